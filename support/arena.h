@@ -1,0 +1,33 @@
+/* Arena: memory with the life of one unit of work (a spec, a graph, one pass).
+ *
+ * Everything allocated from an arena is freed at once by su_arena_free. Blocks are zeroed. An arena that runs out of
+ * memory ends the process with a message: a compiler cannot go on, and nothing half-written is ever left on disk. */
+#ifndef MOSSC_SUPPORT_ARENA_H
+#define MOSSC_SUPPORT_ARENA_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+typedef struct SuArenaBlock SuArenaBlock;
+
+typedef struct SuArena {
+    SuArenaBlock *head; /* newest block first; NULL while empty */
+    size_t total;       /* bytes asked of malloc so far */
+} SuArena; /* `SuArena a = {0};` is a valid empty arena */
+
+/* `size` zeroed bytes, aligned to 16. size 0 gives a valid distinct pointer. */
+void *su_alloc(SuArena *arena, size_t size);
+/* `count * size` zeroed bytes; the product is checked (overflow is reported like exhausted memory). */
+void *su_alloc_array(SuArena *arena, size_t count, size_t size);
+/* Grows an array held in the arena: returns `items` with room for at least `need` elements, *capacity updated. */
+void *su_grow(SuArena *arena, void *items, size_t *capacity, size_t need, size_t size);
+char *su_strdup(SuArena *arena, const char *text);
+char *su_strndup(SuArena *arena, const char *text, size_t size);
+char *su_printf(SuArena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
+char *su_vprintf(SuArena *arena, const char *format, va_list args);
+void su_arena_free(SuArena *arena);
+
+#define SU_NEW(arena, Type) ((Type *)su_alloc((arena), sizeof(Type)))
+#define SU_NEW_ARRAY(arena, Type, count) ((Type *)su_alloc_array((arena), (count), sizeof(Type)))
+
+#endif

@@ -1,0 +1,63 @@
+/* Diagnostics: what the user gave and what is wrong with it, as values.
+ *
+ * A function that can fail on user data returns false (or NULL) after adding to a SuDiags; callers pass it on upwards and
+ * only cli/ prints. A mistake of ours is SU_BUG: it names the place and ends the process with status 70. */
+#ifndef MOSSC_SUPPORT_DIAG_H
+#define MOSSC_SUPPORT_DIAG_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "support/arena.h"
+
+/* A text that spans point into. Owned by whoever read it; must outlive the diagnostics. */
+typedef struct SuSource {
+    const char *path; /* as the user wrote it */
+    const char *text; /* may be NULL: then no line is shown */
+    size_t size;
+} SuSource;
+
+/* A place in a source. line and column are 1-based and count characters, not bytes; line 0 means "the file as a whole". */
+typedef struct SuSpan {
+    const SuSource *source; /* NULL: no place at all */
+    uint32_t line, column, length;
+} SuSpan;
+
+typedef enum SuSeverity { SU_ERROR, SU_WARNING, SU_NOTE } SuSeverity;
+
+typedef struct SuDiag {
+    SuSeverity severity;
+    SuSpan span;
+    const char *message; /* no trailing newline; begins lower case */
+    const char *hint;    /* what to do, or NULL; printed as a note below the caret */
+} SuDiag;
+
+enum { SU_MAX_ERRORS = 20 };
+
+/* Sink. After SU_MAX_ERRORS errors further ones are counted, not kept. */
+typedef struct SuDiags {
+    SuArena arena; /* owns messages */
+    SuDiag *items;
+    size_t count, capacity;
+    size_t errors, warnings;
+} SuDiags; /* `SuDiags d = {0};` is a valid empty sink */
+
+/* Adds a diagnostic. hint may be NULL. Always returns false, so that `return su_error(...)` reads well. */
+bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* A span for messages about a file as a whole (weights, tokens…): the source is allocated in the sink's arena. */
+SuSpan su_file_span(SuDiags *diags, const char *path);
+/* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */
+void su_diags_print(const SuDiags *diags, FILE *out);
+void su_diags_free(SuDiags *diags);
+
+/* A bug of ours: prints file:line and the message, exits with status 70. */
+_Noreturn void su_bug(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define SU_BUG(...) su_bug(__FILE__, __LINE__, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,22 @@
+/* Strings: a growing text buffer, and the nearest word for "did you mean". */
+#ifndef MOSSC_SUPPORT_STR_H
+#define MOSSC_SUPPORT_STR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A growing text; `SuText t = {0};` is valid and empty. text is always NUL-terminated once anything was added. */
+typedef struct SuText {
+    char *text; /* malloced */
+    size_t size, capacity;
+} SuText;
+
+void su_text_add(SuText *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void su_text_append(SuText *text, const char *bytes, size_t size);
+void su_text_free(SuText *text);
+
+/* The word of words[count] nearest to `word` by edit distance (adjacent swaps count one), or NULL if none is near. */
+const char *su_nearest(const char *word, const char *const *words, size_t count);
+
+#endif
