@@ -1,0 +1,172 @@
+/* Spec: a model as the language describes it, checked and complete (docs/language.md).
+ *
+ * fe_spec_load reads YAML, applies --set overrides and defaults, enforces every rule of the language and flattens the stack.
+ * After it returns true, every field below is filled and consistent; nobody downstream checks again. Device-free. */
+#ifndef MOSSC_FRONTEND_SPEC_H
+#define MOSSC_FRONTEND_SPEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "support/diag.h"
+
+typedef enum FeBlockKind { FE_SSM, FE_MLP, FE_ATTENTION } FeBlockKind;
+typedef enum FeNormKind { FE_NORM_RMS, FE_NORM_LAYER } FeNormKind;
+typedef enum FeDtype { FE_F32, FE_BF16, FE_F16 } FeDtype;
+typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
+typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
+typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
+typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
+typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
+/* Activation functions; SWIGLU, GEGLU and GEGLU_TANH occur only in mlp and mean a gated one. */
+typedef enum FeActivation {
+    FE_SILU,
+    FE_GELU,
+    FE_GELU_TANH,
+    FE_RELU2,
+    FE_SWIGLU,
+    FE_GEGLU,
+    FE_GEGLU_TANH
+} FeActivation;
+
+/* What an expert of an ssm block has of its own: bits of FeExperts.per_expert. */
+enum {
+    FE_IN_PROJ = 1 << 0,
+    FE_GATE_PROJ = 1 << 1,
+    FE_CONV = 1 << 2,
+    FE_X_PROJ = 1 << 3,
+    FE_DT_PROJ = 1 << 4,
+    FE_A = 1 << 5,
+    FE_D = 1 << 6,
+    FE_OUT_PROJ = 1 << 7
+};
+
+typedef struct FeNorm {
+    FeNormKind kind;
+    double eps;
+} FeNorm;
+
+typedef struct FeRouter {
+    int64_t top_k;
+    FeScore score;
+    bool normalize, select_bias, bias;
+    double scale;
+    FeRouterInput input;
+} FeRouter;
+
+/* count == 0: the block has no experts, the other fields are then meaningless. */
+typedef struct FeExperts {
+    int64_t count;       /* E */
+    uint32_t per_expert; /* ssm: FE_IN_PROJ… */
+    FeCombine combine;   /* ssm */
+    FeIdle idle;         /* ssm */
+    int64_t shared;      /* mlp: number of ungated shared experts */
+    int64_t shared_d_ff; /* mlp: F' (d_ff where not given) */
+} FeExperts;
+
+typedef struct FeSsm {
+    int64_t d_inner, d_state, d_conv, dt_rank; /* I, N, W, R */
+    bool conv_bias, bias;
+    FeActivation activation;
+    bool dt_norm, b_norm, c_norm;
+    double inner_norm_eps;
+} FeSsm;
+
+typedef struct FeMlp {
+    int64_t d_ff; /* F */
+    FeActivation activation;
+    bool bias;
+} FeMlp;
+
+typedef struct FeAttention {
+    int64_t n_heads, n_kv_heads, head_dim;
+    int64_t window; /* 0: none */
+    bool rope;
+    double rope_theta;
+    int64_t rope_dim;
+    bool bias;
+} FeAttention;
+
+typedef struct FeBlock {
+    FeBlockKind kind;
+    const char *name; /* as given in the file, or NULL */
+    const char *path; /* "stack[0].blocks[1]" : where it was written, after the language's rule for paths */
+    SuSpan span;      /* the line of the block's kind or word in the stack */
+    FeExperts experts;
+    FeRouter router; /* meaningful when experts.count > 0 */
+    union {
+        FeSsm ssm;
+        FeMlp mlp;
+        FeAttention attention;
+    };
+} FeBlock;
+
+typedef struct FeTokenizer {
+    FeTokenizerKind kind;
+    const char *file;     /* bpe: path, already relative to the working directory; else NULL */
+    int64_t bos, eos;     /* ids; -1: none */
+    const char *bos_text; /* a token given by its text (resolved by the tokenizer), or NULL */
+    const char *eos_text;
+} FeTokenizer;
+
+typedef struct FeSpec {
+    SuArena arena; /* owns everything below, the source text too */
+    SuSource *source;
+    const char *name;
+    int64_t vocab_size, d_model; /* V, D */
+    FeNorm norm, final_norm;
+    bool tie_embeddings;
+    double embedding_scale, logit_scale;
+    FeDtype weights_dtype;
+    FeTokenizer tokenizer;
+    int64_t max_positions;
+    SuSpan span; /* of the file's first key; embed, head and final norm carry spans of their keys where given */
+    FeBlock *blocks;
+    int64_t n_blocks;
+    uint8_t hash[16]; /* XXH3-128 of a canonical text of all of the above (names, comments and spans excluded) */
+} FeSpec;
+
+/* Reads and checks one spec. path "-" is standard input. sets: n_sets strings "PATH=VALUE" (value is YAML).
+ * false: errors are in diags (warnings may be there in either case). The spec must be freed either way. */
+bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags);
+/* The same from memory; `name` stands for the path in messages and is the base for relative files. */
+bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
+                   FeSpec *out_spec, SuDiags *diags);
+void fe_spec_free(FeSpec *spec);
+
+/* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
+void fe_print_keys(FILE *out);
+void fe_print_schema(FILE *out);
+
+/* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
+const char *fe_activation_word(FeActivation activation);
+const char *fe_dtype_word(FeDtype dtype);
+const char *fe_block_kind_word(FeBlockKind kind);
+
+/* The tensors of a checkpoint, in block order, as the language's Weights table says. */
+typedef struct FeTensor {
+    const char *name; /* "blocks.3.x_proj.weight" */
+    int rank;
+    int64_t shape[4];
+    bool narrow;     /* stored in weights.dtype; else float32 */
+    int64_t block;   /* -1: outside the blocks */
+    bool per_expert; /* the leading dimension is E */
+    SuSpan span;     /* the spec line that asks for it */
+    enum FeInit { /* how `mossc init` draws it */
+        FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */
+        FE_INIT_NORMAL,      /* N(0, 0.02) */
+        FE_INIT_ONES,
+        FE_INIT_ZEROS,
+        FE_INIT_DT_BIAS,
+        FE_INIT_A_LOG
+    } init;
+    int64_t fan;       /* FE_INIT_UNIFORM_FAN */
+    double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */
+    int64_t active;    /* elements active per token */
+} FeTensor;
+
+/* All tensors; the array is allocated in spec->arena. Sizes above 2^48 elements were refused by fe_spec_load. */
+const FeTensor *fe_tensors(FeSpec *spec, size_t *out_count);
+
+#endif
