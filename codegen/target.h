@@ -1,0 +1,52 @@
+/* Targets: the seam between the program and the code generators.
+ *
+ * A target is a struct of facts; a back end (codegen/llvm, codegen/cuda) makes functions for the kernels of a program from them.
+ * Back ends never match patterns: everything they need stands in PgKernel. */
+#ifndef MOSSC_CODEGEN_TARGET_H
+#define MOSSC_CODEGEN_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "ir/program.h"
+#include "support/diag.h"
+
+typedef struct CgTarget {
+    char name[64];      /* "host" or what the user asked for */
+    char triple[96];    /* LLVM's */
+    char cpu[64];       /* LLVM's name */
+    char *features;     /* LLVM's list; malloced */
+    int vector_lanes;   /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
+    int row_panels;     /* panels walked side by side for one row (as many streams) */
+    int block_panels;   /* panels × rows of the microkernel for blocks of rows */
+    int block_rows;     /* divides PG_ROW_BLOCK */
+    bool fp16_convert;  /* half to float in hardware */
+} CgTarget;
+
+/* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
+ * `isa` may name a lower one on purpose ("avx2", "avx512"), NULL takes the best. */
+bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
+void cg_target_free(CgTarget *target);
+
+/* Kernels compiled and linked into this process. codes[i] belongs to program->kernels[i]. */
+typedef struct CgCompiled CgCompiled;
+const PgCode *cg_codes(const CgCompiled *compiled);
+void cg_compiled_free(CgCompiled *compiled);
+
+typedef struct CgOptions {
+    const char *dump_dir; /* NULL, or an existing folder: the IR before and after optimisation and the assembly go there */
+} CgOptions;
+
+bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgOptions *options, CgCompiled **out_compiled,
+                     SuDiags *diags);
+/* Prints the generated code of every kernel: assembly, or LLVM IR after optimisation. */
+bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags);
+/* Frees what LLVM holds for the process; call once at the end (leak checkers like it). */
+void cg_llvm_shutdown(void);
+
+/* A readable unique name for a kernel: "map_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
+void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size);
+
+#endif

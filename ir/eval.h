@@ -1,0 +1,30 @@
+/* The evaluators: what a graph means.
+ *
+ * ir_eval64 computes in double, plainly: the oracle for meaning. ir_eval32 computes in float and *defines the bits*: every
+ * kernel of every CPU target gives exactly its results (docs/design.md, The bits). Both walk a graph of any level one token at
+ * a time and are never tuned. Weights come by name as floats: already narrowed to their dtype and widened back. */
+#ifndef MOSSC_IR_EVAL_H
+#define MOSSC_IR_EVAL_H
+
+#include "ir/graph.h"
+
+/* Finds the elements of a weight (row-major, the language's shape, before IrTransform); NULL if there is none. */
+typedef const float *(*IrWeightLookup)(void *context, const char *tensor);
+
+typedef struct IrEval IrEval; /* a sequence in progress: states and position */
+
+IrEval *ir_eval32_new(const IrGraph *g, IrWeightLookup lookup, void *context);
+IrEval *ir_eval64_new(const IrGraph *g, IrWeightLookup lookup, void *context);
+void ir_eval_free(IrEval *eval);
+/* Feeds one token; logits has V elements. false: a router gave a non-finite value, diags says block and position. */
+bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags);
+/* The smallest difference, over all selections so far, between the score of a chosen expert and one not chosen
+ * (infinity when every expert is always chosen). */
+double ir_eval_min_gap(const IrEval *eval);
+/* Experts chosen by the last token: appends block, then its k indices… for every select node, in graph order.
+ * Returns how many int32_t it needs; writes at most `capacity`. */
+size_t ir_eval_routes(const IrEval *eval, int32_t *out, size_t capacity);
+/* The value of a result of the last token (tests at the IR level); NULL if the value is not a result. Row-major. */
+const double *ir_eval_value(const IrEval *eval, IrValueId value);
+
+#endif

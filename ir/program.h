@@ -1,0 +1,313 @@
+/* The program: a compiled model as constant data, agreed between passes/schedule.c (which writes it), codegen/ (which makes its
+ * kernels) and runtime/ (which runs it). Nothing in it depends on a device; nothing in it points into a graph.
+ *
+ * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
+ * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A *phase* runs one kernel over a number
+ * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers meet.
+ *
+ * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
+ * PG_BLOCK the smallest 8·odd that holds the rows (never a power of two, so that panels do not share cache sets). LDP is the
+ * stride of routed positions: k in PG_ROW; k·LD + 8·E' in PG_BLOCK, with E' = E if k + E is odd, else E + 1.
+ *
+ *   rows       value [R,O]        f32 [O/16][LD][16]           lanes past O are zero, or finite and ignored
+ *   planes     value [R,E,O]      f32 [E][O/16][LD][16]
+ *   positions  value [R,k,O]      f32 [O/16][LDP][16]          a position is a (row, slot) pair: in PG_ROW position = slot; in
+ *                                                              PG_BLOCK sorted by expert, found through the group table
+ *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
+ *   routes     i32 [LD][k] expert indices in rising order; gates f32 [LD][k]
+ *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
+ *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
+ *   weights    panels  [E][O/16][K][16] f32, or [E][O/16][ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero partner that
+ *              is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
+ *   states     conv history [I/16][W-1][16] oldest first; scan state [E][I/16][N][16] (E = 1 without experts);
+ *              k cache [Hkv][cap/16][hd][16 positions], v cache [Hkv][cap][hd rounded up to 16]; position p lies at slot p % cap
+ */
+#ifndef MOSSC_IR_PROGRAM_H
+#define MOSSC_IR_PROGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
+    PG_SEGMENT_K = 256, /* a map sums K in segments of this many (the bits) */
+    PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
+    PG_MAX_ROWS = 512,  /* most rows of a step */
+    PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
+    PG_NUMERICS = 1     /* version of the bits: written into states and packed weights */
+};
+
+typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
+typedef enum PgDtype { PG_F32, PG_BF16, PG_F16 } PgDtype;
+
+/* ---------------------------------------------------------------------------------------------- kernels */
+
+typedef enum PgKind {
+    PG_EMBED,      /* token -> row of x */
+    PG_NORM,       /* rms or layer norm of rows */
+    PG_MAP,        /* linear map with everything fused around it */
+    PG_ROUTE,      /* router map, scores, selection, gates: a row a tile */
+    PG_GROUP,      /* group table from the routes of all rows (PG_BLOCK): one tile */
+    PG_COMBINE,    /* sum over experts of positions or planes, addends */
+    PG_CONV,       /* causal convolution, bias, activation: (panel, segment) a tile */
+    PG_SCAN,       /* delta, recurrence, output, gate: (panel, segment) a tile */
+    PG_KV_STORE,   /* rope on q and k, k and v into the caches */
+    PG_ATTEND,     /* scores, softmax, values: (row, head) a tile */
+    PG_ELEMENTWISE,/* one elementwise op; and below, the operations as they are when fusion is off */
+    PG_SLICE,
+    PG_SOFTMAX,
+    PG_SELECT,
+    PG_GATES,
+    PG_MIX,
+    PG_OUTER,
+    PG_INJECT,
+    PG_RECUR,
+    PG_CONTRACT,
+    PG_KIND_COUNT
+} PgKind;
+
+typedef enum PgActivation { PG_NO_ACT, PG_SILU, PG_GELU, PG_GELU_TANH, PG_RELU2, PG_SIGMOID, PG_SOFTPLUS, PG_EXP } PgActivation;
+typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
+typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
+
+/* Which weights a map multiplies with. */
+typedef enum PgSelect {
+    PG_SINGLE, /* one matrix: x rows -> y rows. x planes -> y planes, x positions -> y positions with the same matrix */
+    PG_ALL,    /* every expert's: x rows or planes -> y planes */
+    PG_CHOSEN  /* the chosen experts': x rows (gathered) or positions -> y positions */
+} PgSelect;
+
+/* Sum over experts after the map (or in PG_COMBINE). */
+typedef enum PgSum {
+    PG_NO_SUM,
+    PG_GATED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
+    PG_PLANE_SUM  /* y_0 + y_1 + … over all planes */
+} PgSum;
+
+typedef enum PgElementwise { PG_EW_UNARY, PG_EW_SCALE, PG_EW_ADD, PG_EW_MUL, PG_EW_ADD_PARAM, PG_EW_MUL_PARAM } PgElementwise;
+
+/* How the experts enter a scan. */
+typedef enum PgScanExperts {
+    PG_SCAN_PLAIN,  /* none */
+    PG_SCAN_HOLD,   /* a state each, chosen ones move */
+    PG_SCAN_UPDATE, /* a state each, all move, chosen ones are summed */
+    PG_SCAN_PARAMS  /* one state, parameters mixed by the gates */
+} PgScanExperts;
+
+/* The description of a kernel: two phases with equal descriptions share one function. Compared and hashed as bytes, so every
+ * field that has no meaning for a kind is zero. Kernels of PG_ROW handle exactly one row (or k positions). */
+typedef struct PgKernel {
+    PgKind kind;
+    PgMode mode;
+    PgDtype dtype;       /* of the weight panels (W, W2) */
+    int64_t K, O;        /* inputs, outputs: EMBED V, D; NORM O; SCAN, CONV O = I; ATTEND, KV_STORE O = head_dim */
+    int64_t E, k;        /* experts and chosen experts, where a route is read or made (PG_ALL: E; planes of x: E) */
+    PgLayout x_layout, y_layout;
+    PgSelect select;
+    PgSum sum;
+    /* map; `norm` is also NORM's and ROUTE's. y = epilogue(W · norm(x)):
+     * v = acc (+ bias); v = act(v); dual: v = v * (acc2 + bias2); sum over experts; + addend; + residual; * scale */
+    PgNormKind norm;
+    double eps;          /* of norm */
+    PgActivation act;    /* also of CONV (after it), of SCAN (on the gate z), of PG_EW_UNARY */
+    bool bias, dual, addend, residual;
+    bool scaled;         /* v * scale; EMBED too */
+    bool logits;         /* y goes to RtArgs.logits, one row of out_stride floats for each wanted row */
+    bool gather_wanted;  /* NORM before the head: row i of y is made from row out_rows[i] of x; tiles count wanted rows */
+    double scale;        /* also the router's scale */
+    /* map in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
+    bool conv, conv_bias;
+    int64_t taps;        /* W: map with conv, CONV */
+    bool mixed;          /* CONV, OUTER: the W operand is MIX's result in the arena (channels); CONV with per_expert instead: weight
+                            and bias are [E]… in the packed weights and mixed by the gates inside the kernel */
+    /* route, select, gates */
+    bool sigmoid, normalize, select_bias;
+    /* scan */
+    PgScanExperts scan;
+    int64_t N, R;        /* state size, dt rank; also OUTER…CONTRACT: N; MIX: N = elements per channel (1: a vector) */
+    bool own_dt, own_A, own_D; /* per expert: dt_proj (weight and bias), A, D */
+    PgLayout dbc_layout; /* of delta, B, C: rows (shared), positions (of the chosen), planes (of all) */
+    int64_t delta_start, b_start, c_start; /* first element of each in its operand: 0, R, R+N when all are x_proj's output */
+    bool gate;           /* y * act(z) */
+    /* attention */
+    int64_t heads, kv_heads, window, cap; /* cap: positions in a cache */
+    bool rope;
+    int64_t rope_dim, rope_table;         /* rope_table: index into PgProgram.ropes */
+    /* elementwise, slice, recur, contract, outer, inject */
+    PgElementwise ew;
+    PgLayout z_layout;   /* of the second operand */
+    bool per_expert;     /* the parameter operand is [E]… (PG_PLANES: plane e; PG_POSITIONS: the position's expert) */
+    bool held;           /* RECUR over planes: only chosen experts move */
+    int64_t start;       /* SLICE */
+} PgKernel;
+
+/* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
+enum { PG_EMBED_W, PG_EMBED_Y };
+enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
+enum {
+    PG_MAP_X, PG_MAP_W, PG_MAP_W2, PG_MAP_BIAS, PG_MAP_BIAS2, PG_MAP_NORM_W, PG_MAP_NORM_B, PG_MAP_ADDEND, PG_MAP_RESIDUAL,
+    PG_MAP_ROUTES, PG_MAP_GATES, PG_MAP_GROUPS, PG_MAP_CONV_W, PG_MAP_CONV_B, PG_MAP_HISTORY, PG_MAP_Y
+};
+enum { PG_ROUTE_X, PG_ROUTE_W, PG_ROUTE_BIAS, PG_ROUTE_SELECT_BIAS, PG_ROUTE_NORM_W, PG_ROUTE_NORM_B, PG_ROUTE_ROUTES, PG_ROUTE_GATES };
+enum { PG_GROUP_ROUTES, PG_GROUP_GROUPS };
+enum { PG_COMBINE_X, PG_COMBINE_ROUTES, PG_COMBINE_GATES, PG_COMBINE_GROUPS, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL, PG_COMBINE_Y };
+enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_ROUTES, PG_CONV_GATES, PG_CONV_Y };
+enum {
+    PG_SCAN_DELTA, PG_SCAN_B, PG_SCAN_C, PG_SCAN_X, PG_SCAN_Z, PG_SCAN_DT_W, PG_SCAN_DT_B, PG_SCAN_A, PG_SCAN_D, PG_SCAN_STATE,
+    PG_SCAN_ROUTES, PG_SCAN_GATES, PG_SCAN_GROUPS, PG_SCAN_Y
+};
+enum { PG_KV_Q, PG_KV_K, PG_KV_V, PG_KV_K_CACHE, PG_KV_V_CACHE, PG_KV_Y }; /* Y: q after rope (absent without rope) */
+enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
+/* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
+enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
+
+enum { PG_MAX_OPERANDS = 16 };
+
+/* ---------------------------------------------------------------------------------------------- phases */
+
+typedef enum PgSpace { PG_NOWHERE, PG_ARENA, PG_WEIGHTS, PG_STATE } PgSpace;
+
+/* Where an operand lies: byte offset per_row * LD + fixed into the arena of the step, the packed weights, or the state of the
+ * sequence (the segment's). Both are multiples of 64; per_row is 0 but in the arena in PG_BLOCK. */
+typedef struct PgRef {
+    uint64_t space; /* PgSpace */
+    uint64_t per_row, fixed;
+} PgRef;
+
+/* What the tile count grows with: tiles = fixed * count. */
+typedef enum PgCount {
+    PG_ONCE,          /* 1 */
+    PG_PER_ROW,       /* rows */
+    PG_PER_ROW_BLOCK, /* ceil(rows / 8) */
+    PG_PER_SEGMENT,   /* segments */
+    PG_PER_WANTED,    /* ceil(wanted rows / 8); none wanted: 0 tiles */
+    PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
+} PgCount;
+
+/* Tile numbering: PG_MAP: tile = row_block * panel_groups + panel_group, where a panel group is the number of panels that the
+ * target walks side by side: so for maps `fixed` counts panels and the runtime divides by the kernel's panels_per_tile (rounding up).
+ * With planes or (in PG_ROW) chosen positions the outer index runs over (plane or position, row block).
+ * (panel, segment): tile = segment * panels + panel. (row, head): tile = row * heads + head. */
+typedef struct PgPhase {
+    uint32_t kernel; /* index into PgProgram.kernels */
+    uint32_t stage;  /* rising from 0; a change means that all workers meet */
+    uint32_t count;  /* PgCount */
+    uint32_t fixed;  /* maps: panels times planes or positions (see above), else tiles per count */
+    uint32_t E, k;   /* PG_PER_POSITION_BLOCK */
+    int32_t block;   /* of the spec; -1 outside: for messages about a row's trouble */
+    uint32_t line;   /* of the spec */
+    const char *name;
+    PgRef operands[PG_MAX_OPERANDS];
+} PgPhase;
+
+typedef struct PgStep {
+    const PgPhase *phases;
+    uint32_t n_phases, n_stages;
+    uint64_t arena_per_row, arena_fixed; /* bytes of arena: per_row * LD + fixed */
+} PgStep;
+
+/* ---------------------------------------------------------------------------------------------- weights and states */
+
+/* A tensor that a checkpoint must hold. */
+typedef struct PgTensor {
+    const char *name;
+    int32_t rank;
+    int32_t narrow; /* 1: narrowed to PgProgram.dtype, 0: float32 */
+    int64_t shape[4];
+} PgTensor;
+
+typedef enum PgPack { PG_PANELS, PG_VECTOR, PG_CHANNELS } PgPack;
+
+/* One packed form of a tensor (a tensor may have several). `planes` is E or shared or 1. */
+typedef struct PgWeight {
+    uint32_t tensor; /* index into PgProgram.tensors */
+    uint32_t pack;   /* PgPack */
+    uint32_t dtype;  /* PgDtype; PG_F32 but for panels of a narrow tensor */
+    uint32_t negexp; /* elements become -exp(x) */
+    int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
+    uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
+} PgWeight;
+
+/* One state of a sequence: a part of its block of memory. */
+typedef struct PgState {
+    const char *name; /* "blocks.3.ssm" */
+    uint64_t offset, bytes;
+} PgState;
+
+/* cos and sin for rope: the runtime fills, before a step, f32 [LD][dim/2][2] at `table` in the arena (cos, then sin). */
+typedef struct PgRope {
+    double theta;
+    int64_t dim;
+    PgRef table[PG_MODES];
+} PgRope;
+
+typedef struct PgProgram {
+    const char *name;
+    uint8_t spec_hash[16];
+    PgDtype dtype;
+    int64_t vocab_size, d_model;
+    int64_t max_positions; /* 0: no bound (no attention without a window) */
+    int64_t max_rows;      /* of a step: PG_MAX_ROWS or less when the arena would be larger than 1 GiB */
+    uint64_t out_stride;   /* floats between rows of logits: vocab_size rounded up to 16 */
+    const PgKernel *kernels;
+    uint32_t n_kernels;
+    PgStep steps[PG_MODES];
+    const PgTensor *tensors;
+    uint32_t n_tensors;
+    const PgWeight *weights;
+    uint32_t n_weights;
+    uint64_t weight_bytes; /* of the packed blob */
+    uint64_t active_weight_bytes; /* of it, read by one decoded token (chosen experts only) */
+    const PgState *states;
+    uint32_t n_states;
+    uint64_t state_bytes; /* of one sequence */
+    const PgRope *ropes;
+    uint32_t n_ropes;
+} PgProgram;
+
+/* ---------------------------------------------------------------------------------------------- what a kernel sees */
+
+/* One segment of a step. */
+typedef struct RtSegment {
+    uint8_t *state;     /* of its sequence */
+    int64_t position;   /* of its first row: tokens fed before */
+    uint32_t first_row, count;
+} RtSegment;
+
+/* Arguments of every kernel; one copy a worker (scratch differs). Compiled code reads it by these offsets. */
+typedef struct RtArgs {
+    const uint8_t *weights; /* packed blob, 4096-aligned */
+    uint8_t *arena;         /* 64-aligned */
+    uint8_t *scratch;       /* of this worker: PG_SCRATCH bytes or what the kernels ask for, 64-aligned */
+    const RtSegment *segments;
+    const int32_t *tokens;      /* [rows] */
+    const int32_t *row_segment; /* [rows] */
+    const int64_t *row_position;/* [rows] */
+    const int32_t *out_rows;    /* [wanted] rows whose logits are wanted */
+    float *logits;              /* [wanted][out_stride] */
+    int32_t *trouble;           /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
+    uint64_t out_stride;
+    uint64_t ld;                /* LD */
+    uint32_t rows, n_segments, wanted;
+    uint32_t pad;
+} RtArgs;
+
+/* Runs tiles [tile0, tile1) of a phase. */
+typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1);
+
+/* What the code generator says about one compiled kernel. */
+typedef struct PgCode {
+    PgKernelFn run;
+    uint32_t panels_per_tile; /* maps: panels side by side; else 1 */
+    uint32_t claim;           /* tiles that a worker should claim at once, a hint; at least 1 */
+    uint64_t scratch;         /* bytes of worker scratch it needs */
+} PgCode;
+
+static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
+/* LD for a number of rows in PG_BLOCK. */
+static inline uint64_t pg_ld(uint64_t rows) { return (((rows + 7) / 8) | 1) * 8; }
+/* The part of LDP that does not grow with LD (PG_BLOCK): 8·E'. */
+static inline uint64_t pg_position_pad(int64_t E, int64_t k) { return 8 * (uint64_t)(((k + E) & 1) ? E : E + 1); }
+
+#endif

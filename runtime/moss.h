@@ -1,0 +1,106 @@
+/* moss: the public C API of the runtime. Runs a compiled program; knows nothing of YAML, graphs or LLVM.
+ *
+ * Ownership in three sentences. A MossModel owns packed weights, workers and the arena of a step; programs, kernel functions
+ * and files are the caller's and must outlive it. A MossState owns the memory of one sequence and belongs to the model that
+ * made it: free states first. Steps of one model run one at a time, called from one thread at a time.
+ *
+ * Errors are values: MossError.code is 0 for success, and text says what was wrong and with which file or tensor.
+ * The same tokens give the same bits whatever the split into steps, segments and threads (docs/design.md, The bits). */
+#ifndef MOSSC_RUNTIME_MOSS_H
+#define MOSSC_RUNTIME_MOSS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ir/program.h"
+
+enum { MOSS_ERROR_TEXT = 1024 };
+
+typedef enum MossCode {
+    MOSS_OK,
+    MOSS_BAD_WEIGHTS, /* a checkpoint that does not fit the program */
+    MOSS_BAD_INPUT,   /* token out of range, past max_positions, empty segment, state of another model */
+    MOSS_TROUBLE,     /* a router gave a non-finite value */
+    MOSS_NO_MEMORY,
+    MOSS_NO_FILE
+} MossCode;
+
+typedef struct MossError {
+    MossCode code;
+    char text[MOSS_ERROR_TEXT]; /* one or more lines, no trailing newline; empty when code is MOSS_OK */
+} MossError;
+
+typedef struct MossModel MossModel;
+typedef struct MossState MossState;
+
+/* Told about long work: done of total bytes. */
+typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
+
+typedef struct MossOptions {
+    int threads;    /* workers, the caller's thread included; 0: as many as the process may use CPUs */
+    bool no_pin;    /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
+    MossProgress progress; /* of loading; may be NULL */
+    void *progress_context;
+} MossOptions;
+
+/* ---- models */
+
+/* Loads safetensors checkpoints (tensors may be spread over files), narrows and packs them. codes[i] belongs to
+ * program->kernels[i]. */
+MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
+                          const MossOptions *options, MossModel **out_model);
+/* The same from memory: `lookup` gives each tensor's elements (row-major float32, the language's shape) or NULL. */
+typedef const float *(*MossTensorLookup)(void *context, const char *name);
+MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
+                                 const MossOptions *options, MossModel **out_model);
+void moss_model_free(MossModel *model);
+const PgProgram *moss_model_program(const MossModel *model);
+int moss_model_threads(const MossModel *model);
+
+/* ---- sequences */
+
+MossError moss_state_create(MossModel *model, MossState **out_state); /* at position 0 */
+void moss_state_reset(MossState *state);
+MossError moss_state_clone(const MossState *state, MossState **out_copy);
+int64_t moss_state_position(const MossState *state); /* tokens fed so far */
+void moss_state_free(MossState *state);
+
+/* ---- steps */
+
+typedef enum MossWanted { MOSS_NO_LOGITS, MOSS_LAST_LOGITS, MOSS_ALL_LOGITS } MossWanted;
+
+typedef struct MossSegment {
+    MossState *state; /* each state at most once in a step */
+    const int32_t *tokens;
+    uint32_t count;   /* ≥ 1 */
+    MossWanted wanted;
+} MossSegment;
+
+/* Feeds all segments; the rows of all of them together are at most program->max_rows (moss_feed splits for you). On an error
+ * that is found before work starts (MOSS_BAD_INPUT) no state has changed; after MOSS_TROUBLE the states of the step are
+ * unspecified and should be reset. */
+MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
+/* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
+const float *moss_logits(const MossModel *model, uint32_t i);
+uint32_t moss_logits_count(const MossModel *model);
+
+/* Feeds one sequence in chunks of at most `chunk` tokens (0: program->max_rows). logits of the last token are wanted. */
+MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
+
+/* When set, the time of each phase of the following steps is added up: seconds[mode][phase]. NULL switches it off. */
+void moss_profile(MossModel *model, double *seconds[PG_MODES]);
+
+/* ---- sampling. Deterministic on every machine: its own exp and its own generator. */
+
+typedef struct MossSampler {
+    float temperature; /* 0: greedy */
+    int32_t top_k;     /* 0: all */
+    float top_p;       /* 1: all */
+    uint64_t state;    /* of the generator: start it with the seed */
+} MossSampler;
+
+/* Picks a token from logits[n]; ids ≥ `limit` are never picked (padding of the vocabulary). -1 if all are NaN. */
+int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
+
+#endif

@@ -1,0 +1,190 @@
+/* Reading whole files, and writing them whole or not at all. */
+#include "support/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support/str.h"
+
+static bool fail(SuDiags *diags, const char *path, const char *what, int error) {
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot %s: %s", what, strerror(error));
+}
+
+/* Opens for reading and refuses what is not a regular file (a FIFO would block, a directory cannot be read). */
+static int open_regular(const char *path, struct stat *out_stat, SuDiags *diags) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        fail(diags, path, "open", errno);
+        return -1;
+    }
+    if (fstat(fd, out_stat) != 0) {
+        fail(diags, path, "stat", errno);
+    } else if (S_ISDIR(out_stat->st_mode)) {
+        su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
+    } else if (!S_ISREG(out_stat->st_mode)) {
+        su_error(diags, su_file_span(diags, path), NULL, "is not a regular file");
+    } else {
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
+bool su_map_open(const char *path, SuMap *out_map, SuDiags *diags) {
+    *out_map = (SuMap){0};
+    struct stat st;
+    int fd = open_regular(path, &st, diags);
+    if (fd < 0) {
+        return false;
+    }
+    size_t size = (size_t)st.st_size;
+    void *data = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+    int error = errno;
+    close(fd);
+    if (data == MAP_FAILED) {
+        return fail(diags, path, "map", error);
+    }
+    *out_map = (SuMap){.data = data, .size = size};
+    return true;
+}
+
+void su_map_close(SuMap *map) {
+    if (map->data) {
+        munmap((void *)(uintptr_t)map->data, map->size);
+    }
+    *map = (SuMap){0};
+}
+
+static bool too_large(SuDiags *diags, const char *path, size_t limit) {
+    return su_error(diags, su_file_span(diags, path), NULL, "is larger than %zu bytes, the most that is read here", limit);
+}
+
+/* Reads to the end of `fd` into `text`; stops with an error once there is more than `limit`. */
+static bool read_all(int fd, const char *path, size_t limit, SuText *text, SuDiags *diags) {
+    char chunk[16384];
+    for (;;) {
+        ssize_t got = read(fd, chunk, sizeof chunk);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return fail(diags, path, "read", errno);
+        }
+        if (got == 0) {
+            return true;
+        }
+        if ((size_t)got > limit - text->size) {
+            return too_large(diags, path, limit);
+        }
+        su_text_append(text, chunk, (size_t)got);
+    }
+}
+
+/* Standard input, a terminal and pipes such as /dev/stdin are read as they come; of a regular file the size is known first. */
+bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_text, size_t *out_size, SuDiags *diags) {
+    bool standard_input = strcmp(path, "-") == 0;
+    int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return fail(diags, path, "open", errno);
+    }
+    struct stat st;
+    SuText text = {0};
+    bool ok;
+    if (fstat(fd, &st) != 0) {
+        ok = fail(diags, path, "stat", errno);
+    } else if (S_ISDIR(st.st_mode)) {
+        ok = su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
+    } else if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > limit) {
+        ok = too_large(diags, path, limit);
+    } else {
+        ok = read_all(fd, path, limit, &text, diags);
+    }
+    if (!standard_input) {
+        close(fd);
+    }
+    if (ok) {
+        *out_text = su_strndup(arena, text.text ? text.text : "", text.size);
+        *out_size = text.size;
+    }
+    su_text_free(&text);
+    return ok;
+}
+
+/* Makes the temporary beside `path`, with the rights that a plain open would give. */
+static int open_temporary(const char *path, char **out_name) {
+    SuText name = {0};
+    su_text_add(&name, "%s.tmp-XXXXXX", path);
+    int fd = mkostemp(name.text, O_CLOEXEC);
+    if (fd >= 0) {
+        mode_t mask = umask(0);
+        umask(mask);
+        fchmod(fd, 0666 & ~mask);
+    }
+    *out_name = name.text;
+    return fd;
+}
+
+static void out_free(SuOut *out) {
+    free(out->path);
+    free(out->temporary);
+    *out = (SuOut){0};
+}
+
+bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
+    *out = (SuOut){0};
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        return su_error(diags, su_file_span(diags, path), NULL, "exists and is not a regular file");
+    }
+    SuText copy = {0};
+    su_text_append(&copy, path, strlen(path));
+    out->path = copy.text;
+    int fd = open_temporary(path, &out->temporary);
+    if (fd < 0) {
+        int error = errno;
+        out_free(out);
+        return fail(diags, path, "create", error);
+    }
+    out->file = fdopen(fd, "wb");
+    if (!out->file) {
+        int error = errno;
+        close(fd);
+        unlink(out->temporary);
+        out_free(out);
+        return fail(diags, path, "create", error);
+    }
+    return true;
+}
+
+bool su_out_commit(SuOut *out, SuDiags *diags) {
+    errno = 0;
+    bool ok = fflush(out->file) == 0 && !ferror(out->file) && fsync(fileno(out->file)) == 0;
+    int error = errno;
+    if (fclose(out->file) != 0 && ok) {
+        ok = false;
+        error = errno;
+    }
+    if (ok && rename(out->temporary, out->path) != 0) {
+        ok = false;
+        error = errno;
+    }
+    if (!ok) {
+        unlink(out->temporary);
+        fail(diags, out->path, "write", error ? error : EIO);
+    }
+    out_free(out);
+    return ok;
+}
+
+void su_out_abort(SuOut *out) {
+    if (out->file) {
+        fclose(out->file);
+        unlink(out->temporary);
+    }
+    out_free(out);
+}
