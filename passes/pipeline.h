@@ -1,0 +1,53 @@
+/* The passes, in order, on one screen (pipeline.c lists them): from a naive graph to a program.
+ *
+ *   route-fusion        dense work over all experts becomes work on the chosen ones; routers become one region each
+ *   scan-fusion         convolution, and everything from Δ to D, becomes one region each, experts inside
+ *   elementwise-fusion  norms, biases, activations, gates, sums, residual adds and scalings join the maps beside them
+ *   weights             dtype and packed form of every weight
+ *   plan                live ranges of buffers share one arena
+ *   schedule            regions become phases; phases that do not depend on each other share a stage
+ *
+ * Each can be switched off (--no-NAME); the result stays right. Without weights everything is stored as f32 (of the same
+ * values); without plan every buffer has a place of its own; without schedule every phase is a stage of its own. */
+#ifndef MOSSC_PASSES_PIPELINE_H
+#define MOSSC_PASSES_PIPELINE_H
+
+#include "frontend/spec.h"
+#include "ir/graph.h"
+#include "ir/program.h"
+
+typedef enum PsPass {
+    PS_ROUTE_FUSION,
+    PS_SCAN_FUSION,
+    PS_ELEMENTWISE_FUSION,
+    PS_WEIGHTS,
+    PS_PLAN,
+    PS_SCHEDULE,
+    PS_PASS_COUNT
+} PsPass;
+
+typedef struct PsOptions {
+    bool off[PS_PASS_COUNT];
+    const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
+    int stop_after;         /* PsPass after which the graph passes stop, or -1 */
+    double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
+    bool check;             /* print, parse and compare after every pass (always on in debug builds) */
+} PsOptions;
+
+/* Name as in "--no-route-fusion"; PS_PASS_COUNT ends a search by name. */
+const char *ps_pass_name(PsPass pass);
+const char *ps_pass_help(PsPass pass);
+PsPass ps_pass_by_name(const char *name);
+
+/* Runs the graph passes (route, scan, elementwise fusion) on `graph` in place; its level becomes fused. */
+bool ps_fuse(IrGraph *graph, const PsOptions *options, SuDiags *diags);
+
+/* Makes the program of a fused (or, with all fusion off, naive) graph. Everything lives in `arena`; tensors are the checkpoint's
+ * in fe_tensors' order. */
+bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
+                SuDiags *diags);
+
+/* The program as text, for people and golden tests. */
+void ps_print_program(const PgProgram *program, FILE *out);
+
+#endif
