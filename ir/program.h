@@ -175,7 +175,7 @@ typedef struct PgRef {
     uint64_t per_row, fixed;
 } PgRef;
 
-/* What the tile count grows with: tiles = fixed * count. */
+/* What the tile count grows with (pg_tiles). */
 typedef enum PgCount {
     PG_ONCE,          /* 1 */
     PG_PER_ROW,       /* rows */
@@ -185,15 +185,17 @@ typedef enum PgCount {
     PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
 } PgCount;
 
-/* Tile numbering: PG_MAP: tile = row_block * panel_groups + panel_group, where a panel group is the number of panels that the
- * target walks side by side: so for maps `fixed` counts panels and the runtime divides by the kernel's panels_per_tile (rounding up).
- * With planes or (in PG_ROW) chosen positions the outer index runs over (plane or position, row block).
+/* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For maps `fixed` is the number of planes of y (positions, in
+ * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
+ * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
+ * Tile numbering: PG_MAP: tile = (plane * groups + group) * count + row_block (count: row blocks of the step, blocks of wanted rows,
+ * or blocks of positions; 1 in PG_ROW): weights stay in the cache while the rows pass by.
  * (panel, segment): tile = segment * panels + panel. (row, head): tile = row * heads + head. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
     uint32_t stage;  /* rising from 0; a change means that all workers meet */
     uint32_t count;  /* PgCount */
-    uint32_t fixed;  /* maps: panels times planes or positions (see above), else tiles per count */
+    uint32_t fixed;  /* maps: planes or positions of y (see above), else tiles per count */
     uint32_t E, k;   /* PG_PER_POSITION_BLOCK */
     int32_t block;   /* of the spec; -1 outside: for messages about a row's trouble */
     uint32_t line;   /* of the spec */
@@ -299,12 +301,29 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t panels_per_tile; /* maps: panels side by side; else 1 */
+    uint32_t groups;          /* maps: panel groups (see PgPhase); else 1 */
     uint32_t claim;           /* tiles that a worker should claim at once, a hint; at least 1 */
     uint64_t scratch;         /* bytes of worker scratch it needs */
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
+/* What a PgCount comes to in a step. */
+static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t wanted) {
+    uint64_t positions = (uint64_t)rows * phase->k;
+    switch ((PgCount)phase->count) {
+    case PG_ONCE: return 1;
+    case PG_PER_ROW: return rows;
+    case PG_PER_ROW_BLOCK: return (rows + 7u) / 8;
+    case PG_PER_SEGMENT: return segments;
+    case PG_PER_WANTED: return (wanted + 7u) / 8;
+    case PG_PER_POSITION_BLOCK: return (positions + 7) / 8 + (phase->E < positions ? phase->E : positions) - 1;
+    }
+    return 0;
+}
+/* Number of tiles of a phase in a step. */
+static inline uint64_t pg_tiles(const PgPhase *phase, const PgCode *code, uint32_t rows, uint32_t segments, uint32_t wanted) {
+    return pg_count(phase, rows, segments, wanted) * phase->fixed * code->groups;
+}
 /* LD for a number of rows in PG_BLOCK. */
 static inline uint64_t pg_ld(uint64_t rows) { return (((rows + 7) / 8) | 1) * 8; }
 /* The part of LDP that does not grow with LD (PG_BLOCK): 8·E'. */
