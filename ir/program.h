@@ -129,6 +129,7 @@ typedef struct PgKernel {
     bool own_dt, own_A, own_D; /* per expert: dt_proj (weight and bias), A, D */
     PgLayout dbc_layout; /* of delta, B, C: rows (shared), positions (of the chosen), planes (of all) */
     int64_t delta_start, b_start, c_start; /* first element of each in its operand: 0, R, R+N when all are x_proj's output */
+    int64_t delta_width, b_width, c_width; /* elements a row of those operands (R + 2N: x_proj's output): the stride of planes */
     bool gate;           /* y * act(z) */
     /* attention */
     int64_t heads, kv_heads, window, cap; /* cap: positions in a cache */
@@ -157,7 +158,7 @@ enum {
     PG_SCAN_DELTA, PG_SCAN_B, PG_SCAN_C, PG_SCAN_X, PG_SCAN_Z, PG_SCAN_DT_W, PG_SCAN_DT_B, PG_SCAN_A, PG_SCAN_D, PG_SCAN_STATE,
     PG_SCAN_ROUTES, PG_SCAN_GATES, PG_SCAN_GROUPS, PG_SCAN_Y
 };
-enum { PG_KV_Q, PG_KV_K, PG_KV_V, PG_KV_K_CACHE, PG_KV_V_CACHE, PG_KV_Y }; /* Y: q after rope (absent without rope) */
+enum { PG_KV_Q, PG_KV_K, PG_KV_V, PG_KV_K_CACHE, PG_KV_V_CACHE, PG_KV_Y, PG_KV_TABLE }; /* with rope: Y q after it, TABLE PgRope.table */
 enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
@@ -190,7 +191,10 @@ typedef enum PgCount {
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_MAP: tile = (plane * groups + group) * count + row_block (count: row blocks of the step, blocks of wanted rows,
  * or blocks of positions; 1 in PG_ROW): weights stay in the cache while the rows pass by.
- * (panel, segment): tile = segment * panels + panel. (row, head): tile = row * heads + head. */
+ * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
+ * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
+ * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
+ * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
     uint32_t stage;  /* rising from 0; a change means that all workers meet */
