@@ -36,7 +36,7 @@ typedef enum IrOp {
     IR_OP_COUNT
 } IrOp;
 
-enum { IR_ELEMENTWISE = 1, IR_ROUTED = 2 };
+enum { IR_ELEMENTWISE = 1, IR_ROUTED = 2, IR_PLANEWISE = 4, IR_CHANNELWISE = 8 };
 
 typedef struct IrOpInfo {
     const char *name, *operands, *attributes;

@@ -1,0 +1,41 @@
+/* What every pass needs of a graph: who uses a value, new regions, and the order of nodes made right again. */
+#ifndef MOSSC_PASSES_GRAPH_TOOLS_H
+#define MOSSC_PASSES_GRAPH_TOOLS_H
+
+#include "ir/graph.h"
+
+/* Uses of every value by nodes; the logits and the next value of a state count as uses without a node. */
+typedef struct PsUses {
+    int32_t *count;   /* [n_values] */
+    IrNodeId *user;   /* [n_values] the last node that uses it, IR_NONE if none */
+} PsUses;
+
+PsUses ps_uses(const IrGraph *g, SuArena *arena);
+
+/* The node that makes a value, or NULL for weights, states, tokens. */
+const IrNode *ps_maker(const IrGraph *g, IrValueId value);
+/* The only user of a value, or IR_NONE if there are none or several. */
+IrNodeId ps_only_user(const PsUses *uses, IrValueId value);
+
+/* A list of nodes that shall become a region. */
+enum { PS_MAX_GROUP = 48 };
+typedef struct PsGroup {
+    IrNodeId nodes[PS_MAX_GROUP];
+    int n;
+} PsGroup;
+
+void ps_group_add(PsGroup *group, IrNodeId node);
+bool ps_group_has(const PsGroup *group, IrNodeId node);
+/* Puts the group's nodes into a new region named "blocks.I.what" ("what" alone outside the blocks). */
+void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group);
+
+/* Reorders nodes so that each region is contiguous and operands come first; otherwise keeps the order. */
+void ps_regroup(IrGraph *g);
+
+/* The lone weight a value is, or NULL. */
+const IrValue *ps_weight(const IrGraph *g, IrValueId value);
+
+/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the map they hold. Writes into out. */
+void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
+
+#endif

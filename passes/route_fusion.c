@@ -1,0 +1,128 @@
+/* Route fusion.
+ *
+ * Requires: a naive graph. Provides: routers as regions; work on chosen experts only (*_routed operations) wherever a dense
+ * result over all experts is used for nothing but a sum over the chosen. Destroys: nothing.
+ *
+ * From each expert_sum the pass walks back over the values that have a plane per expert. If all of them are made by operations
+ * that have a routed form and none is used elsewhere, the whole cone is rewritten: planes then run over the k chosen experts.
+ * A state that moves for all experts (idle: update) stops the walk, and the cone stays dense: that is what it means. */
+#include "passes/graph_tools.h"
+#include "passes/passes.h"
+
+/* The routed form of an operation, or the operation itself where it works on planes of either kind. */
+typedef struct RoutedForm {
+    bool can;     /* it may stand in a cone */
+    IrOp routed;  /* its form there */
+    bool takes_routes;
+} RoutedForm;
+
+/* Rank of a weight operand tells whether it is per expert. */
+static bool weight_rank_is(const IrGraph *g, const IrNode *node, int operand, int rank) {
+    return g->values[node->operands[operand]].type.rank == rank;
+}
+
+static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId routes) {
+    IrOp op = node->op;
+    if (op == IR_OP_linear_all) return (RoutedForm){true, IR_OP_linear_routed, true};
+    if (op == IR_OP_recur) return (RoutedForm){node->n_operands == 4 && node->operands[3] == routes, IR_OP_recur_routed, false};
+    if (op == IR_OP_add_bias)
+        return weight_rank_is(g, node, 1, 2) ? (RoutedForm){true, IR_OP_add_bias_routed, true} : (RoutedForm){true, op, false};
+    if (op == IR_OP_mul_param)
+        return weight_rank_is(g, node, 1, 2) ? (RoutedForm){true, IR_OP_mul_param_routed, true} : (RoutedForm){true, op, false};
+    if (op == IR_OP_outer)
+        return weight_rank_is(g, node, 1, 3) ? (RoutedForm){true, IR_OP_outer_routed, true} : (RoutedForm){true, op, false};
+    return (RoutedForm){(ir_op_info(op)->traits & IR_PLANEWISE) != 0, op, false};
+}
+
+/* Whether a value has a plane per expert. Values with a state dimension have one more rank. */
+static bool has_planes(const IrGraph *g, IrValueId value) {
+    const IrNode *maker = ps_maker(g, value);
+    if (maker == NULL) return false;
+    if (maker->op == IR_OP_exp) return has_planes(g, maker->operands[0]); /* of either kind */
+    bool channels = (ir_op_info(maker->op)->traits & IR_CHANNELWISE) != 0;
+    return g->values[value].type.rank == (channels ? 4 : 3);
+}
+
+/* Adds the makers of all plane values behind `value` to the cone; false if one of them has no routed form. */
+static bool grow_cone(const IrGraph *g, IrValueId value, IrValueId routes, PsGroup *cone) {
+    const IrNode *node = ps_maker(g, value);
+    IrNodeId id = (IrNodeId)(node - g->nodes);
+    if (ps_group_has(cone, id)) return true;
+    if (cone->n == PS_MAX_GROUP || !routed_form(g, node, routes).can) return false;
+    ps_group_add(cone, id);
+    for (int i = 0; i < node->n_operands; i++)
+        if (has_planes(g, node->operands[i]) && !grow_cone(g, node->operands[i], routes, cone)) return false;
+    return true;
+}
+
+/* Whether every plane value of the cone is used only inside it, or by `sum`. A state's next value is no such use. */
+static bool cone_is_closed(const IrGraph *g, const PsGroup *cone, IrNodeId sum) {
+    for (size_t n = 0; n < g->n_nodes; n++) {
+        if ((IrNodeId)n == sum || ps_group_has(cone, (IrNodeId)n)) continue;
+        for (int i = 0; i < g->nodes[n].n_operands; i++) {
+            IrValueId value = g->nodes[n].operands[i];
+            const IrNode *maker = ps_maker(g, value);
+            if (maker != NULL && ps_group_has(cone, (IrNodeId)(maker - g->nodes)) && has_planes(g, value)) return false;
+        }
+    }
+    return true;
+}
+
+static void retype(IrGraph *g, IrNode *node) {
+    IrType types[IR_MAX_RESULTS];
+    const char *why = NULL;
+    if (!ir_infer(g, node->op, node->operands, node->n_operands, node->attrs, types, &why))
+        SU_BUG("route fusion made a wrong %s: %s", ir_op_info(node->op)->name, why);
+    for (int i = 0; i < IR_MAX_RESULTS; i++)
+        if (node->results[i] != IR_NONE) g->values[node->results[i]].type = types[i];
+}
+
+static void rewrite_cone(IrGraph *g, const PsGroup *cone, IrValueId routes) {
+    for (size_t n = 0; n < g->n_nodes; n++) { /* in graph order, so that operand types are new already */
+        if (!ps_group_has(cone, (IrNodeId)n)) continue;
+        IrNode *node = &g->nodes[n];
+        RoutedForm form = routed_form(g, node, routes);
+        node->op = form.routed;
+        if (form.takes_routes) node->operands[node->n_operands++] = routes;
+        retype(g, node);
+    }
+}
+
+static void fuse_sum(IrGraph *g, IrNodeId id) {
+    IrNode *sum = &g->nodes[id];
+    IrValueId routes = sum->operands[1], gates = sum->operands[2];
+    PsGroup cone = {.n = 0};
+    if (!has_planes(g, sum->operands[0]) || !grow_cone(g, sum->operands[0], routes, &cone)) return;
+    if (!cone_is_closed(g, &cone, id)) return;
+    rewrite_cone(g, &cone, routes);
+    sum->op = IR_OP_expert_sum_routed;
+    sum->operands[1] = gates;
+    sum->n_operands = 2;
+    retype(g, sum);
+}
+
+/* linear (+ bias) → softmax or sigmoid → select, gates: one region. */
+static void fuse_router(IrGraph *g, IrNodeId gates_id) {
+    const IrNode *gates = &g->nodes[gates_id];
+    const IrNode *score = ps_maker(g, gates->operands[0]);
+    const IrNode *select = ps_maker(g, gates->operands[1]);
+    const IrNode *map = ps_maker(g, score->operands[0]);
+    PsGroup group = {.n = 0};
+    if (map->op == IR_OP_add_bias) {
+        ps_group_add(&group, (IrNodeId)(map - g->nodes));
+        map = ps_maker(g, map->operands[0]);
+    }
+    ps_group_add(&group, (IrNodeId)(map - g->nodes));
+    ps_group_add(&group, (IrNodeId)(score - g->nodes));
+    ps_group_add(&group, (IrNodeId)(select - g->nodes));
+    ps_group_add(&group, gates_id);
+    ps_make_region(g, IR_REGION_ROUTE, "router", &group);
+}
+
+void ps_route_fusion(IrGraph *g) {
+    for (size_t n = 0; n < g->n_nodes; n++)
+        if (g->nodes[n].op == IR_OP_expert_sum) fuse_sum(g, (IrNodeId)n);
+    for (size_t n = 0; n < g->n_nodes; n++)
+        if (g->nodes[n].op == IR_OP_gates) fuse_router(g, (IrNodeId)n);
+    ps_regroup(g);
+}
