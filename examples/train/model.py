@@ -194,52 +194,111 @@ def _largest(x, k):
 
 # ---- blocks: (read, u, state) -> (output, state, balancing loss) ----
 
-def _conv(read, x, past):
-    """Causal depthwise convolution; past [batch, W-1, I] are the inputs before the window."""
-    w = read.get("conv.weight")                                             # [I, W]
+def _conv(read, x, past, gates=None):
+    """Causal depthwise convolution; past [batch, W-1, I] are the inputs before the window, gates [batch, len, E]
+    mix kernels that experts have of their own."""
+    blend = lambda p, dims: gates @ p if p.ndim > dims else p               # over the expert axis, if there is one
+    w, bias = read.get("conv.weight"), read.get("conv.bias")                # [.., I, W], [.., I]
     full = jnp.concatenate([past, x], 1)
-    y = sum(full[:, j:j + x.shape[1]] * w[:, j] for j in range(w.shape[1]))
-    bias = read.get("conv.bias")
-    return (y if bias is None else y + bias), jax.lax.stop_gradient(full[:, x.shape[1]:])
+    y = sum(full[:, j:j + x.shape[1]] * blend(w[..., j], 1) for j in range(w.shape[-1]))
+    return (y if bias is None else y + blend(bias, 1)), jax.lax.stop_gradient(full[:, x.shape[1]:])
 
 
-def _experts(x, like):
-    """A parameter with an expert axis, whether or not it has one of its own."""
-    return x if x.ndim == like + 1 else x[None]
+def _expert_axis(x, dims):
+    """A parameter of `dims` axes with an expert axis in front, whether or not it has one of its own."""
+    return x if x.ndim == dims + 1 else x[None]
 
 
 def ssm(read, u, state):
-    block = read.block
+    block, act = read.block, ACTIVATIONS[read.block.activation]
     if block.count and block.experts["combine"] == "params":
-        raise NotImplementedError("training of experts that mix parameters")
-    act = ACTIVATIONS[block.activation]
+        return _ssm_mixed(read, u, state)
     x, z = read.map("in_proj", u), read.map("gate_proj", u)                 # [batch, len, I]
     c, past = _conv(read, x, state["conv"])
     c = act(c)
-    if block.count:
-        idx, gates, balance = route(read, c if block.router["input"] == "inner" else u)
-    else:
-        idx, gates, balance = jnp.zeros((*u.shape[:2], 1), jnp.int32), jnp.ones((*u.shape[:2], 1)), 0.0
-    y, last = _scan_experts(read, c, idx, gates, state["s"])
-    out = read.map("out_proj", y * act(z))
-    return out, {"conv": past, "s": jax.lax.stop_gradient(last)}, balance
+    idx, gates, balance = _choose(read, u, c)
+    y, last = _scan(read, c, idx, gates, state["s"])
+    return read.map("out_proj", y * act(z)), {"conv": past, "s": jax.lax.stop_gradient(last)}, balance
 
 
-def _scan_experts(read, c, idx, gates, state):
+def _choose(read, u, c):
+    """Experts to advance at every token [batch, len, K] and the gates of what they give."""
+    block = read.block
+    if not block.count:
+        return jnp.zeros((*u.shape[:2], 1), jnp.int32), jnp.ones((*u.shape[:2], 1)), 0.0
+    idx, gates, balance = route(read, c if block.router["input"] == "inner" else u)
+    if block.experts["idle"] == "hold":
+        return idx, gates, balance
+    every = jnp.broadcast_to(jnp.arange(block.count, dtype=jnp.int32), (*u.shape[:2], block.count))
+    return every, _spread(idx, gates, block.count), balance
+
+
+def _spread(idx, gates, count):
+    """Gates of the chosen [.., K] -> gates of all experts [.., E], zero where not chosen."""
+    return (jax.nn.one_hot(idx, count) * gates[..., None]).sum(-2)
+
+
+def _low(read, low):
+    """x_proj's output cut into delta [.., R], B and C [.., N], normed where the spec says so."""
     block, r, n = read.block, read.block.dt_rank, read.block.d_state
-    low = read.map("x_proj", c, idx)                                        # [batch, len, K, R+2N]
     parts = [low[..., :r], low[..., r:r + n], low[..., r + n:]]
     for i, key in enumerate(("dt_norm", "b_norm", "c_norm")):
         if block.keys[key] != "none":
             parts[i] = _rms(parts[i], read.get(key + ".weight"), block.keys.get("inner_norm_eps", 1e-5))
-    delta, b, c_out = parts
-    weight = _experts(read.get("dt_proj.weight"), 2)                        # the bias is added inside the scan
+    return parts
+
+
+def _scan(read, c, idx, gates, state):
+    """The state update of the experts idx; dt_proj's bias is added inside the scan."""
+    delta, b, c_out = _low(read, read.map("x_proj", c, idx))                # [batch, len, K, ..]
+    weight = _expert_axis(read.get("dt_proj.weight"), 2)
     which = idx if weight.shape[0] > 1 else jnp.zeros_like(idx)
-    raw = kernels.linear(delta.reshape(-1, r), which.reshape(-1), weight).reshape(*idx.shape, -1)
-    count = max(block.count, 1)
-    a, d, bias = (_experts(read.get(k), dims) for k, dims in (("A_log", 2), ("D", 1), ("dt_proj.bias", 1)))
-    a, d, bias = (jnp.broadcast_to(v, (count, *v.shape[1:])) for v in (a, d, bias))
+    raw = kernels.linear(delta.reshape(-1, delta.shape[-1]), which.reshape(-1), weight).reshape(*idx.shape, -1)
+    a, d, bias = (_expert_axis(read.get(k), dims) for k, dims in (("A_log", 2), ("D", 1), ("dt_proj.bias", 1)))
+    a, d, bias = (jnp.broadcast_to(v, (max(read.block.count, 1), *v.shape[1:])) for v in (a, d, bias))
     return kernels.scan(c, raw, b, c_out, idx, gates, -jnp.exp(jnp.swapaxes(a, 1, 2)), d, bias, state)
+
+
+# Experts that mix parameters: one state, every parameter the gates' sum of the experts' own. A map of a
+# mixture is the mixture of the maps; the rest is mixed token by token. In plain JAX, and slow.
+
+def _ssm_mixed(read, u, state):
+    block, act = read.block, ACTIVATIONS[read.block.activation]
+    inner = block.router["input"] == "inner"
+    routed = None if inner else route(read, u)
+    mixed = lambda name, v: _mix_map(read, name, v, *routed[:2])
+    x = read.map("in_proj", u) if inner else mixed("in_proj", u)
+    c, past = _conv(read, x, state["conv"], None if inner else _spread(*routed[:2], block.count))
+    c = act(c)
+    routed = route(read, c) if inner else routed
+    gates = _spread(*routed[:2], block.count)                               # [batch, len, E]
+    delta, b, c_out = _low(read, mixed("x_proj", c))
+    dt = jax.nn.softplus(mixed("dt_proj", delta))
+    y, last = _scan_mixed(read, c, dt, b, c_out, gates, state["s"][:, 0])
+    out = mixed("out_proj", y * act(mixed("gate_proj", u)))
+    return out, {"conv": past, "s": jax.lax.stop_gradient(last)[:, None]}, routed[2]
+
+
+def _mix_map(read, name, x, idx, gates):
+    if read.get(name + ".weight").ndim == 2:
+        return read.map(name, x)
+    return (read.map(name, x, idx) * gates[..., None]).sum(2)
+
+
+def _scan_mixed(read, c, dt, b, c_out, gates, state):
+    """One state [batch, N, I] under A mixed token by token."""
+    a = -jnp.exp(jnp.swapaxes(read.get("A_log"), -1, -2))                   # [E, N, I] or [N, I]
+    d = read.get("D")
+
+    def step(s, now):
+        c, dt, b, c_out, gates = now
+        at = jnp.einsum("be,eni->bni", gates, a) if a.ndim == 3 else a
+        s = jnp.exp(dt[:, None] * at) * s + (dt * c)[:, None] * b[..., None]
+        return s, (s * c_out[..., None]).sum(1)
+
+    time_first = [jnp.swapaxes(v, 0, 1) for v in (c, dt, b, c_out, gates)]
+    last, y = jax.lax.scan(step, jax.lax.stop_gradient(state), tuple(time_first))
+    return jnp.swapaxes(y, 0, 1) + (gates @ d if d.ndim == 2 else d) * c, last
 
 
 def mlp(read, u, state):
@@ -296,9 +355,9 @@ def empty_state(spec, batch):
     def one(block):
         if block.kind != "ssm":
             return {}
-        i = block.d_inner
+        i, states = block.d_inner, block.count if block.count and block.experts["combine"] == "outputs" else 1
         return {"conv": jnp.zeros((batch, block.d_conv - 1, i)),
-                "s": jnp.zeros((batch, max(block.count, 1), block.d_state, i))}
+                "s": jnp.zeros((batch, states, block.d_state, i))}
     return [one(b) for b in spec.blocks]
 
 

@@ -61,7 +61,11 @@ class Spec:
 def load(path):
     """The spec in the file at `path`."""
     with open(path, encoding="utf-8") as f:
-        doc = yaml.safe_load(f)
+        return resolve(yaml.safe_load(f))
+
+
+def resolve(doc):
+    """The spec of a parsed file."""
     norm = {"kind": "rms", "eps": 1e-5, **doc.get("norm", {})}
     flat = _flatten(doc["stack"], doc.get("define", {}))
     blocks = [_block(i, entry, doc) for i, entry in enumerate(flat)]
