@@ -37,7 +37,7 @@ static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId ro
 /* Whether a value has a plane per expert. Values with a state dimension have one more rank. */
 static bool has_planes(const IrGraph *g, IrValueId value) {
     const IrNode *maker = ps_maker(g, value);
-    if (maker == NULL) return false;
+    if (maker == NULL || maker->op == IR_OP_mix) return false; /* mixed parameters have no planes left */
     if (maker->op == IR_OP_exp) return has_planes(g, maker->operands[0]); /* of either kind */
     bool channels = (ir_op_info(maker->op)->traits & IR_CHANNELWISE) != 0;
     return g->values[value].type.rank == (channels ? 4 : 3);

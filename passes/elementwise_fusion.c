@@ -1,0 +1,107 @@
+/* Elementwise fusion.
+ *
+ * Requires: nothing (it does more after route and scan fusion). Provides: regions that hold one linear map, or the gate and up
+ * maps of a gated mlp, with the bias, activation, product, sum over experts, addends and scaling that follow. The scheduler
+ * then makes a block norm part of the maps that read it in a one-row step. Destroys: nothing.
+ *
+ * A region grows from its map as long as the last value has one user which a map's epilogue can do. */
+#include "passes/graph_tools.h"
+#include "passes/match.h"
+#include "passes/passes.h"
+
+typedef struct Growth {
+    IrGraph *g;
+    const PsUses *uses;
+    PsGroup group;
+    IrValueId y; /* the last value */
+} Growth;
+
+static bool is_map(IrOp op) { return op == IR_OP_linear || op == IR_OP_linear_all || op == IR_OP_linear_routed; }
+static bool is_bias(IrOp op) { return op == IR_OP_add_bias || op == IR_OP_add_bias_routed; }
+
+/* The only user of the last value, if it is free to join a region. */
+static IrNode *free_user(const Growth *w) {
+    IrNodeId user = ps_only_user(w->uses, w->y);
+    return user != IR_NONE && w->g->nodes[user].region == IR_NONE ? &w->g->nodes[user] : NULL;
+}
+
+static void take(Growth *w, const IrNode *node) {
+    ps_group_add(&w->group, (IrNodeId)(node - w->g->nodes));
+    w->y = node->results[0];
+}
+
+static void grow_bias(Growth *w) {
+    const IrNode *user = free_user(w);
+    if (user != NULL && is_bias(user->op)) take(w, user);
+}
+
+static void grow_activation(Growth *w) {
+    const IrNode *user = free_user(w);
+    if (user != NULL && ps_activation(user->op) != PG_NO_ACT) take(w, user);
+}
+
+/* act(gate) ∘ up, where up is a map of the same kind and input: both become one region. */
+static void grow_dual(Growth *w, const IrNode *gate) {
+    const IrNode *product = free_user(w);
+    if (product == NULL || product->op != IR_OP_mul || product->operands[0] != w->y) return;
+    const IrNode *up = ps_maker(w->g, product->operands[1]), *bias = NULL;
+    if (up != NULL && is_bias(up->op) && w->uses->count[up->results[0]] == 1) {
+        bias = up;
+        up = ps_maker(w->g, bias->operands[0]);
+    }
+    if (up == NULL || up->op != gate->op || up->operands[0] != gate->operands[0] || up->region != IR_NONE) return;
+    if (w->uses->count[up->results[0]] != 1) return;
+    if (!ir_type_equal(&w->g->values[up->operands[1]].type, &w->g->values[gate->operands[1]].type)) return;
+    take(w, up);
+    if (bias != NULL) take(w, bias);
+    take(w, product);
+}
+
+static bool grow_sum(Growth *w) {
+    const IrNode *user = free_user(w);
+    if (user == NULL || (user->op != IR_OP_expert_sum_routed && user->op != IR_OP_plane_sum)) return true;
+    take(w, user);
+    return user->op != IR_OP_plane_sum; /* shared experts are an addend of the routed ones, not the other way round */
+}
+
+/* One or two additions of rows that are known already: shared experts, then the residual stream. */
+static void grow_adds(Growth *w) {
+    for (int i = 0; i < 2; i++) {
+        const IrNode *user = free_user(w);
+        if (user == NULL || user->op != IR_OP_add || w->g->values[w->y].type.rank != 2) return;
+        IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
+        const IrNode *maker = ps_maker(w->g, other);
+        if (w->g->values[other].type.rank != 2 || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
+        take(w, user);
+    }
+}
+
+static void grow_scale(Growth *w) {
+    const IrNode *user = free_user(w);
+    if (user != NULL && user->op == IR_OP_scale) take(w, user);
+}
+
+static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
+    const IrNode *map = &g->nodes[id];
+    Growth w = {.g = g, .uses = uses};
+    char name[96];
+    ps_map_name(g, map->operands[1], name, sizeof name);
+    take(&w, map);
+    grow_bias(&w);
+    grow_activation(&w);
+    grow_dual(&w, map);
+    if (grow_sum(&w)) {
+        grow_adds(&w);
+        grow_scale(&w);
+    }
+    if (w.group.n > 1) ps_make_region(g, IR_REGION_MAP, name, &w.group);
+}
+
+void ps_elementwise_fusion(IrGraph *g) {
+    SuArena scratch = {0};
+    PsUses uses = ps_uses(g, &scratch);
+    for (size_t n = 0; n < g->n_nodes; n++)
+        if (is_map(g->nodes[n].op) && g->nodes[n].region == IR_NONE) grow_region(g, &uses, (IrNodeId)n);
+    su_arena_free(&scratch);
+    ps_regroup(g);
+}
