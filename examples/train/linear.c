@@ -20,10 +20,12 @@
 
 typedef uint16_t bf16;
 
-enum { TILE = 512, CHUNK = 1024 }; /* bf16 per tile; rows p per chunk */
+enum { TILE = 512, CHUNK = 1024, MAX_EXPERTS = 256 }; /* bf16 per tile; most rows p per chunk */
 
 struct linear {
 	int64_t rows_in, pairs, experts, out, in;
+	int64_t share; /* rows p per input row */
+	int64_t chunk; /* rows p per chunk; a multiple of share, so that no input row lies in two */
 	const float *x;     /* [rows_in][in] */
 	const int32_t *idx; /* [pairs] */
 	const float *w;     /* [experts][out][in] */
@@ -206,13 +208,13 @@ static bf16 *pack_experts(const struct linear *l, int backward)
 
 /* The pairs of one chunk in the order of their experts. */
 struct sorted {
-	int64_t start[257];
+	int64_t start[MAX_EXPERTS + 1];
 	int64_t pair[CHUNK];
 };
 
 static void sort_chunk(struct sorted *s, const struct linear *l, int64_t first)
 {
-	int64_t last = min(first + CHUNK, l->pairs), next[257] = {0};
+	int64_t last = min(first + l->chunk, l->pairs), next[MAX_EXPERTS + 1] = {0};
 	for (int64_t p = first; p < last; p++)
 		next[l->idx[p] + 1]++;
 	for (int64_t e = 0; e < l->experts; e++)
@@ -238,7 +240,7 @@ static void run_rows(const float *const *src, float *const *dst, int64_t n, int6
 static void linear_forward(const struct linear *l, float *y)
 {
 	bf16 *w = pack_experts(l, 0);
-	int64_t size = packed_size(l->out, l->in), share = l->pairs / l->rows_in;
+	int64_t size = packed_size(l->out, l->in);
 #pragma omp parallel
 	{
 		bf16 *a = scratch(packed_size(64, l->in) * 2);
@@ -247,10 +249,10 @@ static void linear_forward(const struct linear *l, float *y)
 		float *dst[CHUNK];
 		tiles_open();
 #pragma omp for schedule(dynamic)
-		for (int64_t first = 0; first < l->pairs; first += CHUNK) {
+		for (int64_t first = 0; first < l->pairs; first += l->chunk) {
 			sort_chunk(&s, l, first);
 			for (int64_t i = 0; i < s.start[l->experts]; i++) {
-				src[i] = l->x + s.pair[i] / share * l->in;
+				src[i] = l->x + s.pair[i] / l->share * l->in;
 				dst[i] = y + s.pair[i] * l->out;
 			}
 			for (int64_t e = 0; e < l->experts; e++) {
@@ -288,7 +290,7 @@ static void weight_gradient(float *gw, const float *const *gy, const float *cons
 static void linear_backward(const struct linear *l, float *gx, float *gw)
 {
 	int threads = omp_get_max_threads();
-	int64_t share = l->pairs / l->rows_in, size = packed_size(l->in, l->out), all = l->experts * l->out * l->in;
+	int64_t size = packed_size(l->in, l->out), all = l->experts * l->out * l->in;
 	bf16 *w = pack_experts(l, 1);
 	float *parts = calloc((size_t)(threads * all), 4);
 #pragma omp parallel num_threads(threads)
@@ -301,21 +303,21 @@ static void linear_backward(const struct linear *l, float *gx, float *gw)
 		float *dst[CHUNK];
 		tiles_open();
 #pragma omp for schedule(dynamic)
-		for (int64_t first = 0; first < l->pairs; first += CHUNK) {
+		for (int64_t first = 0; first < l->pairs; first += l->chunk) {
 			sort_chunk(&s, l, first);
 			int64_t count = s.start[l->experts];
-			if (share > 1)
-				memset(gx + first / share * l->in, 0, (size_t)(tiles(count, share) * l->in) * 4);
+			if (l->share > 1)
+				memset(gx + first / l->share * l->in, 0, (size_t)(tiles(count, l->share) * l->in) * 4);
 			for (int64_t i = 0; i < count; i++) {
-				x[i] = l->x + s.pair[i] / share * l->in;
-				dst[i] = gx + s.pair[i] / share * l->in;
+				x[i] = l->x + s.pair[i] / l->share * l->in;
+				dst[i] = gx + s.pair[i] / l->share * l->in;
 				gy[i] = l->gy + s.pair[i] * l->out;
 			}
 			for (int64_t e = 0; e < l->experts; e++) {
 				int64_t i = s.start[e], n = s.start[e + 1] - i;
 				if (!n)
 					continue;
-				run_rows(gy + i, dst + i, n, l->out, l->in, w + e * size, a, share > 1);
+				run_rows(gy + i, dst + i, n, l->out, l->in, w + e * size, a, l->share > 1);
 				weight_gradient(mine + e * l->out * l->in, gy + i, x + i, n, l->out, l->in, mem);
 			}
 		}
@@ -344,6 +346,8 @@ static struct linear read_linear(const XLA_FFI_CallFrame *call)
 	    .experts = arg(call, 2)->dims[0], .out = arg(call, 2)->dims[1], .in = arg(call, 2)->dims[2],
 	    .x = arg(call, 0)->data, .idx = arg(call, 1)->data, .w = arg(call, 2)->data,
 	};
+	l.share = l.pairs / l.rows_in;
+	l.chunk = CHUNK / l.share * l.share;
 	return l;
 }
 

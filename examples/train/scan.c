@@ -20,9 +20,9 @@
 #include "ffi.h"
 
 #ifndef N
-#define N 16 /* d_state; the loader compiles one library per value */
+#define N 16 /* d_state, a multiple of 16; the loader compiles one library per value */
 #endif
-enum { V = 2, LANES = 16 * V, MAX_K = 16 };
+enum { V = 2, LANES = 16 * V };
 
 typedef __m512 f32x16;
 

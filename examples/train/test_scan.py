@@ -47,6 +47,7 @@ if __name__ == "__main__":
     if kernels.native():
         test_scan()
         test_linear()
+        test_linear(rows=900, share=3, experts=7)
         test_linear(rows=777, share=1, experts=1, out=192, inner=384)
     else:
         print("no native kernels on this machine: nothing to compare")
