@@ -73,8 +73,6 @@ CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no) {
     return LLVMBuildSelect(e->builder, condition, yes, no, "");
 }
 
-CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) { return cg_select(e, cg_fcmp(e, LLVMRealOGT, b, a), b, a); }
-CgValue cg_smaller(CgEmit *e, CgValue a, CgValue b) { return cg_select(e, cg_fcmp(e, LLVMRealOLT, b, a), b, a); }
 
 /* ---------------------------------------------------------------------------------------------- lanes */
 

@@ -78,9 +78,8 @@ CgValue cg_sqrt(CgEmit *e, CgValue a);
 CgValue cg_abs(CgEmit *e, CgValue a);
 CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b);
 CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no);
-/* b > a ? b : a and b < a ? b : a: a comparison and a choice, not maxnum. */
+/* a < b ? b : a, so `a` when either is NaN: a comparison and a choice, not maxnum. */
 CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
-CgValue cg_smaller(CgEmit *e, CgValue a, CgValue b);
 
 /* ---- lanes */
 CgValue cg_splat(CgEmit *e, CgValue scalar);         /* f32 or i32 into 16 lanes */
@@ -190,7 +189,7 @@ CgValue cg_group_pos_of(CgEmit *e, CgValue table);
 /* Where `condition` (i1) holds: trouble[row] becomes 1 + block of the phase, unless it already says something. */
 void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
 
-/* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc */
+/* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
 CgValue cg_softplus(CgEmit *e, CgValue x);
 CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x);
