@@ -1,0 +1,228 @@
+/* Random specs. Every choice the language offers is drawn somewhere below; sizes are small and mostly no multiple of 16, with a
+ * few that cross the 256 inputs of a map's segment, the 256 keys of an attention block and the 512 rows of a step. */
+#include "draw.h"
+
+#include <string.h>
+
+#include "rng.h"
+
+/* What is common to the blocks of one spec. */
+typedef struct Drawer {
+    Rng rng;
+    SuText *out;
+    int64_t D;
+    bool small;          /* many tokens: keep everything else little */
+    bool default_state;  /* defaults.ssm gives d_state and d_conv */
+    bool default_router; /* defaults.router gives score and top_k 1 */
+    bool default_mlp;    /* defaults.mlp gives d_ff and activation */
+    bool default_moe;    /* defaults.mlp gives three experts */
+    bool default_rope;   /* defaults.attention gives a rope with dim 2 */
+} Drawer;
+
+#define PICK(d, ...) pick((d), (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static const char *pick(Drawer *d, const char *const *words, size_t count) {
+    return words[rng_between(&d->rng, 0, (int64_t)count - 1)];
+}
+
+static bool chance(Drawer *d, int percent) { return rng_chance(&d->rng, percent); }
+static int64_t between(Drawer *d, int64_t low, int64_t high) { return rng_between(&d->rng, low, high); }
+static const char *truth(Drawer *d) { return chance(d, 50) ? "true" : "false"; }
+
+/* A size: now and then a multiple of 16, now and then past a segment of 256 inputs. */
+static int64_t size_of(Drawer *d, int64_t low, int64_t high) {
+    if (d->small) return between(d, low, low + (high - low) / 4);
+    int64_t kind = between(d, 0, 99);
+    if (kind < 25) return 16 * between(d, (low + 15) / 16, high / 16);
+    if (kind < 31) return between(d, 257, 290);
+    return between(d, low, high);
+}
+
+/* `d_inner: n` or `expand: r`, whichever name is given. */
+static void draw_width(Drawer *d, const char *name, int64_t low, int64_t high) {
+    if (chance(d, 30)) {
+        const char *expand = d->D % 2 == 0 ? PICK(d, "1", "1.5", "2", "0.5", "2.0") : PICK(d, "1", "2", "1.0");
+        su_text_add(d->out, "expand: %s", expand);
+        return;
+    }
+    su_text_add(d->out, "%s: %lld", name, (long long)size_of(d, low, high));
+}
+
+static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
+    if (chance(d, 15) && (d->default_router || count >= 2)) return; /* all from defaults, or the language's */
+    int64_t top_k = between(d, 1, count < 4 ? count : 4);
+    su_text_add(d->out, ", router: {top_k: %lld", (long long)top_k);
+    if (chance(d, 60)) su_text_add(d->out, ", score: %s", PICK(d, "softmax", "sigmoid"));
+    if (chance(d, 60)) su_text_add(d->out, ", normalize: %s", truth(d));
+    if (chance(d, 40)) su_text_add(d->out, ", scale: %s", PICK(d, "0.7", "1.3", "1.9", "1.0"));
+    if (chance(d, 40)) su_text_add(d->out, ", select_bias: %s", truth(d));
+    if (chance(d, 40)) su_text_add(d->out, ", bias: %s", truth(d));
+    if (may_be_inner && chance(d, 40)) su_text_add(d->out, ", input: %s", PICK(d, "inner", "inner", "block"));
+    su_text_add(d->out, "}");
+}
+
+static void draw_ssm_experts(Drawer *d) {
+    static const char *const parts[] = {"x_proj", "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"};
+    int64_t count = between(d, 1, 20) == 1 ? 1 : between(d, 2, d->small ? 4 : 9);
+    bool params = chance(d, 50);
+    int usable = params ? 8 : 4;
+    uint32_t set = 0;
+    while (set == 0) set = (uint32_t)between(d, 1, (1 << usable) - 1);
+    if (chance(d, 20)) set = 15; /* what MossNet uses */
+    su_text_add(d->out, ", experts: {count: %lld, per_expert: [", (long long)count);
+    const char *comma = "";
+    for (int i = 0; i < usable; i++)
+        if (set >> i & 1) {
+            su_text_add(d->out, "%s%s", comma, parts[i]);
+            comma = ", ";
+        }
+    su_text_add(d->out, "]");
+    if (params) su_text_add(d->out, ", combine: params");
+    else if (chance(d, 50)) su_text_add(d->out, ", combine: outputs");
+    if (!params && chance(d, 70)) su_text_add(d->out, ", idle: %s", PICK(d, "hold", "update"));
+    su_text_add(d->out, "}");
+    draw_router(d, count, (set & (1 << 4 | 1 << 6)) == 0);
+}
+
+static void draw_ssm(Drawer *d) {
+    su_text_add(d->out, "ssm: {");
+    draw_width(d, "d_inner", 5, 120);
+    if (!d->default_state || chance(d, 50)) su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 5) ? between(d, 33, 80) : between(d, 1, 24)));
+    if (!d->default_state || chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
+    if (chance(d, 70)) su_text_add(d->out, ", dt_rank: %lld", (long long)between(d, 1, 20));
+    if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
+    if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK(d, "silu", "gelu", "gelu_tanh", "relu2"));
+    if (chance(d, 30)) su_text_add(d->out, ", dt_norm: rms%s", chance(d, 40) ? ", inner_norm_eps: 1e-4" : "");
+    if (chance(d, 30)) su_text_add(d->out, ", b_norm: rms");
+    if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
+    if (chance(d, 70)) draw_ssm_experts(d);
+    su_text_add(d->out, "}");
+}
+
+static void draw_mlp(Drawer *d) {
+    su_text_add(d->out, "mlp: {");
+    const char *comma = "";
+    if (!d->default_mlp || chance(d, 50)) {
+        draw_width(d, "d_ff", 5, 130);
+        comma = ", ";
+    }
+    if (!d->default_mlp || chance(d, 50)) {
+        su_text_add(d->out, "%sactivation: %s", comma,
+                    PICK(d, "swiglu", "geglu", "geglu_tanh", "silu", "gelu", "gelu_tanh", "relu2"));
+        comma = ", ";
+    }
+    su_text_add(d->out, "%sbias: %s", comma, truth(d));
+    if (chance(d, 60)) {
+        int64_t count = between(d, 1, 15) == 1 ? 1 : between(d, 2, d->small ? 5 : 11), shared = chance(d, 35) ? between(d, 1, 3) : 0;
+        su_text_add(d->out, ", experts: {count: %lld", (long long)count);
+        if (shared) su_text_add(d->out, ", shared: %lld", (long long)shared);
+        if (shared && chance(d, 60)) su_text_add(d->out, ", shared_d_ff: %lld", (long long)size_of(d, 3, 70));
+        su_text_add(d->out, "}");
+        draw_router(d, count, false);
+    } else if (d->default_moe && chance(d, 50)) {
+        su_text_add(d->out, ", experts: none");
+    }
+    su_text_add(d->out, "}");
+}
+
+static void draw_attention(Drawer *d, int64_t tokens) {
+    int64_t heads = between(d, 1, 6);
+    int64_t kv = heads;
+    while (chance(d, 60) || heads % kv != 0) kv = between(d, 1, heads);
+    bool given = heads > d->D || d->D % heads != 0 || chance(d, 60);
+    int64_t head_dim = given ? between(d, 1, 40) : d->D / heads;
+    if (d->default_rope && head_dim < 2) head_dim = 2, given = true; /* a default that does not fit is an error */
+    su_text_add(d->out, "attention: {n_heads: %lld", (long long)heads);
+    if (kv != heads) su_text_add(d->out, ", n_kv_heads: %lld", (long long)kv);
+    if (given) su_text_add(d->out, ", head_dim: %lld", (long long)head_dim);
+    if (chance(d, 50)) su_text_add(d->out, ", window: %lld", (long long)between(d, 1, chance(d, 50) ? tokens : 24));
+    if (head_dim >= 2 && chance(d, 60)) {
+        su_text_add(d->out, ", rope: {");
+        if (head_dim % 2 != 0 || d->default_rope || chance(d, 50)) su_text_add(d->out, "dim: %lld, ", (long long)(2 * between(d, 1, head_dim / 2)));
+        su_text_add(d->out, "theta: %s}", PICK(d, "10000.0", "500.0", "1e6"));
+    } else if (d->default_rope && chance(d, 50)) su_text_add(d->out, ", rope: none");
+    if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    su_text_add(d->out, "}");
+}
+
+static void draw_block(Drawer *d, int64_t tokens, bool attention) {
+    int64_t kind = attention ? 99 : between(d, 0, 99);
+    if (kind < 55) draw_ssm(d);
+    else if (kind < 80) draw_mlp(d);
+    else draw_attention(d, tokens);
+}
+
+static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
+    SuText *out = d->out;
+    su_text_add(out, "mossc: 1\nname: random-%llu\n", (unsigned long long)seed);
+    su_text_add(out, "vocab_size: %lld\nd_model: %lld\n", (long long)between(d, 17, 300), (long long)d->D);
+    if (chance(d, 70)) {
+        su_text_add(out, "norm: {kind: %s", PICK(d, "rms", "layer"));
+        if (chance(d, 50)) su_text_add(out, ", eps: %s", PICK(d, "1e-6", "1e-3", "0.01"));
+        su_text_add(out, "}\n");
+    }
+    if (chance(d, 40)) su_text_add(out, "final_norm: {kind: %s}\n", PICK(d, "rms", "layer"));
+    if (chance(d, 60)) su_text_add(out, "tie_embeddings: %s\n", truth(d));
+    if (chance(d, 40)) su_text_add(out, "embedding_scale: %s\n", PICK(d, "0.5", "3.25", "9.0"));
+    if (chance(d, 40)) su_text_add(out, "logit_scale: %s\n", PICK(d, "0.125", "2.5"));
+    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", PICK(d, "f32", "bf16", "f16"));
+    su_text_add(out, "max_positions: %lld\n", (long long)(tokens + (chance(d, 50) ? 0 : between(d, 1, 90))));
+}
+
+static void draw_defaults(Drawer *d) {
+    d->default_state = chance(d, 30), d->default_router = chance(d, 30);
+    d->default_mlp = chance(d, 30), d->default_rope = chance(d, 20);
+    if (!d->default_state && !d->default_router && !d->default_mlp && !d->default_rope) return;
+    SuText *out = d->out;
+    su_text_add(out, "defaults:\n");
+    if (d->default_state)
+        su_text_add(out, "  ssm: {d_state: %lld, d_conv: %lld, activation: %s, c_norm: rms}\n", (long long)between(d, 1, 20),
+                    (long long)between(d, 1, 6), PICK(d, "silu", "gelu"));
+    if (d->default_mlp) {
+        d->default_moe = chance(d, 40);
+        su_text_add(out, "  mlp: {d_ff: %lld, activation: %s%s}\n", (long long)size_of(d, 5, 90), PICK(d, "swiglu", "relu2"),
+                    d->default_moe ? ", experts: {count: 3}" : "");
+    }
+    if (d->default_rope) su_text_add(out, "  attention: {rope: {dim: 2}}\n");
+    if (d->default_router) su_text_add(out, "  router: {top_k: 1, score: %s, scale: 1.25}\n", PICK(d, "softmax", "sigmoid"));
+}
+
+int64_t draw_spec(uint64_t seed, SuText *out) {
+    Drawer d = {.rng = {seed * 0x2545f4914f6cdd1du + 7}, .out = out};
+    int64_t tokens = between(&d, 40, 70);
+    bool attention = false;
+    if (chance(&d, 7)) tokens = between(&d, 270, 560), d.small = true, attention = true;
+    d.D = d.small ? between(&d, 7, 33) : size_of(&d, 7, 96);
+    draw_top(&d, seed, tokens);
+    draw_defaults(&d);
+    int64_t blocks = between(&d, 1, d.small ? 2 : 5), defined = chance(&d, 25) ? 1 : 0;
+    if (defined) {
+        su_text_add(out, "define:\n  word: {");
+        draw_block(&d, tokens, false);
+        su_text_add(out, "}\n");
+    }
+    su_text_add(out, "stack:\n");
+    if (attention) {
+        su_text_add(out, "  - ");
+        draw_block(&d, tokens, true);
+        su_text_add(out, "\n");
+    }
+    for (int64_t i = 0; i < blocks; i++) {
+        if (defined && chance(&d, 50)) {
+            su_text_add(out, "  - word\n");
+        } else if (!d.small && i + 2 < blocks && chance(&d, 25)) {
+            su_text_add(out, "  - repeat: 2\n    blocks:\n      - ");
+            draw_block(&d, tokens, false);
+            su_text_add(out, "\n");
+            i++;
+        } else if (chance(&d, 6)) {
+            su_text_add(out, "  - ssm\n");
+        } else {
+            su_text_add(out, "  - ");
+            draw_block(&d, tokens, false);
+            su_text_add(out, "\n");
+        }
+    }
+    return tokens;
+}

@@ -1,0 +1,525 @@
+/* Random specs against the evaluators: the whole line, from YAML to logits.
+ *
+ * For every spec drawn: the naive graph's eval64 is the meaning, its eval32 the bits. The fused graph must keep both; compiled
+ * code must give eval32's bits token by token, as one prompt, in uneven chunks, in batches, from a cloned state, with 1, 2 and 8
+ * threads, on every instruction set that the host has; with a pass off it must stay within tolerance of eval64.
+ * Specs (rather: their weights) whose routing is closer than MIN_GAP are redrawn: there rounding may pick another expert. */
+#include <getopt.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/target.h"
+#include "draw.h"
+#include "frontend/lower.h"
+#include "ir/eval.h"
+#include "passes/pipeline.h"
+#include "rng.h"
+#include "runtime/moss.h"
+#include "weights.h"
+
+#define MIN_GAP 1e-4
+#define TOLERANCE 2e-4      /* largest |float32 - float64| over the root mean square: float32 through a few blocks gives about 1e-6 */
+#define FUSED64_TOLERANCE 1e-9 /* fusion does not reorder sums; double leaves this much room even if it did */
+
+enum { MAX_TRIES = 40, SEQUENCES = 2 };
+
+typedef struct Options {
+    uint64_t seed;
+    int64_t count;
+    bool wide, verbose;
+    const char *spec_file, *spec_out;
+} Options;
+
+/* One sequence and the bits that every row of it must have. */
+typedef struct Truth {
+    int32_t *tokens; /* [T] */
+    float *logits;   /* [T][V], eval32 */
+} Truth;
+
+typedef struct Case {
+    uint64_t seed;
+    int64_t T, V;
+    SuText yaml;
+    FeSpec spec;
+    SuArena arena;
+    SuDiags diags;
+    IrGraph *naive;
+    Weights weights;
+    Truth truth[SEQUENCES];
+    double *logits64; /* [T][V] of truth[0] */
+    double rms64;
+    bool failed;
+} Case;
+
+static uint64_t running_seed; /* for the message of a crash */
+
+static void say_seed(const char *what) {
+    char text[128];
+    int size = snprintf(text, sizeof text, "\ntest_random: %s at seed %llu\n", what, (unsigned long long)running_seed);
+    if (write(2, text, (size_t)size) < 0) _exit(2);
+}
+
+__attribute__((unused)) static void on_crash(int signal_number) {
+    say_seed(strsignal(signal_number));
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void on_exit_within_a_spec(void) {
+    if (running_seed != 0) say_seed("the process ended");
+}
+
+/* Reports once per case, with everything that is needed to see it again. */
+static bool fail(Case *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(Case *c, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (!c->failed) printf("FAILED: --seed %llu --count 1\n%s", (unsigned long long)c->seed, c->yaml.text);
+    c->failed = true;
+    printf("  -> ");
+    vprintf(format, args);
+    printf("\n");
+    if (c->diags.count > 0) su_diags_print(&c->diags, stdout);
+    va_end(args);
+    fflush(stdout);
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------ what the graph means */
+
+/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same routes at every token. */
+static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64, double *gap) {
+    IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
+    IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
+    double *row = malloc((size_t)c->V * sizeof(double));
+    bool good = true, routes_differ = false;
+    for (int64_t t = 0; t < T && good; t++) {
+        good = ir_eval_token(eval32, tokens[t], row, &c->diags);
+        for (int64_t v = 0; v < c->V; v++) logits32[t * c->V + v] = (float)row[v];
+        if (good && eval64 != NULL) {
+            int32_t routes32[512], routes64[512];
+            good = ir_eval_token(eval64, tokens[t], logits64 + t * c->V, &c->diags);
+            size_t n32 = ir_eval_routes(eval32, routes32, 512), n64 = ir_eval_routes(eval64, routes64, 512);
+            if (n32 != n64 || memcmp(routes32, routes64, n32 * sizeof(int32_t)) != 0) routes_differ = true;
+        }
+    }
+    if (gap != NULL) *gap = eval64 != NULL ? ir_eval_min_gap(eval64) : INFINITY;
+    double closest = gap != NULL ? *gap : INFINITY;
+    ir_eval_free(eval32);
+    if (eval64 != NULL) ir_eval_free(eval64);
+    free(row);
+    if (!good) return fail(c, "the evaluator failed");
+    if (routes_differ && closest >= MIN_GAP) return fail(c, "eval32 and eval64 choose different experts (gap %g)", closest);
+    return true;
+}
+
+static double root_mean_square(const double *x, int64_t count) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += x[i] * x[i];
+    return sqrt(sum / (double)count);
+}
+
+/* Largest difference of rows from..from+count of truth[0] from eval64, relative to eval64's rms. */
+static bool near_enough(Case *c, const char *mode, const float *logits, int64_t from, int64_t count) {
+    double worst = 0;
+    int64_t at = 0;
+    for (int64_t i = 0; i < count * c->V; i++) {
+        double difference = fabs((double)logits[i] - c->logits64[from * c->V + i]) / c->rms64;
+        if (!(difference <= worst)) worst = difference, at = i;
+    }
+    if (worst <= TOLERANCE) return true;
+    return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode,
+                (long long)(from + at / c->V), (long long)(at % c->V), worst, (double)logits[at], c->logits64[from * c->V + at]);
+}
+
+/* Rows from..from+count of a sequence, bit by bit. */
+static bool same_bits(Case *c, const char *mode, const Truth *truth, const float *logits, int64_t from, int64_t count) {
+    const float *want = truth->logits + from * c->V;
+    if (memcmp(logits, want, (size_t)(count * c->V) * sizeof(float)) == 0) return true;
+    int64_t first = 0, wrong = 0;
+    double worst = 0;
+    for (int64_t i = count * c->V - 1; i >= 0; i--) {
+        if (memcmp(&logits[i], &want[i], sizeof(float)) == 0) continue;
+        double difference = fabs((double)logits[i] - (double)want[i]) / c->rms64;
+        if (!(difference <= worst)) worst = difference;
+        first = i, wrong++;
+    }
+    return fail(c, "%s: token %lld, vocab index %lld: got %.9g (%a), eval32 %.9g (%a); %lld of %lld differ, at most by %g of the rms",
+                mode, (long long)(from + first / c->V), (long long)(first % c->V), (double)logits[first], (double)logits[first],
+                (double)want[first], (double)want[first], (long long)wrong, (long long)(count * c->V), worst);
+}
+
+static void free_truth(Case *c) {
+    for (int i = 0; i < SEQUENCES; i++) {
+        free(c->truth[i].tokens);
+        free(c->truth[i].logits);
+        c->truth[i] = (Truth){0};
+    }
+    free(c->logits64);
+    c->logits64 = NULL;
+}
+
+/* Weights and tokens such that no routing decision is close, and what they give. */
+static bool draw_truth(Case *c) {
+    for (int attempt = 0; attempt < MAX_TRIES; attempt++) {
+        Rng rng = {c->seed * 1000 + (uint64_t)attempt};
+        weights_free(&c->weights);
+        free_truth(c);
+        weights_draw(&c->spec, rng_next(&rng), &c->weights);
+        double gap = INFINITY;
+        for (int i = 0; i < SEQUENCES; i++) {
+            Truth *truth = &c->truth[i];
+            truth->tokens = malloc((size_t)c->T * sizeof(int32_t));
+            truth->logits = malloc((size_t)(c->T * c->V) * sizeof(float));
+            if (i == 0) c->logits64 = malloc((size_t)(c->T * c->V) * sizeof(double));
+            for (int64_t t = 0; t < c->T; t++) truth->tokens[t] = (int32_t)rng_between(&rng, 0, c->V - 1);
+        }
+        if (!evaluate(c, c->naive, c->truth[0].tokens, c->T, c->truth[0].logits, c->logits64, &gap)) return false;
+        if (gap < MIN_GAP) continue;
+        for (int i = 1; i < SEQUENCES; i++)
+            if (!evaluate(c, c->naive, c->truth[i].tokens, c->T, c->truth[i].logits, NULL, NULL)) return false;
+        c->rms64 = root_mean_square(c->logits64, c->T * c->V);
+        if (!(c->rms64 > 1e-3 && c->rms64 < 1e6)) return fail(c, "logits have no useful size (rms %g): mend the weights' scales", c->rms64);
+        return near_enough(c, "eval32", c->truth[0].logits, 0, c->T);
+    }
+    return fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
+}
+
+/* A fused graph means what the naive one does: eval32 to the bit, eval64 to rounding. */
+static bool check_fused(Case *c, const IrGraph *fused) {
+    int64_t T = c->T < 48 ? c->T : 48;
+    float *logits32 = malloc((size_t)(T * c->V) * sizeof(float));
+    double *logits64 = malloc((size_t)(T * c->V) * sizeof(double));
+    bool good = evaluate(c, fused, c->truth[0].tokens, T, logits32, logits64, NULL) &&
+                same_bits(c, "eval32 of the fused graph", &c->truth[0], logits32, 0, T);
+    for (int64_t i = 0; i < T * c->V && good; i++) {
+        double difference = fabs(logits64[i] - c->logits64[i]) / c->rms64;
+        if (!(difference <= FUSED64_TOLERANCE))
+            good = fail(c, "eval64 of the fused graph: token %lld, vocab index %lld is off by %g of the rms", (long long)(i / c->V),
+                        (long long)(i % c->V), difference);
+    }
+    free(logits32);
+    free(logits64);
+    return good;
+}
+
+/* ------------------------------------------------------------------------------------------ compiled code */
+
+static bool moss_failed(Case *c, const char *mode, MossError error) { return fail(c, "%s: %s", mode, error.text); }
+
+/* A state of the model in a batch: feeds one sequence, some rows a step. */
+typedef struct Lane {
+    MossState *state;
+    const Truth *truth;
+    int64_t at; /* rows fed */
+} Lane;
+
+/* Feeds all lanes to their ends in steps that `rng` cuts: 1..longest rows of some lanes, in turning order. */
+static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, int n_lanes, int64_t longest, Rng *rng) {
+    for (int turn = 0;; turn++) {
+        MossSegment segments[4];
+        Lane *of[4];
+        uint32_t n = 0;
+        bool rest = false;
+        for (int i = 0; i < n_lanes; i++) {
+            Lane *lane = &lanes[(i + turn) % n_lanes];
+            int64_t left = c->T - lane->at, count = rng_chance(rng, 30) ? 1 : rng_between(rng, 1, longest);
+            rest = rest || left > 0;
+            if (left == 0 || (n_lanes > 1 && rng_chance(rng, 25))) continue;
+            of[n] = lane;
+            segments[n++] = (MossSegment){.state = lane->state,
+                                          .tokens = lane->truth->tokens + lane->at,
+                                          .count = (uint32_t)(count < left ? count : left),
+                                          .wanted = (MossWanted)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
+        }
+        if (!rest) return true;
+        if (n == 0) continue;
+        MossError error = moss_step(model, segments, n);
+        if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+        uint32_t row = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t first = segments[i].count, wanted = 0;
+            if (segments[i].wanted == MOSS_LAST_LOGITS) wanted = 1;
+            if (segments[i].wanted == MOSS_ALL_LOGITS) wanted = segments[i].count;
+            for (first -= wanted; first < segments[i].count; first++, row++)
+                if (!same_bits(c, mode, of[i]->truth, moss_logits(model, row), of[i]->at + first, 1)) return false;
+            of[i]->at += segments[i].count;
+        }
+        if (row != moss_logits_count(model)) return fail(c, "%s: %u rows of logits, %u wanted", mode, moss_logits_count(model), row);
+    }
+}
+
+/* Feeds truth[0] from position `at` to its end, `chunk` rows a step (0: as many as a step takes); compares every row with
+ * eval32, or with eval64 when only the meaning must hold. */
+static bool run_chunks(Case *c, const char *mode, MossModel *model, MossState *state, int64_t at, int64_t chunk, bool bits) {
+    int64_t most = moss_model_program(model)->max_rows;
+    if (chunk == 0 || chunk > most) chunk = most;
+    for (; at < c->T; at += chunk) {
+        int64_t count = c->T - at < chunk ? c->T - at : chunk;
+        MossSegment segment = {state, c->truth[0].tokens + at, (uint32_t)count, MOSS_ALL_LOGITS};
+        MossError error = moss_step(model, &segment, 1);
+        if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+        for (int64_t i = 0; i < count; i++) {
+            const float *row = moss_logits(model, (uint32_t)i);
+            if (!(bits ? same_bits(c, mode, &c->truth[0], row, at + i, 1) : near_enough(c, mode, row, at + i, 1))) return false;
+        }
+    }
+    return true;
+}
+
+/* Half a prompt, then on from a copy; the original must not have moved, and starts over after a reset. */
+static bool run_clone(Case *c, const char *mode, MossModel *model, MossState *state) {
+    MossState *copy = NULL;
+    int64_t half = c->T / 2;
+    moss_state_reset(state);
+    MossError error = moss_feed(model, state, c->truth[0].tokens, (size_t)half, 7);
+    if (error.code == MOSS_OK) error = moss_state_clone(state, &copy);
+    if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+    bool good = run_chunks(c, mode, model, copy, half, 0, true) && run_chunks(c, mode, model, state, half, 1, true);
+    if (good && moss_state_position(state) != c->T) good = fail(c, "%s: position %lld", mode, (long long)moss_state_position(state));
+    moss_state_free(copy);
+    return good;
+}
+
+static bool run_batch(Case *c, const char *mode, MossModel *model, Rng *rng) {
+    Lane lanes[3] = {{.truth = &c->truth[0]}, {.truth = &c->truth[1]}, {.truth = &c->truth[0]}};
+    bool good = true;
+    for (int i = 0; i < 3 && good; i++) {
+        MossError error = moss_state_create(model, &lanes[i].state);
+        if (error.code != MOSS_OK) good = moss_failed(c, mode, error);
+    }
+    good = good && run_lanes(c, mode, model, lanes, 3, c->T > 100 ? 90 : 13, rng);
+    for (int i = 0; i < 3; i++) moss_state_free(lanes[i].state);
+    return good;
+}
+
+/* Every way of feeding the same tokens. bits: equal to eval32; else only near eval64, and fewer ways. */
+static bool run_modes(Case *c, const char *label, const PgProgram *program, const CgCompiled *compiled, int threads, bool bits) {
+    char mode[160];
+    MossModel *model = NULL;
+    MossState *state = NULL;
+    MossOptions options = {.threads = threads};
+    Rng rng = {c->seed + (uint64_t)threads};
+    MossError error = moss_model_from_memory(program, cg_codes(compiled), weights_drawn, &c->weights, &options, &model);
+    if (error.code == MOSS_OK) error = moss_state_create(model, &state);
+    bool good = error.code == MOSS_OK || moss_failed(c, label, error);
+#define MODE(name) (moss_state_reset(state), snprintf(mode, sizeof mode, "%s, %d threads, %s", label, threads, name), mode)
+    good = good && run_chunks(c, MODE("token by token"), model, state, 0, 1, bits);
+    good = good && run_chunks(c, MODE("prefill whole"), model, state, 0, 0, bits);
+    if (good && bits) {
+        Lane lane = {state, &c->truth[0], 0};
+        good = run_lanes(c, MODE("uneven chunks"), model, &lane, 1, c->T > 100 ? 120 : 23, &rng);
+        good = good && run_batch(c, MODE("batch of three sequences"), model, &rng);
+        if (threads == 1) good = good && run_clone(c, MODE("from a cloned state"), model, state);
+    }
+#undef MODE
+    moss_state_free(state);
+    moss_model_free(model);
+    return good;
+}
+
+/* The line from the graph on, with the given passes, for one instruction set. */
+static bool run_compiled(Case *c, const char *label, const PsOptions *passes, const char *isa, const int *threads, bool bits) {
+    SuArena arena = {0};
+    CgTarget target = {0};
+    CgCompiled *compiled = NULL;
+    const PgProgram *program = NULL;
+    IrGraph *graph = fe_lower(&c->spec, &arena);
+    bool good = ps_fuse(graph, passes, &c->diags) || fail(c, "%s: fusion failed", label);
+    good = good && (ir_verify(graph, &c->diags) || fail(c, "%s: the fused graph breaks a rule", label));
+    if (good && bits && isa == NULL) good = check_fused(c, graph);
+    good = good && (ps_program(&c->spec, graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
+    good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
+    good = good && (cg_llvm_compile(&target, program, &(CgOptions){0}, &compiled, &c->diags) || fail(c, "%s: no code", label));
+    for (; good && *threads != 0; threads++) good = run_modes(c, label, program, compiled, *threads, bits);
+    cg_compiled_free(compiled);
+    cg_target_free(&target);
+    su_arena_free(&arena);
+    return good;
+}
+
+/* Each pass off in turn, then all of them. */
+static bool run_without(Case *c, int which) {
+    PsOptions passes = {.stop_after = -1, .check = true};
+    char label[64] = "without any pass";
+    for (int i = 0; i < PS_PASS_COUNT; i++) passes.off[i] = which == i || which == PS_PASS_COUNT;
+    if (which < PS_PASS_COUNT) snprintf(label, sizeof label, "--no-%s", ps_pass_name((PsPass)which));
+    return run_compiled(c, label, &passes, NULL, (int[]){2, 0}, false);
+}
+
+/* The host has more than AVX2: then AVX2 is checked as well. */
+static bool has_wider_than_avx2(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+/* ------------------------------------------------------------------------------------------ one spec, many specs */
+
+/* What was drawn over a run: a feature that never comes up is not tested. */
+typedef struct Coverage {
+    const char *name;
+    int64_t count;
+} Coverage;
+
+static Coverage coverage[] = {{"hold", 0}, {"update", 0}, {"params", 0}, {"input: inner", 0}, {"ssm without experts", 0}, {"moe", 0},
+                              {"shared experts", 0}, {"plain mlp", 0}, {"gated mlp", 0}, {"grouped attention", 0}, {"window", 0}, {"rope", 0},
+                              {"sigmoid", 0}, {"select_bias", 0}, {"f32", 0}, {"bf16", 0}, {"f16", 0}, {"tied", 0}, {"untied", 0}, {"layer norm", 0},
+                              {"more than 256 tokens", 0}};
+enum { N_COVERAGE = sizeof coverage / sizeof *coverage };
+
+static void cover(const char *name, bool seen) {
+    for (int i = 0; i < N_COVERAGE; i++)
+        if (strcmp(coverage[i].name, name) == 0) {
+            coverage[i].count += seen;
+            return;
+        }
+    abort();
+}
+
+static void cover_block(const FeBlock *block) {
+    bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP, attention = block->kind == FE_ATTENTION;
+    bool outputs = ssm && experts && block->experts.combine == FE_OUTPUTS;
+    cover("hold", outputs && block->experts.idle == FE_HOLD);
+    cover("update", outputs && block->experts.idle == FE_UPDATE);
+    cover("params", ssm && experts && !outputs);
+    cover("input: inner", ssm && experts && block->router.input == FE_ROUTER_INNER);
+    cover("ssm without experts", ssm && !experts);
+    cover("moe", mlp && experts);
+    cover("shared experts", mlp && experts && block->experts.shared > 0);
+    cover("gated mlp", mlp && block->mlp.activation >= FE_SWIGLU);
+    cover("plain mlp", mlp && block->mlp.activation < FE_SWIGLU);
+    cover("grouped attention", attention && block->attention.n_kv_heads < block->attention.n_heads);
+    cover("window", attention && block->attention.window > 0);
+    cover("rope", attention && block->attention.rope);
+    cover("sigmoid", experts && block->router.score == FE_SIGMOID);
+    cover("select_bias", experts && block->router.select_bias);
+}
+
+static void cover_spec(const Case *c) {
+    for (int64_t i = 0; i < c->spec.n_blocks; i++) cover_block(&c->spec.blocks[i]);
+    cover(fe_dtype_word(c->spec.weights_dtype), true);
+    cover(c->spec.tie_embeddings ? "tied" : "untied", true);
+    cover("layer norm", c->spec.norm.kind == FE_NORM_LAYER);
+    cover("more than 256 tokens", c->T > PG_KEY_BLOCK);
+}
+
+static bool check_case(Case *c, const Options *o) {
+    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags)) return fail(c, "the spec is refused");
+    su_diags_free(&c->diags); /* warnings are fine */
+    c->diags = (SuDiags){0};
+    c->V = c->spec.vocab_size;
+    cover_spec(c);
+    c->naive = fe_lower(&c->spec, &c->arena);
+    if (!ir_verify(c->naive, &c->diags)) return fail(c, "the naive graph breaks a rule");
+    if (!draw_truth(c)) return false;
+    PsOptions passes = {.stop_after = -1, .check = true};
+    bool good = run_compiled(c, "all passes", &passes, NULL, (int[]){1, 2, 8, 0}, true);
+    if (has_wider_than_avx2() && (o->wide || c->seed % 3 == 0))
+        good = run_compiled(c, "avx2", &passes, "avx2", o->wide ? (int[]){1, 2, 0} : (int[]){2, 0}, true) && good;
+    for (int i = 0; i <= PS_PASS_COUNT; i++)
+        if (o->wide || (int)(c->seed % (PS_PASS_COUNT + 1)) == i) good = run_without(c, i) && good;
+    return good;
+}
+
+static void write_spec(const Case *c, const char *folder) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%llu.yaml", folder, (unsigned long long)c->seed);
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fputs(c->yaml.text, file) == EOF || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void read_spec(Case *c, const char *path) {
+    char buffer[65536];
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    su_text_append(&c->yaml, buffer, fread(buffer, 1, sizeof buffer, file));
+    fclose(file);
+}
+
+static bool run_seed(uint64_t seed, const Options *o) {
+    Case c = {.seed = seed};
+    bool good = true;
+    running_seed = seed;
+    c.T = draw_spec(seed, &c.yaml);
+    if (o->spec_file != NULL) {
+        su_text_free(&c.yaml);
+        c.yaml = (SuText){0};
+        read_spec(&c, o->spec_file);
+    }
+    if (o->spec_out != NULL) write_spec(&c, o->spec_out);
+    else good = check_case(&c, o);
+    if (o->verbose) printf("%llu: %s\n", (unsigned long long)seed, good ? "ok" : "FAILED");
+    weights_free(&c.weights);
+    free_truth(&c);
+    su_arena_free(&c.arena);
+    fe_spec_free(&c.spec);
+    su_diags_free(&c.diags);
+    su_text_free(&c.yaml);
+    running_seed = 0;
+    return good;
+}
+
+static bool covered(const Options *o) {
+    bool all = true;
+    for (int i = 0; i < N_COVERAGE; i++) {
+        printf("%s%s %lld", i > 0 ? ", " : "drawn: ", coverage[i].name, (long long)coverage[i].count);
+        all = all && coverage[i].count > 0;
+    }
+    printf("\n");
+    if (o->count >= 50 && o->spec_file == NULL && !all) printf("FAILED: something of the language was never drawn\n");
+    return all || o->count < 50 || o->spec_file != NULL;
+}
+
+static _Noreturn void usage(void) {
+    fprintf(stderr, "usage: test_random [--seed S] [--count N] [--all] [--verbose] [--spec FILE] [--spec-out DIR]\n"
+                    "  --seed S       first seed (from 1), --count N specs from there on\n"
+                    "  --all          every instruction set and every pass off, for every spec\n"
+                    "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
+                    "  --spec-out DIR only writes the specs\n");
+    exit(2);
+}
+
+int main(int argc, char **argv) {
+    static const struct option names[] = {{"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},
+                                          {"all", no_argument, 0, 'a'},        {"verbose", no_argument, 0, 'v'},
+                                          {"spec", required_argument, 0, 'f'}, {"spec-out", required_argument, 0, 'o'},
+                                          {0, 0, 0, 0}};
+    Options o = {.seed = 1, .count = 20};
+    for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (letter) {
+        case 's': o.seed = strtoull(optarg, NULL, 10); break;
+        case 'n': o.count = strtoll(optarg, NULL, 10); break;
+        case 'a': o.wide = true; break;
+        case 'v': o.verbose = true; break;
+        case 'f': o.spec_file = optarg; break;
+        case 'o': o.spec_out = optarg; break;
+        default: usage();
+        }
+    }
+    if (optind != argc || o.count < 1 || o.seed < 1) usage();
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    o.verbose = true; /* a sanitizer's report ends the process: the last seed printed is the one before */
+#else
+    const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], on_crash);
+#endif
+    atexit(on_exit_within_a_spec);
+    int64_t failures = 0;
+    for (int64_t i = 0; i < o.count; i++) failures += !run_seed(o.seed + (uint64_t)i, &o);
+    bool complete = o.spec_out != NULL || covered(&o);
+    cg_llvm_shutdown();
+    printf("%lld specs, %lld failed\n", (long long)o.count, (long long)failures);
+    return failures == 0 && complete ? 0 : 1;
+}
