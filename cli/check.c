@@ -1,0 +1,277 @@
+/* mossc check: is the spec right, and what does the model cost? */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/pipeline.h"
+#include "support/str.h"
+
+typedef struct CheckOptions {
+    CliTexts sets;
+    bool json;
+    int64_t position;
+} CheckOptions;
+
+/* What a part of the model costs. Doubles: totals of many blocks may pass 2^63 bytes, and all below 2^53 are exact. */
+typedef struct Cost {
+    double parameters, active; /* elements of the checkpoint; used by one token */
+    double weight_bytes;       /* of the checkpoint: weights.dtype for narrow tensors, 4 bytes for the others */
+    double state_bytes;        /* of one sequence, as the program lays it out */
+    double flops;              /* of one token */
+    double token_bytes;        /* of weights and states that one token reads and writes */
+} Cost;
+
+static void add_cost(Cost *to, const Cost *from) {
+    to->parameters += from->parameters;
+    to->active += from->active;
+    to->weight_bytes += from->weight_bytes;
+    to->state_bytes += from->state_bytes;
+    to->flops += from->flops;
+    to->token_bytes += from->token_bytes;
+}
+
+/* The model in parts: cost[0] is what stands outside the blocks, cost[1 + i] block i. */
+typedef struct Report {
+    const FeSpec *spec;
+    Cost *costs;
+    Cost total;
+} Report;
+
+static double element_bytes(const FeSpec *spec, const FeTensor *tensor) {
+    return tensor->narrow && spec->weights_dtype != FE_F32 ? 2 : 4;
+}
+
+static void count_tensors(Report *report, FeSpec *spec) {
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    for (size_t i = 0; i < count; i++) {
+        double elements = 1;
+        for (int d = 0; d < tensors[i].rank; d++) elements *= (double)tensors[i].shape[d];
+        Cost *cost = &report->costs[tensors[i].block + 1];
+        cost->parameters += elements;
+        cost->active += (double)tensors[i].active;
+        cost->weight_bytes += elements * element_bytes(spec, &tensors[i]);
+    }
+}
+
+/* State names begin with "blocks.N.". */
+static void count_states(Report *report, const PgProgram *program) {
+    for (uint32_t i = 0; i < program->n_states; i++) {
+        int64_t block;
+        if (sscanf(program->states[i].name, "blocks.%" SCNd64 ".", &block) != 1 || block < 0 || block >= report->spec->n_blocks) {
+            SU_BUG("state '%s' belongs to no block", program->states[i].name);
+        }
+        report->costs[block + 1].state_bytes += (double)program->states[i].bytes;
+    }
+}
+
+static void count_work(Report *report, const IrGraph *graph, int64_t position) {
+    for (size_t i = 0; i < graph->n_nodes; i++) {
+        IrCost work = ir_cost(graph, &graph->nodes[i], 1, position);
+        Cost *cost = &report->costs[graph->nodes[i].block + 1];
+        cost->flops += work.flops;
+        cost->token_bytes += work.weight_bytes + work.state_bytes;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- for people */
+
+/* "ssm, 8 experts, top 2, outputs" */
+static void describe(const FeBlock *block, SuText *out) {
+    static const char *const combine[] = {[FE_OUTPUTS] = "outputs", [FE_PARAMS] = "params"};
+    su_text_add(out, "%s", fe_block_kind_word(block->kind));
+    if (block->kind == FE_ATTENTION && block->attention.window) su_text_add(out, ", window %" PRId64, block->attention.window);
+    if (!block->experts.count) return;
+    su_text_add(out, ", %" PRId64 " experts, top %" PRId64, block->experts.count, block->router.top_k);
+    if (block->kind == FE_SSM) su_text_add(out, ", %s", combine[block->experts.combine]);
+    if (block->kind == FE_MLP && block->experts.shared) su_text_add(out, ", %" PRId64 " shared", block->experts.shared);
+}
+
+static void print_row(const char *what, int64_t blocks, const Cost *cost) {
+    char text[6][CLI_NUMBER], count[CLI_NUMBER] = "";
+    if (blocks) snprintf(count, sizeof count, "%" PRId64, blocks);
+    printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", what, count, cli_count(cost->parameters, text[0]),
+           cli_count(cost->active, text[1]), cli_bytes(cost->weight_bytes, text[2]), cli_bytes(cost->state_bytes, text[3]),
+           cli_count(cost->flops, text[4]), cli_bytes(cost->token_bytes, text[5]));
+}
+
+/* Two blocks share a row of the table if they are described alike and cost the same. */
+static bool same_row(const Report *report, int64_t i, int64_t j) {
+    if (memcmp(&report->costs[i + 1], &report->costs[j + 1], sizeof(Cost)) != 0) return false;
+    SuText a = {0}, b = {0};
+    describe(&report->spec->blocks[i], &a);
+    describe(&report->spec->blocks[j], &b);
+    bool same = strcmp(a.text, b.text) == 0;
+    su_text_free(&a);
+    su_text_free(&b);
+    return same;
+}
+
+static void print_blocks(const Report *report, SuArena *arena) {
+    int64_t n = report->spec->n_blocks;
+    bool *done = SU_NEW_ARRAY(arena, bool, (size_t)n);
+    for (int64_t i = 0; i < n; i++) {
+        if (done[i]) continue;
+        Cost sum = {0};
+        int64_t count = 0;
+        for (int64_t j = i; j < n; j++) {
+            if (done[j] || !same_row(report, i, j)) continue;
+            done[j] = true;
+            count++;
+            add_cost(&sum, &report->costs[j + 1]);
+        }
+        SuText what = {0};
+        describe(&report->spec->blocks[i], &what);
+        print_row(what.text, count, &sum);
+        su_text_free(&what);
+    }
+}
+
+static void print_table(const Report *report, const char *path, int64_t position, SuArena *arena) {
+    const FeSpec *spec = report->spec;
+    bool attention = false;
+    for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].kind == FE_ATTENTION;
+    printf("%s: %s\n", path, spec->name);
+    printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
+           fe_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
+    printf("  %-36s %6s %21s %23s %22s\n", "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
+    printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", "", "blocks", "total", "active", "weights", "state", "FLOPs", "bytes");
+    print_row("embedding, final norm, head", 0, &report->costs[0]);
+    print_blocks(report, arena);
+    print_row("total", spec->n_blocks, &report->total);
+    if (attention) {
+        printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position);
+    }
+    putchar('\n');
+}
+
+/* ---------------------------------------------------------------------------------------------- for programs */
+
+static void add_json_cost(cJSON *object, const Cost *cost) {
+    cJSON_AddNumberToObject(object, "parameters", cost->parameters);
+    cJSON_AddNumberToObject(object, "active_parameters", cost->active);
+    cJSON_AddNumberToObject(object, "weight_bytes", cost->weight_bytes);
+    cJSON_AddNumberToObject(object, "state_bytes", cost->state_bytes);
+    cJSON_AddNumberToObject(object, "flops_per_token", cost->flops);
+    cJSON_AddNumberToObject(object, "bytes_per_token", cost->token_bytes);
+}
+
+static void add_json_blocks(cJSON *root, const Report *report) {
+    cJSON *blocks = cJSON_AddArrayToObject(root, "blocks");
+    for (int64_t i = 0; i < report->spec->n_blocks; i++) {
+        const FeBlock *block = &report->spec->blocks[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "kind", fe_block_kind_word(block->kind));
+        if (block->name) cJSON_AddStringToObject(item, "name", block->name);
+        cJSON_AddStringToObject(item, "path", block->path);
+        cJSON_AddNumberToObject(item, "line", block->span.line);
+        if (block->experts.count) {
+            cJSON_AddNumberToObject(item, "experts", (double)block->experts.count);
+            cJSON_AddNumberToObject(item, "top_k", (double)block->router.top_k);
+        }
+        add_json_cost(item, &report->costs[i + 1]);
+        cJSON_AddItemToArray(blocks, item);
+    }
+}
+
+static void add_json_messages(cJSON *root, const SuDiags *diags) {
+    static const char *const words[] = {[SU_ERROR] = "error", [SU_WARNING] = "warning", [SU_NOTE] = "note"};
+    cJSON *messages = cJSON_AddArrayToObject(root, "messages");
+    for (size_t i = 0; i < diags->count; i++) {
+        const SuDiag *diag = &diags->items[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "severity", words[diag->severity]);
+        cJSON_AddNumberToObject(item, "line", diag->span.line);
+        cJSON_AddNumberToObject(item, "column", diag->span.column);
+        cJSON_AddStringToObject(item, "message", diag->message);
+        if (diag->hint) cJSON_AddStringToObject(item, "hint", diag->hint);
+        cJSON_AddItemToArray(messages, item);
+    }
+}
+
+static void print_json(const Report *report, const char *path, int64_t position, const SuDiags *diags, bool ok) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "path", path);
+    cJSON_AddBoolToObject(root, "ok", ok);
+    if (ok) {
+        const FeSpec *spec = report->spec;
+        cJSON_AddStringToObject(root, "name", spec->name);
+        cJSON_AddNumberToObject(root, "vocab_size", (double)spec->vocab_size);
+        cJSON_AddNumberToObject(root, "d_model", (double)spec->d_model);
+        cJSON_AddStringToObject(root, "dtype", fe_dtype_word(spec->weights_dtype));
+        cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
+        cJSON_AddNumberToObject(root, "position", (double)position);
+        add_json_cost(root, &report->total);
+        add_json_blocks(root, report);
+    }
+    add_json_messages(root, diags);
+    cli_json_print(root);
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static bool make_report(CliBuild *build, const CliBuildOptions *options, int64_t position, Report *out) {
+    if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) return false;
+    *out = (Report){.spec = &build->spec};
+    out->costs = SU_NEW_ARRAY(&build->arena, Cost, (size_t)build->spec.n_blocks + 1);
+    count_tensors(out, &build->spec);
+    count_states(out, build->program);
+    count_work(out, build->graph, position);
+    for (int64_t i = 0; i <= build->spec.n_blocks; i++) add_cost(&out->total, &out->costs[i]);
+    return true;
+}
+
+static int check_one(const char *path, const CheckOptions *o) {
+    CliBuild build = {0};
+    CliBuildOptions options = {.spec = path, .sets = &o->sets};
+    Report report = {0};
+    bool ok = make_report(&build, &options, o->position, &report);
+    if (o->json) {
+        print_json(&report, path, o->position, &build.diags, ok);
+    } else if (ok) {
+        print_table(&report, path, o->position, &build.arena);
+    }
+    fflush(stdout); /* keeps table and messages in order where both go to one place */
+    return cli_build_finish(&build, ok);
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_JSON(CheckOptions, "one JSON object a line, one for each spec: the table's numbers block by block, and the messages"),
+    {.name = "position", .argument = "P", .kind = CLI_INT, .offset = offsetof(CheckOptions, position), .least = 0,
+     .most = 2147483647, .help = "positions that attention looks back on when a token's work is counted (default 1023)"},
+    CLI_OPTION_SET(CheckOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    CheckOptions o = {.position = 1023};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    status = CLI_OK;
+    for (size_t i = 0; i < args->n_positionals; i++) {
+        if (check_one(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
+    }
+    return status;
+}
+
+const CliCommand cli_check = {
+    .name = "check",
+    .summary = "check specs and show what the models cost",
+    .synopsis = "SPEC... [OPTION]...",
+    .about =
+        "Reads each SPEC (a YAML file, - for standard input), reports every mistake with its place, and prints what the model "
+        "costs.\n\n"
+        "parameters: elements of the checkpoint; active are those that one token uses (idle experts are not, and of an untied "
+        "embedding only a row is). weights: bytes of a checkpoint in the spec's weights.dtype, where norms, convolutions, A_log, "
+        "D, biases and routers are float32. state: bytes of one sequence. per token: FLOPs of decoding one token (a "
+        "multiply-add is 2), and the bytes of weights and states that it reads and writes.",
+    .examples = "mossc check specs/moss-tiny.yaml\n"
+                "mossc check specs/*.yaml --json\n"
+                "mossc check specs/mamba-130m.yaml --set weights.dtype=bf16\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 4096,
+    .run = run,
+};

@@ -1,0 +1,26 @@
+/* Numbers for people, and JSON for programs. */
+#ifndef MOSSC_CLI_FORMAT_H
+#define MOSSC_CLI_FORMAT_H
+
+#include <cjson/cJSON.h>
+#include <stddef.h>
+
+enum { CLI_NUMBER = 32 }; /* room for one formatted number */
+
+/* "38.6 M", "200 k", "12"; three digits are shown. Writes to and returns `out`. */
+const char *cli_count(double value, char out[CLI_NUMBER]);
+/* "1.50 GiB", "12.0 KiB", "64 B". */
+const char *cli_bytes(double value, char out[CLI_NUMBER]);
+
+typedef struct CliStats {
+    double median, min, max;
+} CliStats;
+/* Of n ≥ 1 values; sorts them in place. */
+CliStats cli_stats(double *values, size_t n);
+/* Adds {"median":…, "min":…, "max":…} under `name`. */
+void cli_json_add_stats(cJSON *object, const char *name, CliStats stats);
+
+/* Prints on one line of standard output and frees. Out of memory ends the process. */
+void cli_json_print(cJSON *root);
+
+#endif

@@ -1,0 +1,122 @@
+/* mossc: the commands, and which one is meant. Nothing outside cli/ prints to a user or exits.
+ *
+ * Exit status: 0 all went well; 1 something the user gave (spec, weights, text, a place to write) is at fault; 2 the command
+ * line was wrong; 70 a bug of ours. Data goes to standard output, everything else to standard error. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "codegen/target.h"
+#include "frontend/spec.h"
+#include "support/str.h"
+
+static const CliCommand *const commands[] = {
+    &cli_check,  /* is the spec right, and how big is the model? */
+    &cli_run,    /* text */
+    &cli_eval,   /* how well a model predicts a text */
+    &cli_logits, /* numbers for other programs */
+    &cli_bench,  /* speed */
+    &cli_init,   /* fresh weights */
+    &cli_ir,     /* what the compiler sees */
+    &cli_asm,    /* what it makes */
+    &cli_schema, /* for editors */
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const CliCommand *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
+    }
+    return NULL;
+}
+
+static void print_overview(FILE *out) {
+    fputs("usage: mossc COMMAND ARGUMENTS\n"
+          "       mossc help [COMMAND | keys]\n"
+          "\n"
+          "Compiles state-space language models with experts, described in YAML, to code for this machine and runs them.\n"
+          "\n"
+          "commands:\n",
+          out);
+    for (size_t i = 0; i < N_COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fputs("  help       this text, `help COMMAND`, or `help keys`: every key of the spec language\n"
+          "\n"
+          "`mossc COMMAND --help` tells a command's options and gives examples; `mossc --version` the version.\n"
+          "\n"
+          "examples:\n"
+          "  mossc check specs/moss-tiny.yaml\n"
+          "  mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'It was a dark evening'\n",
+          out);
+}
+
+/* `what`: "command" or, after help, "command or topic". */
+static int unknown_command(const char *name, const char *what, bool with_keys) {
+    const char *names[N_COMMANDS + 2];
+    size_t count = 0;
+    for (size_t i = 0; i < N_COMMANDS; i++) names[count++] = commands[i]->name;
+    names[count++] = with_keys ? "keys" : "help";
+    const char *near = su_nearest(name, names, count);
+    fprintf(stderr, "mossc: there is no %s '%s'", what, name);
+    if (near) fprintf(stderr, "; did you mean '%s'?", near);
+    fputs("\nTry 'mossc --help'.\n", stderr);
+    return CLI_USAGE;
+}
+
+static int help(int argc, char **argv) {
+    if (argc == 0 || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        print_overview(stdout);
+        return CLI_OK;
+    }
+    if (argc > 1) {
+        fprintf(stderr, "mossc help: '%s' is one argument too many\nTry 'mossc --help'.\n", argv[1]);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[0], "keys") == 0) {
+        fe_print_keys(stdout);
+        return CLI_OK;
+    }
+    const CliCommand *command = find_command(argv[0]);
+    if (!command) return unknown_command(argv[0], "command or topic", true);
+    cli_print_help(command, stdout);
+    return CLI_OK;
+}
+
+static int run_command(const CliCommand *command, int argc, char **argv) {
+    CliArgs args = {.argc = argc, .argv = argv};
+    int status = command->run(command, &args);
+    su_arena_free(&args.arena);
+    cg_llvm_shutdown();
+    return status;
+}
+
+static int dispatch(int argc, char **argv) {
+    if (argc < 2) {
+        print_overview(stderr);
+        return CLI_USAGE;
+    }
+    const char *first = argv[1];
+    if (strcmp(first, "help") == 0) return help(argc - 2, argv + 2);
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return help(0, NULL);
+    if (strcmp(first, "--version") == 0) {
+        puts("mossc " MOSSC_VERSION);
+        return CLI_OK;
+    }
+    if (first[0] == '-') {
+        fprintf(stderr, "mossc: the command comes first, before any option such as '%s'\nTry 'mossc --help'.\n", first);
+        return CLI_USAGE;
+    }
+    const CliCommand *command = find_command(first);
+    return command ? run_command(command, argc - 2, argv + 2) : unknown_command(first, "command", false);
+}
+
+int main(int argc, char **argv) {
+    int status = dispatch(argc, argv);
+    /* A full disk shows only here: what was printed may still lie in the buffer. */
+    errno = 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "mossc: error: cannot write standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+        if (status == CLI_OK) status = CLI_FAILED;
+    }
+    return status;
+}

@@ -1,0 +1,104 @@
+/* Options of the command line: one table per command, from which parsing, the help text and the error messages come.
+ *
+ * Long options take their value as "--name value" or "--name=value", short ones as "-n value" or "-nvalue"; options and
+ * positional arguments mix freely, "--" ends the options, and "-" is a positional argument (standard input). */
+#ifndef MOSSC_CLI_OPTIONS_H
+#define MOSSC_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "passes/pipeline.h"
+#include "support/arena.h"
+
+/* Exit statuses; SU_BUG ends with 70. CLI_GO is none: the command goes on. */
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_GO = -1 };
+
+/* What an option writes, and where: at `offset` of the command's struct. */
+typedef enum CliKind {
+    CLI_FLAG,     /* bool: set */
+    CLI_TEXT,     /* const char * */
+    CLI_TEXTS,    /* CliTexts: every use adds one */
+    CLI_INT,      /* int64_t within [least, most] */
+    CLI_REAL,     /* double within [least, most] */
+    CLI_SEED,     /* uint64_t */
+    CLI_WORD,     /* int: index into words */
+    CLI_PASS,     /* int: a PsPass */
+    CLI_NO_PASSES /* bool[PS_PASS_COUNT]: "--no-NAME" for every pass, one row for all of them */
+} CliKind;
+
+typedef struct CliTexts {
+    const char **items;
+    size_t count;
+} CliTexts;
+
+typedef struct CliOption {
+    const char *name;     /* without the dashes; "no-" for CLI_NO_PASSES */
+    char letter;          /* 0: no short form */
+    const char *argument; /* as the help shows it; NULL for flags */
+    CliKind kind;
+    size_t offset;
+    double least, most;
+    const char *const *words; /* NULL-terminated */
+    bool needed;
+    const char *help;
+} CliOption;
+
+/* Rows that several commands share; `Type` has the field named in the row. */
+#define CLI_OPTION_SET(Type) \
+    {.name = "set", .argument = "PATH=VALUE", .kind = CLI_TEXTS, .offset = offsetof(Type, sets), \
+     .help = "override a value of the spec, as in --set stack[0].repeat=2; may be given several times"}
+#define CLI_OPTION_PROGRESS(Type) \
+    {.name = "progress", .kind = CLI_FLAG, .offset = offsetof(Type, progress), \
+     .help = "show progress also where standard error is not a terminal"}
+#define CLI_OPTION_NO_PASSES(Type) \
+    {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "leave a pass out"}
+#define CLI_OPTION_WEIGHTS(Type, is_needed, text) \
+    {.name = "weights", .letter = 'w', .argument = "FILE", .kind = CLI_TEXTS, .offset = offsetof(Type, weights), \
+     .needed = (is_needed), .help = text}
+#define CLI_OPTION_THREADS(Type) \
+    {.name = "threads", .argument = "N", .kind = CLI_INT, .offset = offsetof(Type, threads), .least = 1, .most = 1024, \
+     .help = "workers (default: as many as there are CPUs for this process); the result does not depend on it"}
+#define CLI_OPTION_CHUNK(Type) \
+    {.name = "chunk", .argument = "C", .kind = CLI_INT, .offset = offsetof(Type, chunk), .least = 1, .most = PG_MAX_ROWS, \
+     .help = "most tokens fed in one step (default: as many as the program allows); the result does not depend on it"}
+#define CLI_OPTION_ISA(Type) \
+    {.name = "isa", .argument = "ISA", .kind = CLI_WORD, .offset = offsetof(Type, isa), .words = cli_isa_words, \
+     .help = "generate code for best (what this machine has, the default), avx512 or avx2"}
+#define CLI_OPTION_JSON(Type, text) \
+    {.name = "json", .kind = CLI_FLAG, .offset = offsetof(Type, json), .help = text}
+
+extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
+
+/* What a command gets from main, and what cli_parse adds. */
+typedef struct CliArgs {
+    int argc;
+    char **argv;             /* after the command's name */
+    const char **positionals; /* in `arena` */
+    size_t n_positionals;
+    SuArena arena; /* main frees it */
+} CliArgs;
+
+typedef struct CliCommand CliCommand;
+struct CliCommand {
+    const char *name;
+    const char *summary;  /* a line of the table of commands */
+    const char *synopsis; /* after the name in the usage line */
+    const char *about;    /* paragraphs of the help text */
+    const char *examples; /* lines, each a command or a # comment */
+    const CliOption *options;
+    size_t n_options;
+    size_t least_positionals, most_positionals;
+    int (*run)(const CliCommand *command, CliArgs *args);
+};
+
+/* Reads args into `options` (the command's struct, holding its defaults) and args->positionals. CLI_GO, or the status to
+ * exit with: --help was printed, or a usage error was reported. */
+int cli_parse(const CliCommand *command, CliArgs *args, void *options);
+void cli_print_help(const CliCommand *command, FILE *out);
+/* Reports a usage error of `command` on standard error (printf style) and returns CLI_USAGE. */
+int cli_usage_error(const CliCommand *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,82 @@
+/* The stages in order; a reader finds each from here. */
+#include "cli/pipeline.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/progress.h"
+#include "frontend/lower.h"
+
+bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {
+    build->has_spec = true;
+    size_t n_sets = options->sets ? options->sets->count : 0;
+    const char *const *sets = n_sets ? options->sets->items : NULL;
+    return fe_spec_load(options->spec, sets, n_sets, &build->spec, &build->diags);
+}
+
+bool cli_build_graph(CliBuild *build) {
+    build->graph = fe_lower(&build->spec, &build->arena);
+    return true;
+}
+
+bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
+    if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
+    build->passes.dump_dir = options->dump_dir;
+    build->passes.stop_after = -1;
+    return ps_fuse(build->graph, &build->passes, &build->diags) &&
+           ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
+}
+
+bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
+    const char *isa = options->isa ? cli_isa_words[options->isa] : NULL;
+    if (!build->has_target && !cg_target_host(isa, &build->target, &build->diags)) return false;
+    build->has_target = true;
+    CgOptions code = {.dump_dir = options->dump_dir};
+    return cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
+}
+
+MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
+    return (MossOptions){.threads = (int)threads, .progress = cli_progress_callback, .progress_context = progress};
+}
+
+bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
+    CliProgress progress = cli_progress_start(options->progress, "loading weights", "bytes");
+    MossOptions moss = cli_moss_options(options->threads, &progress);
+    MossError error = moss_model_load(build->program, cg_codes(build->compiled), options->weights->items,
+                                      options->weights->count, &moss, &build->model);
+    cli_progress_end(&progress);
+    return cli_moss_ok(&build->diags, error);
+}
+
+bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
+    return cli_build_spec(build, options) &&    /* YAML -> Spec */
+           cli_build_graph(build) &&            /* Spec -> Graph */
+           cli_build_program(build, options) && /* Graph -> fused Graph -> Program */
+           cli_build_code(build, options) &&    /* Program -> kernels */
+           cli_build_weights(build, options);   /* kernels, checkpoints -> Model */
+}
+
+int cli_build_finish(CliBuild *build, bool ok) {
+    su_diags_print(&build->diags, stderr);
+    moss_model_free(build->model);
+    cg_compiled_free(build->compiled);
+    if (build->has_target) cg_target_free(&build->target);
+    if (build->has_spec) fe_spec_free(&build->spec);
+    su_arena_free(&build->arena);
+    su_diags_free(&build->diags);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+bool cli_moss_ok(SuDiags *diags, MossError error) {
+    if (error.code == MOSS_OK) return true;
+    return su_error(diags, (SuSpan){0}, NULL, "%s", error.text);
+}
+
+bool cli_make_folder(SuDiags *diags, const char *path) {
+    struct stat st;
+    if (mkdir(path, 0777) == 0) return true;
+    if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return true;
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot make this folder: %s", strerror(errno));
+}

@@ -1,0 +1,60 @@
+/* From a spec to a model that runs: every stage of the compiler, one call each. */
+#ifndef MOSSC_CLI_PIPELINE_H
+#define MOSSC_CLI_PIPELINE_H
+
+#include "cli/options.h"
+#include "codegen/target.h"
+#include "frontend/spec.h"
+#include "ir/graph.h"
+#include "passes/pipeline.h"
+#include "runtime/moss.h"
+#include "support/diag.h"
+
+typedef struct CliProgress CliProgress; /* cli/progress.h */
+
+/* What the stages made so far. Zero is a valid start; cli_build_finish frees whatever is there. */
+typedef struct CliBuild {
+    SuDiags diags;
+    SuArena arena; /* owns graph and program */
+    FeSpec spec;
+    IrGraph *graph; /* naive, then fused */
+    const PgProgram *program;
+    CgTarget target;
+    CgCompiled *compiled;
+    MossModel *model;
+    PsOptions passes; /* set by the command before cli_build_program */
+    bool has_spec, has_target;
+} CliBuild;
+
+/* What the command line says about a build. */
+typedef struct CliBuildOptions {
+    const char *spec;    /* path, "-": standard input */
+    const CliTexts *sets;
+    const bool *off;     /* [PS_PASS_COUNT] or NULL */
+    int isa;             /* index into cli_isa_words */
+    const char *dump_dir; /* an existing folder, or NULL */
+    const CliTexts *weights;
+    int64_t threads;
+    bool progress;
+} CliBuildOptions;
+
+/* Each stage needs the ones above it. false: the reason is in build->diags. */
+bool cli_build_spec(CliBuild *build, const CliBuildOptions *options);    /* YAML -> Spec */
+bool cli_build_graph(CliBuild *build);                                   /* Spec -> naive Graph */
+bool cli_build_program(CliBuild *build, const CliBuildOptions *options); /* Graph -> fused Graph -> Program */
+bool cli_build_code(CliBuild *build, const CliBuildOptions *options);    /* Program -> kernels in this process */
+bool cli_build_weights(CliBuild *build, const CliBuildOptions *options); /* checkpoints -> Model */
+/* All of the above. */
+bool cli_build_model(CliBuild *build, const CliBuildOptions *options);
+
+/* Prints what was found, frees everything; the exit status. */
+int cli_build_finish(CliBuild *build, bool ok);
+
+/* Adds a runtime error to the sink. true if there was none. */
+bool cli_moss_ok(SuDiags *diags, MossError error);
+/* Makes `path` a folder if there is nothing yet. */
+bool cli_make_folder(SuDiags *diags, const char *path);
+/* Loading options that show progress through `progress`. */
+MossOptions cli_moss_options(int64_t threads, CliProgress *progress);
+
+#endif
