@@ -121,7 +121,8 @@ typedef struct FeSpec {
     FeDtype weights_dtype;
     FeTokenizer tokenizer;
     int64_t max_positions;
-    SuSpan span; /* of the file's first key; embed, head and final norm carry spans of their keys where given */
+    SuSpan span; /* of the file's first key */
+    SuSpan embed_span, head_span, final_norm_span; /* of their keys where given, else of the first key */
     FeBlock *blocks;
     int64_t n_blocks;
     uint8_t hash[16]; /* XXH3-128 of a canonical text of all of the above (names, comments and spans excluded) */

@@ -108,11 +108,9 @@ char *su_vprintf(SuArena *arena, const char *format, va_list args) {
     va_copy(copy, args);
     int size = vsnprintf(NULL, 0, format, copy);
     va_end(copy);
-    if (size < 0) { /* an encoding error or a result past INT_MAX: the format itself is the best there is */
-        return su_strdup(arena, format);
-    }
-    char *text = su_alloc(arena, (size_t)size + 1);
-    vsnprintf(text, (size_t)size + 1, format, args);
+    size_t room = size < 0 ? 1 : (size_t)size + 1; /* negative: longer than INT_MAX; the text is then empty */
+    char *text = su_alloc(arena, room);
+    vsnprintf(text, room, format, args);
     return text;
 }
 

@@ -1,0 +1,140 @@
+/* The table of keys (keys.def) as data, and values read by it.
+ *
+ * A map of the language becomes an FeMap: one FeValue per key of its section, read by the type that the key wants. Maps of
+ * defaults and blocks are merged as FeMaps, so that every value is checked once, where it is written. */
+#ifndef MOSSC_FRONTEND_KEYS_H
+#define MOSSC_FRONTEND_KEYS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "frontend/yaml.h"
+#include "support/diag.h"
+
+typedef enum FeKeyType {
+    FE_T_INT,         /* least..most */
+    FE_T_INT_OR_WORD, /* the same, or the one word */
+    FE_T_REAL,        /* finite, > 0 */
+    FE_T_DECIMAL,     /* a real kept as digits: multiplied exactly */
+    FE_T_BOOL,
+    FE_T_WORD,        /* one of words */
+    FE_T_WORDS,       /* a list of words, not empty, none twice */
+    FE_T_MODEL_NAME,  /* [a-z0-9._-]+ */
+    FE_T_NAME,        /* [a-z][a-z0-9_-]* */
+    FE_T_TEXT,        /* any text but the empty one */
+    FE_T_TOKEN,       /* none, an id or a token's text */
+    FE_T_MAP,         /* a map of the child section */
+    FE_T_MAP_OR_NONE, /* the same, or the word none */
+    FE_T_ENTRIES,     /* a list of stack entries, read by stack.c */
+    FE_T_DEFINES,     /* a map of named blocks, read by stack.c */
+    FE_T_RESERVED     /* known, not in this version */
+} FeKeyType;
+
+typedef enum FeSection {
+#define FE_SECTION(id, path, help) FE_SECTION_##id,
+#include "frontend/keys.def"
+    FE_SECTION_none /* also the number of sections */
+} FeSection;
+
+typedef enum FeKey {
+#define FE_KEY(section, key, type, child, words, least, most, fallback, help) FE_KEY_##section##_##key,
+#include "frontend/keys.def"
+    FE_KEY_none /* also the number of keys */
+} FeKey;
+
+typedef struct FeKeyRow {
+    const char *name;
+    FeSection section, child;
+    FeKeyType type;
+    const char *words;
+    int64_t least, most;
+    const char *fallback; /* as in keys.def */
+    const char *help;
+} FeKeyRow;
+
+typedef struct FeSectionRow {
+    const char *id, *path, *help;
+    FeKey first, end; /* its keys: first <= key < end */
+} FeSectionRow;
+
+const FeKeyRow *fe_key_row(FeKey key);
+FeSectionRow fe_section_row(FeSection section);
+/* What a fallback says: a value could be written so / is required / is derived (then the text after "="). */
+bool fe_fallback_required(const FeKeyRow *row);
+const char *fe_fallback_value(const FeKeyRow *row);
+const char *fe_fallback_derived(const FeKeyRow *row);
+/* Word `index` of a word list; false behind the last. *out_reserved: not in this version. */
+bool fe_word_at(const char *words, int index, const char **out_word, int *out_size, bool *out_reserved);
+/* The other key of an exclusive pair, or FE_KEY_none. */
+FeKey fe_exclusive(FeKey key);
+
+typedef enum FeState {
+    FE_ABSENT,
+    FE_GIVEN,
+    FE_BROKEN /* given, but wrong or misspelt: reported already, nothing that depends on it is checked */
+} FeState;
+
+typedef struct FeMap FeMap;
+
+typedef struct FeValue {
+    FeState state;
+    bool written; /* in the map itself, not by defaults */
+    SuSpan key_span, span;
+    bool word;            /* INT_OR_WORD, MAP_OR_NONE, TOKEN: the word instead of the other thing */
+    int64_t integer;      /* INT, BOOL (0 or 1), WORD (its index), TOKEN (an id, or -1 when text is set) */
+    double real;          /* REAL */
+    uint32_t bits;        /* WORDS: bit i for word i */
+    const char *text;     /* texts; DECIMAL: as written */
+    FeMap *map;           /* maps */
+    const FeNode *node;   /* where it was read from; NULL for a built-in default */
+} FeValue;
+
+struct FeMap {
+    FeSection section;
+    SuSpan span;     /* of the key that the map stands under */
+    FeValue *values; /* one for each key of the section, in order */
+};
+
+typedef struct FeReader {
+    SuArena *arena;
+    SuDiags *diags;
+} FeReader;
+
+/* The value of a key that belongs to the map's section. */
+FeValue *fe_value(const FeMap *map, FeKey key);
+bool fe_given(const FeMap *map, FeKey key);
+bool fe_broken(const FeMap *map, FeKey key);
+/* A map's own values, or NULL when it is absent, none or broken. */
+FeMap *fe_child(const FeMap *map, FeKey key);
+
+/* An empty map of a section. */
+FeMap *fe_new_map(SuArena *arena, FeSection section, SuSpan span);
+/* Reads `node` as a map of `section`, which stands under a key at `span`. NULL when it is none (reported). Required keys
+ * are not asked for here: they may come from defaults. */
+FeMap *fe_read_map(const FeReader *reader, const FeNode *node, FeSection section, SuSpan span);
+/* Reads one value by its row. */
+FeValue fe_read_value(const FeReader *reader, const FeNode *node, FeKey key, SuSpan key_span);
+/* `over` on `base`, either may be NULL; what comes from base counts as not written. A new map; neither is changed. */
+FeMap *fe_merge(SuArena *arena, const FeMap *base, const FeMap *over, FeSection section, SuSpan span);
+/* Sets what is absent and has a built-in value; reports what is required and absent. */
+void fe_complete(const FeReader *reader, FeMap *map);
+/* "d_state" or "experts.count": a key with the path of its map where that helps. */
+const char *fe_key_name(SuArena *arena, FeKey key);
+
+/* An error unless the same was reported at the same place (a define used twice, defaults that fit no block). */
+bool fe_error_once(const FeReader *reader, SuSpan span, const char *hint, const char *message);
+void fe_warn_once(const FeReader *reader, SuSpan span, const char *hint, const char *message);
+
+/* Unknown keys: the message says the nearest key, or where the key belongs, or what mossc calls it. Returns the key of
+ * this section that was probably meant, or FE_KEY_none. */
+FeKey fe_report_unknown(const FeReader *reader, const FePair *pair, FeSection section);
+
+/* scalars.c: text to values, by the language's rules and nothing else. */
+bool fe_parse_integer(const char *text, int64_t *out_value); /* decimal digits, no leading zero; false also past 2^62 */
+bool fe_parse_real(const char *text, double *out_value);     /* decimal; infinite when too large */
+/* decimal · by, when that is whole and in 1 .. 2^31-1. *out_whole tells the two failures apart. */
+bool fe_parse_scaled(const char *decimal, int64_t by, int64_t *out_value, bool *out_whole);
+bool fe_is_truth_word(const char *text); /* what YAML 1.1 reads as true or false */
+bool fe_is_name(const char *text);       /* [a-z][a-z0-9_-]* */
+
+#endif

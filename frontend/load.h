@@ -1,0 +1,36 @@
+/* What the parts of fe_spec_load share while one spec is read. */
+#ifndef MOSSC_FRONTEND_LOAD_H
+#define MOSSC_FRONTEND_LOAD_H
+
+#include "frontend/keys.h"
+#include "frontend/spec.h"
+#include "frontend/yaml.h"
+#include "support/str.h"
+
+enum { FE_MAX_BLOCKS = 4096, FE_MAX_DEFINES = 4096 };
+
+typedef struct FeLoad {
+    FeReader reader;
+    FeSpec *spec;
+    const FeMap *file;     /* the top level, complete */
+    const FeMap *defaults; /* or NULL */
+    bool d_model_known;    /* else nothing that depends on it is checked */
+} FeLoad;
+
+/* set.c: applies "PATH=VALUE" to the tree. */
+bool fe_apply_set(const FeReader *reader, FeNode *root, const char *set);
+
+/* block.c: one block from its own map (NULL for a bare word), under the defaults. False when something was reported. */
+bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSpan span, FeBlock *out_block);
+
+/* stack.c: reads `define` and `stack`, fills spec->blocks. */
+void fe_build_stack(FeLoad *load);
+
+/* canon.c: the text whose hash is FeSpec.hash: one line a fact, no names, comments or places.
+ * `tokenizer_file` as the spec has it, so that the hash does not depend on where the spec lies. */
+void fe_print_canonical(const FeSpec *spec, const char *tokenizer_file, SuText *out);
+
+/* tensors.c: reports tensors, and their sum, above 2^48 elements. */
+bool fe_check_sizes(FeSpec *spec, SuDiags *diags);
+
+#endif

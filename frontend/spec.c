@@ -1,0 +1,243 @@
+/* fe_spec_load: text → tree → --set → values by the table of keys → blocks under defaults → sizes → hash.
+ *
+ * Every stage reports all the mistakes that it can tell apart and passes on what is left; only a file that is no YAML map
+ * stops the rest. */
+#include "frontend/spec.h"
+
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "frontend/load.h"
+#include "support/file.h"
+
+/* ---- words ---- */
+
+const char *fe_activation_word(FeActivation activation) {
+    static const char *const words[] = {
+        [FE_SILU] = "silu",     [FE_GELU] = "gelu",   [FE_GELU_TANH] = "gelu_tanh",   [FE_RELU2] = "relu2",
+        [FE_SWIGLU] = "swiglu", [FE_GEGLU] = "geglu", [FE_GEGLU_TANH] = "geglu_tanh",
+    };
+    return words[activation];
+}
+
+const char *fe_dtype_word(FeDtype dtype) {
+    static const char *const words[] = {[FE_F32] = "f32", [FE_BF16] = "bf16", [FE_F16] = "f16"};
+    return words[dtype];
+}
+
+const char *fe_block_kind_word(FeBlockKind kind) {
+    static const char *const words[] = {[FE_SSM] = "ssm", [FE_MLP] = "mlp", [FE_ATTENTION] = "attention"};
+    return words[kind];
+}
+
+/* ---- the top level ---- */
+
+#define KEY(section, key) FE_KEY_##section##_##key
+
+/* The values of a map key, complete; an empty map where it is absent or broken. */
+static FeMap *part(const FeLoad *load, FeKey key) {
+    FeMap *map = fe_child(load->file, key);
+    if (!map) {
+        map = fe_new_map(load->reader.arena, fe_key_row(key)->child, load->spec->span);
+    }
+    fe_complete(&load->reader, map);
+    return map;
+}
+
+static void read_norms(FeLoad *load) {
+    const FeMap *norm = part(load, KEY(file, norm)), *final = part(load, KEY(file, final_norm));
+    const FeValue *kind = fe_value(final, KEY(final_norm, kind)), *eps = fe_value(final, KEY(final_norm, eps));
+    FeSpec *spec = load->spec;
+    spec->norm.kind = (FeNormKind)fe_value(norm, KEY(norm, kind))->integer;
+    spec->norm.eps = fe_value(norm, KEY(norm, eps))->real;
+    spec->final_norm.kind = kind->state == FE_GIVEN ? (FeNormKind)kind->integer : spec->norm.kind;
+    spec->final_norm.eps = eps->state == FE_GIVEN ? eps->real : spec->norm.eps;
+}
+
+/* `file` as seen from where the spec lies: specs and their tokenizers move together. */
+static const char *beside(SuArena *arena, const char *spec_path, const char *file) {
+    const char *slash = strrchr(spec_path, '/');
+    if (file[0] == '/' || !slash) {
+        return su_strdup(arena, file);
+    }
+    return su_printf(arena, "%.*s%s", (int)(slash - spec_path) + 1, spec_path, file);
+}
+
+static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_t *out_id, const char **out_text) {
+    const FeValue *value = fe_value(map, key);
+    const char *name = fe_key_name(load->reader.arena, key);
+    SuDiags *diags = load->reader.diags;
+    *out_id = -1;
+    if (value->state != FE_GIVEN || value->word) {
+        return;
+    }
+    if (value->text && load->spec->tokenizer.kind == FE_TOKENIZER_BYTES) {
+        su_error(diags, value->span, NULL, "'%s': with kind: bytes a token is given by its id, not by its text", name);
+    } else if (!value->text && load->spec->vocab_size > 0 && value->integer >= load->spec->vocab_size) {
+        su_error(diags, value->span, NULL, "'%s': id %lld is not below vocab_size %lld", name, (long long)value->integer,
+                 (long long)load->spec->vocab_size);
+    }
+    *out_id = value->text ? -1 : value->integer;
+    *out_text = value->text;
+}
+
+/* Returns the file as written, or NULL. */
+static const char *read_tokenizer(FeLoad *load) {
+    const FeMap *map = part(load, KEY(file, tokenizer));
+    const FeValue *kind = fe_value(map, KEY(tokenizer, kind)), *file = fe_value(map, KEY(tokenizer, file));
+    FeTokenizer *t = &load->spec->tokenizer;
+    SuDiags *diags = load->reader.diags;
+    if (kind->state != FE_GIVEN) {
+        return NULL;
+    }
+    t->kind = (FeTokenizerKind)kind->integer;
+    if (t->kind == FE_TOKENIZER_BYTES && file->node) {
+        su_error(diags, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
+    }
+    if (t->kind == FE_TOKENIZER_BPE && file->state == FE_ABSENT) {
+        su_error(diags, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
+    }
+    read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
+    read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
+    if (file->state != FE_GIVEN) {
+        return NULL;
+    }
+    t->file = beside(load->reader.arena, load->spec->source->path, file->text);
+    return file->text;
+}
+
+static SuSpan key_span(const FeLoad *load, FeKey key) {
+    const FeValue *value = fe_value(load->file, key);
+    return value->written ? value->key_span : load->spec->span;
+}
+
+static void read_top(FeLoad *load) {
+    const FeMap *file = load->file;
+    FeSpec *spec = load->spec;
+    spec->name = fe_value(file, KEY(file, name))->text;
+    spec->vocab_size = fe_given(file, KEY(file, vocab_size)) ? fe_value(file, KEY(file, vocab_size))->integer : 0;
+    load->d_model_known = fe_given(file, KEY(file, d_model));
+    spec->d_model = load->d_model_known ? fe_value(file, KEY(file, d_model))->integer : 16;
+    spec->tie_embeddings = fe_value(file, KEY(file, tie_embeddings))->integer;
+    spec->embedding_scale = fe_value(file, KEY(file, embedding_scale))->real;
+    spec->logit_scale = fe_value(file, KEY(file, logit_scale))->real;
+    spec->max_positions = fe_value(file, KEY(file, max_positions))->integer;
+    spec->weights_dtype = (FeDtype)fe_value(part(load, KEY(file, weights)), KEY(weights, dtype))->integer;
+    spec->embed_span = key_span(load, KEY(file, vocab_size));
+    spec->head_span = key_span(load, KEY(file, tie_embeddings));
+    spec->final_norm_span = key_span(load, KEY(file, final_norm));
+}
+
+/* ---- what holds for the whole ---- */
+
+static void warn_positions(const FeLoad *load) {
+    const FeSpec *spec = load->spec;
+    for (int64_t i = 0; i < spec->n_blocks; i++) {
+        const FeBlock *b = &spec->blocks[i];
+        if (b->kind == FE_SSM || (b->kind == FE_ATTENTION && b->attention.rope)) {
+            return;
+        }
+    }
+    fe_warn_once(&load->reader, fe_value(load->file, KEY(file, stack))->key_span, "add an ssm block, or rope to an attention block",
+                 "no block knows positions: the order of tokens cannot matter");
+}
+
+static void take_hash(FeSpec *spec, const char *tokenizer_file) {
+    SuText text = {0};
+    fe_print_canonical(spec, tokenizer_file, &text);
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(text.text, text.size));
+    memcpy(spec->hash, canonical.digest, sizeof spec->hash);
+    su_text_free(&text);
+}
+
+/* Diagnostics are found table by table; people read them from the top of the file down. */
+static void sort_by_place(SuDiags *diags, size_t first) {
+    for (size_t i = first + 1; i < diags->count; i++) {
+        SuDiag diag = diags->items[i];
+        size_t at = i;
+        for (; at > first; at--) {
+            const SuSpan *before = &diags->items[at - 1].span;
+            bool later = before->source == diag.span.source &&
+                         (before->line > diag.span.line ||
+                          (before->line == diag.span.line && before->column > diag.span.column));
+            if (!later) {
+                break;
+            }
+            diags->items[at] = diags->items[at - 1];
+        }
+        diags->items[at] = diag;
+    }
+}
+
+static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
+    SuDiags *diags = load->reader.diags;
+    load->spec->span = root->count ? root->pairs[0].key_span : root->span;
+    FeMap *file = fe_read_map(&load->reader, root, FE_SECTION_file, load->spec->span);
+    fe_complete(&load->reader, file);
+    load->file = file;
+    load->defaults = fe_child(file, KEY(file, defaults));
+    read_top(load);
+    read_norms(load);
+    const char *tokenizer_file = read_tokenizer(load);
+    fe_build_stack(load);
+    if (diags->errors == errors && fe_check_sizes(load->spec, diags)) {
+        warn_positions(load);
+        take_hash(load->spec, tokenizer_file);
+    }
+}
+
+static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, SuDiags *diags) {
+    FeLoad load = {.reader = {&spec->arena, diags}, .spec = spec};
+    const size_t errors = diags->errors, first = diags->count;
+    FeNode *root = fe_yaml_parse(&spec->arena, spec->source, 0, diags);
+    if (!root) {
+        return false;
+    }
+    if (root->kind != FE_MAPPING) {
+        return root->kind != FE_POISON && su_error(diags, root->span, NULL, "a spec is a map of keys, got %s",
+                                                   fe_node_what(&spec->arena, root));
+    }
+    for (size_t i = 0; i < n_sets; i++) {
+        fe_apply_set(&load.reader, root, sets[i]);
+    }
+    load_tree(&load, root, errors);
+    sort_by_place(diags, first);
+    return diags->errors == errors;
+}
+
+/* ---- entry points ---- */
+
+static SuSource *new_source(FeSpec *spec, const char *path, const char *text, size_t size) {
+    SuSource *source = SU_NEW(&spec->arena, SuSource);
+    *source = (SuSource){su_strdup(&spec->arena, path), text, size};
+    return source;
+}
+
+bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags) {
+    char *text;
+    size_t size;
+    *out_spec = (FeSpec){0};
+    if (!su_read_file(&out_spec->arena, path, FE_MAX_INPUT, &text, &size, diags)) {
+        return false;
+    }
+    out_spec->source = new_source(out_spec, path, text, size);
+    return load_source(out_spec, sets, n_sets, diags);
+}
+
+bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets, FeSpec *out_spec,
+                   SuDiags *diags) {
+    *out_spec = (FeSpec){0};
+    if (size > FE_MAX_INPUT) {
+        return su_error(diags, su_file_span(diags, name), NULL, "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
+    }
+    out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
+    return load_source(out_spec, sets, n_sets, diags);
+}
+
+void fe_spec_free(FeSpec *spec) {
+    su_arena_free(&spec->arena);
+    *spec = (FeSpec){0};
+}
