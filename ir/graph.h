@@ -105,6 +105,7 @@ typedef struct IrGraph {
     size_t n_regions, regions_capacity;
     IrValueId tokens, positions; /* i32[R] each */
     IrValueId logits;            /* f32[R,V] */
+    struct IrNames *named;       /* weights and states by name (ir/graph.c) */
 } IrGraph;
 
 /* ---- building. Types of results are inferred (ir_infer); a mismatch is SU_BUG: lowering made a mistake. */

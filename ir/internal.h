@@ -1,0 +1,23 @@
+/* What the files of ir/ share and nobody else needs. */
+#ifndef MOSSC_IR_INTERNAL_H
+#define MOSSC_IR_INTERNAL_H
+
+#include "ir/graph.h"
+
+/* Appends a value; the caller fills the rest. */
+IrValueId ir_append_value(IrGraph *g, IrValueKind kind, const char *name, IrType type);
+/* Appends a node without results or types, in no region. The pointer is valid until the next one. */
+IrNode *ir_append_node(IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs);
+/* How many results a node of `n` operands has: an absent optional state takes its own away. */
+int ir_result_count(const IrOpInfo *info, int n);
+
+/* The texts of a type, "f32[rows,64]", and of an attribute; in a buffer of IR_TEXT bytes that is returned. */
+enum { IR_TEXT = 128 };
+const char *ir_type_text(const IrType *type, char *buffer);
+const char *ir_real_text(double value, char *buffer);
+/* Words of the text form. */
+const char *ir_dtype_word(IrDtype dtype);
+const char *ir_region_word(IrRegionKind kind);
+enum { IR_DTYPES = IR_I32 + 1, IR_REGION_KINDS = IR_REGION_ATTENTION + 1 };
+
+#endif

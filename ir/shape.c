@@ -1,0 +1,402 @@
+/* Shape rules: the types of an operation's results from those of its operands, one rule a row of ops.def. The letters are
+ * those of ops.def. A rule fills out[] and returns NULL, or says what does not fit. */
+#include <string.h>
+
+#include "ir/internal.h"
+#include "support/size.h"
+
+typedef struct Rule {
+    const IrType *in[IR_MAX_OPERANDS]; /* NULL: absent */
+    int n;
+    const IrAttr *attrs;
+    IrType *out;
+} Rule;
+
+/* ---------------------------------------------------------------------------------------------- words of the rules */
+
+#define NEED(condition, why)                                                                                                       \
+    do {                                                                                                                           \
+        if (!(condition)) return why;                                                                                              \
+    } while (0)
+
+/* f32 with the rows in front and `rank` dimensions. */
+static bool rows(const IrType *t, int rank) { return t->dtype == IR_F32 && t->rank == rank && t->dim[0] == IR_R; }
+/* [R,…] or [R,P,…]: `rank` or one more. */
+static bool rows_or_planes(const IrType *t, int rank) { return rows(t, rank) || rows(t, rank + 1); }
+/* A constant: no rows, any float. */
+static bool constant(const IrType *t, int rank) {
+    return t->dtype != IR_I32 && t->rank == rank && t->dim[0] != IR_R;
+}
+static bool indices(const IrType *t) { return t->dtype == IR_I32 && t->rank == 2 && t->dim[0] == IR_R; }
+static bool row_numbers(const IrType *t) { return t->dtype == IR_I32 && t->rank == 1 && t->dim[0] == IR_R; }
+static int64_t last(const IrType *t) { return t->dim[t->rank - 1]; }
+
+static IrType f32_rows(int rank, int64_t a, int64_t b, int64_t c) {
+    return (IrType){.dtype = IR_F32, .rank = rank, .dim = {IR_R, a, b, c}};
+}
+
+/* x[R,…] -> [R,P,…]. */
+static IrType with_planes(const IrType *x, int64_t planes) {
+    IrType t = {.dtype = IR_F32, .rank = x->rank + 1, .dim = {IR_R, planes}};
+    for (int i = 1; i < x->rank; i++) t.dim[i + 1] = x->dim[i];
+    return t;
+}
+
+/* Are a's dimensions from i on equal to those of b from j on? */
+static bool same_tail(const IrType *a, int i, const IrType *b, int j) {
+    if (a->rank - i != b->rank - j) return false;
+    return memcmp(a->dim + i, b->dim + j, (size_t)(a->rank - i) * sizeof *a->dim) == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- rows in, rows out */
+
+static const char *shape_embed(Rule *r) {
+    NEED(row_numbers(r->in[0]), "tokens must be i32[rows]");
+    NEED(constant(r->in[1], 2), "the table must be [V,D]");
+    r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
+    return NULL;
+}
+
+static const char *shape_rms_norm(Rule *r) {
+    NEED(rows_or_planes(r->in[0], 2), "x must be f32[rows,K] or f32[rows,P,K]");
+    NEED(constant(r->in[1], 1) && last(r->in[1]) == last(r->in[0]), "the weight must be [K], K as in x");
+    r->out[0] = *r->in[0];
+    return NULL;
+}
+
+static const char *shape_layer_norm(Rule *r) {
+    NEED(rows(r->in[0], 2), "x must be f32[rows,K]");
+    for (int i = 1; i <= 2; i++)
+        NEED(constant(r->in[i], 1) && last(r->in[i]) == last(r->in[0]), "weight and bias must be [K], K as in x");
+    r->out[0] = *r->in[0];
+    return NULL;
+}
+
+static const char *shape_linear(Rule *r) {
+    NEED(rows_or_planes(r->in[0], 2), "x must be f32[rows,K] or f32[rows,P,K]");
+    NEED(constant(r->in[1], 2) && last(r->in[1]) == last(r->in[0]), "the weight must be [O,K], K as in x");
+    r->out[0] = *r->in[0];
+    r->out[0].dim[r->in[0]->rank - 1] = r->in[1]->dim[0];
+    return NULL;
+}
+
+static const char *shape_linear_all(Rule *r) {
+    const IrType *x = r->in[0], *w = r->in[1];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,E,K]");
+    NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
+    NEED(x->rank == 2 || x->dim[1] == w->dim[0], "x has another number of experts than the weight");
+    r->out[0] = f32_rows(3, w->dim[0], w->dim[1], 0);
+    return NULL;
+}
+
+static const char *shape_linear_routed(Rule *r) {
+    const IrType *x = r->in[0], *w = r->in[1], *i = r->in[2];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,k,K]");
+    NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
+    NEED(indices(i) && last(i) <= w->dim[0], "the routes must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    r->out[0] = f32_rows(3, last(i), w->dim[1], 0);
+    return NULL;
+}
+
+static const char *shape_slice(Rule *r) {
+    const IrType *x = r->in[0];
+    int64_t start = r->attrs[0].i, count = r->attrs[1].i;
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,P,K]");
+    NEED(start >= 0 && count >= 1 && count <= last(x) && start <= last(x) - count, "the slice reaches past x");
+    r->out[0] = *x;
+    r->out[0].dim[x->rank - 1] = count;
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- elementwise */
+
+static const char *shape_add_bias(Rule *r) {
+    const IrType *x = r->in[0], *b = r->in[1];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,O] or f32[rows,P,O]");
+    bool shared = constant(b, 1) && last(b) == last(x), own = constant(b, 2) && x->rank == 3 && same_tail(b, 0, x, 1);
+    NEED(shared || own, "the bias must be [O], or [E,O] for x[rows,E,O]");
+    r->out[0] = *x;
+    return NULL;
+}
+
+static const char *shape_add_bias_routed(Rule *r) {
+    const IrType *x = r->in[0], *b = r->in[1], *i = r->in[2];
+    NEED(rows(x, 3), "x must be f32[rows,k,O]");
+    NEED(constant(b, 2) && last(b) == last(x), "the bias must be [E,O], O as in x");
+    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= b->dim[0], "the routes must be i32[rows,k], k as in x and <= E");
+    r->out[0] = *x;
+    return NULL;
+}
+
+static const char *shape_mul_param(Rule *r) {
+    const IrType *x = r->in[0], *d = r->in[1];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,E,I]");
+    if (constant(d, 1)) {
+        NEED(x->rank == 2 && last(d) == last(x), "the parameter must be [I], I as in x[rows,I]");
+        r->out[0] = *x;
+        return NULL;
+    }
+    NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [I] or [E,I], I as in x");
+    NEED(x->rank == 2 || x->dim[1] == d->dim[0], "x has another number of experts than the parameter");
+    r->out[0] = f32_rows(3, d->dim[0], d->dim[1], 0);
+    return NULL;
+}
+
+static const char *shape_mul_param_routed(Rule *r) {
+    const IrType *x = r->in[0], *d = r->in[1], *i = r->in[2];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,k,I]");
+    NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [E,I], I as in x");
+    NEED(indices(i) && last(i) <= d->dim[0], "the routes must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    r->out[0] = f32_rows(3, last(i), last(x), 0);
+    return NULL;
+}
+
+static const char *same_shape(Rule *r) {
+    NEED(r->in[0]->dtype == IR_F32 && r->in[0]->dim[0] == IR_R, "x must be f32 with rows");
+    r->out[0] = *r->in[0];
+    return NULL;
+}
+
+static const char *shape_silu(Rule *r) { return same_shape(r); }
+static const char *shape_gelu(Rule *r) { return same_shape(r); }
+static const char *shape_gelu_tanh(Rule *r) { return same_shape(r); }
+static const char *shape_relu2(Rule *r) { return same_shape(r); }
+static const char *shape_sigmoid(Rule *r) { return same_shape(r); }
+static const char *shape_softplus(Rule *r) { return same_shape(r); }
+static const char *shape_exp(Rule *r) { return same_shape(r); }
+static const char *shape_scale(Rule *r) { return same_shape(r); }
+
+static const char *shape_add(Rule *r) {
+    const IrType *x = r->in[0], *y = r->in[1];
+    NEED(x->dtype == IR_F32 && x->dim[0] == IR_R && y->dtype == IR_F32 && y->dim[0] == IR_R, "both must be f32 with rows");
+    bool repeats = (x->rank == 2 && y->rank == 3) || (x->rank == 3 && y->rank == 2);
+    NEED(ir_type_equal(x, y) || (repeats && last(x) == last(y)), "the shapes must be equal, or [rows,I] and [rows,P,I]");
+    r->out[0] = x->rank >= y->rank ? *x : *y;
+    return NULL;
+}
+
+static const char *shape_mul(Rule *r) { return shape_add(r); }
+
+/* ---------------------------------------------------------------------------------------------- routing */
+
+static const char *shape_softmax(Rule *r) {
+    NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
+    r->out[0] = *r->in[0];
+    return NULL;
+}
+
+static const char *shape_select(Rule *r) {
+    const IrType *x = r->in[0], *bias = r->in[1];
+    NEED(rows(x, 2), "the scores must be f32[rows,E]");
+    NEED(bias == NULL || (constant(bias, 1) && last(bias) == last(x)), "the bias must be [E], E as in the scores");
+    NEED(r->attrs[0].i >= 1 && r->attrs[0].i <= last(x), "k must be between 1 and E");
+    r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, r->attrs[0].i}};
+    return NULL;
+}
+
+static const char *shape_gates(Rule *r) {
+    NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
+    NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the routes must be i32[rows,k] with k <= E");
+    NEED(r->attrs[0].i == 0 || r->attrs[0].i == 1, "normalize must be 0 or 1");
+    r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
+    return NULL;
+}
+
+static bool gates_of(const IrType *g, const IrType *i) { return rows(g, 2) && last(g) == last(i); }
+
+static const char *shape_expert_sum(Rule *r) {
+    const IrType *y = r->in[0], *i = r->in[1];
+    NEED(rows(y, 3), "y must be f32[rows,E,O]");
+    NEED(indices(i) && last(i) <= y->dim[1], "the routes must be i32[rows,k] with k <= E");
+    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    r->out[0] = f32_rows(2, last(y), 0, 0);
+    return NULL;
+}
+
+static const char *shape_expert_sum_routed(Rule *r) {
+    NEED(rows(r->in[0], 3), "y must be f32[rows,k,O]");
+    NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the gates must be f32[rows,k], k as in y");
+    r->out[0] = f32_rows(2, last(r->in[0]), 0, 0);
+    return NULL;
+}
+
+static const char *shape_plane_sum(Rule *r) {
+    NEED(rows(r->in[0], 3), "y must be f32[rows,P,O]");
+    r->out[0] = f32_rows(2, last(r->in[0]), 0, 0);
+    return NULL;
+}
+
+static const char *shape_mix(Rule *r) {
+    const IrType *p = r->in[0], *i = r->in[1];
+    NEED(p->rank >= 2 && constant(p, p->rank), "the parameter must be [E,...]");
+    NEED(indices(i) && last(i) <= p->dim[0], "the routes must be i32[rows,k] with k <= E");
+    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    r->out[0] = *p;
+    r->out[0].dtype = IR_F32;
+    r->out[0].dim[0] = IR_R;
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- the state-space block */
+
+static const char *shape_conv(Rule *r) {
+    const IrType *x = r->in[0], *w = r->in[1], *history = r->in[2];
+    NEED(rows(x, 2), "x must be f32[rows,I]");
+    NEED((constant(w, 2) && w->dim[0] == last(x)) || (rows(w, 3) && w->dim[1] == last(x)),
+         "the weight must be [I,W], or mixed f32[rows,I,W]");
+    r->out[0] = *x;
+    if (history == NULL) {
+        NEED(last(w) == 1, "more than one tap needs a history");
+        return NULL;
+    }
+    NEED(history->dtype == IR_F32 && constant(history, 2) && history->dim[0] == last(x) && last(history) == last(w) - 1,
+         "the history must be f32[I,W-1]");
+    r->out[1] = *history;
+    return NULL;
+}
+
+static const char *shape_outer(Rule *r) {
+    const IrType *d = r->in[0], *A = r->in[1];
+    NEED(rows_or_planes(d, 2), "d must be f32[rows,I] or f32[rows,P,I]");
+    NEED(constant(A, 2) || constant(A, 3) || rows(A, 3), "A must be [I,N], [E,I,N] or mixed f32[rows,I,N]");
+    NEED(A->dim[A->rank - 2] == last(d), "A has another number of channels than d");
+    bool own = A->rank == 3 && A->dim[0] != IR_R;
+    NEED(!own || d->rank == 2 || d->dim[1] == A->dim[0], "d has another number of experts than A");
+    if (own)
+        r->out[0] = f32_rows(4, A->dim[0], last(d), last(A));
+    else
+        r->out[0] = d->rank == 3 ? f32_rows(4, d->dim[1], last(d), last(A)) : f32_rows(3, last(d), last(A), 0);
+    return NULL;
+}
+
+static const char *shape_outer_routed(Rule *r) {
+    const IrType *d = r->in[0], *A = r->in[1], *i = r->in[2];
+    NEED(rows_or_planes(d, 2), "d must be f32[rows,I] or f32[rows,k,I]");
+    NEED(constant(A, 3) && A->dim[1] == last(d), "A must be [E,I,N], I as in d");
+    NEED(indices(i) && last(i) <= A->dim[0], "the routes must be i32[rows,k] with k <= E");
+    NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the routes");
+    r->out[0] = f32_rows(4, last(i), last(d), last(A));
+    return NULL;
+}
+
+static const char *shape_inject(Rule *r) {
+    const IrType *v = r->in[0], *B = r->in[1];
+    NEED(rows_or_planes(v, 2) && rows_or_planes(B, 2), "v must be f32[rows,I] or f32[rows,P,I], B f32[rows,N] or f32[rows,P,N]");
+    NEED(v->rank == 2 || B->rank == 2 || v->dim[1] == B->dim[1], "v and B have different numbers of planes");
+    IrType flat = f32_rows(3, last(v), last(B), 0);
+    const IrType *planes = v->rank == 3 ? v : B;
+    r->out[0] = planes->rank == 3 ? with_planes(&flat, planes->dim[1]) : flat;
+    return NULL;
+}
+
+/* a or b: [R,I,N], or [R,P,I,N] with that many planes. */
+static bool moves(const IrType *t, const IrType *state, int64_t planes) {
+    if (rows(t, 3)) return same_tail(t, 1, state, state->rank - 2);
+    return rows(t, 4) && t->dim[1] == planes && same_tail(t, 2, state, state->rank - 2);
+}
+
+static const char *shape_recur(Rule *r) {
+    const IrType *state = r->in[2], *i = r->in[3];
+    NEED(state->dtype == IR_F32 && (constant(state, 2) || constant(state, 3)), "the state must be f32[I,N] or f32[E,I,N]");
+    int64_t experts = state->rank == 3 ? state->dim[0] : 0;
+    NEED(moves(r->in[0], state, experts) && moves(r->in[1], state, experts), "a and b must be f32[rows,(E),I,N] like the state");
+    NEED(i == NULL || (indices(i) && last(i) <= experts), "the routes must be i32[rows,k] with k <= E of the state");
+    r->out[0] = *state;
+    r->out[0].rank++;
+    r->out[0].dim[0] = IR_R;
+    memcpy(r->out[0].dim + 1, state->dim, (size_t)state->rank * sizeof *state->dim);
+    r->out[1] = *state;
+    return NULL;
+}
+
+static const char *shape_recur_routed(Rule *r) {
+    const IrType *state = r->in[2], *i = r->in[3];
+    NEED(state->dtype == IR_F32 && constant(state, 3), "the state must be f32[E,I,N]");
+    NEED(indices(i) && last(i) <= state->dim[0], "the routes must be i32[rows,k] with k <= E of the state");
+    NEED(moves(r->in[0], state, last(i)) && moves(r->in[1], state, last(i)), "a and b must be f32[rows,(k),I,N] like the state");
+    r->out[0] = f32_rows(4, last(i), state->dim[1], state->dim[2]);
+    r->out[1] = *state;
+    return NULL;
+}
+
+static const char *shape_contract(Rule *r) {
+    const IrType *s = r->in[0], *C = r->in[1];
+    NEED(rows_or_planes(s, 3), "s must be f32[rows,I,N] or f32[rows,P,I,N]");
+    NEED(rows_or_planes(C, 2) && last(C) == last(s), "C must be f32[rows,N] or f32[rows,P,N], N as in s");
+    NEED(C->rank == 2 || (s->rank == 4 && s->dim[1] == C->dim[1]), "C has another number of planes than s");
+    r->out[0] = *s;
+    r->out[0].rank--;
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- attention */
+
+/* Is `x` a * b, neither of which need be sensible? */
+static bool is_product(int64_t x, int64_t a, int64_t b) {
+    uint64_t product;
+    return a > 0 && b > 0 && su_mul((uint64_t)a, (uint64_t)b, &product) && product == (uint64_t)x;
+}
+
+static const char *shape_rope(Rule *r) {
+    int64_t head_dim = r->attrs[1].i, dim = r->attrs[2].i;
+    NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), r->attrs[0].i, head_dim), "x must be f32[rows,heads*head_dim]");
+    NEED(row_numbers(r->in[1]), "positions must be i32[rows]");
+    NEED(dim >= 2 && dim <= head_dim && dim % 2 == 0, "dim must be even and at most head_dim");
+    NEED(r->attrs[3].f > 0, "theta must be positive");
+    r->out[0] = *r->in[0];
+    return NULL;
+}
+
+static const char *shape_attend(Rule *r) {
+    int64_t heads = r->attrs[0].i, kv_heads = r->attrs[1].i, head_dim = r->attrs[2].i, window = r->attrs[3].i;
+    NEED(kv_heads > 0 && heads % kv_heads == 0, "kv_heads must divide heads");
+    NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), heads, head_dim), "q must be f32[rows,heads*head_dim]");
+    for (int i = 1; i <= 2; i++)
+        NEED(rows(r->in[i], 2) && is_product(last(r->in[i]), kv_heads, head_dim), "k and v must be f32[rows,kv_heads*head_dim]");
+    NEED(row_numbers(r->in[3]), "positions must be i32[rows]");
+    for (int i = 4; i <= 5; i++) {
+        const IrType *cache = r->in[i];
+        NEED(cache->dtype == IR_F32 && constant(cache, 2) && last(cache) == last(r->in[1]), "the caches must be f32[cap,kv_heads*head_dim]");
+    }
+    NEED(window >= 0 && window <= r->in[4]->dim[0], "the window must fit into the caches");
+    NEED(r->in[4]->dim[0] == r->in[5]->dim[0], "the caches must be of one size");
+    r->out[0] = *r->in[0];
+    r->out[1] = *r->in[4];
+    r->out[2] = *r->in[5];
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- all of them */
+
+static const char *(*const rules[IR_OP_COUNT])(Rule *) = {
+#define IR_OP(name, operands, results, attributes, traits) [IR_OP_##name] = shape_##name,
+#include "ir/ops.def"
+#undef IR_OP
+};
+
+/* Element counts stay far below overflow: the language allows 2^48 elements. */
+static bool sane(const IrType *type) {
+    uint64_t n = 1;
+    for (int i = 0; i < type->rank; i++)
+        if (type->dim[i] != IR_R && (type->dim[i] <= 0 || !su_mul(n, (uint64_t)type->dim[i], &n))) return false;
+    return n <= (uint64_t)1 << 48;
+}
+
+bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs, IrType *out_types,
+              const char **out_why) {
+    const IrOpInfo *info = ir_op_info(op);
+    Rule rule = {.n = n, .attrs = attrs, .out = out_types};
+    *out_why = n < info->min_operands ? "operands are missing" : n > info->max_operands ? "there are too many operands" : NULL;
+    for (int i = 0; i < n && *out_why == NULL; i++) {
+        if (operands[i] < 0 || (size_t)operands[i] >= g->n_values)
+            *out_why = "an operand is absent";
+        else
+            rule.in[i] = &g->values[operands[i]].type;
+    }
+    if (*out_why == NULL) *out_why = rules[op](&rule);
+    for (int i = 0; i < ir_result_count(info, n) && *out_why == NULL; i++)
+        if (!sane(&out_types[i])) *out_why = "a result has more than 2^48 elements";
+    return *out_why == NULL;
+}
