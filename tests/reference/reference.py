@@ -1,0 +1,459 @@
+"""The spec language in NumPy, float64, written from docs/language.md alone and as plainly as it reads.
+
+It shares nothing with mossc: it reads the YAML, applies the defaults, lists the tensors, counts parameters and computes logits.
+Where it and mossc disagree, one of them (or the page) has a bug. Use: spec = Spec(path); logits, gap = spec.logits(tensors, tokens).
+"""
+import json
+import math
+import struct
+from fractions import Fraction
+
+import numpy as np
+import yaml
+
+# ------------------------------------------------------------------------------------------------ weights files
+
+
+def read_safetensors(path):
+    """name -> float32 array; bf16 and f16 are widened."""
+    with open(path, "rb") as file:
+        data = file.read()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + size + offset for offset in entry["data_offsets"])
+        raw = data[begin:end]
+        if entry["dtype"] == "BF16":
+            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[entry["dtype"]]).astype("<f4")
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors
+
+
+def write_safetensors(path, tensors):
+    """All as float32."""
+    header, offset = {}, 0
+    for name, values in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, offset + 4 * values.size]}
+        offset += 4 * values.size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for values in tensors.values():
+            file.write(np.ascontiguousarray(values, "<f4").tobytes())
+
+
+def narrow(values, dtype):
+    """Nearest even, widened back."""
+    values = np.asarray(values, np.float32)
+    if dtype == "f16":
+        return values.astype(np.float16).astype(np.float32)
+    if dtype == "bf16":
+        bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+        return bits.astype(np.uint32).view(np.float32)
+    return values
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+def sigmoid(v):
+    return np.where(v >= 0, 1 / (1 + np.exp(-np.abs(v))), np.exp(-np.abs(v)) / (1 + np.exp(-np.abs(v))))
+
+
+def softplus(v):
+    return np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))
+
+
+def softmax(v):
+    e = np.exp(v - v.max())
+    return e / e.sum()
+
+
+ACTIVATIONS = {
+    "silu": lambda v: v * sigmoid(v),
+    "gelu": lambda v: v / 2 * (1 + np.vectorize(math.erf, otypes=[float])(v / math.sqrt(2))),
+    "gelu_tanh": lambda v: v / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+    "relu2": lambda v: np.maximum(0, v) ** 2,
+}
+GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}
+
+
+def rms(x, eps, w):
+    return x / np.sqrt(np.mean(x * x) + eps) * w
+
+
+def layer(x, eps, w, b):
+    mean = np.mean(x)
+    return (x - mean) / np.sqrt(np.mean((x - mean) ** 2) + eps) * w + b
+
+
+# ------------------------------------------------------------------------------------------------ the spec
+
+
+def merge(weak, strong):
+    """Maps merge, everything else replaces; an empty value over a map is an empty map."""
+    if isinstance(weak, dict) and strong is None:
+        return weak
+    if not (isinstance(weak, dict) and isinstance(strong, dict)):
+        return strong
+    out = dict(weak)
+    for key, value in strong.items():
+        out[key] = merge(weak[key], value) if key in weak else value
+    return out
+
+
+def resolve(kind, given, defaults):
+    """A block's keys over its defaults; a default width gives way to the other way of giving it."""
+    weak = dict(defaults.get(kind) or {})
+    router = merge(merge(defaults.get("router") or {}, weak.pop("router", None) or {}), (given or {}).get("router") or {})
+    width = {"ssm": ("expand", "d_inner"), "mlp": ("expand", "d_ff"), "attention": ()}[kind]
+    if any(key in (given or {}) for key in width):
+        for key in width:
+            weak.pop(key, None)
+    out = merge(weak, given or {})
+    out["router"] = router
+    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm"):
+        if out.get(key) == "none":
+            del out[key]
+    return out
+
+
+class Spec:
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as file:
+            top = yaml.safe_load(file)
+        self.V, self.D = int(top["vocab_size"]), int(top["d_model"])
+        norm = merge({"kind": "rms", "eps": 1e-5}, top.get("norm") or {})
+        self.norm, self.final_norm = norm, merge(norm, top.get("final_norm") or {})
+        self.tied = top.get("tie_embeddings", True)
+        self.embedding_scale = float(top.get("embedding_scale", 1.0))
+        self.logit_scale = float(top.get("logit_scale", 1.0))
+        self.dtype = (top.get("weights") or {}).get("dtype", "f32")
+        self.blocks = []
+        self._flatten(top["stack"], top.get("define") or {}, top.get("defaults") or {})
+
+    def _flatten(self, entries, define, defaults):
+        for entry in entries:
+            if isinstance(entry, str):
+                entry = define.get(entry, {entry: {}})
+            if "repeat" in entry:
+                for _ in range(int(entry["repeat"])):
+                    self._flatten(entry["blocks"], define, defaults)
+                continue
+            ((kind, given),) = [(k, v) for k, v in entry.items() if k != "name"]
+            self.blocks.append((kind, self._complete(kind, resolve(kind, given, defaults))))
+
+    def _complete(self, kind, b):
+        """Fills in what the tables give as defaults."""
+
+        def width(key, otherwise):
+            if key in b:
+                return int(b[key])
+            if "expand" in b:
+                whole = Fraction(str(b["expand"])) * self.D
+                assert whole.denominator == 1
+                return int(whole)
+            return otherwise
+
+        router = {"top_k": 2, "score": "softmax", "normalize": True, "scale": 1.0, "select_bias": False, "bias": False, "input": "block"}
+        b["router"] = merge(router, b["router"])
+        b["bias"] = b.get("bias", False)
+        if b.get("experts") is not None:
+            b["experts"] = dict(b["experts"])
+        if kind == "ssm":
+            b["I"] = width("d_inner", 2 * self.D)
+            b["N"], b["W"] = int(b.get("d_state", 16)), int(b.get("d_conv", 4))
+            rank = b.get("dt_rank", "auto")
+            b["R"] = -(-self.D // 16) if rank == "auto" else int(rank)
+            b["conv_bias"] = b.get("conv_bias", True)
+            b["activation"] = b.get("activation", "silu")
+            b["inner_norm_eps"] = float(b.get("inner_norm_eps", self.norm["eps"]))
+            if "experts" in b:
+                b["experts"].setdefault("combine", "outputs")
+                b["experts"].setdefault("idle", "hold")
+        if kind == "mlp":
+            b["F"] = width("d_ff", None)
+            b["activation"] = b.get("activation", "swiglu")
+            if "experts" in b:
+                b["experts"].setdefault("shared", 0)
+                b["experts"].setdefault("shared_d_ff", b["F"])
+        if kind == "attention":
+            b["H"] = int(b["n_heads"])
+            b["Hkv"] = int(b.get("n_kv_heads", b["H"]))
+            b["hd"] = int(b.get("head_dim", self.D // b["H"]))
+            if "rope" in b:
+                b["rope"] = merge({"theta": 10000.0, "dim": b["hd"]}, b["rope"])
+        return b
+
+    # -------------------------------------------------------------------------------------------- tensors
+
+    def tensors(self):
+        """name -> (shape, is narrowed, share of it that is active per token), in the order of the page's table."""
+        out = {}
+
+        def add(name, shape, narrowed=False, active=Fraction(1)):
+            out[name] = (tuple(int(n) for n in shape), narrowed, active)
+
+        def add_norm(name, norm):
+            add(name + ".weight", [self.D])
+            if norm["kind"] == "layer":
+                add(name + ".bias", [self.D])
+
+        add("embed.weight", [self.V, self.D], True, Fraction(1) if self.tied else Fraction(1, self.V))
+        for i, (kind, b) in enumerate(self.blocks):
+            at = f"blocks.{i}."
+            add_norm(at + "norm", self.norm)
+            experts = b.get("experts")
+            count = int(experts["count"]) if experts else 0
+            active = Fraction(int(b["router"]["top_k"]), count) if experts else Fraction(1)
+            if experts:
+                add(at + "router.weight", [count, b["I"] if b["router"]["input"] == "inner" and kind == "ssm" else self.D])
+                for extra in ("bias", "select_bias"):
+                    if b["router"][extra]:
+                        add(at + "router." + extra, [count])
+            getattr(self, "_" + kind + "_tensors")(b, at, add, experts, count, active)
+        add_norm("final_norm", self.final_norm)
+        if not self.tied:
+            add("head.weight", [self.V, self.D], True)
+        return out
+
+    def _ssm_tensors(self, b, at, add, experts, count, active):
+        I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
+        if experts and experts["combine"] == "outputs" and experts["idle"] == "update":
+            active = Fraction(1)
+
+        def part(name, tensor, shape, narrowed=False):
+            own = experts and name in experts["per_expert"]
+            add(at + tensor, ([count] if own else []) + shape, narrowed, active if own else Fraction(1))
+
+        for name in ("in_proj", "gate_proj"):
+            part(name, name + ".weight", [I, D], True)
+            if b["bias"]:
+                part(name, name + ".bias", [I])
+        part("conv", "conv.weight", [I, W])
+        if b["conv_bias"]:
+            part("conv", "conv.bias", [I])
+        part("x_proj", "x_proj.weight", [R + 2 * N, I], True)
+        part("dt_proj", "dt_proj.weight", [I, R], True)
+        part("dt_proj", "dt_proj.bias", [I])
+        for name, size in (("dt_norm", R), ("b_norm", N), ("c_norm", N)):
+            if name in b:
+                add(at + name + ".weight", [size])
+        part("A", "A_log", [I, N])
+        part("D", "D", [I])
+        part("out_proj", "out_proj.weight", [D, I], True)
+        if b["bias"]:
+            part("out_proj", "out_proj.bias", [D])
+
+    def _mlp_tensors(self, b, at, add, experts, count, active):
+        maps = (["gate_proj"] if b["activation"] in GATED else []) + ["up_proj", "down_proj"]
+
+        def maps_of(prefix, leading, F, share):
+            for name in maps:
+                out, into = (self.D, F) if name == "down_proj" else (F, self.D)
+                add(at + prefix + name + ".weight", leading + [out, into], True, share)
+                if b["bias"]:
+                    add(at + prefix + name + ".bias", leading + [out], False, share)
+
+        maps_of("", [count] if experts else [], b["F"], active)
+        if experts and experts["shared"]:
+            maps_of("shared.", [experts["shared"]], experts["shared_d_ff"], Fraction(1))
+
+    def _attention_tensors(self, b, at, add, experts, count, active):
+        q, kv = b["H"] * b["hd"], b["Hkv"] * b["hd"]
+        for name, shape in (("q_proj", [q, self.D]), ("k_proj", [kv, self.D]), ("v_proj", [kv, self.D]), ("o_proj", [self.D, q])):
+            add(at + name + ".weight", shape, True)
+            if b["bias"]:
+                add(at + name + ".bias", shape[:1])
+
+    def counts(self):
+        """(parameters in all, active per token)."""
+        sizes = [(math.prod(shape), active) for shape, _, active in self.tensors().values()]
+        return sum(size for size, _ in sizes), int(sum(size * active for size, active in sizes))
+
+    def draw(self, seed):
+        """Random tensors of useful sizes: everything differs from expert to expert and from 0 and 1."""
+        rng = np.random.default_rng(seed)
+        out = {}
+        for name, (shape, _, _) in self.tensors().items():
+            n = rng.standard_normal(shape)
+            if name.endswith("norm.weight"):
+                n = 1 + 0.2 * n
+            elif name.endswith("A_log"):
+                n = rng.uniform(-1.5, 2, shape)
+            elif name.endswith("dt_proj.bias"):
+                n = rng.uniform(-4, 0.5, shape)
+            elif name.endswith("router.weight"):
+                n = 1.5 * n / math.sqrt(shape[-1])
+            elif name.endswith("bias"):
+                n = 0.3 * n
+            elif name != "embed.weight" and not name.endswith(".D"):
+                n = 0.8 * n / math.sqrt(shape[-1])
+            out[name] = n.astype(np.float32)
+        return out
+
+    # -------------------------------------------------------------------------------------------- the model
+
+    def logits(self, tensors, tokens):
+        """[T, V], and the smallest gap between a chosen and an unchosen expert."""
+        self.gap = math.inf
+        w = {}
+        for name, (shape, narrowed, _) in self.tensors().items():
+            assert tensors[name].shape == shape, (name, tensors[name].shape, shape)
+            w[name] = (narrow(tensors[name], self.dtype) if narrowed else tensors[name]).astype(np.float64)
+        x = self.embedding_scale * w["embed.weight"][np.asarray(tokens)]
+        for i, (kind, b) in enumerate(self.blocks):
+            at = f"blocks.{i}."
+            u = np.array([self._normed(row, w, at + "norm", self.norm) for row in x])
+            own = {name[len(at) :]: value for name, value in w.items() if name.startswith(at)}
+            x = x + getattr(self, "_" + kind)(b, own, u)
+        head = w["embed.weight"] if self.tied else w["head.weight"]
+        x = np.array([self._normed(row, w, "final_norm", self.final_norm) for row in x])
+        return self.logit_scale * (x @ head.T), self.gap
+
+    @staticmethod
+    def _normed(x, w, name, norm):
+        if norm["kind"] == "rms":
+            return rms(x, float(norm["eps"]), w[name + ".weight"])
+        return layer(x, float(norm["eps"]), w[name + ".weight"], w[name + ".bias"])
+
+    def _route(self, b, w, rho):
+        """The chosen experts, rising, and their gates."""
+        router = b["router"]
+        r = w["router.weight"] @ rho + w.get("router.bias", 0)
+        p = softmax(r) if router["score"] == "softmax" else sigmoid(r)
+        key = p + w["router.select_bias"] if router["select_bias"] else r
+        order = np.argsort(-key, kind="stable")
+        k = int(router["top_k"])
+        if k < len(order):
+            self.gap = min(self.gap, key[order[k - 1]] - key[order[k]])
+        S = np.sort(order[:k])
+        g = p[S]
+        if router["normalize"]:
+            g = g / (g.sum() + 1e-20)
+        return S, float(router["scale"]) * g
+
+    def _ssm(self, b, w, u):
+        I, N, R, W = b["I"], b["N"], b["R"], b["W"]
+        act = ACTIVATIONS[b["activation"]]
+        experts = b.get("experts")
+        own = set(experts["per_expert"]) if experts else set()
+        params = bool(experts) and experts["combine"] == "params"
+        outputs = bool(experts) and not params
+        A = -np.exp(w["A_log"])
+        history = np.zeros([W, I])
+        s = np.zeros([int(experts["count"]), I, N]) if outputs else np.zeros([I, N])
+        out = np.zeros_like(u)
+        for t in range(len(u)):
+            S = g = None
+
+            def P(part, tensor):
+                """The value of a parameter of this token, None if it does not exist."""
+                value = A if tensor == "A" else w.get(tensor)
+                if value is not None and params and part in own:
+                    value = sum(gk * value[k] for k, gk in zip(S, g))
+                return value
+
+            def linear(part, v):
+                bias = P(part, part + ".bias")
+                return P(part, part + ".weight") @ v + (0 if bias is None else bias)
+
+            if experts and b["router"]["input"] == "block":
+                S, g = self._route(b, w, u[t])
+            history = np.vstack([history[1:], linear("in_proj", u[t])])
+            bias = P("conv", "conv.bias")
+            c = act((P("conv", "conv.weight") * history.T).sum(axis=1) + (0 if bias is None else bias))
+            if experts and b["router"]["input"] == "inner":
+                S, g = self._route(b, w, c)
+            z = linear("gate_proj", u[t])
+
+            def scan(state, x_proj, dt_weight, dt_bias, a, d):
+                delta, B, C = np.split(x_proj @ c, [R, R + N])
+                if "dt_norm" in b:
+                    delta = rms(delta, b["inner_norm_eps"], w["dt_norm.weight"])
+                if "b_norm" in b:
+                    B = rms(B, b["inner_norm_eps"], w["b_norm.weight"])
+                if "c_norm" in b:
+                    C = rms(C, b["inner_norm_eps"], w["c_norm.weight"])
+                step = softplus(dt_weight @ delta + dt_bias)
+                state = np.exp(step[:, None] * a) * state + np.outer(step * c, B)
+                return state, state @ C + d * c
+
+            if outputs:
+                y = np.zeros(I)
+                for e in range(len(s)):
+                    if e not in S and experts["idle"] == "hold":
+                        continue
+
+                    def mine(part, value):
+                        return value[e] if part in own else value
+
+                    s[e], ye = scan(s[e], mine("x_proj", w["x_proj.weight"]), mine("dt_proj", w["dt_proj.weight"]),
+                                    mine("dt_proj", w["dt_proj.bias"]), mine("A", A), mine("D", w["D"]))
+                    if e in S:
+                        y = y + g[list(S).index(e)] * ye
+            else:
+                s, y = scan(s, P("x_proj", "x_proj.weight"), P("dt_proj", "dt_proj.weight"), P("dt_proj", "dt_proj.bias"),
+                            P("A", "A"), P("D", "D"))
+            out[t] = linear("out_proj", y * act(z))
+        return out
+
+    def _mlp(self, b, w, u):
+        experts = b.get("experts")
+
+        def f(v, prefix="", e=None):
+            def linear(name, x):
+                weight, bias = w[prefix + name + ".weight"], w.get(prefix + name + ".bias")
+                if e is not None:
+                    weight, bias = weight[e], None if bias is None else bias[e]
+                return weight @ x + (0 if bias is None else bias)
+
+            if b["activation"] in GATED:
+                hidden = ACTIVATIONS[GATED[b["activation"]]](linear("gate_proj", v)) * linear("up_proj", v)
+            else:
+                hidden = ACTIVATIONS[b["activation"]](linear("up_proj", v))
+            return linear("down_proj", hidden)
+
+        if not experts:
+            return np.array([f(v) for v in u])
+        out = np.zeros_like(u)
+        for t, v in enumerate(u):
+            for e, gate in zip(*self._route(b, w, v)):
+                out[t] += gate * f(v, "", e)
+            for j in range(experts["shared"]):
+                out[t] += f(v, "shared.", j)
+        return out
+
+    def _attention(self, b, w, u):
+        H, Hkv, hd = b["H"], b["Hkv"], b["hd"]
+
+        def linear(name, x):
+            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
+
+        def rotated(x):
+            if "rope" not in b:
+                return x
+            dim, theta = int(b["rope"]["dim"]), float(b["rope"]["theta"])
+            half = dim // 2
+            a = np.arange(len(x))[:, None, None] * theta ** (-2 * np.arange(half) / dim)
+            first, second = x[..., :half], x[..., half:dim]
+            return np.concatenate([first * np.cos(a) - second * np.sin(a), second * np.cos(a) + first * np.sin(a), x[..., dim:]], axis=-1)
+
+        q = rotated(linear("q_proj", u).reshape(-1, H, hd))
+        k = rotated(linear("k_proj", u).reshape(-1, Hkv, hd))
+        v = linear("v_proj", u).reshape(-1, Hkv, hd)
+        out = np.zeros([len(u), H * hd])
+        for t in range(len(u)):
+            first = max(0, t - int(b["window"]) + 1) if "window" in b else 0
+            for h in range(H):
+                kv = h * Hkv // H
+                p = softmax(k[first : t + 1, kv] @ q[t, h] / math.sqrt(hd))
+                out[t, h * hd : (h + 1) * hd] = p @ v[first : t + 1, kv]
+        return linear("o_proj", out)

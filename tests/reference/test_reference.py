@@ -1,0 +1,128 @@
+"""mossc against the NumPy reference: tensors, parameter counts and logits of every kind of block.
+
+usage: test_reference.py --mossc PROGRAM [--random TEST_RANDOM --seed S --count N] [SPEC…]
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+sys.dont_write_bytecode = True
+from reference import Spec, read_safetensors, write_safetensors  # noqa: E402
+
+MIN_GAP = 1e-4  # closer routing decisions may fall either way in float32: other weights are drawn
+TOLERANCE = 2e-4  # of float32 logits: largest difference over the root mean square
+TOKENS = 24
+
+
+def run(*command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def off(logits, expected):
+    """Largest difference over the root mean square."""
+    assert logits.shape == expected.shape and logits.dtype == np.float32, (logits.shape, logits.dtype, expected.shape)
+    return np.abs(logits - expected).max() / np.sqrt(np.mean(expected**2))
+
+
+def check_fresh(spec, tensors):
+    """What `mossc init` writes: names, shapes and the laws of the page's "Fresh weights"."""
+    expected = spec.tensors()
+    assert set(tensors) == set(expected), sorted(set(tensors) ^ set(expected))
+    for name, (shape, _, _) in expected.items():
+        values, part = tensors[name], name.split(".")[-2:]
+        assert values.shape == shape, (name, values.shape, shape)
+        if part == ["dt_proj", "bias"]:
+            steps = np.log1p(np.exp(values.astype(np.float64)))
+            assert 0.9e-3 < steps.min() and steps.max() < 0.1001, name
+        elif part[-1] == "A_log":
+            assert np.allclose(values, np.log(np.arange(1, shape[-1] + 1)), rtol=1e-6), name
+        elif part[-1] == "D" or name.endswith("norm.weight"):
+            assert (values == 1).all(), name
+        elif part[0] == "router" and part[1] != "weight" or part[1] == "bias" and part[0] != "conv":
+            assert (values == 0).all(), name
+        elif part[0] in ("embed", "head", "router"):
+            assert values.size < 64 or 0.01 < values.std() < 0.03, name
+        else:
+            fan = shape[-1]
+            limit = 1 / np.sqrt(fan if part[0] != "conv" else spec.blocks[int(name.split(".")[1])][1]["W"])
+            if part[0] in ("out_proj", "down_proj", "o_proj"):
+                limit /= np.sqrt(len(spec.blocks))
+            slack = {"f32": 1e-6, "bf16": 2**-8, "f16": 2**-10}[spec.dtype]
+            assert np.abs(values).max() <= limit * (1 + slack), (name, np.abs(values).max(), limit)
+            assert values.size < 64 or np.abs(values).max() > 0.8 * limit, (name, np.abs(values).max(), limit)
+
+
+def check_logits(mossc, path, weights, spec, tokens, scratch):
+    """Both evaluators and both ways of running compiled code against NumPy; None when a routing decision is too close."""
+    expected, gap = spec.logits(read_safetensors(weights), tokens)
+    if gap < MIN_GAP:
+        return None
+    (scratch / "tokens.txt").write_text(" ".join(map(str, tokens)) + "\n")
+
+    def logits(*options):
+        out = scratch / "logits.npy"
+        run(mossc, "logits", path, "-w", weights, "--tokens", scratch / "tokens.txt", "-o", out, *options)
+        return np.load(out)
+
+    exact = logits("--reference", 64)
+    # The file holds float32: half a unit in its last place, and what double leaves after a few blocks.
+    allowed = 6.1e-8 * np.abs(expected) + 1e-9 * np.sqrt(np.mean(expected**2))
+    worst = (np.abs(exact - expected) - allowed).max()
+    assert worst <= 0, f"eval64 is off by {off(exact, expected):.3g} of the rms"
+    for options in (["--reference", 32], ["--mode", "decode"], ["--mode", "prefill"], ["--mode", "prefill", "--chunk", 7]):
+        found = off(logits(*options), expected)
+        assert found <= TOLERANCE, f"{' '.join(map(str, options))} is off by {found:.3g} of the rms"
+    return off(exact, expected)
+
+
+def check(mossc, path, scratch):
+    spec = Spec(path)
+    report = json.loads(run(mossc, "check", path, "--json"))
+    assert (report["parameters"], report["active_parameters"]) == spec.counts(), (report["parameters"], report["active_parameters"], spec.counts())
+    weights = scratch / "w.safetensors"
+    run(mossc, "init", path, "--seed", 5, "-o", weights)
+    check_fresh(spec, read_safetensors(weights))
+    rng = np.random.default_rng(1)
+    for seed in range(30):
+        write_safetensors(weights, spec.draw(seed))
+        if check_logits(mossc, path, weights, spec, rng.integers(0, spec.V, TOKENS).tolist(), scratch) is not None:
+            return
+    raise AssertionError("every draw of weights had a close routing decision")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mossc", required=True)
+    parser.add_argument("--random", help="test_random: check specs that it draws")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("specs", nargs="*", type=pathlib.Path)
+    options = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = pathlib.Path(folder)
+        paths = options.specs
+        if options.random:
+            run(options.random, "--seed", options.seed, "--count", options.count, "--spec-out", scratch)
+            paths = sorted(scratch.glob("*.yaml"))
+        for path in paths or sorted((pathlib.Path(__file__).parent / "specs").glob("*.yaml")):
+            try:
+                check(options.mossc, path, scratch)
+                print(f"ok      {path.name}")
+            except AssertionError as error:
+                failed += 1
+                print(f"FAILED  {path.name}: {error}")
+                if options.random:
+                    print(path.read_text())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
