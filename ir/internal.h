@@ -11,13 +11,12 @@ IrNode *ir_append_node(IrGraph *g, IrOp op, const IrValueId *operands, int n, co
 /* How many results a node of `n` operands has: an absent optional state takes its own away. */
 int ir_result_count(const IrOpInfo *info, int n);
 
-/* The texts of a type, "f32[rows,64]", and of an attribute; in a buffer of IR_TEXT bytes that is returned. */
-enum { IR_TEXT = 128 };
-const char *ir_type_text(const IrType *type, char *buffer);
-const char *ir_real_text(double value, char *buffer);
-/* Words of the text form. */
+/* The text form's words (ir/print.c). */
 const char *ir_dtype_word(IrDtype dtype);
 const char *ir_region_word(IrRegionKind kind);
 enum { IR_DTYPES = IR_I32 + 1, IR_REGION_KINDS = IR_REGION_ATTENTION + 1 };
+/* A type in the text form, "f32[rows,64]", in a buffer of IR_TEXT bytes that is returned. */
+enum { IR_TEXT = 128 };
+const char *ir_type_text(const IrType *type, char *buffer);
 
 #endif

@@ -1,0 +1,137 @@
+/* The text form of a graph. ir/parse.c states the grammar and reads it back. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/internal.h"
+
+const char *ir_dtype_word(IrDtype dtype) {
+    switch (dtype) {
+    case IR_F32: return "f32";
+    case IR_BF16: return "bf16";
+    case IR_F16: return "f16";
+    case IR_I32: return "i32";
+    }
+    SU_BUG("unknown dtype %d", (int)dtype);
+}
+
+const char *ir_region_word(IrRegionKind kind) {
+    switch (kind) {
+    case IR_REGION_MAP: return "map";
+    case IR_REGION_ROUTE: return "route";
+    case IR_REGION_CONV: return "conv";
+    case IR_REGION_SCAN: return "scan";
+    case IR_REGION_ATTENTION: return "attention";
+    }
+    SU_BUG("unknown kind of region %d", (int)kind);
+}
+
+const char *ir_type_text(const IrType *type, char *buffer) {
+    int size = snprintf(buffer, IR_TEXT, "%s[", ir_dtype_word(type->dtype));
+    for (int i = 0; i < type->rank; i++) {
+        const char *comma = i > 0 ? "," : "";
+        if (type->dim[i] == IR_R)
+            size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%srows", comma);
+        else
+            size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%s%" PRId64, comma, type->dim[i]);
+    }
+    snprintf(buffer + size, (size_t)(IR_TEXT - size), "]");
+    return buffer;
+}
+
+/* The shortest decimal that reads back as the same double. */
+static void print_real(double value, FILE *out) {
+    char text[40];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    fputs(text, out);
+}
+
+static void print_type(const IrType *type, FILE *out) {
+    char text[IR_TEXT];
+    fputs(ir_type_text(type, text), out);
+}
+
+static void print_value(const IrGraph *g, IrValueId id, FILE *out) {
+    const IrValue *value = &g->values[id];
+    switch (value->kind) {
+    case IR_RESULT:
+    case IR_TOKENS:
+    case IR_POSITIONS: fprintf(out, "%%%s", value->name); return;
+    case IR_WEIGHT: fprintf(out, "%s@%s", value->transform == IR_NEG_EXP ? "neg_exp " : "", value->name); return;
+    case IR_STATE: fprintf(out, "@%s", value->name); return;
+    }
+}
+
+static void print_attrs(const IrOpInfo *info, const IrNode *node, FILE *out) {
+    if (info->n_attrs == 0) return;
+    for (int i = 0; i < info->n_attrs; i++) {
+        fprintf(out, "%s%s=", i == 0 ? " {" : " ", info->attr_names[i]);
+        if (info->attr_is_real[i])
+            print_real(node->attrs[i].f, out);
+        else
+            fprintf(out, "%" PRId64, node->attrs[i].i);
+    }
+    fputc('}', out);
+}
+
+static void print_node(const IrGraph *g, const IrNode *node, FILE *out) {
+    const IrOpInfo *info = ir_op_info(node->op);
+    int results = ir_result_count(info, node->n_operands);
+    fputs(node->region == IR_NONE ? "  " : "    ", out);
+    for (int i = 0; i < results; i++) fprintf(out, "%s%%%s", i > 0 ? ", " : "", g->values[node->results[i]].name);
+    fprintf(out, " = %s", info->name);
+    for (int i = 0; i < node->n_operands; i++) {
+        fputs(i > 0 ? ", " : " ", out);
+        print_value(g, node->operands[i], out);
+    }
+    print_attrs(info, node, out);
+    for (int i = 0; i < results; i++) {
+        fputs(i > 0 ? ", " : " : ", out);
+        print_type(&g->values[node->results[i]].type, out);
+    }
+    if (node->block >= 0) fprintf(out, " block %" PRId32, node->block);
+    if (node->span.line > 0) fprintf(out, " !%" PRIu32 ":%" PRIu32, node->span.line, node->span.column);
+    fputc('\n', out);
+}
+
+static void print_nodes(const IrGraph *g, FILE *out) {
+    int32_t open = IR_NONE;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        int32_t region = g->nodes[i].region;
+        if (region != open) {
+            if (open != IR_NONE) fputs("  }\n", out);
+            if (region != IR_NONE)
+                fprintf(out, "  region %s \"%s\" {\n", ir_region_word(g->regions[region].kind), g->regions[region].name);
+            open = region;
+        }
+        print_node(g, &g->nodes[i], out);
+    }
+    if (open != IR_NONE) fputs("  }\n", out);
+}
+
+static void print_declaration(const IrGraph *g, IrValueId id, const char *word, FILE *out) {
+    fprintf(out, "  %s ", word);
+    print_value(g, id, out);
+    fputs(" : ", out);
+    print_type(&g->values[id].type, out);
+    fputc('\n', out);
+}
+
+void ir_print(const IrGraph *g, FILE *out) {
+    fprintf(out, "graph @%s %s {\n", g->name, g->level == IR_NAIVE ? "naive" : "fused");
+    print_declaration(g, g->tokens, "tokens", out);
+    print_declaration(g, g->positions, "positions", out);
+    for (size_t i = 0; i < g->n_values; i++) {
+        if (g->values[i].kind == IR_WEIGHT) print_declaration(g, (IrValueId)i, "weight", out);
+        if (g->values[i].kind == IR_STATE) print_declaration(g, (IrValueId)i, "state", out);
+    }
+    print_nodes(g, out);
+    for (size_t i = 0; i < g->n_values; i++)
+        if (g->values[i].kind == IR_STATE && g->values[i].next != IR_NONE)
+            fprintf(out, "  next @%s = %%%s\n", g->values[i].name, g->values[g->values[i].next].name);
+    if (g->logits != IR_NONE) fprintf(out, "  logits %%%s\n", g->values[g->logits].name);
+    fputs("}\n", out);
+}
