@@ -1,0 +1,73 @@
+"""The examples in README.md and docs/ are run.
+
+A fenced block with the info string `yaml example` is a spec that `mossc check` accepts. `yaml error TEXT` is one that it refuses
+with a message that holds TEXT. In `console example` every line that begins with `$ ` is run by a shell at the root of the
+repository with mossc on PATH and must end with 0; the lines below it are its whole output, where a line `...` stands for any
+number of lines. Standard output and standard error are shown as one.
+"""
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+root = pathlib.Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^```(\w+) (example|error)(?: (.*?))?\n(.*?)^```$", re.S | re.M)
+
+
+def pattern(expected):
+    """A regular expression for output with `...` lines."""
+    return "".join("(?:.*\n)*?" if line == "..." else re.escape(line.rstrip()) + "[ ]*\n" for line in expected)
+
+
+def shell(mossc, command, text=None):
+    environment = dict(os.environ, PATH=f"{pathlib.Path(mossc).resolve().parent}:{os.environ['PATH']}")
+    return subprocess.run(command, shell=True, cwd=root, env=environment, input=text, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def check_console(mossc, text):
+    commands = re.split(r"^\$ ", text, flags=re.M)
+    assert commands[0] == "", "output before the first command"
+    for part in commands[1:]:
+        command, *expected = part.rstrip("\n").split("\n")
+        done = shell(mossc, command)
+        assert done.returncode == 0, f"$ {command}\nended with {done.returncode}:\n{done.stdout}"
+        while expected and expected[-1] == "":
+            expected.pop()
+        output = done.stdout if done.stdout.endswith("\n") or not done.stdout else done.stdout + "\n"
+        assert re.fullmatch(pattern(expected), output.rstrip("\n") + "\n" if output else ""), f"$ {command}\nprints\n{done.stdout}"
+
+
+def check(mossc, language, verdict, argument, text):
+    if language == "console":
+        check_console(mossc, text)
+        return
+    assert language == "yaml", f"no way to run a block of {language}"
+    done = shell(mossc, "mossc check -", text)
+    if verdict == "example":
+        assert done.returncode == 0, f"refused:\n{done.stdout}"
+    else:
+        assert done.returncode == 1 and argument in done.stdout, f"expected an error with {argument!r}, status {done.returncode}:\n{done.stdout}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mossc", required=True)
+    mossc = parser.parse_args().mossc
+    count = failed = 0
+    for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+        text = path.read_text()
+        for match in FENCE.finditer(text):
+            count += 1
+            try:
+                check(mossc, *match.groups())
+            except AssertionError as error:
+                failed += 1
+                print(f"FAILED  {path.relative_to(root)}:{text.count(chr(10), 0, match.start()) + 1}: {error}")
+    print(f"{count} examples, {failed} failed")
+    return 1 if failed or count < 10 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Every shipped spec is checked and compiled, counts its parameters as the NumPy reference does, and says what it is."""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+root = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(root / "tests" / "reference"))
+from reference import Spec  # noqa: E402
+
+SHIPPED = ["moss-tiny", "mossnet-8x200m-outputs", "mossnet-8x200m-params", "mamba-130m", "mamba-370m", "blackmamba-small", "jamba-like",
+           "routing-mamba", "swimba-like", "transformer-small", "mixtral-small"]
+# (in all, active) as published, in millions to the precision given.
+PUBLISHED = {
+    "mamba-130m": (129.1, 129.1),
+    "mamba-370m": (371.5, 371.5),
+    "mossnet-8x200m-outputs": (556, 200),
+    "mossnet-8x200m-params": (556, 200),
+}
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}"
+    assert done.stdout, f"{' '.join(command)} printed nothing"
+    return done.stdout
+
+
+def check(mossc, path):
+    assert path.read_text().startswith("# "), "no comment at its head says what it is"
+    report = json.loads(run(mossc, "check", str(path), "--json"))
+    counts = (report["parameters"], report["active_parameters"])
+    assert counts == Spec(path).counts(), f"parameters {counts}, the reference counts {Spec(path).counts()}"
+    for value, wanted in zip(counts, PUBLISHED.get(path.stem, ())):
+        assert abs(value / 1e6 - wanted) <= (0.05 if wanted % 1 else 0.01 * wanted), f"{value / 1e6} M parameters, published {wanted} M"
+    assert report["name"] == path.stem, f"its name is {report['name']}"
+    run(mossc, "ir", str(path), "--stage", "program")
+    run(mossc, "asm", str(path))
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mossc", required=True)
+    mossc = parser.parse_args().mossc
+    failed = 0
+    found = sorted((root / "specs").glob("*.yaml"))
+    missing = sorted(set(SHIPPED) - {path.stem for path in found})
+    if missing:
+        print(f"FAILED  not in specs/: {', '.join(missing)}")
+        failed += 1
+    for path in found:
+        try:
+            total, active = check(mossc, path)
+            print(f"ok      {path.name}: {total / 1e6:.1f} M parameters, {active / 1e6:.1f} M active")
+        except AssertionError as error:
+            failed += 1
+            print(f"FAILED  {path.name}: {error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
