@@ -63,7 +63,7 @@ static void print_fallback(const FeKeyRow *row, FILE *out) {
 
 static void print_section(FeSection section, FILE *out) {
     FeSectionRow row = fe_section_row(section);
-    fprintf(out, "%s%s%s%s\n", row.help, *row.path ? " (" : "", row.path, *row.path ? ")" : "");
+    fprintf(out, "%s%s%s\n", row.path, *row.path ? ": " : "", row.help);
     for (FeKey key = row.first; key < row.end; key++) {
         const FeKeyRow *k = fe_key_row(key);
         fprintf(out, "  %-18s ", k->name);

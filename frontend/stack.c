@@ -303,7 +303,7 @@ static void read_entry(Stack *s, const FeNode *node, const char *path) {
         }
         return;
     }
-    if (node->count == 1 && find_define(s, node->pairs[0].key)) {
+    if (node->count == 1 && !find_kind(node->pairs[0].key) && find_define(s, node->pairs[0].key)) {
         const char *word = node->pairs[0].key;
         su_error(diags, node->pairs[0].key_span, "a defined block is used as it is", "%s is a word of define: write '- %s'",
                  fe_quote(s->arena, word), word);

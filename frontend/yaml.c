@@ -109,6 +109,8 @@ static bool syntax_error(Parser *p) {
     const char *hint = NULL;
     if (strstr(problem, "cannot start any token")) {
         hint = "YAML is indented with spaces, never tabs; a text that starts with a special character needs quotes";
+    } else if (strstr(problem, "unexpected ':'")) {
+        hint = "inside { } and [ ] a space or a value follows ':'";
     } else if (y->context && y->context_mark.line + 1 != span.line) {
         hint = su_printf(p->arena, "%s that began at line %zu", y->context, y->context_mark.line + 1);
     } else if (y->context) {
