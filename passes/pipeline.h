@@ -29,7 +29,7 @@ typedef enum PsPass {
 typedef struct PsOptions {
     bool off[PS_PASS_COUNT];
     const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
-    int stop_after;         /* PsPass after which the graph passes stop, or -1 */
+    int stop_after;         /* number of graph passes to run; 0: all of them */
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     bool check;             /* print, parse and compare after every pass (always on in debug builds) */
 } PsOptions;

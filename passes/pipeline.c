@@ -1,0 +1,89 @@
+#include "passes/pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "passes/passes.h"
+#include "support/file.h"
+
+static const struct {
+    const char *name, *help;
+} PASSES[PS_PASS_COUNT] = {
+    [PS_ROUTE_FUSION] = {"route-fusion", "compute only the chosen experts; a router is one kernel"},
+    [PS_SCAN_FUSION] = {"scan-fusion", "convolution, and everything from delta to the gate, are one kernel each"},
+    [PS_ELEMENTWISE_FUSION] = {"elementwise-fusion", "norms, biases, activations, sums and residuals join the maps beside them"},
+    [PS_WEIGHTS] = {"weights", "keep weights in their own dtype (off: widen all to f32)"},
+    [PS_PLAN] = {"plan", "let buffers that do not live together share memory"},
+    [PS_SCHEDULE] = {"schedule", "let phases that do not depend on each other share a stage"},
+};
+
+const char *ps_pass_name(PsPass pass) { return PASSES[pass].name; }
+const char *ps_pass_help(PsPass pass) { return PASSES[pass].help; }
+
+PsPass ps_pass_by_name(const char *name) {
+    int pass = 0;
+    while (pass < PS_PASS_COUNT && strcmp(PASSES[pass].name, name) != 0) pass++;
+    return (PsPass)pass;
+}
+
+/* ---- what happens around every graph pass: timing, dumps, checks */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool dump(const IrGraph *g, const PsOptions *options, int number, const char *name, SuDiags *diags) {
+    if (options->dump_dir == NULL) return true;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%02d-%s.mir", options->dump_dir, number, name);
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) return false;
+    ir_print(g, out.file);
+    return su_out_commit(&out, diags);
+}
+
+/* The graph is sound, and its text form means the same graph. A failure is a bug of the pass before. */
+static void check(const IrGraph *g, const char *pass) {
+    SuDiags diags = {0};
+    char *text = NULL;
+    size_t size = 0;
+    if (!ir_verify(g, &diags)) {
+        su_diags_print(&diags, stderr);
+        SU_BUG("%s left a graph that breaks the rules above", pass);
+    }
+    FILE *memory = open_memstream(&text, &size);
+    if (memory == NULL) SU_BUG("no memory to print a graph");
+    ir_print(g, memory);
+    fclose(memory);
+    SuArena arena = {0};
+    SuSource source = {"graph", text, size};
+    const char *difference = NULL;
+    IrGraph *again = ir_parse(&arena, &source, &diags);
+    if (again == NULL) su_diags_print(&diags, stderr);
+    if (again == NULL || !ir_graph_equal(g, again, &difference))
+        SU_BUG("the text of the graph after %s does not read back: %s", pass, difference != NULL ? difference : "it does not parse");
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+    free(text);
+}
+
+static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *), const PsOptions *options, SuDiags *diags) {
+    double start = now();
+    if (!options->off[pass]) apply(g);
+    if (options->seconds != NULL) options->seconds[pass] = now() - start;
+    if (options->check) check(g, PASSES[pass].name);
+    return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
+}
+
+bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+    if (!dump(g, options, 0, "naive", diags)) return false;
+    g->level = IR_FUSED;
+    if (!run(g, PS_ROUTE_FUSION, ps_route_fusion, options, diags)) return false;
+    if (options->stop_after == PS_ROUTE_FUSION + 1) return true;
+    if (!run(g, PS_SCAN_FUSION, ps_scan_fusion, options, diags)) return false;
+    if (options->stop_after == PS_SCAN_FUSION + 1) return true;
+    return run(g, PS_ELEMENTWISE_FUSION, ps_elementwise_fusion, options, diags);
+}
