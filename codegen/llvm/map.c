@@ -1,0 +1,283 @@
+/* PG_MAP: a linear map with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, eight rows.
+ *
+ *   PG_ROW    norm prologue once a call; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
+ *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
+ */
+#include "codegen/llvm/kernels.h"
+#include "codegen/llvm/map.h"
+#include "support/diag.h"
+
+enum { ROW_TILE_BYTES = 64 * 1024, BLOCK_TILE_FMAS = 1 << 18 };
+
+/* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
+static unsigned fitting_panels(uint64_t panels, unsigned most) {
+    unsigned best = most;
+    uint64_t least = UINT64_MAX;
+    for (unsigned p = most; 2 * p >= most && p > 0; p--) {
+        uint64_t waste = (panels + p - 1) / p * p - panels;
+        if (waste < least) {
+            least = waste;
+            best = p;
+        }
+    }
+    return panels < best ? (unsigned)panels : best;
+}
+
+CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
+    CgMapShape s = {0};
+    uint64_t panels = pg_panels(k->O);
+    if (k->mode == PG_ROW) {
+        unsigned most = (unsigned)target->row_panels;
+        while (most > 2 && panels < 4 * most) { /* a small map still feeds several workers */
+            most /= 2;
+        }
+        s.panels = fitting_panels(panels, most);
+        s.rows = 1;
+    } else {
+        s.panels = fitting_panels(panels, (unsigned)target->block_panels);
+        s.rows = (unsigned)target->block_rows;
+    }
+    s.groups = (panels + s.panels - 1) / s.panels;
+    return s;
+}
+
+/* What stays the same for all tiles of a call. */
+typedef struct Map {
+    CgEmit *e;
+    const PgKernel *k;
+    CgMapShape shape;
+    CgValue x, x_step;      /* first panel of x, bytes to the next one */
+    CgValue x_plane;        /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
+    CgValue gathered;       /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
+    CgValue sums, sums2, total;
+} Map;
+
+static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
+    uint64_t work = s->panels * (uint64_t)k->K, few;
+    if (k->mode == PG_ROW) {
+        few = ROW_TILE_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
+    } else {
+        few = BLOCK_TILE_FMAS / (work * PG_ROW_BLOCK);
+    }
+    return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
+}
+
+/* Planes of x that a call of PG_ROW reads. */
+static uint64_t x_planes(const PgKernel *k) {
+    switch (k->x_layout) {
+    case PG_ROWS: return 1;
+    case PG_PLANES: return (uint64_t)k->E;
+    case PG_POSITIONS: return (uint64_t)k->k;
+    }
+    return 1;
+}
+
+/* PG_ROW: the normed x goes to scratch, [plane][K/16][16]. */
+static void norm_prologue(Map *m) {
+    CgEmit *e = m->e;
+    uint64_t planes = x_planes(m->k), bytes = pg_panels(m->k->K) * 64;
+    CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_MAP_NORM_W);
+    CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_MAP_NORM_B) : NULL;
+    CgValue step = cg_i64(e, 64);
+    CgLoop plane = cg_for_n(e, planes);
+    CgValue from = m->x_plane == NULL ? m->x : cg_at(e, m->x, cg_imul(e, plane.index, m->x_plane));
+    cg_norm_row(e, from, m->x_step, w, b, cg_at(e, out, cg_imul_n(e, plane.index, bytes)), step, m->k->K);
+    cg_end_for(e, &plane);
+    m->x = out;
+    m->x_step = step;
+    m->x_plane = planes == 1 ? NULL : cg_i64(e, bytes);
+}
+
+static Map begin(CgEmit *e) {
+    const PgKernel *k = e->kernel;
+    Map m = {.e = e, .k = k, .shape = cg_map_shape(e->target, k)};
+    uint64_t sums = m.shape.panels * m.shape.rows;
+    e->groups = (uint32_t)m.shape.groups;
+    e->claim = claim_of(k, &m.shape);
+    m.x = cg_operand(e, PG_MAP_X);
+    m.x_step = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
+    if (k->x_layout == PG_PLANES) {
+        m.x_plane = cg_plane_bytes(e, k->K);
+    } else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW) {
+        m.x_plane = cg_i64(e, 64);
+    }
+    if (k->norm != PG_NO_NORM) {
+        if (k->mode == PG_BLOCK) {
+            SU_BUG("a map of row blocks takes no norm");
+        }
+        norm_prologue(&m);
+    }
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS) {
+        m.gathered = cg_scratch(e, pg_panels(k->K) * PG_ROW_BLOCK * 64);
+    }
+    m.sums = cg_var_array(e, e->vec, sums);
+    m.sums2 = k->dual ? cg_var_array(e, e->vec, sums) : NULL;
+    m.total = k->sum != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
+    return m;
+}
+
+/* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its neighbour's. */
+static void place_group(const Map *m, CgValue group, CgMapTile *t) {
+    CgEmit *e = m->e;
+    uint64_t panels = pg_panels(m->k->O), side = m->shape.panels;
+    CgValue begin_at = cg_imul_n(e, group, side);
+    t->panel0 = panels % side == 0 ? begin_at : cg_umin(e, begin_at, cg_i64(e, panels - side));
+    t->first = panels % side == 0 ? cg_i64(e, 0) : cg_isub(e, begin_at, t->panel0);
+    t->end = cg_i64(e, side);
+}
+
+/* Sums of the tile with the weights of `expert` (i64), for `rows` of shape at x. */
+static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step) {
+    CgEmit *e = m->e;
+    uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
+    CgValue offset = cg_imul_n(e, t->panel0, bytes);
+    if (m->k->select != PG_SINGLE) {
+        offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
+    }
+    t->sums = m->sums;
+    t->sums2 = m->sums2;
+    cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, m->sums);
+    if (m->k->dual) {
+        cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, m->sums2);
+    }
+    if (m->k->bias) {
+        CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
+        t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
+        t->bias2 = m->k->dual ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
+    }
+}
+
+static CgValue route(const Map *m, CgValue slot) {
+    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_MAP_ROUTES), cg_imul_n(m->e, slot, 4))));
+}
+
+static CgValue plane_of(const Map *m, CgValue base, CgValue plane_bytes, CgValue index) {
+    return plane_bytes == NULL ? base : cg_at(m->e, base, cg_imul(m->e, index, plane_bytes));
+}
+
+/* ---------------------------------------------------------------------------------------------- one row */
+
+/* Multiplies with expert (or slot, or plane) j of the row and finishes or adds. */
+static void row_part(const Map *m, CgMapTile *t, CgValue j) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    CgValue expert = routed ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
+    multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step);
+    if (k->sum == PG_GATED_SUM) {
+        t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
+    }
+    cg_map_finish(e, &m->shape, t);
+}
+
+static void row_tile(const Map *m, CgValue tile) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    CgMapTile t = {.row0 = cg_i64(e, 0), .y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgValue j = cg_udiv_n(e, tile, m->shape.groups);
+    place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
+    if (k->sum == PG_NO_SUM) {
+        if (k->y_layout == PG_PLANES) {
+            t.y = cg_at(e, t.y, cg_imul(e, j, cg_plane_bytes(e, k->O)));
+        } else if (k->y_layout == PG_POSITIONS) {
+            t.row0 = j;
+        } else {
+            j = cg_i64(e, 0);
+        }
+        row_part(m, &t, j);
+        return;
+    }
+    t.total = m->total;
+    for (unsigned p = 0; p < m->shape.panels; p++) { /* -0 + y is y: a plain sum starts with its first term */
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    }
+    CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E));
+    row_part(m, &t, parts.index);
+    cg_end_for(e, &parts);
+    cg_map_finish_total(e, &t);
+}
+
+/* ---------------------------------------------------------------------------------------------- blocks of rows */
+
+/* Blocks of eight rows (wanted rows, positions) in the step: the count of this phase. */
+static CgValue block_count(const Map *m) {
+    CgEmit *e = m->e;
+    if (m->k->y_layout == PG_POSITIONS) {
+        CgValue positions = cg_imul_n(e, cg_rows(e), (uint64_t)m->k->k);
+        CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
+        return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
+    }
+    CgValue rows = m->k->logits ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
+}
+
+/* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
+static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
+    CgEmit *e = m->e;
+    CgValue from[PG_ROW_BLOCK];
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
+        CgValue at = cg_at(e, row_of, cg_imul_n(e, cg_iadd_n(e, position0, i), 4));
+        from[i] = cg_at(e, m->x, cg_imul_n(e, cg_wide(e, cg_load_i32(e, at)), 64));
+    }
+    CgLoop panel = cg_for_n(e, pg_panels(m->k->K));
+    CgValue offset = cg_imul(e, panel.index, m->x_step);
+    CgValue to = cg_at(e, m->gathered, cg_imul_n(e, panel.index, PG_ROW_BLOCK * 64));
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
+        cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from[i], offset)));
+    }
+    cg_end_for(e, &panel);
+}
+
+/* The eight rows from row0 on; x is their first panel. */
+static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0) {
+    CgEmit *e = m->e;
+    CgLoop part = cg_for(e, cg_i64(e, 0), cg_i64(e, PG_ROW_BLOCK), m->shape.rows);
+    t->row0 = cg_iadd(e, row0, part.index);
+    multiply(m, t, expert, cg_at(e, x, cg_imul_n(e, part.index, 64)), x_step);
+    cg_map_finish(e, &m->shape, t);
+    cg_end_for(e, &part);
+}
+
+static void block_tile(const Map *m, CgValue tile, CgValue count) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgValue block = cg_urem(e, tile, count), outer = cg_udiv(e, tile, count);
+    CgValue plane = cg_udiv_n(e, outer, m->shape.groups), row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
+    place_group(m, cg_urem_n(e, outer, m->shape.groups), &t);
+    if (k->select != PG_CHOSEN) {
+        if (k->y_layout == PG_PLANES) {
+            t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));
+        }
+        CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
+        block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0);
+        return;
+    }
+    CgValue table = cg_operand(e, PG_MAP_GROUPS);
+    CgValue used = cg_load_i32(e, cg_at_n(e, cg_group_start(e, table), (uint64_t)k->E * 4));
+    CgIf here = cg_if(e, cg_icmp(e, LLVMIntULT, row0, cg_wide(e, used)));
+    CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, block, 4))));
+    if (m->gathered != NULL) {
+        gather_rows(m, cg_group_row_of(e, table), row0);
+        block_rows(m, &t, expert, m->gathered, cg_i64(e, PG_ROW_BLOCK * 64), row0);
+    } else {
+        block_rows(m, &t, expert, cg_at(e, m->x, cg_imul_n(e, row0, 64)), m->x_step, row0);
+    }
+    cg_end_if(e, &here);
+}
+
+void cg_emit_map(CgEmit *e) {
+    Map m = begin(e);
+    CgValue count = e->kernel->mode == PG_BLOCK ? block_count(&m) : NULL;
+    if (e->kernel->mode == PG_BLOCK && e->kernel->sum != PG_NO_SUM) {
+        SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+    }
+    CgLoop tiles = cg_for_tiles(e);
+    if (e->kernel->mode == PG_ROW) {
+        row_tile(&m, tiles.index);
+    } else {
+        block_tile(&m, tiles.index, count);
+    }
+    cg_end_for(e, &tiles);
+}

@@ -1,0 +1,131 @@
+/* The heart of a map: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
+ * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a constant. */
+#include "codegen/llvm/map.h"
+#include "support/diag.h"
+
+enum { MAX_SUMS = 32, STEP = PG_LANES };
+
+typedef struct Sums {
+    CgValue v[MAX_SUMS]; /* [panel][row] */
+} Sums;
+
+typedef struct Core {
+    CgEmit *e;
+    unsigned panels, rows;
+    uint64_t panel_bytes; /* of weights */
+    PgDtype dtype;
+} Core;
+
+/* sum[p][r] = fma(w[p], x[r], sum) */
+static void multiply(const Core *c, const CgValue *w, const CgValue *x, Sums *sums) {
+    for (unsigned p = 0; p < c->panels; p++) {
+        for (unsigned r = 0; r < c->rows; r++) {
+            CgValue *sum = &sums->v[p * c->rows + r];
+            *sum = cg_fma(c->e, w[p], x[r], *sum);
+        }
+    }
+}
+
+static void load_inputs(const Core *c, CgValue x, unsigned k, CgValue *out) {
+    for (unsigned r = 0; r < c->rows; r++) {
+        out[r] = cg_load_splat(c->e, cg_at_n(c->e, x, (uint64_t)r * 64 + (uint64_t)k * 4));
+    }
+}
+
+/* Inputs [0, count) at x with the weights at w. */
+static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count, Sums *sums) {
+    CgValue low[MAX_SUMS], high[MAX_SUMS], inputs[MAX_SUMS];
+    for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
+        uint64_t at = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
+        for (unsigned p = 0; p < c->panels; p++) {
+            CgValue address = cg_at_n(c->e, w, p * c->panel_bytes + at);
+            if (c->dtype == PG_F32) {
+                low[p] = cg_load_vec(c->e, address);
+            } else {
+                cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
+            }
+        }
+        load_inputs(c, x, k, inputs);
+        multiply(c, low, inputs, sums);
+        if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
+            load_inputs(c, x, k + 1, inputs);
+            multiply(c, high, inputs, sums);
+        }
+    }
+}
+
+/* One segment from +0: `steps` (i64) times 16 inputs, then `tail` more if `with_tail` (i1; NULL: always). */
+static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgValue steps, unsigned tail, CgValue with_tail) {
+    CgEmit *e = c->e;
+    unsigned count = c->panels * c->rows;
+    Sums sums, in_loop;
+    CgLoop loop = cg_for(e, cg_i64(e, 0), steps, 1);
+    CgValue wp = cg_carry(e, &loop, w), xp = cg_carry(e, &loop, x);
+    CgValue carried[MAX_SUMS];
+    for (unsigned i = 0; i < count; i++) {
+        in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
+    }
+    multiply_inputs(c, wp, xp, STEP, &in_loop);
+    for (unsigned i = 0; i < count; i++) {
+        cg_next(&loop, carried[i], in_loop.v[i]);
+    }
+    cg_next(&loop, wp, cg_at_n(e, wp, cg_panel_bytes(c->dtype, STEP)));
+    cg_next(&loop, xp, cg_at(e, xp, x_step));
+    cg_end_for(e, &loop);
+    for (unsigned i = 0; i < count; i++) {
+        sums.v[i] = cg_after(&loop, carried[i]);
+    }
+    if (tail == 0) {
+        return sums;
+    }
+    Sums more = sums;
+    if (with_tail == NULL) {
+        multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
+        return more;
+    }
+    CgIf last = cg_if(e, with_tail);
+    multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
+    cg_end_if(e, &last);
+    for (unsigned i = 0; i < count; i++) {
+        sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]);
+    }
+    return sums;
+}
+
+/* sums := -0, so that adding the first segment to them gives that segment itself, whatever its sign. */
+static void clear_sums(CgEmit *e, unsigned count, CgValue sums) {
+    for (unsigned i = 0; i < count; i++) {
+        cg_store_vec(e, cg_at_n(e, sums, i * 64), cg_vec(e, -0.0f));
+    }
+}
+
+void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
+    const PgKernel *k = e->kernel;
+    uint64_t K = (uint64_t)k->K, steps = K / STEP, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
+    unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
+    Core c = {e, shape->panels, shape->rows, cg_panel_bytes(k->dtype, k->K), k->dtype};
+    if (count > MAX_SUMS) {
+        SU_BUG("a microkernel of %u sums", count);
+    }
+    if (segments <= 1) {
+        Sums s = sum_segment(&c, w, x, x_step, cg_i64(e, steps), tail, NULL);
+        for (unsigned i = 0; i < count; i++) {
+            cg_store_vec(e, cg_at_n(e, sums, i * 64), s.v[i]);
+        }
+        return;
+    }
+    enum { SEGMENT_STEPS = PG_SEGMENT_K / STEP };
+    clear_sums(e, count, sums);
+    CgLoop loop = cg_for_n(e, segments);
+    CgValue step0 = cg_imul_n(e, loop.index, SEGMENT_STEPS), left = cg_isub(e, cg_i64(e, steps), step0);
+    CgValue here = steps % SEGMENT_STEPS == 0 && tail == 0 ? cg_i64(e, SEGMENT_STEPS) : cg_umin(e, left, cg_i64(e, SEGMENT_STEPS));
+    CgValue last = tail == 0 ? NULL : cg_icmp(e, LLVMIntEQ, loop.index, cg_i64(e, segments - 1));
+    CgValue ws = cg_at(e, w, cg_imul_n(e, step0, cg_panel_bytes(k->dtype, STEP)));
+    CgValue xs = cg_at(e, x, cg_imul(e, step0, x_step));
+    Sums s = sum_segment(&c, ws, xs, x_step, here, tail, last);
+    for (unsigned i = 0; i < count; i++) {
+        CgValue at = cg_at_n(e, sums, i * 64);
+        cg_store_vec(e, at, cg_add(e, cg_load_vec(e, at), s.v[i]));
+    }
+    cg_end_for(e, &loop);
+}

@@ -1,0 +1,243 @@
+#include "codegen/llvm/module.h"
+
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Error.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/llvm/kernels.h"
+#include "support/diag.h"
+
+/* The emitters write vector code in its final shape; what is left to do is to forget stack slots, equal expressions and loop
+ * invariants. (default<O2> costs three times as much and made no kernel faster.) */
+static const char pipeline[] = "function(sroa,early-cse,simplifycfg,loop-mssa(licm),instcombine<no-verify-fixpoint>,early-cse)";
+
+static const struct {
+    void (*emit)(CgEmit *e);
+    const char *name;
+} kinds[PG_KIND_COUNT] = {
+#define CG_ROW(kind, emitter, text) [kind] = {emitter, text},
+    CG_KERNELS(CG_ROW)
+#undef CG_ROW
+};
+
+/* ---------------------------------------------------------------------------------------------- names */
+
+typedef struct Name {
+    char *text;
+    size_t size, length;
+} Name;
+
+__attribute__((format(printf, 2, 3))) static void append(Name *n, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int wrote = vsnprintf(n->text + n->length, n->size - n->length, format, args);
+    va_end(args);
+    size_t more = wrote < 0 ? 0 : (size_t)wrote;
+    n->length = n->length + more < n->size ? n->length + more : n->size - 1;
+}
+
+static void append_if(Name *n, bool condition, const char *word) {
+    if (condition) {
+        append(n, "_%s", word);
+    }
+}
+
+void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
+    static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
+    static const char *const acts[] = {[PG_NO_ACT] = "", [PG_SILU] = "silu", [PG_GELU] = "gelu", [PG_GELU_TANH] = "gelu_tanh",
+                                       [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
+    static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
+    static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
+    Name n = {out, size, 0};
+    append(&n, "%s_%s", kinds[k->kind].name, k->mode == PG_ROW ? "row" : "block");
+    if (k->K > 0) {
+        append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
+    } else if (k->O > 0) {
+        append(&n, "_%lld", (long long)k->O);
+    }
+    append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, dtypes[k->dtype]);
+    append_if(&n, k->select != PG_SINGLE, selects[k->select]);
+    append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
+    append_if(&n, k->dual, "dual");
+    append_if(&n, k->bias, "bias");
+    append_if(&n, k->conv, "conv");
+    append_if(&n, k->act != PG_NO_ACT, acts[k->act]);
+    append_if(&n, k->sum != PG_NO_SUM, sums[k->sum]);
+    append_if(&n, k->addend, "addend");
+    append_if(&n, k->residual, "residual");
+    append_if(&n, k->logits, "logits");
+    append(&n, "_%u", index);
+}
+
+/* ---------------------------------------------------------------------------------------------- machine */
+
+LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error) {
+    LLVMTargetRef found = NULL;
+    if (LLVMGetTargetFromTriple(target->triple, &found, out_error)) {
+        return NULL;
+    }
+    LLVMTargetMachineOptionsRef o = LLVMCreateTargetMachineOptions();
+    LLVMTargetMachineOptionsSetCPU(o, target->cpu);
+    LLVMTargetMachineOptionsSetFeatures(o, target->features);
+    LLVMTargetMachineOptionsSetCodeGenOptLevel(o, LLVMCodeGenLevelDefault);
+    LLVMTargetMachineOptionsSetRelocMode(o, LLVMRelocPIC);
+    LLVMTargetMachineOptionsSetCodeModel(o, LLVMCodeModelDefault);
+    LLVMTargetMachineRef machine = LLVMCreateTargetMachineWithOptions(found, target->triple, o);
+    LLVMDisposeTargetMachineOptions(o);
+    return machine;
+}
+
+/* ---------------------------------------------------------------------------------------------- function */
+
+static void string_attribute(CgEmit *e, const char *key, const char *value) {
+    LLVMAttributeRef a = LLVMCreateStringAttribute(e->context, key, (unsigned)strlen(key), value, (unsigned)strlen(value));
+    LLVMAddAttributeAtIndex(e->function, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, a);
+}
+
+static void enum_attribute(CgEmit *e, LLVMAttributeIndex index, const char *name) {
+    unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
+    LLVMAddAttributeAtIndex(e->function, index, LLVMCreateEnumAttribute(e->context, kind, 0));
+}
+
+static void fill_types(CgEmit *e) {
+    e->none = LLVMVoidTypeInContext(e->context);
+    e->i1 = LLVMInt1TypeInContext(e->context);
+    e->i8 = LLVMInt8TypeInContext(e->context);
+    e->i16 = LLVMInt16TypeInContext(e->context);
+    e->i32 = LLVMInt32TypeInContext(e->context);
+    e->i64 = LLVMInt64TypeInContext(e->context);
+    e->f32 = LLVMFloatTypeInContext(e->context);
+    e->ptr = LLVMPointerTypeInContext(e->context, 0);
+    e->vec = LLVMVectorType(e->f32, PG_LANES);
+    e->ivec = LLVMVectorType(e->i32, PG_LANES);
+    e->hvec = LLVMVectorType(LLVMHalfTypeInContext(e->context), PG_LANES);
+}
+
+/* Opens void NAME(args, phase, tile0, tile1): an entry block that ends in a branch to the body, where the builder stands. */
+static void open_function(CgEmit *e, const char *name) {
+    LLVMTypeRef params[4] = {e->ptr, e->ptr, e->i32, e->i32};
+    e->function = LLVMAddFunction(e->module, name, LLVMFunctionType(e->none, params, 4, 0));
+    string_attribute(e, "target-cpu", e->target->cpu);
+    string_attribute(e, "target-features", e->target->features);
+    string_attribute(e, "prefer-vector-width", e->target->vector_lanes == 16 ? "512" : "256");
+    string_attribute(e, "no-builtins", "");
+    enum_attribute(e, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind");
+    for (LLVMAttributeIndex i = 1; i <= 2; i++) { /* args, phase */
+        enum_attribute(e, i, "noalias");
+        enum_attribute(e, i, "readonly");
+    }
+    e->entry = LLVMAppendBasicBlockInContext(e->context, e->function, "entry");
+    LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(e->context, e->function, "body");
+    LLVMPositionBuilderAtEnd(e->builder, e->entry);
+    e->args = LLVMGetParam(e->function, 0);
+    e->phase = LLVMGetParam(e->function, 1);
+    e->tile0 = cg_wide(e, LLVMGetParam(e->function, 2));
+    e->tile1 = cg_wide(e, LLVMGetParam(e->function, 3));
+    LLVMBuildBr(e->builder, body);
+    LLVMPositionBuilderAtEnd(e->builder, body);
+}
+
+static void verify(const CgModule *m) {
+    char *message = NULL;
+    if (LLVMVerifyModule(m->module, LLVMReturnStatusAction, &message)) {
+        SU_BUG("kernel %s is not valid: %s", m->info.name, message);
+    }
+    LLVMDisposeMessage(message);
+}
+
+CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
+    CgModule m = {.machine = machine, .context = LLVMContextCreate()};
+    cg_kernel_name(kernel, index, m.info.name, sizeof m.info.name);
+    m.module = LLVMModuleCreateWithNameInContext(m.info.name, m.context);
+    LLVMSetTarget(m.module, target->triple);
+    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
+    LLVMSetModuleDataLayout(m.module, layout);
+    LLVMDisposeTargetData(layout);
+
+    CgEmit e = {.target = target, .kernel = kernel, .context = m.context, .module = m.module, .groups = 1, .claim = 1};
+    e.builder = LLVMCreateBuilderInContext(m.context);
+    fill_types(&e);
+    open_function(&e, m.info.name);
+    kinds[kernel->kind].emit(&e);
+    LLVMBuildRetVoid(e.builder);
+    LLVMDisposeBuilder(e.builder);
+    m.info.groups = e.groups;
+    m.info.claim = e.claim;
+    m.info.scratch = e.scratch;
+    verify(&m);
+    return m;
+}
+
+void cg_module_close(CgModule *m) {
+    LLVMDisposeModule(m->module);
+    LLVMContextDispose(m->context);
+}
+
+/* ---------------------------------------------------------------------------------------------- stages */
+
+char *cg_module_optimise(CgModule *m) {
+    LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+    LLVMErrorRef error = LLVMRunPasses(m->module, pipeline, m->machine, options);
+    LLVMDisposePassBuilderOptions(options);
+    if (error == LLVMErrorSuccess) {
+        return NULL;
+    }
+    char *message = LLVMGetErrorMessage(error), *copy = strdup(message);
+    LLVMDisposeErrorMessage(message);
+    return copy;
+}
+
+char *cg_module_emit(CgModule *m, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer) {
+    char *message = NULL;
+    if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) {
+        return NULL;
+    }
+    char *copy = strdup(message);
+    LLVMDisposeMessage(message);
+    *out_buffer = NULL;
+    return copy;
+}
+
+void cg_module_print(const CgModule *m, FILE *out) {
+    char *text = LLVMPrintModuleToString(m->module);
+    fputs(text, out);
+    LLVMDisposeMessage(text);
+}
+
+/* dir/NAME.SUFFIX for writing; NULL if it cannot be: a dump is a help, not a result. */
+static FILE *open_dump(const CgModule *m, const char *dir, const char *suffix) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/%s.%s", dir, m->info.name, suffix);
+    return length < 0 || (size_t)length >= sizeof path ? NULL : fopen(path, "w");
+}
+
+void cg_module_dump(const CgModule *m, const char *dir, const char *stage) {
+    char suffix[32];
+    snprintf(suffix, sizeof suffix, "%s.ll", stage);
+    FILE *out = dir == NULL ? NULL : open_dump(m, dir, suffix);
+    if (out != NULL) {
+        cg_module_print(m, out);
+        fclose(out);
+    }
+}
+
+void cg_module_dump_assembly(const CgModule *m, const char *dir) {
+    FILE *out = dir == NULL ? NULL : open_dump(m, dir, "s");
+    if (out == NULL) {
+        return;
+    }
+    CgModule copy = *m; /* emitting changes what it emits */
+    copy.module = LLVMCloneModule(m->module);
+    LLVMMemoryBufferRef text = NULL;
+    char *error = cg_module_emit(&copy, LLVMAssemblyFile, &text);
+    if (text != NULL) {
+        fwrite(LLVMGetBufferStart(text), 1, LLVMGetBufferSize(text), out);
+        LLVMDisposeMemoryBuffer(text);
+    }
+    free(error);
+    LLVMDisposeModule(copy.module);
+    fclose(out);
+}

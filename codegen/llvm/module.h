@@ -1,0 +1,40 @@
+/* One kernel as an LLVM module: made, optimised, emitted, dumped. Everything belongs to the module's own context, so that
+ * different threads can work on different modules. */
+#ifndef MOSSC_CODEGEN_LLVM_MODULE_H
+#define MOSSC_CODEGEN_LLVM_MODULE_H
+
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+
+#include "codegen/target.h"
+
+typedef struct CgModuleInfo {
+    char name[160]; /* of the function */
+    uint32_t groups, claim;
+    uint64_t scratch;
+} CgModuleInfo;
+
+typedef struct CgModule {
+    LLVMContextRef context;
+    LLVMModuleRef module;
+    LLVMTargetMachineRef machine; /* the caller's */
+    CgModuleInfo info;
+} CgModule;
+
+/* A machine for the target, to be used by one thread at a time; NULL and a message (LLVMDisposeMessage) if LLVM has none. */
+LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error);
+
+/* Runs the kernel's emitter. Invalid IR is a bug of ours. */
+CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index);
+void cg_module_close(CgModule *module);
+
+/* These return NULL, or a message to free(). Emitting changes the module. */
+char *cg_module_optimise(CgModule *module);
+char *cg_module_emit(CgModule *module, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer);
+
+void cg_module_print(const CgModule *module, FILE *out);
+/* Writes dir/NAME.STAGE.ll, dir/NAME.s; nothing if dir is NULL. */
+void cg_module_dump(const CgModule *module, const char *dir, const char *stage);
+void cg_module_dump_assembly(const CgModule *module, const char *dir);
+
+#endif
