@@ -82,10 +82,13 @@ def main():
     parser.add_argument("--limits", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("what", nargs="*", choices=["fusion", "decode", "limits", []])
+    parser.add_argument("what", nargs="*", help="limits, decode, fusion (default: all three)")
     options = parser.parse_args()
-    for what in options.what or ["limits", "decode", "fusion"]:
-        {"fusion": fusion, "decode": decode, "limits": limits}[what](options)
+    parts = {"limits": limits, "decode": decode, "fusion": fusion}
+    for what in options.what or parts:
+        if what not in parts:
+            parser.error(f"there is no part '{what}'")
+        parts[what](options)
 
 
 if __name__ == "__main__":
