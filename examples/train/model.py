@@ -62,6 +62,12 @@ def _router_shapes(block, d):
     return out
 
 
+def _per_expert(block, tensor):
+    """Whether an ssm's experts each have this tensor (`A_log` goes by the name of A)."""
+    part = tensor.split(".")[0]
+    return bool(block.count) and ("A" if part == "A_log" else part) in block.experts["per_expert"]
+
+
 def _ssm_shapes(block, d):
     i, n, r, w = block.d_inner, block.d_state, block.dt_rank, block.d_conv
     out = _maps({"in_proj": (i, d), "gate_proj": (i, d), "out_proj": (d, i)}, block.bias)
@@ -69,8 +75,7 @@ def _ssm_shapes(block, d):
             "A_log": (i, n), "D": (i,)}
     if block.conv_bias:
         out["conv.bias"] = (i,)
-    own = block.experts["per_expert"] if block.count else []
-    out = {k: (block.count, *v) if k.split(".")[0] in own else v for k, v in out.items()}
+    out = {k: (block.count, *v) if _per_expert(block, k) else v for k, v in out.items()}
     for key, size in (("dt_norm", r), ("b_norm", n), ("c_norm", n)):
         if block.keys[key] != "none":
             out[key + ".weight"] = (size,)
@@ -399,5 +404,5 @@ def _share(name, shape, per_expert):
     block = per_expert.get(int(parts[1])) if parts[0] == "blocks" else None
     if block is None or parts[2] in ("router", "norm", "shared"):
         return 1
-    own = block.kind == "mlp" or parts[2] in block.experts["per_expert"]
+    own = block.kind == "mlp" or _per_expert(block, parts[2])
     return block.router["top_k"] / block.count if own else 1
