@@ -1,0 +1,54 @@
+/* What is behind MossModel and MossState; shared by model.c, state.c and step.c. */
+#ifndef MOSSC_RUNTIME_MODEL_H
+#define MOSSC_RUNTIME_MODEL_H
+
+#include "runtime/memory.h"
+#include "runtime/moss.h"
+#include "runtime/workers.h"
+#include "support/diag.h"
+
+/* The arguments of one worker, alone in their cache lines. */
+typedef struct RtWorkerArgs {
+    _Alignas(RT_CACHE_LINE) RtArgs args;
+} RtWorkerArgs;
+
+struct MossModel {
+    const PgProgram *program; /* the caller's */
+    PgCode *codes;            /* [n_kernels] */
+    RtWorkers *workers;
+    RtPages weights;          /* packed */
+    RtPages arena;            /* of a step: for one row from the start, grown by the first larger step */
+    RtPages scratch;          /* [workers][scratch_stride] */
+    RtPages logits;           /* [wanted][out_stride]: for one row from the start, grown likewise */
+    uint64_t scratch_stride;
+    RtWorkerArgs *args;       /* [workers] */
+    RtClaims *claims;         /* [most phases of a stage] */
+    uint32_t n_claims;
+    double **rope_rates;      /* [n_ropes][dim/2]: theta^(-2i/dim) */
+    uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
+    uint32_t wanted;          /* rows of logits of the last step */
+    double *profile[PG_MODES];
+    /* of a step, [max_rows] each */
+    RtSegment *segments;
+    int32_t *tokens, *row_segment, *out_rows, *trouble;
+    int64_t *row_position;
+    SuArena memory; /* owns all arrays above but args and claims */
+};
+
+struct MossState {
+    MossModel *model;
+    uint8_t *memory;   /* [state_bytes], 64-aligned: in `pages` when large, else malloced */
+    RtPages pages;
+    int64_t position;
+    uint64_t in_step;  /* step_number of its last step: finds a state that is twice in one */
+    bool spoilt;       /* by trouble: refused until reset */
+};
+
+/* An error made of all diagnostics (as many lines as fit), or of one message; success when `code` is MOSS_OK. */
+MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+MossError rt_error_from(MossCode code, const SuDiags *diags);
+
+/* Bytes of the arena of a step. */
+uint64_t rt_arena_bytes(const PgProgram *program, PgMode mode, uint64_t rows);
+
+#endif

@@ -1,0 +1,62 @@
+/* Safetensors files: eight bytes of header length (little endian), a JSON header, the tensors' bytes.
+ *
+ * The reader believes nothing: every field of the header is checked before a pointer into the file is made. What a checkpoint
+ * should hold is weights.h's business; here a file is only well-formed or not. */
+#ifndef MOSSC_RUNTIME_SAFETENSORS_H
+#define MOSSC_RUNTIME_SAFETENSORS_H
+
+#include "support/file.h"
+
+enum {
+    RT_MAX_RANK = 8,
+    RT_MAX_HEADER = 32 << 20 /* bytes; 4096 blocks of 30 tensors need 16 MiB */
+};
+
+typedef enum RtDtype { RT_F32, RT_BF16, RT_F16, RT_OTHER_DTYPE } RtDtype;
+
+typedef struct RtTensor {
+    const char *name;       /* in the file's arena */
+    const char *dtype_name; /* as the file writes it */
+    RtDtype dtype;
+    int32_t rank;
+    int64_t shape[RT_MAX_RANK];
+    uint64_t elements;      /* product of shape */
+    const uint8_t *data;    /* into the file, no alignment promised; little endian, row-major */
+    uint64_t bytes;
+} RtTensor;
+
+typedef struct RtSafetensors {
+    const char *path;
+    SuMap map;         /* empty when parsed from memory */
+    RtTensor *tensors; /* sorted by name */
+    size_t count;
+    SuArena arena;     /* owns tensors, names, path */
+} RtSafetensors;
+
+/* On failure nothing is left open. A dtype that is none of ours is RT_OTHER_DTYPE, not an error. */
+bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags);
+/* The same from memory, which must outlive `out`; path is for messages. */
+bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, RtSafetensors *out, SuDiags *diags);
+void rt_safetensors_close(RtSafetensors *file);
+/* NULL if there is none. */
+const RtTensor *rt_safetensors_find(const RtSafetensors *file, const char *name);
+
+/* "[8, 512, 16]" for messages. */
+const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank);
+
+/* ---- writing */
+
+typedef struct RtWriteTensor {
+    const char *name;
+    int32_t rank;
+    int64_t shape[4];
+} RtWriteTensor;
+
+/* Gives elements first .. first + count of tensor number `tensor`. Called in rising order, tensor by tensor. */
+typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, float *out);
+
+/* Writes all as F32, in the order given, streaming; `path` appears only when it is whole. */
+bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
+                          SuDiags *diags);
+
+#endif

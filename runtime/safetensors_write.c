@@ -1,0 +1,86 @@
+/* The safetensors writer: header first (all sizes are known), then the elements in runs. */
+#include "runtime/safetensors.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/size.h"
+#include "support/str.h"
+
+enum { RUN = 1 << 16 }; /* floats made and written at once */
+
+static uint64_t elements_of(const RtWriteTensor *t) {
+    uint64_t n = 1;
+    for (int32_t i = 0; i < t->rank; i++) {
+        if (!su_mul(n, (uint64_t)t->shape[i], &n) || n > UINT64_C(1) << 48) {
+            SU_BUG("tensor '%s' is too large to write", t->name);
+        }
+    }
+    return n;
+}
+
+/* Names are ours (letters, digits, dots, underscores), so nothing needs escaping. */
+static void make_header(SuText *text, SuArena *scratch, const RtWriteTensor *tensors, size_t n_tensors) {
+    uint64_t offset = 0;
+    su_text_add(text, "{");
+    for (size_t i = 0; i < n_tensors; i++) {
+        uint64_t end = offset + elements_of(&tensors[i]) * sizeof(float);
+        su_text_add(text, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%llu,%llu]}", i ? "," : "", tensors[i].name,
+                    rt_shape_text(scratch, tensors[i].shape, tensors[i].rank), (unsigned long long)offset, (unsigned long long)end);
+        offset = end;
+    }
+    su_text_add(text, "}");
+    while (text->size % 8) { /* the data then lies on 8 bytes */
+        su_text_add(text, " ");
+    }
+}
+
+static bool write_little_endian(FILE *file, float *values, size_t count) {
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "mossc's files are little endian, and so must be the machine"
+#endif
+    return fwrite(values, sizeof *values, count, file) == count;
+}
+
+static bool write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context, float *run) {
+    for (size_t i = 0; i < n_tensors; i++) {
+        uint64_t elements = elements_of(&tensors[i]);
+        for (uint64_t first = 0; first < elements; first += RUN) {
+            uint64_t count = elements - first < RUN ? elements - first : RUN;
+            fill(context, i, first, count, run);
+            if (!write_little_endian(file, run, count)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
+                          SuDiags *diags) {
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) {
+        return false;
+    }
+    SuText header = {0};
+    SuArena scratch = {0};
+    make_header(&header, &scratch, tensors, n_tensors);
+    float *run = su_alloc_array(&scratch, RUN, sizeof *run);
+    uint8_t length[8];
+    for (int i = 0; i < 8; i++) {
+        length[i] = (uint8_t)((uint64_t)header.size >> (8 * i));
+    }
+    errno = 0;
+    bool ok = fwrite(length, 1, sizeof length, out.file) == sizeof length &&
+              fwrite(header.text, 1, header.size, out.file) == header.size &&
+              write_all(out.file, tensors, n_tensors, fill, context, run);
+    int error = errno;
+    su_text_free(&header);
+    su_arena_free(&scratch);
+    if (!ok) {
+        su_out_abort(&out);
+        return su_error(diags, su_file_span(diags, path), NULL, "cannot write: %s", strerror(error));
+    }
+    return su_out_commit(&out, diags);
+}

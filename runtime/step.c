@@ -1,0 +1,293 @@
+/* One step: check what is fed, describe it to the kernels, run the phases, look for trouble.
+ *
+ * Every worker walks the same list of phases. Within a stage it claims tiles of one phase after the other and goes on when
+ * there are none left; at the end of a stage all meet, and the last one to arrive makes the counters ready for the next. */
+#include <string.h>
+#include <time.h>
+
+#include "runtime/model.h"
+#include "support/dmath.h"
+
+/* What the workers of one step share; read-only but for the claims. */
+typedef struct Running {
+    MossModel *model;
+    const PgStep *step;
+    double *seconds; /* [n_phases] when profiling */
+    PgMode mode;
+    uint32_t rows, n_segments, wanted;
+    uint64_t ld;
+} Running;
+
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- the workers' part */
+
+static void reset_claims(void *context) {
+    MossModel *m = context;
+    for (uint32_t i = 0; i < m->n_claims; i++) {
+        atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed);
+    }
+}
+
+static void run_phase(const Running *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
+    const PgCode *code = &r->model->codes[phase->kernel];
+    uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
+    uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
+    if (tiles > INT32_MAX) {
+        SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles);
+    }
+    if (workers == 1) {
+        if (tiles) {
+            code->run(args, phase, 0, (uint32_t)tiles);
+        }
+        return;
+    }
+    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) {
+        code->run(args, phase, first, end);
+    }
+}
+
+/* cos and sin of this worker's share of the rows. */
+static void fill_ropes(const Running *r, int worker) {
+    const PgProgram *program = r->model->program;
+    uint32_t workers = (uint32_t)rt_workers_count(r->model->workers);
+    for (uint32_t n = 0; n < program->n_ropes; n++) {
+        const PgRope *rope = &program->ropes[n];
+        const PgRef *ref = &rope->table[r->mode];
+        float *table = (float *)(r->model->arena.data + ref->per_row * r->ld + ref->fixed); /* [LD][dim/2][2] */
+        for (uint32_t row = (uint32_t)worker; ref->space == PG_ARENA && row < r->rows; row += workers) {
+            double position = (double)r->model->row_position[row];
+            for (int64_t i = 0; i < rope->dim / 2; i++) {
+                double angle = position * r->model->rope_rates[n][i];
+                float *pair = table + (row * (rope->dim / 2) + i) * 2;
+                pair[0] = (float)su_dcos(angle);
+                pair[1] = (float)su_dsin(angle);
+            }
+        }
+    }
+}
+
+static void work(void *context, int worker) {
+    const Running *r = context;
+    MossModel *m = r->model;
+    const RtArgs *args = &m->args[worker].args;
+    if (m->program->n_ropes) {
+        fill_ropes(r, worker);
+        rt_workers_meet(m->workers, NULL, NULL);
+    }
+    bool timing = worker == 0 && r->seconds;
+    double before = timing ? seconds_now() : 0;
+    uint32_t first_of_stage = 0;
+    for (uint32_t i = 0; i < r->step->n_phases; i++) {
+        const PgPhase *phase = &r->step->phases[i];
+        run_phase(r, phase, &m->claims[i - first_of_stage], args);
+        if (i + 1 < r->step->n_phases && phase[1].stage != phase->stage) {
+            rt_workers_meet(m->workers, reset_claims, m);
+            first_of_stage = i + 1;
+        }
+        if (timing) { /* waiting for the others counts for the last phase of a stage */
+            double now = seconds_now();
+            r->seconds[i] += now - before;
+            before = now;
+        }
+    }
+}
+
+/* ---- checks before */
+
+static MossError check_segment(MossModel *m, const MossSegment *s, uint32_t index) {
+    const PgProgram *program = m->program;
+    if (!s->state || s->state->model != m) {
+        return rt_error(MOSS_BAD_INPUT, "segment %u: its state belongs to another model", index);
+    }
+    if (s->state->spoilt) {
+        return rt_error(MOSS_BAD_INPUT, "segment %u: its state was left unusable by a failed step and must be reset", index);
+    }
+    if (s->state->in_step == m->step_number) {
+        return rt_error(MOSS_BAD_INPUT, "segment %u: its state is already in another segment of this step", index);
+    }
+    if (!s->count) {
+        return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index);
+    }
+    if (program->max_positions && s->count > program->max_positions - s->state->position) {
+        return rt_error(MOSS_BAD_INPUT, "segment %u: %u tokens after %lld would pass max_positions, %lld", index, s->count,
+                        (long long)s->state->position, (long long)program->max_positions);
+    }
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->tokens[i] < 0 || s->tokens[i] >= program->vocab_size) {
+            return rt_error(MOSS_BAD_INPUT, "segment %u: token %d at position %lld is not in the vocabulary (0 to %lld)", index,
+                            s->tokens[i], (long long)(s->state->position + i), (long long)program->vocab_size - 1);
+        }
+    }
+    s->state->in_step = m->step_number;
+    return (MossError){.code = MOSS_OK};
+}
+
+static MossError check_segments(MossModel *m, const MossSegment *segments, uint32_t n_segments) {
+    uint64_t rows = 0;
+    m->step_number++;
+    for (uint32_t i = 0; i < n_segments; i++) {
+        MossError error = check_segment(m, &segments[i], i);
+        if (error.code != MOSS_OK) {
+            return error;
+        }
+        rows += segments[i].count;
+    }
+    if (!n_segments || rows > (uint64_t)m->program->max_rows) {
+        return rt_error(MOSS_BAD_INPUT, "a step takes 1 to %lld tokens, not %llu", (long long)m->program->max_rows,
+                        (unsigned long long)rows);
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+/* ---- the step as kernels see it */
+
+static void describe(Running *r, const MossSegment *segments, uint32_t n_segments) {
+    MossModel *m = r->model;
+    r->n_segments = n_segments;
+    for (uint32_t s = 0; s < n_segments; s++) {
+        const MossSegment *in = &segments[s];
+        m->segments[s] = (RtSegment){
+            .state = in->state->memory, .position = in->state->position, .first_row = r->rows, .count = in->count};
+        for (uint32_t i = 0; i < in->count; i++, r->rows++) {
+            m->tokens[r->rows] = in->tokens[i];
+            m->row_segment[r->rows] = (int32_t)s;
+            m->row_position[r->rows] = in->state->position + i;
+            m->trouble[r->rows] = 0;
+            if (in->wanted == MOSS_ALL_LOGITS || (in->wanted == MOSS_LAST_LOGITS && i + 1 == in->count)) {
+                m->out_rows[r->wanted++] = (int32_t)r->rows;
+            }
+        }
+    }
+    r->mode = r->rows == 1 ? PG_ROW : PG_BLOCK;
+    r->ld = r->mode == PG_ROW ? 1 : pg_ld(r->rows);
+    r->step = &m->program->steps[r->mode];
+    r->seconds = m->profile[r->mode];
+}
+
+static bool grow(RtPages *pages, uint64_t bytes) {
+    if (pages->size >= bytes) {
+        return true;
+    }
+    RtPages grown = rt_pages_alloc(bytes);
+    if (!grown.data) {
+        return false;
+    }
+    rt_pages_free(pages);
+    *pages = grown;
+    return true;
+}
+
+static MossError make_room(const Running *r) {
+    MossModel *m = r->model;
+    uint64_t arena = rt_arena_bytes(m->program, r->mode, r->rows);
+    uint64_t logits = r->wanted * m->program->out_stride * sizeof(float);
+    if (!grow(&m->arena, arena) || !grow(&m->logits, logits)) {
+        return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
+                        (unsigned long long)arena, (unsigned long long)logits);
+    }
+    for (int i = 0; i < rt_workers_count(m->workers); i++) {
+        RtArgs *args = &m->args[i].args;
+        args->arena = m->arena.data;
+        args->logits = (float *)m->logits.data;
+        args->ld = r->ld;
+        args->rows = r->rows;
+        args->n_segments = r->n_segments;
+        args->wanted = r->wanted;
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+/* ---- after */
+
+static uint32_t line_of_block(const PgStep *step, int32_t block) {
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        if (step->phases[i].block == block) {
+            return step->phases[i].line;
+        }
+    }
+    return 0;
+}
+
+static MossError find_trouble(const Running *r) {
+    const MossModel *m = r->model;
+    for (uint32_t row = 0; row < r->rows; row++) {
+        if (m->trouble[row]) {
+            int32_t block = m->trouble[row] - 1;
+            return rt_error(MOSS_TROUBLE, "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s",
+                            block, line_of_block(r->step, block), (long long)m->row_position[row],
+                            r->n_segments > 1 ? " of one of the sequences" : "");
+        }
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
+    Running r = {.model = model};
+    MossError error = check_segments(model, segments, n_segments);
+    if (error.code != MOSS_OK) {
+        return error;
+    }
+    describe(&r, segments, n_segments);
+    model->wanted = 0;
+    error = make_room(&r);
+    if (error.code != MOSS_OK) {
+        return error;
+    }
+    reset_claims(model);
+    rt_workers_run(model->workers, work, &r);
+    error = find_trouble(&r);
+    for (uint32_t i = 0; i < n_segments; i++) {
+        segments[i].state->position += segments[i].count;
+        segments[i].state->spoilt = error.code != MOSS_OK;
+    }
+    model->wanted = error.code == MOSS_OK ? r.wanted : 0;
+    return error;
+}
+
+const float *moss_logits(const MossModel *model, uint32_t i) {
+    return i < model->wanted ? (const float *)model->logits.data + i * model->program->out_stride : NULL;
+}
+
+uint32_t moss_logits_count(const MossModel *model) { return model->wanted; }
+
+MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk) {
+    const PgProgram *program = model->program;
+    uint32_t most = chunk && chunk < program->max_rows ? chunk : (uint32_t)program->max_rows;
+    int64_t position = state->position;
+    if (!count) {
+        return rt_error(MOSS_BAD_INPUT, "no tokens to feed");
+    }
+    if (program->max_positions && count > (uint64_t)(program->max_positions - position)) {
+        return rt_error(MOSS_BAD_INPUT, "%zu tokens after %lld would pass max_positions, %lld", count, (long long)position,
+                        (long long)program->max_positions);
+    }
+    for (size_t i = 0; i < count; i++) { /* all of them before the first chunk changes the state */
+        if (tokens[i] < 0 || tokens[i] >= program->vocab_size) {
+            return rt_error(MOSS_BAD_INPUT, "token %d at position %lld is not in the vocabulary (0 to %lld)", tokens[i],
+                            (long long)(position + (int64_t)i), (long long)program->vocab_size - 1);
+        }
+    }
+    for (size_t done = 0, n; done < count; done += n) {
+        n = count - done < most ? count - done : most;
+        MossSegment segment = {.state = state,
+                               .tokens = tokens + done,
+                               .count = (uint32_t)n,
+                               .wanted = done + n == count ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS};
+        MossError error = moss_step(model, &segment, 1);
+        if (error.code != MOSS_OK) {
+            return error;
+        }
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+void moss_profile(MossModel *model, double *seconds[PG_MODES]) {
+    for (int mode = 0; mode < PG_MODES; mode++) {
+        model->profile[mode] = seconds ? seconds[mode] : NULL;
+    }
+}

@@ -1,0 +1,267 @@
+/* Checkpoints held against what a program wants, and their elements as floats. */
+#include "runtime/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/narrow.h"
+#include "support/str.h"
+
+/* ---- which file holds what */
+
+/* Expected tensors by name; also the words for "did you mean". */
+typedef struct Expected {
+    const PgTensor *tensors;
+    size_t n_tensors;
+    const char **names;   /* [n_tensors] */
+    const PgTensor **sorted;
+    size_t *holder;       /* [n_tensors] 1 + index of the file that holds it, 0 so far */
+} Expected;
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const PgTensor *const *)a)->name, (*(const PgTensor *const *)b)->name);
+}
+
+static Expected expect(SuArena *arena, const PgTensor *tensors, size_t n_tensors) {
+    Expected e = {.tensors = tensors,
+                  .n_tensors = n_tensors,
+                  .names = SU_NEW_ARRAY(arena, const char *, n_tensors),
+                  .sorted = SU_NEW_ARRAY(arena, const PgTensor *, n_tensors),
+                  .holder = SU_NEW_ARRAY(arena, size_t, n_tensors)};
+    for (size_t i = 0; i < n_tensors; i++) {
+        e.sorted[i] = &tensors[i];
+        e.names[i] = tensors[i].name;
+    }
+    if (n_tensors) {
+        qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name);
+    }
+    return e;
+}
+
+static const PgTensor *find_expected(const Expected *e, const char *name) {
+    PgTensor key = {.name = name}, *pointer = &key;
+    const PgTensor **found = e->n_tensors ? bsearch(&pointer, e->sorted, e->n_tensors, sizeof *e->sorted, by_name) : NULL;
+    return found ? *found : NULL;
+}
+
+static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
+    bool same = expected->rank == tensor->rank;
+    for (int32_t i = 0; same && i < expected->rank; i++) {
+        same = expected->shape[i] == tensor->shape[i];
+    }
+    return same;
+}
+
+static bool check_form(const PgTensor *expected, const RtTensor *tensor, const char *path, SuDiags *diags) {
+    if (tensor->dtype == RT_OTHER_DTYPE) {
+        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' is %s; expected F32, BF16 or F16", tensor->name,
+                        tensor->dtype_name);
+    }
+    if (!same_shape(expected, tensor)) {
+        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' has shape %s; expected %s", tensor->name,
+                        rt_shape_text(&diags->arena, tensor->shape, tensor->rank),
+                        rt_shape_text(&diags->arena, expected->shape, expected->rank));
+    }
+    return true;
+}
+
+static bool unknown_tensor(const Expected *e, const RtTensor *tensor, const char *path, SuDiags *diags) {
+    const char *near = diags->errors < SU_MAX_ERRORS ? su_nearest(tensor->name, e->names, e->n_tensors) : NULL;
+    const char *hint = near && e->holder[find_expected(e, near) - e->tensors] == 0
+                           ? su_printf(&diags->arena, "the model has '%s'", near)
+                           : NULL;
+    return su_error(diags, su_file_span(diags, path), hint, "tensor '%s' is not part of this model", tensor->name);
+}
+
+static bool take_file(RtCheckpoints *c, Expected *e, size_t file, SuDiags *diags) {
+    const RtSafetensors *f = &c->files[file];
+    bool ok = true;
+    for (size_t i = 0; i < f->count; i++) {
+        const RtTensor *tensor = &f->tensors[i];
+        const PgTensor *expected = find_expected(e, tensor->name);
+        size_t index = expected ? (size_t)(expected - e->tensors) : 0;
+        if (!expected) {
+            ok = unknown_tensor(e, tensor, f->path, diags);
+        } else if (e->holder[index]) {
+            ok = su_error(diags, su_file_span(diags, f->path), NULL, "tensor '%s' is also in %s; one file must hold it",
+                          tensor->name, c->files[e->holder[index] - 1].path);
+        } else {
+            e->holder[index] = file + 1;
+            c->tensors[index] = tensor;
+            ok = check_form(expected, tensor, f->path, diags) && ok;
+        }
+    }
+    return ok;
+}
+
+static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *diags) {
+    bool ok = true;
+    SuSpan span = c->n_files == 1 ? su_file_span(diags, c->files[0].path) : (SuSpan){0};
+    for (size_t i = 0; i < e->n_tensors; i++) {
+        if (!e->holder[i]) {
+            ok = su_error(diags, span, NULL, "tensor '%s' is missing; expected shape %s", e->tensors[i].name,
+                          rt_shape_text(&diags->arena, e->tensors[i].shape, e->tensors[i].rank));
+        }
+    }
+    return ok;
+}
+
+bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
+                         SuDiags *diags) {
+    *out = (RtCheckpoints){.n_files = n_paths};
+    out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
+    out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
+    bool ok = true;
+    for (size_t i = 0; i < n_paths; i++) {
+        ok = rt_safetensors_open(paths[i], &out->files[i], diags) && ok;
+    }
+    if (ok) { /* a file that did not open would make all its tensors missing */
+        Expected e = expect(&out->arena, tensors, n_tensors);
+        for (size_t i = 0; i < n_paths; i++) {
+            ok = take_file(out, &e, i, diags) && ok;
+        }
+        ok = check_missing(out, &e, diags) && ok;
+    }
+    if (!ok) {
+        rt_checkpoints_close(out);
+    }
+    return ok;
+}
+
+void rt_checkpoints_close(RtCheckpoints *checkpoints) {
+    for (size_t i = 0; i < checkpoints->n_files; i++) {
+        rt_safetensors_close(&checkpoints->files[i]);
+    }
+    su_arena_free(&checkpoints->arena);
+    *checkpoints = (RtCheckpoints){0};
+}
+
+/* ---- elements */
+
+void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, float *out) {
+    uint16_t half;
+    switch (tensor->dtype) {
+    case RT_F32:
+        memcpy(out, tensor->data + first * sizeof(float), count * sizeof(float));
+        break;
+    case RT_BF16:
+        for (uint64_t i = 0; i < count; i++) {
+            memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
+            out[i] = rt_widen_bf16(half);
+        }
+        break;
+    case RT_F16:
+        for (uint64_t i = 0; i < count; i++) {
+            memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
+            out[i] = rt_widen_f16(half);
+        }
+        break;
+    case RT_OTHER_DTYPE:
+        SU_BUG("tensor '%s' is read although its dtype is %s", tensor->name, tensor->dtype_name);
+    }
+}
+
+uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
+    uint32_t bad = 0;
+    for (uint64_t i = 0; i < count; i++) { /* without a branch: it runs at the speed of memory */
+        bad |= (uint32_t)!rt_finite(values[i]);
+    }
+    for (uint64_t i = 0; bad && i < count; i++) {
+        if (!rt_finite(values[i])) {
+            return i;
+        }
+    }
+    if (dtype == PG_F32) {
+        return count;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        float narrow = dtype == PG_BF16 ? rt_widen_bf16(rt_narrow_bf16(values[i])) : rt_widen_f16(rt_narrow_f16(values[i]));
+        if (!rt_finite(narrow)) {
+            return i;
+        }
+        values[i] = narrow;
+    }
+    return count;
+}
+
+/* "[3, 17]": the element's place in its tensor. */
+static const char *place_text(SuArena *arena, const PgTensor *expected, uint64_t index) {
+    int64_t place[4];
+    for (int32_t i = expected->rank - 1; i >= 0; i--) {
+        place[i] = (int64_t)(index % (uint64_t)expected->shape[i]);
+        index /= (uint64_t)expected->shape[i];
+    }
+    return rt_shape_text(arena, place, expected->rank);
+}
+
+bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, uint64_t index, SuDiags *diags) {
+    float value;
+    rt_read_elements(tensor, index, 1, &value);
+    const char *place = place_text(&diags->arena, expected, index);
+    if (!rt_finite(value)) {
+        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s; every weight must be finite", expected->name, place,
+                        value != value ? "not a number" : "infinite");
+    }
+    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s, %g, does not fit %s", expected->name, place, (double)value,
+                    dtype == PG_F16 ? "f16 (at most 65504)" : "bf16");
+}
+
+/* ---- floats for the evaluators */
+
+struct RtSource {
+    SuArena arena;
+    size_t n_tensors;
+    const PgTensor **tensors; /* sorted by name */
+    const float **values;     /* of tensors[i] */
+};
+
+static const float *read_tensor(SuArena *arena, const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, SuDiags *diags) {
+    float *values = su_alloc_array(arena, tensor->elements, sizeof *values);
+    PgDtype to = expected->narrow ? dtype : PG_F32;
+    rt_read_elements(tensor, 0, tensor->elements, values);
+    uint64_t bad = rt_round_to(to, values, tensor->elements);
+    if (bad < tensor->elements) {
+        rt_value_error(expected, tensor, to, bad, diags);
+        return NULL;
+    }
+    return values;
+}
+
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
+                         SuDiags *diags) {
+    RtCheckpoints checkpoints;
+    if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) {
+        return NULL;
+    }
+    SuArena arena = {0};
+    RtSource *source = SU_NEW(&arena, RtSource);
+    Expected e = expect(&arena, tensors, n_tensors);
+    *source = (RtSource){.n_tensors = n_tensors, .tensors = e.sorted, .values = SU_NEW_ARRAY(&arena, const float *, n_tensors)};
+    bool ok = true;
+    for (size_t i = 0; i < n_tensors; i++) {
+        source->values[i] = read_tensor(&arena, e.sorted[i], checkpoints.tensors[e.sorted[i] - tensors], dtype, diags);
+        ok = ok && source->values[i];
+    }
+    rt_checkpoints_close(&checkpoints);
+    source->arena = arena;
+    if (!ok) {
+        rt_source_close(source);
+        return NULL;
+    }
+    return source;
+}
+
+void rt_source_close(RtSource *source) {
+    if (source) {
+        SuArena arena = source->arena; /* which holds the source itself */
+        su_arena_free(&arena);
+    }
+}
+
+const float *rt_source_lookup(void *source, const char *name) {
+    const RtSource *s = source;
+    Expected e = {.n_tensors = s->n_tensors, .sorted = s->tensors};
+    PgTensor key = {.name = name}, *pointer = &key;
+    const PgTensor **found = e.n_tensors ? bsearch(&pointer, e.sorted, e.n_tensors, sizeof *e.sorted, by_name) : NULL;
+    return found ? s->values[found - s->tensors] : NULL;
+}

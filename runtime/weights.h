@@ -1,0 +1,67 @@
+/* From checkpoints to what kernels read: which file holds which tensor, elements as floats, packing.
+ *
+ * RtCheckpoints borrows nothing after opening but the paths' files; the tensors of a program are found by index. RtSource is
+ * for the evaluators: every tensor as floats, already narrowed to its dtype and widened back, so that they compute with exactly
+ * the values that kernels read. */
+#ifndef MOSSC_RUNTIME_WEIGHTS_H
+#define MOSSC_RUNTIME_WEIGHTS_H
+
+#include "ir/program.h"
+#include "runtime/moss.h"
+#include "runtime/safetensors.h"
+#include "runtime/workers.h"
+
+/* ---- checkpoints */
+
+typedef struct RtCheckpoints {
+    RtSafetensors *files;
+    size_t n_files;
+    const RtTensor **tensors; /* [n_tensors] in the program's order */
+    SuArena arena;            /* owns both arrays */
+} RtCheckpoints;
+
+/* Opens all files and holds them against the tensors that must be there: missing, extra, misshapen tensors, dtypes that are none
+ * of f32, bf16, f16, and tensors that two files hold are errors. Values are not looked at. On failure nothing is left open. */
+bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
+                         SuDiags *diags);
+void rt_checkpoints_close(RtCheckpoints *checkpoints);
+
+/* Elements first .. first + count as floats: widened, exact. */
+void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, float *out);
+
+/* Narrows values in place to `dtype` and widens them back. Returns the index of the first one that was not finite or does not
+ * fit, or count if there is none. */
+uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count);
+
+/* Adds the error about element `index` of a tensor that rt_round_to refused. Always false. */
+bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, uint64_t index, SuDiags *diags);
+
+/* ---- floats for the evaluators */
+
+typedef struct RtSource RtSource;
+
+/* Reads and checks every tensor; dtype is what those with `narrow` are narrowed to. NULL after adding to diags. The tensors'
+ * names must outlive the source. */
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
+                         SuDiags *diags);
+void rt_source_close(RtSource *source);
+/* Row-major elements, or NULL. `source` is an RtSource: fits IrWeightLookup and MossTensorLookup. */
+const float *rt_source_lookup(void *source, const char *name);
+
+/* ---- packing */
+
+/* Where packing reads and writes. */
+typedef struct RtPacking {
+    const PgProgram *program;
+    const RtTensor *const *tensors; /* [n_tensors] */
+    bool drop;                      /* tensors lie in mapped files: give their pages back once they are packed */
+    RtWorkers *workers;
+    MossProgress progress;          /* told packed bytes, by worker 0; may be NULL */
+    void *progress_context;
+    uint8_t *blob;                  /* [weight_bytes], zero */
+} RtPacking;
+
+/* Packs all weights of the program by all workers. Non-finite elements and overflow are errors. */
+bool rt_pack(const RtPacking *packing, SuDiags *diags);
+
+#endif

@@ -1,0 +1,258 @@
+/* Two words carry everything: `generation`, which the last worker of a meeting raises, and `epoch`, which a run raises. Waiting
+ * for one of them to change is spinning, then a futex. A sleeper announces itself before it looks at the word for the last
+ * time, and who raises a word looks for sleepers after raising it: sequential consistency makes that pair safe. */
+#include "runtime/workers.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SPIN_NS = 20000,        /* when every worker has a CPU */
+    SPIN_CROWDED_NS = 2000, /* when they share: a spinner keeps the one it waits for from running */
+    SPINS_A_LOOK = 32       /* pauses between looks at the clock */
+};
+
+typedef struct Word {
+    _Alignas(RT_CACHE_LINE) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
+} Word;
+
+typedef struct Thread {
+    RtWorkers *owner;
+    pthread_t thread;
+    int index;
+} Thread;
+
+struct RtWorkers {
+    Word epoch, generation;
+    _Alignas(RT_CACHE_LINE) _Atomic uint32_t arrived;
+    _Alignas(RT_CACHE_LINE) int count;
+    int64_t spin_ns;
+    bool pin;
+    bool stopping;  /* read after epoch has changed */
+    RtWork work;    /* likewise */
+    void *context;
+    cpu_set_t *cpus; /* [count]: one CPU each; NULL without pinning */
+    Thread *threads; /* [count], 0 unused */
+};
+
+/* ---- floating-point environment */
+
+#if defined(__x86_64__)
+static uint64_t fp_environment(void) { return __builtin_ia32_stmxcsr(); }
+static void set_fp_environment(uint64_t value) { __builtin_ia32_ldmxcsr((uint32_t)value); }
+enum { FP_AGREED = 0x1F80 }; /* MXCSR: exceptions masked, nearest even, no FTZ, no DAZ */
+#elif defined(__aarch64__)
+static uint64_t fp_environment(void) {
+    uint64_t value;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(value));
+    return value;
+}
+static void set_fp_environment(uint64_t value) { __asm__ volatile("msr fpcr, %0" ::"r"(value)); }
+enum { FP_AGREED = 0 }; /* FPCR: nearest even, no FZ, no alternative half precision */
+#else
+#error "the floating-point environment of this machine is not known here"
+#endif
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield");
+#endif
+}
+
+/* ---- waiting */
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value) {
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static void wait_for_change(Word *word, uint32_t old, int64_t spin_ns) {
+    int64_t end = 0;
+    for (;;) {
+        for (int i = 0; i < SPINS_A_LOOK; i++) {
+            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) {
+                return;
+            }
+            pause_cpu();
+        }
+        int64_t now = now_ns();
+        if (!end) {
+            end = now + spin_ns;
+        } else if (now >= end) {
+            break;
+        }
+    }
+    atomic_fetch_add(&word->sleepers, 1);
+    while (atomic_load(&word->value) == old) {
+        futex(&word->value, FUTEX_WAIT, old);
+    }
+    atomic_fetch_sub(&word->sleepers, 1);
+}
+
+static void raise_word(Word *word) {
+    atomic_fetch_add(&word->value, 1);
+    if (atomic_load(&word->sleepers)) {
+        futex(&word->value, FUTEX_WAKE, INT32_MAX);
+    }
+}
+
+void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context) {
+    uint32_t generation = atomic_load_explicit(&workers->generation.value, memory_order_relaxed); /* ours: it cannot pass us */
+    uint32_t arrived = atomic_fetch_add_explicit(&workers->arrived, 1, memory_order_acq_rel) + 1;
+    if (arrived < (uint32_t)workers->count) {
+        wait_for_change(&workers->generation, generation, workers->spin_ns);
+        return;
+    }
+    atomic_store_explicit(&workers->arrived, 0, memory_order_relaxed);
+    if (last) {
+        last(context);
+    }
+    raise_word(&workers->generation);
+}
+
+/* ---- threads */
+
+static void *thread_main(void *argument) {
+    Thread *self = argument;
+    RtWorkers *workers = self->owner;
+    if (workers->pin) {
+        sched_setaffinity(0, sizeof(cpu_set_t), &workers->cpus[self->index]); /* refused: it runs where it may */
+    }
+    set_fp_environment(FP_AGREED);
+    for (uint32_t epoch = 0;; epoch++) {
+        wait_for_change(&workers->epoch, epoch, workers->spin_ns);
+        if (workers->stopping) {
+            return NULL;
+        }
+        workers->work(workers->context, self->index);
+        rt_workers_meet(workers, NULL, NULL);
+    }
+}
+
+void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
+    uint64_t environment = fp_environment();
+    set_fp_environment(FP_AGREED);
+    if (workers->count == 1) {
+        work(context, 0);
+        set_fp_environment(environment);
+        return;
+    }
+    cpu_set_t mask;
+    bool pinned = workers->pin && !sched_getaffinity(0, sizeof mask, &mask) &&
+                  !sched_setaffinity(0, sizeof mask, &workers->cpus[0]);
+    workers->work = work;
+    workers->context = context;
+    raise_word(&workers->epoch);
+    work(context, 0);
+    rt_workers_meet(workers, NULL, NULL);
+    if (pinned) {
+        sched_setaffinity(0, sizeof mask, &mask);
+    }
+    set_fp_environment(environment);
+}
+
+int rt_allowed_cpus(void) {
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) { /* more than CPU_SETSIZE CPUs */
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        return online > 0 ? (int)online : 1;
+    }
+    return CPU_COUNT(&mask);
+}
+
+/* Gives each worker a CPU of its own; leaves them free when there are too few, or one worker only. */
+static void choose_cpus(RtWorkers *workers) {
+    cpu_set_t mask;
+    if (workers->count < 2 || sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) < workers->count) {
+        return;
+    }
+    workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus);
+    if (!workers->cpus) {
+        return;
+    }
+    for (int cpu = 0, worker = 0; worker < workers->count; cpu++) {
+        if (CPU_ISSET(cpu, &mask)) {
+            CPU_SET(cpu, &workers->cpus[worker++]);
+        }
+    }
+    workers->pin = true;
+}
+
+static void stop(RtWorkers *workers, int started) {
+    workers->stopping = true;
+    raise_word(&workers->epoch);
+    for (int i = 1; i < started; i++) {
+        pthread_join(workers->threads[i].thread, NULL);
+    }
+}
+
+RtWorkers *rt_workers_create(int threads, bool no_pin) {
+    int allowed = rt_allowed_cpus();
+    int count = threads > 0 ? threads : allowed;
+    count = count < RT_MAX_WORKERS ? count : RT_MAX_WORKERS;
+    RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
+    if (!workers) {
+        return NULL;
+    }
+    *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
+    workers->threads = calloc((size_t)count, sizeof *workers->threads);
+    if (!workers->threads) {
+        rt_workers_free(workers);
+        return NULL;
+    }
+    if (!no_pin) {
+        choose_cpus(workers);
+    }
+    for (int i = 1; i < count; i++) {
+        workers->threads[i] = (Thread){.owner = workers, .index = i};
+        if (pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]) != 0) {
+            workers->count = i; /* those that run */
+            rt_workers_free(workers);
+            return NULL;
+        }
+    }
+    return workers;
+}
+
+void rt_workers_free(RtWorkers *workers) {
+    if (!workers) {
+        return;
+    }
+    if (workers->threads) {
+        stop(workers, workers->count);
+    }
+    free(workers->threads);
+    free(workers->cpus);
+    free(workers);
+}
+
+int rt_workers_count(const RtWorkers *workers) { return workers->count; }
+
+bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end) {
+    uint32_t seen = atomic_load_explicit(&claims->next, memory_order_relaxed);
+    if (seen >= total) {
+        return false;
+    }
+    uint32_t share = (total - seen) / (2 * workers);
+    uint32_t run = share < most ? share : most;
+    run = run ? run : 1;
+    *first = atomic_fetch_add_explicit(&claims->next, run, memory_order_relaxed);
+    if (*first >= total) {
+        return false;
+    }
+    *end = total - *first < run ? total : *first + run;
+    return true;
+}

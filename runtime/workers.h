@@ -1,0 +1,42 @@
+/* Workers: threads that run one function together and meet inside it.
+ *
+ * The caller's thread is worker 0; the others wait between runs, spinning for a few microseconds, then asleep on a futex. In a
+ * run every thread has the floating-point environment of the bits: round to nearest, no flushing of denormals. Workers are
+ * pinned to distinct CPUs of the allowed mask when there are at least two of them and as many CPUs; the caller's own mask is
+ * put back after each run. */
+#ifndef MOSSC_RUNTIME_WORKERS_H
+#define MOSSC_RUNTIME_WORKERS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { RT_CACHE_LINE = 64, RT_MAX_WORKERS = 1024 };
+
+typedef struct RtWorkers RtWorkers;
+typedef void (*RtWork)(void *context, int worker);
+
+/* threads 0: as many as the process may use CPUs. NULL when there is no memory or a thread cannot be started. */
+RtWorkers *rt_workers_create(int threads, bool no_pin);
+void rt_workers_free(RtWorkers *workers);
+int rt_workers_count(const RtWorkers *workers);
+
+/* Calls work(context, i) on every worker i at once; returns when all are back. */
+void rt_workers_run(RtWorkers *workers, RtWork work, void *context);
+
+/* Inside a run: returns when every worker has called it. The last one to arrive calls last(context) before anyone leaves;
+ * all that was written before is seen by all. last may be NULL. */
+void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context);
+
+/* A counter that workers claim runs of tiles from; alone in its cache line. */
+typedef struct RtClaims {
+    _Alignas(RT_CACHE_LINE) _Atomic uint32_t next;
+} RtClaims;
+
+/* Claims a run [*first, *end) of the `total` tiles: `most` of them, fewer towards the end so that all finish together. */
+bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end);
+
+/* CPUs that the calling thread may use, at least 1. */
+int rt_allowed_cpus(void);
+
+#endif
