@@ -1,0 +1,118 @@
+/* The walk of both evaluators: memory for every value, one token at a time, node by node. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "ir/eval_impl.h"
+#include "ir/internal.h"
+
+/* ---------------------------------------------------------------------------------------------- making */
+
+static double *doubles(IrEval *eval, int64_t n) { return SU_NEW_ARRAY(&eval->arena, double, (size_t)n); }
+
+static bool find_weight(IrEval *eval, const IrValue *value, IrArray *array, IrWeightLookup lookup, void *context) {
+    const float *elements = lookup(context, value->name);
+    if (!elements) return false;
+    if (value->transform == IR_AS_IS) {
+        array->f = elements;
+        return true;
+    }
+    array->d = doubles(eval, array->n);
+    for (int64_t i = 0; i < array->n; i++) array->d[i] = eval->precision->neg_exp(elements[i]);
+    return true;
+}
+
+/* Results that stand for a state's new value share its memory. */
+static void make_results(IrEval *eval, const IrNode *node) {
+    const IrOpInfo *info = ir_op_info(node->op);
+    int n = ir_result_count(info, node->n_operands), state = n;
+    for (int i = 0; i < node->n_operands; i++) state -= strchr("sS", info->operands[i]) != NULL;
+    for (int i = 0; i < state; i++) {
+        IrArray *array = &eval->arrays[node->results[i]];
+        array->d = doubles(eval, array->n);
+    }
+    for (int i = 0; i < node->n_operands; i++)
+        if (strchr("sS", info->operands[i])) eval->arrays[node->results[state++]].d = eval->arrays[node->operands[i]].d;
+}
+
+static IrEval *make(const IrGraph *g, const IrPrecision *precision, IrWeightLookup lookup, void *context) {
+    SuArena arena = {0};
+    IrEval *eval = SU_NEW(&arena, IrEval);
+    *eval = (IrEval){.graph = g, .precision = precision, .arena = arena, .min_gap = INFINITY};
+    eval->arrays = SU_NEW_ARRAY(&eval->arena, IrArray, g->n_values);
+    for (size_t i = 0; i < g->n_values; i++) {
+        const IrValue *value = &g->values[i];
+        IrArray *array = &eval->arrays[i];
+        *array = (IrArray){.type = &value->type, .n = ir_elements(&value->type, 1)};
+        if (value->kind == IR_WEIGHT && !find_weight(eval, value, array, lookup, context)) {
+            ir_eval_free(eval);
+            return NULL;
+        }
+        if (value->kind == IR_STATE || value->kind == IR_TOKENS || value->kind == IR_POSITIONS) array->d = doubles(eval, array->n);
+    }
+    for (size_t i = 0; i < g->n_nodes; i++) make_results(eval, &g->nodes[i]);
+    return eval;
+}
+
+IrEval *ir_eval32_new(const IrGraph *g, IrWeightLookup lookup, void *context) { return make(g, &ir_precision32, lookup, context); }
+IrEval *ir_eval64_new(const IrGraph *g, IrWeightLookup lookup, void *context) { return make(g, &ir_precision64, lookup, context); }
+
+void ir_eval_free(IrEval *eval) {
+    if (!eval) return;
+    SuArena arena = eval->arena; /* which holds eval itself */
+    su_arena_free(&arena);
+}
+
+/* ---------------------------------------------------------------------------------------------- running */
+
+void ir_eval_fail(IrCall *call, const char *what) {
+    IrEval *eval = call->eval;
+    eval->failed = true;
+    su_error(eval->diags, call->node->span, NULL, "block %" PRId32 ", position %" PRId64 ": %s", call->node->block,
+             eval->position, what);
+}
+
+static void run_node(IrEval *eval, const IrNode *node) {
+    IrCall call = {.eval = eval, .node = node};
+    for (int i = 0; i < node->n_operands; i++) call.in[i] = eval->arrays[node->operands[i]];
+    for (int i = 0; i < IR_MAX_RESULTS; i++)
+        if (node->results[i] != IR_NONE) call.out[i] = eval->arrays[node->results[i]];
+    eval->precision->ops[node->op](&call);
+}
+
+bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags) {
+    const IrGraph *g = eval->graph;
+    eval->diags = diags;
+    eval->arrays[g->tokens].d[0] = token;
+    eval->arrays[g->positions].d[0] = (double)eval->position;
+    for (size_t i = 0; i < g->n_nodes && !eval->failed; i++) run_node(eval, &g->nodes[i]);
+    eval->diags = NULL;
+    if (eval->failed) return false;
+    const IrArray *result = &eval->arrays[g->logits];
+    memcpy(logits, result->d, (size_t)result->n * sizeof *logits);
+    eval->position++;
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- asking */
+
+double ir_eval_min_gap(const IrEval *eval) { return eval->min_gap; }
+
+size_t ir_eval_routes(const IrEval *eval, int32_t *out, size_t capacity) {
+    size_t n = 0;
+    for (size_t i = 0; i < eval->graph->n_nodes; i++) {
+        const IrNode *node = &eval->graph->nodes[i];
+        if (node->op != IR_OP_select) continue;
+        const IrArray *routes = &eval->arrays[node->results[0]];
+        if (n < capacity) out[n] = node->block;
+        n++;
+        for (int64_t j = 0; j < routes->n; j++, n++)
+            if (n < capacity) out[n] = (int32_t)routes->d[j];
+    }
+    return n;
+}
+
+const double *ir_eval_value(const IrEval *eval, IrValueId value) {
+    if (value < 0 || (size_t)value >= eval->graph->n_values || eval->graph->values[value].kind != IR_RESULT) return NULL;
+    return eval->arrays[value].d;
+}
