@@ -94,7 +94,7 @@ static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
         grow_adds(&w);
         grow_scale(&w);
     }
-    if (w.group.n > 1) ps_make_region(g, IR_REGION_MAP, name, &w.group);
+    if (w.group.n > 1) ps_make_region(g, IR_REGION_MAP, w.y == g->logits ? "head" : name, &w.group);
 }
 
 void ps_elementwise_fusion(IrGraph *g) {
