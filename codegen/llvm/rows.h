@@ -1,0 +1,47 @@
+/* Addresses of rows, planes and positions, and what the kernels around the scan and the unfused ones share (rows.c).
+ *
+ * A value in rows, planes or positions keeps element i of place r (a row or a position) of plane e at
+ * base + e · plane bytes + ((i / 16) · stride + r) · 64 + (i % 16) · 4, where stride is LD or LDP. */
+#ifndef MOSSC_CODEGEN_LLVM_ROWS_H
+#define MOSSC_CODEGEN_LLVM_ROWS_H
+
+#include "codegen/llvm/emit.h"
+
+/* One place of a value whose panels lie panel_bytes apart: a row, or a position. */
+typedef struct CgPlace {
+    CgValue base;        /* ptr: lane 0 of panel 0 of this place */
+    CgValue panel_bytes; /* i64 */
+} CgPlace;
+
+/* Place `index` of the operand at `base` with this layout; plane NULL where the layout has only one. `elements` is the operand's
+ * O: only read for planes. */
+CgPlace cg_place(CgEmit *e, CgValue base, PgLayout layout, CgValue plane, CgValue index, int64_t elements);
+/* Address of panel `panel` (i64) of a place. */
+CgValue cg_place_panel(CgEmit *e, const CgPlace *place, CgValue panel);
+/* Address of element 16 · block + i; block NULL means 0. */
+CgValue cg_place_element(CgEmit *e, const CgPlace *place, CgValue block, int64_t i);
+/* Address of element `i` (i64, known only at run time). */
+CgValue cg_place_element_at(CgEmit *e, const CgPlace *place, CgValue i);
+
+enum { CG_FEW_CHOSEN = 4 };
+
+/* The chosen experts of a row: addresses of its k routes and k gates; up to CG_FEW_CHOSEN of them are read at once, so that
+ * stores in between do not make them be read again. */
+typedef struct CgChosen {
+    CgValue routes, gates;
+    CgValue expert[CG_FEW_CHOSEN], gate[CG_FEW_CHOSEN]; /* i64, vec; only if k <= CG_FEW_CHOSEN */
+    int64_t k;
+} CgChosen;
+
+CgChosen cg_chosen(CgEmit *e, unsigned routes_slot, unsigned gates_slot, CgValue row);
+CgValue cg_chosen_expert(CgEmit *e, const CgChosen *chosen, CgValue j); /* i64 */
+CgValue cg_chosen_gate(CgEmit *e, const CgChosen *chosen, CgValue j);   /* vec: the gate in every lane */
+/* Position of (row, slot j): j itself in PG_ROW, else found through the group table of that operand slot. */
+CgValue cg_position_of(CgEmit *e, unsigned groups_slot, CgValue row, CgValue j);
+/* The vector at base + e · expert_bytes, mixed over the chosen: acc = fma(g, p, acc) from +0 in rising e. */
+CgValue cg_mixed_vec(CgEmit *e, const CgChosen *chosen, CgValue base, uint64_t expert_bytes);
+
+/* tile = segment * panels + panel: both of a tile. In PG_ROW the segment is 0. */
+void cg_segment_and_panel(CgEmit *e, CgValue tile, int64_t channels, CgSegment *out_segment, CgValue *out_panel);
+
+#endif

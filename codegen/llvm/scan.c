@@ -1,0 +1,391 @@
+/* PG_SCAN: Δ, the recurrence, the output, the experts' sum and the gate of one panel of 16 channels over the rows of a segment.
+ *
+ *   Δ = softplus(W_dt δ + b_dt)       a = exp(Δ · A_n)      s_n = cut(fma(a, s_n, (Δ · c) · B_n))
+ *   y = Σ_n s_n · C_n by fma from +0, + D · c               out = Σ_j g_j y_j (experts) · act(z)
+ *
+ * Channels lie in the lanes: δ, B and C are scalars to them, broadcast from memory, and nothing crosses lanes. The state stays
+ * where the sequence keeps it (a panel's [N][16] is a few KB and lives in L1); exp, about 13 of 20 vector operations a state
+ * element, decides the speed, and the n of a row are independent but for the short chain of y.
+ *
+ * W_dt δ is a chain of R dependent fma, so ROW_CHAINS rows (or the chosen experts of one row) run theirs side by side first and
+ * leave the sums in a small buffer. */
+#include "codegen/llvm/kernels.h"
+#include "codegen/llvm/rows.h"
+
+enum {
+    VEC_BYTES = PG_LANES * 4,
+    ROW_CHAINS = 8,      /* rows whose Δ is summed side by side */
+    EXPERT_CHAINS = 4,   /* chosen experts of one row, likewise */
+    UNROLLED_SUM = 256,  /* multiplications by W_dt written out in a line; longer sums become loops over blocks of 16 */
+    UNROLLED_STATES = 16 /* state elements of a channel written out in a line; also the block of the loop beyond */
+};
+
+typedef struct Scan {
+    CgEmit *e;
+    const PgKernel *kernel;
+    CgValue panel;                                 /* i64 */
+    CgValue state, dt_w, dt_b, A, D;               /* ptr: this panel's part, of expert 0 */
+    uint64_t dt_w_bytes, lane_bytes, channel_bytes;/* from one expert's to the next one's: W_dt; b_dt and D; A and state */
+    bool shared_delta;                             /* Δ does not depend on the expert */
+    CgValue sums;                                  /* [ROW_CHAINS][16]: W_dt δ + b_dt of the rows of a block */
+    CgValue expert_sums;                           /* [k][16]: the same of the chosen experts of a row */
+    CgValue y_sums;                                /* [ROW_CHAINS][16]: gated sums so far (PG_SCAN_UPDATE) */
+    CgValue cursor;                                /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
+} Scan;
+
+/* Where the state of one expert moves for one row. */
+typedef struct Move {
+    CgValue delta, delta_c; /* vec: Δ, Δ · c */
+    CgPlace b, c;
+    CgValue state, A;       /* ptr [N][16] */
+    const CgChosen *mix;    /* not NULL: A is the first expert's, to be mixed */
+} Move;
+
+static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, VEC_BYTES)); }
+
+/* The part of `expert` (i64, or NULL for what is not its own) of a parameter. */
+static CgValue of_expert(Scan *s, CgValue base, CgValue expert, bool own, uint64_t bytes) {
+    return own && expert ? cg_at(s->e, base, cg_imul_n(s->e, expert, bytes)) : base;
+}
+
+/* Where δ, B or C of a row lie: `index` is a row or position, `expert` the plane (or NULL). */
+static CgPlace dbc_place(Scan *s, unsigned slot, CgValue expert, CgValue index, int64_t width) {
+    return cg_place(s->e, cg_operand(s->e, slot), s->kernel->dbc_layout, expert, index, width);
+}
+
+/* ---------------------------------------------------------------------------------------------- Δ */
+
+/* acc_i = fma(W_i[r], δ_i[r], acc_i) for r = 16 · block + [0, count), n sums side by side. */
+static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue block, int64_t count, CgValue *acc) {
+    CgEmit *e = s->e;
+    PgDtype dtype = s->kernel->dtype;
+    uint64_t block_bytes = cg_panel_bytes(dtype, PG_LANES);
+    CgValue at[ROW_CHAINS], w[ROW_CHAINS] = {NULL}, odd[ROW_CHAINS] = {NULL};
+    for (int i = 0; i < n; i++) at[i] = block ? cg_at(e, weights[i], cg_imul_n(e, block, block_bytes)) : weights[i];
+    for (int64_t r = 0; r < count; r++) {
+        for (int i = 0; i < n; i++) {
+            if (i > 0 && weights[i] == weights[0]) w[i] = w[0];
+            else if (dtype == PG_F32) w[i] = cg_load_vec(e, cg_at_n(e, at[i], (uint64_t)r * VEC_BYTES));
+            else if (r % 2 == 1) w[i] = odd[i];
+            else cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
+            CgValue x = cg_load_splat(e, cg_place_element(e, &delta[i], block, s->kernel->delta_start + r));
+            acc[i] = cg_fma(e, w[i], x, acc[i]);
+        }
+    }
+}
+
+/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a map. */
+static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue first, int64_t count, CgValue *acc) {
+    CgEmit *e = s->e;
+    CgValue carried[ROW_CHAINS], next[ROW_CHAINS];
+    CgValue end = cg_iadd_n(e, first, (uint64_t)(count / PG_LANES));
+    for (int i = 0; i < n; i++) acc[i] = cg_zero(e);
+    if (count >= PG_LANES) {
+        CgLoop loop = cg_for(e, first, end, 1);
+        for (int i = 0; i < n; i++) next[i] = carried[i] = cg_carry(e, &loop, acc[i]);
+        sum_block(s, n, weights, delta, loop.index, PG_LANES, next);
+        for (int i = 0; i < n; i++) cg_next(&loop, carried[i], next[i]);
+        cg_end_for(e, &loop);
+        for (int i = 0; i < n; i++) acc[i] = cg_after(&loop, carried[i]);
+    }
+    if (count % PG_LANES) sum_block(s, n, weights, delta, end, count % PG_LANES, acc);
+}
+
+/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every map. */
+static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue *total) {
+    CgEmit *e = s->e;
+    int64_t R = s->kernel->R, segments = R / PG_SEGMENT_K, rest = R % PG_SEGMENT_K;
+    enum { SEGMENT_BLOCKS = PG_SEGMENT_K / PG_LANES };
+    CgValue part[ROW_CHAINS], carried[ROW_CHAINS];
+    if (R * n <= UNROLLED_SUM && R <= PG_SEGMENT_K) {
+        for (int i = 0; i < n; i++) total[i] = cg_zero(e);
+        sum_block(s, n, weights, delta, NULL, R, total);
+        return;
+    }
+    sum_segment(s, n, weights, delta, cg_i64(e, 0), segments ? PG_SEGMENT_K : R, total);
+    if (segments > 1) {
+        CgLoop loop = cg_for(e, cg_i64(e, 1), cg_i64(e, (uint64_t)segments), 1);
+        for (int i = 0; i < n; i++) carried[i] = cg_carry(e, &loop, total[i]);
+        sum_segment(s, n, weights, delta, cg_imul_n(e, loop.index, SEGMENT_BLOCKS), PG_SEGMENT_K, part);
+        for (int i = 0; i < n; i++) cg_next(&loop, carried[i], cg_add(e, carried[i], part[i]));
+        cg_end_for(e, &loop);
+        for (int i = 0; i < n; i++) total[i] = cg_after(&loop, carried[i]);
+    }
+    if (segments && rest) {
+        sum_segment(s, n, weights, delta, cg_i64(e, (uint64_t)(segments * SEGMENT_BLOCKS)), rest, part);
+        for (int i = 0; i < n; i++) total[i] = cg_add(e, total[i], part[i]);
+    }
+}
+
+/* sums[i] of rows first + [0, ROW_CHAINS), those past `last` being done as `last`; for one expert, or NULL. */
+static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
+    CgEmit *e = s->e;
+    int n = s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS;
+    CgValue weights[ROW_CHAINS], total[ROW_CHAINS];
+    CgPlace delta[ROW_CHAINS];
+    CgValue own = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
+    for (int i = 0; i < n; i++) {
+        CgValue row = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
+        weights[i] = own;
+        delta[i] = dbc_place(s, PG_SCAN_DELTA, expert, row, s->kernel->delta_width);
+    }
+    sum_delta(s, n, weights, delta, total);
+    CgValue bias = cg_load_vec(e, of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes));
+    for (int i = 0; i < n; i++) cg_store_vec(e, cg_at_n(e, s->sums, (uint64_t)i * VEC_BYTES), cg_add(e, total[i], bias));
+}
+
+/* expert_sums of slots j + [0, n) of a row. */
+static void slot_sums(Scan *s, const CgChosen *chosen, CgValue row, CgValue j, int n) {
+    CgEmit *e = s->e;
+    CgValue slot[EXPERT_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[EXPERT_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
+    CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
+    for (int i = 0; i < n; i++) {
+        slot[i] = cg_iadd_n(e, j, (uint64_t)i);
+        CgValue expert = cg_chosen_expert(e, chosen, slot[i]), index = row;
+        if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, slot[i]);
+        weights[i] = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
+        bias[i] = of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes);
+        delta[i] = dbc_place(s, PG_SCAN_DELTA, NULL, index, s->kernel->delta_width);
+    }
+    sum_delta(s, n, weights, delta, total);
+    for (int i = 0; i < n; i++) cg_store_vec(e, at_index(e, s->expert_sums, slot[i]), cg_add(e, total[i], cg_load_vec(e, bias[i])));
+}
+
+/* expert_sums of all chosen experts of a row. */
+static void row_sums(Scan *s, const CgChosen *chosen, CgValue row) {
+    CgEmit *e = s->e;
+    int64_t k = s->kernel->k, grouped = k / EXPERT_CHAINS * EXPERT_CHAINS;
+    if (grouped) {
+        CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)grouped), EXPERT_CHAINS);
+        slot_sums(s, chosen, row, loop.index, EXPERT_CHAINS);
+        cg_end_for(e, &loop);
+    }
+    if (k > grouped) slot_sums(s, chosen, row, cg_i64(e, (uint64_t)grouped), (int)(k - grouped));
+}
+
+/* ---------------------------------------------------------------------------------------------- states */
+
+/* One element of every channel's state: element 16 · block + n; returns y with it added. */
+static CgValue move_element(Scan *s, const Move *m, CgValue block, int64_t n, CgValue y) {
+    CgEmit *e = s->e;
+    CgValue bytes = cg_i64(e, (uint64_t)n * VEC_BYTES);
+    if (block) bytes = cg_iadd(e, cg_imul_n(e, block, UNROLLED_STATES * VEC_BYTES), bytes);
+    CgValue A = cg_at(e, m->A, bytes), state = cg_at(e, m->state, bytes);
+    A = m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A);
+    CgValue a = cg_exp(e, cg_mul(e, m->delta, A));
+    CgValue b = cg_mul(e, m->delta_c, cg_load_splat(e, cg_place_element(e, &m->b, block, s->kernel->b_start + n)));
+    CgValue moved = cg_cut(e, cg_fma(e, a, cg_load_vec(e, state), b));
+    cg_store_vec(e, state, moved);
+    return cg_fma(e, moved, cg_load_splat(e, cg_place_element(e, &m->c, block, s->kernel->c_start + n)), y);
+}
+
+/* All N elements: returns Σ s_n · C_n. */
+static CgValue move_state(Scan *s, const Move *m) {
+    CgEmit *e = s->e;
+    int64_t N = s->kernel->N, blocks = N / UNROLLED_STATES, rest = N % UNROLLED_STATES;
+    CgValue y = cg_zero(e);
+    if (N <= UNROLLED_STATES) {
+        for (int64_t n = 0; n < N; n++) y = move_element(s, m, NULL, n, y);
+        return y;
+    }
+    CgLoop loop = cg_for_n(e, (uint64_t)blocks);
+    CgValue carried = cg_carry(e, &loop, y), sum = carried;
+    for (int64_t n = 0; n < UNROLLED_STATES; n++) sum = move_element(s, m, loop.index, n, sum);
+    cg_next(&loop, carried, sum);
+    cg_end_for(e, &loop);
+    y = cg_after(&loop, carried);
+    for (int64_t n = 0; n < rest; n++) y = move_element(s, m, cg_i64(e, (uint64_t)blocks), n, y);
+    return y;
+}
+
+/* ---------------------------------------------------------------------------------------------- rows */
+
+static CgValue row_panel(Scan *s, unsigned slot, CgValue row) {
+    CgPlace place = cg_place(s->e, cg_operand(s->e, slot), PG_ROWS, NULL, row, s->kernel->O);
+    return cg_place_panel(s->e, &place, s->panel);
+}
+
+static void finish_row(Scan *s, CgValue row, CgValue y) {
+    CgEmit *e = s->e;
+    if (s->kernel->gate) y = cg_mul(e, y, cg_activation(e, s->kernel->act, cg_load_vec(e, row_panel(s, PG_SCAN_Z, row))));
+    cg_store_vec(e, row_panel(s, PG_SCAN_Y, row), y);
+}
+
+/* y of one expert's state (or of the only one: expert NULL) for one row, with D. `sum` is W_dt δ + b_dt; index: where B and C lie. */
+static CgValue expert_row(Scan *s, CgValue c, CgValue sum, CgValue expert, CgValue plane, CgValue index) {
+    CgEmit *e = s->e;
+    const PgKernel *kernel = s->kernel;
+    Move m = {.delta = cg_softplus(e, sum)};
+    m.delta_c = cg_mul(e, m.delta, c);
+    m.b = dbc_place(s, PG_SCAN_B, plane, index, kernel->b_width);
+    m.c = dbc_place(s, PG_SCAN_C, plane, index, kernel->c_width);
+    m.state = of_expert(s, s->state, expert, true, s->channel_bytes);
+    m.A = of_expert(s, s->A, expert, kernel->own_A, s->channel_bytes);
+    CgValue D = cg_load_vec(e, of_expert(s, s->D, expert, kernel->own_D, s->lane_bytes));
+    return cg_add(e, move_state(s, &m), cg_mul(e, D, c));
+}
+
+static void plain_row(Scan *s, CgValue row, CgValue i) {
+    CgEmit *e = s->e;
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
+    CgValue sum = cg_load_vec(e, at_index(e, s->sums, i));
+    finish_row(s, row, expert_row(s, c, sum, NULL, NULL, row));
+}
+
+/* The states of the chosen experts move. */
+static void hold_row(Scan *s, CgValue row, CgValue i) {
+    CgEmit *e = s->e;
+    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    if (!s->shared_delta) row_sums(s, &chosen, row);
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
+    CgLoop loop = cg_for_n(e, (uint64_t)s->kernel->k);
+    CgValue total = cg_carry(e, &loop, cg_zero(e)), j = loop.index, index = row;
+    CgValue expert = cg_chosen_expert(e, &chosen, j);
+    if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, j);
+    CgValue sum = cg_load_vec(e, s->shared_delta ? at_index(e, s->sums, i) : at_index(e, s->expert_sums, j));
+    CgValue y = expert_row(s, c, sum, expert, NULL, index);
+    cg_next(&loop, total, cg_fma(e, cg_chosen_gate(e, &chosen, j), y, total));
+    cg_end_for(e, &loop);
+    finish_row(s, row, cg_after(&loop, total));
+}
+
+/* Σ_j g_j (W_dt[e_j] δ + b_dt[e_j]). */
+static CgValue mixed_sum(Scan *s, const CgChosen *chosen, CgValue row) {
+    CgEmit *e = s->e;
+    row_sums(s, chosen, row);
+    CgLoop loop = cg_for_n(e, (uint64_t)chosen->k);
+    CgValue sum = cg_carry(e, &loop, cg_zero(e));
+    CgValue v = cg_load_vec(e, at_index(e, s->expert_sums, loop.index));
+    cg_next(&loop, sum, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), v, sum));
+    cg_end_for(e, &loop);
+    return cg_after(&loop, sum);
+}
+
+/* One state, parameters mixed by the gates. */
+static void params_row(Scan *s, CgValue row, CgValue i) {
+    CgEmit *e = s->e;
+    const PgKernel *kernel = s->kernel;
+    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
+    CgValue sum = s->shared_delta ? cg_load_vec(e, at_index(e, s->sums, i)) : mixed_sum(s, &chosen, row);
+    Move m = {.delta = cg_softplus(e, sum), .state = s->state, .A = s->A};
+    m.delta_c = cg_mul(e, m.delta, c);
+    m.b = dbc_place(s, PG_SCAN_B, NULL, row, kernel->b_width);
+    m.c = dbc_place(s, PG_SCAN_C, NULL, row, kernel->c_width);
+    m.mix = kernel->own_A ? &chosen : NULL;
+    CgValue D = kernel->own_D ? cg_mixed_vec(e, &chosen, s->D, s->lane_bytes) : cg_load_vec(e, s->D);
+    finish_row(s, row, cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
+}
+
+/* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order, as routes do. */
+static CgValue take_chosen(Scan *s, const CgChosen *chosen, CgValue expert, CgValue i, CgValue *out_slot) {
+    CgEmit *e = s->e;
+    CgValue cursor = cg_at(e, s->cursor, cg_imul_n(e, i, 4));
+    CgValue slot = cg_wide(e, cg_load_i32(e, cursor));
+    *out_slot = cg_umin(e, slot, cg_i64(e, (uint64_t)s->kernel->k - 1)); /* past the last: a smaller expert, never equal */
+    CgValue taken = cg_icmp(e, LLVMIntEQ, cg_chosen_expert(e, chosen, *out_slot), expert);
+    cg_store_i32(e, cursor, LLVMBuildTrunc(e->builder, cg_iadd(e, slot, cg_wide(e, taken)), e->i32, ""));
+    return taken;
+}
+
+/* One expert's state moves, whether chosen or not; y counts if it was. */
+static void update_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
+    CgEmit *e = s->e;
+    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgValue slot, taken = take_chosen(s, &chosen, expert, i, &slot), at = at_index(e, s->y_sums, i);
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
+    CgValue sum = cg_load_vec(e, at_index(e, s->sums, i));
+    CgValue y = expert_row(s, c, sum, expert, expert, row);
+    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &chosen, slot), y, total);
+    cg_store_vec(e, at, cg_select(e, taken, with, total));
+}
+
+/* ---------------------------------------------------------------------------------------------- blocks of rows */
+
+typedef void (*RowEmitter)(Scan *s, CgValue row, CgValue i, CgValue expert);
+
+static void any_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
+    (void)expert;
+    switch (s->kernel->scan) {
+    case PG_SCAN_PLAIN: plain_row(s, row, i); return;
+    case PG_SCAN_HOLD: hold_row(s, row, i); return;
+    case PG_SCAN_PARAMS: params_row(s, row, i); return;
+    case PG_SCAN_UPDATE: finish_row(s, row, cg_load_vec(s->e, at_index(s->e, s->y_sums, i))); return;
+    }
+}
+
+/* Rows first … end - 1 (at most ROW_CHAINS); i counts them. */
+static void rows_of_block(Scan *s, CgValue first, CgValue end, RowEmitter emit, CgValue expert) {
+    CgEmit *e = s->e;
+    if (s->kernel->mode == PG_ROW) {
+        emit(s, cg_i64(e, 0), cg_i64(e, 0), expert);
+        return;
+    }
+    CgLoop rows = cg_for(e, first, end, 1);
+    emit(s, rows.index, cg_isub(e, rows.index, first), expert);
+    cg_end_for(e, &rows);
+}
+
+/* All experts in turn, each over the rows of the block: its weights and state stay in the cache. */
+static void update_block(Scan *s, CgValue first, CgValue end, CgValue last) {
+    CgEmit *e = s->e;
+    CgLoop clear = cg_for_n(e, s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS);
+    cg_store_vec(e, at_index(e, s->y_sums, clear.index), cg_zero(e));
+    cg_store_i32(e, cg_at(e, s->cursor, cg_imul_n(e, clear.index, 4)), cg_i32(e, 0));
+    cg_end_for(e, &clear);
+    CgLoop experts = cg_for_n(e, (uint64_t)s->kernel->E);
+    if (!s->shared_delta) block_sums(s, first, last, experts.index);
+    rows_of_block(s, first, end, update_row, experts.index);
+    cg_end_for(e, &experts);
+}
+
+static void scan_block(Scan *s, CgValue first, CgValue end) {
+    CgValue last = cg_isub(s->e, end, cg_i64(s->e, 1));
+    if (s->shared_delta) block_sums(s, first, last, NULL);
+    if (s->kernel->scan == PG_SCAN_UPDATE) update_block(s, first, end, last);
+    rows_of_block(s, first, end, any_row, NULL);
+}
+
+static void scan_segment(Scan *s, const CgSegment *segment) {
+    CgEmit *e = s->e;
+    if (s->kernel->mode == PG_ROW) {
+        scan_block(s, cg_i64(e, 0), cg_i64(e, 1));
+        return;
+    }
+    CgValue end = cg_iadd(e, segment->first_row, segment->count);
+    CgLoop blocks = cg_for(e, segment->first_row, end, ROW_CHAINS);
+    scan_block(s, blocks.index, cg_umin(e, cg_iadd_n(e, blocks.index, ROW_CHAINS), end));
+    cg_end_for(e, &blocks);
+}
+
+static Scan new_scan(CgEmit *e) {
+    const PgKernel *kernel = e->kernel;
+    uint64_t panels = pg_panels(kernel->O);
+    Scan s = {.e = e, .kernel = kernel};
+    s.lane_bytes = panels * VEC_BYTES;
+    s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
+    s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
+    s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
+    s.sums = cg_var_array(e, e->vec, ROW_CHAINS);
+    if (kernel->scan != PG_SCAN_PLAIN) s.expert_sums = cg_var_array(e, e->vec, (uint64_t)kernel->k);
+    if (kernel->scan == PG_SCAN_UPDATE) {
+        s.y_sums = cg_var_array(e, e->vec, ROW_CHAINS);
+        s.cursor = cg_var_array(e, e->i32, ROW_CHAINS);
+    }
+    return s;
+}
+
+void cg_emit_scan(CgEmit *e) {
+    Scan s = new_scan(e);
+    uint64_t panel_states = (uint64_t)s.kernel->N * VEC_BYTES;
+    CgLoop tiles = cg_for_tiles(e);
+    CgSegment segment;
+    cg_segment_and_panel(e, tiles.index, s.kernel->O, &segment, &s.panel);
+    s.state = cg_at(e, cg_state_operand(e, PG_SCAN_STATE, &segment), cg_imul_n(e, s.panel, panel_states));
+    s.A = cg_at(e, cg_operand(e, PG_SCAN_A), cg_imul_n(e, s.panel, panel_states));
+    s.D = at_index(e, cg_operand(e, PG_SCAN_D), s.panel);
+    s.dt_b = at_index(e, cg_operand(e, PG_SCAN_DT_B), s.panel);
+    s.dt_w = cg_at(e, cg_operand(e, PG_SCAN_DT_W), cg_imul_n(e, s.panel, cg_panel_bytes(s.kernel->dtype, s.kernel->R)));
+    scan_segment(&s, &segment);
+    cg_end_for(e, &tiles);
+}
