@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "passes/passes.h"
+#include "support/clock.h"
 #include "support/file.h"
 
 static const struct {
@@ -28,12 +28,6 @@ PsPass ps_pass_by_name(const char *name) {
 }
 
 /* ---- what happens around every graph pass: timing, dumps, checks */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool dump(const IrGraph *g, const PsOptions *options, int number, const char *name, SuDiags *diags) {
     if (options->dump_dir == NULL) return true;
@@ -71,9 +65,9 @@ static void check(const IrGraph *g, const char *pass) {
 }
 
 static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *), const PsOptions *options, SuDiags *diags) {
-    double start = now();
+    double start = su_seconds();
     if (!options->off[pass]) apply(g);
-    if (options->seconds != NULL) options->seconds[pass] = now() - start;
+    if (options->seconds != NULL) options->seconds[pass] = su_seconds() - start;
     if (options->check) check(g, PASSES[pass].name);
     return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
 }

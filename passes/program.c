@@ -3,6 +3,7 @@
 
 #include "passes/builder.h"
 #include "passes/pipeline.h"
+#include "support/clock.h"
 #include "support/size.h"
 
 enum { ARENA_LIMIT_SHIFT = 30 }; /* a step of max_rows keeps its arena below 1 GiB */
@@ -47,11 +48,19 @@ static void reset_mode(PsBuilder *b, PgMode mode) {
     for (size_t i = 0; i < b->n_ropes; i++) b->rope_buffers[i] = -1;
 }
 
+static void add_seconds(const PsBuilder *b, PsPass pass, double seconds) {
+    if (b->options->seconds != NULL) b->options->seconds[pass] += seconds;
+}
+
 static void build_mode(PsBuilder *b, PgMode mode, PgStep *step) {
     reset_mode(b, mode);
+    double start = su_seconds();
     ps_make_phases(b);
     ps_assign_stages(b);
+    double scheduled = su_seconds();
     PsBytes arena = ps_plan(b);
+    add_seconds(b, PS_SCHEDULE, scheduled - start);
+    add_seconds(b, PS_PLAN, su_seconds() - scheduled);
     step->arena_per_row = arena.per_row;
     step->arena_fixed = arena.fixed;
     finish_phases(b, step);
@@ -95,8 +104,11 @@ bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, Su
     b.skip_conv = SU_NEW_ARRAY(&b.scratch, bool, graph->n_nodes);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
+    double start = su_seconds();
     ps_collect_tensors(&b, spec);
-    if (!ps_collect_states(&b, diags)) {
+    bool fits = ps_collect_states(&b, diags);
+    add_seconds(&b, PS_WEIGHTS, su_seconds() - start);
+    if (!fits) {
         su_arena_free(&b.scratch);
         return false;
     }
