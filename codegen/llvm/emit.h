@@ -199,14 +199,14 @@ CgValue cg_cut(CgEmit *e, CgValue s);
 /* ---- pieces that several emitters share */
 
 /* rms or layer norm (kernel->norm, ->eps) of one row of n elements: reads panel p at x + p·x_step bytes, writes it to y + p·y_step;
- * w, b: [panels][16]. Lanes past n must read as zero or finite; they are left out of the sums and written as +0.  (norm.c) */
+ * w, b: [panels][16]. Lanes past n take no part in the sums; they come out as what w and b hold there, which is zero.  (norm.c) */
 void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgValue y, CgValue y_step, int64_t n);
-/* Softmax over n scores in place, in index order (scores: n floats, padded to 16, in scratch).  (route.c) */
+/* Softmax over n scores in place, in index order (scores: n floats, room for a multiple of 16, 64-aligned).  (route.c) */
 void cg_softmax_row(CgEmit *e, CgValue scores, int64_t n);
-/* The k largest of scores[n] (+ select_bias[n] unless NULL) in rising order of index, ties to the lower: routes[k] i32.
- * Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
+/* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of index, ties
+ * to the lower: routes[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
 void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue routes);
-/* gates[k] from p[E] at routes[k]: kernel->normalize, ->scale.  (route.c) */
+/* gates[k] from p[E] at routes[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
 void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates);
 
 #endif

@@ -56,3 +56,44 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
     cg_store_vec(e, cg_at(e, y, cg_imul(e, loop.index, y_step)), v);
     cg_end_for(e, &loop);
 }
+
+/* ---------------------------------------------------------------------------------------------- the kernel */
+
+/* Rows (or wanted rows, or positions) [first, end) of the tile. */
+static void tile_rows(CgEmit *e, CgValue tile, CgValue *out_first, CgValue *out_end) {
+    const PgKernel *k = e->kernel;
+    if (k->mode == PG_ROW) {
+        *out_first = cg_i64(e, 0);
+        *out_end = k->gather_wanted ? cg_arg_u32(e, offsetof(RtArgs, wanted))
+                                    : cg_i64(e, k->x_layout == PG_POSITIONS ? (uint64_t)k->k : 1);
+        return;
+    }
+    *out_first = cg_imul_n(e, tile, PG_ROW_BLOCK);
+    *out_end = cg_iadd_n(e, *out_first, PG_ROW_BLOCK);
+    if (k->x_layout != PG_POSITIONS) { /* positions of surplus tiles exist too, and nobody reads them */
+        *out_end = cg_umin(e, *out_end, k->gather_wanted ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e));
+    }
+}
+
+void cg_emit_norm(CgEmit *e) {
+    const PgKernel *k = e->kernel;
+    CgValue x = cg_operand(e, PG_NORM_X), y = cg_operand(e, PG_NORM_Y), w = cg_operand(e, PG_NORM_W);
+    CgValue b = k->norm == PG_LAYER ? cg_operand(e, PG_NORM_B) : NULL;
+    CgValue step = cg_imul_n(e, cg_stride(e, k->x_layout), 64), first, end;
+    CgValue plane_bytes = cg_plane_bytes(e, k->O);
+    CgLoop tiles = cg_for_tiles(e);
+    tile_rows(e, tiles.index, &first, &end);
+    CgLoop planes = cg_for_n(e, k->x_layout == PG_PLANES ? (uint64_t)k->E : 1);
+    CgLoop rows = cg_for(e, first, end, 1);
+    CgValue from = rows.index, plane = cg_imul(e, planes.index, plane_bytes);
+    if (k->gather_wanted) {
+        CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, out_rows)), cg_imul_n(e, rows.index, 4));
+        from = cg_wide(e, cg_load_i32(e, at));
+    }
+    CgValue source = cg_at(e, x, cg_iadd(e, plane, cg_imul_n(e, from, 64)));
+    CgValue target = cg_at(e, y, cg_iadd(e, plane, cg_imul_n(e, rows.index, 64)));
+    cg_norm_row(e, source, step, w, b, target, step, k->O);
+    cg_end_for(e, &rows);
+    cg_end_for(e, &planes);
+    cg_end_for(e, &tiles);
+}
