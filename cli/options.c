@@ -92,15 +92,17 @@ static int set_word(const Parser *p, const CliOption *option, const char *value)
     return status;
 }
 
-/* The pass called `name`; -1 after a usage error that says "`shown_as` NAME". */
-static int pass_index(const Parser *p, const char *name) {
-    PsPass pass = ps_pass_by_name(name);
-    if (pass != PS_PASS_COUNT) return (int)pass;
+/* The pass called `name`; -1 after a usage error. */
+static int pass_index(const Parser *p, const CliOption *option, const char *name) {
     const char *names[PS_PASS_COUNT];
-    for (int i = 0; i < PS_PASS_COUNT; i++) names[i] = ps_pass_name((PsPass)i);
-    const char *near = su_nearest(name, names, PS_PASS_COUNT);
-    cli_usage_error(p->command, "there is no pass '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
-                    near ? "'?" : "");
+    int count = (int)option->most + 1;
+    for (int i = 0; i < count; i++) {
+        names[i] = ps_pass_name((PsPass)i);
+        if (strcmp(name, names[i]) == 0) return i;
+    }
+    const char *near = su_nearest(name, names, (size_t)count);
+    cli_usage_error(p->command, "--%s: there is no such pass '%s'%s%s%s", option->name, name, near ? "; did you mean '" : "",
+                    near ? near : "", near ? "'?" : "");
     return -1;
 }
 
@@ -122,7 +124,7 @@ static int set_value(const Parser *p, const CliOption *option, const char *value
     case CLI_SEED: return set_seed(p, option, value);
     case CLI_WORD: return set_word(p, option, value);
     case CLI_PASS: {
-        int pass = pass_index(p, value);
+        int pass = pass_index(p, option, value);
         if (pass < 0) return CLI_USAGE;
         *(int *)at = pass;
         return CLI_GO;
@@ -261,24 +263,28 @@ enum { HELP_WIDTH = 100, HELP_INDENT = 28 };
 
 /* Prints `text` broken at blanks; the first line goes on at `column`, further ones start at `indent`. */
 static void print_wrapped(const char *text, int column, int indent, FILE *out) {
+    bool line_empty = true;
     while (*text) {
         int size = (int)strcspn(text, " \n");
-        if (column + size > HELP_WIDTH && column > indent) {
+        bool breaks = !line_empty && column + 1 + size > HELP_WIDTH;
+        if (breaks) {
             fprintf(out, "\n%*s", indent, "");
             column = indent;
+        } else if (!line_empty) {
+            fputc(' ', out);
+            column++;
         }
         fwrite(text, 1, (size_t)size, out);
         column += size;
         text += size;
-        if (*text == '\n') {
-            fprintf(out, "\n%*s", indent, "");
+        line_empty = false;
+        for (; *text == '\n'; text++) {
+            fputc('\n', out);
             column = indent;
-            text++;
-        } else if (*text == ' ') {
-            if (column + 1 < HELP_WIDTH) fputc(' ', out);
-            column++;
-            text++;
+            line_empty = true;
         }
+        if (line_empty) fprintf(out, "%*s", indent, "");
+        if (*text == ' ') text++;
     }
     fputc('\n', out);
 }

@@ -25,7 +25,7 @@ typedef enum CliKind {
     CLI_REAL,     /* double within [least, most] */
     CLI_SEED,     /* uint64_t */
     CLI_WORD,     /* int: index into words */
-    CLI_PASS,     /* int: a PsPass */
+    CLI_PASS,     /* int: a PsPass, at most `most` */
     CLI_NO_PASSES /* bool[PS_PASS_COUNT]: "--no-NAME" for every pass, one row for all of them */
 } CliKind;
 

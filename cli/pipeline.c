@@ -24,7 +24,6 @@ bool cli_build_graph(CliBuild *build) {
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
     build->passes.dump_dir = options->dump_dir;
-    build->passes.stop_after = -1;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }

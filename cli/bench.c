@@ -1,0 +1,235 @@
+/* mossc bench: how fast, and how much memory. */
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/pipeline.h"
+#include "cli/progress.h"
+#include "cli/random_weights.h"
+
+typedef struct BenchOptions {
+    CliTexts sets, weights;
+    int64_t prefill, decode, threads, repeat, chunk;
+    bool json, progress;
+    int isa;
+    bool off[PS_PASS_COUNT];
+} BenchOptions;
+
+enum { MAX_REPEAT = 1000 };
+
+/* One value of each for every repetition. */
+typedef struct Samples {
+    double *compile_ms, *load_ms, *prefill_tok_s, *decode_tok_s;
+} Samples;
+
+/* ---------------------------------------------------------------------------------------------- measuring */
+
+/* Compiles from the YAML on, `repeat` times; the last result stays in `build`. */
+static bool measure_compile(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
+    for (int64_t i = 0; i < o->repeat; i++) {
+        CliBuild next = {0};
+        double start = cli_now();
+        bool ok = cli_build_spec(&next, options) && cli_build_graph(&next) && cli_build_program(&next, options) &&
+                  cli_build_code(&next, options);
+        out_ms[i] = 1e3 * (cli_now() - start);
+        if (!ok || i + 1 == o->repeat) {
+            *build = next;
+            return ok;
+        }
+        next.diags.count = 0; /* the last repetition's messages are shown, not everyone's */
+        cli_build_finish(&next, true);
+    }
+    return false;
+}
+
+/* One load. Random weights are made before the clock starts. */
+static bool load_once(CliBuild *build, const CliBuildOptions *options, double *out_ms) {
+    if (options->weights->count) {
+        double start = cli_now();
+        bool ok = cli_build_weights(build, options);
+        *out_ms = 1e3 * (cli_now() - start);
+        return ok;
+    }
+    CliRandomWeights random = cli_random_weights(&build->spec);
+    CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
+    MossOptions moss = cli_moss_options(options->threads, &progress);
+    double start = cli_now();
+    MossError error = moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss,
+                                             &build->model);
+    *out_ms = 1e3 * (cli_now() - start);
+    cli_progress_end(&progress);
+    cli_random_free(&random);
+    return cli_moss_ok(&build->diags, error);
+}
+
+static bool measure_load(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
+    for (int64_t i = 0; i < o->repeat; i++) {
+        moss_model_free(build->model); /* before the next: two copies may not fit */
+        build->model = NULL;
+        if (!load_once(build, options, &out_ms[i])) return false;
+    }
+    return true;
+}
+
+/* Token ids that no model expects, the same ones each time. */
+static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
+    int32_t *tokens = SU_NEW_ARRAY(arena, int32_t, (size_t)count);
+    uint64_t x = 0x9E3779B97F4A7C15u;
+    for (int64_t i = 0; i < count; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        tokens[i] = (int32_t)((x >> 11) % (uint64_t)vocab_size);
+    }
+    return tokens;
+}
+
+/* A prompt in chunks, then single tokens, from a fresh state. */
+static MossError one_round(MossModel *model, MossState *state, const int32_t *tokens, const BenchOptions *o, double *out_prefill,
+                           double *out_decode) {
+    moss_state_reset(state);
+    double start = cli_now();
+    MossError error = moss_feed(model, state, tokens, (size_t)o->prefill, (uint32_t)o->chunk);
+    double middle = cli_now();
+    for (int64_t i = 0; i < o->decode && error.code == MOSS_OK; i++) {
+        MossSegment segment = {.state = state, .tokens = tokens + o->prefill + i, .count = 1, .wanted = MOSS_LAST_LOGITS};
+        error = moss_step(model, &segment, 1);
+    }
+    *out_prefill = (double)o->prefill / (middle - start);
+    *out_decode = (double)o->decode / (cli_now() - middle);
+    return error;
+}
+
+static bool measure_speed(CliBuild *build, const BenchOptions *o, Samples *samples) {
+    int32_t *tokens = make_tokens(&build->arena, o->prefill + o->decode, build->program->vocab_size);
+    MossState *state = NULL;
+    MossError error = moss_state_create(build->model, &state);
+    CliProgress progress = cli_progress_start(o->progress, "measuring", "rounds");
+    for (int64_t i = -1; i < o->repeat && error.code == MOSS_OK; i++) { /* round -1 warms caches and pages up */
+        double prefill, decode;
+        error = one_round(build->model, state, tokens, o, &prefill, &decode);
+        if (i >= 0) samples->prefill_tok_s[i] = prefill;
+        if (i >= 0) samples->decode_tok_s[i] = decode;
+        cli_progress_update(&progress, (uint64_t)(i + 2), (uint64_t)o->repeat + 1);
+    }
+    cli_progress_end(&progress);
+    moss_state_free(state);
+    return cli_moss_ok(&build->diags, error);
+}
+
+/* ---------------------------------------------------------------------------------------------- reporting */
+
+static double peak_rss_bytes(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024.0 * (double)usage.ru_maxrss;
+}
+
+static void print_json(const CliBuild *build, const BenchOptions *o, CliStats *stats) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "name", build->program->name);
+    cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
+    cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
+    cJSON_AddNumberToObject(root, "prefill", (double)o->prefill);
+    cJSON_AddNumberToObject(root, "decode", (double)o->decode);
+    cJSON_AddNumberToObject(root, "repeat", (double)o->repeat);
+    cli_json_add_stats(root, "compile_ms", stats[0]);
+    cli_json_add_stats(root, "load_ms", stats[1]);
+    cli_json_add_stats(root, "prefill_tok_s", stats[2]);
+    cli_json_add_stats(root, "decode_tok_s", stats[3]);
+    cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
+    cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
+    cJSON_AddNumberToObject(root, "state_bytes", (double)build->program->state_bytes);
+    cJSON_AddNumberToObject(root, "peak_rss_bytes", peak_rss_bytes());
+    cli_json_print(root);
+}
+
+static void print_stats_row(const char *name, CliStats stats) {
+    printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
+}
+
+static void print_table(const CliBuild *build, const BenchOptions *o, CliStats *stats) {
+    char text[CLI_NUMBER];
+    double active = (double)build->program->active_weight_bytes;
+    printf("%s: %d threads, %d float lanes, prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n",
+           build->program->name, moss_model_threads(build->model), build->target.vector_lanes, o->prefill, o->decode, o->repeat);
+    printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
+    print_stats_row("compile, ms", stats[0]);
+    print_stats_row("load, ms", stats[1]);
+    print_stats_row("prefill, tokens/s", stats[2]);
+    print_stats_row("decode, tokens/s", stats[3]);
+    printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
+    printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
+    printf("; decoding reads %s of them a second\n", cli_bytes(active * stats[3].median, text));
+    printf("  %-22s %s\n", "state of a sequence", cli_bytes((double)build->program->state_bytes, text));
+    printf("  %-22s %s\n", "most memory in use", cli_bytes(peak_rss_bytes(), text));
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static bool measure(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, SuArena *arena) {
+    size_t n = (size_t)o->repeat;
+    Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n), .load_ms = SU_NEW_ARRAY(arena, double, n),
+                       .prefill_tok_s = SU_NEW_ARRAY(arena, double, n), .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
+    if (!measure_compile(build, options, o, samples.compile_ms) || !measure_load(build, options, o, samples.load_ms) ||
+        !measure_speed(build, o, &samples)) {
+        return false;
+    }
+    CliStats stats[4] = {cli_stats(samples.compile_ms, n), cli_stats(samples.load_ms, n), cli_stats(samples.prefill_tok_s, n),
+                         cli_stats(samples.decode_tok_s, n)};
+    (o->json ? print_json : print_table)(build, o, stats);
+    return true;
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(BenchOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
+    {.name = "prefill", .argument = "N", .kind = CLI_INT, .offset = offsetof(BenchOptions, prefill), .least = 1, .most = 1 << 24,
+     .help = "tokens of the prompt (default 512)"},
+    {.name = "decode", .argument = "N", .kind = CLI_INT, .offset = offsetof(BenchOptions, decode), .least = 1, .most = 1 << 24,
+     .help = "tokens fed one by one after it (default 128)"},
+    {.name = "repeat", .argument = "R", .kind = CLI_INT, .offset = offsetof(BenchOptions, repeat), .least = 1, .most = MAX_REPEAT,
+     .help = "how often everything is measured (default 3)"},
+    CLI_OPTION_THREADS(BenchOptions),
+    CLI_OPTION_CHUNK(BenchOptions),
+    CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
+    CLI_OPTION_NO_PASSES(BenchOptions),
+    CLI_OPTION_ISA(BenchOptions),
+    CLI_OPTION_SET(BenchOptions),
+    CLI_OPTION_PROGRESS(BenchOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    BenchOptions o = {.prefill = 512, .decode = 128, .repeat = 3};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    if (strcmp(args->positionals[0], "-") == 0) {
+        return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
+    }
+    CliBuild build = {0};
+    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
+                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    bool ok = measure(&build, &options, &o, &args->arena);
+    fflush(stdout);
+    return cli_build_finish(&build, ok);
+}
+
+const CliCommand cli_bench = {
+    .name = "bench",
+    .summary = "measure compiling, loading, prompts and decoding",
+    .synopsis = "SPEC [-w WEIGHTS]... [OPTION]...",
+    .about =
+        "Compiles SPEC, loads the weights (random ones unless given, made without a second copy of the model), feeds a prompt and "
+        "then single tokens, each several times after one round that is not counted, and prints median, smallest and largest "
+        "values.\n\n"
+        "compile_ms: from YAML to machine code. load_ms: reading and packing the weights; making random ones is not counted. "
+        "weight_bytes: packed weights in memory; active_weight_bytes: of those, read by one decoded token. state_bytes: of one "
+        "sequence. peak_rss_bytes: most memory that the whole run used.",
+    .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
+                "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
+                "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

@@ -1,0 +1,171 @@
+/* mossc eval: how well a model predicts a text. */
+#include <math.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/pipeline.h"
+#include "cli/progress.h"
+#include "cli/text.h"
+#include "support/file.h"
+
+enum { MAX_TEXT = 1 << 30 };
+
+typedef struct EvalOptions {
+    CliTexts sets, weights;
+    const char *text;
+    int64_t chunk, threads;
+    bool json, progress;
+    int isa;
+    bool off[PS_PASS_COUNT];
+} EvalOptions;
+
+/* What was found. tokens and bytes are the text's; scored those that were predicted from something. */
+typedef struct Score {
+    size_t tokens, bytes, scored_tokens, scored_bytes;
+    double nats; /* of all scored tokens */
+} Score;
+
+/* -log of the softmax at `token`, in double. */
+static double token_nats(const float *logits, int64_t n, int32_t token) {
+    double top = logits[0], sum = 0;
+    for (int64_t i = 1; i < n; i++) top = logits[i] > top ? logits[i] : top;
+    for (int64_t i = 0; i < n; i++) sum += exp((double)logits[i] - top);
+    return top + log(sum) - (double)logits[token];
+}
+
+/* Feeds all tokens but the last in one sequence; the logits after token t score token t + 1. */
+static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, uint32_t chunk, CliProgress *progress,
+                              double *out_nats) {
+    int64_t vocab_size = moss_model_program(model)->vocab_size;
+    MossError error = {0};
+    size_t last = tokens->count - 1;
+    for (size_t at = 0; at < last && error.code == MOSS_OK;) {
+        MossSegment segment = {.state = state, .tokens = tokens->ids + at, .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
+                               .wanted = MOSS_ALL_LOGITS};
+        error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
+            *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
+        }
+        at += segment.count;
+        cli_progress_update(progress, at, last);
+    }
+    return error;
+}
+
+static bool score_text(CliBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
+    int64_t chunk = o->chunk && o->chunk < build->program->max_rows ? o->chunk : build->program->max_rows;
+    MossState *state = NULL;
+    CliProgress progress = cli_progress_start(o->progress, "scoring", "tokens");
+    MossError error = moss_state_create(build->model, &state);
+    if (error.code == MOSS_OK) error = score_tokens(build->model, state, tokens, (uint32_t)chunk, &progress, &score->nats);
+    cli_progress_end(&progress);
+    moss_state_free(state);
+    return cli_moss_ok(&build->diags, error);
+}
+
+/* Reads and encodes the text. Without bos nothing predicts its first token, which then is not scored. */
+static bool read_text(CliBuild *build, const EvalOptions *o, RtTokens *tokens, Score *score) {
+    char *text;
+    size_t size;
+    if (!su_read_file(&build->arena, o->text, MAX_TEXT, &text, &size, &build->diags)) return false;
+    RtTokenizer *tokenizer = cli_tokenizer(&build->spec, &build->diags);
+    if (!tokenizer) return false;
+    bool ok = cli_encode(tokenizer, text, size, tokens, &build->diags);
+    bool bos = rt_tokenizer_bos(tokenizer) >= 0;
+    if (ok && tokens->count < 2) {
+        ok = su_error(&build->diags, su_file_span(&build->diags, o->text),
+                      bos ? NULL : "the spec has no bos, so that the first token is not scored", "holds nothing to score");
+    }
+    if (ok) {
+        SuText first = {0};
+        if (!bos) rt_tokenizer_decode(tokenizer, tokens->ids[0], &first);
+        *score = (Score){.tokens = tokens->count - bos, .bytes = size, .scored_tokens = tokens->count - 1,
+                         .scored_bytes = size - first.size};
+        su_text_free(&first);
+    }
+    rt_tokenizer_free(tokenizer);
+    return ok;
+}
+
+static void report(const Score *score, bool json) {
+    double per_token = score->nats / (double)score->scored_tokens;
+    double bits_per_byte = score->nats / log(2) / (double)score->scored_bytes;
+    if (!json) {
+        printf("tokens          %zu (%zu scored)\n", score->tokens, score->scored_tokens);
+        printf("bytes           %zu (%zu scored)\n", score->bytes, score->scored_bytes);
+        printf("nats per token  %.6f\n", per_token);
+        printf("bits per byte   %.6f\n", bits_per_byte);
+        printf("perplexity      %.4f\n", exp(per_token));
+        return;
+    }
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddNumberToObject(root, "tokens", (double)score->tokens);
+    cJSON_AddNumberToObject(root, "bytes", (double)score->bytes);
+    cJSON_AddNumberToObject(root, "scored_tokens", (double)score->scored_tokens);
+    cJSON_AddNumberToObject(root, "scored_bytes", (double)score->scored_bytes);
+    cJSON_AddNumberToObject(root, "nats_per_token", per_token);
+    cJSON_AddNumberToObject(root, "bits_per_byte", bits_per_byte);
+    cJSON_AddNumberToObject(root, "perplexity", exp(per_token));
+    cli_json_print(root);
+}
+
+static bool evaluate(CliBuild *build, const CliBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
+    Score score;
+    if (!cli_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_graph(build) ||
+        !cli_build_program(build, options) || !cli_build_code(build, options) || !cli_build_weights(build, options) ||
+        !score_text(build, o, tokens, &score)) {
+        return false;
+    }
+    report(&score, o->json);
+    return true;
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(EvalOptions, true, "safetensors checkpoint; may be given several times"),
+    {.name = "text", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(EvalOptions, text), .needed = true,
+     .help = "the text; - for standard input"},
+    CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
+    CLI_OPTION_CHUNK(EvalOptions),
+    CLI_OPTION_THREADS(EvalOptions),
+    CLI_OPTION_NO_PASSES(EvalOptions),
+    CLI_OPTION_ISA(EvalOptions),
+    CLI_OPTION_SET(EvalOptions),
+    CLI_OPTION_PROGRESS(EvalOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    EvalOptions o = {0};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.text, "-") == 0) {
+        return cli_usage_error(command, "the spec and the text cannot both be standard input");
+    }
+    CliBuild build = {0};
+    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
+                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    RtTokens tokens = {0};
+    bool ok = evaluate(&build, &options, &o, &tokens);
+    rt_tokens_free(&tokens);
+    fflush(stdout);
+    return cli_build_finish(&build, ok);
+}
+
+const CliCommand cli_eval = {
+    .name = "eval",
+    .summary = "measure how well a model predicts a text",
+    .synopsis = "SPEC -w WEIGHTS... --text FILE [OPTION]...",
+    .about =
+        "Feeds the text to the model as one sequence and scores every token by what the model had predicted before it: the "
+        "negative logarithm of its probability, in double. The first token is scored if the spec has a bos, which then stands "
+        "before it; without, nothing predicts it and it is left out, with its bytes.\n\n"
+        "nats per token is the mean over scored tokens; perplexity its exponential; bits per byte all nats by log 2 and the "
+        "scored bytes, which does not depend on the tokenizer.",
+    .examples = "mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text book.txt\n"
+                "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

@@ -1,0 +1,224 @@
+/* mossc logits: the model's numbers for given tokens, for other programs; by the compiled code or by an evaluator. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/npy.h"
+#include "cli/pipeline.h"
+#include "cli/progress.h"
+#include "cli/tokens.h"
+#include "ir/eval.h"
+#include "runtime/weights.h"
+#include "support/file.h"
+
+typedef enum Mode { MODE_PREFILL, MODE_DECODE } Mode;
+static const char *const mode_words[] = {"prefill", "decode", NULL};
+typedef enum Reference { REFERENCE_32, REFERENCE_64, NO_REFERENCE } Reference;
+static const char *const reference_words[] = {"32", "64", NULL};
+
+typedef struct LogitsOptions {
+    CliTexts sets, weights;
+    const char *tokens, *output;
+    int mode, reference, isa;
+    int64_t chunk, threads;
+    bool json, progress;
+    bool off[PS_PASS_COUNT];
+} LogitsOptions;
+
+/* The work, and what it found. */
+typedef struct Job {
+    const LogitsOptions *options;
+    int32_t *tokens;
+    size_t count;
+    FILE *out;
+    double min_gap; /* of the reference */
+    double seconds;
+} Job;
+
+/* ---------------------------------------------------------------------------------------------- the compiled code */
+
+/* Feeds all tokens in steps of `chunk` and writes every row as it comes. Stops early when the disk is full. */
+static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chunk, CliProgress *progress) {
+    const PgProgram *program = moss_model_program(model);
+    MossError error = {0};
+    for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out);) {
+        size_t left = job->count - at;
+        MossSegment segment = {.state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk,
+                               .wanted = MOSS_ALL_LOGITS};
+        error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
+            fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
+        }
+        at += segment.count;
+        cli_progress_update(progress, at, job->count);
+    }
+    return error;
+}
+
+static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *job) {
+    if (!cli_build_graph(build) || !cli_build_program(build, options) || !cli_build_code(build, options) ||
+        !cli_build_weights(build, options)) {
+        return false;
+    }
+    const LogitsOptions *o = job->options;
+    int64_t chunk = o->mode == MODE_DECODE ? 1 : o->chunk && o->chunk < build->program->max_rows ? o->chunk : build->program->max_rows;
+    MossState *state = NULL;
+    CliProgress progress = cli_progress_start(o->progress, "feeding", "tokens");
+    MossError error = moss_state_create(build->model, &state);
+    double start = cli_now();
+    if (error.code == MOSS_OK) error = feed(build->model, state, job, (uint32_t)chunk, &progress);
+    job->seconds = cli_now() - start;
+    cli_progress_end(&progress);
+    moss_state_free(state);
+    return cli_moss_ok(&build->diags, error);
+}
+
+/* ---------------------------------------------------------------------------------------------- an evaluator */
+
+/* The tensors that a checkpoint of the spec must hold, as the runtime wants to know them. */
+static PgTensor *wanted_tensors(CliBuild *build, size_t *out_count) {
+    const FeTensor *tensors = fe_tensors(&build->spec, out_count);
+    PgTensor *wanted = SU_NEW_ARRAY(&build->arena, PgTensor, *out_count);
+    for (size_t i = 0; i < *out_count; i++) {
+        wanted[i] = (PgTensor){.name = tensors[i].name, .rank = tensors[i].rank, .narrow = tensors[i].narrow};
+        memcpy(wanted[i].shape, tensors[i].shape, sizeof wanted[i].shape);
+    }
+    return wanted;
+}
+
+static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena, SuDiags *diags) {
+    double *logits = SU_NEW_ARRAY(arena, double, (size_t)vocab_size);
+    float *row = SU_NEW_ARRAY(arena, float, (size_t)vocab_size);
+    CliProgress progress = cli_progress_start(job->options->progress, "evaluating", "tokens");
+    bool ok = true;
+    double start = cli_now();
+    for (size_t t = 0; t < job->count && !ferror(job->out); t++) {
+        ok = ir_eval_token(eval, job->tokens[t], logits, diags);
+        if (!ok) break;
+        for (int64_t v = 0; v < vocab_size; v++) row[v] = (float)logits[v]; /* exact for the reference of 32 bits */
+        fwrite(row, sizeof row[0], (size_t)vocab_size, job->out);
+        cli_progress_update(&progress, t + 1, job->count);
+    }
+    job->seconds = cli_now() - start;
+    job->min_gap = ir_eval_min_gap(eval);
+    cli_progress_end(&progress);
+    return ok;
+}
+
+static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *job) {
+    static const PgDtype dtypes[] = {[FE_F32] = PG_F32, [FE_BF16] = PG_BF16, [FE_F16] = PG_F16};
+    if (!cli_build_graph(build)) return false;
+    size_t n_tensors;
+    const PgTensor *tensors = wanted_tensors(build, &n_tensors);
+    RtSource *source = rt_source_open(options->weights->items, options->weights->count, tensors, n_tensors,
+                                      dtypes[build->spec.weights_dtype], &build->diags);
+    if (!source) return false;
+    IrEval *eval = (job->options->reference == REFERENCE_32 ? ir_eval32_new : ir_eval64_new)(build->graph, rt_source_lookup, source);
+    bool ok = evaluate(eval, job, build->spec.vocab_size, &build->arena, &build->diags);
+    ir_eval_free(eval);
+    rt_source_close(source);
+    return ok;
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static void report(const CliBuild *build, const Job *job) {
+    const LogitsOptions *o = job->options;
+    bool reference = o->reference != NO_REFERENCE;
+    if (!o->json) {
+        if (!reference) return;
+        if (isinf(job->min_gap)) {
+            fputs("mossc: every expert is always chosen: there is no routing gap\n", stderr);
+        } else {
+            fprintf(stderr, "mossc: the smallest gap between a chosen and an unchosen expert is %g\n", job->min_gap);
+        }
+        return;
+    }
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddNumberToObject(root, "tokens", (double)job->count);
+    cJSON_AddNumberToObject(root, "vocab_size", (double)build->spec.vocab_size);
+    cJSON_AddStringToObject(root, "output", o->output);
+    cJSON_AddNumberToObject(root, "seconds", job->seconds);
+    if (reference) {
+        cJSON_AddNumberToObject(root, "reference", o->reference == REFERENCE_32 ? 32 : 64);
+        cJSON_AddNumberToObject(root, "min_gap", job->min_gap); /* null: every expert is always chosen */
+    } else {
+        cJSON_AddStringToObject(root, "mode", mode_words[o->mode]);
+        cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
+    }
+    cli_json_print(root);
+}
+
+static bool write_logits(CliBuild *build, const CliBuildOptions *options, Job *job) {
+    const LogitsOptions *o = job->options;
+    if (!cli_build_spec(build, options) ||
+        !cli_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job->tokens, &job->count, &build->diags)) {
+        return false;
+    }
+    SuOut out;
+    if (!su_out_open(o->output, &out, &build->diags)) return false;
+    job->out = out.file;
+    cli_npy_header(out.file, job->count, (uint64_t)build->spec.vocab_size);
+    bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, job) : run_reference(build, options, job);
+    if (!ok) {
+        su_out_abort(&out);
+        return false;
+    }
+    if (!su_out_commit(&out, &build->diags)) return false;
+    report(build, job);
+    return true;
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(LogitsOptions, true, "safetensors checkpoint; may be given several times"),
+    {.name = "tokens", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(LogitsOptions, tokens), .needed = true,
+     .help = "token ids as text, separated by blanks, commas or line breaks; - for standard input"},
+    {.name = "output", .letter = 'o', .argument = "OUT.npy", .kind = CLI_TEXT, .offset = offsetof(LogitsOptions, output),
+     .needed = true, .help = "float32 [tokens, vocab_size]; row t holds the logits after token t"},
+    {.name = "mode", .argument = "MODE", .kind = CLI_WORD, .offset = offsetof(LogitsOptions, mode), .words = mode_words,
+     .help = "prefill: tokens in chunks (default); decode: one by one. The result is the same, bit for bit"},
+    CLI_OPTION_CHUNK(LogitsOptions),
+    CLI_OPTION_THREADS(LogitsOptions),
+    {.name = "reference", .argument = "BITS", .kind = CLI_WORD, .offset = offsetof(LogitsOptions, reference),
+     .words = reference_words,
+     .help = "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
+             "between the scores of a chosen and an unchosen expert. Slow"},
+    CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
+    CLI_OPTION_NO_PASSES(LogitsOptions),
+    CLI_OPTION_ISA(LogitsOptions),
+    CLI_OPTION_SET(LogitsOptions),
+    CLI_OPTION_PROGRESS(LogitsOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    LogitsOptions o = {.mode = MODE_PREFILL, .reference = NO_REFERENCE};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.tokens, "-") == 0) {
+        return cli_usage_error(command, "the spec and the tokens cannot both be standard input");
+    }
+    if (o.mode == MODE_DECODE && o.chunk > 1) return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
+    CliBuild build = {0};
+    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
+                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    Job job = {.options = &o};
+    return cli_build_finish(&build, write_logits(&build, &options, &job));
+}
+
+const CliCommand cli_logits = {
+    .name = "logits",
+    .summary = "write a model's logits for given tokens to a .npy file",
+    .synopsis = "SPEC -w WEIGHTS... --tokens FILE -o OUT.npy [OPTION]...",
+    .about = "Feeds the tokens to the model as one sequence and writes the logits after each. The file appears under its name only "
+             "when it is whole.",
+    .examples = "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o logits.npy\n"
+                "echo 73 116 32 | mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens - -o out.npy --mode decode\n"
+                "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o exact.npy --reference 64 --json\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

@@ -1,0 +1,272 @@
+/* mossc run: text. */
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/pipeline.h"
+#include "cli/progress.h"
+#include "cli/text.h"
+#include "support/file.h"
+
+enum { MAX_PROMPT = 256 << 20 };
+
+typedef struct RunOptions {
+    CliTexts sets, weights;
+    const char *prompt, *prompt_file;
+    int64_t max_tokens, top_k, chunk, threads;
+    double temperature, top_p;
+    uint64_t seed;
+    bool json, no_echo, progress;
+    int isa;
+    bool off[PS_PASS_COUNT];
+} RunOptions;
+
+typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT } Stop;
+static const char *const stop_words[] = {
+    [STOP_LENGTH] = "length", [STOP_EOS] = "eos", [STOP_POSITIONS] = "positions", [STOP_NO_OUTPUT] = "no output"};
+
+/* A text in progress. */
+typedef struct Session {
+    const RunOptions *options;
+    CliBuild build;
+    RtTokenizer *tokenizer;
+    char *prompt;
+    size_t prompt_size;
+    RtTokens prompt_tokens, tokens; /* tokens: generated */
+    SuText text;                    /* of them */
+    MossState *state;
+    MossSampler sampler;
+    Stop stop;
+    double compile_seconds, load_seconds, prefill_seconds, first_token_seconds, decode_seconds;
+} Session;
+
+/* ---------------------------------------------------------------------------------------------- getting ready */
+
+static bool read_prompt(Session *s) {
+    const RunOptions *o = s->options;
+    SuDiags *diags = &s->build.diags;
+    if (o->prompt_file) {
+        if (!su_read_file(&s->build.arena, o->prompt_file, MAX_PROMPT, &s->prompt, &s->prompt_size, diags)) return false;
+    } else {
+        s->prompt = su_strdup(&s->build.arena, o->prompt);
+        s->prompt_size = strlen(o->prompt);
+    }
+    s->tokenizer = cli_tokenizer(&s->build.spec, diags);
+    if (!s->tokenizer || !cli_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
+    if (s->prompt_tokens.count) return true;
+    return su_error(diags, (SuSpan){0}, NULL, "the prompt is empty, and the spec has no bos to begin with");
+}
+
+static bool prepare(Session *s, const CliBuildOptions *options) {
+    double start = cli_now();
+    if (!cli_build_spec(&s->build, options) || !read_prompt(s) || !cli_build_graph(&s->build) ||
+        !cli_build_program(&s->build, options) || !cli_build_code(&s->build, options)) {
+        return false;
+    }
+    double middle = cli_now();
+    if (!cli_build_weights(&s->build, options)) return false;
+    s->compile_seconds = middle - start;
+    s->load_seconds = cli_now() - middle;
+    const RunOptions *o = s->options;
+    s->sampler = (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p,
+                               .state = o->seed};
+    return cli_moss_ok(&s->build.diags, moss_state_create(s->build.model, &s->state));
+}
+
+/* ---------------------------------------------------------------------------------------------- text */
+
+/* Keeps the token; streams what it says. */
+static void emit(Session *s, int32_t token) {
+    size_t before = s->text.size;
+    rt_tokens_add(&s->tokens, token);
+    rt_tokenizer_decode(s->tokenizer, token, &s->text);
+    if (s->options->json || s->text.size == before) return;
+    fwrite(s->text.text + before, 1, s->text.size - before, stdout);
+    fflush(stdout);
+}
+
+static bool feed_prompt(Session *s) {
+    double start = cli_now();
+    CliProgress progress = cli_progress_start(s->options->progress, "reading the prompt", "tokens");
+    const RtTokens *tokens = &s->prompt_tokens;
+    size_t piece = (size_t)s->build.program->max_rows * 4; /* how often progress is shown; no bits depend on it */
+    MossError error = {0};
+    for (size_t at = 0; at < tokens->count && error.code == MOSS_OK; at += piece) {
+        size_t count = tokens->count - at < piece ? tokens->count - at : piece;
+        error = moss_feed(s->build.model, s->state, tokens->ids + at, count, (uint32_t)s->options->chunk);
+        cli_progress_update(&progress, at + count, tokens->count);
+    }
+    cli_progress_end(&progress);
+    s->prefill_seconds = cli_now() - start;
+    return cli_moss_ok(&s->build.diags, error);
+}
+
+/* Samples a token from the logits of the last step. false: none can be picked. */
+static bool sample(Session *s, int32_t *out_token) {
+    const PgProgram *program = s->build.program;
+    *out_token = moss_sample(&s->sampler, moss_logits(s->build.model, 0), program->vocab_size, rt_tokenizer_limit(s->tokenizer));
+    if (*out_token >= 0) return true;
+    return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens", moss_state_position(s->state));
+}
+
+/* True when nothing may follow the token that was just emitted. */
+static bool is_over(Session *s) {
+    int64_t bound = s->build.program->max_positions;
+    bool over = true;
+    if (ferror(stdout)) {
+        s->stop = STOP_NO_OUTPUT;
+    } else if ((int64_t)s->tokens.count >= s->options->max_tokens) {
+        s->stop = STOP_LENGTH;
+    } else if (bound && moss_state_position(s->state) >= bound) {
+        s->stop = STOP_POSITIONS;
+    } else {
+        over = false;
+    }
+    return over;
+}
+
+static bool generate(Session *s) {
+    double start = cli_now(), first = 0;
+    for (;;) {
+        int32_t token;
+        if (!sample(s, &token)) return false;
+        if (s->tokens.count == 0) {
+            first = cli_now();
+            s->first_token_seconds = s->prefill_seconds + (first - start);
+        }
+        if (token == rt_tokenizer_eos(s->tokenizer)) {
+            s->stop = STOP_EOS;
+            break;
+        }
+        emit(s, token);
+        if (is_over(s)) break;
+        MossSegment segment = {.state = s->state, .tokens = &token, .count = 1, .wanted = MOSS_LAST_LOGITS};
+        if (!cli_moss_ok(&s->build.diags, moss_step(s->build.model, &segment, 1))) return false;
+    }
+    s->decode_seconds = cli_now() - first;
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- what it took */
+
+static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
+/* Steps of one token: each made the logits of one sampled token; the first token's came from the prompt. */
+static double decode_steps(const Session *s) {
+    size_t sampled = s->tokens.count + (s->stop == STOP_EOS);
+    return (double)(sampled - 1);
+}
+
+static void print_stats(const Session *s) {
+    fprintf(stderr, "mossc: compiled in %.0f ms, loaded in %.0f ms, time to first token %.1f ms\n", 1e3 * s->compile_seconds,
+            1e3 * s->load_seconds, 1e3 * s->first_token_seconds);
+    fprintf(stderr, "mossc: prefill %zu tokens, %.1f tokens/s; decode %zu tokens, %.1f tokens/s%s\n", s->prompt_tokens.count,
+            rate((double)s->prompt_tokens.count, s->prefill_seconds), s->tokens.count, rate(decode_steps(s), s->decode_seconds),
+            s->stop == STOP_POSITIONS ? "; stopped at the spec's max_positions" : "");
+}
+
+static void print_json(const Session *s) {
+    SuText prompt = cli_clean_utf8(s->prompt, s->prompt_size), text = cli_clean_utf8(s->text.text ? s->text.text : "", s->text.size);
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "prompt", prompt.text);
+    cJSON_AddStringToObject(root, "text", text.text);
+    cJSON_AddItemToObject(root, "tokens", cJSON_CreateIntArray(s->tokens.ids, (int)s->tokens.count));
+    cJSON_AddNumberToObject(root, "prompt_tokens", (double)s->prompt_tokens.count);
+    cJSON_AddNumberToObject(root, "generated_tokens", (double)s->tokens.count);
+    cJSON_AddStringToObject(root, "stopped_by", stop_words[s->stop]);
+    cJSON_AddNumberToObject(root, "compile_ms", 1e3 * s->compile_seconds);
+    cJSON_AddNumberToObject(root, "load_ms", 1e3 * s->load_seconds);
+    cJSON_AddNumberToObject(root, "time_to_first_token_ms", 1e3 * s->first_token_seconds);
+    cJSON_AddNumberToObject(root, "prefill_tok_s", rate((double)s->prompt_tokens.count, s->prefill_seconds));
+    cJSON_AddNumberToObject(root, "decode_tok_s", rate(decode_steps(s), s->decode_seconds));
+    cli_json_print(root);
+    su_text_free(&prompt);
+    su_text_free(&text);
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static bool make_text(Session *s, const CliBuildOptions *options) {
+    const RunOptions *o = s->options;
+    if (!prepare(s, options)) return false;
+    if (!o->json && !o->no_echo) {
+        fwrite(s->prompt, 1, s->prompt_size, stdout);
+        fflush(stdout);
+    }
+    bool ok = feed_prompt(s) && generate(s);
+    if (o->json) {
+        if (ok) print_json(s);
+        return ok;
+    }
+    bool line_open = s->text.size ? s->text.text[s->text.size - 1] != '\n' : s->prompt_size > 0;
+    if (line_open && isatty(STDOUT_FILENO)) putchar('\n'); /* files and pipes get the text alone */
+    fflush(stdout);
+    if (ok) print_stats(s);
+    return ok;
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(RunOptions, true, "safetensors checkpoint; may be given several times"),
+    {.name = "prompt", .letter = 'p', .argument = "TEXT", .kind = CLI_TEXT, .offset = offsetof(RunOptions, prompt),
+     .help = "the text to go on from"},
+    {.name = "prompt-file", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(RunOptions, prompt_file),
+     .help = "read the prompt from FILE; - for standard input"},
+    {.name = "max-tokens", .letter = 'n', .argument = "N", .kind = CLI_INT, .offset = offsetof(RunOptions, max_tokens), .least = 1,
+     .most = 2147483647, .help = "stop after N tokens (default 256), or before at the spec's eos"},
+    {.name = "temp", .argument = "T", .kind = CLI_REAL, .offset = offsetof(RunOptions, temperature), .least = 0, .most = 1000,
+     .help = "temperature (default 0.8); 0 always takes the most probable token"},
+    {.name = "top-k", .argument = "K", .kind = CLI_INT, .offset = offsetof(RunOptions, top_k), .least = 0, .most = 2147483647,
+     .help = "sample among the K most probable tokens (default 40); 0: all"},
+    {.name = "top-p", .argument = "P", .kind = CLI_REAL, .offset = offsetof(RunOptions, top_p), .least = 0, .most = 1,
+     .help = "and among the fewest that have the probability P together (default 1: all)"},
+    {.name = "seed", .argument = "N", .kind = CLI_SEED, .offset = offsetof(RunOptions, seed),
+     .help = "of the sampler, 0 to 2^64 - 1 (default 0); the same seed gives the same text on every machine"},
+    {.name = "no-echo", .kind = CLI_FLAG, .offset = offsetof(RunOptions, no_echo), .help = "print what follows the prompt only"},
+    CLI_OPTION_JSON(RunOptions, "print one JSON object when all is done: text, tokens, speed"),
+    CLI_OPTION_CHUNK(RunOptions),
+    CLI_OPTION_THREADS(RunOptions),
+    CLI_OPTION_NO_PASSES(RunOptions),
+    CLI_OPTION_ISA(RunOptions),
+    CLI_OPTION_SET(RunOptions),
+    CLI_OPTION_PROGRESS(RunOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    RunOptions o = {.max_tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    if (!o.prompt == !o.prompt_file) return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
+    if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0) {
+        return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
+    }
+    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
+                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    Session s = {.options = &o};
+    bool ok = make_text(&s, &options);
+    moss_state_free(s.state);
+    rt_tokenizer_free(s.tokenizer);
+    rt_tokens_free(&s.prompt_tokens);
+    rt_tokens_free(&s.tokens);
+    su_text_free(&s.text);
+    return cli_build_finish(&s.build, ok);
+}
+
+const CliCommand cli_run = {
+    .name = "run",
+    .summary = "continue a text",
+    .synopsis = "SPEC -w WEIGHTS... --prompt TEXT [OPTION]...",
+    .about =
+        "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one) and prints it and what the model "
+        "makes of it, token by token as they come. Speed goes to standard error: the time to the first token counts from when the "
+        "model stands ready. The text does not depend on --threads, --chunk or the machine.",
+    .examples = "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'It was a dark evening'\n"
+                "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'The' --temp 0 -n 100\n"
+                "fortune | mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file - --seed 7 --json\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

@@ -1,0 +1,18 @@
+/* Text of the user's and of the model's. */
+#ifndef MOSSC_CLI_TEXT_H
+#define MOSSC_CLI_TEXT_H
+
+#include <stddef.h>
+
+#include "frontend/spec.h"
+#include "runtime/tokenizer.h"
+#include "support/str.h"
+
+/* The tokenizer that the spec asks for; NULL after adding to diags. The caller frees it. */
+RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags);
+/* bos, if there is one, and the ids of a text. */
+bool cli_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+/* The text as JSON can hold it: what is not UTF-8, and NUL, becomes U+FFFD. Free it with su_text_free. */
+SuText cli_clean_utf8(const char *text, size_t size);
+
+#endif

@@ -1,0 +1,458 @@
+"""The command line: exit statuses, help, mistakes, and every command once on a tiny spec. Standard library only.
+
+    python3 tests/cli/test_cli.py --mossc build/release/mossc [NAME…]
+
+runs all tests, or those whose names contain a NAME.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import struct
+import sys
+import tempfile
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from harness import TINY, WRONG, Mossc  # noqa: E402
+
+COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "ir", "asm", "schema"]
+PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
+TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
+
+
+def tiny(m):
+    """A spec and weights for it."""
+    spec = m.file("tiny.yaml", TINY)
+    m.run("init", spec, "--seed", 7, "-o", "w.safetensors")
+    return spec, "w.safetensors"
+
+
+# ------------------------------------------------------------------------------------------------ help and usage
+
+
+def test_help_lists_every_command(m):
+    text = m.out("--help")
+    assert all(f"\n  {name} " in text for name in COMMANDS), text
+    assert m.out("help") == text and m.out("-h") == text
+
+
+def test_no_command_is_a_usage_error(m):
+    assert "usage: mossc" in m.error(status=2)
+
+
+def test_version(m):
+    assert m.out("--version").startswith("mossc 0.")
+
+
+def test_every_command_has_help_with_options_and_examples(m):
+    for name in COMMANDS:
+        text = m.out(name, "--help")
+        assert text.startswith(f"usage: mossc {name} "), text
+        assert "\noptions:\n" in text and "\nexamples:\n  " in text and f"mossc {name}" in text.split("examples:")[1], text
+        assert max(map(len, text.split("\nexamples:")[0].splitlines())) <= 100 and not any(l != l.rstrip() for l in text.splitlines()), text
+        assert m.out("help", name) == text
+        assert m.out(name, "-h", "--no-such-option") == text, "help wins over mistakes beside it"
+
+
+def test_help_of_keys_and_schema(m):
+    keys = m.out("help", "keys")
+    assert all(key in keys for key in ("d_model", "per_expert", "top_k", "n_kv_heads")), keys
+    schema = json.loads(m.out("schema"))
+    assert "2020-12" in schema["$schema"] and "vocab_size" in json.dumps(schema)
+
+
+def test_unknown_words_get_the_nearest(m):
+    m.file("tiny.yaml", TINY)
+    assert "did you mean 'bench'?" in m.error("bensh", status=2)
+    assert "did you mean '--json'?" in m.error("check", "tiny.yaml", "--jsno", status=2)
+    assert "did you mean '--no-scan-fusion'?" in m.error("ir", "tiny.yaml", "--no-scanfusion", status=2)
+    assert "did you mean 'scan-fusion'?" in m.error("ir", "tiny.yaml", "--stop-after", "scanfusion", status=2)
+    assert "did you mean 'keys'?" in m.error("help", "kyes", status=2)
+    assert "command comes first" in m.error("--json", "check", status=2)
+
+
+def test_usage_errors(m):
+    for arguments, text in [
+        (["check"], "argument is missing"),
+        (["ir", "a", "b"], "one argument too many"),
+        (["help", "check", "more"], "one argument too many"),
+        (["init", "tiny.yaml"], "-o W.safetensors (--output) is needed"),
+        (["logits", "tiny.yaml", "-w", "w", "-o", "x"], "--tokens FILE is needed"),
+        (["run", "tiny.yaml", "-w"], "-w needs a value"),
+        (["run", "tiny.yaml", "-w", "w"], "--prompt"),
+        (["run", "tiny.yaml", "-w", "w", "--prompt", "a", "--prompt-file", "b"], "--prompt"),
+        (["run", "tiny.yaml", "-w", "w", "--prompt", "a", "--temp", "hot"], "'hot'"),
+        (["run", "tiny.yaml", "-w", "w", "--prompt", "a", "--temp", "-1"], "'-1'"),
+        (["run", "tiny.yaml", "-w", "w", "--prompt", "a", "--top-p", "1.5"], "'1.5'"),
+        (["bench", "tiny.yaml", "--threads", "0"], "from 1 to"),
+        (["bench", "tiny.yaml", "--repeat", "3x"], "'3x'"),
+        (["bench", "tiny.yaml", "--json=yes"], "takes no value"),
+        (["bench", "-"], "standard input"),
+        (["init", "tiny.yaml", "-o", "w", "--seed", "-1"], "'-1'"),
+        (["init", "tiny.yaml", "-o", "w", "--seed", "18446744073709551616"], "2^64"),
+        (["logits", "tiny.yaml", "-w", "w", "--tokens", "t", "-o", "x", "--mode", "both"], "prefill or decode"),
+        (["logits", "tiny.yaml", "-w", "w", "--tokens", "t", "-o", "x", "--mode", "decode", "--chunk", "4"], "--chunk"),
+        (["logits", "-", "-w", "w", "--tokens", "-", "-o", "x"], "standard input"),
+        (["ir", "tiny.yaml", "--stage", "program", "--stop-after", "plan"], "--stop-after"),
+        (["ir", "graph.mir", "--stage", "program"], ".mir"),
+        (["asm", "tiny.yaml", "--target", "toaster"], "host"),
+        (["check", "-x"], "'-x'"),
+    ]:
+        text_found = m.error(*arguments, status=2)
+        assert text in text_found and "--help'" in text_found, (arguments, text_found)
+
+
+def test_options_mix_with_positionals(m):
+    m.file("--odd.yaml", TINY)
+    first = m.out("check", "--json", "--", "--odd.yaml")
+    assert json.loads(first)["name"] == "tiny"
+    m.file("tiny.yaml", TINY)
+    assert m.json("check", "--set=d_model=64", "--json", "tiny.yaml") == m.json("check", "tiny.yaml", "--json", "--set", "d_model=64")
+
+
+# ------------------------------------------------------------------------------------------------ check
+
+
+def test_check_prints_a_table(m):
+    text = m.out("check", m.file("tiny.yaml", TINY))
+    assert "tiny.yaml: tiny" in text and "ssm, 4 experts, top 2, outputs" in text and "  total " in text, text
+
+
+def test_check_json(m):
+    report = m.json("check", m.file("tiny.yaml", TINY), "--json")
+    assert report["ok"] and report["name"] == "tiny" and [b["kind"] for b in report["blocks"]] == ["ssm", "mlp", "attention"]
+    assert 0 < report["active_parameters"] < report["parameters"]
+    for key in ("weight_bytes", "state_bytes", "flops_per_token", "bytes_per_token"):
+        assert report[key] >= sum(block[key] for block in report["blocks"]) > 0, key
+    assert report["weight_bytes"] == 4 * report["parameters"]
+    half = m.json("check", "tiny.yaml", "--json", "--set", "weights.dtype=bf16")
+    assert 2 * report["parameters"] < half["weight_bytes"] < report["weight_bytes"]
+
+
+def test_check_reports_mistakes_with_their_place(m):
+    text = m.error("check", m.file("wrong.yaml", WRONG))
+    assert text.startswith("wrong.yaml:8:") and "error: " in text and "^" in text and "d_ff" in text, text
+    report = json.loads(m.run("check", "wrong.yaml", "--json", status=1).stdout)
+    assert not report["ok"] and report["messages"][0]["line"] == 8, report
+
+
+def test_check_goes_on_after_a_wrong_spec(m):
+    done = m.run("check", m.file("wrong.yaml", WRONG), m.file("tiny.yaml", TINY), status=1)
+    assert b"tiny.yaml: tiny" in done.stdout and "wrong.yaml:8:" in done.stderr
+
+
+def test_check_reads_standard_input(m):
+    assert "tiny" in m.out("check", "-", stdin=TINY.encode())
+
+
+def test_check_shows_warnings_and_succeeds(m):
+    done = m.run("check", m.file("tiny.yaml", TINY), "--set", "defaults.router.top_k=1")
+    assert "warning: " in done.stderr and "normalize" in done.stderr, done.stderr
+
+
+def test_set_overrides_and_its_mistakes_are_reported(m):
+    spec = m.file("tiny.yaml", TINY)
+    assert m.json("check", spec, "--json", "--set", "d_model=64", "--set", "name=other")["name"] == "other"
+    assert "error: " in m.error("check", spec, "--set", "d_modle=64")
+    assert "error: " in m.error("check", spec, "--set", "stack[7].ssm.d_state=4")
+    assert "error: " in m.error("check", spec, "--set", "d_model")
+
+
+def test_a_missing_spec_is_an_error_everywhere(m):
+    for command in (["check"], ["ir"], ["asm"], ["bench"], ["init", "-o", "x"], ["run", "-w", "w", "--prompt", "a"],
+                    ["eval", "-w", "w", "--text", "t"], ["logits", "-w", "w", "--tokens", "t", "-o", "x"]):
+        assert "missing.yaml: error: cannot open" in m.error(*command, "missing.yaml"), command
+    assert m.left() == []
+
+
+def test_a_full_standard_output_is_an_error(m):
+    with open("/dev/full", "wb") as full:
+        done = m.run("check", m.file("tiny.yaml", TINY), stdout=full, status=1)
+    assert "cannot write standard output" in done.stderr, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ ir and asm
+
+
+def test_ir_stages(m):
+    spec = m.file("tiny.yaml", TINY)
+    stages = {stage: m.out("ir", spec, "--stage", stage) for stage in ("naive", "fused", "program")}
+    assert len(set(stages.values())) == 3 and all(stages.values())
+    assert m.out("ir", spec) == stages["fused"]
+    for name in PASSES:
+        assert m.out("ir", spec, "--stage", "program", f"--no-{name}"), name
+    assert m.out("ir", spec, "--no-route-fusion") != stages["fused"]
+    assert m.out("ir", spec, "--stop-after", "route-fusion") not in stages.values()
+
+
+def test_ir_reads_its_own_text(m):
+    spec = m.file("tiny.yaml", TINY)
+    naive, fused = m.out("ir", spec, "--stage", "naive"), m.out("ir", spec, "--stage", "fused")
+    m.file("naive.mir", naive)
+    assert m.out("ir", "naive.mir") == naive
+    assert m.out("ir", "naive.mir", "--stage", "fused") == fused
+    assert m.out("ir", m.file("fused.mir", fused)) == fused
+    assert "broken.mir:" in m.error("ir", m.file("broken.mir", naive.replace("=", "?", 1)))
+    assert "missing.mir: error: cannot open" in m.error("ir", "missing.mir")
+
+
+def test_ir_dumps_every_step(m):
+    spec = m.file("tiny.yaml", TINY)
+    done = m.run("ir", spec, "--stage", "program", "--dump-dir", "steps", "--time-passes")
+    names = sorted(os.listdir(m.folder / "steps"))
+    assert any("naive" in name for name in names) and any("route-fusion" in name for name in names) and len(names) >= 5, names
+    assert all(name in done.stderr for name in PASSES), done.stderr
+    assert "cannot make this folder" in m.error("ir", spec, "--dump-dir", "tiny.yaml")
+
+
+def test_asm_prints_code(m):
+    spec = m.file("tiny.yaml", TINY)
+    assert "define " in m.out("asm", spec, "--llvm")
+    assert "ret" in m.out("asm", spec) and "ret" in m.out("asm", spec, "--isa", "avx2")
+
+
+# ------------------------------------------------------------------------------------------------ init
+
+
+def test_init_gives_the_same_bytes_for_the_same_seed(m):
+    spec = m.file("tiny.yaml", TINY)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        m.run("init", spec, "--seed", seed, "-o", name)
+    a, b, c = ((m.folder / name).read_bytes() for name in "abc")
+    assert a == b and a != c
+    (size,) = struct.unpack_from("<Q", a)
+    header = json.loads(a[8 : 8 + size])
+    assert header["embed.weight"]["shape"] == [256, 32] and "blocks.1.router.weight" in header
+
+
+def test_a_failed_write_leaves_nothing(m):
+    spec, weights = tiny(m)
+    tokens = m.file("t.txt", TOKENS)
+    before = m.left()
+    assert "cannot create" in m.error("init", spec, "-o", "no/such/folder/w")
+    assert "not a regular file" in m.error("init", spec, "-o", "/dev/full")
+    assert "cannot write" in m.error("init", spec, "-o", "new", largest_file=8192)
+    assert "cannot write" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "new", largest_file=2048)
+    assert "cannot create" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "no/such/folder/x")
+    assert m.left() == before
+
+
+# ------------------------------------------------------------------------------------------------ logits
+
+
+def test_logits_are_the_same_bits_however_they_are_made(m):
+    spec, weights = tiny(m)
+    tokens = m.file("t.txt", TOKENS)
+    common = ["logits", spec, "-w", weights, "--tokens", tokens, "-o", "x.npy"]
+    m.run(*common, "--reference", 32)
+    rows, wanted = m.npy("x.npy")
+    assert len(rows) == 12 and len(rows[0]) == 256 and all(map(math.isfinite, sum(rows, ())))
+    for options in ([], ["--mode", "decode"], ["--chunk", 5], ["--threads", 1], ["--threads", 2, "--chunk", 1], ["--isa", "avx2"]):
+        m.run(*common, *options)
+        assert m.npy("x.npy")[1] == wanted, f"{options} gives other bits than the reference"
+    m.run(*common, "--reference", 64)
+    exact, _ = m.npy("x.npy")
+    m.run(*common, *(f"--no-{name}" for name in PASSES))
+    plain, _ = m.npy("x.npy")
+    size = math.sqrt(sum(v * v for row in exact for v in row) / (12 * 256))
+    for found in (rows, plain):
+        assert max(abs(a - b) for x, y in zip(found, exact) for a, b in zip(x, y)) < 2e-4 * size
+
+
+def test_logits_reads_tokens_from_standard_input_and_reports_json(m):
+    spec, weights = tiny(m)
+    report = m.json("logits", spec, "-w", weights, "--tokens", "-", "-o", "x.npy", "--json", stdin=b"1 2 3")
+    assert report["tokens"] == 3 and report["vocab_size"] == 256 and len(m.npy("x.npy")[0]) == 3
+    report = m.json("logits", spec, "-w", weights, "--tokens", "-", "-o", "x.npy", "--json", "--reference", "64", stdin=b"1 2 3")
+    assert report["min_gap"] > 0 and report["reference"] == 64
+    done = m.run("logits", spec, "-w", weights, "--tokens", "-", "-o", "x.npy", "--reference", "32", stdin=b"1 2 3")
+    assert "smallest gap" in done.stderr and not done.stdout
+
+
+def test_bad_tokens_are_reported_with_their_place(m):
+    spec, weights = tiny(m)
+    common = ["logits", spec, "-w", weights, "--tokens"]
+    before = m.left()
+    for content, text in ((b"1 2\n3 x4", "-:2:3: error: not a token id"), (b"1,\n256", "-:2:1: error: token id too large"),
+                          (b"-1", "-:1:1: error: not a token id"), (b"99999999999999999999999", "too large"),
+                          (b" \n,", "holds no token ids"), (b"1.5", "not a token id")):
+        assert text in m.error(*common, "-", "-o", "x.npy", stdin=content), content
+    assert "missing.txt: error: cannot open" in m.error(*common, "missing.txt", "-o", "x.npy")
+    assert m.left() == before
+
+
+def test_bad_weights_are_an_error_of_every_command_that_loads_them(m):
+    spec, weights = tiny(m)
+    good = (m.folder / weights).read_bytes()
+    m.file("t.txt", TOKENS)
+    other = m.file("other.yaml", TINY.replace("d_model: 32", "d_model: 48"))
+    bad = [m.file("empty", b""), m.file("garbage", b"\xff" * 500), m.file("short", good[:-100]), m.file("head", good[:100]), "missing"]
+    for name in bad:
+        for command in (["run", "--prompt", "a"], ["eval", "--text", "t.txt"], ["bench"], ["logits", "--tokens", "t.txt", "-o", "x"],
+                        ["logits", "--tokens", "t.txt", "-o", "x", "--reference", "32"]):
+            assert f"{name}" in m.error(*command, spec, "-w", name), (command, name)
+    text = m.error("run", other, "-w", weights, "--prompt", "a")
+    assert "embed.weight" in text and "[256, 48]" in text, text
+    assert "embed.weight" in m.error("run", spec, "-w", weights, "-w", weights, "--prompt", "a"), "a tensor in two files"
+    assert "x" not in m.left()
+
+
+# ------------------------------------------------------------------------------------------------ eval
+
+
+def nats(row, token):
+    top = max(row)
+    return top + math.log(sum(math.exp(v - top) for v in row)) - row[token]
+
+
+def test_eval_agrees_with_logits(m):
+    spec, weights = tiny(m)
+    text = "Hello, world. " * 50
+    tokens = list(text.encode())
+    m.file("text.txt", text)
+    m.file("t.txt", " ".join(map(str, tokens)))
+    m.run("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy")
+    rows, _ = m.npy("x.npy")
+    wanted = sum(nats(rows[i], tokens[i + 1]) for i in range(len(tokens) - 1))
+    report = m.json("eval", spec, "-w", weights, "--text", "text.txt", "--json")
+    assert report["tokens"] == report["bytes"] == len(tokens) and report["scored_tokens"] == report["scored_bytes"] == len(tokens) - 1
+    assert math.isclose(report["nats_per_token"], wanted / (len(tokens) - 1), rel_tol=1e-9)
+    assert math.isclose(report["bits_per_byte"], wanted / math.log(2) / (len(tokens) - 1), rel_tol=1e-9)
+    assert math.isclose(report["perplexity"], math.exp(report["nats_per_token"]), rel_tol=1e-9)
+    assert m.json("eval", spec, "-w", weights, "--text", "text.txt", "--json", "--chunk", 7, "--threads", 2) == report
+    assert m.json("eval", spec, "-w", weights, "--text", "-", "--json", stdin=text.encode()) == report
+    assert "bits per byte" in m.out("eval", spec, "-w", weights, "--text", "text.txt")
+
+
+def test_eval_scores_the_first_token_after_bos(m):
+    spec, weights = tiny(m)
+    m.file("t.txt", "0 72 105")
+    m.run("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy")
+    rows, _ = m.npy("x.npy")
+    report = m.json("eval", spec, "-w", weights, "--text", "-", "--json", "--set", "tokenizer={bos: 0}", stdin=b"Hi")
+    assert report["scored_tokens"] == report["tokens"] == 2
+    assert math.isclose(report["nats_per_token"], (nats(rows[0], 72) + nats(rows[1], 105)) / 2, rel_tol=1e-9)
+
+
+def test_eval_needs_something_to_score(m):
+    spec, weights = tiny(m)
+    for text in (b"", b"a"):
+        assert "error: " in m.error("eval", spec, "-w", weights, "--text", "-", stdin=text)
+    m.run("eval", spec, "-w", weights, "--text", "-", "--set", "tokenizer={bos: 0}", stdin=b"a")
+    assert "error: cannot open" in m.error("eval", spec, "-w", weights, "--text", "missing.txt")
+
+
+def test_text_outside_the_vocabulary_is_an_error(m):
+    spec = m.file("small.yaml", TINY.replace("vocab_size: 256", "vocab_size: 100"))
+    m.run("init", spec, "--seed", 1, "-o", "w")
+    assert "error: " in m.error("eval", spec, "-w", "w", "--text", "-", stdin=b"Hello")
+    assert "error: " in m.error("run", spec, "-w", "w", "--prompt", "Hello")
+
+
+# ------------------------------------------------------------------------------------------------ run
+
+
+def test_run_is_the_same_for_the_same_seed(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "20"]
+    first = m.run(*common, "--seed", 3)
+    assert first.stdout.startswith(b"Hello") and len(first.stdout) == 25
+    assert "time to first token" in first.stderr and "tokens/s" in first.stderr, first.stderr
+    assert m.run(*common, "--seed", 3, "--threads", 2, "--chunk", 2).stdout == first.stdout
+    assert m.run(*common, "--seed", 4).stdout != first.stdout
+    assert m.run(*common, "--seed", 3, "--no-echo").stdout == first.stdout[5:]
+    m.file("prompt.txt", "Hello")
+    assert m.run("run", spec, "-w", weights, "--prompt-file", "prompt.txt", "-n", "20", "--seed", 3).stdout == first.stdout
+    assert m.run("run", spec, "-w", weights, "--prompt-file", "-", "-n", "20", "--seed", 3, stdin=b"Hello").stdout == first.stdout
+
+
+def test_greedy_run_takes_the_largest_logit(m):
+    spec, weights = tiny(m)
+    report = m.json("run", spec, "-w", weights, "--prompt", "Hello", "-n", "6", "--temp", "0", "--json")
+    tokens = list(b"Hello") + report["tokens"]
+    assert report["generated_tokens"] == len(report["tokens"]) == 6 and report["prompt_tokens"] == 5 and report["stopped_by"] == "length"
+    m.file("t.txt", " ".join(map(str, tokens)))
+    m.run("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy")
+    rows, _ = m.npy("x.npy")
+    assert [max(range(256), key=rows[i].__getitem__) for i in range(4, 10)] == report["tokens"]
+
+
+def test_run_json_is_valid_whatever_bytes_come(m):
+    spec, weights = tiny(m)
+    report = m.json("run", spec, "-w", weights, "--prompt", "é", "-n", "200", "--temp", "2", "--top-k", "0", "--top-p", "1", "--json")
+    assert bytes(report["tokens"]).decode(errors="replace") == report["text"] or len(report["tokens"]) == 200
+    for key in ("time_to_first_token_ms", "prefill_tok_s", "decode_tok_s", "compile_ms", "load_ms"):
+        assert report[key] >= 0, key
+
+
+def test_run_stops_at_eos(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "6", "--temp", "0", "--json"]
+    tokens = m.json(*common)["tokens"]
+    report = m.json(*common, "--set", f"tokenizer={{eos: {tokens[3]}}}")
+    assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+
+
+def test_run_stops_where_positions_end(m):
+    spec, weights = tiny(m)
+    bounded = ["--set", "stack[2].attention.window=none", "--set", "max_positions=8"]
+    report = m.json("run", spec, "-w", weights, "--prompt", "Hello", "-n", "50", "--json", *bounded)
+    assert report["stopped_by"] == "positions" and report["generated_tokens"] == 4, report
+    assert "error: " in m.error("run", spec, "-w", weights, "--prompt", "Hello, world", *bounded)
+
+
+def test_run_needs_a_prompt_or_bos(m):
+    spec, weights = tiny(m)
+    assert "bos" in m.error("run", spec, "-w", weights, "--prompt", "")
+    assert len(m.run("run", spec, "-w", weights, "--prompt", "", "-n", "3", "--set", "tokenizer={bos: 0}").stdout) == 3
+
+
+# ------------------------------------------------------------------------------------------------ bench
+
+
+def test_bench_reports_json_and_a_table(m):
+    spec, weights = tiny(m)
+    small = ["--prefill", "16", "--decode", "4", "--repeat", "2"]
+    for options in ([], ["-w", weights], ["--no-scan-fusion", "--threads", "1", "--set", "weights.dtype=bf16"]):
+        report = m.json("bench", spec, *small, "--json", *options)
+        for key in ("compile_ms", "load_ms", "prefill_tok_s", "decode_tok_s"):
+            assert 0 < report[key]["min"] <= report[key]["median"] <= report[key]["max"], (key, report)
+        for key in ("weight_bytes", "active_weight_bytes", "state_bytes", "peak_rss_bytes"):
+            assert report[key] > 0, key
+        assert report["active_weight_bytes"] < report["weight_bytes"]
+    text = m.out("bench", spec, *small)
+    assert "decode, tokens/s" in text and "median" in text, text
+
+
+def test_progress_is_silent_unless_asked(m):
+    spec, weights = tiny(m)
+    common = ["bench", spec, "--prefill", "4", "--decode", "2", "--repeat", "1"]
+    assert m.run(*common).stderr == ""
+    assert "measuring: done in" in m.run(*common, "--progress").stderr
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mossc", required=True)
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    tests = [(name[5:], test) for name, test in globals().items() if name.startswith("test_")]
+    tests = [(name, test) for name, test in tests if not options.names or any(part in name for part in options.names)]
+    failed = 0
+    for name, test in tests:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                test(Mossc(options.mossc, folder))
+                print(f"ok      {name}", flush=True)
+            except Exception:  # a test that crashes has failed; the others still run
+                failed += 1
+                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+    print(f"{len(tests)} tests, {failed} failed")
+    return 1 if failed or not tests else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
