@@ -278,14 +278,14 @@ static const char *elsewhere(SuArena *arena, const char *name) {
 }
 
 FeKey fe_report_unknown(const FeReader *reader, const FePair *pair, FeSection section) {
-    SuArena *arena = reader->arena;
-    const char *path = sections[section].path;
-    const char *what = su_printf(arena, "unknown key %s%s%s", fe_quote(arena, pair->key), *path ? " in " : "", path);
-    const struct Alias *alias = find_alias(pair->key, section);
     if (reader->diags->errors >= SU_MAX_ERRORS) {
         reader->diags->errors++; /* counted, as su_error would; looking for a near key would be wasted */
         return FE_KEY_none;
     }
+    SuArena *arena = reader->arena;
+    const char *path = sections[section].path;
+    const char *what = su_printf(arena, "unknown key %s%s%s", fe_quote(arena, pair->key), *path ? " in " : "", path);
+    const struct Alias *alias = find_alias(pair->key, section);
     if (alias && alias->key == FE_KEY_none) {
         su_error(reader->diags, pair->key_span, NULL, "%s: %s", what, alias->text);
         return FE_KEY_none;

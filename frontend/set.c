@@ -59,7 +59,7 @@ static void open_word(const Set *s, FeNode *node, const char *key) {
     }
 }
 
-static bool step_key(Set *s, FeNode **node, bool in_define) {
+static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     size_t size = key_size(s);
     const char *key = su_strndup(s->arena, s->at, size);
     SuSpan span = span_of(s, s->at, size);
@@ -70,11 +70,14 @@ static bool step_key(Set *s, FeNode **node, bool in_define) {
         **node = *fe_new_mapping(s->arena, (*node)->span);
     }
     open_word(s, *node, key);
+    if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text)) {
+        return fail(s, s->at, size, "the file has the word '%s' here: set define.%s", (*node)->text, (*node)->text);
+    }
     if ((*node)->kind != FE_MAPPING) {
         return fail(s, s->at, size, "there is no key '%s' here: the file has %s", key, fe_node_what(s->arena, *node));
     }
     FePair *pair = fe_node_find(*node, key);
-    if (!pair && in_define && !is_last(s, s->at + size)) {
+    if (!pair && *node == define && !is_last(s, s->at + size)) {
         return fail(s, s->at, size, "define has no block named '%s'", key);
     }
     if (!pair) {
@@ -135,7 +138,7 @@ static bool walk(Set *s, FeNode *root, FeNode **out_node) {
             return fail(s, s->at, 1, "expected '.' or '[' in the path");
         }
         s->at += !first && key;
-        if (!(key ? step_key(s, &node, define && node == define->value) : step_item(s, &node))) {
+        if (!(key ? step_key(s, &node, define ? define->value : NULL) : step_item(s, &node))) {
             return false;
         }
         first = false;

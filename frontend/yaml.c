@@ -66,6 +66,12 @@ static bool is_allowed(uint32_t c) { /* YAML 1.1, c-printable */
            (c >= 0xE000 && c <= 0xFFFD && c != 0xFEFF) || c >= 0x10000;
 }
 
+/* libyaml compares every %TAG directive with all before it; as tags have no meaning here, none is needed. */
+static bool check_tag_directive(const Parser *p, size_t at, SuSpan span) {
+    bool directive = span.column == 1 && p->source->size - at >= 4 && !memcmp(p->source->text + at, "%TAG", 4);
+    return !directive || su_error(p->diags, span, NULL, "YAML tags have no meaning in a spec");
+}
+
 /* Refuses what is not printable UTF-8, at its place: libyaml gives only a byte offset for these. */
 static bool check_bytes(const Parser *p, size_t start) {
     const unsigned char *text = (const unsigned char *)p->source->text;
@@ -81,6 +87,9 @@ static bool check_bytes(const Parser *p, size_t start) {
         }
         if (!is_allowed(c)) {
             return su_error(p->diags, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
+        }
+        if (!check_tag_directive(p, at, span)) {
+            return false;
         }
         bool crlf = c == '\r' && at + 1 < p->source->size && text[at + 1] == '\n';
         at += size;
@@ -161,10 +170,9 @@ static FeNode *copy_node(SuArena *arena, const FeNode *node) {
     return copy;
 }
 
-/* Room for `nodes` more values in the document. */
-static bool take_nodes(Parser *p, size_t nodes, SuSpan span) {
-    p->nodes += nodes;
-    return p->nodes <= FE_MAX_NODES || su_error(p->diags, span, NULL, "more than %d values in one file", FE_MAX_NODES);
+/* Room for one more value in the document. */
+static bool take_node(Parser *p, SuSpan span) {
+    return ++p->nodes <= FE_MAX_NODES || su_error(p->diags, span, NULL, "more than %d values in one file", FE_MAX_NODES);
 }
 
 static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned depth) {
@@ -194,7 +202,9 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
         su_error(p->diags, span, NULL, "aliases expand the file past %d bytes", FE_MAX_EXPANSION);
         return NULL;
     }
-    if (!take_nodes(p, node->nodes, span)) {
+    p->nodes += node->nodes;
+    if (p->nodes > FE_MAX_NODES) {
+        su_error(p->diags, span, NULL, "aliases expand the file past %d values", FE_MAX_NODES);
         return NULL;
     }
     FeNode *copy = copy_node(p->arena, node);
@@ -421,7 +431,7 @@ static FeNode *parse_value(Parser *p, const yaml_event_t *event, unsigned depth)
     if (event->type == YAML_ALIAS_EVENT) {
         return expand_alias(p, (const char *)event->data.alias.anchor, span, depth);
     }
-    if (!take_nodes(p, 1, span)) {
+    if (!take_node(p, span)) {
         return NULL;
     }
     if (depth >= FE_MAX_DEPTH && event->type != YAML_SCALAR_EVENT) {

@@ -1,0 +1,223 @@
+/* support/: arena, strings, diagnostics, files. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "support/file.h"
+#include "support/str.h"
+#include "tests/frontend/helpers.h"
+
+static void arena_gives_zeroed_aligned_blocks(void **state) {
+    (void)state;
+    SuArena arena = {0};
+    for (size_t size = 0; size < 100000; size = size * 2 + 1) {
+        unsigned char *block = su_alloc(&arena, size);
+        assert_int_equal((uintptr_t)block % 16, 0);
+        for (size_t i = 0; i < size; i++) {
+            assert_int_equal(block[i], 0);
+        }
+        memset(block, 0xFF, size);
+    }
+    su_arena_free(&arena);
+    assert_null(arena.head);
+}
+
+static void arena_grows_arrays_and_keeps_their_items(void **state) {
+    (void)state;
+    SuArena arena = {0};
+    int *items = NULL;
+    size_t capacity = 0;
+    for (int i = 0; i < 1000; i++) {
+        items = su_grow(&arena, items, &capacity, (size_t)i + 1, sizeof *items);
+        items[i] = i;
+    }
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(items[i], i);
+    }
+    assert_true(capacity >= 1000);
+    su_arena_free(&arena);
+}
+
+static void arena_prints_texts_of_any_length(void **state) {
+    (void)state;
+    SuArena arena = {0};
+    assert_string_equal(su_printf(&arena, "%s-%d", "a", 7), "a-7");
+    assert_int_equal(strlen(su_printf(&arena, "%100000d", 1)), 100000);
+    assert_string_equal(su_strndup(&arena, "abcdef", 3), "abc");
+    su_arena_free(&arena);
+}
+
+static void text_grows(void **state) {
+    (void)state;
+    SuText text = {0};
+    for (int i = 0; i < 1000; i++) {
+        su_text_add(&text, "%d,", i % 10);
+        su_text_append(&text, "x", 1);
+    }
+    assert_int_equal(text.size, 3000);
+    assert_int_equal(strlen(text.text), 3000);
+    su_text_free(&text);
+}
+
+static void nearest_finds_typos_only(void **state) {
+    (void)state;
+    static const char *const words[] = {"d_state", "d_conv", "dt_rank", "activation", "experts"};
+    assert_string_equal(su_nearest("d_sate", words, 5), "d_state");
+    assert_string_equal(su_nearest("d_ocnv", words, 5), "d_conv"); /* a swap is one step */
+    assert_string_equal(su_nearest("Experts", words, 5), "experts");
+    assert_null(su_nearest("colour", words, 5));
+    assert_null(su_nearest("", words, 5));
+    assert_null(su_nearest("x", words, 0));
+}
+
+/* What su_diags_print writes. */
+static char *printed(const SuDiags *diags) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    su_diags_print(diags, out);
+    fclose(out);
+    return text;
+}
+
+static void caret_stands_below_its_character(void **state) {
+    (void)state;
+    static const char content[] = "one: 1\n\tcaf\xC3\xA9: zwei\n";
+    SuSource source = {"a.yaml", content, sizeof content - 1};
+    SuDiags diags = {0};
+    assert_false(su_error(&diags, (SuSpan){&source, 2, 8, 4}, "a hint", "bad %s", "value"));
+    char *text = printed(&diags);
+    assert_string_equal(text, "a.yaml:2:8: error: bad value\n"
+                              "    \tcaf\xC3\xA9: zwei\n"
+                              "    \t      ^~~~\n"
+                              "    note: a hint\n");
+    free(text);
+    su_diags_free(&diags);
+}
+
+static void long_lines_are_cut_around_the_caret(void **state) {
+    (void)state;
+    char content[2000];
+    memset(content, 'a', sizeof content);
+    SuSource source = {"a.yaml", content, sizeof content};
+    SuDiags diags = {0};
+    su_error(&diags, (SuSpan){&source, 1, 1000, 5000}, NULL, "here");
+    char *text = printed(&diags);
+    assert_true(strlen(text) < 500);
+    const char *caret = strchr(text, '^'), *line = strstr(text, "...");
+    assert_non_null(caret);
+    assert_non_null(line);
+    free(text);
+    su_diags_free(&diags);
+}
+
+static void control_characters_never_reach_the_terminal(void **state) {
+    (void)state;
+    static const char content[] = "a\x1B[2Jb\x80\n";
+    SuSource source = {"a.yaml", content, sizeof content - 1};
+    SuDiags diags = {0};
+    su_error(&diags, (SuSpan){&source, 1, 2, 1}, NULL, "odd \x1B[31m");
+    char *text = printed(&diags);
+    assert_null(strchr(text, 0x1B));
+    assert_null(strchr(text, (char)0x80));
+    free(text);
+    su_diags_free(&diags);
+}
+
+static void errors_past_the_limit_are_counted(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    for (int i = 0; i < 25; i++) {
+        su_error(&diags, (SuSpan){0}, NULL, "error %d", i);
+    }
+    assert_int_equal(diags.errors, 25);
+    assert_int_equal(diags.count, SU_MAX_ERRORS);
+    char *text = printed(&diags);
+    assert_non_null(strstr(text, "5 more errors not shown"));
+    free(text);
+    su_diags_free(&diags);
+}
+
+static char folder[] = "/tmp/mossc-test-XXXXXX";
+
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    return rmdir(folder);
+}
+
+static void a_file_appears_only_when_complete(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    SuOut out;
+    char *path = su_printf(&arena, "%s/out", folder);
+    assert_true(su_out_open(path, &out, &diags));
+    fputs("half", out.file);
+    assert_int_equal(access(path, F_OK), -1);
+    su_out_abort(&out);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_true(su_out_open(path, &out, &diags));
+    fputs("whole", out.file);
+    assert_true(su_out_commit(&out, &diags));
+
+    char *text;
+    size_t size;
+    assert_true(su_read_file(&arena, path, 5, &text, &size, &diags));
+    assert_string_equal(text, "whole");
+    SuMap map;
+    assert_true(su_map_open(path, &map, &diags));
+    assert_int_equal(map.size, 5);
+    assert_memory_equal(map.data, "whole", 5);
+    su_map_close(&map);
+    assert_int_equal(diags.errors, 0);
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+static void reading_refuses_what_it_cannot_read(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    SuOut out;
+    SuMap map;
+    char *text, *path = su_printf(&arena, "%s/big", folder);
+    size_t size;
+    assert_true(su_out_open(path, &out, &diags));
+    fputs("123456", out.file);
+    assert_true(su_out_commit(&out, &diags));
+    assert_false(su_read_file(&arena, path, 5, &text, &size, &diags));
+    assert_non_null(strstr(diags.items[0].message, "larger than 5 bytes"));
+    assert_false(su_read_file(&arena, folder, 5, &text, &size, &diags));
+    assert_non_null(strstr(diags.items[1].message, "directory"));
+    assert_false(su_map_open(folder, &map, &diags));
+    assert_false(su_read_file(&arena, "/nonexistent/file", 5, &text, &size, &diags));
+    assert_non_null(strstr(diags.items[3].message, "No such file"));
+    assert_false(su_out_open("/nonexistent/file", &out, &diags));
+    assert_int_equal(diags.errors, 5);
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arena_gives_zeroed_aligned_blocks),
+        cmocka_unit_test(arena_grows_arrays_and_keeps_their_items),
+        cmocka_unit_test(arena_prints_texts_of_any_length),
+        cmocka_unit_test(text_grows),
+        cmocka_unit_test(nearest_finds_typos_only),
+        cmocka_unit_test(caret_stands_below_its_character),
+        cmocka_unit_test(long_lines_are_cut_around_the_caret),
+        cmocka_unit_test(control_characters_never_reach_the_terminal),
+        cmocka_unit_test(errors_past_the_limit_are_counted),
+        cmocka_unit_test(a_file_appears_only_when_complete),
+        cmocka_unit_test(reading_refuses_what_it_cannot_read),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
