@@ -20,10 +20,9 @@ static bool print_code(CliBuild *build, const CliBuildOptions *options, bool llv
 }
 
 static const CliOption table[] = {
-    {.name = "llvm", .kind = CLI_FLAG, .offset = offsetof(AsmOptions, llvm),
-     .help = "LLVM IR after optimisation instead of assembly"},
-    {.name = "target", .argument = "TARGET", .kind = CLI_WORD, .offset = offsetof(AsmOptions, target), .words = target_words,
-     .help = "host: the machine mossc runs on (default, and the only one in this version)"},
+    CLI_ROW_FLAG(AsmOptions, llvm, "llvm", "LLVM IR after optimisation instead of assembly"),
+    CLI_ROW_WORD(AsmOptions, target, "target", "TARGET", target_words,
+                 "host: the machine mossc runs on (default, and the only one in this version)"),
     CLI_OPTION_ISA(AsmOptions),
     CLI_OPTION_NO_PASSES(AsmOptions),
     CLI_OPTION_SET(AsmOptions),

@@ -56,8 +56,8 @@ static bool load_once(CliBuild *build, const CliBuildOptions *options, double *o
     CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
     double start = cli_now();
-    MossError error = moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss,
-                                             &build->model);
+    MossError error =
+        moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss, &build->model);
     *out_ms = 1e3 * (cli_now() - start);
     cli_progress_end(&progress);
     cli_random_free(&random);
@@ -169,8 +169,10 @@ static void print_table(const CliBuild *build, const BenchOptions *o, CliStats *
 
 static bool measure(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, SuArena *arena) {
     size_t n = (size_t)o->repeat;
-    Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n), .load_ms = SU_NEW_ARRAY(arena, double, n),
-                       .prefill_tok_s = SU_NEW_ARRAY(arena, double, n), .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
+    Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n),
+                       .load_ms = SU_NEW_ARRAY(arena, double, n),
+                       .prefill_tok_s = SU_NEW_ARRAY(arena, double, n),
+                       .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
     if (!measure_compile(build, options, o, samples.compile_ms) || !measure_load(build, options, o, samples.load_ms) ||
         !measure_speed(build, o, &samples)) {
         return false;
@@ -183,12 +185,9 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
 
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(BenchOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
-    {.name = "prefill", .argument = "N", .kind = CLI_INT, .offset = offsetof(BenchOptions, prefill), .least = 1, .most = 1 << 24,
-     .help = "tokens of the prompt (default 512)"},
-    {.name = "decode", .argument = "N", .kind = CLI_INT, .offset = offsetof(BenchOptions, decode), .least = 1, .most = 1 << 24,
-     .help = "tokens fed one by one after it (default 128)"},
-    {.name = "repeat", .argument = "R", .kind = CLI_INT, .offset = offsetof(BenchOptions, repeat), .least = 1, .most = MAX_REPEAT,
-     .help = "how often everything is measured (default 3)"},
+    CLI_ROW_INT(BenchOptions, prefill, "prefill", 0, "N", 1, 1 << 24, "tokens of the prompt (default 512)"),
+    CLI_ROW_INT(BenchOptions, decode, "decode", 0, "N", 1, 1 << 24, "tokens fed one by one after it (default 128)"),
+    CLI_ROW_INT(BenchOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often everything is measured (default 3)"),
     CLI_OPTION_THREADS(BenchOptions),
     CLI_OPTION_CHUNK(BenchOptions),
     CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
@@ -206,8 +205,13 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
     }
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
-                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    CliBuildOptions options = {.spec = args->positionals[0],
+                               .sets = &o.sets,
+                               .off = o.off,
+                               .isa = o.isa,
+                               .weights = &o.weights,
+                               .threads = o.threads,
+                               .progress = o.progress};
     bool ok = measure(&build, &options, &o, &args->arena);
     fflush(stdout);
     return cli_build_finish(&build, ok);

@@ -141,9 +141,7 @@ static void print_table(const Report *report, const char *path, int64_t position
     print_row("embedding, final norm, head", 0, &report->costs[0]);
     print_blocks(report, arena);
     print_row("total", spec->n_blocks, &report->total);
-    if (attention) {
-        printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position);
-    }
+    if (attention) { printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position); }
     putchar('\n');
 }
 
@@ -238,9 +236,10 @@ static int check_one(const char *path, const CheckOptions *o) {
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_JSON(CheckOptions, "one JSON object a line, one for each spec: the table's numbers block by block, and the messages"),
-    {.name = "position", .argument = "P", .kind = CLI_INT, .offset = offsetof(CheckOptions, position), .least = 0,
-     .most = 2147483647, .help = "positions that attention looks back on when a token's work is counted (default 1023)"},
+    CLI_OPTION_JSON(CheckOptions,
+                    "one JSON object a line, one for each spec: the table's numbers block by block, and the messages"),
+    CLI_ROW_INT(CheckOptions, position, "position", 0, "P", 0, 2147483647,
+                "positions that attention looks back on when a token's work is counted (default 1023)"),
     CLI_OPTION_SET(CheckOptions),
 };
 

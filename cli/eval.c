@@ -41,7 +41,9 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
     MossError error = {0};
     size_t last = tokens->count - 1;
     for (size_t at = 0; at < last && error.code == MOSS_OK;) {
-        MossSegment segment = {.state = state, .tokens = tokens->ids + at, .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
+        MossSegment segment = {.state = state,
+                               .tokens = tokens->ids + at,
+                               .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
                                .wanted = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
@@ -80,8 +82,8 @@ static bool read_text(CliBuild *build, const EvalOptions *o, RtTokens *tokens, S
     if (ok) {
         SuText first = {0};
         if (!bos) rt_tokenizer_decode(tokenizer, tokens->ids[0], &first);
-        *score = (Score){.tokens = tokens->count - bos, .bytes = size, .scored_tokens = tokens->count - 1,
-                         .scored_bytes = size - first.size};
+        *score = (Score){
+            .tokens = tokens->count - bos, .bytes = size, .scored_tokens = tokens->count - 1, .scored_bytes = size - first.size};
         su_text_free(&first);
     }
     rt_tokenizer_free(tokenizer);
@@ -123,8 +125,7 @@ static bool evaluate(CliBuild *build, const CliBuildOptions *options, const Eval
 
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(EvalOptions, true, "safetensors checkpoint; may be given several times"),
-    {.name = "text", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(EvalOptions, text), .needed = true,
-     .help = "the text; - for standard input"},
+    CLI_ROW_TEXT(EvalOptions, text, "text", 0, "FILE", true, "the text; - for standard input"),
     CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
     CLI_OPTION_CHUNK(EvalOptions),
     CLI_OPTION_THREADS(EvalOptions),
@@ -142,8 +143,13 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "the spec and the text cannot both be standard input");
     }
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
-                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    CliBuildOptions options = {.spec = args->positionals[0],
+                               .sets = &o.sets,
+                               .off = o.off,
+                               .isa = o.isa,
+                               .weights = &o.weights,
+                               .threads = o.threads,
+                               .progress = o.progress};
     RtTokens tokens = {0};
     bool ok = evaluate(&build, &options, &o, &tokens);
     rt_tokens_free(&tokens);
@@ -155,12 +161,11 @@ const CliCommand cli_eval = {
     .name = "eval",
     .summary = "measure how well a model predicts a text",
     .synopsis = "SPEC -w WEIGHTS... --text FILE [OPTION]...",
-    .about =
-        "Feeds the text to the model as one sequence and scores every token by what the model had predicted before it: the "
-        "negative logarithm of its probability, in double. The first token is scored if the spec has a bos, which then stands "
-        "before it; without, nothing predicts it and it is left out, with its bytes.\n\n"
-        "nats per token is the mean over scored tokens; perplexity its exponential; bits per byte all nats by log 2 and the "
-        "scored bytes, which does not depend on the tokenizer.",
+    .about = "Feeds the text to the model as one sequence and scores every token by what the model had predicted before it: the "
+             "negative logarithm of its probability, in double. The first token is scored if the spec has a bos, which then stands "
+             "before it; without, nothing predicts it and it is left out, with its bytes.\n\n"
+             "nats per token is the mean over scored tokens; perplexity its exponential; bits per byte all nats by log 2 and the "
+             "scored bytes, which does not depend on the tokenizer.",
     .examples = "mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text book.txt\n"
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,

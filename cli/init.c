@@ -33,11 +33,17 @@ static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, f
 
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
-        [FE_INIT_UNIFORM_FAN] = RT_FRESH_UNIFORM_FAN, [FE_INIT_NORMAL] = RT_FRESH_NORMAL, [FE_INIT_ONES] = RT_FRESH_ONES,
-        [FE_INIT_ZEROS] = RT_FRESH_ZEROS, [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS, [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
+        [FE_INIT_UNIFORM_FAN] = RT_FRESH_UNIFORM_FAN,
+        [FE_INIT_NORMAL] = RT_FRESH_NORMAL,
+        [FE_INIT_ONES] = RT_FRESH_ONES,
+        [FE_INIT_ZEROS] = RT_FRESH_ZEROS,
+        [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS,
+        [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
     };
-    RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank}, .kind = kinds[tensor->init],
-                           .fan = tensor->fan, .scale = tensor->init_scale};
+    RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank},
+                           .kind = kinds[tensor->init],
+                           .fan = tensor->fan,
+                           .scale = tensor->init_scale};
     memcpy(fresh.tensor.shape, tensor->shape, sizeof fresh.tensor.shape);
     return fresh;
 }
@@ -62,10 +68,9 @@ static bool write_weights(CliBuild *build, const InitOptions *o) {
 }
 
 static const CliOption table[] = {
-    {.name = "output", .letter = 'o', .argument = "W.safetensors", .kind = CLI_TEXT, .offset = offsetof(InitOptions, output),
-     .needed = true, .help = "where the weights go; the file appears only when it is whole"},
-    {.name = "seed", .argument = "N", .kind = CLI_SEED, .offset = offsetof(InitOptions, seed),
-     .help = "0 to 2^64 - 1 (default 0); the same seed gives the same bytes on every machine"},
+    CLI_ROW_TEXT(InitOptions, output, "output", 'o', "W.safetensors", true,
+                 "where the weights go; the file appears only when it is whole"),
+    CLI_ROW_SEED(InitOptions, seed, "seed", "N", "0 to 2^64 - 1 (default 0); the same seed gives the same bytes on every machine"),
     CLI_OPTION_SET(InitOptions),
     CLI_OPTION_PROGRESS(InitOptions),
 };

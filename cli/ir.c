@@ -88,18 +88,15 @@ static bool print_stage(CliBuild *build, const CliBuildOptions *options, const I
 }
 
 static const CliOption table[] = {
-    {.name = "stage", .argument = "STAGE", .kind = CLI_WORD, .offset = offsetof(IrOptions, stage), .words = stage_words,
-     .help = "naive: one operation per operator of the language's equations; fused: after the graph passes (default for a spec); "
-             "program: phases, kernels, weights and states"},
-    {.name = "stop-after", .argument = "PASS", .kind = CLI_PASS, .offset = offsetof(IrOptions, stop_after),
-     .most = PS_ELEMENTWISE_FUSION,
-     .help = "print the graph as it is after this pass"},
-    {.name = "dump-dir", .argument = "DIR", .kind = CLI_TEXT, .offset = offsetof(IrOptions, dump_dir),
-     .help = "write a numbered file for every step into DIR; with --stage program the generated code too"},
-    {.name = "time-passes", .kind = CLI_FLAG, .offset = offsetof(IrOptions, time_passes),
-     .help = "say on standard error how long each pass took"},
-    {.name = "check", .kind = CLI_FLAG, .offset = offsetof(IrOptions, checked),
-     .help = "print, parse and compare the graph after every pass (debug builds always do)"},
+    CLI_ROW_WORD(
+        IrOptions, stage, "stage", "STAGE", stage_words,
+        "naive: one operation per operator of the language's equations; fused: after the graph passes (default for a spec); "
+        "program: phases, kernels, weights and states"),
+    CLI_ROW_PASS(IrOptions, stop_after, "stop-after", "PASS", PS_ELEMENTWISE_FUSION, "print the graph as it is after this pass"),
+    CLI_ROW_TEXT(IrOptions, dump_dir, "dump-dir", 0, "DIR", false,
+                 "write a numbered file for every step into DIR; with --stage program the generated code too"),
+    CLI_ROW_FLAG(IrOptions, time_passes, "time-passes", "say on standard error how long each pass took"),
+    CLI_ROW_FLAG(IrOptions, checked, "check", "print, parse and compare the graph after every pass (debug builds always do)"),
     CLI_OPTION_NO_PASSES(IrOptions),
     CLI_OPTION_ISA(IrOptions),
     CLI_OPTION_SET(IrOptions),
@@ -129,9 +126,8 @@ const CliCommand cli_ir = {
     .name = "ir",
     .summary = "print the intermediate representation of a spec, at any stage",
     .synopsis = "SPEC [OPTION]...",
-    .about =
-        "Prints the graph, or the program, that a spec becomes, as text. SPEC may also be a file that ends in .mir, holding a "
-        "graph in text form: it is parsed, verified and printed, after the passes if --stage fused is given.",
+    .about = "Prints the graph, or the program, that a spec becomes, as text. SPEC may also be a file that ends in .mir, holding a "
+             "graph in text form: it is parsed, verified and printed, after the passes if --stage fused is given.",
     .examples = "mossc ir specs/moss-tiny.yaml --stage naive\n"
                 "mossc ir specs/moss-tiny.yaml --stop-after route-fusion\n"
                 "mossc ir specs/moss-tiny.yaml --stage program --dump-dir steps\n"

@@ -45,8 +45,8 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
     MossError error = {0};
     for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out);) {
         size_t left = job->count - at;
-        MossSegment segment = {.state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk,
-                               .wanted = MOSS_ALL_LOGITS};
+        MossSegment segment = {
+            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .wanted = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
             fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
@@ -63,7 +63,9 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
         return false;
     }
     const LogitsOptions *o = job->options;
-    int64_t chunk = o->mode == MODE_DECODE ? 1 : o->chunk && o->chunk < build->program->max_rows ? o->chunk : build->program->max_rows;
+    int64_t chunk = o->mode == MODE_DECODE                            ? 1
+                    : o->chunk && o->chunk < build->program->max_rows ? o->chunk
+                                                                      : build->program->max_rows;
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->progress, "feeding", "tokens");
     MossError error = moss_state_create(build->model, &state);
@@ -115,7 +117,8 @@ static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *
     RtSource *source = rt_source_open(options->weights->items, options->weights->count, tensors, n_tensors,
                                       dtypes[build->spec.weights_dtype], &build->diags);
     if (!source) return false;
-    IrEval *eval = (job->options->reference == REFERENCE_32 ? ir_eval32_new : ir_eval64_new)(build->graph, rt_source_lookup, source);
+    IrEval *eval =
+        (job->options->reference == REFERENCE_32 ? ir_eval32_new : ir_eval64_new)(build->graph, rt_source_lookup, source);
     bool ok = evaluate(eval, job, build->spec.vocab_size, &build->arena, &build->diags);
     ir_eval_free(eval);
     rt_source_close(source);
@@ -173,18 +176,17 @@ static bool write_logits(CliBuild *build, const CliBuildOptions *options, Job *j
 
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(LogitsOptions, true, "safetensors checkpoint; may be given several times"),
-    {.name = "tokens", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(LogitsOptions, tokens), .needed = true,
-     .help = "token ids as text, separated by blanks, commas or line breaks; - for standard input"},
-    {.name = "output", .letter = 'o', .argument = "OUT.npy", .kind = CLI_TEXT, .offset = offsetof(LogitsOptions, output),
-     .needed = true, .help = "float32 [tokens, vocab_size]; row t holds the logits after token t"},
-    {.name = "mode", .argument = "MODE", .kind = CLI_WORD, .offset = offsetof(LogitsOptions, mode), .words = mode_words,
-     .help = "prefill: tokens in chunks (default); decode: one by one. The result is the same, bit for bit"},
+    CLI_ROW_TEXT(LogitsOptions, tokens, "tokens", 0, "FILE", true,
+                 "token ids as text, separated by blanks, commas or line breaks; - for standard input"),
+    CLI_ROW_TEXT(LogitsOptions, output, "output", 'o', "OUT.npy", true,
+                 "float32 [tokens, vocab_size]; row t holds the logits after token t"),
+    CLI_ROW_WORD(LogitsOptions, mode, "mode", "MODE", mode_words,
+                 "prefill: tokens in chunks (default); decode: one by one. The result is the same, bit for bit"),
     CLI_OPTION_CHUNK(LogitsOptions),
     CLI_OPTION_THREADS(LogitsOptions),
-    {.name = "reference", .argument = "BITS", .kind = CLI_WORD, .offset = offsetof(LogitsOptions, reference),
-     .words = reference_words,
-     .help = "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
-             "between the scores of a chosen and an unchosen expert. Slow"},
+    CLI_ROW_WORD(LogitsOptions, reference, "reference", "BITS", reference_words,
+                 "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
+                 "between the scores of a chosen and an unchosen expert. Slow"),
     CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
     CLI_OPTION_NO_PASSES(LogitsOptions),
     CLI_OPTION_ISA(LogitsOptions),
@@ -199,10 +201,16 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.tokens, "-") == 0) {
         return cli_usage_error(command, "the spec and the tokens cannot both be standard input");
     }
-    if (o.mode == MODE_DECODE && o.chunk > 1) return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
+    if (o.mode == MODE_DECODE && o.chunk > 1)
+        return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
-                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    CliBuildOptions options = {.spec = args->positionals[0],
+                               .sets = &o.sets,
+                               .off = o.off,
+                               .isa = o.isa,
+                               .weights = &o.weights,
+                               .threads = o.threads,
+                               .progress = o.progress};
     Job job = {.options = &o};
     return cli_build_finish(&build, write_logits(&build, &options, &job));
 }
@@ -213,9 +221,10 @@ const CliCommand cli_logits = {
     .synopsis = "SPEC -w WEIGHTS... --tokens FILE -o OUT.npy [OPTION]...",
     .about = "Feeds the tokens to the model as one sequence and writes the logits after each. The file appears under its name only "
              "when it is whole.",
-    .examples = "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o logits.npy\n"
-                "echo 73 116 32 | mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens - -o out.npy --mode decode\n"
-                "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o exact.npy --reference 64 --json\n",
+    .examples =
+        "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o logits.npy\n"
+        "echo 73 116 32 | mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens - -o out.npy --mode decode\n"
+        "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o exact.npy --reference 64 --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

@@ -33,9 +33,7 @@ typedef struct Parser {
 
 /* ---------------------------------------------------------------------------------------------- values */
 
-static const char *shown(const Parser *p, const CliOption *option) {
-    return su_printf(&p->args->arena, "--%s", option->name);
-}
+static const char *shown(const Parser *p, const CliOption *option) { return su_printf(&p->args->arena, "--%s", option->name); }
 
 static int bad_value(const Parser *p, const CliOption *option, const char *value, const char *expected) {
     return cli_usage_error(p->command, "%s takes %s, not '%s'", shown(p, option), expected, value);

@@ -46,29 +46,42 @@ typedef struct CliOption {
     const char *help;
 } CliOption;
 
-/* Rows that several commands share; `Type` has the field named in the row. */
-#define CLI_OPTION_SET(Type) \
-    {.name = "set", .argument = "PATH=VALUE", .kind = CLI_TEXTS, .offset = offsetof(Type, sets), \
-     .help = "override a value of the spec, as in --set stack[0].repeat=2; may be given several times"}
-#define CLI_OPTION_PROGRESS(Type) \
-    {.name = "progress", .kind = CLI_FLAG, .offset = offsetof(Type, progress), \
-     .help = "show progress also where standard error is not a terminal"}
-#define CLI_OPTION_NO_PASSES(Type) \
-    {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "leave a pass out"}
-#define CLI_OPTION_WEIGHTS(Type, is_needed, text) \
-    {.name = "weights", .letter = 'w', .argument = "FILE", .kind = CLI_TEXTS, .offset = offsetof(Type, weights), \
-     .needed = (is_needed), .help = text}
-#define CLI_OPTION_THREADS(Type) \
-    {.name = "threads", .argument = "N", .kind = CLI_INT, .offset = offsetof(Type, threads), .least = 1, .most = 1024, \
-     .help = "workers (default: as many as there are CPUs for this process); the result does not depend on it"}
-#define CLI_OPTION_CHUNK(Type) \
-    {.name = "chunk", .argument = "C", .kind = CLI_INT, .offset = offsetof(Type, chunk), .least = 1, .most = PG_MAX_ROWS, \
-     .help = "most tokens fed in one step (default: as many as the program allows); the result does not depend on it"}
-#define CLI_OPTION_ISA(Type) \
-    {.name = "isa", .argument = "ISA", .kind = CLI_WORD, .offset = offsetof(Type, isa), .words = cli_isa_words, \
-     .help = "generate code for best (what this machine has, the default), avx512 or avx2"}
-#define CLI_OPTION_JSON(Type, text) \
-    {.name = "json", .kind = CLI_FLAG, .offset = offsetof(Type, json), .help = text}
+/* Rows of a table; `Type` is the command's struct and has the field named. */
+#define CLI_ROW_FLAG(Type, field, text, about) {.name = text, .kind = CLI_FLAG, .offset = offsetof(Type, field), .help = about}
+#define CLI_ROW_VALUE(Type, field, text, short_form, value, what, about)                                                           \
+    .name = text, .letter = short_form, .argument = value, .kind = what, .offset = offsetof(Type, field), .help = about
+#define CLI_ROW_TEXT(Type, field, text, short_form, value, is_needed, about)                                                       \
+    {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_TEXT, about), .needed = is_needed}
+#define CLI_ROW_TEXTS(Type, field, text, short_form, value, is_needed, about)                                                      \
+    {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_TEXTS, about), .needed = is_needed}
+#define CLI_ROW_INT(Type, field, text, short_form, value, smallest, largest, about)                                                \
+    {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_INT, about), .least = smallest, .most = largest}
+#define CLI_ROW_REAL(Type, field, text, value, smallest, largest, about)                                                           \
+    {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_REAL, about), .least = smallest, .most = largest}
+#define CLI_ROW_SEED(Type, field, text, value, about) {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_SEED, about)}
+#define CLI_ROW_WORD(Type, field, text, value, list, about)                                                                        \
+    {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_WORD, about), .words = list}
+#define CLI_ROW_PASS(Type, field, text, value, last, about)                                                                        \
+    {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_PASS, about), .most = last}
+
+/* Rows that several commands share; `Type` has the fields sets, progress, off, weights, threads, chunk, isa, json. */
+#define CLI_OPTION_SET(Type)                                                                                                       \
+    CLI_ROW_TEXTS(Type, sets, "set", 0, "PATH=VALUE", false,                                                                       \
+                  "override a value of the spec, as in --set stack[0].repeat=2; may be given several times")
+#define CLI_OPTION_PROGRESS(Type)                                                                                                  \
+    CLI_ROW_FLAG(Type, progress, "progress", "show progress also where standard error is not a terminal")
+#define CLI_OPTION_NO_PASSES(Type) {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "leave a pass out"}
+#define CLI_OPTION_WEIGHTS(Type, is_needed, about) CLI_ROW_TEXTS(Type, weights, "weights", 'w', "FILE", is_needed, about)
+#define CLI_OPTION_THREADS(Type)                                                                                                   \
+    CLI_ROW_INT(Type, threads, "threads", 0, "N", 1, 1024,                                                                         \
+                "workers (default: as many as there are CPUs for this process); the result does not depend on it")
+#define CLI_OPTION_CHUNK(Type)                                                                                                     \
+    CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, PG_MAX_ROWS,                                                                      \
+                "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
+#define CLI_OPTION_ISA(Type)                                                                                                       \
+    CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \
+                 "generate code for best (what this machine has, the default), avx512 or avx2")
+#define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
 
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
 

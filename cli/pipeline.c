@@ -43,8 +43,8 @@ MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     CliProgress progress = cli_progress_start(options->progress, "loading weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
-    MossError error = moss_model_load(build->program, cg_codes(build->compiled), options->weights->items,
-                                      options->weights->count, &moss, &build->model);
+    MossError error = moss_model_load(build->program, cg_codes(build->compiled), options->weights->items, options->weights->count,
+                                      &moss, &build->model);
     cli_progress_end(&progress);
     return cli_moss_ok(&build->diags, error);
 }

@@ -70,8 +70,8 @@ static bool prepare(Session *s, const CliBuildOptions *options) {
     s->compile_seconds = middle - start;
     s->load_seconds = cli_now() - middle;
     const RunOptions *o = s->options;
-    s->sampler = (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p,
-                               .state = o->seed};
+    s->sampler =
+        (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed};
     return cli_moss_ok(&s->build.diags, moss_state_create(s->build.model, &s->state));
 }
 
@@ -108,7 +108,8 @@ static bool sample(Session *s, int32_t *out_token) {
     const PgProgram *program = s->build.program;
     *out_token = moss_sample(&s->sampler, moss_logits(s->build.model, 0), program->vocab_size, rt_tokenizer_limit(s->tokenizer));
     if (*out_token >= 0) return true;
-    return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens", moss_state_position(s->state));
+    return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
+                    moss_state_position(s->state));
 }
 
 /* True when nothing may follow the token that was just emitted. */
@@ -168,7 +169,8 @@ static void print_stats(const Session *s) {
 }
 
 static void print_json(const Session *s) {
-    SuText prompt = cli_clean_utf8(s->prompt, s->prompt_size), text = cli_clean_utf8(s->text.text ? s->text.text : "", s->text.size);
+    SuText prompt = cli_clean_utf8(s->prompt, s->prompt_size),
+           text = cli_clean_utf8(s->text.text ? s->text.text : "", s->text.size);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "prompt", prompt.text);
     cJSON_AddStringToObject(root, "text", text.text);
@@ -209,21 +211,18 @@ static bool make_text(Session *s, const CliBuildOptions *options) {
 
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(RunOptions, true, "safetensors checkpoint; may be given several times"),
-    {.name = "prompt", .letter = 'p', .argument = "TEXT", .kind = CLI_TEXT, .offset = offsetof(RunOptions, prompt),
-     .help = "the text to go on from"},
-    {.name = "prompt-file", .argument = "FILE", .kind = CLI_TEXT, .offset = offsetof(RunOptions, prompt_file),
-     .help = "read the prompt from FILE; - for standard input"},
-    {.name = "max-tokens", .letter = 'n', .argument = "N", .kind = CLI_INT, .offset = offsetof(RunOptions, max_tokens), .least = 1,
-     .most = 2147483647, .help = "stop after N tokens (default 256), or before at the spec's eos"},
-    {.name = "temp", .argument = "T", .kind = CLI_REAL, .offset = offsetof(RunOptions, temperature), .least = 0, .most = 1000,
-     .help = "temperature (default 0.8); 0 always takes the most probable token"},
-    {.name = "top-k", .argument = "K", .kind = CLI_INT, .offset = offsetof(RunOptions, top_k), .least = 0, .most = 2147483647,
-     .help = "sample among the K most probable tokens (default 40); 0: all"},
-    {.name = "top-p", .argument = "P", .kind = CLI_REAL, .offset = offsetof(RunOptions, top_p), .least = 0, .most = 1,
-     .help = "and among the fewest that have the probability P together (default 1: all)"},
-    {.name = "seed", .argument = "N", .kind = CLI_SEED, .offset = offsetof(RunOptions, seed),
-     .help = "of the sampler, 0 to 2^64 - 1 (default 0); the same seed gives the same text on every machine"},
-    {.name = "no-echo", .kind = CLI_FLAG, .offset = offsetof(RunOptions, no_echo), .help = "print what follows the prompt only"},
+    CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
+    CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
+    CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 1, 2147483647,
+                "stop after N tokens (default 256), or before at the spec's eos"),
+    CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
+                 "temperature (default 0.8); 0 always takes the most probable token"),
+    CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),
+    CLI_ROW_REAL(RunOptions, top_p, "top-p", "P", 0, 1,
+                 "and among the fewest that have the probability P together (default 1: all)"),
+    CLI_ROW_SEED(RunOptions, seed, "seed", "N",
+                 "of the sampler, 0 to 2^64 - 1 (default 0); the same seed gives the same text on every machine"),
+    CLI_ROW_FLAG(RunOptions, no_echo, "no-echo", "print what follows the prompt only"),
     CLI_OPTION_JSON(RunOptions, "print one JSON object when all is done: text, tokens, speed"),
     CLI_OPTION_CHUNK(RunOptions),
     CLI_OPTION_THREADS(RunOptions),
@@ -241,8 +240,13 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0) {
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
     }
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa,
-                               .weights = &o.weights, .threads = o.threads, .progress = o.progress};
+    CliBuildOptions options = {.spec = args->positionals[0],
+                               .sets = &o.sets,
+                               .off = o.off,
+                               .isa = o.isa,
+                               .weights = &o.weights,
+                               .threads = o.threads,
+                               .progress = o.progress};
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);
     moss_state_free(s.state);

@@ -14,8 +14,9 @@ const CliCommand cli_schema = {
     .name = "schema",
     .summary = "print a JSON Schema of the spec language, for editors",
     .synopsis = "> FILE",
-    .about = "Prints a JSON Schema (draft 2020-12) of the spec language. An editor with a YAML language server then completes keys, "
-             "shows what they mean and marks mistakes while you type.",
+    .about =
+        "Prints a JSON Schema (draft 2020-12) of the spec language. An editor with a YAML language server then completes keys, "
+        "shows what they mean and marks mistakes while you type.",
     .examples = "mossc schema > mossc.schema.json\n"
                 "# then, as the first line of a spec:\n"
                 "# yaml-language-server: $schema=mossc.schema.json\n",

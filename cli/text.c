@@ -3,7 +3,8 @@
 
 RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags) {
     if (spec->tokenizer.kind == FE_TOKENIZER_BPE) {
-        su_error(diags, spec->span, "with --set 'tokenizer={kind: bytes}' an id is a byte", "tokenizer: kind: bpe is not in this version");
+        su_error(diags, spec->span, "with --set 'tokenizer={kind: bytes}' an id is a byte",
+                 "tokenizer: kind: bpe is not in this version");
         return NULL;
     }
     RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);

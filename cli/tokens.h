@@ -9,7 +9,6 @@
 
 /* Reads ids separated by blanks, commas or line breaks from a file ("-": standard input) into `arena`. At least one is there
  * and each is below `vocab_size`; what is wrong is reported with its place in the file. */
-bool cli_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count,
-                     SuDiags *diags);
+bool cli_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count, SuDiags *diags);
 
 #endif
