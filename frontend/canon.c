@@ -1,4 +1,4 @@
-/* The canonical text of a spec: every fact that changes what the model computes, one line each, in a fixed order. */
+/* The canonical text of a spec: every field as it is after defaults, in a fixed order, without names and places. */
 #include <string.h>
 
 #include "frontend/load.h"

@@ -33,12 +33,18 @@ static void print_range(const FeKeyRow *row, FILE *out) {
 static void print_type(const FeKeyRow *row, FILE *out) {
     switch (row->type) {
     case FE_T_INT: print_range(row, out); return;
-    case FE_T_INT_OR_WORD: print_range(row, out); fprintf(out, " | %s", row->words); return;
+    case FE_T_INT_OR_WORD:
+        print_range(row, out);
+        fprintf(out, " | %s", row->words);
+        return;
     case FE_T_REAL: fputs("number > 0", out); return;
     case FE_T_DECIMAL: fputs("decimal number > 0", out); return;
     case FE_T_BOOL: fputs("true | false", out); return;
     case FE_T_WORD: print_words(row->words, " | ", out); return;
-    case FE_T_WORDS: fputs("list of ", out); print_words(row->words, ", ", out); return;
+    case FE_T_WORDS:
+        fputs("list of ", out);
+        print_words(row->words, ", ", out);
+        return;
     case FE_T_MODEL_NAME:
     case FE_T_NAME: fputs("name", out); return;
     case FE_T_TEXT: fputs("text", out); return;
@@ -137,15 +143,24 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
     case FE_T_MODEL_NAME: /* a name of digits is a number to YAML tools */
         fputs("\"type\": [\"string\", \"number\"], \"pattern\": \"^[a-z0-9._-]+$\"", out);
         return;
-    case FE_T_NAME: fputs("\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\"", out); return;
+    case FE_T_NAME:
+        fputs("\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\", "
+              "\"not\": {\"enum\": [\"ssm\", \"mlp\", \"attention\", \"share\"]}", out);
+        return;
     case FE_T_TEXT: fputs("\"type\": \"string\", \"minLength\": 1", out); return;
-    case FE_T_TOKEN: fputs("\"anyOf\": [{\"type\": \"string\", \"minLength\": 1}, {", out); print_integer(row, out); fputs("}]", out); return;
+    case FE_T_TOKEN:
+        fputs("\"anyOf\": [{\"type\": \"string\", \"minLength\": 1}, {", out);
+        print_integer(row, out);
+        fputs("}]", out);
+        return;
     case FE_T_MAP: print_reference(row, false, out); return;
     case FE_T_MAP_OR_NONE: print_reference(row, true, out); return;
     case FE_T_ENTRIES: fputs("\"type\": \"array\", \"minItems\": 1, \"items\": {\"$ref\": \"#/$defs/item\"}", out); return;
     case FE_T_DEFINES:
-        fputs("\"type\": [\"object\", \"null\"], \"propertyNames\": {\"pattern\": \"^[a-z][a-z0-9_-]*$\"}, "
-              "\"additionalProperties\": {\"$ref\": \"#/$defs/entry\"}", out);
+        fputs("\"type\": [\"object\", \"null\"], \"propertyNames\": {\"pattern\": \"^[a-z][a-z0-9_-]*$\", "
+              "\"not\": {\"enum\": [\"ssm\", \"mlp\", \"attention\", \"share\"]}}, "
+              "\"additionalProperties\": {\"$ref\": \"#/$defs/entry\", "
+              "\"not\": {\"anyOf\": [{\"required\": [\"name\"]}, {\"required\": [\"repeat\"]}]}}", out);
         return;
     case FE_T_RESERVED: fputs("\"not\": {}", out); return;
     }
