@@ -132,7 +132,8 @@ typedef struct PgKernel {
     int64_t delta_width, b_width, c_width; /* elements a row of those operands (R + 2N: x_proj's output): the stride of planes */
     bool gate;           /* y * act(z) */
     /* attention */
-    int64_t heads, kv_heads, window, cap; /* cap: positions in a cache */
+    int64_t heads, kv_heads, window, cap; /* cap: positions in a cache, a multiple of 16; with a window at least window + max_rows - 1,
+                                             since a step stores all its rows' keys before any of them looks */
     bool rope;
     int64_t rope_dim, rope_table;         /* rope_table: index into PgProgram.ropes */
     /* elementwise, slice, recur, contract, outer, inject */

@@ -378,6 +378,7 @@ static Scan new_scan(CgEmit *e) {
 void cg_emit_scan(CgEmit *e) {
     Scan s = new_scan(e);
     uint64_t panel_states = (uint64_t)s.kernel->N * VEC_BYTES;
+    e->claim = s.kernel->mode == PG_ROW && s.kernel->N <= UNROLLED_STATES ? 4 : 1; /* a panel of one row takes about 0.2 us */
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, s.kernel->O, &segment, &s.panel);

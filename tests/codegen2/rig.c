@@ -46,7 +46,7 @@ static void *zeroed(uint64_t bytes) {
     return memory;
 }
 
-enum { SPACE_BYTES = 2 << 20 };
+enum { SPACE_BYTES = 4 << 20 };
 
 void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRandom random) {
     memset(rig, 0, sizeof *rig);

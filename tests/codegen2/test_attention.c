@@ -1,0 +1,181 @@
+/* The attention kernels give the bits of docs/bits.md: caches, rope, windows, blocks of keys. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/codegen2/reference.h"
+
+static uint64_t head_bytes(const PgKernel *k) { return pg_panels(k->O) * PG_LANES * 4; }
+
+/* Numbers of component i of position p in the caches. */
+static uint64_t k_at(const PgKernel *k, int64_t head, int64_t p, int64_t i) {
+    int64_t slot = p % k->cap;
+    return (uint64_t)(((head * (k->cap / PG_LANES) + slot / PG_LANES) * k->O + i) * PG_LANES + slot % PG_LANES);
+}
+
+static uint64_t v_at(const PgKernel *k, int64_t head, int64_t p, int64_t i) {
+    return (uint64_t)(head * k->cap + p % k->cap) * head_bytes(k) / 4 + (uint64_t)i;
+}
+
+static PgKernel random_kernel(RigRandom *r, PgKind kind) {
+    PgKernel k = {.kind = kind};
+    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.kv_heads = rig_range(r, 1, 2);
+    k.heads = k.kv_heads * rig_range(r, 1, 3);
+    k.O = rig_next(r) % 2 ? 16 * rig_range(r, 1, 2) : rig_range(r, 1, 32);
+    if (kind == PG_ATTEND && rig_next(r) % 8 == 0) {
+        k.kv_heads = k.heads = 1;
+        k.O = rig_range(r, 129, 160); /* more panels than are summed side by side */
+    }
+    k.window = rig_next(r) % 2 ? rig_range(r, 1, 300) : 0;
+    return k;
+}
+
+/* Gives the segments positions up to `most`, and the caches just enough room for them. */
+static void place_segments(Rig *rig, int64_t most) {
+    PgKernel *k = &rig->kernel;
+    int64_t longest = 0, rows = 0;
+    for (uint32_t s = 0; s < rig->args.n_segments; s++) {
+        RtSegment *segment = &rig->segments[s];
+        segment->position = rig_range(&rig->random, 0, most);
+        for (uint32_t i = 0; i < segment->count; i++) rig->row_position[segment->first_row + i] = segment->position + i;
+        if (segment->position + segment->count > longest) longest = segment->position + segment->count;
+        if (segment->count > rows) rows = segment->count;
+    }
+    int64_t need = k->window ? k->window + rows : longest;
+    k->cap = (need + PG_LANES - 1) / PG_LANES * PG_LANES;
+}
+
+static void place_caches(Rig *rig, unsigned k_slot, unsigned v_slot) {
+    const PgKernel *k = &rig->kernel;
+    rig_place(rig, k_slot, PG_STATE, (uint64_t)(k->kv_heads * k->cap * k->O) * 4, -1, 1);
+    rig_place(rig, v_slot, PG_STATE, (uint64_t)(k->kv_heads * k->cap) * head_bytes(k), -1, 1);
+}
+
+/* ---------------------------------------------------------------------------------------------- PG_KV_STORE */
+
+/* Component i of a head after rope. */
+static float rotated(const Rig *rig, unsigned slot, int64_t heads, uint64_t row, int64_t head, int64_t i) {
+    const PgKernel *k = &rig->kernel;
+    int64_t half = k->rope_dim / 2, O = heads * k->O, first = head * k->O;
+    float x = rig_get(rig, slot, PG_ROWS, O, 1, 0, row, first + i, 0);
+    if (!k->rope || i >= k->rope_dim) return x;
+    uint64_t pair = row * (uint64_t)half + (uint64_t)(i % half);
+    float c = rig_float(rig, PG_KV_TABLE, 0, 2 * pair), s = rig_float(rig, PG_KV_TABLE, 0, 2 * pair + 1);
+    float other = rig_get(rig, slot, PG_ROWS, O, 1, 0, row, first + (i < half ? i + half : i - half), 0);
+    float xc = x * c, os = other * s;
+    return i < half ? xc - os : xc + os;
+}
+
+static void expect_store(Rig *rig, uint64_t row) {
+    const PgKernel *k = &rig->kernel;
+    uint64_t s = (uint64_t)rig->row_segment[row];
+    int64_t p = rig->row_position[row];
+    for (int64_t at = 0; k->rope && at < k->heads * k->O; at++) {
+        float q = rotated(rig, PG_KV_Q, k->heads, row, at / k->O, at % k->O);
+        rig_expect(rig, PG_KV_Y, PG_ROWS, k->heads * k->O, 1, 0, row, at, 0, q);
+    }
+    for (int64_t at = 0; at < k->kv_heads * k->O; at++) {
+        int64_t head = at / k->O, i = at % k->O;
+        rig_expect_float(rig, PG_KV_K_CACHE, s, k_at(k, head, p, i), rotated(rig, PG_KV_K, k->kv_heads, row, head, i));
+        float v = rig_get(rig, PG_KV_V, PG_ROWS, k->kv_heads * k->O, 1, 0, row, at, 0);
+        rig_expect_float(rig, PG_KV_V_CACHE, s, v_at(k, head, p, i), v);
+    }
+}
+
+static void store_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_KV_STORE);
+    Rig rig;
+    k.rope = k.O > 1 && rig_next(&random) % 3;
+    if (k.rope) k.rope_dim = k.O % 32 == 0 && rig_next(&random) % 2 ? k.O : 2 * rig_range(&random, 1, k.O / 2);
+    rig_open(&rig, target, &k, random);
+    place_segments(&rig, 100);
+    for (unsigned slot = PG_KV_Q; slot <= PG_KV_V; slot++) {
+        int64_t heads = slot == PG_KV_Q ? k.heads : k.kv_heads;
+        rig_place(&rig, slot, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, heads * k.O, 1), -2, 2);
+    }
+    place_caches(&rig, PG_KV_K_CACHE, PG_KV_V_CACHE);
+    if (k.rope) {
+        rig_place(&rig, PG_KV_TABLE, PG_ARENA, rig.ld * (uint64_t)k.rope_dim * 4, -1, 1);
+        rig_place(&rig, PG_KV_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
+        rig_result(&rig, PG_KV_Y);
+    }
+    rig_run(&rig, (uint32_t)rig.rows);
+    for (uint64_t row = 0; row < rig.rows; row++) expect_store(&rig, row);
+    rig_check(&rig, "kv_store");
+    rig_close(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- PG_ATTEND */
+
+enum { MAX_HEAD = 160 };
+
+typedef struct Soft {
+    float m, l, o[MAX_HEAD];
+} Soft;
+
+static void attend_block(const Rig *rig, uint64_t row, int64_t head, int64_t low, int64_t high, Soft *soft) {
+    const PgKernel *k = &rig->kernel;
+    int64_t kv = head * k->kv_heads / k->heads;
+    uint64_t s = (uint64_t)rig->row_segment[row];
+    float p[PG_KEY_BLOCK], m = -INFINITY, l = 0, scale = (float)(1 / sqrt((double)k->O));
+    for (int64_t t = low; t <= high; t++) {
+        float acc = 0;
+        for (int64_t i = 0; i < k->O; i++) {
+            float q = rig_get(rig, PG_ATTEND_Q, PG_ROWS, k->heads * k->O, 1, 0, row, head * k->O + i, 0);
+            acc = fmaf(q, rig_float(rig, PG_ATTEND_K_CACHE, s, k_at(k, kv, t, i)), acc);
+        }
+        p[t - low] = acc * scale;
+        if (p[t - low] > m) m = p[t - low];
+    }
+    for (int64_t t = low; t <= high; t++) l = l + (p[t - low] = vm_exp(p[t - low] - m));
+    float M = soft->m < m ? m : soft->m, a = vm_exp(soft->m - M), b = vm_exp(m - M);
+    soft->m = M;
+    soft->l = fmaf(l, b, soft->l * a);
+    for (int64_t i = 0; i < k->O; i++) {
+        float o = 0;
+        for (int64_t t = low; t <= high; t++) o = fmaf(p[t - low], rig_float(rig, PG_ATTEND_V_CACHE, s, v_at(k, kv, t, i)), o);
+        soft->o[i] = fmaf(o, b, soft->o[i] * a);
+    }
+}
+
+static void expect_head(Rig *rig, uint64_t row, int64_t head) {
+    const PgKernel *k = &rig->kernel;
+    int64_t t = rig->row_position[row], first = k->window && t >= k->window ? t - k->window + 1 : 0;
+    Soft soft = {.m = -INFINITY};
+    for (int64_t block = first / PG_KEY_BLOCK; block <= t / PG_KEY_BLOCK; block++) {
+        int64_t low = block * PG_KEY_BLOCK, high = low + PG_KEY_BLOCK - 1;
+        attend_block(rig, row, head, low > first ? low : first, high < t ? high : t, &soft);
+    }
+    for (int64_t i = 0; i < k->O; i++) {
+        rig_expect(rig, PG_ATTEND_Y, PG_ROWS, k->heads * k->O, 1, 0, row, head * k->O + i, 0, soft.o[i] / soft.l);
+    }
+}
+
+static void attend_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_ATTEND);
+    Rig rig;
+    rig_open(&rig, target, &k, random);
+    place_segments(&rig, k.O <= 32 ? 800 : 300);
+    rig_place(&rig, PG_ATTEND_Q, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
+    rig_place(&rig, PG_ATTEND_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
+    place_caches(&rig, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE);
+    rig_result(&rig, PG_ATTEND_Y);
+    rig_run(&rig, (uint32_t)rig.rows * (uint32_t)k.heads);
+    for (uint64_t row = 0; row < rig.rows; row++) {
+        for (int64_t head = 0; head < k.heads; head++) expect_head(&rig, row, head);
+    }
+    rig_check(&rig, "attend");
+    rig_close(&rig);
+}
+
+static void keys_and_values_go_to_their_slots(void **state) { (void)state, rig_each(30, 1, store_case); }
+static void attention_gives_the_bits(void **state) { (void)state, rig_each(24, 2, attend_case); }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys_and_values_go_to_their_slots), cmocka_unit_test(attention_gives_the_bits)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    cg_llvm_shutdown();
+    return failed;
+}
