@@ -124,6 +124,8 @@ CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes) {
 
 CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes) { return bytes == 0 ? base : cg_at(e, base, cg_i64(e, bytes)); }
 
+CgValue cg_opaque(CgEmit *e, CgValue address) { return intrinsic(e, "llvm.strip.invariant.group", e->ptr, &address, 1); }
+
 static CgValue load(CgEmit *e, LLVMTypeRef type, CgValue address, unsigned alignment) {
     CgValue value = LLVMBuildLoad2(e->builder, type, address, "");
     LLVMSetAlignment(value, alignment);

@@ -93,6 +93,9 @@ CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count);
 /* ---- memory. Addresses are base + byte offset. */
 CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes);      /* bytes: i64 */
 CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes);
+/* The same address, of which loop optimisers know nothing. For a pointer that a loop carries and many loads stand around at constant
+ * offsets: strength reduction would weigh all ways to write them (in time that grows with their square) to find this one again. */
+CgValue cg_opaque(CgEmit *e, CgValue address);
 CgValue cg_load_vec(CgEmit *e, CgValue address);            /* 64-aligned <16 x float> */
 void cg_store_vec(CgEmit *e, CgValue address, CgValue vector);
 CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address);  /* 4-aligned */

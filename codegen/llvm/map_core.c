@@ -65,7 +65,7 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     for (unsigned i = 0; i < count; i++) {
         in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
     }
-    multiply_inputs(c, wp, xp, STEP, &in_loop);
+    multiply_inputs(c, cg_opaque(e, wp), cg_opaque(e, xp), STEP, &in_loop);
     for (unsigned i = 0; i < count; i++) {
         cg_next(&loop, carried[i], in_loop.v[i]);
     }
