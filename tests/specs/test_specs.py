@@ -23,7 +23,7 @@ PUBLISHED = {
 
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}"
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}"
     assert done.stdout, f"{' '.join(command)} printed nothing"
     return done.stdout
 
