@@ -1,0 +1,489 @@
+/* Both evaluators on graphs small enough to compute by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/vmath32.h"
+#include "tests/ir/rig.h"
+
+/* A plain generator is enough: the same numbers in every run. */
+static void fill(float *x, size_t n, uint32_t seed) {
+    uint32_t s = seed;
+    for (size_t i = 0; i < n; i++) {
+        s = s * 1664525u + 1013904223u;
+        x[i] = (float)(int32_t)s * 0x1p-31f;
+    }
+}
+
+static void assert_near(const double *x, const double *y, size_t n, double tolerance) {
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(x[i] - y[i]) <= tolerance)) fail_msg("[%zu]: %.17g and %.17g", i, x[i], y[i]);
+}
+
+static void assert_same_bits(const double *x, const double *y, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&x[i], &y[i], sizeof *x) != 0) fail_msg("[%zu]: %.17g and %.17g", i, x[i], y[i]);
+}
+
+/* ---------------------------------------------------------------------------------------------- maps and norms */
+
+/* Two segments of 256 and one of 88, each from +0, summed in order. */
+static void test_a_map_sums_in_segments(void **state) {
+    (void)state;
+    enum { K = 600 };
+    static float x[K], w[2 * K];
+    fill(x, K, 1);
+    fill(w, 2 * K, 2);
+    Rig rig;
+    rig_start(&rig);
+    IrValueId weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 2, (int64_t)2, (int64_t)K));
+    rig_finish(&rig, ir_op1(&rig.b, IR_OP_linear, rig_rows(&rig, x, 1, K), weight, IR_NONE));
+    double y[2], y64[2];
+    ir_eval_free(rig_run(&rig, false, 1, 2, y));
+    ir_eval_free(rig_run(&rig, true, 1, 2, y64));
+    for (int o = 0; o < 2; o++) {
+        float part[3] = {0};
+        for (int k = 0; k < K; k++) part[k / 256] = fmaf(w[o * K + k], x[k], part[k / 256]);
+        assert_true((float)y[o] == part[0] + part[1] + part[2]);
+    }
+    assert_near(y, y64, 2, 1e-4);
+    rig_end(&rig);
+}
+
+static void test_rms_norm(void **state) {
+    (void)state;
+    static const float x[] = {3, 4}, w[] = {1, 10};
+    Rig rig;
+    rig_start(&rig);
+    IrValueId rows = rig_rows(&rig, x, 1, 2), weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 1, (int64_t)2));
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rms_norm, rows, weight, IR_NONE, RIG_ATTRS({.f = 0.5})));
+    double y[2], y64[2];
+    ir_eval_free(rig_run(&rig, false, 1, 2, y));
+    ir_eval_free(rig_run(&rig, true, 1, 2, y64));
+    assert_near(y64, (double[]){3 / sqrt(13), 40 / sqrt(13)}, 2, 1e-15);
+    float r = 1 / sqrtf(13);
+    assert_same_bits(y, (double[]){3 * r, (4 * r) * 10}, 2);
+    rig_end(&rig);
+}
+
+/* 40 elements: lanes 0 to 7 hold three of them, the others two. */
+static void test_layer_norm_sums_by_lanes(void **state) {
+    (void)state;
+    enum { K = 40 };
+    static float x[K], ones[K], zeros[K];
+    fill(x, K, 1);
+    for (int i = 0; i < K; i++) ones[i] = 1;
+    Rig rig;
+    rig_start(&rig);
+    IrValueId w = rig_weight(&rig, "w", ones, ir_type(IR_F32, 1, (int64_t)K));
+    IrValueId b = rig_weight(&rig, "b", zeros, ir_type(IR_F32, 1, (int64_t)K));
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_layer_norm, rig_rows(&rig, x, 1, K), w, b, RIG_ATTRS({.f = 1e-5})));
+    float sum[16] = {0}, square[16] = {0};
+    for (int i = 0; i < K; i++) sum[i % 16] += x[i];
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    float mean = sum[0] / K;
+    for (int i = 0; i < K; i++) square[i % 16] = fmaf(x[i] - mean, x[i] - mean, square[i % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) square[j] += square[j + half];
+    float r = 1 / sqrtf(square[0] / K + 1e-5f);
+    double y[K], expected[K], y64[K];
+    for (int i = 0; i < K; i++) expected[i] = (x[i] - mean) * r;
+    ir_eval_free(rig_run(&rig, false, 1, K, y));
+    ir_eval_free(rig_run(&rig, true, 1, K, y64));
+    for (int i = 0; i < K; i++) assert_true(y[i] == expected[i]);
+    assert_near(y, y64, K, 1e-5);
+    rig_end(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- routing */
+
+typedef struct Router {
+    Rig rig;
+    IrValueId routes, gates;
+} Router;
+
+/* Scores straight from the rows; logits are the gates. */
+static void make_router(Router *r, const float *scores, int64_t V, int64_t E, int64_t k, bool sigmoid, const float *bias) {
+    rig_start(&r->rig);
+    IrBuilder *b = &r->rig.b;
+    IrValueId raw = rig_rows(&r->rig, scores, V, E);
+    IrValueId p = ir_op1(b, sigmoid ? IR_OP_sigmoid : IR_OP_softmax, raw, IR_NONE, IR_NONE);
+    IrValueId by = bias ? rig_weight(&r->rig, "bias", bias, ir_type(IR_F32, 1, E)) : IR_NONE;
+    r->routes = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}));
+    r->gates = ir_op1_attrs(b, IR_OP_gates, p, r->routes, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 2}));
+    rig_finish(&r->rig, r->gates);
+}
+
+static void test_selection_prefers_lower_index_and_lists_rising(void **state) {
+    (void)state;
+    static const float scores[] = {1, 3, 0, 3, 3, 2, /**/ 5, 0, 0, 0, 0, 4.5f};
+    Router r;
+    make_router(&r, scores, 2, 6, 2, false, NULL);
+    double gates[4];
+    IrEval *eval = rig_run(&r.rig, false, 1, 2, gates);
+    int32_t routes[3] = {0};
+    assert_int_equal(ir_eval_routes(eval, routes, 3), 3);
+    assert_memory_equal(routes, ((int32_t[]){7, 1, 3}), sizeof routes);
+    assert_near(gates, (double[]){1, 1}, 2, 1e-6);
+    assert_true(ir_eval_min_gap(eval) == 0);
+    ir_eval_free(eval);
+    eval = rig_run(&r.rig, true, 2, 2, gates);
+    assert_int_equal(ir_eval_routes(eval, routes, 2), 3);
+    assert_int_equal(routes[1], 0);
+    assert_true(ir_eval_value(eval, r.routes)[1] == 5);
+    ir_eval_free(eval);
+    rig_end(&r.rig);
+}
+
+static void test_select_bias_chooses_but_does_not_weigh(void **state) {
+    (void)state;
+    static const float scores[] = {2, 1, 0, -1}, bias[] = {-1, 0, 0, 1};
+    Router r;
+    make_router(&r, scores, 1, 4, 2, true, bias);
+    double gates[2];
+    IrEval *eval = rig_run(&r.rig, true, 1, 2, gates);
+    assert_true(ir_eval_value(eval, r.routes)[0] == 1 && ir_eval_value(eval, r.routes)[1] == 3);
+    double p1 = 1 / (1 + exp(-1)), p3 = 1 / (1 + exp(1));
+    assert_near(gates, (double[]){2 * p1 / (p1 + p3), 2 * p3 / (p1 + p3)}, 2, 1e-12);
+    assert_near((double[]){ir_eval_min_gap(eval)}, (double[]){p1 - 0.5}, 1, 1e-12);
+    ir_eval_free(eval);
+    rig_end(&r.rig);
+}
+
+static void test_choosing_all_leaves_no_gap(void **state) {
+    (void)state;
+    static const float scores[] = {1, 2};
+    Router r;
+    make_router(&r, scores, 1, 2, 2, false, NULL);
+    double gates[2];
+    IrEval *eval = rig_run(&r.rig, false, 1, 2, gates);
+    assert_true(ir_eval_min_gap(eval) == INFINITY);
+    ir_eval_free(eval);
+    rig_end(&r.rig);
+}
+
+/* The sigmoid of an infinite score is finite, yet the run must stop. */
+static void test_a_router_that_is_not_finite_stops_the_run(void **state) {
+    (void)state;
+    static const float scores[] = {1, 2, 3, INFINITY, NAN, 0}, bias[] = {0, 0};
+    for (int biased = 0; biased < 2; biased++) {
+        Router r;
+        make_router(&r, scores, 3, 2, 1, true, biased ? bias : NULL);
+        double gates[2];
+        IrEval *eval = rig_run(&r.rig, false, 3, 1, gates);
+        assert_int_equal(r.rig.diags.errors, 1);
+        assert_string_equal(r.rig.diags.items[0].message, "block 7, position 1: the router gave a value that is not finite");
+        ir_eval_free(eval);
+        rig_end(&r.rig);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- the state-space block */
+
+static void test_conv_keeps_the_last_taps(void **state) {
+    (void)state;
+    static const float x[] = {1, 10, 2, 20, 3, 30, 4, 40}, w[] = {100, 10, 1, /**/ 0, 0, 1};
+    Rig rig;
+    rig_start(&rig);
+    IrValueId operands[] = {rig_rows(&rig, x, 4, 2), rig_weight(&rig, "w", w, ir_type(IR_F32, 2, (int64_t)2, (int64_t)3)),
+                            ir_state(rig.b.graph, "history", ir_type(IR_F32, 2, (int64_t)2, (int64_t)2))};
+    rig_finish(&rig, rig_stateful(&rig, IR_OP_conv, operands, 3, NULL));
+    double y[8];
+    ir_eval_free(rig_run(&rig, false, 4, 2, y));
+    assert_same_bits(y, (double[]){1, 10, 12, 20, 123, 30, 234, 40}, 8);
+    rig_end(&rig);
+}
+
+static void test_conv_of_one_tap_has_no_history(void **state) {
+    (void)state;
+    static const float x[] = {1, 10}, w[] = {2, 3};
+    Rig rig;
+    rig_start(&rig);
+    IrValueId weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 2, (int64_t)2, (int64_t)1));
+    rig_finish(&rig, ir_op1(&rig.b, IR_OP_conv, rig_rows(&rig, x, 1, 2), weight, IR_NONE));
+    double y[2];
+    ir_eval_free(rig_run(&rig, false, 1, 2, y));
+    assert_same_bits(y, (double[]){2, 30}, 2);
+    rig_end(&rig);
+}
+
+/* s <- s/2 every token, from a first injection of 1: after 81 halvings it is cut to +0, in float only. */
+static void test_small_states_are_cut(void **state) {
+    (void)state;
+    enum { T = 90 };
+    static float a[T], b[T];
+    for (int t = 0; t < T; t++) {
+        a[t] = 0.5f;
+        b[t] = t == 0;
+    }
+    static const float one[] = {1};
+    Rig rig;
+    rig_start(&rig);
+    IrValueId unit = rig_weight(&rig, "one", one, ir_type(IR_F32, 2, (int64_t)1, (int64_t)1));
+    IrValueId operands[] = {ir_op1(&rig.b, IR_OP_outer, rig_rows(&rig, a, T, 1), unit, IR_NONE),
+                            ir_op1(&rig.b, IR_OP_outer, rig_rows(&rig, b, T, 1), unit, IR_NONE),
+                            ir_state(rig.b.graph, "s", ir_type(IR_F32, 2, (int64_t)1, (int64_t)1))};
+    IrValueId s = rig_stateful(&rig, IR_OP_recur, operands, 3, NULL);
+    static const float ones[T] = {[0 ... T - 1] = 1};
+    rig_finish(&rig, ir_op1(&rig.b, IR_OP_contract, s, rig_rows(&rig, ones, T, 1), IR_NONE));
+    double y[T], y64[T];
+    ir_eval_free(rig_run(&rig, false, T, 1, y));
+    ir_eval_free(rig_run(&rig, true, T, 1, y64));
+    assert_true(y[80] == 0x1p-80 && y[81] == 0 && !signbit(y[81]));
+    assert_true(y64[81] == 0x1p-81);
+    rig_end(&rig);
+}
+
+enum { E = 4, K_CHOSEN = 2, I = 5, N = 3, TOKENS = 12 };
+
+/* One block whose experts have a state each, densely (as lowering writes it) or on the chosen experts only. */
+static void make_experts(Rig *rig, bool routed) {
+    static float x[TOKENS * I], B[TOKENS * N], C[TOKENS * N], scores[TOKENS * E], w[E * I * I], bias[E * I], A[E * I * N], D[E * I];
+    fill(x, TOKENS * I, 1);
+    fill(scores, TOKENS * E, 2);
+    fill(B, TOKENS * N, 3);
+    fill(C, TOKENS * N, 4);
+    fill(w, E * I * I, 5);
+    fill(bias, E * I, 6);
+    fill(A, E * I * N, 7);
+    fill(D, E * I, 8);
+    rig_start(rig);
+    IrBuilder *b = &rig->b;
+    b->graph->level = routed ? IR_FUSED : IR_NAIVE;
+    IrValueId c = rig_rows(rig, x, TOKENS, I), r = rig_rows(rig, scores, TOKENS, E);
+    IrValueId p = ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE);
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}));
+    IrValueId g = ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
+    IrValueId maps = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
+    IrValueId biases = rig_weight(rig, "bias", bias, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
+    IrValueId skips = rig_weight(rig, "D", D, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
+    IrValueId logs = ir_weight(b->graph, "A", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N), IR_NEG_EXP);
+    rig->names[rig->n_weights] = "A";
+    rig->elements[rig->n_weights++] = A;
+    IrValueId routes = routed ? i : IR_NONE;
+    IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, maps, routes);
+    dt = ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, routes), IR_NONE, IR_NONE);
+    IrValueId a = ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, routes), IR_NONE, IR_NONE);
+    IrValueId in = ir_op1(b, IR_OP_inject, ir_op1(b, IR_OP_mul, dt, c, IR_NONE), rig_rows(rig, B, TOKENS, N), IR_NONE);
+    IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N)), i};
+    IrValueId s = rig_stateful(rig, routed ? IR_OP_recur_routed : IR_OP_recur, operands, 4, NULL);
+    IrValueId skip = ir_op1(b, routed ? IR_OP_mul_param_routed : IR_OP_mul_param, c, skips, routes);
+    IrValueId y = ir_op1(b, IR_OP_add, ir_op1(b, IR_OP_contract, s, rig_rows(rig, C, TOKENS, N), IR_NONE), skip, IR_NONE);
+    if (routed)
+        rig_finish(rig, ir_op1(b, IR_OP_expert_sum_routed, y, g, IR_NONE));
+    else
+        rig_finish(rig, ir_op1(b, IR_OP_expert_sum, y, i, g));
+}
+
+static void test_routed_operations_give_the_bits_of_dense_ones(void **state) {
+    (void)state;
+    Rig dense, routed;
+    make_experts(&dense, false);
+    make_experts(&routed, true);
+    double x[TOKENS * I], y[TOKENS * I], x64[TOKENS * I];
+    ir_eval_free(rig_run(&dense, false, TOKENS, I, x));
+    ir_eval_free(rig_run(&routed, false, TOKENS, I, y));
+    assert_same_bits(x, y, TOKENS * I);
+    ir_eval_free(rig_run(&dense, true, TOKENS, I, x64));
+    ir_eval_free(rig_run(&routed, true, TOKENS, I, y));
+    assert_same_bits(x64, y, TOKENS * I);
+    assert_near(x, x64, TOKENS * I, 1e-5);
+    rig_end(&dense);
+    rig_end(&routed);
+}
+
+static void test_mix_and_sums(void **state) {
+    (void)state;
+    static const float scores[] = {0, 0, -100}, p[] = {1, 2, 3, 4, 500, 600}, x[] = {10, 20};
+    Rig rig;
+    rig_start(&rig);
+    IrBuilder *b = &rig.b;
+    IrValueId r = rig_rows(&rig, scores, 1, 3);
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId g = ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
+    IrValueId w = rig_weight(&rig, "p", p, ir_type(IR_F32, 2, (int64_t)3, (int64_t)2));
+    IrValueId mixed = ir_op1(b, IR_OP_mix, w, i, g);                                            /* 2, 3 */
+    IrValueId planes = ir_op1(b, IR_OP_mul_param, rig_rows(&rig, x, 1, 2), w, IR_NONE);          /* 10 40, 30 80, 5000 12000 */
+    IrValueId sum = ir_op1(b, IR_OP_add, mixed, ir_op1(b, IR_OP_plane_sum, planes, IR_NONE, IR_NONE), IR_NONE);
+    rig_finish(&rig, ir_op1(b, IR_OP_add, sum, ir_op1(b, IR_OP_expert_sum, planes, i, g), IR_NONE)); /* + 20, 60 */
+    double y[2];
+    ir_eval_free(rig_run(&rig, true, 1, 2, y));
+    assert_near(y, (double[]){2 + 5040 + 20, 3 + 12120 + 60}, 2, 1e-9);
+    rig_end(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- attention */
+
+enum { HEADS = 4, KV_HEADS = 2, HEAD_DIM = 6, Q = HEADS * HEAD_DIM, KV = KV_HEADS * HEAD_DIM, LENGTH = 700 };
+static float queries[LENGTH * Q], keys[LENGTH * KV], values[LENGTH * KV];
+
+static void make_attention(Rig *rig, int64_t window, int64_t cap) {
+    fill(queries, LENGTH * Q, 11);
+    fill(keys, LENGTH * KV, 12);
+    fill(values, LENGTH * KV, 13);
+    for (int i = 0; i < LENGTH * Q; i++) queries[i] *= 8;
+    rig_start(rig);
+    IrGraph *g = rig->b.graph;
+    IrValueId operands[] = {rig_rows(rig, queries, LENGTH, Q), rig_rows(rig, keys, LENGTH, KV), rig_rows(rig, values, LENGTH, KV),
+                            g->positions, ir_state(g, "k", ir_type(IR_F32, 2, cap, (int64_t)KV)),
+                            ir_state(g, "v", ir_type(IR_F32, 2, cap, (int64_t)KV))};
+    IrAttr attrs[] = {{.i = HEADS}, {.i = KV_HEADS}, {.i = HEAD_DIM}, {.i = window}};
+    rig_finish(rig, rig_stateful(rig, IR_OP_attend, operands, 6, attrs));
+}
+
+/* softmax(q k / sqrt(d)) v over keys first..t in one go. */
+static void attend_plainly(int t, int first, int head, double *out) {
+    int kv = head * KV_HEADS / HEADS * HEAD_DIM;
+    double sum = 0;
+    memset(out, 0, HEAD_DIM * sizeof *out);
+    for (int j = first; j <= t; j++) {
+        double score = 0;
+        for (int i = 0; i < HEAD_DIM; i++) score += (double)queries[t * Q + head * HEAD_DIM + i] * keys[j * KV + kv + i];
+        double p = exp(score / sqrt(HEAD_DIM));
+        sum += p;
+        for (int i = 0; i < HEAD_DIM; i++) out[i] += p * values[j * KV + kv + i];
+    }
+    for (int i = 0; i < HEAD_DIM; i++) out[i] /= sum;
+}
+
+static void check_attention(int window, int cap) {
+    Rig rig;
+    make_attention(&rig, window, cap);
+    double *y = malloc(2 * LENGTH * Q * sizeof *y), *y64 = y + LENGTH * Q, expected[HEAD_DIM];
+    ir_eval_free(rig_run(&rig, false, LENGTH, Q, y));
+    ir_eval_free(rig_run(&rig, true, LENGTH, Q, y64));
+    for (int t = 0; t < LENGTH; t += 37) {
+        for (int h = 0; h < HEADS; h++) {
+            attend_plainly(t, window > 0 && t >= window ? t - window + 1 : 0, h, expected);
+            assert_near(y64 + t * Q + h * HEAD_DIM, expected, HEAD_DIM, 1e-12);
+            assert_near(y + t * Q + h * HEAD_DIM, expected, HEAD_DIM, 1e-5);
+        }
+    }
+    free(y);
+    rig_end(&rig);
+}
+
+static void test_attention_sees_all_before(void **state) {
+    (void)state;
+    check_attention(0, LENGTH);
+}
+
+static void test_attention_sees_its_window_in_a_ring(void **state) {
+    (void)state;
+    check_attention(300, 304);
+    check_attention(1, 1);
+}
+
+static void test_attention_past_its_cache_is_an_error(void **state) {
+    (void)state;
+    Rig rig;
+    make_attention(&rig, 0, 16);
+    double y[17 * Q];
+    ir_eval_free(rig_run(&rig, false, 17, Q, y));
+    assert_int_equal(rig.diags.errors, 1);
+    assert_non_null(strstr(rig.diags.items[0].message, "position 16"));
+    rig_end(&rig);
+}
+
+/* Two heads of 6 with 4 rotated components: pairs (0,2) and (1,3); 4 and 5 stay. */
+static void test_rope(void **state) {
+    (void)state;
+    enum { T = 50 };
+    static float x[T * 12];
+    fill(x, T * 12, 1);
+    Rig rig;
+    rig_start(&rig);
+    IrAttr attrs[] = {{.i = 2}, {.i = 6}, {.i = 4}, {.f = 100}};
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rope, rig_rows(&rig, x, T, 12), rig.b.graph->positions, IR_NONE, attrs));
+    double y[T * 12], y64[T * 12];
+    ir_eval_free(rig_run(&rig, false, T, 12, y));
+    ir_eval_free(rig_run(&rig, true, T, 12, y64));
+    for (int t = 0; t < T; t++) {
+        for (int first = t * 12; first < t * 12 + 12; first += 6) {
+            for (int i = 0; i < 2; i++) {
+                double angle = t * (i == 0 ? 1 : 0.1), x0 = x[first + i], x1 = x[first + i + 2];
+                double turned[] = {x0 * cos(angle) - x1 * sin(angle), x1 * cos(angle) + x0 * sin(angle)};
+                assert_near((double[]){y64[first + i], y64[first + i + 2]}, turned, 2, 1e-12);
+                assert_near((double[]){y[first + i], y[first + i + 2]}, turned, 2, 1e-6);
+            }
+            assert_true(y[first + 4] == x[first + 4] && y[first + 5] == x[first + 5]);
+        }
+    }
+    rig_end(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- the evaluators themselves */
+
+static void test_a_token_outside_the_table_is_an_error(void **state) {
+    (void)state;
+    static const float x[] = {1, 2};
+    Rig rig;
+    rig_start(&rig);
+    IrGraph *g = rig_finish(&rig, rig_rows(&rig, x, 2, 1));
+    IrEval *eval = ir_eval32_new(g, rig_lookup, &rig);
+    double y;
+    assert_true(ir_eval_token(eval, 1, &y, &rig.diags) && y == 2);
+    assert_false(ir_eval_token(eval, 2, &y, &rig.diags));
+    assert_int_equal(rig.diags.errors, 1);
+    ir_eval_free(eval);
+    rig_end(&rig);
+}
+
+static void test_a_missing_weight_gives_no_evaluator(void **state) {
+    (void)state;
+    static const float x[] = {1, 2};
+    Rig rig;
+    rig_start(&rig);
+    IrGraph *g = rig_finish(&rig, rig_rows(&rig, x, 2, 1));
+    rig.n_weights = 0;
+    assert_null(ir_eval64_new(g, rig_lookup, &rig));
+    rig_end(&rig);
+}
+
+static void test_only_results_have_values(void **state) {
+    (void)state;
+    static const float x[] = {1, 2};
+    Rig rig;
+    rig_start(&rig);
+    IrGraph *g = rig_finish(&rig, rig_rows(&rig, x, 2, 1));
+    double y;
+    IrEval *eval = rig_run(&rig, true, 1, 1, &y);
+    assert_true(*ir_eval_value(eval, g->logits) == 1);
+    assert_null(ir_eval_value(eval, g->tokens));
+    assert_null(ir_eval_value(eval, IR_NONE));
+    assert_null(ir_eval_value(eval, 1000));
+    ir_eval_free(eval);
+    rig_end(&rig);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_map_sums_in_segments),
+        cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_layer_norm_sums_by_lanes),
+        cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),
+        cmocka_unit_test(test_select_bias_chooses_but_does_not_weigh),
+        cmocka_unit_test(test_choosing_all_leaves_no_gap),
+        cmocka_unit_test(test_a_router_that_is_not_finite_stops_the_run),
+        cmocka_unit_test(test_conv_keeps_the_last_taps),
+        cmocka_unit_test(test_conv_of_one_tap_has_no_history),
+        cmocka_unit_test(test_small_states_are_cut),
+        cmocka_unit_test(test_routed_operations_give_the_bits_of_dense_ones),
+        cmocka_unit_test(test_mix_and_sums),
+        cmocka_unit_test(test_attention_sees_all_before),
+        cmocka_unit_test(test_attention_sees_its_window_in_a_ring),
+        cmocka_unit_test(test_attention_past_its_cache_is_an_error),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_a_token_outside_the_table_is_an_error),
+        cmocka_unit_test(test_a_missing_weight_gives_no_evaluator),
+        cmocka_unit_test(test_only_results_have_values),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
