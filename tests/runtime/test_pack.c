@@ -1,0 +1,161 @@
+/* Packed weights hold every element at its place, narrowed and transformed, for every layout and any number of workers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "ir/vmath32.h"
+#include "runtime/memory.h"
+#include "runtime/narrow.h"
+#include "runtime/weights.h"
+#include "support/size.h"
+
+/* One tensor [planes, O, K] with one packed form. */
+typedef struct Form {
+    int64_t planes, O, K;
+    PgPack pack;
+    PgDtype dtype;
+    bool negexp;
+} Form;
+
+static float value_of(uint64_t index) { return (float)(index % 4099) / 64 - 20; }
+
+static const float *make_values(uint64_t count) {
+    float *values = malloc(count * sizeof *values);
+    for (uint64_t i = 0; i < count; i++) {
+        values[i] = value_of(i);
+    }
+    return values;
+}
+
+static uint64_t bytes_of(const Form *f) {
+    uint64_t k = f->dtype == PG_F32 ? (uint64_t)f->K : su_ceil_div((uint64_t)f->K, 2);
+    return (uint64_t)f->planes * pg_panels(f->O) * k * 64;
+}
+
+/* Element (plane, row, k) of the packed form, by the definition in program.h. */
+static float packed_at(const Form *f, const uint8_t *blob, int64_t plane, int64_t row, int64_t k) {
+    int64_t panels = (int64_t)pg_panels(f->O), panel = plane * panels + row / 16, lane = row % 16;
+    if (f->dtype == PG_F32) {
+        return ((const float *)blob)[(panel * f->K + k) * 16 + lane];
+    }
+    uint16_t half = ((const uint16_t *)blob)[((panel * ((f->K + 1) / 2) + k / 2) * 16 + lane) * 2 + k % 2];
+    return f->dtype == PG_BF16 ? rt_widen_bf16(half) : rt_widen_f16(half);
+}
+
+static float expected_at(const Form *f, int64_t plane, int64_t row, int64_t k) {
+    if (row >= f->O || k >= f->K) {
+        return 0;
+    }
+    float value = value_of((uint64_t)((plane * f->O + row) * f->K + k));
+    switch (f->dtype) {
+    case PG_F32: break;
+    case PG_BF16: value = rt_widen_bf16(rt_narrow_bf16(value)); break;
+    case PG_F16: value = rt_widen_f16(rt_narrow_f16(value)); break;
+    }
+    return f->negexp ? -vm_exp(value) : value;
+}
+
+static void check_blob(const Form *f, const uint8_t *blob) {
+    int64_t columns = f->dtype == PG_F32 ? f->K : (f->K + 1) / 2 * 2; /* an odd last k has a zero partner */
+    for (int64_t plane = 0; plane < f->planes; plane++) {
+        for (int64_t row = 0; row < (int64_t)pg_panels(f->O) * 16; row++) {
+            for (int64_t k = 0; k < columns; k++) {
+                float got = packed_at(f, blob, plane, row, k), want = expected_at(f, plane, row, k);
+                if (rt_bits_of(got) != rt_bits_of(want)) {
+                    fail_msg("plane %d row %d k %d: %g, not %g", (int)plane, (int)row, (int)k, (double)got, (double)want);
+                }
+            }
+        }
+    }
+}
+
+static void pack_and_check(const Form *f, int threads) {
+    uint64_t elements = (uint64_t)(f->planes * f->O * f->K);
+    PgTensor tensor = {.name = "t", .rank = 3, .narrow = f->dtype != PG_F32, .shape = {f->planes, f->O, f->K}};
+    PgWeight weights[2] = {{.pack = f->pack, .dtype = f->dtype, .negexp = f->negexp, .planes = f->planes, .O = f->O, .K = f->K}};
+    weights[0].bytes = bytes_of(f);
+    weights[1] = weights[0]; /* a tensor may have several forms */
+    weights[1].offset = su_round_up(weights[0].bytes, 4096);
+    PgProgram program = {.name = "test", .dtype = f->dtype, .tensors = &tensor, .n_tensors = 1, .weights = weights, .n_weights = 2};
+    program.weight_bytes = weights[1].offset + weights[1].bytes;
+    const float *values = make_values(elements);
+    RtTensor source = {.name = "t", .dtype = RT_F32, .elements = elements, .data = (const uint8_t *)values, .bytes = elements * 4};
+    const RtTensor *sources[] = {&source};
+    RtPages blob = rt_pages_alloc(program.weight_bytes);
+    RtWorkers *workers = rt_workers_create(threads, true);
+    SuDiags diags = {0};
+    RtPacking packing = {.program = &program, .tensors = sources, .workers = workers, .blob = blob.data};
+    assert_true(rt_pack(&packing, &diags));
+    check_blob(f, blob.data);
+    check_blob(f, blob.data + weights[1].offset);
+    rt_workers_free(workers);
+    rt_pages_free(&blob);
+    su_diags_free(&diags);
+    free((void *)(uintptr_t)values);
+}
+
+static void test_every_layout_holds_every_element(void **unused) {
+    (void)unused;
+    static const Form forms[] = {
+        {1, 16, 1, PG_PANELS, PG_F32, false},      {1, 48, 300, PG_PANELS, PG_F32, false},   {3, 17, 257, PG_PANELS, PG_F32, false},
+        {1, 32, 512, PG_PANELS, PG_BF16, false},   {2, 35, 7, PG_PANELS, PG_BF16, false},    {1, 1, 1, PG_PANELS, PG_BF16, false},
+        {1, 16, 255, PG_PANELS, PG_F16, false},    {4, 100, 513, PG_PANELS, PG_F16, false},  {2, 16, 256, PG_PANELS, PG_F16, false},
+        {1, 40, 1, PG_VECTOR, PG_F32, false},      {5, 13, 1, PG_VECTOR, PG_F32, false},     {1, 24, 4, PG_CHANNELS, PG_F32, false},
+        {3, 33, 16, PG_CHANNELS, PG_F32, true},
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        pack_and_check(&forms[i], 1);
+        pack_and_check(&forms[i], 3);
+    }
+}
+
+static void told(void *context, uint64_t done, uint64_t total) {
+    uint64_t *last = context;
+    assert_true(done >= *last && done <= total);
+    *last = done;
+}
+
+static void test_bad_values_are_named_and_progress_is_told(void **unused) {
+    (void)unused;
+    enum { O = 64, K = 4096 };
+    static float values[O * K], unused_values[2];
+    PgTensor tensors[] = {{.name = "big", .rank = 2, .narrow = 1, .shape = {O, K}}, {.name = "idle", .rank = 1, .shape = {2}}};
+    PgWeight weight = {.pack = PG_PANELS, .dtype = PG_F16, .planes = 1, .O = O, .K = K, .bytes = O * K * 2};
+    PgProgram program = {.name = "test", .dtype = PG_F16, .tensors = tensors, .n_tensors = 2, .weights = &weight, .n_weights = 1, .weight_bytes = O * K * 2};
+    RtTensor sources[] = {{.name = "big", .dtype = RT_F32, .elements = O * K, .data = (uint8_t *)values, .bytes = sizeof values},
+                          {.name = "idle", .dtype = RT_F32, .elements = 2, .data = (uint8_t *)unused_values, .bytes = 8}};
+    const RtTensor *pointers[] = {&sources[0], &sources[1]};
+    RtPages blob = rt_pages_alloc(program.weight_bytes);
+    RtWorkers *workers = rt_workers_create(2, true);
+    uint64_t done = 0;
+    RtPacking packing = {.program = &program, .tensors = pointers, .workers = workers, .progress = told, .progress_context = &done, .blob = blob.data};
+    SuDiags diags = {0};
+    assert_true(rt_pack(&packing, &diags));
+    assert_true(done > 0);
+    values[40 * K + 17] = 1e6f;
+    values[50 * K + 1] = NAN; /* the first one is named */
+    unused_values[1] = INFINITY;
+    done = 0;
+    assert_false(rt_pack(&packing, &diags));
+    assert_int_equal(diags.errors, 2);
+    assert_string_equal(diags.items[0].message, "tensor 'big': element [40, 17], 1e+06, does not fit f16 (at most 65504)");
+    assert_string_equal(diags.items[1].message, "tensor 'idle': element [1] is infinite; every weight must be finite");
+    su_diags_free(&diags);
+    rt_workers_free(workers);
+    rt_pages_free(&blob);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_layout_holds_every_element),
+        cmocka_unit_test(test_bad_values_are_named_and_progress_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,159 @@
+/* Checkpoints against what a model wants, and the evaluators' floats. */
+#include "tests/runtime/files.h"
+
+#include <math.h>
+
+#include "runtime/narrow.h"
+#include "runtime/weights.h"
+
+static const PgTensor wanted[] = {
+    {.name = "embed.weight", .rank = 2, .narrow = 1, .shape = {2, 3}},
+    {.name = "blocks.0.D", .rank = 1, .shape = {4}},
+};
+enum { WANTED = sizeof wanted / sizeof *wanted };
+
+#define EMBED "\"embed.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}"
+#define D_AT(offsets) "\"blocks.0.D\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":" offsets "}"
+
+static const float embed[6] = {1, -2, 1.00390625f + 0x1p-10f, 0.5f, 1e-3f, -0.0f};
+static const uint16_t d[4] = {0x3C00, 0x0001, 0x7BFF, 0x8000};
+
+/* Both tensors one after the other. */
+static void both(uint8_t data[32]) {
+    memcpy(data, embed, sizeof embed);
+    memcpy(data + sizeof embed, d, sizeof d);
+}
+
+static void expect_error(const char *const *paths, size_t n_paths, size_t errors, const char *words) {
+    SuDiags diags = {0};
+    RtCheckpoints checkpoints;
+    assert_false(rt_checkpoints_open(paths, n_paths, wanted, WANTED, &checkpoints, &diags));
+    assert_int_equal(diags.errors, errors);
+    assert_true(says(&diags, words));
+    su_diags_free(&diags);
+}
+
+static void test_tensors_may_be_spread_over_files(void **unused) {
+    (void)unused;
+    Folder folder = folder_make();
+    const char *paths[] = {folder_file(&folder, "a"), folder_file(&folder, "b")};
+    write_safetensors(paths[0], "{" D_AT("[0,8]") "}", d, sizeof d);
+    write_safetensors(paths[1], "{" EMBED "}", embed, sizeof embed);
+    SuDiags diags = {0};
+    RtCheckpoints checkpoints;
+    assert_true(rt_checkpoints_open(paths, 2, wanted, WANTED, &checkpoints, &diags));
+    assert_string_equal(checkpoints.tensors[0]->name, "embed.weight");
+    float values[4];
+    rt_read_elements(checkpoints.tensors[1], 1, 3, values);
+    assert_true(values[0] == 0x1p-24f && values[1] == 65504 && values[2] == 0 && signbit(values[2]));
+    rt_checkpoints_close(&checkpoints);
+    su_diags_free(&diags);
+    folder_remove(&folder);
+}
+
+static void test_what_does_not_fit_is_named(void **unused) {
+    (void)unused;
+    Folder folder = folder_make();
+    const char *path = folder_file(&folder, "a"), *paths[] = {path, path};
+    uint8_t data[64] = {0};
+    both(data);
+    write_safetensors(path, "{" EMBED "}", data, 24);
+    expect_error(paths, 1, 1, "tensor 'blocks.0.D' is missing; expected shape [4]");
+    write_safetensors(path, "{" EMBED "," D_AT("[24,32]") ",\"blocks.0.E\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[32,36]}}", data, 36);
+    expect_error(paths, 1, 1, "tensor 'blocks.0.E' is not part of this model");
+    write_safetensors(path, "{" EMBED ",\"blocks.0.D\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[24,32]}}", data, 32);
+    expect_error(paths, 1, 1, "tensor 'blocks.0.D' has shape [2, 2]; expected [4]");
+    write_safetensors(path, "{" EMBED ",\"blocks.0.D\":{\"dtype\":\"F64\",\"shape\":[4],\"data_offsets\":[24,56]}}", data, 56);
+    expect_error(paths, 1, 1, "tensor 'blocks.0.D' is F64; expected F32, BF16 or F16");
+    write_safetensors(path, "{" EMBED "," D_AT("[24,32]") "}", data, 32);
+    expect_error(paths, 2, 2, "tensor 'embed.weight' is also in");
+    expect_error(paths, 0, 2, "tensor 'embed.weight' is missing; expected shape [2, 3]");
+    folder_remove(&folder);
+}
+
+static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
+    (void)unused;
+    Folder folder = folder_make();
+    const char *path = folder_file(&folder, "a");
+    write_safetensors(path, "{\"embed.weights\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," D_AT("[24,32]") "}", embed, 24);
+    FILE *file = fopen(path, "ab");
+    fwrite(d, 1, sizeof d, file);
+    fclose(file);
+    SuDiags diags = {0};
+    RtCheckpoints checkpoints;
+    assert_false(rt_checkpoints_open(&path, 1, wanted, WANTED, &checkpoints, &diags));
+    assert_int_equal(diags.errors, 2); /* unknown, and one missing */
+    assert_string_equal(diags.items[0].hint, "the model has 'embed.weight'");
+    su_diags_free(&diags);
+    folder_remove(&folder);
+}
+
+static void test_the_source_narrows_what_is_narrow(void **unused) {
+    (void)unused;
+    Folder folder = folder_make();
+    const char *path = folder_file(&folder, "a");
+    uint8_t data[32];
+    both(data);
+    write_safetensors(path, "{" D_AT("[24,32]") "," EMBED "}", data, sizeof data);
+    SuDiags diags = {0};
+    RtSource *source = rt_source_open(&path, 1, wanted, WANTED, PG_BF16, &diags);
+    assert_non_null(source);
+    const float *e = rt_source_lookup(source, "embed.weight"), *dd = rt_source_lookup(source, "blocks.0.D");
+    assert_true(e[0] == 1 && e[2] == 1.0078125f && e[4] == rt_widen_bf16(rt_narrow_bf16(1e-3f)) && signbit(e[5]));
+    assert_true(dd[1] == 0x1p-24f && dd[2] == 65504); /* not narrow: as stored */
+    assert_null(rt_source_lookup(source, "blocks.1.D"));
+    rt_source_close(source);
+    source = rt_source_open(&path, 1, wanted, WANTED, PG_F32, &diags);
+    assert_true(rt_source_lookup(source, "embed.weight")[2] == embed[2]);
+    rt_source_close(source);
+    su_diags_free(&diags);
+    folder_remove(&folder);
+}
+
+static void expect_value_error(const float values[6], PgDtype dtype, const char *words) {
+    Folder folder = folder_make();
+    const char *path = folder_file(&folder, "a");
+    uint8_t data[32];
+    both(data);
+    memcpy(data, values, 24);
+    write_safetensors(path, "{" D_AT("[24,32]") "," EMBED "}", data, sizeof data);
+    SuDiags diags = {0};
+    RtSource *source = rt_source_open(&path, 1, wanted, WANTED, dtype, &diags);
+    if (words) {
+        assert_null(source);
+        assert_true(says(&diags, words));
+    } else {
+        assert_non_null(source);
+    }
+    rt_source_close(source);
+    su_diags_free(&diags);
+    folder_remove(&folder);
+}
+
+static void test_values_that_are_no_weights_are_named(void **unused) {
+    (void)unused;
+    float values[6] = {0};
+    values[4] = NAN;
+    expect_value_error(values, PG_F32, "tensor 'embed.weight': element [1, 1] is not a number");
+    values[4] = 0;
+    values[5] = -INFINITY;
+    expect_value_error(values, PG_BF16, "tensor 'embed.weight': element [1, 2] is infinite");
+    values[5] = 0;
+    values[0] = 65520;
+    expect_value_error(values, PG_F16, "tensor 'embed.weight': element [0, 0], 65520, does not fit f16 (at most 65504)");
+    expect_value_error(values, PG_BF16, NULL);
+    values[0] = 3.4e38f;
+    expect_value_error(values, PG_BF16, "does not fit bf16");
+    expect_value_error(values, PG_F32, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tensors_may_be_spread_over_files),
+        cmocka_unit_test(test_what_does_not_fit_is_named),
+        cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),
+        cmocka_unit_test(test_the_source_narrows_what_is_narrow),
+        cmocka_unit_test(test_values_that_are_no_weights_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

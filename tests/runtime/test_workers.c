@@ -1,0 +1,193 @@
+/* Workers: everyone runs, everyone meets, every tile is claimed once; and the caller's thread is left as it was. */
+#include <fenv.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "runtime/workers.h"
+
+enum { ROUNDS = 200, TILES = 1000, MOST = 8 };
+
+typedef struct Shared {
+    RtWorkers *workers;
+    int plain[MOST];         /* written by one worker, read by all after a meeting: TSan sees a missing barrier */
+    int rounds_by_last;
+    RtClaims claims;
+    uint8_t claimed[TILES];
+    _Atomic int wrong;
+} Shared;
+
+static void count_round(void *context) {
+    Shared *s = context;
+    s->rounds_by_last++;
+}
+
+static void meet_often(void *context, int worker) {
+    Shared *s = context;
+    int count = rt_workers_count(s->workers);
+    for (int round = 1; round <= ROUNDS; round++) {
+        s->plain[worker] = round;
+        rt_workers_meet(s->workers, count_round, s);
+        for (int i = 0; i < count; i++) {
+            s->wrong += s->plain[i] != round;
+        }
+        s->wrong += s->rounds_by_last != 2 * round - 1;
+        rt_workers_meet(s->workers, count_round, s);
+    }
+}
+
+static void claim_all(void *context, int worker) {
+    Shared *s = context;
+    uint32_t first, end;
+    (void)worker;
+    while (rt_claim(&s->claims, TILES, 24, (uint32_t)rt_workers_count(s->workers), &first, &end)) {
+        for (; first < end; first++) {
+            s->claimed[first]++;
+        }
+    }
+}
+
+static void with_workers(int threads, void (*test)(Shared *s)) {
+    Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
+    memset(s, 0, sizeof *s);
+    s->workers = rt_workers_create(threads, false);
+    assert_non_null(s->workers);
+    assert_int_equal(rt_workers_count(s->workers), threads);
+    test(s);
+    assert_int_equal(s->wrong, 0);
+    rt_workers_free(s->workers);
+    free(s);
+}
+
+static void check_meetings(Shared *s) {
+    rt_workers_run(s->workers, meet_often, s);
+    assert_int_equal(s->rounds_by_last, 2 * ROUNDS);
+}
+
+static void check_claims(Shared *s) {
+    for (int run = 1; run <= 20; run++) {
+        s->claims.next = 0;
+        rt_workers_run(s->workers, claim_all, s);
+        for (int i = 0; i < TILES; i++) {
+            assert_int_equal(s->claimed[i], run);
+        }
+    }
+}
+
+/* Runs far apart find the others asleep on their futex. */
+static void check_sleepers(Shared *s) {
+    struct timespec pause = {.tv_nsec = 2000000};
+    for (int run = 0; run < 20; run++) {
+        nanosleep(&pause, NULL);
+        s->claims.next = 0;
+        rt_workers_run(s->workers, claim_all, s);
+    }
+    assert_int_equal(s->claimed[TILES - 1], 20);
+}
+
+static void test_all_meet_every_time(void **unused) {
+    (void)unused;
+    with_workers(1, check_meetings);
+    with_workers(2, check_meetings);
+    with_workers(8, check_meetings);
+}
+
+static void test_every_tile_is_claimed_once(void **unused) {
+    (void)unused;
+    with_workers(1, check_claims);
+    with_workers(2, check_claims);
+    with_workers(8, check_claims);
+}
+
+static void test_sleeping_workers_wake(void **unused) {
+    (void)unused;
+    with_workers(2, check_sleepers);
+    with_workers(8, check_sleepers);
+}
+
+static void test_claims_shrink_towards_the_end(void **unused) {
+    (void)unused;
+    RtClaims claims = {0};
+    uint32_t first, end = 0, last_run = 100, runs = 0;
+    while (rt_claim(&claims, 100, 16, 2, &first, &end)) {
+        assert_true(end - first <= last_run && end - first <= 16 && end > first);
+        last_run = end - first;
+        runs++;
+    }
+    assert_int_equal(end, 100);
+    assert_int_equal(last_run, 1);
+    assert_true(runs < 30);
+    assert_false(rt_claim(&claims, 0, 4, 2, &first, &end));
+}
+
+static void see_rounding(void *context, int worker) {
+    Shared *s = context;
+    volatile float one = 1, least = 0x1p-126f;
+    s->wrong += (one + 0x1p-24f != 1) + (one + 0x1.8p-24f == 1) + (least / 2 == 0);
+    s->plain[worker] = 1;
+}
+
+static void check_rounding(Shared *s) {
+    assert_int_equal(fesetround(FE_UPWARD), 0);
+    rt_workers_run(s->workers, see_rounding, s);
+    volatile float one = 1, above;
+    above = one + 0x1p-24f;
+    fesetround(FE_TONEAREST);
+    assert_true(above > 1); /* the caller's mode is back */
+    for (int i = 0; i < rt_workers_count(s->workers); i++) {
+        assert_int_equal(s->plain[i], 1);
+    }
+}
+
+static void test_runs_round_to_nearest_and_the_caller_gets_his_mode_back(void **unused) {
+    (void)unused;
+    with_workers(1, check_rounding);
+    with_workers(2, check_rounding);
+}
+
+static void see_cpus(void *context, int worker) {
+    Shared *s = context;
+    cpu_set_t mask;
+    sched_getaffinity(0, sizeof mask, &mask);
+    s->plain[worker] = CPU_COUNT(&mask) == 1 ? 1 + sched_getcpu() : 0;
+}
+
+static void test_workers_are_pinned_apart_and_the_caller_is_let_go(void **unused) {
+    (void)unused;
+    if (rt_allowed_cpus() < 2) {
+        skip();
+    }
+    cpu_set_t before, after;
+    sched_getaffinity(0, sizeof before, &before);
+    Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
+    s->workers = rt_workers_create(2, false);
+    rt_workers_run(s->workers, see_cpus, s);
+    assert_true(s->plain[0] && s->plain[1] && s->plain[0] != s->plain[1]);
+    sched_getaffinity(0, sizeof after, &after);
+    assert_true(CPU_EQUAL(&before, &after));
+    rt_workers_free(s->workers);
+    s->workers = rt_workers_create(2, true);
+    rt_workers_run(s->workers, see_cpus, s);
+    assert_true(!s->plain[0] && !s->plain[1]);
+    rt_workers_free(s->workers);
+    free(s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_meet_every_time),
+        cmocka_unit_test(test_every_tile_is_claimed_once),
+        cmocka_unit_test(test_sleeping_workers_wake),
+        cmocka_unit_test(test_claims_shrink_towards_the_end),
+        cmocka_unit_test(test_runs_round_to_nearest_and_the_caller_gets_his_mode_back),
+        cmocka_unit_test(test_workers_are_pinned_apart_and_the_caller_is_let_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
