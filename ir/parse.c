@@ -71,8 +71,9 @@ static void skip_blanks(Parser *p) {
 
 static bool is_name_char(char c) { return isalnum((unsigned char)c) || (c != '\0' && strchr("._-+", c) != NULL); }
 
-/* An error at the next token. */
-#define FAIL(p, ...) su_error((p)->diags, (p)->token.span, NULL, __VA_ARGS__)
+/* An error at a place, at the next token. False by itself, so that the compiler knows that nothing was read. */
+#define FAIL_AT(p, span, ...) (su_error((p)->diags, (span), NULL, __VA_ARGS__), false)
+#define FAIL(p, ...) FAIL_AT(p, (p)->token.span, __VA_ARGS__)
 
 static bool read_name(Parser *p) {
     size_t start = p->at;
@@ -156,7 +157,7 @@ static bool parse_dim(Parser *p, IrType *type) {
     } else {
         SuSpan span = p->token.span;
         if (!take_integer(p, &dim)) return false;
-        if (dim < 1 || dim > (int64_t)1 << 48) return su_error(p->diags, span, NULL, "a dimension is between 1 and 2^48");
+        if (dim < 1 || dim > (int64_t)1 << 48) return FAIL_AT(p, span, "a dimension is between 1 and 2^48");
     }
     type->dim[type->rank++] = dim;
     return true;
@@ -194,7 +195,7 @@ static bool parse_value(Parser *p, IrValueId *out) {
         bool neg_exp;
         if (!parse_constant(p, &neg_exp, &name, &slot)) return false;
     }
-    if (slot->number == IR_NONE) return su_error(p->diags, span, NULL, "%s is not defined above", name);
+    if (slot->number == IR_NONE) return FAIL_AT(p, span, "%s is not defined above", name);
     *out = slot->number;
     return true;
 }
@@ -240,7 +241,7 @@ static bool parse_block(Parser *p, IrNode *node) {
     int64_t block;
     if (!at_word(p, "block")) return true;
     if (!advance(p) || !take_integer(p, &block)) return false;
-    if (block < 0 || block > INT32_MAX) return su_error(p->diags, span, NULL, "there is no such block");
+    if (block < 0 || block > INT32_MAX) return FAIL_AT(p, span, "there is no such block");
     node->block = (int32_t)block;
     return true;
 }
@@ -251,7 +252,7 @@ static bool parse_span(Parser *p, IrNode *node) {
     if (!at_sign(p, '!')) return true;
     if (!advance(p) || !take_integer(p, &line) || !take_sign(p, ':') || !take_integer(p, &column)) return false;
     if (line < 1 || line > UINT32_MAX || column < 0 || column > UINT32_MAX)
-        return su_error(p->diags, span, NULL, "there is no such place");
+        return FAIL_AT(p, span, "there is no such place");
     node->span = (SuSpan){NULL, (uint32_t)line, (uint32_t)column, 0};
     return true;
 }
@@ -273,7 +274,7 @@ static bool parse_results(Parser *p, Token *names, int *out_n) {
 
 static bool define_local(Parser *p, const Token *name, IrValueId id) {
     IrNameSlot *slot = ir_names_at(&p->locals, name->text);
-    if (slot->number != IR_NONE) return su_error(p->diags, name->span, NULL, "%%%s is defined twice", name->text);
+    if (slot->number != IR_NONE) return FAIL_AT(p, name->span, "%%%s is defined twice", name->text);
     slot->number = id;
     return true;
 }
@@ -302,7 +303,7 @@ static bool parse_node(Parser *p) {
     if (!parse_results(p, names, &n_results) || !parse_op(p, &op)) return false;
     const IrOpInfo *info = ir_op_info(op);
     if (!parse_operands(p, info, operands, &n) || !parse_attrs(p, info, attrs)) return false;
-    if (n_results != ir_result_count(info, n)) return su_error(p->diags, span, NULL, "%s has another number of results", info->name);
+    if (n_results != ir_result_count(info, n)) return FAIL_AT(p, span, "%s has another number of results", info->name);
     IrNode *node = ir_append_node(p->g, op, operands, n, attrs);
     node->span = span;
     node->region = p->region;
@@ -348,8 +349,8 @@ static bool parse_declaration(Parser *p, IrValueKind kind) {
     IrNameSlot *slot;
     IrType type;
     if (!parse_constant(p, &neg_exp, &name, &slot)) return false;
-    if (slot->number != IR_NONE) return su_error(p->diags, span, NULL, "@%s is defined twice", name);
-    if (neg_exp && kind == IR_STATE) return su_error(p->diags, span, NULL, "a state is never transformed");
+    if (slot->number != IR_NONE) return FAIL_AT(p, span, "@%s is defined twice", name);
+    if (neg_exp && kind == IR_STATE) return FAIL_AT(p, span, "a state is never transformed");
     if (!take_sign(p, ':') || !parse_type(p, &type)) return false;
     slot->number = ir_append_value(p->g, kind, name, type);
     p->g->values[slot->number].transform = neg_exp ? IR_NEG_EXP : IR_AS_IS;
@@ -364,18 +365,18 @@ static bool parse_next(Parser *p) {
     IrValueId state, next;
     if (!parse_value(p, &state) || !take_sign(p, '=') || !parse_value(p, &next)) return false;
     IrValue *value = &p->g->values[state];
-    if (value->kind != IR_STATE) return su_error(p->diags, span, NULL, "next wants a state");
-    if (value->next != IR_NONE) return su_error(p->diags, span, NULL, "@%s is set twice", value->name);
-    if (p->g->values[next].kind != IR_RESULT) return su_error(p->diags, span, NULL, "a state is set to a result");
+    if (value->kind != IR_STATE) return FAIL_AT(p, span, "next wants a state");
+    if (value->next != IR_NONE) return FAIL_AT(p, span, "@%s is set twice", value->name);
+    if (p->g->values[next].kind != IR_RESULT) return FAIL_AT(p, span, "a state is set to a result");
     value->next = next;
     return true;
 }
 
 static bool parse_logits(Parser *p) {
     SuSpan span = p->token.span;
-    if (p->g->logits != IR_NONE) return su_error(p->diags, span, NULL, "the logits are given twice");
+    if (p->g->logits != IR_NONE) return FAIL_AT(p, span, "the logits are given twice");
     if (!parse_value(p, &p->g->logits)) return false;
-    if (p->g->values[p->g->logits].kind != IR_RESULT) return su_error(p->diags, span, NULL, "the logits are a result");
+    if (p->g->values[p->g->logits].kind != IR_RESULT) return FAIL_AT(p, span, "the logits are a result");
     return true;
 }
 
