@@ -3,7 +3,7 @@
 A fenced block with the info string `yaml example` is a spec that `mossc check` accepts. `yaml error TEXT` is one that it refuses
 with a message that holds TEXT. In `console example` every line that begins with `$ ` is run by a shell at the root of the
 repository with mossc on PATH and must end with 0; the lines below it are its whole output, where a line `...` stands for any
-number of lines. Standard output and standard error are shown as one.
+number of lines. Standard output and standard error are shown as one. `--update` writes the present output into the documents.
 """
 import argparse
 import os
@@ -39,6 +39,16 @@ def check_console(mossc, text):
         assert re.fullmatch(pattern(expected), output.rstrip("\n") + "\n" if output else ""), f"$ {command}\nprints\n{done.stdout}"
 
 
+def updated(mossc, text):
+    """The block with what its commands print now; output with `...` lines is left as it is."""
+    out = ""
+    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        command, *old = part.rstrip("\n").split("\n")
+        lines = old if "..." in old else [line.rstrip() for line in shell(mossc, command).stdout.rstrip("\n").split("\n")]
+        out += "\n".join(["$ " + command, *lines]) + "\n"
+    return out
+
+
 def check(mossc, language, verdict, argument, text):
     if language == "console":
         check_console(mossc, text)
@@ -54,10 +64,15 @@ def check(mossc, language, verdict, argument, text):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
-    mossc = parser.parse_args().mossc
+    parser.add_argument("--update", action="store_true", help="write what the console examples print into the documents")
+    options = parser.parse_args()
+    mossc = options.mossc
     count = failed = 0
     for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         text = path.read_text()
+        if options.update:
+            text = FENCE.sub(lambda m: m[0].replace(m[4], updated(mossc, m[4])) if m[1] == "console" else m[0], text)
+            path.write_text(text)
         for match in FENCE.finditer(text):
             count += 1
             try:
