@@ -195,7 +195,9 @@ typedef enum PgCount {
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
- * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. */
+ * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. A kernel whose y is
+ * positions needs GROUPS in PG_BLOCK and ROUTES in PG_ROW. Sizes: SOFTMAX, SELECT, GATES: E scores a row; MIX, OUTER, INJECT, RECUR,
+ * CONTRACT: O = I channels of N (N is 1 or more); elementwise: N = 0 or 1 but for channels; SLICE: K, start, O. Planes number E. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
     uint32_t stage;  /* rising from 0; a change means that all workers meet */

@@ -82,3 +82,58 @@ void cg_segment_and_panel(CgEmit *e, CgValue tile, int64_t channels, CgSegment *
     *out_segment = cg_segment(e, cg_udiv_n(e, tile, panels));
     *out_panel = cg_urem_n(e, tile, panels);
 }
+
+/* ---------------------------------------------------------------------------------------------- unfused operations */
+
+/* Eight rows, for all planes. */
+static void row_places(CgEmit *e, CgValue tile, PgLayout layout, CgPlaceBody body, void *context) {
+    bool one = e->kernel->mode == PG_ROW;
+    CgValue first = one ? cg_i64(e, 0) : cg_imul_n(e, tile, PG_ROW_BLOCK);
+    CgValue end = one ? cg_i64(e, 1) : cg_umin(e, cg_iadd_n(e, first, PG_ROW_BLOCK), cg_rows(e));
+    CgLoop planes = cg_for_n(e, layout == PG_PLANES ? (uint64_t)e->kernel->E : 1);
+    CgLoop rows = cg_for(e, first, end, 1);
+    CgIndex at = {.row = rows.index, .expert = layout == PG_PLANES ? planes.index : NULL};
+    body(e, context, &at);
+    cg_end_for(e, &rows);
+    cg_end_for(e, &planes);
+}
+
+/* The k positions of the only row. */
+static void slot_places(CgEmit *e, CgPlaceBody body, void *context) {
+    CgLoop slots = cg_for_n(e, (uint64_t)e->kernel->k);
+    CgValue route = cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, slots.index, 4));
+    CgIndex at = {.row = cg_i64(e, 0), .position = slots.index, .expert = cg_wide(e, cg_load_i32(e, route))};
+    body(e, context, &at);
+    cg_end_for(e, &slots);
+}
+
+/* Eight positions of one expert; none if the tile is past the positions in use. */
+static void position_places(CgEmit *e, CgValue tile, CgPlaceBody body, void *context) {
+    CgValue table = cg_operand(e, PG_OP_GROUPS), start = cg_group_start(e, table);
+    CgValue used = cg_wide(e, cg_load_i32(e, cg_at_n(e, start, (uint64_t)e->kernel->E * 4)));
+    CgValue first = cg_imul_n(e, tile, PG_ROW_BLOCK), row_of = cg_group_row_of(e, table);
+    CgIf in_use = cg_if(e, cg_icmp(e, LLVMIntULT, first, used));
+    CgValue expert = cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, tile, 4)));
+    CgLoop positions = cg_for(e, first, cg_iadd_n(e, first, PG_ROW_BLOCK), 1);
+    CgValue row = cg_load_i32(e, cg_at(e, row_of, cg_imul_n(e, positions.index, 4)));
+    CgIndex at = {.row = cg_wide(e, row), .position = positions.index, .expert = cg_wide(e, expert)};
+    body(e, context, &at);
+    cg_end_for(e, &positions);
+    cg_end_if(e, &in_use);
+}
+
+void cg_each_place(CgEmit *e, PgLayout layout, CgPlaceBody body, void *context) {
+    CgLoop tiles = cg_for_tiles(e);
+    if (layout != PG_POSITIONS) row_places(e, tiles.index, layout, body, context);
+    else if (e->kernel->mode == PG_ROW) slot_places(e, body, context);
+    else position_places(e, tiles.index, body, context);
+    cg_end_for(e, &tiles);
+}
+
+CgValue cg_indexed(CgEmit *e, unsigned slot, PgLayout layout, const CgIndex *at, CgValue panel, int64_t O, int64_t N) {
+    uint64_t bytes = (uint64_t)N * VEC_BYTES;
+    CgValue place = layout == PG_POSITIONS ? at->position : at->row;
+    if (layout == PG_PLANES) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(O)), panel);
+    place = cg_iadd(e, cg_imul(e, panel, cg_stride(e, layout)), place);
+    return cg_at(e, cg_operand(e, slot), cg_imul_n(e, place, bytes));
+}

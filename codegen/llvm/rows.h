@@ -41,6 +41,22 @@ CgValue cg_position_of(CgEmit *e, unsigned groups_slot, CgValue row, CgValue j);
 /* The vector at base + e · expert_bytes, mixed over the chosen: acc = fma(g, p, acc) from +0 in rising e. */
 CgValue cg_mixed_vec(CgEmit *e, const CgChosen *chosen, CgValue base, uint64_t expert_bytes);
 
+/* One place of an unfused operation's result, and what its operands need to be found there. */
+typedef struct CgIndex {
+    CgValue row;
+    CgValue position; /* NULL unless the result is positions */
+    CgValue expert;   /* the plane, or the position's expert; NULL for rows */
+} CgIndex;
+
+/* The body of a loop over places; `context` is the emitter's own. */
+typedef void (*CgPlaceBody)(CgEmit *e, void *context, const CgIndex *at);
+/* Tiles of the unfused operations (see PgPhase): `body` is emitted once, in a loop over all places of y_layout that the tiles cover.
+ * Positions need the operands PG_OP_GROUPS in PG_BLOCK and PG_OP_ROUTES in PG_ROW. */
+void cg_each_place(CgEmit *e, PgLayout layout, CgPlaceBody body, void *context);
+/* Panel `panel` of a place of an operand with this layout, which may be other than the result's: rows repeat over planes and
+ * positions. N vectors lie there: 1, or the elements of a channel. */
+CgValue cg_indexed(CgEmit *e, unsigned slot, PgLayout layout, const CgIndex *at, CgValue panel, int64_t O, int64_t N);
+
 /* tile = segment * panels + panel: both of a tile. In PG_ROW the segment is 0. */
 void cg_segment_and_panel(CgEmit *e, CgValue tile, int64_t channels, CgSegment *out_segment, CgValue *out_panel);
 

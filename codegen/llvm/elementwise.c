@@ -1,0 +1,71 @@
+/* PG_ELEMENTWISE and PG_SLICE. */
+#include "codegen/llvm/kernels.h"
+#include "codegen/llvm/rows.h"
+
+enum { VEC_BYTES = PG_LANES * 4 };
+
+/* Vectors of a panel: 1, or N when the operands are channels. */
+static int64_t vectors(const PgKernel *kernel) { return kernel->N > 0 ? kernel->N : 1; }
+
+/* The parameter's 16 lanes: [O/16][16], or the expert's of [E][O/16][16]. */
+static CgValue parameter(CgEmit *e, const CgIndex *at, CgValue panel) {
+    const PgKernel *kernel = e->kernel;
+    if (kernel->per_expert) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(kernel->O)), panel);
+    return cg_load_vec(e, cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, VEC_BYTES)));
+}
+
+static CgValue second(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes) {
+    const PgKernel *kernel = e->kernel;
+    CgValue z = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, panel, kernel->O, vectors(kernel));
+    return cg_load_vec(e, cg_at(e, z, bytes));
+}
+
+/* The operation on one vector; `bytes`: its offset in the panel. */
+static CgValue apply(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes, CgValue x) {
+    switch (e->kernel->ew) {
+    case PG_EW_UNARY: return cg_activation(e, e->kernel->act, x);
+    case PG_EW_SCALE: return cg_mul(e, x, cg_vec(e, (float)e->kernel->scale));
+    case PG_EW_ADD: return cg_add(e, x, second(e, at, panel, bytes));
+    case PG_EW_MUL: return cg_mul(e, x, second(e, at, panel, bytes));
+    case PG_EW_ADD_PARAM: return cg_add(e, x, parameter(e, at, panel));
+    case PG_EW_MUL_PARAM: return cg_mul(e, x, parameter(e, at, panel));
+    }
+    return x;
+}
+
+static void elementwise_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    int64_t N = vectors(kernel);
+    (void)context;
+    CgLoop panels = cg_for_n(e, pg_panels(kernel->O));
+    CgValue x = cg_indexed(e, PG_OP_X, kernel->x_layout, at, panels.index, kernel->O, N);
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panels.index, kernel->O, N);
+    CgLoop n = cg_for_n(e, (uint64_t)N);
+    CgValue bytes = cg_imul_n(e, n.index, VEC_BYTES);
+    cg_store_vec(e, cg_at(e, y, bytes), apply(e, at, panels.index, bytes, cg_load_vec(e, cg_at(e, x, bytes))));
+    cg_end_for(e, &n);
+    cg_end_for(e, &panels);
+}
+
+void cg_emit_elementwise(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, elementwise_place, NULL); }
+
+/* Elements start + [0, O) of rows of K: a panel of y joins two neighbours of x when start is no multiple of 16. */
+static void slice_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    uint64_t last = pg_panels(kernel->K) - 1, first = (uint64_t)(kernel->start / PG_LANES);
+    int32_t shift = (int32_t)(kernel->start % PG_LANES);
+    (void)context;
+    CgLoop panels = cg_for_n(e, pg_panels(kernel->O));
+    CgValue panel = cg_iadd_n(e, panels.index, first);
+    CgValue low = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel, kernel->K, 1));
+    if (shift > 0) {
+        CgValue lane[PG_LANES], next = cg_umin(e, cg_iadd_n(e, panel, 1), cg_i64(e, last));
+        CgValue high = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, next, kernel->K, 1));
+        for (int32_t i = 0; i < PG_LANES; i++) lane[i] = cg_i32(e, i + shift);
+        low = LLVMBuildShuffleVector(e->builder, low, high, LLVMConstVector(lane, PG_LANES), "");
+    }
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panels.index, kernel->O, 1), low);
+    cg_end_for(e, &panels);
+}
+
+void cg_emit_slice(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, slice_place, NULL); }

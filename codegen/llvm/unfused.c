@@ -1,0 +1,224 @@
+/* The operations as they are when fusion is off: softmax, selection and gates of a router, mixed parameters, and the scan in parts.
+ * Values of a channel's N elements are channels: [panel][row][N][16]. */
+#include "codegen/llvm/kernels.h"
+#include "codegen/llvm/rows.h"
+
+#include <math.h>
+
+enum { VEC_BYTES = PG_LANES * 4 };
+
+static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, VEC_BYTES)); }
+
+/* ---------------------------------------------------------------------------------------------- router */
+
+/* Copies the E scores of a row from X into a line of scratch. */
+static void gather_scores(CgEmit *e, const CgIndex *at, CgValue line) {
+    CgLoop panels = cg_for_n(e, pg_panels(e->kernel->E));
+    CgValue x = cg_indexed(e, PG_OP_X, PG_ROWS, at, panels.index, e->kernel->E, 1);
+    cg_store_vec(e, at_index(e, line, panels.index), cg_load_vec(e, x));
+    cg_end_for(e, &panels);
+}
+
+/* A row whose scores are not all finite is in trouble. */
+static void check_scores(CgEmit *e, const CgIndex *at, CgValue line) {
+    CgLoop loop = cg_for_n(e, (uint64_t)e->kernel->E);
+    CgValue bad = cg_carry(e, &loop, LLVMConstInt(e->i1, 0, 0));
+    CgValue score = cg_load_f32(e, cg_at(e, line, cg_imul_n(e, loop.index, 4)));
+    CgValue finite = cg_fcmp(e, LLVMRealOLT, cg_abs(e, score), cg_f32(e, INFINITY));
+    cg_next(&loop, bad, LLVMBuildOr(e->builder, bad, LLVMBuildNot(e->builder, finite, ""), ""));
+    cg_end_for(e, &loop);
+    cg_trouble(e, at->row, cg_after(&loop, bad));
+}
+
+static void softmax_row(CgEmit *e, void *context, const CgIndex *at) {
+    CgValue line = context;
+    gather_scores(e, at, line);
+    check_scores(e, at, line);
+    cg_softmax_row(e, line, e->kernel->E);
+    CgLoop panels = cg_for_n(e, pg_panels(e->kernel->E));
+    CgValue y = cg_indexed(e, PG_OP_Y, PG_ROWS, at, panels.index, e->kernel->E, 1);
+    cg_store_vec(e, y, cg_load_vec(e, at_index(e, line, panels.index)));
+    cg_end_for(e, &panels);
+}
+
+static void select_row(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    CgValue line = context, bias = kernel->select_bias ? cg_operand(e, PG_OP_W) : NULL;
+    gather_scores(e, at, line);
+    check_scores(e, at, line);
+    CgValue routes = cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, at->row, (uint64_t)kernel->k * 4));
+    cg_select_row(e, line, bias, kernel->E, kernel->k, routes);
+}
+
+static void gates_row(CgEmit *e, void *context, const CgIndex *at) {
+    CgValue line = context;
+    gather_scores(e, at, line);
+    CgValue bytes = cg_imul_n(e, at->row, (uint64_t)e->kernel->k * 4);
+    CgValue routes = cg_at(e, cg_operand(e, PG_OP_ROUTES), bytes), gates = cg_at(e, cg_operand(e, PG_OP_GATES), bytes);
+    cg_gates_row(e, line, routes, e->kernel->k, gates);
+}
+
+static void each_router_row(CgEmit *e, CgPlaceBody body) {
+    cg_each_place(e, PG_ROWS, body, cg_scratch(e, pg_panels(e->kernel->E) * VEC_BYTES));
+}
+
+void cg_emit_softmax(CgEmit *e) { each_router_row(e, softmax_row); }
+void cg_emit_select(CgEmit *e) { each_router_row(e, select_row); }
+void cg_emit_gates(CgEmit *e) { each_router_row(e, gates_row); }
+
+/* Parameters of [E][I/16][N][16] mixed by the gates of each row. */
+static void mix_row(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    uint64_t N = (uint64_t)kernel->N, panels = pg_panels(kernel->O);
+    CgChosen chosen = cg_chosen(e, PG_OP_ROUTES, PG_OP_GATES, at->row);
+    (void)context;
+    CgLoop panel = cg_for_n(e, panels);
+    CgValue y = cg_indexed(e, PG_OP_Y, PG_ROWS, at, panel.index, kernel->O, kernel->N);
+    CgValue w = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel.index, N * VEC_BYTES));
+    CgLoop n = cg_for_n(e, N);
+    cg_store_vec(e, at_index(e, y, n.index), cg_mixed_vec(e, &chosen, at_index(e, w, n.index), panels * N * VEC_BYTES));
+    cg_end_for(e, &n);
+    cg_end_for(e, &panel);
+}
+
+void cg_emit_mix(CgEmit *e) { cg_each_place(e, PG_ROWS, mix_row, NULL); }
+
+/* ---------------------------------------------------------------------------------------------- scan in parts */
+
+/* A of a place: plain, the expert's, or mixed for the row. */
+static CgValue channels_of(CgEmit *e, const CgIndex *at, CgValue panel) {
+    const PgKernel *kernel = e->kernel;
+    if (kernel->mixed) return cg_indexed(e, PG_OP_W, PG_ROWS, at, panel, kernel->O, kernel->N);
+    if (kernel->per_expert) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(kernel->O)), panel);
+    return cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, (uint64_t)kernel->N * VEC_BYTES));
+}
+
+/* y_n = d · A_n */
+static void outer_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    (void)context;
+    CgLoop panel = cg_for_n(e, pg_panels(kernel->O));
+    CgValue d = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel.index, kernel->O, 1));
+    CgValue A = channels_of(e, at, panel.index);
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, kernel->N);
+    CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
+    cg_store_vec(e, at_index(e, y, n.index), cg_mul(e, d, cg_load_vec(e, at_index(e, A, n.index))));
+    cg_end_for(e, &n);
+    cg_end_for(e, &panel);
+}
+
+void cg_emit_outer(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, outer_place, NULL); }
+
+/* Element n of Z at a place, in every lane: B or C. */
+static CgValue broadcast_z(CgEmit *e, const CgIndex *at, CgValue n) {
+    const PgKernel *kernel = e->kernel;
+    CgValue panel = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, cg_udiv_n(e, n, PG_LANES), kernel->N, 1);
+    return cg_load_splat(e, cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4)));
+}
+
+/* y_n = v · B_n */
+static void inject_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    (void)context;
+    CgLoop panel = cg_for_n(e, pg_panels(kernel->O));
+    CgValue v = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel.index, kernel->O, 1));
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, kernel->N);
+    CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
+    cg_store_vec(e, at_index(e, y, n.index), cg_mul(e, v, broadcast_z(e, at, n.index)));
+    cg_end_for(e, &n);
+    cg_end_for(e, &panel);
+}
+
+void cg_emit_inject(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, inject_place, NULL); }
+
+/* y = Σ_n s_n · C_n by fma from +0 */
+static void contract_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    (void)context;
+    CgLoop panel = cg_for_n(e, pg_panels(kernel->O));
+    CgValue s = cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel.index, kernel->O, kernel->N);
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, 1);
+    CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
+    CgValue sum = cg_carry(e, &n, cg_zero(e));
+    cg_next(&n, sum, cg_fma(e, cg_load_vec(e, at_index(e, s, n.index)), broadcast_z(e, at, n.index), sum));
+    cg_end_for(e, &n);
+    cg_store_vec(e, y, cg_after(&n, sum));
+    cg_end_for(e, &panel);
+}
+
+void cg_emit_contract(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, contract_place, NULL); }
+
+/* ---------------------------------------------------------------------------------------------- PG_RECUR */
+
+typedef struct Recur {
+    CgEmit *e;
+    const PgKernel *kernel;
+    CgValue panel, state; /* state: this panel's [N][16], of expert 0 */
+} Recur;
+
+/* The state of one place moves, if `moves` (i1, or NULL: it does), and is copied to y. */
+static void move_state(const Recur *r, const CgIndex *at, CgValue moves) {
+    CgEmit *e = r->e;
+    const PgKernel *kernel = r->kernel;
+    uint64_t N = (uint64_t)kernel->N;
+    CgValue a = cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, kernel->N);
+    CgValue b = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, r->panel, kernel->O, kernel->N);
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, kernel->N), state = r->state;
+    if (at->expert) state = cg_at(e, state, cg_imul_n(e, at->expert, pg_panels(kernel->O) * N * VEC_BYTES));
+    CgLoop n = cg_for_n(e, N);
+    CgValue where = at_index(e, state, n.index), s = cg_load_vec(e, where);
+    CgValue moved = cg_cut(e, cg_fma(e, cg_load_vec(e, at_index(e, a, n.index)), s, cg_load_vec(e, at_index(e, b, n.index))));
+    if (moves) moved = cg_select(e, moves, moved, s);
+    cg_store_vec(e, where, moved);
+    cg_store_vec(e, at_index(e, y, n.index), moved);
+    cg_end_for(e, &n);
+}
+
+static CgValue route_of(const Recur *r, CgValue row, CgValue j) {
+    CgEmit *e = r->e;
+    CgValue pair = cg_iadd(e, cg_imul_n(e, row, (uint64_t)r->kernel->k), j);
+    return cg_wide(e, cg_load_i32(e, cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, pair, 4))));
+}
+
+/* Whether the row chose this expert. */
+static CgValue is_chosen(const Recur *r, CgValue row, CgValue expert) {
+    CgEmit *e = r->e;
+    CgLoop slots = cg_for_n(e, (uint64_t)r->kernel->k);
+    CgValue found = cg_carry(e, &slots, LLVMConstInt(e->i1, 0, 0));
+    CgValue same = cg_icmp(e, LLVMIntEQ, route_of(r, row, slots.index), expert);
+    cg_next(&slots, found, LLVMBuildOr(e->builder, found, same, ""));
+    cg_end_for(e, &slots);
+    return cg_after(&slots, found);
+}
+
+static void recur_row(const Recur *r, CgValue row) {
+    CgEmit *e = r->e;
+    CgIndex at = {.row = row};
+    if (r->kernel->y_layout == PG_ROWS) {
+        move_state(r, &at, NULL);
+        return;
+    }
+    bool planes = r->kernel->y_layout == PG_PLANES;
+    CgLoop places = cg_for_n(e, (uint64_t)(planes ? r->kernel->E : r->kernel->k));
+    at.expert = planes ? places.index : route_of(r, row, places.index);
+    if (!planes) at.position = cg_position_of(e, PG_OP_GROUPS, row, places.index);
+    move_state(r, &at, r->kernel->held ? is_chosen(r, row, at.expert) : NULL);
+    cg_end_for(e, &places);
+}
+
+/* s_r = cut(fma(a, s, b)) over the rows of a segment. */
+void cg_emit_recur(CgEmit *e) {
+    const PgKernel *kernel = e->kernel;
+    Recur r = {.e = e, .kernel = kernel};
+    CgLoop tiles = cg_for_tiles(e);
+    CgSegment segment;
+    cg_segment_and_panel(e, tiles.index, kernel->O, &segment, &r.panel);
+    r.state = cg_state_operand(e, PG_OP_STATE, &segment);
+    r.state = cg_at(e, r.state, cg_imul_n(e, r.panel, (uint64_t)kernel->N * VEC_BYTES));
+    bool one = kernel->mode == PG_ROW;
+    CgValue first = one ? cg_i64(e, 0) : segment.first_row;
+    CgLoop rows = cg_for(e, first, one ? cg_i64(e, 1) : cg_iadd(e, first, segment.count), 1);
+    recur_row(&r, rows.index);
+    cg_end_for(e, &rows);
+    cg_end_for(e, &tiles);
+}

@@ -1,0 +1,370 @@
+/* The kernels of single operations give the bits of docs/bits.md, for rows, planes and positions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/codegen2/reference.h"
+
+/* A place of the result: plane p and index in each layout that an operand may have. */
+typedef struct Place {
+    uint64_t row, position, expert;
+} Place;
+
+static uint64_t plane_of(PgLayout layout, const Place *at) { return layout == PG_PLANES ? at->expert : 0; }
+static uint64_t index_of(PgLayout layout, const Place *at) { return layout == PG_POSITIONS ? at->position : at->row; }
+
+static float get(const Rig *rig, unsigned slot, PgLayout layout, const Place *at, int64_t O, int64_t N, int64_t i, int64_t n) {
+    return rig_get(rig, slot, layout, O, N, plane_of(layout, at), index_of(layout, at), i, n);
+}
+
+static void expect(Rig *rig, const Place *at, int64_t O, int64_t N, int64_t i, int64_t n, float v) {
+    PgLayout layout = rig->kernel.y_layout;
+    rig_expect(rig, PG_OP_Y, layout, O, N, plane_of(layout, at), index_of(layout, at), i, n, v);
+}
+
+/* Calls `body` for every place of the result. */
+static void each_place(Rig *rig, void (*body)(Rig *rig, const Place *at)) {
+    const PgKernel *k = &rig->kernel;
+    uint64_t inner = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->y_layout == PG_POSITIONS ? (uint64_t)k->k : 1;
+    for (uint64_t row = 0; row < rig->rows; row++) {
+        for (uint64_t j = 0; j < inner; j++) {
+            Place at = {.row = row, .expert = j};
+            if (k->y_layout == PG_POSITIONS) at = (Place){row, rig_position(rig, row, j), ref_expert(rig, row, j)};
+            body(rig, &at);
+        }
+    }
+}
+
+static uint32_t tiles(Rig *rig) {
+    const PgKernel *k = &rig->kernel;
+    rig->phase.E = (uint32_t)k->E;
+    rig->phase.k = (uint32_t)k->k;
+    rig->phase.count = k->mode == PG_ROW ? PG_ONCE : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK : PG_PER_ROW_BLOCK;
+    return (uint32_t)pg_count(&rig->phase, (uint32_t)rig->rows, rig->args.n_segments, 0);
+}
+
+static PgKernel random_kernel(RigRandom *r, PgKind kind) {
+    PgKernel k = {.kind = kind};
+    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.O = rig_range(r, 1, 50);
+    k.y_layout = (PgLayout)rig_range(r, PG_ROWS, PG_POSITIONS);
+    k.x_layout = rig_next(r) % 2 ? k.y_layout : PG_ROWS;
+    if (k.y_layout == PG_ROWS) return k;
+    k.E = rig_range(r, 1, 6);
+    k.k = rig_range(r, 1, k.E);
+    return k;
+}
+
+/* Opens the rig with routes where the kernel has experts, and its X and Y. */
+static void open_with(Rig *rig, const CgTarget *target, const PgKernel *k, RigRandom random, int64_t x_N, int64_t y_N) {
+    rig_open(rig, target, k, random);
+    if (k->E > 0) rig_route(rig, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS);
+    rig_place(rig, PG_OP_X, PG_ARENA, rig_value_bytes(rig, k->x_layout, k->O, x_N), -3, 3);
+    rig_place(rig, PG_OP_Y, PG_ARENA, rig_value_bytes(rig, k->y_layout, k->O, y_N), -3, 3);
+    rig_result(rig, PG_OP_Y);
+}
+
+/* ---------------------------------------------------------------------------------------------- elementwise, slice */
+
+static float elementwise_of(const Rig *rig, const Place *at, int64_t i, int64_t n, float x) {
+    const PgKernel *k = &rig->kernel;
+    int64_t N = k->N ? k->N : 1;
+    switch (k->ew) {
+    case PG_EW_UNARY: return ref_act(k->act, x);
+    case PG_EW_SCALE: return x * (float)k->scale;
+    case PG_EW_ADD: return x + get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
+    case PG_EW_MUL: return x * get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
+    case PG_EW_ADD_PARAM: return x + rig_float(rig, PG_OP_W, 0, ref_channel(k->O, 1, k->per_expert ? at->expert : 0, i, 0));
+    case PG_EW_MUL_PARAM: return x * rig_float(rig, PG_OP_W, 0, ref_channel(k->O, 1, k->per_expert ? at->expert : 0, i, 0));
+    }
+    return x;
+}
+
+static void expect_elementwise(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    int64_t N = k->N ? k->N : 1;
+    for (int64_t i = 0; i < k->O; i++) {
+        for (int64_t n = 0; n < N; n++) {
+            float x = get(rig, PG_OP_X, k->x_layout, at, k->O, N, i, n);
+            expect(rig, at, k->O, N, i, n, elementwise_of(rig, at, i, n, x));
+        }
+    }
+}
+
+static void elementwise_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_ELEMENTWISE);
+    Rig rig;
+    k.ew = (PgElementwise)rig_range(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
+    if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rig_range(&random, PG_SILU, PG_EXP);
+    if (k.ew == PG_EW_SCALE) k.scale = 0.3;
+    if (k.ew == PG_EW_ADD || k.ew == PG_EW_MUL) k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    bool parameter = k.ew == PG_EW_ADD_PARAM || k.ew == PG_EW_MUL_PARAM;
+    if (parameter && k.E) k.per_expert = rig_next(&random) % 2;
+    if (!parameter && rig_next(&random) % 2) k.N = rig_range(&random, 1, 20);
+    int64_t N = k.N ? k.N : 1;
+    open_with(&rig, target, &k, random, N, N);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, N), -3, 3);
+    rig_place(&rig, PG_OP_W, PG_WEIGHTS, (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * PG_LANES * 4, -3, 3);
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, expect_elementwise);
+    rig_check(&rig, "elementwise");
+    rig_close(&rig);
+}
+
+static void expect_slice(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) expect(rig, at, k->O, 1, i, 0, get(rig, PG_OP_X, k->x_layout, at, k->K, 1, k->start + i, 0));
+}
+
+static void slice_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_SLICE);
+    Rig rig;
+    k.x_layout = k.y_layout;
+    k.start = rig_range(&random, 0, 40);
+    k.K = k.start + k.O + rig_range(&random, 0, 20);
+    open_with(&rig, target, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_X, PG_ARENA, rig_value_bytes(&rig, k.x_layout, k.K, 1), -3, 3);
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, expect_slice);
+    rig_check(&rig, "slice");
+    rig_close(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- router */
+
+static void expect_softmax(Rig *rig, const Place *at) {
+    int64_t E = rig->kernel.E;
+    float m = -INFINITY, sum = 0, powers[64];
+    for (int64_t e = 0; e < E; e++) m = fmaxf(m, get(rig, PG_OP_X, PG_ROWS, at, E, 1, e, 0));
+    for (int64_t e = 0; e < E; e++) sum = sum + (powers[e] = vm_exp(get(rig, PG_OP_X, PG_ROWS, at, E, 1, e, 0) - m));
+    for (int64_t e = 0; e < E; e++) expect(rig, at, E, 1, e, 0, powers[e] / sum);
+}
+
+static void expect_select(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    bool taken[64] = {false};
+    for (int64_t j = 0; j < k->k; j++) {
+        int64_t best = -1;
+        float most = 0;
+        for (int64_t e = 0; e < k->E; e++) {
+            float score = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, e, 0);
+            if (k->select_bias) score = score + rig_float(rig, PG_OP_W, 0, (uint64_t)e);
+            if (!taken[e] && (best < 0 || score > most)) best = e, most = score;
+        }
+        taken[best] = true;
+    }
+    uint64_t slot = at->row * (uint64_t)k->k;
+    for (int32_t e = 0; e < k->E; e++) {
+        if (taken[e]) rig_expect_int(rig, PG_OP_ROUTES, slot++, e);
+    }
+}
+
+static void expect_gates(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    float sum = 0;
+    for (uint64_t j = 0; j < (uint64_t)k->k; j++) sum = sum + get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
+    for (uint64_t j = 0; j < (uint64_t)k->k; j++) {
+        float g = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
+        if (k->normalize) g = g / (sum + 1e-20f);
+        if (k->scaled) g = (float)k->scale * g;
+        rig_expect_float(rig, PG_OP_GATES, 0, at->row * (uint64_t)k->k + j, g);
+    }
+}
+
+static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
+    Rig rig;
+    PgKernel k = {.kind = kind, .mode = rig_next(&random) % 3 ? PG_BLOCK : PG_ROW};
+    k.O = k.E = rig_range(&random, 1, 40);
+    k.k = rig_range(&random, 1, k.E < 10 ? k.E : 10);
+    k.normalize = rig_next(&random) % 2;
+    k.scaled = rig_next(&random) % 2;
+    k.scale = k.scaled ? 2.5 : 0;
+    k.select_bias = kind == PG_SELECT && rig_next(&random) % 2;
+    open_with(&rig, target, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_W, PG_WEIGHTS, pg_panels(k.E) * PG_LANES * 4, -1, 1);
+    if (kind == PG_SELECT) rig_result(&rig, PG_OP_ROUTES);
+    if (kind == PG_GATES) rig_result(&rig, PG_OP_GATES);
+    if (kind == PG_SELECT && k.E > 2) { /* a tie */
+        for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16) rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
+    }
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
+    rig_check(&rig, "router");
+    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], 0);
+    rig_close(&rig);
+}
+
+static void softmax_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SOFTMAX); }
+static void select_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SELECT); }
+static void gates_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_GATES); }
+
+static void trouble_case(const CgTarget *target, RigRandom random) {
+    Rig rig;
+    PgKernel k = {.kind = PG_SOFTMAX, .mode = PG_BLOCK, .O = 3, .E = 3, .k = 1};
+    open_with(&rig, target, &k, random, 1, 1);
+    rig_set(&rig, PG_OP_X, 0, 16 * (rig.rows - 1) + 1, -INFINITY); /* the last row's second expert */
+    rig_run(&rig, tiles(&rig));
+    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
+    rig_close(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- mixed parameters */
+
+static void expect_mix(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) {
+        for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, ref_mix(rig, PG_OP_W, at->row, k->O, k->N, i, n));
+    }
+}
+
+static void mix_case(const CgTarget *target, RigRandom random) {
+    Rig rig;
+    PgKernel k = {.kind = PG_MIX, .mode = rig_next(&random) % 3 ? PG_BLOCK : PG_ROW, .O = rig_range(&random, 1, 40)};
+    k.N = rig_range(&random, 1, 20);
+    k.E = rig_range(&random, 1, 8);
+    k.k = rig_range(&random, 1, k.E);
+    open_with(&rig, target, &k, random, 1, k.N);
+    rig_place(&rig, PG_OP_W, PG_WEIGHTS, (uint64_t)(k.E * k.N) * pg_panels(k.O) * PG_LANES * 4, -2, 2);
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, expect_mix);
+    rig_check(&rig, "mix");
+    rig_close(&rig);
+}
+
+/* ---------------------------------------------------------------------------------------------- scan in parts */
+
+static void expect_outer(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) {
+        float d = get(rig, PG_OP_X, k->x_layout, at, k->O, 1, i, 0);
+        for (int64_t n = 0; n < k->N; n++) {
+            float A = k->mixed ? rig_get(rig, PG_OP_W, PG_ROWS, k->O, k->N, 0, at->row, i, n)
+                               : rig_float(rig, PG_OP_W, 0, ref_channel(k->O, k->N, k->per_expert ? at->expert : 0, i, n));
+            expect(rig, at, k->O, k->N, i, n, d * A);
+        }
+    }
+}
+
+static void outer_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_OUTER);
+    Rig rig;
+    k.N = rig_range(&random, 1, 40);
+    k.mixed = k.y_layout == PG_ROWS && rig_next(&random) % 2;
+    k.per_expert = k.y_layout != PG_ROWS && rig_next(&random) % 2;
+    open_with(&rig, target, &k, random, 1, k.N);
+    uint64_t parameters = (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4;
+    if (k.mixed) rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, k.N), -2, 2);
+    else rig_place(&rig, PG_OP_W, PG_WEIGHTS, parameters, -2, 2);
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, expect_outer);
+    rig_check(&rig, "outer");
+    rig_close(&rig);
+}
+
+static void expect_inject(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) {
+        float v = get(rig, PG_OP_X, k->x_layout, at, k->O, 1, i, 0);
+        for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, v * get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0));
+    }
+}
+
+static void expect_contract(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) {
+        float sum = 0;
+        for (int64_t n = 0; n < k->N; n++)
+            sum = fmaf(get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0), sum);
+        expect(rig, at, k->O, 1, i, 0, sum);
+    }
+}
+
+static void element_case(const CgTarget *target, RigRandom random, PgKind kind) {
+    PgKernel k = random_kernel(&random, kind);
+    Rig rig;
+    bool inject = kind == PG_INJECT;
+    k.N = rig_range(&random, 1, 40);
+    k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    open_with(&rig, target, &k, random, inject ? 1 : k.N, inject ? k.N : 1);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.N, 1), -2, 2);
+    rig_run(&rig, tiles(&rig));
+    each_place(&rig, inject ? expect_inject : expect_contract);
+    rig_check(&rig, inject ? "inject" : "contract");
+    rig_close(&rig);
+}
+
+static void inject_case(const CgTarget *target, RigRandom random) { element_case(target, random, PG_INJECT); }
+static void contract_case(const CgTarget *target, RigRandom random) { element_case(target, random, PG_CONTRACT); }
+
+static void expect_recur(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    uint64_t s = (uint64_t)rig->row_segment[at->row], e = k->y_layout == PG_ROWS ? 0 : at->expert;
+    bool moves = !k->held;
+    for (uint64_t j = 0; k->held && j < (uint64_t)k->k; j++) moves = moves || ref_expert(rig, at->row, j) == e;
+    for (int64_t i = 0; i < k->O; i++) {
+        for (int64_t n = 0; n < k->N; n++) {
+            uint64_t where = ref_channel(k->O, k->N, e, i, n);
+            float a = get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), b = get(rig, PG_OP_Z, k->z_layout, at, k->O, k->N, i, n);
+            float state = rig_float(rig, PG_OP_STATE, s, where);
+            if (moves) state = vm_cut(fmaf(a, state, b));
+            rig_expect_float(rig, PG_OP_STATE, s, where, state);
+            expect(rig, at, k->O, k->N, i, n, state);
+        }
+    }
+}
+
+/* All states count, moved or not; their lanes past O do not. */
+static void count_states(Rig *rig) {
+    const PgKernel *k = &rig->kernel;
+    rig_result(rig, PG_OP_STATE);
+    for (uint64_t s = 0; s < rig->args.n_segments; s++) {
+        for (uint64_t e = 0; e < (k->E ? (uint64_t)k->E : 1); e++) {
+            for (int64_t at = 0; at < k->O * k->N; at++) {
+                uint64_t where = ref_channel(k->O, k->N, e, at / k->N, at % k->N);
+                rig_expect_float(rig, PG_OP_STATE, s, where, rig_float(rig, PG_OP_STATE, s, where));
+            }
+        }
+    }
+}
+
+static void recur_case(const CgTarget *target, RigRandom random) {
+    PgKernel k = random_kernel(&random, PG_RECUR);
+    Rig rig;
+    k.N = rig_range(&random, 1, 20);
+    k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    k.held = k.y_layout == PG_PLANES && rig_next(&random) % 2;
+    open_with(&rig, target, &k, random, k.N, k.N);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, k.N), -2, 2);
+    rig_place(&rig, PG_OP_STATE, PG_STATE, (k.E ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4, -2, 2);
+    count_states(&rig);
+    rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
+    each_place(&rig, expect_recur);
+    rig_check(&rig, "recur");
+    rig_close(&rig);
+}
+
+static void elementwise_gives_the_bits(void **state) { (void)state, rig_each(40, 1, elementwise_case); }
+static void slice_copies(void **state) { (void)state, rig_each(20, 2, slice_case); }
+static void softmax_gives_the_bits(void **state) { (void)state, rig_each(8, 3, softmax_case); }
+static void selection_takes_the_largest(void **state) { (void)state, rig_each(16, 4, select_case); }
+static void gates_are_normalised_and_scaled(void **state) { (void)state, rig_each(12, 5, gates_case); }
+static void a_router_that_is_not_finite_is_told(void **state) { (void)state, rig_each(2, 6, trouble_case); }
+static void parameters_mix_by_gates(void **state) { (void)state, rig_each(12, 7, mix_case); }
+static void outer_gives_the_bits(void **state) { (void)state, rig_each(16, 8, outer_case); }
+static void inject_gives_the_bits(void **state) { (void)state, rig_each(16, 9, inject_case); }
+static void contract_gives_the_bits(void **state) { (void)state, rig_each(16, 10, contract_case); }
+static void states_move_row_by_row(void **state) { (void)state, rig_each(24, 11, recur_case); }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(elementwise_gives_the_bits), cmocka_unit_test(slice_copies), cmocka_unit_test(softmax_gives_the_bits),
+        cmocka_unit_test(selection_takes_the_largest), cmocka_unit_test(gates_are_normalised_and_scaled),
+        cmocka_unit_test(a_router_that_is_not_finite_is_told), cmocka_unit_test(parameters_mix_by_gates),
+        cmocka_unit_test(outer_gives_the_bits), cmocka_unit_test(inject_gives_the_bits), cmocka_unit_test(contract_gives_the_bits),
+        cmocka_unit_test(states_move_row_by_row),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    cg_llvm_shutdown();
+    return failed;
+}
