@@ -13,6 +13,7 @@ typedef const float *(*IrWeightLookup)(void *context, const char *tensor);
 
 typedef struct IrEval IrEval; /* a sequence in progress: states and position */
 
+/* The graph must have passed ir_verify, and it and the weights must outlive the evaluator. NULL: a weight is missing. */
 IrEval *ir_eval32_new(const IrGraph *g, IrWeightLookup lookup, void *context);
 IrEval *ir_eval64_new(const IrGraph *g, IrWeightLookup lookup, void *context);
 void ir_eval_free(IrEval *eval);
