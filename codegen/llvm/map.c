@@ -7,7 +7,11 @@
 #include "codegen/llvm/map.h"
 #include "support/diag.h"
 
-enum { ROW_TILE_BYTES = 64 * 1024, BLOCK_TILE_FMAS = 1 << 18 };
+enum {
+    ROW_CLAIM_BYTES = 64 * 1024, /* of weights that a claim of tiles reads at least */
+    BLOCK_CLAIM_FMAS = 1 << 17,  /* of 16 lanes that a claim computes at most, if its tiles allow it */
+    CHUNK_BYTES = 1 << 20        /* of x that stays in a core's cache while panel groups pass by */
+};
 
 /* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
 static unsigned fitting_panels(uint64_t panels, unsigned most) {
@@ -28,7 +32,7 @@ CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
     uint64_t panels = pg_panels(k->O);
     if (k->mode == PG_ROW) {
         unsigned most = (unsigned)target->row_panels;
-        while (most > 2 && panels < 4 * most) { /* a small map still feeds several workers */
+        while (most > 4 && panels < 4 * most) { /* a small map still feeds several workers */
             most /= 2;
         }
         s.panels = fitting_panels(panels, most);
@@ -55,9 +59,9 @@ typedef struct Map {
 static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
     if (k->mode == PG_ROW) {
-        few = ROW_TILE_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
+        few = ROW_CLAIM_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
     } else {
-        few = BLOCK_TILE_FMAS / (work * PG_ROW_BLOCK);
+        few = BLOCK_CLAIM_FMAS / (work * PG_ROW_BLOCK);
     }
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
@@ -239,13 +243,31 @@ static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, Cg
     cg_end_for(e, &part);
 }
 
+/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there block by
+ * block, so that the weights of a group are read once a chunk. `count` blocks in all. */
+static void place_block(const Map *m, CgValue tile, CgValue count, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
+    CgEmit *e = m->e;
+    uint64_t most = CHUNK_BYTES / (PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
+    uint64_t chunk = most < 8 ? 8 : most, planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
+    if (chunk >= PG_MAX_ROWS / PG_ROW_BLOCK && m->k->y_layout != PG_POSITIONS) {
+        chunk = PG_MAX_ROWS / PG_ROW_BLOCK; /* the whole step */
+    }
+    uint64_t tiles = chunk * planes * m->shape.groups;
+    CgValue first = cg_imul_n(e, cg_udiv_n(e, tile, tiles), chunk), rest = cg_urem_n(e, tile, tiles);
+    CgValue here = cg_umin(e, cg_isub(e, count, first), cg_i64(e, chunk)), outer = cg_udiv(e, rest, here);
+    *out_block = cg_iadd(e, first, cg_urem(e, rest, here));
+    *out_plane = cg_udiv_n(e, outer, m->shape.groups);
+    *out_group = cg_urem_n(e, outer, m->shape.groups);
+}
+
 static void block_tile(const Map *m, CgValue tile, CgValue count) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
     CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
-    CgValue block = cg_urem(e, tile, count), outer = cg_udiv(e, tile, count);
-    CgValue plane = cg_udiv_n(e, outer, m->shape.groups), row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
-    place_group(m, cg_urem_n(e, outer, m->shape.groups), &t);
+    CgValue plane, group, block;
+    place_block(m, tile, count, &plane, &group, &block);
+    CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
+    place_group(m, group, &t);
     if (k->select != PG_CHOSEN) {
         if (k->y_layout == PG_PLANES) {
             t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));

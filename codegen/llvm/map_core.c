@@ -16,25 +16,21 @@ typedef struct Core {
     PgDtype dtype;
 } Core;
 
-/* sum[p][r] = fma(w[p], x[r], sum) */
-static void multiply(const Core *c, const CgValue *w, const CgValue *x, Sums *sums) {
-    for (unsigned p = 0; p < c->panels; p++) {
-        for (unsigned r = 0; r < c->rows; r++) {
-            CgValue *sum = &sums->v[p * c->rows + r];
-            *sum = cg_fma(c->e, w[p], x[r], *sum);
-        }
-    }
-}
-
-static void load_inputs(const Core *c, CgValue x, unsigned k, CgValue *out) {
+/* sum[p][r] = fma(w[p], x[r] of input k, sum). A broadcast input lives for its panels only: the weights of one k and one input are all
+ * that stands in registers beside the sums. */
+static void multiply(const Core *c, const CgValue *w, CgValue x, unsigned k, Sums *sums) {
     for (unsigned r = 0; r < c->rows; r++) {
-        out[r] = cg_load_splat(c->e, cg_at_n(c->e, x, (uint64_t)r * 64 + (uint64_t)k * 4));
+        CgValue input = cg_load_splat(c->e, cg_at_n(c->e, x, (uint64_t)r * 64 + (uint64_t)k * 4));
+        for (unsigned p = 0; p < c->panels; p++) {
+            CgValue *sum = &sums->v[p * c->rows + r];
+            *sum = cg_fma(c->e, w[p], input, *sum);
+        }
     }
 }
 
 /* Inputs [0, count) at x with the weights at w. */
 static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count, Sums *sums) {
-    CgValue low[MAX_SUMS], high[MAX_SUMS], inputs[MAX_SUMS];
+    CgValue low[MAX_SUMS], high[MAX_SUMS];
     for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
         uint64_t at = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
         for (unsigned p = 0; p < c->panels; p++) {
@@ -45,11 +41,9 @@ static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count,
                 cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
             }
         }
-        load_inputs(c, x, k, inputs);
-        multiply(c, low, inputs, sums);
+        multiply(c, low, x, k, sums);
         if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
-            load_inputs(c, x, k + 1, inputs);
-            multiply(c, high, inputs, sums);
+            multiply(c, high, x, k + 1, sums);
         }
     }
 }

@@ -373,6 +373,20 @@ static void block_with_planes_and_positions(void **unused) {
     try_form(&base, 3);
 }
 
+/* So many rows and inputs that the tiles go through x in chunks. */
+static void block_of_many_rows(void **unused) {
+    (void)unused;
+    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16, .residual = true};
+    const char *isas[] = {"avx512", "avx2"};
+    for (int i = 0; i < 2; i++) {
+        Harness *h = harness_new(isas[i], 3);
+        for (uint32_t rows = 130; h->present && rows <= 199; rows += 69) {
+            run_case(h, &k, rows);
+        }
+        harness_free(h);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(row_by_single_matrix),
@@ -381,6 +395,7 @@ int main(void) {
         cmocka_unit_test(row_with_planes_and_positions),
         cmocka_unit_test(row_with_sum_over_experts),
         cmocka_unit_test(block_by_single_matrix),
+        cmocka_unit_test(block_of_many_rows),
         cmocka_unit_test(block_to_logits),
         cmocka_unit_test(block_with_planes_and_positions),
     };
