@@ -70,7 +70,7 @@ static bool make_program(CliBuild *build, const CliBuildOptions *options) {
 static bool print_stage(CliBuild *build, const CliBuildOptions *options, const IrOptions *o) {
     double seconds[PS_PASS_COUNT] = {0}, lowering = 0;
     build->passes.seconds = seconds;
-    build->passes.check = o->checked;
+    build->passes.check = o->checked || CLI_DEBUG_BUILD;
     if (!make_graph(build, options, &lowering)) return false;
     if (o->stage == STAGE_PROGRAM) {
         if (!make_program(build, options)) return false;

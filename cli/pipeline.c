@@ -24,6 +24,7 @@ bool cli_build_graph(CliBuild *build) {
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
     build->passes.dump_dir = options->dump_dir;
+    build->passes.check |= CLI_DEBUG_BUILD;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
@@ -33,7 +34,11 @@ bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
     if (!build->has_target && !cg_target_host(isa, &build->target, &build->diags)) return false;
     build->has_target = true;
     CgOptions code = {.dump_dir = options->dump_dir};
-    return cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
+    CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
+    cli_progress_say(&progress);
+    bool ok = cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
+    cli_progress_end(&progress);
+    return ok;
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

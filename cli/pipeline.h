@@ -12,6 +12,13 @@
 
 typedef struct CliProgress CliProgress; /* cli/progress.h */
 
+/* Debug builds check every pass, as `mossc ir --check` does. */
+#ifdef NDEBUG
+enum { CLI_DEBUG_BUILD = 0 };
+#else
+enum { CLI_DEBUG_BUILD = 1 };
+#endif
+
 /* What the stages made so far. Zero is a valid start; cli_build_finish frees whatever is there. */
 typedef struct CliBuild {
     SuDiags diags;

@@ -48,6 +48,13 @@ void cli_progress_update(CliProgress *progress, uint64_t done, uint64_t total) {
     fflush(stderr);
 }
 
+void cli_progress_say(CliProgress *progress) {
+    if (!progress->terminal) return;
+    fprintf(stderr, "\r\033[K%s ...", progress->what);
+    fflush(stderr);
+    progress->shown = true;
+}
+
 void cli_progress_callback(void *context, uint64_t done, uint64_t total) { cli_progress_update(context, done, total); }
 
 void cli_progress_end(CliProgress *progress) {

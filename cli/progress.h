@@ -21,6 +21,8 @@ double cli_now(void);
 /* asked: --progress was given. */
 CliProgress cli_progress_start(bool asked, const char *what, const char *unit);
 void cli_progress_update(CliProgress *progress, uint64_t done, uint64_t total);
+/* Shows on a terminal what is being done: for work that cannot tell how far it is. */
+void cli_progress_say(CliProgress *progress);
 /* Clears the terminal's line; with --progress elsewhere, says how long it took. */
 void cli_progress_end(CliProgress *progress);
 /* The same as cli_progress_update, in the shape of MossProgress; context is the CliProgress. */
