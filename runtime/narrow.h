@@ -1,5 +1,5 @@
-/* Between float32 and the two narrow dtypes: bf16 and f16, round to nearest even, exact back. Integer operations only, so the
- * rounding mode and the compiler have no say. */
+/* Between float32 and the two narrow dtypes: bf16 and f16, round to nearest even, exact back. No branches, so that loops over
+ * them become vector code. Narrowing to f16 wants the rounding mode of the bits, nearest even. */
 #ifndef MOSSC_RUNTIME_NARROW_H
 #define MOSSC_RUNTIME_NARROW_H
 
@@ -30,37 +30,20 @@ static inline uint16_t rt_narrow_bf16(float x) {
 }
 
 static inline float rt_widen_f16(uint16_t x) {
-    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = (x >> 10) & 31, mantissa = x & 0x3FF;
-    if (exponent == 31) {
-        return rt_from_bits(sign | 0x7F800000 | mantissa << 13);
-    }
-    if (exponent) {
-        return rt_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-    }
-    if (!mantissa) {
-        return rt_from_bits(sign);
-    }
-    uint32_t shift = (uint32_t)__builtin_clz(mantissa) - 21; /* brings the leading bit to bit 10 */
-    return rt_from_bits(sign | (113 - shift) << 23 | ((mantissa << shift) & 0x3FF) << 13);
+    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = x & 0x7C00, bits = ((uint32_t)(x & 0x7FFF) << 13) + (112u << 23);
+    uint32_t special = bits + (112u << 23);                                      /* infinity, NaN */
+    uint32_t subnormal = rt_bits_of(rt_from_bits(bits + (1u << 23)) - 0x1p-14f); /* 2^-14 + m 2^-24, less 2^-14: exact */
+    return rt_from_bits(sign | (exponent == 0x7C00 ? special : exponent ? bits : subnormal));
 }
 
 /* Of a finite x; from 65520 on the result is infinite. */
 static inline uint16_t rt_narrow_f16(float x) {
     uint32_t bits = rt_bits_of(x), magnitude = bits & 0x7FFFFFFF, sign = (bits >> 16) & 0x8000;
-    if (magnitude >= 0x47800000) { /* 65536 */
-        return (uint16_t)(sign | 0x7C00);
-    }
-    if (magnitude >= 0x38800000) { /* 2^-14: normal; the carry out of the mantissa may go up to infinity */
-        uint32_t rebased = magnitude - (112u << 23);
-        return (uint16_t)(sign | (rebased + 0xFFF + ((rebased >> 13) & 1)) >> 13);
-    }
-    if (magnitude <= 0x33000000) { /* 2^-25, half of the least: ties to even, 0 */
-        return (uint16_t)sign;
-    }
-    uint32_t exponent = magnitude >> 23, mantissa = (magnitude & 0x7FFFFF) | 0x800000;
-    uint32_t shift = 126 - exponent; /* 14 … 24: the least bit of the result is 2^-24 */
-    uint32_t half = 1u << (shift - 1);
-    return (uint16_t)(sign | (mantissa + (half - 1) + ((mantissa >> shift) & 1)) >> shift);
+    uint32_t rebased = magnitude - (112u << 23);
+    uint32_t normal = (rebased + 0xFFF + ((rebased >> 13) & 1)) >> 13; /* a carry may go up to infinity */
+    /* Below 2^-14 the least bit is 2^-24, that of floats in [1/2, 1): adding 1/2 rounds there. */
+    uint32_t subnormal = rt_bits_of(rt_from_bits(magnitude) + 0.5f) - 0x3F000000;
+    return (uint16_t)(sign | (magnitude >= 0x47800000 ? 0x7C00 : magnitude >= 0x38800000 ? normal : subnormal));
 }
 
 #endif

@@ -11,7 +11,7 @@
 #include "support/size.h"
 
 enum {
-    COLUMNS = 256,        /* of 16 rows are converted at once: 16 KiB, within L1 */
+    COLUMNS = 256,        /* of 16 rows are converted at once: 16 KiB, within L1; even */
     ITEM_BYTES = 1 << 17, /* packed bytes of an item, at least */
     NO_WEIGHT = UINT32_MAX
 };
@@ -57,22 +57,30 @@ static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uin
     }
 }
 
-/* Columns k0 .. k0 + n of sixteen rows into their panel. k0 is even. */
-static void store_panel(const PgWeight *w, float (*rows)[COLUMNS], uint64_t k0, uint64_t n, uint8_t *panel) {
-    if (w->dtype == PG_F32) {
-        float *out = (float *)panel + k0 * PG_LANES; /* [n][16] */
-        for (uint64_t k = 0; k < n; k++) {
-            for (uint64_t lane = 0; lane < PG_LANES; lane++) {
-                out[k * PG_LANES + lane] = rows[lane][k];
-            }
-        }
-        return;
-    }
-    uint16_t *out = (uint16_t *)panel + k0 * PG_LANES; /* [ceil(n/2)][16][2] */
+/* n columns of sixteen rows, which dtype holds exactly, into out [n][16], or [ceil(n/2)][16][2]. Behind an odd
+ * last column lies a zero. */
+static void store_f32(float (*rows)[COLUMNS], uint64_t n, float *out) {
     for (uint64_t k = 0; k < n; k++) {
         for (uint64_t lane = 0; lane < PG_LANES; lane++) {
-            out[k / 2 * 2 * PG_LANES + lane * 2 + k % 2] =
-                w->dtype == PG_BF16 ? rt_narrow_bf16(rows[lane][k]) : rt_narrow_f16(rows[lane][k]);
+            out[k * PG_LANES + lane] = rows[lane][k];
+        }
+    }
+}
+
+static void store_bf16(float (*rows)[COLUMNS], uint64_t n, uint16_t *out) {
+    for (uint64_t k = 0; k < n; k += 2) {
+        for (uint64_t lane = 0; lane < PG_LANES; lane++) {
+            out[k * PG_LANES + lane * 2] = rt_narrow_bf16(rows[lane][k]);
+            out[k * PG_LANES + lane * 2 + 1] = rt_narrow_bf16(rows[lane][k + 1]);
+        }
+    }
+}
+
+static void store_f16(float (*rows)[COLUMNS], uint64_t n, uint16_t *out) {
+    for (uint64_t k = 0; k < n; k += 2) {
+        for (uint64_t lane = 0; lane < PG_LANES; lane++) {
+            out[k * PG_LANES + lane * 2] = rt_narrow_f16(rows[lane][k]);
+            out[k * PG_LANES + lane * 2 + 1] = rt_narrow_f16(rows[lane][k + 1]);
         }
     }
 }
@@ -87,8 +95,15 @@ static void pack_panel(Packer *p, const PgWeight *w, uint64_t unit) {
         uint64_t n = K - k0 < COLUMNS ? K - k0 : COLUMNS;
         for (uint64_t lane = 0; lane < PG_LANES && first_row + lane < O; lane++) {
             convert(p, w->tensor, w->negexp, (plane * O + first_row + lane) * K + k0, n, rows[lane]);
+            if (n % 2) { /* n is odd in the last round only */
+                rows[lane][n] = 0;
+            }
         }
-        store_panel(w, rows, k0, n, panel);
+        switch ((PgDtype)w->dtype) {
+        case PG_F32: store_f32(rows, n, (float *)panel + k0 * PG_LANES); break;
+        case PG_BF16: store_bf16(rows, n, (uint16_t *)panel + k0 * PG_LANES); break;
+        case PG_F16: store_f16(rows, n, (uint16_t *)panel + k0 * PG_LANES); break;
+        }
     }
 }
 

@@ -161,27 +161,31 @@ void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, fl
     }
 }
 
-uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
+/* The first that is not finite, or count. Looks at all before it searches: without a branch that is as fast as memory. */
+static uint64_t first_bad(const float *values, uint64_t count) {
     uint32_t bad = 0;
-    for (uint64_t i = 0; i < count; i++) { /* without a branch: it runs at the speed of memory */
+    for (uint64_t i = 0; i < count; i++) {
         bad |= (uint32_t)!rt_finite(values[i]);
     }
-    for (uint64_t i = 0; bad && i < count; i++) {
-        if (!rt_finite(values[i])) {
-            return i;
-        }
+    uint64_t at = bad ? 0 : count;
+    while (at < count && rt_finite(values[at])) {
+        at++;
     }
-    if (dtype == PG_F32) {
-        return count;
+    return at;
+}
+
+uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
+    uint64_t bad = first_bad(values, count);
+    if (bad < count || dtype == PG_F32) {
+        return bad;
     }
-    for (uint64_t i = 0; i < count; i++) {
-        float narrow = dtype == PG_BF16 ? rt_widen_bf16(rt_narrow_bf16(values[i])) : rt_widen_f16(rt_narrow_f16(values[i]));
-        if (!rt_finite(narrow)) {
-            return i;
-        }
-        values[i] = narrow;
+    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) {
+        values[i] = rt_widen_bf16(rt_narrow_bf16(values[i]));
     }
-    return count;
+    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) {
+        values[i] = rt_widen_f16(rt_narrow_f16(values[i]));
+    }
+    return first_bad(values, count); /* overflow is infinite now */
 }
 
 /* "[3, 17]": the element's place in its tensor. */

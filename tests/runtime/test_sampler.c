@@ -69,7 +69,7 @@ static void expect_frequencies(MossSampler sampler, const float logits[8], const
         counts[id]++;
     }
     for (int i = 0; i < 8; i++) {
-        double want = DRAWS * probability[i], deviation = sqrt(want * (1 - probability[i]));
+        double want = (double)DRAWS * probability[i], deviation = sqrt(want * (1 - probability[i]));
         if (fabs(counts[i] - want) > 5 * deviation) {
             fail_msg("id %d: %d times instead of %.0f", i, counts[i], want);
         }
