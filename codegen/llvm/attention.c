@@ -46,7 +46,9 @@ typedef struct Store {
 /* Takes a component (or 16 from i on) of a head where it belongs. */
 typedef void (*Sink)(Store *s, CgValue head, CgValue i, CgValue value);
 
-static CgValue head_element(Store *s, CgValue head, CgValue i) { return cg_iadd(s->e, cg_imul_n(s->e, head, (uint64_t)s->kernel->O), i); }
+static CgValue head_element(Store *s, CgValue head, CgValue i) {
+    return cg_iadd(s->e, cg_imul_n(s->e, head, (uint64_t)s->kernel->O), i);
+}
 
 static CgValue component_at(Store *s, unsigned slot, int64_t heads, CgValue element) {
     CgEmit *e = s->e;
@@ -60,8 +62,10 @@ static CgValue load_component(Store *s, unsigned slot, int64_t heads, CgValue he
 }
 
 static void store_component(Store *s, CgValue at, CgValue value) {
-    if (s->wide) cg_store_vec(s->e, at, value);
-    else cg_store_f32(s->e, at, value);
+    if (s->wide)
+        cg_store_vec(s->e, at, value);
+    else
+        cg_store_f32(s->e, at, value);
 }
 
 static void q_sink(Store *s, CgValue head, CgValue i, CgValue value) {
@@ -176,8 +180,10 @@ static void gather_q(Attend *a) {
     CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)head_dim), wide ? PG_LANES : 1);
     CgValue element = cg_iadd(e, cg_imul_n(e, a->head, (uint64_t)head_dim), loop.index);
     CgValue to = cg_at(e, a->q, cg_imul_n(e, loop.index, 4));
-    if (wide) cg_store_vec(e, to, cg_load_vec(e, cg_place_panel(e, &place, cg_udiv_n(e, element, PG_LANES))));
-    else cg_store_f32(e, to, cg_load_f32(e, cg_place_element_at(e, &place, element)));
+    if (wide)
+        cg_store_vec(e, to, cg_load_vec(e, cg_place_panel(e, &place, cg_udiv_n(e, element, PG_LANES))));
+    else
+        cg_store_f32(e, to, cg_load_f32(e, cg_place_element_at(e, &place, element)));
     cg_end_for(e, &loop);
 }
 

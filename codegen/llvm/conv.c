@@ -57,8 +57,10 @@ static void conv_row(Conv *c, CgValue row, CgValue *history) {
     CgEmit *e = c->e;
     const PgKernel *kernel = c->kernel;
     int64_t taps = kernel->taps;
-    if (kernel->per_expert) mix_row_weights(c, row);
-    else if (kernel->mixed) load_row_weights(c, row);
+    if (kernel->per_expert)
+        mix_row_weights(c, row);
+    else if (kernel->mixed)
+        load_row_weights(c, row);
     CgPlace x_place = cg_place(e, cg_operand(e, PG_CONV_X), PG_ROWS, NULL, row, kernel->O);
     CgPlace y_place = cg_place(e, cg_operand(e, PG_CONV_Y), PG_ROWS, NULL, row, kernel->O);
     CgValue x = cg_load_vec(e, cg_place_panel(e, &x_place, c->panel));

@@ -124,9 +124,12 @@ static void position_places(CgEmit *e, CgValue tile, CgPlaceBody body, void *con
 
 void cg_each_place(CgEmit *e, PgLayout layout, CgPlaceBody body, void *context) {
     CgLoop tiles = cg_for_tiles(e);
-    if (layout != PG_POSITIONS) row_places(e, tiles.index, layout, body, context);
-    else if (e->kernel->mode == PG_ROW) slot_places(e, body, context);
-    else position_places(e, tiles.index, body, context);
+    if (layout != PG_POSITIONS)
+        row_places(e, tiles.index, layout, body, context);
+    else if (e->kernel->mode == PG_ROW)
+        slot_places(e, body, context);
+    else
+        position_places(e, tiles.index, body, context);
     cg_end_for(e, &tiles);
 }
 

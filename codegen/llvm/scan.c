@@ -64,10 +64,14 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     for (int i = 0; i < n; i++) at[i] = block ? cg_at(e, weights[i], cg_imul_n(e, block, block_bytes)) : weights[i];
     for (int64_t r = 0; r < count; r++) {
         for (int i = 0; i < n; i++) {
-            if (i > 0 && weights[i] == weights[0]) w[i] = w[0];
-            else if (dtype == PG_F32) w[i] = cg_load_vec(e, cg_at_n(e, at[i], (uint64_t)r * VEC_BYTES));
-            else if (r % 2 == 1) w[i] = odd[i];
-            else cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
+            if (i > 0 && weights[i] == weights[0])
+                w[i] = w[0];
+            else if (dtype == PG_F32)
+                w[i] = cg_load_vec(e, cg_at_n(e, at[i], (uint64_t)r * VEC_BYTES));
+            else if (r % 2 == 1)
+                w[i] = odd[i];
+            else
+                cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
             CgValue x = cg_load_splat(e, cg_place_element(e, &delta[i], block, s->kernel->delta_start + r));
             acc[i] = cg_fma(e, w[i], x, acc[i]);
         }

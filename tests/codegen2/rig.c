@@ -49,7 +49,12 @@ static void *zeroed(uint64_t bytes) {
     return memory;
 }
 
-enum { SPACE_BYTES = 4 << 20 };
+enum { STATE_BYTES = 512 << 10 }; /* most of one sequence */
+
+/* Bytes of a space. */
+static uint64_t space_bytes(const Rig *rig, int space) {
+    return space == PG_STATE ? rig->args.n_segments * (uint64_t)STATE_BYTES : 2 << 20;
+}
 
 void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRandom random) {
     memset(rig, 0, sizeof *rig);
@@ -57,19 +62,18 @@ void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRando
     rig->random = random;
     rig->kernel = *kernel;
     make_segments(rig);
-    rig->state_bytes = SPACE_BYTES / RIG_MAX_SEGMENTS;
+    rig->state_bytes = STATE_BYTES;
     for (int space = PG_ARENA; space <= PG_STATE; space++) {
-        rig->memory[space] = zeroed(SPACE_BYTES);
-        rig->expected[space] = zeroed(SPACE_BYTES);
-        rig->results[space] = zeroed(SPACE_BYTES);
-        for (uint64_t i = 0; i < SPACE_BYTES / 4; i++) {
+        uint64_t bytes = space_bytes(rig, space);
+        rig->memory[space] = zeroed(bytes);
+        rig->expected[space] = zeroed(bytes);
+        rig->results[space] = zeroed(bytes);
+        for (uint64_t i = 0; i < bytes / 4; i++) {
             memcpy(rig->memory[space] + 4 * i, &(uint32_t){0x7fc0beef}, 4); /* a NaN: reading what nobody wrote shows */
         }
-        memcpy(rig->expected[space], rig->memory[space], SPACE_BYTES);
+        memcpy(rig->expected[space], rig->memory[space], bytes);
     }
-    for (uint32_t s = 0; s < rig->args.n_segments; s++) {
-        rig->segments[s].state = rig->memory[PG_STATE] + s * rig->state_bytes;
-    }
+    for (uint32_t s = 0; s < rig->args.n_segments; s++) { rig->segments[s].state = rig->memory[PG_STATE] + s * rig->state_bytes; }
     rig->args.weights = rig->memory[PG_WEIGHTS];
     rig->args.arena = rig->memory[PG_ARENA];
     rig->args.segments = rig->segments;
@@ -107,7 +111,7 @@ static PgRef make_ref(Rig *rig, PgSpace space, uint64_t offset) {
 void rig_place(Rig *rig, unsigned slot, PgSpace space, uint64_t bytes, float low, float high) {
     uint64_t offset = rig->used[space] + MARGIN, copies = space == PG_STATE ? rig->args.n_segments : 1;
     rig->used[space] = offset + (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    assert_true(rig->used[space] + MARGIN <= (space == PG_STATE ? rig->state_bytes : SPACE_BYTES));
+    assert_true(rig->used[space] + MARGIN <= (space == PG_STATE ? rig->state_bytes : space_bytes(rig, space)));
     rig->slot_offset[slot] = offset;
     rig->slot_bytes[slot] = bytes;
     rig->phase.operands[slot] = make_ref(rig, space, offset);
@@ -195,7 +199,8 @@ static uint64_t element(const Rig *rig, PgLayout layout, int64_t O, int64_t N, u
     return ((panel * stride(rig, layout) + index) * (uint64_t)N + (uint64_t)n) * PG_LANES + (uint64_t)i % PG_LANES;
 }
 
-float rig_get(const Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i, int64_t n) {
+float rig_get(const Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i,
+              int64_t n) {
     return rig_float(rig, slot, 0, element(rig, layout, O, N, p, index, i, n));
 }
 
@@ -289,8 +294,9 @@ static int slot_at(const Rig *rig, int space, uint64_t where) {
 void rig_check(Rig *rig, const char *what) {
     for (int space = PG_ARENA; space <= PG_STATE; space++) {
         const uint8_t *got = rig->memory[space], *want = rig->expected[space];
-        if (memcmp(got, want, SPACE_BYTES) == 0) continue;
-        for (uint64_t i = 0; i < SPACE_BYTES; i += 4) {
+        uint64_t bytes = space_bytes(rig, space);
+        if (memcmp(got, want, bytes) == 0) continue;
+        for (uint64_t i = 0; i < bytes; i += 4) {
             if (rig->results[space][i] || memcmp(got + i, want + i, 4) == 0) continue;
             float a, b;
             memcpy(&a, got + i, 4);

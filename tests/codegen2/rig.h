@@ -10,7 +10,9 @@
 #include "codegen/target.h"
 #include "ir/program.h"
 
-typedef struct RigRandom { uint64_t state; } RigRandom;
+typedef struct RigRandom {
+    uint64_t state;
+} RigRandom;
 
 uint32_t rig_next(RigRandom *r);
 int64_t rig_range(RigRandom *r, int64_t low, int64_t high); /* both included */
@@ -55,8 +57,10 @@ void rig_run(Rig *rig, uint32_t tiles);
 void rig_check(Rig *rig, const char *what);
 
 /* Element i (n-th of N) of place `index` (row or position) in plane p of an operand, in the expected memory. */
-float rig_get(const Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i, int64_t n);
-void rig_expect(Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i, int64_t n, float v);
+float rig_get(const Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i,
+              int64_t n);
+void rig_expect(Rig *rig, unsigned slot, PgLayout layout, int64_t O, int64_t N, uint64_t p, uint64_t index, int64_t i, int64_t n,
+                float v);
 /* Float (or int) number `at` of an operand; `segment` matters for states. */
 float rig_float(const Rig *rig, unsigned slot, uint64_t segment, uint64_t at);
 void rig_set(Rig *rig, unsigned slot, uint64_t segment, uint64_t at, float v);

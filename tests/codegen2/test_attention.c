@@ -174,7 +174,8 @@ static void keys_and_values_go_to_their_slots(void **state) { (void)state, rig_e
 static void attention_gives_the_bits(void **state) { (void)state, rig_each(24, 2, attend_case); }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(keys_and_values_go_to_their_slots), cmocka_unit_test(attention_gives_the_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys_and_values_go_to_their_slots),
+                                       cmocka_unit_test(attention_gives_the_bits)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cg_llvm_shutdown();
     return failed;

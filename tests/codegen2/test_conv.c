@@ -21,8 +21,10 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
         y = fmaf(weight(rig, row, i, w), rig_float(rig, PG_CONV_HISTORY, s, ref_channel(k->O, past, 0, i, w)), y);
     }
     y = fmaf(weight(rig, row, i, past), x, y);
-    if (k->bias && k->per_expert) y = y + ref_mix(rig, PG_CONV_BIAS, row, k->O, 1, i, 0);
-    else if (k->bias) y = y + rig_float(rig, PG_CONV_BIAS, 0, (uint64_t)i);
+    if (k->bias && k->per_expert)
+        y = y + ref_mix(rig, PG_CONV_BIAS, row, k->O, 1, i, 0);
+    else if (k->bias)
+        y = y + rig_float(rig, PG_CONV_BIAS, 0, (uint64_t)i);
     rig_expect(rig, PG_CONV_Y, PG_ROWS, k->O, 1, 0, row, i, 0, ref_act(k->act, y));
     for (int64_t w = 0; w < past; w++) {
         float next = w + 1 < past ? rig_float(rig, PG_CONV_HISTORY, s, ref_channel(k->O, past, 0, i, w + 1)) : x;
@@ -50,8 +52,10 @@ static PgKernel random_kernel(RigRandom *r) {
 static void place_weights(Rig *rig) {
     const PgKernel *k = &rig->kernel;
     uint64_t E = k->per_expert ? (uint64_t)k->E : 1, panels = pg_panels(k->O), vec = PG_LANES * 4;
-    if (k->mixed) rig_place(rig, PG_CONV_W, PG_ARENA, rig_value_bytes(rig, PG_ROWS, k->O, k->taps), -1, 1);
-    else rig_place(rig, PG_CONV_W, PG_WEIGHTS, E * panels * (uint64_t)k->taps * vec, -1, 1);
+    if (k->mixed)
+        rig_place(rig, PG_CONV_W, PG_ARENA, rig_value_bytes(rig, PG_ROWS, k->O, k->taps), -1, 1);
+    else
+        rig_place(rig, PG_CONV_W, PG_WEIGHTS, E * panels * (uint64_t)k->taps * vec, -1, 1);
     if (k->bias) rig_place(rig, PG_CONV_BIAS, PG_WEIGHTS, E * panels * vec, -1, 1);
     if (k->per_expert) rig_route(rig, PG_CONV_ROUTES, PG_CONV_GATES, PG_MAX_OPERANDS - 1);
 }

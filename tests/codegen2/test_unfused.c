@@ -163,7 +163,8 @@ static void expect_select(Rig *rig, const Place *at) {
 static void expect_gates(Rig *rig, const Place *at) {
     const PgKernel *k = &rig->kernel;
     float sum = 0;
-    for (uint64_t j = 0; j < (uint64_t)k->k; j++) sum = sum + get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
+    for (uint64_t j = 0; j < (uint64_t)k->k; j++)
+        sum = sum + get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
     for (uint64_t j = 0; j < (uint64_t)k->k; j++) {
         float g = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
         if (k->normalize) g = g / (sum + 1e-20f);
@@ -186,7 +187,8 @@ static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
     if (kind == PG_SELECT) rig_result(&rig, PG_OP_ROUTES);
     if (kind == PG_GATES) rig_result(&rig, PG_OP_GATES);
     if (kind == PG_SELECT && k.E > 2) { /* a tie */
-        for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16) rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
+        for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16)
+            rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
     }
     rig_run(&rig, tiles(&rig));
     each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
@@ -254,8 +256,10 @@ static void outer_case(const CgTarget *target, RigRandom random) {
     k.per_expert = k.y_layout != PG_ROWS && rig_next(&random) % 2;
     open_with(&rig, target, &k, random, 1, k.N);
     uint64_t parameters = (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4;
-    if (k.mixed) rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, k.N), -2, 2);
-    else rig_place(&rig, PG_OP_W, PG_WEIGHTS, parameters, -2, 2);
+    if (k.mixed)
+        rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, k.N), -2, 2);
+    else
+        rig_place(&rig, PG_OP_W, PG_WEIGHTS, parameters, -2, 2);
     rig_run(&rig, tiles(&rig));
     each_place(&rig, expect_outer);
     rig_check(&rig, "outer");
@@ -275,7 +279,8 @@ static void expect_contract(Rig *rig, const Place *at) {
     for (int64_t i = 0; i < k->O; i++) {
         float sum = 0;
         for (int64_t n = 0; n < k->N; n++)
-            sum = fmaf(get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0), sum);
+            sum =
+                fmaf(get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0), sum);
         expect(rig, at, k->O, 1, i, 0, sum);
     }
 }
@@ -305,7 +310,8 @@ static void expect_recur(Rig *rig, const Place *at) {
     for (int64_t i = 0; i < k->O; i++) {
         for (int64_t n = 0; n < k->N; n++) {
             uint64_t where = ref_channel(k->O, k->N, e, i, n);
-            float a = get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), b = get(rig, PG_OP_Z, k->z_layout, at, k->O, k->N, i, n);
+            float a = get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n),
+                  b = get(rig, PG_OP_Z, k->z_layout, at, k->O, k->N, i, n);
             float state = rig_float(rig, PG_OP_STATE, s, where);
             if (moves) state = vm_cut(fmaf(a, state, b));
             rig_expect_float(rig, PG_OP_STATE, s, where, state);
@@ -358,10 +364,11 @@ static void states_move_row_by_row(void **state) { (void)state, rig_each(24, 11,
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elementwise_gives_the_bits), cmocka_unit_test(slice_copies), cmocka_unit_test(softmax_gives_the_bits),
-        cmocka_unit_test(selection_takes_the_largest), cmocka_unit_test(gates_are_normalised_and_scaled),
-        cmocka_unit_test(a_router_that_is_not_finite_is_told), cmocka_unit_test(parameters_mix_by_gates),
-        cmocka_unit_test(outer_gives_the_bits), cmocka_unit_test(inject_gives_the_bits), cmocka_unit_test(contract_gives_the_bits),
+        cmocka_unit_test(elementwise_gives_the_bits),      cmocka_unit_test(slice_copies),
+        cmocka_unit_test(softmax_gives_the_bits),          cmocka_unit_test(selection_takes_the_largest),
+        cmocka_unit_test(gates_are_normalised_and_scaled), cmocka_unit_test(a_router_that_is_not_finite_is_told),
+        cmocka_unit_test(parameters_mix_by_gates),         cmocka_unit_test(outer_gives_the_bits),
+        cmocka_unit_test(inject_gives_the_bits),           cmocka_unit_test(contract_gives_the_bits),
         cmocka_unit_test(states_move_row_by_row),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
