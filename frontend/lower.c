@@ -228,7 +228,8 @@ static IrValueId lower_scan(Lower *l, const Ssm *s, IrValueId c) {
     IrValueId C = inner_norm(l, s, d->c_norm, "c_norm", slice(l, dbc, d->dt_rank + d->d_state, d->d_state));
     IrValueId dt = lower_delta(l, s, delta);
     IrValueId states = lower_recurrence(l, s, dt, c, B);
-    IrValueId y = op2(l, IR_OP_add, op2(l, IR_OP_contract, states, C), lower_skip(l, s, c));
+    IrValueId y = op2(l, IR_OP_contract, states, C);
+    y = op2(l, IR_OP_add, y, lower_skip(l, s, c));
     return heads ? op3(l, IR_OP_expert_sum, y, s->route.experts, s->route.gates) : y;
 }
 
