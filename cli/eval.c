@@ -114,8 +114,7 @@ static void report(const Score *score, bool json) {
 
 static bool evaluate(CliBuild *build, const CliBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
     Score score;
-    if (!cli_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_graph(build) ||
-        !cli_build_program(build, options) || !cli_build_code(build, options) || !cli_build_weights(build, options) ||
+    if (!cli_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_model(build, options) ||
         !score_text(build, o, tokens, &score)) {
         return false;
     }

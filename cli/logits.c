@@ -58,10 +58,7 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
 }
 
 static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *job) {
-    if (!cli_build_graph(build) || !cli_build_program(build, options) || !cli_build_code(build, options) ||
-        !cli_build_weights(build, options)) {
-        return false;
-    }
+    if (!cli_build_model(build, options)) return false;
     const LogitsOptions *o = job->options;
     int64_t chunk = o->mode == MODE_DECODE                            ? 1
                     : o->chunk && o->chunk < build->program->max_rows ? o->chunk

@@ -8,6 +8,7 @@
 
 #include "cli/progress.h"
 #include "frontend/lower.h"
+#include "runtime/weights.h"
 
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {
     build->has_spec = true;
@@ -54,12 +55,29 @@ bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     return cli_moss_ok(&build->diags, error);
 }
 
+bool cli_build_files(CliBuild *build, const CliBuildOptions *options) {
+    RtCheckpoints checkpoints;
+    if (!rt_checkpoints_open(options->weights->items, options->weights->count, build->program->tensors, build->program->n_tensors,
+                             &checkpoints, &build->diags)) {
+        return false;
+    }
+    rt_checkpoints_close(&checkpoints);
+    return true;
+}
+
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
-    return cli_build_spec(build, options) &&    /* YAML -> Spec */
-           cli_build_graph(build) &&            /* Spec -> Graph */
-           cli_build_program(build, options) && /* Graph -> fused Graph -> Program */
-           cli_build_code(build, options) &&    /* Program -> kernels */
-           cli_build_weights(build, options);   /* kernels, checkpoints -> Model */
+    su_diags_print(&build->diags, stderr);
+    build->diags.count = 0;
+    double start = cli_now();
+    bool ok = cli_build_graph(build) &&            /* Spec -> Graph */
+              cli_build_program(build, options) && /* Graph -> fused Graph -> Program */
+              cli_build_files(build, options) &&   /* checkpoints */
+              cli_build_code(build, options);      /* Program -> kernels */
+    double middle = cli_now();
+    ok = ok && cli_build_weights(build, options); /* kernels, checkpoints -> Model */
+    build->compile_seconds = middle - start;
+    build->load_seconds = cli_now() - middle;
+    return ok;
 }
 
 int cli_build_finish(CliBuild *build, bool ok) {
@@ -75,7 +93,12 @@ int cli_build_finish(CliBuild *build, bool ok) {
 
 bool cli_moss_ok(SuDiags *diags, MossError error) {
     if (error.code == MOSS_OK) return true;
-    return su_error(diags, (SuSpan){0}, NULL, "%s", error.text);
+    for (const char *line = error.text; *line;) {
+        int size = (int)strcspn(line, "\n");
+        su_error(diags, (SuSpan){0}, NULL, "%.*s", size, line);
+        line += size + (line[size] == '\n');
+    }
+    return false;
 }
 
 bool cli_make_folder(SuDiags *diags, const char *path) {

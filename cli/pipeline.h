@@ -31,6 +31,7 @@ typedef struct CliBuild {
     MossModel *model;
     PsOptions passes; /* set by the command before cli_build_program */
     bool has_spec, has_target;
+    double compile_seconds, load_seconds; /* set by cli_build_model */
 } CliBuild;
 
 /* What the command line says about a build. */
@@ -49,15 +50,16 @@ typedef struct CliBuildOptions {
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options);    /* YAML -> Spec */
 bool cli_build_graph(CliBuild *build);                                   /* Spec -> naive Graph */
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options); /* Graph -> fused Graph -> Program */
+bool cli_build_files(CliBuild *build, const CliBuildOptions *options);   /* do the checkpoints fit? before the slow part */
 bool cli_build_code(CliBuild *build, const CliBuildOptions *options);    /* Program -> kernels in this process */
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options); /* checkpoints -> Model */
-/* All of the above. */
+/* All that follow cli_build_spec; prints the spec's warnings first. */
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options);
 
 /* Prints what was found, frees everything; the exit status. */
 int cli_build_finish(CliBuild *build, bool ok);
 
-/* Adds a runtime error to the sink. true if there was none. */
+/* Adds a runtime error to the sink, one for each of its lines. true if there was none. */
 bool cli_moss_ok(SuDiags *diags, MossError error);
 /* Makes `path` a folder if there is nothing yet. */
 bool cli_make_folder(SuDiags *diags, const char *path);

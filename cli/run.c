@@ -39,7 +39,7 @@ typedef struct Session {
     MossState *state;
     MossSampler sampler;
     Stop stop;
-    double compile_seconds, load_seconds, prefill_seconds, first_token_seconds, decode_seconds;
+    double prefill_seconds, first_token_seconds, decode_seconds;
 } Session;
 
 /* ---------------------------------------------------------------------------------------------- getting ready */
@@ -60,15 +60,13 @@ static bool read_prompt(Session *s) {
 }
 
 static bool prepare(Session *s, const CliBuildOptions *options) {
-    double start = cli_now();
-    if (!cli_build_spec(&s->build, options) || !read_prompt(s) || !cli_build_graph(&s->build) ||
-        !cli_build_program(&s->build, options) || !cli_build_code(&s->build, options)) {
-        return false;
+    CliBuild *build = &s->build;
+    if (!cli_build_spec(build, options) || !read_prompt(s) || !cli_build_model(build, options)) return false;
+    int64_t bound = build->program->max_positions;
+    if (bound && (int64_t)s->prompt_tokens.count > bound) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "the prompt has %zu tokens, and the spec's max_positions is %" PRId64,
+                        s->prompt_tokens.count, bound);
     }
-    double middle = cli_now();
-    if (!cli_build_weights(&s->build, options)) return false;
-    s->compile_seconds = middle - start;
-    s->load_seconds = cli_now() - middle;
     const RunOptions *o = s->options;
     s->sampler =
         (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed};
@@ -161,8 +159,8 @@ static double decode_steps(const Session *s) {
 }
 
 static void print_stats(const Session *s) {
-    fprintf(stderr, "mossc: compiled in %.0f ms, loaded in %.0f ms, time to first token %.1f ms\n", 1e3 * s->compile_seconds,
-            1e3 * s->load_seconds, 1e3 * s->first_token_seconds);
+    fprintf(stderr, "mossc: compiled in %.0f ms, loaded in %.0f ms, time to first token %.1f ms\n", 1e3 * s->build.compile_seconds,
+            1e3 * s->build.load_seconds, 1e3 * s->first_token_seconds);
     fprintf(stderr, "mossc: prefill %zu tokens, %.1f tokens/s; decode %zu tokens, %.1f tokens/s%s\n", s->prompt_tokens.count,
             rate((double)s->prompt_tokens.count, s->prefill_seconds), s->tokens.count, rate(decode_steps(s), s->decode_seconds),
             s->stop == STOP_POSITIONS ? "; stopped at the spec's max_positions" : "");
@@ -178,8 +176,8 @@ static void print_json(const Session *s) {
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)s->prompt_tokens.count);
     cJSON_AddNumberToObject(root, "generated_tokens", (double)s->tokens.count);
     cJSON_AddStringToObject(root, "stopped_by", stop_words[s->stop]);
-    cJSON_AddNumberToObject(root, "compile_ms", 1e3 * s->compile_seconds);
-    cJSON_AddNumberToObject(root, "load_ms", 1e3 * s->load_seconds);
+    cJSON_AddNumberToObject(root, "compile_ms", 1e3 * s->build.compile_seconds);
+    cJSON_AddNumberToObject(root, "load_ms", 1e3 * s->build.load_seconds);
     cJSON_AddNumberToObject(root, "time_to_first_token_ms", 1e3 * s->first_token_seconds);
     cJSON_AddNumberToObject(root, "prefill_tok_s", rate((double)s->prompt_tokens.count, s->prefill_seconds));
     cJSON_AddNumberToObject(root, "decode_tok_s", rate(decode_steps(s), s->decode_seconds));
