@@ -157,6 +157,21 @@ static void test_select_bias_chooses_but_does_not_weigh(void **state) {
     rig_end(&r.rig);
 }
 
+static void test_gates_may_keep_their_sum(void **state) {
+    (void)state;
+    static const float scores[] = {0, 1, -1};
+    Rig rig;
+    rig_start(&rig);
+    IrBuilder *b = &rig.b;
+    IrValueId r = rig_rows(&rig, scores, 1, 3), p = ir_op1(b, IR_OP_sigmoid, r, IR_NONE, IR_NONE);
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    rig_finish(&rig, ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS({.i = 0}, {.f = 4})));
+    double gates[2];
+    ir_eval_free(rig_run(&rig, true, 1, 2, gates));
+    assert_near(gates, (double[]){2, 4 / (1 + exp(-1))}, 2, 1e-12);
+    rig_end(&rig);
+}
+
 static void test_choosing_all_leaves_no_gap(void **state) {
     (void)state;
     static const float scores[] = {1, 2};
@@ -470,6 +485,7 @@ int main(void) {
         cmocka_unit_test(test_layer_norm_sums_by_lanes),
         cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),
         cmocka_unit_test(test_select_bias_chooses_but_does_not_weigh),
+        cmocka_unit_test(test_gates_may_keep_their_sum),
         cmocka_unit_test(test_choosing_all_leaves_no_gap),
         cmocka_unit_test(test_a_router_that_is_not_finite_stops_the_run),
         cmocka_unit_test(test_conv_keeps_the_last_taps),

@@ -1,4 +1,4 @@
-/* The table of operations, the builder, and the shape rules. */
+/* The table of operations, the builder, the shape rules, equality and costs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -197,6 +197,67 @@ static void test_shape_rules(void **state) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_shape(&shapes[i]);
 }
 
+/* ---------------------------------------------------------------------------------------------- equality */
+
+/* %x = embed, %y = scale %x in a region: the logits. */
+static IrGraph *make_small(SuArena *arena) {
+    IrGraph *g = ir_graph_new(arena, "g");
+    IrBuilder b = {.graph = g, .span = {NULL, 2, 3, 1}, .block = 0};
+    IrAttr one = {.f = 1};
+    IrValueId w = ir_weight(g, "w", ir_type(IR_F32, 2, (int64_t)4, (int64_t)4), IR_AS_IS);
+    IrValueId x = ir_op1_attrs(&b, IR_OP_embed, g->tokens, w, IR_NONE, &one);
+    g->logits = ir_op1_attrs(&b, IR_OP_scale, x, IR_NONE, IR_NONE, &one);
+    g->level = IR_FUSED;
+    g->regions = SU_NEW(arena, IrRegion);
+    g->regions[0] = (IrRegion){IR_REGION_MAP, "m"};
+    g->n_regions = 1;
+    g->nodes[1].region = 0;
+    return g;
+}
+
+static void assert_differs(IrGraph *g, const char *in) {
+    SuArena arena = {0};
+    const char *difference = NULL;
+    assert_false(ir_graph_equal(make_small(&arena), g, &difference));
+    assert_string_equal(difference, in);
+    su_arena_free(&arena);
+}
+
+static void test_differences_are_found(void **state) {
+    (void)state;
+    SuArena arena = {0};
+    const char *difference;
+    IrGraph *g[12];
+    for (int i = 0; i < 12; i++) g[i] = make_small(&arena);
+    assert_true(ir_graph_equal(g[0], g[1], &difference));
+    assert_null(difference);
+    g[0]->nodes[1].attrs[0].f = 2;
+    assert_differs(g[0], "attributes");
+    g[1]->nodes[1].op = IR_OP_silu;
+    assert_differs(g[1], "operations of two nodes");
+    g[2]->nodes[1].operands[0] = g[2]->tokens;
+    assert_differs(g[2], "operands");
+    g[3]->nodes[1].block = 1;
+    assert_differs(g[3], "blocks");
+    g[4]->nodes[1].span.column = 4;
+    assert_differs(g[4], "spans");
+    g[5]->nodes[1].region = IR_NONE;
+    assert_differs(g[5], "regions");
+    g[6]->level = IR_NAIVE;
+    assert_differs(g[6], "levels");
+    g[7]->logits = g[7]->nodes[0].results[0];
+    assert_differs(g[7], "logits");
+    g[8]->n_nodes = 1;
+    assert_differs(g[8], "numbers of nodes");
+    g[9]->values[g[9]->nodes[0].operands[1]].type.dtype = IR_F16;
+    assert_differs(g[9], "weights or states");
+    g[10]->name = "h";
+    assert_differs(g[10], "names");
+    g[11]->values[g[11]->nodes[1].results[0]].name = "other";
+    assert_differs(g[11], "results");
+    su_arena_free(&arena);
+}
+
 /* ---------------------------------------------------------------------------------------------- costs */
 
 static IrCost cost_of(IrOp op, const char *const *types, const IrValueKind *kinds, int n, const IrAttr *attrs, int64_t rows, int64_t position) {
@@ -249,6 +310,7 @@ int main(void) {
         cmocka_unit_test(test_weights_are_interned),
         cmocka_unit_test(test_nodes_take_block_span_and_types),
         cmocka_unit_test(test_shape_rules),
+        cmocka_unit_test(test_differences_are_found),
         cmocka_unit_test(test_costs_count_chosen_experts),
         cmocka_unit_test(test_attention_costs_what_it_sees),
     };
