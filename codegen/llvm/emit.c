@@ -126,6 +126,11 @@ CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes) { return bytes == 0 ? b
 
 CgValue cg_opaque(CgEmit *e, CgValue address) { return intrinsic(e, "llvm.strip.invariant.group", e->ptr, &address, 1); }
 
+void cg_prefetch(CgEmit *e, CgValue address) {
+    CgValue args[4] = {address, cg_i32(e, 0), cg_i32(e, 3), cg_i32(e, 1)}; /* for reading, into all levels, data */
+    intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
+}
+
 static CgValue load(CgEmit *e, LLVMTypeRef type, CgValue address, unsigned alignment) {
     CgValue value = LLVMBuildLoad2(e->builder, type, address, "");
     LLVMSetAlignment(value, alignment);

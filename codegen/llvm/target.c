@@ -46,7 +46,7 @@ static void fill_avx512(CgTarget *t) {
 
 static void fill_avx2(CgTarget *t) {
     t->vector_lanes = 8;
-    t->row_panels = 6;
+    t->row_panels = 8;
     t->block_panels = 1;
     t->block_rows = 4;
 }
