@@ -358,7 +358,8 @@ static const char *shape_attend(Rule *r) {
     NEED(row_numbers(r->in[3]), "positions must be i32[rows]");
     for (int i = 4; i <= 5; i++) {
         const IrType *cache = r->in[i];
-        NEED(cache->dtype == IR_F32 && constant(cache, 2) && last(cache) == last(r->in[1]), "the caches must be f32[cap,kv_heads*head_dim]");
+        NEED(cache->dtype == IR_F32 && constant(cache, 2) && last(cache) == last(r->in[1]),
+             "the caches must be f32[cap,kv_heads*head_dim]");
     }
     NEED(window >= 0 && window <= r->in[4]->dim[0], "the window must fit into the caches");
     NEED(r->in[4]->dim[0] == r->in[5]->dim[0], "the caches must be of one size");
