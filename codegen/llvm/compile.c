@@ -36,7 +36,7 @@ typedef struct Making {
     const PgProgram *program;
     const char *dump_dir;
     Made *made;          /* [n_kernels] */
-    atomic_uint next;    /* kernel that nobody has taken yet */
+    atomic_uint taken;   /* kernels that threads have begun, from the last one: those of row blocks stand there and take longest */
 } Making;
 
 static void make_object(const Making *m, LLVMTargetMachineRef machine, uint32_t index) {
@@ -57,7 +57,9 @@ static void *make_objects(void *context) {
     Making *m = context;
     char *error = NULL;
     LLVMTargetMachineRef machine = cg_machine(m->target, &error);
-    for (uint32_t i = atomic_fetch_add(&m->next, 1); i < m->program->n_kernels; i = atomic_fetch_add(&m->next, 1)) {
+    uint32_t n = m->program->n_kernels;
+    for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1)) {
+        uint32_t i = n - 1 - taken;
         if (machine == NULL) {
             m->made[i].error = strdup(error == NULL ? "no target machine" : error);
         } else {

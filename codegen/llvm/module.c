@@ -50,6 +50,11 @@ void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
     static const char *const acts[] = {[PG_NO_ACT] = "", [PG_SILU] = "silu", [PG_GELU] = "gelu", [PG_GELU_TANH] = "gelu_tanh",
                                        [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
     static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
+    static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
+    static const char *const scans[] = {[PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update",
+                                        [PG_SCAN_PARAMS] = "params"};
+    static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale", [PG_EW_ADD] = "add", [PG_EW_MUL] = "mul",
+                                      [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
     static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
     Name n = {out, size, 0};
     append(&n, "%s_%s", kinds[k->kind].name, k->mode == PG_ROW ? "row" : "block");
@@ -59,7 +64,11 @@ void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
         append(&n, "_%lld", (long long)k->O);
     }
     append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, dtypes[k->dtype]);
+    append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
+    append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);
+    append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
+    append_if(&n, k->gather_wanted, "wanted");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
     append_if(&n, k->dual, "dual");
     append_if(&n, k->bias, "bias");
