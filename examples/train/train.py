@@ -136,20 +136,22 @@ def report(run, done, lr, sums, count, seconds):
 def train(run, text, valid, every=20):
     args, step = run.args, make_step(run.spec, run.args)
     streams = Streams(text, args.batch, args.window)
-    saved, shown, sums = time.time(), time.time(), None
+    saved, shown, sums, count = time.time(), time.time(), None, 0
     while (done := run.done()) < 1:
         lr = rate(done, args)
         tokens = streams[run.progress["steps"]]
         run.params, run.opt, run.state, seen = step(run.params, run.opt, run.state, tokens, lr)
         sums = seen if sums is None else jax.tree.map(jnp.add, sums, seen)
         run.progress["steps"] += 1
+        count += 1
         if run.progress["steps"] % every == 0:
             jax.block_until_ready(sums)
-            report(run, done, lr, sums, every, time.time() - shown)
-            shown, sums = time.time(), None
-        if time.time() - saved > 60 * args.save_minutes:
+            report(run, done, lr, sums, count, time.time() - shown)
+            shown, sums, count = time.time(), None, 0
+        if (begun := time.time()) - saved > 60 * args.save_minutes:
             run.save(valid)
-            saved = shown = time.time()
+            saved = time.time()
+            shown += saved - begun  # the time of a save is not the steps'
     run.save(valid)
 
 
