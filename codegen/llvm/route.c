@@ -1,6 +1,6 @@
 /* PG_ROUTE: which experts a row goes to and with which weights; and its parts, which the unfused kernels share.
  *
- *   r = W · norm(x) (+ bias);  p = softmax(r) or sigmoid(r);  the k largest p (+ select_bias);  gates from p
+ *   r = W · norm(x) (+ bias);  p = softmax(r) or sigmoid(r);  the k largest r, or p + select_bias;  gates from p
  *
  * A tile is a row, but W is multiplied with eight rows at a time: a worker that claims eight rows reads W once. */
 #include "codegen/llvm/kernels.h"
@@ -195,10 +195,15 @@ static void route_row(const Router *r, CgValue i, CgValue row) {
     CgEmit *e = r->e;
     CgValue fine = take_row(r, i);
     cg_trouble(e, row, LLVMBuildNot(e->builder, fine, ""));
-    squash(r);
     CgValue slots = cg_imul_n(e, row, (uint64_t)r->k->k * 4);
     CgValue routes = cg_at(e, cg_operand(e, PG_ROUTE_ROUTES), slots), gates = cg_at(e, cg_operand(e, PG_ROUTE_GATES), slots);
-    cg_select_row(e, r->scores, r->k->select_bias ? cg_operand(e, PG_ROUTE_SELECT_BIAS) : NULL, r->k->E, r->k->k, routes);
+    if (!r->k->select_bias) { /* by r, not by p: different r may squash to one p */
+        cg_select_row(e, r->scores, NULL, r->k->E, r->k->k, routes);
+    }
+    squash(r);
+    if (r->k->select_bias) {
+        cg_select_row(e, r->scores, cg_operand(e, PG_ROUTE_SELECT_BIAS), r->k->E, r->k->k, routes);
+    }
     cg_gates_row(e, r->scores, routes, r->k->k, gates);
 }
 
