@@ -11,12 +11,7 @@
 
 #include <math.h>
 
-enum {
-    VEC_BYTES = PG_LANES * 4,
-    MANY_CHUNKS = 8, /* runs of 16 positions scored side by side (as many chains of fma) … */
-    FEW_CHUNKS = 2,  /* … and the rest of a block */
-    VALUE_PANELS = 8 /* panels of head_dim summed side by side */
-};
+enum { VEC_BYTES = PG_LANES * 4 };
 
 /* Position in its sequence, and the segment, of a row. */
 static CgValue row_position(CgEmit *e, CgValue row, CgSegment *out_segment) {
@@ -157,74 +152,125 @@ void cg_emit_kv_store(CgEmit *e) {
     cg_end_for(e, &rows);
 }
 
-/* ---------------------------------------------------------------------------------------------- PG_ATTEND */
+/* ---------------------------------------------------------------------------------------------- PG_ATTEND
+ *
+ * In PG_BLOCK a run of tiles is walked head by head, GROUP_ROWS rows of one sequence at a time: such rows share nearly all keys, so
+ * each key and value is read once for all of them. Where their ranges differ (the last keys by causality, the first ones by the window)
+ * each row goes alone, so that an invisible key takes no part in any sum. */
 
+enum {
+    GROUP_ROWS = 4,
+    MAX_CHUNKS = 8,       /* runs of 16 positions scored side by side */
+    MAX_VALUE_PANELS = 8, /* panels of head_dim summed side by side */
+    SCORE_BYTES = (PG_KEY_BLOCK + 2 * PG_LANES) * 4
+};
+
+/* How much is kept in registers: for one row, or for a group of rows. */
+typedef struct Width {
+    int rows, chunks, rest_chunks; /* rest_chunks: where fewer than `chunks` are left */
+    uint64_t panels;
+} Width;
+
+/* What one row, or a group of consecutive rows of one sequence, needs for one head. Arrays in scratch have a line for each row. */
 typedef struct Attend {
     CgEmit *e;
     const PgKernel *kernel;
-    CgValue row, head;        /* i64 */
+    Width width;
+    CgValue row, position;    /* i64: the first row; its position in the sequence */
+    CgValue head;             /* i64 */
     CgValue k_cache, v_cache; /* of the key/value head */
-    CgValue q;                /* [head_dim] in scratch */
-    CgValue scores;           /* of a block, from `start` on, in scratch */
-    CgValue sums;             /* O: [head_dim up to 16] in scratch */
-    /* the block at hand: visible keys first … last; start is `first` rounded down to 16, end the first multiple of 16 past last */
-    CgValue first, last, start, end;
+    uint64_t line;            /* bytes of head_dim up to 16 */
+    CgValue q, O, o;          /* [rows][head_dim]: q; sums so far; sums of the block */
+    CgValue scores;           /* [rows][SCORE_BYTES]: of the block from `start` on; then their powers */
+    CgValue M, L, m, l;       /* [rows][16] every lane the same: M, L and m of docs/bits.md; l: lane 0 only */
+    /* the block at hand: keys from … from + PG_KEY_BLOCK - 1; start, end: multiples of 16 around all that the rows see of it */
+    CgValue from, start, end;
 } Attend;
 
-/* q of the head as head_dim floats in a line. */
+static CgValue line_of(Attend *a, CgValue base, CgValue i, uint64_t bytes) { return cg_at(a->e, base, cg_imul_n(a->e, i, bytes)); }
+
+/* First key that row i of the group sees in the block, and the first one past them; the latter is not larger if it sees none. */
+static CgValue first_key(Attend *a, CgValue i) {
+    CgEmit *e = a->e;
+    uint64_t window = (uint64_t)a->kernel->window;
+    if (window == 0) return a->from;
+    CgValue seen = cg_iadd_n(e, cg_iadd(e, a->position, i), 1), past = cg_umax(e, seen, cg_i64(e, window));
+    return cg_umax(e, cg_isub(e, past, cg_i64(e, window)), a->from);
+}
+
+static CgValue end_key(Attend *a, CgValue i) {
+    CgEmit *e = a->e;
+    return cg_umin(e, cg_iadd_n(e, cg_iadd(e, a->position, i), 1), cg_iadd_n(e, a->from, PG_KEY_BLOCK));
+}
+
+/* q of the head of every row as head_dim floats in a line. */
 static void gather_q(Attend *a) {
     CgEmit *e = a->e;
     int64_t head_dim = a->kernel->O;
     bool wide = head_dim % PG_LANES == 0;
-    CgPlace place = cg_place(e, cg_operand(e, PG_ATTEND_Q), PG_ROWS, NULL, a->row, a->kernel->heads * head_dim);
+    CgLoop rows = cg_for_n(e, (uint64_t)a->width.rows);
+    CgValue row = cg_iadd(e, a->row, rows.index), to = line_of(a, a->q, rows.index, a->line);
+    CgPlace place = cg_place(e, cg_operand(e, PG_ATTEND_Q), PG_ROWS, NULL, row, a->kernel->heads * head_dim);
     CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)head_dim), wide ? PG_LANES : 1);
     CgValue element = cg_iadd(e, cg_imul_n(e, a->head, (uint64_t)head_dim), loop.index);
-    CgValue to = cg_at(e, a->q, cg_imul_n(e, loop.index, 4));
+    to = cg_at(e, to, cg_imul_n(e, loop.index, 4));
     if (wide)
         cg_store_vec(e, to, cg_load_vec(e, cg_place_panel(e, &place, cg_udiv_n(e, element, PG_LANES))));
     else
         cg_store_f32(e, to, cg_load_f32(e, cg_place_element_at(e, &place, element)));
     cg_end_for(e, &loop);
+    cg_end_for(e, &rows);
 }
 
-/* Lanes of positions offset + [0, 16) (from start on) that the row sees. */
-static CgValue visible(Attend *a, CgValue offset) {
+/* Lanes of positions offset + [0, 16) (from start on) that row i sees. */
+static CgValue visible(Attend *a, int i, CgValue offset) {
     CgEmit *e = a->e;
-    CgValue lane[PG_LANES];
-    for (int i = 0; i < PG_LANES; i++) lane[i] = cg_i32(e, i);
+    CgValue lane[PG_LANES], row = cg_i64(e, (uint64_t)i);
+    for (int l = 0; l < PG_LANES; l++) lane[l] = cg_i32(e, l);
     CgValue base = cg_splat(e, LLVMBuildTrunc(e->builder, offset, e->i32, ""));
     CgValue at = cg_iadd(e, base, LLVMConstVector(lane, PG_LANES));
-    CgValue low = cg_splat(e, LLVMBuildTrunc(e->builder, cg_isub(e, a->first, a->start), e->i32, ""));
-    CgValue high = cg_splat(e, LLVMBuildTrunc(e->builder, cg_isub(e, a->last, a->start), e->i32, ""));
-    CgValue past = cg_icmp(e, LLVMIntSGE, at, low), before = cg_icmp(e, LLVMIntSLE, at, high);
+    CgValue low = cg_splat(e, LLVMBuildTrunc(e->builder, cg_isub(e, first_key(a, row), a->start), e->i32, ""));
+    CgValue high = cg_splat(e, LLVMBuildTrunc(e->builder, cg_isub(e, end_key(a, row), a->start), e->i32, ""));
+    CgValue past = cg_icmp(e, LLVMIntSGE, at, low), before = cg_icmp(e, LLVMIntSLT, at, high);
     return LLVMBuildAnd(e->builder, past, before, "");
 }
 
-/* Scores of `chunks` runs of 16 positions from `position` on; returns `most` with the visible ones taken in. Runs past the block
- * read some other part of the cache and count for nothing. */
-static CgValue score_chunks(Attend *a, CgValue position, int chunks, CgValue most) {
+/* Dot products of every row with `chunks` runs of 16 positions from `position` on. */
+static void dot_chunks(Attend *a, CgValue position, int chunks, CgValue sum[GROUP_ROWS][MAX_CHUNKS]) {
     CgEmit *e = a->e;
+    int rows = a->width.rows;
     uint64_t head_dim = (uint64_t)a->kernel->O;
-    CgValue key[MANY_CHUNKS], sum[MANY_CHUNKS], scale = cg_vec(e, (float)(1 / sqrt((double)head_dim)));
+    CgValue key[MAX_CHUNKS], k[MAX_CHUNKS];
     for (int c = 0; c < chunks; c++) {
         CgValue slot = cg_urem_n(e, cg_iadd_n(e, position, (uint64_t)c * PG_LANES), (uint64_t)a->kernel->cap);
         key[c] = cg_at(e, a->k_cache, cg_imul_n(e, slot, head_dim * 4));
     }
     CgLoop loop = cg_for_n(e, head_dim);
-    for (int c = 0; c < chunks; c++) sum[c] = cg_carry(e, &loop, cg_zero(e));
-    CgValue q = cg_load_splat(e, cg_at(e, a->q, cg_imul_n(e, loop.index, 4)));
-    for (int c = 0; c < chunks; c++) {
-        CgValue k = cg_load_vec(e, cg_at(e, key[c], cg_imul_n(e, loop.index, VEC_BYTES)));
-        cg_next(&loop, sum[c], cg_fma(e, q, k, sum[c]));
+    for (int i = 0; i < rows * chunks; i++) sum[i / chunks][i % chunks] = cg_carry(e, &loop, cg_zero(e));
+    for (int c = 0; c < chunks; c++) k[c] = cg_load_vec(e, cg_at(e, key[c], cg_imul_n(e, loop.index, VEC_BYTES)));
+    for (int i = 0; i < rows; i++) {
+        CgValue q = cg_at_n(e, cg_at(e, a->q, cg_imul_n(e, loop.index, 4)), (uint64_t)i * a->line);
+        q = cg_load_splat(e, q);
+        for (int c = 0; c < chunks; c++) cg_next(&loop, sum[i][c], cg_fma(e, q, k[c], sum[i][c]));
     }
     cg_end_for(e, &loop);
-    for (int c = 0; c < chunks; c++) {
-        CgValue offset = cg_isub(e, cg_iadd_n(e, position, (uint64_t)c * PG_LANES), a->start);
-        CgValue score = cg_mul(e, cg_after(&loop, sum[c]), scale);
-        cg_store_vec(e, cg_at(e, a->scores, cg_imul_n(e, offset, 4)), score);
-        most = cg_larger(e, most, cg_select(e, visible(a, offset), score, cg_vec(e, -INFINITY)));
+    for (int i = 0; i < rows * chunks; i++) sum[i / chunks][i % chunks] = cg_after(&loop, sum[i / chunks][i % chunks]);
+}
+
+/* Scores of `chunks` runs from `position` on; the visible ones go into most[row]. Runs past the block read some other part of the
+ * cache and count for nothing. */
+static void score_chunks(Attend *a, CgValue position, int chunks, CgValue *most) {
+    CgEmit *e = a->e;
+    CgValue sum[GROUP_ROWS][MAX_CHUNKS], scale = cg_vec(e, (float)(1 / sqrt((double)a->kernel->O)));
+    dot_chunks(a, position, chunks, sum);
+    for (int i = 0; i < a->width.rows; i++) {
+        for (int c = 0; c < chunks; c++) {
+            CgValue offset = cg_isub(e, cg_iadd_n(e, position, (uint64_t)c * PG_LANES), a->start);
+            CgValue score = cg_mul(e, sum[i][c], scale), at = cg_at(e, a->scores, cg_imul_n(e, offset, 4));
+            cg_store_vec(e, cg_at_n(e, at, (uint64_t)i * SCORE_BYTES), score);
+            most[i] = cg_larger(e, most[i], cg_select(e, visible(a, i, offset), score, cg_vec(e, -INFINITY)));
+        }
     }
-    return most;
 }
 
 /* The largest lane in every lane. */
@@ -237,130 +283,250 @@ static CgValue largest_lane(CgEmit *e, CgValue v) {
     return v;
 }
 
-/* All scores of the block; returns their largest in every lane. */
-static CgValue score_block(Attend *a) {
+/* Scores of the positions [first, end), `chunks` runs at a time. */
+static void score_range(Attend *a, CgValue first, CgValue end, int chunks, CgValue *most) {
     CgEmit *e = a->e;
-    uint64_t many = MANY_CHUNKS * PG_LANES;
-    CgValue runs = cg_udiv_n(e, cg_isub(e, a->end, a->start), many), most = cg_vec(e, -INFINITY);
-    CgValue middle = cg_iadd(e, a->start, cg_imul_n(e, runs, many));
-    CgLoop fast = cg_for(e, a->start, middle, many);
-    CgValue carried = cg_carry(e, &fast, most);
-    cg_next(&fast, carried, score_chunks(a, fast.index, MANY_CHUNKS, carried));
-    cg_end_for(e, &fast);
-    most = cg_after(&fast, carried);
-    CgLoop rest = cg_for(e, middle, a->end, FEW_CHUNKS * PG_LANES);
-    carried = cg_carry(e, &rest, most);
-    cg_next(&rest, carried, score_chunks(a, rest.index, FEW_CHUNKS, carried));
-    cg_end_for(e, &rest);
-    return largest_lane(e, cg_after(&rest, carried));
-}
-
-/* scores become exp(s - m); invisible ones become something that nobody reads. */
-static void powers_of_block(Attend *a, CgValue m) {
-    CgEmit *e = a->e;
-    CgLoop loop = cg_for(e, cg_i64(e, 0), cg_isub(e, a->end, a->start), PG_LANES);
-    CgValue at = cg_at(e, a->scores, cg_imul_n(e, loop.index, 4));
-    cg_store_vec(e, at, cg_exp(e, cg_sub(e, cg_load_vec(e, at), m)));
+    CgValue carried[GROUP_ROWS];
+    CgLoop loop = cg_for(e, first, end, (uint64_t)chunks * PG_LANES);
+    for (int i = 0; i < a->width.rows; i++) most[i] = carried[i] = cg_carry(e, &loop, most[i]);
+    score_chunks(a, loop.index, chunks, most);
+    for (int i = 0; i < a->width.rows; i++) cg_next(&loop, carried[i], most[i]);
     cg_end_for(e, &loop);
+    for (int i = 0; i < a->width.rows; i++) most[i] = cg_after(&loop, carried[i]);
 }
 
-/* o_i = Σ p · v of `count` panels from `panel` on, in order of position, merged into the sums with the factors `old` and `fresh`.
- * Returns the sum of p in order if `sum_powers` (f32), else NULL. */
-static CgValue value_panels(Attend *a, uint64_t panel, uint64_t count, bool sum_powers, CgValue old, CgValue fresh) {
+/* All scores of the block, and m. */
+static void score_block(Attend *a) {
     CgEmit *e = a->e;
-    uint64_t line = head_panels(a->kernel) * VEC_BYTES, cap = (uint64_t)a->kernel->cap;
-    CgValue o[VALUE_PANELS], sum = NULL, first_slot = cg_urem_n(e, a->first, cap);
-    CgLoop loop = cg_for(e, a->first, cg_iadd_n(e, a->last, 1), 1);
+    uint64_t many = (uint64_t)a->width.chunks * PG_LANES;
+    CgValue most[GROUP_ROWS], full = cg_udiv_n(e, cg_isub(e, a->end, a->start), many);
+    CgValue middle = cg_iadd(e, a->start, cg_imul_n(e, full, many));
+    for (int i = 0; i < a->width.rows; i++) most[i] = cg_vec(e, -INFINITY);
+    score_range(a, a->start, middle, a->width.chunks, most);
+    if (a->width.rest_chunks < a->width.chunks) score_range(a, middle, a->end, a->width.rest_chunks, most);
+    for (int i = 0; i < a->width.rows; i++) cg_store_vec(e, cg_at_n(e, a->m, (uint64_t)i * VEC_BYTES), largest_lane(e, most[i]));
+}
+
+/* Scores of row i become exp(s - m); invisible ones become something that nobody reads. Its block sums become +0. */
+static void start_row(Attend *a, CgValue i) {
+    CgEmit *e = a->e;
+    CgValue m = cg_load_vec(e, line_of(a, a->m, i, VEC_BYTES)), scores = line_of(a, a->scores, i, SCORE_BYTES);
+    CgLoop powers = cg_for(e, cg_i64(e, 0), cg_isub(e, a->end, a->start), PG_LANES);
+    CgValue at = cg_at(e, scores, cg_imul_n(e, powers.index, 4));
+    cg_store_vec(e, at, cg_exp(e, cg_sub(e, cg_load_vec(e, at), m)));
+    cg_end_for(e, &powers);
+    CgLoop clear = cg_for_n(e, a->line / VEC_BYTES);
+    cg_store_vec(e, cg_at(e, line_of(a, a->o, i, a->line), cg_imul_n(e, clear.index, VEC_BYTES)), cg_zero(e));
+    cg_end_for(e, &clear);
+    cg_store_f32(e, line_of(a, a->l, i, VEC_BYTES), cg_f32(e, 0));
+}
+
+/* o += p · v for keys [first, end) in order, on `panels` panels from `panel` on, of `rows` rows from row i on; l too if `powers`. */
+static void sum_panels(Attend *a, CgValue i, int rows, CgValue first, CgValue end, uint64_t panel, uint64_t panels, bool powers) {
+    CgEmit *e = a->e;
+    uint64_t cap = (uint64_t)a->kernel->cap;
+    CgValue at[GROUP_ROWS], l_at[GROUP_ROWS], o[GROUP_ROWS][MAX_VALUE_PANELS], l[GROUP_ROWS], v[MAX_VALUE_PANELS];
+    CgValue old[GROUP_ROWS][MAX_VALUE_PANELS], old_l[GROUP_ROWS], first_slot = cg_urem_n(e, first, cap);
+    for (int r = 0; r < rows; r++) {
+        CgValue row = cg_iadd_n(e, i, (uint64_t)r);
+        at[r] = cg_at_n(e, line_of(a, a->o, row, a->line), panel * VEC_BYTES);
+        l_at[r] = line_of(a, a->l, row, VEC_BYTES);
+        old_l[r] = cg_load_f32(e, l_at[r]);
+        for (uint64_t c = 0; c < panels; c++) old[r][c] = cg_load_vec(e, cg_at_n(e, at[r], c * VEC_BYTES));
+    }
+    CgLoop loop = cg_for(e, first, end, 1);
     CgValue slot = cg_carry(e, &loop, first_slot);
-    if (sum_powers) sum = cg_carry(e, &loop, cg_f32(e, 0));
-    for (uint64_t i = 0; i < count; i++) o[i] = cg_carry(e, &loop, cg_zero(e));
-    CgValue p = cg_load_f32(e, cg_at(e, a->scores, cg_imul_n(e, cg_isub(e, loop.index, a->start), 4)));
-    CgValue v = cg_at_n(e, cg_at(e, a->v_cache, cg_imul_n(e, slot, line)), panel * VEC_BYTES), next = cg_iadd_n(e, slot, 1);
-    for (uint64_t i = 0; i < count; i++)
-        cg_next(&loop, o[i], cg_fma(e, cg_splat(e, p), cg_load_vec(e, cg_at_n(e, v, i * VEC_BYTES)), o[i]));
-    if (sum_powers) cg_next(&loop, sum, cg_add(e, sum, p));
+    for (int r = 0; r < rows; r++) {
+        l[r] = powers ? cg_carry(e, &loop, old_l[r]) : NULL;
+        for (uint64_t c = 0; c < panels; c++) o[r][c] = cg_carry(e, &loop, old[r][c]);
+    }
+    CgValue value = cg_at_n(e, line_of(a, a->v_cache, slot, a->line), panel * VEC_BYTES), next = cg_iadd_n(e, slot, 1);
+    for (uint64_t c = 0; c < panels; c++) v[c] = cg_load_vec(e, cg_at_n(e, value, c * VEC_BYTES));
+    for (int r = 0; r < rows; r++) {
+        CgValue scores = line_of(a, a->scores, cg_iadd_n(e, i, (uint64_t)r), SCORE_BYTES);
+        CgValue p = cg_load_f32(e, cg_at(e, scores, cg_imul_n(e, cg_isub(e, loop.index, a->start), 4)));
+        for (uint64_t c = 0; c < panels; c++) cg_next(&loop, o[r][c], cg_fma(e, cg_splat(e, p), v[c], o[r][c]));
+        if (powers) cg_next(&loop, l[r], cg_add(e, l[r], p));
+    }
     cg_next(&loop, slot, cg_select(e, cg_icmp(e, LLVMIntEQ, next, cg_i64(e, cap)), cg_i64(e, 0), next));
     cg_end_for(e, &loop);
-    for (uint64_t i = 0; i < count; i++) {
-        CgValue at = cg_at_n(e, a->sums, (panel + i) * VEC_BYTES);
-        cg_store_vec(e, at, cg_fma(e, cg_after(&loop, o[i]), fresh, cg_mul(e, cg_load_vec(e, at), old)));
+    for (int r = 0; r < rows; r++) {
+        for (uint64_t c = 0; c < panels; c++) cg_store_vec(e, cg_at_n(e, at[r], c * VEC_BYTES), cg_after(&loop, o[r][c]));
+        if (powers) cg_store_f32(e, l_at[r], cg_after(&loop, l[r]));
     }
-    return sum_powers ? cg_after(&loop, sum) : NULL;
 }
 
-/* One block of keys merged into M and L (vec, every lane the same) and the sums. */
-static void attend_block(Attend *a, CgValue M, CgValue L, CgValue *out_M, CgValue *out_L) {
-    CgEmit *e = a->e;
-    CgValue m = score_block(a);
-    powers_of_block(a, m);
-    *out_M = cg_larger(e, M, m);
-    CgValue old = cg_exp(e, cg_sub(e, M, *out_M)), fresh = cg_exp(e, cg_sub(e, m, *out_M)), l = NULL;
-    for (uint64_t panel = 0, all = head_panels(a->kernel); panel < all; panel += VALUE_PANELS) {
-        uint64_t count = all - panel < VALUE_PANELS ? all - panel : VALUE_PANELS;
-        CgValue sum = value_panels(a, panel, count, panel == 0, old, fresh);
-        if (panel == 0) l = cg_splat(e, sum);
+static void sum_values(Attend *a, CgValue i, int rows, CgValue first, CgValue end) {
+    uint64_t all = a->line / VEC_BYTES;
+    for (uint64_t panel = 0; panel < all; panel += a->width.panels) {
+        uint64_t panels = all - panel < a->width.panels ? all - panel : a->width.panels;
+        sum_panels(a, i, rows, first, end, panel, panels, panel == 0);
     }
-    *out_L = cg_fma(e, l, fresh, cg_mul(e, L, old));
+}
+
+/* o and l of the block: the keys that all rows see together, those before (the window) and after them row by row. */
+static void sum_block(Attend *a) {
+    CgEmit *e = a->e;
+    CgValue zero = cg_i64(e, 0), last = cg_i64(e, (uint64_t)a->width.rows - 1);
+    CgValue first = first_key(a, last), end = cg_umax(e, first, end_key(a, zero));
+    if (a->width.rows == 1) {
+        sum_values(a, zero, 1, first, end);
+        return;
+    }
+    if (a->kernel->window > 0) {
+        CgLoop before = cg_for_n(e, (uint64_t)a->width.rows);
+        sum_values(a, before.index, 1, first_key(a, before.index), cg_umin(e, first, end_key(a, before.index)));
+        cg_end_for(e, &before);
+    }
+    sum_values(a, zero, a->width.rows, first, end);
+    CgLoop after = cg_for_n(e, (uint64_t)a->width.rows);
+    sum_values(a, after.index, 1, end, end_key(a, after.index));
+    cg_end_for(e, &after);
+}
+
+/* The block's m, l, o of row i merged into M, L, O, unless the row sees nothing of it. */
+static void merge_row(Attend *a, CgValue i) {
+    CgEmit *e = a->e;
+    CgIf some = cg_if(e, cg_icmp(e, LLVMIntULT, first_key(a, i), end_key(a, i)));
+    CgValue M_at = line_of(a, a->M, i, VEC_BYTES), L_at = line_of(a, a->L, i, VEC_BYTES);
+    CgValue M = cg_load_vec(e, M_at), m = cg_load_vec(e, line_of(a, a->m, i, VEC_BYTES)), both = cg_larger(e, M, m);
+    CgValue old = cg_exp(e, cg_sub(e, M, both)), fresh = cg_exp(e, cg_sub(e, m, both));
+    CgValue l = cg_load_splat(e, line_of(a, a->l, i, VEC_BYTES));
+    cg_store_vec(e, M_at, both);
+    cg_store_vec(e, L_at, cg_fma(e, l, fresh, cg_mul(e, cg_load_vec(e, L_at), old)));
+    CgValue O_line = line_of(a, a->O, i, a->line), o_line = line_of(a, a->o, i, a->line);
+    CgLoop panels = cg_for_n(e, a->line / VEC_BYTES);
+    CgValue bytes = cg_imul_n(e, panels.index, VEC_BYTES), O_at = cg_at(e, O_line, bytes);
+    CgValue o = cg_load_vec(e, cg_at(e, o_line, bytes)), O = cg_load_vec(e, O_at);
+    cg_store_vec(e, O_at, cg_fma(e, o, fresh, cg_mul(e, O, old)));
+    cg_end_for(e, &panels);
+    cg_end_if(e, &some);
+}
+
+/* `emit` in a loop over the rows of the group. */
+static void each_row(Attend *a, void (*emit)(Attend *a, CgValue i)) {
+    CgLoop rows = cg_for_n(a->e, (uint64_t)a->width.rows);
+    emit(a, rows.index);
+    cg_end_for(a->e, &rows);
+}
+
+/* M = -inf, L = O = +0. */
+static void clear_row(Attend *a, CgValue i) {
+    CgEmit *e = a->e;
+    cg_store_vec(e, line_of(a, a->M, i, VEC_BYTES), cg_vec(e, -INFINITY));
+    cg_store_vec(e, line_of(a, a->L, i, VEC_BYTES), cg_zero(e));
+    CgLoop panels = cg_for_n(e, a->line / VEC_BYTES);
+    cg_store_vec(e, cg_at(e, line_of(a, a->O, i, a->line), cg_imul_n(e, panels.index, VEC_BYTES)), cg_zero(e));
+    cg_end_for(e, &panels);
 }
 
 /* y = O / L. */
-static void store_result(Attend *a, CgValue L) {
+static void store_row(Attend *a, CgValue i) {
     CgEmit *e = a->e;
     int64_t head_dim = a->kernel->O;
     bool wide = head_dim % PG_LANES == 0;
-    CgPlace place = cg_place(e, cg_operand(e, PG_ATTEND_Y), PG_ROWS, NULL, a->row, a->kernel->heads * head_dim);
-    CgLoop panels = cg_for_n(e, head_panels(a->kernel));
-    CgValue at = cg_at(e, a->sums, cg_imul_n(e, panels.index, VEC_BYTES)), y = cg_div(e, cg_load_vec(e, at), L);
-    CgValue element = cg_iadd(e, cg_imul_n(e, a->head, (uint64_t)head_dim), cg_imul_n(e, panels.index, PG_LANES));
+    CgValue L = cg_load_vec(e, line_of(a, a->L, i, VEC_BYTES)), line = line_of(a, a->O, i, a->line), row = cg_iadd(e, a->row, i);
+    CgPlace place = cg_place(e, cg_operand(e, PG_ATTEND_Y), PG_ROWS, NULL, row, a->kernel->heads * head_dim);
+    CgValue first = cg_imul_n(e, a->head, (uint64_t)head_dim);
+    CgLoop panels = cg_for_n(e, a->line / VEC_BYTES);
+    CgValue at = cg_at(e, line, cg_imul_n(e, panels.index, VEC_BYTES)), y = cg_div(e, cg_load_vec(e, at), L);
+    CgValue element = cg_iadd(e, first, cg_imul_n(e, panels.index, PG_LANES));
     cg_store_vec(e, wide ? cg_place_panel(e, &place, cg_udiv_n(e, element, PG_LANES)) : at, y);
     cg_end_for(e, &panels);
     if (wide) return;
     CgLoop loop = cg_for_n(e, (uint64_t)head_dim);
-    element = cg_iadd(e, cg_imul_n(e, a->head, (uint64_t)head_dim), loop.index);
-    cg_store_f32(e, cg_place_element_at(e, &place, element), cg_load_f32(e, cg_at(e, a->sums, cg_imul_n(e, loop.index, 4))));
+    CgValue to = cg_place_element_at(e, &place, cg_iadd(e, first, loop.index));
+    cg_store_f32(e, to, cg_load_f32(e, cg_at(e, line, cg_imul_n(e, loop.index, 4))));
     cg_end_for(e, &loop);
 }
 
-/* Keys low … high of one head: blocks of PG_KEY_BLOCK by absolute position. */
-static void attend_head(Attend *a, CgValue low, CgValue high) {
+/* One head of the rows from `row` on, all of one sequence: blocks of PG_KEY_BLOCK keys by absolute position. */
+static void attend_rows(Attend *a, CgValue row) {
     CgEmit *e = a->e;
+    CgSegment segment;
+    CgValue zero = cg_i64(e, 0), last = cg_i64(e, (uint64_t)a->width.rows - 1);
+    a->row = row;
+    a->position = row_position(e, row, &segment);
+    CgValue kv = cg_udiv_n(e, a->head, (uint64_t)(a->kernel->heads / a->kernel->kv_heads));
+    CgValue keys = cg_imul_n(e, kv, (uint64_t)a->kernel->cap);
+    a->k_cache = cg_at(e, cg_state_operand(e, PG_ATTEND_K_CACHE, &segment), cg_imul_n(e, keys, (uint64_t)a->kernel->O * 4));
+    a->v_cache = cg_at(e, cg_state_operand(e, PG_ATTEND_V_CACHE, &segment), cg_imul_n(e, keys, a->line));
     gather_q(a);
-    CgLoop clear = cg_for_n(e, head_panels(a->kernel));
-    cg_store_vec(e, cg_at(e, a->sums, cg_imul_n(e, clear.index, VEC_BYTES)), cg_zero(e));
-    cg_end_for(e, &clear);
-    CgLoop blocks = cg_for(e, cg_udiv_n(e, low, PG_KEY_BLOCK), cg_iadd_n(e, cg_udiv_n(e, high, PG_KEY_BLOCK), 1), 1);
-    CgValue M = cg_carry(e, &blocks, cg_vec(e, -INFINITY)), L = cg_carry(e, &blocks, cg_zero(e)), next_M, next_L;
-    CgValue from = cg_imul_n(e, blocks.index, PG_KEY_BLOCK);
-    a->first = cg_umax(e, low, from);
-    a->last = cg_umin(e, high, cg_iadd_n(e, from, PG_KEY_BLOCK - 1));
-    a->start = cg_imul_n(e, cg_udiv_n(e, a->first, PG_LANES), PG_LANES);
-    a->end = cg_imul_n(e, cg_iadd_n(e, cg_udiv_n(e, a->last, PG_LANES), 1), PG_LANES);
-    attend_block(a, M, L, &next_M, &next_L);
-    cg_next(&blocks, M, next_M);
-    cg_next(&blocks, L, next_L);
+    each_row(a, clear_row);
+    a->from = zero;
+    CgValue first_block = cg_udiv_n(e, first_key(a, zero), PG_KEY_BLOCK);
+    CgValue last_block = cg_udiv_n(e, cg_iadd(e, a->position, last), PG_KEY_BLOCK);
+    CgLoop blocks = cg_for(e, first_block, cg_iadd_n(e, last_block, 1), 1);
+    a->from = cg_imul_n(e, blocks.index, PG_KEY_BLOCK);
+    a->start = cg_imul_n(e, cg_udiv_n(e, first_key(a, zero), PG_LANES), PG_LANES);
+    a->end = cg_imul_n(e, cg_udiv_n(e, cg_iadd_n(e, end_key(a, last), PG_LANES - 1), PG_LANES), PG_LANES);
+    score_block(a);
+    each_row(a, start_row);
+    sum_block(a);
+    each_row(a, merge_row);
     cg_end_for(e, &blocks);
-    store_result(a, cg_after(&blocks, L));
+    each_row(a, store_row);
+}
+
+static Width one_row(const CgTarget *target) {
+    bool wide = target->vector_lanes == PG_LANES;
+    return (Width){.rows = 1, .chunks = wide ? 8 : 4, .rest_chunks = 2, .panels = wide ? 8 : 4};
+}
+
+static Width group_of_rows(const CgTarget *target) {
+    bool wide = target->vector_lanes == PG_LANES;
+    return (Width){.rows = GROUP_ROWS, .chunks = wide ? 4 : 1, .rest_chunks = 1, .panels = wide ? 4 : 1};
+}
+
+/* Rows [first, first + GROUP_ROWS), or up to `end`: together if they are of one sequence. */
+static void attend_group(Attend *a, CgValue first, CgValue end) {
+    CgEmit *e = a->e;
+    CgValue last = cg_iadd_n(e, first, GROUP_ROWS - 1), segments = cg_arg_ptr(e, offsetof(RtArgs, row_segment));
+    CgValue far = cg_umin(e, last, cg_isub(e, end, cg_i64(e, 1)));
+    CgValue own = cg_load_i32(e, cg_at(e, segments, cg_imul_n(e, first, 4)));
+    CgValue others = cg_load_i32(e, cg_at(e, segments, cg_imul_n(e, far, 4)));
+    CgValue full = cg_icmp(e, LLVMIntEQ, far, last), same = cg_icmp(e, LLVMIntEQ, own, others);
+    CgIf together = cg_if(e, LLVMBuildAnd(e->builder, full, same, ""));
+    a->width = group_of_rows(e->target);
+    attend_rows(a, first);
+    cg_else(e, &together);
+    a->width = one_row(e->target);
+    CgLoop rows = cg_for(e, first, cg_iadd_n(e, far, 1), 1);
+    attend_rows(a, rows.index);
+    cg_end_for(e, &rows);
+    cg_end_if(e, &together);
+}
+
+/* Tiles [tile0, tile1) head by head: those of head h are h + heads · row. */
+static void attend_heads(Attend *a) {
+    CgEmit *e = a->e;
+    uint64_t heads = (uint64_t)a->kernel->heads;
+    CgLoop loop = cg_for_n(e, heads);
+    a->head = loop.index;
+    CgValue up = cg_isub(e, cg_i64(e, heads - 1), loop.index);
+    CgValue first = cg_udiv_n(e, cg_iadd(e, e->tile0, up), heads), end = cg_udiv_n(e, cg_iadd(e, e->tile1, up), heads);
+    CgLoop groups = cg_for(e, first, end, GROUP_ROWS);
+    attend_group(a, groups.index, end);
+    cg_end_for(e, &groups);
+    cg_end_for(e, &loop);
 }
 
 void cg_emit_attend(CgEmit *e) {
     const PgKernel *kernel = e->kernel;
-    uint64_t heads = (uint64_t)kernel->heads, window = (uint64_t)kernel->window, padded = head_panels(kernel) * VEC_BYTES;
-    Attend a = {.e = e, .kernel = kernel};
-    a.q = cg_scratch(e, padded);
-    a.sums = cg_scratch(e, padded);
-    a.scores = cg_scratch(e, (PG_KEY_BLOCK + FEW_CHUNKS * PG_LANES) * sizeof(float));
-    CgLoop tiles = cg_for_tiles(e);
-    CgSegment segment;
-    a.row = kernel->mode == PG_ROW ? cg_i64(e, 0) : cg_udiv_n(e, tiles.index, heads);
-    a.head = kernel->mode == PG_ROW ? tiles.index : cg_urem_n(e, tiles.index, heads);
-    CgValue position = row_position(e, a.row, &segment), low = cg_i64(e, 0);
-    if (window) {
-        CgValue seen = cg_iadd_n(e, position, 1), some = cg_icmp(e, LLVMIntUGT, seen, cg_i64(e, window));
-        low = cg_select(e, some, cg_isub(e, seen, cg_i64(e, window)), low);
+    uint64_t rows = kernel->mode == PG_ROW ? 1 : GROUP_ROWS;
+    Attend a = {.e = e, .kernel = kernel, .line = head_panels(kernel) * VEC_BYTES};
+    CgValue *const lines[] = {&a.q, &a.O, &a.o}, *const splats[] = {&a.M, &a.L, &a.m, &a.l};
+    for (int i = 0; i < 3; i++) *lines[i] = cg_scratch(e, rows * a.line);
+    for (int i = 0; i < 4; i++) *splats[i] = cg_scratch(e, rows * VEC_BYTES);
+    a.scores = cg_scratch(e, rows * SCORE_BYTES);
+    if (kernel->mode == PG_BLOCK) {
+        e->claim = 2 * GROUP_ROWS * (uint32_t)kernel->heads;
+        attend_heads(&a);
+        return;
     }
-    CgValue line = cg_imul_n(e, cg_udiv_n(e, a.head, heads / (uint64_t)kernel->kv_heads), (uint64_t)kernel->cap);
-    a.k_cache = cg_at(e, cg_state_operand(e, PG_ATTEND_K_CACHE, &segment), cg_imul_n(e, line, (uint64_t)kernel->O * 4));
-    a.v_cache = cg_at(e, cg_state_operand(e, PG_ATTEND_V_CACHE, &segment), cg_imul_n(e, line, padded));
-    attend_head(&a, low, position);
+    CgLoop tiles = cg_for_tiles(e);
+    a.head = tiles.index;
+    a.width = one_row(e->target);
+    attend_rows(&a, cg_i64(e, 0));
     cg_end_for(e, &tiles);
 }

@@ -269,7 +269,7 @@ void rig_run(Rig *rig, uint32_t tiles) {
     const PgCode *code = cg_codes(compiled);
     rig->args.scratch = zeroed(code->scratch + ALIGN);
     for (uint32_t tile = 0; tile < tiles;) {
-        uint32_t end = tile + (uint32_t)rig_range(&rig->random, 1, 5);
+        uint32_t end = tile + (uint32_t)rig_range(&rig->random, 1, rig_next(&rig->random) % 2 ? 5 : 60);
         if (end > tiles) end = tiles;
         code->run(&rig->args, &rig->phase, tile, end);
         tile = end;

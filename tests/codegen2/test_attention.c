@@ -39,6 +39,9 @@ static void place_segments(Rig *rig, int64_t most) {
     for (uint32_t s = 0; s < rig->args.n_segments; s++) {
         RtSegment *segment = &rig->segments[s];
         segment->position = rig_range(&rig->random, 0, most);
+        if (rig_next(&rig->random) % 2) { /* the first or the last key soon passes into another block */
+            segment->position = PG_KEY_BLOCK + (rig_next(&rig->random) % 2 ? k->window : 0) - rig_range(&rig->random, 0, 6);
+        }
         for (uint32_t i = 0; i < segment->count; i++) rig->row_position[segment->first_row + i] = segment->position + i;
         if (segment->position + segment->count > longest) longest = segment->position + segment->count;
         if (segment->count > rows) rows = segment->count;
