@@ -301,6 +301,21 @@ def test_bad_weights_are_an_error_of_every_command_that_loads_them(m):
     assert "x" not in m.left()
 
 
+def test_a_router_that_overflows_is_an_error_of_the_run(m):
+    spec, weights = tiny(m)
+    data = bytearray((m.folder / weights).read_bytes())
+    (size,) = struct.unpack_from("<Q", data)
+    begin, end = json.loads(data[8 : 8 + size])["blocks.1.router.weight"]["data_offsets"]
+    data[8 + size + begin : 8 + size + end] = struct.pack("<f", 3e38) * ((end - begin) // 4)
+    weights = m.file("huge", bytes(data))
+    m.file("t.txt", TOKENS)
+    for options in ([], ["--mode", "decode"], ["--reference", "32"]):
+        text = m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", *options)
+        assert "block 1" in text and "position 0" in text, text
+    assert "block 1" in m.error("run", spec, "-w", weights, "--prompt", "a", "--no-echo")
+    assert "x.npy" not in m.left()
+
+
 # ------------------------------------------------------------------------------------------------ eval
 
 
