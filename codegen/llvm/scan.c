@@ -7,15 +7,14 @@
  * where the sequence keeps it (a panel's [N][16] is a few KB and lives in L1); exp, about 13 of 20 vector operations a state
  * element, decides the speed, and the n of a row are independent but for the short chain of y.
  *
- * W_dt δ is a chain of R dependent fma, so ROW_CHAINS rows (or the chosen experts of one row) run theirs side by side first and
- * leave the sums in a small buffer. */
+ * W_dt δ is a chain of R dependent fma, so ROW_CHAINS rows (or pairs of a row and a chosen expert) run theirs side by side first,
+ * for the ROW_CHAINS rows of a block, and leave the sums in a small buffer. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/rows.h"
 
 enum {
     VEC_BYTES = PG_LANES * 4,
-    ROW_CHAINS = 8,      /* rows whose Δ is summed side by side */
-    EXPERT_CHAINS = 4,   /* chosen experts of one row, likewise */
+    ROW_CHAINS = 8,      /* rows, or (row, slot) pairs, whose Δ is summed side by side */
     UNROLLED_SUM = 256,  /* multiplications by W_dt written out in a line; longer sums become loops over blocks of 16 */
     UNROLLED_STATES = 16 /* state elements of a channel written out in a line; also the block of the loop beyond */
 };
@@ -28,7 +27,7 @@ typedef struct Scan {
     uint64_t dt_w_bytes, lane_bytes, channel_bytes;/* from one expert's to the next one's: W_dt; b_dt and D; A and state */
     bool shared_delta;                             /* Δ does not depend on the expert */
     CgValue sums;                                  /* [ROW_CHAINS][16]: W_dt δ + b_dt of the rows of a block */
-    CgValue expert_sums;                           /* [k][16]: the same of the chosen experts of a row */
+    CgValue expert_sums;                           /* [ROW_CHAINS][k][16]: the same of their chosen experts */
     CgValue y_sums;                                /* [ROW_CHAINS][16]: gated sums so far (PG_SCAN_UPDATE) */
     CgValue cursor;                                /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
 } Scan;
@@ -138,33 +137,34 @@ static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
     for (int i = 0; i < n; i++) cg_store_vec(e, cg_at_n(e, s->sums, (uint64_t)i * VEC_BYTES), cg_add(e, total[i], bias));
 }
 
-/* expert_sums of slots j + [0, n) of a row. */
-static void slot_sums(Scan *s, const CgChosen *chosen, CgValue row, CgValue j, int n) {
+/* expert_sums of pairs first + [0, n), those past `last` being done as `last`; pair = row * k + slot, counted from `origin` on. */
+static void pair_sums(Scan *s, CgValue origin, CgValue first, CgValue last, int n) {
     CgEmit *e = s->e;
-    CgValue slot[EXPERT_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[EXPERT_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
+    CgValue to[ROW_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
     CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
+    CgChosen all = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, cg_i64(e, 0));
     for (int i = 0; i < n; i++) {
-        slot[i] = cg_iadd_n(e, j, (uint64_t)i);
-        CgValue expert = cg_chosen_expert(e, chosen, slot[i]), index = row;
-        if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, slot[i]);
+        CgValue pair = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
+        CgValue expert = cg_chosen_expert(e, &all, pair), index = cg_udiv_n(e, pair, (uint64_t)s->kernel->k);
+        if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, cg_i64(e, 0), pair);
+        to[i] = at_index(e, s->expert_sums, cg_isub(e, pair, origin));
         weights[i] = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
         bias[i] = of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes);
         delta[i] = dbc_place(s, PG_SCAN_DELTA, NULL, index, s->kernel->delta_width);
     }
     sum_delta(s, n, weights, delta, total);
-    for (int i = 0; i < n; i++) cg_store_vec(e, at_index(e, s->expert_sums, slot[i]), cg_add(e, total[i], cg_load_vec(e, bias[i])));
+    for (int i = 0; i < n; i++) cg_store_vec(e, to[i], cg_add(e, total[i], cg_load_vec(e, bias[i])));
 }
 
-/* expert_sums of all chosen experts of a row. */
-static void row_sums(Scan *s, const CgChosen *chosen, CgValue row) {
+/* expert_sums of all chosen experts of the rows first … last. */
+static void chosen_sums(Scan *s, CgValue first, CgValue last) {
     CgEmit *e = s->e;
-    int64_t k = s->kernel->k, grouped = k / EXPERT_CHAINS * EXPERT_CHAINS;
-    if (grouped) {
-        CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)grouped), EXPERT_CHAINS);
-        slot_sums(s, chosen, row, loop.index, EXPERT_CHAINS);
-        cg_end_for(e, &loop);
-    }
-    if (k > grouped) slot_sums(s, chosen, row, cg_i64(e, (uint64_t)grouped), (int)(k - grouped));
+    uint64_t k = (uint64_t)s->kernel->k;
+    int n = s->kernel->mode == PG_ROW && k < ROW_CHAINS ? (int)k : ROW_CHAINS;
+    CgValue origin = cg_imul_n(e, first, k), end = cg_imul_n(e, cg_iadd_n(e, last, 1), k);
+    CgLoop loop = cg_for(e, origin, end, (uint64_t)n);
+    pair_sums(s, origin, loop.index, cg_isub(e, end, cg_i64(e, 1)), n);
+    cg_end_for(e, &loop);
 }
 
 /* ---------------------------------------------------------------------------------------------- states */
@@ -236,17 +236,22 @@ static void plain_row(Scan *s, CgValue row, CgValue i) {
     finish_row(s, row, expert_row(s, c, sum, NULL, NULL, row));
 }
 
+/* The sums of row i of the block: one vector if Δ is shared, else one for each slot. */
+static CgValue row_sums(Scan *s, CgValue i) {
+    if (s->shared_delta) return at_index(s->e, s->sums, i);
+    return at_index(s->e, s->expert_sums, cg_imul_n(s->e, i, (uint64_t)s->kernel->k));
+}
+
 /* The states of the chosen experts move. */
 static void hold_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
     CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
-    if (!s->shared_delta) row_sums(s, &chosen, row);
-    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row)), sums = row_sums(s, i);
     CgLoop loop = cg_for_n(e, (uint64_t)s->kernel->k);
     CgValue total = cg_carry(e, &loop, cg_zero(e)), j = loop.index, index = row;
     CgValue expert = cg_chosen_expert(e, &chosen, j);
     if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, j);
-    CgValue sum = cg_load_vec(e, s->shared_delta ? at_index(e, s->sums, i) : at_index(e, s->expert_sums, j));
+    CgValue sum = cg_load_vec(e, s->shared_delta ? sums : at_index(e, sums, j));
     CgValue y = expert_row(s, c, sum, expert, NULL, index);
     cg_next(&loop, total, cg_fma(e, cg_chosen_gate(e, &chosen, j), y, total));
     cg_end_for(e, &loop);
@@ -254,12 +259,11 @@ static void hold_row(Scan *s, CgValue row, CgValue i) {
 }
 
 /* Σ_j g_j (W_dt[e_j] δ + b_dt[e_j]). */
-static CgValue mixed_sum(Scan *s, const CgChosen *chosen, CgValue row) {
+static CgValue mixed_sum(Scan *s, const CgChosen *chosen, CgValue sums) {
     CgEmit *e = s->e;
-    row_sums(s, chosen, row);
     CgLoop loop = cg_for_n(e, (uint64_t)chosen->k);
     CgValue sum = cg_carry(e, &loop, cg_zero(e));
-    CgValue v = cg_load_vec(e, at_index(e, s->expert_sums, loop.index));
+    CgValue v = cg_load_vec(e, at_index(e, sums, loop.index));
     cg_next(&loop, sum, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), v, sum));
     cg_end_for(e, &loop);
     return cg_after(&loop, sum);
@@ -271,7 +275,7 @@ static void params_row(Scan *s, CgValue row, CgValue i) {
     const PgKernel *kernel = s->kernel;
     CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
-    CgValue sum = s->shared_delta ? cg_load_vec(e, at_index(e, s->sums, i)) : mixed_sum(s, &chosen, row);
+    CgValue sums = row_sums(s, i), sum = s->shared_delta ? cg_load_vec(e, sums) : mixed_sum(s, &chosen, sums);
     Move m = {.delta = cg_softplus(e, sum), .state = s->state, .A = s->A};
     m.delta_c = cg_mul(e, m.delta, c);
     m.b = dbc_place(s, PG_SCAN_B, NULL, row, kernel->b_width);
@@ -345,7 +349,10 @@ static void update_block(Scan *s, CgValue first, CgValue end, CgValue last) {
 
 static void scan_block(Scan *s, CgValue first, CgValue end) {
     CgValue last = cg_isub(s->e, end, cg_i64(s->e, 1));
-    if (s->shared_delta) block_sums(s, first, last, NULL);
+    if (s->shared_delta)
+        block_sums(s, first, last, NULL);
+    else if (s->kernel->scan != PG_SCAN_UPDATE)
+        chosen_sums(s, first, last);
     if (s->kernel->scan == PG_SCAN_UPDATE) update_block(s, first, end, last);
     rows_of_block(s, first, end, any_row, NULL);
 }
@@ -371,7 +378,9 @@ static Scan new_scan(CgEmit *e) {
     s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
     s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
     s.sums = cg_var_array(e, e->vec, ROW_CHAINS);
-    if (kernel->scan != PG_SCAN_PLAIN) s.expert_sums = cg_var_array(e, e->vec, (uint64_t)kernel->k);
+    if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE) {
+        s.expert_sums = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
+    }
     if (kernel->scan == PG_SCAN_UPDATE) {
         s.y_sums = cg_var_array(e, e->vec, ROW_CHAINS);
         s.cursor = cg_var_array(e, e->i32, ROW_CHAINS);
