@@ -260,12 +260,18 @@ void cg_next(CgLoop *loop, CgValue carried, CgValue value) { loop->next[carried_
 
 void cg_end_for(CgEmit *e, CgLoop *loop) {
     LLVMBasicBlockRef latch = LLVMGetInsertBlock(e->builder);
-    CgValue next = cg_iadd_n(e, loop->index, loop->step);
-    LLVMAddIncoming(loop->index, &next, &latch, 1);
-    for (int i = 0; i < loop->carried; i++) {
-        LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1);
+    bool once = !loop->guarded &&
+                LLVMConstIntGetZExtValue(loop->start) + loop->step >= LLVMConstIntGetZExtValue(loop->end);
+    if (once) { /* no way back: not a loop at all */
+        LLVMBuildBr(e->builder, loop->after);
+    } else {
+        CgValue next = cg_iadd_n(e, loop->index, loop->step);
+        LLVMAddIncoming(loop->index, &next, &latch, 1);
+        for (int i = 0; i < loop->carried; i++) {
+            LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1);
+        }
+        LLVMBuildCondBr(e->builder, cg_icmp(e, LLVMIntULT, next, loop->end), loop->body, loop->after);
     }
-    LLVMBuildCondBr(e->builder, cg_icmp(e, LLVMIntULT, next, loop->end), loop->body, loop->after);
     LLVMPositionBuilderAtEnd(e->builder, loop->after);
     LLVMMoveBasicBlockAfter(loop->after, latch);
     for (int i = 0; i < loop->carried; i++) {
