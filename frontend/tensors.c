@@ -236,7 +236,40 @@ static bool element_count(const FeTensor *t, uint64_t *out_count) {
     return *out_count <= most_elements;
 }
 
+/* The largest state of a block: caches of all positions it may see, or a recurrence of every expert. */
+static bool state_count(const FeSpec *spec, const FeBlock *block, uint64_t *out_count) {
+    const FeAttention *a = &block->attention;
+    bool heads = block->experts.count > 0 && block->experts.combine == FE_OUTPUTS;
+    *out_count = 0;
+    switch (block->kind) {
+    case FE_MLP: return true;
+    case FE_SSM:
+        *out_count = (uint64_t)block->ssm.d_inner * (uint64_t)block->ssm.d_state; /* d_inner < 2^31, d_state <= 256 */
+        if (heads && !su_mul(*out_count, (uint64_t)block->experts.count, out_count)) return false;
+        break;
+    case FE_ATTENTION:
+        *out_count = (uint64_t)(a->window > 0 ? a->window : spec->max_positions) * (uint64_t)a->n_kv_heads; /* both < 2^31 */
+        if (!su_mul(*out_count, (uint64_t)a->head_dim, out_count)) return false;
+        break;
+    }
+    return *out_count <= most_elements / 2; /* room for what an engine adds: padding, the rows of a step */
+}
+
+static bool check_states(const FeSpec *spec, SuDiags *diags) {
+    uint64_t count;
+    for (int64_t i = 0; i < spec->n_blocks; i++) {
+        const FeBlock *block = &spec->blocks[i];
+        if (state_count(spec, block, &count)) continue;
+        const char *hint = block->kind == FE_ATTENTION ? "a smaller window or max_positions needs less" : NULL;
+        return su_error(diags, block->span, hint, "overflow: the state of a sequence in %s has more than 2^47 elements", block->path);
+    }
+    return true;
+}
+
 bool fe_check_sizes(FeSpec *spec, SuDiags *diags) {
+    if (!check_states(spec, diags)) {
+        return false;
+    }
     List list;
     uint64_t total = 0, count;
     list_all(&list, spec);

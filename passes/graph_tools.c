@@ -59,10 +59,22 @@ void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGro
 typedef struct Regroup {
     IrGraph *g;
     IrNode *order;
-    IrNodeId *new_id;  /* of each old node */
+    IrNodeId *new_id;   /* of each old node */
     size_t n;
-    uint8_t *entered;  /* of each old node: its unit is being placed or is placed */
+    uint8_t *entered;   /* of each old node: its unit is being placed or is placed */
+    IrNodeId *first;    /* of each region: its nodes as a list in graph order */
+    IrNodeId *next;     /* of each old node: the next of its region */
 } Regroup;
+
+static void list_regions(Regroup *r) {
+    for (size_t i = 0; i < r->g->n_regions; i++) r->first[i] = IR_NONE;
+    for (size_t i = r->g->n_nodes; i-- > 0;) {
+        int32_t region = r->g->nodes[i].region;
+        if (region == IR_NONE) continue;
+        r->next[i] = r->first[region];
+        r->first[region] = (IrNodeId)i;
+    }
+}
 
 static void place_unit(Regroup *r, IrNodeId first);
 
@@ -81,21 +93,18 @@ static void emit(Regroup *r, IrNodeId id) {
     r->order[r->n++] = r->g->nodes[id];
 }
 
-static void place_unit(Regroup *r, IrNodeId first) {
-    const IrNode *head = &r->g->nodes[first];
-    if (head->region == IR_NONE) {
-        r->entered[first] = 1;
-        place_operands(r, head);
-        emit(r, first);
+static void place_unit(Regroup *r, IrNodeId id) {
+    const IrNode *node = &r->g->nodes[id];
+    if (node->region == IR_NONE) {
+        r->entered[id] = 1;
+        place_operands(r, node);
+        emit(r, id);
         return;
     }
-    size_t n = r->g->n_nodes;
-    for (size_t i = 0; i < n; i++)
-        if (r->g->nodes[i].region == head->region) r->entered[i] = 1;
-    for (size_t i = 0; i < n; i++)
-        if (r->g->nodes[i].region == head->region) place_operands(r, &r->g->nodes[i]);
-    for (size_t i = 0; i < n; i++)
-        if (r->g->nodes[i].region == head->region) emit(r, (IrNodeId)i);
+    IrNodeId first = r->first[node->region];
+    for (IrNodeId i = first; i != IR_NONE; i = r->next[i]) r->entered[i] = 1;
+    for (IrNodeId i = first; i != IR_NONE; i = r->next[i]) place_operands(r, &r->g->nodes[i]);
+    for (IrNodeId i = first; i != IR_NONE; i = r->next[i]) emit(r, i);
 }
 
 void ps_regroup(IrGraph *g) {
@@ -103,7 +112,10 @@ void ps_regroup(IrGraph *g) {
     Regroup r = {.g = g,
                  .order = SU_NEW_ARRAY(g->arena, IrNode, g->n_nodes),
                  .new_id = SU_NEW_ARRAY(&scratch, IrNodeId, g->n_nodes),
-                 .entered = SU_NEW_ARRAY(&scratch, uint8_t, g->n_nodes)};
+                 .entered = SU_NEW_ARRAY(&scratch, uint8_t, g->n_nodes),
+                 .first = SU_NEW_ARRAY(&scratch, IrNodeId, g->n_regions),
+                 .next = SU_NEW_ARRAY(&scratch, IrNodeId, g->n_nodes)};
+    list_regions(&r);
     for (size_t i = 0; i < g->n_nodes; i++) r.new_id[i] = IR_NONE;
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!r.entered[i]) place_unit(&r, (IrNodeId)i);

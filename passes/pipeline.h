@@ -31,7 +31,7 @@ typedef struct PsOptions {
     const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
     int stop_after;         /* number of graph passes to run; 0: all of them */
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
-    bool check;             /* print, parse and compare after every pass (always on in debug builds) */
+    bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds) */
 } PsOptions;
 
 /* Name as in "--no-route-fusion"; PS_PASS_COUNT ends a search by name. */

@@ -6,6 +6,8 @@
  * From each expert_sum the pass walks back over the values that have a plane per expert. If all of them are made by operations
  * that have a routed form and none is used elsewhere, the whole cone is rewritten: planes then run over the k chosen experts.
  * A state that moves for all experts (idle: update) stops the walk, and the cone stays dense: that is what it means. */
+#include <stdlib.h>
+
 #include "passes/graph_tools.h"
 #include "passes/passes.h"
 
@@ -55,15 +57,21 @@ static bool grow_cone(const IrGraph *g, IrValueId value, IrValueId routes, PsGro
     return true;
 }
 
-/* Whether every plane value of the cone is used only inside it, or by `sum`. A state's next value is no such use. */
-static bool cone_is_closed(const IrGraph *g, const PsGroup *cone, IrNodeId sum) {
-    for (size_t n = 0; n < g->n_nodes; n++) {
-        if ((IrNodeId)n == sum || ps_group_has(cone, (IrNodeId)n)) continue;
-        for (int i = 0; i < g->nodes[n].n_operands; i++) {
-            IrValueId value = g->nodes[n].operands[i];
-            const IrNode *maker = ps_maker(g, value);
-            if (maker != NULL && ps_group_has(cone, (IrNodeId)(maker - g->nodes)) && has_planes(g, value)) return false;
-        }
+/* Uses of a value by the nodes of a cone, or by `sum`. */
+static int uses_inside(const IrGraph *g, const PsGroup *cone, IrNodeId sum, IrValueId value) {
+    int count = 0;
+    for (int n = 0; n <= cone->n; n++) {
+        const IrNode *node = &g->nodes[n < cone->n ? cone->nodes[n] : sum];
+        for (int i = 0; i < node->n_operands; i++) count += node->operands[i] == value;
+    }
+    return count;
+}
+
+/* Whether every plane value of the cone is used only inside it, or by `sum`. A state's next value is no plane. */
+static bool cone_is_closed(const IrGraph *g, const PsUses *uses, const PsGroup *cone, IrNodeId sum) {
+    for (int n = 0; n < cone->n; n++) {
+        IrValueId value = g->nodes[cone->nodes[n]].results[0];
+        if (uses_inside(g, cone, sum, value) != uses->count[value]) return false;
     }
     return true;
 }
@@ -77,10 +85,15 @@ static void retype(IrGraph *g, IrNode *node) {
         if (node->results[i] != IR_NONE) g->values[node->results[i]].type = types[i];
 }
 
-static void rewrite_cone(IrGraph *g, const PsGroup *cone, IrValueId routes) {
-    for (size_t n = 0; n < g->n_nodes; n++) { /* in graph order, so that operand types are new already */
-        if (!ps_group_has(cone, (IrNodeId)n)) continue;
-        IrNode *node = &g->nodes[n];
+static int by_place(const void *a, const void *b) {
+    IrNodeId x = *(const IrNodeId *)a, y = *(const IrNodeId *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void rewrite_cone(IrGraph *g, PsGroup *cone, IrValueId routes) {
+    qsort(cone->nodes, (size_t)cone->n, sizeof cone->nodes[0], by_place); /* so that operand types are new already */
+    for (int n = 0; n < cone->n; n++) {
+        IrNode *node = &g->nodes[cone->nodes[n]];
         RoutedForm form = routed_form(g, node, routes);
         node->op = form.routed;
         if (form.takes_routes) node->operands[node->n_operands++] = routes;
@@ -88,12 +101,12 @@ static void rewrite_cone(IrGraph *g, const PsGroup *cone, IrValueId routes) {
     }
 }
 
-static void fuse_sum(IrGraph *g, IrNodeId id) {
+static void fuse_sum(IrGraph *g, const PsUses *uses, IrNodeId id) {
     IrNode *sum = &g->nodes[id];
     IrValueId routes = sum->operands[1], gates = sum->operands[2];
     PsGroup cone = {.n = 0};
     if (!has_planes(g, sum->operands[0]) || !grow_cone(g, sum->operands[0], routes, &cone)) return;
-    if (!cone_is_closed(g, &cone, id)) return;
+    if (!cone_is_closed(g, uses, &cone, id)) return;
     rewrite_cone(g, &cone, routes);
     sum->op = IR_OP_expert_sum_routed;
     sum->operands[1] = gates;
@@ -120,8 +133,11 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
 }
 
 void ps_route_fusion(IrGraph *g) {
+    SuArena scratch = {0};
+    PsUses uses = ps_uses(g, &scratch); /* of the values in cones: rewriting one adds uses of routes only */
     for (size_t n = 0; n < g->n_nodes; n++)
-        if (g->nodes[n].op == IR_OP_expert_sum) fuse_sum(g, (IrNodeId)n);
+        if (g->nodes[n].op == IR_OP_expert_sum) fuse_sum(g, &uses, (IrNodeId)n);
+    su_arena_free(&scratch);
     for (size_t n = 0; n < g->n_nodes; n++)
         if (g->nodes[n].op == IR_OP_gates) fuse_router(g, (IrNodeId)n);
     ps_regroup(g);
