@@ -1,9 +1,9 @@
 /* A step made by hand for one kernel: buffers, operands, segments, routes; and what the kernel must have written, to the bit.
  *
  * A test builds a PgKernel, gives every operand its place (rig_place) and random content, runs the compiled kernel, and writes
- * the expected results with rig_expect: a copy of all memory is kept, the reference changes that copy, and rig_check compares. Bytes that
- * were given out as results (rig_result) count only where the reference wrote: the lanes past an operand's elements, padding rows
- * and padding positions are anything. All other memory must be as it was. */
+ * the expected results with rig_expect: a copy of all memory is kept, the reference changes that copy, and rig_check compares.
+ * Bytes that were given out as results (rig_result) count only where the reference wrote: the lanes past an operand's elements,
+ * padding rows and padding positions are anything. All other memory must be as it was. */
 #ifndef MOSSC_TESTS_CODEGEN2_RIG_H
 #define MOSSC_TESTS_CODEGEN2_RIG_H
 
