@@ -36,7 +36,7 @@ typedef struct Making {
     const PgProgram *program;
     const char *dump_dir;
     Made *made;          /* [n_kernels] */
-    atomic_uint taken;   /* kernels that threads have begun, from the last one: those of row blocks stand there and take longest */
+    atomic_uint taken; /* kernels that threads have begun, from the last one: those of row blocks stand there and take longest */
 } Making;
 
 static void make_object(const Making *m, LLVMTargetMachineRef machine, uint32_t index) {
@@ -66,9 +66,7 @@ static void *make_objects(void *context) {
             make_object(m, machine, i);
         }
     }
-    if (machine != NULL) {
-        LLVMDisposeTargetMachine(machine);
-    }
+    if (machine != NULL) { LLVMDisposeTargetMachine(machine); }
     LLVMDisposeMessage(error);
     return NULL;
 }
@@ -78,22 +76,16 @@ static void make_all(Making *m) {
     uint32_t threads = cpus < 1 ? 1 : cpus > MAX_THREADS ? MAX_THREADS : (uint32_t)cpus, started = 0;
     pthread_t helpers[MAX_THREADS];
     threads = threads > m->program->n_kernels ? m->program->n_kernels : threads;
-    while (started + 1 < threads && pthread_create(&helpers[started], NULL, make_objects, m) == 0) {
-        started++;
-    }
+    while (started + 1 < threads && pthread_create(&helpers[started], NULL, make_objects, m) == 0) { started++; }
     make_objects(m); /* this thread too, so that all is made even if no helper could be started */
-    for (uint32_t i = 0; i < started; i++) {
-        pthread_join(helpers[i], NULL);
-    }
+    for (uint32_t i = 0; i < started; i++) { pthread_join(helpers[i], NULL); }
 }
 
 /* ---------------------------------------------------------------------------------------------- linking */
 
 /* Adds an error of ORC to diags, if there is one; true if there is none. */
 static bool no_error(LLVMErrorRef error, const char *what, SuDiags *diags) {
-    if (error == LLVMErrorSuccess) {
-        return true;
-    }
+    if (error == LLVMErrorSuccess) { return true; }
     char *message = LLVMGetErrorMessage(error);
     su_error(diags, (SuSpan){0}, NULL, "LLVM cannot %s: %s", what, message);
     LLVMDisposeErrorMessage(message);
@@ -104,13 +96,9 @@ static bool link_kernel(CgCompiled *c, Made *made, PgCode *code, SuDiags *diags)
     LLVMOrcJITDylibRef library = LLVMOrcLLJITGetMainJITDylib(c->jit);
     LLVMMemoryBufferRef object = made->object;
     made->object = NULL; /* ORC takes it, also on an error */
-    if (!no_error(LLVMOrcLLJITAddObjectFile(c->jit, library, object), "add an object", diags)) {
-        return false;
-    }
+    if (!no_error(LLVMOrcLLJITAddObjectFile(c->jit, library, object), "add an object", diags)) { return false; }
     LLVMOrcExecutorAddress address = 0;
-    if (!no_error(LLVMOrcLLJITLookup(c->jit, &address, made->info.name), "link a kernel", diags)) {
-        return false;
-    }
+    if (!no_error(LLVMOrcLLJITLookup(c->jit, &address, made->info.name), "link a kernel", diags)) { return false; }
     code->run = (PgKernelFn)(uintptr_t)address;
     code->groups = made->info.groups;
     code->claim = made->info.claim;
@@ -127,9 +115,7 @@ static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
         if (m->made[i].error != NULL) {
             return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", m->made[i].info.name, m->made[i].error);
         }
-        if (!link_kernel(c, &m->made[i], &c->codes[i], diags)) {
-            return false;
-        }
+        if (!link_kernel(c, &m->made[i], &c->codes[i], diags)) { return false; }
     }
     return true;
 }
@@ -140,9 +126,7 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
     Making m = {.target = target, .program = program, .dump_dir = options == NULL ? NULL : options->dump_dir};
     CgCompiled *c = calloc(1, sizeof *c);
     m.made = calloc(n == 0 ? 1 : n, sizeof *m.made);
-    if (c != NULL) {
-        c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes);
-    }
+    if (c != NULL) { c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes); }
     bool ok = c != NULL && m.made != NULL && c->codes != NULL;
     if (!ok) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
@@ -153,9 +137,7 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
         ok = link_all(c, &m, diags);
     }
     for (uint32_t i = 0; m.made != NULL && i < n; i++) {
-        if (m.made[i].object != NULL) {
-            LLVMDisposeMemoryBuffer(m.made[i].object);
-        }
+        if (m.made[i].object != NULL) { LLVMDisposeMemoryBuffer(m.made[i].object); }
         free(m.made[i].error);
     }
     free(m.made);
@@ -170,20 +152,16 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
 const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
 
 void cg_compiled_free(CgCompiled *compiled) {
-    if (compiled == NULL) {
-        return;
-    }
-    if (compiled->jit != NULL) {
-        LLVMConsumeError(LLVMOrcDisposeLLJIT(compiled->jit));
-    }
+    if (compiled == NULL) { return; }
+    if (compiled->jit != NULL) { LLVMConsumeError(LLVMOrcDisposeLLJIT(compiled->jit)); }
     free(compiled->codes);
     free(compiled);
 }
 
 /* ---------------------------------------------------------------------------------------------- printing */
 
-static char *print_kernel(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index, bool llvm_ir,
-                          FILE *out) {
+static char *print_kernel(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index,
+                          bool llvm_ir, FILE *out) {
     CgModule module = cg_module_open(target, machine, kernel, index);
     char *error = cg_module_optimise(&module);
     if (error == NULL && llvm_ir) {

@@ -9,15 +9,11 @@
 CgValue cg_i64(CgEmit *e, uint64_t n) { return LLVMConstInt(e->i64, n, 0); }
 CgValue cg_i32(CgEmit *e, int32_t n) { return LLVMConstInt(e->i32, (uint64_t)(int64_t)n, 1); }
 
-CgValue cg_f32(CgEmit *e, float x) {
-    return LLVMConstReal(e->f32, (double)x); /* every float is a double */
-}
+CgValue cg_f32(CgEmit *e, float x) { return LLVMConstReal(e->f32, (double)x); /* every float is a double */ }
 
 static CgValue constant_splat(CgValue scalar) {
     CgValue lanes[PG_LANES];
-    for (unsigned i = 0; i < PG_LANES; i++) {
-        lanes[i] = scalar;
-    }
+    for (unsigned i = 0; i < PG_LANES; i++) { lanes[i] = scalar; }
     return LLVMConstVector(lanes, PG_LANES);
 }
 
@@ -47,9 +43,7 @@ CgValue cg_icmp(CgEmit *e, LLVMIntPredicate how, CgValue a, CgValue b) { return 
 
 static CgValue intrinsic(CgEmit *e, const char *name, LLVMTypeRef type, CgValue *args, unsigned count) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
-    if (id == 0) {
-        SU_BUG("LLVM has no intrinsic %s", name);
-    }
+    if (id == 0) { SU_BUG("LLVM has no intrinsic %s", name); }
     CgValue callee = LLVMGetIntrinsicDeclaration(e->module, id, &type, 1);
     return LLVMBuildCall2(e->builder, LLVMIntrinsicGetType(e->context, id, &type, 1), callee, args, count, "");
 }
@@ -72,7 +66,6 @@ CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b) { return
 CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no) {
     return LLVMBuildSelect(e->builder, condition, yes, no, "");
 }
-
 
 /* ---------------------------------------------------------------------------------------------- lanes */
 
@@ -106,9 +99,7 @@ CgValue cg_tree_sum(CgEmit *e, CgValue vector) {
 }
 
 CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count) {
-    if (count >= PG_LANES) {
-        return vector;
-    }
+    if (count >= PG_LANES) { return vector; }
     CgValue mask[PG_LANES];
     for (unsigned i = 0; i < PG_LANES; i++) {
         mask[i] = cg_i32(e, (int32_t)(i < count ? i : PG_LANES)); /* lane 16: the first of the zero vector */
@@ -118,9 +109,7 @@ CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count) {
 
 /* ---------------------------------------------------------------------------------------------- memory */
 
-CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes) {
-    return LLVMBuildInBoundsGEP2(e->builder, e->i8, base, &bytes, 1, "");
-}
+CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes) { return LLVMBuildInBoundsGEP2(e->builder, e->i8, base, &bytes, 1, ""); }
 
 CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes) { return bytes == 0 ? base : cg_at(e, base, cg_i64(e, bytes)); }
 
@@ -217,8 +206,8 @@ static LLVMBasicBlockRef new_block(CgEmit *e, const char *name) {
 /* A loop tests at its bottom; before it stands a test for zero runs, unless the bounds are known to allow one. */
 CgLoop cg_for(CgEmit *e, CgValue start, CgValue end, uint64_t step) {
     CgLoop loop = {.start = start, .end = end, .step = step};
-    loop.guarded = !(LLVMIsAConstantInt(start) && LLVMIsAConstantInt(end) &&
-                     LLVMConstIntGetZExtValue(start) < LLVMConstIntGetZExtValue(end));
+    loop.guarded =
+        !(LLVMIsAConstantInt(start) && LLVMIsAConstantInt(end) && LLVMConstIntGetZExtValue(start) < LLVMConstIntGetZExtValue(end));
     loop.before = LLVMGetInsertBlock(e->builder);
     loop.body = new_block(e, "loop");
     loop.after = new_block(e, "done");
@@ -236,9 +225,7 @@ CgLoop cg_for(CgEmit *e, CgValue start, CgValue end, uint64_t step) {
 CgLoop cg_for_n(CgEmit *e, uint64_t count) { return cg_for(e, cg_i64(e, 0), cg_i64(e, count), 1); }
 
 CgValue cg_carry(CgEmit *e, CgLoop *loop, CgValue first) {
-    if (loop->carried == CG_MAX_CARRIED) {
-        SU_BUG("a loop carries more than %d values", CG_MAX_CARRIED);
-    }
+    if (loop->carried == CG_MAX_CARRIED) { SU_BUG("a loop carries more than %d values", CG_MAX_CARRIED); }
     CgValue phi = LLVMBuildPhi(e->builder, LLVMTypeOf(first), "");
     LLVMAddIncoming(phi, &first, &loop->before, 1);
     loop->first[loop->carried] = first;
@@ -249,9 +236,7 @@ CgValue cg_carry(CgEmit *e, CgLoop *loop, CgValue first) {
 
 static int carried_index(const CgLoop *loop, CgValue carried) {
     for (int i = 0; i < loop->carried; i++) {
-        if (loop->phi[i] == carried) {
-            return i;
-        }
+        if (loop->phi[i] == carried) { return i; }
     }
     SU_BUG("not a value that this loop carries");
 }
@@ -260,16 +245,13 @@ void cg_next(CgLoop *loop, CgValue carried, CgValue value) { loop->next[carried_
 
 void cg_end_for(CgEmit *e, CgLoop *loop) {
     LLVMBasicBlockRef latch = LLVMGetInsertBlock(e->builder);
-    bool once = !loop->guarded &&
-                LLVMConstIntGetZExtValue(loop->start) + loop->step >= LLVMConstIntGetZExtValue(loop->end);
+    bool once = !loop->guarded && LLVMConstIntGetZExtValue(loop->start) + loop->step >= LLVMConstIntGetZExtValue(loop->end);
     if (once) { /* no way back: not a loop at all */
         LLVMBuildBr(e->builder, loop->after);
     } else {
         CgValue next = cg_iadd_n(e, loop->index, loop->step);
         LLVMAddIncoming(loop->index, &next, &latch, 1);
-        for (int i = 0; i < loop->carried; i++) {
-            LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1);
-        }
+        for (int i = 0; i < loop->carried; i++) { LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1); }
         LLVMBuildCondBr(e->builder, cg_icmp(e, LLVMIntULT, next, loop->end), loop->body, loop->after);
     }
     LLVMPositionBuilderAtEnd(e->builder, loop->after);
@@ -304,9 +286,7 @@ void cg_else(CgEmit *e, CgIf *c) {
 }
 
 void cg_end_if(CgEmit *e, CgIf *c) {
-    if (!c->has_else) {
-        cg_else(e, c);
-    }
+    if (!c->has_else) { cg_else(e, c); }
     c->else_end = LLVMGetInsertBlock(e->builder);
     LLVMBuildBr(e->builder, c->after);
     LLVMPositionBuilderAtEnd(e->builder, c->after);
@@ -335,9 +315,7 @@ static CgValue invariant(CgEmit *e, CgValue loaded) {
 
 static CgValue arg(CgEmit *e, size_t offset, LLVMTypeRef type, bool widen) {
     size_t slot = offset / 4;
-    if (slot >= CG_ARG_SLOTS) {
-        SU_BUG("no field of RtArgs at %zu", offset);
-    }
+    if (slot >= CG_ARG_SLOTS) { SU_BUG("no field of RtArgs at %zu", offset); }
     if (e->arg[slot] == NULL) {
         LLVMBasicBlockRef here = open_entry(e, false);
         CgValue value = invariant(e, LLVMBuildLoad2(e->builder, type, cg_at_n(e, e->args, offset), ""));
@@ -351,19 +329,13 @@ CgValue cg_arg_ptr(CgEmit *e, size_t offset) { return arg(e, offset, e->ptr, fal
 CgValue cg_arg_i64(CgEmit *e, size_t offset) { return arg(e, offset, e->i64, false); }
 CgValue cg_arg_u32(CgEmit *e, size_t offset) { return arg(e, offset, e->i32, true); }
 
-CgValue cg_rows(CgEmit *e) {
-    return e->kernel->mode == PG_ROW ? cg_i64(e, 1) : cg_arg_u32(e, offsetof(RtArgs, rows));
-}
+CgValue cg_rows(CgEmit *e) { return e->kernel->mode == PG_ROW ? cg_i64(e, 1) : cg_arg_u32(e, offsetof(RtArgs, rows)); }
 
-CgValue cg_ld(CgEmit *e) {
-    return e->kernel->mode == PG_ROW ? cg_i64(e, 1) : cg_arg_i64(e, offsetof(RtArgs, ld));
-}
+CgValue cg_ld(CgEmit *e) { return e->kernel->mode == PG_ROW ? cg_i64(e, 1) : cg_arg_i64(e, offsetof(RtArgs, ld)); }
 
 CgValue cg_ldp(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    if (k->mode == PG_ROW) {
-        return cg_i64(e, (uint64_t)k->k);
-    }
+    if (k->mode == PG_ROW) { return cg_i64(e, (uint64_t)k->k); }
     CgValue ld = cg_ld(e);
     LLVMBasicBlockRef here = open_entry(e, false);
     CgValue ldp = cg_iadd_n(e, cg_imul_n(e, ld, (uint64_t)k->k), pg_position_pad(k->E, k->k));
@@ -395,9 +367,7 @@ static CgValue ref_field(CgEmit *e, unsigned slot, size_t field) {
 }
 
 CgValue cg_operand(CgEmit *e, unsigned slot) {
-    if (e->operand[slot] != NULL) {
-        return e->operand[slot];
-    }
+    if (e->operand[slot] != NULL) { return e->operand[slot]; }
     CgValue arena = cg_arg_ptr(e, offsetof(RtArgs, arena)), weights = cg_arg_ptr(e, offsetof(RtArgs, weights));
     CgValue ld = cg_ld(e), segments = e->kernel->mode == PG_ROW ? cg_arg_ptr(e, offsetof(RtArgs, segments)) : NULL;
     LLVMBasicBlockRef here = open_entry(e, false);
@@ -438,9 +408,7 @@ CgValue cg_group_row_of(CgEmit *e, CgValue table) {
     return cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, cg_udiv_n(e, cg_ldp(e), 8), 4));
 }
 
-CgValue cg_group_pos_of(CgEmit *e, CgValue table) {
-    return cg_at(e, cg_group_row_of(e, table), cg_imul_n(e, cg_ldp(e), 4));
-}
+CgValue cg_group_pos_of(CgEmit *e, CgValue table) { return cg_at(e, cg_group_row_of(e, table), cg_imul_n(e, cg_ldp(e), 4)); }
 
 void cg_trouble(CgEmit *e, CgValue row, CgValue condition) {
     CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, trouble)), cg_imul_n(e, row, 4));

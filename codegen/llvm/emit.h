@@ -93,12 +93,13 @@ CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count);
 /* ---- memory. Addresses are base + byte offset. */
 CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes);      /* bytes: i64 */
 CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes);
-/* The same address, of which loop optimisers know nothing. For a pointer that a loop carries and many loads stand around at constant
- * offsets: strength reduction would weigh all ways to write them (in time that grows with their square) to find this one again. */
+/* The same address, of which loop optimisers know nothing. For a pointer that a loop carries and many loads stand around at
+ * constant offsets: strength reduction would weigh all ways to write them (in time that grows with their square) to find this
+ * one again. */
 CgValue cg_opaque(CgEmit *e, CgValue address);
-CgValue cg_load_vec(CgEmit *e, CgValue address);            /* 64-aligned <16 x float> */
+CgValue cg_load_vec(CgEmit *e, CgValue address); /* 64-aligned <16 x float> */
 void cg_store_vec(CgEmit *e, CgValue address, CgValue vector);
-CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address);  /* 4-aligned */
+CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address); /* 4-aligned */
 void cg_store_vec_unaligned(CgEmit *e, CgValue address, CgValue vector);
 CgValue cg_load_f32(CgEmit *e, CgValue address);
 void cg_store_f32(CgEmit *e, CgValue address, CgValue scalar);
@@ -106,9 +107,9 @@ CgValue cg_load_i32(CgEmit *e, CgValue address);
 void cg_store_i32(CgEmit *e, CgValue address, CgValue scalar);
 CgValue cg_load_i64(CgEmit *e, CgValue address);
 CgValue cg_load_ptr(CgEmit *e, CgValue address);
-CgValue cg_load_splat(CgEmit *e, CgValue address);          /* one float into 16 lanes */
+CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into 16 lanes */
 
-void cg_prefetch(CgEmit *e, CgValue address);               /* never faults, wherever it points */
+void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
 /* Weights of two neighbouring k, widened to float exactly: `address` holds 16 pairs (bf16, f16). */
 void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high);
@@ -116,7 +117,7 @@ void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, C
 uint64_t cg_panel_bytes(PgDtype dtype, int64_t K);
 
 /* ---- variables: stack slots that the optimiser turns into registers. For values that live across branches. */
-CgValue cg_var(CgEmit *e, LLVMTypeRef type);                /* address */
+CgValue cg_var(CgEmit *e, LLVMTypeRef type); /* address */
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count);
 CgValue cg_get(CgEmit *e, LLVMTypeRef type, CgValue var);
 void cg_set(CgEmit *e, CgValue var, CgValue value);
@@ -165,17 +166,17 @@ CgLoop cg_for_tiles(CgEmit *e);
 CgValue cg_arg_ptr(CgEmit *e, size_t offset); /* fields of RtArgs by offsetof */
 CgValue cg_arg_i64(CgEmit *e, size_t offset); /* a uint64_t field */
 CgValue cg_arg_u32(CgEmit *e, size_t offset); /* a uint32_t field, widened to i64 */
-CgValue cg_rows(CgEmit *e);                   /* i64; 1 in PG_ROW */
-CgValue cg_ld(CgEmit *e);                     /* LD: a constant 1 in PG_ROW */
-CgValue cg_ldp(CgEmit *e);                    /* LDP of the kernel's E and k: a constant k in PG_ROW */
-CgValue cg_stride(CgEmit *e, PgLayout layout);/* LD, or LDP for positions */
+CgValue cg_rows(CgEmit *e); /* i64; 1 in PG_ROW */
+CgValue cg_ld(CgEmit *e); /* LD: a constant 1 in PG_ROW */
+CgValue cg_ldp(CgEmit *e); /* LDP of the kernel's E and k: a constant k in PG_ROW */
+CgValue cg_stride(CgEmit *e, PgLayout layout); /* LD, or LDP for positions */
 /* Bytes between planes of [panels][LD][16] f32, elements = O; only PG_PLANES has more than one. */
 CgValue cg_plane_bytes(CgEmit *e, int64_t elements);
 
 /* Segment `index` (i64): its fields. In PG_ROW the index is 0. */
 typedef struct CgSegment {
-    CgValue state;            /* ptr */
-    CgValue position;         /* i64 */
+    CgValue state; /* ptr */
+    CgValue position; /* i64 */
     CgValue first_row, count; /* i64 */
 } CgSegment;
 CgSegment cg_segment(CgEmit *e, CgValue index);
@@ -203,13 +204,14 @@ CgValue cg_cut(CgEmit *e, CgValue s);
 
 /* ---- pieces that several emitters share */
 
-/* rms or layer norm (kernel->norm, ->eps) of one row of n elements: reads panel p at x + p·x_step bytes, writes it to y + p·y_step;
- * w, b: [panels][16]. Lanes past n take no part in the sums; they come out as what w and b hold there, which is zero.  (norm.c) */
+/* rms or layer norm (kernel->norm, ->eps) of one row of n elements: reads panel p at x + p·x_step bytes, writes it to y +
+ * p·y_step; w, b: [panels][16]. Lanes past n take no part in the sums; they come out as what w and b hold there, which is zero.
+ * (norm.c) */
 void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgValue y, CgValue y_step, int64_t n);
 /* Softmax over n scores in place, in index order (scores: n floats, room for a multiple of 16, 64-aligned).  (route.c) */
 void cg_softmax_row(CgEmit *e, CgValue scores, int64_t n);
-/* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of index, ties
- * to the lower: routes[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
+/* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of
+ * index, ties to the lower: routes[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
 void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue routes);
 /* gates[k] from p[E] at routes[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
 void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates);

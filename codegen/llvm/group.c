@@ -1,5 +1,5 @@
-/* PG_GROUP: positions of a step sorted by expert, each expert's padded to a multiple of eight. One tile, plain scalar loops. Rows keep
- * their order inside an expert. */
+/* PG_GROUP: positions of a step sorted by expert, each expert's padded to a multiple of eight. One tile, plain scalar loops.
+ * Rows keep their order inside an expert. */
 #include "codegen/llvm/kernels.h"
 
 static CgValue word(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, 4)); }

@@ -1,4 +1,4 @@
-/* PG_MAP: a linear map with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, eight rows.
+/* PG_MAP: a linear map with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, 8 rows.
  *
  *   PG_ROW    norm prologue once a call; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
  *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
@@ -9,8 +9,8 @@
 
 enum {
     ROW_CLAIM_BYTES = 64 * 1024, /* of weights that a claim of tiles reads at least */
-    BLOCK_CLAIM_FMAS = 1 << 17,  /* of 16 lanes that a claim computes at most, if its tiles allow it */
-    CHUNK_BYTES = 1 << 20        /* of x that stays in a core's cache while panel groups pass by */
+    BLOCK_CLAIM_FMAS = 1 << 17, /* of 16 lanes that a claim computes at most, if its tiles allow it */
+    CHUNK_BYTES = 1 << 20 /* of x that stays in a core's cache while panel groups pass by */
 };
 
 /* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
@@ -50,9 +50,9 @@ typedef struct Map {
     CgEmit *e;
     const PgKernel *k;
     CgMapShape shape;
-    CgValue x, x_step;      /* first panel of x, bytes to the next one */
-    CgValue x_plane;        /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
-    CgValue gathered;       /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
+    CgValue x, x_step; /* first panel of x, bytes to the next one */
+    CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
+    CgValue gathered; /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
     CgValue sums, sums2, total;
 } Map;
 
@@ -106,9 +106,7 @@ static Map begin(CgEmit *e) {
         m.x_plane = cg_i64(e, 64);
     }
     if (k->norm != PG_NO_NORM) {
-        if (k->mode == PG_BLOCK) {
-            SU_BUG("a map of row blocks takes no norm");
-        }
+        if (k->mode == PG_BLOCK) { SU_BUG("a map of row blocks takes no norm"); }
         norm_prologue(&m);
     }
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS) {
@@ -120,7 +118,8 @@ static Map begin(CgEmit *e) {
     return m;
 }
 
-/* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its neighbour's. */
+/* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its
+ * neighbour's. */
 static void place_group(const Map *m, CgValue group, CgMapTile *t) {
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), side = m->shape.panels;
@@ -135,15 +134,11 @@ static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgVa
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
-    if (m->k->select != PG_SINGLE) {
-        offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
-    }
+    if (m->k->select != PG_SINGLE) { offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes)); }
     t->sums = m->sums;
     t->sums2 = m->sums2;
     cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, m->sums);
-    if (m->k->dual) {
-        cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, m->sums2);
-    }
+    if (m->k->dual) { cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, m->sums2); }
     if (m->k->bias) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
@@ -169,9 +164,7 @@ static void row_part(const Map *m, CgMapTile *t, CgValue j) {
     CgValue expert = routed ? route(m, j) : j;
     CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step);
-    if (k->sum == PG_GATED_SUM) {
-        t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
-    }
+    if (k->sum == PG_GATED_SUM) { t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4))); }
     cg_map_finish(e, &m->shape, t);
 }
 
@@ -243,8 +236,8 @@ static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, Cg
     cg_end_for(e, &part);
 }
 
-/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there block by
- * block, so that the weights of a group are read once a chunk. `count` blocks in all. */
+/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there
+ * block by block, so that the weights of a group are read once a chunk. `count` blocks in all. */
 static void place_block(const Map *m, CgValue tile, CgValue count, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
     CgEmit *e = m->e;
     uint64_t most = CHUNK_BYTES / (PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
@@ -269,9 +262,7 @@ static void block_tile(const Map *m, CgValue tile, CgValue count) {
     CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
     place_group(m, group, &t);
     if (k->select != PG_CHOSEN) {
-        if (k->y_layout == PG_PLANES) {
-            t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));
-        }
+        if (k->y_layout == PG_PLANES) { t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O))); }
         CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
         block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0);
         return;

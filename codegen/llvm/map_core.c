@@ -1,13 +1,14 @@
 /* The heart of a map: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
- * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a constant. */
+ * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a
+ * constant. */
 #include "codegen/llvm/map.h"
 #include "support/diag.h"
 
 enum {
     MAX_SUMS = 32,
     STEP = PG_LANES,
-    /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are under way
-     * without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
+    /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are
+     * under way without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
     AHEAD = 512
 };
 
@@ -22,8 +23,8 @@ typedef struct Core {
     PgDtype dtype;
 } Core;
 
-/* sum[p][r] = fma(w[p], x[r] of input k, sum). A broadcast input lives for its panels only: the weights of one k and one input are all
- * that stands in registers beside the sums. */
+/* sum[p][r] = fma(w[p], x[r] of input k, sum). A broadcast input lives for its panels only: the weights of one k and one input
+ * are all that stands in registers beside the sums. */
 static void multiply(const Core *c, const CgValue *w, CgValue x, unsigned k, Sums *sums) {
     for (unsigned r = 0; r < c->rows; r++) {
         CgValue input = cg_load_splat(c->e, cg_at_n(c->e, x, (uint64_t)r * 64 + (uint64_t)k * 4));
@@ -44,9 +45,7 @@ static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count,
             if (c->dtype == PG_F32) {
                 low[p] = cg_load_vec(c->e, address);
             } else {
-                if (c->rows == 1 && count == STEP) {
-                    cg_prefetch(c->e, cg_at_n(c->e, address, AHEAD));
-                }
+                if (c->rows == 1 && count == STEP) { cg_prefetch(c->e, cg_at_n(c->e, address, AHEAD)); }
                 cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
             }
         }
@@ -65,22 +64,14 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     CgLoop loop = cg_for(e, cg_i64(e, 0), steps, 1);
     CgValue wp = cg_carry(e, &loop, w), xp = cg_carry(e, &loop, x);
     CgValue carried[MAX_SUMS];
-    for (unsigned i = 0; i < count; i++) {
-        in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
-    }
+    for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e)); }
     multiply_inputs(c, cg_opaque(e, wp), cg_opaque(e, xp), STEP, &in_loop);
-    for (unsigned i = 0; i < count; i++) {
-        cg_next(&loop, carried[i], in_loop.v[i]);
-    }
+    for (unsigned i = 0; i < count; i++) { cg_next(&loop, carried[i], in_loop.v[i]); }
     cg_next(&loop, wp, cg_at_n(e, wp, cg_panel_bytes(c->dtype, STEP)));
     cg_next(&loop, xp, cg_at(e, xp, x_step));
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < count; i++) {
-        sums.v[i] = cg_after(&loop, carried[i]);
-    }
-    if (tail == 0) {
-        return sums;
-    }
+    for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_after(&loop, carried[i]); }
+    if (tail == 0) { return sums; }
     Sums more = sums;
     if (with_tail == NULL) {
         multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
@@ -89,17 +80,13 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     CgIf last = cg_if(e, with_tail);
     multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
     cg_end_if(e, &last);
-    for (unsigned i = 0; i < count; i++) {
-        sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]);
-    }
+    for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]); }
     return sums;
 }
 
 /* sums := -0, so that adding the first segment to them gives that segment itself, whatever its sign. */
 static void clear_sums(CgEmit *e, unsigned count, CgValue sums) {
-    for (unsigned i = 0; i < count; i++) {
-        cg_store_vec(e, cg_at_n(e, sums, i * 64), cg_vec(e, -0.0f));
-    }
+    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, sums, i * 64), cg_vec(e, -0.0f)); }
 }
 
 void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
@@ -107,14 +94,10 @@ void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgVal
     uint64_t K = (uint64_t)k->K, steps = K / STEP, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
     Core c = {e, shape->panels, shape->rows, cg_panel_bytes(k->dtype, k->K), k->dtype};
-    if (count > MAX_SUMS) {
-        SU_BUG("a microkernel of %u sums", count);
-    }
+    if (count > MAX_SUMS) { SU_BUG("a microkernel of %u sums", count); }
     if (segments <= 1) {
         Sums s = sum_segment(&c, w, x, x_step, cg_i64(e, steps), tail, NULL);
-        for (unsigned i = 0; i < count; i++) {
-            cg_store_vec(e, cg_at_n(e, sums, i * 64), s.v[i]);
-        }
+        for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, sums, i * 64), s.v[i]); }
         return;
     }
     enum { SEGMENT_STEPS = PG_SEGMENT_K / STEP };

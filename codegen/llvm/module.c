@@ -40,21 +40,20 @@ __attribute__((format(printf, 2, 3))) static void append(Name *n, const char *fo
 }
 
 static void append_if(Name *n, bool condition, const char *word) {
-    if (condition) {
-        append(n, "_%s", word);
-    }
+    if (condition) { append(n, "_%s", word); }
 }
 
 void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
     static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
-    static const char *const acts[] = {[PG_NO_ACT] = "", [PG_SILU] = "silu", [PG_GELU] = "gelu", [PG_GELU_TANH] = "gelu_tanh",
-                                       [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
+    static const char *const acts[] = {
+        [PG_NO_ACT] = "",     [PG_SILU] = "silu",       [PG_GELU] = "gelu",         [PG_GELU_TANH] = "gelu_tanh",
+        [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
     static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
     static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
-    static const char *const scans[] = {[PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update",
-                                        [PG_SCAN_PARAMS] = "params"};
-    static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale", [PG_EW_ADD] = "add", [PG_EW_MUL] = "mul",
-                                      [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
+    static const char *const scans[] = {
+        [PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update", [PG_SCAN_PARAMS] = "params"};
+    static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
+                                      [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
     static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
     Name n = {out, size, 0};
     append(&n, "%s_%s", kinds[k->kind].name, k->mode == PG_ROW ? "row" : "block");
@@ -85,9 +84,7 @@ void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
 
 LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error) {
     LLVMTargetRef found = NULL;
-    if (LLVMGetTargetFromTriple(target->triple, &found, out_error)) {
-        return NULL;
-    }
+    if (LLVMGetTargetFromTriple(target->triple, &found, out_error)) { return NULL; }
     LLVMTargetMachineOptionsRef o = LLVMCreateTargetMachineOptions();
     LLVMTargetMachineOptionsSetCPU(o, target->cpu);
     LLVMTargetMachineOptionsSetFeatures(o, target->features);
@@ -191,9 +188,7 @@ char *cg_module_optimise(CgModule *m) {
     LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
     LLVMErrorRef error = LLVMRunPasses(m->module, pipeline, m->machine, options);
     LLVMDisposePassBuilderOptions(options);
-    if (error == LLVMErrorSuccess) {
-        return NULL;
-    }
+    if (error == LLVMErrorSuccess) { return NULL; }
     char *message = LLVMGetErrorMessage(error), *copy = strdup(message);
     LLVMDisposeErrorMessage(message);
     return copy;
@@ -201,9 +196,7 @@ char *cg_module_optimise(CgModule *m) {
 
 char *cg_module_emit(CgModule *m, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer) {
     char *message = NULL;
-    if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) {
-        return NULL;
-    }
+    if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) { return NULL; }
     char *copy = strdup(message);
     LLVMDisposeMessage(message);
     *out_buffer = NULL;
@@ -235,9 +228,7 @@ void cg_module_dump(const CgModule *m, const char *dir, const char *stage) {
 
 void cg_module_dump_assembly(const CgModule *m, const char *dir) {
     FILE *out = dir == NULL ? NULL : open_dump(m, dir, "s");
-    if (out == NULL) {
-        return;
-    }
+    if (out == NULL) { return; }
     CgModule copy = *m; /* emitting changes what it emits */
     copy.module = LLVMCloneModule(m->module);
     LLVMMemoryBufferRef text = NULL;

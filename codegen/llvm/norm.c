@@ -1,28 +1,23 @@
 /* PG_NORM, and the norm of one row that maps and routers begin with. */
 #include "codegen/llvm/kernels.h"
 
-/* The sum over the row of f(x): 16 lanes in panel order, then the tree. `mean` NULL: x² by fma (rms); else (x - mean)² by fma; plain: x. */
+/* The sum over the row of f(x): 16 lanes in panel order, then the tree. `mean` NULL: x² by fma (rms); else (x - mean)² by fma;
+ * plain: x. */
 static CgValue row_sum(CgEmit *e, CgValue x, CgValue x_step, int64_t n, bool plain, CgValue mean) {
     uint64_t full = (uint64_t)n / PG_LANES;
     unsigned tail = (unsigned)(n % PG_LANES);
     CgLoop loop = cg_for_n(e, full);
     CgValue acc = cg_carry(e, &loop, cg_zero(e));
     CgValue v = cg_load_vec(e, cg_at(e, x, cg_imul(e, loop.index, x_step)));
-    if (mean != NULL) {
-        v = cg_sub(e, v, mean);
-    }
+    if (mean != NULL) { v = cg_sub(e, v, mean); }
     cg_next(&loop, acc, plain ? cg_add(e, acc, v) : cg_fma(e, v, v, acc));
     cg_end_for(e, &loop);
     CgValue sum = cg_after(&loop, acc);
     if (tail > 0) { /* lanes past n take no part: adding +0 or fma(0, 0, acc) could turn a -0 into +0, so they are chosen away */
         v = cg_load_vec(e, cg_at(e, x, cg_imul_n(e, x_step, full)));
-        if (mean != NULL) {
-            v = cg_sub(e, v, mean);
-        }
+        if (mean != NULL) { v = cg_sub(e, v, mean); }
         CgValue more = plain ? cg_add(e, sum, v) : cg_fma(e, v, v, sum), lanes[PG_LANES];
-        for (unsigned i = 0; i < PG_LANES; i++) {
-            lanes[i] = LLVMConstInt(e->i1, i < tail, 0);
-        }
+        for (unsigned i = 0; i < PG_LANES; i++) { lanes[i] = LLVMConstInt(e->i1, i < tail, 0); }
         sum = cg_select(e, LLVMConstVector(lanes, PG_LANES), more, sum);
     }
     return cg_tree_sum(e, sum);
@@ -39,20 +34,14 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
     bool layer = e->kernel->norm == PG_LAYER;
     uint64_t panels = pg_panels(n);
     CgValue mean = NULL;
-    if (layer) {
-        mean = cg_splat(e, cg_div(e, row_sum(e, x, x_step, n, true, NULL), cg_f32(e, (float)n)));
-    }
+    if (layer) { mean = cg_splat(e, cg_div(e, row_sum(e, x, x_step, n, true, NULL), cg_f32(e, (float)n))); }
     CgValue r = inverse_root(e, row_sum(e, x, x_step, n, false, mean), n);
     CgLoop loop = cg_for_n(e, panels);
     CgValue v = cg_load_vec(e, cg_at(e, x, cg_imul(e, loop.index, x_step)));
     CgValue at = cg_imul_n(e, loop.index, 64);
-    if (layer) {
-        v = cg_sub(e, v, mean);
-    }
+    if (layer) { v = cg_sub(e, v, mean); }
     v = cg_mul(e, cg_mul(e, v, r), cg_load_vec(e, cg_at(e, w, at)));
-    if (layer) {
-        v = cg_add(e, v, cg_load_vec(e, cg_at(e, b, at)));
-    }
+    if (layer) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, b, at))); }
     cg_store_vec(e, cg_at(e, y, cg_imul(e, loop.index, y_step)), v);
     cg_end_for(e, &loop);
 }

@@ -11,18 +11,14 @@ static bool has_feature(const char *features, const char *name) {
     size_t length = strlen(name);
     for (const char *at = strstr(features, name); at != NULL; at = strstr(at + 1, name)) {
         bool whole = at[length] == ',' || at[length] == '\0';
-        if (at > features && at[-1] == '+' && whole) {
-            return true;
-        }
+        if (at > features && at[-1] == '+' && whole) { return true; }
     }
     return false;
 }
 
 static bool has_all(const char *features, const char *const *names) {
     for (; *names != NULL; names++) {
-        if (!has_feature(features, *names)) {
-            return false;
-        }
+        if (!has_feature(features, *names)) { return false; }
     }
     return true;
 }

@@ -51,10 +51,20 @@ void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted) {
     memset(&h->phase, 0, sizeof h->phase);
     h->arena_used = h->weights_used = h->state_used = 4096;
     h->segments[0] = (RtSegment){.state = h->state, .first_row = 0, .count = rows};
-    h->args = (RtArgs){.weights = h->weights, .arena = h->arena, .scratch = h->scratch, .segments = h->segments,
-                       .tokens = h->tokens, .row_segment = h->row_segment, .row_position = h->row_position,
-                       .out_rows = h->out_rows, .logits = (float *)h->logits, .trouble = h->trouble,
-                       .ld = mode == PG_ROW ? 1 : pg_ld(rows), .rows = rows, .n_segments = 1, .wanted = wanted};
+    h->args = (RtArgs){.weights = h->weights,
+                       .arena = h->arena,
+                       .scratch = h->scratch,
+                       .segments = h->segments,
+                       .tokens = h->tokens,
+                       .row_segment = h->row_segment,
+                       .row_position = h->row_position,
+                       .out_rows = h->out_rows,
+                       .logits = (float *)h->logits,
+                       .trouble = h->trouble,
+                       .ld = mode == PG_ROW ? 1 : pg_ld(rows),
+                       .rows = rows,
+                       .n_segments = 1,
+                       .wanted = wanted};
     h->phase.fixed = 1;
     h->phase.name = "test";
 }
@@ -77,9 +87,7 @@ float harness_float(Harness *h) {
 float *harness_floats(Harness *h, uint64_t n) {
     float *x = malloc((n + 1) * sizeof *x);
     assert_non_null(x);
-    for (uint64_t i = 0; i < n; i++) {
-        x[i] = harness_float(h);
-    }
+    for (uint64_t i = 0; i < n; i++) { x[i] = harness_float(h); }
     return x;
 }
 
@@ -93,9 +101,7 @@ static float half_value(uint16_t bits) {
 static uint16_t half_bits(float x) {
     uint16_t sign = signbit(x) ? 0x8000 : 0;
     float a = fabsf(x);
-    if (a < 0x1p-14f) {
-        return (uint16_t)(sign | (uint16_t)ldexpf(a, 24));
-    }
+    if (a < 0x1p-14f) { return (uint16_t)(sign | (uint16_t)ldexpf(a, 24)); }
     int e = ilogbf(a);
     return (uint16_t)(sign | (e + 15) << 10 | ((uint16_t)ldexpf(a, 10 - e) & 1023));
 }
@@ -174,9 +180,7 @@ void harness_pack_channels(Harness *h, unsigned slot, const float *w, int64_t pl
     float *to = harness_packed(h, slot, (uint64_t)(planes * panels * N) * 64);
     for (int64_t e = 0; e < planes; e++) {
         for (int64_t i = 0; i < I; i++) {
-            for (int64_t n = 0; n < N; n++) {
-                to[((e * panels + i / 16) * N + n) * 16 + i % 16] = w[(e * I + i) * N + n];
-            }
+            for (int64_t n = 0; n < N; n++) { to[((e * panels + i / 16) * N + n) * 16 + i % 16] = w[(e * I + i) * N + n]; }
         }
     }
 }
@@ -232,9 +236,7 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
                 row_of[at++] = (int32_t)(i / (uint32_t)k);
             }
         }
-        for (; at % 8 != 0; at++) {
-            row_of[at] = 0;
-        }
+        for (; at % 8 != 0; at++) { row_of[at] = 0; }
     }
     start[E] = at;
 }
@@ -242,9 +244,7 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
 void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k) {
     int64_t chosen = 0;
     for (int64_t e = 0; e < E; e++) { /* k of E, uniformly */
-        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) {
-            routes[chosen++] = (int32_t)e;
-        }
+        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) { routes[chosen++] = (int32_t)e; }
     }
 }
 
@@ -252,9 +252,7 @@ float reference_dot(const float *w, const float *x, int64_t K) {
     float total = 0;
     for (int64_t k0 = 0; k0 < K; k0 += PG_SEGMENT_K) {
         float acc = 0;
-        for (int64_t k = k0; k < K && k < k0 + PG_SEGMENT_K; k++) {
-            acc = fmaf(w[k], x[k], acc);
-        }
+        for (int64_t k = k0; k < K && k < k0 + PG_SEGMENT_K; k++) { acc = fmaf(w[k], x[k], acc); }
         total = k0 == 0 ? acc : total + acc;
     }
     return total;
@@ -262,9 +260,7 @@ float reference_dot(const float *w, const float *x, int64_t K) {
 
 static float tree(float *lanes) {
     for (int half = 8; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lanes[i] = lanes[i] + lanes[i + half];
-        }
+        for (int i = 0; i < half; i++) { lanes[i] = lanes[i] + lanes[i + half]; }
     }
     return lanes[0];
 }
@@ -272,9 +268,7 @@ static float tree(float *lanes) {
 void reference_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out) {
     float lanes[16] = {0}, mean = 0;
     if (kind == PG_LAYER) {
-        for (int64_t i = 0; i < n; i++) {
-            lanes[i % 16] = lanes[i % 16] + x[i];
-        }
+        for (int64_t i = 0; i < n; i++) { lanes[i % 16] = lanes[i % 16] + x[i]; }
         mean = tree(lanes) / (float)n;
         memset(lanes, 0, sizeof lanes);
     }
@@ -305,6 +299,7 @@ float reference_act(PgActivation act, float x) {
 
 void check_bits(const char *what, uint64_t i, uint64_t j, float got, float expected) {
     if (float_bits(got) != float_bits(expected) && !(isnan(got) && isnan(expected))) {
-        fail_msg("%s[%llu][%llu]: got %a, expected %a", what, (unsigned long long)i, (unsigned long long)j, (double)got, (double)expected);
+        fail_msg("%s[%llu][%llu]: got %a, expected %a", what, (unsigned long long)i, (unsigned long long)j, (double)got,
+                 (double)expected);
     }
 }

@@ -1,5 +1,5 @@
-/* Runs one kernel by hand: buffers in the layouts of ir/program.h, random values, and the packing of weights. The tests compare what
- * the compiled function wrote with a scalar reference that follows docs/bits.md, bit for bit. */
+/* Runs one kernel by hand: buffers in the layouts of ir/program.h, random values, and the packing of weights. The tests compare
+ * what the compiled function wrote with a scalar reference that follows docs/bits.md, bit for bit. */
 #ifndef MOSSC_TESTS_CODEGEN_HARNESS_H
 #define MOSSC_TESTS_CODEGEN_HARNESS_H
 
@@ -33,9 +33,9 @@ void harness_free(Harness *h);
 /* A step of `rows` rows in one segment; forgets all buffers. NaN fills them, so that what is not written shows. */
 void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted);
 
-uint32_t harness_below(Harness *h, uint32_t n);  /* uniform in [0, n) */
-float harness_float(Harness *h);                 /* roughly in [-1, 1], exponents varied */
-float *harness_floats(Harness *h, uint64_t n);   /* malloced, random */
+uint32_t harness_below(Harness *h, uint32_t n); /* uniform in [0, n) */
+float harness_float(Harness *h); /* roughly in [-1, 1], exponents varied */
+float *harness_floats(Harness *h, uint64_t n); /* malloced, random */
 /* Random weights that `dtype` can hold exactly: malloced. */
 float *harness_weights(Harness *h, PgDtype dtype, uint64_t n);
 

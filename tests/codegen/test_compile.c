@@ -14,7 +14,15 @@
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
     {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
-    {.kind = PG_MAP, .mode = PG_BLOCK, .dtype = PG_BF16, .K = 40, .O = 200, .select = PG_CHOSEN, .E = 4, .k = 2, .y_layout = PG_POSITIONS},
+    {.kind = PG_MAP,
+     .mode = PG_BLOCK,
+     .dtype = PG_BF16,
+     .K = 40,
+     .O = 200,
+     .select = PG_CHOSEN,
+     .E = 4,
+     .k = 2,
+     .y_layout = PG_POSITIONS},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -69,9 +77,7 @@ static void every_kernel_gets_a_function(void **unused) {
     for (int i = 0; i < KERNELS; i++) {
         assert_non_null(codes[i].run);
         assert_true(codes[i].claim >= 1);
-        for (int j = 0; j < i; j++) {
-            assert_true(codes[i].run != codes[j].run);
-        }
+        for (int j = 0; j < i; j++) { assert_true(codes[i].run != codes[j].run); }
     }
     assert_int_equal(codes[0].groups, 1);
     assert_in_range(codes[2].groups, 13 / 3, 13); /* 13 panels */

@@ -45,9 +45,7 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
     c.residual = harness_floats(h, rows * O);
     c.routes = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.routes);
     c.gates = harness_floats(h, rows * (uint64_t)(k->k + 1));
-    for (uint32_t r = 0; k->k > 0 && r < rows; r++) {
-        harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k);
-    }
+    for (uint32_t r = 0; k->k > 0 && r < rows; r++) { harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k); }
     c.conv_w = harness_floats(h, O * (uint64_t)(k->taps + 1));
     c.conv_b = harness_floats(h, O);
     c.history = harness_floats(h, O * (uint64_t)(k->taps + 1));
@@ -55,11 +53,9 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
 }
 
 static void free_case(Case *c) {
-    float *all[] = {c->x, c->w, c->w2, c->bias, c->bias2, c->norm_w, c->norm_b, c->addend, c->residual, c->gates,
-                    c->conv_w, c->conv_b, c->history};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        free(all[i]);
-    }
+    float *all[] = {c->x,      c->w,        c->w2,    c->bias,   c->bias2,  c->norm_w, c->norm_b,
+                    c->addend, c->residual, c->gates, c->conv_w, c->conv_b, c->history};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) { free(all[i]); }
     free(c->routes);
 }
 
@@ -72,9 +68,7 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
     if (k->conv) {
         const float *w = c->conv_w + o * k->taps;
         float acc = 0;
-        for (int64_t t = 0; t < k->taps - 1; t++) {
-            acc = fmaf(w[t], c->history[t * k->O + o], acc);
-        }
+        for (int64_t t = 0; t < k->taps - 1; t++) { acc = fmaf(w[t], c->history[t * k->O + o], acc); }
         acc = fmaf(w[k->taps - 1], v, acc);
         for (int64_t t = 0; t < k->taps - 1; t++) {
             c->history[t * k->O + o] = t == k->taps - 2 ? v : c->history[(t + 1) * k->O + o];
@@ -93,13 +87,9 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
 static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *out) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), plane = P == 1 ? 0 : j;
-    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) {
-        plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
-    }
+    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) { plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j]; }
     const float *x = c->x + (row * P + plane) * (uint64_t)k->K;
-    if (k->norm == PG_NO_NORM) {
-        return x;
-    }
+    if (k->norm == PG_NO_NORM) { return x; }
     reference_norm(k->norm, x, c->norm_w, c->norm_b, k->K, k->eps, out);
     return out;
 }
@@ -129,9 +119,7 @@ static float *reference_map(Case *c) {
                 } else {
                     *y = k->sum == PG_PLANE_SUM && j > 0 ? *y + v : v;
                 }
-                if (j + 1 == parts || k->sum == PG_NO_SUM) {
-                    *y = finished(c, *y, row, o);
-                }
+                if (j + 1 == parts || k->sum == PG_NO_SUM) { *y = finished(c, *y, row, o); }
             }
         }
     }
@@ -141,9 +129,7 @@ static float *reference_map(Case *c) {
 
 /* Position of (row, slot): the slot itself in PG_ROW, through the table's pos_of in PG_BLOCK. */
 static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_t slot) {
-    if (k->mode == PG_ROW) {
-        return slot;
-    }
+    if (k->mode == PG_ROW) { return slot; }
     const PgRef *ref = &h->phase.operands[PG_MAP_GROUPS];
     const int32_t *table = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     uint64_t ldp = (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
@@ -153,9 +139,7 @@ static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_
 
 /* Where (row, part) of a value lies: its plane's base and index, with `stride`. */
 static uint64_t stride_of(Harness *h, const PgKernel *k, PgLayout layout) {
-    if (layout != PG_POSITIONS) {
-        return h->args.ld;
-    }
+    if (layout != PG_POSITIONS) { return h->args.ld; }
     return k->mode == PG_ROW ? (uint64_t)k->k : (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
 }
 
@@ -176,9 +160,7 @@ static float *setup(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     int64_t m = (int64_t)matrices(k);
     uint64_t LD = h->args.ld, row_bytes = pg_panels(k->O) * LD * 64;
-    if (k->k > 0 && k->mode == PG_BLOCK) {
-        harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k);
-    }
+    if (k->k > 0 && k->mode == PG_BLOCK) { harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k); }
     put_x(h, c);
     harness_pack_panels(h, PG_MAP_W, k->dtype, c->w, m, k->O, k->K);
     harness_pack_panels(h, PG_MAP_W2, k->dtype, c->w2, m, k->O, k->K);
@@ -217,8 +199,8 @@ static void set_count(Harness *h, const PgKernel *k) {
     p->E = (uint32_t)k->E;
     p->k = (uint32_t)k->k;
     p->fixed = k->sum == PG_NO_SUM && (k->y_layout == PG_PLANES || k->mode == PG_ROW) ? (uint32_t)planes_of(k, k->y_layout) : 1;
-    p->count = k->logits ? PG_PER_WANTED
-               : k->mode == PG_ROW ? PG_ONCE
+    p->count = k->logits                     ? PG_PER_WANTED
+               : k->mode == PG_ROW           ? PG_ONCE
                : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK
                                              : PG_PER_ROW_BLOCK;
 }
@@ -253,9 +235,7 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
             }
         }
     }
-    if (k->conv) {
-        check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
-    }
+    if (k->conv) { check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed); }
     free(expected);
     free_case(&c);
 }
@@ -380,9 +360,7 @@ static void block_of_many_rows(void **unused) {
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
         Harness *h = harness_new(isas[i], 3);
-        for (uint32_t rows = 130; h->present && rows <= 199; rows += 69) {
-            run_case(h, &k, rows);
-        }
+        for (uint32_t rows = 130; h->present && rows <= 199; rows += 69) { run_case(h, &k, rows); }
         harness_free(h);
     }
 }
