@@ -98,15 +98,6 @@ CgValue cg_tree_sum(CgEmit *e, CgValue vector) {
     return cg_lane(e, vector, 0);
 }
 
-CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count) {
-    if (count >= PG_LANES) { return vector; }
-    CgValue mask[PG_LANES];
-    for (unsigned i = 0; i < PG_LANES; i++) {
-        mask[i] = cg_i32(e, (int32_t)(i < count ? i : PG_LANES)); /* lane 16: the first of the zero vector */
-    }
-    return LLVMBuildShuffleVector(e->builder, vector, LLVMConstNull(LLVMTypeOf(vector)), LLVMConstVector(mask, PG_LANES), "");
-}
-
 /* ---------------------------------------------------------------------------------------------- memory */
 
 CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes) { return LLVMBuildInBoundsGEP2(e->builder, e->i8, base, &bytes, 1, ""); }
@@ -179,13 +170,6 @@ static LLVMBasicBlockRef open_entry(CgEmit *e, bool at_front) {
 
 static void close_entry(CgEmit *e, LLVMBasicBlockRef here) { LLVMPositionBuilderAtEnd(e->builder, here); }
 
-CgValue cg_var(CgEmit *e, LLVMTypeRef type) {
-    LLVMBasicBlockRef here = open_entry(e, true);
-    CgValue var = LLVMBuildAlloca(e->builder, type, "");
-    close_entry(e, here);
-    return var;
-}
-
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count) {
     LLVMBasicBlockRef here = open_entry(e, true);
     CgValue var = LLVMBuildAlloca(e->builder, LLVMArrayType2(type, count), "");
@@ -193,9 +177,6 @@ CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count) {
     close_entry(e, here);
     return var;
 }
-
-CgValue cg_get(CgEmit *e, LLVMTypeRef type, CgValue var) { return LLVMBuildLoad2(e->builder, type, var, ""); }
-void cg_set(CgEmit *e, CgValue var, CgValue value) { LLVMBuildStore(e->builder, value, var); }
 
 /* ---------------------------------------------------------------------------------------------- control */
 

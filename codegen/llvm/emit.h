@@ -87,8 +87,6 @@ CgValue cg_lane(CgEmit *e, CgValue vector, unsigned lane);
 CgValue cg_set_lane(CgEmit *e, CgValue vector, CgValue scalar, unsigned lane);
 /* The sum of 16 lanes by the tree of the bits: acc_j + acc_{j+8}, then 4, 2, 1. f32. */
 CgValue cg_tree_sum(CgEmit *e, CgValue vector);
-/* Lanes [count, 16) become +0; count a constant, 16: v itself. */
-CgValue cg_keep_lanes(CgEmit *e, CgValue vector, unsigned count);
 
 /* ---- memory. Addresses are base + byte offset. */
 CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes);      /* bytes: i64 */
@@ -116,11 +114,8 @@ void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, C
 /* Bytes of one panel of K inputs: [K][16] f32, or [ceil(K/2)][16][2]. */
 uint64_t cg_panel_bytes(PgDtype dtype, int64_t K);
 
-/* ---- variables: stack slots that the optimiser turns into registers. For values that live across branches. */
-CgValue cg_var(CgEmit *e, LLVMTypeRef type); /* address */
+/* ---- an array on the stack, 64-aligned: its address */
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count);
-CgValue cg_get(CgEmit *e, LLVMTypeRef type, CgValue var);
-void cg_set(CgEmit *e, CgValue var, CgValue value);
 
 /* ---- control. for i = start; i < end; i += step (i64). May run zero times.
  *
