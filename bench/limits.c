@@ -53,8 +53,9 @@ static V16 read_pattern(const V16 *data, size_t count, int pattern) {
     default: return read_streams(data, count, 8, 1024);
     }
 }
-static const char *const pattern_names[PATTERNS] = {"1 stream", "2 streams", "4 streams", "8 streams", "1 stream, prefetch",
-                                                    "2 streams, prefetch", "4 streams, prefetch", "8 streams, prefetch"};
+static const char *const pattern_names[PATTERNS] = {
+    "1 stream",           "2 streams",           "4 streams",           "8 streams",
+    "1 stream, prefetch", "2 streams, prefetch", "4 streams, prefetch", "8 streams, prefetch"};
 
 /* 24 independent chains of multiply-adds: enough to hide their latency. */
 static V16 multiply_add(long rounds, float seed) {
@@ -95,8 +96,10 @@ static void *work(void *context) {
     size_t share = BYTES / sizeof(V16) / (size_t)job->threads;
     for (int r = 0; r < REPEATS; r++) {
         pthread_barrier_wait(job->barrier);
-        if (job->pattern < 0) job->sum += multiply_add(job->rounds, 0.5f);
-        else job->sum += read_pattern(job->data + (size_t)job->thread * share, share, job->pattern);
+        if (job->pattern < 0)
+            job->sum += multiply_add(job->rounds, 0.5f);
+        else
+            job->sum += read_pattern(job->data + (size_t)job->thread * share, share, job->pattern);
         pthread_barrier_wait(job->barrier);
     }
     return NULL;

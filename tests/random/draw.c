@@ -77,8 +77,10 @@ static void draw_ssm_experts(Drawer *d) {
             comma = ", ";
         }
     su_text_add(d->out, "]");
-    if (params) su_text_add(d->out, ", combine: params");
-    else if (chance(d, 50)) su_text_add(d->out, ", combine: outputs");
+    if (params)
+        su_text_add(d->out, ", combine: params");
+    else if (chance(d, 50))
+        su_text_add(d->out, ", combine: outputs");
     if (!params && chance(d, 70)) su_text_add(d->out, ", idle: %s", PICK(d, "hold", "update"));
     su_text_add(d->out, "}");
     draw_router(d, count, (set & (1 << 4 | 1 << 6)) == 0);
@@ -87,7 +89,8 @@ static void draw_ssm_experts(Drawer *d) {
 static void draw_ssm(Drawer *d) {
     su_text_add(d->out, "ssm: {");
     draw_width(d, "d_inner", 5, 120);
-    if (!d->default_state || chance(d, 50)) su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 5) ? between(d, 33, 80) : between(d, 1, 24)));
+    if (!d->default_state || chance(d, 50))
+        su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 5) ? between(d, 33, 80) : between(d, 1, 24)));
     if (!d->default_state || chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
     if (chance(d, 70)) su_text_add(d->out, ", dt_rank: %lld", (long long)between(d, 1, 20));
     if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
@@ -114,7 +117,8 @@ static void draw_mlp(Drawer *d) {
     }
     su_text_add(d->out, "%sbias: %s", comma, truth(d));
     if (chance(d, 60)) {
-        int64_t count = between(d, 1, 15) == 1 ? 1 : between(d, 2, d->small ? 5 : 11), shared = chance(d, 35) ? between(d, 1, 3) : 0;
+        int64_t count = between(d, 1, 15) == 1 ? 1 : between(d, 2, d->small ? 5 : 11),
+                shared = chance(d, 35) ? between(d, 1, 3) : 0;
         su_text_add(d->out, ", experts: {count: %lld", (long long)count);
         if (shared) su_text_add(d->out, ", shared: %lld", (long long)shared);
         if (shared && chance(d, 60)) su_text_add(d->out, ", shared_d_ff: %lld", (long long)size_of(d, 3, 70));
@@ -139,18 +143,23 @@ static void draw_attention(Drawer *d, int64_t tokens) {
     if (chance(d, 50)) su_text_add(d->out, ", window: %lld", (long long)between(d, 1, chance(d, 50) ? tokens : 24));
     if (head_dim >= 2 && chance(d, 60)) {
         su_text_add(d->out, ", rope: {");
-        if (head_dim % 2 != 0 || d->default_rope || chance(d, 50)) su_text_add(d->out, "dim: %lld, ", (long long)(2 * between(d, 1, head_dim / 2)));
+        if (head_dim % 2 != 0 || d->default_rope || chance(d, 50))
+            su_text_add(d->out, "dim: %lld, ", (long long)(2 * between(d, 1, head_dim / 2)));
         su_text_add(d->out, "theta: %s}", PICK(d, "10000.0", "500.0", "1e6"));
-    } else if (d->default_rope && chance(d, 50)) su_text_add(d->out, ", rope: none");
+    } else if (d->default_rope && chance(d, 50))
+        su_text_add(d->out, ", rope: none");
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
     su_text_add(d->out, "}");
 }
 
 static void draw_block(Drawer *d, int64_t tokens, bool attention) {
     int64_t kind = attention ? 99 : between(d, 0, 99);
-    if (kind < 55) draw_ssm(d);
-    else if (kind < 80) draw_mlp(d);
-    else draw_attention(d, tokens);
+    if (kind < 55)
+        draw_ssm(d);
+    else if (kind < 80)
+        draw_mlp(d);
+    else
+        draw_attention(d, tokens);
 }
 
 static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {

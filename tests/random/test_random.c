@@ -21,7 +21,7 @@
 #include "weights.h"
 
 #define MIN_GAP 1e-4
-#define TOLERANCE 2e-4      /* largest |float32 - float64| over the root mean square: float32 through a few blocks gives about 1e-6 */
+#define TOLERANCE 2e-4 /* largest |float32 - float64| over the root mean square: float32 through a few blocks gives about 1e-6 */
 #define FUSED64_TOLERANCE 1e-9 /* fusion does not reorder sums; double leaves this much room even if it did */
 
 enum { MAX_TRIES = 40, SEQUENCES = 2 };
@@ -36,7 +36,7 @@ typedef struct Options {
 /* One sequence and the bits that every row of it must have. */
 typedef struct Truth {
     int32_t *tokens; /* [T] */
-    float *logits;   /* [T][V], eval32 */
+    float *logits; /* [T][V], eval32 */
 } Truth;
 
 typedef struct Case {
@@ -91,7 +91,8 @@ static bool fail(Case *c, const char *format, ...) {
 /* ------------------------------------------------------------------------------------------ what the graph means */
 
 /* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same routes at every token. */
-static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64, double *gap) {
+static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
+                     double *gap) {
     IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
     IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
@@ -147,7 +148,8 @@ static bool same_bits(Case *c, const char *mode, const Truth *truth, const float
         if (!(difference <= worst)) worst = difference;
         first = i, wrong++;
     }
-    return fail(c, "%s: token %lld, vocab index %lld: got %.9g (%a), eval32 %.9g (%a); %lld of %lld differ, at most by %g of the rms",
+    return fail(c,
+                "%s: token %lld, vocab index %lld: got %.9g (%a), eval32 %.9g (%a); %lld of %lld differ, at most by %g of the rms",
                 mode, (long long)(from + first / c->V), (long long)(first % c->V), (double)logits[first], (double)logits[first],
                 (double)want[first], (double)want[first], (long long)wrong, (long long)(count * c->V), worst);
 }
@@ -182,7 +184,8 @@ static bool draw_truth(Case *c) {
         for (int i = 1; i < SEQUENCES; i++)
             if (!evaluate(c, c->naive, c->truth[i].tokens, c->T, c->truth[i].logits, NULL, NULL)) return false;
         c->rms64 = root_mean_square(c->logits64, c->T * c->V);
-        if (!(c->rms64 > 1e-3 && c->rms64 < 1e6)) return fail(c, "logits have no useful size (rms %g): mend the weights' scales", c->rms64);
+        if (!(c->rms64 > 1e-3 && c->rms64 < 1e6))
+            return fail(c, "logits have no useful size (rms %g): mend the weights' scales", c->rms64);
         return near_enough(c, "eval32", c->truth[0].logits, 0, c->T);
     }
     return fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
@@ -248,7 +251,8 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
                 if (!same_bits(c, mode, of[i]->truth, moss_logits(model, row), of[i]->at + first, 1)) return false;
             of[i]->at += segments[i].count;
         }
-        if (row != moss_logits_count(model)) return fail(c, "%s: %u rows of logits, %u wanted", mode, moss_logits_count(model), row);
+        if (row != moss_logits_count(model))
+            return fail(c, "%s: %u rows of logits, %u wanted", mode, moss_logits_count(model), row);
     }
 }
 
@@ -279,7 +283,8 @@ static bool run_clone(Case *c, const char *mode, MossModel *model, MossState *st
     if (error.code == MOSS_OK) error = moss_state_clone(state, &copy);
     if (error.code != MOSS_OK) return moss_failed(c, mode, error);
     bool good = run_chunks(c, mode, model, copy, half, 0, true) && run_chunks(c, mode, model, state, half, 1, true);
-    if (good && moss_state_position(state) != c->T) good = fail(c, "%s: position %lld", mode, (long long)moss_state_position(state));
+    if (good && moss_state_position(state) != c->T)
+        good = fail(c, "%s: position %lld", mode, (long long)moss_state_position(state));
     moss_state_free(copy);
     return good;
 }
@@ -343,7 +348,7 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
 
 /* Each pass off in turn, then all of them. */
 static bool run_without(Case *c, int which) {
-    PsOptions passes = {.stop_after = -1, .check = true};
+    PsOptions passes = {.check = true};
     char label[64] = "without any pass";
     for (int i = 0; i < PS_PASS_COUNT; i++) passes.off[i] = which == i || which == PS_PASS_COUNT;
     if (which < PS_PASS_COUNT) snprintf(label, sizeof label, "--no-%s", ps_pass_name((PsPass)which));
@@ -367,9 +372,26 @@ typedef struct Coverage {
     int64_t count;
 } Coverage;
 
-static Coverage coverage[] = {{"hold", 0}, {"update", 0}, {"params", 0}, {"input: inner", 0}, {"ssm without experts", 0}, {"moe", 0},
-                              {"shared experts", 0}, {"plain mlp", 0}, {"gated mlp", 0}, {"grouped attention", 0}, {"window", 0}, {"rope", 0},
-                              {"sigmoid", 0}, {"select_bias", 0}, {"f32", 0}, {"bf16", 0}, {"f16", 0}, {"tied", 0}, {"untied", 0}, {"layer norm", 0},
+static Coverage coverage[] = {{"hold", 0},
+                              {"update", 0},
+                              {"params", 0},
+                              {"input: inner", 0},
+                              {"ssm without experts", 0},
+                              {"moe", 0},
+                              {"shared experts", 0},
+                              {"plain mlp", 0},
+                              {"gated mlp", 0},
+                              {"grouped attention", 0},
+                              {"window", 0},
+                              {"rope", 0},
+                              {"sigmoid", 0},
+                              {"select_bias", 0},
+                              {"f32", 0},
+                              {"bf16", 0},
+                              {"f16", 0},
+                              {"tied", 0},
+                              {"untied", 0},
+                              {"layer norm", 0},
                               {"more than 256 tokens", 0}};
 enum { N_COVERAGE = sizeof coverage / sizeof *coverage };
 
@@ -383,7 +405,8 @@ static void cover(const char *name, bool seen) {
 }
 
 static void cover_block(const FeBlock *block) {
-    bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP, attention = block->kind == FE_ATTENTION;
+    bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP,
+         attention = block->kind == FE_ATTENTION;
     bool outputs = ssm && experts && block->experts.combine == FE_OUTPUTS;
     cover("hold", outputs && block->experts.idle == FE_HOLD);
     cover("update", outputs && block->experts.idle == FE_UPDATE);
@@ -410,7 +433,8 @@ static void cover_spec(const Case *c) {
 }
 
 static bool check_case(Case *c, const Options *o) {
-    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags)) return fail(c, "the spec is refused");
+    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags))
+        return fail(c, "the spec is refused");
     su_diags_free(&c->diags); /* warnings are fine */
     c->diags = (SuDiags){0};
     c->V = c->spec.vocab_size;
@@ -418,7 +442,7 @@ static bool check_case(Case *c, const Options *o) {
     c->naive = fe_lower(&c->spec, &c->arena);
     if (!ir_verify(c->naive, &c->diags)) return fail(c, "the naive graph breaks a rule");
     if (!draw_truth(c)) return false;
-    PsOptions passes = {.stop_after = -1, .check = true};
+    PsOptions passes = {.check = true};
     bool good = run_compiled(c, "all passes", &passes, NULL, (int[]){1, 2, 8, 0}, true);
     if (has_wider_than_avx2() && (o->wide || c->seed % 3 == 0))
         good = run_compiled(c, "avx2", &passes, "avx2", o->wide ? (int[]){1, 2, 0} : (int[]){2, 0}, true) && good;
@@ -458,8 +482,10 @@ static bool run_seed(uint64_t seed, const Options *o) {
         c.yaml = (SuText){0};
         read_spec(&c, o->spec_file);
     }
-    if (o->spec_out != NULL) write_spec(&c, o->spec_out);
-    else good = check_case(&c, o);
+    if (o->spec_out != NULL)
+        write_spec(&c, o->spec_out);
+    else
+        good = check_case(&c, o);
     if (o->verbose) printf("%llu: %s\n", (unsigned long long)seed, good ? "ok" : "FAILED");
     weights_free(&c.weights);
     free_truth(&c);
@@ -492,9 +518,12 @@ static _Noreturn void usage(void) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option names[] = {{"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},
-                                          {"all", no_argument, 0, 'a'},        {"verbose", no_argument, 0, 'v'},
-                                          {"spec", required_argument, 0, 'f'}, {"spec-out", required_argument, 0, 'o'},
+    static const struct option names[] = {{"seed", required_argument, 0, 's'},
+                                          {"count", required_argument, 0, 'n'},
+                                          {"all", no_argument, 0, 'a'},
+                                          {"verbose", no_argument, 0, 'v'},
+                                          {"spec", required_argument, 0, 'f'},
+                                          {"spec-out", required_argument, 0, 'o'},
                                           {0, 0, 0, 0}};
     Options o = {.seed = 1, .count = 20};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
