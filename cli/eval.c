@@ -15,7 +15,7 @@ typedef struct EvalOptions {
     CliTexts sets, weights;
     const char *text;
     int64_t chunk, threads;
-    bool json, progress;
+    bool json, progress, verify;
     int isa;
     bool off[PS_PASS_COUNT];
 } EvalOptions;
@@ -123,7 +123,8 @@ static bool evaluate(CliBuild *build, const CliBuildOptions *options, const Eval
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(EvalOptions, true, "safetensors checkpoint; may be given several times"),
+    CLI_OPTION_WEIGHTS(EvalOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(EvalOptions),
     CLI_ROW_TEXT(EvalOptions, text, "text", 0, "FILE", true, "the text; - for standard input"),
     CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
     CLI_OPTION_CHUNK(EvalOptions),
@@ -148,7 +149,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .isa = o.isa,
                                .weights = &o.weights,
                                .threads = o.threads,
-                               .progress = o.progress};
+                               .progress = o.progress,
+                               .verify = o.verify};
     RtTokens tokens = {0};
     bool ok = evaluate(&build, &options, &o, &tokens);
     rt_tokens_free(&tokens);

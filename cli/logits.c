@@ -23,7 +23,7 @@ typedef struct LogitsOptions {
     const char *tokens, *output;
     int mode, reference, isa;
     int64_t chunk, threads;
-    bool json, progress;
+    bool json, progress, verify;
     bool off[PS_PASS_COUNT];
 } LogitsOptions;
 
@@ -172,7 +172,8 @@ static bool write_logits(CliBuild *build, const CliBuildOptions *options, Job *j
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(LogitsOptions, true, "safetensors checkpoint; may be given several times"),
+    CLI_OPTION_WEIGHTS(LogitsOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(LogitsOptions),
     CLI_ROW_TEXT(LogitsOptions, tokens, "tokens", 0, "FILE", true,
                  "token ids as text, separated by blanks, commas or line breaks; - for standard input"),
     CLI_ROW_TEXT(LogitsOptions, output, "output", 'o', "OUT.npy", true,
@@ -207,7 +208,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .isa = o.isa,
                                .weights = &o.weights,
                                .threads = o.threads,
-                               .progress = o.progress};
+                               .progress = o.progress,
+                               .verify = o.verify};
     Job job = {.options = &o};
     return cli_build_finish(&build, write_logits(&build, &options, &job));
 }

@@ -18,6 +18,7 @@ static const CliCommand *const commands[] = {
     &cli_logits, /* numbers for other programs */
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
+    &cli_pack,   /* weights that load in milliseconds */
     &cli_ir,     /* what the compiler sees */
     &cli_asm,    /* what it makes */
     &cli_schema, /* for editors */

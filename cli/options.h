@@ -72,6 +72,7 @@ typedef struct CliOption {
     CLI_ROW_FLAG(Type, progress, "progress", "show progress also where standard error is not a terminal")
 #define CLI_OPTION_NO_PASSES(Type) {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "leave a pass out"}
 #define CLI_OPTION_WEIGHTS(Type, is_needed, about) CLI_ROW_TEXTS(Type, weights, "weights", 'w', "FILE", is_needed, about)
+#define CLI_ABOUT_WEIGHTS "safetensors checkpoint, which may be given several times; or one file of mossc pack"
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(Type, threads, "threads", 0, "N", 1, 1024,                                                                         \
                 "workers (default: as many as there are CPUs for this process); the result does not depend on it")
@@ -81,6 +82,7 @@ typedef struct CliOption {
 #define CLI_OPTION_ISA(Type)                                                                                                       \
     CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \
                  "generate code for best (what this machine has, the default), avx512 or avx2")
+#define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "check every byte of packed weights against its digest first")
 #define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
 
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */

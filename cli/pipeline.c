@@ -8,7 +8,7 @@
 
 #include "cli/progress.h"
 #include "frontend/lower.h"
-#include "runtime/weights.h"
+#include "runtime/packed.h"
 
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {
     build->has_spec = true;
@@ -49,6 +49,7 @@ MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     CliProgress progress = cli_progress_start(options->progress, "loading weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
+    moss.verify = options->verify;
     MossError error = moss_model_load(build->program, cg_codes(build->compiled), options->weights->items, options->weights->count,
                                       &moss, &build->model);
     cli_progress_end(&progress);
@@ -57,6 +58,12 @@ bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
 
 bool cli_build_files(CliBuild *build, const CliBuildOptions *options) {
     RtCheckpoints checkpoints;
+    RtPacked packed;
+    if (options->weights->count == 1 && rt_packed_is_file(options->weights->items[0])) {
+        if (!rt_packed_open(options->weights->items[0], build->program, &packed, &build->diags)) return false;
+        su_map_close(&packed.map);
+        return true;
+    }
     if (!rt_checkpoints_open(options->weights->items, options->weights->count, build->program->tensors, build->program->n_tensors,
                              &checkpoints, &build->diags)) {
         return false;

@@ -44,6 +44,7 @@ typedef struct CliBuildOptions {
     const CliTexts *weights;
     int64_t threads;
     bool progress;
+    bool verify;         /* packed weights against their digests */
 } CliBuildOptions;
 
 /* Each stage needs the ones above it. false: the reason is in build->diags. */

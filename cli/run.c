@@ -18,7 +18,7 @@ typedef struct RunOptions {
     int64_t max_tokens, top_k, chunk, threads;
     double temperature, top_p;
     uint64_t seed;
-    bool json, no_echo, progress;
+    bool json, no_echo, progress, verify;
     int isa;
     bool off[PS_PASS_COUNT];
 } RunOptions;
@@ -208,7 +208,8 @@ static bool make_text(Session *s, const CliBuildOptions *options) {
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(RunOptions, true, "safetensors checkpoint; may be given several times"),
+    CLI_OPTION_WEIGHTS(RunOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 1, 2147483647,
@@ -244,7 +245,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .isa = o.isa,
                                .weights = &o.weights,
                                .threads = o.threads,
-                               .progress = o.progress};
+                               .progress = o.progress,
+                               .verify = o.verify};
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);
     moss_state_free(s.state);

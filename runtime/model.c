@@ -1,8 +1,9 @@
-/* Loading a model: workers, packed weights, and every buffer that a step of one row needs. */
+/* Loading a model: workers, packed weights, and every buffer that a step of one row needs; and making packed files. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/model.h"
+#include "runtime/packed.h"
 #include "runtime/weights.h"
 #include "support/dmath.h"
 #include "support/size.h"
@@ -40,9 +41,7 @@ static double **make_rope_rates(SuArena *arena, const PgProgram *program) {
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
         rates[r] = SU_NEW_ARRAY(arena, double, (size_t)rope->dim / 2);
-        for (int64_t i = 0; i < rope->dim / 2; i++) {
-            rates[r][i] = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
-        }
+        for (int64_t i = 0; i < rope->dim / 2; i++) { rates[r][i] = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim); }
     }
     return rates;
 }
@@ -62,15 +61,13 @@ static void fill_args(MossModel *m) {
     }
 }
 
-/* Workers and all buffers but the packed weights' contents. False: no memory. */
+/* Workers and all buffers but the packed weights. False: no memory. */
 static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *options) {
     const PgProgram *program = m->program;
     size_t rows = (size_t)program->max_rows;
     uint64_t scratch = RT_CACHE_LINE;
     m->workers = rt_workers_create(options->threads, options->no_pin);
-    if (!m->workers) {
-        return false;
-    }
+    if (!m->workers) { return false; }
     size_t workers = (size_t)rt_workers_count(m->workers);
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
@@ -91,70 +88,177 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
     m->arena = rt_pages_alloc(rt_arena_bytes(program, PG_ROW, 1));
     m->logits = rt_pages_alloc(program->out_stride * sizeof(float));
-    m->weights = rt_pages_alloc(program->weight_bytes);
-    if (!m->args || !m->claims || !m->scratch.data || !m->arena.data || !m->logits.data || !m->weights.data) {
-        return false;
-    }
-    fill_args(m);
+    return m->args && m->claims && m->scratch.data && m->arena.data && m->logits.data;
+}
+
+/* Where a model's weights come from. */
+typedef struct Source {
+    const RtTensor *const *tensors; /* [n_tensors], found */
+    bool drop;                      /* they lie in mapped files */
+    RtPacked *packed;               /* instead of tensors; the model takes its mapping */
+    const char *path;               /* of packed */
+} Source;
+
+static bool no_memory_for_weights(const PgProgram *program, SuDiags *diags, MossCode *out_code) {
+    *out_code = MOSS_NO_MEMORY;
+    return su_error(diags, (SuSpan){0}, NULL, "no memory for the model's %llu bytes of weights, or no threads",
+                    (unsigned long long)program->weight_bytes);
+}
+
+static bool use_packed(MossModel *m, const Source *source, const MossOptions *options, SuDiags *diags) {
+    RtPacked *packed = source->packed;
+    if (options->verify && !rt_packed_verify(packed, source->path, m->program, m->workers, diags)) { return false; }
+    m->weights = (RtPages){.data = (uint8_t *)(uintptr_t)packed->blob,
+                           .size = m->program->weight_bytes,
+                           .mapped = (void *)(uintptr_t)packed->map.data,
+                           .mapped_size = packed->map.size};
+    m->identity = packed->head->weights;
+    m->has_identity = true;
+    packed->map = (SuMap){0};
     return true;
 }
 
-/* Makes a model of tensors that have been found; `drop`: they lie in mapped files. */
-static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
-                            const MossOptions *options, MossModel **out_model) {
-    MossModel *m = calloc(1, sizeof *m);
-    if (!m) {
-        return rt_error(MOSS_NO_MEMORY, "no memory for a model");
-    }
-    m->program = program;
-    if (!make_buffers(m, codes, options)) {
-        moss_model_free(m);
-        return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights, or no threads",
-                        (unsigned long long)program->weight_bytes);
-    }
-    RtPacking packing = {.program = program,
-                         .tensors = tensors,
-                         .drop = drop,
+/* Fills m->weights. */
+static bool get_weights(MossModel *m, const Source *source, const MossOptions *options, SuDiags *diags, MossCode *out_code) {
+    *out_code = MOSS_BAD_WEIGHTS;
+    if (source->packed) { return use_packed(m, source, options, diags); }
+    m->weights = rt_pages_alloc(m->program->weight_bytes);
+    if (!m->weights.data) { return no_memory_for_weights(m->program, diags, out_code); }
+    RtPacking packing = {.program = m->program,
+                         .tensors = source->tensors,
+                         .drop = source->drop,
                          .workers = m->workers,
                          .progress = options->progress,
                          .progress_context = options->progress_context,
                          .blob = m->weights.data};
+    return rt_pack(&packing, diags);
+}
+
+static MossError make_model(const PgProgram *program, const PgCode *codes, const Source *source, const MossOptions *options,
+                            MossModel **out_model) {
+    MossModel *m = calloc(1, sizeof *m);
+    if (!m) { return rt_error(MOSS_NO_MEMORY, "no memory for a model"); }
+    m->program = program;
     SuDiags diags = {0};
     MossError error = {.code = MOSS_OK};
-    if (!rt_pack(&packing, &diags)) {
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-        moss_model_free(m);
-    } else {
+    MossCode code;
+    bool ok = make_buffers(m, codes, options) ? get_weights(m, source, options, &diags, &code)
+                                              : no_memory_for_weights(program, &diags, &code);
+    if (ok) {
+        fill_args(m);
         *out_model = m;
+    } else {
+        error = rt_error_from(code, &diags);
+        moss_model_free(m);
     }
     su_diags_free(&diags);
     return error;
 }
 
+/* So that a file that cannot be opened has its own code. */
+static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
+    for (size_t i = 0; i < n_paths; i++) {
+        SuMap map;
+        if (su_map_open(paths[i], &map, diags)) { su_map_close(&map); }
+    }
+    return !diags->errors;
+}
+
+static MossError load_packed(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
+                             MossModel **out_model) {
+    SuDiags diags = {0};
+    RtPacked packed;
+    MossError error;
+    if (!rt_packed_open(path, program, &packed, &diags)) {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    } else {
+        error = make_model(program, codes, &(Source){.packed = &packed, .path = path}, options, out_model);
+        su_map_close(&packed.map); /* if the model has not taken it */
+    }
+    su_diags_free(&diags);
+    return error;
+}
+
+static const MossOptions defaults = {0};
+
 MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
                           const MossOptions *options, MossModel **out_model) {
-    static const MossOptions defaults = {0};
     SuDiags diags = {0};
     RtCheckpoints checkpoints;
-    *out_model = NULL;
-    for (size_t i = 0; i < n_paths; i++) { /* so that a file that cannot be opened has its own code */
-        SuMap map;
-        if (su_map_open(paths[i], &map, &diags)) {
-            su_map_close(&map);
-        }
-    }
     MossError error = {.code = MOSS_OK};
-    if (diags.errors) {
+    options = options ? options : &defaults;
+    *out_model = NULL;
+    if (!can_open(paths, n_paths, &diags)) {
         error = rt_error_from(MOSS_NO_FILE, &diags);
+    } else if (n_paths == 1 && rt_packed_is_file(paths[0])) {
+        error = load_packed(program, codes, paths[0], options, out_model);
     } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, &checkpoints, &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     } else {
-        error = make_model(program, codes, checkpoints.tensors, true, options ? options : &defaults, out_model);
+        error = make_model(program, codes, &(Source){.tensors = checkpoints.tensors, .drop = true}, options, out_model);
         rt_checkpoints_close(&checkpoints);
     }
     su_diags_free(&diags);
     return error;
 }
+
+/* ---- packed files */
+
+MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
+                            const char *out_path) {
+    SuDiags diags = {0};
+    RtCheckpoints checkpoints;
+    MossError error = {.code = MOSS_OK};
+    options = options ? options : &defaults;
+    if (!can_open(paths, n_paths, &diags)) {
+        error = rt_error_from(MOSS_NO_FILE, &diags);
+    } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, &checkpoints, &diags)) {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    } else {
+        RtWorkers *workers = rt_workers_create(options->threads, options->no_pin);
+        if (!workers) {
+            error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
+        } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
+                                    &diags)) {
+            error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+        }
+        rt_workers_free(workers);
+        rt_checkpoints_close(&checkpoints);
+    }
+    su_diags_free(&diags);
+    return error;
+}
+
+MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
+    SuDiags diags = {0};
+    RtPacked packed;
+    MossError error = {.code = MOSS_OK};
+    options = options ? options : &defaults;
+    RtWorkers *workers = rt_workers_create(options->threads, options->no_pin);
+    if (!workers) {
+        error = rt_error(MOSS_NO_MEMORY, "no threads to check with");
+    } else if (!can_open(&path, 1, &diags)) {
+        error = rt_error_from(MOSS_NO_FILE, &diags);
+    } else if (!rt_packed_open(path, program, &packed, &diags)) {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    } else {
+        if (!rt_packed_verify(&packed, path, program, workers, &diags)) { error = rt_error_from(MOSS_BAD_WEIGHTS, &diags); }
+        su_map_close(&packed.map);
+    }
+    rt_workers_free(workers);
+    su_diags_free(&diags);
+    return error;
+}
+
+const RtDigest *rt_model_identity(MossModel *model) {
+    if (!model->has_identity) {
+        model->identity = rt_weights_identity(model->program, model->weights.data, model->workers);
+        model->has_identity = true;
+    }
+    return &model->identity;
+}
+
+/* ---- from memory */
 
 /* Fills `tensor` as if a file held it. */
 static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *context, RtTensor *tensor, SuDiags *diags) {
@@ -163,7 +267,11 @@ static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *con
         return su_error(diags, (SuSpan){0}, NULL, "tensor '%s' is missing; expected shape %s", expected->name,
                         rt_shape_text(&diags->arena, expected->shape, expected->rank));
     }
-    *tensor = (RtTensor){.name = expected->name, .dtype_name = "F32", .dtype = RT_F32, .rank = expected->rank, .elements = 1,
+    *tensor = (RtTensor){.name = expected->name,
+                         .dtype_name = "F32",
+                         .dtype = RT_F32,
+                         .rank = expected->rank,
+                         .elements = 1,
                          .data = (const uint8_t *)values};
     for (int32_t i = 0; i < expected->rank; i++) {
         tensor->shape[i] = expected->shape[i];
@@ -175,7 +283,6 @@ static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *con
 
 MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
                                  const MossOptions *options, MossModel **out_model) {
-    static const MossOptions defaults = {0};
     SuDiags diags = {0};
     SuArena arena = {0};
     RtTensor *tensors = SU_NEW_ARRAY(&arena, RtTensor, program->n_tensors);
@@ -186,7 +293,7 @@ MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, 
         found[i] = &tensors[i];
         ok = look_up(&program->tensors[i], lookup, context, &tensors[i], &diags) && ok;
     }
-    MossError error = ok ? make_model(program, codes, found, false, options ? options : &defaults, out_model)
+    MossError error = ok ? make_model(program, codes, &(Source){.tensors = found}, options ? options : &defaults, out_model)
                          : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_arena_free(&arena);
     su_diags_free(&diags);
@@ -194,9 +301,7 @@ MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, 
 }
 
 void moss_model_free(MossModel *model) {
-    if (!model) {
-        return;
-    }
+    if (!model) { return; }
     rt_workers_free(model->workers);
     rt_pages_free(&model->weights);
     rt_pages_free(&model->arena);

@@ -2,6 +2,7 @@
 #ifndef MOSSC_RUNTIME_MODEL_H
 #define MOSSC_RUNTIME_MODEL_H
 
+#include "runtime/digest.h"
 #include "runtime/memory.h"
 #include "runtime/moss.h"
 #include "runtime/workers.h"
@@ -16,7 +17,9 @@ struct MossModel {
     const PgProgram *program; /* the caller's */
     PgCode *codes;            /* [n_kernels] */
     RtWorkers *workers;
-    RtPages weights;          /* packed */
+    RtPages weights;          /* packed: memory of our own, or a mapped file */
+    RtDigest identity;        /* of the weights; read it with rt_model_identity */
+    bool has_identity;
     RtPages arena;            /* of a step: for one row from the start, grown by the first larger step */
     RtPages scratch;          /* [workers][scratch_stride] */
     RtPages logits;           /* [wanted][out_stride]: for one row from the start, grown likewise */
@@ -47,6 +50,9 @@ struct MossState {
 /* An error made of all diagnostics (as many lines as fit), or of one message; success when `code` is MOSS_OK. */
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MossError rt_error_from(MossCode code, const SuDiags *diags);
+
+/* The identity of the model's weights: what a packed file states, or computed when first asked for. */
+const RtDigest *rt_model_identity(MossModel *model);
 
 /* Bytes of the arena of a step. */
 uint64_t rt_arena_bytes(const PgProgram *program, PgMode mode, uint64_t rows);

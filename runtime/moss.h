@@ -42,12 +42,14 @@ typedef struct MossOptions {
     bool no_pin;    /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
     MossProgress progress; /* of loading; may be NULL */
     void *progress_context;
+    bool verify;    /* check every tensor of packed weights against its digest, which reads all of the file */
 } MossOptions;
 
 /* ---- models */
 
-/* Loads safetensors checkpoints (tensors may be spread over files), narrows and packs them. codes[i] belongs to
- * program->kernels[i]. */
+/* Loads safetensors checkpoints (tensors may be spread over files), narrows and packs them; or maps one file that
+ * moss_weights_pack made, told by how it begins. Such a file must not be cut or written while a model uses it. codes[i] belongs
+ * to program->kernels[i]. */
 MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
                           const MossOptions *options, MossModel **out_model);
 /* The same from memory: `lookup` gives each tensor's elements (row-major float32, the language's shape) or NULL. */
@@ -57,6 +59,13 @@ MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, 
 void moss_model_free(MossModel *model);
 const PgProgram *moss_model_program(const MossModel *model);
 int moss_model_threads(const MossModel *model);
+
+/* Writes checkpoints as the program's kernels read them. The file appears under its name only when it is whole. It serves every
+ * CPU, but this spec, PG_NUMERICS and format only. */
+MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
+                            const char *out_path);
+/* Checks all of a packed file, its tensors' digests too. */
+MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options);
 
 /* ---- sequences */
 

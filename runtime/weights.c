@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/narrow.h"
+#include "runtime/packed.h"
 #include "support/str.h"
 
 /* ---- which file holds what */
@@ -113,6 +114,11 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
     out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
     bool ok = true;
     for (size_t i = 0; i < n_paths; i++) {
+        if (rt_packed_is_file(paths[i])) {
+            ok = su_error(diags, su_file_span(diags, paths[i]), "give the safetensors checkpoints, or the packed file alone",
+                          "holds packed weights: it goes with no other file, serves compiled code only, and is not packed again");
+            continue;
+        }
         ok = rt_safetensors_open(paths[i], &out->files[i], diags) && ok;
     }
     if (ok) { /* a file that did not open would make all its tensors missing */

@@ -1,0 +1,316 @@
+/* Packed weights: the head is made from the program, written or compared; the blob is packed straight into the file's pages. */
+#include "runtime/packed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "support/size.h"
+
+static const char pack_again[] = "make it again with mossc pack";
+
+/* ---- the head */
+
+/* A head with its table and names, zeros up to data_offset: what a file of the program begins with. */
+typedef struct Front {
+    uint8_t *bytes; /* [data_offset], malloced */
+    RtPackedHead *head;
+    RtPackedTensor *table;
+} Front;
+
+RtDigest rt_packed_head_digest(const RtPackedHead *head) {
+    RtDigestStream *stream = rt_digest_start();
+    rt_digest_add(stream, head, offsetof(RtPackedHead, digest));
+    rt_digest_add(stream, head + 1, head->head_bytes - sizeof *head);
+    RtDigest digest = rt_digest_now(stream);
+    rt_digest_end(stream);
+    return digest;
+}
+
+const char *rt_file_name(const char name[RT_FILE_NAME], char out[RT_FILE_NAME]) {
+    size_t size = 0;
+    while (size < RT_FILE_NAME - 1 && name[size] >= ' ' && name[size] <= '~') {
+        out[size] = name[size];
+        size++;
+    }
+    bool whole = size == RT_FILE_NAME - 1 || !name[size];
+    out[whole ? size : 0] = '\0';
+    return out;
+}
+
+static const char *weight_name(const PgProgram *program, uint32_t weight) {
+    return program->tensors[program->weights[weight].tensor].name;
+}
+
+/* All of it but the digests. */
+static Front make_front(const PgProgram *program) {
+    uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
+    for (uint32_t i = 0; i < program->n_weights; i++) { size += strlen(weight_name(program, i)) + 1; }
+    uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
+    uint8_t *bytes = calloc(1, whole);
+    if (!bytes) { SU_BUG("no memory for %llu bytes", (unsigned long long)whole); }
+    Front front = {
+        .bytes = bytes, .head = (RtPackedHead *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHead))};
+    RtPackedHead *head = front.head;
+    *head = (RtPackedHead){.format = RT_PACKED_FORMAT,
+                           .numerics = PG_NUMERICS,
+                           .dtype = program->dtype,
+                           .n_weights = program->n_weights,
+                           .head_bytes = size,
+                           .data_offset = whole,
+                           .data_bytes = program->weight_bytes};
+    memcpy(head->magic, RT_PACKED_MAGIC, sizeof head->magic);
+    memcpy(head->spec_hash, program->spec_hash, sizeof head->spec_hash);
+    strncpy(head->name, program->name, sizeof head->name - 1);
+    char *names = (char *)(front.table + program->n_weights);
+    for (uint32_t i = 0; i < program->n_weights; i++) {
+        const PgWeight *w = &program->weights[i];
+        size_t name_size = strlen(weight_name(program, i)) + 1;
+        front.table[i] = (RtPackedTensor){.pack = w->pack,
+                                          .dtype = w->dtype,
+                                          .negexp = w->negexp,
+                                          .name_size = (uint32_t)name_size,
+                                          .planes = w->planes,
+                                          .O = w->O,
+                                          .K = w->K,
+                                          .offset = w->offset,
+                                          .bytes = w->bytes};
+        memcpy(names, weight_name(program, i), name_size);
+        names += name_size;
+    }
+    return front;
+}
+
+/* ---- digests of tensors, by all workers */
+
+typedef struct Digesting {
+    const PgProgram *program;
+    const uint8_t *blob;
+    RtDigest *digests; /* [n_weights] */
+    RtClaims claims;
+} Digesting;
+
+static void digest_work(void *context, int worker) {
+    Digesting *d = context;
+    (void)worker;
+    for (;;) {
+        uint32_t i = atomic_fetch_add(&d->claims.next, 1);
+        if (i >= d->program->n_weights) { return; }
+        d->digests[i] = rt_digest(d->blob + d->program->weights[i].offset, d->program->weights[i].bytes);
+    }
+}
+
+static void digest_tensors(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, RtDigest *digests) {
+    Digesting digesting = {.program = program, .blob = blob, .digests = digests};
+    rt_workers_run(workers, digest_work, &digesting);
+}
+
+RtDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers) {
+    SuArena arena = {0};
+    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    digest_tensors(program, blob, workers, digests);
+    RtDigest identity = rt_digest(digests, program->n_weights * sizeof *digests);
+    su_arena_free(&arena);
+    return identity;
+}
+
+/* ---- checking */
+
+bool rt_packed_is(const uint8_t *data, size_t size) { return size >= 8 && memcmp(data, RT_PACKED_MAGIC, 8) == 0; }
+
+bool rt_packed_is_file(const char *path) {
+    uint8_t start[8];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) { return false; }
+    ssize_t got = read(fd, start, sizeof start);
+    close(fd);
+    return got == (ssize_t)sizeof start && rt_packed_is(start, sizeof start);
+}
+
+static bool refuse_truncated(uint64_t size, uint64_t wanted, SuSpan span, SuDiags *diags) {
+    return su_error(diags, span, pack_again, "is cut short or not whole: %llu bytes instead of %llu", (unsigned long long)size,
+                    (unsigned long long)wanted);
+}
+
+/* Is it a packed file with a whole, undamaged head? */
+static bool check_head(const RtPackedHead *head, size_t size, SuSpan span, SuDiags *diags) {
+    if (size < sizeof *head || !rt_packed_is((const uint8_t *)head, size)) {
+        return su_error(diags, span, pack_again, "is not a whole file of packed weights");
+    }
+    if (head->format != RT_PACKED_FORMAT) {
+        return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
+                        "is packed in format %u; this mossc reads format %d", head->format, RT_PACKED_FORMAT);
+    }
+    if (head->head_bytes < sizeof *head || head->head_bytes > size) {
+        return su_error(diags, span, pack_again, "is damaged or cut short: its table does not fit the file");
+    }
+    RtDigest digest = rt_packed_head_digest(head);
+    if (!rt_digest_equal(&digest, &head->digest)) {
+        return su_error(diags, span, pack_again, "is damaged: the digest of its table does not match");
+    }
+    return true;
+}
+
+/* Was it made for this program? The expected front's digests are filled in from the file. */
+static bool check_fit(const RtPackedHead *head, const PgProgram *program, const Front *want, SuSpan span, SuDiags *diags) {
+    char name[RT_FILE_NAME];
+    if (head->numerics != PG_NUMERICS) {
+        return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
+                        "was packed for version %u of the numerics; this mossc computes with version %d", head->numerics,
+                        PG_NUMERICS);
+    }
+    if (memcmp(head->spec_hash, program->spec_hash, sizeof head->spec_hash) != 0) {
+        return su_error(diags, span, "give the spec it was made for, with the same --set, or pack this spec's weights",
+                        "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(head->name, name),
+                        program->name);
+    }
+    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights ||
+        head->dtype != (uint32_t)program->dtype || head->data_offset != want->head->data_offset ||
+        head->data_bytes != program->weight_bytes) {
+        return su_error(diags, span, pack_again, "was packed for a program with other weights or other passes");
+    }
+    const RtPackedTensor *table = (const RtPackedTensor *)(head + 1);
+    for (uint32_t i = 0; i < program->n_weights; i++) {
+        want->table[i].digest = table[i].digest;
+        if (memcmp(&table[i], &want->table[i], sizeof table[i]) != 0) {
+            return su_error(diags, span, pack_again,
+                            "holds tensor '%s' in another form or place than this mossc's programs read it",
+                            weight_name(program, i));
+        }
+    }
+    if (memcmp(table, want->table, head->head_bytes - sizeof *head) != 0) {
+        return su_error(diags, span, pack_again, "holds tensors of other names");
+    }
+    return true;
+}
+
+static bool all_zero(const uint8_t *data, uint64_t size) {
+    return !size || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
+}
+
+bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
+    const RtPackedHead *head = (const RtPackedHead *)(const void *)data;
+    SuSpan span = su_file_span(diags, path);
+    if (!check_head(head, size, span, diags)) { return false; }
+    Front want = make_front(program);
+    uint64_t whole = want.head->data_offset + program->weight_bytes;
+    bool ok = check_fit(head, program, &want, span, diags);
+    if (ok && size != whole) { ok = refuse_truncated(size, whole, span, diags); }
+    if (ok && !all_zero(data + head->head_bytes, head->data_offset - head->head_bytes)) {
+        ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
+    }
+    if (ok) { *out = (RtPacked){.head = head, .blob = data + head->data_offset}; }
+    free(want.bytes);
+    return ok;
+}
+
+bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
+    SuMap map;
+    if (!su_map_open(path, &map, diags)) { return false; }
+    if (!rt_packed_check(map.data, map.size, path, program, out, diags)) {
+        su_map_close(&map);
+        return false;
+    }
+    out->map = map;
+    madvise((void *)(uintptr_t)map.data, map.size, MADV_HUGEPAGE); /* wishes: where they are not granted, nothing changes */
+    madvise((void *)(uintptr_t)map.data, map.size, MADV_WILLNEED);
+    return true;
+}
+
+/* Nothing but zeros between tensors: the program's weights lie in rising order. */
+static bool check_gaps(const RtPacked *packed, const PgProgram *program, SuSpan span, SuDiags *diags) {
+    uint64_t at = 0;
+    for (uint32_t i = 0; i <= program->n_weights; i++) {
+        const PgWeight *w = &program->weights[i];
+        uint64_t next = i < program->n_weights ? w->offset : program->weight_bytes;
+        if (next > at && !all_zero(packed->blob + at, next - at)) {
+            return su_error(diags, span, pack_again, "is damaged between its tensors");
+        }
+        at = i < program->n_weights ? w->offset + w->bytes : next;
+    }
+    return true;
+}
+
+bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags) {
+    SuArena arena = {0};
+    SuSpan span = su_file_span(diags, path);
+    const RtPackedTensor *table = (const RtPackedTensor *)(packed->head + 1);
+    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    digest_tensors(program, packed->blob, workers, digests);
+    RtDigest identity = rt_digest(digests, program->n_weights * sizeof *digests);
+    bool ok = true;
+    for (uint32_t i = 0; i < program->n_weights; i++) {
+        if (!rt_digest_equal(&digests[i], &table[i].digest)) {
+            ok = su_error(diags, span, pack_again, "is damaged: the digest of tensor '%s' does not match", weight_name(program, i));
+        }
+    }
+    if (ok && !rt_digest_equal(&identity, &packed->head->weights)) {
+        ok = su_error(diags, span, pack_again, "is damaged: its tensors do not have the identity it states");
+    }
+    su_arena_free(&arena);
+    return ok && check_gaps(packed, program, span, diags);
+}
+
+/* ---- writing */
+
+/* What is being written: all of the file, shared with its mapping. */
+typedef struct Target {
+    Front front;
+    uint64_t size;
+    uint8_t *file; /* [size] */
+} Target;
+
+static bool fill(const Target *t, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                 MossProgress progress, void *progress_context, SuDiags *diags) {
+    RtPacking packing = {.program = program,
+                         .tensors = tensors,
+                         .drop = true,
+                         .workers = workers,
+                         .progress = progress,
+                         .progress_context = progress_context,
+                         .blob = t->file + t->front.head->data_offset};
+    if (!rt_pack(&packing, diags)) { return false; }
+    SuArena arena = {0};
+    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    digest_tensors(program, packing.blob, workers, digests);
+    for (uint32_t i = 0; i < program->n_weights; i++) { t->front.table[i].digest = digests[i]; }
+    t->front.head->weights = rt_digest(digests, program->n_weights * sizeof *digests);
+    t->front.head->digest = rt_packed_head_digest(t->front.head);
+    memcpy(t->file, t->front.bytes, t->front.head->data_offset);
+    su_arena_free(&arena);
+    return true;
+}
+
+/* Room on the disk is taken before anything is written: a store into a mapped page that has no room would be a SIGBUS. */
+static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
+    int fd = fileno(out->file);
+    int error = posix_fallocate(fd, 0, (off_t)t->size);
+    if (!error) {
+        void *mapped = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (mapped != MAP_FAILED) {
+            t->file = mapped;
+            return true;
+        }
+        error = errno;
+    }
+    return su_error(diags, su_file_span(diags, out->path), NULL, "cannot write %llu bytes: %s", (unsigned long long)t->size,
+                    strerror(error));
+}
+
+bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                     MossProgress progress, void *progress_context, SuDiags *diags) {
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) { return false; }
+    Target t = {.front = make_front(program)};
+    t.size = t.front.head->data_offset + program->weight_bytes;
+    bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
+    if (t.file) { munmap(t.file, t.size); }
+    free(t.front.bytes);
+    if (!ok) {
+        su_out_abort(&out);
+        return false;
+    }
+    return su_out_commit(&out, diags);
+}

@@ -1,0 +1,75 @@
+/* Packed weights: a file that holds the blob which kernels read, mapped and used in place (docs/design.md, Files).
+ *
+ * Nothing in a file is believed: what its head and table should say is made from the program and compared, so that no offset
+ * or name of the file is ever followed. The head's digest, which covers the table, is always checked; the tensors' digests,
+ * which the table holds, only when asked for, since that reads all of the file.
+ *
+ * The *identity* of weights is the digest of the tensors' digests in the program's order. It is the same whether weights came
+ * from a packed file or were packed when they were loaded. */
+#ifndef MOSSC_RUNTIME_PACKED_H
+#define MOSSC_RUNTIME_PACKED_H
+
+#include "ir/program.h"
+#include "runtime/digest.h"
+#include "runtime/weights.h"
+#include "support/file.h"
+
+enum { RT_PACKED_FORMAT = 1, RT_FILE_NAME = 64, RT_PACKED_ALIGN = 4096 };
+#define RT_PACKED_MAGIC "mosscW\r\n" /* eight bytes; the line end shows a transfer as text */
+
+/* The first bytes of a file, little endian. RtPackedTensor[n_weights] and their names, each with a NUL, follow; then zeros up
+ * to data_offset, a multiple of RT_PACKED_ALIGN; then the blob, which ends the file. */
+typedef struct RtPackedHead {
+    char magic[8];
+    uint32_t format, numerics;
+    uint8_t spec_hash[16];
+    uint32_t dtype, n_weights;
+    uint64_t head_bytes;      /* with table and names */
+    uint64_t data_offset, data_bytes;
+    char name[RT_FILE_NAME];  /* of the spec, cut, for messages */
+    RtDigest weights;         /* identity */
+    RtDigest digest;          /* of all head_bytes but these sixteen */
+} RtPackedHead;
+
+/* A PgWeight. */
+typedef struct RtPackedTensor {
+    uint32_t pack, dtype, negexp, name_size;
+    int64_t planes, O, K;
+    uint64_t offset, bytes; /* within the blob */
+    RtDigest digest;        /* of those bytes */
+} RtPackedTensor;
+
+_Static_assert(sizeof(RtPackedHead) == 160 && sizeof(RtPackedTensor) == 72, "no padding in files");
+
+/* Whether the bytes begin as a packed file does, and the same of the file at `path` (false if it cannot be read). */
+bool rt_packed_is(const uint8_t *data, size_t size);
+bool rt_packed_is_file(const char *path);
+
+/* A file that fits the program. */
+typedef struct RtPacked {
+    SuMap map;           /* empty when checked in memory */
+    const RtPackedHead *head;
+    const uint8_t *blob; /* [weight_bytes] */
+} RtPacked;
+
+/* Whether the bytes are a whole file of the program; all but the tensors' digests is checked. `path` is for messages. */
+bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags);
+/* Maps and checks; on failure nothing is left open. The caller unmaps. */
+bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags);
+/* Checks the tensors' digests of an open file, and that nothing but zeros lies between them. */
+bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags);
+
+/* Packs checkpoints into a file that appears under its name only when it is whole. progress may be NULL. */
+bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                     MossProgress progress, void *progress_context, SuDiags *diags);
+
+/* The identity of packed weights. */
+RtDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers);
+
+/* The digest that a head should carry; head_bytes must be readable. */
+RtDigest rt_packed_head_digest(const RtPackedHead *head);
+
+/* A file's `name` for messages: "" when it holds what is no name. */
+const char *rt_file_name(const char name[RT_FILE_NAME], char out[RT_FILE_NAME]);
+
+#endif
