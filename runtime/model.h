@@ -30,6 +30,7 @@ struct MossModel {
     double **rope_rates;      /* [n_ropes][dim/2]: theta^(-2i/dim) */
     uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
     uint32_t wanted;          /* rows of logits of the last step */
+    uint64_t logits_step;     /* step_number of that step; 0: it failed */
     double *profile[PG_MODES];
     /* of a step, [max_rows] each */
     RtSegment *segments;
@@ -38,14 +39,30 @@ struct MossModel {
     SuArena memory; /* owns all arrays above but args and claims */
 };
 
+/* [state_bytes], 64-aligned, zero at first: in `pages` when large, else malloced. */
+typedef struct RtStateMemory {
+    uint8_t *data;
+    RtPages pages;
+} RtStateMemory;
+
 struct MossState {
     MossModel *model;
-    uint8_t *memory;   /* [state_bytes], 64-aligned: in `pages` when large, else malloced */
-    RtPages pages;
+    RtStateMemory memory;
     int64_t position;
-    uint64_t in_step;  /* step_number of its last step: finds a state that is twice in one */
-    bool spoilt;       /* by trouble: refused until reset */
+    uint64_t in_step;     /* step_number of its last step: finds a state that is twice in one */
+    bool spoilt;          /* by trouble: refused until reset */
+    bool has_logits;      /* `logits` are those after the last token */
+    float *logits;        /* [vocab_size] of a state that was loaded or copied; malloced when first needed, or NULL */
+    uint64_t logits_step; /* else they are row logits_row of the model's, as long as this was its last step; 0: none */
+    uint32_t logits_row;
 };
+
+/* false: no memory. */
+bool rt_state_memory_make(RtStateMemory *memory, uint64_t state_bytes);
+void rt_state_memory_free(RtStateMemory *memory);
+void rt_state_forget_logits(MossState *state);
+/* Keeps a copy of logits[vocab_size] (any alignment) as those after the last token; NULL: there are none. false: no memory. */
+bool rt_state_keep_logits(MossState *state, const void *logits);
 
 /* An error made of all diagnostics (as many lines as fit), or of one message; success when `code` is MOSS_OK. */
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -23,7 +23,8 @@ typedef enum MossCode {
     MOSS_BAD_INPUT,   /* token out of range, past max_positions, empty segment, state of another model */
     MOSS_TROUBLE,     /* a router gave a non-finite value */
     MOSS_NO_MEMORY,
-    MOSS_NO_FILE
+    MOSS_NO_FILE,  /* a file cannot be opened or written */
+    MOSS_BAD_STATE /* a state file that is damaged, or not of this model */
 } MossCode;
 
 typedef struct MossError {
@@ -74,6 +75,16 @@ void moss_state_reset(MossState *state);
 MossError moss_state_clone(const MossState *state, MossState **out_copy);
 int64_t moss_state_position(const MossState *state); /* tokens fed so far */
 void moss_state_free(MossState *state);
+/* Logits after the last token, vocab_size floats: when the state's last step wanted them and no other step came after, or the
+ * state was loaded or cloned with them. Else NULL. Valid until the next step. */
+const float *moss_state_logits(const MossState *state);
+
+/* Writes position, state and those logits to a file that appears under its name only when it is whole, and reads it back as a
+ * state of its own. Continuing gives the bits of the sequence that was never saved, with any threads and on any CPU. Refused
+ * (MOSS_BAD_STATE) is a file of another spec, other weights or another PG_NUMERICS, and any damage. Of weights that were not
+ * loaded from a packed file the first save or load takes a digest, which reads them all once. */
+MossError moss_state_save(const MossState *state, const char *path);
+MossError moss_state_load(MossModel *model, const char *path, MossState **out_state);
 
 /* ---- steps */
 

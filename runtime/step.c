@@ -152,7 +152,7 @@ static void describe(Running *r, const MossSegment *segments, uint32_t n_segment
     for (uint32_t s = 0; s < n_segments; s++) {
         const MossSegment *in = &segments[s];
         m->segments[s] = (RtSegment){
-            .state = in->state->memory, .position = in->state->position, .first_row = r->rows, .count = in->count};
+            .state = in->state->memory.data, .position = in->state->position, .first_row = r->rows, .count = in->count};
         for (uint32_t i = 0; i < in->count; i++, r->rows++) {
             m->tokens[r->rows] = in->tokens[i];
             m->row_segment[r->rows] = (int32_t)s;
@@ -226,6 +226,22 @@ static MossError find_trouble(const Running *r) {
     return (MossError){.code = MOSS_OK};
 }
 
+/* The states after a step; where the logits of their last tokens lie. */
+static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segments, bool ok) {
+    uint32_t rows = 0; /* of logits */
+    for (uint32_t i = 0; i < n_segments; i++) {
+        MossState *state = segments[i].state;
+        rows += segments[i].wanted == MOSS_ALL_LOGITS ? segments[i].count : segments[i].wanted == MOSS_LAST_LOGITS;
+        rt_state_forget_logits(state);
+        state->position += segments[i].count;
+        state->spoilt = !ok;
+        if (ok && segments[i].wanted != MOSS_NO_LOGITS) {
+            state->logits_step = m->step_number;
+            state->logits_row = rows - 1;
+        }
+    }
+}
+
 MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
     Running r = {.model = model};
     MossError error = check_segments(model, segments, n_segments);
@@ -234,6 +250,7 @@ MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_se
     }
     describe(&r, segments, n_segments);
     model->wanted = 0;
+    model->logits_step = 0;
     error = make_room(&r);
     if (error.code != MOSS_OK) {
         return error;
@@ -241,11 +258,11 @@ MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_se
     reset_claims(model);
     rt_workers_run(model->workers, work, &r);
     error = find_trouble(&r);
-    for (uint32_t i = 0; i < n_segments; i++) {
-        segments[i].state->position += segments[i].count;
-        segments[i].state->spoilt = error.code != MOSS_OK;
+    advance(model, segments, n_segments, error.code == MOSS_OK);
+    if (error.code == MOSS_OK) {
+        model->wanted = r.wanted;
+        model->logits_step = model->step_number;
     }
-    model->wanted = error.code == MOSS_OK ? r.wanted : 0;
     return error;
 }
 

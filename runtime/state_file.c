@@ -1,0 +1,205 @@
+#include "runtime/state_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "support/size.h"
+
+static const char start_again[] = "feed the text again; a state is a saving of time, nothing more";
+
+/* ---- blocks */
+
+static bool is_zero(const uint8_t *data, uint64_t size) { return !size || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0); }
+
+static uint64_t count_blocks(uint64_t bytes) { return su_ceil_div(bytes, RT_STATE_BLOCK); }
+
+static uint64_t block_size(uint64_t bytes, uint64_t block) {
+    uint64_t left = bytes - block * RT_STATE_BLOCK;
+    return left < RT_STATE_BLOCK ? left : RT_STATE_BLOCK;
+}
+
+static uint64_t bits_size(uint64_t bytes) { return su_round_up(su_ceil_div(count_blocks(bytes), 8), 8); }
+
+static bool bit(const uint8_t *bits, uint64_t block) { return bits[block / 8] >> block % 8 & 1; }
+
+void rt_state_copy(uint8_t *to, const uint8_t *from, uint64_t bytes) {
+    for (uint64_t b = 0; b < count_blocks(bytes); b++) {
+        uint64_t at = b * RT_STATE_BLOCK, size = block_size(bytes, b);
+        if (memcmp(to + at, from + at, size) != 0) { memcpy(to + at, from + at, size); }
+    }
+}
+
+RtDigest rt_state_layout(const PgProgram *program) {
+    RtDigestStream *stream = rt_digest_start();
+    for (uint32_t i = 0; i < program->n_states; i++) {
+        const PgState *s = &program->states[i];
+        rt_digest_add(stream, s->name, strlen(s->name) + 1);
+        rt_digest_add(stream, &s->offset, sizeof s->offset);
+        rt_digest_add(stream, &s->bytes, sizeof s->bytes);
+    }
+    rt_digest_add(stream, &program->state_bytes, sizeof program->state_bytes);
+    RtDigest layout = rt_digest_now(stream);
+    rt_digest_end(stream);
+    return layout;
+}
+
+/* ---- writing */
+
+/* Where a body goes: into a digest, a file, or both. */
+typedef struct Sink {
+    RtDigestStream *digest;
+    FILE *file;
+    bool failed;
+} Sink;
+
+static void put(Sink *sink, const void *data, size_t size) {
+    if (sink->digest) { rt_digest_add(sink->digest, data, size); }
+    if (sink->file && !sink->failed) { sink->failed = fwrite(data, 1, size, sink->file) != size; }
+}
+
+static void put_body(Sink *sink, const PgProgram *program, const RtSequence *sequence, const uint8_t *bits) {
+    put(sink, bits, bits_size(program->state_bytes));
+    for (uint64_t b = 0; b < count_blocks(program->state_bytes); b++) {
+        if (bit(bits, b)) { put(sink, sequence->memory + b * RT_STATE_BLOCK, block_size(program->state_bytes, b)); }
+    }
+    if (sequence->logits) { put(sink, sequence->logits, (size_t)program->vocab_size * sizeof(float)); }
+}
+
+static RtStateHead make_head(const PgProgram *program, const RtDigest *weights, const RtSequence *sequence, uint8_t *bits) {
+    RtStateHead head = {.format = RT_STATE_FORMAT,
+                        .numerics = PG_NUMERICS,
+                        .weights = *weights,
+                        .layout = rt_state_layout(program),
+                        .position = sequence->position,
+                        .state_bytes = program->state_bytes,
+                        .logits = sequence->logits ? (uint64_t)program->vocab_size : 0};
+    memcpy(head.magic, RT_STATE_MAGIC, sizeof head.magic);
+    memcpy(head.spec_hash, program->spec_hash, sizeof head.spec_hash);
+    strncpy(head.name, program->name, sizeof head.name - 1);
+    for (uint64_t b = 0; b < count_blocks(program->state_bytes); b++) {
+        if (!is_zero(sequence->memory + b * RT_STATE_BLOCK, block_size(program->state_bytes, b))) {
+            bits[b / 8] |= (uint8_t)(1u << b % 8);
+            head.blocks++;
+        }
+    }
+    Sink sink = {.digest = rt_digest_start()};
+    put_body(&sink, program, sequence, bits);
+    head.body = rt_digest_now(sink.digest);
+    rt_digest_end(sink.digest);
+    head.digest = rt_state_head_digest(&head);
+    return head;
+}
+
+bool rt_state_write(const char *path, const PgProgram *program, const RtDigest *weights, const RtSequence *sequence,
+                    SuDiags *diags) {
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) { return false; }
+    SuArena arena = {0};
+    uint8_t *bits = su_alloc_array(&arena, bits_size(program->state_bytes), 1);
+    RtStateHead head = make_head(program, weights, sequence, bits);
+    Sink sink = {.file = out.file};
+    errno = 0;
+    put(&sink, &head, sizeof head);
+    put_body(&sink, program, sequence, bits);
+    int error = errno;
+    su_arena_free(&arena);
+    if (sink.failed) {
+        su_out_abort(&out);
+        return su_error(diags, su_file_span(diags, path), NULL, "cannot write: %s", strerror(error ? error : EIO));
+    }
+    return su_out_commit(&out, diags);
+}
+
+/* ---- reading */
+
+/* Is it a state file with an undamaged head? */
+static bool check_head(const RtStateHead *head, size_t size, SuSpan span, SuDiags *diags) {
+    if (size < sizeof *head || memcmp(head->magic, RT_STATE_MAGIC, sizeof head->magic) != 0) {
+        return su_error(diags, span, "states are written by --state-out", "is not a whole file of a state");
+    }
+    if (head->format != RT_STATE_FORMAT) {
+        return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", head->format,
+                        RT_STATE_FORMAT);
+    }
+    RtDigest digest = rt_state_head_digest(head);
+    if (!rt_digest_equal(&digest, &head->digest)) {
+        return su_error(diags, span, start_again, "is damaged: the digest of its head does not match");
+    }
+    return true;
+}
+
+/* Is it of this model? */
+static bool check_fit(const RtStateHead *head, const PgProgram *program, const RtDigest *weights, SuSpan span, SuDiags *diags) {
+    char name[RT_FILE_NAME];
+    if (head->numerics != PG_NUMERICS) {
+        return su_error(diags, span, start_again, "was made by version %u of the numerics; this mossc computes with version %d",
+                        head->numerics, PG_NUMERICS);
+    }
+    if (memcmp(head->spec_hash, program->spec_hash, sizeof head->spec_hash) != 0) {
+        return su_error(diags, span, "give the spec that made it, with the same --set",
+                        "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(head->name, name),
+                        program->name);
+    }
+    if (!rt_digest_equal(&head->weights, weights)) {
+        return su_error(diags, span, "give the weights that made it", "is a state of this spec with other weights");
+    }
+    RtDigest layout = rt_state_layout(program);
+    if (!rt_digest_equal(&head->layout, &layout) || head->state_bytes != program->state_bytes ||
+        (head->logits && head->logits != (uint64_t)program->vocab_size)) {
+        return su_error(diags, span, "run it with the passes that made it", "is a state of a program with other states");
+    }
+    if (head->position < 0 || (program->max_positions && head->position > program->max_positions)) {
+        return su_error(diags, span, start_again, "is damaged: its position, %lld, cannot be", (long long)head->position);
+    }
+    return true;
+}
+
+/* Do bits and blocks fill the file exactly? */
+static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiags *diags) {
+    const RtStateHead *head = file->head;
+    uint64_t bits = bits_size(head->state_bytes), whole = sizeof *head + bits, set = 0;
+    if (size < whole) { return su_error(diags, span, start_again, "is cut short"); }
+    for (uint64_t b = 0; b < bits * 8; b++) {
+        if (bit(file->bits, b)) {
+            if (b >= count_blocks(head->state_bytes)) {
+                return su_error(diags, span, start_again, "is damaged: it holds blocks past the state's end");
+            }
+            whole += block_size(head->state_bytes, b);
+            set++;
+        }
+    }
+    whole += head->logits * sizeof(float);
+    if (set != head->blocks || size != whole) {
+        return su_error(diags, span, start_again, "is damaged or cut short: %zu bytes instead of %llu", size,
+                        (unsigned long long)whole);
+    }
+    RtDigest body = rt_digest(file->bits, size - sizeof *head);
+    if (!rt_digest_equal(&body, &head->body)) {
+        return su_error(diags, span, start_again, "is damaged: the digest of its contents does not match");
+    }
+    return true;
+}
+
+bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const RtDigest *weights,
+                    RtStateFile *out, SuDiags *diags) {
+    SuSpan span = su_file_span(diags, path);
+    RtStateFile file = {.head = (const RtStateHead *)(const void *)data};
+    if (!check_head(file.head, size, span, diags) || !check_fit(file.head, program, weights, span, diags)) { return false; }
+    file.bits = data + sizeof *file.head;
+    if (!check_body(&file, size, span, diags)) { return false; }
+    file.blocks = file.bits + bits_size(program->state_bytes);
+    file.logits = file.head->logits ? data + size - file.head->logits * sizeof(float) : NULL;
+    *out = file;
+    return true;
+}
+
+void rt_state_unpack(const RtStateFile *file, uint8_t *memory) {
+    uint64_t bytes = file->head->state_bytes;
+    const uint8_t *from = file->blocks;
+    for (uint64_t b = 0; b < count_blocks(bytes); b++) {
+        if (bit(file->bits, b)) {
+            memcpy(memory + b * RT_STATE_BLOCK, from, block_size(bytes, b));
+            from += block_size(bytes, b);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+/* States that last: saved, loaded and continued they are as if nothing had happened; what is damaged or of another model is
+ * refused. */
+#include "tests/runtime/damage.h"
+#include "tests/runtime/toy.h"
+
+#include <sys/stat.h>
+
+#include "runtime/model.h"
+#include "runtime/state_file.h"
+
+static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
+    (void)unused;
+    static const uint32_t caps[] = {40, 1000, 1 << 20}; /* malloced, some blocks, in pages */
+    static const int64_t ends[] = {0, 1, 63, 64, 700};
+    for (size_t c = 0; c < 3; c++) {
+        for (size_t e = 0; e < 5; e++) {
+            Toy toy;
+            toy_make(&toy, caps[c]);
+            Folder folder = folder_make();
+            const char *path = folder_file(&folder, "s.state");
+            MossModel *model = toy_model(&toy, NULL), *later = toy_model(&toy, NULL);
+            MossState *state = toy_state(model), *loaded;
+            if (ends[e]) { toy_feed(model, state, ends[e], 0); }
+            assert_int_equal(moss_state_save(state, path).code, MOSS_OK);
+            assert_int_equal(moss_state_load(later, path, &loaded).code, MOSS_OK);
+            assert_int_equal(moss_state_position(loaded), ends[e]);
+            assert_memory_equal(loaded->memory.data, state->memory.data, toy.program.state_bytes);
+            if (ends[e]) {
+                toy_expect(loaded, ends[e]);
+            } else {
+                assert_null(moss_state_logits(loaded));
+            }
+            toy_feed(later, loaded, ends[e] + 100, 7);
+            toy_expect(loaded, ends[e] + 100);
+            toy_feed(model, state, ends[e] + 100, 1);
+            toy_expect(state, ends[e] + 100);
+            assert_memory_equal(loaded->memory.data, state->memory.data, toy.program.state_bytes);
+            moss_state_free(state);
+            moss_state_free(loaded);
+            moss_model_free(model);
+            moss_model_free(later);
+            folder_remove(&folder);
+        }
+    }
+}
+
+static void test_unused_parts_of_a_cache_take_no_room(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 1 << 20);
+    Folder folder = folder_make();
+    const char *path = folder_file(&folder, "s.state");
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    struct stat st;
+    toy_feed(model, state, 500, 0);
+    assert_int_equal(moss_state_save(state, path).code, MOSS_OK);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(st.st_size < 10000);
+    moss_state_free(state);
+    moss_model_free(model);
+    folder_remove(&folder);
+}
+
+static void test_logits_belong_to_the_last_token(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 40);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *a = toy_state(model), *b = toy_state(model), *copy;
+    assert_null(moss_state_logits(a));
+    toy_feed(model, a, 30, 0);
+    toy_expect(a, 30);
+    assert_int_equal(moss_state_clone(a, &copy).code, MOSS_OK);
+    const int32_t two[] = {toy_token(0), toy_token(1)}, one = toy_token(30), bad = TOY_VOCAB;
+    MossSegment segments[] = {{.state = b, .tokens = two, .count = 2, .wanted = MOSS_ALL_LOGITS},
+                              {.state = a, .tokens = &one, .count = 1, .wanted = MOSS_LAST_LOGITS}};
+    assert_int_equal(moss_step(model, segments, 2).code, MOSS_OK);
+    toy_expect(a, 31);
+    toy_expect(b, 2);
+    toy_expect(copy, 30); /* its own */
+    assert_int_equal(moss_step(model, &(MossSegment){.state = b, .tokens = &bad, .count = 1}, 1).code, MOSS_BAD_INPUT);
+    toy_expect(b, 2); /* a step that is refused changes nothing */
+    assert_int_equal(moss_step(model, &(MossSegment){.state = copy, .tokens = &one, .count = 1}, 1).code, MOSS_OK);
+    assert_null(moss_state_logits(copy)); /* not wanted */
+    assert_null(moss_state_logits(a));    /* another step came */
+    moss_state_reset(copy);
+    assert_null(moss_state_logits(copy));
+    moss_state_free(a);
+    moss_state_free(b);
+    moss_state_free(copy);
+    moss_model_free(model);
+}
+
+/* ---- refusals */
+
+/* A model and a file of one of its states. */
+typedef struct Saved {
+    Toy toy;
+    Folder folder;
+    const char *path;
+    MossModel *model;
+} Saved;
+
+static void save(Saved *s) {
+    toy_make(&s->toy, 3000);
+    s->folder = folder_make();
+    s->path = folder_file(&s->folder, "s.state");
+    s->model = toy_model(&s->toy, NULL);
+    MossState *state = toy_state(s->model);
+    toy_feed(s->model, state, 50, 0);
+    assert_int_equal(moss_state_save(state, s->path).code, MOSS_OK);
+    moss_state_free(state);
+}
+
+static void end(Saved *s) {
+    moss_model_free(s->model);
+    folder_remove(&s->folder);
+}
+
+static void must_not_load(void *context, const char *path, const char *what) {
+    MossState *state;
+    MossError error = moss_state_load(context, path, &state);
+    if (error.code != MOSS_BAD_STATE || !strstr(error.text, path)) { fail_msg("%s: %d %s", what, error.code, error.text); }
+    assert_null(state);
+}
+
+static void test_damage_anywhere_is_refused(void **unused) {
+    (void)unused;
+    Saved s;
+    save(&s);
+    try_flips(s.path, 500, 3, must_not_load, s.model);
+    try_cuts(s.path, 61, must_not_load, s.model);
+    MossState *state;
+    assert_int_equal(moss_state_load(s.model, s.path, &state).code, MOSS_OK);
+    moss_state_free(state);
+    end(&s);
+}
+
+/* A head with another field and a right digest. */
+static void expect_after_rewrite(size_t at, uint64_t value, const char *words) {
+    Saved s;
+    save(&s);
+    Bytes bytes = read_bytes(s.path);
+    RtStateHead *head = (RtStateHead *)(void *)bytes.data;
+    memcpy(bytes.data + at, &value, at < 16 ? 4 : 8);
+    head->digest = rt_state_head_digest(head);
+    write_bytes(s.path, bytes.data, bytes.size);
+    MossState *state;
+    expect_refused(moss_state_load(s.model, s.path, &state), MOSS_BAD_STATE, words);
+    assert_null(state);
+    free(bytes.data);
+    end(&s);
+}
+
+static void test_what_is_of_another_model_is_refused_with_the_reason(void **unused) {
+    (void)unused;
+    expect_after_rewrite(offsetof(RtStateHead, magic), 0, "is not a whole file of a state");
+    expect_after_rewrite(offsetof(RtStateHead, format), 8, "is a state in format 8; this mossc reads format 1");
+    expect_after_rewrite(offsetof(RtStateHead, numerics), 8, "version 8 of the numerics; this mossc computes with version 1");
+    expect_after_rewrite(offsetof(RtStateHead, spec_hash), 8, "is a state of another spec, 'toy', not of this form of 'toy'");
+    expect_after_rewrite(offsetof(RtStateHead, weights), 8, "with other weights");
+    expect_after_rewrite(offsetof(RtStateHead, layout), 8, "other states");
+    expect_after_rewrite(offsetof(RtStateHead, state_bytes), UINT64_MAX, "other states");
+    expect_after_rewrite(offsetof(RtStateHead, logits), UINT64_MAX, "other states");
+    expect_after_rewrite(offsetof(RtStateHead, position), UINT64_MAX, "its position, -1, cannot be");
+    expect_after_rewrite(offsetof(RtStateHead, blocks), 2, "is damaged or cut short");
+    expect_after_rewrite(sizeof(RtStateHead), 1u << 30, "blocks past the state's end");
+    Saved s;
+    save(&s);
+    float other_weight = 2;
+    MossModel *other = toy_model(&s.toy, &other_weight);
+    MossState *state;
+    expect_refused(moss_state_load(other, s.path, &state), MOSS_BAD_STATE, "is a state of this spec with other weights");
+    expect_refused(moss_state_load(s.model, "/nowhere/s.state", &state), MOSS_NO_FILE, "cannot open");
+    moss_model_free(other);
+    end(&s);
+}
+
+static void test_what_cannot_be_saved_leaves_the_old_file(void **unused) {
+    (void)unused;
+    Saved s;
+    save(&s);
+    Bytes before = read_bytes(s.path);
+    MossState *state = toy_state(s.model);
+    const int32_t bad = TOY_TROUBLE;
+    expect_refused(moss_state_save(state, "/nowhere/s.state"), MOSS_NO_FILE, "/nowhere/s.state: cannot create");
+    assert_int_equal(moss_feed(s.model, state, &bad, 1, 0).code, MOSS_TROUBLE);
+    expect_refused(moss_state_save(state, s.path), MOSS_BAD_INPUT, "is not saved");
+    Bytes after = read_bytes(s.path);
+    assert_int_equal(before.size, after.size);
+    assert_memory_equal(before.data, after.data, before.size);
+    free(before.data);
+    free(after.data);
+    moss_state_free(state);
+    end(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_saved_state_continues_as_if_it_had_not_been),
+        cmocka_unit_test(test_unused_parts_of_a_cache_take_no_room),
+        cmocka_unit_test(test_logits_belong_to_the_last_token),
+        cmocka_unit_test(test_damage_anywhere_is_refused),
+        cmocka_unit_test(test_what_is_of_another_model_is_refused_with_the_reason),
+        cmocka_unit_test(test_what_cannot_be_saved_leaves_the_old_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
