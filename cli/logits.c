@@ -107,6 +107,10 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
 }
 
 static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *job) {
+    int64_t bound = fe_position_bound(&build->spec);
+    if (bound && job->count > (uint64_t)bound) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "%zu tokens would pass max_positions, %" PRId64, job->count, bound);
+    }
     static const PgDtype dtypes[] = {[FE_F32] = PG_F32, [FE_BF16] = PG_BF16, [FE_F16] = PG_F16};
     if (!cli_build_graph(build)) return false;
     size_t n_tensors;

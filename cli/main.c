@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "codegen/target.h"
 #include "frontend/spec.h"
+#include "support/file.h"
 #include "support/str.h"
 
 static const CliCommand *const commands[] = {
@@ -112,6 +113,7 @@ static int dispatch(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    su_out_clean_on_signals();
     int status = dispatch(argc, argv);
     /* A full disk shows only here: what was printed may still lie in the buffer. */
     errno = 0;

@@ -77,7 +77,7 @@ typedef struct CliOption {
     CLI_ROW_INT(Type, threads, "threads", 0, "N", 1, 1024,                                                                         \
                 "workers (default: as many as there are CPUs for this process); the result does not depend on it")
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \
-    CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, PG_MAX_ROWS,                                                                      \
+    CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
 #define CLI_OPTION_ISA(Type)                                                                                                       \
     CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \

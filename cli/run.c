@@ -127,6 +127,7 @@ static bool is_over(Session *s) {
 }
 
 static bool generate(Session *s) {
+    if (s->options->max_tokens == 0) return true;
     double start = cli_now(), first = 0;
     for (;;) {
         int32_t token;
@@ -155,7 +156,7 @@ static double rate(double count, double seconds) { return seconds > 0 ? count / 
 /* Steps of one token: each made the logits of one sampled token; the first token's came from the prompt. */
 static double decode_steps(const Session *s) {
     size_t sampled = s->tokens.count + (s->stop == STOP_EOS);
-    return (double)(sampled - 1);
+    return sampled ? (double)(sampled - 1) : 0;
 }
 
 static void print_stats(const Session *s) {
@@ -172,7 +173,8 @@ static void print_json(const Session *s) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "prompt", prompt.text);
     cJSON_AddStringToObject(root, "text", text.text);
-    cJSON_AddItemToObject(root, "tokens", cJSON_CreateIntArray(s->tokens.ids, (int)s->tokens.count));
+    cJSON_AddItemToObject(root, "tokens", /* cJSON makes no array of no numbers */
+                          s->tokens.count ? cJSON_CreateIntArray(s->tokens.ids, (int)s->tokens.count) : cJSON_CreateArray());
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)s->prompt_tokens.count);
     cJSON_AddNumberToObject(root, "generated_tokens", (double)s->tokens.count);
     cJSON_AddStringToObject(root, "stopped_by", stop_words[s->stop]);
@@ -212,8 +214,8 @@ static const CliOption table[] = {
     CLI_OPTION_VERIFY(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
-    CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 1, 2147483647,
-                "stop after N tokens (default 256), or before at the spec's eos"),
+    CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
+                "stop after N tokens (default 256; 0: only the prompt), or before at the spec's eos"),
     CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
                  "temperature (default 0.8); 0 always takes the most probable token"),
     CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),

@@ -135,7 +135,7 @@ bool fe_parse_scaled(const char *decimal, int64_t by, int64_t *out_value, bool *
 }
 
 bool fe_is_truth_word(const char *text) {
-    static const char *const words[] = {"true", "false", "yes", "no", "on", "off"};
+    static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "y", "n"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(text, words[i]) == 0) {
             return true;

@@ -216,6 +216,15 @@ static SuSource *new_source(FeSpec *spec, const char *path, const char *text, si
     return source;
 }
 
+int64_t fe_position_bound(const FeSpec *spec) {
+    for (int64_t i = 0; i < spec->n_blocks; i++) {
+        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) {
+            return spec->max_positions;
+        }
+    }
+    return 0;
+}
+
 bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags) {
     char *text;
     size_t size;

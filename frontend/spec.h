@@ -136,6 +136,9 @@ bool fe_spec_parse(const char *name, const char *text, size_t size, const char *
                    FeSpec *out_spec, SuDiags *diags);
 void fe_spec_free(FeSpec *spec);
 
+/* The most tokens that a sequence may have: max_positions where some attention has no window, else 0: no bound. */
+int64_t fe_position_bound(const FeSpec *spec);
+
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
 void fe_print_keys(FILE *out);
 void fe_print_schema(FILE *out);

@@ -87,13 +87,6 @@ static int64_t largest_step(const PgStep *block) {
     return rows;
 }
 
-/* A sequence is bounded where some attention has no window. */
-static int64_t position_bound(const FeSpec *spec) {
-    for (int64_t i = 0; i < spec->n_blocks; i++)
-        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) return spec->max_positions;
-    return 0;
-}
-
 bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                 SuDiags *diags) {
     PsBuilder b = {.spec = spec, .g = graph, .options = options, .arena = arena};
@@ -118,7 +111,7 @@ bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, Su
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
     finish_weights(&b, program);
     program->dtype = spec->weights_dtype == FE_F32 ? PG_F32 : spec->weights_dtype == FE_BF16 ? PG_BF16 : PG_F16;
-    program->max_positions = position_bound(spec);
+    program->max_positions = fe_position_bound(spec);
     program->max_rows = largest_step(&program->steps[PG_BLOCK]);
     program->out_stride = su_round_up((uint64_t)spec->vocab_size, PG_LANES);
     program->kernels = b.kernels;

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,7 +131,34 @@ static int open_temporary(const char *path, char **out_name) {
     return fd;
 }
 
+/* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */
+static _Atomic(const char *) being_written;
+
+static void remove_and_die(int signal_number) {
+    const char *temporary = being_written;
+    if (temporary) {
+        unlink(temporary);
+    }
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+void su_out_clean_on_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction old, clean = {.sa_handler = remove_and_die};
+        sigemptyset(&clean.sa_mask);
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
+            sigaction(signals[i], &clean, NULL);
+        }
+    }
+}
+
 static void out_free(SuOut *out) {
+    const char *ours = out->temporary;
+    if (ours) {
+        atomic_compare_exchange_strong(&being_written, &ours, NULL);
+    }
     free(out->path);
     free(out->temporary);
     *out = (SuOut){0};
@@ -158,6 +187,7 @@ bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
         out_free(out);
         return fail(diags, path, "create", error);
     }
+    being_written = out->temporary;
     return true;
 }
 

@@ -27,6 +27,8 @@ typedef struct SuOut {
     char *path, *temporary; /* malloced */
 } SuOut;
 
+/* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove the temporary being written before they end the process. */
+void su_out_clean_on_signals(void);
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags);
 bool su_out_commit(SuOut *out, SuDiags *diags);
 void su_out_abort(SuOut *out);

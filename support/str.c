@@ -62,7 +62,11 @@ static unsigned min3(unsigned a, unsigned b, unsigned c) {
     return m < c ? m : c;
 }
 
-/* Optimal string alignment distance: insertion, deletion, substitution and swap of neighbours cost one each. */
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+/* Optimal string alignment distance: insertion, deletion, substitution and swap of neighbours cost one each, case nothing. */
 static unsigned distance(const char *a, size_t na, const char *b, size_t nb) {
     unsigned rows[3][MAX_WORD + 1];
     for (size_t j = 0; j <= nb; j++) {
@@ -72,8 +76,9 @@ static unsigned distance(const char *a, size_t na, const char *b, size_t nb) {
         unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
         row[0] = (unsigned)i;
         for (size_t j = 1; j <= nb; j++) {
-            row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && above2[j - 2] + 1 < row[j]) {
+            char ca = lower(a[i - 1]), cb = lower(b[j - 1]);
+            row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (ca != cb));
+            if (i > 1 && j > 1 && ca == lower(b[j - 2]) && lower(a[i - 2]) == cb && above2[j - 2] + 1 < row[j]) {
                 row[j] = above2[j - 2] + 1;
             }
         }

@@ -9,9 +9,12 @@ import json
 import math
 import os
 import pathlib
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 sys.dont_write_bytecode = True
@@ -240,6 +243,19 @@ def test_a_failed_write_leaves_nothing(m):
     assert m.left() == before
 
 
+def test_an_interrupted_command_leaves_nothing(m):
+    spec = m.file("large.yaml", TINY.replace("vocab_size: 256", "vocab_size: 1000000"))
+    before = m.left()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.folder, stderr=subprocess.DEVNULL)
+        while m.left() == before and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        assert process.wait() in (-number, 0), number
+        (m.folder / "w").unlink(missing_ok=True)  # it may have been faster
+        assert m.left() == before, (number, m.left())
+
+
 # ------------------------------------------------------------------------------------------------ logits
 
 
@@ -250,7 +266,8 @@ def test_logits_are_the_same_bits_however_they_are_made(m):
     m.run(*common, "--reference", 32)
     rows, wanted = m.npy("x.npy")
     assert len(rows) == 12 and len(rows[0]) == 256 and all(map(math.isfinite, sum(rows, ())))
-    for options in ([], ["--mode", "decode"], ["--chunk", 5], ["--threads", 1], ["--threads", 2, "--chunk", 1], ["--isa", "avx2"]):
+    for options in ([], ["--mode", "decode"], ["--chunk", 5], ["--threads", 1], ["--threads", 2, "--chunk", 1], ["--chunk", 100000],
+                    ["--isa", "avx2"]):
         m.run(*common, *options)
         assert m.npy("x.npy")[1] == wanted, f"{options} gives other bits than the reference"
     m.run(*common, "--reference", 64)
@@ -270,6 +287,16 @@ def test_logits_reads_tokens_from_standard_input_and_reports_json(m):
     assert report["min_gap"] > 0 and report["reference"] == 64
     done = m.run("logits", spec, "-w", weights, "--tokens", "-", "-o", "x.npy", "--reference", "32", stdin=b"1 2 3")
     assert "smallest gap" in done.stderr and not done.stdout
+
+
+def test_a_sequence_ends_at_max_positions_in_every_mode(m):
+    spec, weights = tiny(m)
+    common = ["logits", spec, "-w", weights, "--tokens", "-", "-o", "x.npy", "--set", "max_positions=5"]
+    bounded = ["--set", "stack[2].attention.window=none"]
+    for options in ([], ["--mode", "decode"], ["--chunk", 3], ["--reference", 32], ["--reference", 64]):
+        m.run(*common, *options, *bounded, stdin=b"1 2 3 4 5")
+        assert "max_positions" in m.error(*common, *options, *bounded, stdin=b"1 2 3 4 5 6"), options
+        m.run(*common, *options, stdin=b"1 2 3 4 5 6")  # a window forgets, and has no bound
 
 
 def test_bad_tokens_are_reported_with_their_place(m):
@@ -380,6 +407,8 @@ def test_run_is_the_same_for_the_same_seed(m):
     assert m.run(*common, "--seed", 3, "--threads", 2, "--chunk", 2).stdout == first.stdout
     assert m.run(*common, "--seed", 4).stdout != first.stdout
     assert m.run(*common, "--seed", 3, "--no-echo").stdout == first.stdout[5:]
+    assert m.run(*common, "-n", "0").stdout == b"Hello"
+    assert m.json(*common, "-n", "0", "--json")["tokens"] == []
     m.file("prompt.txt", "Hello")
     assert m.run("run", spec, "-w", weights, "--prompt-file", "prompt.txt", "-n", "20", "--seed", 3).stdout == first.stdout
     assert m.run("run", spec, "-w", weights, "--prompt-file", "-", "-n", "20", "--seed", 3, stdin=b"Hello").stdout == first.stdout

@@ -65,6 +65,7 @@ static void nearest_finds_typos_only(void **state) {
     assert_string_equal(su_nearest("d_sate", words, 5), "d_state");
     assert_string_equal(su_nearest("d_ocnv", words, 5), "d_conv"); /* a swap is one step */
     assert_string_equal(su_nearest("Experts", words, 5), "experts");
+    assert_string_equal(su_nearest("D_STATE", words, 5), "d_state");
     assert_null(su_nearest("colour", words, 5));
     assert_null(su_nearest("", words, 5));
     assert_null(su_nearest("x", words, 0));
