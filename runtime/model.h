@@ -45,6 +45,8 @@ typedef struct RtStateMemory {
     RtPages pages;
 } RtStateMemory;
 
+typedef struct RtMark RtMark; /* mark.c */
+
 struct MossState {
     MossModel *model;
     RtStateMemory memory;
@@ -55,8 +57,13 @@ struct MossState {
     float *logits;        /* [vocab_size] of a state that was loaded or copied; malloced when first needed, or NULL */
     uint64_t logits_step; /* else they are row logits_row of the model's, as long as this was its last step; 0: none */
     uint32_t logits_row;
+    RtMark *mark;         /* NULL until the first moss_state_mark */
 };
 
+/* What was fed; nothing without a mark. */
+void rt_mark_note(MossState *state, const int32_t *tokens, uint32_t count);
+void rt_mark_forget(MossState *state);
+void rt_mark_free(MossState *state);
 /* false: no memory. */
 bool rt_state_memory_make(RtStateMemory *memory, uint64_t state_bytes);
 void rt_state_memory_free(RtStateMemory *memory);

@@ -86,6 +86,16 @@ const float *moss_state_logits(const MossState *state);
 MossError moss_state_save(const MossState *state, const char *path);
 MossError moss_state_load(MossModel *model, const char *path, MossState **out_state);
 
+/* Taking tokens back, as when guessed ones prove wrong. moss_state_mark keeps a copy of the state (its memory is allocated by
+ * the first mark of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
+ * takes the last n of those back: state, position and logits are then, to the bit, what they were n tokens ago. The mark stays.
+ * What was fed between the mark and there is fed again, which is a step of the model: moss_logits are then those of that step.
+ * MOSS_BAD_INPUT, and nothing has changed: no mark, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
+ * A state that a failed step left unusable can be taken back before it. Marks are neither saved nor cloned; a reset drops it. */
+enum { MOSS_REWIND = 64 };
+MossError moss_state_mark(MossState *state);
+MossError moss_state_rewind(MossState *state, uint32_t n);
+
 /* ---- steps */
 
 typedef enum MossWanted { MOSS_NO_LOGITS, MOSS_LAST_LOGITS, MOSS_ALL_LOGITS } MossWanted;

@@ -57,6 +57,7 @@ void moss_state_reset(MossState *state) {
     state->position = 0;
     state->spoilt = false;
     rt_state_forget_logits(state);
+    rt_mark_forget(state);
 }
 
 MossError moss_state_clone(const MossState *state, MossState **out_copy) {
@@ -79,6 +80,7 @@ int64_t moss_state_position(const MossState *state) { return state->position; }
 
 void moss_state_free(MossState *state) {
     if (state) {
+        rt_mark_free(state);
         rt_state_memory_free(&state->memory);
         free(state->logits);
         free(state);

@@ -233,6 +233,7 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
         MossState *state = segments[i].state;
         rows += segments[i].wanted == MOSS_ALL_LOGITS ? segments[i].count : segments[i].wanted == MOSS_LAST_LOGITS;
         rt_state_forget_logits(state);
+        rt_mark_note(state, segments[i].tokens, segments[i].count);
         state->position += segments[i].count;
         state->spoilt = !ok;
         if (ok && segments[i].wanted != MOSS_NO_LOGITS) {

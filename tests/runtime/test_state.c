@@ -92,6 +92,85 @@ static void test_logits_belong_to_the_last_token(void **unused) {
     moss_model_free(model);
 }
 
+/* ---- taking tokens back */
+
+static void test_a_rewound_state_is_what_it_was(void **unused) {
+    (void)unused;
+    static const uint32_t caps[] = {40, 1 << 20}, chunks[] = {1, 5, 64};
+    for (size_t c = 0; c < 6; c++) {
+        Toy toy;
+        toy_make(&toy, caps[c % 2]);
+        MossModel *model = toy_model(&toy, NULL);
+        for (int64_t since = 0; since <= MOSS_REWIND; since += since < 4 ? 1 : 15) {
+            for (int64_t back = 0; back <= since; back += back < 2 ? 1 : 9) {
+                MossState *state = toy_state(model), *plain = toy_state(model);
+                toy_feed(model, state, 100, 0);
+                assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+                if (since) { toy_feed(model, state, 100 + since, chunks[c / 2]); }
+                assert_int_equal(moss_state_rewind(state, (uint32_t)back).code, MOSS_OK);
+                toy_expect(state, 100 + since - back);
+                toy_feed(model, plain, 100 + since - back, 0);
+                assert_memory_equal(state->memory.data, plain->memory.data, toy.program.state_bytes);
+                toy_feed(model, state, 300, 0);
+                toy_expect(state, 300);
+                moss_state_free(state);
+                moss_state_free(plain);
+            }
+        }
+        moss_model_free(model);
+    }
+}
+
+static void test_a_mark_stays_until_the_next(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 1000);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    assert_int_equal(moss_state_mark(state).code, MOSS_OK); /* at the very start, without logits */
+    toy_feed(model, state, 10, 0);
+    assert_int_equal(moss_state_rewind(state, 3).code, MOSS_OK);
+    toy_feed(model, state, 30, 0);
+    assert_int_equal(moss_state_rewind(state, 25).code, MOSS_OK);
+    toy_expect(state, 5);
+    assert_int_equal(moss_state_rewind(state, 5).code, MOSS_OK);
+    assert_int_equal(moss_state_position(state), 0);
+    assert_null(moss_state_logits(state));
+    toy_feed(model, state, 40, 0);
+    assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+    toy_feed(model, state, 50, 0);
+    expect_refused(moss_state_rewind(state, 11), MOSS_BAD_INPUT, "cannot go back 11 tokens: only 10 were fed since the mark");
+    toy_expect(state, 50);
+    toy_feed(model, state, 105, 0);
+    expect_refused(moss_state_rewind(state, 1), MOSS_BAD_INPUT,
+                   "65 tokens were fed since the mark; going back is possible within 64");
+    toy_expect(state, 105);
+    moss_state_reset(state);
+    expect_refused(moss_state_rewind(state, 0), MOSS_BAD_INPUT, "has no mark");
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
+static void test_a_failed_step_is_taken_back(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 1000);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    toy_feed(model, state, 20, 0);
+    assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+    toy_feed(model, state, 25, 0);
+    const int32_t bad[] = {1, TOY_TROUBLE};
+    assert_int_equal(moss_feed(model, state, bad, 2, 0).code, MOSS_TROUBLE);
+    expect_refused(moss_state_mark(state), MOSS_BAD_INPUT, "cannot be marked");
+    assert_int_equal(moss_state_rewind(state, 2).code, MOSS_OK);
+    toy_expect(state, 25);
+    toy_feed(model, state, 60, 0);
+    toy_expect(state, 60);
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 /* ---- refusals */
 
 /* A model and a file of one of its states. */
@@ -201,6 +280,9 @@ int main(void) {
         cmocka_unit_test(test_a_saved_state_continues_as_if_it_had_not_been),
         cmocka_unit_test(test_unused_parts_of_a_cache_take_no_room),
         cmocka_unit_test(test_logits_belong_to_the_last_token),
+        cmocka_unit_test(test_a_rewound_state_is_what_it_was),
+        cmocka_unit_test(test_a_mark_stays_until_the_next),
+        cmocka_unit_test(test_a_failed_step_is_taken_back),
         cmocka_unit_test(test_damage_anywhere_is_refused),
         cmocka_unit_test(test_what_is_of_another_model_is_refused_with_the_reason),
         cmocka_unit_test(test_what_cannot_be_saved_leaves_the_old_file),
