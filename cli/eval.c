@@ -82,8 +82,10 @@ static bool read_text(CliBuild *build, const EvalOptions *o, RtTokens *tokens, S
     if (ok) {
         SuText first = {0};
         if (!bos) rt_tokenizer_decode(tokenizer, tokens->ids[0], &first);
+        /* A blank that the tokenizer put in front is no byte of the text. */
+        size_t unscored = first.size < size ? first.size : size;
         *score = (Score){
-            .tokens = tokens->count - bos, .bytes = size, .scored_tokens = tokens->count - 1, .scored_bytes = size - first.size};
+            .tokens = tokens->count - bos, .bytes = size, .scored_tokens = tokens->count - 1, .scored_bytes = size - unscored};
         su_text_free(&first);
     }
     rt_tokenizer_free(tokenizer);

@@ -1,5 +1,6 @@
 /* mossc run: text. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,7 +36,9 @@ typedef struct Session {
     char *prompt;
     size_t prompt_size;
     RtTokens prompt_tokens, tokens; /* tokens: generated */
-    SuText text;                    /* of them */
+    RtTextStream stream;
+    SuText text;   /* of `tokens` */
+    float *logits; /* [limit], where the tokenizer has gaps: the logits without them */
     MossState *state;
     MossSampler sampler;
     Stop stop;
@@ -75,14 +78,26 @@ static bool prepare(Session *s, const CliBuildOptions *options) {
 
 /* ---------------------------------------------------------------------------------------------- text */
 
+/* Prints what the text has gained. */
+static void show(const Session *s, size_t before) {
+    if (s->options->json || s->text.size == before) return;
+    fwrite(s->text.text + before, 1, s->text.size - before, stdout);
+    fflush(stdout);
+}
+
 /* Keeps the token; streams what it says. */
 static void emit(Session *s, int32_t token) {
     size_t before = s->text.size;
     rt_tokens_add(&s->tokens, token);
-    rt_tokenizer_decode(s->tokenizer, token, &s->text);
-    if (s->options->json || s->text.size == before) return;
-    fwrite(s->text.text + before, 1, s->text.size - before, stdout);
-    fflush(stdout);
+    rt_text_stream_add(&s->stream, token, &s->text);
+    show(s, before);
+}
+
+/* Prints what waited for the rest of a character. */
+static void end_text(Session *s) {
+    size_t before = s->text.size;
+    rt_text_stream_end(&s->stream, &s->text);
+    show(s, before);
 }
 
 static bool feed_prompt(Session *s) {
@@ -101,10 +116,19 @@ static bool feed_prompt(Session *s) {
     return cli_moss_ok(&s->build.diags, error);
 }
 
+/* The logits with NaN for ids that stand for nothing: those are never picked. */
+static const float *without_gaps(Session *s, const float *logits) {
+    int64_t limit = rt_tokenizer_limit(s->tokenizer);
+    if (!rt_tokenizer_gaps(s->tokenizer)) return logits;
+    if (!s->logits) s->logits = SU_NEW_ARRAY(&s->build.arena, float, (size_t)limit);
+    for (int64_t id = 0; id < limit; id++) s->logits[id] = rt_tokenizer_is_gap(s->tokenizer, (int32_t)id) ? NAN : logits[id];
+    return s->logits;
+}
+
 /* Samples a token from the logits of the last step. false: none can be picked. */
 static bool sample(Session *s, int32_t *out_token) {
-    const PgProgram *program = s->build.program;
-    *out_token = moss_sample(&s->sampler, moss_logits(s->build.model, 0), program->vocab_size, rt_tokenizer_limit(s->tokenizer));
+    int64_t limit = rt_tokenizer_limit(s->tokenizer);
+    *out_token = moss_sample(&s->sampler, without_gaps(s, moss_logits(s->build.model, 0)), limit, limit);
     if (*out_token >= 0) return true;
     return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
                     moss_state_position(s->state));
@@ -197,7 +221,9 @@ static bool make_text(Session *s, const CliBuildOptions *options) {
         fwrite(s->prompt, 1, s->prompt_size, stdout);
         fflush(stdout);
     }
+    s->stream.tokenizer = s->tokenizer;
     bool ok = feed_prompt(s) && generate(s);
+    end_text(s);
     if (o->json) {
         if (ok) print_json(s);
         return ok;

@@ -1,12 +1,23 @@
 /* Text of the user's and of the model's. */
 #include "cli/text.h"
 
+#include <string.h>
+
+#include "support/utf8.h"
+#include "tokenizer/bpe.h"
+
+static RtTokenizer *bpe(const FeSpec *spec, SuDiags *diags) {
+    const FeTokenizer *t = &spec->tokenizer;
+    TkBpeOptions options = {.vocab_size = spec->vocab_size,
+                            .bos = (int32_t)t->bos,
+                            .eos = (int32_t)t->eos,
+                            .bos_text = t->bos_text,
+                            .eos_text = t->eos_text};
+    return tk_bpe_open(t->file, &options, diags);
+}
+
 RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags) {
-    if (spec->tokenizer.kind == FE_TOKENIZER_BPE) {
-        su_error(diags, spec->span, "with --set 'tokenizer={kind: bytes}' an id is a byte",
-                 "tokenizer: kind: bpe is not in this version");
-        return NULL;
-    }
+    if (spec->tokenizer.kind == FE_TOKENIZER_BPE) return bpe(spec, diags);
     RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);
     if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
     return tokenizer;
@@ -17,27 +28,14 @@ bool cli_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtT
     return rt_tokenizer_encode(tokenizer, text, size, out, diags);
 }
 
-/* Bytes of the character at text[0..size); 0 if that is not UTF-8 (overlong forms, surrogates, beyond U+10FFFF), or NUL. */
-static size_t utf8_size(const unsigned char *text, size_t size) {
-    if (text[0] < 0x80) return text[0] != 0;
-    size_t n = text[0] < 0xC2 ? 0 : text[0] < 0xE0 ? 2 : text[0] < 0xF0 ? 3 : text[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || n > size) return 0;
-    unsigned char low = text[0] == 0xE0 ? 0xA0 : text[0] == 0xF0 ? 0x90 : 0x80;
-    unsigned char high = text[0] == 0xED ? 0x9F : text[0] == 0xF4 ? 0x8F : 0xBF;
-    if (text[1] < low || text[1] > high) return 0;
-    for (size_t i = 2; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) return 0;
-    }
-    return n;
-}
-
 SuText cli_clean_utf8(const char *text, size_t size) {
     SuText clean = {0};
     su_text_append(&clean, "", 0);
     for (size_t at = 0; at < size;) {
-        size_t n = utf8_size((const unsigned char *)text + at, size - at);
-        su_text_append(&clean, n ? text + at : "\xEF\xBF\xBD", n ? n : 3);
-        at += n ? n : 1;
+        SuUtf8 c = su_utf8_at(text + at, size - at);
+        bool good = c.whole && c.code;
+        su_text_append(&clean, good ? text + at : SU_UTF8_REPLACEMENT, good ? c.size : strlen(SU_UTF8_REPLACEMENT));
+        at += c.size;
     }
     return clean;
 }

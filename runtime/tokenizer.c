@@ -1,16 +1,14 @@
 #include "runtime/tokenizer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* What a kind of tokenizer does. */
-typedef struct Kind {
-    bool (*encode)(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
-    void (*decode)(const RtTokenizer *tokenizer, int32_t id, SuText *out);
-} Kind;
+#include "support/utf8.h"
 
 struct RtTokenizer {
-    const Kind *kind;
-    int64_t vocab_size, limit;
+    const RtTokenizerKind *kind;
+    void *self; /* the kind's own */
+    int64_t limit, gaps;
     int32_t bos, eos;
 };
 
@@ -18,44 +16,57 @@ struct RtTokenizer {
 
 enum { BYTES = 256 };
 
-static bool encode_bytes(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+/* `self` is the vocabulary's size. */
+static bool encode_bytes(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+    int64_t vocab_size = *(const int64_t *)self;
     for (size_t i = 0; i < size; i++) {
         int32_t id = (unsigned char)text[i];
-        if (id >= tokenizer->vocab_size) {
+        if (id >= vocab_size) {
             return su_error(diags, (SuSpan){0}, NULL, "byte %zu of the text is %d, but the vocabulary ends at %lld", i, id,
-                            (long long)tokenizer->vocab_size - 1);
+                            (long long)vocab_size - 1);
         }
         rt_tokens_add(out, id);
     }
     return true;
 }
 
-static void decode_bytes(const RtTokenizer *tokenizer, int32_t id, SuText *out) {
-    (void)tokenizer;
+static void decode_bytes(const void *self, int32_t id, SuText *out) {
+    (void)self;
     if (id >= 0 && id < BYTES) {
         char byte = (char)id;
         su_text_append(out, &byte, 1);
     }
 }
 
-static const Kind bytes = {.encode = encode_bytes, .decode = decode_bytes};
+static const RtTokenizerKind bytes = {.encode = encode_bytes, .decode = decode_bytes, .free = free};
 
 RtTokenizer *rt_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos) {
-    RtTokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) {
-        return NULL;
-    }
+    int64_t *self = malloc(sizeof *self);
+    if (!self) { return NULL; }
+    *self = vocab_size;
     int64_t limit = BYTES;
     limit = bos >= limit ? bos + INT64_C(1) : limit;
     limit = eos >= limit ? eos + INT64_C(1) : limit;
     limit = limit < vocab_size ? limit : vocab_size;
-    *tokenizer = (RtTokenizer){.kind = &bytes, .vocab_size = vocab_size, .limit = limit, .bos = bos, .eos = eos};
-    return tokenizer;
+    return rt_tokenizer_make(&bytes, self, limit, 0, bos, eos);
 }
 
 /* ---- any kind */
 
-void rt_tokenizer_free(RtTokenizer *tokenizer) { free(tokenizer); }
+RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t limit, int64_t gaps, int32_t bos, int32_t eos) {
+    RtTokenizer *tokenizer = malloc(sizeof *tokenizer);
+    if (!tokenizer) {
+        kind->free(self);
+        return NULL;
+    }
+    *tokenizer = (RtTokenizer){.kind = kind, .self = self, .limit = limit, .gaps = gaps, .bos = bos, .eos = eos};
+    return tokenizer;
+}
+
+void rt_tokenizer_free(RtTokenizer *tokenizer) {
+    if (tokenizer) { tokenizer->kind->free(tokenizer->self); }
+    free(tokenizer);
+}
 
 int32_t rt_tokenizer_bos(const RtTokenizer *tokenizer) { return tokenizer->bos; }
 
@@ -63,14 +74,48 @@ int32_t rt_tokenizer_eos(const RtTokenizer *tokenizer) { return tokenizer->eos; 
 
 int64_t rt_tokenizer_limit(const RtTokenizer *tokenizer) { return tokenizer->limit; }
 
+int64_t rt_tokenizer_gaps(const RtTokenizer *tokenizer) { return tokenizer->gaps; }
+
+bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id) {
+    return tokenizer->gaps && tokenizer->kind->is_gap(tokenizer->self, id);
+}
+
 bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
-    return tokenizer->kind->encode(tokenizer, text, size, out, diags);
+    return tokenizer->kind->encode(tokenizer->self, text, size, out, diags);
 }
 
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) {
-    if (id != tokenizer->bos && id != tokenizer->eos) {
-        tokenizer->kind->decode(tokenizer, id, out);
+    if (id != tokenizer->bos && id != tokenizer->eos) { tokenizer->kind->decode(tokenizer->self, id, out); }
+}
+
+/* Moves what is decided from the front of `held` to `out`. At the end nothing stays open. */
+static void release(SuText *held, bool at_end, SuText *out) {
+    size_t at = 0;
+    while (at < held->size) {
+        SuUtf8 c = su_utf8_at(held->text + at, held->size - at);
+        if (c.open && !at_end) { break; }
+        if (c.whole) {
+            su_text_append(out, held->text + at, c.size);
+        } else {
+            su_text_append(out, SU_UTF8_REPLACEMENT, strlen(SU_UTF8_REPLACEMENT));
+        }
+        at += c.size;
     }
+    if (at) {
+        memmove(held->text, held->text + at, held->size - at);
+        held->size -= at;
+    }
+}
+
+void rt_text_stream_add(RtTextStream *stream, int32_t id, SuText *out) {
+    bool text = stream->tokenizer->kind->text;
+    rt_tokenizer_decode(stream->tokenizer, id, text ? &stream->held : out);
+    release(&stream->held, false, out);
+}
+
+void rt_text_stream_end(RtTextStream *stream, SuText *out) {
+    release(&stream->held, true, out);
+    su_text_free(&stream->held);
 }
 
 void rt_tokens_add(RtTokens *tokens, int32_t id) {

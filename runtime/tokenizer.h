@@ -1,4 +1,5 @@
-/* Text to token ids and back. One struct of functions a kind: `bytes` now; others join with a constructor and a table. */
+/* Text to token ids and back. One struct of functions a kind: `bytes` stands here; others (tokenizer/bpe.h) are libraries beside
+ * the runtime, which bring a constructor and a table. */
 #ifndef MOSSC_RUNTIME_TOKENIZER_H
 #define MOSSC_RUNTIME_TOKENIZER_H
 
@@ -28,10 +29,38 @@ int32_t rt_tokenizer_bos(const RtTokenizer *tokenizer); /* -1: none */
 int32_t rt_tokenizer_eos(const RtTokenizer *tokenizer); /* -1: none */
 /* Ids from here on stand for nothing (padding of the vocabulary): the `limit` of moss_sample. */
 int64_t rt_tokenizer_limit(const RtTokenizer *tokenizer);
+/* How many ids below the limit stand for nothing all the same, and whether `id`, below the limit, is one of them. */
+int64_t rt_tokenizer_gaps(const RtTokenizer *tokenizer);
+bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id);
 
 /* Appends the ids of text[0..size), without bos and eos. An id that the vocabulary lacks is an error. */
 bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
 /* Appends the text of an id: bytes, which need not be whole characters. Nothing for bos, eos and ids that stand for nothing. */
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out);
+
+/* The text of ids as they come. Where tokens are pieces of text (not with `bytes`, whose tokens are any bytes), it comes in
+ * whole UTF-8 characters: a piece of one is held until the rest is there, and what can become none is U+FFFD. */
+typedef struct RtTextStream {
+    const RtTokenizer *tokenizer;
+    SuText held;
+} RtTextStream; /* `RtTextStream s = {.tokenizer = t};` stands before the first id */
+
+void rt_text_stream_add(RtTextStream *stream, int32_t id, SuText *out);
+/* A piece that is still held becomes U+FFFD. Frees what the stream holds; it may begin anew. */
+void rt_text_stream_end(RtTextStream *stream, SuText *out);
+
+/* ---- for those who make kinds */
+
+/* What a kind does. `self` is what its constructor gave to rt_tokenizer_make. */
+typedef struct RtTokenizerKind {
+    bool text; /* tokens are pieces of UTF-8 text */
+    bool (*encode)(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+    void (*decode)(const void *self, int32_t id, SuText *out);
+    bool (*is_gap)(const void *self, int32_t id); /* NULL: no gaps */
+    void (*free)(void *self);
+} RtTokenizerKind;
+
+/* Takes `self` over; frees it and returns NULL when memory is out. limit and gaps as above. */
+RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t limit, int64_t gaps, int32_t bos, int32_t eos);
 
 #endif

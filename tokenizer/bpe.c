@@ -1,0 +1,256 @@
+/* Text to ids: added tokens, normal form, added tokens again, pre-tokenizers, and the merging of every word. */
+#include "tokenizer/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/file.h"
+#include "support/utf8.h"
+#include "tokenizer/model.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/word.h"
+
+/* One text in work: what is handed from stage to stage, and memory that serves all its words. */
+typedef struct Run {
+    const TkBpe *bpe;
+    RtTokens *out;
+    SuDiags *diags;
+    TkMatcher *matcher;
+    TkWord word;
+    SuText normal;                 /* the stretch between added tokens, normalised */
+    SuText mapped[TK_MAX_STAGES];  /* the piece of a ByteLevel stage, in its characters */
+    SuText prefixed[TK_MAX_STAGES]; /* the piece of a ByteLevel stage, with its blank */
+} Run;
+
+/* ---- words */
+
+static bool no_token(Run *run, SuUtf8 c, const char *text) {
+    return su_error(run->diags, (SuSpan){0}, NULL, "the tokenizer has no token for the character '%.*s' (U+%04X) and no unk_token",
+                    c.code < 0x20 ? 0 : c.size, text, c.code);
+}
+
+/* The bytes of a character that has no token, if byte_fallback gives each of them one. */
+static bool fall_back(Run *run, const char *text, size_t size) {
+    if (!run->bpe->byte_fallback) return false;
+    for (size_t i = 0; i < size; i++) {
+        if (run->bpe->fallback_ids[(unsigned char)text[i]] < 0) return false;
+    }
+    for (size_t i = 0; i < size; i++) tk_word_add(&run->word, run->bpe->fallback_ids[(unsigned char)text[i]]);
+    return true;
+}
+
+/* Puts the word's characters in as symbols. */
+static bool add_symbols(Run *run, const char *text, size_t size) {
+    const TkBpe *bpe = run->bpe;
+    bool unknown_before = false;
+    for (size_t at = 0; at < size;) {
+        SuUtf8 c = su_utf8_at(text + at, size - at);
+        int32_t id = c.code < TK_LOW_CODES ? bpe->low_ids[c.code] : tk_vocab_find(&bpe->vocab, text + at, c.size);
+        bool unknown = id < 0 && !fall_back(run, text + at, c.size);
+        if (unknown && bpe->unk < 0) return no_token(run, c, text + at);
+        if (id >= 0) {
+            tk_word_add(&run->word, id);
+        } else if (unknown && !(unknown_before && bpe->fuse_unk)) {
+            tk_word_add(&run->word, bpe->unk);
+        }
+        unknown_before = unknown;
+        at += c.size;
+    }
+    return true;
+}
+
+/* An id that the model lacks is reported once for a text, when the word is done. */
+static bool check_ids(Run *run, size_t first) {
+    const TkBpe *bpe = run->bpe;
+    for (size_t i = first; i < run->out->count; i++) {
+        int32_t id = run->out->ids[i];
+        if (id >= bpe->vocab_size) {
+            return su_error(run->diags, (SuSpan){0}, NULL, "the text holds the token %d, but the vocabulary ends at %lld", id,
+                            (long long)bpe->vocab_size - 1);
+        }
+    }
+    return true;
+}
+
+static bool encode_word(Run *run, const char *text, size_t size) {
+    const TkBpe *bpe = run->bpe;
+    size_t first = run->out->count;
+    int32_t whole = bpe->ignore_merges ? tk_vocab_find(&bpe->vocab, text, size) : -1;
+    run->word.count = 0;
+    if (whole >= 0) {
+        rt_tokens_add(run->out, whole);
+    } else {
+        if (!add_symbols(run, text, size)) return false;
+        tk_word_merge(&run->word, &bpe->merges, run->out);
+    }
+    return check_ids(run, first);
+}
+
+/* ---- pre-tokenizers */
+
+/* A piece on its way to stage `next`; behind the last, it is a word. */
+typedef struct Piece {
+    Run *run;
+    int next;
+} Piece;
+
+static bool next_stage(void *context, const char *text, size_t size);
+
+static bool map_and_go_on(void *context, const char *text, size_t size) {
+    const Piece *piece = context;
+    const TkBpe *bpe = piece->run->bpe;
+    SuText *mapped = &piece->run->mapped[piece->next - 1];
+    mapped->size = 0;
+    for (size_t i = 0; i < size; i++) {
+        uint16_t code = bpe->char_of_byte[(unsigned char)text[i]];
+        char bytes[2] = {(char)(code < 0x80 ? code : 0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
+        su_text_append(mapped, bytes, code < 0x80 ? 1 : 2);
+    }
+    return next_stage(context, mapped->text, mapped->size);
+}
+
+static bool byte_level(Piece *behind, const TkStage *stage, const char *text, size_t size) {
+    Run *run = behind->run;
+    if (stage->add_prefix_space && text[0] != ' ') {
+        SuText *prefixed = &run->prefixed[behind->next - 1];
+        prefixed->size = 0;
+        su_text_append(prefixed, " ", 1);
+        su_text_append(prefixed, text, size);
+        text = prefixed->text;
+        size = prefixed->size;
+    }
+    if (!stage->pattern) return map_and_go_on(behind, text, size);
+    return tk_split(stage->pattern, run->matcher, TK_ISOLATED, false, text, size, map_and_go_on, behind, run->diags);
+}
+
+/* Hands text[0..size), never empty, to the next stage. Depth first: at most TK_MAX_STAGES calls deep, and no list of pieces. */
+static bool next_stage(void *context, const char *text, size_t size) {
+    const Piece *piece = context;
+    Run *run = piece->run;
+    if (piece->next == run->bpe->n_stages) return encode_word(run, text, size);
+    const TkStage *stage = &run->bpe->stages[piece->next];
+    Piece behind = {.run = run, .next = piece->next + 1};
+    if (stage->kind == TK_BYTE_LEVEL) return byte_level(&behind, stage, text, size);
+    return tk_split(stage->pattern, run->matcher, stage->behavior, stage->invert, text, size, next_stage, &behind, run->diags);
+}
+
+/* ---- texts */
+
+static bool emit_added(Run *run, int32_t id) {
+    rt_tokens_add(run->out, id);
+    return check_ids(run, run->out->count - 1);
+}
+
+static bool normal_piece(void *context, int32_t id, const char *text, size_t size) {
+    Run *run = context;
+    Piece first = {.run = run, .next = 0};
+    return id >= 0 ? emit_added(run, id) : next_stage(&first, text, size);
+}
+
+static bool raw_piece(void *context, int32_t id, const char *text, size_t size) {
+    Run *run = context;
+    if (id >= 0) return emit_added(run, id);
+    if (run->bpe->nfc) {
+        run->normal.size = 0;
+        tk_nfc(text, size, &run->normal);
+        text = run->normal.text;
+        size = run->normal.size;
+    }
+    return tk_added_split(&run->bpe->added_normal, text, size, normal_piece, run);
+}
+
+static bool check_text(const char *text, size_t size, SuDiags *diags) {
+    if (size > TK_MAX_TEXT) return su_error(diags, (SuSpan){0}, NULL, "the text has more than %d bytes", TK_MAX_TEXT);
+    for (size_t at = 0; at < size;) {
+        SuUtf8 c = su_utf8_at(text + at, size - at);
+        if (!c.whole) return su_error(diags, (SuSpan){0}, NULL, "the text is not UTF-8 at byte %zu", at);
+        at += c.size;
+    }
+    return true;
+}
+
+static bool encode(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+    const TkBpe *bpe = self;
+    if (!check_text(text, size, diags)) return false;
+    Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = tk_matcher_create()};
+    if (!run.matcher) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    bool ok = tk_added_split(&bpe->added_raw, text, size, raw_piece, &run);
+    tk_matcher_free(run.matcher);
+    tk_word_free(&run.word);
+    su_text_free(&run.normal);
+    for (int i = 0; i < TK_MAX_STAGES; i++) {
+        su_text_free(&run.mapped[i]);
+        su_text_free(&run.prefixed[i]);
+    }
+    return ok;
+}
+
+/* ---- the kind */
+
+static bool is_gap(const void *self, int32_t id) {
+    const TkBpe *bpe = self;
+    return id < 0 || (size_t)id >= bpe->added.n_ids || !bpe->outputs[id].text;
+}
+
+static void decode(const void *self, int32_t id, SuText *out) {
+    const TkBpe *bpe = self;
+    if (!is_gap(bpe, id)) su_text_append(out, bpe->outputs[id].text, bpe->outputs[id].size);
+}
+
+static void free_self(void *self) {
+    tk_model_free(self);
+    free(self);
+}
+
+static const RtTokenizerKind kind = {.text = true, .encode = encode, .decode = decode, .is_gap = is_gap, .free = free_self};
+
+/* bos or eos, by id or by text. */
+static bool resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
+    if (text) {
+        *id = tk_model_find(bpe, text);
+        if (*id < 0) return su_error(diags, su_file_span(diags, path), NULL, "has no token '%s', the spec's %s", text, name);
+    } else if (*id >= 0 && is_gap(bpe, *id)) {
+        return su_error(diags, su_file_span(diags, path), NULL, "has no token %d, the spec's %s", *id, name);
+    }
+    if (*id < bpe->vocab_size) return true;
+    return su_error(diags, su_file_span(diags, path), NULL, "%s is the token %d, but the vocabulary ends at %lld", name, *id,
+                    (long long)bpe->vocab_size - 1);
+}
+
+static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    int32_t bos = options->bos, eos = options->eos;
+    if (!resolve(bpe, path, "bos", options->bos_text, &bos, diags) || !resolve(bpe, path, "eos", options->eos_text, &eos, diags)) {
+        free_self(bpe);
+        return NULL;
+    }
+    int64_t limit = (int64_t)bpe->added.n_ids, gaps = 0;
+    limit = limit < bpe->vocab_size ? limit : bpe->vocab_size;
+    for (int32_t id = 0; id < limit; id++) gaps += is_gap(bpe, id);
+    RtTokenizer *tokenizer = rt_tokenizer_make(&kind, bpe, limit, gaps, bos, eos);
+    if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    return tokenizer;
+}
+
+RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    TkBpe *bpe = calloc(1, sizeof *bpe);
+    if (!bpe) {
+        su_error(diags, (SuSpan){0}, NULL, "out of memory");
+        return NULL;
+    }
+    bpe->vocab_size = options->vocab_size;
+    if (!tk_model_read(bpe, text, size, path, diags)) {
+        free_self(bpe);
+        return NULL;
+    }
+    return finish(bpe, path, options, diags);
+}
+
+RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    SuArena arena = {0};
+    char *text;
+    size_t size;
+    RtTokenizer *tokenizer = NULL;
+    if (su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)) tokenizer = tk_bpe_parse(text, size, path, options, diags);
+    su_arena_free(&arena);
+    return tokenizer;
+}

@@ -1,0 +1,31 @@
+/* The tokenizer `bpe`: a tokenizer.json of Hugging Face's, of the GPT-2 and GPT-NeoX kind.
+ *
+ * A library of its own beside the runtime: an embedder that brings its own ids leaves it out, with PCRE2 and utf8proc.
+ *
+ * Understood: the model BPE (merges as "a b" or ["a", "b"], unk_token, fuse_unk, byte_fallback, ignore_merges); the normalizer
+ * NFC; the pre-tokenizers ByteLevel and Split; added tokens with all their flags; the decoders ByteLevel, ByteFallback and Fuse;
+ * Sequences of them. Anything else in the file is an error that names its place: nothing is guessed.
+ *
+ * Ids are those of Hugging Face's encode(add_special_tokens=False); what a post-processor would add is for the caller to say, as
+ * bos and eos. Three things differ, each where Hugging Face loses text: a character that has no token, with no unk_token to stand
+ * for it, is an error; an added token decodes to its own text whatever the decoder; the bytes of a ByteFallback become U+FFFD
+ * only where they are no character. */
+#ifndef MOSSC_TOKENIZER_BPE_H
+#define MOSSC_TOKENIZER_BPE_H
+
+#include "runtime/tokenizer.h"
+
+enum { TK_MAX_FILE = 64 << 20, TK_MAX_VALUES = 4 << 20, TK_MAX_TEXT = 1 << 30 }; /* bytes; values in the file; bytes to encode */
+
+typedef struct TkBpeOptions {
+    int64_t vocab_size;             /* the model's V: encoding an id from there on is an error */
+    int32_t bos, eos;               /* ids, -1: none */
+    const char *bos_text, *eos_text; /* or tokens by their text; NULL: as bos and eos say */
+} TkBpeOptions;
+
+/* NULL after adding to diags. rt_tokenizer_free frees it. The tokenizer may be used by several threads at once. */
+RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags);
+/* The same from text in memory; `path` is for messages. */
+RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags);
+
+#endif
