@@ -124,7 +124,7 @@ void rt_tokens_add(RtTokens *tokens, int32_t id) {
         tokens->ids = realloc(tokens->ids, tokens->capacity * sizeof *tokens->ids);
         if (!tokens->ids) {
             fputs("mossc: out of memory\n", stderr);
-            exit(71);
+            exit(1);
         }
     }
     tokens->ids[tokens->count++] = id;

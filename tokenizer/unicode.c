@@ -42,7 +42,7 @@ static void reserve(Codes *codes, size_t need) {
     codes->items = realloc(codes->items, codes->capacity * sizeof *codes->items);
     if (!codes->items) {
         fputs("mossc: out of memory\n", stderr);
-        exit(71);
+        exit(1);
     }
 }
 
