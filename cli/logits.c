@@ -8,6 +8,7 @@
 #include "cli/npy.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
+#include "cli/sequence.h"
 #include "cli/tokens.h"
 #include "ir/eval.h"
 #include "runtime/weights.h"
@@ -20,7 +21,7 @@ static const char *const reference_words[] = {"32", "64", NULL};
 
 typedef struct LogitsOptions {
     CliTexts sets, weights;
-    const char *tokens, *output;
+    const char *tokens, *output, *state_in, *state_out;
     int mode, reference, isa;
     int64_t chunk, threads;
     bool json, progress, verify;
@@ -65,13 +66,14 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
                                                                       : build->program->max_rows;
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->progress, "feeding", "tokens");
-    MossError error = moss_state_create(build->model, &state);
+    bool ok = cli_state_begin(build, o->state_in, &state);
     double start = cli_now();
-    if (error.code == MOSS_OK) error = feed(build->model, state, job, (uint32_t)chunk, &progress);
+    ok = ok && cli_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
     job->seconds = cli_now() - start;
     cli_progress_end(&progress);
+    ok = ok && cli_state_end(build, state, o->state_out);
     moss_state_free(state);
-    return cli_moss_ok(&build->diags, error);
+    return ok;
 }
 
 /* ---------------------------------------------------------------------------------------------- an evaluator */
@@ -184,6 +186,8 @@ static const CliOption table[] = {
                  "float32 [tokens, vocab_size]; row t holds the logits after token t"),
     CLI_ROW_WORD(LogitsOptions, mode, "mode", "MODE", mode_words,
                  "prefill: tokens in chunks (default); decode: one by one. The result is the same, bit for bit"),
+    CLI_OPTION_STATE_IN(LogitsOptions),
+    CLI_OPTION_STATE_OUT(LogitsOptions),
     CLI_OPTION_CHUNK(LogitsOptions),
     CLI_OPTION_THREADS(LogitsOptions),
     CLI_ROW_WORD(LogitsOptions, reference, "reference", "BITS", reference_words,
@@ -205,6 +209,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     }
     if (o.mode == MODE_DECODE && o.chunk > 1)
         return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
+    if (o.reference != NO_REFERENCE && (o.state_in || o.state_out)) {
+        return cli_usage_error(
+            command, "an evaluator has no states of compiled code: --reference does not go with --state-in and --state-out");
+    }
     CliBuild build = {0};
     CliBuildOptions options = {.spec = args->positionals[0],
                                .sets = &o.sets,

@@ -8,14 +8,16 @@
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
+#include "cli/sequence.h"
 #include "cli/text.h"
 #include "support/file.h"
 
-enum { MAX_PROMPT = 256 << 20 };
+enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
 typedef struct RunOptions {
     CliTexts sets, weights;
-    const char *prompt, *prompt_file;
+    const char *prompt, *prompt_file, *state_in, *state_out, *prompt_cache;
+    int64_t cache_every, cache_mib;
     int64_t max_tokens, top_k, chunk, threads;
     double temperature, top_p;
     uint64_t seed;
@@ -40,6 +42,7 @@ typedef struct Session {
     SuText text;   /* of `tokens` */
     float *logits; /* [limit], where the tokenizer has gaps: the logits without them */
     MossState *state;
+    RtPromptCacheStats cached;
     MossSampler sampler;
     Stop stop;
     double prefill_seconds, first_token_seconds, decode_seconds;
@@ -47,18 +50,27 @@ typedef struct Session {
 
 /* ---------------------------------------------------------------------------------------------- getting ready */
 
+/* A sequence that goes on had its bos at its start. */
+static void drop_bos(RtTokens *tokens, const RtTokenizer *tokenizer) {
+    if (rt_tokenizer_bos(tokenizer) >= 0 && tokens->count) {
+        tokens->count--;
+        memmove(tokens->ids, tokens->ids + 1, tokens->count * sizeof tokens->ids[0]);
+    }
+}
+
 static bool read_prompt(Session *s) {
     const RunOptions *o = s->options;
     SuDiags *diags = &s->build.diags;
     if (o->prompt_file) {
         if (!su_read_file(&s->build.arena, o->prompt_file, MAX_PROMPT, &s->prompt, &s->prompt_size, diags)) return false;
     } else {
-        s->prompt = su_strdup(&s->build.arena, o->prompt);
-        s->prompt_size = strlen(o->prompt);
+        s->prompt = su_strdup(&s->build.arena, o->prompt ? o->prompt : "");
+        s->prompt_size = strlen(s->prompt);
     }
     s->tokenizer = cli_tokenizer(&s->build.spec, diags);
     if (!s->tokenizer || !cli_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
-    if (s->prompt_tokens.count) return true;
+    if (o->state_in) drop_bos(&s->prompt_tokens, s->tokenizer);
+    if (s->prompt_tokens.count || o->state_in) return true;
     return su_error(diags, (SuSpan){0}, NULL, "the prompt is empty, and the spec has no bos to begin with");
 }
 
@@ -73,7 +85,7 @@ static bool prepare(Session *s, const CliBuildOptions *options) {
     const RunOptions *o = s->options;
     s->sampler =
         (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed};
-    return cli_moss_ok(&s->build.diags, moss_state_create(s->build.model, &s->state));
+    return o->prompt_cache || cli_state_begin(build, o->state_in, &s->state);
 }
 
 /* ---------------------------------------------------------------------------------------------- text */
@@ -100,20 +112,34 @@ static void end_text(Session *s) {
     show(s, before);
 }
 
-static bool feed_prompt(Session *s) {
-    double start = cli_now();
-    CliProgress progress = cli_progress_start(s->options->progress, "reading the prompt", "tokens");
+/* Feeds the prompt to the state, in pieces between which progress is shown; no bits depend on them. */
+static bool feed_pieces(Session *s, CliProgress *progress) {
     const RtTokens *tokens = &s->prompt_tokens;
-    size_t piece = (size_t)s->build.program->max_rows * 4; /* how often progress is shown; no bits depend on it */
+    size_t piece = (size_t)s->build.program->max_rows * 4;
     MossError error = {0};
     for (size_t at = 0; at < tokens->count && error.code == MOSS_OK; at += piece) {
         size_t count = tokens->count - at < piece ? tokens->count - at : piece;
         error = moss_feed(s->build.model, s->state, tokens->ids + at, count, (uint32_t)s->options->chunk);
-        cli_progress_update(&progress, at + count, tokens->count);
+        cli_progress_update(progress, at + count, tokens->count);
     }
+    return cli_moss_ok(&s->build.diags, error);
+}
+
+static bool feed_from_cache(Session *s, CliProgress *progress) {
+    const RunOptions *o = s->options;
+    RtPromptCacheOptions options = {
+        .folder = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
+    CliPrompt prompt = {.tokens = s->prompt_tokens.ids, .count = s->prompt_tokens.count, .chunk = (uint32_t)o->chunk};
+    return cli_feed_cached(&s->build, &options, &prompt, progress, &s->state, &s->cached);
+}
+
+static bool feed_prompt(Session *s) {
+    double start = cli_now();
+    CliProgress progress = cli_progress_start(s->options->progress, "reading the prompt", "tokens");
+    bool ok = s->options->prompt_cache ? feed_from_cache(s, &progress) : feed_pieces(s, &progress);
     cli_progress_end(&progress);
     s->prefill_seconds = cli_now() - start;
-    return cli_moss_ok(&s->build.diags, error);
+    return ok;
 }
 
 /* The logits with NaN for ids that stand for nothing: those are never picked. */
@@ -128,7 +154,7 @@ static const float *without_gaps(Session *s, const float *logits) {
 /* Samples a token from the logits of the last step. false: none can be picked. */
 static bool sample(Session *s, int32_t *out_token) {
     int64_t limit = rt_tokenizer_limit(s->tokenizer);
-    *out_token = moss_sample(&s->sampler, without_gaps(s, moss_logits(s->build.model, 0)), limit, limit);
+    *out_token = moss_sample(&s->sampler, without_gaps(s, moss_state_logits(s->state)), limit, limit);
     if (*out_token >= 0) return true;
     return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
                     moss_state_position(s->state));
@@ -153,6 +179,10 @@ static bool is_over(Session *s) {
 static bool generate(Session *s) {
     if (s->options->max_tokens == 0) return true;
     double start = cli_now(), first = 0;
+    if (!moss_state_logits(s->state)) {
+        return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to go on with", "the state in '%s' holds no logits",
+                        s->options->state_in);
+    }
     for (;;) {
         int32_t token;
         if (!sample(s, &token)) return false;
@@ -173,6 +203,18 @@ static bool generate(Session *s) {
     return true;
 }
 
+/* Feeds the last token, which was sampled but needed no successor, so that the state is the one after all of the text. */
+static bool save_state(Session *s) {
+    int64_t bound = s->build.program->max_positions;
+    if (!s->options->state_out) return true;
+    if (s->stop == STOP_LENGTH && s->tokens.count && !(bound && moss_state_position(s->state) >= bound)) {
+        MossSegment last = {
+            .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .wanted = MOSS_LAST_LOGITS};
+        if (!cli_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
+    }
+    return cli_state_end(&s->build, s->state, s->options->state_out);
+}
+
 /* ---------------------------------------------------------------------------------------------- what it took */
 
 static double rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
@@ -189,6 +231,10 @@ static void print_stats(const Session *s) {
     fprintf(stderr, "mossc: prefill %zu tokens, %.1f tokens/s; decode %zu tokens, %.1f tokens/s%s\n", s->prompt_tokens.count,
             rate((double)s->prompt_tokens.count, s->prefill_seconds), s->tokens.count, rate(decode_steps(s), s->decode_seconds),
             s->stop == STOP_POSITIONS ? "; stopped at the spec's max_positions" : "");
+    if (!s->options->prompt_cache) return;
+    fprintf(stderr, "mossc: prompt cache: %zu of %zu tokens reused (%s), %zu states stored, %zu evicted, %zu damaged\n",
+            s->cached.reused, s->prompt_tokens.count, s->cached.reused ? "hit" : "miss", s->cached.stored, s->cached.evicted,
+            s->cached.damaged);
 }
 
 static void print_json(const Session *s) {
@@ -200,6 +246,7 @@ static void print_json(const Session *s) {
     cJSON_AddItemToObject(root, "tokens", /* cJSON makes no array of no numbers */
                           s->tokens.count ? cJSON_CreateIntArray(s->tokens.ids, (int)s->tokens.count) : cJSON_CreateArray());
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)s->prompt_tokens.count);
+    if (s->options->prompt_cache) cJSON_AddNumberToObject(root, "reused_tokens", (double)s->cached.reused);
     cJSON_AddNumberToObject(root, "generated_tokens", (double)s->tokens.count);
     cJSON_AddStringToObject(root, "stopped_by", stop_words[s->stop]);
     cJSON_AddNumberToObject(root, "compile_ms", 1e3 * s->build.compile_seconds);
@@ -222,7 +269,7 @@ static bool make_text(Session *s, const CliBuildOptions *options) {
         fflush(stdout);
     }
     s->stream.tokenizer = s->tokenizer;
-    bool ok = feed_prompt(s) && generate(s);
+    bool ok = feed_prompt(s) && generate(s) && save_state(s);
     end_text(s);
     if (o->json) {
         if (ok) print_json(s);
@@ -249,6 +296,14 @@ static const CliOption table[] = {
                  "and among the fewest that have the probability P together (default 1: all)"),
     CLI_ROW_SEED(RunOptions, seed, "seed", "N",
                  "of the sampler, 0 to 2^64 - 1 (default 0); the same seed gives the same text on every machine"),
+    CLI_OPTION_STATE_IN(RunOptions),
+    CLI_OPTION_STATE_OUT(RunOptions),
+    CLI_ROW_TEXT(RunOptions, prompt_cache, "prompt-cache", 0, "DIR", false,
+                 "keep states of prompts in DIR, and start from the longest beginning of the prompt that is there"),
+    CLI_ROW_INT(RunOptions, cache_every, "cache-every", 0, "C", 1, INT32_MAX,
+                "store a state after every C tokens of the prompt (default 256), and after all of it"),
+    CLI_ROW_INT(RunOptions, cache_mib, "cache-size", 0, "MIB", 1, INT32_MAX,
+                "let DIR grow to MIB MiB (default 1024); what was used least recently goes first"),
     CLI_ROW_FLAG(RunOptions, no_echo, "no-echo", "print what follows the prompt only"),
     CLI_OPTION_JSON(RunOptions, "print one JSON object when all is done: text, tokens, speed"),
     CLI_OPTION_CHUNK(RunOptions),
@@ -260,10 +315,15 @@ static const CliOption table[] = {
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
-    RunOptions o = {.max_tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1};
+    RunOptions o = {
+        .cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .max_tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (!o.prompt == !o.prompt_file) return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
+    if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
+        return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
+    if (o.prompt_cache && o.state_in)
+        return cli_usage_error(command,
+                               "a prompt cache holds prompts from their start: --prompt-cache does not go with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0) {
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
     }
@@ -292,10 +352,16 @@ const CliCommand cli_run = {
     .about =
         "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one) and prints it and what the model "
         "makes of it, token by token as they come. Speed goes to standard error: the time to the first token counts from when the "
-        "model stands ready. The text does not depend on --threads, --chunk or the machine.",
+        "model stands ready. The text does not depend on --threads, --chunk or the machine.\n\n"
+        "A state file holds all of a sequence so far, without its text: --state-in goes on behind it, with a prompt (no bos is put "
+        "before it) or without one. A prompt cache does the same for prompts that begin alike; several processes may share one. "
+        "Neither changes what is written. Both belong to the spec, its --set values and its weights.",
     .examples = "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'It was a dark evening'\n"
                 "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'The' --temp 0 -n 100\n"
-                "fortune | mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file - --seed 7 --json\n",
+                "fortune | mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file - --seed 7 --json\n"
+                "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'The' -n 50 --state-out story.state\n"
+                "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors -n 50 --state-in story.state\n"
+                "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file book.txt --prompt-cache cache\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

@@ -1,4 +1,4 @@
-"""Files that mossc leaves for later runs: packed weights. What they hold, and that a killed command, a full disk or damage
+"""Files that mossc leaves for later runs: packed weights, states, prompt caches. What they hold, and that a killed command, a full disk or damage
 neither harms an old file nor leaves half a new one. Standard library only.
 
     python3 tests/cli/test_files.py --mossc build/release/mossc [--kills N] [NAME…]
@@ -158,6 +158,160 @@ def test_packing_on_a_full_disk(m):
 def test_a_killed_pack_leaves_the_old_file_or_a_whole_one(m):
     spec, weights = tiny(m)
     kill_often(m, ["pack", spec, "-w", weights, "-o", "w.weights"], "w.weights", lambda name: m.run("pack", spec, "-w", name, "--verify"))
+
+
+# ------------------------------------------------------------------------------------------------ states
+
+
+def logits(m, spec, weights, tokens, *options):
+    """Rows of logits, as bytes, for a list of tokens."""
+    m.file("t.txt", " ".join(map(str, tokens)))
+    m.run("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", *options)
+    return m.npy("x.npy")[0]
+
+
+def test_a_state_continues_with_the_same_bits(m):
+    spec, weights = tiny(m)
+    m.run("pack", spec, "-w", weights, "-o", "w.weights")
+    tokens = [i * 37 % 256 for i in range(60)]
+    wanted = logits(m, spec, weights, tokens)
+    for at, first, then in ((1, [], []), (25, ["--mode", "decode"], ["--threads", 2]), (59, ["--isa", "avx2"], ["--mode", "decode"])):
+        assert logits(m, spec, weights, tokens[:at], "--state-out", "s.state", *first) == wanted[:at]
+        for name in (weights, "w.weights"):  # a state of the checkpoint is one of the packed file
+            assert logits(m, spec, name, tokens[at:], "--state-in", "s.state", *then) == wanted[at:], (at, name)
+
+
+def test_text_goes_on_from_a_state(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--temp", 0, "--no-echo"]
+    whole = m.run(*common, "--prompt", "Hello", "-n", 24).stdout
+    first = m.run(*common, "--prompt", "Hello", "-n", 10, "--state-out", "s.state").stdout
+    second = m.run(*common, "-n", 14, "--state-in", "s.state", "--state-out", "s.state").stdout
+    assert first + second == whole
+    m.file("longer.txt", b"Hello" + whole + b", then")
+    longer = m.run(*common, "--prompt-file", "longer.txt", "-n", 5).stdout
+    assert m.run(*common, "--prompt", ", then", "-n", 5, "--state-in", "s.state").stdout == longer
+    m.run(*common, "--prompt", "Hello", "-n", 0, "--state-out", "p.state")
+    assert m.run(*common, "-n", 24, "--state-in", "p.state").stdout == whole
+    bos = ["--set", "tokenizer={bos: 0}"]
+    whole = m.run(*common, *bos, "--prompt", "Hello world", "-n", 5).stdout
+    m.run(*common, *bos, "--prompt", "Hello", "-n", 0, "--state-out", "b.state")
+    assert m.run(*common, *bos, "--prompt", " world", "-n", 5, "--state-in", "b.state").stdout == whole, "bos stands at the start only"
+
+
+def test_wrong_states_are_refused_with_the_reason(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-n", 1, "--prompt", "a"]
+    m.run(*common, "-w", weights, "--state-out", "s.state")
+    m.run("init", spec, "--seed", 8, "-o", "other.safetensors")
+    m.file("t.txt", "1")
+    assert "is a state of this spec with other weights" in m.error(*common, "-w", "other.safetensors", "--state-in", "s.state")
+    text = m.error(*common, "-w", weights, "--set", "weights.dtype=bf16", "--state-in", "s.state")
+    assert "is a state of another spec, 'tiny'" in text, text
+    assert "cannot open" in m.error(*common, "-w", weights, "--state-in", "missing.state")
+    assert "is not a whole file of a state" in m.error(*common, "-w", weights, "--state-in", "t.txt")
+    assert "--state-in" in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--reference", "32", "--state-in", "s.state", status=2)
+    assert "--prompt-cache" in m.error(*common, "-w", weights, "--state-in", "s.state", "--prompt-cache", "c", status=2)
+    good = (m.folder / "s.state").read_bytes()
+    for at in random.sample(range(len(good)), 6):
+        flip(m, "s.state", at)
+        assert "s.state: " in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"), at
+        m.file("s.state", good[:at])
+        assert "s.state: " in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"), at
+        m.file("s.state", good)
+    assert "x.npy" not in m.left()
+
+
+def test_states_need_somewhere_to_write(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--state-out"]
+    assert "cannot create" in m.run(*common, "nowhere/s.state", status=1).stderr
+    m.file("s.state", "old")
+    assert "write" in m.run(*common, "s.state", status=1, largest_file=1000).stderr
+    assert (m.folder / "s.state").read_bytes() == b"old" and m.left() == ["s.state", "tiny.yaml", "w.safetensors"]
+
+
+def test_states_on_a_full_disk(m):
+    spec, weights = tiny(m)
+
+    def test(folder):
+        (folder / "s.state").write_bytes(b"old")
+        fill_up(folder, 8 << 10)
+        assert "write" in m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--state-out", folder / "s.state", status=1).stderr
+        assert (folder / "s.state").read_bytes() == b"old"
+        done = m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--prompt-cache", folder / "cache")
+        assert "the prompt cache is not written" in done.stderr, done.stderr
+        assert sorted(p.name for p in folder.iterdir()) == ["cache", "filler", "s.state"] and not any((folder / "cache").iterdir())
+
+    with_full_disk(m, test)
+
+
+def test_a_killed_run_leaves_the_old_state_or_a_whole_one(m):
+    spec, weights = tiny(m)
+    logits(m, spec, weights, [1])
+    kill_often(m, ["run", spec, "-w", weights, "-n", 3, "--prompt", "a", "--state-out", "s.state"], "s.state",
+               lambda name: logits(m, spec, weights, [1], "--state-in", name))
+
+
+# ------------------------------------------------------------------------------------------------ prompt caches
+
+PROMPT = "It was a dark evening in November, and the rain fell. " * 6
+
+
+def test_a_cached_prompt_gives_the_same_text(m):
+    spec, weights = tiny(m)
+    for temperature in (0, 1):
+        common = ["run", spec, "-w", weights, "-n", 12, "--temp", temperature, "--prompt"]
+        cached = ["--prompt-cache", f"cache{temperature}", "--cache-every", 64]
+        wanted = m.run(*common, PROMPT).stdout
+        miss = m.run(*common, PROMPT, *cached)
+        assert miss.stdout == wanted and f"0 of {len(PROMPT)} tokens reused (miss), 6 states stored" in miss.stderr, miss.stderr
+        hit = m.run(*common, PROMPT, *cached)
+        assert hit.stdout == wanted and f"{len(PROMPT)} of {len(PROMPT)} tokens reused (hit), 0 states stored" in hit.stderr, hit.stderr
+        for prompt, reused in ((PROMPT + "And", len(PROMPT)), (PROMPT[:200], 192), (PROMPT[:150] + "?", 128), ("Then", 0)):
+            report = m.json(*common, prompt, *cached, "--json")
+            assert report["reused_tokens"] == reused, (prompt, report)
+            assert report["text"] == m.json(*common, prompt, "--json")["text"], prompt
+
+
+def test_damaged_entries_of_a_cache_are_dropped(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "-n", 5, "--temp", 0, "--prompt", PROMPT, "--prompt-cache", "cache"]
+    wanted = m.run(*common).stdout
+    for path in (m.folder / "cache").iterdir():
+        data = bytearray(path.read_bytes())
+        data[random.randrange(len(data))] ^= 1
+        path.write_bytes(data)
+    done = m.run(*common)
+    assert done.stdout == wanted and "(miss), 2 states stored, 0 evicted, 2 damaged" in done.stderr, done.stderr
+    assert "(hit)" in m.run(*common).stderr
+    assert "is not a folder" in m.run(*common[:-1], weights, status=1).stderr
+
+
+def test_a_cache_stays_within_its_size(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "-n", 1, "--prompt-cache", "cache", "--cache-every", 1, "--cache-size", 1, "--prompt"]
+    assert " 0 evicted" not in m.run(*common, PROMPT).stderr
+    assert 1 << 19 < sum(path.stat().st_size for path in (m.folder / "cache").iterdir()) <= 1 << 20
+    assert f"{len(PROMPT)} of" in m.run(*common, PROMPT).stderr, "the newest is still there"
+
+
+def test_a_killed_run_leaves_no_half_cache_entry(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "-n", 1, "--temp", 0, "--no-echo", "--cache-every", 8, "--prompt-cache", "cache", "--prompt", PROMPT]
+    start = time.monotonic()
+    wanted = m.run(*common).stdout
+    usual = time.monotonic() - start
+    for i in range(KILLS):
+        if i % 5 == 0:
+            for path in (m.folder / "cache").iterdir():
+                path.unlink()
+        process = subprocess.Popen([m.program, *map(str, common)], cwd=m.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.3, 1.1) * usual)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done = m.run(*common)
+        assert done.stdout == wanted and " 0 damaged" in done.stderr, done.stderr
 
 
 def main():

@@ -1,0 +1,24 @@
+#include "cli/sequence.h"
+
+bool cli_state_begin(CliBuild *build, const char *state_in, MossState **out_state) {
+    return cli_moss_ok(&build->diags,
+                       state_in ? moss_state_load(build->model, state_in, out_state) : moss_state_create(build->model, out_state));
+}
+
+bool cli_state_end(CliBuild *build, const MossState *state, const char *state_out) {
+    return !state_out || cli_moss_ok(&build->diags, moss_state_save(state, state_out));
+}
+
+bool cli_feed_cached(CliBuild *build, const RtPromptCacheOptions *options, const CliPrompt *prompt, CliProgress *progress,
+                     MossState **out_state, RtPromptCacheStats *out_stats) {
+    RtPromptCache *cache = rt_prompt_cache_open(build->model, options, &build->diags);
+    if (!cache) return false;
+    MossError error =
+        rt_prompt_cache_feed(cache, prompt->tokens, prompt->count, prompt->chunk, cli_progress_callback, progress, out_state);
+    *out_stats = rt_prompt_cache_stats(cache);
+    rt_prompt_cache_close(cache);
+    if (out_stats->error.code != MOSS_OK) {
+        su_warning(&build->diags, (SuSpan){0}, NULL, "the prompt cache is not written: %s", out_stats->error.text);
+    }
+    return cli_moss_ok(&build->diags, error);
+}
