@@ -1,5 +1,5 @@
 /* Symbols are a doubly linked list in an array, so that a merge is local; candidates wait in a binary heap. A candidate is not
- * removed when one of its symbols changes: when its turn comes, it is dropped if its pair no longer makes what it promised. */
+ * removed when one of its symbols changes: when its turn comes, it is dropped if the pair there has another rank by then. */
 #include "tokenizer/word.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@ static void *grow(void *items, size_t *capacity, size_t size) {
     void *grown = realloc(items, *capacity * size);
     if (!grown) {
         fputs("mossc: out of memory\n", stderr);
-        exit(71);
+        exit(1);
     }
     return grown;
 }
@@ -24,21 +24,19 @@ void tk_word_add(TkWord *word, int32_t id) {
 
 /* ---- the heap */
 
-static void push(TkWord *word, TkCandidate candidate) {
+static void push(TkWord *word, uint64_t key) {
     if (word->heap_count == word->heap_capacity) word->heap = grow(word->heap, &word->heap_capacity, sizeof *word->heap);
     size_t at = word->heap_count++;
-    for (size_t parent; at && word->heap[parent = (at - 1) / 2].key > candidate.key; at = parent) {
-        word->heap[at] = word->heap[parent];
-    }
-    word->heap[at] = candidate;
+    for (size_t parent; at && word->heap[parent = (at - 1) / 2] > key; at = parent) word->heap[at] = word->heap[parent];
+    word->heap[at] = key;
 }
 
-static TkCandidate pop(TkWord *word) {
-    TkCandidate *heap = word->heap, top = heap[0], last = heap[--word->heap_count];
+static uint64_t pop(TkWord *word) {
+    uint64_t *heap = word->heap, top = heap[0], last = heap[--word->heap_count];
     size_t at = 0, n = word->heap_count;
     for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && heap[child + 1].key < heap[child].key) child++;
-        if (heap[child].key >= last.key) break;
+        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= last) break;
         heap[at] = heap[child];
     }
     heap[at] = last;
@@ -55,7 +53,7 @@ static const TkMerge *merge_at(const TkWord *word, const TkMerges *merges, uint3
 
 static void propose(TkWord *word, const TkMerges *merges, uint32_t left) {
     const TkMerge *merge = merge_at(word, merges, left);
-    if (merge) push(word, (TkCandidate){.key = (uint64_t)merge->rank << 32 | left, .id = merge->id});
+    if (merge) push(word, (uint64_t)merge->rank << 32 | left);
 }
 
 static void join(TkWord *word, uint32_t left, int32_t id) {
@@ -69,11 +67,11 @@ static void join(TkWord *word, uint32_t left, int32_t id) {
 void tk_word_merge(TkWord *word, const TkMerges *merges, RtTokens *out) {
     for (uint32_t i = 0; i + 1 < word->count; i++) propose(word, merges, i);
     while (word->heap_count) {
-        TkCandidate top = pop(word);
-        uint32_t left = (uint32_t)top.key;
+        uint64_t top = pop(word);
+        uint32_t left = (uint32_t)top;
         const TkMerge *merge = merge_at(word, merges, left);
-        if (!merge || merge->id != top.id) continue;
-        join(word, left, top.id);
+        if (!merge || merge->rank != top >> 32) continue;
+        join(word, left, merge->id);
         if (word->symbols[left].before != TK_NO_SYMBOL) propose(word, merges, word->symbols[left].before);
         propose(word, merges, left);
     }

@@ -12,17 +12,12 @@ typedef struct TkSymbol {
 
 #define TK_NO_SYMBOL UINT32_MAX
 
-/* A merge that may be made: those of lowest rank first, the leftmost of them first. */
-typedef struct TkCandidate {
-    uint64_t key; /* rank << 32 | index of the left symbol */
-    int32_t id;   /* what they become */
-} TkCandidate;
-
 /* A word in work; its memory serves all words of a text. `TkWord w = {0};` is valid and empty. */
 typedef struct TkWord {
     TkSymbol *symbols; /* malloced */
     size_t count, capacity;
-    TkCandidate *heap; /* malloced */
+    uint64_t
+        *heap; /* malloced; merges that may be made, rank << 32 | left symbol: lowest ranks first, the leftmost of them first */
     size_t heap_count, heap_capacity;
 } TkWord;
 

@@ -1,0 +1,239 @@
+/* What is wrong with a tokenizer.json is said with the file's name and the place in it; what is wrong with a text, too. */
+#include "tests/tokenizer/golden.h"
+#include "tokenizer/added.h"
+
+const char *golden_folder;
+
+/* A small file whose sections a case replaces; NULL: the good one. */
+typedef struct Sections {
+    const char *model, *added, *normalizer, *pre, *post, *decoder, *more;
+} Sections;
+
+#define OR(section, good) ((section) ? (section) : (good))
+#define VOCAB "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}"
+#define MERGES "\"merges\": [\"a b\"]"
+#define MODEL(fields) "{\"type\": \"BPE\", " fields "}"
+#define FLAGS "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"
+#define SPLIT(pattern, more)                                                                                                       \
+    "{\"type\": \"Split\", \"pattern\": " pattern ", \"behavior\": \"Isolated\", \"invert\": false" more "}"
+
+static SuText file_of(const Sections *s) {
+    SuText text = {0};
+    su_text_add(&text,
+                "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": %s, \"normalizer\": %s, "
+                "\"pre_tokenizer\": %s, \"post_processor\": %s, \"decoder\": %s, \"model\": %s%s}",
+                OR(s->added, "[]"), OR(s->normalizer, "null"), OR(s->pre, "null"), OR(s->post, "null"),
+                OR(s->decoder, "{\"type\": \"Fuse\"}"), OR(s->model, MODEL(VOCAB ", " MERGES)), OR(s->more, ""));
+    return text;
+}
+
+/* Parses and demands one error that holds `words`. */
+static void refuse(const char *text, size_t size, const char *words) {
+    TkBpeOptions options = NO_SPECIALS(100);
+    SuDiags diags = {0};
+    RtTokenizer *t = tk_bpe_parse(text, size, "some/t.json", &options, &diags);
+    if (t || diags.errors != 1) print_message("wanted: %s\nin: %.*s\n", words, (int)(size < 900 ? size : 900), text);
+    assert_null(t);
+    assert_int_equal(diags.errors, 1);
+    assert_string_equal(diags.items[0].span.source->path, "some/t.json");
+    if (!strstr(diags.items[0].message, words)) print_message("wanted: %s\nsaid: %s\n", words, diags.items[0].message);
+    assert_non_null(strstr(diags.items[0].message, words));
+    su_diags_free(&diags);
+}
+
+static void sections_that_are_not_understood_are_named(void **state) {
+    (void)state;
+    static const struct {
+        Sections sections;
+        const char *words;
+    } cases[] = {
+        {{.model = "{\"type\": \"WordPiece\", \"vocab\": {}}"}, "model.type: 'WordPiece' is not understood"},
+        {{.model = "{\"type\": \"Unigram\"}"}, "model.type: 'Unigram'"},
+        {{.model = "7"}, "model: expected a map"},
+        {{.model = MODEL(VOCAB)}, "model.merges: is missing"},
+        {{.model = MODEL(MERGES)}, "model.vocab: is missing"},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"shrink\": 1")}, "model.'shrink': is not understood"},
+        {{.model = MODEL(VOCAB ", " MERGES ", " MERGES)}, "model.merges: is there twice"},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"dropout\": 0.1")}, "model.dropout: is not understood"},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"continuing_subword_prefix\": \"##\"")}, "model.continuing_subword_prefix: "},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"end_of_word_suffix\": \"</w>\"")}, "model.end_of_word_suffix: "},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"fuse_unk\": 1")}, "model.fuse_unk: expected true or false"},
+        {{.model = MODEL(VOCAB ", " MERGES ", \"unk_token\": \"<unk>\"")}, "model.unk_token: '<unk>' is not in the vocab"},
+        {{.model = MODEL("\"vocab\": [], " MERGES)}, "model.vocab: expected a map"},
+        {{.model = MODEL("\"vocab\": {\"a\": 0, \"b\": 0}, " MERGES)}, "model.vocab['b']: has the id 0, as has 'a'"},
+        {{.model = MODEL("\"vocab\": {\"a\": 0, \"a\": 1}, " MERGES)}, "model.vocab['a']: is there twice"},
+        {{.model = MODEL("\"vocab\": {\"a\": -1}, " MERGES)}, "model.vocab['a']: expected an id"},
+        {{.model = MODEL("\"vocab\": {\"a\": 1.5}, " MERGES)}, "model.vocab['a']: expected an id"},
+        {{.model = MODEL("\"vocab\": {\"a\": 1e300}, " MERGES)}, "model.vocab['a']: expected an id"},
+        {{.model = MODEL("\"vocab\": {\"a\": 16777216}, " MERGES)}, "up to 16777215"},
+        {{.model = MODEL("\"vocab\": {\"a\": \"0\"}, " MERGES)}, "model.vocab['a']: expected an id"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a c\"]")}, "model.merges[1]: names 'c', which the vocab lacks"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"c a\"]")}, "model.merges[0]: names 'c'"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"b a\"]")}, "model.merges[0]: names 'ba'"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a b\"]")}, "model.merges[1]: is there twice"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"ab\"]")}, "model.merges[0]: expected"},
+        {{.model = MODEL(VOCAB ", \"merges\": [\"a b \"]")}, "model.merges[0]: expected"},
+        {{.model = MODEL(VOCAB ", \"merges\": [[\"a\"]]")}, "model.merges[0]: expected"},
+        {{.model = MODEL(VOCAB ", \"merges\": [[\"a\", \"b\", \"a\"]]")}, "model.merges[0]: expected"},
+        {{.model = MODEL(VOCAB ", \"merges\": [[\"a\", 1]]")}, "model.merges[0]: expected"},
+        {{.normalizer = "{\"type\": \"NFKC\"}"}, "normalizer.type: 'NFKC' is not understood; known: NFC"},
+        {{.normalizer = "{\"type\": \"NFC\", \"x\": 1}"}, "normalizer.'x': is not understood"},
+        {{.normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Lowercase\"}]}"},
+         "normalizer.normalizers[1].type: 'Lowercase'"},
+        {{.normalizer = "{\"kind\": \"NFC\"}"}, "normalizer.type: expected a text"},
+        {{.pre = "{\"type\": \"Metaspace\"}"}, "pre_tokenizer.type: 'Metaspace' is not understood"},
+        {{.pre = "{\"type\": \"Sequence\"}"}, "pre_tokenizer.pretokenizers: is missing"},
+        {{.pre = "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Whitespace\"}]}"},
+         "pre_tokenizer.pretokenizers[0].type: 'Whitespace'"},
+        {{.pre = "{\"type\": \"ByteLevel\"}"}, "pre_tokenizer.add_prefix_space: is missing"},
+        {{.pre = "{\"type\": \"ByteLevel\", \"add_prefix_space\": 1}"}, "pre_tokenizer.add_prefix_space: expected true or false"},
+        {{.pre = SPLIT("\" \"", "")}, "pre_tokenizer.pattern: expected a map"},
+        {{.pre = SPLIT("{}", "")}, "pre_tokenizer.pattern: expected one of"},
+        {{.pre = SPLIT("{\"String\": \"\"}", "")}, "pre_tokenizer.pattern: is empty"},
+        {{.pre = SPLIT("{\"Regex\": \"(a\"}", "")},
+         "pre_tokenizer.pattern: the pattern cannot be used: missing closing parenthesis"},
+        {{.pre = SPLIT("{\"Regex\": \"\\\\w+\"}", "")}, "this escape is not understood (byte 0)"},
+        {{.pre = SPLIT("{\"Regex\": \"((a{1,60000}){1,60000})\"}", "")}, "the pattern cannot be used"},
+        {{.pre = SPLIT("{\"Regex\": \"a\"}", ", \"mode\": 1")}, "pre_tokenizer.'mode': is not understood"},
+        {{.pre = "{\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": \"Kept\", \"invert\": false}"},
+         "pre_tokenizer.behavior: 'Kept' is not understood"},
+        {{.post = "{\"type\": \"BertProcessing\"}"}, "post_processor.type: 'BertProcessing'"},
+        {{.decoder = "null"}, "decoder: is missing"},
+        {{.decoder = "{\"type\": \"WordPiece\"}"}, "decoder.type: 'WordPiece'"},
+        {{.decoder = "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"}, {\"type\": \"ByteLevel\"}]}"},
+         "decoder: ByteLevel beside ByteFallback"},
+        {{.added = "{}"}, "added_tokens: expected null or a list"},
+        {{.added = "[{\"content\": \"x\", " FLAGS "]"}, "added_tokens[0].id: is missing"},
+        {{.added = "[{\"id\": 3, \"content\": \"x\"}]"}, "added_tokens[0].single_word: is missing"},
+        {{.added = "[{\"id\": 16777216, \"content\": \"x\", " FLAGS "]"}, "added_tokens[0].id: expected an id"},
+        {{.added = "[{\"id\": 3, \"content\": \"\", " FLAGS "]"}, "added_tokens[0].content: expected a text of 1 to"},
+        {{.added = "[{\"id\": 3, \"content\": \"x\", " FLAGS ", {\"id\": 3, \"content\": \"y\", " FLAGS "]"},
+         "added_tokens[1].id: 3 is there twice"},
+        {{.added = "[{\"id\": 3, \"content\": \"x\", " FLAGS ", {\"id\": 4, \"content\": \"x\", " FLAGS "]"},
+         "added_tokens[1].content: 'x' is there twice"},
+        {{.added = "[{\"id\": 3, \"content\": \"a\", " FLAGS "]"}, "added_tokens[0]: 'a' has the id 0 in the vocab, not 3"},
+        {{.added = "[{\"id\": 2, \"content\": \"x\", " FLAGS "]"}, "added_tokens[0]: the id 2 is 'ab' in the vocab"},
+        {{.more = ", \"version\": \"1.0\""}, "version: is there twice"},
+        {{.more = ", \"\\u001b[2J\": 1"}, "'\\u001b[2J': is not understood"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        SuText text = file_of(&cases[i].sections);
+        refuse(text.text, text.size, cases[i].words);
+        su_text_free(&text);
+    }
+}
+
+static void the_file_they_vary_is_good(void **state) {
+    (void)state;
+    SuText text = file_of(&(Sections){0});
+    TkBpeOptions options = NO_SPECIALS(100);
+    SuDiags diags = {0};
+    RtTokenizer *t = tk_bpe_parse(text.text, text.size, "t.json", &options, &diags);
+    assert_non_null(t);
+    rt_tokenizer_free(t);
+    su_text_free(&text);
+    su_diags_free(&diags);
+}
+
+static void what_is_no_file_of_this_kind_is_refused(void **state) {
+    (void)state;
+#define REFUSE(text, words) refuse(text, sizeof(text) - 1, words)
+    REFUSE("", "is not JSON");
+    REFUSE("{", "is not JSON");
+    REFUSE("[]", "the file: expected a map");
+    REFUSE("{} {}", "something behind its JSON, at byte 3");
+    REFUSE("{\"a\": \"\\ud800\"}", "is not JSON");
+    REFUSE("{\"a\": \"\xC3\"}", "byte 7 is not UTF-8");
+    REFUSE("{\"a\": \"\xED\xA0\x80\"}", "is not UTF-8");
+    REFUSE("{\"a\": \"b\0c\"}", "byte 8 is not UTF-8");
+    REFUSE("{\"a\\u0000b\": 1}", "NUL character in a text at byte 3");
+    REFUSE("[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "nested deeper than 16 levels");
+    REFUSE("{\"version\": \"2.0\", \"model\": {}}", "version: '2.0' is not understood");
+    REFUSE("{\"version\": \"1.0\"}", "model: is missing");
+    REFUSE("{\"truncation\": {\"max_length\": 512}, \"model\": {}}", "truncation: expected null");
+    REFUSE("{\"padding\": {}, \"model\": {}}", "padding: expected null");
+}
+
+static void sizes_are_bounded(void **state) {
+    (void)state;
+    SuText text = {0};
+    su_text_append(&text, "[", 1);
+    for (int i = 0; i < TK_MAX_VALUES; i++) su_text_append(&text, "1,", 2);
+    su_text_append(&text, "1]", 2);
+    refuse(text.text, text.size, "more than 4194304 values");
+    text.size = 0;
+    for (int i = 0; i <= TK_MAX_FILE / 16; i++) su_text_append(&text, "                ", 16);
+    refuse(text.text, text.size, "is larger than 67108864 bytes");
+    text.size = 0;
+    su_text_add(&text, "[{\"id\": 3, \"content\": \"%*d\", " FLAGS "]", TK_MAX_ADDED + 1, 7);
+    SuText file = file_of(&(Sections){.added = text.text});
+    refuse(file.text, file.size, "added_tokens[0].content: expected a text of 1 to 1024 bytes");
+    su_text_free(&file);
+    su_text_free(&text);
+}
+
+static void refuse_special(TkBpeOptions options, const char *words) {
+    SuText text = file_of(&(Sections){.added = "[{\"id\": 5, \"content\": \"<s>\", " FLAGS "]"});
+    SuDiags diags = {0};
+    assert_null(tk_bpe_parse(text.text, text.size, "t.json", &options, &diags));
+    assert_int_equal(diags.errors, 1);
+    if (!strstr(diags.items[0].message, words)) print_message("said: %s\n", diags.items[0].message);
+    assert_non_null(strstr(diags.items[0].message, words));
+    su_text_free(&text);
+    su_diags_free(&diags);
+}
+
+static void specials_that_do_not_exist_are_refused(void **state) {
+    (void)state;
+    refuse_special((TkBpeOptions){.vocab_size = 100, .bos = -1, .eos = -1, .bos_text = "<t>"},
+                   "has no token '<t>', the spec's bos");
+    refuse_special((TkBpeOptions){.vocab_size = 100, .bos = -1, .eos = 4}, "has no token 4, the spec's eos");
+    refuse_special((TkBpeOptions){.vocab_size = 5, .bos = -1, .eos = -1, .eos_text = "<s>"},
+                   "eos is the token 5, but the vocabulary ends at 4");
+}
+
+static void refuse_text(int64_t vocab_size, const char *text, size_t size, const char *words) {
+    SuText file = file_of(&(Sections){0});
+    TkBpeOptions options = NO_SPECIALS(vocab_size);
+    SuDiags diags = {0};
+    RtTokens tokens = {0};
+    RtTokenizer *t = tk_bpe_parse(file.text, file.size, "t.json", &options, &diags);
+    assert_non_null(t);
+    assert_false(rt_tokenizer_encode(t, text, size, &tokens, &diags));
+    assert_int_equal(diags.errors, 1);
+    assert_non_null(strstr(diags.items[0].message, words));
+    rt_tokenizer_free(t);
+    rt_tokens_free(&tokens);
+    su_text_free(&file);
+    su_diags_free(&diags);
+}
+
+static void texts_without_ids_are_refused(void **state) {
+    (void)state;
+    refuse_text(100, "abc", 3, "no token for the character 'c' (U+0063) and no unk_token");
+    refuse_text(100, "a\n", 2, "no token for the character '' (U+000A)");
+    refuse_text(100, "a\xFFz", 3, "the text is not UTF-8 at byte 1");
+    refuse_text(2, "aab", 3, "the text holds the token 2, but the vocabulary ends at 1");
+}
+
+static void a_file_that_is_missing_is_named(void **state) {
+    (void)state;
+    TkBpeOptions options = NO_SPECIALS(100);
+    SuDiags diags = {0};
+    assert_null(tk_bpe_open("no/such/file.json", &options, &diags));
+    assert_int_equal(diags.errors, 1);
+    su_diags_free(&diags);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_file_they_vary_is_good),
+        cmocka_unit_test(sections_that_are_not_understood_are_named),
+        cmocka_unit_test(what_is_no_file_of_this_kind_is_refused),
+        cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(specials_that_do_not_exist_are_refused),
+        cmocka_unit_test(texts_without_ids_are_refused),
+        cmocka_unit_test(a_file_that_is_missing_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
