@@ -17,7 +17,7 @@ import sys
 import time
 
 # XLA asks for its large temporaries anew at every step. Telling glibc to keep them, in one arena and in
-# huge pages, saves a third of the time; it has to be said before the process starts.
+# huge pages, saves about a quarter of the time; it has to be said before the process starts.
 TUNABLES = {"hugetlb": 1, "mmap_threshold": 1 << 33, "trim_threshold": 1 << 34, "top_pad": 1 << 28, "arena_max": 1}
 if "GLIBC_TUNABLES" not in os.environ:
     os.environ["GLIBC_TUNABLES"] = ":".join(f"glibc.malloc.{k}={v}" for k, v in TUNABLES.items())
