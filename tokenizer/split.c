@@ -13,7 +13,8 @@
 const char tk_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 enum {
-    MATCH_LIMIT = 1000000, /* steps of one match: patterns of real tokenizers need a few for a character */
+    STEPS = 1000000, /* of one match, and STEPS_A_BYTE more: a run of blanks, say, may be walked back once or twice */
+    STEPS_A_BYTE = 4,
     DEPTH_LIMIT = 100000,
     HEAP_KIB = 65536,
     JIT_STACK_LEAST = 32 << 10,
@@ -108,7 +109,6 @@ TkMatcher *tk_matcher_create(void) {
         tk_matcher_free(m);
         return NULL;
     }
-    pcre2_set_match_limit(m->context, MATCH_LIMIT);
     pcre2_set_depth_limit(m->context, DEPTH_LIMIT);
     pcre2_set_heap_limit(m->context, HEAP_KIB);
     if (m->stack) pcre2_jit_stack_assign(m->context, NULL, m->stack); /* without one, matching uses 32 KiB of the machine's */
@@ -203,6 +203,7 @@ bool tk_split(const TkPattern *pattern, TkMatcher *matcher, TkBehavior behavior,
     size_t at = 0, done = 0, begin, end;
     bool any = false;
     int rc;
+    pcre2_set_match_limit(matcher->context, (uint32_t)(size < INT32_MAX / STEPS_A_BYTE ? STEPS + STEPS_A_BYTE * size : UINT32_MAX));
     while ((rc = next_match(&s, &at, done, any, &begin, &end)) > 0) {
         if (done != begin && !stretch(&s, done, begin, false)) return false;
         if (!stretch(&s, begin, end, true)) return false;

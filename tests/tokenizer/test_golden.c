@@ -113,6 +113,20 @@ static void whole_characters_come_out(void **state) {
     rt_tokenizer_free(t);
 }
 
+static void the_bytes_tokenizer_streams_bytes_as_they_are(void **state) {
+    (void)state;
+    RtTokenizer *t = rt_tokenizer_bytes(256, -1, -1);
+    RtTextStream stream = {.tokenizer = t};
+    SuText text = {0};
+    rt_text_stream_add(&stream, 0xFF, &text);
+    rt_text_stream_add(&stream, 0xC3, &text);
+    assert_string_equal(text.text, "\xFF\xC3");
+    rt_text_stream_end(&stream, &text);
+    assert_string_equal(text.text, "\xFF\xC3");
+    su_text_free(&text);
+    rt_tokenizer_free(t);
+}
+
 static void ids_that_stand_for_nothing_are_known(void **state) {
     (void)state;
     static const char file[] = "{\"model\": {\"vocab\": {\"a\": 1, \"b\": 4}, \"merges\": []}, \"decoder\": {\"type\": \"Fuse\"}}";
@@ -143,6 +157,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(unknown_characters_in_a_row_become_one_unk),
         cmocka_unit_test(bos_and_eos_are_found_by_text_or_id_and_say_nothing),
         cmocka_unit_test(whole_characters_come_out),
+        cmocka_unit_test(the_bytes_tokenizer_streams_bytes_as_they_are),
         cmocka_unit_test(ids_that_stand_for_nothing_are_known),
     };
     if (argc != 2) return 2;

@@ -197,6 +197,28 @@ static bool count_piece(void *context, const char *text, size_t size) {
     return true;
 }
 
+/* Llama 3's pattern walks the whole run back before its next alternative takes it: as many steps as blanks, and no more. */
+static void a_long_run_of_blanks_is_no_trouble(void **state) {
+    (void)state;
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    SuText text = {0};
+    const char *why = NULL, *pattern = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    for (int i = 0; i < 2000000; i++) su_text_append(&text, " ", 1);
+    su_text_append(&text, "x", 1);
+    TkPattern *p = tk_pattern_compile(&arena, pattern, strlen(pattern), false, &why);
+    TkMatcher *m = tk_matcher_create();
+    int pieces = 0;
+    assert_non_null(p);
+    assert_true(tk_split(p, m, TK_ISOLATED, false, text.text, text.size, count_piece, &pieces, &diags));
+    assert_int_equal(pieces, 3); /* all but one, the last, x */
+    tk_matcher_free(m);
+    tk_pattern_free(p);
+    su_text_free(&text);
+    su_diags_free(&diags);
+    su_arena_free(&arena);
+}
+
 static void a_pattern_that_takes_too_long_gives_up(void **state) {
     (void)state;
     SuArena arena = {0};
@@ -218,13 +240,10 @@ static void a_pattern_that_takes_too_long_gives_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merging_is_that_of_the_definition),
-        cmocka_unit_test(a_word_of_a_megabyte_takes_no_time),
-        cmocka_unit_test(texts_take_normal_form_c),
-        cmocka_unit_test(many_marks_take_no_time),
-        cmocka_unit_test(letters_and_blanks_are_unicodes),
-        cmocka_unit_test(what_engines_read_differently_is_refused),
-        cmocka_unit_test(a_pattern_that_takes_too_long_gives_up),
+        cmocka_unit_test(merging_is_that_of_the_definition),  cmocka_unit_test(a_word_of_a_megabyte_takes_no_time),
+        cmocka_unit_test(texts_take_normal_form_c),           cmocka_unit_test(many_marks_take_no_time),
+        cmocka_unit_test(letters_and_blanks_are_unicodes),    cmocka_unit_test(what_engines_read_differently_is_refused),
+        cmocka_unit_test(a_long_run_of_blanks_is_no_trouble), cmocka_unit_test(a_pattern_that_takes_too_long_gives_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
