@@ -289,6 +289,46 @@ static bool run_clone(Case *c, const char *mode, MossModel *model, MossState *st
     return good;
 }
 
+/* Half a prompt, saved and loaded; on from the loaded state. */
+static bool run_saved(Case *c, const char *mode, MossModel *model, MossState *state) {
+    const char *folder = getenv("TMPDIR");
+    char path[4096];
+    MossState *loaded = NULL;
+    int64_t half = c->T / 2;
+    snprintf(path, sizeof path, "%s/mossc-random-%ld.state", folder ? folder : "/tmp", (long)getpid());
+    moss_state_reset(state);
+    MossError error = moss_feed(model, state, c->truth[0].tokens, (size_t)half, 0);
+    if (error.code == MOSS_OK) error = moss_state_save(state, path);
+    if (error.code == MOSS_OK) error = moss_state_load(model, path, &loaded);
+    unlink(path);
+    if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+    bool good = moss_state_position(loaded) == half && moss_state_logits(loaded);
+    good = good ? same_bits(c, mode, &c->truth[0], moss_state_logits(loaded), half - 1, 1)
+                : fail(c, "%s: position or logits are lost", mode);
+    good = good && run_chunks(c, mode, model, loaded, half, 5, true);
+    moss_state_free(loaded);
+    return good;
+}
+
+/* From a mark some tokens on, some of them back, and on to the end; several times along the sequence. */
+static bool run_rewound(Case *c, const char *mode, MossModel *model, MossState *state, Rng *rng) {
+    const Truth *truth = &c->truth[0];
+    moss_state_reset(state);
+    for (int64_t at = 0; at < c->T;) {
+        int64_t left = c->T - at, on = rng_between(rng, 1, left < MOSS_REWIND ? left : MOSS_REWIND), back = rng_between(rng, 0, on);
+        MossError error = moss_state_mark(state);
+        if (error.code == MOSS_OK)
+            error = moss_feed(model, state, truth->tokens + at, (size_t)on, (uint32_t)rng_between(rng, 1, 9));
+        if (error.code == MOSS_OK) error = moss_state_rewind(state, (uint32_t)back);
+        if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+        at += on - back;
+        if (moss_state_position(state) != at) return fail(c, "%s: position %lld", mode, (long long)moss_state_position(state));
+        if (at && !same_bits(c, mode, truth, moss_state_logits(state), at - 1, 1)) return false;
+        if (left < c->T / 3) break;
+    }
+    return run_chunks(c, mode, model, state, moss_state_position(state), 0, true);
+}
+
 static bool run_batch(Case *c, const char *mode, MossModel *model, Rng *rng) {
     Lane lanes[3] = {{.truth = &c->truth[0]}, {.truth = &c->truth[1]}, {.truth = &c->truth[0]}};
     bool good = true;
@@ -319,6 +359,8 @@ static bool run_modes(Case *c, const char *label, const PgProgram *program, cons
         good = run_lanes(c, MODE("uneven chunks"), model, &lane, 1, c->T > 100 ? 120 : 23, &rng);
         good = good && run_batch(c, MODE("batch of three sequences"), model, &rng);
         if (threads == 1) good = good && run_clone(c, MODE("from a cloned state"), model, state);
+        if (threads == 1 && c->T > 1) good = good && run_saved(c, MODE("from a saved state"), model, state);
+        if (threads == 1) good = good && run_rewound(c, MODE("tokens taken back"), model, state, &rng);
     }
 #undef MODE
     moss_state_free(state);
