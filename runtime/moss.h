@@ -62,7 +62,7 @@ const PgProgram *moss_model_program(const MossModel *model);
 int moss_model_threads(const MossModel *model);
 
 /* Writes checkpoints as the program's kernels read them. The file appears under its name only when it is whole. It serves every
- * CPU, but this spec, PG_NUMERICS and format only. */
+ * CPU, but this spec, PG_NUMERICS and format only. MOSS_BAD_WEIGHTS also when the file cannot be written. */
 MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
                             const char *out_path);
 /* Checks all of a packed file, its tensors' digests too. */

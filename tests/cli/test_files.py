@@ -1,5 +1,5 @@
-"""Files that mossc leaves for later runs: packed weights, states, prompt caches. What they hold, and that a killed command, a full disk or damage
-neither harms an old file nor leaves half a new one. Standard library only.
+"""Files that mossc leaves for later runs: packed weights, states, prompt caches. What they hold, and that a killed command, a
+full disk or damage neither harms an old file nor leaves half a new one. Standard library only.
 
     python3 tests/cli/test_files.py --mossc build/release/mossc [--kills N] [NAME…]
 
@@ -40,6 +40,15 @@ def flip(m, name, at):
     (m.folder / name).write_bytes(data)
 
 
+def run_and_kill(m, arguments, seconds):
+    """Whether the command was still running after that time."""
+    command = [m.program, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=m.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
 def kill_often(m, arguments, name, is_whole):
     """Kills the command at random moments; `name` must then be the old file, or a whole new one. Returns how many were killed."""
     start = time.monotonic()
@@ -53,10 +62,7 @@ def kill_often(m, arguments, name, is_whole):
         target.unlink(missing_ok=True)
         if old is not None:
             target.write_bytes(old)
-        process = subprocess.Popen([m.program, *map(str, arguments)], cwd=m.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0, 1.1 * usual))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        killed += run_and_kill(m, arguments, random.uniform(0, 1.1 * usual))
         found = target.read_bytes() if target.exists() else None
         if found != old:
             assert found is not None, f"kill {i}: the old {name} is lost"
@@ -157,7 +163,8 @@ def test_packing_on_a_full_disk(m):
 
 def test_a_killed_pack_leaves_the_old_file_or_a_whole_one(m):
     spec, weights = tiny(m)
-    kill_often(m, ["pack", spec, "-w", weights, "-o", "w.weights"], "w.weights", lambda name: m.run("pack", spec, "-w", name, "--verify"))
+    kill_often(m, ["pack", spec, "-w", weights, "-o", "w.weights"], "w.weights",
+               lambda name: m.run("pack", spec, "-w", name, "--verify"))
 
 
 # ------------------------------------------------------------------------------------------------ states
@@ -210,14 +217,15 @@ def test_wrong_states_are_refused_with_the_reason(m):
     assert "is a state of another spec, 'tiny'" in text, text
     assert "cannot open" in m.error(*common, "-w", weights, "--state-in", "missing.state")
     assert "is not a whole file of a state" in m.error(*common, "-w", weights, "--state-in", "t.txt")
-    assert "--state-in" in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--reference", "32", "--state-in", "s.state", status=2)
+    load = ["logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"]
+    assert "--state-in" in m.error(*load, "--reference", "32", status=2)
     assert "--prompt-cache" in m.error(*common, "-w", weights, "--state-in", "s.state", "--prompt-cache", "c", status=2)
     good = (m.folder / "s.state").read_bytes()
     for at in random.sample(range(len(good)), 6):
         flip(m, "s.state", at)
-        assert "s.state: " in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"), at
+        assert "s.state: " in m.error(*load), at
         m.file("s.state", good[:at])
-        assert "s.state: " in m.error("logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"), at
+        assert "s.state: " in m.error(*load), at
         m.file("s.state", good)
     assert "x.npy" not in m.left()
 
@@ -306,10 +314,7 @@ def test_a_killed_run_leaves_no_half_cache_entry(m):
         if i % 5 == 0:
             for path in (m.folder / "cache").iterdir():
                 path.unlink()
-        process = subprocess.Popen([m.program, *map(str, common)], cwd=m.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0.3, 1.1) * usual)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run_and_kill(m, common, random.uniform(0.3, 1.1) * usual)
         done = m.run(*common)
         assert done.stdout == wanted and " 0 damaged" in done.stderr, done.stderr
 
