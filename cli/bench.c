@@ -8,6 +8,7 @@
 #include "cli/pipeline.h"
 #include "cli/progress.h"
 #include "cli/random_weights.h"
+#include "support/clock.h"
 
 typedef struct BenchOptions {
     CliTexts sets, weights;
@@ -28,13 +29,13 @@ typedef struct Samples {
 
 /* Compiles from the YAML on. Whether the checkpoints fit is seen to on the way, before the slow part, off the clock. */
 static bool compile_once(CliBuild *build, const CliBuildOptions *options, bool check_files, double *out_ms) {
-    double start = cli_now();
+    double start = su_seconds();
     if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) return false;
-    double before_files = cli_now();
+    double before_files = su_seconds();
     if (check_files && !cli_build_files(build, options)) return false;
-    double after_files = cli_now();
+    double after_files = su_seconds();
     bool ok = cli_build_code(build, options);
-    *out_ms = 1e3 * (cli_now() - after_files + before_files - start);
+    *out_ms = 1e3 * (su_seconds() - after_files + before_files - start);
     return ok;
 }
 
@@ -55,18 +56,18 @@ static bool measure_compile(CliBuild *build, const CliBuildOptions *options, con
 /* One load. Random weights are made before the clock starts. */
 static bool load_once(CliBuild *build, const CliBuildOptions *options, double *out_ms) {
     if (options->weights->count) {
-        double start = cli_now();
+        double start = su_seconds();
         bool ok = cli_build_weights(build, options);
-        *out_ms = 1e3 * (cli_now() - start);
+        *out_ms = 1e3 * (su_seconds() - start);
         return ok;
     }
     CliRandomWeights random = cli_random_weights(&build->spec);
     CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
-    double start = cli_now();
+    double start = su_seconds();
     MossError error =
         moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss, &build->model);
-    *out_ms = 1e3 * (cli_now() - start);
+    *out_ms = 1e3 * (su_seconds() - start);
     cli_progress_end(&progress);
     cli_random_free(&random);
     return cli_moss_ok(&build->diags, error);
@@ -96,15 +97,15 @@ static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
 static MossError one_round(MossModel *model, MossState *state, const int32_t *tokens, const BenchOptions *o, double *out_prefill,
                            double *out_decode) {
     moss_state_reset(state);
-    double start = cli_now();
+    double start = su_seconds();
     MossError error = moss_feed(model, state, tokens, (size_t)o->prefill, (uint32_t)o->chunk);
-    double middle = cli_now();
+    double middle = su_seconds();
     for (int64_t i = 0; i < o->decode && error.code == MOSS_OK; i++) {
         MossSegment segment = {.state = state, .tokens = tokens + o->prefill + i, .count = 1, .wanted = MOSS_LAST_LOGITS};
         error = moss_step(model, &segment, 1);
     }
     *out_prefill = (double)o->prefill / (middle - start);
-    *out_decode = (double)o->decode / (cli_now() - middle);
+    *out_decode = (double)o->decode / (su_seconds() - middle);
     return error;
 }
 

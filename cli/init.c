@@ -13,24 +13,6 @@ typedef struct InitOptions {
     bool progress;
 } InitOptions;
 
-/* Where writing stands. */
-typedef struct Writing {
-    const RtFreshTensor *tensors;
-    uint64_t seed;
-    RtFreshStream stream; /* of the tensor being written */
-    uint64_t done, total; /* bytes */
-    CliProgress progress;
-} Writing;
-
-/* An RtFill. */
-static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
-    Writing *w = context;
-    if (first == 0) w->stream = rt_fresh_start(&w->tensors[tensor], w->seed);
-    rt_fresh_next(&w->stream, count, out);
-    w->done += count * sizeof out[0];
-    cli_progress_update(&w->progress, w->done, w->total);
-}
-
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
         [FE_INIT_UNIFORM_FAN] = RT_FRESH_UNIFORM_FAN,
@@ -52,18 +34,10 @@ static bool write_weights(CliBuild *build, const InitOptions *o) {
     size_t count;
     const FeTensor *tensors = fe_tensors(&build->spec, &count);
     RtFreshTensor *fresh = SU_NEW_ARRAY(&build->arena, RtFreshTensor, count);
-    RtWriteTensor *list = SU_NEW_ARRAY(&build->arena, RtWriteTensor, count);
-    Writing writing = {.tensors = fresh, .seed = o->seed};
-    for (size_t i = 0; i < count; i++) {
-        fresh[i] = fresh_tensor(&tensors[i]);
-        list[i] = fresh[i].tensor;
-        uint64_t elements = 1;
-        for (int d = 0; d < tensors[i].rank; d++) elements *= (uint64_t)tensors[i].shape[d];
-        writing.total += elements * sizeof(float);
-    }
-    writing.progress = cli_progress_start(o->progress, "drawing weights", "bytes");
-    bool ok = rt_safetensors_write(o->output, list, count, fill, &writing, &build->diags);
-    cli_progress_end(&writing.progress);
+    for (size_t i = 0; i < count; i++) fresh[i] = fresh_tensor(&tensors[i]);
+    CliProgress progress = cli_progress_start(o->progress, "drawing weights", "bytes");
+    bool ok = rt_fresh_write(o->output, fresh, count, o->seed, cli_progress_callback, &progress, &build->diags);
+    cli_progress_end(&progress);
     return ok;
 }
 

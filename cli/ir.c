@@ -5,6 +5,7 @@
 #include "cli/pipeline.h"
 #include "cli/progress.h"
 #include "support/file.h"
+#include "support/clock.h"
 
 /* In the order of stage_words. STAGE_UNSAID: fused for a spec, as it is for a graph in text. */
 typedef enum Stage { STAGE_NAIVE, STAGE_FUSED, STAGE_PROGRAM, STAGE_UNSAID } Stage;
@@ -53,9 +54,9 @@ static void print_times(const double *seconds, double lowering) {
 static bool make_graph(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
     if (is_graph_text(options->spec)) return read_graph(build, options->spec);
     if (!cli_build_spec(build, options)) return false;
-    double start = cli_now();
+    double start = su_seconds();
     bool ok = cli_build_graph(build);
-    *out_seconds = cli_now() - start;
+    *out_seconds = su_seconds() - start;
     return ok;
 }
 

@@ -13,6 +13,7 @@
 #include "ir/eval.h"
 #include "runtime/weights.h"
 #include "support/file.h"
+#include "support/clock.h"
 
 typedef enum Mode { MODE_PREFILL, MODE_DECODE } Mode;
 static const char *const mode_words[] = {"prefill", "decode", NULL};
@@ -67,9 +68,9 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->progress, "feeding", "tokens");
     bool ok = cli_state_begin(build, o->state_in, &state);
-    double start = cli_now();
+    double start = su_seconds();
     ok = ok && cli_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
-    job->seconds = cli_now() - start;
+    job->seconds = su_seconds() - start;
     cli_progress_end(&progress);
     ok = ok && cli_state_end(build, state, o->state_out);
     moss_state_free(state);
@@ -94,7 +95,7 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
     float *row = SU_NEW_ARRAY(arena, float, (size_t)vocab_size);
     CliProgress progress = cli_progress_start(job->options->progress, "evaluating", "tokens");
     bool ok = true;
-    double start = cli_now();
+    double start = su_seconds();
     for (size_t t = 0; t < job->count && !ferror(job->out); t++) {
         ok = ir_eval_token(eval, job->tokens[t], logits, diags);
         if (!ok) break;
@@ -102,7 +103,7 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
         fwrite(row, sizeof row[0], (size_t)vocab_size, job->out);
         cli_progress_update(&progress, t + 1, job->count);
     }
-    job->seconds = cli_now() - start;
+    job->seconds = su_seconds() - start;
     job->min_gap = ir_eval_min_gap(eval);
     cli_progress_end(&progress);
     return ok;
@@ -111,7 +112,8 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
 static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *job) {
     int64_t bound = fe_position_bound(&build->spec);
     if (bound && job->count > (uint64_t)bound) {
-        return su_error(&build->diags, (SuSpan){0}, NULL, "%zu tokens would pass max_positions, %" PRId64, job->count, bound);
+        return su_error(&build->diags, (SuSpan){0}, NULL, "a sequence of %zu tokens is longer than max_positions, %" PRId64,
+                        job->count, bound);
     }
     static const PgDtype dtypes[] = {[FE_F32] = PG_F32, [FE_BF16] = PG_BF16, [FE_F16] = PG_F16};
     if (!cli_build_graph(build)) return false;

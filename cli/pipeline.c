@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "frontend/lower.h"
 #include "runtime/packed.h"
+#include "support/clock.h"
 
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {
     build->has_spec = true;
@@ -75,15 +76,15 @@ bool cli_build_files(CliBuild *build, const CliBuildOptions *options) {
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
     su_diags_print(&build->diags, stderr);
     build->diags.count = 0;
-    double start = cli_now();
+    double start = su_seconds();
     bool ok = cli_build_graph(build) &&            /* Spec -> Graph */
               cli_build_program(build, options) && /* Graph -> fused Graph -> Program */
               cli_build_files(build, options) &&   /* checkpoints */
               cli_build_code(build, options);      /* Program -> kernels */
-    double middle = cli_now();
+    double middle = su_seconds();
     ok = ok && cli_build_weights(build, options); /* kernels, checkpoints -> Model */
     build->compile_seconds = middle - start;
-    build->load_seconds = cli_now() - middle;
+    build->load_seconds = su_seconds() - middle;
     return ok;
 }
 

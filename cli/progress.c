@@ -3,20 +3,14 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/format.h"
-
-double cli_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "support/clock.h"
 
 CliProgress cli_progress_start(bool asked, const char *what, const char *unit) {
     bool terminal = isatty(STDERR_FILENO) == 1;
-    return (CliProgress){.terminal = terminal, .on = terminal || asked, .what = what, .unit = unit, .start = cli_now()};
+    return (CliProgress){.terminal = terminal, .on = terminal || asked, .what = what, .unit = unit, .start = su_seconds()};
 }
 
 static void print_amount(const CliProgress *progress, uint64_t amount) {
@@ -30,7 +24,7 @@ static void print_amount(const CliProgress *progress, uint64_t amount) {
 
 void cli_progress_update(CliProgress *progress, uint64_t done, uint64_t total) {
     if (!progress->on) return;
-    double now = cli_now();
+    double now = su_seconds();
     double pause = progress->terminal ? 0.2 : 2.0;
     if (now - progress->start < 2.0 || now - progress->last < pause) return;
     progress->last = now;
@@ -62,7 +56,7 @@ void cli_progress_end(CliProgress *progress) {
     if (progress->terminal) {
         if (progress->shown) fputs("\r\033[K", stderr);
     } else {
-        fprintf(stderr, "mossc: %s: done in %.1f s\n", progress->what, cli_now() - progress->start);
+        fprintf(stderr, "mossc: %s: done in %.1f s\n", progress->what, su_seconds() - progress->start);
     }
     fflush(stderr);
     progress->on = false;

@@ -15,9 +15,6 @@ typedef struct CliProgress {
     double start, last;
 } CliProgress;
 
-/* Seconds of a clock that only rises. */
-double cli_now(void);
-
 /* asked: --progress was given. */
 CliProgress cli_progress_start(bool asked, const char *what, const char *unit);
 void cli_progress_update(CliProgress *progress, uint64_t done, uint64_t total);

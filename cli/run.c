@@ -11,6 +11,7 @@
 #include "cli/sequence.h"
 #include "cli/text.h"
 #include "support/file.h"
+#include "support/clock.h"
 
 enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
@@ -134,11 +135,11 @@ static bool feed_from_cache(Session *s, CliProgress *progress) {
 }
 
 static bool feed_prompt(Session *s) {
-    double start = cli_now();
+    double start = su_seconds();
     CliProgress progress = cli_progress_start(s->options->progress, "reading the prompt", "tokens");
     bool ok = s->options->prompt_cache ? feed_from_cache(s, &progress) : feed_pieces(s, &progress);
     cli_progress_end(&progress);
-    s->prefill_seconds = cli_now() - start;
+    s->prefill_seconds = su_seconds() - start;
     return ok;
 }
 
@@ -178,7 +179,7 @@ static bool is_over(Session *s) {
 
 static bool generate(Session *s) {
     if (s->options->max_tokens == 0) return true;
-    double start = cli_now(), first = 0;
+    double start = su_seconds(), first = 0;
     if (!moss_state_logits(s->state)) {
         return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to go on with", "the state in '%s' holds no logits",
                         s->options->state_in);
@@ -187,7 +188,7 @@ static bool generate(Session *s) {
         int32_t token;
         if (!sample(s, &token)) return false;
         if (s->tokens.count == 0) {
-            first = cli_now();
+            first = su_seconds();
             s->first_token_seconds = s->prefill_seconds + (first - start);
         }
         if (token == rt_tokenizer_eos(s->tokenizer)) {
@@ -199,7 +200,7 @@ static bool generate(Session *s) {
         MossSegment segment = {.state = s->state, .tokens = &token, .count = 1, .wanted = MOSS_LAST_LOGITS};
         if (!cli_moss_ok(&s->build.diags, moss_step(s->build.model, &segment, 1))) return false;
     }
-    s->decode_seconds = cli_now() - first;
+    s->decode_seconds = su_seconds() - first;
     return true;
 }
 

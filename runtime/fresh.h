@@ -2,6 +2,7 @@
 #ifndef MOSSC_RUNTIME_FRESH_H
 #define MOSSC_RUNTIME_FRESH_H
 
+#include "runtime/moss.h"
 #include "runtime/safetensors.h"
 
 typedef enum RtFreshKind {
@@ -32,7 +33,8 @@ typedef struct RtFreshStream {
 RtFreshStream rt_fresh_start(const RtFreshTensor *tensor, uint64_t seed);
 void rt_fresh_next(RtFreshStream *stream, uint64_t count, float *out);
 
-/* Writes a whole checkpoint of fresh tensors as F32. */
-bool rt_fresh_write(const char *path, const RtFreshTensor *tensors, size_t n_tensors, uint64_t seed, SuDiags *diags);
+/* Writes a whole checkpoint of fresh tensors as F32. progress (of bytes) may be NULL. */
+bool rt_fresh_write(const char *path, const RtFreshTensor *tensors, size_t n_tensors, uint64_t seed, MossProgress progress,
+                    void *progress_context, SuDiags *diags);
 
 #endif

@@ -3,10 +3,10 @@
  * Every worker walks the same list of phases. Within a stage it claims tiles of one phase after the other and goes on when
  * there are none left; at the end of a stage all meet, and the last one to arrive makes the counters ready for the next. */
 #include <string.h>
-#include <time.h>
 
 #include "runtime/model.h"
 #include "support/dmath.h"
+#include "support/clock.h"
 
 /* What the workers of one step share; read-only but for the claims. */
 typedef struct Running {
@@ -18,37 +18,23 @@ typedef struct Running {
     uint64_t ld;
 } Running;
 
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- the workers' part */
 
 static void reset_claims(void *context) {
     MossModel *m = context;
-    for (uint32_t i = 0; i < m->n_claims; i++) {
-        atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed);
-    }
+    for (uint32_t i = 0; i < m->n_claims; i++) { atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed); }
 }
 
 static void run_phase(const Running *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
     const PgCode *code = &r->model->codes[phase->kernel];
     uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
-    if (tiles > INT32_MAX) {
-        SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles);
-    }
+    if (tiles > INT32_MAX) { SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles); }
     if (workers == 1) {
-        if (tiles) {
-            code->run(args, phase, 0, (uint32_t)tiles);
-        }
+        if (tiles) { code->run(args, phase, 0, (uint32_t)tiles); }
         return;
     }
-    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) {
-        code->run(args, phase, first, end);
-    }
+    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) { code->run(args, phase, first, end); }
 }
 
 /* cos and sin of this worker's share of the rows. */
@@ -80,7 +66,7 @@ static void work(void *context, int worker) {
         rt_workers_meet(m->workers, NULL, NULL);
     }
     bool timing = worker == 0 && r->seconds;
-    double before = timing ? seconds_now() : 0;
+    double before = timing ? su_seconds() : 0;
     uint32_t first_of_stage = 0;
     for (uint32_t i = 0; i < r->step->n_phases; i++) {
         const PgPhase *phase = &r->step->phases[i];
@@ -90,7 +76,7 @@ static void work(void *context, int worker) {
             first_of_stage = i + 1;
         }
         if (timing) { /* waiting for the others counts for the last phase of a stage */
-            double now = seconds_now();
+            double now = su_seconds();
             r->seconds[i] += now - before;
             before = now;
         }
@@ -98,6 +84,11 @@ static void work(void *context, int worker) {
 }
 
 /* ---- checks before */
+
+static MossError too_long(const PgProgram *program, int64_t position, uint64_t count) {
+    return rt_error(MOSS_BAD_INPUT, "a sequence of %llu tokens is longer than max_positions, %lld",
+                    (unsigned long long)position + (unsigned long long)count, (long long)program->max_positions);
+}
 
 static MossError check_segment(MossModel *m, const MossSegment *s, uint32_t index) {
     const PgProgram *program = m->program;
@@ -110,12 +101,9 @@ static MossError check_segment(MossModel *m, const MossSegment *s, uint32_t inde
     if (s->state->in_step == m->step_number) {
         return rt_error(MOSS_BAD_INPUT, "segment %u: its state is already in another segment of this step", index);
     }
-    if (!s->count) {
-        return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index);
-    }
+    if (!s->count) { return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index); }
     if (program->max_positions && s->count > program->max_positions - s->state->position) {
-        return rt_error(MOSS_BAD_INPUT, "segment %u: %u tokens after %lld would pass max_positions, %lld", index, s->count,
-                        (long long)s->state->position, (long long)program->max_positions);
+        return too_long(program, s->state->position, s->count);
     }
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->tokens[i] < 0 || s->tokens[i] >= program->vocab_size) {
@@ -132,9 +120,7 @@ static MossError check_segments(MossModel *m, const MossSegment *segments, uint3
     m->step_number++;
     for (uint32_t i = 0; i < n_segments; i++) {
         MossError error = check_segment(m, &segments[i], i);
-        if (error.code != MOSS_OK) {
-            return error;
-        }
+        if (error.code != MOSS_OK) { return error; }
         rows += segments[i].count;
     }
     if (!n_segments || rows > (uint64_t)m->program->max_rows) {
@@ -151,8 +137,8 @@ static void describe(Running *r, const MossSegment *segments, uint32_t n_segment
     r->n_segments = n_segments;
     for (uint32_t s = 0; s < n_segments; s++) {
         const MossSegment *in = &segments[s];
-        m->segments[s] = (RtSegment){
-            .state = in->state->memory.data, .position = in->state->position, .first_row = r->rows, .count = in->count};
+        m->segments[s] =
+            (RtSegment){.state = in->state->memory.data, .position = in->state->position, .first_row = r->rows, .count = in->count};
         for (uint32_t i = 0; i < in->count; i++, r->rows++) {
             m->tokens[r->rows] = in->tokens[i];
             m->row_segment[r->rows] = (int32_t)s;
@@ -170,13 +156,9 @@ static void describe(Running *r, const MossSegment *segments, uint32_t n_segment
 }
 
 static bool grow(RtPages *pages, uint64_t bytes) {
-    if (pages->size >= bytes) {
-        return true;
-    }
+    if (pages->size >= bytes) { return true; }
     RtPages grown = rt_pages_alloc(bytes);
-    if (!grown.data) {
-        return false;
-    }
+    if (!grown.data) { return false; }
     rt_pages_free(pages);
     *pages = grown;
     return true;
@@ -206,9 +188,7 @@ static MossError make_room(const Running *r) {
 
 static uint32_t line_of_block(const PgStep *step, int32_t block) {
     for (uint32_t i = 0; i < step->n_phases; i++) {
-        if (step->phases[i].block == block) {
-            return step->phases[i].line;
-        }
+        if (step->phases[i].block == block) { return step->phases[i].line; }
     }
     return 0;
 }
@@ -246,16 +226,12 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
 MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
     Running r = {.model = model};
     MossError error = check_segments(model, segments, n_segments);
-    if (error.code != MOSS_OK) {
-        return error;
-    }
+    if (error.code != MOSS_OK) { return error; }
     describe(&r, segments, n_segments);
     model->wanted = 0;
     model->logits_step = 0;
     error = make_room(&r);
-    if (error.code != MOSS_OK) {
-        return error;
-    }
+    if (error.code != MOSS_OK) { return error; }
     reset_claims(model);
     rt_workers_run(model->workers, work, &r);
     error = find_trouble(&r);
@@ -277,12 +253,9 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
     const PgProgram *program = model->program;
     uint32_t most = chunk && chunk < program->max_rows ? chunk : (uint32_t)program->max_rows;
     int64_t position = state->position;
-    if (!count) {
-        return rt_error(MOSS_BAD_INPUT, "no tokens to feed");
-    }
+    if (!count) { return rt_error(MOSS_BAD_INPUT, "no tokens to feed"); }
     if (program->max_positions && count > (uint64_t)(program->max_positions - position)) {
-        return rt_error(MOSS_BAD_INPUT, "%zu tokens after %lld would pass max_positions, %lld", count, (long long)position,
-                        (long long)program->max_positions);
+        return too_long(program, position, count);
     }
     for (size_t i = 0; i < count; i++) { /* all of them before the first chunk changes the state */
         if (tokens[i] < 0 || tokens[i] >= program->vocab_size) {
@@ -297,15 +270,11 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
                                .count = (uint32_t)n,
                                .wanted = done + n == count ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS};
         MossError error = moss_step(model, &segment, 1);
-        if (error.code != MOSS_OK) {
-            return error;
-        }
+        if (error.code != MOSS_OK) { return error; }
     }
     return (MossError){.code = MOSS_OK};
 }
 
 void moss_profile(MossModel *model, double *seconds[PG_MODES]) {
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        model->profile[mode] = seconds ? seconds[mode] : NULL;
-    }
+    for (int mode = 0; mode < PG_MODES; mode++) { model->profile[mode] = seconds ? seconds[mode] : NULL; }
 }

@@ -30,9 +30,7 @@ static void count_tiles(const RtArgs *args, const PgPhase *phase, uint32_t tile0
     too_early += phase->stage > 0 && finished[phase->stage - 1] != (int)phase->line;
     too_early += ((uintptr_t)args->arena | (uintptr_t)args->scratch) % 64 != 0;
     args->scratch[0]++;
-    for (uint32_t tile = tile0; tile < tile1; tile++) {
-        seen[phase->block][tile]++;
-    }
+    for (uint32_t tile = tile0; tile < tile1; tile++) { seen[phase->block][tile]++; }
     finished[phase->stage] += (int)(tile1 - tile0);
 }
 
@@ -51,9 +49,7 @@ static void toy_recur(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
             if (args->row_segment[row] != (int32_t)s || args->row_position[row] != segment->position + (row - segment->first_row)) {
                 args->trouble[row] = 100;
             }
-            if (args->tokens[row] == TROUBLE_TOKEN) {
-                args->trouble[row] = 1 + 3;
-            }
+            if (args->tokens[row] == TROUBLE_TOKEN) { args->trouble[row] = 1 + 3; }
             *sum = (3 * *sum + (int64_t)weight[args->tokens[row]]) % WHOLE;
             row_of(args, phase, 0)[row] = (float)*sum;
         }
@@ -64,22 +60,32 @@ static void toy_recur(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
 static void toy_logits(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
     for (uint32_t w = tile0 * 8; w < tile1 * 8 && w < args->wanted; w++) {
         float sum = row_of(args, phase, 0)[args->out_rows[w]];
-        for (int i = 0; i < VOCAB; i++) {
-            args->logits[w * args->out_stride + (uint64_t)i] = sum + (float)i;
-        }
+        for (int i = 0; i < VOCAB; i++) { args->logits[w * args->out_stride + (uint64_t)i] = sum + (float)i; }
     }
 }
 
 /* ---- the toy program */
 
 static const PgKernel toy_kernels[] = {{.kind = PG_RECUR}, {.kind = PG_MAP}};
-static const PgCode toy_codes[] = {{.run = toy_recur, .groups = 1, .claim = 1}, {.run = toy_logits, .groups = 1, .claim = 4, .scratch = 100}};
-#define TOY_PHASES(per_row_)                                                                                               \
-    {                                                                                                                      \
-        {.kernel = 0, .stage = 0, .count = PG_PER_SEGMENT, .fixed = 1, .block = 3, .line = 12, .name = "recur",             \
-         .operands = {{PG_ARENA, per_row_, 64}, {PG_WEIGHTS, 0, 0}, {PG_STATE, 0, 64}}},                                    \
-            {.kernel = 1, .stage = 1, .count = PG_PER_WANTED, .fixed = 1, .block = -1, .name = "head",                      \
-             .operands = {{PG_ARENA, per_row_, 64}}},                                                                       \
+static const PgCode toy_codes[] = {{.run = toy_recur, .groups = 1, .claim = 1},
+                                   {.run = toy_logits, .groups = 1, .claim = 4, .scratch = 100}};
+#define TOY_PHASES(per_row_)                                                                                                       \
+    {                                                                                                                              \
+        {.kernel = 0,                                                                                                              \
+         .stage = 0,                                                                                                               \
+         .count = PG_PER_SEGMENT,                                                                                                  \
+         .fixed = 1,                                                                                                               \
+         .block = 3,                                                                                                               \
+         .line = 12,                                                                                                               \
+         .name = "recur",                                                                                                          \
+         .operands = {{PG_ARENA, per_row_, 64}, {PG_WEIGHTS, 0, 0}, {PG_STATE, 0, 64}}},                                           \
+        {.kernel = 1,                                                                                                              \
+         .stage = 1,                                                                                                               \
+         .count = PG_PER_WANTED,                                                                                                   \
+         .fixed = 1,                                                                                                               \
+         .block = -1,                                                                                                              \
+         .name = "head",                                                                                                           \
+         .operands = {{PG_ARENA, per_row_, 64}}},                                                                                  \
     }
 static const PgPhase toy_row[] = TOY_PHASES(0), toy_block[] = TOY_PHASES(64);
 static const PgTensor toy_tensor = {.name = "w", .rank = 1, .shape = {VOCAB}};
@@ -121,9 +127,7 @@ static MossModel *toy_model(const PgProgram *program, int threads) {
 
 static int64_t toy_sum(const int32_t *tokens, int64_t count) {
     int64_t sum = 0;
-    for (int64_t i = 0; i < count; i++) {
-        sum = (3 * sum + (int64_t)toy_lookup(NULL, "w")[tokens[i]]) % WHOLE;
-    }
+    for (int64_t i = 0; i < count; i++) { sum = (3 * sum + (int64_t)toy_lookup(NULL, "w")[tokens[i]]) % WHOLE; }
     return sum;
 }
 
@@ -141,29 +145,28 @@ static MossState *new_state(MossModel *model) {
 
 static void expect_refused(MossError error, MossCode code, const char *words) {
     assert_int_equal(error.code, code);
-    if (!strstr(error.text, words)) {
-        fail_msg("instead of '%s': %s", words, error.text);
-    }
+    if (!strstr(error.text, words)) { fail_msg("instead of '%s': %s", words, error.text); }
 }
 
-static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 3, 5, 7, 2, 4, 6, 8, 0, 1, 1, 2, 3, 5, 8, 4, 4, 4, 0, 6, 5, 3, 2, 1,
-                               8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 1, 5, 2, 6, 3, 7, 4, 8, 5, 0, 6, 1, 7, 2, 8, 3, 0, 4, 1, 5, 2, 6,
-                               1, 2, 3};
+static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 3, 5, 7, 2, 4, 6, 8, 0, 1, 1, 2, 3, 5,
+                               8, 4, 4, 4, 0, 6, 5, 3, 2, 1, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 1, 5,
+                               2, 6, 3, 7, 4, 8, 5, 0, 6, 1, 7, 2, 8, 3, 0, 4, 1, 5, 2, 6, 1, 2, 3};
 enum { TEXT = sizeof text / sizeof *text };
 
 /* ---- tests */
 
 /* Phases that only count tiles: stage s of STAGES has two phases of different counts. */
 static void make_counting(PgPhase phases[2 * STAGES], uint32_t rows, uint32_t segments, uint32_t wanted, const PgCode *code) {
-    static const PgCount counts[2 * STAGES] = {PG_ONCE,        PG_PER_ROW, PG_PER_ROW_BLOCK, PG_PER_SEGMENT,        PG_PER_WANTED,
-                                               PG_PER_ROW, PG_PER_ROW, PG_ONCE,        PG_PER_POSITION_BLOCK, PG_PER_ROW};
+    static const PgCount counts[2 * STAGES] = {PG_ONCE,    PG_PER_ROW, PG_PER_ROW_BLOCK, PG_PER_SEGMENT,        PG_PER_WANTED,
+                                               PG_PER_ROW, PG_PER_ROW, PG_ONCE,          PG_PER_POSITION_BLOCK, PG_PER_ROW};
     uint32_t below = 0, here = 0;
     for (uint32_t i = 0; i < 2 * STAGES; i++) {
         if (i % 2 == 0) {
             below = here;
             here = 0;
         }
-        phases[i] = (PgPhase){.stage = i / 2, .count = counts[i], .fixed = 1 + i % 3, .E = 5, .k = 2, .block = (int32_t)i, .line = below};
+        phases[i] =
+            (PgPhase){.stage = i / 2, .count = counts[i], .fixed = 1 + i % 3, .E = 5, .k = 2, .block = (int32_t)i, .line = below};
         here += (uint32_t)pg_tiles(&phases[i], code, rows, segments, wanted);
     }
 }
@@ -174,10 +177,16 @@ static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t c
     PgPhase phases[2 * STAGES];
     make_counting(phases, rows, segments, rows, &code);
     PgStep step = {.phases = phases, .n_phases = 2 * STAGES, .n_stages = STAGES, .arena_fixed = 64};
-    PgProgram program = {.name = "count", .vocab_size = VOCAB, .max_rows = MAX_ROWS, .out_stride = STRIDE, .kernels = &kernel,
-                         .n_kernels = 1, .steps = {step, step}};
+    PgProgram program = {.name = "count",
+                         .vocab_size = VOCAB,
+                         .max_rows = MAX_ROWS,
+                         .out_stride = STRIDE,
+                         .kernels = &kernel,
+                         .n_kernels = 1,
+                         .steps = {step, step}};
     MossModel *model;
-    assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.threads = threads}, &model).code, MOSS_OK);
+    assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.threads = threads}, &model).code,
+                     MOSS_OK);
     MossSegment list[MAX_ROWS];
     for (uint32_t s = 0; s < segments; s++) { /* the first has what the others, of one row each, leave; all rows are wanted */
         list[s] = (MossSegment){
@@ -190,14 +199,10 @@ static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t c
         for (uint32_t i = 0; i < 2 * STAGES; i++) {
             uint64_t tiles = pg_tiles(&phases[i], &code, rows, segments, rows);
             assert_true(tiles > 0 && tiles < MAX_TILES);
-            for (uint64_t tile = 0; tile < MAX_TILES; tile++) {
-                assert_int_equal(seen[i][tile], tile < tiles);
-            }
+            for (uint64_t tile = 0; tile < MAX_TILES; tile++) { assert_int_equal(seen[i][tile], tile < tiles); }
         }
     }
-    for (uint32_t s = 0; s < segments; s++) {
-        moss_state_free(list[s].state);
-    }
+    for (uint32_t s = 0; s < segments; s++) { moss_state_free(list[s].state); }
     moss_model_free(model);
 }
 
@@ -243,9 +248,7 @@ static void test_segments_keep_apart_and_logits_come_in_order(void **unused) {
                               {.state = c, .tokens = text + 20, .count = 1, .wanted = MOSS_LAST_LOGITS}};
     assert_int_equal(moss_step(model, segments, 3).code, MOSS_OK);
     assert_int_equal(moss_logits_count(model), 4);
-    for (uint32_t i = 0; i < 3; i++) {
-        expect_logits(model, i, toy_sum(text, i + 1));
-    }
+    for (uint32_t i = 0; i < 3; i++) { expect_logits(model, i, toy_sum(text, i + 1)); }
     expect_logits(model, 3, toy_sum(text + 20, 1));
     assert_null(moss_logits(model, 4));
     MossSegment more = {.state = b, .tokens = text + 15, .count = 1, .wanted = MOSS_LAST_LOGITS}; /* one row: the other mode */
@@ -297,10 +300,12 @@ static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     expect_refused(moss_step(model, mixed, 2), MOSS_BAD_INPUT, "segment 1: its state belongs to another model");
     expect_refused(moss_step(model, &good, 0), MOSS_BAD_INPUT, "a step takes 1 to 64 tokens, not 0");
     expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text}, 1), MOSS_BAD_INPUT, "segment 0 has no tokens");
-    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = low, .count = 2}, 1), MOSS_BAD_INPUT, "token -1 at position 6");
+    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = low, .count = 2}, 1), MOSS_BAD_INPUT,
+                   "token -1 at position 6");
     expect_refused(moss_feed(model, a, high, 3, 1), MOSS_BAD_INPUT, "token 10 at position 7 is not in the vocabulary (0 to 9)");
-    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 16}, 1), MOSS_BAD_INPUT, "16 tokens after 5 would pass max_positions, 20");
-    expect_refused(moss_feed(model, a, text, 16, 4), MOSS_BAD_INPUT, "would pass max_positions");
+    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 16}, 1), MOSS_BAD_INPUT,
+                   "a sequence of 21 tokens is longer than max_positions, 20");
+    expect_refused(moss_feed(model, a, text, 16, 4), MOSS_BAD_INPUT, "longer than max_positions");
     expect_refused(moss_feed(model, a, text, 0, 4), MOSS_BAD_INPUT, "no tokens");
     assert_int_equal(moss_state_position(a), 5);
     assert_int_equal(moss_feed(model, a, text + 5, 15, 4).code, MOSS_OK); /* up to the bound */
@@ -312,7 +317,8 @@ static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     program.max_positions = 0;
     model = toy_model(&program, 1);
     a = new_state(model);
-    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 65}, 1), MOSS_BAD_INPUT, "a step takes 1 to 64 tokens, not 65");
+    expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 65}, 1), MOSS_BAD_INPUT,
+                   "a step takes 1 to 64 tokens, not 65");
     moss_state_free(a);
     moss_model_free(model);
 }
@@ -347,10 +353,18 @@ static void test_rope_tables_are_filled_for_every_row(void **unused) {
     (void)unused;
     static const PgKernel kernel = {.kind = PG_KV_STORE};
     PgCode code = {.run = see_ropes, .groups = 1, .claim = 1};
-    PgPhase row = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 0, 64}}}, block = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 64, 128}}};
+    PgPhase row = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 0, 64}}},
+            block = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 64, 128}}};
     PgRope rope = {.theta = 500, .dim = 8, .table = {{PG_ARENA, 0, 64}, {PG_ARENA, 64, 128}}};
-    PgProgram program = {.name = "rope", .vocab_size = VOCAB, .max_rows = MAX_ROWS, .out_stride = STRIDE, .kernels = &kernel, .n_kernels = 1,
-                         .steps = {{&row, 1, 1, 0, 128}, {&block, 1, 1, 128, 128}}, .ropes = &rope, .n_ropes = 1};
+    PgProgram program = {.name = "rope",
+                         .vocab_size = VOCAB,
+                         .max_rows = MAX_ROWS,
+                         .out_stride = STRIDE,
+                         .kernels = &kernel,
+                         .n_kernels = 1,
+                         .steps = {{&row, 1, 1, 0, 128}, {&block, 1, 1, 128, 128}},
+                         .ropes = &rope,
+                         .n_ropes = 1};
     MossModel *model;
     assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.threads = 2}, &model).code, MOSS_OK);
     MossState *state = new_state(model);
@@ -359,7 +373,8 @@ static void test_rope_tables_are_filled_for_every_row(void **unused) {
         assert_int_equal(moss_feed(model, state, text, (size_t)n, 0).code, MOSS_OK);
         for (int64_t i = 0; i < n * 4; i++) {
             double angle = (double)(position + i / 4) * pow(500, -2.0 * (double)(i % 4) / 8);
-            assert_true(fabs((double)rope_seen[2 * i] - cos(angle)) < 1e-7 && fabs((double)rope_seen[2 * i + 1] - sin(angle)) < 1e-7);
+            assert_true(fabs((double)rope_seen[2 * i] - cos(angle)) < 1e-7 &&
+                        fabs((double)rope_seen[2 * i + 1] - sin(angle)) < 1e-7);
         }
     }
     moss_state_free(state);
@@ -399,12 +414,15 @@ static void test_models_are_loaded_from_files(void **unused) {
     expect_logits(model, 0, 3 + 4);
     moss_state_free(state);
     moss_model_free(model);
-    expect_refused(moss_model_load(&program, toy_codes, &missing, 1, NULL, &model), MOSS_NO_FILE, "/nowhere/w.safetensors: cannot open");
+    expect_refused(moss_model_load(&program, toy_codes, &missing, 1, NULL, &model), MOSS_NO_FILE,
+                   "/nowhere/w.safetensors: cannot open");
     assert_null(model);
-    expect_refused(moss_model_load(&program, toy_codes, NULL, 0, NULL, &model), MOSS_BAD_WEIGHTS, "tensor 'w' is missing; expected shape [10]");
+    expect_refused(moss_model_load(&program, toy_codes, NULL, 0, NULL, &model), MOSS_BAD_WEIGHTS,
+                   "tensor 'w' is missing; expected shape [10]");
     halves[7] = 0x7FC0;
     write_safetensors(path, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[10],\"data_offsets\":[0,20]}}", halves, sizeof halves);
-    expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "tensor 'w': element [7] is not a number");
+    expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS,
+                   "tensor 'w': element [7] is not a number");
     write_safetensors(path, "{", NULL, 0);
     expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "header is not JSON");
     folder_remove(&folder);
