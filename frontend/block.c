@@ -19,9 +19,7 @@ typedef struct Build {
 /* ---- errors ---- */
 
 static const char *used_by(const Build *b, const FeValue *value) {
-    if (value->written || !value->node) {
-        return NULL;
-    }
+    if (value->written || !value->node) { return NULL; }
     return su_printf(b->arena, "this default is used by the %s block at line %u", fe_block_kind_word(b->out->kind),
                      (unsigned)b->span.line);
 }
@@ -43,22 +41,16 @@ __attribute__((format(printf, 3, 4))) static void misplaced(const Build *b, cons
 
 /* ---- values; of a broken one anything may come back: the spec is refused anyway ---- */
 
-static int64_t integer(const FeMap *map, FeKey key) {
-    return fe_value(map, key)->integer;
-}
+static int64_t integer(const FeMap *map, FeKey key) { return fe_value(map, key)->integer; }
 
-static bool truth(const FeMap *map, FeKey key) {
-    return fe_value(map, key)->integer != 0;
-}
+static bool truth(const FeMap *map, FeKey key) { return fe_value(map, key)->integer != 0; }
 
 /* I or F: given outright, or expand · D, which must be whole exactly. */
 static int64_t width(const Build *b, const FeMap *map, FeKey outright, FeKey expand) {
     const FeValue *factor = fe_value(map, expand);
     int64_t d_model = b->load->spec->d_model, result = 0;
     bool whole;
-    if (fe_given(map, outright)) {
-        return integer(map, outright);
-    }
+    if (fe_given(map, outright)) { return integer(map, outright); }
     if (factor->state != FE_GIVEN || !b->load->d_model_known || fe_parse_scaled(factor->text, d_model, &result, &whole)) {
         return result;
     }
@@ -75,9 +67,7 @@ static int64_t width(const Build *b, const FeMap *map, FeKey outright, FeKey exp
 
 static void check_top_k(const Build *b, const FeMap *router, const FeMap *experts, FeKey count_key) {
     const FeValue *top_k = fe_value(router, KEY(router, top_k)), *count = fe_value(experts, count_key);
-    if (top_k->state != FE_GIVEN || count->state != FE_GIVEN || top_k->integer <= count->integer) {
-        return;
-    }
+    if (top_k->state != FE_GIVEN || count->state != FE_GIVEN || top_k->integer <= count->integer) { return; }
     if (top_k->node) {
         refuse(b, top_k, "'router.top_k' is %lld, but there are only %lld experts", (long long)top_k->integer,
                (long long)count->integer);
@@ -91,13 +81,9 @@ static void check_top_k(const Build *b, const FeMap *router, const FeMap *expert
 static void check_input(const Build *b, const FeMap *router, const FeMap *experts) {
     FeValue *input = fe_value(router, KEY(router, input));
     FeRouter *out = &b->out->router;
-    if (input->state != FE_GIVEN || input->integer != FE_ROUTER_INNER) {
-        return;
-    }
+    if (input->state != FE_GIVEN || input->integer != FE_ROUTER_INNER) { return; }
     if (b->out->kind != FE_SSM) {
-        if (input->written) {
-            refuse(b, input, "'router.input': inner has a meaning only in ssm blocks");
-        }
+        if (input->written) { refuse(b, input, "'router.input': inner has a meaning only in ssm blocks"); }
         out->input = FE_ROUTER_BLOCK;
         return;
     }
@@ -143,9 +129,7 @@ static void build_router(const Build *b, const FeMap *own, const FeMap *experts,
     };
     check_top_k(b, router, experts, count_key);
     check_input(b, router, experts);
-    if (errors == reader->diags->errors) {
-        warn_gates(b, router);
-    }
+    if (errors == reader->diags->errors) { warn_gates(b, router); }
 }
 
 /* The experts' map, complete, or NULL when the block has none. A router beside none is dropped or refused. */
@@ -166,9 +150,7 @@ static void check_per_expert(const Build *b, const FeMap *experts) {
     const FeValue *names = fe_value(experts, KEY(ssm_experts, per_expert));
     const FeValue *combine = fe_value(experts, KEY(ssm_experts, combine));
     const uint32_t allowed = FE_X_PROJ | FE_DT_PROJ | FE_A | FE_D;
-    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || combine->integer != FE_OUTPUTS) {
-        return;
-    }
+    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || combine->integer != FE_OUTPUTS) { return; }
     for (size_t i = 0; i < names->node->count; i++) {
         const FeNode *item = names->node->items[i];
         bool reserved;
@@ -224,9 +206,7 @@ static void build_ssm(const Build *b, FeMap *map) {
         .inner_norm_eps = eps->state == FE_GIVEN ? eps->real : spec->norm.eps,
     };
     const FeMap *experts = block_experts(b, map, KEY(ssm, experts), KEY(ssm, router));
-    if (experts) {
-        build_ssm_experts(b, experts, fe_child(map, KEY(ssm, router)));
-    }
+    if (experts) { build_ssm_experts(b, experts, fe_child(map, KEY(ssm, router))); }
 }
 
 /* ---- mlp ---- */
@@ -241,9 +221,7 @@ static void build_mlp_experts(const Build *b, const FeMap *experts, const FeMap 
         .shared_d_ff = own_width ? shared_d_ff->integer : b->out->mlp.d_ff,
     };
     if (own_width && shared->state == FE_GIVEN && shared->integer == 0) {
-        if (shared_d_ff->written) {
-            misplaced(b, shared_d_ff, "'mlp.experts.shared_d_ff' has no meaning without shared experts");
-        }
+        if (shared_d_ff->written) { misplaced(b, shared_d_ff, "'mlp.experts.shared_d_ff' has no meaning without shared experts"); }
         b->out->experts.shared_d_ff = b->out->mlp.d_ff;
     }
     build_router(b, router, experts, KEY(mlp_experts, count));
@@ -251,18 +229,14 @@ static void build_mlp_experts(const Build *b, const FeMap *experts, const FeMap 
 
 static void build_mlp(const Build *b, FeMap *map) {
     bool any = fe_value(map, KEY(mlp, d_ff))->state != FE_ABSENT || fe_value(map, KEY(mlp, expand))->state != FE_ABSENT;
-    if (!any) {
-        fe_error_once(&b->load->reader, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required");
-    }
+    if (!any) { fe_error_once(&b->load->reader, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required"); }
     b->out->mlp = (FeMlp){
         .d_ff = width(b, map, KEY(mlp, d_ff), KEY(mlp, expand)),
         .activation = (FeActivation)integer(map, KEY(mlp, activation)),
         .bias = truth(map, KEY(mlp, bias)),
     };
     const FeMap *experts = block_experts(b, map, KEY(mlp, experts), KEY(mlp, router));
-    if (experts) {
-        build_mlp_experts(b, experts, fe_child(map, KEY(mlp, router)));
-    }
+    if (experts) { build_mlp_experts(b, experts, fe_child(map, KEY(mlp, router))); }
 }
 
 /* ---- attention ---- */
@@ -271,9 +245,7 @@ static void build_mlp(const Build *b, FeMap *map) {
 static int64_t default_head_dim(const Build *b, const FeMap *map) {
     const FeValue *heads = fe_value(map, KEY(attention, n_heads));
     int64_t d_model = b->load->spec->d_model;
-    if (heads->state != FE_GIVEN || !b->load->d_model_known || fe_broken(map, KEY(attention, head_dim))) {
-        return 0;
-    }
+    if (heads->state != FE_GIVEN || !b->load->d_model_known || fe_broken(map, KEY(attention, head_dim))) { return 0; }
     if (d_model % heads->integer != 0) {
         refuse(b, heads, "'attention.n_heads': %lld does not divide d_model %lld, and head_dim is not given",
                (long long)heads->integer, (long long)d_model);
@@ -284,17 +256,13 @@ static int64_t default_head_dim(const Build *b, const FeMap *map) {
 
 static void build_rope(const Build *b, FeMap *map, FeAttention *a) {
     FeMap *rope = fe_child(map, KEY(attention, rope));
-    if (!rope) {
-        return;
-    }
+    if (!rope) { return; }
     fe_complete(&b->load->reader, rope);
     const FeValue *dim = fe_value(rope, KEY(rope, dim));
     a->rope = true;
     a->rope_theta = fe_value(rope, KEY(rope, theta))->real;
     a->rope_dim = dim->state == FE_GIVEN ? dim->integer : a->head_dim;
-    if (dim->state == FE_BROKEN) {
-        return;
-    }
+    if (dim->state == FE_BROKEN) { return; }
     const FeValue *at = dim->state == FE_GIVEN ? dim : fe_value(map, KEY(attention, rope));
     if (a->rope_dim % 2 != 0) {
         refuse(b, at, "'attention.rope.dim' is %lld%s, but components turn in pairs: it must be even", (long long)a->rope_dim,

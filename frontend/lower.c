@@ -134,8 +134,8 @@ static Route lower_router(Lower *l, const FeRouter *router, IrValueId input) {
         route.experts = ir_op1_attrs(&l->b, IR_OP_select, p, weight(l, "router.select_bias"), IR_NONE, &k);
     else
         route.experts = ir_op1_attrs(&l->b, IR_OP_select, r, IR_NONE, IR_NONE, &k);
-    route.gates = ir_op1_attrs(&l->b, IR_OP_gates, p, route.experts, IR_NONE,
-                               (IrAttr[]){{.i = router->normalize}, {.f = router->scale}});
+    route.gates =
+        ir_op1_attrs(&l->b, IR_OP_gates, p, route.experts, IR_NONE, (IrAttr[]){{.i = router->normalize}, {.f = router->scale}});
     return route;
 }
 
@@ -187,8 +187,8 @@ static IrValueId inner_norm(Lower *l, const Ssm *s, bool wanted, const char *nam
 /* Δ = softplus(W_dt δ + b_dt): [R,I] or [R,E,I] */
 static IrValueId lower_delta(Lower *l, const Ssm *s, IrValueId delta) {
     bool per_expert = s->experts && !s->params && (s->own & FE_DT_PROJ);
-    IrValueId dt = per_expert ? map_all(l, "dt_proj", true, delta)
-                              : map_mixed(l, "dt_proj", true, mixes(s, FE_DT_PROJ), s->route, delta);
+    IrValueId dt =
+        per_expert ? map_all(l, "dt_proj", true, delta) : map_mixed(l, "dt_proj", true, mixes(s, FE_DT_PROJ), s->route, delta);
     return op1(l, IR_OP_softplus, dt);
 }
 
@@ -200,8 +200,8 @@ static IrValueId lower_recurrence(Lower *l, const Ssm *s, IrValueId dt, IrValueI
     IrValueId a = op1(l, IR_OP_exp, op2(l, IR_OP_outer, dt, A));
     IrValueId b = op2(l, IR_OP_inject, op2(l, IR_OP_mul, dt, c), B);
     bool heads = s->experts && !s->params;
-    IrType type = heads ? ir_type(IR_F32, 3, s->block->experts.count, d->d_inner, d->d_state)
-                        : ir_type(IR_F32, 2, d->d_inner, d->d_state);
+    IrType type =
+        heads ? ir_type(IR_F32, 3, s->block->experts.count, d->d_inner, d->d_state) : ir_type(IR_F32, 2, d->d_inner, d->d_state);
     IrValueId held = state(l, "ssm", type);
     IrValueId operands[] = {a, b, held, s->route.experts};
     int n = heads && s->block->experts.idle == FE_HOLD ? 4 : 3;
@@ -222,7 +222,7 @@ static IrValueId lower_scan(Lower *l, const Ssm *s, IrValueId c) {
     const FeSsm *d = s->d;
     bool heads = s->experts && !s->params;
     IrValueId dbc = heads && (s->own & FE_X_PROJ) ? map_all(l, "x_proj", false, c)
-                                                   : map_mixed(l, "x_proj", false, mixes(s, FE_X_PROJ), s->route, c);
+                                                  : map_mixed(l, "x_proj", false, mixes(s, FE_X_PROJ), s->route, c);
     IrValueId delta = inner_norm(l, s, d->dt_norm, "dt_norm", slice(l, dbc, 0, d->dt_rank));
     IrValueId B = inner_norm(l, s, d->b_norm, "b_norm", slice(l, dbc, d->dt_rank, d->d_state));
     IrValueId C = inner_norm(l, s, d->c_norm, "c_norm", slice(l, dbc, d->dt_rank + d->d_state, d->d_state));
@@ -276,8 +276,7 @@ static IrValueId lower_mlp(Lower *l, const FeBlock *block, IrValueId u) {
     if (block->experts.count == 0) return lower_ffn(l, &block->mlp, map_one, "", u);
     Route route = lower_router(l, &block->router, u);
     IrValueId shared = IR_NONE;
-    if (block->experts.shared > 0)
-        shared = op1(l, IR_OP_plane_sum, lower_ffn(l, &block->mlp, map_all, "shared.", u));
+    if (block->experts.shared > 0) shared = op1(l, IR_OP_plane_sum, lower_ffn(l, &block->mlp, map_all, "shared.", u));
     IrValueId y = lower_ffn(l, &block->mlp, map_all, "", u);
     y = op3(l, IR_OP_expert_sum, y, route.experts, route.gates);
     return shared == IR_NONE ? y : op2(l, IR_OP_add, y, shared);

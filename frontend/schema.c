@@ -81,9 +81,7 @@ static void print_section(FeSection section, FILE *out) {
 }
 
 void fe_print_keys(FILE *out) {
-    for (FeSection section = 0; section < FE_SECTION_none; section++) {
-        print_section(section, out);
-    }
+    for (FeSection section = 0; section < FE_SECTION_none; section++) { print_section(section, out); }
     fputs("Top-level keys that begin with x- are ignored.\n", out);
 }
 
@@ -92,9 +90,7 @@ void fe_print_keys(FILE *out) {
 static void print_string(const char *text, FILE *out) {
     fputc('"', out);
     for (; *text; text++) {
-        if (*text == '"' || *text == '\\') {
-            fputc('\\', out);
-        }
+        if (*text == '"' || *text == '\\') { fputc('\\', out); }
         fputc(*text, out);
     }
     fputc('"', out);
@@ -127,7 +123,8 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
     case FE_T_REAL:
     case FE_T_DECIMAL: /* YAML 1.1 tools read 1e-5, without a point, as a text */
         fputs("\"anyOf\": [{\"type\": \"number\", \"exclusiveMinimum\": 0}, "
-              "{\"type\": \"string\", \"pattern\": \"^\\\\+?[0-9.]+[eE][+-]?[0-9]+$\"}]", out);
+              "{\"type\": \"string\", \"pattern\": \"^\\\\+?[0-9.]+[eE][+-]?[0-9]+$\"}]",
+              out);
         return;
     case FE_T_BOOL: fputs("\"type\": \"boolean\"", out); return;
     case FE_T_WORD:
@@ -145,7 +142,8 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
         return;
     case FE_T_NAME:
         fputs("\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\", "
-              "\"not\": {\"enum\": [\"ssm\", \"mlp\", \"attention\", \"share\"]}", out);
+              "\"not\": {\"enum\": [\"ssm\", \"mlp\", \"attention\", \"share\"]}",
+              out);
         return;
     case FE_T_TEXT: fputs("\"type\": \"string\", \"minLength\": 1", out); return;
     case FE_T_TOKEN:
@@ -160,7 +158,8 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
         fputs("\"type\": [\"object\", \"null\"], \"propertyNames\": {\"pattern\": \"^[a-z][a-z0-9_-]*$\", "
               "\"not\": {\"enum\": [\"ssm\", \"mlp\", \"attention\", \"share\"]}}, "
               "\"additionalProperties\": {\"$ref\": \"#/$defs/entry\", "
-              "\"not\": {\"anyOf\": [{\"required\": [\"name\"]}, {\"required\": [\"repeat\"]}]}}", out);
+              "\"not\": {\"anyOf\": [{\"required\": [\"name\"]}, {\"required\": [\"repeat\"]}]}}",
+              out);
         return;
     case FE_T_RESERVED: fputs("\"not\": {}", out); return;
     }
@@ -169,9 +168,7 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
 /* A default as JSON: words and decimals of YAML are JSON as they are, but for texts. */
 static void print_default(const FeKeyRow *row, FILE *out) {
     const char *value = fe_fallback_value(row);
-    if (!value) {
-        return;
-    }
+    if (!value) { return; }
     bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_MAP_OR_NONE || row->type == FE_T_TOKEN;
     fputs(", \"default\": ", out);
     if (text) {
@@ -224,7 +221,8 @@ static void print_definition(FeSection id, FILE *out) {
     print_exclusives(section, out);
     if (id == FE_SECTION_entry) {
         fputs("      \"oneOf\": [{\"required\": [\"ssm\"]}, {\"required\": [\"mlp\"]}, {\"required\": [\"attention\"]}, "
-              "{\"required\": [\"repeat\", \"blocks\"]}],\n", out);
+              "{\"required\": [\"repeat\", \"blocks\"]}],\n",
+              out);
     }
     fputs("      \"properties\": {\n", out);
     print_properties(section, "      ", out);
@@ -233,15 +231,16 @@ static void print_definition(FeSection id, FILE *out) {
 
 void fe_print_schema(FILE *out) {
     FeSectionRow file = fe_section_row(FE_SECTION_file);
-    fputs("{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"mossc model specification\",\n", out);
+    fputs("{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"mossc model specification\",\n",
+          out);
     fputs("  \"type\": \"object\", \"additionalProperties\": false,\n  \"patternProperties\": {\"^x-\": {}},\n", out);
     print_required(file, out);
     fputs("  \"properties\": {\n", out);
     print_properties(file, "  ", out);
     fputs("  },\n  \"$defs\": {\n", out);
-    for (FeSection section = FE_SECTION_file + 1; section < FE_SECTION_none; section++) {
-        print_definition(section, out);
-    }
-    fputs("    \"item\": {\"anyOf\": [{\"$ref\": \"#/$defs/entry\"}, {\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\"}]}\n", out);
+    for (FeSection section = FE_SECTION_file + 1; section < FE_SECTION_none; section++) { print_definition(section, out); }
+    fputs(
+        "    \"item\": {\"anyOf\": [{\"$ref\": \"#/$defs/entry\"}, {\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\"}]}\n",
+        out);
     fputs("  }\n}\n", out);
 }

@@ -20,15 +20,7 @@ typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
 /* Activation functions; SWIGLU, GEGLU and GEGLU_TANH occur only in mlp and mean a gated one. */
-typedef enum FeActivation {
-    FE_SILU,
-    FE_GELU,
-    FE_GELU_TANH,
-    FE_RELU2,
-    FE_SWIGLU,
-    FE_GEGLU,
-    FE_GEGLU_TANH
-} FeActivation;
+typedef enum FeActivation { FE_SILU, FE_GELU, FE_GELU_TANH, FE_RELU2, FE_SWIGLU, FE_GEGLU, FE_GEGLU_TANH } FeActivation;
 
 /* What an expert of an ssm block has of its own: bits of FeExperts.per_expert. */
 enum {
@@ -132,8 +124,8 @@ typedef struct FeSpec {
  * false: errors are in diags (warnings may be there in either case). The spec must be freed either way. */
 bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags);
 /* The same from memory; `name` stands for the path in messages and is the base for relative files. */
-bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
-                   FeSpec *out_spec, SuDiags *diags);
+bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets, FeSpec *out_spec,
+                   SuDiags *diags);
 void fe_spec_free(FeSpec *spec);
 
 /* The most tokens that a sequence may have: max_positions where some attention has no window, else 0: no bound. */
@@ -158,12 +150,12 @@ typedef struct FeTensor {
     bool per_expert; /* the leading dimension is E */
     SuSpan span;     /* the spec line that asks for it */
     enum FeInit { /* how `mossc init` draws it */
-        FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */
-        FE_INIT_NORMAL,      /* N(0, 0.02) */
-        FE_INIT_ONES,
-        FE_INIT_ZEROS,
-        FE_INIT_DT_BIAS,
-        FE_INIT_A_LOG
+                  FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */
+                  FE_INIT_NORMAL,      /* N(0, 0.02) */
+                  FE_INIT_ONES,
+                  FE_INIT_ZEROS,
+                  FE_INIT_DT_BIAS,
+                  FE_INIT_A_LOG
     } init;
     int64_t fan;       /* FE_INIT_UNIFORM_FAN */
     double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */

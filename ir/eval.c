@@ -68,8 +68,8 @@ void ir_eval_free(IrEval *eval) {
 void ir_eval_fail(IrCall *call, const char *what) {
     IrEval *eval = call->eval;
     eval->failed = true;
-    su_error(eval->diags, call->node->span, NULL, "block %" PRId32 ", position %" PRId64 ": %s", call->node->block,
-             eval->position, what);
+    su_error(eval->diags, call->node->span, NULL, "block %" PRId32 ", position %" PRId64 ": %s", call->node->block, eval->position,
+             what);
 }
 
 static void run_node(IrEval *eval, const IrNode *node) {

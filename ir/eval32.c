@@ -27,10 +27,11 @@
 static double neg_exp(float a_log) { return -vm_exp(a_log); }
 
 const IrPrecision ir_precision32 = {
-    .ops = {
+    .ops =
+        {
 #define IR_OP(name, operands, results, attributes, traits) [IR_OP_##name] = f32_##name,
 #include "ir/ops.def"
 #undef IR_OP
-    },
+        },
     .neg_exp = neg_exp,
 };

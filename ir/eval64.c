@@ -33,10 +33,11 @@ static double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x)))
 static double neg_exp(float a_log) { return -exp((double)a_log); }
 
 const IrPrecision ir_precision64 = {
-    .ops = {
+    .ops =
+        {
 #define IR_OP(name, operands, results, attributes, traits) [IR_OP_##name] = f64_##name,
 #include "ir/ops.def"
 #undef IR_OP
-    },
+        },
     .neg_exp = neg_exp,
 };

@@ -251,8 +251,7 @@ static bool parse_span(Parser *p, IrNode *node) {
     int64_t line, column;
     if (!at_sign(p, '!')) return true;
     if (!advance(p) || !take_integer(p, &line) || !take_sign(p, ':') || !take_integer(p, &column)) return false;
-    if (line < 1 || line > UINT32_MAX || column < 0 || column > UINT32_MAX)
-        return FAIL_AT(p, span, "there is no such place");
+    if (line < 1 || line > UINT32_MAX || column < 0 || column > UINT32_MAX) return FAIL_AT(p, span, "there is no such place");
     node->span = (SuSpan){NULL, (uint32_t)line, (uint32_t)column, 0};
     return true;
 }

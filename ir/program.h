@@ -119,47 +119,91 @@ typedef struct PgKernel {
     /* map in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
     bool conv, conv_bias;
     int64_t taps;        /* W: map with conv, CONV */
-    bool mixed;          /* CONV, OUTER: the W operand is MIX's result in the arena (channels); CONV with per_expert instead: weight
+    bool mixed; /* CONV, OUTER: the W operand is MIX's result in the arena (channels); CONV with per_expert instead: weight
                             and bias are [E]… in the packed weights and mixed by the gates inside the kernel */
     /* route, select, gates */
     bool sigmoid, normalize, select_bias;
     /* scan */
     PgScanExperts scan;
-    int64_t N, R;        /* state size, dt rank; also OUTER…CONTRACT: N; MIX: N = elements per channel (1: a vector) */
+    int64_t N, R; /* state size, dt rank; also OUTER…CONTRACT: N; MIX: N = elements per channel (1: a vector) */
     bool own_dt, own_A, own_D; /* per expert: dt_proj (weight and bias), A, D */
     PgLayout dbc_layout; /* of delta, B, C: rows (shared), positions (of the chosen), planes (of all) */
     int64_t delta_start, b_start, c_start; /* first element of each in its operand: 0, R, R+N when all are x_proj's output */
     int64_t delta_width, b_width, c_width; /* elements a row of those operands (R + 2N: x_proj's output): the stride of planes */
-    bool gate;           /* y * act(z) */
+    bool gate; /* y * act(z) */
     /* attention */
-    int64_t heads, kv_heads, window, cap; /* cap: positions in a cache, a multiple of 16; with a window at least window + max_rows - 1,
+    int64_t heads, kv_heads, window,
+        cap; /* cap: positions in a cache, a multiple of 16; with a window at least window + max_rows - 1,
                                              since a step stores all its rows' keys before any of them looks */
     bool rope;
-    int64_t rope_dim, rope_table;         /* rope_table: index into PgProgram.ropes */
+    int64_t rope_dim, rope_table; /* rope_table: index into PgProgram.ropes */
     /* elementwise, slice, recur, contract, outer, inject */
     PgElementwise ew;
-    PgLayout z_layout;   /* of the second operand */
-    bool per_expert;     /* the parameter operand is [E]… (PG_PLANES: plane e; PG_POSITIONS: the position's expert) */
-    bool held;           /* RECUR over planes: only chosen experts move */
-    int64_t start;       /* SLICE */
+    PgLayout z_layout; /* of the second operand */
+    bool per_expert; /* the parameter operand is [E]… (PG_PLANES: plane e; PG_POSITIONS: the position's expert) */
+    bool held; /* RECUR over planes: only chosen experts move */
+    int64_t start; /* SLICE */
 } PgKernel;
 
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
 enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum {
-    PG_MAP_X, PG_MAP_W, PG_MAP_W2, PG_MAP_BIAS, PG_MAP_BIAS2, PG_MAP_NORM_W, PG_MAP_NORM_B, PG_MAP_ADDEND, PG_MAP_RESIDUAL,
-    PG_MAP_ROUTES, PG_MAP_GATES, PG_MAP_GROUPS, PG_MAP_CONV_W, PG_MAP_CONV_B, PG_MAP_HISTORY, PG_MAP_Y
+    PG_MAP_X,
+    PG_MAP_W,
+    PG_MAP_W2,
+    PG_MAP_BIAS,
+    PG_MAP_BIAS2,
+    PG_MAP_NORM_W,
+    PG_MAP_NORM_B,
+    PG_MAP_ADDEND,
+    PG_MAP_RESIDUAL,
+    PG_MAP_ROUTES,
+    PG_MAP_GATES,
+    PG_MAP_GROUPS,
+    PG_MAP_CONV_W,
+    PG_MAP_CONV_B,
+    PG_MAP_HISTORY,
+    PG_MAP_Y
 };
-enum { PG_ROUTE_X, PG_ROUTE_W, PG_ROUTE_BIAS, PG_ROUTE_SELECT_BIAS, PG_ROUTE_NORM_W, PG_ROUTE_NORM_B, PG_ROUTE_ROUTES, PG_ROUTE_GATES };
+enum {
+    PG_ROUTE_X,
+    PG_ROUTE_W,
+    PG_ROUTE_BIAS,
+    PG_ROUTE_SELECT_BIAS,
+    PG_ROUTE_NORM_W,
+    PG_ROUTE_NORM_B,
+    PG_ROUTE_ROUTES,
+    PG_ROUTE_GATES
+};
 enum { PG_GROUP_ROUTES, PG_GROUP_GROUPS };
 enum { PG_COMBINE_X, PG_COMBINE_ROUTES, PG_COMBINE_GATES, PG_COMBINE_GROUPS, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL, PG_COMBINE_Y };
 enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_ROUTES, PG_CONV_GATES, PG_CONV_Y };
 enum {
-    PG_SCAN_DELTA, PG_SCAN_B, PG_SCAN_C, PG_SCAN_X, PG_SCAN_Z, PG_SCAN_DT_W, PG_SCAN_DT_B, PG_SCAN_A, PG_SCAN_D, PG_SCAN_STATE,
-    PG_SCAN_ROUTES, PG_SCAN_GATES, PG_SCAN_GROUPS, PG_SCAN_Y
+    PG_SCAN_DELTA,
+    PG_SCAN_B,
+    PG_SCAN_C,
+    PG_SCAN_X,
+    PG_SCAN_Z,
+    PG_SCAN_DT_W,
+    PG_SCAN_DT_B,
+    PG_SCAN_A,
+    PG_SCAN_D,
+    PG_SCAN_STATE,
+    PG_SCAN_ROUTES,
+    PG_SCAN_GATES,
+    PG_SCAN_GROUPS,
+    PG_SCAN_Y
 };
-enum { PG_KV_Q, PG_KV_K, PG_KV_V, PG_KV_K_CACHE, PG_KV_V_CACHE, PG_KV_Y, PG_KV_TABLE }; /* with rope: Y q after it, TABLE PgRope.table */
+enum {
+    PG_KV_Q,
+    PG_KV_K,
+    PG_KV_V,
+    PG_KV_K_CACHE,
+    PG_KV_V_CACHE,
+    PG_KV_Y,
+    PG_KV_TABLE
+}; /* with rope: Y q after it, TABLE PgRope.table */
 enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
@@ -179,11 +223,11 @@ typedef struct PgRef {
 
 /* What the tile count grows with (pg_tiles). */
 typedef enum PgCount {
-    PG_ONCE,          /* 1 */
-    PG_PER_ROW,       /* rows */
+    PG_ONCE, /* 1 */
+    PG_PER_ROW, /* rows */
     PG_PER_ROW_BLOCK, /* ceil(rows / 8) */
-    PG_PER_SEGMENT,   /* segments */
-    PG_PER_WANTED,    /* ceil(wanted rows / 8); none wanted: 0 tiles */
+    PG_PER_SEGMENT, /* segments */
+    PG_PER_WANTED, /* ceil(wanted rows / 8); none wanted: 0 tiles */
     PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
 } PgCount;
 
@@ -200,12 +244,12 @@ typedef enum PgCount {
  * CONTRACT: O = I channels of N (N is 1 or more); elementwise: N = 0 or 1 but for channels; SLICE: K, start, O. Planes number E. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
-    uint32_t stage;  /* rising from 0; a change means that all workers meet */
-    uint32_t count;  /* PgCount */
-    uint32_t fixed;  /* maps: planes or positions of y (see above), else tiles per count */
-    uint32_t E, k;   /* PG_PER_POSITION_BLOCK */
-    int32_t block;   /* of the spec; -1 outside: for messages about a row's trouble */
-    uint32_t line;   /* of the spec */
+    uint32_t stage; /* rising from 0; a change means that all workers meet */
+    uint32_t count; /* PgCount */
+    uint32_t fixed; /* maps: planes or positions of y (see above), else tiles per count */
+    uint32_t E, k; /* PG_PER_POSITION_BLOCK */
+    int32_t block; /* of the spec; -1 outside: for messages about a row's trouble */
+    uint32_t line; /* of the spec */
     const char *name;
     PgRef operands[PG_MAX_OPERANDS];
 } PgPhase;
@@ -231,8 +275,8 @@ typedef enum PgPack { PG_PANELS, PG_VECTOR, PG_CHANNELS } PgPack;
 /* One packed form of a tensor (a tensor may have several). `planes` is E or shared or 1. */
 typedef struct PgWeight {
     uint32_t tensor; /* index into PgProgram.tensors */
-    uint32_t pack;   /* PgPack */
-    uint32_t dtype;  /* PgDtype; PG_F32 but for panels of a narrow tensor */
+    uint32_t pack; /* PgPack */
+    uint32_t dtype; /* PgDtype; PG_F32 but for panels of a narrow tensor */
     uint32_t negexp; /* elements become -exp(x) */
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
@@ -257,8 +301,8 @@ typedef struct PgProgram {
     PgDtype dtype;
     int64_t vocab_size, d_model;
     int64_t max_positions; /* 0: no bound (no attention without a window) */
-    int64_t max_rows;      /* of a step: PG_MAX_ROWS or less when the arena would be larger than 1 GiB */
-    uint64_t out_stride;   /* floats between rows of logits: vocab_size rounded up to 16 */
+    int64_t max_rows; /* of a step: PG_MAX_ROWS or less when the arena would be larger than 1 GiB */
+    uint64_t out_stride; /* floats between rows of logits: vocab_size rounded up to 16 */
     const PgKernel *kernels;
     uint32_t n_kernels;
     PgStep steps[PG_MODES];
@@ -279,25 +323,25 @@ typedef struct PgProgram {
 
 /* One segment of a step. */
 typedef struct RtSegment {
-    uint8_t *state;     /* of its sequence */
-    int64_t position;   /* of its first row: tokens fed before */
+    uint8_t *state; /* of its sequence */
+    int64_t position; /* of its first row: tokens fed before */
     uint32_t first_row, count;
 } RtSegment;
 
 /* Arguments of every kernel; one copy a worker (scratch differs). Compiled code reads it by these offsets. */
 typedef struct RtArgs {
     const uint8_t *weights; /* packed blob, 4096-aligned */
-    uint8_t *arena;         /* 64-aligned */
-    uint8_t *scratch;       /* of this worker: PG_SCRATCH bytes or what the kernels ask for, 64-aligned */
+    uint8_t *arena; /* 64-aligned */
+    uint8_t *scratch; /* of this worker: PG_SCRATCH bytes or what the kernels ask for, 64-aligned */
     const RtSegment *segments;
-    const int32_t *tokens;      /* [rows] */
+    const int32_t *tokens; /* [rows] */
     const int32_t *row_segment; /* [rows] */
-    const int64_t *row_position;/* [rows] */
-    const int32_t *out_rows;    /* [wanted] rows whose logits are wanted */
-    float *logits;              /* [wanted][out_stride] */
-    int32_t *trouble;           /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
+    const int64_t *row_position; /* [rows] */
+    const int32_t *out_rows; /* [wanted] rows whose logits are wanted */
+    float *logits; /* [wanted][out_stride] */
+    int32_t *trouble; /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
     uint64_t out_stride;
-    uint64_t ld;                /* LD */
+    uint64_t ld; /* LD */
     uint32_t rows, n_segments, wanted;
     uint32_t pad;
 } RtArgs;
@@ -308,9 +352,9 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t groups;          /* maps: panel groups (see PgPhase); else 1 */
-    uint32_t claim;           /* tiles that a worker should claim at once, a hint; at least 1 */
-    uint64_t scratch;         /* bytes of worker scratch it needs */
+    uint32_t groups; /* maps: panel groups (see PgPhase); else 1 */
+    uint32_t claim; /* tiles that a worker should claim at once, a hint; at least 1 */
+    uint64_t scratch; /* bytes of worker scratch it needs */
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }

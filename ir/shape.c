@@ -24,9 +24,7 @@ static bool rows(const IrType *t, int rank) { return t->dtype == IR_F32 && t->ra
 /* [R,…] or [R,P,…]: `rank` or one more. */
 static bool rows_or_planes(const IrType *t, int rank) { return rows(t, rank) || rows(t, rank + 1); }
 /* A constant: no rows, any float. */
-static bool constant(const IrType *t, int rank) {
-    return t->dtype != IR_I32 && t->rank == rank && t->dim[0] != IR_R;
-}
+static bool constant(const IrType *t, int rank) { return t->dtype != IR_I32 && t->rank == rank && t->dim[0] != IR_R; }
 static bool indices(const IrType *t) { return t->dtype == IR_I32 && t->rank == 2 && t->dim[0] == IR_R; }
 static bool row_numbers(const IrType *t) { return t->dtype == IR_I32 && t->rank == 1 && t->dim[0] == IR_R; }
 static int64_t last(const IrType *t) { return t->dim[t->rank - 1]; }

@@ -57,7 +57,8 @@ static bool check_inputs(Verify *v) {
     const IrGraph *g = v->g;
     if (!is_value(g, g->tokens) || g->values[g->tokens].kind != IR_TOKENS || !is_row_numbers(&g->values[g->tokens].type))
         return bad_graph(v, "tokens must be i32[rows]");
-    if (!is_value(g, g->positions) || g->values[g->positions].kind != IR_POSITIONS || !is_row_numbers(&g->values[g->positions].type))
+    if (!is_value(g, g->positions) || g->values[g->positions].kind != IR_POSITIONS ||
+        !is_row_numbers(&g->values[g->positions].type))
         return bad_graph(v, "positions must be i32[rows]");
     return true;
 }
@@ -220,8 +221,7 @@ static void check_regions(Verify *v) {
 
 static void check_logits(Verify *v) {
     const IrGraph *g = v->g;
-    if (!is_value(g, g->logits) || g->values[g->logits].kind != IR_RESULT ||
-        !is_made_before(g, g->logits, g->nodes + g->n_nodes)) {
+    if (!is_value(g, g->logits) || g->values[g->logits].kind != IR_RESULT || !is_made_before(g, g->logits, g->nodes + g->n_nodes)) {
         bad_graph(v, "there are no logits");
         return;
     }

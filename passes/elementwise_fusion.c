@@ -71,7 +71,8 @@ static void grow_adds(Growth *w) {
         if (user == NULL || user->op != IR_OP_add || w->g->values[w->y].type.rank != 2) return;
         IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
         const IrNode *maker = ps_maker(w->g, other);
-        if (w->g->values[other].type.rank != 2 || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
+        if (w->g->values[other].type.rank != 2 || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes))))
+            return;
         take(w, user);
     }
 }

@@ -25,9 +25,7 @@ const IrNode *ps_maker(const IrGraph *g, IrValueId value) {
     return &g->nodes[g->values[value].node];
 }
 
-IrNodeId ps_only_user(const PsUses *uses, IrValueId value) {
-    return uses->count[value] == 1 ? uses->user[value] : IR_NONE;
-}
+IrNodeId ps_only_user(const PsUses *uses, IrValueId value) { return uses->count[value] == 1 ? uses->user[value] : IR_NONE; }
 
 void ps_group_add(PsGroup *group, IrNodeId node) {
     if (ps_group_has(group, node)) return;

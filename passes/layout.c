@@ -3,7 +3,6 @@
 #include "passes/graph_tools.h"
 #include "support/size.h"
 
-
 /* Planes win over rows: a value without planes repeats over the other's. */
 static PsLayout wider(PsLayout a, PsLayout b) { return a.planes == PG_ROWS ? b : a; }
 
@@ -78,9 +77,12 @@ PsBytes ps_buffer_bytes(const PsLayout *layout, PgMode mode) {
         bytes = (PsBytes){su_round_up((uint64_t)layout->k * 4, 64), 0};
     } else {
         uint64_t row = pg_panels(layout->width) * PG_LANES * 4 * (uint64_t)layout->N;
-        if (layout->planes == PG_ROWS) bytes = (PsBytes){row, 0};
-        else if (layout->planes == PG_PLANES) bytes = (PsBytes){row * (uint64_t)layout->E, 0};
-        else bytes = (PsBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
+        if (layout->planes == PG_ROWS)
+            bytes = (PsBytes){row, 0};
+        else if (layout->planes == PG_PLANES)
+            bytes = (PsBytes){row * (uint64_t)layout->E, 0};
+        else
+            bytes = (PsBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
     }
     if (mode == PG_ROW) bytes = (PsBytes){0, bytes.per_row + bytes.fixed};
     return bytes;
@@ -89,6 +91,5 @@ PsBytes ps_buffer_bytes(const PsLayout *layout, PgMode mode) {
 PsBytes ps_group_bytes(int64_t E, int64_t k) {
     uint64_t pad = pg_position_pad(E, k), chosen = (uint64_t)k;
     /* start[E+1], expert_of[LDP/8], row_of[LDP], pos_of[LD·k], with LDP = k·LD + pad; LD is a multiple of 8 */
-    return (PsBytes){su_round_up((chosen + chosen + chosen) * 4, 64),
-                     su_round_up(((uint64_t)E + 1 + pad / 8 + pad) * 4, 64)};
+    return (PsBytes){su_round_up((chosen + chosen + chosen) * 4, 64), su_round_up(((uint64_t)E + 1 + pad / 8 + pad) * 4, 64)};
 }

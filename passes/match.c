@@ -32,8 +32,8 @@ static IrValueId other_operand(const IrNode *node, IrValueId value) {
 }
 
 /* A parameter that is mixed by the gates: the packed weight behind it, routes and gates noted. */
-static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsGroup *group, IrValueId *weight,
-                     IrValueId *routes, IrValueId *gates) {
+static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsGroup *group, IrValueId *weight, IrValueId *routes,
+                     IrValueId *gates) {
     const IrNode *mix = made_by(g, uses, value, IR_OP_mix);
     if (mix == NULL) return false;
     join(g, group, mix);

@@ -320,8 +320,10 @@ void ps_phase_lone_conv(PsBuilder *b, const IrNode *node) {
     p->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
     p->kernel.mixed = ps_weight(b->g, w) == NULL;
     ps_read(b, p, PG_CONV_X, node->operands[0]);
-    if (p->kernel.mixed) ps_read(b, p, PG_CONV_W, w);
-    else ps_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
+    if (p->kernel.mixed)
+        ps_read(b, p, PG_CONV_W, w);
+    else
+        ps_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
     if (node->n_operands > 2) ps_use_state(b, p, PG_CONV_HISTORY, node->operands[2]);
     ps_tile_segments(b, p);
     ps_write(b, p, PG_CONV_Y, node->results[0]);

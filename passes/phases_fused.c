@@ -26,20 +26,22 @@ static void take_part(const PsBuilder *b, const PsGroup *nodes, const IrNode *no
     case IR_OP_linear:
     case IR_OP_linear_all:
     case IR_OP_linear_routed:
-        if (m->map == NULL) m->map = node;
-        else m->map2 = node;
+        if (m->map == NULL)
+            m->map = node;
+        else
+            m->map2 = node;
         return;
     case IR_OP_add_bias:
     case IR_OP_add_bias_routed:
-        if (node->operands[0] == m->map->results[0]) m->bias = node;
-        else m->bias2 = node;
+        if (node->operands[0] == m->map->results[0])
+            m->bias = node;
+        else
+            m->bias2 = node;
         return;
     case IR_OP_mul: m->dual = true; return;
     case IR_OP_expert_sum_routed:
     case IR_OP_plane_sum: m->sum = node; return;
-    case IR_OP_add:
-        m->adds[m->n_adds++] = made_inside(b, nodes, node->operands[0]) ? node->operands[1] : node->operands[0];
-        return;
+    case IR_OP_add: m->adds[m->n_adds++] = made_inside(b, nodes, node->operands[0]) ? node->operands[1] : node->operands[0]; return;
     case IR_OP_scale: m->scale = node->attrs[0].f; return;
     default: m->act = ps_activation(node->op); return;
     }
@@ -201,11 +203,16 @@ void ps_phase_route(PsBuilder *b, const PsGroup *nodes) {
     const IrNode *map = NULL, *bias = NULL, *select = NULL, *gates = NULL, *score = NULL;
     for (int i = 0; i < nodes->n; i++) {
         const IrNode *node = &b->g->nodes[nodes->nodes[i]];
-        if (node->op == IR_OP_linear) map = node;
-        else if (node->op == IR_OP_add_bias) bias = node;
-        else if (node->op == IR_OP_select) select = node;
-        else if (node->op == IR_OP_gates) gates = node;
-        else score = node;
+        if (node->op == IR_OP_linear)
+            map = node;
+        else if (node->op == IR_OP_add_bias)
+            bias = node;
+        else if (node->op == IR_OP_select)
+            select = node;
+        else if (node->op == IR_OP_gates)
+            gates = node;
+        else
+            score = node;
     }
     const IrType *w = &b->g->values[map->operands[1]].type;
     PsPhase *p = ps_new_phase(b, PG_ROUTE, map, ps_phase_name(b, map, "router"));

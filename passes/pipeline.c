@@ -58,7 +58,8 @@ static void check(const IrGraph *g, const char *pass) {
     IrGraph *again = ir_parse(&arena, &source, &diags);
     if (again == NULL) su_diags_print(&diags, stderr);
     if (again == NULL || !ir_graph_equal(g, again, &difference))
-        SU_BUG("the text of the graph after %s does not read back: %s", pass, difference != NULL ? difference : "it does not parse");
+        SU_BUG("the text of the graph after %s does not read back: %s", pass,
+               difference != NULL ? difference : "it does not parse");
     su_arena_free(&arena);
     su_diags_free(&diags);
     free(text);

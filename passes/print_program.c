@@ -4,13 +4,26 @@
 #include "passes/pipeline.h"
 
 static const char *const KINDS[PG_KIND_COUNT] = {
-    [PG_EMBED] = "embed",     [PG_NORM] = "norm",       [PG_MAP] = "map",
-    [PG_ROUTE] = "route",     [PG_GROUP] = "group",     [PG_COMBINE] = "combine",
-    [PG_CONV] = "conv",       [PG_SCAN] = "scan",       [PG_KV_STORE] = "kv_store",
-    [PG_ATTEND] = "attend",   [PG_ELEMENTWISE] = "elementwise", [PG_SLICE] = "slice",
-    [PG_SOFTMAX] = "softmax", [PG_SELECT] = "select",   [PG_GATES] = "gates",
-    [PG_MIX] = "mix",         [PG_OUTER] = "outer",     [PG_INJECT] = "inject",
-    [PG_RECUR] = "recur",     [PG_CONTRACT] = "contract",
+    [PG_EMBED] = "embed",
+    [PG_NORM] = "norm",
+    [PG_MAP] = "map",
+    [PG_ROUTE] = "route",
+    [PG_GROUP] = "group",
+    [PG_COMBINE] = "combine",
+    [PG_CONV] = "conv",
+    [PG_SCAN] = "scan",
+    [PG_KV_STORE] = "kv_store",
+    [PG_ATTEND] = "attend",
+    [PG_ELEMENTWISE] = "elementwise",
+    [PG_SLICE] = "slice",
+    [PG_SOFTMAX] = "softmax",
+    [PG_SELECT] = "select",
+    [PG_GATES] = "gates",
+    [PG_MIX] = "mix",
+    [PG_OUTER] = "outer",
+    [PG_INJECT] = "inject",
+    [PG_RECUR] = "recur",
+    [PG_CONTRACT] = "contract",
 };
 
 static const char *const COUNTS[] = {

@@ -14,8 +14,7 @@ void ps_scan_fusion(IrGraph *g) {
         IrOp op = g->nodes[n].op;
         PsConv conv;
         PsScan scan;
-        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &conv))
-            ps_make_region(g, IR_REGION_CONV, "conv", &conv.group);
+        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &conv)) ps_make_region(g, IR_REGION_CONV, "conv", &conv.group);
         if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_scan(g, &uses, (IrNodeId)n, &scan))
             ps_make_region(g, IR_REGION_SCAN, "scan", &scan.group);
     }

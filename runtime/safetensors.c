@@ -33,18 +33,12 @@ typedef struct Reader {
 static size_t utf8_size(const uint8_t *text, size_t size) {
     static const uint8_t lead_of[] = {0, 0, 0xC0, 0xE0, 0xF0};
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (text[0] < 0x80) {
-        return 1;
-    }
+    if (text[0] < 0x80) { return 1; }
     size_t n = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
-    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) {
-        return 0;
-    }
+    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) { return 0; }
     uint32_t code = text[0] - lead_of[n];
     for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
+        if ((text[i] & 0xC0) != 0x80) { return 0; }
         code = code << 6 | (text[i] & 0x3F);
     }
     return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
@@ -56,9 +50,7 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
     int depth = 0;
     for (size_t i = 0, n; i < size; i += n) {
         n = utf8_size((const uint8_t *)text + i, size - i);
-        if (!n || !text[i]) {
-            return FAIL(r, "header: byte %zu is not UTF-8 text", i);
-        }
+        if (!n || !text[i]) { return FAIL(r, "header: byte %zu is not UTF-8 text", i); }
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
                 if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6)) {
@@ -71,9 +63,7 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
         } else if (text[i] == '"') {
             in_string = true;
         } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > DEPTH) {
-                return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i);
-            }
+            if (++depth > DEPTH) { return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i); }
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
         } else if (!strchr("0123456789:, \t\r\n", text[i])) {
@@ -90,12 +80,23 @@ static RtDtype dtype_of(const char *name, uint64_t *out_size) {
         const char *name;
         RtDtype dtype;
         uint8_t size;
-    } known[] = {{"F32", RT_F32, 4},           {"BF16", RT_BF16, 2},        {"F16", RT_F16, 2},
-                 {"F64", RT_OTHER_DTYPE, 8},   {"I64", RT_OTHER_DTYPE, 8},  {"U64", RT_OTHER_DTYPE, 8},
-                 {"I32", RT_OTHER_DTYPE, 4},   {"U32", RT_OTHER_DTYPE, 4},  {"I16", RT_OTHER_DTYPE, 2},
-                 {"U16", RT_OTHER_DTYPE, 2},   {"I8", RT_OTHER_DTYPE, 1},   {"U8", RT_OTHER_DTYPE, 1},
-                 {"BOOL", RT_OTHER_DTYPE, 1},  {"C64", RT_OTHER_DTYPE, 8},  {"F8_E4M3", RT_OTHER_DTYPE, 1},
-                 {"F8_E5M2", RT_OTHER_DTYPE, 1}, {"F8_E8M0", RT_OTHER_DTYPE, 1}};
+    } known[] = {{"F32", RT_F32, 4},
+                 {"BF16", RT_BF16, 2},
+                 {"F16", RT_F16, 2},
+                 {"F64", RT_OTHER_DTYPE, 8},
+                 {"I64", RT_OTHER_DTYPE, 8},
+                 {"U64", RT_OTHER_DTYPE, 8},
+                 {"I32", RT_OTHER_DTYPE, 4},
+                 {"U32", RT_OTHER_DTYPE, 4},
+                 {"I16", RT_OTHER_DTYPE, 2},
+                 {"U16", RT_OTHER_DTYPE, 2},
+                 {"I8", RT_OTHER_DTYPE, 1},
+                 {"U8", RT_OTHER_DTYPE, 1},
+                 {"BOOL", RT_OTHER_DTYPE, 1},
+                 {"C64", RT_OTHER_DTYPE, 8},
+                 {"F8_E4M3", RT_OTHER_DTYPE, 1},
+                 {"F8_E5M2", RT_OTHER_DTYPE, 1},
+                 {"F8_E8M0", RT_OTHER_DTYPE, 1}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!strcmp(name, known[i].name)) {
             *out_size = known[i].size;
@@ -108,23 +109,17 @@ static RtDtype dtype_of(const char *name, uint64_t *out_size) {
 
 /* A whole number that a double holds exactly. */
 static bool whole_number(const cJSON *item, uint64_t *out) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble >= 0x1p53) {
-        return false;
-    }
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble >= 0x1p53) { return false; }
     *out = (uint64_t)item->valuedouble;
     return (double)*out == item->valuedouble;
 }
 
 static bool read_shape(Reader *r, const cJSON *item, RtTensor *t) {
-    if (!cJSON_IsArray(item)) {
-        return FAIL(r, "tensor '%s': shape is not a list", t->name);
-    }
+    if (!cJSON_IsArray(item)) { return FAIL(r, "tensor '%s': shape is not a list", t->name); }
     t->elements = 1;
     for (const cJSON *dim = item->child; dim; dim = dim->next) {
         uint64_t size;
-        if (t->rank == RT_MAX_RANK) {
-            return FAIL(r, "tensor '%s': more than %d dimensions", t->name, RT_MAX_RANK);
-        }
+        if (t->rank == RT_MAX_RANK) { return FAIL(r, "tensor '%s': more than %d dimensions", t->name, RT_MAX_RANK); }
         if (!whole_number(dim, &size)) {
             return FAIL(r, "tensor '%s': dimension %d of its shape is not a whole number below 2^53", t->name, t->rank);
         }
@@ -159,26 +154,16 @@ static bool read_offsets(Reader *r, const cJSON *item, RtTensor *t) {
 /* Finds each of the three keys exactly once. */
 static bool read_keys(Reader *r, const cJSON *entry, RtTensor *t, const cJSON *found[3]) {
     static const char *const keys[3] = {"dtype", "shape", "data_offsets"};
-    if (!cJSON_IsObject(entry)) {
-        return FAIL(r, "tensor '%s': its entry is not a map", t->name);
-    }
+    if (!cJSON_IsObject(entry)) { return FAIL(r, "tensor '%s': its entry is not a map", t->name); }
     for (const cJSON *item = entry->child; item; item = item->next) {
         int key = 0;
-        while (key < 3 && strcmp(item->string, keys[key]) != 0) {
-            key++;
-        }
-        if (key == 3) {
-            return FAIL(r, "tensor '%s': unknown key '%s'", t->name, item->string);
-        }
-        if (found[key]) {
-            return FAIL(r, "tensor '%s': key '%s' twice", t->name, item->string);
-        }
+        while (key < 3 && strcmp(item->string, keys[key]) != 0) { key++; }
+        if (key == 3) { return FAIL(r, "tensor '%s': unknown key '%s'", t->name, item->string); }
+        if (found[key]) { return FAIL(r, "tensor '%s': key '%s' twice", t->name, item->string); }
         found[key] = item;
     }
     for (int key = 0; key < 3; key++) {
-        if (!found[key]) {
-            return FAIL(r, "tensor '%s': key '%s' is missing", t->name, keys[key]);
-        }
+        if (!found[key]) { return FAIL(r, "tensor '%s': key '%s' is missing", t->name, keys[key]); }
     }
     return true;
 }
@@ -186,18 +171,12 @@ static bool read_keys(Reader *r, const cJSON *entry, RtTensor *t, const cJSON *f
 static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
     const cJSON *found[3] = {0};
     t->name = su_strdup(&r->file->arena, entry->string);
-    if (!read_keys(r, entry, t, found)) {
-        return false;
-    }
-    if (!cJSON_IsString(found[0])) {
-        return FAIL(r, "tensor '%s': dtype is not a word", t->name);
-    }
+    if (!read_keys(r, entry, t, found)) { return false; }
+    if (!cJSON_IsString(found[0])) { return FAIL(r, "tensor '%s': dtype is not a word", t->name); }
     uint64_t size, bytes;
     t->dtype_name = su_strdup(&r->file->arena, found[0]->valuestring);
     t->dtype = dtype_of(t->dtype_name, &size);
-    if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) {
-        return false;
-    }
+    if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) { return false; }
     if (size && (!su_mul(t->elements, size, &bytes) || bytes != t->bytes)) {
         return FAIL(r, "tensor '%s': %s %s takes %llu bytes, but data_offsets give it %llu", t->name, t->dtype_name,
                     rt_shape_text(&r->diags->arena, t->shape, t->rank), (unsigned long long)(t->elements * size),
@@ -208,24 +187,18 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
 
 static bool check_metadata(Reader *r, const cJSON *entry) {
     bool ok = cJSON_IsObject(entry);
-    for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) {
-        ok = ok && cJSON_IsString(item);
-    }
+    for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) { ok = ok && cJSON_IsString(item); }
     return ok || FAIL(r, "__metadata__ is not a map of words to words");
 }
 
 /* ---- gate 4: all entries */
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const RtTensor *)a)->name, ((const RtTensor *)b)->name);
-}
+static int by_name(const void *a, const void *b) { return strcmp(((const RtTensor *)a)->name, ((const RtTensor *)b)->name); }
 
 /* By place; empty tensors before others at the same place. */
 static int by_data(const void *a, const void *b) {
     const RtTensor *x = a, *y = b;
-    if (x->data != y->data) {
-        return x->data < y->data ? -1 : 1;
-    }
+    if (x->data != y->data) { return x->data < y->data ? -1 : 1; }
     return (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
@@ -233,21 +206,16 @@ static int by_data(const void *a, const void *b) {
 static bool check_cover(Reader *r) {
     RtTensor *tensors = r->file->tensors;
     size_t count = r->file->count;
-    if (count) {
-        qsort(tensors, count, sizeof *tensors, by_data);
-    }
+    if (count) { qsort(tensors, count, sizeof *tensors, by_data); }
     const RtTensor *last = NULL;
     uint64_t end = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!tensors[i].bytes) {
-            continue;
-        }
+        if (!tensors[i].bytes) { continue; }
         uint64_t begin = (uint64_t)(tensors[i].data - r->data);
-        if (begin < end) {
-            return FAIL(r, "tensors '%s' and '%s' overlap", last->name, tensors[i].name);
-        }
+        if (begin < end) { return FAIL(r, "tensors '%s' and '%s' overlap", last->name, tensors[i].name); }
         if (begin > end) {
-            return FAIL(r, "bytes %llu to %llu of the data belong to no tensor", (unsigned long long)end, (unsigned long long)begin);
+            return FAIL(r, "bytes %llu to %llu of the data belong to no tensor", (unsigned long long)end,
+                        (unsigned long long)begin);
         }
         end = begin + tensors[i].bytes;
         last = &tensors[i];
@@ -262,9 +230,7 @@ static bool check_cover(Reader *r) {
 static bool check_names(Reader *r) {
     RtTensor *tensors = r->file->tensors;
     bool ok = true;
-    if (r->file->count) {
-        qsort(tensors, r->file->count, sizeof *tensors, by_name);
-    }
+    if (r->file->count) { qsort(tensors, r->file->count, sizeof *tensors, by_name); }
     for (size_t i = 1; i < r->file->count; i++) {
         if (!strcmp(tensors[i - 1].name, tensors[i].name) && (i < 2 || strcmp(tensors[i - 2].name, tensors[i].name) != 0)) {
             ok = FAIL(r, "tensor '%s' is listed twice", tensors[i].name);
@@ -279,9 +245,7 @@ static bool read_entries(Reader *r, const cJSON *root) {
     RtSafetensors *file = r->file;
     size_t n = 0;
     bool ok = true, metadata = false;
-    for (const cJSON *entry = root->child; entry; entry = entry->next) {
-        n++;
-    }
+    for (const cJSON *entry = root->child; entry; entry = entry->next) { n++; }
     file->tensors = SU_NEW_ARRAY(&file->arena, RtTensor, n);
     for (const cJSON *entry = root->child; entry; entry = entry->next) {
         if (!strcmp(entry->string, "__metadata__")) {
@@ -291,9 +255,7 @@ static bool read_entries(Reader *r, const cJSON *root) {
             ok = read_entry(r, entry, &file->tensors[file->count++]) && ok;
         }
     }
-    if (!ok) {
-        return false;
-    }
+    if (!ok) { return false; }
     ok = check_cover(r);
     return check_names(r) && ok; /* last: it leaves the tensors sorted by name */
 }
@@ -315,13 +277,9 @@ static bool read_json(Reader *r, const char *text, size_t size) {
 }
 
 static bool read_file(Reader *r, const uint8_t *data, size_t size) {
-    if (size < LENGTH_BYTES) {
-        return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size);
-    }
+    if (size < LENGTH_BYTES) { return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size); }
     uint64_t header = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--) {
-        header = header << 8 | data[i];
-    }
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--) { header = header << 8 | data[i]; }
     if (header > size - LENGTH_BYTES) {
         return FAIL(r, "is not a whole safetensors file: its header should take %llu bytes, but only %zu follow",
                     (unsigned long long)header, size - LENGTH_BYTES);
@@ -349,9 +307,7 @@ bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, Rt
 
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags) {
     SuMap map;
-    if (!su_map_open(path, &map, diags)) {
-        return false;
-    }
+    if (!su_map_open(path, &map, diags)) { return false; }
     if (!rt_safetensors_parse(map.data, map.size, path, out, diags)) {
         su_map_close(&map);
         return false;
@@ -374,9 +330,7 @@ const RtTensor *rt_safetensors_find(const RtSafetensors *file, const char *name)
 const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank) {
     SuText text = {0};
     su_text_add(&text, "[");
-    for (int32_t i = 0; i < rank; i++) {
-        su_text_add(&text, "%s%lld", i ? ", " : "", (long long)shape[i]);
-    }
+    for (int32_t i = 0; i < rank; i++) { su_text_add(&text, "%s%lld", i ? ", " : "", (long long)shape[i]); }
     su_text_add(&text, "]");
     const char *copy = su_strdup(arena, text.text);
     su_text_free(&text);

@@ -49,9 +49,7 @@ static bool write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors
         for (uint64_t first = 0; first < elements; first += RUN) {
             uint64_t count = elements - first < RUN ? elements - first : RUN;
             fill(context, i, first, count, run);
-            if (!write_little_endian(file, run, count)) {
-                return false;
-            }
+            if (!write_little_endian(file, run, count)) { return false; }
         }
     }
     return true;
@@ -60,17 +58,13 @@ static bool write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags) {
     SuOut out;
-    if (!su_out_open(path, &out, diags)) {
-        return false;
-    }
+    if (!su_out_open(path, &out, diags)) { return false; }
     SuText header = {0};
     SuArena scratch = {0};
     make_header(&header, &scratch, tensors, n_tensors);
     float *run = su_alloc_array(&scratch, RUN, sizeof *run);
     uint8_t length[8];
-    for (int i = 0; i < 8; i++) {
-        length[i] = (uint8_t)((uint64_t)header.size >> (8 * i));
-    }
+    for (int i = 0; i < 8; i++) { length[i] = (uint8_t)((uint64_t)header.size >> (8 * i)); }
     errno = 0;
     bool ok = fwrite(length, 1, sizeof length, out.file) == sizeof length &&
               fwrite(header.text, 1, header.size, out.file) == header.size &&

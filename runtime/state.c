@@ -90,9 +90,7 @@ void moss_state_free(MossState *state) {
 /* ---- logits after the last token */
 
 const float *moss_state_logits(const MossState *state) {
-    if (state->has_logits) {
-        return state->logits;
-    }
+    if (state->has_logits) { return state->logits; }
     bool in_model = state->logits_step && state->logits_step == state->model->logits_step;
     return in_model ? moss_logits(state->model, state->logits_row) : NULL;
 }
@@ -105,12 +103,8 @@ void rt_state_forget_logits(MossState *state) {
 bool rt_state_keep_logits(MossState *state, const void *logits) {
     size_t bytes = (size_t)state->model->program->vocab_size * sizeof(float);
     rt_state_forget_logits(state);
-    if (!logits) {
-        return true;
-    }
-    if (!state->logits && !(state->logits = malloc(bytes))) {
-        return false;
-    }
+    if (!logits) { return true; }
+    if (!state->logits && !(state->logits = malloc(bytes))) { return false; }
     memcpy(state->logits, logits, bytes);
     state->has_logits = true;
     return true;
@@ -119,9 +113,7 @@ bool rt_state_keep_logits(MossState *state, const void *logits) {
 /* ---- files */
 
 MossError moss_state_save(const MossState *state, const char *path) {
-    if (state->spoilt) {
-        return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved");
-    }
+    if (state->spoilt) { return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved"); }
     SuDiags diags = {0};
     RtSequence sequence = {.position = state->position, .memory = state->memory.data, .logits = moss_state_logits(state)};
     MossError error = {.code = MOSS_OK};

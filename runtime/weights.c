@@ -33,9 +33,7 @@ static Expected expect(SuArena *arena, const PgTensor *tensors, size_t n_tensors
         e.sorted[i] = &tensors[i];
         e.names[i] = tensors[i].name;
     }
-    if (n_tensors) {
-        qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name);
-    }
+    if (n_tensors) { qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name); }
     return e;
 }
 
@@ -47,9 +45,7 @@ static const PgTensor *find_expected(const Expected *e, const char *name) {
 
 static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
     bool same = expected->rank == tensor->rank;
-    for (int32_t i = 0; same && i < expected->rank; i++) {
-        same = expected->shape[i] == tensor->shape[i];
-    }
+    for (int32_t i = 0; same && i < expected->rank; i++) { same = expected->shape[i] == tensor->shape[i]; }
     return same;
 }
 
@@ -68,9 +64,8 @@ static bool check_form(const PgTensor *expected, const RtTensor *tensor, const c
 
 static bool unknown_tensor(const Expected *e, const RtTensor *tensor, const char *path, SuDiags *diags) {
     const char *near = diags->errors < SU_MAX_ERRORS ? su_nearest(tensor->name, e->names, e->n_tensors) : NULL;
-    const char *hint = near && e->holder[find_expected(e, near) - e->tensors] == 0
-                           ? su_printf(&diags->arena, "the model has '%s'", near)
-                           : NULL;
+    const char *hint =
+        near && e->holder[find_expected(e, near) - e->tensors] == 0 ? su_printf(&diags->arena, "the model has '%s'", near) : NULL;
     return su_error(diags, su_file_span(diags, path), hint, "tensor '%s' is not part of this model", tensor->name);
 }
 
@@ -123,21 +118,15 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
     }
     if (ok) { /* a file that did not open would make all its tensors missing */
         Expected e = expect(&out->arena, tensors, n_tensors);
-        for (size_t i = 0; i < n_paths; i++) {
-            ok = take_file(out, &e, i, diags) && ok;
-        }
+        for (size_t i = 0; i < n_paths; i++) { ok = take_file(out, &e, i, diags) && ok; }
         ok = check_missing(out, &e, diags) && ok;
     }
-    if (!ok) {
-        rt_checkpoints_close(out);
-    }
+    if (!ok) { rt_checkpoints_close(out); }
     return ok;
 }
 
 void rt_checkpoints_close(RtCheckpoints *checkpoints) {
-    for (size_t i = 0; i < checkpoints->n_files; i++) {
-        rt_safetensors_close(&checkpoints->files[i]);
-    }
+    for (size_t i = 0; i < checkpoints->n_files; i++) { rt_safetensors_close(&checkpoints->files[i]); }
     su_arena_free(&checkpoints->arena);
     *checkpoints = (RtCheckpoints){0};
 }
@@ -147,9 +136,7 @@ void rt_checkpoints_close(RtCheckpoints *checkpoints) {
 void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, float *out) {
     uint16_t half;
     switch (tensor->dtype) {
-    case RT_F32:
-        memcpy(out, tensor->data + first * sizeof(float), count * sizeof(float));
-        break;
+    case RT_F32: memcpy(out, tensor->data + first * sizeof(float), count * sizeof(float)); break;
     case RT_BF16:
         for (uint64_t i = 0; i < count; i++) {
             memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
@@ -162,35 +149,24 @@ void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, fl
             out[i] = rt_widen_f16(half);
         }
         break;
-    case RT_OTHER_DTYPE:
-        SU_BUG("tensor '%s' is read although its dtype is %s", tensor->name, tensor->dtype_name);
+    case RT_OTHER_DTYPE: SU_BUG("tensor '%s' is read although its dtype is %s", tensor->name, tensor->dtype_name);
     }
 }
 
 /* The first that is not finite, or count. Looks at all before it searches: without a branch that is as fast as memory. */
 static uint64_t first_bad(const float *values, uint64_t count) {
     uint32_t bad = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        bad |= (uint32_t)!rt_finite(values[i]);
-    }
+    for (uint64_t i = 0; i < count; i++) { bad |= (uint32_t)!rt_finite(values[i]); }
     uint64_t at = bad ? 0 : count;
-    while (at < count && rt_finite(values[at])) {
-        at++;
-    }
+    while (at < count && rt_finite(values[at])) { at++; }
     return at;
 }
 
 uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
     uint64_t bad = first_bad(values, count);
-    if (bad < count || dtype == PG_F32) {
-        return bad;
-    }
-    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) {
-        values[i] = rt_widen_bf16(rt_narrow_bf16(values[i]));
-    }
-    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) {
-        values[i] = rt_widen_f16(rt_narrow_f16(values[i]));
-    }
+    if (bad < count || dtype == PG_F32) { return bad; }
+    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) { values[i] = rt_widen_bf16(rt_narrow_bf16(values[i])); }
+    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) { values[i] = rt_widen_f16(rt_narrow_f16(values[i])); }
     return first_bad(values, count); /* overflow is infinite now */
 }
 
@@ -209,8 +185,8 @@ bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dt
     rt_read_elements(tensor, index, 1, &value);
     const char *place = place_text(&diags->arena, expected, index);
     if (!rt_finite(value)) {
-        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s; every weight must be finite", expected->name, place,
-                        value != value ? "not a number" : "infinite");
+        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s; every weight must be finite", expected->name,
+                        place, value != value ? "not a number" : "infinite");
     }
     return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s, %g, does not fit %s", expected->name, place, (double)value,
                     dtype == PG_F16 ? "f16 (at most 65504)" : "bf16");
@@ -240,9 +216,7 @@ static const float *read_tensor(SuArena *arena, const PgTensor *expected, const 
 RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
                          SuDiags *diags) {
     RtCheckpoints checkpoints;
-    if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) {
-        return NULL;
-    }
+    if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) { return NULL; }
     SuArena arena = {0};
     RtSource *source = SU_NEW(&arena, RtSource);
     Expected e = expect(&arena, tensors, n_tensors);

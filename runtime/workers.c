@@ -83,9 +83,7 @@ static void wait_for_change(Word *word, uint32_t old, int64_t spin_ns) {
     int64_t end = 0;
     for (;;) {
         for (int i = 0; i < SPINS_A_LOOK; i++) {
-            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) {
-                return;
-            }
+            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) { return; }
             pause_cpu();
         }
         int64_t now = now_ns();
@@ -96,17 +94,13 @@ static void wait_for_change(Word *word, uint32_t old, int64_t spin_ns) {
         }
     }
     atomic_fetch_add(&word->sleepers, 1);
-    while (atomic_load(&word->value) == old) {
-        futex(&word->value, FUTEX_WAIT, old);
-    }
+    while (atomic_load(&word->value) == old) { futex(&word->value, FUTEX_WAIT, old); }
     atomic_fetch_sub(&word->sleepers, 1);
 }
 
 static void raise_word(Word *word) {
     atomic_fetch_add(&word->value, 1);
-    if (atomic_load(&word->sleepers)) {
-        futex(&word->value, FUTEX_WAKE, INT32_MAX);
-    }
+    if (atomic_load(&word->sleepers)) { futex(&word->value, FUTEX_WAKE, INT32_MAX); }
 }
 
 void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context) {
@@ -117,9 +111,7 @@ void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *cont
         return;
     }
     atomic_store_explicit(&workers->arrived, 0, memory_order_relaxed);
-    if (last) {
-        last(context);
-    }
+    if (last) { last(context); }
     raise_word(&workers->generation);
 }
 
@@ -128,15 +120,11 @@ void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *cont
 static void *thread_main(void *argument) {
     Thread *self = argument;
     RtWorkers *workers = self->owner;
-    if (workers->pin) {
-        sched_setaffinity(0, sizeof(cpu_set_t), &workers->cpus[self->index]); /* refused: it runs where it may */
-    }
+    if (workers->pin) { sched_setaffinity(0, sizeof(cpu_set_t), &workers->cpus[self->index]); /* refused: it runs where it may */ }
     set_fp_environment(FP_AGREED);
     for (uint32_t epoch = 0;; epoch++) {
         wait_for_change(&workers->epoch, epoch, workers->spin_ns);
-        if (workers->stopping) {
-            return NULL;
-        }
+        if (workers->stopping) { return NULL; }
         workers->work(workers->context, self->index);
         rt_workers_meet(workers, NULL, NULL);
     }
@@ -151,16 +139,14 @@ void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
         return;
     }
     cpu_set_t mask;
-    bool pinned = workers->pin && !sched_getaffinity(0, sizeof mask, &mask) &&
-                  !sched_setaffinity(0, sizeof mask, &workers->cpus[0]);
+    bool pinned =
+        workers->pin && !sched_getaffinity(0, sizeof mask, &mask) && !sched_setaffinity(0, sizeof mask, &workers->cpus[0]);
     workers->work = work;
     workers->context = context;
     raise_word(&workers->epoch);
     work(context, 0);
     rt_workers_meet(workers, NULL, NULL);
-    if (pinned) {
-        sched_setaffinity(0, sizeof mask, &mask);
-    }
+    if (pinned) { sched_setaffinity(0, sizeof mask, &mask); }
     set_fp_environment(environment);
 }
 
@@ -176,17 +162,11 @@ int rt_allowed_cpus(void) {
 /* Gives each worker a CPU of its own; leaves them free when there are too few, or one worker only. */
 static void choose_cpus(RtWorkers *workers) {
     cpu_set_t mask;
-    if (workers->count < 2 || sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) < workers->count) {
-        return;
-    }
+    if (workers->count < 2 || sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) < workers->count) { return; }
     workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus);
-    if (!workers->cpus) {
-        return;
-    }
+    if (!workers->cpus) { return; }
     for (int cpu = 0, worker = 0; worker < workers->count; cpu++) {
-        if (CPU_ISSET(cpu, &mask)) {
-            CPU_SET(cpu, &workers->cpus[worker++]);
-        }
+        if (CPU_ISSET(cpu, &mask)) { CPU_SET(cpu, &workers->cpus[worker++]); }
     }
     workers->pin = true;
 }
@@ -194,9 +174,7 @@ static void choose_cpus(RtWorkers *workers) {
 static void stop(RtWorkers *workers, int started) {
     workers->stopping = true;
     raise_word(&workers->epoch);
-    for (int i = 1; i < started; i++) {
-        pthread_join(workers->threads[i].thread, NULL);
-    }
+    for (int i = 1; i < started; i++) { pthread_join(workers->threads[i].thread, NULL); }
 }
 
 RtWorkers *rt_workers_create(int threads, bool no_pin) {
@@ -204,18 +182,14 @@ RtWorkers *rt_workers_create(int threads, bool no_pin) {
     int count = threads > 0 ? threads : allowed;
     count = count < RT_MAX_WORKERS ? count : RT_MAX_WORKERS;
     RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
-    if (!workers) {
-        return NULL;
-    }
+    if (!workers) { return NULL; }
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
     workers->threads = calloc((size_t)count, sizeof *workers->threads);
     if (!workers->threads) {
         rt_workers_free(workers);
         return NULL;
     }
-    if (!no_pin) {
-        choose_cpus(workers);
-    }
+    if (!no_pin) { choose_cpus(workers); }
     for (int i = 1; i < count; i++) {
         workers->threads[i] = (Thread){.owner = workers, .index = i};
         if (pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]) != 0) {
@@ -228,12 +202,8 @@ RtWorkers *rt_workers_create(int threads, bool no_pin) {
 }
 
 void rt_workers_free(RtWorkers *workers) {
-    if (!workers) {
-        return;
-    }
-    if (workers->threads) {
-        stop(workers, workers->count);
-    }
+    if (!workers) { return; }
+    if (workers->threads) { stop(workers, workers->count); }
     free(workers->threads);
     free(workers->cpus);
     free(workers);
@@ -243,16 +213,12 @@ int rt_workers_count(const RtWorkers *workers) { return workers->count; }
 
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end) {
     uint32_t seen = atomic_load_explicit(&claims->next, memory_order_relaxed);
-    if (seen >= total) {
-        return false;
-    }
+    if (seen >= total) { return false; }
     uint32_t share = (total - seen) / (2 * workers);
     uint32_t run = share < most ? share : most;
     run = run ? run : 1;
     *first = atomic_fetch_add_explicit(&claims->next, run, memory_order_relaxed);
-    if (*first >= total) {
-        return false;
-    }
+    if (*first >= total) { return false; }
     *end = total - *first < run ? total : *first + run;
     return true;
 }

@@ -46,10 +46,8 @@ typedef struct SuDiags {
 } SuDiags; /* `SuDiags d = {0};` is a valid empty sink */
 
 /* Adds a diagnostic. hint may be NULL. Always returns false, so that `return su_error(...)` reads well. */
-bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
+void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A span for messages about a file as a whole (weights, tokens…): the source is allocated in the sink's arena. */
 SuSpan su_file_span(SuDiags *diags, const char *path);
 /* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */

@@ -41,24 +41,18 @@ bool su_map_open(const char *path, SuMap *out_map, SuDiags *diags) {
     *out_map = (SuMap){0};
     struct stat st;
     int fd = open_regular(path, &st, diags);
-    if (fd < 0) {
-        return false;
-    }
+    if (fd < 0) { return false; }
     size_t size = (size_t)st.st_size;
     void *data = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     int error = errno;
     close(fd);
-    if (data == MAP_FAILED) {
-        return fail(diags, path, "map", error);
-    }
+    if (data == MAP_FAILED) { return fail(diags, path, "map", error); }
     *out_map = (SuMap){.data = data, .size = size};
     return true;
 }
 
 void su_map_close(SuMap *map) {
-    if (map->data) {
-        munmap((void *)(uintptr_t)map->data, map->size);
-    }
+    if (map->data) { munmap((void *)(uintptr_t)map->data, map->size); }
     *map = (SuMap){0};
 }
 
@@ -71,18 +65,10 @@ static bool read_all(int fd, const char *path, size_t limit, SuText *text, SuDia
     char chunk[16384];
     for (;;) {
         ssize_t got = read(fd, chunk, sizeof chunk);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return fail(diags, path, "read", errno);
-        }
-        if (got == 0) {
-            return true;
-        }
-        if ((size_t)got > limit - text->size) {
-            return too_large(diags, path, limit);
-        }
+        if (got < 0 && errno == EINTR) { continue; }
+        if (got < 0) { return fail(diags, path, "read", errno); }
+        if (got == 0) { return true; }
+        if ((size_t)got > limit - text->size) { return too_large(diags, path, limit); }
         su_text_append(text, chunk, (size_t)got);
     }
 }
@@ -91,9 +77,7 @@ static bool read_all(int fd, const char *path, size_t limit, SuText *text, SuDia
 bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_text, size_t *out_size, SuDiags *diags) {
     bool standard_input = strcmp(path, "-") == 0;
     int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return fail(diags, path, "open", errno);
-    }
+    if (fd < 0) { return fail(diags, path, "open", errno); }
     struct stat st;
     SuText text = {0};
     bool ok;
@@ -106,9 +90,7 @@ bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_tex
     } else {
         ok = read_all(fd, path, limit, &text, diags);
     }
-    if (!standard_input) {
-        close(fd);
-    }
+    if (!standard_input) { close(fd); }
     if (ok) {
         *out_text = su_strndup(arena, text.text ? text.text : "", text.size);
         *out_size = text.size;
@@ -136,9 +118,7 @@ static _Atomic(const char *) being_written;
 
 static void remove_and_die(int signal_number) {
     const char *temporary = being_written;
-    if (temporary) {
-        unlink(temporary);
-    }
+    if (temporary) { unlink(temporary); }
     signal(signal_number, SIG_DFL);
     raise(signal_number);
 }
@@ -148,17 +128,13 @@ void su_out_clean_on_signals(void) {
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction old, clean = {.sa_handler = remove_and_die};
         sigemptyset(&clean.sa_mask);
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
-            sigaction(signals[i], &clean, NULL);
-        }
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) { sigaction(signals[i], &clean, NULL); }
     }
 }
 
 static void out_free(SuOut *out) {
     const char *ours = out->temporary;
-    if (ours) {
-        atomic_compare_exchange_strong(&being_written, &ours, NULL);
-    }
+    if (ours) { atomic_compare_exchange_strong(&being_written, &ours, NULL); }
     free(out->path);
     free(out->temporary);
     *out = (SuOut){0};

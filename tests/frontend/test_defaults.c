@@ -33,9 +33,7 @@ static void maps_merge_and_lists_replace(void **state) {
     assert_true(b[1].ssm.d_state == 8 && b[1].ssm.d_conv == 2);
     assert_int_equal(b[0].experts.per_expert, FE_A | FE_D);
     assert_int_equal(b[1].experts.per_expert, FE_X_PROJ);
-    for (int i = 0; i < 3; i++) {
-        assert_true(b[i].experts.count == 4 && b[i].experts.idle == FE_UPDATE);
-    }
+    for (int i = 0; i < 3; i++) { assert_true(b[i].experts.count == 4 && b[i].experts.idle == FE_UPDATE); }
     unload(&l);
 }
 
@@ -60,14 +58,15 @@ static void a_default_width_that_is_replaced_is_not_checked(void **state) {
 
 static void none_switches_off_a_default(void **state) {
     (void)state;
-    Loaded l = load_good(HEAD "defaults:\n"
-                              "  ssm: {dt_norm: rms, b_norm: rms, c_norm: rms, experts: {count: 4, per_expert: [A]}, router: {top_k: 3}}\n"
-                              "  attention: {n_heads: 4, window: 8, rope: {theta: 5}}\n"
-                              "stack:\n"
-                              "  - ssm: {dt_norm: none, b_norm: none, c_norm: none, experts: none}\n"
-                              "  - attention: {window: none, rope: none}\n"
-                              "  - ssm\n"
-                              "  - attention\n");
+    Loaded l =
+        load_good(HEAD "defaults:\n"
+                       "  ssm: {dt_norm: rms, b_norm: rms, c_norm: rms, experts: {count: 4, per_expert: [A]}, router: {top_k: 3}}\n"
+                       "  attention: {n_heads: 4, window: 8, rope: {theta: 5}}\n"
+                       "stack:\n"
+                       "  - ssm: {dt_norm: none, b_norm: none, c_norm: none, experts: none}\n"
+                       "  - attention: {window: none, rope: none}\n"
+                       "  - ssm\n"
+                       "  - attention\n");
     const FeBlock *b = l.spec.blocks;
     assert_true(!b[0].ssm.dt_norm && !b[0].ssm.b_norm && !b[0].ssm.c_norm && b[0].experts.count == 0);
     assert_true(b[1].attention.window == 0 && !b[1].attention.rope);
@@ -116,7 +115,8 @@ static void defaults_without_a_meaning_are_dropped(void **state) {
 
 static void defaults_apply_under_defines(void **state) {
     (void)state;
-    Loaded l = load_good(HEAD "define: {m: {mlp: {experts: {count: 4}}}}\ndefaults: {mlp: {d_ff: 24}, router: {top_k: 3}}\nstack: [ssm, m]\n");
+    Loaded l = load_good(
+        HEAD "define: {m: {mlp: {experts: {count: 4}}}}\ndefaults: {mlp: {d_ff: 24}, router: {top_k: 3}}\nstack: [ssm, m]\n");
     assert_int_equal(l.spec.blocks[1].mlp.d_ff, 24);
     assert_int_equal(l.spec.blocks[1].router.top_k, 3);
     unload(&l);

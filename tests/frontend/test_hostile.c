@@ -10,9 +10,7 @@
 enum { SECONDS = 5 }; /* bound of one file, wide enough for sanitizers on a loaded machine; each takes well under one without */
 
 static void repeat(SuText *text, const char *piece, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        su_text_append(text, piece, strlen(piece));
-    }
+    for (size_t i = 0; i < count; i++) { su_text_append(text, piece, strlen(piece)); }
 }
 
 /* Loads `text` (freed), which must fail with `message` as its first error. */
@@ -23,12 +21,8 @@ static void must_fail(SuText *text, const char *message) {
     assert_false(fe_spec_parse("hostile.yaml", text->text, text->size, NULL, 0, &spec, &diags));
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     assert_true(diags.errors > 0);
-    if (!strstr(diags.items[0].message, message)) {
-        fail_msg("'%s' is not in '%s'", message, diags.items[0].message);
-    }
-    if (seconds > SECONDS) {
-        fail_msg("took %.1f s", seconds);
-    }
+    if (!strstr(diags.items[0].message, message)) { fail_msg("'%s' is not in '%s'", message, diags.items[0].message); }
+    if (seconds > SECONDS) { fail_msg("took %.1f s", seconds); }
     fe_spec_free(&spec);
     su_diags_free(&diags);
     su_text_free(text);
@@ -105,9 +99,7 @@ static void aliases_nest_thirty_two_deep(void **state) {
     for (int deepest = 32; deepest <= 33; deepest++) {
         SuText text = {0};
         su_text_add(&text, HEAD "x-0: &a0 1\n");
-        for (int i = 1; i <= deepest; i++) {
-            su_text_add(&text, "x-%d: &a%d [*a%d]\n", i, i, i - 1);
-        }
+        for (int i = 1; i <= deepest; i++) { su_text_add(&text, "x-%d: &a%d [*a%d]\n", i, i, i - 1); }
         su_text_add(&text, "stack: [ssm]\n");
         if (deepest == 32) {
             Loaded l = load_good(text.text);
@@ -157,14 +149,10 @@ static void cyclic_aliases(void **state) {
 static void many_anchors_and_aliases(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 100000; i++) {
-        su_text_add(&text, "- &a%d x\n", i);
-    }
+    for (int i = 0; i < 100000; i++) { su_text_add(&text, "- &a%d x\n", i); }
     must_fail(&text, "more than 1024 anchors");
     su_text_add(&text, "- &a x\n");
-    for (int i = 1; i < 1024; i++) {
-        su_text_add(&text, "- &b%d x\n", i);
-    }
+    for (int i = 1; i < 1024; i++) { su_text_add(&text, "- &b%d x\n", i); }
     repeat(&text, "- *a\n", 500000);
     must_fail(&text, "aliases expand the file past 1048576 bytes");
 }
@@ -186,9 +174,7 @@ static void many_duplicate_keys(void **state) {
 static void many_unknown_keys(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 120000; i++) {
-        su_text_add(&text, "d_modl%d: 1\n", i);
-    }
+    for (int i = 0; i < 120000; i++) { su_text_add(&text, "d_modl%d: 1\n", i); }
     must_fail(&text, "unknown key 'd_modl0'");
 }
 
@@ -204,9 +190,7 @@ static void many_defines_and_words(void **state) {
     (void)state;
     SuText text = {0};
     su_text_add(&text, HEAD "define:\n");
-    for (int i = 0; i < 5000; i++) {
-        su_text_add(&text, "  a%d: {mlp: {d_ff: 8}}\n", i);
-    }
+    for (int i = 0; i < 5000; i++) { su_text_add(&text, "  a%d: {mlp: {d_ff: 8}}\n", i); }
     su_text_add(&text, "stack:\n");
     repeat(&text, "- a4000\n", 4000);
     must_fail(&text, "more than 4096 named blocks");
@@ -215,9 +199,7 @@ static void many_defines_and_words(void **state) {
 static void many_tag_directives(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 100000; i++) {
-        su_text_add(&text, "%%TAG !a%d! tag:a,2000:\n", i);
-    }
+    for (int i = 0; i < 100000; i++) { su_text_add(&text, "%%TAG !a%d! tag:a,2000:\n", i); }
     must_fail(&text, "YAML tags have no meaning in a spec");
 }
 
@@ -233,7 +215,8 @@ static void nul_bytes(void **state) {
 
 static void bad_utf8(void **state) {
     (void)state;
-    static const char *const pieces[] = {"\xFF", "\xC3(", "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\x80", "\xE2\x82", "\xF8\x88\x80\x80\x80"};
+    static const char *const pieces[] = {
+        "\xFF", "\xC3(", "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\x80", "\xE2\x82", "\xF8\x88\x80\x80\x80"};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         SuText text = {0};
         su_text_add(&text, HEAD "x-a: %s", pieces[i]);

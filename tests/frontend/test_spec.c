@@ -33,12 +33,13 @@ static void built_in_values(void **state) {
 
 static void values_that_follow_from_others(void **state) {
     (void)state;
-    Loaded l = load_good("mossc: 1\nname: t\nvocab_size: 256\nd_model: 100\nnorm: {kind: layer, eps: 2e-6}\nfinal_norm: {kind: rms}\n"
-                         "stack:\n"
-                         "  - ssm: {expand: 1.5}\n"
-                         "  - ssm: {inner_norm_eps: 1e-3, dt_rank: 3}\n"
-                         "  - mlp: {d_ff: 8, experts: {count: 4, shared: 2}}\n"
-                         "  - attention: {n_heads: 4, head_dim: 6, n_kv_heads: 2, rope: }\n");
+    Loaded l =
+        load_good("mossc: 1\nname: t\nvocab_size: 256\nd_model: 100\nnorm: {kind: layer, eps: 2e-6}\nfinal_norm: {kind: rms}\n"
+                  "stack:\n"
+                  "  - ssm: {expand: 1.5}\n"
+                  "  - ssm: {inner_norm_eps: 1e-3, dt_rank: 3}\n"
+                  "  - mlp: {d_ff: 8, experts: {count: 4, shared: 2}}\n"
+                  "  - attention: {n_heads: 4, head_dim: 6, n_kv_heads: 2, rope: }\n");
     const FeBlock *b = l.spec.blocks;
     assert_int_equal(l.spec.final_norm.kind, FE_NORM_RMS);
     assert_true(l.spec.final_norm.eps == 2e-6);
@@ -54,11 +55,13 @@ static void values_that_follow_from_others(void **state) {
 
 static void experts_of_an_ssm(void **state) {
     (void)state;
-    Loaded l = load_good(HEAD "stack:\n"
-                              "  - ssm: {experts: {count: 8, per_expert: [out_proj, A, conv], combine: params}}\n"
-                              "  - ssm:\n"
-                              "      experts: {count: 8, per_expert: [x_proj, dt_proj, A, D], idle: update}\n"
-                              "      router: {top_k: 3, score: sigmoid, normalize: false, scale: 2.5, select_bias: true, bias: true, input: inner}\n");
+    Loaded l = load_good(
+        HEAD
+        "stack:\n"
+        "  - ssm: {experts: {count: 8, per_expert: [out_proj, A, conv], combine: params}}\n"
+        "  - ssm:\n"
+        "      experts: {count: 8, per_expert: [x_proj, dt_proj, A, D], idle: update}\n"
+        "      router: {top_k: 3, score: sigmoid, normalize: false, scale: 2.5, select_bias: true, bias: true, input: inner}\n");
     const FeBlock *b = l.spec.blocks;
     assert_int_equal(b[0].experts.per_expert, FE_OUT_PROJ | FE_A | FE_CONV);
     assert_int_equal(b[0].experts.combine, FE_PARAMS);
@@ -149,14 +152,16 @@ static bool same_hash(const char *a, const char *b) {
 static void the_hash_sees_the_model_only(void **state) {
     (void)state;
     static const char base[] = HEAD "stack: [ssm, ssm]\n";
-    assert_true(same_hash(base, "# c\nname: other\nmossc: 1\nd_model: 64\nvocab_size: 256\nstack:\n  - repeat: 2\n    name: g\n    blocks:\n"
-                                "      - ssm: {d_state: 16, expand: 2.0, experts: none}\n"));
+    assert_true(same_hash(
+        base, "# c\nname: other\nmossc: 1\nd_model: 64\nvocab_size: 256\nstack:\n  - repeat: 2\n    name: g\n    blocks:\n"
+              "      - ssm: {d_state: 16, expand: 2.0, experts: none}\n"));
     assert_true(same_hash(base, HEAD "defaults: {router: {top_k: 5}, mlp: {d_ff: 3}}\nstack: [ssm, ssm]\n"));
     assert_false(same_hash(base, HEAD "stack: [ssm]\n"));
     assert_false(same_hash(base, HEAD "norm: {eps: 1.00001e-5}\nstack: [ssm, ssm]\n"));
     assert_false(same_hash(base, HEAD "stack: [ssm, {ssm: {dt_norm: rms}}]\n"));
     assert_false(same_hash(base, HEAD "weights: {dtype: bf16}\nstack: [ssm, ssm]\n"));
-    assert_false(same_hash(HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n", HEAD "stack: [ssm, {attention: {n_heads: 4, rope: {}}}]\n"));
+    assert_false(
+        same_hash(HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n", HEAD "stack: [ssm, {attention: {n_heads: 4, rope: {}}}]\n"));
 }
 
 static void warnings_leave_the_spec_good(void **state) {
@@ -172,9 +177,7 @@ static void diagnostics_come_in_the_order_of_the_file(void **state) {
     Loaded l = load_text("d_modle: 4\nstack: [sssm]\nname: T\nvocab_size: x\ndefine: {a: 3}\nmossc: 2\n");
     assert_false(l.ok);
     assert_int_equal(l.diags.errors, 6);
-    for (size_t i = 0; i < l.diags.count; i++) {
-        assert_int_equal(l.diags.items[i].span.line, i + 1);
-    }
+    for (size_t i = 0; i < l.diags.count; i++) { assert_int_equal(l.diags.items[i].span.line, i + 1); }
     unload(&l);
 }
 

@@ -11,9 +11,7 @@ static char *listed(SuArena *arena, FeSpec *spec) {
     char *text = su_strdup(arena, "");
     for (size_t i = 0; i < count; i++) {
         text = su_printf(arena, "%s%s [", text, t[i].name);
-        for (int j = 0; j < t[i].rank; j++) {
-            text = su_printf(arena, "%s%s%lld", text, j ? ", " : "", (long long)t[i].shape[j]);
-        }
+        for (int j = 0; j < t[i].rank; j++) { text = su_printf(arena, "%s%s%lld", text, j ? ", " : "", (long long)t[i].shape[j]); }
         text = su_printf(arena, "%s]\n", text);
     }
     return text;
@@ -31,59 +29,66 @@ static void assert_listed(const char *spec_text, const char *expected) {
 
 static void names_and_shapes_of_an_ssm(void **state) {
     (void)state;
-    assert_listed(SMALL "tie_embeddings: false\nstack: [{ssm: {d_inner: 6, d_state: 3, d_conv: 2, dt_rank: 5, bias: true, dt_norm: rms, b_norm: rms, c_norm: rms}}]\n",
-                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nhead.weight [10, 4]\nblocks.0.norm.weight [4]\n"
-                  "blocks.0.in_proj.weight [6, 4]\nblocks.0.in_proj.bias [6]\nblocks.0.gate_proj.weight [6, 4]\nblocks.0.gate_proj.bias [6]\n"
-                  "blocks.0.conv.weight [6, 2]\nblocks.0.conv.bias [6]\nblocks.0.x_proj.weight [11, 6]\n"
-                  "blocks.0.dt_proj.weight [6, 5]\nblocks.0.dt_proj.bias [6]\n"
-                  "blocks.0.dt_norm.weight [5]\nblocks.0.b_norm.weight [3]\nblocks.0.c_norm.weight [3]\n"
-                  "blocks.0.A_log [6, 3]\nblocks.0.D [6]\nblocks.0.out_proj.weight [4, 6]\nblocks.0.out_proj.bias [4]\n");
+    assert_listed(
+        SMALL "tie_embeddings: false\nstack: [{ssm: {d_inner: 6, d_state: 3, d_conv: 2, dt_rank: 5, bias: true, dt_norm: rms, "
+              "b_norm: rms, c_norm: rms}}]\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nhead.weight [10, 4]\nblocks.0.norm.weight [4]\n"
+        "blocks.0.in_proj.weight [6, 4]\nblocks.0.in_proj.bias [6]\nblocks.0.gate_proj.weight [6, 4]\nblocks.0.gate_proj.bias [6]\n"
+        "blocks.0.conv.weight [6, 2]\nblocks.0.conv.bias [6]\nblocks.0.x_proj.weight [11, 6]\n"
+        "blocks.0.dt_proj.weight [6, 5]\nblocks.0.dt_proj.bias [6]\n"
+        "blocks.0.dt_norm.weight [5]\nblocks.0.b_norm.weight [3]\nblocks.0.c_norm.weight [3]\n"
+        "blocks.0.A_log [6, 3]\nblocks.0.D [6]\nblocks.0.out_proj.weight [4, 6]\nblocks.0.out_proj.bias [4]\n");
 }
 
 static void per_expert_parts_have_a_leading_dimension(void **state) {
     (void)state;
-    assert_listed(SMALL "norm: {kind: layer}\nfinal_norm: {kind: rms}\n"
-                        "stack:\n"
-                        "  - ssm:\n"
-                        "      {d_inner: 6, d_state: 3, dt_rank: 5, conv_bias: false, bias: true,\n"
-                        "       experts: {count: 7, combine: params, per_expert: [in_proj, gate_proj, conv, x_proj, dt_proj, A, D, out_proj]},\n"
-                        "       router: {bias: true, select_bias: true}}\n"
-                        "  - ssm: {d_inner: 6, d_state: 3, dt_rank: 5, experts: {count: 7, per_expert: [dt_proj, A]}, router: {input: inner}}\n",
-                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\nblocks.0.norm.bias [4]\n"
-                  "blocks.0.router.weight [7, 4]\nblocks.0.router.bias [7]\nblocks.0.router.select_bias [7]\n"
-                  "blocks.0.in_proj.weight [7, 6, 4]\nblocks.0.in_proj.bias [7, 6]\n"
-                  "blocks.0.gate_proj.weight [7, 6, 4]\nblocks.0.gate_proj.bias [7, 6]\n"
-                  "blocks.0.conv.weight [7, 6, 4]\nblocks.0.x_proj.weight [7, 11, 6]\n"
-                  "blocks.0.dt_proj.weight [7, 6, 5]\nblocks.0.dt_proj.bias [7, 6]\n"
-                  "blocks.0.A_log [7, 6, 3]\nblocks.0.D [7, 6]\nblocks.0.out_proj.weight [7, 4, 6]\nblocks.0.out_proj.bias [7, 4]\n"
-                  "blocks.1.norm.weight [4]\nblocks.1.norm.bias [4]\nblocks.1.router.weight [7, 6]\n"
-                  "blocks.1.in_proj.weight [6, 4]\nblocks.1.gate_proj.weight [6, 4]\n"
-                  "blocks.1.conv.weight [6, 4]\nblocks.1.conv.bias [6]\nblocks.1.x_proj.weight [11, 6]\n"
-                  "blocks.1.dt_proj.weight [7, 6, 5]\nblocks.1.dt_proj.bias [7, 6]\n"
-                  "blocks.1.A_log [7, 6, 3]\nblocks.1.D [6]\nblocks.1.out_proj.weight [4, 6]\n");
+    assert_listed(
+        SMALL
+        "norm: {kind: layer}\nfinal_norm: {kind: rms}\n"
+        "stack:\n"
+        "  - ssm:\n"
+        "      {d_inner: 6, d_state: 3, dt_rank: 5, conv_bias: false, bias: true,\n"
+        "       experts: {count: 7, combine: params, per_expert: [in_proj, gate_proj, conv, x_proj, dt_proj, A, D, out_proj]},\n"
+        "       router: {bias: true, select_bias: true}}\n"
+        "  - ssm: {d_inner: 6, d_state: 3, dt_rank: 5, experts: {count: 7, per_expert: [dt_proj, A]}, router: {input: inner}}\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\nblocks.0.norm.bias [4]\n"
+        "blocks.0.router.weight [7, 4]\nblocks.0.router.bias [7]\nblocks.0.router.select_bias [7]\n"
+        "blocks.0.in_proj.weight [7, 6, 4]\nblocks.0.in_proj.bias [7, 6]\n"
+        "blocks.0.gate_proj.weight [7, 6, 4]\nblocks.0.gate_proj.bias [7, 6]\n"
+        "blocks.0.conv.weight [7, 6, 4]\nblocks.0.x_proj.weight [7, 11, 6]\n"
+        "blocks.0.dt_proj.weight [7, 6, 5]\nblocks.0.dt_proj.bias [7, 6]\n"
+        "blocks.0.A_log [7, 6, 3]\nblocks.0.D [7, 6]\nblocks.0.out_proj.weight [7, 4, 6]\nblocks.0.out_proj.bias [7, 4]\n"
+        "blocks.1.norm.weight [4]\nblocks.1.norm.bias [4]\nblocks.1.router.weight [7, 6]\n"
+        "blocks.1.in_proj.weight [6, 4]\nblocks.1.gate_proj.weight [6, 4]\n"
+        "blocks.1.conv.weight [6, 4]\nblocks.1.conv.bias [6]\nblocks.1.x_proj.weight [11, 6]\n"
+        "blocks.1.dt_proj.weight [7, 6, 5]\nblocks.1.dt_proj.bias [7, 6]\n"
+        "blocks.1.A_log [7, 6, 3]\nblocks.1.D [6]\nblocks.1.out_proj.weight [4, 6]\n");
 }
 
 static void names_and_shapes_of_an_mlp(void **state) {
     (void)state;
-    assert_listed(SMALL "stack:\n"
-                        "  - mlp: {d_ff: 6, activation: gelu, bias: true}\n"
-                        "  - mlp: {d_ff: 6, bias: true, experts: {count: 3, shared: 2, shared_d_ff: 5}}\n",
-                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\n"
-                  "blocks.0.up_proj.weight [6, 4]\nblocks.0.up_proj.bias [6]\nblocks.0.down_proj.weight [4, 6]\nblocks.0.down_proj.bias [4]\n"
-                  "blocks.1.norm.weight [4]\nblocks.1.router.weight [3, 4]\n"
-                  "blocks.1.gate_proj.weight [3, 6, 4]\nblocks.1.gate_proj.bias [3, 6]\nblocks.1.up_proj.weight [3, 6, 4]\nblocks.1.up_proj.bias [3, 6]\n"
-                  "blocks.1.down_proj.weight [3, 4, 6]\nblocks.1.down_proj.bias [3, 4]\n"
-                  "blocks.1.shared.gate_proj.weight [2, 5, 4]\nblocks.1.shared.gate_proj.bias [2, 5]\n"
-                  "blocks.1.shared.up_proj.weight [2, 5, 4]\nblocks.1.shared.up_proj.bias [2, 5]\n"
-                  "blocks.1.shared.down_proj.weight [2, 4, 5]\nblocks.1.shared.down_proj.bias [2, 4]\n");
+    assert_listed(
+        SMALL "stack:\n"
+              "  - mlp: {d_ff: 6, activation: gelu, bias: true}\n"
+              "  - mlp: {d_ff: 6, bias: true, experts: {count: 3, shared: 2, shared_d_ff: 5}}\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\n"
+        "blocks.0.up_proj.weight [6, 4]\nblocks.0.up_proj.bias [6]\nblocks.0.down_proj.weight [4, 6]\nblocks.0.down_proj.bias [4]\n"
+        "blocks.1.norm.weight [4]\nblocks.1.router.weight [3, 4]\n"
+        "blocks.1.gate_proj.weight [3, 6, 4]\nblocks.1.gate_proj.bias [3, 6]\nblocks.1.up_proj.weight [3, 6, "
+        "4]\nblocks.1.up_proj.bias [3, 6]\n"
+        "blocks.1.down_proj.weight [3, 4, 6]\nblocks.1.down_proj.bias [3, 4]\n"
+        "blocks.1.shared.gate_proj.weight [2, 5, 4]\nblocks.1.shared.gate_proj.bias [2, 5]\n"
+        "blocks.1.shared.up_proj.weight [2, 5, 4]\nblocks.1.shared.up_proj.bias [2, 5]\n"
+        "blocks.1.shared.down_proj.weight [2, 4, 5]\nblocks.1.shared.down_proj.bias [2, 4]\n");
 }
 
 static void names_and_shapes_of_attention(void **state) {
     (void)state;
-    assert_listed(SMALL "norm: {kind: layer}\nstack: [{attention: {n_heads: 6, n_kv_heads: 2, head_dim: 5, bias: true}}]\n",
-                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nfinal_norm.bias [4]\nblocks.0.norm.weight [4]\nblocks.0.norm.bias [4]\n"
-                  "blocks.0.q_proj.weight [30, 4]\nblocks.0.q_proj.bias [30]\nblocks.0.k_proj.weight [10, 4]\nblocks.0.k_proj.bias [10]\n"
-                  "blocks.0.v_proj.weight [10, 4]\nblocks.0.v_proj.bias [10]\nblocks.0.o_proj.weight [4, 30]\nblocks.0.o_proj.bias [4]\n");
+    assert_listed(
+        SMALL "norm: {kind: layer}\nstack: [{attention: {n_heads: 6, n_kv_heads: 2, head_dim: 5, bias: true}}]\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nfinal_norm.bias [4]\nblocks.0.norm.weight [4]\nblocks.0.norm.bias [4]\n"
+        "blocks.0.q_proj.weight [30, 4]\nblocks.0.q_proj.bias [30]\nblocks.0.k_proj.weight [10, 4]\nblocks.0.k_proj.bias [10]\n"
+        "blocks.0.v_proj.weight [10, 4]\nblocks.0.v_proj.bias [10]\nblocks.0.o_proj.weight [4, 30]\nblocks.0.o_proj.bias [4]\n");
 }
 
 static void count(const char *text, int64_t *out_total, int64_t *out_active) {
@@ -93,9 +98,7 @@ static void count(const char *text, int64_t *out_total, int64_t *out_active) {
     *out_total = *out_active = 0;
     for (size_t i = 0; i < n; i++) {
         int64_t elements = 1;
-        for (int j = 0; j < t[i].rank; j++) {
-            elements *= t[i].shape[j];
-        }
+        for (int j = 0; j < t[i].rank; j++) { elements *= t[i].shape[j]; }
         *out_total += elements;
         *out_active += t[i].active;
     }
@@ -115,9 +118,12 @@ static void idle_experts_are_not_active(void **state) {
     int64_t total, active, all;
     count(SMALL "stack: [{mlp: {d_ff: 6, experts: {count: 8, shared: 1}, router: {top_k: 3}}}, ssm]\n", &total, &active);
     assert_int_equal(total - active, (8 - 3) * 3 * 6 * 4);
-    count(SMALL "stack: [{ssm: {d_inner: 6, d_state: 3, dt_rank: 2, experts: {count: 8, per_expert: [x_proj, A]}}}]\n", &total, &active);
+    count(SMALL "stack: [{ssm: {d_inner: 6, d_state: 3, dt_rank: 2, experts: {count: 8, per_expert: [x_proj, A]}}}]\n", &total,
+          &active);
     assert_int_equal(total - active, (8 - 2) * (8 * 6 + 6 * 3));
-    count(SMALL "stack: [{ssm: {d_inner: 6, d_state: 3, dt_rank: 2, experts: {count: 8, per_expert: [x_proj, A], idle: update}}}]\n", &total, &all);
+    count(SMALL
+          "stack: [{ssm: {d_inner: 6, d_state: 3, dt_rank: 2, experts: {count: 8, per_expert: [x_proj, A], idle: update}}}]\n",
+          &total, &all);
     assert_int_equal(total, all);
     count(SMALL "stack: [{ssm: {d_inner: 6, experts: {count: 8, per_expert: [in_proj], combine: params}}}]\n", &total, &active);
     assert_int_equal(total - active, (8 - 2) * 6 * 4);
@@ -132,9 +138,7 @@ static void an_untied_embedding_counts_one_row(void **state) {
 
 static const FeTensor *find(const FeTensor *t, size_t n, const char *name) {
     for (size_t i = 0; i < n; i++) {
-        if (strcmp(t[i].name, name) == 0) {
-            return &t[i];
-        }
+        if (strcmp(t[i].name, name) == 0) { return &t[i]; }
     }
     fail_msg("no tensor %s", name);
     return NULL;
@@ -142,10 +146,12 @@ static const FeTensor *find(const FeTensor *t, size_t n, const char *name) {
 
 static void fresh_weights_follow_mamba_ssm(void **state) {
     (void)state;
-    Loaded l = load_good(SMALL "tie_embeddings: false\nstack:\n"
-                               "  - ssm: {d_inner: 6, d_conv: 3, dt_rank: 5, bias: true, experts: {count: 2, per_expert: [A]}, router: {bias: true}}\n"
-                               "  - mlp: {d_ff: 9, bias: true, experts: {count: 2, shared: 1, shared_d_ff: 7}}\n"
-                               "  - attention: {n_heads: 2}\n  - ssm\n");
+    Loaded l = load_good(
+        SMALL
+        "tie_embeddings: false\nstack:\n"
+        "  - ssm: {d_inner: 6, d_conv: 3, dt_rank: 5, bias: true, experts: {count: 2, per_expert: [A]}, router: {bias: true}}\n"
+        "  - mlp: {d_ff: 9, bias: true, experts: {count: 2, shared: 1, shared_d_ff: 7}}\n"
+        "  - attention: {n_heads: 2}\n  - ssm\n");
     static const struct {
         const char *name;
         enum FeInit init;
@@ -205,14 +211,10 @@ static void tensors_know_their_block_and_line(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_shapes_of_an_ssm),
-        cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
-        cmocka_unit_test(names_and_shapes_of_an_mlp),
-        cmocka_unit_test(names_and_shapes_of_attention),
-        cmocka_unit_test(mamba_130m_has_its_published_size),
-        cmocka_unit_test(idle_experts_are_not_active),
-        cmocka_unit_test(an_untied_embedding_counts_one_row),
-        cmocka_unit_test(fresh_weights_follow_mamba_ssm),
+        cmocka_unit_test(names_and_shapes_of_an_ssm),         cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
+        cmocka_unit_test(names_and_shapes_of_an_mlp),         cmocka_unit_test(names_and_shapes_of_attention),
+        cmocka_unit_test(mamba_130m_has_its_published_size),  cmocka_unit_test(idle_experts_are_not_active),
+        cmocka_unit_test(an_untied_embedding_counts_one_row), cmocka_unit_test(fresh_weights_follow_mamba_ssm),
         cmocka_unit_test(tensors_know_their_block_and_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,32 +103,31 @@ static void only_an_unquoted_nothing_is_empty(void **state) {
 
 static void integers_are_decimal_digits(void **state) {
     (void)state;
-    static const char *const wrong[] = {"", "-1", "+1", "01", "1_0", "0x1", "1.0", "1e3", " 1", "1 ", "\xD9\xA1", "123456789012345678901"};
+    static const char *const wrong[] = {"",    "-1",  "+1", "01", "1_0",      "0x1",
+                                        "1.0", "1e3", " 1", "1 ", "\xD9\xA1", "123456789012345678901"};
     int64_t value;
     assert_true(fe_parse_integer("0", &value));
     assert_int_equal(value, 0);
     assert_true(fe_parse_integer("2147483648", &value));
     assert_int_equal(value, 2147483648);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_false(fe_parse_integer(wrong[i], &value));
-    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) { assert_false(fe_parse_integer(wrong[i], &value)); }
 }
 
 static void reals_are_decimal(void **state) {
     (void)state;
-    static const char *const wrong[] = {"", ".", "-", "e5", "1e", "1e+", "0x1", "1_0", "01", "inf", ".inf", "nan", "1.0f", "1 ", "1..0"};
+    static const char *const wrong[] = {"",   ".",   "-",    "e5",  "1e",   "1e+", "0x1", "1_0",
+                                        "01", "inf", ".inf", "nan", "1.0f", "1 ",  "1..0"};
     static const struct {
         const char *text;
         double value;
-    } right[] = {{"0", 0}, {"1e-5", 1e-5}, {"1.0e-5", 1e-5}, {"1E5", 1e5}, {".5", 0.5}, {"5.", 5}, {"-0.25", -0.25}, {"+2", 2}, {"10000.0", 1e4}};
+    } right[] = {{"0", 0},  {"1e-5", 1e-5},   {"1.0e-5", 1e-5}, {"1E5", 1e5},    {".5", 0.5},
+                 {"5.", 5}, {"-0.25", -0.25}, {"+2", 2},        {"10000.0", 1e4}};
     double value;
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         assert_true(fe_parse_real(right[i].text, &value));
         assert_true(value == right[i].value);
     }
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_false(fe_parse_real(wrong[i], &value));
-    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) { assert_false(fe_parse_real(wrong[i], &value)); }
 }
 
 static void expand_is_multiplied_exactly(void **state) {
@@ -137,10 +136,23 @@ static void expand_is_multiplied_exactly(void **state) {
         const char *expand;
         int64_t by, product;
     } whole[] = {
-        {"2", 768, 1536}, {"2.0", 768, 1536}, {"1.5", 64, 96}, {"0.1", 10, 1}, {"0.3", 10, 3}, {"2.6666666666666666666666", 3, 0},
-        {"1e3", 7, 7000}, {"0.015625", 64, 1}, {"15.625e-2", 64, 10}, {"9.31322574615478515625e-10", 1 << 30, 1},
-        {"1.000000000931322574615478515625", 1 << 30, (1 << 30) + 1}, {"0.00000000000000000001e20", 5, 5}, {"100e-2", 3, 3},
-        {"1.1", 64, 0}, {"2.00000000000000000000000000000000000000000000000001", 64, 0}, {"1e-400", 64, 0}, {"0.01", 99, 0},
+        {"2", 768, 1536},
+        {"2.0", 768, 1536},
+        {"1.5", 64, 96},
+        {"0.1", 10, 1},
+        {"0.3", 10, 3},
+        {"2.6666666666666666666666", 3, 0},
+        {"1e3", 7, 7000},
+        {"0.015625", 64, 1},
+        {"15.625e-2", 64, 10},
+        {"9.31322574615478515625e-10", 1 << 30, 1},
+        {"1.000000000931322574615478515625", 1 << 30, (1 << 30) + 1},
+        {"0.00000000000000000001e20", 5, 5},
+        {"100e-2", 3, 3},
+        {"1.1", 64, 0},
+        {"2.00000000000000000000000000000000000000000000000001", 64, 0},
+        {"1e-400", 64, 0},
+        {"0.01", 99, 0},
         {"1.0000000000000000000000000000000000000000000000000000", 64, 64},
     };
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
@@ -148,9 +160,7 @@ static void expand_is_multiplied_exactly(void **state) {
         bool is_whole, ok = fe_parse_scaled(whole[i].expand, whole[i].by, &product, &is_whole);
         assert_int_equal(ok, whole[i].product != 0);
         assert_int_equal(is_whole, whole[i].product != 0);
-        if (ok) {
-            assert_int_equal(product, whole[i].product);
-        }
+        if (ok) { assert_int_equal(product, whole[i].product); }
     }
 }
 

@@ -284,7 +284,8 @@ static void make_experts(Rig *rig, bool routed) {
     rig->elements[rig->n_weights++] = A;
     IrValueId routes = routed ? i : IR_NONE;
     IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, maps, routes);
-    dt = ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, routes), IR_NONE, IR_NONE);
+    dt =
+        ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, routes), IR_NONE, IR_NONE);
     IrValueId a = ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, routes), IR_NONE, IR_NONE);
     IrValueId in = ir_op1(b, IR_OP_inject, ir_op1(b, IR_OP_mul, dt, c, IR_NONE), rig_rows(rig, B, TOKENS, N), IR_NONE);
     IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N)), i};
@@ -322,7 +323,8 @@ static void test_mix_and_sums(void **state) {
     IrBuilder *b = &rig.b;
     IrValueId r = rig_rows(&rig, scores, 1, 3);
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
-    IrValueId g = ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
+    IrValueId g =
+        ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
     IrValueId w = rig_weight(&rig, "p", p, ir_type(IR_F32, 2, (int64_t)3, (int64_t)2));
     IrValueId mixed = ir_op1(b, IR_OP_mix, w, i, g);                                            /* 2, 3 */
     IrValueId planes = ir_op1(b, IR_OP_mul_param, rig_rows(&rig, x, 1, 2), w, IR_NONE);          /* 10 40, 30 80, 5000 12000 */
@@ -346,8 +348,11 @@ static void make_attention(Rig *rig, int64_t window, int64_t cap) {
     for (int i = 0; i < LENGTH * Q; i++) queries[i] *= 8;
     rig_start(rig);
     IrGraph *g = rig->b.graph;
-    IrValueId operands[] = {rig_rows(rig, queries, LENGTH, Q), rig_rows(rig, keys, LENGTH, KV), rig_rows(rig, values, LENGTH, KV),
-                            g->positions, ir_state(g, "k", ir_type(IR_F32, 2, cap, (int64_t)KV)),
+    IrValueId operands[] = {rig_rows(rig, queries, LENGTH, Q),
+                            rig_rows(rig, keys, LENGTH, KV),
+                            rig_rows(rig, values, LENGTH, KV),
+                            g->positions,
+                            ir_state(g, "k", ir_type(IR_F32, 2, cap, (int64_t)KV)),
                             ir_state(g, "v", ir_type(IR_F32, 2, cap, (int64_t)KV))};
     IrAttr attrs[] = {{.i = HEADS}, {.i = KV_HEADS}, {.i = HEAD_DIM}, {.i = window}};
     rig_finish(rig, rig_stateful(rig, IR_OP_attend, operands, 6, attrs));

@@ -187,7 +187,10 @@ static const ShapeCase shapes[] = {
     {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 3, 100}, "!dim must be even and at most head_dim"},
     {IR_OP_rope, "f32[R,24] i32[R]", {INT64_MAX, 6, 4, 100}, "!x must be f32[rows,heads*head_dim]"},
     {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 8}, "f32[R,24]"},
-    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 33}, "!the window must fit into the caches"},
+    {IR_OP_attend,
+     "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]",
+     {4, 2, 6, 33},
+     "!the window must fit into the caches"},
     {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 0, 6, 8}, "!kv_heads must divide heads"},
     {IR_OP_mul_param, "f32[R,2147483647] f32[2147483647,2147483647]", {0}, "!a result has more than 2^48 elements"},
 };
@@ -260,7 +263,8 @@ static void test_differences_are_found(void **state) {
 
 /* ---------------------------------------------------------------------------------------------- costs */
 
-static IrCost cost_of(IrOp op, const char *const *types, const IrValueKind *kinds, int n, const IrAttr *attrs, int64_t rows, int64_t position) {
+static IrCost cost_of(IrOp op, const char *const *types, const IrValueKind *kinds, int n, const IrAttr *attrs, int64_t rows,
+                      int64_t position) {
     SuArena arena = {0};
     IrGraph *g = ir_graph_new(&arena, "g");
     IrBuilder b = {.graph = g, .block = -1};
@@ -286,7 +290,8 @@ static void test_costs_count_chosen_experts(void **state) {
     IrAttr scale = {.f = 1};
     assert_true(cost_of(IR_OP_embed, (const char *[]){"i32[R]", "f32[100,8]"}, embed, 2, &scale, 1, 0).weight_bytes == 32);
     const IrValueKind recur[] = {IR_RESULT, IR_RESULT, IR_STATE, IR_RESULT};
-    IrCost held = cost_of(IR_OP_recur, (const char *[]){"f32[R,4,5,3]", "f32[R,4,5,3]", "f32[4,5,3]", "i32[R,1]"}, recur, 4, NULL, 1, 0);
+    IrCost held =
+        cost_of(IR_OP_recur, (const char *[]){"f32[R,4,5,3]", "f32[R,4,5,3]", "f32[4,5,3]", "i32[R,1]"}, recur, 4, NULL, 1, 0);
     assert_true(held.flops == 2 * 15 && held.state_bytes == 2 * 15 * 4);
 }
 

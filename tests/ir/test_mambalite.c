@@ -32,7 +32,8 @@ static double *read_array(Rig *rig, const char *folder, const char *name, int64_
 }
 
 /* Elements from `start` on of an array of `total`, as a weight. */
-static IrValueId part(Rig *rig, const char *folder, const char *name, int64_t total, int64_t start, IrType type, IrTransform transform) {
+static IrValueId part(Rig *rig, const char *folder, const char *name, int64_t total, int64_t start, IrType type,
+                      IrTransform transform) {
     const double *elements = read_array(rig, folder, name, total);
     int64_t n = ir_elements(&type, 0);
     float *floats = SU_NEW_ARRAY(&rig->arena, float, (size_t)n);

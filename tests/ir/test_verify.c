@@ -93,9 +93,9 @@ static void test_logits_are_made(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operands_are_made_before),  cmocka_unit_test(test_operands_exist),
+        cmocka_unit_test(test_operands_are_made_before),     cmocka_unit_test(test_operands_exist),
         cmocka_unit_test(test_results_belong_to_their_node), cmocka_unit_test(test_results_have_names_of_their_own),
-        cmocka_unit_test(test_regions_are_contiguous),    cmocka_unit_test(test_logits_are_made),
+        cmocka_unit_test(test_regions_are_contiguous),       cmocka_unit_test(test_logits_are_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,10 +112,8 @@ static void test_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accuracy),
-        cmocka_unit_test(test_exp_clamps_to_normal_powers_of_two),
-        cmocka_unit_test(test_infinities),
-        cmocka_unit_test(test_nan_stays_nan),
+        cmocka_unit_test(test_accuracy),   cmocka_unit_test(test_exp_clamps_to_normal_powers_of_two),
+        cmocka_unit_test(test_infinities), cmocka_unit_test(test_nan_stays_nan),
         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,9 @@ static void test_log_is_within_an_ulp(void **unused) {
     uint64_t seed = 2;
     double worst = 0;
     for (int i = 0; i < 200000; i++) {
-        double x = i % 3 == 0 ? uniform(&seed, 0, 4) : i % 3 == 1 ? exp2(uniform(&seed, -1070, 1023)) : 1 + uniform(&seed, -1e-3, 1e-3);
+        double x = i % 3 == 0   ? uniform(&seed, 0, 4)
+                   : i % 3 == 1 ? exp2(uniform(&seed, -1070, 1023))
+                                : 1 + uniform(&seed, -1e-3, 1e-3);
         worst = fmax(worst, ulps(su_dlog(x), logl((long double)x)));
     }
     print_message("log: %.3f ulp\n", worst);
@@ -72,9 +74,7 @@ static void test_sin_and_cos_are_within_an_ulp_to_2_to_the_31(void **unused) {
         if (i % 7 == 0) { /* close to a multiple of π/2, where the reduction cancels */
             x = rint(x / 1.5707963267948966) * 1.5707963267948966;
         }
-        if (fabs(x) > 0x1p31) {
-            continue;
-        }
+        if (fabs(x) > 0x1p31) { continue; }
         worst_sin = fmax(worst_sin, ulps(su_dsin(x), sinl((long double)x)));
         worst_cos = fmax(worst_cos, ulps(su_dcos(x), cosl((long double)x)));
     }
@@ -114,9 +114,7 @@ static void test_bits_are_the_agreed_ones(void **unused) {
         double r[5] = {su_dexp(50 * y), su_dlog(100 * x), su_dsin(1e6 * y), su_dcos(1e6 * y), su_dpow(1 + 1e6 * x, 2 * y)};
         uint64_t bits[5];
         memcpy(bits, r, sizeof bits);
-        for (int j = 0; j < 5; j++) {
-            digest = (digest ^ bits[j]) * 0x100000001B3;
-        }
+        for (int j = 0; j < 5; j++) { digest = (digest ^ bits[j]) * 0x100000001B3; }
     }
     assert_int_equal(digest, 0xC68445BAF28A64E4);
 }

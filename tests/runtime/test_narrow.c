@@ -21,18 +21,14 @@ static void check_f16(float x) {
     double want = round_plainly((double)x, 11, -24);
     want = fabs(want) >= 65520 ? copysign(INFINITY, want) : want;
     float got = rt_widen_f16(rt_narrow_f16(x));
-    if ((double)got != want || signbit(got) != signbit(x)) {
-        fail_msg("f16 of %a is %a, not %a", (double)x, (double)got, want);
-    }
+    if ((double)got != want || signbit(got) != signbit(x)) { fail_msg("f16 of %a is %a, not %a", (double)x, (double)got, want); }
 }
 
 static void check_bf16(float x) {
     double want = round_plainly((double)x, 8, -133);
     want = fabs(want) >= 0x1p128 ? copysign(INFINITY, want) : want;
     float got = rt_widen_bf16(rt_narrow_bf16(x));
-    if ((double)got != want || signbit(got) != signbit(x)) {
-        fail_msg("bf16 of %a is %a, not %a", (double)x, (double)got, want);
-    }
+    if ((double)got != want || signbit(got) != signbit(x)) { fail_msg("bf16 of %a is %a, not %a", (double)x, (double)got, want); }
 }
 
 static void test_every_narrow_value_comes_back(void **unused) {
@@ -48,10 +44,11 @@ static void test_every_narrow_value_comes_back(void **unused) {
 
 static void test_rounding_is_to_nearest_even(void **unused) {
     (void)unused;
-    static const float edges[] = {0,         0x1p-25f,      0x1.000002p-25f, 0x1.8p-24f,      0x1.7ffffep-24f, 0x1p-24f,   0x1.4p-23f,
-                                  0x1p-14f,  0x1.ffcp-15f,  0x1.ffep-15f,    0x1.fffffep-15f, 0x1.001p+0f,     0x1.002p+0f, 0x1.003p+0f,
-                                  65504,     65519.996f,    65520,           65536,           1e30f,           0x1.fep127f, 0x1.fffffep127f,
-                                  0x1.ffp127f, 0x1.01p0f,   0x1.03p0f,       0x1p-133f,       0x1p-134f,       0x1p-149f};
+    static const float edges[] = {0,           0x1p-25f,    0x1.000002p-25f, 0x1.8p-24f,   0x1.7ffffep-24f, 0x1p-24f,
+                                  0x1.4p-23f,  0x1p-14f,    0x1.ffcp-15f,    0x1.ffep-15f, 0x1.fffffep-15f, 0x1.001p+0f,
+                                  0x1.002p+0f, 0x1.003p+0f, 65504,           65519.996f,   65520,           65536,
+                                  1e30f,       0x1.fep127f, 0x1.fffffep127f, 0x1.ffp127f,  0x1.01p0f,       0x1.03p0f,
+                                  0x1p-133f,   0x1p-134f,   0x1p-149f};
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
         check_f16(edges[i]);
         check_f16(-edges[i]);

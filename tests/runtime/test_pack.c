@@ -28,9 +28,7 @@ static float value_of(uint64_t index) { return (float)(index % 4099) / 64 - 20; 
 
 static const float *make_values(uint64_t count) {
     float *values = malloc(count * sizeof *values);
-    for (uint64_t i = 0; i < count; i++) {
-        values[i] = value_of(i);
-    }
+    for (uint64_t i = 0; i < count; i++) { values[i] = value_of(i); }
     return values;
 }
 
@@ -42,17 +40,13 @@ static uint64_t bytes_of(const Form *f) {
 /* Element (plane, row, k) of the packed form, by the definition in program.h. */
 static float packed_at(const Form *f, const uint8_t *blob, int64_t plane, int64_t row, int64_t k) {
     int64_t panels = (int64_t)pg_panels(f->O), panel = plane * panels + row / 16, lane = row % 16;
-    if (f->dtype == PG_F32) {
-        return ((const float *)blob)[(panel * f->K + k) * 16 + lane];
-    }
+    if (f->dtype == PG_F32) { return ((const float *)blob)[(panel * f->K + k) * 16 + lane]; }
     uint16_t half = ((const uint16_t *)blob)[((panel * ((f->K + 1) / 2) + k / 2) * 16 + lane) * 2 + k % 2];
     return f->dtype == PG_BF16 ? rt_widen_bf16(half) : rt_widen_f16(half);
 }
 
 static float expected_at(const Form *f, int64_t plane, int64_t row, int64_t k) {
-    if (row >= f->O || k >= f->K) {
-        return 0;
-    }
+    if (row >= f->O || k >= f->K) { return 0; }
     float value = value_of((uint64_t)((plane * f->O + row) * f->K + k));
     switch (f->dtype) {
     case PG_F32: break;
@@ -104,10 +98,10 @@ static void pack_and_check(const Form *f, int threads) {
 static void test_every_layout_holds_every_element(void **unused) {
     (void)unused;
     static const Form forms[] = {
-        {1, 16, 1, PG_PANELS, PG_F32, false},      {1, 48, 300, PG_PANELS, PG_F32, false},   {3, 17, 257, PG_PANELS, PG_F32, false},
-        {1, 32, 512, PG_PANELS, PG_BF16, false},   {2, 35, 7, PG_PANELS, PG_BF16, false},    {1, 1, 1, PG_PANELS, PG_BF16, false},
-        {1, 16, 255, PG_PANELS, PG_F16, false},    {4, 100, 513, PG_PANELS, PG_F16, false},  {2, 16, 256, PG_PANELS, PG_F16, false},
-        {1, 40, 1, PG_VECTOR, PG_F32, false},      {5, 13, 1, PG_VECTOR, PG_F32, false},     {1, 24, 4, PG_CHANNELS, PG_F32, false},
+        {1, 16, 1, PG_PANELS, PG_F32, false},    {1, 48, 300, PG_PANELS, PG_F32, false},  {3, 17, 257, PG_PANELS, PG_F32, false},
+        {1, 32, 512, PG_PANELS, PG_BF16, false}, {2, 35, 7, PG_PANELS, PG_BF16, false},   {1, 1, 1, PG_PANELS, PG_BF16, false},
+        {1, 16, 255, PG_PANELS, PG_F16, false},  {4, 100, 513, PG_PANELS, PG_F16, false}, {2, 16, 256, PG_PANELS, PG_F16, false},
+        {1, 40, 1, PG_VECTOR, PG_F32, false},    {5, 13, 1, PG_VECTOR, PG_F32, false},    {1, 24, 4, PG_CHANNELS, PG_F32, false},
         {3, 33, 16, PG_CHANNELS, PG_F32, true},
     };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
@@ -128,14 +122,25 @@ static void test_bad_values_are_named_and_progress_is_told(void **unused) {
     static float values[O * K], unused_values[2];
     PgTensor tensors[] = {{.name = "big", .rank = 2, .narrow = 1, .shape = {O, K}}, {.name = "idle", .rank = 1, .shape = {2}}};
     PgWeight weight = {.pack = PG_PANELS, .dtype = PG_F16, .planes = 1, .O = O, .K = K, .bytes = O * K * 2};
-    PgProgram program = {.name = "test", .dtype = PG_F16, .tensors = tensors, .n_tensors = 2, .weights = &weight, .n_weights = 1, .weight_bytes = O * K * 2};
+    PgProgram program = {.name = "test",
+                         .dtype = PG_F16,
+                         .tensors = tensors,
+                         .n_tensors = 2,
+                         .weights = &weight,
+                         .n_weights = 1,
+                         .weight_bytes = O * K * 2};
     RtTensor sources[] = {{.name = "big", .dtype = RT_F32, .elements = O * K, .data = (uint8_t *)values, .bytes = sizeof values},
                           {.name = "idle", .dtype = RT_F32, .elements = 2, .data = (uint8_t *)unused_values, .bytes = 8}};
     const RtTensor *pointers[] = {&sources[0], &sources[1]};
     RtPages blob = rt_pages_alloc(program.weight_bytes);
     RtWorkers *workers = rt_workers_create(2, true);
     uint64_t done = 0;
-    RtPacking packing = {.program = &program, .tensors = pointers, .workers = workers, .progress = told, .progress_context = &done, .blob = blob.data};
+    RtPacking packing = {.program = &program,
+                         .tensors = pointers,
+                         .workers = workers,
+                         .progress = told,
+                         .progress_context = &done,
+                         .blob = blob.data};
     SuDiags diags = {0};
     assert_true(rt_pack(&packing, &diags));
     assert_true(done > 0);

@@ -15,9 +15,7 @@ static void make_image(Image *image, const char *header, size_t header_size, siz
     image->bytes[0] = (uint8_t)header_size;
     image->bytes[1] = (uint8_t)(header_size >> 8);
     memcpy(image->bytes + 8, header, header_size);
-    for (size_t i = 0; i < data_size; i++) {
-        image->bytes[8 + header_size + i] = (uint8_t)i;
-    }
+    for (size_t i = 0; i < data_size; i++) { image->bytes[8 + header_size + i] = (uint8_t)i; }
     image->size = 8 + header_size + data_size;
 }
 
@@ -82,8 +80,9 @@ static void test_other_dtypes_and_no_tensors_are_well_formed(void **unused) {
 #define T(fields) "{\"t\":{" fields "}}"
 #define SHAPED(shape) T("\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":[0,8]")
 #define PLACED(offsets) T("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" offsets)
-#define TWO(first, second) \
-    "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" first "},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" second "}}"
+#define TWO(first, second)                                                                                                         \
+    "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" first                                                              \
+    "},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" second "}}"
 
 static void test_malformed_headers_are_refused(void **unused) {
     (void)unused;
@@ -145,7 +144,8 @@ static void test_malformed_headers_are_refused(void **unused) {
         {TWO("[0,8]", "[0,8]"), "overlap", 8},
         {TWO("[8,16]", "[17,25]"), "bytes 0 to 8", 25},
         {TWO("[0,8]", "[9,17]"), "bytes 8 to 9", 17},
-        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":["
+         "4,8]}}",
          "'t' is listed twice", 8},
         {"{\"__metadata__\":[]}", "__metadata__", 0},
         {"{\"__metadata__\":{\"a\":1}}", "__metadata__", 0},
@@ -160,9 +160,7 @@ static void test_malformed_headers_are_refused(void **unused) {
         {"{\"a\xF4\x90\x80\x80\":1}", "not UTF-8", 0},
         {"{\"a\xE2\x82", "not UTF-8", 0},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        expect_error(cases[i].header, cases[i].data_size, cases[i].words);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) { expect_error(cases[i].header, cases[i].data_size, cases[i].words); }
 }
 
 static void test_a_header_with_a_nul_byte_is_refused(void **unused) {
@@ -226,16 +224,15 @@ static void test_several_errors_are_reported_at_once(void **unused) {
 static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
     size_t *calls = context;
     ++*calls;
-    for (uint64_t i = 0; i < count; i++) {
-        out[i] = (float)(tensor * 1000000 + first + i);
-    }
+    for (uint64_t i = 0; i < count; i++) { out[i] = (float)(tensor * 1000000 + first + i); }
 }
 
 static void test_what_is_written_is_read_back(void **unused) {
     (void)unused;
     Folder folder = folder_make();
     const char *path = folder_file(&folder, "w.safetensors");
-    const RtWriteTensor tensors[] = {{.name = "z.weight", .rank = 3, .shape = {3, 100, 1000}}, {.name = "a.bias", .rank = 1, .shape = {7}}};
+    const RtWriteTensor tensors[] = {{.name = "z.weight", .rank = 3, .shape = {3, 100, 1000}},
+                                     {.name = "a.bias", .rank = 1, .shape = {7}}};
     SuDiags diags = {0};
     size_t calls = 0;
     assert_true(rt_safetensors_write(path, tensors, 2, fill, &calls, &diags));

@@ -59,7 +59,9 @@ static void test_what_does_not_fit_is_named(void **unused) {
     both(data);
     write_safetensors(path, "{" EMBED "}", data, 24);
     expect_error(paths, 1, 1, "tensor 'blocks.0.D' is missing; expected shape [4]");
-    write_safetensors(path, "{" EMBED "," D_AT("[24,32]") ",\"blocks.0.E\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[32,36]}}", data, 36);
+    write_safetensors(path,
+                      "{" EMBED "," D_AT("[24,32]") ",\"blocks.0.E\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[32,36]}}",
+                      data, 36);
     expect_error(paths, 1, 1, "tensor 'blocks.0.E' is not part of this model");
     write_safetensors(path, "{" EMBED ",\"blocks.0.D\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[24,32]}}", data, 32);
     expect_error(paths, 1, 1, "tensor 'blocks.0.D' has shape [2, 2]; expected [4]");
@@ -75,7 +77,8 @@ static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
     (void)unused;
     Folder folder = folder_make();
     const char *path = folder_file(&folder, "a");
-    write_safetensors(path, "{\"embed.weights\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," D_AT("[24,32]") "}", embed, 24);
+    write_safetensors(path, "{\"embed.weights\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," D_AT("[24,32]") "}",
+                      embed, 24);
     FILE *file = fopen(path, "ab");
     fwrite(d, 1, sizeof d, file);
     fclose(file);
@@ -149,10 +152,8 @@ static void test_values_that_are_no_weights_are_named(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors_may_be_spread_over_files),
-        cmocka_unit_test(test_what_does_not_fit_is_named),
-        cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),
-        cmocka_unit_test(test_the_source_narrows_what_is_narrow),
+        cmocka_unit_test(test_tensors_may_be_spread_over_files),     cmocka_unit_test(test_what_does_not_fit_is_named),
+        cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),        cmocka_unit_test(test_the_source_narrows_what_is_narrow),
         cmocka_unit_test(test_values_that_are_no_weights_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
