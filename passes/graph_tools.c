@@ -124,6 +124,11 @@ void ps_regroup(IrGraph *g) {
     su_arena_free(&scratch);
 }
 
+PsChoice ps_choice(const IrGraph *g, IrValueId routes) {
+    const IrNode *select = ps_maker(g, routes);
+    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[routes].type.dim[1]};
+}
+
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
     return value != IR_NONE && g->values[value].kind == IR_WEIGHT ? &g->values[value] : NULL;
 }

@@ -7,10 +7,10 @@
 static PsLayout wider(PsLayout a, PsLayout b) { return a.planes == PG_ROWS ? b : a; }
 
 static void as_positions(PsLayout *layout, const IrGraph *g, IrValueId routes) {
-    const IrNode *select = ps_maker(g, routes);
+    PsChoice choice = ps_choice(g, routes);
     layout->planes = PG_POSITIONS;
-    layout->E = g->values[select->operands[0]].type.dim[1];
-    layout->k = g->values[routes].type.dim[1];
+    layout->E = choice.E;
+    layout->k = choice.k;
     layout->routes = routes;
 }
 

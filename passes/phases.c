@@ -74,12 +74,12 @@ void ps_use_state(PsBuilder *b, PsPhase *p, int slot, IrValueId value) {
 static int32_t group_table(PsBuilder *b, IrValueId routes) {
     if (b->groups_of[routes] >= 0) return b->groups_of[routes];
     const IrNode *select = ps_maker(b->g, routes);
-    int64_t E = b->g->values[select->operands[0]].type.dim[1], k = b->g->values[routes].type.dim[1];
+    PsChoice choice = ps_choice(b->g, routes);
     PsPhase *p = ps_new_phase(b, PG_GROUP, select, ps_phase_name(b, select, "group"));
-    p->kernel.E = E;
-    p->kernel.k = k;
+    p->kernel.E = choice.E;
+    p->kernel.k = choice.k;
     ps_read(b, p, PG_GROUP_ROUTES, routes);
-    b->groups_of[routes] = ps_write_buffer(b, p, PG_GROUP_GROUPS, ps_group_bytes(E, k), "groups");
+    b->groups_of[routes] = ps_write_buffer(b, p, PG_GROUP_GROUPS, ps_group_bytes(choice.E, choice.k), "groups");
     return b->groups_of[routes];
 }
 
@@ -94,8 +94,8 @@ void ps_read_routes(PsBuilder *b, PsPhase *p, const PsLayout *layout, int routes
 }
 
 double ps_chosen_fraction(const PsBuilder *b, IrValueId routes) {
-    const IrNode *select = ps_maker(b->g, routes);
-    return (double)b->g->values[routes].type.dim[1] / (double)b->g->values[select->operands[0]].type.dim[1];
+    PsChoice choice = ps_choice(b->g, routes);
+    return (double)choice.k / (double)choice.E;
 }
 
 void ps_tile_rows(const PsBuilder *b, PsPhase *p, const PsLayout *y) {

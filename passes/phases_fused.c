@@ -296,9 +296,9 @@ static void fill_scan(PsBuilder *b, PgKernel *k, const PsScan *s) {
     k->act = s->act;
     ps_set_experts(k, delta);
     if (s->routes == IR_NONE) return;
-    const IrNode *select = ps_maker(b->g, s->routes);
-    k->E = b->g->values[select->operands[0]].type.dim[1];
-    k->k = b->g->values[s->routes].type.dim[1];
+    PsChoice choice = ps_choice(b->g, s->routes);
+    k->E = choice.E;
+    k->k = choice.k;
 }
 
 void ps_phase_scan(PsBuilder *b, const PsScan *s) {

@@ -5,7 +5,7 @@
 #include "passes/builder.h"
 #include "support/size.h"
 
-static PgDtype program_dtype(FeDtype dtype) {
+PgDtype ps_dtype(FeDtype dtype) {
     switch (dtype) {
     case FE_F32: return PG_F32;
     case FE_BF16: return PG_BF16;
@@ -64,7 +64,7 @@ const PsWeight *ps_packed(PsBuilder *b, IrValueId value, PgPack pack, double act
     const IrValue *v = ps_weight(b->g, value);
     PgWeight pg = {.tensor = tensor_index(b, v->name), .pack = pack, .negexp = v->transform == IR_NEG_EXP};
     bool narrow = pack == PG_PANELS && b->tensors[pg.tensor].narrow && !b->options->off[PS_WEIGHTS];
-    pg.dtype = narrow ? program_dtype(b->spec->weights_dtype) : PG_F32;
+    pg.dtype = narrow ? ps_dtype(b->spec->weights_dtype) : PG_F32;
     set_shape(&pg, &v->type);
     pg.bytes = packed_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
