@@ -6,10 +6,8 @@
 
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "frontend/load.h"
+#include "support/digest.h"
 #include "support/file.h"
 
 /* ---- words ---- */
@@ -135,9 +133,8 @@ static void warn_positions(const FeLoad *load) {
 static void take_hash(FeSpec *spec, const char *tokenizer_file) {
     SuText text = {0};
     fe_print_canonical(spec, tokenizer_file, &text);
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(text.text, text.size));
-    memcpy(spec->hash, canonical.digest, sizeof spec->hash);
+    SuDigest digest = su_digest(text.text, text.size);
+    memcpy(spec->hash, digest.bytes, sizeof spec->hash);
     su_text_free(&text);
 }
 

@@ -250,7 +250,7 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
     return error;
 }
 
-const RtDigest *rt_model_identity(MossModel *model) {
+const SuDigest *rt_model_identity(MossModel *model) {
     if (!model->has_identity) {
         model->identity = rt_weights_identity(model->program, model->weights.data, model->workers);
         model->has_identity = true;

@@ -2,11 +2,11 @@
 #ifndef MOSSC_RUNTIME_MODEL_H
 #define MOSSC_RUNTIME_MODEL_H
 
-#include "runtime/digest.h"
 #include "runtime/memory.h"
 #include "runtime/moss.h"
 #include "runtime/workers.h"
 #include "support/diag.h"
+#include "support/digest.h"
 
 /* The arguments of one worker, alone in their cache lines. */
 typedef struct RtWorkerArgs {
@@ -18,7 +18,7 @@ struct MossModel {
     PgCode *codes;            /* [n_kernels] */
     RtWorkers *workers;
     RtPages weights;          /* packed: memory of our own, or a mapped file */
-    RtDigest identity;        /* of the weights; read it with rt_model_identity */
+    SuDigest identity;        /* of the weights; read it with rt_model_identity */
     bool has_identity;
     RtPages arena;            /* of a step: for one row from the start, grown by the first larger step */
     RtPages scratch;          /* [workers][scratch_stride] */
@@ -76,7 +76,7 @@ MossError rt_error(MossCode code, const char *format, ...) __attribute__((format
 MossError rt_error_from(MossCode code, const SuDiags *diags);
 
 /* The identity of the model's weights: what a packed file states, or computed when first asked for. */
-const RtDigest *rt_model_identity(MossModel *model);
+const SuDigest *rt_model_identity(MossModel *model);
 
 /* Bytes of the arena of a step. */
 uint64_t rt_arena_bytes(const PgProgram *program, PgMode mode, uint64_t rows);

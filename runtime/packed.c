@@ -20,12 +20,12 @@ typedef struct Front {
     RtPackedTensor *table;
 } Front;
 
-RtDigest rt_packed_head_digest(const RtPackedHead *head) {
-    RtDigestStream *stream = rt_digest_start();
-    rt_digest_add(stream, head, offsetof(RtPackedHead, digest));
-    rt_digest_add(stream, head + 1, head->head_bytes - sizeof *head);
-    RtDigest digest = rt_digest_now(stream);
-    rt_digest_end(stream);
+SuDigest rt_packed_head_digest(const RtPackedHead *head) {
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, head, offsetof(RtPackedHead, digest));
+    su_digest_add(stream, head + 1, head->head_bytes - sizeof *head);
+    SuDigest digest = su_digest_now(stream);
+    su_digest_end(stream);
     return digest;
 }
 
@@ -88,7 +88,7 @@ static Front make_front(const PgProgram *program) {
 typedef struct Digesting {
     const PgProgram *program;
     const uint8_t *blob;
-    RtDigest *digests; /* [n_weights] */
+    SuDigest *digests; /* [n_weights] */
     RtClaims claims;
 } Digesting;
 
@@ -98,20 +98,20 @@ static void digest_work(void *context, int worker) {
     for (;;) {
         uint32_t i = atomic_fetch_add(&d->claims.next, 1);
         if (i >= d->program->n_weights) { return; }
-        d->digests[i] = rt_digest(d->blob + d->program->weights[i].offset, d->program->weights[i].bytes);
+        d->digests[i] = su_digest(d->blob + d->program->weights[i].offset, d->program->weights[i].bytes);
     }
 }
 
-static void digest_tensors(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, RtDigest *digests) {
+static void digest_tensors(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, SuDigest *digests) {
     Digesting digesting = {.program = program, .blob = blob, .digests = digests};
     rt_workers_run(workers, digest_work, &digesting);
 }
 
-RtDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers) {
+SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers) {
     SuArena arena = {0};
-    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     digest_tensors(program, blob, workers, digests);
-    RtDigest identity = rt_digest(digests, program->n_weights * sizeof *digests);
+    SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
     su_arena_free(&arena);
     return identity;
 }
@@ -146,8 +146,8 @@ static bool check_head(const RtPackedHead *head, size_t size, SuSpan span, SuDia
     if (head->head_bytes < sizeof *head || head->head_bytes > size) {
         return su_error(diags, span, pack_again, "is damaged or cut short: its table does not fit the file");
     }
-    RtDigest digest = rt_packed_head_digest(head);
-    if (!rt_digest_equal(&digest, &head->digest)) {
+    SuDigest digest = rt_packed_head_digest(head);
+    if (!su_digest_equal(&digest, &head->digest)) {
         return su_error(diags, span, pack_again, "is damaged: the digest of its table does not match");
     }
     return true;
@@ -237,16 +237,16 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     SuArena arena = {0};
     SuSpan span = su_file_span(diags, path);
     const RtPackedTensor *table = (const RtPackedTensor *)(packed->head + 1);
-    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     digest_tensors(program, packed->blob, workers, digests);
-    RtDigest identity = rt_digest(digests, program->n_weights * sizeof *digests);
+    SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
     bool ok = true;
     for (uint32_t i = 0; i < program->n_weights; i++) {
-        if (!rt_digest_equal(&digests[i], &table[i].digest)) {
+        if (!su_digest_equal(&digests[i], &table[i].digest)) {
             ok = su_error(diags, span, pack_again, "is damaged: the digest of tensor '%s' does not match", weight_name(program, i));
         }
     }
-    if (ok && !rt_digest_equal(&identity, &packed->head->weights)) {
+    if (ok && !su_digest_equal(&identity, &packed->head->weights)) {
         ok = su_error(diags, span, pack_again, "is damaged: its tensors do not have the identity it states");
     }
     su_arena_free(&arena);
@@ -273,10 +273,10 @@ static bool fill(const Target *t, const PgProgram *program, const RtTensor *cons
                          .blob = t->file + t->front.head->data_offset};
     if (!rt_pack(&packing, diags)) { return false; }
     SuArena arena = {0};
-    RtDigest *digests = SU_NEW_ARRAY(&arena, RtDigest, program->n_weights);
+    SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     digest_tensors(program, packing.blob, workers, digests);
     for (uint32_t i = 0; i < program->n_weights; i++) { t->front.table[i].digest = digests[i]; }
-    t->front.head->weights = rt_digest(digests, program->n_weights * sizeof *digests);
+    t->front.head->weights = su_digest(digests, program->n_weights * sizeof *digests);
     t->front.head->digest = rt_packed_head_digest(t->front.head);
     memcpy(t->file, t->front.bytes, t->front.head->data_offset);
     su_arena_free(&arena);

@@ -10,8 +10,8 @@
 #define MOSSC_RUNTIME_PACKED_H
 
 #include "ir/program.h"
-#include "runtime/digest.h"
 #include "runtime/weights.h"
+#include "support/digest.h"
 #include "support/file.h"
 
 enum { RT_PACKED_FORMAT = 1, RT_FILE_NAME = 64, RT_PACKED_ALIGN = 4096 };
@@ -27,8 +27,8 @@ typedef struct RtPackedHead {
     uint64_t head_bytes;      /* with table and names */
     uint64_t data_offset, data_bytes;
     char name[RT_FILE_NAME];  /* of the spec, cut, for messages */
-    RtDigest weights;         /* identity */
-    RtDigest digest;          /* of all head_bytes but these sixteen */
+    SuDigest weights;         /* identity */
+    SuDigest digest;          /* of all head_bytes but these sixteen */
 } RtPackedHead;
 
 /* A PgWeight. */
@@ -36,7 +36,7 @@ typedef struct RtPackedTensor {
     uint32_t pack, dtype, negexp, name_size;
     int64_t planes, O, K;
     uint64_t offset, bytes; /* within the blob */
-    RtDigest digest;        /* of those bytes */
+    SuDigest digest;        /* of those bytes */
 } RtPackedTensor;
 
 _Static_assert(sizeof(RtPackedHead) == 160 && sizeof(RtPackedTensor) == 72, "no padding in files");
@@ -64,10 +64,10 @@ bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor 
                      MossProgress progress, void *progress_context, SuDiags *diags);
 
 /* The identity of packed weights. */
-RtDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers);
+SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers);
 
 /* The digest that a head should carry; head_bytes must be readable. */
-RtDigest rt_packed_head_digest(const RtPackedHead *head);
+SuDigest rt_packed_head_digest(const RtPackedHead *head);
 
 /* A file's `name` for messages: "" when it holds what is no name. */
 const char *rt_file_name(const char name[RT_FILE_NAME], char out[RT_FILE_NAME]);

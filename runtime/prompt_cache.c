@@ -18,40 +18,40 @@ static const char suffix[] = ".state";
 struct RtPromptCache {
     MossModel *model;
     RtPromptCacheOptions options;
-    RtDigest base; /* of all that a name depends on but the tokens */
+    SuDigest base; /* of all that a name depends on but the tokens */
     RtPromptCacheStats stats;
     SuArena arena; /* owns the folder's name */
 };
 
 /* ---- names */
 
-static RtDigest base_of(MossModel *model) {
+static SuDigest base_of(MossModel *model) {
     const PgProgram *program = model->program;
-    RtDigest layout = rt_state_layout(program);
+    SuDigest layout = rt_state_layout(program);
     uint32_t versions[] = {RT_STATE_FORMAT, PG_NUMERICS};
-    RtDigestStream *stream = rt_digest_start();
-    rt_digest_add(stream, versions, sizeof versions);
-    rt_digest_add(stream, program->spec_hash, sizeof program->spec_hash);
-    rt_digest_add(stream, rt_model_identity(model), sizeof(RtDigest));
-    rt_digest_add(stream, &layout, sizeof layout);
-    RtDigest base = rt_digest_now(stream);
-    rt_digest_end(stream);
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, versions, sizeof versions);
+    su_digest_add(stream, program->spec_hash, sizeof program->spec_hash);
+    su_digest_add(stream, rt_model_identity(model), sizeof(SuDigest));
+    su_digest_add(stream, &layout, sizeof layout);
+    SuDigest base = su_digest_now(stream);
+    su_digest_end(stream);
     return base;
 }
 
-static RtDigestStream *start_name(const RtPromptCache *cache) {
-    RtDigestStream *stream = rt_digest_start();
-    rt_digest_add(stream, &cache->base, sizeof cache->base);
+static SuDigestStream *start_name(const RtPromptCache *cache) {
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, &cache->base, sizeof cache->base);
     return stream;
 }
 
-static const char *path_of(const RtPromptCache *cache, const RtDigest *name, SuArena *arena) {
-    char hex[RT_HEX];
-    return su_printf(arena, "%s/%s%s", cache->options.folder, rt_digest_hex(name, hex), suffix);
+static const char *path_of(const RtPromptCache *cache, const SuDigest *name, SuArena *arena) {
+    char hex[SU_HEX];
+    return su_printf(arena, "%s/%s%s", cache->options.folder, su_digest_hex(name, hex), suffix);
 }
 
 /* Reads a file's name; *out_rest is what follows the digest and the suffix. false: no name of ours. */
-static bool read_name(const char *text, RtDigest *out, const char **out_rest) {
+static bool read_name(const char *text, SuDigest *out, const char **out_rest) {
     for (size_t i = 0; i < 2 * sizeof out->bytes; i++) {
         const char *digits = "0123456789abcdef", *at = text[i] ? strchr(digits, text[i]) : NULL;
         if (!at) { return false; }
@@ -59,14 +59,14 @@ static bool read_name(const char *text, RtDigest *out, const char **out_rest) {
         out->bytes[i / 2] = (uint8_t)(i % 2 ? out->bytes[i / 2] | digit : digit << 4);
     }
     size_t size = strlen(suffix);
-    *out_rest = text + RT_HEX - 1 + size;
-    return strncmp(text + RT_HEX - 1, suffix, size) == 0;
+    *out_rest = text + SU_HEX - 1 + size;
+    return strncmp(text + SU_HEX - 1, suffix, size) == 0;
 }
 
 /* ---- the folder */
 
 typedef struct Entry {
-    RtDigest name;
+    SuDigest name;
     struct timespec used;
     uint64_t bytes;
 } Entry;
@@ -104,7 +104,7 @@ static Entries list(const RtPromptCache *cache) {
 }
 
 static int by_name(const void *a, const void *b) {
-    return memcmp(&((const Entry *)a)->name, &((const Entry *)b)->name, sizeof(RtDigest));
+    return memcmp(&((const Entry *)a)->name, &((const Entry *)b)->name, sizeof(SuDigest));
 }
 
 static int by_use(const void *a, const void *b) {
@@ -132,7 +132,7 @@ static bool touch(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0) 
 /* A prefix of the prompt that has an entry. */
 typedef struct Found {
     size_t length;
-    RtDigest name;
+    SuDigest name;
 } Found;
 
 /* All of them, rising. */
@@ -140,16 +140,16 @@ static Found *find_prefixes(const RtPromptCache *cache, const int32_t *tokens, s
     Found *found = NULL;
     size_t capacity = 0, n = 0;
     qsort(entries->items, entries->count, sizeof *entries->items, by_name);
-    RtDigestStream *stream = start_name(cache);
+    SuDigestStream *stream = start_name(cache);
     for (size_t i = 0; i < count; i++) {
-        rt_digest_add(stream, &tokens[i], sizeof tokens[i]);
-        Entry key = {.name = rt_digest_now(stream)};
+        su_digest_add(stream, &tokens[i], sizeof tokens[i]);
+        Entry key = {.name = su_digest_now(stream)};
         if (bsearch(&key, entries->items, entries->count, sizeof key, by_name)) {
             found = su_grow(&entries->arena, found, &capacity, n + 1, sizeof *found);
             found[n++] = (Found){.length = i + 1, .name = key.name};
         }
     }
-    rt_digest_end(stream);
+    su_digest_end(stream);
     *out_count = n;
     return found;
 }
@@ -184,7 +184,7 @@ static MossState *find(RtPromptCache *cache, const int32_t *tokens, size_t count
 
 /* ---- storing */
 
-static void store(RtPromptCache *cache, const RtDigest *name, const MossState *state) {
+static void store(RtPromptCache *cache, const SuDigest *name, const MossState *state) {
     SuArena arena = {0};
     const char *path = path_of(cache, name, &arena);
     if (cache->stats.error.code == MOSS_OK && !touch(path)) {
@@ -199,22 +199,22 @@ static void store(RtPromptCache *cache, const RtDigest *name, const MossState *s
 static MossError feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
                       void *progress_context, MossState *state) {
     size_t at = (size_t)moss_state_position(state);
-    RtDigestStream *stream = start_name(cache);
-    rt_digest_add(stream, tokens, at * sizeof *tokens);
+    SuDigestStream *stream = start_name(cache);
+    su_digest_add(stream, tokens, at * sizeof *tokens);
     MossError error = {.code = MOSS_OK};
     while (at < count && error.code == MOSS_OK) {
         size_t every = cache->options.every, n = every - at % every;
         n = n < count - at ? n : count - at;
         error = moss_feed(cache->model, state, tokens + at, n, chunk);
-        rt_digest_add(stream, tokens + at, n * sizeof *tokens);
+        su_digest_add(stream, tokens + at, n * sizeof *tokens);
         at += n;
         if (error.code == MOSS_OK) {
-            RtDigest name = rt_digest_now(stream);
+            SuDigest name = su_digest_now(stream);
             store(cache, &name, state);
         }
         if (progress) { progress(progress_context, at, count); }
     }
-    rt_digest_end(stream);
+    su_digest_end(stream);
     return error;
 }
 

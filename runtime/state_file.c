@@ -29,17 +29,17 @@ void rt_state_copy(uint8_t *to, const uint8_t *from, uint64_t bytes) {
     }
 }
 
-RtDigest rt_state_layout(const PgProgram *program) {
-    RtDigestStream *stream = rt_digest_start();
+SuDigest rt_state_layout(const PgProgram *program) {
+    SuDigestStream *stream = su_digest_start();
     for (uint32_t i = 0; i < program->n_states; i++) {
         const PgState *s = &program->states[i];
-        rt_digest_add(stream, s->name, strlen(s->name) + 1);
-        rt_digest_add(stream, &s->offset, sizeof s->offset);
-        rt_digest_add(stream, &s->bytes, sizeof s->bytes);
+        su_digest_add(stream, s->name, strlen(s->name) + 1);
+        su_digest_add(stream, &s->offset, sizeof s->offset);
+        su_digest_add(stream, &s->bytes, sizeof s->bytes);
     }
-    rt_digest_add(stream, &program->state_bytes, sizeof program->state_bytes);
-    RtDigest layout = rt_digest_now(stream);
-    rt_digest_end(stream);
+    su_digest_add(stream, &program->state_bytes, sizeof program->state_bytes);
+    SuDigest layout = su_digest_now(stream);
+    su_digest_end(stream);
     return layout;
 }
 
@@ -47,13 +47,13 @@ RtDigest rt_state_layout(const PgProgram *program) {
 
 /* Where a body goes: into a digest, a file, or both. */
 typedef struct Sink {
-    RtDigestStream *digest;
+    SuDigestStream *digest;
     FILE *file;
     bool failed;
 } Sink;
 
 static void put(Sink *sink, const void *data, size_t size) {
-    if (sink->digest) { rt_digest_add(sink->digest, data, size); }
+    if (sink->digest) { su_digest_add(sink->digest, data, size); }
     if (sink->file && !sink->failed) { sink->failed = fwrite(data, 1, size, sink->file) != size; }
 }
 
@@ -65,7 +65,7 @@ static void put_body(Sink *sink, const PgProgram *program, const RtSequence *seq
     if (sequence->logits) { put(sink, sequence->logits, (size_t)program->vocab_size * sizeof(float)); }
 }
 
-static RtStateHead make_head(const PgProgram *program, const RtDigest *weights, const RtSequence *sequence, uint8_t *bits) {
+static RtStateHead make_head(const PgProgram *program, const SuDigest *weights, const RtSequence *sequence, uint8_t *bits) {
     RtStateHead head = {.format = RT_STATE_FORMAT,
                         .numerics = PG_NUMERICS,
                         .weights = *weights,
@@ -82,15 +82,15 @@ static RtStateHead make_head(const PgProgram *program, const RtDigest *weights, 
             head.blocks++;
         }
     }
-    Sink sink = {.digest = rt_digest_start()};
+    Sink sink = {.digest = su_digest_start()};
     put_body(&sink, program, sequence, bits);
-    head.body = rt_digest_now(sink.digest);
-    rt_digest_end(sink.digest);
+    head.body = su_digest_now(sink.digest);
+    su_digest_end(sink.digest);
     head.digest = rt_state_head_digest(&head);
     return head;
 }
 
-bool rt_state_write(const char *path, const PgProgram *program, const RtDigest *weights, const RtSequence *sequence,
+bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *weights, const RtSequence *sequence,
                     SuDiags *diags) {
     SuOut out;
     if (!su_out_open(path, &out, diags)) { return false; }
@@ -121,15 +121,15 @@ static bool check_head(const RtStateHead *head, size_t size, SuSpan span, SuDiag
         return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", head->format,
                         RT_STATE_FORMAT);
     }
-    RtDigest digest = rt_state_head_digest(head);
-    if (!rt_digest_equal(&digest, &head->digest)) {
+    SuDigest digest = rt_state_head_digest(head);
+    if (!su_digest_equal(&digest, &head->digest)) {
         return su_error(diags, span, start_again, "is damaged: the digest of its head does not match");
     }
     return true;
 }
 
 /* Is it of this model? */
-static bool check_fit(const RtStateHead *head, const PgProgram *program, const RtDigest *weights, SuSpan span, SuDiags *diags) {
+static bool check_fit(const RtStateHead *head, const PgProgram *program, const SuDigest *weights, SuSpan span, SuDiags *diags) {
     char name[RT_FILE_NAME];
     if (head->numerics != PG_NUMERICS) {
         return su_error(diags, span, start_again, "was made by version %u of the numerics; this mossc computes with version %d",
@@ -140,11 +140,11 @@ static bool check_fit(const RtStateHead *head, const PgProgram *program, const R
                         "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(head->name, name),
                         program->name);
     }
-    if (!rt_digest_equal(&head->weights, weights)) {
+    if (!su_digest_equal(&head->weights, weights)) {
         return su_error(diags, span, "give the weights that made it", "is a state of this spec with other weights");
     }
-    RtDigest layout = rt_state_layout(program);
-    if (!rt_digest_equal(&head->layout, &layout) || head->state_bytes != program->state_bytes ||
+    SuDigest layout = rt_state_layout(program);
+    if (!su_digest_equal(&head->layout, &layout) || head->state_bytes != program->state_bytes ||
         (head->logits && head->logits != (uint64_t)program->vocab_size)) {
         return su_error(diags, span, "run it with the passes that made it", "is a state of a program with other states");
     }
@@ -173,14 +173,14 @@ static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiag
         return su_error(diags, span, start_again, "is damaged or cut short: %zu bytes instead of %llu", size,
                         (unsigned long long)whole);
     }
-    RtDigest body = rt_digest(file->bits, size - sizeof *head);
-    if (!rt_digest_equal(&body, &head->body)) {
+    SuDigest body = su_digest(file->bits, size - sizeof *head);
+    if (!su_digest_equal(&body, &head->body)) {
         return su_error(diags, span, start_again, "is damaged: the digest of its contents does not match");
     }
     return true;
 }
 
-bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const RtDigest *weights,
+bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const SuDigest *weights,
                     RtStateFile *out, SuDiags *diags) {
     SuSpan span = su_file_span(diags, path);
     RtStateFile file = {.head = (const RtStateHead *)(const void *)data};

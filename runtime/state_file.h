@@ -18,15 +18,15 @@ typedef struct RtStateHead {
     char magic[8];
     uint32_t format, numerics;
     uint8_t spec_hash[16];
-    RtDigest weights;        /* identity */
-    RtDigest layout;         /* rt_state_layout */
+    SuDigest weights;        /* identity */
+    SuDigest layout;         /* rt_state_layout */
     int64_t position;
     uint64_t state_bytes;
     uint64_t logits;         /* floats: vocab_size, or 0 when the last step did not make them */
     uint64_t blocks;         /* bits that are set */
     char name[RT_FILE_NAME]; /* of the spec, cut, for messages */
-    RtDigest body;
-    RtDigest digest; /* of all above */
+    SuDigest body;
+    SuDigest digest; /* of all above */
 } RtStateHead;
 
 _Static_assert(sizeof(RtStateHead) == 192, "no padding in files");
@@ -39,7 +39,7 @@ typedef struct RtSequence {
 } RtSequence;
 
 /* Writes a file that appears under its name only when it is whole. */
-bool rt_state_write(const char *path, const PgProgram *program, const RtDigest *weights, const RtSequence *sequence,
+bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *weights, const RtSequence *sequence,
                     SuDiags *diags);
 
 /* A checked file: pointers into it. */
@@ -49,15 +49,15 @@ typedef struct RtStateFile {
 } RtStateFile;
 
 /* Whether the bytes are a whole, undamaged file of a state of the program with these weights. `path` is for messages. */
-bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const RtDigest *weights,
+bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const SuDigest *weights,
                     RtStateFile *out, SuDiags *diags);
 /* Into memory[state_bytes], which is zero. */
 void rt_state_unpack(const RtStateFile *file, uint8_t *memory);
 
 /* The digest of a program's table of states. */
-RtDigest rt_state_layout(const PgProgram *program);
+SuDigest rt_state_layout(const PgProgram *program);
 /* The digest that a head should carry. */
-static inline RtDigest rt_state_head_digest(const RtStateHead *head) { return rt_digest(head, offsetof(RtStateHead, digest)); }
+static inline SuDigest rt_state_head_digest(const RtStateHead *head) { return su_digest(head, offsetof(RtStateHead, digest)); }
 
 /* Copies a state; what is zero on both sides is not touched, so that unused caches take no memory. */
 void rt_state_copy(uint8_t *to, const uint8_t *from, uint64_t bytes);

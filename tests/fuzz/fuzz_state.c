@@ -13,7 +13,7 @@ enum { STATE_BYTES = 3 * RT_STATE_BLOCK + 64 };
 static const PgState states[] = {{"a", 0, 64}, {"b", 64, 3 * RT_STATE_BLOCK}};
 static const PgProgram program = {
     .name = "toy", .vocab_size = 10, .max_positions = 1000, .states = states, .n_states = 2, .state_bytes = STATE_BYTES};
-static const RtDigest weights = {{1}};
+static const SuDigest weights = {{1}};
 
 static void check(const uint8_t *data, size_t size) {
     SuDiags diags = {0};
@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     RtStateHead *head = (RtStateHead *)(void *)copy;
     if (size >= sizeof *head) {
         head->layout = rt_state_layout(&program);
-        head->body = rt_digest(copy + sizeof *head, size - sizeof *head);
+        head->body = su_digest(copy + sizeof *head, size - sizeof *head);
         head->digest = rt_state_head_digest(head);
         check(copy, size);
     }
