@@ -64,7 +64,7 @@ typedef struct CliOption {
 #define CLI_ROW_PASS(Type, field, text, value, last, about)                                                                        \
     {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_PASS, about), .most = last}
 
-/* Rows that several commands share; `Type` has the fields sets, progress, off, weights, threads, chunk, isa, json. */
+/* Rows that several commands share; `Type` has the fields sets, progress, off, weights, threads, chunk, isa, target, json. */
 #define CLI_OPTION_SET(Type)                                                                                                       \
     CLI_ROW_TEXTS(Type, sets, "set", 0, "PATH=VALUE", false,                                                                       \
                   "override a value of the spec, as in --set stack[0].repeat=2; may be given several times")
@@ -82,6 +82,9 @@ typedef struct CliOption {
 #define CLI_OPTION_ISA(Type)                                                                                                       \
     CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \
                  "generate code for best (what this machine has, the default), avx512 or avx2")
+#define CLI_OPTION_TARGET(Type)                                                                                                    \
+    CLI_ROW_TEXT(Type, target, "target", 0, "TARGET", false,                                                                       \
+                 "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "check every byte of packed weights against its digest first")
 #define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
 

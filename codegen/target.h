@@ -14,21 +14,33 @@
 #include "support/diag.h"
 
 typedef struct CgTarget {
-    char name[64];      /* "host" or what the user asked for */
-    char triple[96];    /* LLVM's */
-    char cpu[64];       /* LLVM's name */
-    char *features;     /* LLVM's list; malloced */
-    int vector_lanes;   /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
-    int row_panels;     /* panels walked side by side for one row (as many streams) */
-    int block_panels;   /* panels × rows of the microkernel for blocks of rows */
-    int block_rows;     /* divides PG_ROW_BLOCK */
-    bool fp16_convert;  /* half to float in hardware */
+    char name[64];       /* "host" or what the user asked for */
+    char triple[96];     /* LLVM's */
+    char cpu[64];        /* LLVM's name */
+    char *features;      /* LLVM's list; malloced */
+    bool native;         /* code that can run in this process */
+    int vector_lanes;    /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
+    int row_panels;      /* panels walked side by side for one row (as many streams) */
+    int block_panels;    /* panels × rows of the microkernel for blocks of rows */
+    int block_rows;      /* divides PG_ROW_BLOCK */
+    int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
 } CgTarget;
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
  * `isa` may name a lower one on purpose ("avx2", "avx512"), NULL takes the best. */
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
+/* "host", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an
+ * error that says which one is near. */
+bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags);
 void cg_target_free(CgTarget *target);
+
+/* What cg_target_by_name takes: "host", "aarch64", then cores; and the extensions that may follow the latter two. */
+typedef struct CgTargetName {
+    const char *name, *about;
+} CgTargetName;
+
+const CgTargetName *cg_target_names(size_t *out_count);
+const CgTargetName *cg_target_extensions(size_t *out_count);
 
 /* Kernels compiled and linked into this process. codes[i] belongs to program->kernels[i]. */
 typedef struct CgCompiled CgCompiled;

@@ -1,3 +1,4 @@
+/* Targets by name: what LLVM is to make code for, and the shapes of kernels that suit it. */
 #include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
@@ -5,6 +6,115 @@
 #include <string.h>
 
 #include "codegen/target.h"
+#include "support/str.h"
+
+/* ---------------------------------------------------------------------------------------------- families */
+
+/* What kernels look like on processors with the same vector registers. */
+typedef struct Family {
+    int vector_lanes, row_panels, block_panels, block_rows, broadcast_lanes;
+} Family;
+
+static const Family avx512 = {.vector_lanes = 16, .row_panels = 8, .block_panels = 3, .block_rows = 8, .broadcast_lanes = 1};
+static const Family avx2 = {.vector_lanes = 8, .row_panels = 8, .block_panels = 1, .block_rows = 4, .broadcast_lanes = 1};
+/* 32 registers of 4 lanes: 16 sums of one kind or the other leave room for weights and inputs. */
+static const Family neon = {.vector_lanes = 4, .row_panels = 4, .block_panels = 1, .block_rows = 4, .broadcast_lanes = 4};
+
+static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
+static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL};
+
+/* For every aarch64: Android keeps x18 for itself. SVE is left out because phones whose cores have it do not offer it to
+ * programs; it would change nothing but a few instructions, since all vectors have a fixed length. */
+static const char aarch64_features[] = "+neon,-sve,+reserve-x18";
+static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
+
+/* ---------------------------------------------------------------------------------------------- names */
+
+static const CgTargetName names[] = {
+    {"host", "the machine mossc runs on"},
+    {"aarch64", "any 64-bit ARM processor (armv8-a with NEON)"},
+    {"cortex-a53", "in-order, ARMv8.0: many boards"},
+    {"cortex-a55", "in-order, ARMv8.2: small cores of phones from 2018 on"},
+    {"cortex-a72", "ARMv8.0: Raspberry Pi 4, Graviton 1"},
+    {"cortex-a76", "ARMv8.2: Raspberry Pi 5"},
+    {"cortex-a78", "ARMv8.2"},
+    {"cortex-x1", "ARMv8.2"},
+    {"cortex-a510", "in-order, ARMv9.0"},
+    {"cortex-a710", "ARMv9.0"},
+    {"cortex-a715", "ARMv9.0"},
+    {"cortex-x3", "ARMv9.0"},
+    {"cortex-a520", "in-order, ARMv9.2: small cores of phones from 2023 on"},
+    {"cortex-a720", "ARMv9.2: middle cores of phones from 2023 on"},
+    {"cortex-x4", "ARMv9.2: big core of phones from 2023 on"},
+    {"neoverse-n1", "ARMv8.2: Graviton 2, Ampere Altra"},
+    {"neoverse-n2", "ARMv9.0: Cobalt 100"},
+    {"neoverse-v1", "ARMv8.4: Graviton 3"},
+    {"neoverse-v2", "ARMv9.0: Graviton 4, Grace"},
+};
+enum { N_NAMES = sizeof names / sizeof names[0], FIRST_CORE = 2 };
+
+static const CgTargetName extensions[] = {
+    {"dotprod", "sums of products of four bytes (ARMv8.2)"},
+    {"fp16", "arithmetic on half floats (ARMv8.2)"},
+    {"i8mm", "products of matrices of bytes (ARMv8.6)"},
+    {"bf16", "products of matrices of bfloat16 (ARMv8.6)"},
+};
+enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0] };
+/* LLVM's words for them. */
+static const char *const extension_features[N_EXTENSIONS] = {"+dotprod", "+fullfp16", "+i8mm", "+bf16"};
+
+const CgTargetName *cg_target_names(size_t *out_count) {
+    *out_count = N_NAMES;
+    return names;
+}
+
+const CgTargetName *cg_target_extensions(size_t *out_count) {
+    *out_count = N_EXTENSIONS;
+    return extensions;
+}
+
+static bool unknown(const char *what, const char *word, const CgTargetName *list, size_t count, SuDiags *diags) {
+    const char *words[N_NAMES]; /* the longer list */
+    for (size_t i = 0; i < count; i++) { words[i] = list[i].name; }
+    const char *near = su_nearest(word, words, count), *hint = "mossc targets lists them";
+    if (near == NULL) { return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'", what, word); }
+    return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'; did you mean '%s'?", what, word, near);
+}
+
+/* ---------------------------------------------------------------------------------------------- filling */
+
+static void copy_text(char *to, size_t size, const char *from) {
+    size_t length = strlen(from);
+    length = length < size ? length : size - 1;
+    memcpy(to, from, length);
+    to[length] = '\0';
+}
+
+static bool fill(CgTarget *t, const char *triple, const char *cpu, const char *features, const Family *family, SuDiags *diags) {
+    copy_text(t->triple, sizeof t->triple, triple);
+    copy_text(t->cpu, sizeof t->cpu, cpu);
+    t->vector_lanes = family->vector_lanes;
+    t->row_panels = family->row_panels;
+    t->block_panels = family->block_panels;
+    t->block_rows = family->block_rows;
+    t->broadcast_lanes = family->broadcast_lanes;
+    t->features = strdup(features);
+    return t->features != NULL || su_error(diags, (SuSpan){0}, NULL, "out of memory");
+}
+
+/* Makes both kinds of processors known to LLVM, whichever this is: an object may be for the other one. */
+static void initialise_llvm(void) {
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
+}
+
+/* ---------------------------------------------------------------------------------------------- the host */
 
 /* Whether LLVM's feature list ("+avx2,-sse4a,…") switches `name` on. */
 static bool has_feature(const char *features, const char *name) {
@@ -16,75 +126,92 @@ static bool has_feature(const char *features, const char *name) {
     return false;
 }
 
-static bool has_all(const char *features, const char *const *names) {
-    for (; *names != NULL; names++) {
-        if (!has_feature(features, *names)) { return false; }
+static bool has_all(const char *features, const char *const *wanted) {
+    for (; *wanted != NULL; wanted++) {
+        if (!has_feature(features, *wanted)) { return false; }
     }
     return true;
 }
 
-static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
-static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL};
-
-static void copy_text(char *to, size_t size, const char *from) {
-    size_t length = strlen(from);
-    length = length < size ? length : size - 1;
-    memcpy(to, from, length);
-    to[length] = '\0';
+static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const char *cpu, const char *features, SuDiags *diags) {
+    SuSpan nowhere = {0};
+    bool wide = has_all(features, avx512_features), wants_wide = isa == NULL || strcmp(isa, "avx512") == 0;
+    if (!has_all(features, avx2_features)) {
+        return su_error(diags, nowhere, "it needs x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel from Haswell on, AMD from Zen on",
+                        "this processor (%s) is not one that mossc makes code for", cpu);
+    }
+    if (!wide && isa != NULL && wants_wide) {
+        return su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
+    }
+    if (wide && !wants_wide) {
+        copy_text(t->name, sizeof t->name, "host-avx2");
+        return fill(t, triple, "x86-64-v3", "", &avx2, diags);
+    }
+    return fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags);
 }
 
-static void fill_avx512(CgTarget *t) {
-    t->vector_lanes = 16;
-    t->row_panels = 8;
-    t->block_panels = 3;
-    t->block_rows = 8;
-}
-
-static void fill_avx2(CgTarget *t) {
-    t->vector_lanes = 8;
-    t->row_panels = 8;
-    t->block_panels = 1;
-    t->block_rows = 4;
+static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, SuDiags *diags) {
+    if (isa != NULL) { return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa); }
+    return fill(t, triple, cpu, aarch64_features, &neon, diags);
 }
 
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
-    SuSpan nowhere = {0};
     memset(out_target, 0, sizeof *out_target);
     if (isa != NULL && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0) {
-        return su_error(diags, nowhere, "give avx2 or avx512, or nothing for the best", "unknown instruction set '%s'", isa);
+        return su_error(diags, (SuSpan){0}, "give avx2 or avx512, or nothing for the best", "unknown instruction set '%s'", isa);
     }
-    LLVMInitializeNativeTarget();
-    LLVMInitializeNativeAsmPrinter();
+    initialise_llvm();
+    copy_text(out_target->name, sizeof out_target->name, "host");
+    out_target->native = true;
     char *triple = LLVMGetDefaultTargetTriple(), *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
-    bool wide = has_all(features, avx512_features), narrow = has_all(features, avx2_features);
-    bool ok = true;
-    if (!narrow) {
-        ok = su_error(diags, nowhere, "it needs x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel from Haswell on, AMD from Zen on",
-                      "this processor (%s) is not one that mossc makes code for", cpu);
-    } else if (!wide && isa != NULL && strcmp(isa, "avx512") == 0) {
-        ok = su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
-    } else {
-        bool restricted = wide && isa != NULL && strcmp(isa, "avx2") == 0;
-        copy_text(out_target->name, sizeof out_target->name, restricted ? "host-avx2" : "host");
-        copy_text(out_target->triple, sizeof out_target->triple, triple);
-        copy_text(out_target->cpu, sizeof out_target->cpu, restricted ? "x86-64-v3" : cpu);
-        const char *list = restricted ? "" : features;
-        out_target->features = malloc(strlen(list) + 1);
-        if (out_target->features == NULL) {
-            ok = su_error(diags, nowhere, NULL, "out of memory");
-        } else {
-            memcpy(out_target->features, list, strlen(list) + 1);
-        }
-        out_target->fp16_convert = true; /* F16C */
-        if (wide && !restricted) {
-            fill_avx512(out_target);
-        } else {
-            fill_avx2(out_target);
-        }
-    }
+    bool arm = strncmp(triple, "aarch64", strlen("aarch64")) == 0;
+    bool ok = arm ? fill_arm_host(out_target, isa, triple, cpu, diags) : fill_x86(out_target, isa, triple, cpu, features, diags);
     LLVMDisposeMessage(triple);
     LLVMDisposeMessage(cpu);
     LLVMDisposeMessage(features);
+    return ok;
+}
+
+/* ---------------------------------------------------------------------------------------------- any target */
+
+/* Appends LLVM's words for "+dotprod+fp16…" to `features`. */
+static bool add_extensions(const char *list, SuText *features, SuDiags *diags) {
+    while (*list == '+') {
+        char word[32];
+        size_t size = strcspn(list + 1, "+"), i = 0;
+        copy_text(word, size + 1 < sizeof word ? size + 1 : sizeof word, list + 1);
+        while (i < N_EXTENSIONS && strcmp(word, extensions[i].name) != 0) { i++; }
+        if (i == N_EXTENSIONS) { return unknown("extension", word, extensions, N_EXTENSIONS, diags); }
+        su_text_add(features, ",%s", extension_features[i]);
+        list += 1 + size;
+    }
+    return true;
+}
+
+/* The core called by the first `size` bytes of `name`, or NULL. */
+static const char *find_core(const char *name, size_t size) {
+    for (size_t i = FIRST_CORE; i < N_NAMES; i++) {
+        if (strlen(names[i].name) == size && memcmp(names[i].name, name, size) == 0) { return names[i].name; }
+    }
+    return NULL;
+}
+
+bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
+    static const char arch[] = "aarch64";
+    if (strcmp(name, "host") == 0) { return cg_target_host(NULL, out_target, diags); }
+    memset(out_target, 0, sizeof *out_target);
+    copy_text(out_target->name, sizeof out_target->name, name);
+    bool prefixed = strncmp(name, "aarch64:", sizeof arch) == 0;
+    const char *core = prefixed ? name + sizeof arch : name;
+    size_t size = strcspn(core, "+");
+    bool generic = size == sizeof arch - 1 && memcmp(core, arch, size) == 0 && !prefixed;
+    const char *cpu = generic ? "generic" : find_core(core, size);
+    if (cpu == NULL) { return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags); }
+    SuText features = {0};
+    su_text_add(&features, "%s", aarch64_features);
+    initialise_llvm();
+    bool ok = add_extensions(core + size, &features, diags) && fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
+    su_text_free(&features);
     return ok;
 }
 

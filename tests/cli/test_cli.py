@@ -101,7 +101,6 @@ def test_usage_errors(m):
         (["logits", "-", "-w", "w", "--tokens", "-", "-o", "x"], "standard input"),
         (["ir", "tiny.yaml", "--stage", "program", "--stop-after", "plan"], "--stop-after"),
         (["ir", "graph.mir", "--stage", "program"], ".mir"),
-        (["asm", "tiny.yaml", "--target", "toaster"], "host"),
         (["check", "-x"], "'-x'"),
     ]:
         text_found = m.error(*arguments, status=2)
@@ -215,6 +214,20 @@ def test_asm_prints_code(m):
     spec = m.file("tiny.yaml", TINY)
     assert "define " in m.out("asm", spec, "--llvm")
     assert "ret" in m.out("asm", spec) and "ret" in m.out("asm", spec, "--isa", "avx2")
+
+
+def test_asm_prints_code_for_other_processors(m):
+    spec = m.file("tiny.yaml", TINY)
+    assert "fmla\tv" in m.out("asm", spec, "--target", "aarch64+dotprod+fp16")
+    assert "fmla\tv" in m.out("asm", spec, "--target", "cortex-x4")
+    assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
+
+
+def test_an_unknown_target_is_an_error_that_names_a_near_one(m):
+    spec = m.file("tiny.yaml", TINY)
+    assert "did you mean 'cortex-a720'" in m.error("asm", spec, "--target", "cortex-a7200")
+    assert "did you mean 'dotprod'" in m.error("asm", spec, "--target", "aarch64+dotprd")
+    assert "mossc targets" in m.error("asm", spec, "--target", "toaster")
 
 
 # ------------------------------------------------------------------------------------------------ init
