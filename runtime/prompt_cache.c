@@ -1,18 +1,15 @@
 #include "runtime/prompt_cache.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/model.h"
 #include "runtime/state_file.h"
+#include "support/entries.h"
 
-enum { STALE_SECONDS = 3600 }; /* a temporary this old belongs to a process that was killed */
 static const char suffix[] = ".state";
 
 struct RtPromptCache {
@@ -46,86 +43,8 @@ static SuDigestStream *start_name(const RtPromptCache *cache) {
 }
 
 static const char *path_of(const RtPromptCache *cache, const SuDigest *name, SuArena *arena) {
-    char hex[SU_HEX];
-    return su_printf(arena, "%s/%s%s", cache->options.folder, su_digest_hex(name, hex), suffix);
+    return su_entry_path(arena, cache->options.folder, name, suffix);
 }
-
-/* Reads a file's name; *out_rest is what follows the digest and the suffix. false: no name of ours. */
-static bool read_name(const char *text, SuDigest *out, const char **out_rest) {
-    for (size_t i = 0; i < 2 * sizeof out->bytes; i++) {
-        const char *digits = "0123456789abcdef", *at = text[i] ? strchr(digits, text[i]) : NULL;
-        if (!at) { return false; }
-        uint8_t digit = (uint8_t)(at - digits);
-        out->bytes[i / 2] = (uint8_t)(i % 2 ? out->bytes[i / 2] | digit : digit << 4);
-    }
-    size_t size = strlen(suffix);
-    *out_rest = text + SU_HEX - 1 + size;
-    return strncmp(text + SU_HEX - 1, suffix, size) == 0;
-}
-
-/* ---- the folder */
-
-typedef struct Entry {
-    SuDigest name;
-    struct timespec used;
-    uint64_t bytes;
-} Entry;
-
-typedef struct Entries {
-    Entry *items;
-    size_t count, capacity;
-    SuArena arena;
-} Entries;
-
-/* All entries of any model. Removes temporaries that a killed process left. */
-static Entries list(const RtPromptCache *cache) {
-    Entries entries = {0};
-    DIR *folder = opendir(cache->options.folder);
-    time_t now = time(NULL);
-    for (struct dirent *d; folder && (d = readdir(folder));) {
-        Entry entry = {.bytes = 0};
-        struct stat st;
-        const char *rest;
-        if (!read_name(d->d_name, &entry.name, &rest) || fstatat(dirfd(folder), d->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-            !S_ISREG(st.st_mode)) {
-            continue;
-        }
-        if (*rest) {
-            if (strncmp(rest, ".tmp-", 5) == 0 && now - st.st_mtime > STALE_SECONDS) { unlinkat(dirfd(folder), d->d_name, 0); }
-            continue;
-        }
-        entry.used = st.st_mtim;
-        entry.bytes = (uint64_t)st.st_size;
-        entries.items = su_grow(&entries.arena, entries.items, &entries.capacity, entries.count + 1, sizeof entry);
-        entries.items[entries.count++] = entry;
-    }
-    if (folder) { closedir(folder); }
-    return entries;
-}
-
-static int by_name(const void *a, const void *b) {
-    return memcmp(&((const Entry *)a)->name, &((const Entry *)b)->name, sizeof(SuDigest));
-}
-
-static int by_use(const void *a, const void *b) {
-    const struct timespec *x = &((const Entry *)a)->used, *y = &((const Entry *)b)->used;
-    return x->tv_sec != y->tv_sec ? (x->tv_sec < y->tv_sec ? -1 : 1) : (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
-}
-
-static void make_room(RtPromptCache *cache) {
-    Entries entries = list(cache);
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < entries.count; i++) { bytes += entries.items[i].bytes; }
-    if (bytes > cache->options.most_bytes) { qsort(entries.items, entries.count, sizeof *entries.items, by_use); }
-    for (size_t i = 0; i < entries.count && bytes > cache->options.most_bytes; i++) {
-        cache->stats.evicted += unlink(path_of(cache, &entries.items[i].name, &entries.arena)) == 0;
-        bytes -= entries.items[i].bytes;
-    }
-    su_arena_free(&entries.arena);
-}
-
-/* Marks as used. false: there is no such file. */
-static bool touch(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0) == 0; }
 
 /* ---- finding */
 
@@ -136,17 +55,18 @@ typedef struct Found {
 } Found;
 
 /* All of them, rising. */
-static Found *find_prefixes(const RtPromptCache *cache, const int32_t *tokens, size_t count, Entries *entries, size_t *out_count) {
+static Found *find_prefixes(const RtPromptCache *cache, const int32_t *tokens, size_t count, SuEntries *entries,
+                            size_t *out_count) {
     Found *found = NULL;
     size_t capacity = 0, n = 0;
-    qsort(entries->items, entries->count, sizeof *entries->items, by_name);
+    su_entries_sort_by_name(entries);
     SuDigestStream *stream = start_name(cache);
     for (size_t i = 0; i < count; i++) {
         su_digest_add(stream, &tokens[i], sizeof tokens[i]);
-        Entry key = {.name = su_digest_now(stream)};
-        if (bsearch(&key, entries->items, entries->count, sizeof key, by_name)) {
+        SuDigest name = su_digest_now(stream);
+        if (su_entries_find(entries, &name)) {
             found = su_grow(&entries->arena, found, &capacity, n + 1, sizeof *found);
-            found[n++] = (Found){.length = i + 1, .name = key.name};
+            found[n++] = (Found){.length = i + 1, .name = name};
         }
     }
     su_digest_end(stream);
@@ -163,7 +83,7 @@ static MossState *load(RtPromptCache *cache, const Found *found, bool needs_logi
         cache->stats.damaged++;
         unlink(path);
     } else if (state && (!needs_logits || moss_state_logits(state))) {
-        touch(path);
+        su_entry_touch(path);
         return state;
     }
     moss_state_free(state);
@@ -171,14 +91,14 @@ static MossState *load(RtPromptCache *cache, const Found *found, bool needs_logi
 }
 
 static MossState *find(RtPromptCache *cache, const int32_t *tokens, size_t count) {
-    Entries entries = list(cache);
+    SuEntries entries = su_entries_list(cache->options.folder, suffix);
     MossState *state = NULL;
     if (entries.count) {
         size_t n;
         Found *found = find_prefixes(cache, tokens, count, &entries, &n);
         while (!state && n-- > 0) { state = load(cache, &found[n], found[n].length == count, &entries.arena); }
     }
-    su_arena_free(&entries.arena);
+    su_entries_free(&entries);
     return state;
 }
 
@@ -187,10 +107,10 @@ static MossState *find(RtPromptCache *cache, const int32_t *tokens, size_t count
 static void store(RtPromptCache *cache, const SuDigest *name, const MossState *state) {
     SuArena arena = {0};
     const char *path = path_of(cache, name, &arena);
-    if (cache->stats.error.code == MOSS_OK && !touch(path)) {
+    if (cache->stats.error.code == MOSS_OK && !su_entry_touch(path)) {
         cache->stats.error = moss_state_save(state, path);
         cache->stats.stored += cache->stats.error.code == MOSS_OK;
-        make_room(cache);
+        cache->stats.evicted += su_entries_make_room(cache->options.folder, suffix, cache->options.most_bytes);
     }
     su_arena_free(&arena);
 }
