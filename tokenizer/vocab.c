@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "support/digest.h"
 
 static size_t slots_for(size_t count) {
     size_t slots = 16;
@@ -23,9 +22,16 @@ void tk_vocab_make(TkVocab *vocab, SuArena *arena, size_t count, size_t n_ids) {
     memset(vocab->slots, -1, slots * sizeof *vocab->slots);
 }
 
+static size_t hash_of(const char *text, size_t size) {
+    SuDigest digest = su_digest(text, size);
+    size_t hash;
+    memcpy(&hash, digest.bytes, sizeof hash);
+    return hash;
+}
+
 /* The slot that holds the text, or the free one where it belongs. */
 static int32_t *slot_of(const TkVocab *vocab, const char *text, size_t size) {
-    for (size_t at = (size_t)XXH3_64bits(text, size);; at++) {
+    for (size_t at = hash_of(text, size);; at++) {
         int32_t *slot = &vocab->slots[at & vocab->mask];
         if (*slot < 0) return slot;
         const TkText *there = &vocab->texts[*slot];
