@@ -154,26 +154,38 @@ static void verify(const CgModule *m) {
     LLVMDisposeMessage(message);
 }
 
-CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
+CgModule cg_module_begin(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
+                         CgEmit *out_emit) {
     CgModule m = {.machine = machine, .context = LLVMContextCreate()};
-    cg_kernel_name(kernel, index, m.info.name, sizeof m.info.name);
+    snprintf(m.info.name, sizeof m.info.name, "%s", name);
     m.module = LLVMModuleCreateWithNameInContext(m.info.name, m.context);
     LLVMSetTarget(m.module, target->triple);
     LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
     LLVMSetModuleDataLayout(m.module, layout);
     LLVMDisposeTargetData(layout);
+    *out_emit = (CgEmit){.target = target, .kernel = kernel, .context = m.context, .module = m.module, .groups = 1, .claim = 1};
+    out_emit->builder = LLVMCreateBuilderInContext(m.context);
+    fill_types(out_emit);
+    open_function(out_emit, m.info.name);
+    return m;
+}
 
-    CgEmit e = {.target = target, .kernel = kernel, .context = m.context, .module = m.module, .groups = 1, .claim = 1};
-    e.builder = LLVMCreateBuilderInContext(m.context);
-    fill_types(&e);
-    open_function(&e, m.info.name);
+void cg_module_end(CgModule *m, CgEmit *e) {
+    LLVMBuildRetVoid(e->builder);
+    LLVMDisposeBuilder(e->builder);
+    m->info.groups = e->groups;
+    m->info.claim = e->claim;
+    m->info.scratch = e->scratch;
+    verify(m);
+}
+
+CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
+    char name[CG_KERNEL_NAME];
+    cg_kernel_name(kernel, index, name, sizeof name);
+    CgEmit e;
+    CgModule m = cg_module_begin(target, machine, name, kernel, &e);
     kinds[kernel->kind].emit(&e);
-    LLVMBuildRetVoid(e.builder);
-    LLVMDisposeBuilder(e.builder);
-    m.info.groups = e.groups;
-    m.info.claim = e.claim;
-    m.info.scratch = e.scratch;
-    verify(&m);
+    cg_module_end(&m, &e);
     return m;
 }
 

@@ -6,10 +6,13 @@
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
 
+#include "codegen/llvm/emit.h"
 #include "codegen/target.h"
 
+enum { CG_KERNEL_NAME = 160 };
+
 typedef struct CgModuleInfo {
-    char name[160]; /* of the function */
+    char name[CG_KERNEL_NAME]; /* of the function */
     uint32_t groups, claim;
     uint64_t scratch;
 } CgModuleInfo;
@@ -24,7 +27,11 @@ typedef struct CgModule {
 /* A machine for the target, to be used by one thread at a time; NULL and a message (LLVMDisposeMessage) if LLVM has none. */
 LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error);
 
-/* Runs the kernel's emitter. Invalid IR is a bug of ours. */
+/* A module with one function, open for emitting until cg_module_end; invalid IR is a bug of ours. */
+CgModule cg_module_begin(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
+                         CgEmit *out_emit);
+void cg_module_end(CgModule *module, CgEmit *emit);
+/* Both, with the kernel's emitter between them. */
 CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index);
 void cg_module_close(CgModule *module);
 

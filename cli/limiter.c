@@ -1,0 +1,218 @@
+/* Every worker notes its own clock where it starts and where it ends, since the one that waits for all of them may wake up late: a
+ * repetition lasts from the first start to the last end. Work is claimed in pieces, as a model's tiles are, so that a worker
+ * that loses its CPU for a while does not hold up the others. */
+#include "cli/limiter.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "codegen/limits.h"
+#include "runtime/memory.h"
+#include "runtime/workers.h"
+#include "support/clock.h"
+#include "support/size.h"
+
+enum {
+    PANEL = CG_READ_PATTERNS, /* kernels by index */
+    FMA,
+    EXP,
+    REPEATS = 4,
+    KEPT_PATTERNS = 2, /* of reading, after the first call */
+    PIECES = 64        /* that each worker claims of a repetition */
+};
+static const double LEAST_SECONDS = 5e-3; /* of a repetition of arithmetic */
+static const uint64_t LEAST_BUFFER = (uint64_t)256 << 20, MOST_BUFFER = (uint64_t)2 << 30;
+
+/* Memory of one worker for arithmetic: the operands stay in its first cache. */
+typedef struct Worker {
+    _Alignas(64) float weights[CG_LIMIT_OPERAND_BYTES / sizeof(float)];
+    _Alignas(64) float inputs[CG_LIMIT_OPERAND_BYTES / sizeof(float)];
+    _Alignas(64) float scratch[CG_LIMIT_OPERAND_BYTES / sizeof(float)];
+    double start, end;
+} Worker;
+
+struct CliLimiter {
+    CgLimits *code;
+    const CgLimitKernel *kernels; /* of code */
+    RtWorkers *threads;
+    int count;
+    RtPages buffer; /* for reading; a repetition reads one half, the next one the other */
+    bool second_half;
+    Worker *workers; /* [count] */
+    unsigned patterns[CG_READ_PATTERNS]; /* kernels worth trying, the last best first */
+    unsigned n_patterns;
+    uint32_t tiles[CG_LIMIT_KERNELS]; /* of a repetition; 0: not known yet */
+};
+
+/* ---------------------------------------------------------------------------------------------- running a kernel */
+
+typedef struct Run {
+    CliLimiter *limiter;
+    const CgLimitKernel *kernel;
+    const uint8_t *data; /* reading: where tile 0 begins */
+    uint32_t tiles;
+    RtClaims claims;
+} Run;
+
+static void work(void *context, int index) {
+    Run *run = context;
+    Worker *worker = &run->limiter->workers[index];
+    bool reads = run->kernel->kind == CG_LIMIT_READ;
+    RtArgs args = {.weights = reads ? run->data : (const uint8_t *)worker->weights,
+                   .arena = (uint8_t *)worker->inputs,
+                   .scratch = (uint8_t *)worker->scratch};
+    uint32_t workers = (uint32_t)run->limiter->count, most = run->tiles / workers / PIECES + 1, first, end;
+    rt_workers_meet(run->limiter->threads, NULL, NULL);
+    worker->start = su_seconds();
+    while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) { run->kernel->run(&args, NULL, first, end); }
+    worker->end = su_seconds();
+}
+
+/* Seconds of one repetition. */
+static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
+    Run run = {.limiter = limiter, .kernel = &limiter->kernels[kernel], .data = limiter->buffer.data, .tiles = tiles};
+    if (limiter->second_half) { run.data += limiter->buffer.size / 2; }
+    limiter->second_half = !limiter->second_half;
+    rt_workers_run(limiter->threads, work, &run);
+    double start = limiter->workers[0].start, end = limiter->workers[0].end;
+    for (int i = 1; i < limiter->count; i++) {
+        start = fmin(start, limiter->workers[i].start);
+        end = fmax(end, limiter->workers[i].end);
+    }
+    return end - start;
+}
+
+/* Work a second, the best of some repetitions. */
+static double best_rate(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
+    double best = INFINITY;
+    for (int i = 0; i < REPEATS; i++) { best = fmin(best, run_once(limiter, kernel, tiles)); }
+    return limiter->kernels[kernel].work * tiles / best;
+}
+
+static double arithmetic_rate(CliLimiter *limiter, unsigned kernel) {
+    uint32_t *tiles = &limiter->tiles[kernel];
+    if (*tiles == 0) { /* the first time: long enough that starting and ending do not count */
+        *tiles = 1000;
+        while (*tiles < UINT32_MAX / 4 && run_once(limiter, kernel, *tiles) < LEAST_SECONDS) { *tiles *= 2; }
+    }
+    return best_rate(limiter, kernel, *tiles);
+}
+
+/* ---------------------------------------------------------------------------------------------- the limits */
+
+/* Four times the last cache, so that nothing of a half is left there when its turn comes again; at most a quarter of what is
+ * free. */
+static uint64_t buffer_bytes(void) {
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE), pages = sysconf(_SC_AVPHYS_PAGES);
+    uint64_t wanted = cache > 0 ? 4 * (uint64_t)cache : 0, free_bytes = pages > 0 ? (uint64_t)pages * RT_PAGE : MOST_BUFFER;
+    wanted = wanted < LEAST_BUFFER ? LEAST_BUFFER : wanted > MOST_BUFFER ? MOST_BUFFER : wanted;
+    wanted = wanted > free_bytes / 4 ? free_bytes / 4 : wanted;
+    return wanted / (2 * CG_READ_TILE) * (2 * CG_READ_TILE);
+}
+
+/* Pages that nobody has written all stand for one page of zeros. */
+static void touch(void *context, int index) {
+    CliLimiter *limiter = context;
+    for (size_t at = (size_t)index * CG_READ_TILE; at < limiter->buffer.size; at += (size_t)limiter->count * CG_READ_TILE) {
+        memset(limiter->buffer.data + at, 1, CG_READ_TILE);
+    }
+}
+
+double cli_limit_read(CliLimiter *limiter) {
+    double best = 0, rates[CG_READ_PATTERNS];
+    for (unsigned i = 0; i < limiter->n_patterns; i++) {
+        double rate = best_rate(limiter, limiter->patterns[i], (uint32_t)(limiter->buffer.size / 2 / CG_READ_TILE));
+        unsigned kernel = limiter->patterns[i], at = i;
+        for (; at > 0 && rates[at - 1] < rate; at--) { /* sorted, the best first */
+            rates[at] = rates[at - 1];
+            limiter->patterns[at] = limiter->patterns[at - 1];
+        }
+        rates[at] = rate;
+        limiter->patterns[at] = kernel;
+        best = fmax(best, rate);
+    }
+    if (limiter->n_patterns > KEPT_PATTERNS) { limiter->n_patterns = KEPT_PATTERNS; }
+    return best / 1e9;
+}
+
+double cli_limit_panel(CliLimiter *limiter) { return arithmetic_rate(limiter, PANEL) / 1e9; }
+double cli_limit_fma(CliLimiter *limiter) { return arithmetic_rate(limiter, FMA) / 1e9; }
+double cli_limit_exp(CliLimiter *limiter) { return arithmetic_rate(limiter, EXP) / 1e9; }
+
+CliLimits cli_limits(CliLimiter *limiter) {
+    return (CliLimits){.read_gb_s = cli_limit_read(limiter),
+                       .panel_gflop_s = cli_limit_panel(limiter),
+                       .fma_gflop_s = cli_limit_fma(limiter),
+                       .exp_g_s = cli_limit_exp(limiter)};
+}
+
+CliLimits cli_limits_best(CliLimits a, CliLimits b) {
+    return (CliLimits){.read_gb_s = fmax(a.read_gb_s, b.read_gb_s),
+                       .panel_gflop_s = fmax(a.panel_gflop_s, b.panel_gflop_s),
+                       .fma_gflop_s = fmax(a.fma_gflop_s, b.fma_gflop_s),
+                       .exp_g_s = fmax(a.exp_g_s, b.exp_g_s)};
+}
+
+const char *cli_limit_pattern(const CliLimiter *limiter) { return limiter->kernels[limiter->patterns[0]].name; }
+uint64_t cli_limit_buffer(const CliLimiter *limiter) { return limiter->buffer.size; }
+
+void cli_json_add_limits(cJSON *object, const CliLimiter *limiter, CliLimits limits) {
+    cJSON *item = cJSON_AddObjectToObject(object, "limits");
+    cJSON_AddNumberToObject(item, "read_gb_s", limits.read_gb_s);
+    cJSON_AddStringToObject(item, "read_pattern", cli_limit_pattern(limiter));
+    cJSON_AddNumberToObject(item, "panel_gflop_s", limits.panel_gflop_s);
+    cJSON_AddNumberToObject(item, "fma_gflop_s", limits.fma_gflop_s);
+    cJSON_AddNumberToObject(item, "exp_g_s", limits.exp_g_s);
+}
+
+/* ---------------------------------------------------------------------------------------------- life */
+
+/* Values of either sign and of about a hundredth, so that no sum grows large and none is tiny. */
+static void fill(Worker *worker) {
+    for (size_t i = 0; i < CG_LIMIT_OPERAND_BYTES / sizeof(float); i++) {
+        worker->weights[i] = i % 2 ? 0.01f : -0.01f;
+        worker->inputs[i] = i % 3 ? 0.75f : -0.5f;
+    }
+}
+
+static bool start(CliLimiter *limiter, int threads) {
+    limiter->threads = rt_workers_create(threads, false);
+    if (!limiter->threads) { return false; }
+    limiter->count = rt_workers_count(limiter->threads);
+    limiter->workers = aligned_alloc(64, (size_t)limiter->count * sizeof *limiter->workers);
+    limiter->buffer = rt_pages_alloc(buffer_bytes());
+    if (!limiter->workers || !limiter->buffer.data) { return false; }
+    for (int i = 0; i < limiter->count; i++) { fill(&limiter->workers[i]); }
+    rt_workers_run(limiter->threads, touch, limiter);
+    return true;
+}
+
+bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_limiter, SuDiags *diags) {
+    CliLimiter *limiter = calloc(1, sizeof *limiter);
+    if (!limiter || !start(limiter, threads)) {
+        cli_limiter_free(limiter);
+        return su_error(diags, (SuSpan){0}, NULL, "no memory, or no threads, to measure this machine's limits");
+    }
+    if (!cg_llvm_limits(target, &limiter->code, diags)) {
+        cli_limiter_free(limiter);
+        return false;
+    }
+    limiter->kernels = cg_limit_kernels(limiter->code);
+    limiter->n_patterns = CG_READ_PATTERNS;
+    for (unsigned i = 0; i < CG_READ_PATTERNS; i++) { limiter->patterns[i] = i; }
+    *out_limiter = limiter;
+    return true;
+}
+
+void cli_limiter_free(CliLimiter *limiter) {
+    if (!limiter) { return; }
+    rt_workers_free(limiter->threads);
+    cg_limits_free(limiter->code);
+    rt_pages_free(&limiter->buffer);
+    free(limiter->workers);
+    free(limiter);
+}
+
+int cli_limiter_threads(const CliLimiter *limiter) { return limiter->count; }
