@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "frontend/lower.h"
 #include "runtime/packed.h"
+#include "runtime/weights.h"
 #include "support/clock.h"
 
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {

@@ -1,10 +1,8 @@
-/* Loading a model: workers, packed weights, and every buffer that a step of one row needs; and making packed files. */
+/* A model: workers, every buffer that a step of one row needs, and weights mapped from a packed file. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "runtime/model.h"
 #include "runtime/packed.h"
-#include "runtime/weights.h"
 #include "support/dmath.h"
 #include "support/size.h"
 
@@ -49,8 +47,7 @@ static double **make_rope_rates(SuArena *arena, const PgProgram *program) {
 static void fill_args(MossModel *m) {
     const PgProgram *program = m->program;
     for (int i = 0; i < rt_workers_count(m->workers); i++) {
-        m->args[i].args = (RtArgs){.weights = m->weights.data,
-                                   .scratch = m->scratch.data + (uint64_t)i * m->scratch_stride,
+        m->args[i].args = (RtArgs){.scratch = m->scratch.data + (uint64_t)i * m->scratch_stride,
                                    .segments = m->segments,
                                    .tokens = m->tokens,
                                    .row_segment = m->row_segment,
@@ -61,12 +58,24 @@ static void fill_args(MossModel *m) {
     }
 }
 
+/* The caller's memory, if it gave some that serves at least one row: grown like any other when a step needs more. */
+static RtPages make_arena(const PgProgram *program, const MossOptions *options) {
+    uint64_t bytes = rt_arena_bytes(program, PG_ROW, 1);
+    if (options->arena && options->arena_bytes >= bytes) { return (RtPages){.data = options->arena, .size = options->arena_bytes}; }
+    return rt_pages_alloc(bytes);
+}
+
+RtWorkers *rt_model_workers(const MossOptions *options) {
+    return options->no_pin ? rt_workers_create(options->threads, true)
+                           : rt_workers_create_on(options->threads, options->cpus, options->n_cpus);
+}
+
 /* Workers and all buffers but the packed weights. False: no memory. */
 static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *options) {
     const PgProgram *program = m->program;
     size_t rows = (size_t)program->max_rows;
     uint64_t scratch = RT_CACHE_LINE;
-    m->workers = rt_workers_create(options->threads, options->no_pin);
+    m->workers = rt_model_workers(options);
     if (!m->workers) { return false; }
     size_t workers = (size_t)rt_workers_count(m->workers);
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
@@ -86,166 +95,99 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->args = aligned_alloc(RT_CACHE_LINE, workers * sizeof *m->args);
     m->claims = aligned_alloc(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
-    m->arena = rt_pages_alloc(rt_arena_bytes(program, PG_ROW, 1));
+    m->arena = make_arena(program, options);
     m->logits = rt_pages_alloc(program->out_stride * sizeof(float));
     return m->args && m->claims && m->scratch.data && m->arena.data && m->logits.data;
 }
 
-/* Where a model's weights come from. */
-typedef struct Source {
-    const RtTensor *const *tensors; /* [n_tensors], found */
-    bool drop;                      /* they lie in mapped files */
-    RtPacked *packed;               /* instead of tensors; the model takes its mapping */
-    const char *path;               /* of packed */
-} Source;
+static const MossOptions defaults = {0};
 
-static bool no_memory_for_weights(const PgProgram *program, SuDiags *diags, MossCode *out_code) {
-    *out_code = MOSS_NO_MEMORY;
-    return su_error(diags, (SuSpan){0}, NULL, "no memory for the model's %llu bytes of weights, or no threads",
+MossModel *rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options) {
+    MossModel *m = calloc(1, sizeof *m);
+    if (!m) { return NULL; }
+    m->program = program;
+    if (!make_buffers(m, codes, options ? options : &defaults)) {
+        moss_model_free(m);
+        return NULL;
+    }
+    fill_args(m);
+    return m;
+}
+
+void rt_model_take(MossModel *model, RtPages weights) {
+    model->weights = weights;
+    for (int i = 0; i < rt_workers_count(model->workers); i++) { model->args[i].args.weights = weights.data; }
+}
+
+MossError rt_no_model(const PgProgram *program) {
+    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights, or no threads",
                     (unsigned long long)program->weight_bytes);
 }
 
-static bool use_packed(MossModel *m, const Source *source, const MossOptions *options, SuDiags *diags) {
-    RtPacked *packed = source->packed;
-    if (options->verify && !rt_packed_verify(packed, source->path, m->program, m->workers, diags)) { return false; }
-    m->weights = (RtPages){.data = (uint8_t *)(uintptr_t)packed->blob,
-                           .size = m->program->weight_bytes,
-                           .mapped = (void *)(uintptr_t)packed->map.data,
-                           .mapped_size = packed->map.size};
+/* ---- packed files */
+
+/* The model takes the mapping. */
+static bool use_packed(MossModel *m, RtPacked *packed, const char *path, bool verify, SuDiags *diags) {
+    if (verify && !rt_packed_verify(packed, path, m->program, m->workers, diags)) { return false; }
+    rt_model_take(m, (RtPages){.data = (uint8_t *)(uintptr_t)packed->blob,
+                               .size = m->program->weight_bytes,
+                               .mapped = (void *)(uintptr_t)packed->map.data,
+                               .mapped_size = packed->map.size});
     m->identity = packed->head->weights;
     m->has_identity = true;
     packed->map = (SuMap){0};
     return true;
 }
 
-/* Fills m->weights. */
-static bool get_weights(MossModel *m, const Source *source, const MossOptions *options, SuDiags *diags, MossCode *out_code) {
-    *out_code = MOSS_BAD_WEIGHTS;
-    if (source->packed) { return use_packed(m, source, options, diags); }
-    m->weights = rt_pages_alloc(m->program->weight_bytes);
-    if (!m->weights.data) { return no_memory_for_weights(m->program, diags, out_code); }
-    RtPacking packing = {.program = m->program,
-                         .tensors = source->tensors,
-                         .drop = source->drop,
-                         .workers = m->workers,
-                         .progress = options->progress,
-                         .progress_context = options->progress_context,
-                         .blob = m->weights.data};
-    return rt_pack(&packing, diags);
-}
-
-static MossError make_model(const PgProgram *program, const PgCode *codes, const Source *source, const MossOptions *options,
-                            MossModel **out_model) {
-    MossModel *m = calloc(1, sizeof *m);
-    if (!m) { return rt_error(MOSS_NO_MEMORY, "no memory for a model"); }
-    m->program = program;
-    SuDiags diags = {0};
-    MossError error = {.code = MOSS_OK};
-    MossCode code;
-    bool ok = make_buffers(m, codes, options) ? get_weights(m, source, options, &diags, &code)
-                                              : no_memory_for_weights(program, &diags, &code);
-    if (ok) {
-        fill_args(m);
-        *out_model = m;
-    } else {
-        error = rt_error_from(code, &diags);
-        moss_model_free(m);
-    }
-    su_diags_free(&diags);
-    return error;
-}
-
 /* So that a file that cannot be opened has its own code. */
-static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
-    for (size_t i = 0; i < n_paths; i++) {
-        SuMap map;
-        if (su_map_open(paths[i], &map, diags)) { su_map_close(&map); }
+static MossError open_packed(const char *path, const PgProgram *program, RtPacked *out_packed) {
+    SuDiags diags = {0};
+    SuMap map;
+    MossError error = {.code = MOSS_OK};
+    if (!su_map_open(path, &map, &diags)) {
+        error = rt_error_from(MOSS_NO_FILE, &diags);
+    } else {
+        su_map_close(&map);
+        if (!rt_packed_open(path, program, out_packed, &diags)) { error = rt_error_from(MOSS_BAD_WEIGHTS, &diags); }
     }
-    return !diags->errors;
+    su_diags_free(&diags);
+    return error;
 }
 
-static MossError load_packed(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
-                             MossModel **out_model) {
-    SuDiags diags = {0};
+MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
+                          MossModel **out_model) {
     RtPacked packed;
-    MossError error;
-    if (!rt_packed_open(path, program, &packed, &diags)) {
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    } else {
-        error = make_model(program, codes, &(Source){.packed = &packed, .path = path}, options, out_model);
-        su_map_close(&packed.map); /* if the model has not taken it */
-    }
-    su_diags_free(&diags);
-    return error;
-}
-
-static const MossOptions defaults = {0};
-
-MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
-                          const MossOptions *options, MossModel **out_model) {
-    SuDiags diags = {0};
-    RtCheckpoints checkpoints;
-    MossError error = {.code = MOSS_OK};
-    options = options ? options : &defaults;
     *out_model = NULL;
-    if (!can_open(paths, n_paths, &diags)) {
-        error = rt_error_from(MOSS_NO_FILE, &diags);
-    } else if (n_paths == 1 && rt_packed_is_file(paths[0])) {
-        error = load_packed(program, codes, paths[0], options, out_model);
-    } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, &checkpoints, &diags)) {
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    } else {
-        error = make_model(program, codes, &(Source){.tensors = checkpoints.tensors, .drop = true}, options, out_model);
-        rt_checkpoints_close(&checkpoints);
-    }
-    su_diags_free(&diags);
-    return error;
-}
-
-/* ---- packed files */
-
-MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
-                            const char *out_path) {
+    MossError error = open_packed(path, program, &packed);
+    if (error.code != MOSS_OK) { return error; }
     SuDiags diags = {0};
-    RtCheckpoints checkpoints;
-    MossError error = {.code = MOSS_OK};
-    options = options ? options : &defaults;
-    if (!can_open(paths, n_paths, &diags)) {
-        error = rt_error_from(MOSS_NO_FILE, &diags);
-    } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, &checkpoints, &diags)) {
+    MossModel *m = rt_model_make(program, codes, options);
+    if (!m) {
+        error = rt_no_model(program);
+    } else if (!use_packed(m, &packed, path, options && options->verify, &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+        moss_model_free(m);
     } else {
-        RtWorkers *workers = rt_workers_create(options->threads, options->no_pin);
-        if (!workers) {
-            error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
-        } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
-                                    &diags)) {
-            error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-        }
-        rt_workers_free(workers);
-        rt_checkpoints_close(&checkpoints);
+        *out_model = m;
     }
+    su_map_close(&packed.map); /* if no model has taken it */
     su_diags_free(&diags);
     return error;
 }
 
 MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
-    SuDiags diags = {0};
     RtPacked packed;
-    MossError error = {.code = MOSS_OK};
-    options = options ? options : &defaults;
-    RtWorkers *workers = rt_workers_create(options->threads, options->no_pin);
+    MossError error = open_packed(path, program, &packed);
+    if (error.code != MOSS_OK) { return error; }
+    SuDiags diags = {0};
+    RtWorkers *workers = rt_model_workers(options ? options : &defaults);
     if (!workers) {
         error = rt_error(MOSS_NO_MEMORY, "no threads to check with");
-    } else if (!can_open(&path, 1, &diags)) {
-        error = rt_error_from(MOSS_NO_FILE, &diags);
-    } else if (!rt_packed_open(path, program, &packed, &diags)) {
+    } else if (!rt_packed_verify(&packed, path, program, workers, &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    } else {
-        if (!rt_packed_verify(&packed, path, program, workers, &diags)) { error = rt_error_from(MOSS_BAD_WEIGHTS, &diags); }
-        su_map_close(&packed.map);
     }
     rt_workers_free(workers);
+    su_map_close(&packed.map);
     su_diags_free(&diags);
     return error;
 }
@@ -256,48 +198,6 @@ const SuDigest *rt_model_identity(MossModel *model) {
         model->has_identity = true;
     }
     return &model->identity;
-}
-
-/* ---- from memory */
-
-/* Fills `tensor` as if a file held it. */
-static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *context, RtTensor *tensor, SuDiags *diags) {
-    const float *values = lookup(context, expected->name);
-    if (!values) {
-        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s' is missing; expected shape %s", expected->name,
-                        rt_shape_text(&diags->arena, expected->shape, expected->rank));
-    }
-    *tensor = (RtTensor){.name = expected->name,
-                         .dtype_name = "F32",
-                         .dtype = RT_F32,
-                         .rank = expected->rank,
-                         .elements = 1,
-                         .data = (const uint8_t *)values};
-    for (int32_t i = 0; i < expected->rank; i++) {
-        tensor->shape[i] = expected->shape[i];
-        tensor->elements *= (uint64_t)expected->shape[i];
-    }
-    tensor->bytes = tensor->elements * sizeof(float);
-    return true;
-}
-
-MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
-                                 const MossOptions *options, MossModel **out_model) {
-    SuDiags diags = {0};
-    SuArena arena = {0};
-    RtTensor *tensors = SU_NEW_ARRAY(&arena, RtTensor, program->n_tensors);
-    const RtTensor **found = SU_NEW_ARRAY(&arena, const RtTensor *, program->n_tensors);
-    bool ok = true;
-    *out_model = NULL;
-    for (uint32_t i = 0; i < program->n_tensors; i++) {
-        found[i] = &tensors[i];
-        ok = look_up(&program->tensors[i], lookup, context, &tensors[i], &diags) && ok;
-    }
-    MossError error = ok ? make_model(program, codes, &(Source){.tensors = found}, options ? options : &defaults, out_model)
-                         : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    su_arena_free(&arena);
-    su_diags_free(&diags);
-    return error;
 }
 
 void moss_model_free(MossModel *model) {

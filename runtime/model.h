@@ -43,6 +43,7 @@ struct MossModel {
 typedef struct RtStateMemory {
     uint8_t *data;
     RtPages pages;
+    bool borrowed; /* the caller's */
 } RtStateMemory;
 
 typedef struct RtMark RtMark; /* mark.c */
@@ -74,6 +75,14 @@ bool rt_state_keep_logits(MossState *state, const void *logits);
 /* An error made of all diagnostics (as many lines as fit), or of one message; success when `code` is MOSS_OK. */
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MossError rt_error_from(MossCode code, const SuDiags *diags);
+
+/* The workers that options ask for. NULL: no memory, or no threads. */
+RtWorkers *rt_model_workers(const MossOptions *options);
+/* A model without weights. NULL: no memory, or no threads. */
+MossModel *rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options);
+/* Gives it its weights, which it frees. */
+void rt_model_take(MossModel *model, RtPages weights);
+MossError rt_no_model(const PgProgram *program);
 
 /* The identity of the model's weights: what a packed file states, or computed when first asked for. */
 const SuDigest *rt_model_identity(MossModel *model);

@@ -39,8 +39,14 @@ typedef struct MossState MossState;
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
 
 typedef struct MossOptions {
-    int threads;    /* workers, the caller's thread included; 0: as many as the process may use CPUs */
+    int threads;    /* workers, the caller's thread included; 0: as many as there are `cpus`, or the process may use CPUs */
     bool no_pin;    /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
+    const int *cpus; /* [n_cpus] where workers run, one on each, in this order; those that the process may not use are passed
+                      * over. NULL: any. With more threads than that none is pinned */
+    size_t n_cpus;
+    void *arena; /* memory for the values of a step, 64-aligned; the model uses it as long as it lives, and allocates what larger
+                  * steps need. NULL: the model allocates all of it */
+    size_t arena_bytes;
     MossProgress progress; /* of loading; may be NULL */
     void *progress_context;
     bool verify;    /* check every tensor of packed weights against its digest, which reads all of the file */
@@ -53,7 +59,10 @@ typedef struct MossOptions {
  * to program->kernels[i]. */
 MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
                           const MossOptions *options, MossModel **out_model);
-/* The same from memory: `lookup` gives each tensor's elements (row-major float32, the language's shape) or NULL. */
+/* Maps one packed file: all that an artefact of `mossc compile` needs, and links. */
+MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
+                          MossModel **out_model);
+/* Like moss_model_load from memory: `lookup` gives each tensor's elements (row-major float32, the language's shape) or NULL. */
 typedef const float *(*MossTensorLookup)(void *context, const char *name);
 MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
                                  const MossOptions *options, MossModel **out_model);
@@ -71,6 +80,8 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
 /* ---- sequences */
 
 MossError moss_state_create(MossModel *model, MossState **out_state); /* at position 0 */
+/* The same in memory of the caller's: program->state_bytes, 64-aligned, which it frees after the state. */
+MossError moss_state_place(MossModel *model, void *memory, MossState **out_state);
 void moss_state_reset(MossState *state);
 MossError moss_state_clone(const MossState *state, MossState **out_copy);
 int64_t moss_state_position(const MossState *state); /* tokens fed so far */

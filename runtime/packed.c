@@ -1,7 +1,6 @@
-/* Packed weights: the head is made from the program, written or compared; the blob is packed straight into the file's pages. */
+/* Packed weights as they are read: what the head should be is made from the program and compared. */
 #include "runtime/packed.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -12,13 +11,6 @@
 static const char pack_again[] = "make it again with mossc pack";
 
 /* ---- the head */
-
-/* A head with its table and names, zeros up to data_offset: what a file of the program begins with. */
-typedef struct Front {
-    uint8_t *bytes; /* [data_offset], malloced */
-    RtPackedHead *head;
-    RtPackedTensor *table;
-} Front;
 
 SuDigest rt_packed_head_digest(const RtPackedHead *head) {
     SuDigestStream *stream = su_digest_start();
@@ -44,14 +36,13 @@ static const char *weight_name(const PgProgram *program, uint32_t weight) {
     return program->tensors[program->weights[weight].tensor].name;
 }
 
-/* All of it but the digests. */
-static Front make_front(const PgProgram *program) {
+RtPackedFront rt_packed_front(const PgProgram *program) {
     uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
     for (uint32_t i = 0; i < program->n_weights; i++) { size += strlen(weight_name(program, i)) + 1; }
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
     uint8_t *bytes = calloc(1, whole);
     if (!bytes) { SU_BUG("no memory for %llu bytes", (unsigned long long)whole); }
-    Front front = {
+    RtPackedFront front = {
         .bytes = bytes, .head = (RtPackedHead *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHead))};
     RtPackedHead *head = front.head;
     *head = (RtPackedHead){.format = RT_PACKED_FORMAT,
@@ -102,7 +93,7 @@ static void digest_work(void *context, int worker) {
     }
 }
 
-static void digest_tensors(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, SuDigest *digests) {
+void rt_weights_digests(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, SuDigest *digests) {
     Digesting digesting = {.program = program, .blob = blob, .digests = digests};
     rt_workers_run(workers, digest_work, &digesting);
 }
@@ -110,7 +101,7 @@ static void digest_tensors(const PgProgram *program, const uint8_t *blob, RtWork
 SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers) {
     SuArena arena = {0};
     SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
-    digest_tensors(program, blob, workers, digests);
+    rt_weights_digests(program, blob, workers, digests);
     SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
     su_arena_free(&arena);
     return identity;
@@ -154,7 +145,7 @@ static bool check_head(const RtPackedHead *head, size_t size, SuSpan span, SuDia
 }
 
 /* Was it made for this program? The expected front's digests are filled in from the file. */
-static bool check_fit(const RtPackedHead *head, const PgProgram *program, const Front *want, SuSpan span, SuDiags *diags) {
+static bool check_fit(const RtPackedHead *head, const PgProgram *program, const RtPackedFront *want, SuSpan span, SuDiags *diags) {
     char name[RT_FILE_NAME];
     if (head->numerics != PG_NUMERICS) {
         return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
@@ -194,7 +185,7 @@ bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const P
     const RtPackedHead *head = (const RtPackedHead *)(const void *)data;
     SuSpan span = su_file_span(diags, path);
     if (!check_head(head, size, span, diags)) { return false; }
-    Front want = make_front(program);
+    RtPackedFront want = rt_packed_front(program);
     uint64_t whole = want.head->data_offset + program->weight_bytes;
     bool ok = check_fit(head, program, &want, span, diags);
     if (ok && size != whole) { ok = refuse_truncated(size, whole, span, diags); }
@@ -238,7 +229,7 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     SuSpan span = su_file_span(diags, path);
     const RtPackedTensor *table = (const RtPackedTensor *)(packed->head + 1);
     SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
-    digest_tensors(program, packed->blob, workers, digests);
+    rt_weights_digests(program, packed->blob, workers, digests);
     SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
     bool ok = true;
     for (uint32_t i = 0; i < program->n_weights; i++) {
@@ -251,66 +242,4 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     }
     su_arena_free(&arena);
     return ok && check_gaps(packed, program, span, diags);
-}
-
-/* ---- writing */
-
-/* What is being written: all of the file, shared with its mapping. */
-typedef struct Target {
-    Front front;
-    uint64_t size;
-    uint8_t *file; /* [size] */
-} Target;
-
-static bool fill(const Target *t, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
-                 MossProgress progress, void *progress_context, SuDiags *diags) {
-    RtPacking packing = {.program = program,
-                         .tensors = tensors,
-                         .drop = true,
-                         .workers = workers,
-                         .progress = progress,
-                         .progress_context = progress_context,
-                         .blob = t->file + t->front.head->data_offset};
-    if (!rt_pack(&packing, diags)) { return false; }
-    SuArena arena = {0};
-    SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
-    digest_tensors(program, packing.blob, workers, digests);
-    for (uint32_t i = 0; i < program->n_weights; i++) { t->front.table[i].digest = digests[i]; }
-    t->front.head->weights = su_digest(digests, program->n_weights * sizeof *digests);
-    t->front.head->digest = rt_packed_head_digest(t->front.head);
-    memcpy(t->file, t->front.bytes, t->front.head->data_offset);
-    su_arena_free(&arena);
-    return true;
-}
-
-/* Room on the disk is taken before anything is written: a store into a mapped page that has no room would be a SIGBUS. */
-static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
-    int fd = fileno(out->file);
-    int error = posix_fallocate(fd, 0, (off_t)t->size);
-    if (!error) {
-        void *mapped = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (mapped != MAP_FAILED) {
-            t->file = mapped;
-            return true;
-        }
-        error = errno;
-    }
-    return su_error(diags, su_file_span(diags, out->path), NULL, "cannot write %llu bytes: %s", (unsigned long long)t->size,
-                    strerror(error));
-}
-
-bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
-                     MossProgress progress, void *progress_context, SuDiags *diags) {
-    SuOut out;
-    if (!su_out_open(path, &out, diags)) { return false; }
-    Target t = {.front = make_front(program)};
-    t.size = t.front.head->data_offset + program->weight_bytes;
-    bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
-    if (t.file) { munmap(t.file, t.size); }
-    free(t.front.bytes);
-    if (!ok) {
-        su_out_abort(&out);
-        return false;
-    }
-    return su_out_commit(&out, diags);
 }

@@ -10,7 +10,8 @@
 #define MOSSC_RUNTIME_PACKED_H
 
 #include "ir/program.h"
-#include "runtime/weights.h"
+#include "runtime/moss.h"
+#include "runtime/workers.h"
 #include "support/digest.h"
 #include "support/file.h"
 
@@ -59,11 +60,17 @@ bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, S
 /* Checks the tensors' digests of an open file, and that nothing but zeros lies between them. */
 bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags);
 
-/* Packs checkpoints into a file that appears under its name only when it is whole. progress may be NULL. */
-bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
-                     MossProgress progress, void *progress_context, SuDiags *diags);
+/* What a file of the program begins with: head, table and names, zeros up to data_offset. All of it but the digests. */
+typedef struct RtPackedFront {
+    uint8_t *bytes; /* [data_offset], malloced */
+    RtPackedHead *head;
+    RtPackedTensor *table;
+} RtPackedFront;
 
-/* The identity of packed weights. */
+RtPackedFront rt_packed_front(const PgProgram *program);
+
+/* The digests[n_weights] of packed weights, and their identity. */
+void rt_weights_digests(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, SuDigest *digests);
 SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers);
 
 /* The digest that a head should carry; head_bytes must be readable. */

@@ -1,7 +1,6 @@
 /* The safetensors writer: header first (all sizes are known), then the elements in runs. */
 #include "runtime/safetensors.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,23 +35,20 @@ static void make_header(SuText *text, SuArena *scratch, const RtWriteTensor *ten
     }
 }
 
-static bool write_little_endian(FILE *file, float *values, size_t count) {
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "mossc's files are little endian, and so must be the machine"
 #endif
-    return fwrite(values, sizeof *values, count, file) == count;
-}
 
-static bool write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context, float *run) {
+/* Ends early on an error, which shows when the file is committed. */
+static void write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context, float *run) {
     for (size_t i = 0; i < n_tensors; i++) {
         uint64_t elements = elements_of(&tensors[i]);
-        for (uint64_t first = 0; first < elements; first += RUN) {
+        for (uint64_t first = 0; first < elements && !ferror(file); first += RUN) {
             uint64_t count = elements - first < RUN ? elements - first : RUN;
             fill(context, i, first, count, run);
-            if (!write_little_endian(file, run, count)) { return false; }
+            fwrite(run, sizeof *run, count, file);
         }
     }
-    return true;
 }
 
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
@@ -65,16 +61,10 @@ bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t
     float *run = su_alloc_array(&scratch, RUN, sizeof *run);
     uint8_t length[8];
     for (int i = 0; i < 8; i++) { length[i] = (uint8_t)((uint64_t)header.size >> (8 * i)); }
-    errno = 0;
-    bool ok = fwrite(length, 1, sizeof length, out.file) == sizeof length &&
-              fwrite(header.text, 1, header.size, out.file) == header.size &&
-              write_all(out.file, tensors, n_tensors, fill, context, run);
-    int error = errno;
+    fwrite(length, 1, sizeof length, out.file);
+    fwrite(header.text, 1, header.size, out.file);
+    write_all(out.file, tensors, n_tensors, fill, context, run);
     su_text_free(&header);
     su_arena_free(&scratch);
-    if (!ok) {
-        su_out_abort(&out);
-        return su_error(diags, su_file_span(diags, path), NULL, "cannot write: %s", strerror(error));
-    }
     return su_out_commit(&out, diags);
 }

@@ -26,7 +26,7 @@ bool rt_state_memory_make(RtStateMemory *memory, uint64_t state_bytes) {
 void rt_state_memory_free(RtStateMemory *memory) {
     if (memory->pages.data) {
         rt_pages_free(&memory->pages);
-    } else {
+    } else if (!memory->borrowed) {
         free(memory->data);
     }
     *memory = (RtStateMemory){0};
@@ -44,6 +44,21 @@ MossError moss_state_create(MossModel *model, MossState **out_state) {
         return no_memory(model);
     }
     state->model = model;
+    *out_state = state;
+    return (MossError){.code = MOSS_OK};
+}
+
+MossError moss_state_place(MossModel *model, void *memory, MossState **out_state) {
+    MossState *state = calloc(1, sizeof *state);
+    *out_state = NULL;
+    if (!state) { return no_memory(model); }
+    if ((uintptr_t)memory % RT_CACHE_LINE != 0) {
+        free(state);
+        return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
+    }
+    memset(memory, 0, model->program->state_bytes);
+    state->model = model;
+    state->memory = (RtStateMemory){.data = memory, .borrowed = true};
     *out_state = state;
     return (MossError){.code = MOSS_OK};
 }

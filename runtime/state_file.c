@@ -1,6 +1,5 @@
 #include "runtime/state_file.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "support/size.h"
@@ -49,12 +48,11 @@ SuDigest rt_state_layout(const PgProgram *program) {
 typedef struct Sink {
     SuDigestStream *digest;
     FILE *file;
-    bool failed;
 } Sink;
 
 static void put(Sink *sink, const void *data, size_t size) {
     if (sink->digest) { su_digest_add(sink->digest, data, size); }
-    if (sink->file && !sink->failed) { sink->failed = fwrite(data, 1, size, sink->file) != size; }
+    if (sink->file && !ferror(sink->file)) { fwrite(data, 1, size, sink->file); }
 }
 
 static void put_body(Sink *sink, const PgProgram *program, const RtSequence *sequence, const uint8_t *bits) {
@@ -98,15 +96,9 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
     uint8_t *bits = su_alloc_array(&arena, bits_size(program->state_bytes), 1);
     RtStateHead head = make_head(program, weights, sequence, bits);
     Sink sink = {.file = out.file};
-    errno = 0;
     put(&sink, &head, sizeof head);
     put_body(&sink, program, sequence, bits);
-    int error = errno;
     su_arena_free(&arena);
-    if (sink.failed) {
-        su_out_abort(&out);
-        return su_error(diags, su_file_span(diags, path), NULL, "cannot write: %s", strerror(error ? error : EIO));
-    }
     return su_out_commit(&out, diags);
 }
 

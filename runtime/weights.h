@@ -64,4 +64,8 @@ typedef struct RtPacking {
 /* Packs all weights of the program by all workers. Non-finite elements and overflow are errors. */
 bool rt_pack(const RtPacking *packing, SuDiags *diags);
 
+/* Packs checkpoints into a packed file (packed.h) that appears under its name only when it is whole. progress may be NULL. */
+bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                     MossProgress progress, void *progress_context, SuDiags *diags);
+
 #endif

@@ -133,17 +133,12 @@ static void *thread_main(void *argument) {
 void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
     uint64_t environment = fp_environment();
     set_fp_environment(FP_AGREED);
-    if (workers->count == 1) {
-        work(context, 0);
-        set_fp_environment(environment);
-        return;
-    }
     cpu_set_t mask;
     bool pinned =
         workers->pin && !sched_getaffinity(0, sizeof mask, &mask) && !sched_setaffinity(0, sizeof mask, &workers->cpus[0]);
     workers->work = work;
     workers->context = context;
-    raise_word(&workers->epoch);
+    if (workers->count > 1) { raise_word(&workers->epoch); }
     work(context, 0);
     rt_workers_meet(workers, NULL, NULL);
     if (pinned) { sched_setaffinity(0, sizeof mask, &mask); }
@@ -159,15 +154,24 @@ int rt_allowed_cpus(void) {
     return CPU_COUNT(&mask);
 }
 
-/* Gives each worker a CPU of its own; leaves them free when there are too few, or one worker only. */
-static void choose_cpus(RtWorkers *workers) {
+/* Those of the list that the process may use, in order; with none listed all that it may use. 0: they cannot be told. */
+static int usable_cpus(const int *cpus, size_t n_cpus, int out_cpus[CPU_SETSIZE]) {
     cpu_set_t mask;
-    if (workers->count < 2 || sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) < workers->count) { return; }
-    workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus);
-    if (!workers->cpus) { return; }
-    for (int cpu = 0, worker = 0; worker < workers->count; cpu++) {
-        if (CPU_ISSET(cpu, &mask)) { CPU_SET(cpu, &workers->cpus[worker++]); }
+    int count = 0;
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) { return 0; }
+    for (size_t i = 0; i < n_cpus && count < CPU_SETSIZE; i++) {
+        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE && CPU_ISSET(cpus[i], &mask)) { out_cpus[count++] = cpus[i]; }
     }
+    for (int cpu = 0; n_cpus == 0 && cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &mask)) { out_cpus[count++] = cpu; }
+    }
+    return count;
+}
+
+/* Gives each worker a CPU of its own; leaves them free when there are too few. */
+static void choose_cpus(RtWorkers *workers, const int *cpus, int n_cpus) {
+    if (n_cpus < workers->count || !(workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus))) { return; }
+    for (int i = 0; i < workers->count; i++) { CPU_SET(cpus[i], &workers->cpus[i]); }
     workers->pin = true;
 }
 
@@ -177,28 +181,42 @@ static void stop(RtWorkers *workers, int started) {
     for (int i = 1; i < started; i++) { pthread_join(workers->threads[i].thread, NULL); }
 }
 
-RtWorkers *rt_workers_create(int threads, bool no_pin) {
-    int allowed = rt_allowed_cpus();
-    int count = threads > 0 ? threads : allowed;
-    count = count < RT_MAX_WORKERS ? count : RT_MAX_WORKERS;
+static bool start(RtWorkers *workers) {
+    for (int i = 1; i < workers->count; i++) {
+        workers->threads[i] = (Thread){.owner = workers, .index = i};
+        if (pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]) != 0) {
+            workers->count = i; /* those that run */
+            return false;
+        }
+    }
+    return true;
+}
+
+static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
+    int count = threads < RT_MAX_WORKERS ? threads : RT_MAX_WORKERS;
     RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
     if (!workers) { return NULL; }
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
     workers->threads = calloc((size_t)count, sizeof *workers->threads);
-    if (!workers->threads) {
-        rt_workers_free(workers);
-        return NULL;
+    if (workers->threads) {
+        choose_cpus(workers, cpus, n_cpus);
+        if (start(workers)) { return workers; }
     }
-    if (!no_pin) { choose_cpus(workers); }
-    for (int i = 1; i < count; i++) {
-        workers->threads[i] = (Thread){.owner = workers, .index = i};
-        if (pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]) != 0) {
-            workers->count = i; /* those that run */
-            rt_workers_free(workers);
-            return NULL;
-        }
-    }
-    return workers;
+    rt_workers_free(workers);
+    return NULL;
+}
+
+RtWorkers *rt_workers_create(int threads, bool no_pin) {
+    int cpus[CPU_SETSIZE], allowed = rt_allowed_cpus();
+    threads = threads > 0 ? threads : allowed;
+    bool pin = !no_pin && threads > 1; /* one worker is the caller's thread, which runs where the caller wants it */
+    return create(threads, allowed, cpus, pin ? usable_cpus(NULL, 0, cpus) : 0);
+}
+
+RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus) {
+    int usable[CPU_SETSIZE], count = usable_cpus(cpus, n_cpus, usable);
+    if (n_cpus == 0 || count == 0) { return rt_workers_create(threads, false); }
+    return create(threads > 0 ? threads : count, count, usable, count);
 }
 
 void rt_workers_free(RtWorkers *workers) {

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { RT_CACHE_LINE = 64, RT_MAX_WORKERS = 1024 };
@@ -18,6 +19,9 @@ typedef void (*RtWork)(void *context, int worker);
 
 /* threads 0: as many as the process may use CPUs. NULL when there is no memory or a thread cannot be started. */
 RtWorkers *rt_workers_create(int threads, bool no_pin);
+/* Worker i on the i-th of these CPUs that the process may use; threads 0: as many as those; more than those: none is
+ * pinned. When the process may use none of them, it is as if none were named. */
+RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus);
 void rt_workers_free(RtWorkers *workers);
 int rt_workers_count(const RtWorkers *workers);
 

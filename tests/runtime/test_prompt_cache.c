@@ -4,6 +4,8 @@
 #include "tests/runtime/toy.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -173,21 +175,22 @@ static void test_the_least_recently_used_go_first(void **unused) {
 static void test_what_is_not_ours_stays(void **unused) {
     (void)unused;
     Fixture *f = make_fixture(40);
-    char path[512], stale[512], fresh[512];
+    char path[512], stale[512], live[512];
     snprintf(path, sizeof path, "%s/notes.txt", f->folder);
-    snprintf(stale, sizeof stale, "%s/0123456789abcdef0123456789abcdef.state.tmp-aaaaaa", f->folder);
-    snprintf(fresh, sizeof fresh, "%s/0123456789abcdef0123456789abcdef.state.tmp-bbbbbb", f->folder);
+    snprintf(stale, sizeof stale, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-aaaaaa", f->folder);
+    snprintf(live, sizeof live, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-bbbbbb", f->folder);
     write_bytes(path, (const uint8_t *)"x", 1);
     write_bytes(stale, (const uint8_t *)"x", 1);
-    write_bytes(fresh, (const uint8_t *)"x", 1);
-    struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
-    assert_int_equal(utimensat(AT_FDCWD, stale, old, 0), 0);
+    write_bytes(live, (const uint8_t *)"x", 1);
+    int writer = open(live, O_RDWR); /* a process that writes it holds a lock (support/file.c) */
+    assert_int_equal(flock(writer, LOCK_EX), 0);
     float logit;
     const int32_t tokens[] = {1, 2, 3};
     feed_bounded(f, tokens, 3, 1, 1, &logit);
     assert_int_equal(access(path, F_OK), 0);
-    assert_int_equal(access(fresh, F_OK), 0); /* perhaps being written by another process */
+    assert_int_equal(access(live, F_OK), 0);
     assert_int_not_equal(access(stale, F_OK), 0);
+    close(writer);
     end(f);
 }
 

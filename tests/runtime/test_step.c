@@ -286,6 +286,31 @@ static void test_states_are_cloned_and_reset(void **unused) {
     }
 }
 
+/* Its arena serves one row only: a step of more allocates. */
+static void test_memory_of_the_callers_serves_states_and_steps(void **unused) {
+    (void)unused;
+    PgProgram program = toy_program();
+    _Alignas(64) static uint8_t memory[1 << 16], arena[256];
+    assert_in_range(program.state_bytes, 1, sizeof memory - 1);
+    MossOptions options = {.threads = 2, .arena = arena, .arena_bytes = sizeof arena};
+    MossModel *model;
+    MossState *state;
+    assert_int_equal(moss_model_from_memory(&program, toy_codes, toy_lookup, NULL, &options, &model).code, MOSS_OK);
+    expect_refused(moss_state_place(model, memory + 1, &state), MOSS_BAD_INPUT, "not aligned");
+    for (int round = 0; round < 2; round++) {
+        memset(memory, 255, sizeof memory);
+        assert_int_equal(moss_state_place(model, memory, &state).code, MOSS_OK);
+        assert_int_equal(moss_feed(model, state, text, 20, round ? 20 : 1).code, MOSS_OK);
+        expect_logits(model, 0, toy_sum(text, 20));
+        assert_int_equal(memory[program.state_bytes], 255);
+        moss_state_reset(state);
+        assert_int_equal(moss_feed(model, state, text, 3, 0).code, MOSS_OK);
+        expect_logits(model, 0, toy_sum(text, 3));
+        moss_state_free(state);
+    }
+    moss_model_free(model);
+}
+
 static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
@@ -457,6 +482,7 @@ int main(void) {
         cmocka_unit_test(test_any_split_and_any_threads_give_the_same),
         cmocka_unit_test(test_segments_keep_apart_and_logits_come_in_order),
         cmocka_unit_test(test_states_are_cloned_and_reset),
+        cmocka_unit_test(test_memory_of_the_callers_serves_states_and_steps),
         cmocka_unit_test(test_wrong_input_is_refused_before_anything_changes),
         cmocka_unit_test(test_trouble_names_block_and_position),
         cmocka_unit_test(test_rope_tables_are_filled_for_every_row),

@@ -170,6 +170,32 @@ static void test_workers_are_pinned_apart_and_the_caller_is_let_go(void **unused
     free(s);
 }
 
+static void test_workers_run_on_the_named_cpus(void **unused) {
+    (void)unused;
+    int cpus[CPU_SETSIZE], count = 0, none[] = {-1, CPU_SETSIZE, 1 << 30};
+    cpu_set_t mask;
+    sched_getaffinity(0, sizeof mask, &mask);
+    for (int cpu = CPU_SETSIZE; cpu-- > 0;) { /* the last one first */
+        if (CPU_ISSET(cpu, &mask)) { cpus[count++] = cpu; }
+    }
+    Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
+    for (int n = 1; n <= count && n <= 2; n++) {
+        int named[] = {-1, cpus[0], CPU_SETSIZE, cpus[n - 1]}; /* what the process may not use is passed over */
+        s->workers = rt_workers_create_on(n, named, 4);
+        rt_workers_run(s->workers, see_cpus, s);
+        assert_int_equal(s->plain[0], 1 + cpus[0]);
+        if (n == 2) { assert_int_equal(s->plain[1], 1 + cpus[1]); }
+        rt_workers_free(s->workers);
+    }
+    s->workers = rt_workers_create_on(0, cpus, 1);
+    assert_int_equal(rt_workers_count(s->workers), 1);
+    rt_workers_free(s->workers);
+    s->workers = rt_workers_create_on(0, none, 3);
+    assert_int_equal(rt_workers_count(s->workers), count);
+    rt_workers_free(s->workers);
+    free(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_meet_every_time),
@@ -178,6 +204,7 @@ int main(void) {
         cmocka_unit_test(test_claims_shrink_towards_the_end),
         cmocka_unit_test(test_runs_round_to_nearest_and_the_caller_gets_his_mode_back),
         cmocka_unit_test(test_workers_are_pinned_apart_and_the_caller_is_let_go),
+        cmocka_unit_test(test_workers_run_on_the_named_cpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

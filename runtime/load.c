@@ -1,0 +1,133 @@
+/* Models from checkpoints and from memory, and making packed files: what a device that has packed weights does without. */
+#include "runtime/model.h"
+#include "runtime/packed.h"
+#include "runtime/weights.h"
+
+static const MossOptions defaults = {0};
+
+/* A model whose weights are packed from tensors; `drop`: they lie in mapped files. */
+static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
+                            const MossOptions *options, MossModel **out_model) {
+    options = options ? options : &defaults;
+    MossModel *m = rt_model_make(program, codes, options);
+    if (!m) { return rt_no_model(program); }
+    RtPages weights = rt_pages_alloc(program->weight_bytes);
+    if (!weights.data) {
+        moss_model_free(m);
+        return rt_no_model(program);
+    }
+    rt_model_take(m, weights);
+    RtPacking packing = {.program = program,
+                         .tensors = tensors,
+                         .drop = drop,
+                         .workers = m->workers,
+                         .progress = options->progress,
+                         .progress_context = options->progress_context,
+                         .blob = weights.data};
+    SuDiags diags = {0};
+    MossError error = {.code = MOSS_OK};
+    if (rt_pack(&packing, &diags)) {
+        *out_model = m;
+    } else {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+        moss_model_free(m);
+    }
+    su_diags_free(&diags);
+    return error;
+}
+
+/* ---- files */
+
+/* So that a file that cannot be opened has its own code. */
+static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
+    for (size_t i = 0; i < n_paths; i++) {
+        SuMap map;
+        if (su_map_open(paths[i], &map, diags)) { su_map_close(&map); }
+    }
+    return !diags->errors;
+}
+
+static MossError open_checkpoints(const PgProgram *program, const char *const *paths, size_t n_paths, RtCheckpoints *out) {
+    SuDiags diags = {0};
+    MossError error = {.code = MOSS_OK};
+    if (!can_open(paths, n_paths, &diags)) {
+        error = rt_error_from(MOSS_NO_FILE, &diags);
+    } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags)) {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    }
+    su_diags_free(&diags);
+    return error;
+}
+
+MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
+                          const MossOptions *options, MossModel **out_model) {
+    RtCheckpoints checkpoints;
+    *out_model = NULL;
+    if (n_paths == 1 && rt_packed_is_file(paths[0])) { return moss_model_open(program, codes, paths[0], options, out_model); }
+    MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
+    if (error.code != MOSS_OK) { return error; }
+    error = make_model(program, codes, checkpoints.tensors, true, options, out_model);
+    rt_checkpoints_close(&checkpoints);
+    return error;
+}
+
+MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
+                            const char *out_path) {
+    RtCheckpoints checkpoints;
+    MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
+    if (error.code != MOSS_OK) { return error; }
+    options = options ? options : &defaults;
+    SuDiags diags = {0};
+    RtWorkers *workers = rt_model_workers(options);
+    if (!workers) {
+        error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
+    } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
+                                &diags)) {
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    }
+    rt_workers_free(workers);
+    rt_checkpoints_close(&checkpoints);
+    su_diags_free(&diags);
+    return error;
+}
+
+/* ---- from memory */
+
+/* Fills `tensor` as if a file held it. */
+static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *context, RtTensor *tensor, SuDiags *diags) {
+    const float *values = lookup(context, expected->name);
+    if (!values) {
+        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s' is missing; expected shape %s", expected->name,
+                        rt_shape_text(&diags->arena, expected->shape, expected->rank));
+    }
+    *tensor = (RtTensor){.name = expected->name,
+                         .dtype_name = "F32",
+                         .dtype = RT_F32,
+                         .rank = expected->rank,
+                         .elements = 1,
+                         .data = (const uint8_t *)values};
+    for (int32_t i = 0; i < expected->rank; i++) {
+        tensor->shape[i] = expected->shape[i];
+        tensor->elements *= (uint64_t)expected->shape[i];
+    }
+    tensor->bytes = tensor->elements * sizeof(float);
+    return true;
+}
+
+MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
+                                 const MossOptions *options, MossModel **out_model) {
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    RtTensor *tensors = SU_NEW_ARRAY(&arena, RtTensor, program->n_tensors);
+    const RtTensor **found = SU_NEW_ARRAY(&arena, const RtTensor *, program->n_tensors);
+    bool ok = true;
+    *out_model = NULL;
+    for (uint32_t i = 0; i < program->n_tensors; i++) {
+        found[i] = &tensors[i];
+        ok = look_up(&program->tensors[i], lookup, context, &tensors[i], &diags) && ok;
+    }
+    MossError error = ok ? make_model(program, codes, found, false, options, out_model) : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+    return error;
+}

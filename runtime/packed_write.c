@@ -1,0 +1,68 @@
+/* Packed weights as they are written: checkpoints are packed straight into the file's pages. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "runtime/packed.h"
+#include "runtime/weights.h"
+
+/* What is being written: all of the file, shared with its mapping. */
+typedef struct Target {
+    RtPackedFront front;
+    uint64_t size;
+    uint8_t *file; /* [size] */
+} Target;
+
+static bool fill(const Target *t, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                 MossProgress progress, void *progress_context, SuDiags *diags) {
+    RtPacking packing = {.program = program,
+                         .tensors = tensors,
+                         .drop = true,
+                         .workers = workers,
+                         .progress = progress,
+                         .progress_context = progress_context,
+                         .blob = t->file + t->front.head->data_offset};
+    if (!rt_pack(&packing, diags)) { return false; }
+    SuArena arena = {0};
+    SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
+    rt_weights_digests(program, packing.blob, workers, digests);
+    for (uint32_t i = 0; i < program->n_weights; i++) { t->front.table[i].digest = digests[i]; }
+    t->front.head->weights = su_digest(digests, program->n_weights * sizeof *digests);
+    t->front.head->digest = rt_packed_head_digest(t->front.head);
+    memcpy(t->file, t->front.bytes, t->front.head->data_offset);
+    su_arena_free(&arena);
+    return true;
+}
+
+/* Room on the disk is taken before anything is written: a store into a mapped page that has no room would be a SIGBUS. */
+static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
+    int fd = fileno(out->file);
+    int error = posix_fallocate(fd, 0, (off_t)t->size);
+    if (!error) {
+        void *mapped = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (mapped != MAP_FAILED) {
+            t->file = mapped;
+            return true;
+        }
+        error = errno;
+    }
+    return su_error(diags, su_file_span(diags, out->path), NULL, "cannot write %llu bytes: %s", (unsigned long long)t->size,
+                    strerror(error));
+}
+
+bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
+                     MossProgress progress, void *progress_context, SuDiags *diags) {
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) { return false; }
+    Target t = {.front = rt_packed_front(program)};
+    t.size = t.front.head->data_offset + program->weight_bytes;
+    bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
+    if (t.file) { munmap(t.file, t.size); }
+    free(t.front.bytes);
+    if (!ok) {
+        su_out_abort(&out);
+        return false;
+    }
+    return su_out_commit(&out, diags);
+}
