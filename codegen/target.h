@@ -24,6 +24,7 @@ typedef struct CgTarget {
     int block_panels;    /* panels × rows of the microkernel for blocks of rows */
     int block_rows;      /* divides PG_ROW_BLOCK */
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
+    bool far_offsets;    /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
 } CgTarget;
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
@@ -47,8 +48,16 @@ typedef struct CgCompiled CgCompiled;
 const PgCode *cg_codes(const CgCompiled *compiled);
 void cg_compiled_free(CgCompiled *compiled);
 
+/* Who is told where kernels lie, how they are called and which line of the spec they come from. */
+typedef enum CgDebugger { CG_NO_DEBUGGER, CG_GDB, CG_PERF } CgDebugger;
+
+typedef struct CgCache CgCache; /* codegen/cache.h */
+
 typedef struct CgOptions {
     const char *dump_dir; /* NULL, or an existing folder: the IR before and after optimisation and the assembly go there */
+    CgCache *cache;       /* where kernels are looked for first and stored, or NULL; not used with a dump_dir */
+    CgDebugger debugger;
+    const char *spec_path; /* for the debugger */
 } CgOptions;
 
 bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgOptions *options, CgCompiled **out_compiled,
@@ -58,7 +67,9 @@ bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_i
 /* Frees what LLVM holds for the process; call once at the end (leak checkers like it). */
 void cg_llvm_shutdown(void);
 
-/* A readable unique name for a kernel: "map_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
+/* What a kernel is, readable: "map_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
+void cg_kernel_words(const PgKernel *kernel, char *out, size_t size);
+/* The same with the kernel's index behind it, which makes it unique in its program. */
 void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size);
 
 #endif

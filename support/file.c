@@ -1,20 +1,31 @@
 /* Reading whole files, and writing them whole or not at all. */
 #include "support/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/str.h"
 
+const char *su_file_error(int error) {
+    switch (error) {
+    case ENOSPC: return "the disk is full";
+    case EDQUOT: return "the disk quota is used up";
+    case EFBIG: return "a file may not be that large here (ulimit -f, or a limit of the file system)";
+    default: return strerror(error);
+    }
+}
+
 static bool fail(SuDiags *diags, const char *path, const char *what, int error) {
-    return su_error(diags, su_file_span(diags, path), NULL, "cannot %s: %s", what, strerror(error));
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot %s: %s", what, su_file_error(error));
 }
 
 /* Opens for reading and refuses what is not a regular file (a FIFO would block, a directory cannot be read). */
@@ -99,18 +110,59 @@ bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_tex
     return ok;
 }
 
-/* Makes the temporary beside `path`, with the rights that a plain open would give. */
+/* ---- temporaries. A writer holds a lock on its own for as long as it lives, so one that can be locked was left by a process that
+ * was killed. */
+
+static const char temporary_suffix[] = ".mossc-tmp-";
+enum { RANDOM_LETTERS = 6 };
+
+/* True also where there are no locks: then no temporary is ever taken for stale. */
+static bool lock(int fd) { return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
+void su_out_remove_stale(int folder, const char *name, size_t size) {
+    const char *rest = name + size;
+    if (strncmp(rest, temporary_suffix, sizeof temporary_suffix - 1) != 0 ||
+        strlen(rest) != sizeof temporary_suffix - 1 + RANDOM_LETTERS) {
+        return;
+    }
+    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) { return; }
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) { unlinkat(folder, name, 0); }
+    close(fd);
+}
+
+/* Those that killed processes left when they wrote this very file. */
+static void remove_stale_of(const char *path) {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    SuText folder = {0};
+    su_text_add(&folder, "%.*s.", (int)(base - path), path);
+    DIR *open = opendir(folder.text);
+    size_t size = strlen(base);
+    for (struct dirent *d; open && (d = readdir(open));) {
+        if (strncmp(d->d_name, base, size) == 0) { su_out_remove_stale(dirfd(open), d->d_name, size); }
+    }
+    if (open) { closedir(open); }
+    su_text_free(&folder);
+}
+
+/* Makes the temporary beside `path`, with the rights that a plain open would give. Between making and locking it another process
+ * may take it for stale and remove it: then there is another. */
 static int open_temporary(const char *path, char **out_name) {
     SuText name = {0};
-    su_text_add(&name, "%s.tmp-XXXXXX", path);
-    int fd = mkostemp(name.text, O_CLOEXEC);
-    if (fd >= 0) {
-        mode_t mask = umask(0);
-        umask(mask);
-        fchmod(fd, 0666 & ~mask);
+    for (;;) {
+        name.size = 0;
+        su_text_add(&name, "%s%sXXXXXX", path, temporary_suffix);
+        int fd = mkostemp(name.text, O_CLOEXEC);
+        struct stat st;
+        if (fd < 0 || (lock(fd) && fstat(fd, &st) == 0 && st.st_nlink > 0)) {
+            mode_t mask = umask(0);
+            umask(mask);
+            if (fd >= 0) { fchmod(fd, 0666 & ~mask); }
+            *out_name = name.text;
+            return fd;
+        }
+        close(fd);
     }
-    *out_name = name.text;
-    return fd;
 }
 
 /* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */
@@ -149,6 +201,7 @@ bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
     SuText copy = {0};
     su_text_append(&copy, path, strlen(path));
     out->path = copy.text;
+    remove_stale_of(path);
     int fd = open_temporary(path, &out->temporary);
     if (fd < 0) {
         int error = errno;
@@ -167,30 +220,40 @@ bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
     return true;
 }
 
-bool su_out_commit(SuOut *out, SuDiags *diags) {
+/* Writes what is still in the buffer; 0, or why it cannot. */
+static int flush(FILE *file) {
     errno = 0;
-    bool ok = fflush(out->file) == 0 && !ferror(out->file) && fsync(fileno(out->file)) == 0;
-    int error = errno;
-    if (fclose(out->file) != 0 && ok) {
-        ok = false;
-        error = errno;
+    bool failed = ferror(file); /* earlier, and nobody kept the reason: what was in the way then is asked again */
+    if (failed) {
+        clearerr(file);
+        fputc(0, file);
     }
-    if (ok && rename(out->temporary, out->path) != 0) {
-        ok = false;
-        error = errno;
-    }
-    if (!ok) {
-        unlink(out->temporary);
-        fail(diags, out->path, "write", error ? error : EIO);
-    }
-    out_free(out);
-    return ok;
+    if (fflush(file) == 0 && !failed) { return 0; }
+    return errno ? errno : EIO;
 }
+
+/* The file is renamed while it is open: its lock keeps it from being taken for a stale temporary. */
+static bool commit(SuOut *out, bool sync, SuDiags *diags) {
+    int error = flush(out->file);
+    if (!error && sync && fsync(fileno(out->file)) != 0) { error = errno; }
+    if (!error && rename(out->temporary, out->path) != 0) { error = errno; }
+    if (error) {
+        unlink(out->temporary);
+        fail(diags, out->path, "write", error);
+    }
+    fclose(out->file);
+    out_free(out);
+    return !error;
+}
+
+bool su_out_commit(SuOut *out, SuDiags *diags) { return commit(out, true, diags); }
+
+bool su_out_commit_unsynced(SuOut *out, SuDiags *diags) { return commit(out, false, diags); }
 
 void su_out_abort(SuOut *out) {
     if (out->file) {
-        fclose(out->file);
         unlink(out->temporary);
+        fclose(out->file);
     }
     out_free(out);
 }

@@ -20,8 +20,12 @@ void su_map_close(SuMap *map);
 /* Whole file (or "-" for standard input) into the arena, at most `limit` bytes, NUL added behind. */
 bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_text, size_t *out_size, SuDiags *diags);
 
+/* What errno says of a file, in words. */
+const char *su_file_error(int error);
+
 /* A file that appears under its name only when complete: written to a temporary name beside it, synced, renamed.
- * su_out_commit or su_out_abort must be called; a crash leaves at most the temporary, never a half-written `path`. */
+ * su_out_commit or su_out_abort must be called; a crash leaves at most the temporary, never a half-written `path`, and whoever
+ * writes the same file next removes it. What fails while `file` is written to need not be looked at: su_out_commit reports it. */
 typedef struct SuOut {
     FILE *file;
     char *path, *temporary; /* malloced */
@@ -31,6 +35,11 @@ typedef struct SuOut {
 void su_out_clean_on_signals(void);
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags);
 bool su_out_commit(SuOut *out, SuDiags *diags);
+/* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
+bool su_out_commit_unsynced(SuOut *out, SuDiags *diags);
 void su_out_abort(SuOut *out);
+/* Removes the file `name` of a folder if what follows the first `size` characters says that it is a temporary of SuOut, and the
+ * process that wrote it is gone. */
+void su_out_remove_stale(int folder, const char *name, size_t size);
 
 #endif

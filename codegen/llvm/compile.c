@@ -1,20 +1,19 @@
-/* From the kernels of a program to functions in this process: IR by the emitters, a short pass pipeline, an object per kernel, all
- * objects linked by ORC. Kernels are independent, so they are made by several threads, each with an LLVM context of its own. */
+/* From the kernels of a program to functions in this process: an object for each, from the cache or made (IR by the emitters, a
+ * short pass pipeline, machine code), all of them linked by ORC. Kernels are independent, so objects are had by several threads,
+ * each with an LLVM context of its own. */
 #include <llvm-c/Analysis.h>
-#include <llvm-c/Error.h>
-#include <llvm-c/LLJIT.h>
-#include <llvm-c/Orc.h>
+#include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
-#include <llvm-c/Transforms/PassBuilder.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/llvm/jit.h"
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/module.h"
+#include "codegen/llvm/object.h"
 
 struct CgCompiled {
     LLVMOrcLLJITRef jit;
@@ -26,96 +25,116 @@ struct CgCompiled {
 enum { MAX_THREADS = 8 };
 
 typedef struct Made {
-    LLVMMemoryBufferRef object; /* NULL until made */
-    CgModuleInfo info;
+    CgObject object;
+    SuDigest key;
+    bool is_new; /* not from the cache */
     char *error; /* LLVM's message, or NULL */
 } Made;
 
 typedef struct Making {
     const CgTarget *target;
     const PgProgram *program;
-    const char *dump_dir;
-    Made *made;          /* [n_kernels] */
+    CgOptions options;
+    CgCache *cache;    /* NULL: none */
+    Made *made;        /* [n_kernels] */
     atomic_uint taken; /* kernels that threads have begun, from the last one: those of row blocks stand there and take longest */
 } Making;
 
-static void make_object(const Making *m, LLVMTargetMachineRef machine, uint32_t index) {
-    Made *made = &m->made[index];
-    CgModule module = cg_module_open(m->target, machine, &m->program->kernels[index], index);
-    made->info = module.info;
-    cg_module_dump(&module, m->dump_dir, "0");
-    made->error = cg_module_optimise(&module);
-    cg_module_dump(&module, m->dump_dir, "1");
-    if (made->error == NULL) {
-        cg_module_dump_assembly(&module, m->dump_dir);
-        made->error = cg_module_emit(&module, LLVMObjectFile, &made->object);
+/* A thread's; it is made for the first kernel that needs it. */
+typedef struct Machine {
+    LLVMTargetMachineRef machine;
+    char *error; /* LLVM's message if there is none */
+} Machine;
+
+static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgPlace *place, const PgKernel *kernel,
+                         CgObject *out) {
+    CgModule module = cg_module_open_as(m->target, machine, out->info.name, kernel);
+    out->info = module.info;
+    cg_module_dump(&module, m->options.dump_dir, "0");
+    char *error = cg_module_optimise(&module);
+    cg_module_dump(&module, m->options.dump_dir, "1");
+    if (error == NULL) {
+        if (place->path != NULL) { cg_module_place(&module, place->path, place->line); }
+        cg_module_dump_assembly(&module, m->options.dump_dir);
+        error = cg_module_emit(&module, LLVMObjectFile, &out->code);
     }
     cg_module_close(&module);
+    return error;
 }
 
-static void *make_objects(void *context) {
-    Making *m = context;
-    char *error = NULL;
-    LLVMTargetMachineRef machine = cg_machine(m->target, &error);
-    uint32_t n = m->program->n_kernels;
-    for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1)) {
-        uint32_t i = n - 1 - taken;
-        if (machine == NULL) {
-            m->made[i].error = strdup(error == NULL ? "no target machine" : error);
-        } else {
-            make_object(m, machine, i);
+/* The line of the first phase that runs the kernel. */
+static uint32_t first_line(const PgProgram *program, uint32_t kernel) {
+    for (int mode = 0; mode < PG_MODES; mode++) {
+        const PgStep *step = &program->steps[mode];
+        for (uint32_t i = 0; i < step->n_phases; i++) {
+            if (step->phases[i].kernel == kernel) { return step->phases[i].line; }
         }
     }
-    if (machine != NULL) { LLVMDisposeTargetMachine(machine); }
-    LLVMDisposeMessage(error);
+    return 0;
+}
+
+static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
+    Made *made = &m->made[index];
+    CgPlace place = {0};
+    const PgKernel *kernel = &m->program->kernels[index];
+    if (m->options.debugger != CG_NO_DEBUGGER) { place = (CgPlace){m->options.spec_path, first_line(m->program, index)}; }
+    made->key = cg_object_key(m->target, kernel, &place);
+    if (m->options.dump_dir == NULL) {
+        cg_object_symbol(kernel, &made->key, made->object.info.name);
+    } else {
+        cg_kernel_name(kernel, index, made->object.info.name, sizeof made->object.info.name);
+    }
+    if (m->cache != NULL && cg_object_find(m->cache, &made->key, &made->object)) { return; }
+    if (machine->machine == NULL && machine->error == NULL) { machine->machine = cg_machine(m->target, &machine->error); }
+    if (machine->machine == NULL) {
+        made->error = strdup(machine->error == NULL ? "no target machine" : machine->error);
+    } else {
+        made->error = make_object(m, machine->machine, &place, kernel, &made->object);
+        made->is_new = made->error == NULL;
+    }
+}
+
+static void *take_kernels(void *context) {
+    Making *m = context;
+    Machine machine = {0};
+    uint32_t n = m->program->n_kernels;
+    for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1)) {
+        find_or_make(m, &machine, n - 1 - taken);
+    }
+    if (machine.machine != NULL) { LLVMDisposeTargetMachine(machine.machine); }
+    LLVMDisposeMessage(machine.error);
     return NULL;
 }
 
-static void make_all(Making *m) {
+static void find_or_make_all(Making *m) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t threads = cpus < 1 ? 1 : cpus > MAX_THREADS ? MAX_THREADS : (uint32_t)cpus, started = 0;
     pthread_t helpers[MAX_THREADS];
     threads = threads > m->program->n_kernels ? m->program->n_kernels : threads;
-    while (started + 1 < threads && pthread_create(&helpers[started], NULL, make_objects, m) == 0) { started++; }
-    make_objects(m); /* this thread too, so that all is made even if no helper could be started */
+    while (started + 1 < threads && pthread_create(&helpers[started], NULL, take_kernels, m) == 0) { started++; }
+    take_kernels(m); /* this thread too, so that all is made even if no helper could be started */
     for (uint32_t i = 0; i < started; i++) { pthread_join(helpers[i], NULL); }
+}
+
+static void store_new(const Making *m) {
+    if (m->cache == NULL) { return; }
+    for (uint32_t i = 0; i < m->program->n_kernels; i++) {
+        if (m->made[i].is_new) { cg_object_store(m->cache, &m->made[i].key, &m->made[i].object); }
+    }
+    cg_cache_trim(m->cache);
 }
 
 /* ---------------------------------------------------------------------------------------------- linking */
 
-/* Adds an error of ORC to diags, if there is one; true if there is none. */
-static bool no_error(LLVMErrorRef error, const char *what, SuDiags *diags) {
-    if (error == LLVMErrorSuccess) { return true; }
-    char *message = LLVMGetErrorMessage(error);
-    su_error(diags, (SuSpan){0}, NULL, "LLVM cannot %s: %s", what, message);
-    LLVMDisposeErrorMessage(message);
-    return false;
-}
-
-static bool link_kernel(CgCompiled *c, Made *made, PgCode *code, SuDiags *diags) {
-    LLVMOrcJITDylibRef library = LLVMOrcLLJITGetMainJITDylib(c->jit);
-    LLVMMemoryBufferRef object = made->object;
-    made->object = NULL; /* ORC takes it, also on an error */
-    if (!no_error(LLVMOrcLLJITAddObjectFile(c->jit, library, object), "add an object", diags)) { return false; }
-    LLVMOrcExecutorAddress address = 0;
-    if (!no_error(LLVMOrcLLJITLookup(c->jit, &address, made->info.name), "link a kernel", diags)) { return false; }
-    code->run = (PgKernelFn)(uintptr_t)address;
-    code->groups = made->info.groups;
-    code->claim = made->info.claim;
-    code->scratch = made->info.scratch;
-    return true;
-}
-
 static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
-    if (!no_error(LLVMOrcCreateLLJIT(&c->jit, NULL), "start its JIT", diags)) {
-        c->jit = NULL;
-        return false;
-    }
+    c->jit = cg_jit_open(m->options.debugger, diags);
+    if (c->jit == NULL) { return false; }
     for (uint32_t i = 0; i < m->program->n_kernels; i++) {
-        if (m->made[i].error != NULL) {
-            return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", m->made[i].info.name, m->made[i].error);
+        Made *made = &m->made[i];
+        if (made->error != NULL) {
+            return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", made->object.info.name, made->error);
         }
-        if (!link_kernel(c, &m->made[i], &c->codes[i], diags)) { return false; }
+        if (!cg_jit_link(c->jit, &made->object, &c->codes[i], diags)) { return false; }
     }
     return true;
 }
@@ -123,7 +142,9 @@ static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
 bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgOptions *options, CgCompiled **out_compiled,
                      SuDiags *diags) {
     uint32_t n = program->n_kernels;
-    Making m = {.target = target, .program = program, .dump_dir = options == NULL ? NULL : options->dump_dir};
+    Making m = {.target = target, .program = program};
+    if (options != NULL) { m.options = *options; }
+    if (m.options.dump_dir == NULL) { m.cache = m.options.cache; } /* what is dumped must be made */
     CgCompiled *c = calloc(1, sizeof *c);
     m.made = calloc(n == 0 ? 1 : n, sizeof *m.made);
     if (c != NULL) { c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes); }
@@ -133,11 +154,12 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
     } else {
         LLVMInitializeNativeTarget();
         LLVMInitializeNativeAsmPrinter();
-        make_all(&m);
+        find_or_make_all(&m);
+        store_new(&m);
         ok = link_all(c, &m, diags);
     }
     for (uint32_t i = 0; m.made != NULL && i < n; i++) {
-        if (m.made[i].object != NULL) { LLVMDisposeMemoryBuffer(m.made[i].object); }
+        if (m.made[i].object.code != NULL) { LLVMDisposeMemoryBuffer(m.made[i].object.code); }
         free(m.made[i].error);
     }
     free(m.made);
@@ -153,7 +175,7 @@ const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
 
 void cg_compiled_free(CgCompiled *compiled) {
     if (compiled == NULL) { return; }
-    if (compiled->jit != NULL) { LLVMConsumeError(LLVMOrcDisposeLLJIT(compiled->jit)); }
+    cg_jit_close(compiled->jit);
     free(compiled->codes);
     free(compiled);
 }

@@ -43,7 +43,7 @@ static void append_if(Name *n, bool condition, const char *word) {
     if (condition) { append(n, "_%s", word); }
 }
 
-void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
+void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
     static const char *const acts[] = {
         [PG_NO_ACT] = "",     [PG_SILU] = "silu",       [PG_GELU] = "gelu",         [PG_GELU_TANH] = "gelu_tanh",
@@ -77,7 +77,11 @@ void cg_kernel_name(const PgKernel *k, uint32_t index, char *out, size_t size) {
     append_if(&n, k->addend, "addend");
     append_if(&n, k->residual, "residual");
     append_if(&n, k->logits, "logits");
-    append(&n, "_%u", index);
+}
+
+void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size) {
+    cg_kernel_words(kernel, out, size);
+    append(&(Name){out, size, strlen(out)}, "_%u", index);
 }
 
 /* ---------------------------------------------------------------------------------------------- machine */
@@ -179,14 +183,18 @@ void cg_module_end(CgModule *m, CgEmit *e) {
     verify(m);
 }
 
-CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
-    char name[CG_KERNEL_NAME];
-    cg_kernel_name(kernel, index, name, sizeof name);
+CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel) {
     CgEmit e;
     CgModule m = cg_module_begin(target, machine, name, kernel, &e);
     kinds[kernel->kind].emit(&e);
     cg_module_end(&m, &e);
     return m;
+}
+
+CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
+    char name[CG_KERNEL_NAME];
+    cg_kernel_name(kernel, index, name, sizeof name);
+    return cg_module_open_as(target, machine, name, kernel);
 }
 
 void cg_module_close(CgModule *m) {

@@ -31,13 +31,17 @@ LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error);
 CgModule cg_module_begin(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
                          CgEmit *out_emit);
 void cg_module_end(CgModule *module, CgEmit *emit);
-/* Both, with the kernel's emitter between them. */
+/* Both, with the kernel's emitter between them; and the same, named by cg_kernel_name. */
+CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel);
 CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index);
 void cg_module_close(CgModule *module);
 
 /* These return NULL, or a message to free(). Emitting changes the module. */
 char *cg_module_optimise(CgModule *module);
 char *cg_module_emit(CgModule *module, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer);
+
+/* Adds debug information: the function stands on that line of that file. */
+void cg_module_place(CgModule *module, const char *path, uint32_t line);
 
 void cg_module_print(const CgModule *module, FILE *out);
 /* Writes dir/NAME.STAGE.ll, dir/NAME.s; nothing if dir is NULL. */

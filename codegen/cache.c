@@ -1,0 +1,170 @@
+#include "codegen/cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support/diag.h"
+#include "support/file.h"
+
+enum { FORMAT = 1, MOST_ENTRY_BYTES = 64 << 20 };
+static const char suffix[] = ".kernel", magic[8] = {'m', 'o', 's', 's', 'c', 'K', '\r', '\n'};
+
+typedef struct Head {
+    char magic[8];
+    uint32_t format, pad;
+    SuDigest key;
+    uint64_t size;   /* of the payload */
+    SuDigest digest; /* of the head up to here and the payload */
+} Head;
+_Static_assert(sizeof(Head) == 56, "no padding");
+
+struct CgCache {
+    char *folder;
+    uint64_t most_bytes;
+    atomic_uint found, missed, damaged;
+    uint32_t stored, evicted;
+    SuDiags problems; /* the first one is told */
+};
+
+CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
+    CgCache *cache = calloc(1, sizeof *cache);
+    char *copy = strdup(folder);
+    if (cache == NULL || copy == NULL) { SU_BUG("no memory for the kernel cache"); }
+    cache->folder = copy;
+    cache->most_bytes = most_bytes;
+    return cache;
+}
+
+void cg_cache_trim(CgCache *cache) {
+    if (cache->stored > 0) { cache->evicted += (uint32_t)su_entries_make_room(cache->folder, suffix, cache->most_bytes); }
+}
+
+void cg_cache_close(CgCache *cache) {
+    if (cache == NULL) { return; }
+    su_diags_free(&cache->problems);
+    free(cache->folder);
+    free(cache);
+}
+
+CgCacheStats cg_cache_stats(const CgCache *cache) {
+    return (CgCacheStats){.found = cache->found,
+                          .missed = cache->missed,
+                          .damaged = cache->damaged,
+                          .stored = cache->stored,
+                          .evicted = cache->evicted,
+                          .problem = cache->problems.count > 0 ? cache->problems.items[0].message : NULL};
+}
+
+/* ---------------------------------------------------------------------------------------------- reading */
+
+/* Somebody who may write an entry may run code as this user. */
+static bool is_trusted(const struct stat *st) {
+    bool ours = st->st_uid == geteuid() || st->st_uid == 0;
+    return S_ISREG(st->st_mode) && ours && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+static bool read_all(int fd, uint8_t *to, size_t size) {
+    while (size > 0) {
+        ssize_t got = read(fd, to, size);
+        if (got < 0 && errno == EINTR) { continue; }
+        if (got <= 0) { return false; }
+        to += got;
+        size -= (size_t)got;
+    }
+    return true;
+}
+
+static SuDigest digest_of(const Head *head, const void *first, size_t first_size, const void *second, size_t second_size) {
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, head, offsetof(Head, digest));
+    su_digest_add(stream, first, first_size);
+    su_digest_add(stream, second, second_size);
+    SuDigest digest = su_digest_now(stream);
+    su_digest_end(stream);
+    return digest;
+}
+
+static bool is_whole(const Head *head, const SuDigest *key, const uint8_t *payload, size_t size) {
+    if (memcmp(head->magic, magic, sizeof magic) != 0 || head->format != FORMAT || head->size != size ||
+        !su_digest_equal(&head->key, key)) {
+        return false;
+    }
+    SuDigest digest = digest_of(head, payload, size, NULL, 0);
+    return su_digest_equal(&head->digest, &digest);
+}
+
+/* The payload of an open file, or NULL if it is not to be believed. */
+static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
+    struct stat st;
+    Head head;
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) {
+        return NULL;
+    }
+    size_t size = (size_t)st.st_size - sizeof head;
+    uint8_t *payload = malloc(size > 0 ? size : 1);
+    if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
+        is_whole(&head, key, payload, size)) {
+        *out_size = size;
+        return payload;
+    }
+    free(payload);
+    return NULL;
+}
+
+uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
+    SuArena arena = {0};
+    const char *path = su_entry_path(&arena, cache->folder, key, suffix);
+    uint8_t *payload = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would block */
+    bool absent = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
+    if (fd >= 0) {
+        payload = read_entry(fd, key, out_size);
+        if (payload != NULL) { futimens(fd, NULL); } /* the time of last use; where it cannot be set, entries age */
+        close(fd);
+    }
+    atomic_fetch_add(payload != NULL ? &cache->found : absent ? &cache->missed : &cache->damaged, 1);
+    su_arena_free(&arena);
+    return payload;
+}
+
+/* ---------------------------------------------------------------------------------------------- writing */
+
+/* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
+static void make_folders(const char *folder) {
+    char *path = strdup(folder);
+    for (char *at = path; at != NULL && *at != '\0'; at++) {
+        if (*at == '/' && at > path) {
+            *at = '\0';
+            mkdir(path, 0700);
+            *at = '/';
+        }
+    }
+    if (path != NULL) { mkdir(path, 0700); }
+    free(path);
+}
+
+void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size) {
+    Head h = {.format = FORMAT, .key = *key, .size = head_size + body_size};
+    memcpy(h.magic, magic, sizeof magic);
+    h.digest = digest_of(&h, head, head_size, body, body_size);
+    if (cache->stored == 0) { make_folders(cache->folder); }
+    SuOut out;
+    const char *path = su_entry_path(&cache->problems.arena, cache->folder, key, suffix);
+    if (!su_out_open(path, &out, &cache->problems)) { return; }
+    fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
+    fwrite(&h, sizeof h, 1, out.file);
+    fwrite(head, 1, head_size, out.file);
+    fwrite(body, 1, body_size, out.file);
+    cache->stored += su_out_commit_unsynced(&out, &cache->problems);
+}
+
+/* ---------------------------------------------------------------------------------------------- the folder */
+
+SuEntries cg_cache_list(const char *folder) { return su_entries_list(folder, suffix); }
+
+size_t cg_cache_clear(const char *folder) { return su_entries_make_room(folder, suffix, 0); }

@@ -1,0 +1,126 @@
+#include "codegen/llvm/object.h"
+
+#include <elf.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------------------------------------- who makes the code */
+
+/* A file loaded into this process: the one that holds `address`, and what is to be known of its build. */
+typedef struct Loaded {
+    uintptr_t address;
+    SuDigestStream *stream;
+} Loaded;
+
+static bool holds(const struct dl_phdr_info *file, uintptr_t address) {
+    for (int i = 0; i < file->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &file->dlpi_phdr[i];
+        uintptr_t start = file->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type == PT_LOAD && address - start < segment->p_memsz) { return true; }
+    }
+    return false;
+}
+
+/* Adds the build id among the notes of one segment. */
+static void add_build_id(SuDigestStream *stream, const uint8_t *notes, size_t size) {
+    while (size >= sizeof(ElfW(Nhdr))) {
+        ElfW(Nhdr) note;
+        memcpy(&note, notes, sizeof note);
+        size_t name = (note.n_namesz + 3u) & ~(size_t)3, text = (note.n_descsz + 3u) & ~(size_t)3;
+        if (name > size || text > size || sizeof note + name + text > size) { return; }
+        const uint8_t *at = notes + sizeof note;
+        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(at, "GNU", 4) == 0) {
+            su_digest_add(stream, at + name, note.n_descsz);
+        }
+        notes += sizeof note + name + text;
+        size -= sizeof note + name + text;
+    }
+}
+
+static int add_if_it_holds(struct dl_phdr_info *file, size_t size, void *context) {
+    (void)size;
+    const Loaded *wanted = context;
+    if (!holds(file, wanted->address)) { return 0; }
+    for (int i = 0; i < file->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &file->dlpi_phdr[i];
+        if (segment->p_type == PT_NOTE) {
+            add_build_id(wanted->stream, (const uint8_t *)(file->dlpi_addr + segment->p_vaddr), segment->p_memsz);
+        }
+    }
+    return 1;
+}
+
+/* The build ids of what holds our emitters and of what holds LLVM, so that a cache never hands a new build what an old one made. The
+ * linker makes them from contents (CMakeLists.txt asks for one; distributions do for LLVM, whose version stands for it otherwise). */
+static void add_generator(SuDigestStream *stream) {
+    unsigned version[3];
+    LLVMGetVersion(&version[0], &version[1], &version[2]);
+    su_digest_add(stream, version, sizeof version);
+    Loaded ours = {(uintptr_t)&cg_object_key, stream}, llvm = {(uintptr_t)&LLVMGetVersion, stream};
+    dl_iterate_phdr(add_if_it_holds, &ours);
+    dl_iterate_phdr(add_if_it_holds, &llvm);
+}
+
+/* ---------------------------------------------------------------------------------------------- keys and names */
+
+static void add_text(SuDigestStream *stream, const char *text) { su_digest_add(stream, text, strlen(text) + 1); }
+
+/* Bytes, not fields, so that a field that is new cannot be forgotten here. */
+static void add_target(SuDigestStream *stream, const CgTarget *target) {
+    CgTarget facts;
+    memcpy(&facts, target, sizeof facts);
+    facts.features = NULL;
+    su_digest_add(stream, &facts, sizeof facts);
+    add_text(stream, target->features);
+}
+
+static void add_place(SuDigestStream *stream, const CgPlace *place) {
+    char folder[4096];
+    if (place->path == NULL) { return; }
+    add_text(stream, place->path);
+    add_text(stream, getcwd(folder, sizeof folder) == NULL ? "" : folder);
+    su_digest_add(stream, &place->line, sizeof place->line);
+}
+
+SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgPlace *place) {
+    SuDigestStream *stream = su_digest_start();
+    add_generator(stream);
+    add_target(stream, target);
+    su_digest_add(stream, kernel, sizeof *kernel);
+    add_place(stream, place);
+    SuDigest key = su_digest_now(stream);
+    su_digest_end(stream);
+    return key;
+}
+
+void cg_object_symbol(const PgKernel *kernel, const SuDigest *key, char out[CG_KERNEL_NAME]) {
+    enum { DIGITS = 8 };
+    char hex[SU_HEX];
+    cg_kernel_words(kernel, out, CG_KERNEL_NAME - 1 - DIGITS);
+    size_t length = strlen(out);
+    snprintf(out + length, CG_KERNEL_NAME - length, "_%.*s", DIGITS, su_digest_hex(key, hex));
+}
+
+/* ---------------------------------------------------------------------------------------------- the cache */
+
+bool cg_object_find(CgCache *cache, const SuDigest *key, CgObject *object) {
+    size_t size;
+    uint8_t *payload = cg_cache_find(cache, key, &size);
+    CgModuleInfo info = {.groups = 0};
+    if (payload != NULL && size > sizeof info) { memcpy(&info, payload, sizeof info); }
+    bool ok = strncmp(info.name, object->info.name, sizeof info.name) == 0 && info.groups > 0 && info.claim > 0;
+    if (ok) {
+        const char *code = (const char *)payload + sizeof info;
+        object->info = info;
+        object->code = LLVMCreateMemoryBufferWithMemoryRangeCopy(code, size - sizeof info, info.name);
+    }
+    free(payload);
+    return ok;
+}
+
+void cg_object_store(CgCache *cache, const SuDigest *key, const CgObject *object) {
+    cg_cache_store(cache, key, &object->info, sizeof object->info, LLVMGetBufferStart(object->code),
+                   LLVMGetBufferSize(object->code));
+}
