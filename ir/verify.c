@@ -1,10 +1,12 @@
 /* The rules that hold for every graph between passes. Each check is a function below; what one has established (valid ids,
  * first of all) the later ones use, so a node that fails one is not looked at further. */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "ir/internal.h"
 #include "ir/names.h"
+#include "support/size.h"
 
 typedef struct Verify {
     const IrGraph *g;
@@ -44,11 +46,13 @@ __attribute__((format(printf, 2, 3))) static bool bad_graph(Verify *v, const cha
 
 static bool is_value(const IrGraph *g, IrValueId id) { return id >= 0 && (size_t)id < g->n_values; }
 
+/* Rows in front at most, and a number of elements that the language allows. */
 static bool type_is_sound(const IrType *type) {
     if (type->rank < 1 || type->rank > IR_MAX_RANK) return false;
-    for (int i = 0; i < type->rank; i++)
-        if (type->dim[i] < 1 && !(i == 0 && type->dim[i] == IR_R)) return false;
-    return true;
+    uint64_t elements = 1;
+    for (int i = type->dim[0] == IR_R; i < type->rank; i++)
+        if (type->dim[i] < 1 || !su_mul(elements, (uint64_t)type->dim[i], &elements)) return false;
+    return elements <= (uint64_t)1 << 48;
 }
 
 static bool is_row_numbers(const IrType *type) { return type->dtype == IR_I32 && type->rank == 1 && type->dim[0] == IR_R; }
@@ -70,7 +74,9 @@ static bool check_constants(Verify *v) {
         const IrValue *value = &v->g->values[i];
         if (value->kind != IR_WEIGHT && value->kind != IR_STATE) continue;
         if (value->name == NULL) return bad_graph(v, "value %zu has no name", i);
-        if (!type_is_sound(&value->type) || value->type.dim[0] == IR_R || value->type.dtype == IR_I32)
+        if (!type_is_sound(&value->type))
+            return bad_graph(v, "@%s: dimensions are at least 1, and all of them together at most 2^48", value->name);
+        if (value->type.dim[0] == IR_R || value->type.dtype == IR_I32)
             return bad_graph(v, "@%s: a weight or state is of floats and has no rows", value->name);
         const char *key = value->transform == IR_NEG_EXP ? su_printf(&v->scratch, "neg_exp %s", value->name) : value->name;
         IrNameSlot *slot = ir_names_at(&names, key);
@@ -155,6 +161,26 @@ static bool check_types(Verify *v, const IrNode *node) {
     return true;
 }
 
+/* The experts that a node reads by routes: planes of its weight or state, else of x behind the rows. */
+static int64_t experts_of(const IrGraph *g, const IrNode *node) {
+    const char *letters = ir_op_info(node->op)->operands;
+    int constant = (int)strcspn(letters, "ws");
+    return constant < node->n_operands ? g->values[node->operands[constant]].type.dim[0] : g->values[node->operands[0]].type.dim[1];
+}
+
+/* Routes are indices, so their type does not say how far they reach: that depends on the scores they were selected from. */
+static bool check_routes(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    int i = (int)strcspn(ir_op_info(node->op)->operands, "iI");
+    if (i >= node->n_operands) return true;
+    const IrNode *select = &g->nodes[g->values[node->operands[i]].node];
+    int64_t experts = experts_of(g, node);
+    if (select->op != IR_OP_select) return bad_node(v, node, "its routes are not selected");
+    int64_t among = g->values[select->operands[0]].type.dim[1];
+    if (among == experts) return true;
+    return bad_node(v, node, "its routes choose among %" PRId64 " experts, and it has %" PRId64, among, experts);
+}
+
 static bool check_level(Verify *v, const IrNode *node) {
     if (v->g->level != IR_NAIVE) return true;
     if (node->region != IR_NONE) return bad_node(v, node, "a naive graph has no regions");
@@ -169,7 +195,8 @@ static bool check_nodes(Verify *v) {
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu applies no operation", i);
-        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node)) check_level(v, node);
+        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node))
+            check_level(v, node);
     }
     return v->ok;
 }
