@@ -48,7 +48,7 @@ static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
         error = errno;
     }
     return su_error(diags, su_file_span(diags, out->path), NULL, "cannot write %llu bytes: %s", (unsigned long long)t->size,
-                    strerror(error));
+                    su_file_error(error));
 }
 
 bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,

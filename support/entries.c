@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STALE_SECONDS = 3600 }; /* a temporary this old belongs to a process that was killed */
+#include "support/file.h"
 
 /* Reads a file's name; *out_rest is what follows the digest and the suffix. false: no name of ours. */
 static bool read_name(const char *text, const char *suffix, SuDigest *out, const char **out_rest) {
@@ -25,7 +25,6 @@ static bool read_name(const char *text, const char *suffix, SuDigest *out, const
 SuEntries su_entries_list(const char *folder, const char *suffix) {
     SuEntries entries = {0};
     DIR *open = opendir(folder);
-    time_t now = time(NULL);
     for (struct dirent *d; open && (d = readdir(open));) {
         SuEntry entry = {.bytes = 0};
         struct stat st;
@@ -35,7 +34,7 @@ SuEntries su_entries_list(const char *folder, const char *suffix) {
             continue;
         }
         if (*rest) {
-            if (strncmp(rest, ".tmp-", 5) == 0 && now - st.st_mtime > STALE_SECONDS) { unlinkat(dirfd(open), d->d_name, 0); }
+            su_out_remove_stale(dirfd(open), d->d_name, (size_t)(rest - d->d_name));
             continue;
         }
         entry.used = st.st_mtim;

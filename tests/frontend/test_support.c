@@ -1,6 +1,11 @@
 /* support/: arena, strings, diagnostics, files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/file.h"
@@ -175,6 +180,65 @@ static void a_file_appears_only_when_complete(void **state) {
     su_diags_free(&diags);
 }
 
+static const char *make_file(SuArena *arena, const char *name) {
+    const char *path = su_printf(arena, "%s/%s", folder, name);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    return path;
+}
+
+static void temporaries_of_killed_writers_are_removed(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    SuOut out, other;
+    const char *path = su_printf(&arena, "%s/out", folder);
+    assert_true(su_out_open(path, &other, &diags)); /* another writer, who lives */
+    const char *stale = make_file(&arena, "out.mossc-tmp-abcdef"), *longer = make_file(&arena, "out.mossc-tmp-backups");
+    const char *of_another = make_file(&arena, "out2.mossc-tmp-abcdef");
+    assert_true(su_out_open(path, &out, &diags));
+    assert_int_equal(access(stale, F_OK), -1);
+    assert_int_equal(access(longer, F_OK), 0);
+    assert_int_equal(access(of_another, F_OK), 0);
+    assert_true(su_out_commit(&out, &diags));
+    assert_true(su_out_commit(&other, &diags));
+    assert_int_equal(diags.errors, 0);
+    unlink(path);
+    unlink(longer);
+    unlink(of_another);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+static void a_file_that_finds_no_room_is_named_with_the_reason(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    SuOut out;
+    char block[512] = {0};
+    const char *path = make_file(&arena, "out");
+    struct rlimit usual, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &usual), 0);
+    small = (struct rlimit){1000, usual.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_true(su_out_open(path, &out, &diags));
+    for (int i = 0; i < 100; i++) fwrite(block, 1, sizeof block, out.file);
+    errno = 0; /* whoever wrote did not keep the reason */
+    assert_false(su_out_commit(&out, &diags));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &usual), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_non_null(strstr(diags.items[0].message, "a file may not be that large here"));
+    assert_string_equal(diags.items[0].span.source->path, path);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 0); /* the old one */
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
 static void reading_refuses_what_it_cannot_read(void **state) {
     (void)state;
     SuDiags diags = {0};
@@ -212,6 +276,8 @@ int main(void) {
         cmocka_unit_test(control_characters_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
         cmocka_unit_test(a_file_appears_only_when_complete),
+        cmocka_unit_test(temporaries_of_killed_writers_are_removed),
+        cmocka_unit_test(a_file_that_finds_no_room_is_named_with_the_reason),
         cmocka_unit_test(reading_refuses_what_it_cannot_read),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
