@@ -185,6 +185,12 @@ static PgElementwise elementwise_kind(IrOp op) {
     return PG_EW_UNARY;
 }
 
+/* Fraction of an unfused operation's weight that a decoded token reads: the chosen experts' where it takes a route. */
+static double op_fraction(const PsBuilder *b, const IrNode *node) {
+    const char *routes = strchr(ir_op_info(node->op)->operands, 'i');
+    return routes == NULL ? 1.0 : ps_chosen_fraction(b, node->operands[routes - ir_op_info(node->op)->operands]);
+}
+
 /* Weight operand of an unfused operation, and whether it has a plane per expert. */
 static void op_weight(PsBuilder *b, PsPhase *p, const IrNode *node, IrValueId w) {
     PgKernel *k = &p->kernel;
@@ -196,7 +202,7 @@ static void op_weight(PsBuilder *b, PsPhase *p, const IrNode *node, IrValueId w)
     int rank = b->g->values[w].type.rank;
     bool channels = node->op == IR_OP_outer || node->op == IR_OP_outer_routed || (node->op == IR_OP_mix && rank == 3);
     k->per_expert = rank == (channels ? 3 : 2);
-    ps_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, 1.0);
+    ps_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
 }
 
 static void op_attributes(const IrNode *node, PgKernel *k) {

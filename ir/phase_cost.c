@@ -1,0 +1,334 @@
+#include "ir/phase_cost.h"
+
+#include <math.h>
+
+enum { F32_BYTES = 4 };
+
+typedef struct Counter {
+    const PgProgram *program;
+    const PgPhase *phase;
+    const PgKernel *k;
+    double rows; /* wanted ones where only those are made */
+    const PgWork *work;
+    PgCost cost;
+} Counter;
+
+double pg_distinct(int64_t n, int64_t k, double rows) { return (double)n * (1 - pow(1 - (double)k / (double)n, rows)); }
+
+/* ---------------------------------------------------------------------------------------------- words of the rules */
+
+/* Places of a value: rows, times planes or positions of each. */
+static double places(const Counter *c, PgLayout layout) {
+    switch (layout) {
+    case PG_ROWS: return c->rows;
+    case PG_PLANES: return c->rows * (double)c->k->E;
+    case PG_POSITIONS: return c->rows * (double)c->k->k;
+    }
+    return 0;
+}
+
+static void add(Counter *c, double flops) { c->cost.flops += flops; }
+
+/* `elements` floats go from or to the arena. */
+static void move(Counter *c, double elements) { c->cost.activation_bytes += F32_BYTES * elements; }
+
+static void activate(Counter *c, PgActivation act, double elements) {
+    static const struct {
+        double flops, exps;
+    } costs[] = {[PG_NO_ACT] = {0, 0}, [PG_SILU] = {4, 1},    [PG_GELU] = {5, 1},     [PG_GELU_TANH] = {8, 1},
+                 [PG_RELU2] = {2, 0},  [PG_SIGMOID] = {3, 1}, [PG_SOFTPLUS] = {4, 2}, [PG_EXP] = {1, 1}};
+    add(c, costs[act].flops * elements);
+    c->cost.exps += costs[act].exps * elements;
+}
+
+static void normalise(Counter *c, double elements) {
+    static const double costs[] = {[PG_NO_NORM] = 0, [PG_RMS] = 4, [PG_LAYER] = 7};
+    add(c, costs[c->k->norm] * elements);
+}
+
+/* What stands behind the sum over experts of a map or of COMBINE: O outputs at each of `n` places. */
+static void finish(Counter *c, double n) {
+    const PgKernel *k = c->k;
+    double elements = n * (double)k->O;
+    add(c, elements * (k->addend + k->residual + k->scaled));
+    move(c, elements * (1 + k->addend + k->residual));
+}
+
+static void sum_experts(Counter *c, PgSum sum) {
+    double per_row = sum == PG_GATED_SUM ? 2 * (double)c->k->k : sum == PG_PLANE_SUM ? (double)c->k->E : 0;
+    add(c, c->rows * (double)c->k->O * per_row);
+}
+
+/* Bytes of a state of `planes` × O channels × `elements` of every sequence, read and written; of the experts' those that rows of
+ * one sequence choose, if `chosen`. */
+static void move_state(Counter *c, double planes, int64_t elements, bool chosen) {
+    double sequences = (double)c->work->segments, bytes = planes * (double)(pg_panels(c->k->O) * PG_LANES) * (double)elements;
+    if (chosen) bytes *= pg_distinct(c->k->E, c->k->k, (double)c->work->rows / sequences) / (double)c->k->E;
+    c->cost.state_bytes += 2 * F32_BYTES * sequences * bytes;
+}
+
+static void convolve(Counter *c) {
+    add(c, 2 * c->rows * (double)(c->k->O * c->k->taps));
+    if (c->k->taps > 1) move_state(c, 1, c->k->taps - 1, false);
+}
+
+/* ---------------------------------------------------------------------------------------------- kinds, one rule each */
+
+static void cost_embed(Counter *c) {
+    add(c, c->rows * (double)c->k->O);
+    move(c, c->rows * (double)c->k->O);
+}
+
+static void cost_norm(Counter *c) {
+    double elements = places(c, c->k->x_layout) * (double)c->k->O;
+    normalise(c, elements);
+    move(c, 2 * elements);
+}
+
+static void cost_map(Counter *c) {
+    const PgKernel *k = c->k;
+    double x = places(c, k->x_layout);
+    double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
+    double outputs = y * (double)k->O, maps = k->dual ? 2 : 1;
+    normalise(c, x * (double)k->K);
+    move(c, x * (double)k->K);
+    add(c, maps * outputs * (2 * (double)k->K + k->bias) + (k->dual ? outputs : 0));
+    if (k->conv) convolve(c);
+    if (k->conv_bias) add(c, outputs);
+    activate(c, k->act, outputs);
+    sum_experts(c, k->sum);
+    finish(c, k->sum == PG_NO_SUM ? y : c->rows);
+}
+
+static void cost_route(Counter *c) {
+    const PgKernel *k = c->k;
+    double scores = c->rows * (double)k->E;
+    normalise(c, c->rows * (double)k->K);
+    move(c, c->rows * (double)(k->K + 2 * k->k));
+    add(c, scores * (2 * (double)k->K + k->bias));
+    add(c, scores * (k->sigmoid ? 3 : 5));
+    c->cost.exps += scores;
+    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and gates */
+}
+
+static void cost_group(Counter *c) { move(c, 4 * c->rows * (double)c->k->k); }
+
+static void cost_combine(Counter *c) {
+    sum_experts(c, c->k->sum);
+    move(c, places(c, c->k->x_layout) * (double)c->k->O);
+    finish(c, c->rows);
+}
+
+static void cost_conv(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = c->rows * (double)k->O;
+    convolve(c);
+    if (k->per_expert) add(c, 2 * (double)k->k * elements * (double)(k->taps + k->bias)); /* mixed for every row */
+    if (k->bias) add(c, elements);
+    activate(c, k->act, elements);
+    move(c, 2 * elements);
+    if (k->mixed) move(c, elements * (double)k->taps);
+}
+
+/* How often each part of a scan is needed for a row: once, or for each expert that moves. */
+static void cost_scan(Counter *c) {
+    const PgKernel *k = c->k;
+    bool own_dbc = k->dbc_layout != PG_ROWS, mixed = k->scan == PG_SCAN_PARAMS;
+    double moving = k->scan == PG_SCAN_HOLD ? (double)k->k : k->scan == PG_SCAN_UPDATE ? (double)k->E : 1;
+    double summed = !k->own_dt && !own_dbc ? 1 : mixed ? (double)k->k : moving; /* of W_dt δ */
+    double delta = k->own_dt || own_dbc ? moving : 1, a = delta > 1 || (k->own_A && !mixed) ? moving : 1;
+    double I = c->rows * (double)k->O, N = (double)k->N, chosen = (double)k->k;
+    add(c, I * summed * (2 * (double)k->R + 1));
+    activate(c, PG_SOFTPLUS, I * delta);
+    add(c, I * N * a); /* Δ·A */
+    activate(c, PG_EXP, I * N * a);
+    add(c, I * (delta * (1 + N) + 4 * N * moving)); /* Δ·c, its product with B, the recurrence and the sum with C */
+    add(c, I * (moving + (k->own_D ? moving : 1)));
+    if (mixed) add(c, 2 * chosen * I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)));
+    if (k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE) add(c, 2 * chosen * I);
+    if (k->gate) {
+        activate(c, k->act, I);
+        add(c, I);
+    }
+    bool held = k->scan == PG_SCAN_HOLD, states = held || k->scan == PG_SCAN_UPDATE;
+    move_state(c, states ? (double)k->E : 1, k->N, held);
+    move(c, I * (2 + k->gate) + places(c, k->dbc_layout) * (double)(k->R + 2 * k->N));
+}
+
+/* rope turns q and k; k and v go to the caches. */
+static void cost_kv_store(Counter *c) {
+    const PgKernel *k = c->k;
+    double all = (double)(k->heads + k->kv_heads), v = (double)(pg_panels(k->O) * PG_LANES);
+    if (k->rope) add(c, 3 * c->rows * all * (double)k->rope_dim);
+    move(c, c->rows * (double)k->O * (2 * (double)k->kv_heads + (k->rope ? 2 * (double)k->heads : 0)));
+    c->cost.state_bytes += F32_BYTES * c->rows * (double)k->kv_heads * ((double)k->O + v);
+}
+
+/* Keys that the rows of one sequence see, all together, and the keys that at least one sees. */
+static double keys_seen(const Counter *c, double *out_distinct) {
+    double rows = c->rows / (double)c->work->segments, position = (double)c->work->position, window = (double)c->k->window;
+    *out_distinct = position + rows;
+    if (window <= 0 || position + rows <= window) return rows * (position + (rows + 1) / 2);
+    double growing = fmax(0, window - position); /* rows that still see all keys */
+    *out_distinct = fmin(position + rows, window + rows - 1);
+    return growing * (position + (growing + 1) / 2) + (rows - growing) * window;
+}
+
+static void cost_attend(Counter *c) {
+    const PgKernel *k = c->k;
+    double distinct, keys = keys_seen(c, &distinct) * (double)c->work->segments, v = (double)(pg_panels(k->O) * PG_LANES);
+    add(c, keys * (double)k->heads * (4 * (double)k->O + 3));
+    c->cost.exps += keys * (double)k->heads;
+    c->cost.state_bytes += F32_BYTES * (double)c->work->segments * distinct * (double)k->kv_heads * ((double)k->O + v);
+    move(c, 2 * c->rows * (double)(k->heads * k->O));
+}
+
+/* ---- operations as they are when fusion is off */
+
+static double elements_of(const Counter *c, PgLayout layout, int64_t width) {
+    return places(c, layout) * (double)width * (double)(c->k->N > 1 ? c->k->N : 1);
+}
+
+static void cost_elementwise(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = elements_of(c, k->y_layout, k->O);
+    if (k->ew == PG_EW_UNARY)
+        activate(c, k->act, elements);
+    else
+        add(c, elements);
+    move(c, (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL ? 3 : 2) * elements);
+}
+
+static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O); }
+
+static void cost_softmax(Counter *c) {
+    double scores = c->rows * (double)c->k->E;
+    add(c, 5 * scores);
+    c->cost.exps += scores;
+    move(c, 2 * scores);
+}
+
+static void cost_select(Counter *c) {
+    add(c, c->rows * (double)(c->k->E * c->k->k));
+    move(c, c->rows * (double)(c->k->E + c->k->k));
+}
+
+static void cost_gates(Counter *c) {
+    add(c, 3 * c->rows * (double)c->k->k);
+    move(c, c->rows * (double)(c->k->E + 2 * c->k->k));
+}
+
+static void cost_mix(Counter *c) {
+    double elements = elements_of(c, PG_ROWS, c->k->O);
+    add(c, 2 * (double)c->k->k * elements);
+    move(c, elements);
+}
+
+static void cost_outer(Counter *c) {
+    double elements = elements_of(c, c->k->y_layout, c->k->O);
+    add(c, elements);
+    move(c, elements + places(c, c->k->x_layout) * (double)c->k->O);
+}
+
+static void cost_inject(Counter *c) { cost_outer(c); }
+
+static void cost_recur(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = elements_of(c, k->y_layout, k->O);
+    bool chosen = k->held || k->y_layout == PG_POSITIONS;
+    add(c, 2 * elements * (k->held && k->y_layout == PG_PLANES ? (double)k->k / (double)k->E : 1));
+    move(c, 3 * elements);
+    move_state(c, k->y_layout == PG_ROWS ? 1 : (double)k->E, k->N, chosen);
+}
+
+static void cost_contract(Counter *c) {
+    double elements = elements_of(c, c->k->x_layout, c->k->O);
+    add(c, 2 * elements);
+    move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
+}
+
+static void (*const rules[PG_KIND_COUNT])(Counter *) = {
+    [PG_EMBED] = cost_embed,
+    [PG_NORM] = cost_norm,
+    [PG_MAP] = cost_map,
+    [PG_ROUTE] = cost_route,
+    [PG_GROUP] = cost_group,
+    [PG_COMBINE] = cost_combine,
+    [PG_CONV] = cost_conv,
+    [PG_SCAN] = cost_scan,
+    [PG_KV_STORE] = cost_kv_store,
+    [PG_ATTEND] = cost_attend,
+    [PG_ELEMENTWISE] = cost_elementwise,
+    [PG_SLICE] = cost_slice,
+    [PG_SOFTMAX] = cost_softmax,
+    [PG_SELECT] = cost_select,
+    [PG_GATES] = cost_gates,
+    [PG_MIX] = cost_mix,
+    [PG_OUTER] = cost_outer,
+    [PG_INJECT] = cost_inject,
+    [PG_RECUR] = cost_recur,
+    [PG_CONTRACT] = cost_contract,
+};
+
+/* ---------------------------------------------------------------------------------------------- weights */
+
+const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand) {
+    if (operand->space != PG_WEIGHTS) return NULL;
+    size_t low = 0, high = program->n_weights; /* offsets rise */
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (program->weights[middle].offset < operand->fixed)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < program->n_weights && program->weights[low].offset == operand->fixed ? &program->weights[low] : NULL;
+}
+
+/* Whether the kernel reads only the chosen planes of a weight that has one for every expert. */
+static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
+    if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
+    switch (k->kind) {
+    case PG_MAP: return k->select == PG_CHOSEN;
+    case PG_SCAN: return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_PARAMS;
+    case PG_CONV: return k->per_expert;
+    case PG_MIX: return true;
+    case PG_ELEMENTWISE:
+    case PG_OUTER: return k->y_layout == PG_POSITIONS;
+    case PG_EMBED:
+    case PG_NORM:
+    case PG_ROUTE:
+    case PG_GROUP:
+    case PG_COMBINE:
+    case PG_KV_STORE:
+    case PG_ATTEND:
+    case PG_SLICE:
+    case PG_SOFTMAX:
+    case PG_SELECT:
+    case PG_GATES:
+    case PG_INJECT:
+    case PG_RECUR:
+    case PG_CONTRACT:
+    case PG_KIND_COUNT: return false;
+    }
+    return false;
+}
+
+/* The part of a weight that the rows need. */
+static double share_read(const Counter *c, const PgWeight *weight) {
+    if (c->k->kind == PG_EMBED) return pg_distinct(c->k->K, 1, c->rows) / (double)c->k->K;
+    return reads_chosen(c->k, weight) ? pg_distinct(c->k->E, c->k->k, c->rows) / (double)c->k->E : 1;
+}
+
+PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
+    const PgKernel *k = &program->kernels[phase->kernel];
+    Counter c = {.program = program, .phase = phase, .k = k, .work = work};
+    c.rows = (double)(k->logits || k->gather_wanted ? work->wanted : work->rows);
+    if (c.rows == 0) return c.cost;
+    rules[k->kind](&c);
+    for (int i = 0; i < PG_MAX_OPERANDS; i++) {
+        const PgWeight *weight = pg_operand_weight(program, &phase->operands[i]);
+        if (weight) c.cost.weight_bytes += (double)weight->bytes * share_read(&c, weight);
+    }
+    return c.cost;
+}

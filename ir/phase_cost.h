@@ -1,0 +1,33 @@
+/* What a phase of a program costs in a step: the work that its result needs, whoever does it and however often.
+ *
+ * FLOPs are counted by the rules of ir/cost.c, so that the phases of a step add up to the nodes of the fused graph; what a one-row
+ * step computes again (a norm in front of several maps) counts in each phase. Rows and lanes of padding do not count as FLOPs;
+ * bytes of weights and states are those that lie in memory, padding of panels included. */
+#ifndef MOSSC_IR_PHASE_COST_H
+#define MOSSC_IR_PHASE_COST_H
+
+#include "ir/program.h"
+
+/* A step: rows of so many sequences, all of them at this position (tokens fed before). wanted: rows of logits. */
+typedef struct PgWork {
+    int64_t rows, segments, wanted, position;
+} PgWork;
+
+typedef struct PgCost {
+    double flops;            /* a multiply-add is 2 */
+    double exps;             /* evaluations of exp, and of what costs as much: log1p in softplus, erf */
+    double weight_bytes;     /* read, each weight once; of experts those expected to be chosen */
+    double state_bytes;      /* read and written */
+    double activation_bytes; /* read from the arena and written to it; they stay in caches for the most part */
+} PgCost;
+
+PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work);
+
+/* How many of `n` are picked at least once when each of `rows` picks `k` different ones, all equally likely and independent of
+ * each other: n · (1 − (1 − k/n)^rows). */
+double pg_distinct(int64_t n, int64_t k, double rows);
+
+/* The packed weight that an operand names; NULL when it lies elsewhere. */
+const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand);
+
+#endif
