@@ -31,7 +31,7 @@ struct MossModel {
     uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
     uint32_t wanted;          /* rows of logits of the last step */
     uint64_t logits_step;     /* step_number of that step; 0: it failed */
-    double *profile[PG_MODES];
+    MossPhaseTime *profile[PG_MODES];
     /* of a step, [max_rows] each */
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *trouble;

@@ -129,8 +129,14 @@ uint32_t moss_logits_count(const MossModel *model);
 /* Feeds one sequence in chunks of at most `chunk` tokens (0: program->max_rows). logits of the last token are wanted. */
 MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
 
-/* When set, the time of each phase of the following steps is added up: seconds[mode][phase]. NULL switches it off. */
-void moss_profile(MossModel *model, double *seconds[PG_MODES]);
+/* Seconds that a worker spent on the tiles of a phase, and, after the last phase of a stage, waiting for the other workers. */
+typedef struct MossPhaseTime {
+    double working, waiting;
+} MossPhaseTime;
+
+/* When set, the times of the phases of the following steps are added to times[mode][worker * n_phases + phase]; every worker's
+ * add up to the time of the steps. It costs a worker two looks at the clock a phase. NULL switches it off. */
+void moss_profile(MossModel *model, MossPhaseTime *times[PG_MODES]);
 
 /* ---- sampling. Deterministic on every machine: its own exp and its own generator. */
 

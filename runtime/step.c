@@ -12,7 +12,7 @@
 typedef struct Running {
     MossModel *model;
     const PgStep *step;
-    double *seconds; /* [n_phases] when profiling */
+    MossPhaseTime *times; /* [workers][n_phases] when profiling */
     PgMode mode;
     uint32_t rows, n_segments, wanted;
     uint64_t ld;
@@ -57,6 +57,13 @@ static void fill_ropes(const Running *r, int worker) {
     }
 }
 
+/* Adds the time since *since to *sum; *since becomes now. */
+static void lap(double *since, double *sum) {
+    double now = su_seconds();
+    *sum += now - *since;
+    *since = now;
+}
+
 static void work(void *context, int worker) {
     const Running *r = context;
     MossModel *m = r->model;
@@ -65,20 +72,18 @@ static void work(void *context, int worker) {
         fill_ropes(r, worker);
         rt_workers_meet(m->workers, NULL, NULL);
     }
-    bool timing = worker == 0 && r->seconds;
-    double before = timing ? su_seconds() : 0;
-    uint32_t first_of_stage = 0;
-    for (uint32_t i = 0; i < r->step->n_phases; i++) {
+    uint32_t n_phases = r->step->n_phases, first_of_stage = 0;
+    MossPhaseTime *times = r->times ? r->times + (size_t)worker * n_phases : NULL;
+    double since = times ? su_seconds() : 0;
+    for (uint32_t i = 0; i < n_phases; i++) {
         const PgPhase *phase = &r->step->phases[i];
         run_phase(r, phase, &m->claims[i - first_of_stage], args);
-        if (i + 1 < r->step->n_phases && phase[1].stage != phase->stage) {
+        if (times) { lap(&since, &times[i].working); }
+        bool last = i + 1 == n_phases;
+        if (last ? times != NULL : phase[1].stage != phase->stage) { /* after the last one rt_workers_run meets, off the clock */
             rt_workers_meet(m->workers, reset_claims, m);
             first_of_stage = i + 1;
-        }
-        if (timing) { /* waiting for the others counts for the last phase of a stage */
-            double now = su_seconds();
-            r->seconds[i] += now - before;
-            before = now;
+            if (times) { lap(&since, &times[i].waiting); }
         }
     }
 }
@@ -152,7 +157,7 @@ static void describe(Running *r, const MossSegment *segments, uint32_t n_segment
     r->mode = r->rows == 1 ? PG_ROW : PG_BLOCK;
     r->ld = r->mode == PG_ROW ? 1 : pg_ld(r->rows);
     r->step = &m->program->steps[r->mode];
-    r->seconds = m->profile[r->mode];
+    r->times = m->profile[r->mode];
 }
 
 static bool grow(RtPages *pages, uint64_t bytes) {
@@ -275,6 +280,6 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
     return (MossError){.code = MOSS_OK};
 }
 
-void moss_profile(MossModel *model, double *seconds[PG_MODES]) {
-    for (int mode = 0; mode < PG_MODES; mode++) { model->profile[mode] = seconds ? seconds[mode] : NULL; }
+void moss_profile(MossModel *model, MossPhaseTime *times[PG_MODES]) {
+    for (int mode = 0; mode < PG_MODES; mode++) { model->profile[mode] = times ? times[mode] : NULL; }
 }

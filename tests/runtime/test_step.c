@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "runtime/moss.h"
+#include "support/clock.h"
 
 enum { VOCAB = 10, STRIDE = 16, MAX_ROWS = 64, MAX_TILES = 4096, STAGES = 5, TROUBLE_TOKEN = 9, WHOLE = 1 << 20 };
 
@@ -411,16 +412,27 @@ static void test_profile_adds_up_the_phases_of_its_mode(void **unused) {
     PgProgram program = toy_program();
     MossModel *model = toy_model(&program, 2);
     MossState *state = new_state(model);
-    double row[2] = {0}, block[2] = {0};
-    moss_profile(model, (double *[PG_MODES]){[PG_ROW] = row, [PG_BLOCK] = block});
+    enum { PHASES = 2, TIMES = 2 * PHASES }; /* of two workers */
+    MossPhaseTime row[TIMES] = {{0}}, block[TIMES] = {{0}};
+    moss_profile(model, (MossPhaseTime *[PG_MODES]){[PG_ROW] = row, [PG_BLOCK] = block});
+    double start = su_seconds();
     assert_int_equal(moss_feed(model, state, text, 1, 0).code, MOSS_OK);
-    assert_true(row[0] > 0 && row[1] > 0 && block[0] == 0);
+    double step = su_seconds() - start;
+    for (int i = 0; i < TIMES; i++) {
+        assert_true(row[i].working > 0 && row[i].waiting >= 0);
+        assert_true(block[i].working == 0 && block[i].waiting == 0);
+    }
+    for (int worker = 0; worker < 2; worker++) {
+        double sum = 0;
+        for (int i = 0; i < PHASES; i++) sum += row[worker * PHASES + i].working + row[worker * PHASES + i].waiting;
+        assert_true(sum <= step);
+    }
     assert_int_equal(moss_feed(model, state, text, 9, 0).code, MOSS_OK);
-    assert_true(block[0] > 0 && block[1] > 0);
-    double before = block[0];
+    assert_true(block[0].working > 0 && block[1].working > 0);
+    double before = block[0].working;
     moss_profile(model, NULL);
     assert_int_equal(moss_feed(model, state, text, 9, 0).code, MOSS_OK);
-    assert_true(block[0] == before);
+    assert_true(block[0].working == before);
     moss_state_free(state);
     moss_model_free(model);
 }
