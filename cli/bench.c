@@ -13,8 +13,8 @@
 typedef struct BenchOptions {
     CliTexts sets, weights;
     int64_t prefill, decode, threads, repeat, chunk;
-    bool json, progress;
-    int isa;
+    bool json, progress, no_cache;
+    int isa, debugger;
     bool off[PS_PASS_COUNT];
 } BenchOptions;
 
@@ -22,8 +22,13 @@ enum { MAX_REPEAT = 1000 };
 
 /* One value of each for every repetition. */
 typedef struct Samples {
-    double *compile_ms, *load_ms, *prefill_tok_s, *decode_tok_s;
+    double *compile_ms, *cached_ms, *load_ms, *prefill_tok_s, *decode_tok_s;
 } Samples;
+
+typedef struct Results {
+    CliStats compile_ms, cached_ms, load_ms, prefill_tok_s, decode_tok_s;
+    bool has_cached;
+} Results;
 
 /* ---------------------------------------------------------------------------------------------- measuring */
 
@@ -51,6 +56,24 @@ static bool measure_compile(CliBuild *build, const CliBuildOptions *options, con
         next.diags.count = 0; /* the last repetition's messages are shown, not everyone's */
         cli_build_finish(&next, true);
     }
+}
+
+/* The same with the kernel cache, after a first time that fills it. false: not every kernel came from there. */
+static bool measure_cached(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
+    CliBuildOptions cached = *options;
+    cached.cache = CLI_CACHE;
+    bool all = true;
+    for (int64_t i = -1; i < o->repeat && all; i++) {
+        CliBuild next = {0};
+        double ms = 0;
+        all = compile_once(&next, &cached, false, &ms) && (i < 0 || next.kernels_found == next.program->n_kernels);
+        if (i >= 0) out_ms[i] = ms;
+        next.diags.count = 0; /* measure_compile had the same to say */
+        cli_build_finish(&next, true);
+    }
+    if (!all)
+        su_warning(&build->diags, (SuSpan){0}, "see `mossc warm`", "no cached_ms: the kernel cache does not keep all kernels");
+    return all;
 }
 
 /* One load. Random weights are made before the clock starts. */
@@ -134,7 +157,7 @@ static double peak_rss_bytes(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-static void print_json(const CliBuild *build, const BenchOptions *o, CliStats *stats) {
+static void print_json(const CliBuild *build, const BenchOptions *o, const Results *results) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
     cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
@@ -142,10 +165,11 @@ static void print_json(const CliBuild *build, const BenchOptions *o, CliStats *s
     cJSON_AddNumberToObject(root, "prefill", (double)o->prefill);
     cJSON_AddNumberToObject(root, "decode", (double)o->decode);
     cJSON_AddNumberToObject(root, "repeat", (double)o->repeat);
-    cli_json_add_stats(root, "compile_ms", stats[0]);
-    cli_json_add_stats(root, "load_ms", stats[1]);
-    cli_json_add_stats(root, "prefill_tok_s", stats[2]);
-    cli_json_add_stats(root, "decode_tok_s", stats[3]);
+    cli_json_add_stats(root, "compile_ms", results->compile_ms);
+    if (results->has_cached) cli_json_add_stats(root, "cached_ms", results->cached_ms);
+    cli_json_add_stats(root, "load_ms", results->load_ms);
+    cli_json_add_stats(root, "prefill_tok_s", results->prefill_tok_s);
+    cli_json_add_stats(root, "decode_tok_s", results->decode_tok_s);
     cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
     cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
     cJSON_AddNumberToObject(root, "state_bytes", (double)build->program->state_bytes);
@@ -157,19 +181,20 @@ static void print_stats_row(const char *name, CliStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
-static void print_table(const CliBuild *build, const BenchOptions *o, CliStats *stats) {
+static void print_table(const CliBuild *build, const BenchOptions *o, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
     printf("%s: %d threads, %d float lanes, prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n",
            build->program->name, moss_model_threads(build->model), build->target.vector_lanes, o->prefill, o->decode, o->repeat);
     printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
-    print_stats_row("compile, ms", stats[0]);
-    print_stats_row("load, ms", stats[1]);
-    print_stats_row("prefill, tokens/s", stats[2]);
-    print_stats_row("decode, tokens/s", stats[3]);
+    print_stats_row("compile, ms", results->compile_ms);
+    if (results->has_cached) print_stats_row("the same, cached, ms", results->cached_ms);
+    print_stats_row("load, ms", results->load_ms);
+    print_stats_row("prefill, tokens/s", results->prefill_tok_s);
+    print_stats_row("decode, tokens/s", results->decode_tok_s);
     printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
     printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
-    printf("; decoding reads %s of them a second\n", cli_bytes(active * stats[3].median, text));
+    printf("; decoding reads %s of them a second\n", cli_bytes(active * results->decode_tok_s.median, text));
     printf("  %-22s %s\n", "state of a sequence", cli_bytes((double)build->program->state_bytes, text));
     printf("  %-22s %s\n", "most memory in use", cli_bytes(peak_rss_bytes(), text));
 }
@@ -179,16 +204,20 @@ static void print_table(const CliBuild *build, const BenchOptions *o, CliStats *
 static bool measure(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, SuArena *arena) {
     size_t n = (size_t)o->repeat;
     Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n),
+                       .cached_ms = SU_NEW_ARRAY(arena, double, n),
                        .load_ms = SU_NEW_ARRAY(arena, double, n),
                        .prefill_tok_s = SU_NEW_ARRAY(arena, double, n),
                        .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
-    if (!measure_compile(build, options, o, samples.compile_ms) || !measure_load(build, options, o, samples.load_ms) ||
-        !measure_speed(build, o, &samples)) {
-        return false;
-    }
-    CliStats stats[4] = {cli_stats(samples.compile_ms, n), cli_stats(samples.load_ms, n), cli_stats(samples.prefill_tok_s, n),
-                         cli_stats(samples.decode_tok_s, n)};
-    (o->json ? print_json : print_table)(build, o, stats);
+    if (!measure_compile(build, options, o, samples.compile_ms)) return false;
+    bool has_cached = !o->no_cache && measure_cached(build, options, o, samples.cached_ms);
+    if (!measure_load(build, options, o, samples.load_ms) || !measure_speed(build, o, &samples)) return false;
+    Results results = {.compile_ms = cli_stats(samples.compile_ms, n),
+                       .cached_ms = cli_stats(samples.cached_ms, n),
+                       .load_ms = cli_stats(samples.load_ms, n),
+                       .prefill_tok_s = cli_stats(samples.prefill_tok_s, n),
+                       .decode_tok_s = cli_stats(samples.decode_tok_s, n),
+                       .has_cached = has_cached};
+    (o->json ? print_json : print_table)(build, o, &results);
     return true;
 }
 
@@ -202,6 +231,8 @@ static const CliOption table[] = {
     CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
     CLI_OPTION_NO_PASSES(BenchOptions),
     CLI_OPTION_ISA(BenchOptions),
+    CLI_OPTION_NO_CACHE(BenchOptions),
+    CLI_OPTION_DEBUGGER(BenchOptions),
     CLI_OPTION_SET(BenchOptions),
     CLI_OPTION_PROGRESS(BenchOptions),
 };
@@ -218,6 +249,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .sets = &o.sets,
                                .off = o.off,
                                .isa = o.isa,
+                               .cache = CLI_NO_CACHE,
+                               .debugger = o.debugger,
                                .weights = &o.weights,
                                .threads = o.threads,
                                .progress = o.progress};
@@ -234,7 +267,8 @@ const CliCommand cli_bench = {
         "Compiles SPEC, loads the weights (random ones unless given, made without a second copy of the model), feeds a prompt and "
         "then single tokens, each several times after one round that is not counted, and prints median, smallest and largest "
         "values.\n\n"
-        "compile_ms: from YAML to machine code. load_ms: reading and packing the weights; making random ones is not counted. "
+        "compile_ms: from YAML to machine code; cached_ms: the same when the kernel cache holds every kernel. load_ms: reading and "
+        "packing the weights; making random ones is not counted. "
         "weight_bytes: packed weights in memory; active_weight_bytes: of those, read by one decoded token. state_bytes: of one "
         "sequence. peak_rss_bytes: most memory that the whole run used.",
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"

@@ -15,8 +15,8 @@ typedef struct EvalOptions {
     CliTexts sets, weights;
     const char *text;
     int64_t chunk, threads;
-    bool json, progress, verify;
-    int isa;
+    bool json, progress, verify, no_cache;
+    int isa, debugger;
     bool off[PS_PASS_COUNT];
 } EvalOptions;
 
@@ -133,6 +133,8 @@ static const CliOption table[] = {
     CLI_OPTION_THREADS(EvalOptions),
     CLI_OPTION_NO_PASSES(EvalOptions),
     CLI_OPTION_ISA(EvalOptions),
+    CLI_OPTION_NO_CACHE(EvalOptions),
+    CLI_OPTION_DEBUGGER(EvalOptions),
     CLI_OPTION_SET(EvalOptions),
     CLI_OPTION_PROGRESS(EvalOptions),
 };
@@ -149,6 +151,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .sets = &o.sets,
                                .off = o.off,
                                .isa = o.isa,
+                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
+                               .debugger = o.debugger,
                                .weights = &o.weights,
                                .threads = o.threads,
                                .progress = o.progress,

@@ -23,9 +23,9 @@ static const char *const reference_words[] = {"32", "64", NULL};
 typedef struct LogitsOptions {
     CliTexts sets, weights;
     const char *tokens, *output, *state_in, *state_out;
-    int mode, reference, isa;
+    int mode, reference, isa, debugger;
     int64_t chunk, threads;
-    bool json, progress, verify;
+    bool json, progress, verify, no_cache;
     bool off[PS_PASS_COUNT];
 } LogitsOptions;
 
@@ -198,6 +198,8 @@ static const CliOption table[] = {
     CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
     CLI_OPTION_NO_PASSES(LogitsOptions),
     CLI_OPTION_ISA(LogitsOptions),
+    CLI_OPTION_NO_CACHE(LogitsOptions),
+    CLI_OPTION_DEBUGGER(LogitsOptions),
     CLI_OPTION_SET(LogitsOptions),
     CLI_OPTION_PROGRESS(LogitsOptions),
 };
@@ -220,6 +222,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .sets = &o.sets,
                                .off = o.off,
                                .isa = o.isa,
+                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
+                               .debugger = o.debugger,
                                .weights = &o.weights,
                                .threads = o.threads,
                                .progress = o.progress,

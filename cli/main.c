@@ -20,6 +20,8 @@ static const CliCommand *const commands[] = {
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
     &cli_pack,   /* weights that load in milliseconds */
+    &cli_warm,   /* kernels that are there already */
+    &cli_cache,  /* where they are kept */
     &cli_ir,     /* what the compiler sees */
     &cli_asm,    /* what it makes */
     &cli_schema, /* for editors */

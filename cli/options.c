@@ -10,6 +10,7 @@
 #include "support/str.h"
 
 const char *const cli_isa_words[] = {"best", "avx512", "avx2", NULL};
+const char *const cli_debugger_words[] = {"none", "gdb", "perf", NULL};
 
 int cli_usage_error(const CliCommand *command, const char *format, ...) {
     va_list args;

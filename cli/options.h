@@ -85,10 +85,16 @@ typedef struct CliOption {
 #define CLI_OPTION_TARGET(Type)                                                                                                    \
     CLI_ROW_TEXT(Type, target, "target", 0, "TARGET", false,                                                                       \
                  "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4")
+#define CLI_OPTION_NO_CACHE(Type)                                                                                                  \
+    CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels anew, and keep none (see `mossc cache --help`)")
+#define CLI_OPTION_DEBUGGER(Type)                                                                                                  \
+    CLI_ROW_WORD(Type, debugger, "debug-info", "gdb|perf", cli_debugger_words,                                                     \
+                 "tell gdb or perf the names of kernels and the lines of the spec they come from (docs/profiling.md)")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "check every byte of packed weights against its digest first")
 #define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
 
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
+extern const char *const cli_debugger_words[]; /* NULL-terminated; by CgDebugger */
 
 /* What a command gets from main, and what cli_parse adds. */
 typedef struct CliArgs {

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/cache_folder.h"
 #include "cli/progress.h"
+#include "codegen/cache.h"
 #include "frontend/lower.h"
 #include "runtime/packed.h"
 #include "runtime/weights.h"
@@ -32,15 +34,38 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
 
+static CgCache *open_cache(CliBuild *build) {
+    const char *folder = cli_cache_folder(&build->arena);
+    return folder ? cg_cache_open(folder, cli_cache_most_bytes(&build->diags)) : NULL;
+}
+
+/* Says why kernels cannot be kept, if they cannot. false: they must be. */
+static bool check_cache(CliBuild *build, const CliBuildOptions *options, const CgCache *cache) {
+    const char *folder = cli_cache_folder(&build->arena);
+    const char *problem = folder ? cg_cache_stats(cache).problem : "HOME is not set";
+    if (!problem) return true;
+    const char *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
+    SuSpan span = folder ? su_file_span(&build->diags, folder) : (SuSpan){0};
+    if (options->cache == CLI_CACHE_NEEDED) return su_error(&build->diags, span, hint, "kernels cannot be kept: %s", problem);
+    su_warning(&build->diags, span, hint, "kernels cannot be kept: %s", problem);
+    return true;
+}
+
 bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
     const char *isa = options->isa ? cli_isa_words[options->isa] : NULL;
     if (!build->has_target && !cg_target_host(isa, &build->target, &build->diags)) return false;
     build->has_target = true;
-    CgOptions code = {.dump_dir = options->dump_dir};
+    bool cached = options->cache != CLI_NO_CACHE && !options->dump_dir;
+    CgCache *cache = cached ? open_cache(build) : NULL;
+    CgOptions code = {
+        .dump_dir = options->dump_dir, .cache = cache, .debugger = (CgDebugger)options->debugger, .spec_path = options->spec};
     CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
     cli_progress_say(&progress);
     bool ok = cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
     cli_progress_end(&progress);
+    if (cache) build->kernels_found = cg_cache_stats(cache).found;
+    ok = (!cached || check_cache(build, options, cache)) && ok;
+    cg_cache_close(cache);
     return ok;
 }
 

@@ -31,8 +31,16 @@ typedef struct CliBuild {
     MossModel *model;
     PsOptions passes; /* set by the command before cli_build_program */
     bool has_spec, has_target;
+    uint32_t kernels_found; /* in the cache; set by cli_build_code */
     double compile_seconds, load_seconds; /* set by cli_build_model */
 } CliBuild;
+
+/* Whether compiled kernels are looked for and kept on disk. */
+typedef enum CliCache {
+    CLI_CACHE,       /* yes; where they cannot be kept there is a warning */
+    CLI_NO_CACHE,
+    CLI_CACHE_NEEDED /* an error then */
+} CliCache;
 
 /* What the command line says about a build. */
 typedef struct CliBuildOptions {
@@ -41,6 +49,8 @@ typedef struct CliBuildOptions {
     const bool *off;     /* [PS_PASS_COUNT] or NULL */
     int isa;             /* index into cli_isa_words */
     const char *dump_dir; /* an existing folder, or NULL */
+    CliCache cache;
+    int debugger;        /* a CgDebugger */
     const CliTexts *weights;
     int64_t threads;
     bool progress;

@@ -1,6 +1,5 @@
 /* mossc run: text. */
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,8 +21,8 @@ typedef struct RunOptions {
     int64_t max_tokens, top_k, chunk, threads;
     double temperature, top_p;
     uint64_t seed;
-    bool json, no_echo, progress, verify;
-    int isa;
+    bool json, no_echo, progress, verify, no_cache;
+    int isa, debugger;
     bool off[PS_PASS_COUNT];
 } RunOptions;
 
@@ -41,7 +40,7 @@ typedef struct Session {
     RtTokens prompt_tokens, tokens; /* tokens: generated */
     RtTextStream stream;
     SuText text;   /* of `tokens` */
-    float *logits; /* [limit], where the tokenizer has gaps: the logits without them */
+    float *room;   /* [limit], for sampling */
     MossState *state;
     RtPromptCacheStats cached;
     MossSampler sampler;
@@ -143,19 +142,10 @@ static bool feed_prompt(Session *s) {
     return ok;
 }
 
-/* The logits with NaN for ids that stand for nothing: those are never picked. */
-static const float *without_gaps(Session *s, const float *logits) {
-    int64_t limit = rt_tokenizer_limit(s->tokenizer);
-    if (!rt_tokenizer_gaps(s->tokenizer)) return logits;
-    if (!s->logits) s->logits = SU_NEW_ARRAY(&s->build.arena, float, (size_t)limit);
-    for (int64_t id = 0; id < limit; id++) s->logits[id] = rt_tokenizer_is_gap(s->tokenizer, (int32_t)id) ? NAN : logits[id];
-    return s->logits;
-}
-
 /* Samples a token from the logits of the last step. false: none can be picked. */
 static bool sample(Session *s, int32_t *out_token) {
-    int64_t limit = rt_tokenizer_limit(s->tokenizer);
-    *out_token = moss_sample(&s->sampler, without_gaps(s, moss_state_logits(s->state)), limit, limit);
+    if (!s->room) s->room = SU_NEW_ARRAY(&s->build.arena, float, (size_t)rt_tokenizer_limit(s->tokenizer));
+    *out_token = rt_tokenizer_sample(s->tokenizer, &s->sampler, moss_state_logits(s->state), s->room);
     if (*out_token >= 0) return true;
     return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
                     moss_state_position(s->state));
@@ -227,8 +217,10 @@ static double decode_steps(const Session *s) {
 }
 
 static void print_stats(const Session *s) {
-    fprintf(stderr, "mossc: compiled in %.0f ms, loaded in %.0f ms, time to first token %.1f ms\n", 1e3 * s->build.compile_seconds,
-            1e3 * s->build.load_seconds, 1e3 * s->first_token_seconds);
+    fprintf(stderr,
+            "mossc: compiled in %.0f ms (%u of %u kernels from the cache), loaded in %.0f ms, time to first token %.1f ms\n",
+            1e3 * s->build.compile_seconds, s->build.kernels_found, s->build.program->n_kernels, 1e3 * s->build.load_seconds,
+            1e3 * s->first_token_seconds);
     fprintf(stderr, "mossc: prefill %zu tokens, %.1f tokens/s; decode %zu tokens, %.1f tokens/s%s\n", s->prompt_tokens.count,
             rate((double)s->prompt_tokens.count, s->prefill_seconds), s->tokens.count, rate(decode_steps(s), s->decode_seconds),
             s->stop == STOP_POSITIONS ? "; stopped at the spec's max_positions" : "");
@@ -251,6 +243,8 @@ static void print_json(const Session *s) {
     cJSON_AddNumberToObject(root, "generated_tokens", (double)s->tokens.count);
     cJSON_AddStringToObject(root, "stopped_by", stop_words[s->stop]);
     cJSON_AddNumberToObject(root, "compile_ms", 1e3 * s->build.compile_seconds);
+    cJSON_AddNumberToObject(root, "kernels", s->build.program->n_kernels);
+    cJSON_AddNumberToObject(root, "cached_kernels", s->build.kernels_found);
     cJSON_AddNumberToObject(root, "load_ms", 1e3 * s->build.load_seconds);
     cJSON_AddNumberToObject(root, "time_to_first_token_ms", 1e3 * s->first_token_seconds);
     cJSON_AddNumberToObject(root, "prefill_tok_s", rate((double)s->prompt_tokens.count, s->prefill_seconds));
@@ -311,6 +305,8 @@ static const CliOption table[] = {
     CLI_OPTION_THREADS(RunOptions),
     CLI_OPTION_NO_PASSES(RunOptions),
     CLI_OPTION_ISA(RunOptions),
+    CLI_OPTION_NO_CACHE(RunOptions),
+    CLI_OPTION_DEBUGGER(RunOptions),
     CLI_OPTION_SET(RunOptions),
     CLI_OPTION_PROGRESS(RunOptions),
 };
@@ -332,6 +328,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                .sets = &o.sets,
                                .off = o.off,
                                .isa = o.isa,
+                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
+                               .debugger = o.debugger,
                                .weights = &o.weights,
                                .threads = o.threads,
                                .progress = o.progress,

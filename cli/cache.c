@@ -1,0 +1,87 @@
+/* mossc cache: what the kernel cache holds; emptying it. */
+#include "cli/cache_folder.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "codegen/cache.h"
+
+typedef struct CacheOptions {
+    bool clear, json;
+} CacheOptions;
+
+typedef struct Report {
+    const char *folder;
+    size_t entries, removed;
+    uint64_t bytes, most_bytes;
+} Report;
+
+static Report look(const char *folder, SuDiags *diags) {
+    SuEntries entries = cg_cache_list(folder);
+    Report report = {.folder = folder, .entries = entries.count, .bytes = entries.bytes, .most_bytes = cli_cache_most_bytes(diags)};
+    su_entries_free(&entries);
+    return report;
+}
+
+static void print_json(const Report *report, const CacheOptions *o) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "folder", report->folder);
+    cJSON_AddNumberToObject(root, "entries", (double)report->entries);
+    cJSON_AddNumberToObject(root, "bytes", (double)report->bytes);
+    cJSON_AddNumberToObject(root, "most_bytes", (double)report->most_bytes);
+    if (o->clear) cJSON_AddNumberToObject(root, "removed", (double)report->removed);
+    cli_json_print(root);
+}
+
+static void print_text(const Report *report, const CacheOptions *o) {
+    char bytes[CLI_NUMBER], most[CLI_NUMBER];
+    if (o->clear) printf("removed %zu kernels\n", report->removed);
+    printf("%s: %zu kernels, %s of at most %s\n", report->folder, report->entries, cli_bytes((double)report->bytes, bytes),
+           cli_bytes((double)report->most_bytes, most));
+}
+
+static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
+    const char *folder = cli_cache_folder(arena);
+    if (!folder) return cli_cache_no_folder(diags);
+    size_t removed = o->clear ? cg_cache_clear(folder) : 0;
+    Report report = look(folder, diags);
+    report.removed = removed;
+    (o->json ? print_json : print_text)(&report, o);
+    if (!o->clear || report.entries == 0) return true;
+    return su_error(diags, su_file_span(diags, folder), NULL, "%zu kernels could not be removed, or were just stored",
+                    report.entries);
+}
+
+static const CliOption table[] = {
+    CLI_ROW_FLAG(CacheOptions, clear, "clear", "remove all kernels first; other files in the folder stay"),
+    CLI_OPTION_JSON(CacheOptions, "print one JSON object: folder, entries, bytes, most_bytes, and removed with --clear"),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    CacheOptions o = {0};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    SuDiags diags = {0};
+    bool ok = show(&o, &args->arena, &diags);
+    fflush(stdout);
+    su_diags_print(&diags, stderr);
+    su_diags_free(&diags);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+const CliCommand cli_cache = {
+    .name = "cache",
+    .summary = "show the kernel cache, or empty it",
+    .synopsis = "[--clear] [--json]",
+    .about = CLI_ABOUT_CACHE
+    "\n\nA kernel is found again by the digest of all that its code depends on: this build of mossc and of LLVM, the processor, "
+    "shapes "
+    "and fusion. It is checked by a digest when it is read and made again if it is damaged. The cache may be emptied or removed at "
+    "any time.",
+    .examples = "mossc cache\n"
+                "mossc cache --clear\n"
+                "MOSSC_CACHE_DIR=/opt/model/kernels mossc cache --json\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 0,
+    .most_positionals = 0,
+    .run = run,
+};

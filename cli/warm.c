@@ -1,0 +1,78 @@
+/* mossc warm: kernels compiled before they are needed. */
+#include "cli/cache_folder.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/pipeline.h"
+#include "support/clock.h"
+
+typedef struct WarmOptions {
+    CliTexts sets;
+    bool json, progress;
+    int isa;
+    bool off[PS_PASS_COUNT];
+} WarmOptions;
+
+static void report(const CliBuild *build, const char *spec, double ms, bool json) {
+    uint32_t kernels = build->program->n_kernels, found = build->kernels_found;
+    if (!json) {
+        printf("%s: %u kernels, %u made, %u found, %.0f ms\n", spec, kernels, kernels - found, found, ms);
+        return;
+    }
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "spec", spec);
+    cJSON_AddNumberToObject(root, "kernels", kernels);
+    cJSON_AddNumberToObject(root, "made", kernels - found);
+    cJSON_AddNumberToObject(root, "found", found);
+    cJSON_AddNumberToObject(root, "ms", ms);
+    cli_json_print(root);
+}
+
+static int warm(const char *spec, const WarmOptions *o) {
+    CliBuild build = {0};
+    CliBuildOptions options = {
+        .spec = spec, .sets = &o->sets, .off = o->off, .isa = o->isa, .progress = o->progress, .cache = CLI_CACHE_NEEDED};
+    double start = su_seconds();
+    bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
+              cli_build_code(&build, &options);
+    if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
+    fflush(stdout);
+    return cli_build_finish(&build, ok);
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
+    CLI_OPTION_NO_PASSES(WarmOptions),
+    CLI_OPTION_ISA(WarmOptions),
+    CLI_OPTION_SET(WarmOptions),
+    CLI_OPTION_PROGRESS(WarmOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    WarmOptions o = {0};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    status = CLI_OK;
+    for (size_t i = 0; i < args->n_positionals; i++) {
+        if (warm(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
+    }
+    return status;
+}
+
+const CliCommand cli_warm = {
+    .name = "warm",
+    .summary = "compile into the kernel cache, so that later runs start at once",
+    .synopsis = "SPEC... [OPTION]...",
+    .about =
+        "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
+        "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
+        "them alike. Says how many were made and how many were there. Give the options that the later command will "
+        "have.\n\n" CLI_ABOUT_CACHE,
+    .examples = "mossc warm specs/moss-tiny.yaml\n"
+                "mossc warm specs/*.yaml --isa avx2 --json\n"
+                "MOSSC_CACHE_DIR=/opt/model/kernels mossc warm model.yaml --set weights.dtype=bf16\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 4096,
+    .run = run,
+};
