@@ -92,6 +92,7 @@ static const char *read_tokenizer(FeLoad *load) {
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
     if (file->state != FE_GIVEN) { return NULL; }
+    t->written_file = file->text;
     t->file = beside(load->reader.arena, load->spec->source->path, file->text);
     return file->text;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "support/diag.h"
+#include "support/str.h"
 
 typedef enum FeBlockKind { FE_SSM, FE_MLP, FE_ATTENTION } FeBlockKind;
 typedef enum FeNormKind { FE_NORM_RMS, FE_NORM_LAYER } FeNormKind;
@@ -97,6 +98,7 @@ typedef struct FeBlock {
 typedef struct FeTokenizer {
     FeTokenizerKind kind;
     const char *file;     /* bpe: path, already relative to the working directory; else NULL */
+    const char *written_file; /* the same as the spec has it */
     int64_t bos, eos;     /* ids; -1: none */
     const char *bos_text; /* a token given by its text (resolved by the tokenizer), or NULL */
     const char *eos_text;
@@ -130,6 +132,9 @@ void fe_spec_free(FeSpec *spec);
 
 /* The most tokens that a sequence may have: max_positions where some attention has no window, else 0: no bound. */
 int64_t fe_position_bound(const FeSpec *spec);
+
+/* The spec as YAML with every value written out; it reads back as a spec of the same hash. */
+void fe_print_spec(const FeSpec *spec, SuText *out);
 
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
 void fe_print_keys(FILE *out);

@@ -1,5 +1,6 @@
 #include "runtime/tokenizer.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,16 @@ bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t 
 
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) {
     if (id != tokenizer->bos && id != tokenizer->eos) { tokenizer->kind->decode(tokenizer->self, id, out); }
+}
+
+int32_t rt_tokenizer_sample(const RtTokenizer *tokenizer, MossSampler *sampler, const float *logits, float *room) {
+    if (tokenizer->gaps) { /* moss_sample never picks what is no number */
+        for (int64_t id = 0; id < tokenizer->limit; id++) {
+            room[id] = rt_tokenizer_is_gap(tokenizer, (int32_t)id) ? NAN : logits[id];
+        }
+        logits = room;
+    }
+    return moss_sample(sampler, logits, tokenizer->limit, tokenizer->limit);
 }
 
 /* Moves what is decided from the front of `held` to `out`. At the end nothing stays open. */

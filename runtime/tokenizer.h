@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/moss.h"
 #include "support/diag.h"
 #include "support/str.h"
 
@@ -37,6 +38,10 @@ bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id);
 bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
 /* Appends the text of an id: bytes, which need not be whole characters. Nothing for bos, eos and ids that stand for nothing. */
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out);
+
+/* Picks a token from logits[vocab_size], never one that stands for nothing. room[limit] is used where there are gaps below the
+ * limit, else it may be NULL. -1 if no logit is a number. */
+int32_t rt_tokenizer_sample(const RtTokenizer *tokenizer, MossSampler *sampler, const float *logits, float *room);
 
 /* The text of ids as they come. Where tokens are pieces of text (not with `bytes`, whose tokens are any bytes), it comes in
  * whole UTF-8 characters: a piece of one is held until the rest is there, and what can become none is U+FFFD. */

@@ -168,9 +168,15 @@ static int open_temporary(const char *path, char **out_name) {
 /* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */
 static _Atomic(const char *) being_written;
 
+static _Atomic(SuClean) also_clean;
+
+void su_out_also_clean(SuClean clean) { also_clean = clean; }
+
 static void remove_and_die(int signal_number) {
     const char *temporary = being_written;
+    SuClean clean = also_clean;
     if (temporary) { unlink(temporary); }
+    if (clean) { clean(); }
     signal(signal_number, SIG_DFL);
     raise(signal_number);
 }

@@ -33,6 +33,9 @@ typedef struct SuOut {
 
 /* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove the temporary being written before they end the process. */
 void su_out_clean_on_signals(void);
+/* What they call after that, in a signal handler; NULL: nothing. */
+typedef void (*SuClean)(void);
+void su_out_also_clean(SuClean clean);
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags);
 bool su_out_commit(SuOut *out, SuDiags *diags);
 /* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
