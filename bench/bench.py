@@ -5,7 +5,7 @@
   decode   decoding a model in f32 beside the read limit of this machine, measured in the same rounds
   limits   the limits alone
 
-usage: bench.py --mossc PROGRAM --limits PROGRAM [fusion] [decode] [limits] [--rounds R] [--threads N]
+usage: bench.py --mossc PROGRAM [fusion] [decode] [limits] [--rounds R] [--threads N]
 """
 import argparse
 import json
@@ -31,10 +31,18 @@ def run(command):
     return json.loads(done.stdout)
 
 
+def threads(options):
+    return ["--threads", str(options.threads)] if options.threads else []
+
+
 # Of three measurements the best is taken, as for the limits: what else runs on the machine only ever takes away.
 def bench(options, spec, prefill, decode, *more):
-    threads = ["--threads", str(options.threads)] if options.threads else []
-    return run([options.mossc, "bench", spec, "--prefill", str(prefill), "--decode", str(decode), "--repeat", "3", "--json", *threads, *more])
+    steps = ["--prefill", str(prefill), "--decode", str(decode), "--repeat", "3"]
+    return run([options.mossc, "bench", spec, *steps, "--json", *threads(options), *more])
+
+
+def machine(options):
+    return run([options.mossc, "limits", "--repeat", "3", "--json", *threads(options)])
 
 
 def spread(values):
@@ -63,9 +71,9 @@ def decode(options):
     spec, prefill, tokens = DECODE_SPEC
     shares, rates, limits = [], [], []
     for _ in range(options.rounds):
-        before = run([options.limits])["best_read_gb_s"]
+        before = machine(options)["read_gb_s"]["max"]
         result = bench(options, spec, prefill, tokens)
-        limit = max(before, run([options.limits])["best_read_gb_s"])
+        limit = max(before, machine(options)["read_gb_s"]["max"])
         rate = result["decode_tok_s"]["max"] * result["active_weight_bytes"] / 1e9
         rates.append(rate)
         limits.append(limit)
@@ -74,13 +82,12 @@ def decode(options):
 
 
 def limits(options):
-    print(json.dumps(run([options.limits]), indent=1))
+    print(json.dumps(machine(options), indent=1))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
-    parser.add_argument("--limits", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("what", nargs="*", help="limits, decode, fusion (default: all three)")

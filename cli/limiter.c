@@ -141,7 +141,7 @@ double cli_limit_panel(CliLimiter *limiter) { return arithmetic_rate(limiter, PA
 double cli_limit_fma(CliLimiter *limiter) { return arithmetic_rate(limiter, FMA) / 1e9; }
 double cli_limit_exp(CliLimiter *limiter) { return arithmetic_rate(limiter, EXP) / 1e9; }
 
-CliLimits cli_limits(CliLimiter *limiter) {
+CliLimits cli_measure_limits(CliLimiter *limiter) {
     return (CliLimits){.read_gb_s = cli_limit_read(limiter),
                        .panel_gflop_s = cli_limit_panel(limiter),
                        .fma_gflop_s = cli_limit_fma(limiter),

@@ -31,7 +31,7 @@ double cli_limit_read(CliLimiter *limiter);
 double cli_limit_panel(CliLimiter *limiter);
 double cli_limit_fma(CliLimiter *limiter);
 double cli_limit_exp(CliLimiter *limiter);
-CliLimits cli_limits(CliLimiter *limiter); /* all four */
+CliLimits cli_measure_limits(CliLimiter *limiter); /* all four */
 /* The larger of each: of what was measured before something and after it. */
 CliLimits cli_limits_best(CliLimits a, CliLimits b);
 

@@ -22,6 +22,7 @@ static const CliCommand *const commands[] = {
     &cli_pack,   /* weights that load in milliseconds */
     &cli_warm,   /* kernels that are there already */
     &cli_cache,  /* where they are kept */
+    &cli_limits, /* what the machine can do */
     &cli_ir,     /* what the compiler sees */
     &cli_asm,    /* what it makes */
     &cli_schema, /* for editors */
