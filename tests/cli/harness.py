@@ -1,10 +1,15 @@
-"""What the command line tests share: running mossc in a scratch folder, the specs they use, and .npy files without NumPy."""
+"""What the command line tests share: running mossc in a scratch folder, the specs they use, .npy files without NumPy, and the
+loop over tests. Standard library only."""
+import argparse
 import json
+import os
 import pathlib
 import resource
 import signal
 import struct
 import subprocess
+import tempfile
+import traceback
 
 # Every kind of block, small enough that a compilation takes no time.
 TINY = """\
@@ -21,11 +26,24 @@ stack:
 WRONG = TINY.replace("d_ff", "dff")
 
 
+SKIPPED = 77  # the exit status that CTest counts as skipped
+
+
+class Skipped(Exception):
+    """This test cannot run here; says why."""
+
+
 class Mossc:
-    """The program in a scratch folder. A test fails by an assertion that shows the command and what it printed."""
+    """The program in a scratch folder, with a kernel cache of its own. A test fails by an assertion that shows the command and
+    what it printed."""
 
     def __init__(self, program, folder):
-        self.program, self.folder = str(pathlib.Path(program).resolve()), pathlib.Path(folder)
+        self.program, self.folder = str(pathlib.Path(program).resolve()), pathlib.Path(folder) / "work"
+        self.folder.mkdir()
+        self.kernels = pathlib.Path(folder) / "kernels"
+
+    def environment(self):
+        return {**os.environ, "MOSSC_CACHE_DIR": str(self.kernels)}
 
     def file(self, name, content):
         path = self.folder / name
@@ -41,7 +59,7 @@ class Mossc:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [self.program, *map(str, arguments)]
-        done = subprocess.run(command, cwd=self.folder, input=stdin, stdout=stdout, stderr=subprocess.PIPE, preexec_fn=limit,
+        done = subprocess.run(command, cwd=self.folder, env=self.environment(), input=stdin, stdout=stdout, stderr=subprocess.PIPE, preexec_fn=limit,
                               restore_signals=largest_file is None, timeout=300)
         done.stderr = done.stderr.decode(errors="replace")
         shown = f"mossc {' '.join(command[1:])}\nended with {done.returncode}, not {status}; it printed\n{(done.stdout or b'')[:2000]!r}\n{done.stderr}"
@@ -77,3 +95,33 @@ class Mossc:
     def left(self):
         """Names in the scratch folder: what a failed command left behind shows here."""
         return sorted(path.name for path in self.folder.iterdir())
+
+
+def run_tests(names, defaults=None):
+    """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a folder of its own.
+    `defaults`: integers that options of the same names may change. The exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mossc", required=True)
+    parser.add_argument("names", nargs="*")
+    for name, value in (defaults or {}).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = vars(parser.parse_args())
+    for name in defaults or {}:
+        defaults[name] = options[name]
+    wanted = options["names"]
+    tests = [(name[5:], test) for name, test in names.items() if name.startswith("test_")]
+    tests = [(name, test) for name, test in tests if not wanted or any(part in name for part in wanted)]
+    failed = skipped = 0
+    for name, test in tests:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                test(Mossc(options["mossc"], folder))
+                print(f"ok      {name}", flush=True)
+            except Skipped as reason:
+                skipped += 1
+                print(f"skipped {name}: {reason}", flush=True)
+            except Exception:  # a test that crashes has failed; the others still run
+                failed += 1
+                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+    print(f"{len(tests)} tests, {failed} failed, {skipped} skipped")
+    return 1 if failed or not tests else SKIPPED if skipped == len(tests) else 0

@@ -4,7 +4,6 @@
 
 runs all tests, or those whose names contain a NAME.
 """
-import argparse
 import json
 import math
 import os
@@ -13,13 +12,11 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, WRONG, Mossc  # noqa: E402
+from harness import TINY, WRONG, run_tests  # noqa: E402
 
 COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "ir", "asm", "schema"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
@@ -492,25 +489,5 @@ def test_progress_is_silent_unless_asked(m):
     assert "measuring: done in" in m.run(*common, "--progress").stderr
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--mossc", required=True)
-    parser.add_argument("names", nargs="*")
-    options = parser.parse_args()
-    tests = [(name[5:], test) for name, test in globals().items() if name.startswith("test_")]
-    tests = [(name, test) for name, test in tests if not options.names or any(part in name for part in options.names)]
-    failed = 0
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(Mossc(options.mossc, folder))
-                print(f"ok      {name}", flush=True)
-            except Exception:  # a test that crashes has failed; the others still run
-                failed += 1
-                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
-    print(f"{len(tests)} tests, {failed} failed")
-    return 1 if failed or not tests else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(globals()))

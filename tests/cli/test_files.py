@@ -1,31 +1,17 @@
-"""Files that mossc leaves for later runs: packed weights, states, prompt caches. What they hold, and that a killed command, a
-full disk or damage neither harms an old file nor leaves half a new one. Standard library only.
+"""Files that mossc leaves for later runs: packed weights, states, prompt caches. What they hold, and what is said of wrong or
+damaged ones; tests/durability kills the commands that write them. Standard library only.
 
-    python3 tests/cli/test_files.py --mossc build/release/mossc [--kills N] [NAME…]
+    python3 tests/cli/test_files.py --mossc build/release/mossc [NAME…]
 
-runs all tests, or those whose names contain a NAME. --kills: how often each command is killed (default 30).
+runs all tests, or those whose names contain a NAME.
 """
-import argparse
-import os
 import pathlib
 import random
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, Mossc  # noqa: E402
-
-KILLS = 30
-
-
-class Skipped(Exception):
-    pass
-
+from harness import TINY, run_tests  # noqa: E402
 
 def tiny(m):
     """A spec and weights for it."""
@@ -38,60 +24,6 @@ def flip(m, name, at):
     data = bytearray((m.folder / name).read_bytes())
     data[at] ^= 1 << random.randrange(8)
     (m.folder / name).write_bytes(data)
-
-
-def run_and_kill(m, arguments, seconds):
-    """Whether the command was still running after that time."""
-    command = [m.program, *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=m.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
-
-
-def kill_often(m, arguments, name, is_whole):
-    """Kills the command at random moments; `name` must then be the old file, or a whole new one. Returns how many were killed."""
-    start = time.monotonic()
-    m.run(*arguments)
-    usual = time.monotonic() - start
-    target = m.folder / name
-    others = [n for n in m.left() if n != name]
-    killed = 0
-    for i in range(KILLS):
-        old = None if i % 2 else b"the old file"
-        target.unlink(missing_ok=True)
-        if old is not None:
-            target.write_bytes(old)
-        killed += run_and_kill(m, arguments, random.uniform(0, 1.1 * usual))
-        found = target.read_bytes() if target.exists() else None
-        if found != old:
-            assert found is not None, f"kill {i}: the old {name} is lost"
-            is_whole(name)
-        for left in set(m.left()) - set(others) - {name}:
-            assert left.startswith(name + ".tmp-"), f"kill {i} left {left}"
-            (m.folder / left).unlink()
-    assert killed, "no command was killed in time"
-    return killed
-
-
-def with_full_disk(m, test):
-    """Calls test(folder) with a folder on a file system of 1 MiB; needs to be root."""
-    if os.geteuid() != 0:
-        raise Skipped("only root can mount a small tmpfs")
-    folder = m.folder / "small"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True).returncode != 0:
-        raise Skipped("a small tmpfs cannot be mounted here")
-    try:
-        test(folder)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def fill_up(folder, leave):
-    """Fills the file system of `folder` but for about `leave` bytes."""
-    free = os.statvfs(folder)
-    (folder / "filler").write_bytes(b"x" * max(0, free.f_bavail * free.f_bsize - leave))
 
 
 # ------------------------------------------------------------------------------------------------ packed weights
@@ -148,23 +80,6 @@ def test_pack_needs_somewhere_to_write(m):
     assert "cannot write" in m.error("pack", spec, "-w", weights, "-o", "old.weights", largest_file=20000)
     assert (m.folder / "old.weights").read_bytes() == b"old"
     assert m.left() == ["old.weights", "tiny.yaml", "w.safetensors"]
-
-
-def test_packing_on_a_full_disk(m):
-    spec, weights = tiny(m)
-
-    def test(folder):
-        fill_up(folder, 64 << 10)
-        assert "cannot write" in m.error("pack", spec, "-w", weights, "-o", folder / "w.weights")
-        assert [p.name for p in folder.iterdir()] == ["filler"]
-
-    with_full_disk(m, test)
-
-
-def test_a_killed_pack_leaves_the_old_file_or_a_whole_one(m):
-    spec, weights = tiny(m)
-    kill_often(m, ["pack", spec, "-w", weights, "-o", "w.weights"], "w.weights",
-               lambda name: m.run("pack", spec, "-w", name, "--verify"))
 
 
 # ------------------------------------------------------------------------------------------------ states
@@ -239,28 +154,6 @@ def test_states_need_somewhere_to_write(m):
     assert (m.folder / "s.state").read_bytes() == b"old" and m.left() == ["s.state", "tiny.yaml", "w.safetensors"]
 
 
-def test_states_on_a_full_disk(m):
-    spec, weights = tiny(m)
-
-    def test(folder):
-        (folder / "s.state").write_bytes(b"old")
-        fill_up(folder, 8 << 10)
-        assert "write" in m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--state-out", folder / "s.state", status=1).stderr
-        assert (folder / "s.state").read_bytes() == b"old"
-        done = m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--prompt-cache", folder / "cache")
-        assert "the prompt cache is not written" in done.stderr, done.stderr
-        assert sorted(p.name for p in folder.iterdir()) == ["cache", "filler", "s.state"] and not any((folder / "cache").iterdir())
-
-    with_full_disk(m, test)
-
-
-def test_a_killed_run_leaves_the_old_state_or_a_whole_one(m):
-    spec, weights = tiny(m)
-    logits(m, spec, weights, [1])
-    kill_often(m, ["run", spec, "-w", weights, "-n", 3, "--prompt", "a", "--state-out", "s.state"], "s.state",
-               lambda name: logits(m, spec, weights, [1], "--state-in", name))
-
-
 # ------------------------------------------------------------------------------------------------ prompt caches
 
 PROMPT = "It was a dark evening in November, and the rain fell. " * 6
@@ -304,46 +197,5 @@ def test_a_cache_stays_within_its_size(m):
     assert f"{len(PROMPT)} of" in m.run(*common, PROMPT).stderr, "the newest is still there"
 
 
-def test_a_killed_run_leaves_no_half_cache_entry(m):
-    spec, weights = tiny(m)
-    common = ["run", spec, "-w", weights, "-n", 1, "--temp", 0, "--no-echo", "--cache-every", 8, "--prompt-cache", "cache", "--prompt", PROMPT]
-    start = time.monotonic()
-    wanted = m.run(*common).stdout
-    usual = time.monotonic() - start
-    for i in range(KILLS):
-        if i % 5 == 0:
-            for path in (m.folder / "cache").iterdir():
-                path.unlink()
-        run_and_kill(m, common, random.uniform(0.3, 1.1) * usual)
-        done = m.run(*common)
-        assert done.stdout == wanted and " 0 damaged" in done.stderr, done.stderr
-
-
-def main():
-    global KILLS
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--mossc", required=True)
-    parser.add_argument("--kills", type=int, default=KILLS)
-    parser.add_argument("names", nargs="*")
-    options = parser.parse_args()
-    KILLS = options.kills
-    tests = [(name[5:], test) for name, test in globals().items() if name.startswith("test_")]
-    tests = [(name, test) for name, test in tests if not options.names or any(part in name for part in options.names)]
-    failed = skipped = 0
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(Mossc(options.mossc, folder))
-                print(f"ok      {name}", flush=True)
-            except Skipped as reason:
-                skipped += 1
-                print(f"skipped {name}: {reason}", flush=True)
-            except Exception:  # a test that crashes has failed; the others still run
-                failed += 1
-                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
-    print(f"{len(tests)} tests, {failed} failed, {skipped} skipped")
-    return 1 if failed or not tests else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(globals()))

@@ -1,15 +1,12 @@
 #!/usr/bin/env python3
 """mossc run and mossc eval with a tokenizer.json: prompts, streams, specials, gaps, and what is wrong."""
-import argparse
 import json
 import pathlib
 import shutil
 import sys
-import tempfile
-import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
-from harness import TINY, Mossc  # noqa: E402
+from harness import TINY, run_tests  # noqa: E402
 
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 
@@ -78,23 +75,5 @@ def test_mistakes_are_named(m):
     assert "model/t.json: error: cannot open" in m.error("run", small, "-w", "w2", "--prompt", "a")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--mossc", required=True)
-    options = parser.parse_args()
-    tests = [(name[5:], test) for name, test in globals().items() if name.startswith("test_")]
-    failed = 0
-    for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                test(Mossc(options.mossc, folder))
-                print(f"ok      {name}", flush=True)
-            except Exception:  # a test that crashes has failed; the others still run
-                failed += 1
-                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
-    print(f"{len(tests)} tests, {failed} failed")
-    return 1 if failed or not tests else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(globals()))
