@@ -19,6 +19,7 @@ static const CliCommand *const commands[] = {
     &cli_logits, /* numbers for other programs */
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
+    &cli_compile, /* for a phone, a board, or this machine */
     &cli_pack,   /* weights that load in milliseconds */
     &cli_warm,   /* kernels that are there already */
     &cli_cache,  /* where they are kept */

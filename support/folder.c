@@ -122,6 +122,15 @@ bool su_folder_write(SuFolder *folder, const char *name, const void *data, size_
     return ok || fail_within(folder, name, "write", diags);
 }
 
+void su_folder_forget(SuFolder *folder, const char *path) {
+    for (size_t i = 0; i < folder->n_made; i++) {
+        if (folder->made[i] != path) { continue; }
+        unlink(path);
+        folder->made[i] = folder->made[--folder->n_made];
+        return;
+    }
+}
+
 /* ---- the end */
 
 static bool sync_path(const char *path) {

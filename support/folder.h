@@ -21,6 +21,8 @@ bool su_folder_open(const char *path, SuFolder *out, SuDiags *diags);
 const char *su_folder_file(SuFolder *folder, const char *name, SuDiags *diags);
 /* Writes a whole file. */
 bool su_folder_write(SuFolder *folder, const char *name, const void *data, size_t size, SuDiags *diags);
+/* What was to be made at this path is not made after all. */
+void su_folder_forget(SuFolder *folder, const char *path);
 bool su_folder_commit(SuFolder *folder, SuDiags *diags);
 void su_folder_abort(SuFolder *folder);
 

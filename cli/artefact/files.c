@@ -1,0 +1,212 @@
+/* Templates are C, CMake and Markdown as they will be, with @WORDS@ (cli/artefact/NAME.in); what a word stands for is made here. */
+#include "cli/artefact/files.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/artefact/embedded.h"
+#include "runtime/model.h"
+#include "support/digest.h"
+
+/* ---- names */
+
+const char *cli_artefact_symbol(SuArena *arena, const char *name) {
+    char *symbol = su_printf(arena, "%s%s", isdigit((unsigned char)*name) ? "model_" : "", name);
+    for (char *c = symbol; *c; c++) *c = isalnum((unsigned char)*c) ? *c : '_';
+    return symbol;
+}
+
+static const char *upper(SuArena *arena, const char *text) {
+    char *copy = su_strdup(arena, text);
+    for (char *c = copy; *c; c++) *c = (char)toupper((unsigned char)*c);
+    return copy;
+}
+
+/* ---- how to build it */
+
+static bool has_bpe(const CliArtefact *a) { return a->spec->tokenizer.kind == FE_TOKENIZER_BPE; }
+
+static bool is_arm(const CliArtefact *a) { return strncmp(a->target->triple, "aarch64", 7) == 0; }
+
+#define BUILD_FLAGS "-O2 -ffp-contract=off -ffunction-sections -Wl,--gc-sections -D_GNU_SOURCE -I. -Imossrt"
+
+static const char *build_line(SuArena *arena, const CliArtefact *a, const char *compiler) {
+    return su_printf(arena, "%s " BUILD_FLAGS " -o %s main.c %s.o mossrt/*/*.c -lm -pthread", compiler, a->name, a->name);
+}
+
+const char *cli_artefact_build_line(SuArena *arena, const CliArtefact *a) {
+    return build_line(arena, a, is_arm(a) && !a->target->native ? "aarch64-linux-gnu-gcc" : "cc");
+}
+
+/* The README's section. */
+static const char *build_text(SuArena *arena, const CliArtefact *a) {
+    const char *here =
+        su_printf(arena, "With CMake instead: `cmake -B build && cmake --build build`, which makes `build/%s`.", a->name);
+    if (!is_arm(a)) return su_printf(arena, "    %s\n\n%s\n", build_line(arena, a, "cc"), here);
+    return su_printf(arena,
+                     "With a cross compiler (Debian, Ubuntu: `apt install gcc-aarch64-linux-gnu`):\n\n    %s\n\n"
+                     "With the Android NDK, `$NDK` being its folder:\n\n"
+                     "    %s\n\n"
+                     "On the device itself (in Termux: `pkg install clang`):\n\n    %s\n\n"
+                     "With CMake and the NDK:\n\n"
+                     "    cmake -B build -DCMAKE_TOOLCHAIN_FILE=$NDK/build/cmake/android.toolchain.cmake \\\n"
+                     "        -DANDROID_ABI=arm64-v8a -DANDROID_PLATFORM=android-28\n    cmake --build build\n\n"
+                     "With CMake and a cross compiler: `cmake -B build -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64\n"
+                     "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc && cmake --build build`.\n",
+                     build_line(arena, a, "aarch64-linux-gnu-gcc"),
+                     build_line(arena, a, "$NDK/toolchains/llvm/prebuilt/linux-x86_64/bin/aarch64-linux-android28-clang"),
+                     build_line(arena, a, "cc"));
+}
+
+/* ---- words */
+
+typedef struct Word {
+    const char *name, *value;
+} Word;
+
+enum { MOST_WORDS = 32 };
+
+typedef struct Words {
+    SuArena arena;
+    Word items[MOST_WORDS];
+    size_t count;
+} Words;
+
+static void say(Words *words, const char *name, const char *value) {
+    if (words->count == MOST_WORDS) SU_BUG("more than %d words", MOST_WORDS);
+    words->items[words->count++] = (Word){name, value};
+}
+
+static void say_number(Words *words, const char *name, uint64_t value) {
+    say(words, name, su_printf(&words->arena, "%" PRIu64, value));
+}
+
+static const char *find_word(const Words *words, const char *name, size_t size) {
+    for (size_t i = 0; i < words->count; i++) {
+        const Word *word = &words->items[i];
+        if (strlen(word->name) == size && memcmp(word->name, name, size) == 0) return word->value;
+    }
+    return NULL;
+}
+
+/* Replaces every @WORD@; an @ that begins none stays. */
+static void fill_in(const Words *words, const char *text, const char *end, SuText *out) {
+    while (text < end) {
+        const char *at = memchr(text, '@', (size_t)(end - text));
+        if (!at) at = end;
+        su_text_append(out, text, (size_t)(at - text));
+        text = at;
+        if (at == end) break;
+        size_t size = strspn(at + 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+        const char *value = at[1 + size] == '@' ? find_word(words, at + 1, size) : NULL;
+        su_text_append(out, value ? value : "@", value ? strlen(value) : 1);
+        text += value ? size + 2 : 1;
+    }
+}
+
+static void say_sizes(Words *words, const PgProgram *program) {
+    char hex[SU_HEX];
+    SuDigest hash;
+    memcpy(hash.bytes, program->spec_hash, sizeof hash.bytes);
+    say_number(words, "VOCAB", (uint64_t)program->vocab_size);
+    say_number(words, "MAX_POSITIONS", (uint64_t)program->max_positions);
+    say_number(words, "MAX_ROWS", (uint64_t)program->max_rows);
+    say_number(words, "STATE_BYTES", program->state_bytes);
+    say_number(words, "WEIGHT_BYTES", program->weight_bytes);
+    say_number(words, "ARENA_BYTES", rt_arena_bytes(program, PG_ROW, 1));
+    say_number(words, "ARENA_BYTES_MOST", rt_arena_bytes(program, PG_BLOCK, (uint64_t)program->max_rows));
+    say(words, "SPEC_HASH", su_strdup(&words->arena, su_digest_hex(&hash, hex)));
+}
+
+/* Which CPUs run it when the caller does not say. */
+static void say_open(Words *words, const CliArtefact *a) {
+    say(words, "CPUS", "");
+    say(words, "DEFAULT", "workers on all CPUs that the process may use");
+    say(words, "OPEN",
+        su_printf(&words->arena, "return moss_artefact_open(&%s_program, %s_codes, folder, options, out_model);", a->symbol,
+                  a->symbol));
+}
+
+static void say_tokenizer(Words *words, const CliArtefact *a) {
+    SuArena *arena = &words->arena;
+    const char *vocab = su_printf(arena, "%s_VOCAB", upper(arena, a->symbol));
+    say(words, "INCLUDE", has_bpe(a) ? "#include \"tokenizer/packed.h\"\n" : "");
+    say(words, "TOKENIZER",
+        has_bpe(a) ? su_printf(arena, "The tokenizer in FOLDER/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
+    say(words, "OPEN_TOKENIZER",
+        has_bpe(a)
+            ? su_printf(arena, "return tk_packed_open(folder, \"%s\", %s, out_tokenizer);", a->name, vocab)
+            : su_printf(arena, "(void)folder;\n    return moss_artefact_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos, a->eos));
+    say(words, "TOKENIZER_ROW",
+        has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
+    say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");
+}
+
+static void say_all(Words *words, const CliArtefact *a) {
+    SuArena *arena = &words->arena;
+    say(words, "NAME", a->name);
+    say(words, "SYMBOL", a->symbol);
+    say(words, "MACRO", upper(arena, a->symbol));
+    say(words, "VERSION", MOSSC_VERSION);
+    say(words, "TARGET", a->target->name);
+    say(words, "TRIPLE", a->target->triple);
+    say(words, "CPU", a->target->cpu);
+    say(words, "BUILD", build_text(arena, a));
+    say(words, "SO_ROW", a->shared ? su_printf(arena, "| `%s.so` | the same to be loaded by dlopen |\n", a->name) : "");
+    say_sizes(words, a->program);
+    say_open(words, a);
+    say_tokenizer(words, a);
+}
+
+/* ---- files */
+
+static const CliEmbedded *find_embedded(const char *name) {
+    for (const CliEmbedded *file = cli_embedded; file->name; file++) {
+        if (strcmp(file->name, name) == 0) return file;
+    }
+    SU_BUG("no file '%s' is carried", name);
+}
+
+static bool write_template(const Words *words, const char *template, SuFolder *folder, const char *name, SuDiags *diags) {
+    const CliEmbedded *file = find_embedded(template);
+    SuText text = {0};
+    fill_in(words, file->begin, file->end, &text);
+    bool ok = su_folder_write(folder, name, text.text, text.size, diags);
+    su_text_free(&text);
+    return ok;
+}
+
+static bool write_spec(const CliArtefact *a, SuFolder *folder, const char *name, SuDiags *diags) {
+    SuText text = {0};
+    fe_print_spec(a->spec, &text);
+    bool ok = su_folder_write(folder, name, text.text, text.size, diags);
+    su_text_free(&text);
+    return ok;
+}
+
+/* Those of the device's files that the model needs. */
+static bool write_runtime(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
+    SuArena arena = {0};
+    bool ok = true;
+    for (const CliEmbedded *file = cli_embedded; file->name && ok; file++) {
+        bool is_template = !strchr(file->name, '/'), is_tokenizer = strncmp(file->name, "tokenizer/", 10) == 0;
+        if (is_template || (is_tokenizer && !has_bpe(a))) continue;
+        ok = su_folder_write(folder, su_printf(&arena, "mossrt/%s", file->name), file->begin, (size_t)(file->end - file->begin),
+                             diags);
+    }
+    su_arena_free(&arena);
+    return ok;
+}
+
+bool cli_artefact_files(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
+    Words words = {0};
+    say_all(&words, a);
+    const char *header = su_printf(&words.arena, "%s.h", a->name), *spec = su_printf(&words.arena, "%s.yaml", a->name);
+    bool ok = write_template(&words, "model.h.in", folder, header, diags) && write_spec(a, folder, spec, diags) &&
+              write_template(&words, "main.c.in", folder, "main.c", diags) &&
+              write_template(&words, "CMakeLists.txt.in", folder, "CMakeLists.txt", diags) &&
+              write_template(&words, "README.md.in", folder, "README.md", diags) && write_runtime(a, folder, diags);
+    su_arena_free(&words.arena);
+    return ok;
+}

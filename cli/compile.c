@@ -1,0 +1,191 @@
+/* mossc compile: a model as a folder that needs no compiler of ours, and no LLVM, where it runs. */
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/artefact/files.h"
+#include "cli/artefact/link.h"
+#include "cli/commands.h"
+#include "cli/pipeline.h"
+#include "cli/progress.h"
+#include "codegen/artefact.h"
+#include "runtime/packed.h"
+#include "support/file.h"
+
+typedef struct CompileOptions {
+    CliTexts sets, weights;
+    const char *target, *output;
+    int emit;
+    int64_t threads;
+    bool progress;
+} CompileOptions;
+
+enum { EMIT_ALL, EMIT_ASM, EMIT_LLVM, EMIT_OBJ };
+static const char *const emit_words[] = {"all", "asm", "llvm", "obj", NULL};
+
+/* What is being made. */
+typedef struct Compile {
+    const CompileOptions *options;
+    CliBuild build;
+    CliArtefact artefact;
+    SuFolder folder;
+} Compile;
+
+/* ---------------------------------------------------------------------------------------------- the object */
+
+/* Spec, target and program, the cheap part: what is wrong with them is known before anything is written. */
+static bool prepare(Compile *c, const CliBuildOptions *options) {
+    CliBuild *build = &c->build;
+    build->has_target = cg_target_by_name(c->options->target, &build->target, &build->diags);
+    if (!build->has_target || !cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) {
+        return false;
+    }
+    su_diags_print(&build->diags, stderr); /* warnings */
+    build->diags.count = 0;
+    c->artefact = (CliArtefact){.spec = &build->spec,
+                                .program = build->program,
+                                .target = &build->target,
+                                .name = build->spec.name,
+                                .symbol = cli_artefact_symbol(&build->arena, build->spec.name),
+                                .bos = (int32_t)build->spec.tokenizer.bos,
+                                .eos = (int32_t)build->spec.tokenizer.eos};
+    return true;
+}
+
+static bool emit(Compile *c, CgEmission emission, FILE *out) {
+    CliProgress progress = cli_progress_start(c->options->progress, "compiling", "kernels");
+    cli_progress_say(&progress);
+    bool ok = cg_llvm_artefact(&c->build.target, c->build.program, c->artefact.symbol, emission, out, &c->build.diags);
+    cli_progress_end(&progress);
+    return ok;
+}
+
+static bool emit_to(Compile *c, CgEmission emission, const char *path) {
+    SuOut out;
+    if (!su_out_open(path, &out, &c->build.diags)) return false;
+    if (emit(c, emission, out.file)) return su_out_commit(&out, &c->build.diags);
+    su_out_abort(&out);
+    return false;
+}
+
+/* Only the code, for those who look. */
+static bool emit_alone(Compile *c) {
+    static const CgEmission emissions[] = {[EMIT_ASM] = CG_ASSEMBLY, [EMIT_LLVM] = CG_IR, [EMIT_OBJ] = CG_OBJECT};
+    CgEmission emission = emissions[c->options->emit];
+    if (c->options->output) return emit_to(c, emission, c->options->output);
+    if (emission != CG_OBJECT || !isatty(STDOUT_FILENO)) return emit(c, emission, stdout);
+    return su_error(&c->build.diags, (SuSpan){0}, "name a file with -o", "an object is not written to a terminal");
+}
+
+/* ---------------------------------------------------------------------------------------------- the folder */
+
+static const char *file_of(Compile *c, const char *suffix) {
+    return su_folder_file(&c->folder, su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix), &c->build.diags);
+}
+
+static bool write_object(Compile *c) {
+    const char *object = file_of(c, ".o");
+    if (!object || !emit_to(c, CG_OBJECT, object)) return false;
+    const char *shared = file_of(c, ".so"), *linker = shared ? cli_artefact_link(&c->build.target, object, shared) : NULL;
+    c->artefact.shared = linker != NULL;
+    if (shared && !linker) {
+        su_folder_forget(&c->folder, shared);
+        fprintf(stderr, "mossc: %s.so is left out: no linker for %s was found (ld.lld or a cross compiler's)\n", c->artefact.name,
+                c->build.target.triple);
+    }
+    return shared != NULL;
+}
+
+/* A packed file fits every target: it is copied as it is. */
+static bool copy_packed(Compile *c, const char *path) {
+    RtPacked packed;
+    const char *name = su_printf(&c->build.arena, "%s.weights", c->artefact.name);
+    if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
+    bool ok = su_folder_write(&c->folder, name, packed.map.data, packed.map.size, &c->build.diags);
+    su_map_close(&packed.map);
+    return ok;
+}
+
+static bool write_weights(Compile *c) {
+    const CliTexts *weights = &c->options->weights;
+    if (weights->count == 1 && rt_packed_is_file(weights->items[0])) return copy_packed(c, weights->items[0]);
+    const char *path = file_of(c, ".weights");
+    if (!path) return false;
+    CliProgress progress = cli_progress_start(c->options->progress, "packing weights", "bytes");
+    MossOptions moss = cli_moss_options(c->options->threads, &progress);
+    MossError error = moss_weights_pack(c->build.program, weights->items, weights->count, &moss, path);
+    cli_progress_end(&progress);
+    return cli_moss_ok(&c->build.diags, error);
+}
+
+static bool fill_folder(Compile *c) {
+    return write_object(c) && write_weights(c) && cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
+}
+
+static bool make_folder(Compile *c, const CliBuildOptions *options) {
+    if (!cli_build_files(&c->build, options)) return false; /* do the weights fit? */
+    if (!su_folder_open(c->options->output, &c->folder, &c->build.diags)) return false;
+    bool ok = fill_folder(c);
+    if (!ok) {
+        su_folder_abort(&c->folder);
+        return false;
+    }
+    return su_folder_commit(&c->folder, &c->build.diags);
+}
+
+static void say_what_next(Compile *c) {
+    printf("cd %s\n%s\n./%s --prompt 'It was' --dir .\n", c->options->output,
+           cli_artefact_build_line(&c->build.arena, &c->artefact), c->artefact.name);
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static bool compile(Compile *c, const CliBuildOptions *options) {
+    if (!prepare(c, options)) return false;
+    if (c->options->emit != EMIT_ALL) return emit_alone(c);
+    if (!make_folder(c, options)) return false;
+    say_what_next(c);
+    return true;
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(CompileOptions, false, CLI_ABOUT_WEIGHTS " (needed, but for --emit)"),
+    CLI_OPTION_TARGET(CompileOptions),
+    CLI_ROW_TEXT(CompileOptions, output, "output", 'o', "DIR", false,
+                 "the folder to be made, which appears only when it is whole; with --emit a file (default: standard output)"),
+    CLI_ROW_WORD(CompileOptions, emit, "emit", "WHAT", emit_words,
+                 "only the code: asm, llvm (IR after optimisation) or obj (the relocatable object); default all"),
+    CLI_OPTION_THREADS(CompileOptions),
+    CLI_OPTION_SET(CompileOptions),
+    CLI_OPTION_PROGRESS(CompileOptions),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    CompileOptions o = {.target = "host"};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
+    if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
+    Compile c = {.options = &o};
+    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
+    bool ok = compile(&c, &options);
+    return cli_build_finish(&c.build, ok);
+}
+
+const CliCommand cli_compile = {
+    .name = "compile",
+    .summary = "make a folder with code, weights and runtime for a phone, a board or this machine",
+    .synopsis = "SPEC -w WEIGHTS... -o DIR [--target TARGET] [OPTION]...",
+    .about =
+        "Compiles SPEC ahead of time and writes a folder that holds all it takes to run the model: an object with its code and "
+        "tables, a header, packed weights, the runtime in C, a text generator and a README with the lines that build it. Where it "
+        "is built, a C compiler is needed; where it runs, nothing. Prints the lines that build and run it on or for the target.\n\n"
+        "Texts, and saved states, are those of `mossc run` to the last bit, whatever the target. DIR must not exist, or be empty.",
+    .examples = "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target aarch64 -o moss-tiny-arm\n"
+                "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny-here\n"
+                "mossc compile specs/moss-tiny.yaml --target cortex-a720 --emit asm\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};
