@@ -1,0 +1,80 @@
+#include "coverage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Coverage {
+    const char *name;
+    int64_t count, least;
+} Coverage;
+
+static Coverage coverage[] = {{"hold", 0, 1},
+                              {"update", 0, 1},
+                              {"params", 0, 1},
+                              {"input: inner", 0, 1},
+                              {"ssm without experts", 0, 1},
+                              {"moe", 0, 1},
+                              {"shared experts", 0, 1},
+                              {"plain mlp", 0, 1},
+                              {"gated mlp", 0, 1},
+                              {"grouped attention", 0, 1},
+                              {"window", 0, 1},
+                              {"rope", 0, 1},
+                              {"sigmoid", 0, 1},
+                              {"select_bias", 0, 1},
+                              {"f32", 0, 1},
+                              {"bf16", 0, 1},
+                              {"f16", 0, 1},
+                              {"tied", 0, 1},
+                              {"untied", 0, 1},
+                              {"layer norm", 0, 1},
+                              {"more than 256 tokens", 0, 1},
+                              {"batches", 0, 100}};
+enum { N_COVERAGE = sizeof coverage / sizeof *coverage };
+
+void cover(const char *name, bool seen) {
+    for (int i = 0; i < N_COVERAGE; i++)
+        if (strcmp(coverage[i].name, name) == 0) {
+            coverage[i].count += seen;
+            return;
+        }
+    abort();
+}
+
+static void cover_block(const FeBlock *block) {
+    bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP,
+         attention = block->kind == FE_ATTENTION;
+    bool outputs = ssm && experts && block->experts.combine == FE_OUTPUTS;
+    cover("hold", outputs && block->experts.idle == FE_HOLD);
+    cover("update", outputs && block->experts.idle == FE_UPDATE);
+    cover("params", ssm && experts && !outputs);
+    cover("input: inner", ssm && experts && block->router.input == FE_ROUTER_INNER);
+    cover("ssm without experts", ssm && !experts);
+    cover("moe", mlp && experts);
+    cover("shared experts", mlp && experts && block->experts.shared > 0);
+    cover("gated mlp", mlp && block->mlp.activation >= FE_SWIGLU);
+    cover("plain mlp", mlp && block->mlp.activation < FE_SWIGLU);
+    cover("grouped attention", attention && block->attention.n_kv_heads < block->attention.n_heads);
+    cover("window", attention && block->attention.window > 0);
+    cover("rope", attention && block->attention.rope);
+    cover("sigmoid", experts && block->router.score == FE_SIGMOID);
+    cover("select_bias", experts && block->router.select_bias);
+}
+
+void cover_spec(const FeSpec *spec) {
+    for (int64_t i = 0; i < spec->n_blocks; i++) cover_block(&spec->blocks[i]);
+    cover(fe_dtype_word(spec->weights_dtype), true);
+    cover(spec->tie_embeddings ? "tied" : "untied", true);
+    cover("layer norm", spec->norm.kind == FE_NORM_LAYER);
+}
+
+bool covered(void) {
+    bool all = true;
+    for (int i = 0; i < N_COVERAGE; i++) {
+        printf("%s%s %lld", i > 0 ? ", " : "drawn: ", coverage[i].name, (long long)coverage[i].count);
+        all = all && coverage[i].count >= coverage[i].least;
+    }
+    printf("\n");
+    return all;
+}
