@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, run_tests  # noqa: E402
 
+
 def tiny(m):
     """A spec and weights for it."""
     spec = m.file("tiny.yaml", TINY)

@@ -8,8 +8,8 @@ runs all tests, or those whose names contain a NAME. --kills: how often each com
 import os
 import pathlib
 import random
+import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -81,25 +81,33 @@ def writers(m):
 # ------------------------------------------------------------------------------------------------ kills
 
 
-def usual_time(m, arguments, before=lambda: None):
-    times = []
-    for _ in range(3):
-        before()
+class Killer:
+    """Kills a command at moments drawn from the time that it takes: the shortest seen, since what else runs on the machine only
+    ever adds to it."""
+
+    def __init__(self, m, arguments, before=lambda: None):
+        self.m, self.command, self.seconds = m, [m.program, *map(str, arguments)], float("inf")
+        for _ in range(3):
+            before()
+            self.run(None)
+
+    def run(self, moment):
+        """Whether it was still running then, and so was killed; None: it may end."""
         start = time.monotonic()
-        m.run(*arguments)
-        times.append(time.monotonic() - start)
-    return statistics.median(times)
+        options = {"cwd": self.m.folder, "env": self.m.environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(self.command, **options)
+        try:
+            status = process.wait(moment)
+            self.seconds = min(self.seconds, time.monotonic() - start)
+            assert status == 0, (self.command, status)
+            return False
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait() == -signal.SIGKILL
 
-
-def kill(m, arguments, usual):
-    """Runs and kills it at a moment drawn from the time it takes; again until one was still running then."""
-    killed = False
-    while not killed:
-        command = [m.program, *map(str, arguments)]
-        process = subprocess.Popen(command, cwd=m.folder, env=m.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0, usual))
-        process.send_signal(signal.SIGKILL)
-        killed = process.wait() == -signal.SIGKILL
+    def kill(self):
+        while not self.run(random.uniform(0, self.seconds)):
+            pass
 
 
 def temporaries(folder):
@@ -109,8 +117,7 @@ def temporaries(folder):
 def kill_often(m, writer):
     """Kills it again and again, every other time with an old file in place. Returns how often a temporary was left."""
     target = m.folder / "target"
-    command = writer.command("target")
-    usual = usual_time(m, command)
+    killer = Killer(m, writer.command("target"))
     whole, inputs = target.read_bytes(), m.left()
     writer.use("target")
     left = 0
@@ -119,12 +126,12 @@ def kill_often(m, writer):
         target.unlink(missing_ok=True)
         if old is not None:
             target.write_bytes(old)
-        kill(m, command, usual)
+        killer.kill()
         found = target.read_bytes() if target.exists() else None
         assert found in (old, whole), f"{writer.name}, kill {i}: the file is neither the old one nor whole"
         left += bool(temporaries(m.folder))
         assert len(temporaries(m.folder)) <= 1, f"{writer.name}, kill {i}: temporaries pile up: {m.left()}"
-    m.run(*command)
+    m.run(*writer.command("target"))
     assert target.read_bytes() == whole and m.left() == inputs, f"{writer.name} left {m.left()}"
     target.unlink()
     return left
@@ -139,13 +146,13 @@ def test_a_killed_command_leaves_the_old_file_or_a_whole_one(m):
 def test_a_killed_run_leaves_whole_entries_in_its_prompt_cache(m):
     spec = fat(m)
     command = ["run", spec, "-w", "w", *TEXT, "--cache-every", 8, "--prompt-cache", "cache"]
-    usual = usual_time(m, ["run", spec, "-w", "w", *TEXT, "--cache-every", 8, "--prompt-cache", "other"])
+    killer = Killer(m, command, lambda: shutil.rmtree(m.folder / "cache", ignore_errors=True))
     wanted = m.run(*command).stdout
     for i in range(OPTIONS["kills"]):
         if i % 2 == 0:
             for path in (m.folder / "cache").iterdir():
                 path.unlink()
-        kill(m, command, usual)
+        killer.kill()
         done = m.run(*command)
         assert done.stdout == wanted and " 0 damaged" in done.stderr, done.stderr
         assert not temporaries(m.folder / "cache")
@@ -154,11 +161,11 @@ def test_a_killed_run_leaves_whole_entries_in_its_prompt_cache(m):
 def test_a_killed_warm_leaves_whole_kernels(m):
     spec = fat(m)
     command = ["warm", spec, "--json"]
-    usual = usual_time(m, command, lambda: m.run("cache", "--clear"))
+    killer = Killer(m, command, lambda: m.run("cache", "--clear"))
     for i in range(OPTIONS["kills"]):
         if i % 2 == 0:
             m.run("cache", "--clear")
-        kill(m, command, usual)
+        killer.kill()
         there = m.json("cache", "--json")["entries"]
         report = m.json(*command)
         assert report["found"] == there and report["found"] + report["made"] == report["kernels"], (there, report)
