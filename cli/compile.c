@@ -7,9 +7,11 @@
 #include "cli/commands.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
+#include "cli/text.h"
 #include "codegen/artefact.h"
 #include "runtime/packed.h"
 #include "support/file.h"
+#include "tokenizer/bpe.h"
 
 typedef struct CompileOptions {
     CliTexts sets, weights;
@@ -117,8 +119,21 @@ static bool write_weights(Compile *c) {
     return cli_moss_ok(&c->build.diags, error);
 }
 
+/* A device's tokenizer needs no JSON and no library: what a tokenizer.json says is put into tables. */
+static bool write_tokenizer(Compile *c) {
+    if (c->build.spec.tokenizer.kind != FE_TOKENIZER_BPE) return true;
+    TkBpeOptions options = cli_bpe_options(&c->build.spec);
+    SuText file = {0};
+    bool ok = tk_bpe_pack(c->build.spec.tokenizer.file, &options, &file, &c->build.diags) &&
+              su_folder_write(&c->folder, su_printf(&c->build.arena, "%s.tokenizer", c->artefact.name), file.text, file.size,
+                              &c->build.diags);
+    su_text_free(&file);
+    return ok;
+}
+
 static bool fill_folder(Compile *c) {
-    return write_object(c) && write_weights(c) && cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
+    return write_tokenizer(c) && write_object(c) && write_weights(c) &&
+           cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
 }
 
 static bool make_folder(Compile *c, const CliBuildOptions *options) {

@@ -4,20 +4,21 @@
 #include <string.h>
 
 #include "support/utf8.h"
-#include "tokenizer/bpe.h"
 
-static RtTokenizer *bpe(const FeSpec *spec, SuDiags *diags) {
+TkBpeOptions cli_bpe_options(const FeSpec *spec) {
     const FeTokenizer *t = &spec->tokenizer;
-    TkBpeOptions options = {.vocab_size = spec->vocab_size,
-                            .bos = (int32_t)t->bos,
-                            .eos = (int32_t)t->eos,
-                            .bos_text = t->bos_text,
-                            .eos_text = t->eos_text};
-    return tk_bpe_open(t->file, &options, diags);
+    return (TkBpeOptions){.vocab_size = spec->vocab_size,
+                          .bos = (int32_t)t->bos,
+                          .eos = (int32_t)t->eos,
+                          .bos_text = t->bos_text,
+                          .eos_text = t->eos_text};
 }
 
 RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags) {
-    if (spec->tokenizer.kind == FE_TOKENIZER_BPE) return bpe(spec, diags);
+    if (spec->tokenizer.kind == FE_TOKENIZER_BPE) {
+        TkBpeOptions options = cli_bpe_options(spec);
+        return tk_bpe_open(spec->tokenizer.file, &options, diags);
+    }
     RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);
     if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
     return tokenizer;

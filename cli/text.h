@@ -7,7 +7,10 @@
 #include "frontend/spec.h"
 #include "runtime/tokenizer.h"
 #include "support/str.h"
+#include "tokenizer/bpe.h"
 
+/* What a spec of kind bpe says of its tokenizer. */
+TkBpeOptions cli_bpe_options(const FeSpec *spec);
 /* The tokenizer that the spec asks for; NULL after adding to diags. The caller frees it. */
 RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags);
 /* bos, if there is one, and the ids of a text. */

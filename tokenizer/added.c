@@ -2,7 +2,6 @@
 #include "tokenizer/added.h"
 
 #include "support/utf8.h"
-#include "tokenizer/unicode.h"
 
 /* ---- the tree */
 
@@ -54,9 +53,9 @@ static SuUtf8 before(const char *text, size_t end) {
     return su_utf8_at(text + at, end - at);
 }
 
-static bool stands_alone(const char *text, size_t size, size_t begin, size_t end) {
-    bool word_before = begin > 0 && tk_is_word(before(text, begin).code);
-    bool word_behind = end < size && tk_is_word(su_utf8_at(text + end, size - end).code);
+static bool stands_alone(const TkUnicode *unicode, const char *text, size_t size, size_t begin, size_t end) {
+    bool word_before = begin > 0 && unicode->is_word(unicode, before(text, begin).code);
+    bool word_behind = end < size && unicode->is_word(unicode, su_utf8_at(text + end, size - end).code);
     return !word_before && !word_behind;
 }
 
@@ -86,7 +85,7 @@ bool tk_added_split(const TkAdded *added, const char *text, size_t size, TkPiece
         const TkAddedToken *token = added->first[(uint8_t)text[at]] ? longest(added, text + at, size - at) : NULL;
         size_t begin = at, end = token ? at + token->size : 0;
         at = token ? end : at + 1;
-        if (!token || (token->single_word && !stands_alone(text, size, begin, end))) continue;
+        if (!token || (token->single_word && !stands_alone(added->unicode, text, size, begin, end))) continue;
         if (token->lstrip) begin = begin < done ? done : skip_spaces_back(text, begin, done);
         if (token->rstrip) end = skip_spaces(text, end, size);
         if (begin >= end) continue;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "support/arena.h"
+#include "tokenizer/unicode.h"
 
 enum { TK_MAX_ADDED = 1024 }; /* bytes of one: what a character of text costs at most, should all of them begin alike */
 
@@ -30,6 +31,7 @@ typedef struct TkAdded {
     TkAddedNode *nodes;
     size_t n_nodes, nodes_capacity;
     uint32_t first[256];
+    const TkUnicode *unicode; /* for single_word */
 } TkAdded; /* in an arena; `TkAdded a = {0};` holds nothing */
 
 /* -1, or the index of the token that has this text already; only then nothing is added. */

@@ -1,13 +1,9 @@
 /* Text to ids: added tokens, normal form, added tokens again, pre-tokenizers, and the merging of every word. */
-#include "tokenizer/bpe.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/file.h"
 #include "support/utf8.h"
 #include "tokenizer/model.h"
-#include "tokenizer/unicode.h"
 #include "tokenizer/word.h"
 
 /* One text in work: what is handed from stage to stage, and memory that serves all its words. */
@@ -152,7 +148,7 @@ static bool raw_piece(void *context, int32_t id, const char *text, size_t size) 
     if (id >= 0) return emit_added(run, id);
     if (run->bpe->nfc) {
         run->normal.size = 0;
-        tk_nfc(text, size, &run->normal);
+        tk_normal_form(run->bpe->unicode, text, size, &run->normal);
         text = run->normal.text;
         size = run->normal.size;
     }
@@ -172,10 +168,10 @@ static bool check_text(const char *text, size_t size, SuDiags *diags) {
 static bool encode(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     const TkBpe *bpe = self;
     if (!check_text(text, size, diags)) return false;
-    Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = tk_matcher_create()};
-    if (!run.matcher) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = bpe->make_matcher ? bpe->make_matcher() : NULL};
+    if (bpe->make_matcher && !run.matcher) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
     bool ok = tk_added_split(&bpe->added_raw, text, size, raw_piece, &run);
-    tk_matcher_free(run.matcher);
+    if (run.matcher) bpe->free_matcher(run.matcher);
     tk_word_free(&run.word);
     su_text_free(&run.normal);
     for (int i = 0; i < TK_MAX_STAGES; i++) {
@@ -187,14 +183,11 @@ static bool encode(const void *self, const char *text, size_t size, RtTokens *ou
 
 /* ---- the kind */
 
-static bool is_gap(const void *self, int32_t id) {
-    const TkBpe *bpe = self;
-    return id < 0 || (size_t)id >= bpe->added.n_ids || !bpe->outputs[id].text;
-}
+static bool is_gap(const void *self, int32_t id) { return tk_model_is_gap(self, id); }
 
 static void decode(const void *self, int32_t id, SuText *out) {
     const TkBpe *bpe = self;
-    if (!is_gap(bpe, id)) su_text_append(out, bpe->outputs[id].text, bpe->outputs[id].size);
+    if (!tk_model_is_gap(bpe, id)) su_text_append(out, bpe->outputs[id].text, bpe->outputs[id].size);
 }
 
 static void free_self(void *self) {
@@ -204,53 +197,9 @@ static void free_self(void *self) {
 
 static const RtTokenizerKind kind = {.text = true, .encode = encode, .decode = decode, .is_gap = is_gap, .free = free_self};
 
-/* bos or eos, by id or by text. */
-static bool resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
-    if (text) {
-        *id = tk_model_find(bpe, text);
-        if (*id < 0) return su_error(diags, su_file_span(diags, path), NULL, "has no token '%s', the spec's %s", text, name);
-    } else if (*id >= 0 && is_gap(bpe, *id)) {
-        return su_error(diags, su_file_span(diags, path), NULL, "has no token %d, the spec's %s", *id, name);
-    }
-    if (*id < bpe->vocab_size) return true;
-    return su_error(diags, su_file_span(diags, path), NULL, "%s is the token %d, but the vocabulary ends at %lld", name, *id,
-                    (long long)bpe->vocab_size - 1);
-}
-
-static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
-    int32_t bos = options->bos, eos = options->eos;
-    if (!resolve(bpe, path, "bos", options->bos_text, &bos, diags) || !resolve(bpe, path, "eos", options->eos_text, &eos, diags)) {
-        free_self(bpe);
-        return NULL;
-    }
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos) {
     int64_t limit = (int64_t)bpe->added.n_ids, gaps = 0;
     limit = limit < bpe->vocab_size ? limit : bpe->vocab_size;
-    for (int32_t id = 0; id < limit; id++) gaps += is_gap(bpe, id);
-    RtTokenizer *tokenizer = rt_tokenizer_make(&kind, bpe, limit, gaps, bos, eos);
-    if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
-    return tokenizer;
-}
-
-RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags) {
-    TkBpe *bpe = calloc(1, sizeof *bpe);
-    if (!bpe) {
-        su_error(diags, (SuSpan){0}, NULL, "out of memory");
-        return NULL;
-    }
-    bpe->vocab_size = options->vocab_size;
-    if (!tk_model_read(bpe, text, size, path, diags)) {
-        free_self(bpe);
-        return NULL;
-    }
-    return finish(bpe, path, options, diags);
-}
-
-RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags) {
-    SuArena arena = {0};
-    char *text;
-    size_t size;
-    RtTokenizer *tokenizer = NULL;
-    if (su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)) tokenizer = tk_bpe_parse(text, size, path, options, diags);
-    su_arena_free(&arena);
-    return tokenizer;
+    for (int32_t id = 0; id < limit; id++) gaps += tk_model_is_gap(bpe, id);
+    return rt_tokenizer_make(&kind, bpe, limit, gaps, bos, eos);
 }

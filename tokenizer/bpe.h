@@ -1,6 +1,7 @@
 /* The tokenizer `bpe`: a tokenizer.json of Hugging Face's, of the GPT-2 and GPT-NeoX kind.
  *
- * A library of its own beside the runtime: an embedder that brings its own ids leaves it out, with PCRE2 and utf8proc.
+ * A library of its own beside the runtime: an embedder that brings its own ids leaves it out, with PCRE2 and utf8proc. Devices have
+ * packed.h in its place.
  *
  * Understood: the model BPE (merges as "a b" or ["a", "b"], unk_token, fuse_unk, byte_fallback, ignore_merges); the normalizer
  * NFC; the pre-tokenizers ByteLevel and Split; added tokens with all their flags; the decoders ByteLevel, ByteFallback and Fuse;
@@ -15,7 +16,7 @@
 
 #include "runtime/tokenizer.h"
 
-enum { TK_MAX_FILE = 64 << 20, TK_MAX_VALUES = 4 << 20, TK_MAX_TEXT = 1 << 30 }; /* bytes; values in the file; bytes to encode */
+enum { TK_MAX_FILE = 64 << 20, TK_MAX_VALUES = 4 << 20 }; /* bytes; values in the file */
 
 typedef struct TkBpeOptions {
     int64_t vocab_size;             /* the model's V: encoding an id from there on is an error */
@@ -27,5 +28,9 @@ typedef struct TkBpeOptions {
 RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags);
 /* The same from text in memory; `path` is for messages. */
 RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags);
+
+/* Writes what a device needs of a tokenizer.json into `out`: a packed file (packed.h). false after adding to diags, also when a
+ * pattern is none that known.h has. */
+bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags);
 
 #endif

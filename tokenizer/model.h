@@ -1,21 +1,24 @@
-/* A tokenizer.json once it is read, shared by the reader (read.c) and the encoder (bpe.c). */
+/* A tokenizer once it is read, from a tokenizer.json or a packed file, as the encoder (bpe.c) has it. */
 #ifndef MOSSC_TOKENIZER_MODEL_H
 #define MOSSC_TOKENIZER_MODEL_H
 
 #include "support/arena.h"
 #include "support/diag.h"
+#include "support/file.h"
+#include "runtime/tokenizer.h"
 #include "tokenizer/added.h"
-#include "tokenizer/bpe.h"
 #include "tokenizer/split.h"
 #include "tokenizer/vocab.h"
 
-enum { TK_MAX_STAGES = 16, TK_LOW_CODES = 0x180 };
+enum { TK_MAX_STAGES = 16, TK_LOW_CODES = 0x180, TK_MAX_TEXT = 1 << 30 /* bytes to encode */ };
 
 /* A pre-tokenizer. */
 typedef struct TkStage {
     enum { TK_SPLIT, TK_BYTE_LEVEL } kind;
     bool add_prefix_space; /* byte level: a piece that begins with no blank gets one */
     TkPattern *pattern;    /* NULL: byte level without use_regex */
+    const char *text;      /* of the pattern, for packing */
+    bool literal;
     TkBehavior behavior;
     bool invert;
 } TkStage;
@@ -33,6 +36,10 @@ typedef struct TkBpe {
     uint16_t char_of_byte[256];        /* ByteLevel's printable characters, all below TK_LOW_CODES */
     int16_t byte_of_char[TK_LOW_CODES]; /* -1: stands for no byte */
 
+    const TkUnicode *unicode;
+    TkMatcher *(*make_matcher)(void); /* NULL: its patterns need none */
+    void (*free_matcher)(TkMatcher *matcher);
+
     bool nfc;
     TkStage stages[TK_MAX_STAGES];
     int n_stages;
@@ -41,13 +48,31 @@ typedef struct TkBpe {
 
     bool decode_byte_level, decode_byte_fallback;
     TkText *outputs; /* [added.n_ids], what an id says; text NULL: the id stands for nothing */
+
+    SuMap map; /* of a packed file, whose texts are used in place */
 } TkBpe;
 
-/* Reads a file's text. false after adding to diags; tk_model_free then frees what is there. */
+/* open.c: a malloced model from a tokenizer.json's text, with the model's V. NULL after adding to diags. */
+TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
+/* open.c: bos or eos, by id or by text. */
+bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags);
+/* packed_read.c: the same from a packed file's bytes, which must outlive it. */
+TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
+/* read.c: reads a tokenizer.json's text. false after adding to diags; tk_model_free then frees what is there. */
 bool tk_model_read(TkBpe *bpe, const char *text, size_t size, const char *path, SuDiags *diags);
+
+/* model.c, for both kinds of files: ByteLevel's characters, to be called first; single characters and the bytes of byte_fallback,
+ * once the vocab is there; what ids say, at the end. */
+void tk_model_map_bytes(TkBpe *bpe);
+void tk_model_index_characters(TkBpe *bpe);
+void tk_model_make_outputs(TkBpe *bpe);
 void tk_model_free(TkBpe *bpe);
 
-/* The id of a token by its text, -1 if there is none. */
+/* The id of a token by its text, -1 if there is none; whether an id stands for nothing. */
 int32_t tk_model_find(const TkBpe *bpe, const char *text);
+bool tk_model_is_gap(const TkBpe *bpe, int32_t id);
+
+/* bpe.c: the tokenizer of a malloced model, which it takes. NULL: no memory. */
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos);
 
 #endif

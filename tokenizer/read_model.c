@@ -1,10 +1,8 @@
 /* The sections that hold tokens: model and added_tokens. */
-#include <stdio.h>
 #include <string.h>
 
 #include "support/str.h"
 #include "tokenizer/read.h"
-#include "tokenizer/unicode.h"
 
 enum { M_TYPE, M_DROPOUT, M_UNK, M_PREFIX, M_SUFFIX, M_FUSE, M_FALLBACK, M_IGNORE, M_VOCAB, M_MERGES, M_COUNT };
 
@@ -122,19 +120,6 @@ static bool check_words(TkReader *r, TkBpe *bpe, const cJSON *const found[M_COUN
     return true;
 }
 
-/* What encoding looks up most: single characters and the bytes of byte_fallback. */
-static void index_characters(TkBpe *bpe) {
-    for (uint32_t code = 0; code < TK_LOW_CODES; code++) {
-        char text[2] = {(char)(code < 0x80 ? code : 0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
-        bpe->low_ids[code] = tk_vocab_find(&bpe->vocab, text, code < 0x80 ? 1 : 2);
-    }
-    for (int byte = 0; byte < 256; byte++) {
-        char text[8];
-        int size = snprintf(text, sizeof text, "<0x%02X>", (unsigned)byte);
-        bpe->fallback_ids[byte] = tk_vocab_find(&bpe->vocab, text, (size_t)size);
-    }
-}
-
 bool tk_read_model(TkReader *r, TkBpe *bpe, const cJSON *item) {
     const cJSON *found[M_COUNT];
     /* Another model has other fields: its type is what is worth saying. */
@@ -147,7 +132,7 @@ bool tk_read_model(TkReader *r, TkBpe *bpe, const cJSON *item) {
         !read_vocab(r, bpe, found[M_VOCAB]) || !read_merges(r, bpe, found[M_MERGES])) {
         return false;
     }
-    index_characters(bpe);
+    tk_model_index_characters(bpe);
     bpe->unk = -1;
     if (!found[M_UNK]) return true;
     const char *unk = found[M_UNK]->valuestring;
@@ -183,7 +168,7 @@ static bool check_added(TkReader *r, const TkBpe *bpe, const char *path, int32_t
 static const char *searched_text(TkBpe *bpe, const char *content, bool normalized) {
     if (!normalized || !bpe->nfc) return su_strdup(&bpe->arena, content);
     SuText text = {0};
-    tk_nfc(content, strlen(content), &text);
+    tk_normal_form(bpe->unicode, content, strlen(content), &text);
     const char *copy = su_strdup(&bpe->arena, text.text);
     su_text_free(&text);
     return copy;

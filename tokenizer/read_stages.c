@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "support/str.h"
+#include "tokenizer/known.h"
 #include "tokenizer/read.h"
+#include "tokenizer/regex.h"
 
 /* Reads one stage that is no Sequence. */
 typedef bool ReadStage(TkReader *r, TkBpe *bpe, const char *path, const cJSON *item, const char *type);
@@ -44,13 +46,15 @@ bool tk_read_normalizer(TkReader *r, TkBpe *bpe, const cJSON *item) {
 /* ---- pre_tokenizer */
 
 /* A pattern in the file's words, or GPT-2's with item NULL. */
-static bool compile_pattern(TkReader *r, TkStage *stage, const char *path, const cJSON *item, bool literal) {
+static bool compile_pattern(TkReader *r, TkBpe *bpe, TkStage *stage, const char *path, const cJSON *item, bool literal) {
     const char *text = item ? item->valuestring : tk_gpt2_pattern, *why;
+    stage->text = su_strdup(&bpe->arena, text);
+    stage->literal = literal;
     stage->pattern = tk_pattern_compile(&r->arena, text, strlen(text), literal, &why);
     return stage->pattern || tk_fail(r, path, "the pattern cannot be used: %s", why);
 }
 
-static bool read_byte_level(TkReader *r, TkStage *stage, const char *path, const cJSON *item) {
+static bool read_byte_level(TkReader *r, TkBpe *bpe, TkStage *stage, const char *path, const cJSON *item) {
     static const TkField fields[] = {{"type", TK_STRING | TK_REQUIRED},
                                      {"add_prefix_space", TK_BOOL | TK_REQUIRED},
                                      {"trim_offsets", TK_BOOL}, /* of places in the text, which nobody asks for here */
@@ -60,7 +64,7 @@ static bool read_byte_level(TkReader *r, TkStage *stage, const char *path, const
     stage->kind = TK_BYTE_LEVEL;
     stage->add_prefix_space = cJSON_IsTrue(found[1]);
     stage->behavior = TK_ISOLATED;
-    return cJSON_IsFalse(found[3]) || compile_pattern(r, stage, path, NULL, false);
+    return cJSON_IsFalse(found[3]) || compile_pattern(r, bpe, stage, path, NULL, false);
 }
 
 static bool read_behavior(TkReader *r, TkStage *stage, const char *path, const char *word) {
@@ -78,7 +82,7 @@ static bool read_behavior(TkReader *r, TkStage *stage, const char *path, const c
     return tk_fail(r, su_printf(&r->arena, "%s.behavior", path), "%s is not understood", tk_shown(r, word));
 }
 
-static bool read_split(TkReader *r, TkStage *stage, const char *path, const cJSON *item) {
+static bool read_split(TkReader *r, TkBpe *bpe, TkStage *stage, const char *path, const cJSON *item) {
     static const TkField fields[] = {{"type", TK_STRING | TK_REQUIRED},
                                      {"pattern", TK_MAP | TK_REQUIRED},
                                      {"behavior", TK_STRING | TK_REQUIRED},
@@ -92,14 +96,14 @@ static bool read_split(TkReader *r, TkStage *stage, const char *path, const cJSO
     if (!pattern[literal]->valuestring[0]) return tk_fail(r, place, "is empty");
     stage->kind = TK_SPLIT;
     stage->invert = cJSON_IsTrue(found[3]);
-    return read_behavior(r, stage, path, found[2]->valuestring) && compile_pattern(r, stage, place, pattern[literal], literal);
+    return read_behavior(r, stage, path, found[2]->valuestring) && compile_pattern(r, bpe, stage, place, pattern[literal], literal);
 }
 
 static bool read_splitter(TkReader *r, TkBpe *bpe, const char *path, const cJSON *item, const char *type) {
     if (bpe->n_stages == TK_MAX_STAGES) return tk_fail(r, path, "more than %d pre-tokenizers", TK_MAX_STAGES);
     TkStage *stage = &bpe->stages[bpe->n_stages++];
-    if (strcmp(type, "ByteLevel") == 0) return read_byte_level(r, stage, path, item);
-    if (strcmp(type, "Split") == 0) return read_split(r, stage, path, item);
+    if (strcmp(type, "ByteLevel") == 0) return read_byte_level(r, bpe, stage, path, item);
+    if (strcmp(type, "Split") == 0) return read_split(r, bpe, stage, path, item);
     return unknown(r, path, type, "ByteLevel, Split, Sequence");
 }
 

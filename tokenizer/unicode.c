@@ -1,4 +1,4 @@
-/* Normal form C by utf8proc's tables. utf8proc_map is not used: it orders marks by insertion, in the square of their number. */
+/* Words and normal form C by utf8proc's tables. utf8proc_map is not used: it orders marks by insertion, in the square of their number. */
 #include "tokenizer/unicode.h"
 
 #include <stdio.h>
@@ -9,19 +9,14 @@
 
 #include "support/utf8.h"
 
-bool tk_is_space(uint32_t code) {
-    return (code >= 0x09 && code <= 0x0D) || code == 0x20 || code == 0x85 || code == 0xA0 || code == 0x1680 ||
-           (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F ||
-           code == 0x3000;
-}
-
 /* Symbols that Unicode counts among the letters all the same (Other_Alphabetic): letters in circles and squares. */
 static bool is_enclosed_letter(uint32_t code) {
     return (code >= 0x24B6 && code <= 0x24E9) || (code >= 0x1F130 && code <= 0x1F149) || (code >= 0x1F150 && code <= 0x1F169) ||
            (code >= 0x1F170 && code <= 0x1F189);
 }
 
-bool tk_is_word(uint32_t code) {
+static bool is_word(const TkUnicode *unicode, uint32_t code) {
+    (void)unicode;
     const uint32_t kinds = 1u << UTF8PROC_CATEGORY_LU | 1u << UTF8PROC_CATEGORY_LL | 1u << UTF8PROC_CATEGORY_LT |
                            1u << UTF8PROC_CATEGORY_LM | 1u << UTF8PROC_CATEGORY_LO | 1u << UTF8PROC_CATEGORY_MN |
                            1u << UTF8PROC_CATEGORY_MC | 1u << UTF8PROC_CATEGORY_ME | 1u << UTF8PROC_CATEGORY_ND |
@@ -85,34 +80,30 @@ static void decompose(const char *text, size_t size, Codes *codes) {
     }
 }
 
-static void normalize(const char *text, size_t size, Codes *codes, Codes *scratch, SuText *out) {
-    decompose(text, size, codes);
-    order(codes, scratch);
-    utf8proc_ssize_t n = utf8proc_normalize_utf32(codes->items, (utf8proc_ssize_t)codes->count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+enum { NO_TAIL = 0x11A7 }; /* before the first tail of a Hangul syllable: a letter that joins with nothing */
+
+/* Joins codes[0..count) and appends what they become. */
+static void compose(utf8proc_int32_t *codes, size_t count, SuText *out) {
+    utf8proc_ssize_t n = utf8proc_normalize_utf32(codes, (utf8proc_ssize_t)count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         utf8proc_uint8_t bytes[4];
-        su_text_append(out, (const char *)bytes, (size_t)utf8proc_encode_char(codes->items[i], bytes));
+        su_text_append(out, (const char *)bytes, (size_t)utf8proc_encode_char(codes[i], bytes));
     }
 }
 
-/* Text below U+0300 is in normal form; its UTF-8 has no byte from 0xCC on. An ASCII character never joins with what stands before
- * it, so that a piece from one ASCII character to the next is normalised on its own. */
-void tk_nfc(const char *text, size_t size, SuText *out) {
+/* utf8proc takes NO_TAIL for a tail and lets it disappear in the syllable before it: that is why what it begins is joined apart. */
+static void normalize(const TkUnicode *unicode, const char *text, size_t size, SuText *out) {
     Codes codes = {0}, scratch = {0};
-    size_t done = 0; /* what is before is in `out` */
-    for (size_t at = 0; at < size;) {
-        if ((unsigned char)text[at] < 0xCC) {
-            at++;
-            continue;
-        }
-        size_t begin = at, end = at;
-        while (begin > done && (unsigned char)text[begin] >= 0x80) begin--;
-        while (end < size && (unsigned char)text[end] >= 0x80) end++;
-        su_text_append(out, text + done, begin - done);
-        normalize(text + begin, end - begin, &codes, &scratch, out);
-        done = at = end;
+    (void)unicode;
+    decompose(text, size, &codes);
+    order(&codes, &scratch);
+    for (size_t at = 0, end; at < codes.count; at = end) {
+        end = at + 1;
+        while (end < codes.count && codes.items[end] != NO_TAIL) end++;
+        compose(codes.items + at, end - at, out);
     }
-    su_text_append(out, text + done, size - done);
     free(codes.items);
     free(scratch.items);
 }
+
+const TkUnicode tk_utf8proc = {.is_word = is_word, .normalize = normalize};

@@ -7,11 +7,25 @@
 
 #include "support/str.h"
 
-/* White_Space, and \w of Unicode TS 18: what Hugging Face's lstrip, rstrip and single_word go by. */
-bool tk_is_space(uint32_t code);
-bool tk_is_word(uint32_t code);
+/* White_Space: few, and fixed by Unicode's promise of stability. */
+static inline bool tk_is_space(uint32_t code) {
+    return (code >= 0x09 && code <= 0x0D) || code == 0x20 || code == 0x85 || code == 0xA0 || code == 0x1680 ||
+           (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F ||
+           code == 0x3000;
+}
+
+/* Where the rest is known from: utf8proc (tk_utf8proc), or tables of a file (tables.h). */
+typedef struct TkUnicode TkUnicode;
+struct TkUnicode {
+    /* \w of Unicode TS 18: what Hugging Face's single_word goes by. */
+    bool (*is_word)(const TkUnicode *unicode, uint32_t code);
+    /* Appends the normal form C of a piece. */
+    void (*normalize)(const TkUnicode *unicode, const char *text, size_t size, SuText *out);
+};
 
 /* Appends the normal form C of text[0..size), which is UTF-8. Time is linear, however many marks a letter carries. */
-void tk_nfc(const char *text, size_t size, SuText *out);
+void tk_normal_form(const TkUnicode *unicode, const char *text, size_t size, SuText *out);
+
+extern const TkUnicode tk_utf8proc;
 
 #endif

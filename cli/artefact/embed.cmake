@@ -2,8 +2,10 @@
 include(${CMAKE_SOURCE_DIR}/runtime/device.cmake)
 list(TRANSFORM MOSSC_DEVICE_RUNTIME PREPEND runtime/ OUTPUT_VARIABLE carried_runtime)
 list(TRANSFORM MOSSC_DEVICE_SUPPORT PREPEND support/ OUTPUT_VARIABLE carried_support)
+list(TRANSFORM MOSSC_DEVICE_TOKENIZER PREPEND tokenizer/ OUTPUT_VARIABLE carried_tokenizer)
 set(index 0)
-foreach(name ${MOSSC_DEVICE_HEADERS} ${carried_runtime} ${carried_support} main.c.in model.h.in CMakeLists.txt.in README.md.in)
+foreach(name ${MOSSC_DEVICE_HEADERS} ${carried_runtime} ${carried_support} ${carried_tokenizer}
+  main.c.in model.h.in CMakeLists.txt.in README.md.in)
   set(path ${CMAKE_SOURCE_DIR}/${name})
   if(name MATCHES "[.]in$")
     set(path ${CMAKE_CURRENT_LIST_DIR}/${name})

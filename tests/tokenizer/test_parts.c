@@ -9,7 +9,7 @@
 
 #include "support/clock.h"
 #include "tokenizer/oniguruma.h"
-#include "tokenizer/split.h"
+#include "tokenizer/regex.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/word.h"
 
@@ -99,7 +99,7 @@ static void a_word_of_a_megabyte_takes_no_time(void **state) {
 
 static void check_nfc(const char *text, const char *wanted) {
     SuText out = {0};
-    tk_nfc(text, strlen(text), &out);
+    tk_normal_form(&tk_utf8proc, text, strlen(text), &out);
     assert_string_equal(out.text, wanted);
     su_text_free(&out);
 }
@@ -130,7 +130,7 @@ static void many_marks_take_no_time(void **state) {
     for (int i = 0; i < MARKS; i++) su_text_append(&text, "\u0315", 2);
     for (int i = 0; i < MARKS; i++) su_text_append(&text, "\u0316", 2);
     double start = su_seconds();
-    tk_nfc(text.text, text.size, &out);
+    tk_normal_form(&tk_utf8proc, text.text, text.size, &out);
     assert_true(su_seconds() - start < 60);
     assert_int_equal(out.size, text.size);
     assert_memory_equal(out.text, "a\u0316\u0316", 5);
@@ -145,8 +145,8 @@ static void letters_and_blanks_are_unicodes(void **state) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) assert_false(tk_is_space(others[i]));
     static const uint32_t words[] = {'a', '_', '7', 0xE9, 0x301, 0x4E2D, 0x2160, 0x203F, 0x200D, 0x24B6},
                           signs[] = {' ', '-', 0xBD, 0x1F642};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) assert_true(tk_is_word(words[i]));
-    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) assert_false(tk_is_word(signs[i]));
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) assert_true(tk_utf8proc.is_word(&tk_utf8proc, words[i]));
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) assert_false(tk_utf8proc.is_word(&tk_utf8proc, signs[i]));
 }
 
 /* ---- patterns */

@@ -1,0 +1,62 @@
+/* Tokenizers from tokenizer.json files. */
+#include <stdlib.h>
+
+#include "support/file.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/model.h"
+
+bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
+    if (text) {
+        *id = tk_model_find(bpe, text);
+        if (*id < 0) return su_error(diags, su_file_span(diags, path), NULL, "has no token '%s', the spec's %s", text, name);
+    } else if (*id >= 0 && tk_model_is_gap(bpe, *id)) {
+        return su_error(diags, su_file_span(diags, path), NULL, "has no token %d, the spec's %s", *id, name);
+    }
+    if (*id < bpe->vocab_size) return true;
+    return su_error(diags, su_file_span(diags, path), NULL, "%s is the token %d, but the vocabulary ends at %lld", name, *id,
+                    (long long)bpe->vocab_size - 1);
+}
+
+static void discard(TkBpe *bpe) {
+    tk_model_free(bpe);
+    free(bpe);
+}
+
+static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    int32_t bos = options->bos, eos = options->eos;
+    if (!tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) ||
+        !tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags)) {
+        discard(bpe);
+        return NULL;
+    }
+    RtTokenizer *tokenizer = tk_model_tokenizer(bpe, bos, eos);
+    if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    return tokenizer;
+}
+
+TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
+    TkBpe *bpe = calloc(1, sizeof *bpe);
+    if (!bpe) {
+        su_error(diags, (SuSpan){0}, NULL, "out of memory");
+        return NULL;
+    }
+    bpe->vocab_size = vocab_size;
+    if (tk_model_read(bpe, text, size, path, diags)) return bpe;
+    discard(bpe);
+    return NULL;
+}
+
+RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    TkBpe *bpe = tk_bpe_read(text, size, path, options->vocab_size, diags);
+    return bpe ? finish(bpe, path, options, diags) : NULL;
+}
+
+RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    SuArena arena = {0};
+    char *text;
+    size_t size;
+    RtTokenizer *tokenizer = NULL;
+    if (su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)) tokenizer = tk_bpe_parse(text, size, path, options, diags);
+    su_arena_free(&arena);
+    return tokenizer;
+}

@@ -1,0 +1,78 @@
+/* Packed tokenizers: what `mossc compile` makes of a tokenizer.json for a device, which needs no JSON, PCRE2 or utf8proc for it.
+ *
+ * A file holds the vocab, the merges, the added tokens, the pre-tokenizers and, as tables, what Unicode says of characters. It is
+ * mapped; texts are used in place. Its digest is always checked, and nothing in it is followed before it is known to be inside. */
+#ifndef MOSSC_TOKENIZER_PACKED_H
+#define MOSSC_TOKENIZER_PACKED_H
+
+#include "runtime/moss.h"
+#include "runtime/tokenizer.h"
+#include "support/digest.h"
+
+enum { TK_PACKED_FORMAT = 1 };
+#define TK_PACKED_MAGIC "mosscT\r\n"
+
+/* Bits of TkPackedHead.flags. */
+enum {
+    TK_FUSE_UNK = 1,
+    TK_BYTE_FALLBACK = 2,
+    TK_IGNORE_MERGES = 4,
+    TK_NFC = 8,
+    TK_DECODE_BYTE_LEVEL = 16,
+    TK_DECODE_BYTE_FALLBACK = 32
+};
+
+/* The first bytes, little endian. Behind it, in this order and 4-aligned: TkPackedText tokens[n_tokens], added tokens, normalised
+ * added tokens, merges, stages; class runs and order runs (uint32_t), decompositions, compositions (tables.h); text. */
+typedef struct TkPackedHead {
+    char magic[8];
+    uint32_t format, flags;
+    int64_t vocab_size; /* the model's V */
+    int32_t bos, eos, unk;
+    uint32_t n_ids;     /* largest id + 1, of all tokens */
+    uint32_t n_tokens, n_added, n_added_normal, n_merges, n_stages;
+    uint32_t n_classes, n_orders, n_decompositions, n_compositions;
+    uint32_t text_bytes;
+    SuDigest digest; /* of all else */
+} TkPackedHead;
+
+/* A text of the file. */
+typedef struct TkPackedText {
+    uint32_t at, size;
+} TkPackedText;
+
+typedef struct TkPackedToken {
+    int32_t id;
+    TkPackedText text;
+} TkPackedToken;
+
+/* Bits of TkPackedAdded.flags. */
+enum { TK_SINGLE_WORD = 1, TK_LSTRIP = 2, TK_RSTRIP = 4 };
+
+typedef struct TkPackedAdded {
+    int32_t id;
+    uint32_t flags;
+    TkPackedText searched, text; /* as it is looked for, as it is written */
+} TkPackedAdded;
+
+/* In the order of their ranks. */
+typedef struct TkPackedMerge {
+    int32_t left, right, id;
+} TkPackedMerge;
+
+typedef struct TkPackedStage {
+    uint32_t kind, behavior, invert, add_prefix_space;
+    uint32_t known;       /* TkKnown */
+    TkPackedText literal; /* of TK_KNOWN_LITERAL */
+} TkPackedStage;
+
+_Static_assert(sizeof(TkPackedHead) == 96 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
+
+/* Maps FOLDER/NAME.tokenizer for a model of that many ids. rt_tokenizer_free frees it. */
+MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer);
+/* The same from a file's bytes, which must outlive it; NULL after adding to diags. `path` is for messages. */
+RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
+/* The digest that a head should carry. */
+SuDigest tk_packed_digest(const uint8_t *data, size_t size);
+
+#endif

@@ -1,0 +1,230 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model.h"
+#include "tokenizer/known.h"
+#include "tokenizer/model.h"
+#include "tokenizer/packed.h"
+
+/* A file being read. */
+typedef struct Reader {
+    const uint8_t *data;
+    size_t size;
+    const TkPackedHead *head;
+    const uint8_t *at; /* the next array */
+    const char *text;
+    SuSpan span;
+    SuDiags *diags;
+} Reader;
+
+static bool damaged(const Reader *r) {
+    return su_error(r->diags, r->span, "make it again with mossc compile", "is damaged: it holds what cannot be");
+}
+
+SuDigest tk_packed_digest(const uint8_t *data, size_t size) {
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, data, offsetof(TkPackedHead, digest));
+    su_digest_add(stream, data + sizeof(TkPackedHead), size - sizeof(TkPackedHead));
+    SuDigest digest = su_digest_now(stream);
+    su_digest_end(stream);
+    return digest;
+}
+
+/* The bytes that all arrays of a head take. Counts of 32 bits cannot overflow it. */
+static uint64_t whole_size(const TkPackedHead *h) {
+    return sizeof *h + (uint64_t)h->n_tokens * sizeof(TkPackedToken) +
+           ((uint64_t)h->n_added + h->n_added_normal) * sizeof(TkPackedAdded) + (uint64_t)h->n_merges * sizeof(TkPackedMerge) +
+           (uint64_t)h->n_stages * sizeof(TkPackedStage) + ((uint64_t)h->n_classes + h->n_orders) * sizeof(uint32_t) +
+           (uint64_t)h->n_decompositions * sizeof(TkDecomposition) + (uint64_t)h->n_compositions * sizeof(TkComposition) +
+           h->text_bytes;
+}
+
+static bool check_head(const Reader *r, int64_t vocab_size) {
+    const TkPackedHead *h = r->head;
+    if (r->size < sizeof *h || memcmp(h->magic, TK_PACKED_MAGIC, sizeof h->magic) != 0) {
+        return su_error(r->diags, r->span, NULL, "is not a whole packed tokenizer");
+    }
+    if (h->format != TK_PACKED_FORMAT) {
+        return su_error(r->diags, r->span, "make it again with mossc compile", "is a tokenizer in format %u; this program reads %d",
+                        h->format, TK_PACKED_FORMAT);
+    }
+    SuDigest digest = tk_packed_digest(r->data, r->size);
+    if (!su_digest_equal(&digest, &h->digest) || whole_size(h) != r->size) {
+        return su_error(r->diags, r->span, "make it again with mossc compile", "is damaged or cut short");
+    }
+    if (h->vocab_size != vocab_size) {
+        return su_error(r->diags, r->span, NULL, "is the tokenizer of a model with %lld ids; this one has %lld",
+                        (long long)h->vocab_size, (long long)vocab_size);
+    }
+    bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->eos < vocab_size && h->unk < (int32_t)h->n_ids;
+    return (ids && h->n_stages <= TK_MAX_STAGES && h->n_classes > 0 && h->n_orders > 0) || damaged(r);
+}
+
+static const void *take(Reader *r, uint32_t count, size_t size) {
+    const void *items = r->at;
+    r->at += count * size;
+    return items;
+}
+
+static bool has_text(const Reader *r, const TkPackedText *text) {
+    return text->at <= r->head->text_bytes && text->size <= r->head->text_bytes - text->at;
+}
+
+/* ---- sections */
+
+static bool read_tokens(Reader *r, TkBpe *bpe) {
+    const TkPackedHead *h = r->head;
+    const TkPackedToken *tokens = take(r, h->n_tokens, sizeof *tokens);
+    tk_vocab_make(&bpe->vocab, &bpe->arena, h->n_tokens, h->n_ids);
+    for (uint32_t i = 0; i < h->n_tokens; i++) {
+        const TkPackedToken *t = &tokens[i];
+        bool known = t->id >= 0 && (uint32_t)t->id < h->n_ids && has_text(r, &t->text);
+        if (!known || bpe->vocab.texts[t->id].text) return damaged(r);
+        if (tk_vocab_add(&bpe->vocab, t->id, r->text + t->text.at, t->text.size) >= 0) return damaged(r);
+    }
+    tk_model_index_characters(bpe);
+    return true;
+}
+
+static bool read_added(Reader *r, TkBpe *bpe, uint32_t count, TkAdded *added) {
+    const TkPackedAdded *items = take(r, count, sizeof *items);
+    for (uint32_t i = 0; i < count; i++) {
+        const TkPackedAdded *a = &items[i];
+        bool known = a->id >= 0 && (uint32_t)a->id < r->head->n_ids && has_text(r, &a->text) && has_text(r, &a->searched);
+        if (!known || bpe->added.texts[a->id].text || a->searched.size < 1 || a->searched.size > TK_MAX_ADDED) return damaged(r);
+        if (tk_vocab_add(&bpe->added, a->id, r->text + a->text.at, a->text.size) >= 0) return damaged(r);
+        TkAddedToken token = {.id = a->id,
+                              .text = r->text + a->searched.at,
+                              .size = a->searched.size,
+                              .single_word = a->flags & TK_SINGLE_WORD,
+                              .lstrip = a->flags & TK_LSTRIP,
+                              .rstrip = a->flags & TK_RSTRIP};
+        if (tk_added_add(added, &bpe->arena, &token) >= 0) return damaged(r);
+    }
+    return true;
+}
+
+static bool read_merges(Reader *r, TkBpe *bpe) {
+    const TkPackedMerge *merges = take(r, r->head->n_merges, sizeof *merges);
+    tk_merges_make(&bpe->merges, &bpe->arena, r->head->n_merges);
+    for (uint32_t rank = 0; rank < r->head->n_merges; rank++) {
+        const TkPackedMerge *m = &merges[rank];
+        bool known = m->left >= 0 && m->right >= 0 && m->id >= 0 && (uint32_t)m->id < r->head->n_ids;
+        if (!known || !tk_merges_add(&bpe->merges, m->left, m->right, rank, m->id)) return damaged(r);
+    }
+    return true;
+}
+
+/* Stages, whose patterns read the tables that come behind them. */
+static bool read_stages(Reader *r, TkBpe *bpe, const TkTables *tables) {
+    const TkPackedStage *stages = take(r, r->head->n_stages, sizeof *stages);
+    for (uint32_t i = 0; i < r->head->n_stages; i++) {
+        const TkPackedStage *s = &stages[i];
+        bool known =
+            s->kind <= TK_BYTE_LEVEL && s->behavior <= TK_CONTIGUOUS && s->known < TK_KNOWN_COUNT && has_text(r, &s->literal);
+        bool needs = s->kind == TK_SPLIT, literal = s->known == TK_KNOWN_LITERAL;
+        if (!known || (needs && s->known == TK_KNOWN_NONE) || (literal && s->literal.size == 0)) return damaged(r);
+        TkStage *stage = &bpe->stages[bpe->n_stages++];
+        *stage = (TkStage){.behavior = (TkBehavior)s->behavior, .invert = s->invert, .add_prefix_space = s->add_prefix_space};
+        stage->kind = s->kind == TK_SPLIT ? TK_SPLIT : TK_BYTE_LEVEL;
+        if (s->known == TK_KNOWN_NONE) continue;
+        stage->pattern = tk_known_make((TkKnown)s->known, tables, r->text + s->literal.at, s->literal.size);
+        if (!stage->pattern) return su_error(r->diags, (SuSpan){0}, NULL, "out of memory");
+    }
+    return true;
+}
+
+static bool read_runs(Reader *r, uint32_t count, TkRuns *out) {
+    *out = (TkRuns){.items = take(r, count, sizeof *out->items), .count = count};
+    bool rises = out->items[0] >> 8 == 0;
+    for (uint32_t i = 1; i < count; i++) rises = rises && out->items[i] >> 8 > out->items[i - 1] >> 8;
+    return rises || damaged(r);
+}
+
+static bool read_tables(Reader *r, TkTables *t) {
+    const TkPackedHead *h = r->head;
+    if (!read_runs(r, h->n_classes, &t->classes) || !read_runs(r, h->n_orders, &t->orders)) return false;
+    t->n_decompositions = h->n_decompositions;
+    t->decompositions = take(r, h->n_decompositions, sizeof *t->decompositions);
+    t->n_compositions = h->n_compositions;
+    t->compositions = take(r, h->n_compositions, sizeof *t->compositions);
+    tk_tables_ready(t);
+    return true;
+}
+
+static void read_flags(const TkPackedHead *h, TkBpe *bpe) {
+    bpe->vocab_size = h->vocab_size;
+    bpe->unk = h->unk;
+    bpe->fuse_unk = h->flags & TK_FUSE_UNK;
+    bpe->byte_fallback = h->flags & TK_BYTE_FALLBACK;
+    bpe->ignore_merges = h->flags & TK_IGNORE_MERGES;
+    bpe->nfc = h->flags & TK_NFC;
+    bpe->decode_byte_level = h->flags & TK_DECODE_BYTE_LEVEL;
+    bpe->decode_byte_fallback = h->flags & TK_DECODE_BYTE_FALLBACK;
+}
+
+static bool read_model(Reader *r, TkBpe *bpe) {
+    const TkPackedHead *h = r->head;
+    TkTables *tables = SU_NEW(&bpe->arena, TkTables);
+    r->at = r->data + sizeof *h;
+    r->text = (const char *)r->data + r->size - h->text_bytes;
+    bpe->unicode = bpe->added_raw.unicode = bpe->added_normal.unicode = &tables->unicode;
+    read_flags(h, bpe);
+    tk_model_map_bytes(bpe);
+    tk_vocab_make(&bpe->added, &bpe->arena, (size_t)h->n_added + h->n_added_normal, h->n_ids);
+    bool ok = read_tokens(r, bpe) && read_added(r, bpe, h->n_added, &bpe->added_raw) &&
+              read_added(r, bpe, h->n_added_normal, &bpe->added_normal) && read_merges(r, bpe) && read_stages(r, bpe, tables) &&
+              read_tables(r, tables);
+    if (ok) tk_model_make_outputs(bpe);
+    return ok;
+}
+
+/* ---- files */
+
+TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
+    Reader r = {.data = data, .size = size, .head = (const TkPackedHead *)(const void *)data, .diags = diags};
+    r.span = su_file_span(diags, path);
+    if (!check_head(&r, vocab_size)) return NULL;
+    TkBpe *bpe = calloc(1, sizeof *bpe);
+    if (!bpe) {
+        su_error(diags, (SuSpan){0}, NULL, "out of memory");
+        return NULL;
+    }
+    if (read_model(&r, bpe)) return bpe;
+    tk_model_free(bpe);
+    free(bpe);
+    return NULL;
+}
+
+static RtTokenizer *make(TkBpe *bpe, const uint8_t *data) {
+    const TkPackedHead *head = (const TkPackedHead *)(const void *)data;
+    return bpe ? tk_model_tokenizer(bpe, head->bos, head->eos) : NULL;
+}
+
+RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
+    return make(tk_packed_read(data, size, path, vocab_size, diags), data);
+}
+
+MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer) {
+    SuDiags diags = {0};
+    SuText path = {0};
+    SuMap map;
+    MossError error = {.code = MOSS_OK};
+    su_text_add(&path, "%s/%s.tokenizer", folder, name);
+    bool opened = su_map_open(path.text, &map, &diags);
+    TkBpe *bpe = opened ? tk_packed_read(map.data, map.size, path.text, vocab_size, &diags) : NULL;
+    if (bpe) {
+        bpe->map = map;
+    } else if (opened) {
+        su_map_close(&map);
+    }
+    *out_tokenizer = make(bpe, map.data);
+    if (diags.errors) {
+        error = rt_error_from(opened ? MOSS_BAD_INPUT : MOSS_NO_FILE, &diags);
+    } else if (!*out_tokenizer) {
+        error = rt_error(MOSS_NO_MEMORY, "no memory for a tokenizer");
+    }
+    su_text_free(&path);
+    su_diags_free(&diags);
+    return error;
+}
