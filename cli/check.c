@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/describe.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "support/str.h"
@@ -80,13 +81,10 @@ static void count_work(Report *report, const IrGraph *graph, int64_t position) {
 
 /* "ssm, 8 experts, top 2, outputs" */
 static void describe(const FeBlock *block, SuText *out) {
-    static const char *const combine[] = {[FE_OUTPUTS] = "outputs", [FE_PARAMS] = "params"};
-    su_text_add(out, "%s", fe_block_kind_word(block->kind));
-    if (block->kind == FE_ATTENTION && block->attention.window) su_text_add(out, ", window %" PRId64, block->attention.window);
-    if (!block->experts.count) return;
-    su_text_add(out, ", %" PRId64 " experts, top %" PRId64, block->experts.count, block->router.top_k);
-    if (block->kind == FE_SSM) su_text_add(out, ", %s", combine[block->experts.combine]);
-    if (block->kind == FE_MLP && block->experts.shared) su_text_add(out, ", %" PRId64 " shared", block->experts.shared);
+    SuText more = {0};
+    cli_describe_block(block, &more);
+    su_text_add(out, "%s%s%s", fe_block_kind_word(block->kind), more.text ? ", " : "", more.text ? more.text : "");
+    su_text_free(&more);
 }
 
 static void print_row(const char *what, int64_t blocks, const Cost *cost) {

@@ -38,7 +38,8 @@ struct CliLimiter {
     const CgLimitKernel *kernels; /* of code */
     RtWorkers *threads;
     int count;
-    RtPages buffer; /* for reading; a repetition reads one half, the next one the other */
+    RtPages buffer; /* for reading */
+    uint64_t read_bytes; /* of it that are read again and again; 0: one half, then the other */
     bool second_half;
     Worker *workers; /* [count] */
     unsigned patterns[CG_READ_PATTERNS]; /* kernels worth trying, the last best first */
@@ -53,8 +54,18 @@ typedef struct Run {
     const CgLimitKernel *kernel;
     const uint8_t *data; /* reading: where tile 0 begins */
     uint32_t tiles;
+    uint32_t round; /* reading: tiles after which it begins again */
     RtClaims claims;
 } Run;
+
+/* Tiles first … end - 1, where tile `round` is tile 0 again. */
+static void run_tiles(const Run *run, const RtArgs *args, uint32_t first, uint32_t end) {
+    while (first < end) {
+        uint32_t from = first % run->round, count = end - first < run->round - from ? end - first : run->round - from;
+        run->kernel->run(args, NULL, from, from + count);
+        first += count;
+    }
+}
 
 static void work(void *context, int index) {
     Run *run = context;
@@ -66,14 +77,19 @@ static void work(void *context, int index) {
     uint32_t workers = (uint32_t)run->limiter->count, most = run->tiles / workers / PIECES + 1, first, end;
     rt_workers_meet(run->limiter->threads, NULL, NULL);
     worker->start = su_seconds();
-    while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) { run->kernel->run(&args, NULL, first, end); }
+    while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) { run_tiles(run, &args, first, end); }
     worker->end = su_seconds();
 }
 
 /* Seconds of one repetition. */
 static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
-    Run run = {.limiter = limiter, .kernel = &limiter->kernels[kernel], .data = limiter->buffer.data, .tiles = tiles};
-    if (limiter->second_half) { run.data += limiter->buffer.size / 2; }
+    Run run = {
+        .limiter = limiter, .kernel = &limiter->kernels[kernel], .data = limiter->buffer.data, .tiles = tiles, .round = tiles};
+    if (run.kernel->kind == CG_LIMIT_READ && limiter->read_bytes) {
+        run.round = (uint32_t)(limiter->read_bytes / CG_READ_TILE);
+    } else if (limiter->second_half) {
+        run.data += limiter->buffer.size / 2;
+    }
     limiter->second_half = !limiter->second_half;
     rt_workers_run(limiter->threads, work, &run);
     double start = limiter->workers[0].start, end = limiter->workers[0].end;
@@ -120,6 +136,17 @@ static void touch(void *context, int index) {
     }
 }
 
+static void try_all_patterns(CliLimiter *limiter) {
+    limiter->n_patterns = CG_READ_PATTERNS;
+    for (unsigned i = 0; i < CG_READ_PATTERNS; i++) { limiter->patterns[i] = i; }
+}
+
+void cli_limiter_read_bytes(CliLimiter *limiter, uint64_t bytes) {
+    uint64_t tiles = (bytes + CG_READ_TILE - 1) / CG_READ_TILE;
+    limiter->read_bytes = tiles * CG_READ_TILE < limiter->buffer.size / 2 ? tiles * CG_READ_TILE : 0;
+    try_all_patterns(limiter);
+}
+
 double cli_limit_read(CliLimiter *limiter) {
     double best = 0, rates[CG_READ_PATTERNS];
     for (unsigned i = 0; i < limiter->n_patterns; i++) {
@@ -156,12 +183,11 @@ CliLimits cli_limits_best(CliLimits a, CliLimits b) {
 }
 
 const char *cli_limit_pattern(const CliLimiter *limiter) { return limiter->kernels[limiter->patterns[0]].name; }
-uint64_t cli_limit_buffer(const CliLimiter *limiter) { return limiter->buffer.size; }
+uint64_t cli_limit_buffer(const CliLimiter *limiter) { return limiter->read_bytes ? limiter->read_bytes : limiter->buffer.size; }
 
-void cli_json_add_limits(cJSON *object, const CliLimiter *limiter, CliLimits limits) {
+void cli_json_add_limits(cJSON *object, CliLimits limits) {
     cJSON *item = cJSON_AddObjectToObject(object, "limits");
     cJSON_AddNumberToObject(item, "read_gb_s", limits.read_gb_s);
-    cJSON_AddStringToObject(item, "read_pattern", cli_limit_pattern(limiter));
     cJSON_AddNumberToObject(item, "panel_gflop_s", limits.panel_gflop_s);
     cJSON_AddNumberToObject(item, "fma_gflop_s", limits.fma_gflop_s);
     cJSON_AddNumberToObject(item, "exp_g_s", limits.exp_g_s);
@@ -200,8 +226,7 @@ bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_li
         return false;
     }
     limiter->kernels = cg_limit_kernels(limiter->code);
-    limiter->n_patterns = CG_READ_PATTERNS;
-    for (unsigned i = 0; i < CG_READ_PATTERNS; i++) { limiter->patterns[i] = i; }
+    try_all_patterns(limiter);
     *out_limiter = limiter;
     return true;
 }

@@ -13,7 +13,7 @@
 
 /* All workers together; the best of a few repetitions. */
 typedef struct CliLimits {
-    double read_gb_s;     /* reading memory past every cache, by the best of several patterns, 10^9 bytes a second */
+    double read_gb_s;     /* reading memory (see cli_limiter_read_bytes), the best of several patterns, 10^9 bytes a second */
     double panel_gflop_s; /* a map's microkernel (block_panels × block_rows of the target) with its operands in the first cache */
     double fma_gflop_s;   /* float32 multiply-adds from registers */
     double exp_g_s;       /* exp of the bits, 10^9 a second */
@@ -32,6 +32,9 @@ double cli_limit_panel(CliLimiter *limiter);
 double cli_limit_fma(CliLimiter *limiter);
 double cli_limit_exp(CliLimiter *limiter);
 CliLimits cli_measure_limits(CliLimiter *limiter); /* all four */
+/* From now on cli_limit_read reads this many bytes again and again, as a step reads its weights: what lies in caches is then read
+ * from there. 0, or as many as the caches hold several times: memory, as at first. */
+void cli_limiter_read_bytes(CliLimiter *limiter, uint64_t bytes);
 /* The larger of each: of what was measured before something and after it. */
 CliLimits cli_limits_best(CliLimits a, CliLimits b);
 
@@ -39,7 +42,7 @@ CliLimits cli_limits_best(CliLimits a, CliLimits b);
 const char *cli_limit_pattern(const CliLimiter *limiter);
 uint64_t cli_limit_buffer(const CliLimiter *limiter);
 
-/* {"read_gb_s":…, "read_pattern":…, "panel_gflop_s":…, "fma_gflop_s":…, "exp_g_s":…} under "limits". */
-void cli_json_add_limits(cJSON *object, const CliLimiter *limiter, CliLimits limits);
+/* {"read_gb_s":…, "panel_gflop_s":…, "fma_gflop_s":…, "exp_g_s":…} under "limits". */
+void cli_json_add_limits(cJSON *object, CliLimits limits);
 
 #endif

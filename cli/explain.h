@@ -1,0 +1,74 @@
+/* What `mossc explain` knows of a step: its phases in groups, what they cost, and how long they took. */
+#ifndef MOSSC_CLI_EXPLAIN_H
+#define MOSSC_CLI_EXPLAIN_H
+
+#include <cjson/cJSON.h>
+
+#include "cli/limiter.h"
+#include "frontend/spec.h"
+#include "ir/phase_cost.h"
+#include "runtime/moss.h"
+#include "support/arena.h"
+#include "support/str.h"
+
+/* What keeps phases from being faster. */
+typedef enum CliBinding {
+    CLI_BY_READING,    /* of weights, states, keys and values */
+    CLI_BY_ARITHMETIC, /* multiply-adds and exp */
+    CLI_BY_WAITING,    /* of workers for each other, more than half of the time */
+    CLI_BY_SIZE        /* too little work: claiming tiles and meeting take most of the time */
+} CliBinding;
+
+/* Phases that are alike, or all of a part, or of the step. */
+typedef struct CliLine {
+    const char *name;   /* "in_proj" */
+    const char *kernel; /* NULL for more than one; kernel_index: in the program */
+    uint32_t kernel_index;
+    uint64_t times; /* phases */
+    PgCost cost;    /* of all of them */
+    /* with times: seconds of a step, of the average worker */
+    double working, waiting;
+    double bound; /* seconds that the limits allow at least; of several lines their sum */
+    CliBinding binding; /* of phases that are alike */
+} CliLine;
+
+/* Blocks that are alike, wherever they stand in the spec; or phases that belong to no block. */
+typedef struct CliPart {
+    CliLine sum; /* named by the kind of block */
+    const char *about; /* "8 experts, top 2, outputs"; "" where there is nothing to say */
+    uint64_t blocks; /* 0: of no block */
+    uint32_t *spec_lines; /* [n_spec_lines] */
+    size_t n_spec_lines, spec_lines_capacity;
+    CliLine *lines; /* [n_lines] */
+    size_t n_lines, lines_capacity;
+    uint32_t first, end; /* phases of the first block */
+} CliPart;
+
+typedef struct CliExplained {
+    const FeSpec *spec;
+    const PgProgram *program;
+    PgMode mode;
+    PgWork work;
+    CliPart *parts; /* [n_parts] */
+    size_t n_parts, parts_capacity;
+    CliLine total;
+    /* measured: */
+    bool measured;
+    int threads;
+    CliLimits limits;
+    uint64_t read_bytes; /* that the limit of reading was measured with: the model's, or past every cache */
+    double step_seconds, profiled_seconds; /* of a step; the second with the clock looked at in every phase */
+} CliExplained;
+
+/* Groups and costs; everything lives in `arena`. */
+CliExplained cli_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
+/* Adds times[threads][n_phases], of so many steps together, and what they say beside the limits. */
+void cli_explain_times(CliExplained *explained, const MossPhaseTime *times, int threads, double steps, CliLimits limits);
+
+/* "reading weights", "exp in the scan": what binds a line of phases that are alike. */
+void cli_explain_words(const CliExplained *explained, const CliLine *line, SuText *out);
+
+void cli_explain_print(const CliExplained *explained);
+cJSON *cli_explain_json(const CliExplained *explained);
+
+#endif

@@ -1,0 +1,172 @@
+/* The tables and the JSON of `mossc explain`. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/explain.h"
+#include "cli/format.h"
+
+enum { NAME = 22, LINES = 8, KERNEL = 37 };
+
+typedef struct Row {
+    const CliPart *part; /* NULL: the total */
+    const CliLine *line;
+    bool sum, inside; /* of a part's blocks; a line below that */
+} Row;
+
+/* "12", "21,23", "21-35": the spec's lines, as many as there is room for. */
+static void spec_lines(const CliPart *part, char out[LINES + 1]) {
+    char text[64] = "";
+    size_t n = part->n_spec_lines, used = 0;
+    for (size_t i = 0; i < n && used <= LINES; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%" PRIu32, i ? "," : "", part->spec_lines[i]);
+    }
+    if (used > LINES) snprintf(text, sizeof text, "%" PRIu32 "-%" PRIu32, part->spec_lines[0], part->spec_lines[n - 1]);
+    snprintf(out, LINES + 1, "%.*s", LINES, text);
+}
+
+/* At most `width` bytes; what is longer loses its middle. */
+static void shorten(const char *name, size_t width, char *out) {
+    size_t length = strlen(name), back = (width - 2) / 2;
+    if (length <= width)
+        memcpy(out, name, length + 1);
+    else
+        snprintf(out, width + 1, "%.*s..%s", (int)(width - 2 - back), name, name + length - back);
+}
+
+/* A part's sum where it stands for blocks, then its lines; the total last. */
+static void each_row(const CliExplained *x, void (*print)(const CliExplained *x, const Row *row)) {
+    for (size_t p = 0; p < x->n_parts; p++) {
+        const CliPart *part = &x->parts[p];
+        if (part->blocks) print(x, &(Row){.part = part, .line = &part->sum, .sum = true});
+        for (size_t i = 0; i < part->n_lines; i++) {
+            print(x, &(Row){.part = part, .line = &part->lines[i], .inside = part->blocks > 0});
+        }
+    }
+    print(x, &(Row){.line = &x->total});
+}
+
+/* The columns that both tables begin with. */
+static void print_name(const Row *row) {
+    char name[NAME + 1], lines[LINES + 1] = "", times[24] = "";
+    int indent = row->inside ? 2 : 0;
+    shorten(row->line->name, (size_t)(NAME - indent), name);
+    if (row->part && !row->inside) spec_lines(row->part, lines);
+    if (row->part) snprintf(times, sizeof times, "%" PRIu64, row->sum ? row->part->blocks : row->line->times);
+    printf("  %*s%-*s %*s %4s", indent, "", NAME - indent, name, LINES, lines, times);
+}
+
+/* "-" for nothing. */
+static const char *some(double value, const char *(*format)(double, char *), char out[CLI_NUMBER]) {
+    return value > 0 ? format(value, out) : "-";
+}
+
+static void print_cost(const CliExplained *x, const Row *row) {
+    (void)x;
+    const PgCost *cost = &row->line->cost;
+    char text[5][CLI_NUMBER], kernel[KERNEL + 1];
+    shorten(row->sum ? row->part->about : row->line->kernel ? row->line->kernel : "", KERNEL, kernel);
+    print_name(row);
+    printf(" %7s %7s %8s %8s %8s%s%s\n", some(cost->flops, cli_count, text[0]), some(cost->exps, cli_count, text[1]),
+           some(cost->weight_bytes, cli_bytes, text[2]), some(cost->state_bytes, cli_bytes, text[3]),
+           some(cost->activation_bytes, cli_bytes, text[4]), kernel[0] ? "  " : "", kernel);
+}
+
+static void print_time(const CliExplained *x, const Row *row) {
+    const CliLine *line = row->line;
+    double seconds = line->working + line->waiting, whole = x->total.working + x->total.waiting;
+    SuText words = {0};
+    if (line->kernel) cli_explain_words(x, line, &words);
+    print_name(row);
+    printf(" %9.3f %6.1f %7.3f %9.3f %7.0f%s%s\n", 1e3 * seconds, 100 * seconds / whole, 1e3 * line->waiting, 1e3 * line->bound,
+           100 * line->bound / seconds, words.text ? "  " : "", words.text ? words.text : "");
+    su_text_free(&words);
+}
+
+static void print_title(const CliExplained *x) {
+    if (x->mode == PG_ROW)
+        printf("One token at position %" PRId64, x->work.position);
+    else
+        printf("A prompt of %" PRId64 " tokens", x->work.rows);
+    PgStep step = x->program->steps[x->mode];
+    printf(": %" PRIu32 " phases in %" PRIu32 " stages\n\n", step.n_phases, step.n_stages);
+}
+
+static void print_summary(const CliExplained *x) {
+    char text[CLI_NUMBER];
+    double rate = (double)x->work.rows / x->step_seconds;
+    printf("\n  %.4g ms a step without profiling (%.4g tokens/s), %.4g ms with it; the limits allow %.4g ms.\n",
+           1e3 * x->step_seconds, rate, 1e3 * x->profiled_seconds, 1e3 * x->total.bound);
+    printf("  Limits, measured beside it: reading %s %.1f GB/s, panel kernel %.0f GFLOP/s, exp %.1f G/s; %d thread%s.\n",
+           cli_bytes((double)x->read_bytes, text), x->limits.read_gb_s, x->limits.panel_gflop_s, x->limits.exp_g_s, x->threads,
+           x->threads > 1 ? "s" : "");
+}
+
+void cli_explain_print(const CliExplained *x) {
+    print_title(x);
+    printf("  %-*s %*s %4s %7s %7s %8s %8s %8s  %s\n", NAME, "phase", LINES, "line", "x", "FLOPs", "exps", "weights", "state",
+           "arena", "kernel");
+    each_row(x, print_cost);
+    putchar('\n');
+    if (!x->measured) return;
+    printf("  %-*s %*s %4s %9s %6s %7s %9s %7s  %s\n", NAME, "phase", LINES, "line", "x", "time, ms", "%", "waits", "limit, ms",
+           "% of it", "what binds it");
+    each_row(x, print_time);
+    print_summary(x);
+    putchar('\n');
+}
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+static const char *const binding_words[] = {
+    [CLI_BY_READING] = "reading", [CLI_BY_ARITHMETIC] = "arithmetic", [CLI_BY_WAITING] = "waiting", [CLI_BY_SIZE] = "size"};
+
+static cJSON *line_json(const CliExplained *x, const CliLine *line) {
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddStringToObject(item, "name", line->name);
+    if (line->kernel) cJSON_AddStringToObject(item, "kernel", line->kernel);
+    cJSON_AddNumberToObject(item, "phases", (double)line->times);
+    cJSON_AddNumberToObject(item, "flops", line->cost.flops);
+    cJSON_AddNumberToObject(item, "exps", line->cost.exps);
+    cJSON_AddNumberToObject(item, "weight_bytes", line->cost.weight_bytes);
+    cJSON_AddNumberToObject(item, "state_bytes", line->cost.state_bytes);
+    cJSON_AddNumberToObject(item, "activation_bytes", line->cost.activation_bytes);
+    if (!x->measured) return item;
+    double seconds = line->working + line->waiting, whole = x->total.working + x->total.waiting;
+    cJSON_AddNumberToObject(item, "seconds", seconds);
+    cJSON_AddNumberToObject(item, "waiting_seconds", line->waiting);
+    cJSON_AddNumberToObject(item, "share", seconds / whole);
+    cJSON_AddNumberToObject(item, "bound_seconds", line->bound);
+    if (!line->kernel) return item;
+    SuText words = {0};
+    cli_explain_words(x, line, &words);
+    cJSON_AddStringToObject(item, "binding", binding_words[line->binding]);
+    cJSON_AddStringToObject(item, "words", words.text);
+    su_text_free(&words);
+    return item;
+}
+
+static cJSON *part_json(const CliExplained *x, const CliPart *part) {
+    cJSON *item = line_json(x, &part->sum);
+    if (part->blocks) cJSON_AddStringToObject(item, "about", part->about);
+    cJSON_AddNumberToObject(item, "blocks", (double)part->blocks);
+    cJSON *lines = cJSON_AddArrayToObject(item, "spec_lines"), *phases = cJSON_AddArrayToObject(item, "lines");
+    for (size_t i = 0; i < part->n_spec_lines; i++) cJSON_AddItemToArray(lines, cJSON_CreateNumber(part->spec_lines[i]));
+    for (size_t i = 0; i < part->n_lines; i++) cJSON_AddItemToArray(phases, line_json(x, &part->lines[i]));
+    return item;
+}
+
+cJSON *cli_explain_json(const CliExplained *x) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddNumberToObject(root, "rows", (double)x->work.rows);
+    cJSON_AddNumberToObject(root, "position", (double)x->work.position);
+    cJSON_AddNumberToObject(root, "stages", x->program->steps[x->mode].n_stages);
+    cJSON *parts = cJSON_AddArrayToObject(root, "parts");
+    for (size_t p = 0; p < x->n_parts; p++) cJSON_AddItemToArray(parts, part_json(x, &x->parts[p]));
+    cJSON_AddItemToObject(root, "total", line_json(x, &x->total));
+    if (!x->measured) return root;
+    cJSON_AddNumberToObject(root, "step_seconds", x->step_seconds);
+    cJSON_AddNumberToObject(root, "profiled_step_seconds", x->profiled_seconds);
+    cJSON_AddNumberToObject(root, "read_bytes", (double)x->read_bytes);
+    cli_json_add_limits(root, x->limits);
+    return root;
+}
