@@ -15,7 +15,7 @@ config.excludes = ["reference", "fuzz"]
 config.test_source_root = here
 config.test_exec_root = os.path.abspath(lit_config.params["out"])
 config.environment["PATH"] = os.pathsep.join([lit_config.params["tools"], os.environ.get("PATH", "")])
-for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "MOSSC_CACHE_DIR"):
     if name in os.environ:
         config.environment[name] = os.environ[name]
 config.substitutions += [
