@@ -23,8 +23,12 @@ typedef struct CgTarget {
     int row_panels;      /* panels walked side by side for one row (as many streams) */
     int block_panels;    /* panels × rows of the microkernel for blocks of rows */
     int block_rows;      /* divides PG_ROW_BLOCK */
+    int scan_lanes;      /* channels of a panel whose states move side by side: 16, or fewer where registers hold no more */
+    int scan_states;     /* elements of their states written in a line: 16, or fewer where that would fill registers */
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
-    bool far_offsets;    /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
+    bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
+    const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */
+    bool far_offsets; /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
 } CgTarget;
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
@@ -55,7 +59,7 @@ typedef struct CgCache CgCache; /* codegen/cache.h */
 
 typedef struct CgOptions {
     const char *dump_dir; /* NULL, or an existing folder: the IR before and after optimisation and the assembly go there */
-    CgCache *cache;       /* where kernels are looked for first and stored, or NULL; not used with a dump_dir */
+    CgCache *cache; /* where kernels are looked for first and stored, or NULL; not used with a dump_dir */
     CgDebugger debugger;
     const char *spec_path; /* for the debugger */
 } CgOptions;

@@ -11,14 +11,16 @@ CgValue cg_i32(CgEmit *e, int32_t n) { return LLVMConstInt(e->i32, (uint64_t)(in
 
 CgValue cg_f32(CgEmit *e, float x) { return LLVMConstReal(e->f32, (double)x); /* every float is a double */ }
 
-static CgValue constant_splat(CgValue scalar) {
+static unsigned lanes_of(const CgEmit *e) { return LLVMGetVectorSize(e->vec); }
+
+static CgValue constant_splat(const CgEmit *e, CgValue scalar) {
     CgValue lanes[PG_LANES];
     for (unsigned i = 0; i < PG_LANES; i++) { lanes[i] = scalar; }
-    return LLVMConstVector(lanes, PG_LANES);
+    return LLVMConstVector(lanes, lanes_of(e));
 }
 
-CgValue cg_vec(CgEmit *e, float x) { return constant_splat(cg_f32(e, x)); }
-CgValue cg_ivec(CgEmit *e, int32_t n) { return constant_splat(cg_i32(e, n)); }
+CgValue cg_vec(CgEmit *e, float x) { return constant_splat(e, cg_f32(e, x)); }
+CgValue cg_ivec(CgEmit *e, int32_t n) { return constant_splat(e, cg_i32(e, n)); }
 CgValue cg_zero(CgEmit *e) { return LLVMConstNull(e->vec); }
 
 /* ---------------------------------------------------------------------------------------------- integers */
@@ -41,11 +43,16 @@ CgValue cg_icmp(CgEmit *e, LLVMIntPredicate how, CgValue a, CgValue b) { return 
 
 /* ---------------------------------------------------------------------------------------------- floats */
 
-static CgValue intrinsic(CgEmit *e, const char *name, LLVMTypeRef type, CgValue *args, unsigned count) {
+/* A call of an intrinsic that is overloaded on `types`. */
+static CgValue intrinsic_of(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (id == 0) { SU_BUG("LLVM has no intrinsic %s", name); }
-    CgValue callee = LLVMGetIntrinsicDeclaration(e->module, id, &type, 1);
-    return LLVMBuildCall2(e->builder, LLVMIntrinsicGetType(e->context, id, &type, 1), callee, args, count, "");
+    CgValue callee = LLVMGetIntrinsicDeclaration(e->module, id, types, n_types);
+    return LLVMBuildCall2(e->builder, LLVMIntrinsicGetType(e->context, id, types, n_types), callee, args, count, "");
+}
+
+static CgValue intrinsic(CgEmit *e, const char *name, LLVMTypeRef type, CgValue *args, unsigned count) {
+    return intrinsic_of(e, name, &type, 1, args, count);
 }
 
 CgValue cg_add(CgEmit *e, CgValue a, CgValue b) { return LLVMBuildFAdd(e->builder, a, b, ""); }
@@ -61,6 +68,22 @@ CgValue cg_fma(CgEmit *e, CgValue a, CgValue b, CgValue c) {
 CgValue cg_sqrt(CgEmit *e, CgValue a) { return intrinsic(e, "llvm.sqrt", LLVMTypeOf(a), &a, 1); }
 CgValue cg_abs(CgEmit *e, CgValue a) { return intrinsic(e, "llvm.fabs", LLVMTypeOf(a), &a, 1); }
 
+CgValue cg_ieee_max(CgEmit *e, CgValue a, CgValue b) {
+    CgValue args[2] = {a, b};
+    return intrinsic(e, "llvm.maximum", LLVMTypeOf(a), args, 2);
+}
+
+CgValue cg_ieee_min(CgEmit *e, CgValue a, CgValue b) {
+    CgValue args[2] = {a, b};
+    return intrinsic(e, "llvm.minimum", LLVMTypeOf(a), args, 2);
+}
+
+CgValue cg_abs_greater(CgEmit *e, CgValue a, CgValue b) {
+    CgValue args[2] = {a, b};
+    LLVMTypeRef types[2] = {e->ivec, e->vec};
+    return intrinsic_of(e, e->target->abs_greater, types, 2, args, 2);
+}
+
 CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b) { return LLVMBuildFCmp(e->builder, how, a, b, ""); }
 
 CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no) {
@@ -69,10 +92,33 @@ CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no) {
 
 /* ---------------------------------------------------------------------------------------------- lanes */
 
+void cg_set_lanes(CgEmit *e, unsigned lanes) {
+    e->vec = LLVMVectorType(e->f32, lanes);
+    e->ivec = LLVMVectorType(e->i32, lanes);
+    e->hvec = LLVMVectorType(LLVMHalfTypeInContext(e->context), lanes);
+}
+
 CgValue cg_splat(CgEmit *e, CgValue scalar) {
-    LLVMTypeRef type = LLVMVectorType(LLVMTypeOf(scalar), PG_LANES);
+    LLVMTypeRef type = LLVMVectorType(LLVMTypeOf(scalar), lanes_of(e));
     CgValue one = LLVMBuildInsertElement(e->builder, LLVMGetPoison(type), scalar, cg_i32(e, 0), "");
     return LLVMBuildShuffleVector(e->builder, one, LLVMGetPoison(type), cg_ivec(e, 0), "");
+}
+
+CgValue cg_splat_lane(CgEmit *e, CgValue vector, unsigned lane) {
+    return LLVMBuildShuffleVector(e->builder, vector, LLVMGetPoison(LLVMTypeOf(vector)), cg_ivec(e, (int32_t)lane), "");
+}
+
+CgValue cg_concat(CgEmit *e, const CgValue *parts, unsigned count) {
+    CgValue joined[PG_LANES], lane[PG_LANES];
+    for (unsigned i = 0; i < count; i++) { joined[i] = parts[i]; }
+    for (; count > 1; count /= 2) {
+        unsigned lanes = 2 * LLVMGetVectorSize(LLVMTypeOf(joined[0]));
+        for (unsigned i = 0; i < lanes; i++) { lane[i] = cg_i32(e, (int32_t)i); }
+        for (unsigned i = 0; i < count / 2; i++) {
+            joined[i] = LLVMBuildShuffleVector(e->builder, joined[2 * i], joined[2 * i + 1], LLVMConstVector(lane, lanes), "");
+        }
+    }
+    return joined[0];
 }
 
 CgValue cg_lane(CgEmit *e, CgValue vector, unsigned lane) {
@@ -121,8 +167,8 @@ static void store(CgEmit *e, CgValue address, CgValue value, unsigned alignment)
     LLVMSetAlignment(LLVMBuildStore(e->builder, value, address), alignment);
 }
 
-CgValue cg_load_vec(CgEmit *e, CgValue address) { return load(e, e->vec, address, 64); }
-void cg_store_vec(CgEmit *e, CgValue address, CgValue vector) { store(e, address, vector, 64); }
+CgValue cg_load_vec(CgEmit *e, CgValue address) { return load(e, e->vec, address, lanes_of(e) * 4); }
+void cg_store_vec(CgEmit *e, CgValue address, CgValue vector) { store(e, address, vector, lanes_of(e) * 4); }
 CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address) { return load(e, e->vec, address, 4); }
 void cg_store_vec_unaligned(CgEmit *e, CgValue address, CgValue vector) { store(e, address, vector, 4); }
 CgValue cg_load_f32(CgEmit *e, CgValue address) { return load(e, e->f32, address, 4); }
@@ -132,16 +178,19 @@ void cg_store_i32(CgEmit *e, CgValue address, CgValue scalar) { store(e, address
 CgValue cg_load_i64(CgEmit *e, CgValue address) { return load(e, e->i64, address, 8); }
 CgValue cg_load_ptr(CgEmit *e, CgValue address) { return load(e, e->ptr, address, 8); }
 CgValue cg_load_splat(CgEmit *e, CgValue address) { return cg_splat(e, cg_load_f32(e, address)); }
+CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count) { return load(e, LLVMVectorType(e->f32, count), address, 4); }
+
+void cg_store_few(CgEmit *e, CgValue address, CgValue few) { store(e, address, few, 4); }
 
 static CgValue half_to_float(CgEmit *e, CgValue lanes) {
-    LLVMTypeRef shorts = LLVMVectorType(e->i16, PG_LANES);
+    LLVMTypeRef shorts = LLVMVectorType(e->i16, lanes_of(e));
     CgValue bits = LLVMBuildTrunc(e->builder, lanes, shorts, "");
     CgValue halves = LLVMBuildBitCast(e->builder, bits, e->hvec, "");
     return LLVMBuildFPExt(e->builder, halves, e->vec, "");
 }
 
 void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high) {
-    CgValue pairs = load(e, e->ivec, address, 64);
+    CgValue pairs = load(e, e->ivec, address, lanes_of(e) * 4);
     if (dtype == PG_BF16) { /* bf16 is the upper half of a float */
         CgValue low = LLVMBuildShl(e->builder, pairs, cg_ivec(e, 16), "");
         CgValue high = LLVMBuildAnd(e->builder, pairs, cg_ivec(e, (int32_t)0xffff0000u), "");

@@ -4,14 +4,15 @@
  * e->kernel; the caller (compile.c) opens the function before and closes it after. Emitters never look at the target except
  * for how many values they keep side by side.
  *
- * Values. A vector is always <16 x float> (cg type `vec`): one panel's lanes; targets with smaller registers split it. Integers
+ * Values. A vector is <16 x float> (cg type `vec`), one panel's lanes, which targets with smaller registers split, or a part of it
+ * between two calls of cg_set_lanes: functions that make or load a vector go by the lanes that are set. Integers
  * that address memory are i64 and count bytes. Nothing carries a fast-math flag, so the optimiser keeps every rounding; a fused
  * multiply-add is only where cg_fma says so.
  *
  * Where code goes. e->builder appends at the current place. Operand addresses and fields of RtArgs are computed once, in the
  * `entry` block, at their first use (cg_operand, cg_arg_*): they dominate everything and cost nothing inside loops.
  *
- * Memory of operands is 64-aligned, and so is every panel: vector loads and stores say so. */
+ * Memory of operands is 64-aligned, and so is every panel: vector loads and stores say so (of fewer lanes: aligned to their size). */
 #ifndef MOSSC_CODEGEN_LLVM_EMIT_H
 #define MOSSC_CODEGEN_LLVM_EMIT_H
 
@@ -35,7 +36,7 @@ typedef struct CgEmit {
     LLVMBuilderRef builder;
     LLVMValueRef function;
     LLVMTypeRef none, i1, i8, i16, i32, i64, f32, ptr;
-    LLVMTypeRef vec, ivec, hvec; /* <16 x float>, <16 x i32>, <16 x half> */
+    LLVMTypeRef vec, ivec, hvec; /* <16 x float>, <16 x i32>, <16 x half>; fewer lanes after cg_set_lanes */
     CgValue args, phase;         /* parameters */
     CgValue tile0, tile1;        /* parameters, as i64 */
     LLVMBasicBlockRef entry;     /* ends in a branch to the body; grows as operands and fields are first used */
@@ -76,13 +77,23 @@ CgValue cg_div(CgEmit *e, CgValue a, CgValue b);
 CgValue cg_fma(CgEmit *e, CgValue a, CgValue b, CgValue c); /* a·b + c with one rounding */
 CgValue cg_sqrt(CgEmit *e, CgValue a);
 CgValue cg_abs(CgEmit *e, CgValue a);
+/* The larger, the smaller one; NaN if either is, -0 below +0. Only where the target has an instruction for it. */
+CgValue cg_ieee_max(CgEmit *e, CgValue a, CgValue b);
+CgValue cg_ieee_min(CgEmit *e, CgValue a, CgValue b);
+/* All bits of a lane where |a| > |b|, an ivec. Only where the target has an instruction for it, and for one of its registers. */
+CgValue cg_abs_greater(CgEmit *e, CgValue a, CgValue b);
 CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b);
 CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no);
 /* a < b ? b : a, so `a` when either is NaN: a comparison and a choice, not maxnum. */
 CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
 
 /* ---- lanes */
-CgValue cg_splat(CgEmit *e, CgValue scalar);         /* f32 or i32 into 16 lanes */
+/* From here on vectors have `lanes` lanes, a power of two up to 16. For code that keeps more values side by side than registers of a
+ * small target hold; whoever sets fewer sets 16 again. */
+void cg_set_lanes(CgEmit *e, unsigned lanes);
+CgValue cg_splat(CgEmit *e, CgValue scalar);         /* f32 or i32 into all lanes */
+CgValue cg_splat_lane(CgEmit *e, CgValue vector, unsigned lane); /* one lane of a vector of any size into all lanes */
+CgValue cg_concat(CgEmit *e, const CgValue *parts, unsigned count); /* lanes of parts[count] in order; count is a power of two */
 CgValue cg_lane(CgEmit *e, CgValue vector, unsigned lane);
 CgValue cg_set_lane(CgEmit *e, CgValue vector, CgValue scalar, unsigned lane);
 /* The sum of 16 lanes by the tree of the bits: acc_j + acc_{j+8}, then 4, 2, 1. f32. */
@@ -105,7 +116,9 @@ CgValue cg_load_i32(CgEmit *e, CgValue address);
 void cg_store_i32(CgEmit *e, CgValue address, CgValue scalar);
 CgValue cg_load_i64(CgEmit *e, CgValue address);
 CgValue cg_load_ptr(CgEmit *e, CgValue address);
-CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into 16 lanes */
+CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into all lanes */
+CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count); /* <count x float>, 4-aligned */
+void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
@@ -192,6 +205,7 @@ void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
 
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
+CgValue cg_exp_down(CgEmit *e, CgValue x); /* the same for x <= 0 (or NaN), a step less */
 CgValue cg_softplus(CgEmit *e, CgValue x);
 CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x);
 /* |s| < 2^-80 becomes +0 */

@@ -23,25 +23,56 @@ typedef struct Core {
     PgDtype dtype;
 } Core;
 
+/* The inputs of all rows at one step, read as the multiplications want them: broadcast_lanes at a time. */
+typedef struct Inputs {
+    CgValue x;              /* ptr: input 0 of row 0 */
+    CgValue held[MAX_SUMS]; /* [row]: the inputs that were loaded last, if more than one at a time */
+} Inputs;
+
+/* Input k of row r in every lane. */
+static CgValue input(const Core *c, Inputs *in, unsigned r, unsigned k) {
+    unsigned few = (unsigned)c->e->target->broadcast_lanes;
+    CgValue address = cg_at_n(c->e, in->x, (uint64_t)r * 64 + (uint64_t)(k - k % few) * 4);
+    if (few == 1) { return cg_load_splat(c->e, address); }
+    if (k % few == 0) { in->held[r] = cg_load_few(c->e, address, few); }
+    return cg_splat_lane(c->e, in->held[r], k % few);
+}
+
 /* sum[p][r] = fma(w[p], x[r] of input k, sum). A broadcast input lives for its panels only: the weights of one k and one input
  * are all that stands in registers beside the sums. */
-static void multiply(const Core *c, const CgValue *w, CgValue x, unsigned k, Sums *sums) {
+static void multiply(const Core *c, const CgValue *w, Inputs *in, unsigned k, Sums *sums) {
     for (unsigned r = 0; r < c->rows; r++) {
-        CgValue input = cg_load_splat(c->e, cg_at_n(c->e, x, (uint64_t)r * 64 + (uint64_t)k * 4));
+        CgValue x = input(c, in, r, k);
         for (unsigned p = 0; p < c->panels; p++) {
             CgValue *sum = &sums->v[p * c->rows + r];
-            *sum = cg_fma(c->e, w[p], input, *sum);
+            *sum = cg_fma(c->e, w[p], x, *sum);
         }
     }
 }
 
+/* Where the weights of a step lie: a pointer for all panels, or one for each if loads do not reach from panel to panel. */
+typedef struct Streams {
+    CgValue at[MAX_SUMS];
+    unsigned count;
+} Streams;
+
+static Streams open_streams(const Core *c, CgValue w) {
+    Streams s = {.count = c->e->target->far_offsets ? 1 : c->panels};
+    for (unsigned i = 0; i < s.count; i++) { s.at[i] = i == 0 ? w : cg_opaque(c->e, cg_at_n(c->e, w, i * c->panel_bytes)); }
+    return s;
+}
+
+static CgValue weight_address(const Core *c, const Streams *w, unsigned panel, uint64_t bytes) {
+    return panel < w->count ? cg_at_n(c->e, w->at[panel], bytes) : cg_at_n(c->e, w->at[0], panel * c->panel_bytes + bytes);
+}
+
 /* Inputs [0, count) at x with the weights at w. */
-static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count, Sums *sums) {
+static void multiply_inputs(const Core *c, const Streams *w, CgValue x, unsigned count, Sums *sums) {
     CgValue low[MAX_SUMS], high[MAX_SUMS];
+    Inputs in = {.x = x};
     for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
-        uint64_t at = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
         for (unsigned p = 0; p < c->panels; p++) {
-            CgValue address = cg_at_n(c->e, w, p * c->panel_bytes + at);
+            CgValue address = weight_address(c, w, p, c->dtype == PG_F32 ? k * 64 : k / 2 * 64);
             if (c->dtype == PG_F32) {
                 low[p] = cg_load_vec(c->e, address);
             } else {
@@ -49,9 +80,9 @@ static void multiply_inputs(const Core *c, CgValue w, CgValue x, unsigned count,
                 cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
             }
         }
-        multiply(c, low, x, k, sums);
+        multiply(c, low, &in, k, sums);
         if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
-            multiply(c, high, x, k + 1, sums);
+            multiply(c, high, &in, k + 1, sums);
         }
     }
 }
@@ -61,24 +92,30 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     CgEmit *e = c->e;
     unsigned count = c->panels * c->rows;
     Sums sums, in_loop;
+    Streams first = open_streams(c, w), carried_w = first, here = first, last_w = first;
     CgLoop loop = cg_for(e, cg_i64(e, 0), steps, 1);
-    CgValue wp = cg_carry(e, &loop, w), xp = cg_carry(e, &loop, x);
+    for (unsigned i = 0; i < first.count; i++) { carried_w.at[i] = cg_carry(e, &loop, first.at[i]); }
+    CgValue xp = cg_carry(e, &loop, x);
     CgValue carried[MAX_SUMS];
     for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e)); }
-    multiply_inputs(c, cg_opaque(e, wp), cg_opaque(e, xp), STEP, &in_loop);
+    for (unsigned i = 0; i < first.count; i++) { here.at[i] = cg_opaque(e, carried_w.at[i]); }
+    multiply_inputs(c, &here, cg_opaque(e, xp), STEP, &in_loop);
     for (unsigned i = 0; i < count; i++) { cg_next(&loop, carried[i], in_loop.v[i]); }
-    cg_next(&loop, wp, cg_at_n(e, wp, cg_panel_bytes(c->dtype, STEP)));
+    for (unsigned i = 0; i < first.count; i++) {
+        cg_next(&loop, carried_w.at[i], cg_at_n(e, carried_w.at[i], cg_panel_bytes(c->dtype, STEP)));
+    }
     cg_next(&loop, xp, cg_at(e, xp, x_step));
     cg_end_for(e, &loop);
     for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_after(&loop, carried[i]); }
     if (tail == 0) { return sums; }
+    for (unsigned i = 0; i < first.count; i++) { last_w.at[i] = cg_after(&loop, carried_w.at[i]); }
     Sums more = sums;
     if (with_tail == NULL) {
-        multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
+        multiply_inputs(c, &last_w, cg_after(&loop, xp), tail, &more);
         return more;
     }
     CgIf last = cg_if(e, with_tail);
-    multiply_inputs(c, cg_after(&loop, wp), cg_after(&loop, xp), tail, &more);
+    multiply_inputs(c, &last_w, cg_after(&loop, xp), tail, &more);
     cg_end_if(e, &last);
     for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]); }
     return sums;

@@ -26,6 +26,16 @@ CgValue cg_place_element_at(CgEmit *e, const CgPlace *place, CgValue i) {
     return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, i, PG_LANES), 4));
 }
 
+CgValue cg_scalar(CgEmit *e, CgScalars *s, int64_t i) {
+    int64_t few = e->target->broadcast_lanes;
+    while (s->limit && few > 1 && i - i % few + few > s->limit) few /= 2;
+    int64_t first = i - i % few;
+    if (few == 1) return cg_load_splat(e, cg_place_element(e, &s->place, NULL, i));
+    if (!s->held || s->first != first) s->held = cg_load_few(e, cg_place_element(e, &s->place, NULL, first), (unsigned)few);
+    s->first = first;
+    return cg_splat_lane(e, s->held, (unsigned)(i % few));
+}
+
 CgChosen cg_chosen(CgEmit *e, unsigned routes_slot, unsigned gates_slot, CgValue row) {
     CgChosen chosen = {.k = e->kernel->k};
     CgValue bytes = cg_imul_n(e, row, (uint64_t)chosen.k * 4);

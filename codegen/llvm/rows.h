@@ -23,6 +23,17 @@ CgValue cg_place_element(CgEmit *e, const CgPlace *place, CgValue block, int64_t
 /* Address of element `i` (i64, known only at run time). */
 CgValue cg_place_element_at(CgEmit *e, const CgPlace *place, CgValue i);
 
+/* Elements of a place one by one, each in all lanes, for code that goes through them in order: where registers give single lanes to
+ * multiplications (CgTarget.broadcast_lanes) neighbours share a load. */
+typedef struct CgScalars {
+    CgPlace place;
+    int64_t limit; /* elements that may be read, if less than all of the last panel; else 0 */
+    CgValue held;  /* elements loaded last, from `first` on; or NULL */
+    int64_t first;
+} CgScalars;
+
+CgValue cg_scalar(CgEmit *e, CgScalars *scalars, int64_t i);
+
 enum { CG_FEW_CHOSEN = 4 };
 
 /* The chosen experts of a row: addresses of its k routes and k gates; up to CG_FEW_CHOSEN of them are read at once, so that

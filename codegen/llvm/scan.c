@@ -7,35 +7,42 @@
  * where the sequence keeps it (a panel's [N][16] is a few KB and lives in L1); exp, about 13 of 20 vector operations a state
  * element, decides the speed, and the n of a row are independent but for the short chain of y.
  *
- * W_dt δ is a chain of R dependent fma, so ROW_CHAINS rows (or pairs of a row and a chosen expert) run theirs side by side first,
- * for the ROW_CHAINS rows of a block, and leave the sums in a small buffer. */
+ * W_dt δ is a chain of R dependent fma, so several rows (or pairs of a row and a chosen expert) run theirs side by side first, for the
+ * ROW_CHAINS rows of a block, and leave the sums in a small buffer.
+ *
+ * Where registers are small the channels of a panel go by in parts of target->scan_lanes: exp with its constants, Δ, Δ · c and y of 16
+ * channels would not fit. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/rows.h"
 
 enum {
     VEC_BYTES = PG_LANES * 4,
-    ROW_CHAINS = 8,      /* rows, or (row, slot) pairs, whose Δ is summed side by side */
-    UNROLLED_SUM = 256,  /* multiplications by W_dt written out in a line; longer sums become loops over blocks of 16 */
-    UNROLLED_STATES = 16 /* state elements of a channel written out in a line; also the block of the loop beyond */
+    ROW_CHAINS = 8,      /* rows of a block; most rows, or (row, slot) pairs, whose Δ is summed side by side */
+    UNROLLED_SUM = 256,  /* multiplications of registers by W_dt written out in a line; longer sums become loops over blocks of 16 */
+    FEW_STATES = 16      /* state elements of a channel that a short line of code copies */
 };
 
 typedef struct Scan {
     CgEmit *e;
     const PgKernel *kernel;
+    int chains;                                    /* rows, or pairs, whose Δ is summed side by side on this target */
     CgValue panel;                                 /* i64 */
+    CgValue lane_offset;                           /* i64: bytes into a panel where the present part begins; NULL: 0 */
     CgValue state, dt_w, dt_b, A, D;               /* ptr: this panel's part, of expert 0 */
     uint64_t dt_w_bytes, lane_bytes, channel_bytes;/* from one expert's to the next one's: W_dt; b_dt and D; A and state */
     bool shared_delta;                             /* Δ does not depend on the expert */
     CgValue sums;                                  /* [ROW_CHAINS][16]: W_dt δ + b_dt of the rows of a block */
     CgValue expert_sums;                           /* [ROW_CHAINS][k][16]: the same of their chosen experts */
     CgValue y_sums;                                /* [ROW_CHAINS][16]: gated sums so far (PG_SCAN_UPDATE) */
+    CgValue b_copy, c_copy;                        /* [N] floats: B and C of a row (side_by_side) */
     CgValue cursor;                                /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
 } Scan;
 
 /* Where the state of one expert moves for one row. */
 typedef struct Move {
     CgValue delta, delta_c; /* vec: Δ, Δ · c */
-    CgPlace b, c;
+    CgScalars b, c;         /* element n of B is element b_start + n there */
+    int64_t b_start, c_start;
     CgValue state, A;       /* ptr [N][16] */
     const CgChosen *mix;    /* not NULL: A is the first expert's, to be mixed */
 } Move;
@@ -60,6 +67,11 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     PgDtype dtype = s->kernel->dtype;
     uint64_t block_bytes = cg_panel_bytes(dtype, PG_LANES);
     CgValue at[ROW_CHAINS], w[ROW_CHAINS] = {NULL}, odd[ROW_CHAINS] = {NULL};
+    CgScalars inputs[ROW_CHAINS] = {0};
+    for (int i = 0; i < n; i++) {
+        inputs[i].place = delta[i];
+        if (block) inputs[i].place.base = cg_place_panel(e, &delta[i], block);
+    }
     for (int i = 0; i < n; i++) at[i] = block ? cg_at(e, weights[i], cg_imul_n(e, block, block_bytes)) : weights[i];
     for (int64_t r = 0; r < count; r++) {
         for (int i = 0; i < n; i++) {
@@ -71,8 +83,7 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
                 w[i] = odd[i];
             else
                 cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
-            CgValue x = cg_load_splat(e, cg_place_element(e, &delta[i], block, s->kernel->delta_start + r));
-            acc[i] = cg_fma(e, w[i], x, acc[i]);
+            acc[i] = cg_fma(e, w[i], cg_scalar(e, &inputs[i], s->kernel->delta_start + r), acc[i]);
         }
     }
 }
@@ -100,7 +111,7 @@ static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *del
     int64_t R = s->kernel->R, segments = R / PG_SEGMENT_K, rest = R % PG_SEGMENT_K;
     enum { SEGMENT_BLOCKS = PG_SEGMENT_K / PG_LANES };
     CgValue part[ROW_CHAINS], carried[ROW_CHAINS];
-    if (R * n <= UNROLLED_SUM && R <= PG_SEGMENT_K) {
+    if (R * n * PG_LANES / e->target->vector_lanes <= UNROLLED_SUM && R <= PG_SEGMENT_K) {
         for (int i = 0; i < n; i++) total[i] = cg_zero(e);
         sum_block(s, n, weights, delta, NULL, R, total);
         return;
@@ -120,12 +131,11 @@ static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *del
     }
 }
 
-/* sums[i] of rows first + [0, ROW_CHAINS), those past `last` being done as `last`; for one expert, or NULL. */
-static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
+/* sums[i] of rows first + [0, n), those past `last` being done as `last`; for one expert, or NULL. */
+static void row_chains(Scan *s, int n, CgValue first, CgValue last, CgValue expert, CgValue sums) {
     CgEmit *e = s->e;
-    int n = s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS;
-    CgValue weights[ROW_CHAINS], total[ROW_CHAINS];
-    CgPlace delta[ROW_CHAINS];
+    CgValue weights[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
+    CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
     CgValue own = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
     for (int i = 0; i < n; i++) {
         CgValue row = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
@@ -134,7 +144,20 @@ static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
     }
     sum_delta(s, n, weights, delta, total);
     CgValue bias = cg_load_vec(e, of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes));
-    for (int i = 0; i < n; i++) cg_store_vec(e, cg_at_n(e, s->sums, (uint64_t)i * VEC_BYTES), cg_add(e, total[i], bias));
+    for (int i = 0; i < n; i++) cg_store_vec(e, cg_at_n(e, sums, (uint64_t)i * VEC_BYTES), cg_add(e, total[i], bias));
+}
+
+/* The sums of a block of rows. */
+static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
+    CgEmit *e = s->e;
+    if (s->kernel->mode == PG_ROW || s->chains == ROW_CHAINS) {
+        row_chains(s, s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS, first, last, expert, s->sums);
+        return;
+    }
+    CgLoop part = cg_for(e, cg_i64(e, 0), cg_i64(e, ROW_CHAINS), (uint64_t)s->chains);
+    CgValue row = cg_umin(e, cg_iadd(e, first, part.index), last);
+    row_chains(s, s->chains, row, last, expert, at_index(e, s->sums, part.index));
+    cg_end_for(e, &part);
 }
 
 /* expert_sums of pairs first + [0, n), those past `last` being done as `last`; pair = row * k + slot, counted from `origin` on. */
@@ -160,7 +183,7 @@ static void pair_sums(Scan *s, CgValue origin, CgValue first, CgValue last, int 
 static void chosen_sums(Scan *s, CgValue first, CgValue last) {
     CgEmit *e = s->e;
     uint64_t k = (uint64_t)s->kernel->k;
-    int n = s->kernel->mode == PG_ROW && k < ROW_CHAINS ? (int)k : ROW_CHAINS;
+    int n = s->kernel->mode == PG_ROW && k < (uint64_t)s->chains ? (int)k : s->chains;
     CgValue origin = cg_imul_n(e, first, k), end = cg_imul_n(e, cg_iadd_n(e, last, 1), k);
     CgLoop loop = cg_for(e, origin, end, (uint64_t)n);
     pair_sums(s, origin, loop.index, cg_isub(e, end, cg_i64(e, 1)), n);
@@ -169,36 +192,93 @@ static void chosen_sums(Scan *s, CgValue first, CgValue last) {
 
 /* ---------------------------------------------------------------------------------------------- states */
 
-/* One element of every channel's state: element 16 · block + n; returns y with it added. */
-static CgValue move_element(Scan *s, const Move *m, CgValue block, int64_t n, CgValue y) {
+/* B or C of a row, elements [start, start + N) of `place`, as N neighbours from element 0 of the result on; in `copy` unless they lie
+ * so already. */
+static CgPlace side_by_side(Scan *s, CgPlace place, int64_t start, CgValue copy) {
     CgEmit *e = s->e;
-    CgValue bytes = cg_i64(e, (uint64_t)n * VEC_BYTES);
-    if (block) bytes = cg_iadd(e, cg_imul_n(e, block, UNROLLED_STATES * VEC_BYTES), bytes);
-    CgValue A = cg_at(e, m->A, bytes), state = cg_at(e, m->state, bytes);
+    int64_t N = s->kernel->N, step = start % 4 == 0 && N % 4 == 0 ? 4 : 1;
+    bool dense = s->kernel->mode == PG_ROW && s->kernel->dbc_layout != PG_POSITIONS; /* one row: panels are neighbours */
+    CgPlace line = {.base = copy, .panel_bytes = cg_i64(e, VEC_BYTES)};
+    if (dense || start / PG_LANES == (start + N - 1) / PG_LANES) {
+        line.base = cg_place_element(e, &place, NULL, start);
+    } else if (N <= FEW_STATES) {
+        for (int64_t n = 0; n < N; n += step) {
+            CgValue few = cg_load_few(e, cg_place_element(e, &place, NULL, start + n), (unsigned)step);
+            cg_store_few(e, cg_at_n(e, copy, (uint64_t)n * 4), few);
+        }
+    } else {
+        CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)N), (uint64_t)step);
+        CgValue from = cg_place_element_at(e, &place, cg_iadd_n(e, loop.index, (uint64_t)start));
+        cg_store_few(e, cg_at(e, copy, cg_imul_n(e, loop.index, 4)), cg_load_few(e, from, (unsigned)step));
+        cg_end_for(e, &loop);
+    }
+    return line;
+}
+
+/* Where the B and C of a move lie: in their operands, or as neighbours where their loop takes less than a panel at a time. */
+static void place_b_c(Scan *s, Move *m, CgValue plane, CgValue index) {
+    const PgKernel *kernel = s->kernel;
+    m->b.place = dbc_place(s, PG_SCAN_B, plane, index, kernel->b_width);
+    m->c.place = dbc_place(s, PG_SCAN_C, plane, index, kernel->c_width);
+    m->b_start = kernel->b_start;
+    m->c_start = kernel->c_start;
+    if (s->e->target->scan_states < PG_LANES) {
+        m->b.place = side_by_side(s, m->b.place, m->b_start, s->b_copy);
+        m->c.place = side_by_side(s, m->c.place, m->c_start, s->c_copy);
+        m->b_start = m->c_start = 0;
+        m->b.limit = m->c.limit = kernel->N;
+    }
+}
+
+/* The move of `count` state elements from scan_states · block on. */
+static Move move_from(Scan *s, const Move *m, CgValue block, int64_t count) {
+    CgEmit *e = s->e;
+    uint64_t states = (uint64_t)e->target->scan_states;
+    Move from = *m;
+    CgValue bytes = cg_imul_n(e, block, states * VEC_BYTES);
+    from.state = cg_at(e, m->state, bytes);
+    from.A = cg_at(e, m->A, bytes);
+    CgScalars *const both[] = {&from.b, &from.c};
+    for (int i = 0; i < 2; i++) {
+        CgPlace *place = &both[i]->place;
+        CgValue step = states < PG_LANES ? cg_imul_n(e, block, states * 4) : cg_imul(e, block, place->panel_bytes);
+        place->base = cg_at(e, place->base, step);
+        if (states < PG_LANES) both[i]->limit = count;
+    }
+    return from;
+}
+
+/* Element n of every channel's state: returns y with it added. */
+static CgValue move_element(Scan *s, Move *m, int64_t n, CgValue y) {
+    CgEmit *e = s->e;
+    CgValue A = cg_at_n(e, m->A, (uint64_t)n * VEC_BYTES), state = cg_at_n(e, m->state, (uint64_t)n * VEC_BYTES);
     A = m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A);
-    CgValue a = cg_exp(e, cg_mul(e, m->delta, A));
-    CgValue b = cg_mul(e, m->delta_c, cg_load_splat(e, cg_place_element(e, &m->b, block, s->kernel->b_start + n)));
+    if (e->target->broadcast_lanes > 1) cg_scalar(e, &m->c, m->c_start + n); /* not behind the store, which might change it */
+    CgValue power = cg_mul(e, m->delta, A), a = m->mix ? cg_exp(e, power) : cg_exp_down(e, power);
+    CgValue b = cg_mul(e, m->delta_c, cg_scalar(e, &m->b, m->b_start + n));
     CgValue moved = cg_cut(e, cg_fma(e, a, cg_load_vec(e, state), b));
     cg_store_vec(e, state, moved);
-    return cg_fma(e, moved, cg_load_splat(e, cg_place_element(e, &m->c, block, s->kernel->c_start + n)), y);
+    return cg_fma(e, moved, cg_scalar(e, &m->c, m->c_start + n), y);
 }
 
 /* All N elements: returns Σ s_n · C_n. */
-static CgValue move_state(Scan *s, const Move *m) {
+static CgValue move_state(Scan *s, Move *m) {
     CgEmit *e = s->e;
-    int64_t N = s->kernel->N, blocks = N / UNROLLED_STATES, rest = N % UNROLLED_STATES;
+    int64_t N = s->kernel->N, line = e->target->scan_states, blocks = N / line, rest = N % line;
     CgValue y = cg_zero(e);
-    if (N <= UNROLLED_STATES) {
-        for (int64_t n = 0; n < N; n++) y = move_element(s, m, NULL, n, y);
+    if (N <= line) {
+        for (int64_t n = 0; n < N; n++) y = move_element(s, m, n, y);
         return y;
     }
     CgLoop loop = cg_for_n(e, (uint64_t)blocks);
     CgValue carried = cg_carry(e, &loop, y), sum = carried;
-    for (int64_t n = 0; n < UNROLLED_STATES; n++) sum = move_element(s, m, loop.index, n, sum);
+    Move here = move_from(s, m, loop.index, line);
+    for (int64_t n = 0; n < line; n++) sum = move_element(s, &here, n, sum);
     cg_next(&loop, carried, sum);
     cg_end_for(e, &loop);
     y = cg_after(&loop, carried);
-    for (int64_t n = 0; n < rest; n++) y = move_element(s, m, cg_i64(e, (uint64_t)blocks), n, y);
+    Move last = move_from(s, m, cg_i64(e, (uint64_t)blocks), rest);
+    for (int64_t n = 0; n < rest; n++) y = move_element(s, &last, n, y);
     return y;
 }
 
@@ -206,7 +286,8 @@ static CgValue move_state(Scan *s, const Move *m) {
 
 static CgValue row_panel(Scan *s, unsigned slot, CgValue row) {
     CgPlace place = cg_place(s->e, cg_operand(s->e, slot), PG_ROWS, NULL, row, s->kernel->O);
-    return cg_place_panel(s->e, &place, s->panel);
+    CgValue at = cg_place_panel(s->e, &place, s->panel);
+    return s->lane_offset ? cg_at(s->e, at, s->lane_offset) : at;
 }
 
 static void finish_row(Scan *s, CgValue row, CgValue y) {
@@ -221,8 +302,7 @@ static CgValue expert_row(Scan *s, CgValue c, CgValue sum, CgValue expert, CgVal
     const PgKernel *kernel = s->kernel;
     Move m = {.delta = cg_softplus(e, sum)};
     m.delta_c = cg_mul(e, m.delta, c);
-    m.b = dbc_place(s, PG_SCAN_B, plane, index, kernel->b_width);
-    m.c = dbc_place(s, PG_SCAN_C, plane, index, kernel->c_width);
+    place_b_c(s, &m, plane, index);
     m.state = of_expert(s, s->state, expert, true, s->channel_bytes);
     m.A = of_expert(s, s->A, expert, kernel->own_A, s->channel_bytes);
     CgValue D = cg_load_vec(e, of_expert(s, s->D, expert, kernel->own_D, s->lane_bytes));
@@ -278,8 +358,7 @@ static void params_row(Scan *s, CgValue row, CgValue i) {
     CgValue sums = row_sums(s, i), sum = s->shared_delta ? cg_load_vec(e, sums) : mixed_sum(s, &chosen, sums);
     Move m = {.delta = cg_softplus(e, sum), .state = s->state, .A = s->A};
     m.delta_c = cg_mul(e, m.delta, c);
-    m.b = dbc_place(s, PG_SCAN_B, NULL, row, kernel->b_width);
-    m.c = dbc_place(s, PG_SCAN_C, NULL, row, kernel->c_width);
+    place_b_c(s, &m, NULL, row);
     m.mix = kernel->own_A ? &chosen : NULL;
     CgValue D = kernel->own_D ? cg_mixed_vec(e, &chosen, s->D, s->lane_bytes) : cg_load_vec(e, s->D);
     finish_row(s, row, cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
@@ -296,41 +375,81 @@ static CgValue take_chosen(Scan *s, const CgChosen *chosen, CgValue expert, CgVa
     return taken;
 }
 
+/* What a row does to some channels of the panel. */
+typedef struct RowWork {
+    CgValue row, i; /* i64: the row; its place in the block */
+    CgValue expert; /* PG_SCAN_UPDATE: whose state moves, NULL when all have moved */
+    CgChosen chosen; /* PG_SCAN_UPDATE: of the row; whether the expert is among them, and in which slot */
+    CgValue taken, slot;
+} RowWork;
+
 /* One expert's state moves, whether chosen or not; y counts if it was. */
-static void update_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
+static void update_row(Scan *s, const RowWork *work) {
     CgEmit *e = s->e;
-    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
-    CgValue slot, taken = take_chosen(s, &chosen, expert, i, &slot), at = at_index(e, s->y_sums, i);
+    CgValue row = work->row, expert = work->expert, i = work->i, at = at_index(e, s->y_sums, i);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
     CgValue sum = cg_load_vec(e, at_index(e, s->sums, i));
     CgValue y = expert_row(s, c, sum, expert, expert, row);
-    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &chosen, slot), y, total);
-    cg_store_vec(e, at, cg_select(e, taken, with, total));
+    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &work->chosen, work->slot), y, total);
+    cg_store_vec(e, at, cg_select(e, work->taken, with, total));
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows */
 
-typedef void (*RowEmitter)(Scan *s, CgValue row, CgValue i, CgValue expert);
-
-static void any_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
-    (void)expert;
+static void some_channels(Scan *s, const RowWork *work) {
+    CgEmit *e = s->e;
     switch (s->kernel->scan) {
-    case PG_SCAN_PLAIN: plain_row(s, row, i); return;
-    case PG_SCAN_HOLD: hold_row(s, row, i); return;
-    case PG_SCAN_PARAMS: params_row(s, row, i); return;
-    case PG_SCAN_UPDATE: finish_row(s, row, cg_load_vec(s->e, at_index(s->e, s->y_sums, i))); return;
+    case PG_SCAN_PLAIN: plain_row(s, work->row, work->i); return;
+    case PG_SCAN_HOLD: hold_row(s, work->row, work->i); return;
+    case PG_SCAN_PARAMS: params_row(s, work->row, work->i); return;
+    case PG_SCAN_UPDATE:
+        if (work->expert)
+            update_row(s, work);
+        else
+            finish_row(s, work->row, cg_load_vec(e, at_index(e, s->y_sums, work->i)));
+        return;
     }
 }
 
-/* Rows first … end - 1 (at most ROW_CHAINS); i counts them. */
-static void rows_of_block(Scan *s, CgValue first, CgValue end, RowEmitter emit, CgValue expert) {
+/* All channels of the panel, as many at a time as the target's registers hold. */
+static void all_channels(Scan *s, const RowWork *work) {
+    CgEmit *e = s->e;
+    uint64_t lanes = (uint64_t)e->target->scan_lanes;
+    if (lanes == PG_LANES) {
+        some_channels(s, work);
+        return;
+    }
+    Scan part = *s;
+    CgLoop parts = cg_for(e, cg_i64(e, 0), cg_i64(e, VEC_BYTES), lanes * 4);
+    part.lane_offset = parts.index;
+    CgValue *const bases[] = {&part.state, &part.A, &part.D, &part.sums, &part.expert_sums, &part.y_sums};
+    for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++) {
+        if (*bases[i]) *bases[i] = cg_at(e, *bases[i], parts.index);
+    }
+    cg_set_lanes(e, (unsigned)lanes);
+    some_channels(&part, work);
+    cg_set_lanes(e, PG_LANES);
+    cg_end_for(e, &parts);
+}
+
+static void one_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
+    RowWork work = {.row = row, .i = i, .expert = expert};
+    if (expert) {
+        work.chosen = cg_chosen(s->e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+        work.taken = take_chosen(s, &work.chosen, expert, i, &work.slot);
+    }
+    all_channels(s, &work);
+}
+
+/* Rows first … end - 1 (at most ROW_CHAINS); i counts them. expert: whose state moves (PG_SCAN_UPDATE), or NULL. */
+static void rows_of_block(Scan *s, CgValue first, CgValue end, CgValue expert) {
     CgEmit *e = s->e;
     if (s->kernel->mode == PG_ROW) {
-        emit(s, cg_i64(e, 0), cg_i64(e, 0), expert);
+        one_row(s, cg_i64(e, 0), cg_i64(e, 0), expert);
         return;
     }
     CgLoop rows = cg_for(e, first, end, 1);
-    emit(s, rows.index, cg_isub(e, rows.index, first), expert);
+    one_row(s, rows.index, cg_isub(e, rows.index, first), expert);
     cg_end_for(e, &rows);
 }
 
@@ -343,7 +462,7 @@ static void update_block(Scan *s, CgValue first, CgValue end, CgValue last) {
     cg_end_for(e, &clear);
     CgLoop experts = cg_for_n(e, (uint64_t)s->kernel->E);
     if (!s->shared_delta) block_sums(s, first, last, experts.index);
-    rows_of_block(s, first, end, update_row, experts.index);
+    rows_of_block(s, first, end, experts.index);
     cg_end_for(e, &experts);
 }
 
@@ -354,7 +473,7 @@ static void scan_block(Scan *s, CgValue first, CgValue end) {
     else if (s->kernel->scan != PG_SCAN_UPDATE)
         chosen_sums(s, first, last);
     if (s->kernel->scan == PG_SCAN_UPDATE) update_block(s, first, end, last);
-    rows_of_block(s, first, end, any_row, NULL);
+    rows_of_block(s, first, end, NULL);
 }
 
 static void scan_segment(Scan *s, const CgSegment *segment) {
@@ -373,6 +492,7 @@ static Scan new_scan(CgEmit *e) {
     const PgKernel *kernel = e->kernel;
     uint64_t panels = pg_panels(kernel->O);
     Scan s = {.e = e, .kernel = kernel};
+    s.chains = e->target->block_rows < ROW_CHAINS ? e->target->block_rows : ROW_CHAINS;
     s.lane_bytes = panels * VEC_BYTES;
     s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
     s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
@@ -380,6 +500,10 @@ static Scan new_scan(CgEmit *e) {
     s.sums = cg_var_array(e, e->vec, ROW_CHAINS);
     if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE) {
         s.expert_sums = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
+    }
+    if (e->target->scan_states < PG_LANES) {
+        s.b_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
+        s.c_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
     }
     if (kernel->scan == PG_SCAN_UPDATE) {
         s.y_sums = cg_var_array(e, e->vec, ROW_CHAINS);
@@ -391,7 +515,7 @@ static Scan new_scan(CgEmit *e) {
 void cg_emit_scan(CgEmit *e) {
     Scan s = new_scan(e);
     uint64_t panel_states = (uint64_t)s.kernel->N * VEC_BYTES;
-    e->claim = s.kernel->mode == PG_ROW && s.kernel->N <= UNROLLED_STATES ? 4 : 1; /* a panel of one row takes about 0.2 us */
+    e->claim = s.kernel->mode == PG_ROW && s.kernel->N <= FEW_STATES ? 4 : 1; /* a panel of one row takes about 0.2 us */
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, s.kernel->O, &segment, &s.panel);

@@ -12,13 +12,37 @@
 
 /* What kernels look like on processors with the same vector registers. */
 typedef struct Family {
-    int vector_lanes, row_panels, block_panels, block_rows, broadcast_lanes;
+    int vector_lanes, row_panels, block_panels, block_rows, scan_lanes, scan_states, broadcast_lanes;
+    bool ieee_max, far_offsets;
+    const char *abs_greater;
 } Family;
 
-static const Family avx512 = {.vector_lanes = 16, .row_panels = 8, .block_panels = 3, .block_rows = 8, .broadcast_lanes = 1};
-static const Family avx2 = {.vector_lanes = 8, .row_panels = 8, .block_panels = 1, .block_rows = 4, .broadcast_lanes = 1};
+static const Family avx512 = {.vector_lanes = 16,
+                              .row_panels = 8,
+                              .block_panels = 3,
+                              .block_rows = 8,
+                              .scan_lanes = 16,
+                              .scan_states = 16,
+                              .broadcast_lanes = 1,
+                              .far_offsets = true};
+static const Family avx2 = {.vector_lanes = 8,
+                            .row_panels = 8,
+                            .block_panels = 1,
+                            .block_rows = 4,
+                            .scan_lanes = 16,
+                            .scan_states = 16,
+                            .broadcast_lanes = 1,
+                            .far_offsets = true};
 /* 32 registers of 4 lanes: 16 sums of one kind or the other leave room for weights and inputs. */
-static const Family neon = {.vector_lanes = 4, .row_panels = 4, .block_panels = 1, .block_rows = 4, .broadcast_lanes = 4};
+static const Family neon = {.vector_lanes = 4,
+                            .row_panels = 4,
+                            .block_panels = 1,
+                            .block_rows = 4,
+                            .scan_lanes = 8,
+                            .scan_states = 2,
+                            .broadcast_lanes = 4,
+                            .ieee_max = true,
+                            .abs_greater = "llvm.aarch64.neon.facgt"};
 
 static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
 static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL};
@@ -97,7 +121,12 @@ static bool fill(CgTarget *t, const char *triple, const char *cpu, const char *f
     t->row_panels = family->row_panels;
     t->block_panels = family->block_panels;
     t->block_rows = family->block_rows;
+    t->scan_lanes = family->scan_lanes;
+    t->scan_states = family->scan_states;
+    t->ieee_max = family->ieee_max;
+    t->abs_greater = family->abs_greater;
     t->broadcast_lanes = family->broadcast_lanes;
+    t->far_offsets = family->far_offsets;
     t->features = strdup(features);
     return t->features != NULL || su_error(diags, (SuSpan){0}, NULL, "out of memory");
 }
