@@ -236,29 +236,35 @@ static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, Cg
     cg_end_for(e, &part);
 }
 
-/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there
- * block by block, so that the weights of a group are read once a chunk. `count` blocks in all. */
-static void place_block(const Map *m, CgValue tile, CgValue count, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
+/* Row blocks of a chunk: as many as the cache takes, or a little less, so that the chunks of a step are equal. */
+static CgValue chunk_of(const Map *m, CgValue count) {
     CgEmit *e = m->e;
     uint64_t most = CHUNK_BYTES / (PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
-    uint64_t chunk = most < 8 ? 8 : most, planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
-    if (chunk >= PG_MAX_ROWS / PG_ROW_BLOCK && m->k->y_layout != PG_POSITIONS) {
-        chunk = PG_MAX_ROWS / PG_ROW_BLOCK; /* the whole step */
-    }
-    uint64_t tiles = chunk * planes * m->shape.groups;
-    CgValue first = cg_imul_n(e, cg_udiv_n(e, tile, tiles), chunk), rest = cg_urem_n(e, tile, tiles);
-    CgValue here = cg_umin(e, cg_isub(e, count, first), cg_i64(e, chunk)), outer = cg_udiv(e, rest, here);
+    most = most < 8 ? 8 : most;
+    CgValue chunks = cg_udiv_n(e, cg_iadd_n(e, count, most - 1), most);
+    return cg_udiv(e, cg_iadd_n(e, cg_iadd(e, count, chunks), UINT64_MAX), cg_umax(e, chunks, cg_i64(e, 1)));
+}
+
+/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there
+ * block by block, so that the weights of a group are read once a chunk. `count` blocks in all. */
+static void place_block(const Map *m, CgValue tile, CgValue count, CgValue chunk, CgValue *out_plane, CgValue *out_group,
+                        CgValue *out_block) {
+    CgEmit *e = m->e;
+    uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
+    CgValue tiles = cg_imul_n(e, chunk, planes * m->shape.groups);
+    CgValue first = cg_imul(e, cg_udiv(e, tile, tiles), chunk), rest = cg_urem(e, tile, tiles);
+    CgValue here = cg_umin(e, cg_isub(e, count, first), chunk), outer = cg_udiv(e, rest, here);
     *out_block = cg_iadd(e, first, cg_urem(e, rest, here));
     *out_plane = cg_udiv_n(e, outer, m->shape.groups);
     *out_group = cg_urem_n(e, outer, m->shape.groups);
 }
 
-static void block_tile(const Map *m, CgValue tile, CgValue count) {
+static void block_tile(const Map *m, CgValue tile, CgValue count, CgValue chunk) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
     CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
     CgValue plane, group, block;
-    place_block(m, tile, count, &plane, &group, &block);
+    place_block(m, tile, count, chunk, &plane, &group, &block);
     CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
     place_group(m, group, &t);
     if (k->select != PG_CHOSEN) {
@@ -283,6 +289,7 @@ static void block_tile(const Map *m, CgValue tile, CgValue count) {
 void cg_emit_map(CgEmit *e) {
     Map m = begin(e);
     CgValue count = e->kernel->mode == PG_BLOCK ? block_count(&m) : NULL;
+    CgValue chunk = e->kernel->mode == PG_BLOCK ? chunk_of(&m, count) : NULL;
     if (e->kernel->mode == PG_BLOCK && e->kernel->sum != PG_NO_SUM) {
         SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
     }
@@ -290,7 +297,7 @@ void cg_emit_map(CgEmit *e) {
     if (e->kernel->mode == PG_ROW) {
         row_tile(&m, tiles.index);
     } else {
-        block_tile(&m, tiles.index, count);
+        block_tile(&m, tiles.index, count, chunk);
     }
     cg_end_for(e, &tiles);
 }

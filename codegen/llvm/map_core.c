@@ -87,6 +87,12 @@ static void multiply_inputs(const Core *c, const Streams *w, CgValue x, unsigned
     }
 }
 
+/* The next 16 inputs of every row: panels of x lie far apart, so the processor does not see them coming. */
+static void fetch_inputs(const Core *c, CgValue x) {
+    CgValue at = cg_opaque(c->e, x);
+    for (unsigned r = 0; r < c->rows; r++) { cg_prefetch(c->e, cg_at_n(c->e, at, (uint64_t)r * 64)); }
+}
+
 /* One segment from +0: `steps` (i64) times 16 inputs, then `tail` more if `with_tail` (i1; NULL: always). */
 static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgValue steps, unsigned tail, CgValue with_tail) {
     CgEmit *e = c->e;
@@ -99,6 +105,7 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     CgValue carried[MAX_SUMS];
     for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e)); }
     for (unsigned i = 0; i < first.count; i++) { here.at[i] = cg_opaque(e, carried_w.at[i]); }
+    if (c->rows > 1) { fetch_inputs(c, cg_at(e, xp, x_step)); }
     multiply_inputs(c, &here, cg_opaque(e, xp), STEP, &in_loop);
     for (unsigned i = 0; i < count; i++) { cg_next(&loop, carried[i], in_loop.v[i]); }
     for (unsigned i = 0; i < first.count; i++) {
