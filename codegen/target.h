@@ -23,6 +23,7 @@ typedef struct CgTarget {
     int row_panels;      /* panels walked side by side for one row (as many streams) */
     int block_panels;    /* panels × rows of the microkernel for blocks of rows */
     int block_rows;      /* divides PG_ROW_BLOCK */
+    int side;            /* vectors of 16 values that elementwise code works on side by side, to fill the pipeline */
     int scan_lanes;      /* channels of a panel whose states move side by side: 16, or fewer where registers hold no more */
     int scan_states;     /* elements of their states written in a line: 16, or fewer where that would fill registers */
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */

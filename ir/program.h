@@ -35,7 +35,7 @@ enum {
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = 512,  /* most rows of a step */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
-    PG_NUMERICS = 1     /* version of the bits: written into states and packed weights */
+    PG_NUMERICS = 2     /* version of the bits: written into states and packed weights */
 };
 
 typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;

@@ -94,7 +94,7 @@ static void conv_segment(Conv *c, const CgSegment *segment, CgValue *history) {
 void cg_emit_conv(CgEmit *e) {
     const PgKernel *kernel = e->kernel;
     uint64_t past = (uint64_t)kernel->taps - 1;
-    e->claim = kernel->mode == PG_ROW ? 16 : 1; /* a panel of one row takes about 10 ns */
+    e->claim = 16; /* a panel of one row takes about 10 ns */
     CgLoop tiles = cg_for_tiles(e);
     Conv c = {.e = e, .kernel = kernel};
     CgSegment segment;

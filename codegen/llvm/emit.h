@@ -26,7 +26,7 @@
 
 typedef LLVMValueRef CgValue;
 
-enum { CG_MAX_CARRIED = 64, CG_ARG_SLOTS = 32 };
+enum { CG_MAX_CARRIED = 64, CG_ARG_SLOTS = 32, CG_MAX_SIDE = 8 };
 
 typedef struct CgEmit {
     const CgTarget *target;
@@ -205,11 +205,19 @@ void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
 
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
-CgValue cg_exp_down(CgEmit *e, CgValue x); /* the same for x <= 0 (or NaN), a step less */
 CgValue cg_softplus(CgEmit *e, CgValue x);
 CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x);
-/* |s| < 2^-80 becomes +0 */
-CgValue cg_cut(CgEmit *e, CgValue s);
+
+/* Several independent vectors, emitted operation by operation: one chain of dependent operations a vector is too few to fill a
+ * pipeline, and a processor looks ahead only so far. How many are worth it: target->side. */
+typedef struct CgSide {
+    int n;
+    CgValue v[CG_MAX_SIDE];
+} CgSide;
+CgSide cg_side_exp_down(CgEmit *e, CgSide x); /* exp, each x <= 0 or NaN */
+CgSide cg_side_softplus(CgEmit *e, CgSide x);
+CgSide cg_side_activation(CgEmit *e, PgActivation act, CgSide x);
+CgSide cg_side_cut(CgEmit *e, CgSide s); /* |s| < 2^-80 becomes +0 */
 
 /* ---- pieces that several emitters share */
 

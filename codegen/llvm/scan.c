@@ -7,8 +7,9 @@
  * where the sequence keeps it (a panel's [N][16] is a few KB and lives in L1); exp, about 13 of 20 vector operations a state
  * element, decides the speed, and the n of a row are independent but for the short chain of y.
  *
- * W_dt δ is a chain of R dependent fma, so several rows (or pairs of a row and a chosen expert) run theirs side by side first, for the
- * ROW_CHAINS rows of a block, and leave the sums in a small buffer.
+ * Rows are taken in blocks of ROW_CHAINS. W_dt δ is a chain of R dependent fma, so several rows of a block (or pairs of a row and a
+ * chosen expert) run theirs side by side first and leave Δ in a small buffer; then the states move, row by row, some elements
+ * side by side; at last all rows pass through the gate.
  *
  * Where registers are small the channels of a panel go by in parts of target->scan_lanes: exp with its constants, Δ, Δ · c and y of 16
  * channels would not fit. */
@@ -25,15 +26,17 @@ enum {
 typedef struct Scan {
     CgEmit *e;
     const PgKernel *kernel;
+    int rows;                                      /* of a block: ROW_CHAINS, or 1 */
     int chains;                                    /* rows, or pairs, whose Δ is summed side by side on this target */
     CgValue panel;                                 /* i64 */
     CgValue lane_offset;                           /* i64: bytes into a panel where the present part begins; NULL: 0 */
     CgValue state, dt_w, dt_b, A, D;               /* ptr: this panel's part, of expert 0 */
     uint64_t dt_w_bytes, lane_bytes, channel_bytes;/* from one expert's to the next one's: W_dt; b_dt and D; A and state */
     bool shared_delta;                             /* Δ does not depend on the expert */
-    CgValue sums;                                  /* [ROW_CHAINS][16]: W_dt δ + b_dt of the rows of a block */
-    CgValue expert_sums;                           /* [ROW_CHAINS][k][16]: the same of their chosen experts */
-    CgValue y_sums;                                /* [ROW_CHAINS][16]: gated sums so far (PG_SCAN_UPDATE) */
+    bool mixed_delta;                              /* Δ is made of the experts' sums, mixed (PG_SCAN_PARAMS) */
+    CgValue deltas;                                /* [ROW_CHAINS][16]: Δ of the rows of a block */
+    CgValue expert_deltas;                         /* [ROW_CHAINS][k][16]: the same of their chosen experts; their sums, if mixed */
+    CgValue y;                                     /* [ROW_CHAINS][16]: what the rows' states give, before the gate */
     CgValue b_copy, c_copy;                        /* [N] floats: B and C of a row (side_by_side) */
     CgValue cursor;                                /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
 } Scan;
@@ -131,37 +134,50 @@ static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *del
     }
 }
 
-/* sums[i] of rows first + [0, n), those past `last` being done as `last`; for one expert, or NULL. */
-static void row_chains(Scan *s, int n, CgValue first, CgValue last, CgValue expert, CgValue sums) {
+/* n sums become Δ = softplus(sum + bias), side by side; or sum + bias, if they are yet to be mixed. */
+static void store_deltas(Scan *s, int n, const CgValue *sums, const CgValue *bias, const CgValue *to) {
     CgEmit *e = s->e;
-    CgValue weights[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
+    for (int first = 0; first < n; first += e->target->side) {
+        CgSide delta = {.n = n - first < e->target->side ? n - first : e->target->side};
+        for (int i = 0; i < delta.n; i++) delta.v[i] = cg_add(e, sums[first + i], cg_load_vec(e, bias[first + i]));
+        if (!s->mixed_delta) delta = cg_side_softplus(e, delta);
+        for (int i = 0; i < delta.n; i++) cg_store_vec(e, to[first + i], delta.v[i]);
+    }
+}
+
+/* deltas[i] of rows first + [0, n), those past `last` being done as `last`; for one expert, or NULL. */
+static void row_chains(Scan *s, int n, CgValue first, CgValue last, CgValue expert, CgValue deltas) {
+    CgEmit *e = s->e;
+    CgValue weights[ROW_CHAINS] = {NULL}, bias[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL}, to[ROW_CHAINS] = {NULL};
     CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
-    CgValue own = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
+    CgValue own_w = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
+    CgValue own_b = of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes);
     for (int i = 0; i < n; i++) {
         CgValue row = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
-        weights[i] = own;
+        weights[i] = own_w;
+        bias[i] = own_b;
+        to[i] = cg_at_n(e, deltas, (uint64_t)i * VEC_BYTES);
         delta[i] = dbc_place(s, PG_SCAN_DELTA, expert, row, s->kernel->delta_width);
     }
     sum_delta(s, n, weights, delta, total);
-    CgValue bias = cg_load_vec(e, of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes));
-    for (int i = 0; i < n; i++) cg_store_vec(e, cg_at_n(e, sums, (uint64_t)i * VEC_BYTES), cg_add(e, total[i], bias));
+    store_deltas(s, n, total, bias, to);
 }
 
-/* The sums of a block of rows. */
-static void block_sums(Scan *s, CgValue first, CgValue last, CgValue expert) {
+/* Δ of a block of rows. */
+static void block_deltas(Scan *s, CgValue first, CgValue last, CgValue expert) {
     CgEmit *e = s->e;
-    if (s->kernel->mode == PG_ROW || s->chains == ROW_CHAINS) {
-        row_chains(s, s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS, first, last, expert, s->sums);
+    if (s->rows <= s->chains) {
+        row_chains(s, s->rows, first, last, expert, s->deltas);
         return;
     }
-    CgLoop part = cg_for(e, cg_i64(e, 0), cg_i64(e, ROW_CHAINS), (uint64_t)s->chains);
+    CgLoop part = cg_for(e, cg_i64(e, 0), cg_i64(e, (uint64_t)s->rows), (uint64_t)s->chains);
     CgValue row = cg_umin(e, cg_iadd(e, first, part.index), last);
-    row_chains(s, s->chains, row, last, expert, at_index(e, s->sums, part.index));
+    row_chains(s, s->chains, row, last, expert, at_index(e, s->deltas, part.index));
     cg_end_for(e, &part);
 }
 
-/* expert_sums of pairs first + [0, n), those past `last` being done as `last`; pair = row * k + slot, counted from `origin` on. */
-static void pair_sums(Scan *s, CgValue origin, CgValue first, CgValue last, int n) {
+/* expert_deltas of pairs first + [0, n), those past `last` being done as `last`; pair = row * k + slot, counted from `origin` on. */
+static void pair_deltas(Scan *s, CgValue origin, CgValue first, CgValue last, int n) {
     CgEmit *e = s->e;
     CgValue to[ROW_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
     CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
@@ -170,23 +186,23 @@ static void pair_sums(Scan *s, CgValue origin, CgValue first, CgValue last, int 
         CgValue pair = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
         CgValue expert = cg_chosen_expert(e, &all, pair), index = cg_udiv_n(e, pair, (uint64_t)s->kernel->k);
         if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, cg_i64(e, 0), pair);
-        to[i] = at_index(e, s->expert_sums, cg_isub(e, pair, origin));
+        to[i] = at_index(e, s->expert_deltas, cg_isub(e, pair, origin));
         weights[i] = of_expert(s, s->dt_w, expert, s->kernel->own_dt, s->dt_w_bytes);
         bias[i] = of_expert(s, s->dt_b, expert, s->kernel->own_dt, s->lane_bytes);
         delta[i] = dbc_place(s, PG_SCAN_DELTA, NULL, index, s->kernel->delta_width);
     }
     sum_delta(s, n, weights, delta, total);
-    for (int i = 0; i < n; i++) cg_store_vec(e, to[i], cg_add(e, total[i], cg_load_vec(e, bias[i])));
+    store_deltas(s, n, total, bias, to);
 }
 
-/* expert_sums of all chosen experts of the rows first … last. */
-static void chosen_sums(Scan *s, CgValue first, CgValue last) {
+/* expert_deltas of all chosen experts of the rows first … last. */
+static void chosen_deltas(Scan *s, CgValue first, CgValue last) {
     CgEmit *e = s->e;
     uint64_t k = (uint64_t)s->kernel->k;
-    int n = s->kernel->mode == PG_ROW && k < (uint64_t)s->chains ? (int)k : s->chains;
+    int n = s->rows == 1 && k < (uint64_t)s->chains ? (int)k : s->chains;
     CgValue origin = cg_imul_n(e, first, k), end = cg_imul_n(e, cg_iadd_n(e, last, 1), k);
     CgLoop loop = cg_for(e, origin, end, (uint64_t)n);
-    pair_sums(s, origin, loop.index, cg_isub(e, end, cg_i64(e, 1)), n);
+    pair_deltas(s, origin, loop.index, cg_isub(e, end, cg_i64(e, 1)), n);
     cg_end_for(e, &loop);
 }
 
@@ -248,38 +264,50 @@ static Move move_from(Scan *s, const Move *m, CgValue block, int64_t count) {
     return from;
 }
 
-/* Element n of every channel's state: returns y with it added. */
-static CgValue move_element(Scan *s, Move *m, int64_t n, CgValue y) {
+/* Elements n0 + [0, count) of every channel's state, side by side: returns y with them added, in order. */
+static CgValue move_elements(Scan *s, Move *m, int64_t n0, int count, CgValue y) {
     CgEmit *e = s->e;
-    CgValue A = cg_at_n(e, m->A, (uint64_t)n * VEC_BYTES), state = cg_at_n(e, m->state, (uint64_t)n * VEC_BYTES);
-    A = m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A);
-    if (e->target->broadcast_lanes > 1) cg_scalar(e, &m->c, m->c_start + n); /* not behind the store, which might change it */
-    CgValue power = cg_mul(e, m->delta, A), a = m->mix ? cg_exp(e, power) : cg_exp_down(e, power);
-    CgValue b = cg_mul(e, m->delta_c, cg_scalar(e, &m->b, m->b_start + n));
-    CgValue moved = cg_cut(e, cg_fma(e, a, cg_load_vec(e, state), b));
-    cg_store_vec(e, state, moved);
-    return cg_fma(e, moved, cg_scalar(e, &m->c, m->c_start + n), y);
+    CgSide a = {.n = count}, moved = {.n = count};
+    CgValue state[CG_MAX_SIDE];
+    for (int i = 0; i < count; i++) {
+        uint64_t bytes = (uint64_t)(n0 + i) * VEC_BYTES;
+        CgValue A = cg_at_n(e, m->A, bytes);
+        state[i] = cg_at_n(e, m->state, bytes);
+        a.v[i] = cg_mul(e, m->delta, m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A));
+        if (e->target->broadcast_lanes > 1) cg_scalar(e, &m->c, m->c_start + n0 + i); /* before a store that might change it */
+    }
+    a = cg_side_exp_down(e, a); /* Δ >= 0 >= A */
+    for (int i = 0; i < count; i++) {
+        CgValue b = cg_mul(e, m->delta_c, cg_scalar(e, &m->b, m->b_start + n0 + i));
+        moved.v[i] = cg_fma(e, a.v[i], cg_load_vec(e, state[i]), b);
+    }
+    moved = cg_side_cut(e, moved);
+    for (int i = 0; i < count; i++) {
+        cg_store_vec(e, state[i], moved.v[i]);
+        y = cg_fma(e, moved.v[i], cg_scalar(e, &m->c, m->c_start + n0 + i), y);
+    }
+    return y;
+}
+
+/* Elements [0, count) of a line. */
+static CgValue move_line(Scan *s, Move *m, int64_t count, CgValue y) {
+    int side = s->e->target->side;
+    for (int64_t n = 0; n < count; n += side) y = move_elements(s, m, n, count - n < side ? (int)(count - n) : side, y);
+    return y;
 }
 
 /* All N elements: returns Σ s_n · C_n. */
 static CgValue move_state(Scan *s, Move *m) {
     CgEmit *e = s->e;
     int64_t N = s->kernel->N, line = e->target->scan_states, blocks = N / line, rest = N % line;
-    CgValue y = cg_zero(e);
-    if (N <= line) {
-        for (int64_t n = 0; n < N; n++) y = move_element(s, m, n, y);
-        return y;
-    }
+    if (N <= line) return move_line(s, m, N, cg_zero(e));
     CgLoop loop = cg_for_n(e, (uint64_t)blocks);
-    CgValue carried = cg_carry(e, &loop, y), sum = carried;
+    CgValue carried = cg_carry(e, &loop, cg_zero(e));
     Move here = move_from(s, m, loop.index, line);
-    for (int64_t n = 0; n < line; n++) sum = move_element(s, &here, n, sum);
-    cg_next(&loop, carried, sum);
+    cg_next(&loop, carried, move_line(s, &here, line, carried));
     cg_end_for(e, &loop);
-    y = cg_after(&loop, carried);
     Move last = move_from(s, m, cg_i64(e, (uint64_t)blocks), rest);
-    for (int64_t n = 0; n < rest; n++) y = move_element(s, &last, n, y);
-    return y;
+    return move_line(s, &last, rest, cg_after(&loop, carried));
 }
 
 /* ---------------------------------------------------------------------------------------------- rows */
@@ -290,18 +318,14 @@ static CgValue row_panel(Scan *s, unsigned slot, CgValue row) {
     return s->lane_offset ? cg_at(s->e, at, s->lane_offset) : at;
 }
 
-static void finish_row(Scan *s, CgValue row, CgValue y) {
-    CgEmit *e = s->e;
-    if (s->kernel->gate) y = cg_mul(e, y, cg_activation(e, s->kernel->act, cg_load_vec(e, row_panel(s, PG_SCAN_Z, row))));
-    cg_store_vec(e, row_panel(s, PG_SCAN_Y, row), y);
-}
+/* y of row i of the block, before the gate. */
+static CgValue y_of(Scan *s, CgValue i) { return at_index(s->e, s->y, i); }
 
-/* y of one expert's state (or of the only one: expert NULL) for one row, with D. `sum` is W_dt δ + b_dt; index: where B and C lie. */
-static CgValue expert_row(Scan *s, CgValue c, CgValue sum, CgValue expert, CgValue plane, CgValue index) {
+/* y of one expert's state (or of the only one: expert NULL) for one row, with D. index: where B and C lie. */
+static CgValue expert_row(Scan *s, CgValue c, CgValue delta, CgValue expert, CgValue plane, CgValue index) {
     CgEmit *e = s->e;
     const PgKernel *kernel = s->kernel;
-    Move m = {.delta = cg_softplus(e, sum)};
-    m.delta_c = cg_mul(e, m.delta, c);
+    Move m = {.delta = delta, .delta_c = cg_mul(e, delta, c)};
     place_b_c(s, &m, plane, index);
     m.state = of_expert(s, s->state, expert, true, s->channel_bytes);
     m.A = of_expert(s, s->A, expert, kernel->own_A, s->channel_bytes);
@@ -312,41 +336,41 @@ static CgValue expert_row(Scan *s, CgValue c, CgValue sum, CgValue expert, CgVal
 static void plain_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
-    CgValue sum = cg_load_vec(e, at_index(e, s->sums, i));
-    finish_row(s, row, expert_row(s, c, sum, NULL, NULL, row));
+    CgValue delta = cg_load_vec(e, at_index(e, s->deltas, i));
+    cg_store_vec(e, y_of(s, i), expert_row(s, c, delta, NULL, NULL, row));
 }
 
-/* The sums of row i of the block: one vector if Δ is shared, else one for each slot. */
-static CgValue row_sums(Scan *s, CgValue i) {
-    if (s->shared_delta) return at_index(s->e, s->sums, i);
-    return at_index(s->e, s->expert_sums, cg_imul_n(s->e, i, (uint64_t)s->kernel->k));
+/* Δ of row i of the block: one vector if it is shared, else one for each slot. */
+static CgValue row_deltas(Scan *s, CgValue i) {
+    if (s->shared_delta) return at_index(s->e, s->deltas, i);
+    return at_index(s->e, s->expert_deltas, cg_imul_n(s->e, i, (uint64_t)s->kernel->k));
 }
 
 /* The states of the chosen experts move. */
 static void hold_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
     CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
-    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row)), sums = row_sums(s, i);
+    CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row)), deltas = row_deltas(s, i);
     CgLoop loop = cg_for_n(e, (uint64_t)s->kernel->k);
     CgValue total = cg_carry(e, &loop, cg_zero(e)), j = loop.index, index = row;
     CgValue expert = cg_chosen_expert(e, &chosen, j);
     if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, j);
-    CgValue sum = cg_load_vec(e, s->shared_delta ? sums : at_index(e, sums, j));
-    CgValue y = expert_row(s, c, sum, expert, NULL, index);
+    CgValue delta = cg_load_vec(e, s->shared_delta ? deltas : at_index(e, deltas, j));
+    CgValue y = expert_row(s, c, delta, expert, NULL, index);
     cg_next(&loop, total, cg_fma(e, cg_chosen_gate(e, &chosen, j), y, total));
     cg_end_for(e, &loop);
-    finish_row(s, row, cg_after(&loop, total));
+    cg_store_vec(e, y_of(s, i), cg_after(&loop, total));
 }
 
-/* Σ_j g_j (W_dt[e_j] δ + b_dt[e_j]). */
-static CgValue mixed_sum(Scan *s, const CgChosen *chosen, CgValue sums) {
+/* softplus(Σ_j g_j (W_dt[e_j] δ + b_dt[e_j])). */
+static CgValue mixed_delta(Scan *s, const CgChosen *chosen, CgValue sums) {
     CgEmit *e = s->e;
     CgLoop loop = cg_for_n(e, (uint64_t)chosen->k);
     CgValue sum = cg_carry(e, &loop, cg_zero(e));
     CgValue v = cg_load_vec(e, at_index(e, sums, loop.index));
     cg_next(&loop, sum, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), v, sum));
     cg_end_for(e, &loop);
-    return cg_after(&loop, sum);
+    return cg_softplus(e, cg_after(&loop, sum));
 }
 
 /* One state, parameters mixed by the gates. */
@@ -355,13 +379,13 @@ static void params_row(Scan *s, CgValue row, CgValue i) {
     const PgKernel *kernel = s->kernel;
     CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
-    CgValue sums = row_sums(s, i), sum = s->shared_delta ? cg_load_vec(e, sums) : mixed_sum(s, &chosen, sums);
-    Move m = {.delta = cg_softplus(e, sum), .state = s->state, .A = s->A};
+    CgValue at = row_deltas(s, i), delta = s->mixed_delta ? mixed_delta(s, &chosen, at) : cg_load_vec(e, at);
+    Move m = {.delta = delta, .state = s->state, .A = s->A};
     m.delta_c = cg_mul(e, m.delta, c);
     place_b_c(s, &m, NULL, row);
     m.mix = kernel->own_A ? &chosen : NULL;
     CgValue D = kernel->own_D ? cg_mixed_vec(e, &chosen, s->D, s->lane_bytes) : cg_load_vec(e, s->D);
-    finish_row(s, row, cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
+    cg_store_vec(e, y_of(s, i), cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
 }
 
 /* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order, as routes do. */
@@ -378,7 +402,7 @@ static CgValue take_chosen(Scan *s, const CgChosen *chosen, CgValue expert, CgVa
 /* What a row does to some channels of the panel. */
 typedef struct RowWork {
     CgValue row, i; /* i64: the row; its place in the block */
-    CgValue expert; /* PG_SCAN_UPDATE: whose state moves, NULL when all have moved */
+    CgValue expert; /* PG_SCAN_UPDATE: whose state moves */
     CgChosen chosen; /* PG_SCAN_UPDATE: of the row; whether the expert is among them, and in which slot */
     CgValue taken, slot;
 } RowWork;
@@ -386,10 +410,10 @@ typedef struct RowWork {
 /* One expert's state moves, whether chosen or not; y counts if it was. */
 static void update_row(Scan *s, const RowWork *work) {
     CgEmit *e = s->e;
-    CgValue row = work->row, expert = work->expert, i = work->i, at = at_index(e, s->y_sums, i);
+    CgValue row = work->row, expert = work->expert, at = y_of(s, work->i);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
-    CgValue sum = cg_load_vec(e, at_index(e, s->sums, i));
-    CgValue y = expert_row(s, c, sum, expert, expert, row);
+    CgValue delta = cg_load_vec(e, at_index(e, s->deltas, work->i));
+    CgValue y = expert_row(s, c, delta, expert, expert, row);
     CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &work->chosen, work->slot), y, total);
     cg_store_vec(e, at, cg_select(e, work->taken, with, total));
 }
@@ -397,17 +421,11 @@ static void update_row(Scan *s, const RowWork *work) {
 /* ---------------------------------------------------------------------------------------------- blocks of rows */
 
 static void some_channels(Scan *s, const RowWork *work) {
-    CgEmit *e = s->e;
     switch (s->kernel->scan) {
     case PG_SCAN_PLAIN: plain_row(s, work->row, work->i); return;
     case PG_SCAN_HOLD: hold_row(s, work->row, work->i); return;
     case PG_SCAN_PARAMS: params_row(s, work->row, work->i); return;
-    case PG_SCAN_UPDATE:
-        if (work->expert)
-            update_row(s, work);
-        else
-            finish_row(s, work->row, cg_load_vec(e, at_index(e, s->y_sums, work->i)));
-        return;
+    case PG_SCAN_UPDATE: update_row(s, work); return;
     }
 }
 
@@ -422,7 +440,7 @@ static void all_channels(Scan *s, const RowWork *work) {
     Scan part = *s;
     CgLoop parts = cg_for(e, cg_i64(e, 0), cg_i64(e, VEC_BYTES), lanes * 4);
     part.lane_offset = parts.index;
-    CgValue *const bases[] = {&part.state, &part.A, &part.D, &part.sums, &part.expert_sums, &part.y_sums};
+    CgValue *const bases[] = {&part.state, &part.A, &part.D, &part.deltas, &part.expert_deltas, &part.y};
     for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++) {
         if (*bases[i]) *bases[i] = cg_at(e, *bases[i], parts.index);
     }
@@ -444,8 +462,8 @@ static void one_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
 /* Rows first … end - 1 (at most ROW_CHAINS); i counts them. expert: whose state moves (PG_SCAN_UPDATE), or NULL. */
 static void rows_of_block(Scan *s, CgValue first, CgValue end, CgValue expert) {
     CgEmit *e = s->e;
-    if (s->kernel->mode == PG_ROW) {
-        one_row(s, cg_i64(e, 0), cg_i64(e, 0), expert);
+    if (s->rows == 1) {
+        one_row(s, first, cg_i64(e, 0), expert);
         return;
     }
     CgLoop rows = cg_for(e, first, end, 1);
@@ -456,36 +474,67 @@ static void rows_of_block(Scan *s, CgValue first, CgValue end, CgValue expert) {
 /* All experts in turn, each over the rows of the block: its weights and state stay in the cache. */
 static void update_block(Scan *s, CgValue first, CgValue end, CgValue last) {
     CgEmit *e = s->e;
-    CgLoop clear = cg_for_n(e, s->kernel->mode == PG_ROW ? 1 : ROW_CHAINS);
-    cg_store_vec(e, at_index(e, s->y_sums, clear.index), cg_zero(e));
+    CgLoop clear = cg_for_n(e, (uint64_t)s->rows);
+    cg_store_vec(e, y_of(s, clear.index), cg_zero(e));
     cg_store_i32(e, cg_at(e, s->cursor, cg_imul_n(e, clear.index, 4)), cg_i32(e, 0));
     cg_end_for(e, &clear);
     CgLoop experts = cg_for_n(e, (uint64_t)s->kernel->E);
-    if (!s->shared_delta) block_sums(s, first, last, experts.index);
+    if (!s->shared_delta) block_deltas(s, first, last, experts.index);
     rows_of_block(s, first, end, experts.index);
     cg_end_for(e, &experts);
+}
+
+/* The rows' y through the gate, side by side; those past `last` are done as `last`. */
+static void finish_rows(Scan *s, CgValue first, CgValue last) {
+    CgEmit *e = s->e;
+    int side = s->rows < e->target->side ? s->rows : e->target->side;
+    for (int i0 = 0; i0 < s->rows; i0 += side) {
+        CgSide z = {.n = side};
+        CgValue row[CG_MAX_SIDE], y[CG_MAX_SIDE];
+        for (int i = 0; i < side; i++) {
+            row[i] = cg_umin(e, cg_iadd_n(e, first, (uint64_t)(i0 + i)), last);
+            y[i] = cg_load_vec(e, y_of(s, cg_isub(e, row[i], first)));
+            if (s->kernel->gate) z.v[i] = cg_load_vec(e, row_panel(s, PG_SCAN_Z, row[i]));
+        }
+        if (s->kernel->gate) z = cg_side_activation(e, s->kernel->act, z);
+        for (int i = 0; i < side; i++) {
+            cg_store_vec(e, row_panel(s, PG_SCAN_Y, row[i]), s->kernel->gate ? cg_mul(e, y[i], z.v[i]) : y[i]);
+        }
+    }
 }
 
 static void scan_block(Scan *s, CgValue first, CgValue end) {
     CgValue last = cg_isub(s->e, end, cg_i64(s->e, 1));
     if (s->shared_delta)
-        block_sums(s, first, last, NULL);
+        block_deltas(s, first, last, NULL);
     else if (s->kernel->scan != PG_SCAN_UPDATE)
-        chosen_sums(s, first, last);
-    if (s->kernel->scan == PG_SCAN_UPDATE) update_block(s, first, end, last);
-    rows_of_block(s, first, end, NULL);
+        chosen_deltas(s, first, last);
+    if (s->kernel->scan == PG_SCAN_UPDATE)
+        update_block(s, first, end, last);
+    else
+        rows_of_block(s, first, end, NULL);
+    finish_rows(s, first, last);
 }
 
+/* A segment of one row, as most are when sequences are decoded together, has code of its own: a block of rows would do that row
+ * eight times. */
 static void scan_segment(Scan *s, const CgSegment *segment) {
     CgEmit *e = s->e;
+    s->rows = 1;
     if (s->kernel->mode == PG_ROW) {
         scan_block(s, cg_i64(e, 0), cg_i64(e, 1));
         return;
     }
     CgValue end = cg_iadd(e, segment->first_row, segment->count);
+    CgIf single = cg_if(e, cg_icmp(e, LLVMIntEQ, segment->count, cg_i64(e, 1)));
+    scan_block(s, segment->first_row, end);
+    cg_end_if(e, &single);
+    s->rows = ROW_CHAINS;
+    CgIf several = cg_if(e, cg_icmp(e, LLVMIntNE, segment->count, cg_i64(e, 1)));
     CgLoop blocks = cg_for(e, segment->first_row, end, ROW_CHAINS);
     scan_block(s, blocks.index, cg_umin(e, cg_iadd_n(e, blocks.index, ROW_CHAINS), end));
     cg_end_for(e, &blocks);
+    cg_end_if(e, &several);
 }
 
 static Scan new_scan(CgEmit *e) {
@@ -497,25 +546,24 @@ static Scan new_scan(CgEmit *e) {
     s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
     s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
     s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
-    s.sums = cg_var_array(e, e->vec, ROW_CHAINS);
+    s.mixed_delta = !s.shared_delta && kernel->scan == PG_SCAN_PARAMS;
+    s.deltas = cg_var_array(e, e->vec, ROW_CHAINS);
+    s.y = cg_var_array(e, e->vec, ROW_CHAINS);
     if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE) {
-        s.expert_sums = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
+        s.expert_deltas = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
     }
     if (e->target->scan_states < PG_LANES) {
         s.b_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
         s.c_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
     }
-    if (kernel->scan == PG_SCAN_UPDATE) {
-        s.y_sums = cg_var_array(e, e->vec, ROW_CHAINS);
-        s.cursor = cg_var_array(e, e->i32, ROW_CHAINS);
-    }
+    if (kernel->scan == PG_SCAN_UPDATE) s.cursor = cg_var_array(e, e->i32, ROW_CHAINS);
     return s;
 }
 
 void cg_emit_scan(CgEmit *e) {
     Scan s = new_scan(e);
     uint64_t panel_states = (uint64_t)s.kernel->N * VEC_BYTES;
-    e->claim = s.kernel->mode == PG_ROW && s.kernel->N <= FEW_STATES ? 4 : 1; /* a panel of one row takes about 0.2 us */
+    e->claim = s.kernel->N <= FEW_STATES ? 8 : 1; /* a panel of one row takes about 0.2 us */
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, s.kernel->O, &segment, &s.panel);

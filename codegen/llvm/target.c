@@ -12,7 +12,7 @@
 
 /* What kernels look like on processors with the same vector registers. */
 typedef struct Family {
-    int vector_lanes, row_panels, block_panels, block_rows, scan_lanes, scan_states, broadcast_lanes;
+    int vector_lanes, row_panels, block_panels, block_rows, side, scan_lanes, scan_states, broadcast_lanes;
     bool ieee_max, far_offsets;
     const char *abs_greater;
 } Family;
@@ -21,6 +21,7 @@ static const Family avx512 = {.vector_lanes = 16,
                               .row_panels = 8,
                               .block_panels = 3,
                               .block_rows = 8,
+                              .side = 8,
                               .scan_lanes = 16,
                               .scan_states = 16,
                               .broadcast_lanes = 1,
@@ -29,6 +30,7 @@ static const Family avx2 = {.vector_lanes = 8,
                             .row_panels = 8,
                             .block_panels = 1,
                             .block_rows = 4,
+                            .side = 2,
                             .scan_lanes = 16,
                             .scan_states = 16,
                             .broadcast_lanes = 1,
@@ -38,6 +40,7 @@ static const Family neon = {.vector_lanes = 4,
                             .row_panels = 4,
                             .block_panels = 1,
                             .block_rows = 4,
+                            .side = 1,
                             .scan_lanes = 8,
                             .scan_states = 2,
                             .broadcast_lanes = 4,
@@ -121,6 +124,7 @@ static bool fill(CgTarget *t, const char *triple, const char *cpu, const char *f
     t->row_panels = family->row_panels;
     t->block_panels = family->block_panels;
     t->block_rows = family->block_rows;
+    t->side = family->side;
     t->scan_lanes = family->scan_lanes;
     t->scan_states = family->scan_states;
     t->ieee_max = family->ieee_max;

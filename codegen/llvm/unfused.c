@@ -167,7 +167,8 @@ static void move_state(const Recur *r, const CgIndex *at, CgValue moves) {
     if (at->expert) state = cg_at(e, state, cg_imul_n(e, at->expert, pg_panels(kernel->O) * N * VEC_BYTES));
     CgLoop n = cg_for_n(e, N);
     CgValue where = at_index(e, state, n.index), s = cg_load_vec(e, where);
-    CgValue moved = cg_cut(e, cg_fma(e, cg_load_vec(e, at_index(e, a, n.index)), s, cg_load_vec(e, at_index(e, b, n.index))));
+    CgValue sum = cg_fma(e, cg_load_vec(e, at_index(e, a, n.index)), s, cg_load_vec(e, at_index(e, b, n.index)));
+    CgValue moved = cg_side_cut(e, (CgSide){.n = 1, .v = {sum}}).v[0];
     if (moves) moved = cg_select(e, moves, moved, s);
     cg_store_vec(e, where, moved);
     cg_store_vec(e, at_index(e, y, n.index), moved);

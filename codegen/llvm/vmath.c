@@ -1,11 +1,28 @@
-/* ir/vmath.inc for vectors of LLVM IR: each function emits its operations at the current place. */
+/* ir/vmath.inc for vectors of LLVM IR: each function emits its operations at the current place, for several vectors side by side
+ * (CgSide), operation by operation, so that independent ones stand next to each other. */
 #include "codegen/llvm/emit.h"
 
-/* The vector whose lanes' bits are those of t shifted left by 23. */
-static CgValue exponent(CgEmit *e, CgValue t) {
-    CgValue bits = LLVMBuildBitCast(e->builder, t, e->ivec, "");
-    CgValue shifted = LLVMBuildShl(e->builder, bits, cg_ivec(e, 23), "");
-    return LLVMBuildBitCast(e->builder, shifted, e->vec, "");
+static CgSide alone(CgValue v) { return (CgSide){.n = 1, .v = {v}}; }
+
+/* Vector i; one that stands alone, as constants do, is beside every other. */
+static CgValue of(const CgSide *s, int i) { return s->v[s->n == 1 ? 0 : i]; }
+
+static CgSide each1(CgEmit *e, CgValue (*operation)(CgEmit *, CgValue), CgSide a) {
+    for (int i = 0; i < a.n; i++) { a.v[i] = operation(e, a.v[i]); }
+    return a;
+}
+
+static CgSide each2(CgEmit *e, CgValue (*operation)(CgEmit *, CgValue, CgValue), CgSide a, CgSide b) {
+    CgSide y = {.n = a.n > b.n ? a.n : b.n};
+    for (int i = 0; i < y.n; i++) { y.v[i] = operation(e, of(&a, i), of(&b, i)); }
+    return y;
+}
+
+static CgSide each_fma(CgEmit *e, CgSide a, CgSide b, CgSide c) {
+    CgSide y = {.n = a.n > b.n ? a.n : b.n};
+    y.n = c.n > y.n ? c.n : y.n;
+    for (int i = 0; i < y.n; i++) { y.v[i] = cg_fma(e, of(&a, i), of(&b, i), of(&c, i)); }
+    return y;
 }
 
 /* a < b ? x : y. A limit, x < c ? c : x or c < x ? c : x with a constant c that is not 0, is maximum or minimum, which keep a NaN as
@@ -17,25 +34,39 @@ static CgValue select_less(CgEmit *e, CgValue a, CgValue b, CgValue x, CgValue y
     return cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), x, y);
 }
 
-#define VM_T CgValue
-#define VM_FN(name) vector_##name
+static CgSide each_select(CgEmit *e, CgSide a, CgSide b, CgSide x, CgSide y) {
+    CgSide z = {.n = a.n > b.n ? a.n : b.n};
+    for (int i = 0; i < z.n; i++) { z.v[i] = select_less(e, of(&a, i), of(&b, i), of(&x, i), of(&y, i)); }
+    return z;
+}
+
+static CgValue negative(CgEmit *e, CgValue a) { return LLVMBuildFNeg(e->builder, a, ""); }
+
+/* The vector whose lanes' bits are those of t shifted left by 23. */
+static CgValue exponent(CgEmit *e, CgValue t) {
+    CgValue bits = LLVMBuildBitCast(e->builder, t, e->ivec, "");
+    CgValue shifted = LLVMBuildShl(e->builder, bits, cg_ivec(e, 23), "");
+    return LLVMBuildBitCast(e->builder, shifted, e->vec, "");
+}
+
+#define VM_T CgSide
+#define VM_FN(name) side_##name
 #define VM_PARAMS CgEmit *e,
 #define VM_ARGS e,
-#define VM_C(c) cg_vec(e, c)
-#define VM_ADD(a, b) cg_add(e, a, b)
-#define VM_SUB(a, b) cg_sub(e, a, b)
-#define VM_MUL(a, b) cg_mul(e, a, b)
-#define VM_DIV(a, b) cg_div(e, a, b)
-#define VM_FMA(a, b, c) cg_fma(e, a, b, c)
-#define VM_NEG(a) LLVMBuildFNeg(e->builder, a, "")
-#define VM_ABS(a) cg_abs(e, a)
-#define VM_SEL_LT(a, b, x, y) select_less(e, a, b, x, y)
-#define VM_EXPONENT(t) exponent(e, t)
+#define VM_C(c) alone(cg_vec(e, c))
+#define VM_ADD(a, b) each2(e, cg_add, a, b)
+#define VM_SUB(a, b) each2(e, cg_sub, a, b)
+#define VM_MUL(a, b) each2(e, cg_mul, a, b)
+#define VM_DIV(a, b) each2(e, cg_div, a, b)
+#define VM_FMA(a, b, c) each_fma(e, a, b, c)
+#define VM_NEG(a) each1(e, negative, a)
+#define VM_ABS(a) each1(e, cg_abs, a)
+#define VM_SEL_LT(a, b, x, y) each_select(e, a, b, x, y)
+#define VM_EXPONENT(t) each1(e, exponent, t)
 #include "ir/vmath.inc"
 
-CgValue cg_exp(CgEmit *e, CgValue x) { return vector_exp(e, x); }
-CgValue cg_exp_down(CgEmit *e, CgValue x) { return vector_exp_down(e, x); }
-CgValue cg_softplus(CgEmit *e, CgValue x) { return vector_softplus(e, x); }
+CgSide cg_side_exp_down(CgEmit *e, CgSide x) { return side_exp_down(e, x); }
+CgSide cg_side_softplus(CgEmit *e, CgSide x) { return side_softplus(e, x); }
 
 /* A register's worth of s, `first` lane on, with the lanes below 2^-80 cleared. */
 static CgValue cut_register(CgEmit *e, CgValue s, unsigned first) {
@@ -52,29 +83,37 @@ static CgValue cut_register(CgEmit *e, CgValue s, unsigned first) {
     return kept;
 }
 
-/* Where one instruction compares magnitudes, a register at a time; else as vmath.inc has it. The same bits. */
-CgValue cg_cut(CgEmit *e, CgValue s) {
+/* Where one instruction compares magnitudes: a register at a time. The same bits as vmath.inc's. */
+static CgValue cut_by_registers(CgEmit *e, CgValue s) {
     unsigned step = (unsigned)e->target->vector_lanes, count = LLVMGetVectorSize(e->vec);
-    if (e->target->abs_greater == NULL || step > count) { return vector_cut(e, s); }
     CgValue parts[PG_LANES];
     for (unsigned i = 0; i < count / step; i++) { parts[i] = cut_register(e, s, i * step); }
     return cg_concat(e, parts, count / step);
 }
 
-CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) {
-    return LLVMTypeOf(a) == e->vec ? vector_max(e, a, b) : cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), b, a);
+CgSide cg_side_cut(CgEmit *e, CgSide s) {
+    if (e->target->abs_greater == NULL || (unsigned)e->target->vector_lanes > LLVMGetVectorSize(e->vec)) { return side_cut(e, s); }
+    return each1(e, cut_by_registers, s);
 }
 
-CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x) {
+CgValue cg_exp(CgEmit *e, CgValue x) { return side_exp(e, alone(x)).v[0]; }
+CgValue cg_softplus(CgEmit *e, CgValue x) { return side_softplus(e, alone(x)).v[0]; }
+CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) {
+    return LLVMTypeOf(a) == e->vec ? side_max(e, alone(a), alone(b)).v[0] : cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), b, a);
+}
+
+CgSide cg_side_activation(CgEmit *e, PgActivation act, CgSide x) {
     switch (act) {
     case PG_NO_ACT: return x;
-    case PG_SILU: return vector_silu(e, x);
-    case PG_GELU: return vector_gelu(e, x);
-    case PG_GELU_TANH: return vector_gelu_tanh(e, x);
-    case PG_RELU2: return vector_relu2(e, x);
-    case PG_SIGMOID: return vector_sigmoid(e, x);
-    case PG_SOFTPLUS: return vector_softplus(e, x);
-    case PG_EXP: return vector_exp(e, x);
+    case PG_SILU: return side_silu(e, x);
+    case PG_GELU: return side_gelu(e, x);
+    case PG_GELU_TANH: return side_gelu_tanh(e, x);
+    case PG_RELU2: return side_relu2(e, x);
+    case PG_SIGMOID: return side_sigmoid(e, x);
+    case PG_SOFTPLUS: return side_softplus(e, x);
+    case PG_EXP: return side_exp(e, x);
     }
     return x;
 }
+
+CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x) { return cg_side_activation(e, act, alone(x)).v[0]; }

@@ -1,7 +1,7 @@
 /* libFuzzer target: any bytes as packed weights of a small program. Nothing may be read outside them, every refusal has a
  * reason, and what is taken lies inside the file.
  *
- * An input is read twice: as it is, and with the digest of its head put right, so that mutations come behind it. */
+ * An input is read twice: as it is, and with the version and the digest of its head put right, so that mutations come behind it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check(copy, size, workers);
     RtPackedHead *head = (RtPackedHead *)(void *)copy;
     if (size >= sizeof *head && head->head_bytes >= sizeof *head && head->head_bytes <= size) {
+        head->numerics = PG_NUMERICS;
         head->digest = rt_packed_head_digest(head);
         check(copy, size, workers);
     }

@@ -1,7 +1,7 @@
 /* libFuzzer target: any bytes as a state of a small program. Nothing may be read outside them, every refusal has a reason, and
  * what is taken fills a state of its size.
  *
- * An input is read twice: as it is, and with the digests of body and head put right, so that mutations come behind them. */
+ * An input is read twice: as it is, and with version and digests put right, so that mutations come behind them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     RtStateHead *head = (RtStateHead *)(void *)copy;
     if (size >= sizeof *head) {
         head->layout = rt_state_layout(&program);
+        head->numerics = PG_NUMERICS;
         head->body = su_digest(copy + sizeof *head, size - sizeof *head);
         head->digest = rt_state_head_digest(head);
         check(copy, size);

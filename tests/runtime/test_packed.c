@@ -157,7 +157,7 @@ static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     (void)unused;
     size_t table = sizeof(RtPackedHead);
     expect_after_rewrite(offsetof(RtPackedHead, format), 2, "is packed in format 2; this mossc reads format 1");
-    expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 1");
+    expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
     expect_after_rewrite(offsetof(RtPackedHead, spec_hash), 0, "another spec, 'toy'");
     expect_after_rewrite(offsetof(RtPackedHead, dtype), PG_F16, "other weights or other passes");
     expect_after_rewrite(offsetof(RtPackedHead, data_offset), 8192, "other weights or other passes");
