@@ -10,6 +10,7 @@
 enum {
     ROW_CLAIM_BYTES = 64 * 1024, /* of weights that a claim of tiles reads at least */
     BLOCK_CLAIM_FMAS = 1 << 17, /* of 16 lanes that a claim computes at most, if its tiles allow it */
+    BLOCKS_OF_TILE = 4, /* row blocks that one tile takes, but where each has weights of its own */
     CHUNK_BYTES = 1 << 20 /* of x that stays in a core's cache while panel groups pass by */
 };
 
@@ -36,10 +37,11 @@ CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
             most /= 2;
         }
         s.panels = fitting_panels(panels, most);
-        s.rows = 1;
+        s.rows = s.parts = 1;
     } else {
         s.panels = fitting_panels(panels, (unsigned)target->block_panels);
         s.rows = (unsigned)target->block_rows;
+        s.parts = PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
     }
     s.groups = (panels + s.panels - 1) / s.panels;
     return s;
@@ -54,6 +56,7 @@ typedef struct Map {
     CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
     CgValue gathered; /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
     CgValue sums, sums2, total;
+    CgValue open; /* PG_BLOCK: what the sums of a tile are made in */
 } Map;
 
 static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
@@ -61,7 +64,7 @@ static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
     if (k->mode == PG_ROW) {
         few = ROW_CLAIM_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
     } else {
-        few = BLOCK_CLAIM_FMAS / (work * PG_ROW_BLOCK);
+        few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
     }
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
@@ -95,7 +98,7 @@ static void norm_prologue(Map *m) {
 static Map begin(CgEmit *e) {
     const PgKernel *k = e->kernel;
     Map m = {.e = e, .k = k, .shape = cg_map_shape(e->target, k)};
-    uint64_t sums = m.shape.panels * m.shape.rows;
+    uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
     e->groups = (uint32_t)m.shape.groups;
     e->claim = claim_of(k, &m.shape);
     m.x = cg_operand(e, PG_MAP_X);
@@ -114,6 +117,7 @@ static Map begin(CgEmit *e) {
     }
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = k->dual ? cg_var_array(e, e->vec, sums) : NULL;
+    m.open = k->mode == PG_BLOCK ? cg_var_array(e, e->vec, sums) : NULL;
     m.total = k->sum != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }
@@ -129,16 +133,24 @@ static void place_group(const Map *m, CgValue group, CgMapTile *t) {
     t->end = cg_i64(e, side);
 }
 
-/* Sums of the tile with the weights of `expert` (i64), for `rows` of shape at x. */
-static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step) {
+static void sums_of(const Map *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
+    if (parts == NULL) {
+        cg_map_sums(m->e, &m->shape, w, x, x_step, sums);
+    } else {
+        cg_map_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
+    }
+}
+
+/* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
+static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
     if (m->k->select != PG_SINGLE) { offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes)); }
     t->sums = m->sums;
     t->sums2 = m->sums2;
-    cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, m->sums);
-    if (m->k->dual) { cg_map_sums(e, &m->shape, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, m->sums2); }
+    sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
+    if (m->k->dual) { sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2); }
     if (m->k->bias) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
@@ -163,7 +175,7 @@ static void row_part(const Map *m, CgMapTile *t, CgValue j) {
     bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
     CgValue expert = routed ? route(m, j) : j;
     CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
-    multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step);
+    multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
     if (k->sum == PG_GATED_SUM) { t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4))); }
     cg_map_finish(e, &m->shape, t);
 }
@@ -226,78 +238,106 @@ static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
     cg_end_for(e, &panel);
 }
 
-/* The eight rows from row0 on; x is their first panel. */
-static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0) {
+/* `blocks` (i64) row blocks from row0 on; x is their first panel. */
+static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0, CgValue blocks) {
     CgEmit *e = m->e;
-    CgLoop part = cg_for(e, cg_i64(e, 0), cg_i64(e, PG_ROW_BLOCK), m->shape.rows);
-    t->row0 = cg_iadd(e, row0, part.index);
-    multiply(m, t, expert, cg_at(e, x, cg_imul_n(e, part.index, 64)), x_step);
+    uint64_t bytes = m->shape.panels * m->shape.rows * 64;
+    CgValue parts = cg_imul_n(e, blocks, PG_ROW_BLOCK / m->shape.rows);
+    multiply(m, t, expert, x, x_step, parts);
+    CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
+    CgValue sums = cg_imul_n(e, part.index, bytes);
+    t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
+    t->sums = cg_at(e, m->sums, sums);
+    t->sums2 = m->k->dual ? cg_at(e, m->sums2, sums) : NULL;
     cg_map_finish(e, &m->shape, t);
     cg_end_for(e, &part);
 }
 
-/* Row blocks of a chunk: as many as the cache takes, or a little less, so that the chunks of a step are equal. */
-static CgValue chunk_of(const Map *m, CgValue count) {
+/* The order of tiles in PG_BLOCK: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group;
+ * there some row blocks a tile, so that the weights of a group are read once a chunk. */
+typedef struct Order {
+    CgValue blocks; /* i64: row blocks of the step */
+    CgValue tiles; /* i64: runs of row blocks that are a tile; surplus tiles of the phase return */
+    CgValue chunk; /* i64: of them in a chunk: as many as the cache takes, or a little less, so that chunks are equal */
+    uint64_t size; /* row blocks of a tile */
+} Order;
+
+static CgValue divided_up(CgEmit *e, CgValue n, CgValue by) { return cg_udiv(e, cg_iadd(e, cg_iadd_n(e, n, UINT64_MAX), by), by); }
+
+static Order order_of(const Map *m) {
     CgEmit *e = m->e;
-    uint64_t most = CHUNK_BYTES / (PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
-    most = most < 8 ? 8 : most;
-    CgValue chunks = cg_udiv_n(e, cg_iadd_n(e, count, most - 1), most);
-    return cg_udiv(e, cg_iadd_n(e, cg_iadd(e, count, chunks), UINT64_MAX), cg_umax(e, chunks, cg_i64(e, 1)));
+    Order o = {.blocks = block_count(m), .size = m->shape.parts * m->shape.rows / PG_ROW_BLOCK};
+    uint64_t most = CHUNK_BYTES / (o.size * PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
+    o.tiles = divided_up(e, o.blocks, cg_i64(e, o.size));
+    CgValue chunks = divided_up(e, o.tiles, cg_i64(e, most < 2 ? 2 : most));
+    o.chunk = divided_up(e, o.tiles, cg_umax(e, chunks, cg_i64(e, 1)));
+    return o;
 }
 
-/* The order of tiles: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group; there
- * block by block, so that the weights of a group are read once a chunk. `count` blocks in all. */
-static void place_block(const Map *m, CgValue tile, CgValue count, CgValue chunk, CgValue *out_plane, CgValue *out_group,
-                        CgValue *out_block) {
+/* Which plane and group a tile is of, and its first row block. */
+static void place_tile(const Map *m, const Order *o, CgValue tile, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
     CgEmit *e = m->e;
     uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
-    CgValue tiles = cg_imul_n(e, chunk, planes * m->shape.groups);
-    CgValue first = cg_imul(e, cg_udiv(e, tile, tiles), chunk), rest = cg_urem(e, tile, tiles);
-    CgValue here = cg_umin(e, cg_isub(e, count, first), chunk), outer = cg_udiv(e, rest, here);
-    *out_block = cg_iadd(e, first, cg_urem(e, rest, here));
+    CgValue of_chunk = cg_imul_n(e, o->chunk, planes * m->shape.groups);
+    CgValue first = cg_imul(e, cg_udiv(e, tile, of_chunk), o->chunk), rest = cg_urem(e, tile, of_chunk);
+    CgValue here = cg_umin(e, cg_isub(e, o->tiles, first), o->chunk), outer = cg_udiv(e, rest, here);
+    *out_block = cg_imul_n(e, cg_iadd(e, first, cg_urem(e, rest, here)), o->size);
     *out_plane = cg_udiv_n(e, outer, m->shape.groups);
     *out_group = cg_urem_n(e, outer, m->shape.groups);
 }
 
-static void block_tile(const Map *m, CgValue tile, CgValue count, CgValue chunk) {
+/* A tile of positions: of one expert, whose rows may lie anywhere. */
+static void position_tile(const Map *m, CgMapTile *t, CgValue row0, CgValue block) {
     CgEmit *e = m->e;
-    const PgKernel *k = m->k;
-    CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
-    CgValue plane, group, block;
-    place_block(m, tile, count, chunk, &plane, &group, &block);
-    CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
-    place_group(m, group, &t);
-    if (k->select != PG_CHOSEN) {
-        if (k->y_layout == PG_PLANES) { t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O))); }
-        CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
-        block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0);
-        return;
-    }
-    CgValue table = cg_operand(e, PG_MAP_GROUPS);
-    CgValue used = cg_load_i32(e, cg_at_n(e, cg_group_start(e, table), (uint64_t)k->E * 4));
+    CgValue table = cg_operand(e, PG_MAP_GROUPS), one = cg_i64(e, 1);
+    CgValue used = cg_load_i32(e, cg_at_n(e, cg_group_start(e, table), (uint64_t)m->k->E * 4));
     CgIf here = cg_if(e, cg_icmp(e, LLVMIntULT, row0, cg_wide(e, used)));
     CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, block, 4))));
     if (m->gathered != NULL) {
         gather_rows(m, cg_group_row_of(e, table), row0);
-        block_rows(m, &t, expert, m->gathered, cg_i64(e, PG_ROW_BLOCK * 64), row0);
+        block_rows(m, t, expert, m->gathered, cg_i64(e, PG_ROW_BLOCK * 64), row0, one);
     } else {
-        block_rows(m, &t, expert, cg_at(e, m->x, cg_imul_n(e, row0, 64)), m->x_step, row0);
+        block_rows(m, t, expert, cg_at(e, m->x, cg_imul_n(e, row0, 64)), m->x_step, row0, one);
     }
     cg_end_if(e, &here);
 }
 
+static void block_tile(const Map *m, const Order *o, CgValue tile) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgValue plane, group, block;
+    place_tile(m, o, tile, &plane, &group, &block);
+    CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
+    place_group(m, group, &t);
+    if (k->select == PG_CHOSEN) {
+        position_tile(m, &t, row0, block);
+        return;
+    }
+    if (k->y_layout == PG_PLANES) { t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O))); }
+    CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
+    CgValue blocks = cg_umin(e, cg_isub(e, o->blocks, block), cg_i64(e, o->size));
+    block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0, blocks);
+}
+
+/* Tiles are counted as if each took one row block: those past the last are surplus. */
+static void block_tiles(const Map *m) {
+    CgEmit *e = m->e;
+    uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
+    Order o = order_of(m);
+    CgLoop tiles = cg_for(e, e->tile0, cg_umin(e, e->tile1, cg_imul_n(e, o.tiles, planes * m->shape.groups)), 1);
+    block_tile(m, &o, tiles.index);
+    cg_end_for(e, &tiles);
+}
+
 void cg_emit_map(CgEmit *e) {
     Map m = begin(e);
-    CgValue count = e->kernel->mode == PG_BLOCK ? block_count(&m) : NULL;
-    CgValue chunk = e->kernel->mode == PG_BLOCK ? chunk_of(&m, count) : NULL;
-    if (e->kernel->mode == PG_BLOCK && e->kernel->sum != PG_NO_SUM) {
-        SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+    if (e->kernel->mode == PG_BLOCK) {
+        if (e->kernel->sum != PG_NO_SUM) { SU_BUG("a map of row blocks sums no experts: PG_COMBINE does"); }
+        block_tiles(&m);
+        return;
     }
     CgLoop tiles = cg_for_tiles(e);
-    if (e->kernel->mode == PG_ROW) {
-        row_tile(&m, tiles.index);
-    } else {
-        block_tile(&m, tiles.index, count, chunk);
-    }
+    row_tile(&m, tiles.index);
     cg_end_for(e, &tiles);
 }

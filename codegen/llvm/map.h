@@ -7,14 +7,20 @@
 /* The tile of a microkernel: panels of weights × rows of activations, a sum each. */
 typedef struct CgMapShape {
     unsigned panels, rows;
+    unsigned parts;  /* PG_BLOCK: tiles of rows that go through the weights together at most; else 1 */
     uint64_t groups; /* panel groups of the map */
 } CgMapShape;
 
 CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *kernel);
 
-/* sums[panel][row] (vectors, 64-aligned memory) = W · x over all K by the order of the bits. w: first panel of the group; x:
- * first row, panel i of 16 inputs at x + i·x_step, row r at + 64·r. */
+/* sums[panel][row] (vectors, 64-aligned memory) = W · x over all K by the order of the bits, of one tile of rows. w: first panel of
+ * the group; x: first row, panel i of 16 inputs at x + i·x_step, row r at + 64·r. */
 void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums);
+/* The same for `parts` (i64, at most shape->parts) tiles of rows one behind the other: sums[part][panel][row]. `open` has the size of
+ * sums and is written over. A run of inputs is done for all parts before the next one, so that its weights are read from the
+ * first cache for all but one of them. */
+void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue open,
+                          CgValue sums);
 
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */

@@ -7,6 +7,8 @@
 enum {
     MAX_SUMS = 32,
     STEP = PG_LANES,
+    RUN_STEPS = 4, /* 64 inputs: of three panels 12 KB of weights */
+    SEGMENT_RUNS = PG_SEGMENT_K / (RUN_STEPS * STEP),
     /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are
      * under way without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
     AHEAD = 512
@@ -93,8 +95,9 @@ static void fetch_inputs(const Core *c, CgValue x) {
     for (unsigned r = 0; r < c->rows; r++) { cg_prefetch(c->e, cg_at_n(c->e, at, (uint64_t)r * 64)); }
 }
 
-/* One segment from +0: `steps` (i64) times 16 inputs, then `tail` more if `with_tail` (i1; NULL: always). */
-static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgValue steps, unsigned tail, CgValue with_tail) {
+/* Adds `steps` (i64) times 16 inputs to `from`, then `tail` more if `with_tail` (i1; NULL: always). */
+static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, CgValue x_step, CgValue steps, unsigned tail,
+                       CgValue with_tail) {
     CgEmit *e = c->e;
     unsigned count = c->panels * c->rows;
     Sums sums, in_loop;
@@ -103,7 +106,7 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     for (unsigned i = 0; i < first.count; i++) { carried_w.at[i] = cg_carry(e, &loop, first.at[i]); }
     CgValue xp = cg_carry(e, &loop, x);
     CgValue carried[MAX_SUMS];
-    for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, cg_zero(e)); }
+    for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, from->v[i]); }
     for (unsigned i = 0; i < first.count; i++) { here.at[i] = cg_opaque(e, carried_w.at[i]); }
     if (c->rows > 1) { fetch_inputs(c, cg_at(e, xp, x_step)); }
     multiply_inputs(c, &here, cg_opaque(e, xp), STEP, &in_loop);
@@ -128,34 +131,103 @@ static Sums sum_segment(const Core *c, CgValue w, CgValue x, CgValue x_step, CgV
     return sums;
 }
 
-/* sums := -0, so that adding the first segment to them gives that segment itself, whatever its sign. */
-static void clear_sums(CgEmit *e, unsigned count, CgValue sums) {
-    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, sums, i * 64), cg_vec(e, -0.0f)); }
+static void set_all(CgEmit *e, unsigned count, CgValue at, CgValue v) {
+    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, at, i * 64), v); }
+}
+
+static Sums load_sums(CgEmit *e, unsigned count, CgValue at) {
+    Sums s = {{NULL}};
+    for (unsigned i = 0; i < count; i++) { s.v[i] = cg_load_vec(e, cg_at_n(e, at, i * 64)); }
+    return s;
+}
+
+static void store_sums(CgEmit *e, unsigned count, CgValue at, const Sums *s) {
+    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, at, i * 64), s->v[i]); }
+}
+
+/* Adds a segment to the sums of those before. They start as -0: adding the first segment gives that itself, whatever its sign. */
+static void add_segment(CgEmit *e, unsigned count, CgValue at, const Sums *segment) {
+    for (unsigned i = 0; i < count; i++) {
+        CgValue to = cg_at_n(e, at, i * 64);
+        cg_store_vec(e, to, cg_add(e, cg_load_vec(e, to), segment->v[i]));
+    }
+}
+
+static Core core_of(CgEmit *e, const CgMapShape *shape) {
+    const PgKernel *k = e->kernel;
+    if (shape->panels * shape->rows > MAX_SUMS) { SU_BUG("a microkernel of %u sums", shape->panels * shape->rows); }
+    return (Core){e, shape->panels, shape->rows, cg_panel_bytes(k->dtype, k->K), k->dtype};
+}
+
+/* A run of inputs of the loop over runs of `size` steps: steps before it, steps in it, and whether it is the last one. */
+typedef struct Run {
+    CgValue step0, steps, is_last;
+} Run;
+
+static Run run_of(CgEmit *e, CgValue index, uint64_t runs, uint64_t size) {
+    uint64_t steps = (uint64_t)e->kernel->K / STEP;
+    Run r = {.step0 = cg_imul_n(e, index, size), .steps = cg_i64(e, size)};
+    if (steps % size != 0 || steps < runs * size) { r.steps = cg_umin(e, cg_isub(e, cg_i64(e, steps), r.step0), r.steps); }
+    r.is_last = cg_icmp(e, LLVMIntEQ, index, cg_i64(e, runs - 1));
+    return r;
 }
 
 void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
     const PgKernel *k = e->kernel;
-    uint64_t K = (uint64_t)k->K, steps = K / STEP, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
+    uint64_t K = (uint64_t)k->K, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
-    Core c = {e, shape->panels, shape->rows, cg_panel_bytes(k->dtype, k->K), k->dtype};
-    if (count > MAX_SUMS) { SU_BUG("a microkernel of %u sums", count); }
+    Core c = core_of(e, shape);
+    Sums zero = {{NULL}};
+    for (unsigned i = 0; i < count; i++) { zero.v[i] = cg_zero(e); }
     if (segments <= 1) {
-        Sums s = sum_segment(&c, w, x, x_step, cg_i64(e, steps), tail, NULL);
-        for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, sums, i * 64), s.v[i]); }
+        Sums s = sum_inputs(&c, &zero, w, x, x_step, cg_i64(e, K / STEP), tail, NULL);
+        store_sums(e, count, sums, &s);
         return;
     }
-    enum { SEGMENT_STEPS = PG_SEGMENT_K / STEP };
-    clear_sums(e, count, sums);
+    set_all(e, count, sums, cg_vec(e, -0.0f));
     CgLoop loop = cg_for_n(e, segments);
-    CgValue step0 = cg_imul_n(e, loop.index, SEGMENT_STEPS), left = cg_isub(e, cg_i64(e, steps), step0);
-    CgValue here = steps % SEGMENT_STEPS == 0 && tail == 0 ? cg_i64(e, SEGMENT_STEPS) : cg_umin(e, left, cg_i64(e, SEGMENT_STEPS));
-    CgValue last = tail == 0 ? NULL : cg_icmp(e, LLVMIntEQ, loop.index, cg_i64(e, segments - 1));
-    CgValue ws = cg_at(e, w, cg_imul_n(e, step0, cg_panel_bytes(k->dtype, STEP)));
-    CgValue xs = cg_at(e, x, cg_imul(e, step0, x_step));
-    Sums s = sum_segment(&c, ws, xs, x_step, here, tail, last);
-    for (unsigned i = 0; i < count; i++) {
-        CgValue at = cg_at_n(e, sums, i * 64);
-        cg_store_vec(e, at, cg_add(e, cg_load_vec(e, at), s.v[i]));
-    }
+    Run run = run_of(e, loop.index, segments, PG_SEGMENT_K / STEP);
+    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, cg_panel_bytes(k->dtype, STEP)));
+    CgValue xs = cg_at(e, x, cg_imul(e, run.step0, x_step));
+    Sums s = sum_inputs(&c, &zero, ws, xs, x_step, run.steps, tail, tail == 0 ? NULL : run.is_last);
+    add_segment(e, count, sums, &s);
+    cg_end_for(e, &loop);
+}
+
+/* The sums of a run are added up in `open`; where a segment ends they are added to `sums`, and `open` starts anew. */
+static void close_run(CgEmit *e, unsigned count, CgValue closes, const Sums *s, CgValue open, CgValue sums) {
+    CgIf close = cg_if(e, closes);
+    add_segment(e, count, sums, s);
+    set_all(e, count, open, cg_zero(e));
+    cg_end_if(e, &close);
+    CgIf go_on = cg_if(e, LLVMBuildNot(e->builder, closes, ""));
+    store_sums(e, count, open, s);
+    cg_end_if(e, &go_on);
+}
+
+void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue open,
+                          CgValue sums) {
+    const PgKernel *k = e->kernel;
+    uint64_t K = (uint64_t)k->K, runs = (K + RUN_STEPS * STEP - 1) / (RUN_STEPS * STEP), runs_of_segment = SEGMENT_RUNS;
+    unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
+    Core c = core_of(e, shape);
+    CgLoop clear = cg_for(e, cg_i64(e, 0), parts, 1);
+    CgValue offset = cg_imul_n(e, clear.index, count * 64);
+    set_all(e, count, cg_at(e, open, offset), cg_zero(e));
+    set_all(e, count, cg_at(e, sums, offset), cg_vec(e, -0.0f));
+    cg_end_for(e, &clear);
+    CgLoop loop = cg_for_n(e, runs);
+    Run run = run_of(e, loop.index, runs, RUN_STEPS);
+    CgValue ends = cg_icmp(e, LLVMIntEQ, cg_urem_n(e, loop.index, runs_of_segment), cg_i64(e, runs_of_segment - 1));
+    CgValue closes = LLVMBuildOr(e->builder, ends, run.is_last, "");
+    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, cg_panel_bytes(k->dtype, STEP)));
+    CgValue xs = cg_at(e, x, cg_imul(e, run.step0, x_step));
+    CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
+    CgValue at = cg_imul_n(e, part.index, count * 64), open_here = cg_at(e, open, at);
+    Sums from = load_sums(e, count, open_here);
+    CgValue xp = cg_at(e, xs, cg_imul_n(e, part.index, shape->rows * 64));
+    Sums s = sum_inputs(&c, &from, ws, xp, x_step, run.steps, tail, tail == 0 ? NULL : run.is_last);
+    close_run(e, count, closes, &s, open_here, cg_at(e, sums, at));
+    cg_end_for(e, &part);
     cg_end_for(e, &loop);
 }
