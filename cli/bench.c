@@ -11,11 +11,9 @@
 #include "support/clock.h"
 
 typedef struct BenchOptions {
-    CliTexts sets, weights;
-    int64_t prefill, decode, threads, repeat, chunk;
-    bool json, progress, no_cache;
-    int isa, debugger;
-    bool off[PS_PASS_COUNT];
+    CliModelOptions model;
+    int64_t prefill, decode, repeat, chunk;
+    bool json;
 } BenchOptions;
 
 enum { MAX_REPEAT = 1000 };
@@ -136,7 +134,7 @@ static bool measure_speed(CliBuild *build, const BenchOptions *o, Samples *sampl
     int32_t *tokens = make_tokens(&build->arena, o->prefill + o->decode, build->program->vocab_size);
     MossState *state = NULL;
     MossError error = moss_state_create(build->model, &state);
-    CliProgress progress = cli_progress_start(o->progress, "measuring", "rounds");
+    CliProgress progress = cli_progress_start(o->model.progress, "measuring", "rounds");
     for (int64_t i = -1; i < o->repeat && error.code == MOSS_OK; i++) { /* round -1 warms caches and pages up */
         double prefill, decode;
         error = one_round(build->model, state, tokens, o, &prefill, &decode);
@@ -209,7 +207,7 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
                        .prefill_tok_s = SU_NEW_ARRAY(arena, double, n),
                        .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
     if (!measure_compile(build, options, o, samples.compile_ms)) return false;
-    bool has_cached = !o->no_cache && measure_cached(build, options, o, samples.cached_ms);
+    bool has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
     if (!measure_load(build, options, o, samples.load_ms) || !measure_speed(build, o, &samples)) return false;
     Results results = {.compile_ms = cli_stats(samples.compile_ms, n),
                        .cached_ms = cli_stats(samples.cached_ms, n),
@@ -222,19 +220,12 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(BenchOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
+    CLI_OPTION_WEIGHTS(CliModelOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
     CLI_ROW_INT(BenchOptions, prefill, "prefill", 0, "N", 1, 1 << 24, "tokens of the prompt (default 512)"),
     CLI_ROW_INT(BenchOptions, decode, "decode", 0, "N", 1, 1 << 24, "tokens fed one by one after it (default 128)"),
     CLI_ROW_INT(BenchOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often everything is measured (default 3)"),
-    CLI_OPTION_THREADS(BenchOptions),
     CLI_OPTION_CHUNK(BenchOptions),
     CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
-    CLI_OPTION_NO_PASSES(BenchOptions),
-    CLI_OPTION_ISA(BenchOptions),
-    CLI_OPTION_NO_CACHE(BenchOptions),
-    CLI_OPTION_DEBUGGER(BenchOptions),
-    CLI_OPTION_SET(BenchOptions),
-    CLI_OPTION_PROGRESS(BenchOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
@@ -245,15 +236,8 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
     }
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0],
-                               .sets = &o.sets,
-                               .off = o.off,
-                               .isa = o.isa,
-                               .cache = CLI_NO_CACHE,
-                               .debugger = o.debugger,
-                               .weights = &o.weights,
-                               .threads = o.threads,
-                               .progress = o.progress};
+    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    options.cache = CLI_NO_CACHE; /* measure_cached uses it */
     bool ok = measure(&build, &options, &o, &args->arena);
     fflush(stdout);
     return cli_build_finish(&build, ok);
@@ -276,6 +260,7 @@ const CliCommand cli_bench = {
                 "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

@@ -12,12 +12,10 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct EvalOptions {
-    CliTexts sets, weights;
+    CliModelOptions model;
     const char *text;
-    int64_t chunk, threads;
-    bool json, progress, verify, no_cache;
-    int isa, debugger;
-    bool off[PS_PASS_COUNT];
+    int64_t chunk;
+    bool json;
 } EvalOptions;
 
 /* What was found. tokens and bytes are the text's; scored those that were predicted from something. */
@@ -58,7 +56,7 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
 static bool score_text(CliBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
     int64_t chunk = o->chunk && o->chunk < build->program->max_rows ? o->chunk : build->program->max_rows;
     MossState *state = NULL;
-    CliProgress progress = cli_progress_start(o->progress, "scoring", "tokens");
+    CliProgress progress = cli_progress_start(o->model.progress, "scoring", "tokens");
     MossError error = moss_state_create(build->model, &state);
     if (error.code == MOSS_OK) error = score_tokens(build->model, state, tokens, (uint32_t)chunk, &progress, &score->nats);
     cli_progress_end(&progress);
@@ -125,18 +123,11 @@ static bool evaluate(CliBuild *build, const CliBuildOptions *options, const Eval
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(EvalOptions, true, CLI_ABOUT_WEIGHTS),
-    CLI_OPTION_VERIFY(EvalOptions),
+    CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(EvalOptions, text, "text", 0, "FILE", true, "the text; - for standard input"),
     CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
     CLI_OPTION_CHUNK(EvalOptions),
-    CLI_OPTION_THREADS(EvalOptions),
-    CLI_OPTION_NO_PASSES(EvalOptions),
-    CLI_OPTION_ISA(EvalOptions),
-    CLI_OPTION_NO_CACHE(EvalOptions),
-    CLI_OPTION_DEBUGGER(EvalOptions),
-    CLI_OPTION_SET(EvalOptions),
-    CLI_OPTION_PROGRESS(EvalOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
@@ -147,16 +138,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "the spec and the text cannot both be standard input");
     }
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0],
-                               .sets = &o.sets,
-                               .off = o.off,
-                               .isa = o.isa,
-                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
-                               .debugger = o.debugger,
-                               .weights = &o.weights,
-                               .threads = o.threads,
-                               .progress = o.progress,
-                               .verify = o.verify};
+    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     RtTokens tokens = {0};
     bool ok = evaluate(&build, &options, &o, &tokens);
     rt_tokens_free(&tokens);
@@ -177,6 +159,7 @@ const CliCommand cli_eval = {
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

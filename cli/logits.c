@@ -21,12 +21,11 @@ typedef enum Reference { REFERENCE_32, REFERENCE_64, NO_REFERENCE } Reference;
 static const char *const reference_words[] = {"32", "64", NULL};
 
 typedef struct LogitsOptions {
-    CliTexts sets, weights;
+    CliModelOptions model;
     const char *tokens, *output, *state_in, *state_out;
-    int mode, reference, isa, debugger;
-    int64_t chunk, threads;
-    bool json, progress, verify, no_cache;
-    bool off[PS_PASS_COUNT];
+    int mode, reference;
+    int64_t chunk;
+    bool json;
 } LogitsOptions;
 
 /* The work, and what it found. */
@@ -66,7 +65,7 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
                     : o->chunk && o->chunk < build->program->max_rows ? o->chunk
                                                                       : build->program->max_rows;
     MossState *state = NULL;
-    CliProgress progress = cli_progress_start(o->progress, "feeding", "tokens");
+    CliProgress progress = cli_progress_start(o->model.progress, "feeding", "tokens");
     bool ok = cli_state_begin(build, o->state_in, &state);
     double start = su_seconds();
     ok = ok && cli_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
@@ -93,7 +92,7 @@ static PgTensor *wanted_tensors(CliBuild *build, size_t *out_count) {
 static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena, SuDiags *diags) {
     double *logits = SU_NEW_ARRAY(arena, double, (size_t)vocab_size);
     float *row = SU_NEW_ARRAY(arena, float, (size_t)vocab_size);
-    CliProgress progress = cli_progress_start(job->options->progress, "evaluating", "tokens");
+    CliProgress progress = cli_progress_start(job->options->model.progress, "evaluating", "tokens");
     bool ok = true;
     double start = su_seconds();
     for (size_t t = 0; t < job->count && !ferror(job->out); t++) {
@@ -180,8 +179,8 @@ static bool write_logits(CliBuild *build, const CliBuildOptions *options, Job *j
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(LogitsOptions, true, CLI_ABOUT_WEIGHTS),
-    CLI_OPTION_VERIFY(LogitsOptions),
+    CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(LogitsOptions, tokens, "tokens", 0, "FILE", true,
                  "token ids as text, separated by blanks, commas or line breaks; - for standard input"),
     CLI_ROW_TEXT(LogitsOptions, output, "output", 'o', "OUT.npy", true,
@@ -191,17 +190,10 @@ static const CliOption table[] = {
     CLI_OPTION_STATE_IN(LogitsOptions),
     CLI_OPTION_STATE_OUT(LogitsOptions),
     CLI_OPTION_CHUNK(LogitsOptions),
-    CLI_OPTION_THREADS(LogitsOptions),
     CLI_ROW_WORD(LogitsOptions, reference, "reference", "BITS", reference_words,
                  "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
                  "between the scores of a chosen and an unchosen expert. Slow"),
     CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
-    CLI_OPTION_NO_PASSES(LogitsOptions),
-    CLI_OPTION_ISA(LogitsOptions),
-    CLI_OPTION_NO_CACHE(LogitsOptions),
-    CLI_OPTION_DEBUGGER(LogitsOptions),
-    CLI_OPTION_SET(LogitsOptions),
-    CLI_OPTION_PROGRESS(LogitsOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
@@ -218,16 +210,7 @@ static int run(const CliCommand *command, CliArgs *args) {
             command, "an evaluator has no states of compiled code: --reference does not go with --state-in and --state-out");
     }
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0],
-                               .sets = &o.sets,
-                               .off = o.off,
-                               .isa = o.isa,
-                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
-                               .debugger = o.debugger,
-                               .weights = &o.weights,
-                               .threads = o.threads,
-                               .progress = o.progress,
-                               .verify = o.verify};
+    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Job job = {.options = &o};
     return cli_build_finish(&build, write_logits(&build, &options, &job));
 }
@@ -244,6 +227,7 @@ const CliCommand cli_logits = {
         "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o exact.npy --reference 64 --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

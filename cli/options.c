@@ -12,6 +12,21 @@
 const char *const cli_isa_words[] = {"best", "avx512", "avx2", NULL};
 const char *const cli_debugger_words[] = {"none", "gdb", "perf", NULL};
 
+/* Behind the rows of every command that runs a model. */
+static const CliOption model_options[] = {
+    CLI_OPTION_THREADS(CliModelOptions),  CLI_OPTION_NO_PASSES(CliModelOptions), CLI_OPTION_ISA(CliModelOptions),
+    CLI_OPTION_NO_CACHE(CliModelOptions), CLI_OPTION_DEBUGGER(CliModelOptions),  CLI_OPTION_SET(CliModelOptions),
+    CLI_OPTION_PROGRESS(CliModelOptions),
+};
+
+static size_t count_options(const CliCommand *command) {
+    return command->n_options + (command->runs_model ? sizeof model_options / sizeof model_options[0] : 0);
+}
+
+static const CliOption *option_at(const CliCommand *command, size_t i) {
+    return i < command->n_options ? &command->options[i] : &model_options[i - command->n_options];
+}
+
 int cli_usage_error(const CliCommand *command, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -27,7 +42,7 @@ typedef struct Parser {
     const CliCommand *command;
     CliArgs *args;
     char *base;     /* the command's struct */
-    bool *seen;     /* [n_options] */
+    bool *seen;     /* [count_options] */
     int next;       /* of argv */
     size_t text_capacity; /* of each CliTexts and of the positionals: no list is longer than argv */
 } Parser;
@@ -113,7 +128,6 @@ static void add_text(const Parser *p, CliTexts *texts, const char *value) {
 /* Stores `value` (NULL for a flag) for an option. */
 static int set_value(const Parser *p, const CliOption *option, const char *value) {
     void *at = p->base + option->offset;
-    p->seen[option - p->command->options] = true;
     switch (option->kind) {
     case CLI_FLAG: *(bool *)at = true; return CLI_GO;
     case CLI_TEXT: *(const char **)at = value; return CLI_GO;
@@ -152,8 +166,8 @@ static int unknown_option(const Parser *p, const char *name) {
     const CliCommand *command = p->command;
     const char *names[64 + PS_PASS_COUNT];
     size_t count = 0;
-    for (size_t i = 0; i < command->n_options && count < 60; i++) {
-        const CliOption *option = &command->options[i];
+    for (size_t i = 0; i < count_options(command) && count < 60; i++) {
+        const CliOption *option = option_at(command, i);
         if (option->kind != CLI_NO_PASSES) {
             names[count++] = option->name;
             continue;
@@ -174,8 +188,8 @@ static int long_option(Parser *p, const char *argument) {
     size_t size = equals ? (size_t)(equals - argument) : strlen(argument);
     const char *name = su_strndup(&p->args->arena, argument + 2, size - 2);
     const char *as_written = su_strndup(&p->args->arena, argument, size);
-    for (size_t i = 0; i < p->command->n_options; i++) {
-        const CliOption *option = &p->command->options[i];
+    for (size_t i = 0; i < count_options(p->command); i++) {
+        const CliOption *option = option_at(p->command, i);
         if (option->kind == CLI_NO_PASSES) {
             if (strncmp(name, "no-", 3) != 0) continue;
             PsPass pass = ps_pass_by_name(name + 3);
@@ -184,7 +198,9 @@ static int long_option(Parser *p, const char *argument) {
             ((bool *)(void *)(p->base + option->offset))[pass] = true;
             return CLI_GO;
         }
-        if (strcmp(name, option->name) == 0) return take_value(p, option, as_written, equals ? equals + 1 : NULL);
+        if (strcmp(name, option->name) != 0) continue;
+        p->seen[i] = true;
+        return take_value(p, option, as_written, equals ? equals + 1 : NULL);
     }
     return unknown_option(p, name);
 }
@@ -192,9 +208,11 @@ static int long_option(Parser *p, const char *argument) {
 /* "-n value", "-nvalue". */
 static int short_option(Parser *p, const char *argument) {
     const char *as_written = su_strndup(&p->args->arena, argument, 2);
-    for (size_t i = 0; i < p->command->n_options; i++) {
-        const CliOption *option = &p->command->options[i];
-        if (option->letter == argument[1]) return take_value(p, option, as_written, argument[2] ? argument + 2 : NULL);
+    for (size_t i = 0; i < count_options(p->command); i++) {
+        const CliOption *option = option_at(p->command, i);
+        if (option->letter != argument[1]) continue;
+        p->seen[i] = true;
+        return take_value(p, option, as_written, argument[2] ? argument + 2 : NULL);
     }
     return cli_usage_error(p->command, "unknown option '%s'", as_written);
 }
@@ -213,8 +231,8 @@ static bool wants_help(const CliArgs *args) {
 
 static int check_counts(const Parser *p) {
     const CliCommand *command = p->command;
-    for (size_t i = 0; i < command->n_options; i++) {
-        const CliOption *option = &command->options[i];
+    for (size_t i = 0; i < count_options(command); i++) {
+        const CliOption *option = option_at(command, i);
         if (!option->needed || p->seen[i]) continue;
         if (option->letter) {
             return cli_usage_error(command, "-%c %s (--%s) is needed", option->letter, option->argument, option->name);
@@ -236,7 +254,7 @@ int cli_parse(const CliCommand *command, CliArgs *args, void *options) {
         return CLI_OK;
     }
     Parser p = {.command = command, .args = args, .base = options, .text_capacity = (size_t)args->argc + 1};
-    p.seen = SU_NEW_ARRAY(&args->arena, bool, command->n_options + 1);
+    p.seen = SU_NEW_ARRAY(&args->arena, bool, count_options(command) + 1);
     args->positionals = SU_NEW_ARRAY(&args->arena, const char *, p.text_capacity);
     bool only_positionals = false;
     while (p.next < args->argc) {
@@ -323,7 +341,7 @@ void cli_print_help(const CliCommand *command, FILE *out) {
     fprintf(out, "usage: mossc %s %s\n\n", command->name, command->synopsis);
     print_wrapped(command->about, 0, 0, out);
     fputs("\noptions:\n", out);
-    for (size_t i = 0; i < command->n_options; i++) print_option(&command->options[i], out);
+    for (size_t i = 0; i < count_options(command); i++) print_option(option_at(command, i), out);
     print_row("  -h, --help", "print this text", out);
     fputs("\nexamples:\n", out);
     const char *line = command->examples;

@@ -96,6 +96,15 @@ typedef struct CliOption {
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
 extern const char *const cli_debugger_words[]; /* NULL-terminated; by CgDebugger */
 
+/* What every command says of the model that it compiles and runs: the first member of its struct, CliCommand.runs_model. */
+typedef struct CliModelOptions {
+    CliTexts sets, weights;
+    int64_t threads;
+    bool progress, verify, no_cache;
+    int isa, debugger;
+    bool off[PS_PASS_COUNT];
+} CliModelOptions;
+
 /* What a command gets from main, and what cli_parse adds. */
 typedef struct CliArgs {
     int argc;
@@ -114,6 +123,7 @@ struct CliCommand {
     const char *examples; /* lines, each a command or a # comment */
     const CliOption *options;
     size_t n_options;
+    bool runs_model; /* its struct begins with a CliModelOptions, and it has their rows too, but for weights and verify */
     size_t least_positionals, most_positionals;
     int (*run)(const CliCommand *command, CliArgs *args);
 };

@@ -14,6 +14,19 @@
 #include "runtime/weights.h"
 #include "support/clock.h"
 
+CliBuildOptions cli_build_options(const char *spec, const CliModelOptions *model) {
+    return (CliBuildOptions){.spec = spec,
+                             .sets = &model->sets,
+                             .off = model->off,
+                             .isa = model->isa,
+                             .cache = model->no_cache ? CLI_NO_CACHE : CLI_CACHE,
+                             .debugger = model->debugger,
+                             .weights = &model->weights,
+                             .threads = model->threads,
+                             .progress = model->progress,
+                             .verify = model->verify};
+}
+
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options) {
     build->has_spec = true;
     size_t n_sets = options->sets ? options->sets->count : 0;

@@ -57,6 +57,9 @@ typedef struct CliBuildOptions {
     bool verify;         /* packed weights against their digests */
 } CliBuildOptions;
 
+/* Those of a command that runs a model; `model` must live as long. */
+CliBuildOptions cli_build_options(const char *spec, const CliModelOptions *model);
+
 /* Each stage needs the ones above it. false: the reason is in build->diags. */
 bool cli_build_spec(CliBuild *build, const CliBuildOptions *options);    /* YAML -> Spec */
 bool cli_build_graph(CliBuild *build);                                   /* Spec -> naive Graph */

@@ -15,15 +15,13 @@
 enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
 typedef struct RunOptions {
-    CliTexts sets, weights;
+    CliModelOptions model;
     const char *prompt, *prompt_file, *state_in, *state_out, *prompt_cache;
     int64_t cache_every, cache_mib;
-    int64_t max_tokens, top_k, chunk, threads;
+    int64_t max_tokens, top_k, chunk;
     double temperature, top_p;
     uint64_t seed;
-    bool json, no_echo, progress, verify, no_cache;
-    int isa, debugger;
-    bool off[PS_PASS_COUNT];
+    bool json, no_echo;
 } RunOptions;
 
 typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT } Stop;
@@ -135,7 +133,7 @@ static bool feed_from_cache(Session *s, CliProgress *progress) {
 
 static bool feed_prompt(Session *s) {
     double start = su_seconds();
-    CliProgress progress = cli_progress_start(s->options->progress, "reading the prompt", "tokens");
+    CliProgress progress = cli_progress_start(s->options->model.progress, "reading the prompt", "tokens");
     bool ok = s->options->prompt_cache ? feed_from_cache(s, &progress) : feed_pieces(s, &progress);
     cli_progress_end(&progress);
     s->prefill_seconds = su_seconds() - start;
@@ -278,8 +276,8 @@ static bool make_text(Session *s, const CliBuildOptions *options) {
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(RunOptions, true, CLI_ABOUT_WEIGHTS),
-    CLI_OPTION_VERIFY(RunOptions),
+    CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
@@ -302,13 +300,6 @@ static const CliOption table[] = {
     CLI_ROW_FLAG(RunOptions, no_echo, "no-echo", "print what follows the prompt only"),
     CLI_OPTION_JSON(RunOptions, "print one JSON object when all is done: text, tokens, speed"),
     CLI_OPTION_CHUNK(RunOptions),
-    CLI_OPTION_THREADS(RunOptions),
-    CLI_OPTION_NO_PASSES(RunOptions),
-    CLI_OPTION_ISA(RunOptions),
-    CLI_OPTION_NO_CACHE(RunOptions),
-    CLI_OPTION_DEBUGGER(RunOptions),
-    CLI_OPTION_SET(RunOptions),
-    CLI_OPTION_PROGRESS(RunOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
@@ -324,16 +315,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0) {
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
     }
-    CliBuildOptions options = {.spec = args->positionals[0],
-                               .sets = &o.sets,
-                               .off = o.off,
-                               .isa = o.isa,
-                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
-                               .debugger = o.debugger,
-                               .weights = &o.weights,
-                               .threads = o.threads,
-                               .progress = o.progress,
-                               .verify = o.verify};
+    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);
     moss_state_free(s.state);
@@ -363,6 +345,7 @@ const CliCommand cli_run = {
                 "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file book.txt --prompt-cache cache\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,
