@@ -4,14 +4,18 @@
   fusion   each fusion pass on and off: tokens/s of decoding and of a prompt, and the ratio round by round
   decode   decoding a model in f32 beside the read limit of this machine, measured in the same rounds
   limits   the limits alone
+  linear   time and memory of ssm blocks by the length of the sequence (bench/growth.py)
+  memory   resident memory by the bytes of the weights (bench/growth.py)
 
-usage: bench.py --mossc PROGRAM [fusion] [decode] [limits] [--rounds R] [--threads N]
+usage: bench.py --mossc PROGRAM [fusion] [decode] [limits] [linear] [memory] [--rounds R] [--threads N]
 """
 import argparse
 import json
 import statistics
 import subprocess
 import sys
+
+from growth import linear, memory
 
 FUSION_PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion"]
 # Spec, overrides that make it small enough to repeat often, prompt, tokens decoded. A pass that has nothing to do is left out.
@@ -90,9 +94,9 @@ def main():
     parser.add_argument("--mossc", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("what", nargs="*", help="limits, decode, fusion (default: all three)")
+    parser.add_argument("what", nargs="*", help="limits, decode, fusion, linear, memory (default: all)")
     options = parser.parse_args()
-    parts = {"limits": limits, "decode": decode, "fusion": fusion}
+    parts = {"limits": limits, "decode": decode, "fusion": fusion, "linear": linear, "memory": memory}
     for what in options.what or parts:
         if what not in parts:
             parser.error(f"there is no part '{what}'")
