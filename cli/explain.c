@@ -62,13 +62,14 @@ static int64_t steps_of_round(const Meter *m, const CliExplained *x, double step
     return m->build->program->max_positions && n > room ? room : n;
 }
 
-/* Rounds without and with the clock in turn, after one that warms up; the fastest of each counts. */
+/* Rounds of limits, a step without and one with the clock, after one that warms up; the best of each counts. */
 static MossError run_rounds(Meter *m, CliExplained *x, int64_t *out_steps) {
     double seconds = 0;
     MossError error = run_steps(m, x, 1, false, &seconds);
     if (error.code == MOSS_OK) error = run_steps(m, x, 1, false, &seconds);
     int64_t steps = *out_steps = steps_of_round(m, x, seconds);
     x->step_seconds = x->profiled_seconds = INFINITY;
+    x->limits = cli_measure_limits(m->limiter);
     CliProgress progress = cli_progress_start(m->o->progress, "measuring", "rounds");
     for (int64_t i = 0; i < m->o->repeat && error.code == MOSS_OK; i++) {
         error = run_steps(m, x, steps, false, &seconds);
@@ -78,6 +79,7 @@ static MossError run_rounds(Meter *m, CliExplained *x, int64_t *out_steps) {
             x->profiled_seconds = seconds;
             memcpy(m->best, m->times, m->n_times * sizeof *m->times);
         }
+        x->limits = cli_limits_best(x->limits, cli_measure_limits(m->limiter));
         cli_progress_update(&progress, (uint64_t)(i + 1), (uint64_t)m->o->repeat);
     }
     cli_progress_end(&progress);
@@ -102,13 +104,11 @@ static bool measure_step(Meter *m, CliExplained *x) {
     MossError error = make_base(m, x);
     cli_limiter_read_bytes(m->limiter, m->build->program->weight_bytes + m->build->program->state_bytes);
     x->read_bytes = cli_limit_buffer(m->limiter);
-    CliLimits before = cli_measure_limits(m->limiter);
     if (error.code == MOSS_OK) error = run_rounds(m, x, &steps);
-    CliLimits limits = cli_limits_best(before, cli_measure_limits(m->limiter));
     moss_state_free(m->base);
     m->base = NULL;
     if (!cli_moss_ok(&m->build->diags, error)) return false;
-    cli_explain_times(x, m->best, threads, (double)steps, limits);
+    cli_explain_times(x, m->best, threads, (double)steps);
     return true;
 }
 
@@ -245,10 +245,10 @@ const CliCommand cli_explain = {
         "this prints them, blocks that are alike as one: the spec's line, how often they occur, FLOPs and exps, the bytes of "
         "weights, states and activations, the kernel (as `mossc asm` and profilers name it). Of experts those count that are "
         "expected to be chosen: of E, if each of R tokens picks k, E (1 - (1 - k/E)^R).\n\n"
-        "--measure runs both steps, after a warm-up, R times in turn with and without looking at the clock in every phase, and "
+        "--measure runs both steps, after a warm-up, R times in turn without and with looking at the clock in every phase, and "
         "prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the limits of "
-        "this machine (see `mossc limits`; measured before and after) allow, and what binds: reading, moving states, "
-        "multiply-adds, exp, or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
+        "this machine (see `mossc limits`; measured in every round) allow, and what binds: reading, multiply-adds, exp, waiting, "
+        "or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"
                 "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",

@@ -62,8 +62,8 @@ typedef struct CliExplained {
 
 /* Groups and costs; everything lives in `arena`. */
 CliExplained cli_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
-/* Adds times[threads][n_phases], of so many steps together, and what they say beside the limits. */
-void cli_explain_times(CliExplained *explained, const MossPhaseTime *times, int threads, double steps, CliLimits limits);
+/* Adds times[threads][n_phases], of so many steps together, and what they say beside explained->limits. */
+void cli_explain_times(CliExplained *explained, const MossPhaseTime *times, int threads, double steps);
 
 /* "reading weights", "exp in the scan": what binds a line of phases that are alike. */
 void cli_explain_words(const CliExplained *explained, const CliLine *line, SuText *out);

@@ -152,15 +152,14 @@ static void add_times(CliExplained *x, const MossPhaseTime *times, double scale)
     }
 }
 
-void cli_explain_times(CliExplained *x, const MossPhaseTime *times, int threads, double steps, CliLimits limits) {
+void cli_explain_times(CliExplained *x, const MossPhaseTime *times, int threads, double steps) {
     x->measured = true;
     x->threads = threads;
-    x->limits = limits;
     add_times(x, times, 1 / (steps * threads));
     for (size_t p = 0; p < x->n_parts; p++) {
         CliPart *part = &x->parts[p];
         for (size_t i = 0; i < part->n_lines; i++) {
-            judge(&part->lines[i], &limits);
+            judge(&part->lines[i], &x->limits);
             add_line(&part->sum, &part->lines[i]);
         }
         add_line(&x->total, &part->sum);

@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, WRONG, run_tests  # noqa: E402
 
-COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "ir", "asm", "schema"]
+COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
