@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "cli/bench_speed.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"
@@ -12,20 +13,21 @@
 
 typedef struct BenchOptions {
     CliModelOptions model;
-    int64_t prefill, decode, repeat, chunk;
-    bool json;
+    int64_t prefill, decode, batch, repeat, chunk;
+    bool json, limits;
 } BenchOptions;
 
 enum { MAX_REPEAT = 1000 };
 
 /* One value of each for every repetition. */
 typedef struct Samples {
-    double *compile_ms, *cached_ms, *load_ms, *prefill_tok_s, *decode_tok_s;
+    double *compile_ms, *cached_ms, *load_ms;
 } Samples;
 
 typedef struct Results {
-    CliStats compile_ms, cached_ms, load_ms, prefill_tok_s, decode_tok_s;
+    CliStats compile_ms, cached_ms, load_ms;
     bool has_cached;
+    BenchSpeed speed;
 } Results;
 
 /* ---------------------------------------------------------------------------------------------- measuring */
@@ -103,50 +105,6 @@ static bool measure_load(CliBuild *build, const CliBuildOptions *options, const 
     return true;
 }
 
-/* Token ids that no model expects, the same ones each time. */
-static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
-    int32_t *tokens = SU_NEW_ARRAY(arena, int32_t, (size_t)count);
-    uint64_t x = 0x9E3779B97F4A7C15u;
-    for (int64_t i = 0; i < count; i++) {
-        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        tokens[i] = (int32_t)((x >> 11) % (uint64_t)vocab_size);
-    }
-    return tokens;
-}
-
-/* A prompt in chunks, then single tokens, from a fresh state. */
-static MossError one_round(MossModel *model, MossState *state, const int32_t *tokens, const BenchOptions *o, double *out_prefill,
-                           double *out_decode) {
-    moss_state_reset(state);
-    double start = su_seconds();
-    MossError error = moss_feed(model, state, tokens, (size_t)o->prefill, (uint32_t)o->chunk);
-    double middle = su_seconds();
-    for (int64_t i = 0; i < o->decode && error.code == MOSS_OK; i++) {
-        MossSegment segment = {.state = state, .tokens = tokens + o->prefill + i, .count = 1, .wanted = MOSS_LAST_LOGITS};
-        error = moss_step(model, &segment, 1);
-    }
-    *out_prefill = (double)o->prefill / (middle - start);
-    *out_decode = (double)o->decode / (su_seconds() - middle);
-    return error;
-}
-
-static bool measure_speed(CliBuild *build, const BenchOptions *o, Samples *samples) {
-    int32_t *tokens = make_tokens(&build->arena, o->prefill + o->decode, build->program->vocab_size);
-    MossState *state = NULL;
-    MossError error = moss_state_create(build->model, &state);
-    CliProgress progress = cli_progress_start(o->model.progress, "measuring", "rounds");
-    for (int64_t i = -1; i < o->repeat && error.code == MOSS_OK; i++) { /* round -1 warms caches and pages up */
-        double prefill, decode;
-        error = one_round(build->model, state, tokens, o, &prefill, &decode);
-        if (i >= 0) samples->prefill_tok_s[i] = prefill;
-        if (i >= 0) samples->decode_tok_s[i] = decode;
-        cli_progress_update(&progress, (uint64_t)(i + 2), (uint64_t)o->repeat + 1);
-    }
-    cli_progress_end(&progress);
-    moss_state_free(state);
-    return cli_moss_ok(&build->diags, error);
-}
-
 /* ---------------------------------------------------------------------------------------------- reporting */
 
 static double peak_rss_bytes(void) {
@@ -162,12 +120,19 @@ static void print_json(const CliBuild *build, const BenchOptions *o, const Resul
     cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
     cJSON_AddNumberToObject(root, "prefill", (double)o->prefill);
     cJSON_AddNumberToObject(root, "decode", (double)o->decode);
+    cJSON_AddNumberToObject(root, "batch", (double)o->batch);
     cJSON_AddNumberToObject(root, "repeat", (double)o->repeat);
     cli_json_add_stats(root, "compile_ms", results->compile_ms);
     if (results->has_cached) cli_json_add_stats(root, "cached_ms", results->cached_ms);
     cli_json_add_stats(root, "load_ms", results->load_ms);
-    cli_json_add_stats(root, "prefill_tok_s", results->prefill_tok_s);
-    cli_json_add_stats(root, "decode_tok_s", results->decode_tok_s);
+    cli_json_add_stats(root, "prefill_tok_s", results->speed.prefill_tok_s);
+    cli_json_add_stats(root, "decode_tok_s", results->speed.decode_tok_s);
+    if (o->limits) {
+        cli_json_add_stats(root, "read_gb_s", results->speed.read_gb_s);
+        cli_json_add_stats(root, "panel_gflop_s", results->speed.panel_gflop_s);
+        cli_json_add_stats(root, "prefill_of_bound", results->speed.prefill_of_bound);
+        cli_json_add_stats(root, "decode_of_bound", results->speed.decode_of_bound);
+    }
     cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
     cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
     cJSON_AddNumberToObject(root, "state_bytes", (double)build->program->state_bytes);
@@ -179,21 +144,35 @@ static void print_stats_row(const char *name, CliStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
+static void print_heading(const CliBuild *build, const BenchOptions *o) {
+    printf("%s: %d threads, %d float lanes, ", build->program->name, moss_model_threads(build->model), build->target.vector_lanes);
+    if (o->batch > 1) printf("%" PRId64 " sequences, each ", o->batch);
+    printf("prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n", o->prefill, o->decode, o->repeat);
+    printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
+}
+
+static void print_limits(const BenchSpeed *speed) {
+    printf("\n");
+    print_stats_row("reading limit, GB/s", speed->read_gb_s);
+    print_stats_row("panel limit, GFLOP/s", speed->panel_gflop_s);
+    print_stats_row("prefill / its bound", speed->prefill_of_bound);
+    print_stats_row("decode / its bound", speed->decode_of_bound);
+}
+
 static void print_table(const CliBuild *build, const BenchOptions *o, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
-    printf("%s: %d threads, %d float lanes, prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n",
-           build->program->name, moss_model_threads(build->model), build->target.vector_lanes, o->prefill, o->decode, o->repeat);
-    printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
+    print_heading(build, o);
     print_stats_row("compile, ms", results->compile_ms);
     if (results->has_cached) print_stats_row("the same, cached, ms", results->cached_ms);
     print_stats_row("load, ms", results->load_ms);
-    print_stats_row("prefill, tokens/s", results->prefill_tok_s);
-    print_stats_row("decode, tokens/s", results->decode_tok_s);
+    print_stats_row("prefill, tokens/s", results->speed.prefill_tok_s);
+    print_stats_row("decode, tokens/s", results->speed.decode_tok_s);
+    if (o->limits) print_limits(&results->speed);
     printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
     printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
-    printf("; decoding reads %s of them a second\n", cli_bytes(active * results->decode_tok_s.median, text));
-    printf("  %-22s %s\n", "state of a sequence", cli_bytes((double)build->program->state_bytes, text));
+    if (o->batch == 1) printf("; decoding reads %s of them a second", cli_bytes(active * results->speed.decode_tok_s.median, text));
+    printf("\n  %-22s %s\n", "state of a sequence", cli_bytes((double)build->program->state_bytes, text));
     printf("  %-22s %s\n", "most memory in use", cli_bytes(peak_rss_bytes(), text));
 }
 
@@ -203,18 +182,21 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
     size_t n = (size_t)o->repeat;
     Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n),
                        .cached_ms = SU_NEW_ARRAY(arena, double, n),
-                       .load_ms = SU_NEW_ARRAY(arena, double, n),
-                       .prefill_tok_s = SU_NEW_ARRAY(arena, double, n),
-                       .decode_tok_s = SU_NEW_ARRAY(arena, double, n)};
+                       .load_ms = SU_NEW_ARRAY(arena, double, n)};
+    BenchPlan plan = {.prefill = o->prefill,
+                      .decode = o->decode,
+                      .batch = o->batch,
+                      .chunk = o->chunk,
+                      .repeat = o->repeat,
+                      .limits = o->limits,
+                      .progress = o->model.progress};
+    Results results = {0};
     if (!measure_compile(build, options, o, samples.compile_ms)) return false;
-    bool has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
-    if (!measure_load(build, options, o, samples.load_ms) || !measure_speed(build, o, &samples)) return false;
-    Results results = {.compile_ms = cli_stats(samples.compile_ms, n),
-                       .cached_ms = cli_stats(samples.cached_ms, n),
-                       .load_ms = cli_stats(samples.load_ms, n),
-                       .prefill_tok_s = cli_stats(samples.prefill_tok_s, n),
-                       .decode_tok_s = cli_stats(samples.decode_tok_s, n),
-                       .has_cached = has_cached};
+    results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
+    if (!measure_load(build, options, o, samples.load_ms) || !cli_bench_speed(build, &plan, &results.speed)) return false;
+    results.compile_ms = cli_stats(samples.compile_ms, n);
+    results.cached_ms = cli_stats(samples.cached_ms, n);
+    results.load_ms = cli_stats(samples.load_ms, n);
     (o->json ? print_json : print_table)(build, o, &results);
     return true;
 }
@@ -223,13 +205,17 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
     CLI_ROW_INT(BenchOptions, prefill, "prefill", 0, "N", 1, 1 << 24, "tokens of the prompt (default 512)"),
     CLI_ROW_INT(BenchOptions, decode, "decode", 0, "N", 1, 1 << 24, "tokens fed one by one after it (default 128)"),
+    CLI_ROW_INT(BenchOptions, batch, "batch", 0, "B", 1, PG_MAX_ROWS,
+                "sequences that share every step; speeds count the tokens of all (default 1)"),
+    CLI_ROW_FLAG(BenchOptions, limits, "limits",
+                 "time the machine's limits before and after each prompt and decoding; speeds as parts of their bound"),
     CLI_ROW_INT(BenchOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often everything is measured (default 3)"),
     CLI_OPTION_CHUNK(BenchOptions),
     CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
-    BenchOptions o = {.prefill = 512, .decode = 128, .repeat = 3};
+    BenchOptions o = {.prefill = 512, .decode = 128, .batch = 1, .repeat = 3};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0) {
@@ -254,9 +240,13 @@ const CliCommand cli_bench = {
         "compile_ms: from YAML to machine code; cached_ms: the same when the kernel cache holds every kernel. load_ms: reading and "
         "packing the weights; making random ones is not counted. "
         "weight_bytes: packed weights in memory; active_weight_bytes: of those, read by one decoded token. state_bytes: of one "
-        "sequence. peak_rss_bytes: most memory that the whole run used.",
+        "sequence. peak_rss_bytes: most memory that the whole run used.\n\n"
+        "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
+        "experts those that its tokens are expected to choose) and its maps' FLOPs over the rate of a panel kernel whose operands "
+        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.",
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
                 "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
+                "mossc bench specs/mamba-130m.yaml --batch 16 --prefill 32 --limits\n"
                 "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
