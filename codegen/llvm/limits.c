@@ -1,13 +1,11 @@
 /* The kernels of codegen/limits.h: an emitter for each kind, and their way into this process. */
 #include "codegen/limits.h"
 
-#include <llvm-c/Error.h>
-#include <llvm-c/LLJIT.h>
-#include <llvm-c/Orc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codegen/llvm/emit.h"
+#include "codegen/llvm/jit.h"
 #include "codegen/llvm/module.h"
 
 enum {
@@ -126,30 +124,28 @@ struct CgLimits {
     CgLimitKernel kernels[CG_LIMIT_KERNELS];
 };
 
-/* What kernel `index` is, but for its code. */
+/* Kind, name and work of kernel `index`. */
 static CgLimitKernel describe(const CgTarget *target, unsigned index) {
-    double lanes = PG_LANES, panel = (double)target->block_panels * target->block_rows;
-    CgLimitKernel k = {0};
+    CgLimitKernel k = {.kind = CG_LIMIT_READ, .work = CG_READ_TILE};
     if (index < CG_READ_PATTERNS) {
-        k = (CgLimitKernel){.kind = CG_LIMIT_READ, .work = CG_READ_TILE};
         snprintf(k.name, sizeof k.name, "%u stream%s%s", patterns[index].streams, patterns[index].streams > 1 ? "s" : "",
-                 patterns[index].ahead ? ", prefetch" : "");
+                 patterns[index].ahead > 0 ? ", prefetch" : "");
         return k;
     }
     k.kind = (CgLimitKind)(index - CG_READ_PATTERNS + CG_LIMIT_PANEL);
     switch (k.kind) {
     case CG_LIMIT_READ: break;
     case CG_LIMIT_PANEL:
-        k.work = 2 * panel * lanes * PG_LANES;
-        snprintf(k.name, sizeof k.name, "%d x %d", target->block_panels, target->block_rows);
+        k.work = 2.0 * target->block_panels * target->block_rows * PG_LANES * PG_LANES;
+        snprintf(k.name, sizeof k.name, "%d panels x %d rows", target->block_panels, target->block_rows);
         break;
     case CG_LIMIT_FMA:
-        k.work = 2 * fma_chains(target) * lanes;
+        k.work = 2.0 * fma_chains(target) * PG_LANES;
         snprintf(k.name, sizeof k.name, "%u chains", fma_chains(target));
         break;
     case CG_LIMIT_EXP:
-        k.work = EXP_VECTORS * lanes;
-        snprintf(k.name, sizeof k.name, "%d vectors", EXPS);
+        k.work = EXP_VECTORS * PG_LANES;
+        snprintf(k.name, sizeof k.name, "%d vectors side by side", EXPS);
         break;
     }
     return k;
@@ -164,41 +160,30 @@ static void emit(CgEmit *e, unsigned index, CgLimitKind kind) {
     }
 }
 
-static bool failed(SuDiags *diags, const char *name, char *message) {
-    su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", name, message);
-    free(message);
-    return false;
-}
-
-static bool no_error(LLVMErrorRef error, const char *name, SuDiags *diags) {
-    if (error == LLVMErrorSuccess) { return true; }
-    char *message = LLVMGetErrorMessage(error), *copy = strdup(message);
-    LLVMDisposeErrorMessage(message);
-    return failed(diags, name, copy);
+static bool failed(SuDiags *diags, const char *name, const char *message) {
+    return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", name, message != NULL ? message : "no machine");
 }
 
 static bool make(CgLimits *limits, const CgTarget *target, LLVMTargetMachineRef machine, unsigned index, SuDiags *diags) {
     static const PgKernel none = {.mode = PG_ROW};
     CgLimitKernel *k = &limits->kernels[index];
-    char name[32];
+    char name[CG_KERNEL_NAME];
     *k = describe(target, index);
     snprintf(name, sizeof name, "limit_%u", index);
     CgEmit e;
     CgModule module = cg_module_begin(target, machine, name, &none, &e);
     emit(&e, index, k->kind);
     cg_module_end(&module, &e);
-    k->scratch = module.info.scratch;
-    LLVMMemoryBufferRef object = NULL;
+    CgObject object = {.info = module.info};
     char *message = cg_module_optimise(&module);
-    if (message == NULL) { message = cg_module_emit(&module, LLVMObjectFile, &object); }
+    if (message == NULL) { message = cg_module_emit(&module, LLVMObjectFile, &object.code); }
     cg_module_close(&module);
-    if (message != NULL) { return failed(diags, name, message); }
-    LLVMOrcExecutorAddress address = 0;
-    if (!no_error(LLVMOrcLLJITAddObjectFile(limits->jit, LLVMOrcLLJITGetMainJITDylib(limits->jit), object), name, diags) ||
-        !no_error(LLVMOrcLLJITLookup(limits->jit, &address, name), name, diags)) {
-        return false;
-    }
-    k->run = (PgKernelFn)(uintptr_t)address;
+    PgCode code;
+    bool ok = message == NULL ? cg_jit_link(limits->jit, &object, &code, diags) : failed(diags, name, message);
+    free(message);
+    if (!ok) { return false; }
+    k->run = code.run;
+    k->scratch = code.scratch;
     return true;
 }
 
@@ -207,8 +192,9 @@ bool cg_llvm_limits(const CgTarget *target, CgLimits **out_limits, SuDiags *diag
     if (limits == NULL) { return su_error(diags, (SuSpan){0}, NULL, "out of memory"); }
     char *message = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &message);
-    bool ok = machine != NULL || failed(diags, target->triple, strdup(message));
-    ok = ok && no_error(LLVMOrcCreateLLJIT(&limits->jit, NULL), "of the limits", diags);
+    bool ok = machine != NULL || failed(diags, "of the limits", message);
+    if (ok) { limits->jit = cg_jit_open(CG_NO_DEBUGGER, diags); }
+    ok = ok && limits->jit != NULL;
     for (unsigned i = 0; ok && i < CG_LIMIT_KERNELS; i++) { ok = make(limits, target, machine, i, diags); }
     if (machine != NULL) { LLVMDisposeTargetMachine(machine); }
     LLVMDisposeMessage(message);
@@ -224,6 +210,6 @@ const CgLimitKernel *cg_limit_kernels(const CgLimits *limits) { return limits->k
 
 void cg_limits_free(CgLimits *limits) {
     if (limits == NULL) { return; }
-    if (limits->jit != NULL) { LLVMConsumeError(LLVMOrcDisposeLLJIT(limits->jit)); }
+    cg_jit_close(limits->jit);
     free(limits);
 }
