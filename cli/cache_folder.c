@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { DEFAULT_MIB = 256, MOST_MIB = 1 << 20 };
+/* The default is room for the kernels of several hundred models, few enough to be listed in no time when one is stored. */
+enum { DEFAULT_MIB = 64, MOST_MIB = 1 << 20 };
 
 const char *cli_cache_folder(SuArena *arena) {
     const char *own = getenv("MOSSC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

@@ -9,7 +9,7 @@
 
 #define CLI_ABOUT_CACHE                                                                                                            \
     "Compiled kernels are kept in $MOSSC_CACHE_DIR, else $XDG_CACHE_HOME/mossc/kernels, else ~/.cache/mossc/kernels, up to "       \
-    "$MOSSC_CACHE_SIZE MiB (default 256); what was used least recently goes first."
+    "$MOSSC_CACHE_SIZE MiB (default 64); what was used least recently goes first."
 
 /* NULL: the environment names none. */
 const char *cli_cache_folder(SuArena *arena);

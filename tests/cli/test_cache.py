@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -106,12 +107,12 @@ def test_warm_goes_on_after_a_wrong_spec(m):
 def test_cache_shows_and_clears(m):
     spec = make(m)
     empty = m.json("cache", "--json")
-    assert empty == {"folder": str(m.kernels), "entries": 0, "bytes": 0, "most_bytes": 256 << 20}, empty
+    assert empty == {"folder": str(m.kernels), "entries": 0, "bytes": 0, "most_bytes": 64 << 20}, empty
     made, _ = warm(m, spec)
     (m.kernels / "notes.txt").write_text("mine")
     full = m.json("cache", "--json")
     assert full["entries"] == made and full["bytes"] == sum(path.stat().st_size for path in entries(m)), full
-    assert re.fullmatch(rf"{re.escape(str(m.kernels))}: {made} kernels, [\d.]+ KiB of at most 256 MiB\n", m.out("cache"))
+    assert re.fullmatch(rf"{re.escape(str(m.kernels))}: {made} kernels, [\d.]+ KiB of at most 64.0 MiB\n", m.out("cache"))
     cleared = m.json("cache", "--clear", "--json")
     assert cleared["removed"] == made and cleared["entries"] == 0, cleared
     assert [path.name for path in m.kernels.iterdir()] == ["notes.txt"]
@@ -142,7 +143,7 @@ def test_the_bound_is_kept(m):
     assert m.json("cache", "--json")["most_bytes"] == 0
     with_environment(m, MOSSC_CACHE_SIZE="12x")
     done = m.run("cache")
-    assert "MOSSC_CACHE_SIZE takes a number of MiB" in done.stderr and b"of at most 256 MiB" in done.stdout
+    assert "MOSSC_CACHE_SIZE takes a number of MiB" in done.stderr and b"of at most 64.0 MiB" in done.stdout
 
 
 def test_bench_measures_both(m):
@@ -154,6 +155,20 @@ def test_bench_measures_both(m):
     assert "cached_ms" not in m.json("bench", spec, "--no-cache", *options)
     again = m.json("bench", spec, *options)
     assert again["compile_ms"]["min"] > again["cached_ms"]["min"], again  # compile_ms is cold, whatever the cache holds
+
+
+def test_another_build_has_kernels_of_its_own(m):
+    spec = make(m)
+    made, _ = warm(m, spec)
+    program = pathlib.Path(m.program).read_bytes()
+    at = program.index(struct.pack("<III4s", 4, 20, 3, b"GNU\0")) + 16  # the build id, among the notes of an ELF file
+    other = m.folder / "mossc"
+    other.write_bytes(program[:at] + bytes([program[at] ^ 1]) + program[at + 1 :])
+    other.chmod(0o755)
+    m.program, ours = str(other), m.program
+    assert warm(m, spec) == (made, 0)
+    m.program = ours
+    assert warm(m, spec) == (0, made)
 
 
 # ---------------------------------------------------------------------------------------------- what may go wrong
