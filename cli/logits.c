@@ -71,7 +71,7 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
     ok = ok && cli_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
     job->seconds = su_seconds() - start;
     cli_progress_end(&progress);
-    ok = ok && cli_state_end(build, state, o->state_out);
+    ok = ok && (ferror(job->out) || cli_state_end(build, state, o->state_out)); /* no state of the tokens before the error */
     moss_state_free(state);
     return ok;
 }

@@ -249,5 +249,17 @@ def test_a_limit_on_file_sizes_is_told_and_harms_nothing(m):
         finds_no_room(m, writer, m.folder / "target", "a file may not be that large here", largest_file=size // 2)
 
 
+def test_logits_that_reach_a_limit_leave_no_state(m):
+    spec = fat(m)
+    m.file("t.txt", " ".join("7" for _ in range(2000)))
+    common = ["logits", spec, "-w", "w", "--tokens", "t.txt", "-o", "x.npy", "--state-out", "s.state"]
+    m.run(*common)
+    state, rows = ((m.folder / name).stat().st_size for name in ("s.state", "x.npy"))
+    (m.folder / "s.state").unlink()
+    assert state < rows / 2
+    assert "a file may not be that large here" in m.run(*common, status=1, largest_file=(state + rows) // 2).stderr
+    assert "s.state" not in m.left()
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals(), OPTIONS))
