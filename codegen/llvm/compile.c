@@ -43,7 +43,7 @@ typedef struct Making {
 /* A thread's; it is made for the first kernel that needs it. */
 typedef struct Machine {
     LLVMTargetMachineRef machine;
-    char *error; /* LLVM's message if there is none */
+    char *error; /* LLVM's message if there is none, or NULL */
 } Machine;
 
 static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgPlace *place, const PgKernel *kernel,
