@@ -11,7 +11,11 @@ enum {
     SEGMENT_RUNS = PG_SEGMENT_K / (RUN_STEPS * STEP),
     /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are
      * under way without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
-    AHEAD = 512
+    AHEAD = 512,
+    /* The same for blocks of a few positions, where the weights of every expert come from memory once, whatever dtype they have. Where
+     * there are many they stay in a cache, and the line at hand is fetched: that costs nothing. */
+    AHEAD_OF_FEW = 2048,
+    FEW_ROWS = 64
 };
 
 typedef struct Sums {
@@ -23,11 +27,12 @@ typedef struct Core {
     unsigned panels, rows;
     uint64_t panel_bytes; /* of weights */
     PgDtype dtype;
+    CgValue ahead; /* i64: bytes that blocks of positions fetch ahead; NULL: nothing */
 } Core;
 
 /* The inputs of all rows at one step, read as the multiplications want them: broadcast_lanes at a time. */
 typedef struct Inputs {
-    CgValue x;              /* ptr: input 0 of row 0 */
+    CgValue x; /* ptr: input 0 of row 0 */
     CgValue held[MAX_SUMS]; /* [row]: the inputs that were loaded last, if more than one at a time */
 } Inputs;
 
@@ -68,13 +73,21 @@ static CgValue weight_address(const Core *c, const Streams *w, unsigned panel, u
     return panel < w->count ? cg_at_n(c->e, w->at[panel], bytes) : cg_at_n(c->e, w->at[0], panel * c->panel_bytes + bytes);
 }
 
-/* Inputs [0, count) at x with the weights at w. */
-static void multiply_inputs(const Core *c, const Streams *w, CgValue x, unsigned count, Sums *sums) {
+static Streams streams_ahead(const Core *c, const Streams *w) {
+    Streams far = *w;
+    for (unsigned i = 0; i < far.count; i++) { far.at[i] = cg_opaque(c->e, cg_at(c->e, w->at[i], c->ahead)); }
+    return far;
+}
+
+/* Inputs [0, count) at x with the weights at w; fetches those at `far` unless it is NULL. */
+static void multiply_inputs(const Core *c, const Streams *w, const Streams *far, CgValue x, unsigned count, Sums *sums) {
     CgValue low[MAX_SUMS], high[MAX_SUMS];
     Inputs in = {.x = x};
     for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
         for (unsigned p = 0; p < c->panels; p++) {
-            CgValue address = weight_address(c, w, p, c->dtype == PG_F32 ? k * 64 : k / 2 * 64);
+            uint64_t bytes = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
+            CgValue address = weight_address(c, w, p, bytes);
+            if (far != NULL) { cg_prefetch(c->e, weight_address(c, far, p, bytes)); }
             if (c->dtype == PG_F32) {
                 low[p] = cg_load_vec(c->e, address);
             } else {
@@ -109,7 +122,8 @@ static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, Cg
     for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, from->v[i]); }
     for (unsigned i = 0; i < first.count; i++) { here.at[i] = cg_opaque(e, carried_w.at[i]); }
     if (c->rows > 1) { fetch_inputs(c, cg_at(e, xp, x_step)); }
-    multiply_inputs(c, &here, cg_opaque(e, xp), STEP, &in_loop);
+    Streams far = c->ahead == NULL ? here : streams_ahead(c, &here);
+    multiply_inputs(c, &here, c->ahead == NULL ? NULL : &far, cg_opaque(e, xp), STEP, &in_loop);
     for (unsigned i = 0; i < count; i++) { cg_next(&loop, carried[i], in_loop.v[i]); }
     for (unsigned i = 0; i < first.count; i++) {
         cg_next(&loop, carried_w.at[i], cg_at_n(e, carried_w.at[i], cg_panel_bytes(c->dtype, STEP)));
@@ -121,11 +135,11 @@ static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, Cg
     for (unsigned i = 0; i < first.count; i++) { last_w.at[i] = cg_after(&loop, carried_w.at[i]); }
     Sums more = sums;
     if (with_tail == NULL) {
-        multiply_inputs(c, &last_w, cg_after(&loop, xp), tail, &more);
+        multiply_inputs(c, &last_w, NULL, cg_after(&loop, xp), tail, &more);
         return more;
     }
     CgIf last = cg_if(e, with_tail);
-    multiply_inputs(c, &last_w, cg_after(&loop, xp), tail, &more);
+    multiply_inputs(c, &last_w, NULL, cg_after(&loop, xp), tail, &more);
     cg_end_if(e, &last);
     for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]); }
     return sums;
@@ -156,7 +170,13 @@ static void add_segment(CgEmit *e, unsigned count, CgValue at, const Sums *segme
 static Core core_of(CgEmit *e, const CgMapShape *shape) {
     const PgKernel *k = e->kernel;
     if (shape->panels * shape->rows > MAX_SUMS) { SU_BUG("a microkernel of %u sums", shape->panels * shape->rows); }
-    return (Core){e, shape->panels, shape->rows, cg_panel_bytes(k->dtype, k->K), k->dtype};
+    Core c = {
+        .e = e, .panels = shape->panels, .rows = shape->rows, .panel_bytes = cg_panel_bytes(k->dtype, k->K), .dtype = k->dtype};
+    if (k->mode == PG_BLOCK && k->y_layout == PG_POSITIONS) {
+        CgValue few = cg_icmp(e, LLVMIntULE, cg_rows(e), cg_i64(e, FEW_ROWS));
+        c.ahead = cg_select(e, few, cg_i64(e, AHEAD_OF_FEW), cg_i64(e, 0));
+    }
+    return c;
 }
 
 /* A run of inputs of the loop over runs of `size` steps: steps before it, steps in it, and whether it is the last one. */
