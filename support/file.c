@@ -149,20 +149,21 @@ static void remove_stale_of(const char *path) {
  * may take it for stale and remove it: then there is another. */
 static int open_temporary(const char *path, char **out_name) {
     SuText name = {0};
-    for (;;) {
+    int fd;
+    for (bool ours = false; !ours;) {
+        struct stat st;
         name.size = 0;
         su_text_add(&name, "%s%sXXXXXX", path, temporary_suffix);
-        int fd = mkostemp(name.text, O_CLOEXEC);
-        struct stat st;
-        if (fd < 0 || (lock(fd) && fstat(fd, &st) == 0 && st.st_nlink > 0)) {
-            mode_t mask = umask(0);
-            umask(mask);
-            if (fd >= 0) { fchmod(fd, 0666 & ~mask); }
-            *out_name = name.text;
-            return fd;
-        }
-        close(fd);
+        *out_name = name.text;
+        fd = mkostemp(name.text, O_CLOEXEC);
+        if (fd < 0) { return fd; }
+        ours = lock(fd) && fstat(fd, &st) == 0 && st.st_nlink > 0;
+        if (!ours) { close(fd); }
     }
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(fd, 0666 & ~mask);
+    return fd;
 }
 
 /* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */

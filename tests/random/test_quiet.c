@@ -3,7 +3,6 @@
  * and its kin, which might do without the system. Then it decodes and samples. For specs of every kind, each in a process of its
  * own. Exits with 77 where filters are not allowed. */
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
