@@ -145,6 +145,9 @@ static void remove_stale_of(const char *path) {
     su_text_free(&folder);
 }
 
+/* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */
+static _Atomic(const char *) being_written;
+
 /* Makes the temporary beside `path`, with the rights that a plain open would give. Between making and locking it another process
  * may take it for stale and remove it: then there is another. */
 static int open_temporary(const char *path, char **out_name) {
@@ -155,6 +158,7 @@ static int open_temporary(const char *path, char **out_name) {
         name.size = 0;
         su_text_add(&name, "%s%sXXXXXX", path, temporary_suffix);
         *out_name = name.text;
+        being_written = name.text; /* before there is a file, so that no signal falls in between: its letters change in place */
         fd = mkostemp(name.text, O_CLOEXEC);
         if (fd < 0) { return fd; }
         ours = lock(fd) && fstat(fd, &st) == 0 && st.st_nlink > 0;
@@ -165,9 +169,6 @@ static int open_temporary(const char *path, char **out_name) {
     fchmod(fd, 0666 & ~mask);
     return fd;
 }
-
-/* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */
-static _Atomic(const char *) being_written;
 
 static _Atomic(SuClean) also_clean;
 
@@ -223,7 +224,6 @@ bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
         out_free(out);
         return fail(diags, path, "create", error);
     }
-    being_written = out->temporary;
     return true;
 }
 
