@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""mossc beside llama.cpp on the same random Mamba weights: do they mean the same, and which is faster?
+
+  logits   the largest difference between both sides' logits of one sequence, in f32; more than the bound ends with status 1
+  speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
+
+Both are measured alike: warm, one round not counted, then one that is, on the same threads, only the steps on the clock. While one side
+runs the other is asleep, which is checked. The first call installs llama.cpp (llama-cpp-python of PyPI) below --folder.
+
+usage: peers.py --mossc PROGRAM [--folder build/peers] [OPTION]... [logits] [speed]
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import yaml
+
+import checkpoint
+import install
+
+HERE = pathlib.Path(__file__).parent
+SPECS = HERE.parent.parent / "specs"
+SEED = 1
+LOGIT_TOKENS = 64
+# Of the root mean square of a row. Both sides compute in float32 and add in different orders, through 24 or 48 blocks.
+LOGIT_BOUND = 2e-4
+
+
+def say(text):
+    print(f"peers: {text}", file=sys.stderr, flush=True)
+
+
+def run(command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+# ---------------------------------------------------------------------------------------------- the two sides
+
+
+class Llama:
+    """llama.cpp with a model, as a process of its own that sleeps between questions (llama.py)."""
+
+    def __init__(self, options, model):
+        command = [options.python, HERE / "llama.py", model, "--threads", str(options.threads), *(["--mmap"] if options.mmap else [])]
+        # Large allocations get huge pages where the system leaves that to programs, as mossc's weights do.
+        environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.facts = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"peers: llama.cpp ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def ask(self, **question):
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        return self.answer()
+
+    def cpu_seconds(self):
+        """Processor time that it has used so far, all threads."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def fresh(target, *sources):
+    """Whether a file is there and newer than what it is made from."""
+    return target.exists() and all(target.stat().st_mtime > source.stat().st_mtime for source in sources)
+
+
+class Model:
+    """A spec and its weights for either side, written when they are missing or older than what they are made from."""
+
+    def __init__(self, options, name):
+        self.options, self.name = options, name
+        self.spec = SPECS / f"{name}.yaml"
+        self.checkpoint = options.folder / f"{name}.safetensors"
+        if not fresh(self.checkpoint, self.spec, HERE / "checkpoint.py"):
+            say(f"writing {self.checkpoint}")
+            temporary = self.checkpoint.with_suffix(".part")
+            run([options.mossc, "init", self.spec, "--seed", SEED, "-o", temporary])
+            checkpoint.roughen(temporary, SEED)
+            temporary.rename(self.checkpoint)
+
+    def gguf(self, dtype):
+        target = self.options.folder / f"{self.name}-{dtype}.gguf"
+        if not fresh(target, self.checkpoint, HERE / "to_gguf.py"):
+            say(f"writing {target}")
+            eps = yaml.safe_load(self.spec.read_text())["norm"]["eps"]
+            temporary = target.with_suffix(".part")
+            run([self.options.python, HERE / "to_gguf.py", self.checkpoint, temporary, "--type", dtype, "--eps", eps])
+            temporary.rename(target)
+        return target
+
+
+# ---------------------------------------------------------------------------------------------- logits
+
+
+def compare_logits(options, name):
+    """The worst row for either way of feeding llama.cpp; mossc's logits do not depend on how it is fed."""
+    model = Model(options, name)
+    vocab_size = checkpoint.tensors(model.checkpoint)["embed.weight"].shape[0]
+    tokens = np.random.default_rng(SEED).integers(0, vocab_size, LOGIT_TOKENS).tolist()
+    ids, ours_file, theirs_file = (options.folder / file for file in ("tokens.txt", "mossc.npy", "llama.npy"))
+    ids.write_text(" ".join(map(str, tokens)))
+    run([options.mossc, "logits", model.spec, "-w", model.checkpoint, "--tokens", ids, "-o", ours_file])
+    ours = np.load(ours_file)
+    rms = np.sqrt(np.mean(np.square(ours, dtype=np.float64), axis=1))
+    result = {"spec": name, "tokens": LOGIT_TOKENS, "bound": LOGIT_BOUND}
+    with Llama(options, model.gguf("f32")) as llama:
+        for way in ("prompt", "one_by_one"):
+            llama.ask(do="logits", tokens=tokens, output=str(theirs_file), one_by_one=way == "one_by_one")
+            rows = np.max(np.abs(np.load(theirs_file) - ours), axis=1) / rms
+            result[way] = {"worst": float(rows.max()), "median": float(np.median(rows)), "row": int(rows.argmax())}
+    result["agree"] = all(result[way]["worst"] <= LOGIT_BOUND for way in ("prompt", "one_by_one"))
+    return result
+
+
+def print_logits(result):
+    for way, words in (("prompt", "as one prompt"), ("one_by_one", "token by token")):
+        row = result[way]
+        print(f"{result['spec']}, f32, {result['tokens']} tokens fed {words}: logits differ by at most {row['worst']:.2g} of their root mean "
+              f"square (token {row['row']}; median token {row['median']:.2g}; bound {result['bound']:g})")
+    if not result["agree"]:
+        print(f"{result['spec']}: the two sides do not agree")
+
+
+def logits(options):
+    results = []
+    for name in options.specs:
+        results.append(compare_logits(options, name))
+        if not options.json:
+            print_logits(results[-1])
+    return results
+
+
+# ---------------------------------------------------------------------------------------------- speed
+
+
+def mossc_round(options, model, dtype):
+    command = [options.mossc, "bench", model.spec, "-w", model.checkpoint, "--set", f"weights.dtype={dtype}", "--repeat", 1, "--json"]
+    result = json.loads(run([*command, "--prefill", options.prefill, "--decode", options.decode, "--threads", options.threads]))
+    return {"prefill": result["prefill_tok_s"]["median"], "decode": result["decode_tok_s"]["median"]}
+
+
+def llama_round(options, llama):
+    answer = llama.ask(do="time", prefill=options.prefill, decode=options.decode)
+    return {"prefill": options.prefill / answer["prefill_s"], "decode": options.decode / answer["decode_s"]}
+
+
+def compare_speed(options, name, dtype):
+    model = Model(options, name)
+    load = os.getloadavg()[0]
+    mossc, theirs = [], []
+    with Llama(options, model.gguf(dtype)) as llama:
+        for pair in range(options.pairs):
+            before = llama.cpu_seconds()
+            mossc.append(mossc_round(options, model, dtype))
+            awake = llama.cpu_seconds() - before
+            if awake > 0.1:
+                sys.exit(f"peers: llama.cpp used {awake:.2f} s of processor time while mossc was measured")
+            theirs.append(llama_round(options, llama))
+            say(f"{name}, {dtype}, pair {pair + 1} of {options.pairs}")
+    result = {"spec": name, "dtype": dtype, "load_before": load, "llama": llama.facts}
+    for part in ("prefill", "decode"):
+        ours, other = ([entry[part] for entry in side] for side in (mossc, theirs))
+        result[part] = {"mossc_tok_s": ours, "llama_tok_s": other, "ratio": [a / b for a, b in zip(ours, other)]}
+    return result
+
+
+def spread(values, digits):
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def print_speed_head(options):
+    print(f"\nprompt of {options.prefill} tokens, then {options.decode} tokens, {options.threads} threads, {options.pairs} pairs; tokens/s, "
+          "median and range; ratios pair by pair\n")
+    print("| spec | weights | | mossc | llama.cpp | mossc/llama.cpp |")
+    print("| --- | --- | --- | --- | --- | --- |")
+
+
+def print_speed(result):
+    for part, word in (("prefill", "prompt"), ("decode", "decode")):
+        row = result[part]
+        print(f"| {result['spec']} | {result['dtype']} | {word} | {spread(row['mossc_tok_s'], 1)} | {spread(row['llama_tok_s'], 1)} | "
+              f"{spread(row['ratio'], 2)} |", flush=True)
+
+
+def speed(options):
+    load = os.getloadavg()[0]
+    if load > 1:
+        say(f"the load is {load:.1f}: programs that run beside them slow both sides down, and not alike")
+    if not options.json:
+        print_speed_head(options)
+    results = []
+    for name in options.specs:
+        for dtype in options.dtypes:
+            results.append(compare_speed(options, name, dtype))
+            if not options.json:
+                print_speed(results[-1])
+    if not options.json:
+        print("\nllama.cpp is that of llama-cpp-python {version}: {system}".format(**results[-1]["llama"]))
+    return results
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def words(text):
+    return text.split(",")
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="*", help="logits, speed (default: both)")
+    parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 5 GB")
+    parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m"], help="Mamba-1 specs, separated by commas (default: both)")
+    parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help="of f32, bf16, f16, separated by commas (default: the first two)")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prefill", type=int, default=512)
+    parser.add_argument("--decode", type=int, default=128)
+    parser.add_argument("--mmap", action="store_true", help="llama.cpp maps its file, in place of reading it into huge pages as mossc does")
+    parser.add_argument("--json", action="store_true", help="one JSON object with every value, in place of text")
+    options = parser.parse_args()
+    for part in options.what:
+        if part not in ("logits", "speed"):
+            parser.error(f"there is no part '{part}'")
+    return options
+
+
+def main():
+    options = parse()
+    options.python = install.environment(options.folder)
+    parts = {"logits": logits, "speed": speed}
+    results = {part: parts[part](options) for part in options.what or parts}
+    if options.json:
+        print(json.dumps(results))
+    return 0 if all(result["agree"] for result in results.get("logits", [])) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
