@@ -15,7 +15,7 @@
 
 typedef struct CompileOptions {
     CliTexts sets, weights;
-    const char *target, *output;
+    const char *target, *output, *cpus;
     int emit;
     int64_t threads;
     bool progress;
@@ -49,7 +49,8 @@ static bool prepare(Compile *c, const CliBuildOptions *options) {
                                 .name = build->spec.name,
                                 .symbol = cli_artefact_symbol(&build->arena, build->spec.name),
                                 .bos = (int32_t)build->spec.tokenizer.bos,
-                                .eos = (int32_t)build->spec.tokenizer.eos};
+                                .eos = (int32_t)build->spec.tokenizer.eos,
+                                .cpus = c->options->cpus};
     return true;
 }
 
@@ -141,7 +142,7 @@ static bool make_folder(Compile *c, const CliBuildOptions *options) {
     if (!su_folder_open(c->options->output, &c->folder, &c->build.diags)) return false;
     bool ok = fill_folder(c);
     if (!ok) {
-        su_folder_abort(&c->folder);
+        su_folder_abort(&c->folder, &c->build.diags);
         return false;
     }
     return su_folder_commit(&c->folder, &c->build.diags);
@@ -169,10 +170,24 @@ static const CliOption table[] = {
                  "the folder to be made, which appears only when it is whole; with --emit a file (default: standard output)"),
     CLI_ROW_WORD(CompileOptions, emit, "emit", "WHAT", emit_words,
                  "only the code: asm, llvm (IR after optimisation) or obj (the relocatable object); default all"),
+    CLI_ROW_TEXT(
+        CompileOptions, cpus, "cpus", 0, "LIST", false,
+        "CPUs of the device that run the model unless the program that opens it says otherwise, as in 7,6,5,4 (default: all)"),
     CLI_OPTION_THREADS(CompileOptions),
     CLI_OPTION_SET(CompileOptions),
     CLI_OPTION_PROGRESS(CompileOptions),
 };
+
+/* Numbers with commas between them. */
+static bool is_cpu_list(const char *text) {
+    for (;; text++) {
+        size_t digits = strspn(text, "0123456789");
+        bool octal = digits > 1 && text[0] == '0'; /* to C */
+        text += digits;
+        if (digits < 1 || digits > 4 || octal || (*text != ',' && *text != '\0')) return false;
+        if (*text == '\0') return true;
+    }
+}
 
 static int run(const CliCommand *command, CliArgs *args) {
     CompileOptions o = {.target = "host"};
@@ -180,6 +195,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
     if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
+    if (o.cpus && !is_cpu_list(o.cpus)) return cli_usage_error(command, "--cpus takes numbers with commas, not '%s'", o.cpus);
     Compile c = {.options = &o};
     CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
     bool ok = compile(&c, &options);

@@ -154,7 +154,21 @@ bool su_folder_commit(SuFolder *folder, SuDiags *diags) {
     return ok;
 }
 
-void su_folder_abort(SuFolder *folder) {
-    if (folder->temporary) { remove_all(folder); }
+/* `text` with the folder's name in place of its temporary's; the sink's arena. */
+static const char *by_its_name(const SuFolder *folder, const char *text, SuDiags *diags) {
+    const char *found = text ? strstr(text, folder->temporary) : NULL;
+    if (!found) { return text; }
+    return su_printf(&diags->arena, "%.*s%s%s", (int)(found - text), text, folder->path, found + strlen(folder->temporary));
+}
+
+void su_folder_abort(SuFolder *folder, SuDiags *diags) {
+    for (size_t i = 0; i < diags->count; i++) {
+        SuDiag *d = &diags->items[i];
+        d->message = by_its_name(folder, d->message, diags);
+        if (d->span.source && d->span.source->path) {
+            d->span = su_file_span(diags, by_its_name(folder, d->span.source->path, diags));
+        }
+    }
+    remove_all(folder);
     forget(folder);
 }

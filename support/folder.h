@@ -24,6 +24,7 @@ bool su_folder_write(SuFolder *folder, const char *name, const void *data, size_
 /* What was to be made at this path is not made after all. */
 void su_folder_forget(SuFolder *folder, const char *path);
 bool su_folder_commit(SuFolder *folder, SuDiags *diags);
-void su_folder_abort(SuFolder *folder);
+/* Messages that name the temporary are made to name the folder. */
+void su_folder_abort(SuFolder *folder, SuDiags *diags);
 
 #endif

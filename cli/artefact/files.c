@@ -121,11 +121,20 @@ static void say_sizes(Words *words, const PgProgram *program) {
 
 /* Which CPUs run it when the caller does not say. */
 static void say_open(Words *words, const CliArtefact *a) {
-    say(words, "CPUS", "");
-    say(words, "DEFAULT", "workers on all CPUs that the process may use");
+    SuArena *arena = &words->arena;
+    const char *macro = upper(arena, a->symbol);
+    const char *open =
+        su_printf(arena, "return moss_artefact_open(&%s_program, %s_codes, folder, options, out_model);", a->symbol, a->symbol);
+    say(words, "CPUS", a->cpus ? su_printf(arena, "#define %s_CPUS {%s}\n", macro, a->cpus) : "");
+    say(words, "DEFAULT",
+        a->cpus ? su_printf(arena, "a worker on each of %s_CPUS", macro) : "workers on all CPUs that the process may use");
     say(words, "OPEN",
-        su_printf(&words->arena, "return moss_artefact_open(&%s_program, %s_codes, folder, options, out_model);", a->symbol,
-                  a->symbol));
+        a->cpus ? su_printf(arena,
+                            "static const int cpus[] = %s_CPUS;\n"
+                            "    const MossOptions on_them = {.cpus = cpus, .n_cpus = sizeof cpus / sizeof *cpus};\n"
+                            "    if (!options) options = &on_them;\n    %s",
+                            macro, open)
+                : open);
 }
 
 static void say_tokenizer(Words *words, const CliArtefact *a) {
@@ -153,7 +162,7 @@ static void say_all(Words *words, const CliArtefact *a) {
     say(words, "TRIPLE", a->target->triple);
     say(words, "CPU", a->target->cpu);
     say(words, "BUILD", build_text(arena, a));
-    say(words, "SO_ROW", a->shared ? su_printf(arena, "| `%s.so` | the same to be loaded by dlopen |\n", a->name) : "");
+    say(words, "SO_ROW", a->shared ? su_printf(arena, "| `%s.so` | the object as a shared one, for dlopen |\n", a->name) : "");
     say_sizes(words, a->program);
     say_open(words, a);
     say_tokenizer(words, a);

@@ -14,6 +14,7 @@ typedef struct CliArtefact {
     const char *name;   /* of the spec: "moss-tiny" */
     const char *symbol; /* as C takes it: "moss_tiny" */
     int32_t bos, eos;
+    const char *cpus; /* "7,6,5": those that run it unless the caller says otherwise; NULL: all */
     bool shared; /* NAME.so is there */
 } CliArtefact;
 
