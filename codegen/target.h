@@ -18,14 +18,16 @@ typedef struct CgTarget {
     char triple[96];     /* LLVM's */
     char cpu[64];        /* LLVM's name */
     char *features;      /* LLVM's list; malloced */
+    const char *tune;    /* LLVM's name of the core whose pipeline instructions are put in order for; NULL: cpu */
     bool native;         /* code that can run in this process */
     int vector_lanes;    /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
     int row_panels;      /* panels walked side by side for one row (as many streams) */
     int block_panels;    /* panels × rows of the microkernel for blocks of rows */
     int block_rows;      /* divides PG_ROW_BLOCK */
-    int side;            /* vectors of 16 values that elementwise code works on side by side, to fill the pipeline */
-    int scan_lanes;      /* channels of a panel whose states move side by side: 16, or fewer where registers hold no more */
-    int scan_states;     /* elements of their states written in a line: 16, or fewer where that would fill registers */
+    int pairs_ahead; /* bytes that one row fetches ahead in every stream of bf16 or f16 weights; 0: the processor sees to it */
+    int side; /* vectors of 16 values that elementwise code works on side by side, to fill the pipeline */
+    int scan_lanes; /* channels of a panel whose states move side by side: 16, or fewer where registers hold no more */
+    int scan_states; /* elements of their states written in a line: 16, or fewer where that would fill registers */
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */

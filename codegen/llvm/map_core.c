@@ -9,11 +9,8 @@ enum {
     STEP = PG_LANES,
     RUN_STEPS = 4, /* 64 inputs: of three panels 12 KB of weights */
     SEGMENT_RUNS = PG_SEGMENT_K / (RUN_STEPS * STEP),
-    /* Bytes that one row reads ahead in every stream of pairs. Widening fills the processor's window, so that few loads are
-     * under way without it: 14 to 17 GB/s from memory; f32 gives 18 either way. */
-    AHEAD = 512,
-    /* The same for blocks of a few positions, where the weights of every expert come from memory once, whatever dtype they have. Where
-     * there are many they stay in a cache, and the line at hand is fetched: that costs nothing. */
+    /* Bytes that blocks of a few positions read ahead, where the weights of every expert come from memory once, whatever dtype they
+     * have. Where there are many they stay in a cache, and the line at hand is fetched: that costs nothing. */
     AHEAD_OF_FEW = 2048,
     FEW_ROWS = 64
 };
@@ -45,12 +42,12 @@ static CgValue input(const Core *c, Inputs *in, unsigned r, unsigned k) {
     return cg_splat_lane(c->e, in->held[r], k % few);
 }
 
-/* sum[p][r] = fma(w[p], x[r] of input k, sum). A broadcast input lives for its panels only: the weights of one k and one input
- * are all that stands in registers beside the sums. */
-static void multiply(const Core *c, const CgValue *w, Inputs *in, unsigned k, Sums *sums) {
+/* sum[p][r] = fma(w[p], x[r] of input k, sum) of panels [p0, p1). A broadcast input lives for its panels only: the weights of one k
+ * and one input are all that stands in registers beside the sums. */
+static void multiply(const Core *c, unsigned p0, unsigned p1, const CgValue *w, Inputs *in, unsigned k, Sums *sums) {
     for (unsigned r = 0; r < c->rows; r++) {
         CgValue x = input(c, in, r, k);
-        for (unsigned p = 0; p < c->panels; p++) {
+        for (unsigned p = p0; p < p1; p++) {
             CgValue *sum = &sums->v[p * c->rows + r];
             *sum = cg_fma(c->e, w[p], x, *sum);
         }
@@ -79,25 +76,34 @@ static Streams streams_ahead(const Core *c, const Streams *w) {
     return far;
 }
 
-/* Inputs [0, count) at x with the weights at w; fetches those at `far` unless it is NULL. */
+/* Weights of panel p for input k (and k + 1, if they are pairs); fetches those at `far` unless it is NULL. */
+static void load_weights(const Core *c, const Streams *w, const Streams *far, unsigned p, unsigned k, bool ahead, CgValue *low,
+                         CgValue *high) {
+    uint64_t bytes = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
+    CgValue address = weight_address(c, w, p, bytes);
+    if (far != NULL) { cg_prefetch(c->e, weight_address(c, far, p, bytes)); }
+    if (c->dtype == PG_F32) {
+        low[p] = cg_load_vec(c->e, address);
+        return;
+    }
+    if (ahead) { cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->target->pairs_ahead)); }
+    cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
+}
+
+/* Inputs [0, count) at x with the weights at w. Where an input is broadcast from memory all panels share it; where it stands in a
+ * register panels go one by one, so that few weights do. */
 static void multiply_inputs(const Core *c, const Streams *w, const Streams *far, CgValue x, unsigned count, Sums *sums) {
     CgValue low[MAX_SUMS], high[MAX_SUMS];
     Inputs in = {.x = x};
+    bool ahead = c->e->target->pairs_ahead > 0 && c->rows == 1 && count == STEP;
+    unsigned side = c->e->target->broadcast_lanes > 1 ? 1 : c->panels;
     for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
-        for (unsigned p = 0; p < c->panels; p++) {
-            uint64_t bytes = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
-            CgValue address = weight_address(c, w, p, bytes);
-            if (far != NULL) { cg_prefetch(c->e, weight_address(c, far, p, bytes)); }
-            if (c->dtype == PG_F32) {
-                low[p] = cg_load_vec(c->e, address);
-            } else {
-                if (c->rows == 1 && count == STEP) { cg_prefetch(c->e, cg_at_n(c->e, address, AHEAD)); }
-                cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
+        for (unsigned p0 = 0; p0 < c->panels; p0 += side) {
+            for (unsigned p = p0; p < p0 + side; p++) { load_weights(c, w, far, p, k, ahead, low, high); }
+            multiply(c, p0, p0 + side, low, &in, k, sums);
+            if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
+                multiply(c, p0, p0 + side, high, &in, k + 1, sums);
             }
-        }
-        multiply(c, low, &in, k, sums);
-        if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
-            multiply(c, high, &in, k + 1, sums);
         }
     }
 }
