@@ -1,10 +1,12 @@
 /* mossc compile: a model as a folder that needs no compiler of ours, and no LLVM, where it runs. */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/artefact/files.h"
 #include "cli/artefact/link.h"
 #include "cli/commands.h"
+#include "cli/format.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
 #include "cli/text.h"
@@ -34,13 +36,19 @@ typedef struct Compile {
 
 /* ---------------------------------------------------------------------------------------------- the object */
 
+/* Files, and the program, bear the model's name. */
+static bool check_name(const char *name, SuDiags *diags) {
+    bool plain = (name[0] >= 'a' && name[0] <= 'z') || (name[0] >= '0' && name[0] <= '9');
+    if (plain && strcmp(name, "mossrt") != 0) return true;
+    return su_error(diags, (SuSpan){0}, "give another with --set name=NAME", "files cannot be named after the model '%s'", name);
+}
+
 /* Spec, target and program, the cheap part: what is wrong with them is known before anything is written. */
 static bool prepare(Compile *c, const CliBuildOptions *options) {
     CliBuild *build = &c->build;
     build->has_target = cg_target_by_name(c->options->target, &build->target, &build->diags);
-    if (!build->has_target || !cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) {
-        return false;
-    }
+    if (!build->has_target || !cli_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
+    if (!cli_build_graph(build) || !cli_build_program(build, options)) return false;
     su_diags_print(&build->diags, stderr); /* warnings */
     build->diags.count = 0;
     c->artefact = (CliArtefact){.spec = &build->spec,
@@ -98,10 +106,12 @@ static bool write_object(Compile *c) {
     return shared != NULL;
 }
 
-/* A packed file fits every target: it is copied as it is. */
+/* A packed file fits every target: it is copied as it is, once all of it is checked. */
 static bool copy_packed(Compile *c, const char *path) {
     RtPacked packed;
     const char *name = su_printf(&c->build.arena, "%s.weights", c->artefact.name);
+    MossOptions moss = {.threads = (int)c->options->threads};
+    if (!cli_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
     if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
     bool ok = su_folder_write(&c->folder, name, packed.map.data, packed.map.size, &c->build.diags);
     su_map_close(&packed.map);
@@ -148,9 +158,16 @@ static bool make_folder(Compile *c, const CliBuildOptions *options) {
     return su_folder_commit(&c->folder, &c->build.diags);
 }
 
+/* What was made, for people; what comes next, for a shell too. */
 static void say_what_next(Compile *c) {
-    printf("cd %s\n%s\n./%s --prompt 'It was' --dir .\n", c->options->output,
-           cli_artefact_build_line(&c->build.arena, &c->artefact), c->artefact.name);
+    char code[CLI_NUMBER], weights[CLI_NUMBER], state[CLI_NUMBER];
+    struct stat object = {0};
+    stat(su_printf(&c->build.arena, "%s/%s.o", c->options->output, c->artefact.name), &object);
+    fprintf(stderr, "mossc: code %s, weights %s, state %s a sequence; %s/README.md says how it is built and run\n",
+            cli_bytes((double)object.st_size, code), cli_bytes((double)c->build.program->weight_bytes, weights),
+            cli_bytes((double)c->build.program->state_bytes, state), c->options->output);
+    printf("cd %s\n%s\n./%s --prompt 'It was' -n 100\n", c->options->output, cli_artefact_build_line(&c->build.arena, &c->artefact),
+           c->artefact.name);
 }
 
 /* ---------------------------------------------------------------------------------------------- the command */

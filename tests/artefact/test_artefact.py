@@ -222,6 +222,12 @@ def test_mistakes_are_told_and_leave_nothing(m):
     check_refused(m, "unknown core", spec, w, weights, "--target", "aarch64:cortex-z9", "-o", "out")
     check_refused(m, "bad", spec, w, "bad", "-o", "out")
     check_refused(m, "expected", spec, w, "other", "-o", "out")
+    m.run("pack", spec, w, weights, "-o", "damaged")
+    packed = bytearray((m.folder / "damaged").read_bytes())
+    packed[-2000] ^= 1
+    m.file("damaged", bytes(packed))
+    check_refused(m, "is damaged: the digest of tensor", spec, w, "damaged", "-o", "out")
+    check_refused(m, "files cannot be named", spec, w, weights, "--set", "name=-x", "-o", "out")
     check_refused(m, "holds something", spec, w, weights, "-o", "full")
     check_refused(m, "is no folder", spec, w, weights, "-o", "bad")
     check_refused(m, "No such file", spec, w, weights, "-o", "no/such/place")
