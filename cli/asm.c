@@ -1,6 +1,7 @@
 /* mossc asm: the code that is generated for a spec. */
 #include "cli/commands.h"
 #include "cli/pipeline.h"
+#include "cli/target.h"
 
 typedef struct AsmOptions {
     CliTexts sets;
@@ -12,7 +13,7 @@ typedef struct AsmOptions {
 
 static bool find_target(CliBuild *build, const char *target, int isa) {
     build->has_target = isa ? cg_target_host(cli_isa_words[isa], &build->target, &build->diags)
-                            : cg_target_by_name(target, &build->target, &build->diags);
+                            : cli_find_target(target, &build->arena, &build->target, NULL, &build->diags);
     return build->has_target;
 }
 

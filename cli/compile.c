@@ -9,6 +9,7 @@
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
+#include "cli/target.h"
 #include "cli/text.h"
 #include "codegen/artefact.h"
 #include "runtime/packed.h"
@@ -46,7 +47,8 @@ static bool check_name(const char *name, SuDiags *diags) {
 /* Spec, target and program, the cheap part: what is wrong with them is known before anything is written. */
 static bool prepare(Compile *c, const CliBuildOptions *options) {
     CliBuild *build = &c->build;
-    build->has_target = cg_target_by_name(c->options->target, &build->target, &build->diags);
+    FeDevice device;
+    build->has_target = cli_find_target(c->options->target, &build->arena, &build->target, &device, &build->diags);
     if (!build->has_target || !cli_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
     if (!cli_build_graph(build) || !cli_build_program(build, options)) return false;
     su_diags_print(&build->diags, stderr); /* warnings */
@@ -58,7 +60,7 @@ static bool prepare(Compile *c, const CliBuildOptions *options) {
                                 .symbol = cli_artefact_symbol(&build->arena, build->spec.name),
                                 .bos = (int32_t)build->spec.tokenizer.bos,
                                 .eos = (int32_t)build->spec.tokenizer.eos,
-                                .cpus = c->options->cpus};
+                                .cpus = c->options->cpus ? c->options->cpus : device.workers};
     return true;
 }
 

@@ -25,6 +25,7 @@ static const CliCommand *const commands[] = {
     &cli_cache,  /* where they are kept */
     &cli_explain, /* what a step does, and what binds it */
     &cli_limits, /* what the machine can do */
+    &cli_targets, /* what code can be made for */
     &cli_ir,     /* what the compiler sees */
     &cli_asm,    /* what it makes */
     &cli_schema, /* for editors */

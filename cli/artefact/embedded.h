@@ -1,4 +1,4 @@
-/* Files that `mossc compile` writes into artefacts, carried in mossc itself: the device's runtime, and templates. */
+/* Files that are carried in mossc itself. */
 #ifndef MOSSC_CLI_ARTEFACT_EMBEDDED_H
 #define MOSSC_CLI_ARTEFACT_EMBEDDED_H
 
@@ -9,6 +9,9 @@ typedef struct CliEmbedded {
     const char *begin, *end;
 } CliEmbedded;
 
-extern const CliEmbedded cli_embedded[]; /* the last one's name is NULL */
+/* The last one's name is NULL. What `mossc compile` writes into artefacts: the device's runtime, and templates. */
+extern const CliEmbedded cli_embedded[];
+/* Device files: "specs/devices/graviton3.yaml". */
+extern const CliEmbedded cli_devices[];
 
 #endif

@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, WRONG, run_tests  # noqa: E402
 
-COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema"]
+COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
@@ -220,10 +220,35 @@ def test_asm_prints_code_for_other_processors(m):
     assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
 
 
+def test_targets_lists_processors_and_devices(m):
+    text = m.out("targets")
+    assert "\n  cortex-x4 " in text and "\n  dotprod " in text and "\n  galaxy-s24-ultra " in text, text
+    devices = {device["name"]: device for device in m.json("targets", "--json")["devices"]}
+    assert {"host", "galaxy-s24-ultra", "raspberry-pi-5", "graviton3"} <= set(devices), devices
+    phone = devices["galaxy-s24-ultra"]
+    assert [cluster["cores"] for cluster in phone["clusters"]] == [1, 3, 2, 2] and phone["bandwidth_gb_s"] == 76.8, phone
+    assert all(cluster["source"] for device in devices.values() for cluster in device["clusters"]), devices
+
+
+def test_code_for_a_device_is_that_of_its_core(m):
+    spec = m.file("tiny.yaml", TINY)
+    target = {device["name"]: device for device in m.json("targets", "--json")["devices"]}["galaxy-s24-ultra"]["target"]
+    assert m.out("asm", spec, "--target", "galaxy-s24-ultra") == m.out("asm", spec, "--target", target)
+
+
+def test_a_wrong_device_file_is_reported_with_its_place(m):
+    spec = m.file("tiny.yaml", TINY)
+    device = m.file("mine.yaml", "name: mine\nabout: a board\ntarget: cortex-a76\nsource: measured\nbandwith_gb_s: 3\nclusters: []\n")
+    text = m.error("asm", spec, "--target", device)
+    assert "mine.yaml:5:1: error: unknown key 'bandwith_gb_s'" in text and "did you mean 'bandwidth_gb_s'" in text, text
+    assert "mine.yaml:6:11: error: 'clusters' takes a list of 1 to 8 clusters" in text, text
+
+
 def test_an_unknown_target_is_an_error_that_names_a_near_one(m):
     spec = m.file("tiny.yaml", TINY)
     assert "did you mean 'cortex-a720'" in m.error("asm", spec, "--target", "cortex-a7200")
     assert "did you mean 'dotprod'" in m.error("asm", spec, "--target", "aarch64+dotprd")
+    assert "did you mean 'galaxy-s24-ultra'" in m.error("asm", spec, "--target", "galaxy-s24-ulta")
     assert "mossc targets" in m.error("asm", spec, "--target", "toaster")
 
 

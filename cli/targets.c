@@ -1,0 +1,139 @@
+/* mossc targets: what --target takes. */
+#include <inttypes.h>
+
+#include <cjson/cJSON.h>
+
+#include "cli/commands.h"
+#include "cli/target.h"
+
+typedef struct TargetsOptions {
+    bool json;
+} TargetsOptions;
+
+/* ---------------------------------------------------------------------------------------------- tables */
+
+static void print_names(const char *title, const CgTargetName *names, size_t count) {
+    printf("%s\n", title);
+    for (size_t i = 0; i < count; i++) printf("  %-16s %s\n", names[i].name, names[i].about);
+}
+
+static void print_cluster(const FeCluster *c) {
+    printf("      %3" PRId64 " x %-14s", c->cores, c->cpu);
+    if (c->ghz > 0) printf(" %5.2f GHz", c->ghz);
+    printf(" %4" PRId64 "-bit vectors, L1d %" PRId64 " KB, L2 %" PRId64 " KB", c->vector_bits, c->l1d_kb, c->l2_kb);
+    printf("%s%s\n", c->cpus ? "; CPUs " : "", c->cpus ? c->cpus : "");
+}
+
+static void print_device(const FeDevice *d) {
+    printf("  %-16s %s\n", d->name, d->about);
+    for (int i = 0; i < d->n_clusters; i++) print_cluster(&d->clusters[i]);
+    if (d->bandwidth_gb_s > 0)
+        printf("      memory %.1f GB/s, L3 %" PRId64 " KB; code for %s\n", d->bandwidth_gb_s, d->l3_kb, d->target);
+}
+
+static void print_tables(const FeDevice *devices, int n_devices) {
+    size_t count;
+    const CgTargetName *names = cg_target_names(&count);
+    print_names("targets:", names, count);
+    names = cg_target_extensions(&count);
+    print_names("\nextensions, as in aarch64+dotprod+fp16 or cortex-a76+dotprod:", names, count);
+    printf("\ndevices:\n");
+    for (int i = 0; i < n_devices; i++) print_device(&devices[i]);
+}
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+static void add_text(cJSON *object, const char *name, const char *text) {
+    if (text) cJSON_AddStringToObject(object, name, text);
+}
+
+/* Numbers that are not known are left out. */
+static void add_number(cJSON *object, const char *name, double number) {
+    if (number > 0) cJSON_AddNumberToObject(object, name, number);
+}
+
+static cJSON *names_json(const CgTargetName *names, size_t count) {
+    cJSON *list = cJSON_CreateArray();
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = cJSON_CreateObject();
+        add_text(item, "name", names[i].name);
+        add_text(item, "about", names[i].about);
+        cJSON_AddItemToArray(list, item);
+    }
+    return list;
+}
+
+static cJSON *cluster_json(const FeCluster *c) {
+    cJSON *item = cJSON_CreateObject();
+    add_text(item, "cpu", c->cpu);
+    add_text(item, "cpus", c->cpus);
+    add_number(item, "cores", (double)c->cores);
+    add_number(item, "ghz", c->ghz);
+    add_number(item, "vector_bits", (double)c->vector_bits);
+    add_number(item, "l1d_kb", (double)c->l1d_kb);
+    add_number(item, "l2_kb", (double)c->l2_kb);
+    add_text(item, "source", c->source);
+    return item;
+}
+
+static cJSON *device_json(const FeDevice *d) {
+    cJSON *item = cJSON_CreateObject(), *clusters = cJSON_CreateArray();
+    add_text(item, "name", d->name);
+    add_text(item, "about", d->about);
+    add_text(item, "target", d->target);
+    add_text(item, "workers", d->workers);
+    add_number(item, "l3_kb", (double)d->l3_kb);
+    add_number(item, "bandwidth_gb_s", d->bandwidth_gb_s);
+    add_text(item, "source", d->source);
+    for (int i = 0; i < d->n_clusters; i++) cJSON_AddItemToArray(clusters, cluster_json(&d->clusters[i]));
+    cJSON_AddItemToObject(item, "clusters", clusters);
+    return item;
+}
+
+static void print_json(const FeDevice *devices, int n_devices) {
+    cJSON *root = cJSON_CreateObject(), *list = cJSON_CreateArray();
+    size_t n_names, n_extensions;
+    const CgTargetName *names = cg_target_names(&n_names), *extensions = cg_target_extensions(&n_extensions);
+    cJSON_AddItemToObject(root, "targets", names_json(names, n_names));
+    cJSON_AddItemToObject(root, "extensions", names_json(extensions, n_extensions));
+    for (int i = 0; i < n_devices; i++) cJSON_AddItemToArray(list, device_json(&devices[i]));
+    cJSON_AddItemToObject(root, "devices", list);
+    char *text = cJSON_Print(root);
+    puts(text);
+    cJSON_free(text);
+    cJSON_Delete(root);
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static const CliOption table[] = {CLI_OPTION_JSON(TargetsOptions, "print all of it as JSON, with the source of every figure")};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    TargetsOptions o = {0};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    SuDiags diags = {0};
+    int count = cli_device_count();
+    FeDevice *devices = SU_NEW_ARRAY(&args->arena, FeDevice, (size_t)count);
+    bool ok = true;
+    for (int i = 0; i < count && ok; i++) ok = cli_device(i, &args->arena, &devices[i], &diags);
+    if (ok && o.json) print_json(devices, count);
+    if (ok && !o.json) print_tables(devices, count);
+    su_diags_print(&diags, stderr);
+    su_diags_free(&diags);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+const CliCommand cli_targets = {
+    .name = "targets",
+    .summary = "list what --target takes: processors and devices",
+    .synopsis = "[OPTION]...",
+    .about = "Lists the processors and devices that code can be made for. A device is a file that names its cores, caches and "
+             "memory (specs/devices); --target also takes the path of a file of your own, which ends in .yaml.\n\n"
+             "Weights, states and results are the same for all of them, to the bit.",
+    .examples = "mossc targets\n"
+                "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target galaxy-s24-ultra -o out\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .run = run,
+};
