@@ -189,6 +189,8 @@ def test_default_cpus_stand_in_the_header(m):
     folder = quick_build(m, [*arguments, "--cpus", "0,4000"], host(), "tiny")  # what the process may not use is passed over
     assert "#define TINY_CPUS {0,4000}" in (folder / "tiny.h").read_text()
     assert command(folder, "./tiny", *TEXT) == m.run("run", *arguments, *TEXT).stdout
+    m.run("compile", *arguments, "--target", "galaxy-s24-ultra", "-o", "phone")
+    assert "#define TINY_CPUS {7,6,5,4,3,2}" in (m.folder / "phone/tiny.h").read_text()
     check_refused(m, "numbers with commas", *arguments, "--cpus", "0,", "-o", "x", status=2)
 
 
