@@ -54,13 +54,17 @@ static CgCache *open_cache(CliBuild *build) {
 
 /* Says why kernels cannot be kept, if they cannot. false: they must be. */
 static bool check_cache(CliBuild *build, const CliBuildOptions *options, const CgCache *cache) {
-    const char *folder = cli_cache_folder(&build->arena);
-    const char *problem = folder ? cg_cache_stats(cache).problem : "HOME is not set";
-    if (!problem) return true;
-    const char *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
+    const char *folder = cli_cache_folder(&build->arena), *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
+    CgCacheStats stats = folder ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
     SuSpan span = folder ? su_file_span(&build->diags, folder) : (SuSpan){0};
-    if (options->cache == CLI_CACHE_NEEDED) return su_error(&build->diags, span, hint, "kernels cannot be kept: %s", problem);
-    su_warning(&build->diags, span, hint, "kernels cannot be kept: %s", problem);
+    bool needed = options->cache == CLI_CACHE_NEEDED;
+    if (needed && stats.overfull) {
+        return su_error(&build->diags, span, "set MOSSC_CACHE_SIZE to more MiB",
+                        "the kernels of this spec alone take more room than the cache may");
+    }
+    if (!stats.problem) return true;
+    if (needed) return su_error(&build->diags, span, hint, "kernels cannot be kept: %s", stats.problem);
+    su_warning(&build->diags, span, hint, "kernels cannot be kept: %s", stats.problem);
     return true;
 }
 

@@ -27,6 +27,7 @@ struct CgCache {
     char *folder;
     uint64_t most_bytes;
     atomic_uint found, missed, damaged;
+    atomic_ullong bytes; /* of the entries found and stored */
     uint32_t stored, evicted;
     SuDiags problems; /* the first one is told */
 };
@@ -57,6 +58,7 @@ CgCacheStats cg_cache_stats(const CgCache *cache) {
                           .damaged = cache->damaged,
                           .stored = cache->stored,
                           .evicted = cache->evicted,
+                          .overfull = cache->evicted > 0 && cache->bytes > cache->most_bytes,
                           .problem = cache->problems.count > 0 ? cache->problems.items[0].message : NULL};
 }
 
@@ -124,7 +126,10 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
     bool absent = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
     if (fd >= 0) {
         payload = read_entry(fd, key, out_size);
-        if (payload != NULL) { futimens(fd, NULL); } /* the time of last use; where it cannot be set, entries age */
+        if (payload != NULL) {
+            futimens(fd, NULL); /* the time of last use; where it cannot be set, entries age */
+            atomic_fetch_add(&cache->bytes, sizeof(Head) + *out_size);
+        }
         close(fd);
     }
     atomic_fetch_add(payload != NULL ? &cache->found : absent ? &cache->missed : &cache->damaged, 1);
@@ -160,7 +165,9 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_
     fwrite(&h, sizeof h, 1, out.file);
     fwrite(head, 1, head_size, out.file);
     fwrite(body, 1, body_size, out.file);
-    cache->stored += su_out_commit_unsynced(&out, &cache->problems);
+    if (!su_out_commit_unsynced(&out, &cache->problems)) { return; }
+    cache->stored++;
+    cache->bytes += sizeof h + h.size;
 }
 
 /* ---------------------------------------------------------------------------------------------- the folder */

@@ -10,6 +10,7 @@
 #ifndef MOSSC_CODEGEN_CACHE_H
 #define MOSSC_CODEGEN_CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ typedef struct CgCacheStats {
     uint32_t damaged;    /* entries that were not believed */
     uint32_t stored;
     uint32_t evicted;    /* removed for room */
+    bool overfull;       /* among them some that were just found or stored: all of those take more than the bound */
     const char *problem; /* why an entry could not be stored, or NULL; lives as long as the cache */
 } CgCacheStats;
 

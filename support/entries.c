@@ -75,7 +75,7 @@ size_t su_entries_make_room(const char *folder, const char *suffix, uint64_t mos
     uint64_t bytes = entries.bytes;
     size_t removed = 0;
     if (bytes > most_bytes) { qsort(entries.items, entries.count, sizeof *entries.items, by_use); }
-    for (size_t i = 0; i < entries.count && bytes > most_bytes; i++) {
+    for (size_t i = 0; i < entries.count && (bytes > most_bytes || most_bytes == 0); i++) {
         removed += unlink(su_entry_path(&entries.arena, folder, &entries.items[i].name, suffix)) == 0;
         bytes -= entries.items[i].bytes;
     }

@@ -31,7 +31,7 @@ void su_entries_free(SuEntries *entries);
 void su_entries_sort_by_name(SuEntries *entries); /* for su_entries_find */
 const SuEntry *su_entries_find(const SuEntries *sorted, const SuDigest *name);
 
-/* Removes what was used least recently until the entries take `most_bytes` or less; how many went. */
+/* Removes what was used least recently until the entries take `most_bytes` or less (0: all, empty ones too); how many went. */
 size_t su_entries_make_room(const char *folder, const char *suffix, uint64_t most_bytes);
 
 const char *su_entry_path(SuArena *arena, const char *folder, const SuDigest *name, const char *suffix);
