@@ -46,7 +46,7 @@ typedef struct Machine {
     char *error; /* LLVM's message if there is none, or NULL */
 } Machine;
 
-static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgPlace *place, const PgKernel *kernel,
+static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgSpecLine *at, const PgKernel *kernel,
                          CgObject *out) {
     CgModule module = cg_module_open_as(m->target, machine, out->info.name, kernel);
     out->info = module.info;
@@ -54,7 +54,7 @@ static char *make_object(const Making *m, LLVMTargetMachineRef machine, const Cg
     char *error = cg_module_optimise(&module);
     cg_module_dump(&module, m->options.dump_dir, "1");
     if (error == NULL) {
-        if (place->path != NULL) { cg_module_place(&module, place->path, place->line); }
+        if (at->path != NULL) { cg_module_place(&module, at->path, at->line); }
         cg_module_dump_assembly(&module, m->options.dump_dir);
         error = cg_module_emit(&module, LLVMObjectFile, &out->code);
     }
@@ -75,10 +75,10 @@ static uint32_t first_line(const PgProgram *program, uint32_t kernel) {
 
 static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     Made *made = &m->made[index];
-    CgPlace place = {0};
+    CgSpecLine at = {0};
     const PgKernel *kernel = &m->program->kernels[index];
-    if (m->options.debugger != CG_NO_DEBUGGER) { place = (CgPlace){m->options.spec_path, first_line(m->program, index)}; }
-    made->key = cg_object_key(m->target, kernel, &place);
+    if (m->options.debugger != CG_NO_DEBUGGER) { at = (CgSpecLine){m->options.spec_path, first_line(m->program, index)}; }
+    made->key = cg_object_key(m->target, kernel, &at);
     if (m->options.dump_dir == NULL) {
         cg_object_symbol(kernel, &made->key, made->object.info.name);
     } else {
@@ -89,7 +89,7 @@ static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     if (machine->machine == NULL) {
         made->error = strdup(machine->error == NULL ? "no target machine" : machine->error);
     } else {
-        made->error = make_object(m, machine->machine, &place, kernel, &made->object);
+        made->error = make_object(m, machine->machine, &at, kernel, &made->object);
         made->is_new = made->error == NULL;
     }
 }

@@ -65,31 +65,40 @@ static void add_generator(SuDigestStream *stream) {
 
 /* ---------------------------------------------------------------------------------------------- keys and names */
 
-static void add_text(SuDigestStream *stream, const char *text) { su_digest_add(stream, text, strlen(text) + 1); }
+/* NULL counts as "". */
+static void add_text(SuDigestStream *stream, const char *text) {
+    if (text == NULL) { text = ""; }
+    su_digest_add(stream, text, strlen(text) + 1);
+}
 
-/* Bytes, not fields, so that a field that is new cannot be forgotten here. */
+/* Bytes, not fields, so that a field that is new cannot be forgotten here; texts in place of pointers, which differ in every
+ * process. */
 static void add_target(SuDigestStream *stream, const CgTarget *target) {
     CgTarget facts;
     memcpy(&facts, target, sizeof facts);
     facts.features = NULL;
+    facts.abs_greater = facts.tune = NULL;
     su_digest_add(stream, &facts, sizeof facts);
     add_text(stream, target->features);
+    add_text(stream, target->abs_greater);
+    add_text(stream, target->tune);
 }
 
-static void add_place(SuDigestStream *stream, const CgPlace *place) {
+/* Debug information holds the folder too. */
+static void add_spec_line(SuDigestStream *stream, const CgSpecLine *at) {
     char folder[4096];
-    if (place->path == NULL) { return; }
-    add_text(stream, place->path);
-    add_text(stream, getcwd(folder, sizeof folder) == NULL ? "" : folder);
-    su_digest_add(stream, &place->line, sizeof place->line);
+    if (at->path == NULL) { return; }
+    add_text(stream, at->path);
+    add_text(stream, getcwd(folder, sizeof folder));
+    su_digest_add(stream, &at->line, sizeof at->line);
 }
 
-SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgPlace *place) {
+SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSpecLine *at) {
     SuDigestStream *stream = su_digest_start();
     add_generator(stream);
     add_target(stream, target);
     su_digest_add(stream, kernel, sizeof *kernel);
-    add_place(stream, place);
+    add_spec_line(stream, at);
     SuDigest key = su_digest_now(stream);
     su_digest_end(stream);
     return key;

@@ -8,10 +8,10 @@
 #include "codegen/llvm/module.h"
 
 /* Where debuggers and profilers say that a kernel stands. */
-typedef struct CgPlace {
+typedef struct CgSpecLine {
     const char *path; /* of the spec; NULL: the kernel carries no debug information */
     uint32_t line;
-} CgPlace;
+} CgSpecLine;
 
 typedef struct CgObject {
     CgModuleInfo info;
@@ -19,8 +19,8 @@ typedef struct CgObject {
 } CgObject;
 
 /* The digest of all that the object's bytes depend on: this build of the code generator and of LLVM, the target, the kernel's
- * description, the place. */
-SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgPlace *place);
+ * description, the line. */
+SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSpecLine *at);
 /* The name of its function: readable, and unique by digits of the key, whatever program it is linked into. */
 void cg_object_symbol(const PgKernel *kernel, const SuDigest *key, char out[CG_KERNEL_NAME]);
 
