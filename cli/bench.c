@@ -7,7 +7,6 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"
-#include "cli/progress.h"
 #include "cli/random_weights.h"
 #include "support/clock.h"
 
@@ -76,31 +75,12 @@ static bool measure_cached(CliBuild *build, const CliBuildOptions *options, cons
     return all;
 }
 
-/* One load. Random weights are made before the clock starts. */
-static bool load_once(CliBuild *build, const CliBuildOptions *options, double *out_ms) {
-    if (options->weights->count) {
-        double start = su_seconds();
-        bool ok = cli_build_weights(build, options);
-        *out_ms = 1e3 * (su_seconds() - start);
-        return ok;
-    }
-    CliRandomWeights random = cli_random_weights(&build->spec);
-    CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
-    MossOptions moss = cli_moss_options(options->threads, &progress);
-    double start = su_seconds();
-    MossError error =
-        moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss, &build->model);
-    *out_ms = 1e3 * (su_seconds() - start);
-    cli_progress_end(&progress);
-    cli_random_free(&random);
-    return cli_moss_ok(&build->diags, error);
-}
-
 static bool measure_load(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
     for (int64_t i = 0; i < o->repeat; i++) {
         moss_model_free(build->model); /* before the next: two copies may not fit */
         build->model = NULL;
-        if (!load_once(build, options, &out_ms[i])) return false;
+        if (!cli_build_weights_or_random(build, options, &out_ms[i])) return false;
+        out_ms[i] *= 1e3;
     }
     return true;
 }
@@ -191,7 +171,7 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
                       .limits = o->limits,
                       .progress = o->model.progress};
     Results results = {0};
-    if (!measure_compile(build, options, o, samples.compile_ms)) return false;
+    if (!measure_compile(build, options, o, samples.compile_ms) || !cli_bench_fits(build, &plan)) return false;
     results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
     if (!measure_load(build, options, o, samples.load_ms) || !cli_bench_speed(build, &plan, &results.speed)) return false;
     results.compile_ms = cli_stats(samples.compile_ms, n);
@@ -202,7 +182,7 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(CliModelOptions, false, "safetensors checkpoint; may be given several times (default: random weights)"),
+    CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: random weights)"),
     CLI_ROW_INT(BenchOptions, prefill, "prefill", 0, "N", 1, 1 << 24, "tokens of the prompt (default 512)"),
     CLI_ROW_INT(BenchOptions, decode, "decode", 0, "N", 1, 1 << 24, "tokens fed one by one after it (default 128)"),
     CLI_ROW_INT(BenchOptions, batch, "batch", 0, "B", 1, PG_MAX_ROWS,
@@ -240,7 +220,8 @@ const CliCommand cli_bench = {
         "compile_ms: from YAML to machine code; cached_ms: the same when the kernel cache holds every kernel. load_ms: reading and "
         "packing the weights; making random ones is not counted. "
         "weight_bytes: packed weights in memory; active_weight_bytes: of those, read by one decoded token. state_bytes: of one "
-        "sequence. peak_rss_bytes: most memory that the whole run used.\n\n"
+        "sequence. peak_rss_bytes: most memory that the whole run used, the "
+        "buffer of --limits included.\n\n"
         "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
         "experts those that its tokens are expected to choose) and its maps' FLOPs over the rate of a panel kernel whose operands "
         "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.",

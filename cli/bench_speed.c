@@ -169,13 +169,19 @@ static int64_t share_of_step(const BenchPlan *plan, const PgProgram *program) {
     return rows < plan->batch ? 1 : rows / plan->batch;
 }
 
+bool cli_bench_fits(CliBuild *build, const BenchPlan *plan) {
+    int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
+    if (plan->batch > most) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences", most);
+    }
+    return positions == 0 || tokens <= positions ||
+           su_error(&build->diags, (SuSpan){0}, NULL,
+                    "--prefill and --decode make %" PRId64 " tokens; max_positions of this model is %" PRId64, tokens, positions);
+}
+
 bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_speed) {
     SuArena *arena = &build->arena;
     Bench b = {.build = build, .plan = plan, .program = build->program, .share = share_of_step(plan, build->program)};
-    if (plan->batch > b.program->max_rows) {
-        return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences",
-                        b.program->max_rows);
-    }
     if (plan->limits && !cli_limiter_create(&build->target, moss_model_threads(build->model), &b.limiter, &build->diags))
         return false;
     b.states = SU_NEW_ARRAY(arena, MossState *, (size_t)plan->batch);

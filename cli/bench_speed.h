@@ -22,7 +22,9 @@ typedef struct BenchSpeed {
     CliStats prefill_of_bound, decode_of_bound; /* with limits: bound over time, at most about 1 */
 } BenchSpeed;
 
-/* Needs cli_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
+/* Whether this model takes such steps and so many tokens; needs cli_build_program. false: the reason is in build->diags. */
+bool cli_bench_fits(CliBuild *build, const BenchPlan *plan);
+/* Needs that, cli_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
 bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_speed);
 
 #endif

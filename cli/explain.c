@@ -13,11 +13,9 @@
 #include "support/clock.h"
 
 typedef struct ExplainOptions {
-    CliTexts sets, weights;
-    int64_t rows, position, threads, repeat; /* rows, position -1: not given */
-    bool measure, json, progress, verify, no_cache;
-    int isa;
-    bool off[PS_PASS_COUNT];
+    CliModelOptions model;
+    int64_t rows, position, repeat; /* rows, position -1: not given */
+    bool measure, json;
 } ExplainOptions;
 
 enum { DEFAULT_ROWS = 512, DEFAULT_POSITION = 1023, MAX_REPEAT = 1000, MOST_STEPS = 512 };
@@ -86,7 +84,7 @@ static MossError run_rounds(Meter *m, CliExplained *x, int64_t *out_steps) {
     int64_t steps = *out_steps = steps_of_round(m, x, seconds);
     x->step_seconds = x->profiled_seconds = INFINITY;
     x->limits = cli_measure_limits(m->limiter);
-    CliProgress progress = cli_progress_start(m->o->progress, "measuring", "rounds");
+    CliProgress progress = cli_progress_start(m->o->model.progress, "measuring", "rounds");
     for (int64_t i = 0; i < m->o->repeat && error.code == MOSS_OK; i++) {
         error = run_round(m, x, steps, i);
         x->limits = cli_limits_best(x->limits, cli_measure_limits(m->limiter));
@@ -136,22 +134,10 @@ static int32_t *make_tokens(CliBuild *build, const CliExplained *x, size_t n) {
     return tokens;
 }
 
-static bool load(CliBuild *build, const CliBuildOptions *options) {
-    if (options->weights->count) return cli_build_weights(build, options);
-    CliRandomWeights random = cli_random_weights(&build->spec);
-    CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
-    MossOptions moss = cli_moss_options(options->threads, &progress);
-    MossError error =
-        moss_model_from_memory(build->program, cg_codes(build->compiled), cli_random_lookup, &random, &moss, &build->model);
-    cli_progress_end(&progress);
-    cli_random_free(&random);
-    return cli_moss_ok(&build->diags, error);
-}
-
 static bool measure(CliBuild *build, const CliBuildOptions *options, const ExplainOptions *o, CliExplained *x, size_t n) {
     if (options->weights->count && !cli_build_files(build, options)) return false;
     Meter meter = {.build = build, .o = o};
-    bool ok = cli_build_code(build, options) && load(build, options) &&
+    bool ok = cli_build_code(build, options) && cli_build_weights_or_random(build, options, NULL) &&
               cli_limiter_create(&build->target, moss_model_threads(build->model), &meter.limiter, &build->diags);
     if (ok) meter.tokens = make_tokens(build, x, n);
     for (size_t i = 0; i < n && ok; i++) ok = measure_step(&meter, &x[i]);
@@ -210,37 +196,23 @@ static bool explain(CliBuild *build, const CliBuildOptions *options, const Expla
 
 static const CliOption table[] = {
     CLI_ROW_FLAG(ExplainOptions, measure, "measure", "run it, and say how long each phase takes and what binds it"),
-    CLI_OPTION_WEIGHTS(ExplainOptions, false, CLI_ABOUT_WEIGHTS " (with --measure; default: random weights)"),
+    CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (with --measure; default: random weights)"),
     CLI_ROW_INT(ExplainOptions, rows, "rows", 0, "R", 2, PG_MAX_ROWS,
                 "tokens of the prompt (default 512, or what the model allows)"),
     CLI_ROW_INT(ExplainOptions, position, "position", 0, "P", 0, INT32_MAX,
                 "tokens before the one that is decoded, for attention (default 1023)"),
     CLI_ROW_INT(ExplainOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "rounds of which the fastest counts (default 5)"),
-    CLI_OPTION_THREADS(ExplainOptions),
+    CLI_OPTION_VERIFY(CliModelOptions),
     CLI_OPTION_JSON(ExplainOptions, "print one JSON object"),
-    CLI_OPTION_NO_PASSES(ExplainOptions),
-    CLI_OPTION_ISA(ExplainOptions),
-    CLI_OPTION_SET(ExplainOptions),
-    CLI_OPTION_VERIFY(ExplainOptions),
-    CLI_OPTION_NO_CACHE(ExplainOptions),
-    CLI_OPTION_PROGRESS(ExplainOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
     ExplainOptions o = {.rows = -1, .position = -1, .repeat = 5};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (o.weights.count && !o.measure) return cli_usage_error(command, "weights are only read with --measure");
+    if (o.model.weights.count && !o.measure) return cli_usage_error(command, "weights are only read with --measure");
     CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0],
-                               .sets = &o.sets,
-                               .off = o.off,
-                               .isa = o.isa,
-                               .cache = o.no_cache ? CLI_NO_CACHE : CLI_CACHE,
-                               .weights = &o.weights,
-                               .threads = o.threads,
-                               .progress = o.progress,
-                               .verify = o.verify};
+    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     bool ok = explain(&build, &options, &o);
     fflush(stdout);
     return cli_build_finish(&build, ok);
@@ -264,6 +236,7 @@ const CliCommand cli_explain = {
                 "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

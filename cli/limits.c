@@ -97,7 +97,8 @@ static void measure(CliLimiter *limiter, int64_t repeat, Samples *samples) {
 
 static const CliOption table[] = {
     CLI_ROW_INT(LimitsOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often each is measured (default 5)"),
-    CLI_OPTION_THREADS(LimitsOptions),
+    CLI_ROW_INT(LimitsOptions, threads, "threads", 0, "N", 1, 1024,
+                "threads that measure together (default: as many as there are CPUs for this process)"),
     CLI_OPTION_ISA(LimitsOptions),
     CLI_OPTION_JSON(LimitsOptions, "print one JSON object: median, min and max of each limit, and what is known of the machine"),
 };

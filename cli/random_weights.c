@@ -4,14 +4,28 @@
 #include <math.h>
 #include <string.h>
 
+#include "cli/progress.h"
+#include "support/clock.h"
+
 /* Tensors of a pool start at different multiples of this many elements, so that no two experts' rows are the same. */
 enum { STRIDE = 16, SLACK = 4096 };
 
-struct CliRandomPool {
+/* Elements of one kind, from which every tensor of that kind takes its own from some place on: the runtime holds on to all of
+ * a model's elements until they are packed, and two copies of a large model may not fit. */
+typedef struct Pool {
     const FeTensor *like; /* a tensor of the pool: what its elements follow */
     uint64_t size;        /* elements of the largest tensor; SLACK more are there */
     float *data;
-};
+} Pool;
+
+typedef struct RandomWeights {
+    const FeTensor *tensors;
+    size_t count;
+    size_t next; /* where the search starts: tensors are asked for in order */
+    Pool *pools;
+    size_t n_pools, capacity;
+    SuArena arena; /* owns the pools and their elements */
+} RandomWeights;
 
 static uint64_t elements(const FeTensor *tensor) {
     uint64_t n = 1;
@@ -25,7 +39,7 @@ static bool alike(const FeTensor *a, const FeTensor *b) {
     return a->init != FE_INIT_A_LOG || a->shape[a->rank - 1] == b->shape[b->rank - 1];
 }
 
-static CliRandomPool *find_pool(const CliRandomWeights *weights, const FeTensor *tensor) {
+static Pool *find_pool(const RandomWeights *weights, const FeTensor *tensor) {
     for (size_t i = 0; i < weights->n_pools; i++) {
         if (alike(weights->pools[i].like, tensor)) return &weights->pools[i];
     }
@@ -63,32 +77,32 @@ static void fill(const FeTensor *like, uint64_t n, uint64_t *random, float *out)
     }
 }
 
-CliRandomWeights cli_random_weights(FeSpec *spec) {
-    CliRandomWeights weights = {0};
+/* Makes all elements. */
+static RandomWeights make_weights(FeSpec *spec) {
+    RandomWeights weights = {0};
     weights.tensors = fe_tensors(spec, &weights.count);
     for (size_t i = 0; i < weights.count; i++) {
         const FeTensor *tensor = &weights.tensors[i];
-        CliRandomPool *pool = find_pool(&weights, tensor);
+        Pool *pool = find_pool(&weights, tensor);
         if (!pool) {
             weights.pools = su_grow(&weights.arena, weights.pools, &weights.capacity, weights.n_pools + 1, sizeof *pool);
             pool = &weights.pools[weights.n_pools++];
-            *pool = (CliRandomPool){.like = tensor};
+            *pool = (Pool){.like = tensor};
         }
         if (elements(tensor) > pool->size) pool->size = elements(tensor);
     }
     uint64_t random = 0x9E3779B97F4A7C15u;
     for (size_t i = 0; i < weights.n_pools; i++) {
-        CliRandomPool *pool = &weights.pools[i];
+        Pool *pool = &weights.pools[i];
         pool->data = SU_NEW_ARRAY(&weights.arena, float, pool->size + SLACK);
         fill(pool->like, pool->size + SLACK, &random, pool->data);
     }
     return weights;
 }
 
-void cli_random_free(CliRandomWeights *weights) { su_arena_free(&weights->arena); }
-
-const float *cli_random_lookup(void *context, const char *name) {
-    CliRandomWeights *weights = context;
+/* A MossTensorLookup. */
+static const float *look_up(void *context, const char *name) {
+    RandomWeights *weights = context;
     for (size_t i = 0; i < weights->count; i++) {
         size_t at = (weights->next + i) % weights->count;
         const FeTensor *tensor = &weights->tensors[at];
@@ -98,4 +112,29 @@ const float *cli_random_lookup(void *context, const char *name) {
         return find_pool(weights, tensor)->data + (rows_repeat ? 0 : at * STRIDE % SLACK);
     }
     return NULL;
+}
+
+static bool build_random(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
+    RandomWeights random = make_weights(&build->spec);
+    CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
+    MossOptions moss = cli_moss_options(options->threads, &progress);
+    double start = su_seconds();
+    MossError error = moss_model_from_memory(build->program, cg_codes(build->compiled), look_up, &random, &moss, &build->model);
+    *out_seconds = su_seconds() - start;
+    cli_progress_end(&progress);
+    su_arena_free(&random.arena);
+    return cli_moss_ok(&build->diags, error);
+}
+
+bool cli_build_weights_or_random(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
+    double start = su_seconds(), seconds;
+    bool ok;
+    if (options->weights->count) {
+        ok = cli_build_weights(build, options);
+        seconds = su_seconds() - start;
+    } else {
+        ok = build_random(build, options, &seconds);
+    }
+    if (out_seconds) *out_seconds = seconds;
+    return ok;
 }

@@ -6,10 +6,8 @@
 #include "support/clock.h"
 
 typedef struct WarmOptions {
-    CliTexts sets;
-    bool json, progress;
-    int isa;
-    bool off[PS_PASS_COUNT];
+    CliModelOptions model; /* what its kernels depend on */
+    bool json;
 } WarmOptions;
 
 static void report(const CliBuild *build, const char *spec, double ms, bool json) {
@@ -29,8 +27,8 @@ static void report(const CliBuild *build, const char *spec, double ms, bool json
 
 static int warm(const char *spec, const WarmOptions *o) {
     CliBuild build = {0};
-    CliBuildOptions options = {
-        .spec = spec, .sets = &o->sets, .off = o->off, .isa = o->isa, .progress = o->progress, .cache = CLI_CACHE_NEEDED};
+    CliBuildOptions options = cli_build_options(spec, &o->model);
+    options.cache = CLI_CACHE_NEEDED;
     double start = su_seconds();
     bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
               cli_build_code(&build, &options);
@@ -41,10 +39,10 @@ static int warm(const char *spec, const WarmOptions *o) {
 
 static const CliOption table[] = {
     CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
-    CLI_OPTION_NO_PASSES(WarmOptions),
-    CLI_OPTION_ISA(WarmOptions),
-    CLI_OPTION_SET(WarmOptions),
-    CLI_OPTION_PROGRESS(WarmOptions),
+    CLI_OPTION_NO_PASSES(CliModelOptions),
+    CLI_OPTION_ISA(CliModelOptions),
+    CLI_OPTION_SET(CliModelOptions),
+    CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
