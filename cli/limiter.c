@@ -77,20 +77,25 @@ static void work(void *context, int index) {
     uint32_t workers = (uint32_t)run->limiter->count, most = run->tiles / workers / PIECES + 1, first, end;
     rt_workers_meet(run->limiter->threads, NULL, NULL);
     worker->start = su_seconds();
-    while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) { run_tiles(run, &args, first, end); }
+    while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) run_tiles(run, &args, first, end);
     worker->end = su_seconds();
+}
+
+/* What a repetition of reading goes through: the same bytes each time, or the half of the buffer whose turn it is. */
+static void choose_bytes(CliLimiter *limiter, Run *run) {
+    if (limiter->read_bytes) {
+        run->round = (uint32_t)(limiter->read_bytes / CG_READ_TILE);
+        return;
+    }
+    if (limiter->second_half) run->data += limiter->buffer.size / 2;
+    limiter->second_half = !limiter->second_half;
 }
 
 /* Seconds of one repetition. */
 static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
     Run run = {
         .limiter = limiter, .kernel = &limiter->kernels[kernel], .data = limiter->buffer.data, .tiles = tiles, .round = tiles};
-    if (run.kernel->kind == CG_LIMIT_READ && limiter->read_bytes) {
-        run.round = (uint32_t)(limiter->read_bytes / CG_READ_TILE);
-    } else if (limiter->second_half) {
-        run.data += limiter->buffer.size / 2;
-    }
-    limiter->second_half = !limiter->second_half;
+    if (run.kernel->kind == CG_LIMIT_READ) choose_bytes(limiter, &run);
     rt_workers_run(limiter->threads, work, &run);
     double start = limiter->workers[0].start, end = limiter->workers[0].end;
     for (int i = 1; i < limiter->count; i++) {
@@ -103,7 +108,7 @@ static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
 /* Work a second, the best of some repetitions. */
 static double best_rate(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
     double best = INFINITY;
-    for (int i = 0; i < REPEATS; i++) { best = fmin(best, run_once(limiter, kernel, tiles)); }
+    for (int i = 0; i < REPEATS; i++) best = fmin(best, run_once(limiter, kernel, tiles));
     return limiter->kernels[kernel].work * tiles / best;
 }
 
@@ -111,7 +116,7 @@ static double arithmetic_rate(CliLimiter *limiter, unsigned kernel) {
     uint32_t *tiles = &limiter->tiles[kernel];
     if (*tiles == 0) { /* the first time: long enough that starting and ending do not count */
         *tiles = 1000;
-        while (*tiles < UINT32_MAX / 4 && run_once(limiter, kernel, *tiles) < LEAST_SECONDS) { *tiles *= 2; }
+        while (*tiles < UINT32_MAX / 4 && run_once(limiter, kernel, *tiles) < LEAST_SECONDS) *tiles *= 2;
     }
     return best_rate(limiter, kernel, *tiles);
 }
@@ -138,7 +143,7 @@ static void touch(void *context, int index) {
 
 static void try_all_patterns(CliLimiter *limiter) {
     limiter->n_patterns = CG_READ_PATTERNS;
-    for (unsigned i = 0; i < CG_READ_PATTERNS; i++) { limiter->patterns[i] = i; }
+    for (unsigned i = 0; i < CG_READ_PATTERNS; i++) limiter->patterns[i] = i;
 }
 
 void cli_limiter_read_bytes(CliLimiter *limiter, uint64_t bytes) {
@@ -160,7 +165,7 @@ double cli_limit_read(CliLimiter *limiter) {
         limiter->patterns[at] = kernel;
         best = fmax(best, rate);
     }
-    if (limiter->n_patterns > KEPT_PATTERNS) { limiter->n_patterns = KEPT_PATTERNS; }
+    if (limiter->n_patterns > KEPT_PATTERNS) limiter->n_patterns = KEPT_PATTERNS;
     return best / 1e9;
 }
 
@@ -205,12 +210,12 @@ static void fill(Worker *worker) {
 
 static bool start(CliLimiter *limiter, int threads) {
     limiter->threads = rt_workers_create(threads, false);
-    if (!limiter->threads) { return false; }
+    if (!limiter->threads) return false;
     limiter->count = rt_workers_count(limiter->threads);
     limiter->workers = aligned_alloc(64, (size_t)limiter->count * sizeof *limiter->workers);
     limiter->buffer = rt_pages_alloc(buffer_bytes());
-    if (!limiter->workers || !limiter->buffer.data) { return false; }
-    for (int i = 0; i < limiter->count; i++) { fill(&limiter->workers[i]); }
+    if (!limiter->workers || !limiter->buffer.data) return false;
+    for (int i = 0; i < limiter->count; i++) fill(&limiter->workers[i]);
     rt_workers_run(limiter->threads, touch, limiter);
     return true;
 }
@@ -232,7 +237,7 @@ bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_li
 }
 
 void cli_limiter_free(CliLimiter *limiter) {
-    if (!limiter) { return; }
+    if (!limiter) return;
     rt_workers_free(limiter->threads);
     cg_limits_free(limiter->code);
     rt_pages_free(&limiter->buffer);
