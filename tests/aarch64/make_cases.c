@@ -49,7 +49,7 @@ typedef struct Model {
     IrGraph *naive;
     const PgProgram *program;
     int32_t *tokens; /* [T] */
-    float *logits;   /* [T][V] */
+    float *logits; /* [T][V] */
     int64_t T, V;
 } Model;
 
