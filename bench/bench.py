@@ -2,12 +2,12 @@
 """Interleaved comparisons, for bench/NOTES.md: A B A B …, since a shared host drifts by a third within minutes.
 
   fusion   each fusion pass on and off: tokens/s of decoding and of a prompt, and the ratio round by round
-  decode   decoding a model in f32 beside the read limit of this machine, measured in the same rounds
+  bounds   prompts, decoding and batches beside what the machine's limits allow, which are timed before and after each
   limits   the limits alone
   linear   time and memory of ssm blocks by the length of the sequence (bench/growth.py)
   memory   resident memory by the bytes of the weights (bench/growth.py)
 
-usage: bench.py --mossc PROGRAM [fusion] [decode] [limits] [linear] [memory] [--rounds R] [--threads N]
+usage: bench.py --mossc PROGRAM [fusion] [bounds] [limits] [linear] [memory] [--rounds R] [--threads N]
 """
 import argparse
 import json
@@ -25,7 +25,18 @@ FUSION_SPECS = [
     ("specs/mamba-130m.yaml", ["stack[0].repeat=6", "vocab_size=4096"], 128, 32, ["scan-fusion", "elementwise-fusion"]),
     ("specs/moss-tiny.yaml", [], 128, 64, FUSION_PASSES),
 ]
-DECODE_SPEC = ("specs/mamba-370m.yaml", 16, 24)
+# Spec, dtype of its weights, sequences, tokens of each one's prompt, tokens decoded after it.
+BOUNDS = [
+    ("mamba-130m", "f32", 1, 512, 64),
+    ("mamba-130m", "bf16", 1, 512, 64),
+    ("mamba-370m", "f32", 1, 128, 24),
+    ("mamba-370m", "bf16", 1, 128, 32),
+    ("mamba-370m", "f16", 1, 128, 32),
+    ("mossnet-8x200m-outputs", "f32", 1, 128, 24),
+    ("mossnet-8x200m-outputs", "bf16", 1, 128, 32),
+    ("mamba-130m", "f32", 16, 32, 24),
+    ("mossnet-8x200m-outputs", "f32", 16, 32, 16),
+]
 
 
 def run(command):
@@ -71,18 +82,19 @@ def fusion(options):
             print(f"| {spec.split('/')[-1][:-5]} {' '.join(sets)} | {name} | {' | '.join(cells)} |", flush=True)
 
 
-def decode(options):
-    spec, prefill, tokens = DECODE_SPEC
-    shares, rates, limits = [], [], []
-    for _ in range(options.rounds):
-        before = machine(options)["read_gb_s"]["max"]
-        result = bench(options, spec, prefill, tokens)
-        limit = max(before, machine(options)["read_gb_s"]["max"])
-        rate = result["decode_tok_s"]["max"] * result["active_weight_bytes"] / 1e9
-        rates.append(rate)
-        limits.append(limit)
-        shares.append(rate / limit)
-    print(f"decode of {spec}, f32: reads {spread(rates)} GB/s; this machine can read {spread(limits)} GB/s; share {spread(shares)}")
+def cell(stats, form):
+    return f"{stats['median']:{form}} ({stats['min']:{form}}–{stats['max']:{form}})"
+
+
+def bounds(options):
+    print("| spec | weights | sequences | prompt, tokens/s | of its bound | decode, tokens/s | of its bound |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for spec, dtype, batch, prefill, decode in BOUNDS:
+        steps = ["--batch", str(batch), "--prefill", str(prefill), "--decode", str(decode), "--repeat", str(options.rounds)]
+        overrides = ["--set", f"weights.dtype={dtype}", "--limits", "--no-cache", "--json"]
+        result = run([options.mossc, "bench", f"specs/{spec}.yaml", *steps, *overrides, *threads(options)])
+        cells = [cell(result[f"{what}_{key}"], form) for what in ("prefill", "decode") for key, form in (("tok_s", ".0f"), ("of_bound", ".2f"))]
+        print(f"| {spec} | {dtype} | {batch} | {' | '.join(cells)} |", flush=True)
 
 
 def limits(options):
@@ -92,11 +104,11 @@ def limits(options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("what", nargs="*", help="limits, decode, fusion, linear, memory (default: all)")
+    parser.add_argument("what", nargs="*", help="limits, bounds, fusion, linear, memory (default: all)")
     options = parser.parse_args()
-    parts = {"limits": limits, "decode": decode, "fusion": fusion, "linear": linear, "memory": memory}
+    parts = {"limits": limits, "bounds": bounds, "fusion": fusion, "linear": linear, "memory": memory}
     for what in options.what or parts:
         if what not in parts:
             parser.error(f"there is no part '{what}'")
