@@ -61,7 +61,10 @@ static void fill_args(MossModel *m) {
 /* The caller's memory, if it gave some that serves at least one row: grown like any other when a step needs more. */
 static RtPages make_arena(const PgProgram *program, const MossOptions *options) {
     uint64_t bytes = rt_arena_bytes(program, PG_ROW, 1);
-    if (options->arena && options->arena_bytes >= bytes) { return (RtPages){.data = options->arena, .size = options->arena_bytes}; }
+    bool aligned = (uintptr_t)options->arena % RT_CACHE_LINE == 0;
+    if (options->arena && aligned && options->arena_bytes >= bytes) {
+        return (RtPages){.data = options->arena, .size = options->arena_bytes};
+    }
     return rt_pages_alloc(bytes);
 }
 

@@ -44,8 +44,8 @@ typedef struct MossOptions {
     const int *cpus; /* [n_cpus] where workers run, one on each, in this order; those that the process may not use are passed
                       * over. NULL: any. With more threads than that none is pinned */
     size_t n_cpus;
-    void *arena; /* memory for the values of a step, 64-aligned; the model uses it as long as it lives, and allocates what larger
-                  * steps need. NULL: the model allocates all of it */
+    void *arena; /* memory for the values of a step; the model uses it as long as it lives, and allocates what larger steps
+                  * need. NULL, too little for one row, or not 64-aligned: the model allocates all of it */
     size_t arena_bytes;
     MossProgress progress; /* of loading; may be NULL */
     void *progress_context;

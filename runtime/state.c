@@ -49,13 +49,12 @@ MossError moss_state_create(MossModel *model, MossState **out_state) {
 }
 
 MossError moss_state_place(MossModel *model, void *memory, MossState **out_state) {
-    MossState *state = calloc(1, sizeof *state);
     *out_state = NULL;
-    if (!state) { return no_memory(model); }
     if ((uintptr_t)memory % RT_CACHE_LINE != 0) {
-        free(state);
         return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
     }
+    MossState *state = calloc(1, sizeof *state);
+    if (!state) { return no_memory(model); }
     memset(memory, 0, model->program->state_bytes);
     state->model = model;
     state->memory = (RtStateMemory){.data = memory, .borrowed = true};

@@ -312,6 +312,21 @@ static void test_memory_of_the_callers_serves_states_and_steps(void **unused) {
     moss_model_free(model);
 }
 
+static void test_memory_that_is_not_aligned_is_left_alone(void **unused) {
+    (void)unused;
+    PgProgram program = toy_program();
+    _Alignas(64) static uint8_t arena[1 << 12], zeros[sizeof arena];
+    MossOptions options = {.threads = 1, .arena = arena + 4, .arena_bytes = sizeof arena - 4};
+    MossModel *model;
+    assert_int_equal(moss_model_from_memory(&program, toy_codes, toy_lookup, NULL, &options, &model).code, MOSS_OK);
+    MossState *state = new_state(model);
+    assert_int_equal(moss_feed(model, state, text, 20, 1).code, MOSS_OK);
+    expect_logits(model, 0, toy_sum(text, 20));
+    assert_memory_equal(arena, zeros, sizeof arena);
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
@@ -495,6 +510,7 @@ int main(void) {
         cmocka_unit_test(test_segments_keep_apart_and_logits_come_in_order),
         cmocka_unit_test(test_states_are_cloned_and_reset),
         cmocka_unit_test(test_memory_of_the_callers_serves_states_and_steps),
+        cmocka_unit_test(test_memory_that_is_not_aligned_is_left_alone),
         cmocka_unit_test(test_wrong_input_is_refused_before_anything_changes),
         cmocka_unit_test(test_trouble_names_block_and_position),
         cmocka_unit_test(test_rope_tables_are_filled_for_every_row),
