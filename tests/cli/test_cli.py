@@ -98,6 +98,7 @@ def test_usage_errors(m):
         (["logits", "-", "-w", "w", "--tokens", "-", "-o", "x"], "standard input"),
         (["ir", "tiny.yaml", "--stage", "program", "--stop-after", "plan"], "--stop-after"),
         (["ir", "graph.mir", "--stage", "program"], ".mir"),
+        (["asm", "tiny.yaml", "--isa", "avx2", "--target", "aarch64"], "does not go with --target"),
         (["check", "-x"], "'-x'"),
     ]:
         text_found = m.error(*arguments, status=2)
@@ -505,6 +506,22 @@ def test_bench_reports_json_and_a_table(m):
         assert report["active_weight_bytes"] < report["weight_bytes"]
     text = m.out("bench", spec, *small)
     assert "decode, tokens/s" in text and "median" in text, text
+
+
+def test_bench_holds_a_batch_against_the_limits(m):
+    spec, _ = tiny(m)
+    small = ["--prefill", "8", "--decode", "2", "--repeat", "1"]
+    report = m.json("bench", spec, *small, "--batch", 3, "--limits", "--json")
+    assert report["batch"] == 3
+    for key in ("read_gb_s", "panel_gflop_s", "prefill_of_bound", "decode_of_bound"):
+        assert report[key]["min"] > 0, (key, report)
+    assert "3 sequences, each prompt of 8 tokens" in m.out("bench", spec, *small, "--batch", 3)
+
+
+def test_bench_refuses_more_tokens_than_the_model_takes(m):
+    spec = m.file("tiny.yaml", TINY.replace("window: 8", "rope: none"))
+    error = m.error("bench", spec, "--set", "max_positions=16", "--prefill", "10", "--decode", "7", "--repeat", "1")
+    assert "--prefill and --decode make 17 tokens; max_positions of this model is 16" in error, error
 
 
 def test_progress_is_silent_unless_asked(m):
