@@ -43,7 +43,8 @@ static void print_overview(FILE *out) {
     fputs("usage: mossc COMMAND ARGUMENTS\n"
           "       mossc help [COMMAND | keys]\n"
           "\n"
-          "Compiles state-space language models with experts, described in YAML, to code for this machine and runs them.\n"
+          "Compiles state-space language models with experts, described in YAML, to code for this machine or an\n"
+          "ARM device, and runs them.\n"
           "\n"
           "commands:\n",
           out);

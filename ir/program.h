@@ -234,7 +234,8 @@ typedef enum PgCount {
 /* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For maps `fixed` is the number of planes of y (positions, in
  * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
- * Tile numbering: PG_MAP: the kernel's own; neighbours share weights. EMBED, NORM, COMBINE, like the unfused operations below: one
+ * Tile numbering: PG_MAP: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
+ * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
  * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, wanted rows or positions. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
