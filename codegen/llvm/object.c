@@ -71,6 +71,9 @@ static void add_text(SuDigestStream *stream, const char *text) {
     su_digest_add(stream, text, strlen(text) + 1);
 }
 
+/* Whoever adds a pointer to CgTarget adds its text to add_target; then the size here. */
+_Static_assert(sizeof(CgTarget) == 304, "every pointer in a target has its text in the key");
+
 /* Bytes, not fields, so that a field that is new cannot be forgotten here; texts in place of pointers, which differ in every
  * process. */
 static void add_target(SuDigestStream *stream, const CgTarget *target) {

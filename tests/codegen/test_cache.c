@@ -260,7 +260,7 @@ static const PgKernel kernels[] = {
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 
 typedef struct Compiling {
-    const char *isa;
+    const char *isa, *tune; /* tune NULL: the host's */
     const PgKernel *kernels;
     CgOptions options;
 } Compiling;
@@ -274,6 +274,7 @@ static void compile(const Place *place, const Compiling *how, PgCode out_codes[K
     CgOptions options = how->options;
     options.cache = cg_cache_open(place->folder, LARGE);
     assert_true(cg_target_host(how->isa, &target, &diags));
+    if (how->tune != NULL) { target.tune = how->tune; }
     assert_true(cg_llvm_compile(&target, &program, &options, &compiled, &diags));
     for (int i = 0; i < KERNELS; i++) {
         assert_non_null(cg_codes(compiled)[i].run);
@@ -339,6 +340,17 @@ static void whatever_changes_the_code_changes_the_key(void **unused) {
     place_remove(&place);
 }
 
+/* The next process has its texts at other addresses. */
+static void texts_of_the_target_count_wherever_they_lie(void **unused) {
+    (void)unused;
+    Place place = place_make();
+    const char here[] = "generic", there[] = "generic";
+    expect_compiled(&place, &(Compiling){.kernels = kernels, .tune = here}, 0, KERNELS);
+    expect_compiled(&place, &(Compiling){.kernels = kernels, .tune = there}, KERNELS, 0);
+    expect_compiled(&place, &(Compiling){.kernels = kernels}, 0, KERNELS);
+    place_remove(&place);
+}
+
 static void damaged_kernels_are_made_again(void **unused) {
     (void)unused;
     Place place = place_make();
@@ -372,6 +384,7 @@ int main(void) {
         cmocka_unit_test(second_time_nothing_is_made),
         cmocka_unit_test(place_in_the_program_does_not_matter),
         cmocka_unit_test(whatever_changes_the_code_changes_the_key),
+        cmocka_unit_test(texts_of_the_target_count_wherever_they_lie),
         cmocka_unit_test(damaged_kernels_are_made_again),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
