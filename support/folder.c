@@ -13,7 +13,7 @@
 #include "support/file.h"
 
 static bool fail(SuDiags *diags, const char *path, const char *what, int error) {
-    return su_error(diags, su_file_span(diags, path), NULL, "cannot %s: %s", what, strerror(error));
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot %s: %s", what, su_file_error(error));
 }
 
 /* ---- removal, in a signal handler too */
