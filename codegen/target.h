@@ -18,7 +18,7 @@ typedef struct CgTarget {
     char triple[96];     /* LLVM's */
     char cpu[64];        /* LLVM's name */
     char *features;      /* LLVM's list; malloced */
-    const char *tune;    /* LLVM's name of the core whose pipeline instructions are put in order for; NULL: cpu */
+    const char *tune[PG_MODES]; /* LLVM's name of the core whose pipeline instructions are put in order for; NULL: cpu */
     bool native;         /* code that can run in this process */
     int vector_lanes;    /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
     int row_panels;      /* panels walked side by side for one row (as many streams) */

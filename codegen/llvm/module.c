@@ -132,7 +132,8 @@ static void open_function(CgEmit *e, const char *name) {
     e->function = LLVMAddFunction(e->module, name, LLVMFunctionType(e->none, params, 4, 0));
     string_attribute(e, "target-cpu", e->target->cpu);
     string_attribute(e, "target-features", e->target->features);
-    if (e->target->tune != NULL) { string_attribute(e, "tune-cpu", e->target->tune); }
+    const char *tune = e->target->tune[e->kernel->mode];
+    if (tune != NULL) { string_attribute(e, "tune-cpu", tune); }
     string_attribute(e, "prefer-vector-width", e->target->vector_lanes == 16 ? "512" : "256");
     string_attribute(e, "no-builtins", "");
     enum_attribute(e, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind");

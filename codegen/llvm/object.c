@@ -72,7 +72,7 @@ static void add_text(SuDigestStream *stream, const char *text) {
 }
 
 /* Whoever adds a pointer to CgTarget adds its text to add_target; then the size here. */
-_Static_assert(sizeof(CgTarget) == 304, "every pointer in a target has its text in the key");
+_Static_assert(sizeof(CgTarget) == 312, "every pointer in a target has its text in the key");
 
 /* Bytes, not fields, so that a field that is new cannot be forgotten here; texts in place of pointers, which differ in every
  * process. */
@@ -80,11 +80,11 @@ static void add_target(SuDigestStream *stream, const CgTarget *target) {
     CgTarget facts;
     memcpy(&facts, target, sizeof facts);
     facts.features = NULL;
-    facts.abs_greater = facts.tune = NULL;
+    facts.abs_greater = facts.tune[PG_ROW] = facts.tune[PG_BLOCK] = NULL;
     su_digest_add(stream, &facts, sizeof facts);
     add_text(stream, target->features);
     add_text(stream, target->abs_greater);
-    add_text(stream, target->tune);
+    for (int mode = 0; mode < PG_MODES; mode++) { add_text(stream, target->tune[mode]); }
 }
 
 /* Debug information holds the folder too. */
