@@ -152,8 +152,6 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
     if (!ok) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
     } else {
-        LLVMInitializeNativeTarget();
-        LLVMInitializeNativeAsmPrinter();
         find_or_make_all(&m);
         store_new(&m);
         ok = link_all(c, &m, diags);
@@ -202,8 +200,6 @@ static char *print_kernel(const CgTarget *target, LLVMTargetMachineRef machine, 
 
 bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {
     char *error = NULL;
-    LLVMInitializeNativeTarget();
-    LLVMInitializeNativeAsmPrinter();
     LLVMTargetMachineRef machine = cg_machine(target, &error);
     if (machine == NULL) {
         su_error(diags, (SuSpan){0}, NULL, "LLVM knows no machine '%s': %s", target->triple, error == NULL ? "" : error);

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# sysroot.sh FOLDER LLVM: fills FOLDER with what a 64-bit ARM Debian or Ubuntu has that mossc is built of and runs on: the C library,
+# LLVM (its major version is given) and the other libraries. Packages are fetched with a state of apt that lies in FOLDER and unpacked,
+# not installed: the system stays as it is, and nobody needs to be root. Nothing is done for a folder that is complete.
+set -euo pipefail
+folder=$(realpath -m "$1")
+packages=("libllvm$2" libyaml-dev libcjson-dev libpcre2-dev libutf8proc-dev libcmocka-dev)
+
+complete=$folder/packages
+[ "$(cat "$complete" 2>/dev/null)" = "${packages[*]}" ] && exit 0
+rm -rf "$folder"
+
+apt=$folder/apt
+mkdir -p "$apt"/{lists,archives}/partial
+: >"$apt/status"
+get() {
+    apt-get -q -y -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false -o APT::Sandbox::User="$(id -un)" \
+        -o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::State::Lists="$apt/lists" \
+        -o Dir::Cache="$apt" -o Dir::Cache::archives="$apt/archives" -o Debug::NoLocking=true "$@"
+}
+get update
+get --download-only install "${packages[@]}"
+for package in "$apt"/archives/*.deb; do dpkg-deb -x "$package" "$folder"; done
+rm -rf "$apt"
+
+# Links to /lib/… mean this folder's.
+find "$folder" -type l -lname '/*' | while read -r link; do ln -sfn "$folder$(readlink "$link")" "$link"; done
+echo "${packages[*]}" >"$complete"
