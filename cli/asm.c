@@ -1,15 +1,17 @@
 /* mossc asm: the code that is generated for a spec. */
 #include <string.h>
 
+#include "cli/asm_cuda.h"
 #include "cli/commands.h"
 #include "cli/pipeline.h"
 #include "cli/target.h"
+#include "codegen/cuda/cuda.h"
 
 typedef struct AsmOptions {
     CliTexts sets;
     bool llvm;
     const char *target;
-    int isa;
+    int isa, emit;
     bool off[PS_PASS_COUNT];
 } AsmOptions;
 
@@ -28,6 +30,8 @@ static bool print_code(CliBuild *build, const CliBuildOptions *options, const ch
 static const CliOption table[] = {
     CLI_ROW_FLAG(AsmOptions, llvm, "llvm", "LLVM IR after optimisation instead of assembly"),
     CLI_OPTION_TARGET(AsmOptions),
+    CLI_ROW_WORD(AsmOptions, emit, "emit", "FORM", cli_cuda_forms,
+                 "of a target cuda:sm_XX: cuda (the default), or ptx or cubin, which NVRTC makes of it"),
     CLI_OPTION_ISA(AsmOptions),
     CLI_OPTION_NO_PASSES(AsmOptions),
     CLI_OPTION_SET(AsmOptions),
@@ -41,7 +45,10 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "--isa is for the host: it does not go with --target");
     CliBuild build = {0};
     CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa};
-    bool ok = print_code(&build, &options, o.target, o.llvm);
+    bool cuda = cg_cuda_is_target(o.target);
+    if (cuda && o.llvm) return cli_usage_error(command, "--llvm is not for CUDA targets: they take --emit");
+    if (!cuda && o.emit) return cli_usage_error(command, "--emit is for CUDA targets, such as --target cuda:sm_90");
+    bool ok = cuda ? cli_print_cuda(&build, &options, o.target, o.emit) : print_code(&build, &options, o.target, o.llvm);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }
@@ -54,7 +61,8 @@ const CliCommand cli_asm = {
              "is much shorter than the model is deep.",
     .examples = "mossc asm specs/moss-tiny.yaml\n"
                 "mossc asm specs/moss-tiny.yaml --llvm --isa avx2\n"
-                "mossc asm specs/moss-tiny.yaml --target aarch64:cortex-x4\n",
+                "mossc asm specs/moss-tiny.yaml --target aarch64:cortex-x4\n"
+                "mossc asm specs/moss-tiny.yaml --target cuda:sm_90\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

@@ -1,0 +1,84 @@
+/* What the emitters print with. */
+#include "codegen/cuda/emit.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void cg_cu(CgCuda *c, const char *format, ...) {
+    char text[4096];
+    va_list args;
+    va_start(args, format);
+    int size = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (size < 0 || (size_t)size >= sizeof text) { SU_BUG("a piece of CUDA C is longer than %zu bytes", sizeof text); }
+    su_text_append(c->out, text, (size_t)size);
+}
+
+void cg_cuda_shared(CgCuda *c, const char *type, const char *name, uint64_t bytes) {
+    cg_cu(c, "%s *%s = (%s *)(shared + %llu);\n", type, name, type, (unsigned long long)c->shared);
+    c->shared += (bytes + 15) / 16 * 16;
+}
+
+void cg_cuda_strides(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    bool positions = k->k > 0;
+    if (k->mode == PG_ROW) {
+        cg_cu(c, "const u64 ld = 1;\n");
+        if (positions) { cg_cu(c, "const u64 ldp = %lld;\n", (long long)k->k); }
+        return;
+    }
+    cg_cu(c, "const u64 ld = step->ld;\n");
+    if (positions) {
+        cg_cu(c, "const u64 ldp = %lld * ld + %llu;\n", (long long)k->k, (unsigned long long)pg_position_pad(k->E, k->k));
+    }
+}
+
+void cg_cuda_tiles(CgCuda *c, uint64_t groups) {
+    cg_cu(c, "const u32 tiles = count_of(step, phase) * phase->fixed");
+    if (groups > 1) { cg_cu(c, " * %llu", (unsigned long long)groups); }
+    cg_cu(c, ";\n"
+             "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\n"
+             "__syncthreads(); /* shared memory is free */\n");
+}
+
+void cg_cuda_end_tiles(CgCuda *c) { cg_cu(c, "}\nreturn tiles;\n"); }
+
+void cg_cuda_groups(CgCuda *c, int operand) {
+    cg_cu(c, "const Groups groups = groups_at(ints(step, phase, %d), %lld, ldp);\n", operand, (long long)c->kernel->E);
+}
+
+const char *cg_cuda_dtype(PgDtype dtype) {
+    static const char *const names[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
+    return names[dtype];
+}
+
+const char *cg_cuda_stride(PgLayout layout) { return layout == PG_POSITIONS ? "ldp" : "ld"; }
+
+const char *cg_cuda_act(PgActivation act) {
+    static const char *const names[] = {
+        [PG_NO_ACT] = "",        [PG_SILU] = "vm_silu",       [PG_GELU] = "vm_gelu",         [PG_GELU_TANH] = "vm_gelu_tanh",
+        [PG_RELU2] = "vm_relu2", [PG_SIGMOID] = "vm_sigmoid", [PG_SOFTPLUS] = "vm_softplus", [PG_EXP] = "vm_exp"};
+    return names[act];
+}
+
+uint64_t cg_cuda_panel_bytes(PgDtype dtype, int64_t K) { return dtype == PG_F32 ? (uint64_t)K * 64 : ((uint64_t)K + 1) / 2 * 64; }
+
+const char *cg_cuda_float(double x, char out[48]) {
+    snprintf(out, 48, "%.9g", (double)(float)x);
+    if (!strpbrk(out, ".e")) { strcat(out, ".0"); }
+    strcat(out, "f");
+    return out;
+}
+
+CgCudaPlace cg_cuda_index(PgLayout layout, uint64_t panels, uint64_t N, const char *panel, const char *n, const char *lane) {
+    CgCudaPlace at;
+    char whole[96], channel[64];
+    const char *index = layout == PG_POSITIONS ? "position" : "row";
+    snprintf(whole, sizeof whole, "%s", panel);
+    if (layout == PG_PLANES) { snprintf(whole, sizeof whole, "(expert * %llu + %s)", (unsigned long long)panels, panel); }
+    snprintf(channel, sizeof channel, ") * 16 + %s", lane);
+    if (N > 1) { snprintf(channel, sizeof channel, ") * %llu + %s) * 16 + %s", (unsigned long long)N, n, lane); }
+    snprintf(at.text, sizeof at.text, "%s%s * %s + %s%s", N > 1 ? "((" : "(", whole, cg_cuda_stride(layout), index, channel);
+    return at;
+}

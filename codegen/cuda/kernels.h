@@ -1,0 +1,33 @@
+/* The emitters: one row for each kind of kernel. A kind without its emitter does not link. */
+#ifndef MOSSC_CODEGEN_CUDA_KERNELS_H
+#define MOSSC_CODEGEN_CUDA_KERNELS_H
+
+#include "codegen/cuda/emit.h"
+
+#define CG_CUDA_KERNELS(ROW)                                                                                                       \
+    ROW(PG_EMBED, cg_cuda_embed)                                                                                                   \
+    ROW(PG_NORM, cg_cuda_norm)                                                                                                     \
+    ROW(PG_MAP, cg_cuda_map)                                                                                                       \
+    ROW(PG_ROUTE, cg_cuda_route)                                                                                                   \
+    ROW(PG_GROUP, cg_cuda_group)                                                                                                   \
+    ROW(PG_COMBINE, cg_cuda_combine)                                                                                               \
+    ROW(PG_CONV, cg_cuda_conv)                                                                                                     \
+    ROW(PG_SCAN, cg_cuda_scan)                                                                                                     \
+    ROW(PG_KV_STORE, cg_cuda_kv_store)                                                                                             \
+    ROW(PG_ATTEND, cg_cuda_attend)                                                                                                 \
+    ROW(PG_ELEMENTWISE, cg_cuda_elementwise)                                                                                       \
+    ROW(PG_SLICE, cg_cuda_slice)                                                                                                   \
+    ROW(PG_SOFTMAX, cg_cuda_softmax)                                                                                               \
+    ROW(PG_SELECT, cg_cuda_select)                                                                                                 \
+    ROW(PG_GATES, cg_cuda_gates)                                                                                                   \
+    ROW(PG_MIX, cg_cuda_mix)                                                                                                       \
+    ROW(PG_OUTER, cg_cuda_outer)                                                                                                   \
+    ROW(PG_INJECT, cg_cuda_inject)                                                                                                 \
+    ROW(PG_RECUR, cg_cuda_recur)                                                                                                   \
+    ROW(PG_CONTRACT, cg_cuda_contract)
+
+#define CG_DECLARE(kind, emitter) void emitter(CgCuda *c);
+CG_CUDA_KERNELS(CG_DECLARE)
+#undef CG_DECLARE
+
+#endif

@@ -1,0 +1,169 @@
+/* Calls NVRTC through pointers: its few functions are declared here, as they stand in NVIDIA's documentation. */
+#include "codegen/cuda/nvrtc.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Program *NvrtcProgram;
+typedef int NvrtcResult; /* 0: success */
+
+/* name, type of the result, types of the parameters */
+#define NVRTC_SYMBOLS(ROW)                                                                                                         \
+    ROW(nvrtcVersion, NvrtcResult, (int *, int *))                                                                                 \
+    ROW(nvrtcGetErrorString, const char *, (NvrtcResult))                                                                          \
+    ROW(nvrtcCreateProgram, NvrtcResult,                                                                                           \
+        (NvrtcProgram *, const char *, const char *, int, const char *const *, const char *const *))                               \
+    ROW(nvrtcDestroyProgram, NvrtcResult, (NvrtcProgram *))                                                                        \
+    ROW(nvrtcCompileProgram, NvrtcResult, (NvrtcProgram, int, const char *const *))                                                \
+    ROW(nvrtcGetPTXSize, NvrtcResult, (NvrtcProgram, size_t *))                                                                    \
+    ROW(nvrtcGetPTX, NvrtcResult, (NvrtcProgram, char *))                                                                          \
+    ROW(nvrtcGetCUBINSize, NvrtcResult, (NvrtcProgram, size_t *))                                                                  \
+    ROW(nvrtcGetCUBIN, NvrtcResult, (NvrtcProgram, char *))                                                                        \
+    ROW(nvrtcGetProgramLogSize, NvrtcResult, (NvrtcProgram, size_t *))                                                             \
+    ROW(nvrtcGetProgramLog, NvrtcResult, (NvrtcProgram, char *))
+
+struct CgNvrtc {
+    void *library;
+#define FIELD(name, result, params) result(*name) params;
+    NVRTC_SYMBOLS(FIELD)
+#undef FIELD
+};
+
+/* As the loader finds them, newest first; then where toolkits put it outside the loader's sight. */
+static const char *const file_names[] = {"libnvrtc.so.13", "libnvrtc.so.12",   "libnvrtc.so.11.2",
+                                         "libnvrtc.so",    "libnvrtc.so.11.8", "/usr/local/cuda/lib64/libnvrtc.so"};
+
+static const char hint[] =
+    "NVRTC comes with the CUDA toolkit, and alone with `pip install nvidia-cuda-nvrtc`; where the loader does "
+    "not find it, set MOSSC_NVRTC to the file. It needs no GPU";
+
+/* ---------------------------------------------------------------------------------------------- opening */
+
+static void *open_library(void) {
+    const char *path = getenv("MOSSC_NVRTC");
+    if (path != NULL && path[0] != '\0') { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+    for (size_t i = 0; i < sizeof file_names / sizeof file_names[0]; i++) {
+        void *library = dlopen(file_names[i], RTLD_NOW | RTLD_LOCAL);
+        if (library != NULL) { return library; }
+    }
+    return NULL;
+}
+
+/* false: out_missing names a symbol that the library lacks. */
+static bool find_symbols(CgNvrtc *n, const char **out_missing) {
+#define FIND(name, result, params)                                                                                                 \
+    *(void **)&n->name = dlsym(n->library, #name);                                                                                 \
+    if (n->name == NULL) {                                                                                                         \
+        *out_missing = #name;                                                                                                      \
+        return false;                                                                                                              \
+    }
+    NVRTC_SYMBOLS(FIND)
+#undef FIND
+    return true;
+}
+
+static CgNvrtc *open_nvrtc(const char **out_missing) {
+    CgNvrtc *n = calloc(1, sizeof *n);
+    if (n == NULL) { return NULL; }
+    n->library = open_library();
+    if (n->library != NULL && find_symbols(n, out_missing)) { return n; }
+    cg_nvrtc_close(n);
+    return NULL;
+}
+
+CgNvrtc *cg_nvrtc_try(void) {
+    const char *missing = NULL;
+    return open_nvrtc(&missing);
+}
+
+CgNvrtc *cg_nvrtc_open(SuDiags *diags) {
+    const char *missing = NULL, *path = getenv("MOSSC_NVRTC");
+    CgNvrtc *n = open_nvrtc(&missing);
+    if (n != NULL) { return n; }
+    if (missing != NULL) {
+        su_error(diags, (SuSpan){0}, hint, "the NVRTC library that was found has no %s: it is too old", missing);
+    } else if (path != NULL && path[0] != '\0') {
+        su_error(diags, (SuSpan){0}, hint, "MOSSC_NVRTC, %s, cannot be opened as a library", path);
+    } else {
+        su_error(diags, (SuSpan){0}, hint, "there is no NVRTC library (%s to %s)", file_names[0], file_names[2]);
+    }
+    return NULL;
+}
+
+void cg_nvrtc_close(CgNvrtc *nvrtc) {
+    if (nvrtc == NULL) { return; }
+    if (nvrtc->library != NULL) { dlclose(nvrtc->library); }
+    free(nvrtc);
+}
+
+void cg_nvrtc_version(const CgNvrtc *nvrtc, int *out_major, int *out_minor) {
+    if (nvrtc->nvrtcVersion(out_major, out_minor)) { *out_major = *out_minor = 0; }
+}
+
+/* ---------------------------------------------------------------------------------------------- compiling */
+
+/* One call's size and content into out. */
+static NvrtcResult take(NvrtcProgram program, NvrtcResult (*get_size)(NvrtcProgram, size_t *),
+                        NvrtcResult (*get)(NvrtcProgram, char *), SuText *out) {
+    size_t size = 0;
+    NvrtcResult result = get_size(program, &size);
+    char *bytes = result ? NULL : malloc(size + 1);
+    if (bytes == NULL) { return result ? result : 1; }
+    result = get(program, bytes);
+    if (!result) { su_text_append(out, bytes, size); }
+    free(bytes);
+    return result;
+}
+
+/* The line of the text that the log's first error names; 0: none. It reads "name.cu(12): error: …". */
+static int error_line(const char *log) {
+    const char *place = strstr(log, ".cu(");
+    return place == NULL ? 0 : atoi(place + strlen(".cu("));
+}
+
+/* The line of the spec that line `at` of the text comes from: what the nearest comment above says. 0: it belongs to no kernel. */
+static int spec_line(const char *text, int at) {
+    static const char mark[] = "first in line ";
+    int found = 0;
+    for (int line = 1; *text != '\0' && line <= at; line++) {
+        size_t size = strcspn(text, "\n");
+        const char *here = memmem(text, size, mark, sizeof mark - 1);
+        if (here != NULL) { found = atoi(here + sizeof mark - 1); }
+        text += size + (text[size] == '\n');
+    }
+    return found;
+}
+
+static void report(SuDiags *diags, const char *why, const char *text, const char *log) {
+    int line = spec_line(text, error_line(log));
+    if (line > 0) {
+        su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s, in what line %d of the spec became:\n%s", why, line, log);
+    } else {
+        su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s:\n%s", why, log);
+    }
+}
+
+static NvrtcResult compile(const CgNvrtc *n, const CgCudaTarget *target, NvrtcProgram program, CgNvrtcForm form) {
+    char architecture[48];
+    const char *options[] = {architecture, "--std=c++17", "--ptxas-options=-v"};
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", form == CG_NVRTC_CUBIN ? "sm" : "compute",
+             target->architecture);
+    return n->nvrtcCompileProgram(program, form == CG_NVRTC_CUBIN ? 3 : 2, options);
+}
+
+bool cg_nvrtc_compile(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, SuText *out_code,
+                      SuText *out_log, SuDiags *diags) {
+    NvrtcProgram program = NULL;
+    SuText log = {0};
+    NvrtcResult result = n->nvrtcCreateProgram(&program, text, "program.cu", 0, NULL, NULL);
+    if (!result) { result = compile(n, target, program, form); }
+    if (program != NULL) { take(program, n->nvrtcGetProgramLogSize, n->nvrtcGetProgramLog, &log); }
+    if (!result && form == CG_NVRTC_CUBIN) { result = take(program, n->nvrtcGetCUBINSize, n->nvrtcGetCUBIN, out_code); }
+    if (!result && form == CG_NVRTC_PTX) { result = take(program, n->nvrtcGetPTXSize, n->nvrtcGetPTX, out_code); }
+    if (result) { report(diags, n->nvrtcGetErrorString(result), text, log.text == NULL ? "" : log.text); }
+    if (out_log != NULL && log.text != NULL) { su_text_append(out_log, log.text, strlen(log.text)); }
+    if (program != NULL) { n->nvrtcDestroyProgram(&program); }
+    su_text_free(&log);
+    return result == 0;
+}

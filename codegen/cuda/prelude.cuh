@@ -1,0 +1,352 @@
+/* What every program's kernels share. mossc prints this file in front of them, after `enum { THREADS }`, `enum { WARPS }` and the
+ * functions of the bits (vm_exp, vm_silu …), and nothing is included: NVRTC carries no headers.
+ *
+ * Layouts are those of the CPU: sixteen values of a row lie side by side, [panel][row][16], weights [panel][k][16] in float or in
+ * pairs of k. A warp reads eight k (or eight pairs) of a panel at once: lane l has k = l / 4 and the outputs 4 (l % 4) … + 3 of
+ * sixteen, 16 bytes a lane and 512 in a row. */
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
+#define ENTRY extern "C" __global__ void __launch_bounds__(THREADS, 1)
+#define DEVICE static __device__
+#define INLINE static __device__ __forceinline__
+#define TABLE static __device__ const
+#define SHARED(name, bytes) __shared__ __align__(16) u8 name[bytes]
+#define SPIN() __nanosleep(32)
+#endif
+
+/* ---------------------------------------------------------------------------------------------- the step */
+
+struct Segment { /* a run of rows of one sequence */
+    u8 *state;
+    i64 position; /* of its first row */
+    u32 first_row, count;
+};
+
+struct Step { /* as the host's RtArgs, with pointers of the device */
+    const u8 *weights;
+    u8 *arena, *scratch;
+    const Segment *segments;
+    const i32 *tokens, *row_segment; /* [rows] */
+    const i64 *row_position;         /* [rows] */
+    const i32 *out_rows;             /* [wanted] */
+    float *logits;                   /* [wanted][out_stride] */
+    i32 *trouble;                    /* [rows] */
+    u64 out_stride, ld;
+    u32 rows, n_segments, wanted, pad;
+};
+
+enum Space { NOWHERE, ARENA, WEIGHTS, STATE };
+enum Count { ONCE, PER_ROW, PER_ROW_BLOCK, PER_SEGMENT, PER_WANTED, PER_POSITION_BLOCK };
+
+struct Ref { /* byte offset per_row * ld + fixed */
+    Space space;
+    u64 per_row, fixed;
+};
+
+struct Phase {
+    u32 kernel, stage;
+    Count count;
+    u32 fixed, E, k;
+    i32 block; /* of the spec */
+    Ref operands[16];
+};
+
+/* An operand in the arena, the weights, or the state of the only sequence. */
+INLINE u8 *operand(const Step *step, const Phase *phase, u32 slot) {
+    const Ref ref = phase->operands[slot];
+    const u64 offset = ref.per_row * step->ld + ref.fixed;
+    if (ref.space == WEIGHTS) return (u8 *)step->weights + offset;
+    if (ref.space == STATE) return step->segments->state + offset;
+    return step->arena + offset;
+}
+INLINE float *floats(const Step *step, const Phase *phase, u32 slot) { return (float *)operand(step, phase, slot); }
+INLINE i32 *ints(const Step *step, const Phase *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
+INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
+    return (float *)(segment->state + phase->operands[slot].fixed);
+}
+
+/* Blocks of eight positions that a step has at most: every expert's run is padded. */
+INLINE u32 position_blocks(const Step *step, const Phase *phase) {
+    const u32 positions = step->rows * phase->k;
+    return (positions + 7) / 8 + (phase->E < positions ? phase->E : positions) - 1;
+}
+
+INLINE u32 count_of(const Step *step, const Phase *phase) {
+    switch (phase->count) {
+    case ONCE: return 1;
+    case PER_ROW: return step->rows;
+    case PER_ROW_BLOCK: return (step->rows + 7) / 8;
+    case PER_SEGMENT: return step->n_segments;
+    case PER_WANTED: return (step->wanted + 7) / 8;
+    case PER_POSITION_BLOCK: return position_blocks(step, phase);
+    }
+    return 0;
+}
+
+/* The router of a row gave something that is not finite: the host looks after the step. */
+INLINE void report_trouble(const Step *step, const Phase *phase, u32 row) {
+    if (step->trouble[row] == 0) step->trouble[row] = 1 + phase->block;
+}
+
+/* Positions of a step sorted by expert. */
+struct Groups {
+    i32 *start;     /* [E + 1] multiples of 8; start[E]: positions in use */
+    i32 *expert_of; /* [ldp / 8] of eight positions */
+    i32 *row_of;    /* [ldp] */
+    i32 *pos_of;    /* [ld * k] of (row, slot) */
+};
+INLINE Groups groups_at(i32 *table, u32 E, u64 ldp) {
+    i32 *expert_of = table + E + 1, *row_of = expert_of + ldp / 8;
+    return Groups{table, expert_of, row_of, row_of + ldp};
+}
+
+/* All blocks of a launch meet: the n-th time with n = `meeting`, from 1. What was written before is seen by all after. The launch
+ * is cooperative: every block is resident. */
+INLINE void meet(u32 *arrived, u32 meeting) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        atomicAdd(arrived, 1u);
+        while (*(volatile u32 *)arrived < meeting * gridDim.x) SPIN();
+        __threadfence();
+    }
+    __syncthreads();
+}
+
+/* The last block to leave makes the counter ready for the next launch. */
+INLINE void leave(u32 *arrived, u32 meetings) {
+    if (threadIdx.x == 0 && atomicAdd(arrived, 1u) + 1 == (meetings + 1) * gridDim.x) *arrived = 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- numbers */
+
+INLINE float bf16_low(u32 pair) { return __uint_as_float(pair << 16); }
+INLINE float bf16_high(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+/* 2^112 moves the exponent of a half to that of a float, denormals included. */
+INLINE float f16_bits(u32 half) {
+    const u32 magnitude = (half & 0x7fffu) << 13;
+    const float wide = (half & 0x7c00u) == 0x7c00u ? __uint_as_float(magnitude | 0x7f800000u)
+                                                   : __uint_as_float(magnitude) * 0x1p112f;
+    return __uint_as_float(__float_as_uint(wide) | (half & 0x8000u) << 16);
+}
+INLINE float f16_low(u32 pair) { return f16_bits(pair & 0xffffu); }
+INLINE float f16_high(u32 pair) { return f16_bits(pair >> 16); }
+
+INLINE bool is_finite(float x) { return fabsf(x) < __uint_as_float(0x7f800000u); }
+INLINE float minus_infinity() { return __uint_as_float(0xff800000u); }
+
+INLINE float4 splat4(float x) { return make_float4(x, x, x, x); }
+INLINE float4 add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+INLINE float4 mul4(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
+INLINE float4 fma4(float a, float4 b, float4 c) {
+    return make_float4(fmaf(a, b.x, c.x), fmaf(a, b.y, c.y), fmaf(a, b.z, c.z), fmaf(a, b.w, c.w));
+}
+INLINE float4 fma4(float4 a, float4 b, float4 c) {
+    return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y), fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
+}
+/* f of each of four values. */
+#define EACH4(f, v) make_float4(f((v).x), f((v).y), f((v).z), f((v).w))
+
+INLINE float4 *quad(float *at) { return (float4 *)at; }
+INLINE const float4 *quad(const float *at) { return (const float4 *)at; }
+
+/* ---------------------------------------------------------------------------------------------- weights
+ *
+ * Of a panel: one weight, four outputs at one k, and four outputs at a pair of k. */
+
+INLINE float weight_f32(const u8 *panel, u32 k, u32 lane) { return ((const float *)panel)[k * 16 + lane]; }
+INLINE u32 pair_at(const u8 *panel, u32 k, u32 lane) { return ((const u32 *)panel)[k / 2 * 16 + lane]; }
+INLINE float weight_bf16(const u8 *panel, u32 k, u32 lane) {
+    const u32 pair = pair_at(panel, k, lane);
+    return k % 2 ? bf16_high(pair) : bf16_low(pair);
+}
+INLINE float weight_f16(const u8 *panel, u32 k, u32 lane) {
+    const u32 pair = pair_at(panel, k, lane);
+    return k % 2 ? f16_high(pair) : f16_low(pair);
+}
+
+INLINE float4 low_bf16(uint4 p) { return make_float4(bf16_low(p.x), bf16_low(p.y), bf16_low(p.z), bf16_low(p.w)); }
+INLINE float4 high_bf16(uint4 p) { return make_float4(bf16_high(p.x), bf16_high(p.y), bf16_high(p.z), bf16_high(p.w)); }
+INLINE float4 low_f16(uint4 p) { return make_float4(f16_low(p.x), f16_low(p.y), f16_low(p.z), f16_low(p.w)); }
+INLINE float4 high_f16(uint4 p) { return make_float4(f16_high(p.x), f16_high(p.y), f16_high(p.z), f16_high(p.w)); }
+
+/* acc[row] += w · x[row] for one row, or eight. */
+INLINE void add_row(float4 *acc, float4 w, const float *x) { acc[0] = fma4(x[0], w, acc[0]); }
+INLINE void add_8_rows(float4 *acc, float4 w, const float *x) {
+    const float4 a = *quad(x), b = *quad(x + 4);
+    acc[0] = fma4(a.x, w, acc[0]);
+    acc[1] = fma4(a.y, w, acc[1]);
+    acc[2] = fma4(a.z, w, acc[2]);
+    acc[3] = fma4(a.w, w, acc[3]);
+    acc[4] = fma4(b.x, w, acc[4]);
+    acc[5] = fma4(b.y, w, acc[5]);
+    acc[6] = fma4(b.z, w, acc[6]);
+    acc[7] = fma4(b.w, w, acc[7]);
+}
+
+/* ---------------------------------------------------------------------------------------------- sums across threads. All threads
+ * of the warp, or of the block, take part. */
+
+enum { ALL_LANES = 0xffffffff };
+
+INLINE float4 from_lane_across(float4 v, u32 distance) {
+    return make_float4(__shfl_xor_sync(ALL_LANES, v.x, distance), __shfl_xor_sync(ALL_LANES, v.y, distance),
+                       __shfl_xor_sync(ALL_LANES, v.z, distance), __shfl_xor_sync(ALL_LANES, v.w, distance));
+}
+
+/* One row: the sum over the eight k of a warp, in every lane. */
+INLINE float4 sum_row(const float4 *acc) {
+    float4 sum = acc[0];
+    for (u32 distance = 4; distance < 32; distance *= 2) sum = add4(sum, from_lane_across(sum, distance));
+    return sum;
+}
+
+INLINE float4 keep_half(float4 low, float4 high, bool upper, u32 distance) {
+    const float4 given = from_lane_across(upper ? low : high, distance);
+    return add4(upper ? high : low, given);
+}
+
+/* Eight rows: the same, and lane l keeps the sum of row l / 4. In each round a lane keeps half of its rows and gives the others
+ * away, so that 7 quads travel in place of 24. */
+INLINE float4 sum_8_rows(const float4 *acc) {
+    const u32 lane = threadIdx.x % 32;
+    float4 four[4], two[2];
+#pragma unroll
+    for (u32 r = 0; r < 4; r++) four[r] = keep_half(acc[r], acc[r + 4], lane & 16, 16);
+#pragma unroll
+    for (u32 r = 0; r < 2; r++) two[r] = keep_half(four[r], four[r + 2], lane & 8, 8);
+    return keep_half(two[0], two[1], lane & 4, 4);
+}
+
+INLINE float warp_sum(float v) {
+    for (u32 distance = 16; distance > 0; distance /= 2) v += __shfl_xor_sync(ALL_LANES, v, distance);
+    return v;
+}
+
+INLINE float warp_max(float v) {
+    for (u32 distance = 16; distance > 0; distance /= 2) v = vm_max(v, __shfl_xor_sync(ALL_LANES, v, distance));
+    return v;
+}
+
+/* Of all threads, in every thread. parts: WARPS floats of shared memory that nobody else uses meanwhile. */
+INLINE float block_sum(float v, float *parts) {
+    v = warp_sum(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+    __syncthreads();
+    float sum = 0;
+    for (u32 w = 0; w < WARPS; w++) sum += parts[w];
+    return sum;
+}
+
+INLINE float block_max(float v, float *parts) {
+    v = warp_max(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+    __syncthreads();
+    float most = parts[0];
+    for (u32 w = 1; w < WARPS; w++) most = vm_max(most, parts[w]);
+    return most;
+}
+
+/* ---------------------------------------------------------------------------------------------- rows */
+
+/* Element i of row `row` in [panel][ld][16]. */
+INLINE u64 element(u64 ld, u64 row, u32 i) { return (i / 16 * ld + row) * 16 + i % 16; }
+
+/* What a norm makes of a row: (x - mean) * scale. */
+struct Spread {
+    float mean, scale;
+};
+
+/* Mean and 1 / sqrt(variance + eps) of n values, by `count` threads of which this one is number `me`; SUM adds over them. */
+#define SPREAD(x, ld, row, n, layer, eps, me, count, SUM)                                  \
+    float mean = 0, squares = 0;                                                           \
+    if (layer) {                                                                           \
+        for (u32 i = me; i < n; i += count) mean += x[element(ld, row, i)];                \
+        mean = SUM(mean) / n;                                                              \
+    }                                                                                      \
+    for (u32 i = me; i < n; i += count) {                                                  \
+        const float d = x[element(ld, row, i)] - mean;                                     \
+        squares = fmaf(d, d, squares);                                                     \
+    }                                                                                      \
+    return Spread{mean, 1.0f / sqrtf(SUM(squares) / n + eps)};
+
+INLINE Spread warp_spread(const float *x, u64 ld, u64 row, u32 n, bool layer, float eps) {
+    SPREAD(x, ld, row, n, layer, eps, threadIdx.x % 32, 32, warp_sum)
+}
+INLINE Spread block_spread(const float *x, u64 ld, u64 row, u32 n, bool layer, float eps, float *parts) {
+#define SUM_OF_BLOCK(v) block_sum(v, parts)
+    SPREAD(x, ld, row, n, layer, eps, threadIdx.x, THREADS, SUM_OF_BLOCK)
+#undef SUM_OF_BLOCK
+}
+#undef SPREAD
+
+/* ---------------------------------------------------------------------------------------------- routers: scores[E] of one row in
+ * shared memory, all threads of the block. */
+
+INLINE bool scores_are_finite(const float *scores, u32 E) {
+    bool bad = false;
+    for (u32 e = threadIdx.x; e < E; e += THREADS) bad = bad || !is_finite(scores[e]);
+    return !__syncthreads_or(bad);
+}
+
+INLINE void softmax(float *scores, u32 E, float *parts) {
+    float most = minus_infinity(), sum = 0;
+    for (u32 e = threadIdx.x; e < E; e += THREADS) most = vm_max(most, scores[e]);
+    most = block_max(most, parts);
+    for (u32 e = threadIdx.x; e < E; e += THREADS) {
+        scores[e] = vm_exp(scores[e] - most);
+        sum += scores[e];
+    }
+    sum = block_sum(sum, parts);
+    for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = scores[e] / sum;
+    __syncthreads();
+}
+
+/* What experts are compared by; a NaN comes last. */
+INLINE float key_of(const float *scores, const float *bias, u32 e) {
+    const float key = bias ? scores[e] + bias[e] : scores[e];
+    return key == key ? key : minus_infinity();
+}
+
+INLINE u32 rank_of(const float *scores, const float *bias, u32 E, u32 e) {
+    const float key = key_of(scores, bias, e);
+    u32 rank = 0;
+    for (u32 other = 0; other < E; other++) {
+        const float theirs = key_of(scores, bias, other);
+        rank += theirs > key || (theirs == key && other < e);
+    }
+    return rank;
+}
+
+/* The k best experts in rising order, the lower index first among equals. Ranks are a permutation, so there are always k. */
+INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *routes) {
+    for (u32 e = threadIdx.x; e < E; e += THREADS) chosen[e] = rank_of(scores, bias, E, e) < k;
+    __syncthreads();
+    for (u32 e = threadIdx.x; e < E; e += THREADS) {
+        if (!chosen[e]) continue;
+        u32 slot = 0;
+        for (u32 other = 0; other < e; other++) slot += chosen[other];
+        routes[slot] = (i32)e;
+    }
+    __syncthreads();
+}
+
+INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates) {
+    float whole = 1;
+    if (normalize) {
+        whole = 0;
+        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
+        whole += 1e-20f;
+    }
+    for (u32 j = threadIdx.x; j < k; j += THREADS) gates[j] = scale * (scores[routes[j]] / whole);
+}

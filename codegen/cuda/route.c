@@ -1,0 +1,154 @@
+/* PG_ROUTE, PG_GROUP, and a router in parts (PG_SOFTMAX, PG_SELECT, PG_GATES). A block takes a row at a time; its scores lie in
+ * shared memory. */
+#include "codegen/cuda/kernels.h"
+#include "codegen/cuda/product.h"
+
+static const char *truth(bool condition) { return condition ? "true" : "false"; }
+
+/* Shared memory of a row's scores, of whether an expert is chosen, and of sums. */
+static void print_shared(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    cg_cuda_shared(c, "float", "scores", pg_panels(k->E) * 64);
+    cg_cuda_shared(c, "u8", "chosen", (uint64_t)k->E);
+    cg_cuda_shared(c, "float", "score_parts", (uint64_t)c->target->threads / 32 * sizeof(float));
+}
+
+static void print_gates(CgCuda *c) {
+    char scale[48];
+    cg_cu(c, "make_gates(scores, routes + row * k, k, %s, %s, gates + row * k);\n", truth(c->kernel->normalize),
+          cg_cuda_float(c->kernel->scaled ? c->kernel->scale : 1, scale));
+}
+
+/* ---------------------------------------------------------------------------------------------- PG_ROUTE */
+
+/* scores := W · norm(x) (+ bias), the panels of experts in turns. Rows are taken one by one in either mode. */
+static void print_scores(CgCuda *c, CgProduct *p) {
+    const PgKernel *k = c->kernel;
+    cg_cu(c, "const u64 row = tile;\n"
+             "for (u32 group = 0; group < GROUPS; group++) {\n"
+             "const u64 panel = group * SIDE + threadIdx.x / 32 / SPLIT;\n");
+    cg_product_sums(p, "x", "row");
+    cg_cu(c, "if (panel < PANELS && part == 0 && lane < 4) {\n*quad(scores + panel * 16 + 4 * q) = %s;\n}\n}\n__syncthreads();\n",
+          k->bias ? "add4(sum, quad(bias + panel * 16)[q])" : "sum");
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+}
+
+void cg_cuda_route(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    CgProduct p = cg_product_of_one_row(c, k->E, k->K, "ld");
+    cg_cuda_strides(c);
+    cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
+    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_ROUTE_X, PG_ROUTE_W);
+    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS); }
+    if (k->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS); }
+    if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W); }
+    if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B); }
+    cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
+    cg_product_begin(&p);
+    print_shared(c);
+    cg_cuda_tiles(c, 1);
+    print_scores(c, &p);
+    if (!k->select_bias) { /* by what the map gave: different scores may squash to one */
+        cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, routes + row * k);\n");
+    }
+    if (k->sigmoid) {
+        cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = vm_sigmoid(scores[e]);\n__syncthreads();\n");
+    } else {
+        cg_cu(c, "softmax(scores, E, score_parts);\n");
+    }
+    if (k->select_bias) { cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, routes + row * k);\n"); }
+    print_gates(c);
+    cg_cuda_end_tiles(c);
+}
+
+/* ---------------------------------------------------------------------------------------------- PG_GROUP */
+
+/* One block makes the table. A thread takes an expert and walks all positions twice, so rows keep their order. */
+void cg_cuda_group(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
+    cg_cuda_strides(c);
+    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_GROUP_ROUTES);
+    cg_cuda_groups(c, PG_GROUP_GROUPS);
+    cg_cuda_shared(c, "i32", "counts", (uint64_t)k->E * sizeof(int32_t));
+    cg_cuda_tiles(c, 1);
+    cg_cu(c, "const u32 positions = step->rows * k;\n"
+             "for (u32 e = threadIdx.x; e < E; e += THREADS) {\n"
+             "i32 count = 0;\n"
+             "for (u32 p = 0; p < positions; p++) count += routes[p] == e;\n"
+             "counts[e] = count;\n"
+             "}\n"
+             "__syncthreads();\n"
+             "if (threadIdx.x == 0) {\n"
+             "i32 at = 0;\n"
+             "for (u32 e = 0; e < E; e++) {\n"
+             "groups.start[e] = at;\n"
+             "at += (counts[e] + 7) / 8 * 8;\n"
+             "}\n"
+             "groups.start[E] = at;\n"
+             "}\n"
+             "__syncthreads();\n"
+             "for (u32 e = threadIdx.x; e < E; e += THREADS) {\n"
+             "i32 at = groups.start[e];\n"
+             "for (u32 p = 0; p < positions; p++) {\n"
+             "if (routes[p] != e) continue;\n"
+             "groups.pos_of[p] = at;\n"
+             "groups.row_of[at++] = p / k;\n"
+             "}\n"
+             "for (; at %% 8 != 0; at++) groups.row_of[at] = 0; /* padding holds row 0 */\n"
+             "for (i32 b = groups.start[e] / 8; b < at / 8; b++) groups.expert_of[b] = e;\n"
+             "}\n");
+    cg_cuda_end_tiles(c);
+}
+
+/* ---------------------------------------------------------------------------------------------- in parts */
+
+/* For each row of the tile: its scores are taken from X. */
+static void open_row(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    int rows = k->mode == PG_ROW ? 1 : PG_ROW_BLOCK;
+    cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
+    cg_cu(c, "const u64 ld = %s;\nconst float *x = floats(step, phase, %d);\n", k->mode == PG_ROW ? "1" : "step->ld", PG_OP_X);
+    print_shared(c);
+    cg_cuda_tiles(c, 1);
+    cg_cu(c,
+          "for (u64 row = tile * %d; row < tile * %d + %d && row < step->rows; row++) {\n"
+          "__syncthreads();\n"
+          "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = x[element(ld, row, e)];\n"
+          "__syncthreads();\n",
+          rows, rows, rows);
+}
+
+static void close_row(CgCuda *c) {
+    cg_cu(c, "}\n");
+    cg_cuda_end_tiles(c);
+}
+
+static void check_scores(CgCuda *c) {
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+}
+
+void cg_cuda_softmax(CgCuda *c) {
+    cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_OP_Y);
+    open_row(c);
+    check_scores(c);
+    cg_cu(c, "softmax(scores, E, score_parts);\n"
+             "for (u32 e = threadIdx.x; e < E; e += THREADS) y[element(ld, row, e)] = scores[e];\n");
+    close_row(c);
+}
+
+void cg_cuda_select(CgCuda *c) {
+    cg_cu(c, "i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+    if (c->kernel->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_OP_W); }
+    open_row(c);
+    check_scores(c);
+    cg_cu(c, "select_experts(scores, %s, E, k, chosen, routes + row * k);\n", c->kernel->select_bias ? "select_bias" : "nullptr");
+    close_row(c);
+}
+
+void cg_cuda_gates(CgCuda *c) {
+    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_OP_ROUTES, PG_OP_GATES);
+    open_row(c);
+    print_gates(c);
+    close_row(c);
+}

@@ -1,0 +1,108 @@
+/* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (wanted rows, positions), or the one row with all it has. */
+#include "codegen/cuda/kernels.h"
+
+static int tile_rows(const PgKernel *k) { return k->mode == PG_ROW ? 1 : PG_ROW_BLOCK; }
+
+/* for each element of the tile's rows: panel, lane and row; `limit` rows exist. */
+static void open_elements(CgCuda *c, const char *limit) {
+    int rows = tile_rows(c->kernel);
+    cg_cu(c,
+          "for (u32 i = threadIdx.x; i < PANELS * %d; i += THREADS) {\n"
+          "const u32 lane = i %% 16;\n"
+          "const u64 row = tile * %d + i / 16 %% %d, panel = i / %d;\n",
+          16 * rows, rows, rows, 16 * rows);
+    if (c->kernel->mode == PG_BLOCK) { cg_cu(c, "if (row >= %s) continue;\n", limit); }
+}
+
+void cg_cuda_embed(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    char scale[48];
+    cg_cu(c, "enum { D = %lld, PANELS = %llu };\n", (long long)k->O, (unsigned long long)pg_panels(k->O));
+    cg_cuda_strides(c);
+    cg_cu(c,
+          "const u8 *table = operand(step, phase, %d); /* [V/16][D][16], as the head reads it */\n"
+          "float *y = floats(step, phase, %d);\n",
+          PG_EMBED_W, PG_EMBED_Y);
+    cg_cuda_tiles(c, 1);
+    open_elements(c, "step->rows");
+    cg_cu(c,
+          "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
+          "const float v = d < D ? weight_%s(table + token / 16 * %lluull, d, token %% 16) : 0;\n"
+          "y[(panel * ld + row) * 16 + lane] = ",
+          cg_cuda_dtype(k->dtype), (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->O));
+    if (k->scaled) { cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale)); }
+    cg_cu(c, "v;\n}\n");
+    cg_cuda_end_tiles(c);
+}
+
+/* A warp takes a row. */
+void cg_cuda_norm(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    bool positions = k->x_layout == PG_POSITIONS, layer = k->norm == PG_LAYER;
+    const char *stride = cg_cuda_stride(k->x_layout);
+    long long rows = k->mode == PG_ROW && positions ? (long long)k->k : tile_rows(k);
+    char eps[48];
+    cg_cu(c, "enum { O = %lld, PADDED = %llu, ROWS = %lld, PLANES = %lld };\n", (long long)k->O,
+          (unsigned long long)pg_panels(k->O) * 16, rows, k->x_layout == PG_PLANES ? (long long)k->E : 1LL);
+    cg_cuda_strides(c);
+    cg_cu(c, "const float *x = floats(step, phase, %d), *w = floats(step, phase, %d);\n", PG_NORM_X, PG_NORM_W);
+    if (layer) { cg_cu(c, "const float *b = floats(step, phase, %d);\n", PG_NORM_B); }
+    cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_NORM_Y);
+    cg_cuda_tiles(c, 1);
+    cg_cu(c, "for (u32 r = threadIdx.x / 32; r < ROWS * PLANES; r += WARPS) {\n"
+             "const u64 row = tile * ROWS + r %% ROWS;\n");
+    if (k->gather_wanted) {
+        cg_cu(c, "if (row >= step->wanted) continue;\nconst u64 from = step->out_rows[row];\n");
+    } else {
+        if (!positions) { cg_cu(c, "if (row >= step->rows) continue;\n"); }
+        cg_cu(c, "const u64 from = row;\n");
+    }
+    cg_cu(c,
+          "const u64 plane = r / ROWS * (PADDED * ld);\n"
+          "const Spread spread = warp_spread(x + plane, %s, from, O, %s, %s);\n"
+          "for (u32 i = threadIdx.x %% 32; i < PADDED; i += 32) {\n"
+          "const float v = (x[plane + element(%s, from, i)] - spread.mean) * spread.scale * w[i]%s;\n"
+          "y[plane + element(%s, row, i)] = i < O ? v : 0;\n"
+          "}\n}\n",
+          stride, layer ? "true" : "false", cg_cuda_float(k->eps, eps), stride, layer ? " + b[i]" : "", stride);
+    cg_cuda_end_tiles(c);
+}
+
+/* What term j adds. */
+static void print_term(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    bool gated = k->sum == PG_GATED_SUM;
+    if (k->x_layout == PG_POSITIONS) {
+        cg_cu(c, "const float term = x[(panel * ldp + %s) * 16 + lane];\n",
+              k->mode == PG_ROW ? "j" : "groups.pos_of[row * TERMS + j]");
+    } else {
+        cg_cu(c, "const float term = x[((%s * PANELS + panel) * ld + row) * 16 + lane];\n",
+              gated ? "(u64)routes[row * TERMS + j]" : "(u64)j");
+    }
+    cg_cu(c, gated ? "v = fmaf(gates[row * TERMS + j], term, v);\n" : "v += term;\n");
+}
+
+void cg_cuda_combine(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    bool gated = k->sum == PG_GATED_SUM;
+    char scale[48];
+    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
+    cg_cuda_strides(c);
+    cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
+    if (gated && k->x_layout != PG_POSITIONS) { cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES); }
+    if (gated) { cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES); }
+    if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) { cg_cuda_groups(c, PG_COMBINE_GROUPS); }
+    if (k->addend) { cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_COMBINE_ADDEND); }
+    if (k->residual) { cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_COMBINE_RESIDUAL); }
+    cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
+    cg_cuda_tiles(c, 1);
+    open_elements(c, "step->rows");
+    cg_cu(c, "const u64 at = (panel * ld + row) * 16 + lane;\nfloat v = 0;\nfor (u32 j = 0; j < TERMS; j++) {\n");
+    print_term(c);
+    cg_cu(c, "}\n");
+    if (k->addend) { cg_cu(c, "v += addend[at];\n"); }
+    if (k->residual) { cg_cu(c, "v += residual[at];\n"); }
+    if (k->scaled) { cg_cu(c, "v *= %s;\n", cg_cuda_float(k->scale, scale)); }
+    cg_cu(c, "y[at] = v;\n}\n");
+    cg_cuda_end_tiles(c);
+}

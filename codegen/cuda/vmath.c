@@ -1,0 +1,73 @@
+/* ir/vmath.inc printed: a value is the name of a float that the text has computed, and each operation prints the line that makes the
+ * next one. A function of that file which calls another prints the other's lines in their place. */
+#include "codegen/cuda/vmath.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+typedef struct Value {
+    char name[24]; /* "x", "t12", or a constant "0.5f" */
+} Value;
+
+typedef struct Lines {
+    SuText *out;
+    int count;
+} Lines;
+
+__attribute__((format(printf, 2, 3))) static Value line(Lines *lines, const char *format, ...) {
+    char expression[128];
+    Value v;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(expression, sizeof expression, format, args);
+    va_end(args);
+    snprintf(v.name, sizeof v.name, "t%d", ++lines->count);
+    su_text_add(lines->out, "    const float %s = %s;\n", v.name, expression);
+    return v;
+}
+
+static Value constant(const char *text) {
+    Value v;
+    snprintf(v.name, sizeof v.name, "%s", text);
+    return v;
+}
+
+#define VM_T Value
+#define VM_FN(name) print_##name
+#define VM_PARAMS Lines *lines,
+#define VM_ARGS lines,
+#define VM_C(c) constant(#c)
+#define VM_ADD(a, b) line(lines, "%s + %s", (a).name, (b).name)
+#define VM_SUB(a, b) line(lines, "%s - %s", (a).name, (b).name)
+#define VM_MUL(a, b) line(lines, "%s * %s", (a).name, (b).name)
+#define VM_DIV(a, b) line(lines, "%s / %s", (a).name, (b).name)
+#define VM_FMA(a, b, c) line(lines, "fmaf(%s, %s, %s)", (a).name, (b).name, (c).name)
+#define VM_NEG(a) line(lines, "-%s", (a).name)
+#define VM_ABS(a) line(lines, "fabsf(%s)", (a).name)
+#define VM_SEL_LT(a, b, x, y) line(lines, "%s < %s ? %s : %s", (a).name, (b).name, (x).name, (y).name)
+#define VM_EXPONENT(t) line(lines, "__uint_as_float(__float_as_uint(%s) << 23)", (t).name)
+#include "ir/vmath.inc"
+
+static void open_function(SuText *out, const char *name, const char *params) {
+    su_text_add(out, "static __device__ __forceinline__ float vm_%s(%s) {\n", name, params);
+}
+
+static void close_function(SuText *out, Value result) { su_text_add(out, "    return %s;\n}\n\n", result.name); }
+
+typedef Value (*Unary)(Lines *, Value);
+
+void cg_cuda_print_vmath(SuText *out) {
+    static const struct {
+        const char *name;
+        Unary print;
+    } functions[] = {{"exp", print_exp},   {"exp_down", print_exp_down}, {"softplus", print_softplus},   {"sigmoid", print_sigmoid},
+                     {"silu", print_silu}, {"gelu", print_gelu},         {"gelu_tanh", print_gelu_tanh}, {"relu2", print_relu2},
+                     {"cut", print_cut}};
+    su_text_add(out, "/* The functions of the bits, operation by operation. */\n\n");
+    open_function(out, "max", "float a, float b");
+    close_function(out, print_max(&(Lines){.out = out}, constant("a"), constant("b")));
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        open_function(out, functions[i].name, "float x");
+        close_function(out, functions[i].print(&(Lines){.out = out}, constant("x")));
+    }
+}

@@ -1,0 +1,72 @@
+#include "library.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char text_name[] = "text.cpp", library_name[] = "text.so";
+
+/* To be freed. */
+static char *file_in(const char *folder, const char *name) {
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", folder, name) < 0) { exit(1); }
+    return path;
+}
+
+static char *make_folder(void) {
+    const char *parent = getenv("TMPDIR");
+    char *folder = file_in(parent != NULL ? parent : "/tmp", "mossc-simt-XXXXXX");
+    if (mkdtemp(folder) == NULL) {
+        perror(folder);
+        exit(1);
+    }
+    return folder;
+}
+
+static void write_text(const char *path, const SuText *text) {
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fwrite(text->text, 1, text->size, file) != text->size || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+SimtLibrary simt_library(const char *compiler, const SuText *text) {
+    SimtLibrary l = {.folder = make_folder()};
+    SuText command = {0};
+    char *source = file_in(l.folder, text_name), *made = file_in(l.folder, library_name);
+    write_text(source, text);
+    su_text_add(&command, "'%s' %s '%s' -o '%s'", compiler, MOSSC_SIMT_FLAGS, source, made);
+    int status = system(command.text);
+    l.handle = status == 0 ? dlopen(made, RTLD_NOW | RTLD_LOCAL) : NULL;
+    if (l.handle != NULL) {
+        *(void **)&l.run = dlsym(l.handle, "simt_run");
+        l.programs = dlsym(l.handle, "simt_programs");
+    } else {
+        printf("FAILED: the text is no valid C++: %s\n", status == 0 ? dlerror() : source);
+    }
+    su_text_free(&command);
+    free(source);
+    free(made);
+    return l;
+}
+
+static void remove_file(const char *folder, const char *name) {
+    char *path = file_in(folder, name);
+    unlink(path);
+    free(path);
+}
+
+void simt_library_free(SimtLibrary *l, bool keep) {
+    if (l->handle != NULL) { dlclose(l->handle); }
+    if (keep) {
+        printf("kept: %s\n", l->folder);
+    } else {
+        remove_file(l->folder, text_name);
+        remove_file(l->folder, library_name);
+        rmdir(l->folder);
+    }
+    free(l->folder);
+    *l = (SimtLibrary){0};
+}

@@ -1,0 +1,369 @@
+// Runs CUDA C on a CPU, to see whether it is right; nothing here is fast. What codegen/cuda prints is compiled as C++17 behind this
+// header: every thread of a block is a fiber, which runs until it meets others (a barrier, a shuffle, a wait for other blocks) and
+// then gives way. The order in which threads and blocks take turns is the caller's to choose: code that lacks a barrier gives
+// different results in different orders. What no order shows are mistakes in the use of memory fences.
+//
+// Findings, which end the launch: threads of a block that wait at different barriers, a barrier that some threads never reach, a
+// shuffle that not all named lanes take part in, blocks that wait for each other in vain. Shared memory ends at a page that cannot be
+// touched and begins with garbage.
+#pragma once
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+#include "launch.h"
+
+// ------------------------------------------------------------------------------------------------ fibers
+
+namespace simt {
+
+#if defined(__x86_64__)
+// Saves the registers that a call keeps and continues on another stack.
+extern "C" void simt_switch(void **save, void *load);
+asm(R"(
+.text
+simt_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+
+struct Context {
+    void *sp;
+};
+inline void go(Context &from, Context &to) { simt_switch(&from.sp, to.sp); }
+inline void prepare(Context &c, char *stack, size_t size, void (*entry)()) {
+    uintptr_t *top = reinterpret_cast<uintptr_t *>(stack + size);
+    *--top = 0; // where `entry` would return to; keeps the stack aligned as at a call
+    *--top = reinterpret_cast<uintptr_t>(entry);
+    for (int i = 0; i < 6; i++) *--top = 0;
+    c.sp = top;
+}
+#else
+struct Context {
+    ucontext_t context;
+};
+inline void go(Context &from, Context &to) { swapcontext(&from.context, &to.context); }
+inline void prepare(Context &c, char *stack, size_t size, void (*entry)()) {
+    getcontext(&c.context);
+    c.context.uc_stack.ss_sp = stack;
+    c.context.uc_stack.ss_size = size;
+    c.context.uc_link = nullptr;
+    makecontext(&c.context, entry, 0);
+}
+#endif
+
+enum State { READY, SPINNING, AT_BARRIER, AT_SHUFFLE, DONE };
+
+struct Fiber {
+    Context context;
+    State state;
+    unsigned thread, block;
+    int line;                 // of the text: where it waits
+    unsigned mask, partner;   // of a shuffle
+    uint32_t given, received; // of a shuffle or a vote
+};
+
+struct Block {
+    unsigned in[5]; // threads by state
+    char *shared;   // its first byte
+    char *mapped;
+    size_t mapped_bytes;
+};
+
+constexpr size_t STACK = 64 * 1024;
+
+struct Machine {
+    std::vector<Fiber> fibers;
+    std::vector<Block> blocks;
+    char *stacks = nullptr;
+    size_t stack_count = 0;
+    Context scheduler;
+    Fiber *running = nullptr;
+    std::vector<unsigned> turns; // threads of a block in the launch's order
+    const SimtLaunch *launch = nullptr;
+    bool failed = false;
+};
+inline Machine machine;
+
+inline void enter(Fiber *f, State state) {
+    unsigned *in = machine.blocks[f->block].in;
+    in[f->state]--;
+    in[state]++;
+    f->state = state;
+}
+
+inline void give_way(State state, int line) {
+    Fiber *f = machine.running;
+    enter(f, state);
+    f->line = line;
+    go(f->context, machine.scheduler);
+}
+
+inline void run_thread() {
+    machine.launch->run(machine.launch);
+    enter(machine.running, DONE);
+    go(machine.running->context, machine.scheduler);
+    abort();
+}
+
+__attribute__((format(printf, 1, 2))) inline void finding(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (!machine.failed) vsnprintf(machine.launch->finding, machine.launch->finding_bytes, format, args);
+    va_end(args);
+    machine.failed = true;
+}
+
+// ------------------------------------------------------------------------------------------------ what a block has
+
+inline void map_shared(Block &b, size_t bytes) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), whole = (bytes + page - 1) / page * page;
+    b.mapped_bytes = whole + page;
+    b.mapped = static_cast<char *>(mmap(nullptr, b.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(b.mapped + whole, page, PROT_NONE);
+    memset(b.mapped, 0xff, whole); // NaN
+    b.shared = b.mapped + whole - (bytes + 15) / 16 * 16;
+}
+
+inline unsigned char *shared(size_t bytes) {
+    Block &b = machine.blocks[machine.running->block];
+    if (b.mapped == nullptr) map_shared(b, bytes);
+    return reinterpret_cast<unsigned char *>(b.shared);
+}
+
+// ------------------------------------------------------------------------------------------------ turns
+
+// The i-th of n in the launch's order: rising, falling, or in strides from somewhere (7919 is prime and divides no n here).
+inline unsigned in_order(unsigned i, unsigned n) {
+    switch (machine.launch->order) {
+    case 0: return i;
+    case 1: return n - 1 - i;
+    default: return static_cast<unsigned>((machine.launch->order * 31ull + i * 7919ull) % n);
+    }
+}
+
+inline Fiber *fibers_of(unsigned block) { return &machine.fibers[static_cast<size_t>(block) * machine.launch->threads]; }
+
+// Runs every thread of the block that can run. Whether one did something other than spin.
+inline bool run_ready(unsigned block) {
+    const unsigned *in = machine.blocks[block].in;
+    bool moved = false;
+    if (in[READY] + in[SPINNING] == 0) return false;
+    for (unsigned turn : machine.turns) {
+        Fiber *f = fibers_of(block) + turn;
+        if (f->state != READY && f->state != SPINNING) continue;
+        const bool spun = f->state == SPINNING;
+        enter(f, READY);
+        machine.running = f;
+        go(machine.scheduler, f->context);
+        moved = moved || !(spun && f->state == SPINNING);
+    }
+    return moved;
+}
+
+// Lets the lanes of a warp go on that have all come to the same shuffle.
+inline bool exchange(Fiber *warp) {
+    unsigned lanes = 0;
+    for (unsigned l = 0; l < 32; l++) lanes |= (warp[l].state == AT_SHUFFLE) << l;
+    for (unsigned l = 0; l < 32; l++) {
+        if (warp[l].state != AT_SHUFFLE || (warp[l].mask & ~lanes) != 0) continue;
+        for (unsigned other = 0; other < 32; other++) {
+            if (!(warp[l].mask >> other & 1)) continue;
+            if (warp[other].line != warp[l].line || warp[other].mask != warp[l].mask) {
+                finding("lanes of a warp are at different shuffles: lines %d and %d of the text", warp[l].line, warp[other].line);
+                return false;
+            }
+            warp[other].received = warp[warp[other].partner].given;
+        }
+        const unsigned mask = warp[l].mask;
+        for (unsigned other = 0; other < 32; other++)
+            if (mask >> other & 1) enter(&warp[other], READY);
+        return true;
+    }
+    return false;
+}
+
+// Lets the block go on if all its threads have come to the same barrier.
+inline bool pass_barrier(unsigned block) {
+    Fiber *f = fibers_of(block);
+    uint32_t any = 0;
+    if (machine.blocks[block].in[AT_BARRIER] != machine.launch->threads) return false;
+    for (unsigned t = 0; t < machine.launch->threads; t++) any |= f[t].given;
+    for (unsigned t = 0; t < machine.launch->threads; t++) {
+        if (f[t].line != f[0].line) {
+            finding("threads of a block wait at different barriers: lines %d and %d of the text", f[0].line, f[t].line);
+            return false;
+        }
+    }
+    for (unsigned t = 0; t < machine.launch->threads; t++) {
+        f[t].received = any;
+        enter(&f[t], READY);
+    }
+    return true;
+}
+
+inline bool is_done(unsigned block) { return machine.blocks[block].in[DONE] == machine.launch->threads; }
+
+// One turn of a block: until its threads wait for what the block alone cannot give. Whether anything happened.
+inline bool take_turn(unsigned block) {
+    bool moved = false;
+    for (bool again = true; again && !machine.failed;) {
+        again = run_ready(block);
+        for (unsigned t = 0; machine.blocks[block].in[AT_SHUFFLE] > 0 && t < machine.launch->threads; t += 32) 
+            again = exchange(fibers_of(block) + t) || again;
+        again = pass_barrier(block) || again;
+        moved = moved || again;
+    }
+    return moved;
+}
+
+inline void report_stuck(unsigned block) {
+    const unsigned *count = machine.blocks[block].in;
+    int line[5] = {};
+    for (unsigned t = 0; t < machine.launch->threads; t++) line[fibers_of(block)[t].state] = fibers_of(block)[t].line;
+    finding("block %u is stuck: %u threads at a barrier (line %d of the text), %u at a shuffle (line %d), %u wait for other blocks, "
+            "%u have ended",
+            block, count[AT_BARRIER], line[AT_BARRIER], count[AT_SHUFFLE], line[AT_SHUFFLE], count[SPINNING], count[DONE]);
+}
+
+// Blocks first … first + count, resident together.
+inline void run_blocks(unsigned first, unsigned count) {
+    const unsigned threads = machine.launch->threads;
+    machine.fibers.assign(static_cast<size_t>(count) * threads, Fiber{});
+    machine.blocks.assign(count, Block{});
+    for (size_t i = 0; i < machine.fibers.size(); i++) {
+        Fiber &f = machine.fibers[i];
+        f.thread = static_cast<unsigned>(i % threads);
+        f.block = static_cast<unsigned>(i / threads);
+        prepare(f.context, machine.stacks + i * STACK, STACK, run_thread);
+    }
+    for (Block &b : machine.blocks) b.in[READY] = threads;
+    machine.launch->first_block[0] = first;
+    for (bool done = false; !done && !machine.failed;) {
+        bool moved = false;
+        done = true;
+        for (unsigned i = 0; i < count && !machine.failed; i++) moved = take_turn(in_order(i, count)) || moved;
+        for (unsigned b = 0; b < count; b++) done = done && is_done(b);
+        for (unsigned b = 0; b < count && !moved && !done; b++)
+            if (!is_done(b)) report_stuck(b);
+    }
+    for (Block &b : machine.blocks)
+        if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
+}
+
+inline bool run(const SimtLaunch *launch) {
+    const unsigned together = launch->cooperative ? launch->blocks : 1;
+    const size_t needed = static_cast<size_t>(together) * launch->threads;
+    machine.launch = launch;
+    machine.failed = false;
+    machine.turns.resize(launch->threads);
+    for (unsigned t = 0; t < launch->threads; t++) machine.turns[t] = in_order(t, launch->threads);
+    if (machine.stack_count < needed) {
+        if (machine.stacks != nullptr) munmap(machine.stacks, machine.stack_count * STACK);
+        machine.stacks = static_cast<char *>(
+            mmap(nullptr, needed * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        machine.stack_count = needed;
+    }
+    for (unsigned i = 0; i < launch->blocks && !machine.failed; i += together)
+        run_blocks(launch->cooperative ? 0 : in_order(i, launch->blocks), together);
+    return !machine.failed;
+}
+
+struct Index {
+    unsigned x;
+};
+inline Index thread_index() { return {machine.running->thread}; }
+inline Index block_index() { return {machine.launch->first_block[0] + machine.running->block}; }
+inline Index grid_size() { return {machine.launch->blocks}; }
+
+inline void barrier(int line) { give_way(AT_BARRIER, line); }
+inline int vote(int line, int condition) {
+    machine.running->given = condition != 0;
+    give_way(AT_BARRIER, line);
+    machine.running->given = 0;
+    return static_cast<int>(machine.running->received);
+}
+
+template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsigned distance) {
+    static_assert(sizeof(T) == 4, "32-bit values");
+    Fiber *f = machine.running;
+    memcpy(&f->given, &value, 4);
+    f->mask = mask;
+    f->partner = f->thread % 32 ^ distance;
+    give_way(AT_SHUFFLE, line);
+    memcpy(&value, &f->received, 4);
+    f->given = 0;
+    return value;
+}
+
+} // namespace simt
+
+// ------------------------------------------------------------------------------------------------ the language
+
+#define MOSSC_SIMT
+#define ENTRY static void
+#define DEVICE static
+#define INLINE static inline
+#define TABLE static const
+#define SHARED(name, bytes) unsigned char *name = simt::shared(bytes)
+#define SPIN() simt::give_way(simt::SPINNING, __LINE__)
+#define __device__
+#define __forceinline__ inline
+
+#define threadIdx simt::thread_index()
+#define blockIdx simt::block_index()
+#define gridDim simt::grid_size()
+#define __syncthreads() simt::barrier(__LINE__)
+#define __syncthreads_or(condition) simt::vote(__LINE__, condition)
+#define __shfl_xor_sync(mask, value, distance) simt::shuffle_xor(__LINE__, mask, value, distance)
+#define __threadfence()
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+template <class T> static inline T __ldg(const T *p) { return *p; }
+template <class T> static inline T atomicAdd(T *p, T v) {
+    const T old = *p;
+    *p = old + v;
+    return old;
+}
+static inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+static inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+extern "C" bool simt_run(const SimtLaunch *launch) { return simt::run(launch); }

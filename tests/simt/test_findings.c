@@ -1,0 +1,107 @@
+/* simt.h finds what it says it finds: kernels with a mistake each. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guarded.h"
+#include "library.h"
+
+enum { SKIPPED = 77, THREADS = 256 };
+
+typedef struct Mistake {
+    const char *name, *body;
+    const char *finding; /* part of it; NULL: none, but the result depends on the order, or the process ends */
+} Mistake;
+
+static const Mistake mistakes[] = {
+    {"a sum over the block is right",
+     "x[threadIdx.x] = threadIdx.x;\n__syncthreads();\nif (threadIdx.x == 0) {\n"
+     "unsigned sum = 0;\nfor (int i = 0; i < 256; i++) sum += x[i];\n*out = sum;\n}",
+     ""},
+    {"two barriers", "if (threadIdx.x < 32) {\n__syncthreads();\n} else {\n__syncthreads();\n}", "different barriers"},
+    {"a barrier for half of the block", "if (threadIdx.x < 128) __syncthreads();", "is stuck: 128 threads at a barrier"},
+    {"a shuffle for half of a warp", "if (threadIdx.x % 32 < 16) *out = __shfl_xor_sync(0xffffffffu, 1u, 8);", "128 at a shuffle"},
+    {"two shuffles",
+     "if (threadIdx.x % 32 < 16) {\n*out = __shfl_xor_sync(0xffffffffu, 1u, 8);\n} else {\n"
+     "*out = __shfl_xor_sync(0xffffffffu, 1u, 8);\n}",
+     "different shuffles"},
+    {"waiting in vain", "while (threadIdx.x == 0 && *(volatile unsigned *)out == 0) SPIN();", "1 wait for other blocks"},
+    {"no barrier",
+     "x[threadIdx.x] = threadIdx.x;\nconst unsigned next = x[(threadIdx.x + 1) % 256];\n__syncthreads();\n"
+     "if (threadIdx.x == 7) *out = next;",
+     NULL},
+    {"past shared memory", "if (threadIdx.x == 3) x[256] = 1;", NULL},
+};
+
+enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 2, PAST_SHARED = COUNT - 1 };
+
+static void print_text(SuText *out) {
+    su_text_add(out, "#include \"simt.h\"\n");
+    for (int i = 0; i < COUNT; i++) {
+        su_text_add(out,
+                    "static void k%d(const SimtLaunch *launch) {\nSHARED(shared, 1024);\nunsigned *x = (unsigned *)shared;\n"
+                    "unsigned *out = launch->arrived;\n%s\n}\n",
+                    i, mistakes[i].body);
+    }
+    su_text_add(out, "extern \"C\" const SimtProgram simt_programs[] = {\n");
+    for (int i = 0; i < COUNT; i++) { su_text_add(out, "{k%d, nullptr},\n", i); }
+    su_text_add(out, "};\n");
+}
+
+/* What the kernel wrote; `finding` is empty if there was none. */
+static uint32_t launch(const SimtLibrary *library, int i, unsigned order, char finding[512]) {
+    uint32_t result = 0;
+    unsigned first_block = 0;
+    SimtLaunch l = {.run = library->programs[i].block, .arrived = &result, .blocks = 1, .threads = THREADS, .order = order};
+    l.finding = finding;
+    l.finding_bytes = 512;
+    l.first_block = &first_block;
+    finding[0] = '\0';
+    library->run(&l);
+    return result;
+}
+
+static bool ends_with_a_message(const SimtLibrary *library, int i) {
+    char finding[512];
+    int status = 0;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        guarded_report();
+        guarded_say("a kernel that is wrong");
+        launch(library, i, 0, finding);
+        _exit(0);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+static bool is_found(const SimtLibrary *library, int i) {
+    char finding[512];
+    if (i == PAST_SHARED) { return ends_with_a_message(library, i); }
+    uint32_t rising = launch(library, i, 0, finding);
+    if (i == NO_BARRIER) { return launch(library, i, 1, finding) != rising; }
+    if (mistakes[i].finding[0] == '\0') { return finding[0] == '\0' && rising == 256 * 255 / 2; }
+    printf("  %s\n", finding);
+    return strstr(finding, mistakes[i].finding) != NULL;
+}
+
+int main(int argc, char **argv) {
+    SuText text = {0};
+    int failures = 0;
+    if (argc < 2 || argv[1][0] == '\0') {
+        printf("skipped: there is no C++ compiler\n");
+        return SKIPPED;
+    }
+    print_text(&text);
+    SimtLibrary library = simt_library(argv[1], &text);
+    for (int i = 0; i < COUNT && library.handle != NULL; i++) {
+        bool good = is_found(&library, i);
+        printf("%s: %s\n", mistakes[i].name, good ? "ok" : "FAILED");
+        failures += !good;
+    }
+    failures += library.handle == NULL;
+    simt_library_free(&library, false);
+    su_text_free(&text);
+    return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,103 @@
+/* NVRTC takes what is printed for a spec, on the architectures named; no kernel spills registers, all fit a block of their threads
+ * and the shared memory that every GPU has. Skipped where there is no NVRTC. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/cuda/nvrtc.h"
+#include "frontend/lower.h"
+#include "frontend/spec.h"
+#include "passes/pipeline.h"
+
+enum { SKIPPED = 77, MAX_SHARED = 48 * 1024, MAX_REGISTERS = 255 };
+
+/* What the assembler says of a program's entries. */
+typedef struct Usage {
+    int entries, registers, shared; /* the last two: the most of an entry */
+    int spills;                     /* bytes, of all */
+} Usage;
+
+/* The number before `unit` in a line of the log, as in "8 bytes spill stores"; 0 if it is not there. */
+static int number_before(const char *line, size_t size, const char *unit) {
+    const char *at = memmem(line, size, unit, strlen(unit));
+    if (at == NULL) { return 0; }
+    while (at > line && at[-1] == ' ') { at--; }
+    while (at > line && at[-1] >= '0' && at[-1] <= '9') { at--; }
+    return atoi(at);
+}
+
+static int larger(int a, int b) { return a > b ? a : b; }
+
+static Usage usage_of(const char *log) {
+    Usage u = {0};
+    while (*log != '\0') {
+        size_t size = strcspn(log, "\n");
+        u.entries += memmem(log, size, "Compiling entry function", 24) != NULL;
+        u.spills += number_before(log, size, "bytes spill stores") + number_before(log, size, "bytes spill loads");
+        u.registers = larger(u.registers, number_before(log, size, "registers"));
+        u.shared = larger(u.shared, number_before(log, size, "bytes smem"));
+        log += size + (log[size] == '\n');
+    }
+    return u;
+}
+
+static bool judge(const char *spec, const CgCudaTarget *target, const PgProgram *program, const Usage *u) {
+    int wanted = 1; /* row_step, and one for each kernel of rows */
+    for (uint32_t i = 0; i < program->n_kernels; i++) { wanted += program->kernels[i].mode == PG_BLOCK; }
+    bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && u->registers * target->threads <= 64 * 1024;
+    bool good = u->entries == wanted && u->spills == 0 && fits && u->shared <= MAX_SHARED;
+    printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s\n", spec, target->name,
+           u->entries, u->registers, u->shared, u->spills, good ? "" : ": FAILED");
+    return good;
+}
+
+static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, const PgProgram *program, SuDiags *diags) {
+    CgCudaTarget target;
+    SuText text = {0}, code = {0}, log = {0};
+    if (!cg_cuda_target_by_name(name, &target, diags)) { return false; }
+    cg_cuda_print(&target, program, &text);
+    bool good = cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, diags);
+    good = good && code.size > 4 && memcmp(code.text, "\177ELF", 4) == 0;
+    if (good) {
+        Usage usage = usage_of(log.text);
+        good = judge(spec, &target, program, &usage);
+    }
+    su_text_free(&text);
+    su_text_free(&code);
+    su_text_free(&log);
+    return good;
+}
+
+/* All targets of one spec. */
+static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **targets) {
+    FeSpec spec = {0};
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    PsOptions passes = {0};
+    const PgProgram *program = NULL;
+    bool good = fe_spec_load(path, NULL, 0, &spec, &diags);
+    IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
+    good = good && ps_fuse(graph, &passes, &diags) && ps_program(&spec, graph, &passes, &arena, &program, &diags);
+    for (; good && *targets != NULL; targets++) { good = compile(nvrtc, path, *targets, program, &diags); }
+    if (!good) { su_diags_print(&diags, stdout); }
+    su_arena_free(&arena);
+    fe_spec_free(&spec);
+    su_diags_free(&diags);
+    return good;
+}
+
+/* test_nvrtc SPEC TARGET... */
+int main(int argc, char **argv) {
+    if (argc < 3) {
+        fprintf(stderr, "usage: test_nvrtc SPEC TARGET...\n");
+        return 2;
+    }
+    CgNvrtc *nvrtc = cg_nvrtc_try();
+    if (nvrtc == NULL) {
+        printf("skipped: there is no NVRTC library here\n");
+        return SKIPPED;
+    }
+    bool good = compile_spec(nvrtc, argv[1], argv + 2);
+    cg_nvrtc_close(nvrtc);
+    return good ? 0 : 1;
+}

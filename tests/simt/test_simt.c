@@ -1,0 +1,470 @@
+/* The CUDA C that is printed for random specs, run by simt.h on the CPU, against eval64.
+ *
+ * All specs of a run are printed into one text, each in a namespace, and compiled as C++. The runtime then feeds tokens as it always
+ * does, but its kernels are launches: in PG_BLOCK a phase is one, in PG_ROW the first phase is row_step, which does all. Logits must
+ * be near eval64's, and the same to the bit for any number of blocks and any order of threads: where they are not, a barrier is
+ * missing. A launch sees copies of weights, arena and state that end at pages which cannot be touched; weights cannot be
+ * written, and what a step finds in its arena is garbage. */
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/cuda/cuda.h"
+#include "codegen/target.h"
+#include "frontend/lower.h"
+#include "guarded.h"
+#include "ir/eval.h"
+#include "library.h"
+#include "passes/pipeline.h"
+#include "runtime/moss.h"
+#include "tests/random/draw.h"
+#include "tests/random/rng.h"
+#include "tests/random/weights.h"
+
+#define MIN_GAP 1e-4
+#define TOLERANCE 2e-4 /* of the root mean square, as for the CPU's kernels */
+
+enum { MAX_TRIES = 40, SEQUENCES = 2, MAX_CASES = 256, MAX_TOKENS = 300, FEW = 8 /* tokens of further runs */, SKIPPED = 77 };
+
+typedef struct Case {
+    uint64_t seed;
+    const char *path; /* of the spec; NULL: drawn */
+    int64_t T, V;
+    SuText yaml;
+    FeSpec spec;
+    SuArena arena;
+    SuDiags diags;
+    const PgProgram *program;
+    Weights weights;
+    int32_t *tokens[SEQUENCES]; /* [T] */
+    double *truth[SEQUENCES];   /* [T][V] of eval64 */
+    double rms;
+    bool failed;
+} Case;
+
+/* How the launches of a run are made, and where they find memory. The runtime hands a kernel no context. */
+typedef struct Rig {
+    Case *c;
+    const SimtLibrary *library;
+    const SimtProgram *code;
+    unsigned blocks, order;
+    uint32_t arrived;
+    Guarded weights, arena;
+    char finding[512];
+} Rig;
+
+static Rig *rig;
+static uint64_t kinds_seen[PG_MODES]; /* a bit for each PgKind that ran */
+
+static bool fail(Case *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(Case *c, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (!c->failed) { printf("FAILED: --seed %llu --count 1\n%s", (unsigned long long)c->seed, c->yaml.text); }
+    c->failed = true;
+    printf("  -> ");
+    vprintf(format, args);
+    printf("\n");
+    if (c->diags.count > 0) { su_diags_print(&c->diags, stdout); }
+    va_end(args);
+    fflush(stdout);
+    return false;
+}
+
+/* ---------------------------------------------------------------------------------------------- what a spec means */
+
+static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
+    IrEval *eval = ir_eval64_new(graph, weights_narrowed, &c->weights);
+    bool good = true;
+    for (int64_t t = 0; t < c->T && good; t++) {
+        good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);
+    }
+    *gap = fmin(*gap, ir_eval_min_gap(eval));
+    ir_eval_free(eval);
+    return good || fail(c, "the evaluator failed");
+}
+
+static double root_mean_square(const double *x, int64_t count) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) { sum += x[i] * x[i]; }
+    return sqrt(sum / (double)count);
+}
+
+/* Weights and tokens such that no routing decision is close: rounding would settle it. */
+static bool draw_truth(Case *c, const IrGraph *graph) {
+    for (int i = 0; i < SEQUENCES; i++) {
+        c->tokens[i] = malloc((size_t)c->T * sizeof(int32_t));
+        c->truth[i] = malloc((size_t)(c->T * c->V) * sizeof(double));
+    }
+    for (int attempt = 0; attempt < MAX_TRIES; attempt++) {
+        Rng rng = {c->seed * 1000 + (uint64_t)attempt};
+        double gap = INFINITY;
+        weights_free(&c->weights);
+        weights_draw(&c->spec, rng_next(&rng), &c->weights);
+        for (int i = 0; i < SEQUENCES; i++) {
+            for (int64_t t = 0; t < c->T; t++) { c->tokens[i][t] = (int32_t)rng_between(&rng, 0, c->V - 1); }
+            if (!evaluate(c, graph, i, &gap)) { return false; }
+        }
+        c->rms = root_mean_square(c->truth[0], c->T * c->V);
+        if (gap >= MIN_GAP) { return true; }
+    }
+    return fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
+}
+
+/* ---------------------------------------------------------------------------------------------- specs to programs */
+
+static void read_spec(const char *path, SuText *out) {
+    char buffer[65536];
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    su_text_append(out, buffer, fread(buffer, 1, sizeof buffer, file));
+    fclose(file);
+}
+
+/* Every fourth spec has passes off, in turn, so that all kinds of kernels come up. */
+static PsOptions passes_of(const Case *c) {
+    PsOptions passes = {.check = true};
+    uint64_t turn = c->seed / 4 % (PS_PASS_COUNT + 1);
+    for (int i = 0; c->seed % 4 == 0 && i < PS_PASS_COUNT; i++) { passes.off[i] = turn == (uint64_t)i || turn == PS_PASS_COUNT; }
+    return passes;
+}
+
+static bool make_program(Case *c) {
+    if (c->path != NULL) {
+        c->T = 12;
+        read_spec(c->path, &c->yaml);
+    } else {
+        c->T = draw_spec(c->seed, &c->yaml);
+        if (c->T > MAX_TOKENS) { c->T = MAX_TOKENS; }
+    }
+    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags)) {
+        return fail(c, "the spec is refused");
+    }
+    su_diags_free(&c->diags); /* warnings are fine */
+    c->diags = (SuDiags){0};
+    c->V = c->spec.vocab_size;
+    PsOptions passes = passes_of(c);
+    IrGraph *graph = fe_lower(&c->spec, &c->arena);
+    if (!draw_truth(c, graph)) { return false; }
+    return (ps_fuse(graph, &passes, &c->diags) && ps_program(&c->spec, graph, &passes, &c->arena, &c->program, &c->diags)) ||
+           fail(c, "no program");
+}
+
+/* ---------------------------------------------------------------------------------------------- programs to code */
+
+static void print_case(const CgCudaTarget *target, const Case *c, int index, SuText *out) {
+    su_text_add(out, "\nnamespace program_%d {\n", index);
+    cg_cuda_print_program(target, c->program, out);
+    su_text_add(out, "static void block(const SimtLaunch *launch) {\n"
+                     "    const Step *step = (const Step *)launch->step;\n    switch (launch->kernel) {\n");
+    for (uint32_t i = 0; i < c->program->n_kernels; i++) {
+        if (c->program->kernels[i].mode == PG_BLOCK) {
+            su_text_add(out, "    case %u: block_k%u(step, launch->phase); break;\n", i, i);
+        }
+    }
+    su_text_add(out, "    }\n}\n"
+                     "static void row(const SimtLaunch *launch) { row_step((const Step *)launch->step, launch->arrived); }\n}\n");
+}
+
+static void print_text(const CgCudaTarget *target, const Case *cases, int n, SuText *out) {
+    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n");
+    cg_cuda_print_prelude(target, out);
+    su_text_add(out,
+                "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
+                "              offsetof(Step, trouble) == offsetof(RtArgs, trouble) && offsetof(Step, wanted) == "
+                "offsetof(RtArgs, wanted) &&\n"
+                "              sizeof(Segment) == sizeof(RtSegment) && offsetof(Segment, count) == offsetof(RtSegment, count));\n");
+    for (int i = 0; i < n; i++) { print_case(target, &cases[i], i, out); }
+    su_text_add(out, "\nextern \"C\" const SimtProgram simt_programs[] = {\n");
+    for (int i = 0; i < n; i++) { su_text_add(out, "    {program_%d::block, program_%d::row},\n", i, i); }
+    su_text_add(out, "};\n");
+}
+
+/* ---------------------------------------------------------------------------------------------- launches */
+
+/* The step as the launch sees it: other weights, another arena with the tables that the runtime filled. */
+static RtArgs guarded_args(const RtArgs *args, const PgStep *step, PgMode mode, bool first) {
+    const PgProgram *program = rig->c->program;
+    RtArgs guarded = *args;
+    if (rig->weights.data == NULL) {
+        rig->weights = guarded_alloc("weights", program->weight_bytes);
+        memcpy(rig->weights.data, args->weights, program->weight_bytes);
+        guarded_read_only(&rig->weights);
+    }
+    if (first) {
+        guarded_free(&rig->arena);
+        rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
+        for (uint32_t r = 0; r < program->n_ropes; r++) {
+            const PgRef *table = &program->ropes[r].table[mode];
+            uint64_t at = table->per_row * args->ld + table->fixed;
+            if (table->space == PG_ARENA) {
+                memcpy(rig->arena.data + at, args->arena + at, args->rows * (uint64_t)program->ropes[r].dim * sizeof(float));
+            }
+        }
+    }
+    guarded.weights = rig->weights.data;
+    guarded.arena = rig->arena.data;
+    return guarded;
+}
+
+static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
+    const PgProgram *program = rig->c->program;
+    PgMode mode = program->kernels[phase->kernel].mode;
+    const PgStep *step = &program->steps[mode];
+    uint32_t index = (uint32_t)(phase - step->phases);
+    unsigned first_block = 0;
+    (void)tile0, (void)tile1;
+    kinds_seen[mode] |= 1ull << program->kernels[phase->kernel].kind;
+    if (rig->finding[0] != '\0' || (mode == PG_ROW && index > 0)) { return; }
+    RtArgs guarded = guarded_args(args, step, mode, index == 0);
+    SimtLaunch launch = {.run = mode == PG_ROW ? rig->code->row : rig->code->block,
+                         .step = &guarded,
+                         .arrived = &rig->arrived,
+                         .phase = index,
+                         .kernel = phase->kernel,
+                         .blocks = rig->blocks,
+                         .threads = 256,
+                         .cooperative = mode == PG_ROW,
+                         .order = rig->order,
+                         .finding = rig->finding,
+                         .finding_bytes = sizeof rig->finding,
+                         .first_block = &first_block};
+    guarded_say("phase '%s', kernel k%u, seed %llu", phase->name, phase->kernel, (unsigned long long)rig->c->seed);
+    rig->library->run(&launch);
+    if (rig->arrived != 0 && rig->finding[0] == '\0') {
+        snprintf(rig->finding, sizeof rig->finding, "row_step left its counter at %u", rig->arrived);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- feeding tokens */
+
+static bool near_enough(Case *c, const char *mode, const float *logits, const double *truth, int64_t row) {
+    double worst = 0;
+    int64_t at = 0;
+    for (int64_t v = 0; v < c->V; v++) {
+        double difference = fabs((double)logits[v] - truth[row * c->V + v]) / c->rms;
+        if (!(difference <= worst)) { worst = difference, at = v; }
+    }
+    if (worst <= TOLERANCE) { return true; }
+    return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode, (long long)row,
+                (long long)at, worst, (double)logits[at], truth[row * c->V + at]);
+}
+
+/* A sequence that is being fed. */
+typedef struct Lane {
+    Guarded memory;
+    MossState *state;
+    int sequence;
+    int64_t at;
+} Lane;
+
+static MossError open_lane(Case *c, MossModel *model, Lane *lane) {
+    lane->memory = guarded_alloc("state", c->program->state_bytes);
+    return moss_state_place(model, lane->memory.data, &lane->state);
+}
+
+static void close_lane(Lane *lane) {
+    moss_state_free(lane->state);
+    guarded_free(&lane->memory);
+}
+
+/* One step of some lanes, count[i] rows each; out (or NULL) gets the logits of lane 0's rows, [T][V]. */
+static bool step_lanes(Case *c, const char *mode, MossModel *model, Lane *const *lanes, const int64_t *count, uint32_t n,
+                       float *out) {
+    MossSegment segments[4];
+    for (uint32_t i = 0; i < n; i++) {
+        segments[i] =
+            (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)count[i], MOSS_ALL_LOGITS};
+    }
+    MossError error = moss_step(model, segments, n);
+    if (rig->finding[0] != '\0') { return fail(c, "%s: %s", mode, rig->finding); }
+    if (error.code != MOSS_OK) { return fail(c, "%s: %s", mode, error.text); }
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < count[i]; j++, row++) {
+            const float *logits = moss_logits(model, row);
+            if (!near_enough(c, mode, logits, c->truth[lanes[i]->sequence], lanes[i]->at + j)) { return false; }
+            if (i == 0 && out != NULL) { memcpy(out + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof(float)); }
+        }
+        lanes[i]->at += count[i];
+    }
+    return true;
+}
+
+/* Feeds sequence 0 up to token `end` in chunks. */
+static bool run_chunks(Case *c, const char *mode, MossModel *model, int64_t chunk, int64_t end, float *out) {
+    Lane lane = {0}, *lanes[] = {&lane};
+    MossError error = open_lane(c, model, &lane);
+    bool good = error.code == MOSS_OK || fail(c, "%s: %s", mode, error.text);
+    while (good && lane.at < end) {
+        int64_t count = end - lane.at < chunk ? end - lane.at : chunk;
+        good = step_lanes(c, mode, model, lanes, &count, 1, out);
+    }
+    close_lane(&lane);
+    return good;
+}
+
+/* Two sequences in steps that mix pieces of prompts, single tokens and a sequence that pauses. */
+static bool run_batch(Case *c, MossModel *model, Rng *rng) {
+    Lane lane[SEQUENCES] = {{.sequence = 0}, {.sequence = 1}};
+    int64_t end = c->T < 16 ? c->T : 16;
+    bool good = true;
+    for (int i = 0; i < SEQUENCES && good; i++) { good = open_lane(c, model, &lane[i]).code == MOSS_OK || fail(c, "no state"); }
+    while (good && (lane[0].at < end || lane[1].at < end)) {
+        Lane *some[SEQUENCES];
+        int64_t count[SEQUENCES];
+        uint32_t n = 0;
+        for (int i = 0; i < SEQUENCES; i++) {
+            int64_t left = end - lane[i].at, rows = rng_chance(rng, 40) ? 1 : rng_between(rng, 1, 19);
+            if (left == 0 || rng_chance(rng, 15)) { continue; }
+            some[n] = &lane[i];
+            count[n++] = rows < left ? rows : left;
+        }
+        if (n > 0) { good = step_lanes(c, "batch", model, some, count, n, NULL); }
+    }
+    for (int i = 0; i < SEQUENCES; i++) { close_lane(&lane[i]); }
+    return good;
+}
+
+/* The same tokens, the same way, with other blocks and orders: the same bits. */
+static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide) {
+    static const struct {
+        unsigned blocks, order;
+    } settings[] = {{2, 0}, {3, 1}, {1, 5}, {4, 77}};
+    int n = wide ? 4 : 2;
+    float *first = calloc((size_t)(end * c->V), sizeof(float)), *other = calloc((size_t)(end * c->V), sizeof(float));
+    bool good = true;
+    for (int i = 0; i < n && good; i++) {
+        char mode[96];
+        unsigned turn = i == 0 ? 0 : wide ? (unsigned)i : 1 + (unsigned)(c->seed % 3);
+        rig->blocks = settings[turn].blocks;
+        rig->order = settings[turn].order;
+        snprintf(mode, sizeof mode, "%s, %u blocks, order %u", way, rig->blocks, rig->order);
+        int64_t until = i == 0 || end < FEW ? end : FEW;
+        good = run_chunks(c, mode, model, chunk, until, i == 0 ? first : other);
+        if (good && i > 0 && memcmp(first, other, (size_t)(until * c->V) * sizeof(float)) != 0) {
+            good = fail(c, "%s: other bits than in rising order: a barrier is missing", mode);
+        }
+    }
+    free(first);
+    free(other);
+    return good;
+}
+
+static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *code, bool wide) {
+    MossModel *model = NULL;
+    MossOptions options = {.threads = 1};
+    Rng rng = {c->seed + 99};
+    PgCode *codes = calloc(c->program->n_kernels, sizeof *codes);
+    for (uint32_t i = 0; i < c->program->n_kernels; i++) { codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1}; }
+    rig = &(Rig){.c = c, .library = library, .code = code};
+    MossError error = moss_model_from_memory(c->program, codes, weights_drawn, &c->weights, &options, &model);
+    bool good = error.code == MOSS_OK || fail(c, "%s", error.text);
+    int64_t most = c->program->max_rows;
+    good = good && run_orders(c, "token by token", model, 1, wide || c->T < 16 ? c->T : 16, wide);
+    good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide);
+    good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
+    good = good && run_batch(c, model, &rng);
+    moss_model_free(model);
+    guarded_free(&rig->weights);
+    guarded_free(&rig->arena);
+    free(codes);
+    return good;
+}
+
+/* ---------------------------------------------------------------------------------------------- many specs */
+
+static void free_case(Case *c) {
+    weights_free(&c->weights);
+    for (int i = 0; i < SEQUENCES; i++) {
+        free(c->tokens[i]);
+        free(c->truth[i]);
+    }
+    su_arena_free(&c->arena);
+    fe_spec_free(&c->spec);
+    su_diags_free(&c->diags);
+    su_text_free(&c->yaml);
+}
+
+static void print_kinds(void) {
+    for (int mode = 0; mode < PG_MODES; mode++) {
+        int seen = __builtin_popcountll(kinds_seen[mode]);
+        printf("%s: %d kinds of kernels of %d\n", mode == PG_ROW ? "one row" : "rows", seen, PG_KIND_COUNT);
+    }
+}
+
+typedef struct Options {
+    uint64_t seed;
+    int64_t count;
+    const char *spec, *compiler;
+    bool wide, verbose, keep;
+} Options;
+
+/* Number of specs that failed, or -1 if the text cannot be compiled. */
+static int run_all(Case *cases, int n, const Options *o) {
+    CgCudaTarget target;
+    SuDiags diags = {0};
+    SuText text = {0};
+    int failures = 0;
+    if (!cg_cuda_target_by_name("cuda:sm_90", &target, &diags)) { return -1; }
+    for (int i = 0; i < n; i++) {
+        if (!make_program(&cases[i])) { return -1; }
+    }
+    print_text(&target, cases, n, &text);
+    SimtLibrary library = simt_library(o->compiler, &text);
+    su_text_free(&text);
+    for (int i = 0; i < n && library.handle != NULL; i++) {
+        bool good = run_case(&cases[i], &library, &library.programs[i], o->wide);
+        failures += !good;
+        if (o->verbose) { printf("%llu: %s\n", (unsigned long long)cases[i].seed, good ? "ok" : "FAILED"); }
+    }
+    if (library.handle == NULL) { failures = -1; }
+    simt_library_free(&library, o->keep);
+    return failures;
+}
+
+static Options parse(int argc, char **argv) {
+    static const struct option names[] = {{"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},
+                                          {"spec", required_argument, 0, 'f'}, {"cxx", required_argument, 0, 'c'},
+                                          {"all", no_argument, 0, 'a'},        {"verbose", no_argument, 0, 'v'},
+                                          {"keep", no_argument, 0, 'k'},       {0, 0, 0, 0}};
+    Options o = {.seed = 1, .count = 4, .compiler = "c++"};
+    for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (letter) {
+        case 's': o.seed = strtoull(optarg, NULL, 10); break;
+        case 'n': o.count = strtoll(optarg, NULL, 10); break;
+        case 'f': o.spec = optarg; break;
+        case 'c': o.compiler = optarg; break;
+        case 'a': o.wide = true; break;
+        case 'v': o.verbose = true; break;
+        case 'k': o.keep = true; break;
+        default:
+            fprintf(stderr,
+                    "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n");
+            exit(2);
+        }
+    }
+    if (o.spec != NULL) { o.count = 1; }
+    if (o.count < 1 || o.count > MAX_CASES) { o.count = MAX_CASES; }
+    return o;
+}
+
+int main(int argc, char **argv) {
+    static Case cases[MAX_CASES];
+    Options o = parse(argc, argv);
+    if (o.compiler[0] == '\0') {
+        printf("skipped: there is no C++ compiler\n");
+        return SKIPPED;
+    }
+    guarded_report();
+    for (int i = 0; i < o.count; i++) { cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec}; }
+    int failures = run_all(cases, (int)o.count, &o);
+    for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
+    print_kinds();
+    printf("%lld specs, %d failed\n", (long long)o.count, failures);
+    return failures == 0 ? 0 : 1;
+}
