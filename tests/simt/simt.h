@@ -94,7 +94,7 @@ struct Block {
     size_t mapped_bytes;
 };
 
-constexpr size_t STACK = 64 * 1024;
+constexpr size_t STACK = 64 * 1024 + 17 * 64; // no power of two: the tops of stacks lie in different sets of the caches
 
 struct Machine {
     std::vector<Fiber> fibers;

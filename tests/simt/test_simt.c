@@ -390,18 +390,19 @@ static void free_case(Case *c) {
     su_text_free(&c->yaml);
 }
 
-static void print_kinds(void) {
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        int seen = __builtin_popcountll(kinds_seen[mode]);
-        printf("%s: %d kinds of kernels of %d\n", mode == PG_ROW ? "one row" : "rows", seen, PG_KIND_COUNT);
-    }
+/* Whether every kind of kernel ran; one row needs no group table. */
+static bool all_kinds_seen(void) {
+    uint64_t all = (1ull << PG_KIND_COUNT) - 1, of_row = all & ~(1ull << PG_GROUP);
+    printf("kinds of kernels that ran: %d for one row, %d for rows\n", __builtin_popcountll(kinds_seen[PG_ROW]),
+           __builtin_popcountll(kinds_seen[PG_BLOCK]));
+    return kinds_seen[PG_ROW] == of_row && kinds_seen[PG_BLOCK] == all;
 }
 
 typedef struct Options {
     uint64_t seed;
     int64_t count;
     const char *spec, *compiler;
-    bool wide, verbose, keep;
+    bool wide, verbose, keep, every_kind;
 } Options;
 
 /* Number of specs that failed, or -1 if the text cannot be compiled. */
@@ -428,10 +429,10 @@ static int run_all(Case *cases, int n, const Options *o) {
 }
 
 static Options parse(int argc, char **argv) {
-    static const struct option names[] = {{"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},
-                                          {"spec", required_argument, 0, 'f'}, {"cxx", required_argument, 0, 'c'},
-                                          {"all", no_argument, 0, 'a'},        {"verbose", no_argument, 0, 'v'},
-                                          {"keep", no_argument, 0, 'k'},       {0, 0, 0, 0}};
+    static const struct option names[] = {
+        {"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'}, {"spec", required_argument, 0, 'f'},
+        {"cxx", required_argument, 0, 'c'},  {"all", no_argument, 0, 'a'},         {"verbose", no_argument, 0, 'v'},
+        {"keep", no_argument, 0, 'k'},       {"every-kind", no_argument, 0, 'e'},  {0, 0, 0, 0}};
     Options o = {.seed = 1, .count = 4, .compiler = "c++"};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
@@ -442,9 +443,10 @@ static Options parse(int argc, char **argv) {
         case 'a': o.wide = true; break;
         case 'v': o.verbose = true; break;
         case 'k': o.keep = true; break;
+        case 'e': o.every_kind = true; break;
         default:
-            fprintf(stderr,
-                    "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n");
+            fprintf(stderr, "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n"
+                            "                 [--every-kind]\n");
             exit(2);
         }
     }
@@ -464,7 +466,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < o.count; i++) { cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec}; }
     int failures = run_all(cases, (int)o.count, &o);
     for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
-    print_kinds();
+    if (!all_kinds_seen() && o.every_kind) {
+        printf("FAILED: a kind of kernel did not come up\n");
+        failures++;
+    }
     printf("%lld specs, %d failed\n", (long long)o.count, failures);
     return failures == 0 ? 0 : 1;
 }
