@@ -23,7 +23,7 @@ bool cli_print_cuda(CliBuild *build, const CliBuildOptions *options, const char 
     if (!cg_cuda_target_by_name(target_name, &target, &build->diags)) { return false; }
     if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) { return false; }
     SuText text = {0};
-    cg_cuda_print(&target, build->program, &text);
+    cg_cuda_print(&target, build->program, &build->arena, &text);
     bool ok = true;
     if (form == CLI_FORM_CUDA) {
         fwrite(text.text, 1, text.size, stdout);

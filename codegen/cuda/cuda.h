@@ -1,17 +1,23 @@
 /* The CUDA back end: prints CUDA C for the kernels of a program, one text a program.
  *
  * The text includes nothing and names no library: NVRTC compiles it (codegen/cuda/nvrtc.h), and so does a C++ compiler with
- * tests/simt/simt.h, which runs it on a CPU. It holds the entries
+ * tests/simt/simt.h, which runs it on a CPU. Its entries, and what it says about itself, are those of runtime/cuda/image.h:
  *
- *   row_step(const Step *step, u32 *arrived)      PG_ROW: all phases; a cooperative launch of any number of blocks; *arrived is 0
- *   block_kN(const Step *step, u32 phase)         PG_BLOCK: one phase that runs kernel N, with any number of blocks
+ *   row_step(step, control)    PG_ROW, all phases and the picking of tokens; a cooperative launch
+ *   rows_step(step, control)   PG_BLOCK, the same for a few rows
+ *   block_kN(step, phase)      PG_BLOCK, one phase of many rows that runs kernel N (block_kN_P: part P of it)
+ *   fill_ropes(step)           PG_BLOCK, before the phases, where the program has ropes
+ *   mossc_image                RtCudaImage
  *
- * where Step is RtArgs with pointers of the device, N indexes PgProgram.kernels and `phase` PgStep.phases. Every launch has
- * CgCudaTarget.threads threads a block. Results agree with the evaluators within tolerance: sums have an order of their own. */
+ * where Step is RtArgs with pointers of the device, Control is RtCudaControl, N indexes PgProgram.kernels and `phase` PgStep.phases.
+ * Every launch has CgCudaTarget.threads threads a block and any number of blocks. Results agree with the evaluators within tolerance:
+ * sums have an order of their own. */
 #ifndef MOSSC_CODEGEN_CUDA_CUDA_H
 #define MOSSC_CODEGEN_CUDA_CUDA_H
 
 #include "ir/program.h"
+#include "runtime/cuda/image.h"
+#include "support/arena.h"
 #include "support/diag.h"
 #include "support/str.h"
 
@@ -19,17 +25,31 @@ typedef struct CgCudaTarget {
     char name[32];      /* "cuda:sm_90" */
     int architecture;   /* 90 */
     int threads;        /* of a block; a multiple of 32 */
-    int multiprocessors; /* of the device that maps of one row are spread over; a hint */
+    int multiprocessors; /* of the device that work is spread over; a hint */
+    uint32_t shared;    /* bytes of shared memory that a block can have */
+    bool tensor_cores;  /* mma.sync of bf16 with k = 16, and cp.async: sm_80 and later */
+    bool fast;          /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
 } CgCudaTarget;
+
+enum { CG_CUDA_FEW_ROWS = 64 }; /* of a step that one persistent launch takes; larger ones are launches of each phase */
 
 /* "cuda:sm_XX", XX from 75 on. An unknown name is an error that says what is known. */
 bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags *diags);
+/* For the very GPU. */
+CgCudaTarget cg_cuda_target_of(int architecture, int multiprocessors, uint32_t shared);
 /* Whether the name is one for this back end: it begins with "cuda". */
 bool cg_cuda_is_target(const char *name);
 
+/* What was printed: what the image says, for those who have no GPU to ask. */
+typedef struct CgCudaPlan {
+    RtCudaImage image;
+    RtCudaLaunch *launches; /* [image.n_launches], in the arena */
+    uint32_t n_entries;
+} CgCudaPlan;
+
 /* What all programs of a target share, and what is the program's own. cg_cuda_print writes one behind the other. */
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out);
-void cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuText *out);
-void cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuText *out);
+CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out);
+CgCudaPlan cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out);
 
 #endif

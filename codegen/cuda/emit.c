@@ -34,13 +34,24 @@ void cg_cuda_strides(CgCuda *c) {
     }
 }
 
-void cg_cuda_tiles(CgCuda *c, uint64_t groups) {
-    cg_cu(c, "const u32 tiles = count_of(step, phase) * phase->fixed");
+void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus) {
+    c->per_tile = per_tile;
+    c->groups = groups;
+    c->surplus = surplus;
+    if (per_tile > 1) {
+        cg_cu(c, "const u32 tiles = (count_of(step, phase) + %llu) / %llu * phase->fixed", (unsigned long long)per_tile - 1,
+              (unsigned long long)per_tile);
+    } else {
+        cg_cu(c, "const u32 tiles = count_of(step, phase) * phase->fixed");
+    }
     if (groups > 1) { cg_cu(c, " * %llu", (unsigned long long)groups); }
+    if (surplus > 0) { cg_cu(c, " + %llu", (unsigned long long)surplus); }
     cg_cu(c, ";\n"
              "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\n"
              "__syncthreads(); /* shared memory is free */\n");
 }
+
+void cg_cuda_tiles(CgCuda *c, uint64_t groups) { cg_cuda_tiles_of(c, 1, groups, 0); }
 
 void cg_cuda_end_tiles(CgCuda *c) { cg_cu(c, "}\nreturn tiles;\n"); }
 

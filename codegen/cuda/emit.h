@@ -6,17 +6,30 @@
  *
  * which does the phase's tiles first, first + gridDim.x, … and returns how many tiles the phase has. All threads of a block enter
  * together. `shared` is the block's shared memory; it is free for others after a barrier, so a kernel that uses it begins each tile
- * with one (cg_cuda_tiles does). Constants are printed by name (an enum), conditions of PgKernel are decided here. */
+ * with one (cg_cuda_tiles does). Constants are printed by name (an enum), conditions of PgKernel are decided here.
+ *
+ * A kernel of PG_BLOCK is printed in two forms: CG_FEW is part of the persistent launch of at most CG_CUDA_FEW_ROWS rows, where a
+ * tile may not wait for another; CG_MANY is launched by itself. Where both print the same text it stands once. In CG_MANY a kernel
+ * may take several launches, which see each other's results: the emitter sets `parts` and is called again for parts 1, 2, … */
 #ifndef MOSSC_CODEGEN_CUDA_EMIT_H
 #define MOSSC_CODEGEN_CUDA_EMIT_H
 
 #include "codegen/cuda/cuda.h"
 
+typedef enum CgCudaForm { CG_ONE, CG_FEW, CG_MANY, CG_FORMS } CgCudaForm; /* CG_ONE: PG_ROW */
+
 typedef struct CgCuda {
     const CgCudaTarget *target;
     const PgKernel *kernel;
     SuText *out;
-    uint64_t shared; /* bytes of shared memory that the kernel takes */
+    CgCudaForm form;
+    int part;
+    /* what the emitter says; cg_cuda_tiles sets the tiles */
+    int parts;           /* 1, unless the emitter says more */
+    uint64_t shared;     /* bytes of shared memory that the kernel takes */
+    uint64_t groups;     /* tiles = ceil(count / per_tile) · PgPhase.fixed · groups + surplus; see RtCudaLaunch */
+    uint64_t per_tile, surplus;
+    uint64_t scratch_per_row, scratch_per_segment, scratch_fixed; /* bytes of RtArgs.scratch that one phase needs; see RtCudaImage */
 } CgCuda;
 
 /* Adds text. */
@@ -27,8 +40,9 @@ void cg_cuda_shared(CgCuda *c, const char *type, const char *name, uint64_t byte
 /* ld, and ldp where the kernel has positions. Goes before what uses them. */
 void cg_cuda_strides(CgCuda *c);
 /* The loop over tiles, with a barrier at its beginning, and its end with the end of the function. A tile of the phase is taken as
- * `groups` tiles. */
+ * `groups` tiles; cg_cuda_tiles_of takes `per_tile` units of the phase's count (blocks of 8 rows, mostly) as one, and adds `surplus`. */
 void cg_cuda_tiles(CgCuda *c, uint64_t groups);
+void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus);
 void cg_cuda_end_tiles(CgCuda *c);
 /* `Groups groups = …` from an operand. */
 void cg_cuda_groups(CgCuda *c, int operand);

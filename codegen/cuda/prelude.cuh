@@ -13,11 +13,12 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 #ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
-#define ENTRY extern "C" __global__ void __launch_bounds__(THREADS, 1)
+#define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define DEVICE static __device__
 #define INLINE static __device__ __forceinline__
 #define TABLE static __device__ const
-#define SHARED(name, bytes) __shared__ __align__(16) u8 name[bytes]
+#define EXPORTED extern "C" __device__ const
+#define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
 #define SPIN() __nanosleep(32)
 #endif
 
@@ -29,12 +30,13 @@ struct Segment { /* a run of rows of one sequence */
     u32 first_row, count;
 };
 
-struct Step { /* as the host's RtArgs, with pointers of the device */
+struct Step { /* as the host's RtArgs, with pointers of the device; one token of a sequence after the other is picked in place */
     const u8 *weights;
     u8 *arena, *scratch;
-    const Segment *segments;
-    const i32 *tokens, *row_segment; /* [rows] */
-    const i64 *row_position;         /* [rows] */
+    Segment *segments;
+    i32 *tokens;             /* [rows] */
+    const i32 *row_segment;  /* [rows] */
+    i64 *row_position;       /* [rows] */
     const i32 *out_rows;             /* [wanted] */
     float *logits;                   /* [wanted][out_stride] */
     i32 *trouble;                    /* [rows] */
@@ -349,4 +351,17 @@ INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool norma
         whole += 1e-20f;
     }
     for (u32 j = threadIdx.x; j < k; j += THREADS) gates[j] = scale * (scores[routes[j]] / whole);
+}
+
+/* ---------------------------------------------------------------------------------------------- ropes */
+
+/* Cosines and sines of all rows' angles: pairs of [rows][half], by all threads of all blocks. rates: turns a position. */
+INLINE void fill_rope(const Step *step, float *table, const double *rates, u32 half) {
+    const u32 pairs = step->rows * half;
+    for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < pairs; i += gridDim.x * THREADS) {
+        const double turns = (double)step->row_position[i / half] * rates[i % half];
+        const float part = (float)(2 * (turns - rint(turns)));
+        table[2 * i] = cospif(part);
+        table[2 * i + 1] = sinpif(part);
+    }
 }

@@ -2,17 +2,26 @@
 #include "codegen/cuda/kernels.h"
 #include "codegen/cuda/vmath.h"
 #include "codegen/target.h"
+#include "support/dmath.h"
 
+#include <stdio.h>
 #include <string.h>
 
-/* prelude.cuh as it lies in the source. */
+/* prelude.cuh and pick.cuh as they lie in the source. */
 __asm__(".section .rodata\n"
-        "cg_cuda_prelude: .incbin \"" CG_CUDA_PRELUDE "\"\n"
+        "cg_cuda_prelude: .incbin \"" CG_CUDA_SOURCE "/prelude.cuh\"\n"
+        ".byte 0\n"
+        "cg_cuda_pick: .incbin \"" CG_CUDA_SOURCE "/pick.cuh\"\n"
         ".byte 0\n"
         ".previous\n");
 extern const char cg_cuda_prelude[] __attribute__((visibility("hidden")));
+extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
 
-enum { KERNEL_WORDS = 160 };
+enum {
+    KERNEL_WORDS = 160,
+    CG_MAX_PARTS = 4,
+    PICK_BYTES = 4096 /* of shared memory: what picking takes (pick.cuh) */
+};
 
 typedef void (*Emitter)(CgCuda *c);
 
@@ -44,14 +53,14 @@ static void print_operands(const PgPhase *phase, SuText *out) {
     }
 }
 
-static void print_phases(const PgStep *step, const char *mode, SuText *out) {
+static void print_table(const PgStep *step, const char *mode, SuText *out) {
     static const char *const counts[] = {[PG_ONCE] = "ONCE",
                                          [PG_PER_ROW] = "PER_ROW",
                                          [PG_PER_ROW_BLOCK] = "PER_ROW_BLOCK",
                                          [PG_PER_SEGMENT] = "PER_SEGMENT",
                                          [PG_PER_WANTED] = "PER_WANTED",
                                          [PG_PER_POSITION_BLOCK] = "PER_POSITION_BLOCK"};
-    su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_phases[%u] = {\n",
+    su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n",
                 mode, step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgPhase *p = &step->phases[i];
@@ -86,52 +95,253 @@ static void add_indented(const char *text, SuText *out) {
     }
 }
 
-/* Prints the function; returns the shared memory that it takes. */
-static uint64_t print_kernel(const CgCudaTarget *target, const PgProgram *program, uint32_t index, SuText *out) {
-    char words[KERNEL_WORDS];
-    const PgPhase *phase = first_phase(program, index);
+/* A kernel in one form: its parts' texts, without the names, and what they take. */
+typedef struct Printed {
+    SuText texts[CG_MAX_PARTS];
+    CgCuda made[CG_MAX_PARTS];
+    int parts;
+} Printed;
+
+static Printed print_form(const CgCudaTarget *target, const PgKernel *kernel, CgCudaForm form) {
+    Printed printed = {.parts = 1};
+    for (int part = 0; part < printed.parts; part++) {
+        CgCuda *c = &printed.made[part];
+        *c = (CgCuda){.target = target, .kernel = kernel, .out = &printed.texts[part], .form = form, .part = part, .parts = 1};
+        emitters[kernel->kind](c);
+        if (part == 0) { printed.parts = c->parts; }
+        if (printed.parts > (form == CG_MANY ? CG_MAX_PARTS : 1)) { SU_BUG("a kernel in %d parts", printed.parts); }
+    }
+    return printed;
+}
+
+static void free_printed(Printed *printed) {
+    for (int part = 0; part < printed->parts; part++) { su_text_free(&printed->texts[part]); }
+}
+
+static bool same_text(const Printed *a, const Printed *b) {
+    return a->parts == 1 && b->parts == 1 && strcmp(a->texts[0].text, b->texts[0].text) == 0;
+}
+
+/* "k7", "k7_few", "k7_1" */
+static void print_function(const char *about, uint32_t index, const char *suffix, const SuText *body, SuText *out) {
     SuText text = {0};
-    CgCuda c = {.target = target, .kernel = &program->kernels[index], .out = &text};
-    cg_kernel_words(c.kernel, words, sizeof words);
-    su_text_add(out, "/* %s; first in line %u: %s */\n", words, phase->line, phase->name);
-    cg_cu(&c, "DEVICE u32 k%u(const Step *step, const Phase *phase, u32 first, u8 *shared) {\n", index);
-    emitters[c.kernel->kind](&c);
-    cg_cu(&c, "}\n\n");
+    su_text_add(&text, "/* %s */\nDEVICE u32 k%u%s(const Step *step, const Phase *phase, u32 first, u8 *shared) {\n%s}\n\n", about,
+                index, suffix, body->text);
     add_indented(text.text, out);
     su_text_free(&text);
-    return c.shared;
 }
 
-static void print_block_entry(uint32_t index, uint64_t shared, SuText *out) {
+static void part_suffix(int part, char out[8]) {
+    if (part == 0) {
+        out[0] = '\0';
+    } else {
+        snprintf(out, 8, "_%d", part);
+    }
+}
+
+static void print_block_entry(uint32_t index, const char *suffix, SuText *out) {
     su_text_add(out,
-                "ENTRY block_k%u(const Step *step, u32 phase) {\n"
-                "    SHARED(shared, %llu);\n"
-                "    k%u(step, &block_phases[phase], blockIdx.x, shared);\n"
+                "ENTRY(block_k%u%s)(const Step *step, u32 phase) {\n"
+                "    SHARED(shared);\n"
+                "    k%u%s(step, &block_table[phase], blockIdx.x, shared);\n"
                 "}\n\n",
-                index, (unsigned long long)(shared ? shared : 16), index);
+                index, suffix, index, suffix);
 }
 
-/* Phases of a stage are dealt out to blocks one behind the other, so that small ones fall to different blocks. */
-static void print_row_entry(const PgProgram *program, uint64_t shared, SuText *out) {
-    su_text_add(out,
-                "ENTRY row_step(const Step *step, u32 *arrived) {\n"
-                "    SHARED(shared, %llu);\n"
-                "    u32 dealt = 0, meetings = 0;\n"
+/* ---------------------------------------------------------------------------------------------- the program */
+
+/* The program that is being printed. */
+typedef struct Printing {
+    const CgCudaTarget *target;
+    const PgProgram *program;
+    SuText *out;
+    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
+    bool *own_few; /* [n_kernels]: there is a kN_few */
+    CgCudaPlan plan;
+} Printing;
+
+static uint32_t larger(uint32_t a, uint64_t b) { return a > b ? a : (uint32_t)b; }
+
+static void note_scratch(RtCudaImage *image, const CgCuda *c) {
+    image->scratch_per_row = larger(image->scratch_per_row, c->scratch_per_row);
+    image->scratch_per_segment = larger(image->scratch_per_segment, c->scratch_per_segment);
+    image->scratch_fixed = larger(image->scratch_fixed, c->scratch_fixed);
+}
+
+static void print_parts(Printing *p, uint32_t index, const char *about) {
+    Printed *many = &p->many[index];
+    for (int part = 0; part < many->parts; part++) {
+        char suffix[8];
+        part_suffix(part, suffix);
+        print_function(about, index, suffix, &many->texts[part], p->out);
+        note_scratch(&p->plan.image, &many->made[part]);
+        if (p->program->kernels[index].mode == PG_ROW) { continue; }
+        print_block_entry(index, suffix, p->out);
+        p->plan.n_entries++;
+    }
+}
+
+static void print_kernel(Printing *p, uint32_t index) {
+    char words[KERNEL_WORDS], about[KERNEL_WORDS + 256];
+    const PgKernel *kernel = &p->program->kernels[index];
+    const PgPhase *phase = first_phase(p->program, index);
+    RtCudaImage *image = &p->plan.image;
+    cg_kernel_words(kernel, words, sizeof words);
+    snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
+    p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
+    print_parts(p, index, about);
+    if (kernel->mode == PG_ROW) {
+        image->row_shared = larger(image->row_shared, p->many[index].made[0].shared);
+        return;
+    }
+    Printed few = print_form(p->target, kernel, CG_FEW);
+    p->own_few[index] = !same_text(&few, &p->many[index]);
+    if (p->own_few[index]) { print_function(about, index, "_few", &few.texts[0], p->out); }
+    image->few_shared = larger(image->few_shared, few.made[0].shared);
+    note_scratch(image, &few.made[0]);
+    free_printed(&few);
+}
+
+/* All phases of a step, by all blocks. Phases of a stage are dealt out to blocks one behind the other, so that small ones fall to
+ * different blocks. */
+static void print_phase_loop(const Printing *p, PgMode mode) {
+    const char *name = mode == PG_ROW ? "row" : "rows";
+    su_text_add(p->out,
+                "DEVICE void %s_phases(const Step *step, Control *control, u32 *meetings, u8 *shared) {\n"
+                "    u32 dealt = 0;\n"
                 "    for (u32 i = 0; i < %u; i++) {\n"
-                "        const Phase *phase = &row_phases[i];\n"
-                "        if (i > 0 && phase->stage != row_phases[i - 1].stage) {\n"
-                "            meet(arrived, ++meetings);\n"
+                "        const Phase *phase = &%s_table[i];\n"
+                "        if (i > 0 && phase->stage != phase[-1].stage) {\n"
+                "            meet(&control->arrived, ++*meetings);\n"
                 "            dealt = 0;\n"
                 "        }\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                (unsigned long long)(shared ? shared : 16), program->steps[PG_ROW].n_phases);
-    for (uint32_t i = 0; i < program->n_kernels; i++) {
-        if (program->kernels[i].mode == PG_ROW) {
-            su_text_add(out, "        case %u: dealt += k%u(step, phase, first, shared); break;\n", i, i);
+                name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block");
+    for (uint32_t i = 0; i < p->program->n_kernels; i++) {
+        if (p->program->kernels[i].mode == mode) {
+            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first, shared); break;\n", i, i,
+                        p->own_few[i] ? "_few" : "");
         }
     }
-    su_text_add(out, "        }\n    }\n    leave(arrived, meetings);\n}\n");
+    su_text_add(p->out, "        }\n    }\n}\n\n");
+}
+
+/* The persistent launch: picks tokens if it is told to, takes the step, and so on. */
+static void print_step_entry(Printing *p, PgMode mode) {
+    const char *name = mode == PG_ROW ? "row" : "rows", *table = mode == PG_ROW ? "row" : "block";
+    bool ropes = p->program->n_ropes > 0;
+    print_phase_loop(p, mode);
+    su_text_add(p->out,
+                "ENTRY(%s_step)(Step *step, Control *control) {\n"
+                "    SHARED(shared);\n"
+                "    u32 meetings = 0, turn = 0;\n"
+                "    for (; turn < control->steps; turn++) {\n"
+                "        if (turn > 0) meet(&control->arrived, ++meetings); /* logits are there */\n"
+                "        if (control->picking) {\n"
+                "            pick_tokens(step, control, turn, shared);\n"
+                "            meet(&control->arrived, ++meetings);\n"
+                "            if (has_ended(step, control)) break;\n"
+                "            take_tokens(step, control, turn);\n"
+                "            meet(&control->arrived, ++meetings);\n"
+                "        }\n",
+                name);
+    if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
+    su_text_add(p->out,
+                "        %s_phases(step, control, &meetings, shared);\n"
+                "    }\n"
+                "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
+                "    leave(&control->arrived, meetings);\n"
+                "}\n\n",
+                name);
+    p->plan.n_entries++;
+}
+
+/* ---------------------------------------------------------------------------------------------- ropes */
+
+static void print_rates(const PgProgram *program, SuText *out) {
+    for (uint32_t r = 0; r < program->n_ropes; r++) {
+        const PgRope *rope = &program->ropes[r];
+        su_text_add(out, "/* turns a position, theta = %g */\nTABLE double rope_%u[%lld] = {", rope->theta, r,
+                    (long long)rope->dim / 2);
+        for (int64_t i = 0; i < rope->dim / 2; i++) {
+            double rate = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
+            su_text_add(out, "%s%.17g", i == 0 ? "" : i % 6 == 0 ? ",\n    " : ", ", rate / 6.283185307179586476925);
+        }
+        su_text_add(out, "};\n");
+    }
+}
+
+static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out) {
+    su_text_add(out, "DEVICE void fill_%s_ropes(const Step *step) {\n", mode == PG_ROW ? "row" : "block");
+    for (uint32_t r = 0; r < program->n_ropes; r++) {
+        const PgRope *rope = &program->ropes[r];
+        const PgRef *ref = &rope->table[mode];
+        if (ref->space != PG_ARENA) { continue; }
+        su_text_add(out, "    fill_rope(step, (float *)(step->arena + %lluull * step->ld + %lluull), rope_%u, %lld);\n",
+                    (unsigned long long)ref->per_row, (unsigned long long)ref->fixed, r, (long long)rope->dim / 2);
+    }
+    su_text_add(out, "}\n\n");
+}
+
+static void print_ropes(Printing *p) {
+    if (p->program->n_ropes == 0) { return; }
+    print_rates(p->program, p->out);
+    for (int mode = 0; mode < PG_MODES; mode++) { print_fill_ropes(p->program, (PgMode)mode, p->out); }
+    su_text_add(p->out, "ENTRY(fill_ropes)(const Step *step) { fill_block_ropes(step); }\n\n");
+    p->plan.n_entries++;
+}
+
+/* ---------------------------------------------------------------------------------------------- the image */
+
+static void plan_launches(Printing *p, SuArena *arena) {
+    const PgStep *step = &p->program->steps[PG_BLOCK];
+    uint32_t n = 0;
+    p->plan.launches = SU_NEW_ARRAY(arena, RtCudaLaunch, (size_t)step->n_phases * CG_MAX_PARTS);
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        const PgPhase *phase = &step->phases[i];
+        const Printed *printed = &p->many[phase->kernel];
+        for (int part = 0; part < printed->parts; part++) {
+            const CgCuda *made = &printed->made[part];
+            char suffix[8];
+            RtCudaLaunch *launch = &p->plan.launches[n++];
+            *launch = (RtCudaLaunch){.phase = i,
+                                     .shared = (uint32_t)made->shared,
+                                     .count = phase->count,
+                                     .E = phase->E,
+                                     .k = phase->k,
+                                     .per_tile = (uint32_t)made->per_tile,
+                                     .fixed = phase->fixed * (uint32_t)made->groups,
+                                     .surplus = (uint32_t)made->surplus};
+            part_suffix(part, suffix);
+            snprintf(launch->entry, sizeof launch->entry, "block_k%u%s", phase->kernel, suffix);
+        }
+    }
+    p->plan.image.n_launches = n;
+}
+
+static void print_words(const void *data, size_t bytes, SuText *out) {
+    for (size_t at = 0; at < bytes; at += sizeof(uint32_t)) {
+        uint32_t word;
+        memcpy(&word, (const uint8_t *)data + at, sizeof word);
+        su_text_add(out, "%s%u,", at % 64 == 0 ? "\n    " : " ", word);
+    }
+}
+
+static void print_image(Printing *p, SuArena *arena) {
+    RtCudaImage *image = &p->plan.image;
+    plan_launches(p, arena);
+    image->magic = RT_CUDA_MAGIC;
+    image->format = RT_CUDA_FORMAT;
+    image->numerics = PG_NUMERICS;
+    memcpy(image->spec_hash, p->program->spec_hash, sizeof image->spec_hash);
+    image->threads = (uint32_t)p->target->threads;
+    image->few_rows = CG_CUDA_FEW_ROWS;
+    image->n_ropes = p->program->n_ropes;
+    su_text_add(p->out, "/* for the host: what is launched, and with how much shared memory */\nEXPORTED u32 mossc_image[] = {");
+    print_words(image, sizeof *image, p->out);
+    print_words(p->plan.launches, image->n_launches * sizeof *p->plan.launches, p->out);
+    su_text_add(p->out, "\n};\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- the text */
@@ -139,26 +349,29 @@ static void print_row_entry(const PgProgram *program, uint64_t shared, SuText *o
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32 };\n\n", target->threads);
     cg_cuda_print_vmath(out);
-    su_text_add(out, "%s\n", cg_cuda_prelude);
+    su_text_add(out, "%s\n%s\n", cg_cuda_prelude, cg_cuda_pick);
 }
 
-void cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuText *out) {
-    uint64_t row_shared = 0;
-    print_phases(&program->steps[PG_ROW], "row", out);
-    print_phases(&program->steps[PG_BLOCK], "block", out);
-    for (uint32_t i = 0; i < program->n_kernels; i++) {
-        uint64_t shared = print_kernel(target, program, i, out);
-        if (program->kernels[i].mode == PG_BLOCK) {
-            print_block_entry(i, shared, out);
-        } else if (shared > row_shared) {
-            row_shared = shared;
-        }
-    }
-    print_row_entry(program, row_shared, out);
+CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {
+    SuArena scratch = {0};
+    Printing p = {.target = target, .program = program, .out = out};
+    p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
+    p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
+    p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
+    print_table(&program->steps[PG_ROW], "row", out);
+    print_table(&program->steps[PG_BLOCK], "block", out);
+    print_ropes(&p);
+    for (uint32_t i = 0; i < program->n_kernels; i++) { print_kernel(&p, i); }
+    print_step_entry(&p, PG_ROW);
+    print_step_entry(&p, PG_BLOCK);
+    print_image(&p, arena);
+    for (uint32_t i = 0; i < program->n_kernels; i++) { free_printed(&p.many[i]); }
+    su_arena_free(&scratch);
+    return p.plan;
 }
 
-void cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuText *out) {
+CgCudaPlan cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {
     su_text_add(out, "/* %s for %s, printed by mossc %s. */\n\n", program->name, target->name, MOSSC_VERSION);
     cg_cuda_print_prelude(target, out);
-    cg_cuda_print_program(target, program, out);
+    return cg_cuda_print_program(target, program, arena, out);
 }

@@ -9,10 +9,11 @@
 typedef struct SimtLaunch SimtLaunch;
 struct SimtLaunch {
     void (*run)(const SimtLaunch *launch); /* what every thread runs */
-    const void *step;   /* Step */
-    uint32_t *arrived;  /* of row_step */
-    uint32_t phase, kernel;
+    void *step;         /* Step */
+    void *control;      /* Control, of the persistent entries */
+    uint32_t number;    /* of the program's launches */
     unsigned blocks, threads;
+    size_t shared;      /* bytes of dynamic shared memory */
     bool cooperative;   /* all blocks are resident together; else one after the other */
     unsigned order;     /* 0: threads and blocks in rising order, 1: falling, others: mixed */
     char *finding;      /* text */
@@ -20,10 +21,11 @@ struct SimtLaunch {
     unsigned *first_block;
 };
 
-/* A program of the compiled text: run one phase of it, or its decode step. */
+/* A program of the compiled text: one of its launches for many rows, and its persistent entries for one row and a few. */
 typedef struct SimtProgram {
-    void (*block)(const SimtLaunch *launch);
+    void (*many)(const SimtLaunch *launch);
     void (*row)(const SimtLaunch *launch);
+    void (*rows)(const SimtLaunch *launch);
 } SimtProgram;
 
 #endif

@@ -149,9 +149,9 @@ inline void map_shared(Block &b, size_t bytes) {
     b.shared = b.mapped + whole - (bytes + 15) / 16 * 16;
 }
 
-inline unsigned char *shared(size_t bytes) {
+inline unsigned char *shared() {
     Block &b = machine.blocks[machine.running->block];
-    if (b.mapped == nullptr) map_shared(b, bytes);
+    if (b.mapped == nullptr) map_shared(b, machine.launch->shared);
     return reinterpret_cast<unsigned char *>(b.shared);
 }
 
@@ -325,11 +325,12 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 // ------------------------------------------------------------------------------------------------ the language
 
 #define MOSSC_SIMT
-#define ENTRY static void
+#define ENTRY(name) static void name
 #define DEVICE static
 #define INLINE static inline
 #define TABLE static const
-#define SHARED(name, bytes) unsigned char *name = simt::shared(bytes)
+#define EXPORTED static const
+#define SHARED(name) unsigned char *name = simt::shared()
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define __device__
 #define __forceinline__ inline
@@ -365,5 +366,8 @@ static inline unsigned __float_as_uint(float x) {
     memcpy(&bits, &x, 4);
     return bits;
 }
+
+static inline float cospif(float x) { return static_cast<float>(cos(3.14159265358979323846 * static_cast<double>(x))); }
+static inline float sinpif(float x) { return static_cast<float>(sin(3.14159265358979323846 * static_cast<double>(x))); }
 
 extern "C" bool simt_run(const SimtLaunch *launch) { return simt::run(launch); }

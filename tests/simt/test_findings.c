@@ -40,12 +40,12 @@ static void print_text(SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
     for (int i = 0; i < COUNT; i++) {
         su_text_add(out,
-                    "static void k%d(const SimtLaunch *launch) {\nSHARED(shared, 1024);\nunsigned *x = (unsigned *)shared;\n"
-                    "unsigned *out = launch->arrived;\n%s\n}\n",
+                    "static void k%d(const SimtLaunch *launch) {\nSHARED(shared);\nunsigned *x = (unsigned *)shared;\n"
+                    "unsigned *out = (unsigned *)launch->control;\n%s\n}\n",
                     i, mistakes[i].body);
     }
     su_text_add(out, "extern \"C\" const SimtProgram simt_programs[] = {\n");
-    for (int i = 0; i < COUNT; i++) { su_text_add(out, "{k%d, nullptr},\n", i); }
+    for (int i = 0; i < COUNT; i++) { su_text_add(out, "{k%d},\n", i); }
     su_text_add(out, "};\n");
 }
 
@@ -53,7 +53,7 @@ static void print_text(SuText *out) {
 static uint32_t launch(const SimtLibrary *library, int i, unsigned order, char finding[512]) {
     uint32_t result = 0;
     unsigned first_block = 0;
-    SimtLaunch l = {.run = library->programs[i].block, .arrived = &result, .blocks = 1, .threads = THREADS, .order = order};
+    SimtLaunch l = {.run = library->programs[i].many, .control = &result, .blocks = 1, .shared = 1024, .threads = THREADS, .order = order};
     l.finding = finding;
     l.finding_bytes = 512;
     l.first_block = &first_block;

@@ -9,7 +9,7 @@
 #include "frontend/spec.h"
 #include "passes/pipeline.h"
 
-enum { SKIPPED = 77, MAX_SHARED = 48 * 1024, MAX_REGISTERS = 255 };
+enum { SKIPPED = 77, MAX_REGISTERS = 255 };
 
 /* What the assembler says of a program's entries. */
 typedef struct Usage {
@@ -41,11 +41,12 @@ static Usage usage_of(const char *log) {
     return u;
 }
 
-static bool judge(const char *spec, const CgCudaTarget *target, const PgProgram *program, const Usage *u) {
-    int wanted = 1; /* row_step, and one for each kernel of rows */
-    for (uint32_t i = 0; i < program->n_kernels; i++) { wanted += program->kernels[i].mode == PG_BLOCK; }
+static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan *plan, Usage *u) {
+    int wanted = (int)plan->n_entries;
+    u->shared = larger(u->shared, larger((int)plan->image.row_shared, (int)plan->image.few_shared));
+    for (uint32_t i = 0; i < plan->image.n_launches; i++) { u->shared = larger(u->shared, (int)plan->launches[i].shared); }
     bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && u->registers * target->threads <= 64 * 1024;
-    bool good = u->entries == wanted && u->spills == 0 && fits && u->shared <= MAX_SHARED;
+    bool good = u->entries == wanted && u->spills == 0 && fits && u->shared <= (int)target->shared;
     printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s\n", spec, target->name,
            u->entries, u->registers, u->shared, u->spills, good ? "" : ": FAILED");
     return good;
@@ -54,17 +55,19 @@ static bool judge(const char *spec, const CgCudaTarget *target, const PgProgram 
 static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, const PgProgram *program, SuDiags *diags) {
     CgCudaTarget target;
     SuText text = {0}, code = {0}, log = {0};
+    SuArena arena = {0};
     if (!cg_cuda_target_by_name(name, &target, diags)) { return false; }
-    cg_cuda_print(&target, program, &text);
+    CgCudaPlan plan = cg_cuda_print(&target, program, &arena, &text);
     bool good = cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, diags);
     good = good && code.size > 4 && memcmp(code.text, "\177ELF", 4) == 0;
     if (good) {
         Usage usage = usage_of(log.text);
-        good = judge(spec, &target, program, &usage);
+        good = judge(spec, &target, &plan, &usage);
     }
     su_text_free(&text);
     su_text_free(&code);
     su_text_free(&log);
+    su_arena_free(&arena);
     return good;
 }
 

@@ -1,7 +1,8 @@
 /* The CUDA C that is printed for random specs, run by simt.h on the CPU, against eval64.
  *
- * All specs of a run are printed into one text, each in a namespace, and compiled as C++. The runtime then feeds tokens as it always
- * does, but its kernels are launches: in PG_BLOCK a phase is one, in PG_ROW the first phase is row_step, which does all. Logits must
+ * All specs of a run are printed into one text, each in a namespace, and compiled as C++. The CPU's runtime then feeds tokens as it
+ * always does, but its kernels are launches: the first phase of a step does all of them. Steps of a few rows go through the persistent
+ * entry and through the launches for many rows in turn. (tests/cuda has the runtime that a GPU has.) Logits must
  * be near eval64's, and the same to the bit for any number of blocks and any order of threads: where they are not, a barrier is
  * missing. A launch sees copies of weights, arena and state that end at pages which cannot be touched; weights cannot be
  * written, and what a step finds in its arena is garbage. */
@@ -36,6 +37,7 @@ typedef struct Case {
     SuArena arena;
     SuDiags diags;
     const PgProgram *program;
+    CgCudaPlan plan;
     Weights weights;
     int32_t *tokens[SEQUENCES]; /* [T] */
     double *truth[SEQUENCES];   /* [T][V] of eval64 */
@@ -49,8 +51,9 @@ typedef struct Rig {
     const SimtLibrary *library;
     const SimtProgram *code;
     unsigned blocks, order;
-    uint32_t arrived;
-    Guarded weights, arena;
+    bool few; /* steps of few rows are persistent launches */
+    RtCudaControl control;
+    Guarded weights, arena, scratch;
     char finding[512];
 } Rig;
 
@@ -156,22 +159,22 @@ static bool make_program(Case *c) {
 
 /* ---------------------------------------------------------------------------------------------- programs to code */
 
-static void print_case(const CgCudaTarget *target, const Case *c, int index, SuText *out) {
+static void print_case(const CgCudaTarget *target, Case *c, int index, SuText *out) {
     su_text_add(out, "\nnamespace program_%d {\n", index);
-    cg_cuda_print_program(target, c->program, out);
-    su_text_add(out, "static void block(const SimtLaunch *launch) {\n"
-                     "    const Step *step = (const Step *)launch->step;\n    switch (launch->kernel) {\n");
-    for (uint32_t i = 0; i < c->program->n_kernels; i++) {
-        if (c->program->kernels[i].mode == PG_BLOCK) {
-            su_text_add(out, "    case %u: block_k%u(step, launch->phase); break;\n", i, i);
-        }
+    c->plan = cg_cuda_print_program(target, c->program, &c->arena, out);
+    su_text_add(out, "static void many(const SimtLaunch *launch) {\n"
+                     "    const Step *step = (const Step *)launch->step;\n    switch (launch->number) {\n");
+    for (uint32_t i = 0; i < c->plan.image.n_launches; i++) {
+        su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->plan.launches[i].entry, c->plan.launches[i].phase);
     }
+    if (c->program->n_ropes > 0) { su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->plan.image.n_launches); }
     su_text_add(out, "    }\n}\n"
-                     "static void row(const SimtLaunch *launch) { row_step((const Step *)launch->step, launch->arrived); }\n}\n");
+                     "static void row(const SimtLaunch *l) { row_step((Step *)l->step, (Control *)l->control); }\n"
+                     "static void rows(const SimtLaunch *l) { rows_step((Step *)l->step, (Control *)l->control); }\n}\n");
 }
 
-static void print_text(const CgCudaTarget *target, const Case *cases, int n, SuText *out) {
-    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n");
+static void print_text(const CgCudaTarget *target, Case *cases, int n, SuText *out) {
+    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n#define _Static_assert static_assert\n#include \"runtime/cuda/image.h\"\n");
     cg_cuda_print_prelude(target, out);
     su_text_add(out,
                 "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
@@ -180,63 +183,85 @@ static void print_text(const CgCudaTarget *target, const Case *cases, int n, SuT
                 "              sizeof(Segment) == sizeof(RtSegment) && offsetof(Segment, count) == offsetof(RtSegment, count));\n");
     for (int i = 0; i < n; i++) { print_case(target, &cases[i], i, out); }
     su_text_add(out, "\nextern \"C\" const SimtProgram simt_programs[] = {\n");
-    for (int i = 0; i < n; i++) { su_text_add(out, "    {program_%d::block, program_%d::row},\n", i, i); }
+    for (int i = 0; i < n; i++) { su_text_add(out, "    {program_%d::many, program_%d::row, program_%d::rows},\n", i, i, i); }
     su_text_add(out, "};\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- launches */
 
-/* The step as the launch sees it: other weights, another arena with the tables that the runtime filled. */
-static RtArgs guarded_args(const RtArgs *args, const PgStep *step, PgMode mode, bool first) {
+/* The step as the launch sees it: other weights, another arena with nothing in it. */
+static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     const PgProgram *program = rig->c->program;
+    const RtCudaImage *image = &rig->c->plan.image;
     RtArgs guarded = *args;
     if (rig->weights.data == NULL) {
         rig->weights = guarded_alloc("weights", program->weight_bytes);
         memcpy(rig->weights.data, args->weights, program->weight_bytes);
         guarded_read_only(&rig->weights);
     }
-    if (first) {
-        guarded_free(&rig->arena);
-        rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
-        for (uint32_t r = 0; r < program->n_ropes; r++) {
-            const PgRef *table = &program->ropes[r].table[mode];
-            uint64_t at = table->per_row * args->ld + table->fixed;
-            if (table->space == PG_ARENA) {
-                memcpy(rig->arena.data + at, args->arena + at, args->rows * (uint64_t)program->ropes[r].dim * sizeof(float));
-            }
-        }
-    }
+    guarded_free(&rig->arena);
+    guarded_free(&rig->scratch);
+    rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
+    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments +
+                                                image->scratch_fixed);
     guarded.weights = rig->weights.data;
     guarded.arena = rig->arena.data;
+    guarded.scratch = rig->scratch.data;
     return guarded;
 }
 
+static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
+    unsigned first_block = 0;
+    l->step = args;
+    l->blocks = rig->blocks;
+    l->threads = 256;
+    l->order = rig->order;
+    l->finding = rig->finding;
+    l->finding_bytes = sizeof rig->finding;
+    l->first_block = &first_block;
+    guarded_say("%s, seed %llu", what, (unsigned long long)rig->c->seed);
+    if (rig->finding[0] == '\0') { rig->library->run(l); }
+}
+
+static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, RtArgs *args, const char *what) {
+    rig->control = (RtCudaControl){.steps = 1};
+    launch(&(SimtLaunch){.run = entry, .control = &rig->control, .cooperative = true, .shared = shared}, args, what);
+    if (rig->finding[0] != '\0') { return; }
+    if (rig->control.arrived != 0 || rig->control.done != 1) {
+        snprintf(rig->finding, sizeof rig->finding, "%s left its counter at %u and took %u steps", what, rig->control.arrived,
+                 rig->control.done);
+    }
+}
+
+static void launch_all(RtArgs *args) {
+    const CgCudaPlan *plan = &rig->c->plan;
+    if (rig->c->program->n_ropes > 0) {
+        launch(&(SimtLaunch){.run = rig->code->many, .number = plan->image.n_launches}, args, "fill_ropes");
+    }
+    for (uint32_t i = 0; i < plan->image.n_launches; i++) {
+        const PgPhase *phase = &rig->c->program->steps[PG_BLOCK].phases[plan->launches[i].phase];
+        char what[160];
+        snprintf(what, sizeof what, "phase '%s', %s", phase->name, plan->launches[i].entry);
+        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .shared = plan->launches[i].shared}, args, what);
+    }
+}
+
+/* The first phase of a step is all of it. */
 static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
     const PgProgram *program = rig->c->program;
+    const RtCudaImage *image = &rig->c->plan.image;
     PgMode mode = program->kernels[phase->kernel].mode;
     const PgStep *step = &program->steps[mode];
-    uint32_t index = (uint32_t)(phase - step->phases);
-    unsigned first_block = 0;
     (void)tile0, (void)tile1;
     kinds_seen[mode] |= 1ull << program->kernels[phase->kernel].kind;
-    if (rig->finding[0] != '\0' || (mode == PG_ROW && index > 0)) { return; }
-    RtArgs guarded = guarded_args(args, step, mode, index == 0);
-    SimtLaunch launch = {.run = mode == PG_ROW ? rig->code->row : rig->code->block,
-                         .step = &guarded,
-                         .arrived = &rig->arrived,
-                         .phase = index,
-                         .kernel = phase->kernel,
-                         .blocks = rig->blocks,
-                         .threads = 256,
-                         .cooperative = mode == PG_ROW,
-                         .order = rig->order,
-                         .finding = rig->finding,
-                         .finding_bytes = sizeof rig->finding,
-                         .first_block = &first_block};
-    guarded_say("phase '%s', kernel k%u, seed %llu", phase->name, phase->kernel, (unsigned long long)rig->c->seed);
-    rig->library->run(&launch);
-    if (rig->arrived != 0 && rig->finding[0] == '\0') {
-        snprintf(rig->finding, sizeof rig->finding, "row_step left its counter at %u", rig->arrived);
+    if (rig->finding[0] != '\0' || phase != step->phases) { return; }
+    RtArgs guarded = guarded_args(args, step);
+    if (mode == PG_ROW) {
+        launch_together(rig->code->row, image->row_shared, &guarded, "row_step");
+    } else if (rig->few && args->rows <= image->few_rows) {
+        launch_together(rig->code->rows, image->few_shared, &guarded, "rows_step");
+    } else {
+        launch_all(&guarded);
     }
 }
 
@@ -331,13 +356,14 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
 }
 
 /* The same tokens, the same way, with other blocks and orders: the same bits. */
-static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide) {
+static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide, bool few) {
     static const struct {
         unsigned blocks, order;
     } settings[] = {{2, 0}, {3, 1}, {1, 5}, {4, 77}};
     int n = wide ? 4 : 2;
     float *first = calloc((size_t)(end * c->V), sizeof(float)), *other = calloc((size_t)(end * c->V), sizeof(float));
     bool good = true;
+    rig->few = few;
     for (int i = 0; i < n && good; i++) {
         char mode[96];
         unsigned turn = i == 0 ? 0 : wide ? (unsigned)i : 1 + (unsigned)(c->seed % 3);
@@ -365,13 +391,16 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     MossError error = moss_model_from_memory(c->program, codes, weights_drawn, &c->weights, &options, &model);
     bool good = error.code == MOSS_OK || fail(c, "%s", error.text);
     int64_t most = c->program->max_rows;
-    good = good && run_orders(c, "token by token", model, 1, wide || c->T < 16 ? c->T : 16, wide);
-    good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide);
+    good = good && run_orders(c, "token by token", model, 1, wide || c->T < 16 ? c->T : 16, wide, true);
+    good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide, true);
+    good = good && run_orders(c, "chunks of 13, in launches", model, 13, wide || c->T < 26 ? c->T : 26, wide, false);
     good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
+    rig->few = c->seed % 2 == 0;
     good = good && run_batch(c, model, &rng);
     moss_model_free(model);
     guarded_free(&rig->weights);
     guarded_free(&rig->arena);
+    guarded_free(&rig->scratch);
     free(codes);
     return good;
 }

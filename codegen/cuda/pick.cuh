@@ -1,0 +1,276 @@
+/* Picking tokens from logits, as runtime/sampler.c does: candidates are ordered by logit, then lower id first; top_k keeps a prefix of that
+ * order, top_p the shortest prefix that has so much of the probability. A prefix is a Cut: all above a key, and the first few of those
+ * at it, found digit by digit over histograms. A block takes a sequence. Weights are added as integers, in units of 2^-40 of the
+ * largest, so that no order of threads shows in a sum. */
+
+struct Pick { /* RtCudaPick of runtime/cuda/image.h */
+    u64 random;
+    float temperature, top_p;
+    i32 top_k;
+    u32 from, ended, no_number;
+};
+
+struct Control { /* RtCudaControl */
+    u32 arrived, steps, picking, done;
+    i32 eos, limit;
+    const u32 *gaps;
+    Pick *picks;
+    i32 *picked;
+    u64 *random;
+};
+
+struct Cut {
+    u32 key;
+    u32 ties; /* of those with exactly this key, the first ones by id */
+};
+
+/* What a block needs in shared memory: at most 4096 bytes (program.c). */
+struct Picking {
+    u64 bins[256], parts[WARPS];
+    u64 sums[THREADS / 8]; /* of runs of threads */
+    u32 keys[WARPS], ids[WARPS];
+    u64 above;
+    u32 bin, id;
+};
+
+struct Candidates {
+    const float *logits;
+    const u32 *gaps;
+    u32 n;
+    float largest, temperature;
+    Cut cut;
+};
+
+/* Rises with the logit; both zeros are equal; 0 for NaN and for ids that stand for nothing. */
+INLINE u32 logit_key(const Candidates *c, u32 id) {
+    const float logit = c->logits[id];
+    const u32 bits = __float_as_uint(logit == 0 ? 0.0f : logit);
+    if (logit != logit || (c->gaps && (c->gaps[id / 32] >> id % 32 & 1))) return 0;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+INLINE float key_logit(u32 key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
+
+INLINE u64 weight_of(const Candidates *c, u32 key) {
+    return (u64)(vm_exp((key_logit(key) - c->largest) / c->temperature) * 0x1p40f);
+}
+
+INLINE u64 block_sum_u64(u64 v, u64 *parts) {
+    for (u32 distance = 16; distance > 0; distance /= 2) {
+        const u32 low = __shfl_xor_sync(ALL_LANES, (u32)v, distance), high = __shfl_xor_sync(ALL_LANES, (u32)(v >> 32), distance);
+        v += (u64)high << 32 | low;
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+    __syncthreads();
+    u64 sum = 0;
+    for (u32 w = 0; w < WARPS; w++) sum += parts[w];
+    return sum;
+}
+
+/* The first of the largest, and its key. */
+INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
+    u32 key = 0, id = 0;
+    for (u32 i = threadIdx.x; i < c->n; i += THREADS) {
+        const u32 other = logit_key(c, i);
+        if (other > key) key = other, id = i;
+    }
+    for (u32 distance = 16; distance > 0; distance /= 2) {
+        const u32 other = __shfl_xor_sync(ALL_LANES, key, distance), other_id = __shfl_xor_sync(ALL_LANES, id, distance);
+        if (other > key || (other == key && other_id < id)) key = other, id = other_id;
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s->keys[threadIdx.x / 32] = key, s->ids[threadIdx.x / 32] = id;
+    __syncthreads();
+    key = s->keys[0], id = s->ids[0];
+    for (u32 w = 1; w < WARPS; w++) {
+        if (s->keys[w] > key || (s->keys[w] == key && s->ids[w] < id)) key = s->keys[w], id = s->ids[w];
+    }
+    *out_key = key;
+    return id;
+}
+
+/* Threads take runs of ids in rising order. */
+INLINE u32 run_begin(const Candidates *c, u32 thread) { return (u32)((u64)c->n * thread / THREADS); }
+
+/* The sum of v over the threads before this one; *out_all: over all. Threads take turns by eights. */
+INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
+    __syncthreads();
+    s->bins[threadIdx.x] = v;
+    __syncthreads();
+    if (threadIdx.x < THREADS / 8) {
+        u64 sum = 0;
+        for (u32 i = 0; i < 8; i++) sum += s->bins[threadIdx.x * 8 + i];
+        s->sums[threadIdx.x] = sum;
+    }
+    __syncthreads();
+    u64 before = 0, all = 0;
+    for (u32 i = 0; i < THREADS / 8; i++) {
+        if (i < threadIdx.x / 8) before += s->sums[i];
+        all += s->sums[i];
+    }
+    for (u32 i = threadIdx.x / 8 * 8; i < threadIdx.x; i++) before += s->bins[i];
+    *out_all = all;
+    return before;
+}
+
+/* How many candidates have exactly the cut's key, in the runs before this thread's. */
+INLINE u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
+    u64 mine = 0;
+    for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) mine += logit_key(c, i) == c->cut.key;
+    return sum_before(mine, s, out_all);
+}
+
+/* Whether a candidate is inside the cut; *ties counts those at the key, over a walk in rising id. */
+INLINE bool is_inside(const Candidates *c, u32 key, u64 *ties) {
+    if (key != c->cut.key) return key > c->cut.key;
+    return key != 0 && (*ties)++ < c->cut.ties;
+}
+
+/* Measures of the candidates inside whose key begins with `prefix`, by their next digit. */
+INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift, u64 ties, Picking *s) {
+    __syncthreads();
+    s->bins[threadIdx.x] = 0;
+    __syncthreads();
+    for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
+        const u32 key = logit_key(c, i);
+        if (is_inside(c, key, &ties) && (u64)key >> (shift + 8) == prefix) {
+            atomicAdd(&s->bins[key >> shift & 255], counting ? (u64)1 : weight_of(c, key));
+        }
+    }
+    __syncthreads();
+}
+
+/* The bin at which `above` plus the bins from the top reaches the target, or the lowest that holds anything. */
+INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
+    if (threadIdx.x == 0) {
+        u64 before = *above;
+        s->bin = 0, s->above = before;
+        for (i32 bin = 255; bin >= 0; bin--) {
+            if (s->bins[bin] == 0) continue;
+            s->bin = bin, s->above = before;
+            if (before + s->bins[bin] >= target) break;
+            before += s->bins[bin];
+        }
+    }
+    __syncthreads();
+    *above = s->above;
+    return s->bin;
+}
+
+/* The prefix of candidates whose measures, added up, first reach `target`. */
+INLINE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
+    u64 all, above = 0;
+    const u64 ties = ties_before(c, s, &all);
+    u32 key = 0;
+    for (i32 shift = 24; shift >= 0; shift -= 8) {
+        fill_bins(c, counting, key, shift, ties, s);
+        key = key << 8 | find_bin(s, target, &above);
+    }
+    const u64 unit = counting ? 1 : weight_of(c, key), available = s->bins[key & 255] / (unit ? unit : 1);
+    u64 wanted = target <= above ? 1 : unit ? (target - above + unit - 1) / unit : 1;
+    wanted = wanted < 1 ? 1 : wanted > available && available > 0 ? available : wanted;
+    return Cut{key, (u32)wanted};
+}
+
+/* The weights inside, of this thread's run. */
+INLINE u64 run_weight(const Candidates *c, u64 ties) {
+    u64 sum = 0;
+    for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
+        const u32 key = logit_key(c, i);
+        if (is_inside(c, key, &ties)) sum += weight_of(c, key);
+    }
+    return sum;
+}
+
+/* The id at which the weights inside, added up in rising id, pass the part u of their sum. */
+INLINE u32 draw_id(const Candidates *c, double u, Picking *s) {
+    u64 all_ties, all;
+    u64 ties = ties_before(c, s, &all_ties);
+    const u64 mine = run_weight(c, ties), before = sum_before(mine, s, &all);
+    const u64 target = (u64)(u * (double)all);
+    if (mine > 0 && before <= target && target < before + mine) { /* one thread's */
+        u64 sum = before;
+        for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
+            const u32 key = logit_key(c, i);
+            if (is_inside(c, key, &ties)) sum += weight_of(c, key);
+            if (sum > target) {
+                s->id = i;
+                break;
+            }
+        }
+    }
+    __syncthreads();
+    return s->id;
+}
+
+INLINE double draw_uniform(u64 *state) { /* splitmix64; in [0, 1) */
+    u64 z = *state += 0x9E3779B97F4A7C15ull;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+/* By all threads of a block. *random moves on where a token is drawn. */
+DEVICE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
+    const u32 id = largest_id(c, s, out_key);
+    if (*out_key == 0 || !(pick->temperature > 0)) return id;
+    const double u = draw_uniform(random);
+    u64 all;
+    c->largest = key_logit(*out_key);
+    c->temperature = pick->temperature;
+    if (!is_finite(c->largest)) return id;
+    c->cut = Cut{0x007fffffu, 0}; /* above minus infinity */
+    if (pick->top_k > 0 && pick->top_k < c->n) c->cut = find_cut(c, true, pick->top_k, s);
+    if (pick->top_p < 1) {
+        u64 all_ties;
+        const u64 sum = block_sum_u64(run_weight(c, ties_before(c, s, &all_ties)), s->parts);
+        c->cut = find_cut(c, false, (u64)((double)pick->top_p * (double)sum), s);
+    }
+    __syncthreads();
+    s->id = id; /* where rounding leaves nobody */
+    (void)all;
+    return draw_id(c, u, s);
+}
+
+/* Picks every sequence's next token into step->tokens, a block a sequence. */
+INLINE void pick_tokens(const Step *step, Control *control, u32 turn, u8 *shared) {
+    Picking *s = (Picking *)shared;
+    for (u32 i = blockIdx.x; i < step->n_segments; i += gridDim.x) {
+        Pick *pick = &control->picks[i];
+        u64 random = pick->random;
+        u32 key;
+        Candidates c = {};
+        c.logits = step->logits + (turn == 0 ? pick->from : i) * step->out_stride;
+        c.gaps = control->gaps;
+        c.n = (u32)control->limit;
+        const u32 id = pick_token(&c, pick, &random, &key, s);
+        if (threadIdx.x == 0) {
+            step->tokens[step->segments[i].first_row] = (i32)id;
+            control->random[i] = random;
+            pick->no_number = key == 0;
+            pick->ended = key != 0 && (i32)id == control->eos;
+        }
+        __syncthreads();
+    }
+}
+
+/* Whether a sequence ends here, or a router of the step before was not finite: nobody's token is fed then. */
+INLINE bool has_ended(const Step *step, const Control *control) {
+    bool ended = false;
+    for (u32 i = threadIdx.x; i < step->n_segments; i += THREADS) ended = ended || control->picks[i].ended || control->picks[i].no_number;
+    for (u32 i = threadIdx.x; i < step->rows; i += THREADS) ended = ended || step->trouble[i] != 0;
+    return __syncthreads_or(ended);
+}
+
+/* The picked tokens are the step's now: they are written down, and where this is not the first step every sequence is one longer. */
+INLINE void take_tokens(const Step *step, Control *control, u32 turn) {
+    if (blockIdx.x != 0) return;
+    for (u32 i = threadIdx.x; i < step->n_segments; i += THREADS) {
+        Segment *segment = &step->segments[i];
+        control->picked[turn * step->n_segments + i] = step->tokens[segment->first_row];
+        control->picks[i].random = control->random[i];
+        if (turn == 0) continue;
+        segment->position++;
+        step->row_position[segment->first_row]++;
+    }
+}
