@@ -3,33 +3,30 @@
 
 #include <stdio.h>
 
-#include "codegen/cuda/nvrtc.h"
+#include "codegen/cuda/compile.h"
 
 const char *const cli_cuda_forms[] = {"cuda", "ptx", "cubin", NULL};
 
-static bool compile(const CgCudaTarget *target, SuText *text, CgNvrtcForm form, SuDiags *diags) {
-    CgNvrtc *nvrtc = cg_nvrtc_open(diags);
-    if (nvrtc == NULL) { return false; }
-    SuText code = {0};
-    bool ok = cg_nvrtc_compile(nvrtc, target, text->text, form, &code, NULL, diags);
-    if (ok) { fwrite(code.text, 1, form == CG_NVRTC_PTX ? code.size - 1 : code.size, stdout); } /* PTX ends in a NUL */
-    su_text_free(&code);
-    cg_nvrtc_close(nvrtc);
-    return ok;
+static void print_text(const CgCudaTarget *target, CliBuild *build) {
+    SuText text = {0};
+    cg_cuda_print(target, build->program, &build->arena, &text);
+    fwrite(text.text, 1, text.size, stdout);
+    su_text_free(&text);
+}
+
+static bool print_code(const CgCudaTarget *target, CliBuild *build, CgCudaWanted wanted) {
+    CgCudaCode code;
+    if (!cg_cuda_compile(target, build->program, &(CgCudaOptions){.wanted = wanted}, &code, &build->diags)) { return false; }
+    fwrite(code.image, 1, code.form == CG_NVRTC_PTX ? code.size - 1 : code.size, stdout); /* PTX ends in a NUL */
+    cg_cuda_code_free(&code);
+    return true;
 }
 
 bool cli_print_cuda(CliBuild *build, const CliBuildOptions *options, const char *target_name, int form) {
     CgCudaTarget target;
     if (!cg_cuda_target_by_name(target_name, &target, &build->diags)) { return false; }
     if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) { return false; }
-    SuText text = {0};
-    cg_cuda_print(&target, build->program, &build->arena, &text);
-    bool ok = true;
-    if (form == CLI_FORM_CUDA) {
-        fwrite(text.text, 1, text.size, stdout);
-    } else {
-        ok = compile(&target, &text, form == CLI_FORM_PTX ? CG_NVRTC_PTX : CG_NVRTC_CUBIN, &build->diags);
-    }
-    su_text_free(&text);
-    return ok;
+    if (form != CLI_FORM_CUDA) { return print_code(&target, build, form == CLI_FORM_PTX ? CG_CUDA_PTX : CG_CUDA_CUBIN); }
+    print_text(&target, build);
+    return true;
 }

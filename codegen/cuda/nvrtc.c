@@ -5,13 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/build_id.h"
+
 typedef struct Program *NvrtcProgram;
 typedef int NvrtcResult; /* 0: success */
+
+enum { INVALID_OPTION = 5, MOST_ARCHITECTURES = 256 };
 
 /* name, type of the result, types of the parameters */
 #define NVRTC_SYMBOLS(ROW)                                                                                                         \
     ROW(nvrtcVersion, NvrtcResult, (int *, int *))                                                                                 \
     ROW(nvrtcGetErrorString, const char *, (NvrtcResult))                                                                          \
+    ROW(nvrtcGetNumSupportedArchs, NvrtcResult, (int *))                                                                           \
+    ROW(nvrtcGetSupportedArchs, NvrtcResult, (int *))                                                                              \
     ROW(nvrtcCreateProgram, NvrtcResult,                                                                                           \
         (NvrtcProgram *, const char *, const char *, int, const char *const *, const char *const *))                               \
     ROW(nvrtcDestroyProgram, NvrtcResult, (NvrtcProgram *))                                                                        \
@@ -101,6 +107,28 @@ void cg_nvrtc_version(const CgNvrtc *nvrtc, int *out_major, int *out_minor) {
     if (nvrtc->nvrtcVersion(out_major, out_minor)) { *out_major = *out_minor = 0; }
 }
 
+SuDigest cg_nvrtc_identity(const CgNvrtc *nvrtc) {
+    int version[2];
+    SuDigestStream *stream = su_digest_start();
+    cg_nvrtc_version(nvrtc, &version[0], &version[1]);
+    su_digest_add(stream, version, sizeof version);
+    cg_add_build_id(stream, *(void *const *)&nvrtc->nvrtcVersion);
+    SuDigest identity = su_digest_now(stream);
+    su_digest_end(stream);
+    return identity;
+}
+
+int cg_nvrtc_newest(const CgNvrtc *nvrtc, int architecture) {
+    int known[MOST_ARCHITECTURES], count = 0, newest = 0;
+    if (nvrtc->nvrtcGetNumSupportedArchs(&count) || count > MOST_ARCHITECTURES || nvrtc->nvrtcGetSupportedArchs(known)) {
+        return architecture; /* compiling will say what is wrong */
+    }
+    for (int i = 0; i < count; i++) {
+        if (known[i] <= architecture && known[i] > newest) { newest = known[i]; }
+    }
+    return newest;
+}
+
 /* ---------------------------------------------------------------------------------------------- compiling */
 
 /* One call's size and content into out. */
@@ -144,26 +172,52 @@ static void report(SuDiags *diags, const char *why, const char *text, const char
     }
 }
 
-static NvrtcResult compile(const CgNvrtc *n, const CgCudaTarget *target, NvrtcProgram program, CgNvrtcForm form) {
+/* What one call makes of a text. */
+typedef struct Made {
+    NvrtcResult result;
+    SuText code, log;
+} Made;
+
+static Made make(const CgNvrtc *n, const char *text, CgNvrtcForm form, const char *const *options, int n_options) {
+    NvrtcProgram program = NULL;
+    Made made = {.result = n->nvrtcCreateProgram(&program, text, "program.cu", 0, NULL, NULL)};
+    bool cubin = form == CG_NVRTC_CUBIN;
+    if (!made.result) { made.result = n->nvrtcCompileProgram(program, n_options, options); }
+    if (program != NULL) { take(program, n->nvrtcGetProgramLogSize, n->nvrtcGetProgramLog, &made.log); }
+    if (!made.result && cubin) { made.result = take(program, n->nvrtcGetCUBINSize, n->nvrtcGetCUBIN, &made.code); }
+    if (!made.result && !cubin) { made.result = take(program, n->nvrtcGetPTXSize, n->nvrtcGetPTX, &made.code); }
+    if (program != NULL) { n->nvrtcDestroyProgram(&program); }
+    return made;
+}
+
+static void free_made(Made *made) {
+    su_text_free(&made->code);
+    su_text_free(&made->log);
+}
+
+/* The last option, with which several threads make machine code, is one that older libraries refuse. */
+static Made make_for(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, bool report) {
     char architecture[48];
-    const char *options[] = {architecture, "--std=c++17", "--ptxas-options=-v"};
-    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", form == CG_NVRTC_CUBIN ? "sm" : "compute",
-             target->architecture);
-    return n->nvrtcCompileProgram(program, form == CG_NVRTC_CUBIN ? 3 : 2, options);
+    const char *options[4] = {architecture, CG_NVRTC_OPTIONS};
+    int count = 2;
+    bool cubin = form == CG_NVRTC_CUBIN;
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", cubin ? "sm" : "compute", target->architecture);
+    if (!cubin) { return make(n, text, form, options, count); }
+    if (report) { options[count++] = "--ptxas-options=-v"; }
+    options[count++] = "--split-compile=0";
+    Made made = make(n, text, form, options, count);
+    if (made.result != INVALID_OPTION) { return made; }
+    free_made(&made);
+    return make(n, text, form, options, count - 1);
 }
 
 bool cg_nvrtc_compile(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, SuText *out_code,
                       SuText *out_log, SuDiags *diags) {
-    NvrtcProgram program = NULL;
-    SuText log = {0};
-    NvrtcResult result = n->nvrtcCreateProgram(&program, text, "program.cu", 0, NULL, NULL);
-    if (!result) { result = compile(n, target, program, form); }
-    if (program != NULL) { take(program, n->nvrtcGetProgramLogSize, n->nvrtcGetProgramLog, &log); }
-    if (!result && form == CG_NVRTC_CUBIN) { result = take(program, n->nvrtcGetCUBINSize, n->nvrtcGetCUBIN, out_code); }
-    if (!result && form == CG_NVRTC_PTX) { result = take(program, n->nvrtcGetPTXSize, n->nvrtcGetPTX, out_code); }
-    if (result) { report(diags, n->nvrtcGetErrorString(result), text, log.text == NULL ? "" : log.text); }
-    if (out_log != NULL && log.text != NULL) { su_text_append(out_log, log.text, strlen(log.text)); }
-    if (program != NULL) { n->nvrtcDestroyProgram(&program); }
-    su_text_free(&log);
-    return result == 0;
+    Made made = make_for(n, target, text, form, out_log != NULL);
+    bool ok = made.result == 0;
+    if (ok) { su_text_append(out_code, made.code.text, made.code.size); }
+    if (!ok) { report(diags, n->nvrtcGetErrorString(made.result), text, made.log.text == NULL ? "" : made.log.text); }
+    if (out_log != NULL && made.log.text != NULL) { su_text_append(out_log, made.log.text, strlen(made.log.text)); }
+    free_made(&made);
+    return ok;
 }

@@ -1,0 +1,130 @@
+/* The cache stands around NVRTC. What comes from mossc is all in the text, so its own build is no part of a key. */
+#include "codegen/cuda/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/clock.h"
+
+/* What stands before the image in an entry. */
+typedef struct Head {
+    uint32_t form, architecture;
+    SuDigest compiler; /* cg_nvrtc_identity */
+} Head;
+_Static_assert(sizeof(Head) == 24, "no padding");
+
+/* A program on its way. */
+typedef struct Compiling {
+    const CgCudaTarget *target;
+    const CgCudaOptions *options;
+    SuText text;
+    SuDigest key;
+    CgNvrtc *nvrtc; /* NULL: there is none */
+    CgCudaCode *out;
+    SuDiags *diags;
+} Compiling;
+
+static SuDigest key_of(const Compiling *c) {
+    static const char what[] = "CUDA image 1: " CG_NVRTC_OPTIONS;
+    const uint32_t facts[] = {(uint32_t)c->options->wanted, (uint32_t)c->target->architecture};
+    SuDigestStream *stream = su_digest_start();
+    su_digest_add(stream, what, sizeof what);
+    su_digest_add(stream, facts, sizeof facts);
+    su_digest_add(stream, c->text.text, c->text.size);
+    SuDigest key = su_digest_now(stream);
+    su_digest_end(stream);
+    return key;
+}
+
+/* ---------------------------------------------------------------------------------------------- the cache */
+
+/* Whether an entry is of the NVRTC at hand, if any is. */
+static bool is_current(const Compiling *c, const Head *head) {
+    if (c->nvrtc == NULL) { return true; }
+    SuDigest compiler = cg_nvrtc_identity(c->nvrtc);
+    return su_digest_equal(&head->compiler, &compiler);
+}
+
+static bool find(Compiling *c) {
+    Head head;
+    size_t size = 0;
+    uint8_t *payload = cg_cache_find(c->options->cache, &c->key, &size);
+    bool whole = payload != NULL && size > sizeof head;
+    if (whole) { memcpy(&head, payload, sizeof head); }
+    if (!whole || !is_current(c, &head)) {
+        free(payload);
+        return false;
+    }
+    c->out->size = size - sizeof head;
+    c->out->image = (char *)payload;
+    memmove(payload, payload + sizeof head, c->out->size);
+    c->out->form = (CgNvrtcForm)head.form;
+    c->out->architecture = (int)head.architecture;
+    c->out->found = true;
+    return true;
+}
+
+static void store(const Compiling *c) {
+    const CgCudaCode *code = c->out;
+    Head head = {.form = (uint32_t)code->form, .architecture = (uint32_t)code->architecture};
+    head.compiler = cg_nvrtc_identity(c->nvrtc);
+    cg_cache_store(c->options->cache, &c->key, &head, sizeof head, code->image, code->size);
+    cg_cache_trim(c->options->cache);
+}
+
+/* ---------------------------------------------------------------------------------------------- compiling */
+
+/* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX. */
+static bool choose(Compiling *c) {
+    int major, minor, wanted = c->target->architecture, newest = cg_nvrtc_newest(c->nvrtc, wanted);
+    CgCudaCode *code = c->out;
+    code->architecture = newest;
+    code->form = c->options->wanted == CG_CUDA_PTX || newest != wanted ? CG_NVRTC_PTX : CG_NVRTC_CUBIN;
+    cg_nvrtc_version(c->nvrtc, &major, &minor);
+    if (newest == 0) {
+        return su_error(c->diags, (SuSpan){0}, "an older NVRTC does: set MOSSC_NVRTC to its file",
+                        "NVRTC %d.%d compiles for later GPUs than sm_%d only", major, minor, wanted);
+    }
+    if (c->options->wanted == CG_CUDA_CUBIN && code->form != CG_NVRTC_CUBIN) {
+        return su_error(c->diags, (SuSpan){0}, "a newer NVRTC does; PTX for an older GPU runs on it too",
+                        "NVRTC %d.%d makes no machine code for sm_%d", major, minor, wanted);
+    }
+    return true;
+}
+
+static bool make(Compiling *c) {
+    if (c->nvrtc == NULL) { c->nvrtc = cg_nvrtc_open(c->diags); }
+    if (c->nvrtc == NULL || !choose(c)) { return false; }
+    CgCudaTarget target = *c->target;
+    SuText image = {0};
+    target.architecture = c->out->architecture;
+    double start = su_seconds();
+    bool ok = cg_nvrtc_compile(c->nvrtc, &target, c->text.text, c->out->form, &image, c->options->log, c->diags);
+    c->out->seconds = su_seconds() - start;
+    c->out->image = image.text;
+    c->out->size = image.size;
+    return ok;
+}
+
+bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const CgCudaOptions *options, CgCudaCode *out,
+                     SuDiags *diags) {
+    static const CgCudaOptions none = {0};
+    Compiling c = {.target = target, .options = options == NULL ? &none : options, .out = out, .diags = diags};
+    *out = (CgCudaCode){0};
+    out->plan = cg_cuda_print(target, program, &out->arena, &c.text);
+    c.key = key_of(&c);
+    bool cached = c.options->cache != NULL;
+    if (cached) { c.nvrtc = cg_nvrtc_try(); }
+    bool ok = (cached && find(&c)) || make(&c);
+    if (ok && cached && !out->found) { store(&c); }
+    cg_nvrtc_close(c.nvrtc);
+    su_text_free(&c.text);
+    if (!ok) { cg_cuda_code_free(out); }
+    return ok;
+}
+
+void cg_cuda_code_free(CgCudaCode *code) {
+    free(code->image);
+    su_arena_free(&code->arena);
+    *code = (CgCudaCode){0};
+}
