@@ -55,9 +55,9 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     RtCudaCode *code = &gpu->code;
     CuPointer address;
     size_t bytes;
-    if (gpu->driver.module_global(&address, &bytes, code->module, "mossc_image")) {
-        return not_ours("it says nothing about itself");
-    }
+    CuResult result = gpu->driver.module_global(&address, &bytes, code->module, "mossc_image");
+    if (result == CU_NOT_FOUND) { return not_ours("it says nothing about itself"); }
+    if (result) { return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL); }
     uint8_t *words = malloc(bytes);
     if (!words) { return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches"); }
     MossError error = gpu->device.kind->get(&gpu->device, words, address, bytes);
