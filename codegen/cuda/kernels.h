@@ -26,6 +26,9 @@
     ROW(PG_RECUR, cg_cuda_recur)                                                                                                   \
     ROW(PG_CONTRACT, cg_cuda_contract)
 
+/* route_rows.c: PG_ROUTE in a launch of its own. */
+void cg_cuda_route_rows(CgCuda *c);
+
 #define CG_DECLARE(kind, emitter) void emitter(CgCuda *c);
 CG_CUDA_KERNELS(CG_DECLARE)
 #undef CG_DECLARE

@@ -416,6 +416,72 @@ INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool norma
     for (u32 j = threadIdx.x; j < k; j += THREADS) gates[j] = scale * (scores[routes[j]] / whole);
 }
 
+/* The same for a warp and a row: scores[E] in shared memory, picks: room for k there. */
+
+INLINE bool warp_is_finite(const float *scores, u32 E) {
+    float bad = 0;
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) bad += !is_finite(scores[e]);
+    return warp_sum(bad) == 0;
+}
+
+INLINE void warp_softmax(float *scores, u32 E) {
+    float most = minus_infinity(), sum = 0;
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) most = vm_max(most, scores[e]);
+    most = warp_max(most);
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) {
+        scores[e] = vm_exp(scores[e] - most);
+        sum += scores[e];
+    }
+    sum = warp_sum(sum);
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) scores[e] = scores[e] / sum;
+    __syncwarp();
+}
+
+/* One expert after the other: the best of those that come behind the last one in the order of select_experts. */
+INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *routes) {
+    const u32 lane = threadIdx.x % 32;
+    float last = -minus_infinity();
+    i32 last_at = -1;
+    for (u32 round = 0; round < k; round++) {
+        float best = minus_infinity();
+        i32 best_at = (i32)E;
+        for (i32 e = (i32)lane; e < (i32)E; e += 32) {
+            const float key = key_of(scores, bias, e);
+            const bool behind = key < last || (key == last && e > last_at);
+            if (!behind || (best_at < (i32)E && key <= best)) continue;
+            best = key;
+            best_at = e;
+        }
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            const float key = __shfl_xor_sync(ALL_LANES, best, distance);
+            const i32 at = __shfl_xor_sync(ALL_LANES, best_at, distance);
+            if (at == (i32)E || (best_at < (i32)E && (key < best || (key == best && at > best_at)))) continue;
+            best = key;
+            best_at = at;
+        }
+        if (lane == 0) picks[round] = best_at;
+        last = best;
+        last_at = best_at;
+    }
+    __syncwarp();
+    for (u32 j = lane; j < k; j += 32) {
+        u32 slot = 0;
+        for (u32 other = 0; other < k; other++) slot += picks[other] < picks[j];
+        routes[slot] = picks[j];
+    }
+    __syncwarp();
+}
+
+INLINE void warp_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates) {
+    float whole = 1;
+    if (normalize) {
+        whole = 0;
+        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
+        whole += 1e-20f;
+    }
+    for (u32 j = threadIdx.x % 32; j < k; j += 32) gates[j] = scale * (scores[routes[j]] / whole);
+}
+
 /* ---------------------------------------------------------------------------------------------- ropes */
 
 /* Cosines and sines of all rows' angles: pairs of [rows][half], by all threads of all blocks. rates: turns a position. */

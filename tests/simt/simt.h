@@ -341,6 +341,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __syncthreads() simt::barrier(__LINE__)
 #define __syncthreads_or(condition) simt::vote(__LINE__, condition)
 #define __shfl_xor_sync(mask, value, distance) simt::shuffle_xor(__LINE__, mask, value, distance)
+#define __syncwarp() (void)simt::shuffle_xor(__LINE__, 0xffffffffu, 0u, 0)
 #define __threadfence()
 #define FAST_EXP2(x) exp2f(x)
 #define FAST_DIVIDE(a, b) ((a) / (b))

@@ -407,6 +407,8 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide, true);
     good = good && run_orders(c, "chunks of 13, in launches", model, 13, wide || c->T < 26 ? c->T : 26, wide, false);
     good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
+    rig->few = true;
+    good = good && (c->path == NULL || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
     rig->few = c->seed % 2 == 0;
     good = good && run_batch(c, model, &rng);
     moss_model_free(model);
