@@ -85,8 +85,8 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
     int per_multiprocessor = 0;
     RT_CUDA_TRY(gpu, module_function, out_function, gpu->code.module, name);
     if (shared > gpu->facts.shared) {
-        return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared, gpu->facts.name,
-                        gpu->facts.shared);
+        return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared,
+                        gpu->facts.name, gpu->facts.shared);
     }
     if (shared > STATIC_SHARED) { RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared); }
     RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)gpu->code.image.threads, shared);

@@ -70,8 +70,7 @@ enum {
     ROW(event_record, "cuEventRecord", (CuEventRef, CuStreamRef))                                                                  \
     ROW(event_wait, "cuEventSynchronize", (CuEventRef))                                                                            \
     ROW(event_elapsed, "cuEventElapsedTime", (float *milliseconds, CuEventRef from, CuEventRef to))                                \
-    ROW(module_load, "cuModuleLoadDataEx",                                                                                         \
-        (CuModuleRef *, const void *image, unsigned n_options, int *options, void **values))                                       \
+    ROW(module_load, "cuModuleLoadDataEx", (CuModuleRef *, const void *image, unsigned n_options, int *options, void **values))    \
     ROW(module_unload, "cuModuleUnload", (CuModuleRef))                                                                            \
     ROW(module_function, "cuModuleGetFunction", (CuFunctionRef *, CuModuleRef, const char *name))                                  \
     ROW(module_global, "cuModuleGetGlobal_v2", (CuPointer *, size_t *bytes, CuModuleRef, const char *name))                        \

@@ -338,6 +338,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define TABLE static const
 #define EXPORTED static const
 #define SHARED(name) unsigned char *name = simt::shared()
+#define ASSUME_GLOBAL(pointer)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define __device__
 #define __forceinline__ inline
