@@ -349,7 +349,13 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __syncthreads() simt::barrier(__LINE__)
 #define __syncthreads_or(condition) simt::vote(__LINE__, condition)
 #define __shfl_xor_sync(mask, value, distance) simt::shuffle_xor(__LINE__, mask, value, distance)
+#define __syncwarp() (void)simt::shuffle_xor(__LINE__, 0xffffffffu, 0u, 0)
 #define __threadfence()
+#define FAST_EXP2(x) exp2f(x)
+#define FAST_DIVIDE(a, b) ((a) / (b))
+#define COPY16(to, from) (*reinterpret_cast<float4 *>(to) = *reinterpret_cast<const float4 *>(from))
+#define COPY4(to, from) (*(to) = *(from))
+#define COPY_WAIT()
 
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -357,6 +363,10 @@ struct alignas(16) float4 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
+static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T atomicAdd(T *p, T v) {

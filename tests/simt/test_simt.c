@@ -26,7 +26,15 @@
 #define MIN_GAP 1e-4
 #define TOLERANCE 2e-4 /* of the root mean square, as for the CPU's kernels */
 
-enum { MAX_TRIES = 40, SEQUENCES = 2, MAX_CASES = 256, MAX_TOKENS = 300, FEW = 8 /* tokens of further runs */, SKIPPED = 77 };
+enum {
+    MAX_TRIES = 40,
+    SEQUENCES = 2,
+    MAX_CASES = 256,
+    MAX_TOKENS = 300,
+    FEW = 8 /* tokens of further runs */,
+    SCAN_CHUNK = 4 /* rows */,
+    SKIPPED = 77
+};
 
 typedef struct Case {
     uint64_t seed;
@@ -138,7 +146,7 @@ static PsOptions passes_of(const Case *c) {
 
 static bool make_program(Case *c) {
     if (c->path != NULL) {
-        c->T = 12;
+        c->T = c->T > 0 ? c->T : 12;
         read_spec(c->path, &c->yaml);
     } else {
         c->T = draw_spec(c->seed, &c->yaml);
@@ -159,9 +167,12 @@ static bool make_program(Case *c) {
 
 /* ---------------------------------------------------------------------------------------------- programs to code */
 
+/* Every other spec has its scans split over time, at a length that no GPU would. */
 static void print_case(const CgCudaTarget *target, Case *c, int index, SuText *out) {
+    CgCudaTarget own = *target;
+    own.scan_chunk = c->path != NULL || c->seed % 2 == 0 ? SCAN_CHUNK : 0;
     su_text_add(out, "\nnamespace program_%d {\n", index);
-    c->plan = cg_cuda_print_program(target, c->program, &c->arena, out);
+    c->plan = cg_cuda_print_program(&own, c->program, &c->arena, out);
     su_text_add(out, "static void many(const SimtLaunch *launch) {\n"
                      "    const Step *step = (const Step *)launch->step;\n    switch (launch->number) {\n");
     for (uint32_t i = 0; i < c->plan.image.n_launches; i++) {
@@ -396,6 +407,8 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide, true);
     good = good && run_orders(c, "chunks of 13, in launches", model, 13, wide || c->T < 26 ? c->T : 26, wide, false);
     good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
+    rig->few = true;
+    good = good && (c->path == NULL || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
     rig->few = c->seed % 2 == 0;
     good = good && run_batch(c, model, &rng);
     moss_model_free(model);
@@ -430,7 +443,7 @@ static bool all_kinds_seen(void) {
 
 typedef struct Options {
     uint64_t seed;
-    int64_t count;
+    int64_t count, tokens;
     const char *spec, *compiler;
     bool wide, verbose, keep, every_kind;
 } Options;
@@ -459,16 +472,18 @@ static int run_all(Case *cases, int n, const Options *o) {
 }
 
 static Options parse(int argc, char **argv) {
-    static const struct option names[] = {
-        {"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'}, {"spec", required_argument, 0, 'f'},
-        {"cxx", required_argument, 0, 'c'},  {"all", no_argument, 0, 'a'},         {"verbose", no_argument, 0, 'v'},
-        {"keep", no_argument, 0, 'k'},       {"every-kind", no_argument, 0, 'e'},  {0, 0, 0, 0}};
+    static const struct option names[] = {{"seed", required_argument, 0, 's'},   {"count", required_argument, 0, 'n'},
+                                          {"spec", required_argument, 0, 'f'},   {"cxx", required_argument, 0, 'c'},
+                                          {"all", no_argument, 0, 'a'},          {"verbose", no_argument, 0, 'v'},
+                                          {"keep", no_argument, 0, 'k'},         {"every-kind", no_argument, 0, 'e'},
+                                          {"tokens", required_argument, 0, 't'}, {0, 0, 0, 0}};
     Options o = {.seed = 1, .count = 4, .compiler = "c++"};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
         case 's': o.seed = strtoull(optarg, NULL, 10); break;
         case 'n': o.count = strtoll(optarg, NULL, 10); break;
         case 'f': o.spec = optarg; break;
+        case 't': o.tokens = strtoll(optarg, NULL, 10); break;
         case 'c': o.compiler = optarg; break;
         case 'a': o.wide = true; break;
         case 'v': o.verbose = true; break;
@@ -476,7 +491,7 @@ static Options parse(int argc, char **argv) {
         case 'e': o.every_kind = true; break;
         default:
             fprintf(stderr, "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n"
-                            "                 [--every-kind]\n");
+                            "                 [--every-kind] [--tokens N (of a FILE)]\n");
             exit(2);
         }
     }
@@ -493,7 +508,7 @@ int main(int argc, char **argv) {
         return SKIPPED;
     }
     guarded_report();
-    for (int i = 0; i < o.count; i++) { cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec}; }
+    for (int i = 0; i < o.count; i++) { cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .T = o.tokens}; }
     int failures = run_all(cases, (int)o.count, &o);
     for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
     if (!all_kinds_seen() && o.every_kind) {
