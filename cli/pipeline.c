@@ -47,14 +47,16 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
 
-static CgCache *open_cache(CliBuild *build) {
+static CgCache *open_cache(CliBuild *build, const CliBuildOptions *options) {
     const char *folder = cli_cache_folder(&build->arena);
-    return folder ? cg_cache_open(folder, cli_cache_most_bytes(&build->diags)) : NULL;
+    bool cached = options->cache != CLI_NO_CACHE && !options->dump_dir;
+    return cached && folder ? cg_cache_open(folder, cli_cache_most_bytes(&build->diags)) : NULL;
 }
 
 /* Says why kernels cannot be kept, if they cannot. false: they must be. */
 static bool check_cache(CliBuild *build, const CliBuildOptions *options, const CgCache *cache) {
     const char *folder = cli_cache_folder(&build->arena), *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
+    if (options->cache == CLI_NO_CACHE || options->dump_dir) return true;
     CgCacheStats stats = folder ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
     SuSpan span = folder ? su_file_span(&build->diags, folder) : (SuSpan){0};
     bool needed = options->cache == CLI_CACHE_NEEDED;
@@ -72,8 +74,7 @@ bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
     const char *isa = options->isa ? cli_isa_words[options->isa] : NULL;
     if (!build->has_target && !cg_target_host(isa, &build->target, &build->diags)) return false;
     build->has_target = true;
-    bool cached = options->cache != CLI_NO_CACHE && !options->dump_dir;
-    CgCache *cache = cached ? open_cache(build) : NULL;
+    CgCache *cache = open_cache(build, options);
     CgOptions code = {
         .dump_dir = options->dump_dir, .cache = cache, .debugger = (CgDebugger)options->debugger, .spec_path = options->spec};
     CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
@@ -81,9 +82,21 @@ bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
     bool ok = cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
     cli_progress_end(&progress);
     if (cache) build->kernels_found = cg_cache_stats(cache).found;
-    ok = (!cached || check_cache(build, options, cache)) && ok;
+    ok = check_cache(build, options, cache) && ok;
     cg_cache_close(cache);
     return ok;
+}
+
+bool cli_build_image(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, CgCudaCode *out) {
+    CgCudaOptions cuda = {.cache = open_cache(build, options)};
+    CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
+    cli_progress_say(&progress);
+    bool ok = cg_cuda_compile(target, build->program, &cuda, out, &build->diags);
+    cli_progress_end(&progress);
+    bool kept = check_cache(build, options, cuda.cache);
+    cg_cache_close(cuda.cache);
+    if (ok && !kept) cg_cuda_code_free(out);
+    return ok && kept;
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

@@ -3,6 +3,7 @@
 #define MOSSC_CLI_PIPELINE_H
 
 #include "cli/options.h"
+#include "codegen/cuda/compile.h"
 #include "codegen/target.h"
 #include "frontend/spec.h"
 #include "ir/graph.h"
@@ -66,6 +67,8 @@ bool cli_build_graph(CliBuild *build);                                   /* Spec
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options); /* Graph -> fused Graph -> Program */
 bool cli_build_files(CliBuild *build, const CliBuildOptions *options);   /* do the checkpoints fit? before the slow part */
 bool cli_build_code(CliBuild *build, const CliBuildOptions *options);    /* Program -> kernels in this process */
+/* Program -> image for a GPU; to be freed. */
+bool cli_build_image(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, CgCudaCode *out);
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options); /* checkpoints -> Model */
 /* All that follow cli_build_spec; prints the spec's warnings first. */
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options);

@@ -1,4 +1,6 @@
 /* mossc warm: kernels compiled before they are needed. */
+#include <string.h>
+
 #include "cli/cache_folder.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -7,37 +9,68 @@
 
 typedef struct WarmOptions {
     CliModelOptions model; /* what its kernels depend on */
+    const char *target;
     bool json;
 } WarmOptions;
 
-static void report(const CliBuild *build, const char *spec, double ms, bool json) {
-    uint32_t kernels = build->program->n_kernels, found = build->kernels_found;
+/* A spec whose kernels are in the cache now. */
+typedef struct Warmed {
+    const char *spec, *what; /* that the cache holds: "kernels", "image" */
+    uint32_t made, found;
+    double ms;
+} Warmed;
+
+static void report(const Warmed *w, bool json) {
     if (!json) {
-        printf("%s: %u kernels, %u made, %u found, %.0f ms\n", spec, kernels, kernels - found, found, ms);
+        printf("%s: %u %s, %u made, %u found, %.0f ms\n", w->spec, w->made + w->found, w->what, w->made, w->found, w->ms);
         return;
     }
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "spec", spec);
-    cJSON_AddNumberToObject(root, "kernels", kernels);
-    cJSON_AddNumberToObject(root, "made", kernels - found);
-    cJSON_AddNumberToObject(root, "found", found);
-    cJSON_AddNumberToObject(root, "ms", ms);
+    cJSON_AddStringToObject(root, "spec", w->spec);
+    cJSON_AddNumberToObject(root, w->what, w->made + w->found);
+    cJSON_AddNumberToObject(root, "made", w->made);
+    cJSON_AddNumberToObject(root, "found", w->found);
+    cJSON_AddNumberToObject(root, "ms", w->ms);
     cli_json_print(root);
 }
 
-static int warm(const char *spec, const WarmOptions *o) {
+static bool warm_host(CliBuild *build, const CliBuildOptions *options, Warmed *out) {
+    if (!cli_build_code(build, options)) return false;
+    out->what = "kernels";
+    out->found = build->kernels_found;
+    out->made = build->program->n_kernels - out->found;
+    return true;
+}
+
+/* All kernels of a program are one image. */
+static bool warm_gpu(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, Warmed *out) {
+    CgCudaCode code;
+    if (!cli_build_image(build, options, target, &code)) return false;
+    out->what = "image";
+    out->found = code.found;
+    out->made = !code.found;
+    cg_cuda_code_free(&code);
+    return true;
+}
+
+/* gpu NULL: for the host. */
+static int warm(const char *spec, const WarmOptions *o, const CgCudaTarget *gpu) {
     CliBuild build = {0};
     CliBuildOptions options = cli_build_options(spec, &o->model);
+    Warmed warmed = {.spec = spec};
     options.cache = CLI_CACHE_NEEDED;
     double start = su_seconds();
     bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
-              cli_build_code(&build, &options);
-    if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
+              (gpu ? warm_gpu(&build, &options, gpu, &warmed) : warm_host(&build, &options, &warmed));
+    warmed.ms = 1e3 * (su_seconds() - start);
+    if (ok) report(&warmed, o->json);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 
 static const CliOption table[] = {
+    CLI_ROW_TEXT(WarmOptions, target, "target", 0, "TARGET", false,
+                 "host (the default), or a GPU such as cuda:sm_90 (`mossc targets` lists them)"),
     CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
     CLI_OPTION_NO_PASSES(CliModelOptions),
     CLI_OPTION_ISA(CliModelOptions),
@@ -45,13 +78,28 @@ static const CliOption table[] = {
     CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
+/* What --target says, if it is a GPU. */
+static bool find_gpu(const char *name, CgCudaTarget *out) {
+    SuDiags diags = {0};
+    bool ok = cg_cuda_target_by_name(name, out, &diags);
+    su_diags_print(&diags, stderr);
+    su_diags_free(&diags);
+    return ok;
+}
+
 static int run(const CliCommand *command, CliArgs *args) {
-    WarmOptions o = {0};
+    WarmOptions o = {.target = "host"};
+    CgCudaTarget gpu;
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    bool is_gpu = cg_cuda_is_target(o.target);
+    if (!is_gpu && strcmp(o.target, "host") != 0)
+        return cli_usage_error(command, "--target takes host or a GPU such as cuda:sm_90, not '%s'", o.target);
+    if (is_gpu && o.model.isa) return cli_usage_error(command, "--isa is for the host: it does not go with --target");
+    if (is_gpu && !find_gpu(o.target, &gpu)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++) {
-        if (warm(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
+        if (warm(args->positionals[i], &o, is_gpu ? &gpu : NULL) != CLI_OK) status = CLI_FAILED;
     }
     return status;
 }
@@ -64,9 +112,10 @@ const CliCommand cli_warm = {
         "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
         "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
         "them alike. Says how many were made and how many were there. Give the options that the later command will "
-        "have.\n\n" CLI_ABOUT_CACHE,
+        "have. All kernels for a GPU are one image, made for the usual number of multiprocessors of its architecture.\n\n" CLI_ABOUT_CACHE,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
+                "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"
                 "MOSSC_CACHE_DIR=/opt/model/kernels mossc warm model.yaml --set weights.dtype=bf16\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
