@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "cli/cache_folder.h"
+#include "cli/gpu.h"
 #include "cli/progress.h"
 #include "codegen/cache.h"
 #include "frontend/lower.h"
@@ -21,6 +22,8 @@ CliBuildOptions cli_build_options(const char *spec, const CliModelOptions *model
                              .isa = model->isa,
                              .cache = model->no_cache ? CLI_NO_CACHE : CLI_CACHE,
                              .debugger = model->debugger,
+                             .device = model->device,
+                             .fast = model->fast,
                              .weights = &model->weights,
                              .threads = model->threads,
                              .progress = model->progress,
@@ -43,20 +46,19 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
     build->passes.dump_dir = options->dump_dir;
     build->passes.check |= CLI_DEBUG_BUILD;
+    if (build->device) build->passes.max_rows = CG_CUDA_MAX_ROWS;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
 
-static CgCache *open_cache(CliBuild *build, const CliBuildOptions *options) {
+static CgCache *open_cache(CliBuild *build) {
     const char *folder = cli_cache_folder(&build->arena);
-    bool cached = options->cache != CLI_NO_CACHE && !options->dump_dir;
-    return cached && folder ? cg_cache_open(folder, cli_cache_most_bytes(&build->diags)) : NULL;
+    return folder ? cg_cache_open(folder, cli_cache_most_bytes(&build->diags)) : NULL;
 }
 
 /* Says why kernels cannot be kept, if they cannot. false: they must be. */
 static bool check_cache(CliBuild *build, const CliBuildOptions *options, const CgCache *cache) {
     const char *folder = cli_cache_folder(&build->arena), *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
-    if (options->cache == CLI_NO_CACHE || options->dump_dir) return true;
     CgCacheStats stats = folder ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
     SuSpan span = folder ? su_file_span(&build->diags, folder) : (SuSpan){0};
     bool needed = options->cache == CLI_CACHE_NEEDED;
@@ -70,34 +72,30 @@ static bool check_cache(CliBuild *build, const CliBuildOptions *options, const C
     return true;
 }
 
-bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
+static bool build_host_code(CliBuild *build, const CliBuildOptions *options, CgCache *cache) {
     const char *isa = options->isa ? cli_isa_words[options->isa] : NULL;
     if (!build->has_target && !cg_target_host(isa, &build->target, &build->diags)) return false;
     build->has_target = true;
-    CgCache *cache = open_cache(build, options);
     CgOptions code = {
         .dump_dir = options->dump_dir, .cache = cache, .debugger = (CgDebugger)options->debugger, .spec_path = options->spec};
+    if (!cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags)) return false;
+    if (cache) build->kernels_found = cg_cache_stats(cache).found;
+    return true;
+}
+
+bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
+    bool cached = options->cache != CLI_NO_CACHE && !options->dump_dir;
+    CgCache *cache = cached ? open_cache(build) : NULL;
     CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
     cli_progress_say(&progress);
-    bool ok = cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags);
+    bool ok = build->gpu.architecture ? cli_build_gpu_code(build, cache) : build_host_code(build, options, cache);
     cli_progress_end(&progress);
-    if (cache) build->kernels_found = cg_cache_stats(cache).found;
-    ok = check_cache(build, options, cache) && ok;
+    ok = (!cached || check_cache(build, options, cache)) && ok;
     cg_cache_close(cache);
     return ok;
 }
 
-bool cli_build_image(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, CgCudaCode *out) {
-    CgCudaOptions cuda = {.cache = open_cache(build, options)};
-    CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
-    cli_progress_say(&progress);
-    bool ok = cg_cuda_compile(target, build->program, &cuda, out, &build->diags);
-    cli_progress_end(&progress);
-    bool kept = check_cache(build, options, cuda.cache);
-    cg_cache_close(cuda.cache);
-    if (ok && !kept) cg_cuda_code_free(out);
-    return ok && kept;
-}
+const PgCode *cli_codes(const CliBuild *build) { return build->device ? NULL : cg_codes(build->compiled); }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
     return (MossOptions){.threads = (int)threads, .progress = cli_progress_callback, .progress_context = progress};
@@ -107,7 +105,8 @@ bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     CliProgress progress = cli_progress_start(options->progress, "loading weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
     moss.verify = options->verify;
-    MossError error = moss_model_load(build->program, cg_codes(build->compiled), options->weights->items, options->weights->count,
+    moss.device = build->device;
+    MossError error = moss_model_load(build->program, cli_codes(build), options->weights->items, options->weights->count,
                                       &moss, &build->model);
     cli_progress_end(&progress);
     return cli_moss_ok(&build->diags, error);
@@ -133,7 +132,8 @@ bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
     su_diags_print(&build->diags, stderr);
     build->diags.count = 0;
     double start = su_seconds();
-    bool ok = cli_build_graph(build) &&            /* Spec -> Graph */
+    bool ok = cli_build_device(build, options) &&  /* where it will run */
+              cli_build_graph(build) &&            /* Spec -> Graph */
               cli_build_program(build, options) && /* Graph -> fused Graph -> Program */
               cli_build_files(build, options) &&   /* checkpoints */
               cli_build_code(build, options);      /* Program -> kernels */
@@ -147,6 +147,7 @@ bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
 int cli_build_finish(CliBuild *build, bool ok) {
     su_diags_print(&build->diags, stderr);
     moss_model_free(build->model);
+    moss_device_free(build->device);
     cg_compiled_free(build->compiled);
     if (build->has_target) cg_target_free(&build->target);
     if (build->has_spec) fe_spec_free(&build->spec);

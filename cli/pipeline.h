@@ -3,7 +3,7 @@
 #define MOSSC_CLI_PIPELINE_H
 
 #include "cli/options.h"
-#include "codegen/cuda/compile.h"
+#include "codegen/cuda/cuda.h"
 #include "codegen/target.h"
 #include "frontend/spec.h"
 #include "ir/graph.h"
@@ -29,10 +29,12 @@ typedef struct CliBuild {
     const PgProgram *program;
     CgTarget target;
     CgCompiled *compiled;
+    MossDevice *device;    /* the GPU, where the command names one: it then has the code, and there are neither target nor compiled */
+    CgCudaTarget gpu;      /* its target; without a device code is only compiled for it. All zero: for the CPU */
     MossModel *model;
     PsOptions passes; /* set by the command before cli_build_program */
     bool has_spec, has_target;
-    uint32_t kernels_found; /* in the cache; set by cli_build_code */
+    uint32_t kernels_found; /* in the cache; set by cli_build_code. All or none of a GPU's, whose code is one piece */
     double compile_seconds, load_seconds; /* set by cli_build_model */
 } CliBuild;
 
@@ -52,9 +54,11 @@ typedef struct CliBuildOptions {
     const char *dump_dir; /* an existing folder, or NULL */
     CliCache cache;
     int debugger;        /* a CgDebugger */
+    const char *device;  /* "cpu", "cuda", "cuda:1", or NULL: cpu */
     const CliTexts *weights;
     int64_t threads;
     bool progress;
+    bool fast;           /* CgCudaTarget.fast */
     bool verify;         /* packed weights against their digests */
 } CliBuildOptions;
 
@@ -67,11 +71,12 @@ bool cli_build_graph(CliBuild *build);                                   /* Spec
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options); /* Graph -> fused Graph -> Program */
 bool cli_build_files(CliBuild *build, const CliBuildOptions *options);   /* do the checkpoints fit? before the slow part */
 bool cli_build_code(CliBuild *build, const CliBuildOptions *options);    /* Program -> kernels in this process */
-/* Program -> image for a GPU; to be freed. */
-bool cli_build_image(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, CgCudaCode *out);
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options); /* checkpoints -> Model */
 /* All that follow cli_build_spec; prints the spec's warnings first. */
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options);
+
+/* Opens the GPU that options name, if they name one; before cli_build_program. cli_build_model does it. */
+bool cli_build_device(CliBuild *build, const CliBuildOptions *options);
 
 /* Prints what was found, frees everything; the exit status. */
 int cli_build_finish(CliBuild *build, bool ok);
@@ -80,6 +85,8 @@ int cli_build_finish(CliBuild *build, bool ok);
 bool cli_moss_ok(SuDiags *diags, MossError error);
 /* Makes `path` a folder if there is nothing yet. */
 bool cli_make_folder(SuDiags *diags, const char *path);
+/* What moss_model_load wants; NULL where a GPU has the code. */
+const PgCode *cli_codes(const CliBuild *build);
 /* Loading options that show progress through `progress`. */
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress);
 

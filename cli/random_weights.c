@@ -118,8 +118,9 @@ static bool build_random(CliBuild *build, const CliBuildOptions *options, double
     RandomWeights random = make_weights(&build->spec);
     CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
     MossOptions moss = cli_moss_options(options->threads, &progress);
+    moss.device = build->device;
     double start = su_seconds();
-    MossError error = moss_model_from_memory(build->program, cg_codes(build->compiled), look_up, &random, &moss, &build->model);
+    MossError error = moss_model_from_memory(build->program, cli_codes(build), look_up, &random, &moss, &build->model);
     *out_seconds = su_seconds() - start;
     cli_progress_end(&progress);
     su_arena_free(&random.arena);

@@ -12,7 +12,7 @@
 #include "support/file.h"
 #include "support/clock.h"
 
-enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
+enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024, BURST = 32 };
 
 typedef struct RunOptions {
     CliModelOptions model;
@@ -140,56 +140,67 @@ static bool feed_prompt(Session *s) {
     return ok;
 }
 
-/* Samples a token from the logits of the last step. false: none can be picked. */
-static bool sample(Session *s, int32_t *out_token) {
+/* Picks a token from the logits of the last step; nothing is fed. false: none can be picked. */
+static bool pick(Session *s, MossSampler *sampler, int32_t *out_token) {
     if (!s->room) s->room = SU_NEW_ARRAY(&s->build.arena, float, (size_t)rt_tokenizer_limit(s->tokenizer));
-    *out_token = rt_tokenizer_sample(s->tokenizer, &s->sampler, moss_state_logits(s->state), s->room);
+    *out_token = rt_tokenizer_sample(s->tokenizer, sampler, moss_state_logits(s->state), s->room);
     if (*out_token >= 0) return true;
     return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
                     moss_state_position(s->state));
 }
 
-/* True when nothing may follow the token that was just emitted. */
-static bool is_over(Session *s) {
-    int64_t bound = s->build.program->max_positions;
-    bool over = true;
-    if (ferror(stdout)) {
-        s->stop = STOP_NO_OUTPUT;
-    } else if ((int64_t)s->tokens.count >= s->options->max_tokens) {
-        s->stop = STOP_LENGTH;
-    } else if (bound && moss_state_position(s->state) >= bound) {
-        s->stop = STOP_POSITIONS;
-    } else {
-        over = false;
+/* How many tokens to pick and feed before any is shown; 0: one is left, after which nothing is fed. A GPU is not asked for each. */
+static uint32_t burst(const Session *s) {
+    int64_t bound = s->build.program->max_positions, n = s->build.device ? BURST : 1;
+    int64_t left = s->options->max_tokens - (int64_t)s->tokens.count - 1;
+    if (left < n) n = left;
+    if (bound && bound - moss_state_position(s->state) < n) n = bound - moss_state_position(s->state);
+    return (uint32_t)n;
+}
+
+/* The last token: not fed. */
+static bool pick_last(Session *s) {
+    int32_t token;
+    if (!pick(s, &s->sampler, &token)) return false;
+    s->stop = token == rt_tokenizer_eos(s->tokenizer)                        ? STOP_EOS
+              : (int64_t)s->tokens.count + 1 >= s->options->max_tokens ? STOP_LENGTH
+                                                                       : STOP_POSITIONS;
+    if (s->stop != STOP_EOS) emit(s, token);
+    return true;
+}
+
+/* All tokens but the last are picked and fed in bursts. */
+static bool generate_tokens(Session *s) {
+    int32_t tokens[BURST];
+    size_t words = (size_t)rt_tokenizer_limit(s->tokenizer) / 32 + 1;
+    MossVocabulary vocabulary = rt_tokenizer_vocabulary(s->tokenizer, SU_NEW_ARRAY(&s->build.arena, uint32_t, words));
+    MossSequence sequence = {.state = s->state, .sampler = &s->sampler, .tokens = tokens};
+    for (uint32_t n, done; (n = burst(s)) > 0;) {
+        if (!cli_moss_ok(&s->build.diags, moss_generate(s->build.model, &vocabulary, &sequence, 1, n, &done))) return false;
+        for (uint32_t i = 0; i < done; i++) emit(s, tokens[i]);
+        if (sequence.ended || ferror(stdout)) {
+            s->stop = sequence.ended ? STOP_EOS : STOP_NO_OUTPUT;
+            return true;
+        }
     }
-    return over;
+    return pick_last(s);
 }
 
 static bool generate(Session *s) {
     if (s->options->max_tokens == 0) return true;
-    double start = su_seconds(), first = 0;
     if (!moss_state_logits(s->state)) {
         return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to go on with", "the state in '%s' holds no logits",
                         s->options->state_in);
     }
-    for (;;) {
-        int32_t token;
-        if (!sample(s, &token)) return false;
-        if (s->tokens.count == 0) {
-            first = su_seconds();
-            s->first_token_seconds = s->prefill_seconds + (first - start);
-        }
-        if (token == rt_tokenizer_eos(s->tokenizer)) {
-            s->stop = STOP_EOS;
-            break;
-        }
-        emit(s, token);
-        if (is_over(s)) break;
-        MossSegment segment = {.state = s->state, .tokens = &token, .count = 1, .wanted = MOSS_LAST_LOGITS};
-        if (!cli_moss_ok(&s->build.diags, moss_step(s->build.model, &segment, 1))) return false;
-    }
+    MossSampler sampler = s->sampler; /* of a look at the first token, for the clock */
+    int32_t token;
+    double start = su_seconds();
+    if (!pick(s, &sampler, &token)) return false;
+    double first = su_seconds();
+    s->first_token_seconds = s->prefill_seconds + (first - start);
+    bool ok = generate_tokens(s);
     s->decode_seconds = su_seconds() - first;
-    return true;
+    return ok;
 }
 
 /* Feeds the last token, which was sampled but needed no successor, so that the state is the one after all of the text. */

@@ -13,57 +13,30 @@ typedef struct WarmOptions {
     bool json;
 } WarmOptions;
 
-/* A spec whose kernels are in the cache now. */
-typedef struct Warmed {
-    const char *spec, *what; /* that the cache holds: "kernels", "image" */
-    uint32_t made, found;
-    double ms;
-} Warmed;
-
-static void report(const Warmed *w, bool json) {
+static void report(const CliBuild *build, const char *spec, double ms, bool json) {
+    uint32_t kernels = build->program->n_kernels, found = build->kernels_found;
     if (!json) {
-        printf("%s: %u %s, %u made, %u found, %.0f ms\n", w->spec, w->made + w->found, w->what, w->made, w->found, w->ms);
+        printf("%s: %u kernels, %u made, %u found, %.0f ms\n", spec, kernels, kernels - found, found, ms);
         return;
     }
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "spec", w->spec);
-    cJSON_AddNumberToObject(root, w->what, w->made + w->found);
-    cJSON_AddNumberToObject(root, "made", w->made);
-    cJSON_AddNumberToObject(root, "found", w->found);
-    cJSON_AddNumberToObject(root, "ms", w->ms);
+    cJSON_AddStringToObject(root, "spec", spec);
+    cJSON_AddNumberToObject(root, "kernels", kernels);
+    cJSON_AddNumberToObject(root, "made", kernels - found);
+    cJSON_AddNumberToObject(root, "found", found);
+    cJSON_AddNumberToObject(root, "ms", ms);
     cli_json_print(root);
 }
 
-static bool warm_host(CliBuild *build, const CliBuildOptions *options, Warmed *out) {
-    if (!cli_build_code(build, options)) return false;
-    out->what = "kernels";
-    out->found = build->kernels_found;
-    out->made = build->program->n_kernels - out->found;
-    return true;
-}
-
-/* All kernels of a program are one image. */
-static bool warm_gpu(CliBuild *build, const CliBuildOptions *options, const CgCudaTarget *target, Warmed *out) {
-    CgCudaCode code;
-    if (!cli_build_image(build, options, target, &code)) return false;
-    out->what = "image";
-    out->found = code.found;
-    out->made = !code.found;
-    cg_cuda_code_free(&code);
-    return true;
-}
-
-/* gpu NULL: for the host. */
+/* gpu: the target, or all zero for the host. */
 static int warm(const char *spec, const WarmOptions *o, const CgCudaTarget *gpu) {
-    CliBuild build = {0};
+    CliBuild build = {.gpu = *gpu};
     CliBuildOptions options = cli_build_options(spec, &o->model);
-    Warmed warmed = {.spec = spec};
     options.cache = CLI_CACHE_NEEDED;
     double start = su_seconds();
     bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
-              (gpu ? warm_gpu(&build, &options, gpu, &warmed) : warm_host(&build, &options, &warmed));
-    warmed.ms = 1e3 * (su_seconds() - start);
-    if (ok) report(&warmed, o->json);
+              cli_build_code(&build, &options);
+    if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }
@@ -89,7 +62,7 @@ static bool find_gpu(const char *name, CgCudaTarget *out) {
 
 static int run(const CliCommand *command, CliArgs *args) {
     WarmOptions o = {.target = "host"};
-    CgCudaTarget gpu;
+    CgCudaTarget gpu = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     bool is_gpu = cg_cuda_is_target(o.target);
@@ -99,7 +72,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (is_gpu && !find_gpu(o.target, &gpu)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++) {
-        if (warm(args->positionals[i], &o, is_gpu ? &gpu : NULL) != CLI_OK) status = CLI_FAILED;
+        if (warm(args->positionals[i], &o, &gpu) != CLI_OK) status = CLI_FAILED;
     }
     return status;
 }
@@ -112,7 +85,8 @@ const CliCommand cli_warm = {
         "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
         "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
         "them alike. Says how many were made and how many were there. Give the options that the later command will "
-        "have. All kernels for a GPU are one image, made for the usual number of multiprocessors of its architecture.\n\n" CLI_ABOUT_CACHE,
+        "have.\n\nA GPU's kernels are kept all together, for one spec and the number of multiprocessors that is usual for its "
+        "architecture: a GPU with another number has them compiled when it is used.\n\n" CLI_ABOUT_CACHE,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
                 "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"

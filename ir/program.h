@@ -33,7 +33,7 @@ enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a map sums K in segments of this many (the bits) */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
-    PG_MAX_ROWS = 512,  /* most rows of a step */
+    PG_MAX_ROWS = 512,  /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
     PG_NUMERICS = 2     /* version of the bits: written into states and packed weights */
 };
@@ -302,7 +302,7 @@ typedef struct PgProgram {
     PgDtype dtype;
     int64_t vocab_size, d_model;
     int64_t max_positions; /* 0: no bound (no attention without a window) */
-    int64_t max_rows; /* of a step: PG_MAX_ROWS or less when the arena would be larger than 1 GiB */
+    int64_t max_rows; /* of a step: PG_MAX_ROWS (or what the target asked for), less when the arena would be larger than 1 GiB */
     uint64_t out_stride; /* floats between rows of logits: vocab_size rounded up to 16 */
     const PgKernel *kernels;
     uint32_t n_kernels;

@@ -31,6 +31,8 @@ typedef struct PsOptions {
     const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
     int stop_after;         /* number of graph passes to run; 0: all of them */
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
+    int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room
+                             * for steps of PG_MAX_ROWS: there it stays at that */
     bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds) */
 } PsOptions;
 

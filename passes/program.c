@@ -80,9 +80,12 @@ static void finish_weights(PsBuilder *b, PgProgram *program) {
     program->weight_bytes = b->n_weights > 0 ? weights[b->n_weights - 1].offset + weights[b->n_weights - 1].bytes : 0;
 }
 
-static int64_t largest_step(const PgStep *block) {
+static int64_t largest_step(const PsBuilder *b, const PgStep *block) {
     uint64_t limit = (uint64_t)1 << ARENA_LIMIT_SHIFT;
-    int64_t rows = PG_MAX_ROWS;
+    int64_t rows = b->options->max_rows ? b->options->max_rows : PG_MAX_ROWS;
+    for (size_t i = 0; i < b->n_kernels && rows > PG_MAX_ROWS; i++) {
+        if (b->kernels[i].window > 0) rows = PG_MAX_ROWS;
+    }
     while (rows > 8 && block->arena_per_row * pg_ld((uint64_t)rows) + block->arena_fixed > limit) rows /= 2;
     return rows;
 }
@@ -112,7 +115,7 @@ bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, Su
     finish_weights(&b, program);
     program->dtype = ps_dtype(spec->weights_dtype);
     program->max_positions = fe_position_bound(spec);
-    program->max_rows = largest_step(&program->steps[PG_BLOCK]);
+    program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);
     program->out_stride = su_round_up((uint64_t)spec->vocab_size, PG_LANES);
     program->kernels = b.kernels;
     program->n_kernels = (uint32_t)b.n_kernels;

@@ -5,34 +5,58 @@
 
 static const MossOptions defaults = {0};
 
-/* A model whose weights are packed from tensors; `drop`: they lie in mapped files. */
-static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
-                            const MossOptions *options, MossModel **out_model) {
-    options = options ? options : &defaults;
-    MossModel *m = rt_model_make(program, codes, options);
-    if (!m) { return rt_no_model(program); }
-    RtPages weights = rt_pages_alloc(program->weight_bytes);
+/* Packing is the first half of loading where a device gets the weights after it. */
+typedef struct Half {
+    const MossOptions *options;
+    bool second;
+} Half;
+
+static void tell_half(void *context, uint64_t done, uint64_t total) {
+    const Half *half = context;
+    half->options->progress(half->options->progress_context, half->second ? total + done : done, 2 * total);
+}
+
+/* Packs tensors and gives them to the model; `drop`: they lie in mapped files. */
+static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool drop, const MossOptions *options) {
+    RtPages weights = rt_pages_alloc(m->program->weight_bytes);
     if (!weights.data) {
-        moss_model_free(m);
-        return rt_no_model(program);
+        return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights",
+                        (unsigned long long)m->program->weight_bytes);
     }
-    rt_model_take(m, weights);
-    RtPacking packing = {.program = program,
+    Half half = {.options = options};
+    bool halves = m->device && options->progress;
+    MossProgress progress = halves ? tell_half : options->progress;
+    void *context = halves ? (void *)&half : options->progress_context;
+    RtPacking packing = {.program = m->program,
                          .tensors = tensors,
                          .drop = drop,
                          .workers = m->workers,
-                         .progress = options->progress,
-                         .progress_context = options->progress_context,
+                         .progress = progress,
+                         .progress_context = context,
                          .blob = weights.data};
     SuDiags diags = {0};
-    MossError error = {.code = MOSS_OK};
     if (rt_pack(&packing, &diags)) {
+        half.second = true;
+        return rt_model_take(m, weights, progress, context);
+    }
+    MossError error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    rt_pages_free(&weights);
+    su_diags_free(&diags);
+    return error;
+}
+
+static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
+                            const MossOptions *options, MossModel **out_model) {
+    options = options ? options : &defaults;
+    MossModel *m;
+    MossError error = rt_model_make(program, codes, options, &m);
+    if (error.code != MOSS_OK) { return error; }
+    error = pack_for(m, tensors, drop, options);
+    if (error.code == MOSS_OK) {
         *out_model = m;
     } else {
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
         moss_model_free(m);
     }
-    su_diags_free(&diags);
     return error;
 }
 

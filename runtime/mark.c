@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "runtime/model.h"
-#include "runtime/state_file.h"
 
 struct RtMark {
     bool set;
@@ -19,7 +18,7 @@ struct RtMark {
 
 void rt_mark_free(MossState *state) {
     if (state->mark) {
-        rt_state_memory_free(&state->mark->memory);
+        rt_state_memory_free(state->model, &state->mark->memory);
         free(state->mark->logits);
         free(state->mark);
         state->mark = NULL;
@@ -41,17 +40,18 @@ static MossError no_memory(const MossState *state) {
     return rt_error(MOSS_NO_MEMORY, "no memory for a mark of %llu bytes", (unsigned long long)state->model->program->state_bytes);
 }
 
-/* The mark with its memory. NULL: no memory. */
-static RtMark *get_mark(MossState *state) {
-    if (!state->mark) {
-        RtMark *mark = calloc(1, sizeof *mark);
-        if (!mark || !rt_state_memory_make(&mark->memory, state->model->program->state_bytes)) {
-            free(mark);
-            return NULL;
-        }
-        state->mark = mark;
+/* The mark with its memory, in state->mark. */
+static MossError make_mark(MossState *state) {
+    if (state->mark) { return (MossError){.code = MOSS_OK}; }
+    RtMark *mark = calloc(1, sizeof *mark);
+    if (!mark) { return no_memory(state); }
+    MossError error = rt_state_memory_make(state->model, &mark->memory);
+    if (error.code != MOSS_OK) {
+        free(mark);
+        return error;
     }
-    return state->mark;
+    state->mark = mark;
+    return error;
 }
 
 MossError moss_state_mark(MossState *state) {
@@ -59,9 +59,12 @@ MossError moss_state_mark(MossState *state) {
     const float *logits = moss_state_logits(state);
     size_t logits_bytes = (size_t)program->vocab_size * sizeof *logits;
     if (state->spoilt) { return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step: it cannot be marked"); }
-    RtMark *mark = get_mark(state);
-    if (!mark || (logits && !mark->logits && !(mark->logits = malloc(logits_bytes)))) { return no_memory(state); }
-    rt_state_copy(mark->memory.data, state->memory.data, program->state_bytes);
+    MossError error = make_mark(state);
+    if (error.code != MOSS_OK) { return error; }
+    RtMark *mark = state->mark;
+    if (logits && !mark->logits && !(mark->logits = malloc(logits_bytes))) { return no_memory(state); }
+    error = rt_state_memory_copy(state->model, &mark->memory, &state->memory);
+    if (error.code != MOSS_OK) { return error; }
     mark->has_logits = logits != NULL;
     if (logits) { memcpy(mark->logits, logits, logits_bytes); }
     mark->position = state->position;
@@ -85,7 +88,8 @@ MossError moss_state_rewind(MossState *state, uint32_t n) {
     int32_t again[MOSS_REWIND];
     size_t count = mark->count - n;
     memcpy(again, mark->tokens, count * sizeof *again);
-    rt_state_copy(state->memory.data, mark->memory.data, state->model->program->state_bytes);
+    MossError error = rt_state_memory_copy(state->model, &state->memory, &mark->memory);
+    if (error.code != MOSS_OK) { return error; }
     state->position = mark->position;
     state->spoilt = false;
     mark->count = 0; /* what is fed again is noted again */

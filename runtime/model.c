@@ -1,6 +1,7 @@
-/* A model: workers, every buffer that a step of one row needs, and weights mapped from a packed file. */
+/* A model: its workers or its device, every buffer that a step of one row needs, and weights mapped from a packed file. */
 #include <stdlib.h>
 
+#include "runtime/device.h"
 #include "runtime/model.h"
 #include "runtime/packed.h"
 #include "support/dmath.h"
@@ -73,13 +74,22 @@ RtWorkers *rt_model_workers(const MossOptions *options) {
                            : rt_workers_create_on(options->threads, options->cpus, options->n_cpus);
 }
 
-/* Workers and all buffers but the packed weights. False: no memory. */
+/* What a step is described with. */
+static void make_tables(MossModel *m) {
+    size_t rows = (size_t)m->program->max_rows;
+    m->segments = SU_NEW_ARRAY(&m->memory, RtSegment, rows);
+    m->tokens = SU_NEW_ARRAY(&m->memory, int32_t, rows);
+    m->row_segment = SU_NEW_ARRAY(&m->memory, int32_t, rows);
+    m->out_rows = SU_NEW_ARRAY(&m->memory, int32_t, rows);
+    m->trouble = SU_NEW_ARRAY(&m->memory, int32_t, rows);
+    m->row_position = SU_NEW_ARRAY(&m->memory, int64_t, rows);
+    m->logits = rt_pages_alloc(m->program->out_stride * sizeof(float));
+}
+
+/* What the workers need for steps of their own. */
 static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *options) {
     const PgProgram *program = m->program;
-    size_t rows = (size_t)program->max_rows;
     uint64_t scratch = RT_CACHE_LINE;
-    m->workers = rt_model_workers(options);
-    if (!m->workers) { return false; }
     size_t workers = (size_t)rt_workers_count(m->workers);
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
@@ -89,57 +99,85 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->scratch_stride = su_round_up(scratch, RT_PAGE); /* workers write there all the time: pages of their own */
     m->n_claims = check_phases(program);
     m->rope_rates = make_rope_rates(&m->memory, program);
-    m->segments = SU_NEW_ARRAY(&m->memory, RtSegment, rows);
-    m->tokens = SU_NEW_ARRAY(&m->memory, int32_t, rows);
-    m->row_segment = SU_NEW_ARRAY(&m->memory, int32_t, rows);
-    m->out_rows = SU_NEW_ARRAY(&m->memory, int32_t, rows);
-    m->trouble = SU_NEW_ARRAY(&m->memory, int32_t, rows);
-    m->row_position = SU_NEW_ARRAY(&m->memory, int64_t, rows);
     m->args = aligned_alloc(RT_CACHE_LINE, workers * sizeof *m->args);
     m->claims = aligned_alloc(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
     m->arena = make_arena(program, options);
-    m->logits = rt_pages_alloc(program->out_stride * sizeof(float));
-    return m->args && m->claims && m->scratch.data && m->arena.data && m->logits.data;
+    if (!m->args || !m->claims || !m->scratch.data || !m->arena.data) { return false; }
+    fill_args(m);
+    return true;
 }
 
 static const MossOptions defaults = {0};
 
-MossModel *rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options) {
-    MossModel *m = calloc(1, sizeof *m);
-    if (!m) { return NULL; }
-    m->program = program;
-    if (!make_buffers(m, codes, options ? options : &defaults)) {
-        moss_model_free(m);
-        return NULL;
-    }
-    fill_args(m);
-    return m;
-}
-
-void rt_model_take(MossModel *model, RtPages weights) {
-    model->weights = weights;
-    for (int i = 0; i < rt_workers_count(model->workers); i++) { model->args[i].args.weights = weights.data; }
-}
-
-MossError rt_no_model(const PgProgram *program) {
+static MossError no_model(const PgProgram *program) {
     return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights, or no threads",
                     (unsigned long long)program->weight_bytes);
+}
+
+static MossError join_device(MossModel *m, MossDevice *device) {
+    if (device->model) { return rt_error(MOSS_DEVICE, "the device serves another model"); }
+    MossError error = device->kind->take_model(device, m->program);
+    if (error.code == MOSS_OK) {
+        m->device = device;
+        device->model = m;
+    }
+    return error;
+}
+
+MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model) {
+    MossModel *m = calloc(1, sizeof *m);
+    MossError error = {.code = MOSS_OK};
+    *out_model = NULL;
+    options = options ? options : &defaults;
+    if (!m) { return no_model(program); }
+    m->program = program;
+    m->workers = rt_model_workers(options);
+    make_tables(m);
+    if (!m->workers || !m->logits.data) {
+        error = no_model(program);
+    } else if (options->device) {
+        error = join_device(m, options->device);
+    } else if (!make_buffers(m, codes, options)) {
+        error = no_model(program);
+    }
+    if (error.code == MOSS_OK) {
+        *out_model = m;
+    } else {
+        moss_model_free(m);
+    }
+    return error;
+}
+
+MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress, void *progress_context) {
+    if (model->device) {
+        MossError error = model->device->kind->put_weights(model->device, weights.data, progress, progress_context);
+        rt_pages_free(&weights);
+        return error;
+    }
+    model->weights = weights;
+    for (int i = 0; i < rt_workers_count(model->workers); i++) { model->args[i].args.weights = weights.data; }
+    return (MossError){.code = MOSS_OK};
 }
 
 /* ---- packed files */
 
 /* The model takes the mapping. */
-static bool use_packed(MossModel *m, RtPacked *packed, const char *path, bool verify, SuDiags *diags) {
-    if (verify && !rt_packed_verify(packed, path, m->program, m->workers, diags)) { return false; }
-    rt_model_take(m, (RtPages){.data = (uint8_t *)(uintptr_t)packed->blob,
-                               .size = m->program->weight_bytes,
-                               .mapped = (void *)(uintptr_t)packed->map.data,
-                               .mapped_size = packed->map.size});
+static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, const MossOptions *options) {
+    SuDiags diags = {0};
+    if (options->verify && !rt_packed_verify(packed, path, m->program, m->workers, &diags)) {
+        MossError error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+        su_diags_free(&diags);
+        return error;
+    }
     m->identity = packed->head->weights;
     m->has_identity = true;
+    RtPages weights = {.data = (uint8_t *)(uintptr_t)packed->blob,
+                       .size = m->program->weight_bytes,
+                       .mapped = (void *)(uintptr_t)packed->map.data,
+                       .mapped_size = packed->map.size};
     packed->map = (SuMap){0};
-    return true;
+    return rt_model_take(m, weights, options->progress, options->progress_context);
 }
 
 /* So that a file that cannot be opened has its own code. */
@@ -160,21 +198,18 @@ static MossError open_packed(const char *path, const PgProgram *program, RtPacke
 MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
                           MossModel **out_model) {
     RtPacked packed;
+    MossModel *m;
     *out_model = NULL;
     MossError error = open_packed(path, program, &packed);
     if (error.code != MOSS_OK) { return error; }
-    SuDiags diags = {0};
-    MossModel *m = rt_model_make(program, codes, options);
-    if (!m) {
-        error = rt_no_model(program);
-    } else if (!use_packed(m, &packed, path, options && options->verify, &diags)) {
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-        moss_model_free(m);
-    } else {
+    error = rt_model_make(program, codes, options, &m);
+    if (error.code == MOSS_OK) { error = use_packed(m, &packed, path, options ? options : &defaults); }
+    if (error.code == MOSS_OK) {
         *out_model = m;
+    } else {
+        moss_model_free(m);
     }
     su_map_close(&packed.map); /* if no model has taken it */
-    su_diags_free(&diags);
     return error;
 }
 
@@ -195,16 +230,34 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
     return error;
 }
 
-const SuDigest *rt_model_identity(MossModel *model) {
-    if (!model->has_identity) {
-        model->identity = rt_weights_identity(model->program, model->weights.data, model->workers);
-        model->has_identity = true;
+/* A device's weights are fetched for it. */
+static MossError find_identity(MossModel *m) {
+    RtPages fetched = {0};
+    MossError error = {.code = MOSS_OK};
+    if (m->device) {
+        fetched = rt_pages_alloc(m->program->weight_bytes);
+        if (!fetched.data) { return no_model(m->program); }
+        error = m->device->kind->get_weights(m->device, fetched.data);
     }
-    return &model->identity;
+    if (error.code == MOSS_OK) {
+        m->identity = rt_weights_identity(m->program, m->device ? fetched.data : m->weights.data, m->workers);
+        m->has_identity = true;
+    }
+    rt_pages_free(&fetched);
+    return error;
+}
+
+MossError rt_model_identity(MossModel *model, const SuDigest **out_identity) {
+    *out_identity = &model->identity;
+    return model->has_identity ? (MossError){.code = MOSS_OK} : find_identity(model);
 }
 
 void moss_model_free(MossModel *model) {
     if (!model) { return; }
+    if (model->device) {
+        model->device->kind->leave_model(model->device);
+        model->device->model = NULL;
+    }
     rt_workers_free(model->workers);
     rt_pages_free(&model->weights);
     rt_pages_free(&model->arena);
@@ -214,6 +267,10 @@ void moss_model_free(MossModel *model) {
     free(model->claims);
     su_arena_free(&model->memory);
     free(model);
+}
+
+void moss_device_free(MossDevice *device) {
+    if (device) { device->kind->free(device); }
 }
 
 const PgProgram *moss_model_program(const MossModel *model) { return model->program; }

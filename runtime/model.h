@@ -15,6 +15,7 @@ typedef struct RtWorkerArgs {
 
 struct MossModel {
     const PgProgram *program; /* the caller's */
+    MossDevice *device;       /* the caller's; NULL: the workers do the steps, and have what stands up to n_claims */
     PgCode *codes;            /* [n_kernels] */
     RtWorkers *workers;
     RtPages weights;          /* packed: memory of our own, or a mapped file */
@@ -39,8 +40,9 @@ struct MossModel {
     SuArena memory; /* owns all arrays above but args and claims */
 };
 
-/* [state_bytes], 64-aligned, zero at first: in `pages` when large, else malloced. */
+/* [state_bytes], 64-aligned, zero at first: on the model's device, or here: in `pages` when large, else malloced. */
 typedef struct RtStateMemory {
+    uint64_t address; /* on the device; 0: it is here */
     uint8_t *data;
     RtPages pages;
     bool borrowed; /* the caller's */
@@ -61,13 +63,37 @@ struct MossState {
     RtMark *mark;         /* NULL until the first moss_state_mark */
 };
 
-/* What was fed; nothing without a mark. */
+/* ---- step.c: what moss_step consists of */
+
+/* A step; read-only while workers run it, but for the claims. */
+typedef struct RtRunning {
+    MossModel *model;
+    const PgStep *step;
+    MossPhaseTime *times; /* [workers][n_phases] when profiling */
+    PgMode mode;
+    uint32_t rows, n_segments, wanted;
+    uint64_t ld;
+} RtRunning;
+
+/* Checks the segments and describes them in the model's tables. On an error nothing has changed. */
+MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running);
+/* Looks for trouble and moves the states on; `error` is what running the step gave. */
+MossError rt_step_end(const RtRunning *running, const MossSegment *segments, MossError error);
+
+/* ---- mark.c: what was fed; nothing without a mark. */
 void rt_mark_note(MossState *state, const int32_t *tokens, uint32_t count);
 void rt_mark_forget(MossState *state);
 void rt_mark_free(MossState *state);
-/* false: no memory. */
-bool rt_state_memory_make(RtStateMemory *memory, uint64_t state_bytes);
-void rt_state_memory_free(RtStateMemory *memory);
+/* ---- state_memory.c */
+MossError rt_state_memory_make(const MossModel *model, RtStateMemory *memory);
+void rt_state_memory_free(const MossModel *model, RtStateMemory *memory);
+MossError rt_state_memory_clear(const MossModel *model, const RtStateMemory *memory);
+MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, const RtStateMemory *from);
+/* out_here->data is the state in this process: the state itself, or a copy. rt_state_memory_back takes it back, changed, and
+ * rt_state_memory_free as it was. */
+MossError rt_state_memory_here(const MossModel *model, const RtStateMemory *memory, RtStateMemory *out_here);
+MossError rt_state_memory_back(const MossModel *model, const RtStateMemory *memory, RtStateMemory *here);
+
 void rt_state_forget_logits(MossState *state);
 /* Keeps a copy of logits[vocab_size] (any alignment) as those after the last token; NULL: there are none. false: no memory. */
 bool rt_state_keep_logits(MossState *state, const void *logits);
@@ -78,14 +104,14 @@ MossError rt_error_from(MossCode code, const SuDiags *diags);
 
 /* The workers that options ask for. NULL: no memory, or no threads. */
 RtWorkers *rt_model_workers(const MossOptions *options);
-/* A model without weights. NULL: no memory, or no threads. */
-MossModel *rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options);
-/* Gives it its weights, which it frees. */
-void rt_model_take(MossModel *model, RtPages weights);
+/* A model without weights. */
+MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
+/* Gives it its weights, which it frees; a device gets a copy, of which progress (may be NULL) is told. */
+MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress, void *progress_context);
 MossError rt_no_model(const PgProgram *program);
 
 /* The identity of the model's weights: what a packed file states, or computed when first asked for. */
-const SuDigest *rt_model_identity(MossModel *model);
+MossError rt_model_identity(MossModel *model, const SuDigest **out_identity);
 
 /* Bytes of the arena of a step. */
 uint64_t rt_arena_bytes(const PgProgram *program, PgMode mode, uint64_t rows);

@@ -24,7 +24,8 @@ typedef enum MossCode {
     MOSS_TROUBLE,     /* a router gave a non-finite value */
     MOSS_NO_MEMORY,
     MOSS_NO_FILE,  /* a file cannot be opened or written */
-    MOSS_BAD_STATE /* a state file that is damaged, or not of this model */
+    MOSS_BAD_STATE, /* a state file that is damaged, or not of this model */
+    MOSS_DEVICE     /* a GPU, its driver, or its code: missing, unfit, or a call of it failed */
 } MossCode;
 
 typedef struct MossError {
@@ -34,6 +35,7 @@ typedef struct MossError {
 
 typedef struct MossModel MossModel;
 typedef struct MossState MossState;
+typedef struct MossDevice MossDevice; /* runtime/cuda/moss_cuda.h makes them */
 
 /* Told about long work: done of total bytes. */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
@@ -50,13 +52,14 @@ typedef struct MossOptions {
     MossProgress progress; /* of loading; may be NULL */
     void *progress_context;
     bool verify;    /* check every tensor of packed weights against its digest, which reads all of the file */
+    MossDevice *device; /* where weights and states lie and steps run; one model at a time. NULL: this process, and its CPUs */
 } MossOptions;
 
 /* ---- models */
 
 /* Loads safetensors checkpoints (tensors may be spread over files), narrows and packs them; or maps one file that
  * moss_weights_pack made, told by how it begins. Such a file must not be cut or written while a model uses it. codes[i] belongs
- * to program->kernels[i]. */
+ * to program->kernels[i]; with a device, which has code of its own, codes is NULL. */
 MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
                           const MossOptions *options, MossModel **out_model);
 /* Maps one packed file: all that an artefact of `mossc compile` needs, and links. */
@@ -66,7 +69,9 @@ MossError moss_model_open(const PgProgram *program, const PgCode *codes, const c
 typedef const float *(*MossTensorLookup)(void *context, const char *name);
 MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
                                  const MossOptions *options, MossModel **out_model);
-void moss_model_free(MossModel *model);
+void moss_model_free(MossModel *model); /* its device is free for another */
+/* After its model. */
+void moss_device_free(MossDevice *device);
 const PgProgram *moss_model_program(const MossModel *model);
 int moss_model_threads(const MossModel *model);
 
@@ -80,7 +85,7 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
 /* ---- sequences */
 
 MossError moss_state_create(MossModel *model, MossState **out_state); /* at position 0 */
-/* The same in memory of the caller's: program->state_bytes, 64-aligned, which it frees after the state. */
+/* The same in memory of the caller's: program->state_bytes, 64-aligned, which it frees after the state. Not with a device. */
 MossError moss_state_place(MossModel *model, void *memory, MossState **out_state);
 void moss_state_reset(MossState *state);
 MossError moss_state_clone(const MossState *state, MossState **out_copy);
@@ -134,18 +139,42 @@ typedef struct MossPhaseTime {
     double working, waiting;
 } MossPhaseTime;
 
+/* ---- text: tokens that follow from each other, picked from logits and fed without a look at them in between */
+
+typedef struct MossSampler MossSampler;
+
+typedef struct MossVocabulary {
+    int64_t limit;        /* ids from here on are never picked (padding of the vocabulary); at most vocab_size */
+    int32_t eos;          /* ends a sequence when it is picked; -1: none */
+    const uint32_t *gaps; /* bits, the lowest first, of ids below the limit that are never picked; NULL: none */
+} MossVocabulary;
+
+typedef struct MossSequence {
+    MossState *state;     /* with logits (moss_state_logits), and room for `count` positions; each at most once */
+    MossSampler *sampler; /* moves on with every token; each sequence has its own */
+    int32_t *tokens;      /* [count] out */
+    bool ended;           /* out: eos is what would follow */
+} MossSequence;
+
+/* Picks a token for every sequence and feeds it, `count` times; *out_count is how often. It is fewer when a sequence has ended, or
+ * after an error: then nobody's next token was fed, and the others may be called for again. All states have logits afterwards.
+ * MOSS_BAD_INPUT also when no logit of a sequence is a number. */
+MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
+                        uint32_t *out_count);
+
 /* When set, the times of the phases of the following steps are added to times[mode][worker * n_phases + phase]; every worker's
- * add up to the time of the steps. It costs a worker two looks at the clock a phase. NULL switches it off. */
+ * add up to the time of the steps. It costs a worker two looks at the clock a phase. NULL switches it off. A device's steps of many
+ * rows are timed by its own clock, launch by launch; those of one row and of few are one launch, of which nothing is known. */
 void moss_profile(MossModel *model, MossPhaseTime *times[PG_MODES]);
 
 /* ---- sampling. Deterministic on every machine: its own exp and its own generator. */
 
-typedef struct MossSampler {
+struct MossSampler {
     float temperature; /* 0: greedy */
     int32_t top_k;     /* 0: all */
     float top_p;       /* 1: all */
     uint64_t state;    /* of the generator: start it with the seed */
-} MossSampler;
+};
 
 /* Picks a token from logits[n]; ids ≥ `limit` are never picked (padding of the vocabulary). -1 if all are NaN. */
 int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);

@@ -22,14 +22,14 @@ struct RtPromptCache {
 
 /* ---- names */
 
-static SuDigest base_of(MossModel *model) {
+static SuDigest base_of(const MossModel *model, const SuDigest *identity) {
     const PgProgram *program = model->program;
     SuDigest layout = rt_state_layout(program);
     uint32_t versions[] = {RT_STATE_FORMAT, PG_NUMERICS};
     SuDigestStream *stream = su_digest_start();
     su_digest_add(stream, versions, sizeof versions);
     su_digest_add(stream, program->spec_hash, sizeof program->spec_hash);
-    su_digest_add(stream, rt_model_identity(model), sizeof(SuDigest));
+    su_digest_add(stream, identity, sizeof *identity);
     su_digest_add(stream, &layout, sizeof layout);
     SuDigest base = su_digest_now(stream);
     su_digest_end(stream);
@@ -170,12 +170,18 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
         su_error(diags, span, NULL, "is not a folder");
         return NULL;
     }
+    const SuDigest *identity;
+    MossError error = rt_model_identity(model, &identity);
+    if (error.code != MOSS_OK) {
+        su_error(diags, (SuSpan){0}, NULL, "%s", error.text);
+        return NULL;
+    }
     RtPromptCache *cache = calloc(1, sizeof *cache);
     if (!cache) {
         su_error(diags, span, NULL, "no memory for the prompt cache");
         return NULL;
     }
-    *cache = (RtPromptCache){.model = model, .options = *options, .base = base_of(model)};
+    *cache = (RtPromptCache){.model = model, .options = *options, .base = base_of(model, identity)};
     cache->options.folder = su_strdup(&cache->arena, options->folder);
     cache->options.every = options->every ? options->every : 1;
     return cache;

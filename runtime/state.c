@@ -5,32 +5,6 @@
 #include "runtime/model.h"
 #include "runtime/state_file.h"
 #include "support/file.h"
-#include "support/size.h"
-
-enum { LARGE = 1 << 20 }; /* bytes from which a state gets pages: long attention caches are then not touched before use */
-
-/* ---- memory */
-
-bool rt_state_memory_make(RtStateMemory *memory, uint64_t state_bytes) {
-    uint64_t bytes = su_round_up(state_bytes ? state_bytes : 1, RT_CACHE_LINE);
-    *memory = (RtStateMemory){0};
-    if (bytes >= LARGE) {
-        memory->pages = rt_pages_alloc(bytes);
-        memory->data = memory->pages.data;
-    } else if ((memory->data = aligned_alloc(RT_CACHE_LINE, bytes))) {
-        memset(memory->data, 0, bytes);
-    }
-    return memory->data != NULL;
-}
-
-void rt_state_memory_free(RtStateMemory *memory) {
-    if (memory->pages.data) {
-        rt_pages_free(&memory->pages);
-    } else if (!memory->borrowed) {
-        free(memory->data);
-    }
-    *memory = (RtStateMemory){0};
-}
 
 static MossError no_memory(const MossModel *model) {
     return rt_error(MOSS_NO_MEMORY, "no memory for the %llu bytes of a state", (unsigned long long)model->program->state_bytes);
@@ -39,17 +13,20 @@ static MossError no_memory(const MossModel *model) {
 MossError moss_state_create(MossModel *model, MossState **out_state) {
     MossState *state = calloc(1, sizeof *state);
     *out_state = NULL;
-    if (!state || !rt_state_memory_make(&state->memory, model->program->state_bytes)) {
+    if (!state) { return no_memory(model); }
+    MossError error = rt_state_memory_make(model, &state->memory);
+    if (error.code != MOSS_OK) {
         free(state);
-        return no_memory(model);
+        return error;
     }
     state->model = model;
     *out_state = state;
-    return (MossError){.code = MOSS_OK};
+    return error;
 }
 
 MossError moss_state_place(MossModel *model, void *memory, MossState **out_state) {
     *out_state = NULL;
+    if (model->device) { return rt_error(MOSS_BAD_INPUT, "states of a model on a device lie there: moss_state_create makes them"); }
     if ((uintptr_t)memory % RT_CACHE_LINE != 0) {
         return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
     }
@@ -63,29 +40,23 @@ MossError moss_state_place(MossModel *model, void *memory, MossState **out_state
 }
 
 void moss_state_reset(MossState *state) {
-    if (state->memory.pages.data) {
-        rt_pages_clear(&state->memory.pages);
-    } else {
-        memset(state->memory.data, 0, state->model->program->state_bytes);
-    }
+    state->spoilt = rt_state_memory_clear(state->model, &state->memory).code != MOSS_OK; /* a device that fails keeps failing */
     state->position = 0;
-    state->spoilt = false;
     rt_state_forget_logits(state);
     rt_mark_forget(state);
 }
 
 MossError moss_state_clone(const MossState *state, MossState **out_copy) {
     MossError error = moss_state_create(state->model, out_copy);
-    if (error.code == MOSS_OK) {
-        MossState *copy = *out_copy;
-        rt_state_copy(copy->memory.data, state->memory.data, state->model->program->state_bytes);
-        copy->position = state->position;
-        copy->spoilt = state->spoilt;
-        if (!rt_state_keep_logits(copy, moss_state_logits(state))) {
-            error = no_memory(state->model);
-            moss_state_free(copy);
-            *out_copy = NULL;
-        }
+    if (error.code != MOSS_OK) { return error; }
+    MossState *copy = *out_copy;
+    error = rt_state_memory_copy(state->model, &copy->memory, &state->memory);
+    copy->position = state->position;
+    copy->spoilt = state->spoilt;
+    if (error.code == MOSS_OK && !rt_state_keep_logits(copy, moss_state_logits(state))) { error = no_memory(state->model); }
+    if (error.code != MOSS_OK) {
+        moss_state_free(copy);
+        *out_copy = NULL;
     }
     return error;
 }
@@ -95,7 +66,7 @@ int64_t moss_state_position(const MossState *state) { return state->position; }
 void moss_state_free(MossState *state) {
     if (state) {
         rt_mark_free(state);
-        rt_state_memory_free(&state->memory);
+        rt_state_memory_free(state->model, &state->memory);
         free(state->logits);
         free(state);
     }
@@ -126,33 +97,53 @@ bool rt_state_keep_logits(MossState *state, const void *logits) {
 
 /* ---- files */
 
-MossError moss_state_save(const MossState *state, const char *path) {
-    if (state->spoilt) { return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved"); }
+static MossError save(const MossState *state, const uint8_t *memory, const char *path) {
+    const SuDigest *identity;
+    MossError error = rt_model_identity(state->model, &identity);
+    if (error.code != MOSS_OK) { return error; }
     SuDiags diags = {0};
-    RtSequence sequence = {.position = state->position, .memory = state->memory.data, .logits = moss_state_logits(state)};
-    MossError error = {.code = MOSS_OK};
-    if (!rt_state_write(path, state->model->program, rt_model_identity(state->model), &sequence, &diags)) {
-        error = rt_error_from(MOSS_NO_FILE, &diags);
-    }
+    RtSequence sequence = {.position = state->position, .memory = memory, .logits = moss_state_logits(state)};
+    if (!rt_state_write(path, state->model->program, identity, &sequence, &diags)) { error = rt_error_from(MOSS_NO_FILE, &diags); }
     su_diags_free(&diags);
     return error;
 }
 
+MossError moss_state_save(const MossState *state, const char *path) {
+    if (state->spoilt) { return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved"); }
+    RtStateMemory here;
+    MossError error = rt_state_memory_here(state->model, &state->memory, &here);
+    if (error.code != MOSS_OK) { return error; }
+    error = save(state, here.data, path);
+    rt_state_memory_free(state->model, &here);
+    return error;
+}
+
+/* What a checked file holds becomes the state's, which is new. */
+static MossError unpack(const RtStateFile *file, MossState *state) {
+    RtStateMemory here;
+    MossError error = rt_state_memory_here(state->model, &state->memory, &here);
+    if (error.code != MOSS_OK) { return error; }
+    rt_state_unpack(file, here.data);
+    state->position = file->head->position;
+    error = rt_state_memory_back(state->model, &state->memory, &here);
+    if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) { error = no_memory(state->model); }
+    return error;
+}
+
 static MossError load(MossModel *model, const SuMap *map, const char *path, MossState **out_state) {
+    const SuDigest *identity;
     SuDiags diags = {0};
     RtStateFile file;
-    MossError error;
-    if (!rt_state_check(map->data, map->size, path, model->program, rt_model_identity(model), &file, &diags)) {
+    MossError error = rt_model_identity(model, &identity);
+    if (error.code != MOSS_OK) { return error; }
+    if (!rt_state_check(map->data, map->size, path, model->program, identity, &file, &diags)) {
         error = rt_error_from(MOSS_BAD_STATE, &diags);
     } else if ((error = moss_state_create(model, out_state)).code == MOSS_OK) {
-        MossState *state = *out_state;
-        rt_state_unpack(&file, state->memory.data);
-        state->position = file.head->position;
-        if (!rt_state_keep_logits(state, file.logits)) {
-            error = no_memory(model);
-            moss_state_free(state);
-            *out_state = NULL;
-        }
+        error = unpack(&file, *out_state);
+    }
+    if (error.code != MOSS_OK && *out_state) {
+        moss_state_free(*out_state);
+        *out_state = NULL;
     }
     su_diags_free(&diags);
     return error;

@@ -4,19 +4,10 @@
  * there are none left; at the end of a stage all meet, and the last one to arrive makes the counters ready for the next. */
 #include <string.h>
 
+#include "runtime/device.h"
 #include "runtime/model.h"
 #include "support/dmath.h"
 #include "support/clock.h"
-
-/* What the workers of one step share; read-only but for the claims. */
-typedef struct Running {
-    MossModel *model;
-    const PgStep *step;
-    MossPhaseTime *times; /* [workers][n_phases] when profiling */
-    PgMode mode;
-    uint32_t rows, n_segments, wanted;
-    uint64_t ld;
-} Running;
 
 /* ---- the workers' part */
 
@@ -25,7 +16,7 @@ static void reset_claims(void *context) {
     for (uint32_t i = 0; i < m->n_claims; i++) { atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed); }
 }
 
-static void run_phase(const Running *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
+static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
     const PgCode *code = &r->model->codes[phase->kernel];
     uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
@@ -38,7 +29,7 @@ static void run_phase(const Running *r, const PgPhase *phase, RtClaims *claims, 
 }
 
 /* cos and sin of this worker's share of the rows. */
-static void fill_ropes(const Running *r, int worker) {
+static void fill_ropes(const RtRunning *r, int worker) {
     const PgProgram *program = r->model->program;
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers);
     for (uint32_t n = 0; n < program->n_ropes; n++) {
@@ -65,7 +56,7 @@ static void lap(double *since, double *sum) {
 }
 
 static void work(void *context, int worker) {
-    const Running *r = context;
+    const RtRunning *r = context;
     MossModel *m = r->model;
     const RtArgs *args = &m->args[worker].args;
     if (m->program->n_ropes) {
@@ -137,13 +128,16 @@ static MossError check_segments(MossModel *m, const MossSegment *segments, uint3
 
 /* ---- the step as kernels see it */
 
-static void describe(Running *r, const MossSegment *segments, uint32_t n_segments) {
+static void describe(RtRunning *r, const MossSegment *segments, uint32_t n_segments) {
     MossModel *m = r->model;
     r->n_segments = n_segments;
     for (uint32_t s = 0; s < n_segments; s++) {
         const MossSegment *in = &segments[s];
-        m->segments[s] =
-            (RtSegment){.state = in->state->memory.data, .position = in->state->position, .first_row = r->rows, .count = in->count};
+        const RtStateMemory *memory = &in->state->memory;
+        m->segments[s] = (RtSegment){.state = memory->address ? (uint8_t *)(uintptr_t)memory->address : memory->data,
+                                     .position = in->state->position,
+                                     .first_row = r->rows,
+                                     .count = in->count};
         for (uint32_t i = 0; i < in->count; i++, r->rows++) {
             m->tokens[r->rows] = in->tokens[i];
             m->row_segment[r->rows] = (int32_t)s;
@@ -169,14 +163,30 @@ static bool grow(RtPages *pages, uint64_t bytes) {
     return true;
 }
 
-static MossError make_room(const Running *r) {
+/* Room for the logits, and on the CPU for the step's values. */
+static MossError make_room(const RtRunning *r) {
     MossModel *m = r->model;
-    uint64_t arena = rt_arena_bytes(m->program, r->mode, r->rows);
+    uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
     uint64_t logits = r->wanted * m->program->out_stride * sizeof(float);
-    if (!grow(&m->arena, arena) || !grow(&m->logits, logits)) {
-        return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
-                        (unsigned long long)arena, (unsigned long long)logits);
-    }
+    if (grow(&m->arena, arena) && grow(&m->logits, logits)) { return (MossError){.code = MOSS_OK}; }
+    return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
+                    (unsigned long long)arena, (unsigned long long)logits);
+}
+
+MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
+    *out_running = (RtRunning){.model = model};
+    MossError error = check_segments(model, segments, n_segments);
+    if (error.code != MOSS_OK) { return error; }
+    describe(out_running, segments, n_segments);
+    model->wanted = 0;
+    model->logits_step = 0;
+    return make_room(out_running);
+}
+
+/* ---- the step itself */
+
+static MossError run_here(RtRunning *r) {
+    MossModel *m = r->model;
     for (int i = 0; i < rt_workers_count(m->workers); i++) {
         RtArgs *args = &m->args[i].args;
         args->arena = m->arena.data;
@@ -186,7 +196,31 @@ static MossError make_room(const Running *r) {
         args->n_segments = r->n_segments;
         args->wanted = r->wanted;
     }
+    reset_claims(m);
+    rt_workers_run(m->workers, work, r);
     return (MossError){.code = MOSS_OK};
+}
+
+RtDeviceStep rt_step_of_device(const RtRunning *r) {
+    MossModel *m = r->model;
+    return (RtDeviceStep){.mode = r->mode,
+                          .rows = r->rows,
+                          .n_segments = r->n_segments,
+                          .wanted = r->wanted,
+                          .ld = r->ld,
+                          .segments = m->segments,
+                          .tokens = m->tokens,
+                          .row_segment = m->row_segment,
+                          .out_rows = m->out_rows,
+                          .row_position = m->row_position,
+                          .trouble = m->trouble,
+                          .logits = (float *)m->logits.data,
+                          .times = r->times};
+}
+
+static MossError run_there(const RtRunning *r) {
+    RtDeviceStep step = rt_step_of_device(r);
+    return r->model->device->kind->step(r->model->device, &step);
 }
 
 /* ---- after */
@@ -198,7 +232,7 @@ static uint32_t line_of_block(const PgStep *step, int32_t block) {
     return 0;
 }
 
-static MossError find_trouble(const Running *r) {
+static MossError find_trouble(const RtRunning *r) {
     const MossModel *m = r->model;
     for (uint32_t row = 0; row < r->rows; row++) {
         if (m->trouble[row]) {
@@ -228,24 +262,23 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
     }
 }
 
-MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
-    Running r = {.model = model};
-    MossError error = check_segments(model, segments, n_segments);
-    if (error.code != MOSS_OK) { return error; }
-    describe(&r, segments, n_segments);
-    model->wanted = 0;
-    model->logits_step = 0;
-    error = make_room(&r);
-    if (error.code != MOSS_OK) { return error; }
-    reset_claims(model);
-    rt_workers_run(model->workers, work, &r);
-    error = find_trouble(&r);
-    advance(model, segments, n_segments, error.code == MOSS_OK);
+MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError error) {
+    MossModel *m = r->model;
+    if (error.code == MOSS_OK) { error = find_trouble(r); }
+    advance(m, segments, r->n_segments, error.code == MOSS_OK);
     if (error.code == MOSS_OK) {
-        model->wanted = r.wanted;
-        model->logits_step = model->step_number;
+        m->wanted = r->wanted;
+        m->logits_step = m->step_number;
     }
     return error;
+}
+
+MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
+    RtRunning r;
+    MossError error = rt_step_begin(model, segments, n_segments, &r);
+    if (error.code != MOSS_OK) { return error; }
+    error = model->device ? run_there(&r) : run_here(&r);
+    return rt_step_end(&r, segments, error);
 }
 
 const float *moss_logits(const MossModel *model, uint32_t i) {

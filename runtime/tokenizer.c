@@ -89,6 +89,17 @@ void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) 
     if (id != tokenizer->bos && id != tokenizer->eos) { tokenizer->kind->decode(tokenizer->self, id, out); }
 }
 
+MossVocabulary rt_tokenizer_vocabulary(const RtTokenizer *tokenizer, uint32_t *bits) {
+    MossVocabulary vocabulary = {.limit = tokenizer->limit, .eos = tokenizer->eos};
+    if (!tokenizer->gaps) { return vocabulary; }
+    for (int64_t i = 0; i < (tokenizer->limit + 31) / 32; i++) { bits[i] = 0; }
+    for (int64_t id = 0; id < tokenizer->limit; id++) {
+        if (rt_tokenizer_is_gap(tokenizer, (int32_t)id)) { bits[id / 32] |= 1u << (id % 32); }
+    }
+    vocabulary.gaps = bits;
+    return vocabulary;
+}
+
 int32_t rt_tokenizer_sample(const RtTokenizer *tokenizer, MossSampler *sampler, const float *logits, float *room) {
     if (tokenizer->gaps) { /* moss_sample never picks what is no number */
         for (int64_t id = 0; id < tokenizer->limit; id++) {

@@ -43,6 +43,9 @@ void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out);
  * limit, else it may be NULL. -1 if no logit is a number. */
 int32_t rt_tokenizer_sample(const RtTokenizer *tokenizer, MossSampler *sampler, const float *logits, float *room);
 
+/* What moss_generate may pick. bits[ceil(limit / 32)] are used where there are gaps, and must live as long. */
+MossVocabulary rt_tokenizer_vocabulary(const RtTokenizer *tokenizer, uint32_t *bits);
+
 /* The text of ids as they come. Where tokens are pieces of text (not with `bytes`, whose tokens are any bytes), it comes in
  * whole UTF-8 characters: a piece of one is held until the rest is there, and what can become none is U+FFFD. */
 typedef struct RtTextStream {

@@ -32,7 +32,10 @@ typedef struct CgCudaTarget {
     bool fast;          /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
 } CgCudaTarget;
 
-enum { CG_CUDA_FEW_ROWS = 64 }; /* of a step that one persistent launch takes; larger ones are launches of each phase */
+enum {
+    CG_CUDA_FEW_ROWS = 64,  /* of a step that one persistent launch takes; larger ones are launches of each phase */
+    CG_CUDA_MAX_ROWS = 8192 /* of a step: what fills a large GPU (PsOptions.max_rows) */
+};
 
 /* "cuda:sm_XX", XX from 75 on. An unknown name is an error that says what is known. */
 bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags *diags);

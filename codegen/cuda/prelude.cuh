@@ -116,7 +116,7 @@ INLINE void meet(u32 *arrived, u32 meeting) {
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (*(volatile u32 *)arrived < meeting * gridDim.x) SPIN();
+        while ((i32)(*(volatile u32 *)arrived - meeting * gridDim.x) < 0) SPIN(); /* it may wrap around */
         __threadfence();
     }
     __syncthreads();

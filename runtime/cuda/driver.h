@@ -101,9 +101,8 @@ typedef struct RtCudaDriver {
 } RtCudaDriver;
 
 /* Opens the library and initialises it. Each of these has its own message: no library, a symbol that it lacks or a version that is
- * too old, no GPU. On an error nothing is left open. */
+ * too old, no GPU. Once loaded, the library stays until the process ends. */
 MossError rt_cuda_driver_open(RtCudaDriver *out_driver);
-void rt_cuda_driver_close(RtCudaDriver *driver);
 /* The error of a call: MOSS_NO_MEMORY or MOSS_DEVICE, with the call and the code's name. `what` may be NULL. */
 MossError rt_cuda_error(const RtCudaDriver *driver, CuResult result, const char *call, const char *what);
 

@@ -1,0 +1,306 @@
+/* GPUs as devices: opening them, and their memory. */
+#include "runtime/cuda/gpu.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/size.h"
+
+enum { OLDEST_ARCHITECTURE = 75, UPLOAD = 32 << 20 /* bytes between two words about progress */ };
+
+const RtCudaSymbols rt_cuda_symbols = {
+#define NAME(name, symbol, params) .name = symbol,
+    RT_CUDA_SYMBOLS(NAME)
+#undef NAME
+};
+
+/* ---------------------------------------------------------------------------------------------- memory */
+
+MossError rt_cuda_enter(RtCuda *gpu) {
+    RT_CUDA_TRY(gpu, context_set, gpu->context);
+    return (MossError){.code = MOSS_OK};
+}
+
+MossError rt_cuda_wait(RtCuda *gpu) {
+    RT_CUDA_TRY(gpu, stream_wait, gpu->stream);
+    return (MossError){.code = MOSS_OK};
+}
+
+/* Asks first: what is needed and what there is can then be said. */
+static MossError check_room(RtCuda *gpu, uint64_t bytes, const char *what) {
+    size_t available, whole;
+    RT_CUDA_TRY(gpu, memory_info, &available, &whole);
+    if (bytes <= available) { return (MossError){.code = MOSS_OK}; }
+    return rt_error(MOSS_NO_MEMORY, "%s: %.1f MiB are needed on %s, of whose %.1f MiB %.1f are free", what,
+                    (double)bytes / (1 << 20), gpu->facts.name, (double)whole / (1 << 20), (double)available / (1 << 20));
+}
+
+static MossError take(RtCuda *gpu, uint64_t bytes, const char *what, CuPointer *out_address) {
+    *out_address = 0;
+    MossError error = check_room(gpu, bytes, what);
+    if (error.code != MOSS_OK) { return error; }
+    RT_CUDA_TRY(gpu, memory_alloc, out_address, bytes ? bytes : 1);
+    return error;
+}
+
+void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory) {
+    if (memory->address) { gpu->driver.memory_free(memory->address); }
+    *memory = (RtCudaMemory){0};
+}
+
+MossError rt_cuda_grow(RtCuda *gpu, RtCudaMemory *memory, uint64_t bytes, const char *what) {
+    if (memory->address && memory->bytes >= bytes) { return (MossError){.code = MOSS_OK}; }
+    MossError error = rt_cuda_wait(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    rt_cuda_release(gpu, memory);
+    error = take(gpu, bytes, what, &memory->address);
+    if (error.code == MOSS_OK) { memory->bytes = bytes; }
+    return error;
+}
+
+static MossError get(MossDevice *device, void *to, uint64_t from, uint64_t bytes) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    RT_CUDA_TRY(gpu, get, to, from, bytes, gpu->stream);
+    return rt_cuda_wait(gpu);
+}
+
+static MossError put(MossDevice *device, uint64_t to, const void *from, uint64_t bytes) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    RT_CUDA_TRY(gpu, put, to, from, bytes, gpu->stream);
+    return rt_cuda_wait(gpu);
+}
+
+static MossError clear(MossDevice *device, uint64_t address, uint64_t bytes) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    if (bytes) { RT_CUDA_TRY(gpu, fill, address, 0, bytes, gpu->stream); }
+    return rt_cuda_wait(gpu);
+}
+
+static MossError copy(MossDevice *device, uint64_t to, uint64_t from, uint64_t bytes) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    if (bytes) { RT_CUDA_TRY(gpu, copy, to, from, bytes, gpu->stream); }
+    return rt_cuda_wait(gpu);
+}
+
+static void release(MossDevice *device, uint64_t address) {
+    RtCuda *gpu = rt_cuda_of(device);
+    RtCudaMemory memory = {.address = address};
+    rt_cuda_enter(gpu);
+    rt_cuda_release(gpu, &memory);
+}
+
+static MossError alloc(MossDevice *device, uint64_t bytes, uint64_t *out_address) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) { error = take(gpu, bytes, "the state of a sequence", out_address); }
+    if (error.code == MOSS_OK) { error = clear(device, *out_address, bytes); }
+    if (error.code != MOSS_OK && *out_address) {
+        release(device, *out_address);
+        *out_address = 0;
+    }
+    return error;
+}
+
+/* ---------------------------------------------------------------------------------------------- the model */
+
+/* What the model needs before its first step, asked for in one: nothing is taken where it would not do. */
+static MossError check_model(RtCuda *gpu, const PgProgram *program) {
+    double mib = 1 << 20;
+    uint64_t arena = rt_arena_bytes(program, PG_ROW, 1), logits = program->out_stride * sizeof(float);
+    char what[256];
+    snprintf(what, sizeof what,
+             "too little memory for '%s': weights %.1f MiB, the values of a step %.1f MiB, the state of a sequence %.1f MiB",
+             program->name, (double)program->weight_bytes / mib, (double)(arena + logits) / mib, (double)program->state_bytes / mib);
+    return check_room(gpu, program->weight_bytes + arena + logits + program->state_bytes, what);
+}
+
+static MossError take_model(MossDevice *device, const PgProgram *program) {
+    RtCuda *gpu = rt_cuda_of(device);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    if (!gpu->code.module || memcmp(gpu->code.image.spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) {
+        return rt_error(MOSS_DEVICE, "the GPU has no code of '%s': moss_cuda_code comes first", program->name);
+    }
+    error = check_model(gpu, program);
+    if (error.code == MOSS_OK) { error = take(gpu, program->weight_bytes, "weights", &gpu->weights); }
+    gpu->program = program;
+    if (error.code == MOSS_OK) { error = rt_cuda_steps_reserve(gpu, 1); }
+    if (error.code != MOSS_OK) { device->kind->leave_model(device); }
+    return error;
+}
+
+static void leave_model(MossDevice *device) {
+    RtCuda *gpu = rt_cuda_of(device);
+    rt_cuda_enter(gpu);
+    gpu->driver.stream_wait(gpu->stream);
+    rt_cuda_graphs_free(gpu);
+    if (gpu->weights) { gpu->driver.memory_free(gpu->weights); }
+    gpu->weights = 0;
+    rt_cuda_release(gpu, &gpu->arena);
+    rt_cuda_release(gpu, &gpu->scratch);
+    rt_cuda_release(gpu, &gpu->logits);
+    rt_cuda_release(gpu, &gpu->tables);
+    rt_cuda_release(gpu, &gpu->picks);
+    if (gpu->staging) { gpu->driver.host_free(gpu->staging); }
+    gpu->staging = NULL;
+    gpu->staging_bytes = 0;
+    gpu->program = NULL;
+}
+
+static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgress progress, void *context) {
+    RtCuda *gpu = rt_cuda_of(device);
+    uint64_t whole = gpu->program->weight_bytes;
+    MossError error = rt_cuda_enter(gpu);
+    for (uint64_t at = 0, n; at < whole && error.code == MOSS_OK; at += n) {
+        n = whole - at < UPLOAD ? whole - at : UPLOAD;
+        RT_CUDA_TRY(gpu, put, gpu->weights + at, blob + at, n, gpu->stream);
+        error = rt_cuda_wait(gpu);
+        if (progress) { progress(context, at + n, whole); }
+    }
+    return error;
+}
+
+static MossError get_weights(MossDevice *device, uint8_t *blob) {
+    RtCuda *gpu = rt_cuda_of(device);
+    return get(device, blob, gpu->weights, gpu->program->weight_bytes);
+}
+
+/* ---------------------------------------------------------------------------------------------- opening */
+
+static void free_gpu(MossDevice *device) {
+    RtCuda *gpu = rt_cuda_of(device);
+    if (gpu->context) {
+        rt_cuda_enter(gpu);
+        rt_cuda_code_free(gpu);
+        if (gpu->stream) { gpu->driver.stream_destroy(gpu->stream); }
+        gpu->driver.context_release(gpu->handle);
+    }
+    free(gpu);
+}
+
+static const RtDeviceKind kind = {.free = free_gpu,
+                                  .take_model = take_model,
+                                  .leave_model = leave_model,
+                                  .put_weights = put_weights,
+                                  .get_weights = get_weights,
+                                  .alloc = alloc,
+                                  .release = release,
+                                  .clear = clear,
+                                  .copy = copy,
+                                  .get = get,
+                                  .put = put,
+                                  .step = rt_cuda_step,
+                                  .most_picks = rt_cuda_most_picks,
+                                  .generate = rt_cuda_generate};
+
+static MossError find_device(RtCuda *gpu, int ordinal) {
+    int count = 0;
+    RT_CUDA_TRY(gpu, device_count, &count);
+    if (count < 1) { return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)"); }
+    if (ordinal < 0 || ordinal >= count) {
+        return rt_error(MOSS_DEVICE, "there is no GPU %d: the driver sees %d, numbered from 0", ordinal, count);
+    }
+    RT_CUDA_TRY(gpu, device_get, &gpu->handle, ordinal);
+    gpu->facts.ordinal = ordinal;
+    return (MossError){.code = MOSS_OK};
+}
+
+static MossError read_facts(RtCuda *gpu) {
+    MossCudaFacts *f = &gpu->facts;
+    int major = 0, minor = 0, together = 0, shared = 0;
+    RT_CUDA_TRY(gpu, device_name, f->name, sizeof f->name, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &major, CU_ATTRIBUTE_MAJOR, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &minor, CU_ATTRIBUTE_MINOR, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &f->multiprocessors, CU_ATTRIBUTE_MULTIPROCESSORS, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &together, CU_ATTRIBUTE_COOPERATIVE_LAUNCH, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &shared, CU_ATTRIBUTE_SHARED_OPTIN, gpu->handle);
+    f->architecture = 10 * major + minor;
+    f->driver = gpu->driver.version;
+    f->shared = (uint32_t)shared;
+    if (f->architecture < OLDEST_ARCHITECTURE) {
+        return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name, major,
+                        minor);
+    }
+    if (!together) { return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name); }
+    return (MossError){.code = MOSS_OK};
+}
+
+static MossError make_context(RtCuda *gpu) {
+    size_t available, whole;
+    RT_CUDA_TRY(gpu, context_retain, &gpu->context, gpu->handle);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code != MOSS_OK) { return error; }
+    RT_CUDA_TRY(gpu, stream_create, &gpu->stream, CU_STREAM_NON_BLOCKING);
+    RT_CUDA_TRY(gpu, memory_info, &available, &whole);
+    gpu->facts.memory_free = available;
+    gpu->facts.memory = whole;
+    return error;
+}
+
+MossError moss_cuda_open(int ordinal, MossDevice **out_device) {
+    *out_device = NULL;
+    RtCuda *gpu = calloc(1, sizeof *gpu);
+    if (!gpu) { return rt_error(MOSS_NO_MEMORY, "no memory to open a GPU with"); }
+    gpu->device.kind = &kind;
+    MossError error = rt_cuda_driver_open(&gpu->driver);
+    if (error.code == MOSS_OK) { error = find_device(gpu, ordinal); }
+    if (error.code == MOSS_OK) { error = read_facts(gpu); }
+    if (error.code == MOSS_OK) { error = make_context(gpu); }
+    if (error.code == MOSS_OK) {
+        *out_device = &gpu->device;
+    } else {
+        free_gpu(&gpu->device);
+    }
+    return error;
+}
+
+const MossCudaFacts *moss_cuda_facts(const MossDevice *device) { return &((const RtCuda *)device)->facts; }
+
+/* ---------------------------------------------------------------------------------------------- how fast memory is */
+
+enum { COPIES = 8 };
+
+static MossError time_copies(RtCuda *gpu, CuPointer to, CuPointer from, uint64_t bytes, CuEventRef events[2], double *out_rate) {
+    *out_rate = 0;
+    for (int i = 0; i < COPIES; i++) {
+        float milliseconds = 0;
+        RT_CUDA_TRY(gpu, event_record, events[0], gpu->stream);
+        RT_CUDA_TRY(gpu, copy, to, from, bytes, gpu->stream);
+        RT_CUDA_TRY(gpu, event_record, events[1], gpu->stream);
+        RT_CUDA_TRY(gpu, event_wait, events[1]);
+        RT_CUDA_TRY(gpu, event_elapsed, &milliseconds, events[0], events[1]);
+        double rate = milliseconds > 0 ? 2e3 * (double)bytes / (double)milliseconds : 0;
+        if (rate > *out_rate) { *out_rate = rate; }
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_bytes_per_second) {
+    RtCuda *gpu = rt_cuda_of(device);
+    RtCudaMemory from = {0}, to = {0};
+    CuEventRef events[2] = {NULL, NULL};
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &from, bytes, "a copy that is timed"); }
+    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &to, bytes, "a copy that is timed"); }
+    if (error.code == MOSS_OK) { error = clear(device, from.address, bytes); }
+    for (int i = 0; i < 2 && error.code == MOSS_OK; i++) {
+        CuResult result = gpu->driver.event_create(&events[i], CU_EVENT_DEFAULT);
+        if (result) { error = rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.event_create, NULL); }
+    }
+    if (error.code == MOSS_OK) { error = time_copies(gpu, to.address, from.address, bytes, events, out_bytes_per_second); }
+    for (int i = 0; i < 2; i++) {
+        if (events[i]) { gpu->driver.event_destroy(events[i]); }
+    }
+    rt_cuda_release(gpu, &from);
+    rt_cuda_release(gpu, &to);
+    return error;
+}

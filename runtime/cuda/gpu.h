@@ -1,0 +1,119 @@
+/* What is behind a MossDevice that is an NVIDIA GPU; shared by the files of this folder.
+ *
+ *   gpu.c       opening and closing, facts, memory of the device
+ *   code.c      the module of a program: entries, launches
+ *   steps.c     tables of a step, launches, graphs
+ *   picks.c     tokens picked on the device
+ *
+ * Calls of the driver go through RT_CUDA_TRY, which returns the call's error. All work is in one stream. */
+#ifndef MOSSC_RUNTIME_CUDA_GPU_H
+#define MOSSC_RUNTIME_CUDA_GPU_H
+
+#include "runtime/cuda/driver.h"
+#include "runtime/cuda/image.h"
+#include "runtime/cuda/moss_cuda.h"
+#include "runtime/device.h"
+
+#define RT_CUDA_TRY(gpu, function, ...)                                                                                            \
+    do {                                                                                                                           \
+        CuResult result_ = (gpu)->driver.function(__VA_ARGS__);                                                                    \
+        if (result_) { return rt_cuda_error(&(gpu)->driver, result_, rt_cuda_symbols.function, NULL); }                            \
+    } while (0)
+
+/* The exported name of each function. */
+typedef struct RtCudaSymbols {
+#define RT_CUDA_NAME_FIELD(name, symbol, params) const char *name;
+    RT_CUDA_SYMBOLS(RT_CUDA_NAME_FIELD)
+#undef RT_CUDA_NAME_FIELD
+} RtCudaSymbols;
+
+extern const RtCudaSymbols rt_cuda_symbols;
+
+/* Memory of the device that grows when more is needed. */
+typedef struct RtCudaMemory {
+    CuPointer address; /* 0: none */
+    uint64_t bytes;
+} RtCudaMemory;
+
+/* A persistent entry. */
+typedef struct RtCudaEntry {
+    CuFunctionRef function;
+    unsigned blocks; /* that the GPU holds at once */
+    unsigned shared;
+} RtCudaEntry;
+
+/* The module of a program. */
+typedef struct RtCudaCode {
+    CuModuleRef module; /* NULL: none */
+    RtCudaImage image;
+    RtCudaLaunch *launches;    /* [image.n_launches], malloced */
+    CuFunctionRef *functions;  /* [image.n_launches], malloced: those of the launches */
+    unsigned *resident;        /* [image.n_launches], malloced: blocks of each that the GPU holds at once */
+    CuFunctionRef fill_ropes;  /* NULL without ropes */
+    RtCudaEntry row, rows;
+} RtCudaCode;
+
+enum { RT_CUDA_GRAPHS = 32 };
+
+/* A step's launches as a graph. It serves all steps whose sizes round up to the same powers of two. */
+typedef struct RtCudaGraph {
+    CuGraphExecRef exec; /* NULL: free */
+    uint32_t rows, segments, wanted;
+    uint64_t used;       /* number of the step that used it last */
+} RtCudaGraph;
+
+typedef struct RtCuda {
+    MossDevice device; /* first */
+    RtCudaDriver driver;
+    MossCudaFacts facts;
+    CuDevice handle;
+    CuContextRef context;
+    CuStreamRef stream;
+    bool other_architecture; /* why the last code was refused */
+    RtCudaCode code;
+    /* of the model */
+    const PgProgram *program;
+    CuPointer weights;
+    RtCudaMemory arena, scratch, logits;
+    RtCudaMemory tables;      /* RtArgs and all arrays of a step, in one piece */
+    uint8_t *staging;         /* pinned: what goes to `tables`, and comes back */
+    uint64_t staging_bytes;
+    RtCudaMemory picks;       /* RtCudaPick, tokens, generators */
+    RtCudaGraph graphs[RT_CUDA_GRAPHS];
+    uint64_t steps;
+} RtCuda;
+
+static inline RtCuda *rt_cuda_of(MossDevice *device) { return (RtCuda *)device; }
+
+/* Makes the context the calling thread's. */
+MossError rt_cuda_enter(RtCuda *gpu);
+/* The memory has `bytes` afterwards, its content is lost where it grew. `what` says what for, if there is not enough. */
+MossError rt_cuda_grow(RtCuda *gpu, RtCudaMemory *memory, uint64_t bytes, const char *what);
+void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory);
+MossError rt_cuda_wait(RtCuda *gpu);
+
+/* ---- code.c */
+void rt_cuda_code_free(RtCuda *gpu);
+/* ---- steps.c */
+MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *step);
+MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows); /* staging for steps of so many rows */
+void rt_cuda_graphs_free(RtCuda *gpu);
+
+/* A step in staging and tables: where its parts are, as offsets of both. */
+typedef struct RtCudaTables {
+    uint64_t control, trouble, end; /* RtArgs lies at 0; trouble is behind the control block */
+} RtCudaTables;
+
+/* Room for everything of the step; its tables in staging. */
+MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *step, RtCudaTables *out_tables);
+RtCudaControl *rt_cuda_control(RtCuda *gpu, const RtCudaTables *tables);
+/* Runs row_step or rows_step on tables that were sent. */
+MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables);
+MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables);
+/* Control block and trouble come back into staging; waits. */
+MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables);
+/* ---- picks.c */
+uint32_t rt_cuda_most_picks(const MossDevice *device);
+MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *step, RtDevicePicks *picks);
+
+#endif

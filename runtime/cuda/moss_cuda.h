@@ -1,0 +1,39 @@
+/* NVIDIA GPUs as devices of models (runtime/moss.h). The driver is opened when the first GPU is; nothing links to it.
+ *
+ *   moss_cuda_open(0, &device);
+ *   moss_cuda_code(device, program, cubin, size);
+ *   moss_model_open(program, NULL, "x.weights", &(MossOptions){.device = device}, &model);
+ *   … states, steps, moss_generate …
+ *   moss_model_free(model), moss_device_free(device);
+ *
+ * Results agree with the CPU's within tolerance, not in their bits; the same GPU gives the same bits for the same steps. */
+#ifndef MOSSC_RUNTIME_CUDA_MOSS_CUDA_H
+#define MOSSC_RUNTIME_CUDA_MOSS_CUDA_H
+
+#include "runtime/moss.h"
+
+typedef struct MossCudaFacts {
+    char name[64];
+    int ordinal;
+    int architecture;     /* 90 for sm_90 */
+    int multiprocessors;
+    int driver;           /* 13000: of CUDA 13.0 */
+    uint32_t shared;      /* bytes of shared memory that a block can have */
+    uint64_t memory_free, memory; /* bytes, when it was opened */
+} MossCudaFacts;
+
+/* MOSS_DEVICE, each with its own text that says what to do: no driver or one that is too old, no GPU, no such number, a GPU before
+ * sm_75, one that cannot launch blocks together. */
+MossError moss_cuda_open(int ordinal, MossDevice **out_device);
+const MossCudaFacts *moss_cuda_facts(const MossDevice *device);
+
+/* Loads what mossc made for the program: a cubin of this GPU's architecture, or PTX of one before it, which ends in a NUL. It
+ * replaces what was there; not while a model lives. MOSS_DEVICE: code for another GPU, of another program, or damaged. */
+MossError moss_cuda_code(MossDevice *device, const PgProgram *program, const void *image, size_t bytes);
+/* Whether such an error was that a cubin is for other GPUs: PTX may do. */
+bool moss_cuda_other_architecture(const MossDevice *device);
+
+/* The rate of a copy of `bytes` from device memory to device memory, bytes read and written counted, the best of some. */
+MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_bytes_per_second);
+
+#endif

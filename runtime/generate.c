@@ -1,0 +1,186 @@
+/* Text: picking tokens and feeding them, here step by step, on a device all of it in one go. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/device.h"
+#include "runtime/model.h"
+
+/* What a call is about. */
+typedef struct Generating {
+    MossModel *model;
+    const MossVocabulary *vocabulary;
+    MossSequence *sequences;
+    uint32_t n, count;
+    MossSegment *segments; /* [n] one row each */
+    int32_t *next;         /* [n] picked */
+    uint64_t *random;      /* [n] the generators before they picked */
+    float *room;           /* [limit] for logits whose gaps are left out; NULL without gaps */
+} Generating;
+
+static MossError no_number(const Generating *g, uint32_t i) {
+    return rt_error(MOSS_BAD_INPUT, "no logit is a number after %lld tokens", (long long)g->sequences[i].state->position);
+}
+
+static bool is_gap(const MossVocabulary *v, int64_t id) { return v->gaps && (v->gaps[id / 32] >> (id % 32) & 1); }
+
+/* ---- here */
+
+static int32_t pick(const Generating *g, uint32_t i) {
+    const MossVocabulary *v = g->vocabulary;
+    MossSequence *sequence = &g->sequences[i];
+    const float *logits = moss_state_logits(sequence->state);
+    if (g->room) {
+        for (int64_t id = 0; id < v->limit; id++) { g->room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id]; }
+        logits = g->room;
+    }
+    return moss_sample(sequence->sampler, logits, v->limit, v->limit);
+}
+
+/* Every sequence's next token. *out_go: all of them may be fed; else the samplers are as they were. */
+static MossError pick_all(Generating *g, bool *out_go) {
+    MossError error = {.code = MOSS_OK};
+    *out_go = true;
+    for (uint32_t i = 0; i < g->n; i++) {
+        g->random[i] = g->sequences[i].sampler->state;
+        g->next[i] = pick(g, i);
+        if (g->next[i] < 0) { error = no_number(g, i); }
+        g->sequences[i].ended = g->next[i] >= 0 && g->next[i] == g->vocabulary->eos;
+        *out_go = *out_go && g->next[i] >= 0 && !g->sequences[i].ended;
+    }
+    for (uint32_t i = 0; !*out_go && i < g->n; i++) { g->sequences[i].sampler->state = g->random[i]; }
+    return error;
+}
+
+static MossError generate_here(Generating *g, uint32_t *out_count) {
+    for (bool go; *out_count < g->count; ++*out_count) {
+        MossError error = pick_all(g, &go);
+        if (error.code != MOSS_OK || !go) { return error; }
+        error = moss_step(g->model, g->segments, g->n);
+        if (error.code != MOSS_OK) { return error; }
+        for (uint32_t i = 0; i < g->n; i++) { g->sequences[i].tokens[*out_count] = g->next[i]; }
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+/* ---- on a device */
+
+/* Where the logits are: rows of the model's last step (in `rows`, which is returned), or else all of them put into `logits`. */
+static const uint32_t *find_logits(const Generating *g, uint32_t *rows, float *logits) {
+    bool there = true;
+    for (uint32_t i = 0; i < g->n; i++) {
+        const MossState *state = g->sequences[i].state;
+        there = there && !state->has_logits && state->logits_step && state->logits_step == g->model->logits_step;
+        rows[i] = state->logits_row;
+    }
+    for (uint32_t i = 0; !there && i < g->n; i++) {
+        const PgProgram *program = g->model->program;
+        memmove(logits + i * program->out_stride, moss_state_logits(g->sequences[i].state),
+                (size_t)program->vocab_size * sizeof(float));
+    }
+    return there ? rows : NULL;
+}
+
+/* What the steps have done to states, as rt_step_end does for one. */
+static MossError note_steps(const Generating *g, const RtRunning *running, const RtDevicePicks *picks, MossError error) {
+    for (uint32_t i = 0; i < g->n; i++) { /* rt_step_end adds the last one */
+        MossSequence *s = &g->sequences[i];
+        if (picks->done > 1) {
+            rt_mark_note(s->state, s->tokens + picks->first, picks->done - 1);
+            s->state->position += picks->done - 1;
+        }
+        if (picks->done > 0) { g->next[i] = s->tokens[picks->first + picks->done - 1]; }
+    }
+    for (uint32_t i = 0; picks->done == 0 && error.code != MOSS_OK && i < g->n; i++) { g->sequences[i].state->spoilt = true; }
+    if (picks->done > 0) {
+        for (uint32_t row = 0; row < running->rows; row++) { g->model->row_position[row] += picks->done - 1; }
+        error = rt_step_end(running, g->segments, error);
+    }
+    return error;
+}
+
+/* At most RT_DEVICE_STEPS of the steps that are left; *out_count grows by those taken. */
+static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_count) {
+    MossModel *m = g->model;
+    uint32_t left = g->count - *out_count;
+    RtRunning running;
+    uint64_t logits_step = m->logits_step;
+    uint32_t wanted = m->wanted;
+    float *copies = malloc(g->n * m->program->out_stride * sizeof(float)); /* the step's own may be among what is copied */
+    if (!copies) { return rt_error(MOSS_NO_MEMORY, "no memory for %u sequences", g->n); }
+    const uint32_t *from = find_logits(g, rows, copies);
+    MossError error = rt_step_begin(m, g->segments, g->n, &running);
+    if (error.code == MOSS_OK) {
+        if (!from) { memcpy(m->logits.data, copies, g->n * m->program->out_stride * sizeof(float)); }
+        RtDeviceStep step = rt_step_of_device(&running);
+        RtDevicePicks picks = {
+            .vocabulary = g->vocabulary, .sequences = g->sequences, .from = from, .first = *out_count, .no_number = -1};
+        picks.count = left < RT_DEVICE_STEPS ? left : RT_DEVICE_STEPS;
+        error = m->device->kind->generate(m->device, &step, &picks);
+        error = note_steps(g, &running, &picks, error);
+        *out_count += picks.done;
+        if (picks.done == 0 && error.code == MOSS_OK) { /* nothing was fed: the logits stay where they were */
+            m->logits_step = from ? logits_step : 0;
+            m->wanted = from ? wanted : 0;
+        }
+        if (error.code == MOSS_OK && picks.no_number >= 0) { error = no_number(g, (uint32_t)picks.no_number); }
+    }
+    free(copies);
+    return error;
+}
+
+static bool all_go_on(const Generating *g) {
+    for (uint32_t i = 0; i < g->n; i++) {
+        if (g->sequences[i].ended) { return false; }
+    }
+    return true;
+}
+
+static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_count) {
+    MossError error = {.code = MOSS_OK};
+    while (error.code == MOSS_OK && *out_count < g->count && all_go_on(g)) { error = generate_some(g, rows, out_count); }
+    return error;
+}
+
+/* ---- the call */
+
+static MossError check(const Generating *g) {
+    const PgProgram *program = g->model->program;
+    if (g->n < 1 || g->n > (uint64_t)program->max_rows) {
+        return rt_error(MOSS_BAD_INPUT, "1 to %lld sequences go on together, not %u", (long long)program->max_rows, g->n);
+    }
+    if (g->vocabulary->limit < 1 || g->vocabulary->limit > program->vocab_size) {
+        return rt_error(MOSS_BAD_INPUT, "the vocabulary's limit is 1 to %lld, not %lld", (long long)program->vocab_size,
+                        (long long)g->vocabulary->limit);
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        const MossState *state = g->sequences[i].state;
+        if (!state || state->model != g->model) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i); }
+        if (!moss_state_logits(state)) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i); }
+        if (program->max_positions && g->count > (uint64_t)(program->max_positions - state->position)) {
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i, g->count,
+                            (long long)state->position, (long long)program->max_positions);
+        }
+    }
+    return (MossError){.code = MOSS_OK};
+}
+
+MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
+                        uint32_t *out_count) {
+    Generating g = {.model = model, .vocabulary = vocabulary, .sequences = sequences, .n = n, .count = count};
+    *out_count = 0;
+    MossError error = check(&g);
+    if (error.code != MOSS_OK || count == 0) { return error; }
+    SuArena arena = {0};
+    g.segments = SU_NEW_ARRAY(&arena, MossSegment, n);
+    g.next = SU_NEW_ARRAY(&arena, int32_t, n);
+    g.random = SU_NEW_ARRAY(&arena, uint64_t, n);
+    bool there = model->device && n <= model->device->kind->most_picks(model->device);
+    if (vocabulary->gaps && !there) { g.room = SU_NEW_ARRAY(&arena, float, (size_t)vocabulary->limit); }
+    for (uint32_t i = 0; i < n; i++) {
+        sequences[i].ended = false;
+        g.segments[i] = (MossSegment){.state = sequences[i].state, .tokens = &g.next[i], .count = 1, .wanted = MOSS_LAST_LOGITS};
+    }
+    error = there ? generate_there(&g, SU_NEW_ARRAY(&arena, uint32_t, n), out_count) : generate_here(&g, out_count);
+    su_arena_free(&arena);
+    return error;
+}

@@ -1,0 +1,135 @@
+/* moss_generate gives the tokens that picking and feeding one by one gives, leaves states and samplers as that does, and stops
+ * where a sequence ends. */
+#include "tests/runtime/toy.h"
+
+#include <string.h>
+
+static const MossVocabulary vocabulary = {.limit = TOY_VOCAB - 1, .eos = -1}; /* TOY_TROUBLE is never picked */
+
+static MossSampler sampler_of(uint64_t seed) { return (MossSampler){.temperature = 3, .top_k = 6, .top_p = 1, .state = seed}; }
+
+/* The same, one by one. */
+static void pick_and_feed(MossModel *model, MossState *state, MossSampler *sampler, int32_t *tokens, int count) {
+    for (int i = 0; i < count; i++) {
+        tokens[i] = moss_sample(sampler, moss_state_logits(state), TOY_VOCAB, vocabulary.limit);
+        assert_int_equal(moss_feed(model, state, &tokens[i], 1, 0).code, MOSS_OK);
+    }
+}
+
+static void test_tokens_are_those_of_picking_and_feeding(void **unused) {
+    (void)unused;
+    enum { N = 3, COUNT = 40 };
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    int32_t tokens[N][COUNT], expected[COUNT];
+    MossSampler samplers[N];
+    MossSequence sequences[N];
+    for (int i = 0; i < N; i++) {
+        samplers[i] = sampler_of((uint64_t)i);
+        sequences[i] = (MossSequence){.state = toy_state(model), .sampler = &samplers[i], .tokens = tokens[i]};
+        toy_feed(model, sequences[i].state, 5 + i, 0);
+        MossState *with_logits; /* those of the model's last step are the next one's */
+        assert_int_equal(moss_state_clone(sequences[i].state, &with_logits).code, MOSS_OK);
+        moss_state_free(sequences[i].state);
+        sequences[i].state = with_logits;
+    }
+    uint32_t done;
+    assert_int_equal(moss_generate(model, &vocabulary, sequences, N, COUNT, &done).code, MOSS_OK);
+    assert_int_equal(done, COUNT);
+    for (int i = 0; i < N; i++) {
+        MossState *alone = toy_state(model);
+        MossSampler sampler = sampler_of((uint64_t)i);
+        toy_feed(model, alone, 5 + i, 0);
+        pick_and_feed(model, alone, &sampler, expected, COUNT);
+        assert_memory_equal(tokens[i], expected, sizeof expected);
+        assert_int_equal(sampler.state, samplers[i].state);
+        assert_int_equal(moss_state_position(sequences[i].state), 5 + i + COUNT);
+        assert_false(sequences[i].ended);
+        moss_state_free(alone);
+        moss_state_free(sequences[i].state);
+    }
+    moss_model_free(model);
+}
+
+static void test_eos_ends_all_before_it_is_fed(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    int32_t plain[30], tokens[30];
+    MossSampler sampler = sampler_of(3), again = sampler;
+    toy_feed(model, state, 4, 0);
+    pick_and_feed(model, state, &sampler, plain, 30);
+    int eos_at = 0; /* where the eighth token comes first */
+    while (plain[eos_at] != plain[7]) { eos_at++; }
+    moss_state_reset(state);
+    toy_feed(model, state, 4, 0);
+    MossVocabulary with_eos = {.limit = vocabulary.limit, .eos = plain[eos_at]};
+    MossSequence sequence = {.state = state, .sampler = &again, .tokens = tokens};
+    uint32_t done;
+    assert_int_equal(moss_generate(model, &with_eos, &sequence, 1, 30, &done).code, MOSS_OK);
+    assert_true(sequence.ended);
+    assert_int_equal(done, eos_at);
+    assert_int_equal(moss_state_position(state), 4 + eos_at);
+    assert_memory_equal(tokens, plain, (size_t)eos_at * sizeof plain[0]);
+    assert_int_equal(moss_sample(&again, moss_state_logits(state), TOY_VOCAB, vocabulary.limit), plain[eos_at]); /* picked anew */
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
+static void test_gaps_are_not_picked(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    uint32_t gaps[1] = {1u << 8 | 1u << 7 | 1u << 3}, done;
+    MossVocabulary with_gaps = {.limit = vocabulary.limit, .eos = -1, .gaps = gaps};
+    MossSampler greedy = {.temperature = 0, .top_p = 1};
+    int32_t tokens[5];
+    MossSequence sequence = {.state = state, .sampler = &greedy, .tokens = tokens};
+    toy_feed(model, state, 4, 0);
+    assert_int_equal(moss_generate(model, &with_gaps, &sequence, 1, 5, &done).code, MOSS_OK);
+    for (int i = 0; i < 5; i++) { assert_int_equal(tokens[i], 6); } /* the toy's logits rise with the id */
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
+static void expect_nothing(MossModel *model, const MossVocabulary *v, MossSequence *sequence, const char *words) {
+    uint32_t done = 9;
+    expect_refused(moss_generate(model, v, sequence, 1, 3, &done), MOSS_BAD_INPUT, words);
+    assert_int_equal(done, 0);
+}
+
+static void test_what_cannot_go_on_is_refused(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    toy.program.max_positions = 6;
+    MossModel *model = toy_model(&toy, NULL), *other = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    MossSampler sampler = sampler_of(1);
+    int32_t tokens[3];
+    MossSequence sequence = {.state = state, .sampler = &sampler, .tokens = tokens};
+    expect_nothing(model, &vocabulary, &sequence, "has no logits");
+    toy_feed(model, state, 4, 0);
+    expect_nothing(model, &vocabulary, &sequence, "max_positions");
+    expect_nothing(other, &vocabulary, &sequence, "another model");
+    expect_nothing(model, &(MossVocabulary){.limit = TOY_VOCAB + 1, .eos = -1}, &sequence, "limit");
+    assert_int_equal(moss_state_position(state), 4);
+    moss_state_free(state);
+    moss_model_free(model);
+    moss_model_free(other);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tokens_are_those_of_picking_and_feeding),
+        cmocka_unit_test(test_eos_ends_all_before_it_is_fed),
+        cmocka_unit_test(test_gaps_are_not_picked),
+        cmocka_unit_test(test_what_cannot_go_on_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
