@@ -20,7 +20,8 @@ extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
 enum {
     KERNEL_WORDS = 160,
     CG_MAX_PARTS = 4,
-    PICK_BYTES = 4096 /* of shared memory: what picking takes (pick.cuh) */
+    PICK_BYTES = 4096, /* of shared memory: what picking takes */
+    PICK_SLICES = 1024 /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory */
 };
 
 typedef void (*Emitter)(CgCuda *c);
@@ -239,13 +240,13 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 "    for (; turn < control->steps; turn++) {\n"
                 "        if (turn > 0) meet(&control->arrived, ++meetings); /* logits are there */\n"
                 "        if (control->picking) {\n"
-                "            pick_tokens(step, control, turn, shared);\n"
+                "            %s;\n"
                 "            meet(&control->arrived, ++meetings);\n"
                 "            if (has_ended(step, control)) break;\n"
                 "            take_tokens(step, control, turn);\n"
                 "            meet(&control->arrived, ++meetings);\n"
                 "        }\n",
-                name);
+                name, mode == PG_ROW ? "pick_together(step, control, turn, &meetings, shared)" : "pick_tokens(step, control, turn, shared)");
     if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
     su_text_add(p->out,
                 "        %s_phases(step, control, &meetings, shared);\n"
@@ -358,6 +359,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
+    p.plan.image.scratch_fixed = 4 * (2 * PICK_SLICES + 4 * (uint32_t)program->vocab_size);
     print_table(&program->steps[PG_ROW], "row", out);
     print_table(&program->steps[PG_BLOCK], "block", out);
     print_ropes(&p);
