@@ -46,7 +46,7 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
     build->passes.dump_dir = options->dump_dir;
     build->passes.check |= CLI_DEBUG_BUILD;
-    if (build->device) build->passes.max_rows = CG_CUDA_MAX_ROWS;
+    if (build->gpu.architecture) build->passes.max_rows = CG_CUDA_MAX_ROWS;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
@@ -106,8 +106,8 @@ bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     MossOptions moss = cli_moss_options(options->threads, &progress);
     moss.verify = options->verify;
     moss.device = build->device;
-    MossError error = moss_model_load(build->program, cli_codes(build), options->weights->items, options->weights->count,
-                                      &moss, &build->model);
+    MossError error =
+        moss_model_load(build->program, cli_codes(build), options->weights->items, options->weights->count, &moss, &build->model);
     cli_progress_end(&progress);
     return cli_moss_ok(&build->diags, error);
 }

@@ -154,11 +154,13 @@ static MossError check(const Generating *g) {
     }
     for (uint32_t i = 0; i < g->n; i++) {
         const MossState *state = g->sequences[i].state;
-        if (!state || state->model != g->model) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i); }
+        if (!state || state->model != g->model) {
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i);
+        }
         if (!moss_state_logits(state)) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i); }
         if (program->max_positions && g->count > (uint64_t)(program->max_positions - state->position)) {
-            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i, g->count,
-                            (long long)state->position, (long long)program->max_positions);
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i,
+                            g->count, (long long)state->position, (long long)program->max_positions);
         }
     }
     return (MossError){.code = MOSS_OK};

@@ -216,7 +216,7 @@ INLINE double draw_uniform(u64 *state) { /* splitmix64; in [0, 1) */
 }
 
 /* By all threads of a block. *random moves on where a token is drawn. */
-DEVICE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
+INLINE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
     const u32 id = largest_id(c, s, out_key);
     if (*out_key == 0 || !(pick->temperature > 0)) return id;
     const double u = draw_uniform(random);
@@ -246,7 +246,9 @@ INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i,
 }
 
 /* By all threads of a block: sequence i gets its token. */
-DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i, Picking *s) {
+DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i) {
+    SHARED(shared);
+    Picking *s = (Picking *)shared;
     Pick *pick = &control->picks[i];
     u64 random = pick->random;
     u32 key;
@@ -262,10 +264,10 @@ DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i, 
 }
 
 /* Picks every sequence's next token into step->tokens, a block a sequence. */
-INLINE void pick_tokens(const Step *step, Control *control, u32 turn, u8 *shared) {
+INLINE void pick_tokens(const Step *step, Control *control, u32 turn) {
     for (u32 i = blockIdx.x; i < step->n_segments; i += gridDim.x) {
         Candidates c = candidates_of(step, control, i, turn);
-        pick_from(&c, step, control, i, (Picking *)shared);
+        pick_from(&c, step, control, i);
     }
 }
 
@@ -355,13 +357,14 @@ INLINE Candidates gather_slices(const Candidates *c, const Kept *kept, Picking *
 }
 
 /* Picks the only sequence's next token into step->tokens. */
-DEVICE void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings, u8 *shared) {
+DEVICE void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings) {
+    SHARED(shared);
     Picking *s = (Picking *)shared;
     Candidates c = candidates_of(step, control, 0, turn);
     const Pick *pick = control->picks;
     const u32 k = pick->temperature > 0 ? (u32)pick->top_k : 1;
     if (k == 0 || k > gridDim.x || gridDim.x > MOST_SLICES || c.n < 4 * gridDim.x) { /* slices would not help */
-        if (blockIdx.x == 0) pick_from(&c, step, control, 0, s);
+        if (blockIdx.x == 0) pick_from(&c, step, control, 0);
         return;
     }
     const Kept kept = kept_in(step->scratch, c.n);
@@ -371,7 +374,7 @@ DEVICE void pick_together(const Step *step, Control *control, u32 turn, u32 *mee
     meet(&control->arrived, ++*meetings);
     if (blockIdx.x != 0) return;
     Candidates gathered = gather_slices(&c, &kept, s);
-    pick_from(&gathered, step, control, 0, s);
+    pick_from(&gathered, step, control, 0);
 }
 
 /* Whether a sequence ends here, or a router of the step before was not finite: nobody's token is fed then. */

@@ -17,7 +17,7 @@ enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 1500, PICK_BYTES = 4096
 /* What one launch picks from. */
 typedef struct Round {
     int64_t limit;
-    float *logits;                      /* [SEQUENCES][MOST] */
+    float *logits; /* [SEQUENCES][MOST] */
     uint32_t gaps[(MOST + 31) / 32];
     MossSampler samplers[SEQUENCES];
     RtCudaPick picks[SEQUENCES];
@@ -30,14 +30,12 @@ static void print_text(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
     cg_cuda_print_prelude(target, out);
     su_text_add(out, "static void pick(const SimtLaunch *l) {\n"
-                     "    SHARED(shared);\n"
-                     "    pick_tokens((Step *)l->step, (Control *)l->control, 0, shared);\n"
+                     "    pick_tokens((Step *)l->step, (Control *)l->control, 0);\n"
                      "}\n"
                      "static void together(const SimtLaunch *l) {\n"
-                     "    SHARED(shared);\n"
                      "    Control *control = (Control *)l->control;\n"
                      "    u32 meetings = 0;\n"
-                     "    pick_together((Step *)l->step, control, 0, &meetings, shared);\n"
+                     "    pick_together((Step *)l->step, control, 0, &meetings);\n"
                      "    leave(&control->arrived, meetings);\n"
                      "}\n"
                      "extern \"C\" const SimtProgram simt_programs[] = {{pick, together}};\n");
@@ -131,9 +129,7 @@ static bool pick_all(const SimtLibrary *library, Round *r, bool together, unsign
 /* What the CPU picks; -1: no logit is a number. */
 static int32_t expected(const Round *r, int i, MossSampler *sampler) {
     float logits[MOST];
-    for (int64_t id = 0; id < r->limit; id++) {
-        logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id];
-    }
+    for (int64_t id = 0; id < r->limit; id++) { logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id]; }
     return moss_sample(sampler, logits, r->limit, r->limit);
 }
 
