@@ -16,6 +16,7 @@ typedef long long i64;
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define DEVICE static __device__
 #define INLINE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
