@@ -174,6 +174,10 @@ void cg_cuda_map(CgCuda *c) {
         cg_map_tiles(&m);
         return;
     }
+    if (cg_map_of_row(&m)) {
+        cg_map_row(&m);
+        return;
+    }
     cg_product_begin(&m.product);
     if (m.hoisted) { cg_product_hoist(&m.product, "x"); }
     cg_cuda_tiles(c, m.product.groups);

@@ -37,6 +37,7 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) MMA("bf16", acc, a0, a1, a2, a3, b0, b1)
 #define MMA_F16(acc, a0, a1, a2, a3, b0, b1) MMA("f16", acc, a0, a1, a2, a3, b0, b1)
 #define MMA_DONE()
+#define PREFETCH_L2(at) asm volatile("prefetch.global.L2 [%0];" ::"l"(at))
 /* pair = two numbers rounded, `even` in the low half. */
 #define PACK_BF16(pair, even, odd) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
 #define PACK_F16(pair, even, odd) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
@@ -44,17 +45,21 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 
 /* ---------------------------------------------------------------------------------------------- types of weights
  *
- * chunk_quads: of a slot's chunk. four_k: four outputs at each of four k of it, from 4 `fourth` on. */
+ * A panel is lines of four quads: a line is a k in float, a pair of k in 16 bits (K_OF_LINE). add_line: acc += four outputs at the k of
+ * a line. CHUNK_QUADS: of a slot's chunk; place: where they lie in it; four_k: four outputs at each of four k, from 4 `fourth` on. */
 
 /* Where quad `q` of line `line` lies among lines of four: eight lanes that read (or write) one quad each of every second line, or of
  * two lines next to each other, meet no bank twice. */
 INLINE u32 swizzled(u32 line, u32 q) { return (4 * line + q) ^ (line & 6); }
 
 struct F32 {
-    enum { CHUNK_QUADS = CHUNK * 4 };
+    enum { K_OF_LINE = 1, CHUNK_QUADS = CHUNK * 4 };
     INLINE u64 panel_quads(u32 K) { return (u64)K * 4; }
     INLINE u32 lines(u32 k) { return k; }
     INLINE u32 place(u32 line, u32 q) { return 4 * line + q; }
+    INLINE void add_line(float4 &acc, uint4 w, const float *x) {
+        acc = fma4(x[0], make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)), acc);
+    }
     INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {
 #pragma unroll
         for (u32 k = 0; k < 4; k++) w[k] = ((const float4 *)slot)[4 * (4 * fourth + k) + q];
@@ -63,11 +68,15 @@ struct F32 {
 
 /* What bf16 and f16 share: a line is a pair of k. */
 #define PAIRS_OF_K(low_quad, high_quad)                                                                  \
-    enum { CHUNK_QUADS = SLOT_QUADS };                                                                   \
+    enum { K_OF_LINE = 2, CHUNK_QUADS = SLOT_QUADS };                                                    \
     INLINE u64 panel_quads(u32 K) { return (u64)((K + 1) / 2) * 4; }                              \
     INLINE u32 lines(u32 k) { return (k + 1) / 2; }                                               \
     INLINE u32 place(u32 line, u32 q) { return swizzled(line, q); }                               \
-    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {                    \
+    INLINE void add_line(float4 &acc, uint4 w, const float *x) {                                         \
+        const float2 two = *(const float2 *)x;                                                           \
+        acc = fma4(two.y, high_quad(w), fma4(two.x, low_quad(w), acc));                                  \
+    }                                                                                                    \
+    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {                           \
         const uint4 a = slot[swizzled(2 * fourth, q)], b = slot[swizzled(2 * fourth + 1, q)];            \
         w[0] = low_quad(a), w[1] = high_quad(a), w[2] = low_quad(b), w[3] = high_quad(b);                \
     }
@@ -117,6 +126,12 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
 INLINE u32 pair_of_lane(u32 i) { return i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2; }
 INLINE u32 quad_of_lane() { return threadIdx.x / 4 % 4; }
 INLINE u32 upper_slot() { return threadIdx.x / 16 % 2; }
+
+/* The first `left` of four values, then zeros; the same of a row, which may end before them. */
+INLINE float4 first4(float4 v, u32 left) {
+    return make_float4(left > 0 ? v.x : 0, left > 1 ? v.y : 0, left > 2 ? v.z : 0, left > 3 ? v.w : 0);
+}
+INLINE float4 quad_within(const float *at, u32 left) { return left == 0 ? splat4(0) : first4(*quad(at), left); }
 
 /* Panel `panel` of packed weights. */
 template <class W> INLINE const uint4 *panel_at(const u8 *w, u64 panel, u32 K) { return (const uint4 *)w + panel * W::panel_quads(K); }
@@ -341,17 +356,108 @@ template <class Tile, u32 STAGES, class W, u32 K, u32 ROWS> INLINE void sum_tile
     __syncthreads();
 }
 
+/* ---------------------------------------------------------------------------------------------- one row
+ *
+ * SPLIT warps share a panel (of each matrix): a warp takes eight lines of it at once, 512 bytes, then those 8 SPLIT lines on. These
+ * steps go by in batches of up to 8 loads a lane, one on its way while another is added up; the first of a tile is fetched before the
+ * tile begins. A tile may have several terms, each with its panel and its x. */
+
+template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
+    enum {
+        LINES = (K + W::K_OF_LINE - 1) / W::K_OF_LINE,
+        STEPS = (LINES + 8 * SPLIT - 1) / (8 * SPLIT),
+        BATCHES = (STEPS * MATRICES + 7) / 8,
+        LOADS = (STEPS + BATCHES - 1) / BATCHES, /* of a matrix in a batch */
+        PADDED = LOADS * BATCHES * 8 * SPLIT * W::K_OF_LINE /* of a term in xs; zeros from K on */
+    };
+    uint4 ahead[MATRICES][LOADS];
+    const uint4 *w[MATRICES]; /* of this lane: its quad of its line */
+
+    METHOD u32 first_line() const { return threadIdx.x / 32 % SPLIT * 8 + threadIdx.x % 32 / 4; }
+
+    /* panel(tile, term, matrix) is the panel of this warp. */
+    template <class Panel> METHOD void aim(Panel panel, u32 tile, u32 term) {
+#pragma unroll
+        for (u32 m = 0; m < MATRICES; m++) w[m] = panel(tile, term, m) + threadIdx.x % 4;
+    }
+    METHOD void fetch(u32 batch) {
+#pragma unroll
+        for (u32 i = 0; i < LOADS; i++) {
+            const u32 line = first_line() + (batch * LOADS + i) * 8 * SPLIT;
+#pragma unroll
+            for (u32 m = 0; m < MATRICES; m++) ahead[m][i] = line < LINES ? __ldg(w[m] + 4 * line) : uint4{0, 0, 0, 0};
+        }
+    }
+    template <class Panel> METHOD void begin(Panel panel, u32 tile) {
+        aim(panel, tile, 0);
+        fetch(0);
+    }
+    /* The same for the cache, before the step's values may be read. */
+    template <class Panel> METHOD void announce(Panel panel, u32 tile) {
+        aim(panel, tile, 0);
+        for (u32 line = first_line(), i = 0; i < 8 && line < LINES; i++, line += 8 * SPLIT) {
+            for (u32 m = 0; m < MATRICES; m++) PREFETCH_L2(w[m] + 4 * line);
+        }
+    }
+
+    /* acc: this lane's sums. `next`: the tile after it, if it is less than `tiles`. */
+    template <class Panel> METHOD void sum(float4 (&acc)[MATRICES], Panel panel, const float *xs, u32 tile, u32 next, u32 tiles) {
+#pragma unroll 1
+        for (u32 turn = 0; turn < TERMS * BATCHES; turn++) {
+            uint4 now[MATRICES][LOADS];
+#pragma unroll
+            for (u32 i = 0; i < LOADS * MATRICES; i++) now[i % MATRICES][i / MATRICES] = ahead[i % MATRICES][i / MATRICES];
+            const u32 batch = turn % BATCHES;
+            const bool last = turn + 1 == TERMS * BATCHES;
+            if (BATCHES > 1 && batch + 1 < BATCHES) {
+                fetch(batch + 1);
+            } else if (!last || next < tiles) {
+                aim(panel, last ? next : tile, last ? 0 : turn / BATCHES + 1);
+                fetch(0);
+            }
+            const float *x = xs + turn / BATCHES * PADDED + (first_line() + batch * LOADS * 8 * SPLIT) * W::K_OF_LINE;
+#pragma unroll
+            for (u32 i = 0; i < LOADS; i++) {
+#pragma unroll
+                for (u32 m = 0; m < MATRICES; m++) W::add_line(acc[m], now[m][i], x + i * 8 * SPLIT * W::K_OF_LINE);
+            }
+        }
+    }
+};
+
+/* xs = scale · x of one row, zeros from K to `padded`, a multiple of 4; or is added to what is there. A thread has the same quads in all
+ * that follows, until a barrier. */
+INLINE void stage_row(float *xs, const float *x, u64 ld, u64 row, u32 K, u32 padded, float scale, bool more) {
+    for (u32 i = threadIdx.x; i < padded / 4; i += THREADS) {
+        const float4 v = 4 * i < K ? quad_within(x + (i / 4 * ld + row) * 16 + i % 4 * 4, K - 4 * i) : splat4(0);
+        quad(xs)[i] = fma4(scale, v, more ? quad(xs)[i] : splat4(0));
+    }
+}
+
+/* The norm of a staged row, in place. */
+INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_w, const float *norm_b, float *parts) {
+    float mean = 0, squares = 0;
+    const u32 quads = (K + 3) / 4;
+    if (layer) {
+        for (u32 i = threadIdx.x; i < quads; i += THREADS) mean += sum4(quad(xs)[i]);
+        mean = block_sum(mean, parts) / K;
+    }
+    for (u32 i = threadIdx.x; i < quads; i += THREADS) {
+        const float4 d = first4(add4(quad(xs)[i], splat4(-mean)), K - 4 * i);
+        squares += sum4(mul4(d, d));
+    }
+    const float scale = 1.0f / sqrtf(block_sum(squares, parts) / K + eps);
+    for (u32 i = threadIdx.x; i < quads; i += THREADS) {
+        const float4 v = mul4(mul4(add4(quad(xs)[i], splat4(-mean)), splat4(scale)), quad(norm_w)[i]);
+        quad(xs)[i] = first4(layer ? add4(v, quad(norm_b)[i]) : v, K - 4 * i);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------------- tiles of few rows
  *
  * A warp has two slots with all rows of the tile, 8 COUNT at most, and every SPLIT-th chunk of k; weights come straight from the
  * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit:
  * xs[chunk][high, low][rows][4]. */
-
-/* Four values of a row, of which `left` are there. */
-INLINE float4 quad_within(const float *at, u32 left) {
-    if (left >= 4) return *quad(at);
-    return make_float4(left > 0 ? at[0] : 0, left > 1 ? at[1] : 0, left > 2 ? at[2] : 0, 0);
-}
 
 template <class W, u32 K, u32 COUNT, u32 SPLIT, bool FAST> struct FewTile {
     enum { CHUNKS = (K + CHUNK - 1) / CHUNK, PARTS = FAST ? 1 : 2 };

@@ -489,10 +489,14 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define CP_ASYNC_WAIT(n) simt::wait_for_copies(n)
 #define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), false, a0, a1, a2, a3, b0, b1)
 #define MMA_F16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), true, a0, a1, a2, a3, b0, b1)
+#define PREFETCH_L2(at)
 #define MMA_DONE() simt::multiply_now(__LINE__)
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
