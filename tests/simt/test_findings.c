@@ -27,14 +27,21 @@ static const Mistake mistakes[] = {
      "*out = __shfl_xor_sync(0xffffffffu, 1u, 8);\n}",
      "different shuffles"},
     {"waiting in vain", "while (threadIdx.x == 0 && *(volatile unsigned *)out == 0) SPIN();", "1 wait for other blocks"},
+    {"a copy of what is not aligned", "CP_ASYNC_16(x, (char *)launch->step + 8, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);",
+     "not aligned"},
+    {"a copy that nobody waits for", "CP_ASYNC_16(x, launch->step, 16);\nCP_ASYNC_COMMIT();", "nobody has waited"},
+    {"a copy inside of shared memory", "CP_ASYNC_16(x, x + 4, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);", "from shared memory"},
+    {"shared memory taken for global memory", "ASSUME_GLOBAL(x);", "no global memory"},
+    {"a variable taken for global memory", "unsigned own = 1;\nASSUME_GLOBAL(&own);\n*out = own;", "no global memory"},
     {"no barrier",
      "x[threadIdx.x] = threadIdx.x;\nconst unsigned next = x[(threadIdx.x + 1) % 256];\n__syncthreads();\n"
      "if (threadIdx.x == 7) *out = next;",
      NULL},
     {"past shared memory", "if (threadIdx.x == 3) x[256] = 1;", NULL},
+    {"four floats that are not aligned", "if (threadIdx.x == 3) *out = ((const uint4 *)(x + 2))->y;", NULL},
 };
 
-enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 2, PAST_SHARED = COUNT - 1 };
+enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 3 /* all behind it end the process */ };
 
 static void print_text(SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
@@ -51,10 +58,12 @@ static void print_text(SuText *out) {
 
 /* What the kernel wrote; `finding` is empty if there was none. */
 static uint32_t launch(const SimtLibrary *library, int i, unsigned order, char finding[512]) {
+    _Alignas(16) uint8_t global[32] = {0};
     uint32_t result = 0;
     unsigned first_block = 0;
     SimtLaunch l = {
         .run = library->programs[i].many, .control = &result, .blocks = 1, .shared = 1024, .threads = THREADS, .order = order};
+    l.step = global;
     l.finding = finding;
     l.finding_bytes = 512;
     l.first_block = &first_block;
@@ -79,7 +88,7 @@ static bool ends_with_a_message(const SimtLibrary *library, int i) {
 
 static bool is_found(const SimtLibrary *library, int i) {
     char finding[512];
-    if (i == PAST_SHARED) { return ends_with_a_message(library, i); }
+    if (i > NO_BARRIER) { return ends_with_a_message(library, i); }
     uint32_t rising = launch(library, i, 0, finding);
     if (i == NO_BARRIER) { return launch(library, i, 1, finding) != rising; }
     if (mistakes[i].finding[0] == '\0') { return finding[0] == '\0' && rising == 256 * 255 / 2; }
