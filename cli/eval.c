@@ -6,6 +6,7 @@
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "cli/progress.h"
+#include "cli/sequence.h"
 #include "cli/text.h"
 #include "support/file.h"
 
@@ -54,7 +55,7 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
 }
 
 static bool score_text(CliBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
-    int64_t chunk = o->chunk && o->chunk < build->program->max_rows ? o->chunk : build->program->max_rows;
+    int64_t chunk = cli_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->model.progress, "scoring", "tokens");
     MossError error = moss_state_create(build->model, &state);

@@ -19,11 +19,12 @@ static int ordinal_of(const char *device) {
 bool cli_build_device(CliBuild *build, const CliBuildOptions *options) {
     int ordinal = ordinal_of(options->device);
     if (ordinal == -2) {
-        return su_error(&build->diags, (SuSpan){0}, "it is cpu, cuda, or cuda:N with the GPU's number from 0", "unknown device '%s'",
-                        options->device);
+        return su_error(&build->diags, (SuSpan){0}, "it is cpu, cuda, or cuda:N with the GPU's number from 0",
+                        "unknown device '%s'", options->device);
     }
     if (ordinal < 0) {
-        return !options->fast || su_error(&build->diags, (SuSpan){0}, NULL, "--fast is for --device cuda: a CPU always gives the same bits");
+        return !options->fast ||
+               su_error(&build->diags, (SuSpan){0}, NULL, "--fast is for --device cuda: a CPU always gives the same bits");
     }
     if (options->isa || options->debugger) {
         return su_error(&build->diags, (SuSpan){0}, NULL, "%s is for CPUs: it does not go with --device %s",

@@ -61,9 +61,7 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
 static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *job) {
     if (!cli_build_model(build, options)) return false;
     const LogitsOptions *o = job->options;
-    int64_t chunk = o->mode == MODE_DECODE                            ? 1
-                    : o->chunk && o->chunk < build->program->max_rows ? o->chunk
-                                                                      : build->program->max_rows;
+    int64_t chunk = o->mode == MODE_DECODE ? 1 : cli_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->model.progress, "feeding", "tokens");
     bool ok = cli_state_begin(build, o->state_in, &state);

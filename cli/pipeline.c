@@ -106,8 +106,8 @@ bool cli_build_weights(CliBuild *build, const CliBuildOptions *options) {
     MossOptions moss = cli_moss_options(options->threads, &progress);
     moss.verify = options->verify;
     moss.device = build->device;
-    MossError error = moss_model_load(build->program, cli_codes(build), options->weights->items, options->weights->count,
-                                      &moss, &build->model);
+    MossError error =
+        moss_model_load(build->program, cli_codes(build), options->weights->items, options->weights->count, &moss, &build->model);
     cli_progress_end(&progress);
     return cli_moss_ok(&build->diags, error);
 }

@@ -29,7 +29,7 @@ typedef struct CliBuild {
     const PgProgram *program;
     CgTarget target;
     CgCompiled *compiled;
-    MossDevice *device;    /* the GPU, where the command names one: it then has the code, and there are neither target nor compiled */
+    MossDevice *device; /* the GPU, where the command names one: it then has the code, and there are neither target nor compiled */
     CgCudaTarget gpu;
     MossModel *model;
     PsOptions passes; /* set by the command before cli_build_program */
@@ -40,37 +40,37 @@ typedef struct CliBuild {
 
 /* Whether compiled kernels are looked for and kept on disk. */
 typedef enum CliCache {
-    CLI_CACHE,       /* yes; where they cannot be kept there is a warning */
+    CLI_CACHE, /* yes; where they cannot be kept there is a warning */
     CLI_NO_CACHE,
     CLI_CACHE_NEEDED /* an error then */
 } CliCache;
 
 /* What the command line says about a build. */
 typedef struct CliBuildOptions {
-    const char *spec;    /* path, "-": standard input */
+    const char *spec; /* path, "-": standard input */
     const CliTexts *sets;
-    const bool *off;     /* [PS_PASS_COUNT] or NULL */
-    int isa;             /* index into cli_isa_words */
+    const bool *off; /* [PS_PASS_COUNT] or NULL */
+    int isa; /* index into cli_isa_words */
     const char *dump_dir; /* an existing folder, or NULL */
     CliCache cache;
-    int debugger;        /* a CgDebugger */
-    const char *device;  /* "cpu", "cuda", "cuda:1", or NULL: cpu */
+    int debugger; /* a CgDebugger */
+    const char *device; /* "cpu", "cuda", "cuda:1", or NULL: cpu */
     const CliTexts *weights;
     int64_t threads;
     bool progress;
-    bool fast;           /* CgCudaTarget.fast */
-    bool verify;         /* packed weights against their digests */
+    bool fast; /* CgCudaTarget.fast */
+    bool verify; /* packed weights against their digests */
 } CliBuildOptions;
 
 /* Those of a command that runs a model; `model` must live as long. */
 CliBuildOptions cli_build_options(const char *spec, const CliModelOptions *model);
 
 /* Each stage needs the ones above it. false: the reason is in build->diags. */
-bool cli_build_spec(CliBuild *build, const CliBuildOptions *options);    /* YAML -> Spec */
-bool cli_build_graph(CliBuild *build);                                   /* Spec -> naive Graph */
+bool cli_build_spec(CliBuild *build, const CliBuildOptions *options); /* YAML -> Spec */
+bool cli_build_graph(CliBuild *build); /* Spec -> naive Graph */
 bool cli_build_program(CliBuild *build, const CliBuildOptions *options); /* Graph -> fused Graph -> Program */
-bool cli_build_files(CliBuild *build, const CliBuildOptions *options);   /* do the checkpoints fit? before the slow part */
-bool cli_build_code(CliBuild *build, const CliBuildOptions *options);    /* Program -> kernels in this process */
+bool cli_build_files(CliBuild *build, const CliBuildOptions *options); /* do the checkpoints fit? before the slow part */
+bool cli_build_code(CliBuild *build, const CliBuildOptions *options); /* Program -> kernels in this process */
 bool cli_build_weights(CliBuild *build, const CliBuildOptions *options); /* checkpoints -> Model */
 /* All that follow cli_build_spec; prints the spec's warnings first. */
 bool cli_build_model(CliBuild *build, const CliBuildOptions *options);

@@ -162,7 +162,7 @@ static uint32_t burst(const Session *s) {
 static bool pick_last(Session *s) {
     int32_t token;
     if (!pick(s, &s->sampler, &token)) return false;
-    s->stop = token == rt_tokenizer_eos(s->tokenizer)                        ? STOP_EOS
+    s->stop = token == rt_tokenizer_eos(s->tokenizer)                  ? STOP_EOS
               : (int64_t)s->tokens.count + 1 >= s->options->max_tokens ? STOP_LENGTH
                                                                        : STOP_POSITIONS;
     if (s->stop != STOP_EOS) emit(s, token);

@@ -1,5 +1,11 @@
 #include "cli/sequence.h"
 
+int64_t cli_chunk_of_logits(const PgProgram *program, int64_t chunk) {
+    int64_t most = program->max_rows;
+    if (chunk) return chunk < most ? chunk : most;
+    return most < PG_MAX_ROWS ? most : PG_MAX_ROWS;
+}
+
 bool cli_state_begin(CliBuild *build, const char *state_in, MossState **out_state) {
     return cli_moss_ok(&build->diags,
                        state_in ? moss_state_load(build->model, state_in, out_state) : moss_state_create(build->model, out_state));

@@ -14,6 +14,10 @@
     CLI_ROW_TEXT(Type, state_out, "state-out", 0, "FILE", false,                                                                   \
                  "write the state after the last token; the file appears only when it is whole")
 
+/* Tokens of a step that wants all their logits: what --chunk asks for (0: nothing), as far as the program allows; without, no more
+ * than a CPU's step has, since a GPU's largest would make gigabytes of them. */
+int64_t cli_chunk_of_logits(const PgProgram *program, int64_t chunk);
+
 /* A new state, or the one in the file `state_in` if that is not NULL. */
 bool cli_state_begin(CliBuild *build, const char *state_in, MossState **out_state);
 /* Writes the state to `state_out`; nothing to do if that is NULL. */

@@ -16,18 +16,20 @@ typedef struct RtDeviceStep {
     const int32_t *tokens, *row_segment, *out_rows;
     const int64_t *row_position;
     int32_t *trouble; /* [rows] out, zero before */
-    float *logits;    /* [wanted][out_stride] out */
+    float *logits; /* [wanted][out_stride] out */
     MossPhaseTime *times; /* [n_phases] to be added to, or NULL */
 } RtDeviceStep;
+
+enum { RT_DEVICE_STEPS = 64 }; /* that `generate` is asked for at once: displays want their GPU back, too */
 
 /* Steps of one row a segment whose tokens are picked on the device. */
 typedef struct RtDevicePicks {
     const MossVocabulary *vocabulary;
-    MossSequence *sequences;  /* [n_segments] samplers, tokens, ended */
-    const uint32_t *from;     /* [n_segments] rows of the last step's logits; NULL: step.logits has them, in order */
-    uint32_t count;           /* steps at most */
-    uint32_t done;            /* out: steps taken */
-    int64_t no_number;        /* out: a sequence whose logits are no numbers; -1: none */
+    MossSequence *sequences; /* [n_segments] samplers, tokens, ended */
+    const uint32_t *from; /* [n_segments] rows of the last step's logits; NULL: step.logits has them, in order */
+    uint32_t first, count; /* steps at most, whose tokens go to MossSequence.tokens from `first` on */
+    uint32_t done; /* out: steps taken */
+    int64_t no_number; /* out: a sequence whose logits are no numbers; -1: none */
 } RtDevicePicks;
 
 typedef struct RtDeviceKind {

@@ -85,10 +85,10 @@ static MossError note_steps(const Generating *g, const RtRunning *running, const
     for (uint32_t i = 0; i < g->n; i++) { /* rt_step_end adds the last one */
         MossSequence *s = &g->sequences[i];
         if (picks->done > 1) {
-            rt_mark_note(s->state, s->tokens, picks->done - 1);
+            rt_mark_note(s->state, s->tokens + picks->first, picks->done - 1);
             s->state->position += picks->done - 1;
         }
-        if (picks->done > 0) { g->next[i] = s->tokens[picks->done - 1]; }
+        if (picks->done > 0) { g->next[i] = s->tokens[picks->first + picks->done - 1]; }
     }
     for (uint32_t i = 0; picks->done == 0 && error.code != MOSS_OK && i < g->n; i++) { g->sequences[i].state->spoilt = true; }
     if (picks->done > 0) {
@@ -98,8 +98,10 @@ static MossError note_steps(const Generating *g, const RtRunning *running, const
     return error;
 }
 
-static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_count) {
+/* At most RT_DEVICE_STEPS of the steps that are left; *out_count grows by those taken. */
+static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_count) {
     MossModel *m = g->model;
+    uint32_t left = g->count - *out_count;
     RtRunning running;
     uint64_t logits_step = m->logits_step;
     uint32_t wanted = m->wanted;
@@ -111,10 +113,11 @@ static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_cou
         if (!from) { memcpy(m->logits.data, copies, g->n * m->program->out_stride * sizeof(float)); }
         RtDeviceStep step = rt_step_of_device(&running);
         RtDevicePicks picks = {
-            .vocabulary = g->vocabulary, .sequences = g->sequences, .from = from, .count = g->count, .no_number = -1};
+            .vocabulary = g->vocabulary, .sequences = g->sequences, .from = from, .first = *out_count, .no_number = -1};
+        picks.count = left < RT_DEVICE_STEPS ? left : RT_DEVICE_STEPS;
         error = m->device->kind->generate(m->device, &step, &picks);
-        *out_count = picks.done;
         error = note_steps(g, &running, &picks, error);
+        *out_count += picks.done;
         if (picks.done == 0 && error.code == MOSS_OK) { /* nothing was fed: the logits stay where they were */
             m->logits_step = from ? logits_step : 0;
             m->wanted = from ? wanted : 0;
@@ -122,6 +125,19 @@ static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_cou
         if (error.code == MOSS_OK && picks.no_number >= 0) { error = no_number(g, (uint32_t)picks.no_number); }
     }
     free(copies);
+    return error;
+}
+
+static bool all_go_on(const Generating *g) {
+    for (uint32_t i = 0; i < g->n; i++) {
+        if (g->sequences[i].ended) { return false; }
+    }
+    return true;
+}
+
+static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_count) {
+    MossError error = {.code = MOSS_OK};
+    while (error.code == MOSS_OK && *out_count < g->count && all_go_on(g)) { error = generate_some(g, rows, out_count); }
     return error;
 }
 
@@ -138,11 +154,13 @@ static MossError check(const Generating *g) {
     }
     for (uint32_t i = 0; i < g->n; i++) {
         const MossState *state = g->sequences[i].state;
-        if (!state || state->model != g->model) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i); }
+        if (!state || state->model != g->model) {
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i);
+        }
         if (!moss_state_logits(state)) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i); }
         if (program->max_positions && g->count > (uint64_t)(program->max_positions - state->position)) {
-            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i, g->count,
-                            (long long)state->position, (long long)program->max_positions);
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i,
+                            g->count, (long long)state->position, (long long)program->max_positions);
         }
     }
     return (MossError){.code = MOSS_OK};

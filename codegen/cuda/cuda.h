@@ -28,11 +28,11 @@ typedef struct CgCudaTarget {
     int multiprocessors; /* of the device that work is spread over; a hint */
     uint32_t shared;    /* bytes of shared memory that a block can have */
     bool tensor_cores;  /* mma.sync of bf16 with k = 16, and cp.async: sm_80 and later */
-    bool fast;          /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
+    bool fast; /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
 } CgCudaTarget;
 
 enum {
-    CG_CUDA_FEW_ROWS = 64,  /* of a step that one persistent launch takes; larger ones are launches of each phase */
+    CG_CUDA_FEW_ROWS = 64, /* of a step that one persistent launch takes; larger ones are launches of each phase */
     CG_CUDA_MAX_ROWS = 8192 /* of a step: what fills a large GPU (PsOptions.max_rows) */
 };
 

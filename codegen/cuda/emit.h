@@ -2,10 +2,10 @@
  *
  * An emitter is `void cg_cuda_KIND(CgCuda *c)`: it prints the body of
  *
- *   u32 kN(const Step *step, const Phase *phase, u32 first, u8 *shared)
+ *   u32 kN(const Step *step, const Phase *phase, u32 first)
  *
  * which does the phase's tiles first, first + gridDim.x, … and returns how many tiles the phase has. All threads of a block enter
- * together. `shared` is the block's shared memory; it is free for others after a barrier, so a kernel that uses it begins each tile
+ * together. `shared` is the block's shared memory, declared in every function (a pointer that is handed over would be slower); it is free for others after a barrier, so a kernel that uses it begins each tile
  * with one (cg_cuda_tiles does). Constants are printed by name (an enum), conditions of PgKernel are decided here.
  *
  * A kernel of PG_BLOCK is printed in two forms: CG_FEW is part of the persistent launch of at most CG_CUDA_FEW_ROWS rows, where a
@@ -29,7 +29,8 @@ typedef struct CgCuda {
     uint64_t shared;     /* bytes of shared memory that the kernel takes */
     uint64_t groups;     /* tiles = ceil(count / per_tile) · PgPhase.fixed · groups + surplus; see RtCudaLaunch */
     uint64_t per_tile, surplus;
-    uint64_t scratch_per_row, scratch_per_segment, scratch_fixed; /* bytes of RtArgs.scratch that one phase needs; see RtCudaImage */
+    uint64_t scratch_per_row, scratch_per_segment,
+        scratch_fixed; /* bytes of RtArgs.scratch that one phase needs; see RtCudaImage */
 } CgCuda;
 
 /* Adds text. */

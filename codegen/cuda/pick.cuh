@@ -1,7 +1,10 @@
 /* Picking tokens from logits, as runtime/sampler.c does: candidates are ordered by logit, then lower id first; top_k keeps a prefix of that
  * order, top_p the shortest prefix that has so much of the probability. A prefix is a Cut: all above a key, and the first few of those
- * at it, found digit by digit over histograms. A block takes a sequence. Weights are added as integers, in units of 2^-40 of the
- * largest, so that no order of threads shows in a sum. */
+ * at it, found digit by digit over histograms. Weights are added as integers, in units of 2^-40 of the largest, so that no order of
+ * threads shows in a sum.
+ *
+ * A block takes a sequence. Where there is one sequence all blocks look for its candidates first: each takes a slice of the ids, and keeps
+ * what is not below the k-th largest of the slices' largest keys; the k best of all ids are among them. */
 
 struct Pick { /* RtCudaPick of runtime/cuda/image.h */
     u64 random;
@@ -36,6 +39,7 @@ struct Picking {
 struct Candidates {
     const float *logits;
     const u32 *gaps;
+    const u32 *keys, *ids; /* [n] of those that were kept; NULL: all ids below n */
     u32 n;
     float largest, temperature;
     Cut cut;
@@ -43,6 +47,7 @@ struct Candidates {
 
 /* Rises with the logit; both zeros are equal; 0 for NaN and for ids that stand for nothing. */
 INLINE u32 logit_key(const Candidates *c, u32 id) {
+    if (c->keys) return c->keys[id];
     const float logit = c->logits[id];
     const u32 bits = __float_as_uint(logit == 0 ? 0.0f : logit);
     if (logit != logit || (c->gaps && (c->gaps[id / 32] >> id % 32 & 1))) return 0;
@@ -211,7 +216,7 @@ INLINE double draw_uniform(u64 *state) { /* splitmix64; in [0, 1) */
 }
 
 /* By all threads of a block. *random moves on where a token is drawn. */
-DEVICE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
+INLINE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
     const u32 id = largest_id(c, s, out_key);
     if (*out_key == 0 || !(pick->temperature > 0)) return id;
     const double u = draw_uniform(random);
@@ -232,26 +237,144 @@ DEVICE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key
     return draw_id(c, u, s);
 }
 
-/* Picks every sequence's next token into step->tokens, a block a sequence. */
-INLINE void pick_tokens(const Step *step, Control *control, u32 turn, u8 *shared) {
+INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i, u32 turn) {
+    Candidates c = {};
+    c.logits = step->logits + (turn == 0 ? control->picks[i].from : i) * step->out_stride;
+    c.gaps = control->gaps;
+    c.n = (u32)control->limit;
+    return c;
+}
+
+/* By all threads of a block: sequence i gets its token. */
+DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i) {
+    SHARED(shared);
     Picking *s = (Picking *)shared;
-    for (u32 i = blockIdx.x; i < step->n_segments; i += gridDim.x) {
-        Pick *pick = &control->picks[i];
-        u64 random = pick->random;
-        u32 key;
-        Candidates c = {};
-        c.logits = step->logits + (turn == 0 ? pick->from : i) * step->out_stride;
-        c.gaps = control->gaps;
-        c.n = (u32)control->limit;
-        const u32 id = pick_token(&c, pick, &random, &key, s);
-        if (threadIdx.x == 0) {
-            step->tokens[step->segments[i].first_row] = (i32)id;
-            control->random[i] = random;
-            pick->no_number = key == 0;
-            pick->ended = key != 0 && (i32)id == control->eos;
-        }
-        __syncthreads();
+    Pick *pick = &control->picks[i];
+    u64 random = pick->random;
+    u32 key;
+    u32 id = pick_token(c, pick, &random, &key, s);
+    if (c->ids) id = c->ids[id];
+    if (threadIdx.x == 0) {
+        step->tokens[step->segments[i].first_row] = (i32)id;
+        control->random[i] = random;
+        pick->no_number = key == 0;
+        pick->ended = key != 0 && (i32)id == control->eos;
     }
+    __syncthreads();
+}
+
+/* Picks every sequence's next token into step->tokens, a block a sequence. */
+INLINE void pick_tokens(const Step *step, Control *control, u32 turn) {
+    for (u32 i = blockIdx.x; i < step->n_segments; i += gridDim.x) {
+        Candidates c = candidates_of(step, control, i, turn);
+        pick_from(&c, step, control, i);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- one sequence, all blocks */
+
+/* In step->scratch: of every block its slice's largest key and how many it kept, then what is kept, slice by slice and in one. */
+struct Kept {
+    u32 *largest, *counts;     /* [MOST_SLICES] */
+    u32 *slice_keys, *slice_ids; /* [V] */
+    u32 *keys, *ids;             /* [V] */
+};
+enum { MOST_SLICES = 1024 };
+INLINE Kept kept_in(u8 *scratch, u32 V) {
+    u32 *at = (u32 *)scratch;
+    return Kept{at, at + MOST_SLICES, at + 2 * MOST_SLICES, at + 2 * MOST_SLICES + V, at + 2 * MOST_SLICES + 2 * V,
+                at + 2 * MOST_SLICES + 3 * V};
+}
+
+INLINE u32 slice_begin(const Candidates *c, u32 block) { return (u32)((u64)c->n * block / gridDim.x); }
+
+INLINE void find_largest(const Candidates *c, const Kept *kept, Picking *s) {
+    const u32 end = slice_begin(c, blockIdx.x + 1);
+    u32 key = 0;
+    for (u32 i = slice_begin(c, blockIdx.x) + threadIdx.x; i < end; i += THREADS) {
+        const u32 other = logit_key(c, i);
+        key = other > key ? other : key;
+    }
+    for (u32 distance = 16; distance > 0; distance /= 2) {
+        const u32 other = __shfl_xor_sync(ALL_LANES, key, distance);
+        key = other > key ? other : key;
+    }
+    if (threadIdx.x % 32 == 0) s->keys[threadIdx.x / 32] = key;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (u32 w = 1; w < WARPS; w++) key = s->keys[w] > key ? s->keys[w] : key;
+        kept->largest[blockIdx.x] = key;
+    }
+}
+
+/* The k-th largest of the slices' largest keys, k ≤ gridDim.x; every block finds it. */
+INLINE u32 find_least(const Kept *kept, u32 k, Picking *s) {
+    for (u32 i = threadIdx.x; i < gridDim.x; i += THREADS) {
+        const u32 key = kept->largest[i];
+        u32 rank = 0;
+        for (u32 other = 0; other < gridDim.x; other++) rank += kept->largest[other] > key || (kept->largest[other] == key && other < i);
+        if (rank == k - 1) s->bin = key;
+    }
+    __syncthreads();
+    return s->bin;
+}
+
+/* Of this block's slice, in rising id. A key of 0 is never kept. */
+INLINE void keep_slice(const Candidates *c, const Kept *kept, u32 least, Picking *s) {
+    const u32 begin = slice_begin(c, blockIdx.x), size = slice_begin(c, blockIdx.x + 1) - begin;
+    const u32 first = begin + (u32)((u64)size * threadIdx.x / THREADS), end = begin + (u32)((u64)size * (threadIdx.x + 1) / THREADS);
+    u64 mine = 0, all;
+    for (u32 i = first; i < end; i++) mine += logit_key(c, i) >= least && logit_key(c, i) != 0;
+    u32 at = begin + (u32)sum_before(mine, s, &all);
+    for (u32 i = first; i < end && mine > 0; i++) {
+        const u32 key = logit_key(c, i);
+        if (key < least || key == 0) continue;
+        kept->slice_keys[at] = key;
+        kept->slice_ids[at++] = i;
+    }
+    if (threadIdx.x == 0) kept->counts[blockIdx.x] = (u32)all;
+}
+
+/* All slices' in one, by one block. */
+INLINE Candidates gather_slices(const Candidates *c, const Kept *kept, Picking *s) {
+    const u32 first = gridDim.x * threadIdx.x / THREADS, end = gridDim.x * (threadIdx.x + 1) / THREADS;
+    u64 mine = 0, all;
+    for (u32 b = first; b < end; b++) mine += kept->counts[b];
+    u32 at = (u32)sum_before(mine, s, &all);
+    for (u32 b = first; b < end; b++) {
+        const u32 begin = slice_begin(c, b);
+        for (u32 i = 0; i < kept->counts[b]; i++, at++) {
+            kept->keys[at] = kept->slice_keys[begin + i];
+            kept->ids[at] = kept->slice_ids[begin + i];
+        }
+    }
+    __syncthreads();
+    Candidates gathered = *c;
+    gathered.keys = kept->keys;
+    gathered.ids = kept->ids;
+    gathered.n = (u32)all;
+    return gathered;
+}
+
+/* Picks the only sequence's next token into step->tokens. */
+DEVICE void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings) {
+    SHARED(shared);
+    Picking *s = (Picking *)shared;
+    Candidates c = candidates_of(step, control, 0, turn);
+    const Pick *pick = control->picks;
+    const u32 k = pick->temperature > 0 ? (u32)pick->top_k : 1;
+    if (k == 0 || k > gridDim.x || gridDim.x > MOST_SLICES || c.n < 4 * gridDim.x) { /* slices would not help */
+        if (blockIdx.x == 0) pick_from(&c, step, control, 0);
+        return;
+    }
+    const Kept kept = kept_in(step->scratch, c.n);
+    find_largest(&c, &kept, s);
+    meet(&control->arrived, ++*meetings);
+    keep_slice(&c, &kept, find_least(&kept, k, s), s);
+    meet(&control->arrived, ++*meetings);
+    if (blockIdx.x != 0) return;
+    Candidates gathered = gather_slices(&c, &kept, s);
+    pick_from(&gathered, step, control, 0);
 }
 
 /* Whether a sequence ends here, or a router of the step before was not finite: nobody's token is fed then. */

@@ -14,12 +14,13 @@ typedef long long i64;
 
 #ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
-#define DEVICE static __device__
+#define DEVICE static __device__ __noinline__ /* compiled once, called by several entries */
 #define INLINE static __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
 #define SPIN() __nanosleep(32)
+#define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
 #endif
 
 /* ---------------------------------------------------------------------------------------------- the step */
@@ -64,14 +65,18 @@ struct Phase {
 INLINE u8 *operand(const Step *step, const Phase *phase, u32 slot) {
     const Ref ref = phase->operands[slot];
     const u64 offset = ref.per_row * step->ld + ref.fixed;
-    if (ref.space == WEIGHTS) return (u8 *)step->weights + offset;
-    if (ref.space == STATE) return step->segments->state + offset;
-    return step->arena + offset;
+    u8 *at = step->arena + offset;
+    if (ref.space == WEIGHTS) at = (u8 *)step->weights + offset;
+    if (ref.space == STATE) at = step->segments->state + offset;
+    ASSUME_GLOBAL(at);
+    return at;
 }
 INLINE float *floats(const Step *step, const Phase *phase, u32 slot) { return (float *)operand(step, phase, slot); }
 INLINE i32 *ints(const Step *step, const Phase *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
 INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
-    return (float *)(segment->state + phase->operands[slot].fixed);
+    u8 *at = segment->state + phase->operands[slot].fixed;
+    ASSUME_GLOBAL(at);
+    return (float *)at;
 }
 
 /* Blocks of eight positions that a step has at most: every expert's run is padded. */
@@ -116,7 +121,7 @@ INLINE void meet(u32 *arrived, u32 meeting) {
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
-        while (*(volatile u32 *)arrived < meeting * gridDim.x) SPIN();
+        while ((i32)(*(volatile u32 *)arrived - meeting * gridDim.x) < 0) SPIN(); /* it may wrap around */
         __threadfence();
     }
     __syncthreads();

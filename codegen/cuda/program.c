@@ -20,7 +20,8 @@ extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
 enum {
     KERNEL_WORDS = 160,
     CG_MAX_PARTS = 4,
-    PICK_BYTES = 4096 /* of shared memory: what picking takes (pick.cuh) */
+    PICK_BYTES = 4096, /* of shared memory: what picking takes */
+    PICK_SLICES = 1024 /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory */
 };
 
 typedef void (*Emitter)(CgCuda *c);
@@ -60,8 +61,8 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
                                          [PG_PER_SEGMENT] = "PER_SEGMENT",
                                          [PG_PER_WANTED] = "PER_WANTED",
                                          [PG_PER_POSITION_BLOCK] = "PER_POSITION_BLOCK"};
-    su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n",
-                mode, step->n_phases);
+    su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n", mode,
+                step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgPhase *p = &step->phases[i];
         su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d,\n     {", i, p->name, p->line, p->kernel,
@@ -125,8 +126,10 @@ static bool same_text(const Printed *a, const Printed *b) {
 /* "k7", "k7_few", "k7_1" */
 static void print_function(const char *about, uint32_t index, const char *suffix, const SuText *body, SuText *out) {
     SuText text = {0};
-    su_text_add(&text, "/* %s */\nDEVICE u32 k%u%s(const Step *step, const Phase *phase, u32 first, u8 *shared) {\n%s}\n\n", about,
-                index, suffix, body->text);
+    su_text_add(&text,
+                "/* %s */\nDEVICE u32 k%u%s(const Step *step, const Phase *phase, u32 first) "
+                "{\nSHARED(shared);\nASSUME_GLOBAL(step);\nASSUME_GLOBAL(phase);\n%s}\n\n",
+                about, index, suffix, body->text);
     add_indented(text.text, out);
     su_text_free(&text);
 }
@@ -142,8 +145,7 @@ static void part_suffix(int part, char out[8]) {
 static void print_block_entry(uint32_t index, const char *suffix, SuText *out) {
     su_text_add(out,
                 "ENTRY(block_k%u%s)(const Step *step, u32 phase) {\n"
-                "    SHARED(shared);\n"
-                "    k%u%s(step, &block_table[phase], blockIdx.x, shared);\n"
+                "    k%u%s(step, &block_table[phase], blockIdx.x);\n"
                 "}\n\n",
                 index, suffix, index, suffix);
 }
@@ -207,7 +209,7 @@ static void print_kernel(Printing *p, uint32_t index) {
 static void print_phase_loop(const Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows";
     su_text_add(p->out,
-                "DEVICE void %s_phases(const Step *step, Control *control, u32 *meetings, u8 *shared) {\n"
+                "INLINE void %s_phases(const Step *step, Control *control, u32 *meetings) {\n"
                 "    u32 dealt = 0;\n"
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
@@ -220,8 +222,7 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block");
     for (uint32_t i = 0; i < p->program->n_kernels; i++) {
         if (p->program->kernels[i].mode == mode) {
-            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first, shared); break;\n", i, i,
-                        p->own_few[i] ? "_few" : "");
+            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
         }
     }
     su_text_add(p->out, "        }\n    }\n}\n\n");
@@ -234,21 +235,20 @@ static void print_step_entry(Printing *p, PgMode mode) {
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "ENTRY(%s_step)(Step *step, Control *control) {\n"
-                "    SHARED(shared);\n"
                 "    u32 meetings = 0, turn = 0;\n"
                 "    for (; turn < control->steps; turn++) {\n"
                 "        if (turn > 0) meet(&control->arrived, ++meetings); /* logits are there */\n"
                 "        if (control->picking) {\n"
-                "            pick_tokens(step, control, turn, shared);\n"
+                "            %s;\n"
                 "            meet(&control->arrived, ++meetings);\n"
                 "            if (has_ended(step, control)) break;\n"
                 "            take_tokens(step, control, turn);\n"
                 "            meet(&control->arrived, ++meetings);\n"
                 "        }\n",
-                name);
+                name, mode == PG_ROW ? "pick_together(step, control, turn, &meetings)" : "pick_tokens(step, control, turn)");
     if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
     su_text_add(p->out,
-                "        %s_phases(step, control, &meetings, shared);\n"
+                "        %s_phases(step, control, &meetings);\n"
                 "    }\n"
                 "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
                 "    leave(&control->arrived, meetings);\n"
@@ -358,6 +358,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
+    p.plan.image.scratch_fixed = 4 * (2 * PICK_SLICES + 4 * (uint32_t)program->vocab_size);
     print_table(&program->steps[PG_ROW], "row", out);
     print_table(&program->steps[PG_BLOCK], "block", out);
     print_ropes(&p);

@@ -11,7 +11,7 @@ enum { OLDEST = 75, THREADS = 256 };
 static const struct {
     int architecture, multiprocessors;
     uint32_t shared_kib;
-} known[] = {{75, 40, 64},   {80, 108, 163},  {86, 84, 99},   {87, 16, 163},  {89, 142, 99}, {90, 132, 227},
+} known[] = {{75, 40, 64},    {80, 108, 163},  {86, 84, 99},   {87, 16, 163},  {89, 142, 99}, {90, 132, 227},
              {100, 148, 227}, {103, 148, 227}, {110, 20, 227}, {120, 170, 99}, {121, 48, 99}};
 
 enum { N_KNOWN = sizeof known / sizeof known[0], TENSOR_CORES = 80 };

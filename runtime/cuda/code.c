@@ -55,7 +55,9 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     RtCudaCode *code = &gpu->code;
     CuPointer address;
     size_t bytes;
-    if (gpu->driver.module_global(&address, &bytes, code->module, "mossc_image")) { return not_ours("it says nothing about itself"); }
+    CuResult result = gpu->driver.module_global(&address, &bytes, code->module, "mossc_image");
+    if (result == CU_NOT_FOUND) { return not_ours("it says nothing about itself"); }
+    if (result) { return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL); }
     uint8_t *words = malloc(bytes);
     if (!words) { return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches"); }
     MossError error = gpu->device.kind->get(&gpu->device, words, address, bytes);
@@ -83,8 +85,8 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
     int per_multiprocessor = 0;
     RT_CUDA_TRY(gpu, module_function, out_function, gpu->code.module, name);
     if (shared > gpu->facts.shared) {
-        return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared, gpu->facts.name,
-                        gpu->facts.shared);
+        return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared,
+                        gpu->facts.name, gpu->facts.shared);
     }
     if (shared > STATIC_SHARED) { RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared); }
     RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)gpu->code.image.threads, shared);

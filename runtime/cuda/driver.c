@@ -8,7 +8,7 @@
 #include "runtime/model.h"
 
 #define DRIVER_HINT                                                                                                                \
-    "the driver comes from NVIDIA or from the system's packages (Debian: nvidia-driver), never with the CUDA toolkit; where the "   \
+    "the driver comes from NVIDIA or from the system's packages (Debian: nvidia-driver), never with the CUDA toolkit; where the "  \
     "loader does not find it, set MOSSC_CUDA_DRIVER to the file"
 
 static MossError open_library(RtCudaDriver *d) {

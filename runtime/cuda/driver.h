@@ -25,6 +25,7 @@ enum {
     CU_OUT_OF_MEMORY = 2,
     CU_NO_DEVICE = 100,
     CU_NO_BINARY_FOR_GPU = 209,
+    CU_NOT_FOUND = 500,
     CU_COOPERATIVE_LAUNCH_TOO_LARGE = 720,
     CU_ATTRIBUTE_MULTIPROCESSORS = 16,
     CU_ATTRIBUTE_MAJOR = 75,
@@ -69,8 +70,7 @@ enum {
     ROW(event_record, "cuEventRecord", (CuEventRef, CuStreamRef))                                                                  \
     ROW(event_wait, "cuEventSynchronize", (CuEventRef))                                                                            \
     ROW(event_elapsed, "cuEventElapsedTime", (float *milliseconds, CuEventRef from, CuEventRef to))                                \
-    ROW(module_load, "cuModuleLoadDataEx",                                                                                         \
-        (CuModuleRef *, const void *image, unsigned n_options, int *options, void **values))                                       \
+    ROW(module_load, "cuModuleLoadDataEx", (CuModuleRef *, const void *image, unsigned n_options, int *options, void **values))    \
     ROW(module_unload, "cuModuleUnload", (CuModuleRef))                                                                            \
     ROW(module_function, "cuModuleGetFunction", (CuFunctionRef *, CuModuleRef, const char *name))                                  \
     ROW(module_global, "cuModuleGetGlobal_v2", (CuPointer *, size_t *bytes, CuModuleRef, const char *name))                        \

@@ -119,7 +119,8 @@ static MossError check_model(RtCuda *gpu, const PgProgram *program) {
     char what[256];
     snprintf(what, sizeof what,
              "too little memory for '%s': weights %.1f MiB, the values of a step %.1f MiB, the state of a sequence %.1f MiB",
-             program->name, (double)program->weight_bytes / mib, (double)(arena + logits) / mib, (double)program->state_bytes / mib);
+             program->name, (double)program->weight_bytes / mib, (double)(arena + logits) / mib,
+             (double)program->state_bytes / mib);
     return check_room(gpu, program->weight_bytes + arena + logits + program->state_bytes, what);
 }
 
@@ -227,10 +228,12 @@ static MossError read_facts(RtCuda *gpu) {
     f->driver = gpu->driver.version;
     f->shared = (uint32_t)shared;
     if (f->architecture < OLDEST_ARCHITECTURE) {
-        return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name, major,
-                        minor);
+        return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name,
+                        major, minor);
     }
-    if (!together) { return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name); }
+    if (!together) {
+        return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name);
+    }
     return (MossError){.code = MOSS_OK};
 }
 

@@ -15,23 +15,23 @@ enum {
  * tiles = ceil(count of the phase / per_tile) · fixed + surplus, counted as pg_count counts (ir/program.h). */
 typedef struct RtCudaLaunch {
     char entry[RT_CUDA_NAME]; /* "block_k7", or "block_k7_1": the second part of a phase that takes several launches */
-    uint32_t phase;           /* of PgProgram.steps[PG_BLOCK] */
-    uint32_t shared;          /* bytes of dynamic shared memory */
-    uint32_t count, E, k;     /* PgCount and what it takes */
+    uint32_t phase; /* of PgProgram.steps[PG_BLOCK] */
+    uint32_t shared; /* bytes of dynamic shared memory */
+    uint32_t count, E, k; /* PgCount and what it takes */
     uint32_t per_tile, fixed, surplus;
 } RtCudaLaunch;
 
 typedef struct RtCudaImage {
     uint32_t magic, format, numerics;
     uint32_t spec_hash[4];
-    uint32_t threads;         /* of a block, in every launch */
-    uint32_t few_rows;        /* most rows that rows_step takes; larger steps are launches. 0: there is no rows_step */
+    uint32_t threads; /* of a block, in every launch */
+    uint32_t few_rows; /* most rows that rows_step takes; larger steps are launches. 0: there is no rows_step */
     uint32_t row_shared, few_shared; /* bytes of dynamic shared memory of row_step and rows_step */
     /* RtArgs.scratch, in bytes: per_row · LD + per_segment · segments + fixed */
     uint32_t scratch_per_row, scratch_per_segment, scratch_fixed;
     uint32_t n_launches;
-    uint32_t n_ropes;         /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
-} RtCudaImage;                /* RtCudaLaunch[n_launches] follow */
+    uint32_t n_ropes; /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
+} RtCudaImage; /* RtCudaLaunch[n_launches] follow */
 
 _Static_assert(sizeof(RtCudaImage) == 16 * 4 && sizeof(RtCudaLaunch) == 48, "words without padding");
 
@@ -39,25 +39,25 @@ _Static_assert(sizeof(RtCudaImage) == 16 * 4 && sizeof(RtCudaLaunch) == 48, "wor
 
 /* One sequence of a step whose tokens are picked on the device. */
 typedef struct RtCudaPick {
-    uint64_t random;     /* MossSampler.state; moves on with every token that is fed */
+    uint64_t random; /* MossSampler.state; moves on with every token that is fed */
     float temperature, top_p;
     int32_t top_k;
-    uint32_t from;       /* row of logits that the first token is picked from; later ones from the sequence's own row */
-    uint32_t ended;      /* out: eos came next (and was not fed) */
-    uint32_t no_number;  /* out: no logit is a number */
+    uint32_t from; /* row of logits that the first token is picked from; later ones from the sequence's own row */
+    uint32_t ended; /* out: eos came next (and was not fed) */
+    uint32_t no_number; /* out: no logit is a number */
 } RtCudaPick;
 
 typedef struct RtCudaControl {
-    uint32_t arrived;    /* of the barrier; 0 between launches */
-    uint32_t steps;      /* how often the step is taken; more than 1 only with `picking` */
-    uint32_t picking;    /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
-    uint32_t done;       /* out: steps taken: fewer than `steps` after trouble, or when a sequence ended */
-    int32_t eos;         /* -1: none */
-    int32_t limit;       /* ids from here on are not picked */
-    uint64_t gaps;       /* device pointer to bits, the lowest first, of ids that are not picked; 0: none */
-    uint64_t picks;      /* device pointer to RtCudaPick[n_segments] */
-    uint64_t picked;     /* device pointer to int32 [steps][n_segments]: tokens that were picked and fed */
-    uint64_t random;     /* device pointer to uint64 [n_segments]: room for the generators' next states */
+    uint32_t arrived; /* of the barrier; 0 between launches */
+    uint32_t steps; /* how often the step is taken; more than 1 only with `picking` */
+    uint32_t picking; /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
+    uint32_t done; /* out: steps taken: fewer than `steps` after trouble, or when a sequence ended */
+    int32_t eos; /* -1: none */
+    int32_t limit; /* ids from here on are not picked */
+    uint64_t gaps; /* device pointer to bits, the lowest first, of ids that are not picked; 0: none */
+    uint64_t picks; /* device pointer to RtCudaPick[n_segments] */
+    uint64_t picked; /* device pointer to int32 [steps][n_segments]: tokens that were picked and fed */
+    uint64_t random; /* device pointer to uint64 [n_segments]: room for the generators' next states */
 } RtCudaControl;
 
 _Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 56, "as the printed text has them");

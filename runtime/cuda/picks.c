@@ -63,7 +63,8 @@ static void take_results(const RtDeviceStep *s, RtDevicePicks *p, const uint8_t 
         sequence->ended = pick.ended != 0;
         if (pick.no_number) { p->no_number = i; }
         for (uint32_t t = 0; t < p->done; t++) {
-            memcpy(&sequence->tokens[t], host + l->picked + ((uint64_t)t * s->n_segments + i) * sizeof(int32_t), sizeof(int32_t));
+            memcpy(&sequence->tokens[p->first + t], host + l->picked + ((uint64_t)t * s->n_segments + i) * sizeof(int32_t),
+                   sizeof(int32_t));
         }
     }
 }

@@ -112,8 +112,8 @@ MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables) {
 MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables) {
     CuPointer step = gpu->tables.address, control = gpu->tables.address + tables->control;
     void *params[] = {&step, &control};
-    RT_CUDA_TRY(gpu, launch_together, entry->function, entry->blocks, 1, 1, gpu->code.image.threads, 1, 1, entry->shared, gpu->stream,
-                params);
+    RT_CUDA_TRY(gpu, launch_together, entry->function, entry->blocks, 1, 1, gpu->code.image.threads, 1, 1, entry->shared,
+                gpu->stream, params);
     return (MossError){.code = MOSS_OK};
 }
 

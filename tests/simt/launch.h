@@ -1,4 +1,4 @@
-/* What test_simt (C) and the compiled CUDA C behind simt.h (C++) agree on. */
+/* What test_simt and tests/cuda (C) and the compiled CUDA C behind simt.h (C++) agree on. */
 #ifndef MOSSC_TESTS_SIMT_LAUNCH_H
 #define MOSSC_TESTS_SIMT_LAUNCH_H
 
@@ -12,6 +12,7 @@ struct SimtLaunch {
     void *step;         /* Step */
     void *control;      /* Control, of the persistent entries */
     uint32_t number;    /* of the program's launches */
+    void *const *params; /* where each parameter lies, of an entry that tests/cuda launches */
     unsigned blocks, threads;
     size_t shared;      /* bytes of dynamic shared memory */
     bool cooperative;   /* all blocks are resident together; else one after the other */

@@ -106,8 +106,13 @@ struct Machine {
     std::vector<unsigned> turns; // threads of a block in the launch's order
     const SimtLaunch *launch = nullptr;
     bool failed = false;
+    ~Machine() {
+        for (Block &b : blocks)
+            if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
+        if (stacks != nullptr) munmap(stacks, stack_count * STACK);
+    }
 };
-inline Machine machine;
+static Machine machine; // of this text's library alone, and gone with it
 
 inline void enter(Fiber *f, State state) {
     unsigned *in = machine.blocks[f->block].in;
@@ -271,8 +276,10 @@ inline void run_blocks(unsigned first, unsigned count) {
         for (unsigned b = 0; b < count && !moved && !done; b++)
             if (!is_done(b)) report_stuck(b);
     }
-    for (Block &b : machine.blocks)
+    for (Block &b : machine.blocks) {
         if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
+        b.mapped = nullptr;
+    }
 }
 
 inline bool run(const SimtLaunch *launch) {
@@ -331,6 +338,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define TABLE static const
 #define EXPORTED static const
 #define SHARED(name) unsigned char *name = simt::shared()
+#define ASSUME_GLOBAL(pointer)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define __device__
 #define __forceinline__ inline

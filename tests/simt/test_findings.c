@@ -53,7 +53,8 @@ static void print_text(SuText *out) {
 static uint32_t launch(const SimtLibrary *library, int i, unsigned order, char finding[512]) {
     uint32_t result = 0;
     unsigned first_block = 0;
-    SimtLaunch l = {.run = library->programs[i].many, .control = &result, .blocks = 1, .shared = 1024, .threads = THREADS, .order = order};
+    SimtLaunch l = {
+        .run = library->programs[i].many, .control = &result, .blocks = 1, .shared = 1024, .threads = THREADS, .order = order};
     l.finding = finding;
     l.finding_bytes = 512;
     l.first_block = &first_block;

@@ -1,5 +1,6 @@
 /* Tokens picked by codegen/cuda/pick.cuh, run by simt.h, are those that moss_sample picks from the same logits: for any temperature, top_k
- * and top_p, with ties, infinities, NaN and ids that stand for nothing, and the generators move on alike. */
+ * and top_p, with ties, infinities, NaN and ids that stand for nothing, and the generators move on alike. One sequence is also picked
+ * for by all blocks together. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +12,12 @@
 #include "runtime/moss.h"
 #include "tests/random/rng.h"
 
-enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 1500, PICK_BYTES = 4096 };
+enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 1500, PICK_BYTES = 4096, SLICES = 1024 };
 
 /* What one launch picks from. */
 typedef struct Round {
     int64_t limit;
-    float *logits;                      /* [SEQUENCES][MOST] */
+    float *logits; /* [SEQUENCES][MOST] */
     uint32_t gaps[(MOST + 31) / 32];
     MossSampler samplers[SEQUENCES];
     RtCudaPick picks[SEQUENCES];
@@ -29,10 +30,15 @@ static void print_text(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
     cg_cuda_print_prelude(target, out);
     su_text_add(out, "static void pick(const SimtLaunch *l) {\n"
-                     "    SHARED(shared);\n"
-                     "    pick_tokens((Step *)l->step, (Control *)l->control, 0, shared);\n"
+                     "    pick_tokens((Step *)l->step, (Control *)l->control, 0);\n"
                      "}\n"
-                     "extern \"C\" const SimtProgram simt_programs[] = {{pick}};\n");
+                     "static void together(const SimtLaunch *l) {\n"
+                     "    Control *control = (Control *)l->control;\n"
+                     "    u32 meetings = 0;\n"
+                     "    pick_together((Step *)l->step, control, 0, &meetings);\n"
+                     "    leave(&control->arrived, meetings);\n"
+                     "}\n"
+                     "extern \"C\" const SimtProgram simt_programs[] = {{pick, together}};\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- what is drawn */
@@ -74,27 +80,31 @@ static void draw_round(Rng *rng, Round *r) {
 
 /* ---------------------------------------------------------------------------------------------- both sides */
 
-static bool launch(const SimtLibrary *library, Round *r, unsigned order) {
+/* Sequences first … first + n: each by a block, or (n = 1) one by all blocks. */
+static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_t n, bool together, unsigned order) {
+    static uint32_t scratch[2 * SLICES + 4 * MOST];
     char finding[512] = "";
     unsigned first_block = 0;
-    RtArgs step = {.segments = r->segments,
+    RtArgs step = {.segments = r->segments + first,
                    .tokens = r->tokens,
+                   .scratch = (uint8_t *)scratch,
                    .logits = r->logits,
                    .out_stride = MOST,
-                   .rows = SEQUENCES,
-                   .n_segments = SEQUENCES};
+                   .rows = n,
+                   .n_segments = n};
     RtCudaControl control = {.steps = 1,
                              .picking = 1,
                              .eos = -1,
                              .limit = (int32_t)r->limit,
                              .gaps = (uintptr_t)r->gaps,
-                             .picks = (uintptr_t)r->picks,
+                             .picks = (uintptr_t)(r->picks + first),
                              .picked = (uintptr_t)r->picked,
-                             .random = (uintptr_t)r->random};
-    SimtLaunch l = {.run = library->programs[0].many,
+                             .random = (uintptr_t)(r->random + first)};
+    SimtLaunch l = {.run = together ? library->programs[0].row : library->programs[0].many,
+                    .cooperative = together,
                     .step = &step,
                     .control = &control,
-                    .blocks = 5,
+                    .blocks = together ? 7 : 5,
                     .threads = 256,
                     .shared = PICK_BYTES,
                     .order = order,
@@ -103,15 +113,23 @@ static bool launch(const SimtLibrary *library, Round *r, unsigned order) {
                     .first_block = &first_block};
     library->run(&l);
     if (finding[0] != '\0') { printf("FAILED: %s\n", finding); }
-    return finding[0] == '\0';
+    return finding[0] == '\0' && control.arrived == 0;
+}
+
+/* All sequences, in one of the two ways. */
+static bool pick_all(const SimtLibrary *library, Round *r, bool together, unsigned order) {
+    bool good = true;
+    memset(r->tokens, 0xff, sizeof r->tokens);
+    memset(r->random, 0, sizeof r->random);
+    if (!together) { return launch(library, r, 0, SEQUENCES, false, order); }
+    for (uint32_t i = 0; i < SEQUENCES && good; i++) { good = launch(library, r, i, 1, true, order); }
+    return good;
 }
 
 /* What the CPU picks; -1: no logit is a number. */
 static int32_t expected(const Round *r, int i, MossSampler *sampler) {
     float logits[MOST];
-    for (int64_t id = 0; id < r->limit; id++) {
-        logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id];
-    }
+    for (int64_t id = 0; id < r->limit; id++) { logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id]; }
     return moss_sample(sampler, logits, r->limit, r->limit);
 }
 
@@ -146,10 +164,11 @@ int main(int argc, char **argv) {
     SimtLibrary library = simt_library(argv[1], &text);
     for (unsigned i = 0; i < ROUNDS && library.handle != NULL; i++) {
         draw_round(&rng, &r);
-        failures += launch(&library, &r, i % 3) ? compare(&r) : 1;
+        failures += pick_all(&library, &r, false, i % 3) ? compare(&r) : 1;
+        failures += pick_all(&library, &r, true, i % 3) ? compare(&r) : 1;
     }
     if (library.handle == NULL) { failures = 1; }
-    printf("%d picks, %d failed\n", ROUNDS * SEQUENCES, failures);
+    printf("%d picks, %d failed\n", 2 * ROUNDS * SEQUENCES, failures);
     simt_library_free(&library, false);
     su_text_free(&text);
     free(r.logits);

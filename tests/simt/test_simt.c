@@ -174,7 +174,8 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, SuText *o
 }
 
 static void print_text(const CgCudaTarget *target, Case *cases, int n, SuText *out) {
-    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n#define _Static_assert static_assert\n#include \"runtime/cuda/image.h\"\n");
+    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n#define _Static_assert static_assert\n#include "
+                     "\"runtime/cuda/image.h\"\n");
     cg_cuda_print_prelude(target, out);
     su_text_add(out,
                 "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
@@ -202,8 +203,8 @@ static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     guarded_free(&rig->arena);
     guarded_free(&rig->scratch);
     rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
-    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments +
-                                                image->scratch_fixed);
+    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld +
+                                                (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed);
     guarded.weights = rig->weights.data;
     guarded.arena = rig->arena.data;
     guarded.scratch = rig->scratch.data;

@@ -1,0 +1,278 @@
+/* libmossc_emulated_nvrtc.so: what mossc uses of NVRTC, for the emulated GPU. CUDA C goes through a C++ compiler, behind simt.h and in
+ * front of a table of its entries (entries.h), and becomes a shared object, which the emulated driver loads. What a compiler says of a
+ * text that it refuses is put as NVRTC would, and of one that it takes there are lines as the assembler's. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image.h"
+#include "settings.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { OK, OUT_OF_MEMORY, BAD_INPUT = 3, BAD_PROGRAM, BAD_OPTION, COMPILATION }; /* nvrtcResult */
+
+typedef struct Program {
+    char *text, *name, *log; /* name: what the log calls the text */
+    Image image; /* code is NULL before it is compiled */
+} Program;
+
+typedef int Result;
+
+/* As exported; NVIDIA's documentation has them. */
+EXPORT Result nvrtcVersion(int *major, int *minor);
+EXPORT const char *nvrtcGetErrorString(Result result);
+EXPORT Result nvrtcGetNumSupportedArchs(int *count);
+EXPORT Result nvrtcGetSupportedArchs(int *out);
+EXPORT Result nvrtcCreateProgram(Program **out, const char *text, const char *name, int n, const char *const *headers,
+                                 const char *const *names);
+EXPORT Result nvrtcDestroyProgram(Program **program);
+EXPORT Result nvrtcCompileProgram(Program *program, int n, const char *const *options);
+EXPORT Result nvrtcGetPTXSize(Program *program, size_t *out);
+EXPORT Result nvrtcGetPTX(Program *program, char *out);
+EXPORT Result nvrtcGetCUBINSize(Program *program, size_t *out);
+EXPORT Result nvrtcGetCUBIN(Program *program, char *out);
+EXPORT Result nvrtcGetProgramLogSize(Program *program, size_t *out);
+EXPORT Result nvrtcGetProgramLog(Program *program, char *out);
+
+/* ---------------------------------------------------------------------------------------------- what it knows */
+
+static const int architectures[] = {75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121};
+
+static bool is_known(int architecture) {
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        if (architectures[i] == architecture) { return architecture <= settings_read().newest; }
+    }
+    return false;
+}
+
+Result nvrtcVersion(int *major, int *minor) {
+    *major = 13;
+    *minor = 0;
+    return OK;
+}
+
+const char *nvrtcGetErrorString(Result result) {
+    static const char *const texts[] = {"NVRTC_SUCCESS",
+                                        "NVRTC_ERROR_OUT_OF_MEMORY",
+                                        "NVRTC_ERROR_PROGRAM_CREATION_FAILURE",
+                                        "NVRTC_ERROR_INVALID_INPUT",
+                                        "NVRTC_ERROR_INVALID_PROGRAM",
+                                        "NVRTC_ERROR_INVALID_OPTION",
+                                        "NVRTC_ERROR_COMPILATION"};
+    return result >= 0 && result <= COMPILATION ? texts[result] : "NVRTC_ERROR unknown";
+}
+
+Result nvrtcGetNumSupportedArchs(int *count) {
+    *count = 0;
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) { *count += is_known(architectures[i]); }
+    return OK;
+}
+
+Result nvrtcGetSupportedArchs(int *out) {
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
+        if (is_known(architectures[i])) { *out++ = architectures[i]; }
+    }
+    return OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- the text for a C++ compiler */
+
+/* Calls `each` for every name in the text that `mark` stands before and `after` behind. */
+static void for_each_name(const char *text, const char *mark, const char *after, void (*each)(FILE *, const char *name),
+                          FILE *out) {
+    for (const char *at = strstr(text, mark); at != NULL; at = strstr(at + 1, mark)) {
+        const char *begin = at + strlen(mark);
+        size_t size = strspn(begin, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+        if (size == 0 || strncmp(begin + size, after, strlen(after)) != 0) { continue; }
+        char *name = strndup(begin, size);
+        each(out, name);
+        free(name);
+    }
+}
+
+static void write_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s),\n", name); }
+static void write_global(FILE *out, const char *name) { fprintf(out, "    EMULATED_GLOBAL(%s),\n", name); }
+
+static bool write_source(const Program *p, const char *path) {
+    FILE *out = fopen(path, "w");
+    if (out == NULL) { return false; }
+    fprintf(out, "#include \"simt.h\"\n#line 1 \"%s\"\n%s\n#line 1 \"entries\"\n#include \"entries.h\"\n", p->name, p->text);
+    fprintf(out,
+            "extern \"C\" const unsigned emulated_threads = THREADS;\nextern \"C\" const EmulatedEntry emulated_entries[] = {\n");
+    for_each_name(p->text, "ENTRY(", ")(", write_entry, out);
+    fprintf(out, "    {}};\nextern \"C\" const EmulatedGlobal emulated_globals[] = {\n");
+    for_each_name(p->text, "EXPORTED u32 ", "[]", write_global, out);
+    fprintf(out, "    {}};\n");
+    return fclose(out) == 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- compiling */
+
+/* To be freed; NULL if it cannot be read. */
+static uint8_t *read_file(const char *path, size_t *out_bytes) {
+    struct stat about;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL || fstat(fileno(file), &about) != 0) { return NULL; }
+    uint8_t *data = malloc((size_t)about.st_size + 1);
+    *out_bytes = fread(data, 1, (size_t)about.st_size, file);
+    data[*out_bytes] = '\0';
+    fclose(file);
+    return data;
+}
+
+/* The compiler's "program.cu:12:5: error: …" as NVRTC's "program.cu(12): error: …". */
+static void write_errors(const Program *p, const char *said, FILE *log) {
+    int errors = 0;
+    for (const char *line = said; *line != '\0'; line += strcspn(line, "\n"), line += *line == '\n') {
+        int at, column, begin = 0;
+        size_t name = strlen(p->name);
+        if (strncmp(line, p->name, name) != 0 || sscanf(line + name, ":%d:%d: %n", &at, &column, &begin) != 2) { continue; }
+        const char *what = line + name + begin;
+        if (strncmp(what, "error", 5) != 0 && strncmp(what, "fatal error", 11) != 0) { continue; }
+        fprintf(log, "%s(%d): %.*s\n", p->name, at, (int)strcspn(what, "\n"), what);
+        errors++;
+    }
+    if (errors == 0) { fprintf(log, "%s", said); }
+    fprintf(log, "%d errors detected in the compilation of \"%s\".\n", errors, p->name);
+}
+
+/* As the assembler with -v. */
+static void write_properties(FILE *log, const char *name) {
+    fprintf(log,
+            "ptxas info    : Compiling entry function '%s' for 'emulated'\nptxas info    : Function properties for %s\n"
+            "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+            "ptxas info    : Used 64 registers, used 1 barriers\n",
+            name, name);
+}
+
+/* Compiles in the folder; whether it worked. */
+static bool build(Program *p, const char *folder, FILE *log) {
+    char source[512], made[512], said_at[512], command[4096];
+    size_t said_bytes = 0;
+    snprintf(source, sizeof source, "%s/text.cpp", folder);
+    snprintf(made, sizeof made, "%s/text.so", folder);
+    snprintf(said_at, sizeof said_at, "%s/said", folder);
+    snprintf(command, sizeof command, "'%s' %s '%s' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS, source, made, said_at);
+    bool good = write_source(p, source) && system(command) == 0;
+    uint8_t *said = read_file(said_at, &said_bytes);
+    if (good) { p->image.code = read_file(made, &p->image.bytes); }
+    if (p->image.code != NULL) {
+        for_each_name(p->text, "ENTRY(", ")(", write_properties, log);
+    } else {
+        write_errors(p, said != NULL ? (char *)said : "error: no C++ compiler can be started\n", log);
+    }
+    free(said);
+    unlink(source);
+    unlink(made);
+    unlink(said_at);
+    return p->image.code != NULL;
+}
+
+static Result compile(Program *p, FILE *log) {
+    char folder[256];
+    const char *parent = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/mossc-nvrtc-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(folder) == NULL) { return OUT_OF_MEMORY; }
+    bool good = build(p, folder, log);
+    rmdir(folder);
+    return good ? OK : COMPILATION;
+}
+
+static bool is_accepted(const char *option) {
+    static const char *const known[] = {"--std=c++17", "--ptxas-options=-v", "-default-device", "-lineinfo", "--use_fast_math"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(option, known[i]) == 0) { return true; }
+    }
+    return false;
+}
+
+static Result take_options(Program *p, int n, const char *const *options, FILE *log) {
+    p->image.architecture = 75;
+    p->image.form = IMAGE_PTX;
+    for (int i = 0; i < n; i++) {
+        char kind[8];
+        if (is_accepted(options[i])) { continue; }
+        if (sscanf(options[i], "--gpu-architecture=%7[a-z]_%d", kind, &p->image.architecture) != 2 ||
+            !is_known(p->image.architecture)) {
+            fprintf(log, "nvrtc: error: invalid value for option %s\n", options[i]);
+            return BAD_OPTION;
+        }
+        p->image.form = strcmp(kind, "sm") == 0 ? IMAGE_CUBIN : IMAGE_PTX;
+    }
+    return OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- what is exported */
+
+Result nvrtcCreateProgram(Program **out, const char *text, const char *name, int n, const char *const *headers,
+                          const char *const *names) {
+    (void)headers, (void)names;
+    if (out == NULL || text == NULL || n != 0) { return BAD_INPUT; }
+    Program *p = calloc(1, sizeof *p);
+    p->text = strdup(text);
+    p->name = strdup(name != NULL ? name : "default_program");
+    p->log = strdup("");
+    *out = p;
+    return OK;
+}
+
+Result nvrtcDestroyProgram(Program **program) {
+    if (program == NULL || *program == NULL) { return BAD_PROGRAM; }
+    free((*program)->text);
+    free((*program)->name);
+    free((*program)->log);
+    free((*program)->image.code);
+    free(*program);
+    *program = NULL;
+    return OK;
+}
+
+Result nvrtcCompileProgram(Program *p, int n, const char *const *options) {
+    size_t bytes;
+    if (p == NULL) { return BAD_PROGRAM; }
+    free(p->log);
+    FILE *log = open_memstream(&p->log, &bytes);
+    Result result = take_options(p, n, options, log);
+    FailingCall fail = settings_read().fail;
+    if (!result && strcmp(fail.name, "nvrtcCompileProgram") == 0) { result = fail.code; }
+    if (!result) { result = compile(p, log); }
+    fclose(log);
+    return result;
+}
+
+static Result get(Program *p, ImageForm form, size_t *out_bytes, char *out) {
+    size_t bytes = 0;
+    if (p == NULL || p->image.code == NULL) { return BAD_PROGRAM; }
+    /* without the code of a real architecture there is no cubin, but there is always PTX */
+    if (form == IMAGE_CUBIN && p->image.form != IMAGE_CUBIN) {
+        if (out_bytes != NULL) { *out_bytes = 0; }
+        return out_bytes != NULL ? OK : BAD_PROGRAM;
+    }
+    Image image = p->image;
+    image.form = form;
+    char *data = image_write(&image, &bytes);
+    if (out_bytes != NULL) { *out_bytes = bytes; }
+    if (out != NULL) { memcpy(out, data, bytes); }
+    free(data);
+    return OK;
+}
+
+Result nvrtcGetPTXSize(Program *p, size_t *out) { return get(p, IMAGE_PTX, out, NULL); }
+Result nvrtcGetPTX(Program *p, char *out) { return get(p, IMAGE_PTX, NULL, out); }
+Result nvrtcGetCUBINSize(Program *p, size_t *out) { return get(p, IMAGE_CUBIN, out, NULL); }
+Result nvrtcGetCUBIN(Program *p, char *out) { return get(p, IMAGE_CUBIN, NULL, out); }
+
+Result nvrtcGetProgramLogSize(Program *p, size_t *out) {
+    if (p == NULL) { return BAD_PROGRAM; }
+    *out = strlen(p->log) + 1;
+    return OK;
+}
+
+Result nvrtcGetProgramLog(Program *p, char *out) {
+    if (p == NULL) { return BAD_PROGRAM; }
+    memcpy(out, p->log, strlen(p->log) + 1);
+    return OK;
+}

@@ -1,0 +1,148 @@
+"""mossc --device cuda beside --device cpu, on the emulated GPU: text, logits, states that move between them, sampling, the end of a
+text.
+
+    MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu.py --mossc build/release/mossc [NAME…]
+"""
+import json
+import sys
+
+sys.path.insert(0, __file__.rsplit("/", 1)[0])
+from emulated import MODEL, distance, emulate, skip_without_compiler, tiny  # noqa: E402
+from harness import run_tests  # noqa: E402
+
+TOLERANCE = 1e-3  # of the root mean square: two sums of float32 in different orders, through eight blocks
+CLOSE = 1e-3  # logits as close as this may be ordered otherwise
+GPU = ["--device", "cuda"]
+
+
+def same_until_close(m, model, prompt, one, other, *options):
+    """Greedy texts (bytes) agree until the CPU's two largest logits are close."""
+    if one == other:
+        return
+    common = next(i for i, (a, b) in enumerate(zip(one, other)) if a != b)
+    tokens = " ".join(str(byte) for byte in prompt.encode() + one[:common])
+    m.run("logits", *model, "--tokens", "-", "-o", "close.npy", *options, stdin=tokens.encode())
+    best, second = sorted(m.npy("close.npy")[0][-1], reverse=True)[:2]
+    assert best - second < CLOSE, f"{one!r} and {other!r} part where the CPU's best two logits are {best} and {second}"
+
+
+def test_greedy_text_is_that_of_the_cpu(m):
+    emulate(m)
+    for prompt, n in [("It was", 40), ("He said nothing, and the rain", 12)]:
+        common = ["run", *MODEL, "--prompt", prompt, "-n", n, "--temp", 0, "--no-echo"]
+        same_until_close(m, MODEL, prompt, m.run(*common).stdout, m.run(*common, *GPU).stdout)
+
+
+def test_logits_are_near_those_of_the_cpu(m):
+    model = tiny(m)
+    m.file("t.txt", " ".join(str(i * 37 % 256) for i in range(150)))
+    common = ["logits", *model, "--tokens", "t.txt"]
+    m.run(*common, "-o", "cpu.npy")
+    cpu, _ = m.npy("cpu.npy")
+    for options in [[], ["--mode", "decode"], ["--chunk", 7], ["--chunk", 70]]:
+        m.run(*common, *GPU, *options, "-o", "gpu.npy")
+        far = distance(m.npy("gpu.npy")[0], cpu)
+        assert far < TOLERANCE, (options, far)
+
+
+def test_the_same_steps_have_the_same_bits(m):
+    model = tiny(m)
+    m.file("t.txt", " ".join(str(i * 37 % 256) for i in range(100)))
+    bits = set()
+    for settings in [{}, {"multiprocessors": 5}, {"order": 1}, {"order": 9, "multiprocessors": 3}]:
+        emulate(m, **settings)
+        m.run("logits", *model, "--tokens", "t.txt", *GPU, "-o", "gpu.npy")
+        bits.add(m.npy("gpu.npy")[1])
+    assert len(bits) == 1, "the number of blocks, or the order of threads, shows in the bits"
+
+
+def test_states_move_between_cpu_and_gpu(m):
+    model = tiny(m)
+    tokens = [i * 37 % 256 for i in range(40)]
+    first, second = (" ".join(map(str, part)).encode() for part in (tokens[:21], tokens[21:]))
+    m.run("logits", *model, "--tokens", "-", "-o", "whole.npy", stdin=first + b" " + second)
+    whole = m.npy("whole.npy")[0]
+    for there, back in [(GPU, []), ([], GPU), (GPU, GPU)]:
+        m.run("logits", *model, *there, "--tokens", "-", "-o", "a.npy", "--state-out", "s.state", stdin=first)
+        m.run("logits", *model, *back, "--tokens", "-", "-o", "b.npy", "--state-in", "s.state", stdin=second)
+        far = distance(m.npy("a.npy")[0] + m.npy("b.npy")[0], whole)
+        assert far < TOLERANCE, (there, back, far)
+
+
+def test_a_text_goes_on_from_the_state_of_the_other(m):
+    emulate(m)
+    common = ["run", *MODEL, "--temp", 0, "--no-echo"]
+    whole = m.run(*common, "--prompt", "The sea", "-n", 14).stdout
+    for there, back in [(GPU, []), ([], GPU)]:
+        text = m.run(*common, *there, "--prompt", "The sea", "-n", 6, "--state-out", "s.state").stdout
+        text += m.run(*common, *back, "-n", 8, "--state-in", "s.state").stdout
+        same_until_close(m, MODEL, "The sea", whole, text)
+
+
+def test_sampled_text_is_that_of_the_cpu(m):
+    emulate(m)
+    for options in [["--seed", 1], ["--seed", 2, "--top-k", 5], ["--seed", 3, "--top-k", 0, "--top-p", 0.8, "--temp", 1.2]]:
+        common = ["run", *MODEL, "--prompt", "A ship", "-n", 16, *options]
+        assert m.out(*common) == m.out(*common, *GPU), options
+
+
+def test_a_text_ends_at_eos(m):
+    model = tiny(m)
+    common = ["run", *model, "--prompt", "abc", "-n", 12, "--temp", 0, "--json", *GPU]
+    tokens = m.json(*common)["tokens"]
+    report = m.json(*common, "--set", f"tokenizer={{eos: {tokens[3]}}}")
+    assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+
+
+def test_a_text_ends_at_max_positions(m):
+    model = tiny(m)
+    bounded = [*GPU, "--set", "stack[2].attention.window=none", "--set", "max_positions=8"]
+    report = m.json("run", *model, "--prompt", "abc", "-n", 12, "--temp", 0, "--json", *bounded)
+    assert report["stopped_by"] == "positions" and len(report["tokens"]) == 6, report
+    text = m.error("logits", *model, "--tokens", "-", "-o", "x.npy", *bounded, stdin=b"1 2 3 4 5 6 7 8 9")
+    assert "max_positions" in text and m.left() == ["tiny.yaml", "w.safetensors"], text
+
+
+def test_eval_scores_as_the_cpu_does(m):
+    model = tiny(m)
+    m.file("text.txt", "A text that is no longer than a line, and has more bytes than one step of few rows takes together.")
+    cpu, gpu = (m.json("eval", *model, "--text", "text.txt", "--json", *options) for options in ([], GPU))
+    assert cpu.keys() == gpu.keys() and cpu["tokens"] == gpu["tokens"]
+    for key in cpu:
+        if isinstance(cpu[key], float) and "second" not in key:
+            assert abs(gpu[key] - cpu[key]) <= 1e-4 * abs(cpu[key]), (key, cpu[key], gpu[key])
+
+
+def test_prompt_caches_serve_both(m):
+    model = tiny(m)
+    common = ["run", *model, "-n", 4, "--temp", 0, "--no-echo"]
+    cache = ["--prompt-cache", "cache", "--cache-every", 8]
+    first, second = ["--prompt", "Once upon a time"], ["--prompt", "Once upon a time there"]
+    text = m.run(*common, *first, *cache).stdout
+    assert m.run(*common, *first, *cache, *GPU).stdout == text
+    text = m.run(*common, *second, *GPU).stdout
+    done = m.run(*common, *second, *cache, *GPU)
+    assert done.stdout == text and "16 of 22 tokens" in done.stderr, done.stderr
+
+
+def test_bench_measures_the_gpu(m):
+    model = tiny(m, calls=1)
+    done = m.run("bench", *model, *GPU, "--prefill", 70, "--decode", 3, "--batch", 2, "--repeat", 1, "--json")
+    report = json.loads(done.stdout)
+    assert report["prefill_tok_s"]["median"] > 0 and report["decode_tok_s"]["median"] > 0, report
+    assert "emulated GPU: calls: cuGraphLaunch 0" not in done.stderr, "nothing ran on the GPU"
+
+
+def test_kernels_are_compiled_once(m):
+    model = tiny(m)
+    common = ["run", *model, "--prompt", "a", "-n", 1, *GPU]
+    m.run(*common)
+    m.variables["MOSSC_NVRTC"] = "/nonexistent"  # what is in the cache needs no compiler
+    m.run(*common)
+    text = m.error(*common, "--no-cache")
+    assert "MOSSC_NVRTC, /nonexistent, cannot be opened" in text, text
+
+
+if __name__ == "__main__":
+    skip_without_compiler()
+    sys.exit(run_tests(globals()))

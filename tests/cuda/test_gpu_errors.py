@@ -1,0 +1,215 @@
+"""What mossc says when a GPU cannot be used, or fails on the way: every reason has its own message, every call of the driver that fails
+ends the command with its name, and nothing is left behind, on the GPU or in the folder.
+
+    MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_errors.py --mossc build/release/mossc [NAME…]
+"""
+import re
+import sys
+
+sys.path.insert(0, __file__.rsplit("/", 1)[0])
+from emulated import emulate, skip_without_compiler, tiny  # noqa: E402
+from harness import Skipped, run_tests  # noqa: E402
+
+GPU = ["--device", "cuda"]
+TOKENS = " ".join(str(i * 37 % 256) for i in range(90)).encode()  # more than one launch of few rows takes
+
+
+def commands(model):
+    """Each command that takes --device."""
+    return [
+        ["run", *model, "--prompt", "abc", "-n", 2],
+        ["logits", *model, "--tokens", "t.txt", "-o", "x.npy"],
+        ["eval", *model, "--text", "t.txt"],
+        ["bench", *model, "--prefill", 4, "--decode", 2, "--repeat", 1],
+    ]
+
+
+def calls_of(text):
+    """How often each function of the driver was called."""
+    return {name: int(n) for name, n in re.findall(r"emulated GPU: calls: (\w+) (\d+)", text)}
+
+
+# ------------------------------------------------------------------------------------------------ before anything runs
+
+
+def test_there_is_no_silent_cpu(m):
+    model = tiny(m)
+    m.file("t.txt", "1 2 3")
+    m.variables["MOSSC_CUDA_DRIVER"] = "/nonexistent"
+    for command in commands(model):
+        text = m.error(*command, *GPU)
+        assert "MOSSC_CUDA_DRIVER, /nonexistent, cannot be opened as a library" in text, text
+    assert m.left() == ["t.txt", "tiny.yaml", "w.safetensors"]
+
+
+def test_where_there_is_no_driver_it_says_where_to_get_one(m):
+    model = tiny(m)
+    m.variables["MOSSC_CUDA_DRIVER"] = ""
+    done = m.run("run", *model, "--prompt", "a", "-n", 0, *GPU, status=None)
+    if done.returncode == 0:
+        raise Skipped("there is a driver")
+    assert "there is no NVIDIA driver here (libcuda.so.1)" in done.stderr and "MOSSC_CUDA_DRIVER" in done.stderr, done.stderr
+
+
+def test_what_is_no_fit_gpu_is_told(m):
+    model = tiny(m)
+    cases = [
+        ({"driver": 11030}, "cuda", "the NVIDIA driver is of CUDA 11.3; 11.4 or newer is needed"),
+        ({"devices": 0}, "cuda", "the NVIDIA driver sees no GPU"),
+        ({"devices": 2}, "cuda:7", "there is no GPU 7: the driver sees 2, numbered from 0"),
+        ({"architecture": 70, "name": "Old GPU"}, "cuda", "Old GPU is of compute capability 7.0; 7.5 (Turing) is the oldest"),
+        ({"newest": 70}, "cuda", "compiles for later GPUs than sm_90 only"),
+        ({}, "cuda:x", "unknown device 'cuda:x'"),
+        ({}, "gpu", "unknown device 'gpu'"),
+    ]
+    for settings, device, message in cases:
+        emulate(m, **settings)
+        text = m.error("run", *model, "--prompt", "a", "-n", 1, "--device", device, "--no-cache")
+        assert message in text, (settings, text)
+
+
+def test_options_for_cpus_do_not_go_with_a_gpu(m):
+    model = tiny(m)
+    common = ["run", *model, "--prompt", "a", "-n", 1]
+    for options in ["--isa", "avx2"], ["--debug-info", "gdb"]:
+        assert f"{options[0]} is for CPUs" in m.error(*common, *options, *GPU)
+    assert "--fast is for --device cuda" in m.error(*common, "--fast")
+
+
+def test_the_second_gpu_can_be_chosen(m):
+    model = tiny(m, devices=2)
+    common = ["run", *model, "--prompt", "a", "-n", 3, "--temp", 0]
+    assert m.run(*common, "--device", "cuda:1").stdout == m.run(*common, *GPU).stdout
+
+
+def test_without_nvrtc_it_says_where_to_get_it(m):
+    model = tiny(m)
+    m.variables["MOSSC_NVRTC"] = "/nonexistent"
+    text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU, "--no-cache")
+    assert "MOSSC_NVRTC, /nonexistent, cannot be opened" in text and "pip install" in text, text
+
+
+def test_what_nvrtc_refuses_is_told(m):
+    model = tiny(m, fail="nvrtcCompileProgram:1:6")
+    text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU, "--no-cache")
+    assert "NVRTC: NVRTC_ERROR_COMPILATION" in text, text
+
+
+def test_a_newer_gpu_runs_ptx(m):
+    model = tiny(m)
+    common = ["logits", *model, "--tokens", "-", *GPU]
+    m.run(*common, "-o", "known.npy", stdin=TOKENS)
+    emulate(m, architecture=130)
+    m.run(*common, "-o", "newer.npy", stdin=TOKENS)
+    assert m.npy("newer.npy")[1] == m.npy("known.npy")[1]
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def needed(text):
+    """MiB that a message about memory names: needed, there, free."""
+    found = re.search(r"([\d.]+) MiB are needed on Emulated, of whose ([\d.]+) MiB ([\d.]+) are free", text)
+    assert found, text
+    return [float(number) for number in found.groups()]
+
+
+def test_too_little_memory_is_told_before_any_is_taken(m):
+    model = tiny(m, memory=100 << 10, calls=1)
+    text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU)
+    wanted, whole, free = needed(text)
+    assert "too little memory for 'tiny': weights" in text and "the state of a sequence" in text, text
+    assert wanted > 0.1 and whole == free == 0.1, text
+    assert calls_of(text)["cuMemAlloc_v2"] == 0, text
+
+
+def test_a_step_that_is_too_large_says_what_helps(m):
+    model = tiny(m)
+    m.run("run", *model, "--prompt", "a", "-n", 1, *GPU)  # to have the kernels
+    memory = 512 << 10
+    tokens = b" ".join([TOKENS] * 20)
+    common = ["logits", *model, "--tokens", "-", "-o", "x.npy", *GPU]
+    while True:  # as little as the model alone takes
+        emulate(m, memory=memory)
+        done = m.run(*common, stdin=tokens, status=None)
+        if "too little memory" not in done.stderr:
+            break
+        memory += 64 << 10
+    assert done.returncode == 1 and "feed fewer at once with --chunk" in done.stderr, done.stderr
+    needed(done.stderr)
+    assert "x.npy" not in m.left()
+    m.run(*common, "--chunk", 1, stdin=TOKENS)
+
+
+# ------------------------------------------------------------------------------------------------ calls that fail
+
+# Functions whose failure leaves nothing to do, for the last of their calls at least: the result is there already.
+GIVING_BACK = {"cuMemFree_v2", "cuMemFreeHost", "cuStreamDestroy_v2", "cuEventDestroy_v2", "cuModuleUnload", "cuGraphDestroy",
+               "cuGraphExecDestroy", "cuDevicePrimaryCtxRelease_v2", "cuCtxSetCurrent", "cuStreamSynchronize"}  # fmt: skip
+ONLY_AFTER_ERRORS = {"cuGetErrorName", "cuGetErrorString"}
+
+
+def some(count):
+    """Of the calls 1 to `count`: the first ones, the middle and the last."""
+    return sorted({n for n in (1, 2, 3, (count + 1) // 2, count) if 0 < n <= count})
+
+
+def expect_failure(m, command, name, number, code, written, good):
+    """The call fails: the command says so, or has done its work."""
+    emulate(m, fail=f"{name}:{number}:{code}")
+    (m.folder / written).unlink(missing_ok=True)
+    before = m.left()
+    done = m.run(*command, stdin=TOKENS, status=None)
+    about = f"{name}, call {number}, code {code}: status {done.returncode}\n{done.stderr}"
+    if done.returncode == 0:
+        assert name in GIVING_BACK and (m.folder / written).read_bytes() == good, about
+        return
+    assert done.returncode == 1 and name in done.stderr and f"({code}:" in done.stderr, about
+    assert m.left() == before, f"{about}{m.left()}"
+
+
+def every_call_fails(m, command, written, codes):
+    emulate(m, calls=1)
+    done = m.run(*command, stdin=TOKENS)
+    good = (m.folder / written).read_bytes()
+    tried = set()
+    for name, count in calls_of(done.stderr).items():
+        for number in some(count):
+            for code in codes:
+                expect_failure(m, command, name, number, code, written, good)
+            tried.add(name)
+    return tried
+
+
+def test_every_call_of_the_driver_may_fail(m):
+    model = tiny(m)
+    m.run("logits", *model, "--tokens", "-", "-o", "first.npy", "--state-out", "first.state", *GPU, stdin=b"1 2 3")
+    command = ["logits", *model, "--tokens", "-", "-o", "x.npy", "--state-in", "first.state", *GPU]
+    tried = every_call_fails(m, command, "x.npy", [999])
+    assert {"cuInit", "cuMemAlloc_v2", "cuModuleLoadDataEx", "cuGraphLaunch", "cuStreamEndCapture", "cuLaunchKernel"} <= tried, tried
+
+
+def test_every_call_of_the_driver_may_fail_while_text_is_made(m):
+    model = tiny(m)
+    command = ["run", *model, "--prompt", "ab", "-n", 3, "--temp", 0, "--state-out", "x.state", *GPU]
+    tried = every_call_fails(m, command, "x.state", [2])
+    assert {"cuLaunchCooperativeKernel", "cuMemcpyDtoHAsync_v2", "cuMemsetD8Async"} <= tried, tried
+
+
+def test_a_gpu_that_died_is_told(m):
+    model = tiny(m)
+    m.run("run", *model, "--prompt", "a", "-n", 1, *GPU)
+    emulate(m, fail="cuStreamSynchronize:4:700")
+    text = m.error("logits", *model, "--tokens", "-", "-o", "x.npy", *GPU, stdin=TOKENS)
+    assert "cuStreamSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS (700" in text and "x.npy" not in m.left(), text
+
+
+def test_an_error_that_nobody_names_has_its_number(m):
+    model = tiny(m, fail="cuCtxSetCurrent:1:12345")
+    text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU)
+    assert "cuCtxSetCurrent: an unknown error (12345: no description)" in text, text
+
+
+if __name__ == "__main__":
+    skip_without_compiler()
+    sys.exit(run_tests(globals()))
