@@ -15,6 +15,7 @@
 #ifndef MOSSC_CODEGEN_CUDA_CUDA_H
 #define MOSSC_CODEGEN_CUDA_CUDA_H
 
+#include "codegen/target.h"
 #include "ir/program.h"
 #include "runtime/cuda/image.h"
 #include "support/arena.h"
@@ -28,7 +29,8 @@ typedef struct CgCudaTarget {
     int multiprocessors; /* of the device that work is spread over; a hint */
     uint32_t shared;    /* bytes of shared memory that a block can have */
     bool tensor_cores;  /* mma.sync of bf16 with k = 16, and cp.async: sm_80 and later */
-    bool fast; /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
+    int scan_chunk;     /* least rows of a chunk of a scan that is split over time, whatever its size (tests); 0: the target decides */
+    bool fast;          /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
 } CgCudaTarget;
 
 enum {
@@ -38,6 +40,8 @@ enum {
 
 /* "cuda:sm_XX", XX from 75 on. An unknown name is an error that says what is known. */
 bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags *diags);
+/* The known ones, by a number from 0 on; after the last one there is none (NULL). */
+CgTargetName cg_cuda_target_name(int index);
 /* For the very GPU. */
 CgCudaTarget cg_cuda_target_of(int architecture, int multiprocessors, uint32_t shared);
 /* Whether the name is one for this back end: it begins with "cuda". */

@@ -11,13 +11,15 @@
 
 /* ---------------------------------------------------------------------------------------------- modules */
 
-static void *load_code(const Image *image) {
+/* *out_file stays open as long as the library: dlopen tells libraries apart by their names. */
+static void *load_code(const Image *image, int *out_file) {
     char path[64];
     int file = memfd_create("module", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     bool written = file >= 0 && write(file, image->code, image->bytes) == (ssize_t)image->bytes;
     void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-    if (file >= 0) { close(file); }
+    if (file >= 0 && library == NULL) { close(file); }
+    *out_file = file;
     return library;
 }
 
@@ -34,10 +36,11 @@ static void place_globals(CuModuleRef m) {
     }
 }
 
-static CuModuleRef module_new(void *library) {
+static CuModuleRef module_new(void *library, int file) {
     CuModuleRef m = object_new(MODULE, emulated_current, sizeof *m);
     size_t n = 0;
     m->library = library;
+    m->file = file;
     *(void **)&m->run = dlsym(library, "simt_run");
     m->entries = dlsym(library, "emulated_entries");
     m->globals = dlsym(library, "emulated_globals");
@@ -55,7 +58,7 @@ static bool fits_device(const Image *image) {
 }
 
 /* What a JIT compiler has to say, where the caller wants it. */
-static void write_log(const char *text, unsigned n, const int *options, void *const *values) {
+static void write_log(const char *text, unsigned n, const CuJitOption *options, void *const *values) {
     char *log = NULL;
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -65,22 +68,23 @@ static void write_log(const char *text, unsigned n, const int *options, void *co
     if (log != NULL && bytes > 0) { snprintf(log, bytes, "%s", text); }
 }
 
-CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, int *options, void **values) {
+CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, CuJitOption *options, void **values) {
     CuResult result = begin(CALL_module_load, CONTEXT | QUIET);
     if (result != CU_OK) { return finish(result); }
     Image image = image_read(data);
     void *library = NULL;
+    int file;
     write_log("", n, options, values);
     if (image.code == NULL) {
         write_log("ptxas fatal   : the image is damaged, or none for this GPU", n, options, values);
         result = CU_INVALID_IMAGE;
     } else if (!fits_device(&image)) {
         result = CU_NO_BINARY_FOR_GPU;
-    } else if ((library = load_code(&image)) == NULL) {
+    } else if ((library = load_code(&image, &file)) == NULL) {
         fprintf(stderr, "emulated GPU: %s\n", dlerror());
         result = CU_INVALID_IMAGE;
     } else {
-        *out = module_new(library);
+        *out = module_new(library, file);
     }
     free(image.code);
     return finish(result);
@@ -133,7 +137,7 @@ static bool is_function(CuFunctionRef function) {
     return false;
 }
 
-CuResult emulated_function_set(CuFunctionRef function, int attribute, int value) {
+CuResult emulated_function_set(CuFunctionRef function, CuFunctionAttribute attribute, int value) {
     CuResult result = begin(CALL_function_set, CONTEXT);
     if (result == CU_OK && !is_function(function)) { result = CU_INVALID_HANDLE; }
     if (result == CU_OK && (attribute != CU_FUNC_MAX_DYNAMIC_SHARED || value < 0 || value > device_most_shared())) {
