@@ -257,11 +257,21 @@ const CliCommand cli_bench = {
         "buffer of --limits included.\n\n"
         "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
         "experts those that its tokens are expected to choose) and its maps' FLOPs over the rate of a panel kernel whose operands "
-        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.",
+        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.\n\n"
+        "With --device cuda: up to 64 sequences pick their tokens on the GPU, greedily, 32 before the host looks. maps_ms, "
+        "scan_ms, "
+        "other_ms: the prompts' phases, launched one by one, by the GPU's clock. With --limits also: prefill_of_peak, "
+        "maps_of_peak: "
+        "the maps' FLOPs over the rate of tensor cores (without any: of multiply-adds) over the time; scan_of_bound: the larger of "
+        "bytes over the copy rate and exps over the rate of ex2; decode_of_bandwidth: bytes of weights and states over the copy "
+        "rate over the time; decode_of_bound: for one sequence the time allowed, 1.1 of those bytes' and 1.5 us a phase, over the "
+        "time; "
+        "for more the larger of the bytes' and the FLOPs' time.",
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
                 "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
                 "mossc bench specs/mamba-130m.yaml --batch 16 --prefill 32 --limits\n"
-                "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n",
+                "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n"
+                "mossc bench specs/mamba-370m.yaml --set weights.dtype=bf16 --device cuda --limits\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .runs_model = true,

@@ -39,8 +39,9 @@ static double map_rate(const PgKernel *k, const CliGpuLimits *limits) {
     return 1e12 * (k->dtype != PG_F32 && limits->mma_tflop_s > 0 ? limits->mma_tflop_s : limits->fma_tflop_s);
 }
 
-/* What a step cannot do without, in seconds. */
+/* What a step cannot do without: bytes of weights and states, its maps' FLOPs; and their seconds at the limits. */
 typedef struct Least {
+    double bytes, flops;
     double moving, multiplying;
 } Least;
 
@@ -51,9 +52,12 @@ static Least least_of_step(const Bench *b, const PgWork *work, const CliGpuLimit
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgKernel *k = &program->kernels[step->phases[i].kernel];
         PgCost cost = pg_phase_cost(program, &step->phases[i], work);
-        least.moving += (cost.weight_bytes + cost.state_bytes) / (1e9 * limits->copy_gb_s);
-        least.multiplying += cli_bench_map_flops(k, &cost, work->rows) / map_rate(k, limits);
+        double flops = cli_bench_map_flops(k, &cost, work->rows);
+        least.bytes += cost.weight_bytes + cost.state_bytes;
+        least.flops += flops;
+        least.multiplying += flops / map_rate(k, limits);
     }
+    least.moving = least.bytes / (1e9 * limits->copy_gb_s);
     return least;
 }
 
@@ -72,14 +76,17 @@ static double bound_of_decoding(const Bench *b, const CliGpuLimits *limits, doub
     return bound;
 }
 
-static double multiplying_of_prompts(const Bench *b, const CliGpuLimits *limits) {
-    double seconds = 0;
+/* Of all the steps of the prompts. */
+static Least least_of_prompts(const Bench *b, const CliGpuLimits *limits) {
+    Least sum = {0};
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
         PgWork work = cli_bench_prompt_work(&b->steps, done);
-        seconds += least_of_step(b, &work, limits).multiplying;
+        Least least = least_of_step(b, &work, limits);
+        sum.flops += least.flops;
+        sum.multiplying += least.multiplying;
         done += work.rows / work.segments;
     }
-    return seconds;
+    return sum;
 }
 
 /* ---------------------------------------------------------------------------------------------- decoding */
@@ -147,7 +154,7 @@ static void note_round(const Bench *b, const Round *r, int64_t i) {
     double moving;
     b->rounds.decode_of_bound[i] = bound_of_decoding(b, &of_decoding, &moving) / r->decoding;
     b->rounds.decode_of_bandwidth[i] = moving / r->decoding;
-    b->rounds.prefill_of_peak[i] = multiplying_of_prompts(b, &of_prompts) / r->prefill;
+    b->rounds.prefill_of_peak[i] = least_of_prompts(b, &of_prompts).multiplying / r->prefill;
     b->rounds.copy_gb_s[i] = of_decoding.copy_gb_s;
     b->rounds.mma_tflop_s[i] = of_prompts.mma_tflop_s;
     b->rounds.fma_tflop_s[i] = of_prompts.fma_tflop_s;
@@ -239,8 +246,13 @@ static MossError measure_phases(const Bench *b, BenchGpuPhases *out) {
 
 static void note_speed(const Bench *b, BenchGpu *out) {
     const Rounds *r = &b->rounds;
+    const CliGpuLimits any = {.copy_gb_s = 1, .fma_tflop_s = 1}; /* bytes and FLOPs do not depend on them */
     size_t n = (size_t)b->steps.plan->repeat;
-    PgWork work = cli_bench_decode_work(&b->steps, 0);
+    PgWork work = cli_bench_decode_work(&b->steps, b->steps.plan->prefill + b->steps.plan->decode / 2);
+    Least decode_step = least_of_step(b, &work, &any);
+    out->decode_bytes = decode_step.bytes;
+    out->decode_map_flops = decode_step.flops;
+    out->prefill_map_flops = least_of_prompts(b, &any).flops;
     out->phases = step_of(b, &work)->n_phases;
     out->stages = step_of(b, &work)->n_stages;
     out->tensor_cores = b->build->gpu.tensor_cores;

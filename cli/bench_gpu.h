@@ -24,6 +24,8 @@ typedef struct BenchGpu {
     CliStats decode_of_bandwidth; /* bytes / copy rate / time */
     CliStats prefill_of_peak; /* maps' FLOPs / the rate of what multiplies them / time */
     uint32_t phases, stages; /* of a step of decoding */
+    double decode_bytes, decode_map_flops; /* of a step in the middle of decoding, all sequences together */
+    double prefill_map_flops; /* of all prompts */
     bool tensor_cores; /* multiply what has 16-bit weights */
     BenchGpuPhases of_prompts;
 } BenchGpu;

@@ -22,6 +22,9 @@ void cli_bench_gpu_json(cJSON *root, const CliBuild *build, const BenchPlan *pla
     cJSON_AddNumberToObject(root, "stages", gpu->stages);
     cli_json_add_stats(root, "prefill_tok_s", gpu->prefill_tok_s);
     cli_json_add_stats(root, "decode_tok_s", gpu->decode_tok_s);
+    cJSON_AddNumberToObject(root, "prefill_map_flops", gpu->prefill_map_flops);
+    cJSON_AddNumberToObject(root, "decode_map_flops", gpu->decode_map_flops);
+    cJSON_AddNumberToObject(root, "decode_bytes", gpu->decode_bytes);
     add_phases(root, plan, &gpu->of_prompts);
     if (!plan->limits) return;
     cli_json_add_stats(root, "copy_gb_s", gpu->copy_gb_s);
