@@ -12,6 +12,7 @@
 #include "cli/target.h"
 #include "cli/text.h"
 #include "codegen/artefact.h"
+#include "codegen/cuda/compile.h"
 #include "runtime/packed.h"
 #include "support/file.h"
 #include "tokenizer/bpe.h"
@@ -21,7 +22,7 @@ typedef struct CompileOptions {
     const char *target, *output, *cpus;
     int emit;
     int64_t threads;
-    bool progress;
+    bool progress, fast;
 } CompileOptions;
 
 enum { EMIT_ALL, EMIT_ASM, EMIT_LLVM, EMIT_OBJ };
@@ -44,18 +45,33 @@ static bool check_name(const char *name, SuDiags *diags) {
     return su_error(diags, (SuSpan){0}, "give another with --set name=NAME", "files cannot be named after the model '%s'", name);
 }
 
+/* A CPU, or device, or a GPU. */
+static bool find_target(Compile *c, FeDevice *out_device) {
+    CliBuild *build = &c->build;
+    const char *name = c->options->target;
+    if (cg_cuda_is_target(name)) {
+        if (!cg_cuda_target_by_name(name, &build->gpu, &build->diags)) return false;
+        build->gpu.fast = c->options->fast;
+        return true;
+    }
+    build->has_target = cli_find_target(name, &build->arena, &build->target, out_device, &build->diags);
+    return build->has_target;
+}
+
+static bool is_gpu(const Compile *c) { return c->build.gpu.architecture != 0; }
+
 /* Spec, target and program, the cheap part: what is wrong with them is known before anything is written. */
 static bool prepare(Compile *c, const CliBuildOptions *options) {
     CliBuild *build = &c->build;
-    FeDevice device;
-    build->has_target = cli_find_target(c->options->target, &build->arena, &build->target, &device, &build->diags);
-    if (!build->has_target || !cli_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
+    FeDevice device = {0};
+    if (!find_target(c, &device) || !cli_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
     if (!cli_build_graph(build) || !cli_build_program(build, options)) return false;
     su_diags_print(&build->diags, stderr); /* warnings */
     build->diags.count = 0;
     c->artefact = (CliArtefact){.spec = &build->spec,
                                 .program = build->program,
-                                .target = &build->target,
+                                .target = is_gpu(c) ? NULL : &build->target,
+                                .gpu = is_gpu(c) ? &build->gpu : NULL,
                                 .name = build->spec.name,
                                 .symbol = cli_artefact_symbol(&build->arena, build->spec.name),
                                 .bos = (int32_t)build->spec.tokenizer.bos,
@@ -95,6 +111,11 @@ static const char *file_of(Compile *c, const char *suffix) {
     return su_folder_file(&c->folder, su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix), &c->build.diags);
 }
 
+static bool write_file(Compile *c, const char *suffix, const char *text, size_t size) {
+    const char *name = su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix);
+    return su_folder_write(&c->folder, name, text, size, &c->build.diags);
+}
+
 static bool write_object(Compile *c) {
     const char *object = file_of(c, ".o");
     if (!object || !emit_to(c, CG_OBJECT, object)) return false;
@@ -106,6 +127,29 @@ static bool write_object(Compile *c) {
                 c->build.target.triple);
     }
     return shared != NULL;
+}
+
+static bool write_image(Compile *c, CgCudaWanted wanted, const char *suffix) {
+    CgCudaOptions options = {.wanted = wanted};
+    CgCudaCode code;
+    if (!cg_cuda_compile(&c->build.gpu, c->build.program, &options, &code, &c->build.diags)) return false;
+    size_t size = code.form == CG_NVRTC_PTX ? code.size - 1 : code.size; /* a file needs no NUL */
+    bool ok = write_file(c, suffix, code.image, size);
+    cg_cuda_code_free(&code);
+    return ok;
+}
+
+/* For the very architecture, for later ones, and what the host must know. */
+static bool write_gpu_code(Compile *c) {
+    CliProgress progress = cli_progress_start(c->options->progress, "compiling", "kernels");
+    cli_progress_say(&progress);
+    bool ok = write_image(c, CG_CUDA_CUBIN, ".cubin") && write_image(c, CG_CUDA_PTX, ".ptx");
+    cli_progress_end(&progress);
+    SuText tables = {0};
+    if (ok) cg_print_tables(c->build.program, c->artefact.symbol, &tables);
+    ok = ok && write_file(c, ".c", tables.text, tables.size);
+    su_text_free(&tables);
+    return ok;
 }
 
 /* A packed file fits every target: it is copied as it is, once all of it is checked. */
@@ -138,14 +182,13 @@ static bool write_tokenizer(Compile *c) {
     TkBpeOptions options = cli_bpe_options(&c->build.spec);
     SuText file = {0};
     bool ok = tk_bpe_pack(c->build.spec.tokenizer.file, &options, &file, &c->build.diags) &&
-              su_folder_write(&c->folder, su_printf(&c->build.arena, "%s.tokenizer", c->artefact.name), file.text, file.size,
-                              &c->build.diags);
+              write_file(c, ".tokenizer", file.text, file.size);
     su_text_free(&file);
     return ok;
 }
 
 static bool fill_folder(Compile *c) {
-    return write_tokenizer(c) && write_object(c) && write_weights(c) &&
+    return write_tokenizer(c) && (is_gpu(c) ? write_gpu_code(c) : write_object(c)) && write_weights(c) &&
            cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
 }
 
@@ -164,7 +207,7 @@ static bool make_folder(Compile *c, const CliBuildOptions *options) {
 static void say_what_next(Compile *c) {
     char code[CLI_NUMBER], weights[CLI_NUMBER], state[CLI_NUMBER];
     struct stat object = {0};
-    stat(su_printf(&c->build.arena, "%s/%s.o", c->options->output, c->artefact.name), &object);
+    stat(su_printf(&c->build.arena, "%s/%s.%s", c->options->output, c->artefact.name, is_gpu(c) ? "cubin" : "o"), &object);
     fprintf(stderr, "mossc: code %s, weights %s, state %s a sequence; %s/README.md says how it is built and run\n",
             cli_bytes((double)object.st_size, code), cli_bytes((double)c->build.program->weight_bytes, weights),
             cli_bytes((double)c->build.program->state_bytes, state), c->options->output);
@@ -192,6 +235,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(
         CompileOptions, cpus, "cpus", 0, "LIST", false,
         "CPUs of the device that run the model unless the program that opens it says otherwise, as in 7,6,5,4 (default: all)"),
+    CLI_ROW_FLAG(CompileOptions, fast, "fast", "for a GPU: the code of `mossc run --fast`"),
     CLI_OPTION_THREADS(CompileOptions),
     CLI_OPTION_SET(CompileOptions),
     CLI_OPTION_PROGRESS(CompileOptions),
@@ -214,6 +258,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
     if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
+    if (cg_cuda_is_target(o.target) && o.emit != EMIT_ALL)
+        return cli_usage_error(command, "--emit is for CPUs: `mossc asm --target %s --emit cubin` is for GPUs", o.target);
+    if (cg_cuda_is_target(o.target) && o.cpus) return cli_usage_error(command, "--cpus does not go with a GPU");
+    if (!cg_cuda_is_target(o.target) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
     if (o.cpus && !is_cpu_list(o.cpus)) return cli_usage_error(command, "--cpus takes numbers with commas, not '%s'", o.cpus);
     Compile c = {.options = &o};
     CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
@@ -223,15 +271,18 @@ static int run(const CliCommand *command, CliArgs *args) {
 
 const CliCommand cli_compile = {
     .name = "compile",
-    .summary = "make a folder with code, weights and runtime for a phone, a board or this machine",
+    .summary = "make a folder with code, weights and runtime for a phone, a board, a GPU or this machine",
     .synopsis = "SPEC -w WEIGHTS... -o DIR [--target TARGET] [OPTION]...",
     .about =
         "Compiles SPEC ahead of time and writes a folder that holds all it takes to run the model: an object with its code and "
         "tables, a header, packed weights, the runtime in C, a text generator and a README with the lines that build it. Where it "
         "is built, a C compiler is needed; where it runs, nothing. Prints the lines that build and run it on or for the target.\n\n"
-        "Texts, and saved states, are those of `mossc run` to the last bit, whatever the target. DIR must not exist, or be empty.",
+        "Texts, and saved states, are those of `mossc run` to the last bit, whatever the target. DIR must not exist, or be empty.\n\n"
+        "For a GPU (--target cuda:sm_80) NVRTC makes the code, for that architecture and as PTX for later ones; where it runs, only "
+        "the driver is needed. Texts are those of `mossc run --device cuda`.",
     .examples = "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target aarch64 -o moss-tiny-arm\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny-here\n"
+                "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target cuda:sm_80 -o moss-tiny-a100\n"
                 "mossc compile specs/moss-tiny.yaml --target cortex-a720 --emit asm\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],

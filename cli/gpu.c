@@ -41,8 +41,10 @@ bool cli_build_device(CliBuild *build, const CliBuildOptions *options) {
 bool cli_build_gpu_code(CliBuild *build, CgCache *cache) {
     CgCudaOptions wanted = {.wanted = CG_CUDA_RUNS, .cache = cache};
     CgCudaCode code = {0};
-    bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags) &&
-              cli_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
+    bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
+    if (ok && build->device) {
+        ok = cli_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
+    }
     build->kernels_found = code.found ? build->program->n_kernels : 0;
     cg_cuda_code_free(&code);
     return ok;

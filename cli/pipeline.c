@@ -46,7 +46,7 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     if (options->off) memcpy(build->passes.off, options->off, sizeof build->passes.off);
     build->passes.dump_dir = options->dump_dir;
     build->passes.check |= CLI_DEBUG_BUILD;
-    if (build->device) build->passes.max_rows = CG_CUDA_MAX_ROWS;
+    if (build->gpu.architecture) build->passes.max_rows = CG_CUDA_MAX_ROWS;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
@@ -88,7 +88,7 @@ bool cli_build_code(CliBuild *build, const CliBuildOptions *options) {
     CgCache *cache = cached ? open_cache(build) : NULL;
     CliProgress progress = cli_progress_start(options->progress, "compiling", "kernels");
     cli_progress_say(&progress);
-    bool ok = build->device ? cli_build_gpu_code(build, cache) : build_host_code(build, options, cache);
+    bool ok = build->gpu.architecture ? cli_build_gpu_code(build, cache) : build_host_code(build, options, cache);
     cli_progress_end(&progress);
     ok = (!cached || check_cache(build, options, cache)) && ok;
     cg_cache_close(cache);

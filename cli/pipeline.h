@@ -30,7 +30,7 @@ typedef struct CliBuild {
     CgTarget target;
     CgCompiled *compiled;
     MossDevice *device; /* the GPU, where the command names one: it then has the code, and there are neither target nor compiled */
-    CgCudaTarget gpu;
+    CgCudaTarget gpu; /* its target; without a device code is only compiled for it. All zero: for the CPU */
     MossModel *model;
     PsOptions passes; /* set by the command before cli_build_program */
     bool has_spec, has_target;

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/target.h"
+#include "codegen/cuda/cuda.h"
 
 typedef struct TargetsOptions {
     bool json;
@@ -13,8 +14,16 @@ typedef struct TargetsOptions {
 /* ---------------------------------------------------------------------------------------------- tables */
 
 static void print_names(const char *title, const CgTargetName *names, size_t count) {
-    printf("%s\n", title);
+    if (title) printf("%s\n", title);
     for (size_t i = 0; i < count; i++) printf("  %-16s %s\n", names[i].name, names[i].about);
+}
+
+static void print_gpus(void) {
+    printf("\nGPUs, for asm, compile and warm:\n");
+    for (int i = 0; cg_cuda_target_name(i).name; i++) {
+        CgTargetName gpu = cg_cuda_target_name(i);
+        print_names(NULL, &gpu, 1);
+    }
 }
 
 static void print_cluster(const FeCluster *c) {
@@ -37,6 +46,7 @@ static void print_tables(const FeDevice *devices, int n_devices) {
     print_names("targets:", names, count);
     names = cg_target_extensions(&count);
     print_names("\nextensions, as in aarch64+dotprod+fp16 or cortex-a76+dotprod:", names, count);
+    print_gpus();
     printf("\ndevices:\n");
     for (int i = 0; i < n_devices; i++) print_device(&devices[i]);
 }
@@ -58,6 +68,17 @@ static cJSON *names_json(const CgTargetName *names, size_t count) {
         cJSON *item = cJSON_CreateObject();
         add_text(item, "name", names[i].name);
         add_text(item, "about", names[i].about);
+        cJSON_AddItemToArray(list, item);
+    }
+    return list;
+}
+
+static cJSON *gpus_json(void) {
+    cJSON *list = cJSON_CreateArray();
+    for (int i = 0; cg_cuda_target_name(i).name; i++) {
+        cJSON *item = cJSON_CreateObject();
+        add_text(item, "name", cg_cuda_target_name(i).name);
+        add_text(item, "about", cg_cuda_target_name(i).about);
         cJSON_AddItemToArray(list, item);
     }
     return list;
@@ -96,6 +117,7 @@ static void print_json(const FeDevice *devices, int n_devices) {
     const CgTargetName *names = cg_target_names(&n_names), *extensions = cg_target_extensions(&n_extensions);
     cJSON_AddItemToObject(root, "targets", names_json(names, n_names));
     cJSON_AddItemToObject(root, "extensions", names_json(extensions, n_extensions));
+    cJSON_AddItemToObject(root, "gpus", gpus_json());
     for (int i = 0; i < n_devices; i++) cJSON_AddItemToArray(list, device_json(&devices[i]));
     cJSON_AddItemToObject(root, "devices", list);
     char *text = cJSON_Print(root);
@@ -126,11 +148,11 @@ static int run(const CliCommand *command, CliArgs *args) {
 
 const CliCommand cli_targets = {
     .name = "targets",
-    .summary = "list what --target takes: processors and devices",
+    .summary = "list what --target takes: processors, GPUs and devices",
     .synopsis = "[OPTION]...",
-    .about = "Lists the processors and devices that code can be made for. A device is a file that names its cores, caches and "
+    .about = "Lists the processors, GPUs and devices that code can be made for. A device is a file that names its cores, caches and "
              "memory (specs/devices); --target also takes the path of a file of your own, which ends in .yaml.\n\n"
-             "Weights, states and results are the same for all of them, to the bit.",
+             "Weights and states are the same for all of them, and results, to the bit, for all but GPUs.",
     .examples = "mossc targets\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target galaxy-s24-ultra -o out\n",
     .options = table,

@@ -1,4 +1,6 @@
 /* mossc warm: kernels compiled before they are needed. */
+#include <string.h>
+
 #include "cli/cache_folder.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -7,6 +9,7 @@
 
 typedef struct WarmOptions {
     CliModelOptions model; /* what its kernels depend on */
+    const char *target;
     bool json;
 } WarmOptions;
 
@@ -25,8 +28,9 @@ static void report(const CliBuild *build, const char *spec, double ms, bool json
     cli_json_print(root);
 }
 
-static int warm(const char *spec, const WarmOptions *o) {
-    CliBuild build = {0};
+/* gpu: the target, or all zero for the host. */
+static int warm(const char *spec, const WarmOptions *o, const CgCudaTarget *gpu) {
+    CliBuild build = {.gpu = *gpu};
     CliBuildOptions options = cli_build_options(spec, &o->model);
     options.cache = CLI_CACHE_NEEDED;
     double start = su_seconds();
@@ -38,6 +42,8 @@ static int warm(const char *spec, const WarmOptions *o) {
 }
 
 static const CliOption table[] = {
+    CLI_ROW_TEXT(WarmOptions, target, "target", 0, "TARGET", false,
+                 "host (the default), or a GPU such as cuda:sm_90 (`mossc targets` lists them)"),
     CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
     CLI_OPTION_NO_PASSES(CliModelOptions),
     CLI_OPTION_ISA(CliModelOptions),
@@ -45,13 +51,28 @@ static const CliOption table[] = {
     CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
+/* What --target says, if it is a GPU. */
+static bool find_gpu(const char *name, CgCudaTarget *out) {
+    SuDiags diags = {0};
+    bool ok = cg_cuda_target_by_name(name, out, &diags);
+    su_diags_print(&diags, stderr);
+    su_diags_free(&diags);
+    return ok;
+}
+
 static int run(const CliCommand *command, CliArgs *args) {
-    WarmOptions o = {0};
+    WarmOptions o = {.target = "host"};
+    CgCudaTarget gpu = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    bool is_gpu = cg_cuda_is_target(o.target);
+    if (!is_gpu && strcmp(o.target, "host") != 0)
+        return cli_usage_error(command, "--target takes host or a GPU such as cuda:sm_90, not '%s'", o.target);
+    if (is_gpu && o.model.isa) return cli_usage_error(command, "--isa is for the host: it does not go with --target");
+    if (is_gpu && !find_gpu(o.target, &gpu)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++) {
-        if (warm(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
+        if (warm(args->positionals[i], &o, &gpu) != CLI_OK) status = CLI_FAILED;
     }
     return status;
 }
@@ -64,9 +85,11 @@ const CliCommand cli_warm = {
         "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
         "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
         "them alike. Says how many were made and how many were there. Give the options that the later command will "
-        "have.\n\n" CLI_ABOUT_CACHE,
+        "have.\n\nA GPU's kernels are kept all together, for one spec and the number of multiprocessors that is usual for its "
+        "architecture: a GPU with another number has them compiled when it is used.\n\n" CLI_ABOUT_CACHE,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
+                "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"
                 "MOSSC_CACHE_DIR=/opt/model/kernels mossc warm model.yaml --set weights.dtype=bf16\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],

@@ -12,5 +12,5 @@ set(MOSSC_DEVICE_HEADERS ir/program.h ir/vmath.inc ir/vmath32.h
   tokenizer/added.h tokenizer/known.h tokenizer/model.h tokenizer/packed.h tokenizer/split.h tokenizer/tables.h tokenizer/unicode.h
   tokenizer/vocab.h tokenizer/word.h)
 # Of an artefact for CUDA, besides.
-set(MOSSC_DEVICE_CUDA cuda/code.c cuda/driver.c cuda/gpu.c cuda/picks.c cuda/steps.c)
-set(MOSSC_DEVICE_CUDA_HEADERS runtime/cuda/driver.h runtime/cuda/gpu.h runtime/cuda/image.h runtime/cuda/moss_cuda.h)
+set(MOSSC_DEVICE_CUDA cuda/artefact.c cuda/code.c cuda/driver.c cuda/gpu.c cuda/picks.c cuda/steps.c)
+set(MOSSC_DEVICE_CUDA_HEADERS runtime/cuda/artefact.h runtime/cuda/driver.h runtime/cuda/gpu.h runtime/cuda/image.h runtime/cuda/moss_cuda.h)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 typedef struct CliEmbedded {
-    const char *name; /* "runtime/step.c", "main.c.in" */
+    const char *name; /* "runtime/step.c", "main.c.in", "cuda/main.c.in" */
     const char *begin, *end;
 } CliEmbedded;
 

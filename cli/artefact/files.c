@@ -27,12 +27,13 @@ static const char *upper(SuArena *arena, const char *text) {
 
 static bool has_bpe(const CliArtefact *a) { return a->spec->tokenizer.kind == FE_TOKENIZER_BPE; }
 
-static bool is_arm(const CliArtefact *a) { return strncmp(a->target->triple, "aarch64", 7) == 0; }
+static bool is_arm(const CliArtefact *a) { return a->target && strncmp(a->target->triple, "aarch64", 7) == 0; }
 
 #define BUILD_FLAGS "-O2 -ffp-contract=off -ffunction-sections -Wl,--gc-sections -D_GNU_SOURCE -I. -Imossrt"
 
 static const char *build_line(SuArena *arena, const CliArtefact *a, const char *compiler) {
-    return su_printf(arena, "%s " BUILD_FLAGS " -o %s main.c %s.o mossrt/*/*.c -lm -pthread", compiler, a->name, a->name);
+    const char *code = a->gpu ? ".c mossrt/runtime/cuda/*.c" : ".o", *libraries = a->gpu ? "-lm -ldl -pthread" : "-lm -pthread";
+    return su_printf(arena, "%s " BUILD_FLAGS " -o %s main.c %s%s mossrt/*/*.c %s", compiler, a->name, a->name, code, libraries);
 }
 
 const char *cli_artefact_build_line(SuArena *arena, const CliArtefact *a) {
@@ -119,6 +120,13 @@ static void say_sizes(Words *words, const PgProgram *program) {
     say(words, "SPEC_HASH", su_strdup(&words->arena, su_digest_hex(&hash, hex)));
 }
 
+static void say_target(Words *words, const CliArtefact *a) {
+    say(words, "TARGET", a->gpu ? a->gpu->name : a->target->name);
+    if (a->gpu) return;
+    say(words, "TRIPLE", a->target->triple);
+    say(words, "CPU", a->target->cpu);
+}
+
 /* Which CPUs run it when the caller does not say. */
 static void say_open(Words *words, const CliArtefact *a) {
     SuArena *arena = &words->arena;
@@ -158,9 +166,7 @@ static void say_all(Words *words, const CliArtefact *a) {
     say(words, "SYMBOL", a->symbol);
     say(words, "MACRO", upper(arena, a->symbol));
     say(words, "VERSION", MOSSC_VERSION);
-    say(words, "TARGET", a->target->name);
-    say(words, "TRIPLE", a->target->triple);
-    say(words, "CPU", a->target->cpu);
+    say_target(words, a);
     say(words, "BUILD", build_text(arena, a));
     say(words, "SO_ROW", a->shared ? su_printf(arena, "| `%s.so` | the object as a shared one, for dlopen |\n", a->name) : "");
     say_sizes(words, a->program);
@@ -177,8 +183,10 @@ static const CliEmbedded *find_embedded(const char *name) {
     SU_BUG("no file '%s' is carried", name);
 }
 
-static bool write_template(const Words *words, const char *template, SuFolder *folder, const char *name, SuDiags *diags) {
-    const CliEmbedded *file = find_embedded(template);
+/* GPUs have templates of their own. */
+static bool write_template(const CliArtefact *a, Words *words, const char *template, SuFolder *folder, const char *name,
+                           SuDiags *diags) {
+    const CliEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", a->gpu ? "cuda/" : "", template));
     SuText text = {0};
     fill_in(words, file->begin, file->end, &text);
     bool ok = su_folder_write(folder, name, text.text, text.size, diags);
@@ -194,13 +202,20 @@ static bool write_spec(const CliArtefact *a, SuFolder *folder, const char *name,
     return ok;
 }
 
-/* Those of the device's files that the model needs. */
+static bool is_in(const char *folder, const char *name) { return strncmp(name, folder, strlen(folder)) == 0; }
+
+/* Whether a file that is carried belongs to the artefact's runtime. */
+static bool is_needed(const CliArtefact *a, const char *name) {
+    size_t size = strlen(name);
+    bool is_template = size > 3 && strcmp(name + size - 3, ".in") == 0;
+    return !is_template && (has_bpe(a) || !is_in("tokenizer/", name)) && (a->gpu || !is_in("runtime/cuda/", name));
+}
+
 static bool write_runtime(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
     SuArena arena = {0};
     bool ok = true;
     for (const CliEmbedded *file = cli_embedded; file->name && ok; file++) {
-        bool is_template = !strchr(file->name, '/'), is_tokenizer = strncmp(file->name, "tokenizer/", 10) == 0;
-        if (is_template || (is_tokenizer && !has_bpe(a))) continue;
+        if (!is_needed(a, file->name)) continue;
         ok = su_folder_write(folder, su_printf(&arena, "mossrt/%s", file->name), file->begin, (size_t)(file->end - file->begin),
                              diags);
     }
@@ -212,10 +227,10 @@ bool cli_artefact_files(const CliArtefact *a, SuFolder *folder, SuDiags *diags) 
     Words words = {0};
     say_all(&words, a);
     const char *header = su_printf(&words.arena, "%s.h", a->name), *spec = su_printf(&words.arena, "%s.yaml", a->name);
-    bool ok = write_template(&words, "model.h.in", folder, header, diags) && write_spec(a, folder, spec, diags) &&
-              write_template(&words, "main.c.in", folder, "main.c", diags) &&
-              write_template(&words, "CMakeLists.txt.in", folder, "CMakeLists.txt", diags) &&
-              write_template(&words, "README.md.in", folder, "README.md", diags) && write_runtime(a, folder, diags);
+    bool ok = write_template(a, &words, "model.h", folder, header, diags) && write_spec(a, folder, spec, diags) &&
+              write_template(a, &words, "main.c", folder, "main.c", diags) &&
+              write_template(a, &words, "CMakeLists.txt", folder, "CMakeLists.txt", diags) &&
+              write_template(a, &words, "README.md", folder, "README.md", diags) && write_runtime(a, folder, diags);
     su_arena_free(&words.arena);
     return ok;
 }

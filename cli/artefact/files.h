@@ -2,6 +2,7 @@
 #ifndef MOSSC_CLI_ARTEFACT_FILES_H
 #define MOSSC_CLI_ARTEFACT_FILES_H
 
+#include "codegen/cuda/cuda.h"
 #include "codegen/target.h"
 #include "frontend/spec.h"
 #include "ir/program.h"
@@ -10,7 +11,8 @@
 typedef struct CliArtefact {
     const FeSpec *spec;
     const PgProgram *program;
-    const CgTarget *target;
+    const CgTarget *target;  /* NULL: a GPU */
+    const CgCudaTarget *gpu; /* NULL: a CPU */
     const char *name;   /* of the spec: "moss-tiny" */
     const char *symbol; /* as C takes it: "moss_tiny" */
     int32_t bos, eos;

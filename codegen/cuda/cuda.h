@@ -15,6 +15,7 @@
 #ifndef MOSSC_CODEGEN_CUDA_CUDA_H
 #define MOSSC_CODEGEN_CUDA_CUDA_H
 
+#include "codegen/target.h"
 #include "ir/program.h"
 #include "runtime/cuda/image.h"
 #include "support/arena.h"
@@ -39,6 +40,8 @@ enum {
 
 /* "cuda:sm_XX", XX from 75 on. An unknown name is an error that says what is known. */
 bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags *diags);
+/* The known ones, by a number from 0 on; after the last one there is none (NULL). */
+CgTargetName cg_cuda_target_name(int index);
 /* For the very GPU. */
 CgCudaTarget cg_cuda_target_of(int architecture, int multiprocessors, uint32_t shared);
 /* Whether the name is one for this back end: it begins with "cuda". */

@@ -87,6 +87,7 @@ INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
     if (threadIdx.x % 32 == 0) s->keys[threadIdx.x / 32] = key, s->ids[threadIdx.x / 32] = id;
     __syncthreads();
     key = s->keys[0], id = s->ids[0];
+#pragma unroll 1
     for (u32 w = 1; w < WARPS; w++) {
         if (s->keys[w] > key || (s->keys[w] == key && s->ids[w] < id)) key = s->keys[w], id = s->ids[w];
     }
@@ -109,6 +110,7 @@ INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
     }
     __syncthreads();
     u64 before = 0, all = 0;
+#pragma unroll 1
     for (u32 i = 0; i < THREADS / 8; i++) {
         if (i < threadIdx.x / 8) before += s->sums[i];
         all += s->sums[i];
@@ -150,6 +152,7 @@ INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
     if (threadIdx.x == 0) {
         u64 before = *above;
         s->bin = 0, s->above = before;
+#pragma unroll 1
         for (i32 bin = 255; bin >= 0; bin--) {
             if (s->bins[bin] == 0) continue;
             s->bin = bin, s->above = before;
@@ -163,10 +166,11 @@ INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
 }
 
 /* The prefix of candidates whose measures, added up, first reach `target`. */
-INLINE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
+DEVICE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
     u64 all, above = 0;
     const u64 ties = ties_before(c, s, &all);
     u32 key = 0;
+#pragma unroll 1
     for (i32 shift = 24; shift >= 0; shift -= 8) {
         fill_bins(c, counting, key, shift, ties, s);
         key = key << 8 | find_bin(s, target, &above);

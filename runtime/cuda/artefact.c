@@ -1,0 +1,30 @@
+#include "runtime/cuda/artefact.h"
+
+#include "runtime/model.h"
+#include "support/file.h"
+#include "support/str.h"
+
+enum { MOST_CODE_BYTES = 1 << 30 };
+
+/* FOLDER/NAME.SUFFIX. */
+static MossError load_code(MossDevice *device, const PgProgram *program, const char *folder, const char *suffix) {
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    char *code;
+    size_t size;
+    const char *path = su_printf(&arena, "%s/%s.%s", folder, program->name, suffix);
+    MossError error = su_read_file(&arena, path, MOST_CODE_BYTES, &code, &size, &diags)
+                          ? moss_cuda_code(device, program, code, size + 1) /* PTX ends in a NUL, which stands there */
+                          : rt_error_from(MOSS_NO_FILE, &diags);
+    su_diags_free(&diags);
+    su_arena_free(&arena);
+    return error;
+}
+
+MossError moss_cuda_artefact_open(const PgProgram *program, const char *folder, const MossOptions *options, MossModel **out_model) {
+    MossDevice *device = options ? options->device : NULL;
+    if (!device) { return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name); }
+    MossError error = load_code(device, program, folder, "cubin");
+    if (error.code != MOSS_OK && moss_cuda_other_architecture(device)) { error = load_code(device, program, folder, "ptx"); }
+    return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, folder, options, out_model);
+}
