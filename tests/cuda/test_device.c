@@ -209,7 +209,7 @@ static Outcome run_case(Case *c, MossDevice *device, const Options *o, const cha
     static bool (*const parts[])(Case *, MossModel *, const char *) = {run_token_by_token, run_few_rows, run_many_rows,
                                                                        run_batch,          run_states,   run_generation};
     MossModel *model = NULL;
-    bool good = case_load(c, device, NULL, &model), late = false;
+    bool good = case_load(c, device, &model), late = false;
     for (size_t i = 0; i < sizeof parts / sizeof *parts && good && !late; i++) {
         late = is_late(o, start);
         good = late || parts[i](c, model, path);
@@ -304,7 +304,7 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     int64_t done = 0;
     snprintf(path, sizeof path, "%s/cycles.state", folder);
     bool good = case_make(&c, 1, yaml, 8) && case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) &&
-                case_load(&c, device, NULL, &model) && case_ok(&c, "a state", moss_state_create(model, &state)) &&
+                case_load(&c, device, &model) && case_ok(&c, "a state", moss_state_create(model, &state)) &&
                 cycle(&c, model, &state, path);
     uint64_t before = good ? free_memory(device) : 0;
     while (good && done < o->cycles && !is_late(o, start)) {
