@@ -10,7 +10,7 @@ enum { SKIPPED = 77, T = 300 };
 static const char every_kind[] = "mossc: 1\nname: every-kind\nvocab_size: 64\nd_model: 32\n"
                                  "defaults: {ssm: {d_state: 4}, router: {top_k: 2}}\n"
                                  "stack:\n  - ssm: {experts: {count: 4, per_expert: [x_proj, dt_proj, A, D]}}\n"
-                                 "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8}\n";
+                                 "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8, rope: {theta: 1000}}\n";
 static const char small[] = "mossc: 1\nname: small\nvocab_size: 64\nd_model: 16\ndefaults: {ssm: {d_state: 4}}\n"
                             "stack:\n  - ssm: {}\n  - mlp: {d_ff: 16}\n";
 
