@@ -16,6 +16,7 @@ typedef long long i64;
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define DEVICE static __device__ __noinline__ /* compiled once, called by several entries */
 #define INLINE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
@@ -172,6 +173,7 @@ INLINE float minus_infinity() { return __uint_as_float(0xff800000u); }
 
 INLINE float4 splat4(float x) { return make_float4(x, x, x, x); }
 INLINE float4 add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+INLINE float sum4(float4 a) { return a.x + a.y + (a.z + a.w); }
 INLINE float4 mul4(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
 INLINE float4 fma4(float a, float4 b, float4 c) {
     return make_float4(fmaf(a, b.x, c.x), fmaf(a, b.y, c.y), fmaf(a, b.z, c.z), fmaf(a, b.w, c.w));
