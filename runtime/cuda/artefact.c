@@ -27,7 +27,7 @@ static MossError load_either(MossDevice *device, const PgProgram *program, const
     MossError error = load_code(device, program, folder, "cubin");
     if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) { return error; }
     error = load_code(device, program, folder, "ptx");
-    if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) { return error; }
+    if (error.code != MOSS_DEVICE || !moss_cuda_other_architecture(device)) { return error; }
     return rt_error(MOSS_DEVICE, "the code in %s is for later GPUs than this one, which is sm_%d", folder,
                     moss_cuda_facts(device)->architecture);
 }
