@@ -90,7 +90,9 @@ static MossError note_steps(const Generating *g, const RtRunning *running, const
         }
         if (picks->done > 0) { g->next[i] = s->tokens[picks->first + picks->done - 1]; }
     }
-    for (uint32_t i = 0; picks->done == 0 && error.code != MOSS_OK && i < g->n; i++) { g->sequences[i].state->spoilt = true; }
+    bool failed =
+        picks->done == 0 && error.code != MOSS_OK && error.code != MOSS_NO_MEMORY; /* memory is asked for before the start */
+    for (uint32_t i = 0; failed && i < g->n; i++) { g->sequences[i].state->spoilt = true; }
     if (picks->done > 0) {
         for (uint32_t row = 0; row < running->rows; row++) { g->model->row_position[row] += picks->done - 1; }
         error = rt_step_end(running, g->segments, error);

@@ -278,6 +278,7 @@ MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_se
     MossError error = rt_step_begin(model, segments, n_segments, &r);
     if (error.code != MOSS_OK) { return error; }
     error = model->device ? run_there(&r) : run_here(&r);
+    if (error.code == MOSS_NO_MEMORY) { return error; } /* a device asks for memory before it starts */
     return rt_step_end(&r, segments, error);
 }
 

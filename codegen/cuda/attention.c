@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+enum { SHARED_ROWS = 4 /* rows a sequence, on average, from which on they are taken together */ };
+
 /* Position of `row` in its sequence, and the sequence's segment. */
 static void print_position(CgCuda *c) {
     if (c->kernel->mode == PG_ROW) {
@@ -109,13 +111,11 @@ static void print_values(CgCuda *c) {
 }
 
 /* A block of threads takes a head of a row, its keys THREADS at a time; M, L and O as in docs/bits.md. */
-void cg_cuda_attend(CgCuda *c) {
+static void print_single_rows(CgCuda *c) {
     const PgKernel *k = c->kernel;
     uint64_t threads = (uint64_t)c->target->threads, padded = pg_panels(k->O) * PG_LANES;
     uint64_t width = padded < threads ? padded : threads;
-    print_sizes(c);
     cg_cu(c, "enum { WIDTH = %llu, PARTS = %llu };\n", (unsigned long long)width, (unsigned long long)(threads / width));
-    cg_cu(c, "const float *q = floats(step, phase, %d);\nfloat *y = floats(step, phase, %d);\n", PG_ATTEND_Q, PG_ATTEND_Y);
     cg_cuda_shared(c, "float", "qs", padded * sizeof(float));
     cg_cuda_shared(c, "float", "O", padded * sizeof(float));
     cg_cuda_shared(c, "float", "powers", threads * sizeof(float));
@@ -146,4 +146,21 @@ void cg_cuda_attend(CgCuda *c) {
     cg_cu(c, "}\n"
              "for (u32 i = threadIdx.x; i < DIM; i += THREADS) y[element(ld, row, head * DIM + i)] = O[i] / L;\n");
     cg_cuda_end_tiles(c);
+}
+
+/* Rows of one sequence share the keys that they see, if there are several. */
+void cg_cuda_attend(CgCuda *c) {
+    print_sizes(c);
+    cg_cu(c, "const float *q = floats(step, phase, %d);\nfloat *y = floats(step, phase, %d);\n", PG_ATTEND_Q, PG_ATTEND_Y);
+    if (c->form != CG_MANY || !cg_cuda_attends_rows(c->kernel)) {
+        print_single_rows(c);
+        return;
+    }
+    cg_cu(c, "if (step->rows < %d * step->n_segments) {\n", SHARED_ROWS);
+    print_single_rows(c);
+    cg_cu(c, "}\n");
+    uint64_t shared = c->shared;
+    c->shared = 0;
+    cg_cuda_attend_rows(c);
+    if (c->shared < shared) { c->shared = shared; }
 }

@@ -26,8 +26,18 @@
     ROW(PG_RECUR, cg_cuda_recur)                                                                                                   \
     ROW(PG_CONTRACT, cg_cuda_contract)
 
+/* route_rows.c: PG_ROUTE in a launch of its own. */
+void cg_cuda_route_rows(CgCuda *c);
+/* attend_rows.c: PG_ATTEND in a launch of its own, if heads are not too large for it; the text knows sizes, q and y. */
+bool cg_cuda_attends_rows(const PgKernel *kernel);
+void cg_cuda_attend_rows(CgCuda *c);
+
 #define CG_DECLARE(kind, emitter) void emitter(CgCuda *c);
 CG_CUDA_KERNELS(CG_DECLARE)
 #undef CG_DECLARE
+
+/* Prints the body of `u32 kN_ahead(step, phase, first)`, which asks for the first weights that block's tiles of the phase read, before
+ * the phase may begin, and returns the phase's tiles. false: nothing is known of them before (a route chooses them, or no map). */
+bool cg_cuda_map_ahead(CgCuda *c);
 
 #endif

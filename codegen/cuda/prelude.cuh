@@ -16,11 +16,32 @@ typedef long long i64;
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define DEVICE static __device__ __noinline__ /* compiled once, called by several entries */
 #define INLINE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
 #define SPIN() __nanosleep(32)
 #define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
+/* 2^x and a / b to about 2 units in the last place, by the special-function unit; a result below 2^-126 is 0. */
+INLINE float FAST_EXP2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#define FAST_DIVIDE(a, b) __fdividef(a, b)
+/* Bytes from global to shared memory, which lie there for this thread after COPY_WAIT(). */
+#if __CUDA_ARCH__ >= 800
+#define COPY(bytes, to, from)                                                                                             \
+    asm volatile("cp.async.ca.shared.global [%0], [%1], " #bytes ";" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) \
+                 : "memory")
+#define COPY16(to, from) COPY(16, to, from)
+#define COPY4(to, from) COPY(4, to, from)
+#define COPY_WAIT() asm volatile("cp.async.wait_all;" ::: "memory")
+#else
+#define COPY16(to, from) (*(float4 *)(to) = *(const float4 *)(from))
+#define COPY4(to, from) (*(to) = *(from))
+#define COPY_WAIT()
+#endif
 #endif
 
 /* ---------------------------------------------------------------------------------------------- the step */
@@ -152,6 +173,7 @@ INLINE float minus_infinity() { return __uint_as_float(0xff800000u); }
 
 INLINE float4 splat4(float x) { return make_float4(x, x, x, x); }
 INLINE float4 add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+INLINE float sum4(float4 a) { return a.x + a.y + (a.z + a.w); }
 INLINE float4 mul4(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
 INLINE float4 fma4(float a, float4 b, float4 c) {
     return make_float4(fmaf(a, b.x, c.x), fmaf(a, b.y, c.y), fmaf(a, b.z, c.z), fmaf(a, b.w, c.w));
@@ -159,11 +181,20 @@ INLINE float4 fma4(float a, float4 b, float4 c) {
 INLINE float4 fma4(float4 a, float4 b, float4 c) {
     return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y), fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
 }
+INLINE float dot4(float4 a, float4 b, float c) {
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, c))));
+}
 /* f of each of four values. */
 #define EACH4(f, v) make_float4(f((v).x), f((v).y), f((v).z), f((v).w))
 
 INLINE float4 *quad(float *at) { return (float4 *)at; }
 INLINE const float4 *quad(const float *at) { return (const float4 *)at; }
+
+/* Where the last bit is of no use: e^x with relative error 1.2e-7 (1 + |x|), and what is made of it. */
+#define LOG2_E 1.44269504f
+INLINE float fast_exp(float x) { return FAST_EXP2(x * LOG2_E); }
+INLINE float fast_softplus(float x) { return vm_max(0.0f, x) + vm_log1p(fast_exp(-fabsf(x))); }
+INLINE float fast_silu(float x) { return FAST_DIVIDE(x, 1.0f + fast_exp(-x)); }
 
 /* ---------------------------------------------------------------------------------------------- weights
  *
@@ -264,7 +295,41 @@ INLINE float block_max(float v, float *parts) {
     return most;
 }
 
+/* Over the sixteen threads with this one's threadIdx.x % 16, in each of them. parts: THREADS floats of shared memory. */
+INLINE float sum_of_sixteen(float v, float *parts) {
+    __syncthreads();
+    parts[threadIdx.x] = v;
+    __syncthreads();
+    float sum = 0;
+    for (u32 i = threadIdx.x % 16; i < 256; i += 16) sum += parts[i];
+    return sum;
+}
+
 /* ---------------------------------------------------------------------------------------------- rows */
+
+/* Of `count` rows, how many block `block` of `size` has. */
+INLINE u32 rows_from(u32 count, u32 block, u32 size) { return count - block * size < size ? count - block * size : size; }
+
+/* The first index from `low` up to `high` whose value is at least `value`, in a rising list; `high` if there is none. */
+INLINE u32 first_at_least(const i32 *list, u32 low, u32 high, u32 value) {
+    while (low < high) {
+        const u32 middle = (low + high) / 2;
+        if ((u32)list[middle] < value) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Rows of a chunk of a scan that is split over time: so many that the chunks of all rows are about `tiles` tiles of a panel, and
+ * those of a sequence at most `most`. */
+INLINE u32 scan_chunk_rows(const Step *step, u32 panels, u32 most, u32 least, u32 tiles) {
+    const u32 spread = (u32)(((u64)step->rows * panels + tiles - 1) / tiles), in_most = (step->rows + most - 1) / most;
+    const u32 rows = spread > in_most ? spread : in_most;
+    return rows > least ? rows : least;
+}
 
 /* Element i of row `row` in [panel][ld][16]. */
 INLINE u64 element(u64 ld, u64 row, u32 i) { return (i / 16 * ld + row) * 16 + i % 16; }
@@ -356,6 +421,72 @@ INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool norma
         whole += 1e-20f;
     }
     for (u32 j = threadIdx.x; j < k; j += THREADS) gates[j] = scale * (scores[routes[j]] / whole);
+}
+
+/* The same for a warp and a row: scores[E] in shared memory, picks: room for k there. */
+
+INLINE bool warp_is_finite(const float *scores, u32 E) {
+    float bad = 0;
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) bad += !is_finite(scores[e]);
+    return warp_sum(bad) == 0;
+}
+
+INLINE void warp_softmax(float *scores, u32 E) {
+    float most = minus_infinity(), sum = 0;
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) most = vm_max(most, scores[e]);
+    most = warp_max(most);
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) {
+        scores[e] = vm_exp(scores[e] - most);
+        sum += scores[e];
+    }
+    sum = warp_sum(sum);
+    for (u32 e = threadIdx.x % 32; e < E; e += 32) scores[e] = scores[e] / sum;
+    __syncwarp();
+}
+
+/* One expert after the other: the best of those that come behind the last one in the order of select_experts. */
+INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *routes) {
+    const u32 lane = threadIdx.x % 32;
+    float last = -minus_infinity();
+    i32 last_at = -1;
+    for (u32 round = 0; round < k; round++) {
+        float best = minus_infinity();
+        i32 best_at = (i32)E;
+        for (i32 e = (i32)lane; e < (i32)E; e += 32) {
+            const float key = key_of(scores, bias, e);
+            const bool behind = key < last || (key == last && e > last_at);
+            if (!behind || (best_at < (i32)E && key <= best)) continue;
+            best = key;
+            best_at = e;
+        }
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            const float key = __shfl_xor_sync(ALL_LANES, best, distance);
+            const i32 at = __shfl_xor_sync(ALL_LANES, best_at, distance);
+            if (at == (i32)E || (best_at < (i32)E && (key < best || (key == best && at > best_at)))) continue;
+            best = key;
+            best_at = at;
+        }
+        if (lane == 0) picks[round] = best_at;
+        last = best;
+        last_at = best_at;
+    }
+    __syncwarp();
+    for (u32 j = lane; j < k; j += 32) {
+        u32 slot = 0;
+        for (u32 other = 0; other < k; other++) slot += picks[other] < picks[j];
+        routes[slot] = picks[j];
+    }
+    __syncwarp();
+}
+
+INLINE void warp_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates) {
+    float whole = 1;
+    if (normalize) {
+        whole = 0;
+        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
+        whole += 1e-20f;
+    }
+    for (u32 j = threadIdx.x % 32; j < k; j += 32) gates[j] = scale * (scores[routes[j]] / whole);
 }
 
 /* ---------------------------------------------------------------------------------------------- ropes */

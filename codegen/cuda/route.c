@@ -1,4 +1,4 @@
-/* PG_ROUTE, PG_GROUP, and a router in parts (PG_SOFTMAX, PG_SELECT, PG_GATES). A block takes a row at a time; its scores lie in
+/* PG_ROUTE, and a router in parts (PG_SOFTMAX, PG_SELECT, PG_GATES). A block takes a row at a time; its scores lie in
  * shared memory. */
 #include "codegen/cuda/kernels.h"
 #include "codegen/cuda/product.h"
@@ -35,6 +35,10 @@ static void print_scores(CgCuda *c, CgProduct *p) {
 
 void cg_cuda_route(CgCuda *c) {
     const PgKernel *k = c->kernel;
+    if (c->form == CG_MANY) {
+        cg_cuda_route_rows(c);
+        return;
+    }
     CgProduct p = cg_product_of_one_row(c, k->E, k->K, "ld");
     cg_cuda_strides(c);
     cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
@@ -58,46 +62,6 @@ void cg_cuda_route(CgCuda *c) {
     }
     if (k->select_bias) { cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, routes + row * k);\n"); }
     print_gates(c);
-    cg_cuda_end_tiles(c);
-}
-
-/* ---------------------------------------------------------------------------------------------- PG_GROUP */
-
-/* One block makes the table. A thread takes an expert and walks all positions twice, so rows keep their order. */
-void cg_cuda_group(CgCuda *c) {
-    const PgKernel *k = c->kernel;
-    cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
-    cg_cuda_strides(c);
-    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_GROUP_ROUTES);
-    cg_cuda_groups(c, PG_GROUP_GROUPS);
-    cg_cuda_shared(c, "i32", "counts", (uint64_t)k->E * sizeof(int32_t));
-    cg_cuda_tiles(c, 1);
-    cg_cu(c, "const u32 positions = step->rows * k;\n"
-             "for (u32 e = threadIdx.x; e < E; e += THREADS) {\n"
-             "i32 count = 0;\n"
-             "for (u32 p = 0; p < positions; p++) count += routes[p] == e;\n"
-             "counts[e] = count;\n"
-             "}\n"
-             "__syncthreads();\n"
-             "if (threadIdx.x == 0) {\n"
-             "i32 at = 0;\n"
-             "for (u32 e = 0; e < E; e++) {\n"
-             "groups.start[e] = at;\n"
-             "at += (counts[e] + 7) / 8 * 8;\n"
-             "}\n"
-             "groups.start[E] = at;\n"
-             "}\n"
-             "__syncthreads();\n"
-             "for (u32 e = threadIdx.x; e < E; e += THREADS) {\n"
-             "i32 at = groups.start[e];\n"
-             "for (u32 p = 0; p < positions; p++) {\n"
-             "if (routes[p] != e) continue;\n"
-             "groups.pos_of[p] = at;\n"
-             "groups.row_of[at++] = p / k;\n"
-             "}\n"
-             "for (; at %% 8 != 0; at++) groups.row_of[at] = 0; /* padding holds row 0 */\n"
-             "for (i32 b = groups.start[e] / 8; b < at / 8; b++) groups.expert_of[b] = e;\n"
-             "}\n");
     cg_cuda_end_tiles(c);
 }
 

@@ -17,7 +17,7 @@ void rt_cuda_code_free(RtCuda *gpu) {
 
 static MossError load_module(RtCuda *gpu, const void *image) {
     char log[LOG_BYTES] = "";
-    int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
+    CuJitOption options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
     CuResult result = gpu->driver.module_load(&gpu->code.module, image, 2, options, values);
     gpu->other_architecture = result == CU_NO_BINARY_FOR_GPU;

@@ -8,9 +8,11 @@
 
 #include "runtime/moss.h"
 
-typedef int CuResult; /* 0: success */
+/* NVIDIA's enums, as C compilers have them. */
+typedef unsigned CuResult; /* 0: success */
+typedef unsigned CuAttribute, CuFunctionAttribute, CuCaptureMode, CuJitOption;
 typedef int CuDevice;
-typedef uint64_t CuPointer; /* of the device */
+typedef unsigned long long CuPointer; /* of the device */
 typedef struct CuContext *CuContextRef;
 typedef struct CuModule *CuModuleRef;
 typedef struct CuFunction *CuFunctionRef;
@@ -42,52 +44,53 @@ enum {
 
 /* name, exported symbol, types of the parameters */
 #define RT_CUDA_SYMBOLS(ROW)                                                                                                       \
-    ROW(init, "cuInit", (unsigned flags))                                                                                          \
-    ROW(driver_version, "cuDriverGetVersion", (int *version))                                                                      \
-    ROW(error_name, "cuGetErrorName", (CuResult, const char **))                                                                   \
-    ROW(error_text, "cuGetErrorString", (CuResult, const char **))                                                                 \
-    ROW(device_count, "cuDeviceGetCount", (int *count))                                                                            \
-    ROW(device_get, "cuDeviceGet", (CuDevice *, int ordinal))                                                                      \
-    ROW(device_name, "cuDeviceGetName", (char *name, int size, CuDevice))                                                          \
-    ROW(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, CuDevice))                                           \
-    ROW(context_retain, "cuDevicePrimaryCtxRetain", (CuContextRef *, CuDevice))                                                    \
-    ROW(context_release, "cuDevicePrimaryCtxRelease_v2", (CuDevice))                                                               \
-    ROW(context_set, "cuCtxSetCurrent", (CuContextRef))                                                                            \
-    ROW(memory_info, "cuMemGetInfo_v2", (size_t *available, size_t *whole))                                                        \
-    ROW(memory_alloc, "cuMemAlloc_v2", (CuPointer *, size_t bytes))                                                                \
-    ROW(memory_free, "cuMemFree_v2", (CuPointer))                                                                                  \
-    ROW(host_alloc, "cuMemHostAlloc", (void **, size_t bytes, unsigned flags))                                                     \
-    ROW(host_free, "cuMemFreeHost", (void *))                                                                                      \
-    ROW(put, "cuMemcpyHtoDAsync_v2", (CuPointer to, const void *from, size_t bytes, CuStreamRef))                                  \
-    ROW(get, "cuMemcpyDtoHAsync_v2", (void *to, CuPointer from, size_t bytes, CuStreamRef))                                        \
-    ROW(copy, "cuMemcpyDtoDAsync_v2", (CuPointer to, CuPointer from, size_t bytes, CuStreamRef))                                   \
-    ROW(fill, "cuMemsetD8Async", (CuPointer to, unsigned char value, size_t bytes, CuStreamRef))                                   \
-    ROW(stream_create, "cuStreamCreate", (CuStreamRef *, unsigned flags))                                                          \
-    ROW(stream_destroy, "cuStreamDestroy_v2", (CuStreamRef))                                                                       \
-    ROW(stream_wait, "cuStreamSynchronize", (CuStreamRef))                                                                         \
-    ROW(event_create, "cuEventCreate", (CuEventRef *, unsigned flags))                                                             \
-    ROW(event_destroy, "cuEventDestroy_v2", (CuEventRef))                                                                          \
-    ROW(event_record, "cuEventRecord", (CuEventRef, CuStreamRef))                                                                  \
-    ROW(event_wait, "cuEventSynchronize", (CuEventRef))                                                                            \
-    ROW(event_elapsed, "cuEventElapsedTime", (float *milliseconds, CuEventRef from, CuEventRef to))                                \
-    ROW(module_load, "cuModuleLoadDataEx", (CuModuleRef *, const void *image, unsigned n_options, int *options, void **values))    \
-    ROW(module_unload, "cuModuleUnload", (CuModuleRef))                                                                            \
-    ROW(module_function, "cuModuleGetFunction", (CuFunctionRef *, CuModuleRef, const char *name))                                  \
-    ROW(module_global, "cuModuleGetGlobal_v2", (CuPointer *, size_t *bytes, CuModuleRef, const char *name))                        \
-    ROW(function_set, "cuFuncSetAttribute", (CuFunctionRef, int attribute, int value))                                             \
-    ROW(occupancy, "cuOccupancyMaxActiveBlocksPerMultiprocessor", (int *blocks, CuFunctionRef, int threads, size_t shared))        \
-    ROW(launch, "cuLaunchKernel",                                                                                                  \
+    ROW(init, cuInit, (unsigned flags))                                                                                            \
+    ROW(driver_version, cuDriverGetVersion, (int *version))                                                                        \
+    ROW(error_name, cuGetErrorName, (CuResult, const char **))                                                                     \
+    ROW(error_text, cuGetErrorString, (CuResult, const char **))                                                                   \
+    ROW(device_count, cuDeviceGetCount, (int *count))                                                                              \
+    ROW(device_get, cuDeviceGet, (CuDevice *, int ordinal))                                                                        \
+    ROW(device_name, cuDeviceGetName, (char *name, int size, CuDevice))                                                            \
+    ROW(device_attribute, cuDeviceGetAttribute, (int *value, CuAttribute, CuDevice))                                               \
+    ROW(context_retain, cuDevicePrimaryCtxRetain, (CuContextRef *, CuDevice))                                                      \
+    ROW(context_release, cuDevicePrimaryCtxRelease_v2, (CuDevice))                                                                 \
+    ROW(context_set, cuCtxSetCurrent, (CuContextRef))                                                                              \
+    ROW(memory_info, cuMemGetInfo_v2, (size_t *available, size_t *whole))                                                          \
+    ROW(memory_alloc, cuMemAlloc_v2, (CuPointer *, size_t bytes))                                                                  \
+    ROW(memory_free, cuMemFree_v2, (CuPointer))                                                                                    \
+    ROW(host_alloc, cuMemHostAlloc, (void **, size_t bytes, unsigned flags))                                                       \
+    ROW(host_free, cuMemFreeHost, (void *))                                                                                        \
+    ROW(put, cuMemcpyHtoDAsync_v2, (CuPointer to, const void *from, size_t bytes, CuStreamRef))                                    \
+    ROW(get, cuMemcpyDtoHAsync_v2, (void *to, CuPointer from, size_t bytes, CuStreamRef))                                          \
+    ROW(copy, cuMemcpyDtoDAsync_v2, (CuPointer to, CuPointer from, size_t bytes, CuStreamRef))                                     \
+    ROW(fill, cuMemsetD8Async, (CuPointer to, unsigned char value, size_t bytes, CuStreamRef))                                     \
+    ROW(stream_create, cuStreamCreate, (CuStreamRef *, unsigned flags))                                                            \
+    ROW(stream_destroy, cuStreamDestroy_v2, (CuStreamRef))                                                                         \
+    ROW(stream_wait, cuStreamSynchronize, (CuStreamRef))                                                                           \
+    ROW(event_create, cuEventCreate, (CuEventRef *, unsigned flags))                                                               \
+    ROW(event_destroy, cuEventDestroy_v2, (CuEventRef))                                                                            \
+    ROW(event_record, cuEventRecord, (CuEventRef, CuStreamRef))                                                                    \
+    ROW(event_wait, cuEventSynchronize, (CuEventRef))                                                                              \
+    ROW(event_elapsed, cuEventElapsedTime, (float *milliseconds, CuEventRef from, CuEventRef to))                                  \
+    ROW(module_load, cuModuleLoadDataEx,                                                                                           \
+        (CuModuleRef *, const void *image, unsigned n_options, CuJitOption *options, void **values))                               \
+    ROW(module_unload, cuModuleUnload, (CuModuleRef))                                                                              \
+    ROW(module_function, cuModuleGetFunction, (CuFunctionRef *, CuModuleRef, const char *name))                                    \
+    ROW(module_global, cuModuleGetGlobal_v2, (CuPointer *, size_t *bytes, CuModuleRef, const char *name))                          \
+    ROW(function_set, cuFuncSetAttribute, (CuFunctionRef, CuFunctionAttribute, int value))                                         \
+    ROW(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor, (int *blocks, CuFunctionRef, int threads, size_t shared))          \
+    ROW(launch, cuLaunchKernel,                                                                                                    \
         (CuFunctionRef, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,   \
          unsigned shared, CuStreamRef, void **params, void **extra))                                                               \
-    ROW(launch_together, "cuLaunchCooperativeKernel",                                                                              \
+    ROW(launch_together, cuLaunchCooperativeKernel,                                                                                \
         (CuFunctionRef, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,   \
          unsigned shared, CuStreamRef, void **params))                                                                             \
-    ROW(capture_begin, "cuStreamBeginCapture_v2", (CuStreamRef, int mode))                                                         \
-    ROW(capture_end, "cuStreamEndCapture", (CuStreamRef, CuGraphRef *))                                                            \
-    ROW(graph_make, "cuGraphInstantiateWithFlags", (CuGraphExecRef *, CuGraphRef, unsigned long long flags))                       \
-    ROW(graph_launch, "cuGraphLaunch", (CuGraphExecRef, CuStreamRef))                                                              \
-    ROW(graph_destroy, "cuGraphDestroy", (CuGraphRef))                                                                             \
-    ROW(graph_exec_destroy, "cuGraphExecDestroy", (CuGraphExecRef))
+    ROW(capture_begin, cuStreamBeginCapture_v2, (CuStreamRef, CuCaptureMode))                                                      \
+    ROW(capture_end, cuStreamEndCapture, (CuStreamRef, CuGraphRef *))                                                              \
+    ROW(graph_make, cuGraphInstantiateWithFlags, (CuGraphExecRef *, CuGraphRef, unsigned long long flags))                         \
+    ROW(graph_launch, cuGraphLaunch, (CuGraphExecRef, CuStreamRef))                                                                \
+    ROW(graph_destroy, cuGraphDestroy, (CuGraphRef))                                                                               \
+    ROW(graph_exec_destroy, cuGraphExecDestroy, (CuGraphExecRef))
 
 enum { RT_CUDA_OLDEST_DRIVER = 11040 }; /* 1000 · major + 10 · minor of CUDA: graphs are made with flags from here on */
 

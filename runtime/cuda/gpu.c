@@ -10,7 +10,7 @@
 enum { OLDEST_ARCHITECTURE = 75, UPLOAD = 32 << 20 /* bytes between two words about progress */ };
 
 const RtCudaSymbols rt_cuda_symbols = {
-#define NAME(name, symbol, params) .name = symbol,
+#define NAME(name, symbol, params) .name = #symbol,
     RT_CUDA_SYMBOLS(NAME)
 #undef NAME
 };
@@ -100,12 +100,15 @@ static void release(MossDevice *device, uint64_t address) {
 
 static MossError alloc(MossDevice *device, uint64_t bytes, uint64_t *out_address) {
     RtCuda *gpu = rt_cuda_of(device);
+    CuPointer address = 0;
+    *out_address = 0;
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = take(gpu, bytes, "the state of a sequence", out_address); }
-    if (error.code == MOSS_OK) { error = clear(device, *out_address, bytes); }
-    if (error.code != MOSS_OK && *out_address) {
-        release(device, *out_address);
-        *out_address = 0;
+    if (error.code == MOSS_OK) { error = take(gpu, bytes, "the state of a sequence", &address); }
+    if (error.code == MOSS_OK) { error = clear(device, address, bytes); }
+    if (error.code == MOSS_OK) {
+        *out_address = address;
+    } else if (address) {
+        release(device, address);
     }
     return error;
 }

@@ -29,7 +29,9 @@ static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[6]) {
 
 MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
     uint64_t offsets[6], bytes = place_tables(rows, offsets).end;
+    CuPointer before = gpu->tables.address;
     MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "the tables of a step");
+    if (gpu->tables.address != before) { rt_cuda_graphs_free(gpu); } /* they name the tables */
     if (error.code != MOSS_OK || gpu->staging_bytes >= bytes) { return error; }
     if (gpu->staging) { gpu->driver.host_free(gpu->staging); }
     gpu->staging = NULL;

@@ -11,7 +11,7 @@ typedef enum Call {
 #undef CALL
         CALLS
 } Call;
-#define EXPORT(name, symbol, params) CuResult emulated_##name params __asm__(symbol) __attribute__((visibility("default")));
+#define EXPORT(name, symbol, params) CuResult emulated_##name params __asm__(#symbol) __attribute__((visibility("default")));
 RT_CUDA_SYMBOLS(EXPORT)
 #undef EXPORT
 

@@ -18,7 +18,7 @@ static inline RtCudaDriver emulated_driver(const char *path, const char *setting
         fprintf(stderr, "%s\n", dlerror());
         exit(1);
     }
-#define FIND(name, symbol, params) *(void **)&d.name = dlsym(d.library, symbol);
+#define FIND(name, symbol, params) *(void **)&d.name = dlsym(d.library, #symbol);
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND
     return d;

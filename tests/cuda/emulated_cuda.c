@@ -8,7 +8,7 @@
 #include "calls.h"
 
 static const char *const symbols[CALLS] = {
-#define SYMBOL(name, symbol, params) [CALL_##name] = symbol,
+#define SYMBOL(name, symbol, params) [CALL_##name] = #symbol,
     RT_CUDA_SYMBOLS(SYMBOL)
 #undef SYMBOL
 };
@@ -172,7 +172,7 @@ int device_most_shared(void) {
     }
 }
 
-CuResult emulated_device_attribute(int *value, int attribute, CuDevice ordinal) {
+CuResult emulated_device_attribute(int *value, CuAttribute attribute, CuDevice ordinal) {
     CuResult result = begin(CALL_device_attribute, NOTHING);
     if (result == CU_OK && !is_device(ordinal)) { result = CU_INVALID_DEVICE; }
     if (result != CU_OK) { return finish(result); }

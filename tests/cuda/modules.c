@@ -55,7 +55,7 @@ static bool fits_device(const Image *image) {
 }
 
 /* What a JIT compiler has to say, where the caller wants it. */
-static void write_log(const char *text, unsigned n, const int *options, void *const *values) {
+static void write_log(const char *text, unsigned n, const CuJitOption *options, void *const *values) {
     char *log = NULL;
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -65,7 +65,7 @@ static void write_log(const char *text, unsigned n, const int *options, void *co
     if (log != NULL && bytes > 0) { snprintf(log, bytes, "%s", text); }
 }
 
-CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, int *options, void **values) {
+CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, CuJitOption *options, void **values) {
     CuResult result = begin(CALL_module_load, CONTEXT | QUIET);
     if (result != CU_OK) { return finish(result); }
     Image image = image_read(data);
@@ -133,7 +133,7 @@ static bool is_function(CuFunctionRef function) {
     return false;
 }
 
-CuResult emulated_function_set(CuFunctionRef function, int attribute, int value) {
+CuResult emulated_function_set(CuFunctionRef function, CuFunctionAttribute attribute, int value) {
     CuResult result = begin(CALL_function_set, CONTEXT);
     if (result == CU_OK && !is_function(function)) { result = CU_INVALID_HANDLE; }
     if (result == CU_OK && (attribute != CU_FUNC_MAX_DYNAMIC_SHARED || value < 0 || value > device_most_shared())) {

@@ -227,11 +227,11 @@ CuResult emulated_event_elapsed(float *milliseconds, CuEventRef from, CuEventRef
 
 enum { CAPTURE_RELAXED = 2 };
 
-CuResult emulated_capture_begin(CuStreamRef stream, int mode) {
+CuResult emulated_capture_begin(CuStreamRef stream, CuCaptureMode mode) {
     CuResult result = begin(CALL_capture_begin, CONTEXT);
     if (result == CU_OK && stream == NULL) { result = CU_CAPTURE_UNSUPPORTED; }
     if (result == CU_OK && stream_of(stream) == NULL) { result = CU_INVALID_HANDLE; }
-    if (result == CU_OK && (stream->capture != NULL || mode < 0 || mode > CAPTURE_RELAXED)) { result = CU_ILLEGAL_STATE; }
+    if (result == CU_OK && (stream->capture != NULL || mode > CAPTURE_RELAXED)) { result = CU_ILLEGAL_STATE; }
     if (result != CU_OK) { return finish(result); }
     stream->capture = object_new(GRAPH, emulated_current, sizeof *stream->capture);
     stream->broken = false;

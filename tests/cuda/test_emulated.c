@@ -267,7 +267,7 @@ static void test_an_image_must_be_for_this_gpu(void **unused) {
     (void)unused;
     CuModuleRef module;
     char log[256] = "";
-    int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
+    CuJitOption options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)sizeof log};
     char *damaged = malloc(65536);
     memcpy(damaged, cubin, 65536);
