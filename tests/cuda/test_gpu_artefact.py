@@ -1,5 +1,5 @@
 """mossc compile --target cuda:sm_XX: a folder that a C compiler builds with the line that is printed, and that says on the emulated GPU
-what mossc run says. NVRTC is emulated too, but for the test of what does not run.
+what mossc run says; and mossc warm for a GPU. NVRTC is emulated too.
 
     MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_artefact.py --mossc build/release/mossc [NAME…]
 """
@@ -93,6 +93,19 @@ def test_sources_have_no_warning(m):
     m.run("compile", *tiny(m), "--target", "cuda:sm_90", "-o", "out")
     command(m, m.folder / "out", "cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-D_GNU_SOURCE", "-I.", "-Imossrt", "main.c",
             "tiny.c", *sorted((m.folder / "out").glob("mossrt/runtime/cuda/*.c")))
+
+
+def test_warm_keeps_code_for_a_gpu_that_is_not_here(m):
+    emulate(m)
+    spec = m.file("warm.yaml", TINY.replace("name: tiny", "name: warm"))
+    made = m.json("warm", spec, "--target", "cuda:sm_86", "--json")
+    assert made["found"] == 0 and made["made"] == made["kernels"] > 0
+    assert m.json("warm", spec, "--target", "cuda:sm_86", "--json")["made"] == 0
+    assert m.json("warm", spec, "--target", "cuda:sm_87", "--json")["found"] == 0
+    m.variables["MOSSC_NVRTC"] = "/no/such/file"
+    assert m.json("warm", spec, "--target", "cuda:sm_86", "--json")["made"] == 0
+    assert "MOSSC_NVRTC" in m.error("warm", spec, "--target", "cuda:sm_89")
+    assert "not 'aarch64'" in m.error("warm", spec, "--target", "aarch64", status=2)
 
 
 def test_mistakes_are_told_and_leave_nothing(m):
