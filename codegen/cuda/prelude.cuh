@@ -17,6 +17,7 @@ typedef long long i64;
 #define DEVICE static __device__
 #define INLINE static __device__ __forceinline__
 #define METHOD __device__ __forceinline__
+#define APART static __device__ __noinline__ /* compiled once, however often it is called */
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
@@ -111,16 +112,24 @@ INLINE Groups groups_at(i32 *table, u32 E, u64 ldp) {
 }
 
 /* All blocks of a launch meet: the n-th time with n = `meeting`, from 1. What was written before is seen by all after. The launch
- * is cooperative: every block is resident. */
-INLINE void meet(u32 *arrived, u32 meeting) {
+ * is cooperative: every block is resident. Between arriving and waiting a block may do what needs nothing of the others. */
+INLINE void arrive(u32 *arrived) {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
+    }
+}
+INLINE void wait_for_all(u32 *arrived, u32 meeting) {
+    if (threadIdx.x == 0) {
         while (*(volatile u32 *)arrived < meeting * gridDim.x) SPIN();
         __threadfence();
     }
     __syncthreads();
+}
+INLINE void meet(u32 *arrived, u32 meeting) {
+    arrive(arrived);
+    wait_for_all(arrived, meeting);
 }
 
 /* The last block to leave makes the counter ready for the next launch. */

@@ -481,6 +481,15 @@ template <class W, u32 K, u32 COUNT, u32 SPLIT, bool FAST> struct FewTile {
         load(ahead[1], chunk + SPLIT);
     }
 
+    /* Its first weights for the cache, before the step's values may be read. */
+    METHOD void announce(const uint4 *slot, u32 part) {
+        w = slot + quad_of_lane();
+        for (u32 i = 0; i < 16; i++) {
+            const u32 line = (part + i / 4 * SPLIT) * (CHUNK / 2) + pair_of_lane(i % 4);
+            if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
+        }
+    }
+
     /* Chunks first … first + count of x, rows of it by row(r). */
     template <class Row> METHOD void stage(uint4 *xs, const float *x, u64 ld, u32 rows, u32 first, u32 count, Row row) const {
         for (u32 i = threadIdx.x; i < count * rows * 4; i += THREADS) {

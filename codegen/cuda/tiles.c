@@ -104,18 +104,20 @@ static void print_place(const Tiles *t) {
 }
 
 /* Functions of the text: the panel of a slot, and the row of x that row r of the tile is. */
-static void print_sources(const Tiles *t) {
-    CgCuda *c = t->c;
+static void print_slot(const Tiles *t) {
     const PgKernel *k = t->k;
-    bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
-    cg_cu(c,
+    cg_cu(t->c,
           "const auto slot = [&](u32 s) { /* past the last panel: that one again */\n"
           "const u64 panel = place.group * SIDE + s%s < PANELS ? place.group * SIDE + s%s : PANELS - 1;\n"
           "return panel_at<%s>(%s, %spanel, K);\n"
-          "};\n"
-          "const auto row_of = [&](u32 r) { return %s; };\n",
+          "};\n",
           k->dual ? " / 2" : "", k->dual ? " / 2" : "", t->type, k->dual ? "s % 2 ? w2 : w" : "w",
-          k->select == PG_SINGLE ? "" : "expert * PANELS + ", gathered ? "groups.row_of[place.row + r]" : "place.row + r");
+          k->select == PG_SINGLE ? "" : "expert * PANELS + ");
+}
+
+static void print_row_of(const Tiles *t) {
+    bool gathered = t->k->select == PG_CHOSEN && t->k->x_layout == PG_ROWS;
+    cg_cu(t->c, "const auto row_of = [&](u32 r) { return %s; };\n", gathered ? "groups.row_of[place.row + r]" : "place.row + r");
 }
 
 static const char *x_of(const Tiles *t) { return t->k->x_layout == PG_PLANES ? "x_plane" : "x"; }
@@ -181,19 +183,24 @@ static void print_epilogue(const Tiles *t) {
     cg_cu(c, "}\n");
 }
 
+static void print_constants(const Tiles *t) {
+    uint64_t side = t->slots_of_tile / (t->k->dual ? 2 : 1);
+    cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
+          (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
+    if (t->split > 0) { cg_cu(t->c, ", SLOTS_OF_TILE = %llu, SPLIT = %d", (unsigned long long)t->slots_of_tile, t->split); }
+    cg_cu(t->c, " };\n");
+}
+
 void cg_map_tiles(const CgMap *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
-    uint64_t per_tile = (uint64_t)t.rows / PG_ROW_BLOCK, side = t.slots_of_tile / (m->k->dual ? 2 : 1);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
-    cg_cu(c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)m->k->K,
-          (unsigned long long)pg_panels(m->k->O), (unsigned long long)t.groups, (unsigned long long)side, t.rows);
-    if (t.split > 0) { cg_cu(c, ", SLOTS_OF_TILE = %llu, SPLIT = %d", (unsigned long long)t.slots_of_tile, t.split); }
-    cg_cu(c, " };\n");
+    print_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
-    cg_cuda_tiles_of(c, per_tile, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     print_place(&t);
-    print_sources(&t);
+    print_slot(&t);
+    print_row_of(&t);
     if (t.split > 0) {
         print_sum_few(&t);
     } else {
@@ -201,4 +208,20 @@ void cg_map_tiles(const CgMap *m) {
     }
     print_epilogue(&t);
     cg_cuda_end_tiles(c);
+}
+
+void cg_map_tiles_ahead(const CgMap *m) {
+    CgCuda *c = m->c;
+    Tiles t = tiles_of(m);
+    print_constants(&t);
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, 0);
+    cg_cu(c, "if (first >= tiles) return tiles;\n"
+             "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    if (m->k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
+    print_slot(&t);
+    cg_cu(c,
+          "FewTile<%s, K, ROWS / 8, SPLIT, %s> few;\n"
+          "few.announce(slot(threadIdx.x / 32 / SPLIT * 2 + upper_slot()), threadIdx.x / 32 %% SPLIT);\n"
+          "return tiles;\n",
+          t.type, c->target->fast ? "true" : "false");
 }

@@ -469,6 +469,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define DEVICE static
 #define INLINE static inline
 #define METHOD inline
+#define APART static
 #define TABLE static const
 #define EXPORTED static const
 #define SHARED(name) unsigned char *name = simt::shared()
