@@ -211,7 +211,7 @@ INLINE double draw_uniform(u64 *state) { /* splitmix64; in [0, 1) */
 }
 
 /* By all threads of a block. *random moves on where a token is drawn. */
-DEVICE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
+APART u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key, Picking *s) {
     const u32 id = largest_id(c, s, out_key);
     if (*out_key == 0 || !(pick->temperature > 0)) return id;
     const double u = draw_uniform(random);

@@ -226,7 +226,7 @@ static void print_kernel(Printing *p, uint32_t index) {
 static void print_look_ahead(const Printing *p, PgMode mode) {
     su_text_add(p->out,
                 "/* Phase i begins a stage, for which the block waits. */\n"
-                "DEVICE void look_ahead_%s(const Step *step, u32 i) {\n"
+                "APART void look_ahead_%s(const Step *step, u32 i) {\n"
                 "    const Phase *phase = &%s_table[i], *const end = %s_table + %u;\n"
                 "    const u32 stage = phase->stage;\n"
                 "    for (u32 dealt = 0; phase < end && phase->stage == stage; phase++) {\n"
