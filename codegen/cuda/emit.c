@@ -34,7 +34,7 @@ void cg_cuda_strides(CgCuda *c) {
     }
 }
 
-void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus) {
+void cg_cuda_count_tiles(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus) {
     c->per_tile = per_tile;
     c->groups = groups;
     c->surplus = surplus;
@@ -46,9 +46,17 @@ void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t su
     }
     if (groups > 1) { cg_cu(c, " * %llu", (unsigned long long)groups); }
     if (surplus > 0) { cg_cu(c, " + %llu", (unsigned long long)surplus); }
-    cg_cu(c, ";\n"
-             "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\n"
+    cg_cu(c, ";\n");
+}
+
+void cg_cuda_tile_loop(CgCuda *c) {
+    cg_cu(c, "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\n"
              "__syncthreads(); /* shared memory is free */\n");
+}
+
+void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus) {
+    cg_cuda_count_tiles(c, per_tile, groups, surplus);
+    cg_cuda_tile_loop(c);
 }
 
 void cg_cuda_tiles(CgCuda *c, uint64_t groups) { cg_cuda_tiles_of(c, 1, groups, 0); }

@@ -44,6 +44,9 @@ void cg_cuda_strides(CgCuda *c);
 void cg_cuda_tiles(CgCuda *c, uint64_t groups);
 void cg_cuda_tiles_of(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus);
 void cg_cuda_end_tiles(CgCuda *c);
+/* cg_cuda_tiles_of in two: `tiles`, for what comes before the loop, and the loop. */
+void cg_cuda_count_tiles(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus);
+void cg_cuda_tile_loop(CgCuda *c);
 /* `Groups groups = …` from an operand. */
 void cg_cuda_groups(CgCuda *c, int operand);
 

@@ -4,18 +4,11 @@
  * After the sums across lanes a lane holds four outputs, of row lane / 4 in PG_BLOCK: the layout's own order, so a warp stores 512
  * bytes in a row. In PG_ROW the first four lanes hold all. */
 #include "codegen/cuda/kernels.h"
-#include "codegen/cuda/product.h"
-
-typedef struct Map {
-    CgCuda *c;
-    const PgKernel *k;
-    CgProduct product;
-    bool hoisted; /* x goes to shared memory once a call, not once a tile */
-} Map;
+#include "codegen/cuda/map.h"
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
-static void print_pointers(const Map *m) {
+static void print_pointers(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
@@ -41,7 +34,7 @@ static void print_pointers(const Map *m) {
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
 
-static void print_conv(const Map *m) {
+static void print_conv(const CgMap *m) {
     CgCuda *c = m->c;
     long long past = (long long)m->k->taps - 1;
     cg_cu(c,
@@ -62,8 +55,7 @@ static void print_conv(const Map *m) {
     if (m->k->conv_bias) { cg_cu(c, "v = add4(v, quad(conv_b + panel * 16)[q]);\n"); }
 }
 
-/* sum (and sum2) become v: bias, convolution, activation, second map. */
-static void print_value(const Map *m) {
+void cg_map_value(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const char *of_expert = k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
@@ -76,8 +68,7 @@ static void print_value(const Map *m) {
     cg_cu(c, "v = mul4(v, sum2);\n");
 }
 
-/* v goes to row `row` of y: addends, scale, store. */
-static void print_store(const Map *m) {
+void cg_map_store(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     char number[48];
@@ -97,7 +88,7 @@ static void print_store(const Map *m) {
 }
 
 /* Which lanes hold a result. */
-static const char *holders(const Map *m) {
+static const char *holders(const CgMap *m) {
     if (m->k->mode == PG_BLOCK) { return m->product.split > 1 ? "panel < PANELS && part == 0" : "panel < PANELS"; }
     return m->product.split > 1 ? "panel < PANELS && part == 0 && lane < 4" : "panel < PANELS && lane < 4";
 }
@@ -105,7 +96,7 @@ static const char *holders(const Map *m) {
 /* ---------------------------------------------------------------------------------------------- one row */
 
 /* Expert and row of x of term j, and the plane of x where there are several. */
-static void print_term(const Map *m) {
+static void print_term(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
@@ -116,7 +107,7 @@ static void print_term(const Map *m) {
     }
 }
 
-static void print_row_tile(const Map *m) {
+static void print_row_tile(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const char *x_row = k->x_layout == PG_POSITIONS ? "j" : "0";
@@ -130,21 +121,21 @@ static void print_row_tile(const Map *m) {
     print_term(m);
     cg_product_sums(&m->product, m->hoisted ? NULL : k->x_layout == PG_PLANES ? "x_plane" : "x", x_row);
     cg_cu(c, "if (%s) {\n", holders(m));
-    print_value(m);
+    cg_map_value(m);
     if (k->sum != PG_NO_SUM) {
         cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
               k->sum == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
     }
     cg_cu(c, "const u64 row = %s;\n", k->sum == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
     if (k->y_layout == PG_PLANES) { cg_cu(c, "const u64 plane = j;\n"); }
-    print_store(m);
+    cg_map_store(m);
     cg_cu(c, "}\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows. Neighbouring tiles
  * share their weights. */
 
-static void print_block_tile(const Map *m) {
+static void print_block_tile(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
@@ -164,21 +155,29 @@ static void print_block_tile(const Map *m) {
     }
     cg_product_sums(&m->product, k->x_layout == PG_PLANES ? "x_plane" : "x", gathered ? "groups.row_of[row0 + r]" : "row0 + r");
     cg_cu(c, "if (%s) {\n", holders(m));
-    print_value(m);
+    cg_map_value(m);
     cg_cu(c, "const u64 row = row0 + lane / 4;\n");
-    print_store(m);
+    cg_map_store(m);
     cg_cu(c, "}\n");
 }
 
 void cg_cuda_map(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    Map m = {.c = c, .k = k};
+    CgMap m = {.c = c, .k = k};
     m.product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
     m.product.expert = k->select != PG_SINGLE;
     m.product.dual = k->dual;
     m.hoisted = k->mode == PG_ROW && k->x_layout == PG_ROWS && m.product.chunk >= (uint64_t)k->K;
     cg_cuda_strides(c);
     print_pointers(&m);
+    if (cg_map_in_tiles(&m)) {
+        cg_map_tiles(&m);
+        return;
+    }
+    if (cg_map_of_row(&m)) {
+        cg_map_row(&m);
+        return;
+    }
     cg_product_begin(&m.product);
     if (m.hoisted) { cg_product_hoist(&m.product, "x"); }
     cg_cuda_tiles(c, m.product.groups);

@@ -16,6 +16,7 @@ typedef long long i64;
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define DEVICE static __device__
 #define INLINE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
@@ -27,19 +28,6 @@ INLINE float FAST_EXP2(float x) {
     return y;
 }
 #define FAST_DIVIDE(a, b) __fdividef(a, b)
-/* Bytes from global to shared memory, which lie there for this thread after COPY_WAIT(). */
-#if __CUDA_ARCH__ >= 800
-#define COPY(bytes, to, from)                                                                                             \
-    asm volatile("cp.async.ca.shared.global [%0], [%1], " #bytes ";" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) \
-                 : "memory")
-#define COPY16(to, from) COPY(16, to, from)
-#define COPY4(to, from) COPY(4, to, from)
-#define COPY_WAIT() asm volatile("cp.async.wait_all;" ::: "memory")
-#else
-#define COPY16(to, from) (*(float4 *)(to) = *(const float4 *)(from))
-#define COPY4(to, from) (*(to) = *(from))
-#define COPY_WAIT()
-#endif
 #endif
 
 /* ---------------------------------------------------------------------------------------------- the step */
@@ -167,6 +155,7 @@ INLINE float minus_infinity() { return __uint_as_float(0xff800000u); }
 
 INLINE float4 splat4(float x) { return make_float4(x, x, x, x); }
 INLINE float4 add4(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+INLINE float sum4(float4 a) { return a.x + a.y + (a.z + a.w); }
 INLINE float4 mul4(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
 INLINE float4 fma4(float a, float4 b, float4 c) {
     return make_float4(fmaf(a, b.x, c.x), fmaf(a, b.y, c.y), fmaf(a, b.z, c.z), fmaf(a, b.w, c.w));

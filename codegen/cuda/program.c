@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* prelude.cuh and pick.cuh as they lie in the source. */
+/* prelude.cuh, product.cuh and pick.cuh as they lie in the source. */
 __asm__(".section .rodata\n"
         "cg_cuda_prelude: .incbin \"" CG_CUDA_SOURCE "/prelude.cuh\"\n"
+        ".byte 0\n"
+        "cg_cuda_product: .incbin \"" CG_CUDA_SOURCE "/product.cuh\"\n"
         ".byte 0\n"
         "cg_cuda_pick: .incbin \"" CG_CUDA_SOURCE "/pick.cuh\"\n"
         ".byte 0\n"
         ".previous\n");
 extern const char cg_cuda_prelude[] __attribute__((visibility("hidden")));
+extern const char cg_cuda_product[] __attribute__((visibility("hidden")));
 extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
 
 enum {
@@ -349,7 +352,7 @@ static void print_image(Printing *p, SuArena *arena) {
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32 };\n\n", target->threads);
     cg_cuda_print_vmath(out);
-    su_text_add(out, "%s\n%s\n", cg_cuda_prelude, cg_cuda_pick);
+    su_text_add(out, "%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_pick);
 }
 
 CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {

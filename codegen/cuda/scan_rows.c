@@ -131,7 +131,7 @@ static void print_row(const Scan *s) {
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
     cg_cu(c, "%sy[at] = v", k->mode == PG_ROW ? "if (lane == 0) " : "");
-    if (k->gate) { cg_cu(c, " * %s(z[at])", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act)); }
+    if (k->gate) { cg_cu(c, " * %s(z[at])", cg_scan_act(k)); }
     cg_cu(c, ";\n");
 }
 

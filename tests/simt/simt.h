@@ -4,8 +4,11 @@
 // different results in different orders. What no order shows are mistakes in the use of memory fences.
 //
 // Findings, which end the launch: threads of a block that wait at different barriers, a barrier that some threads never reach, a
-// shuffle that not all named lanes take part in, blocks that wait for each other in vain. Shared memory ends at a page that cannot be
-// touched and begins with garbage.
+// shuffle that not all named lanes take part in, blocks that wait for each other in vain, lanes of a warp with different products,
+// copies that nobody waits for. Shared memory ends at a page that cannot be touched and begins with garbage.
+//
+// What a GPU does later is done as late as it may be: copies (CP_ASYNC_16) at the CP_ASYNC_WAIT that lets them be done, products of a
+// warp (MMA_…) at MMA_DONE, where all lanes meet; so a wait that is missing gives wrong values.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
@@ -78,6 +81,21 @@ inline void prepare(Context &c, char *stack, size_t size, void (*entry)()) {
 
 enum State { READY, SPINNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
+// An asynchronous copy of 16 bytes, the last of them zeros.
+struct Copy {
+    void *to;
+    const void *from;
+    unsigned bytes, group;
+};
+
+// What a lane gives to a product of 16 x 8 x 16 and where its part of the sums is.
+struct Product {
+    float *acc; // [4]
+    uint32_t a[4], b[2];
+    int line;
+    bool half; // f16
+};
+
 struct Fiber {
     Context context;
     State state;
@@ -85,6 +103,10 @@ struct Fiber {
     int line;                 // of the text: where it waits
     unsigned mask, partner;   // of a shuffle
     uint32_t given, received; // of a shuffle or a vote
+    bool multiplies;          // at a shuffle: it is MMA_DONE
+    unsigned groups;          // of copies: committed
+    std::vector<Copy> copies;
+    std::vector<Product> products;
 };
 
 struct Block {
@@ -123,19 +145,22 @@ inline void give_way(State state, int line) {
     go(f->context, machine.scheduler);
 }
 
-inline void run_thread() {
-    machine.launch->run(machine.launch);
-    enter(machine.running, DONE);
-    go(machine.running->context, machine.scheduler);
-    abort();
-}
-
 __attribute__((format(printf, 1, 2))) inline void finding(const char *format, ...) {
     va_list args;
     va_start(args, format);
     if (!machine.failed) vsnprintf(machine.launch->finding, machine.launch->finding_bytes, format, args);
     va_end(args);
     machine.failed = true;
+}
+
+inline void run_thread() {
+    machine.launch->run(machine.launch);
+    Fiber *f = machine.running;
+    if (!f->copies.empty()) finding("a thread ends, and nobody has waited for %zu of its copies", f->copies.size());
+    if (!f->products.empty()) finding("a thread ends with products that are not done: line %d of the text", f->products[0].line);
+    enter(f, DONE);
+    go(f->context, machine.scheduler);
+    abort();
 }
 
 // ------------------------------------------------------------------------------------------------ what a block has
@@ -185,6 +210,72 @@ inline bool run_ready(unsigned block) {
     return moved;
 }
 
+// ------------------------------------------------------------------------------------------------ products of a warp
+
+typedef float Columns __attribute__((vector_size(32))); // eight
+
+inline float wide(uint32_t bits, bool half) {
+    uint32_t word = bits << 16;
+    float x;
+    if (half) {
+        const uint32_t magnitude = (bits & 0x7fffu) << 13;
+        memcpy(&x, &magnitude, 4);
+        x *= 0x1p112f;
+        memcpy(&word, &x, 4);
+        if ((bits & 0x7c00u) == 0x7c00u) word = magnitude | 0x7f800000u;
+        word |= (bits & 0x8000u) << 16;
+    }
+    memcpy(&x, &word, 4);
+    return x;
+}
+inline float low(uint32_t pair, bool half) { return wide(pair & 0xffffu, half); }
+inline float high(uint32_t pair, bool half) { return wide(pair >> 16, half); }
+
+// The i-th product of all lanes, fragments as mma.m16n8k16 has them.
+inline void multiply(Fiber *warp, size_t i) {
+    float a[16][16];
+    Columns b[16], c[16];
+    const bool half = warp[0].products[i].half;
+    for (unsigned lane = 0; lane < 32; lane++) {
+        const Product &p = warp[lane].products[i];
+        const unsigned g = lane / 4, t = lane % 4;
+        for (unsigned r = 0; r < 4; r++) {
+            const unsigned row = g + r % 2 * 8, k = 2 * t + r / 2 * 8;
+            a[row][k] = low(p.a[r], half), a[row][k + 1] = high(p.a[r], half);
+            c[row - r % 2 * 8 + r / 2 * 8][2 * t + r % 2] = p.acc[r];
+        }
+        for (unsigned r = 0; r < 2; r++) b[2 * t + 8 * r][g] = low(p.b[r], half), b[2 * t + 8 * r + 1][g] = high(p.b[r], half);
+    }
+    for (unsigned row = 0; row < 16; row++)
+        for (unsigned k = 0; k < 16; k++) c[row] += a[row][k] * b[k];
+    for (unsigned lane = 0; lane < 32; lane++)
+        for (unsigned r = 0; r < 4; r++) warp[lane].products[i].acc[r] = c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
+}
+
+inline bool multiply_all(Fiber *warp) {
+    const size_t count = warp[0].products.size();
+    for (unsigned lane = 1; lane < 32; lane++) {
+        if (warp[lane].products.size() != count) {
+            finding("lanes of a warp have %zu and %zu products at line %d of the text", count, warp[lane].products.size(), warp[0].line);
+            return false;
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (warp[lane].products[i].line == warp[0].products[i].line) continue;
+            finding("lanes of a warp are at different products: lines %d and %d of the text", warp[0].products[i].line,
+                    warp[lane].products[i].line);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < count; i++) multiply(warp, i);
+    for (unsigned lane = 0; lane < 32; lane++) {
+        warp[lane].products.clear();
+        warp[lane].multiplies = false;
+    }
+    return true;
+}
+
+// ------------------------------------------------------------------------------------------------ meetings
+
 // Lets the lanes of a warp go on that have all come to the same shuffle.
 inline bool exchange(Fiber *warp) {
     unsigned lanes = 0;
@@ -199,6 +290,7 @@ inline bool exchange(Fiber *warp) {
             }
             warp[other].received = warp[warp[other].partner].given;
         }
+        if (warp[l].multiplies && !multiply_all(warp)) return false;
         const unsigned mask = warp[l].mask;
         for (unsigned other = 0; other < 32; other++)
             if (mask >> other & 1) enter(&warp[other], READY);
@@ -308,6 +400,54 @@ inline int vote(int line, int condition) {
     return static_cast<int>(machine.running->received);
 }
 
+// The copy's bytes are read and written when it must be done.
+inline void copy_later(void *to, const void *from, unsigned bytes) {
+    machine.running->copies.push_back({to, from, bytes, machine.running->groups});
+}
+inline void commit_copies() { machine.running->groups++; }
+inline void wait_for_copies(unsigned groups_left) {
+    Fiber *f = machine.running;
+    size_t done = 0;
+    for (; done < f->copies.size() && f->copies[done].group + groups_left < f->groups; done++) {
+        const Copy &copy = f->copies[done];
+        unsigned char bytes[16] = {};
+        memcpy(bytes, copy.from, copy.bytes);
+        memcpy(copy.to, bytes, 16);
+    }
+    f->copies.erase(f->copies.begin(), f->copies.begin() + static_cast<ptrdiff_t>(done));
+}
+
+inline void multiply_later(int line, void *acc, bool half, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    machine.running->products.push_back({static_cast<float *>(acc), {a0, a1, a2, a3}, {b0, b1}, line, half});
+}
+inline void multiply_now(int line) {
+    Fiber *f = machine.running;
+    f->mask = 0xffffffffu;
+    f->partner = f->thread % 32;
+    f->multiplies = true;
+    give_way(AT_SHUFFLE, line);
+}
+
+// To the nearest, ties to even.
+inline uint32_t narrow_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+inline uint32_t narrow_f16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const float size = fabsf(x);
+    if (x != x) return 0x7fffu;
+    if (size >= 65520.0f) return sign | 0x7c00u;
+    int exponent;
+    frexpf(size, &exponent);
+    exponent = size < 0x1p-14f ? -24 : exponent - 11; // of the last place
+    const uint32_t places = static_cast<uint32_t>(rintf(ldexpf(size, -exponent)));
+    return sign | (static_cast<uint32_t>(exponent + 24) << 10) + places; // a carry goes to the exponent, a denormal has none
+}
+
 template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsigned distance) {
     static_assert(sizeof(T) == 4, "32-bit values");
     Fiber *f = machine.running;
@@ -328,6 +468,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define ENTRY(name) static void name
 #define DEVICE static
 #define INLINE static inline
+#define METHOD inline
 #define TABLE static const
 #define EXPORTED static const
 #define SHARED(name) unsigned char *name = simt::shared()
@@ -345,9 +486,17 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __threadfence()
 #define FAST_EXP2(x) exp2f(x)
 #define FAST_DIVIDE(a, b) ((a) / (b))
-#define COPY16(to, from) (*reinterpret_cast<float4 *>(to) = *reinterpret_cast<const float4 *>(from))
-#define COPY4(to, from) (*(to) = *(from))
-#define COPY_WAIT()
+
+#define CP_ASYNC_16(to, from, bytes) simt::copy_later(to, from, bytes)
+#define CP_ASYNC_4(to, from) (*(to) = *(from))
+#define CP_ASYNC_COMMIT() simt::commit_copies()
+#define CP_ASYNC_WAIT(n) simt::wait_for_copies(n)
+#define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), false, a0, a1, a2, a3, b0, b1)
+#define MMA_F16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), true, a0, a1, a2, a3, b0, b1)
+#define PREFETCH_L2(at)
+#define MMA_DONE() simt::multiply_now(__LINE__)
+#define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
+#define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
 struct alignas(16) float4 {
     float x, y, z, w;

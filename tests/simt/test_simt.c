@@ -23,8 +23,12 @@
 #include "tests/random/rng.h"
 #include "tests/random/weights.h"
 
-#define MIN_GAP 1e-4
-#define TOLERANCE 2e-4 /* of the root mean square, as for the CPU's kernels */
+/* Of the root mean square of the logits; and how far a routing decision must be from another. As for the CPU's kernels; and where
+ * inputs of tensor cores are rounded to bf16, which keeps 8 bits, and so do sums of them. */
+typedef struct Bounds {
+    double tolerance, min_gap;
+} Bounds;
+static const Bounds exact = {2e-4, 1e-4}, fast = {5e-2, 2e-2};
 
 enum {
     MAX_TRIES = 40,
@@ -50,6 +54,7 @@ typedef struct Case {
     int32_t *tokens[SEQUENCES]; /* [T] */
     double *truth[SEQUENCES];   /* [T][V] of eval64 */
     double rms;
+    Bounds bounds;
     bool failed;
 } Case;
 
@@ -118,7 +123,7 @@ static bool draw_truth(Case *c, const IrGraph *graph) {
             if (!evaluate(c, graph, i, &gap)) { return false; }
         }
         c->rms = root_mean_square(c->truth[0], c->T * c->V);
-        if (gap >= MIN_GAP) { return true; }
+        if (gap >= c->bounds.min_gap) { return true; }
     }
     return fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
 }
@@ -286,7 +291,7 @@ static bool near_enough(Case *c, const char *mode, const float *logits, const do
         double difference = fabs((double)logits[v] - truth[row * c->V + v]) / c->rms;
         if (!(difference <= worst)) { worst = difference, at = v; }
     }
-    if (worst <= TOLERANCE) { return true; }
+    if (worst <= c->bounds.tolerance) { return true; }
     return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode, (long long)row,
                 (long long)at, worst, (double)logits[at], truth[row * c->V + at]);
 }
@@ -444,8 +449,9 @@ static bool all_kinds_seen(void) {
 typedef struct Options {
     uint64_t seed;
     int64_t count, tokens;
-    const char *spec, *compiler;
-    bool wide, verbose, keep, every_kind;
+    const char *spec, *compiler, *target;
+    int multiprocessors; /* 0: the target's; few make tiles large */
+    bool fast, wide, verbose, keep, every_kind;
 } Options;
 
 /* Number of specs that failed, or -1 if the text cannot be compiled. */
@@ -454,7 +460,12 @@ static int run_all(Case *cases, int n, const Options *o) {
     SuDiags diags = {0};
     SuText text = {0};
     int failures = 0;
-    if (!cg_cuda_target_by_name("cuda:sm_90", &target, &diags)) { return -1; }
+    if (!cg_cuda_target_by_name(o->target, &target, &diags)) {
+        su_diags_print(&diags, stdout);
+        return -1;
+    }
+    target.fast = o->fast;
+    if (o->multiprocessors > 0) { target.multiprocessors = o->multiprocessors; }
     for (int i = 0; i < n; i++) {
         if (!make_program(&cases[i])) { return -1; }
     }
@@ -476,22 +487,28 @@ static Options parse(int argc, char **argv) {
                                           {"spec", required_argument, 0, 'f'},   {"cxx", required_argument, 0, 'c'},
                                           {"all", no_argument, 0, 'a'},          {"verbose", no_argument, 0, 'v'},
                                           {"keep", no_argument, 0, 'k'},         {"every-kind", no_argument, 0, 'e'},
-                                          {"tokens", required_argument, 0, 't'}, {0, 0, 0, 0}};
-    Options o = {.seed = 1, .count = 4, .compiler = "c++"};
+                                           {"target", required_argument, 0, 't'}, {"multiprocessors", required_argument, 0, 'm'},
+                                           {"fast", no_argument, 0, 'F'},         {"tokens", required_argument, 0, 'T'},
+                                           {0, 0, 0, 0}};
+    Options o = {.seed = 1, .count = 4, .compiler = "c++", .target = "cuda:sm_90"};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
         case 's': o.seed = strtoull(optarg, NULL, 10); break;
         case 'n': o.count = strtoll(optarg, NULL, 10); break;
         case 'f': o.spec = optarg; break;
-        case 't': o.tokens = strtoll(optarg, NULL, 10); break;
+        case 'T': o.tokens = strtoll(optarg, NULL, 10); break;
         case 'c': o.compiler = optarg; break;
         case 'a': o.wide = true; break;
         case 'v': o.verbose = true; break;
         case 'k': o.keep = true; break;
         case 'e': o.every_kind = true; break;
+        case 't': o.target = optarg; break;
+        case 'm': o.multiprocessors = atoi(optarg); break;
+        case 'F': o.fast = true; break;
         default:
             fprintf(stderr, "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n"
-                            "                 [--every-kind] [--tokens N (of a FILE)]\n");
+                            "                 [--every-kind] [--target CUDA_TARGET] [--multiprocessors N] [--fast]\n"
+                            "                 [--tokens N (of a FILE)]\n");
             exit(2);
         }
     }
@@ -508,7 +525,9 @@ int main(int argc, char **argv) {
         return SKIPPED;
     }
     guarded_report();
-    for (int i = 0; i < o.count; i++) { cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .T = o.tokens}; }
+    for (int i = 0; i < o.count; i++) {
+        cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .T = o.tokens, .bounds = o.fast ? fast : exact};
+    }
     int failures = run_all(cases, (int)o.count, &o);
     for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
     if (!all_kinds_seen() && o.every_kind) {

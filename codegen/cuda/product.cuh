@@ -1,0 +1,523 @@
+/* Products of matrices in tiles: what the maps of several rows share. mossc prints this file after prelude.cuh.
+ *
+ * A *slot* is one panel of weights that a tile multiplies with: 16 outputs. Where a map has two matrices, slots 2i and 2i + 1 are panel
+ * i of the one and of the other, so that nothing below knows of it. Inputs come in chunks of CHUNK k: two panels of x, 16 pairs of k.
+ *
+ * With tensor cores, weights are the left operand: a 16-byte quad of a panel is four outputs at a pair of k, and the words of two
+ * quads are what a lane gives to the products of 16 x 8 x 16 for them. Lane (g, t) = (lane / 4, lane % 4) has of two slots side by side
+ * the slot g / 4, the quad g % 4, and of 16 k the four from 4 t on; both operands agree in that order of k, which a sum does not see.
+ * x enters as the sum of two numbers of the weights' type, `high` + `low`, which keeps 16 bits of it; FAST leaves `low` out. */
+
+enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
+
+#ifndef MOSSC_SIMT
+#if __CUDA_ARCH__ >= 800
+/* 16 bytes from global to shared memory, all past the first `bytes` zero; they are there for this thread after CP_ASYNC_WAIT(n) lets
+ * all but the last n committed groups be done, for others after a barrier then. */
+#define CP_ASYNC_16(to, from, bytes)                                                                                         \
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) \
+                 : "memory")
+#define CP_ASYNC_4(to, from) \
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from) : "memory")
+#define CP_ASYNC_COMMIT() asm volatile("cp.async.commit_group;" ::: "memory")
+#define CP_ASYNC_WAIT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
+#else
+#define CP_ASYNC_16(to, from, bytes) (*(uint4 *)(to) = first_bytes(from, bytes))
+#define CP_ASYNC_4(to, from) (*(to) = *(from))
+#define CP_ASYNC_COMMIT()
+#define CP_ASYNC_WAIT(n)
+INLINE uint4 first_bytes(const void *from, u32 bytes) {
+    const uint4 v = bytes > 0 ? *(const uint4 *)from : uint4{0, 0, 0, 0};
+    return uint4{v.x, bytes > 4 ? v.y : 0, bytes > 8 ? v.z : 0, bytes > 12 ? v.w : 0};
+}
+#endif
+/* acc += a b, of 16 outputs, 8 rows and 16 k; all lanes of the warp. The sums may be read after MMA_DONE. */
+#define MMA(type, acc, a0, a1, a2, a3, b0, b1)                                                                       \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, " \
+                 "{%0, %1, %2, %3};"                                                                                 \
+                 : "+f"((acc).x), "+f"((acc).y), "+f"((acc).z), "+f"((acc).w)                                        \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1))
+#define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) MMA("bf16", acc, a0, a1, a2, a3, b0, b1)
+#define MMA_F16(acc, a0, a1, a2, a3, b0, b1) MMA("f16", acc, a0, a1, a2, a3, b0, b1)
+#define MMA_DONE()
+#define PREFETCH_L2(at) asm volatile("prefetch.global.L2 [%0];" ::"l"(at))
+/* pair = two numbers rounded, `even` in the low half. */
+#define PACK_BF16(pair, even, odd) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
+#define PACK_F16(pair, even, odd) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
+#endif
+
+/* ---------------------------------------------------------------------------------------------- types of weights
+ *
+ * A panel is lines of four quads: a line is a k in float, a pair of k in 16 bits (K_OF_LINE). add_line: acc += four outputs at the k of
+ * a line. CHUNK_QUADS: of a slot's chunk; place: where they lie in it; four_k: four outputs at each of four k, from 4 `fourth` on. */
+
+/* Where quad `q` of line `line` lies among lines of four: eight lanes that read (or write) one quad each of every second line, or of
+ * two lines next to each other, meet no bank twice. */
+INLINE u32 swizzled(u32 line, u32 q) { return (4 * line + q) ^ (line & 6); }
+
+struct F32 {
+    enum { K_OF_LINE = 1, CHUNK_QUADS = CHUNK * 4 };
+    INLINE u64 panel_quads(u32 K) { return (u64)K * 4; }
+    INLINE u32 lines(u32 k) { return k; }
+    INLINE u32 place(u32 line, u32 q) { return 4 * line + q; }
+    INLINE void add_line(float4 &acc, uint4 w, const float *x) {
+        acc = fma4(x[0], make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)), acc);
+    }
+    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) w[k] = ((const float4 *)slot)[4 * (4 * fourth + k) + q];
+    }
+};
+
+/* What bf16 and f16 share: a line is a pair of k. */
+#define PAIRS_OF_K(low_quad, high_quad)                                                                  \
+    enum { K_OF_LINE = 2, CHUNK_QUADS = SLOT_QUADS };                                                    \
+    INLINE u64 panel_quads(u32 K) { return (u64)((K + 1) / 2) * 4; }                              \
+    INLINE u32 lines(u32 k) { return (k + 1) / 2; }                                               \
+    INLINE u32 place(u32 line, u32 q) { return swizzled(line, q); }                               \
+    INLINE void add_line(float4 &acc, uint4 w, const float *x) {                                         \
+        const float2 two = *(const float2 *)x;                                                           \
+        acc = fma4(two.y, high_quad(w), fma4(two.x, low_quad(w), acc));                                  \
+    }                                                                                                    \
+    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {                           \
+        const uint4 a = slot[swizzled(2 * fourth, q)], b = slot[swizzled(2 * fourth + 1, q)];            \
+        w[0] = low_quad(a), w[1] = high_quad(a), w[2] = low_quad(b), w[3] = high_quad(b);                \
+    }
+
+struct BF16 {
+    PAIRS_OF_K(low_bf16, high_bf16)
+    INLINE float low(u32 pair) { return bf16_low(pair); }
+    INLINE float high(u32 pair) { return bf16_high(pair); }
+    INLINE u32 pack(float even, float odd) {
+        u32 pair;
+        PACK_BF16(pair, even, odd);
+        return pair;
+    }
+    INLINE void mma(float4 &acc, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { MMA_BF16(acc, a0, a1, a2, a3, b0, b1); }
+};
+
+struct F16 {
+    PAIRS_OF_K(low_f16, high_f16)
+    INLINE float low(u32 pair) { return f16_low(pair); }
+    INLINE float high(u32 pair) { return f16_high(pair); }
+    /* Larger ones become the largest, of either sign; a NaN stays. */
+    INLINE float within(float x) { return x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x; }
+    INLINE u32 pack(float even, float odd) {
+        u32 pair;
+        PACK_F16(pair, within(even), within(odd));
+        return pair;
+    }
+    INLINE void mma(float4 &acc, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { MMA_F16(acc, a0, a1, a2, a3, b0, b1); }
+};
+
+/* ---------------------------------------------------------------------------------------------- x for tensor cores
+ *
+ * Of a row and t, a chunk's two quads (k = 4 t … of either panel) become the words that a lane multiplies with: high[row][t] and
+ * low[row][t], each for the first 16 k and the last. */
+
+template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 *high, uint4 *low) {
+    const uint4 h = {W::pack(a.x, a.y), W::pack(a.z, a.w), W::pack(b.x, b.y), W::pack(b.z, b.w)};
+    *high = h;
+    if (FAST) return;
+    *low = uint4{W::pack(a.x - W::low(h.x), a.y - W::high(h.x)), W::pack(a.z - W::low(h.y), a.w - W::high(h.y)),
+                 W::pack(b.x - W::low(h.z), b.y - W::high(h.z)), W::pack(b.z - W::low(h.w), b.w - W::high(h.w))};
+}
+
+/* ---------------------------------------------------------------------------------------------- a warp's products of a chunk */
+
+/* Which of a slot's quads this lane gives, i = 0 … 3; its slot is the first or, where upper_slot(), the second of two. */
+INLINE u32 pair_of_lane(u32 i) { return i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2; }
+INLINE u32 quad_of_lane() { return threadIdx.x / 4 % 4; }
+INLINE u32 upper_slot() { return threadIdx.x / 16 % 2; }
+
+/* The first `left` of four values, then zeros; the same of a row, which may end before them. */
+INLINE float4 first4(float4 v, u32 left) {
+    return make_float4(left > 0 ? v.x : 0, left > 1 ? v.y : 0, left > 2 ? v.z : 0, left > 3 ? v.w : 0);
+}
+INLINE float4 quad_within(const float *at, u32 left) { return left == 0 ? splat4(0) : first4(*quad(at), left); }
+
+/* Panel `panel` of packed weights. */
+template <class W> INLINE const uint4 *panel_at(const u8 *w, u64 panel, u32 K) { return (const uint4 *)w + panel * W::panel_quads(K); }
+
+/* Two slots with eight rows. acc[0]: outputs 0 and 1 of each quad, acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
+template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], const uint4 (&a)[4], uint4 b) {
+    W::mma(acc[0], a[0].x, a[0].y, a[1].x, a[1].y, b.x, b.y);
+    W::mma(acc[1], a[0].z, a[0].w, a[1].z, a[1].w, b.x, b.y);
+    W::mma(acc[0], a[2].x, a[2].y, a[3].x, a[3].y, b.z, b.w);
+    W::mma(acc[1], a[2].z, a[2].w, a[3].z, a[3].w, b.z, b.w);
+}
+
+/* The sums of two slots and eight rows go to sums[slot][rows][4]: 16 outputs of a row are four quads in a swizzled line. */
+INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2]) {
+    const u32 row = row0 + threadIdx.x % 4 * 2, q = quad_of_lane();
+    float4 *slot = sums + upper_slot() * (rows * 4);
+    slot[swizzled(row, q)] = make_float4(acc[0].x, acc[0].z, acc[1].x, acc[1].z);
+    slot[swizzled(row + 1, q)] = make_float4(acc[0].y, acc[0].w, acc[1].y, acc[1].w);
+}
+
+/* ---------------------------------------------------------------------------------------------- where a tile lies */
+
+/* A tile's rows [row, end) and its group of panels; `expert` is the plane of y where there are planes. */
+struct Place {
+    u32 row, end, group, expert;
+};
+
+/* Of `rows` rows in each plane. Tiles of a group of panels follow each other for BAND row tiles, then the next group: blocks that run
+ * together share weights and rows. */
+INLINE Place place_of_rows(u32 tile, u32 rows, u32 per_tile, u32 groups) {
+    enum { BAND = 16 };
+    const u32 steps = (rows + per_tile - 1) / per_tile, plane = tile / (steps * groups), at = tile % (steps * groups);
+    const u32 band = at / (BAND * groups), width = steps - band * BAND < BAND ? steps - band * BAND : BAND;
+    const u32 in_band = at - band * BAND * groups;
+    return Place{(band * BAND + in_band % width) * per_tile, rows, in_band / width, plane};
+}
+
+/* Of positions sorted by expert: no tile has rows of two experts. A surplus tile, behind all others, has no rows. */
+INLINE Place place_of_run(u32 tile, const i32 *start, u32 E, u32 per_tile, u32 groups) {
+    u32 step = tile / groups;
+    for (u32 e = 0; e < E; e++) {
+        const u32 first = start[e], end = start[e + 1], steps = (end - first + per_tile - 1) / per_tile;
+        if (step < steps) return Place{first + step * per_tile, end, tile % groups, e};
+        step -= steps;
+    }
+    return Place{0, 0, 0, 0};
+}
+
+/* ---------------------------------------------------------------------------------------------- tiles of many rows
+ *
+ * A block has 8 slots and ROWS rows. Chunks of weights and x come to STAGES places in shared memory in turn; the next STAGES - 1 are on
+ * their way while one is multiplied. A thread rounds what it has itself fetched of x, so one barrier a chunk is enough. */
+
+enum { SLOTS = 8 };
+
+template <class W, u32 ROWS> struct Stage {
+    uint4 w[SLOTS * W::CHUNK_QUADS];
+    uint4 x[2][ROWS * 4]; /* two panels; then `high` and `low` */
+};
+
+/* What a thread fetches of every chunk. */
+template <class W, u32 K, u32 ROWS> struct Fetch {
+    enum {
+        W_STEP = THREADS / W::CHUNK_QUADS, /* slots that the block fetches at once */
+        W_COUNT = SLOTS / W_STEP,
+        X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS
+    };
+    const uint4 *w[W_COUNT];
+    const float *x[X_COUNT]; /* NULL: past the last row */
+    u64 panel;               /* floats from a panel of x to the next */
+
+    METHOD u32 first_slot() const { return threadIdx.x / W::CHUNK_QUADS; }
+    METHOD u32 first_row() const { return threadIdx.x / 4; }
+
+    /* slot(s): the panel of slot s; row(r): row r of the tile in x, for r < rows. */
+    template <class Slot, class Row> METHOD void aim(Slot slot, const float *x_panels, u64 ld, u32 rows, Row row) {
+#pragma unroll
+        for (u32 i = 0; i < W_COUNT; i++) w[i] = slot(first_slot() + i * W_STEP) + threadIdx.x % W::CHUNK_QUADS;
+#pragma unroll
+        for (u32 i = 0; i < X_COUNT; i++) {
+            const u32 r = first_row() + i * (THREADS / 4);
+            x[i] = r < rows ? x_panels + (u64)row(r) * 16 + threadIdx.x % 4 * 4 : nullptr;
+        }
+        panel = ld * 16;
+    }
+
+    METHOD void start(Stage<W, ROWS> *stage, u32 k0) const {
+        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4);
+        const u32 w_bytes = W::lines(k0) + line < W::lines(K) ? 16 : 0;
+#pragma unroll
+        for (u32 i = 0; i < W_COUNT; i++) {
+            const uint4 *from = w_bytes > 0 ? w[i] + W::lines(k0) * 4 : w[i];
+            CP_ASYNC_16(&stage->w[(first_slot() + i * W_STEP) * W::CHUNK_QUADS + place], from, w_bytes);
+        }
+#pragma unroll
+        for (u32 i = 0; i < X_COUNT; i++) {
+            if (X_COUNT == 1 && ROWS * 4 < THREADS && threadIdx.x >= ROWS * 4) break;
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
+                const u32 bytes = x[i] == nullptr ? 0 : left < 4 ? 4 * left : 16;
+                const float *from = bytes > 0 ? x[i] + (k0 / 16 + half) * panel : (const float *)w[0];
+                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], from, bytes);
+            }
+        }
+    }
+
+    template <bool FAST> METHOD void round(Stage<W, ROWS> *stage) const {
+#pragma unroll
+        for (u32 i = 0; i < X_COUNT; i++) {
+            const u32 at = threadIdx.x + i * THREADS;
+            if (at < ROWS * 4) {
+                const float4 a = *(float4 *)&stage->x[0][at], b = *(float4 *)&stage->x[1][at];
+                round_quads<W, FAST>(a, b, &stage->x[0][at], &stage->x[1][at]);
+            }
+        }
+    }
+};
+
+/* By tensor cores: a warp has four slots and a quarter of the rows. */
+template <class W, u32 ROWS, bool FAST> struct TensorTile {
+    enum { COUNT = ROWS / 32 /* of eight rows */ };
+    float4 acc[2][COUNT][2];
+
+    METHOD u32 first_slot() const { return threadIdx.x / 32 % 2 * 4; }
+    METHOD u32 first_row() const { return threadIdx.x / 64 * (ROWS / 4); }
+
+    template <class Fetch> METHOD void prepare(const Fetch &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
+
+    METHOD void multiply(const Stage<W, ROWS> *stage) {
+        uint4 a[2][4];
+        const u32 lane = threadIdx.x % 32, q = quad_of_lane();
+#pragma unroll
+        for (u32 p = 0; p < 2; p++) {
+            const uint4 *slot = stage->w + (first_slot() + 2 * p + upper_slot()) * SLOT_QUADS;
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) a[p][i] = slot[swizzled(pair_of_lane(i), q)];
+        }
+#pragma unroll
+        for (u32 n = 0; n < COUNT; n++) {
+#pragma unroll
+            for (u32 part = 0; part < (FAST ? 1 : 2); part++) {
+                const uint4 b = stage->x[part][(first_row() + 8 * n) * 4 + lane];
+#pragma unroll
+                for (u32 p = 0; p < 2; p++) multiply_8_rows<W>(acc[p][n], a[p], b);
+            }
+        }
+    }
+
+    METHOD void put(float4 *sums) {
+        MMA_DONE();
+#pragma unroll
+        for (u32 p = 0; p < 2; p++) {
+#pragma unroll
+            for (u32 n = 0; n < COUNT; n++)
+                put_8_rows(sums + (first_slot() + 2 * p) * (ROWS * 4), ROWS, first_row() + 8 * n, acc[p][n]);
+        }
+    }
+};
+
+/* In float: a warp has two slots and half of the rows, a lane a quad of each with every eighth of these rows. */
+template <class W, u32 ROWS> struct FloatTile {
+    enum { COUNT = ROWS / 16 };
+    float4 acc[2][COUNT];
+
+    METHOD u32 first_slot() const { return threadIdx.x / 32 % 4 * 2; }
+    METHOD u32 row(u32 i) const { return threadIdx.x / 128 * (ROWS / 2) + threadIdx.x % 32 / 4 + 8 * i; }
+
+    template <class Fetch> METHOD void prepare(const Fetch &, Stage<W, ROWS> *) {}
+
+    METHOD void multiply(const Stage<W, ROWS> *stage) {
+#pragma unroll 1
+        for (u32 fourth = 0; fourth < CHUNK / 4; fourth++) {
+            float4 w[2][4];
+#pragma unroll
+            for (u32 s = 0; s < 2; s++)
+                W::four_k(stage->w + (first_slot() + s) * W::CHUNK_QUADS, fourth, threadIdx.x % 4, w[s]);
+#pragma unroll
+            for (u32 i = 0; i < COUNT; i++) {
+                const float4 x = *(const float4 *)&stage->x[fourth / 4][row(i) * 4 + fourth % 4];
+#pragma unroll
+                for (u32 s = 0; s < 2; s++)
+                    acc[s][i] = fma4(x.w, w[s][3], fma4(x.z, w[s][2], fma4(x.y, w[s][1], fma4(x.x, w[s][0], acc[s][i]))));
+            }
+        }
+    }
+
+    METHOD void put(float4 *sums) {
+#pragma unroll
+        for (u32 s = 0; s < 2; s++) {
+#pragma unroll
+            for (u32 i = 0; i < COUNT; i++) sums[(first_slot() + s) * (ROWS * 4) + swizzled(row(i), threadIdx.x % 4)] = acc[s][i];
+        }
+    }
+};
+
+/* sums[slot][row][4], lines swizzled, of one tile; they lie where the stages were. */
+template <class Tile, u32 STAGES, class W, u32 K, u32 ROWS> INLINE void sum_tile(const Fetch<W, K, ROWS> &fetch, u8 *shared) {
+    enum { CHUNKS = (K + CHUNK - 1) / CHUNK };
+    Stage<W, ROWS> *stages = (Stage<W, ROWS> *)shared;
+    Tile tile = {};
+#pragma unroll
+    for (u32 i = 0; i < STAGES - 1; i++) {
+        if (i < CHUNKS) fetch.start(stages + i, i * CHUNK);
+        CP_ASYNC_COMMIT();
+    }
+    u32 now = 0, next = STAGES - 1;
+#pragma unroll 1
+    for (u32 chunk = 0; chunk < CHUNKS; chunk++) {
+        CP_ASYNC_WAIT(STAGES - 2);
+        tile.prepare(fetch, stages + now);
+        __syncthreads(); /* the chunk is there, and the one before it is done with */
+        if (chunk + STAGES - 1 < CHUNKS) fetch.start(stages + next, (chunk + STAGES - 1) * CHUNK);
+        CP_ASYNC_COMMIT();
+        tile.multiply(stages + now);
+        now = now + 1 == STAGES ? 0 : now + 1;
+        next = next + 1 == STAGES ? 0 : next + 1;
+    }
+    CP_ASYNC_WAIT(0);
+    __syncthreads();
+    tile.put((float4 *)shared);
+    __syncthreads();
+}
+
+/* ---------------------------------------------------------------------------------------------- one row
+ *
+ * SPLIT warps share a panel (of each matrix): a warp takes eight lines of it at once, 512 bytes, then those 8 SPLIT lines on. These
+ * steps go by in batches of up to 8 loads a lane, one on its way while another is added up; the first of a tile is fetched before the
+ * tile begins. A tile may have several terms, each with its panel and its x. */
+
+template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
+    enum {
+        LINES = (K + W::K_OF_LINE - 1) / W::K_OF_LINE,
+        STEPS = (LINES + 8 * SPLIT - 1) / (8 * SPLIT),
+        BATCHES = (STEPS * MATRICES + 7) / 8,
+        LOADS = (STEPS + BATCHES - 1) / BATCHES, /* of a matrix in a batch */
+        PADDED = LOADS * BATCHES * 8 * SPLIT * W::K_OF_LINE /* of a term in xs; zeros from K on */
+    };
+    uint4 ahead[MATRICES][LOADS];
+    const uint4 *w[MATRICES]; /* of this lane: its quad of its line */
+
+    METHOD u32 first_line() const { return threadIdx.x / 32 % SPLIT * 8 + threadIdx.x % 32 / 4; }
+
+    /* panel(tile, term, matrix) is the panel of this warp. */
+    template <class Panel> METHOD void aim(Panel panel, u32 tile, u32 term) {
+#pragma unroll
+        for (u32 m = 0; m < MATRICES; m++) w[m] = panel(tile, term, m) + threadIdx.x % 4;
+    }
+    METHOD void fetch(u32 batch) {
+#pragma unroll
+        for (u32 i = 0; i < LOADS; i++) {
+            const u32 line = first_line() + (batch * LOADS + i) * 8 * SPLIT;
+#pragma unroll
+            for (u32 m = 0; m < MATRICES; m++) ahead[m][i] = line < LINES ? __ldg(w[m] + 4 * line) : uint4{0, 0, 0, 0};
+        }
+    }
+    template <class Panel> METHOD void begin(Panel panel, u32 tile) {
+        aim(panel, tile, 0);
+        fetch(0);
+    }
+    /* The same for the cache, before the step's values may be read. */
+    template <class Panel> METHOD void announce(Panel panel, u32 tile) {
+        aim(panel, tile, 0);
+        for (u32 line = first_line(), i = 0; i < 8 && line < LINES; i++, line += 8 * SPLIT) {
+            for (u32 m = 0; m < MATRICES; m++) PREFETCH_L2(w[m] + 4 * line);
+        }
+    }
+
+    /* acc: this lane's sums. `next`: the tile after it, if it is less than `tiles`. */
+    template <class Panel> METHOD void sum(float4 (&acc)[MATRICES], Panel panel, const float *xs, u32 tile, u32 next, u32 tiles) {
+#pragma unroll 1
+        for (u32 turn = 0; turn < TERMS * BATCHES; turn++) {
+            uint4 now[MATRICES][LOADS];
+#pragma unroll
+            for (u32 i = 0; i < LOADS * MATRICES; i++) now[i % MATRICES][i / MATRICES] = ahead[i % MATRICES][i / MATRICES];
+            const u32 batch = turn % BATCHES;
+            const bool last = turn + 1 == TERMS * BATCHES;
+            if (BATCHES > 1 && batch + 1 < BATCHES) {
+                fetch(batch + 1);
+            } else if (!last || next < tiles) {
+                aim(panel, last ? next : tile, last ? 0 : turn / BATCHES + 1);
+                fetch(0);
+            }
+            const float *x = xs + turn / BATCHES * PADDED + (first_line() + batch * LOADS * 8 * SPLIT) * W::K_OF_LINE;
+#pragma unroll
+            for (u32 i = 0; i < LOADS; i++) {
+#pragma unroll
+                for (u32 m = 0; m < MATRICES; m++) W::add_line(acc[m], now[m][i], x + i * 8 * SPLIT * W::K_OF_LINE);
+            }
+        }
+    }
+};
+
+/* xs = scale · x of one row, zeros from K to `padded`, a multiple of 4; or is added to what is there. A thread has the same quads in all
+ * that follows, until a barrier. */
+INLINE void stage_row(float *xs, const float *x, u64 ld, u64 row, u32 K, u32 padded, float scale, bool more) {
+    for (u32 i = threadIdx.x; i < padded / 4; i += THREADS) {
+        const float4 v = 4 * i < K ? quad_within(x + (i / 4 * ld + row) * 16 + i % 4 * 4, K - 4 * i) : splat4(0);
+        quad(xs)[i] = fma4(scale, v, more ? quad(xs)[i] : splat4(0));
+    }
+}
+
+/* The norm of a staged row, in place. */
+INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_w, const float *norm_b, float *parts) {
+    float mean = 0, squares = 0;
+    const u32 quads = (K + 3) / 4;
+    if (layer) {
+        for (u32 i = threadIdx.x; i < quads; i += THREADS) mean += sum4(quad(xs)[i]);
+        mean = block_sum(mean, parts) / K;
+    }
+    for (u32 i = threadIdx.x; i < quads; i += THREADS) {
+        const float4 d = first4(add4(quad(xs)[i], splat4(-mean)), K - 4 * i);
+        squares += sum4(mul4(d, d));
+    }
+    const float scale = 1.0f / sqrtf(block_sum(squares, parts) / K + eps);
+    for (u32 i = threadIdx.x; i < quads; i += THREADS) {
+        const float4 v = mul4(mul4(add4(quad(xs)[i], splat4(-mean)), splat4(scale)), quad(norm_w)[i]);
+        quad(xs)[i] = first4(layer ? add4(v, quad(norm_b)[i]) : v, K - 4 * i);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- tiles of few rows
+ *
+ * A warp has two slots with all rows of the tile, 8 COUNT at most, and every SPLIT-th chunk of k; weights come straight from the
+ * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit:
+ * xs[chunk][high, low][rows][4]. */
+
+template <class W, u32 K, u32 COUNT, u32 SPLIT, bool FAST> struct FewTile {
+    enum { CHUNKS = (K + CHUNK - 1) / CHUNK, PARTS = FAST ? 1 : 2 };
+    float4 acc[COUNT][2];
+    uint4 ahead[2][4];
+    const uint4 *w; /* of this lane's slot, its quad */
+    u32 chunk;      /* the next one of this warp */
+
+    METHOD void load(uint4 (&a)[4], u32 from) const {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            const u32 line = from * (CHUNK / 2) + pair_of_lane(i);
+            a[i] = line < W::lines(K) ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0};
+        }
+    }
+
+    METHOD void begin(const uint4 *slot, u32 part) {
+        w = slot + quad_of_lane();
+        chunk = part;
+        load(ahead[0], chunk);
+        load(ahead[1], chunk + SPLIT);
+    }
+
+    /* Chunks first … first + count of x, rows of it by row(r). */
+    template <class Row> METHOD void stage(uint4 *xs, const float *x, u64 ld, u32 rows, u32 first, u32 count, Row row) const {
+        for (u32 i = threadIdx.x; i < count * rows * 4; i += THREADS) {
+            const u32 t = i % 4, c = i / 4 / rows, r = i / 4 % rows, k = (first + c) * CHUNK + 4 * t;
+            const float *at = x + (u64)row(r) * 16 + 4 * t + (first + c) * 2 * ld * 16;
+            const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + ld * 16, k + 16 < K ? K - k - 16 : 0);
+            uint4 *high = xs + (c * PARTS * rows + r) * 4 + t;
+            round_quads<W, FAST>(a, b, high, high + rows * 4);
+        }
+    }
+
+    METHOD void multiply(const uint4 *xs, u32 rows, u32 first, u32 count) {
+        const u32 lane = threadIdx.x % 32, end = first + count < CHUNKS ? first + count : CHUNKS;
+#pragma unroll 1
+        for (; chunk < end; chunk += SPLIT) {
+            uint4 a[4];
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) a[i] = ahead[0][i], ahead[0][i] = ahead[1][i];
+            load(ahead[1], chunk + 2 * SPLIT);
+            const uint4 *b = xs + (chunk - first) * PARTS * rows * 4 + lane;
+#pragma unroll
+            for (u32 n = 0; n < COUNT; n++) {
+                if (8 * n >= rows) break;
+#pragma unroll
+                for (u32 part = 0; part < PARTS; part++) multiply_8_rows<W>(acc[n], a, b[(part * rows + 8 * n) * 4]);
+            }
+        }
+    }
+
+    METHOD void put(float4 *sums, u32 rows) {
+        MMA_DONE();
+#pragma unroll
+        for (u32 n = 0; n < COUNT; n++) {
+            if (8 * n < rows) put_8_rows(sums, rows, 8 * n, acc[n]);
+        }
+    }
+};

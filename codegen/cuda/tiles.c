@@ -1,0 +1,204 @@
+/* PG_MAP in tiles of rows (product.cuh): a block multiplies some panels with up to 128 rows that go through shared memory with their
+ * weights (CG_MANY), or with up to 64 rows while weights come straight from memory, once (CG_FEW with tensor cores).
+ *
+ * The sums of a tile go to shared memory in the layout's own order, [panel][row][16]; all threads then take quads of them through
+ * the epilogue of map.c, so that what follows a map stands in the text once. */
+#include "codegen/cuda/map.h"
+
+enum {
+    SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
+    CHUNK = 32, /* k that come at a time */
+    TYPICAL_ROWS = 2048, /* of a large step: what tiles are dealt out for */
+    FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
+};
+
+typedef struct Tiles {
+    const CgMap *m;
+    CgCuda *c;
+    const PgKernel *k;
+    uint64_t slots, slots_of_tile, groups; /* of the map, of a tile; tiles that have all of them */
+    int rows; /* of a tile */
+    int split; /* CG_FEW: warps that share the k of two slots */
+    int stages; /* CG_MANY */
+    bool tensor; /* by tensor cores; else float */
+    const char *type; /* of weights: "BF16" */
+} Tiles;
+
+static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && m->k->dtype != PG_F32; }
+
+bool cg_map_in_tiles(const CgMap *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
+
+/* ---------------------------------------------------------------------------------------------- shapes */
+
+/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. */
+static int rows_of_tile(const Tiles *t) {
+    const PgKernel *k = t->k;
+    int rows = 128;
+    uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
+    while (rows > 32) {
+        bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
+        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) { break; }
+        rows /= 2;
+    }
+    return rows;
+}
+
+static uint64_t stage_bytes(const Tiles *t) {
+    uint64_t slot = CHUNK * 16 * (t->k->dtype == PG_F32 ? 4 : 2);
+    return SLOTS * slot + (uint64_t)t->rows * CHUNK * sizeof(float);
+}
+
+static void shape_many(Tiles *t) {
+    t->slots_of_tile = SLOTS;
+    t->groups = (t->slots + SLOTS - 1) / SLOTS;
+    t->rows = rows_of_tile(t);
+    t->stages = t->tensor ? 3 : 2; /* float products take longer than their inputs */
+}
+
+/* Warps share the k of a pair of slots until there are tiles for all multiprocessors. */
+static void shape_few(Tiles *t) {
+    int warps = t->c->target->threads / 32;
+    t->rows = CG_CUDA_FEW_ROWS;
+    t->split = 1;
+    while (t->split < warps) {
+        uint64_t side = 2 * (uint64_t)(warps / t->split), tiles = (t->slots + side - 1) / side;
+        bool work_enough = t->k->K >= 2 * t->split * CHUNK;
+        if (tiles >= (uint64_t)t->c->target->multiprocessors || !work_enough) { break; }
+        t->split *= 2;
+    }
+    t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
+    t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
+}
+
+static Tiles tiles_of(const CgMap *m) {
+    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
+    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = types[m->k->dtype]};
+    t.slots = pg_panels(m->k->O) * (m->k->dual ? 2 : 1);
+    if (m->c->form == CG_MANY) {
+        shape_many(&t);
+    } else {
+        shape_few(&t);
+    }
+    return t;
+}
+
+/* ---------------------------------------------------------------------------------------------- where a tile lies */
+
+static void print_place(const Tiles *t) {
+    CgCuda *c = t->c;
+    const PgKernel *k = t->k;
+    if (k->select == PG_CHOSEN) {
+        cg_cu(c,
+              "const Place place = place_of_run(tile, groups.start, %lld, ROWS, GROUPS);\n"
+              "if (place.row >= place.end) continue; /* surplus */\n",
+              (long long)k->E);
+    } else {
+        cg_cu(c, "const Place place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    }
+    cg_cu(c, "const u32 rows = place.end - place.row < ROWS ? place.end - place.row : ROWS;\n");
+    if (k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
+    if (k->y_layout == PG_PLANES) { cg_cu(c, "const u64 plane = place.expert;\n"); }
+    if (k->x_layout == PG_PLANES) {
+        cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+    }
+}
+
+/* Functions of the text: the panel of a slot, and the row of x that row r of the tile is. */
+static void print_sources(const Tiles *t) {
+    CgCuda *c = t->c;
+    const PgKernel *k = t->k;
+    bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
+    cg_cu(c,
+          "const auto slot = [&](u32 s) { /* past the last panel: that one again */\n"
+          "const u64 panel = place.group * SIDE + s%s < PANELS ? place.group * SIDE + s%s : PANELS - 1;\n"
+          "return panel_at<%s>(%s, %spanel, K);\n"
+          "};\n"
+          "const auto row_of = [&](u32 r) { return %s; };\n",
+          k->dual ? " / 2" : "", k->dual ? " / 2" : "", t->type, k->dual ? "s % 2 ? w2 : w" : "w",
+          k->select == PG_SINGLE ? "" : "expert * PANELS + ", gathered ? "groups.row_of[place.row + r]" : "place.row + r");
+}
+
+static const char *x_of(const Tiles *t) { return t->k->x_layout == PG_PLANES ? "x_plane" : "x"; }
+
+/* ---------------------------------------------------------------------------------------------- sums */
+
+static void print_sum_many(const Tiles *t) {
+    CgCuda *c = t->c;
+    cg_cu(c,
+          "Fetch<%s, K, ROWS> fetch;\n"
+          "fetch.aim(slot, %s, %s, rows, row_of);\n",
+          t->type, x_of(t), cg_cuda_stride(t->k->x_layout));
+    if (t->tensor) {
+        cg_cu(c, "sum_tile<TensorTile<%s, ROWS, %s>, %d>(fetch, shared);\n", t->type, c->target->fast ? "true" : "false",
+              t->stages);
+    } else {
+        cg_cu(c, "sum_tile<FloatTile<%s, ROWS>, %d>(fetch, shared);\n", t->type, t->stages);
+    }
+}
+
+static void print_sum_few(const Tiles *t) {
+    CgCuda *c = t->c;
+    cg_cu(c,
+          "const u32 part = threadIdx.x / 32 %% SPLIT, first_slot = threadIdx.x / 32 / SPLIT * 2;\n"
+          "const u32 fitting = %d / (rows * %d); /* chunks of x */\n"
+          "FewTile<%s, K, ROWS / 8, SPLIT, %s> few = {};\n"
+          "few.begin(slot(first_slot + upper_slot()), part);\n"
+          "for (u32 chunk = 0; chunk < few.CHUNKS; chunk += fitting) {\n"
+          "const u32 count = few.CHUNKS - chunk < fitting ? few.CHUNKS - chunk : fitting;\n"
+          "if (chunk > 0) __syncthreads();\n"
+          "few.stage((uint4 *)shared, %s, %s, rows, chunk, count, row_of);\n"
+          "__syncthreads();\n"
+          "few.multiply((const uint4 *)shared, rows, chunk, count);\n"
+          "}\n"
+          "__syncthreads();\n"
+          "few.put(sums + (part * SLOTS_OF_TILE + first_slot) * rows * 4, rows);\n"
+          "__syncthreads();\n",
+          FEW_BYTES, CHUNK * (c->target->fast ? 2 : 4), t->type, c->target->fast ? "true" : "false", x_of(t),
+          cg_cuda_stride(t->k->x_layout));
+}
+
+/* ---------------------------------------------------------------------------------------------- the epilogue */
+
+static void print_quad(const Tiles *t, const char *sum, const char *slot) {
+    bool few = t->split > 0;
+    cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, few ? "rows" : "ROWS");
+    if (few && t->split > 1) {
+        cg_cu(t->c, "for (u32 s = 1; s < SPLIT; s++) %s = add4(%s, sums[(s * SLOTS_OF_TILE + %s) * rows * 4 + in_slot]);\n", sum,
+              sum, slot);
+    }
+}
+
+static void print_epilogue(const Tiles *t) {
+    CgCuda *c = t->c;
+    cg_cu(c, "for (u32 i = threadIdx.x; i < SIDE * rows * 4; i += THREADS) {\n"
+             "const u32 q = i %% 4, r = i / 4 %% rows, side = i / 4 / rows, in_slot = swizzled(r, q);\n"
+             "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
+             "if (panel >= PANELS) break;\n");
+    print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
+    if (t->k->dual) { print_quad(t, "sum2", "(2 * side + 1)"); }
+    cg_map_value(t->m);
+    cg_map_store(t->m);
+    cg_cu(c, "}\n");
+}
+
+void cg_map_tiles(const CgMap *m) {
+    CgCuda *c = m->c;
+    Tiles t = tiles_of(m);
+    uint64_t per_tile = (uint64_t)t.rows / PG_ROW_BLOCK, side = t.slots_of_tile / (m->k->dual ? 2 : 1);
+    uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    cg_cu(c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)m->k->K,
+          (unsigned long long)pg_panels(m->k->O), (unsigned long long)t.groups, (unsigned long long)side, t.rows);
+    if (t.split > 0) { cg_cu(c, ", SLOTS_OF_TILE = %llu, SPLIT = %d", (unsigned long long)t.slots_of_tile, t.split); }
+    cg_cu(c, " };\n");
+    cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
+    cg_cuda_tiles_of(c, per_tile, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    print_place(&t);
+    print_sources(&t);
+    if (t.split > 0) {
+        print_sum_few(&t);
+    } else {
+        print_sum_many(&t);
+    }
+    print_epilogue(&t);
+    cg_cuda_end_tiles(c);
+}
