@@ -191,11 +191,12 @@ void cg_walk_prepare(const Walk *w) {
 
 /* ---------------------------------------------------------------------------------------------- delta */
 
-static void print_pair(const Walk *w, const char *sum, const char *of_channel) {
+/* `at`: of the row and channel in a block. */
+static void print_pair(const Walk *w, const char *sum, const char *at) {
     cg_cu(w->c,
           "const float delta = fast_softplus(%s);\n"
-          "pairs[(block %% 2 * ROWS + r) * 16 + %s] = make_float2(delta, delta * x_in[(block %% RING * ROWS + r) * 16 + %s]);\n",
-          sum, of_channel, of_channel);
+          "pair[%s] = make_float2(delta, delta * x_of[%s]);\n",
+          sum, at, at);
 }
 
 /* A warp of makers makes those of eight rows: lane l holds rows 2 (l % 4) and the next of its two channels. */
@@ -227,9 +228,9 @@ static void print_tensor_deltas(const Walk *w) {
              "const float sums_of[4] = {sum.x + low_bias, sum.y + low_bias, sum.z + high_bias, sum.w + high_bias};\n"
              "#pragma unroll\n"
              "for (u32 j = 0; j < 4; j++) {\n"
-             "const u32 r = helper / 32 * 8 + two + j %% 2, own_channel = low + j / 2 * 8;\n"
+             "const u32 r = helper / 32 * 8 + two + j %% 2;\n"
              "if (r >= rows) continue;\n");
-    print_pair(w, "sums_of[j]", "own_channel");
+    print_pair(w, "sums_of[j]", "r * 16 + low + j / 2 * 8");
     cg_cu(c, "}\n");
 }
 
@@ -254,7 +255,7 @@ static void print_staged_deltas(const Walk *w) {
              "for (u32 i = 0; i < DELTAS; i++) {\n"
              "const u32 r = helper / 16 + i * APART;\n"
              "if (r >= rows) break;\n");
-    print_pair(w, "sum[i] + dt_bias", "channel");
+    print_pair(w, "sum[i] + dt_bias", "r * 16 + channel");
     cg_cu(c, "}\n");
 }
 
@@ -286,18 +287,22 @@ static void print_plain_deltas(const Walk *w) {
               (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R));
         print_part(w);
         cg_cu(c, "sum = fmaf(gates[place * k + j], part + dt_b[own * 16 + channel], sum);\n}\n");
-        print_pair(w, "sum", "channel");
+        print_pair(w, "sum", "r * 16 + channel");
     } else {
         cg_cu(c, "float part = 0;\n");
         print_part(w);
-        print_pair(w, "part + dt_bias", "channel");
+        print_pair(w, "part + dt_bias", "r * 16 + channel");
     }
     cg_cu(c, "}\n");
 }
 
 void cg_walk_deltas(const Walk *w) {
     CgCuda *c = w->c;
-    cg_cu(c, "if (t >= 1 && t - 1 < blocks%s) { /* delta */\nconst u32 block = t - 1, rows = rows_from(count, block, ROWS);\n",
+    cg_cu(c,
+          "if (t >= 1 && t - 1 < blocks%s) { /* delta */\n"
+          "const u32 block = t - 1, rows = rows_from(count, block, ROWS);\n"
+          "float2 *pair = pairs + block %% 2 * ROWS * 16;\n"
+          "const float *x_of = x_in + block %% RING * ROWS * 16;\n",
           w->makers > 0 ? " && helper < MAKERS" : "");
     if (w->tensor) {
         print_tensor_deltas(w);
@@ -311,26 +316,28 @@ void cg_walk_deltas(const Walk *w) {
 
 /* ---------------------------------------------------------------------------------------------- outputs */
 
-/* What becomes of the sum of row r. */
+/* What becomes of the sum of value i of the block; i % 16 is the thread's channel. */
 static void print_result(const Walk *w) {
     CgCuda *c = w->c;
     const PgKernel *k = w->k;
     if (w->s->runs) {
-        cg_cu(c, "terms[(panel * ldp + from + block * ROWS + r) * 16 + channel] = sum;\n");
+        cg_cu(c, "terms[(panel * ldp + from + block * ROWS) * 16 + i] = sum;\n");
         return;
     }
-    cg_cu(c, "const u64 row = from + block * ROWS + r;\n");
     if (w->s->experts) {
         cg_cu(c,
-              "const u32 slot = slots[block %% RING * ROWS + r];\n"
+              "const u64 row = from + block * ROWS + i / 16;\n"
+              "const u32 slot = slots[block %% RING * ROWS + i / 16];\n"
               "if (slot < k) terms[%s * 16 + channel] = sum;\n",
               cg_scan_place(w->s));
         return;
     }
-    if (k->own_D) { cg_scan_skip(w->s); }
-    cg_cu(c, "const u32 in = (block %% RING * ROWS + r) * 16 + channel;\n"
-             "y[(panel * ld + row) * 16 + channel] = fmaf(skip, x_in[in], sum)");
-    if (k->gate) { cg_cu(c, " * %s(z_in[in])", cg_scan_act(k)); }
+    if (k->own_D) {
+        cg_cu(c, "const u64 row = from + block * ROWS + i / 16;\n");
+        cg_scan_skip(w->s);
+    }
+    cg_cu(c, "y_at[i] = fmaf(skip, x_in[in + i], sum)");
+    if (k->gate) { cg_cu(c, " * %s(z_in[in + i])", cg_scan_act(k)); }
     cg_cu(c, ";\n");
 }
 
@@ -339,11 +346,16 @@ void cg_walk_finish(const Walk *w) {
     cg_cu(c,
           "if (t >= 3%s%s) { /* finish */\n"
           "const u32 block = t - 3, rows = rows_from(count, block, ROWS);\n"
-          "for (u32 r = (helper - MAKERS) / 16; r < rows; r += (HELPERS - MAKERS) / 16) {\n"
-          "float sum = 0;\n"
-          "#pragma unroll\n"
-          "for (u32 l = 0; l < LANES; l++) sum += sums[((block %% 2 * LANES + l) * ROWS + r) * 16 + channel];\n",
+          "const float *sum_at = sums + block %% 2 * LANES * ROWS * 16;\n",
           w->makers > 0 ? " && helper >= MAKERS" : "", w->split && c->part == 0 ? " && whole" : "");
+    if (!w->s->experts) {
+        cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n"
+                 "float *y_at = y + (panel * ld + from + block * ROWS) * 16;\n");
+    }
+    cg_cu(c, "for (u32 i = helper - MAKERS; i < rows * 16; i += HELPERS - MAKERS) {\n"
+             "float sum = 0;\n"
+             "#pragma unroll\n"
+             "for (u32 l = 0; l < LANES; l++) sum += sum_at[l * ROWS * 16 + i];\n");
     print_result(w);
     cg_cu(c, "}\n}\n");
 }
