@@ -17,13 +17,10 @@ enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk *
 #define CP_ASYNC_16(to, from, bytes)                                                                                         \
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) \
                  : "memory")
-#define CP_ASYNC_4(to, from) \
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from) : "memory")
 #define CP_ASYNC_COMMIT() asm volatile("cp.async.commit_group;" ::: "memory")
 #define CP_ASYNC_WAIT(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
 #else
 #define CP_ASYNC_16(to, from, bytes) (*(uint4 *)(to) = first_bytes(from, bytes))
-#define CP_ASYNC_4(to, from) (*(to) = *(from))
 #define CP_ASYNC_COMMIT()
 #define CP_ASYNC_WAIT(n)
 INLINE uint4 first_bytes(const void *from, u32 bytes) {

@@ -48,5 +48,6 @@ void cg_walk_prepare(const Walk *w);
 void cg_walk_fetch(const Walk *w);
 void cg_walk_deltas(const Walk *w);
 void cg_walk_finish(const Walk *w);
+void cg_walk_put(const Walk *w);
 
 #endif

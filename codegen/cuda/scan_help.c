@@ -1,7 +1,8 @@
 /* What the helpers of a walk do (scan_walk.c): fetch the rows' inputs, make deltas, finish outputs.
  *
  * Inputs come in pieces of 16 bytes, or of one float where they do not lie so. A row has PIECES of them; a helper has the same piece of
- * every STEP-th row, so that where it comes from and goes to is worked out once a walk.
+ * every STEP-th row, so that where it comes from and goes to is worked out once a walk. Loads go to registers at the beginning of
+ * a turn and from there to shared memory at its end. (cp.async is no better: ptxas puts three more instructions beside each.)
  *
  * W_dt · δ is a product of 16 channels, R and eight rows for each warp of makers where there are tensor cores for the weights' type:
  * W_dt stays in their registers as it lies packed (a pair of k is what a fragment holds), and δ is the sum of two numbers of
@@ -88,35 +89,48 @@ static void print_piece(const Walk *w, const Input *inputs, int n, bool mixed) {
     }
 }
 
-static void print_rows_of_piece(const Walk *w, bool fours, bool ones) {
+/* Loads (to held[], before the turn's other work) or stores (from it, after it) what a piece is in the rows of block t. Of rows past
+ * the end anything is stored. */
+static void print_rows_of_piece(const Walk *w, bool fours, bool ones, bool load) {
     CgCuda *c = w->c;
+    if (!load) { cg_cu(c, "float *to = piece_to + ((t & piece_ring) * ROWS + piece_first) * piece_row;\n"); }
     cg_cu(c,
-          "float *to = piece_to + (t & piece_ring) * ROWS * piece_row;\n"
           "#pragma unroll\n"
           "for (u32 i = 0; i < FETCHES; i++) {\n"
           "const u32 r = piece_first + i * STEP;\n"
-          "if (r >= rows) break;\n"
-          "const float *at = piece_from + (u64)%s * 16;\n",
-          w->s->runs ? "(piece_of_row ? row_of[from + t * ROWS + r] : t * ROWS + r)" : "(t * ROWS + r)");
-    cg_cu(c, "%s%s%s", fours && ones ? "if (piece_of_four) " : "", fours ? "CP_ASYNC_16(to + r * piece_row, at, 16);\n" : "",
-          fours && ones ? "else " : "");
-    cg_cu(c, "%s}\n", ones ? "CP_ASYNC_4(to + r * piece_row, at);\n" : "");
+          "if (r >= %s) break;\n",
+          load ? "rows" : "ROWS");
+    if (load) {
+        cg_cu(c, "const float *at = piece_from + (u64)%s * 16;\n",
+              w->s->runs ? "(piece_of_row ? row_of[from + t * ROWS + r] : t * ROWS + r)" : "(t * ROWS + r)");
+    }
+    if (fours) { cg_cu(c, "%s%s;\n", ones ? "if (piece_of_four) " : "", load ? "held[i] = *quad(at)" : "*quad(to) = held[i]"); }
+    if (ones) { cg_cu(c, "%s%s;\n", fours ? "else " : "", load ? "held[i].x = *at" : "*to = held[i].x"); }
+    cg_cu(c, "%s}\n", load ? "" : "to += STEP * piece_row;\n");
+}
+
+/* Helpers have a piece each; where there are more pieces, they load and store one after the other. */
+static bool one_each(const Walk *w, const Input *inputs, int n) {
+    return pieces_of(inputs, n) <= (int64_t)((uint64_t)w->c->target->threads - w->movers);
 }
 
 void cg_walk_fetch(const Walk *w) {
     CgCuda *c = w->c;
     Input inputs[MOST_INPUTS];
     int n = inputs_of(w, inputs);
-    bool fours = has_size(inputs, n, 4), ones = has_size(inputs, n, 1);
-    bool one_each = pieces_of(inputs, n) <= (int64_t)((uint64_t)c->target->threads - w->movers);
+    bool fours = has_size(inputs, n, 4), ones = has_size(inputs, n, 1), each = one_each(w, inputs, n);
+    if (each) { cg_cu(c, "float4 held[FETCHES] = {};\n"); }
     cg_cu(c, "if (t < blocks) { /* fetch */\nconst u32 rows = rows_from(count, t, ROWS);\n");
-    if (one_each) {
+    if (each) {
         cg_cu(c, "if (piece < PIECES) {\n");
+        print_rows_of_piece(w, fours, ones, true);
     } else {
-        cg_cu(c, "const u32 piece_first = 0;\nfor (u32 piece = helper; piece < PIECES; piece += HELPERS) {\n");
+        cg_cu(c, "const u32 piece_first = 0;\nfloat4 held[FETCHES] = {};\nfor (u32 piece = helper; piece < PIECES; piece += "
+                 "HELPERS) {\n");
         print_piece(w, inputs, n, fours && ones);
+        print_rows_of_piece(w, fours, ones, true);
+        print_rows_of_piece(w, fours, ones, false);
     }
-    print_rows_of_piece(w, fours, ones);
     cg_cu(c, "}\n");
     if (w->s->experts && !w->s->runs) {
         cg_cu(c, "for (u32 r = helper; r < rows; r += HELPERS) {\nconst u64 row = from + t * ROWS + r;\n");
@@ -126,6 +140,15 @@ void cg_walk_fetch(const Walk *w) {
     cg_cu(c, "}\n");
 }
 
+void cg_walk_put(const Walk *w) {
+    Input inputs[MOST_INPUTS];
+    int n = inputs_of(w, inputs);
+    if (!one_each(w, inputs, n)) { return; }
+    cg_cu(w->c, "if (t < blocks && piece < PIECES) { /* what was fetched is there by now */\n");
+    print_rows_of_piece(w, has_size(inputs, n, 4), has_size(inputs, n, 1), false);
+    cg_cu(w->c, "}\n");
+}
+
 static void prepare_fetch(const Walk *w) {
     CgCuda *c = w->c;
     Input inputs[MOST_INPUTS];
@@ -133,7 +156,7 @@ static void prepare_fetch(const Walk *w) {
     int64_t pieces = pieces_of(inputs, n), helpers = (int64_t)((uint64_t)c->target->threads - w->movers);
     int64_t step = pieces <= helpers ? helpers / pieces : 1;
     cg_cu(c, "enum { PIECES = %lld, STEP = %lld, FETCHES = (ROWS + STEP - 1) / STEP };\n", (long long)pieces, (long long)step);
-    if (pieces > helpers) { return; }
+    if (!one_each(w, inputs, n)) { return; }
     cg_cu(c, "const u32 piece_first = helper / PIECES, piece = piece_first < STEP ? helper %% PIECES : PIECES;\n");
     print_piece(w, inputs, n, has_size(inputs, n, 4) && has_size(inputs, n, 1));
 }
@@ -204,13 +227,13 @@ static void print_tensor_deltas(const Walk *w) {
     CgCuda *c = w->c;
     const char *type = w->k->dtype == PG_BF16 ? "BF16" : "F16", *name = cg_cuda_dtype(w->k->dtype);
     cg_cu(c,
-          "const float *d_at = d_in + (block %% 2 * ROWS + (helper / 32 * 8 + low) %% ROWS) * R_ROW + two;\n"
+          "const float2 *d_at = (const float2 *)(d_in + (block %% 2 * ROWS + (helper / 32 * 8 + low) %% ROWS) * R_ROW + two);\n"
           "float4 sum = splat4(0);\n"
           "#pragma unroll\n"
           "for (u32 i = 0; i < STEPS; i++) {\n"
           "u32 inputs[2];\n"
           "#pragma unroll\n"
-          "for (u32 j = 0; j < 2; j++) PACK_%s(inputs[j], d_at[i * 16 + j * 8], d_at[i * 16 + j * 8 + 1]);\n"
+          "for (u32 j = 0; j < 2; j++) PACK_%s(inputs[j], d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
           "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], inputs[0], inputs[1]);\n",
           type, type);
     if (!c->target->fast) {
@@ -218,7 +241,7 @@ static void print_tensor_deltas(const Walk *w) {
               "u32 rests[2];\n"
               "#pragma unroll\n"
               "for (u32 j = 0; j < 2; j++) {\n"
-              "PACK_%s(rests[j], d_at[i * 16 + j * 8] - %s_low(inputs[j]), d_at[i * 16 + j * 8 + 1] - %s_high(inputs[j]));\n"
+              "PACK_%s(rests[j], d_at[i * 8 + j * 4].x - %s_low(inputs[j]), d_at[i * 8 + j * 4].y - %s_high(inputs[j]));\n"
               "}\n"
               "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], rests[0], rests[1]);\n",
               type, name, name, type);
@@ -229,7 +252,7 @@ static void print_tensor_deltas(const Walk *w) {
              "#pragma unroll\n"
              "for (u32 j = 0; j < 4; j++) {\n"
              "const u32 r = helper / 32 * 8 + two + j %% 2;\n"
-             "if (r >= rows) continue;\n");
+             "if (r >= ROWS) continue; /* those past the end harm nobody */\n");
     print_pair(w, "sums_of[j]", "r * 16 + low + j / 2 * 8");
     cg_cu(c, "}\n");
 }
@@ -352,7 +375,11 @@ void cg_walk_finish(const Walk *w) {
         cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n"
                  "float *y_at = y + (panel * ld + from + block * ROWS) * 16;\n");
     }
-    cg_cu(c, "for (u32 i = helper - MAKERS; i < rows * 16; i += HELPERS - MAKERS) {\n"
+    cg_cu(c, "enum { FINISHERS = HELPERS - MAKERS };\n"
+             "#pragma unroll\n"
+             "for (u32 j = 0; j < (ROWS * 16 + FINISHERS - 1) / FINISHERS; j++) {\n"
+             "const u32 i = helper - MAKERS + j * FINISHERS;\n"
+             "if (i >= rows * 16) break;\n"
              "float sum = 0;\n"
              "#pragma unroll\n"
              "for (u32 l = 0; l < LANES; l++) sum += sum_at[l * ROWS * 16 + i];\n");

@@ -265,7 +265,8 @@ void cg_scan_walk(const Scan *s) {
     cg_walk_fetch(&w);
     cg_walk_deltas(&w);
     cg_walk_finish(&w);
-    cg_cu(c, "CP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n}\n__syncthreads();\n}\n"
+    cg_walk_put(&w);
+    cg_cu(c, "}\n__syncthreads();\n}\n"
              "if (mover && lane < LANES) {\n");
     print_end(&w);
     cg_cu(c, "}\n");

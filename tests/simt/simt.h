@@ -488,7 +488,6 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define FAST_DIVIDE(a, b) ((a) / (b))
 
 #define CP_ASYNC_16(to, from, bytes) simt::copy_later(to, from, bytes)
-#define CP_ASYNC_4(to, from) (*(to) = *(from))
 #define CP_ASYNC_COMMIT() simt::commit_copies()
 #define CP_ASYNC_WAIT(n) simt::wait_for_copies(n)
 #define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), false, a0, a1, a2, a3, b0, b1)
