@@ -29,19 +29,6 @@ INLINE float FAST_EXP2(float x) {
     return y;
 }
 #define FAST_DIVIDE(a, b) __fdividef(a, b)
-/* Bytes from global to shared memory, which lie there for this thread after COPY_WAIT(). */
-#if __CUDA_ARCH__ >= 800
-#define COPY(bytes, to, from)                                                                                             \
-    asm volatile("cp.async.ca.shared.global [%0], [%1], " #bytes ";" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) \
-                 : "memory")
-#define COPY16(to, from) COPY(16, to, from)
-#define COPY4(to, from) COPY(4, to, from)
-#define COPY_WAIT() asm volatile("cp.async.wait_all;" ::: "memory")
-#else
-#define COPY16(to, from) (*(float4 *)(to) = *(const float4 *)(from))
-#define COPY4(to, from) (*(to) = *(from))
-#define COPY_WAIT()
-#endif
 #endif
 
 /* ---------------------------------------------------------------------------------------------- the step */
