@@ -3,10 +3,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "cli/bench_gpu.h"
 #include "cli/bench_speed.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/gpu_limits.h"
 #include "cli/random_weights.h"
 #include "support/clock.h"
 
@@ -26,10 +27,21 @@ typedef struct Samples {
 typedef struct Results {
     CliStats compile_ms, cached_ms, load_ms;
     bool has_cached;
-    BenchSpeed speed;
+    BenchSpeed speed; /* of CPUs */
+    BenchGpu gpu;
 } Results;
 
 /* ---------------------------------------------------------------------------------------------- measuring */
+
+/* A build of its own for the GPU that is open, if one is. */
+static CliBuild start_again(const CliBuild *build) { return (CliBuild){.device = build->device, .gpu = build->gpu}; }
+
+/* Frees such a build. Its messages are not shown: the last one has the same to say. */
+static void forget(CliBuild *again) {
+    again->diags.count = 0;
+    again->device = NULL;
+    cli_build_finish(again, true);
+}
 
 /* Compiles from the YAML on. Whether the checkpoints fit is seen to on the way, before the slow part, off the clock. */
 static bool compile_once(CliBuild *build, const CliBuildOptions *options, bool check_files, double *out_ms) {
@@ -46,14 +58,13 @@ static bool compile_once(CliBuild *build, const CliBuildOptions *options, bool c
 /* Compiles `repeat` times; the last result stays in `build`. */
 static bool measure_compile(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
     for (int64_t i = 0;; i++) {
-        CliBuild next = {0};
+        CliBuild next = start_again(build);
         bool ok = compile_once(&next, options, i == 0 && options->weights->count, &out_ms[i]);
         if (!ok || i + 1 == o->repeat) {
             *build = next;
             return ok;
         }
-        next.diags.count = 0; /* the last repetition's messages are shown, not everyone's */
-        cli_build_finish(&next, true);
+        forget(&next);
     }
 }
 
@@ -63,12 +74,11 @@ static bool measure_cached(CliBuild *build, const CliBuildOptions *options, cons
     cached.cache = CLI_CACHE;
     bool all = true;
     for (int64_t i = -1; i < o->repeat && all; i++) {
-        CliBuild next = {0};
+        CliBuild next = start_again(build);
         double ms = 0;
         all = compile_once(&next, &cached, false, &ms) && (i < 0 || next.kernels_found == next.program->n_kernels);
         if (i >= 0) out_ms[i] = ms;
-        next.diags.count = 0; /* measure_compile had the same to say */
-        cli_build_finish(&next, true);
+        forget(&next);
     }
     if (!all)
         su_warning(&build->diags, (SuSpan){0}, "see `mossc warm`", "no cached_ms: the kernel cache does not keep all kernels");
@@ -93,25 +103,32 @@ static double peak_rss_bytes(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-static void print_json(const CliBuild *build, const BenchOptions *o, const Results *results) {
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "name", build->program->name);
+static void add_host_speed(cJSON *root, const CliBuild *build, const BenchPlan *plan, const BenchSpeed *speed) {
     cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
     cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
-    cJSON_AddNumberToObject(root, "prefill", (double)o->prefill);
-    cJSON_AddNumberToObject(root, "decode", (double)o->decode);
-    cJSON_AddNumberToObject(root, "batch", (double)o->batch);
-    cJSON_AddNumberToObject(root, "repeat", (double)o->repeat);
+    cli_json_add_stats(root, "prefill_tok_s", speed->prefill_tok_s);
+    cli_json_add_stats(root, "decode_tok_s", speed->decode_tok_s);
+    if (!plan->limits) return;
+    cli_json_add_stats(root, "read_gb_s", speed->read_gb_s);
+    cli_json_add_stats(root, "panel_gflop_s", speed->panel_gflop_s);
+    cli_json_add_stats(root, "prefill_of_bound", speed->prefill_of_bound);
+    cli_json_add_stats(root, "decode_of_bound", speed->decode_of_bound);
+}
+
+static void print_json(const CliBuild *build, const BenchPlan *plan, const Results *results) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "name", build->program->name);
+    cJSON_AddNumberToObject(root, "prefill", (double)plan->prefill);
+    cJSON_AddNumberToObject(root, "decode", (double)plan->decode);
+    cJSON_AddNumberToObject(root, "batch", (double)plan->batch);
+    cJSON_AddNumberToObject(root, "repeat", (double)plan->repeat);
     cli_json_add_stats(root, "compile_ms", results->compile_ms);
     if (results->has_cached) cli_json_add_stats(root, "cached_ms", results->cached_ms);
     cli_json_add_stats(root, "load_ms", results->load_ms);
-    cli_json_add_stats(root, "prefill_tok_s", results->speed.prefill_tok_s);
-    cli_json_add_stats(root, "decode_tok_s", results->speed.decode_tok_s);
-    if (o->limits) {
-        cli_json_add_stats(root, "read_gb_s", results->speed.read_gb_s);
-        cli_json_add_stats(root, "panel_gflop_s", results->speed.panel_gflop_s);
-        cli_json_add_stats(root, "prefill_of_bound", results->speed.prefill_of_bound);
-        cli_json_add_stats(root, "decode_of_bound", results->speed.decode_of_bound);
+    if (build->device) {
+        cli_bench_gpu_json(root, build, plan, &results->gpu);
+    } else {
+        add_host_speed(root, build, plan, &results->speed);
     }
     cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
     cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
@@ -124,14 +141,24 @@ static void print_stats_row(const char *name, CliStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
-static void print_heading(const CliBuild *build, const BenchOptions *o) {
-    printf("%s: %d threads, %d float lanes, ", build->program->name, moss_model_threads(build->model), build->target.vector_lanes);
-    if (o->batch > 1) printf("%" PRId64 " sequences, each ", o->batch);
-    printf("prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n", o->prefill, o->decode, o->repeat);
+static void print_heading(const CliBuild *build, const BenchPlan *plan) {
+    char gpu[CLI_GPU_TEXT];
+    if (build->device) {
+        printf("%s: %s, ", build->program->name, cli_gpu_text(build->device, gpu));
+    } else {
+        printf("%s: %d threads, %d float lanes, ", build->program->name, moss_model_threads(build->model),
+               build->target.vector_lanes);
+    }
+    if (plan->batch > 1) printf("%" PRId64 " sequences, each ", plan->batch);
+    printf("prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n", plan->prefill, plan->decode,
+           plan->repeat);
     printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
 }
 
-static void print_limits(const BenchSpeed *speed) {
+static void print_host_speed(const BenchPlan *plan, const BenchSpeed *speed) {
+    print_stats_row("prefill, tokens/s", speed->prefill_tok_s);
+    print_stats_row("decode, tokens/s", speed->decode_tok_s);
+    if (!plan->limits) return;
     printf("\n");
     print_stats_row("reading limit, GB/s", speed->read_gb_s);
     print_stats_row("panel limit, GFLOP/s", speed->panel_gflop_s);
@@ -139,19 +166,22 @@ static void print_limits(const BenchSpeed *speed) {
     print_stats_row("decode / its bound", speed->decode_of_bound);
 }
 
-static void print_table(const CliBuild *build, const BenchOptions *o, const Results *results) {
+static void print_table(const CliBuild *build, const BenchPlan *plan, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
-    print_heading(build, o);
+    double decode_tok_s = build->device ? results->gpu.decode_tok_s.median : results->speed.decode_tok_s.median;
+    print_heading(build, plan);
     print_stats_row("compile, ms", results->compile_ms);
     if (results->has_cached) print_stats_row("the same, cached, ms", results->cached_ms);
     print_stats_row("load, ms", results->load_ms);
-    print_stats_row("prefill, tokens/s", results->speed.prefill_tok_s);
-    print_stats_row("decode, tokens/s", results->speed.decode_tok_s);
-    if (o->limits) print_limits(&results->speed);
+    if (build->device) {
+        cli_bench_gpu_table(plan, &results->gpu);
+    } else {
+        print_host_speed(plan, &results->speed);
+    }
     printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
     printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
-    if (o->batch == 1) printf("; decoding reads %s of them a second", cli_bytes(active * results->speed.decode_tok_s.median, text));
+    if (plan->batch == 1) printf("; decoding reads %s of them a second", cli_bytes(active * decode_tok_s, text));
     printf("\n  %-22s %s\n", "state of a sequence", cli_bytes((double)build->program->state_bytes, text));
     printf("  %-22s %s\n", "most memory in use", cli_bytes(peak_rss_bytes(), text));
 }
@@ -171,13 +201,16 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
                       .limits = o->limits,
                       .progress = o->model.progress};
     Results results = {0};
-    if (!measure_compile(build, options, o, samples.compile_ms) || !cli_bench_fits(build, &plan)) return false;
+    if (!cli_build_device(build, options) || !measure_compile(build, options, o, samples.compile_ms) ||
+        !cli_bench_fits(build, &plan))
+        return false;
     results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
-    if (!measure_load(build, options, o, samples.load_ms) || !cli_bench_speed(build, &plan, &results.speed)) return false;
+    if (!measure_load(build, options, o, samples.load_ms)) return false;
+    if (build->device ? !cli_bench_gpu(build, &plan, &results.gpu) : !cli_bench_speed(build, &plan, &results.speed)) return false;
     results.compile_ms = cli_stats(samples.compile_ms, n);
     results.cached_ms = cli_stats(samples.cached_ms, n);
     results.load_ms = cli_stats(samples.load_ms, n);
-    (o->json ? print_json : print_table)(build, o, &results);
+    (o->json ? print_json : print_table)(build, &plan, &results);
     return true;
 }
 
@@ -224,11 +257,21 @@ const CliCommand cli_bench = {
         "buffer of --limits included.\n\n"
         "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
         "experts those that its tokens are expected to choose) and its maps' FLOPs over the rate of a panel kernel whose operands "
-        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.",
+        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.\n\n"
+        "With --device cuda: up to 64 sequences pick their tokens on the GPU, greedily, 32 before the host looks. maps_ms, "
+        "scan_ms, "
+        "other_ms: the prompts' phases, launched one by one, by the GPU's clock. With --limits also: prefill_of_peak, "
+        "maps_of_peak: "
+        "the maps' FLOPs over the rate of tensor cores (without any: of multiply-adds) over the time; scan_of_bound: the larger of "
+        "bytes over the copy rate and exps over the rate of ex2; decode_of_bandwidth: bytes of weights and states over the copy "
+        "rate over the time; decode_of_bound: for one sequence the time allowed, 1.1 of those bytes' and 1.5 us a phase, over the "
+        "time; "
+        "for more the larger of the bytes' and the FLOPs' time.",
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
                 "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
                 "mossc bench specs/mamba-130m.yaml --batch 16 --prefill 32 --limits\n"
-                "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n",
+                "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n"
+                "mossc bench specs/mamba-370m.yaml --set weights.dtype=bf16 --device cuda --limits\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .runs_model = true,

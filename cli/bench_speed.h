@@ -1,18 +1,9 @@
-/* The measurements of `mossc bench`: prompts and decoding of one or more sequences, beside what the machine can do. */
+/* The measurements of `mossc bench` on CPUs: prompts and decoding of one or more sequences, beside what the machine can do. */
 #ifndef MOSSC_CLI_BENCH_SPEED_H
 #define MOSSC_CLI_BENCH_SPEED_H
 
+#include "cli/bench_steps.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
-
-typedef struct BenchPlan {
-    int64_t prefill, decode; /* tokens of each sequence: of its prompt, and fed one by one after it */
-    int64_t batch;           /* sequences that share every step */
-    int64_t chunk;           /* most tokens of a step of the prompt; 0: as many as a step takes */
-    int64_t repeat;          /* rounds that count */
-    bool limits;             /* measure the machine's limits before and after every prompt and every decoding */
-    bool progress;
-} BenchPlan;
 
 /* Of the rounds. The bound of a step is the larger of its weights' bytes over the reading limit (each weight once; of experts,
  * those expected to be chosen by its rows) and its maps' FLOPs over the panel kernel's rate. */
@@ -22,9 +13,7 @@ typedef struct BenchSpeed {
     CliStats prefill_of_bound, decode_of_bound; /* with limits: bound over time, at most about 1 */
 } BenchSpeed;
 
-/* Whether this model takes such steps and so many tokens; needs cli_build_program. false: the reason is in build->diags. */
-bool cli_bench_fits(CliBuild *build, const BenchPlan *plan);
-/* Needs that, cli_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
+/* Needs cli_bench_fits, cli_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
 bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_speed);
 
 #endif

@@ -177,8 +177,8 @@ static void print_json(const CliBuild *build, const ExplainOptions *o, const Cli
 
 static bool explain(CliBuild *build, const CliBuildOptions *options, const ExplainOptions *o) {
     PgWork token, prompt;
-    if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options) ||
-        !choose_steps(build, o, &token, &prompt)) {
+    if (!cli_build_device(build, options) || !cli_build_spec(build, options) || !cli_build_graph(build) ||
+        !cli_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
         return false;
     }
     CliExplained x[2] = {cli_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena),
@@ -211,6 +211,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.model.weights.count && !o.measure) return cli_usage_error(command, "weights are only read with --measure");
+    if (o.model.device && strcmp(o.model.device, "cpu") != 0) {
+        return cli_usage_error(command,
+                               "it explains steps of a CPU; `mossc bench --device cuda --limits` holds a GPU's against its limits");
+    }
     CliBuild build = {0};
     CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     bool ok = explain(&build, &options, &o);

@@ -5,12 +5,14 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/gpu_limits.h"
 #include "cli/limiter.h"
 #include "cli/pipeline.h"
 
 typedef struct LimitsOptions {
     int64_t threads, repeat;
     int isa;
+    const char *device;
     bool json;
 } LimitsOptions;
 
@@ -95,7 +97,26 @@ static void measure(CliLimiter *limiter, int64_t repeat, Samples *samples) {
     }
 }
 
+static bool measure_host(CliBuild *build, const LimitsOptions *o) {
+    CliLimiter *limiter = NULL;
+    const char *isa = o->isa ? cli_isa_words[o->isa] : NULL;
+    bool ok = build->has_target = cg_target_host(isa, &build->target, &build->diags);
+    ok = ok && cli_limiter_create(&build->target, (int)o->threads, &limiter, &build->diags);
+    if (ok) {
+        Samples samples;
+        size_t n = (size_t)o->repeat;
+        measure(limiter, o->repeat, &samples);
+        CliStats stats[4] = {cli_stats(samples.read, n), cli_stats(samples.panel, n), cli_stats(samples.fma, n),
+                             cli_stats(samples.exp, n)};
+        (o->json ? print_json : print_table)(&build->target, limiter, stats);
+    }
+    cli_limiter_free(limiter);
+    return ok;
+}
+
 static const CliOption table[] = {
+    CLI_ROW_TEXT(LimitsOptions, device, "device", 0, "DEVICE", false,
+                 "what is measured: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU"),
     CLI_ROW_INT(LimitsOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often each is measured (default 5)"),
     CLI_ROW_INT(LimitsOptions, threads, "threads", 0, "N", 1, 1024,
                 "threads that measure together (default: as many as there are CPUs for this process)"),
@@ -108,19 +129,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     CliBuild build = {0};
-    CliLimiter *limiter = NULL;
-    const char *isa = o.isa ? cli_isa_words[o.isa] : NULL;
-    bool ok = build.has_target = cg_target_host(isa, &build.target, &build.diags);
-    ok = ok && cli_limiter_create(&build.target, (int)o.threads, &limiter, &build.diags);
-    if (ok) {
-        Samples samples;
-        size_t n = (size_t)o.repeat;
-        measure(limiter, o.repeat, &samples);
-        CliStats stats[4] = {cli_stats(samples.read, n), cli_stats(samples.panel, n), cli_stats(samples.fma, n),
-                             cli_stats(samples.exp, n)};
-        (o.json ? print_json : print_table)(&build.target, limiter, stats);
-    }
-    cli_limiter_free(limiter);
+    CliBuildOptions options = {.device = o.device, .isa = o.isa};
+    bool ok = cli_build_device(&build, &options);
+    if (ok && build.device && o.threads) ok = su_error(&build.diags, (SuSpan){0}, NULL, "--threads is for CPUs");
+    if (ok) ok = build.device ? cli_gpu_print_limits(&build, o.repeat, o.json) : measure_host(&build, &o);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }
@@ -134,10 +146,13 @@ const CliCommand cli_limits = {
         "reading memory past every cache (the best of eight patterns), the microkernel of a map with its operands in the first "
         "cache, multiply-adds in registers, and exp. Decoding is compared with the first, prompts with the second, scans with the "
         "last. What else runs on the machine takes away from them, and a shared host drifts: compare with limits measured next "
-        "to a result, as `mossc explain --measure` and `mossc bench --limits` do.",
+        "to a result, as `mossc explain --measure` and `mossc bench --limits` do.\n\n"
+        "With --device cuda they are the GPU's: copying within its memory, products on tensor cores (where the maps use them), "
+        "multiply-adds and exp, each of the three in registers.",
     .examples = "mossc limits\n"
                 "mossc limits --threads 1 --json\n"
-                "mossc limits --isa avx2\n",
+                "mossc limits --isa avx2\n"
+                "mossc limits --device cuda\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 0,

@@ -15,14 +15,14 @@ void rt_cuda_code_free(RtCuda *gpu) {
     *code = (RtCudaCode){0};
 }
 
-static MossError load_module(RtCuda *gpu, const void *image) {
+MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_module) {
     char log[LOG_BYTES] = "";
     CuJitOption options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
-    CuResult result = gpu->driver.module_load(&gpu->code.module, image, 2, options, values);
+    CuResult result = gpu->driver.module_load(out_module, image, 2, options, values);
     gpu->other_architecture = result == CU_NO_BINARY_FOR_GPU;
     if (!result) { return (MossError){.code = MOSS_OK}; }
-    gpu->code.module = NULL;
+    *out_module = NULL;
     log[sizeof log - 1] = '\0';
     return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, log[0] ? log : NULL);
 }
@@ -130,7 +130,7 @@ MossError moss_cuda_code(MossDevice *device, const PgProgram *program, const voi
     MossError error = rt_cuda_enter(gpu);
     if (error.code != MOSS_OK) { return error; }
     rt_cuda_code_free(gpu);
-    error = load_module(gpu, image);
+    error = rt_cuda_load_module(gpu, image, &gpu->code.module);
     if (error.code == MOSS_OK) { error = read_image(gpu, program); }
     if (error.code == MOSS_OK) { error = find_entries(gpu); }
     if (error.code != MOSS_OK) { rt_cuda_code_free(gpu); }

@@ -93,6 +93,8 @@ void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory);
 MossError rt_cuda_wait(RtCuda *gpu);
 
 /* ---- code.c */
+/* The error has the driver's log, if it says anything. */
+MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_module);
 void rt_cuda_code_free(RtCuda *gpu);
 /* ---- steps.c */
 MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *step);

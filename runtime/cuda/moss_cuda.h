@@ -36,4 +36,15 @@ bool moss_cuda_other_architecture(const MossDevice *device);
 /* The rate of a copy of `bytes` from device memory to device memory, bytes read and written counted, the best of some. */
 MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_bytes_per_second);
 
+/* What an entry of `image` does a second. The entry is `entry(float *out, u32 rounds)`, and each of its threads does `work` of
+ * something in a round. It fills the GPU, and is launched with enough rounds that a launch's beginning and end do not count; the best
+ * of some. The code of a program stays as it is. */
+typedef struct MossCudaRate {
+    const char *entry; /* NULL: none; the rate is 0 */
+    double work;
+    double rate;       /* out: of the whole GPU */
+} MossCudaRate;
+
+MossError moss_cuda_rates(MossDevice *device, const void *image, uint32_t threads, MossCudaRate *rates, size_t n);
+
 #endif

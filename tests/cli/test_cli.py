@@ -223,7 +223,8 @@ def test_asm_prints_code_for_other_processors(m):
 
 def test_targets_lists_processors_and_devices(m):
     text = m.out("targets")
-    assert "\n  cortex-x4 " in text and "\n  dotprod " in text and "\n  galaxy-s24-ultra " in text, text
+    assert "\n  cortex-x4 " in text and "\n  dotprod " in text and "\n  galaxy-s24-ultra " in text and "\n  cuda:sm_90 " in text, text
+    assert "cuda:sm_80" in [gpu["name"] for gpu in m.json("targets", "--json")["gpus"]]
     devices = {device["name"]: device for device in m.json("targets", "--json")["devices"]}
     assert {"host", "galaxy-s24-ultra", "raspberry-pi-5", "graviton3"} <= set(devices), devices
     phone = devices["galaxy-s24-ultra"]

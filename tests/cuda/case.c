@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/cuda/compile.h"
 #include "frontend/lower.h"
 #include "ir/eval.h"
 #include "passes/pipeline.h"
@@ -120,6 +119,7 @@ bool case_make(Case *c, uint64_t seed, const char *yaml, int64_t T) {
 
 void case_free(Case *c) {
     weights_free(&c->weights);
+    cg_cuda_code_free(&c->code);
     for (int i = 0; i < CASE_SEQUENCES; i++) {
         free(c->tokens[i]);
         free(c->truth[i]);
@@ -133,15 +133,15 @@ void case_free(Case *c) {
 
 /* ---------------------------------------------------------------------------------------------- program to model */
 
-bool case_load(Case *c, MossDevice *device, CgCache *cache, MossModel **out_model) {
+static bool compile(Case *c, MossDevice *device) {
     const MossCudaFacts *facts = moss_cuda_facts(device);
     CgCudaTarget target = cg_cuda_target_of(facts->architecture, facts->multiprocessors, facts->shared);
-    CgCudaOptions options = {.wanted = CG_CUDA_RUNS, .cache = cache};
-    CgCudaCode code = {0};
-    if (!cg_cuda_compile(&target, c->program, &options, &code, &c->diags)) { return case_fail(c, "no code"); }
-    MossError error = moss_cuda_code(device, c->program, code.image, code.size);
-    cg_cuda_code_free(&code);
-    if (!case_ok(c, "the code", error)) { return false; }
-    MossOptions on_device = {.device = device};
-    return case_ok(c, "the model", moss_model_from_memory(c->program, NULL, weights_drawn, &c->weights, &on_device, out_model));
+    CgCudaOptions options = {.wanted = CG_CUDA_RUNS};
+    return c->code.image != NULL || cg_cuda_compile(&target, c->program, &options, &c->code, &c->diags) || case_fail(c, "no code");
+}
+
+bool case_load(Case *c, MossDevice *device, MossModel **out_model) {
+    MossOptions options = {.device = device};
+    return compile(c, device) && case_ok(c, "the code", moss_cuda_code(device, c->program, c->code.image, c->code.size)) &&
+           case_ok(c, "the model", moss_model_from_memory(c->program, NULL, weights_drawn, &c->weights, &options, out_model));
 }

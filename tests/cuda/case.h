@@ -2,8 +2,7 @@
 #ifndef MOSSC_TESTS_CUDA_CASE_H
 #define MOSSC_TESTS_CUDA_CASE_H
 
-#include "codegen/cache.h"
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/compile.h"
 #include "frontend/spec.h"
 #include "runtime/cuda/moss_cuda.h"
 #include "tests/random/weights.h"
@@ -18,6 +17,7 @@ typedef struct Case {
     SuArena arena;
     SuDiags diags;
     const PgProgram *program;
+    CgCudaCode code; /* of the GPU that it was loaded on first */
     Weights weights;
     int32_t *tokens[CASE_SEQUENCES]; /* [T] */
     double *truth[CASE_SEQUENCES];   /* [T][V] of eval64 */
@@ -28,8 +28,8 @@ typedef struct Case {
 /* yaml NULL: drawn, as is T. Every fourth seed has passes off, in turn, so that all kinds of kernels come up. false after a message. */
 bool case_make(Case *c, uint64_t seed, const char *yaml, int64_t T);
 void case_free(Case *c); /* {0} is fine */
-/* The program's model on the GPU, its code compiled or found in the cache (NULL: none). */
-bool case_load(Case *c, MossDevice *device, CgCache *cache, MossModel **out_model);
+/* The program's model on the GPU, for which it is compiled the first time. */
+bool case_load(Case *c, MossDevice *device, MossModel **out_model);
 /* Whether logits [V] after token `row` of a sequence are near the truth. */
 bool case_near(Case *c, const char *how, int sequence, int64_t row, const float *logits);
 /* Prints the seed and the spec once, then what is wrong. false. */

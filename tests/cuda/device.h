@@ -66,6 +66,7 @@ struct CuFunction {
 struct CuModule {
     Object object;
     void *library;
+    int file; /* that it was loaded from */
     bool (*run)(const SimtLaunch *launch);
     unsigned threads; /* of a block, as the text's launch bounds say */
     const EmulatedEntry *entries;

@@ -1,5 +1,6 @@
 """What the tests of --device cuda share: mossc beside the emulated GPU. CTest names the libraries in MOSSC_CUDA_DRIVER and MOSSC_NVRTC;
-MOSSC_CXX is the compiler that the latter uses."""
+MOSSC_CXX is the compiler that the latter uses. Where there is a GPU the tests run on that as well: settings of the emulation are nothing
+to it."""
 import atexit
 import os
 import pathlib
@@ -19,7 +20,7 @@ atexit.register(shutil.rmtree, kernels, ignore_errors=True)
 
 
 def skip_without_compiler():
-    if not os.environ.get("MOSSC_CXX"):
+    if os.environ.get("MOSSC_CXX") == "":  # unset: a real GPU, or whoever runs this knows
         print("skipped: there is no C++ compiler")
         sys.exit(SKIPPED)
 

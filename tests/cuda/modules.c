@@ -11,13 +11,15 @@
 
 /* ---------------------------------------------------------------------------------------------- modules */
 
-static void *load_code(const Image *image) {
+/* *out_file stays open as long as the library: dlopen tells libraries apart by their names. */
+static void *load_code(const Image *image, int *out_file) {
     char path[64];
     int file = memfd_create("module", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     bool written = file >= 0 && write(file, image->code, image->bytes) == (ssize_t)image->bytes;
     void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-    if (file >= 0) { close(file); }
+    if (file >= 0 && library == NULL) { close(file); }
+    *out_file = file;
     return library;
 }
 
@@ -34,10 +36,11 @@ static void place_globals(CuModuleRef m) {
     }
 }
 
-static CuModuleRef module_new(void *library) {
+static CuModuleRef module_new(void *library, int file) {
     CuModuleRef m = object_new(MODULE, emulated_current, sizeof *m);
     size_t n = 0;
     m->library = library;
+    m->file = file;
     *(void **)&m->run = dlsym(library, "simt_run");
     m->entries = dlsym(library, "emulated_entries");
     m->globals = dlsym(library, "emulated_globals");
@@ -70,17 +73,18 @@ CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, Cu
     if (result != CU_OK) { return finish(result); }
     Image image = image_read(data);
     void *library = NULL;
+    int file;
     write_log("", n, options, values);
     if (image.code == NULL) {
         write_log("ptxas fatal   : the image is damaged, or none for this GPU", n, options, values);
         result = CU_INVALID_IMAGE;
     } else if (!fits_device(&image)) {
         result = CU_NO_BINARY_FOR_GPU;
-    } else if ((library = load_code(&image)) == NULL) {
+    } else if ((library = load_code(&image, &file)) == NULL) {
         fprintf(stderr, "emulated GPU: %s\n", dlerror());
         result = CU_INVALID_IMAGE;
     } else {
-        *out = module_new(library);
+        *out = module_new(library, file);
     }
     free(image.code);
     return finish(result);

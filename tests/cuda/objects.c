@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "device.h"
 
@@ -64,6 +65,7 @@ static void module_free(CuModuleRef module) {
         }
     }
     dlclose(module->library);
+    close(module->file);
     free(module->functions);
     object_remove(&module->object);
 }

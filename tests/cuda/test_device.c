@@ -27,9 +27,11 @@ typedef struct Options {
     bool verbose;
 } Options;
 
+typedef enum Outcome { PASSED, FAILED, LEFT_OUT, OUTCOMES } Outcome;
+
 /* What the processes share. */
 typedef struct Progress {
-    _Atomic int64_t next, passed, failed, left_out;
+    _Atomic int64_t next, by_outcome[OUTCOMES];
     _Atomic uint64_t running[MAX_PROCESSES]; /* seed + 1 of the spec that a process works on */
 } Progress;
 
@@ -49,7 +51,7 @@ static bool open_lane(Case *c, MossModel *model, int sequence, Lane *lane) {
 /* One step of some lanes, rows[i] each. bits (or NULL) gets the logits of lane 0, [T][V]. */
 static bool step_lanes(Case *c, const char *how, MossModel *model, Lane *const *lanes, const int64_t *rows, uint32_t n,
                        float *bits) {
-    MossSegment segments[CASE_SEQUENCES];
+    MossSegment segments[CASE_SEQUENCES] = {0};
     for (uint32_t i = 0; i < n; i++) {
         segments[i] =
             (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)rows[i], MOSS_ALL_LOGITS};
@@ -95,7 +97,9 @@ static bool run_chunks(Case *c, const char *how, MossModel *model, int64_t chunk
 }
 
 /* Two sequences in steps that mix pieces of prompts, single tokens, and a sequence that pauses. */
-static bool run_batch(Case *c, MossModel *model, Rng *rng) {
+static bool run_batch(Case *c, MossModel *model, const char *path) {
+    Rng rng = {c->seed + 99};
+    (void)path;
     Lane lane[CASE_SEQUENCES] = {0};
     bool good = true;
     for (int i = 0; i < CASE_SEQUENCES && good; i++) { good = open_lane(c, model, i, &lane[i]); }
@@ -104,8 +108,8 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
         int64_t rows[CASE_SEQUENCES];
         uint32_t n = 0;
         for (int i = 0; i < CASE_SEQUENCES; i++) {
-            int64_t left = c->T - lane[i].at, wanted = rng_chance(rng, 40) ? 1 : rng_between(rng, 1, 40);
-            if (left == 0 || rng_chance(rng, 15)) { continue; }
+            int64_t left = c->T - lane[i].at, wanted = rng_chance(&rng, 40) ? 1 : rng_between(&rng, 1, 40);
+            if (left == 0 || rng_chance(&rng, 15)) { continue; }
             some[n] = &lane[i];
             rows[n++] = wanted < left ? wanted : left;
         }
@@ -180,26 +184,41 @@ static bool run_generate(Case *c, MossModel *model, MossSampler sampler) {
     return good;
 }
 
-static bool run_case(Case *c, MossDevice *device, const char *path) {
+static bool run_token_by_token(Case *c, MossModel *model, const char *path) {
+    (void)path;
+    return run_chunks(c, "token by token", model, 1, c->T < FEW ? c->T : FEW);
+}
+static bool run_few_rows(Case *c, MossModel *model, const char *path) {
+    (void)path;
+    return run_chunks(c, "chunks of 11", model, 11, c->T < 2 * FEW ? c->T : 2 * FEW);
+}
+static bool run_many_rows(Case *c, MossModel *model, const char *path) {
+    int64_t most = c->program->max_rows;
+    (void)path;
+    return run_chunks(c, "chunks of 70", model, most < 70 ? most : 70, c->T) && run_chunks(c, "one prompt", model, most, c->T);
+}
+static bool run_generation(Case *c, MossModel *model, const char *path) {
+    (void)path;
+    return run_generate(c, model, (MossSampler){.top_p = 1, .state = c->seed}) &&
+           run_generate(c, model, (MossSampler){.temperature = 0.9f, .top_k = 20, .top_p = 0.9f, .state = c->seed});
+}
+
+static bool is_late(const Options *o, double start) { return o->seconds > 0 && su_seconds() - start > o->seconds; }
+
+static Outcome run_case(Case *c, MossDevice *device, const Options *o, const char *path, double start) {
+    static bool (*const parts[])(Case *, MossModel *, const char *) = {run_token_by_token, run_few_rows, run_many_rows,
+                                                                       run_batch,          run_states,   run_generation};
     MossModel *model = NULL;
-    Rng rng = {c->seed + 99};
-    int64_t most = c->program->max_rows, some = c->T < FEW ? c->T : FEW;
-    bool good = case_load(c, device, NULL, &model);
-    good = good && run_chunks(c, "token by token", model, 1, some);
-    good = good && run_chunks(c, "chunks of 11", model, 11, c->T < 33 ? c->T : 33);
-    good = good && run_chunks(c, "chunks of 70", model, most < 70 ? most : 70, c->T);
-    good = good && run_chunks(c, "one prompt", model, most, c->T);
-    good = good && run_batch(c, model, &rng);
-    good = good && run_states(c, model, path);
-    good = good && run_generate(c, model, (MossSampler){.top_p = 1, .state = c->seed});
-    good = good && run_generate(c, model, (MossSampler){.temperature = 0.9f, .top_k = 20, .top_p = 0.9f, .state = c->seed});
+    bool good = case_load(c, device, &model), late = false;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && good && !late; i++) {
+        late = is_late(o, start);
+        good = late || parts[i](c, model, path);
+    }
     if (model != NULL) { moss_model_free(model); }
-    return good;
+    return !good ? FAILED : late ? LEFT_OUT : PASSED;
 }
 
 /* ---------------------------------------------------------------------------------------------- many specs */
-
-static bool is_late(const Options *o, double start) { return o->seconds > 0 && su_seconds() - start > o->seconds; }
 
 /* A process's share, as it comes. */
 static void work(const Options *o, Progress *progress, int me, const char *folder, double start) {
@@ -212,16 +231,16 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
         exit(1);
     }
     for (int64_t i; (i = progress->next++) < o->count;) {
+        static const char *const words[OUTCOMES] = {"ok", "FAILED", "left out"};
         Case c = {0};
-        if (is_late(o, start)) {
-            progress->left_out++;
-            continue;
-        }
+        Outcome outcome = LEFT_OUT;
         progress->running[me] = o->seed + (uint64_t)i + 1;
-        bool good = case_make(&c, o->seed + (uint64_t)i, NULL, 0) && run_case(&c, device, path);
+        if (!is_late(o, start)) {
+            outcome = case_make(&c, o->seed + (uint64_t)i, NULL, 0) ? run_case(&c, device, o, path, start) : FAILED;
+        }
         progress->running[me] = 0;
-        (*(good ? &progress->passed : &progress->failed))++;
-        if (o->verbose) { printf("%llu: %s, %.1f s\n", (unsigned long long)c.seed, good ? "ok" : "FAILED", su_seconds() - start); }
+        progress->by_outcome[outcome]++;
+        if (o->verbose) { printf("%llu: %s, %.1f s\n", (unsigned long long)c.seed, words[outcome], su_seconds() - start); }
         fflush(stdout);
         case_free(&c);
     }
@@ -233,27 +252,27 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
 static bool run_specs(const Options *o, const char *folder, double start) {
     Progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t children[MAX_PROCESSES];
-    bool good = progress != MAP_FAILED;
+    if (progress == MAP_FAILED) { return false; }
     fflush(stdout);
-    for (int i = 0; good && i < o->processes; i++) {
+    for (int i = 0; i < o->processes; i++) {
         children[i] = fork();
         if (children[i] != 0) { continue; }
         work(o, progress, i, folder, start);
         exit(0); /* the emulated driver looks for leaks */
     }
-    for (int i = 0; good && i < o->processes; i++) {
+    for (int i = 0; i < o->processes; i++) {
         int status = 0;
         waitpid(children[i], &status, 0);
         if (status == 0) { continue; }
         unsigned long long running = progress->running[i];
         printf("FAILED: a process ended with status %#x", status);
         printf(running > 0 ? " at --seed %llu --count 1\n" : "\n", running - 1);
-        progress->failed++;
+        progress->by_outcome[FAILED]++;
     }
     printf("%lld specs as eval64 has them, %lld failed, %lld left out for want of time; %.0f s in %d processes\n",
-           (long long)progress->passed, (long long)progress->failed, (long long)progress->left_out, su_seconds() - start,
-           o->processes);
-    good = good && progress->failed == 0 && (o->count == 0 || progress->passed > 0);
+           (long long)progress->by_outcome[PASSED], (long long)progress->by_outcome[FAILED],
+           (long long)progress->by_outcome[LEFT_OUT], su_seconds() - start, o->processes);
+    bool good = progress->by_outcome[FAILED] == 0 && progress->by_outcome[PASSED] > 0;
     munmap(progress, sizeof *progress);
     return good;
 }
@@ -285,13 +304,14 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     int64_t done = 0;
     snprintf(path, sizeof path, "%s/cycles.state", folder);
     bool good = case_make(&c, 1, yaml, 8) && case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) &&
-                case_load(&c, device, NULL, &model) && case_ok(&c, "a state", moss_state_create(model, &state)) &&
+                case_load(&c, device, &model) && case_ok(&c, "a state", moss_state_create(model, &state)) &&
                 cycle(&c, model, &state, path);
     uint64_t before = good ? free_memory(device) : 0;
     while (good && done < o->cycles && !is_late(o, start)) {
         good = cycle(&c, model, &state, path);
         done++;
     }
+    if (good && done == 0) { good = case_fail(&c, "there was no time for a single cycle"); }
     uint64_t after = good ? free_memory(device) : 0;
     if (good && before != after) {
         good = case_fail(&c, "%llu bytes were free, then %llu", (unsigned long long)before, (unsigned long long)after);
@@ -347,7 +367,7 @@ int main(int argc, char **argv) {
         perror(folder);
         return 1;
     }
-    bool good = run_specs(&o, folder, start);
+    bool good = o.count == 0 || run_specs(&o, folder, start);
     good = (o.cycles == 0 || run_cycles(&o, folder, start)) && good;
     rmdir(folder);
     return good ? 0 : 1;

@@ -10,17 +10,16 @@ enum { SKIPPED = 77, T = 300 };
 static const char every_kind[] = "mossc: 1\nname: every-kind\nvocab_size: 64\nd_model: 32\n"
                                  "defaults: {ssm: {d_state: 4}, router: {top_k: 2}}\n"
                                  "stack:\n  - ssm: {experts: {count: 4, per_expert: [x_proj, dt_proj, A, D]}}\n"
-                                 "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8}\n";
+                                 "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8, rope: {theta: 1000}}\n";
 static const char small[] = "mossc: 1\nname: small\nvocab_size: 64\nd_model: 16\ndefaults: {ssm: {d_state: 4}}\n"
                             "stack:\n  - ssm: {}\n  - mlp: {d_ff: 16}\n";
 
 static MossDevice *device;
-static CgCache *cache;
 static Case every, little; /* of `every_kind` and `small` */
 
 static MossModel *load(Case *c) {
     MossModel *model;
-    assert_true(case_load(c, device, cache, &model));
+    assert_true(case_load(c, device, &model));
     return model;
 }
 
@@ -305,8 +304,6 @@ int main(void) {
         printf("skipped: there is no C++ compiler for the emulated GPU\n");
         return SKIPPED;
     }
-    Folder folder = folder_make();
-    cache = cg_cache_open(folder_file(&folder, "kernels"), 1 << 28);
     MossError error = moss_cuda_open(0, &device);
     if (error.code != MOSS_OK || !case_make(&every, 3, every_kind, T) || !case_make(&little, 5, small, 90)) {
         printf("FAILED: %s\n", error.text);
@@ -330,7 +327,5 @@ int main(void) {
     case_free(&every);
     case_free(&little);
     moss_device_free(device);
-    cg_cache_close(cache);
-    folder_remove(&folder);
     return failed;
 }

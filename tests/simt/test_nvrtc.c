@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/cuda/limits.h"
 #include "codegen/cuda/nvrtc.h"
 #include "frontend/lower.h"
 #include "frontend/spec.h"
@@ -89,7 +90,29 @@ static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **targets)
     return good;
 }
 
-/* test_nvrtc SPEC TARGET... */
+/* The kernels of `mossc limits`: a spill would be measured in place of what they are for. */
+static bool compile_limits(const CgNvrtc *nvrtc, char **targets) {
+    SuDiags diags = {0};
+    bool good = true;
+    for (; good && *targets != NULL; targets++) {
+        CgCudaTarget target;
+        SuText text = {0}, code = {0}, log = {0};
+        good = cg_cuda_target_by_name(*targets, &target, &diags);
+        if (good) { cg_cuda_print_limits(&target, &text); }
+        good = good && cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, &diags);
+        Usage usage = usage_of(good ? log.text : "");
+        good = good && usage.entries == (target.tensor_cores ? CG_CUDA_LIMIT_KINDS : CG_CUDA_LIMIT_KINDS - 1) && usage.spills == 0;
+        printf("limits %s: %d entries, %d bytes spilt%s\n", *targets, usage.entries, usage.spills, good ? "" : ": FAILED");
+        su_text_free(&text);
+        su_text_free(&code);
+        su_text_free(&log);
+    }
+    su_diags_print(&diags, stdout);
+    su_diags_free(&diags);
+    return good;
+}
+
+/* test_nvrtc SPEC TARGET..., or "limits" in place of a spec */
 int main(int argc, char **argv) {
     if (argc < 3) {
         fprintf(stderr, "usage: test_nvrtc SPEC TARGET...\n");
@@ -100,7 +123,8 @@ int main(int argc, char **argv) {
         printf("skipped: there is no NVRTC library here\n");
         return SKIPPED;
     }
-    bool good = compile_spec(nvrtc, argv[1], argv + 2);
+    bool limits = strcmp(argv[1], "limits") == 0;
+    bool good = limits ? compile_limits(nvrtc, argv + 2) : compile_spec(nvrtc, argv[1], argv + 2);
     cg_nvrtc_close(nvrtc);
     return good ? 0 : 1;
 }

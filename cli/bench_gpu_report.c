@@ -1,0 +1,76 @@
+#include "cli/bench_gpu.h"
+
+#include <inttypes.h>
+
+#include "cli/gpu_limits.h"
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+static void add_phases(cJSON *root, const BenchPlan *plan, const BenchGpuPhases *p) {
+    if (!p->known) return;
+    cJSON_AddNumberToObject(root, "maps_ms", p->maps_ms);
+    cJSON_AddNumberToObject(root, "scan_ms", p->scan_ms);
+    cJSON_AddNumberToObject(root, "other_ms", p->other_ms);
+    if (plan->limits && p->maps_of_peak > 0) cJSON_AddNumberToObject(root, "maps_of_peak", p->maps_of_peak);
+    if (plan->limits && p->scan_of_bound > 0) cJSON_AddNumberToObject(root, "scan_of_bound", p->scan_of_bound);
+}
+
+void cli_bench_gpu_json(cJSON *root, const CliBuild *build, const BenchPlan *plan, const BenchGpu *gpu) {
+    cli_json_add_gpu(root, build->device);
+    cJSON_AddBoolToObject(root, "fast", build->gpu.fast);
+    cJSON_AddNumberToObject(root, "phases", gpu->phases);
+    cJSON_AddNumberToObject(root, "stages", gpu->stages);
+    cli_json_add_stats(root, "prefill_tok_s", gpu->prefill_tok_s);
+    cli_json_add_stats(root, "decode_tok_s", gpu->decode_tok_s);
+    cJSON_AddNumberToObject(root, "prefill_map_flops", gpu->prefill_map_flops);
+    cJSON_AddNumberToObject(root, "decode_map_flops", gpu->decode_map_flops);
+    cJSON_AddNumberToObject(root, "decode_bytes", gpu->decode_bytes);
+    add_phases(root, plan, &gpu->of_prompts);
+    if (!plan->limits) return;
+    cli_json_add_stats(root, "copy_gb_s", gpu->copy_gb_s);
+    if (gpu->tensor_cores) cli_json_add_stats(root, "mma_tflop_s", gpu->mma_tflop_s);
+    cli_json_add_stats(root, "fma_tflop_s", gpu->fma_tflop_s);
+    cli_json_add_stats(root, "exp_g_s", gpu->exp_g_s);
+    cli_json_add_stats(root, "decode_of_bound", gpu->decode_of_bound);
+    cli_json_add_stats(root, "decode_of_bandwidth", gpu->decode_of_bandwidth);
+    cli_json_add_stats(root, "prefill_of_peak", gpu->prefill_of_peak);
+}
+
+/* ---------------------------------------------------------------------------------------------- table */
+
+static void print_row(const char *name, CliStats stats) {
+    printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
+}
+
+static void print_limits(const BenchGpu *gpu) {
+    printf("\n");
+    print_row("copying limit, GB/s", gpu->copy_gb_s);
+    if (gpu->tensor_cores) print_row("mma limit, TFLOP/s", gpu->mma_tflop_s);
+    print_row("fma limit, TFLOP/s", gpu->fma_tflop_s);
+    print_row("exp limit, G/s", gpu->exp_g_s);
+    print_row("prefill / maps' peak", gpu->prefill_of_peak);
+    print_row("decode / its bound", gpu->decode_of_bound);
+    print_row("decode / bandwidth", gpu->decode_of_bandwidth);
+}
+
+static void print_ratio(double ratio, const char *what) {
+    if (ratio > 0) printf(" (%.2f of %s)", ratio, what);
+}
+
+static void print_phases(const BenchGpuPhases *p) {
+    if (!p->known) return;
+    printf("  %-22s maps %.2f", "prompts' phases, ms", p->maps_ms);
+    print_ratio(p->maps_of_peak, "their peak");
+    printf(", scans %.2f", p->scan_ms);
+    print_ratio(p->scan_of_bound, "their bound");
+    printf(", all others %.2f\n", p->other_ms);
+}
+
+void cli_bench_gpu_table(const BenchPlan *plan, const BenchGpu *gpu) {
+    print_row("prefill, tokens/s", gpu->prefill_tok_s);
+    print_row("decode, tokens/s", gpu->decode_tok_s);
+    if (plan->limits) print_limits(gpu);
+    printf("\n");
+    print_phases(&gpu->of_prompts);
+    printf("  %-22s %" PRIu32 " phases in %" PRIu32 " stages\n", "a decoded token", gpu->phases, gpu->stages);
+}

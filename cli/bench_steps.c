@@ -1,0 +1,98 @@
+#include "cli/bench_steps.h"
+
+#include <inttypes.h>
+
+static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
+    int32_t *tokens = SU_NEW_ARRAY(arena, int32_t, (size_t)count);
+    uint64_t x = 0x9E3779B97F4A7C15u;
+    for (int64_t i = 0; i < count; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        tokens[i] = (int32_t)((x >> 11) % (uint64_t)vocab_size);
+    }
+    return tokens;
+}
+
+/* Tokens of each sequence in a step of the prompt. */
+static int64_t share_of_step(const BenchPlan *plan, const PgProgram *program) {
+    int64_t rows = plan->chunk > 0 && plan->chunk < program->max_rows ? plan->chunk : program->max_rows;
+    return rows < plan->batch ? 1 : rows / plan->batch;
+}
+
+bool cli_bench_fits(CliBuild *build, const BenchPlan *plan) {
+    int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
+    if (plan->batch > most) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences", most);
+    }
+    return positions == 0 || tokens <= positions ||
+           su_error(&build->diags, (SuSpan){0}, NULL,
+                    "--prefill and --decode make %" PRId64 " tokens; max_positions of this model is %" PRId64, tokens, positions);
+}
+
+MossError cli_bench_steps_create(CliBuild *build, const BenchPlan *plan, BenchSteps *out_steps) {
+    const PgProgram *program = build->program;
+    *out_steps = (BenchSteps){.plan = plan, .program = program, .model = build->model, .share = share_of_step(plan, program)};
+    out_steps->states = SU_NEW_ARRAY(&build->arena, MossState *, (size_t)plan->batch);
+    out_steps->segments = SU_NEW_ARRAY(&build->arena, MossSegment, (size_t)plan->batch);
+    out_steps->tokens = make_tokens(&build->arena, plan->batch * (plan->prefill + plan->decode), program->vocab_size);
+    MossError error = {.code = MOSS_OK};
+    for (int64_t s = 0; s < plan->batch && error.code == MOSS_OK; s++) {
+        error = moss_state_create(build->model, &out_steps->states[s]);
+    }
+    return error;
+}
+
+void cli_bench_steps_free(BenchSteps *steps) {
+    for (int64_t s = 0; steps->states && s < steps->plan->batch; s++) moss_state_free(steps->states[s]);
+    *steps = (BenchSteps){0};
+}
+
+void cli_bench_reset(const BenchSteps *steps) {
+    for (int64_t s = 0; s < steps->plan->batch; s++) moss_state_reset(steps->states[s]);
+}
+
+/* ---------------------------------------------------------------------------------------------- steps */
+
+/* Feeds every sequence its tokens [first, first + count). */
+static MossError feed(const BenchSteps *b, int64_t first, int64_t count, MossWanted wanted) {
+    int64_t length = b->plan->prefill + b->plan->decode;
+    for (int64_t s = 0; s < b->plan->batch; s++) {
+        b->segments[s] = (MossSegment){
+            .state = b->states[s], .tokens = b->tokens + s * length + first, .count = (uint32_t)count, .wanted = wanted};
+    }
+    return moss_step(b->model, b->segments, (uint32_t)b->plan->batch);
+}
+
+PgWork cli_bench_prompt_work(const BenchSteps *b, int64_t done) {
+    int64_t left = b->plan->prefill - done, count = left < b->share ? left : b->share;
+    return (PgWork){
+        .rows = b->plan->batch * count, .segments = b->plan->batch, .wanted = count == left ? b->plan->batch : 0, .position = done};
+}
+
+PgWork cli_bench_decode_work(const BenchSteps *b, int64_t position) {
+    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .wanted = b->plan->batch, .position = position};
+}
+
+MossError cli_bench_prompts(const BenchSteps *b) {
+    MossError error = {.code = MOSS_OK};
+    for (int64_t done = 0, count; done < b->plan->prefill && error.code == MOSS_OK; done += count) {
+        PgWork work = cli_bench_prompt_work(b, done);
+        count = work.rows / work.segments;
+        error = feed(b, done, count, work.wanted ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS);
+    }
+    return error;
+}
+
+MossError cli_bench_decode(const BenchSteps *b) {
+    MossError error = {.code = MOSS_OK};
+    for (int64_t i = 0; i < b->plan->decode && error.code == MOSS_OK; i++) {
+        error = feed(b, b->plan->prefill + i, 1, MOSS_LAST_LOGITS);
+    }
+    return error;
+}
+
+double cli_bench_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
+    if (k->kind == PG_MAP) return cost->flops;
+    if (k->kind != PG_SCAN) return 0;
+    double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;
+    return 2 * times * (double)rows * (double)k->R * (double)k->O;
+}
