@@ -21,7 +21,7 @@ static const char right[] = "", wrong[] = "a wrong result"; /* of no finding: th
     "__syncthreads();\nif (threadIdx.x == 0) {\nunsigned sum = 0;\nfor (int i = 0; i < 256; i++) sum += x[i];\n*out = sum;\n}\n"
 /* Each quarter of the threads copies the numbers from 0 to 255. */
 #define COPY                                                                                                                       \
-    "static unsigned numbers[256];\nfor (unsigned i = 0; i < 256; i++) numbers[i] = i;\n"                                          \
+    "alignas(16) static unsigned numbers[256];\nfor (unsigned i = 0; i < 256; i++) numbers[i] = i;\n"                              \
     "const unsigned at = threadIdx.x % 64 * 4;\nCP_ASYNC_16(x + at, numbers + at, 16);\nCP_ASYNC_COMMIT();\n"
 /* All sums are 16: ones times ones. */
 #define ONES "float4 acc = {};\nconst unsigned one = 0x3f803f80;\n"
@@ -42,7 +42,7 @@ static const Mistake mistakes[] = {
     {"a copy that may still be on its way", COPY "CP_ASYNC_WAIT(1);\n" SUM "CP_ASYNC_WAIT(0);\n", wrong},
     {"a copy that nobody waits for", COPY SUM, "nobody has waited for 1 of its copies"},
     {"the last bytes of a copy are zero",
-     "static const unsigned ones[4] = {1, 1, 1, 1};\nCP_ASYNC_16(x + threadIdx.x / 4 * 4, ones, 12);\n"
+     "alignas(16) static const unsigned ones[4] = {1, 1, 1, 1};\nCP_ASYNC_16(x + threadIdx.x / 4 * 4, ones, 12);\n"
      "CP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n__syncthreads();\nx[threadIdx.x] = threadIdx.x * (x[threadIdx.x] == (threadIdx.x % 4 "
      "< 3));\n" SUM,
      right},
