@@ -379,8 +379,8 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
 static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide, bool few) {
     static const struct {
         unsigned blocks, order;
-    } settings[] = {{2, 0}, {3, 1}, {1, 5}, {4, 77}};
-    int n = wide ? 4 : 2;
+    } settings[] = {{2, 0}, {3, 1}, {1, 5}, {4, 77}, {140, 6} /* more than tiles, as a GPU has */};
+    int n = wide ? 5 : 2;
     float *first = calloc((size_t)(end * c->V), sizeof(float)), *other = calloc((size_t)(end * c->V), sizeof(float));
     bool good = true;
     rig->few = few;
