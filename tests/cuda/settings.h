@@ -7,7 +7,7 @@
 
 enum { SETTING_TEXT = 64 };
 
-/* fail=NAME:N or fail=NAME:N:CODE: the N-th call of an exported function fails. */
+/* fail=NAME:N or fail=NAME:N:CODE: the N-th call of a function of the driver fails, or all calls of one of NVRTC. */
 typedef struct FailingCall {
     char name[SETTING_TEXT];
     uint64_t number;

@@ -252,15 +252,15 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
 static bool run_specs(const Options *o, const char *folder, double start) {
     Progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t children[MAX_PROCESSES];
-    bool good = progress != MAP_FAILED;
+    if (progress == MAP_FAILED) { return false; }
     fflush(stdout);
-    for (int i = 0; good && i < o->processes; i++) {
+    for (int i = 0; i < o->processes; i++) {
         children[i] = fork();
         if (children[i] != 0) { continue; }
         work(o, progress, i, folder, start);
         exit(0); /* the emulated driver looks for leaks */
     }
-    for (int i = 0; good && i < o->processes; i++) {
+    for (int i = 0; i < o->processes; i++) {
         int status = 0;
         waitpid(children[i], &status, 0);
         if (status == 0) { continue; }
@@ -272,7 +272,7 @@ static bool run_specs(const Options *o, const char *folder, double start) {
     printf("%lld specs as eval64 has them, %lld failed, %lld left out for want of time; %.0f s in %d processes\n",
            (long long)progress->by_outcome[PASSED], (long long)progress->by_outcome[FAILED],
            (long long)progress->by_outcome[LEFT_OUT], su_seconds() - start, o->processes);
-    good = good && progress->by_outcome[FAILED] == 0 && progress->by_outcome[PASSED] > 0;
+    bool good = progress->by_outcome[FAILED] == 0 && progress->by_outcome[PASSED] > 0;
     munmap(progress, sizeof *progress);
     return good;
 }

@@ -12,6 +12,15 @@ from harness import run_tests  # noqa: E402
 TOLERANCE = 1e-3  # of the root mean square: two sums of float32 in different orders, through eight blocks
 CLOSE = 1e-3  # logits as close as this may be ordered otherwise
 GPU = ["--device", "cuda"]
+PLAIN = """\
+mossc: 1
+name: plain
+vocab_size: 256
+d_model: 32
+weights: {dtype: bf16}
+defaults: {ssm: {d_state: 4}}
+stack: [ssm, mlp: {d_ff: 48}]
+"""
 
 
 def same_until_close(m, model, prompt, one, other, *options):
@@ -53,6 +62,20 @@ def test_the_same_steps_have_the_same_bits(m):
         m.run("logits", *model, "--tokens", "t.txt", *GPU, "-o", "gpu.npy")
         bits.add(m.npy("gpu.npy")[1])
     assert len(bits) == 1, "the number of blocks, or the order of threads, shows in the bits"
+
+
+def test_fast_products_are_near_too(m):
+    emulate(m)
+    m.file("plain.yaml", PLAIN)  # without experts, of which rounding might choose others
+    m.file("t.txt", " ".join(str(i * 37 % 256) for i in range(90)))
+    m.run("init", "plain.yaml", "--seed", 7, "-o", "w.safetensors")
+    common = ["logits", "plain.yaml", "-w", "w.safetensors", "--tokens", "t.txt"]
+    m.run(*common, "-o", "cpu.npy")
+    far = []
+    for options in [[], ["--fast"]]:
+        m.run(*common, *GPU, *options, "-o", "gpu.npy")
+        far.append(distance(m.npy("gpu.npy")[0], m.npy("cpu.npy")[0]))
+    assert far[0] < TOLERANCE < far[1] < 5e-2, far
 
 
 def test_states_move_between_cpu_and_gpu(m):

@@ -89,10 +89,17 @@ def test_without_nvrtc_it_says_where_to_get_it(m):
     assert "MOSSC_NVRTC, /nonexistent, cannot be opened" in text and "pip install" in text, text
 
 
-def test_what_nvrtc_refuses_is_told(m):
-    model = tiny(m, fail="nvrtcCompileProgram:1:6")
-    text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU, "--no-cache")
-    assert "NVRTC: NVRTC_ERROR_COMPILATION" in text, text
+def test_every_call_of_nvrtc_may_fail(m):
+    model = tiny(m)
+    command = ["run", *model, "--prompt", "a", "-n", 1, *GPU, "--no-cache"]
+    text = m.run(*command).stdout
+    for name in "CreateProgram", "CompileProgram", "GetCUBINSize", "GetCUBIN":
+        emulate(m, fail=f"nvrtc{name}:1:6")
+        shown = m.error(*command)
+        assert "NVRTC" in shown and "NVRTC_ERROR_COMPILATION" in shown, (name, shown)
+    for name in "GetSupportedArchs", "GetProgramLog":  # compiling says whether it can be done; what it says besides is no need
+        emulate(m, fail=f"nvrtc{name}:1:6")
+        assert m.run(*command).stdout == text, name
 
 
 def test_a_newer_gpu_runs_ptx(m):
