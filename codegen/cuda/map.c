@@ -188,3 +188,19 @@ void cg_cuda_map(CgCuda *c) {
     }
     cg_cuda_end_tiles(c);
 }
+
+bool cg_cuda_map_ahead(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    CgMap m = {.c = c, .k = k};
+    if (k->kind != PG_MAP || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) { return false; }
+    bool of_row = cg_map_of_row(&m);
+    if (!of_row && !(c->form == CG_FEW && cg_map_in_tiles(&m))) { return false; }
+    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
+    if (k->dual) { cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2); }
+    if (of_row) {
+        cg_map_row_ahead(&m);
+    } else {
+        cg_map_tiles_ahead(&m);
+    }
+    return true;
+}

@@ -19,8 +19,11 @@ void cg_map_store(const CgMap *m);
 /* PG_BLOCK, tiles of many rows (CG_MANY), and of few rows by tensor cores. Prints all behind the operands. */
 bool cg_map_in_tiles(const CgMap *m);
 void cg_map_tiles(const CgMap *m);
+/* Prints what comes behind the weights in cg_cuda_map_ahead (kernels.h). */
+void cg_map_tiles_ahead(const CgMap *m);
 /* PG_ROW, where all of x fits shared memory: the same. */
 bool cg_map_of_row(const CgMap *m);
 void cg_map_row(const CgMap *m);
+void cg_map_row_ahead(const CgMap *m);
 
 #endif

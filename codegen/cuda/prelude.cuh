@@ -14,7 +14,7 @@ typedef long long i64;
 
 #ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
-#define DEVICE static __device__ __noinline__ /* compiled once, called by several entries */
+#define DEVICE static __device__ __noinline__ /* compiled once, however often it is called */
 #define INLINE static __device__ __forceinline__
 #define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
@@ -29,19 +29,6 @@ INLINE float FAST_EXP2(float x) {
     return y;
 }
 #define FAST_DIVIDE(a, b) __fdividef(a, b)
-/* Bytes from global to shared memory, which lie there for this thread after COPY_WAIT(). */
-#if __CUDA_ARCH__ >= 800
-#define COPY(bytes, to, from)                                                                                             \
-    asm volatile("cp.async.ca.shared.global [%0], [%1], " #bytes ";" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) \
-                 : "memory")
-#define COPY16(to, from) COPY(16, to, from)
-#define COPY4(to, from) COPY(4, to, from)
-#define COPY_WAIT() asm volatile("cp.async.wait_all;" ::: "memory")
-#else
-#define COPY16(to, from) (*(float4 *)(to) = *(const float4 *)(from))
-#define COPY4(to, from) (*(to) = *(from))
-#define COPY_WAIT()
-#endif
 #endif
 
 /* ---------------------------------------------------------------------------------------------- the step */
@@ -136,16 +123,24 @@ INLINE Groups groups_at(i32 *table, u32 E, u64 ldp) {
 }
 
 /* All blocks of a launch meet: the n-th time with n = `meeting`, from 1. What was written before is seen by all after. The launch
- * is cooperative: every block is resident. */
-INLINE void meet(u32 *arrived, u32 meeting) {
+ * is cooperative: every block is resident. Between arriving and waiting a block may do what needs nothing of the others. */
+INLINE void arrive(u32 *arrived) {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         atomicAdd(arrived, 1u);
+    }
+}
+INLINE void wait_for_all(u32 *arrived, u32 meeting) {
+    if (threadIdx.x == 0) {
         while ((i32)(*(volatile u32 *)arrived - meeting * gridDim.x) < 0) SPIN(); /* it may wrap around */
         __threadfence();
     }
     __syncthreads();
+}
+INLINE void meet(u32 *arrived, u32 meeting) {
+    arrive(arrived);
+    wait_for_all(arrived, meeting);
 }
 
 /* The last block to leave makes the counter ready for the next launch. */

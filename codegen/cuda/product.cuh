@@ -24,7 +24,7 @@ enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk *
 #define CP_ASYNC_COMMIT()
 #define CP_ASYNC_WAIT(n)
 INLINE uint4 first_bytes(const void *from, u32 bytes) {
-    const uint4 v = bytes > 0 ? __ldg((const uint4 *)from) : uint4{0, 0, 0, 0};
+    const uint4 v = bytes > 0 ? *(const uint4 *)from : uint4{0, 0, 0, 0};
     return uint4{v.x, bytes > 4 ? v.y : 0, bytes > 8 ? v.z : 0, bytes > 12 ? v.w : 0};
 }
 #endif
@@ -136,6 +136,28 @@ INLINE float4 quad_within(const float *at, u32 left) { return left == 0 ? splat4
 /* Panel `panel` of packed weights. */
 template <class W> INLINE const uint4 *panel_at(const u8 *w, u64 panel, u32 K) { return (const uint4 *)w + panel * W::panel_quads(K); }
 
+/* The slots of a tile: panel `first` of an expert's `count` and those behind it; w2: of two matrices. */
+struct Slots {
+    const u8 *w, *w2; /* the expert's; w2 is w where there is one matrix */
+    u32 first, count;
+    bool dual;
+    /* Where slot s begins; past the last panel: that one again. */
+    template <class W> METHOD const uint4 *at(u32 s, u32 K) const {
+        const u32 panel = first + (dual ? s / 2 : s);
+        return panel_at<W>(dual && s % 2 ? w2 : w, panel < count ? panel : count - 1, K);
+    }
+};
+
+/* The rows of a tile in [panel][ld][16]: `first` and those behind it, or the entries of a table there. */
+struct Rows {
+    const float *x;
+    u64 ld;
+    const i32 *table; /* NULL: none */
+    u32 first, count;
+    /* Of the first panel. */
+    METHOD const float *at(u32 r) const { return x + (u64)(table ? table[first + r] : first + r) * 16; }
+};
+
 /* Two slots with eight rows. acc[0]: outputs 0 and 1 of each quad, acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
 template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], const uint4 (&a)[4], uint4 b) {
     W::mma(acc[0], a[0].x, a[0].y, a[1].x, a[1].y, b.x, b.y);
@@ -193,7 +215,7 @@ template <class W, u32 ROWS> struct Stage {
 };
 
 /* What a thread fetches of every chunk. */
-template <class W, u32 K, u32 ROWS> struct Fetch {
+template <class W, u32 ROWS> struct Fetch {
     enum {
         W_STEP = THREADS / W::CHUNK_QUADS, /* slots that the block fetches at once */
         W_COUNT = SLOTS / W_STEP,
@@ -202,20 +224,19 @@ template <class W, u32 K, u32 ROWS> struct Fetch {
     const uint4 *w[W_COUNT];
     const float *x[X_COUNT]; /* NULL: past the last row */
     u64 panel;               /* floats from a panel of x to the next */
+    u32 K;
 
     METHOD u32 first_slot() const { return threadIdx.x / W::CHUNK_QUADS; }
     METHOD u32 first_row() const { return threadIdx.x / 4; }
 
-    /* slot(s): the panel of slot s; row(r): row r of the tile in x, for r < rows. */
-    template <class Slot, class Row> METHOD void aim(Slot slot, const float *x_panels, u64 ld, u32 rows, Row row) {
+    METHOD Fetch(const Slots &slots, const Rows &rows, u32 k) : panel(rows.ld * 16), K(k) {
 #pragma unroll
-        for (u32 i = 0; i < W_COUNT; i++) w[i] = slot(first_slot() + i * W_STEP) + threadIdx.x % W::CHUNK_QUADS;
+        for (u32 i = 0; i < W_COUNT; i++) w[i] = slots.at<W>(first_slot() + i * W_STEP, K) + threadIdx.x % W::CHUNK_QUADS;
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
-            x[i] = r < rows ? x_panels + (u64)row(r) * 16 + threadIdx.x % 4 * 4 : nullptr;
+            x[i] = r < rows.count ? rows.at(r) + threadIdx.x % 4 * 4 : nullptr;
         }
-        panel = ld * 16;
     }
 
     METHOD void start(Stage<W, ROWS> *stage, u32 k0) const {
@@ -329,22 +350,24 @@ template <class W, u32 ROWS> struct FloatTile {
 };
 
 /* sums[slot][row][4], lines swizzled, of one tile; they lie where the stages were. */
-template <class Tile, u32 STAGES, class W, u32 K, u32 ROWS> INLINE void sum_tile(const Fetch<W, K, ROWS> &fetch, u8 *shared) {
-    enum { CHUNKS = (K + CHUNK - 1) / CHUNK };
+template <class W, u32 ROWS, class Tile, u32 STAGES> DEVICE void sum_tile(Slots slots, Rows rows, u32 K) {
+    SHARED(shared);
+    const u32 chunks = (K + CHUNK - 1) / CHUNK;
+    const Fetch<W, ROWS> fetch(slots, rows, K);
     Stage<W, ROWS> *stages = (Stage<W, ROWS> *)shared;
     Tile tile = {};
 #pragma unroll
     for (u32 i = 0; i < STAGES - 1; i++) {
-        if (i < CHUNKS) fetch.start(stages + i, i * CHUNK);
+        if (i < chunks) fetch.start(stages + i, i * CHUNK);
         CP_ASYNC_COMMIT();
     }
     u32 now = 0, next = STAGES - 1;
 #pragma unroll 1
-    for (u32 chunk = 0; chunk < CHUNKS; chunk++) {
+    for (u32 chunk = 0; chunk < chunks; chunk++) {
         CP_ASYNC_WAIT(STAGES - 2);
         tile.prepare(fetch, stages + now);
         __syncthreads(); /* the chunk is there, and the one before it is done with */
-        if (chunk + STAGES - 1 < CHUNKS) fetch.start(stages + next, (chunk + STAGES - 1) * CHUNK);
+        if (chunk + STAGES - 1 < chunks) fetch.start(stages + next, (chunk + STAGES - 1) * CHUNK);
         CP_ASYNC_COMMIT();
         tile.multiply(stages + now);
         now = now + 1 == STAGES ? 0 : now + 1;
@@ -455,66 +478,100 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
 
 /* ---------------------------------------------------------------------------------------------- tiles of few rows
  *
- * A warp has two slots with all rows of the tile, 8 COUNT at most, and every SPLIT-th chunk of k; weights come straight from the
- * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit:
+ * A warp has two slots with all rows of the tile, FEW_ROWS at most, and every split-th chunk of k; weights come straight from the
+ * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit FEW_BYTES:
  * xs[chunk][high, low][rows][4]. */
 
-template <class W, u32 K, u32 COUNT, u32 SPLIT, bool FAST> struct FewTile {
-    enum { CHUNKS = (K + CHUNK - 1) / CHUNK, PARTS = FAST ? 1 : 2 };
-    float4 acc[COUNT][2];
+enum { FEW_ROWS = 64, FEW_BYTES = 64 * 1024 };
+
+template <class W, bool FAST> struct FewTile {
+    enum { PARTS = FAST ? 1 : 2 };
+    float4 acc[FEW_ROWS / 8][2];
     uint4 ahead[2][4];
     const uint4 *w; /* of this lane's slot, its quad */
-    u32 chunk;      /* the next one of this warp */
+    u32 lines, chunks, chunk, split; /* chunk: the next one of this warp */
 
     METHOD void load(uint4 (&a)[4], u32 from) const {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             const u32 line = from * (CHUNK / 2) + pair_of_lane(i);
-            a[i] = line < W::lines(K) ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0};
+            a[i] = line < lines ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0};
         }
     }
 
-    METHOD void begin(const uint4 *slot, u32 part) {
-        w = slot + quad_of_lane();
-        chunk = part;
-        load(ahead[0], chunk);
-        load(ahead[1], chunk + SPLIT);
-    }
-
-    /* Chunks first … first + count of x, rows of it by row(r). */
-    template <class Row> METHOD void stage(uint4 *xs, const float *x, u64 ld, u32 rows, u32 first, u32 count, Row row) const {
-        for (u32 i = threadIdx.x; i < count * rows * 4; i += THREADS) {
-            const u32 t = i % 4, c = i / 4 / rows, r = i / 4 % rows, k = (first + c) * CHUNK + 4 * t;
-            const float *at = x + (u64)row(r) * 16 + 4 * t + (first + c) * 2 * ld * 16;
-            const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + ld * 16, k + 16 < K ? K - k - 16 : 0);
-            uint4 *high = xs + (c * PARTS * rows + r) * 4 + t;
-            round_quads<W, FAST>(a, b, high, high + rows * 4);
+    /* Chunks first … first + count of x. */
+    METHOD void stage(uint4 *xs, const Rows &rows, u32 K, u32 first, u32 count) const {
+        for (u32 i = threadIdx.x; i < count * rows.count * 4; i += THREADS) {
+            const u32 t = i % 4, c = i / 4 / rows.count, r = i / 4 % rows.count, k = (first + c) * CHUNK + 4 * t;
+            const float *at = rows.at(r) + 4 * t + (first + c) * 2 * rows.ld * 16;
+            const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + rows.ld * 16, k + 16 < K ? K - k - 16 : 0);
+            uint4 *high = xs + (c * PARTS * rows.count + r) * 4 + t;
+            round_quads<W, FAST>(a, b, high, high + rows.count * 4);
         }
     }
 
-    METHOD void multiply(const uint4 *xs, u32 rows, u32 first, u32 count) {
-        const u32 lane = threadIdx.x % 32, end = first + count < CHUNKS ? first + count : CHUNKS;
+    METHOD void multiply(const uint4 *xs, u32 rows, u32 first, u32 end) {
+        const u32 lane = threadIdx.x % 32;
 #pragma unroll 1
-        for (; chunk < end; chunk += SPLIT) {
+        for (; chunk < end; chunk += split) {
             uint4 a[4];
 #pragma unroll
             for (u32 i = 0; i < 4; i++) a[i] = ahead[0][i], ahead[0][i] = ahead[1][i];
-            load(ahead[1], chunk + 2 * SPLIT);
+            load(ahead[1], chunk + 2 * split);
             const uint4 *b = xs + (chunk - first) * PARTS * rows * 4 + lane;
 #pragma unroll
-            for (u32 n = 0; n < COUNT; n++) {
+            for (u32 n = 0; n < FEW_ROWS / 8; n++) {
                 if (8 * n >= rows) break;
 #pragma unroll
                 for (u32 part = 0; part < PARTS; part++) multiply_8_rows<W>(acc[n], a, b[(part * rows + 8 * n) * 4]);
             }
         }
     }
-
-    METHOD void put(float4 *sums, u32 rows) {
-        MMA_DONE();
-#pragma unroll
-        for (u32 n = 0; n < COUNT; n++) {
-            if (8 * n < rows) put_8_rows(sums, rows, 8 * n, acc[n]);
-        }
-    }
 };
+
+/* sums[part][slot][rows][4], lines swizzled, where `split` warps share two slots: what each of them has. They lie where x was. */
+template <class W, bool FAST> DEVICE void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
+    SHARED(shared);
+    const u32 warp = threadIdx.x / 32, pair = warp / split, slots_of_tile = WARPS / split * 2;
+    const u32 fitting = FEW_BYTES / (rows.count * CHUNK * (FAST ? 2 : 4)); /* chunks of x */
+    FewTile<W, FAST> few = {};
+    few.w = slots.at<W>(2 * pair + upper_slot(), K) + quad_of_lane();
+    few.lines = W::lines(K);
+    few.chunks = (K + CHUNK - 1) / CHUNK;
+    few.chunk = warp % split;
+    few.split = split;
+    few.load(few.ahead[0], few.chunk);
+    few.load(few.ahead[1], few.chunk + split);
+    for (u32 first = 0; first < few.chunks; first += fitting) {
+        const u32 count = few.chunks - first < fitting ? few.chunks - first : fitting;
+        if (first > 0) __syncthreads();
+        few.stage((uint4 *)shared, rows, K, first, count);
+        __syncthreads();
+        few.multiply((const uint4 *)shared, rows.count, first, first + count);
+    }
+    __syncthreads();
+    MMA_DONE();
+    float4 *sums = (float4 *)shared + (warp % split * slots_of_tile + 2 * pair) * rows.count * 4;
+#pragma unroll
+    for (u32 n = 0; n < FEW_ROWS / 8; n++) {
+        if (8 * n < rows.count) put_8_rows(sums, rows.count, 8 * n, few.acc[n]);
+    }
+    __syncthreads();
+}
+
+/* Quad `in_slot` of a slot: what its warps have, added up. */
+INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u32 in_slot) {
+    float4 sum = sums[slot * rows * 4 + in_slot];
+    for (u32 s = 1; s < split; s++) sum = add4(sum, sums[(s * (WARPS / split * 2) + slot) * rows * 4 + in_slot]);
+    return sum;
+}
+
+/* The first weights of a tile for the cache, before the step's values may be read. */
+template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split) {
+    const u32 warp = threadIdx.x / 32;
+    const uint4 *w = slots.at<W>(warp / split * 2 + upper_slot(), K) + quad_of_lane();
+    for (u32 i = 0; i < 16; i++) {
+        const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + pair_of_lane(i % 4);
+        if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
+    }
+}

@@ -126,7 +126,7 @@ static bool same_text(const Printed *a, const Printed *b) {
     return a->parts == 1 && b->parts == 1 && strcmp(a->texts[0].text, b->texts[0].text) == 0;
 }
 
-/* "k7", "k7_few", "k7_1" */
+/* "k7", "k7_few", "k7_1". No function is part of another: as one, the persistent entries would take NVRTC several times as long. */
 static void print_function(const char *about, uint32_t index, const char *suffix, const SuText *body, SuText *out) {
     SuText text = {0};
     su_text_add(&text,
@@ -162,6 +162,7 @@ typedef struct Printing {
     SuText *out;
     Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
     bool *own_few; /* [n_kernels]: there is a kN_few */
+    bool *ahead; /* [n_kernels]: there is a kN_ahead */
     CgCudaPlan plan;
 } Printing;
 
@@ -186,6 +187,21 @@ static void print_parts(Printing *p, uint32_t index, const char *about) {
     }
 }
 
+/* kN_ahead, for maps whose weights are known before. */
+static void print_ahead(Printing *p, uint32_t index) {
+    const PgKernel *kernel = &p->program->kernels[index];
+    SuText body = {0}, text = {0};
+    CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
+    p->ahead[index] = cg_cuda_map_ahead(&c);
+    if (p->ahead[index]) {
+        su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const Phase *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
+                    index, body.text);
+        add_indented(text.text, p->out);
+    }
+    su_text_free(&body);
+    su_text_free(&text);
+}
+
 static void print_kernel(Printing *p, uint32_t index) {
     char words[KERNEL_WORDS], about[KERNEL_WORDS + 256];
     const PgKernel *kernel = &p->program->kernels[index];
@@ -193,18 +209,40 @@ static void print_kernel(Printing *p, uint32_t index) {
     RtCudaImage *image = &p->plan.image;
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
+    print_ahead(p, index);
     p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
-    print_parts(p, index, about);
     if (kernel->mode == PG_ROW) {
+        print_parts(p, index, about);
         image->row_shared = larger(image->row_shared, p->many[index].made[0].shared);
         return;
     }
     Printed few = print_form(p->target, kernel, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
+    print_parts(p, index, about);
     if (p->own_few[index]) { print_function(about, index, "_few", &few.texts[0], p->out); }
     image->few_shared = larger(image->few_shared, few.made[0].shared);
     note_scratch(image, &few.made[0]);
     free_printed(&few);
+}
+
+/* What a block asks for between two stages: the weights that its first tiles of the next one read. */
+static void print_look_ahead(const Printing *p, PgMode mode) {
+    su_text_add(p->out,
+                "/* Phase i begins a stage, for which the block waits. */\n"
+                "DEVICE void look_ahead_%s(const Step *step, u32 i) {\n"
+                "    const Phase *phase = &%s_table[i], *const end = %s_table + %u;\n"
+                "    const u32 stage = phase->stage;\n"
+                "    for (u32 dealt = 0; phase < end && phase->stage == stage; phase++) {\n"
+                "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
+                "        switch (phase->kernel) {\n",
+                mode == PG_ROW ? "row" : "rows", mode == PG_ROW ? "row" : "block", mode == PG_ROW ? "row" : "block",
+                p->program->steps[mode].n_phases);
+    for (uint32_t i = 0; i < p->program->n_kernels; i++) {
+        if (p->program->kernels[i].mode == mode && p->ahead[i]) {
+            su_text_add(p->out, "        case %u: dealt += k%u_ahead(step, phase, first); break;\n", i, i);
+        }
+    }
+    su_text_add(p->out, "        default: return;\n        }\n    }\n}\n\n");
 }
 
 /* All phases of a step, by all blocks. Phases of a stage are dealt out to blocks one behind the other, so that small ones fall to
@@ -217,12 +255,14 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
                 "        if (i > 0 && phase->stage != phase[-1].stage) {\n"
-                "            meet(&control->arrived, ++*meetings);\n"
+                "            arrive(&control->arrived);\n"
+                "            look_ahead_%s(step, i);\n"
+                "            wait_for_all(&control->arrived, ++*meetings);\n"
                 "            dealt = 0;\n"
                 "        }\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block");
+                name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block", name);
     for (uint32_t i = 0; i < p->program->n_kernels; i++) {
         if (p->program->kernels[i].mode == mode) {
             su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
@@ -235,6 +275,7 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
 static void print_step_entry(Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows", *table = mode == PG_ROW ? "row" : "block";
     bool ropes = p->program->n_ropes > 0;
+    print_look_ahead(p, mode);
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "ENTRY(%s_step)(Step *step, Control *control) {\n"
@@ -360,6 +401,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     Printing p = {.target = target, .program = program, .out = out};
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
+    p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
     p.plan.image.scratch_fixed = 4 * (2 * PICK_SLICES + 4 * (uint32_t)program->vocab_size);
     print_table(&program->steps[PG_ROW], "row", out);

@@ -2,7 +2,6 @@
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
  * A sum over experts of maps alone is one long product: its terms' x are scaled by their gates. */
-#include "codegen/cuda/kernels.h"
 #include "codegen/cuda/map.h"
 
 #include <string.h>
@@ -196,22 +195,12 @@ void cg_map_row(const CgMap *m) {
     cg_cuda_end_tiles(c);
 }
 
-/* ---------------------------------------------------------------------------------------------- before the step's values are there */
-
-bool cg_cuda_map_ahead(CgCuda *c) {
-    const PgKernel *k = c->kernel;
-    CgMap m = {.c = c, .k = k};
-    if (k->kind != PG_MAP || k->mode != PG_ROW || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM || !cg_map_of_row(&m)) {
-        return false;
-    }
-    Row r = row_of(&m);
-    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
-    if (k->dual) { cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2); }
+void cg_map_row_ahead(const CgMap *m) {
+    Row r = row_of(m);
     print_constants(&r);
     print_panel(&r);
-    cg_cuda_count_tiles(c, 1, r.groups, 0);
-    cg_cu(c, "Tile product;\n"
-             "if (first < tiles) product.announce(panel_of, first);\n"
-             "return tiles;\n");
-    return true;
+    cg_cuda_count_tiles(m->c, 1, r.groups, 0);
+    cg_cu(m->c, "Tile product;\n"
+                "if (first < tiles) product.announce(panel_of, first);\n"
+                "return tiles;\n");
 }

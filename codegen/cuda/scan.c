@@ -54,6 +54,8 @@ static void print_pointers(const Scan *s) {
 
 uint64_t cg_scan_plane(int64_t width) { return pg_panels(width) * PG_LANES; }
 
+const char *cg_scan_act(const PgKernel *k) { return k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act); }
+
 /* ---------------------------------------------------------------------------------------------- what a row has */
 
 void cg_scan_slot(const Scan *s, const char *expert) {
@@ -103,7 +105,7 @@ static void print_sums(const Scan *s) {
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, x[at], sum);\n");
     if (k->gate) {
-        cg_cu(c, "y[at] = v * %s(z[at]);\n}\n", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act));
+        cg_cu(c, "y[at] = v * %s(z[at]);\n}\n", cg_scan_act(k));
     } else {
         cg_cu(c, "y[at] = v;\n}\n");
     }

@@ -3,7 +3,7 @@
  * what a thread needs of a state comes in AT_ONCE loads that do not wait for each other. */
 #include "codegen/cuda/scan.h"
 
-enum { MOST_AT_ONCE = 16 };
+enum { MOST_AT_ONCE = 8 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -63,6 +63,7 @@ static void print_move(const Scan *s, const char *expert, const char *plane) {
           "float *state = states + %s * (u64)(PANELS * N * 16);\n"
           "const float *b_at = b + %s * (%llu * ld), *c_at = c + %s * (%llu * ld);\n"
           "float moved = 0;\n"
+          "#pragma unroll 1\n"
           "for (u32 n0 = lane; n0 < N; n0 += LANES * AT_ONCE) {\n"
           "float old[AT_ONCE] = {}, decay[AT_ONCE] = {}, bs[AT_ONCE] = {}, cs[AT_ONCE] = {};\n"
           "#pragma unroll\n"
@@ -131,7 +132,7 @@ static void print_row(const Scan *s) {
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
     cg_cu(c, "%sy[at] = v", k->mode == PG_ROW ? "if (lane == 0) " : "");
-    if (k->gate) { cg_cu(c, " * %s(z[at])", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act)); }
+    if (k->gate) { cg_cu(c, " * %s(z[at])", cg_scan_act(k)); }
     cg_cu(c, ";\n");
 }
 

@@ -12,17 +12,13 @@ static const struct {
     CgTargetName named;
     int architecture, multiprocessors;
     uint32_t shared_kib;
-} known[] = {{{"cuda:sm_75", "Turing: T4, RTX 20"}, 75, 40, 64},
-             {{"cuda:sm_80", "Ampere: A100, A30"}, 80, 108, 163},
-             {{"cuda:sm_86", "Ampere: A10, A40, RTX 30"}, 86, 84, 99},
-             {{"cuda:sm_87", "Ampere: Jetson Orin"}, 87, 16, 163},
-             {{"cuda:sm_89", "Ada: L4, L40, RTX 40"}, 89, 142, 99},
-             {{"cuda:sm_90", "Hopper: H100, H200, GH200"}, 90, 132, 227},
-             {{"cuda:sm_100", "Blackwell: B200, GB200"}, 100, 148, 227},
-             {{"cuda:sm_103", "Blackwell: B300, GB300"}, 103, 148, 227},
-             {{"cuda:sm_110", "Blackwell: Jetson Thor"}, 110, 20, 227},
-             {{"cuda:sm_120", "Blackwell: RTX 50, RTX PRO"}, 120, 170, 99},
-             {{"cuda:sm_121", "Blackwell: GB10, DGX Spark"}, 121, 48, 99}};
+} known[] = {
+    {{"cuda:sm_75", "Turing: T4, RTX 20"}, 75, 40, 64},          {{"cuda:sm_80", "Ampere: A100, A30"}, 80, 108, 163},
+    {{"cuda:sm_86", "Ampere: A10, A40, RTX 30"}, 86, 84, 99},    {{"cuda:sm_87", "Ampere: Jetson Orin"}, 87, 16, 163},
+    {{"cuda:sm_89", "Ada: L4, L40, RTX 40"}, 89, 142, 99},       {{"cuda:sm_90", "Hopper: H100, H200, GH200"}, 90, 132, 227},
+    {{"cuda:sm_100", "Blackwell: B200, GB200"}, 100, 148, 227},  {{"cuda:sm_103", "Blackwell: B300, GB300"}, 103, 148, 227},
+    {{"cuda:sm_110", "Blackwell: Jetson Thor"}, 110, 20, 227},   {{"cuda:sm_120", "Blackwell: RTX 50, RTX PRO"}, 120, 170, 99},
+    {{"cuda:sm_121", "Blackwell: GB10, DGX Spark"}, 121, 48, 99}};
 
 enum { N_KNOWN = sizeof known / sizeof known[0], TENSOR_CORES = 80 };
 

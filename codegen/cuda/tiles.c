@@ -95,7 +95,6 @@ static void print_place(const Tiles *t) {
     } else {
         cg_cu(c, "const Place place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     }
-    cg_cu(c, "const u32 rows = place.end - place.row < ROWS ? place.end - place.row : ROWS;\n");
     if (k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
     if (k->y_layout == PG_PLANES) { cg_cu(c, "const u64 plane = place.expert;\n"); }
     if (k->x_layout == PG_PLANES) {
@@ -103,75 +102,48 @@ static void print_place(const Tiles *t) {
     }
 }
 
-/* Functions of the text: the panel of a slot, and the row of x that row r of the tile is. */
-static void print_sources(const Tiles *t) {
-    CgCuda *c = t->c;
+/* The weights of the tile. */
+static void print_slots(const Tiles *t) {
+    const PgKernel *k = t->k;
+    const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
+    cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, k->dual ? "w2" : "w", expert,
+          k->dual ? "true" : "false");
+}
+
+/* x: the rows of the tile. */
+static void print_rows(const Tiles *t) {
     const PgKernel *k = t->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
-    cg_cu(c,
-          "const auto slot = [&](u32 s) { /* past the last panel: that one again */\n"
-          "const u64 panel = place.group * SIDE + s%s < PANELS ? place.group * SIDE + s%s : PANELS - 1;\n"
-          "return panel_at<%s>(%s, %spanel, K);\n"
-          "};\n"
-          "const auto row_of = [&](u32 r) { return %s; };\n",
-          k->dual ? " / 2" : "", k->dual ? " / 2" : "", t->type, k->dual ? "s % 2 ? w2 : w" : "w",
-          k->select == PG_SINGLE ? "" : "expert * PANELS + ", gathered ? "groups.row_of[place.row + r]" : "place.row + r");
+    cg_cu(t->c, "const Rows rows = {%s, %s, %s, place.row, place.end - place.row < ROWS ? place.end - place.row : ROWS};\n",
+          k->x_layout == PG_PLANES ? "x_plane" : "x", cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr");
 }
 
-static const char *x_of(const Tiles *t) { return t->k->x_layout == PG_PLANES ? "x_plane" : "x"; }
-
-/* ---------------------------------------------------------------------------------------------- sums */
-
-static void print_sum_many(const Tiles *t) {
+static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
-    cg_cu(c,
-          "Fetch<%s, K, ROWS> fetch;\n"
-          "fetch.aim(slot, %s, %s, rows, row_of);\n",
-          t->type, x_of(t), cg_cuda_stride(t->k->x_layout));
-    if (t->tensor) {
-        cg_cu(c, "sum_tile<TensorTile<%s, ROWS, %s>, %d>(fetch, shared);\n", t->type, c->target->fast ? "true" : "false",
-              t->stages);
+    const char *fast = c->target->fast ? "true" : "false";
+    if (t->split > 0) {
+        cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
+    } else if (t->tensor) {
+        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
     } else {
-        cg_cu(c, "sum_tile<FloatTile<%s, ROWS>, %d>(fetch, shared);\n", t->type, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
     }
-}
-
-static void print_sum_few(const Tiles *t) {
-    CgCuda *c = t->c;
-    cg_cu(c,
-          "const u32 part = threadIdx.x / 32 %% SPLIT, first_slot = threadIdx.x / 32 / SPLIT * 2;\n"
-          "const u32 fitting = %d / (rows * %d); /* chunks of x */\n"
-          "FewTile<%s, K, ROWS / 8, SPLIT, %s> few = {};\n"
-          "few.begin(slot(first_slot + upper_slot()), part);\n"
-          "for (u32 chunk = 0; chunk < few.CHUNKS; chunk += fitting) {\n"
-          "const u32 count = few.CHUNKS - chunk < fitting ? few.CHUNKS - chunk : fitting;\n"
-          "if (chunk > 0) __syncthreads();\n"
-          "few.stage((uint4 *)shared, %s, %s, rows, chunk, count, row_of);\n"
-          "__syncthreads();\n"
-          "few.multiply((const uint4 *)shared, rows, chunk, count);\n"
-          "}\n"
-          "__syncthreads();\n"
-          "few.put(sums + (part * SLOTS_OF_TILE + first_slot) * rows * 4, rows);\n"
-          "__syncthreads();\n",
-          FEW_BYTES, CHUNK * (c->target->fast ? 2 : 4), t->type, c->target->fast ? "true" : "false", x_of(t),
-          cg_cuda_stride(t->k->x_layout));
 }
 
 /* ---------------------------------------------------------------------------------------------- the epilogue */
 
 static void print_quad(const Tiles *t, const char *sum, const char *slot) {
-    bool few = t->split > 0;
-    cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, few ? "rows" : "ROWS");
-    if (few && t->split > 1) {
-        cg_cu(t->c, "for (u32 s = 1; s < SPLIT; s++) %s = add4(%s, sums[(s * SLOTS_OF_TILE + %s) * rows * 4 + in_slot]);\n", sum,
-              sum, slot);
+    if (t->split > 1) {
+        cg_cu(t->c, "float4 %s = sum_of_parts(sums, rows.count, %s, SPLIT, in_slot);\n", sum, slot);
+    } else {
+        cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "rows.count" : "ROWS");
     }
 }
 
 static void print_epilogue(const Tiles *t) {
     CgCuda *c = t->c;
-    cg_cu(c, "for (u32 i = threadIdx.x; i < SIDE * rows * 4; i += THREADS) {\n"
-             "const u32 q = i %% 4, r = i / 4 %% rows, side = i / 4 / rows, in_slot = swizzled(r, q);\n"
+    cg_cu(c, "for (u32 i = threadIdx.x; i < SIDE * rows.count * 4; i += THREADS) {\n"
+             "const u32 q = i %% 4, r = i / 4 %% rows.count, side = i / 4 / rows.count, in_slot = swizzled(r, q);\n"
              "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
              "if (panel >= PANELS) break;\n");
     print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
@@ -181,24 +153,40 @@ static void print_epilogue(const Tiles *t) {
     cg_cu(c, "}\n");
 }
 
+static void print_constants(const Tiles *t) {
+    uint64_t side = t->slots_of_tile / (t->k->dual ? 2 : 1);
+    cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
+          (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
+    if (t->k->select != PG_SINGLE) {
+        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * cg_cuda_panel_bytes(t->k->dtype, t->k->K)));
+    }
+    if (t->split > 0) { cg_cu(t->c, ", SPLIT = %d", t->split); }
+    cg_cu(t->c, " };\n");
+}
+
 void cg_map_tiles(const CgMap *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
-    uint64_t per_tile = (uint64_t)t.rows / PG_ROW_BLOCK, side = t.slots_of_tile / (m->k->dual ? 2 : 1);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
-    cg_cu(c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)m->k->K,
-          (unsigned long long)pg_panels(m->k->O), (unsigned long long)t.groups, (unsigned long long)side, t.rows);
-    if (t.split > 0) { cg_cu(c, ", SLOTS_OF_TILE = %llu, SPLIT = %d", (unsigned long long)t.slots_of_tile, t.split); }
-    cg_cu(c, " };\n");
+    print_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
-    cg_cuda_tiles_of(c, per_tile, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     print_place(&t);
-    print_sources(&t);
-    if (t.split > 0) {
-        print_sum_few(&t);
-    } else {
-        print_sum_many(&t);
-    }
+    print_slots(&t);
+    print_rows(&t);
+    print_sums(&t);
     print_epilogue(&t);
     cg_cuda_end_tiles(c);
+}
+
+void cg_map_tiles_ahead(const CgMap *m) {
+    CgCuda *c = m->c;
+    Tiles t = tiles_of(m);
+    print_constants(&t);
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, 0);
+    cg_cu(c, "if (first >= tiles) return tiles;\n"
+             "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    if (m->k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
+    print_slots(&t);
+    cg_cu(c, "announce_few<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
 }

@@ -62,7 +62,7 @@ void cg_cuda_print_vmath(SuText *out) {
         Unary print;
     } functions[] = {{"exp", print_exp},   {"exp_down", print_exp_down}, {"softplus", print_softplus},   {"sigmoid", print_sigmoid},
                      {"silu", print_silu}, {"gelu", print_gelu},         {"gelu_tanh", print_gelu_tanh}, {"relu2", print_relu2},
-                     {"cut", print_cut},     {"log1p", print_log1p}};
+                     {"cut", print_cut},   {"log1p", print_log1p}};
     su_text_add(out, "/* The functions of the bits, operation by operation. */\n\n");
     open_function(out, "max", "float a, float b");
     close_function(out, print_max(&(Lines){.out = out}, constant("a"), constant("b")));

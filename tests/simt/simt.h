@@ -494,9 +494,6 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __threadfence()
 #define FAST_EXP2(x) exp2f(x)
 #define FAST_DIVIDE(a, b) ((a) / (b))
-#define COPY16(to, from) (*reinterpret_cast<float4 *>(to) = *reinterpret_cast<const float4 *>(from))
-#define COPY4(to, from) (*(to) = *(from))
-#define COPY_WAIT()
 
 #define CP_ASYNC_16(to, from, bytes) simt::copy_later(to, from, bytes)
 #define CP_ASYNC_COMMIT() simt::commit_copies()
@@ -508,9 +505,6 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
-struct alignas(8) float2 {
-    float x, y;
-};
 struct alignas(16) float4 {
     float x, y, z, w;
 };

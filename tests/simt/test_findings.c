@@ -14,11 +14,22 @@ typedef struct Mistake {
     const char *finding; /* part of it; NULL: none, but the result depends on the order, or the process ends */
 } Mistake;
 
+static const char right[] = "", wrong[] = "a wrong result"; /* of no finding: the sum of 0 … 255, or another number */
+
+/* The block's sum of what each thread put into x[threadIdx.x]. */
+#define SUM                                                                                                                        \
+    "__syncthreads();\nif (threadIdx.x == 0) {\nunsigned sum = 0;\nfor (int i = 0; i < 256; i++) sum += x[i];\n*out = sum;\n}\n"
+/* Each quarter of the threads copies the numbers from 0 to 255. */
+#define COPY                                                                                                                       \
+    "static unsigned numbers[256];\nfor (unsigned i = 0; i < 256; i++) numbers[i] = i;\n"                                          \
+    "const unsigned at = threadIdx.x % 64 * 4;\nCP_ASYNC_16(x + at, numbers + at, 16);\nCP_ASYNC_COMMIT();\n"
+/* All sums are 16: ones times ones. */
+#define ONES "float4 acc = {};\nconst unsigned one = 0x3f803f80;\n"
+#define TIMES "MMA_BF16(acc, one, one, one, one, one, one);\n"
+#define IS_16 "x[threadIdx.x] = acc.x == 16 && acc.y == 16 && acc.z == 16 && acc.w == 16 ? threadIdx.x : 0;\n"
+
 static const Mistake mistakes[] = {
-    {"a sum over the block is right",
-     "x[threadIdx.x] = threadIdx.x;\n__syncthreads();\nif (threadIdx.x == 0) {\n"
-     "unsigned sum = 0;\nfor (int i = 0; i < 256; i++) sum += x[i];\n*out = sum;\n}",
-     ""},
+    {"a sum over the block is right", "x[threadIdx.x] = threadIdx.x;\n" SUM, right},
     {"two barriers", "if (threadIdx.x < 32) {\n__syncthreads();\n} else {\n__syncthreads();\n}", "different barriers"},
     {"a barrier for half of the block", "if (threadIdx.x < 128) __syncthreads();", "is stuck: 128 threads at a barrier"},
     {"a shuffle for half of a warp", "if (threadIdx.x % 32 < 16) *out = __shfl_xor_sync(0xffffffffu, 1u, 8);", "128 at a shuffle"},
@@ -27,6 +38,22 @@ static const Mistake mistakes[] = {
      "*out = __shfl_xor_sync(0xffffffffu, 1u, 8);\n}",
      "different shuffles"},
     {"waiting in vain", "while (threadIdx.x == 0 && *(volatile unsigned *)out == 0) SPIN();", "1 wait for other blocks"},
+    {"copies that are waited for", COPY "CP_ASYNC_WAIT(0);\n" SUM, right},
+    {"a copy that may still be on its way", COPY "CP_ASYNC_WAIT(1);\n" SUM "CP_ASYNC_WAIT(0);\n", wrong},
+    {"a copy that nobody waits for", COPY SUM, "nobody has waited for 1 of its copies"},
+    {"the last bytes of a copy are zero",
+     "static const unsigned ones[4] = {1, 1, 1, 1};\nCP_ASYNC_16(x + threadIdx.x / 4 * 4, ones, 12);\n"
+     "CP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n__syncthreads();\nx[threadIdx.x] = threadIdx.x * (x[threadIdx.x] == (threadIdx.x % 4 "
+     "< 3));\n" SUM,
+     right},
+    {"a product", ONES TIMES "MMA_DONE();\n" IS_16 SUM, right},
+    {"a product that is read before it is done", ONES TIMES IS_16 SUM "MMA_DONE();\n", wrong},
+    {"a product that is never done", ONES TIMES, "products that are not done"},
+    {"a product for half of a warp", ONES "if (threadIdx.x % 32 < 16) {\n" TIMES "MMA_DONE();\n}\n", "128 at a shuffle"},
+    {"two products in a warp", ONES "if (threadIdx.x % 32 < 16) {\n" TIMES "} else {\n" TIMES "}\nMMA_DONE();\n",
+     "at different products"},
+    {"a product that some lanes leave out", ONES "if (threadIdx.x % 32 < 16) {\n" TIMES "}\nMMA_DONE();\n",
+     "have 1 and 0 products"},
     {"no barrier",
      "x[threadIdx.x] = threadIdx.x;\nconst unsigned next = x[(threadIdx.x + 1) % 256];\n__syncthreads();\n"
      "if (threadIdx.x == 7) *out = next;",
@@ -82,7 +109,9 @@ static bool is_found(const SimtLibrary *library, int i) {
     if (i == PAST_SHARED) { return ends_with_a_message(library, i); }
     uint32_t rising = launch(library, i, 0, finding);
     if (i == NO_BARRIER) { return launch(library, i, 1, finding) != rising; }
-    if (mistakes[i].finding[0] == '\0') { return finding[0] == '\0' && rising == 256 * 255 / 2; }
+    if (mistakes[i].finding == right || mistakes[i].finding == wrong) {
+        return finding[0] == '\0' && (rising == 256 * 255 / 2) == (mistakes[i].finding == right);
+    }
     printf("  %s\n", finding);
     return strstr(finding, mistakes[i].finding) != NULL;
 }

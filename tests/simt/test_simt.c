@@ -23,12 +23,13 @@
 #include "tests/random/rng.h"
 #include "tests/random/weights.h"
 
-/* Of the root mean square of the logits; and how far a routing decision must be from another. As for the CPU's kernels; and where
- * inputs of tensor cores are rounded to bf16, which keeps 8 bits, and so do sums of them. */
+/* How far logits may be off, of their root mean square, and how close a routing decision may be to another. `exact`: as for the CPU's
+ * kernels; tensor cores get x as two numbers, which keeps 16 bits. `fast`: they get 8 bits of it, an error of 2^-9 / sqrt(3) of each
+ * input; the dozen maps of a drawn spec add up to about 1 % of the rms, and the worst of some hundred logits is four times that. */
 typedef struct Bounds {
     double tolerance, min_gap;
 } Bounds;
-static const Bounds exact = {2e-4, 1e-4}, fast = {5e-2, 2e-2};
+static const Bounds exact = {2e-4, 1e-4}, fast = {6e-2, 4e-3};
 
 enum {
     MAX_TRIES = 40,
@@ -43,6 +44,7 @@ enum {
 typedef struct Case {
     uint64_t seed;
     const char *path; /* of the spec; NULL: drawn */
+    const char *set; /* NULL, or "PATH=VALUE" for it */
     int64_t T, V;
     SuText yaml;
     FeSpec spec;
@@ -52,9 +54,10 @@ typedef struct Case {
     CgCudaPlan plan;
     Weights weights;
     int32_t *tokens[SEQUENCES]; /* [T] */
-    double *truth[SEQUENCES];   /* [T][V] of eval64 */
+    double *truth[SEQUENCES]; /* [T][V] of eval64 */
     double rms;
     Bounds bounds;
+    double worst; /* seen, of the rms */
     bool failed;
 } Case;
 
@@ -151,13 +154,12 @@ static PsOptions passes_of(const Case *c) {
 
 static bool make_program(Case *c) {
     if (c->path != NULL) {
-        c->T = c->T > 0 ? c->T : 12;
         read_spec(c->path, &c->yaml);
     } else {
         c->T = draw_spec(c->seed, &c->yaml);
         if (c->T > MAX_TOKENS) { c->T = MAX_TOKENS; }
     }
-    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags)) {
+    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, &c->set, c->set != NULL, &c->spec, &c->diags)) {
         return fail(c, "the spec is refused");
     }
     su_diags_free(&c->diags); /* warnings are fine */
@@ -291,6 +293,7 @@ static bool near_enough(Case *c, const char *mode, const float *logits, const do
         double difference = fabs((double)logits[v] - truth[row * c->V + v]) / c->rms;
         if (!(difference <= worst)) { worst = difference, at = v; }
     }
+    c->worst = fmax(c->worst, worst);
     if (worst <= c->bounds.tolerance) { return true; }
     return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode, (long long)row,
                 (long long)at, worst, (double)logits[at], truth[row * c->V + at]);
@@ -448,8 +451,9 @@ static bool all_kinds_seen(void) {
 
 typedef struct Options {
     uint64_t seed;
-    int64_t count, tokens;
-    const char *spec, *compiler, *target;
+    int64_t count;
+    const char *spec, *set, *compiler, *target;
+    int64_t tokens; /* of a spec that is given */
     int multiprocessors; /* 0: the target's; few make tiles large */
     bool fast, wide, verbose, keep, every_kind;
 } Options;
@@ -475,7 +479,9 @@ static int run_all(Case *cases, int n, const Options *o) {
     for (int i = 0; i < n && library.handle != NULL; i++) {
         bool good = run_case(&cases[i], &library, &library.programs[i], o->wide);
         failures += !good;
-        if (o->verbose) { printf("%llu: %s\n", (unsigned long long)cases[i].seed, good ? "ok" : "FAILED"); }
+        if (o->verbose) {
+            printf("%llu: %s, off by %.2g of the rms\n", (unsigned long long)cases[i].seed, good ? "ok" : "FAILED", cases[i].worst);
+        }
     }
     if (library.handle == NULL) { failures = -1; }
     simt_library_free(&library, o->keep);
@@ -483,39 +489,34 @@ static int run_all(Case *cases, int n, const Options *o) {
 }
 
 static Options parse(int argc, char **argv) {
-    static const struct option names[] = {{"seed", required_argument, 0, 's'},
-                                          {"count", required_argument, 0, 'n'},
-                                          {"spec", required_argument, 0, 'f'},
-                                          {"cxx", required_argument, 0, 'c'},
-                                          {"all", no_argument, 0, 'a'},
-                                          {"verbose", no_argument, 0, 'v'},
-                                          {"keep", no_argument, 0, 'k'},
-                                          {"every-kind", no_argument, 0, 'e'},
-                                          {"target", required_argument, 0, 'g'},
-                                          {"multiprocessors", required_argument, 0, 'm'},
-                                          {"fast", no_argument, 0, 'F'},
-                                          {"tokens", required_argument, 0, 't'},
-                                          {0, 0, 0, 0}};
-    Options o = {.seed = 1, .count = 4, .compiler = "c++", .target = "cuda:sm_90"};
+    static const struct option names[] = {{"seed", required_argument, 0, 's'},   {"count", required_argument, 0, 'n'},
+                                          {"spec", required_argument, 0, 'f'},   {"cxx", required_argument, 0, 'c'},
+                                          {"all", no_argument, 0, 'a'},          {"verbose", no_argument, 0, 'v'},
+                                          {"keep", no_argument, 0, 'k'},         {"every-kind", no_argument, 0, 'e'},
+                                          {"target", required_argument, 0, 't'}, {"multiprocessors", required_argument, 0, 'm'},
+                                          {"fast", no_argument, 0, 'F'},         {"set", required_argument, 0, 'S'},
+                                          {"tokens", required_argument, 0, 'T'}, {0, 0, 0, 0}};
+    Options o = {.seed = 1, .count = 4, .compiler = "c++", .target = "cuda:sm_90", .tokens = 12};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
         case 's': o.seed = strtoull(optarg, NULL, 10); break;
         case 'n': o.count = strtoll(optarg, NULL, 10); break;
         case 'f': o.spec = optarg; break;
-        case 't': o.tokens = strtoll(optarg, NULL, 10); break;
         case 'c': o.compiler = optarg; break;
         case 'a': o.wide = true; break;
         case 'v': o.verbose = true; break;
         case 'k': o.keep = true; break;
         case 'e': o.every_kind = true; break;
-        case 'g': o.target = optarg; break;
+        case 't': o.target = optarg; break;
         case 'm': o.multiprocessors = atoi(optarg); break;
+        case 'S': o.set = optarg; break;
+        case 'T': o.tokens = strtoll(optarg, NULL, 10); break;
         case 'F': o.fast = true; break;
         default:
-            fprintf(
-                stderr,
-                "usage: test_simt [--seed S] [--count N] [--spec FILE] [--cxx COMPILER] [--all] [--verbose] [--keep]\n"
-                "                 [--every-kind] [--tokens N (of a FILE)] [--target CUDA_TARGET] [--multiprocessors N] [--fast]\n");
+            fprintf(stderr,
+                    "usage: test_simt [--seed S] [--count N] [--spec FILE [--set PATH=VALUE] [--tokens N]] [--cxx COMPILER]\n"
+                    "                 [--all] [--verbose] [--keep] [--every-kind] [--target CUDA_TARGET] [--multiprocessors N] "
+                    "[--fast]\n");
             exit(2);
         }
     }
@@ -533,7 +534,8 @@ int main(int argc, char **argv) {
     }
     guarded_report();
     for (int i = 0; i < o.count; i++) {
-        cases[i] = (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .T = o.tokens, .bounds = o.fast ? fast : exact};
+        cases[i] =
+            (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .set = o.set, .T = o.tokens, .bounds = o.fast ? fast : exact};
     }
     int failures = run_all(cases, (int)o.count, &o);
     for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
