@@ -505,6 +505,9 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
