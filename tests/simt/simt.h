@@ -505,11 +505,17 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
