@@ -473,6 +473,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 
 #define MOSSC_SIMT
 #define ENTRY(name) static void name
+#define ENTRY_OF_TWO(name) static void name
 #define DEVICE static
 #define INLINE static inline
 #define METHOD inline
@@ -513,9 +514,6 @@ struct alignas(16) float4 {
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
-};
-struct alignas(8) float2 {
-    float x, y;
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
