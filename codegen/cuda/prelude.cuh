@@ -14,6 +14,7 @@ typedef long long i64;
 
 #ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
+#define ENTRY_OF_TWO(name) extern "C" __global__ void __launch_bounds__(THREADS, 2) name /* two blocks a multiprocessor */
 #define DEVICE static __device__ __noinline__ /* compiled once, however often it is called */
 #define INLINE static __device__ __forceinline__
 #define METHOD __device__ __forceinline__

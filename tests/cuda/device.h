@@ -20,6 +20,7 @@ enum {
     CU_NOT_READY = 600,
     CU_ILLEGAL_ADDRESS = 700,
     CU_OUT_OF_RESOURCES = 701,
+    CU_MISALIGNED_ADDRESS = 716,
     CU_LAUNCH_FAILED = 719,
     CU_CAPTURE_UNSUPPORTED = 900,
     CU_CAPTURE_INVALIDATED = 901,
@@ -80,7 +81,7 @@ typedef struct Operation {
     CuFunctionRef function; /* RUN */
     unsigned blocks, threads, shared;
     bool together;
-    uint8_t params[ENTRY_PARAMS * ENTRY_PARAM_BYTES];
+    _Alignas(8) uint8_t params[ENTRY_PARAMS * ENTRY_PARAM_BYTES];
     uint8_t *to; /* of the rest; a device's or a host's address, as the action says */
     const uint8_t *from;
     size_t bytes;

@@ -24,6 +24,7 @@ static const char text[] = "enum { THREADS = 64 };\n"
                            "    for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) x[i] += value;\n"
                            "}\n"
                            "ENTRY(write_at)(u32 *x, unsigned long i) { if (threadIdx.x == 0) x[i] = 1; }\n"
+                           "ENTRY(four_at)(u32 *x, unsigned long i) { if (threadIdx.x == 0) x[0] = ((uint4 *)(x + i))->y; }\n"
                            "ENTRY(divide)(u32 *x, u32 zero) { x[0] = 7 / zero; }\n"
                            "ENTRY(diverge)() { if (threadIdx.x < 32) __syncthreads(); }\n"
                            "ENTRY(all_meet)(u32 *arrived) {\n"
@@ -321,6 +322,7 @@ static void test_a_kernel_that_goes_wrong_kills_the_context(void **unused) {
     (void)unused;
     expect_death("write_at", 64, 700);
     expect_death("write_at", 1ull << 44, 700);
+    expect_death("four_at", 5, 716);
     expect_death("divide", 0, 719);
     expect_death("diverge", 0, 719);
 }

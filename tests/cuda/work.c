@@ -35,8 +35,8 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     siglongjmp(way_out, number);
 }
 
-enum { HANDLED = 3 };
-static const int handled[HANDLED] = {SIGSEGV, SIGBUS, SIGFPE};
+enum { HANDLED = 4 };
+static const int handled[HANDLED] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL /* not aligned: tests/simt/CMakeLists.txt */};
 
 typedef struct Handlers {
     struct sigaction before[HANDLED];
@@ -78,6 +78,10 @@ static CuResult report(const Operation *o, int signal_number, const char *findin
     if (signal_number == 0) {
         fprintf(stderr, "emulated GPU: %s: %s\n", name, finding);
         return CU_LAUNCH_FAILED;
+    }
+    if (signal_number == SIGILL) {
+        fprintf(stderr, "emulated GPU: %s: an access that is not aligned\n", name);
+        return CU_MISALIGNED_ADDRESS;
     }
     memory_describe(fault_address, where, sizeof where);
     fprintf(stderr, "emulated GPU: %s: %s at %s\n", name, signal_number == SIGFPE ? "division by zero" : "access", where);

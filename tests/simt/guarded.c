@@ -64,8 +64,9 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
         name = live[i].name;
         offset = at - g->data;
     }
-    int size =
-        snprintf(text, sizeof text, "FAILED: signal %d: access to %s, byte %lld, in %s\n", signal_number, name, offset, place);
+    int size = signal_number == SIGILL ? snprintf(text, sizeof text, "FAILED: an access that is not aligned, in %s\n", place)
+                                       : snprintf(text, sizeof text, "FAILED: signal %d: access to %s, byte %lld, in %s\n",
+                                                  signal_number, name, offset, place);
     if (write(1, text, (size_t)size) < 0) { _exit(2); }
     _exit(1);
 }
@@ -77,6 +78,7 @@ void guarded_report(void) {
     sigaltstack(&alternate, NULL);
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
 }
 
 void guarded_say(const char *format, ...) {

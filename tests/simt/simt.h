@@ -5,7 +5,8 @@
 //
 // Findings, which end the launch: threads of a block that wait at different barriers, a barrier that some threads never reach, a
 // shuffle that not all named lanes take part in, blocks that wait for each other in vain, lanes of a warp with different products,
-// copies that nobody waits for. Shared memory ends at a page that cannot be touched and begins with garbage.
+// copies that nobody waits for, or that are not of 16 aligned bytes from outside of shared memory into it. An access that is not aligned
+// to its type is a SIGILL (CMakeLists.txt). Shared memory ends at a page that cannot be touched and begins with garbage.
 //
 // What a GPU does later is done as late as it may be: copies (CP_ASYNC_16) at the CP_ASYNC_WAIT that lets them be done, products of a
 // warp (MMA_…) at MMA_DONE, where all lanes meet; so a wait that is missing gives wrong values.
@@ -183,6 +184,16 @@ inline unsigned char *shared() {
     Block &b = machine.blocks[machine.running->block];
     if (b.mapped == nullptr) map_shared(b, machine.launch->shared);
     return reinterpret_cast<unsigned char *>(b.shared);
+}
+
+inline bool is_shared(const void *at) {
+    const Block &b = machine.blocks[machine.running->block];
+    return b.mapped != nullptr && at >= b.mapped && at < b.mapped + b.mapped_bytes;
+}
+inline bool is_on_stack(const void *at) { return at >= machine.stacks && at < machine.stacks + machine.stack_count * STACK; }
+
+inline void assume_global(const void *at, int line) {
+    if (is_shared(at) || is_on_stack(at)) finding("line %d of the text takes what is no global memory for it", line);
 }
 
 // ------------------------------------------------------------------------------------------------ turns
@@ -408,7 +419,10 @@ inline int vote(int line, int condition) {
 }
 
 // The copy's bytes are read and written when it must be done.
-inline void copy_later(void *to, const void *from, unsigned bytes) {
+inline void copy_later(int line, void *to, const void *from, unsigned bytes) {
+    const uintptr_t both = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
+    if (both % 16 != 0 || bytes > 16) finding("line %d of the text copies 16 bytes that are not aligned, or more", line);
+    if (!is_shared(to) || is_shared(from)) finding("line %d of the text copies from shared memory, or not to it", line);
     machine.running->copies.push_back({to, from, bytes, machine.running->groups});
 }
 inline void commit_copies() { machine.running->groups++; }
@@ -434,6 +448,10 @@ inline void multiply_now(int line) {
     f->multiplies = true;
     give_way(AT_SHUFFLE, line);
 }
+
+// The special-function unit: denormals are 0, and so is a quotient by 2^126 or more (by infinity: a times 0).
+inline float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+inline float divided(float a, float b) { return fabsf(b) > 0x1p126f ? a * 0.0f : flushed(a / b); }
 
 // To the nearest, ties to even.
 inline uint32_t narrow_bf16(float x) {
@@ -473,13 +491,14 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 
 #define MOSSC_SIMT
 #define ENTRY(name) static void name
+#define ENTRY_OF_TWO(name) static void name
 #define DEVICE static
 #define INLINE static inline
 #define METHOD inline
 #define TABLE static const
 #define EXPORTED static const
 #define SHARED(name) unsigned char *name = simt::shared()
-#define ASSUME_GLOBAL(pointer)
+#define ASSUME_GLOBAL(pointer) simt::assume_global(pointer, __LINE__)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define __device__
 #define __forceinline__ inline
@@ -492,15 +511,15 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __shfl_xor_sync(mask, value, distance) simt::shuffle_xor(__LINE__, mask, value, distance)
 #define __syncwarp() (void)simt::shuffle_xor(__LINE__, 0xffffffffu, 0u, 0)
 #define __threadfence()
-#define FAST_EXP2(x) exp2f(x)
-#define FAST_DIVIDE(a, b) ((a) / (b))
+#define FAST_EXP2(x) simt::flushed(exp2f(simt::flushed(x)))
+#define FAST_DIVIDE(a, b) simt::divided(a, b)
 
-#define CP_ASYNC_16(to, from, bytes) simt::copy_later(to, from, bytes)
+#define CP_ASYNC_16(to, from, bytes) simt::copy_later(__LINE__, to, from, bytes)
 #define CP_ASYNC_COMMIT() simt::commit_copies()
 #define CP_ASYNC_WAIT(n) simt::wait_for_copies(n)
 #define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), false, a0, a1, a2, a3, b0, b1)
 #define MMA_F16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), true, a0, a1, a2, a3, b0, b1)
-#define PREFETCH_L2(at)
+#define PREFETCH_L2(at) static_cast<void>(*reinterpret_cast<const volatile char *>(at)) /* it lies inside of what there is */
 #define MMA_DONE() simt::multiply_now(__LINE__)
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16

@@ -21,7 +21,7 @@ static const char right[] = "", wrong[] = "a wrong result"; /* of no finding: th
     "__syncthreads();\nif (threadIdx.x == 0) {\nunsigned sum = 0;\nfor (int i = 0; i < 256; i++) sum += x[i];\n*out = sum;\n}\n"
 /* Each quarter of the threads copies the numbers from 0 to 255. */
 #define COPY                                                                                                                       \
-    "static unsigned numbers[256];\nfor (unsigned i = 0; i < 256; i++) numbers[i] = i;\n"                                          \
+    "alignas(16) static unsigned numbers[256];\nfor (unsigned i = 0; i < 256; i++) numbers[i] = i;\n"                              \
     "const unsigned at = threadIdx.x % 64 * 4;\nCP_ASYNC_16(x + at, numbers + at, 16);\nCP_ASYNC_COMMIT();\n"
 /* All sums are 16: ones times ones. */
 #define ONES "float4 acc = {};\nconst unsigned one = 0x3f803f80;\n"
@@ -42,7 +42,7 @@ static const Mistake mistakes[] = {
     {"a copy that may still be on its way", COPY "CP_ASYNC_WAIT(1);\n" SUM "CP_ASYNC_WAIT(0);\n", wrong},
     {"a copy that nobody waits for", COPY SUM, "nobody has waited for 1 of its copies"},
     {"the last bytes of a copy are zero",
-     "static const unsigned ones[4] = {1, 1, 1, 1};\nCP_ASYNC_16(x + threadIdx.x / 4 * 4, ones, 12);\n"
+     "alignas(16) static const unsigned ones[4] = {1, 1, 1, 1};\nCP_ASYNC_16(x + threadIdx.x / 4 * 4, ones, 12);\n"
      "CP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n__syncthreads();\nx[threadIdx.x] = threadIdx.x * (x[threadIdx.x] == (threadIdx.x % 4 "
      "< 3));\n" SUM,
      right},
@@ -54,14 +54,20 @@ static const Mistake mistakes[] = {
      "at different products"},
     {"a product that some lanes leave out", ONES "if (threadIdx.x % 32 < 16) {\n" TIMES "}\nMMA_DONE();\n",
      "have 1 and 0 products"},
+    {"a copy of what is not aligned", "CP_ASYNC_16(x, (char *)launch->step + 8, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);",
+     "not aligned"},
+    {"a copy inside of shared memory", "CP_ASYNC_16(x, x + 4, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);", "from shared memory"},
+    {"shared memory taken for global memory", "ASSUME_GLOBAL(x);", "no global memory"},
+    {"a variable taken for global memory", "unsigned own = 1;\nASSUME_GLOBAL(&own);\n*out = own;", "no global memory"},
     {"no barrier",
      "x[threadIdx.x] = threadIdx.x;\nconst unsigned next = x[(threadIdx.x + 1) % 256];\n__syncthreads();\n"
      "if (threadIdx.x == 7) *out = next;",
      NULL},
     {"past shared memory", "if (threadIdx.x == 3) x[256] = 1;", NULL},
+    {"four floats that are not aligned", "if (threadIdx.x == 3) *out = ((const uint4 *)(x + 2))->y;", NULL},
 };
 
-enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 2, PAST_SHARED = COUNT - 1 };
+enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 3 /* all behind it end the process */ };
 
 static void print_text(SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
@@ -78,10 +84,12 @@ static void print_text(SuText *out) {
 
 /* What the kernel wrote; `finding` is empty if there was none. */
 static uint32_t launch(const SimtLibrary *library, int i, unsigned order, char finding[512]) {
+    _Alignas(16) uint8_t global[32] = {0};
     uint32_t result = 0;
     unsigned first_block = 0;
     SimtLaunch l = {
         .run = library->programs[i].many, .control = &result, .blocks = 1, .shared = 1024, .threads = THREADS, .order = order};
+    l.step = global;
     l.finding = finding;
     l.finding_bytes = 512;
     l.first_block = &first_block;
@@ -106,7 +114,7 @@ static bool ends_with_a_message(const SimtLibrary *library, int i) {
 
 static bool is_found(const SimtLibrary *library, int i) {
     char finding[512];
-    if (i == PAST_SHARED) { return ends_with_a_message(library, i); }
+    if (i > NO_BARRIER) { return ends_with_a_message(library, i); }
     uint32_t rising = launch(library, i, 0, finding);
     if (i == NO_BARRIER) { return launch(library, i, 1, finding) != rising; }
     if (mistakes[i].finding == right || mistakes[i].finding == wrong) {
