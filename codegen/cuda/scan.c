@@ -11,7 +11,7 @@
  *                                needs is prepared in shared memory by other warps than those which move the states.
  *
  * exp(delta · A_n) is 2^(delta · (A_n log2 e)) by the special-function unit, with A_n log2 e rounded once: the relative error is
- * 1.2e-7 + 1.2e-7 |delta · A_n|. States are cut (vm_cut) when they are stored: the CPU's reason to do so after every row, slow
+ * at most 2.4e-7 + 1.2e-7 |delta · A_n|. States are cut (vm_cut) when they are stored: the CPU's reason to do so after every row, slow
  * denormals, is none here, and the unit flushes them itself.
  *
  * Experts with states of their own are walked beside each other, in launches of their own (CG_MANY): each leaves what its rows give in
