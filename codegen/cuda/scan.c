@@ -97,7 +97,7 @@ static void print_sums(const Scan *s) {
           "const Segment *segment = step->segments + tile / (GROUPS * PANELS);\n"
           "const u64 panel = tile / GROUPS %% PANELS;\n"
           "const u32 channel = threadIdx.x %% 16;\n"
-          "for (u32 i = threadIdx.x / 16 * GROUPS + tile %% GROUPS; i < segment->count; i += THREADS / 16 * GROUPS) {\n"
+          "for (u32 i = tile %% GROUPS * 16 + threadIdx.x / 16; i < segment->count; i += GROUPS * 16) {\n"
           "const u64 row = segment->first_row + i, at = (panel * ld + row) * 16 + channel;\n"
           "float sum = 0;\n"
           "for (u32 slot = 0; slot < k; slot++) sum = fmaf(gates[row * k + slot], terms[%s * 16 + channel], sum);\n",

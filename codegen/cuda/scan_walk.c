@@ -78,7 +78,7 @@ static void print_memory(const Walk *w) {
     cg_cuda_shared(c, "float", "b_in", RING * w->rows * w->n_row * sizeof(float)); /* [RING][ROWS][N_ROW] */
     cg_cuda_shared(c, "float", "c_in", RING * w->rows * w->n_row * sizeof(float));
     cg_cuda_shared(c, "float", "x_in", RING * channels); /* [RING][ROWS][16] */
-    if (w->k->gate) { cg_cuda_shared(c, "float", "z_in", RING * channels); }
+    if (w->k->gate && !w->s->experts) { cg_cuda_shared(c, "float", "z_in", RING * channels); }
     cg_cuda_shared(c, "float2", "pairs", 2 * 2 * channels); /* [2][ROWS][16] */
     cg_cuda_shared(c, "float", "sums", 2 * w->lanes * channels); /* [2][LANES][ROWS][16] */
     if (w->s->experts && !w->s->runs) { cg_cuda_shared(c, "u32", "slots", RING * w->rows * sizeof(uint32_t)); }
