@@ -1,5 +1,4 @@
 /* Text: picking tokens and feeding them, here step by step, on a device all of it in one go. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/device.h"
@@ -64,20 +63,30 @@ static MossError generate_here(Generating *g, uint32_t *out_count) {
 
 /* ---- on a device */
 
-/* Where the logits are: rows of the model's last step (in `rows`, which is returned), or else all of them put into `logits`. */
-static const uint32_t *find_logits(const Generating *g, uint32_t *rows, float *logits) {
-    bool there = true;
+/* Where the logits are: rows of the model's last step (in `rows`, which is returned). Else every state keeps its own, since the step's
+ * memory is theirs now; *out_rows is NULL. false: no memory. */
+static bool find_logits(const Generating *g, uint32_t *rows, const uint32_t **out_rows) {
+    bool there = true, kept = true;
     for (uint32_t i = 0; i < g->n; i++) {
         const MossState *state = g->sequences[i].state;
         there = there && !state->has_logits && state->logits_step && state->logits_step == g->model->logits_step;
         rows[i] = state->logits_row;
     }
-    for (uint32_t i = 0; !there && i < g->n; i++) {
-        const PgProgram *program = g->model->program;
-        memmove(logits + i * program->out_stride, moss_state_logits(g->sequences[i].state),
-                (size_t)program->vocab_size * sizeof(float));
+    for (uint32_t i = 0; !there && i < g->n && kept; i++) {
+        MossState *state = g->sequences[i].state;
+        kept = state->has_logits || rt_state_keep_logits(state, moss_state_logits(state));
     }
-    return there ? rows : NULL;
+    *out_rows = there ? rows : NULL;
+    return kept;
+}
+
+/* What the states have kept, side by side. */
+static void gather_logits(const Generating *g) {
+    const PgProgram *program = g->model->program;
+    float *to = (float *)g->model->logits.data;
+    for (uint32_t i = 0; i < g->n; i++, to += program->out_stride) {
+        memcpy(to, g->sequences[i].state->logits, (size_t)program->vocab_size * sizeof(float));
+    }
 }
 
 /* What the steps have done to states, as rt_step_end does for one. */
@@ -107,12 +116,11 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
     RtRunning running;
     uint64_t logits_step = m->logits_step;
     uint32_t wanted = m->wanted;
-    float *copies = malloc(g->n * m->program->out_stride * sizeof(float)); /* the step's own may be among what is copied */
-    if (!copies) { return rt_error(MOSS_NO_MEMORY, "no memory for %u sequences", g->n); }
-    const uint32_t *from = find_logits(g, rows, copies);
+    const uint32_t *from;
+    if (!find_logits(g, rows, &from)) { return rt_error(MOSS_NO_MEMORY, "no memory for the logits of %u sequences", g->n); }
     MossError error = rt_step_begin(m, g->segments, g->n, &running);
     if (error.code == MOSS_OK) {
-        if (!from) { memcpy(m->logits.data, copies, g->n * m->program->out_stride * sizeof(float)); }
+        if (!from) { gather_logits(g); }
         RtDeviceStep step = rt_step_of_device(&running);
         RtDevicePicks picks = {
             .vocabulary = g->vocabulary, .sequences = g->sequences, .from = from, .first = *out_count, .no_number = -1};
@@ -120,13 +128,12 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
         error = m->device->kind->generate(m->device, &step, &picks);
         error = note_steps(g, &running, &picks, error);
         *out_count += picks.done;
-        if (picks.done == 0 && error.code == MOSS_OK) { /* nothing was fed: the logits stay where they were */
+        if (picks.done == 0 && (error.code == MOSS_OK || error.code == MOSS_NO_MEMORY)) { /* nothing was fed: logits stay */
             m->logits_step = from ? logits_step : 0;
             m->wanted = from ? wanted : 0;
         }
         if (error.code == MOSS_OK && picks.no_number >= 0) { error = no_number(g, (uint32_t)picks.no_number); }
     }
-    free(copies);
     return error;
 }
 

@@ -234,7 +234,7 @@ static void print_tensor_deltas(const Walk *w) {
           "for (u32 i = 0; i < STEPS; i++) {\n"
           "u32 inputs[2];\n"
           "#pragma unroll\n"
-          "for (u32 j = 0; j < 2; j++) PACK_%s(inputs[j], d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
+          "for (u32 j = 0; j < 2; j++) inputs[j] = %s::pack(d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
           "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], inputs[0], inputs[1]);\n",
           type, type);
     if (!c->target->fast) {
@@ -242,7 +242,7 @@ static void print_tensor_deltas(const Walk *w) {
               "u32 rests[2];\n"
               "#pragma unroll\n"
               "for (u32 j = 0; j < 2; j++) {\n"
-              "PACK_%s(rests[j], d_at[i * 8 + j * 4].x - %s_low(inputs[j]), d_at[i * 8 + j * 4].y - %s_high(inputs[j]));\n"
+              "rests[j] = %s::pack(d_at[i * 8 + j * 4].x - %s_low(inputs[j]), d_at[i * 8 + j * 4].y - %s_high(inputs[j]));\n"
               "}\n"
               "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], rests[0], rests[1]);\n",
               type, name, name, type);

@@ -1,4 +1,5 @@
 /* The code of a program on a GPU: the module, what it says about itself, its entries. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,17 @@ void rt_cuda_code_free(RtCuda *gpu) {
     *code = (RtCudaCode){0};
 }
 
+/* Of code that is newer than the driver. Where that is machine code a driver says no more than that it does not know it. */
+static MossError too_new(const RtCuda *gpu, CuResult result) {
+    int driver = gpu->facts.driver;
+    char what[256];
+    snprintf(what, sizeof what,
+             "the driver is of CUDA %d.%d, and an NVRTC of a later one makes code that it may not take: update the driver, or set "
+             "MOSSC_NVRTC to an older NVRTC",
+             driver / 1000, driver % 1000 / 10);
+    return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, what);
+}
+
 MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_module) {
     char log[LOG_BYTES] = "";
     CuJitOption options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
@@ -24,6 +36,7 @@ MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_m
     if (!result) { return (MossError){.code = MOSS_OK}; }
     *out_module = NULL;
     log[sizeof log - 1] = '\0';
+    if (result == CU_UNSUPPORTED_PTX_VERSION || (result == CU_INVALID_IMAGE && !log[0])) { return too_new(gpu, result); }
     return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, log[0] ? log : NULL);
 }
 

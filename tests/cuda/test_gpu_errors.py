@@ -102,6 +102,14 @@ def test_every_call_of_nvrtc_may_fail(m):
         assert m.run(*command).stdout == text, name
 
 
+def test_a_driver_may_be_too_old_for_nvrtcs_code(m):
+    model = tiny(m)
+    for code in 222, 200:  # as PTX, as machine code
+        emulate(m, driver=12040, fail=f"cuModuleLoadDataEx:1:{code}")
+        text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU)
+        assert "the driver is of CUDA 12.4" in text and "set MOSSC_NVRTC to an older NVRTC" in text, text
+
+
 def test_a_newer_gpu_runs_ptx(m):
     model = tiny(m)
     common = ["logits", *model, "--tokens", "-", *GPU]

@@ -7,10 +7,11 @@
 enum { SKIPPED = 77, T = 300 };
 
 /* Every kind of block, with experts. */
-static const char every_kind[] = "mossc: 1\nname: every-kind\nvocab_size: 64\nd_model: 32\n"
-                                 "defaults: {ssm: {d_state: 4}, router: {top_k: 2}}\n"
-                                 "stack:\n  - ssm: {experts: {count: 4, per_expert: [x_proj, dt_proj, A, D]}}\n"
-                                 "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8, rope: {theta: 1000}}\n";
+static const char every_kind[] =
+    "mossc: 1\nname: every-kind\nvocab_size: 64\nd_model: 32\n"
+    "defaults: {ssm: {d_state: 4}, router: {top_k: 2}}\n"
+    "stack:\n  - ssm: {experts: {count: 4, per_expert: [x_proj, dt_proj, A, D]}}\n"
+    "  - mlp: {d_ff: 48, experts: {count: 4}}\n  - attention: {n_heads: 2, window: 8, rope: {theta: 1000}}\n";
 static const char small[] = "mossc: 1\nname: small\nvocab_size: 64\nd_model: 16\ndefaults: {ssm: {d_state: 4}}\n"
                             "stack:\n  - ssm: {}\n  - mlp: {d_ff: 16}\n";
 
@@ -210,6 +211,33 @@ static void test_many_sequences_are_continued_together(void **unused) {
     moss_model_free(model);
 }
 
+static void test_logits_stay_where_nothing_was_fed(void **unused) {
+    (void)unused;
+    MossModel *model = load(&little);
+    MossState *first = new_state(model), *copy, *other = new_state(model);
+    MossSampler best[2] = {{.top_p = 1}, {.top_p = 1}};
+    int32_t tokens[2][3];
+    uint32_t done;
+    feed(&little, model, first, 5, 5);
+    assert_int_equal(moss_state_clone(first, &copy).code, MOSS_OK); /* has logits of its own */
+    assert_int_equal(moss_feed(model, other, little.tokens[1], 7, 0).code, MOSS_OK); /* has the step's */
+    MossVocabulary vocabulary = {.limit = little.V, .eos = moss_sample(&best[0], moss_state_logits(copy), little.V, little.V)};
+    MossSequence both[] = {{.state = copy, .sampler = &best[0], .tokens = tokens[0]},
+                           {.state = other, .sampler = &best[1], .tokens = tokens[1]}};
+    assert_int_equal(moss_generate(model, &vocabulary, both, 2, 3, &done).code, MOSS_OK);
+    assert_true(done == 0 && both[0].ended);
+    assert_true(case_near(&little, "kept", 0, 4, moss_state_logits(copy)));
+    assert_non_null(moss_state_logits(other));
+    assert_true(case_near(&little, "kept", 1, 6, moss_state_logits(other)));
+    vocabulary.eos = -1;
+    assert_int_equal(moss_generate(model, &vocabulary, both + 1, 1, 3, &done).code, MOSS_OK);
+    assert_int_equal(done, 3);
+    moss_state_free(first);
+    moss_state_free(copy);
+    moss_state_free(other);
+    moss_model_free(model);
+}
+
 /* ---------------------------------------------------------------------------------------------- trouble */
 
 static const char routed_first[] =
@@ -318,6 +346,7 @@ int main(void) {
         cmocka_unit_test(test_steps_of_many_sizes_follow_each_other),
         cmocka_unit_test(test_a_batch_gives_each_sequence_its_own),
         cmocka_unit_test(test_many_sequences_are_continued_together),
+        cmocka_unit_test(test_logits_stay_where_nothing_was_fed),
         cmocka_unit_test(test_trouble_names_block_and_position),
         cmocka_unit_test(test_models_take_turns_on_one_gpu),
         cmocka_unit_test(test_a_gpu_serves_one_model_at_a_time),
