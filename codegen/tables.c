@@ -34,7 +34,8 @@ static void end_table(SuText *out) { su_text_add(out, "};\n\n"); }
 /* ---- phases */
 
 static void print_phase(const PgPhase *p, SuText *out) {
-    su_text_add(out, "    {.kernel = %u, .stage = %u, .count = %u, .fixed = %u, .E = %u, .k = %u, .block = %d, .line = %u, .name = ",
+    su_text_add(out,
+                "    {.kernel = %u, .stage = %u, .count = %u, .fixed = %u, .E = %u, .k = %u, .block = %d, .line = %u, .name = ",
                 p->kernel, p->stage, p->count, p->fixed, p->E, p->k, p->block, p->line);
     print_string(p->name, out);
     su_text_add(out, ",\n     .operands = {");
@@ -113,7 +114,9 @@ static void print_list(const char *name, uint32_t count, SuText *out) {
 }
 
 static void print_step(const PgStep *step, const char *mode, const char *phases, SuText *out) {
-    su_text_add(out, "    .steps[%s] = {.phases = %s, .n_phases = %u, .n_stages = %u, .arena_per_row = %" PRIu64 ", .arena_fixed = %" PRIu64 "},\n",
+    su_text_add(out,
+                "    .steps[%s] = {.phases = %s, .n_phases = %u, .n_stages = %u, .arena_per_row = %" PRIu64
+                ", .arena_fixed = %" PRIu64 "},\n",
                 mode, phases, step->n_phases, step->n_stages, step->arena_per_row, step->arena_fixed);
 }
 

@@ -29,8 +29,8 @@ typedef struct CgCudaTarget {
     int multiprocessors; /* of the device that work is spread over; a hint */
     uint32_t shared;    /* bytes of shared memory that a block can have */
     bool tensor_cores;  /* mma.sync of bf16 with k = 16, and cp.async: sm_80 and later */
-    int scan_chunk;     /* least rows of a chunk of a scan that is split over time, whatever its size (tests); 0: the target decides */
-    bool fast;          /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
+    int scan_chunk; /* least rows of a chunk of a scan that is split over time, whatever its size (tests); 0: the target decides */
+    bool fast; /* inputs of tensor cores are rounded to the weights' type once; else they are the sum of two such numbers */
 } CgCudaTarget;
 
 enum {

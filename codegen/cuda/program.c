@@ -271,14 +271,15 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
     su_text_add(p->out, "        }\n    }\n}\n\n");
 }
 
-/* The persistent launch: picks tokens if it is told to, takes the step, and so on. */
+/* The persistent launch: picks tokens if it is told to, takes the step, and so on. One row is nothing but loads, of which two blocks a
+ * multiprocessor have twice as many on their way; it needs no more registers than they leave. */
 static void print_step_entry(Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows", *table = mode == PG_ROW ? "row" : "block";
     bool ropes = p->program->n_ropes > 0;
     print_look_ahead(p, mode);
     print_phase_loop(p, mode);
     su_text_add(p->out,
-                "ENTRY(%s_step)(Step *step, Control *control) {\n"
+                "%s(%s_step)(Step *step, Control *control) {\n"
                 "    u32 meetings = 0, turn = 0;\n"
                 "    for (; turn < control->steps; turn++) {\n"
                 "        if (turn > 0) meet(&control->arrived, ++meetings); /* logits are there */\n"
@@ -289,7 +290,8 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 "            take_tokens(step, control, turn);\n"
                 "            meet(&control->arrived, ++meetings);\n"
                 "        }\n",
-                name, mode == PG_ROW ? "pick_together(step, control, turn, &meetings)" : "pick_tokens(step, control, turn)");
+                mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name,
+                mode == PG_ROW ? "pick_together(step, control, turn, &meetings)" : "pick_tokens(step, control, turn)");
     if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
     su_text_add(p->out,
                 "        %s_phases(step, control, &meetings);\n"

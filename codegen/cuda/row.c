@@ -6,7 +6,13 @@
 
 #include <string.h>
 
-enum { X_BYTES = 44 * 1024 /* of shared memory at most, for x */, LEAST_STEPS = 4, BATCH = 8, LINE_STEP = 8 };
+enum {
+    X_BYTES = 44 * 1024 /* of shared memory at most, for x */,
+    BLOCKS = 2 /* of row_step on a multiprocessor */,
+    LEAST_STEPS = 4,
+    BATCH = 8,
+    LINE_STEP = 8
+};
 
 typedef struct Row {
     const CgMap *m;
@@ -31,10 +37,10 @@ static int64_t x_rows(const PgKernel *k) {
     return k->x_layout == PG_ROWS ? 1 : k->x_layout == PG_POSITIONS ? k->k : k->E;
 }
 
-/* Warps share a panel until every multiprocessor has a tile. */
+/* Warps share a panel until every block of the launch has a tile. */
 static int split_of(const Row *r) {
     int warps = r->c->target->threads / 32, split = 1;
-    uint64_t wanted = (uint64_t)warps * (uint64_t)r->c->target->multiprocessors;
+    uint64_t wanted = (uint64_t)warps * (uint64_t)r->c->target->multiprocessors * BLOCKS;
     while (split < warps && r->panels * (uint64_t)split < wanted && r->k->K >= 2 * split * LINE_STEP * LEAST_STEPS) { split *= 2; }
     return split;
 }

@@ -11,7 +11,7 @@
  *                                needs is prepared in shared memory by other warps than those which move the states.
  *
  * exp(delta · A_n) is 2^(delta · (A_n log2 e)) by the special-function unit, with A_n log2 e rounded once: the relative error is
- * 1.2e-7 + 1.2e-7 |delta · A_n|. States are cut (vm_cut) when they are stored: the CPU's reason to do so after every row, slow
+ * at most 2.4e-7 + 1.2e-7 |delta · A_n|. States are cut (vm_cut) when they are stored: the CPU's reason to do so after every row, slow
  * denormals, is none here, and the unit flushes them itself.
  *
  * Experts with states of their own are walked beside each other, in launches of their own (CG_MANY): each leaves what its rows give in
@@ -97,7 +97,7 @@ static void print_sums(const Scan *s) {
           "const Segment *segment = step->segments + tile / (GROUPS * PANELS);\n"
           "const u64 panel = tile / GROUPS %% PANELS;\n"
           "const u32 channel = threadIdx.x %% 16;\n"
-          "for (u32 i = threadIdx.x / 16 * GROUPS + tile %% GROUPS; i < segment->count; i += THREADS / 16 * GROUPS) {\n"
+          "for (u32 i = tile %% GROUPS * 16 + threadIdx.x / 16; i < segment->count; i += GROUPS * 16) {\n"
           "const u64 row = segment->first_row + i, at = (panel * ld + row) * 16 + channel;\n"
           "float sum = 0;\n"
           "for (u32 slot = 0; slot < k; slot++) sum = fmaf(gates[row * k + slot], terms[%s * 16 + channel], sum);\n",

@@ -201,6 +201,7 @@ void cg_walk_prepare(const Walk *w) {
     const PgKernel *k = w->k;
     clear_pads(w);
     prepare_fetch(w);
+    if (!w->s->experts) { cg_cu(c, "float *y_at = y + (panel * ld + from) * 16;\n"); }
     if (w->s->mixed_delta) { return; }
     cg_cu(c, "const u64 own = %s;\nconst u8 *matrix = dt_w + own * %lluull;\n", cg_walk_own(w, k->own_dt),
           (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R));
@@ -251,8 +252,8 @@ static void print_tensor_deltas(const Walk *w) {
              "const float sums_of[4] = {sum.x + low_bias, sum.y + low_bias, sum.z + high_bias, sum.w + high_bias};\n"
              "#pragma unroll\n"
              "for (u32 j = 0; j < 4; j++) {\n"
-             "const u32 r = helper / 32 * 8 + two + j %% 2;\n"
-             "if (r >= ROWS) continue; /* those past the end harm nobody */\n");
+             "const u32 r = helper / 32 * 8 + two + j %% 2; /* one past the end harms nobody */\n");
+    if (w->rows % 8 != 0) { cg_cu(c, "if (r >= ROWS) continue;\n"); }
     print_pair(w, "sums_of[j]", "r * 16 + low + j / 2 * 8");
     cg_cu(c, "}\n");
 }
@@ -359,28 +360,31 @@ static void print_result(const Walk *w) {
         cg_cu(c, "const u64 row = from + block * ROWS + i / 16;\n");
         cg_scan_skip(w->s);
     }
-    cg_cu(c, "y_at[i] = fmaf(skip, x_in[in + i], sum)");
+    cg_cu(c, "const float v = fmaf(skip, x_in[in + i], sum)");
     if (k->gate) { cg_cu(c, " * %s(z_in[in + i])", cg_scan_act(k)); }
-    cg_cu(c, ";\n");
+    cg_cu(c, ";\nif (i < rows * 16) y_at[block * ROWS * 16 + i] = v;\n");
 }
 
 void cg_walk_finish(const Walk *w) {
     CgCuda *c = w->c;
+    uint64_t finishers = (uint64_t)c->target->threads - w->movers - w->makers;
+    bool looks_up = w->s->experts || w->k->own_D; /* what only rows that exist have; else all is computed and not all stored */
     cg_cu(c,
           "if (t >= 3%s%s) { /* finish */\n"
           "const u32 block = t - 3, rows = rows_from(count, block, ROWS);\n"
           "const float *sum_at = sums + block %% 2 * LANES * ROWS * 16;\n",
           w->makers > 0 ? " && helper >= MAKERS" : "", w->split && c->part == 0 ? " && whole" : "");
-    if (!w->s->experts) {
-        cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n"
-                 "float *y_at = y + (panel * ld + from + block * ROWS) * 16;\n");
-    }
+    if (!w->s->experts) { cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n"); }
     cg_cu(c, "enum { FINISHERS = HELPERS - MAKERS };\n"
              "#pragma unroll\n"
              "for (u32 j = 0; j < (ROWS * 16 + FINISHERS - 1) / FINISHERS; j++) {\n"
-             "const u32 i = helper - MAKERS + j * FINISHERS;\n"
-             "if (i >= rows * 16) break;\n"
-             "float sum = 0;\n"
+             "const u32 i = helper - MAKERS + j * FINISHERS;\n");
+    if (looks_up) {
+        cg_cu(c, "if (i >= rows * 16) break;\n");
+    } else if (w->rows * PG_LANES % finishers != 0) {
+        cg_cu(c, "if (i >= ROWS * 16) break;\n");
+    }
+    cg_cu(c, "float sum = 0;\n"
              "#pragma unroll\n"
              "for (u32 l = 0; l < LANES; l++) sum += sum_at[l * ROWS * 16 + i];\n");
     print_result(w);

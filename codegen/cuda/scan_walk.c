@@ -17,8 +17,7 @@
 #include "codegen/cuda/scan.h"
 
 enum {
-    MOST_LANES = 8, /* of a channel: 128 movers, a warp for each scheduler */
-    FEW_LANES = 4, /* where there are blocks enough: fewer instructions that are not about states */
+    MOST_LANES = 8, /* of a channel: 128 movers, one warp for each scheduler; two would leave two schedulers without states */
     MOST_CHUNKS = 16, /* of a sequence */
     LEAST_CHUNK = 128, /* rows */
     STAGED_R = 192, /* most elements of δ that go through shared memory */
@@ -36,10 +35,9 @@ static bool splits(const Scan *s) {
 
 static Walk walk_of(const Scan *s) {
     const PgKernel *k = s->k;
-    uint64_t N = (uint64_t)k->N, sms = (uint64_t)s->c->target->multiprocessors;
-    uint64_t lanes = pg_panels(k->O) >= 2 * sms ? FEW_LANES : MOST_LANES;
+    uint64_t N = (uint64_t)k->N;
     Walk w = {.s = s, .c = s->c, .k = k, .S = 1, .split = splits(s)};
-    while (w.S * lanes < N) { w.S *= 2; }
+    while (w.S * MOST_LANES < N) { w.S *= 2; }
     w.lanes = (N + w.S - 1) / w.S;
     w.spread = w.S % 32 == 0 ? w.S + 4 : w.S; /* two movers of a warp read from different banks */
     w.n_row = up_to(w.lanes * w.spread, 4);
@@ -80,7 +78,7 @@ static void print_memory(const Walk *w) {
     cg_cuda_shared(c, "float", "b_in", RING * w->rows * w->n_row * sizeof(float)); /* [RING][ROWS][N_ROW] */
     cg_cuda_shared(c, "float", "c_in", RING * w->rows * w->n_row * sizeof(float));
     cg_cuda_shared(c, "float", "x_in", RING * channels); /* [RING][ROWS][16] */
-    if (w->k->gate) { cg_cuda_shared(c, "float", "z_in", RING * channels); }
+    if (w->k->gate && !w->s->experts) { cg_cuda_shared(c, "float", "z_in", RING * channels); }
     cg_cuda_shared(c, "float2", "pairs", 2 * 2 * channels); /* [2][ROWS][16] */
     cg_cuda_shared(c, "float", "sums", 2 * w->lanes * channels); /* [2][LANES][ROWS][16] */
     if (w->s->experts && !w->s->runs) { cg_cuda_shared(c, "u32", "slots", RING * w->rows * sizeof(uint32_t)); }

@@ -34,7 +34,9 @@ static MossError load_either(MossDevice *device, const PgProgram *program, const
 
 MossError moss_cuda_artefact_open(const PgProgram *program, const char *folder, const MossOptions *options, MossModel **out_model) {
     MossDevice *device = options ? options->device : NULL;
-    if (!device) { return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name); }
+    if (!device) {
+        return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
+    }
     MossError error = load_either(device, program, folder);
     return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, folder, options, out_model);
 }

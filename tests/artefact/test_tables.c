@@ -96,7 +96,8 @@ static void check_pair(const Pair *p) {
     assert_string_equal(a->name, b->name);
     assert_null(b->kernels);
     for (int mode = 0; mode < PG_MODES; mode++) {
-        check_table(a->steps[mode].phases, b->steps[mode].phases, a->steps[mode].n_phases, sizeof(PgPhase), offsetof(PgPhase, name));
+        check_table(a->steps[mode].phases, b->steps[mode].phases, a->steps[mode].n_phases, sizeof(PgPhase),
+                    offsetof(PgPhase, name));
         bare.steps[mode].phases = other.steps[mode].phases = NULL;
     }
     check_table(a->tensors, b->tensors, a->n_tensors, sizeof(PgTensor), offsetof(PgTensor, name));

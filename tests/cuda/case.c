@@ -82,6 +82,7 @@ bool case_near(Case *c, const char *how, int sequence, int64_t row, const float 
         double difference = fabs((double)logits[v] - truth[v]) / c->rms;
         if (!(difference <= worst)) { worst = difference, at = v; }
     }
+    c->worst = fmax(c->worst, worst);
     if (worst <= TOLERANCE) { return true; }
     return case_fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", how, (long long)row,
                      (long long)at, worst, (double)logits[at], truth[at]);

@@ -22,6 +22,7 @@ typedef struct Case {
     int32_t *tokens[CASE_SEQUENCES]; /* [T] */
     double *truth[CASE_SEQUENCES];   /* [T][V] of eval64 */
     double rms;                      /* of truth[0] */
+    double worst;                    /* distance of logits from the truth that was seen, of the rms */
     bool failed;
 } Case;
 

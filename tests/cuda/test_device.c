@@ -240,7 +240,10 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
         }
         progress->running[me] = 0;
         progress->by_outcome[outcome]++;
-        if (o->verbose) { printf("%llu: %s, %.1f s\n", (unsigned long long)c.seed, words[outcome], su_seconds() - start); }
+        if (o->verbose) {
+            printf("%llu: %s, off by %.2g of the rms, after %.1f s\n", (unsigned long long)c.seed, words[outcome], c.worst,
+                   su_seconds() - start);
+        }
         fflush(stdout);
         case_free(&c);
     }

@@ -110,7 +110,7 @@ def test_gpu_py_runs(m):
     sequences, scan = lines["64 sequences, bound / time"], lines["prompts: scan, bound / time"]
     assert sequences["asked"] == 0.55 and len(sequences["values"]) == 3 and sequences["held"] is not None, report
     assert scan["asked"] == 0.6 and len(scan["values"]) == 1 and scan["not_measured"] is None, report
-    beside = lines["prompts, --fast: cuBLAS on the maps' shapes / maps"]
+    beside = lines["prompts, --fast: cuBLAS' time on the maps' shapes / the maps'"]
     assert not beside["values"] and beside["held"] is None and "/nonexistent/python" in beside["not_measured"], beside
 
 

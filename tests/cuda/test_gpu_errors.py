@@ -211,6 +211,16 @@ def test_every_call_of_the_driver_may_fail_while_text_is_made(m):
     assert {"cuLaunchCooperativeKernel", "cuMemcpyDtoHAsync_v2", "cuMemsetD8Async"} <= tried, tried
 
 
+def test_every_call_that_measures_may_fail(m):
+    command = ["limits", *GPU, "--repeat", 1]
+    emulate(m, calls=1)
+    counts = calls_of(m.run(*command).stderr)
+    for name in "cuEventCreate", "cuEventRecord", "cuEventSynchronize", "cuEventElapsedTime", "cuMemcpyDtoDAsync_v2", "cuLaunchKernel":
+        for number in {1, counts[name] // 2}:
+            emulate(m, fail=f"{name}:{number}:999")
+            assert f"{name}: CUDA_ERROR_UNKNOWN (999" in m.error(*command), (name, number)
+
+
 def test_a_gpu_that_died_is_told(m):
     model = tiny(m)
     m.run("run", *model, "--prompt", "a", "-n", 1, *GPU)

@@ -491,6 +491,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 
 #define MOSSC_SIMT
 #define ENTRY(name) static void name
+#define ENTRY_OF_TWO(name) static void name
 #define DEVICE static
 #define INLINE static inline
 #define METHOD inline
