@@ -23,7 +23,7 @@ static MossError open_library(RtCudaDriver *d) {
 static MossError find_symbols(RtCudaDriver *d) {
     const char *missing = NULL;
 #define FIND(name, symbol, params)                                                                                                 \
-    *(void **)&d->name = dlsym(d->library, #symbol);                                                                                \
+    *(void **)&d->name = dlsym(d->library, #symbol);                                                                               \
     if (!d->name && !missing) { missing = #symbol; }
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND

@@ -27,13 +27,19 @@ MossError rt_cuda_wait(RtCuda *gpu) {
     return (MossError){.code = MOSS_OK};
 }
 
-/* Asks first: what is needed and what there is can then be said. */
+static MossError no_room(const RtCuda *gpu, uint64_t bytes, const char *what, uint64_t available, uint64_t whole) {
+    double mib = 1 << 20;
+    return rt_error(MOSS_NO_MEMORY, "%s: %.1f MiB are needed on %s, of whose %.1f MiB %.1f are free", what, (double)bytes / mib,
+                    gpu->facts.name, (double)whole / mib, (double)available / mib);
+}
+
+/* Asks first: what is needed and what there is can then be said. A GPU that has its memory from the host's knows less: what the host
+ * would give up (its page cache) counts as taken, so there only the attempt tells. */
 static MossError check_room(RtCuda *gpu, uint64_t bytes, const char *what) {
     size_t available, whole;
     RT_CUDA_TRY(gpu, memory_info, &available, &whole);
-    if (bytes <= available) { return (MossError){.code = MOSS_OK}; }
-    return rt_error(MOSS_NO_MEMORY, "%s: %.1f MiB are needed on %s, of whose %.1f MiB %.1f are free", what,
-                    (double)bytes / (1 << 20), gpu->facts.name, (double)whole / (1 << 20), (double)available / (1 << 20));
+    if (bytes <= available || (gpu->integrated && bytes <= whole)) { return (MossError){.code = MOSS_OK}; }
+    return no_room(gpu, bytes, what, available, whole);
 }
 
 static MossError take(RtCuda *gpu, uint64_t bytes, const char *what, CuPointer *out_address) {
@@ -220,16 +226,18 @@ static MossError find_device(RtCuda *gpu, int ordinal) {
 
 static MossError read_facts(RtCuda *gpu) {
     MossCudaFacts *f = &gpu->facts;
-    int major = 0, minor = 0, together = 0, shared = 0;
+    int major = 0, minor = 0, together = 0, shared = 0, integrated = 0;
     RT_CUDA_TRY(gpu, device_name, f->name, sizeof f->name, gpu->handle);
     RT_CUDA_TRY(gpu, device_attribute, &major, CU_ATTRIBUTE_MAJOR, gpu->handle);
     RT_CUDA_TRY(gpu, device_attribute, &minor, CU_ATTRIBUTE_MINOR, gpu->handle);
     RT_CUDA_TRY(gpu, device_attribute, &f->multiprocessors, CU_ATTRIBUTE_MULTIPROCESSORS, gpu->handle);
     RT_CUDA_TRY(gpu, device_attribute, &together, CU_ATTRIBUTE_COOPERATIVE_LAUNCH, gpu->handle);
     RT_CUDA_TRY(gpu, device_attribute, &shared, CU_ATTRIBUTE_SHARED_OPTIN, gpu->handle);
+    RT_CUDA_TRY(gpu, device_attribute, &integrated, CU_ATTRIBUTE_INTEGRATED, gpu->handle);
     f->architecture = 10 * major + minor;
     f->driver = gpu->driver.version;
     f->shared = (uint32_t)shared;
+    gpu->integrated = integrated != 0;
     if (f->architecture < OLDEST_ARCHITECTURE) {
         return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name,
                         major, minor);

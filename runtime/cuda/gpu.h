@@ -69,6 +69,7 @@ typedef struct RtCuda {
     CuDevice handle;
     CuContextRef context;
     CuStreamRef stream;
+    bool integrated;         /* its memory is the host's */
     bool other_architecture; /* why the last code was refused */
     RtCudaCode code;
     /* of the model */

@@ -181,6 +181,7 @@ CuResult emulated_device_attribute(int *value, CuAttribute attribute, CuDevice o
     if (result != CU_OK) { return finish(result); }
     switch (attribute) {
     case CU_ATTRIBUTE_MULTIPROCESSORS: *value = device.settings.multiprocessors; break;
+    case CU_ATTRIBUTE_INTEGRATED: *value = device.settings.integrated; break;
     case CU_ATTRIBUTE_MAJOR: *value = device.settings.architecture / 10; break;
     case CU_ATTRIBUTE_MINOR: *value = device.settings.architecture % 10; break;
     case CU_ATTRIBUTE_COOPERATIVE_LAUNCH: *value = 1; break;

@@ -10,7 +10,8 @@ namespace emulated {
 template <auto KERNEL> struct Entry;
 
 template <class... P, void (*KERNEL)(P...)> struct Entry<KERNEL> {
-    static_assert(sizeof...(P) <= ENTRY_PARAMS && ((sizeof(P) <= ENTRY_PARAM_BYTES) && ...), "fewer and smaller parameters, please");
+    static_assert(sizeof...(P) <= ENTRY_PARAMS && ((sizeof(P) <= ENTRY_PARAM_BYTES) && ...),
+                  "fewer and smaller parameters, please");
 
     template <size_t... I> static void call(void *const *params, std::index_sequence<I...>) {
         KERNEL(*static_cast<std::remove_cv_t<P> *>(params[I])...);

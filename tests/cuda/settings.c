@@ -38,7 +38,7 @@ static void set(Settings *s, const char *item, const char *key, const char *valu
     struct {
         const char *key;
         bool *is;
-    } switches[] = {{"lazy", &s->lazy}, {"leaks", &s->leaks}, {"calls", &s->calls}};
+    } switches[] = {{"integrated", &s->integrated}, {"lazy", &s->lazy}, {"leaks", &s->leaks}, {"calls", &s->calls}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (strcmp(key, numbers[i].key) == 0) {
             *numbers[i].number = atoi(value);

@@ -21,6 +21,7 @@ typedef struct Settings {
     int multiprocessors; /* 2 */
     int blocks;          /* of a function that a multiprocessor holds at most: 1 */
     uint64_t memory;     /* bytes: 256 MiB */
+    bool integrated;     /* 0; 1: it is the host's, most of which is the page cache's: next to nothing is free, but can be had */
     int driver;          /* version: 13000 */
     int newest;          /* architecture that NVRTC knows: 121 */
     unsigned order;      /* of threads and blocks, as SimtLaunch.order: 0 */

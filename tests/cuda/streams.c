@@ -12,7 +12,7 @@ CuResult emulated_memory_info(size_t *available, size_t *whole) {
     CuResult result = begin(CALL_memory_info, CONTEXT);
     if (result == CU_OK) {
         *whole = device.settings.memory;
-        *available = device.settings.memory - emulated_current->used;
+        *available = device.settings.integrated ? 4096 : device.settings.memory - emulated_current->used;
     }
     return finish(result);
 }

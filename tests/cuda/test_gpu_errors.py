@@ -138,6 +138,16 @@ def test_too_little_memory_is_told_before_any_is_taken(m):
     assert calls_of(text)["cuMemAlloc_v2"] == 0, text
 
 
+def test_memory_that_is_the_hosts_is_tried_for(m):
+    """What the host would give up counts as taken there, so what is free says little; more than there is is still refused."""
+    model = tiny(m, integrated=1)
+    m.run("run", *model, "--prompt", "a", "-n", 1, *GPU)
+    emulate(m, integrated=1, memory=100 << 10)
+    assert "too little memory for 'tiny'" in m.error("run", *model, "--prompt", "a", "-n", 1, *GPU)
+    emulate(m, integrated=1, memory=800 << 10, fail="cuMemAlloc_v2:1:2")
+    assert "cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY" in m.error("run", *model, "--prompt", "a", "-n", 1, *GPU)
+
+
 def test_a_step_that_is_too_large_says_what_helps(m):
     model = tiny(m)
     m.run("run", *model, "--prompt", "a", "-n", 1, *GPU)  # to have the kernels
