@@ -20,7 +20,7 @@ typedef struct Walk {
     const Scan *s;
     CgCuda *c;
     const PgKernel *k;
-    uint64_t S, lanes, spread; /* elements of a mover's state, movers of a channel, floats between two of them in B and C */
+    uint64_t S, lanes;         /* elements of a mover's state, movers of a channel */
     uint64_t n_row, r_row;     /* floats of a row of B, of δ in shared memory */
     uint64_t rows, movers, makers; /* rows of a block; threads that move states; helpers that make deltas and no more (0: all do) */
     bool staged; /* δ (and where it is one, W_dt) lie in shared memory */

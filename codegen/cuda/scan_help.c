@@ -12,7 +12,6 @@
 /* An operand whose rows are fetched. */
 typedef struct Input {
     const char *from, *to, *row; /* pointers, and floats of a row in shared memory */
-    const char *at;              /* where element e of a row lies there */
     int64_t start, width;        /* elements of the operand's rows */
     int size;                    /* floats of a piece */
     int ring;                    /* blocks that are kept */
@@ -21,9 +20,9 @@ typedef struct Input {
 
 enum { MOST_INPUTS = 5 };
 
-static Input input_of(const Walk *w, const char *from, const char *to, const char *row, int64_t start, int64_t width) {
-    bool fours = start % 4 == 0 && width % 4 == 0 && (w->spread == w->S || w->S % 4 == 0);
-    return (Input){.from = from, .to = to, .row = row, .at = "e", .start = start, .width = width, .size = fours ? 4 : 1, .ring = 4};
+static Input input_of(const char *from, const char *to, const char *row, int64_t start, int64_t width) {
+    bool fours = start % 4 == 0 && width % 4 == 0;
+    return (Input){.from = from, .to = to, .row = row, .start = start, .width = width, .size = fours ? 4 : 1, .ring = 4};
 }
 
 static int inputs_of(const Walk *w, Input *inputs) {
@@ -31,18 +30,15 @@ static int inputs_of(const Walk *w, Input *inputs) {
     bool planes = k->dbc_layout == PG_PLANES && w->s->experts;
     int n = 0;
     if (w->staged) {
-        inputs[n] = input_of(w, planes ? "d_plane" : "d", "d_in", "R_ROW", k->delta_start, k->R);
+        inputs[n] = input_of(planes ? "d_plane" : "d", "d_in", "R_ROW", k->delta_start, k->R);
         inputs[n++].ring = 2;
     }
-    inputs[n++] = input_of(w, planes ? "b_plane" : "b", "b_in", "N_ROW", k->b_start, k->N);
-    inputs[n++] = input_of(w, planes ? "c_plane" : "c", "c_in", "N_ROW", k->c_start, k->N);
-    for (int i = n - 2; i < n; i++) {
-        if (w->spread != w->S) { inputs[i].at = "(e / S * SPREAD + e % S)"; }
-    }
-    inputs[n] = input_of(w, "x", "x_in", "16", 0, 16);
+    inputs[n++] = input_of(planes ? "b_plane" : "b", "b_in", "N_ROW", k->b_start, k->N);
+    inputs[n++] = input_of(planes ? "c_plane" : "c", "c_in", "N_ROW", k->c_start, k->N);
+    inputs[n] = input_of("x", "x_in", "16", 0, 16);
     inputs[n++].channels = true;
     if (k->gate && !w->s->experts) {
-        inputs[n] = input_of(w, "z", "z_in", "16", 0, 16);
+        inputs[n] = input_of("z", "z_in", "16", 0, 16);
         inputs[n++].channels = true;
     }
     return n;
@@ -83,7 +79,7 @@ static void print_piece(const Walk *w, const Input *inputs, int n, bool mixed) {
             cg_cu(c, "piece_from = %s + element(%s, from, %lld + e);\n", in->from, cg_cuda_stride(w->k->dbc_layout),
                   (long long)in->start);
         }
-        cg_cu(c, "piece_to = %s + %s;\npiece_row = %s;\npiece_ring = %d - 1;\n", in->to, in->at, in->row, in->ring);
+        cg_cu(c, "piece_to = %s + e;\npiece_row = %s;\npiece_ring = %d - 1;\n", in->to, in->row, in->ring);
         if (mixed && in->size == 1) { cg_cu(c, "piece_of_four = false;\n"); }
         cg_cu(c, "}\n");
     }

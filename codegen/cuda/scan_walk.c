@@ -18,6 +18,8 @@
 
 enum {
     MOST_LANES = 8, /* of a channel: 128 movers, one warp for each scheduler; two would leave two schedulers without states */
+    MOST_STATES = 16, /* of a mover; beyond, registers run out, and channels have more movers: */
+    LARGE_LANES = 12, /* 192 */
     MOST_CHUNKS = 16, /* of a sequence */
     LEAST_CHUNK = 128, /* rows */
     STAGED_R = 192, /* most elements of δ that go through shared memory */
@@ -38,9 +40,9 @@ static Walk walk_of(const Scan *s) {
     uint64_t N = (uint64_t)k->N;
     Walk w = {.s = s, .c = s->c, .k = k, .S = 1, .split = splits(s)};
     while (w.S * MOST_LANES < N) { w.S *= 2; }
+    if (w.S > MOST_STATES) { w.S = up_to((N + LARGE_LANES - 1) / LARGE_LANES, 4); }
     w.lanes = (N + w.S - 1) / w.S;
-    w.spread = w.S % 32 == 0 ? w.S + 4 : w.S; /* two movers of a warp read from different banks */
-    w.n_row = up_to(w.lanes * w.spread, 4);
+    w.n_row = up_to(w.lanes * w.S, 4);
     w.rows = N <= 32 ? 16 : N <= 64 ? 8 : 4;
     w.movers = up_to(w.lanes * PG_LANES, 32);
     w.staged = k->R <= STAGED_R;
@@ -56,11 +58,10 @@ static Walk walk_of(const Scan *s) {
 static void print_sizes(const Walk *w) {
     uint64_t unrolled = 16 / w->S;
     cg_cu(w->c,
-          "enum { S = %llu, LANES = %llu, SPREAD = %llu, N_ROW = %llu, R_ROW = %llu, ROWS = %llu, MOVERS = %llu,\n"
+          "enum { S = %llu, LANES = %llu, N_ROW = %llu, R_ROW = %llu, ROWS = %llu, MOVERS = %llu,\n"
           "HELPERS = THREADS - MOVERS, MAKERS = %llu, RING = %d, UNROLLED = %llu };\n",
-          (unsigned long long)w->S, (unsigned long long)w->lanes, (unsigned long long)w->spread, (unsigned long long)w->n_row,
-          (unsigned long long)w->r_row, (unsigned long long)w->rows, (unsigned long long)w->movers, (unsigned long long)w->makers,
-          RING,
+          (unsigned long long)w->S, (unsigned long long)w->lanes, (unsigned long long)w->n_row, (unsigned long long)w->r_row,
+          (unsigned long long)w->rows, (unsigned long long)w->movers, (unsigned long long)w->makers, RING,
           (unsigned long long)(unrolled > 8   ? 8
                                : unrolled < 1 ? 1
                                               : unrolled));
@@ -206,8 +207,8 @@ static void print_decay(const Walk *w) {
 static void print_moves(const Walk *w) {
     CgCuda *c = w->c;
     cg_cu(c, "const u32 block = t - 2, rows = rows_from(count, block, ROWS);\n"
-             "const float *b_at = b_in + block %% RING * ROWS * N_ROW + lane * SPREAD;\n"
-             "const float *c_at = c_in + block %% RING * ROWS * N_ROW + lane * SPREAD;\n"
+             "const float *b_at = b_in + block %% RING * ROWS * N_ROW + lane * S;\n"
+             "const float *c_at = c_in + block %% RING * ROWS * N_ROW + lane * S;\n"
              "const float2 *pair = pairs + block %% 2 * ROWS * 16 + channel;\n"
              "float *sum_at = sums + (block %% 2 * LANES + lane) * ROWS * 16 + channel;\n"
              "#pragma unroll UNROLLED\n"
