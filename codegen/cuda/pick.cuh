@@ -123,6 +123,7 @@ INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
 /* How many candidates have exactly the cut's key, in the runs before this thread's. */
 INLINE u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
     u64 mine = 0;
+#pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) mine += logit_key(c, i) == c->cut.key;
     return sum_before(mine, s, out_all);
 }
@@ -138,6 +139,7 @@ INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift,
     __syncthreads();
     s->bins[threadIdx.x] = 0;
     __syncthreads();
+#pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
         const u32 key = logit_key(c, i);
         if (is_inside(c, key, &ties) && (u64)key >> (shift + 8) == prefix) {
@@ -184,6 +186,7 @@ DEVICE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) 
 /* The weights inside, of this thread's run. */
 INLINE u64 run_weight(const Candidates *c, u64 ties) {
     u64 sum = 0;
+#pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
         const u32 key = logit_key(c, i);
         if (is_inside(c, key, &ties)) sum += weight_of(c, key);
@@ -199,6 +202,7 @@ INLINE u32 draw_id(const Candidates *c, double u, Picking *s) {
     const u64 target = (u64)(u * (double)all);
     if (mine > 0 && before <= target && target < before + mine) { /* one thread's */
         u64 sum = before;
+#pragma unroll 1
         for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
             const u32 key = logit_key(c, i);
             if (is_inside(c, key, &ties)) sum += weight_of(c, key);
@@ -249,6 +253,61 @@ INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i,
     return c;
 }
 
+/* Where a block keeps candidates: as they come, then by id. In step->scratch, a List for each sequence. */
+enum { MOST_KEPT = 1024 };
+struct List {
+    u32 found_keys[MOST_KEPT], found_ids[MOST_KEPT], keys[MOST_KEPT], ids[MOST_KEPT];
+};
+
+/* The k-th largest of the threads' `mine`, k ≤ THREADS. */
+INLINE u32 kth_largest(u32 mine, u32 k, Picking *s) {
+    __syncthreads();
+    s->bins[threadIdx.x] = mine;
+    __syncthreads();
+    u32 rank = 0;
+    for (u32 other = 0; other < THREADS; other++) rank += s->bins[other] > mine || (s->bins[other] == mine && other < threadIdx.x);
+    if (rank == k - 1) s->bin = mine;
+    __syncthreads();
+    return s->bin;
+}
+
+/* By one block: only candidates that may be among the k best stay, those not below the k-th largest of the threads' largest keys. All
+ * stay where that would leave too many. */
+DEVICE void keep_best(Candidates *c, u32 k, List *list) {
+    SHARED(shared);
+    Picking *s = (Picking *)shared;
+    u32 mine = 0;
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < c->n; i += THREADS) {
+        const u32 key = logit_key(c, i);
+        mine = key > mine ? key : mine;
+    }
+    const u32 kth = kth_largest(mine, k, s), least = kth > 0 ? kth : 1;
+    if (threadIdx.x == 0) s->id = 0;
+    __syncthreads();
+#pragma unroll 4
+    for (u32 i = threadIdx.x; i < c->n; i += THREADS) {
+        const u32 key = logit_key(c, i);
+        if (key < least) continue;
+        const u32 at = atomicAdd(&s->id, 1u);
+        if (at < MOST_KEPT) list->found_keys[at] = key, list->found_ids[at] = i;
+    }
+    __syncthreads();
+    const u32 count = s->id;
+    if (count > MOST_KEPT) return;
+    for (u32 i = threadIdx.x; i < count; i += THREADS) {
+        const u32 id = list->found_ids[i];
+        u32 rank = 0;
+        for (u32 other = 0; other < count; other++) rank += list->found_ids[other] < id;
+        list->keys[rank] = list->found_keys[i];
+        list->ids[rank] = id;
+    }
+    __syncthreads();
+    c->keys = list->keys;
+    c->ids = list->ids;
+    c->n = count;
+}
+
 /* By all threads of a block: sequence i gets its token. */
 DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i) {
     SHARED(shared);
@@ -270,7 +329,11 @@ DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i) 
 /* Picks every sequence's next token into step->tokens, a block a sequence. */
 INLINE void pick_tokens(const Step *step, Control *control, u32 turn) {
     for (u32 i = blockIdx.x; i < step->n_segments; i += gridDim.x) {
+        const Pick *pick = &control->picks[i];
         Candidates c = candidates_of(step, control, i, turn);
+        if (pick->temperature > 0 && pick->top_k > 0 && pick->top_k <= THREADS && c.n >= 4 * THREADS) {
+            keep_best(&c, (u32)pick->top_k, (List *)step->scratch + i);
+        }
         pick_from(&c, step, control, i);
     }
 }

@@ -24,7 +24,8 @@ enum {
     KERNEL_WORDS = 160,
     CG_MAX_PARTS = 4,
     PICK_BYTES = 4096, /* of shared memory: what picking takes */
-    PICK_SLICES = 1024 /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory */
+    PICK_SLICES = 1024, /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
+    PICK_KEPT = 1024 /* MOST_KEPT */
 };
 
 typedef void (*Emitter)(CgCuda *c);
@@ -405,7 +406,8 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
-    p.plan.image.scratch_fixed = 4 * (2 * PICK_SLICES + 4 * (uint32_t)program->vocab_size);
+    p.plan.image.scratch_fixed =
+        larger(CG_CUDA_FEW_ROWS * 4 * 4 * PICK_KEPT, 4 * (2 * PICK_SLICES + 4 * (uint64_t)program->vocab_size));
     print_table(&program->steps[PG_ROW], "row", out);
     print_table(&program->steps[PG_BLOCK], "block", out);
     print_ropes(&p);

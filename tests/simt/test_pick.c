@@ -12,7 +12,7 @@
 #include "runtime/moss.h"
 #include "tests/random/rng.h"
 
-enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 1500, PICK_BYTES = 4096, SLICES = 1024 };
+enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, PICK_BYTES = 4096, SLICES = 1024, KEPT = 1024 };
 
 /* What one launch picks from. */
 typedef struct Round {
@@ -82,7 +82,7 @@ static void draw_round(Rng *rng, Round *r) {
 
 /* Sequences first … first + n: each by a block, or (n = 1) one by all blocks. */
 static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_t n, bool together, unsigned order) {
-    static uint32_t scratch[2 * SLICES + 4 * MOST];
+    static uint32_t scratch[SEQUENCES * 4 * KEPT > 2 * SLICES + 4 * MOST ? SEQUENCES * 4 * KEPT : 2 * SLICES + 4 * MOST];
     char finding[512] = "";
     unsigned first_block = 0;
     RtArgs step = {.segments = r->segments + first,
