@@ -2,7 +2,7 @@
  *
  * An emitter is `void cg_cuda_KIND(CgCuda *c)`: it prints the body of
  *
- *   u32 kN(const Step *step, const Phase *phase, u32 first, u8 *shared)
+ *   u32 kN(const Step *step, const Phase *phase, u32 first)
  *
  * which does the phase's tiles first, first + gridDim.x, … and returns how many tiles the phase has. All threads of a block enter
  * together. `shared` is the block's shared memory; it is free for others after a barrier, so a kernel that uses it begins each tile
@@ -26,6 +26,7 @@ typedef struct CgCuda {
     int part;
     /* what the emitter says; cg_cuda_tiles sets the tiles */
     int parts;           /* 1, unless the emitter says more */
+    bool two_blocks;     /* CG_MANY: made for two blocks a multiprocessor, at most 128 registers */
     uint64_t shared;     /* bytes of shared memory that the kernel takes */
     uint64_t groups;     /* tiles = ceil(count / per_tile) · PgPhase.fixed · groups + surplus; see RtCudaLaunch */
     uint64_t per_tile, surplus;

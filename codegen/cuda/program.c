@@ -126,10 +126,11 @@ static bool same_text(const Printed *a, const Printed *b) {
 }
 
 /* "k7", "k7_few", "k7_1". What the persistent entries call stands apart: as one function they would take NVRTC several times as long. */
-static void print_function(const char *about, uint32_t index, const char *suffix, bool apart, const SuText *body, SuText *out) {
+static void print_function(const char *about, uint32_t index, const char *suffix, bool apart, const SuText *body, bool shared,
+                           SuText *out) {
     SuText text = {0};
-    su_text_add(&text, "/* %s */\n%s u32 k%u%s(const Step *step, const Phase *phase, u32 first, u8 *shared) {\n%s}\n\n", about,
-                apart ? "APART" : "DEVICE", index, suffix, body->text);
+    su_text_add(&text, "/* %s */\n%s u32 k%u%s(const Step *step, const Phase *phase, u32 first) {\n%s%s}\n\n", about,
+                apart ? "APART" : "DEVICE", index, suffix, shared ? "SHARED(shared);\n" : "", body->text);
     add_indented(text.text, out);
     su_text_free(&text);
 }
@@ -142,13 +143,12 @@ static void part_suffix(int part, char out[8]) {
     }
 }
 
-static void print_block_entry(uint32_t index, const char *suffix, SuText *out) {
+static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *made, SuText *out) {
     su_text_add(out,
-                "ENTRY(block_k%u%s)(const Step *step, u32 phase) {\n"
-                "    SHARED(shared);\n"
-                "    k%u%s(step, &block_table[phase], blockIdx.x, shared);\n"
+                "%s(block_k%u%s)(const Step *step, u32 phase) {\n"
+                "    k%u%s(step, &block_table[phase], blockIdx.x);\n"
                 "}\n\n",
-                index, suffix, index, suffix);
+                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix);
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
@@ -177,10 +177,10 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
     for (int part = 0; part < many->parts; part++) {
         char suffix[8];
         part_suffix(part, suffix);
-        print_function(about, index, suffix, apart, &many->texts[part], p->out);
+        print_function(about, index, suffix, apart, &many->texts[part], many->made[part].shared > 0, p->out);
         note_scratch(&p->plan.image, &many->made[part]);
         if (p->program->kernels[index].mode == PG_ROW) { continue; }
-        print_block_entry(index, suffix, p->out);
+        print_block_entry(index, suffix, &many->made[part], p->out);
         p->plan.n_entries++;
     }
 }
@@ -216,7 +216,7 @@ static void print_kernel(Printing *p, uint32_t index) {
     Printed few = print_form(p->target, kernel, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
     print_parts(p, index, !p->own_few[index], about);
-    if (p->own_few[index]) { print_function(about, index, "_few", true, &few.texts[0], p->out); }
+    if (p->own_few[index]) { print_function(about, index, "_few", true, &few.texts[0], few.made[0].shared > 0, p->out); }
     image->few_shared = larger(image->few_shared, few.made[0].shared);
     note_scratch(image, &few.made[0]);
     free_printed(&few);
@@ -247,7 +247,7 @@ static void print_look_ahead(const Printing *p, PgMode mode) {
 static void print_phase_loop(const Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows";
     su_text_add(p->out,
-                "DEVICE void %s_phases(const Step *step, Control *control, u32 *meetings, u8 *shared) {\n"
+                "DEVICE void %s_phases(const Step *step, Control *control, u32 *meetings) {\n"
                 "    u32 dealt = 0;\n"
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
@@ -262,8 +262,7 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block", name);
     for (uint32_t i = 0; i < p->program->n_kernels; i++) {
         if (p->program->kernels[i].mode == mode) {
-            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first, shared); break;\n", i, i,
-                        p->own_few[i] ? "_few" : "");
+            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
         }
     }
     su_text_add(p->out, "        }\n    }\n}\n\n");
@@ -292,7 +291,7 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name);
     if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
     su_text_add(p->out,
-                "        %s_phases(step, control, &meetings, shared);\n"
+                "        %s_phases(step, control, &meetings);\n"
                 "    }\n"
                 "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
                 "    leave(&control->arrived, meetings);\n"

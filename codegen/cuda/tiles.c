@@ -122,11 +122,11 @@ static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
     const char *fast = c->target->fast ? "true" : "false";
     if (t->split > 0) {
-        cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT, shared);\n", t->type, fast);
+        cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
     } else if (t->tensor) {
-        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K, shared);\n", t->type, t->type, fast, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
     } else {
-        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K, shared);\n", t->type, t->type, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
     }
 }
 
@@ -164,17 +164,23 @@ static void print_constants(const Tiles *t) {
     cg_cu(t->c, " };\n");
 }
 
+/* Pointers are made anew for every tile, and the epilogue's after the sums: two blocks a multiprocessor leave registers for little else
+ * than the sums. */
 void cg_map_tiles(const CgMap *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    c->two_blocks = t.split == 0 && t.tensor && !c->target->fast;
     print_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
     cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cuda_strides(c);
+    cg_map_sources(m);
     print_place(&t);
     print_slots(&t);
     print_rows(&t);
     print_sums(&t);
+    cg_map_epilogue_pointers(m);
     print_epilogue(&t);
     cg_cuda_end_tiles(c);
 }
