@@ -181,10 +181,12 @@ INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2])
 
 /* ---------------------------------------------------------------------------------------------- where a tile lies */
 
-/* A tile's rows [row, end) and its group of panels; `expert` is the plane of y where there are planes. */
+/* A tile's rows, from `row` on, and its group of panels; `expert` is the plane of y where there are planes. */
 struct Place {
-    u32 row, end, group, expert;
+    u32 row, count, group, expert;
 };
+
+INLINE u32 least(u32 a, u32 b) { return a < b ? a : b; }
 
 /* Of `rows` rows in each plane. Tiles of a group of panels follow each other for BAND row tiles, then the next group: blocks that run
  * together share weights and rows. */
@@ -192,8 +194,8 @@ INLINE Place place_of_rows(u32 tile, u32 rows, u32 per_tile, u32 groups) {
     enum { BAND = 16 };
     const u32 steps = (rows + per_tile - 1) / per_tile, plane = tile / (steps * groups), at = tile % (steps * groups);
     const u32 band = at / (BAND * groups), width = steps - band * BAND < BAND ? steps - band * BAND : BAND;
-    const u32 in_band = at - band * BAND * groups;
-    return Place{(band * BAND + in_band % width) * per_tile, rows, in_band / width, plane};
+    const u32 in_band = at - band * BAND * groups, row = (band * BAND + in_band % width) * per_tile;
+    return Place{row, least(rows - row, per_tile), in_band / width, plane};
 }
 
 /* Of positions sorted by expert: no tile has rows of two experts. A surplus tile, behind all others, has no rows. */
@@ -201,7 +203,7 @@ INLINE Place place_of_run(u32 tile, const i32 *start, u32 E, u32 per_tile, u32 g
     u32 step = tile / groups;
     for (u32 e = 0; e < E; e++) {
         const u32 first = start[e], end = start[e + 1], steps = (end - first + per_tile - 1) / per_tile;
-        if (step < steps) return Place{first + step * per_tile, end, tile % groups, e};
+        if (step < steps) return Place{first + step * per_tile, least(end - first - step * per_tile, per_tile), tile % groups, e};
         step -= steps;
     }
     return Place{0, 0, 0, 0};
@@ -367,17 +369,17 @@ template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const 
         if (i < chunks) fetch.start(stages + i, i * CHUNK);
         CP_ASYNC_COMMIT();
     }
-    u32 now = 0, next = STAGES - 1;
+    u32 now = 0;
 #pragma unroll 1
     for (u32 chunk = 0; chunk < chunks; chunk++) {
         CP_ASYNC_WAIT(STAGES - 2);
         tile.prepare(fetch, stages + now);
         __syncthreads(); /* the chunk is there, and the one before it is done with */
-        if (chunk + STAGES - 1 < chunks) fetch.start(stages + next, (chunk + STAGES - 1) * CHUNK);
+        const u32 last = now == 0 ? STAGES - 1 : now - 1; /* its place */
+        if (chunk + STAGES - 1 < chunks) fetch.start(stages + last, (chunk + STAGES - 1) * CHUNK);
         CP_ASYNC_COMMIT();
         tile.multiply(stages + now);
         now = now + 1 == STAGES ? 0 : now + 1;
-        next = next + 1 == STAGES ? 0 : next + 1;
     }
     CP_ASYNC_WAIT(0);
     __syncthreads();
