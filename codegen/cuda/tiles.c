@@ -146,10 +146,14 @@ static void print_quad(const Tiles *t, const char *sum, const char *slot) {
 
 static void print_epilogue(const Tiles *t) {
     CgCuda *c = t->c;
-    cg_cu(c, "for (u32 i = threadIdx.x; i < SIDE * place.count * 4; i += THREADS) {\n"
-             "const u32 q = i %% 4, r = i / 4 %% place.count, side = i / 4 / place.count, in_slot = swizzled(r, q);\n"
-             "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
-             "if (panel >= PANELS) break;\n");
+    const char *rows = t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
+    cg_cu(c,
+          "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n"
+          "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
+          "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
+          "if (panel >= PANELS) break;\n",
+          rows, rows, rows);
+    if (t->split == 0) { cg_cu(c, "if (r >= place.count) continue;\n"); }
     print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
     if (t->k->dual) { print_quad(t, "sum2", "(2 * side + 1)"); }
     cg_map_value(t->m);
