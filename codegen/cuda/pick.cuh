@@ -54,7 +54,7 @@ INLINE u64 weight_of(const Candidates *c, u32 key) {
     return (u64)(vm_exp((key_logit(key) - c->largest) / c->temperature) * 0x1p40f);
 }
 
-INLINE u64 block_sum_u64(u64 v, u64 *parts) {
+APART u64 block_sum_u64(u64 v, u64 *parts) {
     for (u32 distance = 16; distance > 0; distance /= 2) {
         const u32 low = __shfl_xor_sync(ALL_LANES, (u32)v, distance), high = __shfl_xor_sync(ALL_LANES, (u32)(v >> 32), distance);
         v += (u64)high << 32 | low;
@@ -68,7 +68,7 @@ INLINE u64 block_sum_u64(u64 v, u64 *parts) {
 }
 
 /* The first of the largest, and its key. */
-INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
+APART u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
     u32 key = 0, id = 0;
     for (u32 i = threadIdx.x; i < c->n; i += THREADS) {
         const u32 other = logit_key(c, i);
@@ -93,7 +93,7 @@ INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
 INLINE u32 run_begin(const Candidates *c, u32 thread) { return (u32)((u64)c->n * thread / THREADS); }
 
 /* The sum of v over the threads before this one; *out_all: over all. Threads take turns by eights. */
-INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
+APART u64 sum_before(u64 v, Picking *s, u64 *out_all) {
     __syncthreads();
     s->bins[threadIdx.x] = v;
     __syncthreads();
@@ -114,7 +114,7 @@ INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
 }
 
 /* How many candidates have exactly the cut's key, in the runs before this thread's. */
-INLINE u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
+APART u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
     u64 mine = 0;
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) mine += logit_key(c, i) == c->cut.key;
     return sum_before(mine, s, out_all);
@@ -127,7 +127,7 @@ INLINE bool is_inside(const Candidates *c, u32 key, u64 *ties) {
 }
 
 /* Measures of the candidates inside whose key begins with `prefix`, by their next digit. */
-INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift, u64 ties, Picking *s) {
+APART void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift, u64 ties, Picking *s) {
     __syncthreads();
     s->bins[threadIdx.x] = 0;
     __syncthreads();
@@ -141,7 +141,7 @@ INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift,
 }
 
 /* The bin at which `above` plus the bins from the top reaches the target, or the lowest that holds anything. */
-INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
+APART u32 find_bin(Picking *s, u64 target, u64 *above) {
     if (threadIdx.x == 0) {
         u64 before = *above;
         s->bin = 0, s->above = before;
@@ -158,7 +158,7 @@ INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
 }
 
 /* The prefix of candidates whose measures, added up, first reach `target`. */
-INLINE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
+APART Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
     u64 all, above = 0;
     const u64 ties = ties_before(c, s, &all);
     u32 key = 0;
@@ -173,7 +173,7 @@ INLINE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) 
 }
 
 /* The weights inside, of this thread's run. */
-INLINE u64 run_weight(const Candidates *c, u64 ties) {
+APART u64 run_weight(const Candidates *c, u64 ties) {
     u64 sum = 0;
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
         const u32 key = logit_key(c, i);
@@ -183,7 +183,7 @@ INLINE u64 run_weight(const Candidates *c, u64 ties) {
 }
 
 /* The id at which the weights inside, added up in rising id, pass the part u of their sum. */
-INLINE u32 draw_id(const Candidates *c, double u, Picking *s) {
+APART u32 draw_id(const Candidates *c, double u, Picking *s) {
     u64 all_ties, all;
     u64 ties = ties_before(c, s, &all_ties);
     const u64 mine = run_weight(c, ties), before = sum_before(mine, s, &all);
