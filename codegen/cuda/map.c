@@ -10,15 +10,25 @@
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
-static void print_pointers(const CgMap *m) {
+void cg_map_sources(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
     if (k->dual) { cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2); }
-    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS); }
-    if (k->bias && k->dual) { cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2); }
     if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_MAP_NORM_W); }
     if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_MAP_NORM_B); }
+    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM)) {
+        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
+    }
+    if (k->sum == PG_GATED_SUM) { cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES); }
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) { cg_cuda_groups(c, PG_MAP_GROUPS); }
+}
+
+void cg_map_epilogue_pointers(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS); }
+    if (k->bias && k->dual) { cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2); }
     if (k->addend) { cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND); }
     if (k->residual) { cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL); }
     if (k->conv) {
@@ -26,11 +36,6 @@ static void print_pointers(const CgMap *m) {
         if (k->taps > 1) { cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY); }
         if (k->conv_bias) { cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B); }
     }
-    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM)) {
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
-    }
-    if (k->sum == PG_GATED_SUM) { cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES); }
-    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) { cg_cuda_groups(c, PG_MAP_GROUPS); }
     if (!k->logits) { cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y); }
 }
 
@@ -163,32 +168,39 @@ static void print_block_tile(const CgMap *m) {
     cg_cu(c, "}\n");
 }
 
+/* One row, or eight at a time in float. */
+static void print_plain(CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
+    m->product.expert = k->select != PG_SINGLE;
+    m->product.dual = k->dual;
+    m->hoisted = k->mode == PG_ROW && k->x_layout == PG_ROWS && m->product.chunk >= (uint64_t)k->K;
+    cg_product_begin(&m->product);
+    if (m->hoisted) { cg_product_hoist(&m->product, "x"); }
+    cg_cuda_tiles(c, m->product.groups);
+    if (k->mode == PG_ROW) {
+        print_row_tile(m);
+    } else {
+        print_block_tile(m);
+    }
+    cg_cuda_end_tiles(c);
+}
+
 void cg_cuda_map(CgCuda *c) {
-    const PgKernel *k = c->kernel;
-    CgMap m = {.c = c, .k = k};
-    m.product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
-    m.product.expert = k->select != PG_SINGLE;
-    m.product.dual = k->dual;
-    m.hoisted = k->mode == PG_ROW && k->x_layout == PG_ROWS && m.product.chunk >= (uint64_t)k->K;
-    cg_cuda_strides(c);
-    print_pointers(&m);
+    CgMap m = {.c = c, .k = c->kernel};
     if (cg_map_in_tiles(&m)) {
         cg_map_tiles(&m);
         return;
     }
+    cg_cuda_strides(c);
+    cg_map_sources(&m);
+    cg_map_epilogue_pointers(&m);
     if (cg_map_of_row(&m)) {
         cg_map_row(&m);
-        return;
-    }
-    cg_product_begin(&m.product);
-    if (m.hoisted) { cg_product_hoist(&m.product, "x"); }
-    cg_cuda_tiles(c, m.product.groups);
-    if (k->mode == PG_ROW) {
-        print_row_tile(&m);
     } else {
-        print_block_tile(&m);
+        print_plain(&m);
     }
-    cg_cuda_end_tiles(c);
 }
 
 bool cg_cuda_map_ahead(CgCuda *c) {

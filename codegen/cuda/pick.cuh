@@ -59,7 +59,7 @@ INLINE u64 weight_of(const Candidates *c, u32 key) {
     return (u64)(vm_exp((key_logit(key) - c->largest) / c->temperature) * 0x1p40f);
 }
 
-INLINE u64 block_sum_u64(u64 v, u64 *parts) {
+CALLED u64 block_sum_u64(u64 v, u64 *parts) {
     for (u32 distance = 16; distance > 0; distance /= 2) {
         const u32 low = __shfl_xor_sync(ALL_LANES, (u32)v, distance), high = __shfl_xor_sync(ALL_LANES, (u32)(v >> 32), distance);
         v += (u64)high << 32 | low;
@@ -73,7 +73,7 @@ INLINE u64 block_sum_u64(u64 v, u64 *parts) {
 }
 
 /* The first of the largest, and its key. */
-INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
+CALLED u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
     u32 key = 0, id = 0;
     for (u32 i = threadIdx.x; i < c->n; i += THREADS) {
         const u32 other = logit_key(c, i);
@@ -99,7 +99,7 @@ INLINE u32 largest_id(const Candidates *c, Picking *s, u32 *out_key) {
 INLINE u32 run_begin(const Candidates *c, u32 thread) { return (u32)((u64)c->n * thread / THREADS); }
 
 /* The sum of v over the threads before this one; *out_all: over all. Threads take turns by eights. */
-INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
+CALLED u64 sum_before(u64 v, Picking *s, u64 *out_all) {
     __syncthreads();
     s->bins[threadIdx.x] = v;
     __syncthreads();
@@ -121,7 +121,7 @@ INLINE u64 sum_before(u64 v, Picking *s, u64 *out_all) {
 }
 
 /* How many candidates have exactly the cut's key, in the runs before this thread's. */
-INLINE u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
+CALLED u64 ties_before(const Candidates *c, Picking *s, u64 *out_all) {
     u64 mine = 0;
 #pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) mine += logit_key(c, i) == c->cut.key;
@@ -135,7 +135,7 @@ INLINE bool is_inside(const Candidates *c, u32 key, u64 *ties) {
 }
 
 /* Measures of the candidates inside whose key begins with `prefix`, by their next digit. */
-INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift, u64 ties, Picking *s) {
+CALLED void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift, u64 ties, Picking *s) {
     __syncthreads();
     s->bins[threadIdx.x] = 0;
     __syncthreads();
@@ -150,7 +150,7 @@ INLINE void fill_bins(const Candidates *c, bool counting, u32 prefix, u32 shift,
 }
 
 /* The bin at which `above` plus the bins from the top reaches the target, or the lowest that holds anything. */
-INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
+CALLED u32 find_bin(Picking *s, u64 target, u64 *above) {
     if (threadIdx.x == 0) {
         u64 before = *above;
         s->bin = 0, s->above = before;
@@ -168,7 +168,7 @@ INLINE u32 find_bin(Picking *s, u64 target, u64 *above) {
 }
 
 /* The prefix of candidates whose measures, added up, first reach `target`. */
-DEVICE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
+CALLED Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) {
     u64 all, above = 0;
     const u64 ties = ties_before(c, s, &all);
     u32 key = 0;
@@ -184,7 +184,7 @@ DEVICE Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) 
 }
 
 /* The weights inside, of this thread's run. */
-INLINE u64 run_weight(const Candidates *c, u64 ties) {
+CALLED u64 run_weight(const Candidates *c, u64 ties) {
     u64 sum = 0;
 #pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {
@@ -195,7 +195,7 @@ INLINE u64 run_weight(const Candidates *c, u64 ties) {
 }
 
 /* The id at which the weights inside, added up in rising id, pass the part u of their sum. */
-INLINE u32 draw_id(const Candidates *c, double u, Picking *s) {
+CALLED u32 draw_id(const Candidates *c, double u, Picking *s) {
     u64 all_ties, all;
     u64 ties = ties_before(c, s, &all_ties);
     const u64 mine = run_weight(c, ties), before = sum_before(mine, s, &all);
@@ -273,7 +273,7 @@ INLINE u32 kth_largest(u32 mine, u32 k, Picking *s) {
 
 /* By one block: only candidates that may be among the k best stay, those not below the k-th largest of the threads' largest keys. All
  * stay where that would leave too many. */
-DEVICE void keep_best(Candidates *c, u32 k, List *list) {
+CALLED void keep_best(Candidates *c, u32 k, List *list) {
     SHARED(shared);
     Picking *s = (Picking *)shared;
     u32 mine = 0;
@@ -309,7 +309,7 @@ DEVICE void keep_best(Candidates *c, u32 k, List *list) {
 }
 
 /* By all threads of a block: sequence i gets its token. */
-DEVICE void pick_from(Candidates *c, const Step *step, Control *control, u32 i) {
+CALLED void pick_from(Candidates *c, const Step *step, Control *control, u32 i) {
     SHARED(shared);
     Picking *s = (Picking *)shared;
     Pick *pick = &control->picks[i];
@@ -424,7 +424,7 @@ INLINE Candidates gather_slices(const Candidates *c, const Kept *kept, Picking *
 }
 
 /* Picks the only sequence's next token into step->tokens. */
-DEVICE void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings) {
+CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings) {
     SHARED(shared);
     Picking *s = (Picking *)shared;
     Candidates c = candidates_of(step, control, 0, turn);

@@ -15,7 +15,8 @@ typedef long long i64;
 #ifndef MOSSC_SIMT /* a test compiles this for the CPU and has its own */
 #define ENTRY(name) extern "C" __global__ void __launch_bounds__(THREADS, 1) name
 #define ENTRY_OF_TWO(name) extern "C" __global__ void __launch_bounds__(THREADS, 2) name /* two blocks a multiprocessor */
-#define DEVICE static __device__ __noinline__ /* compiled once, however often it is called */
+#define DEVICE static __device__
+#define CALLED static __device__ __noinline__ /* compiled once for each entry, however often it is called there */
 #define INLINE static __device__ __forceinline__
 #define METHOD __device__ __forceinline__
 #define TABLE static __device__ const

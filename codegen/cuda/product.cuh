@@ -109,15 +109,19 @@ struct F16 {
 
 /* ---------------------------------------------------------------------------------------------- x for tensor cores
  *
- * Of a row and t, a chunk's two quads (k = 4 t … of either panel) become the words that a lane multiplies with: high[row][t] and
- * low[row][t], each for the first 16 k and the last. */
+ * Of a row and t, a chunk's two quads (k = 4 t … of either panel) become the words that a lane multiplies with: words[half] are `high`
+ * and `low` of that half's four k; FAST: words[0] are `high` of both halves. */
 
-template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 *high, uint4 *low) {
-    const uint4 h = {W::pack(a.x, a.y), W::pack(a.z, a.w), W::pack(b.x, b.y), W::pack(b.z, b.w)};
-    *high = h;
-    if (FAST) return;
-    *low = uint4{W::pack(a.x - W::low(h.x), a.y - W::high(h.x)), W::pack(a.z - W::low(h.y), a.w - W::high(h.y)),
-                 W::pack(b.x - W::low(h.z), b.y - W::high(h.z)), W::pack(b.z - W::low(h.w), b.w - W::high(h.w))};
+template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 *first, uint4 *second) {
+    const uint4 high = {W::pack(a.x, a.y), W::pack(a.z, a.w), W::pack(b.x, b.y), W::pack(b.z, b.w)};
+    if (FAST) {
+        *first = high;
+        return;
+    }
+    *first = uint4{high.x, high.y, W::pack(a.x - W::low(high.x), a.y - W::high(high.x)),
+                   W::pack(a.z - W::low(high.y), a.w - W::high(high.y))};
+    *second = uint4{high.z, high.w, W::pack(b.x - W::low(high.z), b.y - W::high(high.z)),
+                    W::pack(b.z - W::low(high.w), b.w - W::high(high.w))};
 }
 
 /* ---------------------------------------------------------------------------------------------- a warp's products of a chunk */
@@ -158,12 +162,13 @@ struct Rows {
     METHOD const float *at(u32 r) const { return x + (u64)(table ? table[first + r] : first + r) * 16; }
 };
 
-/* Two slots with eight rows. acc[0]: outputs 0 and 1 of each quad, acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
-template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], const uint4 (&a)[4], uint4 b) {
-    W::mma(acc[0], a[0].x, a[0].y, a[1].x, a[1].y, b.x, b.y);
-    W::mma(acc[1], a[0].z, a[0].w, a[1].z, a[1].w, b.x, b.y);
-    W::mma(acc[0], a[2].x, a[2].y, a[3].x, a[3].y, b.z, b.w);
-    W::mma(acc[1], a[2].z, a[2].w, a[3].z, a[3].w, b.z, b.w);
+/* Two slots with eight rows: quads a0, a1 with the first two of b's words, then a2, a3 with the others. acc[0]: outputs 0 and 1 of each
+ * quad, acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
+template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], uint4 a0, uint4 a1, uint4 a2, uint4 a3, uint4 b) {
+    W::mma(acc[0], a0.x, a0.y, a1.x, a1.y, b.x, b.y);
+    W::mma(acc[1], a0.z, a0.w, a1.z, a1.w, b.x, b.y);
+    W::mma(acc[0], a2.x, a2.y, a3.x, a3.y, b.z, b.w);
+    W::mma(acc[1], a2.z, a2.w, a3.z, a3.w, b.z, b.w);
 }
 
 /* The sums of two slots and eight rows go to sums[slot][rows][4]: 16 outputs of a row are four quads in a swizzled line. */
@@ -176,10 +181,12 @@ INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2])
 
 /* ---------------------------------------------------------------------------------------------- where a tile lies */
 
-/* A tile's rows [row, end) and its group of panels; `expert` is the plane of y where there are planes. */
+/* A tile's rows, from `row` on, and its group of panels; `expert` is the plane of y where there are planes. */
 struct Place {
-    u32 row, end, group, expert;
+    u32 row, count, group, expert;
 };
+
+INLINE u32 least(u32 a, u32 b) { return a < b ? a : b; }
 
 /* Of `rows` rows in each plane. Tiles of a group of panels follow each other for BAND row tiles, then the next group: blocks that run
  * together share weights and rows. */
@@ -187,8 +194,8 @@ INLINE Place place_of_rows(u32 tile, u32 rows, u32 per_tile, u32 groups) {
     enum { BAND = 16 };
     const u32 steps = (rows + per_tile - 1) / per_tile, plane = tile / (steps * groups), at = tile % (steps * groups);
     const u32 band = at / (BAND * groups), width = steps - band * BAND < BAND ? steps - band * BAND : BAND;
-    const u32 in_band = at - band * BAND * groups;
-    return Place{(band * BAND + in_band % width) * per_tile, rows, in_band / width, plane};
+    const u32 in_band = at - band * BAND * groups, row = (band * BAND + in_band % width) * per_tile;
+    return Place{row, least(rows - row, per_tile), in_band / width, plane};
 }
 
 /* Of positions sorted by expert: no tile has rows of two experts. A surplus tile, behind all others, has no rows. */
@@ -196,7 +203,7 @@ INLINE Place place_of_run(u32 tile, const i32 *start, u32 E, u32 per_tile, u32 g
     u32 step = tile / groups;
     for (u32 e = 0; e < E; e++) {
         const u32 first = start[e], end = start[e + 1], steps = (end - first + per_tile - 1) / per_tile;
-        if (step < steps) return Place{first + step * per_tile, end, tile % groups, e};
+        if (step < steps) return Place{first + step * per_tile, least(end - first - step * per_tile, per_tile), tile % groups, e};
         step -= steps;
     }
     return Place{0, 0, 0, 0};
@@ -211,7 +218,7 @@ enum { SLOTS = 8 };
 
 template <class W, u32 ROWS> struct Stage {
     uint4 w[SLOTS * W::CHUNK_QUADS];
-    uint4 x[2][ROWS * 4]; /* two panels; then `high` and `low` */
+    uint4 x[2][ROWS * 4]; /* two panels; then their words */
 };
 
 /* What a thread fetches of every chunk. */
@@ -282,22 +289,23 @@ template <class W, u32 ROWS, bool FAST> struct TensorTile {
 
     template <class Fetch> METHOD void prepare(const Fetch &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
 
+    /* Half of a chunk at a time leaves registers for a second block; FAST has one word a pair of k, and takes both. */
     METHOD void multiply(const Stage<W, ROWS> *stage) {
-        uint4 a[2][4];
+        enum { HALVES = FAST ? 1 : 2, QUADS = 4 / HALVES };
         const u32 lane = threadIdx.x % 32, q = quad_of_lane();
 #pragma unroll
-        for (u32 p = 0; p < 2; p++) {
-            const uint4 *slot = stage->w + (first_slot() + 2 * p + upper_slot()) * SLOT_QUADS;
+        for (u32 half = 0; half < HALVES; half++) {
+            uint4 a[2][QUADS];
 #pragma unroll
-            for (u32 i = 0; i < 4; i++) a[p][i] = slot[swizzled(pair_of_lane(i), q)];
-        }
+            for (u32 i = 0; i < 2 * QUADS; i++) {
+                const uint4 *slot = stage->w + (first_slot() + i / QUADS * 2 + upper_slot()) * SLOT_QUADS;
+                a[i / QUADS][i % QUADS] = slot[swizzled(pair_of_lane(half * QUADS + i % QUADS), q)];
+            }
 #pragma unroll
-        for (u32 n = 0; n < COUNT; n++) {
+            for (u32 n = 0; n < COUNT; n++) {
+                const uint4 b = stage->x[half][(first_row() + 8 * n) * 4 + lane];
 #pragma unroll
-            for (u32 part = 0; part < (FAST ? 1 : 2); part++) {
-                const uint4 b = stage->x[part][(first_row() + 8 * n) * 4 + lane];
-#pragma unroll
-                for (u32 p = 0; p < 2; p++) multiply_8_rows<W>(acc[p][n], a[p], b);
+                for (u32 p = 0; p < 2; p++) multiply_8_rows<W>(acc[p][n], a[p][0], a[p][1], a[p][QUADS - 2], a[p][QUADS - 1], b);
             }
         }
     }
@@ -350,7 +358,7 @@ template <class W, u32 ROWS> struct FloatTile {
 };
 
 /* sums[slot][row][4], lines swizzled, of one tile; they lie where the stages were. */
-template <class W, u32 ROWS, class Tile, u32 STAGES> DEVICE void sum_tile(Slots slots, Rows rows, u32 K) {
+template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const Slots &slots, const Rows &rows, u32 K) {
     SHARED(shared);
     const u32 chunks = (K + CHUNK - 1) / CHUNK;
     const Fetch<W, ROWS> fetch(slots, rows, K);
@@ -361,17 +369,17 @@ template <class W, u32 ROWS, class Tile, u32 STAGES> DEVICE void sum_tile(Slots 
         if (i < chunks) fetch.start(stages + i, i * CHUNK);
         CP_ASYNC_COMMIT();
     }
-    u32 now = 0, next = STAGES - 1;
+    u32 now = 0;
 #pragma unroll 1
     for (u32 chunk = 0; chunk < chunks; chunk++) {
         CP_ASYNC_WAIT(STAGES - 2);
         tile.prepare(fetch, stages + now);
         __syncthreads(); /* the chunk is there, and the one before it is done with */
-        if (chunk + STAGES - 1 < chunks) fetch.start(stages + next, (chunk + STAGES - 1) * CHUNK);
+        const u32 last = now == 0 ? STAGES - 1 : now - 1; /* its place */
+        if (chunk + STAGES - 1 < chunks) fetch.start(stages + last, (chunk + STAGES - 1) * CHUNK);
         CP_ASYNC_COMMIT();
         tile.multiply(stages + now);
         now = now + 1 == STAGES ? 0 : now + 1;
-        next = next + 1 == STAGES ? 0 : next + 1;
     }
     CP_ASYNC_WAIT(0);
     __syncthreads();
@@ -480,12 +488,12 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
  *
  * A warp has two slots with all rows of the tile, FEW_ROWS at most, and every split-th chunk of k; weights come straight from the
  * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit FEW_BYTES:
- * xs[chunk][high, low][rows][4]. */
+ * xs[chunk][half][rows][4]. */
 
 enum { FEW_ROWS = 64, FEW_BYTES = 64 * 1024 };
 
 template <class W, bool FAST> struct FewTile {
-    enum { PARTS = FAST ? 1 : 2 };
+    enum { HALVES = FAST ? 1 : 2 };
     float4 acc[FEW_ROWS / 8][2];
     uint4 ahead[2][4];
     const uint4 *w; /* of this lane's slot, its quad */
@@ -505,8 +513,8 @@ template <class W, bool FAST> struct FewTile {
             const u32 t = i % 4, c = i / 4 / rows.count, r = i / 4 % rows.count, k = (first + c) * CHUNK + 4 * t;
             const float *at = rows.at(r) + 4 * t + (first + c) * 2 * rows.ld * 16;
             const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + rows.ld * 16, k + 16 < K ? K - k - 16 : 0);
-            uint4 *high = xs + (c * PARTS * rows.count + r) * 4 + t;
-            round_quads<W, FAST>(a, b, high, high + rows.count * 4);
+            uint4 *words = xs + (c * HALVES * rows.count + r) * 4 + t;
+            round_quads<W, FAST>(a, b, words, words + rows.count * 4);
         }
     }
 
@@ -518,19 +526,19 @@ template <class W, bool FAST> struct FewTile {
 #pragma unroll
             for (u32 i = 0; i < 4; i++) a[i] = ahead[0][i], ahead[0][i] = ahead[1][i];
             load(ahead[1], chunk + 2 * split);
-            const uint4 *b = xs + (chunk - first) * PARTS * rows * 4 + lane;
+            const uint4 *b = xs + (chunk - first) * HALVES * rows * 4 + lane;
 #pragma unroll
             for (u32 n = 0; n < FEW_ROWS / 8; n++) {
                 if (8 * n >= rows) break;
-#pragma unroll
-                for (u32 part = 0; part < PARTS; part++) multiply_8_rows<W>(acc[n], a, b[(part * rows + 8 * n) * 4]);
+                multiply_8_rows<W>(acc[n], a[0], a[1], a[FAST ? 2 : 0], a[FAST ? 3 : 1], b[8 * n * 4]);
+                if (!FAST) multiply_8_rows<W>(acc[n], a[2], a[3], a[2], a[3], b[(rows + 8 * n) * 4]);
             }
         }
     }
 };
 
 /* sums[part][slot][rows][4], lines swizzled, where `split` warps share two slots: what each of them has. They lie where x was. */
-template <class W, bool FAST> DEVICE void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
+template <class W, bool FAST> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
     SHARED(shared);
     const u32 warp = threadIdx.x / 32, pair = warp / split, slots_of_tile = WARPS / split * 2;
     const u32 fitting = FEW_BYTES / (rows.count * CHUNK * (FAST ? 2 : 4)); /* chunks of x */

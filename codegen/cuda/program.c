@@ -127,13 +127,15 @@ static bool same_text(const Printed *a, const Printed *b) {
     return a->parts == 1 && b->parts == 1 && strcmp(a->texts[0].text, b->texts[0].text) == 0;
 }
 
-/* "k7", "k7_few", "k7_1". No function is part of another: as one, the persistent entries would take NVRTC several times as long. */
-static void print_function(const char *about, uint32_t index, const char *suffix, const SuText *body, SuText *out) {
+/* "k7", "k7_few", "k7_1". What the persistent entries call stands apart: as one function they would take NVRTC several times as long. */
+static void print_function(const char *about, uint32_t index, const char *suffix, bool apart, const Printed *printed, int part,
+                           SuText *out) {
     SuText text = {0};
     su_text_add(&text,
-                "/* %s */\nDEVICE u32 k%u%s(const Step *step, const Phase *phase, u32 first) "
-                "{\nSHARED(shared);\nASSUME_GLOBAL(step);\nASSUME_GLOBAL(phase);\n%s}\n\n",
-                about, index, suffix, body->text);
+                "/* %s */\n%s u32 k%u%s(const Step *step, const Phase *phase, u32 first) {\n"
+                "%sASSUME_GLOBAL(step);\nASSUME_GLOBAL(phase);\n%s}\n\n",
+                about, apart ? "CALLED" : "DEVICE", index, suffix, printed->made[part].shared > 0 ? "SHARED(shared);\n" : "",
+                printed->texts[part].text);
     add_indented(text.text, out);
     su_text_free(&text);
 }
@@ -146,12 +148,12 @@ static void part_suffix(int part, char out[8]) {
     }
 }
 
-static void print_block_entry(uint32_t index, const char *suffix, SuText *out) {
+static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *made, SuText *out) {
     su_text_add(out,
-                "ENTRY(block_k%u%s)(const Step *step, u32 phase) {\n"
+                "%s(block_k%u%s)(const Step *step, u32 phase) {\n"
                 "    k%u%s(step, &block_table[phase], blockIdx.x);\n"
                 "}\n\n",
-                index, suffix, index, suffix);
+                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix);
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
@@ -175,15 +177,15 @@ static void note_scratch(RtCudaImage *image, const CgCuda *c) {
     image->scratch_fixed = larger(image->scratch_fixed, c->scratch_fixed);
 }
 
-static void print_parts(Printing *p, uint32_t index, const char *about) {
+static void print_parts(Printing *p, uint32_t index, bool apart, const char *about) {
     Printed *many = &p->many[index];
     for (int part = 0; part < many->parts; part++) {
         char suffix[8];
         part_suffix(part, suffix);
-        print_function(about, index, suffix, &many->texts[part], p->out);
+        print_function(about, index, suffix, apart, many, part, p->out);
         note_scratch(&p->plan.image, &many->made[part]);
         if (p->program->kernels[index].mode == PG_ROW) { continue; }
-        print_block_entry(index, suffix, p->out);
+        print_block_entry(index, suffix, &many->made[part], p->out);
         p->plan.n_entries++;
     }
 }
@@ -213,14 +215,14 @@ static void print_kernel(Printing *p, uint32_t index) {
     print_ahead(p, index);
     p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
     if (kernel->mode == PG_ROW) {
-        print_parts(p, index, about);
+        print_parts(p, index, true, about);
         image->row_shared = larger(image->row_shared, p->many[index].made[0].shared);
         return;
     }
     Printed few = print_form(p->target, kernel, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
-    print_parts(p, index, about);
-    if (p->own_few[index]) { print_function(about, index, "_few", &few.texts[0], p->out); }
+    print_parts(p, index, !p->own_few[index], about);
+    if (p->own_few[index]) { print_function(about, index, "_few", true, &few, 0, p->out); }
     image->few_shared = larger(image->few_shared, few.made[0].shared);
     note_scratch(image, &few.made[0]);
     free_printed(&few);
@@ -230,7 +232,7 @@ static void print_kernel(Printing *p, uint32_t index) {
 static void print_look_ahead(const Printing *p, PgMode mode) {
     su_text_add(p->out,
                 "/* Phase i begins a stage, for which the block waits. */\n"
-                "DEVICE void look_ahead_%s(const Step *step, u32 i) {\n"
+                "CALLED void look_ahead_%s(const Step *step, u32 i) {\n"
                 "    const Phase *phase = &%s_table[i], *const end = %s_table + %u;\n"
                 "    const u32 stage = phase->stage;\n"
                 "    for (u32 dealt = 0; phase < end && phase->stage == stage; phase++) {\n"

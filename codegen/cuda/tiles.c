@@ -84,19 +84,23 @@ static Tiles tiles_of(const CgMap *m) {
 
 /* ---------------------------------------------------------------------------------------------- where a tile lies */
 
+static void print_expert(const Tiles *t) {
+    if (t->k->select != PG_SINGLE) { cg_cu(t->c, "const u64 expert = place.expert;\n"); }
+    if (t->k->y_layout == PG_PLANES) { cg_cu(t->c, "const u64 plane = place.expert;\n"); }
+}
+
 static void print_place(const Tiles *t) {
     CgCuda *c = t->c;
     const PgKernel *k = t->k;
     if (k->select == PG_CHOSEN) {
         cg_cu(c,
-              "const Place place = place_of_run(tile, groups.start, %lld, ROWS, GROUPS);\n"
-              "if (place.row >= place.end) continue; /* surplus */\n",
+              "place = place_of_run(tile, groups.start, %lld, ROWS, GROUPS);\n"
+              "if (place.count == 0) continue; /* surplus */\n",
               (long long)k->E);
     } else {
-        cg_cu(c, "const Place place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+        cg_cu(c, "place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     }
-    if (k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
-    if (k->y_layout == PG_PLANES) { cg_cu(c, "const u64 plane = place.expert;\n"); }
+    print_expert(t);
     if (k->x_layout == PG_PLANES) {
         cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
     }
@@ -114,8 +118,8 @@ static void print_slots(const Tiles *t) {
 static void print_rows(const Tiles *t) {
     const PgKernel *k = t->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
-    cg_cu(t->c, "const Rows rows = {%s, %s, %s, place.row, place.end - place.row < ROWS ? place.end - place.row : ROWS};\n",
-          k->x_layout == PG_PLANES ? "x_plane" : "x", cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr");
+    cg_cu(t->c, "const Rows rows = {%s, %s, %s, place.row, place.count};\n", k->x_layout == PG_PLANES ? "x_plane" : "x",
+          cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr");
 }
 
 static void print_sums(const Tiles *t) {
@@ -134,18 +138,22 @@ static void print_sums(const Tiles *t) {
 
 static void print_quad(const Tiles *t, const char *sum, const char *slot) {
     if (t->split > 1) {
-        cg_cu(t->c, "float4 %s = sum_of_parts(sums, rows.count, %s, SPLIT, in_slot);\n", sum, slot);
+        cg_cu(t->c, "float4 %s = sum_of_parts(sums, place.count, %s, SPLIT, in_slot);\n", sum, slot);
     } else {
-        cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "rows.count" : "ROWS");
+        cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
     }
 }
 
 static void print_epilogue(const Tiles *t) {
     CgCuda *c = t->c;
-    cg_cu(c, "for (u32 i = threadIdx.x; i < SIDE * rows.count * 4; i += THREADS) {\n"
-             "const u32 q = i %% 4, r = i / 4 %% rows.count, side = i / 4 / rows.count, in_slot = swizzled(r, q);\n"
-             "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
-             "if (panel >= PANELS) break;\n");
+    const char *rows = t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
+    cg_cu(c,
+          "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n"
+          "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
+          "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
+          "if (panel >= PANELS) break;\n",
+          rows, rows, rows);
+    if (t->split == 0) { cg_cu(c, "if (r >= place.count) continue;\n"); }
     print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
     if (t->k->dual) { print_quad(t, "sum2", "(2 * side + 1)"); }
     cg_map_value(t->m);
@@ -164,17 +172,28 @@ static void print_constants(const Tiles *t) {
     cg_cu(t->c, " };\n");
 }
 
+/* Of what leads to the sums only `place` lives on, the epilogue finds its pointers again: two blocks a multiprocessor leave registers for
+ * little else than the sums. */
 void cg_map_tiles(const CgMap *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    /* chosen experts take a few registers more than that leaves, and so does FAST */
+    c->two_blocks = t.split == 0 && t.tensor && m->k->select != PG_CHOSEN && !c->target->fast;
     print_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
     cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cu(c, "Place place;\n{\n");
+    cg_cuda_strides(c);
+    cg_map_sources(m);
     print_place(&t);
     print_slots(&t);
     print_rows(&t);
     print_sums(&t);
+    cg_cu(c, "}\n");
+    cg_cuda_strides(c);
+    print_expert(&t);
+    cg_map_epilogue_pointers(m);
     print_epilogue(&t);
     cg_cuda_end_tiles(c);
 }

@@ -493,6 +493,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define ENTRY(name) static void name
 #define ENTRY_OF_TWO(name) static void name
 #define DEVICE static
+#define CALLED static
 #define INLINE static inline
 #define METHOD inline
 #define TABLE static const
