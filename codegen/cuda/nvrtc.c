@@ -198,7 +198,8 @@ static void free_made(Made *made) {
 /* The last option, with which several threads make machine code, is one that older libraries refuse. */
 static Made make_for(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, bool report) {
     char architecture[48];
-    const char *options[5] = {architecture, CG_NVRTC_OPTIONS, "-w"}; /* a printed text has names that a case does not use */
+    const char *options[5] = {architecture, CG_NVRTC_OPTIONS,
+                              "--disable-warnings"}; /* a printed text has names that a case does not use */
     int count = 3;
     bool cubin = form == CG_NVRTC_CUBIN;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", cubin ? "sm" : "compute", target->architecture);

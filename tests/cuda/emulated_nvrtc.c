@@ -193,7 +193,8 @@ static Result compile(Program *p, FILE *log) {
 }
 
 static bool is_accepted(const char *option) {
-    static const char *const known[] = {"--std=c++17", "--ptxas-options=-v", "-default-device", "-lineinfo", "--use_fast_math"};
+    static const char *const known[] = {"--std=c++17",     "--disable-warnings", "--ptxas-options=-v",
+                                        "-default-device", "-lineinfo",          "--use_fast_math"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(option, known[i]) == 0) { return true; }
     }
