@@ -35,13 +35,14 @@ static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool dro
                          .progress_context = context,
                          .blob = weights.data};
     SuDiags diags = {0};
-    if (rt_pack(&packing, &diags)) {
+    bool good = rt_pack(&packing, &diags);
+    MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_diags_free(&diags);
+    if (good) {
         half.second = true;
         return rt_model_take(m, weights, progress, context);
     }
-    MossError error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     rt_pages_free(&weights);
-    su_diags_free(&diags);
     return error;
 }
 

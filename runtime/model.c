@@ -165,11 +165,10 @@ MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress
 /* The model takes the mapping. */
 static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, const MossOptions *options) {
     SuDiags diags = {0};
-    if (options->verify && !rt_packed_verify(packed, path, m->program, m->workers, &diags)) {
-        MossError error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-        su_diags_free(&diags);
-        return error;
-    }
+    bool good = !options->verify || rt_packed_verify(packed, path, m->program, m->workers, &diags);
+    MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_diags_free(&diags);
+    if (!good) { return error; }
     m->identity = packed->head->weights;
     m->has_identity = true;
     RtPages weights = {.data = (uint8_t *)(uintptr_t)packed->blob,
