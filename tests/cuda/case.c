@@ -11,8 +11,7 @@
 #include "tests/random/draw.h"
 #include "tests/random/rng.h"
 
-#define MIN_GAP 1e-4   /* between an expert that is chosen and one that is not: below that rounding may choose another */
-#define TOLERANCE 2e-4 /* of the root mean square, as for the CPU's kernels */
+const CaseBounds case_exact = {2e-4, 1e-4}, case_fast = {6e-2, 4e-3};
 
 enum { MAX_TRIES = 40 };
 
@@ -69,7 +68,7 @@ static bool draw_truth(Case *c, const IrGraph *graph) {
             if (!evaluate(c, graph, i, &gap)) { return false; }
         }
         c->rms = root_mean_square(c->truth[0], c->T * c->V);
-        if (gap >= MIN_GAP) { return true; }
+        if (gap >= c->bounds.min_gap) { return true; }
     }
     return case_fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
 }
@@ -83,7 +82,7 @@ bool case_near(Case *c, const char *how, int sequence, int64_t row, const float 
         if (!(difference <= worst)) { worst = difference, at = v; }
     }
     c->worst = fmax(c->worst, worst);
-    if (worst <= TOLERANCE) { return true; }
+    if (worst <= c->bounds.tolerance) { return true; }
     return case_fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", how, (long long)row,
                      (long long)at, worst, (double)logits[at], truth[at]);
 }
@@ -97,15 +96,15 @@ static PsOptions passes_of(const Case *c) {
     return passes;
 }
 
-bool case_make(Case *c, uint64_t seed, const char *yaml, int64_t T) {
-    *c = (Case){.seed = seed, .T = T};
-    if (yaml != NULL) {
-        su_text_add(&c->yaml, "%s", yaml);
+bool case_make(Case *c, const CaseWants *wants) {
+    *c = (Case){.seed = wants->seed, .T = wants->T, .bounds = wants->bounds.tolerance > 0 ? wants->bounds : case_exact};
+    if (wants->yaml != NULL) {
+        su_text_add(&c->yaml, "%s", wants->yaml);
     } else {
-        c->T = draw_spec(seed, &c->yaml);
+        c->T = draw_spec(c->seed, &c->yaml);
         if (c->T > CASE_MAX_TOKENS) { c->T = CASE_MAX_TOKENS; }
     }
-    if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, NULL, 0, &c->spec, &c->diags)) {
+    if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags)) {
         return case_fail(c, "the spec is refused");
     }
     su_diags_free(&c->diags); /* warnings are fine */

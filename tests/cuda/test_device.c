@@ -236,7 +236,7 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
         Outcome outcome = LEFT_OUT;
         progress->running[me] = o->seed + (uint64_t)i + 1;
         if (!is_late(o, start)) {
-            outcome = case_make(&c, o->seed + (uint64_t)i, NULL, 0) ? run_case(&c, device, o, path, start) : FAILED;
+            outcome = case_make(&c, &(CaseWants){.seed = o->seed + (uint64_t)i}) ? run_case(&c, device, o, path, start) : FAILED;
         }
         progress->running[me] = 0;
         progress->by_outcome[outcome]++;
@@ -306,9 +306,9 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     char path[512];
     int64_t done = 0;
     snprintf(path, sizeof path, "%s/cycles.state", folder);
-    bool good = case_make(&c, 1, yaml, 8) && case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) &&
-                case_load(&c, device, &model) && case_ok(&c, "a state", moss_state_create(model, &state)) &&
-                cycle(&c, model, &state, path);
+    bool good = case_make(&c, &(CaseWants){.seed = 1, .yaml = yaml, .T = 8}) &&
+                case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) && case_load(&c, device, &model) &&
+                case_ok(&c, "a state", moss_state_create(model, &state)) && cycle(&c, model, &state, path);
     uint64_t before = good ? free_memory(device) : 0;
     while (good && done < o->cycles && !is_late(o, start)) {
         good = cycle(&c, model, &state, path);

@@ -265,7 +265,7 @@ static void make_trouble(Case *c, int32_t bad) {
 static void test_trouble_names_block_and_position(void **unused) {
     (void)unused;
     Case c;
-    assert_true(case_make(&c, 5, routed_first, 80));
+    assert_true(case_make(&c, &(CaseWants){.seed = 5, .yaml = routed_first, .T = 80}));
     int32_t bad = (c.tokens[0][0] + 1) % (int32_t)c.V;
     while (bad == c.tokens[0][1] || bad == c.tokens[0][2]) { bad = (bad + 1) % (int32_t)c.V; }
     make_trouble(&c, bad);
@@ -333,7 +333,8 @@ int main(void) {
         return SKIPPED;
     }
     MossError error = moss_cuda_open(0, &device);
-    if (error.code != MOSS_OK || !case_make(&every, 3, every_kind, T) || !case_make(&little, 5, small, 90)) {
+    if (error.code != MOSS_OK || !case_make(&every, &(CaseWants){.seed = 3, .yaml = every_kind, .T = T}) ||
+        !case_make(&little, &(CaseWants){.seed = 5, .yaml = small, .T = 90})) {
         printf("FAILED: %s\n", error.text);
         return 1;
     }

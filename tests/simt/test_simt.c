@@ -2,64 +2,19 @@
  *
  * All specs of a run are printed into one text, each in a namespace, and compiled as C++. The CPU's runtime then feeds tokens as it
  * always does, but its kernels are launches: the first phase of a step does all of them. Steps of a few rows go through the persistent
- * entry and through the launches for many rows in turn. (tests/cuda has the runtime that a GPU has.) Logits must
- * be near eval64's, and the same to the bit for any number of blocks and any order of threads: where they are not, a barrier is
- * missing. A launch sees copies of weights, arena and state that end at pages which cannot be touched; weights cannot be
+ * entry and through the launches for many rows in turn. (tests/cuda has the runtime that a GPU has.) Logits must be near eval64's, and
+ * the same to the bit for any number of blocks and any order of threads: where they are not, a barrier is missing. A launch sees copies of weights, arena and state that end at pages which cannot be touched; weights cannot be
  * written, and what a step finds in its arena is garbage. */
 #include <getopt.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/cuda/cuda.h"
-#include "codegen/target.h"
-#include "frontend/lower.h"
 #include "guarded.h"
-#include "ir/eval.h"
 #include "library.h"
-#include "passes/pipeline.h"
-#include "runtime/moss.h"
-#include "tests/random/draw.h"
+#include "tests/cuda/case.h"
 #include "tests/random/rng.h"
-#include "tests/random/weights.h"
 
-/* How far logits may be off, of their root mean square, and how close a routing decision may be to another. `exact`: as for the CPU's
- * kernels; tensor cores get x as two numbers, which keeps 16 bits. `fast`: they get 8 bits of it, an error of 2^-9 / sqrt(3) of each
- * input; the dozen maps of a drawn spec add up to about 1 % of the rms, and the worst of some hundred logits is four times that. */
-typedef struct Bounds {
-    double tolerance, min_gap;
-} Bounds;
-static const Bounds exact = {2e-4, 1e-4}, fast = {6e-2, 4e-3};
-
-enum {
-    MAX_TRIES = 40,
-    SEQUENCES = 2,
-    MAX_CASES = 256,
-    MAX_TOKENS = 300,
-    FEW = 8 /* tokens of further runs */,
-    SCAN_CHUNK = 4 /* rows */,
-    SKIPPED = 77
-};
-
-typedef struct Case {
-    uint64_t seed;
-    const char *path; /* of the spec; NULL: drawn */
-    const char *set; /* NULL, or "PATH=VALUE" for it */
-    int64_t T, V;
-    SuText yaml;
-    FeSpec spec;
-    SuArena arena;
-    SuDiags diags;
-    const PgProgram *program;
-    CgCudaPlan plan;
-    Weights weights;
-    int32_t *tokens[SEQUENCES]; /* [T] */
-    double *truth[SEQUENCES]; /* [T][V] of eval64 */
-    double rms;
-    Bounds bounds;
-    double worst; /* seen, of the rms */
-    bool failed;
-} Case;
+enum { MAX_CASES = 256, FEW = 8 /* tokens of further runs */, SCAN_CHUNK = 4 /* rows */, SKIPPED = 77 };
 
 /* How the launches of a run are made, and where they find memory. The runtime hands a kernel no context. */
 typedef struct Rig {
@@ -76,122 +31,26 @@ typedef struct Rig {
 static Rig *rig;
 static uint64_t kinds_seen[PG_MODES]; /* a bit for each PgKind that ran */
 
-static bool fail(Case *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static bool fail(Case *c, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    if (!c->failed) { printf("FAILED: --seed %llu --count 1\n%s", (unsigned long long)c->seed, c->yaml.text); }
-    c->failed = true;
-    printf("  -> ");
-    vprintf(format, args);
-    printf("\n");
-    if (c->diags.count > 0) { su_diags_print(&c->diags, stdout); }
-    va_end(args);
-    fflush(stdout);
-    return false;
-}
-
-/* ---------------------------------------------------------------------------------------------- what a spec means */
-
-static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
-    IrEval *eval = ir_eval64_new(graph, weights_narrowed, &c->weights);
-    bool good = true;
-    for (int64_t t = 0; t < c->T && good; t++) {
-        good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);
-    }
-    *gap = fmin(*gap, ir_eval_min_gap(eval));
-    ir_eval_free(eval);
-    return good || fail(c, "the evaluator failed");
-}
-
-static double root_mean_square(const double *x, int64_t count) {
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++) { sum += x[i] * x[i]; }
-    return sqrt(sum / (double)count);
-}
-
-/* Weights and tokens such that no routing decision is close: rounding would settle it. */
-static bool draw_truth(Case *c, const IrGraph *graph) {
-    for (int i = 0; i < SEQUENCES; i++) {
-        c->tokens[i] = malloc((size_t)c->T * sizeof(int32_t));
-        c->truth[i] = malloc((size_t)(c->T * c->V) * sizeof(double));
-    }
-    for (int attempt = 0; attempt < MAX_TRIES; attempt++) {
-        Rng rng = {c->seed * 1000 + (uint64_t)attempt};
-        double gap = INFINITY;
-        weights_free(&c->weights);
-        weights_draw(&c->spec, rng_next(&rng), &c->weights);
-        for (int i = 0; i < SEQUENCES; i++) {
-            for (int64_t t = 0; t < c->T; t++) { c->tokens[i][t] = (int32_t)rng_between(&rng, 0, c->V - 1); }
-            if (!evaluate(c, graph, i, &gap)) { return false; }
-        }
-        c->rms = root_mean_square(c->truth[0], c->T * c->V);
-        if (gap >= c->bounds.min_gap) { return true; }
-    }
-    return fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
-}
-
-/* ---------------------------------------------------------------------------------------------- specs to programs */
-
-static void read_spec(const char *path, SuText *out) {
-    char buffer[65536];
-    FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        perror(path);
-        exit(1);
-    }
-    su_text_append(out, buffer, fread(buffer, 1, sizeof buffer, file));
-    fclose(file);
-}
-
-/* Every fourth spec has passes off, in turn, so that all kinds of kernels come up. */
-static PsOptions passes_of(const Case *c) {
-    PsOptions passes = {.check = true};
-    uint64_t turn = c->seed / 4 % (PS_PASS_COUNT + 1);
-    for (int i = 0; c->seed % 4 == 0 && i < PS_PASS_COUNT; i++) { passes.off[i] = turn == (uint64_t)i || turn == PS_PASS_COUNT; }
-    return passes;
-}
-
-static bool make_program(Case *c) {
-    if (c->path != NULL) {
-        read_spec(c->path, &c->yaml);
-    } else {
-        c->T = draw_spec(c->seed, &c->yaml);
-        if (c->T > MAX_TOKENS) { c->T = MAX_TOKENS; }
-    }
-    if (!fe_spec_parse("random.yaml", c->yaml.text, c->yaml.size, &c->set, c->set != NULL, &c->spec, &c->diags)) {
-        return fail(c, "the spec is refused");
-    }
-    su_diags_free(&c->diags); /* warnings are fine */
-    c->diags = (SuDiags){0};
-    c->V = c->spec.vocab_size;
-    PsOptions passes = passes_of(c);
-    IrGraph *graph = fe_lower(&c->spec, &c->arena);
-    if (!draw_truth(c, graph)) { return false; }
-    return (ps_fuse(graph, &passes, &c->diags) && ps_program(&c->spec, graph, &passes, &c->arena, &c->program, &c->diags)) ||
-           fail(c, "no program");
-}
-
 /* ---------------------------------------------------------------------------------------------- programs to code */
 
 /* Every other spec has its scans split over time, at a length that no GPU would. */
-static void print_case(const CgCudaTarget *target, Case *c, int index, SuText *out) {
+static void print_case(const CgCudaTarget *target, Case *c, int index, bool drawn, SuText *out) {
     CgCudaTarget own = *target;
-    own.scan_chunk = c->path != NULL || c->seed % 2 == 0 ? SCAN_CHUNK : 0;
+    own.scan_chunk = !drawn || c->seed % 2 == 0 ? SCAN_CHUNK : 0;
     su_text_add(out, "\nnamespace program_%d {\n", index);
-    c->plan = cg_cuda_print_program(&own, c->program, &c->arena, out);
+    c->code.plan = cg_cuda_print_program(&own, c->program, &c->arena, out);
     su_text_add(out, "static void many(const SimtLaunch *launch) {\n"
                      "    const Step *step = (const Step *)launch->step;\n    switch (launch->number) {\n");
-    for (uint32_t i = 0; i < c->plan.image.n_launches; i++) {
-        su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->plan.launches[i].entry, c->plan.launches[i].phase);
+    for (uint32_t i = 0; i < c->code.plan.image.n_launches; i++) {
+        su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->code.plan.launches[i].entry, c->code.plan.launches[i].phase);
     }
-    if (c->program->n_ropes > 0) { su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->plan.image.n_launches); }
+    if (c->program->n_ropes > 0) { su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->code.plan.image.n_launches); }
     su_text_add(out, "    }\n}\n"
                      "static void row(const SimtLaunch *l) { row_step((Step *)l->step, (Control *)l->control); }\n"
                      "static void rows(const SimtLaunch *l) { rows_step((Step *)l->step, (Control *)l->control); }\n}\n");
 }
 
-static void print_text(const CgCudaTarget *target, Case *cases, int n, SuText *out) {
+static void print_text(const CgCudaTarget *target, Case *cases, int n, bool drawn, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n#define _Static_assert static_assert\n#include "
                      "\"runtime/cuda/image.h\"\n");
     cg_cuda_print_prelude(target, out);
@@ -199,8 +58,11 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, SuText *o
                 "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
                 "              offsetof(Step, trouble) == offsetof(RtArgs, trouble) && offsetof(Step, wanted) == "
                 "offsetof(RtArgs, wanted) &&\n"
-                "              sizeof(Segment) == sizeof(RtSegment) && offsetof(Segment, count) == offsetof(RtSegment, count));\n");
-    for (int i = 0; i < n; i++) { print_case(target, &cases[i], i, out); }
+                "              sizeof(Segment) == sizeof(RtSegment) && offsetof(Segment, count) == offsetof(RtSegment, count) &&\n"
+                "              sizeof(Pick) == sizeof(RtCudaPick) && offsetof(Pick, ended) == offsetof(RtCudaPick, ended) &&\n"
+                "              sizeof(Control) == sizeof(RtCudaControl) && offsetof(Control, random) == "
+                "offsetof(RtCudaControl, random));\n");
+    for (int i = 0; i < n; i++) { print_case(target, &cases[i], i, drawn, out); }
     su_text_add(out, "\nextern \"C\" const SimtProgram simt_programs[] = {\n");
     for (int i = 0; i < n; i++) { su_text_add(out, "    {program_%d::many, program_%d::row, program_%d::rows},\n", i, i, i); }
     su_text_add(out, "};\n");
@@ -211,7 +73,7 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, SuText *o
 /* The step as the launch sees it: other weights, another arena with nothing in it. */
 static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     const PgProgram *program = rig->c->program;
-    const RtCudaImage *image = &rig->c->plan.image;
+    const RtCudaImage *image = &rig->c->code.plan.image;
     RtArgs guarded = *args;
     if (rig->weights.data == NULL) {
         rig->weights = guarded_alloc("weights", program->weight_bytes);
@@ -253,7 +115,7 @@ static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, 
 }
 
 static void launch_all(RtArgs *args) {
-    const CgCudaPlan *plan = &rig->c->plan;
+    const CgCudaPlan *plan = &rig->c->code.plan;
     if (rig->c->program->n_ropes > 0) {
         launch(&(SimtLaunch){.run = rig->code->many, .number = plan->image.n_launches}, args, "fill_ropes");
     }
@@ -268,7 +130,7 @@ static void launch_all(RtArgs *args) {
 /* The first phase of a step is all of it. */
 static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
     const PgProgram *program = rig->c->program;
-    const RtCudaImage *image = &rig->c->plan.image;
+    const RtCudaImage *image = &rig->c->code.plan.image;
     PgMode mode = program->kernels[phase->kernel].mode;
     const PgStep *step = &program->steps[mode];
     (void)tile0, (void)tile1;
@@ -285,19 +147,6 @@ static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
 }
 
 /* ---------------------------------------------------------------------------------------------- feeding tokens */
-
-static bool near_enough(Case *c, const char *mode, const float *logits, const double *truth, int64_t row) {
-    double worst = 0;
-    int64_t at = 0;
-    for (int64_t v = 0; v < c->V; v++) {
-        double difference = fabs((double)logits[v] - truth[row * c->V + v]) / c->rms;
-        if (!(difference <= worst)) { worst = difference, at = v; }
-    }
-    c->worst = fmax(c->worst, worst);
-    if (worst <= c->bounds.tolerance) { return true; }
-    return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode, (long long)row,
-                (long long)at, worst, (double)logits[at], truth[row * c->V + at]);
-}
 
 /* A sequence that is being fed. */
 typedef struct Lane {
@@ -326,13 +175,13 @@ static bool step_lanes(Case *c, const char *mode, MossModel *model, Lane *const 
             (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)count[i], MOSS_ALL_LOGITS};
     }
     MossError error = moss_step(model, segments, n);
-    if (rig->finding[0] != '\0') { return fail(c, "%s: %s", mode, rig->finding); }
-    if (error.code != MOSS_OK) { return fail(c, "%s: %s", mode, error.text); }
+    if (rig->finding[0] != '\0') { return case_fail(c, "%s: %s", mode, rig->finding); }
+    if (error.code != MOSS_OK) { return case_fail(c, "%s: %s", mode, error.text); }
     uint32_t row = 0;
     for (uint32_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < count[i]; j++, row++) {
             const float *logits = moss_logits(model, row);
-            if (!near_enough(c, mode, logits, c->truth[lanes[i]->sequence], lanes[i]->at + j)) { return false; }
+            if (!case_near(c, mode, lanes[i]->sequence, lanes[i]->at + j, logits)) { return false; }
             if (i == 0 && out != NULL) { memcpy(out + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof(float)); }
         }
         lanes[i]->at += count[i];
@@ -344,7 +193,7 @@ static bool step_lanes(Case *c, const char *mode, MossModel *model, Lane *const 
 static bool run_chunks(Case *c, const char *mode, MossModel *model, int64_t chunk, int64_t end, float *out) {
     Lane lane = {0}, *lanes[] = {&lane};
     MossError error = open_lane(c, model, &lane);
-    bool good = error.code == MOSS_OK || fail(c, "%s: %s", mode, error.text);
+    bool good = error.code == MOSS_OK || case_fail(c, "%s: %s", mode, error.text);
     while (good && lane.at < end) {
         int64_t count = end - lane.at < chunk ? end - lane.at : chunk;
         good = step_lanes(c, mode, model, lanes, &count, 1, out);
@@ -355,15 +204,17 @@ static bool run_chunks(Case *c, const char *mode, MossModel *model, int64_t chun
 
 /* Two sequences in steps that mix pieces of prompts, single tokens and a sequence that pauses. */
 static bool run_batch(Case *c, MossModel *model, Rng *rng) {
-    Lane lane[SEQUENCES] = {{.sequence = 0}, {.sequence = 1}};
+    Lane lane[CASE_SEQUENCES] = {{.sequence = 0}, {.sequence = 1}};
     int64_t end = c->T < 16 ? c->T : 16;
     bool good = true;
-    for (int i = 0; i < SEQUENCES && good; i++) { good = open_lane(c, model, &lane[i]).code == MOSS_OK || fail(c, "no state"); }
+    for (int i = 0; i < CASE_SEQUENCES && good; i++) {
+        good = open_lane(c, model, &lane[i]).code == MOSS_OK || case_fail(c, "no state");
+    }
     while (good && (lane[0].at < end || lane[1].at < end)) {
-        Lane *some[SEQUENCES];
-        int64_t count[SEQUENCES];
+        Lane *some[CASE_SEQUENCES];
+        int64_t count[CASE_SEQUENCES];
         uint32_t n = 0;
-        for (int i = 0; i < SEQUENCES; i++) {
+        for (int i = 0; i < CASE_SEQUENCES; i++) {
             int64_t left = end - lane[i].at, rows = rng_chance(rng, 40) ? 1 : rng_between(rng, 1, 19);
             if (left == 0 || rng_chance(rng, 15)) { continue; }
             some[n] = &lane[i];
@@ -371,7 +222,7 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
         }
         if (n > 0) { good = step_lanes(c, "batch", model, some, count, n, NULL); }
     }
-    for (int i = 0; i < SEQUENCES; i++) { close_lane(&lane[i]); }
+    for (int i = 0; i < CASE_SEQUENCES; i++) { close_lane(&lane[i]); }
     return good;
 }
 
@@ -393,7 +244,7 @@ static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk
         int64_t until = i == 0 || end < FEW ? end : FEW;
         good = run_chunks(c, mode, model, chunk, until, i == 0 ? first : other);
         if (good && i > 0 && memcmp(first, other, (size_t)(until * c->V) * sizeof(float)) != 0) {
-            good = fail(c, "%s: other bits than in rising order: a barrier is missing", mode);
+            good = case_fail(c, "%s: other bits than in rising order: a barrier is missing", mode);
         }
     }
     free(first);
@@ -401,7 +252,7 @@ static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk
     return good;
 }
 
-static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *code, bool wide) {
+static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *code, bool wide, bool drawn) {
     MossModel *model = NULL;
     MossOptions options = {.threads = 1};
     Rng rng = {c->seed + 99};
@@ -409,14 +260,14 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     for (uint32_t i = 0; i < c->program->n_kernels; i++) { codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1}; }
     rig = &(Rig){.c = c, .library = library, .code = code};
     MossError error = moss_model_from_memory(c->program, codes, weights_drawn, &c->weights, &options, &model);
-    bool good = error.code == MOSS_OK || fail(c, "%s", error.text);
+    bool good = error.code == MOSS_OK || case_fail(c, "%s", error.text);
     int64_t most = c->program->max_rows;
     good = good && run_orders(c, "token by token", model, 1, wide || c->T < 16 ? c->T : 16, wide, true);
     good = good && run_orders(c, "chunks of 11", model, 11, wide || c->T < 22 ? c->T : 22, wide, true);
     good = good && run_orders(c, "chunks of 13, in launches", model, 13, wide || c->T < 26 ? c->T : 26, wide, false);
     good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
     rig->few = true;
-    good = good && (c->path == NULL || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
+    good = good && (drawn || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
     rig->few = c->seed % 2 == 0;
     good = good && run_batch(c, model, &rng);
     moss_model_free(model);
@@ -428,18 +279,6 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
 }
 
 /* ---------------------------------------------------------------------------------------------- many specs */
-
-static void free_case(Case *c) {
-    weights_free(&c->weights);
-    for (int i = 0; i < SEQUENCES; i++) {
-        free(c->tokens[i]);
-        free(c->truth[i]);
-    }
-    su_arena_free(&c->arena);
-    fe_spec_free(&c->spec);
-    su_diags_free(&c->diags);
-    su_text_free(&c->yaml);
-}
 
 /* Whether every kind of kernel ran; one row needs no group table. */
 static bool all_kinds_seen(void) {
@@ -458,6 +297,35 @@ typedef struct Options {
     bool fast, wide, verbose, keep, every_kind;
 } Options;
 
+/* The caller frees it. */
+static SuText read_spec(const char *path) {
+    char buffer[65536];
+    SuText text = {0};
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        perror(path);
+        exit(1);
+    }
+    su_text_append(&text, buffer, fread(buffer, 1, sizeof buffer, file));
+    fclose(file);
+    return text;
+}
+
+static bool make_cases(Case *cases, int n, const Options *o) {
+    SuText yaml = o->spec != NULL ? read_spec(o->spec) : (SuText){0};
+    bool good = true;
+    for (int i = 0; i < n && good; i++) {
+        CaseWants wants = {.seed = o->seed + (uint64_t)i,
+                           .yaml = yaml.text,
+                           .set = o->set,
+                           .T = o->tokens,
+                           .bounds = o->fast ? case_fast : case_exact};
+        good = case_make(&cases[i], &wants);
+    }
+    su_text_free(&yaml);
+    return good;
+}
+
 /* Number of specs that failed, or -1 if the text cannot be compiled. */
 static int run_all(Case *cases, int n, const Options *o) {
     CgCudaTarget target;
@@ -470,14 +338,12 @@ static int run_all(Case *cases, int n, const Options *o) {
     }
     target.fast = o->fast;
     if (o->multiprocessors > 0) { target.multiprocessors = o->multiprocessors; }
-    for (int i = 0; i < n; i++) {
-        if (!make_program(&cases[i])) { return -1; }
-    }
-    print_text(&target, cases, n, &text);
+    if (!make_cases(cases, n, o)) { return -1; }
+    print_text(&target, cases, n, o->spec == NULL, &text);
     SimtLibrary library = simt_library(o->compiler, &text);
     su_text_free(&text);
     for (int i = 0; i < n && library.handle != NULL; i++) {
-        bool good = run_case(&cases[i], &library, &library.programs[i], o->wide);
+        bool good = run_case(&cases[i], &library, &library.programs[i], o->wide, o->spec == NULL);
         failures += !good;
         if (o->verbose) {
             printf("%llu: %s, off by %.2g of the rms\n", (unsigned long long)cases[i].seed, good ? "ok" : "FAILED", cases[i].worst);
@@ -533,12 +399,8 @@ int main(int argc, char **argv) {
         return SKIPPED;
     }
     guarded_report();
-    for (int i = 0; i < o.count; i++) {
-        cases[i] =
-            (Case){.seed = o.seed + (uint64_t)i, .path = o.spec, .set = o.set, .T = o.tokens, .bounds = o.fast ? fast : exact};
-    }
     int failures = run_all(cases, (int)o.count, &o);
-    for (int i = 0; i < o.count; i++) { free_case(&cases[i]); }
+    for (int i = 0; i < o.count; i++) { case_free(&cases[i]); }
     if (!all_kinds_seen() && o.every_kind) {
         printf("FAILED: a kind of kernel did not come up\n");
         failures++;
