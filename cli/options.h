@@ -84,7 +84,7 @@ typedef struct CliOption {
                  "generate code for best (what this machine has, the default), avx512 or avx2")
 #define CLI_OPTION_TARGET(Type)                                                                                                    \
     CLI_ROW_TEXT(Type, target, "target", 0, "TARGET", false,                                                                       \
-                 "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4, a device "   \
+                 "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4, a device "    \
                  "such as galaxy-s24-ultra, a GPU such as cuda:sm_90 (`mossc targets` lists them)")
 #define CLI_OPTION_NO_CACHE(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels anew, and keep none (see `mossc cache --help`)")

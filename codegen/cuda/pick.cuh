@@ -445,7 +445,7 @@ CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *mee
 }
 
 /* Whether a sequence ends here, or a router of the step before was not finite: nobody's token is fed then. */
-INLINE bool has_ended(const Step *step, const Control *control) {
+CALLED bool has_ended(const Step *step, const Control *control) {
     bool ended = false;
     for (u32 i = threadIdx.x; i < step->n_segments; i += THREADS) ended = ended || control->picks[i].ended || control->picks[i].no_number;
     for (u32 i = threadIdx.x; i < step->rows; i += THREADS) ended = ended || step->trouble[i] != 0;
@@ -453,7 +453,7 @@ INLINE bool has_ended(const Step *step, const Control *control) {
 }
 
 /* The picked tokens are the step's now: they are written down, and where this is not the first step every sequence is one longer. */
-INLINE void take_tokens(const Step *step, Control *control, u32 turn) {
+CALLED void take_tokens(const Step *step, Control *control, u32 turn) {
     if (blockIdx.x != 0) return;
     for (u32 i = threadIdx.x; i < step->n_segments; i += THREADS) {
         Segment *segment = &step->segments[i];

@@ -253,7 +253,7 @@ static void print_look_ahead(const Printing *p, PgMode mode) {
 static void print_phase_loop(const Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows";
     su_text_add(p->out,
-                "INLINE void %s_phases(const Step *step, Control *control, u32 *meetings) {\n"
+                "CALLED void %s_phases(const Step *step, Control *control, u32 *meetings) {\n"
                 "    u32 dealt = 0;\n"
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
@@ -322,7 +322,7 @@ static void print_rates(const PgProgram *program, SuText *out) {
 }
 
 static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out) {
-    su_text_add(out, "DEVICE void fill_%s_ropes(const Step *step) {\n", mode == PG_ROW ? "row" : "block");
+    su_text_add(out, "CALLED void fill_%s_ropes(const Step *step) {\n", mode == PG_ROW ? "row" : "block");
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
         const PgRef *ref = &rope->table[mode];

@@ -91,7 +91,7 @@ CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
 /* From here on vectors have `lanes` lanes, a power of two up to 16. For code that keeps more values side by side than registers of a
  * small target hold; whoever sets fewer sets 16 again. */
 void cg_set_lanes(CgEmit *e, unsigned lanes);
-CgValue cg_splat(CgEmit *e, CgValue scalar);         /* f32 or i32 into all lanes */
+CgValue cg_splat(CgEmit *e, CgValue scalar); /* f32 or i32 into all lanes */
 CgValue cg_splat_lane(CgEmit *e, CgValue vector, unsigned lane); /* one lane of a vector of any size into all lanes */
 CgValue cg_concat(CgEmit *e, const CgValue *parts, unsigned count); /* lanes of parts[count] in order; count is a power of two */
 CgValue cg_lane(CgEmit *e, CgValue vector, unsigned lane);
@@ -100,7 +100,7 @@ CgValue cg_set_lane(CgEmit *e, CgValue vector, CgValue scalar, unsigned lane);
 CgValue cg_tree_sum(CgEmit *e, CgValue vector);
 
 /* ---- memory. Addresses are base + byte offset. */
-CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes);      /* bytes: i64 */
+CgValue cg_at(CgEmit *e, CgValue base, CgValue bytes); /* bytes: i64 */
 CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes);
 /* The same address, of which loop optimisers know nothing. For a pointer that a loop carries and many loads stand around at
  * constant offsets: strength reduction would weigh all ways to write them (in time that grows with their square) to find this

@@ -28,7 +28,7 @@ CgValue cg_place_element_at(CgEmit *e, const CgPlace *place, CgValue i);
 typedef struct CgScalars {
     CgPlace place;
     int64_t limit; /* elements that may be read, if less than all of the last panel; else 0 */
-    CgValue held;  /* elements loaded last, from `first` on; or NULL */
+    CgValue held; /* elements loaded last, from `first` on; or NULL */
     int64_t first;
 } CgScalars;
 
@@ -46,7 +46,7 @@ typedef struct CgChosen {
 
 CgChosen cg_chosen(CgEmit *e, unsigned routes_slot, unsigned gates_slot, CgValue row);
 CgValue cg_chosen_expert(CgEmit *e, const CgChosen *chosen, CgValue j); /* i64 */
-CgValue cg_chosen_gate(CgEmit *e, const CgChosen *chosen, CgValue j);   /* vec: the gate in every lane */
+CgValue cg_chosen_gate(CgEmit *e, const CgChosen *chosen, CgValue j); /* vec: the gate in every lane */
 /* Position of (row, slot j): j itself in PG_ROW, else found through the group table of that operand slot. */
 CgValue cg_position_of(CgEmit *e, unsigned groups_slot, CgValue row, CgValue j);
 /* The vector at base + e · expert_bytes, mixed over the chosen: acc = fma(g, p, acc) from +0 in rising e. */
@@ -56,7 +56,7 @@ CgValue cg_mixed_vec(CgEmit *e, const CgChosen *chosen, CgValue base, uint64_t e
 typedef struct CgIndex {
     CgValue row;
     CgValue position; /* NULL unless the result is positions */
-    CgValue expert;   /* the plane, or the position's expert; NULL for rows */
+    CgValue expert; /* the plane, or the position's expert; NULL for rows */
 } CgIndex;
 
 /* The body of a loop over places; `context` is the emitter's own. */

@@ -19,35 +19,35 @@
 enum {
     VEC_BYTES = PG_LANES * 4,
     ROW_CHAINS = 8,      /* rows of a block; most rows, or (row, slot) pairs, whose Δ is summed side by side */
-    UNROLLED_SUM = 256,  /* multiplications of registers by W_dt written out in a line; longer sums become loops over blocks of 16 */
-    FEW_STATES = 16      /* state elements of a channel that a short line of code copies */
+    UNROLLED_SUM = 256, /* multiplications of registers by W_dt written out in a line; longer sums become loops over blocks of 16 */
+    FEW_STATES = 16 /* state elements of a channel that a short line of code copies */
 };
 
 typedef struct Scan {
     CgEmit *e;
     const PgKernel *kernel;
-    int rows;                                      /* of a block: ROW_CHAINS, or 1 */
-    int chains;                                    /* rows, or pairs, whose Δ is summed side by side on this target */
-    CgValue panel;                                 /* i64 */
-    CgValue lane_offset;                           /* i64: bytes into a panel where the present part begins; NULL: 0 */
-    CgValue state, dt_w, dt_b, A, D;               /* ptr: this panel's part, of expert 0 */
-    uint64_t dt_w_bytes, lane_bytes, channel_bytes;/* from one expert's to the next one's: W_dt; b_dt and D; A and state */
-    bool shared_delta;                             /* Δ does not depend on the expert */
-    bool mixed_delta;                              /* Δ is made of the experts' sums, mixed (PG_SCAN_PARAMS) */
-    CgValue deltas;                                /* [ROW_CHAINS][16]: Δ of the rows of a block */
-    CgValue expert_deltas;                         /* [ROW_CHAINS][k][16]: the same of their chosen experts; their sums, if mixed */
-    CgValue y;                                     /* [ROW_CHAINS][16]: what the rows' states give, before the gate */
-    CgValue b_copy, c_copy;                        /* [N] floats: B and C of a row (side_by_side) */
-    CgValue cursor;                                /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
+    int rows; /* of a block: ROW_CHAINS, or 1 */
+    int chains; /* rows, or pairs, whose Δ is summed side by side on this target */
+    CgValue panel; /* i64 */
+    CgValue lane_offset; /* i64: bytes into a panel where the present part begins; NULL: 0 */
+    CgValue state, dt_w, dt_b, A, D; /* ptr: this panel's part, of expert 0 */
+    uint64_t dt_w_bytes, lane_bytes, channel_bytes; /* from one expert's to the next one's: W_dt; b_dt and D; A and state */
+    bool shared_delta; /* Δ does not depend on the expert */
+    bool mixed_delta; /* Δ is made of the experts' sums, mixed (PG_SCAN_PARAMS) */
+    CgValue deltas; /* [ROW_CHAINS][16]: Δ of the rows of a block */
+    CgValue expert_deltas; /* [ROW_CHAINS][k][16]: the same of their chosen experts; their sums, if mixed */
+    CgValue y; /* [ROW_CHAINS][16]: what the rows' states give, before the gate */
+    CgValue b_copy, c_copy; /* [N] floats: B and C of a row (side_by_side) */
+    CgValue cursor; /* i32 [ROW_CHAINS]: slot of the next chosen expert (PG_SCAN_UPDATE) */
 } Scan;
 
 /* Where the state of one expert moves for one row. */
 typedef struct Move {
     CgValue delta, delta_c; /* vec: Δ, Δ · c */
-    CgScalars b, c;         /* element n of B is element b_start + n there */
+    CgScalars b, c; /* element n of B is element b_start + n there */
     int64_t b_start, c_start;
-    CgValue state, A;       /* ptr [N][16] */
-    const CgChosen *mix;    /* not NULL: A is the first expert's, to be mixed */
+    CgValue state, A; /* ptr [N][16] */
+    const CgChosen *mix; /* not NULL: A is the first expert's, to be mixed */
 } Move;
 
 static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, VEC_BYTES)); }

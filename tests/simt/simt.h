@@ -101,18 +101,18 @@ struct Fiber {
     Context context;
     State state;
     unsigned thread, block;
-    int line;                 // of the text: where it waits
-    unsigned mask, partner;   // of a shuffle
+    int line; // of the text: where it waits
+    unsigned mask, partner; // of a shuffle
     uint32_t given, received; // of a shuffle or a vote
-    bool multiplies;          // at a shuffle: it is MMA_DONE
-    unsigned groups;          // of copies: committed
+    bool multiplies; // at a shuffle: it is MMA_DONE
+    unsigned groups; // of copies: committed
     std::vector<Copy> copies;
     std::vector<Product> products;
 };
 
 struct Block {
     unsigned in[5]; // threads by state
-    char *shared;   // its first byte
+    char *shared; // its first byte
     char *mapped;
     size_t mapped_bytes;
 };
@@ -272,7 +272,8 @@ inline bool multiply_all(Fiber *warp) {
     const size_t count = warp[0].products.size();
     for (unsigned lane = 1; lane < 32; lane++) {
         if (warp[lane].products.size() != count) {
-            finding("lanes of a warp have %zu and %zu products at line %d of the text", count, warp[lane].products.size(), warp[0].line);
+            finding("lanes of a warp have %zu and %zu products at line %d of the text", count, warp[lane].products.size(),
+                    warp[0].line);
             return false;
         }
         for (size_t i = 0; i < count; i++) {
@@ -341,7 +342,7 @@ inline bool take_turn(unsigned block) {
     bool moved = false;
     for (bool again = true; again && !machine.failed;) {
         again = run_ready(block);
-        for (unsigned t = 0; machine.blocks[block].in[AT_SHUFFLE] > 0 && t < machine.launch->threads; t += 32) 
+        for (unsigned t = 0; machine.blocks[block].in[AT_SHUFFLE] > 0 && t < machine.launch->threads; t += 32)
             again = exchange(fibers_of(block) + t) || again;
         again = pass_barrier(block) || again;
         moved = moved || again;
@@ -353,9 +354,10 @@ inline void report_stuck(unsigned block) {
     const unsigned *count = machine.blocks[block].in;
     int line[5] = {};
     for (unsigned t = 0; t < machine.launch->threads; t++) line[fibers_of(block)[t].state] = fibers_of(block)[t].line;
-    finding("block %u is stuck: %u threads at a barrier (line %d of the text), %u at a shuffle (line %d), %u wait for other blocks, "
-            "%u have ended",
-            block, count[AT_BARRIER], line[AT_BARRIER], count[AT_SHUFFLE], line[AT_SHUFFLE], count[SPINNING], count[DONE]);
+    finding(
+        "block %u is stuck: %u threads at a barrier (line %d of the text), %u at a shuffle (line %d), %u wait for other blocks, "
+        "%u have ended",
+        block, count[AT_BARRIER], line[AT_BARRIER], count[AT_SHUFFLE], line[AT_SHUFFLE], count[SPINNING], count[DONE]);
 }
 
 // Blocks first … first + count, resident together.
@@ -438,7 +440,8 @@ inline void wait_for_copies(unsigned groups_left) {
     f->copies.erase(f->copies.begin(), f->copies.begin() + static_cast<ptrdiff_t>(done));
 }
 
-inline void multiply_later(int line, void *acc, bool half, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+inline void multiply_later(int line, void *acc, bool half, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                           uint32_t b1) {
     machine.running->products.push_back({static_cast<float *>(acc), {a0, a1, a2, a3}, {b0, b1}, line, half});
 }
 inline void multiply_now(int line) {
