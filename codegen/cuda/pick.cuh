@@ -254,7 +254,7 @@ INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i,
 }
 
 /* Where a block keeps candidates: as they come, then by id. In step->scratch, a List for each sequence. */
-enum { MOST_KEPT = 1024 };
+enum { MOST_KEPT = 512 };
 struct List {
     u32 found_keys[MOST_KEPT], found_ids[MOST_KEPT], keys[MOST_KEPT], ids[MOST_KEPT];
 };

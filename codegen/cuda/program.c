@@ -25,7 +25,7 @@ enum {
     CG_MAX_PARTS = 4,
     PICK_BYTES = 4096, /* of shared memory: what picking takes */
     PICK_SLICES = 1024, /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
-    PICK_KEPT = 1024 /* MOST_KEPT */
+    PICK_KEPT = 512 /* MOST_KEPT */
 };
 
 typedef void (*Emitter)(CgCuda *c);

@@ -124,13 +124,12 @@ static MossError alloc(MossDevice *device, uint64_t bytes, uint64_t *out_address
 /* What the model needs before its first step, asked for in one: nothing is taken where it would not do. */
 static MossError check_model(RtCuda *gpu, const PgProgram *program) {
     double mib = 1 << 20;
-    uint64_t arena = rt_arena_bytes(program, PG_ROW, 1), logits = program->out_stride * sizeof(float);
+    uint64_t step = rt_arena_bytes(program, PG_ROW, 1) + rt_cuda_scratch_bytes(gpu, 1, 1) + program->out_stride * sizeof(float);
     char what[256];
     snprintf(what, sizeof what,
              "too little memory for '%s': weights %.1f MiB, the values of a step %.1f MiB, the state of a sequence %.1f MiB",
-             program->name, (double)program->weight_bytes / mib, (double)(arena + logits) / mib,
-             (double)program->state_bytes / mib);
-    return check_room(gpu, program->weight_bytes + arena + logits + program->state_bytes, what);
+             program->name, (double)program->weight_bytes / mib, (double)step / mib, (double)program->state_bytes / mib);
+    return check_room(gpu, program->weight_bytes + step + program->state_bytes, what);
 }
 
 static MossError take_model(MossDevice *device, const PgProgram *program) {

@@ -101,6 +101,7 @@ void rt_cuda_code_free(RtCuda *gpu);
 MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *step);
 MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows); /* staging for steps of so many rows */
 void rt_cuda_graphs_free(RtCuda *gpu);
+uint64_t rt_cuda_scratch_bytes(const RtCuda *gpu, uint64_t ld, uint32_t segments); /* RtArgs.scratch of a step */
 
 /* A step in staging and tables: where its parts are, as offsets of both. */
 typedef struct RtCudaTables {

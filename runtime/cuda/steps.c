@@ -43,10 +43,14 @@ MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
     return error;
 }
 
+uint64_t rt_cuda_scratch_bytes(const RtCuda *gpu, uint64_t ld, uint32_t segments) {
+    const RtCudaImage *image = &gpu->code.image;
+    return image->scratch_per_row * ld + (uint64_t)image->scratch_per_segment * segments + image->scratch_fixed;
+}
+
 /* Values of the step, results, and what kernels share between launches. */
 static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
-    const RtCudaImage *image = &gpu->code.image;
-    uint64_t scratch = image->scratch_per_row * s->ld + (uint64_t)image->scratch_per_segment * s->n_segments + image->scratch_fixed;
+    uint64_t scratch = rt_cuda_scratch_bytes(gpu, s->ld, s->n_segments);
     char what[96];
     snprintf(what, sizeof what, "the values of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
     MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);

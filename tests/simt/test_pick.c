@@ -12,7 +12,7 @@
 #include "runtime/moss.h"
 #include "tests/random/rng.h"
 
-enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, PICK_BYTES = 4096, SLICES = 1024, KEPT = 1024 };
+enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, PICK_BYTES = 4096, SLICES = 1024, KEPT = 512 };
 
 /* What one launch picks from. */
 typedef struct Round {
