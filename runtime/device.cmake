@@ -13,4 +13,4 @@ set(MOSSC_DEVICE_HEADERS ir/program.h ir/vmath.inc ir/vmath32.h
   tokenizer/vocab.h tokenizer/word.h)
 # Of an artefact for CUDA, besides.
 set(MOSSC_DEVICE_CUDA cuda/artefact.c cuda/code.c cuda/driver.c cuda/gpu.c cuda/picks.c cuda/steps.c)
-set(MOSSC_DEVICE_CUDA_HEADERS runtime/cuda/artefact.h runtime/cuda/driver.h runtime/cuda/gpu.h runtime/cuda/image.h runtime/cuda/moss_cuda.h)
+set(MOSSC_DEVICE_CUDA_HEADERS runtime/cuda/artefact.h runtime/cuda/driver.h runtime/cuda/gpu.h ir/cuda_image.h runtime/cuda/moss_cuda.h)

@@ -1,7 +1,7 @@
 /* The CUDA back end: prints CUDA C for the kernels of a program, one text a program.
  *
  * The text includes nothing and names no library: NVRTC compiles it (codegen/cuda/nvrtc.h), and so does a C++ compiler with
- * tests/simt/simt.h, which runs it on a CPU. Its entries, and what it says about itself, are those of runtime/cuda/image.h:
+ * tests/simt/simt.h, which runs it on a CPU. Its entries, and what it says about itself, are those of ir/cuda_image.h:
  *
  *   row_step(step, control)    PG_ROW, all phases and the picking of tokens; a cooperative launch
  *   rows_step(step, control)   PG_BLOCK, the same for a few rows
@@ -17,7 +17,7 @@
 
 #include "codegen/target.h"
 #include "ir/program.h"
-#include "runtime/cuda/image.h"
+#include "ir/cuda_image.h"
 #include "support/arena.h"
 #include "support/diag.h"
 #include "support/str.h"

@@ -6,7 +6,7 @@
  * A block takes a sequence. Where there is one sequence all blocks look for its candidates first: each takes a slice of the ids, and keeps
  * what is not below the k-th largest of the slices' largest keys; the k best of all ids are among them. */
 
-struct Pick { /* RtCudaPick of runtime/cuda/image.h */
+struct Pick { /* RtCudaPick of ir/cuda_image.h */
     u64 random;
     float temperature, top_p;
     i32 top_k;

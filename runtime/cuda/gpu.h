@@ -10,7 +10,7 @@
 #define MOSSC_RUNTIME_CUDA_GPU_H
 
 #include "runtime/cuda/driver.h"
-#include "runtime/cuda/image.h"
+#include "ir/cuda_image.h"
 #include "runtime/cuda/moss_cuda.h"
 #include "runtime/device.h"
 

@@ -1,7 +1,8 @@
 /* What the code of a program for a GPU says about itself, so that the runtime can launch it: the global `mossc_image` of the module.
- * codegen/cuda/program.c writes it, runtime/cuda/ reads it. All of it are 32-bit words, little endian. */
-#ifndef MOSSC_RUNTIME_CUDA_IMAGE_H
-#define MOSSC_RUNTIME_CUDA_IMAGE_H
+ * Agreed, like ir/program.h, between codegen/cuda/program.c, which writes it, and runtime/cuda/, which reads it. All of it are 32-bit
+ * words, little endian. */
+#ifndef MOSSC_IR_CUDA_IMAGE_H
+#define MOSSC_IR_CUDA_IMAGE_H
 
 #include <stdint.h>
 
