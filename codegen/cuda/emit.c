@@ -83,6 +83,8 @@ const char *cg_cuda_act(PgActivation act) {
 
 uint64_t cg_cuda_panel_bytes(PgDtype dtype, int64_t K) { return dtype == PG_F32 ? (uint64_t)K * 64 : ((uint64_t)K + 1) / 2 * 64; }
 
+const char *cg_cuda_truth(bool condition) { return condition ? "true" : "false"; }
+
 const char *cg_cuda_float(double x, char out[48]) {
     snprintf(out, 48, "%.9g", (double)(float)x);
     if (!strpbrk(out, ".e")) { strcat(out, ".0"); }

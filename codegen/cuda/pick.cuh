@@ -29,7 +29,7 @@ struct Cut {
 
 /* What a block needs in shared memory: at most 4096 bytes (program.c). */
 struct Picking {
-    u64 bins[256], parts[WARPS];
+    u64 bins[256];
     u64 sums[THREADS / 8]; /* of runs of threads */
     u32 keys[WARPS], ids[WARPS];
     u64 above;
@@ -57,19 +57,6 @@ INLINE float key_logit(u32 key) { return __uint_as_float(key & 0x80000000u ? key
 
 INLINE u64 weight_of(const Candidates *c, u32 key) {
     return (u64)(vm_exp((key_logit(key) - c->largest) / c->temperature) * 0x1p40f);
-}
-
-CALLED u64 block_sum_u64(u64 v, u64 *parts) {
-    for (u32 distance = 16; distance > 0; distance /= 2) {
-        const u32 low = __shfl_xor_sync(ALL_LANES, (u32)v, distance), high = __shfl_xor_sync(ALL_LANES, (u32)(v >> 32), distance);
-        v += (u64)high << 32 | low;
-    }
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
-    __syncthreads();
-    u64 sum = 0;
-    for (u32 w = 0; w < WARPS; w++) sum += parts[w];
-    return sum;
 }
 
 /* The first of the largest, and its key. */
@@ -228,20 +215,18 @@ INLINE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key
     const u32 id = largest_id(c, s, out_key);
     if (*out_key == 0 || !(pick->temperature > 0)) return id;
     const double u = draw_uniform(random);
-    u64 all;
     c->largest = key_logit(*out_key);
     c->temperature = pick->temperature;
     if (!is_finite(c->largest)) return id;
     c->cut = Cut{0x007fffffu, 0}; /* above minus infinity */
     if (pick->top_k > 0 && pick->top_k < c->n) c->cut = find_cut(c, true, pick->top_k, s);
     if (pick->top_p < 1) {
-        u64 all_ties;
-        const u64 sum = block_sum_u64(run_weight(c, ties_before(c, s, &all_ties)), s->parts);
+        u64 all_ties, sum;
+        sum_before(run_weight(c, ties_before(c, s, &all_ties)), s, &sum);
         c->cut = find_cut(c, false, (u64)((double)pick->top_p * (double)sum), s);
     }
     __syncthreads();
     s->id = id; /* where rounding leaves nobody */
-    (void)all;
     return draw_id(c, u, s);
 }
 

@@ -410,14 +410,15 @@ INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k,
     __syncthreads();
 }
 
-INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates) {
+/* By `count` threads of which this one is number `me`. */
+INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates, u32 me, u32 count) {
     float whole = 1;
     if (normalize) {
         whole = 0;
         for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
         whole += 1e-20f;
     }
-    for (u32 j = threadIdx.x; j < k; j += THREADS) gates[j] = scale * (scores[routes[j]] / whole);
+    for (u32 j = me; j < k; j += count) gates[j] = scale * (scores[routes[j]] / whole);
 }
 
 /* The same for a warp and a row: scores[E] in shared memory, picks: room for k there. */
@@ -474,16 +475,6 @@ INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i3
         routes[slot] = picks[j];
     }
     __syncwarp();
-}
-
-INLINE void warp_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates) {
-    float whole = 1;
-    if (normalize) {
-        whole = 0;
-        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
-        whole += 1e-20f;
-    }
-    for (u32 j = threadIdx.x % 32; j < k; j += 32) gates[j] = scale * (scores[routes[j]] / whole);
 }
 
 /* ---------------------------------------------------------------------------------------------- ropes */

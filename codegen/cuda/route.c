@@ -3,8 +3,6 @@
 #include "codegen/cuda/kernels.h"
 #include "codegen/cuda/product.h"
 
-static const char *truth(bool condition) { return condition ? "true" : "false"; }
-
 /* Shared memory of a row's scores, of whether an expert is chosen, and of sums. */
 static void print_shared(CgCuda *c) {
     const PgKernel *k = c->kernel;
@@ -15,8 +13,8 @@ static void print_shared(CgCuda *c) {
 
 static void print_gates(CgCuda *c) {
     char scale[48];
-    cg_cu(c, "make_gates(scores, routes + row * k, k, %s, %s, gates + row * k);\n", truth(c->kernel->normalize),
-          cg_cuda_float(c->kernel->scaled ? c->kernel->scale : 1, scale));
+    cg_cu(c, "make_gates(scores, routes + row * k, k, %s, %s, gates + row * k, threadIdx.x, THREADS);\n",
+          cg_cuda_truth(c->kernel->normalize), cg_cuda_float(c->kernel->scaled ? c->kernel->scale : 1, scale));
 }
 
 /* ---------------------------------------------------------------------------------------------- PG_ROUTE */
@@ -33,6 +31,16 @@ static void print_scores(CgCuda *c, CgProduct *p) {
     cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
 }
 
+void cg_cuda_route_operands(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_ROUTE_X, PG_ROUTE_W);
+    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS); }
+    if (k->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS); }
+    if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W); }
+    if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B); }
+    cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
+}
+
 void cg_cuda_route(CgCuda *c) {
     const PgKernel *k = c->kernel;
     if (c->form == CG_MANY) {
@@ -42,12 +50,7 @@ void cg_cuda_route(CgCuda *c) {
     CgProduct p = cg_product_of_one_row(c, k->E, k->K, "ld");
     cg_cuda_strides(c);
     cg_cu(c, "enum { E = %lld, k = %lld };\n", (long long)k->E, (long long)k->k);
-    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_ROUTE_X, PG_ROUTE_W);
-    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS); }
-    if (k->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS); }
-    if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W); }
-    if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B); }
-    cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
+    cg_cuda_route_operands(c);
     cg_product_begin(&p);
     print_shared(c);
     cg_cuda_tiles(c, 1);

@@ -5,19 +5,6 @@
 
 enum { ROWS = 8, CHUNK = 256 /* k that lie in shared memory at a time */ };
 
-static const char *truth(bool condition) { return condition ? "true" : "false"; }
-
-static void print_operands(CgCuda *c) {
-    const PgKernel *k = c->kernel;
-    cg_cuda_strides(c);
-    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_ROUTE_X, PG_ROUTE_W);
-    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS); }
-    if (k->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS); }
-    if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W); }
-    if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B); }
-    cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
-}
-
 static void print_memory(CgCuda *c, uint64_t panels) {
     const PgKernel *k = c->kernel;
     cg_cuda_shared(c, "float", "xs", (uint64_t)CHUNK * ROWS * sizeof(float)); /* [CHUNK][8] */
@@ -36,7 +23,7 @@ static void print_norms(CgCuda *c) {
           "const Spread spread = warp_spread(x, ld, row0 + warp, K, %s, %s);\n"
           "if (lane == 0) spreads[warp] = spread;\n"
           "}\n",
-          truth(k->norm == PG_LAYER), cg_cuda_float(k->eps, eps));
+          cg_cuda_truth(k->norm == PG_LAYER), cg_cuda_float(k->eps, eps));
 }
 
 /* x of k0 … k0 + CHUNK, four k of a row a thread: a warp reads the 512 bytes that eight rows have of a panel. */
@@ -121,7 +108,7 @@ static void print_choice(CgCuda *c) {
         cg_cu(c, "warp_softmax(own, E);\n");
     }
     if (k->select_bias) { cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, routes + row * k);\n"); }
-    cg_cu(c, "warp_gates(own, routes + row * k, k, %s, %s, gates + row * k);\n}\n", truth(k->normalize),
+    cg_cu(c, "make_gates(own, routes + row * k, k, %s, %s, gates + row * k, lane, 32);\n}\n", cg_cuda_truth(k->normalize),
           cg_cuda_float(k->scaled ? k->scale : 1, scale));
 }
 
@@ -133,7 +120,8 @@ void cg_cuda_route_rows(CgCuda *c) {
     cg_cu(c, "enum { E = %lld, k = %lld, K = %lld, PANELS = %llu, CHUNK = %d, SPLIT = %llu, SIDE = %llu, GROUPS = %llu };\n",
           (long long)k->E, (long long)k->k, (long long)k->K, (unsigned long long)panels, CHUNK, (unsigned long long)split,
           (unsigned long long)side, (unsigned long long)((panels + side - 1) / side));
-    print_operands(c);
+    cg_cuda_strides(c);
+    cg_cuda_route_operands(c);
     print_memory(c, panels);
     cg_cu(c, "const u32 lane = threadIdx.x %% 32, warp = threadIdx.x / 32, q = lane %% 4, part = warp %% SPLIT;\n");
     cg_cuda_tiles_of(c, ROWS, 1, 0);

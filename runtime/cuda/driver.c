@@ -14,8 +14,8 @@
 static MossError open_library(RtCudaDriver *d) {
     const char *path = getenv("MOSSC_CUDA_DRIVER");
     bool named = path && path[0];
-    d->library = dlopen(named ? path : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (d->library) { return (MossError){.code = MOSS_OK}; }
+    d->handle = dlopen(named ? path : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (d->handle) { return (MossError){.code = MOSS_OK}; }
     if (named) { return rt_error(MOSS_DEVICE, "MOSSC_CUDA_DRIVER, %s, cannot be opened as a library: %s", path, dlerror()); }
     return rt_error(MOSS_DEVICE, "there is no NVIDIA driver here (libcuda.so.1): " DRIVER_HINT);
 }
@@ -23,7 +23,7 @@ static MossError open_library(RtCudaDriver *d) {
 static MossError find_symbols(RtCudaDriver *d) {
     const char *missing = NULL;
 #define FIND(name, symbol, params)                                                                                                 \
-    *(void **)&d->name = dlsym(d->library, #symbol);                                                                               \
+    *(void **)&d->name = dlsym(d->handle, #symbol);                                                                                \
     if (!d->name && !missing) { missing = #symbol; }
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND

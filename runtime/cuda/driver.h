@@ -99,7 +99,7 @@ enum { RT_CUDA_OLDEST_DRIVER = 11040 }; /* 1000 · major + 10 · minor of CUDA: 
 
 /* The functions of the driver. */
 typedef struct RtCudaDriver {
-    void *library;
+    void *handle;
     int version;
 #define RT_CUDA_FIELD(name, symbol, params) CuResult(*name) params;
     RT_CUDA_SYMBOLS(RT_CUDA_FIELD)

@@ -27,6 +27,28 @@ MossError rt_cuda_wait(RtCuda *gpu) {
     return (MossError){.code = MOSS_OK};
 }
 
+MossError rt_cuda_timer_make(RtCuda *gpu, RtCudaTimer *timer) {
+    *timer = (RtCudaTimer){0};
+    RT_CUDA_TRY(gpu, event_create, &timer->from, CU_EVENT_DEFAULT);
+    RT_CUDA_TRY(gpu, event_create, &timer->to, CU_EVENT_DEFAULT);
+    return (MossError){.code = MOSS_OK};
+}
+
+void rt_cuda_timer_free(RtCuda *gpu, RtCudaTimer *timer) {
+    if (timer->from) { gpu->driver.event_destroy(timer->from); }
+    if (timer->to) { gpu->driver.event_destroy(timer->to); }
+    *timer = (RtCudaTimer){0};
+}
+
+MossError rt_cuda_timer_stop(RtCuda *gpu, const RtCudaTimer *timer, double *out_seconds) {
+    float milliseconds = 0;
+    RT_CUDA_TRY(gpu, event_record, timer->to, gpu->stream);
+    RT_CUDA_TRY(gpu, event_wait, timer->to);
+    RT_CUDA_TRY(gpu, event_elapsed, &milliseconds, timer->from, timer->to);
+    *out_seconds = 1e-3 * (double)milliseconds;
+    return (MossError){.code = MOSS_OK};
+}
+
 static MossError no_room(const RtCuda *gpu, uint64_t bytes, const char *what, uint64_t available, uint64_t whole) {
     double mib = 1 << 20;
     return rt_error(MOSS_NO_MEMORY, "%s: %.1f MiB are needed on %s, of whose %.1f MiB %.1f are free", what, (double)bytes / mib,

@@ -93,6 +93,16 @@ MossError rt_cuda_grow(RtCuda *gpu, RtCudaMemory *memory, uint64_t bytes, const 
 void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory);
 MossError rt_cuda_wait(RtCuda *gpu);
 
+/* Two events of the stream; whoever measures records timer->from himself. {0} may be freed. */
+typedef struct RtCudaTimer {
+    CuEventRef from, to;
+} RtCudaTimer;
+
+MossError rt_cuda_timer_make(RtCuda *gpu, RtCudaTimer *timer);
+void rt_cuda_timer_free(RtCuda *gpu, RtCudaTimer *timer);
+/* Waits for what was launched since timer->from, and says how long it took. */
+MossError rt_cuda_timer_stop(RtCuda *gpu, const RtCudaTimer *timer, double *out_seconds);
+
 /* ---- code.c */
 /* The error has the driver's log, if it says anything. */
 MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_module);

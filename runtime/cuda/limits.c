@@ -4,47 +4,21 @@
 enum { REPEATS = 8, MOST_ROUNDS = 1 << 22 };
 static const double LEAST_SECONDS = 4e-3; /* of a launch */
 
-/* Two events, and what lies between them. */
-typedef struct Timer {
-    CuEventRef from, to;
-} Timer;
-
-static MossError make_timer(RtCuda *gpu, Timer *timer) {
-    *timer = (Timer){0};
-    RT_CUDA_TRY(gpu, event_create, &timer->from, CU_EVENT_DEFAULT);
-    RT_CUDA_TRY(gpu, event_create, &timer->to, CU_EVENT_DEFAULT);
-    return (MossError){.code = MOSS_OK};
-}
-
-static void free_timer(RtCuda *gpu, Timer *timer) {
-    if (timer->from) { gpu->driver.event_destroy(timer->from); }
-    if (timer->to) { gpu->driver.event_destroy(timer->to); }
-}
-
-/* Waits for what was launched since timer->from. */
-static MossError stop(RtCuda *gpu, const Timer *timer, double *out_seconds) {
-    float milliseconds = 0;
-    RT_CUDA_TRY(gpu, event_record, timer->to, gpu->stream);
-    RT_CUDA_TRY(gpu, event_wait, timer->to);
-    RT_CUDA_TRY(gpu, event_elapsed, &milliseconds, timer->from, timer->to);
-    *out_seconds = 1e-3 * (double)milliseconds;
-    return (MossError){.code = MOSS_OK};
-}
-
 static void keep_best(double work, double seconds, double *rate) {
     if (seconds > 0 && work / seconds > *rate) { *rate = work / seconds; }
 }
 
 /* ---------------------------------------------------------------------------------------------- memory */
 
-static MossError time_copies(RtCuda *gpu, CuPointer to, CuPointer from, uint64_t bytes, const Timer *timer, double *out_rate) {
+static MossError time_copies(RtCuda *gpu, CuPointer to, CuPointer from, uint64_t bytes, const RtCudaTimer *timer,
+                             double *out_rate) {
     MossError error = {.code = MOSS_OK};
     *out_rate = 0;
     for (int i = 0; i < REPEATS && error.code == MOSS_OK; i++) {
         double seconds = 0;
         RT_CUDA_TRY(gpu, event_record, timer->from, gpu->stream);
         RT_CUDA_TRY(gpu, copy, to, from, bytes, gpu->stream);
-        error = stop(gpu, timer, &seconds);
+        error = rt_cuda_timer_stop(gpu, timer, &seconds);
         keep_best(2 * (double)bytes, seconds, out_rate);
     }
     return error;
@@ -53,14 +27,14 @@ static MossError time_copies(RtCuda *gpu, CuPointer to, CuPointer from, uint64_t
 MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_bytes_per_second) {
     RtCuda *gpu = rt_cuda_of(device);
     RtCudaMemory from = {0}, to = {0};
-    Timer timer = {0};
+    RtCudaTimer timer = {0};
     MossError error = rt_cuda_enter(gpu);
     if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &from, bytes, "a copy that is timed"); }
     if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &to, bytes, "a copy that is timed"); }
     if (error.code == MOSS_OK) { error = device->kind->clear(device, from.address, bytes); }
-    if (error.code == MOSS_OK) { error = make_timer(gpu, &timer); }
+    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &timer); }
     if (error.code == MOSS_OK) { error = time_copies(gpu, to.address, from.address, bytes, &timer, out_bytes_per_second); }
-    free_timer(gpu, &timer);
+    rt_cuda_timer_free(gpu, &timer);
     rt_cuda_release(gpu, &from);
     rt_cuda_release(gpu, &to);
     return error;
@@ -73,7 +47,7 @@ typedef struct Probe {
     CuFunctionRef function;
     unsigned blocks, threads;
     RtCudaMemory out; /* a float of each thread */
-    Timer timer;
+    RtCudaTimer timer;
 } Probe;
 
 static MossError find_probe(RtCuda *gpu, CuModuleRef module, const char *entry, Probe *probe) {
@@ -89,7 +63,7 @@ static MossError run_probe(RtCuda *gpu, const Probe *probe, uint32_t rounds, dou
     void *params[] = {&out, &rounds};
     RT_CUDA_TRY(gpu, event_record, probe->timer.from, gpu->stream);
     RT_CUDA_TRY(gpu, launch, probe->function, probe->blocks, 1, 1, probe->threads, 1, 1, 0, gpu->stream, params, NULL);
-    return stop(gpu, &probe->timer, out_seconds);
+    return rt_cuda_timer_stop(gpu, &probe->timer, out_seconds);
 }
 
 static MossError time_probe(RtCuda *gpu, const Probe *probe, double work, double *out_rate) {
@@ -114,14 +88,14 @@ MossError moss_cuda_rates(MossDevice *device, const void *image, uint32_t thread
     CuModuleRef module = NULL;
     MossError error = rt_cuda_enter(gpu);
     if (error.code == MOSS_OK) { error = rt_cuda_load_module(gpu, image, &module); }
-    if (error.code == MOSS_OK) { error = make_timer(gpu, &probe.timer); }
+    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &probe.timer); }
     for (size_t i = 0; i < n && error.code == MOSS_OK; i++) {
         rates[i].rate = 0;
         if (!rates[i].entry) { continue; }
         error = find_probe(gpu, module, rates[i].entry, &probe);
         if (error.code == MOSS_OK) { error = time_probe(gpu, &probe, rates[i].work, &rates[i].rate); }
     }
-    free_timer(gpu, &probe.timer);
+    rt_cuda_timer_free(gpu, &probe.timer);
     rt_cuda_release(gpu, &probe.out);
     if (module) { gpu->driver.module_unload(module); }
     return error;

@@ -15,7 +15,7 @@ static uint64_t take(uint64_t *end, uint64_t bytes) {
     return at;
 }
 
-static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[6]) {
+static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[5]) {
     RtCudaTables t = {.end = su_round_up(sizeof(RtArgs), ALIGN)};
     t.control = take(&t.end, sizeof(RtCudaControl));
     t.trouble = take(&t.end, rows * sizeof(int32_t));
@@ -28,7 +28,7 @@ static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[6]) {
 }
 
 MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
-    uint64_t offsets[6], bytes = place_tables(rows, offsets).end;
+    uint64_t offsets[5], bytes = place_tables(rows, offsets).end;
     CuPointer before = gpu->tables.address;
     MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "the tables of a step");
     if (gpu->tables.address != before) { rt_cuda_graphs_free(gpu); } /* they name the tables */
@@ -71,7 +71,7 @@ static void *table(RtCuda *gpu, uint64_t offset, const void *from, uint64_t byte
 }
 
 MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *s, RtCudaTables *out_tables) {
-    uint64_t offsets[6];
+    uint64_t offsets[5];
     MossError error = rt_cuda_steps_reserve(gpu, s->rows);
     if (error.code == MOSS_OK) { error = reserve_values(gpu, s); }
     if (error.code != MOSS_OK) { return error; }
@@ -218,32 +218,24 @@ static MossError launch_graph(RtCuda *gpu, const RtDeviceStep *s) {
 
 /* ---------------------------------------------------------------------------------------------- timed, one by one */
 
-static MossError time_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *size, CuEventRef events[2], MossPhaseTime *times) {
-    float milliseconds = 0;
-    RT_CUDA_TRY(gpu, event_record, events[0], gpu->stream);
+static MossError time_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *size, const RtCudaTimer *timer, MossPhaseTime *times) {
+    double seconds = 0;
+    RT_CUDA_TRY(gpu, event_record, timer->from, gpu->stream);
     MossError error = launch_phase(gpu, index, size);
-    if (error.code != MOSS_OK) { return error; }
-    RT_CUDA_TRY(gpu, event_record, events[1], gpu->stream);
-    RT_CUDA_TRY(gpu, event_wait, events[1]);
-    RT_CUDA_TRY(gpu, event_elapsed, &milliseconds, events[0], events[1]);
-    times[gpu->code.launches[index].phase].working += 1e-3 * (double)milliseconds;
+    if (error.code == MOSS_OK) { error = rt_cuda_timer_stop(gpu, timer, &seconds); }
+    times[gpu->code.launches[index].phase].working += seconds;
     return error;
 }
 
 static MossError launch_timed(RtCuda *gpu, const RtDeviceStep *s) {
     RtCudaGraph size = {.rows = s->rows, .segments = s->n_segments, .wanted = s->wanted};
-    CuEventRef events[2] = {NULL, NULL};
+    RtCudaTimer timer = {0};
     MossError error = launch_ropes(gpu);
-    for (int i = 0; i < 2 && error.code == MOSS_OK; i++) {
-        CuResult result = gpu->driver.event_create(&events[i], CU_EVENT_DEFAULT);
-        if (result) { error = rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.event_create, NULL); }
-    }
+    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &timer); }
     for (uint32_t i = 0; i < gpu->code.image.n_launches && error.code == MOSS_OK; i++) {
-        error = time_phase(gpu, i, &size, events, s->times);
+        error = time_phase(gpu, i, &size, &timer, s->times);
     }
-    for (int i = 0; i < 2; i++) {
-        if (events[i]) { gpu->driver.event_destroy(events[i]); }
-    }
+    rt_cuda_timer_free(gpu, &timer);
     return error;
 }
 

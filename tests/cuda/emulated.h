@@ -13,12 +13,12 @@
 static inline RtCudaDriver emulated_driver(const char *path, const char *settings) {
     RtCudaDriver d = {0};
     setenv("MOSSC_EMULATED_GPU", settings, 1);
-    d.library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (d.library == NULL) {
+    d.handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (d.handle == NULL) {
         fprintf(stderr, "%s\n", dlerror());
         exit(1);
     }
-#define FIND(name, symbol, params) *(void **)&d.name = dlsym(d.library, #symbol);
+#define FIND(name, symbol, params) *(void **)&d.name = dlsym(d.handle, #symbol);
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND
     return d;

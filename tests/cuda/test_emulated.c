@@ -64,7 +64,7 @@ static void gpu_close(Gpu *g) {
     g->d.stream_destroy(g->stream);
     g->d.module_unload(g->module);
     g->d.context_release(0);
-    dlclose(g->d.library);
+    dlclose(g->d.handle);
 }
 
 static CuFunctionRef function(Gpu *g, const char *name) {
@@ -285,7 +285,7 @@ static void test_an_image_must_be_for_this_gpu(void **unused) {
     assert_int_equal(other.module_load(&module, cubin, 0, NULL, NULL), CU_NO_BINARY_FOR_GPU);
     assert_int_equal(other.module_load(&module, ptx, 0, NULL, NULL), CU_NO_BINARY_FOR_GPU);
     other.context_release(0);
-    dlclose(other.library);
+    dlclose(other.handle);
     free(damaged);
 }
 
@@ -403,7 +403,7 @@ static void test_a_call_needs_a_context(void **unused) {
     assert_int_equal(d.memory_alloc(&at, 4), CU_OK);
     assert_int_equal(d.context_release(1), CU_OK);
     assert_int_equal(d.memory_alloc(&at, 4), 201);
-    dlclose(d.library);
+    dlclose(d.handle);
 }
 
 /* ---------------------------------------------------------------------------------------------- the compiler */

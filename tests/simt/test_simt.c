@@ -19,7 +19,7 @@ enum { MAX_CASES = 256, FEW = 8 /* tokens of further runs */, SCAN_CHUNK = 4 /* 
 /* How the launches of a run are made, and where they find memory. The runtime hands a kernel no context. */
 typedef struct Rig {
     Case *c;
-    const SimtLibrary *library;
+    const SimtLibrary *simt;
     const SimtProgram *code;
     unsigned blocks, order;
     bool few; /* steps of few rows are persistent launches */
@@ -101,7 +101,7 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->finding_bytes = sizeof rig->finding;
     l->first_block = &first_block;
     guarded_say("%s, seed %llu", what, (unsigned long long)rig->c->seed);
-    if (rig->finding[0] == '\0') { rig->library->run(l); }
+    if (rig->finding[0] == '\0') { rig->simt->run(l); }
 }
 
 static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, RtArgs *args, const char *what) {
@@ -258,7 +258,7 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     Rng rng = {c->seed + 99};
     PgCode *codes = calloc(c->program->n_kernels, sizeof *codes);
     for (uint32_t i = 0; i < c->program->n_kernels; i++) { codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1}; }
-    rig = &(Rig){.c = c, .library = library, .code = code};
+    rig = &(Rig){.c = c, .simt = library, .code = code};
     MossError error = moss_model_from_memory(c->program, codes, weights_drawn, &c->weights, &options, &model);
     bool good = error.code == MOSS_OK || case_fail(c, "%s", error.text);
     int64_t most = c->program->max_rows;
