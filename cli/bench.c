@@ -125,11 +125,10 @@ static void print_json(const CliBuild *build, const BenchPlan *plan, const Resul
     cli_json_add_stats(root, "compile_ms", results->compile_ms);
     if (results->has_cached) cli_json_add_stats(root, "cached_ms", results->cached_ms);
     cli_json_add_stats(root, "load_ms", results->load_ms);
-    if (build->device) {
+    if (build->device)
         cli_bench_gpu_json(root, build, plan, &results->gpu);
-    } else {
+    else
         add_host_speed(root, build, plan, &results->speed);
-    }
     cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
     cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
     cJSON_AddNumberToObject(root, "state_bytes", (double)build->program->state_bytes);
@@ -174,11 +173,10 @@ static void print_table(const CliBuild *build, const BenchPlan *plan, const Resu
     print_stats_row("compile, ms", results->compile_ms);
     if (results->has_cached) print_stats_row("the same, cached, ms", results->cached_ms);
     print_stats_row("load, ms", results->load_ms);
-    if (build->device) {
+    if (build->device)
         cli_bench_gpu_table(plan, &results->gpu);
-    } else {
+    else
         print_host_speed(plan, &results->speed);
-    }
     printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
     printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
     if (plan->batch == 1) printf("; decoding reads %s of them a second", cli_bytes(active * decode_tok_s, text));
@@ -231,9 +229,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     BenchOptions o = {.prefill = 512, .decode = 128, .batch = 1, .repeat = 3};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (strcmp(args->positionals[0], "-") == 0) {
+    if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
-    }
     CliBuild build = {0};
     CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     options.cache = CLI_NO_CACHE; /* measure_cached uses it */

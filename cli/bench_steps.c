@@ -20,9 +20,8 @@ static int64_t share_of_step(const BenchPlan *plan, const PgProgram *program) {
 
 bool cli_bench_fits(CliBuild *build, const BenchPlan *plan) {
     int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
-    if (plan->batch > most) {
+    if (plan->batch > most)
         return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences", most);
-    }
     return positions == 0 || tokens <= positions ||
            su_error(&build->diags, (SuSpan){0}, NULL,
                     "--prefill and --decode make %" PRId64 " tokens; max_positions of this model is %" PRId64, tokens, positions);
@@ -35,9 +34,8 @@ MossError cli_bench_steps_create(CliBuild *build, const BenchPlan *plan, BenchSt
     out_steps->segments = SU_NEW_ARRAY(&build->arena, MossSegment, (size_t)plan->batch);
     out_steps->tokens = make_tokens(&build->arena, plan->batch * (plan->prefill + plan->decode), program->vocab_size);
     MossError error = {.code = MOSS_OK};
-    for (int64_t s = 0; s < plan->batch && error.code == MOSS_OK; s++) {
+    for (int64_t s = 0; s < plan->batch && error.code == MOSS_OK; s++)
         error = moss_state_create(build->model, &out_steps->states[s]);
-    }
     return error;
 }
 
@@ -84,9 +82,8 @@ MossError cli_bench_prompts(const BenchSteps *b) {
 
 MossError cli_bench_decode(const BenchSteps *b) {
     MossError error = {.code = MOSS_OK};
-    for (int64_t i = 0; i < b->plan->decode && error.code == MOSS_OK; i++) {
+    for (int64_t i = 0; i < b->plan->decode && error.code == MOSS_OK; i++)
         error = feed(b, b->plan->prefill + i, 1, MOSS_LAST_LOGITS);
-    }
     return error;
 }
 

@@ -61,9 +61,8 @@ static void count_tensors(Report *report, FeSpec *spec) {
 static void count_states(Report *report, const PgProgram *program) {
     for (uint32_t i = 0; i < program->n_states; i++) {
         int64_t block;
-        if (sscanf(program->states[i].name, "blocks.%" SCNd64 ".", &block) != 1 || block < 0 || block >= report->spec->n_blocks) {
+        if (sscanf(program->states[i].name, "blocks.%" SCNd64 ".", &block) != 1 || block < 0 || block >= report->spec->n_blocks)
             SU_BUG("state '%s' belongs to no block", program->states[i].name);
-        }
         report->costs[block + 1].state_bytes += (double)program->states[i].bytes;
     }
 }
@@ -139,7 +138,7 @@ static void print_table(const Report *report, const char *path, int64_t position
     print_row("embedding, final norm, head", 0, &report->costs[0]);
     print_blocks(report, arena);
     print_row("total", spec->n_blocks, &report->total);
-    if (attention) { printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position); }
+    if (attention) printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position);
     putchar('\n');
 }
 
@@ -224,11 +223,10 @@ static int check_one(const char *path, const CheckOptions *o) {
     CliBuildOptions options = {.spec = path, .sets = &o->sets};
     Report report = {0};
     bool ok = make_report(&build, &options, o->position, &report);
-    if (o->json) {
+    if (o->json)
         print_json(&report, path, o->position, &build.diags, ok);
-    } else if (ok) {
+    else if (ok)
         print_table(&report, path, o->position, &build.arena);
-    }
     fflush(stdout); /* keeps table and messages in order where both go to one place */
     return cli_build_finish(&build, ok);
 }
@@ -246,9 +244,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     status = CLI_OK;
-    for (size_t i = 0; i < args->n_positionals; i++) {
+    for (size_t i = 0; i < args->n_positionals; i++)
         if (check_one(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
-    }
     return status;
 }
 

@@ -45,9 +45,8 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
                                .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
                                .wanted = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
-        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
-        }
         at += segment.count;
         cli_progress_update(progress, at, last);
     }
@@ -135,9 +134,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     EvalOptions o = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.text, "-") == 0) {
+    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.text, "-") == 0)
         return cli_usage_error(command, "the spec and the text cannot both be standard input");
-    }
     CliBuild build = {0};
     CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     RtTokens tokens = {0};

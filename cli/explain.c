@@ -128,9 +128,8 @@ static int32_t *make_tokens(CliBuild *build, const CliExplained *x, size_t n) {
         count = x[i].work.position > count ? x[i].work.position : count;
     }
     int32_t *tokens = SU_NEW_ARRAY(&build->arena, int32_t, (size_t)count);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         tokens[i] = (int32_t)((uint64_t)(i + 1) * 0x9E3779B97F4A7C15u % (uint64_t)build->program->vocab_size);
-    }
     return tokens;
 }
 

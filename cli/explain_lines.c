@@ -53,9 +53,8 @@ static CliPart *new_part(CliExplained *x, const PgStep *step, uint32_t first, ui
 }
 
 static void note_spec_line(CliPart *part, uint32_t line, SuArena *arena) {
-    for (size_t i = 0; i < part->n_spec_lines; i++) {
+    for (size_t i = 0; i < part->n_spec_lines; i++)
         if (part->spec_lines[i] == line) return;
-    }
     part->spec_lines =
         su_grow(arena, part->spec_lines, &part->spec_lines_capacity, part->n_spec_lines + 1, sizeof *part->spec_lines);
     part->spec_lines[part->n_spec_lines++] = line;

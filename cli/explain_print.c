@@ -17,9 +17,8 @@ typedef struct Row {
 static void spec_lines(const CliPart *part, char out[LINES + 1]) {
     char text[64] = "";
     size_t n = part->n_spec_lines, used = 0;
-    for (size_t i = 0; i < n && used <= LINES; i++) {
+    for (size_t i = 0; i < n && used <= LINES; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%" PRIu32, i ? "," : "", part->spec_lines[i]);
-    }
     if (used > LINES) snprintf(text, sizeof text, "%" PRIu32 "-%" PRIu32, part->spec_lines[0], part->spec_lines[n - 1]);
     snprintf(out, LINES + 1, "%.*s", LINES, text);
 }
@@ -38,9 +37,8 @@ static void each_row(const CliExplained *x, void (*print)(const CliExplained *x,
     for (size_t p = 0; p < x->n_parts; p++) {
         const CliPart *part = &x->parts[p];
         if (part->blocks) print(x, &(Row){.part = part, .line = &part->sum, .sum = true});
-        for (size_t i = 0; i < part->n_lines; i++) {
+        for (size_t i = 0; i < part->n_lines; i++)
             print(x, &(Row){.part = part, .line = &part->lines[i], .inside = part->blocks > 0});
-        }
     }
     print(x, &(Row){.line = &x->total});
 }

@@ -42,9 +42,7 @@ bool cli_build_gpu_code(CliBuild *build, CgCache *cache) {
     CgCudaOptions wanted = {.wanted = CG_CUDA_RUNS, .cache = cache};
     CgCudaCode code = {0};
     bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
-    if (ok && build->device) {
-        ok = cli_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
-    }
+    if (ok && build->device) ok = cli_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
     build->kernels_found = code.found ? build->program->n_kernels : 0;
     cg_cuda_code_free(&code);
     return ok;

@@ -112,11 +112,10 @@ static void print_table(const CliGpuLimiter *limiter, const Samples *samples, si
     printf("%s, %s\n\n", cli_gpu_text(limiter->device, text), cli_bytes((double)moss_cuda_facts(limiter->device)->memory, bytes));
     printf("  %-16s %9s %9s %9s\n", "", "median", "min", "max");
     print_row("copying memory", "GB/s", cli_stats(samples->copy, n), how);
-    if (limiter->target->tensor_cores) {
+    if (limiter->target->tensor_cores)
         print_row("tensor cores", "TFLOP/s", cli_stats(samples->mma, n), "mma.sync, bf16 with float32 sums, in registers");
-    } else {
+    else
         printf("  %-16s %9s %9s %9s  %-8s  maps use them from sm_80 on\n", "tensor cores", "-", "-", "-", "");
-    }
     print_row("multiply-adds", "TFLOP/s", cli_stats(samples->fma, n), "float32, in registers");
     print_row("exp", "G/s", cli_stats(samples->exp, n), "ex2.approx, the special-function units");
 }

@@ -110,9 +110,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     const char *path = args->positionals[0];
     bool text = is_graph_text(path);
     if (o.stop_after >= 0 && o.stage == STAGE_UNSAID) o.stage = STAGE_FUSED;
-    if (o.stop_after >= 0 && o.stage != STAGE_FUSED) {
+    if (o.stop_after >= 0 && o.stage != STAGE_FUSED)
         return cli_usage_error(command, "--stop-after goes with --stage fused, not %s", stage_words[o.stage]);
-    }
     if (o.stage == STAGE_UNSAID) o.stage = text ? STAGE_NAIVE : STAGE_FUSED;
     if (text && o.stage == STAGE_PROGRAM) return cli_usage_error(command, "a program is made of a spec, not of a .mir file");
     if (text && o.sets.count) return cli_usage_error(command, "--set overrides values of a spec, not of a .mir file");

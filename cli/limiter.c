@@ -136,9 +136,8 @@ static uint64_t buffer_bytes(void) {
 /* Pages that nobody has written all stand for one page of zeros. */
 static void touch(void *context, int index) {
     CliLimiter *limiter = context;
-    for (size_t at = (size_t)index * CG_READ_TILE; at < limiter->buffer.size; at += (size_t)limiter->count * CG_READ_TILE) {
+    for (size_t at = (size_t)index * CG_READ_TILE; at < limiter->buffer.size; at += (size_t)limiter->count * CG_READ_TILE)
         memset(limiter->buffer.data + at, 1, CG_READ_TILE);
-    }
 }
 
 static void try_all_patterns(CliLimiter *limiter) {

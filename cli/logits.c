@@ -49,9 +49,8 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
         MossSegment segment = {
             .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .wanted = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
-        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++) {
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
-        }
         at += segment.count;
         cli_progress_update(progress, at, job->count);
     }
@@ -134,11 +133,10 @@ static void report(const CliBuild *build, const Job *job) {
     bool reference = o->reference != NO_REFERENCE;
     if (!o->json) {
         if (!reference) return;
-        if (isinf(job->min_gap)) {
+        if (isinf(job->min_gap))
             fputs("mossc: every expert is always chosen: there is no routing gap\n", stderr);
-        } else {
+        else
             fprintf(stderr, "mossc: the smallest gap between a chosen and an unchosen expert is %g\n", job->min_gap);
-        }
         return;
     }
     cJSON *root = cJSON_CreateObject();
@@ -198,9 +196,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     LogitsOptions o = {.mode = MODE_PREFILL, .reference = NO_REFERENCE};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.tokens, "-") == 0) {
+    if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.tokens, "-") == 0)
         return cli_usage_error(command, "the spec and the tokens cannot both be standard input");
-    }
     if (o.mode == MODE_DECODE && o.chunk > 1)
         return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
     if (o.reference != NO_REFERENCE && (o.state_in || o.state_out)) {

@@ -33,9 +33,8 @@ static const CliCommand *const commands[] = {
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const CliCommand *find_command(const char *name) {
-    for (size_t i = 0; i < N_COMMANDS; i++) {
+    for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(commands[i]->name, name) == 0) return commands[i];
-    }
     return NULL;
 }
 

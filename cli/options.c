@@ -71,9 +71,8 @@ static int set_int(const Parser *p, const CliOption *option, const char *value) 
 static int set_real(const Parser *p, const CliOption *option, const char *value) {
     char *end;
     double number = strtod(value, &end);
-    if (end == value || *end || !isfinite(number) || number < option->least || number > option->most) {
+    if (end == value || *end || !isfinite(number) || number < option->least || number > option->most)
         return bad_value(p, option, value, su_printf(&p->args->arena, "a number from %g to %g", option->least, option->most));
-    }
     *(double *)(void *)(p->base + option->offset) = number;
     return CLI_GO;
 }
@@ -82,9 +81,7 @@ static int set_seed(const Parser *p, const CliOption *option, const char *value)
     char *end;
     errno = 0;
     unsigned long long number = strtoull(value, &end, 10);
-    if (value[0] < '0' || value[0] > '9' || *end || errno) {
-        return bad_value(p, option, value, "a whole number from 0 to 2^64 - 1");
-    }
+    if (value[0] < '0' || value[0] > '9' || *end || errno) return bad_value(p, option, value, "a whole number from 0 to 2^64 - 1");
     *(uint64_t *)(void *)(p->base + option->offset) = number;
     return CLI_GO;
 }
@@ -97,11 +94,10 @@ static int set_word(const Parser *p, const CliOption *option, const char *value)
         su_text_add(&all, "%s%s", i ? (option->words[i + 1] ? ", " : " or ") : "", option->words[i]);
     }
     int status = CLI_GO;
-    if (found < 0) {
+    if (found < 0)
         status = bad_value(p, option, value, all.text);
-    } else {
+    else
         *(int *)(void *)(p->base + option->offset) = found;
-    }
     su_text_free(&all);
     return status;
 }
@@ -156,9 +152,8 @@ static int take_value(Parser *p, const CliOption *option, const char *as_written
         return set_value(p, option, NULL);
     }
     if (inline_value) return set_value(p, option, inline_value);
-    if (p->next >= p->args->argc) {
+    if (p->next >= p->args->argc)
         return cli_usage_error(p->command, "%s needs a value: %s %s", as_written, as_written, option->argument);
-    }
     return set_value(p, option, p->args->argv[p->next++]);
 }
 
@@ -172,9 +167,8 @@ static int unknown_option(const Parser *p, const char *name) {
             names[count++] = option->name;
             continue;
         }
-        for (int pass = 0; pass < PS_PASS_COUNT; pass++) {
+        for (int pass = 0; pass < PS_PASS_COUNT; pass++)
             names[count++] = su_printf(&p->args->arena, "no-%s", ps_pass_name((PsPass)pass));
-        }
     }
     names[count++] = "help";
     const char *near = su_nearest(name, names, count);
@@ -223,9 +217,8 @@ static bool is_help(const char *argument) { return strcmp(argument, "--help") ==
 
 /* True when --help stands among the arguments before "--". It wins over every mistake beside it. */
 static bool wants_help(const CliArgs *args) {
-    for (int i = 0; i < args->argc && strcmp(args->argv[i], "--") != 0; i++) {
+    for (int i = 0; i < args->argc && strcmp(args->argv[i], "--") != 0; i++)
         if (is_help(args->argv[i])) return true;
-    }
     return false;
 }
 
@@ -234,17 +227,14 @@ static int check_counts(const Parser *p) {
     for (size_t i = 0; i < count_options(command); i++) {
         const CliOption *option = option_at(command, i);
         if (!option->needed || p->seen[i]) continue;
-        if (option->letter) {
+        if (option->letter)
             return cli_usage_error(command, "-%c %s (--%s) is needed", option->letter, option->argument, option->name);
-        }
         return cli_usage_error(command, "--%s %s is needed", option->name, option->argument);
     }
-    if (p->args->n_positionals < command->least_positionals) {
+    if (p->args->n_positionals < command->least_positionals)
         return cli_usage_error(command, "an argument is missing: mossc %s %s", command->name, command->synopsis);
-    }
-    if (p->args->n_positionals > command->most_positionals) {
+    if (p->args->n_positionals > command->most_positionals)
         return cli_usage_error(command, "'%s' is one argument too many", p->args->positionals[command->most_positionals]);
-    }
     return CLI_GO;
 }
 
@@ -260,15 +250,14 @@ int cli_parse(const CliCommand *command, CliArgs *args, void *options) {
     while (p.next < args->argc) {
         const char *argument = args->argv[p.next++];
         int status = CLI_GO;
-        if (only_positionals || argument[0] != '-' || !argument[1]) {
+        if (only_positionals || argument[0] != '-' || !argument[1])
             args->positionals[args->n_positionals++] = argument;
-        } else if (strcmp(argument, "--") == 0) {
+        else if (strcmp(argument, "--") == 0)
             only_positionals = true;
-        } else if (argument[1] == '-') {
+        else if (argument[1] == '-')
             status = long_option(&p, argument);
-        } else {
+        else
             status = short_option(&p, argument);
-        }
         if (status != CLI_GO) return status;
     }
     return check_counts(&p);
@@ -309,11 +298,10 @@ static void print_wrapped(const char *text, int column, int indent, FILE *out) {
 static void print_row(const char *left, const char *help, FILE *out) {
     int width = (int)strlen(left);
     fprintf(out, "%s", left);
-    if (width > HELP_INDENT - 2) {
+    if (width > HELP_INDENT - 2)
         fprintf(out, "\n%*s", HELP_INDENT, "");
-    } else {
+    else
         fprintf(out, "%*s", HELP_INDENT - width, "");
-    }
     print_wrapped(help, HELP_INDENT, HELP_INDENT, out);
 }
 

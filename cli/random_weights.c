@@ -40,9 +40,8 @@ static bool alike(const FeTensor *a, const FeTensor *b) {
 }
 
 static Pool *find_pool(const RandomWeights *weights, const FeTensor *tensor) {
-    for (size_t i = 0; i < weights->n_pools; i++) {
+    for (size_t i = 0; i < weights->n_pools; i++)
         if (alike(weights->pools[i].like, tensor)) return &weights->pools[i];
-    }
     return NULL;
 }
 

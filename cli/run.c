@@ -323,9 +323,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.prompt_cache && o.state_in)
         return cli_usage_error(command,
                                "a prompt cache holds prompts from their start: --prompt-cache does not go with --state-in");
-    if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0) {
+    if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
-    }
     CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);

@@ -23,8 +23,7 @@ bool cli_feed_cached(CliBuild *build, const RtPromptCacheOptions *options, const
         rt_prompt_cache_feed(cache, prompt->tokens, prompt->count, prompt->chunk, cli_progress_callback, progress, out_state);
     *out_stats = rt_prompt_cache_stats(cache);
     rt_prompt_cache_close(cache);
-    if (out_stats->error.code != MOSS_OK) {
+    if (out_stats->error.code != MOSS_OK)
         su_warning(&build->diags, (SuSpan){0}, NULL, "the prompt cache is not written: %s", out_stats->error.text);
-    }
     return cli_moss_ok(&build->diags, error);
 }

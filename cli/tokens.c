@@ -35,14 +35,11 @@ static bool read_id(const Cursor *c, size_t size, int64_t vocab_size, int32_t *o
     int64_t id = 0;
     for (size_t i = 0; i < size; i++) {
         char digit = c->source->text[c->at + i];
-        if (digit < '0' || digit > '9') {
+        if (digit < '0' || digit > '9')
             return su_error(diags, span, "ids are separated by blanks, commas or line breaks", "not a token id");
-        }
         if (id < vocab_size) id = id * 10 + (digit - '0');
     }
-    if (id >= vocab_size) {
-        return su_error(diags, span, NULL, "token id too large: the spec's vocab_size is %" PRId64, vocab_size);
-    }
+    if (id >= vocab_size) return su_error(diags, span, NULL, "token id too large: the spec's vocab_size is %" PRId64, vocab_size);
     *out_id = (int32_t)id;
     return true;
 }

@@ -71,9 +71,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (is_gpu && o.model.isa) return cli_usage_error(command, "--isa is for the host: it does not go with --target");
     if (is_gpu && !find_gpu(o.target, &gpu)) return CLI_FAILED;
     status = CLI_OK;
-    for (size_t i = 0; i < args->n_positionals; i++) {
+    for (size_t i = 0; i < args->n_positionals; i++)
         if (warm(args->positionals[i], &o, &gpu) != CLI_OK) status = CLI_FAILED;
-    }
     return status;
 }
 

@@ -35,18 +35,18 @@ struct CgCache {
 CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
     CgCache *cache = calloc(1, sizeof *cache);
     char *copy = strdup(folder);
-    if (cache == NULL || copy == NULL) { SU_BUG("no memory for the kernel cache"); }
+    if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
     cache->folder = copy;
     cache->most_bytes = most_bytes;
     return cache;
 }
 
 void cg_cache_trim(CgCache *cache) {
-    if (cache->stored > 0) { cache->evicted += (uint32_t)su_entries_make_room(cache->folder, suffix, cache->most_bytes); }
+    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->folder, suffix, cache->most_bytes);
 }
 
 void cg_cache_close(CgCache *cache) {
-    if (cache == NULL) { return; }
+    if (cache == NULL) return;
     su_diags_free(&cache->problems);
     free(cache->folder);
     free(cache);
@@ -73,8 +73,8 @@ static bool is_trusted(const struct stat *st) {
 static bool read_all(int fd, uint8_t *to, size_t size) {
     while (size > 0) {
         ssize_t got = read(fd, to, size);
-        if (got < 0 && errno == EINTR) { continue; }
-        if (got <= 0) { return false; }
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
         to += got;
         size -= (size_t)got;
     }
@@ -104,9 +104,7 @@ static bool is_whole(const Head *head, const SuDigest *key, const uint8_t *paylo
 static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     struct stat st;
     Head head;
-    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) {
-        return NULL;
-    }
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
     size_t size = (size_t)st.st_size - sizeof head;
     uint8_t *payload = malloc(size > 0 ? size : 1);
     if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
@@ -149,7 +147,7 @@ static void make_folders(const char *folder) {
             *at = '/';
         }
     }
-    if (path != NULL) { mkdir(path, 0700); }
+    if (path != NULL) mkdir(path, 0700);
     free(path);
 }
 
@@ -157,15 +155,15 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_
     Head h = {.format = FORMAT, .key = *key, .size = head_size + body_size};
     memcpy(h.magic, magic, sizeof magic);
     h.digest = digest_of(&h, head, head_size, body, body_size);
-    if (cache->stored == 0) { make_folders(cache->folder); }
+    if (cache->stored == 0) make_folders(cache->folder);
     SuOut out;
     const char *path = su_entry_path(&cache->problems.arena, cache->folder, key, suffix);
-    if (!su_out_open(path, &out, &cache->problems)) { return; }
+    if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);
     fwrite(head, 1, head_size, out.file);
     fwrite(body, 1, body_size, out.file);
-    if (!su_out_commit_unsynced(&out, &cache->problems)) { return; }
+    if (!su_out_commit_unsynced(&out, &cache->problems)) return;
     cache->stored++;
     cache->bytes += sizeof h + h.size;
 }

@@ -41,7 +41,7 @@ static void print_phase(const PgPhase *p, SuText *out) {
     su_text_add(out, ",\n     .operands = {");
     int printed = 0;
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {
-        if (p->operands[i].space == PG_NOWHERE) { continue; }
+        if (p->operands[i].space == PG_NOWHERE) continue;
         su_text_add(out, "%s[%d] = ", printed++ == 0 ? "" : ", ", i);
         print_ref(&p->operands[i], out);
     }
@@ -50,7 +50,7 @@ static void print_phase(const PgPhase *p, SuText *out) {
 
 static void print_phases(const PgStep *step, const char *name, SuText *out) {
     begin_table("PgPhase", name, out);
-    for (uint32_t i = 0; i < step->n_phases; i++) { print_phase(&step->phases[i], out); }
+    for (uint32_t i = 0; i < step->n_phases; i++) print_phase(&step->phases[i], out);
     end_table(out);
 }
 
@@ -81,7 +81,7 @@ static void print_weights(const PgProgram *program, SuText *out) {
 }
 
 static void print_states(const PgProgram *program, SuText *out) {
-    if (program->n_states == 0) { return; }
+    if (program->n_states == 0) return;
     begin_table("PgState", "states", out);
     for (uint32_t i = 0; i < program->n_states; i++) {
         const PgState *s = &program->states[i];
@@ -93,7 +93,7 @@ static void print_states(const PgProgram *program, SuText *out) {
 }
 
 static void print_ropes(const PgProgram *program, SuText *out) {
-    if (program->n_ropes == 0) { return; }
+    if (program->n_ropes == 0) return;
     begin_table("PgRope", "ropes", out);
     for (uint32_t i = 0; i < program->n_ropes; i++) {
         const PgRope *r = &program->ropes[i];
@@ -110,7 +110,7 @@ static void print_ropes(const PgProgram *program, SuText *out) {
 
 /* ".tensors = tensors, .n_tensors = 12," */
 static void print_list(const char *name, uint32_t count, SuText *out) {
-    if (count > 0) { su_text_add(out, "    .%s = %s, .n_%s = %u,\n", name, name, name, count); }
+    if (count > 0) su_text_add(out, "    .%s = %s, .n_%s = %u,\n", name, name, name, count);
 }
 
 static void print_step(const PgStep *step, const char *mode, const char *phases, SuText *out) {
@@ -124,7 +124,7 @@ static void print_program(const PgProgram *p, const char *symbol, SuText *out) {
     su_text_add(out, "const PgProgram %s_program = {\n    .name = ", symbol);
     print_string(p->name, out);
     su_text_add(out, ",\n    .spec_hash = {");
-    for (size_t i = 0; i < sizeof p->spec_hash; i++) { su_text_add(out, "%s%u", i == 0 ? "" : ", ", p->spec_hash[i]); }
+    for (size_t i = 0; i < sizeof p->spec_hash; i++) su_text_add(out, "%s%u", i == 0 ? "" : ", ", p->spec_hash[i]);
     su_text_add(out,
                 "},\n    .dtype = %d,\n    .vocab_size = %" PRId64 ",\n    .d_model = %" PRId64 ",\n    .max_positions = %" PRId64
                 ",\n    .max_rows = %" PRId64 ",\n    .out_stride = %" PRIu64 ",\n    .n_kernels = %u,\n",

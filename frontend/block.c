@@ -19,7 +19,7 @@ typedef struct Build {
 /* ---- errors ---- */
 
 static const char *used_by(const Build *b, const FeValue *value) {
-    if (value->written || !value->node) { return NULL; }
+    if (value->written || !value->node) return NULL;
     return su_printf(b->arena, "this default is used by the %s block at line %u", fe_block_kind_word(b->out->kind),
                      (unsigned)b->span.line);
 }
@@ -50,16 +50,14 @@ static int64_t width(const Build *b, const FeMap *map, FeKey outright, FeKey exp
     const FeValue *factor = fe_value(map, expand);
     int64_t d_model = b->load->spec->d_model, result = 0;
     bool whole;
-    if (fe_given(map, outright)) { return integer(map, outright); }
-    if (factor->state != FE_GIVEN || !b->load->d_model_known || fe_parse_scaled(factor->text, d_model, &result, &whole)) {
+    if (fe_given(map, outright)) return integer(map, outright);
+    if (factor->state != FE_GIVEN || !b->load->d_model_known || fe_parse_scaled(factor->text, d_model, &result, &whole))
         return result;
-    }
     const char *name = fe_key_name(b->arena, expand), *text = fe_quote(b->arena, factor->text);
-    if (whole) {
+    if (whole)
         refuse(b, factor, "'%s': %s times d_model %lld is not below 2^31", name, text, (long long)d_model);
-    } else {
+    else
         refuse(b, factor, "'%s': %s times d_model %lld is not a whole number", name, text, (long long)d_model);
-    }
     return 0;
 }
 
@@ -67,7 +65,7 @@ static int64_t width(const Build *b, const FeMap *map, FeKey outright, FeKey exp
 
 static void check_top_k(const Build *b, const FeMap *router, const FeMap *experts, FeKey count_key) {
     const FeValue *top_k = fe_value(router, KEY(router, top_k)), *count = fe_value(experts, count_key);
-    if (top_k->state != FE_GIVEN || count->state != FE_GIVEN || top_k->integer <= count->integer) { return; }
+    if (top_k->state != FE_GIVEN || count->state != FE_GIVEN || top_k->integer <= count->integer) return;
     if (top_k->node) {
         refuse(b, top_k, "'router.top_k' is %lld, but there are only %lld experts", (long long)top_k->integer,
                (long long)count->integer);
@@ -81,9 +79,9 @@ static void check_top_k(const Build *b, const FeMap *router, const FeMap *expert
 static void check_input(const Build *b, const FeMap *router, const FeMap *experts) {
     FeValue *input = fe_value(router, KEY(router, input));
     FeRouter *out = &b->out->router;
-    if (input->state != FE_GIVEN || input->integer != FE_ROUTER_INNER) { return; }
+    if (input->state != FE_GIVEN || input->integer != FE_ROUTER_INNER) return;
     if (b->out->kind != FE_SSM) {
-        if (input->written) { refuse(b, input, "'router.input': inner has a meaning only in ssm blocks"); }
+        if (input->written) refuse(b, input, "'router.input': inner has a meaning only in ssm blocks");
         out->input = FE_ROUTER_BLOCK;
         return;
     }
@@ -129,18 +127,17 @@ static void build_router(const Build *b, const FeMap *own, const FeMap *experts,
     };
     check_top_k(b, router, experts, count_key);
     check_input(b, router, experts);
-    if (errors == reader->diags->errors) { warn_gates(b, router); }
+    if (errors == reader->diags->errors) warn_gates(b, router);
 }
 
 /* The experts' map, complete, or NULL when the block has none. A router beside none is dropped or refused. */
 static const FeMap *block_experts(const Build *b, FeMap *map, FeKey experts_key, FeKey router_key) {
     FeMap *experts = fe_child(map, experts_key);
     const FeValue *router = fe_value(map, router_key);
-    if (experts) {
+    if (experts)
         fe_complete(&b->load->reader, experts);
-    } else if (!fe_broken(map, experts_key) && router->written && router->state == FE_GIVEN) {
+    else if (!fe_broken(map, experts_key) && router->written && router->state == FE_GIVEN)
         misplaced(b, router, "'router' has no meaning in a block without experts");
-    }
     return experts;
 }
 
@@ -150,7 +147,7 @@ static void check_per_expert(const Build *b, const FeMap *experts) {
     const FeValue *names = fe_value(experts, KEY(ssm_experts, per_expert));
     const FeValue *combine = fe_value(experts, KEY(ssm_experts, combine));
     const uint32_t allowed = FE_X_PROJ | FE_DT_PROJ | FE_A | FE_D;
-    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || combine->integer != FE_OUTPUTS) { return; }
+    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || combine->integer != FE_OUTPUTS) return;
     for (size_t i = 0; i < names->node->count; i++) {
         const FeNode *item = names->node->items[i];
         bool reserved;
@@ -180,9 +177,8 @@ static void build_ssm_experts(const Build *b, const FeMap *experts, const FeMap 
         .idle = (FeIdle)idle->integer,
     };
     if (combine->state == FE_GIVEN && e->combine == FE_PARAMS) {
-        if (idle->written && idle->node) {
+        if (idle->written && idle->node)
             misplaced(b, idle, "'ssm.experts.idle' has no meaning beside combine: params: there is one state");
-        }
         e->idle = FE_HOLD;
     }
     check_per_expert(b, experts);
@@ -206,7 +202,7 @@ static void build_ssm(const Build *b, FeMap *map) {
         .inner_norm_eps = eps->state == FE_GIVEN ? eps->real : spec->norm.eps,
     };
     const FeMap *experts = block_experts(b, map, KEY(ssm, experts), KEY(ssm, router));
-    if (experts) { build_ssm_experts(b, experts, fe_child(map, KEY(ssm, router))); }
+    if (experts) build_ssm_experts(b, experts, fe_child(map, KEY(ssm, router)));
 }
 
 /* ---- mlp ---- */
@@ -221,7 +217,7 @@ static void build_mlp_experts(const Build *b, const FeMap *experts, const FeMap 
         .shared_d_ff = own_width ? shared_d_ff->integer : b->out->mlp.d_ff,
     };
     if (own_width && shared->state == FE_GIVEN && shared->integer == 0) {
-        if (shared_d_ff->written) { misplaced(b, shared_d_ff, "'mlp.experts.shared_d_ff' has no meaning without shared experts"); }
+        if (shared_d_ff->written) misplaced(b, shared_d_ff, "'mlp.experts.shared_d_ff' has no meaning without shared experts");
         b->out->experts.shared_d_ff = b->out->mlp.d_ff;
     }
     build_router(b, router, experts, KEY(mlp_experts, count));
@@ -229,14 +225,14 @@ static void build_mlp_experts(const Build *b, const FeMap *experts, const FeMap 
 
 static void build_mlp(const Build *b, FeMap *map) {
     bool any = fe_value(map, KEY(mlp, d_ff))->state != FE_ABSENT || fe_value(map, KEY(mlp, expand))->state != FE_ABSENT;
-    if (!any) { fe_error_once(&b->load->reader, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required"); }
+    if (!any) fe_error_once(&b->load->reader, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required");
     b->out->mlp = (FeMlp){
         .d_ff = width(b, map, KEY(mlp, d_ff), KEY(mlp, expand)),
         .activation = (FeActivation)integer(map, KEY(mlp, activation)),
         .bias = truth(map, KEY(mlp, bias)),
     };
     const FeMap *experts = block_experts(b, map, KEY(mlp, experts), KEY(mlp, router));
-    if (experts) { build_mlp_experts(b, experts, fe_child(map, KEY(mlp, router))); }
+    if (experts) build_mlp_experts(b, experts, fe_child(map, KEY(mlp, router)));
 }
 
 /* ---- attention ---- */
@@ -245,7 +241,7 @@ static void build_mlp(const Build *b, FeMap *map) {
 static int64_t default_head_dim(const Build *b, const FeMap *map) {
     const FeValue *heads = fe_value(map, KEY(attention, n_heads));
     int64_t d_model = b->load->spec->d_model;
-    if (heads->state != FE_GIVEN || !b->load->d_model_known || fe_broken(map, KEY(attention, head_dim))) { return 0; }
+    if (heads->state != FE_GIVEN || !b->load->d_model_known || fe_broken(map, KEY(attention, head_dim))) return 0;
     if (d_model % heads->integer != 0) {
         refuse(b, heads, "'attention.n_heads': %lld does not divide d_model %lld, and head_dim is not given",
                (long long)heads->integer, (long long)d_model);
@@ -256,13 +252,13 @@ static int64_t default_head_dim(const Build *b, const FeMap *map) {
 
 static void build_rope(const Build *b, FeMap *map, FeAttention *a) {
     FeMap *rope = fe_child(map, KEY(attention, rope));
-    if (!rope) { return; }
+    if (!rope) return;
     fe_complete(&b->load->reader, rope);
     const FeValue *dim = fe_value(rope, KEY(rope, dim));
     a->rope = true;
     a->rope_theta = fe_value(rope, KEY(rope, theta))->real;
     a->rope_dim = dim->state == FE_GIVEN ? dim->integer : a->head_dim;
-    if (dim->state == FE_BROKEN) { return; }
+    if (dim->state == FE_BROKEN) return;
     const FeValue *at = dim->state == FE_GIVEN ? dim : fe_value(map, KEY(attention, rope));
     if (a->rope_dim % 2 != 0) {
         refuse(b, at, "'attention.rope.dim' is %lld%s, but components turn in pairs: it must be even", (long long)a->rope_dim,

@@ -21,9 +21,8 @@ static void print_block(const FeBlock *b, SuText *out) {
         su_text_add(out, "attention n_heads=%lld n_kv_heads=%lld head_dim=%lld window=%lld bias=%d",
                     (long long)b->attention.n_heads, (long long)b->attention.n_kv_heads, (long long)b->attention.head_dim,
                     (long long)b->attention.window, b->attention.bias);
-        if (b->attention.rope) {
+        if (b->attention.rope)
             su_text_add(out, " rope_theta=%.17g rope_dim=%lld", b->attention.rope_theta, (long long)b->attention.rope_dim);
-        }
         su_text_add(out, "\n");
         break;
     }
@@ -31,24 +30,22 @@ static void print_block(const FeBlock *b, SuText *out) {
 
 static void print_experts(const FeBlock *b, SuText *out) {
     const FeExperts *e = &b->experts;
-    if (e->count == 0) { return; }
+    if (e->count == 0) return;
     su_text_add(out, "experts count=%lld", (long long)e->count);
-    if (b->kind == FE_SSM) {
+    if (b->kind == FE_SSM)
         su_text_add(out, " per_expert=%u combine=%d idle=%d", (unsigned)e->per_expert, (int)e->combine, (int)e->idle);
-    } else if (e->shared > 0) {
+    else if (e->shared > 0)
         su_text_add(out, " shared=%lld shared_d_ff=%lld", (long long)e->shared, (long long)e->shared_d_ff);
-    }
     const FeRouter *r = &b->router;
     su_text_add(out, "\nrouter top_k=%lld score=%d normalize=%d scale=%.17g select_bias=%d bias=%d input=%d\n", (long long)r->top_k,
                 (int)r->score, r->normalize, r->scale, r->select_bias, r->bias, (int)r->input);
 }
 
 static void print_token(const char *key, int64_t id, const char *text, SuText *out) {
-    if (text) {
+    if (text)
         su_text_add(out, " %s_text=%zu:%s", key, strlen(text), text); /* the length keeps any text apart from what follows */
-    } else {
+    else
         su_text_add(out, " %s=%lld", key, (long long)id);
-    }
 }
 
 void fe_print_canonical(const FeSpec *spec, const char *tokenizer_file, SuText *out) {
@@ -60,7 +57,7 @@ void fe_print_canonical(const FeSpec *spec, const char *tokenizer_file, SuText *
     su_text_add(out, "tie_embeddings=%d embedding_scale=%.17g logit_scale=%.17g weights=%s\n", spec->tie_embeddings,
                 spec->embedding_scale, spec->logit_scale, fe_dtype_word(spec->weights_dtype));
     su_text_add(out, "tokenizer kind=%d", (int)t->kind);
-    if (tokenizer_file) { su_text_add(out, " file=%zu:%s", strlen(tokenizer_file), tokenizer_file); }
+    if (tokenizer_file) su_text_add(out, " file=%zu:%s", strlen(tokenizer_file), tokenizer_file);
     print_token("bos", t->bos, t->bos_text, out);
     print_token("eos", t->eos, t->eos_text, out);
     su_text_add(out, "\n");

@@ -54,19 +54,17 @@ static bool read_number(const Reader *r, const Key *key, const FeNode *node, voi
     char *end = NULL;
     double number = node->kind == FE_SCALAR ? strtod(node->text, &end) : NAN;
     bool whole = key->type == INT, good = end != NULL && end != node->text && *end == '\0' && number > 0 && number < 1e9;
-    if (!good || (whole && number != floor(number))) {
+    if (!good || (whole && number != floor(number)))
         return wrong_value(r, key->name, node, whole ? "a whole number above 0" : "a number above 0");
-    }
-    if (whole) {
+    if (whole)
         *(int64_t *)at = (int64_t)number;
-    } else {
+    else
         *(double *)at = number;
-    }
     return true;
 }
 
 static bool read_text(const Reader *r, const Key *key, const FeNode *node, void *at) {
-    if (node->kind != FE_SCALAR || fe_node_empty(node)) { return wrong_value(r, key->name, node, "a text"); }
+    if (node->kind != FE_SCALAR || fe_node_empty(node)) return wrong_value(r, key->name, node, "a text");
     *(const char **)at = node->text;
     return true;
 }
@@ -77,15 +75,14 @@ static bool check_keys(const Reader *r, const FeNode *map, const Key *keys, size
     size_t errors = r->diags->errors;
     for (size_t i = 0; i < count; i++) {
         names[i] = keys[i].name;
-        if (keys[i].needed && fe_node_find(map, keys[i].name) == NULL) {
+        if (keys[i].needed && fe_node_find(map, keys[i].name) == NULL)
             su_error(r->diags, map->span, NULL, "'%s' is missing", keys[i].name);
-        }
     }
     for (size_t i = 0; i < map->count; i++) {
         const char *key = map->pairs[i].key, *near = su_nearest(key, names, count);
         size_t k = 0;
-        while (k < count && strcmp(key, names[k]) != 0) { k++; }
-        if (k < count) { continue; }
+        while (k < count && strcmp(key, names[k]) != 0) k++;
+        if (k < count) continue;
         const char *hint = near == NULL ? NULL : su_printf(r->arena, "did you mean '%s'?", near);
         su_error(r->diags, map->pairs[i].key_span, hint, "unknown key %s", fe_quote(r->arena, key));
     }
@@ -96,14 +93,13 @@ static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device)
 
 /* The values of a map by a table, into the struct at `base`. */
 static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t count, void *base) {
-    if (map->kind != FE_MAPPING) {
+    if (map->kind != FE_MAPPING)
         return su_error(r->diags, map->span, NULL, "a map is wanted here, not %s", fe_node_what(r->arena, map));
-    }
     bool ok = check_keys(r, map, keys, count);
     for (size_t i = 0; i < count; i++) {
         const FePair *pair = fe_node_find(map, keys[i].name);
         void *at = (char *)base + keys[i].offset;
-        if (pair == NULL) { continue; }
+        if (pair == NULL) continue;
         switch (keys[i].type) {
         case TEXT: ok = read_text(r, &keys[i], pair->value, at) && ok; break;
         case INT:
@@ -115,13 +111,11 @@ static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t
 }
 
 static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device) {
-    if (list->kind != FE_SEQUENCE || list->count == 0 || list->count > FE_MAX_CLUSTERS) {
+    if (list->kind != FE_SEQUENCE || list->count == 0 || list->count > FE_MAX_CLUSTERS)
         return wrong_value(r, "clusters", list, su_printf(r->arena, "a list of 1 to %d clusters", FE_MAX_CLUSTERS));
-    }
     bool ok = true;
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++)
         ok = read_map(r, list->items[i], cluster_keys, N_CLUSTER_KEYS, &device->clusters[i]) && ok;
-    }
     device->n_clusters = (int)list->count;
     return ok;
 }

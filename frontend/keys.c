@@ -42,9 +42,9 @@ const FeKeyRow *fe_key_row(FeKey key) { return &rows[key]; }
 
 FeSectionRow fe_section_row(FeSection section) {
     FeSectionRow row = {sections[section].id, sections[section].path, sections[section].help, 0, 0};
-    while (rows[row.first].section != section) { row.first++; }
+    while (rows[row.first].section != section) row.first++;
     row.end = row.first;
-    while (row.end < FE_KEY_none && rows[row.end].section == section) { row.end++; }
+    while (row.end < FE_KEY_none && rows[row.end].section == section) row.end++;
     return row;
 }
 
@@ -61,7 +61,7 @@ bool fe_word_at(const char *words, int index, const char **out_word, int *out_si
         words = strchr(words, '|');
         words = words ? words + 1 : NULL;
     }
-    if (!words) { return false; }
+    if (!words) return false;
     *out_reserved = *words == '!';
     words += *out_reserved;
     *out_word = words;
@@ -70,9 +70,8 @@ bool fe_word_at(const char *words, int index, const char **out_word, int *out_si
 }
 
 FeKey fe_exclusive(FeKey key) {
-    for (size_t i = 0; i < COUNT(exclusives); i++) {
-        if (exclusives[i].a == key || exclusives[i].b == key) { return exclusives[i].a == key ? exclusives[i].b : exclusives[i].a; }
-    }
+    for (size_t i = 0; i < COUNT(exclusives); i++)
+        if (exclusives[i].a == key || exclusives[i].b == key) return exclusives[i].a == key ? exclusives[i].b : exclusives[i].a;
     return FE_KEY_none;
 }
 
@@ -86,7 +85,7 @@ const char *fe_key_name(SuArena *arena, FeKey key) {
 /* ---- values of a map ---- */
 
 FeValue *fe_value(const FeMap *map, FeKey key) {
-    if (rows[key].section != map->section) { SU_BUG("key %s asked of section %s", rows[key].name, sections[map->section].id); }
+    if (rows[key].section != map->section) SU_BUG("key %s asked of section %s", rows[key].name, sections[map->section].id);
     return &map->values[key - fe_section_row(map->section).first];
 }
 
@@ -113,20 +112,20 @@ static FeValue inherited(SuArena *arena, const FeValue *value);
 static FeMap *inherited_map(SuArena *arena, const FeMap *map) {
     FeMap *copy = fe_new_map(arena, map->section, map->span);
     FeSectionRow row = fe_section_row(map->section);
-    for (FeKey key = row.first; key < row.end; key++) { copy->values[key - row.first] = inherited(arena, fe_value(map, key)); }
+    for (FeKey key = row.first; key < row.end; key++) copy->values[key - row.first] = inherited(arena, fe_value(map, key));
     return copy;
 }
 
 static FeValue inherited(SuArena *arena, const FeValue *value) {
     FeValue copy = *value;
     copy.written = false;
-    if (copy.map) { copy.map = inherited_map(arena, copy.map); }
+    if (copy.map) copy.map = inherited_map(arena, copy.map);
     return copy;
 }
 
 static FeValue merge_value(SuArena *arena, const FeValue *base, const FeValue *over) {
     bool both_maps = base->state == FE_GIVEN && over->state == FE_GIVEN && base->map && over->map;
-    if (!both_maps) { return over->state != FE_ABSENT ? *over : inherited(arena, base); }
+    if (!both_maps) return over->state != FE_ABSENT ? *over : inherited(arena, base);
     FeValue merged = *over;
     merged.map = fe_merge(arena, base->map, over->map, over->map->section, over->map->span);
     return merged;
@@ -156,7 +155,7 @@ void fe_complete(const FeReader *reader, FeMap *map) {
     for (FeKey key = row.first; key < row.end; key++) {
         FeValue *value = fe_value(map, key);
         const char *text = fe_fallback_value(&rows[key]);
-        if (value->state != FE_ABSENT) { continue; }
+        if (value->state != FE_ABSENT) continue;
         if (fe_fallback_required(&rows[key])) {
             value->state = FE_BROKEN;
             fe_error_once(reader, map->span, NULL,
@@ -188,7 +187,7 @@ bool fe_error_once(const FeReader *reader, SuSpan span, const char *hint, const 
 }
 
 void fe_warn_once(const FeReader *reader, SuSpan span, const char *hint, const char *message) {
-    if (!reported(reader->diags, SU_WARNING, span, message)) { su_warning(reader->diags, span, hint, "%s", message); }
+    if (!reported(reader->diags, SU_WARNING, span, message)) su_warning(reader->diags, span, hint, "%s", message);
 }
 
 static const struct Alias *find_alias(const char *name, FeSection section) {
@@ -197,7 +196,7 @@ static const struct Alias *find_alias(const char *name, FeSection section) {
         if (strcmp(aliases[i].name, name) == 0) {
             bool here = aliases[i].key != FE_KEY_none && rows[aliases[i].key].section == section;
             found = here || !found ? &aliases[i] : found;
-            if (here) { break; }
+            if (here) break;
         }
     }
     return found;
@@ -218,11 +217,10 @@ static const char *alias_names(SuArena *arena, const char *name) {
 static FeKey nearest_key(const char *name, FeSection section) {
     const char *names[FE_KEY_none] = {0};
     FeSectionRow row = fe_section_row(section);
-    for (FeKey key = row.first; key < row.end; key++) { names[key - row.first] = rows[key].name; }
+    for (FeKey key = row.first; key < row.end; key++) names[key - row.first] = rows[key].name;
     const char *near = su_nearest(name, names, row.end - row.first);
-    for (FeKey key = row.first; near && key < row.end; key++) {
-        if (rows[key].name == near) { return key; }
-    }
+    for (FeKey key = row.first; near && key < row.end; key++)
+        if (rows[key].name == near) return key;
     return FE_KEY_none;
 }
 
@@ -230,7 +228,7 @@ static FeKey nearest_key(const char *name, FeSection section) {
 static const char *elsewhere(SuArena *arena, const char *name) {
     const char *text = NULL;
     for (FeKey key = 0; key < FE_KEY_none; key++) {
-        if (strcmp(rows[key].name, name) != 0 || rows[key].type == FE_T_RESERVED) { continue; }
+        if (strcmp(rows[key].name, name) != 0 || rows[key].type == FE_T_RESERVED) continue;
         const char *path = rows[key].section == FE_SECTION_file ? "the top level" : sections[rows[key].section].path;
         text = text ? su_printf(arena, "%s or %s", text, path) : path;
     }

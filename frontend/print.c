@@ -22,7 +22,7 @@ static void print_real(const char *key, double value, SuText *out) {
     char text[40];
     for (int digits = 6; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) { break; }
+        if (strtod(text, NULL) == value) break;
     }
     su_text_add(out, "%s: %s%s", key, text, strpbrk(text, ".e") ? "" : ".0");
 }
@@ -30,13 +30,11 @@ static void print_real(const char *key, double value, SuText *out) {
 /* As a YAML string in double quotes. */
 static void print_string(const char *text, SuText *out) {
     su_text_add(out, "\"");
-    for (; *text; text++) {
-        if ((unsigned char)*text < ' ') {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ')
             su_text_add(out, "\\x%02X", (unsigned)*text);
-        } else {
+        else
             su_text_add(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
-        }
-    }
     su_text_add(out, "\"");
 }
 
@@ -48,14 +46,14 @@ static void print_router(const FeBlock *b, SuText *out) {
                 truth(r->normalize));
     print_real("scale", r->scale, out);
     su_text_add(out, ", select_bias: %s, bias: %s", truth(r->select_bias), truth(r->bias));
-    if (b->kind == FE_SSM) { su_text_add(out, ", input: %s", input_words[r->input]); }
+    if (b->kind == FE_SSM) su_text_add(out, ", input: %s", input_words[r->input]);
     su_text_add(out, "}");
 }
 
 static void print_experts(const FeBlock *b, SuText *out) {
     const FeExperts *e = &b->experts;
     if (e->count == 0) {
-        if (b->kind != FE_ATTENTION) { su_text_add(out, ", experts: none"); }
+        if (b->kind != FE_ATTENTION) su_text_add(out, ", experts: none");
         return;
     }
     su_text_add(out, ", experts: {count: %lld", (long long)e->count);
@@ -63,15 +61,15 @@ static void print_experts(const FeBlock *b, SuText *out) {
         const char *comma = "";
         su_text_add(out, ", per_expert: [");
         for (size_t i = 0; i < sizeof own_words / sizeof *own_words; i++) {
-            if (!(e->per_expert >> i & 1)) { continue; }
+            if (!(e->per_expert >> i & 1)) continue;
             su_text_add(out, "%s%s", comma, own_words[i]);
             comma = ", ";
         }
         su_text_add(out, "], combine: %s", combine_words[e->combine]);
-        if (e->combine == FE_OUTPUTS) { su_text_add(out, ", idle: %s", idle_words[e->idle]); }
+        if (e->combine == FE_OUTPUTS) su_text_add(out, ", idle: %s", idle_words[e->idle]);
     } else {
         su_text_add(out, ", shared: %lld", (long long)e->shared);
-        if (e->shared > 0) { su_text_add(out, ", shared_d_ff: %lld", (long long)e->shared_d_ff); }
+        if (e->shared > 0) su_text_add(out, ", shared_d_ff: %lld", (long long)e->shared_d_ff);
     }
     su_text_add(out, "}");
     print_router(b, out);
@@ -89,11 +87,10 @@ static void print_ssm(const FeSsm *s, SuText *out) {
 static void print_attention(const FeAttention *a, SuText *out) {
     su_text_add(out, "n_heads: %lld, n_kv_heads: %lld, head_dim: %lld, bias: %s, ", (long long)a->n_heads, (long long)a->n_kv_heads,
                 (long long)a->head_dim, truth(a->bias));
-    if (a->window > 0) {
+    if (a->window > 0)
         su_text_add(out, "window: %lld, ", (long long)a->window);
-    } else {
+    else
         su_text_add(out, "window: none, ");
-    }
     if (a->rope) {
         su_text_add(out, "rope: {");
         print_real("theta", a->rope_theta, out);
@@ -127,13 +124,12 @@ static void print_norm(const char *key, const FeNorm *norm, SuText *out) {
 
 static void print_token(const char *key, int64_t id, const char *text, SuText *out) {
     su_text_add(out, ", %s: ", key);
-    if (text) {
+    if (text)
         print_string(text, out);
-    } else if (id >= 0) {
+    else if (id >= 0)
         su_text_add(out, "%lld", (long long)id);
-    } else {
+    else
         su_text_add(out, "none");
-    }
 }
 
 static void print_tokenizer(const FeTokenizer *t, SuText *out) {
@@ -160,5 +156,5 @@ void fe_print_spec(const FeSpec *spec, SuText *out) {
                 fe_dtype_word(spec->weights_dtype));
     print_tokenizer(&spec->tokenizer, out);
     su_text_add(out, "stack:\n");
-    for (int64_t i = 0; i < spec->n_blocks; i++) { print_block(&spec->blocks[i], out); }
+    for (int64_t i = 0; i < spec->n_blocks; i++) print_block(&spec->blocks[i], out);
 }

@@ -11,9 +11,8 @@ static const char *word_list(SuArena *arena, const char *words) {
     const char *word;
     int size;
     bool reserved;
-    for (int i = 0; fe_word_at(words, i, &word, &size, &reserved); i++) {
-        if (!reserved) { su_text_add(&text, "%s%.*s", text.size ? ", " : "", size, word); }
-    }
+    for (int i = 0; fe_word_at(words, i, &word, &size, &reserved); i++)
+        if (!reserved) su_text_add(&text, "%s%.*s", text.size ? ", " : "", size, word);
     const char *copy = su_printf(arena, "%s%s", strchr(text.text, ',') ? "one of " : "", text.text);
     su_text_free(&text);
     return copy;
@@ -23,7 +22,7 @@ static const char *word_list(SuArena *arena, const char *words) {
 static const char *expected(SuArena *arena, const FeKeyRow *row) {
     switch (row->type) {
     case FE_T_INT:
-        if (row->least == row->most) { return su_printf(arena, "%lld", (long long)row->least); }
+        if (row->least == row->most) return su_printf(arena, "%lld", (long long)row->least);
         return su_printf(arena, "an integer from %lld to %lld", (long long)row->least, (long long)row->most);
     case FE_T_INT_OR_WORD:
         return su_printf(arena, "an integer from %lld to %lld, or %s", (long long)row->least, (long long)row->most, row->words);
@@ -56,15 +55,13 @@ static const char *advice(const FeKeyRow *row, const FeNode *node) {
     bool number = integer || row->type == FE_T_REAL || row->type == FE_T_DECIMAL;
     double real;
     int64_t whole;
-    if (node->kind != FE_SCALAR || fe_node_empty(node)) { return NULL; }
-    if (!node->plain && number && looks_numeric(node->text)) { return "a quoted number is not a number: leave out the quotes"; }
-    if (!node->plain && row->type == FE_T_BOOL) { return "a quoted word is not a truth value: leave out the quotes"; }
-    if (integer && fe_parse_real(node->text, &real) && !fe_parse_integer(node->text, &whole)) {
+    if (node->kind != FE_SCALAR || fe_node_empty(node)) return NULL;
+    if (!node->plain && number && looks_numeric(node->text)) return "a quoted number is not a number: leave out the quotes";
+    if (!node->plain && row->type == FE_T_BOOL) return "a quoted word is not a truth value: leave out the quotes";
+    if (integer && fe_parse_real(node->text, &real) && !fe_parse_integer(node->text, &whole))
         return "an integer is written in decimal digits only, without sign, point or exponent";
-    }
-    if (number && looks_numeric(node->text) && !fe_parse_real(node->text, &real)) {
+    if (number && looks_numeric(node->text) && !fe_parse_real(node->text, &real))
         return "numbers are decimal: no leading zero, no '_', no '0x'";
-    }
     return NULL;
 }
 
@@ -111,9 +108,8 @@ static FeValue read_bool(const FeReader *r, const FeNode *node, FeKey key, FeVal
 static int find_word(const char *words, const char *text, bool *out_reserved) {
     const char *word;
     int size;
-    for (int i = 0; fe_word_at(words, i, &word, &size, out_reserved); i++) {
-        if (strlen(text) == (size_t)size && memcmp(text, word, (size_t)size) == 0) { return i; }
-    }
+    for (int i = 0; fe_word_at(words, i, &word, &size, out_reserved); i++)
+        if (strlen(text) == (size_t)size && memcmp(text, word, (size_t)size) == 0) return i;
     return -1;
 }
 
@@ -122,9 +118,8 @@ static const char *nearest_word(SuArena *arena, const char *words, const char *t
     const char *list[MOST_WORDS], *word;
     int size, count = 0;
     bool reserved;
-    for (int i = 0; count < MOST_WORDS && fe_word_at(words, i, &word, &size, &reserved); i++) {
-        if (!reserved) { list[count++] = su_strndup(arena, word, (size_t)size); }
-    }
+    for (int i = 0; count < MOST_WORDS && fe_word_at(words, i, &word, &size, &reserved); i++)
+        if (!reserved) list[count++] = su_strndup(arena, word, (size_t)size);
     return su_nearest(text, list, (size_t)count);
 }
 
@@ -153,7 +148,7 @@ static FeValue read_word(const FeReader *r, const FeNode *node, FeKey key, FeVal
 }
 
 static FeValue read_words(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
-    if (node->kind != FE_SEQUENCE) { return wrong_value(r, node, key, value); }
+    if (node->kind != FE_SEQUENCE) return wrong_value(r, node, key, value);
     if (node->count == 0) {
         su_error(r->diags, node->span, NULL, "'%s' is empty: name at least one of its words", fe_key_name(r->arena, key));
         return broken(value);
@@ -196,7 +191,7 @@ static FeValue read_text(const FeReader *r, const FeNode *node, FeKey key, FeVal
 
 static FeValue read_token(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
     value.integer = -1;
-    if (node->kind != FE_SCALAR || !node->text[0]) { return wrong_value(r, node, key, value); }
+    if (node->kind != FE_SCALAR || !node->text[0]) return wrong_value(r, node, key, value);
     if (node->plain && strcmp(node->text, "none") == 0) {
         value.word = true;
     } else if (node->plain && looks_numeric(node->text)) {
@@ -216,7 +211,7 @@ static FeValue read_child(const FeReader *r, const FeNode *node, FeKey key, FeVa
         value.word = true;
         return value;
     }
-    if (node->kind != FE_MAPPING && !fe_node_empty(node)) { return wrong_value(r, node, key, value); }
+    if (node->kind != FE_MAPPING && !fe_node_empty(node)) return wrong_value(r, node, key, value);
     value.map = fe_read_map(r, node, row->child, value.key_span);
     return value;
 }
@@ -250,7 +245,7 @@ static void check_exclusive(const FeReader *r, const FeMap *map) {
     FeSectionRow row = fe_section_row(map->section);
     for (FeKey key = row.first; key < row.end; key++) {
         FeKey other = fe_exclusive(key);
-        if (other == FE_KEY_none || other < key) { continue; }
+        if (other == FE_KEY_none || other < key) continue;
         FeValue *a = fe_value(map, key), *b = fe_value(map, other);
         if (a->node && b->node) { /* a misspelt key has no node: it was reported */
             bool a_later = a->key_span.line > b->key_span.line ||
@@ -268,12 +263,12 @@ FeMap *fe_read_map(const FeReader *r, const FeNode *node, FeSection section, SuS
     for (size_t i = 0; node->kind == FE_MAPPING && i < node->count; i++) {
         const FePair *pair = &node->pairs[i];
         FeKey key = row.first;
-        while (key < row.end && strcmp(fe_key_row(key)->name, pair->key) != 0) { key++; }
+        while (key < row.end && strcmp(fe_key_row(key)->name, pair->key) != 0) key++;
         if (key < row.end) {
             *fe_value(map, key) = fe_read_value(r, pair->value, key, pair->key_span);
         } else if (section != FE_SECTION_file || strncmp(pair->key, "x-", 2) != 0) {
             FeKey meant = fe_report_unknown(r, pair, section);
-            if (meant != FE_KEY_none && fe_value(map, meant)->state == FE_ABSENT) { fe_value(map, meant)->state = FE_BROKEN; }
+            if (meant != FE_KEY_none && fe_value(map, meant)->state == FE_ABSENT) fe_value(map, meant)->state = FE_BROKEN;
         }
     }
     check_exclusive(r, map);

@@ -8,9 +8,9 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 bool fe_parse_integer(const char *text, int64_t *out_value) {
     int64_t value = 0;
-    if (!is_digit(text[0]) || (text[0] == '0' && text[1])) { return false; }
+    if (!is_digit(text[0]) || (text[0] == '0' && text[1])) return false;
     for (const char *at = text; *at; at++) {
-        if (!is_digit(*at) || value > INT64_MAX / 32) { return false; }
+        if (!is_digit(*at) || value > INT64_MAX / 32) return false;
         value = value * 10 + (*at - '0');
     }
     *out_value = value;
@@ -21,14 +21,14 @@ bool fe_parse_integer(const char *text, int64_t *out_value) {
 static bool is_real(const char *text) {
     const char *at = text + (*text == '+' || *text == '-');
     size_t before = strspn(at, "0123456789");
-    if (before > 1 && at[0] == '0') { return false; }
+    if (before > 1 && at[0] == '0') return false;
     at += before;
     size_t after = 0;
     if (*at == '.') {
         after = strspn(++at, "0123456789");
         at += after;
     }
-    if (before + after == 0) { return false; }
+    if (before + after == 0) return false;
     if (*at == 'e' || *at == 'E') {
         at++;
         at += *at == '+' || *at == '-';
@@ -40,7 +40,7 @@ static bool is_real(const char *text) {
 }
 
 bool fe_parse_real(const char *text, double *out_value) {
-    if (!is_real(text)) { return false; }
+    if (!is_real(text)) return false;
     *out_value = strtod(text, NULL);
     return true;
 }
@@ -69,10 +69,10 @@ static bool parse_decimal(const char *text, Decimal *out) {
             continue;
         }
         for (; d.digits && zeros > 0; zeros--) {
-            if (d.digits > limit) { return false; }
+            if (d.digits > limit) return false;
             d.digits *= 10;
         }
-        if (d.digits > limit) { return false; }
+        if (d.digits > limit) return false;
         d.digits = d.digits * 10 + (unsigned)(*at - '0');
         zeros = 0;
     }
@@ -89,7 +89,7 @@ static bool parse_decimal(const char *text, Decimal *out) {
 /* Takes the factor out of one of the two; false when neither has it. */
 static bool take_factor(unsigned __int128 *a, unsigned __int128 *b, unsigned factor) {
     unsigned __int128 *from = *a % factor == 0 ? a : *b % factor == 0 ? b : NULL;
-    if (from) { *from /= factor; }
+    if (from) *from /= factor;
     return from != NULL;
 }
 
@@ -97,26 +97,24 @@ bool fe_parse_scaled(const char *decimal, int64_t by, int64_t *out_value, bool *
     Decimal d;
     unsigned __int128 other = (unsigned __int128)by, product;
     *out_whole = false;
-    if (!parse_decimal(decimal, &d)) { return false; }
-    for (; d.exponent < 0 && d.digits != 0; d.exponent++) {
-        if (!take_factor(&d.digits, &other, 2) || !take_factor(&d.digits, &other, 5)) { return false; }
-    }
+    if (!parse_decimal(decimal, &d)) return false;
+    for (; d.exponent < 0 && d.digits != 0; d.exponent++)
+        if (!take_factor(&d.digits, &other, 2) || !take_factor(&d.digits, &other, 5)) return false;
     *out_whole = true;
-    if (__builtin_mul_overflow(d.digits, other, &product) || product > INT32_MAX) { return false; }
-    for (; d.exponent > 0 && product <= INT32_MAX && product > 0; d.exponent--) { product *= 10; }
+    if (__builtin_mul_overflow(d.digits, other, &product) || product > INT32_MAX) return false;
+    for (; d.exponent > 0 && product <= INT32_MAX && product > 0; d.exponent--) product *= 10;
     *out_value = (int64_t)product;
     return product >= 1 && product <= INT32_MAX;
 }
 
 bool fe_is_truth_word(const char *text) {
     static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "y", "n"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(text, words[i]) == 0) { return true; }
-    }
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(text, words[i]) == 0) return true;
     return false;
 }
 
 bool fe_is_name(const char *text) {
-    if (text[0] < 'a' || text[0] > 'z') { return false; }
+    if (text[0] < 'a' || text[0] > 'z') return false;
     return strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_-") == strlen(text);
 }

@@ -21,13 +21,12 @@ static void print_words(const char *words, const char *between, FILE *out) {
 }
 
 static void print_range(const FeKeyRow *row, FILE *out) {
-    if (row->least == row->most) {
+    if (row->least == row->most)
         fprintf(out, "%lld", (long long)row->least);
-    } else if (row->most == INT32_MAX) {
+    else if (row->most == INT32_MAX)
         fprintf(out, "integer >= %lld", (long long)row->least);
-    } else {
+    else
         fprintf(out, "integer %lld..%lld", (long long)row->least, (long long)row->most);
-    }
 }
 
 static void print_type(const FeKeyRow *row, FILE *out) {
@@ -58,13 +57,12 @@ static void print_type(const FeKeyRow *row, FILE *out) {
 }
 
 static void print_fallback(const FeKeyRow *row, FILE *out) {
-    if (fe_fallback_required(row)) {
+    if (fe_fallback_required(row))
         fputs("; required", out);
-    } else if (fe_fallback_value(row)) {
+    else if (fe_fallback_value(row))
         fprintf(out, "; default %s", fe_fallback_value(row));
-    } else if (fe_fallback_derived(row)) {
+    else if (fe_fallback_derived(row))
         fprintf(out, "; default %s", fe_fallback_derived(row));
-    }
 }
 
 static void print_section(FeSection section, FILE *out) {
@@ -81,7 +79,7 @@ static void print_section(FeSection section, FILE *out) {
 }
 
 void fe_print_keys(FILE *out) {
-    for (FeSection section = 0; section < FE_SECTION_none; section++) { print_section(section, out); }
+    for (FeSection section = 0; section < FE_SECTION_none; section++) print_section(section, out);
     fputs("Top-level keys that begin with x- are ignored.\n", out);
 }
 
@@ -90,7 +88,7 @@ void fe_print_keys(FILE *out) {
 static void print_string(const char *text, FILE *out) {
     fputc('"', out);
     for (; *text; text++) {
-        if (*text == '"' || *text == '\\') { fputc('\\', out); }
+        if (*text == '"' || *text == '\\') fputc('\\', out);
         fputc(*text, out);
     }
     fputc('"', out);
@@ -168,14 +166,13 @@ static void print_schema_type(const FeKeyRow *row, FILE *out) {
 /* A default as JSON: words and decimals of YAML are JSON as they are, but for texts. */
 static void print_default(const FeKeyRow *row, FILE *out) {
     const char *value = fe_fallback_value(row);
-    if (!value) { return; }
+    if (!value) return;
     bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_MAP_OR_NONE || row->type == FE_T_TOKEN;
     fputs(", \"default\": ", out);
-    if (text) {
+    if (text)
         print_string(value, out);
-    } else {
+    else
         fputs(value, out);
-    }
 }
 
 static void print_properties(FeSectionRow section, const char *indent, FILE *out) {
@@ -207,9 +204,8 @@ static void print_required(FeSectionRow section, FILE *out) {
 static void print_exclusives(FeSectionRow section, FILE *out) {
     for (FeKey key = section.first; key < section.end; key++) {
         FeKey other = fe_exclusive(key);
-        if (other != FE_KEY_none && key < other) {
+        if (other != FE_KEY_none && key < other)
             fprintf(out, "      \"not\": {\"required\": [\"%s\", \"%s\"]},\n", fe_key_row(key)->name, fe_key_row(other)->name);
-        }
     }
 }
 
@@ -238,7 +234,7 @@ void fe_print_schema(FILE *out) {
     fputs("  \"properties\": {\n", out);
     print_properties(file, "  ", out);
     fputs("  },\n  \"$defs\": {\n", out);
-    for (FeSection section = FE_SECTION_file + 1; section < FE_SECTION_none; section++) { print_definition(section, out); }
+    for (FeSection section = FE_SECTION_file + 1; section < FE_SECTION_none; section++) print_definition(section, out);
     fputs(
         "    \"item\": {\"anyOf\": [{\"$ref\": \"#/$defs/entry\"}, {\"type\": \"string\", \"pattern\": \"^[a-z][a-z0-9_-]*$\"}]}\n",
         out);

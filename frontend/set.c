@@ -38,7 +38,7 @@ __attribute__((format(printf, 4, 5))) static bool fail(const Set *s, const char 
 
 static size_t key_size(const Set *s) {
     size_t size = 0;
-    while (s->at + size < s->end && !strchr(".[]", s->at[size])) { size++; }
+    while (s->at + size < s->end && !strchr(".[]", s->at[size])) size++;
     return size;
 }
 
@@ -59,19 +59,15 @@ static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     size_t size = key_size(s);
     const char *key = su_strndup(s->arena, s->at, size);
     SuSpan span = span_of(s, s->at, size);
-    if (size == 0) { return fail(s, s->at, 1, "a key is missing in the path"); }
-    if (fe_node_empty(*node)) { **node = *fe_new_mapping(s->arena, (*node)->span); }
+    if (size == 0) return fail(s, s->at, 1, "a key is missing in the path");
+    if (fe_node_empty(*node)) **node = *fe_new_mapping(s->arena, (*node)->span);
     open_word(s, *node, key);
-    if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text)) {
+    if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text))
         return fail(s, s->at, size, "the file has the word '%s' here: set define.%s", (*node)->text, (*node)->text);
-    }
-    if ((*node)->kind != FE_MAPPING) {
+    if ((*node)->kind != FE_MAPPING)
         return fail(s, s->at, size, "there is no key '%s' here: the file has %s", key, fe_node_what(s->arena, *node));
-    }
     FePair *pair = fe_node_find(*node, key);
-    if (!pair && *node == define && !is_last(s, s->at + size)) {
-        return fail(s, s->at, size, "define has no block named '%s'", key);
-    }
+    if (!pair && *node == define && !is_last(s, s->at + size)) return fail(s, s->at, size, "define has no block named '%s'", key);
     if (!pair) {
         fe_map_put(s->arena, *node, key, span, fe_new_mapping(s->arena, span));
         pair = &(*node)->pairs[(*node)->count - 1];
@@ -84,7 +80,7 @@ static bool step_key(Set *s, FeNode **node, const FeNode *define) {
 static FeNode *find_item(const FeNode *list, const char *name) {
     for (size_t i = 0; i < list->count; i++) {
         const FePair *pair = fe_node_find(list->items[i], "name");
-        if (pair && pair->value->kind == FE_SCALAR && strcmp(pair->value->text, name) == 0) { return list->items[i]; }
+        if (pair && pair->value->kind == FE_SCALAR && strcmp(pair->value->text, name) == 0) return list->items[i];
     }
     return NULL;
 }
@@ -92,21 +88,19 @@ static FeNode *find_item(const FeNode *list, const char *name) {
 /* "[index]" or "[name]" */
 static bool step_item(Set *s, FeNode **node) {
     const char *open = s->at, *close = memchr(open, ']', (size_t)(s->end - open));
-    if (!close || close == open + 1) { return fail(s, open, 1, close ? "nothing between '[' and ']'" : "'[' without ']'"); }
+    if (!close || close == open + 1) return fail(s, open, 1, close ? "nothing between '[' and ']'" : "'[' without ']'");
     size_t size = (size_t)(close - open) + 1;
     const char *inside = su_strndup(s->arena, open + 1, size - 2);
     int64_t index;
-    if ((*node)->kind != FE_SEQUENCE) {
+    if ((*node)->kind != FE_SEQUENCE)
         return fail(s, open, size, "there is no list here: the file has %s", fe_node_what(s->arena, *node));
-    }
     if (fe_parse_integer(inside, &index)) {
-        if ((uint64_t)index >= (*node)->count) {
+        if ((uint64_t)index >= (*node)->count)
             return fail(s, open, size, "there is no item [%lld]: the list has %zu", (long long)index, (*node)->count);
-        }
         *node = (*node)->items[index];
     } else {
         FeNode *item = find_item(*node, inside);
-        if (!item) { return fail(s, open, size, "the list has no item with name: %s", inside); }
+        if (!item) return fail(s, open, size, "the list has no item with name: %s", inside);
         *node = item;
     }
     s->at = close + 1;
@@ -120,9 +114,9 @@ static bool walk(Set *s, FeNode *root, FeNode **out_node) {
     while (first || s->at < s->end) {
         const FePair *define = fe_node_find(root, "define");
         bool key = first || *s->at == '.';
-        if (!key && *s->at != '[') { return fail(s, s->at, 1, "expected '.' or '[' in the path"); }
+        if (!key && *s->at != '[') return fail(s, s->at, 1, "expected '.' or '[' in the path");
         s->at += !first && key;
-        if (!(key ? step_key(s, &node, define ? define->value : NULL) : step_item(s, &node))) { return false; }
+        if (!(key ? step_key(s, &node, define ? define->value : NULL) : step_item(s, &node))) return false;
         first = false;
     }
     *out_node = node;
@@ -142,12 +136,12 @@ bool fe_apply_set(const FeReader *reader, FeNode *root, const char *text) {
     FeNode *value = NULL, *place = NULL;
     if (start < source->size && strspn(source->text + start, " \t") < source->size - start) {
         value = fe_yaml_parse(reader->arena, source, start, reader->diags);
-        if (!value) { return false; }
+        if (!value) return false;
     } else { /* no value: the same as an empty one in the file */
         value = SU_NEW(reader->arena, FeNode);
         *value = (FeNode){.kind = FE_SCALAR, .text = "", .plain = true, .span = span_of(&s, source->text, start - 1)};
     }
-    if (!walk(&s, root, &place)) { return false; }
+    if (!walk(&s, root, &place)) return false;
     *place = *value;
     return true;
 }

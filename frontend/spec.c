@@ -37,7 +37,7 @@ const char *fe_block_kind_word(FeBlockKind kind) {
 /* The values of a map key, complete; an empty map where it is absent or broken. */
 static FeMap *part(const FeLoad *load, FeKey key) {
     FeMap *map = fe_child(load->file, key);
-    if (!map) { map = fe_new_map(load->reader.arena, fe_key_row(key)->child, load->spec->span); }
+    if (!map) map = fe_new_map(load->reader.arena, fe_key_row(key)->child, load->spec->span);
     fe_complete(&load->reader, map);
     return map;
 }
@@ -55,7 +55,7 @@ static void read_norms(FeLoad *load) {
 /* `file` as seen from where the spec lies: specs and their tokenizers move together. */
 static const char *beside(SuArena *arena, const char *spec_path, const char *file) {
     const char *slash = strrchr(spec_path, '/');
-    if (file[0] == '/' || !slash) { return su_strdup(arena, file); }
+    if (file[0] == '/' || !slash) return su_strdup(arena, file);
     return su_printf(arena, "%.*s%s", (int)(slash - spec_path) + 1, spec_path, file);
 }
 
@@ -64,7 +64,7 @@ static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_
     const char *name = fe_key_name(load->reader.arena, key);
     SuDiags *diags = load->reader.diags;
     *out_id = -1;
-    if (value->state != FE_GIVEN || value->word) { return; }
+    if (value->state != FE_GIVEN || value->word) return;
     if (value->text && load->spec->tokenizer.kind == FE_TOKENIZER_BYTES) {
         su_error(diags, value->span, NULL, "'%s': with kind: bytes a token is given by its id, not by its text", name);
     } else if (!value->text && load->spec->vocab_size > 0 && value->integer >= load->spec->vocab_size) {
@@ -81,17 +81,15 @@ static const char *read_tokenizer(FeLoad *load) {
     const FeValue *kind = fe_value(map, KEY(tokenizer, kind)), *file = fe_value(map, KEY(tokenizer, file));
     FeTokenizer *t = &load->spec->tokenizer;
     SuDiags *diags = load->reader.diags;
-    if (kind->state != FE_GIVEN) { return NULL; }
+    if (kind->state != FE_GIVEN) return NULL;
     t->kind = (FeTokenizerKind)kind->integer;
-    if (t->kind == FE_TOKENIZER_BYTES && file->node) {
+    if (t->kind == FE_TOKENIZER_BYTES && file->node)
         su_error(diags, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
-    }
-    if (t->kind == FE_TOKENIZER_BPE && file->state == FE_ABSENT) {
+    if (t->kind == FE_TOKENIZER_BPE && file->state == FE_ABSENT)
         su_error(diags, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
-    }
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
-    if (file->state != FE_GIVEN) { return NULL; }
+    if (file->state != FE_GIVEN) return NULL;
     t->written_file = file->text;
     t->file = beside(load->reader.arena, load->spec->source->path, file->text);
     return file->text;
@@ -125,7 +123,7 @@ static void warn_positions(const FeLoad *load) {
     const FeSpec *spec = load->spec;
     for (int64_t i = 0; i < spec->n_blocks; i++) {
         const FeBlock *b = &spec->blocks[i];
-        if (b->kind == FE_SSM || (b->kind == FE_ATTENTION && b->attention.rope)) { return; }
+        if (b->kind == FE_SSM || (b->kind == FE_ATTENTION && b->attention.rope)) return;
     }
     fe_warn_once(&load->reader, fe_value(load->file, KEY(file, stack))->key_span, "add an ssm block, or rope to an attention block",
                  "no block knows positions: the order of tokens cannot matter");
@@ -148,7 +146,7 @@ static void sort_by_place(SuDiags *diags, size_t first) {
             const SuSpan *before = &diags->items[at - 1].span;
             bool later = before->source == diag.span.source &&
                          (before->line > diag.span.line || (before->line == diag.span.line && before->column > diag.span.column));
-            if (!later) { break; }
+            if (!later) break;
             diags->items[at] = diags->items[at - 1];
         }
         diags->items[at] = diag;
@@ -176,12 +174,12 @@ static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, Su
     FeLoad load = {.reader = {&spec->arena, diags}, .spec = spec};
     const size_t errors = diags->errors, first = diags->count;
     FeNode *root = fe_yaml_parse(&spec->arena, spec->source, 0, diags);
-    if (!root) { return false; }
+    if (!root) return false;
     if (root->kind != FE_MAPPING) {
         return root->kind != FE_POISON &&
                su_error(diags, root->span, NULL, "a spec is a map of keys, got %s", fe_node_what(&spec->arena, root));
     }
-    for (size_t i = 0; i < n_sets; i++) { fe_apply_set(&load.reader, root, sets[i]); }
+    for (size_t i = 0; i < n_sets; i++) fe_apply_set(&load.reader, root, sets[i]);
     load_tree(&load, root, errors);
     sort_by_place(diags, first);
     return diags->errors == errors;
@@ -196,9 +194,8 @@ static SuSource *new_source(FeSpec *spec, const char *path, const char *text, si
 }
 
 int64_t fe_position_bound(const FeSpec *spec) {
-    for (int64_t i = 0; i < spec->n_blocks; i++) {
-        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) { return spec->max_positions; }
-    }
+    for (int64_t i = 0; i < spec->n_blocks; i++)
+        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) return spec->max_positions;
     return 0;
 }
 
@@ -206,7 +203,7 @@ bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSp
     char *text;
     size_t size;
     *out_spec = (FeSpec){0};
-    if (!su_read_file(&out_spec->arena, path, FE_MAX_INPUT, &text, &size, diags)) { return false; }
+    if (!su_read_file(&out_spec->arena, path, FE_MAX_INPUT, &text, &size, diags)) return false;
     out_spec->source = new_source(out_spec, path, text, size);
     return load_source(out_spec, sets, n_sets, diags);
 }
@@ -214,9 +211,8 @@ bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSp
 bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets, FeSpec *out_spec,
                    SuDiags *diags) {
     *out_spec = (FeSpec){0};
-    if (size > FE_MAX_INPUT) {
+    if (size > FE_MAX_INPUT)
         return su_error(diags, su_file_span(diags, name), NULL, "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
-    }
     out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
     return load_source(out_spec, sets, n_sets, diags);
 }

@@ -41,18 +41,16 @@ static const struct Kind {
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static const struct Kind *find_kind(const char *word) {
-    for (size_t i = 0; i < N_KINDS; i++) {
-        if (strcmp(kinds[i].word, word) == 0) { return &kinds[i]; }
-    }
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (strcmp(kinds[i].word, word) == 0) return &kinds[i];
     return NULL;
 }
 
 static bool is_kind_word(const char *word) { return find_kind(word) || strcmp(word, "share") == 0; }
 
 static const Define *find_define(const Stack *s, const char *name) {
-    for (size_t i = 0; i < s->n_defines; i++) {
-        if (strcmp(s->defines[i].name, name) == 0) { return &s->defines[i]; }
-    }
+    for (size_t i = 0; i < s->n_defines; i++)
+        if (strcmp(s->defines[i].name, name) == 0) return &s->defines[i];
     return NULL;
 }
 
@@ -63,7 +61,7 @@ static const struct Kind *entry_kind(const Stack *s, const FeMap *entry, const F
     const struct Kind *found = NULL;
     for (size_t i = 0; i < N_KINDS; i++) {
         const FeValue *value = fe_value(entry, kinds[i].key);
-        if (value->state == FE_ABSENT) { continue; }
+        if (value->state == FE_ABSENT) continue;
         if (found) {
             su_error(s->reader->diags, value->key_span, "make it an entry of its own",
                      "an entry has one block, but '%s' follows '%s'", kinds[i].word, found->word);
@@ -71,16 +69,15 @@ static const struct Kind *entry_kind(const Stack *s, const FeMap *entry, const F
         }
         found = &kinds[i];
     }
-    if (!found && s->reader->diags->errors == errors_before) {
+    if (!found && s->reader->diags->errors == errors_before)
         su_error(s->reader->diags, node->span, NULL, "a block needs one of the keys ssm, mlp and attention");
-    }
     return found;
 }
 
 /* Builds the block of kind `kind` that `entry` gives. */
 static bool build_entry(const Stack *s, const FeMap *entry, const struct Kind *kind, FeBlock *out) {
     const FeValue *value = fe_value(entry, kind->key);
-    if (value->state != FE_GIVEN) { return false; }
+    if (value->state != FE_GIVEN) return false;
     return fe_build_block(s->load, kind->kind, value->map, value->key_span, out);
 }
 
@@ -93,12 +90,10 @@ static bool check_define_name(const Stack *s, const FePair *pair) {
         return su_error(diags, pair->key_span, "a name is a-z, 0-9, '_' and '-' and begins with a letter", "%s cannot name a block",
                         quoted);
     }
-    if (is_kind_word(pair->key)) {
+    if (is_kind_word(pair->key))
         return su_error(diags, pair->key_span, NULL, "%s is a kind of block and cannot be defined", quoted);
-    }
-    if (pair->key_plain && fe_is_truth_word(pair->key)) {
+    if (pair->key_plain && fe_is_truth_word(pair->key))
         return su_error(diags, pair->key_span, "choose another name", "YAML tools read %s as a truth value", quoted);
-    }
     return true;
 }
 
@@ -114,10 +109,9 @@ static bool build_define(const Stack *s, const FePair *pair, FeBlock *out) {
     const FeMap *entry = fe_read_map(s->reader, node, FE_SECTION_entry, pair->key_span);
     const FeValue *name = fe_value(entry, FE_KEY_entry_name);
     const FeValue *repeat = fe_value(entry, FE_KEY_entry_repeat), *blocks = fe_value(entry, FE_KEY_entry_blocks);
-    if (name->node) { return su_error(diags, name->key_span, NULL, "a defined block has its name from define already"); }
-    if (repeat->node || blocks->node) {
+    if (name->node) return su_error(diags, name->key_span, NULL, "a defined block has its name from define already");
+    if (repeat->node || blocks->node)
         return su_error(diags, repeat->node ? repeat->key_span : blocks->key_span, NULL, "define holds single blocks, no groups");
-    }
     const struct Kind *kind = entry_kind(s, entry, node, errors);
     return kind && build_entry(s, entry, kind, out) && diags->errors == errors;
 }
@@ -130,7 +124,7 @@ static void read_defines(Stack *s, const FeNode *node) {
             su_error(s->reader->diags, pair->key_span, NULL, "more than %d named blocks", FE_MAX_DEFINES);
             return;
         }
-        if (s->reader->diags->errors > SU_MAX_ERRORS) { return; }
+        if (s->reader->diags->errors > SU_MAX_ERRORS) return;
         Define define = {.name = pair->key};
         bool named = check_define_name(s, pair);
         define.ok = build_define(s, pair, &define.block) && named;
@@ -144,7 +138,7 @@ static void read_defines(Stack *s, const FeNode *node) {
 static void add_name(Stack *s, const FeMap *entry) {
     const FeValue *name = fe_value(entry, FE_KEY_entry_name);
     SuDiags *diags = s->reader->diags;
-    if (name->state != FE_GIVEN) { return; }
+    if (name->state != FE_GIVEN) return;
     if (is_kind_word(name->text) || find_define(s, name->text)) {
         su_error(diags, name->span, "choose another name", "'name': %s is already %s", fe_quote(s->arena, name->text),
                  is_kind_word(name->text) ? "a kind of block" : "a define");
@@ -162,7 +156,7 @@ static int by_name(const void *left, const void *right) {
 }
 
 static void check_names(Stack *s) {
-    if (s->n_names > 1) { qsort(s->names, s->n_names, sizeof(Name), by_name); }
+    if (s->n_names > 1) qsort(s->names, s->n_names, sizeof(Name), by_name);
     for (size_t i = 1; i < s->n_names; i++) {
         const Name *first = &s->names[i - 1], *second = &s->names[i];
         if (strcmp(first->name, second->name) == 0) {
@@ -175,7 +169,7 @@ static void check_names(Stack *s) {
 /* ---- stack ---- */
 
 static void too_many(Stack *s, SuSpan span) {
-    if (!s->full) { su_error(s->reader->diags, span, NULL, "the stack has more than %d blocks", FE_MAX_BLOCKS); }
+    if (!s->full) su_error(s->reader->diags, span, NULL, "the stack has more than %d blocks", FE_MAX_BLOCKS);
     s->full = true;
 }
 
@@ -190,8 +184,8 @@ static void add_block(Stack *s, const FeBlock *block, SuSpan span) {
 
 static const char *nearest_word(const Stack *s, const char *word) {
     const char **words = SU_NEW_ARRAY(s->arena, const char *, N_KINDS + s->n_defines);
-    for (size_t i = 0; i < N_KINDS; i++) { words[i] = kinds[i].word; }
-    for (size_t i = 0; i < s->n_defines; i++) { words[N_KINDS + i] = s->defines[i].name; }
+    for (size_t i = 0; i < N_KINDS; i++) words[i] = kinds[i].word;
+    for (size_t i = 0; i < s->n_defines; i++) words[N_KINDS + i] = s->defines[i].name;
     return su_nearest(word, words, N_KINDS + s->n_defines);
 }
 
@@ -225,13 +219,12 @@ static void read_group(Stack *s, const FeMap *entry, const char *path) {
     const FeValue *repeat = fe_value(entry, FE_KEY_entry_repeat), *blocks = fe_value(entry, FE_KEY_entry_blocks);
     for (size_t i = 0; i < N_KINDS; i++) {
         const FeValue *value = fe_value(entry, kinds[i].key);
-        if (value->node) {
+        if (value->node)
             su_error(diags, value->key_span, "put it into the group's blocks", "a group has no '%s' of its own", kinds[i].word);
-        }
     }
-    if (repeat->state == FE_ABSENT) { su_error(diags, blocks->key_span, NULL, "'repeat' is required beside 'blocks'"); }
-    if (blocks->state == FE_ABSENT) { su_error(diags, repeat->key_span, NULL, "'blocks' is required beside 'repeat'"); }
-    if (blocks->state != FE_GIVEN) { return; }
+    if (repeat->state == FE_ABSENT) su_error(diags, blocks->key_span, NULL, "'repeat' is required beside 'blocks'");
+    if (blocks->state == FE_ABSENT) su_error(diags, repeat->key_span, NULL, "'blocks' is required beside 'repeat'");
+    if (blocks->state != FE_GIVEN) return;
     if (blocks->node->count == 0) {
         su_error(diags, blocks->node->span, NULL, "'blocks' is empty: a group has at least one block");
         return;
@@ -251,7 +244,7 @@ static void read_block(Stack *s, const FeMap *entry, const FeNode *node, const c
     FeBlock block = {0};
     const FeValue *name = fe_value(entry, FE_KEY_entry_name);
     const struct Kind *kind = entry_kind(s, entry, node, errors);
-    if (kind) { build_entry(s, entry, kind, &block); }
+    if (kind) build_entry(s, entry, kind, &block);
     block.name = name->state == FE_GIVEN ? name->text : NULL;
     block.path = path;
     add_block(s, &block, node->span);
@@ -265,9 +258,8 @@ static void read_entry(Stack *s, const FeNode *node, const char *path) {
         return;
     }
     if (node->kind != FE_MAPPING) {
-        if (node->kind != FE_POISON) {
+        if (node->kind != FE_POISON)
             su_error(diags, node->span, NULL, "expected a block, a group or a word, got %s", fe_node_what(s->arena, node));
-        }
         return;
     }
     if (node->count == 1 && !find_kind(node->pairs[0].key) && find_define(s, node->pairs[0].key)) {
@@ -278,17 +270,15 @@ static void read_entry(Stack *s, const FeNode *node, const char *path) {
     }
     const FeMap *entry = fe_read_map(s->reader, node, FE_SECTION_entry, node->span);
     add_name(s, entry);
-    if (fe_value(entry, FE_KEY_entry_repeat)->state != FE_ABSENT || fe_value(entry, FE_KEY_entry_blocks)->state != FE_ABSENT) {
+    if (fe_value(entry, FE_KEY_entry_repeat)->state != FE_ABSENT || fe_value(entry, FE_KEY_entry_blocks)->state != FE_ABSENT)
         read_group(s, entry, path);
-    } else {
+    else
         read_block(s, entry, node, path, errors);
-    }
 }
 
 static void read_entries(Stack *s, const FeNode *list, const char *path) {
-    for (size_t i = 0; i < list->count && !s->full && s->reader->diags->errors <= SU_MAX_ERRORS; i++) {
+    for (size_t i = 0; i < list->count && !s->full && s->reader->diags->errors <= SU_MAX_ERRORS; i++)
         read_entry(s, list->items[i], su_printf(s->arena, "%s[%zu]", path, i));
-    }
 }
 
 void fe_build_stack(FeLoad *load) {
@@ -296,7 +286,7 @@ void fe_build_stack(FeLoad *load) {
     const FeValue *define = fe_value(load->file, FE_KEY_file_define);
     const FeValue *stack = fe_value(load->file, FE_KEY_file_stack);
     read_defines(&s, define->state == FE_GIVEN ? define->node : NULL);
-    if (stack->state != FE_GIVEN) { return; }
+    if (stack->state != FE_GIVEN) return;
     if (stack->node->count == 0) {
         su_error(load->reader.diags, stack->node->span, NULL, "'stack' is empty: a model has at least one block");
         return;

@@ -41,10 +41,10 @@ static SuSpan event_span(const Parser *p, const yaml_event_t *event) { return sp
 static size_t decode(const unsigned char *at, size_t left, uint32_t *out_value) {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t size = *at < 0x80 ? 1 : *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
-    if (size == 0 || size > left) { return 0; }
+    if (size == 0 || size > left) return 0;
     uint32_t value = size == 1 ? *at : *at & (0x7Fu >> size);
     for (size_t i = 1; i < size; i++) {
-        if ((at[i] & 0xC0) != 0x80) { return 0; }
+        if ((at[i] & 0xC0) != 0x80) return 0;
         value = value << 6 | (at[i] & 0x3F);
     }
     *out_value = value;
@@ -71,10 +71,10 @@ static bool check_bytes(const Parser *p, size_t start) {
     for (size_t at = start; at < p->source->size;) {
         uint32_t c = 0;
         size_t size = decode(text + at, p->source->size - at, &c);
-        if (size == 0) { return su_error(p->diags, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]); }
-        if (c == 0) { return su_error(p->diags, span, "a spec is UTF-8 text", "the file contains a NUL byte"); }
-        if (!is_allowed(c)) { return su_error(p->diags, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c); }
-        if (!check_tag_directive(p, at, span)) { return false; }
+        if (size == 0) return su_error(p->diags, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
+        if (c == 0) return su_error(p->diags, span, "a spec is UTF-8 text", "the file contains a NUL byte");
+        if (!is_allowed(c)) return su_error(p->diags, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
+        if (!check_tag_directive(p, at, span)) return false;
         bool crlf = c == '\r' && at + 1 < p->source->size && text[at + 1] == '\n';
         at += size;
         if (is_break(c) && !crlf) {
@@ -93,20 +93,18 @@ static bool syntax_error(Parser *p) {
     const yaml_parser_t *y = &p->yaml;
     const char *problem = y->problem ? y->problem : "unknown problem";
     SuSpan span = span_between(p, y->problem_mark, y->problem_mark);
-    if (y->error == YAML_MEMORY_ERROR) {
+    if (y->error == YAML_MEMORY_ERROR)
         return su_error(p->diags, (SuSpan){.source = p->source}, NULL, "out of memory while reading YAML");
-    }
-    if (y->error == YAML_READER_ERROR) { span = (SuSpan){.source = p->source}; }
+    if (y->error == YAML_READER_ERROR) span = (SuSpan){.source = p->source};
     const char *hint = NULL;
-    if (strstr(problem, "cannot start any token")) {
+    if (strstr(problem, "cannot start any token"))
         hint = "YAML is indented with spaces, never tabs; a text that starts with a special character needs quotes";
-    } else if (strstr(problem, "unexpected ':'")) {
+    else if (strstr(problem, "unexpected ':'"))
         hint = "inside { } and [ ] a space or a value follows ':'";
-    } else if (y->context && y->context_mark.line + 1 != span.line) {
+    else if (y->context && y->context_mark.line + 1 != span.line)
         hint = su_printf(p->arena, "%s that began at line %zu", y->context, y->context_mark.line + 1);
-    } else if (y->context) {
+    else if (y->context)
         hint = y->context;
-    }
     return su_error(p->diags, span, hint, "not valid YAML: %s", problem);
 }
 
@@ -125,8 +123,8 @@ static FeNode *new_node(Parser *p, FeNodeKind kind, SuSpan span) {
 static void absorb(FeNode *parent, const FeNode *child) {
     parent->nodes += child->nodes;
     parent->bytes += child->bytes;
-    if (child->height >= parent->height) { parent->height = (uint16_t)(child->height + 1); }
-    if (child->nesting > parent->nesting) { parent->nesting = child->nesting; }
+    if (child->height >= parent->height) parent->height = (uint16_t)(child->height + 1);
+    if (child->nesting > parent->nesting) parent->nesting = child->nesting;
 }
 
 static FeNode *copy_node(SuArena *arena, const FeNode *node) {
@@ -141,7 +139,7 @@ static FeNode *copy_node(SuArena *arena, const FeNode *node) {
         }
     } else if (node->kind == FE_SEQUENCE) {
         copy->items = SU_NEW_ARRAY(arena, FeNode *, node->count);
-        for (size_t i = 0; i < node->count; i++) { copy->items[i] = copy_node(arena, node->items[i]); }
+        for (size_t i = 0; i < node->count; i++) copy->items[i] = copy_node(arena, node->items[i]);
     }
     return copy;
 }
@@ -153,7 +151,7 @@ static bool take_node(Parser *p, SuSpan span) {
 
 static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned depth) {
     const Anchor *anchor = NULL;
-    for (size_t i = p->n_anchors; i-- > 0 && !anchor;) { anchor = strcmp(p->anchors[i].name, name) == 0 ? &p->anchors[i] : NULL; }
+    for (size_t i = p->n_anchors; i-- > 0 && !anchor;) anchor = strcmp(p->anchors[i].name, name) == 0 ? &p->anchors[i] : NULL;
     if (!anchor) {
         su_error(p->diags, span, NULL, "alias *%s is not defined: no anchor &%s stands before it", name, name);
         return new_node(p, FE_POISON, span);
@@ -195,7 +193,7 @@ static void check_tag(Parser *p, const yaml_char_t *tag, SuSpan span) {
 
 /* Remembers an anchor, still open; its index + 1, 0 without an anchor, SIZE_MAX on error. */
 static size_t open_anchor(Parser *p, const yaml_char_t *name, SuSpan span) {
-    if (!name) { return 0; }
+    if (!name) return 0;
     if (p->n_anchors == FE_MAX_ANCHORS) {
         su_error(p->diags, span, NULL, "more than %d anchors in one file", FE_MAX_ANCHORS);
         return SIZE_MAX;
@@ -228,14 +226,13 @@ static FeNode *parse_sequence(Parser *p, const yaml_event_t *start, unsigned dep
     check_tag(p, start->data.sequence_start.tag, list->span);
     for (;;) {
         yaml_event_t event;
-        if (!next_event(p, &event)) { return NULL; }
+        if (!next_event(p, &event)) return NULL;
         bool end = event.type == YAML_SEQUENCE_END_EVENT;
         FeNode *item = end ? NULL : parse_value(p, &event, depth + 1);
-        if (end && start->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE) {
+        if (end && start->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE)
             list->span = span_between(p, start->start_mark, event.end_mark);
-        }
         yaml_event_delete(&event);
-        if (end || !item) { return end ? list : NULL; }
+        if (end || !item) return end ? list : NULL;
         list->items = su_grow(p->arena, list->items, &list->capacity, list->count + 1, sizeof(FeNode *));
         list->items[list->count++] = item;
         absorb(list, item);
@@ -246,13 +243,13 @@ static FeNode *parse_sequence(Parser *p, const yaml_event_t *start, unsigned dep
 static bool parse_pair(Parser *p, const yaml_event_t *key_event, FeNode *map, unsigned depth) {
     FeNode *key = parse_value(p, key_event, depth + 1);
     yaml_event_t event;
-    if (!key || !next_event(p, &event)) { return false; }
+    if (!key || !next_event(p, &event)) return false;
     FeNode *value = parse_value(p, &event, depth + 1);
     yaml_event_delete(&event);
-    if (!value) { return false; }
+    if (!value) return false;
     absorb(map, key);
     absorb(map, value);
-    if (key->kind == FE_POISON) { return true; }
+    if (key->kind == FE_POISON) return true;
     if (key->kind != FE_SCALAR) {
         su_error(p->diags, key->span, NULL, "a key must be a word, not %s", fe_node_what(p->arena, key));
         return true;
@@ -299,13 +296,12 @@ static void add_candidate(Parser *p, Candidates *all, const FePair *pair, bool m
 }
 
 static void add_merged(Parser *p, Candidates *all, const FeNode *from, bool in_list) {
-    if (from->kind == FE_SEQUENCE && !in_list) {
-        for (size_t i = 0; i < from->count; i++) { add_merged(p, all, from->items[i], true); }
-    } else if (from->kind == FE_MAPPING) {
-        for (size_t i = 0; i < from->count; i++) { add_candidate(p, all, &from->pairs[i], true); }
-    } else if (from->kind != FE_POISON) {
+    if (from->kind == FE_SEQUENCE && !in_list)
+        for (size_t i = 0; i < from->count; i++) add_merged(p, all, from->items[i], true);
+    else if (from->kind == FE_MAPPING)
+        for (size_t i = 0; i < from->count; i++) add_candidate(p, all, &from->pairs[i], true);
+    else if (from->kind != FE_POISON)
         su_error(p->diags, from->span, NULL, "'<<' merges maps, not %s", fe_node_what(p->arena, from));
-    }
 }
 
 /* Keeps the strongest of each key, in order. Two written ones are an error at the second. */
@@ -334,20 +330,18 @@ static void settle_map(Parser *p, FeNode *map) {
     const FePair *merge = NULL;
     for (size_t i = 0; i < map->count; i++) {
         const FePair *pair = &map->pairs[i];
-        if (!is_merge(pair)) {
+        if (!is_merge(pair))
             add_candidate(p, &all, pair, false);
-        } else if (merge) {
+        else if (merge)
             su_error(p->diags, pair->key_span, "merge several maps as a list: '<<: [*a, *b]'", "duplicate key '<<'");
-        } else {
+        else
             merge = pair;
-        }
     }
-    if (merge) { add_merged(p, &all, merge->value, false); }
-    if (all.count) {
+    if (merge) add_merged(p, &all, merge->value, false);
+    if (all.count)
         keep_unique(p, &all, map);
-    } else {
+    else
         map->count = 0;
-    }
 }
 
 static FeNode *parse_mapping(Parser *p, const yaml_event_t *start, unsigned depth) {
@@ -355,14 +349,13 @@ static FeNode *parse_mapping(Parser *p, const yaml_event_t *start, unsigned dept
     check_tag(p, start->data.mapping_start.tag, map->span);
     for (;;) {
         yaml_event_t event;
-        if (!next_event(p, &event)) { return NULL; }
+        if (!next_event(p, &event)) return NULL;
         bool end = event.type == YAML_MAPPING_END_EVENT;
         bool ok = end || parse_pair(p, &event, map, depth);
-        if (end && start->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE) {
+        if (end && start->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE)
             map->span = span_between(p, start->start_mark, event.end_mark);
-        }
         yaml_event_delete(&event);
-        if (!ok) { return NULL; }
+        if (!ok) return NULL;
         if (end) {
             settle_map(p, map);
             return map;
@@ -379,18 +372,18 @@ static const yaml_char_t *event_anchor(const yaml_event_t *event) {
 /* The value that `event` begins; depth counts the maps and lists around it. NULL after an error that ends the reading. */
 static FeNode *parse_value(Parser *p, const yaml_event_t *event, unsigned depth) {
     SuSpan span = event_span(p, event);
-    if (event->type == YAML_ALIAS_EVENT) { return expand_alias(p, (const char *)event->data.alias.anchor, span, depth); }
-    if (!take_node(p, span)) { return NULL; }
+    if (event->type == YAML_ALIAS_EVENT) return expand_alias(p, (const char *)event->data.alias.anchor, span, depth);
+    if (!take_node(p, span)) return NULL;
     if (depth >= FE_MAX_DEPTH && event->type != YAML_SCALAR_EVENT) {
         su_error(p->diags, span, NULL, "maps and lists nest more than %d deep", FE_MAX_DEPTH);
         return NULL;
     }
     size_t anchor = open_anchor(p, event_anchor(event), span);
-    if (anchor == SIZE_MAX) { return NULL; }
+    if (anchor == SIZE_MAX) return NULL;
     FeNode *node = event->type == YAML_SCALAR_EVENT           ? parse_scalar(p, event)
                    : event->type == YAML_SEQUENCE_START_EVENT ? parse_sequence(p, event, depth)
                                                               : parse_mapping(p, event, depth);
-    if (node && anchor) { p->anchors[anchor - 1].node = node; }
+    if (node && anchor) p->anchors[anchor - 1].node = node;
     return node;
 }
 
@@ -399,13 +392,13 @@ static FeNode *parse_value(Parser *p, const yaml_event_t *event, unsigned depth)
 /* Reads past stream and document start. False at the end of the stream or after an error. */
 static bool begin_document(Parser *p, yaml_event_t *out_event) {
     for (;;) {
-        if (!next_event(p, out_event)) { return false; }
+        if (!next_event(p, out_event)) return false;
         yaml_event_type_t type = out_event->type;
         if (type == YAML_STREAM_END_EVENT) {
             yaml_event_delete(out_event);
             return su_error(p->diags, (SuSpan){p->source, 1, 1 + p->first_column, 1}, NULL, "the file is empty");
         }
-        if (type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT) { return true; }
+        if (type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT) return true;
         yaml_event_delete(out_event);
     }
 }
@@ -413,20 +406,19 @@ static bool begin_document(Parser *p, yaml_event_t *out_event) {
 static bool end_document(Parser *p) {
     for (;;) {
         yaml_event_t event;
-        if (!next_event(p, &event)) { return false; }
+        if (!next_event(p, &event)) return false;
         yaml_event_type_t type = event.type;
         SuSpan span = event_span(p, &event);
         yaml_event_delete(&event);
-        if (type == YAML_STREAM_END_EVENT) { return true; }
-        if (type == YAML_DOCUMENT_START_EVENT) {
+        if (type == YAML_STREAM_END_EVENT) return true;
+        if (type == YAML_DOCUMENT_START_EVENT)
             return su_error(p->diags, span, NULL, "a second YAML document begins here; a spec is one document");
-        }
     }
 }
 
 static FeNode *parse_document(Parser *p) {
     yaml_event_t event;
-    if (!begin_document(p, &event)) { return NULL; }
+    if (!begin_document(p, &event)) return NULL;
     FeNode *root = parse_value(p, &event, 0);
     yaml_event_delete(&event);
     return root && end_document(p) ? root : NULL;
@@ -434,7 +426,7 @@ static FeNode *parse_document(Parser *p) {
 
 static uint32_t count_characters(const char *text, size_t size) {
     uint32_t count = 0;
-    for (size_t i = 0; i < size; i++) { count += ((unsigned char)text[i] & 0xC0) != 0x80; }
+    for (size_t i = 0; i < size; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
     return count;
 }
 
@@ -444,11 +436,10 @@ FeNode *fe_yaml_parse(SuArena *arena, const SuSource *source, size_t start, SuDi
         su_error(diags, (SuSpan){.source = source}, NULL, "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
         return NULL;
     }
-    if (source->size - start >= 3 && !memcmp(source->text + start, "\xEF\xBB\xBF", 3)) {
+    if (source->size - start >= 3 && !memcmp(source->text + start, "\xEF\xBB\xBF", 3))
         start += 3; /* libyaml would count a byte order mark as a column */
-    }
     p.first_column = count_characters(source->text, start == 3 ? 0 : start);
-    if (!check_bytes(&p, start)) { return NULL; }
+    if (!check_bytes(&p, start)) return NULL;
     if (!yaml_parser_initialize(&p.yaml)) {
         su_error(diags, (SuSpan){.source = source}, NULL, "out of memory while reading YAML");
         return NULL;
@@ -465,25 +456,24 @@ FeNode *fe_yaml_parse(SuArena *arena, const SuSource *source, size_t start, SuDi
 bool fe_node_empty(const FeNode *node) { return node->kind == FE_SCALAR && node->plain && node->text[0] == '\0'; }
 
 FePair *fe_node_find(const FeNode *map, const char *key) {
-    for (size_t i = 0; map->kind == FE_MAPPING && i < map->count; i++) {
-        if (strcmp(map->pairs[i].key, key) == 0) { return &map->pairs[i]; }
-    }
+    for (size_t i = 0; map->kind == FE_MAPPING && i < map->count; i++)
+        if (strcmp(map->pairs[i].key, key) == 0) return &map->pairs[i];
     return NULL;
 }
 
 const char *fe_quote(SuArena *arena, const char *text) {
     enum { SHOWN = 48 };
     size_t size = strlen(text);
-    if (size <= SHOWN) { return su_printf(arena, "'%s'", text); }
+    if (size <= SHOWN) return su_printf(arena, "'%s'", text);
     size = SHOWN;
-    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) { size--; }
+    while (size > 0 && ((unsigned char)text[size] & 0xC0) == 0x80) size--;
     return su_printf(arena, "'%.*s...'", (int)size, text);
 }
 
 const char *fe_node_what(SuArena *arena, const FeNode *node) {
-    if (node->kind == FE_MAPPING) { return "a map"; }
-    if (node->kind == FE_SEQUENCE) { return "a list"; }
-    if (node->kind == FE_POISON || fe_node_empty(node)) { return "nothing"; }
+    if (node->kind == FE_MAPPING) return "a map";
+    if (node->kind == FE_SEQUENCE) return "a list";
+    if (node->kind == FE_POISON || fe_node_empty(node)) return "nothing";
     return su_printf(arena, "%s%s", node->plain ? "" : "the quoted text ", fe_quote(arena, node->text));
 }
 

@@ -388,12 +388,11 @@ bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const
     const IrOpInfo *info = ir_op_info(op);
     Rule rule = {.n = n, .attrs = attrs, .out = out_types};
     *out_why = n < info->min_operands ? "operands are missing" : n > info->max_operands ? "there are too many operands" : NULL;
-    for (int i = 0; i < n && *out_why == NULL; i++) {
+    for (int i = 0; i < n && *out_why == NULL; i++)
         if (operands[i] < 0 || (size_t)operands[i] >= g->n_values)
             *out_why = "an operand is absent";
         else
             rule.in[i] = &g->values[operands[i]].type;
-    }
     if (*out_why == NULL) *out_why = rules[op](&rule);
     for (int i = 0; i < ir_result_count(info, n) && *out_why == NULL; i++)
         if (!sane(&out_types[i])) *out_why = "a result has more than 2^48 elements";

@@ -217,11 +217,10 @@ static void check_states(Verify *v) {
         const IrOpInfo *info = ir_op_info(node->op);
         int result = ir_result_count(info, node->n_operands) - info->n_states;
         for (int j = 0; node->operands[j] != (IrValueId)i; j++) result += strchr("sS", info->operands[j]) != NULL;
-        if (state->next == IR_NONE) {
+        if (state->next == IR_NONE)
             bad_node(v, node, "@%s is not set", state->name);
-        } else if (state->next != node->results[result]) {
+        else if (state->next != node->results[result])
             bad_node(v, node, "@%s is not set to result %d", state->name, result);
-        }
     }
 }
 

@@ -83,9 +83,8 @@ static void finish_weights(PsBuilder *b, PgProgram *program) {
 static int64_t largest_step(const PsBuilder *b, const PgStep *block) {
     uint64_t limit = (uint64_t)1 << ARENA_LIMIT_SHIFT;
     int64_t rows = b->options->max_rows ? b->options->max_rows : PG_MAX_ROWS;
-    for (size_t i = 0; i < b->n_kernels && rows > PG_MAX_ROWS; i++) {
+    for (size_t i = 0; i < b->n_kernels && rows > PG_MAX_ROWS; i++)
         if (b->kernels[i].window > 0) rows = PG_MAX_ROWS;
-    }
     while (rows > 8 && block->arena_per_row * pg_ld((uint64_t)rows) + block->arena_fixed > limit) rows /= 2;
     return rows;
 }

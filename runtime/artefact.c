@@ -19,7 +19,7 @@ MossError moss_artefact_bytes(int64_t vocab_size, int32_t bos, int32_t eos, RtTo
 
 MossError moss_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out) {
     SuDiags diags = {0};
-    if (rt_tokenizer_bos(tokenizer) >= 0) { rt_tokens_add(out, rt_tokenizer_bos(tokenizer)); }
+    if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
     bool ok = rt_tokenizer_encode(tokenizer, text, size, out, &diags);
     MossError error = ok ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_INPUT, &diags);
     su_diags_free(&diags);

@@ -35,7 +35,7 @@ MossError rt_error_from(MossCode code, const SuDiags *diags) {
         su_text_add(&text, "%s%s%s%s%s%s%s", text.size ? "\n" : "", path ? path : "", path ? ": " : "", d->message,
                     d->hint ? " (" : "", d->hint ? d->hint : "", d->hint ? ")" : "");
     }
-    if (diags->errors > SU_MAX_ERRORS) { su_text_add(&text, "\n%zu more errors", diags->errors - SU_MAX_ERRORS); }
+    if (diags->errors > SU_MAX_ERRORS) su_text_add(&text, "\n%zu more errors", diags->errors - SU_MAX_ERRORS);
     MossError error = from_text(code, text.text ? text.text : "", text.size);
     su_text_free(&text);
     return error;

@@ -66,14 +66,14 @@ static double draw(RtFreshStream *s) {
 RtFreshStream rt_fresh_start(const RtFreshTensor *tensor, uint64_t seed) {
     RtFreshStream s = {.tensor = tensor};
     uint64_t hash = 0xCBF29CE484222325;
-    for (const char *c = tensor->tensor.name; *c; c++) { hash = (hash ^ (unsigned char)*c) * 0x100000001B3; }
+    for (const char *c = tensor->tensor.name; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001B3;
     uint64_t start = splitmix(&seed) ^ hash;
-    for (int i = 0; i < 4; i++) { s.state[i] = splitmix(&start); }
+    for (int i = 0; i < 4; i++) s.state[i] = splitmix(&start);
     return s;
 }
 
 void rt_fresh_next(RtFreshStream *stream, uint64_t count, float *out) {
-    for (uint64_t i = 0; i < count; i++, stream->index++) { out[i] = (float)draw(stream); }
+    for (uint64_t i = 0; i < count; i++, stream->index++) out[i] = (float)draw(stream);
 }
 
 /* The writer asks tensor after tensor; a new one starts its stream. */
@@ -88,15 +88,15 @@ typedef struct Writing {
 
 static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
     Writing *w = context;
-    if (first == 0) { w->stream = rt_fresh_start(&w->tensors[tensor], w->seed); }
+    if (first == 0) w->stream = rt_fresh_start(&w->tensors[tensor], w->seed);
     rt_fresh_next(&w->stream, count, out);
     w->done += count * sizeof out[0];
-    if (w->progress) { w->progress(w->progress_context, w->done, w->total); }
+    if (w->progress) w->progress(w->progress_context, w->done, w->total);
 }
 
 static uint64_t tensor_bytes(const RtWriteTensor *tensor) {
     uint64_t bytes = sizeof(float);
-    for (int i = 0; i < tensor->rank; i++) { bytes *= (uint64_t)tensor->shape[i]; }
+    for (int i = 0; i < tensor->rank; i++) bytes *= (uint64_t)tensor->shape[i];
     return bytes;
 }
 

@@ -29,7 +29,7 @@ static int32_t pick(const Generating *g, uint32_t i) {
     MossSequence *sequence = &g->sequences[i];
     const float *logits = moss_state_logits(sequence->state);
     if (g->room) {
-        for (int64_t id = 0; id < v->limit; id++) { g->room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id]; }
+        for (int64_t id = 0; id < v->limit; id++) g->room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id];
         logits = g->room;
     }
     return moss_sample(sequence->sampler, logits, v->limit, v->limit);
@@ -42,21 +42,21 @@ static MossError pick_all(Generating *g, bool *out_go) {
     for (uint32_t i = 0; i < g->n; i++) {
         g->random[i] = g->sequences[i].sampler->state;
         g->next[i] = pick(g, i);
-        if (g->next[i] < 0) { error = no_number(g, i); }
+        if (g->next[i] < 0) error = no_number(g, i);
         g->sequences[i].ended = g->next[i] >= 0 && g->next[i] == g->vocabulary->eos;
         *out_go = *out_go && g->next[i] >= 0 && !g->sequences[i].ended;
     }
-    for (uint32_t i = 0; !*out_go && i < g->n; i++) { g->sequences[i].sampler->state = g->random[i]; }
+    for (uint32_t i = 0; !*out_go && i < g->n; i++) g->sequences[i].sampler->state = g->random[i];
     return error;
 }
 
 static MossError generate_here(Generating *g, uint32_t *out_count) {
     for (bool go; *out_count < g->count; ++*out_count) {
         MossError error = pick_all(g, &go);
-        if (error.code != MOSS_OK || !go) { return error; }
+        if (error.code != MOSS_OK || !go) return error;
         error = moss_step(g->model, g->segments, g->n);
-        if (error.code != MOSS_OK) { return error; }
-        for (uint32_t i = 0; i < g->n; i++) { g->sequences[i].tokens[*out_count] = g->next[i]; }
+        if (error.code != MOSS_OK) return error;
+        for (uint32_t i = 0; i < g->n; i++) g->sequences[i].tokens[*out_count] = g->next[i];
     }
     return (MossError){.code = MOSS_OK};
 }
@@ -84,9 +84,8 @@ static bool find_logits(const Generating *g, uint32_t *rows, const uint32_t **ou
 static void gather_logits(const Generating *g) {
     const PgProgram *program = g->model->program;
     float *to = (float *)g->model->logits.data;
-    for (uint32_t i = 0; i < g->n; i++, to += program->out_stride) {
+    for (uint32_t i = 0; i < g->n; i++, to += program->out_stride)
         memcpy(to, g->sequences[i].state->logits, (size_t)program->vocab_size * sizeof(float));
-    }
 }
 
 /* What the steps have done to states, as rt_step_end does for one. */
@@ -97,13 +96,13 @@ static MossError note_steps(const Generating *g, const RtRunning *running, const
             rt_mark_note(s->state, s->tokens + picks->first, picks->done - 1);
             s->state->position += picks->done - 1;
         }
-        if (picks->done > 0) { g->next[i] = s->tokens[picks->first + picks->done - 1]; }
+        if (picks->done > 0) g->next[i] = s->tokens[picks->first + picks->done - 1];
     }
     bool failed =
         picks->done == 0 && error.code != MOSS_OK && error.code != MOSS_NO_MEMORY; /* memory is asked for before the start */
-    for (uint32_t i = 0; failed && i < g->n; i++) { g->sequences[i].state->spoilt = true; }
+    for (uint32_t i = 0; failed && i < g->n; i++) g->sequences[i].state->spoilt = true;
     if (picks->done > 0) {
-        for (uint32_t row = 0; row < running->rows; row++) { g->model->row_position[row] += picks->done - 1; }
+        for (uint32_t row = 0; row < running->rows; row++) g->model->row_position[row] += picks->done - 1;
         error = rt_step_end(running, g->segments, error);
     }
     return error;
@@ -117,10 +116,10 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
     uint64_t logits_step = m->logits_step;
     uint32_t wanted = m->wanted;
     const uint32_t *from;
-    if (!find_logits(g, rows, &from)) { return rt_error(MOSS_NO_MEMORY, "no memory for the logits of %u sequences", g->n); }
+    if (!find_logits(g, rows, &from)) return rt_error(MOSS_NO_MEMORY, "no memory for the logits of %u sequences", g->n);
     MossError error = rt_step_begin(m, g->segments, g->n, &running);
     if (error.code == MOSS_OK) {
-        if (!from) { gather_logits(g); }
+        if (!from) gather_logits(g);
         RtDeviceStep step = rt_step_of_device(&running);
         RtDevicePicks picks = {
             .vocabulary = g->vocabulary, .sequences = g->sequences, .from = from, .first = *out_count, .no_number = -1};
@@ -132,21 +131,20 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
             m->logits_step = from ? logits_step : 0;
             m->wanted = from ? wanted : 0;
         }
-        if (error.code == MOSS_OK && picks.no_number >= 0) { error = no_number(g, (uint32_t)picks.no_number); }
+        if (error.code == MOSS_OK && picks.no_number >= 0) error = no_number(g, (uint32_t)picks.no_number);
     }
     return error;
 }
 
 static bool all_go_on(const Generating *g) {
-    for (uint32_t i = 0; i < g->n; i++) {
-        if (g->sequences[i].ended) { return false; }
-    }
+    for (uint32_t i = 0; i < g->n; i++)
+        if (g->sequences[i].ended) return false;
     return true;
 }
 
 static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_count) {
     MossError error = {.code = MOSS_OK};
-    while (error.code == MOSS_OK && *out_count < g->count && all_go_on(g)) { error = generate_some(g, rows, out_count); }
+    while (error.code == MOSS_OK && *out_count < g->count && all_go_on(g)) error = generate_some(g, rows, out_count);
     return error;
 }
 
@@ -154,19 +152,17 @@ static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_cou
 
 static MossError check(const Generating *g) {
     const PgProgram *program = g->model->program;
-    if (g->n < 1 || g->n > (uint64_t)program->max_rows) {
+    if (g->n < 1 || g->n > (uint64_t)program->max_rows)
         return rt_error(MOSS_BAD_INPUT, "1 to %lld sequences go on together, not %u", (long long)program->max_rows, g->n);
-    }
     if (g->vocabulary->limit < 1 || g->vocabulary->limit > program->vocab_size) {
         return rt_error(MOSS_BAD_INPUT, "the vocabulary's limit is 1 to %lld, not %lld", (long long)program->vocab_size,
                         (long long)g->vocabulary->limit);
     }
     for (uint32_t i = 0; i < g->n; i++) {
         const MossState *state = g->sequences[i].state;
-        if (!state || state->model != g->model) {
+        if (!state || state->model != g->model)
             return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i);
-        }
-        if (!moss_state_logits(state)) { return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i); }
+        if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i);
         if (program->max_positions && g->count > (uint64_t)(program->max_positions - state->position)) {
             return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i,
                             g->count, (long long)state->position, (long long)program->max_positions);
@@ -180,13 +176,13 @@ MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, Moss
     Generating g = {.model = model, .vocabulary = vocabulary, .sequences = sequences, .n = n, .count = count};
     *out_count = 0;
     MossError error = check(&g);
-    if (error.code != MOSS_OK || count == 0) { return error; }
+    if (error.code != MOSS_OK || count == 0) return error;
     SuArena arena = {0};
     g.segments = SU_NEW_ARRAY(&arena, MossSegment, n);
     g.next = SU_NEW_ARRAY(&arena, int32_t, n);
     g.random = SU_NEW_ARRAY(&arena, uint64_t, n);
     bool there = model->device && n <= model->device->kind->most_picks(model->device);
-    if (vocabulary->gaps && !there) { g.room = SU_NEW_ARRAY(&arena, float, (size_t)vocabulary->limit); }
+    if (vocabulary->gaps && !there) g.room = SU_NEW_ARRAY(&arena, float, (size_t)vocabulary->limit);
     for (uint32_t i = 0; i < n; i++) {
         sequences[i].ended = false;
         g.segments[i] = (MossSegment){.state = sequences[i].state, .tokens = &g.next[i], .count = 1, .wanted = MOSS_LAST_LOGITS};

@@ -51,13 +51,12 @@ static MossError make_model(const PgProgram *program, const PgCode *codes, const
     options = options ? options : &defaults;
     MossModel *m;
     MossError error = rt_model_make(program, codes, options, &m);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     error = pack_for(m, tensors, drop, options);
-    if (error.code == MOSS_OK) {
+    if (error.code == MOSS_OK)
         *out_model = m;
-    } else {
+    else
         moss_model_free(m);
-    }
     return error;
 }
 
@@ -67,7 +66,7 @@ static MossError make_model(const PgProgram *program, const PgCode *codes, const
 static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
     for (size_t i = 0; i < n_paths; i++) {
         SuMap map;
-        if (su_map_open(paths[i], &map, diags)) { su_map_close(&map); }
+        if (su_map_open(paths[i], &map, diags)) su_map_close(&map);
     }
     return !diags->errors;
 }
@@ -75,11 +74,10 @@ static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
 static MossError open_checkpoints(const PgProgram *program, const char *const *paths, size_t n_paths, RtCheckpoints *out) {
     SuDiags diags = {0};
     MossError error = {.code = MOSS_OK};
-    if (!can_open(paths, n_paths, &diags)) {
+    if (!can_open(paths, n_paths, &diags))
         error = rt_error_from(MOSS_NO_FILE, &diags);
-    } else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags)) {
+    else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    }
     su_diags_free(&diags);
     return error;
 }
@@ -88,9 +86,9 @@ MossError moss_model_load(const PgProgram *program, const PgCode *codes, const c
                           const MossOptions *options, MossModel **out_model) {
     RtCheckpoints checkpoints;
     *out_model = NULL;
-    if (n_paths == 1 && rt_packed_is_file(paths[0])) { return moss_model_open(program, codes, paths[0], options, out_model); }
+    if (n_paths == 1 && rt_packed_is_file(paths[0])) return moss_model_open(program, codes, paths[0], options, out_model);
     MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     error = make_model(program, codes, checkpoints.tensors, true, options, out_model);
     rt_checkpoints_close(&checkpoints);
     return error;
@@ -100,7 +98,7 @@ MossError moss_weights_pack(const PgProgram *program, const char *const *paths, 
                             const char *out_path) {
     RtCheckpoints checkpoints;
     MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     options = options ? options : &defaults;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);

@@ -10,9 +10,8 @@
 uint64_t rt_arena_bytes(const PgProgram *program, PgMode mode, uint64_t rows) {
     const PgStep *step = &program->steps[mode];
     uint64_t ld = mode == PG_ROW ? 1 : pg_ld(rows), bytes;
-    if (!su_mul(step->arena_per_row, ld, &bytes) || !su_add(bytes, step->arena_fixed, &bytes)) {
+    if (!su_mul(step->arena_per_row, ld, &bytes) || !su_add(bytes, step->arena_fixed, &bytes))
         SU_BUG("arena of program '%s' overflows", program->name);
-    }
     return bytes;
 }
 
@@ -24,9 +23,8 @@ static uint32_t check_phases(const PgProgram *program) {
         uint32_t stage = 0, in_stage = 0;
         for (uint32_t i = 0; i < step->n_phases; i++) {
             const PgPhase *phase = &step->phases[i];
-            if (phase->kernel >= program->n_kernels || phase->stage >= step->n_stages || phase->stage < stage) {
+            if (phase->kernel >= program->n_kernels || phase->stage >= step->n_stages || phase->stage < stage)
                 SU_BUG("phase %u (%s) of program '%s' is out of order", i, phase->name, program->name);
-            }
             in_stage = phase->stage == stage ? in_stage + 1 : 1;
             stage = phase->stage;
             most = in_stage > most ? in_stage : most;
@@ -40,7 +38,7 @@ static double **make_rope_rates(SuArena *arena, const PgProgram *program) {
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
         rates[r] = SU_NEW_ARRAY(arena, double, (size_t)rope->dim / 2);
-        for (int64_t i = 0; i < rope->dim / 2; i++) { rates[r][i] = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim); }
+        for (int64_t i = 0; i < rope->dim / 2; i++) rates[r][i] = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
     }
     return rates;
 }
@@ -63,9 +61,8 @@ static void fill_args(MossModel *m) {
 static RtPages make_arena(const PgProgram *program, const MossOptions *options) {
     uint64_t bytes = rt_arena_bytes(program, PG_ROW, 1);
     bool aligned = (uintptr_t)options->arena % RT_CACHE_LINE == 0;
-    if (options->arena && aligned && options->arena_bytes >= bytes) {
+    if (options->arena && aligned && options->arena_bytes >= bytes)
         return (RtPages){.data = options->arena, .size = options->arena_bytes};
-    }
     return rt_pages_alloc(bytes);
 }
 
@@ -103,7 +100,7 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->claims = aligned_alloc(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
     m->arena = make_arena(program, options);
-    if (!m->args || !m->claims || !m->scratch.data || !m->arena.data) { return false; }
+    if (!m->args || !m->claims || !m->scratch.data || !m->arena.data) return false;
     fill_args(m);
     return true;
 }
@@ -116,7 +113,7 @@ static MossError no_model(const PgProgram *program) {
 }
 
 static MossError join_device(MossModel *m, MossDevice *device) {
-    if (device->model) { return rt_error(MOSS_DEVICE, "the device serves another model"); }
+    if (device->model) return rt_error(MOSS_DEVICE, "the device serves another model");
     MossError error = device->kind->take_model(device, m->program);
     if (error.code == MOSS_OK) {
         m->device = device;
@@ -130,22 +127,20 @@ MossError rt_model_make(const PgProgram *program, const PgCode *codes, const Mos
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
     options = options ? options : &defaults;
-    if (!m) { return no_model(program); }
+    if (!m) return no_model(program);
     m->program = program;
     m->workers = rt_model_workers(options);
     make_tables(m);
-    if (!m->workers || !m->logits.data) {
+    if (!m->workers || !m->logits.data)
         error = no_model(program);
-    } else if (options->device) {
+    else if (options->device)
         error = join_device(m, options->device);
-    } else if (!make_buffers(m, codes, options)) {
+    else if (!make_buffers(m, codes, options))
         error = no_model(program);
-    }
-    if (error.code == MOSS_OK) {
+    if (error.code == MOSS_OK)
         *out_model = m;
-    } else {
+    else
         moss_model_free(m);
-    }
     return error;
 }
 
@@ -156,7 +151,7 @@ MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress
         return error;
     }
     model->weights = weights;
-    for (int i = 0; i < rt_workers_count(model->workers); i++) { model->args[i].args.weights = weights.data; }
+    for (int i = 0; i < rt_workers_count(model->workers); i++) model->args[i].args.weights = weights.data;
     return (MossError){.code = MOSS_OK};
 }
 
@@ -168,7 +163,7 @@ static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, co
     bool good = !options->verify || rt_packed_verify(packed, path, m->program, m->workers, &diags);
     MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_diags_free(&diags);
-    if (!good) { return error; }
+    if (!good) return error;
     m->identity = packed->head->weights;
     m->has_identity = true;
     RtPages weights = {.data = (uint8_t *)(uintptr_t)packed->blob,
@@ -188,7 +183,7 @@ static MossError open_packed(const char *path, const PgProgram *program, RtPacke
         error = rt_error_from(MOSS_NO_FILE, &diags);
     } else {
         su_map_close(&map);
-        if (!rt_packed_open(path, program, out_packed, &diags)) { error = rt_error_from(MOSS_BAD_WEIGHTS, &diags); }
+        if (!rt_packed_open(path, program, out_packed, &diags)) error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     }
     su_diags_free(&diags);
     return error;
@@ -200,14 +195,13 @@ MossError moss_model_open(const PgProgram *program, const PgCode *codes, const c
     MossModel *m;
     *out_model = NULL;
     MossError error = open_packed(path, program, &packed);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     error = rt_model_make(program, codes, options, &m);
-    if (error.code == MOSS_OK) { error = use_packed(m, &packed, path, options ? options : &defaults); }
-    if (error.code == MOSS_OK) {
+    if (error.code == MOSS_OK) error = use_packed(m, &packed, path, options ? options : &defaults);
+    if (error.code == MOSS_OK)
         *out_model = m;
-    } else {
+    else
         moss_model_free(m);
-    }
     su_map_close(&packed.map); /* if no model has taken it */
     return error;
 }
@@ -215,14 +209,13 @@ MossError moss_model_open(const PgProgram *program, const PgCode *codes, const c
 MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
     RtPacked packed;
     MossError error = open_packed(path, program, &packed);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options ? options : &defaults);
-    if (!workers) {
+    if (!workers)
         error = rt_error(MOSS_NO_MEMORY, "no threads to check with");
-    } else if (!rt_packed_verify(&packed, path, program, workers, &diags)) {
+    else if (!rt_packed_verify(&packed, path, program, workers, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    }
     rt_workers_free(workers);
     su_map_close(&packed.map);
     su_diags_free(&diags);
@@ -235,7 +228,7 @@ static MossError find_identity(MossModel *m) {
     MossError error = {.code = MOSS_OK};
     if (m->device) {
         fetched = rt_pages_alloc(m->program->weight_bytes);
-        if (!fetched.data) { return no_model(m->program); }
+        if (!fetched.data) return no_model(m->program);
         error = m->device->kind->get_weights(m->device, fetched.data);
     }
     if (error.code == MOSS_OK) {
@@ -252,7 +245,7 @@ MossError rt_model_identity(MossModel *model, const SuDigest **out_identity) {
 }
 
 void moss_model_free(MossModel *model) {
-    if (!model) { return; }
+    if (!model) return;
     if (model->device) {
         model->device->kind->leave_model(model->device);
         model->device->model = NULL;
@@ -269,7 +262,7 @@ void moss_model_free(MossModel *model) {
 }
 
 void moss_device_free(MossDevice *device) {
-    if (device) { device->kind->free(device); }
+    if (device) device->kind->free(device);
 }
 
 const PgProgram *moss_model_program(const MossModel *model) { return model->program; }

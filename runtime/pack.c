@@ -51,15 +51,14 @@ static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uin
         note_bad(p, tensor, first + bad);
         memset(out, 0, count * sizeof *out);
     }
-    for (uint64_t i = 0; negexp && i < count; i++) { out[i] = -vm_exp(out[i]); }
+    for (uint64_t i = 0; negexp && i < count; i++) out[i] = -vm_exp(out[i]);
 }
 
 /* n columns of sixteen rows, which dtype holds exactly, into out [n][16], or [ceil(n/2)][16][2]. Behind an odd
  * last column lies a zero. */
 static void store_f32(float (*rows)[COLUMNS], uint64_t n, float *out) {
-    for (uint64_t k = 0; k < n; k++) {
-        for (uint64_t lane = 0; lane < PG_LANES; lane++) { out[k * PG_LANES + lane] = rows[lane][k]; }
-    }
+    for (uint64_t k = 0; k < n; k++)
+        for (uint64_t lane = 0; lane < PG_LANES; lane++) out[k * PG_LANES + lane] = rows[lane][k];
 }
 
 static void store_bf16(float (*rows)[COLUMNS], uint64_t n, uint16_t *out) {
@@ -90,9 +89,8 @@ static void pack_panel(Packer *p, const PgWeight *w, uint64_t unit) {
         uint64_t n = K - k0 < COLUMNS ? K - k0 : COLUMNS;
         for (uint64_t lane = 0; lane < PG_LANES && first_row + lane < O; lane++) {
             convert(p, w->tensor, w->negexp, (plane * O + first_row + lane) * K + k0, n, rows[lane]);
-            if (n % 2) { /* n is odd in the last round only */
+            if (n % 2)  /* n is odd in the last round only */
                 rows[lane][n] = 0;
-            }
         }
         switch ((PgDtype)w->dtype) {
         case PG_F32: store_f32(rows, n, (float *)panel + k0 * PG_LANES); break;
@@ -114,7 +112,7 @@ static void check_only(Packer *p, const Job *job, uint64_t first, uint64_t end) 
 /* Gives the pages of a mapped tensor back: those that belong to it alone. */
 static void drop(const RtTensor *t) {
     uintptr_t first = su_round_up((uintptr_t)t->data, RT_PAGE), end = ((uintptr_t)t->data + t->bytes) / RT_PAGE * RT_PAGE;
-    if (first < end) { madvise((void *)first, end - first, MADV_DONTNEED); }
+    if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
 static void do_item(Packer *p, uint32_t item) {
@@ -130,10 +128,10 @@ static void do_item(Packer *p, uint32_t item) {
         check_only(p, job, first, end);
     } else {
         const PgWeight *w = &p->in->program->weights[job->weight];
-        for (uint64_t unit = first; unit < end; unit++) { pack_panel(p, w, unit); }
+        for (uint64_t unit = first; unit < end; unit++) pack_panel(p, w, unit);
         atomic_fetch_add_explicit(&p->done, (end - first) * panel_bytes(w), memory_order_relaxed);
     }
-    if (atomic_fetch_sub(&p->left[job->tensor], 1) == 1 && p->in->drop) { drop(p->in->tensors[job->tensor]); }
+    if (atomic_fetch_sub(&p->left[job->tensor], 1) == 1 && p->in->drop) drop(p->in->tensors[job->tensor]);
 }
 
 static void work(void *context, int worker) {
@@ -179,8 +177,8 @@ static void make_jobs(Packer *p, SuArena *arena) {
         head[program->weights[i].tensor] = i + 1;
     }
     for (uint32_t t = 0; t < program->n_tensors; t++) {
-        if (!head[t]) { add_job(p, t, NO_WEIGHT); }
-        for (uint32_t i = head[t]; i; i = next[i - 1]) { add_job(p, t, i - 1); }
+        if (!head[t]) add_job(p, t, NO_WEIGHT);
+        for (uint32_t i = head[t]; i; i = next[i - 1]) add_job(p, t, i - 1);
     }
 }
 
@@ -193,7 +191,7 @@ bool rt_pack(const RtPacking *packing, SuDiags *diags) {
                 .claims = &claims,
                 .first_bad = su_alloc_array(&arena, program->n_tensors, sizeof *p.first_bad),
                 .left = su_alloc_array(&arena, program->n_tensors, sizeof *p.left)};
-    for (uint32_t t = 0; t < program->n_tensors; t++) { p.first_bad[t] = UINT64_MAX; }
+    for (uint32_t t = 0; t < program->n_tensors; t++) p.first_bad[t] = UINT64_MAX;
     make_jobs(&p, &arena);
     rt_workers_run(packing->workers, work, &p);
     bool ok = true;

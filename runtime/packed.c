@@ -38,10 +38,10 @@ static const char *weight_name(const PgProgram *program, uint32_t weight) {
 
 RtPackedFront rt_packed_front(const PgProgram *program) {
     uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
-    for (uint32_t i = 0; i < program->n_weights; i++) { size += strlen(weight_name(program, i)) + 1; }
+    for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
     uint8_t *bytes = calloc(1, whole);
-    if (!bytes) { SU_BUG("no memory for %llu bytes", (unsigned long long)whole); }
+    if (!bytes) SU_BUG("no memory for %llu bytes", (unsigned long long)whole);
     RtPackedFront front = {
         .bytes = bytes, .head = (RtPackedHead *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHead))};
     RtPackedHead *head = front.head;
@@ -88,7 +88,7 @@ static void digest_work(void *context, int worker) {
     (void)worker;
     for (;;) {
         uint32_t i = atomic_fetch_add(&d->claims.next, 1);
-        if (i >= d->program->n_weights) { return; }
+        if (i >= d->program->n_weights) return;
         d->digests[i] = su_digest(d->blob + d->program->weights[i].offset, d->program->weights[i].bytes);
     }
 }
@@ -114,7 +114,7 @@ bool rt_packed_is(const uint8_t *data, size_t size) { return size >= 8 && memcmp
 bool rt_packed_is_file(const char *path) {
     uint8_t start[8];
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) { return false; }
+    if (fd < 0) return false;
     ssize_t got = read(fd, start, sizeof start);
     close(fd);
     return got == (ssize_t)sizeof start && rt_packed_is(start, sizeof start);
@@ -127,20 +127,17 @@ static bool refuse_truncated(uint64_t size, uint64_t wanted, SuSpan span, SuDiag
 
 /* Is it a packed file with a whole, undamaged head? */
 static bool check_head(const RtPackedHead *head, size_t size, SuSpan span, SuDiags *diags) {
-    if (size < sizeof *head || !rt_packed_is((const uint8_t *)head, size)) {
+    if (size < sizeof *head || !rt_packed_is((const uint8_t *)head, size))
         return su_error(diags, span, pack_again, "is not a whole file of packed weights");
-    }
     if (head->format != RT_PACKED_FORMAT) {
         return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
                         "is packed in format %u; this mossc reads format %d", head->format, RT_PACKED_FORMAT);
     }
-    if (head->head_bytes < sizeof *head || head->head_bytes > size) {
+    if (head->head_bytes < sizeof *head || head->head_bytes > size)
         return su_error(diags, span, pack_again, "is damaged or cut short: its table does not fit the file");
-    }
     SuDigest digest = rt_packed_head_digest(head);
-    if (!su_digest_equal(&digest, &head->digest)) {
+    if (!su_digest_equal(&digest, &head->digest))
         return su_error(diags, span, pack_again, "is damaged: the digest of its table does not match");
-    }
     return true;
 }
 
@@ -171,9 +168,8 @@ static bool check_fit(const RtPackedHead *head, const PgProgram *program, const 
                             weight_name(program, i));
         }
     }
-    if (memcmp(table, want->table, head->head_bytes - sizeof *head) != 0) {
+    if (memcmp(table, want->table, head->head_bytes - sizeof *head) != 0)
         return su_error(diags, span, pack_again, "holds tensors of other names");
-    }
     return true;
 }
 
@@ -184,22 +180,21 @@ static bool all_zero(const uint8_t *data, uint64_t size) {
 bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
     const RtPackedHead *head = (const RtPackedHead *)(const void *)data;
     SuSpan span = su_file_span(diags, path);
-    if (!check_head(head, size, span, diags)) { return false; }
+    if (!check_head(head, size, span, diags)) return false;
     RtPackedFront want = rt_packed_front(program);
     uint64_t whole = want.head->data_offset + program->weight_bytes;
     bool ok = check_fit(head, program, &want, span, diags);
-    if (ok && size != whole) { ok = refuse_truncated(size, whole, span, diags); }
-    if (ok && !all_zero(data + head->head_bytes, head->data_offset - head->head_bytes)) {
+    if (ok && size != whole) ok = refuse_truncated(size, whole, span, diags);
+    if (ok && !all_zero(data + head->head_bytes, head->data_offset - head->head_bytes))
         ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
-    }
-    if (ok) { *out = (RtPacked){.head = head, .blob = data + head->data_offset}; }
+    if (ok) *out = (RtPacked){.head = head, .blob = data + head->data_offset};
     free(want.bytes);
     return ok;
 }
 
 bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
     SuMap map;
-    if (!su_map_open(path, &map, diags)) { return false; }
+    if (!su_map_open(path, &map, diags)) return false;
     if (!rt_packed_check(map.data, map.size, path, program, out, diags)) {
         su_map_close(&map);
         return false;
@@ -216,9 +211,8 @@ static bool check_gaps(const RtPacked *packed, const PgProgram *program, SuSpan 
     for (uint32_t i = 0; i <= program->n_weights; i++) {
         const PgWeight *w = &program->weights[i];
         uint64_t next = i < program->n_weights ? w->offset : program->weight_bytes;
-        if (next > at && !all_zero(packed->blob + at, next - at)) {
+        if (next > at && !all_zero(packed->blob + at, next - at))
             return su_error(diags, span, pack_again, "is damaged between its tensors");
-        }
         at = i < program->n_weights ? w->offset + w->bytes : next;
     }
     return true;
@@ -232,14 +226,11 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     rt_weights_digests(program, packed->blob, workers, digests);
     SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
     bool ok = true;
-    for (uint32_t i = 0; i < program->n_weights; i++) {
-        if (!su_digest_equal(&digests[i], &table[i].digest)) {
+    for (uint32_t i = 0; i < program->n_weights; i++)
+        if (!su_digest_equal(&digests[i], &table[i].digest))
             ok = su_error(diags, span, pack_again, "is damaged: the digest of tensor '%s' does not match", weight_name(program, i));
-        }
-    }
-    if (ok && !su_digest_equal(&identity, &packed->head->weights)) {
+    if (ok && !su_digest_equal(&identity, &packed->head->weights))
         ok = su_error(diags, span, pack_again, "is damaged: its tensors do not have the identity it states");
-    }
     su_arena_free(&arena);
     return ok && check_gaps(packed, program, span, diags);
 }

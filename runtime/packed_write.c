@@ -23,11 +23,11 @@ static bool fill(const Target *t, const PgProgram *program, const RtTensor *cons
                          .progress = progress,
                          .progress_context = progress_context,
                          .blob = t->file + t->front.head->data_offset};
-    if (!rt_pack(&packing, diags)) { return false; }
+    if (!rt_pack(&packing, diags)) return false;
     SuArena arena = {0};
     SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     rt_weights_digests(program, packing.blob, workers, digests);
-    for (uint32_t i = 0; i < program->n_weights; i++) { t->front.table[i].digest = digests[i]; }
+    for (uint32_t i = 0; i < program->n_weights; i++) t->front.table[i].digest = digests[i];
     t->front.head->weights = su_digest(digests, program->n_weights * sizeof *digests);
     t->front.head->digest = rt_packed_head_digest(t->front.head);
     memcpy(t->file, t->front.bytes, t->front.head->data_offset);
@@ -54,11 +54,11 @@ static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
 bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
                      MossProgress progress, void *progress_context, SuDiags *diags) {
     SuOut out;
-    if (!su_out_open(path, &out, diags)) { return false; }
+    if (!su_out_open(path, &out, diags)) return false;
     Target t = {.front = rt_packed_front(program)};
     t.size = t.front.head->data_offset + program->weight_bytes;
     bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
-    if (t.file) { munmap(t.file, t.size); }
+    if (t.file) munmap(t.file, t.size);
     free(t.front.bytes);
     if (!ok) {
         su_out_abort(&out);

@@ -96,7 +96,7 @@ static MossState *find(RtPromptCache *cache, const int32_t *tokens, size_t count
     if (entries.count) {
         size_t n;
         Found *found = find_prefixes(cache, tokens, count, &entries, &n);
-        while (!state && n-- > 0) { state = load(cache, &found[n], found[n].length == count, &entries.arena); }
+        while (!state && n-- > 0) state = load(cache, &found[n], found[n].length == count, &entries.arena);
     }
     su_entries_free(&entries);
     return state;
@@ -132,7 +132,7 @@ static MossError feed(RtPromptCache *cache, const int32_t *tokens, size_t count,
             SuDigest name = su_digest_now(stream);
             store(cache, &name, state);
         }
-        if (progress) { progress(progress_context, at, count); }
+        if (progress) progress(progress_context, at, count);
     }
     su_digest_end(stream);
     return error;
@@ -143,12 +143,11 @@ MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size
     MossError error = {.code = MOSS_OK};
     MossState *state = find(cache, tokens, count);
     *out_state = NULL;
-    if (state) {
+    if (state)
         cache->stats.reused += (size_t)moss_state_position(state);
-    } else {
+    else
         error = moss_state_create(cache->model, &state);
-    }
-    if (error.code == MOSS_OK) { error = feed(cache, tokens, count, chunk, progress, progress_context, state); }
+    if (error.code == MOSS_OK) error = feed(cache, tokens, count, chunk, progress, progress_context, state);
     if (error.code != MOSS_OK) {
         moss_state_free(state);
         return error;

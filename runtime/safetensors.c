@@ -33,12 +33,12 @@ typedef struct Reader {
 static size_t utf8_size(const uint8_t *text, size_t size) {
     static const uint8_t lead_of[] = {0, 0, 0xC0, 0xE0, 0xF0};
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (text[0] < 0x80) { return 1; }
+    if (text[0] < 0x80) return 1;
     size_t n = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
-    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) { return 0; }
+    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) return 0;
     uint32_t code = text[0] - lead_of[n];
     for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) { return 0; }
+        if ((text[i] & 0xC0) != 0x80) return 0;
         code = code << 6 | (text[i] & 0x3F);
     }
     return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
@@ -50,12 +50,11 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
     int depth = 0;
     for (size_t i = 0, n; i < size; i += n) {
         n = utf8_size((const uint8_t *)text + i, size - i);
-        if (!n || !text[i]) { return FAIL(r, "header: byte %zu is not UTF-8 text", i); }
+        if (!n || !text[i]) return FAIL(r, "header: byte %zu is not UTF-8 text", i);
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
-                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6)) {
+                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
                     return FAIL(r, "header: NUL character in a name at byte %zu", i);
-                }
                 n = utf8_size((const uint8_t *)text + i + 1, size - i - 1) ? 2 : 1;
             } else if (text[i] == '"') {
                 in_string = false;
@@ -63,7 +62,7 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
         } else if (text[i] == '"') {
             in_string = true;
         } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > DEPTH) { return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i); }
+            if (++depth > DEPTH) return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i);
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
         } else if (!strchr("0123456789:, \t\r\n", text[i])) {
@@ -109,23 +108,21 @@ static RtDtype dtype_of(const char *name, uint64_t *out_size) {
 
 /* A whole number that a double holds exactly. */
 static bool whole_number(const cJSON *item, uint64_t *out) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble >= 0x1p53) { return false; }
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble >= 0x1p53) return false;
     *out = (uint64_t)item->valuedouble;
     return (double)*out == item->valuedouble;
 }
 
 static bool read_shape(Reader *r, const cJSON *item, RtTensor *t) {
-    if (!cJSON_IsArray(item)) { return FAIL(r, "tensor '%s': shape is not a list", t->name); }
+    if (!cJSON_IsArray(item)) return FAIL(r, "tensor '%s': shape is not a list", t->name);
     t->elements = 1;
     for (const cJSON *dim = item->child; dim; dim = dim->next) {
         uint64_t size;
-        if (t->rank == RT_MAX_RANK) { return FAIL(r, "tensor '%s': more than %d dimensions", t->name, RT_MAX_RANK); }
-        if (!whole_number(dim, &size)) {
+        if (t->rank == RT_MAX_RANK) return FAIL(r, "tensor '%s': more than %d dimensions", t->name, RT_MAX_RANK);
+        if (!whole_number(dim, &size))
             return FAIL(r, "tensor '%s': dimension %d of its shape is not a whole number below 2^53", t->name, t->rank);
-        }
-        if (!su_mul(t->elements, size, &t->elements) || t->elements > UINT64_C(1) << MAX_ELEMENTS_LOG2) {
+        if (!su_mul(t->elements, size, &t->elements) || t->elements > UINT64_C(1) << MAX_ELEMENTS_LOG2)
             return FAIL(r, "tensor '%s': its shape has more than 2^%d elements", t->name, MAX_ELEMENTS_LOG2);
-        }
         t->shape[t->rank++] = (int64_t)size;
     }
     return true;
@@ -135,9 +132,8 @@ static bool read_offsets(Reader *r, const cJSON *item, RtTensor *t) {
     const cJSON *first = cJSON_IsArray(item) ? item->child : NULL;
     const cJSON *second = first ? first->next : NULL;
     uint64_t begin, end;
-    if (!second || second->next || !whole_number(first, &begin) || !whole_number(second, &end)) {
+    if (!second || second->next || !whole_number(first, &begin) || !whole_number(second, &end))
         return FAIL(r, "tensor '%s': data_offsets is not a list of two whole numbers", t->name);
-    }
     if (begin > end) {
         return FAIL(r, "tensor '%s': data_offsets end (%llu) before they begin (%llu)", t->name, (unsigned long long)end,
                     (unsigned long long)begin);
@@ -154,29 +150,28 @@ static bool read_offsets(Reader *r, const cJSON *item, RtTensor *t) {
 /* Finds each of the three keys exactly once. */
 static bool read_keys(Reader *r, const cJSON *entry, RtTensor *t, const cJSON *found[3]) {
     static const char *const keys[3] = {"dtype", "shape", "data_offsets"};
-    if (!cJSON_IsObject(entry)) { return FAIL(r, "tensor '%s': its entry is not a map", t->name); }
+    if (!cJSON_IsObject(entry)) return FAIL(r, "tensor '%s': its entry is not a map", t->name);
     for (const cJSON *item = entry->child; item; item = item->next) {
         int key = 0;
-        while (key < 3 && strcmp(item->string, keys[key]) != 0) { key++; }
-        if (key == 3) { return FAIL(r, "tensor '%s': unknown key '%s'", t->name, item->string); }
-        if (found[key]) { return FAIL(r, "tensor '%s': key '%s' twice", t->name, item->string); }
+        while (key < 3 && strcmp(item->string, keys[key]) != 0) key++;
+        if (key == 3) return FAIL(r, "tensor '%s': unknown key '%s'", t->name, item->string);
+        if (found[key]) return FAIL(r, "tensor '%s': key '%s' twice", t->name, item->string);
         found[key] = item;
     }
-    for (int key = 0; key < 3; key++) {
-        if (!found[key]) { return FAIL(r, "tensor '%s': key '%s' is missing", t->name, keys[key]); }
-    }
+    for (int key = 0; key < 3; key++)
+        if (!found[key]) return FAIL(r, "tensor '%s': key '%s' is missing", t->name, keys[key]);
     return true;
 }
 
 static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
     const cJSON *found[3] = {0};
     t->name = su_strdup(&r->file->arena, entry->string);
-    if (!read_keys(r, entry, t, found)) { return false; }
-    if (!cJSON_IsString(found[0])) { return FAIL(r, "tensor '%s': dtype is not a word", t->name); }
+    if (!read_keys(r, entry, t, found)) return false;
+    if (!cJSON_IsString(found[0])) return FAIL(r, "tensor '%s': dtype is not a word", t->name);
     uint64_t size, bytes;
     t->dtype_name = su_strdup(&r->file->arena, found[0]->valuestring);
     t->dtype = dtype_of(t->dtype_name, &size);
-    if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) { return false; }
+    if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) return false;
     if (size && (!su_mul(t->elements, size, &bytes) || bytes != t->bytes)) {
         return FAIL(r, "tensor '%s': %s %s takes %llu bytes, but data_offsets give it %llu", t->name, t->dtype_name,
                     rt_shape_text(&r->diags->arena, t->shape, t->rank), (unsigned long long)(t->elements * size),
@@ -187,7 +182,7 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
 
 static bool check_metadata(Reader *r, const cJSON *entry) {
     bool ok = cJSON_IsObject(entry);
-    for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) { ok = ok && cJSON_IsString(item); }
+    for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) ok = ok && cJSON_IsString(item);
     return ok || FAIL(r, "__metadata__ is not a map of words to words");
 }
 
@@ -198,7 +193,7 @@ static int by_name(const void *a, const void *b) { return strcmp(((const RtTenso
 /* By place; empty tensors before others at the same place. */
 static int by_data(const void *a, const void *b) {
     const RtTensor *x = a, *y = b;
-    if (x->data != y->data) { return x->data < y->data ? -1 : 1; }
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
@@ -206,13 +201,13 @@ static int by_data(const void *a, const void *b) {
 static bool check_cover(Reader *r) {
     RtTensor *tensors = r->file->tensors;
     size_t count = r->file->count;
-    if (count) { qsort(tensors, count, sizeof *tensors, by_data); }
+    if (count) qsort(tensors, count, sizeof *tensors, by_data);
     const RtTensor *last = NULL;
     uint64_t end = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!tensors[i].bytes) { continue; }
+        if (!tensors[i].bytes) continue;
         uint64_t begin = (uint64_t)(tensors[i].data - r->data);
-        if (begin < end) { return FAIL(r, "tensors '%s' and '%s' overlap", last->name, tensors[i].name); }
+        if (begin < end) return FAIL(r, "tensors '%s' and '%s' overlap", last->name, tensors[i].name);
         if (begin > end) {
             return FAIL(r, "bytes %llu to %llu of the data belong to no tensor", (unsigned long long)end,
                         (unsigned long long)begin);
@@ -230,12 +225,10 @@ static bool check_cover(Reader *r) {
 static bool check_names(Reader *r) {
     RtTensor *tensors = r->file->tensors;
     bool ok = true;
-    if (r->file->count) { qsort(tensors, r->file->count, sizeof *tensors, by_name); }
-    for (size_t i = 1; i < r->file->count; i++) {
-        if (!strcmp(tensors[i - 1].name, tensors[i].name) && (i < 2 || strcmp(tensors[i - 2].name, tensors[i].name) != 0)) {
+    if (r->file->count) qsort(tensors, r->file->count, sizeof *tensors, by_name);
+    for (size_t i = 1; i < r->file->count; i++)
+        if (!strcmp(tensors[i - 1].name, tensors[i].name) && (i < 2 || strcmp(tensors[i - 2].name, tensors[i].name) != 0))
             ok = FAIL(r, "tensor '%s' is listed twice", tensors[i].name);
-        }
-    }
     return ok;
 }
 
@@ -245,7 +238,7 @@ static bool read_entries(Reader *r, const cJSON *root) {
     RtSafetensors *file = r->file;
     size_t n = 0;
     bool ok = true, metadata = false;
-    for (const cJSON *entry = root->child; entry; entry = entry->next) { n++; }
+    for (const cJSON *entry = root->child; entry; entry = entry->next) n++;
     file->tensors = SU_NEW_ARRAY(&file->arena, RtTensor, n);
     for (const cJSON *entry = root->child; entry; entry = entry->next) {
         if (!strcmp(entry->string, "__metadata__")) {
@@ -255,7 +248,7 @@ static bool read_entries(Reader *r, const cJSON *root) {
             ok = read_entry(r, entry, &file->tensors[file->count++]) && ok;
         }
     }
-    if (!ok) { return false; }
+    if (!ok) return false;
     ok = check_cover(r);
     return check_names(r) && ok; /* last: it leaves the tensors sorted by name */
 }
@@ -264,29 +257,27 @@ static bool read_json(Reader *r, const char *text, size_t size) {
     const char *end = NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(text, size, &end, false);
     bool ok = true;
-    if (!root) {
+    if (!root)
         ok = FAIL(r, "header is not JSON: error near byte %zu", end && end >= text ? (size_t)(end - text) : (size_t)0);
-    } else if (!cJSON_IsObject(root)) {
+    else if (!cJSON_IsObject(root))
         ok = FAIL(r, "header is not a map of tensors");
-    } else if (strspn(end, " \t\r\n") != size - (size_t)(end - text)) {
+    else if (strspn(end, " \t\r\n") != size - (size_t)(end - text))
         ok = FAIL(r, "header has something behind its map, at byte %zu", (size_t)(end - text));
-    }
     ok = ok && read_entries(r, root);
     cJSON_Delete(root);
     return ok;
 }
 
 static bool read_file(Reader *r, const uint8_t *data, size_t size) {
-    if (size < LENGTH_BYTES) { return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size); }
+    if (size < LENGTH_BYTES) return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size);
     uint64_t header = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--) { header = header << 8 | data[i]; }
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--) header = header << 8 | data[i];
     if (header > size - LENGTH_BYTES) {
         return FAIL(r, "is not a whole safetensors file: its header should take %llu bytes, but only %zu follow",
                     (unsigned long long)header, size - LENGTH_BYTES);
     }
-    if (header > RT_MAX_HEADER) {
+    if (header > RT_MAX_HEADER)
         return FAIL(r, "header of %llu bytes is larger than %d, the most that is read", (unsigned long long)header, RT_MAX_HEADER);
-    }
     r->data = data + LENGTH_BYTES + header;
     r->data_size = size - LENGTH_BYTES - header;
     /* A copy with a NUL behind, so that no string function can run on into the data. */
@@ -307,7 +298,7 @@ bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, Rt
 
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags) {
     SuMap map;
-    if (!su_map_open(path, &map, diags)) { return false; }
+    if (!su_map_open(path, &map, diags)) return false;
     if (!rt_safetensors_parse(map.data, map.size, path, out, diags)) {
         su_map_close(&map);
         return false;
@@ -330,7 +321,7 @@ const RtTensor *rt_safetensors_find(const RtSafetensors *file, const char *name)
 const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank) {
     SuText text = {0};
     su_text_add(&text, "[");
-    for (int32_t i = 0; i < rank; i++) { su_text_add(&text, "%s%lld", i ? ", " : "", (long long)shape[i]); }
+    for (int32_t i = 0; i < rank; i++) su_text_add(&text, "%s%lld", i ? ", " : "", (long long)shape[i]);
     su_text_add(&text, "]");
     const char *copy = su_strdup(arena, text.text);
     su_text_free(&text);

@@ -11,11 +11,8 @@ enum { RUN = 1 << 16 }; /* floats made and written at once */
 
 static uint64_t elements_of(const RtWriteTensor *t) {
     uint64_t n = 1;
-    for (int32_t i = 0; i < t->rank; i++) {
-        if (!su_mul(n, (uint64_t)t->shape[i], &n) || n > UINT64_C(1) << 48) {
-            SU_BUG("tensor '%s' is too large to write", t->name);
-        }
-    }
+    for (int32_t i = 0; i < t->rank; i++)
+        if (!su_mul(n, (uint64_t)t->shape[i], &n) || n > UINT64_C(1) << 48) SU_BUG("tensor '%s' is too large to write", t->name);
     return n;
 }
 
@@ -30,9 +27,8 @@ static void make_header(SuText *text, SuArena *scratch, const RtWriteTensor *ten
         offset = end;
     }
     su_text_add(text, "}");
-    while (text->size % 8) { /* the data then lies on 8 bytes */
+    while (text->size % 8)  /* the data then lies on 8 bytes */
         su_text_add(text, " ");
-    }
 }
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -54,13 +50,13 @@ static void write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags) {
     SuOut out;
-    if (!su_out_open(path, &out, diags)) { return false; }
+    if (!su_out_open(path, &out, diags)) return false;
     SuText header = {0};
     SuArena scratch = {0};
     make_header(&header, &scratch, tensors, n_tensors);
     float *run = su_alloc_array(&scratch, RUN, sizeof *run);
     uint8_t length[8];
-    for (int i = 0; i < 8; i++) { length[i] = (uint8_t)((uint64_t)header.size >> (8 * i)); }
+    for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)header.size >> (8 * i));
     fwrite(length, 1, sizeof length, out.file);
     fwrite(header.text, 1, header.size, out.file);
     write_all(out.file, tensors, n_tensors, fill, context, run);

@@ -31,7 +31,7 @@ struct Candidates {
 /* Rises with the logit; both zeros are equal; 0 for NaN, which no number has. */
 static uint32_t key_of(float logit) {
     uint32_t bits = rt_bits_of(logit == 0 ? 0.0f : logit);
-    if (logit != logit) { return 0; }
+    if (logit != logit) return 0;
     return bits & 0x80000000 ? ~bits : bits | 0x80000000;
 }
 
@@ -42,7 +42,7 @@ static inline __attribute__((always_inline)) float weight_of(const Candidates *c
 }
 
 static inline __attribute__((always_inline)) void weigh(const Candidates *c, int64_t first, int64_t count, float *out) {
-    for (int64_t i = 0; i < count; i++) { out[i] = weight_of(c, c->logits[first + i]); }
+    for (int64_t i = 0; i < count; i++) out[i] = weight_of(c, c->logits[first + i]);
 }
 
 static void weigh_anywhere(const Candidates *c, int64_t first, int64_t count, float *out) { weigh(c, first, count, out); }
@@ -56,7 +56,7 @@ __attribute__((target("avx2,fma"))) static void weigh_fma(const Candidates *c, i
 
 static Weigh *choose_weigh(void) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) { return weigh_fma; }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return weigh_fma;
 #endif
     return weigh_anywhere;
 }
@@ -66,15 +66,14 @@ static Weigh *choose_weigh(void) {
 /* The first of the largest; -1 if all are NaN. */
 static int32_t argmax(const float *logits, int64_t n) {
     int64_t best = -1;
-    for (int64_t i = 0; i < n; i++) {
-        if (logits[i] == logits[i] && (best < 0 || logits[i] > logits[best])) { best = i; }
-    }
+    for (int64_t i = 0; i < n; i++)
+        if (logits[i] == logits[i] && (best < 0 || logits[i] > logits[best])) best = i;
     return (int32_t)best;
 }
 
 /* Whether id's candidate is inside the cut. *ties counts those at the key, over a walk in rising id. */
 static bool inside(const Cut *cut, uint32_t key, int64_t *ties) {
-    if (key != cut->key) { return key > cut->key; }
+    if (key != cut->key) return key > cut->key;
     return (*ties)++ < cut->ties;
 }
 
@@ -87,10 +86,9 @@ static void fill_bins(const Candidates *c, bool counting, uint32_t prefix, int s
     memset(bins, 0, BINS * sizeof *bins);
     for (int64_t i = 0; i < c->n; i++) {
         uint32_t key = key_of(c->logits[i]);
-        if (!counting && i % RUN == 0) { c->weigh(c, i, c->n - i < RUN ? c->n - i : RUN, weights); }
-        if (inside(&c->cut, key, &ties) && (uint64_t)key >> (shift + DIGIT) == prefix) {
+        if (!counting && i % RUN == 0) c->weigh(c, i, c->n - i < RUN ? c->n - i : RUN, weights);
+        if (inside(&c->cut, key, &ties) && (uint64_t)key >> (shift + DIGIT) == prefix)
             bins[(key >> shift) & (BINS - 1)] += counting ? 1 : (double)weights[i % RUN];
-        }
     }
 }
 
@@ -103,7 +101,7 @@ static int find_bin(const double bins[BINS], double target, double *above) {
         if (bins[bin] > 0) {
             lowest = bin;
             *above = before;
-            if (before + bins[bin] >= target) { break; }
+            if (before + bins[bin] >= target) break;
             before += bins[bin];
         }
     }
@@ -126,7 +124,7 @@ static Cut find_cut(const Candidates *c, bool counting, double target) {
         available += inside(&c->cut, other, &ties) && other == key;
     }
     double unit = counting ? 1 : (double)weight_of(c, logit_of(key));
-    for (double total = above + unit; total < target && cut.ties < available; total += unit) { cut.ties++; }
+    for (double total = above + unit; total < target && cut.ties < available; total += unit) cut.ties++;
     return cut;
 }
 
@@ -136,12 +134,12 @@ static double sum_weights(const Candidates *c, double pick, int32_t *out_id) {
     int64_t ties = 0;
     float weights[RUN];
     for (int64_t i = 0; i < c->n; i++) {
-        if (i % RUN == 0) { c->weigh(c, i, c->n - i < RUN ? c->n - i : RUN, weights); }
-        if (!inside(&c->cut, key_of(c->logits[i]), &ties)) { continue; }
+        if (i % RUN == 0) c->weigh(c, i, c->n - i < RUN ? c->n - i : RUN, weights);
+        if (!inside(&c->cut, key_of(c->logits[i]), &ties)) continue;
         total += (double)weights[i % RUN];
         if (out_id) {
             *out_id = (int32_t)i;
-            if (total > pick) { break; }
+            if (total > pick) break;
         }
     }
     return total;
@@ -157,15 +155,14 @@ static double draw(uint64_t *state) { /* splitmix64; uniform in [0, 1) */
 int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit) {
     n = limit < n ? limit : n;
     int32_t id = argmax(logits, n);
-    if (id < 0 || !(sampler->temperature > 0)) { return id; }
+    if (id < 0 || !(sampler->temperature > 0)) return id;
     double u = draw(&sampler->state);
     Candidates c = {.logits = logits, .n = n, .largest = logits[id], .temperature = sampler->temperature, .weigh = choose_weigh()};
-    if (!rt_finite(c.largest)) { /* infinite: it is certain; minus infinity: all are equal, the first will do */
+    if (!rt_finite(c.largest))  /* infinite: it is certain; minus infinity: all are equal, the first will do */
         return id;
-    }
     c.cut = (Cut){.key = key_of(-INFINITY), .ties = 0}; /* all that are numbers and possible */
-    if (sampler->top_k > 0 && sampler->top_k < n) { c.cut = find_cut(&c, true, sampler->top_k); }
-    if (sampler->top_p < 1) { c.cut = find_cut(&c, false, (double)sampler->top_p * sum_weights(&c, 0, NULL)); }
+    if (sampler->top_k > 0 && sampler->top_k < n) c.cut = find_cut(&c, true, sampler->top_k);
+    if (sampler->top_p < 1) c.cut = find_cut(&c, false, (double)sampler->top_p * sum_weights(&c, 0, NULL));
     sum_weights(&c, u * sum_weights(&c, 0, NULL), &id);
     return id;
 }

@@ -13,7 +13,7 @@ static MossError no_memory(const MossModel *model) {
 MossError moss_state_create(MossModel *model, MossState **out_state) {
     MossState *state = calloc(1, sizeof *state);
     *out_state = NULL;
-    if (!state) { return no_memory(model); }
+    if (!state) return no_memory(model);
     MossError error = rt_state_memory_make(model, &state->memory);
     if (error.code != MOSS_OK) {
         free(state);
@@ -26,12 +26,11 @@ MossError moss_state_create(MossModel *model, MossState **out_state) {
 
 MossError moss_state_place(MossModel *model, void *memory, MossState **out_state) {
     *out_state = NULL;
-    if (model->device) { return rt_error(MOSS_BAD_INPUT, "states of a model on a device lie there: moss_state_create makes them"); }
-    if ((uintptr_t)memory % RT_CACHE_LINE != 0) {
+    if (model->device) return rt_error(MOSS_BAD_INPUT, "states of a model on a device lie there: moss_state_create makes them");
+    if ((uintptr_t)memory % RT_CACHE_LINE != 0)
         return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
-    }
     MossState *state = calloc(1, sizeof *state);
-    if (!state) { return no_memory(model); }
+    if (!state) return no_memory(model);
     memset(memory, 0, model->program->state_bytes);
     state->model = model;
     state->memory = (RtStateMemory){.data = memory, .borrowed = true};
@@ -48,12 +47,12 @@ void moss_state_reset(MossState *state) {
 
 MossError moss_state_clone(const MossState *state, MossState **out_copy) {
     MossError error = moss_state_create(state->model, out_copy);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     MossState *copy = *out_copy;
     error = rt_state_memory_copy(state->model, &copy->memory, &state->memory);
     copy->position = state->position;
     copy->spoilt = state->spoilt;
-    if (error.code == MOSS_OK && !rt_state_keep_logits(copy, moss_state_logits(state))) { error = no_memory(state->model); }
+    if (error.code == MOSS_OK && !rt_state_keep_logits(copy, moss_state_logits(state))) error = no_memory(state->model);
     if (error.code != MOSS_OK) {
         moss_state_free(copy);
         *out_copy = NULL;
@@ -75,7 +74,7 @@ void moss_state_free(MossState *state) {
 /* ---- logits after the last token */
 
 const float *moss_state_logits(const MossState *state) {
-    if (state->has_logits) { return state->logits; }
+    if (state->has_logits) return state->logits;
     bool in_model = state->logits_step && state->logits_step == state->model->logits_step;
     return in_model ? moss_logits(state->model, state->logits_row) : NULL;
 }
@@ -88,8 +87,8 @@ void rt_state_forget_logits(MossState *state) {
 bool rt_state_keep_logits(MossState *state, const void *logits) {
     size_t bytes = (size_t)state->model->program->vocab_size * sizeof(float);
     rt_state_forget_logits(state);
-    if (!logits) { return true; }
-    if (!state->logits && !(state->logits = malloc(bytes))) { return false; }
+    if (!logits) return true;
+    if (!state->logits && !(state->logits = malloc(bytes))) return false;
     memcpy(state->logits, logits, bytes);
     state->has_logits = true;
     return true;
@@ -100,19 +99,19 @@ bool rt_state_keep_logits(MossState *state, const void *logits) {
 static MossError save(const MossState *state, const uint8_t *memory, const char *path) {
     const SuDigest *identity;
     MossError error = rt_model_identity(state->model, &identity);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
     RtSequence sequence = {.position = state->position, .memory = memory, .logits = moss_state_logits(state)};
-    if (!rt_state_write(path, state->model->program, identity, &sequence, &diags)) { error = rt_error_from(MOSS_NO_FILE, &diags); }
+    if (!rt_state_write(path, state->model->program, identity, &sequence, &diags)) error = rt_error_from(MOSS_NO_FILE, &diags);
     su_diags_free(&diags);
     return error;
 }
 
 MossError moss_state_save(const MossState *state, const char *path) {
-    if (state->spoilt) { return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved"); }
+    if (state->spoilt) return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved");
     RtStateMemory here;
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     error = save(state, here.data, path);
     rt_state_memory_free(state->model, &here);
     return error;
@@ -122,11 +121,11 @@ MossError moss_state_save(const MossState *state, const char *path) {
 static MossError unpack(const RtStateFile *file, MossState *state) {
     RtStateMemory here;
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     rt_state_unpack(file, here.data);
     state->position = file->head->position;
     error = rt_state_memory_back(state->model, &state->memory, &here);
-    if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) { error = no_memory(state->model); }
+    if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) error = no_memory(state->model);
     return error;
 }
 
@@ -135,12 +134,11 @@ static MossError load(MossModel *model, const SuMap *map, const char *path, Moss
     SuDiags diags = {0};
     RtStateFile file;
     MossError error = rt_model_identity(model, &identity);
-    if (error.code != MOSS_OK) { return error; }
-    if (!rt_state_check(map->data, map->size, path, model->program, identity, &file, &diags)) {
+    if (error.code != MOSS_OK) return error;
+    if (!rt_state_check(map->data, map->size, path, model->program, identity, &file, &diags))
         error = rt_error_from(MOSS_BAD_STATE, &diags);
-    } else if ((error = moss_state_create(model, out_state)).code == MOSS_OK) {
+    else if ((error = moss_state_create(model, out_state)).code == MOSS_OK)
         error = unpack(&file, *out_state);
-    }
     if (error.code != MOSS_OK && *out_state) {
         moss_state_free(*out_state);
         *out_state = NULL;

@@ -24,7 +24,7 @@ static bool bit(const uint8_t *bits, uint64_t block) { return bits[block / 8] >>
 void rt_state_copy(uint8_t *to, const uint8_t *from, uint64_t bytes) {
     for (uint64_t b = 0; b < count_blocks(bytes); b++) {
         uint64_t at = b * RT_STATE_BLOCK, size = block_size(bytes, b);
-        if (memcmp(to + at, from + at, size) != 0) { memcpy(to + at, from + at, size); }
+        if (memcmp(to + at, from + at, size) != 0) memcpy(to + at, from + at, size);
     }
 }
 
@@ -51,16 +51,15 @@ typedef struct Sink {
 } Sink;
 
 static void put(Sink *sink, const void *data, size_t size) {
-    if (sink->digest) { su_digest_add(sink->digest, data, size); }
-    if (sink->file && !ferror(sink->file)) { fwrite(data, 1, size, sink->file); }
+    if (sink->digest) su_digest_add(sink->digest, data, size);
+    if (sink->file && !ferror(sink->file)) fwrite(data, 1, size, sink->file);
 }
 
 static void put_body(Sink *sink, const PgProgram *program, const RtSequence *sequence, const uint8_t *bits) {
     put(sink, bits, bits_size(program->state_bytes));
-    for (uint64_t b = 0; b < count_blocks(program->state_bytes); b++) {
-        if (bit(bits, b)) { put(sink, sequence->memory + b * RT_STATE_BLOCK, block_size(program->state_bytes, b)); }
-    }
-    if (sequence->logits) { put(sink, sequence->logits, (size_t)program->vocab_size * sizeof(float)); }
+    for (uint64_t b = 0; b < count_blocks(program->state_bytes); b++)
+        if (bit(bits, b)) put(sink, sequence->memory + b * RT_STATE_BLOCK, block_size(program->state_bytes, b));
+    if (sequence->logits) put(sink, sequence->logits, (size_t)program->vocab_size * sizeof(float));
 }
 
 static RtStateHead make_head(const PgProgram *program, const SuDigest *weights, const RtSequence *sequence, uint8_t *bits) {
@@ -91,7 +90,7 @@ static RtStateHead make_head(const PgProgram *program, const SuDigest *weights, 
 bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *weights, const RtSequence *sequence,
                     SuDiags *diags) {
     SuOut out;
-    if (!su_out_open(path, &out, diags)) { return false; }
+    if (!su_out_open(path, &out, diags)) return false;
     SuArena arena = {0};
     uint8_t *bits = su_alloc_array(&arena, bits_size(program->state_bytes), 1);
     RtStateHead head = make_head(program, weights, sequence, bits);
@@ -106,17 +105,15 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
 
 /* Is it a state file with an undamaged head? */
 static bool check_head(const RtStateHead *head, size_t size, SuSpan span, SuDiags *diags) {
-    if (size < sizeof *head || memcmp(head->magic, RT_STATE_MAGIC, sizeof head->magic) != 0) {
+    if (size < sizeof *head || memcmp(head->magic, RT_STATE_MAGIC, sizeof head->magic) != 0)
         return su_error(diags, span, "states are written by --state-out", "is not a whole file of a state");
-    }
     if (head->format != RT_STATE_FORMAT) {
         return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", head->format,
                         RT_STATE_FORMAT);
     }
     SuDigest digest = rt_state_head_digest(head);
-    if (!su_digest_equal(&digest, &head->digest)) {
+    if (!su_digest_equal(&digest, &head->digest))
         return su_error(diags, span, start_again, "is damaged: the digest of its head does not match");
-    }
     return true;
 }
 
@@ -132,17 +129,15 @@ static bool check_fit(const RtStateHead *head, const PgProgram *program, const S
                         "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(head->name, name),
                         program->name);
     }
-    if (!su_digest_equal(&head->weights, weights)) {
+    if (!su_digest_equal(&head->weights, weights))
         return su_error(diags, span, "give the weights that made it", "is a state of this spec with other weights");
-    }
     SuDigest layout = rt_state_layout(program);
     if (!su_digest_equal(&head->layout, &layout) || head->state_bytes != program->state_bytes ||
         (head->logits && head->logits != (uint64_t)program->vocab_size)) {
         return su_error(diags, span, "run it with the passes that made it", "is a state of a program with other states");
     }
-    if (head->position < 0 || (program->max_positions && head->position > program->max_positions)) {
+    if (head->position < 0 || (program->max_positions && head->position > program->max_positions))
         return su_error(diags, span, start_again, "is damaged: its position, %lld, cannot be", (long long)head->position);
-    }
     return true;
 }
 
@@ -150,12 +145,11 @@ static bool check_fit(const RtStateHead *head, const PgProgram *program, const S
 static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiags *diags) {
     const RtStateHead *head = file->head;
     uint64_t bits = bits_size(head->state_bytes), whole = sizeof *head + bits, set = 0;
-    if (size < whole) { return su_error(diags, span, start_again, "is cut short"); }
+    if (size < whole) return su_error(diags, span, start_again, "is cut short");
     for (uint64_t b = 0; b < bits * 8; b++) {
         if (bit(file->bits, b)) {
-            if (b >= count_blocks(head->state_bytes)) {
+            if (b >= count_blocks(head->state_bytes))
                 return su_error(diags, span, start_again, "is damaged: it holds blocks past the state's end");
-            }
             whole += block_size(head->state_bytes, b);
             set++;
         }
@@ -166,9 +160,8 @@ static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiag
                         (unsigned long long)whole);
     }
     SuDigest body = su_digest(file->bits, size - sizeof *head);
-    if (!su_digest_equal(&body, &head->body)) {
+    if (!su_digest_equal(&body, &head->body))
         return su_error(diags, span, start_again, "is damaged: the digest of its contents does not match");
-    }
     return true;
 }
 
@@ -176,9 +169,9 @@ bool rt_state_check(const uint8_t *data, size_t size, const char *path, const Pg
                     RtStateFile *out, SuDiags *diags) {
     SuSpan span = su_file_span(diags, path);
     RtStateFile file = {.head = (const RtStateHead *)(const void *)data};
-    if (!check_head(file.head, size, span, diags) || !check_fit(file.head, program, weights, span, diags)) { return false; }
+    if (!check_head(file.head, size, span, diags) || !check_fit(file.head, program, weights, span, diags)) return false;
     file.bits = data + sizeof *file.head;
-    if (!check_body(&file, size, span, diags)) { return false; }
+    if (!check_body(&file, size, span, diags)) return false;
     file.blocks = file.bits + bits_size(program->state_bytes);
     file.logits = file.head->logits ? data + size - file.head->logits * sizeof(float) : NULL;
     *out = file;

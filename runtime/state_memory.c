@@ -26,34 +26,32 @@ static bool make_here(RtStateMemory *memory, uint64_t bytes) {
 MossError rt_state_memory_make(const MossModel *model, RtStateMemory *memory) {
     uint64_t state_bytes = model->program->state_bytes, bytes = su_round_up(state_bytes ? state_bytes : 1, RT_CACHE_LINE);
     *memory = (RtStateMemory){0};
-    if (model->device) { return model->device->kind->alloc(model->device, bytes, &memory->address); }
+    if (model->device) return model->device->kind->alloc(model->device, bytes, &memory->address);
     return make_here(memory, bytes) ? (MossError){.code = MOSS_OK} : no_memory(model);
 }
 
 void rt_state_memory_free(const MossModel *model, RtStateMemory *memory) {
-    if (memory->address) {
+    if (memory->address)
         model->device->kind->release(model->device, memory->address);
-    } else if (memory->pages.data) {
+    else if (memory->pages.data)
         rt_pages_free(&memory->pages);
-    } else if (!memory->borrowed) {
+    else if (!memory->borrowed)
         free(memory->data);
-    }
     *memory = (RtStateMemory){0};
 }
 
 MossError rt_state_memory_clear(const MossModel *model, const RtStateMemory *memory) {
-    if (memory->address) { return model->device->kind->clear(model->device, memory->address, model->program->state_bytes); }
-    if (memory->pages.data) {
+    if (memory->address) return model->device->kind->clear(model->device, memory->address, model->program->state_bytes);
+    if (memory->pages.data)
         rt_pages_clear(&memory->pages);
-    } else {
+    else
         memset(memory->data, 0, model->program->state_bytes);
-    }
     return (MossError){.code = MOSS_OK};
 }
 
 MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, const RtStateMemory *from) {
     uint64_t bytes = model->program->state_bytes;
-    if (to->address) { return model->device->kind->copy(model->device, to->address, from->address, bytes); }
+    if (to->address) return model->device->kind->copy(model->device, to->address, from->address, bytes);
     rt_state_copy(to->data, from->data, bytes);
     return (MossError){.code = MOSS_OK};
 }
@@ -63,19 +61,17 @@ MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, 
 MossError rt_state_memory_here(const MossModel *model, const RtStateMemory *memory, RtStateMemory *out_here) {
     uint64_t bytes = model->program->state_bytes;
     *out_here = (RtStateMemory){.data = memory->data, .borrowed = true};
-    if (!memory->address) { return (MossError){.code = MOSS_OK}; }
+    if (!memory->address) return (MossError){.code = MOSS_OK};
     *out_here = (RtStateMemory){0};
-    if (!make_here(out_here, su_round_up(bytes ? bytes : 1, RT_CACHE_LINE))) { return no_memory(model); }
+    if (!make_here(out_here, su_round_up(bytes ? bytes : 1, RT_CACHE_LINE))) return no_memory(model);
     MossError error = model->device->kind->get(model->device, out_here->data, memory->address, bytes);
-    if (error.code != MOSS_OK) { rt_state_memory_free(model, out_here); }
+    if (error.code != MOSS_OK) rt_state_memory_free(model, out_here);
     return error;
 }
 
 MossError rt_state_memory_back(const MossModel *model, const RtStateMemory *memory, RtStateMemory *here) {
     MossError error = {.code = MOSS_OK};
-    if (memory->address) {
-        error = model->device->kind->put(model->device, memory->address, here->data, model->program->state_bytes);
-    }
+    if (memory->address) error = model->device->kind->put(model->device, memory->address, here->data, model->program->state_bytes);
     rt_state_memory_free(model, here);
     return error;
 }

@@ -13,19 +13,19 @@
 
 static void reset_claims(void *context) {
     MossModel *m = context;
-    for (uint32_t i = 0; i < m->n_claims; i++) { atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed); }
+    for (uint32_t i = 0; i < m->n_claims; i++) atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed);
 }
 
 static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
     const PgCode *code = &r->model->codes[phase->kernel];
     uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
-    if (tiles > INT32_MAX) { SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles); }
+    if (tiles > INT32_MAX) SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles);
     if (workers == 1) {
-        if (tiles) { code->run(args, phase, 0, (uint32_t)tiles); }
+        if (tiles) code->run(args, phase, 0, (uint32_t)tiles);
         return;
     }
-    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) { code->run(args, phase, first, end); }
+    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) code->run(args, phase, first, end);
 }
 
 /* cos and sin of this worker's share of the rows. */
@@ -69,12 +69,12 @@ static void work(void *context, int worker) {
     for (uint32_t i = 0; i < n_phases; i++) {
         const PgPhase *phase = &r->step->phases[i];
         run_phase(r, phase, &m->claims[i - first_of_stage], args);
-        if (times) { lap(&since, &times[i].working); }
+        if (times) lap(&since, &times[i].working);
         bool last = i + 1 == n_phases;
         if (last ? times != NULL : phase[1].stage != phase->stage) { /* after the last one rt_workers_run meets, off the clock */
             rt_workers_meet(m->workers, reset_claims, m);
             first_of_stage = i + 1;
-            if (times) { lap(&since, &times[i].waiting); }
+            if (times) lap(&since, &times[i].waiting);
         }
     }
 }
@@ -88,19 +88,14 @@ static MossError too_long(const PgProgram *program, int64_t position, uint64_t c
 
 static MossError check_segment(MossModel *m, const MossSegment *s, uint32_t index) {
     const PgProgram *program = m->program;
-    if (!s->state || s->state->model != m) {
-        return rt_error(MOSS_BAD_INPUT, "segment %u: its state belongs to another model", index);
-    }
-    if (s->state->spoilt) {
+    if (!s->state || s->state->model != m) return rt_error(MOSS_BAD_INPUT, "segment %u: its state belongs to another model", index);
+    if (s->state->spoilt)
         return rt_error(MOSS_BAD_INPUT, "segment %u: its state was left unusable by a failed step and must be reset", index);
-    }
-    if (s->state->in_step == m->step_number) {
+    if (s->state->in_step == m->step_number)
         return rt_error(MOSS_BAD_INPUT, "segment %u: its state is already in another segment of this step", index);
-    }
-    if (!s->count) { return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index); }
-    if (program->max_positions && s->count > program->max_positions - s->state->position) {
+    if (!s->count) return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index);
+    if (program->max_positions && s->count > program->max_positions - s->state->position)
         return too_long(program, s->state->position, s->count);
-    }
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->tokens[i] < 0 || s->tokens[i] >= program->vocab_size) {
             return rt_error(MOSS_BAD_INPUT, "segment %u: token %d at position %lld is not in the vocabulary (0 to %lld)", index,
@@ -116,7 +111,7 @@ static MossError check_segments(MossModel *m, const MossSegment *segments, uint3
     m->step_number++;
     for (uint32_t i = 0; i < n_segments; i++) {
         MossError error = check_segment(m, &segments[i], i);
-        if (error.code != MOSS_OK) { return error; }
+        if (error.code != MOSS_OK) return error;
         rows += segments[i].count;
     }
     if (!n_segments || rows > (uint64_t)m->program->max_rows) {
@@ -143,9 +138,8 @@ static void describe(RtRunning *r, const MossSegment *segments, uint32_t n_segme
             m->row_segment[r->rows] = (int32_t)s;
             m->row_position[r->rows] = in->state->position + i;
             m->trouble[r->rows] = 0;
-            if (in->wanted == MOSS_ALL_LOGITS || (in->wanted == MOSS_LAST_LOGITS && i + 1 == in->count)) {
+            if (in->wanted == MOSS_ALL_LOGITS || (in->wanted == MOSS_LAST_LOGITS && i + 1 == in->count))
                 m->out_rows[r->wanted++] = (int32_t)r->rows;
-            }
         }
     }
     r->mode = r->rows == 1 ? PG_ROW : PG_BLOCK;
@@ -155,9 +149,9 @@ static void describe(RtRunning *r, const MossSegment *segments, uint32_t n_segme
 }
 
 static bool grow(RtPages *pages, uint64_t bytes) {
-    if (pages->size >= bytes) { return true; }
+    if (pages->size >= bytes) return true;
     RtPages grown = rt_pages_alloc(bytes);
-    if (!grown.data) { return false; }
+    if (!grown.data) return false;
     rt_pages_free(pages);
     *pages = grown;
     return true;
@@ -168,7 +162,7 @@ static MossError make_room(const RtRunning *r) {
     MossModel *m = r->model;
     uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
     uint64_t logits = r->wanted * m->program->out_stride * sizeof(float);
-    if (grow(&m->arena, arena) && grow(&m->logits, logits)) { return (MossError){.code = MOSS_OK}; }
+    if (grow(&m->arena, arena) && grow(&m->logits, logits)) return (MossError){.code = MOSS_OK};
     return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
                     (unsigned long long)arena, (unsigned long long)logits);
 }
@@ -176,7 +170,7 @@ static MossError make_room(const RtRunning *r) {
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
     *out_running = (RtRunning){.model = model};
     MossError error = check_segments(model, segments, n_segments);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     describe(out_running, segments, n_segments);
     model->wanted = 0;
     model->logits_step = 0;
@@ -226,9 +220,8 @@ static MossError run_there(const RtRunning *r) {
 /* ---- after */
 
 static uint32_t line_of_block(const PgStep *step, int32_t block) {
-    for (uint32_t i = 0; i < step->n_phases; i++) {
-        if (step->phases[i].block == block) { return step->phases[i].line; }
-    }
+    for (uint32_t i = 0; i < step->n_phases; i++)
+        if (step->phases[i].block == block) return step->phases[i].line;
     return 0;
 }
 
@@ -264,7 +257,7 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
 
 MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError error) {
     MossModel *m = r->model;
-    if (error.code == MOSS_OK) { error = find_trouble(r); }
+    if (error.code == MOSS_OK) error = find_trouble(r);
     advance(m, segments, r->n_segments, error.code == MOSS_OK);
     if (error.code == MOSS_OK) {
         m->wanted = r->wanted;
@@ -276,7 +269,7 @@ MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError
 MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
     RtRunning r;
     MossError error = rt_step_begin(model, segments, n_segments, &r);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     error = model->device ? run_there(&r) : run_here(&r);
     if (error.code == MOSS_NO_MEMORY) { return error; } /* a device asks for memory before it starts */
     return rt_step_end(&r, segments, error);
@@ -292,10 +285,8 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
     const PgProgram *program = model->program;
     uint32_t most = chunk && chunk < program->max_rows ? chunk : (uint32_t)program->max_rows;
     int64_t position = state->position;
-    if (!count) { return rt_error(MOSS_BAD_INPUT, "no tokens to feed"); }
-    if (program->max_positions && count > (uint64_t)(program->max_positions - position)) {
-        return too_long(program, position, count);
-    }
+    if (!count) return rt_error(MOSS_BAD_INPUT, "no tokens to feed");
+    if (program->max_positions && count > (uint64_t)(program->max_positions - position)) return too_long(program, position, count);
     for (size_t i = 0; i < count; i++) { /* all of them before the first chunk changes the state */
         if (tokens[i] < 0 || tokens[i] >= program->vocab_size) {
             return rt_error(MOSS_BAD_INPUT, "token %d at position %lld is not in the vocabulary (0 to %lld)", tokens[i],
@@ -309,11 +300,11 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
                                .count = (uint32_t)n,
                                .wanted = done + n == count ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS};
         MossError error = moss_step(model, &segment, 1);
-        if (error.code != MOSS_OK) { return error; }
+        if (error.code != MOSS_OK) return error;
     }
     return (MossError){.code = MOSS_OK};
 }
 
 void moss_profile(MossModel *model, MossPhaseTime *times[PG_MODES]) {
-    for (int mode = 0; mode < PG_MODES; mode++) { model->profile[mode] = times ? times[mode] : NULL; }
+    for (int mode = 0; mode < PG_MODES; mode++) model->profile[mode] = times ? times[mode] : NULL;
 }

@@ -43,7 +43,7 @@ static const RtTokenizerKind bytes = {.encode = encode_bytes, .decode = decode_b
 
 RtTokenizer *rt_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos) {
     int64_t *self = malloc(sizeof *self);
-    if (!self) { return NULL; }
+    if (!self) return NULL;
     *self = vocab_size;
     int64_t limit = BYTES;
     limit = bos >= limit ? bos + INT64_C(1) : limit;
@@ -65,7 +65,7 @@ RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t 
 }
 
 void rt_tokenizer_free(RtTokenizer *tokenizer) {
-    if (tokenizer) { tokenizer->kind->free(tokenizer->self); }
+    if (tokenizer) tokenizer->kind->free(tokenizer->self);
     free(tokenizer);
 }
 
@@ -86,25 +86,22 @@ bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t 
 }
 
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) {
-    if (id != tokenizer->bos && id != tokenizer->eos) { tokenizer->kind->decode(tokenizer->self, id, out); }
+    if (id != tokenizer->bos && id != tokenizer->eos) tokenizer->kind->decode(tokenizer->self, id, out);
 }
 
 MossVocabulary rt_tokenizer_vocabulary(const RtTokenizer *tokenizer, uint32_t *bits) {
     MossVocabulary vocabulary = {.limit = tokenizer->limit, .eos = tokenizer->eos};
-    if (!tokenizer->gaps) { return vocabulary; }
-    for (int64_t i = 0; i < (tokenizer->limit + 31) / 32; i++) { bits[i] = 0; }
-    for (int64_t id = 0; id < tokenizer->limit; id++) {
-        if (rt_tokenizer_is_gap(tokenizer, (int32_t)id)) { bits[id / 32] |= 1u << (id % 32); }
-    }
+    if (!tokenizer->gaps) return vocabulary;
+    for (int64_t i = 0; i < (tokenizer->limit + 31) / 32; i++) bits[i] = 0;
+    for (int64_t id = 0; id < tokenizer->limit; id++)
+        if (rt_tokenizer_is_gap(tokenizer, (int32_t)id)) bits[id / 32] |= 1u << (id % 32);
     vocabulary.gaps = bits;
     return vocabulary;
 }
 
 int32_t rt_tokenizer_sample(const RtTokenizer *tokenizer, MossSampler *sampler, const float *logits, float *room) {
     if (tokenizer->gaps) { /* moss_sample never picks what is no number */
-        for (int64_t id = 0; id < tokenizer->limit; id++) {
-            room[id] = rt_tokenizer_is_gap(tokenizer, (int32_t)id) ? NAN : logits[id];
-        }
+        for (int64_t id = 0; id < tokenizer->limit; id++) room[id] = rt_tokenizer_is_gap(tokenizer, (int32_t)id) ? NAN : logits[id];
         logits = room;
     }
     return moss_sample(sampler, logits, tokenizer->limit, tokenizer->limit);
@@ -115,12 +112,11 @@ static void release(SuText *held, bool at_end, SuText *out) {
     size_t at = 0;
     while (at < held->size) {
         SuUtf8 c = su_utf8_at(held->text + at, held->size - at);
-        if (c.open && !at_end) { break; }
-        if (c.whole) {
+        if (c.open && !at_end) break;
+        if (c.whole)
             su_text_append(out, held->text + at, c.size);
-        } else {
+        else
             su_text_append(out, SU_UTF8_REPLACEMENT, strlen(SU_UTF8_REPLACEMENT));
-        }
         at += c.size;
     }
     if (at) {

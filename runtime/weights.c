@@ -33,7 +33,7 @@ static Expected expect(SuArena *arena, const PgTensor *tensors, size_t n_tensors
         e.sorted[i] = &tensors[i];
         e.names[i] = tensors[i].name;
     }
-    if (n_tensors) { qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name); }
+    if (n_tensors) qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name);
     return e;
 }
 
@@ -45,7 +45,7 @@ static const PgTensor *find_expected(const Expected *e, const char *name) {
 
 static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
     bool same = expected->rank == tensor->rank;
-    for (int32_t i = 0; same && i < expected->rank; i++) { same = expected->shape[i] == tensor->shape[i]; }
+    for (int32_t i = 0; same && i < expected->rank; i++) same = expected->shape[i] == tensor->shape[i];
     return same;
 }
 
@@ -118,15 +118,15 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
     }
     if (ok) { /* a file that did not open would make all its tensors missing */
         Expected e = expect(&out->arena, tensors, n_tensors);
-        for (size_t i = 0; i < n_paths; i++) { ok = take_file(out, &e, i, diags) && ok; }
+        for (size_t i = 0; i < n_paths; i++) ok = take_file(out, &e, i, diags) && ok;
         ok = check_missing(out, &e, diags) && ok;
     }
-    if (!ok) { rt_checkpoints_close(out); }
+    if (!ok) rt_checkpoints_close(out);
     return ok;
 }
 
 void rt_checkpoints_close(RtCheckpoints *checkpoints) {
-    for (size_t i = 0; i < checkpoints->n_files; i++) { rt_safetensors_close(&checkpoints->files[i]); }
+    for (size_t i = 0; i < checkpoints->n_files; i++) rt_safetensors_close(&checkpoints->files[i]);
     su_arena_free(&checkpoints->arena);
     *checkpoints = (RtCheckpoints){0};
 }
@@ -156,17 +156,17 @@ void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, fl
 /* The first that is not finite, or count. Looks at all before it searches: without a branch that is as fast as memory. */
 static uint64_t first_bad(const float *values, uint64_t count) {
     uint32_t bad = 0;
-    for (uint64_t i = 0; i < count; i++) { bad |= (uint32_t)!rt_finite(values[i]); }
+    for (uint64_t i = 0; i < count; i++) bad |= (uint32_t)!rt_finite(values[i]);
     uint64_t at = bad ? 0 : count;
-    while (at < count && rt_finite(values[at])) { at++; }
+    while (at < count && rt_finite(values[at])) at++;
     return at;
 }
 
 uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
     uint64_t bad = first_bad(values, count);
-    if (bad < count || dtype == PG_F32) { return bad; }
-    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) { values[i] = rt_widen_bf16(rt_narrow_bf16(values[i])); }
-    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) { values[i] = rt_widen_f16(rt_narrow_f16(values[i])); }
+    if (bad < count || dtype == PG_F32) return bad;
+    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) values[i] = rt_widen_bf16(rt_narrow_bf16(values[i]));
+    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) values[i] = rt_widen_f16(rt_narrow_f16(values[i]));
     return first_bad(values, count); /* overflow is infinite now */
 }
 
@@ -216,7 +216,7 @@ static const float *read_tensor(SuArena *arena, const PgTensor *expected, const 
 RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
                          SuDiags *diags) {
     RtCheckpoints checkpoints;
-    if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) { return NULL; }
+    if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) return NULL;
     SuArena arena = {0};
     RtSource *source = SU_NEW(&arena, RtSource);
     Expected e = expect(&arena, tensors, n_tensors);

@@ -83,24 +83,23 @@ static void wait_for_change(Word *word, uint32_t old, int64_t spin_ns) {
     int64_t end = 0;
     for (;;) {
         for (int i = 0; i < SPINS_A_LOOK; i++) {
-            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) { return; }
+            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) return;
             pause_cpu();
         }
         int64_t now = now_ns();
-        if (!end) {
+        if (!end)
             end = now + spin_ns;
-        } else if (now >= end) {
+        else if (now >= end)
             break;
-        }
     }
     atomic_fetch_add(&word->sleepers, 1);
-    while (atomic_load(&word->value) == old) { futex(&word->value, FUTEX_WAIT, old); }
+    while (atomic_load(&word->value) == old) futex(&word->value, FUTEX_WAIT, old);
     atomic_fetch_sub(&word->sleepers, 1);
 }
 
 static void raise_word(Word *word) {
     atomic_fetch_add(&word->value, 1);
-    if (atomic_load(&word->sleepers)) { futex(&word->value, FUTEX_WAKE, INT32_MAX); }
+    if (atomic_load(&word->sleepers)) futex(&word->value, FUTEX_WAKE, INT32_MAX);
 }
 
 void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context) {
@@ -111,7 +110,7 @@ void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *cont
         return;
     }
     atomic_store_explicit(&workers->arrived, 0, memory_order_relaxed);
-    if (last) { last(context); }
+    if (last) last(context);
     raise_word(&workers->generation);
 }
 
@@ -120,11 +119,11 @@ void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *cont
 static void *thread_main(void *argument) {
     Thread *self = argument;
     RtWorkers *workers = self->owner;
-    if (workers->pin) { sched_setaffinity(0, sizeof(cpu_set_t), &workers->cpus[self->index]); /* refused: it runs where it may */ }
+    if (workers->pin) sched_setaffinity(0, sizeof(cpu_set_t), &workers->cpus[self->index]); /* refused: it runs where it may */
     set_fp_environment(FP_AGREED);
     for (uint32_t epoch = 0;; epoch++) {
         wait_for_change(&workers->epoch, epoch, workers->spin_ns);
-        if (workers->stopping) { return NULL; }
+        if (workers->stopping) return NULL;
         workers->work(workers->context, self->index);
         rt_workers_meet(workers, NULL, NULL);
     }
@@ -138,10 +137,10 @@ void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
         workers->pin && !sched_getaffinity(0, sizeof mask, &mask) && !sched_setaffinity(0, sizeof mask, &workers->cpus[0]);
     workers->work = work;
     workers->context = context;
-    if (workers->count > 1) { raise_word(&workers->epoch); }
+    if (workers->count > 1) raise_word(&workers->epoch);
     work(context, 0);
     rt_workers_meet(workers, NULL, NULL);
-    if (pinned) { sched_setaffinity(0, sizeof mask, &mask); }
+    if (pinned) sched_setaffinity(0, sizeof mask, &mask);
     set_fp_environment(environment);
 }
 
@@ -158,27 +157,25 @@ int rt_allowed_cpus(void) {
 static int usable_cpus(const int *cpus, size_t n_cpus, int out_cpus[CPU_SETSIZE]) {
     cpu_set_t mask;
     int count = 0;
-    if (sched_getaffinity(0, sizeof mask, &mask) != 0) { return 0; }
-    for (size_t i = 0; i < n_cpus && count < CPU_SETSIZE; i++) {
-        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE && CPU_ISSET(cpus[i], &mask)) { out_cpus[count++] = cpus[i]; }
-    }
-    for (int cpu = 0; n_cpus == 0 && cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &mask)) { out_cpus[count++] = cpu; }
-    }
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 0;
+    for (size_t i = 0; i < n_cpus && count < CPU_SETSIZE; i++)
+        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE && CPU_ISSET(cpus[i], &mask)) out_cpus[count++] = cpus[i];
+    for (int cpu = 0; n_cpus == 0 && cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &mask)) out_cpus[count++] = cpu;
     return count;
 }
 
 /* Gives each worker a CPU of its own; leaves them free when there are too few. */
 static void choose_cpus(RtWorkers *workers, const int *cpus, int n_cpus) {
-    if (n_cpus < workers->count || !(workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus))) { return; }
-    for (int i = 0; i < workers->count; i++) { CPU_SET(cpus[i], &workers->cpus[i]); }
+    if (n_cpus < workers->count || !(workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus))) return;
+    for (int i = 0; i < workers->count; i++) CPU_SET(cpus[i], &workers->cpus[i]);
     workers->pin = true;
 }
 
 static void stop(RtWorkers *workers, int started) {
     workers->stopping = true;
     raise_word(&workers->epoch);
-    for (int i = 1; i < started; i++) { pthread_join(workers->threads[i].thread, NULL); }
+    for (int i = 1; i < started; i++) pthread_join(workers->threads[i].thread, NULL);
 }
 
 static bool start(RtWorkers *workers) {
@@ -195,12 +192,12 @@ static bool start(RtWorkers *workers) {
 static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
     int count = threads < RT_MAX_WORKERS ? threads : RT_MAX_WORKERS;
     RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
-    if (!workers) { return NULL; }
+    if (!workers) return NULL;
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
     workers->threads = calloc((size_t)count, sizeof *workers->threads);
     if (workers->threads) {
         choose_cpus(workers, cpus, n_cpus);
-        if (start(workers)) { return workers; }
+        if (start(workers)) return workers;
     }
     rt_workers_free(workers);
     return NULL;
@@ -215,13 +212,13 @@ RtWorkers *rt_workers_create(int threads, bool no_pin) {
 
 RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus) {
     int usable[CPU_SETSIZE], count = usable_cpus(cpus, n_cpus, usable);
-    if (n_cpus == 0 || count == 0) { return rt_workers_create(threads, false); }
+    if (n_cpus == 0 || count == 0) return rt_workers_create(threads, false);
     return create(threads > 0 ? threads : count, count, usable, count);
 }
 
 void rt_workers_free(RtWorkers *workers) {
-    if (!workers) { return; }
-    if (workers->threads) { stop(workers, workers->count); }
+    if (!workers) return;
+    if (workers->threads) stop(workers, workers->count);
     free(workers->threads);
     free(workers->cpus);
     free(workers);
@@ -231,12 +228,12 @@ int rt_workers_count(const RtWorkers *workers) { return workers->count; }
 
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end) {
     uint32_t seen = atomic_load_explicit(&claims->next, memory_order_relaxed);
-    if (seen >= total) { return false; }
+    if (seen >= total) return false;
     uint32_t share = (total - seen) / (2 * workers);
     uint32_t run = share < most ? share : most;
     run = run ? run : 1;
     *first = atomic_fetch_add_explicit(&claims->next, run, memory_order_relaxed);
-    if (*first >= total) { return false; }
+    if (*first >= total) return false;
     *end = total - *first < run ? total : *first + run;
     return true;
 }

@@ -20,9 +20,9 @@ static _Noreturn void out_of_memory(size_t size) {
 }
 
 static SuArenaBlock *new_block(SuArena *arena, size_t size) {
-    if (size > SIZE_MAX - sizeof(SuArenaBlock)) { out_of_memory(size); }
+    if (size > SIZE_MAX - sizeof(SuArenaBlock)) out_of_memory(size);
     SuArenaBlock *block = calloc(1, sizeof *block + size);
-    if (!block) { out_of_memory(size); }
+    if (!block) out_of_memory(size);
     block->size = size;
     arena->total += sizeof *block + size;
     return block;
@@ -42,9 +42,9 @@ static void *alloc_large(SuArena *arena, size_t size) {
 }
 
 void *su_alloc(SuArena *arena, size_t size) {
-    if (size > SIZE_MAX - ALIGN) { out_of_memory(size); }
+    if (size > SIZE_MAX - ALIGN) out_of_memory(size);
     size_t rounded = size ? (size + ALIGN - 1) / ALIGN * ALIGN : ALIGN;
-    if (rounded > BLOCK / 4) { return alloc_large(arena, rounded); }
+    if (rounded > BLOCK / 4) return alloc_large(arena, rounded);
     SuArenaBlock *head = arena->head;
     if (!head || head->size - head->used < rounded) {
         head = new_block(arena, BLOCK);
@@ -58,24 +58,24 @@ void *su_alloc(SuArena *arena, size_t size) {
 
 void *su_alloc_array(SuArena *arena, size_t count, size_t size) {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes)) { out_of_memory(SIZE_MAX); }
+    if (__builtin_mul_overflow(count, size, &bytes)) out_of_memory(SIZE_MAX);
     return su_alloc(arena, bytes);
 }
 
 void *su_grow(SuArena *arena, void *items, size_t *capacity, size_t need, size_t size) {
-    if (need <= *capacity) { return items; }
+    if (need <= *capacity) return items;
     size_t grown = *capacity < SIZE_MAX / 2 ? *capacity * 2 : need;
-    if (grown < need) { grown = need < 8 ? 8 : need; }
+    if (grown < need) grown = need < 8 ? 8 : need;
     void *result = su_alloc_array(arena, grown, size);
-    if (*capacity) { memcpy(result, items, *capacity * size); }
+    if (*capacity) memcpy(result, items, *capacity * size);
     *capacity = grown;
     return result;
 }
 
 char *su_strndup(SuArena *arena, const char *text, size_t size) {
-    if (size == SIZE_MAX) { out_of_memory(size); }
+    if (size == SIZE_MAX) out_of_memory(size);
     char *copy = su_alloc(arena, size + 1);
-    if (size) { memcpy(copy, text, size); }
+    if (size) memcpy(copy, text, size);
     return copy; /* arena memory is zeroed: the NUL is there */
 }
 

@@ -51,19 +51,18 @@ SuSpan su_file_span(SuDiags *diags, const char *path) {
 static size_t char_size(const char *text, size_t at, size_t end) {
     unsigned char lead = (unsigned char)text[at];
     size_t size = lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (size > end - at) { return 1; }
-    for (size_t i = 1; i < size; i++) {
-        if (((unsigned char)text[at + i] & 0xC0) != 0x80) { return 1; }
-    }
+    if (size > end - at) return 1;
+    for (size_t i = 1; i < size; i++)
+        if (((unsigned char)text[at + i] & 0xC0) != 0x80) return 1;
     return size;
 }
 
 /* Length of the line break at text[at] (LF, CR, CRLF, NEL, LS, PS: what YAML 1.1 counts as one), or 0. */
 static size_t break_size(const char *text, size_t at, size_t end) {
-    if (text[at] == '\n') { return 1; }
-    if (text[at] == '\r') { return at + 1 < end && text[at + 1] == '\n' ? 2 : 1; }
-    if (end - at >= 2 && !memcmp(text + at, "\xC2\x85", 2)) { return 2; }
-    if (end - at >= 3 && (!memcmp(text + at, "\xE2\x80\xA8", 3) || !memcmp(text + at, "\xE2\x80\xA9", 3))) { return 3; }
+    if (text[at] == '\n') return 1;
+    if (text[at] == '\r') return at + 1 < end && text[at + 1] == '\n' ? 2 : 1;
+    if (end - at >= 2 && !memcmp(text + at, "\xC2\x85", 2)) return 2;
+    if (end - at >= 3 && (!memcmp(text + at, "\xE2\x80\xA8", 3) || !memcmp(text + at, "\xE2\x80\xA9", 3))) return 3;
     return 0;
 }
 
@@ -72,12 +71,12 @@ static bool find_line(const SuSource *source, uint32_t line, size_t *out_start, 
     size_t at = source->size >= 3 && !memcmp(source->text, "\xEF\xBB\xBF", 3) ? 3 : 0; /* a byte order mark has no column */
     for (uint32_t current = 1; current < line; current++) {
         size_t skip = 0;
-        while (at < source->size && !(skip = break_size(source->text, at, source->size))) { at++; }
-        if (!skip) { return false; }
+        while (at < source->size && !(skip = break_size(source->text, at, source->size))) at++;
+        if (!skip) return false;
         at += skip;
     }
     size_t end = at;
-    while (end < source->size && !break_size(source->text, end, source->size)) { end++; }
+    while (end < source->size && !break_size(source->text, end, source->size)) end++;
     *out_start = at;
     *out_end = end;
     return true;
@@ -88,18 +87,17 @@ static void print_char(const char *text, size_t size, FILE *out) {
     unsigned char lead = (unsigned char)text[0];
     bool stray = size == 1 && lead >= 0x80;
     bool c1 = size == 2 && lead == 0xC2 && (unsigned char)text[1] < 0xA0;
-    if (stray || c1 || (lead < 0x20 && lead != '\t') || lead == 0x7F) {
+    if (stray || c1 || (lead < 0x20 && lead != '\t') || lead == 0x7F)
         fputc('?', out);
-    } else {
+    else
         fwrite(text, 1, size, out);
-    }
 }
 
 /* The source line and a caret line below it. Tabs are copied into the caret line so that both lines stay aligned. */
 static void print_line(const SuSpan *span, FILE *out) {
     const char *text = span->source->text;
     size_t at, end;
-    if (!text || !span->line || !find_line(span->source, span->line, &at, &end)) { return; }
+    if (!text || !span->line || !find_line(span->source, span->line, &at, &end)) return;
     uint32_t column = 1;
     uint32_t first = span->column > WINDOW - MARGIN ? span->column - MARGIN : 1;
     SuText caret = {0};
@@ -110,7 +108,7 @@ static void print_line(const SuSpan *span, FILE *out) {
         size_t size = char_size(text, at, end);
         if (column >= first) {
             print_char(text + at, size, out);
-            if (column < span->column) { su_text_append(&caret, text[at] == '\t' ? "\t" : " ", 1); }
+            if (column < span->column) su_text_append(&caret, text[at] == '\t' ? "\t" : " ", 1);
         }
         at += size;
     }
@@ -119,7 +117,7 @@ static void print_line(const SuSpan *span, FILE *out) {
         uint32_t room = column > span->column ? column - span->column : 1;
         uint32_t length = span->length > room ? room : span->length;
         su_text_append(&caret, "^", 1);
-        for (uint32_t i = 1; i < length; i++) { su_text_append(&caret, "~", 1); }
+        for (uint32_t i = 1; i < length; i++) su_text_append(&caret, "~", 1);
         fprintf(out, "%s\n", caret.text);
     }
     su_text_free(&caret);
@@ -129,11 +127,10 @@ static void print_text(const char *text, FILE *out) {
     size_t end = strlen(text);
     for (size_t at = 0, size; at < end; at += size) {
         size = char_size(text, at, end);
-        if (text[at] == '\n') {
+        if (text[at] == '\n')
             fputs("\n    ", out);
-        } else {
+        else
             print_char(text + at, size, out);
-        }
     }
 }
 
@@ -142,14 +139,14 @@ static void print_one(const SuDiag *diag, FILE *out) {
     const SuSpan *span = &diag->span;
     if (span->source) {
         print_text(span->source->path ? span->source->path : "-", out);
-        if (span->line) { fprintf(out, ":%" PRIu32 ":%" PRIu32, span->line, span->column); }
+        if (span->line) fprintf(out, ":%" PRIu32 ":%" PRIu32, span->line, span->column);
     } else {
         fputs("mossc", out);
     }
     fprintf(out, ": %s: ", words[diag->severity]);
     print_text(diag->message, out);
     fputc('\n', out);
-    if (span->source) { print_line(span, out); }
+    if (span->source) print_line(span, out);
     if (diag->hint) {
         fputs("    note: ", out);
         print_text(diag->hint, out);
@@ -158,7 +155,7 @@ static void print_one(const SuDiag *diag, FILE *out) {
 }
 
 void su_diags_print(const SuDiags *diags, FILE *out) {
-    for (size_t i = 0; i < diags->count; i++) { print_one(&diags->items[i], out); }
+    for (size_t i = 0; i < diags->count; i++) print_one(&diags->items[i], out);
     if (diags->errors > SU_MAX_ERRORS) {
         size_t more = diags->errors - SU_MAX_ERRORS;
         fprintf(out, "mossc: error: %zu more error%s not shown\n", more, more == 1 ? "" : "s");

@@ -133,23 +133,22 @@ static Pair finish_short(Pair h, size_t size) {
 
 static Pair of_128(const uint8_t *data, size_t size) { /* 17 to 128: pairs of 16 from both ends, the middle first */
     Pair h = {.low = size * P64_1};
-    for (size_t i = (size - 1) / 32 + 1; i-- > 0;) { h = mix_pair(h, data + 16 * i, data + size - 16 * (i + 1), secret + 32 * i); }
+    for (size_t i = (size - 1) / 32 + 1; i-- > 0;) h = mix_pair(h, data + 16 * i, data + size - 16 * (i + 1), secret + 32 * i);
     return finish_short(h, size);
 }
 
 static Pair of_240(const uint8_t *data, size_t size) { /* 129 to 240 */
     Pair h = {.low = size * P64_1};
-    for (size_t i = 0; i < 128; i += 32) { h = mix_pair(h, data + i, data + i + 16, secret + i); }
+    for (size_t i = 0; i < 128; i += 32) h = mix_pair(h, data + i, data + i + 16, secret + i);
     h = (Pair){avalanche(h.low), avalanche(h.high)};
-    for (size_t i = 128; i + 32 <= size; i += 32) { h = mix_pair(h, data + i, data + i + 16, secret + 3 + i - 128); }
+    for (size_t i = 128; i + 32 <= size; i += 32) h = mix_pair(h, data + i, data + i + 16, secret + 3 + i - 128);
     h = mix_pair(h, data + size - 16, data + size - 32, secret + 136 - 17 - 16);
     return finish_short(h, size);
 }
 
 static Pair of_short(const uint8_t *data, size_t size) {
-    if (size == 0) {
+    if (size == 0)
         return (Pair){old_avalanche(word(secret + 64) ^ word(secret + 72)), old_avalanche(word(secret + 80) ^ word(secret + 88))};
-    }
     return size <= 3     ? of_3(data, size)
            : size <= 8   ? of_8(data, size)
            : size <= 16  ? of_16(data, size)
@@ -161,22 +160,22 @@ static Pair of_short(const uint8_t *data, size_t size) {
 
 static inline void take_stripe(uint64_t lanes[LANES], const uint8_t *data, const uint8_t *key) {
     uint64_t values[LANES], keyed[LANES];
-    for (int i = 0; i < LANES; i++) { values[i] = word(data + 8 * i); }
-    for (int i = 0; i < LANES; i++) { keyed[i] = values[i] ^ word(key + 8 * i); }
-    for (int i = 0; i < LANES; i++) { lanes[i] += values[i ^ 1] + (keyed[i] & UINT32_MAX) * (keyed[i] >> 32); }
+    for (int i = 0; i < LANES; i++) values[i] = word(data + 8 * i);
+    for (int i = 0; i < LANES; i++) keyed[i] = values[i] ^ word(key + 8 * i);
+    for (int i = 0; i < LANES; i++) lanes[i] += values[i ^ 1] + (keyed[i] & UINT32_MAX) * (keyed[i] >> 32);
 }
 
 static void take_stripes(uint64_t lanes[LANES], const uint8_t *data, size_t count) {
-    for (size_t s = 0; s < count; s++) { take_stripe(lanes, data + s * STRIPE, secret + 8 * s); }
+    for (size_t s = 0; s < count; s++) take_stripe(lanes, data + s * STRIPE, secret + 8 * s);
 }
 
 static void take_block(uint64_t lanes[LANES], const uint8_t *data) {
     take_stripes(lanes, data, BLOCK / STRIPE);
-    for (int i = 0; i < LANES; i++) { lanes[i] = (lanes[i] ^ lanes[i] >> 47 ^ word(secret + SECRET - STRIPE + 8 * i)) * P32_1; }
+    for (int i = 0; i < LANES; i++) lanes[i] = (lanes[i] ^ lanes[i] >> 47 ^ word(secret + SECRET - STRIPE + 8 * i)) * P32_1;
 }
 
 static uint64_t merge(const uint64_t lanes[LANES], const uint8_t *key, uint64_t h) {
-    for (int i = 0; i < LANES; i += 2) { h += fold(lanes[i] ^ word(key + 8 * i), lanes[i + 1] ^ word(key + 8 * i + 8)); }
+    for (int i = 0; i < LANES; i += 2) h += fold(lanes[i] ^ word(key + 8 * i), lanes[i + 1] ^ word(key + 8 * i + 8));
     return avalanche(h);
 }
 
@@ -203,7 +202,7 @@ void su_digest_add(SuDigestStream *s, const void *data, size_t size) {
         at += more;
         size -= more;
     }
-    if (size) { memcpy(s->held + s->n_held, at, size); }
+    if (size) memcpy(s->held + s->n_held, at, size);
     s->n_held += size;
 }
 
@@ -233,7 +232,7 @@ SuDigest su_digest_now(const SuDigestStream *s) {
 }
 
 SuDigest su_digest(const void *data, size_t size) {
-    if (size <= SHORT) { return canonical(of_short(data, size)); }
+    if (size <= SHORT) return canonical(of_short(data, size));
     SuDigestStream s;
     start(&s);
     su_digest_add(&s, data, size);
@@ -242,7 +241,7 @@ SuDigest su_digest(const void *data, size_t size) {
 
 SuDigestStream *su_digest_start(void) {
     SuDigestStream *s = malloc(sizeof *s);
-    if (!s) { SU_BUG("no memory for %zu bytes", sizeof *s); }
+    if (!s) SU_BUG("no memory for %zu bytes", sizeof *s);
     start(s);
     return s;
 }

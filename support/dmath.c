@@ -65,8 +65,8 @@ static Pair multiply_pairs(Pair a, Pair b) {
 /* e^(x.hi + x.lo) for finite x. With k = rint(x / ln 2), r = x − k ln 2, |r| ≤ 0.347: 2^k · (1 + r + r²/2! + … + r^14/14!);
  * the term left out is below 2^-62. */
 static double exp_pair(Pair x) {
-    if (x.hi > 709.8) { return INFINITY; }
-    if (x.hi < -745.2) { return 0; }
+    if (x.hi > 709.8) return INFINITY;
+    if (x.hi < -745.2) return 0;
     double k = rint(x.hi * log2_e);
     double high = fma(-k, ln2_hi, x.hi); /* off by one rounding, which `error` holds */
     Pair product = two_product(k, ln2_hi);
@@ -78,7 +78,7 @@ static double exp_pair(Pair x) {
                                   1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200};
     int last = (int)(sizeof term / sizeof *term) - 1;
     double sum = term[last];
-    for (int i = last - 1; i >= 0; i--) { sum = fma(sum, r, term[i]); }
+    for (int i = last - 1; i >= 0; i--) sum = fma(sum, r, term[i]);
     double tail = fma(r * r, sum, (high - r) + low);
     double value = 1 + (r + tail);
     int e = (int)k, half = e / 2; /* two exact steps reach the largest and, with one rounding, the subnormal results */
@@ -86,7 +86,7 @@ static double exp_pair(Pair x) {
 }
 
 double su_dexp(double x) {
-    if (isnan(x)) { return x; }
+    if (isnan(x)) return x;
     return exp_pair((Pair){x, 0});
 }
 
@@ -117,7 +117,7 @@ static Pair log_pair(double x) {
                                   2.0 / 17, 2.0 / 19, 2.0 / 21, 2.0 / 23, 2.0 / 25};
     int last = (int)(sizeof term / sizeof *term) - 1;
     double sum = term[last];
-    for (int i = last - 1; i >= 0; i--) { sum = fma(sum, z.hi, term[i]); }
+    for (int i = last - 1; i >= 0; i--) sum = fma(sum, z.hi, term[i]);
     /* s · (2 + z · (2/3 + z · sum)) */
     Pair inner = add_pairs((Pair){two_thirds_hi, two_thirds_lo}, (Pair){z.hi * sum, 0});
     Pair log_m = multiply_pairs(s, add_pairs((Pair){2, 0}, multiply_pairs(z, inner)));
@@ -126,9 +126,9 @@ static Pair log_pair(double x) {
 }
 
 double su_dlog(double x) {
-    if (isnan(x) || x == INFINITY) { return x; }
-    if (x < 0) { return NAN; }
-    if (x == 0) { return -INFINITY; }
+    if (isnan(x) || x == INFINITY) return x;
+    if (x < 0) return NAN;
+    if (x == 0) return -INFINITY;
     Pair r = log_pair(x);
     return r.hi + r.lo;
 }
@@ -136,14 +136,13 @@ double su_dlog(double x) {
 /* ---- pow */
 
 double su_dpow(double base, double exponent) {
-    if (!(base > 0) || isnan(exponent)) { return NAN; }
-    if (exponent == 0 || base == 1) { return 1; }
-    if (isinf(base) || isinf(exponent)) { return (base > 1) == (exponent > 0) ? INFINITY : 0; }
+    if (!(base > 0) || isnan(exponent)) return NAN;
+    if (exponent == 0 || base == 1) return 1;
+    if (isinf(base) || isinf(exponent)) return (base > 1) == (exponent > 0) ? INFINITY : 0;
     Pair l = log_pair(base);
     double rough = l.hi * exponent;
-    if (fabs(rough) > 1000) { /* overflow or underflow; and no infinity enters the pair */
+    if (fabs(rough) > 1000) /* overflow or underflow; and no infinity enters the pair */
         return rough > 0 ? INFINITY : 0;
-    }
     return exp_pair(multiply_pairs(l, (Pair){exponent, 0}));
 }
 
@@ -167,7 +166,7 @@ static double sin_near_0(Pair r) {
                                   -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000};
     int last = (int)(sizeof term / sizeof *term) - 1;
     double z = r.hi * r.hi, sum = term[last];
-    for (int i = last - 1; i >= 0; i--) { sum = fma(sum, z, term[i]); }
+    for (int i = last - 1; i >= 0; i--) sum = fma(sum, z, term[i]);
     return r.hi + fma(r.hi * z, sum, r.lo * (1 - 0.5 * z));
 }
 
@@ -177,15 +176,15 @@ static double cos_near_0(Pair r) {
                                   1.0 / 479001600, -1.0 / 87178291200, 1.0 / 20922789888000, -1.0 / 6402373705728000};
     int last = (int)(sizeof term / sizeof *term) - 1;
     double z = r.hi * r.hi, sum = term[last];
-    for (int i = last - 1; i >= 0; i--) { sum = fma(sum, z, term[i]); }
+    for (int i = last - 1; i >= 0; i--) sum = fma(sum, z, term[i]);
     double half = 0.5 * z, most = 1 - half;
     double error = (1 - most) - half + -0.5 * fma(r.hi, r.hi, -z); /* of `most`, and of z itself */
     return most + (error + fma(z * z, sum, -r.hi * r.lo));
 }
 
 double su_dsin(double x) {
-    if (!(fabs(x) <= 0x1p31)) { return NAN; }
-    if (x == 0) { return x; /* keeps the sign of zero */ }
+    if (!(fabs(x) <= 0x1p31)) return NAN;
+    if (x == 0) return x; /* keeps the sign of zero */
     Pair r;
     int quarter = reduce(x, &r);
     double value = quarter & 1 ? cos_near_0(r) : sin_near_0(r);
@@ -193,7 +192,7 @@ double su_dsin(double x) {
 }
 
 double su_dcos(double x) {
-    if (!(fabs(x) <= 0x1p31)) { return NAN; }
+    if (!(fabs(x) <= 0x1p31)) return NAN;
     Pair r;
     int quarter = reduce(x, &r);
     double value = quarter & 1 ? sin_near_0(r) : cos_near_0(r);

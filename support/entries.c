@@ -13,7 +13,7 @@
 static bool read_name(const char *text, const char *suffix, SuDigest *out, const char **out_rest) {
     for (size_t i = 0; i < 2 * sizeof out->bytes; i++) {
         const char *digits = "0123456789abcdef", *at = text[i] ? strchr(digits, text[i]) : NULL;
-        if (!at) { return false; }
+        if (!at) return false;
         uint8_t digit = (uint8_t)(at - digits);
         out->bytes[i / 2] = (uint8_t)(i % 2 ? out->bytes[i / 2] | digit : digit << 4);
     }
@@ -43,7 +43,7 @@ SuEntries su_entries_list(const char *folder, const char *suffix) {
         entries.items = su_grow(&entries.arena, entries.items, &entries.capacity, entries.count + 1, sizeof entry);
         entries.items[entries.count++] = entry;
     }
-    if (open) { closedir(open); }
+    if (open) closedir(open);
     return entries;
 }
 
@@ -62,7 +62,7 @@ static int by_use(const void *a, const void *b) {
 }
 
 void su_entries_sort_by_name(SuEntries *entries) {
-    if (entries->count) { qsort(entries->items, entries->count, sizeof *entries->items, by_name); }
+    if (entries->count) qsort(entries->items, entries->count, sizeof *entries->items, by_name);
 }
 
 const SuEntry *su_entries_find(const SuEntries *sorted, const SuDigest *name) {
@@ -74,7 +74,7 @@ size_t su_entries_make_room(const char *folder, const char *suffix, uint64_t mos
     SuEntries entries = su_entries_list(folder, suffix);
     uint64_t bytes = entries.bytes;
     size_t removed = 0;
-    if (bytes > most_bytes) { qsort(entries.items, entries.count, sizeof *entries.items, by_use); }
+    if (bytes > most_bytes) qsort(entries.items, entries.count, sizeof *entries.items, by_use);
     for (size_t i = 0; i < entries.count && (bytes > most_bytes || most_bytes == 0); i++) {
         removed += unlink(su_entry_path(&entries.arena, folder, &entries.items[i].name, suffix)) == 0;
         bytes -= entries.items[i].bytes;

@@ -35,15 +35,14 @@ static int open_regular(const char *path, struct stat *out_stat, SuDiags *diags)
         fail(diags, path, "open", errno);
         return -1;
     }
-    if (fstat(fd, out_stat) != 0) {
+    if (fstat(fd, out_stat) != 0)
         fail(diags, path, "stat", errno);
-    } else if (S_ISDIR(out_stat->st_mode)) {
+    else if (S_ISDIR(out_stat->st_mode))
         su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
-    } else if (!S_ISREG(out_stat->st_mode)) {
+    else if (!S_ISREG(out_stat->st_mode))
         su_error(diags, su_file_span(diags, path), NULL, "is not a regular file");
-    } else {
+    else
         return fd;
-    }
     close(fd);
     return -1;
 }
@@ -52,18 +51,18 @@ bool su_map_open(const char *path, SuMap *out_map, SuDiags *diags) {
     *out_map = (SuMap){0};
     struct stat st;
     int fd = open_regular(path, &st, diags);
-    if (fd < 0) { return false; }
+    if (fd < 0) return false;
     size_t size = (size_t)st.st_size;
     void *data = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     int error = errno;
     close(fd);
-    if (data == MAP_FAILED) { return fail(diags, path, "map", error); }
+    if (data == MAP_FAILED) return fail(diags, path, "map", error);
     *out_map = (SuMap){.data = data, .size = size};
     return true;
 }
 
 void su_map_close(SuMap *map) {
-    if (map->data) { munmap((void *)(uintptr_t)map->data, map->size); }
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
     *map = (SuMap){0};
 }
 
@@ -76,10 +75,10 @@ static bool read_all(int fd, const char *path, size_t limit, SuText *text, SuDia
     char chunk[16384];
     for (;;) {
         ssize_t got = read(fd, chunk, sizeof chunk);
-        if (got < 0 && errno == EINTR) { continue; }
-        if (got < 0) { return fail(diags, path, "read", errno); }
-        if (got == 0) { return true; }
-        if ((size_t)got > limit - text->size) { return too_large(diags, path, limit); }
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail(diags, path, "read", errno);
+        if (got == 0) return true;
+        if ((size_t)got > limit - text->size) return too_large(diags, path, limit);
         su_text_append(text, chunk, (size_t)got);
     }
 }
@@ -88,20 +87,19 @@ static bool read_all(int fd, const char *path, size_t limit, SuText *text, SuDia
 bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_text, size_t *out_size, SuDiags *diags) {
     bool standard_input = strcmp(path, "-") == 0;
     int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) { return fail(diags, path, "open", errno); }
+    if (fd < 0) return fail(diags, path, "open", errno);
     struct stat st;
     SuText text = {0};
     bool ok;
-    if (fstat(fd, &st) != 0) {
+    if (fstat(fd, &st) != 0)
         ok = fail(diags, path, "stat", errno);
-    } else if (S_ISDIR(st.st_mode)) {
+    else if (S_ISDIR(st.st_mode))
         ok = su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
-    } else if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > limit) {
+    else if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > limit)
         ok = too_large(diags, path, limit);
-    } else {
+    else
         ok = read_all(fd, path, limit, &text, diags);
-    }
-    if (!standard_input) { close(fd); }
+    if (!standard_input) close(fd);
     if (ok) {
         *out_text = su_strndup(arena, text.text ? text.text : "", text.size);
         *out_size = text.size;
@@ -126,8 +124,8 @@ void su_out_remove_stale(int folder, const char *name, size_t size) {
         return;
     }
     int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) { return; }
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) { unlinkat(folder, name, 0); }
+    if (fd < 0) return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlinkat(folder, name, 0);
     close(fd);
 }
 
@@ -138,10 +136,9 @@ static void remove_stale_of(const char *path) {
     su_text_add(&folder, "%.*s.", (int)(base - path), path);
     DIR *open = opendir(folder.text);
     size_t size = strlen(base);
-    for (struct dirent *d; open && (d = readdir(open));) {
-        if (strncmp(d->d_name, base, size) == 0) { su_out_remove_stale(dirfd(open), d->d_name, size); }
-    }
-    if (open) { closedir(open); }
+    for (struct dirent *d; open && (d = readdir(open));)
+        if (strncmp(d->d_name, base, size) == 0) su_out_remove_stale(dirfd(open), d->d_name, size);
+    if (open) closedir(open);
     su_text_free(&folder);
 }
 
@@ -160,9 +157,9 @@ static int open_temporary(const char *path, char **out_name) {
         *out_name = name.text;
         being_written = name.text; /* before there is a file, so that no signal falls in between: its letters change in place */
         fd = mkostemp(name.text, O_CLOEXEC);
-        if (fd < 0) { return fd; }
+        if (fd < 0) return fd;
         ours = lock(fd) && fstat(fd, &st) == 0 && st.st_nlink > 0;
-        if (!ours) { close(fd); }
+        if (!ours) close(fd);
     }
     mode_t mask = umask(0);
     umask(mask);
@@ -177,8 +174,8 @@ void su_out_also_clean(SuClean clean) { also_clean = clean; }
 static void remove_and_die(int signal_number) {
     const char *temporary = being_written;
     SuClean clean = also_clean;
-    if (temporary) { unlink(temporary); }
-    if (clean) { clean(); }
+    if (temporary) unlink(temporary);
+    if (clean) clean();
     signal(signal_number, SIG_DFL);
     raise(signal_number);
 }
@@ -188,13 +185,13 @@ void su_out_clean_on_signals(void) {
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction old, clean = {.sa_handler = remove_and_die};
         sigemptyset(&clean.sa_mask);
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) { sigaction(signals[i], &clean, NULL); }
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(signals[i], &clean, NULL);
     }
 }
 
 static void out_free(SuOut *out) {
     const char *ours = out->temporary;
-    if (ours) { atomic_compare_exchange_strong(&being_written, &ours, NULL); }
+    if (ours) atomic_compare_exchange_strong(&being_written, &ours, NULL);
     free(out->path);
     free(out->temporary);
     *out = (SuOut){0};
@@ -203,9 +200,8 @@ static void out_free(SuOut *out) {
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
     *out = (SuOut){0};
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return su_error(diags, su_file_span(diags, path), NULL, "exists and is not a regular file");
-    }
     SuText copy = {0};
     su_text_append(&copy, path, strlen(path));
     out->path = copy.text;
@@ -235,15 +231,15 @@ static int flush(FILE *file) {
         clearerr(file);
         fputc(0, file);
     }
-    if (fflush(file) == 0 && !failed) { return 0; }
+    if (fflush(file) == 0 && !failed) return 0;
     return errno ? errno : EIO;
 }
 
 /* The file is renamed while it is open: its lock keeps it from being taken for a stale temporary. */
 static bool commit(SuOut *out, bool sync, SuDiags *diags) {
     int error = flush(out->file);
-    if (!error && sync && fsync(fileno(out->file)) != 0) { error = errno; }
-    if (!error && rename(out->temporary, out->path) != 0) { error = errno; }
+    if (!error && sync && fsync(fileno(out->file)) != 0) error = errno;
+    if (!error && rename(out->temporary, out->path) != 0) error = errno;
     if (error) {
         unlink(out->temporary);
         fail(diags, out->path, "write", error);

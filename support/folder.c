@@ -22,15 +22,14 @@ static _Atomic(const SuFolder *) being_made;
 
 /* Last things first, so that folders are empty when their turn comes. */
 static void remove_all(const SuFolder *folder) {
-    for (size_t i = folder->n_made; i-- > 0;) {
-        if (unlink(folder->made[i]) != 0) { rmdir(folder->made[i]); }
-    }
+    for (size_t i = folder->n_made; i-- > 0;)
+        if (unlink(folder->made[i]) != 0) rmdir(folder->made[i]);
     rmdir(folder->temporary);
 }
 
 static void remove_unfinished(void) {
     const SuFolder *folder = being_made;
-    if (folder) { remove_all(folder); }
+    if (folder) remove_all(folder);
 }
 
 static void forget(SuFolder *folder) {
@@ -44,11 +43,11 @@ static void forget(SuFolder *folder) {
 
 static bool is_free(const char *path, SuDiags *diags) {
     struct stat st;
-    if (lstat(path, &st) != 0) { return errno == ENOENT || fail(diags, path, "look at this place", errno); }
+    if (lstat(path, &st) != 0) return errno == ENOENT || fail(diags, path, "look at this place", errno);
     DIR *open = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
-    if (!open) { return su_error(diags, su_file_span(diags, path), "give another name", "exists and is no folder"); }
+    if (!open) return su_error(diags, su_file_span(diags, path), "give another name", "exists and is no folder");
     size_t entries = 0;
-    while (readdir(open)) { entries++; }
+    while (readdir(open)) entries++;
     closedir(open);
     return entries <= 2 || /* . and .. */
            su_error(diags, su_file_span(diags, path), "remove it or give another name; nothing is written over",
@@ -57,7 +56,7 @@ static bool is_free(const char *path, SuDiags *diags) {
 
 bool su_folder_open(const char *path, SuFolder *out, SuDiags *diags) {
     size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') { size--; }
+    while (size > 1 && path[size - 1] == '/') size--;
     *out = (SuFolder){0};
     out->path = su_strndup(&out->arena, path, size);
     if (!is_free(out->path, diags)) {
@@ -80,7 +79,7 @@ bool su_folder_open(const char *path, SuFolder *out, SuDiags *diags) {
 
 /* Notes what is about to be made before it is there. */
 static void note(SuFolder *folder, char *path) {
-    if (folder->n_made == SU_FOLDER_MOST) { SU_BUG("more than %d files in %s", SU_FOLDER_MOST, folder->path); }
+    if (folder->n_made == SU_FOLDER_MOST) SU_BUG("more than %d files in %s", SU_FOLDER_MOST, folder->path);
     folder->made[folder->n_made] = path;
     atomic_signal_fence(memory_order_release);
     folder->n_made++;
@@ -95,7 +94,7 @@ static bool fail_within(const SuFolder *folder, const char *name, const char *wh
 const char *su_folder_file(SuFolder *folder, const char *name, SuDiags *diags) {
     for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
         char *path = su_printf(&folder->arena, "%s/%.*s", folder->temporary, (int)(slash - name), name);
-        if (access(path, F_OK) == 0) { continue; }
+        if (access(path, F_OK) == 0) continue;
         note(folder, path);
         if (mkdir(path, 0777) != 0) {
             fail_within(folder, name, "make the folders of this file", diags);
@@ -110,7 +109,7 @@ const char *su_folder_file(SuFolder *folder, const char *name, SuDiags *diags) {
 bool su_folder_write(SuFolder *folder, const char *name, const void *data, size_t size, SuDiags *diags) {
     const char *path = su_folder_file(folder, name, diags);
     FILE *file = path ? fopen(path, "wb") : NULL;
-    if (!file) { return path && fail_within(folder, name, "create", diags); }
+    if (!file) return path && fail_within(folder, name, "create", diags);
     errno = 0;
     bool ok = fwrite(data, 1, size, file) == size;
     int error = errno;
@@ -124,7 +123,7 @@ bool su_folder_write(SuFolder *folder, const char *name, const void *data, size_
 
 void su_folder_forget(SuFolder *folder, const char *path) {
     for (size_t i = 0; i < folder->n_made; i++) {
-        if (folder->made[i] != path) { continue; }
+        if (folder->made[i] != path) continue;
         unlink(path);
         folder->made[i] = folder->made[--folder->n_made];
         return;
@@ -137,14 +136,14 @@ static bool sync_path(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     bool ok = fd >= 0 && fsync(fd) == 0;
     int error = errno;
-    if (fd >= 0) { close(fd); }
+    if (fd >= 0) close(fd);
     errno = error;
     return ok;
 }
 
 bool su_folder_commit(SuFolder *folder, SuDiags *diags) {
     bool ok = true;
-    for (size_t i = 0; i < folder->n_made && ok; i++) { ok = sync_path(folder->made[i]); }
+    for (size_t i = 0; i < folder->n_made && ok; i++) ok = sync_path(folder->made[i]);
     ok = ok && sync_path(folder->temporary) && rename(folder->temporary, folder->path) == 0;
     if (!ok) {
         fail(diags, folder->path, "write", errno);
@@ -157,7 +156,7 @@ bool su_folder_commit(SuFolder *folder, SuDiags *diags) {
 /* `text` with the folder's name in place of its temporary's; the sink's arena. */
 static const char *by_its_name(const SuFolder *folder, const char *text, SuDiags *diags) {
     const char *found = text ? strstr(text, folder->temporary) : NULL;
-    if (!found) { return text; }
+    if (!found) return text;
     return su_printf(&diags->arena, "%.*s%s%s", (int)(found - text), text, folder->path, found + strlen(folder->temporary));
 }
 
@@ -165,9 +164,7 @@ void su_folder_abort(SuFolder *folder, SuDiags *diags) {
     for (size_t i = 0; i < diags->count; i++) {
         SuDiag *d = &diags->items[i];
         d->message = by_its_name(folder, d->message, diags);
-        if (d->span.source && d->span.source->path) {
-            d->span = su_file_span(diags, by_its_name(folder, d->span.source->path, diags));
-        }
+        if (d->span.source && d->span.source->path) d->span = su_file_span(diags, by_its_name(folder, d->span.source->path, diags));
     }
     remove_all(folder);
     forget(folder);

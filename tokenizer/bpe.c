@@ -28,9 +28,8 @@ static bool no_token(Run *run, SuUtf8 c, const char *text) {
 /* The bytes of a character that has no token, if byte_fallback gives each of them one. */
 static bool fall_back(Run *run, const char *text, size_t size) {
     if (!run->bpe->byte_fallback) return false;
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0; i < size; i++)
         if (run->bpe->fallback_ids[(unsigned char)text[i]] < 0) return false;
-    }
     for (size_t i = 0; i < size; i++) tk_word_add(&run->word, run->bpe->fallback_ids[(unsigned char)text[i]]);
     return true;
 }
@@ -44,11 +43,10 @@ static bool add_symbols(Run *run, const char *text, size_t size) {
         int32_t id = c.code < TK_LOW_CODES ? bpe->low_ids[c.code] : tk_vocab_find(&bpe->vocab, text + at, c.size);
         bool unknown = id < 0 && !fall_back(run, text + at, c.size);
         if (unknown && bpe->unk < 0) return no_token(run, c, text + at);
-        if (id >= 0) {
+        if (id >= 0)
             tk_word_add(&run->word, id);
-        } else if (unknown && !(unknown_before && bpe->fuse_unk)) {
+        else if (unknown && !(unknown_before && bpe->fuse_unk))
             tk_word_add(&run->word, bpe->unk);
-        }
         unknown_before = unknown;
         at += c.size;
     }

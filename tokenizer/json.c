@@ -20,11 +20,10 @@ const char *tk_shown(TkReader *r, const char *text) {
     size_t size = strlen(text), at = 0;
     while (at < size && shown.size < MOST) {
         SuUtf8 c = su_utf8_at(text + at, size - at);
-        if (!c.whole || c.code < 0x20 || (c.code >= 0x7F && c.code < 0xA0)) {
+        if (!c.whole || c.code < 0x20 || (c.code >= 0x7F && c.code < 0xA0))
             su_text_add(&shown, "\\u%04x", (unsigned)c.code);
-        } else {
+        else
             su_text_append(&shown, text + at, c.size);
-        }
         at += c.size;
     }
     const char *copy = su_printf(&r->arena, "'%s'%s", shown.text ? shown.text : "", at < size ? "…" : "");
@@ -47,9 +46,8 @@ static bool scan(TkReader *r, const char *text, size_t size) {
         if (!c.whole || !c.code) return su_error(r->diags, r->span, NULL, "byte %zu is not UTF-8 text", i);
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
-                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6)) {
+                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
                     return su_error(r->diags, r->span, NULL, "NUL character in a text at byte %zu", i);
-                }
                 n = su_utf8_at(text + i + 1, size - i - 1).code < 0x80 ? 2 : 1;
             } else if (text[i] == '"') {
                 in_string = false;
@@ -57,9 +55,8 @@ static bool scan(TkReader *r, const char *text, size_t size) {
         } else if (text[i] == '"') {
             in_string = true;
         } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > MAX_DEPTH) {
+            if (++depth > MAX_DEPTH)
                 return su_error(r->diags, r->span, NULL, "nested deeper than %d levels at byte %zu", MAX_DEPTH, i);
-            }
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
         }
@@ -109,9 +106,8 @@ static unsigned type_of(const cJSON *item) {
 static const char *expected(TkReader *r, unsigned types) {
     static const char *const words[] = {"null", "true or false", "a number", "a text", "a list", "a map"};
     const char *all = NULL;
-    for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
         if (types & 1u << i) all = all ? su_printf(&r->arena, "%s or %s", all, words[i]) : words[i];
-    }
     return all;
 }
 
@@ -131,13 +127,11 @@ static bool read_field(TkReader *r, const char *path, const cJSON *child, const 
 bool tk_fields(TkReader *r, const char *path, const cJSON *item, const TkField *fields, size_t count, const cJSON **out) {
     memset(out, 0, count * sizeof *out);
     if (!cJSON_IsObject(item)) return tk_fail(r, *path ? path : "the file", "expected a map");
-    for (const cJSON *child = item->child; child; child = child->next) {
+    for (const cJSON *child = item->child; child; child = child->next)
         if (!read_field(r, path, child, fields, count, out)) return false;
-    }
     for (size_t i = 0; i < count; i++) {
-        if (!out[i] && fields[i].types & TK_REQUIRED) {
+        if (!out[i] && fields[i].types & TK_REQUIRED)
             return tk_fail(r, su_printf(&r->arena, *path ? "%s.%s" : "%s%s", path, fields[i].name), "is missing");
-        }
         if (out[i] && cJSON_IsNull(out[i])) out[i] = NULL;
     }
     return true;
@@ -148,9 +142,8 @@ const char *tk_type(TkReader *r, const char *path, const cJSON *item) {
         tk_fail(r, path, "expected a map");
         return NULL;
     }
-    for (const cJSON *child = item->child; child; child = child->next) {
+    for (const cJSON *child = item->child; child; child = child->next)
         if (strcmp(child->string, "type") == 0 && cJSON_IsString(child)) return child->valuestring;
-    }
     tk_fail(r, su_printf(&r->arena, "%s.type", path), "expected a text");
     return NULL;
 }

@@ -163,9 +163,8 @@ const char *tk_known_text(TkKnown known) { return texts[known]; }
 
 TkKnown tk_known_by_text(const char *text, bool literal) {
     if (literal) return TK_KNOWN_LITERAL;
-    for (int known = TK_KNOWN_GPT2; known < TK_KNOWN_LITERAL; known++) {
+    for (int known = TK_KNOWN_GPT2; known < TK_KNOWN_LITERAL; known++)
         if (strcmp(text, texts[known]) == 0) return (TkKnown)known;
-    }
     return TK_KNOWN_NONE;
 }
 

@@ -59,15 +59,14 @@ static const char *set(Scan *s) {
     if (peek(s, 0) == ']') return "']' first in a set";
     while (s->at < s->size && peek(s, 0) != ']') {
         const char *trouble = NULL;
-        if (peek(s, 0) == '\\') {
+        if (peek(s, 0) == '\\')
             trouble = escape(s, true);
-        } else if (peek(s, 0) == '[') {
+        else if (peek(s, 0) == '[')
             trouble = "a set within a set";
-        } else if (peek(s, 0) == '&' && peek(s, 1) == '&') {
+        else if (peek(s, 0) == '&' && peek(s, 1) == '&')
             trouble = "an intersection of sets";
-        } else {
+        else
             copy(s, 1);
-        }
         if (trouble) return trouble;
     }
     copy(s, s->at < s->size);
@@ -79,9 +78,8 @@ static const char *group(Scan *s) {
     if (peek(s, 1) == '?') {
         char c = peek(s, 2);
         if (c == '#' || !is_in(c, ":=!<>i-")) return "a group of this kind";
-        for (size_t i = 2; is_in(peek(s, i), "abcdefghijklmnopqrstuvwxyz-") && c != '<'; i++) {
+        for (size_t i = 2; is_in(peek(s, i), "abcdefghijklmnopqrstuvwxyz-") && c != '<'; i++)
             if (!is_in(peek(s, i), "i-")) return "a flag other than i";
-        }
     }
     copy(s, 1);
     return NULL;

@@ -41,17 +41,15 @@ static uint64_t whole_size(const TkPackedHead *h) {
 
 static bool check_head(const Reader *r, int64_t vocab_size) {
     const TkPackedHead *h = r->head;
-    if (r->size < sizeof *h || memcmp(h->magic, TK_PACKED_MAGIC, sizeof h->magic) != 0) {
+    if (r->size < sizeof *h || memcmp(h->magic, TK_PACKED_MAGIC, sizeof h->magic) != 0)
         return su_error(r->diags, r->span, NULL, "is not a whole packed tokenizer");
-    }
     if (h->format != TK_PACKED_FORMAT) {
         return su_error(r->diags, r->span, "make it again with mossc compile", "is a tokenizer in format %u; this program reads %d",
                         h->format, TK_PACKED_FORMAT);
     }
     SuDigest digest = tk_packed_digest(r->data, r->size);
-    if (!su_digest_equal(&digest, &h->digest) || whole_size(h) != r->size) {
+    if (!su_digest_equal(&digest, &h->digest) || whole_size(h) != r->size)
         return su_error(r->diags, r->span, "make it again with mossc compile", "is damaged or cut short");
-    }
     if (h->vocab_size != vocab_size) {
         return su_error(r->diags, r->span, NULL, "is the tokenizer of a model with %lld ids; this one has %lld",
                         (long long)h->vocab_size, (long long)vocab_size);
@@ -213,17 +211,15 @@ MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_siz
     su_text_add(&path, "%s/%s.tokenizer", folder, name);
     bool opened = su_map_open(path.text, &map, &diags);
     TkBpe *bpe = opened ? tk_packed_read(map.data, map.size, path.text, vocab_size, &diags) : NULL;
-    if (bpe) {
+    if (bpe)
         bpe->map = map;
-    } else if (opened) {
+    else if (opened)
         su_map_close(&map);
-    }
     *out_tokenizer = make(bpe, map.data);
-    if (diags.errors) {
+    if (diags.errors)
         error = rt_error_from(opened ? MOSS_BAD_INPUT : MOSS_NO_FILE, &diags);
-    } else if (!*out_tokenizer) {
+    else if (!*out_tokenizer)
         error = rt_error(MOSS_NO_MEMORY, "no memory for a tokenizer");
-    }
     su_text_free(&path);
     su_diags_free(&diags);
     return error;

@@ -68,9 +68,8 @@ static void add_merges(Writer *w) {
     SuArena arena = {0};
     const TkMerge **sorted = SU_NEW_ARRAY(&arena, const TkMerge *, merges->mask + 1);
     size_t count = 0;
-    for (size_t i = 0; i <= merges->mask; i++) {
+    for (size_t i = 0; i <= merges->mask; i++)
         if (merges->slots[i].pair != UINT64_MAX) sorted[count++] = &merges->slots[i];
-    }
     qsort(sorted, count, sizeof *sorted, by_rank);
     for (size_t i = 0; i < count; i++) {
         TkPackedMerge merge = {(int32_t)(sorted[i]->pair >> 32), (int32_t)(uint32_t)sorted[i]->pair, sorted[i]->id};
@@ -162,9 +161,8 @@ static bool add_classes(Writer *w) {
 static void add_orders(Writer *w) {
     SuArena arena = {0};
     uint8_t *values = su_alloc(&arena, CODES);
-    for (uint32_t code = 0; code < CODES; code++) {
+    for (uint32_t code = 0; code < CODES; code++)
         if (is_character(code)) values[code] = (uint8_t)utf8proc_get_property((utf8proc_int32_t)code)->combining_class;
-    }
     add_runs(w, values, &w->head.n_orders);
     su_arena_free(&arena);
 }

@@ -20,9 +20,8 @@ static const TkField root_fields[F_COUNT] = {[F_VERSION] = {"version", TK_STRING
 static bool read_sections(TkReader *r, TkBpe *bpe, const cJSON *root) {
     const cJSON *found[F_COUNT];
     if (!tk_fields(r, "", root, root_fields, F_COUNT, found)) return false;
-    if (found[F_VERSION] && strcmp(found[F_VERSION]->valuestring, "1.0") != 0) {
+    if (found[F_VERSION] && strcmp(found[F_VERSION]->valuestring, "1.0") != 0)
         return tk_fail(r, "version", "%s is not understood; known: 1.0", tk_shown(r, found[F_VERSION]->valuestring));
-    }
     return tk_read_model(r, bpe, found[F_MODEL]) && tk_read_normalizer(r, bpe, found[F_NORMALIZER]) &&
            tk_read_added_tokens(r, bpe, found[F_ADDED]) && tk_read_pre_tokenizer(r, bpe, found[F_PRE]) &&
            tk_read_post_processor(r, found[F_POST]) && tk_read_decoder(r, bpe, found[F_DECODER]);

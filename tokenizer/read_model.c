@@ -34,13 +34,11 @@ static bool read_vocab(TkReader *r, TkBpe *bpe, const cJSON *map) {
     tk_vocab_make(&bpe->vocab, &bpe->arena, count, (size_t)largest + 1);
     for (const cJSON *item = map->child; item; item = item->next) {
         tk_whole(item, TK_MAX_ID, &id);
-        if (bpe->vocab.texts[id].text) {
+        if (bpe->vocab.texts[id].text)
             return tk_fail(r, vocab_path(r, item->string), "has the id %d, as has %s", id, tk_shown(r, bpe->vocab.texts[id].text));
-        }
         size_t size = strlen(item->string);
-        if (tk_vocab_add(&bpe->vocab, id, su_strndup(&bpe->arena, item->string, size), size) >= 0) {
+        if (tk_vocab_add(&bpe->vocab, id, su_strndup(&bpe->arena, item->string, size), size) >= 0)
             return tk_fail(r, vocab_path(r, item->string), "is there twice");
-        }
     }
     return true;
 }
@@ -71,9 +69,8 @@ static bool read_halves(const cJSON *item, Half half[2]) {
 static bool read_merge(TkReader *r, TkBpe *bpe, const cJSON *item, uint32_t rank, SuText *whole) {
     Half half[2];
     const char *path = "model.merges";
-    if (!read_halves(item, half)) {
+    if (!read_halves(item, half))
         return tk_fail(r, su_printf(&r->arena, "%s[%u]", path, rank), "expected \"a b\" or [\"a\", \"b\"]");
-    }
     whole->size = 0;
     su_text_append(whole, half[0].text, half[0].size);
     su_text_append(whole, half[1].text, half[1].size);
@@ -103,17 +100,13 @@ static bool read_merges(TkReader *r, TkBpe *bpe, const cJSON *list) {
 /* ---- model */
 
 static bool check_words(TkReader *r, TkBpe *bpe, const cJSON *const found[M_COUNT]) {
-    if (found[M_TYPE] && strcmp(found[M_TYPE]->valuestring, "BPE") != 0) {
+    if (found[M_TYPE] && strcmp(found[M_TYPE]->valuestring, "BPE") != 0)
         return tk_fail(r, "model.type", "%s is not understood; known: BPE", tk_shown(r, found[M_TYPE]->valuestring));
-    }
-    if (found[M_DROPOUT] && found[M_DROPOUT]->valuedouble != 0) {
+    if (found[M_DROPOUT] && found[M_DROPOUT]->valuedouble != 0)
         return tk_fail(r, "model.dropout", "is not understood: expected null, so that a text has one reading");
-    }
-    for (int i = M_PREFIX; i <= M_SUFFIX; i++) {
-        if (found[i] && found[i]->valuestring[0]) {
+    for (int i = M_PREFIX; i <= M_SUFFIX; i++)
+        if (found[i] && found[i]->valuestring[0])
             return tk_fail(r, su_printf(&r->arena, "model.%s", model_fields[i].name), "is not understood: expected null");
-        }
-    }
     bpe->fuse_unk = cJSON_IsTrue(found[M_FUSE]);
     bpe->byte_fallback = cJSON_IsTrue(found[M_FALLBACK]);
     bpe->ignore_merges = cJSON_IsTrue(found[M_IGNORE]);
@@ -180,12 +173,11 @@ static bool read_added(TkReader *r, TkBpe *bpe, const char *path, const cJSON *i
     if (!tk_fields(r, path, item, added_fields, A_COUNT, found)) return false;
     if (!tk_whole(found[A_ID], TK_MAX_ID, &id)) return bad_id(r, su_printf(&r->arena, "%s.id", path));
     const char *content = found[A_CONTENT]->valuestring, *place = su_printf(&r->arena, "%s.content", path);
-    if (!*content || strlen(content) > TK_MAX_ADDED) { return tk_fail(r, place, "expected a text of 1 to %d bytes", TK_MAX_ADDED); }
+    if (!*content || strlen(content) > TK_MAX_ADDED) return tk_fail(r, place, "expected a text of 1 to %d bytes", TK_MAX_ADDED);
     if (!check_added(r, bpe, path, id, content)) return false;
     if (bpe->added.texts[id].text) return tk_fail(r, su_printf(&r->arena, "%s.id", path), "%d is there twice", id);
-    if (tk_vocab_add(&bpe->added, id, su_strdup(&bpe->arena, content), strlen(content)) >= 0) {
+    if (tk_vocab_add(&bpe->added, id, su_strdup(&bpe->arena, content), strlen(content)) >= 0)
         return tk_fail(r, place, "%s is there twice", tk_shown(r, content));
-    }
     bool normalized = cJSON_IsTrue(found[A_NORMALIZED]);
     TkAddedToken token = {.id = id,
                           .text = searched_text(bpe, content, normalized),
@@ -212,8 +204,7 @@ bool tk_read_added_tokens(TkReader *r, TkBpe *bpe, const cJSON *item) {
     for (const cJSON *child = item ? item->child : NULL; child; child = child->next) count++;
     tk_vocab_make(&bpe->added, &bpe->arena, count, (size_t)largest_id(bpe, item) + 1);
     int i = 0;
-    for (const cJSON *child = item ? item->child : NULL; child; child = child->next, i++) {
+    for (const cJSON *child = item ? item->child : NULL; child; child = child->next, i++)
         if (!read_added(r, bpe, su_printf(&r->arena, "added_tokens[%d]", i), child)) return false;
-    }
     return true;
 }

@@ -19,9 +19,8 @@ static bool read_chain(TkReader *r, TkBpe *bpe, const char *path, const cJSON *i
     const cJSON *found[2];
     if (!tk_fields(r, path, item, fields, 2, found)) return false;
     int i = 0;
-    for (const cJSON *child = found[1]->child; child; child = child->next, i++) {
+    for (const cJSON *child = found[1]->child; child; child = child->next, i++)
         if (!read_chain(r, bpe, su_printf(&r->arena, "%s.%s[%d]", path, list, i), child, list, read)) return false;
-    }
     return true;
 }
 
@@ -135,11 +134,10 @@ static bool read_one_decoder(TkReader *r, TkBpe *bpe, const char *path, const cJ
         bpe->decode_byte_level = true;
         return tk_fields(r, path, item, byte_level, 4, found);
     }
-    if (strcmp(type, "ByteFallback") == 0) {
+    if (strcmp(type, "ByteFallback") == 0)
         bpe->decode_byte_fallback = true;
-    } else if (strcmp(type, "Fuse") != 0) { /* Fuse puts texts together, as is done here anyway */
+    else if (strcmp(type, "Fuse") != 0)  /* Fuse puts texts together, as is done here anyway */
         return unknown(r, path, type, "ByteLevel, ByteFallback, Fuse, Sequence");
-    }
     return tk_fields(r, path, item, byte_level, 1, found);
 }
 

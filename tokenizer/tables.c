@@ -61,11 +61,10 @@ static const TkDecomposition *find_decomposition(const TkTables *tables, uint32_
         size_t middle = low + (high - low) / 2;
         const TkDecomposition *d = &tables->decompositions[middle];
         if (d->code == code) return d;
-        if (d->code < code) {
+        if (d->code < code)
             low = middle + 1;
-        } else {
+        else
             high = middle;
-        }
     }
     return NULL;
 }
@@ -106,22 +105,19 @@ static void order(const TkTables *tables, Codes *codes, Codes *scratch) {
 
 /* 0: they stay apart. */
 static uint32_t compose_pair(const TkTables *tables, uint32_t first, uint32_t second) {
-    if (first - L_BASE < L_COUNT && second - V_BASE < V_COUNT) {
+    if (first - L_BASE < L_COUNT && second - V_BASE < V_COUNT)
         return S_BASE + ((first - L_BASE) * V_COUNT + (second - V_BASE)) * T_COUNT;
-    }
-    if (first - S_BASE < S_COUNT && (first - S_BASE) % T_COUNT == 0 && second > T_BASE && second < T_BASE + T_COUNT) {
+    if (first - S_BASE < S_COUNT && (first - S_BASE) % T_COUNT == 0 && second > T_BASE && second < T_BASE + T_COUNT)
         return first + (second - T_BASE);
-    }
     size_t low = 0, high = tables->n_compositions;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const TkComposition *c = &tables->compositions[middle];
         if (c->first == first && c->second == second) return c->code;
-        if (c->first < first || (c->first == first && c->second < second)) {
+        if (c->first < first || (c->first == first && c->second < second))
             low = middle + 1;
-        } else {
+        else
             high = middle;
-        }
     }
     return 0;
 }

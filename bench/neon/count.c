@@ -37,9 +37,8 @@ typedef struct Counter {
 static Counter *counters; /* the plugin's interface has no place for a context */
 
 static Counter *counter_of(const char *symbol) {
-    for (Counter *c = counters; c != NULL; c = c->next) {
+    for (Counter *c = counters; c != NULL; c = c->next)
         if (strcmp(c->symbol, symbol) == 0) return c;
-    }
     size_t size = strlen(symbol) + 1;
     Counter *c = calloc(1, sizeof *c + size);
     if (c == NULL) abort();

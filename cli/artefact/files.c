@@ -177,9 +177,8 @@ static void say_all(Words *words, const CliArtefact *a) {
 /* ---- files */
 
 static const CliEmbedded *find_embedded(const char *name) {
-    for (const CliEmbedded *file = cli_embedded; file->name; file++) {
+    for (const CliEmbedded *file = cli_embedded; file->name; file++)
         if (strcmp(file->name, name) == 0) return file;
-    }
     SU_BUG("no file '%s' is carried", name);
 }
 

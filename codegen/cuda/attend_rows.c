@@ -95,7 +95,7 @@ static void print_scores(const Attend *a) {
              "#pragma unroll\n"
              "for (u32 i = 0; i < 4; i++) {\n");
     cg_cu(c, "const bool seen = at + i <= here");
-    if (a->k->window > 0) { cg_cu(c, " && at + i > here - %lld", (long long)a->k->window); }
+    if (a->k->window > 0) cg_cu(c, " && at + i > here - %lld", (long long)a->k->window);
     cg_cu(c,
           ";\n"
           "powers[(r0 + j) * P_ROW + key4 * 4 + i] = seen ? four[i] * %s : minus_infinity();\n"
@@ -164,8 +164,8 @@ static void print_result(const Attend *a) {
 
 void cg_cuda_attend_rows(CgCuda *c) {
     Attend a = {.c = c, .k = c->kernel, .queries = 32, .keys = 64, .dim16 = pg_panels(c->kernel->O) * PG_LANES};
-    if (shared_bytes(&a) > SHARED_BYTES) { a.keys = 32; }
-    if (shared_bytes(&a) > SHARED_BYTES) { a.queries = 16; }
+    if (shared_bytes(&a) > SHARED_BYTES) a.keys = 32;
+    if (shared_bytes(&a) > SHARED_BYTES) a.queries = 16;
     print_memory(&a);
     cg_cuda_tiles_of(c, a.queries, 1, 0);
     cg_cu(c, "const u32 own = threadIdx.x < APART * QUADS ? threadIdx.x / QUADS : QUERIES; /* the first row of O that is this "

@@ -29,7 +29,7 @@ static void print_sizes(CgCuda *c) {
 static void print_component(CgCuda *c, const char *from, bool turned) {
     const PgKernel *k = c->kernel;
     cg_cu(c, "const u32 h = at / DIM, i = at %% DIM;\nfloat v = %s[element(ld, row, at)];\n", from);
-    if (!turned) { return; }
+    if (!turned) return;
     cg_cu(c,
           "if (i < %lld) { /* a pair is i and i + dim / 2 */\n"
           "const u32 half = %lld;\n"
@@ -44,9 +44,9 @@ void cg_cuda_kv_store(CgCuda *c) {
     const PgKernel *k = c->kernel;
     print_sizes(c);
     cg_cu(c, "const float *key = floats(step, phase, %d), *value = floats(step, phase, %d);\n", PG_KV_K, PG_KV_V);
-    if (k->rope) { cg_cu(c, "const float *q = floats(step, phase, %d);\nfloat *y = floats(step, phase, %d);\n", PG_KV_Q, PG_KV_Y); }
+    if (k->rope) cg_cu(c, "const float *q = floats(step, phase, %d);\nfloat *y = floats(step, phase, %d);\n", PG_KV_Q, PG_KV_Y);
     cg_cuda_tiles(c, 1);
-    if (k->mode == PG_BLOCK) { cg_cu(c, "const u64 row = tile;\n"); }
+    if (k->mode == PG_BLOCK) cg_cu(c, "const u64 row = tile;\n");
     print_position(c);
     cg_cu(c,
           "const u32 slot = (u32)(position %% CAP);\n"
@@ -123,7 +123,7 @@ static void print_single_rows(CgCuda *c) {
     cg_cuda_shared(c, "float", "sums", threads / 32 * sizeof(float));
     cg_cuda_tiles(c, 1);
     cg_cu(c, "const u32 head = tile %% HEADS, kv_head = head * KV_HEADS / HEADS;\n");
-    if (k->mode == PG_BLOCK) { cg_cu(c, "const u64 row = tile / HEADS;\n"); }
+    if (k->mode == PG_BLOCK) cg_cu(c, "const u64 row = tile / HEADS;\n");
     print_position(c);
     cg_cu(c,
           "const float *keys = state_floats(segment, phase, %d) + (u64)kv_head * CAP * DIM;\n"
@@ -162,5 +162,5 @@ void cg_cuda_attend(CgCuda *c) {
     uint64_t shared = c->shared;
     c->shared = 0;
     cg_cuda_attend_rows(c);
-    if (c->shared < shared) { c->shared = shared; }
+    if (c->shared < shared) c->shared = shared;
 }

@@ -40,7 +40,7 @@ static SuDigest key_of(const Compiling *c) {
 
 /* Whether an entry is of the NVRTC at hand, if any is. */
 static bool is_current(const Compiling *c, const Head *head) {
-    if (c->nvrtc == NULL) { return true; }
+    if (c->nvrtc == NULL) return true;
     SuDigest compiler = cg_nvrtc_identity(c->nvrtc);
     return su_digest_equal(&head->compiler, &compiler);
 }
@@ -50,7 +50,7 @@ static bool find(Compiling *c) {
     size_t size = 0;
     uint8_t *payload = cg_cache_find(c->options->cache, &c->key, &size);
     bool whole = payload != NULL && size > sizeof head;
-    if (whole) { memcpy(&head, payload, sizeof head); }
+    if (whole) memcpy(&head, payload, sizeof head);
     if (!whole || !is_current(c, &head)) {
         free(payload);
         return false;
@@ -93,8 +93,8 @@ static bool choose(Compiling *c) {
 }
 
 static bool make(Compiling *c) {
-    if (c->nvrtc == NULL) { c->nvrtc = cg_nvrtc_open(c->diags); }
-    if (c->nvrtc == NULL || !choose(c)) { return false; }
+    if (c->nvrtc == NULL) c->nvrtc = cg_nvrtc_open(c->diags);
+    if (c->nvrtc == NULL || !choose(c)) return false;
     CgCudaTarget target = *c->target;
     SuText image = {0};
     target.architecture = c->out->architecture;
@@ -114,12 +114,12 @@ bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const
     out->plan = cg_cuda_print(target, program, &out->arena, &c.text);
     c.key = key_of(&c);
     bool cached = c.options->cache != NULL;
-    if (cached) { c.nvrtc = cg_nvrtc_try(); }
+    if (cached) c.nvrtc = cg_nvrtc_try();
     bool ok = (cached && find(&c)) || make(&c);
-    if (ok && cached && !out->found) { store(&c); }
+    if (ok && cached && !out->found) store(&c);
     cg_nvrtc_close(c.nvrtc);
     su_text_free(&c.text);
-    if (!ok) { cg_cuda_code_free(out); }
+    if (!ok) cg_cuda_code_free(out);
     return ok;
 }
 

@@ -46,7 +46,7 @@ static void print_quads(CgCuda *c) {
              "float4 w[TAPS];\n"
              "#pragma unroll\n"
              "for (u32 t = 0; t < TAPS; t++) w[t] = quad(weights + (panel * TAPS + t) * 16)[q];\n");
-    if (k->bias) { cg_cu(c, "const float4 shift = quad(bias + panel * 16)[q];\n"); }
+    if (k->bias) cg_cu(c, "const float4 shift = quad(bias + panel * 16)[q];\n");
     cg_cu(c, "#pragma unroll 2\n"
              "for (i32 i = first_row + threadIdx.x / 4; i < past_row; i += THREADS / 4) {\n"
              "const float4 *at = quad(x + (panel * ld + segment->first_row + i) * 16) + q;\n"
@@ -54,13 +54,12 @@ static void print_quads(CgCuda *c) {
              "#pragma unroll\n"
              "for (i32 t = 0; t < TAPS; t++) { /* the oldest first */\n"
              "const i32 back = TAPS - 1 - t;\n");
-    if (k->taps > 1) {
+    if (k->taps > 1)
         cg_cu(c, "v = fma4(w[t], i < back ? quad(history + (TAPS - 1 + i - back) * 16)[q] : at[-4 * back], v);\n}\n");
-    } else {
+    else
         cg_cu(c, "v = fma4(w[t], *at, v);\n}\n");
-    }
-    if (k->bias) { cg_cu(c, "v = add4(v, shift);\n"); }
-    if (k->act != PG_NO_ACT) { cg_cu(c, "v = EACH4(%s, v);\n", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act)); }
+    if (k->bias) cg_cu(c, "v = add4(v, shift);\n");
+    if (k->act != PG_NO_ACT) cg_cu(c, "v = EACH4(%s, v);\n", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act));
     cg_cu(c, "quad(y + (panel * ld + segment->first_row + i) * 16)[q] = v;\n}\n");
 }
 
@@ -72,12 +71,11 @@ static void print_rows(CgCuda *c) {
              "for (i32 t = 0; t < TAPS; t++) { /* the oldest first */\n"
              "const i32 back = TAPS - 1 - t;\n");
     print_weight(c);
-    if (k->taps > 1) {
+    if (k->taps > 1)
         cg_cu(c, "v = fmaf(w, i < back ? history[(TAPS - 1 + i - back) * 16 + lane] : x[at - back * 16], v);\n}\n");
-    } else {
+    else
         cg_cu(c, "v = fmaf(w, x[at], v);\n}\n");
-    }
-    if (k->bias) { print_bias(c); }
+    if (k->bias) print_bias(c);
     cg_cu(c, "y[at] = %s(v);\n}\n", cg_cuda_act(k->act));
 }
 
@@ -98,7 +96,7 @@ void cg_cuda_conv(CgCuda *c) {
           (unsigned long long)pg_panels(k->O), (long long)k->taps, (long long)k->k, SLICES, SLICE_ROWS);
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d), *weights = floats(step, phase, %d);\n", PG_CONV_X, PG_CONV_W);
-    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_CONV_BIAS); }
+    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_CONV_BIAS);
     if (k->per_expert) {
         cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nconst float *gates = floats(step, phase, %d);\n", PG_CONV_ROUTES,
               PG_CONV_GATES);
@@ -121,16 +119,13 @@ void cg_cuda_conv(CgCuda *c) {
     } else {
         cg_cu(c, "const i32 first_row = 0, past_row = count;\n");
     }
-    if (k->taps > 1) {
-        cg_cu(c, "float *history = state_floats(segment, phase, %d) + panel * ((TAPS - 1) * 16);\n", PG_CONV_HISTORY);
-    }
-    if (mixed || k->taps > MOST_TAPS) {
+    if (k->taps > 1) cg_cu(c, "float *history = state_floats(segment, phase, %d) + panel * ((TAPS - 1) * 16);\n", PG_CONV_HISTORY);
+    if (mixed || k->taps > MOST_TAPS)
         print_rows(c);
-    } else {
+    else
         print_quads(c);
-    }
     if (k->taps > 1) {
-        if (sliced) { cg_cu(c, "if (first_row > 0) continue;\n"); }
+        if (sliced) cg_cu(c, "if (first_row > 0) continue;\n");
         print_history(c);
     }
     cg_cuda_end_tiles(c);

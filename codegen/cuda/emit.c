@@ -11,7 +11,7 @@ void cg_cu(CgCuda *c, const char *format, ...) {
     va_start(args, format);
     int size = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (size < 0 || (size_t)size >= sizeof text) { SU_BUG("a piece of CUDA C is longer than %zu bytes", sizeof text); }
+    if (size < 0 || (size_t)size >= sizeof text) SU_BUG("a piece of CUDA C is longer than %zu bytes", sizeof text);
     su_text_append(c->out, text, (size_t)size);
 }
 
@@ -25,13 +25,12 @@ void cg_cuda_strides(CgCuda *c) {
     bool positions = k->k > 0;
     if (k->mode == PG_ROW) {
         cg_cu(c, "const u64 ld = 1;\n");
-        if (positions) { cg_cu(c, "const u64 ldp = %lld;\n", (long long)k->k); }
+        if (positions) cg_cu(c, "const u64 ldp = %lld;\n", (long long)k->k);
         return;
     }
     cg_cu(c, "const u64 ld = step->ld;\n");
-    if (positions) {
+    if (positions)
         cg_cu(c, "const u64 ldp = %lld * ld + %llu;\n", (long long)k->k, (unsigned long long)pg_position_pad(k->E, k->k));
-    }
 }
 
 void cg_cuda_count_tiles(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t surplus) {
@@ -44,8 +43,8 @@ void cg_cuda_count_tiles(CgCuda *c, uint64_t per_tile, uint64_t groups, uint64_t
     } else {
         cg_cu(c, "const u32 tiles = count_of(step, phase) * phase->fixed");
     }
-    if (groups > 1) { cg_cu(c, " * %llu", (unsigned long long)groups); }
-    if (surplus > 0) { cg_cu(c, " + %llu", (unsigned long long)surplus); }
+    if (groups > 1) cg_cu(c, " * %llu", (unsigned long long)groups);
+    if (surplus > 0) cg_cu(c, " + %llu", (unsigned long long)surplus);
     cg_cu(c, ";\n");
 }
 
@@ -87,7 +86,7 @@ const char *cg_cuda_truth(bool condition) { return condition ? "true" : "false";
 
 const char *cg_cuda_float(double x, char out[48]) {
     snprintf(out, 48, "%.9g", (double)(float)x);
-    if (!strpbrk(out, ".e")) { strcat(out, ".0"); }
+    if (!strpbrk(out, ".e")) strcat(out, ".0");
     strcat(out, "f");
     return out;
 }
@@ -97,9 +96,9 @@ CgCudaPlace cg_cuda_index(PgLayout layout, uint64_t panels, uint64_t N, const ch
     char whole[96], channel[64];
     const char *index = layout == PG_POSITIONS ? "position" : "row";
     snprintf(whole, sizeof whole, "%s", panel);
-    if (layout == PG_PLANES) { snprintf(whole, sizeof whole, "(expert * %llu + %s)", (unsigned long long)panels, panel); }
+    if (layout == PG_PLANES) snprintf(whole, sizeof whole, "(expert * %llu + %s)", (unsigned long long)panels, panel);
     snprintf(channel, sizeof channel, ") * 16 + %s", lane);
-    if (N > 1) { snprintf(channel, sizeof channel, ") * %llu + %s) * 16 + %s", (unsigned long long)N, n, lane); }
+    if (N > 1) snprintf(channel, sizeof channel, ") * %llu + %s) * 16 + %s", (unsigned long long)N, n, lane);
     snprintf(at.text, sizeof at.text, "%s%s * %s + %s%s", N > 1 ? "((" : "(", whole, cg_cuda_stride(layout), index, channel);
     return at;
 }

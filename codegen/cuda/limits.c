@@ -36,7 +36,7 @@ void cg_cuda_print_limits(const CgCudaTarget *target, SuText *out) {
 
 bool cg_cuda_compile_limits(const CgCudaTarget *target, SuText *out_image, SuDiags *diags) {
     CgNvrtc *nvrtc = cg_nvrtc_open(diags);
-    if (nvrtc == NULL) { return false; }
+    if (nvrtc == NULL) return false;
     CgCudaTarget known = *target;
     known.architecture = cg_nvrtc_newest(nvrtc, target->architecture);
     SuText text = {0};

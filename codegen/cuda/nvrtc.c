@@ -48,10 +48,10 @@ static const char hint[] =
 
 static void *open_library(void) {
     const char *path = getenv("MOSSC_NVRTC");
-    if (path != NULL && path[0] != '\0') { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+    if (path != NULL && path[0] != '\0') return dlopen(path, RTLD_NOW | RTLD_LOCAL);
     for (size_t i = 0; i < sizeof file_names / sizeof file_names[0]; i++) {
         void *library = dlopen(file_names[i], RTLD_NOW | RTLD_LOCAL);
-        if (library != NULL) { return library; }
+        if (library != NULL) return library;
     }
     return NULL;
 }
@@ -71,9 +71,9 @@ static bool find_symbols(CgNvrtc *n, const char **out_missing) {
 
 static CgNvrtc *open_nvrtc(const char **out_missing) {
     CgNvrtc *n = calloc(1, sizeof *n);
-    if (n == NULL) { return NULL; }
+    if (n == NULL) return NULL;
     n->library = open_library();
-    if (n->library != NULL && find_symbols(n, out_missing)) { return n; }
+    if (n->library != NULL && find_symbols(n, out_missing)) return n;
     cg_nvrtc_close(n);
     return NULL;
 }
@@ -86,25 +86,24 @@ CgNvrtc *cg_nvrtc_try(void) {
 CgNvrtc *cg_nvrtc_open(SuDiags *diags) {
     const char *missing = NULL, *path = getenv("MOSSC_NVRTC");
     CgNvrtc *n = open_nvrtc(&missing);
-    if (n != NULL) { return n; }
-    if (missing != NULL) {
+    if (n != NULL) return n;
+    if (missing != NULL)
         su_error(diags, (SuSpan){0}, hint, "the NVRTC library that was found has no %s: it is too old", missing);
-    } else if (path != NULL && path[0] != '\0') {
+    else if (path != NULL && path[0] != '\0')
         su_error(diags, (SuSpan){0}, hint, "MOSSC_NVRTC, %s, cannot be opened as a library", path);
-    } else {
+    else
         su_error(diags, (SuSpan){0}, hint, "there is no NVRTC library (%s to %s)", file_names[0], file_names[2]);
-    }
     return NULL;
 }
 
 void cg_nvrtc_close(CgNvrtc *nvrtc) {
-    if (nvrtc == NULL) { return; }
-    if (nvrtc->library != NULL) { dlclose(nvrtc->library); }
+    if (nvrtc == NULL) return;
+    if (nvrtc->library != NULL) dlclose(nvrtc->library);
     free(nvrtc);
 }
 
 void cg_nvrtc_version(const CgNvrtc *nvrtc, int *out_major, int *out_minor) {
-    if (nvrtc->nvrtcVersion(out_major, out_minor)) { *out_major = *out_minor = 0; }
+    if (nvrtc->nvrtcVersion(out_major, out_minor)) *out_major = *out_minor = 0;
 }
 
 SuDigest cg_nvrtc_identity(const CgNvrtc *nvrtc) {
@@ -120,12 +119,10 @@ SuDigest cg_nvrtc_identity(const CgNvrtc *nvrtc) {
 
 int cg_nvrtc_newest(const CgNvrtc *nvrtc, int architecture) {
     int known[MOST_ARCHITECTURES], count = 0, newest = 0;
-    if (nvrtc->nvrtcGetNumSupportedArchs(&count) || count > MOST_ARCHITECTURES || nvrtc->nvrtcGetSupportedArchs(known)) {
+    if (nvrtc->nvrtcGetNumSupportedArchs(&count) || count > MOST_ARCHITECTURES || nvrtc->nvrtcGetSupportedArchs(known))
         return architecture; /* compiling will say what is wrong */
-    }
-    for (int i = 0; i < count; i++) {
-        if (known[i] <= architecture && known[i] > newest) { newest = known[i]; }
-    }
+    for (int i = 0; i < count; i++)
+        if (known[i] <= architecture && known[i] > newest) newest = known[i];
     return newest;
 }
 
@@ -137,9 +134,9 @@ static NvrtcResult take(NvrtcProgram program, NvrtcResult (*get_size)(NvrtcProgr
     size_t size = 0;
     NvrtcResult result = get_size(program, &size);
     char *bytes = result ? NULL : malloc(size + 1);
-    if (bytes == NULL) { return result ? result : 1; }
+    if (bytes == NULL) return result ? result : 1;
     result = get(program, bytes);
-    if (!result) { su_text_append(out, bytes, size); }
+    if (!result) su_text_append(out, bytes, size);
     free(bytes);
     return result;
 }
@@ -157,7 +154,7 @@ static int spec_line(const char *text, int at) {
     for (int line = 1; *text != '\0' && line <= at; line++) {
         size_t size = strcspn(text, "\n");
         const char *here = memmem(text, size, mark, sizeof mark - 1);
-        if (here != NULL) { found = atoi(here + sizeof mark - 1); }
+        if (here != NULL) found = atoi(here + sizeof mark - 1);
         text += size + (text[size] == '\n');
     }
     return found;
@@ -165,11 +162,10 @@ static int spec_line(const char *text, int at) {
 
 static void report(SuDiags *diags, const char *why, const char *text, const char *log) {
     int line = spec_line(text, error_line(log));
-    if (line > 0) {
+    if (line > 0)
         su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s, in what line %d of the spec became:\n%s", why, line, log);
-    } else {
+    else
         su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s:\n%s", why, log);
-    }
 }
 
 /* What one call makes of a text. */
@@ -182,11 +178,11 @@ static Made make(const CgNvrtc *n, const char *text, CgNvrtcForm form, const cha
     NvrtcProgram program = NULL;
     Made made = {.result = n->nvrtcCreateProgram(&program, text, "program.cu", 0, NULL, NULL)};
     bool cubin = form == CG_NVRTC_CUBIN;
-    if (!made.result) { made.result = n->nvrtcCompileProgram(program, n_options, options); }
-    if (program != NULL) { take(program, n->nvrtcGetProgramLogSize, n->nvrtcGetProgramLog, &made.log); }
-    if (!made.result && cubin) { made.result = take(program, n->nvrtcGetCUBINSize, n->nvrtcGetCUBIN, &made.code); }
-    if (!made.result && !cubin) { made.result = take(program, n->nvrtcGetPTXSize, n->nvrtcGetPTX, &made.code); }
-    if (program != NULL) { n->nvrtcDestroyProgram(&program); }
+    if (!made.result) made.result = n->nvrtcCompileProgram(program, n_options, options);
+    if (program != NULL) take(program, n->nvrtcGetProgramLogSize, n->nvrtcGetProgramLog, &made.log);
+    if (!made.result && cubin) made.result = take(program, n->nvrtcGetCUBINSize, n->nvrtcGetCUBIN, &made.code);
+    if (!made.result && !cubin) made.result = take(program, n->nvrtcGetPTXSize, n->nvrtcGetPTX, &made.code);
+    if (program != NULL) n->nvrtcDestroyProgram(&program);
     return made;
 }
 
@@ -203,11 +199,11 @@ static Made make_for(const CgNvrtc *n, const CgCudaTarget *target, const char *t
     int count = 3;
     bool cubin = form == CG_NVRTC_CUBIN;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", cubin ? "sm" : "compute", target->architecture);
-    if (!cubin) { return make(n, text, form, options, count); }
-    if (report) { options[count++] = "--ptxas-options=-v"; }
+    if (!cubin) return make(n, text, form, options, count);
+    if (report) options[count++] = "--ptxas-options=-v";
     options[count++] = "--split-compile=0";
     Made made = make(n, text, form, options, count);
-    if (made.result != INVALID_OPTION) { return made; }
+    if (made.result != INVALID_OPTION) return made;
     free_made(&made);
     return make(n, text, form, options, count - 1);
 }
@@ -216,9 +212,9 @@ bool cg_nvrtc_compile(const CgNvrtc *n, const CgCudaTarget *target, const char *
                       SuText *out_log, SuDiags *diags) {
     Made made = make_for(n, target, text, form, out_log != NULL);
     bool ok = made.result == 0;
-    if (ok) { su_text_append(out_code, made.code.text, made.code.size); }
-    if (!ok) { report(diags, n->nvrtcGetErrorString(made.result), text, made.log.text == NULL ? "" : made.log.text); }
-    if (out_log != NULL && made.log.text != NULL) { su_text_append(out_log, made.log.text, strlen(made.log.text)); }
+    if (ok) su_text_append(out_code, made.code.text, made.code.size);
+    if (!ok) report(diags, n->nvrtcGetErrorString(made.result), text, made.log.text == NULL ? "" : made.log.text);
+    if (out_log != NULL && made.log.text != NULL) su_text_append(out_log, made.log.text, strlen(made.log.text));
     free_made(&made);
     return ok;
 }

@@ -13,7 +13,7 @@ static int split_of(const CgCuda *c, uint64_t panels, int64_t K) {
         bool idle_warps = (uint64_t)(warps / split) > panels;
         bool idle_blocks = one_row && panels * (uint64_t)split < (uint64_t)(warps * c->target->multiprocessors);
         bool work_enough = K >= 2 * split * 8 * LEAST_STEPS;
-        if (!idle_warps && !(idle_blocks && work_enough)) { break; }
+        if (!idle_warps && !(idle_blocks && work_enough)) break;
         split *= 2;
     }
     return split;
@@ -27,7 +27,7 @@ static CgProduct product_of_rows(CgCuda *c, int64_t O, int64_t K, const char *st
     p.side = c->target->threads / 32 / p.split;
     p.groups = (p.panels + (uint64_t)p.side - 1) / (uint64_t)p.side;
     p.chunk = SHARED_BYTES / sizeof(float) / (uint64_t)p.rows;
-    if (p.chunk > padded) { p.chunk = padded; }
+    if (p.chunk > padded) p.chunk = padded;
     return p;
 }
 
@@ -42,8 +42,8 @@ void cg_product_begin(const CgProduct *p) {
     cg_cu(c, "enum { K = %llu, CHUNK = %llu, PANELS = %llu, GROUPS = %llu, SIDE = %d, SPLIT = %d };\n", (unsigned long long)p->K,
           (unsigned long long)p->chunk, (unsigned long long)p->panels, (unsigned long long)p->groups, p->side, p->split);
     cg_cuda_shared(c, "float", "xs", p->chunk * (uint64_t)p->rows * sizeof(float));
-    if (p->split > 1) { cg_cuda_shared(c, "float4", "parts", (uint64_t)c->target->threads * 16 * (p->dual ? 2 : 1)); }
-    if (p->normed) { cg_cuda_shared(c, "float", "norm_parts", (uint64_t)c->target->threads / 32 * sizeof(float)); }
+    if (p->split > 1) cg_cuda_shared(c, "float4", "parts", (uint64_t)c->target->threads * 16 * (p->dual ? 2 : 1));
+    if (p->normed) cg_cuda_shared(c, "float", "norm_parts", (uint64_t)c->target->threads / 32 * sizeof(float));
     cg_cu(c, "const u32 lane = threadIdx.x %% 32, q = lane %% 4, part = threadIdx.x / 32 %% SPLIT;\n");
 }
 
@@ -51,7 +51,7 @@ void cg_product_begin(const CgProduct *p) {
 static void print_spread(const CgProduct *p, const char *x, const char *row) {
     const PgKernel *k = p->c->kernel;
     char eps[48];
-    if (!p->normed) { return; }
+    if (!p->normed) return;
     cg_cu(p->c, "const Spread spread = block_spread(%s, %s, %s, K, %s, %s, norm_parts);\n", x, p->stride, row,
           k->norm == PG_LAYER ? "true" : "false", cg_cuda_float(k->eps, eps));
 }
@@ -116,10 +116,10 @@ static void print_loop(const CgProduct *p, const char *w, const char *acc) {
 static void print_join(const CgProduct *p) {
     CgCuda *c = p->c;
     cg_cu(c, "__syncthreads();\nparts[threadIdx.x] = sum;\n");
-    if (p->dual) { cg_cu(c, "parts[THREADS + threadIdx.x] = sum2;\n"); }
+    if (p->dual) cg_cu(c, "parts[THREADS + threadIdx.x] = sum2;\n");
     cg_cu(c, "__syncthreads();\nfor (u32 s = 1; part == 0 && s < SPLIT; s++) {\n"
              "sum = add4(sum, parts[threadIdx.x + 32 * s]);\n");
-    if (p->dual) { cg_cu(c, "sum2 = add4(sum2, parts[THREADS + threadIdx.x + 32 * s]);\n"); }
+    if (p->dual) cg_cu(c, "sum2 = add4(sum2, parts[THREADS + threadIdx.x + 32 * s]);\n");
     cg_cu(c, "}\n");
 }
 
@@ -127,11 +127,10 @@ static void open_chunk(const CgProduct *p, const char *x, const char *row) {
     CgCuda *c = p->c;
     print_spread(p, x, row);
     cg_cu(c, "for (u32 k0 = 0; k0 < K; k0 += CHUNK) {\n__syncthreads();\n");
-    if (p->rows == 1) {
+    if (p->rows == 1)
         load_row(p, x, row);
-    } else {
+    else
         load_8_rows(p, x, row);
-    }
     cg_cu(c, "__syncthreads();\n");
 }
 
@@ -139,12 +138,12 @@ void cg_product_sums(const CgProduct *p, const char *x, const char *row) {
     CgCuda *c = p->c;
     const char *sum = p->rows == 1 ? "sum_row" : "sum_8_rows";
     cg_cu(c, "float4 acc[%d] = {};\n", p->rows);
-    if (p->dual) { cg_cu(c, "float4 acc2[%d] = {};\n", p->rows); }
-    if (x != NULL) { open_chunk(p, x, row); }
+    if (p->dual) cg_cu(c, "float4 acc2[%d] = {};\n", p->rows);
+    if (x != NULL) open_chunk(p, x, row);
     cg_cu(c, "const u32 n = K - k0 < CHUNK ? K - k0 : CHUNK;\nif (panel < PANELS) {\n");
     print_loop(p, "w", "acc");
-    if (p->dual) { print_loop(p, "w2", "acc2"); }
+    if (p->dual) print_loop(p, "w2", "acc2");
     cg_cu(c, "}\n%sfloat4 sum = %s(acc);\n", x != NULL ? "}\n" : "", sum);
-    if (p->dual) { cg_cu(c, "float4 sum2 = %s(acc2);\n", sum); }
-    if (p->split > 1) { print_join(p); }
+    if (p->dual) cg_cu(c, "float4 sum2 = %s(acc2);\n", sum);
+    if (p->split > 1) print_join(p);
 }

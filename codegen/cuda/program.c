@@ -40,7 +40,7 @@ static const Emitter emitters[PG_KIND_COUNT] = {
 
 static int last_operand(const PgPhase *phase) {
     int last = PG_MAX_OPERANDS - 1;
-    while (last >= 0 && phase->operands[last].space == PG_NOWHERE) { last--; }
+    while (last >= 0 && phase->operands[last].space == PG_NOWHERE) last--;
     return last;
 }
 
@@ -81,9 +81,8 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
 
 static const PgPhase *first_phase(const PgProgram *program, uint32_t kernel) {
     const PgStep *step = &program->steps[program->kernels[kernel].mode];
-    for (uint32_t i = 0; i < step->n_phases; i++) {
-        if (step->phases[i].kernel == kernel) { return &step->phases[i]; }
-    }
+    for (uint32_t i = 0; i < step->n_phases; i++)
+        if (step->phases[i].kernel == kernel) return &step->phases[i];
     SU_BUG("no phase runs kernel %u", kernel);
 }
 
@@ -93,9 +92,9 @@ static void add_indented(const char *text, SuText *out) {
     for (const char *line = text; *line != '\0';) {
         size_t size = strcspn(line, "\n");
         depth -= line[0] == '}';
-        if (size > 0) { su_text_add(out, "%*s%.*s", 4 * depth, "", (int)size, line); }
+        if (size > 0) su_text_add(out, "%*s%.*s", 4 * depth, "", (int)size, line);
         su_text_add(out, "\n");
-        for (size_t i = 0; i < size; i++) { depth += (line[i] == '{') - (line[i] == '}' && i > 0); }
+        for (size_t i = 0; i < size; i++) depth += (line[i] == '{') - (line[i] == '}' && i > 0);
         line += size + (line[size] == '\n');
     }
 }
@@ -113,14 +112,14 @@ static Printed print_form(const CgCudaTarget *target, const PgKernel *kernel, Cg
         CgCuda *c = &printed.made[part];
         *c = (CgCuda){.target = target, .kernel = kernel, .out = &printed.texts[part], .form = form, .part = part, .parts = 1};
         emitters[kernel->kind](c);
-        if (part == 0) { printed.parts = c->parts; }
-        if (printed.parts > (form == CG_MANY ? CG_MAX_PARTS : 1)) { SU_BUG("a kernel in %d parts", printed.parts); }
+        if (part == 0) printed.parts = c->parts;
+        if (printed.parts > (form == CG_MANY ? CG_MAX_PARTS : 1)) SU_BUG("a kernel in %d parts", printed.parts);
     }
     return printed;
 }
 
 static void free_printed(Printed *printed) {
-    for (int part = 0; part < printed->parts; part++) { su_text_free(&printed->texts[part]); }
+    for (int part = 0; part < printed->parts; part++) su_text_free(&printed->texts[part]);
 }
 
 static bool same_text(const Printed *a, const Printed *b) {
@@ -141,11 +140,10 @@ static void print_function(const char *about, uint32_t index, const char *suffix
 }
 
 static void part_suffix(int part, char out[8]) {
-    if (part == 0) {
+    if (part == 0)
         out[0] = '\0';
-    } else {
+    else
         snprintf(out, 8, "_%d", part);
-    }
 }
 
 static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *made, SuText *out) {
@@ -184,7 +182,7 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
         part_suffix(part, suffix);
         print_function(about, index, suffix, apart, many, part, p->out);
         note_scratch(&p->plan.image, &many->made[part]);
-        if (p->program->kernels[index].mode == PG_ROW) { continue; }
+        if (p->program->kernels[index].mode == PG_ROW) continue;
         print_block_entry(index, suffix, &many->made[part], p->out);
         p->plan.n_entries++;
     }
@@ -222,7 +220,7 @@ static void print_kernel(Printing *p, uint32_t index) {
     Printed few = print_form(p->target, kernel, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
     print_parts(p, index, !p->own_few[index], about);
-    if (p->own_few[index]) { print_function(about, index, "_few", true, &few, 0, p->out); }
+    if (p->own_few[index]) print_function(about, index, "_few", true, &few, 0, p->out);
     image->few_shared = larger(image->few_shared, few.made[0].shared);
     note_scratch(image, &few.made[0]);
     free_printed(&few);
@@ -240,11 +238,9 @@ static void print_look_ahead(const Printing *p, PgMode mode) {
                 "        switch (phase->kernel) {\n",
                 mode == PG_ROW ? "row" : "rows", mode == PG_ROW ? "row" : "block", mode == PG_ROW ? "row" : "block",
                 p->program->steps[mode].n_phases);
-    for (uint32_t i = 0; i < p->program->n_kernels; i++) {
-        if (p->program->kernels[i].mode == mode && p->ahead[i]) {
+    for (uint32_t i = 0; i < p->program->n_kernels; i++)
+        if (p->program->kernels[i].mode == mode && p->ahead[i])
             su_text_add(p->out, "        case %u: dealt += k%u_ahead(step, phase, first); break;\n", i, i);
-        }
-    }
     su_text_add(p->out, "        default: return;\n        }\n    }\n}\n\n");
 }
 
@@ -266,11 +262,9 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
                 name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block", name);
-    for (uint32_t i = 0; i < p->program->n_kernels; i++) {
-        if (p->program->kernels[i].mode == mode) {
+    for (uint32_t i = 0; i < p->program->n_kernels; i++)
+        if (p->program->kernels[i].mode == mode)
             su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
-        }
-    }
     su_text_add(p->out, "        }\n    }\n}\n\n");
 }
 
@@ -295,7 +289,7 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 "        }\n",
                 mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name,
                 mode == PG_ROW ? "pick_together(step, control, turn, &meetings)" : "pick_tokens(step, control, turn)");
-    if (ropes) { su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table); }
+    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table);
     su_text_add(p->out,
                 "        %s_phases(step, control, &meetings);\n"
                 "    }\n"
@@ -326,7 +320,7 @@ static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out)
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
         const PgRef *ref = &rope->table[mode];
-        if (ref->space != PG_ARENA) { continue; }
+        if (ref->space != PG_ARENA) continue;
         su_text_add(out, "    fill_rope(step, (float *)(step->arena + %lluull * step->ld + %lluull), rope_%u, %lld);\n",
                     (unsigned long long)ref->per_row, (unsigned long long)ref->fixed, r, (long long)rope->dim / 2);
     }
@@ -334,9 +328,9 @@ static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out)
 }
 
 static void print_ropes(Printing *p) {
-    if (p->program->n_ropes == 0) { return; }
+    if (p->program->n_ropes == 0) return;
     print_rates(p->program, p->out);
-    for (int mode = 0; mode < PG_MODES; mode++) { print_fill_ropes(p->program, (PgMode)mode, p->out); }
+    for (int mode = 0; mode < PG_MODES; mode++) print_fill_ropes(p->program, (PgMode)mode, p->out);
     su_text_add(p->out, "ENTRY(fill_ropes)(const Step *step) { fill_block_ropes(step); }\n\n");
     p->plan.n_entries++;
 }
@@ -413,11 +407,11 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     print_table(&program->steps[PG_ROW], "row", out);
     print_table(&program->steps[PG_BLOCK], "block", out);
     print_ropes(&p);
-    for (uint32_t i = 0; i < program->n_kernels; i++) { print_kernel(&p, i); }
+    for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);
     print_step_entry(&p, PG_BLOCK);
     print_image(&p, arena);
-    for (uint32_t i = 0; i < program->n_kernels; i++) { free_printed(&p.many[i]); }
+    for (uint32_t i = 0; i < program->n_kernels; i++) free_printed(&p.many[i]);
     su_arena_free(&scratch);
     return p.plan;
 }

@@ -34,10 +34,10 @@ static void print_scores(CgCuda *c, CgProduct *p) {
 void cg_cuda_route_operands(CgCuda *c) {
     const PgKernel *k = c->kernel;
     cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_ROUTE_X, PG_ROUTE_W);
-    if (k->bias) { cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS); }
-    if (k->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS); }
-    if (k->norm != PG_NO_NORM) { cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W); }
-    if (k->norm == PG_LAYER) { cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B); }
+    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_ROUTE_BIAS);
+    if (k->select_bias) cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS);
+    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W);
+    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B);
     cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
 }
 
@@ -55,15 +55,13 @@ void cg_cuda_route(CgCuda *c) {
     print_shared(c);
     cg_cuda_tiles(c, 1);
     print_scores(c, &p);
-    if (!k->select_bias) { /* by what the map gave: different scores may squash to one */
+    if (!k->select_bias)  /* by what the map gave: different scores may squash to one */
         cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, routes + row * k);\n");
-    }
-    if (k->sigmoid) {
+    if (k->sigmoid)
         cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = vm_sigmoid(scores[e]);\n__syncthreads();\n");
-    } else {
+    else
         cg_cu(c, "softmax(scores, E, score_parts);\n");
-    }
-    if (k->select_bias) { cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, routes + row * k);\n"); }
+    if (k->select_bias) cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, routes + row * k);\n");
     print_gates(c);
     cg_cuda_end_tiles(c);
 }
@@ -106,7 +104,7 @@ void cg_cuda_softmax(CgCuda *c) {
 
 void cg_cuda_select(CgCuda *c) {
     cg_cu(c, "i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
-    if (c->kernel->select_bias) { cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_OP_W); }
+    if (c->kernel->select_bias) cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_OP_W);
     open_row(c);
     check_scores(c);
     cg_cu(c, "select_experts(scores, %s, E, k, chosen, routes + row * k);\n", c->kernel->select_bias ? "select_bias" : "nullptr");

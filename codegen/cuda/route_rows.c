@@ -17,7 +17,7 @@ static void print_memory(CgCuda *c, uint64_t panels) {
 static void print_norms(CgCuda *c) {
     const PgKernel *k = c->kernel;
     char eps[48];
-    if (k->norm == PG_NO_NORM) { return; }
+    if (k->norm == PG_NO_NORM) return;
     cg_cu(c,
           "if (warp < rows) {\n"
           "const Spread spread = warp_spread(x, ld, row0 + warp, K, %s, %s);\n"
@@ -101,13 +101,12 @@ static void print_choice(CgCuda *c) {
              "const u64 row = row0 + warp;\n"
              "float *own = scores + warp * PANELS * 16;\n"
              "if (!warp_is_finite(own, E) && lane == 0) report_trouble(step, phase, row);\n");
-    if (!k->select_bias) { cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, routes + row * k);\n"); }
-    if (k->sigmoid) {
+    if (!k->select_bias) cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, routes + row * k);\n");
+    if (k->sigmoid)
         cg_cu(c, "for (u32 e = lane; e < E; e += 32) own[e] = vm_sigmoid(own[e]);\n__syncwarp();\n");
-    } else {
+    else
         cg_cu(c, "warp_softmax(own, E);\n");
-    }
-    if (k->select_bias) { cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, routes + row * k);\n"); }
+    if (k->select_bias) cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, routes + row * k);\n");
     cg_cu(c, "make_gates(own, routes + row * k, k, %s, %s, gates + row * k, lane, 32);\n}\n", cg_cuda_truth(k->normalize),
           cg_cuda_float(k->scaled ? k->scale : 1, scale));
 }
@@ -115,7 +114,7 @@ static void print_choice(CgCuda *c) {
 void cg_cuda_route_rows(CgCuda *c) {
     const PgKernel *k = c->kernel;
     uint64_t panels = pg_panels(k->E), warps = (uint64_t)c->target->threads / 32, split = 1;
-    while (split < warps && panels * split * 2 <= warps) { split *= 2; }
+    while (split < warps && panels * split * 2 <= warps) split *= 2;
     uint64_t side = warps / split;
     cg_cu(c, "enum { E = %lld, k = %lld, K = %lld, PANELS = %llu, CHUNK = %d, SPLIT = %llu, SIDE = %llu, GROUPS = %llu };\n",
           (long long)k->E, (long long)k->k, (long long)k->K, (unsigned long long)panels, CHUNK, (unsigned long long)split,

@@ -33,7 +33,7 @@ static int64_t terms_of(const PgKernel *k) {
     return !is_sum(k) || k->select == PG_SINGLE ? 1 : k->sum == PG_GATED_SUM ? k->k : k->E;
 }
 static int64_t x_rows(const PgKernel *k) {
-    if (is_sum(k)) { return terms_of(k); }
+    if (is_sum(k)) return terms_of(k);
     return k->x_layout == PG_ROWS ? 1 : k->x_layout == PG_POSITIONS ? k->k : k->E;
 }
 
@@ -41,7 +41,7 @@ static int64_t x_rows(const PgKernel *k) {
 static int split_of(const Row *r) {
     int warps = r->c->target->threads / 32, split = 1;
     uint64_t wanted = (uint64_t)warps * (uint64_t)r->c->target->multiprocessors * BLOCKS;
-    while (split < warps && r->panels * (uint64_t)split < wanted && r->k->K >= 2 * split * LINE_STEP * LEAST_STEPS) { split *= 2; }
+    while (split < warps && r->panels * (uint64_t)split < wanted && r->k->K >= 2 * split * LINE_STEP * LEAST_STEPS) split *= 2;
     return split;
 }
 
@@ -83,8 +83,8 @@ static void print_constants(const Row *r) {
 static const char *expert_of(const Row *r) {
     const PgKernel *k = r->k;
     const char *const index = is_sum(k) ? "term" : "(tile / GROUPS)";
-    if (k->select == PG_SINGLE) { return ""; }
-    if (k->select == PG_ALL && k->sum != PG_GATED_SUM) { return index; }
+    if (k->select == PG_SINGLE) return "";
+    if (k->select == PG_ALL && k->sum != PG_GATED_SUM) return index;
     return is_sum(k) ? "routes[term]" : "routes[tile / GROUPS]";
 }
 
@@ -107,9 +107,8 @@ static void print_stage_row(const Row *r, const char *x) {
     const PgKernel *k = r->k;
     bool own_rows = r->rows > 1, more = terms_of(k) == 1 && is_sum(k), staged = strcmp(x, "xs") == 0;
     cg_cu(c, "stage_row(xs%s, %s", own_rows ? " + j * Tile::PADDED" : "", x);
-    if (k->x_layout == PG_PLANES) {
+    if (k->x_layout == PG_PLANES)
         cg_cu(c, " + %s * %llu", k->sum == PG_GATED_SUM ? "routes[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
-    }
     cg_cu(c, ", %s, %s, K, Tile::PADDED, %s, %s);\n", staged ? "1" : cg_cuda_stride(k->x_layout),
           k->x_layout == PG_POSITIONS ? "j" : "0", k->sum == PG_GATED_SUM ? "gates[j]" : "1", more ? "j > 0" : "false");
 }
@@ -123,7 +122,7 @@ static void print_stage_normed(const Row *r) {
           "stage_row(xs, x, ld, 0, K, Tile::PADDED, 1, false);\n"
           "norm_row(xs, K, %s, %s, norm_w, %s, norm_parts);\n",
           k->norm == PG_LAYER ? "true" : "false", cg_cuda_float(k->eps, eps), k->norm == PG_LAYER ? "norm_b" : "nullptr");
-    if (!is_sum(k)) { return; }
+    if (!is_sum(k)) return;
     cg_cu(c, "for (u32 j = %lld; j-- > 0;) {\n", (long long)r->rows);
     print_stage_row(r, "xs");
     cg_cu(c, "}\n");
@@ -139,9 +138,9 @@ static void print_stage(const Row *r) {
         return;
     }
     bool loop = count > 1 || k->sum == PG_GATED_SUM || k->x_layout != PG_ROWS;
-    if (loop) { cg_cu(r->c, "for (u32 j = 0; j < %lld; j++) {\n", (long long)count); }
+    if (loop) cg_cu(r->c, "for (u32 j = 0; j < %lld; j++) {\n", (long long)count);
     print_stage_row(r, "x");
-    if (loop) { cg_cu(r->c, "}\n"); }
+    if (loop) cg_cu(r->c, "}\n");
 }
 
 static void print_sums(const Row *r) {
@@ -159,9 +158,8 @@ static void print_sums(const Row *r) {
 
 static void print_join(const Row *r, const char *name, const char *offset) {
     cg_cu(r->c, "float4 %s = parts[%sside * SPLIT * 4 + q];\n", name, offset);
-    if (r->split > 1) {
+    if (r->split > 1)
         cg_cu(r->c, "for (u32 s = 1; s < SPLIT; s++) %s = add4(%s, parts[%s(side * SPLIT + s) * 4 + q]);\n", name, name, offset);
-    }
 }
 
 static void print_epilogue(const Row *r) {
@@ -171,11 +169,11 @@ static void print_epilogue(const Row *r) {
              "const u64 panel = tile %% GROUPS * SIDE + side;\n"
              "if (side < SIDE && panel < PANELS) {\n");
     print_join(r, "sum", "");
-    if (k->dual) { print_join(r, "sum2", "WARPS * 4 + "); }
-    if (k->bias && k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = %s;\n", expert_of(r)); }
+    if (k->dual) print_join(r, "sum2", "WARPS * 4 + ");
+    if (k->bias && k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", expert_of(r));
     cg_map_value(r->m);
     cg_cu(c, "const u64 row = %s;\n", !is_sum(k) && k->y_layout == PG_POSITIONS ? "tile / GROUPS" : "0");
-    if (k->y_layout == PG_PLANES) { cg_cu(c, "const u64 plane = tile / GROUPS;\n"); }
+    if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = tile / GROUPS;\n");
     cg_map_store(r->m);
     cg_cu(c, "}\n");
 }
@@ -187,7 +185,7 @@ void cg_map_row(const CgMap *m) {
     print_constants(&r);
     cg_cuda_shared(c, "float", "xs", (uint64_t)r.rows * r.padded * sizeof(float));
     cg_cuda_shared(c, "float4", "parts", warps * 4 * 16 * (m->k->dual ? 2 : 1));
-    if (m->k->norm != PG_NO_NORM) { cg_cuda_shared(c, "float", "norm_parts", warps * sizeof(float)); }
+    if (m->k->norm != PG_NO_NORM) cg_cuda_shared(c, "float", "norm_parts", warps * sizeof(float));
     cg_cu(c, "const u32 lane = threadIdx.x %% 32;\n");
     print_panel(&r);
     cg_cuda_count_tiles(c, 1, r.groups, 0);

@@ -11,7 +11,7 @@ static void open_elements(CgCuda *c, const char *limit) {
           "const u32 lane = i %% 16;\n"
           "const u64 row = tile * %d + i / 16 %% %d, panel = i / %d;\n",
           16 * rows, rows, rows, 16 * rows);
-    if (c->kernel->mode == PG_BLOCK) { cg_cu(c, "if (row >= %s) continue;\n", limit); }
+    if (c->kernel->mode == PG_BLOCK) cg_cu(c, "if (row >= %s) continue;\n", limit);
 }
 
 void cg_cuda_embed(CgCuda *c) {
@@ -30,7 +30,7 @@ void cg_cuda_embed(CgCuda *c) {
           "const float v = d < D ? weight_%s(table + token / 16 * %lluull, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
           cg_cuda_dtype(k->dtype), (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->O));
-    if (k->scaled) { cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale)); }
+    if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);
 }
@@ -46,7 +46,7 @@ void cg_cuda_norm(CgCuda *c) {
           (unsigned long long)pg_panels(k->O) * 16, rows, k->x_layout == PG_PLANES ? (long long)k->E : 1LL);
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d), *w = floats(step, phase, %d);\n", PG_NORM_X, PG_NORM_W);
-    if (layer) { cg_cu(c, "const float *b = floats(step, phase, %d);\n", PG_NORM_B); }
+    if (layer) cg_cu(c, "const float *b = floats(step, phase, %d);\n", PG_NORM_B);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_NORM_Y);
     cg_cuda_tiles(c, 1);
     cg_cu(c, "for (u32 r = threadIdx.x / 32; r < ROWS * PLANES; r += WARPS) {\n"
@@ -54,7 +54,7 @@ void cg_cuda_norm(CgCuda *c) {
     if (k->gather_wanted) {
         cg_cu(c, "if (row >= step->wanted) continue;\nconst u64 from = step->out_rows[row];\n");
     } else {
-        if (!positions) { cg_cu(c, "if (row >= step->rows) continue;\n"); }
+        if (!positions) cg_cu(c, "if (row >= step->rows) continue;\n");
         cg_cu(c, "const u64 from = row;\n");
     }
     cg_cu(c,
@@ -89,20 +89,20 @@ void cg_cuda_combine(CgCuda *c) {
     cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
-    if (gated && k->x_layout != PG_POSITIONS) { cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES); }
-    if (gated) { cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES); }
-    if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) { cg_cuda_groups(c, PG_COMBINE_GROUPS); }
-    if (k->addend) { cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_COMBINE_ADDEND); }
-    if (k->residual) { cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_COMBINE_RESIDUAL); }
+    if (gated && k->x_layout != PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES);
+    if (gated) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES);
+    if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_COMBINE_GROUPS);
+    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_COMBINE_ADDEND);
+    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_COMBINE_RESIDUAL);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c, "const u64 at = (panel * ld + row) * 16 + lane;\nfloat v = 0;\nfor (u32 j = 0; j < TERMS; j++) {\n");
     print_term(c);
     cg_cu(c, "}\n");
-    if (k->addend) { cg_cu(c, "v += addend[at];\n"); }
-    if (k->residual) { cg_cu(c, "v += residual[at];\n"); }
-    if (k->scaled) { cg_cu(c, "v *= %s;\n", cg_cuda_float(k->scale, scale)); }
+    if (k->addend) cg_cu(c, "v += addend[at];\n");
+    if (k->residual) cg_cu(c, "v += residual[at];\n");
+    if (k->scaled) cg_cu(c, "v *= %s;\n", cg_cuda_float(k->scale, scale));
     cg_cu(c, "y[at] = v;\n}\n");
     cg_cuda_end_tiles(c);
 }

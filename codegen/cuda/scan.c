@@ -40,7 +40,7 @@ static void print_pointers(const Scan *s) {
     cg_cu(c, "const float *d = floats(step, phase, %d), *b = floats(step, phase, %d), *c = floats(step, phase, %d);\n",
           PG_SCAN_DELTA, PG_SCAN_B, PG_SCAN_C);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_SCAN_X);
-    if (k->gate) { cg_cu(c, "const float *z = floats(step, phase, %d);\n", PG_SCAN_Z); }
+    if (k->gate) cg_cu(c, "const float *z = floats(step, phase, %d);\n", PG_SCAN_Z);
     cg_cu(c, "const u8 *dt_w = operand(step, phase, %d);\nconst float *dt_b = floats(step, phase, %d);\n", PG_SCAN_DT_W,
           PG_SCAN_DT_B);
     cg_cu(c, "const float *A = floats(step, phase, %d), *D = floats(step, phase, %d);\n", PG_SCAN_A, PG_SCAN_D);
@@ -48,7 +48,7 @@ static void print_pointers(const Scan *s) {
         cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nconst float *gates = floats(step, phase, %d);\n", PG_SCAN_ROUTES,
               PG_SCAN_GATES);
     }
-    if (k->dbc_layout == PG_POSITIONS && k->mode == PG_BLOCK) { cg_cuda_groups(c, PG_SCAN_GROUPS); }
+    if (k->dbc_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_SCAN_GROUPS);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_SCAN_Y);
 }
 
@@ -84,7 +84,7 @@ const char *cg_scan_place(const Scan *s) {
 static void take_scratch(const Scan *s) {
     uint64_t panels = pg_panels(s->k->O), place = PG_LANES * sizeof(float);
     s->c->scratch_per_row = panels * (uint64_t)s->k->k * place;
-    if (s->runs) { s->c->scratch_fixed = panels * pg_position_pad(s->k->E, s->k->k) * place; }
+    if (s->runs) s->c->scratch_fixed = panels * pg_position_pad(s->k->E, s->k->k) * place;
 }
 
 /* The second launch: the chosen experts' outputs, in rising order, with all that comes after. */
@@ -104,11 +104,10 @@ static void print_sums(const Scan *s) {
           cg_scan_place(s));
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, x[at], sum);\n");
-    if (k->gate) {
+    if (k->gate)
         cg_cu(c, "y[at] = v * %s(z[at]);\n}\n", cg_scan_act(k));
-    } else {
+    else
         cg_cu(c, "y[at] = v;\n}\n");
-    }
     cg_cuda_end_tiles(c);
 }
 
@@ -130,7 +129,7 @@ void cg_cuda_scan(CgCuda *c) {
     Scan s = scan_of(c);
     bool walked = c->form == CG_MANY || (c->form == CG_FEW && !s.experts);
     bool sums = s.experts && c->part == 1;
-    if (c->target->threads != 256) { SU_BUG("a scan takes 256 threads"); }
+    if (c->target->threads != 256) SU_BUG("a scan takes 256 threads");
     print_constants(&s);
     print_pointers(&s);
     if (s.experts && c->form == CG_MANY) {
@@ -146,9 +145,8 @@ void cg_cuda_scan(CgCuda *c) {
     } else {
         cg_scan_rows(&s);
     }
-    if (sums) {
+    if (sums)
         print_sums(&s);
-    } else if (walked) {
+    else if (walked)
         cg_scan_walk(&s);
-    }
 }

@@ -46,14 +46,13 @@ static int inputs_of(const Walk *w, Input *inputs) {
 
 static int64_t pieces_of(const Input *inputs, int n) {
     int64_t pieces = 0;
-    for (int i = 0; i < n; i++) { pieces += inputs[i].width / inputs[i].size; }
+    for (int i = 0; i < n; i++) pieces += inputs[i].width / inputs[i].size;
     return pieces;
 }
 
 static bool has_size(const Input *inputs, int n, int size) {
-    for (int i = 0; i < n; i++) {
-        if (inputs[i].size == size) { return true; }
-    }
+    for (int i = 0; i < n; i++)
+        if (inputs[i].size == size) return true;
     return false;
 }
 
@@ -64,8 +63,8 @@ static void print_piece(const Walk *w, const Input *inputs, int n, bool mixed) {
     CgCuda *c = w->c;
     int64_t past = 0;
     cg_cu(c, "const float *piece_from = nullptr;\nfloat *piece_to = nullptr;\nu32 piece_row = 0, piece_ring = 0;\n");
-    if (mixed) { cg_cu(c, "bool piece_of_four = true;\n"); }
-    if (w->s->runs) { cg_cu(c, "bool piece_of_row = false; /* else of the position */\n"); }
+    if (mixed) cg_cu(c, "bool piece_of_four = true;\n");
+    if (w->s->runs) cg_cu(c, "bool piece_of_row = false; /* else of the position */\n");
     for (int i = 0; i < n; i++) {
         const Input *in = &inputs[i];
         int64_t first = past;
@@ -74,13 +73,13 @@ static void print_piece(const Walk *w, const Input *inputs, int n, bool mixed) {
               (long long)first, in->size);
         if (in->channels) {
             cg_cu(c, "piece_from = %s + (panel * ld + %s) * 16 + e;\n", in->from, w->s->runs ? "0" : "from");
-            if (w->s->runs) { cg_cu(c, "piece_of_row = true;\n"); }
+            if (w->s->runs) cg_cu(c, "piece_of_row = true;\n");
         } else {
             cg_cu(c, "piece_from = %s + element(%s, from, %lld + e);\n", in->from, cg_cuda_stride(w->k->dbc_layout),
                   (long long)in->start);
         }
         cg_cu(c, "piece_to = %s + e;\npiece_row = %s;\npiece_ring = %d - 1;\n", in->to, in->row, in->ring);
-        if (mixed && in->size == 1) { cg_cu(c, "piece_of_four = false;\n"); }
+        if (mixed && in->size == 1) cg_cu(c, "piece_of_four = false;\n");
         cg_cu(c, "}\n");
     }
 }
@@ -89,7 +88,7 @@ static void print_piece(const Walk *w, const Input *inputs, int n, bool mixed) {
  * the end anything is stored. */
 static void print_rows_of_piece(const Walk *w, bool fours, bool ones, bool load) {
     CgCuda *c = w->c;
-    if (!load) { cg_cu(c, "float *to = piece_to + ((t & piece_ring) * ROWS + piece_first) * piece_row;\n"); }
+    if (!load) cg_cu(c, "float *to = piece_to + ((t & piece_ring) * ROWS + piece_first) * piece_row;\n");
     cg_cu(c,
           "#pragma unroll\n"
           "for (u32 i = 0; i < FETCHES; i++) {\n"
@@ -100,8 +99,8 @@ static void print_rows_of_piece(const Walk *w, bool fours, bool ones, bool load)
         cg_cu(c, "const float *at = piece_from + (u64)%s * 16;\n",
               w->s->runs ? "(piece_of_row ? row_of[from + t * ROWS + r] : t * ROWS + r)" : "(t * ROWS + r)");
     }
-    if (fours) { cg_cu(c, "%s%s;\n", ones ? "if (piece_of_four) " : "", load ? "held[i] = *quad(at)" : "*quad(to) = held[i]"); }
-    if (ones) { cg_cu(c, "%s%s;\n", fours ? "else " : "", load ? "held[i].x = *at" : "*to = held[i].x"); }
+    if (fours) cg_cu(c, "%s%s;\n", ones ? "if (piece_of_four) " : "", load ? "held[i] = *quad(at)" : "*quad(to) = held[i]");
+    if (ones) cg_cu(c, "%s%s;\n", fours ? "else " : "", load ? "held[i].x = *at" : "*to = held[i].x");
     cg_cu(c, "%s}\n", load ? "" : "to += STEP * piece_row;\n");
 }
 
@@ -115,7 +114,7 @@ void cg_walk_fetch(const Walk *w) {
     Input inputs[MOST_INPUTS];
     int n = inputs_of(w, inputs);
     bool fours = has_size(inputs, n, 4), ones = has_size(inputs, n, 1), each = one_each(w, inputs, n);
-    if (each) { cg_cu(c, "float4 held[FETCHES] = {};\n"); }
+    if (each) cg_cu(c, "float4 held[FETCHES] = {};\n");
     cg_cu(c, "if (t < blocks) { /* fetch */\nconst u32 rows = rows_from(count, t, ROWS);\n");
     if (each) {
         cg_cu(c, "if (piece < PIECES) {\n");
@@ -139,7 +138,7 @@ void cg_walk_fetch(const Walk *w) {
 void cg_walk_put(const Walk *w) {
     Input inputs[MOST_INPUTS];
     int n = inputs_of(w, inputs);
-    if (!one_each(w, inputs, n)) { return; }
+    if (!one_each(w, inputs, n)) return;
     cg_cu(w->c, "if (t < blocks && piece < PIECES) { /* what was fetched is there by now */\n");
     print_rows_of_piece(w, has_size(inputs, n, 4), has_size(inputs, n, 1), false);
     cg_cu(w->c, "}\n");
@@ -152,7 +151,7 @@ static void prepare_fetch(const Walk *w) {
     int64_t pieces = pieces_of(inputs, n), helpers = (int64_t)((uint64_t)c->target->threads - w->movers);
     int64_t step = pieces <= helpers ? helpers / pieces : 1;
     cg_cu(c, "enum { PIECES = %lld, STEP = %lld, FETCHES = (ROWS + STEP - 1) / STEP };\n", (long long)pieces, (long long)step);
-    if (!one_each(w, inputs, n)) { return; }
+    if (!one_each(w, inputs, n)) return;
     cg_cu(c, "const u32 piece_first = helper / PIECES, piece = piece_first < STEP ? helper %% PIECES : PIECES;\n");
     print_piece(w, inputs, n, has_size(inputs, n, 4) && has_size(inputs, n, 1));
 }
@@ -187,9 +186,9 @@ static void keep_matrix(const Walk *w) {
 static void clear_pads(const Walk *w) {
     CgCuda *c = w->c;
     bool d = w->staged && w->k->R % (w->tensor ? 16 : 4) != 0, bc = (uint64_t)w->k->N != w->n_row;
-    if (d) { cg_cu(c, "for (u32 i = threadIdx.x; i < 2 * ROWS * R_ROW; i += THREADS) d_in[i] = 0;\n"); }
-    if (bc) { cg_cu(c, "for (u32 i = threadIdx.x; i < RING * ROWS * N_ROW; i += THREADS) b_in[i] = c_in[i] = 0;\n"); }
-    if (d || bc) { cg_cu(c, "__syncthreads();\n"); }
+    if (d) cg_cu(c, "for (u32 i = threadIdx.x; i < 2 * ROWS * R_ROW; i += THREADS) d_in[i] = 0;\n");
+    if (bc) cg_cu(c, "for (u32 i = threadIdx.x; i < RING * ROWS * N_ROW; i += THREADS) b_in[i] = c_in[i] = 0;\n");
+    if (d || bc) cg_cu(c, "__syncthreads();\n");
 }
 
 void cg_walk_prepare(const Walk *w) {
@@ -197,8 +196,8 @@ void cg_walk_prepare(const Walk *w) {
     const PgKernel *k = w->k;
     clear_pads(w);
     prepare_fetch(w);
-    if (!w->s->experts) { cg_cu(c, "float *y_at = y + (panel * ld + from) * 16;\n"); }
-    if (w->s->mixed_delta) { return; }
+    if (!w->s->experts) cg_cu(c, "float *y_at = y + (panel * ld + from) * 16;\n");
+    if (w->s->mixed_delta) return;
     cg_cu(c, "const u64 own = %s;\nconst u8 *matrix = dt_w + own * %lluull;\n", cg_walk_own(w, k->own_dt),
           (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R));
     if (w->tensor) {
@@ -206,7 +205,7 @@ void cg_walk_prepare(const Walk *w) {
         return;
     }
     cg_cu(c, "const float dt_bias = dt_b[own * 16 + channel];\n");
-    if (w->staged) { stage_matrix(w); }
+    if (w->staged) stage_matrix(w);
 }
 
 /* ---------------------------------------------------------------------------------------------- delta */
@@ -249,7 +248,7 @@ static void print_tensor_deltas(const Walk *w) {
              "#pragma unroll\n"
              "for (u32 j = 0; j < 4; j++) {\n"
              "const u32 r = helper / 32 * 8 + two + j %% 2; /* one past the end harms nobody */\n");
-    if (w->rows % 8 != 0) { cg_cu(c, "if (r >= ROWS) continue;\n"); }
+    if (w->rows % 8 != 0) cg_cu(c, "if (r >= ROWS) continue;\n");
     print_pair(w, "sums_of[j]", "r * 16 + low + j / 2 * 8");
     cg_cu(c, "}\n");
 }
@@ -324,13 +323,12 @@ void cg_walk_deltas(const Walk *w) {
           "float2 *pair = pairs + block %% 2 * ROWS * 16;\n"
           "const float *x_of = x_in + block %% RING * ROWS * 16;\n",
           w->makers > 0 ? " && helper < MAKERS" : "");
-    if (w->tensor) {
+    if (w->tensor)
         print_tensor_deltas(w);
-    } else if (w->staged && !w->s->mixed_delta) {
+    else if (w->staged && !w->s->mixed_delta)
         print_staged_deltas(w);
-    } else {
+    else
         print_plain_deltas(w);
-    }
     cg_cu(c, "}\n");
 }
 
@@ -357,7 +355,7 @@ static void print_result(const Walk *w) {
         cg_scan_skip(w->s);
     }
     cg_cu(c, "const float v = fmaf(skip, x_in[in + i], sum)");
-    if (k->gate) { cg_cu(c, " * %s(z_in[in + i])", cg_scan_act(k)); }
+    if (k->gate) cg_cu(c, " * %s(z_in[in + i])", cg_scan_act(k));
     cg_cu(c, ";\nif (i < rows * 16) y_at[block * ROWS * 16 + i] = v;\n");
 }
 
@@ -370,16 +368,15 @@ void cg_walk_finish(const Walk *w) {
           "const u32 block = t - 3, rows = rows_from(count, block, ROWS);\n"
           "const float *sum_at = sums + block %% 2 * LANES * ROWS * 16;\n",
           w->makers > 0 ? " && helper >= MAKERS" : "", w->split && c->part == 0 ? " && whole" : "");
-    if (!w->s->experts) { cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n"); }
+    if (!w->s->experts) cg_cu(c, "const u32 in = block %% RING * ROWS * 16;\n");
     cg_cu(c, "enum { FINISHERS = HELPERS - MAKERS };\n"
              "#pragma unroll\n"
              "for (u32 j = 0; j < (ROWS * 16 + FINISHERS - 1) / FINISHERS; j++) {\n"
              "const u32 i = helper - MAKERS + j * FINISHERS;\n");
-    if (looks_up) {
+    if (looks_up)
         cg_cu(c, "if (i >= rows * 16) break;\n");
-    } else if (w->rows * PG_LANES % finishers != 0) {
+    else if (w->rows * PG_LANES % finishers != 0)
         cg_cu(c, "if (i >= ROWS * 16) break;\n");
-    }
     cg_cu(c, "float sum = 0;\n"
              "#pragma unroll\n"
              "for (u32 l = 0; l < LANES; l++) sum += sum_at[l * ROWS * 16 + i];\n");

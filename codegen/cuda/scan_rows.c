@@ -25,7 +25,7 @@ static void print_sum(const Scan *s, const char *expert, const char *plane) {
           k->own_dt ? expert : "0", (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R), plane,
           (unsigned long long)cg_scan_plane(k->delta_width), cg_cuda_dtype(k->dtype), cg_cuda_stride(k->dbc_layout),
           (long long)k->delta_start);
-    if (k->mode == PG_ROW) { cg_cu(s->c, "sum = sum_of_sixteen(sum, lane_parts);\n"); }
+    if (k->mode == PG_ROW) cg_cu(s->c, "sum = sum_of_sixteen(sum, lane_parts);\n");
     cg_cu(s->c, "sum += dt_b[own * 16 + channel];\n}\n");
 }
 
@@ -85,17 +85,16 @@ static void print_move(const Scan *s, const char *expert, const char *plane) {
              "state[n * 16] = s;\n"
              "moved = fmaf(s, cs[m], moved);\n"
              "}\n}\n");
-    if (k->mode == PG_ROW) { cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts);\n"); }
+    if (k->mode == PG_ROW) cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts);\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- experts */
 
 static void print_place(const Scan *s) {
-    if (s->k->dbc_layout != PG_POSITIONS) {
+    if (s->k->dbc_layout != PG_POSITIONS)
         cg_cu(s->c, "const u64 place = row;\n");
-    } else {
+    else
         cg_cu(s->c, "const u64 place = %s;\n", s->k->mode == PG_ROW ? "slot" : "groups.pos_of[row * k + slot]");
-    }
 }
 
 /* The chosen experts of the row, or all where all move. */
@@ -110,7 +109,7 @@ static void print_experts(const Scan *s) {
         cg_cu(c, "for (u32 slot = 0; slot < k; slot++) {\nconst u64 expert = routes[row * k + slot];\n");
     }
     print_place(s);
-    if (s->own_delta) { print_delta(s, "expert", plane); }
+    if (s->own_delta) print_delta(s, "expert", plane);
     print_move(s, "expert", plane);
     cg_cu(c, "%stotal = fmaf(gates[row * k + slot], moved, total);\n}\n", all ? "if (slot < k) " : "");
 }
@@ -132,7 +131,7 @@ static void print_row(const Scan *s) {
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
     cg_cu(c, "%sy[at] = v", k->mode == PG_ROW ? "if (lane == 0) " : "");
-    if (k->gate) { cg_cu(c, " * %s(z[at])", cg_scan_act(k)); }
+    if (k->gate) cg_cu(c, " * %s(z[at])", cg_scan_act(k));
     cg_cu(c, ";\n");
 }
 
@@ -143,7 +142,7 @@ void cg_scan_rows(const Scan *s) {
     int64_t lanes = alone ? PG_LANES : 1;
     cg_cu(c, "enum { LANES = %lld, AT_ONCE = %lld, SIDE = THREADS / 16 / LANES };\n", (long long)lanes,
           (long long)smaller((k->N + lanes - 1) / lanes, MOST_AT_ONCE));
-    if (alone) { cg_cuda_shared(c, "float", "lane_parts", (uint64_t)c->target->threads * sizeof(float)); }
+    if (alone) cg_cuda_shared(c, "float", "lane_parts", (uint64_t)c->target->threads * sizeof(float));
     cg_cu(c,
           "const u32 channel = threadIdx.x %% 16, lane = threadIdx.x / 16 %% LANES;\n"
           "const u32 tiles = (step->n_segments + SIDE - 1) / SIDE * PANELS;\n"
@@ -154,11 +153,10 @@ void cg_scan_rows(const Scan *s) {
           "const Segment *segment = step->segments + sequence;\n"
           "float *states = state_floats(segment, phase, %d) + panel * (N * 16) + channel;\n",
           PG_SCAN_STATE);
-    if (alone) {
+    if (alone)
         cg_cu(c, "const u64 row = 0;\n{\n");
-    } else {
+    else
         cg_cu(c, "for (u64 row = segment->first_row; row < segment->first_row + segment->count; row++) {\n");
-    }
     print_row(s);
     cg_cu(c, "}\n}\nreturn tiles;\n");
 }

@@ -31,7 +31,7 @@ static uint64_t up_to(uint64_t n, uint64_t step) { return (n + step - 1) / step 
 
 static bool splits(const Scan *s) {
     const CgCudaTarget *t = s->c->target;
-    if (s->c->form != CG_MANY || s->experts || s->mixed_A) { return false; }
+    if (s->c->form != CG_MANY || s->experts || s->mixed_A) return false;
     return t->scan_chunk > 0 || 2 * pg_panels(s->k->O) <= (uint64_t)t->multiprocessors;
 }
 
@@ -39,8 +39,8 @@ static Walk walk_of(const Scan *s) {
     const PgKernel *k = s->k;
     uint64_t N = (uint64_t)k->N;
     Walk w = {.s = s, .c = s->c, .k = k, .S = 1, .split = splits(s)};
-    while (w.S * MOST_LANES < N) { w.S *= 2; }
-    if (w.S > MOST_STATES) { w.S = up_to((N + LARGE_LANES - 1) / LARGE_LANES, 4); }
+    while (w.S * MOST_LANES < N) w.S *= 2;
+    if (w.S > MOST_STATES) w.S = up_to((N + LARGE_LANES - 1) / LARGE_LANES, 4);
     w.lanes = (N + w.S - 1) / w.S;
     w.n_row = up_to(w.lanes * w.S, 4);
     w.rows = N <= 32 ? 16 : N <= 64 ? 8 : 4;
@@ -79,10 +79,10 @@ static void print_memory(const Walk *w) {
     cg_cuda_shared(c, "float", "b_in", RING * w->rows * w->n_row * sizeof(float)); /* [RING][ROWS][N_ROW] */
     cg_cuda_shared(c, "float", "c_in", RING * w->rows * w->n_row * sizeof(float));
     cg_cuda_shared(c, "float", "x_in", RING * channels); /* [RING][ROWS][16] */
-    if (w->k->gate && !w->s->experts) { cg_cuda_shared(c, "float", "z_in", RING * channels); }
+    if (w->k->gate && !w->s->experts) cg_cuda_shared(c, "float", "z_in", RING * channels);
     cg_cuda_shared(c, "float2", "pairs", 2 * 2 * channels); /* [2][ROWS][16] */
     cg_cuda_shared(c, "float", "sums", 2 * w->lanes * channels); /* [2][LANES][ROWS][16] */
-    if (w->s->experts && !w->s->runs) { cg_cuda_shared(c, "u32", "slots", RING * w->rows * sizeof(uint32_t)); }
+    if (w->s->experts && !w->s->runs) cg_cuda_shared(c, "u32", "slots", RING * w->rows * sizeof(uint32_t));
 }
 
 /* ---------------------------------------------------------------------------------------------- tiles */
@@ -106,7 +106,7 @@ static void print_chunk(const Walk *w) {
           "float *ends = (float *)step->scratch + ((u64)(segment->first_row / chunk_rows + sequence) * PANELS + panel) * END + "
           "channel;\n",
           w->c->part == 0 ? "chunk >= chunks || (chunk > 0 && chunk + 1 == chunks)" : "chunk == 0 || chunk >= chunks");
-    if (w->c->part == 0) { cg_cu(w->c, "const bool whole = chunk == 0; /* else only its end is asked for */\n"); }
+    if (w->c->part == 0) cg_cu(w->c, "const bool whole = chunk == 0; /* else only its end is asked for */\n");
 }
 
 static void open_tiles(const Walk *w) {
@@ -134,14 +134,13 @@ static void open_tiles(const Walk *w) {
           w->split        ? " / CHUNKS"
           : w->s->experts ? " / E"
                           : "");
-    if (w->s->experts) { cg_cu(c, "const u32 expert = tile %% E;\n"); }
-    if (w->split) {
+    if (w->s->experts) cg_cu(c, "const u32 expert = tile %% E;\n");
+    if (w->split)
         print_chunk(w);
-    } else if (w->s->runs) {
+    else if (w->s->runs)
         print_run(w);
-    } else {
+    else
         cg_cu(c, "const u32 from = segment->first_row, count = segment->count;\n");
-    }
     cg_cu(c, "const u32 blocks = (count + ROWS - 1) / ROWS;\n");
 }
 
@@ -213,10 +212,9 @@ static void print_moves(const Walk *w) {
              "float *sum_at = sums + (block %% 2 * LANES + lane) * ROWS * 16 + channel;\n"
              "#pragma unroll UNROLLED\n"
              "for (u32 r = 0; r < rows; r++) {\n");
-    if (w->s->experts && !w->s->runs && w->k->scan == PG_SCAN_HOLD) {
+    if (w->s->experts && !w->s->runs && w->k->scan == PG_SCAN_HOLD)
         cg_cu(c, "if (slots[block %% RING * ROWS + r] == k) continue; /* not chosen: it stays */\n");
-    }
-    if (w->s->mixed_A) { cg_cu(c, "const u64 row = from + block * ROWS + r;\n"); }
+    if (w->s->mixed_A) cg_cu(c, "const u64 row = from + block * ROWS + r;\n");
     cg_cu(c, "const float2 both = pair[r * 16]; /* delta, delta x */\n"
              "float sum = 0;\n"
              "#pragma unroll\n"
@@ -226,7 +224,7 @@ static void print_moves(const Walk *w) {
              "sum = fmaf(s[m], c_at[r * N_ROW + m], sum);\n"
              "}\n"
              "sum_at[r * 16] = sum;\n");
-    if (w->split && c->part == 0) { cg_cu(c, "total += both.x;\n"); }
+    if (w->split && c->part == 0) cg_cu(c, "total += both.x;\n");
     cg_cu(c, "}\n");
 }
 
@@ -234,7 +232,7 @@ static void print_moves(const Walk *w) {
 
 static void print_planes(const Walk *w) {
     const PgKernel *k = w->k;
-    if (k->dbc_layout != PG_PLANES || !w->s->experts) { return; }
+    if (k->dbc_layout != PG_PLANES || !w->s->experts) return;
     cg_cu(w->c,
           "const float *d_plane = d + expert * (%llu * ld), *b_plane = b + expert * (%llu * ld), *c_plane = c + expert * (%llu * "
           "ld);\n",
@@ -248,13 +246,13 @@ void cg_scan_walk(const Scan *s) {
     const PgKernel *k = s->k;
     print_sizes(&w);
     print_memory(&w);
-    if (s->experts) { cg_cu(c, "float *terms = (float *)step->scratch;\n"); }
+    if (s->experts) cg_cu(c, "float *terms = (float *)step->scratch;\n");
     open_tiles(&w);
     print_planes(&w);
     cg_cu(c, "const bool mover = threadIdx.x < MOVERS;\n"
              "const u32 lane = threadIdx.x / 16, helper = threadIdx.x - MOVERS;\n");
     cg_walk_prepare(&w);
-    if (!s->experts && !k->own_D) { cg_scan_skip(s); }
+    if (!s->experts && !k->own_D) cg_scan_skip(s);
     print_start(&w);
     cg_cu(c, "for (u32 t = 0; t < blocks + 3; t++) {\n"
              "if (mover) {\n"

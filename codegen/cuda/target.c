@@ -40,13 +40,12 @@ bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags 
     int architecture = 0, used = 0;
     bool read = sscanf(name, "cuda:sm_%d%n", &architecture, &used) == 1 && name[used] == '\0';
     for (size_t i = 0; read && i < N_KNOWN; i++) {
-        if (known[i].architecture != architecture) { continue; }
+        if (known[i].architecture != architecture) continue;
         *out_target = cg_cuda_target_of(architecture, known[i].multiprocessors, known[i].shared_kib * 1024);
         return true;
     }
-    if (read && architecture < OLDEST) {
+    if (read && architecture < OLDEST)
         return su_error(diags, (SuSpan){0}, NULL, "target '%s': GPUs before sm_%d are not supported", name, OLDEST);
-    }
     return su_error(diags, (SuSpan){0}, "known: cuda:sm_75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121", "unknown target '%s'",
                     name);
 }

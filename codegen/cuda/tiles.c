@@ -37,7 +37,7 @@ static int rows_of_tile(const Tiles *t) {
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
     while (rows > 32) {
         bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
-        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) { break; }
+        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) break;
         rows /= 2;
     }
     return rows;
@@ -63,7 +63,7 @@ static void shape_few(Tiles *t) {
     while (t->split < warps) {
         uint64_t side = 2 * (uint64_t)(warps / t->split), tiles = (t->slots + side - 1) / side;
         bool work_enough = t->k->K >= 2 * t->split * CHUNK;
-        if (tiles >= (uint64_t)t->c->target->multiprocessors || !work_enough) { break; }
+        if (tiles >= (uint64_t)t->c->target->multiprocessors || !work_enough) break;
         t->split *= 2;
     }
     t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
@@ -74,19 +74,18 @@ static Tiles tiles_of(const CgMap *m) {
     static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = types[m->k->dtype]};
     t.slots = pg_panels(m->k->O) * (m->k->dual ? 2 : 1);
-    if (m->c->form == CG_MANY) {
+    if (m->c->form == CG_MANY)
         shape_many(&t);
-    } else {
+    else
         shape_few(&t);
-    }
     return t;
 }
 
 /* ---------------------------------------------------------------------------------------------- where a tile lies */
 
 static void print_expert(const Tiles *t) {
-    if (t->k->select != PG_SINGLE) { cg_cu(t->c, "const u64 expert = place.expert;\n"); }
-    if (t->k->y_layout == PG_PLANES) { cg_cu(t->c, "const u64 plane = place.expert;\n"); }
+    if (t->k->select != PG_SINGLE) cg_cu(t->c, "const u64 expert = place.expert;\n");
+    if (t->k->y_layout == PG_PLANES) cg_cu(t->c, "const u64 plane = place.expert;\n");
 }
 
 static void print_place(const Tiles *t) {
@@ -101,9 +100,8 @@ static void print_place(const Tiles *t) {
         cg_cu(c, "place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     }
     print_expert(t);
-    if (k->x_layout == PG_PLANES) {
+    if (k->x_layout == PG_PLANES)
         cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
-    }
 }
 
 /* The weights of the tile. */
@@ -125,23 +123,21 @@ static void print_rows(const Tiles *t) {
 static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
     const char *fast = c->target->fast ? "true" : "false";
-    if (t->split > 0) {
+    if (t->split > 0)
         cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
-    } else if (t->tensor) {
+    else if (t->tensor)
         cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
-    } else {
+    else
         cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
-    }
 }
 
 /* ---------------------------------------------------------------------------------------------- the epilogue */
 
 static void print_quad(const Tiles *t, const char *sum, const char *slot) {
-    if (t->split > 1) {
+    if (t->split > 1)
         cg_cu(t->c, "float4 %s = sum_of_parts(sums, place.count, %s, SPLIT, in_slot);\n", sum, slot);
-    } else {
+    else
         cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
-    }
 }
 
 static void print_epilogue(const Tiles *t) {
@@ -153,9 +149,9 @@ static void print_epilogue(const Tiles *t) {
           "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
           "if (panel >= PANELS) break;\n",
           rows, rows, rows);
-    if (t->split == 0) { cg_cu(c, "if (r >= place.count) continue;\n"); }
+    if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
     print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
-    if (t->k->dual) { print_quad(t, "sum2", "(2 * side + 1)"); }
+    if (t->k->dual) print_quad(t, "sum2", "(2 * side + 1)");
     cg_map_value(t->m);
     cg_map_store(t->m);
     cg_cu(c, "}\n");
@@ -165,10 +161,9 @@ static void print_constants(const Tiles *t) {
     uint64_t side = t->slots_of_tile / (t->k->dual ? 2 : 1);
     cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
           (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
-    if (t->k->select != PG_SINGLE) {
+    if (t->k->select != PG_SINGLE)
         cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * cg_cuda_panel_bytes(t->k->dtype, t->k->K)));
-    }
-    if (t->split > 0) { cg_cu(t->c, ", SPLIT = %d", t->split); }
+    if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
     cg_cu(t->c, " };\n");
 }
 
@@ -205,7 +200,7 @@ void cg_map_tiles_ahead(const CgMap *m) {
     cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, 0);
     cg_cu(c, "if (first >= tiles) return tiles;\n"
              "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
-    if (m->k->select != PG_SINGLE) { cg_cu(c, "const u64 expert = place.expert;\n"); }
+    if (m->k->select != PG_SINGLE) cg_cu(c, "const u64 expert = place.expert;\n");
     print_slots(&t);
     cg_cu(c, "announce_few<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
 }

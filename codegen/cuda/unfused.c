@@ -17,7 +17,7 @@ static Elements elements_of(CgCuda *c, PgLayout layout, int64_t O, int64_t N) {
 }
 
 static int places(const Elements *e) {
-    if (e->k->mode == PG_BLOCK) { return PG_ROW_BLOCK; }
+    if (e->k->mode == PG_BLOCK) return PG_ROW_BLOCK;
     return e->layout == PG_POSITIONS ? (int)e->k->k : 1;
 }
 
@@ -27,8 +27,8 @@ static void print_place(const Elements *e) {
     bool row_mode = e->k->mode == PG_ROW;
     if (e->layout != PG_POSITIONS) {
         cg_cu(c, "const u64 row = %s;\n", row_mode ? "0" : "(u64)tile * 8 + at");
-        if (!row_mode) { cg_cu(c, "if (row >= step->rows) continue;\n"); }
-        if (e->layout == PG_PLANES) { cg_cu(c, "const u64 expert = plane;\n"); }
+        if (!row_mode) cg_cu(c, "if (row >= step->rows) continue;\n");
+        if (e->layout == PG_PLANES) cg_cu(c, "const u64 expert = plane;\n");
     } else if (row_mode) {
         cg_cu(c, "const u64 row = 0, position = at, expert = routes[at];\n");
     } else {
@@ -44,12 +44,11 @@ static void open_function(const Elements *e) {
     cg_cu(c, "enum { PANELS = %llu, N = %llu, PLACES = %d, PLANES = %lld, E = %lld };\n", (unsigned long long)e->panels,
           (unsigned long long)e->N, places(e), e->layout == PG_PLANES ? (long long)e->k->E : 1LL, (long long)e->k->E);
     cg_cuda_strides(c);
-    if (e->layout != PG_POSITIONS) { return; }
-    if (e->k->mode == PG_ROW) {
+    if (e->layout != PG_POSITIONS) return;
+    if (e->k->mode == PG_ROW)
         cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
-    } else {
+    else
         cg_cuda_groups(c, PG_OP_GROUPS);
-    }
 }
 
 static void open_elements(const Elements *e) {
@@ -87,11 +86,10 @@ static Operand result_at(const Elements *e) { return operand_at(e, "y", e->layou
 static Operand parameter_at(bool own, uint64_t N) {
     Operand o;
     const char *panel = own ? "(expert * PANELS + panel)" : "panel";
-    if (N > 1) {
+    if (N > 1)
         snprintf(o.text, sizeof o.text, "w[(%s * N + n) * 16 + lane]", panel);
-    } else {
+    else
         snprintf(o.text, sizeof o.text, "w[%s * 16 + lane]", panel);
-    }
     return o;
 }
 
@@ -125,8 +123,8 @@ void cg_cuda_elementwise(CgCuda *c) {
     Elements e = elements_of(c, k->y_layout, k->O, k->N);
     open_function(&e);
     print_pointer(&e, "x", PG_OP_X);
-    if (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL) { print_pointer(&e, "z", PG_OP_Z); }
-    if (k->ew == PG_EW_ADD_PARAM || k->ew == PG_EW_MUL_PARAM) { print_pointer(&e, "w", PG_OP_W); }
+    if (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL) print_pointer(&e, "z", PG_OP_Z);
+    if (k->ew == PG_EW_ADD_PARAM || k->ew == PG_EW_MUL_PARAM) print_pointer(&e, "w", PG_OP_W);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
     cg_cu(c, "%s = ", result_at(&e).text);
@@ -243,8 +241,8 @@ void cg_cuda_recur(CgCuda *c) {
     print_pointer(&e, "x", PG_OP_X);
     print_pointer(&e, "z", PG_OP_Z);
     print_pointer(&e, "y", PG_OP_Y);
-    if (k->held || k->y_layout == PG_POSITIONS) { cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES); }
-    if (k->y_layout == PG_POSITIONS && k->mode == PG_BLOCK) { cg_cuda_groups(c, PG_OP_GROUPS); }
+    if (k->held || k->y_layout == PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+    if (k->y_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_OP_GROUPS);
     cg_cuda_tiles(c, 1);
     cg_cu(c,
           "const Segment *segment = step->segments + tile / PANELS;\n"

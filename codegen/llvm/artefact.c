@@ -34,7 +34,7 @@ static LLVMModuleRef make_kernel(Artefact *a, uint32_t index, char **out_error) 
     LLVMModuleRef copy = NULL;
     if (*out_error == NULL) {
         LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(kernel.module);
-        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) { *out_error = strdup("its bitcode cannot be read back"); }
+        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) *out_error = strdup("its bitcode cannot be read back");
         LLVMDisposeMemoryBuffer(bitcode);
     }
     cg_module_close(&kernel);
@@ -104,7 +104,7 @@ static LLVMValueRef add_image(Artefact *a, const char *name, const void *image, 
 static LLVMValueRef null(const Artefact *a) { return LLVMConstNull(LLVMPointerTypeInContext(a->context, 0)); }
 
 static LLVMValueRef add_text(Artefact *a, const char *text) {
-    if (text == NULL) { return null(a); }
+    if (text == NULL) return null(a);
     LLVMValueRef global = add_image(a, "text", text, strlen(text) + 1, NULL, 0);
     LLVMSetLinkage(global, LLVMPrivateLinkage);
     LLVMSetUnnamedAddress(global, LLVMGlobalUnnamedAddr);
@@ -189,9 +189,7 @@ static bool begin(Artefact *a) {
 
 static void verify(const Artefact *a) {
     char *message = NULL;
-    if (LLVMVerifyModule(a->module, LLVMReturnStatusAction, &message)) {
-        SU_BUG("artefact %s is not valid: %s", a->symbol, message);
-    }
+    if (LLVMVerifyModule(a->module, LLVMReturnStatusAction, &message)) SU_BUG("artefact %s is not valid: %s", a->symbol, message);
     LLVMDisposeMessage(message);
 }
 
@@ -209,7 +207,7 @@ static bool write_code(Artefact *a, LLVMCodeGenFileType type, FILE *out) {
 }
 
 static bool write_out(Artefact *a, CgEmission emission, FILE *out) {
-    if (emission != CG_IR) { return write_code(a, emission == CG_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, out); }
+    if (emission != CG_IR) return write_code(a, emission == CG_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, out);
     char *text = LLVMPrintModuleToString(a->module);
     fputs(text, out);
     LLVMDisposeMessage(text);
@@ -226,9 +224,9 @@ bool cg_llvm_artefact(const CgTarget *target, const PgProgram *program, const ch
         verify(&a);
         ok = write_out(&a, emission, out);
     }
-    if (a.module != NULL) { LLVMDisposeModule(a.module); }
-    if (a.context != NULL) { LLVMContextDispose(a.context); }
-    if (a.machine != NULL) { LLVMDisposeTargetMachine(a.machine); }
+    if (a.module != NULL) LLVMDisposeModule(a.module);
+    if (a.context != NULL) LLVMContextDispose(a.context);
+    if (a.machine != NULL) LLVMDisposeTargetMachine(a.machine);
     su_arena_free(&a.arena);
     return ok;
 }

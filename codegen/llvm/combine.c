@@ -51,7 +51,7 @@ static CgValue sum_terms(const Terms *t, CgValue panel) {
     CgValue first = t->k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
     if (t->count <= FEW) {
         CgValue acc = first;
-        for (uint64_t j = 0; j < t->count; j++) { acc = add_term(t, acc, t->from[j], t->gate[j], panel); }
+        for (uint64_t j = 0; j < t->count; j++) acc = add_term(t, acc, t->from[j], t->gate[j], panel);
         return acc;
     }
     CgLoop loop = cg_for_n(e, t->count);
@@ -71,9 +71,9 @@ static void combine_row(Terms *t) {
     CgLoop panels = cg_for_n(e, pg_panels(k->O));
     CgValue offset = cg_imul_n(e, cg_iadd(e, cg_imul(e, panels.index, cg_ld(e)), t->row), 64);
     CgValue v = sum_terms(t, panels.index);
-    if (k->addend) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_ADDEND), offset))); }
-    if (k->residual) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_RESIDUAL), offset))); }
-    if (k->scaled) { v = cg_mul(e, v, cg_vec(e, (float)k->scale)); }
+    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_ADDEND), offset)));
+    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_RESIDUAL), offset)));
+    if (k->scaled) v = cg_mul(e, v, cg_vec(e, (float)k->scale));
     cg_store_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_Y), offset), v);
     cg_end_for(e, &panels);
 }

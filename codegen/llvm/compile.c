@@ -54,7 +54,7 @@ static char *make_object(const Making *m, LLVMTargetMachineRef machine, const Cg
     char *error = cg_module_optimise(&module);
     cg_module_dump(&module, m->options.dump_dir, "1");
     if (error == NULL) {
-        if (at->path != NULL) { cg_module_place(&module, at->path, at->line); }
+        if (at->path != NULL) cg_module_place(&module, at->path, at->line);
         cg_module_dump_assembly(&module, m->options.dump_dir);
         error = cg_module_emit(&module, LLVMObjectFile, &out->code);
     }
@@ -66,9 +66,8 @@ static char *make_object(const Making *m, LLVMTargetMachineRef machine, const Cg
 static uint32_t first_line(const PgProgram *program, uint32_t kernel) {
     for (int mode = 0; mode < PG_MODES; mode++) {
         const PgStep *step = &program->steps[mode];
-        for (uint32_t i = 0; i < step->n_phases; i++) {
-            if (step->phases[i].kernel == kernel) { return step->phases[i].line; }
-        }
+        for (uint32_t i = 0; i < step->n_phases; i++)
+            if (step->phases[i].kernel == kernel) return step->phases[i].line;
     }
     return 0;
 }
@@ -77,15 +76,14 @@ static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     Made *made = &m->made[index];
     CgSpecLine at = {0};
     const PgKernel *kernel = &m->program->kernels[index];
-    if (m->options.debugger != CG_NO_DEBUGGER) { at = (CgSpecLine){m->options.spec_path, first_line(m->program, index)}; }
+    if (m->options.debugger != CG_NO_DEBUGGER) at = (CgSpecLine){m->options.spec_path, first_line(m->program, index)};
     made->key = cg_object_key(m->target, kernel, &at);
-    if (m->options.dump_dir == NULL) {
+    if (m->options.dump_dir == NULL)
         cg_object_symbol(kernel, &made->key, made->object.info.name);
-    } else {
+    else
         cg_kernel_name(kernel, index, made->object.info.name, sizeof made->object.info.name);
-    }
-    if (m->cache != NULL && cg_object_find(m->cache, &made->key, &made->object)) { return; }
-    if (machine->machine == NULL && machine->error == NULL) { machine->machine = cg_machine(m->target, &machine->error); }
+    if (m->cache != NULL && cg_object_find(m->cache, &made->key, &made->object)) return;
+    if (machine->machine == NULL && machine->error == NULL) machine->machine = cg_machine(m->target, &machine->error);
     if (machine->machine == NULL) {
         made->error = strdup(machine->error == NULL ? "no target machine" : machine->error);
     } else {
@@ -98,10 +96,9 @@ static void *take_kernels(void *context) {
     Making *m = context;
     Machine machine = {0};
     uint32_t n = m->program->n_kernels;
-    for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1)) {
+    for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1))
         find_or_make(m, &machine, n - 1 - taken);
-    }
-    if (machine.machine != NULL) { LLVMDisposeTargetMachine(machine.machine); }
+    if (machine.machine != NULL) LLVMDisposeTargetMachine(machine.machine);
     LLVMDisposeMessage(machine.error);
     return NULL;
 }
@@ -111,16 +108,15 @@ static void find_or_make_all(Making *m) {
     uint32_t threads = cpus < 1 ? 1 : cpus > MAX_THREADS ? MAX_THREADS : (uint32_t)cpus, started = 0;
     pthread_t helpers[MAX_THREADS];
     threads = threads > m->program->n_kernels ? m->program->n_kernels : threads;
-    while (started + 1 < threads && pthread_create(&helpers[started], NULL, take_kernels, m) == 0) { started++; }
+    while (started + 1 < threads && pthread_create(&helpers[started], NULL, take_kernels, m) == 0) started++;
     take_kernels(m); /* this thread too, so that all is made even if no helper could be started */
-    for (uint32_t i = 0; i < started; i++) { pthread_join(helpers[i], NULL); }
+    for (uint32_t i = 0; i < started; i++) pthread_join(helpers[i], NULL);
 }
 
 static void store_new(const Making *m) {
-    if (m->cache == NULL) { return; }
-    for (uint32_t i = 0; i < m->program->n_kernels; i++) {
-        if (m->made[i].is_new) { cg_object_store(m->cache, &m->made[i].key, &m->made[i].object); }
-    }
+    if (m->cache == NULL) return;
+    for (uint32_t i = 0; i < m->program->n_kernels; i++)
+        if (m->made[i].is_new) cg_object_store(m->cache, &m->made[i].key, &m->made[i].object);
     cg_cache_trim(m->cache);
 }
 
@@ -128,13 +124,12 @@ static void store_new(const Making *m) {
 
 static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
     c->jit = cg_jit_open(m->options.debugger, diags);
-    if (c->jit == NULL) { return false; }
+    if (c->jit == NULL) return false;
     for (uint32_t i = 0; i < m->program->n_kernels; i++) {
         Made *made = &m->made[i];
-        if (made->error != NULL) {
+        if (made->error != NULL)
             return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", made->object.info.name, made->error);
-        }
-        if (!cg_jit_link(c->jit, &made->object, &c->codes[i], diags)) { return false; }
+        if (!cg_jit_link(c->jit, &made->object, &c->codes[i], diags)) return false;
     }
     return true;
 }
@@ -143,11 +138,11 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
                      SuDiags *diags) {
     uint32_t n = program->n_kernels;
     Making m = {.target = target, .program = program};
-    if (options != NULL) { m.options = *options; }
+    if (options != NULL) m.options = *options;
     if (m.options.dump_dir == NULL) { m.cache = m.options.cache; } /* what is dumped must be made */
     CgCompiled *c = calloc(1, sizeof *c);
     m.made = calloc(n == 0 ? 1 : n, sizeof *m.made);
-    if (c != NULL) { c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes); }
+    if (c != NULL) c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes);
     bool ok = c != NULL && m.made != NULL && c->codes != NULL;
     if (!ok) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
@@ -157,7 +152,7 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
         ok = link_all(c, &m, diags);
     }
     for (uint32_t i = 0; m.made != NULL && i < n; i++) {
-        if (m.made[i].object.code != NULL) { LLVMDisposeMemoryBuffer(m.made[i].object.code); }
+        if (m.made[i].object.code != NULL) LLVMDisposeMemoryBuffer(m.made[i].object.code);
         free(m.made[i].error);
     }
     free(m.made);
@@ -172,7 +167,7 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
 const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
 
 void cg_compiled_free(CgCompiled *compiled) {
-    if (compiled == NULL) { return; }
+    if (compiled == NULL) return;
     cg_jit_close(compiled->jit);
     free(compiled->codes);
     free(compiled);

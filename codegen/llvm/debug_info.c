@@ -14,7 +14,7 @@ static void add_flag(const CgModule *m, const char *name, unsigned value) {
 
 static LLVMMetadataRef describe_file(LLVMDIBuilderRef builder, const char *path) {
     char folder[4096];
-    if (getcwd(folder, sizeof folder) == NULL) { folder[0] = '\0'; }
+    if (getcwd(folder, sizeof folder) == NULL) folder[0] = '\0';
     return LLVMDIBuilderCreateFile(builder, path, strlen(path), folder, strlen(folder));
 }
 
@@ -28,11 +28,9 @@ static LLVMMetadataRef describe_function(LLVMDIBuilderRef builder, const CgModul
 }
 
 static void place_instructions(LLVMValueRef function, LLVMMetadataRef place) {
-    for (LLVMBasicBlockRef block = LLVMGetFirstBasicBlock(function); block != NULL; block = LLVMGetNextBasicBlock(block)) {
-        for (LLVMValueRef i = LLVMGetFirstInstruction(block); i != NULL; i = LLVMGetNextInstruction(i)) {
+    for (LLVMBasicBlockRef block = LLVMGetFirstBasicBlock(function); block != NULL; block = LLVMGetNextBasicBlock(block))
+        for (LLVMValueRef i = LLVMGetFirstInstruction(block); i != NULL; i = LLVMGetNextInstruction(i))
             LLVMInstructionSetDebugLoc(i, place);
-        }
-    }
 }
 
 void cg_module_place(CgModule *m, const char *path, uint32_t line) {

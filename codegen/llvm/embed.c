@@ -5,16 +5,16 @@
 /* `count` floats from address on, 64 bytes apart; lanes past count are +0. */
 static CgValue collect_floats(CgEmit *e, CgValue address, unsigned count) {
     CgValue v = cg_zero(e);
-    for (unsigned i = 0; i < count; i++) { v = cg_set_lane(e, v, cg_load_f32(e, cg_at_n(e, address, i * 64)), i); }
+    for (unsigned i = 0; i < count; i++) v = cg_set_lane(e, v, cg_load_f32(e, cg_at_n(e, address, i * 64)), i);
     return v;
 }
 
 /* The same of pairs: each 4 bytes hold elements 2i and 2i + 1. */
 static CgValue collect_halves(CgEmit *e, PgDtype dtype, CgValue address, unsigned count) {
     CgValue pairs = LLVMConstNull(LLVMVectorType(e->i32, PG_LANES / 2));
-    for (unsigned i = 0; 2 * i < count; i++) { pairs = cg_set_lane(e, pairs, cg_load_i32(e, cg_at_n(e, address, i * 64)), i); }
+    for (unsigned i = 0; 2 * i < count; i++) pairs = cg_set_lane(e, pairs, cg_load_i32(e, cg_at_n(e, address, i * 64)), i);
     CgValue shorts = LLVMBuildBitCast(e->builder, pairs, LLVMVectorType(e->i16, PG_LANES), "");
-    if (dtype == PG_F16) { return LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, shorts, e->hvec, ""), e->vec, ""); }
+    if (dtype == PG_F16) return LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, shorts, e->hvec, ""), e->vec, "");
     CgValue wide = LLVMBuildZExt(e->builder, shorts, e->ivec, "");
     return LLVMBuildBitCast(e->builder, LLVMBuildShl(e->builder, wide, cg_ivec(e, 16), ""), e->vec, "");
 }
@@ -24,7 +24,7 @@ static void embed_panel(CgEmit *e, CgValue from, CgValue to, CgValue panel, unsi
     const PgKernel *k = e->kernel;
     CgValue at = cg_at(e, from, cg_imul_n(e, panel, cg_panel_bytes(k->dtype, PG_LANES)));
     CgValue v = k->dtype == PG_F32 ? collect_floats(e, at, count) : collect_halves(e, k->dtype, at, count);
-    if (k->scaled) { v = cg_mul(e, cg_vec(e, (float)k->scale), v); }
+    if (k->scaled) v = cg_mul(e, cg_vec(e, (float)k->scale), v);
     cg_store_vec(e, cg_at(e, to, cg_imul(e, panel, cg_imul_n(e, cg_ld(e), 64))), v);
 }
 
@@ -38,7 +38,7 @@ static void embed_row(CgEmit *e, CgValue row) {
     CgLoop panels = cg_for_n(e, full);
     embed_panel(e, from, to, panels.index, PG_LANES);
     cg_end_for(e, &panels);
-    if (k->O % PG_LANES != 0) { embed_panel(e, from, to, cg_i64(e, full), (unsigned)(k->O % PG_LANES)); }
+    if (k->O % PG_LANES != 0) embed_panel(e, from, to, cg_i64(e, full), (unsigned)(k->O % PG_LANES));
 }
 
 void cg_emit_embed(CgEmit *e) {

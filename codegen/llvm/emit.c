@@ -15,7 +15,7 @@ static unsigned lanes_of(const CgEmit *e) { return LLVMGetVectorSize(e->vec); }
 
 static CgValue constant_splat(const CgEmit *e, CgValue scalar) {
     CgValue lanes[PG_LANES];
-    for (unsigned i = 0; i < PG_LANES; i++) { lanes[i] = scalar; }
+    for (unsigned i = 0; i < PG_LANES; i++) lanes[i] = scalar;
     return LLVMConstVector(lanes, lanes_of(e));
 }
 
@@ -46,7 +46,7 @@ CgValue cg_icmp(CgEmit *e, LLVMIntPredicate how, CgValue a, CgValue b) { return 
 /* A call of an intrinsic that is overloaded on `types`. */
 static CgValue intrinsic_of(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
-    if (id == 0) { SU_BUG("LLVM has no intrinsic %s", name); }
+    if (id == 0) SU_BUG("LLVM has no intrinsic %s", name);
     CgValue callee = LLVMGetIntrinsicDeclaration(e->module, id, types, n_types);
     return LLVMBuildCall2(e->builder, LLVMIntrinsicGetType(e->context, id, types, n_types), callee, args, count, "");
 }
@@ -110,13 +110,12 @@ CgValue cg_splat_lane(CgEmit *e, CgValue vector, unsigned lane) {
 
 CgValue cg_concat(CgEmit *e, const CgValue *parts, unsigned count) {
     CgValue joined[PG_LANES], lane[PG_LANES];
-    for (unsigned i = 0; i < count; i++) { joined[i] = parts[i]; }
+    for (unsigned i = 0; i < count; i++) joined[i] = parts[i];
     for (; count > 1; count /= 2) {
         unsigned lanes = 2 * LLVMGetVectorSize(LLVMTypeOf(joined[0]));
-        for (unsigned i = 0; i < lanes; i++) { lane[i] = cg_i32(e, (int32_t)i); }
-        for (unsigned i = 0; i < count / 2; i++) {
+        for (unsigned i = 0; i < lanes; i++) lane[i] = cg_i32(e, (int32_t)i);
+        for (unsigned i = 0; i < count / 2; i++)
             joined[i] = LLVMBuildShuffleVector(e->builder, joined[2 * i], joined[2 * i + 1], LLVMConstVector(lane, lanes), "");
-        }
     }
     return joined[0];
 }
@@ -241,11 +240,10 @@ CgLoop cg_for(CgEmit *e, CgValue start, CgValue end, uint64_t step) {
     loop.before = LLVMGetInsertBlock(e->builder);
     loop.body = new_block(e, "loop");
     loop.after = new_block(e, "done");
-    if (loop.guarded) {
+    if (loop.guarded)
         LLVMBuildCondBr(e->builder, cg_icmp(e, LLVMIntULT, start, end), loop.body, loop.after);
-    } else {
+    else
         LLVMBuildBr(e->builder, loop.body);
-    }
     LLVMPositionBuilderAtEnd(e->builder, loop.body);
     loop.index = LLVMBuildPhi(e->builder, e->i64, "i");
     LLVMAddIncoming(loop.index, &start, &loop.before, 1);
@@ -255,7 +253,7 @@ CgLoop cg_for(CgEmit *e, CgValue start, CgValue end, uint64_t step) {
 CgLoop cg_for_n(CgEmit *e, uint64_t count) { return cg_for(e, cg_i64(e, 0), cg_i64(e, count), 1); }
 
 CgValue cg_carry(CgEmit *e, CgLoop *loop, CgValue first) {
-    if (loop->carried == CG_MAX_CARRIED) { SU_BUG("a loop carries more than %d values", CG_MAX_CARRIED); }
+    if (loop->carried == CG_MAX_CARRIED) SU_BUG("a loop carries more than %d values", CG_MAX_CARRIED);
     CgValue phi = LLVMBuildPhi(e->builder, LLVMTypeOf(first), "");
     LLVMAddIncoming(phi, &first, &loop->before, 1);
     loop->first[loop->carried] = first;
@@ -265,9 +263,8 @@ CgValue cg_carry(CgEmit *e, CgLoop *loop, CgValue first) {
 }
 
 static int carried_index(const CgLoop *loop, CgValue carried) {
-    for (int i = 0; i < loop->carried; i++) {
-        if (loop->phi[i] == carried) { return i; }
-    }
+    for (int i = 0; i < loop->carried; i++)
+        if (loop->phi[i] == carried) return i;
     SU_BUG("not a value that this loop carries");
 }
 
@@ -281,7 +278,7 @@ void cg_end_for(CgEmit *e, CgLoop *loop) {
     } else {
         CgValue next = cg_iadd_n(e, loop->index, loop->step);
         LLVMAddIncoming(loop->index, &next, &latch, 1);
-        for (int i = 0; i < loop->carried; i++) { LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1); }
+        for (int i = 0; i < loop->carried; i++) LLVMAddIncoming(loop->phi[i], &loop->next[i], &latch, 1);
         LLVMBuildCondBr(e->builder, cg_icmp(e, LLVMIntULT, next, loop->end), loop->body, loop->after);
     }
     LLVMPositionBuilderAtEnd(e->builder, loop->after);
@@ -316,7 +313,7 @@ void cg_else(CgEmit *e, CgIf *c) {
 }
 
 void cg_end_if(CgEmit *e, CgIf *c) {
-    if (!c->has_else) { cg_else(e, c); }
+    if (!c->has_else) cg_else(e, c);
     c->else_end = LLVMGetInsertBlock(e->builder);
     LLVMBuildBr(e->builder, c->after);
     LLVMPositionBuilderAtEnd(e->builder, c->after);
@@ -345,7 +342,7 @@ static CgValue invariant(CgEmit *e, CgValue loaded) {
 
 static CgValue arg(CgEmit *e, size_t offset, LLVMTypeRef type, bool widen) {
     size_t slot = offset / 4;
-    if (slot >= CG_ARG_SLOTS) { SU_BUG("no field of RtArgs at %zu", offset); }
+    if (slot >= CG_ARG_SLOTS) SU_BUG("no field of RtArgs at %zu", offset);
     if (e->arg[slot] == NULL) {
         LLVMBasicBlockRef here = open_entry(e, false);
         CgValue value = invariant(e, LLVMBuildLoad2(e->builder, type, cg_at_n(e, e->args, offset), ""));
@@ -365,7 +362,7 @@ CgValue cg_ld(CgEmit *e) { return e->kernel->mode == PG_ROW ? cg_i64(e, 1) : cg_
 
 CgValue cg_ldp(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    if (k->mode == PG_ROW) { return cg_i64(e, (uint64_t)k->k); }
+    if (k->mode == PG_ROW) return cg_i64(e, (uint64_t)k->k);
     CgValue ld = cg_ld(e);
     LLVMBasicBlockRef here = open_entry(e, false);
     CgValue ldp = cg_iadd_n(e, cg_imul_n(e, ld, (uint64_t)k->k), pg_position_pad(k->E, k->k));
@@ -397,7 +394,7 @@ static CgValue ref_field(CgEmit *e, unsigned slot, size_t field) {
 }
 
 CgValue cg_operand(CgEmit *e, unsigned slot) {
-    if (e->operand[slot] != NULL) { return e->operand[slot]; }
+    if (e->operand[slot] != NULL) return e->operand[slot];
     CgValue arena = cg_arg_ptr(e, offsetof(RtArgs, arena)), weights = cg_arg_ptr(e, offsetof(RtArgs, weights));
     CgValue ld = cg_ld(e), segments = e->kernel->mode == PG_ROW ? cg_arg_ptr(e, offsetof(RtArgs, segments)) : NULL;
     LLVMBasicBlockRef here = open_entry(e, false);

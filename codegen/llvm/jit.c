@@ -8,7 +8,7 @@
 
 /* Adds an error of ORC to diags, if there is one; true if there is none. */
 static bool no_error(LLVMErrorRef error, const char *what, SuDiags *diags) {
-    if (error == LLVMErrorSuccess) { return true; }
+    if (error == LLVMErrorSuccess) return true;
     char *message = LLVMGetErrorMessage(error);
     su_error(diags, (SuSpan){0}, NULL, "LLVM cannot %s: %s", what, message);
     LLVMDisposeErrorMessage(message);
@@ -26,7 +26,7 @@ static LLVMOrcObjectLayerRef layer_with_listener(void *listener, LLVMOrcExecutio
 /* perf is told by a listener. false after adding to diags. */
 static bool tell_perf(LLVMOrcLLJITBuilderRef builder, SuDiags *diags) {
     LLVMJITEventListenerRef listener = LLVMCreatePerfJITEventListener(); /* LLVM's own */
-    if (listener == NULL) { return su_error(diags, (SuSpan){0}, NULL, "this build of LLVM does not support perf"); }
+    if (listener == NULL) return su_error(diags, (SuSpan){0}, NULL, "this build of LLVM does not support perf");
     LLVMOrcLLJITBuilderSetObjectLinkingLayerCreator(builder, layer_with_listener, listener);
     return true;
 }
@@ -38,7 +38,7 @@ LLVMOrcLLJITRef cg_jit_open(CgDebugger debugger, SuDiags *diags) {
         LLVMOrcDisposeLLJITBuilder(builder);
         return NULL;
     }
-    if (!no_error(LLVMOrcCreateLLJIT(&jit, builder), "start its JIT", diags)) { return NULL; }
+    if (!no_error(LLVMOrcCreateLLJIT(&jit, builder), "start its JIT", diags)) return NULL;
     if (debugger == CG_GDB && !no_error(LLVMOrcLLJITEnableDebugSupport(jit), "tell debuggers of its code", diags)) {
         cg_jit_close(jit);
         return NULL;
@@ -47,15 +47,15 @@ LLVMOrcLLJITRef cg_jit_open(CgDebugger debugger, SuDiags *diags) {
 }
 
 void cg_jit_close(LLVMOrcLLJITRef jit) {
-    if (jit != NULL) { LLVMConsumeError(LLVMOrcDisposeLLJIT(jit)); }
+    if (jit != NULL) LLVMConsumeError(LLVMOrcDisposeLLJIT(jit));
 }
 
 bool cg_jit_link(LLVMOrcLLJITRef jit, CgObject *object, PgCode *out_code, SuDiags *diags) {
     LLVMMemoryBufferRef code = object->code;
     object->code = NULL; /* ORC takes it, also on an error */
-    if (!no_error(LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), code), "add an object", diags)) { return false; }
+    if (!no_error(LLVMOrcLLJITAddObjectFile(jit, LLVMOrcLLJITGetMainJITDylib(jit), code), "add an object", diags)) return false;
     LLVMOrcExecutorAddress address = 0;
-    if (!no_error(LLVMOrcLLJITLookup(jit, &address, object->info.name), "link a kernel", diags)) { return false; }
+    if (!no_error(LLVMOrcLLJITLookup(jit, &address, object->info.name), "link a kernel", diags)) return false;
     *out_code = (PgCode){.run = (PgKernelFn)(uintptr_t)address,
                          .groups = object->info.groups,
                          .claim = object->info.claim,

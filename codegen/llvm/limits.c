@@ -25,7 +25,7 @@ static const struct {
 
 /* Stores what nobody reads: else the optimiser would see that nothing is needed. */
 static void keep(CgEmit *e, CgValue scratch, const CgValue *sums, unsigned count) {
-    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, scratch, (uint64_t)i * VEC_BYTES), sums[i]); }
+    for (unsigned i = 0; i < count; i++) cg_store_vec(e, cg_at_n(e, scratch, (uint64_t)i * VEC_BYTES), sums[i]);
 }
 
 /* ---------------------------------------------------------------------------------------------- emitters */
@@ -37,15 +37,15 @@ static void emit_read(CgEmit *e, unsigned streams, unsigned ahead) {
     CgLoop tiles = cg_for_tiles(e);
     CgValue tile = cg_at(e, data, cg_imul_n(e, tiles.index, CG_READ_TILE));
     CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, part), step);
-    for (unsigned i = 0; i < READS; i++) { sums[i] = cg_carry(e, &loop, cg_zero(e)); }
+    for (unsigned i = 0; i < READS; i++) sums[i] = cg_carry(e, &loop, cg_zero(e));
     for (unsigned i = 0; i < READS; i++) {
         uint64_t offset = i % streams * part + i / streams * VEC_BYTES;
         CgValue at = cg_at(e, cg_at_n(e, tile, offset), loop.index);
-        if (ahead > 0) { cg_prefetch(e, cg_at_n(e, at, ahead)); }
+        if (ahead > 0) cg_prefetch(e, cg_at_n(e, at, ahead));
         cg_next(&loop, sums[i], cg_add(e, sums[i], cg_load_vec(e, at)));
     }
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < READS; i++) { sums[i] = cg_after(&loop, sums[i]); }
+    for (unsigned i = 0; i < READS; i++) sums[i] = cg_after(&loop, sums[i]);
     keep(e, scratch, sums, READS);
     cg_end_for(e, &tiles);
 }
@@ -55,12 +55,11 @@ static void multiply(CgEmit *e, CgValue w, CgValue x, CgValue *sums) {
     unsigned panels = (unsigned)e->target->block_panels, rows = (unsigned)e->target->block_rows;
     for (unsigned k = 0; k < PG_LANES; k++) {
         CgValue weights[MOST_SUMS];
-        for (unsigned p = 0; p < panels; p++) {
+        for (unsigned p = 0; p < panels; p++)
             weights[p] = cg_load_vec(e, cg_at_n(e, w, (p * PANEL_STEPS * PG_LANES + k) * VEC_BYTES));
-        }
         for (unsigned r = 0; r < rows; r++) {
             CgValue input = cg_load_splat(e, cg_at_n(e, x, (uint64_t)r * VEC_BYTES + k * 4));
-            for (unsigned p = 0; p < panels; p++) { sums[p * rows + r] = cg_fma(e, weights[p], input, sums[p * rows + r]); }
+            for (unsigned p = 0; p < panels; p++) sums[p * rows + r] = cg_fma(e, weights[p], input, sums[p * rows + r]);
         }
     }
 }
@@ -71,13 +70,13 @@ static void emit_panel(CgEmit *e) {
     CgValue w = cg_arg_ptr(e, offsetof(RtArgs, weights)), x = cg_arg_ptr(e, offsetof(RtArgs, arena));
     CgValue scratch = cg_scratch(e, (uint64_t)count * VEC_BYTES), carried[MOST_SUMS], sums[MOST_SUMS];
     CgLoop tiles = cg_for_tiles(e);
-    for (unsigned i = 0; i < count; i++) { sums[i] = carried[i] = cg_carry(e, &tiles, cg_zero(e)); }
+    for (unsigned i = 0; i < count; i++) sums[i] = carried[i] = cg_carry(e, &tiles, cg_zero(e));
     CgValue step = cg_urem_n(e, tiles.index, PANEL_STEPS);
     multiply(e, cg_opaque(e, cg_at(e, w, cg_imul_n(e, step, PG_LANES * VEC_BYTES))),
              cg_opaque(e, cg_at(e, x, cg_imul_n(e, step, (uint64_t)rows * VEC_BYTES))), sums);
-    for (unsigned i = 0; i < count; i++) { cg_next(&tiles, carried[i], sums[i]); }
+    for (unsigned i = 0; i < count; i++) cg_next(&tiles, carried[i], sums[i]);
     cg_end_for(e, &tiles);
-    for (unsigned i = 0; i < count; i++) { sums[i] = cg_after(&tiles, carried[i]); }
+    for (unsigned i = 0; i < count; i++) sums[i] = cg_after(&tiles, carried[i]);
     keep(e, scratch, sums, count);
 }
 
@@ -95,10 +94,10 @@ static void emit_fma(CgEmit *e) {
     CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), a = cg_load_vec(e, x), b = cg_load_vec(e, cg_at_n(e, x, VEC_BYTES));
     CgValue scratch = cg_scratch(e, (uint64_t)count * VEC_BYTES), sums[MOST_SUMS];
     CgLoop tiles = cg_for_tiles(e);
-    for (unsigned i = 0; i < count; i++) { sums[i] = cg_carry(e, &tiles, cg_vec(e, (float)i)); }
-    for (unsigned i = 0; i < count; i++) { cg_next(&tiles, sums[i], cg_fma(e, sums[i], a, b)); }
+    for (unsigned i = 0; i < count; i++) sums[i] = cg_carry(e, &tiles, cg_vec(e, (float)i));
+    for (unsigned i = 0; i < count; i++) cg_next(&tiles, sums[i], cg_fma(e, sums[i], a, b));
     cg_end_for(e, &tiles);
-    for (unsigned i = 0; i < count; i++) { sums[i] = cg_after(&tiles, sums[i]); }
+    for (unsigned i = 0; i < count; i++) sums[i] = cg_after(&tiles, sums[i]);
     keep(e, scratch, sums, count);
 }
 
@@ -106,13 +105,13 @@ static void emit_exp(CgEmit *e) {
     CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), scratch = cg_scratch(e, EXPS * VEC_BYTES), sums[EXPS];
     CgLoop tiles = cg_for_tiles(e);
     CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, EXP_VECTORS * VEC_BYTES), EXPS * VEC_BYTES);
-    for (unsigned i = 0; i < EXPS; i++) { sums[i] = cg_carry(e, &loop, cg_zero(e)); }
+    for (unsigned i = 0; i < EXPS; i++) sums[i] = cg_carry(e, &loop, cg_zero(e));
     for (unsigned i = 0; i < EXPS; i++) {
         CgValue at = cg_at_n(e, cg_at(e, x, loop.index), (uint64_t)i * VEC_BYTES);
         cg_next(&loop, sums[i], cg_add(e, sums[i], cg_exp(e, cg_load_vec(e, at))));
     }
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < EXPS; i++) { sums[i] = cg_after(&loop, sums[i]); }
+    for (unsigned i = 0; i < EXPS; i++) sums[i] = cg_after(&loop, sums[i]);
     keep(e, scratch, sums, EXPS);
     cg_end_for(e, &tiles);
 }
@@ -176,12 +175,12 @@ static bool make(CgLimits *limits, const CgTarget *target, LLVMTargetMachineRef 
     cg_module_end(&module, &e);
     CgObject object = {.info = module.info};
     char *message = cg_module_optimise(&module);
-    if (message == NULL) { message = cg_module_emit(&module, LLVMObjectFile, &object.code); }
+    if (message == NULL) message = cg_module_emit(&module, LLVMObjectFile, &object.code);
     cg_module_close(&module);
     PgCode code;
     bool ok = message == NULL ? cg_jit_link(limits->jit, &object, &code, diags) : failed(diags, name, message);
     free(message);
-    if (!ok) { return false; }
+    if (!ok) return false;
     k->run = code.run;
     k->scratch = code.scratch;
     return true;
@@ -189,14 +188,14 @@ static bool make(CgLimits *limits, const CgTarget *target, LLVMTargetMachineRef 
 
 bool cg_llvm_limits(const CgTarget *target, CgLimits **out_limits, SuDiags *diags) {
     CgLimits *limits = calloc(1, sizeof *limits);
-    if (limits == NULL) { return su_error(diags, (SuSpan){0}, NULL, "out of memory"); }
+    if (limits == NULL) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
     char *message = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &message);
     bool ok = machine != NULL || failed(diags, "of the limits", message);
-    if (ok) { limits->jit = cg_jit_open(CG_NO_DEBUGGER, diags); }
+    if (ok) limits->jit = cg_jit_open(CG_NO_DEBUGGER, diags);
     ok = ok && limits->jit != NULL;
-    for (unsigned i = 0; ok && i < CG_LIMIT_KERNELS; i++) { ok = make(limits, target, machine, i, diags); }
-    if (machine != NULL) { LLVMDisposeTargetMachine(machine); }
+    for (unsigned i = 0; ok && i < CG_LIMIT_KERNELS; i++) ok = make(limits, target, machine, i, diags);
+    if (machine != NULL) LLVMDisposeTargetMachine(machine);
     LLVMDisposeMessage(message);
     if (!ok) {
         cg_limits_free(limits);
@@ -209,7 +208,7 @@ bool cg_llvm_limits(const CgTarget *target, CgLimits **out_limits, SuDiags *diag
 const CgLimitKernel *cg_limit_kernels(const CgLimits *limits) { return limits->kernels; }
 
 void cg_limits_free(CgLimits *limits) {
-    if (limits == NULL) { return; }
+    if (limits == NULL) return;
     cg_jit_close(limits->jit);
     free(limits);
 }

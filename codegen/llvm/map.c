@@ -33,9 +33,8 @@ CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
     uint64_t panels = pg_panels(k->O);
     if (k->mode == PG_ROW) {
         unsigned most = (unsigned)target->row_panels;
-        while (most > 4 && panels < 4 * most) { /* a small map still feeds several workers */
+        while (most > 4 && panels < 4 * most)  /* a small map still feeds several workers */
             most /= 2;
-        }
         s.panels = fitting_panels(panels, most);
         s.rows = s.parts = 1;
     } else {
@@ -61,11 +60,10 @@ typedef struct Map {
 
 static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
-    if (k->mode == PG_ROW) {
+    if (k->mode == PG_ROW)
         few = ROW_CLAIM_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
-    } else {
+    else
         few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
-    }
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
 
@@ -103,18 +101,16 @@ static Map begin(CgEmit *e) {
     e->claim = claim_of(k, &m.shape);
     m.x = cg_operand(e, PG_MAP_X);
     m.x_step = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
-    if (k->x_layout == PG_PLANES) {
+    if (k->x_layout == PG_PLANES)
         m.x_plane = cg_plane_bytes(e, k->K);
-    } else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW) {
+    else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW)
         m.x_plane = cg_i64(e, 64);
-    }
     if (k->norm != PG_NO_NORM) {
-        if (k->mode == PG_BLOCK) { SU_BUG("a map of row blocks takes no norm"); }
+        if (k->mode == PG_BLOCK) SU_BUG("a map of row blocks takes no norm");
         norm_prologue(&m);
     }
-    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS) {
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
         m.gathered = cg_scratch(e, pg_panels(k->K) * PG_ROW_BLOCK * 64);
-    }
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = k->dual ? cg_var_array(e, e->vec, sums) : NULL;
     m.open = k->mode == PG_BLOCK ? cg_var_array(e, e->vec, sums) : NULL;
@@ -134,11 +130,10 @@ static void place_group(const Map *m, CgValue group, CgMapTile *t) {
 }
 
 static void sums_of(const Map *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
-    if (parts == NULL) {
+    if (parts == NULL)
         cg_map_sums(m->e, &m->shape, w, x, x_step, sums);
-    } else {
+    else
         cg_map_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
-    }
 }
 
 /* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
@@ -146,11 +141,11 @@ static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgVa
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
-    if (m->k->select != PG_SINGLE) { offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes)); }
+    if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;
     t->sums2 = m->sums2;
     sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
-    if (m->k->dual) { sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2); }
+    if (m->k->dual) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
     if (m->k->bias) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
@@ -176,7 +171,7 @@ static void row_part(const Map *m, CgMapTile *t, CgValue j) {
     CgValue expert = routed ? route(m, j) : j;
     CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
-    if (k->sum == PG_GATED_SUM) { t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4))); }
+    if (k->sum == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
     cg_map_finish(e, &m->shape, t);
 }
 
@@ -187,20 +182,18 @@ static void row_tile(const Map *m, CgValue tile) {
     CgValue j = cg_udiv_n(e, tile, m->shape.groups);
     place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
     if (k->sum == PG_NO_SUM) {
-        if (k->y_layout == PG_PLANES) {
+        if (k->y_layout == PG_PLANES)
             t.y = cg_at(e, t.y, cg_imul(e, j, cg_plane_bytes(e, k->O)));
-        } else if (k->y_layout == PG_POSITIONS) {
+        else if (k->y_layout == PG_POSITIONS)
             t.row0 = j;
-        } else {
+        else
             j = cg_i64(e, 0);
-        }
         row_part(m, &t, j);
         return;
     }
     t.total = m->total;
-    for (unsigned p = 0; p < m->shape.panels; p++) { /* -0 + y is y: a plain sum starts with its first term */
+    for (unsigned p = 0; p < m->shape.panels; p++)  /* -0 + y is y: a plain sum starts with its first term */
         cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
-    }
     CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E));
     row_part(m, &t, parts.index);
     cg_end_for(e, &parts);
@@ -232,9 +225,7 @@ static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
     CgLoop panel = cg_for_n(e, pg_panels(m->k->K));
     CgValue offset = cg_imul(e, panel.index, m->x_step);
     CgValue to = cg_at(e, m->gathered, cg_imul_n(e, panel.index, PG_ROW_BLOCK * 64));
-    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
-        cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from[i], offset)));
-    }
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from[i], offset)));
     cg_end_for(e, &panel);
 }
 
@@ -314,7 +305,7 @@ static void block_tile(const Map *m, const Order *o, CgValue tile) {
         position_tile(m, &t, row0, block);
         return;
     }
-    if (k->y_layout == PG_PLANES) { t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O))); }
+    if (k->y_layout == PG_PLANES) t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));
     CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
     CgValue blocks = cg_umin(e, cg_isub(e, o->blocks, block), cg_i64(e, o->size));
     block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0, blocks);
@@ -333,7 +324,7 @@ static void block_tiles(const Map *m) {
 void cg_emit_map(CgEmit *e) {
     Map m = begin(e);
     if (e->kernel->mode == PG_BLOCK) {
-        if (e->kernel->sum != PG_NO_SUM) { SU_BUG("a map of row blocks sums no experts: PG_COMBINE does"); }
+        if (e->kernel->sum != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
         block_tiles(&m);
         return;
     }

@@ -37,8 +37,8 @@ typedef struct Inputs {
 static CgValue input(const Core *c, Inputs *in, unsigned r, unsigned k) {
     unsigned few = (unsigned)c->e->target->broadcast_lanes;
     CgValue address = cg_at_n(c->e, in->x, (uint64_t)r * 64 + (uint64_t)(k - k % few) * 4);
-    if (few == 1) { return cg_load_splat(c->e, address); }
-    if (k % few == 0) { in->held[r] = cg_load_few(c->e, address, few); }
+    if (few == 1) return cg_load_splat(c->e, address);
+    if (k % few == 0) in->held[r] = cg_load_few(c->e, address, few);
     return cg_splat_lane(c->e, in->held[r], k % few);
 }
 
@@ -62,7 +62,7 @@ typedef struct Streams {
 
 static Streams open_streams(const Core *c, CgValue w) {
     Streams s = {.count = c->e->target->far_offsets ? 1 : c->panels};
-    for (unsigned i = 0; i < s.count; i++) { s.at[i] = i == 0 ? w : cg_opaque(c->e, cg_at_n(c->e, w, i * c->panel_bytes)); }
+    for (unsigned i = 0; i < s.count; i++) s.at[i] = i == 0 ? w : cg_opaque(c->e, cg_at_n(c->e, w, i * c->panel_bytes));
     return s;
 }
 
@@ -72,7 +72,7 @@ static CgValue weight_address(const Core *c, const Streams *w, unsigned panel, u
 
 static Streams streams_ahead(const Core *c, const Streams *w) {
     Streams far = *w;
-    for (unsigned i = 0; i < far.count; i++) { far.at[i] = cg_opaque(c->e, cg_at(c->e, w->at[i], c->ahead)); }
+    for (unsigned i = 0; i < far.count; i++) far.at[i] = cg_opaque(c->e, cg_at(c->e, w->at[i], c->ahead));
     return far;
 }
 
@@ -81,12 +81,12 @@ static void load_weights(const Core *c, const Streams *w, const Streams *far, un
                          CgValue *high) {
     uint64_t bytes = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
     CgValue address = weight_address(c, w, p, bytes);
-    if (far != NULL) { cg_prefetch(c->e, weight_address(c, far, p, bytes)); }
+    if (far != NULL) cg_prefetch(c->e, weight_address(c, far, p, bytes));
     if (c->dtype == PG_F32) {
         low[p] = cg_load_vec(c->e, address);
         return;
     }
-    if (ahead) { cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->target->pairs_ahead)); }
+    if (ahead) cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->target->pairs_ahead));
     cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
 }
 
@@ -99,11 +99,10 @@ static void multiply_inputs(const Core *c, const Streams *w, const Streams *far,
     unsigned side = c->e->target->broadcast_lanes > 1 ? 1 : c->panels;
     for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
         for (unsigned p0 = 0; p0 < c->panels; p0 += side) {
-            for (unsigned p = p0; p < p0 + side; p++) { load_weights(c, w, far, p, k, ahead, low, high); }
+            for (unsigned p = p0; p < p0 + side; p++) load_weights(c, w, far, p, k, ahead, low, high);
             multiply(c, p0, p0 + side, low, &in, k, sums);
-            if (c->dtype != PG_F32 && k + 1 < count) { /* an odd last input has no partner */
+            if (c->dtype != PG_F32 && k + 1 < count) /* an odd last input has no partner */
                 multiply(c, p0, p0 + side, high, &in, k + 1, sums);
-            }
         }
     }
 }
@@ -111,7 +110,7 @@ static void multiply_inputs(const Core *c, const Streams *w, const Streams *far,
 /* The next 16 inputs of every row: panels of x lie far apart, so the processor does not see them coming. */
 static void fetch_inputs(const Core *c, CgValue x) {
     CgValue at = cg_opaque(c->e, x);
-    for (unsigned r = 0; r < c->rows; r++) { cg_prefetch(c->e, cg_at_n(c->e, at, (uint64_t)r * 64)); }
+    for (unsigned r = 0; r < c->rows; r++) cg_prefetch(c->e, cg_at_n(c->e, at, (uint64_t)r * 64));
 }
 
 /* Adds `steps` (i64) times 16 inputs to `from`, then `tail` more if `with_tail` (i1; NULL: always). */
@@ -122,23 +121,22 @@ static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, Cg
     Sums sums, in_loop;
     Streams first = open_streams(c, w), carried_w = first, here = first, last_w = first;
     CgLoop loop = cg_for(e, cg_i64(e, 0), steps, 1);
-    for (unsigned i = 0; i < first.count; i++) { carried_w.at[i] = cg_carry(e, &loop, first.at[i]); }
+    for (unsigned i = 0; i < first.count; i++) carried_w.at[i] = cg_carry(e, &loop, first.at[i]);
     CgValue xp = cg_carry(e, &loop, x);
     CgValue carried[MAX_SUMS];
-    for (unsigned i = 0; i < count; i++) { in_loop.v[i] = carried[i] = cg_carry(e, &loop, from->v[i]); }
-    for (unsigned i = 0; i < first.count; i++) { here.at[i] = cg_opaque(e, carried_w.at[i]); }
-    if (c->rows > 1) { fetch_inputs(c, cg_at(e, xp, x_step)); }
+    for (unsigned i = 0; i < count; i++) in_loop.v[i] = carried[i] = cg_carry(e, &loop, from->v[i]);
+    for (unsigned i = 0; i < first.count; i++) here.at[i] = cg_opaque(e, carried_w.at[i]);
+    if (c->rows > 1) fetch_inputs(c, cg_at(e, xp, x_step));
     Streams far = c->ahead == NULL ? here : streams_ahead(c, &here);
     multiply_inputs(c, &here, c->ahead == NULL ? NULL : &far, cg_opaque(e, xp), STEP, &in_loop);
-    for (unsigned i = 0; i < count; i++) { cg_next(&loop, carried[i], in_loop.v[i]); }
-    for (unsigned i = 0; i < first.count; i++) {
+    for (unsigned i = 0; i < count; i++) cg_next(&loop, carried[i], in_loop.v[i]);
+    for (unsigned i = 0; i < first.count; i++)
         cg_next(&loop, carried_w.at[i], cg_at_n(e, carried_w.at[i], cg_panel_bytes(c->dtype, STEP)));
-    }
     cg_next(&loop, xp, cg_at(e, xp, x_step));
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_after(&loop, carried[i]); }
-    if (tail == 0) { return sums; }
-    for (unsigned i = 0; i < first.count; i++) { last_w.at[i] = cg_after(&loop, carried_w.at[i]); }
+    for (unsigned i = 0; i < count; i++) sums.v[i] = cg_after(&loop, carried[i]);
+    if (tail == 0) return sums;
+    for (unsigned i = 0; i < first.count; i++) last_w.at[i] = cg_after(&loop, carried_w.at[i]);
     Sums more = sums;
     if (with_tail == NULL) {
         multiply_inputs(c, &last_w, NULL, cg_after(&loop, xp), tail, &more);
@@ -147,22 +145,22 @@ static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, Cg
     CgIf last = cg_if(e, with_tail);
     multiply_inputs(c, &last_w, NULL, cg_after(&loop, xp), tail, &more);
     cg_end_if(e, &last);
-    for (unsigned i = 0; i < count; i++) { sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]); }
+    for (unsigned i = 0; i < count; i++) sums.v[i] = cg_join(e, &last, more.v[i], sums.v[i]);
     return sums;
 }
 
 static void set_all(CgEmit *e, unsigned count, CgValue at, CgValue v) {
-    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, at, i * 64), v); }
+    for (unsigned i = 0; i < count; i++) cg_store_vec(e, cg_at_n(e, at, i * 64), v);
 }
 
 static Sums load_sums(CgEmit *e, unsigned count, CgValue at) {
     Sums s = {{NULL}};
-    for (unsigned i = 0; i < count; i++) { s.v[i] = cg_load_vec(e, cg_at_n(e, at, i * 64)); }
+    for (unsigned i = 0; i < count; i++) s.v[i] = cg_load_vec(e, cg_at_n(e, at, i * 64));
     return s;
 }
 
 static void store_sums(CgEmit *e, unsigned count, CgValue at, const Sums *s) {
-    for (unsigned i = 0; i < count; i++) { cg_store_vec(e, cg_at_n(e, at, i * 64), s->v[i]); }
+    for (unsigned i = 0; i < count; i++) cg_store_vec(e, cg_at_n(e, at, i * 64), s->v[i]);
 }
 
 /* Adds a segment to the sums of those before. They start as -0: adding the first segment gives that itself, whatever its sign. */
@@ -175,7 +173,7 @@ static void add_segment(CgEmit *e, unsigned count, CgValue at, const Sums *segme
 
 static Core core_of(CgEmit *e, const CgMapShape *shape) {
     const PgKernel *k = e->kernel;
-    if (shape->panels * shape->rows > MAX_SUMS) { SU_BUG("a microkernel of %u sums", shape->panels * shape->rows); }
+    if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
     Core c = {
         .e = e, .panels = shape->panels, .rows = shape->rows, .panel_bytes = cg_panel_bytes(k->dtype, k->K), .dtype = k->dtype};
     if (k->mode == PG_BLOCK && k->y_layout == PG_POSITIONS) {
@@ -193,7 +191,7 @@ typedef struct Run {
 static Run run_of(CgEmit *e, CgValue index, uint64_t runs, uint64_t size) {
     uint64_t steps = (uint64_t)e->kernel->K / STEP;
     Run r = {.step0 = cg_imul_n(e, index, size), .steps = cg_i64(e, size)};
-    if (steps % size != 0 || steps < runs * size) { r.steps = cg_umin(e, cg_isub(e, cg_i64(e, steps), r.step0), r.steps); }
+    if (steps % size != 0 || steps < runs * size) r.steps = cg_umin(e, cg_isub(e, cg_i64(e, steps), r.step0), r.steps);
     r.is_last = cg_icmp(e, LLVMIntEQ, index, cg_i64(e, runs - 1));
     return r;
 }
@@ -204,7 +202,7 @@ void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgVal
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
     Core c = core_of(e, shape);
     Sums zero = {{NULL}};
-    for (unsigned i = 0; i < count; i++) { zero.v[i] = cg_zero(e); }
+    for (unsigned i = 0; i < count; i++) zero.v[i] = cg_zero(e);
     if (segments <= 1) {
         Sums s = sum_inputs(&c, &zero, w, x, x_step, cg_i64(e, K / STEP), tail, NULL);
         store_sums(e, count, sums, &s);

@@ -22,7 +22,7 @@ static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
         for (uint64_t t = 0; t < past; t++) {
             CgValue old = cg_load_vec(e, cg_at_n(e, history, t * 64));
             acc = cg_fma(e, cg_load_vec(e, cg_at_n(e, w, t * 64)), old, acc);
-            if (t > 0) { cg_store_vec(e, cg_at_n(e, history, (t - 1) * 64), old); }
+            if (t > 0) cg_store_vec(e, cg_at_n(e, history, (t - 1) * 64), old);
         }
         cg_store_vec(e, cg_at_n(e, history, (past - 1) * 64), v);
     }
@@ -34,9 +34,9 @@ static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
 static void finish_value(CgEmit *e, CgValue v, CgValue panel, CgValue row, CgValue y) {
     const PgKernel *k = e->kernel;
     CgValue offset = value_offset(e, panel, row, cg_stride(e, k->y_layout));
-    if (k->addend) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_ADDEND), offset))); }
-    if (k->residual) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_RESIDUAL), offset))); }
-    if (k->scaled) { v = cg_mul(e, v, cg_vec(e, (float)k->scale)); }
+    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_ADDEND), offset)));
+    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_RESIDUAL), offset)));
+    if (k->scaled) v = cg_mul(e, v, cg_vec(e, (float)k->scale));
     if (!k->logits) {
         cg_store_vec(e, cg_at(e, y, offset), v);
         return;
@@ -53,12 +53,12 @@ static CgValue one_value(CgEmit *e, const CgMapTile *t, CgValue panel, CgValue i
     const PgKernel *k = e->kernel;
     CgValue offset = cg_imul_n(e, index, 64);
     CgValue v = cg_load_vec(e, cg_at(e, t->sums, offset));
-    if (k->bias) { v = cg_add(e, v, load_panel(e, t->bias, panel)); }
-    if (k->conv) { v = convolve(e, v, panel); }
+    if (k->bias) v = cg_add(e, v, load_panel(e, t->bias, panel));
+    if (k->conv) v = convolve(e, v, panel);
     v = cg_activation(e, k->act, v);
     if (k->dual) {
         CgValue up = cg_load_vec(e, cg_at(e, t->sums2, offset));
-        if (k->bias) { up = cg_add(e, up, load_panel(e, t->bias2, panel)); }
+        if (k->bias) up = cg_add(e, up, load_panel(e, t->bias2, panel));
         v = cg_mul(e, v, up);
     }
     return v;

@@ -40,7 +40,7 @@ __attribute__((format(printf, 2, 3))) static void append(Name *n, const char *fo
 }
 
 static void append_if(Name *n, bool condition, const char *word) {
-    if (condition) { append(n, "_%s", word); }
+    if (condition) append(n, "_%s", word);
 }
 
 void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
@@ -57,11 +57,10 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
     Name n = {out, size, 0};
     append(&n, "%s_%s", kinds[k->kind].name, k->mode == PG_ROW ? "row" : "block");
-    if (k->K > 0) {
+    if (k->K > 0)
         append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
-    } else if (k->O > 0) {
+    else if (k->O > 0)
         append(&n, "_%lld", (long long)k->O);
-    }
     append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, dtypes[k->dtype]);
     append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
@@ -88,7 +87,7 @@ void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t si
 
 LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error) {
     LLVMTargetRef found = NULL;
-    if (LLVMGetTargetFromTriple(target->triple, &found, out_error)) { return NULL; }
+    if (LLVMGetTargetFromTriple(target->triple, &found, out_error)) return NULL;
     LLVMTargetMachineOptionsRef o = LLVMCreateTargetMachineOptions();
     LLVMTargetMachineOptionsSetCPU(o, target->cpu);
     LLVMTargetMachineOptionsSetFeatures(o, target->features);
@@ -133,7 +132,7 @@ static void open_function(CgEmit *e, const char *name) {
     string_attribute(e, "target-cpu", e->target->cpu);
     string_attribute(e, "target-features", e->target->features);
     const char *tune = e->target->tune[e->kernel->mode];
-    if (tune != NULL) { string_attribute(e, "tune-cpu", tune); }
+    if (tune != NULL) string_attribute(e, "tune-cpu", tune);
     string_attribute(e, "prefer-vector-width", e->target->vector_lanes == 16 ? "512" : "256");
     string_attribute(e, "no-builtins", "");
     enum_attribute(e, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, "nounwind");
@@ -154,9 +153,7 @@ static void open_function(CgEmit *e, const char *name) {
 
 static void verify(const CgModule *m) {
     char *message = NULL;
-    if (LLVMVerifyModule(m->module, LLVMReturnStatusAction, &message)) {
-        SU_BUG("kernel %s is not valid: %s", m->info.name, message);
-    }
+    if (LLVMVerifyModule(m->module, LLVMReturnStatusAction, &message)) SU_BUG("kernel %s is not valid: %s", m->info.name, message);
     LLVMDisposeMessage(message);
 }
 
@@ -210,7 +207,7 @@ char *cg_module_optimise(CgModule *m) {
     LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
     LLVMErrorRef error = LLVMRunPasses(m->module, pipeline, m->machine, options);
     LLVMDisposePassBuilderOptions(options);
-    if (error == LLVMErrorSuccess) { return NULL; }
+    if (error == LLVMErrorSuccess) return NULL;
     char *message = LLVMGetErrorMessage(error), *copy = strdup(message);
     LLVMDisposeErrorMessage(message);
     return copy;
@@ -218,7 +215,7 @@ char *cg_module_optimise(CgModule *m) {
 
 char *cg_module_emit(CgModule *m, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer) {
     char *message = NULL;
-    if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) { return NULL; }
+    if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) return NULL;
     char *copy = strdup(message);
     LLVMDisposeMessage(message);
     *out_buffer = NULL;
@@ -250,7 +247,7 @@ void cg_module_dump(const CgModule *m, const char *dir, const char *stage) {
 
 void cg_module_dump_assembly(const CgModule *m, const char *dir) {
     FILE *out = dir == NULL ? NULL : open_dump(m, dir, "s");
-    if (out == NULL) { return; }
+    if (out == NULL) return;
     CgModule copy = *m; /* emitting changes what it emits */
     copy.module = LLVMCloneModule(m->module);
     LLVMMemoryBufferRef text = NULL;

@@ -9,15 +9,15 @@ static CgValue row_sum(CgEmit *e, CgValue x, CgValue x_step, int64_t n, bool pla
     CgLoop loop = cg_for_n(e, full);
     CgValue acc = cg_carry(e, &loop, cg_zero(e));
     CgValue v = cg_load_vec(e, cg_at(e, x, cg_imul(e, loop.index, x_step)));
-    if (mean != NULL) { v = cg_sub(e, v, mean); }
+    if (mean != NULL) v = cg_sub(e, v, mean);
     cg_next(&loop, acc, plain ? cg_add(e, acc, v) : cg_fma(e, v, v, acc));
     cg_end_for(e, &loop);
     CgValue sum = cg_after(&loop, acc);
     if (tail > 0) { /* lanes past n take no part: adding +0 or fma(0, 0, acc) could turn a -0 into +0, so they are chosen away */
         v = cg_load_vec(e, cg_at(e, x, cg_imul_n(e, x_step, full)));
-        if (mean != NULL) { v = cg_sub(e, v, mean); }
+        if (mean != NULL) v = cg_sub(e, v, mean);
         CgValue more = plain ? cg_add(e, sum, v) : cg_fma(e, v, v, sum), lanes[PG_LANES];
-        for (unsigned i = 0; i < PG_LANES; i++) { lanes[i] = LLVMConstInt(e->i1, i < tail, 0); }
+        for (unsigned i = 0; i < PG_LANES; i++) lanes[i] = LLVMConstInt(e->i1, i < tail, 0);
         sum = cg_select(e, LLVMConstVector(lanes, PG_LANES), more, sum);
     }
     return cg_tree_sum(e, sum);
@@ -34,14 +34,14 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
     bool layer = e->kernel->norm == PG_LAYER;
     uint64_t panels = pg_panels(n);
     CgValue mean = NULL;
-    if (layer) { mean = cg_splat(e, cg_div(e, row_sum(e, x, x_step, n, true, NULL), cg_f32(e, (float)n))); }
+    if (layer) mean = cg_splat(e, cg_div(e, row_sum(e, x, x_step, n, true, NULL), cg_f32(e, (float)n)));
     CgValue r = inverse_root(e, row_sum(e, x, x_step, n, false, mean), n);
     CgLoop loop = cg_for_n(e, panels);
     CgValue v = cg_load_vec(e, cg_at(e, x, cg_imul(e, loop.index, x_step)));
     CgValue at = cg_imul_n(e, loop.index, 64);
-    if (layer) { v = cg_sub(e, v, mean); }
+    if (layer) v = cg_sub(e, v, mean);
     v = cg_mul(e, cg_mul(e, v, r), cg_load_vec(e, cg_at(e, w, at)));
-    if (layer) { v = cg_add(e, v, cg_load_vec(e, cg_at(e, b, at))); }
+    if (layer) v = cg_add(e, v, cg_load_vec(e, cg_at(e, b, at)));
     cg_store_vec(e, cg_at(e, y, cg_imul(e, loop.index, y_step)), v);
     cg_end_for(e, &loop);
 }
@@ -59,9 +59,8 @@ static void tile_rows(CgEmit *e, CgValue tile, CgValue *out_first, CgValue *out_
     }
     *out_first = cg_imul_n(e, tile, PG_ROW_BLOCK);
     *out_end = cg_iadd_n(e, *out_first, PG_ROW_BLOCK);
-    if (k->x_layout != PG_POSITIONS) { /* positions of surplus tiles exist too, and nobody reads them */
+    if (k->x_layout != PG_POSITIONS)  /* positions of surplus tiles exist too, and nobody reads them */
         *out_end = cg_umin(e, *out_end, k->gather_wanted ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e));
-    }
 }
 
 void cg_emit_norm(CgEmit *e) {

@@ -22,7 +22,7 @@ static void add_generator(SuDigestStream *stream) {
 
 /* NULL counts as "". */
 static void add_text(SuDigestStream *stream, const char *text) {
-    if (text == NULL) { text = ""; }
+    if (text == NULL) text = "";
     su_digest_add(stream, text, strlen(text) + 1);
 }
 
@@ -39,13 +39,13 @@ static void add_target(SuDigestStream *stream, const CgTarget *target) {
     su_digest_add(stream, &facts, sizeof facts);
     add_text(stream, target->features);
     add_text(stream, target->abs_greater);
-    for (int mode = 0; mode < PG_MODES; mode++) { add_text(stream, target->tune[mode]); }
+    for (int mode = 0; mode < PG_MODES; mode++) add_text(stream, target->tune[mode]);
 }
 
 /* Debug information holds the folder too. */
 static void add_spec_line(SuDigestStream *stream, const CgSpecLine *at) {
     char folder[4096];
-    if (at->path == NULL) { return; }
+    if (at->path == NULL) return;
     add_text(stream, at->path);
     add_text(stream, getcwd(folder, sizeof folder));
     su_digest_add(stream, &at->line, sizeof at->line);
@@ -76,7 +76,7 @@ bool cg_object_find(CgCache *cache, const SuDigest *key, CgObject *object) {
     size_t size;
     uint8_t *payload = cg_cache_find(cache, key, &size);
     CgModuleInfo info = {.groups = 0};
-    if (payload != NULL && size > sizeof info) { memcpy(&info, payload, sizeof info); }
+    if (payload != NULL && size > sizeof info) memcpy(&info, payload, sizeof info);
     bool ok = strncmp(info.name, object->info.name, sizeof info.name) == 0 && info.groups > 0 && info.claim > 0;
     if (ok) {
         const char *code = (const char *)payload + sizeof info;

@@ -15,7 +15,7 @@ static CgValue panel_at(CgEmit *e, CgValue base, CgValue panel) { return cg_at(e
 /* Lanes of panel `p` (i64) below n, as <16 x i1>. */
 static CgValue lanes_below(CgEmit *e, CgValue p, int64_t n) {
     CgValue lane[PG_LANES];
-    for (unsigned i = 0; i < PG_LANES; i++) { lane[i] = cg_i32(e, (int32_t)i); }
+    for (unsigned i = 0; i < PG_LANES; i++) lane[i] = cg_i32(e, (int32_t)i);
     CgValue first = LLVMBuildTrunc(e->builder, cg_imul_n(e, p, PG_LANES), e->i32, "");
     CgValue index = cg_iadd(e, LLVMConstVector(lane, PG_LANES), cg_splat(e, first));
     return cg_icmp(e, LLVMIntULT, index, cg_ivec(e, (int32_t)n));
@@ -30,7 +30,7 @@ static CgValue largest(CgEmit *e, CgValue scores, int64_t n) {
     cg_next(&loop, most, cg_larger(e, most, v));
     cg_end_for(e, &loop);
     CgValue lanes = cg_after(&loop, most), m = cg_lane(e, lanes, 0);
-    for (unsigned i = 1; i < PG_LANES; i++) { m = cg_larger(e, m, cg_lane(e, lanes, i)); }
+    for (unsigned i = 1; i < PG_LANES; i++) m = cg_larger(e, m, cg_lane(e, lanes, i));
     return cg_splat(e, m);
 }
 
@@ -63,7 +63,7 @@ static CgValue selection_keys(CgEmit *e, CgValue scores, CgValue bias, int64_t n
     CgValue keys = cg_scratch(e, pg_panels(n) * 64);
     CgLoop loop = cg_for_n(e, pg_panels(n));
     CgValue v = cg_load_vec(e, panel_at(e, scores, loop.index));
-    if (bias != NULL) { v = cg_add(e, v, cg_load_vec(e, panel_at(e, bias, loop.index))); }
+    if (bias != NULL) v = cg_add(e, v, cg_load_vec(e, panel_at(e, bias, loop.index)));
     CgValue number = cg_fcmp(e, LLVMRealORD, v, v), low = cg_vec(e, -INFINITY);
     v = cg_select(e, number, v, low);
     cg_store_vec(e, panel_at(e, keys, loop.index), cg_select(e, lanes_below(e, loop.index, n), v, low));
@@ -85,7 +85,7 @@ static CgValue count_lanes(CgEmit *e, CgValue mask) {
 static CgValue rank_of(CgEmit *e, CgValue keys, CgValue i, int64_t n) {
     CgValue key = cg_load_splat(e, cg_at(e, keys, cg_imul_n(e, i, 4)));
     CgValue own = cg_splat(e, LLVMBuildTrunc(e->builder, i, e->i32, "")), lane[PG_LANES];
-    for (unsigned l = 0; l < PG_LANES; l++) { lane[l] = cg_i32(e, (int32_t)l); }
+    for (unsigned l = 0; l < PG_LANES; l++) lane[l] = cg_i32(e, (int32_t)l);
     CgLoop loop = cg_for_n(e, pg_panels(n));
     CgValue rank = cg_carry(e, &loop, cg_i64(e, 0));
     CgValue first = LLVMBuildTrunc(e->builder, cg_imul_n(e, loop.index, PG_LANES), e->i32, "");
@@ -117,7 +117,7 @@ void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates
     CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, routes, slot)));
     cg_store_f32(e, cg_at(e, gates, slot), cg_load_f32(e, cg_at(e, p, cg_imul_n(e, expert, 4))));
     cg_end_for(e, &gather);
-    if (!e->kernel->normalize && !e->kernel->scaled) { return; }
+    if (!e->kernel->normalize && !e->kernel->scaled) return;
     CgValue sum = e->kernel->normalize ? cg_add(e, ordered_sum(e, gates, k), cg_f32(e, 1e-20f)) : NULL;
     CgLoop finish = cg_for_n(e, (uint64_t)k);
     CgValue at = cg_at(e, gates, cg_imul_n(e, finish.index, 4)), g = cg_load_f32(e, at);
@@ -156,7 +156,7 @@ static CgValue take_row(const Router *r, CgValue i) {
     CgValue fine = cg_carry(e, &loop, LLVMConstInt(e->i1, 1, 0));
     CgValue at = cg_iadd(e, cg_imul_n(e, loop.index, r->shape.rows), i);
     CgValue v = cg_load_vec(e, panel_at(e, r->sums, at));
-    if (r->k->bias) { v = cg_add(e, v, cg_load_vec(e, panel_at(e, cg_operand(e, PG_ROUTE_BIAS), loop.index))); }
+    if (r->k->bias) v = cg_add(e, v, cg_load_vec(e, panel_at(e, cg_operand(e, PG_ROUTE_BIAS), loop.index)));
     cg_store_vec(e, panel_at(e, r->scores, loop.index), v);
     CgValue finite = cg_fcmp(e, LLVMRealOLT, cg_abs(e, v), cg_vec(e, INFINITY));
     CgValue past = LLVMBuildNot(e->builder, lanes_below(e, loop.index, r->k->E), "");
@@ -185,11 +185,10 @@ static void route_row(const Router *r, CgValue i, CgValue row) {
     cg_trouble(e, row, LLVMBuildNot(e->builder, fine, ""));
     CgValue slots = cg_imul_n(e, row, (uint64_t)r->k->k * 4);
     CgValue routes = cg_at(e, cg_operand(e, PG_ROUTE_ROUTES), slots), gates = cg_at(e, cg_operand(e, PG_ROUTE_GATES), slots);
-    if (!r->k->select_bias) { /* by r, not by p: different r may squash to one p */
+    if (!r->k->select_bias)  /* by r, not by p: different r may squash to one p */
         cg_select_row(e, r->scores, NULL, r->k->E, r->k->k, routes);
-    }
     squash(r);
-    if (r->k->select_bias) { cg_select_row(e, r->scores, cg_operand(e, PG_ROUTE_SELECT_BIAS), r->k->E, r->k->k, routes); }
+    if (r->k->select_bias) cg_select_row(e, r->scores, cg_operand(e, PG_ROUTE_SELECT_BIAS), r->k->E, r->k->k, routes);
     cg_gates_row(e, r->scores, routes, r->k->k, gates);
 }
 

@@ -441,9 +441,8 @@ static void all_channels(Scan *s, const RowWork *work) {
     CgLoop parts = cg_for(e, cg_i64(e, 0), cg_i64(e, VEC_BYTES), lanes * 4);
     part.lane_offset = parts.index;
     CgValue *const bases[] = {&part.state, &part.A, &part.D, &part.deltas, &part.expert_deltas, &part.y};
-    for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++) {
+    for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++)
         if (*bases[i]) *bases[i] = cg_at(e, *bases[i], parts.index);
-    }
     cg_set_lanes(e, (unsigned)lanes);
     some_channels(&part, work);
     cg_set_lanes(e, PG_LANES);
@@ -497,9 +496,8 @@ static void finish_rows(Scan *s, CgValue first, CgValue last) {
             if (s->kernel->gate) z.v[i] = cg_load_vec(e, row_panel(s, PG_SCAN_Z, row[i]));
         }
         if (s->kernel->gate) z = cg_side_activation(e, s->kernel->act, z);
-        for (int i = 0; i < side; i++) {
+        for (int i = 0; i < side; i++)
             cg_store_vec(e, row_panel(s, PG_SCAN_Y, row[i]), s->kernel->gate ? cg_mul(e, y[i], z.v[i]) : y[i]);
-        }
     }
 }
 
@@ -549,9 +547,8 @@ static Scan new_scan(CgEmit *e) {
     s.mixed_delta = !s.shared_delta && kernel->scan == PG_SCAN_PARAMS;
     s.deltas = cg_var_array(e, e->vec, ROW_CHAINS);
     s.y = cg_var_array(e, e->vec, ROW_CHAINS);
-    if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE) {
+    if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE)
         s.expert_deltas = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
-    }
     if (e->target->scan_states < PG_LANES) {
         s.b_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
         s.c_copy = cg_scratch(e, (uint64_t)kernel->N * 4);

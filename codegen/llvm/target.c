@@ -106,9 +106,9 @@ const CgTargetName *cg_target_extensions(size_t *out_count) {
 
 static bool unknown(const char *what, const char *word, const CgTargetName *list, size_t count, SuDiags *diags) {
     const char *words[N_NAMES]; /* the longer list */
-    for (size_t i = 0; i < count; i++) { words[i] = list[i].name; }
+    for (size_t i = 0; i < count; i++) words[i] = list[i].name;
     const char *near = su_nearest(word, words, count), *hint = "mossc targets lists them";
-    if (near == NULL) { return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'", what, word); }
+    if (near == NULL) return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'", what, word);
     return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'; did you mean '%s'?", what, word, near);
 }
 
@@ -151,15 +151,14 @@ static bool has_feature(const char *features, const char *name) {
     size_t length = strlen(name);
     for (const char *at = strstr(features, name); at != NULL; at = strstr(at + 1, name)) {
         bool whole = at[length] == ',' || at[length] == '\0';
-        if (at > features && at[-1] == '+' && whole) { return true; }
+        if (at > features && at[-1] == '+' && whole) return true;
     }
     return false;
 }
 
 static bool has_all(const char *features, const char *const *wanted) {
-    for (; *wanted != NULL; wanted++) {
-        if (!has_feature(features, *wanted)) { return false; }
-    }
+    for (; *wanted != NULL; wanted++)
+        if (!has_feature(features, *wanted)) return false;
     return true;
 }
 
@@ -170,9 +169,8 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
         return su_error(diags, nowhere, "it needs x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel from Haswell on, AMD from Zen on",
                         "this processor (%s) is not one that mossc makes code for", cpu);
     }
-    if (!wide && isa != NULL && wants_wide) {
+    if (!wide && isa != NULL && wants_wide)
         return su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
-    }
     if (wide && !wants_wide) {
         copy_text(t->name, sizeof t->name, "host-avx2");
         return fill(t, triple, "x86-64-v3", "", &avx2, diags);
@@ -181,15 +179,14 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
 }
 
 static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, SuDiags *diags) {
-    if (isa != NULL) { return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa); }
+    if (isa != NULL) return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa);
     return fill(t, triple, cpu, aarch64_features, &neon, diags);
 }
 
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
     memset(out_target, 0, sizeof *out_target);
-    if (isa != NULL && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0) {
+    if (isa != NULL && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0)
         return su_error(diags, (SuSpan){0}, "give avx2 or avx512, or nothing for the best", "unknown instruction set '%s'", isa);
-    }
     initialise_llvm();
     copy_text(out_target->name, sizeof out_target->name, "host");
     out_target->native = true;
@@ -210,8 +207,8 @@ static bool add_extensions(const char *list, SuText *features, SuDiags *diags) {
         char word[32];
         size_t size = strcspn(list + 1, "+"), i = 0;
         copy_text(word, size + 1 < sizeof word ? size + 1 : sizeof word, list + 1);
-        while (i < N_EXTENSIONS && strcmp(word, extensions[i].name) != 0) { i++; }
-        if (i == N_EXTENSIONS) { return unknown("extension", word, extensions, N_EXTENSIONS, diags); }
+        while (i < N_EXTENSIONS && strcmp(word, extensions[i].name) != 0) i++;
+        if (i == N_EXTENSIONS) return unknown("extension", word, extensions, N_EXTENSIONS, diags);
         su_text_add(features, ",%s", extension_features[i]);
         list += 1 + size;
     }
@@ -220,15 +217,14 @@ static bool add_extensions(const char *list, SuText *features, SuDiags *diags) {
 
 /* The core called by the first `size` bytes of `name`, or NULL. */
 static const char *find_core(const char *name, size_t size) {
-    for (size_t i = FIRST_CORE; i < N_NAMES; i++) {
-        if (strlen(names[i].name) == size && memcmp(names[i].name, name, size) == 0) { return names[i].name; }
-    }
+    for (size_t i = FIRST_CORE; i < N_NAMES; i++)
+        if (strlen(names[i].name) == size && memcmp(names[i].name, name, size) == 0) return names[i].name;
     return NULL;
 }
 
 bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     static const char arch[] = "aarch64";
-    if (strcmp(name, "host") == 0) { return cg_target_host(NULL, out_target, diags); }
+    if (strcmp(name, "host") == 0) return cg_target_host(NULL, out_target, diags);
     memset(out_target, 0, sizeof *out_target);
     copy_text(out_target->name, sizeof out_target->name, name);
     bool prefixed = strncmp(name, "aarch64:", sizeof arch) == 0;
@@ -236,7 +232,7 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     size_t size = strcspn(core, "+");
     bool generic = size == sizeof arch - 1 && memcmp(core, arch, size) == 0 && !prefixed;
     const char *cpu = generic ? "generic" : find_core(core, size);
-    if (cpu == NULL) { return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags); }
+    if (cpu == NULL) return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags);
     SuText features = {0};
     su_text_add(&features, "%s", aarch64_features);
     initialise_llvm();

@@ -8,20 +8,20 @@ static CgSide alone(CgValue v) { return (CgSide){.n = 1, .v = {v}}; }
 static CgValue of(const CgSide *s, int i) { return s->v[s->n == 1 ? 0 : i]; }
 
 static CgSide each1(CgEmit *e, CgValue (*operation)(CgEmit *, CgValue), CgSide a) {
-    for (int i = 0; i < a.n; i++) { a.v[i] = operation(e, a.v[i]); }
+    for (int i = 0; i < a.n; i++) a.v[i] = operation(e, a.v[i]);
     return a;
 }
 
 static CgSide each2(CgEmit *e, CgValue (*operation)(CgEmit *, CgValue, CgValue), CgSide a, CgSide b) {
     CgSide y = {.n = a.n > b.n ? a.n : b.n};
-    for (int i = 0; i < y.n; i++) { y.v[i] = operation(e, of(&a, i), of(&b, i)); }
+    for (int i = 0; i < y.n; i++) y.v[i] = operation(e, of(&a, i), of(&b, i));
     return y;
 }
 
 static CgSide each_fma(CgEmit *e, CgSide a, CgSide b, CgSide c) {
     CgSide y = {.n = a.n > b.n ? a.n : b.n};
     y.n = c.n > y.n ? c.n : y.n;
-    for (int i = 0; i < y.n; i++) { y.v[i] = cg_fma(e, of(&a, i), of(&b, i), of(&c, i)); }
+    for (int i = 0; i < y.n; i++) y.v[i] = cg_fma(e, of(&a, i), of(&b, i), of(&c, i));
     return y;
 }
 
@@ -30,13 +30,13 @@ static CgSide each_fma(CgEmit *e, CgSide a, CgSide b, CgSide c) {
 static CgValue select_less(CgEmit *e, CgValue a, CgValue b, CgValue x, CgValue y) {
     bool above = x == b && y == a && LLVMIsConstant(b) && !LLVMIsNull(b);
     bool below = x == a && y == b && LLVMIsConstant(a) && !LLVMIsNull(a);
-    if (e->target->ieee_max && (above || below)) { return above ? cg_ieee_max(e, a, b) : cg_ieee_min(e, b, a); }
+    if (e->target->ieee_max && (above || below)) return above ? cg_ieee_max(e, a, b) : cg_ieee_min(e, b, a);
     return cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), x, y);
 }
 
 static CgSide each_select(CgEmit *e, CgSide a, CgSide b, CgSide x, CgSide y) {
     CgSide z = {.n = a.n > b.n ? a.n : b.n};
-    for (int i = 0; i < z.n; i++) { z.v[i] = select_less(e, of(&a, i), of(&b, i), of(&x, i), of(&y, i)); }
+    for (int i = 0; i < z.n; i++) z.v[i] = select_less(e, of(&a, i), of(&b, i), of(&x, i), of(&y, i));
     return z;
 }
 
@@ -72,7 +72,7 @@ CgSide cg_side_softplus(CgEmit *e, CgSide x) { return side_softplus(e, x); }
 static CgValue cut_register(CgEmit *e, CgValue s, unsigned first) {
     unsigned count = (unsigned)e->target->vector_lanes, all = LLVMGetVectorSize(e->vec);
     CgValue lanes[PG_LANES];
-    for (unsigned i = 0; i < count; i++) { lanes[i] = cg_i32(e, (int32_t)(first + i)); }
+    for (unsigned i = 0; i < count; i++) lanes[i] = cg_i32(e, (int32_t)(first + i));
     CgValue part = LLVMBuildShuffleVector(e->builder, s, LLVMGetPoison(e->vec), LLVMConstVector(lanes, count), "");
     cg_set_lanes(e, count);
     CgValue small = cg_abs_greater(e, cg_vec(e, 0x1p-80f), part);
@@ -87,12 +87,12 @@ static CgValue cut_register(CgEmit *e, CgValue s, unsigned first) {
 static CgValue cut_by_registers(CgEmit *e, CgValue s) {
     unsigned step = (unsigned)e->target->vector_lanes, count = LLVMGetVectorSize(e->vec);
     CgValue parts[PG_LANES];
-    for (unsigned i = 0; i < count / step; i++) { parts[i] = cut_register(e, s, i * step); }
+    for (unsigned i = 0; i < count / step; i++) parts[i] = cut_register(e, s, i * step);
     return cg_concat(e, parts, count / step);
 }
 
 CgSide cg_side_cut(CgEmit *e, CgSide s) {
-    if (e->target->abs_greater == NULL || (unsigned)e->target->vector_lanes > LLVMGetVectorSize(e->vec)) { return side_cut(e, s); }
+    if (e->target->abs_greater == NULL || (unsigned)e->target->vector_lanes > LLVMGetVectorSize(e->vec)) return side_cut(e, s);
     return each1(e, cut_by_registers, s);
 }
 

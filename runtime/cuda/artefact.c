@@ -16,7 +16,7 @@ static MossError load_code(MossDevice *device, const PgProgram *program, const c
     MossError error = su_read_file(&arena, path, MOST_CODE_BYTES, &code, &size, &diags)
                           ? moss_cuda_code(device, program, code, size + 1) /* PTX ends in a NUL, which stands there */
                           : rt_error_from(MOSS_NO_FILE, &diags);
-    if (error.code == MOSS_DEVICE) { error = rt_error(MOSS_DEVICE, "%s: %.800s", path, error.text); }
+    if (error.code == MOSS_DEVICE) error = rt_error(MOSS_DEVICE, "%s: %.800s", path, error.text);
     su_diags_free(&diags);
     su_arena_free(&arena);
     return error;
@@ -25,18 +25,16 @@ static MossError load_code(MossDevice *device, const PgProgram *program, const c
 /* The cubin, or the PTX where that is for other GPUs. */
 static MossError load_either(MossDevice *device, const PgProgram *program, const char *folder) {
     MossError error = load_code(device, program, folder, "cubin");
-    if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) { return error; }
+    if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) return error;
     error = load_code(device, program, folder, "ptx");
-    if (error.code != MOSS_DEVICE || !moss_cuda_other_architecture(device)) { return error; }
+    if (error.code != MOSS_DEVICE || !moss_cuda_other_architecture(device)) return error;
     return rt_error(MOSS_DEVICE, "the code in %s is for later GPUs than this one, which is sm_%d", folder,
                     moss_cuda_facts(device)->architecture);
 }
 
 MossError moss_cuda_artefact_open(const PgProgram *program, const char *folder, const MossOptions *options, MossModel **out_model) {
     MossDevice *device = options ? options->device : NULL;
-    if (!device) {
-        return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
-    }
+    if (!device) return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
     MossError error = load_either(device, program, folder);
     return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, folder, options, out_model);
 }

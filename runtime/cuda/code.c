@@ -9,7 +9,7 @@ enum { LOG_BYTES = 4096, MOST_LAUNCHES = 1 << 20, STATIC_SHARED = 48 * 1024 /* f
 
 void rt_cuda_code_free(RtCuda *gpu) {
     RtCudaCode *code = &gpu->code;
-    if (code->module) { gpu->driver.module_unload(code->module); }
+    if (code->module) gpu->driver.module_unload(code->module);
     free(code->launches);
     free(code->functions);
     free(code->resident);
@@ -33,10 +33,10 @@ MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_m
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
     CuResult result = gpu->driver.module_load(out_module, image, 2, options, values);
     gpu->other_architecture = result == CU_NO_BINARY_FOR_GPU;
-    if (!result) { return (MossError){.code = MOSS_OK}; }
+    if (!result) return (MossError){.code = MOSS_OK};
     *out_module = NULL;
     log[sizeof log - 1] = '\0';
-    if (result == CU_UNSUPPORTED_PTX_VERSION || (result == CU_INVALID_IMAGE && !log[0])) { return too_new(gpu, result); }
+    if (result == CU_UNSUPPORTED_PTX_VERSION || (result == CU_INVALID_IMAGE && !log[0])) return too_new(gpu, result);
     return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, log[0] ? log : NULL);
 }
 
@@ -48,12 +48,11 @@ static MossError not_ours(const char *why) {
 
 /* Whether image and its size belong together, and to the program. */
 static const char *fault_of(const RtCudaImage *image, size_t bytes, const PgProgram *program) {
-    if (bytes < sizeof *image || image->magic != RT_CUDA_MAGIC) { return "it says nothing about itself"; }
-    if (image->format != RT_CUDA_FORMAT || image->numerics != PG_NUMERICS) { return "it is of another version"; }
-    if (memcmp(image->spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) { return "it is of another spec"; }
-    if (image->n_launches > MOST_LAUNCHES || bytes != sizeof *image + image->n_launches * sizeof(RtCudaLaunch)) {
+    if (bytes < sizeof *image || image->magic != RT_CUDA_MAGIC) return "it says nothing about itself";
+    if (image->format != RT_CUDA_FORMAT || image->numerics != PG_NUMERICS) return "it is of another version";
+    if (memcmp(image->spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) return "it is of another spec";
+    if (image->n_launches > MOST_LAUNCHES || bytes != sizeof *image + image->n_launches * sizeof(RtCudaLaunch))
         return "its table of launches is damaged";
-    }
     return image->n_ropes == program->n_ropes ? NULL : "it is of another program";
 }
 
@@ -69,10 +68,10 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     CuPointer address;
     size_t bytes;
     CuResult result = gpu->driver.module_global(&address, &bytes, code->module, "mossc_image");
-    if (result == CU_NOT_FOUND) { return not_ours("it says nothing about itself"); }
-    if (result) { return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL); }
+    if (result == CU_NOT_FOUND) return not_ours("it says nothing about itself");
+    if (result) return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL);
     uint8_t *words = malloc(bytes);
-    if (!words) { return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches"); }
+    if (!words) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     MossError error = gpu->device.kind->get(&gpu->device, words, address, bytes);
     const char *fault = NULL;
     if (error.code == MOSS_OK) {
@@ -81,11 +80,10 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     }
     if (error.code == MOSS_OK && !fault) {
         code->launches = calloc(code->image.n_launches + 1, sizeof *code->launches);
-        if (code->launches) { memcpy(code->launches, words + sizeof code->image, bytes - sizeof code->image); }
-        for (uint32_t i = 0; code->launches && i < code->image.n_launches && !fault; i++) {
+        if (code->launches) memcpy(code->launches, words + sizeof code->image, bytes - sizeof code->image);
+        for (uint32_t i = 0; code->launches && i < code->image.n_launches && !fault; i++)
             fault = fault_of_launch(&code->launches[i], program);
-        }
-        if (!code->launches) { error = rt_error(MOSS_NO_MEMORY, "no memory for a table of launches"); }
+        if (!code->launches) error = rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     }
     free(words);
     return fault ? not_ours(fault) : error;
@@ -101,9 +99,9 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
         return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared,
                         gpu->facts.name, gpu->facts.shared);
     }
-    if (shared > STATIC_SHARED) { RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared); }
+    if (shared > STATIC_SHARED) RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared);
     RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)gpu->code.image.threads, shared);
-    if (per_multiprocessor < 1) { return rt_error(MOSS_DEVICE, "%s has no room for a block of %s", gpu->facts.name, name); }
+    if (per_multiprocessor < 1) return rt_error(MOSS_DEVICE, "%s has no room for a block of %s", gpu->facts.name, name);
     *out_blocks = (unsigned)(per_multiprocessor * gpu->facts.multiprocessors);
     return (MossError){.code = MOSS_OK};
 }
@@ -113,11 +111,11 @@ static MossError find_launches(RtCuda *gpu) {
     size_t n = (size_t)code->image.n_launches + 1;
     code->functions = calloc(n, sizeof *code->functions);
     code->resident = calloc(n, sizeof *code->resident);
-    if (!code->functions || !code->resident) { return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches"); }
+    if (!code->functions || !code->resident) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     for (uint32_t i = 0; i < code->image.n_launches; i++) {
         const RtCudaLaunch *launch = &code->launches[i];
         MossError error = find_entry(gpu, launch->entry, launch->shared, &code->functions[i], &code->resident[i]);
-        if (error.code != MOSS_OK) { return error; }
+        if (error.code != MOSS_OK) return error;
     }
     return (MossError){.code = MOSS_OK};
 }
@@ -128,25 +126,24 @@ static MossError find_entries(RtCuda *gpu) {
     MossError error = find_launches(gpu);
     code->row.shared = code->image.row_shared;
     code->rows.shared = code->image.few_shared;
-    if (error.code == MOSS_OK) { error = find_entry(gpu, "row_step", code->row.shared, &code->row.function, &code->row.blocks); }
-    if (error.code == MOSS_OK && code->image.few_rows) {
+    if (error.code == MOSS_OK) error = find_entry(gpu, "row_step", code->row.shared, &code->row.function, &code->row.blocks);
+    if (error.code == MOSS_OK && code->image.few_rows)
         error = find_entry(gpu, "rows_step", code->rows.shared, &code->rows.function, &code->rows.blocks);
-    }
-    if (error.code == MOSS_OK && code->image.n_ropes) { error = find_entry(gpu, "fill_ropes", 0, &code->fill_ropes, &blocks); }
+    if (error.code == MOSS_OK && code->image.n_ropes) error = find_entry(gpu, "fill_ropes", 0, &code->fill_ropes, &blocks);
     return error;
 }
 
 MossError moss_cuda_code(MossDevice *device, const PgProgram *program, const void *image, size_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
-    if (device->model) { return rt_error(MOSS_DEVICE, "the GPU's code is in use by a model"); }
-    if (bytes < 4) { return rt_error(MOSS_DEVICE, "the code for the GPU is empty"); }
+    if (device->model) return rt_error(MOSS_DEVICE, "the GPU's code is in use by a model");
+    if (bytes < 4) return rt_error(MOSS_DEVICE, "the code for the GPU is empty");
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     rt_cuda_code_free(gpu);
     error = rt_cuda_load_module(gpu, image, &gpu->code.module);
-    if (error.code == MOSS_OK) { error = read_image(gpu, program); }
-    if (error.code == MOSS_OK) { error = find_entries(gpu); }
-    if (error.code != MOSS_OK) { rt_cuda_code_free(gpu); }
+    if (error.code == MOSS_OK) error = read_image(gpu, program);
+    if (error.code == MOSS_OK) error = find_entries(gpu);
+    if (error.code != MOSS_OK) rt_cuda_code_free(gpu);
     return error;
 }
 

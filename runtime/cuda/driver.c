@@ -15,8 +15,8 @@ static MossError open_library(RtCudaDriver *d) {
     const char *path = getenv("MOSSC_CUDA_DRIVER");
     bool named = path && path[0];
     d->handle = dlopen(named ? path : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (d->handle) { return (MossError){.code = MOSS_OK}; }
-    if (named) { return rt_error(MOSS_DEVICE, "MOSSC_CUDA_DRIVER, %s, cannot be opened as a library: %s", path, dlerror()); }
+    if (d->handle) return (MossError){.code = MOSS_OK};
+    if (named) return rt_error(MOSS_DEVICE, "MOSSC_CUDA_DRIVER, %s, cannot be opened as a library: %s", path, dlerror());
     return rt_error(MOSS_DEVICE, "there is no NVIDIA driver here (libcuda.so.1): " DRIVER_HINT);
 }
 
@@ -27,17 +27,17 @@ static MossError find_symbols(RtCudaDriver *d) {
     if (!d->name && !missing) { missing = #symbol; }
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND
-    if (!missing) { return (MossError){.code = MOSS_OK}; }
+    if (!missing) return (MossError){.code = MOSS_OK};
     return rt_error(MOSS_DEVICE, "the NVIDIA driver has no %s: it is too old; CUDA %d.%d or newer is needed", missing,
                     RT_CUDA_OLDEST_DRIVER / 1000, RT_CUDA_OLDEST_DRIVER % 1000 / 10);
 }
 
 static MossError start(RtCudaDriver *d) {
     CuResult result = d->init(0);
-    if (result == CU_NO_DEVICE) { return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU"); }
-    if (result) { return rt_cuda_error(d, result, "cuInit", "`nvidia-smi` says whether the driver works at all"); }
-    if ((result = d->driver_version(&d->version))) { return rt_cuda_error(d, result, "cuDriverGetVersion", NULL); }
-    if (d->version >= RT_CUDA_OLDEST_DRIVER) { return (MossError){.code = MOSS_OK}; }
+    if (result == CU_NO_DEVICE) return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU");
+    if (result) return rt_cuda_error(d, result, "cuInit", "`nvidia-smi` says whether the driver works at all");
+    if ((result = d->driver_version(&d->version))) return rt_cuda_error(d, result, "cuDriverGetVersion", NULL);
+    if (d->version >= RT_CUDA_OLDEST_DRIVER) return (MossError){.code = MOSS_OK};
     return rt_error(MOSS_DEVICE, "the NVIDIA driver is of CUDA %d.%d; %d.%d or newer is needed: please update it",
                     d->version / 1000, d->version % 1000 / 10, RT_CUDA_OLDEST_DRIVER / 1000, RT_CUDA_OLDEST_DRIVER % 1000 / 10);
 }
@@ -45,15 +45,15 @@ static MossError start(RtCudaDriver *d) {
 MossError rt_cuda_driver_open(RtCudaDriver *out_driver) {
     *out_driver = (RtCudaDriver){0};
     MossError error = open_library(out_driver);
-    if (error.code == MOSS_OK) { error = find_symbols(out_driver); }
-    if (error.code == MOSS_OK) { error = start(out_driver); }
+    if (error.code == MOSS_OK) error = find_symbols(out_driver);
+    if (error.code == MOSS_OK) error = start(out_driver);
     return error; /* the library stays loaded: it may have threads of its own */
 }
 
 MossError rt_cuda_error(const RtCudaDriver *driver, CuResult result, const char *call, const char *what) {
     const char *name = NULL, *text = NULL;
-    if (driver->error_name(result, &name) || !name) { name = "an unknown error"; }
-    if (driver->error_text(result, &text) || !text) { text = "no description"; }
+    if (driver->error_name(result, &name) || !name) name = "an unknown error";
+    if (driver->error_text(result, &text) || !text) text = "no description";
     return rt_error(result == CU_OUT_OF_MEMORY ? MOSS_NO_MEMORY : MOSS_DEVICE, "%s: %s (%d: %s)%s%s", call, name, result, text,
                     what ? "; " : "", what ? what : "");
 }

@@ -35,8 +35,8 @@ MossError rt_cuda_timer_make(RtCuda *gpu, RtCudaTimer *timer) {
 }
 
 void rt_cuda_timer_free(RtCuda *gpu, RtCudaTimer *timer) {
-    if (timer->from) { gpu->driver.event_destroy(timer->from); }
-    if (timer->to) { gpu->driver.event_destroy(timer->to); }
+    if (timer->from) gpu->driver.event_destroy(timer->from);
+    if (timer->to) gpu->driver.event_destroy(timer->to);
     *timer = (RtCudaTimer){0};
 }
 
@@ -60,37 +60,37 @@ static MossError no_room(const RtCuda *gpu, uint64_t bytes, const char *what, ui
 static MossError check_room(RtCuda *gpu, uint64_t bytes, const char *what) {
     size_t available, whole;
     RT_CUDA_TRY(gpu, memory_info, &available, &whole);
-    if (bytes <= available || (gpu->integrated && bytes <= whole)) { return (MossError){.code = MOSS_OK}; }
+    if (bytes <= available || (gpu->integrated && bytes <= whole)) return (MossError){.code = MOSS_OK};
     return no_room(gpu, bytes, what, available, whole);
 }
 
 static MossError take(RtCuda *gpu, uint64_t bytes, const char *what, CuPointer *out_address) {
     *out_address = 0;
     MossError error = check_room(gpu, bytes, what);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     RT_CUDA_TRY(gpu, memory_alloc, out_address, bytes ? bytes : 1);
     return error;
 }
 
 void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory) {
-    if (memory->address) { gpu->driver.memory_free(memory->address); }
+    if (memory->address) gpu->driver.memory_free(memory->address);
     *memory = (RtCudaMemory){0};
 }
 
 MossError rt_cuda_grow(RtCuda *gpu, RtCudaMemory *memory, uint64_t bytes, const char *what) {
-    if (memory->address && memory->bytes >= bytes) { return (MossError){.code = MOSS_OK}; }
+    if (memory->address && memory->bytes >= bytes) return (MossError){.code = MOSS_OK};
     MossError error = rt_cuda_wait(gpu);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     rt_cuda_release(gpu, memory);
     error = take(gpu, bytes, what, &memory->address);
-    if (error.code == MOSS_OK) { memory->bytes = bytes; }
+    if (error.code == MOSS_OK) memory->bytes = bytes;
     return error;
 }
 
 static MossError get(MossDevice *device, void *to, uint64_t from, uint64_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     RT_CUDA_TRY(gpu, get, to, from, bytes, gpu->stream);
     return rt_cuda_wait(gpu);
 }
@@ -98,7 +98,7 @@ static MossError get(MossDevice *device, void *to, uint64_t from, uint64_t bytes
 static MossError put(MossDevice *device, uint64_t to, const void *from, uint64_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     RT_CUDA_TRY(gpu, put, to, from, bytes, gpu->stream);
     return rt_cuda_wait(gpu);
 }
@@ -106,16 +106,16 @@ static MossError put(MossDevice *device, uint64_t to, const void *from, uint64_t
 static MossError clear(MossDevice *device, uint64_t address, uint64_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
-    if (bytes) { RT_CUDA_TRY(gpu, fill, address, 0, bytes, gpu->stream); }
+    if (error.code != MOSS_OK) return error;
+    if (bytes) RT_CUDA_TRY(gpu, fill, address, 0, bytes, gpu->stream);
     return rt_cuda_wait(gpu);
 }
 
 static MossError copy(MossDevice *device, uint64_t to, uint64_t from, uint64_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
-    if (bytes) { RT_CUDA_TRY(gpu, copy, to, from, bytes, gpu->stream); }
+    if (error.code != MOSS_OK) return error;
+    if (bytes) RT_CUDA_TRY(gpu, copy, to, from, bytes, gpu->stream);
     return rt_cuda_wait(gpu);
 }
 
@@ -131,13 +131,12 @@ static MossError alloc(MossDevice *device, uint64_t bytes, uint64_t *out_address
     CuPointer address = 0;
     *out_address = 0;
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = take(gpu, bytes, "the state of a sequence", &address); }
-    if (error.code == MOSS_OK) { error = clear(device, address, bytes); }
-    if (error.code == MOSS_OK) {
+    if (error.code == MOSS_OK) error = take(gpu, bytes, "the state of a sequence", &address);
+    if (error.code == MOSS_OK) error = clear(device, address, bytes);
+    if (error.code == MOSS_OK)
         *out_address = address;
-    } else if (address) {
+    else if (address)
         release(device, address);
-    }
     return error;
 }
 
@@ -157,15 +156,14 @@ static MossError check_model(RtCuda *gpu, const PgProgram *program) {
 static MossError take_model(MossDevice *device, const PgProgram *program) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
-    if (!gpu->code.module || memcmp(gpu->code.image.spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) {
+    if (error.code != MOSS_OK) return error;
+    if (!gpu->code.module || memcmp(gpu->code.image.spec_hash, program->spec_hash, sizeof program->spec_hash) != 0)
         return rt_error(MOSS_DEVICE, "the GPU has no code of '%s': moss_cuda_code comes first", program->name);
-    }
     error = check_model(gpu, program);
-    if (error.code == MOSS_OK) { error = take(gpu, program->weight_bytes, "weights", &gpu->weights); }
+    if (error.code == MOSS_OK) error = take(gpu, program->weight_bytes, "weights", &gpu->weights);
     gpu->program = program;
-    if (error.code == MOSS_OK) { error = rt_cuda_steps_reserve(gpu, 1); }
-    if (error.code != MOSS_OK) { device->kind->leave_model(device); }
+    if (error.code == MOSS_OK) error = rt_cuda_steps_reserve(gpu, 1);
+    if (error.code != MOSS_OK) device->kind->leave_model(device);
     return error;
 }
 
@@ -174,14 +172,14 @@ static void leave_model(MossDevice *device) {
     rt_cuda_enter(gpu);
     gpu->driver.stream_wait(gpu->stream);
     rt_cuda_graphs_free(gpu);
-    if (gpu->weights) { gpu->driver.memory_free(gpu->weights); }
+    if (gpu->weights) gpu->driver.memory_free(gpu->weights);
     gpu->weights = 0;
     rt_cuda_release(gpu, &gpu->arena);
     rt_cuda_release(gpu, &gpu->scratch);
     rt_cuda_release(gpu, &gpu->logits);
     rt_cuda_release(gpu, &gpu->tables);
     rt_cuda_release(gpu, &gpu->picks);
-    if (gpu->staging) { gpu->driver.host_free(gpu->staging); }
+    if (gpu->staging) gpu->driver.host_free(gpu->staging);
     gpu->staging = NULL;
     gpu->staging_bytes = 0;
     gpu->program = NULL;
@@ -195,7 +193,7 @@ static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgre
         n = whole - at < UPLOAD ? whole - at : UPLOAD;
         RT_CUDA_TRY(gpu, put, gpu->weights + at, blob + at, n, gpu->stream);
         error = rt_cuda_wait(gpu);
-        if (progress) { progress(context, at + n, whole); }
+        if (progress) progress(context, at + n, whole);
     }
     return error;
 }
@@ -212,7 +210,7 @@ static void free_gpu(MossDevice *device) {
     if (gpu->context) {
         rt_cuda_enter(gpu);
         rt_cuda_code_free(gpu);
-        if (gpu->stream) { gpu->driver.stream_destroy(gpu->stream); }
+        if (gpu->stream) gpu->driver.stream_destroy(gpu->stream);
         gpu->driver.context_release(gpu->handle);
     }
     free(gpu);
@@ -236,10 +234,9 @@ static const RtDeviceKind kind = {.free = free_gpu,
 static MossError find_device(RtCuda *gpu, int ordinal) {
     int count = 0;
     RT_CUDA_TRY(gpu, device_count, &count);
-    if (count < 1) { return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)"); }
-    if (ordinal < 0 || ordinal >= count) {
+    if (count < 1) return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)");
+    if (ordinal < 0 || ordinal >= count)
         return rt_error(MOSS_DEVICE, "there is no GPU %d: the driver sees %d, numbered from 0", ordinal, count);
-    }
     RT_CUDA_TRY(gpu, device_get, &gpu->handle, ordinal);
     gpu->facts.ordinal = ordinal;
     return (MossError){.code = MOSS_OK};
@@ -263,9 +260,7 @@ static MossError read_facts(RtCuda *gpu) {
         return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name,
                         major, minor);
     }
-    if (!together) {
-        return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name);
-    }
+    if (!together) return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name);
     return (MossError){.code = MOSS_OK};
 }
 
@@ -273,7 +268,7 @@ static MossError make_context(RtCuda *gpu) {
     size_t available, whole;
     RT_CUDA_TRY(gpu, context_retain, &gpu->context, gpu->handle);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     RT_CUDA_TRY(gpu, stream_create, &gpu->stream, CU_STREAM_NON_BLOCKING);
     RT_CUDA_TRY(gpu, memory_info, &available, &whole);
     gpu->facts.memory_free = available;
@@ -284,17 +279,16 @@ static MossError make_context(RtCuda *gpu) {
 MossError moss_cuda_open(int ordinal, MossDevice **out_device) {
     *out_device = NULL;
     RtCuda *gpu = calloc(1, sizeof *gpu);
-    if (!gpu) { return rt_error(MOSS_NO_MEMORY, "no memory to open a GPU with"); }
+    if (!gpu) return rt_error(MOSS_NO_MEMORY, "no memory to open a GPU with");
     gpu->device.kind = &kind;
     MossError error = rt_cuda_driver_open(&gpu->driver);
-    if (error.code == MOSS_OK) { error = find_device(gpu, ordinal); }
-    if (error.code == MOSS_OK) { error = read_facts(gpu); }
-    if (error.code == MOSS_OK) { error = make_context(gpu); }
-    if (error.code == MOSS_OK) {
+    if (error.code == MOSS_OK) error = find_device(gpu, ordinal);
+    if (error.code == MOSS_OK) error = read_facts(gpu);
+    if (error.code == MOSS_OK) error = make_context(gpu);
+    if (error.code == MOSS_OK)
         *out_device = &gpu->device;
-    } else {
+    else
         free_gpu(&gpu->device);
-    }
     return error;
 }
 

@@ -5,7 +5,7 @@ enum { REPEATS = 8, MOST_ROUNDS = 1 << 22 };
 static const double LEAST_SECONDS = 4e-3; /* of a launch */
 
 static void keep_best(double work, double seconds, double *rate) {
-    if (seconds > 0 && work / seconds > *rate) { *rate = work / seconds; }
+    if (seconds > 0 && work / seconds > *rate) *rate = work / seconds;
 }
 
 /* ---------------------------------------------------------------------------------------------- memory */
@@ -29,11 +29,11 @@ MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_by
     RtCudaMemory from = {0}, to = {0};
     RtCudaTimer timer = {0};
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &from, bytes, "a copy that is timed"); }
-    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &to, bytes, "a copy that is timed"); }
-    if (error.code == MOSS_OK) { error = device->kind->clear(device, from.address, bytes); }
-    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &timer); }
-    if (error.code == MOSS_OK) { error = time_copies(gpu, to.address, from.address, bytes, &timer, out_bytes_per_second); }
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &from, bytes, "a copy that is timed");
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &to, bytes, "a copy that is timed");
+    if (error.code == MOSS_OK) error = device->kind->clear(device, from.address, bytes);
+    if (error.code == MOSS_OK) error = rt_cuda_timer_make(gpu, &timer);
+    if (error.code == MOSS_OK) error = time_copies(gpu, to.address, from.address, bytes, &timer, out_bytes_per_second);
     rt_cuda_timer_free(gpu, &timer);
     rt_cuda_release(gpu, &from);
     rt_cuda_release(gpu, &to);
@@ -87,16 +87,16 @@ MossError moss_cuda_rates(MossDevice *device, const void *image, uint32_t thread
     Probe probe = {.threads = threads};
     CuModuleRef module = NULL;
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = rt_cuda_load_module(gpu, image, &module); }
-    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &probe.timer); }
+    if (error.code == MOSS_OK) error = rt_cuda_load_module(gpu, image, &module);
+    if (error.code == MOSS_OK) error = rt_cuda_timer_make(gpu, &probe.timer);
     for (size_t i = 0; i < n && error.code == MOSS_OK; i++) {
         rates[i].rate = 0;
-        if (!rates[i].entry) { continue; }
+        if (!rates[i].entry) continue;
         error = find_probe(gpu, module, rates[i].entry, &probe);
-        if (error.code == MOSS_OK) { error = time_probe(gpu, &probe, rates[i].work, &rates[i].rate); }
+        if (error.code == MOSS_OK) error = time_probe(gpu, &probe, rates[i].work, &rates[i].rate);
     }
     rt_cuda_timer_free(gpu, &probe.timer);
     rt_cuda_release(gpu, &probe.out);
-    if (module) { gpu->driver.module_unload(module); }
+    if (module) gpu->driver.module_unload(module);
     return error;
 }

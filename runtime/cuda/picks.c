@@ -34,7 +34,7 @@ static void fill_picks(const RtDeviceStep *s, const RtDevicePicks *p, uint8_t *t
 static MossError send_picks(RtCuda *gpu, const RtDeviceStep *s, const RtDevicePicks *p, const Layout *l) {
     SuArena arena = {0};
     uint8_t *host = SU_NEW_ARRAY(&arena, uint8_t, l->sent);
-    if (p->vocabulary->gaps) { memcpy(host, p->vocabulary->gaps, su_ceil_div((uint64_t)p->vocabulary->limit, 32) * 4); }
+    if (p->vocabulary->gaps) memcpy(host, p->vocabulary->gaps, su_ceil_div((uint64_t)p->vocabulary->limit, 32) * 4);
     fill_picks(s, p, host + l->picks);
     MossError error = gpu->device.kind->put(&gpu->device, gpu->picks.address, host, l->sent);
     su_arena_free(&arena);
@@ -61,7 +61,7 @@ static void take_results(const RtDeviceStep *s, RtDevicePicks *p, const uint8_t 
         memcpy(&pick, host + l->picks + i * sizeof pick, sizeof pick);
         sequence->sampler->state = pick.random;
         sequence->ended = pick.ended != 0;
-        if (pick.no_number) { p->no_number = i; }
+        if (pick.no_number) p->no_number = i;
         for (uint32_t t = 0; t < p->done; t++) {
             memcpy(&sequence->tokens[p->first + t], host + l->picked + ((uint64_t)t * s->n_segments + i) * sizeof(int32_t),
                    sizeof(int32_t));
@@ -73,13 +73,13 @@ static MossError fetch(RtCuda *gpu, const RtDeviceStep *s, RtDevicePicks *p, con
     uint64_t logits = s->wanted * gpu->program->out_stride * sizeof(float);
     RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
     MossError error = rt_cuda_receive(gpu, tables);
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code != MOSS_OK) return error;
     p->done = rt_cuda_control(gpu, tables)->done;
     memcpy(s->trouble, gpu->staging + tables->trouble, s->rows * sizeof *s->trouble);
     SuArena arena = {0};
     uint8_t *host = SU_NEW_ARRAY(&arena, uint8_t, l->end);
     error = gpu->device.kind->get(&gpu->device, host, gpu->picks.address, l->end);
-    if (error.code == MOSS_OK) { take_results(s, p, host, l); }
+    if (error.code == MOSS_OK) take_results(s, p, host, l);
     su_arena_free(&arena);
     return error;
 }
@@ -94,17 +94,16 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     RtCudaTables tables;
     Layout l = lay_out(s, p);
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = rt_cuda_describe(gpu, s, &tables); }
-    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &gpu->picks, l.end, "the tokens that are picked"); }
-    if (error.code == MOSS_OK && !p->from) {
+    if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->picks, l.end, "the tokens that are picked");
+    if (error.code == MOSS_OK && !p->from)
         error = device->kind->put(device, gpu->logits.address, s->logits, s->wanted * gpu->program->out_stride * sizeof(float));
-    }
-    if (error.code == MOSS_OK) { error = send_picks(gpu, s, p, &l); }
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code == MOSS_OK) error = send_picks(gpu, s, p, &l);
+    if (error.code != MOSS_OK) return error;
     tell(gpu, p, &l, rt_cuda_control(gpu, &tables));
     error = rt_cuda_send(gpu, &tables);
     const RtCudaEntry *entry = s->mode == PG_ROW ? &gpu->code.row : &gpu->code.rows;
-    if (error.code == MOSS_OK) { error = rt_cuda_launch_together(gpu, entry, &tables); }
-    if (error.code == MOSS_OK) { error = fetch(gpu, s, p, &l, &tables); }
+    if (error.code == MOSS_OK) error = rt_cuda_launch_together(gpu, entry, &tables);
+    if (error.code == MOSS_OK) error = fetch(gpu, s, p, &l, &tables);
     return error;
 }

@@ -32,8 +32,8 @@ MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
     CuPointer before = gpu->tables.address;
     MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "the tables of a step");
     if (gpu->tables.address != before) { rt_cuda_graphs_free(gpu); } /* they name the tables */
-    if (error.code != MOSS_OK || gpu->staging_bytes >= bytes) { return error; }
-    if (gpu->staging) { gpu->driver.host_free(gpu->staging); }
+    if (error.code != MOSS_OK || gpu->staging_bytes >= bytes) return error;
+    if (gpu->staging) gpu->driver.host_free(gpu->staging);
     gpu->staging = NULL;
     gpu->staging_bytes = 0;
     void *staging = NULL;
@@ -54,7 +54,7 @@ static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     char what[96];
     snprintf(what, sizeof what, "the values of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
     MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);
-    if (error.code == MOSS_OK) { error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what); }
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
     if (error.code == MOSS_OK && s->wanted > 0) {
         uint64_t bytes = s->wanted * gpu->program->out_stride * sizeof(float);
         error = rt_cuda_grow(gpu, &gpu->logits, bytes, "the logits of a step");
@@ -73,8 +73,8 @@ static void *table(RtCuda *gpu, uint64_t offset, const void *from, uint64_t byte
 MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *s, RtCudaTables *out_tables) {
     uint64_t offsets[5];
     MossError error = rt_cuda_steps_reserve(gpu, s->rows);
-    if (error.code == MOSS_OK) { error = reserve_values(gpu, s); }
-    if (error.code != MOSS_OK) { return error; }
+    if (error.code == MOSS_OK) error = reserve_values(gpu, s);
+    if (error.code != MOSS_OK) return error;
     *out_tables = place_tables(s->rows, offsets);
     RtArgs args = {.weights = at(gpu->weights),
                    .arena = at(gpu->arena.address),
@@ -147,7 +147,7 @@ static MossError launch_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *si
 static MossError launch_ropes(RtCuda *gpu) {
     CuPointer step = gpu->tables.address;
     void *params[] = {&step};
-    if (!gpu->code.fill_ropes) { return (MossError){.code = MOSS_OK}; }
+    if (!gpu->code.fill_ropes) return (MossError){.code = MOSS_OK};
     RT_CUDA_TRY(gpu, launch, gpu->code.fill_ropes, (unsigned)gpu->facts.multiprocessors, 1, 1, gpu->code.image.threads, 1, 1, 0,
                 gpu->stream, params, NULL);
     return (MossError){.code = MOSS_OK};
@@ -155,24 +155,24 @@ static MossError launch_ropes(RtCuda *gpu) {
 
 static MossError launch_phases(RtCuda *gpu, const RtCudaGraph *size) {
     MossError error = launch_ropes(gpu);
-    for (uint32_t i = 0; i < gpu->code.image.n_launches && error.code == MOSS_OK; i++) { error = launch_phase(gpu, i, size); }
+    for (uint32_t i = 0; i < gpu->code.image.n_launches && error.code == MOSS_OK; i++) error = launch_phase(gpu, i, size);
     return error;
 }
 
 /* ---------------------------------------------------------------------------------------------- graphs */
 
 static void free_graph(RtCuda *gpu, RtCudaGraph *graph) {
-    if (graph->exec) { gpu->driver.graph_exec_destroy(graph->exec); }
+    if (graph->exec) gpu->driver.graph_exec_destroy(graph->exec);
     *graph = (RtCudaGraph){0};
 }
 
 void rt_cuda_graphs_free(RtCuda *gpu) {
-    for (int i = 0; i < RT_CUDA_GRAPHS; i++) { free_graph(gpu, &gpu->graphs[i]); }
+    for (int i = 0; i < RT_CUDA_GRAPHS; i++) free_graph(gpu, &gpu->graphs[i]);
 }
 
 static uint32_t power_up(uint32_t n) {
     uint32_t power = 1;
-    while (power < n) { power *= 2; }
+    while (power < n) power *= 2;
     return n ? power : 0;
 }
 
@@ -182,8 +182,8 @@ static RtCudaGraph *find_graph(RtCuda *gpu, const RtDeviceStep *s) {
     RtCudaGraph *oldest = &gpu->graphs[0];
     for (int i = 0; i < RT_CUDA_GRAPHS; i++) {
         RtCudaGraph *g = &gpu->graphs[i];
-        if (g->exec && g->rows == size.rows && g->segments == size.segments && g->wanted == size.wanted) { return g; }
-        if (g->used < oldest->used) { oldest = g; }
+        if (g->exec && g->rows == size.rows && g->segments == size.segments && g->wanted == size.wanted) return g;
+        if (g->used < oldest->used) oldest = g;
     }
     free_graph(gpu, oldest);
     *oldest = size;
@@ -196,12 +196,12 @@ static MossError capture(RtCuda *gpu, RtCudaGraph *graph) {
     RT_CUDA_TRY(gpu, capture_begin, gpu->stream, CU_CAPTURE_THREAD_LOCAL);
     MossError error = launch_phases(gpu, graph);
     CuResult result = gpu->driver.capture_end(gpu->stream, &captured);
-    if (error.code == MOSS_OK && result) { error = rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.capture_end, NULL); }
+    if (error.code == MOSS_OK && result) error = rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.capture_end, NULL);
     if (error.code == MOSS_OK && (result = gpu->driver.graph_make(&graph->exec, captured, 0))) {
         graph->exec = NULL;
         error = rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.graph_make, NULL);
     }
-    if (captured) { gpu->driver.graph_destroy(captured); }
+    if (captured) gpu->driver.graph_destroy(captured);
     return error;
 }
 
@@ -210,8 +210,8 @@ static MossError launch_graph(RtCuda *gpu, const RtDeviceStep *s) {
     RtCudaGraph *graph = find_graph(gpu, s);
     MossError error = {.code = MOSS_OK};
     graph->used = gpu->steps;
-    if (!graph->exec) { error = capture(gpu, graph); }
-    if (error.code != MOSS_OK) { return error; }
+    if (!graph->exec) error = capture(gpu, graph);
+    if (error.code != MOSS_OK) return error;
     RT_CUDA_TRY(gpu, graph_launch, graph->exec, gpu->stream);
     return error;
 }
@@ -222,7 +222,7 @@ static MossError time_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *size
     double seconds = 0;
     RT_CUDA_TRY(gpu, event_record, timer->from, gpu->stream);
     MossError error = launch_phase(gpu, index, size);
-    if (error.code == MOSS_OK) { error = rt_cuda_timer_stop(gpu, timer, &seconds); }
+    if (error.code == MOSS_OK) error = rt_cuda_timer_stop(gpu, timer, &seconds);
     times[gpu->code.launches[index].phase].working += seconds;
     return error;
 }
@@ -231,10 +231,9 @@ static MossError launch_timed(RtCuda *gpu, const RtDeviceStep *s) {
     RtCudaGraph size = {.rows = s->rows, .segments = s->n_segments, .wanted = s->wanted};
     RtCudaTimer timer = {0};
     MossError error = launch_ropes(gpu);
-    if (error.code == MOSS_OK) { error = rt_cuda_timer_make(gpu, &timer); }
-    for (uint32_t i = 0; i < gpu->code.image.n_launches && error.code == MOSS_OK; i++) {
+    if (error.code == MOSS_OK) error = rt_cuda_timer_make(gpu, &timer);
+    for (uint32_t i = 0; i < gpu->code.image.n_launches && error.code == MOSS_OK; i++)
         error = time_phase(gpu, i, &size, &timer, s->times);
-    }
     rt_cuda_timer_free(gpu, &timer);
     return error;
 }
@@ -242,9 +241,9 @@ static MossError launch_timed(RtCuda *gpu, const RtDeviceStep *s) {
 /* ---------------------------------------------------------------------------------------------- the step */
 
 static MossError launch(RtCuda *gpu, const RtDeviceStep *s, const RtCudaTables *tables) {
-    if (s->mode == PG_ROW) { return rt_cuda_launch_together(gpu, &gpu->code.row, tables); }
-    if (s->times) { return launch_timed(gpu, s); }
-    if (s->rows <= gpu->code.image.few_rows) { return rt_cuda_launch_together(gpu, &gpu->code.rows, tables); }
+    if (s->mode == PG_ROW) return rt_cuda_launch_together(gpu, &gpu->code.row, tables);
+    if (s->times) return launch_timed(gpu, s);
+    if (s->rows <= gpu->code.image.few_rows) return rt_cuda_launch_together(gpu, &gpu->code.rows, tables);
     return launch_graph(gpu, s);
 }
 
@@ -252,14 +251,13 @@ MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *s) {
     RtCuda *gpu = rt_cuda_of(device);
     RtCudaTables tables;
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) { error = rt_cuda_describe(gpu, s, &tables); }
-    if (error.code == MOSS_OK) { error = rt_cuda_send(gpu, &tables); }
-    if (error.code == MOSS_OK) { error = launch(gpu, s, &tables); }
-    if (error.code != MOSS_OK) { return error; }
-    if (s->wanted) {
+    if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
+    if (error.code == MOSS_OK) error = rt_cuda_send(gpu, &tables);
+    if (error.code == MOSS_OK) error = launch(gpu, s, &tables);
+    if (error.code != MOSS_OK) return error;
+    if (s->wanted)
         RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, s->wanted * gpu->program->out_stride * sizeof(float), gpu->stream);
-    }
     error = rt_cuda_receive(gpu, &tables);
-    if (error.code == MOSS_OK) { memcpy(s->trouble, gpu->staging + tables.trouble, s->rows * sizeof *s->trouble); }
+    if (error.code == MOSS_OK) memcpy(s->trouble, gpu->staging + tables.trouble, s->rows * sizeof *s->trouble);
     return error;
 }

@@ -105,9 +105,8 @@ static bool emit_object(Model *m, const char *target_name, int index) {
 /* For the targets [first, end), counted round. */
 static bool emit_objects(Model *m, int first, int end) {
     const Options *o = m->maker->options;
-    for (int i = first; i < end; i++) {
+    for (int i = first; i < end; i++)
         if (!emit_object(m, o->targets[i % o->n_targets], i % o->n_targets)) return false;
-    }
     return write_file(m, "tokens", m->tokens, (size_t)m->T * sizeof *m->tokens) &&
            write_file(m, "logits", m->logits, (size_t)(m->T * m->V) * sizeof *m->logits);
 }
@@ -201,9 +200,8 @@ static bool run_here(Model *m) {
               moss_ok(m, moss_state_create(model, &state));
     segment.state = state;
     ok = ok && moss_ok(m, moss_step(model, &segment, 1));
-    for (int64_t t = 0; t < m->T && ok; t++) {
+    for (int64_t t = 0; t < m->T && ok; t++)
         memcpy(m->logits + t * m->V, moss_logits(model, (uint32_t)t), (size_t)m->V * sizeof(float));
-    }
     moss_state_free(state);
     moss_model_free(model);
     cg_compiled_free(compiled);

@@ -47,11 +47,9 @@ static bool moss_ok(const Run *r, MossError error) { return error.code == MOSS_O
 
 static bool same_bits(const Run *r, const float *got, int64_t token) {
     const float *want = r->logits + token * r->c->V;
-    for (int64_t v = 0; v < r->c->V; v++) {
-        if (memcmp(&got[v], &want[v], sizeof *got) != 0) {
+    for (int64_t v = 0; v < r->c->V; v++)
+        if (memcmp(&got[v], &want[v], sizeof *got) != 0)
             return fail(r, "token %lld, logit %lld is %a, not %a", (long long)token, (long long)v, (double)got[v], (double)want[v]);
-        }
-    }
     return true;
 }
 
@@ -64,9 +62,8 @@ static bool feed(const Run *r, MossState *state, MossState *other, int64_t chunk
         MossSegment segments[2] = {{state, r->tokens + at, count, MOSS_ALL_LOGITS},
                                    {other, r->tokens + at, count, MOSS_LAST_LOGITS}};
         if (!moss_ok(r, moss_step(r->model, segments, other ? 2 : 1))) return false;
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < count; i++)
             if (!same_bits(r, moss_logits(r->model, i), at + i)) return false;
-        }
         if (other && !same_bits(r, moss_logits(r->model, count), at + count - 1)) return false;
     }
     return true;

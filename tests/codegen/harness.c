@@ -87,7 +87,7 @@ float harness_float(Harness *h) {
 float *harness_floats(Harness *h, uint64_t n) {
     float *x = malloc((n + 1) * sizeof *x);
     assert_non_null(x);
-    for (uint64_t i = 0; i < n; i++) { x[i] = harness_float(h); }
+    for (uint64_t i = 0; i < n; i++) x[i] = harness_float(h);
     return x;
 }
 
@@ -101,7 +101,7 @@ static float half_value(uint16_t bits) {
 static uint16_t half_bits(float x) {
     uint16_t sign = signbit(x) ? 0x8000 : 0;
     float a = fabsf(x);
-    if (a < 0x1p-14f) { return (uint16_t)(sign | (uint16_t)ldexpf(a, 24)); }
+    if (a < 0x1p-14f) return (uint16_t)(sign | (uint16_t)ldexpf(a, 24));
     int e = ilogbf(a);
     return (uint16_t)(sign | (e + 15) << 10 | ((uint16_t)ldexpf(a, 10 - e) & 1023));
 }
@@ -179,19 +179,16 @@ void harness_pack_channels(Harness *h, unsigned slot, const float *w, int64_t pl
     int64_t panels = (int64_t)pg_panels(I);
     float *to = harness_packed(h, slot, (uint64_t)(planes * panels * N) * 64);
     for (int64_t e = 0; e < planes; e++) {
-        for (int64_t i = 0; i < I; i++) {
-            for (int64_t n = 0; n < N; n++) { to[((e * panels + i / 16) * N + n) * 16 + i % 16] = w[(e * I + i) * N + n]; }
-        }
+        for (int64_t i = 0; i < I; i++)
+            for (int64_t n = 0; n < N; n++) to[((e * panels + i / 16) * N + n) * 16 + i % 16] = w[(e * I + i) * N + n];
     }
 }
 
 void harness_put(float *to, const float *values, uint64_t count, int64_t n, uint64_t stride) {
     int64_t padded = (int64_t)pg_panels(n) * 16;
-    for (uint64_t i = 0; i < count; i++) {
-        for (int64_t j = 0; j < padded; j++) {
+    for (uint64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < padded; j++)
             to[((uint64_t)(j / 16) * stride + i) * 16 + (uint64_t)(j % 16)] = j < n ? values[i * (uint64_t)n + (uint64_t)j] : 7;
-        }
-    }
 }
 
 float harness_at(const float *from, uint64_t i, int64_t j, uint64_t stride) {
@@ -236,39 +233,37 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
                 row_of[at++] = (int32_t)(i / (uint32_t)k);
             }
         }
-        for (; at % 8 != 0; at++) { row_of[at] = 0; }
+        for (; at % 8 != 0; at++) row_of[at] = 0;
     }
     start[E] = at;
 }
 
 void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k) {
     int64_t chosen = 0;
-    for (int64_t e = 0; e < E; e++) { /* k of E, uniformly */
-        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) { routes[chosen++] = (int32_t)e; }
-    }
+    for (int64_t e = 0; e < E; e++)  /* k of E, uniformly */
+        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) routes[chosen++] = (int32_t)e;
 }
 
 float reference_dot(const float *w, const float *x, int64_t K) {
     float total = 0;
     for (int64_t k0 = 0; k0 < K; k0 += PG_SEGMENT_K) {
         float acc = 0;
-        for (int64_t k = k0; k < K && k < k0 + PG_SEGMENT_K; k++) { acc = fmaf(w[k], x[k], acc); }
+        for (int64_t k = k0; k < K && k < k0 + PG_SEGMENT_K; k++) acc = fmaf(w[k], x[k], acc);
         total = k0 == 0 ? acc : total + acc;
     }
     return total;
 }
 
 static float tree(float *lanes) {
-    for (int half = 8; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) { lanes[i] = lanes[i] + lanes[i + half]; }
-    }
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] = lanes[i] + lanes[i + half];
     return lanes[0];
 }
 
 void reference_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out) {
     float lanes[16] = {0}, mean = 0;
     if (kind == PG_LAYER) {
-        for (int64_t i = 0; i < n; i++) { lanes[i % 16] = lanes[i % 16] + x[i]; }
+        for (int64_t i = 0; i < n; i++) lanes[i % 16] = lanes[i % 16] + x[i];
         mean = tree(lanes) / (float)n;
         memset(lanes, 0, sizeof lanes);
     }

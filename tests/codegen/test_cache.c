@@ -27,9 +27,9 @@ static void remove_tree(const char *path) {
     for (struct dirent *d; folder != NULL && (d = readdir(folder)) != NULL;) {
         char inner[512];
         snprintf(inner, sizeof inner, "%s/%s", path, d->d_name);
-        if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && unlink(inner) != 0) { remove_tree(inner); }
+        if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && unlink(inner) != 0) remove_tree(inner);
     }
-    if (folder != NULL) { closedir(folder); }
+    if (folder != NULL) closedir(folder);
     rmdir(path);
 }
 
@@ -69,7 +69,7 @@ static bool is_found(const Place *place, int n, CgCacheStats *out_stats) {
     uint8_t *payload = cg_cache_find(cache, &key, &size);
     if (payload != NULL) {
         assert_int_equal(size, PAYLOAD);
-        for (size_t i = 0; i < size; i++) { assert_int_equal(payload[i], n); }
+        for (size_t i = 0; i < size; i++) assert_int_equal(payload[i], n);
     }
     *out_stats = cg_cache_stats(cache);
     assert_int_equal(out_stats->found + out_stats->missed + out_stats->damaged, 1);
@@ -83,7 +83,7 @@ static void expect_refused(void *context, const char *path, const char *what) {
     const Place *place = context;
     CgCacheStats stats;
     (void)path;
-    if (is_found(place, 1, &stats) || stats.damaged != 1) { fail_msg("an entry was believed: %s", what); }
+    if (is_found(place, 1, &stats) || stats.damaged != 1) fail_msg("an entry was believed: %s", what);
 }
 
 static void expect_replaced(const Place *place, const char *what) {
@@ -235,7 +235,7 @@ static void clearing_removes_entries_only(void **unused) {
     (void)unused;
     Place place = place_make();
     char other[512], fourth[512], temporary[600], third[512];
-    for (int n = 1; n <= 3; n++) { store(&place, n, LARGE); }
+    for (int n = 1; n <= 3; n++) store(&place, n, LARGE);
     path_of(&place, 3, third);
     assert_int_equal(truncate(third, 0), 0); /* as a crash of the machine leaves what was not synced */
     snprintf(other, sizeof other, "%s/notes.kernel", place.folder);
@@ -274,7 +274,7 @@ static void compile(const Place *place, const Compiling *how, PgCode out_codes[K
     CgOptions options = how->options;
     options.cache = cg_cache_open(place->folder, LARGE);
     assert_true(cg_target_host(how->isa, &target, &diags));
-    if (how->abs_greater != NULL) { target.abs_greater = how->abs_greater; }
+    if (how->abs_greater != NULL) target.abs_greater = how->abs_greater;
     assert_true(cg_llvm_compile(&target, &program, &options, &compiled, &diags));
     for (int i = 0; i < KERNELS; i++) {
         assert_non_null(cg_codes(compiled)[i].run);
@@ -316,7 +316,7 @@ static void place_in_the_program_does_not_matter(void **unused) {
     (void)unused;
     Place place = place_make();
     PgKernel turned[KERNELS];
-    for (int i = 0; i < KERNELS; i++) { memcpy(&turned[i], &kernels[KERNELS - 1 - i], sizeof turned[i]); }
+    for (int i = 0; i < KERNELS; i++) memcpy(&turned[i], &kernels[KERNELS - 1 - i], sizeof turned[i]);
     expect_compiled(&place, &(Compiling){.kernels = kernels}, 0, KERNELS);
     expect_compiled(&place, &(Compiling){.kernels = turned}, KERNELS, 0);
     place_remove(&place);

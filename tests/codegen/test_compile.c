@@ -77,7 +77,7 @@ static void every_kernel_gets_a_function(void **unused) {
     for (int i = 0; i < KERNELS; i++) {
         assert_non_null(codes[i].run);
         assert_true(codes[i].claim >= 1);
-        for (int j = 0; j < i; j++) { assert_true(codes[i].run != codes[j].run); }
+        for (int j = 0; j < i; j++) assert_true(codes[i].run != codes[j].run);
     }
     assert_int_equal(codes[0].groups, 1);
     assert_in_range(codes[2].groups, 13 / 3, 13); /* 13 panels */

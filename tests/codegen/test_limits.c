@@ -85,9 +85,8 @@ static void multiplies(Rig *r) {
         for (unsigned row = 0; row < rows; row++) {
             for (unsigned lane = 0; lane < 16; lane++) {
                 float sum = 0;
-                for (unsigned i = 0; i < K; i++) {
+                for (unsigned i = 0; i < K; i++)
                     sum += r->data[(p * K + i) * 16 + lane] * r->inputs[(i / 16 * rows + row) * 16 + i % 16];
-                }
                 check_bits("sum", p, row, r->scratch[(p * rows + row) * 16 + lane], 2 * sum);
             }
         }

@@ -45,7 +45,7 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
     c.residual = harness_floats(h, rows * O);
     c.routes = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.routes);
     c.gates = harness_floats(h, rows * (uint64_t)(k->k + 1));
-    for (uint32_t r = 0; k->k > 0 && r < rows; r++) { harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k); }
+    for (uint32_t r = 0; k->k > 0 && r < rows; r++) harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k);
     c.conv_w = harness_floats(h, O * (uint64_t)(k->taps + 1));
     c.conv_b = harness_floats(h, O);
     c.history = harness_floats(h, O * (uint64_t)(k->taps + 1));
@@ -55,7 +55,7 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
 static void free_case(Case *c) {
     float *all[] = {c->x,      c->w,        c->w2,    c->bias,   c->bias2,  c->norm_w, c->norm_b,
                     c->addend, c->residual, c->gates, c->conv_w, c->conv_b, c->history};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) { free(all[i]); }
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(c->routes);
 }
 
@@ -68,11 +68,9 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
     if (k->conv) {
         const float *w = c->conv_w + o * k->taps;
         float acc = 0;
-        for (int64_t t = 0; t < k->taps - 1; t++) { acc = fmaf(w[t], c->history[t * k->O + o], acc); }
+        for (int64_t t = 0; t < k->taps - 1; t++) acc = fmaf(w[t], c->history[t * k->O + o], acc);
         acc = fmaf(w[k->taps - 1], v, acc);
-        for (int64_t t = 0; t < k->taps - 1; t++) {
-            c->history[t * k->O + o] = t == k->taps - 2 ? v : c->history[(t + 1) * k->O + o];
-        }
+        for (int64_t t = 0; t < k->taps - 1; t++) c->history[t * k->O + o] = t == k->taps - 2 ? v : c->history[(t + 1) * k->O + o];
         v = k->conv_bias ? acc + c->conv_b[o] : acc;
     }
     v = reference_act(k->act, v);
@@ -87,9 +85,9 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
 static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *out) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), plane = P == 1 ? 0 : j;
-    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) { plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j]; }
+    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
     const float *x = c->x + (row * P + plane) * (uint64_t)k->K;
-    if (k->norm == PG_NO_NORM) { return x; }
+    if (k->norm == PG_NO_NORM) return x;
     reference_norm(k->norm, x, c->norm_w, c->norm_b, k->K, k->eps, out);
     return out;
 }
@@ -114,12 +112,11 @@ static float *reference_map(Case *c) {
             const float *x = reference_input(c, row, j, normed);
             for (int64_t o = 0; o < k->O; o++) {
                 float v = reference_value(c, m, x, o), *y = &out[(row * Py + (Py == 1 ? 0 : j)) * (uint64_t)k->O + (uint64_t)o];
-                if (k->sum == PG_GATED_SUM) {
+                if (k->sum == PG_GATED_SUM)
                     *y = fmaf(c->gates[(int64_t)row * k->k + (int64_t)j], v, *y);
-                } else {
+                else
                     *y = k->sum == PG_PLANE_SUM && j > 0 ? *y + v : v;
-                }
-                if (j + 1 == parts || k->sum == PG_NO_SUM) { *y = finished(c, *y, row, o); }
+                if (j + 1 == parts || k->sum == PG_NO_SUM) *y = finished(c, *y, row, o);
             }
         }
     }
@@ -129,7 +126,7 @@ static float *reference_map(Case *c) {
 
 /* Position of (row, slot): the slot itself in PG_ROW, through the table's pos_of in PG_BLOCK. */
 static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_t slot) {
-    if (k->mode == PG_ROW) { return slot; }
+    if (k->mode == PG_ROW) return slot;
     const PgRef *ref = &h->phase.operands[PG_MAP_GROUPS];
     const int32_t *table = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     uint64_t ldp = (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
@@ -139,7 +136,7 @@ static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_
 
 /* Where (row, part) of a value lies: its plane's base and index, with `stride`. */
 static uint64_t stride_of(Harness *h, const PgKernel *k, PgLayout layout) {
-    if (layout != PG_POSITIONS) { return h->args.ld; }
+    if (layout != PG_POSITIONS) return h->args.ld;
     return k->mode == PG_ROW ? (uint64_t)k->k : (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
 }
 
@@ -160,7 +157,7 @@ static float *setup(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     int64_t m = (int64_t)matrices(k);
     uint64_t LD = h->args.ld, row_bytes = pg_panels(k->O) * LD * 64;
-    if (k->k > 0 && k->mode == PG_BLOCK) { harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k); }
+    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k);
     put_x(h, c);
     harness_pack_panels(h, PG_MAP_W, k->dtype, c->w, m, k->O, k->K);
     harness_pack_panels(h, PG_MAP_W2, k->dtype, c->w2, m, k->O, k->K);
@@ -179,11 +176,9 @@ static float *setup(Harness *h, Case *c) {
         harness_pack_channels(h, PG_MAP_CONV_W, c->conv_w, 1, k->O, k->taps);
         harness_pack_vector(h, PG_MAP_CONV_B, c->conv_b, 1, k->O);
         float *history = harness_state(h, PG_MAP_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
-        for (int64_t o = 0; o < (int64_t)pg_panels(k->O) * 16; o++) {
-            for (int64_t t = 0; t < k->taps - 1; t++) {
+        for (int64_t o = 0; o < (int64_t)pg_panels(k->O) * 16; o++)
+            for (int64_t t = 0; t < k->taps - 1; t++)
                 history[(o / 16 * (k->taps - 1) + t) * 16 + o % 16] = o < k->O ? c->history[t * k->O + o] : 0;
-            }
-        }
     }
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : 1;
     float *y = harness_arena(h, PG_MAP_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
@@ -208,11 +203,9 @@ static void set_count(Harness *h, const PgKernel *k) {
 static void check_history(const Case *c, const uint8_t *state, uint64_t offset) {
     const float *history = (const float *)(state + offset);
     int64_t past = c->k.taps - 1;
-    for (int64_t t = 0; t < past; t++) {
-        for (int64_t o = 0; o < c->k.O; o++) {
+    for (int64_t t = 0; t < past; t++)
+        for (int64_t o = 0; o < c->k.O; o++)
             check_bits("history", (uint64_t)t, (uint64_t)o, history[(o / 16 * past + t) * 16 + o % 16], c->history[t * c->k.O + o]);
-        }
-    }
 }
 
 static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
@@ -235,7 +228,7 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
             }
         }
     }
-    if (k->conv) { check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed); }
+    if (k->conv) check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
     free(expected);
     free_case(&c);
 }
@@ -276,9 +269,8 @@ static void row_by_single_matrix(void **unused) {
 
 static void row_with_convolution(void **unused) {
     (void)unused;
-    for (int64_t taps = 1; taps <= 4; taps += 3) {
+    for (int64_t taps = 1; taps <= 4; taps += 3)
         try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .conv = true, .taps = taps, .conv_bias = taps == 4}, 3);
-    }
 }
 
 static void row_to_logits(void **unused) {
@@ -360,7 +352,7 @@ static void block_of_many_rows(void **unused) {
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
         Harness *h = harness_new(isas[i], 3);
-        for (uint32_t rows = 130; h->present && rows <= 199; rows += 69) { run_case(h, &k, rows); }
+        for (uint32_t rows = 130; h->present && rows <= 199; rows += 69) run_case(h, &k, rows);
         harness_free(h);
     }
 }

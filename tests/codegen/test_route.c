@@ -17,7 +17,7 @@ static void try_both(Trial trial, int times) {
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
         Harness *h = harness_new(isas[i], 11);
-        for (int t = 0; h->present && t < times; t++) { trial(h, t % 2 ? PG_BLOCK : PG_ROW); }
+        for (int t = 0; h->present && t < times; t++) trial(h, t % 2 ? PG_BLOCK : PG_ROW);
         harness_free(h);
     }
 }
@@ -44,14 +44,14 @@ static void norm_trial(Harness *h, PgMode mode) {
     k.E = k.x_layout == PG_PLANES ? E : 0;
     uint32_t rows = random_rows(h, mode), wanted = gather ? harness_below(h, rows + 1) : 0;
     harness_step(h, mode, rows, wanted);
-    for (uint32_t i = 0; i < wanted; i++) { h->out_rows[i] = (int32_t)harness_below(h, rows); }
+    for (uint32_t i = 0; i < wanted; i++) h->out_rows[i] = (int32_t)harness_below(h, rows);
     set_tiles(h, mode, PG_PER_ROW_BLOCK);
     h->phase.count = gather ? PG_PER_WANTED : h->phase.count;
     uint64_t LD = h->args.ld, plane = pg_panels(n) * LD * 16;
     float *x = harness_floats(h, planes * rows * (uint64_t)n), *w = harness_floats(h, (uint64_t)n),
           *b = harness_floats(h, (uint64_t)n);
     float *at = harness_arena(h, PG_NORM_X, planes * plane * 4), *y = harness_arena(h, PG_NORM_Y, planes * plane * 4);
-    for (uint64_t p = 0; p < planes; p++) { harness_put(at + p * plane, x + p * rows * (uint64_t)n, rows, n, LD); }
+    for (uint64_t p = 0; p < planes; p++) harness_put(at + p * plane, x + p * rows * (uint64_t)n, rows, n, LD);
     harness_pack_vector(h, PG_NORM_W, w, 1, n);
     harness_pack_vector(h, PG_NORM_B, b, 1, n);
     harness_run(h, &k);
@@ -60,9 +60,7 @@ static void norm_trial(Harness *h, PgMode mode) {
         for (uint32_t i = 0; i < (gather ? wanted : rows); i++) {
             uint64_t row = gather ? (uint64_t)h->out_rows[i] : i;
             reference_norm(k.norm, x + (p * rows + row) * (uint64_t)n, w, b, n, k.eps, expected);
-            for (int64_t j = 0; j < n; j++) {
-                check_bits("norm", i, (uint64_t)j, harness_at(y + p * plane, i, j, LD), expected[j]);
-            }
+            for (int64_t j = 0; j < n; j++) check_bits("norm", i, (uint64_t)j, harness_at(y + p * plane, i, j, LD), expected[j]);
         }
     }
     free(x), free(w), free(b), free(expected);
@@ -86,7 +84,7 @@ static void embed_trial(Harness *h, PgMode mode) {
     float *w = harness_weights(h, k.dtype, (uint64_t)(V * D));
     harness_pack_panels(h, PG_EMBED_W, k.dtype, w, 1, V, D);
     float *y = harness_arena(h, PG_EMBED_Y, pg_panels(D) * h->args.ld * 64);
-    for (uint32_t i = 0; i < rows; i++) { h->tokens[i] = (int32_t)harness_below(h, (uint32_t)V); }
+    for (uint32_t i = 0; i < rows; i++) h->tokens[i] = (int32_t)harness_below(h, (uint32_t)V);
     harness_run(h, &k);
     for (uint32_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < D; j++) {
@@ -109,33 +107,33 @@ static void reference_select(const PgKernel *k, const float *keys, int32_t *rout
     int64_t n = 0;
     for (int64_t i = 0; i < k->E; i++) {
         int64_t before = 0;
-        for (int64_t j = 0; j < k->E; j++) { before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i); }
-        if (before < k->k) { routes[n++] = (int32_t)i; }
+        for (int64_t j = 0; j < k->E; j++) before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+        if (before < k->k) routes[n++] = (int32_t)i;
     }
 }
 
 static void reference_scores(const PgKernel *k, float *r) {
     float m = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < k->E; i++) { m = m < r[i] ? r[i] : m; }
+    for (int64_t i = 0; i < k->E; i++) m = m < r[i] ? r[i] : m;
     for (int64_t i = 0; i < k->E; i++) {
         r[i] = k->sigmoid ? vm_sigmoid(r[i]) : vm_exp(r[i] - m);
         sum = sum + r[i];
     }
-    for (int64_t i = 0; i < k->E && !k->sigmoid; i++) { r[i] = r[i] / sum; }
+    for (int64_t i = 0; i < k->E && !k->sigmoid; i++) r[i] = r[i] / sum;
 }
 
 /* Routes and gates of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
 static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *routes, float *gates) {
-    if (!k->select_bias) { reference_select(k, r, routes); }
+    if (!k->select_bias) reference_select(k, r, routes);
     reference_scores(k, r);
     if (k->select_bias) {
         float *keys = malloc((size_t)k->E * sizeof *keys);
-        for (int64_t i = 0; i < k->E; i++) { keys[i] = r[i] + select_bias[i]; }
+        for (int64_t i = 0; i < k->E; i++) keys[i] = r[i] + select_bias[i];
         reference_select(k, keys, routes);
         free(keys);
     }
     float sum = 0;
-    for (int64_t j = 0; j < k->k; j++) { sum = sum + r[routes[j]]; }
+    for (int64_t j = 0; j < k->k; j++) sum = sum + r[routes[j]];
     for (int64_t j = 0; j < k->k; j++) {
         gates[j] = k->normalize ? r[routes[j]] / (sum + 1e-20f) : r[routes[j]];
         gates[j] = k->scaled ? (float)k->scale * gates[j] : gates[j];
@@ -176,10 +174,9 @@ static void route_trial(Harness *h, PgMode mode) {
             select_bias[i] = select_bias[0];
         }
     }
-    if (harness_below(h, 3) == 0) { /* so large that different r have one p */
-        for (uint64_t i = 0; i < E * K; i++) { w[i] = w[i] * 64; }
-    }
-    if (poison) { x[poisoned * K] = NAN; }
+    if (harness_below(h, 3) == 0)  /* so large that different r have one p */
+        for (uint64_t i = 0; i < E * K; i++) w[i] = w[i] * 64;
+    if (poison) x[poisoned * K] = NAN;
     harness_put(harness_arena(h, PG_ROUTE_X, pg_panels(k.K) * LD * 64), x, rows, k.K, LD);
     harness_pack_panels(h, PG_ROUTE_W, k.dtype, w, 1, k.E, k.K);
     harness_pack_vector(h, PG_ROUTE_BIAS, bias, 1, k.E);
@@ -194,9 +191,8 @@ static void route_trial(Harness *h, PgMode mode) {
     for (uint32_t row = 0; row < rows; row++) {
         if (poison && row == poisoned) {
             assert_int_equal(h->trouble[row], 5);
-            for (int64_t j = 0; j < k.k; j++) { /* whatever they are, they are experts, each once */
+            for (int64_t j = 0; j < k.k; j++)  /* whatever they are, they are experts, each once */
                 assert_in_range(routes[row * k.k + j], j == 0 ? 0 : routes[row * k.k + j - 1] + 1, k.E - 1);
-            }
             continue;
         }
         assert_int_equal(h->trouble[row], 0);
@@ -232,7 +228,7 @@ static void group_trial(Harness *h, PgMode mode) {
     harness_step(h, PG_BLOCK, rows, 0);
     PgKernel kernel = {.kind = PG_GROUP, .mode = PG_BLOCK, .E = E, .k = k};
     int32_t *routes = (int32_t *)harness_arena(h, PG_GROUP_ROUTES, h->args.ld * (uint64_t)k * 4);
-    for (uint32_t i = 0; i < rows; i++) { harness_routes(h, routes + i * k, E, k); }
+    for (uint32_t i = 0; i < rows; i++) harness_routes(h, routes + i * k, E, k);
     uint64_t ldp = (uint64_t)k * h->args.ld + pg_position_pad(E, k);
     harness_groups(h, PG_MAX_OPERANDS - 1, routes, rows, E, k);
     const PgRef *ref = &h->phase.operands[PG_MAX_OPERANDS - 1];
@@ -273,7 +269,7 @@ static void combine_trial(Harness *h, PgMode mode) {
     float *gates = harness_arena(h, PG_COMBINE_GATES, LD * kk * 4);
     for (uint64_t i = 0; i < rows; i++) {
         harness_routes(h, routes + i * kk, k.E, k.k);
-        for (uint64_t j = 0; j < kk; j++) { gates[i * kk + j] = harness_float(h); }
+        for (uint64_t j = 0; j < kk; j++) gates[i * kk + j] = harness_float(h);
     }
     harness_groups(h, PG_COMBINE_GROUPS, routes, rows, k.E, k.k);
     const PgRef *ref = &h->phase.operands[PG_COMBINE_GROUPS];

@@ -32,9 +32,8 @@ static inline uint64_t ref_channel(int64_t I, int64_t N, uint64_t e, int64_t i, 
 /* The parameter of [E][I/16][N][16] mixed by the gates of a row. */
 static inline float ref_mix(const Rig *rig, unsigned slot, uint64_t row, int64_t I, int64_t N, int64_t i, int64_t n) {
     float sum = 0;
-    for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++) {
+    for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++)
         sum = fmaf(ref_gate(rig, row, j), rig_float(rig, slot, 0, ref_channel(I, N, ref_expert(rig, row, j), i, n)), sum);
-    }
     return sum;
 }
 

@@ -68,12 +68,11 @@ void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRando
         rig->memory[space] = zeroed(bytes);
         rig->expected[space] = zeroed(bytes);
         rig->results[space] = zeroed(bytes);
-        for (uint64_t i = 0; i < bytes / 4; i++) {
+        for (uint64_t i = 0; i < bytes / 4; i++)
             memcpy(rig->memory[space] + 4 * i, &(uint32_t){0x7fc0beef}, 4); /* a NaN: reading what nobody wrote shows */
-        }
         memcpy(rig->expected[space], rig->memory[space], bytes);
     }
-    for (uint32_t s = 0; s < rig->args.n_segments; s++) { rig->segments[s].state = rig->memory[PG_STATE] + s * rig->state_bytes; }
+    for (uint32_t s = 0; s < rig->args.n_segments; s++) rig->segments[s].state = rig->memory[PG_STATE] + s * rig->state_bytes;
     rig->args.weights = rig->memory[PG_WEIGHTS];
     rig->args.arena = rig->memory[PG_ARENA];
     rig->args.segments = rig->segments;
@@ -115,9 +114,8 @@ void rig_place(Rig *rig, unsigned slot, PgSpace space, uint64_t bytes, float low
     rig->slot_offset[slot] = offset;
     rig->slot_bytes[slot] = bytes;
     rig->phase.operands[slot] = make_ref(rig, space, offset);
-    for (uint64_t s = 0; s < copies; s++) {
+    for (uint64_t s = 0; s < copies; s++)
         for (uint64_t i = 0; i < bytes / 4; i++) rig_set(rig, slot, s, i, rig_uniform(&rig->random, low, high));
-    }
 }
 
 void rig_result(Rig *rig, unsigned slot) {
@@ -144,11 +142,9 @@ float rig_float(const Rig *rig, unsigned slot, uint64_t segment, uint64_t at) {
 /* Numbers k distinct experts of every row in rising order. */
 static void choose_experts(Rig *rig, uint64_t row) {
     int64_t E = rig->kernel.E, k = rig->kernel.k, taken = 0;
-    for (int64_t e = 0; e < E && taken < k; e++) {
-        if ((int64_t)(rig_next(&rig->random) % (uint64_t)(E - e)) < k - taken) {
+    for (int64_t e = 0; e < E && taken < k; e++)
+        if ((int64_t)(rig_next(&rig->random) % (uint64_t)(E - e)) < k - taken)
             rig->routes[row * (uint64_t)k + (uint64_t)taken++] = (int32_t)e;
-        }
-    }
 }
 
 /* Positions sorted by expert, each expert's padded to 8. */

@@ -39,9 +39,8 @@ static void place_segments(Rig *rig, int64_t most) {
     for (uint32_t s = 0; s < rig->args.n_segments; s++) {
         RtSegment *segment = &rig->segments[s];
         segment->position = rig_range(&rig->random, 0, most);
-        if (rig_next(&rig->random) % 2) { /* the first or the last key soon passes into another block */
+        if (rig_next(&rig->random) % 2)  /* the first or the last key soon passes into another block */
             segment->position = PG_KEY_BLOCK + (rig_next(&rig->random) % 2 ? k->window : 0) - rig_range(&rig->random, 0, 6);
-        }
         for (uint32_t i = 0; i < segment->count; i++) rig->row_position[segment->first_row + i] = segment->position + i;
         if (segment->position + segment->count > longest) longest = segment->position + segment->count;
         if (segment->count > rows) rows = segment->count;
@@ -151,9 +150,8 @@ static void expect_head(Rig *rig, uint64_t row, int64_t head) {
         int64_t low = block * PG_KEY_BLOCK, high = low + PG_KEY_BLOCK - 1;
         attend_block(rig, row, head, low > first ? low : first, high < t ? high : t, &soft);
     }
-    for (int64_t i = 0; i < k->O; i++) {
+    for (int64_t i = 0; i < k->O; i++)
         rig_expect(rig, PG_ATTEND_Y, PG_ROWS, k->heads * k->O, 1, 0, row, head * k->O + i, 0, soft.o[i] / soft.l);
-    }
 }
 
 static void attend_case(const CgTarget *target, RigRandom random) {
@@ -166,9 +164,8 @@ static void attend_case(const CgTarget *target, RigRandom random) {
     place_caches(&rig, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE);
     rig_result(&rig, PG_ATTEND_Y);
     rig_run(&rig, (uint32_t)rig.rows * (uint32_t)k.heads);
-    for (uint64_t row = 0; row < rig.rows; row++) {
+    for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t head = 0; head < k.heads; head++) expect_head(&rig, row, head);
-    }
     rig_check(&rig, "attend");
     rig_close(&rig);
 }

@@ -17,9 +17,8 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
     const PgKernel *k = &rig->kernel;
     int64_t past = k->taps - 1;
     float x = rig_get(rig, PG_CONV_X, PG_ROWS, k->O, 1, 0, row, i, 0), y = 0;
-    for (int64_t w = 0; w < past; w++) {
+    for (int64_t w = 0; w < past; w++)
         y = fmaf(weight(rig, row, i, w), rig_float(rig, PG_CONV_HISTORY, s, ref_channel(k->O, past, 0, i, w)), y);
-    }
     y = fmaf(weight(rig, row, i, past), x, y);
     if (k->bias && k->per_expert)
         y = y + ref_mix(rig, PG_CONV_BIAS, row, k->O, 1, i, 0);
@@ -71,9 +70,8 @@ static void one_case(const CgTarget *target, RigRandom random) {
     rig_result(&rig, PG_CONV_Y);
     rig_result(&rig, PG_CONV_HISTORY);
     rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
-    for (uint64_t row = 0; row < rig.rows; row++) {
+    for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t i = 0; i < k.O; i++) expect_row(&rig, (uint64_t)rig.row_segment[row], row, i);
-    }
     rig_check(&rig, "conv");
     rig_close(&rig);
 }

@@ -52,9 +52,8 @@ static float expert_row(Rig *rig, uint64_t s, uint64_t row, uint64_t j, uint64_t
 static float params_sum(const Rig *rig, uint64_t row, int64_t i) {
     if (!rig->kernel.own_dt) return delta_sum(rig, row, 0, 0, i);
     float sum = 0;
-    for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++) {
+    for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++)
         sum = fmaf(ref_gate(rig, row, j), delta_sum(rig, row, j, ref_expert(rig, row, j), i), sum);
-    }
     return sum;
 }
 
@@ -163,9 +162,8 @@ static void one_case(const CgTarget *target, RigRandom random, PgScanExperts sca
     place_all(&rig);
     count_states(&rig);
     rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
-    for (uint64_t row = 0; row < rig.rows; row++) {
+    for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t i = 0; i < k.O; i++) expect_row(&rig, (uint64_t)rig.row_segment[row], row, i);
-    }
     rig_check(&rig, "scan");
     rig_close(&rig);
 }

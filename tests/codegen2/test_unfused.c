@@ -155,9 +155,8 @@ static void expect_select(Rig *rig, const Place *at) {
         taken[best] = true;
     }
     uint64_t slot = at->row * (uint64_t)k->k;
-    for (int32_t e = 0; e < k->E; e++) {
+    for (int32_t e = 0; e < k->E; e++)
         if (taken[e]) rig_expect_int(rig, PG_OP_ROUTES, slot++, e);
-    }
 }
 
 static void expect_gates(Rig *rig, const Place *at) {
@@ -186,10 +185,9 @@ static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, pg_panels(k.E) * PG_LANES * 4, -1, 1);
     if (kind == PG_SELECT) rig_result(&rig, PG_OP_ROUTES);
     if (kind == PG_GATES) rig_result(&rig, PG_OP_GATES);
-    if (kind == PG_SELECT && k.E > 2) { /* a tie */
+    if (kind == PG_SELECT && k.E > 2)  /* a tie */
         for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16)
             rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
-    }
     rig_run(&rig, tiles(&rig));
     each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
     rig_check(&rig, "router");
@@ -215,9 +213,8 @@ static void trouble_case(const CgTarget *target, RigRandom random) {
 
 static void expect_mix(Rig *rig, const Place *at) {
     const PgKernel *k = &rig->kernel;
-    for (int64_t i = 0; i < k->O; i++) {
+    for (int64_t i = 0; i < k->O; i++)
         for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, ref_mix(rig, PG_OP_W, at->row, k->O, k->N, i, n));
-    }
 }
 
 static void mix_case(const CgTarget *target, RigRandom random) {

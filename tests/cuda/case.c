@@ -18,12 +18,12 @@ enum { MAX_TRIES = 40 };
 bool case_fail(Case *c, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    if (!c->failed) { printf("FAILED: --seed %llu --count 1\n%s", (unsigned long long)c->seed, c->yaml.text); }
+    if (!c->failed) printf("FAILED: --seed %llu --count 1\n%s", (unsigned long long)c->seed, c->yaml.text);
     c->failed = true;
     printf("  -> ");
     vprintf(format, args);
     printf("\n");
-    if (c->diags.count > 0) { su_diags_print(&c->diags, stdout); }
+    if (c->diags.count > 0) su_diags_print(&c->diags, stdout);
     va_end(args);
     fflush(stdout);
     return false;
@@ -38,9 +38,8 @@ bool case_ok(Case *c, const char *what, MossError error) {
 static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
     IrEval *eval = ir_eval64_new(graph, weights_narrowed, &c->weights);
     bool good = true;
-    for (int64_t t = 0; t < c->T && good; t++) {
+    for (int64_t t = 0; t < c->T && good; t++)
         good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);
-    }
     *gap = fmin(*gap, ir_eval_min_gap(eval));
     ir_eval_free(eval);
     return good || case_fail(c, "the evaluator failed");
@@ -48,7 +47,7 @@ static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
 
 static double root_mean_square(const double *x, int64_t count) {
     double sum = 0;
-    for (int64_t i = 0; i < count; i++) { sum += x[i] * x[i]; }
+    for (int64_t i = 0; i < count; i++) sum += x[i] * x[i];
     return sqrt(sum / (double)count);
 }
 
@@ -64,11 +63,11 @@ static bool draw_truth(Case *c, const IrGraph *graph) {
         weights_free(&c->weights);
         weights_draw(&c->spec, rng_next(&rng), &c->weights);
         for (int i = 0; i < CASE_SEQUENCES; i++) {
-            for (int64_t t = 0; t < c->T; t++) { c->tokens[i][t] = (int32_t)rng_between(&rng, 0, c->V - 1); }
-            if (!evaluate(c, graph, i, &gap)) { return false; }
+            for (int64_t t = 0; t < c->T; t++) c->tokens[i][t] = (int32_t)rng_between(&rng, 0, c->V - 1);
+            if (!evaluate(c, graph, i, &gap)) return false;
         }
         c->rms = root_mean_square(c->truth[0], c->T * c->V);
-        if (gap >= c->bounds.min_gap) { return true; }
+        if (gap >= c->bounds.min_gap) return true;
     }
     return case_fail(c, "no weights without a close routing decision in %d tries", MAX_TRIES);
 }
@@ -79,10 +78,10 @@ bool case_near(Case *c, const char *how, int sequence, int64_t row, const float 
     int64_t at = 0;
     for (int64_t v = 0; v < c->V; v++) {
         double difference = fabs((double)logits[v] - truth[v]) / c->rms;
-        if (!(difference <= worst)) { worst = difference, at = v; }
+        if (!(difference <= worst)) worst = difference, at = v;
     }
     c->worst = fmax(c->worst, worst);
-    if (worst <= c->bounds.tolerance) { return true; }
+    if (worst <= c->bounds.tolerance) return true;
     return case_fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", how, (long long)row,
                      (long long)at, worst, (double)logits[at], truth[at]);
 }
@@ -92,7 +91,7 @@ bool case_near(Case *c, const char *how, int sequence, int64_t row, const float 
 static PsOptions passes_of(const Case *c) {
     PsOptions passes = {.check = true};
     uint64_t turn = c->seed / 4 % (PS_PASS_COUNT + 1);
-    for (int i = 0; c->seed % 4 == 0 && i < PS_PASS_COUNT; i++) { passes.off[i] = turn == (uint64_t)i || turn == PS_PASS_COUNT; }
+    for (int i = 0; c->seed % 4 == 0 && i < PS_PASS_COUNT; i++) passes.off[i] = turn == (uint64_t)i || turn == PS_PASS_COUNT;
     return passes;
 }
 
@@ -102,17 +101,16 @@ bool case_make(Case *c, const CaseWants *wants) {
         su_text_add(&c->yaml, "%s", wants->yaml);
     } else {
         c->T = draw_spec(c->seed, &c->yaml);
-        if (c->T > CASE_MAX_TOKENS) { c->T = CASE_MAX_TOKENS; }
+        if (c->T > CASE_MAX_TOKENS) c->T = CASE_MAX_TOKENS;
     }
-    if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags)) {
+    if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags))
         return case_fail(c, "the spec is refused");
-    }
     su_diags_free(&c->diags); /* warnings are fine */
     c->diags = (SuDiags){0};
     c->V = c->spec.vocab_size;
     PsOptions passes = passes_of(c);
     IrGraph *graph = fe_lower(&c->spec, &c->arena);
-    if (!draw_truth(c, graph)) { return false; }
+    if (!draw_truth(c, graph)) return false;
     return (ps_fuse(graph, &passes, &c->diags) && ps_program(&c->spec, graph, &passes, &c->arena, &c->program, &c->diags)) ||
            case_fail(c, "no program");
 }

@@ -25,9 +25,8 @@ static CuResult spoil_captures(void) {
     CuResult result = CU_OK;
     for (Object *o = device.objects; o != NULL; o = o->next) {
         CuStreamRef stream = (CuStreamRef)o;
-        if (o->kind != STREAM || stream->capture == NULL || stream->relaxed || !pthread_equal(stream->capturing, pthread_self())) {
+        if (o->kind != STREAM || stream->capture == NULL || stream->relaxed || !pthread_equal(stream->capturing, pthread_self()))
             continue;
-        }
         stream->broken = true;
         result = CU_CAPTURE_UNSUPPORTED;
     }
@@ -44,12 +43,12 @@ CuResult begin(Call call, int needs) {
     calls[call]++;
     if (must_fail(call)) {
         CuResult code = device.settings.fail.code;
-        if (emulated_current != NULL && (code == CU_ILLEGAL_ADDRESS || code == CU_LAUNCH_FAILED)) { emulated_current->dead = code; }
+        if (emulated_current != NULL && (code == CU_ILLEGAL_ADDRESS || code == CU_LAUNCH_FAILED)) emulated_current->dead = code;
         return code;
     }
-    if (!device.ready && !(needs & EVER)) { return CU_NOT_INITIALIZED; }
-    if (needs & CONTEXT && (emulated_current == NULL || emulated_current->users == 0)) { return CU_INVALID_CONTEXT; }
-    if (needs & CONTEXT && emulated_current->dead) { return emulated_current->dead; }
+    if (!device.ready && !(needs & EVER)) return CU_NOT_INITIALIZED;
+    if (needs & CONTEXT && (emulated_current == NULL || emulated_current->users == 0)) return CU_INVALID_CONTEXT;
+    if (needs & CONTEXT && emulated_current->dead) return emulated_current->dead;
     return needs & QUIET ? spoil_captures() : CU_OK;
 }
 
@@ -61,25 +60,24 @@ CuResult finish(CuResult result) {
 __attribute__((constructor)) static void load(void) { device.settings = settings_read(); }
 
 __attribute__((destructor)) static void unload(void) {
-    for (int i = 0; i < CALLS && device.settings.calls; i++) {
+    for (int i = 0; i < CALLS && device.settings.calls; i++)
         fprintf(stderr, "emulated GPU: calls: %s %llu\n", symbols[i], (unsigned long long)calls[i]);
-    }
-    if (!device.settings.leaks) { return; }
+    if (!device.settings.leaks) return;
     for (int i = 0; i < MAX_DEVICES; i++) {
-        if (device.contexts[i].users == 0) { continue; }
+        if (device.contexts[i].users == 0) continue;
         fprintf(stderr, "emulated GPU: leak: context of device %d, retained %d times\n", i, device.contexts[i].users);
         device.leaked = true;
     }
     device.leaked = objects_report(NULL) || device.leaked;
-    if (device.leaked) { _exit(LEAKED); }
+    if (device.leaked) _exit(LEAKED);
 }
 
 /* ---------------------------------------------------------------------------------------------- devices and contexts */
 
 CuResult emulated_init(unsigned flags) {
     CuResult result = begin(CALL_init, EVER);
-    if (result == CU_OK && flags != 0) { result = CU_INVALID_VALUE; }
-    if (result == CU_OK && device.settings.devices == 0) { result = CU_NO_DEVICE; }
+    if (result == CU_OK && flags != 0) result = CU_INVALID_VALUE;
+    if (result == CU_OK && device.settings.devices == 0) result = CU_NO_DEVICE;
     device.ready = device.ready || result == CU_OK;
     return finish(result);
 }
@@ -120,29 +118,28 @@ static const struct {
     {CU_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"}};
 
 static int error_index(CuResult code) {
-    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        if (errors[i].code == code) { return (int)i; }
-    }
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i].code == code) return (int)i;
     return -1;
 }
 
 CuResult emulated_error_name(CuResult code, const char **out) {
     CuResult result = begin(CALL_error_name, EVER);
     int i = error_index(code);
-    if (result == CU_OK) { *out = i < 0 ? NULL : errors[i].name; }
+    if (result == CU_OK) *out = i < 0 ? NULL : errors[i].name;
     return finish(result == CU_OK && i < 0 ? CU_INVALID_VALUE : result);
 }
 
 CuResult emulated_error_text(CuResult code, const char **out) {
     CuResult result = begin(CALL_error_text, EVER);
     int i = error_index(code);
-    if (result == CU_OK) { *out = i < 0 ? NULL : errors[i].text; }
+    if (result == CU_OK) *out = i < 0 ? NULL : errors[i].text;
     return finish(result == CU_OK && i < 0 ? CU_INVALID_VALUE : result);
 }
 
 CuResult emulated_device_count(int *count) {
     CuResult result = begin(CALL_device_count, NOTHING);
-    if (result == CU_OK) { *count = device.settings.devices; }
+    if (result == CU_OK) *count = device.settings.devices;
     return finish(result);
 }
 
@@ -150,15 +147,15 @@ static bool is_device(int ordinal) { return ordinal >= 0 && ordinal < device.set
 
 CuResult emulated_device_get(CuDevice *out, int ordinal) {
     CuResult result = begin(CALL_device_get, NOTHING);
-    if (result == CU_OK && !is_device(ordinal)) { result = CU_INVALID_DEVICE; }
-    if (result == CU_OK) { *out = ordinal; }
+    if (result == CU_OK && !is_device(ordinal)) result = CU_INVALID_DEVICE;
+    if (result == CU_OK) *out = ordinal;
     return finish(result);
 }
 
 CuResult emulated_device_name(char *name, int size, CuDevice ordinal) {
     CuResult result = begin(CALL_device_name, NOTHING);
-    if (result == CU_OK && !is_device(ordinal)) { result = CU_INVALID_DEVICE; }
-    if (result == CU_OK) { snprintf(name, (size_t)size, "%s", device.settings.name); }
+    if (result == CU_OK && !is_device(ordinal)) result = CU_INVALID_DEVICE;
+    if (result == CU_OK) snprintf(name, (size_t)size, "%s", device.settings.name);
     return finish(result);
 }
 
@@ -177,8 +174,8 @@ int device_most_shared(void) {
 
 CuResult emulated_device_attribute(int *value, CuAttribute attribute, CuDevice ordinal) {
     CuResult result = begin(CALL_device_attribute, NOTHING);
-    if (result == CU_OK && !is_device(ordinal)) { result = CU_INVALID_DEVICE; }
-    if (result != CU_OK) { return finish(result); }
+    if (result == CU_OK && !is_device(ordinal)) result = CU_INVALID_DEVICE;
+    if (result != CU_OK) return finish(result);
     switch (attribute) {
     case CU_ATTRIBUTE_MULTIPROCESSORS: *value = device.settings.multiprocessors; break;
     case CU_ATTRIBUTE_INTEGRATED: *value = device.settings.integrated; break;
@@ -193,37 +190,37 @@ CuResult emulated_device_attribute(int *value, CuAttribute attribute, CuDevice o
 
 CuResult emulated_context_retain(CuContextRef *out, CuDevice ordinal) {
     CuResult result = begin(CALL_context_retain, NOTHING);
-    if (result == CU_OK && !is_device(ordinal)) { result = CU_INVALID_DEVICE; }
-    if (result != CU_OK) { return finish(result); }
+    if (result == CU_OK && !is_device(ordinal)) result = CU_INVALID_DEVICE;
+    if (result != CU_OK) return finish(result);
     *out = &device.contexts[ordinal];
-    if ((*out)->users++ == 0) { **out = (struct CuContext){.device = ordinal, .users = 1}; }
+    if ((*out)->users++ == 0) **out = (struct CuContext){.device = ordinal, .users = 1};
     return finish(CU_OK);
 }
 
 /* What a context still has goes with it. */
 static void context_end(CuContextRef context) {
     flush_all(context);
-    if (device.settings.leaks && objects_report(context)) { device.leaked = true; }
+    if (device.settings.leaks && objects_report(context)) device.leaked = true;
     for (bool again = true; again;) {
         again = false;
         for (Object *o = device.objects; o != NULL && !again; o = o->next) {
             again = o->context == context;
-            if (again) { object_free(o); }
+            if (again) object_free(o);
         }
     }
 }
 
 CuResult emulated_context_release(CuDevice ordinal) {
     CuResult result = begin(CALL_context_release, NOTHING);
-    if (!is_device(ordinal) || device.contexts[ordinal].users == 0) { return finish(CU_INVALID_CONTEXT); }
-    if (device.contexts[ordinal].users == 1) { context_end(&device.contexts[ordinal]); }
+    if (!is_device(ordinal) || device.contexts[ordinal].users == 0) return finish(CU_INVALID_CONTEXT);
+    if (device.contexts[ordinal].users == 1) context_end(&device.contexts[ordinal]);
     device.contexts[ordinal].users--;
     return finish(result);
 }
 
 CuResult emulated_context_set(CuContextRef context) {
     CuResult result = begin(CALL_context_set, NOTHING);
-    if (result == CU_OK && context != NULL && context->users == 0) { result = CU_INVALID_CONTEXT; }
-    if (result == CU_OK) { emulated_current = context; }
+    if (result == CU_OK && context != NULL && context->users == 0) result = CU_INVALID_CONTEXT;
+    if (result == CU_OK) emulated_current = context;
     return finish(result);
 }

@@ -48,9 +48,8 @@ static Result told_to_fail(const char *name) {
 static const int architectures[] = {75, 80, 86, 87, 89, 90, 100, 103, 110, 120, 121};
 
 static bool is_known(int architecture) {
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
-        if (architectures[i] == architecture) { return architecture <= settings_read().newest; }
-    }
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        if (architectures[i] == architecture) return architecture <= settings_read().newest;
     return false;
 }
 
@@ -73,14 +72,13 @@ const char *nvrtcGetErrorString(Result result) {
 
 Result nvrtcGetNumSupportedArchs(int *count) {
     *count = 0;
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) { *count += is_known(architectures[i]); }
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) *count += is_known(architectures[i]);
     return told_to_fail(__func__);
 }
 
 Result nvrtcGetSupportedArchs(int *out) {
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
-        if (is_known(architectures[i])) { *out++ = architectures[i]; }
-    }
+    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
+        if (is_known(architectures[i])) *out++ = architectures[i];
     return told_to_fail(__func__);
 }
 
@@ -92,7 +90,7 @@ static void for_each_name(const char *text, const char *mark, const char *after,
     for (const char *at = strstr(text, mark); at != NULL; at = strstr(at + 1, mark)) {
         const char *begin = at + strlen(mark);
         size_t size = strspn(begin, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
-        if (size == 0 || strncmp(begin + size, after, strlen(after)) != 0) { continue; }
+        if (size == 0 || strncmp(begin + size, after, strlen(after)) != 0) continue;
         char *name = strndup(begin, size);
         each(out, name);
         free(name);
@@ -109,7 +107,7 @@ static void write_global(FILE *out, const char *name) { fprintf(out, "    EMULAT
 
 static bool write_source(const Program *p, const char *path) {
     FILE *out = fopen(path, "w");
-    if (out == NULL) { return false; }
+    if (out == NULL) return false;
     fprintf(out, "#include \"simt.h\"\n#line 1 \"%s\"\n%s\n#line 1 \"entries\"\n#include \"entries.h\"\n", p->name, p->text);
     fprintf(out,
             "extern \"C\" const unsigned emulated_threads = THREADS;\nextern \"C\" const EmulatedEntry emulated_entries[] = {\n");
@@ -126,7 +124,7 @@ static bool write_source(const Program *p, const char *path) {
 static uint8_t *read_file(const char *path, size_t *out_bytes) {
     struct stat about;
     FILE *file = fopen(path, "rb");
-    if (file == NULL || fstat(fileno(file), &about) != 0) { return NULL; }
+    if (file == NULL || fstat(fileno(file), &about) != 0) return NULL;
     uint8_t *data = malloc((size_t)about.st_size + 1);
     *out_bytes = fread(data, 1, (size_t)about.st_size, file);
     data[*out_bytes] = '\0';
@@ -140,13 +138,13 @@ static void write_errors(const Program *p, const char *said, FILE *log) {
     for (const char *line = said; *line != '\0'; line += strcspn(line, "\n"), line += *line == '\n') {
         int at, column, begin = 0;
         size_t name = strlen(p->name);
-        if (strncmp(line, p->name, name) != 0 || sscanf(line + name, ":%d:%d: %n", &at, &column, &begin) != 2) { continue; }
+        if (strncmp(line, p->name, name) != 0 || sscanf(line + name, ":%d:%d: %n", &at, &column, &begin) != 2) continue;
         const char *what = line + name + begin;
-        if (strncmp(what, "error", 5) != 0 && strncmp(what, "fatal error", 11) != 0) { continue; }
+        if (strncmp(what, "error", 5) != 0 && strncmp(what, "fatal error", 11) != 0) continue;
         fprintf(log, "%s(%d): %.*s\n", p->name, at, (int)strcspn(what, "\n"), what);
         errors++;
     }
-    if (errors == 0) { fprintf(log, "%s", said); }
+    if (errors == 0) fprintf(log, "%s", said);
     fprintf(log, "%d errors detected in the compilation of \"%s\".\n", errors, p->name);
 }
 
@@ -169,12 +167,11 @@ static bool build(Program *p, const char *folder, FILE *log) {
     snprintf(command, sizeof command, "'%s' %s '%s' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS, source, made, said_at);
     bool good = write_source(p, source) && system(command) == 0;
     uint8_t *said = read_file(said_at, &said_bytes);
-    if (good) { p->image.code = read_file(made, &p->image.bytes); }
-    if (p->image.code != NULL) {
+    if (good) p->image.code = read_file(made, &p->image.bytes);
+    if (p->image.code != NULL)
         for_each_entry(p->text, write_properties, log);
-    } else {
+    else
         write_errors(p, said != NULL ? (char *)said : "error: no C++ compiler can be started\n", log);
-    }
     free(said);
     unlink(source);
     unlink(made);
@@ -186,7 +183,7 @@ static Result compile(Program *p, FILE *log) {
     char folder[256];
     const char *parent = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/mossc-nvrtc-XXXXXX", parent != NULL ? parent : "/tmp");
-    if (mkdtemp(folder) == NULL) { return OUT_OF_MEMORY; }
+    if (mkdtemp(folder) == NULL) return OUT_OF_MEMORY;
     bool good = build(p, folder, log);
     rmdir(folder);
     return good ? OK : COMPILATION;
@@ -195,9 +192,8 @@ static Result compile(Program *p, FILE *log) {
 static bool is_accepted(const char *option) {
     static const char *const known[] = {"--std=c++17",     "--disable-warnings", "--ptxas-options=-v",
                                         "-default-device", "-lineinfo",          "--use_fast_math"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strcmp(option, known[i]) == 0) { return true; }
-    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(option, known[i]) == 0) return true;
     return false;
 }
 
@@ -206,7 +202,7 @@ static Result take_options(Program *p, int n, const char *const *options, FILE *
     p->image.form = IMAGE_PTX;
     for (int i = 0; i < n; i++) {
         char kind[8];
-        if (is_accepted(options[i])) { continue; }
+        if (is_accepted(options[i])) continue;
         if (sscanf(options[i], "--gpu-architecture=%7[a-z]_%d", kind, &p->image.architecture) != 2 ||
             !is_known(p->image.architecture)) {
             fprintf(log, "nvrtc: error: invalid value for option %s\n", options[i]);
@@ -222,8 +218,8 @@ static Result take_options(Program *p, int n, const char *const *options, FILE *
 Result nvrtcCreateProgram(Program **out, const char *text, const char *name, int n, const char *const *headers,
                           const char *const *names) {
     (void)headers, (void)names;
-    if (out == NULL || text == NULL || n != 0) { return BAD_INPUT; }
-    if (told_to_fail(__func__)) { return told_to_fail(__func__); }
+    if (out == NULL || text == NULL || n != 0) return BAD_INPUT;
+    if (told_to_fail(__func__)) return told_to_fail(__func__);
     Program *p = calloc(1, sizeof *p);
     p->text = strdup(text);
     p->name = strdup(name != NULL ? name : "default_program");
@@ -233,7 +229,7 @@ Result nvrtcCreateProgram(Program **out, const char *text, const char *name, int
 }
 
 Result nvrtcDestroyProgram(Program **program) {
-    if (program == NULL || *program == NULL) { return BAD_PROGRAM; }
+    if (program == NULL || *program == NULL) return BAD_PROGRAM;
     free((*program)->text);
     free((*program)->name);
     free((*program)->log);
@@ -245,30 +241,30 @@ Result nvrtcDestroyProgram(Program **program) {
 
 Result nvrtcCompileProgram(Program *p, int n, const char *const *options) {
     size_t bytes;
-    if (p == NULL) { return BAD_PROGRAM; }
+    if (p == NULL) return BAD_PROGRAM;
     free(p->log);
     FILE *log = open_memstream(&p->log, &bytes);
     Result result = take_options(p, n, options, log);
-    if (!result) { result = told_to_fail(__func__); }
-    if (!result) { result = compile(p, log); }
+    if (!result) result = told_to_fail(__func__);
+    if (!result) result = compile(p, log);
     fclose(log);
     return result;
 }
 
 static Result get(Program *p, const char *name, ImageForm form, size_t *out_bytes, char *out) {
     size_t bytes = 0;
-    if (told_to_fail(name)) { return told_to_fail(name); }
-    if (p == NULL || p->image.code == NULL) { return BAD_PROGRAM; }
+    if (told_to_fail(name)) return told_to_fail(name);
+    if (p == NULL || p->image.code == NULL) return BAD_PROGRAM;
     /* without the code of a real architecture there is no cubin, but there is always PTX */
     if (form == IMAGE_CUBIN && p->image.form != IMAGE_CUBIN) {
-        if (out_bytes != NULL) { *out_bytes = 0; }
+        if (out_bytes != NULL) *out_bytes = 0;
         return out_bytes != NULL ? OK : BAD_PROGRAM;
     }
     Image image = p->image;
     image.form = form;
     char *data = image_write(&image, &bytes);
-    if (out_bytes != NULL) { *out_bytes = bytes; }
-    if (out != NULL) { memcpy(out, data, bytes); }
+    if (out_bytes != NULL) *out_bytes = bytes;
+    if (out != NULL) memcpy(out, data, bytes);
     free(data);
     return OK;
 }
@@ -279,13 +275,13 @@ Result nvrtcGetCUBINSize(Program *p, size_t *out) { return get(p, __func__, IMAG
 Result nvrtcGetCUBIN(Program *p, char *out) { return get(p, __func__, IMAGE_CUBIN, NULL, out); }
 
 Result nvrtcGetProgramLogSize(Program *p, size_t *out) {
-    if (p == NULL) { return BAD_PROGRAM; }
+    if (p == NULL) return BAD_PROGRAM;
     *out = strlen(p->log) + 1;
     return told_to_fail(__func__);
 }
 
 Result nvrtcGetProgramLog(Program *p, char *out) {
-    if (p == NULL) { return BAD_PROGRAM; }
+    if (p == NULL) return BAD_PROGRAM;
     memcpy(out, p->log, strlen(p->log) + 1);
     return told_to_fail(__func__);
 }

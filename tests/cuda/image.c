@@ -15,7 +15,7 @@ typedef struct Header {
 
 static uint64_t digest_of(const uint8_t *data, size_t bytes) { /* FNV-1a */
     uint64_t digest = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < bytes; i++) { digest = (digest ^ data[i]) * 0x100000001b3u; }
+    for (size_t i = 0; i < bytes; i++) digest = (digest ^ data[i]) * 0x100000001b3u;
     return digest;
 }
 
@@ -50,7 +50,7 @@ char *image_write(const Image *image, size_t *out_bytes) {
 }
 
 static Image checked(Image image, uint64_t digest) {
-    if (image.code == NULL || digest_of(image.code, image.bytes) == digest) { return image; }
+    if (image.code == NULL || digest_of(image.code, image.bytes) == digest) return image;
     free(image.code);
     return (Image){0};
 }
@@ -59,7 +59,7 @@ static Image read_cubin(const void *data) {
     Header header;
     memcpy(&header, data, sizeof header);
     Image image = {IMAGE_CUBIN, header.architecture, malloc(header.bytes), header.bytes};
-    if (image.code != NULL) { memcpy(image.code, (const uint8_t *)data + sizeof header, header.bytes); }
+    if (image.code != NULL) memcpy(image.code, (const uint8_t *)data + sizeof header, header.bytes);
     return checked(image, header.digest);
 }
 
@@ -69,18 +69,17 @@ static Image read_ptx(const char *text) {
     unsigned long long digest;
     int size = 0;
     Image image = {.form = IMAGE_PTX};
-    if (sscanf(text + strlen(ptx_magic), "%d\n%zu %llx\n%n", &image.architecture, &image.bytes, &digest, &size) != 3) {
+    if (sscanf(text + strlen(ptx_magic), "%d\n%zu %llx\n%n", &image.architecture, &image.bytes, &digest, &size) != 3)
         return (Image){0};
-    }
     text += strlen(ptx_magic) + size;
-    if (strlen(text) != 2 * image.bytes) { return (Image){0}; }
+    if (strlen(text) != 2 * image.bytes) return (Image){0};
     image.code = malloc(image.bytes);
-    for (size_t i = 0; i < image.bytes; i++) { image.code[i] = (uint8_t)(digit_of(text[2 * i]) << 4 | digit_of(text[2 * i + 1])); }
+    for (size_t i = 0; i < image.bytes; i++) image.code[i] = (uint8_t)(digit_of(text[2 * i]) << 4 | digit_of(text[2 * i + 1]));
     return checked(image, digest);
 }
 
 Image image_read(const void *data) {
-    if (strncmp(data, cubin_magic, sizeof cubin_magic) == 0) { return read_cubin(data); }
-    if (strncmp(data, ptx_magic, strlen(ptx_magic)) == 0) { return read_ptx(data); }
+    if (strncmp(data, cubin_magic, sizeof cubin_magic) == 0) return read_cubin(data);
+    if (strncmp(data, ptx_magic, strlen(ptx_magic)) == 0) return read_ptx(data);
     return (Image){0};
 }

@@ -8,22 +8,21 @@
 
 void *object_new(Kind kind, CuContextRef context, size_t bytes) {
     Object *o = calloc(1, bytes);
-    if (o == NULL) { abort(); }
+    if (o == NULL) abort();
     *o = (Object){device.objects, kind, context};
     device.objects = o;
     return o;
 }
 
 void *object_find(Kind kind, const void *handle) {
-    for (Object *o = device.objects; o != NULL; o = o->next) {
-        if (o == handle && o->kind == kind) { return o; }
-    }
+    for (Object *o = device.objects; o != NULL; o = o->next)
+        if (o == handle && o->kind == kind) return o;
     return NULL;
 }
 
 void object_remove(Object *object) {
     Object **at = &device.objects;
-    while (*at != object) { at = &(*at)->next; }
+    while (*at != object) at = &(*at)->next;
     *at = object->next;
     free(object);
 }
@@ -40,29 +39,26 @@ bool objects_report(const struct CuContext *context) {
                                              [GRAPH_EXEC] = "an executable graph"};
     bool any = false;
     for (Object *o = device.objects; o != NULL; o = o->next) {
-        if (o->kind == GLOBAL || is_default(o) || (context != NULL && o->context != context)) { continue; }
+        if (o->kind == GLOBAL || is_default(o) || (context != NULL && o->context != context)) continue;
         any = true;
-        if (o->kind == MEMORY || o->kind == PINNED) {
+        if (o->kind == MEMORY || o->kind == PINNED)
             fprintf(stderr, "emulated GPU: leak: %zu bytes of %s\n", ((Memory *)o)->bytes, names[o->kind]);
-        } else {
+        else
             fprintf(stderr, "emulated GPU: leak: %s\n", names[o->kind]);
-        }
     }
     return any;
 }
 
 static void work_of_object_free(Object *o) {
-    if (o->kind == STREAM) { work_free(&((CuStreamRef)o)->queue); }
-    if (o->kind == GRAPH) { work_free(&((CuGraphRef)o)->work); }
-    if (o->kind == GRAPH_EXEC) { work_free(&((CuGraphExecRef)o)->work); }
+    if (o->kind == STREAM) work_free(&((CuStreamRef)o)->queue);
+    if (o->kind == GRAPH) work_free(&((CuGraphRef)o)->work);
+    if (o->kind == GRAPH_EXEC) work_free(&((CuGraphExecRef)o)->work);
 }
 
 static void module_free(CuModuleRef module) {
     for (Object *o = device.objects, *next; o != NULL; o = next) {
         next = o->next;
-        if (o->kind == GLOBAL && o->context == module->object.context && ((Memory *)o)->module == module) {
-            memory_free((Memory *)o);
-        }
+        if (o->kind == GLOBAL && o->context == module->object.context && ((Memory *)o)->module == module) memory_free((Memory *)o);
     }
     dlclose(module->library);
     close(module->file);

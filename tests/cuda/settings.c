@@ -21,7 +21,7 @@ static FailingCall failing_call(const char *value) {
     snprintf(f.name, sizeof f.name, "%.*s", (int)(colon - value), value);
     char *end;
     f.number = strtoull(colon + 1, &end, 10);
-    if (*end == ':') { f.code = atoi(end + 1); }
+    if (*end == ':') f.code = atoi(end + 1);
     return f;
 }
 
@@ -85,7 +85,7 @@ Settings settings_read(void) {
     for (char *item = strtok_r(copy, ",", &rest); item != NULL; item = strtok_r(NULL, ",", &rest)) {
         char key[SETTING_TEXT];
         const char *equals = strchr(item, '=');
-        if (equals == NULL || equals - item >= SETTING_TEXT) { refuse(item); }
+        if (equals == NULL || equals - item >= SETTING_TEXT) refuse(item);
         snprintf(key, sizeof key, "%.*s", (int)(equals - item), item);
         set(&s, item, key, equals + 1);
     }

@@ -56,13 +56,13 @@ static bool step_lanes(Case *c, const char *how, MossModel *model, Lane *const *
         segments[i] =
             (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)rows[i], MOSS_ALL_LOGITS};
     }
-    if (!case_ok(c, how, moss_step(model, segments, n))) { return false; }
+    if (!case_ok(c, how, moss_step(model, segments, n))) return false;
     uint32_t row = 0;
     for (uint32_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < rows[i]; j++, row++) {
             const float *logits = moss_logits(model, row);
-            if (!case_near(c, how, lanes[i]->sequence, lanes[i]->at + j, logits)) { return false; }
-            if (i == 0 && bits != NULL) { memcpy(bits + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof *bits); }
+            if (!case_near(c, how, lanes[i]->sequence, lanes[i]->at + j, logits)) return false;
+            if (i == 0 && bits != NULL) memcpy(bits + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof *bits);
         }
         lanes[i]->at += rows[i];
     }
@@ -82,15 +82,14 @@ static bool feed(Case *c, const char *how, MossModel *model, Lane *lane, int64_t
 static bool run_chunks(Case *c, const char *how, MossModel *model, int64_t chunk, int64_t end) {
     float *bits[2];
     bool good = true;
-    for (int i = 0; i < 2; i++) { bits[i] = calloc((size_t)(end * c->V), sizeof(float)); }
+    for (int i = 0; i < 2; i++) bits[i] = calloc((size_t)(end * c->V), sizeof(float));
     for (int i = 0; i < 2 && good; i++) {
         Lane lane;
         good = open_lane(c, model, 0, &lane) && feed(c, how, model, &lane, chunk, end, bits[i]);
         moss_state_free(lane.state);
     }
-    if (good && memcmp(bits[0], bits[1], (size_t)(end * c->V) * sizeof(float)) != 0) {
+    if (good && memcmp(bits[0], bits[1], (size_t)(end * c->V) * sizeof(float)) != 0)
         good = case_fail(c, "%s: other bits the second time", how);
-    }
     free(bits[0]);
     free(bits[1]);
     return good;
@@ -102,27 +101,27 @@ static bool run_batch(Case *c, MossModel *model, const char *path) {
     (void)path;
     Lane lane[CASE_SEQUENCES] = {0};
     bool good = true;
-    for (int i = 0; i < CASE_SEQUENCES && good; i++) { good = open_lane(c, model, i, &lane[i]); }
+    for (int i = 0; i < CASE_SEQUENCES && good; i++) good = open_lane(c, model, i, &lane[i]);
     while (good && (lane[0].at < c->T || lane[1].at < c->T)) {
         Lane *some[CASE_SEQUENCES];
         int64_t rows[CASE_SEQUENCES];
         uint32_t n = 0;
         for (int i = 0; i < CASE_SEQUENCES; i++) {
             int64_t left = c->T - lane[i].at, wanted = rng_chance(&rng, 40) ? 1 : rng_between(&rng, 1, 40);
-            if (left == 0 || rng_chance(&rng, 15)) { continue; }
+            if (left == 0 || rng_chance(&rng, 15)) continue;
             some[n] = &lane[i];
             rows[n++] = wanted < left ? wanted : left;
         }
-        if (n > 0) { good = step_lanes(c, "batch", model, some, rows, n, NULL); }
+        if (n > 0) good = step_lanes(c, "batch", model, some, rows, n, NULL);
     }
-    for (int i = 0; i < CASE_SEQUENCES; i++) { moss_state_free(lane[i].state); }
+    for (int i = 0; i < CASE_SEQUENCES; i++) moss_state_free(lane[i].state);
     return good;
 }
 
 /* ---------------------------------------------------------------------------------------------- states */
 
 static bool replace(Case *c, const char *how, MossState **state, MossError error, MossState *other) {
-    if (!case_ok(c, how, error)) { return false; }
+    if (!case_ok(c, how, error)) return false;
     moss_state_free(*state);
     *state = other;
     return true;
@@ -137,7 +136,7 @@ static bool clone_state(Case *c, MossState **state) {
 
 static bool reload_state(Case *c, MossModel *model, MossState **state, const char *path) {
     MossState *other = NULL;
-    if (!case_ok(c, "saving", moss_state_save(*state, path))) { return false; }
+    if (!case_ok(c, "saving", moss_state_save(*state, path))) return false;
     MossError error = moss_state_load(model, path, &other);
     return replace(c, "loading", state, error, other);
 }
@@ -145,7 +144,7 @@ static bool reload_state(Case *c, MossModel *model, MossState **state, const cha
 static bool run_states(Case *c, MossModel *model, const char *path) {
     int64_t third = c->T / 3, end = c->T < 3 * FEW ? c->T : 3 * FEW;
     Lane lane;
-    if (third == 0 || end < third + 4) { return true; }
+    if (third == 0 || end < third + 4) return true;
     bool good = open_lane(c, model, 0, &lane) && feed(c, "before a clone", model, &lane, third, third, NULL) &&
                 clone_state(c, &lane.state) && feed(c, "after a clone", model, &lane, 1, third + 2, NULL) &&
                 reload_state(c, model, &lane.state, path) && feed(c, "after loading", model, &lane, 5, end - 1, NULL) &&
@@ -172,11 +171,11 @@ static bool run_generate(Case *c, MossModel *model, MossSampler sampler) {
     int64_t room = c->program->max_positions > 0 ? c->program->max_positions - prompt : N;
     uint32_t count = room < N ? (uint32_t)room : N;
     good = good && case_ok(c, "generating", moss_generate(model, &vocabulary, &sequence, 1, count, &done));
-    if (good && done != count) { good = case_fail(c, "%u tokens were picked in place of %u", done, count); }
+    if (good && done != count) good = case_fail(c, "%u tokens were picked in place of %u", done, count);
     good = good && feed(c, "a prompt", model, &one, prompt, prompt, NULL);
     for (uint32_t i = 0; i < count && good; i++) {
         int32_t token = moss_sample(&sampler, moss_state_logits(one.state), c->V, c->V);
-        if (token != picked[i]) { good = case_fail(c, "the GPU picked %d as token %u, the CPU %d", picked[i], i, token); }
+        if (token != picked[i]) good = case_fail(c, "the GPU picked %d as token %u, the CPU %d", picked[i], i, token);
         good = good && case_ok(c, "feeding", moss_feed(model, one.state, &token, 1, 0));
     }
     moss_state_free(lane.state);
@@ -214,7 +213,7 @@ static Outcome run_case(Case *c, MossDevice *device, const Options *o, const cha
         late = is_late(o, start);
         good = late || parts[i](c, model, path);
     }
-    if (model != NULL) { moss_model_free(model); }
+    if (model != NULL) moss_model_free(model);
     return !good ? FAILED : late ? LEFT_OUT : PASSED;
 }
 
@@ -235,9 +234,8 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
         Case c = {0};
         Outcome outcome = LEFT_OUT;
         progress->running[me] = o->seed + (uint64_t)i + 1;
-        if (!is_late(o, start)) {
+        if (!is_late(o, start))
             outcome = case_make(&c, &(CaseWants){.seed = o->seed + (uint64_t)i}) ? run_case(&c, device, o, path, start) : FAILED;
-        }
         progress->running[me] = 0;
         progress->by_outcome[outcome]++;
         if (o->verbose) {
@@ -255,18 +253,18 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
 static bool run_specs(const Options *o, const char *folder, double start) {
     Progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t children[MAX_PROCESSES];
-    if (progress == MAP_FAILED) { return false; }
+    if (progress == MAP_FAILED) return false;
     fflush(stdout);
     for (int i = 0; i < o->processes; i++) {
         children[i] = fork();
-        if (children[i] != 0) { continue; }
+        if (children[i] != 0) continue;
         work(o, progress, i, folder, start);
         exit(0); /* the emulated driver looks for leaks */
     }
     for (int i = 0; i < o->processes; i++) {
         int status = 0;
         waitpid(children[i], &status, 0);
-        if (status == 0) { continue; }
+        if (status == 0) continue;
         unsigned long long running = progress->running[i];
         printf("FAILED: a process ended with status %#x", status);
         printf(running > 0 ? " at --seed %llu --count 1\n" : "\n", running - 1);
@@ -314,15 +312,14 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
         good = cycle(&c, model, &state, path);
         done++;
     }
-    if (good && done == 0) { good = case_fail(&c, "there was no time for a single cycle"); }
+    if (good && done == 0) good = case_fail(&c, "there was no time for a single cycle");
     uint64_t after = good ? free_memory(device) : 0;
-    if (good && before != after) {
+    if (good && before != after)
         good = case_fail(&c, "%llu bytes were free, then %llu", (unsigned long long)before, (unsigned long long)after);
-    }
     printf("%lld of %lld cycles of save, load, clone and mark: free memory %s\n", (long long)done, (long long)o->cycles,
            good ? "as before" : "FAILED");
     moss_state_free(state);
-    if (model != NULL) { moss_model_free(model); }
+    if (model != NULL) moss_model_free(model);
     moss_device_free(device);
     case_free(&c);
     unlink(path);
@@ -352,7 +349,7 @@ static Options parse(int argc, char **argv) {
             exit(2);
         }
     }
-    if (o.processes < 1 || o.processes > MAX_PROCESSES) { o.processes = MAX_PROCESSES; }
+    if (o.processes < 1 || o.processes > MAX_PROCESSES) o.processes = MAX_PROCESSES;
     return o;
 }
 

@@ -101,13 +101,13 @@ static void test_a_launch_takes_its_parameters_and_waits_for_its_turn(void **unu
         Gpu g = gpu_open(settings);
         CuPointer at = zeros(&g, N * sizeof(uint32_t));
         assert_int_equal(g.d.host_alloc((void **)&host, N * sizeof *host, 0), CU_OK);
-        for (uint32_t i = 0; i < N; i++) { host[i] = i; }
+        for (uint32_t i = 0; i < N; i++) host[i] = i;
         assert_int_equal(g.d.put(at, host, N * sizeof *host, g.stream), CU_OK);
         assert_int_equal(add(&g, at, N, 5, 3), CU_OK);
         assert_int_equal(g.d.get(host, at, N * sizeof *host, g.stream), CU_OK);
         assert_int_equal(host[9], 9); /* nobody waited yet */
         assert_int_equal(g.d.stream_wait(g.stream), CU_OK);
-        for (uint32_t i = 0; i < N; i++) { assert_int_equal(host[i], i + 5); }
+        for (uint32_t i = 0; i < N; i++) assert_int_equal(host[i], i + 5);
         g.d.host_free(host);
         g.d.memory_free(at);
         gpu_close(&g);
@@ -202,7 +202,7 @@ static void test_a_graph_replays_what_was_captured(void **unused) {
     assert_int_equal(word_at(&g, at), 0); /* capturing runs nothing */
     assert_int_equal(g.d.graph_make(&exec, graph, 0), CU_OK);
     assert_int_equal(g.d.graph_destroy(graph), CU_OK);
-    for (int i = 0; i < 4; i++) { assert_int_equal(g.d.graph_launch(exec, g.stream), CU_OK); }
+    for (int i = 0; i < 4; i++) assert_int_equal(g.d.graph_launch(exec, g.stream), CU_OK);
     assert_int_equal(word_at(&g, at), 12);
     assert_int_equal(word_at(&g, other), 12);
     assert_int_equal(g.d.graph_exec_destroy(exec), CU_OK);

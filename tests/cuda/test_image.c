@@ -73,7 +73,7 @@ static void expect_refused(Place *p, int architecture, CgCudaWanted wanted, cons
     CgCudaCode code;
     assert_false(compile(p, architecture, wanted, &code));
     assert_int_not_equal(p->diags.count, 0);
-    if (strstr(p->diags.items[0].message, message) == NULL) { fail_msg("%s", p->diags.items[0].message); }
+    if (strstr(p->diags.items[0].message, message) == NULL) fail_msg("%s", p->diags.items[0].message);
     p->diags.count = 0;
 }
 
@@ -86,11 +86,10 @@ static char *hide_nvrtc(void) {
 }
 
 static void show_nvrtc(char *own) {
-    if (own == NULL) {
+    if (own == NULL)
         unsetenv("MOSSC_NVRTC");
-    } else {
+    else
         setenv("MOSSC_NVRTC", own, 1);
-    }
     free(own);
 }
 

@@ -35,8 +35,8 @@ static void feed(Case *c, MossModel *model, MossState *state, int64_t end, int64
     for (int64_t at = moss_state_position(state); at < end;) {
         int64_t n = end - at < chunk ? end - at : chunk;
         MossError error = moss_step(model, &(MossSegment){state, c->tokens[0] + at, (uint32_t)n, MOSS_ALL_LOGITS}, 1);
-        if (error.code != MOSS_OK) { fail_msg("%s", error.text); }
-        for (int64_t i = 0; i < n; i++) { assert_true(case_near(c, "a step", 0, at + i, moss_logits(model, (uint32_t)i))); }
+        if (error.code != MOSS_OK) fail_msg("%s", error.text);
+        for (int64_t i = 0; i < n; i++) assert_true(case_near(c, "a step", 0, at + i, moss_logits(model, (uint32_t)i)));
         at += n;
     }
 }
@@ -126,7 +126,7 @@ static void test_a_thousand_cycles_lose_no_memory(void **unused) {
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(moss_state_clone(state, &copy).code, MOSS_OK);
         assert_int_equal(moss_state_mark(copy).code, MOSS_OK);
-        if (i % 10 == 0) { assert_int_equal(moss_state_save(copy, path).code, MOSS_OK); }
+        if (i % 10 == 0) assert_int_equal(moss_state_save(copy, path).code, MOSS_OK);
         moss_state_free(state);
         assert_int_equal(moss_state_load(model, path, &state).code, MOSS_OK);
         moss_state_free(copy);
@@ -159,7 +159,7 @@ static void test_a_batch_gives_each_sequence_its_own(void **unused) {
     MossModel *model = load(&every);
     MossSegment segments[N];
     for (uint32_t n = 3; n <= N; n += N - 3) { /* one launch, and several */
-        for (uint32_t i = 0; i < n; i++) { segments[i] = (MossSegment){new_state(model), NULL, 0, MOSS_LAST_LOGITS}; }
+        for (uint32_t i = 0; i < n; i++) segments[i] = (MossSegment){new_state(model), NULL, 0, MOSS_LAST_LOGITS};
         for (int64_t at = 0; at < 3; at++) {
             for (uint32_t i = 0; i < n; i++) {
                 int64_t from = moss_state_position(segments[i].state);
@@ -172,7 +172,7 @@ static void test_a_batch_gives_each_sequence_its_own(void **unused) {
                 assert_true(case_near(&every, "a batch", (int)(i % 2), last, moss_logits(model, i)));
             }
         }
-        for (uint32_t i = 0; i < n; i++) { moss_state_free(segments[i].state); }
+        for (uint32_t i = 0; i < n; i++) moss_state_free(segments[i].state);
     }
     moss_model_free(model);
 }
@@ -245,9 +245,8 @@ static const char routed_first[] =
     "stack:\n  - ssm: {}\n  - mlp: {d_ff: 16, experts: {count: 4}, router: {top_k: 2}}\n  - ssm: {}\n";
 
 static float *tensor_of(Case *c, const char *name) {
-    for (size_t i = 0; i < c->weights.count; i++) {
-        if (strcmp(c->weights.tensors[i].name, name) == 0) { return c->weights.drawn[i]; }
-    }
+    for (size_t i = 0; i < c->weights.count; i++)
+        if (strcmp(c->weights.tensors[i].name, name) == 0) return c->weights.drawn[i];
     fail_msg("there is no %s", name);
     return NULL;
 }
@@ -257,8 +256,8 @@ static float *tensor_of(Case *c, const char *name) {
 static void make_trouble(Case *c, int32_t bad) {
     float *embedding = tensor_of(c, "embed.weight"), *added = tensor_of(c, "blocks.0.out_proj.weight");
     int64_t d = c->spec.d_model;
-    for (int32_t token = 0; token < c->V; token++) { embedding[token * d] = token == bad ? 3 : 0; }
-    for (int64_t i = 0; i < 2 * d; i++) { added[i] = 0; }
+    for (int32_t token = 0; token < c->V; token++) embedding[token * d] = token == bad ? 3 : 0;
+    for (int64_t i = 0; i < 2 * d; i++) added[i] = 0;
     tensor_of(c, "blocks.1.router.weight")[0] = 3e38f;
 }
 
@@ -267,7 +266,7 @@ static void test_trouble_names_block_and_position(void **unused) {
     Case c;
     assert_true(case_make(&c, &(CaseWants){.seed = 5, .yaml = routed_first, .T = 80}));
     int32_t bad = (c.tokens[0][0] + 1) % (int32_t)c.V;
-    while (bad == c.tokens[0][1] || bad == c.tokens[0][2]) { bad = (bad + 1) % (int32_t)c.V; }
+    while (bad == c.tokens[0][1] || bad == c.tokens[0][2]) bad = (bad + 1) % (int32_t)c.V;
     make_trouble(&c, bad);
     MossModel *model = load(&c);
     MossState *state = new_state(model);

@@ -13,7 +13,7 @@ void work_add(Work *work, const Operation *operation) {
     if (work->count == work->room) {
         work->room = work->room == 0 ? 16 : 2 * work->room;
         work->operations = realloc(work->operations, work->room * sizeof *work->operations);
-        if (work->operations == NULL) { abort(); }
+        if (work->operations == NULL) abort();
     }
     work->operations[work->count++] = *operation;
 }
@@ -47,18 +47,17 @@ static void install(Handlers *h) {
     static uint8_t stack[1 << 16]; /* a fiber may have nothing left of its own */
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, &h->stack_before);
-    for (int i = 0; i < HANDLED; i++) { sigaction(handled[i], &action, &h->before[i]); }
+    for (int i = 0; i < HANDLED; i++) sigaction(handled[i], &action, &h->before[i]);
 }
 
 static void restore(const Handlers *h) {
-    for (int i = 0; i < HANDLED; i++) { sigaction(handled[i], &h->before[i], NULL); }
+    for (int i = 0; i < HANDLED; i++) sigaction(handled[i], &h->before[i], NULL);
     sigaltstack(&h->stack_before, NULL);
 }
 
 static void set_reach(CuContextRef context, void (*set)(const Memory *)) {
-    for (Object *o = device.objects; o != NULL; o = o->next) {
-        if ((o->kind == MEMORY || o->kind == GLOBAL) && o->context == context) { set((const Memory *)o); }
-    }
+    for (Object *o = device.objects; o != NULL; o = o->next)
+        if ((o->kind == MEMORY || o->kind == GLOBAL) && o->context == context) set((const Memory *)o);
 }
 
 /* 0, or the signal that ended it. */
@@ -66,7 +65,7 @@ static int run_guarded(const Operation *o, const SimtLaunch *launch) {
     Handlers handlers;
     install(&handlers);
     int signal_number = sigsetjmp(way_out, 1);
-    if (signal_number == 0) { o->function->module->run(launch); }
+    if (signal_number == 0) o->function->module->run(launch);
     restore(&handlers);
     return signal_number;
 }
@@ -74,7 +73,7 @@ static int run_guarded(const Operation *o, const SimtLaunch *launch) {
 static CuResult report(const Operation *o, int signal_number, const char *finding) {
     char where[160];
     const char *name = o->function->entry->name;
-    if (signal_number == 0 && finding[0] == '\0') { return CU_OK; }
+    if (signal_number == 0 && finding[0] == '\0') return CU_OK;
     if (signal_number == 0) {
         fprintf(stderr, "emulated GPU: %s: %s\n", name, finding);
         return CU_LAUNCH_FAILED;
@@ -94,7 +93,7 @@ static CuResult launch(CuContextRef context, const Operation *o) {
     char finding[512] = "";
     unsigned first_block = 0;
     size_t at = 0;
-    for (unsigned i = 0; i < entry->n_params; i++, at += ENTRY_PARAM_BYTES) { params[i] = o->params + at; }
+    for (unsigned i = 0; i < entry->n_params; i++, at += ENTRY_PARAM_BYTES) params[i] = o->params + at;
     SimtLaunch l = {.run = entry->run,
                     .params = (void *const *)params,
                     .blocks = o->blocks,
@@ -120,16 +119,15 @@ static CuResult move(const Operation *o) {
     bool writes = o->action != GET, reads = o->action == GET || o->action == COPY;
     const Memory *to = writes ? device_side(o->to, o->bytes, "a write") : NULL;
     const Memory *from = reads ? device_side(o->from, o->bytes, "a read") : NULL;
-    if ((writes && to == NULL) || (reads && from == NULL)) { return CU_ILLEGAL_ADDRESS; }
-    if (to != NULL) { memory_open(to); }
-    if (from != NULL) { memory_open(from); }
-    if (o->action == FILL) {
+    if ((writes && to == NULL) || (reads && from == NULL)) return CU_ILLEGAL_ADDRESS;
+    if (to != NULL) memory_open(to);
+    if (from != NULL) memory_open(from);
+    if (o->action == FILL)
         memset(o->to, o->value, o->bytes);
-    } else {
+    else
         memmove(o->to, o->from, o->bytes);
-    }
-    if (to != NULL) { memory_close(to); }
-    if (from != NULL) { memory_close(from); }
+    if (to != NULL) memory_close(to);
+    if (from != NULL) memory_close(from);
     return CU_OK;
 }
 
@@ -157,17 +155,15 @@ CuResult stream_flush(CuStreamRef stream, const struct CuEvent *until) {
     CuContextRef context = stream->object.context;
     Work *queue = &stream->queue;
     size_t n = queue->count;
-    for (size_t i = queue->count; until != NULL && i > 0 && n == queue->count; i--) {
-        if (queue->operations[i - 1].event == until) { n = i; }
-    }
-    for (size_t i = 0; i < n && !context->dead; i++) { context->dead = work_run(context, &queue->operations[i]); }
+    for (size_t i = queue->count; until != NULL && i > 0 && n == queue->count; i--)
+        if (queue->operations[i - 1].event == until) n = i;
+    for (size_t i = 0; i < n && !context->dead; i++) context->dead = work_run(context, &queue->operations[i]);
     queue->count -= n;
-    if (queue->count > 0) { memmove(queue->operations, queue->operations + n, queue->count * sizeof *queue->operations); }
+    if (queue->count > 0) memmove(queue->operations, queue->operations + n, queue->count * sizeof *queue->operations);
     return context->dead;
 }
 
 void flush_all(CuContextRef context) {
-    for (Object *o = device.objects; o != NULL; o = o->next) {
-        if (o->kind == STREAM && o->context == context) { stream_flush((CuStreamRef)o, NULL); }
-    }
+    for (Object *o = device.objects; o != NULL; o = o->next)
+        if (o->kind == STREAM && o->context == context) stream_flush((CuStreamRef)o, NULL);
 }

@@ -31,7 +31,7 @@ static inline Loaded load_text(const char *text) { return load_with(text, NULL, 
 /* A spec that must be good. */
 static inline Loaded load_good(const char *text) {
     Loaded l = load_text(text);
-    if (!l.ok) { su_diags_print(&l.diags, stderr); }
+    if (!l.ok) su_diags_print(&l.diags, stderr);
     assert_true(l.ok);
     return l;
 }
@@ -45,7 +45,7 @@ static inline void unload(Loaded *l) {
 static inline void assert_error(const Loaded *l, const char *text) {
     assert_false(l->ok);
     assert_int_equal(l->diags.errors, 1);
-    if (!strstr(l->diags.items[0].message, text)) { fail_msg("'%s' is not in '%s'", text, l->diags.items[0].message); }
+    if (!strstr(l->diags.items[0].message, text)) fail_msg("'%s' is not in '%s'", text, l->diags.items[0].message);
 }
 
 #endif

@@ -15,9 +15,7 @@ static void the_nearest_router_wins(void **state) {
     assert_int_equal(b[1].router.top_k, 4);
     assert_int_equal(b[2].router.top_k, 3);
     assert_true(b[0].router.bias && b[1].router.bias && !b[2].router.bias);
-    for (int i = 0; i < 3; i++) {
-        assert_true(b[i].router.scale == 2.0 && b[i].router.score == FE_SIGMOID && b[i].router.normalize);
-    }
+    for (int i = 0; i < 3; i++) assert_true(b[i].router.scale == 2.0 && b[i].router.score == FE_SIGMOID && b[i].router.normalize);
     unload(&l);
 }
 
@@ -33,7 +31,7 @@ static void maps_merge_and_lists_replace(void **state) {
     assert_true(b[1].ssm.d_state == 8 && b[1].ssm.d_conv == 2);
     assert_int_equal(b[0].experts.per_expert, FE_A | FE_D);
     assert_int_equal(b[1].experts.per_expert, FE_X_PROJ);
-    for (int i = 0; i < 3; i++) { assert_true(b[i].experts.count == 4 && b[i].experts.idle == FE_UPDATE); }
+    for (int i = 0; i < 3; i++) assert_true(b[i].experts.count == 4 && b[i].experts.idle == FE_UPDATE);
     unload(&l);
 }
 

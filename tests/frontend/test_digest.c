@@ -14,7 +14,7 @@ static uint8_t bytes[MOST];
 
 static int fill(void **state) {
     (void)state;
-    for (size_t i = 0; i < MOST; i++) { bytes[i] = (uint8_t)(i * UINT64_C(2654435761) >> 13); }
+    for (size_t i = 0; i < MOST; i++) bytes[i] = (uint8_t)(i * UINT64_C(2654435761) >> 13);
     return 0;
 }
 
@@ -33,7 +33,7 @@ static void lengths_of_every_kind_are_as_xxhash_has_them(void **state) {
                  {8, "2761698c33953c430234362aaf47b71a"},    {16, "29be75b0bbbb5284aafffcec5df2cb27"},
                  {128, "ba44fd018231af4cbbe087d879edcc78"},  {240, "4f49ccc8526aa7ad407883ea5ef95b9a"},
                  {1024, "53bd178b75ab292e1fd15e7d36f5e1bc"}, {4097, "1487c90386606b4552606c941adb173b"}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) { assert_digest(su_digest(bytes, known[i].size), known[i].digest); }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) assert_digest(su_digest(bytes, known[i].size), known[i].digest);
 }
 
 static void all_lengths_are_as_xxhash_has_them(void **state) {

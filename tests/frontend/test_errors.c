@@ -41,7 +41,7 @@ static char *rest(Case *c, const char *at) {
         at++;
         size--;
     }
-    while (size && at[size - 1] == ' ') { size--; }
+    while (size && at[size - 1] == ' ') size--;
     return su_strndup(&c->arena, at, size);
 }
 
@@ -51,10 +51,10 @@ static void read_comment(Case *c, const char *at, uint32_t line) {
         SuSeverity severity;
         bool in_set;
     } kinds[] = {{"# error", SU_ERROR, false}, {"# warning", SU_WARNING, false}, {"# set-error", SU_ERROR, true}};
-    if (strncmp(at, "# set: ", 7) == 0 && c->n_sets < MOST) { c->sets[c->n_sets++] = rest(c, at + 7); }
+    if (strncmp(at, "# set: ", 7) == 0 && c->n_sets < MOST) c->sets[c->n_sets++] = rest(c, at + 7);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t size = strlen(kinds[i].word);
-        if (strncmp(at, kinds[i].word, size) != 0 || (at[size] != ':' && at[size] != '@') || c->count == MOST) { continue; }
+        if (strncmp(at, kinds[i].word, size) != 0 || (at[size] != ':' && at[size] != '@') || c->count == MOST) continue;
         char *end = (char *)(uintptr_t)at + size;
         long offset = *end == '@' ? strtol(end + 1, &end, 10) : 0;
         Expectation e = {kinds[i].severity, kinds[i].in_set, (uint32_t)((long)line + offset), rest(c, end + 1), false};
@@ -65,7 +65,7 @@ static void read_comment(Case *c, const char *at, uint32_t line) {
 static void read_expectations(Case *c, const char *text) {
     uint32_t line = 1;
     for (const char *at = text; *at; at++) {
-        if (*at == '#' && at[1] == ' ' && (at == text || at[-1] == ' ' || at[-1] == '\n')) { read_comment(c, at, line); }
+        if (*at == '#' && at[1] == ' ' && (at == text || at[-1] == ' ' || at[-1] == '\n')) read_comment(c, at, line);
         line += *at == '\n';
     }
 }
@@ -82,7 +82,7 @@ static int compare(Case *c, const SuDiags *diags, const char *path) {
     for (size_t i = 0; i < diags->count; i++) {
         const SuDiag *d = &diags->items[i];
         Expectation *found = NULL;
-        for (size_t j = 0; j < c->count && !found; j++) { found = matches(&c->items[j], d, path) ? &c->items[j] : NULL; }
+        for (size_t j = 0; j < c->count && !found; j++) found = matches(&c->items[j], d, path) ? &c->items[j] : NULL;
         if (found) {
             found->met = true;
         } else {
@@ -141,15 +141,14 @@ int main(int argc, char **argv) {
     int files = 0, failures = 0;
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         size_t size = strlen(entry->d_name);
-        if (size < 5 || strcmp(entry->d_name + size - 5, ".yaml") != 0 || (argc > 2 && strcmp(argv[2], entry->d_name) != 0)) {
+        if (size < 5 || strcmp(entry->d_name + size - 5, ".yaml") != 0 || (argc > 2 && strcmp(argv[2], entry->d_name) != 0))
             continue;
-        }
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", argv[1], entry->d_name);
         failures += run_case(path);
         files++;
     }
-    if (folder) { closedir(folder); }
+    if (folder) closedir(folder);
     printf("%d files, %d differences\n", files, failures);
     return files == 0 || failures != 0;
 }

@@ -10,7 +10,7 @@
 enum { SECONDS = 5 }; /* bound of one file, wide enough for sanitizers on a loaded machine; each takes well under one without */
 
 static void repeat(SuText *text, const char *piece, size_t count) {
-    for (size_t i = 0; i < count; i++) { su_text_append(text, piece, strlen(piece)); }
+    for (size_t i = 0; i < count; i++) su_text_append(text, piece, strlen(piece));
 }
 
 /* Loads `text` (freed), which must fail with `message` as its first error. */
@@ -21,8 +21,8 @@ static void must_fail(SuText *text, const char *message) {
     assert_false(fe_spec_parse("hostile.yaml", text->text, text->size, NULL, 0, &spec, &diags));
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     assert_true(diags.errors > 0);
-    if (!strstr(diags.items[0].message, message)) { fail_msg("'%s' is not in '%s'", message, diags.items[0].message); }
-    if (seconds > SECONDS) { fail_msg("took %.1f s", seconds); }
+    if (!strstr(diags.items[0].message, message)) fail_msg("'%s' is not in '%s'", message, diags.items[0].message);
+    if (seconds > SECONDS) fail_msg("took %.1f s", seconds);
     fe_spec_free(&spec);
     su_diags_free(&diags);
     su_text_free(text);
@@ -88,9 +88,8 @@ static void merge_bomb(void **state) {
     (void)state;
     SuText text = {0};
     su_text_add(&text, "x-0: &a0 {k: {v: 1}}\n");
-    for (int i = 1; i < 31; i++) {
+    for (int i = 1; i < 31; i++)
         su_text_add(&text, "x-%d: &a%d {<<: *a%d, k%d: *a%d, l%d: *a%d}\n", i, i, i - 1, i, i - 1, i, i - 1);
-    }
     must_fail(&text, "aliases expand the file past");
 }
 
@@ -99,7 +98,7 @@ static void aliases_nest_thirty_two_deep(void **state) {
     for (int deepest = 32; deepest <= 33; deepest++) {
         SuText text = {0};
         su_text_add(&text, HEAD "x-0: &a0 1\n");
-        for (int i = 1; i <= deepest; i++) { su_text_add(&text, "x-%d: &a%d [*a%d]\n", i, i, i - 1); }
+        for (int i = 1; i <= deepest; i++) su_text_add(&text, "x-%d: &a%d [*a%d]\n", i, i, i - 1);
         su_text_add(&text, "stack: [ssm]\n");
         if (deepest == 32) {
             Loaded l = load_good(text.text);
@@ -149,10 +148,10 @@ static void cyclic_aliases(void **state) {
 static void many_anchors_and_aliases(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 100000; i++) { su_text_add(&text, "- &a%d x\n", i); }
+    for (int i = 0; i < 100000; i++) su_text_add(&text, "- &a%d x\n", i);
     must_fail(&text, "more than 1024 anchors");
     su_text_add(&text, "- &a x\n");
-    for (int i = 1; i < 1024; i++) { su_text_add(&text, "- &b%d x\n", i); }
+    for (int i = 1; i < 1024; i++) su_text_add(&text, "- &b%d x\n", i);
     repeat(&text, "- *a\n", 500000);
     must_fail(&text, "aliases expand the file past 1048576 bytes");
 }
@@ -174,7 +173,7 @@ static void many_duplicate_keys(void **state) {
 static void many_unknown_keys(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 120000; i++) { su_text_add(&text, "d_modl%d: 1\n", i); }
+    for (int i = 0; i < 120000; i++) su_text_add(&text, "d_modl%d: 1\n", i);
     must_fail(&text, "unknown key 'd_modl0'");
 }
 
@@ -190,7 +189,7 @@ static void many_defines_and_words(void **state) {
     (void)state;
     SuText text = {0};
     su_text_add(&text, HEAD "define:\n");
-    for (int i = 0; i < 5000; i++) { su_text_add(&text, "  a%d: {mlp: {d_ff: 8}}\n", i); }
+    for (int i = 0; i < 5000; i++) su_text_add(&text, "  a%d: {mlp: {d_ff: 8}}\n", i);
     su_text_add(&text, "stack:\n");
     repeat(&text, "- a4000\n", 4000);
     must_fail(&text, "more than 4096 named blocks");
@@ -199,7 +198,7 @@ static void many_defines_and_words(void **state) {
 static void many_tag_directives(void **state) {
     (void)state;
     SuText text = {0};
-    for (int i = 0; i < 100000; i++) { su_text_add(&text, "%%TAG !a%d! tag:a,2000:\n", i); }
+    for (int i = 0; i < 100000; i++) su_text_add(&text, "%%TAG !a%d! tag:a,2000:\n", i);
     must_fail(&text, "YAML tags have no meaning in a spec");
 }
 

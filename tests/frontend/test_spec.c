@@ -177,7 +177,7 @@ static void diagnostics_come_in_the_order_of_the_file(void **state) {
     Loaded l = load_text("d_modle: 4\nstack: [sssm]\nname: T\nvocab_size: x\ndefine: {a: 3}\nmossc: 2\n");
     assert_false(l.ok);
     assert_int_equal(l.diags.errors, 6);
-    for (size_t i = 0; i < l.diags.count; i++) { assert_int_equal(l.diags.items[i].span.line, i + 1); }
+    for (size_t i = 0; i < l.diags.count; i++) assert_int_equal(l.diags.items[i].span.line, i + 1);
     unload(&l);
 }
 

@@ -18,7 +18,7 @@ static void arena_gives_zeroed_aligned_blocks(void **state) {
     for (size_t size = 0; size < 100000; size = size * 2 + 1) {
         unsigned char *block = su_alloc(&arena, size);
         assert_int_equal((uintptr_t)block % 16, 0);
-        for (size_t i = 0; i < size; i++) { assert_int_equal(block[i], 0); }
+        for (size_t i = 0; i < size; i++) assert_int_equal(block[i], 0);
         memset(block, 0xFF, size);
     }
     su_arena_free(&arena);
@@ -34,7 +34,7 @@ static void arena_grows_arrays_and_keeps_their_items(void **state) {
         items = su_grow(&arena, items, &capacity, (size_t)i + 1, sizeof *items);
         items[i] = i;
     }
-    for (int i = 0; i < 1000; i++) { assert_int_equal(items[i], i); }
+    for (int i = 0; i < 1000; i++) assert_int_equal(items[i], i);
     assert_true(capacity >= 1000);
     su_arena_free(&arena);
 }
@@ -129,7 +129,7 @@ static void control_characters_never_reach_the_terminal(void **state) {
 static void errors_past_the_limit_are_counted(void **state) {
     (void)state;
     SuDiags diags = {0};
-    for (int i = 0; i < 25; i++) { su_error(&diags, (SuSpan){0}, NULL, "error %d", i); }
+    for (int i = 0; i < 25; i++) su_error(&diags, (SuSpan){0}, NULL, "error %d", i);
     assert_int_equal(diags.errors, 25);
     assert_int_equal(diags.count, SU_MAX_ERRORS);
     char *text = printed(&diags);

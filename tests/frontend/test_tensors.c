@@ -11,7 +11,7 @@ static char *listed(SuArena *arena, FeSpec *spec) {
     char *text = su_strdup(arena, "");
     for (size_t i = 0; i < count; i++) {
         text = su_printf(arena, "%s%s [", text, t[i].name);
-        for (int j = 0; j < t[i].rank; j++) { text = su_printf(arena, "%s%s%lld", text, j ? ", " : "", (long long)t[i].shape[j]); }
+        for (int j = 0; j < t[i].rank; j++) text = su_printf(arena, "%s%s%lld", text, j ? ", " : "", (long long)t[i].shape[j]);
         text = su_printf(arena, "%s]\n", text);
     }
     return text;
@@ -98,7 +98,7 @@ static void count(const char *text, int64_t *out_total, int64_t *out_active) {
     *out_total = *out_active = 0;
     for (size_t i = 0; i < n; i++) {
         int64_t elements = 1;
-        for (int j = 0; j < t[i].rank; j++) { elements *= t[i].shape[j]; }
+        for (int j = 0; j < t[i].rank; j++) elements *= t[i].shape[j];
         *out_total += elements;
         *out_active += t[i].active;
     }
@@ -137,9 +137,8 @@ static void an_untied_embedding_counts_one_row(void **state) {
 }
 
 static const FeTensor *find(const FeTensor *t, size_t n, const char *name) {
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(t[i].name, name) == 0) { return &t[i]; }
-    }
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(t[i].name, name) == 0) return &t[i];
     fail_msg("no tensor %s", name);
     return NULL;
 }

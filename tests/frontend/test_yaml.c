@@ -110,7 +110,7 @@ static void integers_are_decimal_digits(void **state) {
     assert_int_equal(value, 0);
     assert_true(fe_parse_integer("2147483648", &value));
     assert_int_equal(value, 2147483648);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) { assert_false(fe_parse_integer(wrong[i], &value)); }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_false(fe_parse_integer(wrong[i], &value));
 }
 
 static void reals_are_decimal(void **state) {
@@ -127,7 +127,7 @@ static void reals_are_decimal(void **state) {
         assert_true(fe_parse_real(right[i].text, &value));
         assert_true(value == right[i].value);
     }
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) { assert_false(fe_parse_real(wrong[i], &value)); }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) assert_false(fe_parse_real(wrong[i], &value));
 }
 
 static void expand_is_multiplied_exactly(void **state) {
@@ -160,7 +160,7 @@ static void expand_is_multiplied_exactly(void **state) {
         bool is_whole, ok = fe_parse_scaled(whole[i].expand, whole[i].by, &product, &is_whole);
         assert_int_equal(ok, whole[i].product != 0);
         assert_int_equal(is_whole, whole[i].product != 0);
-        if (ok) { assert_int_equal(product, whole[i].product); }
+        if (ok) assert_int_equal(product, whole[i].product);
     }
 }
 

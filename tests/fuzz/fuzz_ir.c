@@ -18,9 +18,9 @@ static char *print(const IrGraph *g) {
     char *text;
     size_t size;
     FILE *out = open_memstream(&text, &size);
-    if (!out) { abort(); }
+    if (!out) abort();
     ir_print(g, out);
-    if (fclose(out) != 0) { abort(); }
+    if (fclose(out) != 0) abort();
     return text;
 }
 
@@ -29,9 +29,9 @@ static void check_round_trip(const IrGraph *g, const char *text) {
     SuDiags diags = {0};
     SuSource source = {.path = "printed", .text = text, .size = strlen(text)};
     const IrGraph *again = ir_parse(&arena, &source, &diags);
-    if (!again || !ir_verify(again, &diags) || !ir_graph_equal(g, again, NULL)) { abort(); }
+    if (!again || !ir_verify(again, &diags) || !ir_graph_equal(g, again, NULL)) abort();
     char *same = print(again);
-    if (strcmp(same, text) != 0) { abort(); }
+    if (strcmp(same, text) != 0) abort();
     free(same);
     su_diags_free(&diags);
     su_arena_free(&arena);
@@ -45,10 +45,10 @@ static double elements_of(const IrValue *value) {
 
 static bool is_small(const IrGraph *g) {
     double elements = 0, flops = 0;
-    for (size_t i = 0; i < g->n_values; i++) { elements += elements_of(&g->values[i]); }
+    for (size_t i = 0; i < g->n_values; i++) elements += elements_of(&g->values[i]);
     for (size_t i = 0; i < g->n_nodes; i++) {
         IrCost cost = ir_cost(g, &g->nodes[i], 1, TOKENS);
-        if (!(cost.flops >= 0) || !(cost.weight_bytes >= 0) || !(cost.state_bytes >= 0)) { abort(); }
+        if (!(cost.flops >= 0) || !(cost.weight_bytes >= 0) || !(cost.state_bytes >= 0)) abort();
         flops += cost.flops;
     }
     return elements <= MOST_ELEMENTS && flops <= MOST_FLOPS;
@@ -65,7 +65,7 @@ static const float *find_weight(void *context, const char *tensor) {
     double n = 0; /* the largest of this name: one may stand as it is and transformed */
     for (size_t i = 0; i < weights->g->n_values; i++) {
         const IrValue *value = &weights->g->values[i];
-        if (value->kind == IR_WEIGHT && strcmp(value->name, tensor) == 0) { n = fmax(n, elements_of(value)); }
+        if (value->kind == IR_WEIGHT && strcmp(value->name, tensor) == 0) n = fmax(n, elements_of(value));
     }
     return weights->pool + MOST_ELEMENTS - (size_t)n;
 }
@@ -73,22 +73,22 @@ static const float *find_weight(void *context, const char *tensor) {
 /* Small numbers, and a few that are not usual. */
 static void fill(float *pool) {
     static const float odd[] = {INFINITY, 1e-40f, -3e38f, 0};
-    for (int i = 0; i < MOST_ELEMENTS; i++) { pool[i] = i % 97 ? (float)(i * 37 % 101 - 50) / 64 : odd[i % 4]; }
+    for (int i = 0; i < MOST_ELEMENTS; i++) pool[i] = i % 97 ? (float)(i * 37 % 101 - 50) / 64 : odd[i % 4];
 }
 
 static void evaluate(const IrGraph *g, IrEval *eval, double *logits) {
     SuDiags diags = {0};
-    if (!eval) { abort(); }
+    if (!eval) abort();
     bool ok = true;
-    for (int32_t t = 0; t < TOKENS && ok; t++) { ok = ir_eval_token(eval, t, logits, &diags); }
-    if (ok == (diags.errors > 0)) { abort(); }
-    if (!ir_eval_value(eval, g->logits)) { abort(); }
+    for (int32_t t = 0; t < TOKENS && ok; t++) ok = ir_eval_token(eval, t, logits, &diags);
+    if (ok == (diags.errors > 0)) abort();
+    if (!ir_eval_value(eval, g->logits)) abort();
     ir_eval_free(eval);
     su_diags_free(&diags);
 }
 
 static void check_meaning(const IrGraph *g) {
-    if (!is_small(g)) { return; }
+    if (!is_small(g)) return;
     Weights weights = {.g = g, .pool = malloc(MOST_ELEMENTS * sizeof(float))};
     double *logits = malloc((size_t)g->values[g->logits].type.dim[1] * sizeof *logits);
     fill(weights.pool);
@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     SuArena arena = {0};
     SuDiags diags = {0};
     char *copy = malloc(size + 1); /* readers may count on a NUL behind the text */
-    if (size) { memcpy(copy, data, size); }
+    if (size) memcpy(copy, data, size);
     copy[size] = '\0';
     SuSource source = {.path = "input", .text = copy, .size = size};
     const IrGraph *g = ir_parse(&arena, &source, &diags);

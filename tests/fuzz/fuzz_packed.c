@@ -22,8 +22,8 @@ static void check(const uint8_t *data, size_t size, RtWorkers *workers) {
     SuDiags diags = {0};
     RtPacked packed;
     if (rt_packed_check(data, size, "input", &program, &packed, &diags)) {
-        if (packed.blob < data || packed.blob + program.weight_bytes != data + size) { abort(); }
-        if (!rt_packed_verify(&packed, "input", &program, workers, &diags) && !diags.errors) { abort(); }
+        if (packed.blob < data || packed.blob + program.weight_bytes != data + size) abort();
+        if (!rt_packed_verify(&packed, "input", &program, workers, &diags) && !diags.errors) abort();
     } else if (!diags.errors) {
         abort();
     }
@@ -32,9 +32,9 @@ static void check(const uint8_t *data, size_t size, RtWorkers *workers) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static RtWorkers *workers;
-    if (!workers) { workers = rt_workers_create(1, true); }
+    if (!workers) workers = rt_workers_create(1, true);
     uint8_t *copy = malloc(size ? size : 1); /* aligned as a mapping is, and with its end guarded */
-    if (size) { memcpy(copy, data, size); }
+    if (size) memcpy(copy, data, size);
     check(copy, size, workers);
     RtPackedHead *head = (RtPackedHead *)(void *)copy;
     if (size >= sizeof *head && head->head_bytes >= sizeof *head && head->head_bytes <= size) {

@@ -12,9 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check(const RtSafetensors *file, const uint8_t *data, size_t size) {
     for (size_t i = 0; i < file->count; i++) {
         const RtTensor *t = &file->tensors[i];
-        if (t->bytes > size || t->data < data || t->data > data + size - t->bytes) { abort(); }
-        if (rt_safetensors_find(file, t->name) != t) { abort(); }
-        if (t->dtype != RT_OTHER_DTYPE && t->bytes != t->elements * (t->dtype == RT_F32 ? 4 : 2)) { abort(); }
+        if (t->bytes > size || t->data < data || t->data > data + size - t->bytes) abort();
+        if (rt_safetensors_find(file, t->name) != t) abort();
+        if (t->dtype != RT_OTHER_DTYPE && t->bytes != t->elements * (t->dtype == RT_F32 ? 4 : 2)) abort();
     }
 }
 
@@ -37,8 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *image = malloc(8 + header + behind);
     uint64_t length = header;
     memcpy(image, &length, 8);
-    if (header) { memcpy(image + 8, data, header); }
-    if (behind) { memcpy(image + 8 + header, nul + 1, behind); }
+    if (header) memcpy(image + 8, data, header);
+    if (behind) memcpy(image + 8 + header, nul + 1, behind);
     read_file(image, 8 + header + behind);
     free(image);
     return 0;

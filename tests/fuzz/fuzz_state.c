@@ -22,7 +22,7 @@ static void check(const uint8_t *data, size_t size) {
         uint8_t *memory = calloc(1, STATE_BYTES);
         float logits[10];
         rt_state_unpack(&file, memory);
-        if (file.logits) { memcpy(logits, file.logits, sizeof logits); }
+        if (file.logits) memcpy(logits, file.logits, sizeof logits);
         free(memory);
     } else if (!diags.errors) {
         abort();
@@ -32,7 +32,7 @@ static void check(const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *copy = malloc(size ? size : 1); /* aligned as a mapping is, and with its end guarded */
-    if (size) { memcpy(copy, data, size); }
+    if (size) memcpy(copy, data, size);
     check(copy, size);
     RtStateHead *head = (RtStateHead *)(void *)copy;
     if (size >= sizeof *head) {

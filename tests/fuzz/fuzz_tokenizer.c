@@ -18,7 +18,7 @@ static void check_stream(const RtTokenizer *t, const RtTokens *tokens) {
         rt_text_stream_add(&stream, tokens->ids[i], &text);
         for (size_t at = 0; at < text.size;) {
             SuUtf8 c = su_utf8_at(text.text + at, text.size - at);
-            if (!c.whole) { abort(); }
+            if (!c.whole) abort();
             at += c.size;
         }
         text.size = 0;
@@ -31,9 +31,8 @@ static void encode(const RtTokenizer *t, const char *text, size_t size) {
     SuDiags diags = {0};
     RtTokens tokens = {0};
     if (rt_tokenizer_encode(t, text, size, &tokens, &diags)) {
-        for (size_t i = 0; i < tokens.count; i++) {
-            if (tokens.ids[i] < 0 || tokens.ids[i] >= rt_tokenizer_limit(t) || rt_tokenizer_is_gap(t, tokens.ids[i])) { abort(); }
-        }
+        for (size_t i = 0; i < tokens.count; i++)
+            if (tokens.ids[i] < 0 || tokens.ids[i] >= rt_tokenizer_limit(t) || rt_tokenizer_is_gap(t, tokens.ids[i])) abort();
         check_stream(t, &tokens);
     } else if (!diags.errors) {
         abort(); /* every refusal has a reason */
@@ -45,7 +44,7 @@ static void encode(const RtTokenizer *t, const char *text, size_t size) {
 /* Ids as a sampler picks them, bytes of the input standing for them. */
 static void decode(const RtTokenizer *t, const uint8_t *bytes, size_t size) {
     RtTokens tokens = {0};
-    for (size_t i = 0; i < size; i++) { rt_tokens_add(&tokens, bytes[i]); }
+    for (size_t i = 0; i < size; i++) rt_tokens_add(&tokens, bytes[i]);
     check_stream(t, &tokens);
     rt_tokens_free(&tokens);
 }

@@ -19,13 +19,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     FeSpec spec;
     SuDiags diags = {0};
     bool ok = fe_spec_parse("fuzz.yaml", (const char *)data, text_size, sets, set ? 1 : 0, &spec, &diags);
-    if (ok != (diags.errors == 0)) { abort(); }
+    if (ok != (diags.errors == 0)) abort();
     if (ok) {
         size_t count;
         const FeTensor *tensors = fe_tensors(&spec, &count);
-        for (size_t i = 0; i < count; i++) {
-            if (tensors[i].active < 0 || tensors[i].active > (int64_t)1 << 48 || tensors[i].rank < 1) { abort(); }
-        }
+        for (size_t i = 0; i < count; i++)
+            if (tensors[i].active < 0 || tensors[i].active > (int64_t)1 << 48 || tensors[i].rank < 1) abort();
     }
     FILE *out = fopen("/dev/null", "w");
     if (out) {

@@ -66,9 +66,8 @@ static void flops_of_phases_are_those_of_nodes(Case *c) {
             const PgStep *step = &c->program->steps[mode];
             PgWork work = {.rows = rows_of[r], .segments = 1, .wanted = rows_of[r], .position = position};
             double flops = 0;
-            for (uint32_t i = 0; i < step->n_phases; i++) {
+            for (uint32_t i = 0; i < step->n_phases; i++)
                 flops += pg_phase_cost(c->program, &step->phases[i], &work).flops - repeated_norm(step, c->program, i);
-            }
             expect_equal(c, mode == PG_ROW ? "FLOPs of a row" : "FLOPs of rows", flops, graph_flops(c, rows_of[r], position));
         }
     }
@@ -83,9 +82,8 @@ static double *weight_bytes(const Case *c, PgMode mode, const PgWork *work) {
             const PgWeight *weight = pg_operand_weight(c->program, &step->phases[i].operands[o]);
             if (!weight) continue;
             PgPhase only = step->phases[i]; /* with this weight alone */
-            for (int other = 0; other < PG_MAX_OPERANDS; other++) {
+            for (int other = 0; other < PG_MAX_OPERANDS; other++)
                 if (other != o && only.operands[other].space == PG_WEIGHTS) only.operands[other].space = PG_NOWHERE;
-            }
             double *most = &bytes[weight - c->program->weights];
             *most = fmax(*most, pg_phase_cost(c->program, &only, work).weight_bytes);
         }
@@ -159,9 +157,8 @@ static bool check(uint64_t seed, PsPass off) {
 int main(void) {
     static const PsPass offs[] = {PS_PASS_COUNT, PS_ROUTE_FUSION, PS_SCAN_FUSION, PS_ELEMENTWISE_FUSION};
     int failed = 0;
-    for (uint64_t seed = 1; seed <= SPECS && failed < 3; seed++) {
+    for (uint64_t seed = 1; seed <= SPECS && failed < 3; seed++)
         for (size_t i = 0; i < sizeof offs / sizeof *offs; i++) failed += !check(seed, offs[i]);
-    }
     printf("%d of %d specs failed\n", failed, SPECS);
     return failed != 0;
 }

@@ -32,7 +32,7 @@ static atomic_bool counting;
 static atomic_int allocations;
 
 static void count(void) {
-    if (atomic_load(&counting)) { atomic_fetch_add(&allocations, 1); }
+    if (atomic_load(&counting)) atomic_fetch_add(&allocations, 1);
 }
 
 void *__real_malloc(size_t size);
@@ -67,7 +67,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 /* ------------------------------------------------------------------------------------------ forbidding system calls */
 
 static void say(const char *text) {
-    if (write(STDERR_FILENO, text, strlen(text)) < 0) { _exit(2); }
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) _exit(2);
 }
 
 static void on_forbidden(int signal_number, siginfo_t *info, void *context) {
@@ -96,14 +96,14 @@ static bool forbid_system_calls(void) {
     struct sock_fprog program = {.len = sizeof rules / sizeof *rules, .filter = rules};
     struct sigaction action = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
     sigaction(SIGSYS, &action, NULL);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) { return false; }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
 /* ------------------------------------------------------------------------------------------ decoding */
 
 static bool moss_ok(MossError error) {
-    if (error.code == MOSS_OK) { return true; }
+    if (error.code == MOSS_OK) return true;
     fprintf(stderr, "%s\n", error.text);
     return false;
 }
@@ -117,20 +117,20 @@ static bool decode(MossModel *model, MossState *state, MossSampler *sampler, int
         MossSegment segment = {.state = state, .tokens = &token, .count = 1, .wanted = MOSS_LAST_LOGITS};
         error = moss_step(model, &segment, 1);
     }
-    if (error.code != MOSS_OK) { say(error.text); }
+    if (error.code != MOSS_OK) say(error.text);
     return error.code == MOSS_OK;
 }
 
 static int decode_quietly(MossModel *model, MossState *state, int32_t token) {
     MossSampler sampler = {.temperature = 1, .top_k = 5, .top_p = 0.9f};
-    if (!moss_ok(moss_feed(model, state, &token, 1, 0)) || !decode(model, state, &sampler, WARM_UP)) { return 1; }
+    if (!moss_ok(moss_feed(model, state, &token, 1, 0)) || !decode(model, state, &sampler, WARM_UP)) return 1;
     if (!forbid_system_calls()) {
         fprintf(stderr, "skipped: system calls cannot be filtered here: %s\n", strerror(errno));
         return SKIPPED;
     }
     atomic_store(&counting, true);
     bool good = decode(model, state, &sampler, TOKENS);
-    if (atomic_load(&allocations) != 0) { say("decoding allocated memory\n"); }
+    if (atomic_load(&allocations) != 0) say("decoding allocated memory\n");
     return good && atomic_load(&allocations) == 0 ? 0 : 1;
 }
 
@@ -139,7 +139,7 @@ static bool compile(const char *yaml, size_t size, FeSpec *spec, SuArena *arena,
     static const char *const sets[] = {"max_positions=300"};
     PsOptions passes = {.check = false};
     CgTarget target = {0};
-    if (!fe_spec_parse("random.yaml", yaml, size, sets, 1, spec, diags)) { return false; }
+    if (!fe_spec_parse("random.yaml", yaml, size, sets, 1, spec, diags)) return false;
     IrGraph *graph = fe_lower(spec, arena);
     return ps_fuse(graph, &passes, diags) && ps_program(spec, graph, &passes, arena, out_program, diags) &&
            cg_target_host(NULL, &target, diags) && cg_llvm_compile(&target, *out_program, &(CgOptions){0}, out_compiled, diags);
@@ -172,9 +172,9 @@ static int run_seed(uint64_t seed, int threads) {
 
 static int run_in_child(uint64_t seed, int threads) {
     pid_t child = fork();
-    if (child == 0) { _exit(run_seed(seed, threads)); }
+    if (child == 0) _exit(run_seed(seed, threads));
     int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child) { return 1; }
+    if (child < 0 || waitpid(child, &status, 0) != child) return 1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
@@ -182,8 +182,8 @@ int main(void) {
     int failed = 0;
     for (uint64_t seed = 1; seed <= SPECS; seed++) {
         int result = run_in_child(seed, seed % 2 ? 2 : 1);
-        if (result == SKIPPED) { return SKIPPED; }
-        if (result != 0) { fprintf(stderr, "FAILED: the spec of seed %d\n", (int)seed); }
+        if (result == SKIPPED) return SKIPPED;
+        if (result != 0) fprintf(stderr, "FAILED: the spec of seed %d\n", (int)seed);
         failed += result != 0;
     }
     printf("%d specs, %d failed\n", SPECS, failed);

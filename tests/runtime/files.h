@@ -54,16 +54,15 @@ static inline void write_safetensors(const char *path, const char *header, const
     uint64_t length = strlen(header);
     fwrite(&length, sizeof length, 1, file);
     fwrite(header, 1, length, file);
-    if (size) { fwrite(data, 1, size, file); }
+    if (size) fwrite(data, 1, size, file);
     assert_int_equal(fclose(file), 0);
 }
 
 /* Whether some diagnostic says `words`. */
 static inline bool says(const SuDiags *diags, const char *words) {
-    for (size_t i = 0; i < diags->count; i++) {
-        if (strstr(diags->items[i].message, words)) { return true; }
-    }
-    for (size_t i = 0; i < diags->count; i++) { print_message("instead of '%s': %s\n", words, diags->items[i].message); }
+    for (size_t i = 0; i < diags->count; i++)
+        if (strstr(diags->items[i].message, words)) return true;
+    for (size_t i = 0; i < diags->count; i++) print_message("instead of '%s': %s\n", words, diags->items[i].message);
     return false;
 }
 

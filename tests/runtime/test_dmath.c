@@ -71,10 +71,9 @@ static void test_sin_and_cos_are_within_an_ulp_to_2_to_the_31(void **unused) {
     for (int i = 0; i < 300000; i++) {
         double range = i % 3 == 0 ? 2 : i % 3 == 1 ? 5000 : 0x1p31;
         double x = uniform(&seed, -range, range);
-        if (i % 7 == 0) { /* close to a multiple of π/2, where the reduction cancels */
+        if (i % 7 == 0)  /* close to a multiple of π/2, where the reduction cancels */
             x = rint(x / 1.5707963267948966) * 1.5707963267948966;
-        }
-        if (fabs(x) > 0x1p31) { continue; }
+        if (fabs(x) > 0x1p31) continue;
         worst_sin = fmax(worst_sin, ulps(su_dsin(x), sinl((long double)x)));
         worst_cos = fmax(worst_cos, ulps(su_dcos(x), cosl((long double)x)));
     }
@@ -114,7 +113,7 @@ static void test_bits_are_the_agreed_ones(void **unused) {
         double r[5] = {su_dexp(50 * y), su_dlog(100 * x), su_dsin(1e6 * y), su_dcos(1e6 * y), su_dpow(1 + 1e6 * x, 2 * y)};
         uint64_t bits[5];
         memcpy(bits, r, sizeof bits);
-        for (int j = 0; j < 5; j++) { digest = (digest ^ bits[j]) * 0x100000001B3; }
+        for (int j = 0; j < 5; j++) digest = (digest ^ bits[j]) * 0x100000001B3;
     }
     assert_int_equal(digest, 0xC68445BAF28A64E4);
 }

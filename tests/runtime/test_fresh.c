@@ -38,7 +38,7 @@ static void test_uniform_and_normal_draws(void **unused) {
     moments(x, &mean, &deviation, &least, &most);
     assert_true(fabs(mean) < 4e-4 && fabs(deviation - 0.02) < 3e-4 && least < -0.07 && most > 0.07);
     int within = 0;
-    for (int i = 0; i < N; i++) { within += fabsf(x[i]) < 0.02f; }
+    for (int i = 0; i < N; i++) within += fabsf(x[i]) < 0.02f;
     assert_true(abs(within - 68269) < 800);
 }
 
@@ -95,7 +95,7 @@ static void test_the_bytes_are_the_agreed_ones(void **unused) {
     SuMap map;
     assert_true(su_map_open(path, &map, &diags));
     uint64_t digest = 0xCBF29CE484222325;
-    for (size_t i = 0; i < map.size; i++) { digest = (digest ^ map.data[i]) * 0x100000001B3; }
+    for (size_t i = 0; i < map.size; i++) digest = (digest ^ map.data[i]) * 0x100000001B3;
     su_map_close(&map);
     folder_remove(&folder);
     su_diags_free(&diags);

@@ -63,7 +63,7 @@ static void test_eos_ends_all_before_it_is_fed(void **unused) {
     toy_feed(model, state, 4, 0);
     pick_and_feed(model, state, &sampler, plain, 30);
     int eos_at = 0; /* where the eighth token comes first */
-    while (plain[eos_at] != plain[7]) { eos_at++; }
+    while (plain[eos_at] != plain[7]) eos_at++;
     moss_state_reset(state);
     toy_feed(model, state, 4, 0);
     MossVocabulary with_eos = {.limit = vocabulary.limit, .eos = plain[eos_at]};

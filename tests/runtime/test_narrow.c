@@ -21,14 +21,14 @@ static void check_f16(float x) {
     double want = round_plainly((double)x, 11, -24);
     want = fabs(want) >= 65520 ? copysign(INFINITY, want) : want;
     float got = rt_widen_f16(rt_narrow_f16(x));
-    if ((double)got != want || signbit(got) != signbit(x)) { fail_msg("f16 of %a is %a, not %a", (double)x, (double)got, want); }
+    if ((double)got != want || signbit(got) != signbit(x)) fail_msg("f16 of %a is %a, not %a", (double)x, (double)got, want);
 }
 
 static void check_bf16(float x) {
     double want = round_plainly((double)x, 8, -133);
     want = fabs(want) >= 0x1p128 ? copysign(INFINITY, want) : want;
     float got = rt_widen_bf16(rt_narrow_bf16(x));
-    if ((double)got != want || signbit(got) != signbit(x)) { fail_msg("bf16 of %a is %a, not %a", (double)x, (double)got, want); }
+    if ((double)got != want || signbit(got) != signbit(x)) fail_msg("bf16 of %a is %a, not %a", (double)x, (double)got, want);
 }
 
 static void test_every_narrow_value_comes_back(void **unused) {

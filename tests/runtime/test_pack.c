@@ -28,7 +28,7 @@ static float value_of(uint64_t index) { return (float)(index % 4099) / 64 - 20; 
 
 static const float *make_values(uint64_t count) {
     float *values = malloc(count * sizeof *values);
-    for (uint64_t i = 0; i < count; i++) { values[i] = value_of(i); }
+    for (uint64_t i = 0; i < count; i++) values[i] = value_of(i);
     return values;
 }
 
@@ -40,13 +40,13 @@ static uint64_t bytes_of(const Form *f) {
 /* Element (plane, row, k) of the packed form, by the definition in program.h. */
 static float packed_at(const Form *f, const uint8_t *blob, int64_t plane, int64_t row, int64_t k) {
     int64_t panels = (int64_t)pg_panels(f->O), panel = plane * panels + row / 16, lane = row % 16;
-    if (f->dtype == PG_F32) { return ((const float *)blob)[(panel * f->K + k) * 16 + lane]; }
+    if (f->dtype == PG_F32) return ((const float *)blob)[(panel * f->K + k) * 16 + lane];
     uint16_t half = ((const uint16_t *)blob)[((panel * ((f->K + 1) / 2) + k / 2) * 16 + lane) * 2 + k % 2];
     return f->dtype == PG_BF16 ? rt_widen_bf16(half) : rt_widen_f16(half);
 }
 
 static float expected_at(const Form *f, int64_t plane, int64_t row, int64_t k) {
-    if (row >= f->O || k >= f->K) { return 0; }
+    if (row >= f->O || k >= f->K) return 0;
     float value = value_of((uint64_t)((plane * f->O + row) * f->K + k));
     switch (f->dtype) {
     case PG_F32: break;
@@ -62,9 +62,8 @@ static void check_blob(const Form *f, const uint8_t *blob) {
         for (int64_t row = 0; row < (int64_t)pg_panels(f->O) * 16; row++) {
             for (int64_t k = 0; k < columns; k++) {
                 float got = packed_at(f, blob, plane, row, k), want = expected_at(f, plane, row, k);
-                if (rt_bits_of(got) != rt_bits_of(want)) {
+                if (rt_bits_of(got) != rt_bits_of(want))
                     fail_msg("plane %d row %d k %d: %g, not %g", (int)plane, (int)row, (int)k, (double)got, (double)want);
-                }
             }
         }
     }

@@ -66,8 +66,8 @@ static Files make_files(void) {
     f.checkpoint = folder_file(&f.folder, "w.safetensors");
     f.packed = folder_file(&f.folder, "w.weights");
     float data[ROWS * COLUMNS + LANES];
-    for (int i = 0; i < ROWS * COLUMNS; i++) { data[i] = m[i] = 0.01f * (float)(i * 37 % 101) - 0.3f; }
-    for (int i = 0; i < LANES; i++) { data[ROWS * COLUMNS + i] = v[i] = 0.1f * (float)i - 1; }
+    for (int i = 0; i < ROWS * COLUMNS; i++) data[i] = m[i] = 0.01f * (float)(i * 37 % 101) - 0.3f;
+    for (int i = 0; i < LANES; i++) data[ROWS * COLUMNS + i] = v[i] = 0.1f * (float)i - 1;
     write_safetensors(f.checkpoint,
                       "{\"m\":{\"dtype\":\"F32\",\"shape\":[20,7],\"data_offsets\":[0,560]},"
                       "\"v\":{\"dtype\":\"F32\",\"shape\":[40],\"data_offsets\":[560,720]}}",
@@ -78,7 +78,7 @@ static Files make_files(void) {
 
 static void expect_refused(MossError error, MossCode code, const char *words) {
     assert_int_equal(error.code, code);
-    if (!strstr(error.text, words)) { fail_msg("instead of '%s': %s", words, error.text); }
+    if (!strstr(error.text, words)) fail_msg("instead of '%s': %s", words, error.text);
 }
 
 static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
@@ -105,16 +105,15 @@ static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
 static void must_verify_badly(void *context, const char *path, const char *what) {
     (void)context;
     MossError error = moss_weights_verify(&program, path, &(MossOptions){.threads = 1});
-    if (error.code != MOSS_BAD_WEIGHTS && error.code != MOSS_NO_FILE) { fail_msg("taken: %s", what); }
+    if (error.code != MOSS_BAD_WEIGHTS && error.code != MOSS_NO_FILE) fail_msg("taken: %s", what);
     assert_true(strlen(error.text) > strlen(path));
 }
 
 static void must_not_load(void *context, const char *path, const char *what) {
     (void)context;
     MossModel *model;
-    if (moss_model_load(&program, NULL, &path, 1, &(MossOptions){.threads = 1}, &model).code == MOSS_OK) {
+    if (moss_model_load(&program, NULL, &path, 1, &(MossOptions){.threads = 1}, &model).code == MOSS_OK)
         fail_msg("loaded: %s", what);
-    }
     assert_null(model);
 }
 

@@ -15,7 +15,7 @@ static void make_image(Image *image, const char *header, size_t header_size, siz
     image->bytes[0] = (uint8_t)header_size;
     image->bytes[1] = (uint8_t)(header_size >> 8);
     memcpy(image->bytes + 8, header, header_size);
-    for (size_t i = 0; i < data_size; i++) { image->bytes[8 + header_size + i] = (uint8_t)i; }
+    for (size_t i = 0; i < data_size; i++) image->bytes[8 + header_size + i] = (uint8_t)i;
     image->size = 8 + header_size + data_size;
 }
 
@@ -160,7 +160,7 @@ static void test_malformed_headers_are_refused(void **unused) {
         {"{\"a\xF4\x90\x80\x80\":1}", "not UTF-8", 0},
         {"{\"a\xE2\x82", "not UTF-8", 0},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) { expect_error(cases[i].header, cases[i].data_size, cases[i].words); }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) expect_error(cases[i].header, cases[i].data_size, cases[i].words);
 }
 
 static void test_a_header_with_a_nul_byte_is_refused(void **unused) {
@@ -224,7 +224,7 @@ static void test_several_errors_are_reported_at_once(void **unused) {
 static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
     size_t *calls = context;
     ++*calls;
-    for (uint64_t i = 0; i < count; i++) { out[i] = (float)(tensor * 1000000 + first + i); }
+    for (uint64_t i = 0; i < count; i++) out[i] = (float)(tensor * 1000000 + first + i);
 }
 
 static void test_what_is_written_is_read_back(void **unused) {

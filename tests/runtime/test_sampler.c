@@ -15,7 +15,7 @@ enum { N = 1000, DRAWS = 200000 };
 
 /* Logits with many values, a few ties. */
 static void make_logits(float logits[N]) {
-    for (int i = 0; i < N; i++) { logits[i] = (float)((i * 7919) % 997) / 100; }
+    for (int i = 0; i < N; i++) logits[i] = (float)((i * 7919) % 997) / 100;
 }
 
 static int32_t greedy(const float *logits, int64_t n, int64_t limit) {
@@ -51,7 +51,7 @@ static void test_the_ids_are_the_agreed_ones(void **unused) {
         MossSampler sampler = cases[c].sampler;
         for (int i = 0; i < 8; i++) {
             int32_t id = moss_sample(&sampler, logits, N, N);
-            if (id != cases[c].ids[i]) { fail_msg("case %zu, draw %d: id %d", c, i, id); }
+            if (id != cases[c].ids[i]) fail_msg("case %zu, draw %d: id %d", c, i, id);
         }
     }
 }
@@ -66,7 +66,7 @@ static void expect_frequencies(MossSampler sampler, const float logits[8], const
     }
     for (int i = 0; i < 8; i++) {
         double want = (double)DRAWS * probability[i], deviation = sqrt(want * (1 - probability[i]));
-        if (fabs(counts[i] - want) > 5 * deviation) { fail_msg("id %d: %d times instead of %.0f", i, counts[i], want); }
+        if (fabs(counts[i] - want) > 5 * deviation) fail_msg("id %d: %d times instead of %.0f", i, counts[i], want);
     }
 }
 
@@ -78,7 +78,7 @@ static void test_frequencies_are_the_softmax(void **unused) {
         p[i] = i < 6 ? exp((double)logits[i] / 0.8) : 0;
         total += p[i];
     }
-    for (int i = 0; i < 8; i++) { p[i] /= total; }
+    for (int i = 0; i < 8; i++) p[i] /= total;
     expect_frequencies((MossSampler){.temperature = 0.8f, .top_p = 1, .state = 7}, logits, p);
 }
 
@@ -115,7 +115,7 @@ static void test_extremes_are_certain(void **unused) {
     assert_int_equal(moss_sample(&sampler, (const float[]){NAN}, 1, 1), -1);
     assert_int_equal(moss_sample(&sampler, (const float[]){-3e38f, 3e38f, 3e38f}, 1, 1), 0);
     sampler.temperature = 1e-30f;
-    for (int i = 0; i < 100; i++) { assert_int_equal(moss_sample(&sampler, (const float[]){0, 5, 4}, 3, 3), 1); }
+    for (int i = 0; i < 100; i++) assert_int_equal(moss_sample(&sampler, (const float[]){0, 5, 4}, 3, 3), 1);
 }
 
 int main(void) {

@@ -20,16 +20,15 @@ static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
             const char *path = folder_file(&folder, "s.state");
             MossModel *model = toy_model(&toy, NULL), *later = toy_model(&toy, NULL);
             MossState *state = toy_state(model), *loaded;
-            if (ends[e]) { toy_feed(model, state, ends[e], 0); }
+            if (ends[e]) toy_feed(model, state, ends[e], 0);
             assert_int_equal(moss_state_save(state, path).code, MOSS_OK);
             assert_int_equal(moss_state_load(later, path, &loaded).code, MOSS_OK);
             assert_int_equal(moss_state_position(loaded), ends[e]);
             assert_memory_equal(loaded->memory.data, state->memory.data, toy.program.state_bytes);
-            if (ends[e]) {
+            if (ends[e])
                 toy_expect(loaded, ends[e]);
-            } else {
+            else
                 assert_null(moss_state_logits(loaded));
-            }
             toy_feed(later, loaded, ends[e] + 100, 7);
             toy_expect(loaded, ends[e] + 100);
             toy_feed(model, state, ends[e] + 100, 1);
@@ -106,7 +105,7 @@ static void test_a_rewound_state_is_what_it_was(void **unused) {
                 MossState *state = toy_state(model), *plain = toy_state(model);
                 toy_feed(model, state, 100, 0);
                 assert_int_equal(moss_state_mark(state).code, MOSS_OK);
-                if (since) { toy_feed(model, state, 100 + since, chunks[c / 2]); }
+                if (since) toy_feed(model, state, 100 + since, chunks[c / 2]);
                 assert_int_equal(moss_state_rewind(state, (uint32_t)back).code, MOSS_OK);
                 toy_expect(state, 100 + since - back);
                 toy_feed(model, plain, 100 + since - back, 0);
@@ -200,7 +199,7 @@ static void end(Saved *s) {
 static void must_not_load(void *context, const char *path, const char *what) {
     MossState *state;
     MossError error = moss_state_load(context, path, &state);
-    if (error.code != MOSS_BAD_STATE || !strstr(error.text, path)) { fail_msg("%s: %d %s", what, error.code, error.text); }
+    if (error.code != MOSS_BAD_STATE || !strstr(error.text, path)) fail_msg("%s: %d %s", what, error.code, error.text);
     assert_null(state);
 }
 

@@ -31,7 +31,7 @@ static void count_tiles(const RtArgs *args, const PgPhase *phase, uint32_t tile0
     too_early += phase->stage > 0 && finished[phase->stage - 1] != (int)phase->line;
     too_early += ((uintptr_t)args->arena | (uintptr_t)args->scratch) % 64 != 0;
     args->scratch[0]++;
-    for (uint32_t tile = tile0; tile < tile1; tile++) { seen[phase->block][tile]++; }
+    for (uint32_t tile = tile0; tile < tile1; tile++) seen[phase->block][tile]++;
     finished[phase->stage] += (int)(tile1 - tile0);
 }
 
@@ -47,10 +47,9 @@ static void toy_recur(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
         const RtSegment *segment = &args->segments[s];
         int64_t *sum = (int64_t *)(segment->state + phase->operands[2].fixed);
         for (uint32_t row = segment->first_row; row < segment->first_row + segment->count; row++) {
-            if (args->row_segment[row] != (int32_t)s || args->row_position[row] != segment->position + (row - segment->first_row)) {
+            if (args->row_segment[row] != (int32_t)s || args->row_position[row] != segment->position + (row - segment->first_row))
                 args->trouble[row] = 100;
-            }
-            if (args->tokens[row] == TROUBLE_TOKEN) { args->trouble[row] = 1 + 3; }
+            if (args->tokens[row] == TROUBLE_TOKEN) args->trouble[row] = 1 + 3;
             *sum = (3 * *sum + (int64_t)weight[args->tokens[row]]) % WHOLE;
             row_of(args, phase, 0)[row] = (float)*sum;
         }
@@ -61,7 +60,7 @@ static void toy_recur(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
 static void toy_logits(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
     for (uint32_t w = tile0 * 8; w < tile1 * 8 && w < args->wanted; w++) {
         float sum = row_of(args, phase, 0)[args->out_rows[w]];
-        for (int i = 0; i < VOCAB; i++) { args->logits[w * args->out_stride + (uint64_t)i] = sum + (float)i; }
+        for (int i = 0; i < VOCAB; i++) args->logits[w * args->out_stride + (uint64_t)i] = sum + (float)i;
     }
 }
 
@@ -128,7 +127,7 @@ static MossModel *toy_model(const PgProgram *program, int threads) {
 
 static int64_t toy_sum(const int32_t *tokens, int64_t count) {
     int64_t sum = 0;
-    for (int64_t i = 0; i < count; i++) { sum = (3 * sum + (int64_t)toy_lookup(NULL, "w")[tokens[i]]) % WHOLE; }
+    for (int64_t i = 0; i < count; i++) sum = (3 * sum + (int64_t)toy_lookup(NULL, "w")[tokens[i]]) % WHOLE;
     return sum;
 }
 
@@ -146,7 +145,7 @@ static MossState *new_state(MossModel *model) {
 
 static void expect_refused(MossError error, MossCode code, const char *words) {
     assert_int_equal(error.code, code);
-    if (!strstr(error.text, words)) { fail_msg("instead of '%s': %s", words, error.text); }
+    if (!strstr(error.text, words)) fail_msg("instead of '%s': %s", words, error.text);
 }
 
 static const int32_t text[] = {1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 3, 5, 7, 2, 4, 6, 8, 0, 1, 1, 2, 3, 5,
@@ -200,10 +199,10 @@ static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t c
         for (uint32_t i = 0; i < 2 * STAGES; i++) {
             uint64_t tiles = pg_tiles(&phases[i], &code, rows, segments, rows);
             assert_true(tiles > 0 && tiles < MAX_TILES);
-            for (uint64_t tile = 0; tile < MAX_TILES; tile++) { assert_int_equal(seen[i][tile], tile < tiles); }
+            for (uint64_t tile = 0; tile < MAX_TILES; tile++) assert_int_equal(seen[i][tile], tile < tiles);
         }
     }
-    for (uint32_t s = 0; s < segments; s++) { moss_state_free(list[s].state); }
+    for (uint32_t s = 0; s < segments; s++) moss_state_free(list[s].state);
     moss_model_free(model);
 }
 
@@ -249,7 +248,7 @@ static void test_segments_keep_apart_and_logits_come_in_order(void **unused) {
                               {.state = c, .tokens = text + 20, .count = 1, .wanted = MOSS_LAST_LOGITS}};
     assert_int_equal(moss_step(model, segments, 3).code, MOSS_OK);
     assert_int_equal(moss_logits_count(model), 4);
-    for (uint32_t i = 0; i < 3; i++) { expect_logits(model, i, toy_sum(text, i + 1)); }
+    for (uint32_t i = 0; i < 3; i++) expect_logits(model, i, toy_sum(text, i + 1));
     expect_logits(model, 3, toy_sum(text + 20, 1));
     assert_null(moss_logits(model, 4));
     MossSegment more = {.state = b, .tokens = text + 15, .count = 1, .wanted = MOSS_LAST_LOGITS}; /* one row: the other mode */
@@ -491,9 +490,8 @@ static void test_long_errors_are_cut_at_a_line(void **unused) {
     enum { MANY = 30 };
     PgProgram program = toy_program();
     PgTensor tensors[MANY];
-    for (int i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++)
         tensors[i] = (PgTensor){.name = "blocks.1000.a_tensor_with_quite_a_long_name.weight", .rank = 1, .shape = {VOCAB}};
-    }
     program.tensors = tensors;
     program.n_tensors = MANY;
     MossModel *model;

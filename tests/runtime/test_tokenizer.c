@@ -19,7 +19,7 @@ static void test_text_comes_back(void **unused) {
     assert_true(rt_tokenizer_encode(t, text, sizeof text, &tokens, &diags));
     assert_int_equal(tokens.count, sizeof text);
     assert_int_equal(tokens.ids[2], 0xC3);
-    for (size_t i = 0; i < tokens.count; i++) { rt_tokenizer_decode(t, tokens.ids[i], &back); }
+    for (size_t i = 0; i < tokens.count; i++) rt_tokenizer_decode(t, tokens.ids[i], &back);
     assert_int_equal(back.size, sizeof text);
     assert_memory_equal(back.text, text, sizeof text);
     assert_int_equal(rt_tokenizer_bos(t), -1);

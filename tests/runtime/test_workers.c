@@ -35,7 +35,7 @@ static void meet_often(void *context, int worker) {
     for (int round = 1; round <= ROUNDS; round++) {
         s->plain[worker] = round;
         rt_workers_meet(s->workers, count_round, s);
-        for (int i = 0; i < count; i++) { s->wrong += s->plain[i] != round; }
+        for (int i = 0; i < count; i++) s->wrong += s->plain[i] != round;
         s->wrong += s->rounds_by_last != 2 * round - 1;
         rt_workers_meet(s->workers, count_round, s);
     }
@@ -45,9 +45,8 @@ static void claim_all(void *context, int worker) {
     Shared *s = context;
     uint32_t first, end;
     (void)worker;
-    while (rt_claim(&s->claims, TILES, 24, (uint32_t)rt_workers_count(s->workers), &first, &end)) {
-        for (; first < end; first++) { s->claimed[first]++; }
-    }
+    while (rt_claim(&s->claims, TILES, 24, (uint32_t)rt_workers_count(s->workers), &first, &end))
+        for (; first < end; first++) s->claimed[first]++;
 }
 
 static void with_workers(int threads, void (*test)(Shared *s)) {
@@ -71,7 +70,7 @@ static void check_claims(Shared *s) {
     for (int run = 1; run <= 20; run++) {
         s->claims.next = 0;
         rt_workers_run(s->workers, claim_all, s);
-        for (int i = 0; i < TILES; i++) { assert_int_equal(s->claimed[i], run); }
+        for (int i = 0; i < TILES; i++) assert_int_equal(s->claimed[i], run);
     }
 }
 
@@ -135,7 +134,7 @@ static void check_rounding(Shared *s) {
     above = one + 0x1p-24f;
     fesetround(FE_TONEAREST);
     assert_true(above > 1); /* the caller's mode is back */
-    for (int i = 0; i < rt_workers_count(s->workers); i++) { assert_int_equal(s->plain[i], 1); }
+    for (int i = 0; i < rt_workers_count(s->workers); i++) assert_int_equal(s->plain[i], 1);
 }
 
 static void test_runs_round_to_nearest_and_the_caller_gets_his_mode_back(void **unused) {
@@ -153,7 +152,7 @@ static void see_cpus(void *context, int worker) {
 
 static void test_workers_are_pinned_apart_and_the_caller_is_let_go(void **unused) {
     (void)unused;
-    if (rt_allowed_cpus() < 2) { skip(); }
+    if (rt_allowed_cpus() < 2) skip();
     cpu_set_t before, after;
     sched_getaffinity(0, sizeof before, &before);
     Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
@@ -175,16 +174,15 @@ static void test_workers_run_on_the_named_cpus(void **unused) {
     int cpus[CPU_SETSIZE], count = 0, none[] = {-1, CPU_SETSIZE, 1 << 30};
     cpu_set_t mask;
     sched_getaffinity(0, sizeof mask, &mask);
-    for (int cpu = CPU_SETSIZE; cpu-- > 0;) { /* the last one first */
-        if (CPU_ISSET(cpu, &mask)) { cpus[count++] = cpu; }
-    }
+    for (int cpu = CPU_SETSIZE; cpu-- > 0;)  /* the last one first */
+        if (CPU_ISSET(cpu, &mask)) cpus[count++] = cpu;
     Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
     for (int n = 1; n <= count && n <= 2; n++) {
         int named[] = {-1, cpus[0], CPU_SETSIZE, cpus[n - 1]}; /* what the process may not use is passed over */
         s->workers = rt_workers_create_on(n, named, 4);
         rt_workers_run(s->workers, see_cpus, s);
         assert_int_equal(s->plain[0], 1 + cpus[0]);
-        if (n == 2) { assert_int_equal(s->plain[1], 1 + cpus[1]); }
+        if (n == 2) assert_int_equal(s->plain[1], 1 + cpus[1]);
         rt_workers_free(s->workers);
     }
     s->workers = rt_workers_create_on(0, cpus, 1);

@@ -22,9 +22,7 @@ static void toy_kernel(const RtArgs *args, const PgPhase *phase, uint32_t tile0,
         ring[position % phase->E] = args->tokens[row] + 1;
         int32_t before = position >= TOY_BACK ? ring[(position - TOY_BACK) % phase->E] : 0;
         if (wanted < args->wanted && args->out_rows[wanted] == (int32_t)row) {
-            for (int i = 0; i < TOY_VOCAB; i++) {
-                args->logits[wanted * args->out_stride + (uint64_t)i] = (float)(*sum + i + before);
-            }
+            for (int i = 0; i < TOY_VOCAB; i++) args->logits[wanted * args->out_stride + (uint64_t)i] = (float)(*sum + i + before);
             wanted++;
         }
     }
@@ -97,14 +95,14 @@ static inline void toy_feed(MossModel *model, MossState *state, int64_t end, uin
     int32_t tokens[1024];
     int64_t first = moss_state_position(state);
     assert_true(end - first <= 1024);
-    for (int64_t i = first; i < end; i++) { tokens[i - first] = toy_token(i); }
+    for (int64_t i = first; i < end; i++) tokens[i - first] = toy_token(i);
     assert_int_equal(moss_feed(model, state, tokens, (size_t)(end - first), chunk).code, MOSS_OK);
 }
 
 /* The logits after `end` tokens of the text in logits[0]; the others follow from it. */
 static inline float toy_logit(int64_t end) {
     int64_t sum = 0;
-    for (int64_t i = 0; i < end; i++) { sum = (3 * sum + toy_token(i) + 1) % TOY_WHOLE; }
+    for (int64_t i = 0; i < end; i++) sum = (3 * sum + toy_token(i) + 1) % TOY_WHOLE;
     return (float)(sum + (end > TOY_BACK ? toy_token(end - 1 - TOY_BACK) + 1 : 0));
 }
 
@@ -117,7 +115,7 @@ static inline void toy_expect(const MossState *state, int64_t end) {
 
 static inline void expect_refused(MossError error, MossCode code, const char *words) {
     assert_int_equal(error.code, code);
-    if (!strstr(error.text, words)) { fail_msg("instead of '%s': %s", words, error.text); }
+    if (!strstr(error.text, words)) fail_msg("instead of '%s': %s", words, error.text);
 }
 
 #endif

@@ -30,10 +30,10 @@ Guarded guarded_alloc(const char *name, uint64_t bytes) {
     mprotect(g.mapped, page, PROT_NONE);
     mprotect(g.mapped + page + whole, page, PROT_NONE);
     float *words = (float *)(g.mapped + page);
-    for (uint64_t i = 0; i < whole / sizeof(float); i++) { words[i] = 3e4f; }
+    for (uint64_t i = 0; i < whole / sizeof(float); i++) words[i] = 3e4f;
     g.data = g.mapped + page + whole - used;
     for (int i = 0; i < MAX_LIVE; i++) {
-        if (live[i].memory.mapped != NULL) { continue; }
+        if (live[i].memory.mapped != NULL) continue;
         live[i].name = name;
         live[i].memory = g;
         break;
@@ -44,10 +44,9 @@ Guarded guarded_alloc(const char *name, uint64_t bytes) {
 void guarded_read_only(const Guarded *g) { mprotect(g->mapped, g->mapped_bytes - page_size(), PROT_READ); }
 
 void guarded_free(Guarded *g) {
-    if (g->mapped == NULL) { return; }
-    for (int i = 0; i < MAX_LIVE; i++) {
-        if (live[i].memory.mapped == g->mapped) { live[i].memory = (Guarded){0}; }
-    }
+    if (g->mapped == NULL) return;
+    for (int i = 0; i < MAX_LIVE; i++)
+        if (live[i].memory.mapped == g->mapped) live[i].memory = (Guarded){0};
     munmap(g->mapped, g->mapped_bytes);
     *g = (Guarded){0};
 }
@@ -60,14 +59,14 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
     (void)context;
     for (int i = 0; i < MAX_LIVE; i++) {
         const Guarded *g = &live[i].memory;
-        if (g->mapped == NULL || at < g->mapped || at >= g->mapped + g->mapped_bytes) { continue; }
+        if (g->mapped == NULL || at < g->mapped || at >= g->mapped + g->mapped_bytes) continue;
         name = live[i].name;
         offset = at - g->data;
     }
     int size = signal_number == SIGILL ? snprintf(text, sizeof text, "FAILED: an access that is not aligned, in %s\n", place)
                                        : snprintf(text, sizeof text, "FAILED: signal %d: access to %s, byte %lld, in %s\n",
                                                   signal_number, name, offset, place);
-    if (write(1, text, (size_t)size) < 0) { _exit(2); }
+    if (write(1, text, (size_t)size) < 0) _exit(2);
     _exit(1);
 }
 

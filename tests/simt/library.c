@@ -10,7 +10,7 @@ static const char text_name[] = "text.cpp", library_name[] = "text.so";
 /* To be freed. */
 static char *file_in(const char *folder, const char *name) {
     char *path = NULL;
-    if (asprintf(&path, "%s/%s", folder, name) < 0) { exit(1); }
+    if (asprintf(&path, "%s/%s", folder, name) < 0) exit(1);
     return path;
 }
 
@@ -59,7 +59,7 @@ static void remove_file(const char *folder, const char *name) {
 }
 
 void simt_library_free(SimtLibrary *l, bool keep) {
-    if (l->handle != NULL) { dlclose(l->handle); }
+    if (l->handle != NULL) dlclose(l->handle);
     if (keep) {
         printf("kept: %s\n", l->folder);
     } else {

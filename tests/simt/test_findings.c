@@ -78,7 +78,7 @@ static void print_text(SuText *out) {
                     i, mistakes[i].body);
     }
     su_text_add(out, "extern \"C\" const SimtProgram simt_programs[] = {\n");
-    for (int i = 0; i < COUNT; i++) { su_text_add(out, "{k%d},\n", i); }
+    for (int i = 0; i < COUNT; i++) su_text_add(out, "{k%d},\n", i);
     su_text_add(out, "};\n");
 }
 
@@ -114,12 +114,11 @@ static bool ends_with_a_message(const SimtLibrary *library, int i) {
 
 static bool is_found(const SimtLibrary *library, int i) {
     char finding[512];
-    if (i > NO_BARRIER) { return ends_with_a_message(library, i); }
+    if (i > NO_BARRIER) return ends_with_a_message(library, i);
     uint32_t rising = launch(library, i, 0, finding);
-    if (i == NO_BARRIER) { return launch(library, i, 1, finding) != rising; }
-    if (mistakes[i].finding == right || mistakes[i].finding == wrong) {
+    if (i == NO_BARRIER) return launch(library, i, 1, finding) != rising;
+    if (mistakes[i].finding == right || mistakes[i].finding == wrong)
         return finding[0] == '\0' && (rising == 256 * 255 / 2) == (mistakes[i].finding == right);
-    }
     printf("  %s\n", finding);
     return strstr(finding, mistakes[i].finding) != NULL;
 }

@@ -21,9 +21,9 @@ typedef struct Usage {
 /* The number before `unit` in a line of the log, as in "8 bytes spill stores"; 0 if it is not there. */
 static int number_before(const char *line, size_t size, const char *unit) {
     const char *at = memmem(line, size, unit, strlen(unit));
-    if (at == NULL) { return 0; }
-    while (at > line && at[-1] == ' ') { at--; }
-    while (at > line && at[-1] >= '0' && at[-1] <= '9') { at--; }
+    if (at == NULL) return 0;
+    while (at > line && at[-1] == ' ') at--;
+    while (at > line && at[-1] >= '0' && at[-1] <= '9') at--;
     return atoi(at);
 }
 
@@ -45,7 +45,7 @@ static Usage usage_of(const char *log) {
 static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan *plan, Usage *u) {
     int wanted = (int)plan->n_entries;
     u->shared = larger(u->shared, larger((int)plan->image.row_shared, (int)plan->image.few_shared));
-    for (uint32_t i = 0; i < plan->image.n_launches; i++) { u->shared = larger(u->shared, (int)plan->launches[i].shared); }
+    for (uint32_t i = 0; i < plan->image.n_launches; i++) u->shared = larger(u->shared, (int)plan->launches[i].shared);
     bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && u->registers * target->threads <= 64 * 1024;
     bool good = u->entries == wanted && u->spills == 0 && fits && u->shared <= (int)target->shared;
     printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s\n", spec, target->name,
@@ -57,7 +57,7 @@ static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, co
     CgCudaTarget target;
     SuText text = {0}, code = {0}, log = {0};
     SuArena arena = {0};
-    if (!cg_cuda_target_by_name(name, &target, diags)) { return false; }
+    if (!cg_cuda_target_by_name(name, &target, diags)) return false;
     CgCudaPlan plan = cg_cuda_print(&target, program, &arena, &text);
     bool good = cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, diags);
     good = good && code.size > 4 && memcmp(code.text, "\177ELF", 4) == 0;
@@ -82,8 +82,8 @@ static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **targets)
     bool good = fe_spec_load(path, NULL, 0, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
     good = good && ps_fuse(graph, &passes, &diags) && ps_program(&spec, graph, &passes, &arena, &program, &diags);
-    for (; good && *targets != NULL; targets++) { good = compile(nvrtc, path, *targets, program, &diags); }
-    if (!good) { su_diags_print(&diags, stdout); }
+    for (; good && *targets != NULL; targets++) good = compile(nvrtc, path, *targets, program, &diags);
+    if (!good) su_diags_print(&diags, stdout);
     su_arena_free(&arena);
     fe_spec_free(&spec);
     su_diags_free(&diags);
@@ -98,7 +98,7 @@ static bool compile_limits(const CgNvrtc *nvrtc, char **targets) {
         CgCudaTarget target;
         SuText text = {0}, code = {0}, log = {0};
         good = cg_cuda_target_by_name(*targets, &target, &diags);
-        if (good) { cg_cuda_print_limits(&target, &text); }
+        if (good) cg_cuda_print_limits(&target, &text);
         good = good && cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, &diags);
         Usage usage = usage_of(good ? log.text : "");
         good = good && usage.entries == (target.tensor_cores ? CG_CUDA_LIMIT_KINDS : CG_CUDA_LIMIT_KINDS - 1) && usage.spills == 0;

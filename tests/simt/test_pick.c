@@ -64,10 +64,10 @@ static MossSampler draw_sampler(Rng *rng, int64_t limit) {
 static void draw_round(Rng *rng, Round *r) {
     r->limit = rng_between(rng, 1, MOST);
     memset(r->gaps, 0, sizeof r->gaps);
-    for (int64_t id = 1; id < r->limit; id++) { r->gaps[id / 32] |= (uint32_t)rng_chance(rng, 5) << (id % 32); }
+    for (int64_t id = 1; id < r->limit; id++) r->gaps[id / 32] |= (uint32_t)rng_chance(rng, 5) << (id % 32);
     for (int i = 0; i < SEQUENCES; i++) {
         int flavour = (int)rng_between(rng, 0, 4);
-        for (int64_t id = 0; id < MOST; id++) { r->logits[i * MOST + id] = draw_logit(rng, flavour); }
+        for (int64_t id = 0; id < MOST; id++) r->logits[i * MOST + id] = draw_logit(rng, flavour);
         r->samplers[i] = draw_sampler(rng, r->limit);
         r->picks[i] = (RtCudaPick){.random = r->samplers[i].state,
                                    .temperature = r->samplers[i].temperature,
@@ -112,7 +112,7 @@ static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_
                     .finding_bytes = sizeof finding,
                     .first_block = &first_block};
     library->run(&l);
-    if (finding[0] != '\0') { printf("FAILED: %s\n", finding); }
+    if (finding[0] != '\0') printf("FAILED: %s\n", finding);
     return finding[0] == '\0' && control.arrived == 0;
 }
 
@@ -121,15 +121,15 @@ static bool pick_all(const SimtLibrary *library, Round *r, bool together, unsign
     bool good = true;
     memset(r->tokens, 0xff, sizeof r->tokens);
     memset(r->random, 0, sizeof r->random);
-    if (!together) { return launch(library, r, 0, SEQUENCES, false, order); }
-    for (uint32_t i = 0; i < SEQUENCES && good; i++) { good = launch(library, r, i, 1, true, order); }
+    if (!together) return launch(library, r, 0, SEQUENCES, false, order);
+    for (uint32_t i = 0; i < SEQUENCES && good; i++) good = launch(library, r, i, 1, true, order);
     return good;
 }
 
 /* What the CPU picks; -1: no logit is a number. */
 static int32_t expected(const Round *r, int i, MossSampler *sampler) {
     float logits[MOST];
-    for (int64_t id = 0; id < r->limit; id++) { logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id]; }
+    for (int64_t id = 0; id < r->limit; id++) logits[id] = r->gaps[id / 32] >> (id % 32) & 1 ? NAN : r->logits[i * MOST + id];
     return moss_sample(sampler, logits, r->limit, r->limit);
 }
 
@@ -140,7 +140,7 @@ static int compare(const Round *r) {
         int32_t wanted = expected(r, i, &sampler);
         bool same = wanted < 0 ? r->picks[i].no_number == 1
                                : !r->picks[i].no_number && r->tokens[i] == wanted && r->random[i] == sampler.state;
-        if (same) { continue; }
+        if (same) continue;
         printf("FAILED: limit %lld, temperature %g, top_k %d, top_p %g: picked %d, moss_sample %d\n", (long long)r->limit,
                (double)r->samplers[i].temperature, r->samplers[i].top_k, (double)r->samplers[i].top_p, r->tokens[i], wanted);
         failures++;
@@ -167,7 +167,7 @@ int main(int argc, char **argv) {
         failures += pick_all(&library, &r, false, i % 3) ? compare(&r) : 1;
         failures += pick_all(&library, &r, true, i % 3) ? compare(&r) : 1;
     }
-    if (library.handle == NULL) { failures = 1; }
+    if (library.handle == NULL) failures = 1;
     printf("%d picks, %d failed\n", 2 * ROUNDS * SEQUENCES, failures);
     simt_library_free(&library, false);
     su_text_free(&text);

@@ -41,10 +41,9 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, bool draw
     c->code.plan = cg_cuda_print_program(&own, c->program, &c->arena, out);
     su_text_add(out, "static void many(const SimtLaunch *launch) {\n"
                      "    const Step *step = (const Step *)launch->step;\n    switch (launch->number) {\n");
-    for (uint32_t i = 0; i < c->code.plan.image.n_launches; i++) {
+    for (uint32_t i = 0; i < c->code.plan.image.n_launches; i++)
         su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->code.plan.launches[i].entry, c->code.plan.launches[i].phase);
-    }
-    if (c->program->n_ropes > 0) { su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->code.plan.image.n_launches); }
+    if (c->program->n_ropes > 0) su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->code.plan.image.n_launches);
     su_text_add(out, "    }\n}\n"
                      "static void row(const SimtLaunch *l) { row_step((Step *)l->step, (Control *)l->control); }\n"
                      "static void rows(const SimtLaunch *l) { rows_step((Step *)l->step, (Control *)l->control); }\n}\n");
@@ -62,9 +61,9 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, bool draw
                 "              sizeof(Pick) == sizeof(RtCudaPick) && offsetof(Pick, ended) == offsetof(RtCudaPick, ended) &&\n"
                 "              sizeof(Control) == sizeof(RtCudaControl) && offsetof(Control, random) == "
                 "offsetof(RtCudaControl, random));\n");
-    for (int i = 0; i < n; i++) { print_case(target, &cases[i], i, drawn, out); }
+    for (int i = 0; i < n; i++) print_case(target, &cases[i], i, drawn, out);
     su_text_add(out, "\nextern \"C\" const SimtProgram simt_programs[] = {\n");
-    for (int i = 0; i < n; i++) { su_text_add(out, "    {program_%d::many, program_%d::row, program_%d::rows},\n", i, i, i); }
+    for (int i = 0; i < n; i++) su_text_add(out, "    {program_%d::many, program_%d::row, program_%d::rows},\n", i, i, i);
     su_text_add(out, "};\n");
 }
 
@@ -101,13 +100,13 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->finding_bytes = sizeof rig->finding;
     l->first_block = &first_block;
     guarded_say("%s, seed %llu", what, (unsigned long long)rig->c->seed);
-    if (rig->finding[0] == '\0') { rig->simt->run(l); }
+    if (rig->finding[0] == '\0') rig->simt->run(l);
 }
 
 static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, RtArgs *args, const char *what) {
     rig->control = (RtCudaControl){.steps = 1};
     launch(&(SimtLaunch){.run = entry, .control = &rig->control, .cooperative = true, .shared = shared}, args, what);
-    if (rig->finding[0] != '\0') { return; }
+    if (rig->finding[0] != '\0') return;
     if (rig->control.arrived != 0 || rig->control.done != 1) {
         snprintf(rig->finding, sizeof rig->finding, "%s left its counter at %u and took %u steps", what, rig->control.arrived,
                  rig->control.done);
@@ -116,9 +115,8 @@ static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, 
 
 static void launch_all(RtArgs *args) {
     const CgCudaPlan *plan = &rig->c->code.plan;
-    if (rig->c->program->n_ropes > 0) {
+    if (rig->c->program->n_ropes > 0)
         launch(&(SimtLaunch){.run = rig->code->many, .number = plan->image.n_launches}, args, "fill_ropes");
-    }
     for (uint32_t i = 0; i < plan->image.n_launches; i++) {
         const PgPhase *phase = &rig->c->program->steps[PG_BLOCK].phases[plan->launches[i].phase];
         char what[160];
@@ -135,15 +133,14 @@ static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
     const PgStep *step = &program->steps[mode];
     (void)tile0, (void)tile1;
     kinds_seen[mode] |= 1ull << program->kernels[phase->kernel].kind;
-    if (rig->finding[0] != '\0' || phase != step->phases) { return; }
+    if (rig->finding[0] != '\0' || phase != step->phases) return;
     RtArgs guarded = guarded_args(args, step);
-    if (mode == PG_ROW) {
+    if (mode == PG_ROW)
         launch_together(rig->code->row, image->row_shared, &guarded, "row_step");
-    } else if (rig->few && args->rows <= image->few_rows) {
+    else if (rig->few && args->rows <= image->few_rows)
         launch_together(rig->code->rows, image->few_shared, &guarded, "rows_step");
-    } else {
+    else
         launch_all(&guarded);
-    }
 }
 
 /* ---------------------------------------------------------------------------------------------- feeding tokens */
@@ -175,14 +172,14 @@ static bool step_lanes(Case *c, const char *mode, MossModel *model, Lane *const 
             (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)count[i], MOSS_ALL_LOGITS};
     }
     MossError error = moss_step(model, segments, n);
-    if (rig->finding[0] != '\0') { return case_fail(c, "%s: %s", mode, rig->finding); }
-    if (error.code != MOSS_OK) { return case_fail(c, "%s: %s", mode, error.text); }
+    if (rig->finding[0] != '\0') return case_fail(c, "%s: %s", mode, rig->finding);
+    if (error.code != MOSS_OK) return case_fail(c, "%s: %s", mode, error.text);
     uint32_t row = 0;
     for (uint32_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < count[i]; j++, row++) {
             const float *logits = moss_logits(model, row);
-            if (!case_near(c, mode, lanes[i]->sequence, lanes[i]->at + j, logits)) { return false; }
-            if (i == 0 && out != NULL) { memcpy(out + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof(float)); }
+            if (!case_near(c, mode, lanes[i]->sequence, lanes[i]->at + j, logits)) return false;
+            if (i == 0 && out != NULL) memcpy(out + (lanes[i]->at + j) * c->V, logits, (size_t)c->V * sizeof(float));
         }
         lanes[i]->at += count[i];
     }
@@ -207,22 +204,21 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
     Lane lane[CASE_SEQUENCES] = {{.sequence = 0}, {.sequence = 1}};
     int64_t end = c->T < 16 ? c->T : 16;
     bool good = true;
-    for (int i = 0; i < CASE_SEQUENCES && good; i++) {
+    for (int i = 0; i < CASE_SEQUENCES && good; i++)
         good = open_lane(c, model, &lane[i]).code == MOSS_OK || case_fail(c, "no state");
-    }
     while (good && (lane[0].at < end || lane[1].at < end)) {
         Lane *some[CASE_SEQUENCES];
         int64_t count[CASE_SEQUENCES];
         uint32_t n = 0;
         for (int i = 0; i < CASE_SEQUENCES; i++) {
             int64_t left = end - lane[i].at, rows = rng_chance(rng, 40) ? 1 : rng_between(rng, 1, 19);
-            if (left == 0 || rng_chance(rng, 15)) { continue; }
+            if (left == 0 || rng_chance(rng, 15)) continue;
             some[n] = &lane[i];
             count[n++] = rows < left ? rows : left;
         }
-        if (n > 0) { good = step_lanes(c, "batch", model, some, count, n, NULL); }
+        if (n > 0) good = step_lanes(c, "batch", model, some, count, n, NULL);
     }
-    for (int i = 0; i < CASE_SEQUENCES; i++) { close_lane(&lane[i]); }
+    for (int i = 0; i < CASE_SEQUENCES; i++) close_lane(&lane[i]);
     return good;
 }
 
@@ -243,9 +239,8 @@ static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk
         snprintf(mode, sizeof mode, "%s, %u blocks, order %u", way, rig->blocks, rig->order);
         int64_t until = i == 0 || end < FEW ? end : FEW;
         good = run_chunks(c, mode, model, chunk, until, i == 0 ? first : other);
-        if (good && i > 0 && memcmp(first, other, (size_t)(until * c->V) * sizeof(float)) != 0) {
+        if (good && i > 0 && memcmp(first, other, (size_t)(until * c->V) * sizeof(float)) != 0)
             good = case_fail(c, "%s: other bits than in rising order: a barrier is missing", mode);
-        }
     }
     free(first);
     free(other);
@@ -257,7 +252,7 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     MossOptions options = {.threads = 1};
     Rng rng = {c->seed + 99};
     PgCode *codes = calloc(c->program->n_kernels, sizeof *codes);
-    for (uint32_t i = 0; i < c->program->n_kernels; i++) { codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1}; }
+    for (uint32_t i = 0; i < c->program->n_kernels; i++) codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1};
     rig = &(Rig){.c = c, .simt = library, .code = code};
     MossError error = moss_model_from_memory(c->program, codes, weights_drawn, &c->weights, &options, &model);
     bool good = error.code == MOSS_OK || case_fail(c, "%s", error.text);
@@ -337,19 +332,18 @@ static int run_all(Case *cases, int n, const Options *o) {
         return -1;
     }
     target.fast = o->fast;
-    if (o->multiprocessors > 0) { target.multiprocessors = o->multiprocessors; }
-    if (!make_cases(cases, n, o)) { return -1; }
+    if (o->multiprocessors > 0) target.multiprocessors = o->multiprocessors;
+    if (!make_cases(cases, n, o)) return -1;
     print_text(&target, cases, n, o->spec == NULL, &text);
     SimtLibrary library = simt_library(o->compiler, &text);
     su_text_free(&text);
     for (int i = 0; i < n && library.handle != NULL; i++) {
         bool good = run_case(&cases[i], &library, &library.programs[i], o->wide, o->spec == NULL);
         failures += !good;
-        if (o->verbose) {
+        if (o->verbose)
             printf("%llu: %s, off by %.2g of the rms\n", (unsigned long long)cases[i].seed, good ? "ok" : "FAILED", cases[i].worst);
-        }
     }
-    if (library.handle == NULL) { failures = -1; }
+    if (library.handle == NULL) failures = -1;
     simt_library_free(&library, o->keep);
     return failures;
 }
@@ -386,8 +380,8 @@ static Options parse(int argc, char **argv) {
             exit(2);
         }
     }
-    if (o.spec != NULL) { o.count = 1; }
-    if (o.count < 1 || o.count > MAX_CASES) { o.count = MAX_CASES; }
+    if (o.spec != NULL) o.count = 1;
+    if (o.count < 1 || o.count > MAX_CASES) o.count = MAX_CASES;
     return o;
 }
 
@@ -400,7 +394,7 @@ int main(int argc, char **argv) {
     }
     guarded_report();
     int failures = run_all(cases, (int)o.count, &o);
-    for (int i = 0; i < o.count; i++) { case_free(&cases[i]); }
+    for (int i = 0; i < o.count; i++) case_free(&cases[i]);
     if (!all_kinds_seen() && o.every_kind) {
         printf("FAILED: a kind of kernel did not come up\n");
         failures++;

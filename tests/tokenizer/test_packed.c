@@ -57,13 +57,12 @@ static uint32_t random_below(uint64_t *seed, uint32_t bound) {
 
 static void append_code(SuText *text, uint32_t c) {
     char bytes[4] = {(char)(0xF0 | c >> 18), (char)(0x80 | (c >> 12 & 63)), (char)(0x80 | (c >> 6 & 63)), (char)(0x80 | (c & 63))};
-    if (c < 0x80) {
+    if (c < 0x80)
         bytes[3] = (char)c;
-    } else if (c < 0x800) {
+    else if (c < 0x800)
         bytes[2] = (char)(0xC0 | c >> 6);
-    } else if (c < 0x10000) {
+    else if (c < 0x10000)
         bytes[1] = (char)(0xE0 | c >> 12);
-    }
     size_t size = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     su_text_append(text, bytes + 4 - size, size);
 }
