@@ -79,7 +79,8 @@ static IrValueId state(Lower *l, const char *what, IrType type) {
 }
 
 static IrValueId slice(Lower *l, IrValueId x, int64_t start, int64_t count) {
-    return ir_op1_attrs(&l->b, IR_OP_slice, x, IR_NONE, IR_NONE, (IrAttr[]){{.i = start}, {.i = count}});
+    return ir_op1_attrs(&l->b, IR_OP_slice, x, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_SLICE_start] = {.i = start}, [IR_SLICE_count] = {.i = count}});
 }
 
 static IrValueId activation(Lower *l, FeActivation kind, IrValueId x) {
@@ -135,7 +136,8 @@ static Route lower_router(Lower *l, const FeRouter *router, IrValueId input) {
     else
         route.experts = ir_op1_attrs(&l->b, IR_OP_select, r, IR_NONE, IR_NONE, &k);
     route.gates =
-        ir_op1_attrs(&l->b, IR_OP_gates, p, route.experts, IR_NONE, (IrAttr[]){{.i = router->normalize}, {.f = router->scale}});
+        ir_op1_attrs(&l->b, IR_OP_gates, p, route.experts, IR_NONE,
+                     (IrAttr[]){[IR_GATES_normalize] = {.i = router->normalize}, [IR_GATES_scale] = {.f = router->scale}});
     return route;
 }
 
@@ -297,14 +299,20 @@ static IrValueId lower_attention(Lower *l, const FeBlock *block, IrValueId u) {
     IrValueId v = map_one(l, "v_proj", d->bias, u);
     IrValueId positions = l->b.graph->positions;
     if (d->rope) {
-        IrAttr attrs[] = {{.i = d->n_heads}, {.i = d->head_dim}, {.i = d->rope_dim}, {.f = d->rope_theta}};
+        IrAttr attrs[] = {[IR_ROPE_heads] = {.i = d->n_heads},
+                          [IR_ROPE_head_dim] = {.i = d->head_dim},
+                          [IR_ROPE_dim] = {.i = d->rope_dim},
+                          [IR_ROPE_theta] = {.f = d->rope_theta}};
         q = ir_op1_attrs(&l->b, IR_OP_rope, q, positions, IR_NONE, attrs);
-        attrs[0].i = d->n_kv_heads;
+        attrs[IR_ROPE_heads].i = d->n_kv_heads;
         k = ir_op1_attrs(&l->b, IR_OP_rope, k, positions, IR_NONE, attrs);
     }
     IrType cache = ir_type(IR_F32, 2, cache_positions(l->spec, d), d->n_kv_heads * d->head_dim);
     IrValueId k_cache = state(l, "k", cache), v_cache = state(l, "v", cache);
-    IrAttr attrs[] = {{.i = d->n_heads}, {.i = d->n_kv_heads}, {.i = d->head_dim}, {.i = d->window}};
+    IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = d->n_heads},
+                      [IR_ATTEND_kv_heads] = {.i = d->n_kv_heads},
+                      [IR_ATTEND_head_dim] = {.i = d->head_dim},
+                      [IR_ATTEND_window] = {.i = d->window}};
     IrValueId operands[] = {q, k, v, positions, k_cache, v_cache};
     IrNode *node = ir_node(&l->b, IR_OP_attend, operands, 6, attrs);
     IrValueId o = node->results[0];
