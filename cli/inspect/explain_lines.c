@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/explain.h"
+#include "cli/inspect/explain.h"
 #include "codegen/target.h"
 
 /* ---------------------------------------------------------------------------------------------- grouping */

@@ -1,0 +1,71 @@
+/* What kernels are called: in the symbols of their code, in dumps, and wherever a person reads of one. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codegen/target.h"
+
+static const char *const kinds[] = {
+#define CG_KERNEL(kind, emitter, name) [kind] = name,
+#include "codegen/kernels.def"
+#undef CG_KERNEL
+};
+_Static_assert(sizeof kinds / sizeof kinds[0] == PG_KIND_COUNT, "a kind of kernel has no row in kernels.def");
+
+typedef struct Name {
+    char *text;
+    size_t size, length;
+} Name;
+
+__attribute__((format(printf, 2, 3))) static void append(Name *n, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int wrote = vsnprintf(n->text + n->length, n->size - n->length, format, args);
+    va_end(args);
+    size_t more = wrote < 0 ? 0 : (size_t)wrote;
+    n->length = n->length + more < n->size ? n->length + more : n->size - 1;
+}
+
+static void append_if(Name *n, bool condition, const char *word) {
+    if (condition) append(n, "_%s", word);
+}
+
+void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
+    static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
+    static const char *const acts[] = {
+        [PG_NO_ACT] = "",     [PG_SILU] = "silu",       [PG_GELU] = "gelu",         [PG_GELU_TANH] = "gelu_tanh",
+        [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
+    static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
+    static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
+    static const char *const scans[] = {
+        [PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update", [PG_SCAN_PARAMS] = "params"};
+    static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
+                                      [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
+    static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
+    Name n = {out, size, 0};
+    append(&n, "%s_%s", kinds[k->kind], k->mode == PG_ROW ? "row" : "block");
+    if (k->K > 0)
+        append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
+    else if (k->O > 0)
+        append(&n, "_%lld", (long long)k->O);
+    append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, dtypes[k->dtype]);
+    append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
+    append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
+    append_if(&n, k->select != PG_SINGLE, selects[k->select]);
+    append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
+    append_if(&n, k->gather_wanted, "wanted");
+    append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
+    append_if(&n, k->dual, "dual");
+    append_if(&n, k->bias, "bias");
+    append_if(&n, k->conv, "conv");
+    append_if(&n, k->act != PG_NO_ACT, acts[k->act]);
+    append_if(&n, k->sum != PG_NO_SUM, sums[k->sum]);
+    append_if(&n, k->addend, "addend");
+    append_if(&n, k->residual, "residual");
+    append_if(&n, k->logits, "logits");
+}
+
+void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size) {
+    cg_kernel_words(kernel, out, size);
+    append(&(Name){out, size, strlen(out)}, "_%u", index);
+}
