@@ -39,7 +39,7 @@ static const IrOpInfo infos[IR_OP_COUNT] = {
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits)                                                                    \
     static_assert(sizeof operand_letters - 1 <= IR_MAX_OPERANDS && (n_results) <= IR_MAX_RESULTS &&                                \
-                      IR_##op##_ATTRS <= IR_MAX_ATTRS,                                                                             \
+                      (int)IR_##op##_ATTRS <= (int)IR_MAX_ATTRS,                                                                   \
                   "row of " #op);
 #include "ir/ops.def"
 #undef IR_OP
