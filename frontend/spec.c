@@ -12,14 +12,6 @@
 
 /* ---- words ---- */
 
-const char *fe_activation_word(FeActivation activation) {
-    static const char *const words[] = {
-        [FE_SILU] = "silu",     [FE_GELU] = "gelu",   [FE_GELU_TANH] = "gelu_tanh",   [FE_RELU2] = "relu2",
-        [FE_SWIGLU] = "swiglu", [FE_GEGLU] = "geglu", [FE_GEGLU_TANH] = "geglu_tanh",
-    };
-    return words[activation];
-}
-
 const char *fe_dtype_word(FeDtype dtype) {
     static const char *const words[] = {[FE_F32] = "f32", [FE_BF16] = "bf16", [FE_F16] = "f16"};
     return words[dtype];

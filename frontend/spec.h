@@ -114,7 +114,6 @@ void fe_print_keys(FILE *out);
 void fe_print_schema(FILE *out);
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
-const char *fe_activation_word(FeActivation activation);
 const char *fe_dtype_word(FeDtype dtype);
 const char *fe_block_kind_word(FeBlockKind kind);
 /* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */
