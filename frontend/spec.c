@@ -25,11 +25,6 @@ const char *fe_dtype_word(FeDtype dtype) {
     return words[dtype];
 }
 
-const char *fe_block_kind_word(FeBlockKind kind) {
-    static const char *const words[] = {[FE_SSM] = "ssm", [FE_MLP] = "mlp", [FE_ATTENTION] = "attention"};
-    return words[kind];
-}
-
 /* ---- the top level ---- */
 
 #define KEY(section, key) FE_KEY_##section##_##key
@@ -121,10 +116,8 @@ static void read_top(FeLoad *load) {
 
 static void warn_positions(const FeLoad *load) {
     const FeSpec *spec = load->spec;
-    for (int64_t i = 0; i < spec->n_blocks; i++) {
-        const FeBlock *b = &spec->blocks[i];
-        if (b->kind == FE_SSM || (b->kind == FE_ATTENTION && b->attention.rope)) return;
-    }
+    for (int64_t i = 0; i < spec->n_blocks; i++)
+        if (spec->blocks[i].knows_order) return;
     fe_warn_once(&load->reader, fe_value(load->file, KEY(file, stack))->key_span, "add an ssm block, or rope to an attention block",
                  "no block knows positions: the order of tokens cannot matter");
 }
@@ -195,7 +188,7 @@ static SuSource *new_source(FeSpec *spec, const char *path, const char *text, si
 
 int64_t fe_position_bound(const FeSpec *spec) {
     for (int64_t i = 0; i < spec->n_blocks; i++)
-        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) return spec->max_positions;
+        if (spec->blocks[i].looks_back && spec->blocks[i].window == 0) return spec->max_positions;
     return 0;
 }
 

@@ -12,7 +12,15 @@
 #include "support/diag.h"
 #include "support/str.h"
 
-typedef enum FeBlockKind { FE_SSM, FE_MLP, FE_ATTENTION } FeBlockKind;
+typedef enum FeBlockKind {
+#define FE_KIND(id, word, what) FE_##id,
+#include "frontend/kinds.def"
+} FeBlockKind;
+enum {
+#define FE_KIND(id, word, what) +1
+    FE_N_KINDS = 0
+#include "frontend/kinds.def"
+};
 typedef enum FeNormKind { FE_NORM_RMS, FE_NORM_LAYER } FeNormKind;
 typedef enum FeDtype { FE_F32, FE_BF16, FE_F16 } FeDtype;
 typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
@@ -88,6 +96,10 @@ typedef struct FeBlock {
     SuSpan span;      /* the line of the block's kind or word in the stack */
     FeExperts experts;
     FeRouter router; /* meaningful when experts.count > 0 */
+    bool knows_order;        /* the order of tokens matters to it */
+    bool looks_back;         /* on earlier positions, by a cache: as many as window says, 0: on all */
+    int64_t window;
+    uint64_t state_elements; /* of a sequence, at most; UINT64_MAX: too many to count */
     union {
         FeSsm ssm;
         FeMlp mlp;
@@ -144,6 +156,8 @@ void fe_print_schema(FILE *out);
 const char *fe_activation_word(FeActivation activation);
 const char *fe_dtype_word(FeDtype dtype);
 const char *fe_block_kind_word(FeBlockKind kind);
+/* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */
+void fe_describe_block(const FeBlock *block, SuText *out);
 
 /* The tensors of a checkpoint, in block order, as the language's Weights table says. */
 typedef struct FeTensor {

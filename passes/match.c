@@ -84,7 +84,7 @@ static PsView take_view(const IrGraph *g, const PsUses *uses, PsGroup *group, Ir
     const IrNode *slice = made_by(g, uses, value, IR_OP_slice);
     if (slice == NULL) return (PsView){value, 0};
     join(g, group, slice);
-    return (PsView){slice->operands[0], slice->attrs[0].i};
+    return (PsView){slice->operands[0], slice->attrs[IR_SLICE_start].i};
 }
 
 /* W_dt δ + b_dt, one matrix or the experts' */
