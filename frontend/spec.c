@@ -14,8 +14,9 @@
 
 const char *fe_activation_word(FeActivation activation) {
     static const char *const words[] = {
-        [FE_SILU] = "silu",     [FE_GELU] = "gelu",   [FE_GELU_TANH] = "gelu_tanh",   [FE_RELU2] = "relu2",
-        [FE_SWIGLU] = "swiglu", [FE_GEGLU] = "geglu", [FE_GEGLU_TANH] = "geglu_tanh",
+#define IR_PLAIN_WORD(word, WORD, name) [FE_##WORD] = #word,
+#define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = #word,
+#include "ir/activation.def"
     };
     return words[activation];
 }
