@@ -28,8 +28,13 @@ typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
-/* Activation functions; SWIGLU, GEGLU and GEGLU_TANH occur only in mlp and mean a gated one. */
-typedef enum FeActivation { FE_SILU, FE_GELU, FE_GELU_TANH, FE_RELU2, FE_SWIGLU, FE_GEGLU, FE_GEGLU_TANH } FeActivation;
+/* The words of `activation`; the gated ones, which stand last, occur only in mlp. */
+typedef enum FeActivation {
+#define IR_PLAIN_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+#define IR_GATED_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+} FeActivation;
 
 typedef struct FeNorm {
     FeNormKind kind;
