@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "support/diag.h"
 #include "support/str.h"
@@ -115,8 +114,8 @@ void fe_print_spec(const FeSpec *spec, SuText *out);
 void fe_print_spec_json(const FeSpec *spec, SuText *out);
 
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
-void fe_print_keys(FILE *out);
-void fe_print_schema(FILE *out);
+void fe_print_keys(SuText *out);
+bool fe_print_schema(SuText *out); /* false: out of memory */
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
 const char *fe_dtype_word(FeDtype dtype);
