@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/artefact/embedded.h"
+#include "cli/make/artefact/embedded.h"
 #include "frontend/yaml.h"
 #include "support/file.h"
 #include "support/str.h"

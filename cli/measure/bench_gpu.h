@@ -3,7 +3,7 @@
 #ifndef MOSSC_CLI_BENCH_GPU_H
 #define MOSSC_CLI_BENCH_GPU_H
 
-#include "cli/bench_steps.h"
+#include "cli/measure/bench_steps.h"
 #include "cli/format.h"
 
 /* All the phases of the prompts, launched one by one and timed by the GPU; of the fastest round. */

@@ -1,4 +1,4 @@
-#include "cli/bench_steps.h"
+#include "cli/measure/bench_steps.h"
 
 #include <inttypes.h>
 

@@ -1,6 +1,6 @@
-#include "cli/bench_speed.h"
+#include "cli/measure/bench_speed.h"
 
-#include "cli/limiter.h"
+#include "cli/measure/limiter.h"
 #include "cli/progress.h"
 #include "support/clock.h"
 

@@ -1,11 +1,11 @@
-/* Templates are C, CMake and Markdown as they will be, with @WORDS@ (cli/artefact/NAME.in); what a word stands for is made here. */
-#include "cli/artefact/files.h"
+/* Templates are C, CMake and Markdown as they will be, with @WORDS@ (cli/make/artefact/NAME.in); what a word stands for is made here. */
+#include "cli/make/artefact/files.h"
 
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/artefact/embedded.h"
+#include "cli/make/artefact/embedded.h"
 #include "runtime/model.h"
 #include "support/digest.h"
 

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/explain.h"
+#include "cli/inspect/explain.h"
 #include "cli/format.h"
 
 enum { NAME = 22, LINES = 8, KERNEL = 37 };

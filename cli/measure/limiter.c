@@ -1,7 +1,7 @@
 /* Every worker notes its own clock where it starts and where it ends, since the one that waits for all of them may wake up late: a
  * repetition lasts from the first start to the last end. Work is claimed in pieces, as a model's tiles are, so that a worker
  * that loses its CPU for a while does not hold up the others. */
-#include "cli/limiter.h"
+#include "cli/measure/limiter.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* mossc asm: the code that is generated for a spec. */
 #include <string.h>
 
-#include "cli/asm_cuda.h"
+#include "cli/inspect/asm_cuda.h"
 #include "cli/commands.h"
 #include "cli/pipeline.h"
 #include "cli/target.h"

@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/artefact/files.h"
-#include "cli/artefact/link.h"
+#include "cli/make/artefact/files.h"
+#include "cli/make/artefact/link.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"

@@ -3,11 +3,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "cli/bench_gpu.h"
-#include "cli/bench_speed.h"
+#include "cli/measure/bench_gpu.h"
+#include "cli/measure/bench_speed.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/gpu_limits.h"
+#include "cli/measure/gpu_limits.h"
 #include "cli/random_weights.h"
 #include "support/clock.h"
 

@@ -1,5 +1,5 @@
 /* Token ids as text. */
-#include "cli/tokens.h"
+#include "cli/run/tokens.h"
 
 #include <inttypes.h>
 #include <string.h>

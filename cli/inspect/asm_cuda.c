@@ -1,5 +1,5 @@
 /* mossc asm --target cuda:sm_XX: CUDA C, or what NVRTC makes of it. */
-#include "cli/asm_cuda.h"
+#include "cli/inspect/asm_cuda.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "cli/describe.h"
+#include "cli/inspect/describe.h"
 
 #include <inttypes.h>
 

@@ -21,7 +21,7 @@ endforeach()
 set(array cli_embedded)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/embedded.c.in embedded.c @ONLY)
 set_source_files_properties(${CMAKE_CURRENT_BINARY_DIR}/embedded.c PROPERTIES OBJECT_DEPENDS "${carried_paths}")
-target_sources(mossc PRIVATE artefact/files.c artefact/link.c ${CMAKE_CURRENT_BINARY_DIR}/embedded.c)
+target_sources(mossc PRIVATE make/artefact/files.c make/artefact/link.c ${CMAKE_CURRENT_BINARY_DIR}/embedded.c)
 
 # Devices that --target knows by name.
 set(index 0)

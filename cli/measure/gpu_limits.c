@@ -1,4 +1,4 @@
-#include "cli/gpu_limits.h"
+#include "cli/measure/gpu_limits.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-#include "cli/bench_gpu.h"
+#include "cli/measure/bench_gpu.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "cli/gpu_limits.h"
+#include "cli/measure/gpu_limits.h"
 #include "cli/progress.h"
 #include "support/clock.h"
 

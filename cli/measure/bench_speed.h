@@ -2,7 +2,7 @@
 #ifndef MOSSC_CLI_BENCH_SPEED_H
 #define MOSSC_CLI_BENCH_SPEED_H
 
-#include "cli/bench_steps.h"
+#include "cli/measure/bench_steps.h"
 #include "cli/format.h"
 
 /* Of the rounds. The bound of a step is the larger of its weights' bytes over the reading limit (each weight once; of experts,

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/describe.h"
-#include "cli/explain.h"
+#include "cli/inspect/describe.h"
+#include "cli/inspect/explain.h"
 #include "codegen/target.h"
 
 /* ---------------------------------------------------------------------------------------------- grouping */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/describe.h"
+#include "cli/inspect/describe.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "support/str.h"

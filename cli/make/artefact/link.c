@@ -1,4 +1,4 @@
-#include "cli/artefact/link.h"
+#include "cli/make/artefact/link.h"
 
 #include <fcntl.h>
 #include <spawn.h>

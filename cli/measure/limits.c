@@ -5,8 +5,8 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/gpu_limits.h"
-#include "cli/limiter.h"
+#include "cli/measure/gpu_limits.h"
+#include "cli/measure/limiter.h"
 #include "cli/pipeline.h"
 
 typedef struct LimitsOptions {

@@ -1,5 +1,5 @@
 /* mossc explain: what a step does, phase by phase, and what binds its speed. */
-#include "cli/explain.h"
+#include "cli/inspect/explain.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -9,7 +9,7 @@
 #include "cli/pipeline.h"
 #include "cli/progress.h"
 #include "cli/sequence.h"
-#include "cli/tokens.h"
+#include "cli/run/tokens.h"
 #include "ir/eval.h"
 #include "runtime/weights.h"
 #include "support/file.h"

@@ -4,7 +4,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "cli/limiter.h"
+#include "cli/measure/limiter.h"
 #include "frontend/spec.h"
 #include "ir/phase_cost.h"
 #include "runtime/moss.h"

@@ -1,8 +1,8 @@
-#include "cli/bench_gpu.h"
+#include "cli/measure/bench_gpu.h"
 
 #include <inttypes.h>
 
-#include "cli/gpu_limits.h"
+#include "cli/measure/gpu_limits.h"
 
 /* ---------------------------------------------------------------------------------------------- JSON */
 
