@@ -8,7 +8,8 @@
 #include "frontend/spec.h"
 #include "ir/graph.h"
 #include "passes/pipeline.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "support/diag.h"
 
 typedef struct CliProgress CliProgress; /* cli/progress.h */

@@ -5,6 +5,20 @@
 
 #include "support/str.h"
 
+/* Words of other tables; the first one's separator is left out. */
+static const char plain_activations[] = ""
+#define IR_PLAIN_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+    ;
+static const char activations[] = ""
+#define IR_PLAIN_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+#define IR_GATED_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+    ;
+#define FE_PLAIN_ACTIVATIONS (plain_activations + 1)
+#define FE_ACTIVATIONS (activations + 1)
+
 static const FeKeyRow rows[] = {
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help)                                                      \
     [FE_KEY_##section##_##key] = {#key, FE_SECTION_##section, FE_SECTION_##child, FE_T_##type, words, least, most, fallback, help},

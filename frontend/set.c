@@ -6,7 +6,7 @@
  * The value is YAML and is checked later like one in the file: its places point into the --set text. */
 #include <string.h>
 
-#include "frontend/load.h"
+#include "frontend/kinds.h"
 
 typedef struct Set {
     const FeReader *reader;
@@ -46,8 +46,8 @@ static bool is_last(const Set *s, const char *behind) { return behind == s->end;
 
 /* A scalar word in the stack that is a kind stands for that kind with an empty map. */
 static void open_word(const Set *s, FeNode *node, const char *key) {
-    bool kind = strcmp(key, "ssm") == 0 || strcmp(key, "mlp") == 0 || strcmp(key, "attention") == 0;
-    if (node->kind == FE_SCALAR && kind && strcmp(node->text, key) == 0) {
+    FeBlockKind kind;
+    if (node->kind == FE_SCALAR && fe_find_kind(key, &kind) && strcmp(node->text, key) == 0) {
         SuSpan span = node->span;
         FeNode *empty = fe_new_mapping(s->arena, span);
         *node = *fe_new_mapping(s->arena, span);

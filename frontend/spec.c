@@ -14,8 +14,9 @@
 
 const char *fe_activation_word(FeActivation activation) {
     static const char *const words[] = {
-        [FE_SILU] = "silu",     [FE_GELU] = "gelu",   [FE_GELU_TANH] = "gelu_tanh",   [FE_RELU2] = "relu2",
-        [FE_SWIGLU] = "swiglu", [FE_GEGLU] = "geglu", [FE_GEGLU_TANH] = "geglu_tanh",
+#define IR_PLAIN_WORD(word, WORD, name) [FE_##WORD] = #word,
+#define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = #word,
+#include "ir/activation.def"
     };
     return words[activation];
 }
@@ -23,11 +24,6 @@ const char *fe_activation_word(FeActivation activation) {
 const char *fe_dtype_word(FeDtype dtype) {
     static const char *const words[] = {[FE_F32] = "f32", [FE_BF16] = "bf16", [FE_F16] = "f16"};
     return words[dtype];
-}
-
-const char *fe_block_kind_word(FeBlockKind kind) {
-    static const char *const words[] = {[FE_SSM] = "ssm", [FE_MLP] = "mlp", [FE_ATTENTION] = "attention"};
-    return words[kind];
 }
 
 /* ---- the top level ---- */
@@ -121,10 +117,8 @@ static void read_top(FeLoad *load) {
 
 static void warn_positions(const FeLoad *load) {
     const FeSpec *spec = load->spec;
-    for (int64_t i = 0; i < spec->n_blocks; i++) {
-        const FeBlock *b = &spec->blocks[i];
-        if (b->kind == FE_SSM || (b->kind == FE_ATTENTION && b->attention.rope)) return;
-    }
+    for (int64_t i = 0; i < spec->n_blocks; i++)
+        if (spec->blocks[i].knows_order) return;
     fe_warn_once(&load->reader, fe_value(load->file, KEY(file, stack))->key_span, "add an ssm block, or rope to an attention block",
                  "no block knows positions: the order of tokens cannot matter");
 }
@@ -195,7 +189,7 @@ static SuSource *new_source(FeSpec *spec, const char *path, const char *text, si
 
 int64_t fe_position_bound(const FeSpec *spec) {
     for (int64_t i = 0; i < spec->n_blocks; i++)
-        if (spec->blocks[i].kind == FE_ATTENTION && spec->blocks[i].attention.window == 0) return spec->max_positions;
+        if (spec->blocks[i].looks_back && spec->blocks[i].window == 0) return spec->max_positions;
     return 0;
 }
 

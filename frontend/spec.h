@@ -12,7 +12,15 @@
 #include "support/diag.h"
 #include "support/str.h"
 
-typedef enum FeBlockKind { FE_SSM, FE_MLP, FE_ATTENTION } FeBlockKind;
+typedef enum FeBlockKind {
+#define FE_KIND(id, word, what) FE_##id,
+#include "frontend/kinds.def"
+} FeBlockKind;
+enum {
+#define FE_KIND(id, word, what) +1
+    FE_N_KINDS = 0
+#include "frontend/kinds.def"
+};
 typedef enum FeNormKind { FE_NORM_RMS, FE_NORM_LAYER } FeNormKind;
 typedef enum FeDtype { FE_F32, FE_BF16, FE_F16 } FeDtype;
 typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
@@ -20,8 +28,13 @@ typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
-/* Activation functions; SWIGLU, GEGLU and GEGLU_TANH occur only in mlp and mean a gated one. */
-typedef enum FeActivation { FE_SILU, FE_GELU, FE_GELU_TANH, FE_RELU2, FE_SWIGLU, FE_GEGLU, FE_GEGLU_TANH } FeActivation;
+/* The words of `activation`; the gated ones, which stand last, occur only in mlp. */
+typedef enum FeActivation {
+#define IR_PLAIN_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+#define IR_GATED_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+} FeActivation;
 
 /* What an expert of an ssm block has of its own: bits of FeExperts.per_expert. */
 enum {
@@ -88,6 +101,10 @@ typedef struct FeBlock {
     SuSpan span;      /* the line of the block's kind or word in the stack */
     FeExperts experts;
     FeRouter router; /* meaningful when experts.count > 0 */
+    bool knows_order;        /* the order of tokens matters to it */
+    bool looks_back;         /* on earlier positions, by a cache: as many as window says, 0: on all */
+    int64_t window;
+    uint64_t state_elements; /* of a sequence, at most; UINT64_MAX: too many to count */
     union {
         FeSsm ssm;
         FeMlp mlp;
@@ -144,6 +161,8 @@ void fe_print_schema(FILE *out);
 const char *fe_activation_word(FeActivation activation);
 const char *fe_dtype_word(FeDtype dtype);
 const char *fe_block_kind_word(FeBlockKind kind);
+/* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */
+void fe_describe_block(const FeBlock *block, SuText *out);
 
 /* The tensors of a checkpoint, in block order, as the language's Weights table says. */
 typedef struct FeTensor {

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontend/load.h"
+#include "frontend/kinds.h"
 
 typedef struct Define {
     const char *name;
@@ -29,24 +29,10 @@ typedef struct Stack {
     bool full; /* the limit on blocks was reported: nothing more is added */
 } Stack;
 
-static const struct Kind {
-    const char *word;
-    FeKey key;
+static bool is_kind_word(const char *word) {
     FeBlockKind kind;
-} kinds[] = {
-    {"ssm", FE_KEY_entry_ssm, FE_SSM},
-    {"mlp", FE_KEY_entry_mlp, FE_MLP},
-    {"attention", FE_KEY_entry_attention, FE_ATTENTION},
-};
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
-
-static const struct Kind *find_kind(const char *word) {
-    for (size_t i = 0; i < N_KINDS; i++)
-        if (strcmp(kinds[i].word, word) == 0) return &kinds[i];
-    return NULL;
+    return fe_find_kind(word, &kind) || strcmp(word, "share") == 0;
 }
-
-static bool is_kind_word(const char *word) { return find_kind(word) || strcmp(word, "share") == 0; }
 
 static const Define *find_define(const Stack *s, const char *name) {
     for (size_t i = 0; i < s->n_defines; i++)
@@ -56,29 +42,31 @@ static const Define *find_define(const Stack *s, const char *name) {
 
 /* ---- blocks written as maps ---- */
 
-/* The one kind that an entry's map gives; NULL after an error, or when the entry is a group. */
-static const struct Kind *entry_kind(const Stack *s, const FeMap *entry, const FeNode *node, size_t errors_before) {
-    const struct Kind *found = NULL;
-    for (size_t i = 0; i < N_KINDS; i++) {
-        const FeValue *value = fe_value(entry, kinds[i].key);
+/* The one kind that an entry's map gives; false after an error, or when the entry is a group. */
+static bool entry_kind(const Stack *s, const FeMap *entry, const FeNode *node, size_t errors_before, FeBlockKind *out_kind) {
+    SuDiags *diags = s->reader->diags;
+    const FeKindRow *found = NULL;
+    for (int i = 0; i < FE_N_KINDS; i++) {
+        const FeKindRow *row = fe_kind_row((FeBlockKind)i);
+        const FeValue *value = fe_value(entry, row->entry);
         if (value->state == FE_ABSENT) continue;
         if (found) {
-            su_error(s->reader->diags, value->key_span, "make it an entry of its own",
-                     "an entry has one block, but '%s' follows '%s'", kinds[i].word, found->word);
-            return NULL;
+            return su_error(diags, value->key_span, "make it an entry of its own", "an entry has one block, but '%s' follows '%s'",
+                            row->word, found->word);
         }
-        found = &kinds[i];
+        found = row;
+        *out_kind = (FeBlockKind)i;
     }
-    if (!found && s->reader->diags->errors == errors_before)
-        su_error(s->reader->diags, node->span, NULL, "a block needs one of the keys ssm, mlp and attention");
-    return found;
+    if (!found && diags->errors == errors_before)
+        su_error(diags, node->span, NULL, "a block needs one of the keys %s", fe_kind_words(s->arena, " and "));
+    return found != NULL;
 }
 
-/* Builds the block of kind `kind` that `entry` gives. */
-static bool build_entry(const Stack *s, const FeMap *entry, const struct Kind *kind, FeBlock *out) {
-    const FeValue *value = fe_value(entry, kind->key);
+/* Builds the block of that kind that `entry` gives. */
+static bool build_entry(const Stack *s, const FeMap *entry, FeBlockKind kind, FeBlock *out) {
+    const FeValue *value = fe_value(entry, fe_kind_row(kind)->entry);
     if (value->state != FE_GIVEN) return false;
-    return fe_build_block(s->load, kind->kind, value->map, value->key_span, out);
+    return fe_build_block(s->load, kind, value->map, value->key_span, out);
 }
 
 /* ---- define ---- */
@@ -112,8 +100,8 @@ static bool build_define(const Stack *s, const FePair *pair, FeBlock *out) {
     if (name->node) return su_error(diags, name->key_span, NULL, "a defined block has its name from define already");
     if (repeat->node || blocks->node)
         return su_error(diags, repeat->node ? repeat->key_span : blocks->key_span, NULL, "define holds single blocks, no groups");
-    const struct Kind *kind = entry_kind(s, entry, node, errors);
-    return kind && build_entry(s, entry, kind, out) && diags->errors == errors;
+    FeBlockKind kind;
+    return entry_kind(s, entry, node, errors, &kind) && build_entry(s, entry, kind, out) && diags->errors == errors;
 }
 
 /* Every define is built once, used or not, so that its mistakes are reported once. */
@@ -183,19 +171,19 @@ static void add_block(Stack *s, const FeBlock *block, SuSpan span) {
 }
 
 static const char *nearest_word(const Stack *s, const char *word) {
-    const char **words = SU_NEW_ARRAY(s->arena, const char *, N_KINDS + s->n_defines);
-    for (size_t i = 0; i < N_KINDS; i++) words[i] = kinds[i].word;
-    for (size_t i = 0; i < s->n_defines; i++) words[N_KINDS + i] = s->defines[i].name;
-    return su_nearest(word, words, N_KINDS + s->n_defines);
+    const char **words = SU_NEW_ARRAY(s->arena, const char *, FE_N_KINDS + s->n_defines);
+    for (int i = 0; i < FE_N_KINDS; i++) words[i] = fe_block_kind_word((FeBlockKind)i);
+    for (size_t i = 0; i < s->n_defines; i++) words[FE_N_KINDS + i] = s->defines[i].name;
+    return su_nearest(word, words, FE_N_KINDS + s->n_defines);
 }
 
 static void read_word(Stack *s, const FeNode *node, const char *path) {
     SuDiags *diags = s->reader->diags;
-    const struct Kind *kind = find_kind(node->text);
+    FeBlockKind kind;
     const Define *define = find_define(s, node->text);
     FeBlock block = {0};
-    if (kind) {
-        fe_build_block(s->load, kind->kind, NULL, node->span, &block);
+    if (fe_find_kind(node->text, &kind)) {
+        fe_build_block(s->load, kind, NULL, node->span, &block);
     } else if (define) {
         block = define->block; /* a broken one was reported at its definition */
         block.span = node->span;
@@ -204,8 +192,8 @@ static void read_word(Stack *s, const FeNode *node, const char *path) {
     } else {
         const char *near = nearest_word(s, node->text);
         const char *hint = near ? su_printf(s->arena, "did you mean '%s'?", near) : NULL;
-        su_error(diags, node->span, hint, "%s is no kind of block (ssm, mlp, attention) and not in define",
-                 fe_quote(s->arena, node->text));
+        su_error(diags, node->span, hint, "%s is no kind of block (%s) and not in define", fe_quote(s->arena, node->text),
+                 fe_kind_words(s->arena, ", "));
     }
     block.path = path;
     add_block(s, &block, node->span);
@@ -217,10 +205,11 @@ static void read_entries(Stack *s, const FeNode *list, const char *path);
 static void read_group(Stack *s, const FeMap *entry, const char *path) {
     SuDiags *diags = s->reader->diags;
     const FeValue *repeat = fe_value(entry, FE_KEY_entry_repeat), *blocks = fe_value(entry, FE_KEY_entry_blocks);
-    for (size_t i = 0; i < N_KINDS; i++) {
-        const FeValue *value = fe_value(entry, kinds[i].key);
+    for (int i = 0; i < FE_N_KINDS; i++) {
+        const FeKindRow *row = fe_kind_row((FeBlockKind)i);
+        const FeValue *value = fe_value(entry, row->entry);
         if (value->node)
-            su_error(diags, value->key_span, "put it into the group's blocks", "a group has no '%s' of its own", kinds[i].word);
+            su_error(diags, value->key_span, "put it into the group's blocks", "a group has no '%s' of its own", row->word);
     }
     if (repeat->state == FE_ABSENT) su_error(diags, blocks->key_span, NULL, "'repeat' is required beside 'blocks'");
     if (blocks->state == FE_ABSENT) su_error(diags, repeat->key_span, NULL, "'blocks' is required beside 'repeat'");
@@ -243,8 +232,8 @@ static void read_group(Stack *s, const FeMap *entry, const char *path) {
 static void read_block(Stack *s, const FeMap *entry, const FeNode *node, const char *path, size_t errors) {
     FeBlock block = {0};
     const FeValue *name = fe_value(entry, FE_KEY_entry_name);
-    const struct Kind *kind = entry_kind(s, entry, node, errors);
-    if (kind) build_entry(s, entry, kind, &block);
+    FeBlockKind kind;
+    if (entry_kind(s, entry, node, errors, &kind)) build_entry(s, entry, kind, &block);
     block.name = name->state == FE_GIVEN ? name->text : NULL;
     block.path = path;
     add_block(s, &block, node->span);
@@ -262,7 +251,7 @@ static void read_entry(Stack *s, const FeNode *node, const char *path) {
             su_error(diags, node->span, NULL, "expected a block, a group or a word, got %s", fe_node_what(s->arena, node));
         return;
     }
-    if (node->count == 1 && !find_kind(node->pairs[0].key) && find_define(s, node->pairs[0].key)) {
+    if (node->count == 1 && !is_kind_word(node->pairs[0].key) && find_define(s, node->pairs[0].key)) {
         const char *word = node->pairs[0].key;
         su_error(diags, node->pairs[0].key_span, "a defined block is used as it is", "%s is a word of define: write '- %s'",
                  fe_quote(s->arena, word), word);

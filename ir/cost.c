@@ -41,18 +41,16 @@ static double flops_add_bias(const Count *c) { return each(c, 1); }
 static double flops_add_bias_routed(const Count *c) { return each(c, 1); }
 static double flops_mul_param(const Count *c) { return each(c, 1); }
 static double flops_mul_param_routed(const Count *c) { return each(c, 1); }
-static double flops_silu(const Count *c) { return each(c, 4); }
-static double flops_gelu(const Count *c) { return each(c, 5); }
-static double flops_gelu_tanh(const Count *c) { return each(c, 8); }
-static double flops_relu2(const Count *c) { return each(c, 2); }
-static double flops_sigmoid(const Count *c) { return each(c, 3); }
-static double flops_softplus(const Count *c) { return each(c, 4); }
-static double flops_exp(const Count *c) { return each(c, 1); }
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    static double flops_##name(const Count *c) { return each(c, flops); }
+#include "ir/activation.def"
 static double flops_scale(const Count *c) { return each(c, 1); }
 static double flops_add(const Count *c) { return each(c, 1); }
 static double flops_mul(const Count *c) { return each(c, 1); }
 static double flops_softmax(const Count *c) { return each(c, 5); }
-static double flops_select(const Count *c) { return each_of_x(c, (double)c->node->attrs[0].i); } /* a pass over the scores each */
+static double flops_select(const Count *c) {
+    return each_of_x(c, (double)c->node->attrs[IR_SELECT_k].i);
+} /* a pass over the scores each */
 static double flops_gates(const Count *c) { return each(c, 3); }
 static double flops_expert_sum(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
 static double flops_expert_sum_routed(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
@@ -64,7 +62,9 @@ static double flops_outer_routed(const Count *c) { return each(c, 1); }
 static double flops_inject(const Count *c) { return each(c, 1); }
 static double flops_recur_routed(const Count *c) { return each(c, 2); }
 static double flops_contract(const Count *c) { return each_of_x(c, 2); }
-static double flops_rope(const Count *c) { return each(c, 3 * (double)c->node->attrs[2].i / (double)c->node->attrs[1].i); }
+static double flops_rope(const Count *c) {
+    return each(c, 3 * (double)c->node->attrs[IR_ROPE_dim].i / (double)c->node->attrs[IR_ROPE_head_dim].i);
+}
 
 /* Held experts do not move, though a naive graph keeps them among its planes. */
 static double flops_recur(const Count *c) {
@@ -74,7 +74,7 @@ static double flops_recur(const Count *c) {
 
 /* Keys that a step's rows see, all rows together. */
 static double keys(const Count *c) {
-    double window = (double)c->node->attrs[3].i, last_row = c->position + c->rows;
+    double window = (double)c->node->attrs[IR_ATTEND_window].i, last_row = c->position + c->rows;
     if (window > 0 && last_row > window) {
         double growing = fmax(0, window - c->position); /* rows that still see all keys */
         return growing * (c->position + (growing + 1) / 2) + (c->rows - growing) * window;
@@ -83,7 +83,7 @@ static double keys(const Count *c) {
 }
 
 static double flops_attend(const Count *c) {
-    double heads = (double)c->node->attrs[0].i, head_dim = (double)c->node->attrs[2].i;
+    double heads = (double)c->node->attrs[IR_ATTEND_heads].i, head_dim = (double)c->node->attrs[IR_ATTEND_head_dim].i;
     return keys(c) * heads * (4 * head_dim + 3); /* score, value, softmax */
 }
 
@@ -126,7 +126,7 @@ static double state_bytes(const Count *c) {
         if (c->g->values[node->operands[i]].kind != IR_STATE) continue;
         const IrType *state = operand(c, i);
         if (node->op == IR_OP_attend) {
-            double window = (double)node->attrs[3].i, seen = c->position + c->rows;
+            double window = (double)node->attrs[IR_ATTEND_window].i, seen = c->position + c->rows;
             if (window > 0) seen = fmin(seen, window + c->rows - 1);
             bytes += (seen + c->rows) * last(state) * 4;
         } else {

@@ -36,10 +36,21 @@ typedef enum IrOp {
     IR_OP_COUNT
 } IrOp;
 
+/* Places of attributes in IrNode.attrs: IR_GATES_scale … and their number, IR_gates_ATTRS. */
+#define IR_INT(OP, name) IR_##OP##_##name,
+#define IR_REAL(OP, name) IR_##OP##_##name,
+#define IR_NO_ATTRS
+#define IR_OP(name, operands, results, attributes, traits) enum { attributes IR_##name##_ATTRS };
+#include "ir/ops.def"
+#undef IR_OP
+#undef IR_INT
+#undef IR_REAL
+#undef IR_NO_ATTRS
+
 enum { IR_ELEMENTWISE = 1, IR_ROUTED = 2, IR_PLANEWISE = 4, IR_CHANNELWISE = 8 };
 
 typedef struct IrOpInfo {
-    const char *name, *operands, *attributes;
+    const char *name, *operands;
     int results;
     int min_operands, max_operands, n_attrs, n_states;
     const char *attr_names[IR_MAX_ATTRS];

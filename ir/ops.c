@@ -9,39 +9,19 @@
 #define STATE_AT(s, i) (LETTER(s, i) == 's' || LETTER(s, i) == 'S')
 #define SUM(P, s) (P(s, 0) + P(s, 1) + P(s, 2) + P(s, 3) + P(s, 4) + P(s, 5))
 
-/* The column of attributes is expanded four times, each time with another meaning of IR_INT and IR_REAL. */
+/* The column of attributes is expanded twice, each time with another meaning of IR_INT and IR_REAL. */
 static const IrOpInfo infos[IR_OP_COUNT] = {
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits)                                                                    \
     [IR_OP_##op].name = #op, [IR_OP_##op].operands = operand_letters, [IR_OP_##op].results = n_results,                            \
     [IR_OP_##op].min_operands = sizeof operand_letters - 1 - SUM(OPTIONAL_AT, operand_letters),                                    \
     [IR_OP_##op].max_operands = sizeof operand_letters - 1, [IR_OP_##op].n_states = SUM(STATE_AT, operand_letters),                \
-    [IR_OP_##op].traits = op_traits,
+    [IR_OP_##op].n_attrs = IR_##op##_ATTRS, [IR_OP_##op].traits = op_traits,
 #include "ir/ops.def"
 #undef IR_OP
-
-#define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].n_attrs = 0 attrs,
-#define IR_INT(name) +1
-#define IR_REAL(name) +1
-#define IR_NO_ATTRS
-#include "ir/ops.def"
-#undef IR_OP
-#undef IR_INT
-#undef IR_REAL
-#undef IR_NO_ATTRS
-
-#define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].attributes = attrs,
-#define IR_INT(name) #name ":i "
-#define IR_REAL(name) #name ":f "
-#define IR_NO_ATTRS "-"
-#include "ir/ops.def"
-#undef IR_OP
-#undef IR_INT
-#undef IR_REAL
-#undef IR_NO_ATTRS
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].attr_names = {attrs},
-#define IR_INT(name) #name,
-#define IR_REAL(name) #name,
+#define IR_INT(OP, name) #name,
+#define IR_REAL(OP, name) #name,
 #define IR_NO_ATTRS NULL
 #include "ir/ops.def"
 #undef IR_OP
@@ -50,15 +30,17 @@ static const IrOpInfo infos[IR_OP_COUNT] = {
 #undef IR_NO_ATTRS
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].attr_is_real = {attrs},
-#define IR_INT(name) false,
-#define IR_REAL(name) true,
+#define IR_INT(OP, name) false,
+#define IR_REAL(OP, name) true,
 #define IR_NO_ATTRS false
 #include "ir/ops.def"
 #undef IR_OP
 };
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits)                                                                    \
-    static_assert(sizeof operand_letters - 1 <= IR_MAX_OPERANDS && (n_results) <= IR_MAX_RESULTS, "row of " #op);
+    static_assert(sizeof operand_letters - 1 <= IR_MAX_OPERANDS && (n_results) <= IR_MAX_RESULTS &&                                \
+                      (int)IR_##op##_ATTRS <= (int)IR_MAX_ATTRS,                                                                   \
+                  "row of " #op);
 #include "ir/ops.def"
 #undef IR_OP
 

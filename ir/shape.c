@@ -99,7 +99,7 @@ static const char *shape_linear_routed(Rule *r) {
 
 static const char *shape_slice(Rule *r) {
     const IrType *x = r->in[0];
-    int64_t start = r->attrs[0].i, count = r->attrs[1].i;
+    int64_t start = r->attrs[IR_SLICE_start].i, count = r->attrs[IR_SLICE_count].i;
     NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,P,K]");
     NEED(start >= 0 && count >= 1 && count <= last(x) && start <= last(x) - count, "the slice reaches past x");
     r->out[0] = *x;
@@ -157,13 +157,9 @@ static const char *same_shape(Rule *r) {
     return NULL;
 }
 
-static const char *shape_silu(Rule *r) { return same_shape(r); }
-static const char *shape_gelu(Rule *r) { return same_shape(r); }
-static const char *shape_gelu_tanh(Rule *r) { return same_shape(r); }
-static const char *shape_relu2(Rule *r) { return same_shape(r); }
-static const char *shape_sigmoid(Rule *r) { return same_shape(r); }
-static const char *shape_softplus(Rule *r) { return same_shape(r); }
-static const char *shape_exp(Rule *r) { return same_shape(r); }
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    static const char *shape_##name(Rule *r) { return same_shape(r); }
+#include "ir/activation.def"
 static const char *shape_scale(Rule *r) { return same_shape(r); }
 
 static const char *shape_add(Rule *r) {
@@ -189,15 +185,15 @@ static const char *shape_select(Rule *r) {
     const IrType *x = r->in[0], *bias = r->in[1];
     NEED(rows(x, 2), "the scores must be f32[rows,E]");
     NEED(bias == NULL || (constant(bias, 1) && last(bias) == last(x)), "the bias must be [E], E as in the scores");
-    NEED(r->attrs[0].i >= 1 && r->attrs[0].i <= last(x), "k must be between 1 and E");
-    r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, r->attrs[0].i}};
+    NEED(r->attrs[IR_SELECT_k].i >= 1 && r->attrs[IR_SELECT_k].i <= last(x), "k must be between 1 and E");
+    r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, r->attrs[IR_SELECT_k].i}};
     return NULL;
 }
 
 static const char *shape_gates(Rule *r) {
     NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
     NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the routes must be i32[rows,k] with k <= E");
-    NEED(r->attrs[0].i == 0 || r->attrs[0].i == 1, "normalize must be 0 or 1");
+    NEED(r->attrs[IR_GATES_normalize].i == 0 || r->attrs[IR_GATES_normalize].i == 1, "normalize must be 0 or 1");
     r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
     return NULL;
 }
@@ -338,17 +334,19 @@ static bool is_product(int64_t x, int64_t a, int64_t b) {
 }
 
 static const char *shape_rope(Rule *r) {
-    int64_t head_dim = r->attrs[1].i, dim = r->attrs[2].i;
-    NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), r->attrs[0].i, head_dim), "x must be f32[rows,heads*head_dim]");
+    int64_t head_dim = r->attrs[IR_ROPE_head_dim].i, dim = r->attrs[IR_ROPE_dim].i;
+    NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), r->attrs[IR_ROPE_heads].i, head_dim),
+         "x must be f32[rows,heads*head_dim]");
     NEED(row_numbers(r->in[1]), "positions must be i32[rows]");
     NEED(dim >= 2 && dim <= head_dim && dim % 2 == 0, "dim must be even and at most head_dim");
-    NEED(r->attrs[3].f > 0, "theta must be positive");
+    NEED(r->attrs[IR_ROPE_theta].f > 0, "theta must be positive");
     r->out[0] = *r->in[0];
     return NULL;
 }
 
 static const char *shape_attend(Rule *r) {
-    int64_t heads = r->attrs[0].i, kv_heads = r->attrs[1].i, head_dim = r->attrs[2].i, window = r->attrs[3].i;
+    int64_t heads = r->attrs[IR_ATTEND_heads].i, kv_heads = r->attrs[IR_ATTEND_kv_heads].i;
+    int64_t head_dim = r->attrs[IR_ATTEND_head_dim].i, window = r->attrs[IR_ATTEND_window].i;
     NEED(kv_heads > 0 && heads % kv_heads == 0, "kv_heads must divide heads");
     NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), heads, head_dim), "q must be f32[rows,heads*head_dim]");
     for (int i = 1; i <= 2; i++)

@@ -120,8 +120,8 @@ void ps_phase_embed(PsBuilder *b, const IrNode *node) {
     PsPhase *p = ps_new_phase(b, PG_EMBED, node, "embed");
     p->kernel.K = type->dim[0];
     p->kernel.O = type->dim[1];
-    p->kernel.scaled = node->attrs[0].f != 1.0;
-    p->kernel.scale = p->kernel.scaled ? node->attrs[0].f : 0.0;
+    p->kernel.scaled = node->attrs[IR_EMBED_scale].f != 1.0;
+    p->kernel.scale = p->kernel.scaled ? node->attrs[IR_EMBED_scale].f : 0.0;
     ps_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
     ps_tile_rows(b, p, &b->layouts[node->results[0]]);
     ps_write(b, p, PG_EMBED_Y, node->results[0]);
@@ -131,7 +131,7 @@ bool ps_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm
 
 void ps_set_norm(PsBuilder *b, PsPhase *p, const IrNode *norm, int w_slot, int b_slot) {
     p->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
-    p->kernel.eps = norm->attrs[0].f;
+    p->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
     ps_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
     if (norm->op == IR_OP_layer_norm) ps_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
@@ -206,12 +206,12 @@ static void op_weight(PsBuilder *b, PsPhase *p, const IrNode *node, IrValueId w)
 }
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
-    if (node->op == IR_OP_slice) k->start = node->attrs[0].i;
-    if (node->op == IR_OP_scale) k->scale = node->attrs[0].f;
+    if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
+    if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
     if (node->op == IR_OP_gates) {
-        k->normalize = node->attrs[0].i != 0;
-        k->scaled = node->attrs[1].f != 1.0;
-        k->scale = node->attrs[1].f;
+        k->normalize = node->attrs[IR_GATES_normalize].i != 0;
+        k->scaled = node->attrs[IR_GATES_scale].f != 1.0;
+        k->scale = node->attrs[IR_GATES_scale].f;
     }
     if (k->kind == PG_ELEMENTWISE) {
         k->ew = elementwise_kind(node->op);

@@ -42,7 +42,7 @@ static void take_part(const PsBuilder *b, const PsGroup *nodes, const IrNode *no
     case IR_OP_expert_sum_routed:
     case IR_OP_plane_sum: m->sum = node; return;
     case IR_OP_add: m->adds[m->n_adds++] = made_inside(b, nodes, node->operands[0]) ? node->operands[1] : node->operands[0]; return;
-    case IR_OP_scale: m->scale = node->attrs[0].f; return;
+    case IR_OP_scale: m->scale = node->attrs[IR_SCALE_factor].f; return;
     default: m->act = ps_activation(node->op); return;
     }
 }
@@ -169,7 +169,7 @@ void ps_phase_map(PsBuilder *b, const PsGroup *nodes) {
     ps_map_name(b->g, m.map->operands[1], what, sizeof what);
     bool head = ps_is_head(b, m.map);
     const IrNode *last = ps_maker(b->g, b->g->logits);
-    if (head && last->op == IR_OP_scale) m.scale = last->attrs[0].f;
+    if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     ps_prepare_groups(b, y);
     PsPhase *p = ps_new_phase(b, PG_MAP, m.map, head ? "head" : ps_phase_name(b, m.map, what));
     fill_map(b, p, &m);
@@ -219,13 +219,13 @@ void ps_phase_route(PsBuilder *b, const PsGroup *nodes) {
     PgKernel *k = &p->kernel;
     k->K = w->dim[1];
     k->O = k->E = w->dim[0];
-    k->k = select->attrs[0].i;
+    k->k = select->attrs[IR_SELECT_k].i;
     k->bias = bias != NULL;
     k->sigmoid = score->op == IR_OP_sigmoid;
     k->select_bias = select->n_operands > 1;
-    k->normalize = gates->attrs[0].i != 0;
-    k->scaled = gates->attrs[1].f != 1.0;
-    k->scale = gates->attrs[1].f;
+    k->normalize = gates->attrs[IR_GATES_normalize].i != 0;
+    k->scaled = gates->attrs[IR_GATES_scale].f != 1.0;
+    k->scale = gates->attrs[IR_GATES_scale].f;
     IrValueId x = map->operands[0];
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
@@ -352,10 +352,10 @@ static IrValueId before_rope(const PsBuilder *b, IrValueId value, const IrNode *
 }
 
 static void fill_attention(PsBuilder *b, PgKernel *k, const IrNode *attend) {
-    k->heads = attend->attrs[0].i;
-    k->kv_heads = attend->attrs[1].i;
-    k->O = attend->attrs[2].i;
-    k->window = attend->attrs[3].i;
+    k->heads = attend->attrs[IR_ATTEND_heads].i;
+    k->kv_heads = attend->attrs[IR_ATTEND_kv_heads].i;
+    k->O = attend->attrs[IR_ATTEND_head_dim].i;
+    k->window = attend->attrs[IR_ATTEND_window].i;
     k->cap = b->g->values[attend->operands[4]].type.dim[0];
 }
 
@@ -374,8 +374,9 @@ void ps_phase_attention(PsBuilder *b, const IrNode *attend) {
     store->pg.count = PG_PER_ROW;
     if (rope != NULL) {
         store->kernel.rope = true;
-        store->kernel.rope_dim = rope->attrs[2].i;
-        ps_read_buffer(store, PG_KV_TABLE, rope_table(b, rope->attrs[3].f, rope->attrs[2].i, &store->kernel.rope_table));
+        store->kernel.rope_dim = rope->attrs[IR_ROPE_dim].i;
+        ps_read_buffer(store, PG_KV_TABLE,
+                       rope_table(b, rope->attrs[IR_ROPE_theta].f, rope->attrs[IR_ROPE_dim].i, &store->kernel.rope_table));
         ps_write(b, store, PG_KV_Y, attend->operands[0]);
     }
     PsPhase *p = ps_new_phase(b, PG_ATTEND, attend, ps_phase_name(b, attend, "attend"));

@@ -86,7 +86,7 @@ static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint
         uint64_t planes = type->rank == 3 ? (uint64_t)type->dim[0] : 1;
         return su_mul(count, pg_panels(channels), &count) && su_mul(count, planes, out);
     }
-    uint64_t head_dim = (uint64_t)node->attrs[2].i, kv_heads = (uint64_t)node->attrs[1].i;
+    uint64_t head_dim = (uint64_t)node->attrs[IR_ATTEND_head_dim].i, kv_heads = (uint64_t)node->attrs[IR_ATTEND_kv_heads].i;
     if (operand == 5) head_dim = su_round_up(head_dim, PG_LANES);
     return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)type->dim[0], out);
 }

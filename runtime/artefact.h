@@ -2,11 +2,11 @@
 #ifndef MOSSC_RUNTIME_ARTEFACT_H
 #define MOSSC_RUNTIME_ARTEFACT_H
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "runtime/tokenizer.h"
 
 /* moss_model_open of FOLDER/NAME.weights, with the program's name. */
-MossError moss_artefact_open(const PgProgram *program, const PgCode *codes, const char *folder, const MossOptions *options,
+MossError moss_artefact_open(const MossProgram *program, const MossKernels *codes, const char *folder, const MossOptions *options,
                              MossModel **out_model);
 /* The tokenizer `bytes` (rt_tokenizer_bytes). */
 MossError moss_artefact_bytes(int64_t vocab_size, int32_t bos, int32_t eos, RtTokenizer **out_tokenizer);

@@ -2,7 +2,7 @@
 #ifndef MOSSC_RUNTIME_FRESH_H
 #define MOSSC_RUNTIME_FRESH_H
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "runtime/safetensors.h"
 
 typedef enum RtFreshKind {

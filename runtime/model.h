@@ -3,7 +3,8 @@
 #define MOSSC_RUNTIME_MODEL_H
 
 #include "runtime/memory.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "runtime/workers.h"
 #include "support/diag.h"
 #include "support/digest.h"

@@ -10,7 +10,7 @@
 #define MOSSC_RUNTIME_PACKED_H
 
 #include "ir/program.h"
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "runtime/workers.h"
 #include "support/digest.h"
 #include "support/file.h"

@@ -7,7 +7,7 @@
 #ifndef MOSSC_RUNTIME_PROMPT_CACHE_H
 #define MOSSC_RUNTIME_PROMPT_CACHE_H
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "support/diag.h"
 
 typedef struct RtPromptCache RtPromptCache;

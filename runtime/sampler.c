@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "ir/vmath32.h"
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "runtime/narrow.h"
 
 enum { DIGIT = 8, BINS = 1 << DIGIT, RUN = 256 };

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "support/diag.h"
 #include "support/str.h"
 

@@ -7,7 +7,7 @@
 #define MOSSC_RUNTIME_WEIGHTS_H
 
 #include "ir/program.h"
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 #include "runtime/safetensors.h"
 #include "runtime/workers.h"
 

@@ -5,7 +5,8 @@
 #ifndef MOSSC_TOKENIZER_PACKED_H
 #define MOSSC_TOKENIZER_PACKED_H
 
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "runtime/tokenizer.h"
 #include "support/digest.h"
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/inspect/describe.h"
 #include "cli/format.h"
 #include "cli/pipeline.h"
 #include "support/str.h"
@@ -81,7 +80,7 @@ static void count_work(Report *report, const IrGraph *graph, int64_t position) {
 /* "ssm, 8 experts, top 2, outputs" */
 static void describe(const FeBlock *block, SuText *out) {
     SuText more = {0};
-    cli_describe_block(block, &more);
+    fe_describe_block(block, &more);
     su_text_add(out, "%s%s%s", fe_block_kind_word(block->kind), more.text ? ", " : "", more.text ? more.text : "");
     su_text_free(&more);
 }
@@ -129,7 +128,7 @@ static void print_blocks(const Report *report, SuArena *arena) {
 static void print_table(const Report *report, const char *path, int64_t position, SuArena *arena) {
     const FeSpec *spec = report->spec;
     bool attention = false;
-    for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].kind == FE_ATTENTION;
+    for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].looks_back;
     printf("%s: %s\n", path, spec->name);
     printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
            fe_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");

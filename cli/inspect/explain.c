@@ -98,7 +98,7 @@ static MossError run_rounds(Meter *m, CliExplained *x, int64_t *out_steps) {
 static MossError make_base(Meter *m, const CliExplained *x) {
     MossError error = moss_state_create(m->build->model, &m->base);
     bool looks_back = false;
-    for (int64_t i = 0; i < m->build->spec.n_blocks; i++) looks_back |= m->build->spec.blocks[i].kind == FE_ATTENTION;
+    for (int64_t i = 0; i < m->build->spec.n_blocks; i++) looks_back |= m->build->spec.blocks[i].looks_back;
     if (error.code != MOSS_OK || !looks_back || x->work.position == 0) return error;
     return moss_feed(m->build->model, m->base, m->tokens, (size_t)x->work.position, 0);
 }

@@ -7,7 +7,8 @@
 #include "cli/measure/limiter.h"
 #include "frontend/spec.h"
 #include "ir/phase_cost.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "support/arena.h"
 #include "support/str.h"
 

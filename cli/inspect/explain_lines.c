@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/inspect/describe.h"
 #include "cli/inspect/explain.h"
 #include "codegen/target.h"
 
@@ -45,7 +44,7 @@ static CliPart *new_part(CliExplained *x, const PgStep *step, uint32_t first, ui
     if (step->phases[first].block < 0) return part;
     const FeBlock *block = &x->spec->blocks[step->phases[first].block];
     SuText text = {0};
-    cli_describe_block(block, &text);
+    fe_describe_block(block, &text);
     part->sum.name = fe_block_kind_word(block->kind);
     part->about = su_strdup(arena, text.text ? text.text : "");
     su_text_free(&text);

@@ -36,7 +36,7 @@ static double token_nats(const float *logits, int64_t n, int32_t token) {
 /* Feeds all tokens but the last in one sequence; the logits after token t score token t + 1. */
 static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, uint32_t chunk, CliProgress *progress,
                               double *out_nats) {
-    int64_t vocab_size = moss_model_program(model)->vocab_size;
+    int64_t vocab_size = moss_program_vocab_size(moss_model_program(model));
     MossError error = {0};
     size_t last = tokens->count - 1;
     for (size_t at = 0; at < last && error.code == MOSS_OK;) {

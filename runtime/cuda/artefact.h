@@ -7,6 +7,7 @@
 
 /* Puts the code in FOLDER/NAME.cubin into options->device, which must be there; FOLDER/NAME.ptx where that is code for another GPU. Then
  * moss_artefact_open. */
-MossError moss_cuda_artefact_open(const PgProgram *program, const char *folder, const MossOptions *options, MossModel **out_model);
+MossError moss_cuda_artefact_open(const MossProgram *program, const char *folder, const MossOptions *options,
+                                  MossModel **out_model);
 
 #endif

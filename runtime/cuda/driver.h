@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 
 /* NVIDIA's enums, as C compilers have them. */
 typedef unsigned CuResult; /* 0: success */

@@ -1,4 +1,4 @@
-/* NVIDIA GPUs as devices of models (runtime/moss.h). The driver is opened when the first GPU is; nothing links to it.
+/* NVIDIA GPUs as devices of models (mossc/moss.h). The driver is opened when the first GPU is; nothing links to it.
  *
  *   moss_cuda_open(0, &device);
  *   moss_cuda_code(device, program, cubin, size);
@@ -10,7 +10,7 @@
 #ifndef MOSSC_RUNTIME_CUDA_MOSS_CUDA_H
 #define MOSSC_RUNTIME_CUDA_MOSS_CUDA_H
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 
 typedef struct MossCudaFacts {
     char name[64];
@@ -29,7 +29,7 @@ const MossCudaFacts *moss_cuda_facts(const MossDevice *device);
 
 /* Loads what mossc made for the program: a cubin of this GPU's architecture, or PTX of one before it, which ends in a NUL. It
  * replaces what was there; not while a model lives. MOSS_DEVICE: code for another GPU, of another program, or damaged. */
-MossError moss_cuda_code(MossDevice *device, const PgProgram *program, const void *image, size_t bytes);
+MossError moss_cuda_code(MossDevice *device, const MossProgram *program, const void *image, size_t bytes);
 /* Whether such an error was that a cubin is for other GPUs: PTX may do. */
 bool moss_cuda_other_architecture(const MossDevice *device);
 

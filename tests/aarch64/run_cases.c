@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "cases.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 
 typedef struct Run {
     const Case *c;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 
 static void die(const char *what, const char *why) {
     fprintf(stderr, "driver: %s: %s\n", what, why);
@@ -50,7 +50,7 @@ static const char *option(int argc, char **argv, const char *name) {
 }
 
 static void run(MossModel *model, MossState *state, const int32_t *tokens, uint32_t count, uint32_t chunk, FILE *out) {
-    size_t vocab = (size_t)moss_model_program(model)->vocab_size;
+    size_t vocab = (size_t)moss_program_vocab_size(moss_model_program(model));
     for (uint32_t at = 0, n; at < count; at += n) {
         n = count - at < chunk ? count - at : chunk;
         MossSegment segment = {.state = state, .tokens = tokens + at, .count = n, .wanted = MOSS_ALL_LOGITS};
@@ -66,11 +66,11 @@ int main(int argc, char **argv) {
     const char *state_in = option(argc, argv, "--state-in"), *state_out = option(argc, argv, "--state-out");
     void *library = dlopen(argv[1], RTLD_NOW);
     if (!library) die(argv[1], dlerror());
-    const PgProgram *program = symbol(library, argv[2], "program");
+    const MossProgram *program = symbol(library, argv[2], "program");
     MossOptions options = {.threads = threads ? atoi(threads) : 1, .no_pin = true, .verify = true};
     MossModel *model;
     MossState *state;
-    uint32_t count, most = chunk ? (uint32_t)atoi(chunk) : (uint32_t)program->max_rows;
+    uint32_t count, most = chunk ? (uint32_t)atoi(chunk) : (uint32_t)moss_program_max_rows(program);
     int32_t *tokens = read_tokens(argv[4], &count);
     check(moss_model_open(program, symbol(library, argv[2], "codes"), argv[3], &options, &model));
     check(state_in ? moss_state_load(model, state_in, &state) : moss_state_create(model, &state));

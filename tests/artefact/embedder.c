@@ -28,7 +28,7 @@ static void run(MossModel *model, void *memory, int64_t vocab) {
         } logit = {moss_state_logits(state)[i]};
         sum = sum * 31 + logit.bits;
     }
-    printf("%s %u\n", moss_model_program(model)->name, sum);
+    printf("%s %u\n", moss_program_name(moss_model_program(model)), sum);
     moss_state_free(state);
     moss_model_free(model);
 }

@@ -181,7 +181,7 @@ def test_main_is_a_page(m):
 def test_names_become_symbols(m):
     folder = quick_build(m, tiny(m, "4b.x-1"), host(), "4b.x-1")
     assert (folder / "4b.x-1").exists()
-    assert "extern const PgProgram model_4b_x_1_program;" in (folder / "4b.x-1.h").read_text()
+    assert "extern const MossProgram model_4b_x_1_program;" in (folder / "4b.x-1.h").read_text()
 
 
 def test_default_cpus_stand_in_the_header(m):

@@ -117,7 +117,8 @@ static void make_router(Router *r, const float *scores, int64_t V, int64_t E, in
     IrValueId p = ir_op1(b, sigmoid ? IR_OP_sigmoid : IR_OP_softmax, raw, IR_NONE, IR_NONE);
     IrValueId by = bias ? rig_weight(&r->rig, "bias", bias, ir_type(IR_F32, 1, E)) : IR_NONE;
     r->routes = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}));
-    r->gates = ir_op1_attrs(b, IR_OP_gates, p, r->routes, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 2}));
+    r->gates = ir_op1_attrs(b, IR_OP_gates, p, r->routes, IR_NONE,
+                            RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 2}));
     rig_finish(&r->rig, r->gates);
 }
 
@@ -165,7 +166,8 @@ static void test_gates_may_keep_their_sum(void **state) {
     IrBuilder *b = &rig.b;
     IrValueId r = rig_rows(&rig, scores, 1, 3), p = ir_op1(b, IR_OP_sigmoid, r, IR_NONE, IR_NONE);
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
-    rig_finish(&rig, ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS({.i = 0}, {.f = 4})));
+    rig_finish(
+        &rig, ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 0}, [IR_GATES_scale] = {.f = 4})));
     double gates[2];
     ir_eval_free(rig_run(&rig, true, 1, 2, gates));
     assert_near(gates, (double[]){2, 4 / (1 + exp(-1))}, 2, 1e-12);
@@ -275,7 +277,8 @@ static void make_experts(Rig *rig, bool routed) {
     IrValueId c = rig_rows(rig, x, TOKENS, I), r = rig_rows(rig, scores, TOKENS, E);
     IrValueId p = ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE);
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}));
-    IrValueId g = ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
+    IrValueId g =
+        ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
     IrValueId maps = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
     IrValueId biases = rig_weight(rig, "bias", bias, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
     IrValueId skips = rig_weight(rig, "D", D, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
@@ -323,8 +326,8 @@ static void test_mix_and_sums(void **state) {
     IrBuilder *b = &rig.b;
     IrValueId r = rig_rows(&rig, scores, 1, 3);
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
-    IrValueId g =
-        ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE, RIG_ATTRS({.i = 1}, {.f = 1}));
+    IrValueId g = ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE,
+                               RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
     IrValueId w = rig_weight(&rig, "p", p, ir_type(IR_F32, 2, (int64_t)3, (int64_t)2));
     IrValueId mixed = ir_op1(b, IR_OP_mix, w, i, g);                                            /* 2, 3 */
     IrValueId planes = ir_op1(b, IR_OP_mul_param, rig_rows(&rig, x, 1, 2), w, IR_NONE);          /* 10 40, 30 80, 5000 12000 */
@@ -354,7 +357,10 @@ static void make_attention(Rig *rig, int64_t window, int64_t cap) {
                             g->positions,
                             ir_state(g, "k", ir_type(IR_F32, 2, cap, (int64_t)KV)),
                             ir_state(g, "v", ir_type(IR_F32, 2, cap, (int64_t)KV))};
-    IrAttr attrs[] = {{.i = HEADS}, {.i = KV_HEADS}, {.i = HEAD_DIM}, {.i = window}};
+    IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = HEADS},
+                      [IR_ATTEND_kv_heads] = {.i = KV_HEADS},
+                      [IR_ATTEND_head_dim] = {.i = HEAD_DIM},
+                      [IR_ATTEND_window] = {.i = window}};
     rig_finish(rig, rig_stateful(rig, IR_OP_attend, operands, 6, attrs));
 }
 
@@ -420,7 +426,8 @@ static void test_rope(void **state) {
     fill(x, T * 12, 1);
     Rig rig;
     rig_start(&rig);
-    IrAttr attrs[] = {{.i = 2}, {.i = 6}, {.i = 4}, {.f = 100}};
+    IrAttr attrs[] = {
+        [IR_ROPE_heads] = {.i = 2}, [IR_ROPE_head_dim] = {.i = 6}, [IR_ROPE_dim] = {.i = 4}, [IR_ROPE_theta] = {.f = 100}};
     rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rope, rig_rows(&rig, x, T, 12), rig.b.graph->positions, IR_NONE, attrs));
     double y[T * 12], y64[T * 12];
     ir_eval_free(rig_run(&rig, false, T, 12, y));

@@ -16,11 +16,10 @@ static void test_rows_of_the_table_are_taken_apart(void **state) {
     (void)state;
     const IrOpInfo *rope = ir_op_info(IR_OP_rope);
     assert_string_equal(rope->name, "rope");
-    assert_int_equal(rope->n_attrs, 4);
-    assert_string_equal(rope->attr_names[2], "dim");
-    assert_string_equal(rope->attr_names[3], "theta");
-    assert_true(!rope->attr_is_real[2] && rope->attr_is_real[3]);
-    assert_string_equal(rope->attributes, "heads:i head_dim:i dim:i theta:f ");
+    assert_int_equal(rope->n_attrs, IR_rope_ATTRS);
+    assert_string_equal(rope->attr_names[IR_ROPE_dim], "dim");
+    assert_string_equal(rope->attr_names[IR_ROPE_theta], "theta");
+    assert_true(!rope->attr_is_real[IR_ROPE_dim] && rope->attr_is_real[IR_ROPE_theta]);
     const IrOpInfo *conv = ir_op_info(IR_OP_conv);
     assert_int_equal(conv->min_operands, 2);
     assert_int_equal(conv->max_operands, 3);
@@ -70,7 +69,7 @@ static void test_nodes_take_block_span_and_types(void **state) {
     assert_int_equal(node->n_operands, 2);
     assert_int_equal(node->operands[2], IR_NONE);
     assert_int_equal(node->results[1], IR_NONE);
-    assert_true(node->attrs[0].f == 2);
+    assert_true(node->attrs[IR_EMBED_scale].f == 2);
     assert_int_equal(ir_elements(&g->values[x].type, 3), 24);
     su_arena_free(&arena);
 }
@@ -109,7 +108,7 @@ static void check_shape(const ShapeCase *c) {
     }
     IrAttr attrs[IR_MAX_ATTRS];
     for (int i = 0; i < IR_MAX_ATTRS; i++) attrs[i].i = c->attrs[i];
-    if (c->op == IR_OP_rope) attrs[3].f = (double)c->attrs[3];
+    if (c->op == IR_OP_rope) attrs[IR_ROPE_theta].f = (double)c->attrs[IR_ROPE_theta];
     IrType types[IR_MAX_RESULTS];
     const char *why;
     bool ok = ir_infer(g, c->op, operands, n, attrs, types, &why);
@@ -234,7 +233,7 @@ static void test_differences_are_found(void **state) {
     for (int i = 0; i < 12; i++) g[i] = make_small(&arena);
     assert_true(ir_graph_equal(g[0], g[1], &difference));
     assert_null(difference);
-    g[0]->nodes[1].attrs[0].f = 2;
+    g[0]->nodes[1].attrs[IR_SCALE_factor].f = 2;
     assert_differs(g[0], "attributes");
     g[1]->nodes[1].op = IR_OP_silu;
     assert_differs(g[1], "operations of two nodes");
@@ -300,10 +299,13 @@ static void test_attention_costs_what_it_sees(void **state) {
     (void)state;
     const char *types[] = {"f32[R,6]", "f32[R,6]", "f32[R,6]", "i32[R]", "f32[32,6]", "f32[32,6]"};
     const IrValueKind kinds[] = {IR_RESULT, IR_RESULT, IR_RESULT, IR_POSITIONS, IR_STATE, IR_STATE};
-    IrAttr attrs[] = {{.i = 1}, {.i = 1}, {.i = 6}, {.i = 8}};
+    IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = 1},
+                      [IR_ATTEND_kv_heads] = {.i = 1},
+                      [IR_ATTEND_head_dim] = {.i = 6},
+                      [IR_ATTEND_window] = {.i = 8}};
     IrCost cost = cost_of(IR_OP_attend, types, kinds, 6, attrs, 4, 6);
     assert_true(cost.flops == (7 + 8 + 8 + 8) * (4 * 6 + 3));
-    attrs[3].i = 0;
+    attrs[IR_ATTEND_window].i = 0;
     cost = cost_of(IR_OP_attend, types, kinds, 6, attrs, 1, 9);
     assert_true(cost.flops == 10 * (4 * 6 + 3));
     assert_true(cost.state_bytes == 2 * (10 + 1) * 6 * 4);

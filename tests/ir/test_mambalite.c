@@ -53,7 +53,8 @@ static IrValueId vector(Rig *rig, const char *folder, const char *name, int64_t 
 }
 
 static IrValueId slice(Rig *rig, IrValueId x, int64_t start, int64_t count) {
-    return ir_op1_attrs(&rig->b, IR_OP_slice, x, IR_NONE, IR_NONE, RIG_ATTRS({.i = start}, {.i = count}));
+    return ir_op1_attrs(&rig->b, IR_OP_slice, x, IR_NONE, IR_NONE,
+                        RIG_ATTRS([IR_SLICE_start] = {.i = start}, [IR_SLICE_count] = {.i = count}));
 }
 
 static IrValueId op2(Rig *rig, IrOp op, IrValueId x, IrValueId y) { return ir_op1(&rig->b, op, x, y, IR_NONE); }

@@ -21,7 +21,8 @@
 #include "frontend/lower.h"
 #include "passes/pipeline.h"
 #include "rng.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "weights.h"
 
 enum { SPECS = 8, WARM_UP = 3, TOKENS = 64, SKIPPED = 77 };
@@ -110,7 +111,7 @@ static bool moss_ok(MossError error) {
 
 /* Samples from the last logits and feeds what was sampled, n times. */
 static bool decode(MossModel *model, MossState *state, MossSampler *sampler, int n) {
-    int64_t V = moss_model_program(model)->vocab_size;
+    int64_t V = moss_program_vocab_size(moss_model_program(model));
     MossError error = {.code = MOSS_OK};
     for (int i = 0; i < n && error.code == MOSS_OK; i++) {
         int32_t token = moss_sample(sampler, moss_state_logits(state), V, V);

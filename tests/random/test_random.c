@@ -20,7 +20,8 @@
 #include "ir/eval.h"
 #include "passes/pipeline.h"
 #include "rng.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "runtime/prompt_cache.h"
 #include "support/entries.h"
 #include "weights.h"
@@ -264,7 +265,7 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
 /* Feeds truth[0] from position `at` to its end, `chunk` rows a step (0: as many as a step takes); compares every row with
  * eval32, or with eval64 when only the meaning must hold. */
 static bool run_chunks(Case *c, const char *mode, MossModel *model, MossState *state, int64_t at, int64_t chunk, bool bits) {
-    int64_t most = moss_model_program(model)->max_rows;
+    int64_t most = moss_program_max_rows(moss_model_program(model));
     if (chunk == 0 || chunk > most) chunk = most;
     for (; at < c->T; at += chunk) {
         int64_t count = c->T - at < chunk ? c->T - at : chunk;

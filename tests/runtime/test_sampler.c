@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "runtime/moss.h"
+#include "mossc/moss.h"
 
 enum { N = 1000, DRAWS = 200000 };
 

@@ -6,7 +6,8 @@
 #include <math.h>
 #include <stdatomic.h>
 
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "support/clock.h"
 
 enum { VOCAB = 10, STRIDE = 16, MAX_ROWS = 64, MAX_TILES = 4096, STAGES = 5, TROUBLE_TOKEN = 9, WHOLE = 1 << 20 };

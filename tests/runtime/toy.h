@@ -5,7 +5,8 @@
 
 #include "tests/runtime/files.h"
 
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 
 enum { TOY_VOCAB = 10, TOY_TROUBLE = 9, TOY_WHOLE = 1 << 20, TOY_ROWS = 64, TOY_BACK = 20 };
 

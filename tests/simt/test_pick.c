@@ -9,7 +9,8 @@
 #include "codegen/cuda/cuda.h"
 #include "guarded.h"
 #include "library.h"
-#include "runtime/moss.h"
+#include "ir/program.h"
+#include "mossc/moss.h"
 #include "tests/random/rng.h"
 
 enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, PICK_BYTES = 4096, SLICES = 1024, KEPT = 512 };

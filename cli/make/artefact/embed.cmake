@@ -14,7 +14,8 @@ foreach(name ${MOSSC_DEVICE_HEADERS} ${carried_runtime} ${carried_support} ${car
     set(path ${CMAKE_CURRENT_LIST_DIR}/${name})
   endif()
   string(APPEND carried "CARRY(${index}, \"${path}\")\n")
-  string(APPEND rows "    {\"${name}\", cli_embedded_${index}_begin, cli_embedded_${index}_end},\n")
+  string(REGEX REPLACE "^include/" "" carried_name ${name}) # mossrt/ is where they are looked for
+  string(APPEND rows "    {\"${carried_name}\", cli_embedded_${index}_begin, cli_embedded_${index}_end},\n")
   list(APPEND carried_paths ${path})
   math(EXPR index "${index} + 1")
 endforeach()

@@ -132,7 +132,7 @@ static void say_open(Words *words, const CliArtefact *a) {
     SuArena *arena = &words->arena;
     const char *macro = upper(arena, a->symbol);
     const char *open =
-        su_printf(arena, "return moss_artefact_open(&%s_program, %s_codes, folder, options, out_model);", a->symbol, a->symbol);
+        su_printf(arena, "return moss_artefact_open(&%s_program, &%s_codes, folder, options, out_model);", a->symbol, a->symbol);
     say(words, "CPUS", a->cpus ? su_printf(arena, "#define %s_CPUS {%s}\n", macro, a->cpus) : "");
     say(words, "DEFAULT",
         a->cpus ? su_printf(arena, "a worker on each of %s_CPUS", macro) : "workers on all CPUs that the process may use");

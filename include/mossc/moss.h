@@ -1,19 +1,31 @@
-/* moss: the public C API of the runtime. Runs a compiled program; knows nothing of YAML, graphs or LLVM.
+/* moss: the public C API of the runtime. Runs a compiled program; knows nothing of YAML, graphs or LLVM. C17, and C++.
  *
- * Ownership in three sentences. A MossModel owns packed weights, workers and the arena of a step; programs, kernel functions
- * and files are the caller's and must outlive it. A MossState owns the memory of one sequence and belongs to the model that
- * made it: free states first. Steps of one model run one at a time, called from one thread at a time.
+ * Ownership in three sentences. A MossModel owns packed weights, workers and the arena of a step; programs, kernels and files are
+ * the caller's and must outlive it. A MossState owns the memory of one sequence and belongs to the model that made it: free
+ * states first. What a function returns as a pointer to const belongs to the object that was asked, and lives as long.
  *
- * Errors are values: MossError.code is 0 for success, and text says what was wrong and with which file or tensor.
+ * Threads. A model, its states and its device are used by one thread at a time, any thread; different models (without a common
+ * device) by several threads at once. Functions of a MossProgram only read. The library keeps no state of its own besides.
+ *
+ * Errors are values: MossError.code is MOSS_OK (0) for success, and text says what was wrong and with which file or tensor. Where
+ * a function fails, what it returns through a pointer is NULL or 0, unless it says otherwise.
  * The same tokens give the same bits whatever the split into steps, segments and threads (docs/design.md, The bits). */
-#ifndef MOSSC_RUNTIME_MOSS_H
-#define MOSSC_RUNTIME_MOSS_H
+#ifndef MOSSC_MOSS_H
+#define MOSSC_MOSS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ir/program.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define MOSS_API __attribute__((visibility("default")))
+#else
+#define MOSS_API
+#endif
 
 enum { MOSS_ERROR_TEXT = 1024 };
 
@@ -33,9 +45,11 @@ typedef struct MossError {
     char text[MOSS_ERROR_TEXT]; /* one or more lines, no trailing newline; empty when code is MOSS_OK */
 } MossError;
 
+typedef struct PgProgram MossProgram; /* a compiled model's tables: SYMBOL_program of an artefact, or mossc_compiled_program's */
+typedef struct PgCode MossKernels; /* the functions that belong to it, one after another: SYMBOL_codes of an artefact */
 typedef struct MossModel MossModel;
 typedef struct MossState MossState;
-typedef struct MossDevice MossDevice; /* runtime/cuda/moss_cuda.h makes them */
+typedef struct MossDevice MossDevice; /* moss_cuda_open makes one */
 
 /* Told about long work: done of total bytes. */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
@@ -55,52 +69,68 @@ typedef struct MossOptions {
     MossDevice *device; /* where weights and states lie and steps run; one model at a time. NULL: this process, and its CPUs */
 } MossOptions;
 
+/* ---- programs: what is known of a compiled model without its weights. All of it can be asked at any time, by any thread. */
+
+/* Kinds of steps: of one row (a token of one sequence), and of several. */
+enum { MOSS_ONE_ROW, MOSS_ROWS, MOSS_MODES };
+
+MOSS_API const char *moss_program_name(const MossProgram *program);
+MOSS_API int64_t moss_program_vocab_size(const MossProgram *program);    /* logits of a token */
+MOSS_API int64_t moss_program_max_positions(const MossProgram *program); /* tokens of a sequence; 0: no bound */
+MOSS_API int64_t moss_program_max_rows(const MossProgram *program);      /* tokens of a step, all segments together */
+MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program);  /* of one sequence */
+MOSS_API uint64_t moss_program_weight_bytes(const MossProgram *program); /* of the packed weights */
+MOSS_API const uint8_t *moss_program_spec_hash(const MossProgram *program); /* [16] */
+/* Phases of a step of this kind (MOSS_ONE_ROW, MOSS_ROWS), and the name of one, such as "blocks.3.in_proj". */
+MOSS_API uint32_t moss_program_phases(const MossProgram *program, int mode);
+MOSS_API const char *moss_program_phase_name(const MossProgram *program, int mode, uint32_t phase);
+
 /* ---- models */
 
 /* Loads safetensors checkpoints (tensors may be spread over files), narrows and packs them; or maps one file that
- * moss_weights_pack made, told by how it begins. Such a file must not be cut or written while a model uses it. codes[i] belongs
- * to program->kernels[i]; with a device, which has code of its own, codes is NULL. */
-MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
-                          const MossOptions *options, MossModel **out_model);
+ * moss_weights_pack made, told by how it begins. Such a file must not be cut or written while a model uses it. codes are those of
+ * the program; with a device, which has code of its own, NULL. */
+MOSS_API MossError moss_model_load(const MossProgram *program, const MossKernels *codes, const char *const *paths, size_t n_paths,
+                                   const MossOptions *options, MossModel **out_model);
 /* Maps one packed file: all that an artefact of `mossc compile` needs, and links. */
-MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
-                          MossModel **out_model);
+MOSS_API MossError moss_model_open(const MossProgram *program, const MossKernels *codes, const char *path,
+                                   const MossOptions *options, MossModel **out_model);
 /* Like moss_model_load from memory: `lookup` gives each tensor's elements (row-major float32, the language's shape) or NULL. */
 typedef const float *(*MossTensorLookup)(void *context, const char *name);
-MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
-                                 const MossOptions *options, MossModel **out_model);
-void moss_model_free(MossModel *model); /* its device is free for another */
+MOSS_API MossError moss_model_from_memory(const MossProgram *program, const MossKernels *codes, MossTensorLookup lookup,
+                                          void *context, const MossOptions *options, MossModel **out_model);
+MOSS_API void moss_model_free(MossModel *model); /* its device is free for another */
 /* After its model. */
-void moss_device_free(MossDevice *device);
-const PgProgram *moss_model_program(const MossModel *model);
-int moss_model_threads(const MossModel *model);
+MOSS_API void moss_device_free(MossDevice *device);
+MOSS_API const MossProgram *moss_model_program(const MossModel *model);
+MOSS_API int moss_model_threads(const MossModel *model);
 
 /* Writes checkpoints as the program's kernels read them. The file appears under its name only when it is whole. It serves every
  * CPU, but this spec, PG_NUMERICS and format only. MOSS_BAD_WEIGHTS also when the file cannot be written. */
-MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
-                            const char *out_path);
+MOSS_API MossError moss_weights_pack(const MossProgram *program, const char *const *paths, size_t n_paths,
+                                     const MossOptions *options, const char *out_path);
 /* Checks all of a packed file, its tensors' digests too. */
-MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options);
+MOSS_API MossError moss_weights_verify(const MossProgram *program, const char *path, const MossOptions *options);
 
 /* ---- sequences */
 
-MossError moss_state_create(MossModel *model, MossState **out_state); /* at position 0 */
-/* The same in memory of the caller's: program->state_bytes, 64-aligned, which it frees after the state. Not with a device. */
-MossError moss_state_place(MossModel *model, void *memory, MossState **out_state);
-void moss_state_reset(MossState *state);
-MossError moss_state_clone(const MossState *state, MossState **out_copy);
-int64_t moss_state_position(const MossState *state); /* tokens fed so far */
-void moss_state_free(MossState *state);
+MOSS_API MossError moss_state_create(MossModel *model, MossState **out_state); /* at position 0 */
+/* The same in memory of the caller's: moss_program_state_bytes, 64-aligned, which it frees after the state. Not with a device. */
+MOSS_API MossError moss_state_place(MossModel *model, void *memory, MossState **out_state);
+MOSS_API void moss_state_reset(MossState *state);
+MOSS_API MossError moss_state_clone(const MossState *state, MossState **out_copy);
+MOSS_API int64_t moss_state_position(const MossState *state); /* tokens fed so far */
+MOSS_API void moss_state_free(MossState *state);
 /* Logits after the last token, vocab_size floats: when the state's last step wanted them and no other step came after, or the
  * state was loaded or cloned with them. Else NULL. Valid until the next step. */
-const float *moss_state_logits(const MossState *state);
+MOSS_API const float *moss_state_logits(const MossState *state);
 
 /* Writes position, state and those logits to a file that appears under its name only when it is whole, and reads it back as a
  * state of its own. Continuing gives the bits of the sequence that was never saved, with any threads and on any CPU. Refused
  * (MOSS_BAD_STATE) is a file of another spec, other weights or another PG_NUMERICS, and any damage. Of weights that were not
  * loaded from a packed file the first save or load takes a digest, which reads them all once. */
-MossError moss_state_save(const MossState *state, const char *path);
-MossError moss_state_load(MossModel *model, const char *path, MossState **out_state);
+MOSS_API MossError moss_state_save(const MossState *state, const char *path);
+MOSS_API MossError moss_state_load(MossModel *model, const char *path, MossState **out_state);
 
 /* Taking tokens back, as when guessed ones prove wrong. moss_state_mark keeps a copy of the state (its memory is allocated by
  * the first mark of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
@@ -109,8 +139,8 @@ MossError moss_state_load(MossModel *model, const char *path, MossState **out_st
  * MOSS_BAD_INPUT, and nothing has changed: no mark, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
  * A state that a failed step left unusable can be taken back before it. Marks are neither saved nor cloned; a reset drops it. */
 enum { MOSS_REWIND = 64 };
-MossError moss_state_mark(MossState *state);
-MossError moss_state_rewind(MossState *state, uint32_t n);
+MOSS_API MossError moss_state_mark(MossState *state);
+MOSS_API MossError moss_state_rewind(MossState *state, uint32_t n);
 
 /* ---- steps */
 
@@ -123,16 +153,16 @@ typedef struct MossSegment {
     MossWanted wanted;
 } MossSegment;
 
-/* Feeds all segments; the rows of all of them together are at most program->max_rows (moss_feed splits for you). On an error
+/* Feeds all segments; the rows of all of them together are at most moss_program_max_rows (moss_feed splits for you). On an error
  * that is found before work starts (MOSS_BAD_INPUT) no state has changed; after MOSS_TROUBLE the states of the step are
  * unspecified and should be reset. */
-MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
+MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
-const float *moss_logits(const MossModel *model, uint32_t i);
-uint32_t moss_logits_count(const MossModel *model);
+MOSS_API const float *moss_logits(const MossModel *model, uint32_t i);
+MOSS_API uint32_t moss_logits_count(const MossModel *model);
 
-/* Feeds one sequence in chunks of at most `chunk` tokens (0: program->max_rows). logits of the last token are wanted. */
-MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
+/* Feeds one sequence in chunks of at most `chunk` tokens (0: moss_program_max_rows). logits of the last token are wanted. */
+MOSS_API MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
 
 /* Seconds that a worker spent on the tiles of a phase, and, after the last phase of a stage, waiting for the other workers. */
 typedef struct MossPhaseTime {
@@ -159,13 +189,13 @@ typedef struct MossSequence {
 /* Picks a token for every sequence and feeds it, `count` times; *out_count is how often. It is fewer when a sequence has ended, or
  * after an error: then nobody's next token was fed, and the others may be called for again. All states have logits afterwards.
  * MOSS_BAD_INPUT also when no logit of a sequence is a number. */
-MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
-                        uint32_t *out_count);
+MOSS_API MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n,
+                                 uint32_t count, uint32_t *out_count);
 
 /* When set, the times of the phases of the following steps are added to times[mode][worker * n_phases + phase]; every worker's
  * add up to the time of the steps. It costs a worker two looks at the clock a phase. NULL switches it off. A device's steps of many
  * rows are timed by its own clock, launch by launch; those of one row and of few are one launch, of which nothing is known. */
-void moss_profile(MossModel *model, MossPhaseTime *times[PG_MODES]);
+MOSS_API void moss_profile(MossModel *model, MossPhaseTime *times[MOSS_MODES]);
 
 /* ---- sampling. Deterministic on every machine: its own exp and its own generator. */
 
@@ -177,6 +207,10 @@ struct MossSampler {
 };
 
 /* Picks a token from logits[n]; ids ≥ `limit` are never picked (padding of the vocabulary). -1 if all are NaN. */
-int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
+MOSS_API int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,0 +1,131 @@
+/* What a kind of block is, and what its file has to work with: building, listing tensors, lowering.
+ *
+ * A kind is a row of kinds.def, a section of keys.def and a file of kinds/. The rest of the front end goes through the table
+ * below and knows no kind by name. Functions here call each other for a block inside another one: tensors and states get
+ * their names from a prefix ("blocks.3."), which the caller sets. */
+#ifndef MOSSC_FRONTEND_KINDS_H
+#define MOSSC_FRONTEND_KINDS_H
+
+#include "frontend/load.h"
+#include "frontend/lower.h"
+
+/* ---- building: one block from its own map under the defaults (block.c, router.c) ---- */
+
+typedef struct FeBuild {
+    const FeLoad *load;
+    SuArena *arena;
+    SuSpan span; /* of the block */
+    FeBlock *out;
+} FeBuild;
+
+#define KEY(section, key) FE_KEY_##section##_##key
+
+/* A value that does not fit; where it came from defaults, a note names the block. */
+void fe_refuse(const FeBuild *b, const FeValue *value, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* What was written where it has no meaning: the key itself is wrong, not its value. */
+void fe_misplaced(const FeBuild *b, const FeValue *value, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The note of a message about a value that came from defaults: which block uses it. NULL for one that was written. */
+const char *fe_used_by(const FeBuild *b, const FeValue *value);
+
+/* Values; of a broken one anything may come back: the spec is refused anyway. */
+int64_t fe_integer(const FeMap *map, FeKey key);
+bool fe_truth(const FeMap *map, FeKey key);
+/* An inner width: given outright, or expand * d_model, which must be whole exactly. */
+int64_t fe_width(const FeBuild *b, const FeMap *map, FeKey outright, FeKey expand);
+
+/* The experts' map, complete, or NULL when the block has none. A router beside none is dropped or refused. */
+const FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts, FeKey router);
+/* Fills out->router from the block's own map (or NULL) under the defaults, and returns the complete map. `inner`: the block
+ * has an inner activation to route by. */
+const FeMap *fe_build_router(const FeBuild *b, const FeMap *own, const FeMap *experts, FeKey count, bool inner);
+
+/* ---- tensors of a checkpoint (tensors.c) ---- */
+
+typedef struct FeTensorList {
+    FeSpec *spec;
+    FeTensor *items;
+    size_t count, capacity;
+    double deep; /* 1/sqrt(number of blocks): scales what is added to the residual */
+    /* The block that is being listed. */
+    const FeBlock *block;
+    int64_t index;
+    const char *prefix; /* of its tensors' names; "" outside the blocks */
+} FeTensorList;
+
+FeTensor *fe_add_tensor(FeTensorList *l, const char *name, const int64_t *shape, int rank);
+/* A tensor of the block; with a leading dimension E when each expert has its own. rows 0: one dimension only. */
+FeTensor *fe_add_part(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns);
+/* weight [rows, columns] of a *_proj and its bias [rows], which is the next tensor. Returns the weight. */
+FeTensor *fe_add_linear(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns, bool bias);
+void fe_add_norm(FeTensorList *l, const char *name, FeNormKind kind, int64_t width);
+/* The tensors of the block's router, where it has experts; `width` of what it routes by. */
+void fe_add_router(FeTensorList *l, int64_t width);
+void fe_draw_uniform(FeTensor *t, int64_t fan);
+
+/* ---- lowering: one operation per operator of the language's equations (lower.c) ---- */
+
+typedef struct FeLower {
+    FeSpec *spec;
+    IrBuilder b;
+    const FeTensor *tensors;
+    size_t n_tensors;
+    size_t block_first; /* first tensor of the block being lowered */
+    const char *prefix; /* of the names of its tensors and states; "" outside the blocks */
+} FeLower;
+
+/* What a router gives to the rest of its block. */
+typedef struct FeChosen {
+    IrValueId experts; /* i32[R,k]: expert indices */
+    IrValueId gates;   /* f32[R,k]: combine weights */
+} FeChosen;
+
+IrValueId fe_op1(FeLower *l, IrOp op, IrValueId x);
+IrValueId fe_op2(FeLower *l, IrOp op, IrValueId x, IrValueId y);
+IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z);
+IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count);
+/* The weight `part` ("x_proj.weight") of the block in hand, or a tensor outside the blocks by its whole name. */
+IrValueId fe_weight(FeLower *l, const char *part);
+IrValueId fe_weight_as(FeLower *l, const char *part, IrTransform transform);
+IrValueId fe_state(FeLower *l, const char *what, IrType type);
+/* A gated kind stands for what its gate goes through. */
+IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x);
+bool fe_is_gated(FeActivation kind);
+IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x);
+/* W x (+ b) with one matrix; x may have planes. */
+IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x);
+/* W_e x (+ b_e) for every expert: [R,E,O]. */
+IrValueId fe_linear_all(FeLower *l, const char *name, bool bias, IrValueId x);
+/* One whose weights are mixed by the gates where `mixed`, else a plain one. */
+IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, FeChosen chosen, IrValueId x);
+FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input);
+
+/* ---- the table ---- */
+
+typedef struct FeKind {
+    /* The block from its complete map: fills FeBlock, checks the rules that tie keys to each other. */
+    void (*build)(const FeBuild *b, FeMap *map);
+    /* Its tensors, but for the norm before it. */
+    void (*tensors)(FeTensorList *l, const FeBlock *block);
+    /* f(u) of x + f(norm(x)). */
+    IrValueId (*lower)(FeLower *l, const FeBlock *block, IrValueId u);
+    /* What is special about it: "8 experts, top 2, outputs"; nothing where nothing is. */
+    void (*describe)(const FeBlock *block, SuText *out);
+} FeKind;
+
+#define FE_KIND(id, word, what) extern const FeKind fe_kind_##word;
+#include "frontend/kinds.def"
+
+typedef struct FeKindRow {
+    const char *word;
+    FeSection section;     /* of its keys */
+    FeKey defaults, entry; /* where a map of them may stand */
+    const FeKind *kind;
+} FeKindRow;
+
+const FeKindRow *fe_kind_row(FeBlockKind kind);
+/* The kind of that word; false for a word that is none. */
+bool fe_find_kind(const char *word, FeBlockKind *out_kind);
+/* "ssm, mlp and attention", for messages: `last` stands before the last word. */
+const char *fe_kind_words(SuArena *arena, const char *last);
+
+#endif

@@ -1,0 +1,119 @@
+/* attention blocks (docs/language.md, "attention"). */
+#include "frontend/kinds.h"
+#include "ir/program.h" /* PG_MAX_ROWS: what a windowed cache must hold beside the window */
+#include "support/size.h"
+
+/* ---- building ---- */
+
+/* D/H, which must be whole. 0 when it is not known. */
+static int64_t default_head_dim(const FeBuild *b, const FeMap *map) {
+    const FeValue *heads = fe_value(map, KEY(attention, n_heads));
+    int64_t d_model = b->load->spec->d_model;
+    if (heads->state != FE_GIVEN || !b->load->d_model_known || fe_broken(map, KEY(attention, head_dim))) return 0;
+    if (d_model % heads->integer != 0) {
+        fe_refuse(b, heads, "'attention.n_heads': %lld does not divide d_model %lld, and head_dim is not given",
+                  (long long)heads->integer, (long long)d_model);
+        return 0;
+    }
+    return d_model / heads->integer;
+}
+
+static void build_rope(const FeBuild *b, FeMap *map, FeAttention *a) {
+    FeMap *rope = fe_child(map, KEY(attention, rope));
+    if (!rope) return;
+    fe_complete(&b->load->reader, rope);
+    const FeValue *dim = fe_value(rope, KEY(rope, dim));
+    a->rope = true;
+    a->rope_theta = fe_value(rope, KEY(rope, theta))->real;
+    a->rope_dim = dim->state == FE_GIVEN ? dim->integer : a->head_dim;
+    if (dim->state == FE_BROKEN) return;
+    const FeValue *at = dim->state == FE_GIVEN ? dim : fe_value(map, KEY(attention, rope));
+    if (a->rope_dim % 2 != 0) {
+        fe_refuse(b, at, "'attention.rope.dim' is %lld%s, but components turn in pairs: it must be even", (long long)a->rope_dim,
+                  dim->state == FE_GIVEN ? "" : " (head_dim)");
+    } else if (a->head_dim > 0 && a->rope_dim > a->head_dim) {
+        fe_refuse(b, at, "'attention.rope.dim' is %lld, more than head_dim %lld", (long long)a->rope_dim, (long long)a->head_dim);
+    }
+}
+
+static void build(const FeBuild *b, FeMap *map) {
+    const FeValue *heads = fe_value(map, KEY(attention, n_heads)), *kv = fe_value(map, KEY(attention, n_kv_heads));
+    const FeValue *window = fe_value(map, KEY(attention, window));
+    FeAttention *a = &b->out->attention;
+    *a = (FeAttention){
+        .n_heads = heads->integer,
+        .n_kv_heads = kv->state == FE_GIVEN ? kv->integer : heads->integer,
+        .window = window->word ? 0 : window->integer,
+        .bias = fe_truth(map, KEY(attention, bias)),
+    };
+    bool given = fe_given(map, KEY(attention, head_dim));
+    a->head_dim = given ? fe_integer(map, KEY(attention, head_dim)) : default_head_dim(b, map);
+    if (heads->state == FE_GIVEN && kv->state == FE_GIVEN && heads->integer % kv->integer != 0) {
+        fe_refuse(b, kv, "'attention.n_kv_heads': %lld does not divide n_heads %lld", (long long)kv->integer,
+                  (long long)heads->integer);
+    }
+    build_rope(b, map, a);
+    uint64_t positions = (uint64_t)(a->window > 0 ? a->window : b->load->spec->max_positions), cached;
+    if (!su_mul(positions, (uint64_t)a->n_kv_heads, &cached) || !su_mul(cached, (uint64_t)a->head_dim, &cached))
+        cached = UINT64_MAX;
+    b->out->state_elements = cached;
+    b->out->knows_order = a->rope;
+    b->out->looks_back = true;
+    b->out->window = a->window;
+}
+
+/* ---- tensors ---- */
+
+static void add_tensors(FeTensorList *l, const FeBlock *block) {
+    const FeAttention *a = &block->attention;
+    const int64_t D = l->spec->d_model, q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
+    fe_add_linear(l, "q_proj", false, q, D, a->bias);
+    fe_add_linear(l, "k_proj", false, kv, D, a->bias);
+    fe_add_linear(l, "v_proj", false, kv, D, a->bias);
+    fe_add_linear(l, "o_proj", false, D, q, a->bias)->init_scale = l->deep;
+}
+
+/* ---- lowering ---- */
+
+/* Positions a cache holds: all of a sequence, or the window beside the rows of the largest step. */
+static int64_t cache_positions(const FeSpec *spec, const FeAttention *d) {
+    int64_t positions = d->window > 0 ? d->window + PG_MAX_ROWS : spec->max_positions;
+    return (int64_t)su_round_up((uint64_t)positions, PG_LANES);
+}
+
+static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
+    const FeAttention *d = &block->attention;
+    IrValueId q = fe_linear(l, "q_proj", d->bias, u);
+    IrValueId k = fe_linear(l, "k_proj", d->bias, u);
+    IrValueId v = fe_linear(l, "v_proj", d->bias, u);
+    IrValueId positions = l->b.graph->positions;
+    if (d->rope) {
+        IrAttr attrs[] = {[IR_ROPE_heads] = {.i = d->n_heads},
+                          [IR_ROPE_head_dim] = {.i = d->head_dim},
+                          [IR_ROPE_dim] = {.i = d->rope_dim},
+                          [IR_ROPE_theta] = {.f = d->rope_theta}};
+        q = ir_op1_attrs(&l->b, IR_OP_rope, q, positions, IR_NONE, attrs);
+        attrs[IR_ROPE_heads].i = d->n_kv_heads;
+        k = ir_op1_attrs(&l->b, IR_OP_rope, k, positions, IR_NONE, attrs);
+    }
+    IrType cache = ir_type(IR_F32, 2, cache_positions(l->spec, d), d->n_kv_heads * d->head_dim);
+    IrValueId k_cache = fe_state(l, "k", cache), v_cache = fe_state(l, "v", cache);
+    IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = d->n_heads},
+                      [IR_ATTEND_kv_heads] = {.i = d->n_kv_heads},
+                      [IR_ATTEND_head_dim] = {.i = d->head_dim},
+                      [IR_ATTEND_window] = {.i = d->window}};
+    IrValueId operands[] = {q, k, v, positions, k_cache, v_cache};
+    IrNode *node = ir_node(&l->b, IR_OP_attend, operands, 6, attrs);
+    IrValueId o = node->results[0];
+    l->b.graph->values[k_cache].next = node->results[1];
+    l->b.graph->values[v_cache].next = node->results[2];
+    return fe_linear(l, "o_proj", d->bias, o);
+}
+
+/* ---- describing ---- */
+
+static void describe(const FeBlock *block, SuText *out) {
+    if (block->window) su_text_add(out, "window %lld", (long long)block->window);
+}
+
+const FeKind fe_kind_attention = {build, add_tensors, lower, describe};

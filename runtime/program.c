@@ -1,0 +1,27 @@
+/* What the public header tells of a program, whose tables it does not show. */
+#include "ir/program.h"
+
+#include "mossc/moss.h"
+
+_Static_assert((int)MOSS_ONE_ROW == (int)PG_ROW && (int)MOSS_ROWS == (int)PG_BLOCK && (int)MOSS_MODES == (int)PG_MODES,
+               "kinds of steps have one numbering");
+
+const char *moss_program_name(const PgProgram *program) { return program->name; }
+
+int64_t moss_program_vocab_size(const PgProgram *program) { return program->vocab_size; }
+
+int64_t moss_program_max_positions(const PgProgram *program) { return program->max_positions; }
+
+int64_t moss_program_max_rows(const PgProgram *program) { return program->max_rows; }
+
+uint64_t moss_program_state_bytes(const PgProgram *program) { return program->state_bytes; }
+
+uint64_t moss_program_weight_bytes(const PgProgram *program) { return program->weight_bytes; }
+
+const uint8_t *moss_program_spec_hash(const PgProgram *program) { return program->spec_hash; }
+
+uint32_t moss_program_phases(const PgProgram *program, int mode) { return program->steps[mode].n_phases; }
+
+const char *moss_program_phase_name(const PgProgram *program, int mode, uint32_t phase) {
+    return program->steps[mode].phases[phase].name;
+}
