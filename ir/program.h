@@ -29,6 +29,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ir/activation.h"
+
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a map sums K in segments of this many (the bits) */
@@ -67,7 +69,6 @@ typedef enum PgKind {
     PG_KIND_COUNT
 } PgKind;
 
-typedef enum PgActivation { PG_NO_ACT, PG_SILU, PG_GELU, PG_GELU_TANH, PG_RELU2, PG_SIGMOID, PG_SOFTPLUS, PG_EXP } PgActivation;
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
 typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
 

@@ -35,11 +35,6 @@ static const char *const COUNTS[] = {
     [PG_PER_POSITION_BLOCK] = "block of positions",
 };
 
-static const char *const ACTIVATIONS[] = {
-    [PG_NO_ACT] = "",     [PG_SILU] = "silu",       [PG_GELU] = "gelu",         [PG_GELU_TANH] = "gelu_tanh",
-    [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp",
-};
-
 /* What is fused into a kernel, in the order in which it happens. */
 static void print_features(const PgKernel *k, FILE *out) {
     static const char *const selects[] = {"", " all-experts", " chosen-experts"};
@@ -49,7 +44,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
     if (k->bias) fprintf(out, " bias");
     if (k->conv) fprintf(out, " conv");
-    if (k->act != PG_NO_ACT) fprintf(out, " %s", ACTIVATIONS[k->act]);
+    if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
     if (k->dual) fprintf(out, " times-second-map");
     if (k->gate) fprintf(out, " gate");
     if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_GATED_SUM ? " gated-sum" : " plane-sum");
