@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "driver/device.h"
 #include "cli/measure/gpu_limits.h"
 #include "cli/measure/limiter.h"
 #include "cli/build.h"
