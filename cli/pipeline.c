@@ -48,7 +48,7 @@ bool cli_build_program(CliBuild *build, const CliBuildOptions *options) {
     build->passes.check |= CLI_DEBUG_BUILD;
     if (build->gpu.architecture) build->passes.max_rows = CG_CUDA_MAX_ROWS;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
-           ps_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
+           sc_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
 
 static CgCache *open_cache(CliBuild *build) {

@@ -64,7 +64,7 @@ static bool make_graph(CliBuild *build, const CliBuildOptions *options, double *
 static bool make_program(CliBuild *build, const CliBuildOptions *options) {
     if (!cli_build_program(build, options)) return false;
     if (options->dump_dir && !cli_build_code(build, options)) return false;
-    ps_print_program(build->program, stdout);
+    sc_print_program(build->program, stdout);
     return true;
 }
 
