@@ -1,5 +1,5 @@
 /* Token ids as text. */
-#include "cli/run/tokens.h"
+#include "driver/token_file.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -44,8 +44,7 @@ static bool read_id(const Cursor *c, size_t size, int64_t vocab_size, int32_t *o
     return true;
 }
 
-bool cli_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count,
-                     SuDiags *diags) {
+bool dr_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count, SuDiags *diags) {
     char *text;
     size_t size, capacity = 0, count = 0;
     if (!su_read_file(arena, path, MAX_TOKEN_FILE, &text, &size, diags)) return false;

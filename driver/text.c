@@ -1,11 +1,11 @@
 /* Text of the user's and of the model's. */
-#include "cli/text.h"
+#include "driver/text.h"
 
 #include <string.h>
 
 #include "support/utf8.h"
 
-TkBpeOptions cli_bpe_options(const FeSpec *spec) {
+TkBpeOptions dr_bpe_options(const FeSpec *spec) {
     const FeTokenizer *t = &spec->tokenizer;
     return (TkBpeOptions){.vocab_size = spec->vocab_size,
                           .bos = (int32_t)t->bos,
@@ -14,9 +14,9 @@ TkBpeOptions cli_bpe_options(const FeSpec *spec) {
                           .eos_text = t->eos_text};
 }
 
-RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags) {
+RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags) {
     if (spec->tokenizer.kind == FE_TOKENIZER_BPE) {
-        TkBpeOptions options = cli_bpe_options(spec);
+        TkBpeOptions options = dr_bpe_options(spec);
         return tk_bpe_open(spec->tokenizer.file, &options, diags);
     }
     RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);
@@ -24,12 +24,12 @@ RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags) {
     return tokenizer;
 }
 
-bool cli_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+bool dr_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
     return rt_tokenizer_encode(tokenizer, text, size, out, diags);
 }
 
-SuText cli_clean_utf8(const char *text, size_t size) {
+SuText dr_clean_utf8(const char *text, size_t size) {
     SuText clean = {0};
     su_text_append(&clean, "", 0);
     for (size_t at = 0; at < size;) {

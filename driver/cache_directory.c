@@ -1,4 +1,4 @@
-#include "cli/cache_folder.h"
+#include "driver/cache_directory.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 /* The default is room for the kernels of several hundred models, few enough to be listed in no time when one is stored. */
 enum { DEFAULT_MIB = 64, MOST_MIB = 1 << 20 };
 
-const char *cli_cache_folder(SuArena *arena) {
+const char *dr_cache_directory(SuArena *arena) {
     const char *own = getenv("MOSSC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (own && *own) return su_strdup(arena, own);
     if (xdg && *xdg == '/') return su_printf(arena, "%s/mossc/kernels", xdg); /* a relative one is to be ignored */
@@ -14,7 +14,7 @@ const char *cli_cache_folder(SuArena *arena) {
     return NULL;
 }
 
-uint64_t cli_cache_most_bytes(SuDiags *diags) {
+uint64_t dr_cache_most_bytes(SuDiags *diags) {
     const char *text = getenv("MOSSC_CACHE_SIZE");
     if (!text || !*text) return (uint64_t)DEFAULT_MIB << 20;
     char *end;
@@ -26,6 +26,6 @@ uint64_t cli_cache_most_bytes(SuDiags *diags) {
     return (uint64_t)DEFAULT_MIB << 20;
 }
 
-bool cli_cache_no_folder(SuDiags *diags) {
+bool dr_no_cache_directory(SuDiags *diags) {
     return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a folder", "there is no kernel cache: HOME is not set");
 }

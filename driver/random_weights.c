@@ -1,10 +1,9 @@
 /* Random weights for measuring. `mossc init` makes the language's; these only have their sizes and signs. */
-#include "cli/random_weights.h"
+#include "driver/random_weights.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "cli/progress.h"
 #include "support/clock.h"
 
 /* Tensors of a pool start at different multiples of this many elements, so that no two experts' rows are the same. */
@@ -113,24 +112,20 @@ static const float *look_up(void *context, const char *name) {
     return NULL;
 }
 
-static bool build_random(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
+static bool build_random(DrBuild *build, const DrBuildOptions *options, double *out_seconds) {
     RandomWeights random = make_weights(&build->spec);
-    CliProgress progress = cli_progress_start(options->progress, "packing random weights", "bytes");
-    MossOptions moss = cli_moss_options(options->threads, &progress);
-    moss.device = build->device;
     double start = su_seconds();
-    MossError error = moss_model_from_memory(build->program, cli_codes(build), look_up, &random, &moss, &build->model);
+    bool ok = dr_build_from_memory(build, options, "packing random weights", look_up, &random);
     *out_seconds = su_seconds() - start;
-    cli_progress_end(&progress);
     su_arena_free(&random.arena);
-    return cli_moss_ok(&build->diags, error);
+    return ok;
 }
 
-bool cli_build_weights_or_random(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
+bool dr_build_weights_or_random(DrBuild *build, const DrBuildOptions *options, double *out_seconds) {
     double start = su_seconds(), seconds;
     bool ok;
     if (options->weights->count) {
-        ok = cli_build_weights(build, options);
+        ok = dr_build_weights(build, options);
         seconds = su_seconds() - start;
     } else {
         ok = build_random(build, options, &seconds);

@@ -1,6 +1,6 @@
 /* Text of the user's and of the model's. */
-#ifndef MOSSC_CLI_TEXT_H
-#define MOSSC_CLI_TEXT_H
+#ifndef MOSSC_DRIVER_TEXT_H
+#define MOSSC_DRIVER_TEXT_H
 
 #include <stddef.h>
 
@@ -10,12 +10,12 @@
 #include "tokenizer/bpe.h"
 
 /* What a spec of kind bpe says of its tokenizer. */
-TkBpeOptions cli_bpe_options(const FeSpec *spec);
+TkBpeOptions dr_bpe_options(const FeSpec *spec);
 /* The tokenizer that the spec asks for; NULL after adding to diags. The caller frees it. */
-RtTokenizer *cli_tokenizer(const FeSpec *spec, SuDiags *diags);
+RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags);
 /* bos, if there is one, and the ids of a text. */
-bool cli_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+bool dr_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
 /* The text as JSON can hold it: what is not UTF-8, and NUL, becomes U+FFFD. Free it with su_text_free. */
-SuText cli_clean_utf8(const char *text, size_t size);
+SuText dr_clean_utf8(const char *text, size_t size);
 
 #endif

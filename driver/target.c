@@ -1,10 +1,10 @@
 /* Finding targets and devices by name. */
-#include "cli/target.h"
+#include "driver/target.h"
 
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/make/artefact/embedded.h"
+#include "driver/embedded.h"
 #include "frontend/yaml.h"
 #include "support/file.h"
 #include "support/str.h"
@@ -14,14 +14,14 @@ enum { MOST_DEVICES = 64 };
 static const char folder[] = "specs/devices/", suffix[] = ".yaml";
 
 /* "specs/devices/NAME.yaml" to NAME. */
-static const char *device_name(SuArena *arena, const CliEmbedded *file) {
+static const char *device_name(SuArena *arena, const DrEmbedded *file) {
     size_t around = strlen(folder) + strlen(suffix);
     return su_strndup(arena, file->name + strlen(folder), strlen(file->name) - around);
 }
 
-int cli_device_count(void) {
+int dr_known_device_count(void) {
     int count = 1;
-    for (const CliEmbedded *file = cli_devices; file->name; file++) count++;
+    for (const DrEmbedded *file = dr_devices; file->name; file++) count++;
     return count;
 }
 
@@ -49,9 +49,9 @@ static bool host_device(SuArena *arena, FeDevice *out, SuDiags *diags) {
     return true;
 }
 
-bool cli_device(int index, SuArena *arena, FeDevice *out, SuDiags *diags) {
+bool dr_known_device(int index, SuArena *arena, FeDevice *out, SuDiags *diags) {
     if (index == 0) return host_device(arena, out, diags);
-    const CliEmbedded *file = &cli_devices[index - 1];
+    const DrEmbedded *file = &dr_devices[index - 1];
     return fe_device_parse(file->name, file->begin, (size_t)(file->end - file->begin), arena, out, diags);
 }
 
@@ -65,7 +65,7 @@ static bool read_device(const char *path, SuArena *arena, FeDevice *out, SuDiags
 static bool find_code_target(const char *name, SuArena *arena, CgTarget *out_target, SuDiags *diags) {
     const char *devices[MOST_DEVICES];
     size_t count = 0;
-    for (const CliEmbedded *file = cli_devices; file->name && count < MOST_DEVICES; file++)
+    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++)
         devices[count++] = device_name(arena, file);
     const char *near = su_nearest(name, devices, count);
     if (!near) return cg_target_by_name(name, out_target, diags);
@@ -77,13 +77,13 @@ static bool has_suffix(const char *name) {
     return size > strlen(suffix) && strcmp(name + size - strlen(suffix), suffix) == 0;
 }
 
-bool cli_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDevice *out_device, SuDiags *diags) {
+bool dr_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDevice *out_device, SuDiags *diags) {
     FeDevice device = {0};
     bool ok = true, found = has_suffix(name);
     if (found) ok = read_device(name, arena, &device, diags);
-    for (int i = 1; i < cli_device_count() && !found; i++) {
-        found = strcmp(device_name(arena, &cli_devices[i - 1]), name) == 0;
-        if (found) ok = cli_device(i, arena, &device, diags);
+    for (int i = 1; i < dr_known_device_count() && !found; i++) {
+        found = strcmp(device_name(arena, &dr_devices[i - 1]), name) == 0;
+        if (found) ok = dr_known_device(i, arena, &device, diags);
     }
     if (out_device) *out_device = device;
     if (!ok) return false;

@@ -1,6 +1,6 @@
 /* Token ids as text. */
-#ifndef MOSSC_CLI_TOKENS_H
-#define MOSSC_CLI_TOKENS_H
+#ifndef MOSSC_DRIVER_TOKEN_FILE_H
+#define MOSSC_DRIVER_TOKEN_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -9,6 +9,6 @@
 
 /* Reads ids separated by blanks, commas or line breaks from a file ("-": standard input) into `arena`. At least one is there
  * and each is below `vocab_size`; what is wrong is reported with its place in the file. */
-bool cli_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count, SuDiags *diags);
+bool dr_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_t **out_tokens, size_t *out_count, SuDiags *diags);
 
 #endif
