@@ -1,13 +1,13 @@
 /* Phases: what each region, and each node outside one, becomes in the mode at hand. Everything a back end needs is written into
  * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (map, scan, attention) are
  * in phases_fused.c, single operations here. */
-#include "passes/phases.h"
+#include "schedule/phases.h"
 
 #include <string.h>
 
-PsPhase *ps_new_phase(PsBuilder *b, PgKind kind, const IrNode *node, const char *name) {
+ScPhase *sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name) {
     b->phases = su_grow(&b->scratch, b->phases, &b->phases_capacity, b->n_phases + 1, sizeof *b->phases);
-    PsPhase *p = &b->phases[b->n_phases++];
+    ScPhase *p = &b->phases[b->n_phases++];
     memset(p, 0, sizeof *p);
     p->kernel.kind = kind;
     p->kernel.mode = b->mode;
@@ -15,90 +15,90 @@ PsPhase *ps_new_phase(PsBuilder *b, PgKind kind, const IrNode *node, const char 
     return p;
 }
 
-const char *ps_phase_name(PsBuilder *b, const IrNode *node, const char *what) {
+const char *sc_phase_name(ScBuilder *b, const IrNode *node, const char *what) {
     if (node->block < 0) return su_strdup(b->arena, what);
     return su_printf(b->arena, "blocks.%d.%s", node->block, what);
 }
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
-int32_t ps_new_buffer(PsBuilder *b, PsBytes bytes, const char *name) {
+int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name) {
     b->buffers = su_grow(&b->scratch, b->buffers, &b->buffers_capacity, b->n_buffers + 1, sizeof *b->buffers);
-    b->buffers[b->n_buffers] = (PsBuffer){.bytes = bytes, .name = name, .writer = -1};
+    b->buffers[b->n_buffers] = (ScBuffer){.bytes = bytes, .name = name, .writer = -1};
     return (int32_t)b->n_buffers++;
 }
 
-static void touch(PsPhase *p, int32_t buffer) {
+static void touch(ScPhase *p, int32_t buffer) {
     for (int i = 0; i < p->n_reads; i++)
         if (p->reads[i] == buffer) return;
-    if (p->n_reads == PS_MAX_TOUCHED) SU_BUG("phase %s reads too many buffers", p->pg.name);
+    if (p->n_reads == SC_MAX_TOUCHED) SU_BUG("phase %s reads too many buffers", p->pg.name);
     p->reads[p->n_reads++] = buffer;
 }
 
-void ps_read_buffer(PsPhase *p, int slot, int32_t buffer) {
-    p->operands[slot] = (PsOperand){.space = PG_ARENA, .buffer = buffer};
+void sc_read_buffer(ScPhase *p, int slot, int32_t buffer) {
+    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
     touch(p, buffer);
 }
 
-void ps_read(PsBuilder *b, PsPhase *p, int slot, IrValueId value) {
+void sc_read(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
     if (value == IR_NONE) return;
     if (b->buffer_of[value] < 0) SU_BUG("phase %s reads %%%s, which no phase writes", p->pg.name, b->g->values[value].name);
-    ps_read_buffer(p, slot, b->buffer_of[value]);
+    sc_read_buffer(p, slot, b->buffer_of[value]);
 }
 
-int32_t ps_write_buffer(PsBuilder *b, PsPhase *p, int slot, PsBytes bytes, const char *name) {
-    int32_t buffer = ps_new_buffer(b, bytes, name);
+int32_t sc_write_buffer(ScBuilder *b, ScPhase *p, int slot, ScBytes bytes, const char *name) {
+    int32_t buffer = sc_new_buffer(b, bytes, name);
     b->buffers[buffer].writer = (int32_t)(p - b->phases);
-    p->operands[slot] = (PsOperand){.space = PG_ARENA, .buffer = buffer};
+    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
     return buffer;
 }
 
-void ps_write(PsBuilder *b, PsPhase *p, int slot, IrValueId value) {
-    PsBytes bytes = ps_buffer_bytes(&b->layouts[value], b->mode);
-    b->buffer_of[value] = ps_write_buffer(b, p, slot, bytes, b->g->values[value].name);
+void sc_write(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+    ScBytes bytes = sc_buffer_bytes(&b->layouts[value], b->mode);
+    b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
 }
 
-void ps_read_weight(PsBuilder *b, PsPhase *p, int slot, IrValueId value, PgPack pack, double active) {
+void sc_read_weight(ScBuilder *b, ScPhase *p, int slot, IrValueId value, PgPack pack, double active) {
     if (value == IR_NONE) return;
-    const PsWeight *w = ps_packed(b, value, pack, active);
-    p->operands[slot] = (PsOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
+    const ScWeight *w = sc_packed(b, value, pack, active);
+    p->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
     if (pack == PG_PANELS) p->kernel.dtype = (PgDtype)w->pg.dtype;
 }
 
-void ps_use_state(PsBuilder *b, PsPhase *p, int slot, IrValueId value) {
-    p->operands[slot] = (PsOperand){.space = PG_STATE, .offset = b->state_offset[value]};
+void sc_use_state(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+    p->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
     p->states[p->n_states++] = value;
 }
 
 /* The group table of some routes; the phase that makes it comes first where it is needed first. */
-static int32_t group_table(PsBuilder *b, IrValueId routes) {
+static int32_t group_table(ScBuilder *b, IrValueId routes) {
     if (b->groups_of[routes] >= 0) return b->groups_of[routes];
     const IrNode *select = ps_maker(b->g, routes);
     PsChoice choice = ps_choice(b->g, routes);
-    PsPhase *p = ps_new_phase(b, PG_GROUP, select, ps_phase_name(b, select, "group"));
+    ScPhase *p = sc_new_phase(b, PG_GROUP, select, sc_phase_name(b, select, "group"));
     p->kernel.E = choice.E;
     p->kernel.k = choice.k;
-    ps_read(b, p, PG_GROUP_ROUTES, routes);
-    b->groups_of[routes] = ps_write_buffer(b, p, PG_GROUP_GROUPS, ps_group_bytes(choice.E, choice.k), "groups");
+    sc_read(b, p, PG_GROUP_ROUTES, routes);
+    b->groups_of[routes] = sc_write_buffer(b, p, PG_GROUP_GROUPS, sc_group_bytes(choice.E, choice.k), "groups");
     return b->groups_of[routes];
 }
 
-void ps_prepare_groups(PsBuilder *b, const PsLayout *layout) {
+void sc_prepare_groups(ScBuilder *b, const ScLayout *layout) {
     if (b->mode == PG_BLOCK && layout->planes == PG_POSITIONS) group_table(b, layout->routes);
 }
 
-void ps_read_routes(PsBuilder *b, PsPhase *p, const PsLayout *layout, int routes_slot, int groups_slot) {
+void sc_read_routes(ScBuilder *b, ScPhase *p, const ScLayout *layout, int routes_slot, int groups_slot) {
     if (layout->planes != PG_POSITIONS) return;
-    ps_read(b, p, routes_slot, layout->routes);
-    if (b->mode == PG_BLOCK) ps_read_buffer(p, groups_slot, group_table(b, layout->routes));
+    sc_read(b, p, routes_slot, layout->routes);
+    if (b->mode == PG_BLOCK) sc_read_buffer(p, groups_slot, group_table(b, layout->routes));
 }
 
-double ps_chosen_fraction(const PsBuilder *b, IrValueId routes) {
+double sc_chosen_fraction(const ScBuilder *b, IrValueId routes) {
     PsChoice choice = ps_choice(b->g, routes);
     return (double)choice.k / (double)choice.E;
 }
 
-void ps_tile_rows(const PsBuilder *b, PsPhase *p, const PsLayout *y) {
+void sc_tile_rows(const ScBuilder *b, ScPhase *p, const ScLayout *y) {
     if (b->mode == PG_ROW) return;
     p->pg.count = PG_PER_ROW_BLOCK;
     if (y->planes != PG_POSITIONS) return;
@@ -107,58 +107,58 @@ void ps_tile_rows(const PsBuilder *b, PsPhase *p, const PsLayout *y) {
     p->pg.k = (uint32_t)y->k;
 }
 
-void ps_set_experts(PgKernel *k, const PsLayout *layout) {
+void sc_set_experts(PgKernel *k, const ScLayout *layout) {
     if (layout->E > k->E) k->E = layout->E;
     if (layout->k > k->k) k->k = layout->k;
 }
 
 /* ---------------------------------------------------------------------------------------------- single operations */
 
-void ps_phase_embed(PsBuilder *b, const IrNode *node) {
+void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     IrValueId w = node->operands[1];
     const IrType *type = &b->g->values[w].type;
-    PsPhase *p = ps_new_phase(b, PG_EMBED, node, "embed");
+    ScPhase *p = sc_new_phase(b, PG_EMBED, node, "embed");
     p->kernel.K = type->dim[0];
     p->kernel.O = type->dim[1];
     p->kernel.scaled = node->attrs[IR_EMBED_scale].f != 1.0;
     p->kernel.scale = p->kernel.scaled ? node->attrs[IR_EMBED_scale].f : 0.0;
-    ps_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
-    ps_tile_rows(b, p, &b->layouts[node->results[0]]);
-    ps_write(b, p, PG_EMBED_Y, node->results[0]);
+    sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
+    sc_tile_rows(b, p, &b->layouts[node->results[0]]);
+    sc_write(b, p, PG_EMBED_Y, node->results[0]);
 }
 
-bool ps_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
+bool sc_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
 
-void ps_set_norm(PsBuilder *b, PsPhase *p, const IrNode *norm, int w_slot, int b_slot) {
+void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b_slot) {
     p->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
     p->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
-    ps_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
-    if (norm->op == IR_OP_layer_norm) ps_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
+    sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
+    if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
 
 /* Whether a norm's result goes to the head: then only wanted rows are made. */
-static bool feeds_head(const PsBuilder *b, const IrNode *norm) {
+static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
     IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
-    return user != IR_NONE && ps_is_head(b, &b->g->nodes[user]);
+    return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
 }
 
-void ps_phase_norm(PsBuilder *b, const IrNode *node) {
-    const PsLayout *layout = &b->layouts[node->results[0]];
+void sc_phase_norm(ScBuilder *b, const IrNode *node) {
+    const ScLayout *layout = &b->layouts[node->results[0]];
     char what[96];
     ps_map_name(b->g, node->operands[1], what, sizeof what);
-    ps_prepare_groups(b, layout);
-    PsPhase *p = ps_new_phase(b, PG_NORM, node, ps_phase_name(b, node, what));
+    sc_prepare_groups(b, layout);
+    ScPhase *p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
     p->kernel.K = p->kernel.O = layout->width;
     p->kernel.x_layout = p->kernel.y_layout = layout->planes;
-    ps_set_experts(&p->kernel, layout);
-    ps_read(b, p, PG_NORM_X, node->operands[0]);
-    ps_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
-    ps_tile_rows(b, p, layout);
+    sc_set_experts(&p->kernel, layout);
+    sc_read(b, p, PG_NORM_X, node->operands[0]);
+    sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
+    sc_tile_rows(b, p, layout);
     if (feeds_head(b, node)) {
         p->kernel.gather_wanted = true;
         p->pg.count = PG_PER_WANTED;
     }
-    ps_write(b, p, PG_NORM_Y, node->results[0]);
+    sc_write(b, p, PG_NORM_Y, node->results[0]);
 }
 
 /* The kind of an unfused operation, and what it is called. */
@@ -186,23 +186,23 @@ static PgElementwise elementwise_kind(IrOp op) {
 }
 
 /* Fraction of an unfused operation's weight that a decoded token reads: the chosen experts' where it takes a route. */
-static double op_fraction(const PsBuilder *b, const IrNode *node) {
+static double op_fraction(const ScBuilder *b, const IrNode *node) {
     const char *routes = strchr(ir_op_info(node->op)->operands, 'i');
-    return routes == NULL ? 1.0 : ps_chosen_fraction(b, node->operands[routes - ir_op_info(node->op)->operands]);
+    return routes == NULL ? 1.0 : sc_chosen_fraction(b, node->operands[routes - ir_op_info(node->op)->operands]);
 }
 
 /* Weight operand of an unfused operation, and whether it has a plane per expert. */
-static void op_weight(PsBuilder *b, PsPhase *p, const IrNode *node, IrValueId w) {
+static void op_weight(ScBuilder *b, ScPhase *p, const IrNode *node, IrValueId w) {
     PgKernel *k = &p->kernel;
     if (ps_weight(b->g, w) == NULL) { /* a mixed parameter */
         k->mixed = true;
-        ps_read(b, p, PG_OP_W, w);
+        sc_read(b, p, PG_OP_W, w);
         return;
     }
     int rank = b->g->values[w].type.rank;
     bool channels = node->op == IR_OP_outer || node->op == IR_OP_outer_routed || (node->op == IR_OP_mix && rank == 3);
     k->per_expert = rank == (channels ? 3 : 2);
-    ps_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
+    sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
 }
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
@@ -220,7 +220,7 @@ static void op_attributes(const IrNode *node, PgKernel *k) {
 }
 
 /* Operands by their letter in ops.def. Gates are `x` to an expert sum and `g` elsewhere. */
-static void op_operands(PsBuilder *b, PsPhase *p, const IrNode *node) {
+static void op_operands(ScBuilder *b, ScPhase *p, const IrNode *node) {
     const char *letters = ir_op_info(node->op)->operands;
     int slot = PG_OP_X;
     for (int i = 0; i < node->n_operands; i++) {
@@ -229,36 +229,36 @@ static void op_operands(PsBuilder *b, PsPhase *p, const IrNode *node) {
             op_weight(b, p, node, value);
             p->kernel.select_bias = node->op == IR_OP_select;
         } else if (letters[i] == 'i' || letters[i] == 'I') {
-            ps_read(b, p, PG_OP_ROUTES, value);
+            sc_read(b, p, PG_OP_ROUTES, value);
         } else if (letters[i] == 'g') {
-            ps_read(b, p, PG_OP_GATES, value);
+            sc_read(b, p, PG_OP_GATES, value);
         } else if (letters[i] == 's' || letters[i] == 'S') {
-            ps_use_state(b, p, PG_OP_STATE, value);
+            sc_use_state(b, p, PG_OP_STATE, value);
         } else {
             if (slot == PG_OP_X) p->kernel.x_layout = b->layouts[value].planes;
             if (slot == PG_OP_Z) p->kernel.z_layout = b->layouts[value].planes;
-            ps_set_experts(&p->kernel, &b->layouts[value]);
-            ps_read(b, p, slot++, value);
+            sc_set_experts(&p->kernel, &b->layouts[value]);
+            sc_read(b, p, slot++, value);
         }
     }
 }
 
 /* State dimension of an operation's channels; 0 where it has none. */
-static int64_t op_state_dim(const PgKernel *k, const PsLayout *x, const PsLayout *y) {
+static int64_t op_state_dim(const PgKernel *k, const ScLayout *x, const ScLayout *y) {
     if (k->kind == PG_CONTRACT) return x->N;
     if (k->kind == PG_ELEMENTWISE) return y->N > 1 ? y->N : 0;
     return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_RECUR ? y->N : 0;
 }
 
 /* Sizes: O the width of the result, K that of the first operand; for routing both are the number of experts. */
-static void op_sizes(PsBuilder *b, PsPhase *p, const IrNode *node) {
+static void op_sizes(ScBuilder *b, ScPhase *p, const IrNode *node) {
     PgKernel *k = &p->kernel;
-    const PsLayout *y = &b->layouts[node->results[0]];
-    const PsLayout *x = &b->layouts[node->operands[0]];
+    const ScLayout *y = &b->layouts[node->results[0]];
+    const ScLayout *x = &b->layouts[node->operands[0]];
     k->x_layout = x->planes;
     k->y_layout = y->planes;
-    ps_set_experts(k, x);
-    ps_set_experts(k, y);
+    sc_set_experts(k, x);
+    sc_set_experts(k, y);
     k->K = x->width;
     k->O = y->width;
     k->N = op_state_dim(k, x, y);
@@ -270,21 +270,21 @@ static void op_sizes(PsBuilder *b, PsPhase *p, const IrNode *node) {
     }
 }
 
-static void op_tiles(PsBuilder *b, PsPhase *p, const PsLayout *y) {
+static void op_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
     if (p->kernel.kind == PG_RECUR) {
         p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
         p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
         return;
     }
-    ps_tile_rows(b, p, y);
+    sc_tile_rows(b, p, y);
 }
 
-void ps_phase_op(PsBuilder *b, const IrNode *node) {
-    const PsLayout *y = &b->layouts[node->results[0]];
-    const PsLayout *x = &b->layouts[node->operands[0]];
-    PsLayout routed = y->planes == PG_POSITIONS ? *y : *x;
-    ps_prepare_groups(b, &routed);
-    PsPhase *p = ps_new_phase(b, op_kind(node->op), node, ps_phase_name(b, node, ir_op_info(node->op)->name));
+void sc_phase_op(ScBuilder *b, const IrNode *node) {
+    const ScLayout *y = &b->layouts[node->results[0]];
+    const ScLayout *x = &b->layouts[node->operands[0]];
+    ScLayout routed = y->planes == PG_POSITIONS ? *y : *x;
+    sc_prepare_groups(b, &routed);
+    ScPhase *p = sc_new_phase(b, op_kind(node->op), node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     op_sizes(b, p, node);
     op_operands(b, p, node);
     op_attributes(node, &p->kernel);
@@ -292,50 +292,50 @@ void ps_phase_op(PsBuilder *b, const IrNode *node) {
         p->kernel.held = true;
         p->kernel.k = b->g->values[node->operands[3]].type.dim[1];
     }
-    ps_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
+    sc_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
     op_tiles(b, p, y);
     int y_slot = node->op == IR_OP_select ? PG_OP_ROUTES : node->op == IR_OP_gates ? PG_OP_GATES : PG_OP_Y;
-    ps_write(b, p, y_slot, node->results[0]);
+    sc_write(b, p, y_slot, node->results[0]);
 }
 
 /* Sums over experts that no map has taken. */
-void ps_phase_sum(PsBuilder *b, const IrNode *node) {
-    const PsLayout *x = &b->layouts[node->operands[0]];
-    ps_prepare_groups(b, x);
-    PsPhase *p = ps_new_phase(b, PG_COMBINE, node, ps_phase_name(b, node, ir_op_info(node->op)->name));
+void sc_phase_sum(ScBuilder *b, const IrNode *node) {
+    const ScLayout *x = &b->layouts[node->operands[0]];
+    sc_prepare_groups(b, x);
+    ScPhase *p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     p->kernel.O = x->width;
     p->kernel.x_layout = x->planes;
     p->kernel.sum = node->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
-    ps_set_experts(&p->kernel, x);
-    ps_read(b, p, PG_COMBINE_X, node->operands[0]);
-    ps_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
+    sc_set_experts(&p->kernel, x);
+    sc_read(b, p, PG_COMBINE_X, node->operands[0]);
+    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
-        ps_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
+        sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
         p->kernel.k = b->g->values[node->operands[1]].type.dim[1];
     }
-    if (node->op != IR_OP_plane_sum) ps_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
-    ps_tile_rows(b, p, &b->layouts[node->results[0]]);
-    ps_write(b, p, PG_COMBINE_Y, node->results[0]);
+    if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
+    sc_tile_rows(b, p, &b->layouts[node->results[0]]);
+    sc_write(b, p, PG_COMBINE_Y, node->results[0]);
 }
 
 /* A convolution alone: no bias, no activation, perhaps a mixed weight. */
-void ps_phase_lone_conv(PsBuilder *b, const IrNode *node) {
-    PsPhase *p = ps_new_phase(b, PG_CONV, node, ps_phase_name(b, node, "conv"));
+void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
+    ScPhase *p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
     IrValueId w = node->operands[1];
     p->kernel.O = b->layouts[node->results[0]].width;
     p->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
     p->kernel.mixed = ps_weight(b->g, w) == NULL;
-    ps_read(b, p, PG_CONV_X, node->operands[0]);
+    sc_read(b, p, PG_CONV_X, node->operands[0]);
     if (p->kernel.mixed)
-        ps_read(b, p, PG_CONV_W, w);
+        sc_read(b, p, PG_CONV_W, w);
     else
-        ps_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
-    if (node->n_operands > 2) ps_use_state(b, p, PG_CONV_HISTORY, node->operands[2]);
-    ps_tile_segments(b, p);
-    ps_write(b, p, PG_CONV_Y, node->results[0]);
+        sc_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
+    if (node->n_operands > 2) sc_use_state(b, p, PG_CONV_HISTORY, node->operands[2]);
+    sc_tile_segments(b, p);
+    sc_write(b, p, PG_CONV_Y, node->results[0]);
 }
 
-void ps_tile_segments(const PsBuilder *b, PsPhase *p) {
+void sc_tile_segments(const ScBuilder *b, ScPhase *p) {
     p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
     p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
 }

@@ -2,10 +2,10 @@
  * packed once. With the pass off, everything is packed as f32: the same values in more bytes. */
 #include <string.h>
 
-#include "passes/builder.h"
+#include "schedule/builder.h"
 #include "support/size.h"
 
-PgDtype ps_dtype(FeDtype dtype) {
+PgDtype sc_dtype(FeDtype dtype) {
     switch (dtype) {
     case FE_F32: return PG_F32;
     case FE_BF16: return PG_BF16;
@@ -14,7 +14,7 @@ PgDtype ps_dtype(FeDtype dtype) {
     return PG_F32;
 }
 
-void ps_collect_tensors(PsBuilder *b, FeSpec *spec) {
+void sc_collect_tensors(ScBuilder *b, FeSpec *spec) {
     const FeTensor *tensors = fe_tensors(spec, &b->n_tensors);
     b->tensors = SU_NEW_ARRAY(b->arena, PgTensor, b->n_tensors);
     for (size_t i = 0; i < b->n_tensors; i++) {
@@ -31,7 +31,7 @@ void ps_collect_tensors(PsBuilder *b, FeSpec *spec) {
 }
 
 /* The index of a tensor by name. Weights come up in about the table's order, so the search starts behind the last one. */
-static uint32_t tensor_index(const PsBuilder *b, const char *name) {
+static uint32_t tensor_index(const ScBuilder *b, const char *name) {
     size_t start = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.tensor : 0;
     for (size_t i = 0; i < b->n_tensors; i++) {
         size_t at = (start + i) % b->n_tensors;
@@ -54,24 +54,24 @@ static uint64_t packed_bytes(const PgWeight *w) {
     return panels * su_ceil_div(k, 2) * PG_LANES * 4;
 }
 
-const PsWeight *ps_packed(PsBuilder *b, IrValueId value, PgPack pack, double active) {
+const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
     int32_t *known = &b->weight_of[pack][value];
     if (*known >= 0) {
-        PsWeight *w = &b->weights[*known];
+        ScWeight *w = &b->weights[*known];
         if (active > w->active) w->active = active;
         return w;
     }
     const IrValue *v = ps_weight(b->g, value);
     PgWeight pg = {.tensor = tensor_index(b, v->name), .pack = pack, .negexp = v->transform == IR_NEG_EXP};
     bool narrow = pack == PG_PANELS && b->tensors[pg.tensor].narrow && !b->options->off[PS_WEIGHTS];
-    pg.dtype = narrow ? ps_dtype(b->spec->weights_dtype) : PG_F32;
+    pg.dtype = narrow ? sc_dtype(b->spec->weights_dtype) : PG_F32;
     set_shape(&pg, &v->type);
     pg.bytes = packed_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
     pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);
     *known = (int32_t)b->n_weights;
     b->weights = su_grow(&b->scratch, b->weights, &b->weights_capacity, b->n_weights + 1, sizeof *b->weights);
-    b->weights[b->n_weights] = (PsWeight){pg, value, active};
+    b->weights[b->n_weights] = (ScWeight){pg, value, active};
     return &b->weights[b->n_weights++];
 }
 
@@ -91,7 +91,7 @@ static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint
     return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)type->dim[0], out);
 }
 
-static bool add_state(PsBuilder *b, const IrNode *node, int operand, SuDiags *diags) {
+static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *diags) {
     IrValueId value = node->operands[operand];
     uint64_t floats, end;
     if (!state_floats(b->g, node, operand, &floats) || floats > UINT64_MAX / 8 ||
@@ -103,7 +103,7 @@ static bool add_state(PsBuilder *b, const IrNode *node, int operand, SuDiags *di
     return true;
 }
 
-bool ps_collect_states(PsBuilder *b, SuDiags *diags) {
+bool sc_collect_states(ScBuilder *b, SuDiags *diags) {
     const IrGraph *g = b->g;
     b->state_offset = SU_NEW_ARRAY(&b->scratch, uint64_t, g->n_values);
     size_t count = 0;

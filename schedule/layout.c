@@ -1,12 +1,12 @@
-#include "passes/layout.h"
+#include "schedule/layout.h"
 
 #include "passes/graph_tools.h"
 #include "support/size.h"
 
 /* Planes win over rows: a value without planes repeats over the other's. */
-static PsLayout wider(PsLayout a, PsLayout b) { return a.planes == PG_ROWS ? b : a; }
+static ScLayout wider(ScLayout a, ScLayout b) { return a.planes == PG_ROWS ? b : a; }
 
-static void as_positions(PsLayout *layout, const IrGraph *g, IrValueId routes) {
+static void as_positions(ScLayout *layout, const IrGraph *g, IrValueId routes) {
     PsChoice choice = ps_choice(g, routes);
     layout->planes = PG_POSITIONS;
     layout->E = choice.E;
@@ -14,18 +14,18 @@ static void as_positions(PsLayout *layout, const IrGraph *g, IrValueId routes) {
     layout->routes = routes;
 }
 
-static void as_planes(PsLayout *layout, int64_t E) {
+static void as_planes(ScLayout *layout, int64_t E) {
     layout->planes = PG_PLANES;
     layout->E = E;
 }
 
 /* Planes of a node's first result, from its operands' layouts and its own kind. */
-static PsLayout node_planes(const IrGraph *g, const IrNode *node, const PsLayout *layouts) {
-    PsLayout x = {.routes = IR_NONE};
+static ScLayout node_planes(const IrGraph *g, const IrNode *node, const ScLayout *layouts) {
+    ScLayout x = {.routes = IR_NONE};
     const char *kinds = ir_op_info(node->op)->operands;
     for (int i = 0; i < node->n_operands; i++)
         if (kinds[i] == 'x') x = wider(x, layouts[node->operands[i]]);
-    PsLayout out = {.planes = x.planes, .E = x.E, .k = x.k, .routes = x.routes};
+    ScLayout out = {.planes = x.planes, .E = x.E, .k = x.k, .routes = x.routes};
     IrOp op = node->op;
     if (op == IR_OP_linear_routed || op == IR_OP_add_bias_routed || op == IR_OP_mul_param_routed || op == IR_OP_outer_routed)
         as_positions(&out, g, node->operands[2]);
@@ -39,7 +39,7 @@ static PsLayout node_planes(const IrGraph *g, const IrNode *node, const PsLayout
     else if (op == IR_OP_recur && g->values[node->operands[2]].type.rank == 3)
         as_planes(&out, g->values[node->operands[2]].type.dim[0]);
     else if (op == IR_OP_expert_sum || op == IR_OP_expert_sum_routed || op == IR_OP_plane_sum || op == IR_OP_mix)
-        out = (PsLayout){.routes = IR_NONE};
+        out = (ScLayout){.routes = IR_NONE};
     return out;
 }
 
@@ -53,14 +53,14 @@ static bool has_state_dim(const IrGraph *g, const IrNode *node) {
     return (ir_op_info(node->op)->traits & IR_CHANNELWISE) != 0;
 }
 
-PsLayout *ps_layouts(const IrGraph *g, SuArena *arena) {
-    PsLayout *layouts = SU_NEW_ARRAY(arena, PsLayout, g->n_values);
+ScLayout *sc_layouts(const IrGraph *g, SuArena *arena) {
+    ScLayout *layouts = SU_NEW_ARRAY(arena, ScLayout, g->n_values);
     for (size_t n = 0; n < g->n_nodes; n++) {
         const IrNode *node = &g->nodes[n];
         const IrType *type = &g->values[node->results[0]].type;
-        PsLayout *out = &layouts[node->results[0]];
+        ScLayout *out = &layouts[node->results[0]];
         if (node->op == IR_OP_select || node->op == IR_OP_gates) {
-            *out = (PsLayout){.indices = true, .k = type->dim[1], .N = 1, .routes = IR_NONE};
+            *out = (ScLayout){.indices = true, .k = type->dim[1], .N = 1, .routes = IR_NONE};
             continue;
         }
         *out = node_planes(g, node, layouts);
@@ -71,25 +71,25 @@ PsLayout *ps_layouts(const IrGraph *g, SuArena *arena) {
     return layouts;
 }
 
-PsBytes ps_buffer_bytes(const PsLayout *layout, PgMode mode) {
-    PsBytes bytes;
+ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode) {
+    ScBytes bytes;
     if (layout->indices) {
-        bytes = (PsBytes){su_round_up((uint64_t)layout->k * 4, 64), 0};
+        bytes = (ScBytes){su_round_up((uint64_t)layout->k * 4, 64), 0};
     } else {
         uint64_t row = pg_panels(layout->width) * PG_LANES * 4 * (uint64_t)layout->N;
         if (layout->planes == PG_ROWS)
-            bytes = (PsBytes){row, 0};
+            bytes = (ScBytes){row, 0};
         else if (layout->planes == PG_PLANES)
-            bytes = (PsBytes){row * (uint64_t)layout->E, 0};
+            bytes = (ScBytes){row * (uint64_t)layout->E, 0};
         else
-            bytes = (PsBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
+            bytes = (ScBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
     }
-    if (mode == PG_ROW) bytes = (PsBytes){0, bytes.per_row + bytes.fixed};
+    if (mode == PG_ROW) bytes = (ScBytes){0, bytes.per_row + bytes.fixed};
     return bytes;
 }
 
-PsBytes ps_group_bytes(int64_t E, int64_t k) {
+ScBytes sc_group_bytes(int64_t E, int64_t k) {
     uint64_t pad = pg_position_pad(E, k), chosen = (uint64_t)k;
     /* start[E+1], expert_of[LDP/8], row_of[LDP], pos_of[LD·k], with LDP = k·LD + pad; LD is a multiple of 8 */
-    return (PsBytes){su_round_up((chosen + chosen + chosen) * 4, 64), su_round_up(((uint64_t)E + 1 + pad / 8 + pad) * 4, 64)};
+    return (ScBytes){su_round_up((chosen + chosen + chosen) * 4, 64), su_round_up(((uint64_t)E + 1 + pad / 8 + pad) * 4, 64)};
 }

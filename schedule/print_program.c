@@ -1,7 +1,7 @@
 /* The program as text: what runs in each stage of each mode, on which memory, with which kernel. */
 #include <inttypes.h>
 
-#include "passes/pipeline.h"
+#include "schedule/schedule.h"
 
 static const char *const KINDS[PG_KIND_COUNT] = {
     [PG_EMBED] = "embed",
@@ -83,7 +83,7 @@ static void print_step(const PgProgram *program, PgMode mode, FILE *out) {
     }
 }
 
-void ps_print_program(const PgProgram *program, FILE *out) {
+void sc_print_program(const PgProgram *program, FILE *out) {
     fprintf(out, "program %s\n", program->name);
     fprintf(out, "weights %" PRIu64 " bytes, %" PRIu64 " active; state %" PRIu64 " bytes; at most %" PRId64 " rows a step\n",
             program->weight_bytes, program->active_weight_bytes, program->state_bytes, program->max_rows);

@@ -5,13 +5,13 @@
  * of two buffers do not overlap and the fixed parts are in the same order, their sums do not overlap either, whatever LD is. */
 #include <stdlib.h>
 
-#include "passes/builder.h"
+#include "schedule/builder.h"
 #include "support/size.h"
 
-static bool meet(const PsBuffer *a, const PsBuffer *b) { return a->first <= b->last && b->first <= a->last; }
+static bool meet(const ScBuffer *a, const ScBuffer *b) { return a->first <= b->last && b->first <= a->last; }
 
 /* What a buffer takes: bytes in PG_ROW, bytes a row in PG_BLOCK. */
-static uint64_t cost(const PsBuilder *b, const PsBuffer *buffer) {
+static uint64_t cost(const ScBuilder *b, const ScBuffer *buffer) {
     return b->mode == PG_ROW ? buffer->bytes.fixed : buffer->bytes.per_row;
 }
 
@@ -22,10 +22,10 @@ typedef struct Placed {
 } Placed;
 
 /* The lowest offset at which `size` bytes meet no buffer that lives at the same time. */
-static uint64_t first_fit(const PsBuilder *b, const Placed *placed, const PsBuffer *buffer, uint64_t size) {
+static uint64_t first_fit(const ScBuilder *b, const Placed *placed, const ScBuffer *buffer, uint64_t size) {
     uint64_t offset = 0;
     for (size_t i = 0; i < placed->n; i++) {
-        const PsBuffer *other = &b->buffers[placed->order[i]];
+        const ScBuffer *other = &b->buffers[placed->order[i]];
         uint64_t at = placed->offset[placed->order[i]];
         if (!b->options->off[PS_PLAN] && !meet(buffer, other)) continue;
         if (at >= offset + size) break; /* sorted by offset: a gap that fits */
@@ -56,13 +56,13 @@ static int by_falling_size(const void *a, const void *b) {
 }
 
 /* Fixed parts, from the lowest buffer up; returns their end. */
-static uint64_t place_fixed(PsBuilder *b, const Placed *placed) {
+static uint64_t place_fixed(ScBuilder *b, const Placed *placed) {
     uint64_t end = 0;
     for (size_t i = 0; i < placed->n; i++) {
-        PsBuffer *buffer = &b->buffers[placed->order[i]];
-        buffer->offset = (PsBytes){placed->offset[placed->order[i]], 0};
+        ScBuffer *buffer = &b->buffers[placed->order[i]];
+        buffer->offset = (ScBytes){placed->offset[placed->order[i]], 0};
         for (size_t j = 0; j < i; j++) {
-            const PsBuffer *below = &b->buffers[placed->order[j]];
+            const ScBuffer *below = &b->buffers[placed->order[j]];
             uint64_t above = below->offset.fixed + below->bytes.fixed;
             if ((b->options->off[PS_PLAN] || meet(buffer, below)) && above > buffer->offset.fixed) buffer->offset.fixed = above;
         }
@@ -71,7 +71,7 @@ static uint64_t place_fixed(PsBuilder *b, const Placed *placed) {
     return end;
 }
 
-PsBytes ps_plan(PsBuilder *b) {
+ScBytes sc_plan(ScBuilder *b) {
     Placed placed = {SU_NEW_ARRAY(&b->scratch, uint32_t, b->n_buffers), 0, SU_NEW_ARRAY(&b->scratch, uint64_t, b->n_buffers)};
     Sized *sized = SU_NEW_ARRAY(&b->scratch, Sized, b->n_buffers);
     for (size_t i = 0; i < b->n_buffers; i++) sized[i] = (Sized){cost(b, &b->buffers[i]), (uint32_t)i};
@@ -84,8 +84,8 @@ PsBytes ps_plan(PsBuilder *b) {
         if (placed.offset[buffer] + sized[i].size > end) end = placed.offset[buffer] + sized[i].size;
     }
     if (b->mode == PG_ROW) {
-        for (size_t i = 0; i < b->n_buffers; i++) b->buffers[i].offset = (PsBytes){0, placed.offset[i]};
-        return (PsBytes){0, end};
+        for (size_t i = 0; i < b->n_buffers; i++) b->buffers[i].offset = (ScBytes){0, placed.offset[i]};
+        return (ScBytes){0, end};
     }
-    return (PsBytes){end, place_fixed(b, &placed)};
+    return (ScBytes){end, place_fixed(b, &placed)};
 }

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "passes/builder.h"
+#include "schedule/builder.h"
 
 static uint64_t next(uint64_t *seed) {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -16,26 +16,26 @@ static uint64_t next(uint64_t *seed) {
 
 enum { MOST = 60 };
 
-static void draw(PsBuilder *b, PsBuffer *buffers, uint64_t *seed) {
+static void draw(ScBuilder *b, ScBuffer *buffers, uint64_t *seed) {
     b->buffers = buffers;
     b->n_buffers = 1 + next(seed) % MOST;
     for (size_t i = 0; i < b->n_buffers; i++) {
         uint32_t first = (uint32_t)(next(seed) % 20);
-        PsBytes bytes = {64 * (1 + next(seed) % 50), next(seed) % 3 == 0 ? 64 * (next(seed) % 80) : 0};
-        if (b->mode == PG_ROW) bytes = (PsBytes){0, bytes.per_row + bytes.fixed};
-        buffers[i] = (PsBuffer){.bytes = bytes, .name = "", .first = first, .last = first + (uint32_t)(next(seed) % 6)};
+        ScBytes bytes = {64 * (1 + next(seed) % 50), next(seed) % 3 == 0 ? 64 * (next(seed) % 80) : 0};
+        if (b->mode == PG_ROW) bytes = (ScBytes){0, bytes.per_row + bytes.fixed};
+        buffers[i] = (ScBuffer){.bytes = bytes, .name = "", .first = first, .last = first + (uint32_t)(next(seed) % 6)};
     }
 }
 
-static uint64_t at(PsBytes bytes, uint64_t ld) { return bytes.per_row * ld + bytes.fixed; }
+static uint64_t at(ScBytes bytes, uint64_t ld) { return bytes.per_row * ld + bytes.fixed; }
 
-static void check_apart(const PsBuilder *b, PsBytes arena, uint64_t ld, bool all) {
+static void check_apart(const ScBuilder *b, ScBytes arena, uint64_t ld, bool all) {
     for (size_t i = 0; i < b->n_buffers; i++) {
-        const PsBuffer *x = &b->buffers[i];
+        const ScBuffer *x = &b->buffers[i];
         uint64_t start = at(x->offset, ld), end = start + at(x->bytes, ld);
         assert_true(end <= at(arena, ld));
         for (size_t j = 0; j < i; j++) {
-            const PsBuffer *y = &b->buffers[j];
+            const ScBuffer *y = &b->buffers[j];
             if (!all && (x->first > y->last || y->first > x->last)) continue;
             uint64_t other = at(y->offset, ld), other_end = other + at(y->bytes, ld);
             assert_true(end <= other || other_end <= start);
@@ -47,10 +47,10 @@ static void plan_many(PgMode mode, bool off) {
     uint64_t seed = 7;
     for (int round = 0; round < 300; round++) {
         PsOptions options = {.off = {[PS_PLAN] = off}};
-        PsBuffer buffers[MOST];
-        PsBuilder b = {.options = &options, .mode = mode};
+        ScBuffer buffers[MOST];
+        ScBuilder b = {.options = &options, .mode = mode};
         draw(&b, buffers, &seed);
-        PsBytes arena = ps_plan(&b);
+        ScBytes arena = sc_plan(&b);
         const uint64_t lds[] = {1, 8, 24, 520};
         for (int i = mode == PG_ROW ? 0 : 1; i < (mode == PG_ROW ? 1 : 4); i++) check_apart(&b, arena, lds[i], off);
         su_arena_free(&b.scratch);
@@ -75,11 +75,11 @@ static void without_the_pass_every_buffer_has_its_own_place(void **state) {
 static void dead_buffers_are_reused(void **state) {
     (void)state;
     PsOptions options = {0};
-    PsBuffer buffers[3];
+    ScBuffer buffers[3];
     memset(buffers, 0, sizeof buffers);
-    for (uint32_t i = 0; i < 3; i++) buffers[i] = (PsBuffer){.bytes = {0, 640}, .name = "", .first = i * 2, .last = i * 2 + 1};
-    PsBuilder b = {.options = &options, .mode = PG_ROW, .buffers = buffers, .n_buffers = 3};
-    assert_int_equal(ps_plan(&b).fixed, 640);
+    for (uint32_t i = 0; i < 3; i++) buffers[i] = (ScBuffer){.bytes = {0, 640}, .name = "", .first = i * 2, .last = i * 2 + 1};
+    ScBuilder b = {.options = &options, .mode = PG_ROW, .buffers = buffers, .n_buffers = 3};
+    assert_int_equal(sc_plan(&b).fixed, 640);
     su_arena_free(&b.scratch);
 }
 
