@@ -14,6 +14,7 @@
 #include "runtime/packed.h"
 #include "runtime/weights.h"
 #include "support/clock.h"
+#include "support/file.h"
 
 CliBuildOptions cli_build_options(const char *spec, const CliModelOptions *model) {
     return (CliBuildOptions){.spec = spec,
@@ -128,9 +129,19 @@ bool cli_build_files(CliBuild *build, const CliBuildOptions *options) {
     return true;
 }
 
-bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
+static void print_diags(CliBuild *build) {
     su_diags_print(&build->diags, stderr);
     build->diags.count = 0;
+}
+
+bool cli_check_output(CliBuild *build, const char *path) {
+    if (!su_out_check(path, &build->diags)) return false;
+    print_diags(build);
+    return true;
+}
+
+bool cli_build_model(CliBuild *build, const CliBuildOptions *options) {
+    print_diags(build);
     double start = su_seconds();
     bool ok = cli_build_device(build, options) &&  /* where it will run */
               cli_build_graph(build) &&            /* Spec -> Graph */

@@ -82,6 +82,9 @@ bool cli_build_device(CliBuild *build, const CliBuildOptions *options);
 /* Prints what was found, frees everything; the exit status. */
 int cli_build_finish(CliBuild *build, bool ok);
 
+/* Before long work whose end is a file: whether `path` (NULL: none) can be written. Prints all that was found so far: messages
+ * come before an output opens. */
+bool cli_check_output(CliBuild *build, const char *path);
 /* Adds a runtime error to the sink, one for each of its lines. true if there was none. */
 bool cli_moss_ok(SuDiags *diags, MossError error);
 /* Makes `path` a folder if there is nothing yet. */

@@ -55,7 +55,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     CliBuild build = {0};
     CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    return cli_build_finish(&build, cli_build_spec(&build, &options) && write_weights(&build, &o));
+    return cli_build_finish(&build,
+                            cli_build_spec(&build, &options) && cli_check_output(&build, NULL) && write_weights(&build, &o));
 }
 
 const CliCommand cli_init = {
