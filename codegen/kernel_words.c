@@ -32,9 +32,6 @@ static void append_if(Name *n, bool condition, const char *word) {
 
 void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
-    static const char *const acts[] = {
-        [PG_NO_ACT] = "",     [PG_SILU] = "silu",       [PG_GELU] = "gelu",         [PG_GELU_TANH] = "gelu_tanh",
-        [PG_RELU2] = "relu2", [PG_SIGMOID] = "sigmoid", [PG_SOFTPLUS] = "softplus", [PG_EXP] = "exp"};
     static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
     static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
     static const char *const scans[] = {
@@ -58,7 +55,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->dual, "dual");
     append_if(&n, k->bias, "bias");
     append_if(&n, k->conv, "conv");
-    append_if(&n, k->act != PG_NO_ACT, acts[k->act]);
+    append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);
     append_if(&n, k->sum != PG_NO_SUM, sums[k->sum]);
     append_if(&n, k->addend, "addend");
     append_if(&n, k->residual, "residual");

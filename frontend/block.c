@@ -27,14 +27,10 @@ void fe_misplaced(const FeBuild *b, const FeValue *value, const char *format, ..
     va_end(args);
 }
 
-/* ---- values; of a broken one anything may come back: the spec is refused anyway ---- */
-
-int64_t fe_integer(const FeMap *map, FeKey key) { return fe_value(map, key)->integer; }
-
-bool fe_truth(const FeMap *map, FeKey key) { return fe_value(map, key)->integer != 0; }
+/* ---- widths ---- */
 
 /* I or F: given outright, or expand · D, which must be whole exactly. */
-int64_t fe_width(const FeBuild *b, const FeMap *map, FeKey outright, FeKey expand) {
+static int64_t scaled_width(const FeBuild *b, const FeMap *map, FeKey outright, FeKey expand) {
     const FeValue *factor = fe_value(map, expand);
     int64_t d_model = b->load->spec->d_model, result = 0;
     bool whole;
@@ -49,6 +45,12 @@ int64_t fe_width(const FeBuild *b, const FeMap *map, FeKey outright, FeKey expan
     return 0;
 }
 
+int64_t fe_width(const FeBuild *b, FeMap *map, FeKey outright, FeKey expand) {
+    fe_set_integer(map, outright, scaled_width(b, map, outright, expand));
+    fe_drop(map, expand);
+    return fe_integer(map, outright);
+}
+
 /* ---- the block ---- */
 
 bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSpan span, FeBlock *out_block) {
@@ -59,6 +61,7 @@ bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSp
     const FeMap *base = load->defaults ? fe_child(load->defaults, row->defaults) : NULL;
     FeMap *map = fe_merge(b.arena, base, own, row->section, span);
     fe_complete(&load->reader, map);
+    out_block->map = map;
     row->kind->build(&b, map);
     return load->reader.diags->errors == errors;
 }

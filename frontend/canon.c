@@ -1,68 +1,130 @@
-/* The canonical text of a spec: every field as it is after defaults, in a fixed order, without names and places. */
+/* The canonical text of a spec: every key of the table as it is after defaults, without names and places. Its hash names the
+ * model, so a spec's text never changes: keys.def says what stands where and how.
+ *
+ * A map is a line that begins with its key, its values are " key=value". */
 #include <string.h>
 
-#include "frontend/load.h"
+#include "frontend/kinds.h"
+
+typedef struct Canon {
+    SuText *out;
+    bool inside; /* of a line */
+} Canon;
+
+static void end_line(Canon *c) {
+    if (c->inside) su_text_add(c->out, "\n");
+    c->inside = false;
+}
+
+static void begin_line(Canon *c, const char *word) {
+    end_line(c);
+    su_text_add(c->out, "%s", word);
+    c->inside = true;
+}
+
+/* `inline_key`: the key of an inline map around it, or NULL. */
+static void print_name(Canon *c, FeKey key, const char *inline_key) {
+    const char *name = fe_hash_name(key);
+    su_text_add(c->out, "%s", c->inside ? " " : "");
+    if (name)
+        su_text_add(c->out, "%s", name);
+    else
+        su_text_add(c->out, "%s%s%s", inline_key ? inline_key : "", inline_key ? "_" : "", fe_key_row(key)->name);
+    c->inside = true;
+}
+
+static void print_word(Canon *c, FeKey key, int64_t index) {
+    const char *word;
+    int size;
+    bool reserved;
+    if (!fe_word_at(fe_key_row(key)->words, (int)index, &word, &size, &reserved)) SU_BUG("no word %lld", (long long)index);
+    su_text_add(c->out, "=%.*s", size, word);
+}
+
+/* The length keeps any text apart from what follows. */
+static void print_text(Canon *c, const char *text) { su_text_add(c->out, "=%zu:%s", strlen(text), text); }
+
+static void print_map(Canon *c, const FeMap *map, const char *inline_key);
 
 /* Seventeen digits tell any two doubles apart. */
-static void print_block(const FeBlock *b, SuText *out) {
-    switch (b->kind) {
-    case FE_SSM:
-        su_text_add(out, "ssm d_inner=%lld d_state=%lld d_conv=%lld dt_rank=%lld conv_bias=%d bias=%d activation=%s",
-                    (long long)b->ssm.d_inner, (long long)b->ssm.d_state, (long long)b->ssm.d_conv, (long long)b->ssm.dt_rank,
-                    b->ssm.conv_bias, b->ssm.bias, fe_activation_word(b->ssm.activation));
-        su_text_add(out, " dt_norm=%d b_norm=%d c_norm=%d inner_norm_eps=%.17g\n", b->ssm.dt_norm, b->ssm.b_norm, b->ssm.c_norm,
-                    b->ssm.inner_norm_eps);
-        break;
-    case FE_MLP:
-        su_text_add(out, "mlp d_ff=%lld activation=%s bias=%d\n", (long long)b->mlp.d_ff, fe_activation_word(b->mlp.activation),
-                    b->mlp.bias);
-        break;
-    case FE_ATTENTION:
-        su_text_add(out, "attention n_heads=%lld n_kv_heads=%lld head_dim=%lld window=%lld bias=%d",
-                    (long long)b->attention.n_heads, (long long)b->attention.n_kv_heads, (long long)b->attention.head_dim,
-                    (long long)b->attention.window, b->attention.bias);
-        if (b->attention.rope)
-            su_text_add(out, " rope_theta=%.17g rope_dim=%lld", b->attention.rope_theta, (long long)b->attention.rope_dim);
-        su_text_add(out, "\n");
-        break;
+static void print_value(Canon *c, FeKey key, const FeValue *value, const char *inline_key) {
+    const FeKeyRow *row = fe_key_row(key);
+    FeHashForm form = fe_hash_form(key);
+    switch (row->type) {
+    case FE_T_INT:
+    case FE_T_BOOL:
+    case FE_T_INT_OR_WORD:
+        print_name(c, key, inline_key);
+        su_text_add(c->out, "=%lld", value->word ? 0 : (long long)value->integer);
+        return;
+    case FE_T_REAL:
+        print_name(c, key, inline_key);
+        su_text_add(c->out, "=%.17g", value->real);
+        return;
+    case FE_T_WORD:
+        print_name(c, key, inline_key);
+        if (form == FE_HASH_VALUE)
+            su_text_add(c->out, "=%lld", (long long)value->integer);
+        else
+            print_word(c, key, value->integer);
+        return;
+    case FE_T_WORDS:
+        print_name(c, key, inline_key);
+        su_text_add(c->out, "=%u", (unsigned)value->bits);
+        return;
+    case FE_T_MODEL_NAME:
+    case FE_T_NAME:
+    case FE_T_TEXT:
+    case FE_T_DECIMAL:
+        print_name(c, key, inline_key);
+        print_text(c, value->text);
+        return;
+    case FE_T_TOKEN:
+        print_name(c, key, inline_key);
+        if (value->text) {
+            su_text_add(c->out, "_text");
+            print_text(c, value->text);
+        } else {
+            su_text_add(c->out, "=%lld", value->word ? -1 : (long long)value->integer);
+        }
+        return;
+    case FE_T_MAP:
+    case FE_T_MAP_OR_NONE:
+        if (value->word) return;
+        if (form != FE_HASH_INLINE) begin_line(c, row->name);
+        print_map(c, value->map, form == FE_HASH_INLINE ? row->name : NULL);
+        if (form != FE_HASH_INLINE) end_line(c);
+        return;
+    case FE_T_ENTRIES: /* the blocks: they follow the map */
+    case FE_T_DEFINES:
+    case FE_T_RESERVED: return;
     }
 }
 
-static void print_experts(const FeBlock *b, SuText *out) {
-    const FeExperts *e = &b->experts;
-    if (e->count == 0) return;
-    su_text_add(out, "experts count=%lld", (long long)e->count);
-    if (b->kind == FE_SSM)
-        su_text_add(out, " per_expert=%u combine=%d idle=%d", (unsigned)e->per_expert, (int)e->combine, (int)e->idle);
-    else if (e->shared > 0)
-        su_text_add(out, " shared=%lld shared_d_ff=%lld", (long long)e->shared, (long long)e->shared_d_ff);
-    const FeRouter *r = &b->router;
-    su_text_add(out, "\nrouter top_k=%lld score=%d normalize=%d scale=%.17g select_bias=%d bias=%d input=%d\n", (long long)r->top_k,
-                (int)r->score, r->normalize, r->scale, r->select_bias, r->bias, (int)r->input);
+static void print_key(Canon *c, const FeMap *map, FeKey key, const char *inline_key) {
+    const FeValue *value = fe_value(map, key);
+    FeHashForm form = fe_hash_form(key);
+    bool silent = value->state != FE_GIVEN || form == FE_HASH_NEVER || (form == FE_HASH_CHANGED && fe_is_default(key, value));
+    if (!silent) print_value(c, key, value, inline_key);
 }
 
-static void print_token(const char *key, int64_t id, const char *text, SuText *out) {
-    if (text)
-        su_text_add(out, " %s_text=%zu:%s", key, strlen(text), text); /* the length keeps any text apart from what follows */
-    else
-        su_text_add(out, " %s=%lld", key, (long long)id);
+static void print_map(Canon *c, const FeMap *map, const char *inline_key) {
+    FeSectionRow row = fe_section_row(map->section);
+    for (FeKey key = row.first; key < row.end; key++) {
+        if (fe_hash_after(key) != FE_KEY_none) continue;
+        print_key(c, map, key, inline_key);
+        for (FeKey other = row.first; other < row.end; other++)
+            if (fe_hash_after(other) == key) print_key(c, map, other, inline_key);
+    }
 }
 
-void fe_print_canonical(const FeSpec *spec, const char *tokenizer_file, SuText *out) {
-    const FeTokenizer *t = &spec->tokenizer;
-    su_text_add(out, "mossc 1\nvocab_size=%lld d_model=%lld max_positions=%lld\n", (long long)spec->vocab_size,
-                (long long)spec->d_model, (long long)spec->max_positions);
-    su_text_add(out, "norm kind=%d eps=%.17g\nfinal_norm kind=%d eps=%.17g\n", (int)spec->norm.kind, spec->norm.eps,
-                (int)spec->final_norm.kind, spec->final_norm.eps);
-    su_text_add(out, "tie_embeddings=%d embedding_scale=%.17g logit_scale=%.17g weights=%s\n", spec->tie_embeddings,
-                spec->embedding_scale, spec->logit_scale, fe_dtype_word(spec->weights_dtype));
-    su_text_add(out, "tokenizer kind=%d", (int)t->kind);
-    if (tokenizer_file) su_text_add(out, " file=%zu:%s", strlen(tokenizer_file), tokenizer_file);
-    print_token("bos", t->bos, t->bos_text, out);
-    print_token("eos", t->eos, t->eos_text, out);
-    su_text_add(out, "\n");
+void fe_print_canonical(const FeSpec *spec, SuText *out) {
+    Canon c = {.out = out};
+    su_text_add(out, "mossc 1\n");
+    print_map(&c, spec->map, NULL);
     for (int64_t i = 0; i < spec->n_blocks; i++) {
-        print_block(&spec->blocks[i], out);
-        print_experts(&spec->blocks[i], out);
+        begin_line(&c, fe_block_kind_word(spec->blocks[i].kind));
+        print_map(&c, spec->blocks[i].map, NULL);
+        end_line(&c);
     }
 }

@@ -5,6 +5,20 @@
 
 #include "support/str.h"
 
+/* Words of other tables; the first one's separator is left out. */
+static const char plain_activations[] = ""
+#define IR_PLAIN_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+    ;
+static const char activations[] = ""
+#define IR_PLAIN_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+#define IR_GATED_WORD(word, WORD, name) "|" #word
+#include "ir/activation.def"
+    ;
+#define FE_PLAIN_ACTIVATIONS (plain_activations + 1)
+#define FE_ACTIVATIONS (activations + 1)
+
 static const FeKeyRow rows[] = {
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help)                                                      \
     [FE_KEY_##section##_##key] = {#key, FE_SECTION_##section, FE_SECTION_##child, FE_T_##type, words, least, most, fallback, help},
@@ -13,8 +27,30 @@ static const FeKeyRow rows[] = {
 
 static const struct {
     const char *id, *path, *help;
+    FeKey first;
 } sections[] = {
-#define FE_SECTION(id, path, help) [FE_SECTION_##id] = {#id, path, help},
+#define FE_SECTION(id, path, help) [FE_SECTION_##id] = {#id, path, help, FE_FIRST_KEY_##id},
+#include "frontend/keys.def"
+    [FE_SECTION_none] = {"", "", "", FE_KEY_none},
+};
+
+static const FeHashForm hash_forms[FE_KEY_none] = {
+#define FE_HASH(section, key, form) [FE_KEY_##section##_##key] = FE_HASH_##form,
+#include "frontend/keys.def"
+};
+
+static const struct {
+    FeKey key;
+    const char *name;
+} hash_names[] = {
+#define FE_HASH_NAME(section, key, name) {FE_KEY_##section##_##key, name},
+#include "frontend/keys.def"
+};
+
+static const struct {
+    FeKey key, other;
+} hash_places[] = {
+#define FE_HASH_AFTER(section, key, other) {FE_KEY_##section##_##key, FE_KEY_##section##_##other},
 #include "frontend/keys.def"
 };
 
@@ -41,11 +77,22 @@ static const struct Alias {
 const FeKeyRow *fe_key_row(FeKey key) { return &rows[key]; }
 
 FeSectionRow fe_section_row(FeSection section) {
-    FeSectionRow row = {sections[section].id, sections[section].path, sections[section].help, 0, 0};
-    while (rows[row.first].section != section) row.first++;
-    row.end = row.first;
-    while (row.end < FE_KEY_none && rows[row.end].section == section) row.end++;
-    return row;
+    return (FeSectionRow){sections[section].id, sections[section].path, sections[section].help, sections[section].first,
+                          sections[section + 1].first};
+}
+
+FeHashForm fe_hash_form(FeKey key) { return hash_forms[key]; }
+
+const char *fe_hash_name(FeKey key) {
+    for (size_t i = 0; i < COUNT(hash_names); i++)
+        if (hash_names[i].key == key) return hash_names[i].name;
+    return NULL;
+}
+
+FeKey fe_hash_after(FeKey key) {
+    for (size_t i = 0; i < COUNT(hash_places); i++)
+        if (hash_places[i].key == key) return hash_places[i].other;
+    return FE_KEY_none;
 }
 
 bool fe_fallback_required(const FeKeyRow *row) { return row->fallback[0] == '!'; }
@@ -75,6 +122,14 @@ FeKey fe_exclusive(FeKey key) {
     return FE_KEY_none;
 }
 
+bool fe_only_word(const FeKeyRow *row) {
+    const char *word;
+    int size, usable = 0;
+    bool reserved;
+    for (int i = 0; row->type == FE_T_WORD && fe_word_at(row->words, i, &word, &size, &reserved); i++) usable += !reserved;
+    return usable == 1;
+}
+
 const char *fe_key_name(SuArena *arena, FeKey key) {
     const FeKeyRow *row = &rows[key];
     const char *path = sections[row->section].path;
@@ -86,7 +141,7 @@ const char *fe_key_name(SuArena *arena, FeKey key) {
 
 FeValue *fe_value(const FeMap *map, FeKey key) {
     if (rows[key].section != map->section) SU_BUG("key %s asked of section %s", rows[key].name, sections[map->section].id);
-    return &map->values[key - fe_section_row(map->section).first];
+    return &map->values[key - sections[map->section].first];
 }
 
 bool fe_given(const FeMap *map, FeKey key) { return fe_value(map, key)->state == FE_GIVEN; }
@@ -96,6 +151,95 @@ bool fe_broken(const FeMap *map, FeKey key) { return fe_value(map, key)->state =
 FeMap *fe_child(const FeMap *map, FeKey key) {
     const FeValue *value = fe_value(map, key);
     return value->state == FE_GIVEN && !value->word ? value->map : NULL;
+}
+
+const FeValue *fe_find_value(const FeMap *map, FeKey key) {
+    FeSectionRow row = fe_section_row(map->section);
+    if (rows[key].section == map->section) return fe_value(map, key);
+    const FeValue *found = NULL;
+    for (FeKey inner = row.first; inner < row.end && !found; inner++) {
+        const FeMap *child = fe_child(map, inner);
+        found = child ? fe_find_value(child, key) : NULL;
+    }
+    return found;
+}
+
+static bool is_word_at(FeKey key, int64_t index, const char *text) {
+    const char *word;
+    int size;
+    bool reserved;
+    return fe_word_at(rows[key].words, (int)index, &word, &size, &reserved) && strlen(text) == (size_t)size &&
+           memcmp(text, word, (size_t)size) == 0;
+}
+
+bool fe_is_default(FeKey key, const FeValue *value) {
+    const char *text = fe_fallback_value(&rows[key]);
+    int64_t integer;
+    double real;
+    if (!text) return false;
+    switch (rows[key].type) {
+    case FE_T_INT: return fe_parse_integer(text, &integer) && value->integer == integer;
+    case FE_T_BOOL: return value->integer == (strcmp(text, "true") == 0);
+    case FE_T_REAL: return fe_parse_real(text, &real) && value->real == real;
+    case FE_T_DECIMAL: return strcmp(value->text, text) == 0;
+    case FE_T_WORD: return is_word_at(key, value->integer, text);
+    case FE_T_INT_OR_WORD:
+    case FE_T_TOKEN:
+    case FE_T_MAP_OR_NONE: return value->word;
+    case FE_T_WORDS:
+    case FE_T_MODEL_NAME:
+    case FE_T_NAME:
+    case FE_T_TEXT:
+    case FE_T_MAP:
+    case FE_T_ENTRIES:
+    case FE_T_DEFINES:
+    case FE_T_RESERVED: return false;
+    }
+    return false;
+}
+
+int64_t fe_integer(const FeMap *map, FeKey key) { return fe_value(map, key)->integer; }
+
+bool fe_truth(const FeMap *map, FeKey key) { return fe_value(map, key)->integer != 0; }
+
+double fe_real(const FeMap *map, FeKey key) { return fe_value(map, key)->real; }
+
+bool fe_has_word(const FeMap *map, FeKey key, const char *word) {
+    const char *at;
+    int size;
+    bool reserved;
+    for (int i = 0; fe_word_at(rows[key].words, i, &at, &size, &reserved); i++)
+        if (is_word_at(key, i, word)) return fe_value(map, key)->bits >> i & 1;
+    SU_BUG("'%s' is no word of %s", word, rows[key].name);
+}
+
+/* The value to be changed, or NULL when it must stay. */
+static FeValue *settable(FeMap *map, FeKey key) {
+    FeValue *value = fe_value(map, key);
+    if (value->state == FE_BROKEN) return NULL;
+    value->state = FE_GIVEN;
+    value->word = false;
+    return value;
+}
+
+void fe_set_integer(FeMap *map, FeKey key, int64_t integer) {
+    FeValue *value = settable(map, key);
+    if (value) value->integer = integer;
+}
+
+void fe_set_real(FeMap *map, FeKey key, double real) {
+    FeValue *value = settable(map, key);
+    if (value) value->real = real;
+}
+
+void fe_set_map(FeMap *map, FeKey key, FeMap *child) {
+    FeValue *value = settable(map, key);
+    if (value) value->map = child;
+}
+
+void fe_drop(FeMap *map, FeKey key) {
+    FeValue *value = fe_value(map, key);
+    if (value->state != FE_BROKEN) *value = (FeValue){0};
 }
 
 FeMap *fe_new_map(SuArena *arena, FeSection section, SuSpan span) {

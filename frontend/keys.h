@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "frontend/spec.h"
 #include "frontend/yaml.h"
 #include "support/diag.h"
 
@@ -37,10 +38,21 @@ typedef enum FeSection {
 } FeSection;
 
 typedef enum FeKey {
+/* A section's first key has its number; the step back keeps the count. */
+#define FE_SECTION(id, path, help) FE_FIRST_KEY_##id, FE_BEFORE_KEY_##id = FE_FIRST_KEY_##id - 1,
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help) FE_KEY_##section##_##key,
 #include "frontend/keys.def"
     FE_KEY_none /* also the number of keys */
 } FeKey;
+
+/* How a key stands in the canonical text, whose hash names a model (canon.c). */
+typedef enum FeHashForm {
+    FE_HASH_VALUE,   /* its value; a word by its index, a map as a line of its own */
+    FE_HASH_WORD,    /* a word as it is spelt */
+    FE_HASH_INLINE,  /* a map in the line of the map around it */
+    FE_HASH_CHANGED, /* only where it differs from the default, a word as it is spelt */
+    FE_HASH_NEVER    /* not a part of the model */
+} FeHashForm;
 
 typedef struct FeKeyRow {
     const char *name;
@@ -63,10 +75,17 @@ FeSectionRow fe_section_row(FeSection section);
 bool fe_fallback_required(const FeKeyRow *row);
 const char *fe_fallback_value(const FeKeyRow *row);
 const char *fe_fallback_derived(const FeKeyRow *row);
+FeHashForm fe_hash_form(FeKey key);
+/* Its name in the canonical text where that is not its own, or NULL. */
+const char *fe_hash_name(FeKey key);
+/* The key behind which it stands in the canonical text where that is not its place in the table, or FE_KEY_none. */
+FeKey fe_hash_after(FeKey key);
 /* Word `index` of a word list; false behind the last. *out_reserved: not in this version. */
 bool fe_word_at(const char *words, int index, const char **out_word, int *out_size, bool *out_reserved);
 /* The other key of an exclusive pair, or FE_KEY_none. */
 FeKey fe_exclusive(FeKey key);
+/* Whether a key can have but one value, so that giving it says nothing. */
+bool fe_only_word(const FeKeyRow *row);
 
 typedef enum FeState {
     FE_ABSENT,
@@ -74,11 +93,10 @@ typedef enum FeState {
     FE_BROKEN /* given, but wrong or misspelt: reported already, nothing that depends on it is checked */
 } FeState;
 
-typedef struct FeMap FeMap;
-
 typedef struct FeValue {
     FeState state;
     bool written; /* in the map itself, not by defaults */
+    bool moot;    /* has no meaning beside the other values: hashed, but not printed */
     SuSpan key_span, span;
     bool word;            /* INT_OR_WORD, MAP_OR_NONE, TOKEN: the word instead of the other thing */
     int64_t integer;      /* INT, BOOL (0 or 1), WORD (its index), TOKEN (an id, or -1 when text is set) */
@@ -104,8 +122,24 @@ typedef struct FeReader {
 FeValue *fe_value(const FeMap *map, FeKey key);
 bool fe_given(const FeMap *map, FeKey key);
 bool fe_broken(const FeMap *map, FeKey key);
+/* Whether a value is the one that the table gives. */
+bool fe_is_default(FeKey key, const FeValue *value);
 /* A map's own values, or NULL when it is absent, none or broken. */
 FeMap *fe_child(const FeMap *map, FeKey key);
+/* The value of a key of this map or of one inside it; NULL where there is none. */
+const FeValue *fe_find_value(const FeMap *map, FeKey key);
+/* Values; of a broken one anything may come back: the spec is refused anyway. */
+int64_t fe_integer(const FeMap *map, FeKey key);
+bool fe_truth(const FeMap *map, FeKey key);
+double fe_real(const FeMap *map, FeKey key);
+/* Whether a list of words has this one, which must be a word of the key. */
+bool fe_has_word(const FeMap *map, FeKey key, const char *word);
+
+/* What follows from other values takes the place of what was given; a broken value stays broken. fe_drop: it has none. */
+void fe_set_integer(FeMap *map, FeKey key, int64_t integer);
+void fe_set_real(FeMap *map, FeKey key, double real);
+void fe_set_map(FeMap *map, FeKey key, FeMap *child);
+void fe_drop(FeMap *map, FeKey key);
 
 /* An empty map of a section. */
 FeMap *fe_new_map(SuArena *arena, FeSection section, SuSpan span);

@@ -27,17 +27,14 @@ void fe_misplaced(const FeBuild *b, const FeValue *value, const char *format, ..
 /* The note of a message about a value that came from defaults: which block uses it. NULL for one that was written. */
 const char *fe_used_by(const FeBuild *b, const FeValue *value);
 
-/* Values; of a broken one anything may come back: the spec is refused anyway. */
-int64_t fe_integer(const FeMap *map, FeKey key);
-bool fe_truth(const FeMap *map, FeKey key);
-/* An inner width: given outright, or expand * d_model, which must be whole exactly. */
-int64_t fe_width(const FeBuild *b, const FeMap *map, FeKey outright, FeKey expand);
+/* An inner width: given outright, or expand * d_model, which must be whole exactly. Afterwards it is given outright. */
+int64_t fe_width(const FeBuild *b, FeMap *map, FeKey outright, FeKey expand);
 
 /* The experts' map, complete, or NULL when the block has none. A router beside none is dropped or refused. */
-const FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts, FeKey router);
-/* Fills out->router from the block's own map (or NULL) under the defaults, and returns the complete map. `inner`: the block
- * has an inner activation to route by. */
-const FeMap *fe_build_router(const FeBuild *b, const FeMap *own, const FeMap *experts, FeKey count, bool inner);
+FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts, FeKey router);
+/* Fills out->router from the block's own router under the defaults; `map` has the complete one afterwards, which is returned.
+ * `inner`: the block has an inner activation to route by. */
+const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router, const FeMap *experts, FeKey count, bool inner);
 
 /* ---- tensors of a checkpoint (tensors.c) ---- */
 
@@ -102,7 +99,8 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input);
 /* ---- the table ---- */
 
 typedef struct FeKind {
-    /* The block from its complete map: fills FeBlock, checks the rules that tie keys to each other. */
+    /* Completes the block's map by what follows from other values, checks the rules that tie keys to each other, and fills what
+     * FeBlock says of every kind. */
     void (*build)(const FeBuild *b, FeMap *map);
     /* Its tensors, but for the norm before it. */
     void (*tensors)(FeTensorList *l, const FeBlock *block);
@@ -117,7 +115,7 @@ typedef struct FeKind {
 
 typedef struct FeKindRow {
     const char *word;
-    FeSection section;     /* of its keys */
+    FeSection section; /* of its keys */
     FeKey defaults, entry; /* where a map of them may stand */
     const FeKind *kind;
 } FeKindRow;

@@ -12,7 +12,7 @@ enum { FE_MAX_BLOCKS = 4096, FE_MAX_DEFINES = 4096 };
 typedef struct FeLoad {
     FeReader reader;
     FeSpec *spec;
-    const FeMap *file;     /* the top level, complete */
+    FeMap *file;           /* the top level, complete */
     const FeMap *defaults; /* or NULL */
     bool d_model_known;    /* else nothing that depends on it is checked */
 } FeLoad;
@@ -26,9 +26,9 @@ bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSp
 /* stack.c: reads `define` and `stack`, fills spec->blocks. */
 void fe_build_stack(FeLoad *load);
 
-/* canon.c: the text whose hash is FeSpec.hash: one line a fact, no names, comments or places.
- * `tokenizer_file` as the spec has it, so that the hash does not depend on where the spec lies. */
-void fe_print_canonical(const FeSpec *spec, const char *tokenizer_file, SuText *out);
+/* canon.c: the text whose hash is FeSpec.hash. The tokenizer's file is there as the spec has it, so that the hash does not
+ * depend on where the spec lies. */
+void fe_print_canonical(const FeSpec *spec, SuText *out);
 
 /* tensors.c: reports tensors, and their sum, above 2^48 elements. */
 bool fe_check_sizes(FeSpec *spec, SuDiags *diags);

@@ -65,19 +65,22 @@ IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count) {
 }
 
 IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x) {
-    switch (kind) {
-    case FE_SILU:
-    case FE_SWIGLU: return fe_op1(l, IR_OP_silu, x);
-    case FE_GELU:
-    case FE_GEGLU: return fe_op1(l, IR_OP_gelu, x);
-    case FE_GELU_TANH:
-    case FE_GEGLU_TANH: return fe_op1(l, IR_OP_gelu_tanh, x);
-    case FE_RELU2: return fe_op1(l, IR_OP_relu2, x);
-    }
-    SU_BUG("unknown activation %d", (int)kind);
+    static const IrOp ops[] = {
+#define IR_PLAIN_WORD(word, WORD, name) [FE_##WORD] = IR_OP_##name,
+#define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = IR_OP_##name,
+#include "ir/activation.def"
+    };
+    return fe_op1(l, ops[kind], x);
 }
 
-bool fe_is_gated(FeActivation kind) { return kind == FE_SWIGLU || kind == FE_GEGLU || kind == FE_GEGLU_TANH; }
+bool fe_is_gated(FeActivation kind) {
+    static const bool gated[] = {
+#define IR_PLAIN_WORD(word, WORD, name) [FE_##WORD] = false,
+#define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = true,
+#include "ir/activation.def"
+    };
+    return gated[kind];
+}
 
 IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x) {
     IrAttr eps = {.f = kind.eps};

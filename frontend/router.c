@@ -1,14 +1,14 @@
 /* The router of a block with experts: its own map under the defaults of routers. */
 #include "frontend/kinds.h"
 
-/* The experts' map, complete, or NULL when the block has none. A router beside none is dropped or refused. */
-const FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts_key, FeKey router_key) {
+FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts_key, FeKey router_key) {
     FeMap *experts = fe_child(map, experts_key);
     const FeValue *router = fe_value(map, router_key);
     if (experts)
         fe_complete(&b->load->reader, experts);
     else if (!fe_broken(map, experts_key) && router->written && router->state == FE_GIVEN)
         fe_misplaced(b, router, "'router' has no meaning in a block without experts");
+    if (!experts) fe_drop(map, router_key);
     return experts;
 }
 
@@ -25,11 +25,12 @@ static void check_top_k(const FeBuild *b, const FeMap *router, const FeMap *expe
 }
 
 /* Only a block with an inner activation can route by it. */
-static void check_input(const FeBuild *b, const FeMap *router, bool inner) {
-    const FeValue *input = fe_value(router, KEY(router, input));
-    if (inner || input->state != FE_GIVEN || input->integer != FE_ROUTER_INNER) return;
-    if (input->written) fe_refuse(b, input, "'router.input': inner has a meaning only in ssm blocks");
-    b->out->router.input = FE_ROUTER_BLOCK;
+static void check_input(const FeBuild *b, FeMap *router) {
+    FeValue *input = fe_value(router, KEY(router, input));
+    if (input->state == FE_GIVEN && input->integer == FE_ROUTER_INNER && input->written)
+        fe_refuse(b, input, "'router.input': inner has a meaning only in ssm blocks");
+    fe_set_integer(router, KEY(router, input), FE_ROUTER_BLOCK);
+    input->moot = true;
 }
 
 static void warn_normalized(const FeBuild *b, const FeMap *router) {
@@ -39,23 +40,25 @@ static void warn_normalized(const FeBuild *b, const FeMap *router) {
                  "'router.top_k' is 1 and normalize is true: the gate is then always scale");
 }
 
-const FeMap *fe_build_router(const FeBuild *b, const FeMap *own, const FeMap *experts, FeKey count, bool inner) {
+const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router_key, const FeMap *experts, FeKey count, bool inner) {
+    const FeMap *own = fe_child(map, router_key);
     const FeReader *reader = &b->load->reader;
     size_t errors = reader->diags->errors;
     const FeMap *base = b->load->defaults ? fe_child(b->load->defaults, KEY(defaults, router)) : NULL;
     FeMap *router = fe_merge(b->arena, base, own, FE_SECTION_router, own ? own->span : b->span);
     fe_complete(reader, router);
+    fe_set_map(map, router_key, router);
+    check_top_k(b, router, experts, count);
+    if (!inner) check_input(b, router);
     b->out->router = (FeRouter){
         .top_k = fe_integer(router, KEY(router, top_k)),
         .score = (FeScore)fe_integer(router, KEY(router, score)),
         .normalize = fe_truth(router, KEY(router, normalize)),
-        .scale = fe_value(router, KEY(router, scale))->real,
+        .scale = fe_real(router, KEY(router, scale)),
         .select_bias = fe_truth(router, KEY(router, select_bias)),
         .bias = fe_truth(router, KEY(router, bias)),
         .input = (FeRouterInput)fe_integer(router, KEY(router, input)),
     };
-    check_top_k(b, router, experts, count);
-    check_input(b, router, inner);
     if (errors == reader->diags->errors) warn_normalized(b, router);
     return router;
 }

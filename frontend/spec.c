@@ -12,14 +12,6 @@
 
 /* ---- words ---- */
 
-const char *fe_activation_word(FeActivation activation) {
-    static const char *const words[] = {
-        [FE_SILU] = "silu",     [FE_GELU] = "gelu",   [FE_GELU_TANH] = "gelu_tanh",   [FE_RELU2] = "relu2",
-        [FE_SWIGLU] = "swiglu", [FE_GEGLU] = "geglu", [FE_GEGLU_TANH] = "geglu_tanh",
-    };
-    return words[activation];
-}
-
 const char *fe_dtype_word(FeDtype dtype) {
     static const char *const words[] = {[FE_F32] = "f32", [FE_BF16] = "bf16", [FE_F16] = "f16"};
     return words[dtype];
@@ -34,17 +26,17 @@ static FeMap *part(const FeLoad *load, FeKey key) {
     FeMap *map = fe_child(load->file, key);
     if (!map) map = fe_new_map(load->reader.arena, fe_key_row(key)->child, load->spec->span);
     fe_complete(&load->reader, map);
+    fe_set_map(load->file, key, map);
     return map;
 }
 
 static void read_norms(FeLoad *load) {
-    const FeMap *norm = part(load, KEY(file, norm)), *final = part(load, KEY(file, final_norm));
-    const FeValue *kind = fe_value(final, KEY(final_norm, kind)), *eps = fe_value(final, KEY(final_norm, eps));
+    FeMap *norm = part(load, KEY(file, norm)), *final = part(load, KEY(file, final_norm));
     FeSpec *spec = load->spec;
-    spec->norm.kind = (FeNormKind)fe_value(norm, KEY(norm, kind))->integer;
-    spec->norm.eps = fe_value(norm, KEY(norm, eps))->real;
-    spec->final_norm.kind = kind->state == FE_GIVEN ? (FeNormKind)kind->integer : spec->norm.kind;
-    spec->final_norm.eps = eps->state == FE_GIVEN ? eps->real : spec->norm.eps;
+    spec->norm = (FeNorm){(FeNormKind)fe_integer(norm, KEY(norm, kind)), fe_real(norm, KEY(norm, eps))};
+    if (!fe_given(final, KEY(final_norm, kind))) fe_set_integer(final, KEY(final_norm, kind), spec->norm.kind);
+    if (!fe_given(final, KEY(final_norm, eps))) fe_set_real(final, KEY(final_norm, eps), spec->norm.eps);
+    spec->final_norm = (FeNorm){(FeNormKind)fe_integer(final, KEY(final_norm, kind)), fe_real(final, KEY(final_norm, eps))};
 }
 
 /* `file` as seen from where the spec lies: specs and their tokenizers move together. */
@@ -70,13 +62,12 @@ static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_
     *out_text = value->text;
 }
 
-/* Returns the file as written, or NULL. */
-static const char *read_tokenizer(FeLoad *load) {
+static void read_tokenizer(FeLoad *load) {
     const FeMap *map = part(load, KEY(file, tokenizer));
     const FeValue *kind = fe_value(map, KEY(tokenizer, kind)), *file = fe_value(map, KEY(tokenizer, file));
     FeTokenizer *t = &load->spec->tokenizer;
     SuDiags *diags = load->reader.diags;
-    if (kind->state != FE_GIVEN) return NULL;
+    if (kind->state != FE_GIVEN) return;
     t->kind = (FeTokenizerKind)kind->integer;
     if (t->kind == FE_TOKENIZER_BYTES && file->node)
         su_error(diags, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
@@ -84,10 +75,7 @@ static const char *read_tokenizer(FeLoad *load) {
         su_error(diags, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
-    if (file->state != FE_GIVEN) return NULL;
-    t->written_file = file->text;
-    t->file = beside(load->reader.arena, load->spec->source->path, file->text);
-    return file->text;
+    if (file->state == FE_GIVEN) t->file = beside(load->reader.arena, load->spec->source->path, file->text);
 }
 
 static SuSpan key_span(const FeLoad *load, FeKey key) {
@@ -122,9 +110,9 @@ static void warn_positions(const FeLoad *load) {
                  "no block knows positions: the order of tokens cannot matter");
 }
 
-static void take_hash(FeSpec *spec, const char *tokenizer_file) {
+static void take_hash(FeSpec *spec) {
     SuText text = {0};
-    fe_print_canonical(spec, tokenizer_file, &text);
+    fe_print_canonical(spec, &text);
     SuDigest digest = su_digest(text.text, text.size);
     memcpy(spec->hash, digest.bytes, sizeof spec->hash);
     su_text_free(&text);
@@ -155,11 +143,14 @@ static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
     load->defaults = fe_child(file, KEY(file, defaults));
     read_top(load);
     read_norms(load);
-    const char *tokenizer_file = read_tokenizer(load);
+    read_tokenizer(load);
     fe_build_stack(load);
+    fe_drop(file, KEY(file, define)); /* what they gave is in the blocks */
+    fe_drop(file, KEY(file, defaults));
+    load->spec->map = file;
     if (diags->errors == errors && fe_check_sizes(load->spec, diags)) {
         warn_positions(load);
-        take_hash(load->spec, tokenizer_file);
+        take_hash(load->spec);
     }
 }
 

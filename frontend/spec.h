@@ -28,20 +28,13 @@ typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
-/* Activation functions; SWIGLU, GEGLU and GEGLU_TANH occur only in mlp and mean a gated one. */
-typedef enum FeActivation { FE_SILU, FE_GELU, FE_GELU_TANH, FE_RELU2, FE_SWIGLU, FE_GEGLU, FE_GEGLU_TANH } FeActivation;
-
-/* What an expert of an ssm block has of its own: bits of FeExperts.per_expert. */
-enum {
-    FE_IN_PROJ = 1 << 0,
-    FE_GATE_PROJ = 1 << 1,
-    FE_CONV = 1 << 2,
-    FE_X_PROJ = 1 << 3,
-    FE_DT_PROJ = 1 << 4,
-    FE_A = 1 << 5,
-    FE_D = 1 << 6,
-    FE_OUT_PROJ = 1 << 7
-};
+/* The words of `activation`; the gated ones, which stand last, occur only in mlp. */
+typedef enum FeActivation {
+#define IR_PLAIN_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+#define IR_GATED_WORD(word, WORD, name) FE_##WORD,
+#include "ir/activation.def"
+} FeActivation;
 
 typedef struct FeNorm {
     FeNormKind kind;
@@ -56,41 +49,17 @@ typedef struct FeRouter {
     FeRouterInput input;
 } FeRouter;
 
-/* count == 0: the block has no experts, the other fields are then meaningless. */
+/* count == 0: the block has no experts, the other field is then meaningless. */
 typedef struct FeExperts {
-    int64_t count;       /* E */
-    uint32_t per_expert; /* ssm: FE_IN_PROJ… */
-    FeCombine combine;   /* ssm */
-    FeIdle idle;         /* ssm */
-    int64_t shared;      /* mlp: number of ungated shared experts */
-    int64_t shared_d_ff; /* mlp: F' (d_ff where not given) */
+    int64_t count; /* E */
+    int64_t busy;  /* of them, that a token uses */
 } FeExperts;
 
-typedef struct FeSsm {
-    int64_t d_inner, d_state, d_conv, dt_rank; /* I, N, W, R */
-    bool conv_bias, bias;
-    FeActivation activation;
-    bool dt_norm, b_norm, c_norm;
-    double inner_norm_eps;
-} FeSsm;
-
-typedef struct FeMlp {
-    int64_t d_ff; /* F */
-    FeActivation activation;
-    bool bias;
-} FeMlp;
-
-typedef struct FeAttention {
-    int64_t n_heads, n_kv_heads, head_dim;
-    int64_t window; /* 0: none */
-    bool rope;
-    double rope_theta;
-    int64_t rope_dim;
-    bool bias;
-} FeAttention;
+typedef struct FeMap FeMap; /* keys.h: a map of the language, complete, by the table of keys */
 
 typedef struct FeBlock {
     FeBlockKind kind;
+    const FeMap *map; /* every value of the block */
     const char *name; /* as given in the file, or NULL */
     const char *path; /* "stack[0].blocks[1]" : where it was written, after the language's rule for paths */
     SuSpan span;      /* the line of the block's kind or word in the stack */
@@ -100,17 +69,11 @@ typedef struct FeBlock {
     bool looks_back;         /* on earlier positions, by a cache: as many as window says, 0: on all */
     int64_t window;
     uint64_t state_elements; /* of a sequence, at most; UINT64_MAX: too many to count */
-    union {
-        FeSsm ssm;
-        FeMlp mlp;
-        FeAttention attention;
-    };
 } FeBlock;
 
 typedef struct FeTokenizer {
     FeTokenizerKind kind;
     const char *file;     /* bpe: path, already relative to the working directory; else NULL */
-    const char *written_file; /* the same as the spec has it */
     int64_t bos, eos;     /* ids; -1: none */
     const char *bos_text; /* a token given by its text (resolved by the tokenizer), or NULL */
     const char *eos_text;
@@ -119,6 +82,7 @@ typedef struct FeTokenizer {
 typedef struct FeSpec {
     SuArena arena; /* owns everything below, the source text too */
     SuSource *source;
+    const FeMap *map; /* every value of the top level */
     const char *name;
     int64_t vocab_size, d_model; /* V, D */
     FeNorm norm, final_norm;
@@ -147,13 +111,14 @@ int64_t fe_position_bound(const FeSpec *spec);
 
 /* The spec as YAML with every value written out; it reads back as a spec of the same hash. */
 void fe_print_spec(const FeSpec *spec, SuText *out);
+/* The same as JSON: one object with the keys of the language. */
+void fe_print_spec_json(const FeSpec *spec, SuText *out);
 
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
 void fe_print_keys(FILE *out);
 void fe_print_schema(FILE *out);
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
-const char *fe_activation_word(FeActivation activation);
 const char *fe_dtype_word(FeDtype dtype);
 const char *fe_block_kind_word(FeBlockKind kind);
 /* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */

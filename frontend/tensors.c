@@ -23,11 +23,6 @@ FeTensor *fe_add_tensor(FeTensorList *l, const char *name, const int64_t *shape,
     return t;
 }
 
-/* How many of E experts a token uses. */
-static int64_t busy_experts(const FeBlock *block) {
-    return block->experts.idle == FE_UPDATE ? block->experts.count : block->router.top_k;
-}
-
 FeTensor *fe_add_part(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns) {
     int64_t shape[3], rank = 0;
     if (per_expert) shape[rank++] = l->block->experts.count;
@@ -35,7 +30,7 @@ FeTensor *fe_add_part(FeTensorList *l, const char *name, bool per_expert, int64_
     shape[rank++] = columns;
     FeTensor *t = fe_add_tensor(l, name, shape, (int)rank);
     t->per_expert = per_expert;
-    if (per_expert && t->active != INT64_MAX) t->active = t->active / l->block->experts.count * busy_experts(l->block);
+    if (per_expert && t->active != INT64_MAX) t->active = t->active / l->block->experts.count * l->block->experts.busy;
     return t;
 }
 

@@ -41,13 +41,9 @@ static double flops_add_bias(const Count *c) { return each(c, 1); }
 static double flops_add_bias_routed(const Count *c) { return each(c, 1); }
 static double flops_mul_param(const Count *c) { return each(c, 1); }
 static double flops_mul_param_routed(const Count *c) { return each(c, 1); }
-static double flops_silu(const Count *c) { return each(c, 4); }
-static double flops_gelu(const Count *c) { return each(c, 5); }
-static double flops_gelu_tanh(const Count *c) { return each(c, 8); }
-static double flops_relu2(const Count *c) { return each(c, 2); }
-static double flops_sigmoid(const Count *c) { return each(c, 3); }
-static double flops_softplus(const Count *c) { return each(c, 4); }
-static double flops_exp(const Count *c) { return each(c, 1); }
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    static double flops_##name(const Count *c) { return each(c, flops); }
+#include "ir/activation.def"
 static double flops_scale(const Count *c) { return each(c, 1); }
 static double flops_add(const Count *c) { return each(c, 1); }
 static double flops_mul(const Count *c) { return each(c, 1); }

@@ -15,13 +15,9 @@
 #define R_COS(x) su_dcos(x)
 #define R_SIN(x) su_dsin(x)
 #define R_POW(x, y) su_dpow((x), (y))
-#define R_silu(x) vm_silu(x)
-#define R_gelu(x) vm_gelu(x)
-#define R_gelu_tanh(x) vm_gelu_tanh(x)
-#define R_relu2(x) vm_relu2(x)
-#define R_sigmoid(x) vm_sigmoid(x)
-#define R_softplus(x) vm_softplus(x)
-#define R_exp(x) vm_exp(x)
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    static inline float R_##name(float x) { return vm_##name(x); }
+#include "ir/activation.def"
 #include "ir/eval_ops.inc"
 
 static double neg_exp(float a_log) { return -vm_exp(a_log); }

@@ -33,12 +33,9 @@ static void add(Counter *c, double flops) { c->cost.flops += flops; }
 static void move(Counter *c, double elements) { c->cost.activation_bytes += F32_BYTES * elements; }
 
 static void activate(Counter *c, PgActivation act, double elements) {
-    static const struct {
-        double flops, exps;
-    } costs[] = {[PG_NO_ACT] = {0, 0}, [PG_SILU] = {4, 1},    [PG_GELU] = {5, 1},     [PG_GELU_TANH] = {8, 1},
-                 [PG_RELU2] = {2, 0},  [PG_SIGMOID] = {3, 1}, [PG_SOFTPLUS] = {4, 2}, [PG_EXP] = {1, 1}};
-    add(c, costs[act].flops * elements);
-    c->cost.exps += costs[act].exps * elements;
+    const PgActivationInfo *info = pg_activation(act);
+    add(c, info->flops * elements);
+    c->cost.exps += info->exps * elements;
 }
 
 static void normalise(Counter *c, double elements) {

@@ -1,4 +1,4 @@
-/* The program: a compiled model as constant data, agreed between passes/schedule.c (which writes it), codegen/ (which makes its
+/* The program: a compiled model as constant data, agreed between schedule/ (which writes it), codegen/ (which makes its
  * kernels) and runtime/ (which runs it). Nothing in it depends on a device; nothing in it points into a graph.
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
@@ -28,6 +28,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "ir/activation.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
@@ -67,7 +69,6 @@ typedef enum PgKind {
     PG_KIND_COUNT
 } PgKind;
 
-typedef enum PgActivation { PG_NO_ACT, PG_SILU, PG_GELU, PG_GELU_TANH, PG_RELU2, PG_SIGMOID, PG_SOFTPLUS, PG_EXP } PgActivation;
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
 typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
 

@@ -157,13 +157,9 @@ static const char *same_shape(Rule *r) {
     return NULL;
 }
 
-static const char *shape_silu(Rule *r) { return same_shape(r); }
-static const char *shape_gelu(Rule *r) { return same_shape(r); }
-static const char *shape_gelu_tanh(Rule *r) { return same_shape(r); }
-static const char *shape_relu2(Rule *r) { return same_shape(r); }
-static const char *shape_sigmoid(Rule *r) { return same_shape(r); }
-static const char *shape_softplus(Rule *r) { return same_shape(r); }
-static const char *shape_exp(Rule *r) { return same_shape(r); }
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    static const char *shape_##name(Rule *r) { return same_shape(r); }
+#include "ir/activation.def"
 static const char *shape_scale(Rule *r) { return same_shape(r); }
 
 static const char *shape_add(Rule *r) {

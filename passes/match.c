@@ -1,14 +1,11 @@
 #include "passes/match.h"
 
 PgActivation ps_activation(IrOp op) {
-    if (op == IR_OP_silu) return PG_SILU;
-    if (op == IR_OP_gelu) return PG_GELU;
-    if (op == IR_OP_gelu_tanh) return PG_GELU_TANH;
-    if (op == IR_OP_relu2) return PG_RELU2;
-    if (op == IR_OP_sigmoid) return PG_SIGMOID;
-    if (op == IR_OP_softplus) return PG_SOFTPLUS;
-    if (op == IR_OP_exp) return PG_EXP;
-    return PG_NO_ACT;
+    static const PgActivation activations[IR_OP_COUNT] = {
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) [IR_OP_##name] = PG_##NAME,
+#include "ir/activation.def"
+    };
+    return activations[op];
 }
 
 /* ---- small steps along the graph. `join` adds a node to the group. */
@@ -194,7 +191,7 @@ static void take_gate(const IrGraph *g, const PsUses *uses, PsScan *s) {
     const IrNode *act = ps_maker(g, gated);
     if (act == NULL || uses->count[gated] != 1 || act->region != product->region) return;
     PgActivation kind = ps_activation(act->op);
-    if (kind == PG_NO_ACT || kind == PG_EXP || kind == PG_SOFTPLUS || kind == PG_SIGMOID) return;
+    if (kind == PG_NO_ACT) return;
     join(g, &s->group, act);
     join(g, &s->group, product);
     s->act = kind;

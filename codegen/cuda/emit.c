@@ -74,9 +74,11 @@ const char *cg_cuda_dtype(PgDtype dtype) {
 const char *cg_cuda_stride(PgLayout layout) { return layout == PG_POSITIONS ? "ldp" : "ld"; }
 
 const char *cg_cuda_act(PgActivation act) {
-    static const char *const names[] = {
-        [PG_NO_ACT] = "",        [PG_SILU] = "vm_silu",       [PG_GELU] = "vm_gelu",         [PG_GELU_TANH] = "vm_gelu_tanh",
-        [PG_RELU2] = "vm_relu2", [PG_SIGMOID] = "vm_sigmoid", [PG_SOFTPLUS] = "vm_softplus", [PG_EXP] = "vm_exp"};
+    static const char *const names[PG_ACTIVATIONS] = {
+        [PG_NO_ACT] = "",
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) [PG_##NAME] = "vm_" #name,
+#include "ir/activation.def"
+    };
     return names[act];
 }
 

@@ -54,20 +54,38 @@ static void open_function(SuText *out, const char *name, const char *params) {
 
 static void close_function(SuText *out, Value result) { su_text_add(out, "    return %s;\n}\n\n", result.name); }
 
-typedef Value (*Unary)(Lines *, Value);
+typedef struct Function {
+    const char *name;
+    Value (*print)(Lines *, Value);
+} Function;
 
+static void print_function(SuText *out, const Function *f) {
+    open_function(out, f->name, "float x");
+    close_function(out, f->print(&(Lines){.out = out}, constant("x")));
+}
+
+static bool among(const Function *functions, size_t n, const Function *f) {
+    for (size_t i = 0; i < n; i++)
+        if (functions[i].print == f->print) return true;
+    return false;
+}
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* What scans and routers use as well comes first, then the other activations. */
 void cg_cuda_print_vmath(SuText *out) {
-    static const struct {
-        const char *name;
-        Unary print;
-    } functions[] = {{"exp", print_exp},   {"exp_down", print_exp_down}, {"softplus", print_softplus},   {"sigmoid", print_sigmoid},
-                     {"silu", print_silu}, {"gelu", print_gelu},         {"gelu_tanh", print_gelu_tanh}, {"relu2", print_relu2},
-                     {"cut", print_cut},   {"log1p", print_log1p}};
+    static const Function first[] = {
+        {"exp", print_exp}, {"exp_down", print_exp_down}, {"softplus", print_softplus}, {"sigmoid", print_sigmoid}};
+    static const Function activations[] = {
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) {#name, print_##name},
+#include "ir/activation.def"
+    };
+    static const Function last[] = {{"cut", print_cut}, {"log1p", print_log1p}};
     su_text_add(out, "/* The functions of the bits, operation by operation. */\n\n");
     open_function(out, "max", "float a, float b");
     close_function(out, print_max(&(Lines){.out = out}, constant("a"), constant("b")));
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        open_function(out, functions[i].name, "float x");
-        close_function(out, functions[i].print(&(Lines){.out = out}, constant("x")));
-    }
+    for (size_t i = 0; i < COUNT(first); i++) print_function(out, &first[i]);
+    for (size_t i = 0; i < COUNT(activations); i++)
+        if (!among(first, COUNT(first), &activations[i])) print_function(out, &activations[i]);
+    for (size_t i = 0; i < COUNT(last); i++) print_function(out, &last[i]);
 }

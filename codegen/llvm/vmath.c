@@ -105,13 +105,9 @@ CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) {
 CgSide cg_side_activation(CgEmit *e, PgActivation act, CgSide x) {
     switch (act) {
     case PG_NO_ACT: return x;
-    case PG_SILU: return side_silu(e, x);
-    case PG_GELU: return side_gelu(e, x);
-    case PG_GELU_TANH: return side_gelu_tanh(e, x);
-    case PG_RELU2: return side_relu2(e, x);
-    case PG_SIGMOID: return side_sigmoid(e, x);
-    case PG_SOFTPLUS: return side_softplus(e, x);
-    case PG_EXP: return side_exp(e, x);
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    case PG_##NAME: return side_##name(e, x);
+#include "ir/activation.def"
     }
     return x;
 }

@@ -18,71 +18,86 @@ static int64_t default_head_dim(const FeBuild *b, const FeMap *map) {
     return d_model / heads->integer;
 }
 
-static void build_rope(const FeBuild *b, FeMap *map, FeAttention *a) {
+static void build_rope(const FeBuild *b, FeMap *map, int64_t head_dim) {
     FeMap *rope = fe_child(map, KEY(attention, rope));
     if (!rope) return;
     fe_complete(&b->load->reader, rope);
-    const FeValue *dim = fe_value(rope, KEY(rope, dim));
-    a->rope = true;
-    a->rope_theta = fe_value(rope, KEY(rope, theta))->real;
-    a->rope_dim = dim->state == FE_GIVEN ? dim->integer : a->head_dim;
-    if (dim->state == FE_BROKEN) return;
-    const FeValue *at = dim->state == FE_GIVEN ? dim : fe_value(map, KEY(attention, rope));
-    if (a->rope_dim % 2 != 0) {
-        fe_refuse(b, at, "'attention.rope.dim' is %lld%s, but components turn in pairs: it must be even", (long long)a->rope_dim,
-                  dim->state == FE_GIVEN ? "" : " (head_dim)");
-    } else if (a->head_dim > 0 && a->rope_dim > a->head_dim) {
-        fe_refuse(b, at, "'attention.rope.dim' is %lld, more than head_dim %lld", (long long)a->rope_dim, (long long)a->head_dim);
+    const FeValue dim = *fe_value(rope, KEY(rope, dim));
+    if (dim.state == FE_ABSENT) fe_set_integer(rope, KEY(rope, dim), head_dim);
+    if (dim.state == FE_BROKEN) return;
+    const FeValue *at = dim.state == FE_GIVEN ? &dim : fe_value(map, KEY(attention, rope));
+    int64_t turned = fe_integer(rope, KEY(rope, dim));
+    if (turned % 2 != 0) {
+        fe_refuse(b, at, "'attention.rope.dim' is %lld%s, but components turn in pairs: it must be even", (long long)turned,
+                  dim.state == FE_GIVEN ? "" : " (head_dim)");
+    } else if (head_dim > 0 && turned > head_dim) {
+        fe_refuse(b, at, "'attention.rope.dim' is %lld, more than head_dim %lld", (long long)turned, (long long)head_dim);
     }
+}
+
+/* The values of a block that is complete. */
+typedef struct Attention {
+    int64_t n_heads, n_kv_heads, head_dim; /* H, Hkv, P */
+    bool bias, rope;
+    int64_t window; /* 0: none */
+    int64_t rope_dim;
+    double rope_theta;
+} Attention;
+
+static Attention read(const FeMap *map) {
+    const FeMap *rope = fe_child(map, KEY(attention, rope));
+    const FeValue *window = fe_value(map, KEY(attention, window));
+    return (Attention){
+        .n_heads = fe_integer(map, KEY(attention, n_heads)),
+        .n_kv_heads = fe_integer(map, KEY(attention, n_kv_heads)),
+        .head_dim = fe_integer(map, KEY(attention, head_dim)),
+        .bias = fe_truth(map, KEY(attention, bias)),
+        .window = window->word ? 0 : window->integer,
+        .rope = rope != NULL,
+        .rope_dim = rope ? fe_integer(rope, KEY(rope, dim)) : 0,
+        .rope_theta = rope ? fe_real(rope, KEY(rope, theta)) : 0,
+    };
 }
 
 static void build(const FeBuild *b, FeMap *map) {
     const FeValue *heads = fe_value(map, KEY(attention, n_heads)), *kv = fe_value(map, KEY(attention, n_kv_heads));
-    const FeValue *window = fe_value(map, KEY(attention, window));
-    FeAttention *a = &b->out->attention;
-    *a = (FeAttention){
-        .n_heads = heads->integer,
-        .n_kv_heads = kv->state == FE_GIVEN ? kv->integer : heads->integer,
-        .window = window->word ? 0 : window->integer,
-        .bias = fe_truth(map, KEY(attention, bias)),
-    };
-    bool given = fe_given(map, KEY(attention, head_dim));
-    a->head_dim = given ? fe_integer(map, KEY(attention, head_dim)) : default_head_dim(b, map);
+    if (!fe_given(map, KEY(attention, head_dim))) fe_set_integer(map, KEY(attention, head_dim), default_head_dim(b, map));
     if (heads->state == FE_GIVEN && kv->state == FE_GIVEN && heads->integer % kv->integer != 0) {
         fe_refuse(b, kv, "'attention.n_kv_heads': %lld does not divide n_heads %lld", (long long)kv->integer,
                   (long long)heads->integer);
     }
-    build_rope(b, map, a);
-    uint64_t positions = (uint64_t)(a->window > 0 ? a->window : b->load->spec->max_positions), cached;
-    if (!su_mul(positions, (uint64_t)a->n_kv_heads, &cached) || !su_mul(cached, (uint64_t)a->head_dim, &cached))
-        cached = UINT64_MAX;
+    if (kv->state == FE_ABSENT) fe_set_integer(map, KEY(attention, n_kv_heads), heads->integer);
+    build_rope(b, map, fe_integer(map, KEY(attention, head_dim)));
+    const Attention a = read(map);
+    uint64_t positions = (uint64_t)(a.window > 0 ? a.window : b->load->spec->max_positions), cached;
+    if (!su_mul(positions, (uint64_t)a.n_kv_heads, &cached) || !su_mul(cached, (uint64_t)a.head_dim, &cached)) cached = UINT64_MAX;
     b->out->state_elements = cached;
-    b->out->knows_order = a->rope;
+    b->out->knows_order = a.rope;
     b->out->looks_back = true;
-    b->out->window = a->window;
+    b->out->window = a.window;
 }
 
 /* ---- tensors ---- */
 
 static void add_tensors(FeTensorList *l, const FeBlock *block) {
-    const FeAttention *a = &block->attention;
-    const int64_t D = l->spec->d_model, q = a->n_heads * a->head_dim, kv = a->n_kv_heads * a->head_dim;
-    fe_add_linear(l, "q_proj", false, q, D, a->bias);
-    fe_add_linear(l, "k_proj", false, kv, D, a->bias);
-    fe_add_linear(l, "v_proj", false, kv, D, a->bias);
-    fe_add_linear(l, "o_proj", false, D, q, a->bias)->init_scale = l->deep;
+    const Attention a = read(block->map);
+    const int64_t D = l->spec->d_model, q = a.n_heads * a.head_dim, kv = a.n_kv_heads * a.head_dim;
+    fe_add_linear(l, "q_proj", false, q, D, a.bias);
+    fe_add_linear(l, "k_proj", false, kv, D, a.bias);
+    fe_add_linear(l, "v_proj", false, kv, D, a.bias);
+    fe_add_linear(l, "o_proj", false, D, q, a.bias)->init_scale = l->deep;
 }
 
 /* ---- lowering ---- */
 
 /* Positions a cache holds: all of a sequence, or the window beside the rows of the largest step. */
-static int64_t cache_positions(const FeSpec *spec, const FeAttention *d) {
+static int64_t cache_positions(const FeSpec *spec, const Attention *d) {
     int64_t positions = d->window > 0 ? d->window + PG_MAX_ROWS : spec->max_positions;
     return (int64_t)su_round_up((uint64_t)positions, PG_LANES);
 }
 
 static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
-    const FeAttention *d = &block->attention;
+    const Attention values = read(block->map), *d = &values;
     IrValueId q = fe_linear(l, "q_proj", d->bias, u);
     IrValueId k = fe_linear(l, "k_proj", d->bias, u);
     IrValueId v = fe_linear(l, "v_proj", d->bias, u);

@@ -243,7 +243,7 @@ static void try_form(const PgKernel *form, int times) {
             k.dtype = (PgDtype)harness_below(h, 3);
             k.K = 1 + harness_below(h, harness_below(h, 3) == 0 ? 700 : 90);
             k.O = 1 + harness_below(h, 300);
-            k.act = (PgActivation)harness_below(h, PG_EXP + 1);
+            k.act = (PgActivation)harness_below(h, PG_ACTIVATIONS);
             k.bias = harness_below(h, 2);
             k.scaled = harness_below(h, 4) == 0;
             k.scale = k.scaled ? 0.7 : 0;

@@ -8,13 +8,9 @@
 static inline float ref_act(PgActivation act, float x) {
     switch (act) {
     case PG_NO_ACT: return x;
-    case PG_SILU: return vm_silu(x);
-    case PG_GELU: return vm_gelu(x);
-    case PG_GELU_TANH: return vm_gelu_tanh(x);
-    case PG_RELU2: return vm_relu2(x);
-    case PG_SIGMOID: return vm_sigmoid(x);
-    case PG_SOFTPLUS: return vm_softplus(x);
-    case PG_EXP: return vm_exp(x);
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    case PG_##NAME: return vm_##name(x);
+#include "ir/activation.def"
     }
     return x;
 }

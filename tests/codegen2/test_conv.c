@@ -40,7 +40,7 @@ static PgKernel random_kernel(RigRandom *r) {
     k.per_expert = form == 1;
     k.mixed = form == 2;
     k.bias = !k.mixed && rig_next(r) % 2;
-    k.act = (PgActivation)rig_range(r, PG_NO_ACT, PG_RELU2);
+    k.act = (PgActivation)rig_range(r, PG_NO_ACT, PG_ACTIVATIONS - 1);
     if (k.per_expert) {
         k.E = rig_range(r, 1, 8);
         k.k = rig_range(r, 1, k.E);

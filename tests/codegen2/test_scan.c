@@ -92,7 +92,7 @@ static PgKernel random_kernel(RigRandom *r, PgScanExperts scan) {
     int size = (int)rig_range(r, 0, 9);
     k.R = size == 0 ? rig_range(r, 250, 530) : size < 4 ? rig_range(r, 30, 70) : rig_range(r, 1, 20);
     k.gate = rig_next(r) % 2;
-    k.act = k.gate ? (PgActivation)rig_range(r, PG_SILU, PG_RELU2) : PG_NO_ACT;
+    k.act = k.gate ? (PgActivation)rig_range(r, PG_NO_ACT + 1, PG_ACTIVATIONS - 1) : PG_NO_ACT;
     bool together = rig_next(r) % 2;
     k.b_start = together ? k.R : 0;
     k.c_start = together ? k.R + k.N : 0;

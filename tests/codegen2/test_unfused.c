@@ -96,7 +96,7 @@ static void elementwise_case(const CgTarget *target, RigRandom random) {
     PgKernel k = random_kernel(&random, PG_ELEMENTWISE);
     Rig rig;
     k.ew = (PgElementwise)rig_range(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
-    if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rig_range(&random, PG_SILU, PG_EXP);
+    if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rig_range(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
     if (k.ew == PG_EW_SCALE) k.scale = 0.3;
     if (k.ew == PG_EW_ADD || k.ew == PG_EW_MUL) k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
     bool parameter = k.ew == PG_EW_ADD_PARAM || k.ew == PG_EW_MUL_PARAM;

@@ -10,9 +10,34 @@
 
 #include <cmocka.h>
 
+#include "frontend/keys.h"
 #include "frontend/spec.h"
 
 #define HEAD "mossc: 1\nname: t\nvocab_size: 256\nd_model: 64\n"
+
+/* A value of a block: V(spec.blocks[0], ssm, d_state)->integer. */
+#define V(block, section, key) value_of(&(block), FE_KEY_##section##_##key)
+
+static inline const FeValue *value_of(const FeBlock *block, FeKey key) {
+    const FeValue *value = fe_find_value(block->map, key);
+    assert_non_null(value);
+    return value;
+}
+
+/* per_expert names exactly these parts: "A|D", in the order of the table. */
+static inline void assert_parts(const FeBlock *block, const char *expected) {
+    char parts[128] = "";
+    const char *word;
+    int size;
+    bool reserved;
+    const char *words = fe_key_row(FE_KEY_ssm_experts_per_expert)->words;
+    for (int i = 0; fe_word_at(words, i, &word, &size, &reserved); i++) {
+        if (!(V(*block, ssm_experts, per_expert)->bits >> i & 1)) continue;
+        if (parts[0]) strcat(parts, "|");
+        strncat(parts, word, (size_t)size);
+    }
+    assert_string_equal(parts, expected);
+}
 
 typedef struct Loaded {
     FeSpec spec;

@@ -27,11 +27,11 @@ static void maps_merge_and_lists_replace(void **state) {
                               "  - ssm: {d_conv: 2, experts: {per_expert: [x_proj]}}\n"
                               "  - ssm: {experts: }\n");
     const FeBlock *b = l.spec.blocks;
-    assert_true(b[0].ssm.d_state == 8 && b[0].ssm.d_conv == 3);
-    assert_true(b[1].ssm.d_state == 8 && b[1].ssm.d_conv == 2);
-    assert_int_equal(b[0].experts.per_expert, FE_A | FE_D);
-    assert_int_equal(b[1].experts.per_expert, FE_X_PROJ);
-    for (int i = 0; i < 3; i++) assert_true(b[i].experts.count == 4 && b[i].experts.idle == FE_UPDATE);
+    assert_true(V(b[0], ssm, d_state)->integer == 8 && V(b[0], ssm, d_conv)->integer == 3);
+    assert_true(V(b[1], ssm, d_state)->integer == 8 && V(b[1], ssm, d_conv)->integer == 2);
+    assert_parts(&b[0], "A|D");
+    assert_parts(&b[1], "x_proj");
+    for (int i = 0; i < 3; i++) assert_true(b[i].experts.count == 4 && V(b[i], ssm_experts, idle)->integer == FE_UPDATE);
     unload(&l);
 }
 
@@ -39,18 +39,18 @@ static void one_width_replaces_the_other(void **state) {
     (void)state;
     Loaded l = load_good(HEAD "defaults: {ssm: {d_inner: 100}, mlp: {expand: 2}}\n"
                               "stack: [ssm, {ssm: {expand: 3}}, {ssm: {d_inner: 7}}, mlp, {mlp: {d_ff: 9}}]\n");
-    assert_int_equal(l.spec.blocks[0].ssm.d_inner, 100);
-    assert_int_equal(l.spec.blocks[1].ssm.d_inner, 192);
-    assert_int_equal(l.spec.blocks[2].ssm.d_inner, 7);
-    assert_int_equal(l.spec.blocks[3].mlp.d_ff, 128);
-    assert_int_equal(l.spec.blocks[4].mlp.d_ff, 9);
+    assert_int_equal(V(l.spec.blocks[0], ssm, d_inner)->integer, 100);
+    assert_int_equal(V(l.spec.blocks[1], ssm, d_inner)->integer, 192);
+    assert_int_equal(V(l.spec.blocks[2], ssm, d_inner)->integer, 7);
+    assert_int_equal(V(l.spec.blocks[3], mlp, d_ff)->integer, 128);
+    assert_int_equal(V(l.spec.blocks[4], mlp, d_ff)->integer, 9);
     unload(&l);
 }
 
 static void a_default_width_that_is_replaced_is_not_checked(void **state) {
     (void)state;
     Loaded l = load_good(HEAD "defaults: {ssm: {expand: 1.3}}\nstack: [{ssm: {d_inner: 7}}]\n");
-    assert_int_equal(l.spec.blocks[0].ssm.d_inner, 7);
+    assert_int_equal(V(l.spec.blocks[0], ssm, d_inner)->integer, 7);
     unload(&l);
 }
 
@@ -66,10 +66,12 @@ static void none_switches_off_a_default(void **state) {
                        "  - ssm\n"
                        "  - attention\n");
     const FeBlock *b = l.spec.blocks;
-    assert_true(!b[0].ssm.dt_norm && !b[0].ssm.b_norm && !b[0].ssm.c_norm && b[0].experts.count == 0);
-    assert_true(b[1].attention.window == 0 && !b[1].attention.rope);
-    assert_true(b[2].ssm.dt_norm && b[2].ssm.b_norm && b[2].ssm.c_norm && b[2].experts.count == 4 && b[2].router.top_k == 3);
-    assert_true(b[3].attention.window == 8 && b[3].attention.rope && b[3].attention.rope_theta == 5.0);
+    assert_true(!V(b[0], ssm, dt_norm)->integer && !V(b[0], ssm, b_norm)->integer && !V(b[0], ssm, c_norm)->integer);
+    assert_int_equal(b[0].experts.count, 0);
+    assert_true(b[1].window == 0 && !V(b[1], attention, rope)->map);
+    assert_true(V(b[2], ssm, dt_norm)->integer && V(b[2], ssm, b_norm)->integer && V(b[2], ssm, c_norm)->integer);
+    assert_true(b[2].experts.count == 4 && b[2].router.top_k == 3);
+    assert_true(b[3].window == 8 && V(b[3], attention, rope)->map && V(b[3], rope, theta)->real == 5.0);
     unload(&l);
 }
 
@@ -77,8 +79,8 @@ static void an_empty_map_over_a_default_keeps_it(void **state) {
     (void)state;
     Loaded l = load_good(HEAD "defaults: {attention: {rope: {theta: 500, dim: 4}}}\n"
                               "stack: [{attention: {n_heads: 4, rope: }}, {attention: {n_heads: 4, rope: {dim: 8}}}]\n");
-    assert_true(l.spec.blocks[0].attention.rope_theta == 500.0 && l.spec.blocks[0].attention.rope_dim == 4);
-    assert_true(l.spec.blocks[1].attention.rope_theta == 500.0 && l.spec.blocks[1].attention.rope_dim == 8);
+    assert_true(V(l.spec.blocks[0], rope, theta)->real == 500.0 && V(l.spec.blocks[0], rope, dim)->integer == 4);
+    assert_true(V(l.spec.blocks[1], rope, theta)->real == 500.0 && V(l.spec.blocks[1], rope, dim)->integer == 8);
     unload(&l);
 }
 
@@ -102,11 +104,11 @@ static void defaults_without_a_meaning_are_dropped(void **state) {
                               "  - mlp: {experts: {shared: 1}}\n"
                               "  - mlp: {experts: none}\n");
     const FeBlock *b = l.spec.blocks;
-    assert_int_equal(b[0].experts.idle, FE_HOLD); /* idle has no meaning beside params */
+    assert_int_equal(V(b[0], ssm_experts, idle)->integer, FE_HOLD); /* idle has no meaning beside params */
     assert_int_equal(b[0].router.input, FE_ROUTER_INNER);
     assert_int_equal(b[1].router.input, FE_ROUTER_BLOCK); /* inner has none in an mlp */
-    assert_int_equal(b[1].experts.shared_d_ff, 8);
-    assert_int_equal(b[2].experts.shared_d_ff, 77);
+    assert_int_equal(V(b[1], mlp_experts, shared_d_ff)->state, FE_ABSENT);
+    assert_int_equal(V(b[2], mlp_experts, shared_d_ff)->integer, 77);
     assert_int_equal(b[3].experts.count, 0); /* and so top_k 40 means nothing */
     unload(&l);
 }
@@ -115,7 +117,7 @@ static void defaults_apply_under_defines(void **state) {
     (void)state;
     Loaded l = load_good(
         HEAD "define: {m: {mlp: {experts: {count: 4}}}}\ndefaults: {mlp: {d_ff: 24}, router: {top_k: 3}}\nstack: [ssm, m]\n");
-    assert_int_equal(l.spec.blocks[1].mlp.d_ff, 24);
+    assert_int_equal(V(l.spec.blocks[1], mlp, d_ff)->integer, 24);
     assert_int_equal(l.spec.blocks[1].router.top_k, 3);
     unload(&l);
 }

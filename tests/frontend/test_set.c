@@ -37,8 +37,8 @@ static void items_are_reached_by_index_and_by_name(void **state) {
     (void)state;
     Loaded l = set("stack[group].blocks[0].ssm.d_state=7", "stack[1].ssm.d_state=9");
     assert_true(l.ok);
-    assert_int_equal(l.spec.blocks[0].ssm.d_state, 7);
-    assert_int_equal(l.spec.blocks[6].ssm.d_state, 9); /* an alias is a copy: the other place keeps its own */
+    assert_int_equal(V(l.spec.blocks[0], ssm, d_state)->integer, 7);
+    assert_int_equal(V(l.spec.blocks[6], ssm, d_state)->integer, 9); /* an alias is a copy: the other place keeps its own */
     unload(&l);
 }
 
@@ -46,8 +46,8 @@ static void a_path_is_read_after_aliases(void **state) {
     (void)state;
     Loaded l = set("x-a.d_state=99", "stack[last].ssm.d_conv=2");
     assert_true(l.ok);
-    assert_int_equal(l.spec.blocks[6].ssm.d_state, 4);
-    assert_int_equal(l.spec.blocks[6].ssm.d_conv, 2);
+    assert_int_equal(V(l.spec.blocks[6], ssm, d_state)->integer, 4);
+    assert_int_equal(V(l.spec.blocks[6], ssm, d_conv)->integer, 2);
     unload(&l);
 }
 
@@ -55,9 +55,9 @@ static void a_path_is_read_before_defaults(void **state) {
     (void)state;
     Loaded l = set("defaults.ssm.d_conv=3", "defaults.ssm.d_state=5");
     assert_true(l.ok);
-    assert_int_equal(l.spec.blocks[0].ssm.d_conv, 3);
-    assert_int_equal(l.spec.blocks[0].ssm.d_state, 4);
-    assert_int_equal(l.spec.blocks[2].ssm.d_state, 5);
+    assert_int_equal(V(l.spec.blocks[0], ssm, d_conv)->integer, 3);
+    assert_int_equal(V(l.spec.blocks[0], ssm, d_state)->integer, 4);
+    assert_int_equal(V(l.spec.blocks[2], ssm, d_state)->integer, 5);
     unload(&l);
 }
 
@@ -65,7 +65,7 @@ static void a_word_of_the_stack_opens_as_its_kind(void **state) {
     (void)state;
     Loaded l = set("stack[0].blocks[2].ssm.d_state=6", NULL);
     assert_true(l.ok);
-    assert_int_equal(l.spec.blocks[2].ssm.d_state, 6);
+    assert_int_equal(V(l.spec.blocks[2], ssm, d_state)->integer, 6);
     unload(&l);
 }
 
@@ -74,7 +74,7 @@ static void a_value_is_yaml(void **state) {
     Loaded l = set("stack[last].ssm={experts: {count: 2, per_expert: [A, D]}}", "stack[0].blocks=[ssm]");
     assert_true(l.ok);
     assert_int_equal(l.spec.n_blocks, 3);
-    assert_int_equal(l.spec.blocks[2].experts.per_expert, FE_A | FE_D);
+    assert_parts(&l.spec.blocks[2], "A|D");
     unload(&l);
 }
 
@@ -82,7 +82,7 @@ static void an_empty_value_is_an_empty_map(void **state) {
     (void)state;
     Loaded l = set("stack[last].ssm=", NULL);
     assert_true(l.ok);
-    assert_int_equal(l.spec.blocks[6].ssm.d_state, 16);
+    assert_int_equal(V(l.spec.blocks[6], ssm, d_state)->integer, 16);
     unload(&l);
 }
 

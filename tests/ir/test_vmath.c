@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdbool.h>
+
 #include "ir/vmath32.h"
 
 enum { SAMPLES = 1000000 };
@@ -68,6 +70,19 @@ static void test_accuracy(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check(&cases[i]);
 }
 
+static void test_every_activation_is_among_them(void **state) {
+    (void)state;
+    static float (*const functions[])(float) = {
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) vm_##name,
+#include "ir/activation.def"
+    };
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        bool found = false;
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) found = found || cases[c].ours == functions[i];
+        if (!found) fail_msg("row %zu of ir/activation.def has no line in cases", i);
+    }
+}
+
 static void test_exp_clamps_to_normal_powers_of_two(void **state) {
     (void)state;
     const float ends[] = {-INFINITY, -1e30f, -100, -87.4f, -87.33655f, -87.33654f, -87.3365f};
@@ -113,8 +128,11 @@ static void test_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accuracy),   cmocka_unit_test(test_exp_clamps_to_normal_powers_of_two),
-        cmocka_unit_test(test_infinities), cmocka_unit_test(test_nan_stays_nan),
+        cmocka_unit_test(test_every_activation_is_among_them),
+        cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_exp_clamps_to_normal_powers_of_two),
+        cmocka_unit_test(test_infinities),
+        cmocka_unit_test(test_nan_stays_nan),
         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontend/keys.h"
+
 typedef struct Coverage {
     const char *name;
     int64_t count, least;
@@ -42,22 +44,28 @@ void cover(const char *name, bool seen) {
     abort();
 }
 
+/* -1 for a key that the block does not have. */
+static int64_t integer(const FeBlock *block, FeKey key) {
+    const FeValue *value = fe_find_value(block->map, key);
+    return value ? value->integer : -1;
+}
+
 static void cover_block(const FeBlock *block) {
     bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP,
          attention = block->kind == FE_ATTENTION;
-    bool outputs = ssm && experts && block->experts.combine == FE_OUTPUTS;
-    cover("hold", outputs && block->experts.idle == FE_HOLD);
-    cover("update", outputs && block->experts.idle == FE_UPDATE);
+    bool outputs = experts && integer(block, FE_KEY_ssm_experts_combine) == FE_OUTPUTS;
+    cover("hold", outputs && integer(block, FE_KEY_ssm_experts_idle) == FE_HOLD);
+    cover("update", outputs && integer(block, FE_KEY_ssm_experts_idle) == FE_UPDATE);
     cover("params", ssm && experts && !outputs);
     cover("input: inner", ssm && experts && block->router.input == FE_ROUTER_INNER);
     cover("ssm without experts", ssm && !experts);
     cover("moe", mlp && experts);
-    cover("shared experts", mlp && experts && block->experts.shared > 0);
-    cover("gated mlp", mlp && block->mlp.activation >= FE_SWIGLU);
-    cover("plain mlp", mlp && block->mlp.activation < FE_SWIGLU);
-    cover("grouped attention", attention && block->attention.n_kv_heads < block->attention.n_heads);
-    cover("window", attention && block->attention.window > 0);
-    cover("rope", attention && block->attention.rope);
+    cover("shared experts", mlp && experts && integer(block, FE_KEY_mlp_experts_shared) > 0);
+    cover("gated mlp", mlp && integer(block, FE_KEY_mlp_activation) >= FE_SWIGLU);
+    cover("plain mlp", mlp && integer(block, FE_KEY_mlp_activation) < FE_SWIGLU);
+    cover("grouped attention", integer(block, FE_KEY_attention_n_kv_heads) < integer(block, FE_KEY_attention_n_heads));
+    cover("window", block->window > 0);
+    cover("rope", attention && block->knows_order);
     cover("sigmoid", experts && block->router.score == FE_SIGMOID);
     cover("select_bias", experts && block->router.select_bias);
 }

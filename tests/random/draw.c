@@ -25,6 +25,19 @@ static const char *pick(Drawer *d, const char *const *words, size_t count) {
     return words[rng_between(&d->rng, 0, (int64_t)count - 1)];
 }
 
+/* What `activation` may be: of ssm, of mlp. */
+static const char *const plain_activations[] = {
+#define IR_PLAIN_WORD(word, WORD, name) #word,
+#include "ir/activation.def"
+};
+static const char *const activations[] = {
+#define IR_GATED_WORD(word, WORD, name) #word,
+#include "ir/activation.def"
+#define IR_PLAIN_WORD(word, WORD, name) #word,
+#include "ir/activation.def"
+};
+#define PICK_OF(d, words) pick((d), (words), sizeof(words) / sizeof *(words))
+
 static bool chance(Drawer *d, int percent) { return rng_chance(&d->rng, percent); }
 static int64_t between(Drawer *d, int64_t low, int64_t high) { return rng_between(&d->rng, low, high); }
 static const char *truth(Drawer *d) { return chance(d, 50) ? "true" : "false"; }
@@ -95,7 +108,7 @@ static void draw_ssm(Drawer *d) {
     if (chance(d, 70)) su_text_add(d->out, ", dt_rank: %lld", (long long)between(d, 1, 20));
     if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
-    if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK(d, "silu", "gelu", "gelu_tanh", "relu2"));
+    if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK_OF(d, plain_activations));
     if (chance(d, 30)) su_text_add(d->out, ", dt_norm: rms%s", chance(d, 40) ? ", inner_norm_eps: 1e-4" : "");
     if (chance(d, 30)) su_text_add(d->out, ", b_norm: rms");
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
@@ -111,8 +124,7 @@ static void draw_mlp(Drawer *d) {
         comma = ", ";
     }
     if (!d->default_mlp || chance(d, 50)) {
-        su_text_add(d->out, "%sactivation: %s", comma,
-                    PICK(d, "swiglu", "geglu", "geglu_tanh", "silu", "gelu", "gelu_tanh", "relu2"));
+        su_text_add(d->out, "%sactivation: %s", comma, PICK_OF(d, activations));
         comma = ", ";
     }
     su_text_add(d->out, "%sbias: %s", comma, truth(d));
