@@ -83,7 +83,10 @@ static int help(int argc, char **argv) {
         return CLI_USAGE;
     }
     if (strcmp(argv[0], "keys") == 0) {
-        fe_print_keys(stdout);
+        SuText text = {0};
+        fe_print_keys(&text);
+        fputs(text.text, stdout);
+        su_text_free(&text);
         return CLI_OK;
     }
     const CliCommand *command = find_command(argv[0]);
