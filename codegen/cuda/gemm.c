@@ -2,8 +2,8 @@
  * weights (CG_MANY), or with up to 64 rows while weights come straight from memory, once (CG_FEW with tensor cores).
  *
  * The sums of a tile go to shared memory in the layout's own order, [panel][row][16]; all threads then take quads of them through
- * the epilogue of map.c, so that what follows a map stands in the text once. */
-#include "codegen/cuda/map.h"
+ * the epilogue of linear.c, so that what follows a map stands in the text once. */
+#include "codegen/cuda/linear.h"
 
 enum {
     SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */

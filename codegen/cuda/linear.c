@@ -1,12 +1,12 @@
 /* PG_MAP: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
  * outputs with one row (PG_ROW) or eight rows, positions or wanted rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
- * `split` warps share the k of a panel where there are few panels. One row mostly goes through row.c, many rows go through tiles.c; the
+ * `split` warps share the k of a panel where there are few panels. One row mostly goes through gemv.c, many rows go through gemm.c; the
  * plain form is for few rows in float, and for one row whose x does not fit shared memory or whose terms have an epilogue each.
  *
  * After the sums across lanes a lane holds four outputs, of row lane / 4 in PG_BLOCK: the layout's own order, so a warp stores 512
  * bytes in a row. In PG_ROW the first four lanes hold all. */
 #include "codegen/cuda/kernels.h"
-#include "codegen/cuda/map.h"
+#include "codegen/cuda/linear.h"
 
 /* ---------------------------------------------------------------------------------------------- operands */
 

@@ -1,6 +1,6 @@
 /* Writing a folder whole or not at all: it is filled under a temporary name beside its own, synced and renamed. */
-#ifndef MOSSC_SUPPORT_FOLDER_H
-#define MOSSC_SUPPORT_FOLDER_H
+#ifndef MOSSC_SUPPORT_DIRECTORY_H
+#define MOSSC_SUPPORT_DIRECTORY_H
 
 #include "support/diag.h"
 

@@ -135,7 +135,7 @@ static void print_row(const Scan *s) {
     cg_cu(c, ";\n");
 }
 
-void cg_scan_rows(const Scan *s) {
+void cg_scan_decode(const Scan *s) {
     CgCuda *c = s->c;
     const PgKernel *k = s->k;
     bool alone = k->mode == PG_ROW;

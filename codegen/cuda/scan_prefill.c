@@ -240,7 +240,7 @@ static void print_planes(const Walk *w) {
           (unsigned long long)cg_scan_plane(k->c_width));
 }
 
-void cg_scan_walk(const Scan *s) {
+void cg_scan_prefill(const Scan *s) {
     Walk w = walk_of(s);
     CgCuda *c = s->c;
     const PgKernel *k = s->k;

@@ -1,9 +1,9 @@
-/* Addresses of rows, planes and positions, and what the kernels around the scan and the unfused ones share (rows.c).
+/* Addresses of rows, planes and positions, and what the kernels around the scan and the unfused ones share (addressing.c).
  *
  * A value in rows, planes or positions keeps element i of place r (a row or a position) of plane e at
  * base + e · plane bytes + ((i / 16) · stride + r) · 64 + (i % 16) · 4, where stride is LD or LDP. */
-#ifndef MOSSC_CODEGEN_LLVM_ROWS_H
-#define MOSSC_CODEGEN_LLVM_ROWS_H
+#ifndef MOSSC_CODEGEN_LLVM_ADDRESSING_H
+#define MOSSC_CODEGEN_LLVM_ADDRESSING_H
 
 #include "codegen/llvm/emit.h"
 

@@ -2,7 +2,7 @@
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
  * A sum over experts of maps alone is one long product: its terms' x are scaled by their gates. */
-#include "codegen/cuda/map.h"
+#include "codegen/cuda/linear.h"
 
 #include <string.h>
 

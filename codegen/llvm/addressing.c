@@ -1,5 +1,5 @@
 /* Addresses of rows, planes and positions; the chosen experts of a row. */
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 enum { VEC_BYTES = PG_LANES * 4 };
 

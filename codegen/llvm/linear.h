@@ -1,6 +1,6 @@
-/* Parts of the map kernel: map.c decides what a tile reads and writes, map_core.c multiplies, map_epilogue.c finishes. */
-#ifndef MOSSC_CODEGEN_LLVM_MAP_H
-#define MOSSC_CODEGEN_LLVM_MAP_H
+/* Parts of the map kernel: linear.c decides what a tile reads and writes, linear_microkernel.c multiplies, linear_epilogue.c finishes. */
+#ifndef MOSSC_CODEGEN_LLVM_LINEAR_H
+#define MOSSC_CODEGEN_LLVM_LINEAR_H
 
 #include "codegen/llvm/emit.h"
 

@@ -1,4 +1,4 @@
-/* What the helpers of a walk do (scan_walk.c): fetch the rows' inputs, make deltas, finish outputs.
+/* What the helpers of a walk do (scan_prefill.c): fetch the rows' inputs, make deltas, finish outputs.
  *
  * Inputs come in pieces of 16 bytes, or of one float where they do not lie so. A row has PIECES of them; a helper has the same piece of
  * every STEP-th row, so that where it comes from and goes to is worked out once a walk. Loads go to registers at the beginning of

@@ -1,4 +1,4 @@
-#include "support/folder.h"
+#include "support/directory.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* What happens to the sums of a map before they are stored: bias, activation or convolution, the second map, the sum over experts,
  * addends, scale; in the order that docs/bits.md gives. */
-#include "codegen/llvm/map.h"
+#include "codegen/llvm/linear.h"
 
 /* Byte offset of (panel, row) in a value [panels][stride][16]. */
 static CgValue value_offset(CgEmit *e, CgValue panel, CgValue row, CgValue stride) {

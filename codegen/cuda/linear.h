@@ -1,6 +1,6 @@
-/* Maps: what one row or eight (map.c) and tiles of more rows (tiles.c) share. */
-#ifndef MOSSC_CODEGEN_CUDA_MAP_H
-#define MOSSC_CODEGEN_CUDA_MAP_H
+/* Maps: what one row or eight (linear.c) and tiles of more rows (gemm.c) share. */
+#ifndef MOSSC_CODEGEN_CUDA_LINEAR_H
+#define MOSSC_CODEGEN_CUDA_LINEAR_H
 
 #include "codegen/cuda/product.h"
 

@@ -1,7 +1,7 @@
 /* The heart of a map: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
  * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a
  * constant. */
-#include "codegen/llvm/map.h"
+#include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
 enum {

@@ -4,7 +4,7 @@
  *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
  */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/map.h"
+#include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
 enum {
