@@ -64,7 +64,7 @@ static bool make_graph(DrBuild *build, const DrBuildOptions *options, double *ou
 static bool make_program(DrBuild *build, const DrBuildOptions *options) {
     if (!dr_build_program(build, options)) return false;
     if (options->dump_dir && !dr_build_code(build, options)) return false;
-    ps_print_program(build->program, stdout);
+    sc_print_program(build->program, stdout);
     return true;
 }
 
