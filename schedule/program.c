@@ -9,9 +9,9 @@ enum { ARENA_LIMIT_SHIFT = 30 }; /* a step of max_rows keeps its arena below 1 G
 
 static uint32_t intern_kernel(ScBuilder *b, const PgKernel *kernel) {
     for (size_t i = 0; i < b->n_kernels; i++)
-        if (memcmp(&b->kernels[i], kernel, sizeof *kernel) == 0) return (uint32_t)i;
+        if (pg_kernel_equal(&b->kernels[i], kernel)) return (uint32_t)i;
     b->kernels = su_grow(b->arena, b->kernels, &b->kernels_capacity, b->n_kernels + 1, sizeof *b->kernels);
-    memcpy(&b->kernels[b->n_kernels], kernel, sizeof *kernel);
+    b->kernels[b->n_kernels] = *kernel;
     return (uint32_t)b->n_kernels++;
 }
 
@@ -96,8 +96,7 @@ static bool check_head(const IrGraph *g, SuDiags *diags) {
     return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
 }
 
-bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags) {
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
     if (!check_head(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
@@ -115,7 +114,8 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
         su_arena_free(&b.scratch);
         return false;
     }
-    *program = (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
+    *program =
+        (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
     memcpy(program->spec_hash, graph->spec_hash, sizeof program->spec_hash);
     build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
