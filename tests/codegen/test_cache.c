@@ -322,13 +322,22 @@ static void place_in_the_program_does_not_matter(void **unused) {
     place_remove(&place);
 }
 
+static bool has_wider_than_avx2(void) {
+    CgTarget target;
+    SuDiags diags = {0};
+    bool wider = cg_target_host("avx512", &target, &diags);
+    cg_target_free(&target);
+    su_diags_free(&diags);
+    return wider;
+}
+
 static void whatever_changes_the_code_changes_the_key(void **unused) {
     (void)unused;
     Place place = place_make();
     Compiling how = {.kernels = kernels}, narrow = {.kernels = kernels, .isa = "avx2"};
     CgOptions debug = {.debugger = CG_GDB, .spec_path = "a.yaml"}, elsewhere = {.debugger = CG_GDB, .spec_path = "b.yaml"};
     expect_compiled(&place, &how, 0, KERNELS);
-    expect_compiled(&place, &narrow, 0, KERNELS);
+    if (has_wider_than_avx2()) expect_compiled(&place, &narrow, 0, KERNELS); /* elsewhere both are the same code */
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = debug}, 0, KERNELS);
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = elsewhere}, 0, KERNELS);
     PgKernel other[KERNELS];
