@@ -254,7 +254,12 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_MAP,
+     .mode = PG_ROW,
+     .K = 40,
+     .O = 64,
+     .norm = PG_RMS,
+     .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -333,7 +338,7 @@ static void whatever_changes_the_code_changes_the_key(void **unused) {
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = elsewhere}, 0, KERNELS);
     PgKernel other[KERNELS];
     memcpy(other, kernels, sizeof other);
-    other[1].act = PG_NO_ACT;
+    other[1].epilogue.steps[1] = (PgEpilogueStep){0};
     expect_compiled(&place, &(Compiling){.kernels = other}, KERNELS - 1, 1);
     expect_compiled(&place, &how, KERNELS, 0);
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = debug}, KERNELS, 0);
