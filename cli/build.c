@@ -1,5 +1,7 @@
 #include "cli/build.h"
 
+#include "cli/show.h"
+
 DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
     model->reporter.asked = model->progress;
     return (DrBuildOptions){.spec = spec,
@@ -17,13 +19,13 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
 }
 
 bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
-    su_diags_print(&build->diags, stderr);
+    cli_show(&build->diags);
     build->diags.count = 0;
     return dr_build_model(build, options);
 }
 
 int cli_build_finish(DrBuild *build, bool ok) {
-    su_diags_print(&build->diags, stderr);
+    cli_show(&build->diags);
     dr_build_free(build);
     return ok ? CLI_OK : CLI_FAILED;
 }

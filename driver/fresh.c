@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/fresh.h"
+#include "support/alloc.h"
 
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
@@ -55,7 +56,7 @@ static uint64_t elements_of(const RtFreshTensor *tensor) {
 static bool draw(Drawn *drawn, uint64_t seed) {
     for (size_t i = 0; i < drawn->count; i++) {
         uint64_t n = elements_of(&drawn->tensors[i]);
-        drawn->elements[i] = malloc(n * sizeof(float));
+        drawn->elements[i] = su_malloc(n * sizeof(float));
         if (!drawn->elements[i]) return false;
         RtFreshStream stream = rt_fresh_start(&drawn->tensors[i], seed);
         rt_fresh_next(&stream, n, drawn->elements[i]);
@@ -80,6 +81,6 @@ bool dr_build_fresh(DrBuild *build, const DrBuildOptions *options, uint64_t seed
         ok = dr_build_from_memory(build, options, "packing fresh weights", look_up, &drawn);
     else
         su_error(&build->diags, (SuSpan){0}, NULL, "out of memory drawing the weights of '%s'", build->spec.name);
-    for (size_t i = 0; i < drawn.count; i++) free(drawn.elements[i]);
+    for (size_t i = 0; i < drawn.count; i++) su_free(drawn.elements[i]);
     return ok;
 }

@@ -1,4 +1,5 @@
 /* Reading whole files, and writing them whole or not at all. */
+#include "support/alloc.h"
 #include "support/file.h"
 
 #include <dirent.h>
@@ -192,8 +193,8 @@ void su_out_clean_on_signals(void) {
 static void out_free(SuOut *out) {
     const char *ours = out->temporary;
     if (ours) atomic_compare_exchange_strong(&being_written, &ours, NULL);
-    free(out->path);
-    free(out->temporary);
+    su_free(out->path);
+    su_free(out->temporary);
     *out = (SuOut){0};
 }
 
