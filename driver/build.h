@@ -12,7 +12,7 @@
 #include "ir/graph.h"
 #include "ir/program.h"
 #include "mossc/moss.h"
-#include "passes/pipeline.h"
+#include "schedule/schedule.h"
 #include "support/diag.h"
 
 typedef struct DrDeviceKind DrDeviceKind; /* driver/device.h */
