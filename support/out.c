@@ -14,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/digest.h"
 #include "support/file.h"
-#include "support/alloc.h"
 #include "support/str.h"
 
 static const char temporary_suffix[] = ".mossc-tmp-";

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "codegen/cache.h"
+#include "support/alloc.h"
 #include "tests/codegen/harness.h"
 #include "tests/runtime/damage.h"
 
