@@ -200,7 +200,9 @@ void su_cleanup_add(SuCleanup *cleanup, void (*run)(void *object), void *object)
 }
 
 void su_cleanup_done(SuCleanup *cleanup) {
-    if (innermost && innermost->cleanups == cleanup) innermost->cleanups = cleanup->next;
+    SuCleanup **at = innermost ? &innermost->cleanups : NULL;
+    while (at && *at && *at != cleanup) at = &(*at)->next;
+    if (at && *at) *at = cleanup->next;
 }
 
 SuFailureCode su_cleanup_reason(void) { return innermost ? innermost->failure.code : SU_NO_FAILURE; }

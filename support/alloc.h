@@ -104,7 +104,7 @@ void su_guard_end(SuGuard *guard);
  * which it stands must not return before su_guard_end. */
 #define SU_CAUGHT(guard, diags, what) (setjmp(su_guard_begin((guard), (diags), (what))->jump) != 0)
 
-/* Within a guard; without one they do nothing. Cleanups are taken back in the reverse order, before the object is gone. */
+/* Within a guard; without one they do nothing. A cleanup is taken back before its object is gone or the guard has ended. */
 void su_cleanup_add(SuCleanup *cleanup, void (*run)(void *object), void *object);
 void su_cleanup_done(SuCleanup *cleanup);
 /* In a cleanup: what ended the guard. After SU_LLVM_FAILED objects of LLVM are left alone, since it stopped in the middle of work on them. */
