@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "codegen/cache.h"
+#include "support/alloc.h"
 #include "tests/codegen/harness.h"
 #include "tests/runtime/damage.h"
 
@@ -73,7 +74,7 @@ static bool is_found(const Place *place, int n, CgCacheStats *out_stats) {
     }
     *out_stats = cg_cache_stats(cache);
     assert_int_equal(out_stats->found + out_stats->missed + out_stats->damaged, 1);
-    free(payload);
+    su_free(payload);
     cg_cache_close(cache);
     return payload != NULL;
 }
@@ -254,7 +255,12 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_MAP,
+     .mode = PG_ROW,
+     .K = 40,
+     .O = 64,
+     .norm = PG_RMS,
+     .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -342,7 +348,7 @@ static void whatever_changes_the_code_changes_the_key(void **unused) {
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = elsewhere}, 0, KERNELS);
     PgKernel other[KERNELS];
     memcpy(other, kernels, sizeof other);
-    other[1].act = PG_NO_ACT;
+    other[1].epilogue.steps[1] = (PgEpilogueStep){0};
     expect_compiled(&place, &(Compiling){.kernels = other}, KERNELS - 1, 1);
     expect_compiled(&place, &how, KERNELS, 0);
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = debug}, KERNELS, 0);
