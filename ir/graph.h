@@ -95,7 +95,7 @@ typedef struct IrNode {
 } IrNode;
 
 /* What a region becomes. A node outside any region is a phase of its own. */
-typedef enum IrRegionKind { IR_REGION_MAP, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
 
 typedef struct IrRegion {
     IrRegionKind kind;

@@ -43,7 +43,7 @@ static void normalise(Counter *c, double elements) {
     add(c, costs[c->k->norm] * elements);
 }
 
-/* What stands behind the sum over experts of a map or of COMBINE: O outputs at each of `n` places. */
+/* What stands behind the sum over experts of a linear layer or of COMBINE: O outputs at each of `n` places. */
 static void finish(Counter *c, double n) {
     const PgKernel *k = c->k;
     double elements = n * (double)k->O;
@@ -82,14 +82,14 @@ static void cost_norm(Counter *c) {
     move(c, 2 * elements);
 }
 
-static void cost_map(Counter *c) {
+static void cost_linear(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
-    double outputs = y * (double)k->O, maps = k->dual ? 2 : 1;
+    double outputs = y * (double)k->O, matrices = k->dual ? 2 : 1;
     normalise(c, x * (double)k->K);
     move(c, x * (double)k->K);
-    add(c, maps * outputs * (2 * (double)k->K + k->bias) + (k->dual ? outputs : 0));
+    add(c, matrices * outputs * (2 * (double)k->K + k->bias) + (k->dual ? outputs : 0));
     if (k->conv) convolve(c);
     if (k->conv_bias) add(c, outputs);
     activate(c, k->act, outputs);
@@ -247,7 +247,7 @@ static void cost_contract(Counter *c) {
 static void (*const rules[PG_KIND_COUNT])(Counter *) = {
     [PG_EMBED] = cost_embed,
     [PG_NORM] = cost_norm,
-    [PG_MAP] = cost_map,
+    [PG_LINEAR] = cost_linear,
     [PG_ROUTE] = cost_route,
     [PG_GROUP] = cost_group,
     [PG_COMBINE] = cost_combine,
@@ -286,7 +286,7 @@ const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand
 static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
     switch (k->kind) {
-    case PG_MAP: return k->select == PG_CHOSEN;
+    case PG_LINEAR: return k->select == PG_CHOSEN;
     case PG_SCAN: return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_PARAMS;
     case PG_CONV: return k->per_expert;
     case PG_MIX: return true;

@@ -33,7 +33,7 @@
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
-    PG_SEGMENT_K = 256, /* a map sums K in segments of this many (the bits) */
+    PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = 512,  /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -48,8 +48,8 @@ typedef enum PgDtype { PG_F32, PG_BF16, PG_F16 } PgDtype;
 typedef enum PgKind {
     PG_EMBED,      /* token -> row of x */
     PG_NORM,       /* rms or layer norm of rows */
-    PG_MAP,        /* linear map with everything fused around it */
-    PG_ROUTE,      /* router map, scores, selection, gates: a row a tile */
+    PG_LINEAR,        /* linear layer with everything fused around it */
+    PG_ROUTE,      /* the router's linear layer, scores, selection, gates: a row a tile */
     PG_GROUP,      /* group table from the routes of all rows (PG_BLOCK): one tile */
     PG_COMBINE,    /* sum over experts of positions or planes, addends */
     PG_CONV,       /* causal convolution, bias, activation: (panel, segment) a tile */
@@ -72,14 +72,14 @@ typedef enum PgKind {
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
 typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
 
-/* Which weights a map multiplies with. */
+/* Which weights a linear layer multiplies with. */
 typedef enum PgSelect {
     PG_SINGLE, /* one matrix: x rows -> y rows. x planes -> y planes, x positions -> y positions with the same matrix */
     PG_ALL,    /* every expert's: x rows or planes -> y planes */
     PG_CHOSEN  /* the chosen experts': x rows (gathered) or positions -> y positions */
 } PgSelect;
 
-/* Sum over experts after the map (or in PG_COMBINE). */
+/* Sum over experts after the linear layer (or in PG_COMBINE). */
 typedef enum PgSum {
     PG_NO_SUM,
     PG_GATED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
@@ -107,7 +107,7 @@ typedef struct PgKernel {
     PgLayout x_layout, y_layout;
     PgSelect select;
     PgSum sum;
-    /* map; `norm` is also NORM's and ROUTE's. y = epilogue(W · norm(x)):
+    /* linear layer; `norm` is also NORM's and ROUTE's. y = epilogue(W · norm(x)):
      * v = acc (+ bias); v = act(v); dual: v = v * (acc2 + bias2); sum over experts; + addend; + residual; * scale */
     PgNormKind norm;
     double eps;          /* of norm */
@@ -117,9 +117,9 @@ typedef struct PgKernel {
     bool logits;         /* y goes to RtArgs.logits, one row of out_stride floats for each wanted row */
     bool gather_wanted;  /* NORM before the head: row i of y is made from row out_rows[i] of x; tiles count wanted rows */
     double scale;        /* also the router's scale */
-    /* map in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
+    /* linear layer in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
     bool conv, conv_bias;
-    int64_t taps;        /* W: map with conv, CONV */
+    int64_t taps; /* W: linear layer with conv, CONV */
     bool mixed; /* CONV, OUTER: the W operand is MIX's result in the arena (channels); CONV with per_expert instead: weight
                             and bias are [E]… in the packed weights and mixed by the gates inside the kernel */
     /* route, select, gates */
@@ -150,22 +150,22 @@ typedef struct PgKernel {
 enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum {
-    PG_MAP_X,
-    PG_MAP_W,
-    PG_MAP_W2,
-    PG_MAP_BIAS,
-    PG_MAP_BIAS2,
-    PG_MAP_NORM_W,
-    PG_MAP_NORM_B,
-    PG_MAP_ADDEND,
-    PG_MAP_RESIDUAL,
-    PG_MAP_ROUTES,
-    PG_MAP_GATES,
-    PG_MAP_GROUPS,
-    PG_MAP_CONV_W,
-    PG_MAP_CONV_B,
-    PG_MAP_HISTORY,
-    PG_MAP_Y
+    PG_LINEAR_X,
+    PG_LINEAR_W,
+    PG_LINEAR_W2,
+    PG_LINEAR_BIAS,
+    PG_LINEAR_BIAS2,
+    PG_LINEAR_NORM_W,
+    PG_LINEAR_NORM_B,
+    PG_LINEAR_ADDEND,
+    PG_LINEAR_RESIDUAL,
+    PG_LINEAR_ROUTES,
+    PG_LINEAR_GATES,
+    PG_LINEAR_GROUPS,
+    PG_LINEAR_CONV_W,
+    PG_LINEAR_CONV_B,
+    PG_LINEAR_HISTORY,
+    PG_LINEAR_Y
 };
 enum {
     PG_ROUTE_X,
@@ -232,10 +232,10 @@ typedef enum PgCount {
     PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
 } PgCount;
 
-/* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For maps `fixed` is the number of planes of y (positions, in
+/* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For linear layers `fixed` is the number of planes of y (positions, in
  * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
- * Tile numbering: PG_MAP: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
+ * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
  * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, wanted rows or positions. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
@@ -248,7 +248,7 @@ typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
     uint32_t stage; /* rising from 0; a change means that all workers meet */
     uint32_t count; /* PgCount */
-    uint32_t fixed; /* maps: planes or positions of y (see above), else tiles per count */
+    uint32_t fixed; /* linear layers: planes or positions of y (see above), else tiles per count */
     uint32_t E, k; /* PG_PER_POSITION_BLOCK */
     int32_t block; /* of the spec; -1 outside: for messages about a row's trouble */
     uint32_t line; /* of the spec */
@@ -354,7 +354,7 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t groups; /* maps: panel groups (see PgPhase); else 1 */
+    uint32_t groups; /* linear layers: panel groups (see PgPhase); else 1 */
     uint32_t claim; /* tiles that a worker should claim at once, a hint; at least 1 */
     uint64_t scratch; /* bytes of worker scratch it needs */
 } PgCode;

@@ -41,7 +41,7 @@ PsChoice ps_choice(const IrGraph *g, IrValueId routes);
 /* The lone weight a value is, or NULL. */
 const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 
-/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the map they hold. Writes into out. */
-void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
+/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the linear layer they hold. Writes into out. */
+void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
 
 #endif

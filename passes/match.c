@@ -85,15 +85,15 @@ static PsView take_view(const IrGraph *g, const PsUses *uses, PsGroup *group, Ir
 }
 
 /* W_dt δ + b_dt, one matrix or the experts' */
-static bool take_delta_map(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId value, IrOp bias_op, IrOp map_op) {
+static bool take_delta_linear(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId value, IrOp bias_op, IrOp linear_op) {
     const IrNode *bias = made_by(g, uses, value, bias_op);
-    const IrNode *map = bias != NULL ? made_by(g, uses, bias->operands[0], map_op) : NULL;
-    if (map == NULL) return false;
+    const IrNode *linear = bias != NULL ? made_by(g, uses, bias->operands[0], linear_op) : NULL;
+    if (linear == NULL) return false;
     join(g, &s->group, bias);
-    join(g, &s->group, map);
+    join(g, &s->group, linear);
     s->dt_b = bias->operands[1];
-    s->dt_w = map->operands[1];
-    s->delta = take_view(g, uses, &s->group, map->operands[0]);
+    s->dt_w = linear->operands[1];
+    s->delta = take_view(g, uses, &s->group, linear->operands[0]);
     return true;
 }
 
@@ -103,12 +103,12 @@ static bool take_dt(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId d
     if (softplus == NULL || softplus->op != IR_OP_softplus || uses->count[dt] != 2) return false;
     join(g, &s->group, softplus);
     IrValueId pre = softplus->operands[0];
-    if (take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
+    if (take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
     s->own_dt = true;
-    if (s->experts == PG_SCAN_HOLD) return take_delta_map(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
-    if (s->experts == PG_SCAN_UPDATE) return take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
+    if (s->experts == PG_SCAN_HOLD) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
+    if (s->experts == PG_SCAN_UPDATE) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
     const IrNode *sum = made_by(g, uses, pre, IR_OP_expert_sum_routed);
-    if (sum == NULL || !take_delta_map(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
+    if (sum == NULL || !take_delta_linear(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
     join(g, &s->group, sum);
     s->gates = sum->operands[1];
     s->routes = ps_maker(g, ps_maker(g, sum->operands[0])->operands[0])->operands[2]; /* linear_routed's */

@@ -3,7 +3,7 @@
  *
  *   route-fusion        dense work over all experts becomes work on the chosen ones; routers become one region each
  *   scan-fusion         convolution, and everything from Δ to D, becomes one region each, experts inside
- *   elementwise-fusion  norms, biases, activations, gates, sums, residual adds and scalings join the maps beside them
+ *   elementwise-fusion  norms, biases, activations, gates, sums, residual adds and scalings join the linear layers beside them
  *   weights             dtype and packed form of every weight
  *   plan                live ranges of buffers share one arena
  *   schedule            regions become phases; phases that do not depend on each other share a stage

@@ -119,13 +119,13 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     const IrNode *gates = &g->nodes[gates_id];
     const IrNode *score = ps_maker(g, gates->operands[0]);
     const IrNode *select = ps_maker(g, gates->operands[1]);
-    const IrNode *map = ps_maker(g, score->operands[0]);
+    const IrNode *linear = ps_maker(g, score->operands[0]);
     PsGroup group = {.n = 0};
-    if (map->op == IR_OP_add_bias) {
-        ps_group_add(&group, (IrNodeId)(map - g->nodes));
-        map = ps_maker(g, map->operands[0]);
+    if (linear->op == IR_OP_add_bias) {
+        ps_group_add(&group, (IrNodeId)(linear - g->nodes));
+        linear = ps_maker(g, linear->operands[0]);
     }
-    ps_group_add(&group, (IrNodeId)(map - g->nodes));
+    ps_group_add(&group, (IrNodeId)(linear - g->nodes));
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
     ps_group_add(&group, gates_id);

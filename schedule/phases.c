@@ -1,5 +1,5 @@
 /* Phases: what each region, and each node outside one, becomes in the mode at hand. Everything a back end needs is written into
- * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (map, scan, attention) are
+ * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (linear layer, scan, attention) are
  * in phases_fused.c, single operations here. */
 #include "schedule/phases.h"
 
@@ -145,7 +145,7 @@ static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
 void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     const ScLayout *layout = &b->layouts[node->results[0]];
     char what[96];
-    ps_map_name(b->g, node->operands[1], what, sizeof what);
+    ps_linear_name(b->g, node->operands[1], what, sizeof what);
     sc_prepare_groups(b, layout);
     ScPhase *p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
     p->kernel.K = p->kernel.O = layout->width;
@@ -298,7 +298,7 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, y_slot, node->results[0]);
 }
 
-/* Sums over experts that no map has taken. */
+/* Sums over experts that no linear layer has taken. */
 void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     const ScLayout *x = &b->layouts[node->operands[0]];
     sc_prepare_groups(b, x);

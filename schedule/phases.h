@@ -31,7 +31,7 @@ void sc_tile_segments(const ScBuilder *b, ScPhase *p);                /* (panel,
 bool sc_is_norm(IrOp op);
 /* Norm fields of a kernel and its weights. */
 void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b_slot);
-/* The map that makes the logits. */
+/* The linear layer that makes the logits. */
 bool sc_is_head(const ScBuilder *b, const IrNode *node);
 
 /* Single operations. */
@@ -41,8 +41,8 @@ void sc_phase_op(ScBuilder *b, const IrNode *node);
 void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 
-/* Regions, given by their nodes (a lone map is a region of one). */
-void sc_phase_map(ScBuilder *b, const PsGroup *nodes);
+/* Regions, given by their nodes (a lone linear layer is a region of one). */
+void sc_phase_linear(ScBuilder *b, const PsGroup *nodes);
 void sc_phase_route(ScBuilder *b, const PsGroup *nodes);
 void sc_phase_conv(ScBuilder *b, const PsConv *conv);
 void sc_phase_scan(ScBuilder *b, const PsScan *scan);

@@ -1,39 +1,39 @@
-/* Phases of regions: a map with what grew around it, a router, a convolution, a scan, attention. */
+/* Phases of regions: a linear layer with what grew around it, a router, a convolution, a scan, attention. */
 #include "schedule/phases.h"
 
 #include "support/size.h"
 
-/* ---------------------------------------------------------------------------------------------- maps */
+/* ---------------------------------------------------------------------------------------------- linear layers */
 
-/* The parts of a map region, found by walking its nodes in order. */
-typedef struct MapParts {
-    const IrNode *map, *map2, *bias, *bias2, *sum, *last;
+/* The parts of a linear region, found by walking its nodes in order. */
+typedef struct LinearParts {
+    const IrNode *linear, *linear2, *bias, *bias2, *sum, *last;
     PgActivation act;
     bool dual;
     double scale; /* 1 without scaling */
     IrValueId adds[2];
     int n_adds;
-} MapParts;
+} LinearParts;
 
 static bool made_inside(const ScBuilder *b, const PsGroup *nodes, IrValueId value) {
     const IrNode *maker = ps_maker(b->g, value);
     return maker != NULL && ps_group_has(nodes, (IrNodeId)(maker - b->g->nodes));
 }
 
-static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *node, MapParts *m) {
+static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *node, LinearParts *m) {
     m->last = node;
     switch ((int)node->op) {
     case IR_OP_linear:
     case IR_OP_linear_all:
     case IR_OP_linear_routed:
-        if (m->map == NULL)
-            m->map = node;
+        if (m->linear == NULL)
+            m->linear = node;
         else
-            m->map2 = node;
+            m->linear2 = node;
         return;
     case IR_OP_add_bias:
     case IR_OP_add_bias_routed:
-        if (node->operands[0] == m->map->results[0])
+        if (node->operands[0] == m->linear->results[0])
             m->bias = node;
         else
             m->bias2 = node;
@@ -47,8 +47,8 @@ static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *no
     }
 }
 
-static MapParts find_parts(const ScBuilder *b, const PsGroup *nodes) {
-    MapParts m = {.scale = 1.0};
+static LinearParts find_parts(const ScBuilder *b, const PsGroup *nodes) {
+    LinearParts m = {.scale = 1.0};
     for (int i = 0; i < nodes->n; i++) take_part(b, nodes, &b->g->nodes[nodes->nodes[i]], &m);
     return m;
 }
@@ -59,26 +59,26 @@ bool sc_is_head(const ScBuilder *b, const IrNode *node) {
     return node == last;
 }
 
-/* The norm before a map that a one-row step recomputes in it, or NULL. */
+/* The norm before a linear layer that a one-row step recomputes in it, or NULL. */
 static const IrNode *inlined_norm(const ScBuilder *b, IrValueId x) {
     const IrNode *maker = ps_maker(b->g, x);
     return maker != NULL && b->inlined[maker - b->g->nodes] ? maker : NULL;
 }
 
-static double map_fraction(const ScBuilder *b, const IrNode *map) {
-    return map->op == IR_OP_linear_routed ? sc_chosen_fraction(b, map->operands[2]) : 1.0;
+static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
+    return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_map(ScBuilder *b, ScPhase *p, const MapParts *m) {
+static void fill_linear(ScBuilder *b, ScPhase *p, const LinearParts *m) {
     PgKernel *k = &p->kernel;
-    const IrType *w = &b->g->values[m->map->operands[1]].type;
-    IrValueId x = m->map->operands[0];
-    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->map->results[0]];
-    double active = map_fraction(b, m->map);
+    const IrType *w = &b->g->values[m->linear->operands[1]].type;
+    IrValueId x = m->linear->operands[0];
+    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->linear->results[0]];
+    double active = linear_fraction(b, m->linear);
     k->K = w->dim[w->rank - 1];
     k->O = w->dim[w->rank - 2];
-    k->select = m->map->op == IR_OP_linear ? PG_SINGLE : m->map->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
+    k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
@@ -88,15 +88,15 @@ static void fill_map(ScBuilder *b, ScPhase *p, const MapParts *m) {
     k->bias = m->bias != NULL;
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
-        sc_set_norm(b, p, norm, PG_MAP_NORM_W, PG_MAP_NORM_B);
+        sc_set_norm(b, p, norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
         x = norm->operands[0];
     }
-    sc_read(b, p, PG_MAP_X, x);
-    sc_read_weight(b, p, PG_MAP_W, m->map->operands[1], PG_PANELS, active);
-    if (m->map2 != NULL) sc_read_weight(b, p, PG_MAP_W2, m->map2->operands[1], PG_PANELS, active);
-    if (m->bias != NULL) sc_read_weight(b, p, PG_MAP_BIAS, m->bias->operands[1], PG_VECTOR, active);
-    if (m->bias2 != NULL) sc_read_weight(b, p, PG_MAP_BIAS2, m->bias2->operands[1], PG_VECTOR, active);
-    sc_read_routes(b, p, y_layout, PG_MAP_ROUTES, PG_MAP_GROUPS);
+    sc_read(b, p, PG_LINEAR_X, x);
+    sc_read_weight(b, p, PG_LINEAR_W, m->linear->operands[1], PG_PANELS, active);
+    if (m->linear2 != NULL) sc_read_weight(b, p, PG_LINEAR_W2, m->linear2->operands[1], PG_PANELS, active);
+    if (m->bias != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias->operands[1], PG_VECTOR, active);
+    if (m->bias2 != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2->operands[1], PG_VECTOR, active);
+    sc_read_routes(b, p, y_layout, PG_LINEAR_ROUTES, PG_LINEAR_GROUPS);
 }
 
 static void set_sum(PgKernel *k, const IrNode *sum) {
@@ -104,8 +104,8 @@ static void set_sum(PgKernel *k, const IrNode *sum) {
     k->y_layout = PG_ROWS;
 }
 
-/* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhase *p, const MapParts *m, int addend_slot, int residual_slot) {
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhase *p, const LinearParts *m, int addend_slot, int residual_slot) {
     PgKernel *k = &p->kernel;
     k->residual = m->n_adds > 0;
     k->addend = m->n_adds > 1;
@@ -115,8 +115,8 @@ static void fill_tail(ScBuilder *b, ScPhase *p, const MapParts *m, int addend_sl
     k->scale = k->scaled ? m->scale : 0.0;
 }
 
-/* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
-static void map_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
+/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
+static void linear_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
     PgKernel *k = &p->kernel;
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) p->pg.fixed = (uint32_t)k->E;
@@ -124,11 +124,11 @@ static void map_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
     if (k->logits) p->pg.count = PG_PER_WANTED;
 }
 
-/* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
-static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
+/* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
+static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
-    ps_map_name(b->g, m->map->operands[1], what, sizeof what);
+    ps_linear_name(b->g, m->linear->operands[1], what, sizeof what);
     ScPhase *p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
     p->kernel.O = x->width;
     p->kernel.x_layout = x->planes;
@@ -142,10 +142,10 @@ static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
 }
 
-/* The convolution region that a map of a one-row step can carry behind it: its only reader, unmixed. */
-static bool conv_behind(const ScBuilder *b, const MapParts *m, PsConv *out) {
+/* The convolution region that a linear layer of a one-row step can carry behind it: its only reader, unmixed. */
+static bool conv_behind(const ScBuilder *b, const LinearParts *m, PsConv *out) {
     if (b->mode != PG_ROW || b->options->off[PS_ELEMENTWISE_FUSION] || m->sum != NULL || m->n_adds > 0) return false;
-    if (m->act != PG_NO_ACT || m->scale != 1.0 || m->map->op != IR_OP_linear) return false;
+    if (m->act != PG_NO_ACT || m->scale != 1.0 || m->linear->op != IR_OP_linear) return false;
     IrNodeId user = ps_only_user(&b->uses, m->last->results[0]);
     if (user == IR_NONE || b->g->nodes[user].op != IR_OP_conv || b->g->nodes[user].region == IR_NONE) return false;
     return ps_match_conv(b->g, &b->uses, user, out) && !out->mixed;
@@ -157,54 +157,54 @@ static void fill_conv(ScBuilder *b, ScPhase *p, const PsConv *conv) {
     k->conv_bias = conv->bias != IR_NONE;
     k->act = conv->act;
     k->taps = b->g->values[conv->w].type.dim[1];
-    sc_read_weight(b, p, PG_MAP_CONV_W, conv->w, PG_CHANNELS, 1.0);
-    sc_read_weight(b, p, PG_MAP_CONV_B, conv->bias, PG_VECTOR, 1.0);
-    if (conv->history != IR_NONE) sc_use_state(b, p, PG_MAP_HISTORY, conv->history);
+    sc_read_weight(b, p, PG_LINEAR_CONV_W, conv->w, PG_CHANNELS, 1.0);
+    sc_read_weight(b, p, PG_LINEAR_CONV_B, conv->bias, PG_VECTOR, 1.0);
+    if (conv->history != IR_NONE) sc_use_state(b, p, PG_LINEAR_HISTORY, conv->history);
 }
 
-void sc_phase_map(ScBuilder *b, const PsGroup *nodes) {
-    MapParts m = find_parts(b, nodes);
-    const ScLayout *y = &b->layouts[m.map->results[0]];
+void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
+    LinearParts m = find_parts(b, nodes);
+    const ScLayout *y = &b->layouts[m.linear->results[0]];
     char what[96];
-    ps_map_name(b->g, m.map->operands[1], what, sizeof what);
-    bool head = sc_is_head(b, m.map);
+    ps_linear_name(b->g, m.linear->operands[1], what, sizeof what);
+    bool head = sc_is_head(b, m.linear);
     const IrNode *last = ps_maker(b->g, b->g->logits);
     if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     sc_prepare_groups(b, y);
-    ScPhase *p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
-    fill_map(b, p, &m);
+    ScPhase *p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
     p->kernel.logits = head;
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
     IrValueId result = m.last->results[0];
     if (m.sum != NULL && !apart) {
         set_sum(&p->kernel, m.sum);
-        if (p->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+        if (p->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_LINEAR_GATES, m.sum->operands[1]);
     }
-    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
+    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (conv_behind(b, &m, &conv)) {
         fill_conv(b, p, &conv);
         b->skip_conv[b->g->values[conv.y].node] = true;
         result = conv.y;
     }
-    map_tiles(b, p, y);
+    linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
-        sc_write(b, p, PG_MAP_Y, result);
+        sc_write(b, p, PG_LINEAR_Y, result);
         return;
     }
-    int32_t parts = sc_write_buffer(b, p, PG_MAP_Y, sc_buffer_bytes(y, b->mode), what);
+    int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
     combine_phase(b, &m, parts);
 }
 
 /* ---------------------------------------------------------------------------------------------- router */
 
 void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
-    const IrNode *map = NULL, *bias = NULL, *select = NULL, *gates = NULL, *score = NULL;
+    const IrNode *linear = NULL, *bias = NULL, *select = NULL, *gates = NULL, *score = NULL;
     for (int i = 0; i < nodes->n; i++) {
         const IrNode *node = &b->g->nodes[nodes->nodes[i]];
         if (node->op == IR_OP_linear)
-            map = node;
+            linear = node;
         else if (node->op == IR_OP_add_bias)
             bias = node;
         else if (node->op == IR_OP_select)
@@ -214,8 +214,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
         else
             score = node;
     }
-    const IrType *w = &b->g->values[map->operands[1]].type;
-    ScPhase *p = sc_new_phase(b, PG_ROUTE, map, sc_phase_name(b, map, "router"));
+    const IrType *w = &b->g->values[linear->operands[1]].type;
+    ScPhase *p = sc_new_phase(b, PG_ROUTE, linear, sc_phase_name(b, linear, "router"));
     PgKernel *k = &p->kernel;
     k->K = w->dim[1];
     k->O = k->E = w->dim[0];
@@ -226,14 +226,14 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
     k->normalize = gates->attrs[IR_GATES_normalize].i != 0;
     k->scaled = gates->attrs[IR_GATES_scale].f != 1.0;
     k->scale = gates->attrs[IR_GATES_scale].f;
-    IrValueId x = map->operands[0];
+    IrValueId x = linear->operands[0];
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
         sc_set_norm(b, p, norm, PG_ROUTE_NORM_W, PG_ROUTE_NORM_B);
         x = norm->operands[0];
     }
     sc_read(b, p, PG_ROUTE_X, x);
-    sc_read_weight(b, p, PG_ROUTE_W, map->operands[1], PG_PANELS, 1.0);
+    sc_read_weight(b, p, PG_ROUTE_W, linear->operands[1], PG_PANELS, 1.0);
     if (bias != NULL) sc_read_weight(b, p, PG_ROUTE_BIAS, bias->operands[1], PG_VECTOR, 1.0);
     if (k->select_bias) sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, select->operands[1], PG_VECTOR, 1.0);
     p->pg.count = PG_PER_ROW;

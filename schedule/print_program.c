@@ -6,7 +6,7 @@
 static const char *const KINDS[PG_KIND_COUNT] = {
     [PG_EMBED] = "embed",
     [PG_NORM] = "norm",
-    [PG_MAP] = "map",
+    [PG_LINEAR] = "linear",
     [PG_ROUTE] = "route",
     [PG_GROUP] = "group",
     [PG_COMBINE] = "combine",
@@ -40,12 +40,12 @@ static void print_features(const PgKernel *k, FILE *out) {
     static const char *const selects[] = {"", " all-experts", " chosen-experts"};
     static const char *const scans[] = {" plain", " hold", " update", " params"};
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
-    if (k->kind == PG_MAP) fprintf(out, "%s", selects[k->select]);
+    if (k->kind == PG_LINEAR) fprintf(out, "%s", selects[k->select]);
     if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
     if (k->bias) fprintf(out, " bias");
     if (k->conv) fprintf(out, " conv");
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
-    if (k->dual) fprintf(out, " times-second-map");
+    if (k->dual) fprintf(out, " times-second-linear");
     if (k->gate) fprintf(out, " gate");
     if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_GATED_SUM ? " gated-sum" : " plane-sum");
     if (k->addend) fprintf(out, " addend");

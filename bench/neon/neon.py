@@ -3,7 +3,7 @@
     python3 bench/neon/neon.py --mossc build/release/mossc [count|loops|size]…
 
 count  instructions of one decoded token and of a prompt, kernel by kernel: per weight, per multiply-add, per state element
-loops  cycles of the large inner loops of maps and scans on Cortex-X4, A720 and A520, beside the bound of its FMA pipes
+loops  cycles of the large inner loops of linear layers and scans on Cortex-X4, A720 and A520, beside the bound of its FMA pipes
 size   bytes of code of an artefact
 
 The models are compiled by `mossc compile`, linked by the cross compiler and run by qemu-aarch64 with one worker. Needs
@@ -102,7 +102,7 @@ def count_model(mossc, plugin, model):
         prompt, longer = artefact.counts(plugin, 1), artefact.counts(plugin, 2)
         token = {symbol: count - prompt.get(symbol, 0) for symbol, count in longer.items()}
         facts = artefact.explain()
-        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("map"))).group(1)]
+        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("linear"))).group(1)]
         step = kernels_of(facts["token"])
         print(f"\n{name}, {target}: {sum(token.values()) / 1e6:.1f} million instructions a decoded token, "
               f"{sum(prompt.values()) / 1e6 / len(PROMPT):.1f} a token of a prompt of {len(PROMPT)} (start included)\n")
@@ -110,12 +110,12 @@ def count_model(mossc, plugin, model):
         states = 0
         for step, counts, rows in ((step, token, 1), (kernels_of(facts["prompt"]), prompt, len(PROMPT))):
             for kernel, k in step.items():
-                count, is_map, is_scan = executed(counts, kernel), kernel.startswith("map"), kernel.startswith("scan")
+                count, is_linear, is_scan = executed(counts, kernel), kernel.startswith("linear"), kernel.startswith("scan")
                 # A state element is read and written once a token.
                 states = k["state_bytes"] / 8 if is_scan and rows == 1 else states
                 print(f"| {kernel} | {k['phases']} | {count / 1e3:.1f} "
-                      f"| {ratio(count, k['weight_bytes'] / elements) if is_map and rows == 1 else ''} "
-                      f"| {ratio(count, k['flops'] / 2) if is_map and rows > 1 else ''} "
+                      f"| {ratio(count, k['weight_bytes'] / elements) if is_linear and rows == 1 else ''} "
+                      f"| {ratio(count, k['flops'] / 2) if is_linear and rows > 1 else ''} "
                       f"| {ratio(count, states * rows) if is_scan else ''} |")
         sys.stdout.flush()
 
@@ -166,7 +166,7 @@ def print_loops(mossc, model):
     print(f"\n{name}, {target}: cycles of an iteration / of its FMAs alone / of its busiest unit\n")
     print(f"| kernel | instructions | FMA | loads | spills | {' | '.join(CORES)} |\n| --- | --- | --- | --- | --- |{' --- |' * len(CORES)}")
     for kernel, body in loops(assembly):
-        if not kernel.startswith(("map", "scan")) or len(body) < LARGE:
+        if not kernel.startswith(("linear", "scan")) or len(body) < LARGE:
             continue
         fmas = [line for line in body if line.startswith("fmla")]
         spills = sum("[sp" in line for line in body)

@@ -87,8 +87,8 @@ MossError cli_bench_decode(const BenchSteps *b) {
     return error;
 }
 
-double cli_bench_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
-    if (k->kind == PG_MAP) return cost->flops;
+double cli_bench_linear_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
+    if (k->kind == PG_LINEAR) return cost->flops;
     if (k->kind != PG_SCAN) return 0;
     double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;
     return 2 * times * (double)rows * (double)k->R * (double)k->O;

@@ -1,7 +1,7 @@
-/* PG_MAP of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
+/* PG_LINEAR of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
- * A sum over experts of maps alone is one long product: its terms' x are scaled by their gates. */
+ * A sum over experts of linear layers alone is one long product: its terms' x are scaled by their gates. */
 #include "codegen/cuda/linear.h"
 
 #include <string.h>
@@ -15,11 +15,11 @@ enum {
 };
 
 typedef struct Row {
-    const CgMap *m;
+    const CgLinear *m;
     CgCuda *c;
     const PgKernel *k;
     int split, side; /* warps of a panel, panels of a tile */
-    uint64_t panels, groups; /* of the map; tiles that have all of them */
+    uint64_t panels, groups; /* of the linear layer; tiles that have all of them */
     int64_t terms; /* of a sum */
     int64_t rows; /* of x in shared memory */
     uint64_t padded; /* floats of one */
@@ -53,7 +53,7 @@ static uint64_t padded_of(const Row *r) {
     return loads * batches * step * of_line;
 }
 
-static Row row_of(const CgMap *m) {
+static Row row_of(const CgLinear *m) {
     Row r = {.m = m, .c = m->c, .k = m->k, .panels = pg_panels(m->k->O), .terms = terms_of(m->k), .rows = x_rows(m->k)};
     r.split = split_of(&r);
     r.side = m->c->target->threads / 32 / r.split;
@@ -62,7 +62,7 @@ static Row row_of(const CgMap *m) {
     return r;
 }
 
-bool cg_map_of_row(const CgMap *m) {
+bool cg_linear_of_row(const CgLinear *m) {
     const PgKernel *k = m->k;
     bool linear = !is_sum(k) || (!k->bias && !k->dual && !k->conv && k->act == PG_NO_ACT);
     bool norm_of_rows = k->norm == PG_NO_NORM || (k->x_layout == PG_ROWS && !(is_sum(k) && k->select == PG_SINGLE));
@@ -171,14 +171,14 @@ static void print_epilogue(const Row *r) {
     print_join(r, "sum", "");
     if (k->dual) print_join(r, "sum2", "WARPS * 4 + ");
     if (k->bias && k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", expert_of(r));
-    cg_map_value(r->m);
+    cg_linear_value(r->m);
     cg_cu(c, "const u64 row = %s;\n", !is_sum(k) && k->y_layout == PG_POSITIONS ? "tile / GROUPS" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = tile / GROUPS;\n");
-    cg_map_store(r->m);
+    cg_linear_store(r->m);
     cg_cu(c, "}\n");
 }
 
-void cg_map_row(const CgMap *m) {
+void cg_linear_row(const CgLinear *m) {
     CgCuda *c = m->c;
     Row r = row_of(m);
     uint64_t warps = (uint64_t)c->target->threads / 32;
@@ -199,7 +199,7 @@ void cg_map_row(const CgMap *m) {
     cg_cuda_end_tiles(c);
 }
 
-void cg_map_row_ahead(const CgMap *m) {
+void cg_linear_row_ahead(const CgLinear *m) {
     Row r = row_of(m);
     print_constants(&r);
     print_panel(&r);

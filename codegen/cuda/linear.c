@@ -1,4 +1,4 @@
-/* PG_MAP: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
+/* PG_LINEAR: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
  * outputs with one row (PG_ROW) or eight rows, positions or wanted rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
  * `split` warps share the k of a panel where there are few panels. One row mostly goes through gemv.c, many rows go through gemm.c; the
  * plain form is for few rows in float, and for one row whose x does not fit shared memory or whose terms have an epilogue each.
@@ -10,37 +10,37 @@
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
-void cg_map_sources(const CgMap *m) {
+void cg_linear_sources(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
-    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
-    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_MAP_NORM_W);
-    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_MAP_NORM_B);
+    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_LINEAR_X, PG_LINEAR_W);
+    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
+    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
     if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM))
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
-    if (k->sum == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES);
-    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_MAP_GROUPS);
+        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_LINEAR_ROUTES);
+    if (k->sum == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_LINEAR_GATES);
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_LINEAR_GROUPS);
 }
 
-void cg_map_epilogue_pointers(const CgMap *m) {
+void cg_linear_epilogue_pointers(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS);
-    if (k->bias && k->dual) cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2);
-    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND);
-    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL);
+    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_LINEAR_BIAS);
+    if (k->bias && k->dual) cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_LINEAR_BIAS2);
+    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_LINEAR_ADDEND);
+    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_LINEAR_RESIDUAL);
     if (k->conv) {
-        cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_MAP_CONV_W);
-        if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY);
-        if (k->conv_bias) cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B);
+        cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_LINEAR_CONV_W);
+        if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_LINEAR_HISTORY);
+        if (k->conv_bias) cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_LINEAR_CONV_B);
     }
-    if (!k->logits) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y);
+    if (!k->logits) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
 
-static void print_conv(const CgMap *m) {
+static void print_conv(const CgLinear *m) {
     CgCuda *c = m->c;
     long long past = (long long)m->k->taps - 1;
     cg_cu(c,
@@ -61,7 +61,7 @@ static void print_conv(const CgMap *m) {
     if (m->k->conv_bias) cg_cu(c, "v = add4(v, quad(conv_b + panel * 16)[q]);\n");
 }
 
-void cg_map_value(const CgMap *m) {
+void cg_linear_value(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const char *of_expert = k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
@@ -74,7 +74,7 @@ void cg_map_value(const CgMap *m) {
     cg_cu(c, "v = mul4(v, sum2);\n");
 }
 
-void cg_map_store(const CgMap *m) {
+void cg_linear_store(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     char number[48];
@@ -92,7 +92,7 @@ void cg_map_store(const CgMap *m) {
 }
 
 /* Which lanes hold a result. */
-static const char *holders(const CgMap *m) {
+static const char *holders(const CgLinear *m) {
     if (m->k->mode == PG_BLOCK) return m->product.split > 1 ? "panel < PANELS && part == 0" : "panel < PANELS";
     return m->product.split > 1 ? "panel < PANELS && part == 0 && lane < 4" : "panel < PANELS && lane < 4";
 }
@@ -100,7 +100,7 @@ static const char *holders(const CgMap *m) {
 /* ---------------------------------------------------------------------------------------------- one row */
 
 /* Expert and row of x of term j, and the plane of x where there are several. */
-static void print_term(const CgMap *m) {
+static void print_term(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
@@ -111,7 +111,7 @@ static void print_term(const CgMap *m) {
     }
 }
 
-static void print_row_tile(const CgMap *m) {
+static void print_row_tile(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const char *x_row = k->x_layout == PG_POSITIONS ? "j" : "0";
@@ -125,21 +125,21 @@ static void print_row_tile(const CgMap *m) {
     print_term(m);
     cg_product_sums(&m->product, m->hoisted ? NULL : k->x_layout == PG_PLANES ? "x_plane" : "x", x_row);
     cg_cu(c, "if (%s) {\n", holders(m));
-    cg_map_value(m);
+    cg_linear_value(m);
     if (k->sum != PG_NO_SUM) {
         cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
               k->sum == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
     }
     cg_cu(c, "const u64 row = %s;\n", k->sum == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = j;\n");
-    cg_map_store(m);
+    cg_linear_store(m);
     cg_cu(c, "}\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows. Neighbouring tiles
  * share their weights. */
 
-static void print_block_tile(const CgMap *m) {
+static void print_block_tile(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
@@ -158,14 +158,14 @@ static void print_block_tile(const CgMap *m) {
         cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
     cg_product_sums(&m->product, k->x_layout == PG_PLANES ? "x_plane" : "x", gathered ? "groups.row_of[row0 + r]" : "row0 + r");
     cg_cu(c, "if (%s) {\n", holders(m));
-    cg_map_value(m);
+    cg_linear_value(m);
     cg_cu(c, "const u64 row = row0 + lane / 4;\n");
-    cg_map_store(m);
+    cg_linear_store(m);
     cg_cu(c, "}\n");
 }
 
 /* One row, or eight at a time in float. */
-static void print_plain(CgMap *m) {
+static void print_plain(CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
@@ -182,32 +182,32 @@ static void print_plain(CgMap *m) {
     cg_cuda_end_tiles(c);
 }
 
-void cg_cuda_map(CgCuda *c) {
-    CgMap m = {.c = c, .k = c->kernel};
-    if (cg_map_in_tiles(&m)) {
-        cg_map_tiles(&m);
+void cg_cuda_linear(CgCuda *c) {
+    CgLinear m = {.c = c, .k = c->kernel};
+    if (cg_linear_in_tiles(&m)) {
+        cg_linear_tiles(&m);
         return;
     }
     cg_cuda_strides(c);
-    cg_map_sources(&m);
-    cg_map_epilogue_pointers(&m);
-    if (cg_map_of_row(&m))
-        cg_map_row(&m);
+    cg_linear_sources(&m);
+    cg_linear_epilogue_pointers(&m);
+    if (cg_linear_of_row(&m))
+        cg_linear_row(&m);
     else
         print_plain(&m);
 }
 
-bool cg_cuda_map_ahead(CgCuda *c) {
+bool cg_cuda_linear_ahead(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    CgMap m = {.c = c, .k = k};
-    if (k->kind != PG_MAP || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) return false;
-    bool of_row = cg_map_of_row(&m);
-    if (!of_row && !(c->form == CG_FEW && cg_map_in_tiles(&m))) return false;
-    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
-    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    CgLinear m = {.c = c, .k = k};
+    if (k->kind != PG_LINEAR || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) return false;
+    bool of_row = cg_linear_of_row(&m);
+    if (!of_row && !(c->form == CG_FEW && cg_linear_in_tiles(&m))) return false;
+    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
+    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (of_row)
-        cg_map_row_ahead(&m);
+        cg_linear_row_ahead(&m);
     else
-        cg_map_tiles_ahead(&m);
+        cg_linear_tiles_ahead(&m);
     return true;
 }

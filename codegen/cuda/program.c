@@ -188,12 +188,12 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
     }
 }
 
-/* kN_ahead, for maps whose weights are known before. */
+/* kN_ahead, for linear layers whose weights are known before. */
 static void print_ahead(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
     SuText body = {0}, text = {0};
     CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
-    p->ahead[index] = cg_cuda_map_ahead(&c);
+    p->ahead[index] = cg_cuda_linear_ahead(&c);
     if (p->ahead[index]) {
         su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const Phase *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
                     index, body.text);

@@ -55,7 +55,7 @@ void cg_cuda_route(CgCuda *c) {
     print_shared(c);
     cg_cuda_tiles(c, 1);
     print_scores(c, &p);
-    if (!k->select_bias)  /* by what the map gave: different scores may squash to one */
+    if (!k->select_bias)  /* by what the linear layer gave: different scores may squash to one */
         cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, routes + row * k);\n");
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = vm_sigmoid(scores[e]);\n__syncthreads();\n");

@@ -1,4 +1,4 @@
-/* PG_ROUTE for many rows: a block takes eight at a time. Their norms are made once, a warp a row; the map runs as that of eight rows
+/* PG_ROUTE for many rows: a block takes eight at a time. Their norms are made once, a warp a row; the linear layer runs as that of eight rows
  * does, the k of a panel of experts shared by SPLIT warps, with x through the norm in shared memory; then a warp makes routes and
  * gates of a row from its scores. */
 #include "codegen/cuda/kernels.h"

@@ -1,4 +1,4 @@
-/* PG_COMBINE: the sum over experts of what a map gave each, then addend, residual, scale. A tile is eight rows (PG_BLOCK) or the
+/* PG_COMBINE: the sum over experts of what a linear layer gave each, then addend, residual, scale. A tile is eight rows (PG_BLOCK) or the
  * row. */
 #include "codegen/llvm/kernels.h"
 

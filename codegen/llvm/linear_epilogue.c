@@ -1,4 +1,4 @@
-/* What happens to the sums of a map before they are stored: bias, activation or convolution, the second map, the sum over experts,
+/* What happens to the sums of a linear layer before they are stored: bias, activation or convolution, the second linear layer, the sum over experts,
  * addends, scale; in the order that docs/bits.md gives. */
 #include "codegen/llvm/linear.h"
 
@@ -15,10 +15,10 @@ static CgValue load_panel(CgEmit *e, CgValue base, CgValue panel) {
 static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
     const PgKernel *k = e->kernel;
     uint64_t past = (uint64_t)k->taps - 1;
-    CgValue w = cg_at(e, cg_operand(e, PG_MAP_CONV_W), cg_imul_n(e, panel, (past + 1) * 64));
+    CgValue w = cg_at(e, cg_operand(e, PG_LINEAR_CONV_W), cg_imul_n(e, panel, (past + 1) * 64));
     CgValue acc = cg_zero(e);
     if (past > 0) {
-        CgValue history = cg_at(e, cg_operand(e, PG_MAP_HISTORY), cg_imul_n(e, panel, past * 64));
+        CgValue history = cg_at(e, cg_operand(e, PG_LINEAR_HISTORY), cg_imul_n(e, panel, past * 64));
         for (uint64_t t = 0; t < past; t++) {
             CgValue old = cg_load_vec(e, cg_at_n(e, history, t * 64));
             acc = cg_fma(e, cg_load_vec(e, cg_at_n(e, w, t * 64)), old, acc);
@@ -27,15 +27,15 @@ static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
         cg_store_vec(e, cg_at_n(e, history, (past - 1) * 64), v);
     }
     acc = cg_fma(e, cg_load_vec(e, cg_at_n(e, w, past * 64)), v, acc);
-    return k->conv_bias ? cg_add(e, acc, load_panel(e, cg_operand(e, PG_MAP_CONV_B), panel)) : acc;
+    return k->conv_bias ? cg_add(e, acc, load_panel(e, cg_operand(e, PG_LINEAR_CONV_B), panel)) : acc;
 }
 
 /* Addend, residual and scale, then the store. */
 static void finish_value(CgEmit *e, CgValue v, CgValue panel, CgValue row, CgValue y) {
     const PgKernel *k = e->kernel;
     CgValue offset = value_offset(e, panel, row, cg_stride(e, k->y_layout));
-    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_ADDEND), offset)));
-    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_RESIDUAL), offset)));
+    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_LINEAR_ADDEND), offset)));
+    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_LINEAR_RESIDUAL), offset)));
     if (k->scaled) v = cg_mul(e, v, cg_vec(e, (float)k->scale));
     if (!k->logits) {
         cg_store_vec(e, cg_at(e, y, offset), v);
@@ -48,8 +48,8 @@ static void finish_value(CgEmit *e, CgValue v, CgValue panel, CgValue row, CgVal
     cg_end_if(e, &wanted);
 }
 
-/* v of (panel p of the group, row r): sum, bias, activation or convolution, second map. */
-static CgValue one_value(CgEmit *e, const CgMapTile *t, CgValue panel, CgValue index) {
+/* v of (panel p of the group, row r): sum, bias, activation or convolution, second linear layer. */
+static CgValue one_value(CgEmit *e, const CgLinearTile *t, CgValue panel, CgValue index) {
     const PgKernel *k = e->kernel;
     CgValue offset = cg_imul_n(e, index, 64);
     CgValue v = cg_load_vec(e, cg_at(e, t->sums, offset));
@@ -64,7 +64,7 @@ static CgValue one_value(CgEmit *e, const CgMapTile *t, CgValue panel, CgValue i
     return v;
 }
 
-void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *t) {
+void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     CgLoop rows = cg_for_n(e, shape->rows);
     CgValue panel = cg_iadd(e, t->panel0, panels.index);
@@ -80,7 +80,7 @@ void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *t) {
     cg_end_for(e, &panels);
 }
 
-void cg_map_finish_total(CgEmit *e, const CgMapTile *t) {
+void cg_linear_finish_total(CgEmit *e, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     CgValue v = cg_load_vec(e, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));
     finish_value(e, v, cg_iadd(e, t->panel0, panels.index), t->row0, t->y);

@@ -1,4 +1,4 @@
-/* PG_NORM, and the norm of one row that maps and routers begin with. */
+/* PG_NORM, and the norm of one row that linear layers and routers begin with. */
 #include "codegen/llvm/kernels.h"
 
 /* The sum over the row of f(x): 16 lanes in panel order, then the tree. `mean` NULL: x² by fma (rms); else (x - mean)² by fma;

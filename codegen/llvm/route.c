@@ -131,7 +131,7 @@ void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates
 typedef struct Router {
     CgEmit *e;
     const PgKernel *k;
-    CgMapShape shape;  /* a few panels of experts × rows at a time */
+    CgLinearShape shape;  /* a few panels of experts × rows at a time */
     CgValue x, x_step;
     CgValue sums;      /* [group of panels][panel][row] vectors */
     CgValue scores;    /* [E, padded] of one row */
@@ -145,7 +145,7 @@ static void multiply(const Router *r, CgValue x) {
     CgValue panel0 = cg_umin(e, cg_imul_n(e, groups.index, r->shape.panels), cg_i64(e, panels - r->shape.panels));
     CgValue w = cg_at(e, cg_operand(e, PG_ROUTE_W), cg_imul_n(e, panel0, bytes));
     CgValue sums = cg_at(e, r->sums, cg_imul_n(e, panel0, r->shape.rows * 64));
-    cg_map_sums(e, &r->shape, w, x, r->x_step, sums);
+    cg_linear_sums(e, &r->shape, w, x, r->x_step, sums);
     cg_end_for(e, &groups);
 }
 

@@ -91,7 +91,7 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     }
 }
 
-/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a map. */
+/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a linear layer. */
 static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue first, int64_t count, CgValue *acc) {
     CgEmit *e = s->e;
     CgValue carried[ROW_CHAINS], next[ROW_CHAINS];
@@ -108,7 +108,7 @@ static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *d
     if (count % PG_LANES) sum_block(s, n, weights, delta, end, count % PG_LANES, acc);
 }
 
-/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every map. */
+/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every linear layer. */
 static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue *total) {
     CgEmit *e = s->e;
     int64_t R = s->kernel->R, segments = R / PG_SEGMENT_K, rest = R % PG_SEGMENT_K;

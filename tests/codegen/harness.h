@@ -60,7 +60,7 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
 /* k distinct experts in rising order. */
 void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k);
 
-/* The order of a linear map: one output of K inputs. */
+/* The order of a linear layer: one output of K inputs. */
 float reference_dot(const float *w, const float *x, int64_t K);
 void reference_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out);
 float reference_act(PgActivation act, float x);

@@ -254,7 +254,7 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_LINEAR, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -13,8 +13,8 @@
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
-    {.kind = PG_MAP,
+    {.kind = PG_LINEAR, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_LINEAR,
      .mode = PG_BLOCK,
      .dtype = PG_BF16,
      .K = 40,
@@ -62,9 +62,9 @@ static void name_says_what_a_kernel_does(void **unused) {
     (void)unused;
     char name[160], few[12];
     cg_kernel_name(&kernels[1], 7, name, sizeof name);
-    assert_string_equal(name, "map_row_40x64_f32_norm_bias_silu_7");
+    assert_string_equal(name, "linear_row_40x64_f32_norm_bias_silu_7");
     cg_kernel_name(&kernels[1], 7, few, sizeof few);
-    assert_string_equal(few, "map_row_40x");
+    assert_string_equal(few, "linear_row_40x");
 }
 
 static void every_kernel_gets_a_function(void **unused) {
@@ -103,7 +103,7 @@ static char *printed(bool llvm_ir) {
 static void code_is_printed_as_assembly_or_ir(void **unused) {
     (void)unused;
     char *assembly = printed(false), *ir = printed(true);
-    assert_non_null(strstr(assembly, "map_row_40x64_f32_norm_bias_silu_1:"));
+    assert_non_null(strstr(assembly, "linear_row_40x64_f32_norm_bias_silu_1:"));
     assert_non_null(strstr(assembly, "vfmadd"));
     assert_non_null(strstr(ir, "define void @group_block_3("));
     assert_non_null(strstr(ir, "@llvm.fma.v16f32"));

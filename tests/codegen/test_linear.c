@@ -1,4 +1,4 @@
-/* PG_MAP in all its forms against the scalar order of docs/bits.md. */
+/* PG_LINEAR in all its forms against the scalar order of docs/bits.md. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <cmocka.h>
 // clang-format on
 
-/* Everything a map reads, row-major, and what it should give. P: planes of x or y, k positions of a row. */
+/* Everything a linear layer reads, row-major, and what it should give. P: planes of x or y, k positions of a row. */
 typedef struct Case {
     PgKernel k;
     uint32_t rows, wanted;
@@ -59,7 +59,7 @@ static void free_case(Case *c) {
     free(c->routes);
 }
 
-/* v of output o with matrix m and input x, up to the second map. */
+/* v of output o with matrix m and input x, up to the second linear layer. */
 static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
     const PgKernel *k = &c->k;
     uint64_t at = m * (uint64_t)k->O + (uint64_t)o;
@@ -100,7 +100,7 @@ static float finished(const Case *c, float v, uint32_t row, int64_t o) {
 }
 
 /* expected: [rows][Py][O], Py = 1 after a sum. */
-static float *reference_map(Case *c) {
+static float *reference_linear(Case *c) {
     const PgKernel *k = &c->k;
     bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
     uint64_t parts = k->sum == PG_GATED_SUM ? (uint64_t)k->k : k->sum == PG_PLANE_SUM ? (uint64_t)k->E : planes_of(k, k->y_layout);
@@ -127,7 +127,7 @@ static float *reference_map(Case *c) {
 /* Position of (row, slot): the slot itself in PG_ROW, through the table's pos_of in PG_BLOCK. */
 static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_t slot) {
     if (k->mode == PG_ROW) return slot;
-    const PgRef *ref = &h->phase.operands[PG_MAP_GROUPS];
+    const PgRef *ref = &h->phase.operands[PG_LINEAR_GROUPS];
     const int32_t *table = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     uint64_t ldp = (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
     const int32_t *pos_of = table + k->E + 1 + ldp / 8 + ldp;
@@ -144,7 +144,7 @@ static void put_x(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), stride = stride_of(h, k, k->x_layout), panels = pg_panels(k->K);
     uint64_t plane = k->x_layout == PG_PLANES ? panels * stride * 16 : 0;
-    float *x = harness_arena(h, PG_MAP_X, panels * stride * 64 * (k->x_layout == PG_PLANES ? P : 1));
+    float *x = harness_arena(h, PG_LINEAR_X, panels * stride * 64 * (k->x_layout == PG_PLANES ? P : 1));
     for (uint32_t row = 0; row < c->rows; row++) {
         for (uint64_t j = 0; j < P; j++) {
             uint64_t at = k->x_layout == PG_POSITIONS ? position_of(h, k, row, j) : row;
@@ -157,33 +157,33 @@ static float *setup(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     int64_t m = (int64_t)matrices(k);
     uint64_t LD = h->args.ld, row_bytes = pg_panels(k->O) * LD * 64;
-    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k);
+    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_LINEAR_GROUPS, c->routes, c->rows, k->E, k->k);
     put_x(h, c);
-    harness_pack_panels(h, PG_MAP_W, k->dtype, c->w, m, k->O, k->K);
-    harness_pack_panels(h, PG_MAP_W2, k->dtype, c->w2, m, k->O, k->K);
-    harness_pack_vector(h, PG_MAP_BIAS, c->bias, m, k->O);
-    harness_pack_vector(h, PG_MAP_BIAS2, c->bias2, m, k->O);
-    harness_pack_vector(h, PG_MAP_NORM_W, c->norm_w, 1, k->K);
-    harness_pack_vector(h, PG_MAP_NORM_B, c->norm_b, 1, k->K);
-    harness_put(harness_arena(h, PG_MAP_ADDEND, row_bytes), c->addend, c->rows, k->O, LD);
-    float *residual = harness_arena(h, PG_MAP_RESIDUAL, row_bytes);
+    harness_pack_panels(h, PG_LINEAR_W, k->dtype, c->w, m, k->O, k->K);
+    harness_pack_panels(h, PG_LINEAR_W2, k->dtype, c->w2, m, k->O, k->K);
+    harness_pack_vector(h, PG_LINEAR_BIAS, c->bias, m, k->O);
+    harness_pack_vector(h, PG_LINEAR_BIAS2, c->bias2, m, k->O);
+    harness_pack_vector(h, PG_LINEAR_NORM_W, c->norm_w, 1, k->K);
+    harness_pack_vector(h, PG_LINEAR_NORM_B, c->norm_b, 1, k->K);
+    harness_put(harness_arena(h, PG_LINEAR_ADDEND, row_bytes), c->addend, c->rows, k->O, LD);
+    float *residual = harness_arena(h, PG_LINEAR_RESIDUAL, row_bytes);
     harness_put(residual, c->residual, c->rows, k->O, LD);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_MAP_ROUTES, LD * (uint64_t)k->k * 4);
-    float *gates = harness_arena(h, PG_MAP_GATES, LD * (uint64_t)k->k * 4);
+    int32_t *routes = (int32_t *)harness_arena(h, PG_LINEAR_ROUTES, LD * (uint64_t)k->k * 4);
+    float *gates = harness_arena(h, PG_LINEAR_GATES, LD * (uint64_t)k->k * 4);
     memcpy(routes, c->routes, c->rows * (uint64_t)k->k * 4);
     memcpy(gates, c->gates, c->rows * (uint64_t)k->k * 4);
     if (k->conv) {
-        harness_pack_channels(h, PG_MAP_CONV_W, c->conv_w, 1, k->O, k->taps);
-        harness_pack_vector(h, PG_MAP_CONV_B, c->conv_b, 1, k->O);
-        float *history = harness_state(h, PG_MAP_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
+        harness_pack_channels(h, PG_LINEAR_CONV_W, c->conv_w, 1, k->O, k->taps);
+        harness_pack_vector(h, PG_LINEAR_CONV_B, c->conv_b, 1, k->O);
+        float *history = harness_state(h, PG_LINEAR_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
         for (int64_t o = 0; o < (int64_t)pg_panels(k->O) * 16; o++)
             for (int64_t t = 0; t < k->taps - 1; t++)
                 history[(o / 16 * (k->taps - 1) + t) * 16 + o % 16] = o < k->O ? c->history[t * k->O + o] : 0;
     }
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : 1;
-    float *y = harness_arena(h, PG_MAP_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
-    if (k->residual && harness_below(h, 2) == 0) { /* the plan may let a map write over its residual */
-        h->phase.operands[PG_MAP_Y] = h->phase.operands[PG_MAP_RESIDUAL];
+    float *y = harness_arena(h, PG_LINEAR_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
+    if (k->residual && harness_below(h, 2) == 0) { /* the plan may let a linear layer write over its residual */
+        h->phase.operands[PG_LINEAR_Y] = h->phase.operands[PG_LINEAR_RESIDUAL];
         y = residual;
     }
     return y;
@@ -216,7 +216,7 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
     h->args.out_stride = pg_panels(k->O) * 16;
     set_count(h, k);
     harness_run(h, k);
-    float *expected = reference_map(&c);
+    float *expected = reference_linear(&c);
     uint64_t Py = k->sum == PG_NO_SUM ? planes_of(k, k->y_layout) : 1, stride = stride_of(h, k, k->y_layout);
     for (uint32_t row = 0; row < (k->logits ? wanted : rows); row++) {
         for (uint64_t j = 0; j < Py; j++) {
@@ -228,7 +228,7 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
             }
         }
     }
-    if (k->conv) check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
+    if (k->conv) check_history(&c, h->state, h->phase.operands[PG_LINEAR_HISTORY].fixed);
     free(expected);
     free_case(&c);
 }
@@ -264,23 +264,23 @@ static void try_form(const PgKernel *form, int times) {
 
 static void row_by_single_matrix(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW}, 12);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_ROW}, 12);
 }
 
 static void row_with_convolution(void **unused) {
     (void)unused;
     for (int64_t taps = 1; taps <= 4; taps += 3)
-        try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .conv = true, .taps = taps, .conv_bias = taps == 4}, 3);
+        try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_ROW, .conv = true, .taps = taps, .conv_bias = taps == 4}, 3);
 }
 
 static void row_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .logits = true}, 3);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_ROW, .logits = true}, 3);
 }
 
 static void row_with_planes_and_positions(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_ROW, .E = 5, .k = 3};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_ROW, .E = 5, .k = 3};
     PgLayout layouts[] = {PG_PLANES, PG_POSITIONS};
     for (int i = 0; i < 2; i++) {
         base.x_layout = base.y_layout = layouts[i];
@@ -302,7 +302,7 @@ static void row_with_planes_and_positions(void **unused) {
 
 static void row_with_sum_over_experts(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_ROW, .E = 6, .k = 2, .sum = PG_GATED_SUM, .select = PG_CHOSEN};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_ROW, .E = 6, .k = 2, .sum = PG_GATED_SUM, .select = PG_CHOSEN};
     try_form(&base, 3);
     base.x_layout = PG_POSITIONS;
     try_form(&base, 3);
@@ -318,17 +318,17 @@ static void row_with_sum_over_experts(void **unused) {
 
 static void block_by_single_matrix(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK}, 10);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_BLOCK}, 10);
 }
 
 static void block_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK, .logits = true}, 3);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_BLOCK, .logits = true}, 3);
 }
 
 static void block_with_planes_and_positions(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_BLOCK, .E = 5, .k = 2};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_BLOCK, .E = 5, .k = 2};
     PgLayout layouts[] = {PG_PLANES, PG_POSITIONS};
     for (int i = 0; i < 2; i++) {
         base.x_layout = base.y_layout = layouts[i];
@@ -348,7 +348,7 @@ static void block_with_planes_and_positions(void **unused) {
 /* So many rows and inputs that the tiles go through x in chunks. */
 static void block_of_many_rows(void **unused) {
     (void)unused;
-    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16, .residual = true};
+    PgKernel k = {.kind = PG_LINEAR, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16, .residual = true};
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
         Harness *h = harness_new(isas[i], 3);

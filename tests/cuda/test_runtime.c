@@ -251,7 +251,7 @@ static float *tensor_of(Case *c, const char *name) {
     return NULL;
 }
 
-/* Only one token has anything in the first component of its embedding, and nothing adds to it before the router, whose map of it
+/* Only one token has anything in the first component of its embedding, and nothing adds to it before the router, whose linear layer of it
  * overflows. */
 static void make_trouble(Case *c, int32_t bad) {
     float *embedding = tensor_of(c, "embed.weight"), *added = tensor_of(c, "blocks.0.out_proj.weight");

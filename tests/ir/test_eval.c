@@ -31,10 +31,10 @@ static void assert_same_bits(const double *x, const double *y, size_t n) {
         if (memcmp(&x[i], &y[i], sizeof *x) != 0) fail_msg("[%zu]: %.17g and %.17g", i, x[i], y[i]);
 }
 
-/* ---------------------------------------------------------------------------------------------- maps and norms */
+/* ---------------------------------------------------------------------------------------------- linear layers and norms */
 
 /* Two segments of 256 and one of 88, each from +0, summed in order. */
-static void test_a_map_sums_in_segments(void **state) {
+static void test_a_linear_layer_sums_in_segments(void **state) {
     (void)state;
     enum { K = 600 };
     static float x[K], w[2 * K];
@@ -279,14 +279,14 @@ static void make_experts(Rig *rig, bool routed) {
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}));
     IrValueId g =
         ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
-    IrValueId maps = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
+    IrValueId weights = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
     IrValueId biases = rig_weight(rig, "bias", bias, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
     IrValueId skips = rig_weight(rig, "D", D, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
     IrValueId logs = ir_weight(b->graph, "A", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N), IR_NEG_EXP);
     rig->names[rig->n_weights] = "A";
     rig->elements[rig->n_weights++] = A;
     IrValueId routes = routed ? i : IR_NONE;
-    IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, maps, routes);
+    IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, weights, routes);
     dt =
         ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, routes), IR_NONE, IR_NONE);
     IrValueId a = ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, routes), IR_NONE, IR_NONE);
@@ -492,7 +492,7 @@ static void test_only_results_have_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_map_sums_in_segments),
+        cmocka_unit_test(test_a_linear_layer_sums_in_segments),
         cmocka_unit_test(test_rms_norm),
         cmocka_unit_test(test_layer_norm_sums_by_lanes),
         cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),

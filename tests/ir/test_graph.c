@@ -211,7 +211,7 @@ static IrGraph *make_small(SuArena *arena) {
     g->logits = ir_op1_attrs(&b, IR_OP_scale, x, IR_NONE, IR_NONE, &one);
     g->level = IR_FUSED;
     g->regions = SU_NEW(arena, IrRegion);
-    g->regions[0] = (IrRegion){IR_REGION_MAP, "m"};
+    g->regions[0] = (IrRegion){IR_REGION_LINEAR, "m"};
     g->n_regions = 1;
     g->nodes[1].region = 0;
     return g;

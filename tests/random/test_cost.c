@@ -44,14 +44,14 @@ static double graph_flops(const Case *c, int64_t rows, int64_t position) {
 static double repeated_norm(const PgStep *step, const PgProgram *program, uint32_t index) {
     const PgPhase *phase = &step->phases[index];
     const PgKernel *k = &program->kernels[phase->kernel];
-    unsigned slot = k->kind == PG_MAP ? PG_MAP_NORM_W : PG_ROUTE_NORM_W;
-    if ((k->kind != PG_MAP && k->kind != PG_ROUTE) || k->norm == PG_NO_NORM) return 0;
+    unsigned slot = k->kind == PG_LINEAR ? PG_LINEAR_NORM_W : PG_ROUTE_NORM_W;
+    if ((k->kind != PG_LINEAR && k->kind != PG_ROUTE) || k->norm == PG_NO_NORM) return 0;
     double places = k->x_layout == PG_ROWS ? 1 : (double)(k->x_layout == PG_PLANES ? k->E : k->k);
     for (uint32_t i = 0; i < index; i++) {
         const PgPhase *other = &step->phases[i];
         PgKind kind = program->kernels[other->kernel].kind;
-        if (kind != PG_MAP && kind != PG_ROUTE) continue;
-        const PgRef *norm = &other->operands[kind == PG_MAP ? PG_MAP_NORM_W : PG_ROUTE_NORM_W];
+        if (kind != PG_LINEAR && kind != PG_ROUTE) continue;
+        const PgRef *norm = &other->operands[kind == PG_LINEAR ? PG_LINEAR_NORM_W : PG_ROUTE_NORM_W];
         bool same = norm->space == PG_WEIGHTS && norm->fixed == phase->operands[slot].fixed;
         if (same) return places * (double)k->K * (k->norm == PG_RMS ? 4 : 7);
     }

@@ -67,7 +67,7 @@ static void toy_logits(const RtArgs *args, const PgPhase *phase, uint32_t tile0,
 
 /* ---- the toy program */
 
-static const PgKernel toy_kernels[] = {{.kind = PG_RECUR}, {.kind = PG_MAP}};
+static const PgKernel toy_kernels[] = {{.kind = PG_RECUR}, {.kind = PG_LINEAR}};
 static const PgCode toy_codes[] = {{.run = toy_recur, .groups = 1, .claim = 1},
                                    {.run = toy_logits, .groups = 1, .claim = 4, .scratch = 100}};
 #define TOY_PHASES(per_row_)                                                                                                       \
@@ -173,7 +173,7 @@ static void make_counting(PgPhase phases[2 * STAGES], uint32_t rows, uint32_t se
 }
 
 static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t claim) {
-    static const PgKernel kernel = {.kind = PG_MAP};
+    static const PgKernel kernel = {.kind = PG_LINEAR};
     PgCode code = {.run = count_tiles, .groups = 3, .claim = claim, .scratch = 5000};
     PgPhase phases[2 * STAGES];
     make_counting(phases, rows, segments, rows, &code);
