@@ -1,5 +1,7 @@
 #include "cli/build.h"
 
+#include "support/file.h"
+
 DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
     model->reporter.asked = model->progress;
     return (DrBuildOptions){.spec = spec,
@@ -16,9 +18,19 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
                             .verify = model->verify};
 }
 
-bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
+static void print_diags(DrBuild *build) {
     su_diags_print(&build->diags, stderr);
     build->diags.count = 0;
+}
+
+bool cli_check_output(DrBuild *build, const char *path) {
+    if (!su_out_check(path, &build->diags)) return false;
+    print_diags(build);
+    return true;
+}
+
+bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
+    print_diags(build);
     return dr_build_model(build, options);
 }
 

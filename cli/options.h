@@ -152,6 +152,8 @@ struct CliCommand {
  * exit with: --help was printed, or a usage error was reported. */
 int cli_parse(const CliCommand *command, CliArgs *args, void *options);
 void cli_print_help(const CliCommand *command, FILE *out);
+/* Whether an output is standard output: "-". NULL is not. */
+bool cli_is_standard(const char *output);
 /* Reports a usage error of `command` on standard error (printf style) and returns CLI_USAGE. */
 int cli_usage_error(const CliCommand *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

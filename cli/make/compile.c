@@ -93,7 +93,7 @@ static bool emit_to(Compile *c, CgEmission emission, const char *path) {
 static bool emit_alone(Compile *c) {
     static const CgEmission emissions[] = {[EMIT_ASM] = CG_ASSEMBLY, [EMIT_LLVM] = CG_IR, [EMIT_OBJ] = CG_OBJECT};
     CgEmission emission = emissions[c->options->emit];
-    if (c->options->output) return emit_to(c, emission, c->options->output);
+    if (c->options->output && !cli_is_standard(c->options->output)) return emit_to(c, emission, c->options->output);
     if (emission != CG_OBJECT || !isatty(STDOUT_FILENO)) return emit(c, emission, stdout);
     return su_error(&c->build.diags, (SuSpan){0}, "name a file with -o", "an object is not written to a terminal");
 }
@@ -250,6 +250,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
+    if (o.emit == EMIT_ALL && cli_is_standard(o.output))
+        return cli_usage_error(command, "a directory is made, which cannot be standard output: -o needs its name");
     if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     if (kind != &dr_cpu && o.emit != EMIT_ALL)

@@ -48,10 +48,12 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (!o.output && !o.verify) return cli_usage_error(command, "-o F.weights (--output) or --verify is needed");
     if (!o.output && o.weights.count > 1) return cli_usage_error(command, "--verify alone takes one packed file");
+    if (o.verify && o.output && cli_is_standard(o.output))
+        return cli_usage_error(command, "--verify reads the file again: it does not go with -o -");
     DrBuild build = {0};
     DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    bool ok = dr_build_spec(&build, &options) && dr_build_graph(&build) && dr_build_program(&build, &options) &&
-              (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
+    bool ok = dr_build_spec(&build, &options) && cli_check_output(&build, o.output) && dr_build_graph(&build) &&
+              dr_build_program(&build, &options) && (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
     return cli_build_finish(&build, ok);
 }
 

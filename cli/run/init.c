@@ -33,7 +33,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     DrBuild build = {0};
     DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    return cli_build_finish(&build, dr_build_spec(&build, &options) && write_weights(&build, &o));
+    return cli_build_finish(&build, dr_build_spec(&build, &options) && cli_check_output(&build, NULL) && write_weights(&build, &o));
 }
 
 const CliCommand cli_init = {

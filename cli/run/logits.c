@@ -161,7 +161,7 @@ static bool write_logits(DrBuild *build, const DrBuildOptions *options, Job *job
         return false;
     }
     SuOut out;
-    if (!su_out_open(o->output, &out, &build->diags)) return false;
+    if (!cli_check_output(build, o->state_out) || !su_out_open(o->output, &out, &build->diags)) return false;
     job->out = out.file;
     cli_npy_header(out.file, job->count, (uint64_t)build->spec.vocab_size);
     bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, job) : run_reference(build, options, job);
@@ -204,6 +204,10 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(
             command, "an evaluator has no states of compiled code: --reference does not go with --state-in and --state-out");
     }
+    if (o.json && (cli_is_standard(o.output) || cli_is_standard(o.state_out)))
+        return cli_usage_error(command, "--json prints on standard output: -o and --state-out need files");
+    if (cli_is_standard(o.output) && cli_is_standard(o.state_out))
+        return cli_usage_error(command, "-o and --state-out cannot both be standard output");
     DrBuild build = {0};
     DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Job job = {.options = &o};

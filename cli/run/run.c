@@ -73,9 +73,17 @@ static bool read_prompt(Session *s) {
     return su_error(diags, (SuSpan){0}, NULL, "the prompt is empty, and the spec has no bos to begin with");
 }
 
+/* Before the work, like all that is written. */
+static bool make_prompt_cache(Session *s) {
+    const char *path = s->options->prompt_cache;
+    return !path || rt_prompt_cache_make(path, &s->build.diags);
+}
+
 static bool prepare(Session *s, const DrBuildOptions *options) {
     DrBuild *build = &s->build;
-    if (!dr_build_spec(build, options) || !read_prompt(s) || !cli_build_model(build, options)) return false;
+    if (!dr_build_spec(build, options) || !read_prompt(s) || !cli_check_output(build, s->options->state_out) ||
+        !make_prompt_cache(s) || !cli_build_model(build, options))
+        return false;
     int64_t bound = build->program->max_positions;
     if (bound && (int64_t)s->prompt_tokens.count > bound) {
         return su_error(&build->diags, (SuSpan){0}, NULL, "the prompt has %zu tokens, and the spec's max_positions is %" PRId64,
@@ -326,6 +334,7 @@ static int run(const CliCommand *command, CliArgs *args) {
                                "a prompt cache holds prompts from their start: --prompt-cache does not go with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
+    if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
     DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);
