@@ -24,7 +24,7 @@ typedef struct Head {
 _Static_assert(sizeof(Head) == 56, "no padding");
 
 struct CgCache {
-    char *folder;
+    char *directory;
     uint64_t most_bytes;
     atomic_uint found, missed, damaged;
     atomic_ullong bytes; /* of the entries found and stored */
@@ -32,23 +32,23 @@ struct CgCache {
     SuDiags problems; /* the first one is told */
 };
 
-CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
+CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
     CgCache *cache = calloc(1, sizeof *cache);
-    char *copy = strdup(folder);
+    char *copy = strdup(directory);
     if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
-    cache->folder = copy;
+    cache->directory = copy;
     cache->most_bytes = most_bytes;
     return cache;
 }
 
 void cg_cache_trim(CgCache *cache) {
-    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->folder, suffix, cache->most_bytes);
+    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->directory, suffix, cache->most_bytes);
 }
 
 void cg_cache_close(CgCache *cache) {
     if (cache == NULL) return;
     su_diags_free(&cache->problems);
-    free(cache->folder);
+    free(cache->directory);
     free(cache);
 }
 
@@ -118,7 +118,7 @@ static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
 
 uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
     SuArena arena = {0};
-    const char *path = su_entry_path(&arena, cache->folder, key, suffix);
+    const char *path = su_entry_path(&arena, cache->directory, key, suffix);
     uint8_t *payload = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would block */
     bool absent = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
@@ -137,9 +137,9 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
-/* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
-static void make_folders(const char *folder) {
-    char *path = strdup(folder);
+/* Makes the directory and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
+static void make_directories(const char *directory) {
+    char *path = strdup(directory);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at == '/' && at > path) {
             *at = '\0';
@@ -155,9 +155,9 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_
     Head h = {.format = FORMAT, .key = *key, .size = head_size + body_size};
     memcpy(h.magic, magic, sizeof magic);
     h.digest = digest_of(&h, head, head_size, body, body_size);
-    if (cache->stored == 0) make_folders(cache->folder);
+    if (cache->stored == 0) make_directories(cache->directory);
     SuOut out;
-    const char *path = su_entry_path(&cache->problems.arena, cache->folder, key, suffix);
+    const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, suffix);
     if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);
@@ -168,8 +168,8 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_
     cache->bytes += sizeof h + h.size;
 }
 
-/* ---------------------------------------------------------------------------------------------- the folder */
+/* ---------------------------------------------------------------------------------------------- the directory */
 
-SuEntries cg_cache_list(const char *folder) { return su_entries_list(folder, suffix); }
+SuEntries cg_cache_list(const char *directory) { return su_entries_list(directory, suffix); }
 
-size_t cg_cache_clear(const char *folder) { return su_entries_make_room(folder, suffix, 0); }
+size_t cg_cache_clear(const char *directory) { return su_entries_make_room(directory, suffix, 0); }

@@ -27,7 +27,7 @@ typedef enum PsPass {
 
 typedef struct PsOptions {
     bool off[PS_PASS_COUNT];
-    const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
+    const char *dump_dir;   /* NULL, or an existing directory: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
     int stop_after;         /* number of graph passes to run; 0: all of them */
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room

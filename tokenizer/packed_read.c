@@ -203,12 +203,12 @@ RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path,
     return make(tk_packed_read(data, size, path, vocab_size, diags), data);
 }
 
-MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer) {
+MossError tk_packed_open(const char *directory, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer) {
     SuDiags diags = {0};
     SuText path = {0};
     SuMap map;
     MossError error = {.code = MOSS_OK};
-    su_text_add(&path, "%s/%s.tokenizer", folder, name);
+    su_text_add(&path, "%s/%s.tokenizer", directory, name);
     bool opened = su_map_open(path.text, &map, &diags);
     TkBpe *bpe = opened ? tk_packed_read(map.data, map.size, path.text, vocab_size, &diags) : NULL;
     if (bpe)

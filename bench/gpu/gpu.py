@@ -383,9 +383,9 @@ def main():
     for part in options.what:
         if part not in PARTS:
             parser.error(f"there is no part '{part}'")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         if options.smoke:
-            options.smoke = pathlib.Path(folder) / "smoke.yaml"
+            options.smoke = pathlib.Path(directory) / "smoke.yaml"
             options.smoke.write_text(SMOKE)
         options.path = lambda spec: spec if isinstance(spec, pathlib.Path) else SPECS / f"{spec}.yaml"
         return measure(options)

@@ -49,15 +49,15 @@ def run(*command, **options):
 class Artefact:
     """A model compiled for ARM, with fresh weights and one worker."""
 
-    def __init__(self, mossc, spec, settings, target, folder):
-        self.mossc, self.spec, self.folder = mossc, ROOT / f"specs/{spec}.yaml", folder
+    def __init__(self, mossc, spec, settings, target, directory):
+        self.mossc, self.spec, self.directory = mossc, ROOT / f"specs/{spec}.yaml", directory
         self.settings = [word for value in settings + ["tokenizer={kind: bytes}"] for word in ("--set", value)]
-        checkpoint = folder / "fresh.safetensors"
+        checkpoint = directory / "fresh.safetensors"
         run(mossc, "init", self.spec, *self.settings, "-o", checkpoint)
-        run(mossc, "compile", self.spec, *self.settings, "-w", checkpoint, "--target", target, "--cpus", "0", "-o", folder / "out")
+        run(mossc, "compile", self.spec, *self.settings, "-w", checkpoint, "--target", target, "--cpus", "0", "-o", directory / "out")
         checkpoint.unlink()
-        out = folder / "out"
-        self.program = folder / "program"
+        out = directory / "out"
+        self.program = directory / "program"
         self.object = next(out.glob("*.o"))
         sources = [out / "main.c", self.object, *sorted((out / "mossrt").glob("*/*.c"))]
         run("aarch64-linux-gnu-gcc", "-O2", "-ffp-contract=off", "-ffunction-sections", "-Wl,--gc-sections", "-D_GNU_SOURCE", f"-I{out}",
@@ -65,9 +65,9 @@ class Artefact:
 
     def counts(self, plugin, tokens):
         """Instructions by symbol of a run that prints so many tokens after PROMPT."""
-        log = self.folder / "counts.txt"
+        log = self.directory / "counts.txt"
         run("qemu-aarch64", "-cpu", "max", "-L", SYSROOT, "-d", "plugin", "-D", log, "-plugin", plugin, self.program,
-            "--prompt", PROMPT, "-n", tokens, "--dir", self.folder / "out", stdin=subprocess.DEVNULL)
+            "--prompt", PROMPT, "-n", tokens, "--dir", self.directory / "out", stdin=subprocess.DEVNULL)
         rows = (line.split(maxsplit=1) for line in log.read_text(errors="replace").splitlines())
         return {symbol: int(count) for count, symbol in rows}
 
@@ -97,8 +97,8 @@ def ratio(count, of):
 
 def count_model(mossc, plugin, model):
     name, spec, settings, target = model
-    with tempfile.TemporaryDirectory() as folder:
-        artefact = Artefact(mossc, spec, settings, target, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        artefact = Artefact(mossc, spec, settings, target, pathlib.Path(directory))
         prompt, longer = artefact.counts(plugin, 1), artefact.counts(plugin, 2)
         token = {symbol: count - prompt.get(symbol, 0) for symbol, count in longer.items()}
         facts = artefact.explain()
@@ -121,8 +121,8 @@ def count_model(mossc, plugin, model):
 
 
 def count(mossc, models):
-    with tempfile.TemporaryDirectory() as folder:
-        plugin = pathlib.Path(folder) / "libcount.so"
+    with tempfile.TemporaryDirectory() as directory:
+        plugin = pathlib.Path(directory) / "libcount.so"
         run("cc", "-O2", "-shared", "-fPIC", "-o", plugin, HERE / "count.c")
         for model in models:
             count_model(mossc, plugin, model)
@@ -184,8 +184,8 @@ def print_loops(mossc, model):
 def size(mossc, models):
     print("\n| model | object: code | tables | program, stripped, without weights |\n| --- | --- | --- | --- |")
     for name, spec, settings, target in models:
-        with tempfile.TemporaryDirectory() as folder:
-            artefact = Artefact(mossc, spec, settings, target, pathlib.Path(folder))
+        with tempfile.TemporaryDirectory() as directory:
+            artefact = Artefact(mossc, spec, settings, target, pathlib.Path(directory))
             sections = run("aarch64-linux-gnu-size", "-A", artefact.object)
             bytes_of = {"text": 0, "other": 0}
             for section, count in re.findall(r"^(\.\S+)\s+(\d+)\s", sections, re.MULTILINE):

@@ -135,7 +135,7 @@ static bool feed_pieces(Session *s, CliProgress *progress) {
 static bool feed_from_cache(Session *s, CliProgress *shown) {
     const RunOptions *o = s->options;
     RtPromptCacheOptions options = {
-        .folder = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
+        .directory = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
     DrPrompt prompt = {.tokens = s->prompt_tokens.ids, .count = s->prompt_tokens.count, .chunk = (uint32_t)o->chunk};
     DrProgress progress = {.context = shown, .update = cli_progress_callback};
     return dr_feed_cached(&s->build, &options, &prompt, &progress, &s->state, &s->cached);

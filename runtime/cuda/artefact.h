@@ -5,9 +5,9 @@
 #include "runtime/artefact.h"
 #include "runtime/cuda/moss_cuda.h"
 
-/* Puts the code in FOLDER/NAME.cubin into options->device, which must be there; FOLDER/NAME.ptx where that is code for another GPU. Then
+/* Puts the code in DIRECTORY/NAME.cubin into options->device, which must be there; DIRECTORY/NAME.ptx where that is code for another GPU. Then
  * moss_artefact_open. */
-MossError moss_cuda_artefact_open(const MossProgram *program, const char *folder, const MossOptions *options,
+MossError moss_cuda_artefact_open(const MossProgram *program, const char *directory, const MossOptions *options,
                                   MossModel **out_model);
 
 #endif

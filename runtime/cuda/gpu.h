@@ -1,4 +1,4 @@
-/* What is behind a MossDevice that is an NVIDIA GPU; shared by the files of this folder.
+/* What is behind a MossDevice that is an NVIDIA GPU; shared by the files of this directory.
  *
  *   gpu.c       opening and closing, facts, memory of the device
  *   code.c      the module of a program: entries, launches

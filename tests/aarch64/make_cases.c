@@ -1,6 +1,6 @@
 /* Models compiled on this machine for another one, with what they must answer.
  *
- *     make_cases --out FOLDER --count N [--seed S] [--spec FILE -w CHECKPOINT] TARGET…
+ *     make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] TARGET…
  *
  * writes, for N random specs (each for one of the targets in turn, or for all of them with --all) and for the spec given (for all
  * targets), an object, packed weights, tokens and logits; and cases.c, which lists them. The logits of random specs are those of
@@ -268,7 +268,7 @@ int main(int argc, char **argv) {
     o.targets = argv + optind;
     o.n_targets = argc - optind;
     if (o.out == NULL || o.n_targets == 0 || (o.spec == NULL) != (o.weights == NULL)) {
-        fputs("usage: make_cases --out FOLDER --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] TARGET...\n", stderr);
+        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] TARGET...\n", stderr);
         return 2;
     }
     return make(&o) ? 0 : 1;

@@ -123,13 +123,13 @@ static void dump_writes_three_files_a_kernel(void **unused) {
     CgOptions options = {.dump_dir = dir};
     assert_true(cg_llvm_compile(&target, &program, &options, &compiled, &diags));
     int files = 0;
-    DIR *folder = opendir(dir);
-    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    DIR *directory = opendir(dir);
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
         char path[512];
         snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
         files += entry->d_name[0] != '.' && unlink(path) == 0;
     }
-    closedir(folder);
+    closedir(directory);
     rmdir(dir);
     assert_int_equal(files, 3 * KERNELS);
     cg_compiled_free(compiled);

@@ -220,10 +220,10 @@ static Outcome run_case(Case *c, MossDevice *device, const Options *o, const cha
 /* ---------------------------------------------------------------------------------------------- many specs */
 
 /* A process's share, as it comes. */
-static void work(const Options *o, Progress *progress, int me, const char *folder, double start) {
+static void work(const Options *o, Progress *progress, int me, const char *directory, double start) {
     MossDevice *device = NULL;
     char path[512];
-    snprintf(path, sizeof path, "%s/%d.state", folder, me);
+    snprintf(path, sizeof path, "%s/%d.state", directory, me);
     MossError error = moss_cuda_open(o->ordinal, &device);
     if (error.code != MOSS_OK) {
         printf("FAILED: %s\n", error.text);
@@ -250,7 +250,7 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
 }
 
 /* Whether all processes ended well; each has a context of its own, so that one that dies takes no other with it. */
-static bool run_specs(const Options *o, const char *folder, double start) {
+static bool run_specs(const Options *o, const char *directory, double start) {
     Progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t children[MAX_PROCESSES];
     if (progress == MAP_FAILED) return false;
@@ -258,7 +258,7 @@ static bool run_specs(const Options *o, const char *folder, double start) {
     for (int i = 0; i < o->processes; i++) {
         children[i] = fork();
         if (children[i] != 0) continue;
-        work(o, progress, i, folder, start);
+        work(o, progress, i, directory, start);
         exit(0); /* the emulated driver looks for leaks */
     }
     for (int i = 0; i < o->processes; i++) {
@@ -294,7 +294,7 @@ static bool cycle(Case *c, MossModel *model, MossState **state, const char *path
            case_ok(c, "going back", moss_state_rewind(*state, 0));
 }
 
-static bool run_cycles(const Options *o, const char *folder, double start) {
+static bool run_cycles(const Options *o, const char *directory, double start) {
     static const char yaml[] = "mossc: 1\nname: cycles\nvocab_size: 64\nd_model: 32\ndefaults: {ssm: {d_state: 4}}\n"
                                "stack:\n  - ssm: {}\n  - mlp: {d_ff: 48}\n";
     MossDevice *device = NULL;
@@ -303,7 +303,7 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     Case c = {0};
     char path[512];
     int64_t done = 0;
-    snprintf(path, sizeof path, "%s/cycles.state", folder);
+    snprintf(path, sizeof path, "%s/cycles.state", directory);
     bool good = case_make(&c, &(CaseWants){.seed = 1, .yaml = yaml, .T = 8}) &&
                 case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) && case_load(&c, device, &model) &&
                 case_ok(&c, "a state", moss_state_create(model, &state)) && cycle(&c, model, &state, path);
@@ -356,19 +356,19 @@ static Options parse(int argc, char **argv) {
 int main(int argc, char **argv) {
     Options o = parse(argc, argv);
     double start = su_seconds();
-    char folder[256];
+    char directory[256];
     const char *compiler = getenv("MOSSC_CXX"), *parent = getenv("TMPDIR");
     if (compiler != NULL && compiler[0] == '\0') {
         printf("skipped: there is no C++ compiler for the emulated GPU\n");
         return SKIPPED;
     }
-    snprintf(folder, sizeof folder, "%s/mossc-device-XXXXXX", parent != NULL ? parent : "/tmp");
-    if (mkdtemp(folder) == NULL) {
-        perror(folder);
+    snprintf(directory, sizeof directory, "%s/mossc-device-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(directory) == NULL) {
+        perror(directory);
         return 1;
     }
-    bool good = o.count == 0 || run_specs(&o, folder, start);
-    good = (o.cycles == 0 || run_cycles(&o, folder, start)) && good;
-    rmdir(folder);
+    bool good = o.count == 0 || run_specs(&o, directory, start);
+    good = (o.cycles == 0 || run_cycles(&o, directory, start)) && good;
+    rmdir(directory);
     return good ? 0 : 1;
 }

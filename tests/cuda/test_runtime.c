@@ -67,8 +67,8 @@ static void test_a_clone_goes_on_alone(void **unused) {
 
 static void test_a_file_holds_all_of_a_state(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = load(&every);
     MossState *state = new_state(model), *loaded;
     feed(&every, model, state, 41, 41);
@@ -81,7 +81,7 @@ static void test_a_file_holds_all_of_a_state(void **unused) {
     feed(&every, model, loaded, 80, 1);
     moss_state_free(loaded);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_a_reset_state_begins_anew(void **unused) {
@@ -117,8 +117,8 @@ static void test_tokens_are_taken_back(void **unused) {
 
 static void test_a_thousand_cycles_lose_no_memory(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = load(&little);
     MossState *state = new_state(model), *copy;
     feed(&little, model, state, 10, 10);
@@ -135,7 +135,7 @@ static void test_a_thousand_cycles_lose_no_memory(void **unused) {
     feed(&little, model, state, 12, 1);
     moss_state_free(state);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 /* ---------------------------------------------------------------------------------------------- steps */

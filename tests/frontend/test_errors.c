@@ -5,7 +5,7 @@
  *   # set: PATH=VALUE                      a --set for this file;  # set-error: text   an error in a --set
  *
  * Nothing more and nothing less may be reported; a file without errors must be a good spec.
- * Usage: test_errors FOLDER [FILE] */
+ * Usage: test_errors DIRECTORY [FILE] */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,12 +134,12 @@ static int run_case(const char *path) {
 
 int main(int argc, char **argv) {
     if (argc < 2) {
-        fprintf(stderr, "usage: test_errors FOLDER [FILE]\n");
+        fprintf(stderr, "usage: test_errors DIRECTORY [FILE]\n");
         return 2;
     }
-    DIR *folder = opendir(argv[1]);
+    DIR *directory = opendir(argv[1]);
     int files = 0, failures = 0;
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
         size_t size = strlen(entry->d_name);
         if (size < 5 || strcmp(entry->d_name + size - 5, ".yaml") != 0 || (argc > 2 && strcmp(argv[2], entry->d_name) != 0))
             continue;
@@ -148,7 +148,7 @@ int main(int argc, char **argv) {
         failures += run_case(path);
         files++;
     }
-    if (folder) closedir(folder);
+    if (directory) closedir(directory);
     printf("%d files, %d differences\n", files, failures);
     return files == 0 || failures != 0;
 }

@@ -296,8 +296,8 @@ static bool run_clone(Case *c, const char *mode, MossModel *model, MossState *st
 }
 
 static void temporary_path(char path[PATH_MAX], const char *suffix) {
-    const char *folder = getenv("TMPDIR");
-    snprintf(path, PATH_MAX, "%s/mossc-random-%ld.%s", folder ? folder : "/tmp", (long)getpid(), suffix);
+    const char *directory = getenv("TMPDIR");
+    snprintf(path, PATH_MAX, "%s/mossc-random-%ld.%s", directory ? directory : "/tmp", (long)getpid(), suffix);
 }
 
 /* Half a prompt, saved and loaded; on from the loaded state. */
@@ -339,16 +339,16 @@ static bool run_cache(Case *c, const char *mode, MossModel *model, RtPromptCache
 }
 
 static bool run_cached(Case *c, const char *mode, MossModel *model, Rng *rng) {
-    char folder[PATH_MAX];
-    temporary_path(folder, "cache");
+    char directory[PATH_MAX];
+    temporary_path(directory, "cache");
     RtPromptCacheOptions options = {
-        .folder = folder, .every = (uint32_t)rng_between(rng, c->T / 3 + 1, c->T), .most_bytes = UINT64_MAX};
+        .directory = directory, .every = (uint32_t)rng_between(rng, c->T / 3 + 1, c->T), .most_bytes = UINT64_MAX};
     RtPromptCache *cache = rt_prompt_cache_open(model, &options, &c->diags);
     bool good = cache != NULL || fail(c, "%s: no cache", mode);
     good = good && run_cache(c, mode, model, cache, rng_between(rng, c->T / 3 + 1, c->T));
     rt_prompt_cache_close(cache);
-    su_entries_make_room(folder, ".state", 0);
-    rmdir(folder);
+    su_entries_make_room(directory, ".state", 0);
+    rmdir(directory);
     return good;
 }
 
@@ -473,9 +473,9 @@ static bool check_case(Case *c, const Options *o) {
     return good;
 }
 
-static void write_spec(const Case *c, const char *folder) {
+static void write_spec(const Case *c, const char *directory) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%llu.yaml", folder, (unsigned long long)c->seed);
+    snprintf(path, sizeof path, "%s/%llu.yaml", directory, (unsigned long long)c->seed);
     FILE *file = fopen(path, "w");
     if (file == NULL || fputs(c->yaml.text, file) == EOF || fclose(file) != 0) {
         perror(path);

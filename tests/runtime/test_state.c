@@ -16,8 +16,8 @@ static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
         for (size_t e = 0; e < 5; e++) {
             Toy toy;
             toy_make(&toy, caps[c]);
-            Folder folder = folder_make();
-            const char *path = folder_file(&folder, "s.state");
+            Directory directory = directory_make();
+            const char *path = directory_file(&directory, "s.state");
             MossModel *model = toy_model(&toy, NULL), *later = toy_model(&toy, NULL);
             MossState *state = toy_state(model), *loaded;
             if (ends[e]) toy_feed(model, state, ends[e], 0);
@@ -38,7 +38,7 @@ static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
             moss_state_free(loaded);
             moss_model_free(model);
             moss_model_free(later);
-            folder_remove(&folder);
+            directory_remove(&directory);
         }
     }
 }
@@ -47,8 +47,8 @@ static void test_unused_parts_of_a_cache_take_no_room(void **unused) {
     (void)unused;
     Toy toy;
     toy_make(&toy, 1 << 20);
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = toy_model(&toy, NULL);
     MossState *state = toy_state(model);
     struct stat st;
@@ -58,7 +58,7 @@ static void test_unused_parts_of_a_cache_take_no_room(void **unused) {
     assert_true(st.st_size < 10000);
     moss_state_free(state);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_logits_belong_to_the_last_token(void **unused) {
@@ -175,15 +175,15 @@ static void test_a_failed_step_is_taken_back(void **unused) {
 /* A model and a file of one of its states. */
 typedef struct Saved {
     Toy toy;
-    Folder folder;
+    Directory directory;
     const char *path;
     MossModel *model;
 } Saved;
 
 static void save(Saved *s) {
     toy_make(&s->toy, 3000);
-    s->folder = folder_make();
-    s->path = folder_file(&s->folder, "s.state");
+    s->directory = directory_make();
+    s->path = directory_file(&s->directory, "s.state");
     s->model = toy_model(&s->toy, NULL);
     MossState *state = toy_state(s->model);
     toy_feed(s->model, state, 50, 0);
@@ -193,7 +193,7 @@ static void save(Saved *s) {
 
 static void end(Saved *s) {
     moss_model_free(s->model);
-    folder_remove(&s->folder);
+    directory_remove(&s->directory);
 }
 
 static void must_not_load(void *context, const char *path, const char *what) {

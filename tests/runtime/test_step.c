@@ -455,8 +455,8 @@ static void test_profile_adds_up_the_phases_of_its_mode(void **unused) {
 static void test_models_are_loaded_from_files(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "w.safetensors"), *missing = "/nowhere/w.safetensors";
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "w.safetensors"), *missing = "/nowhere/w.safetensors";
     uint16_t halves[VOCAB] = {0x3F80, 0x4000, 0x4040, 0x4080}; /* bf16: 1 2 3 4 0 … */
     MossModel *model;
     write_safetensors(path, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[10],\"data_offsets\":[0,20]}}", halves, sizeof halves);
@@ -477,7 +477,7 @@ static void test_models_are_loaded_from_files(void **unused) {
                    "tensor 'w': element [7] is not a number");
     write_safetensors(path, "{", NULL, 0);
     expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "header is not JSON");
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static const float *no_lookup(void *context, const char *name) {
