@@ -14,14 +14,14 @@
 enum { FORMAT = 1, MOST_ENTRY_BYTES = 64 << 20 };
 static const char suffix[] = ".kernel", magic[8] = {'m', 'o', 's', 's', 'c', 'K', '\r', '\n'};
 
-typedef struct Head {
+typedef struct Header {
     char magic[8];
     uint32_t format, pad;
     SuDigest key;
     uint64_t size;   /* of the payload */
-    SuDigest digest; /* of the head up to here and the payload */
-} Head;
-_Static_assert(sizeof(Head) == 56, "no padding");
+    SuDigest digest; /* of the header up to here and the payload */
+} Header;
+_Static_assert(sizeof(Header) == 56, "no padding");
 
 struct CgCache {
     char *directory;
@@ -81,9 +81,9 @@ static bool read_all(int fd, uint8_t *to, size_t size) {
     return true;
 }
 
-static SuDigest digest_of(const Head *head, const void *first, size_t first_size, const void *second, size_t second_size) {
+static SuDigest digest_of(const Header *header, const void *first, size_t first_size, const void *second, size_t second_size) {
     SuDigestStream *stream = su_digest_start();
-    su_digest_add(stream, head, offsetof(Head, digest));
+    su_digest_add(stream, header, offsetof(Header, digest));
     su_digest_add(stream, first, first_size);
     su_digest_add(stream, second, second_size);
     SuDigest digest = su_digest_now(stream);
@@ -91,24 +91,24 @@ static SuDigest digest_of(const Head *head, const void *first, size_t first_size
     return digest;
 }
 
-static bool is_whole(const Head *head, const SuDigest *key, const uint8_t *payload, size_t size) {
-    if (memcmp(head->magic, magic, sizeof magic) != 0 || head->format != FORMAT || head->size != size ||
-        !su_digest_equal(&head->key, key)) {
+static bool is_whole(const Header *header, const SuDigest *key, const uint8_t *payload, size_t size) {
+    if (memcmp(header->magic, magic, sizeof magic) != 0 || header->format != FORMAT || header->size != size ||
+        !su_digest_equal(&header->key, key)) {
         return false;
     }
-    SuDigest digest = digest_of(head, payload, size, NULL, 0);
-    return su_digest_equal(&head->digest, &digest);
+    SuDigest digest = digest_of(header, payload, size, NULL, 0);
+    return su_digest_equal(&header->digest, &digest);
 }
 
 /* The payload of an open file, or NULL if it is not to be believed. */
 static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     struct stat st;
-    Head head;
-    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
-    size_t size = (size_t)st.st_size - sizeof head;
+    Header header;
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof header || st.st_size > MOST_ENTRY_BYTES) return NULL;
+    size_t size = (size_t)st.st_size - sizeof header;
     uint8_t *payload = malloc(size > 0 ? size : 1);
-    if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
-        is_whole(&head, key, payload, size)) {
+    if (payload != NULL && read_all(fd, (uint8_t *)&header, sizeof header) && read_all(fd, payload, size) &&
+        is_whole(&header, key, payload, size)) {
         *out_size = size;
         return payload;
     }
@@ -126,7 +126,7 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
         payload = read_entry(fd, key, out_size);
         if (payload != NULL) {
             futimens(fd, NULL); /* the time of last use; where it cannot be set, entries age */
-            atomic_fetch_add(&cache->bytes, sizeof(Head) + *out_size);
+            atomic_fetch_add(&cache->bytes, sizeof(Header) + *out_size);
         }
         close(fd);
     }
@@ -151,17 +151,18 @@ static void make_directories(const char *directory) {
     free(path);
 }
 
-void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size) {
-    Head h = {.format = FORMAT, .key = *key, .size = head_size + body_size};
+void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, size_t header_size, const void *body,
+                    size_t body_size) {
+    Header h = {.format = FORMAT, .key = *key, .size = header_size + body_size};
     memcpy(h.magic, magic, sizeof magic);
-    h.digest = digest_of(&h, head, head_size, body, body_size);
+    h.digest = digest_of(&h, header, header_size, body, body_size);
     if (cache->stored == 0) make_directories(cache->directory);
     SuOut out;
     const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, suffix);
     if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);
-    fwrite(head, 1, head_size, out.file);
+    fwrite(header, 1, header_size, out.file);
     fwrite(body, 1, body_size, out.file);
     if (!su_out_commit_unsynced(&out, &cache->problems)) return;
     cache->stored++;

@@ -1,7 +1,7 @@
 /* Compiled kernels on disk: a directory of entries (support/entries.h), each named by its key, the digest of all that its bytes
  * depend on. An entry is
  *
- *     head   magic "mosscK\r\n", format, key, size of the payload, digest of head and payload
+ *     header   magic "mosscK\r\n", format, key, size of the payload, digest of header and payload
  *     payload
  *
  * and nothing of it is believed: one that is cut, changed, of another format, under the wrong name, or writable or owned by somebody
@@ -39,8 +39,9 @@ CgCacheStats cg_cache_stats(const CgCache *cache);
 
 /* The payload under `key`, to be freed, or NULL. May be called by several threads. */
 uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size);
-/* Stores the payload head ++ body. A failure is told by cg_cache_stats: whoever compiles goes on without. One thread at a time. */
-void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size);
+/* Stores the payload header ++ body. A failure is told by cg_cache_stats: whoever compiles goes on without. One thread at a time. */
+void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, size_t header_size, const void *body,
+                    size_t body_size);
 
 /* All entries of a directory, whoever made them; and how many of them were removed. */
 SuEntries cg_cache_list(const char *directory);

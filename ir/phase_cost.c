@@ -320,7 +320,7 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
-    c.rows = (double)(k->logits || k->gather_wanted ? work->wanted : work->rows);
+    c.rows = (double)(k->logits || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {

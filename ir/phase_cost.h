@@ -10,7 +10,7 @@
 
 /* A step: rows of so many sequences, all of them at this position (tokens fed before). wanted: rows of logits. */
 typedef struct PgWork {
-    int64_t rows, segments, wanted, position;
+    int64_t rows, segments, n_out_rows, position;
 } PgWork;
 
 typedef struct PgCost {

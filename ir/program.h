@@ -3,7 +3,7 @@
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
  * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A *phase* runs one kernel over a number
- * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers meet.
+ * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers wait at a barrier.
  *
  * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
  * PG_BLOCK the smallest 8·odd that holds the rows (never a power of two, so that panels do not share cache sets). LDP is the
@@ -114,8 +114,8 @@ typedef struct PgKernel {
     PgActivation act;    /* also of CONV (after it), of SCAN (on the gate z), of PG_EW_UNARY */
     bool bias, dual, addend, residual;
     bool scaled;         /* v * scale; EMBED too */
-    bool logits;         /* y goes to RtArgs.logits, one row of out_stride floats for each wanted row */
-    bool gather_wanted;  /* NORM before the head: row i of y is made from row out_rows[i] of x; tiles count wanted rows */
+    bool logits;         /* y goes to RtArgs.logits, one row of out_stride floats for each output row */
+    bool gather_out_rows;  /* NORM before the head: row i of y is made from row out_rows[i] of x; tiles count output rows */
     double scale;        /* also the router's scale */
     /* linear layer in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
     bool conv, conv_bias;
@@ -228,7 +228,7 @@ typedef enum PgCount {
     PG_PER_ROW, /* rows */
     PG_PER_ROW_BLOCK, /* ceil(rows / 8) */
     PG_PER_SEGMENT, /* segments */
-    PG_PER_WANTED, /* ceil(wanted rows / 8); none wanted: 0 tiles */
+    PG_PER_OUT_ROW_BLOCK, /* ceil(output rows / 8); none wanted: 0 tiles */
     PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
 } PgCount;
 
@@ -237,7 +237,7 @@ typedef enum PgCount {
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, wanted rows or positions. ROUTE: tile = row.
+ * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
@@ -246,11 +246,11 @@ typedef enum PgCount {
  * CONTRACT: O = I channels of N (N is 1 or more); elementwise: N = 0 or 1 but for channels; SLICE: K, start, O. Planes number E. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
-    uint32_t stage; /* rising from 0; a change means that all workers meet */
+    uint32_t stage; /* rising from 0; a change means that all workers wait at a barrier */
     uint32_t count; /* PgCount */
     uint32_t fixed; /* linear layers: planes or positions of y (see above), else tiles per count */
     uint32_t E, k; /* PG_PER_POSITION_BLOCK */
-    int32_t block; /* of the spec; -1 outside: for messages about a row's trouble */
+    int32_t block; /* of the spec; -1 outside: for messages about a row's non-finite value */
     uint32_t line; /* of the spec */
     const char *name;
     PgRef operands[PG_MAX_OPERANDS];
@@ -339,12 +339,12 @@ typedef struct RtArgs {
     const int32_t *tokens; /* [rows] */
     const int32_t *row_segment; /* [rows] */
     const int64_t *row_position; /* [rows] */
-    const int32_t *out_rows; /* [wanted] rows whose logits are wanted */
-    float *logits; /* [wanted][out_stride] */
-    int32_t *trouble; /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
+    const int32_t *out_rows; /* [n_out_rows] rows whose logits are wanted */
+    float *logits; /* [n_out_rows][out_stride] */
+    int32_t *nonfinite; /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
     uint64_t out_stride;
     uint64_t ld; /* LD */
-    uint32_t rows, n_segments, wanted;
+    uint32_t rows, n_segments, n_out_rows;
     uint32_t pad;
 } RtArgs;
 
@@ -361,21 +361,21 @@ typedef struct PgCode {
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
 /* What a PgCount comes to in a step. */
-static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t wanted) {
+static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;
     switch ((PgCount)phase->count) {
     case PG_ONCE: return 1;
     case PG_PER_ROW: return rows;
     case PG_PER_ROW_BLOCK: return (rows + 7u) / 8;
     case PG_PER_SEGMENT: return segments;
-    case PG_PER_WANTED: return (wanted + 7u) / 8;
+    case PG_PER_OUT_ROW_BLOCK: return (n_out_rows + 7u) / 8;
     case PG_PER_POSITION_BLOCK: return (positions + 7) / 8 + (phase->E < positions ? phase->E : positions) - 1;
     }
     return 0;
 }
 /* Number of tiles of a phase in a step. */
-static inline uint64_t pg_tiles(const PgPhase *phase, const PgCode *code, uint32_t rows, uint32_t segments, uint32_t wanted) {
-    return pg_count(phase, rows, segments, wanted) * phase->fixed * code->groups;
+static inline uint64_t pg_tiles(const PgPhase *phase, const PgCode *code, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
+    return pg_count(phase, rows, segments, n_out_rows) * phase->fixed * code->groups;
 }
 /* LD for a number of rows in PG_BLOCK. */
 static inline uint64_t pg_ld(uint64_t rows) { return (((rows + 7) / 8) | 1) * 8; }

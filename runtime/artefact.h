@@ -6,8 +6,8 @@
 #include "runtime/tokenizer.h"
 
 /* moss_model_open of DIRECTORY/NAME.weights, with the program's name. */
-MossError moss_artefact_open(const MossProgram *program, const MossKernels *codes, const char *directory, const MossOptions *options,
-                             MossModel **out_model);
+MossError moss_artefact_open(const MossProgram *program, const MossKernels *codes, const char *directory,
+                             const MossOptions *options, MossModel **out_model);
 /* The tokenizer `bytes` (rt_tokenizer_bytes). */
 MossError moss_artefact_bytes(int64_t vocab_size, int32_t bos, int32_t eos, RtTokenizer **out_tokenizer);
 

@@ -136,7 +136,7 @@ void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
 
-/* Whether a norm's result goes to the head: then only wanted rows are made. */
+/* Whether a norm's result goes to the head: then only output rows are made. */
 static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
     IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
     return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
@@ -155,8 +155,8 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
     if (feeds_head(b, node)) {
-        p->kernel.gather_wanted = true;
-        p->pg.count = PG_PER_WANTED;
+        p->kernel.gather_out_rows = true;
+        p->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }

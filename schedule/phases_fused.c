@@ -121,7 +121,7 @@ static void linear_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) p->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) p->pg.fixed = (uint32_t)k->k;
-    if (k->logits) p->pg.count = PG_PER_WANTED;
+    if (k->logits) p->pg.count = PG_PER_OUT_ROW_BLOCK;
 }
 
 /* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */

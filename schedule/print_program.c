@@ -31,7 +31,7 @@ static const char *const COUNTS[] = {
     [PG_PER_ROW] = "row",
     [PG_PER_ROW_BLOCK] = "row block",
     [PG_PER_SEGMENT] = "segment",
-    [PG_PER_WANTED] = "block of wanted rows",
+    [PG_PER_OUT_ROW_BLOCK] = "block of output rows",
     [PG_PER_POSITION_BLOCK] = "block of positions",
 };
 
@@ -52,7 +52,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     if (k->residual) fprintf(out, " residual");
     if (k->scaled) fprintf(out, " scaled");
     if (k->logits) fprintf(out, " logits");
-    if (k->gather_wanted) fprintf(out, " wanted-rows");
+    if (k->gather_out_rows) fprintf(out, " output-rows");
     if (k->rope) fprintf(out, " rope");
 }
 

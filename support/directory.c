@@ -164,7 +164,8 @@ void su_directory_abort(SuDirectory *directory, SuDiags *diags) {
     for (size_t i = 0; i < diags->count; i++) {
         SuDiag *d = &diags->items[i];
         d->message = by_its_name(directory, d->message, diags);
-        if (d->span.source && d->span.source->path) d->span = su_file_span(diags, by_its_name(directory, d->span.source->path, diags));
+        if (d->span.source && d->span.source->path)
+            d->span = su_file_span(diags, by_its_name(directory, d->span.source->path, diags));
     }
     remove_all(directory);
     forget(directory);

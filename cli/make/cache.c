@@ -16,7 +16,8 @@ typedef struct Report {
 
 static Report look(const char *directory, SuDiags *diags) {
     SuEntries entries = cg_cache_list(directory);
-    Report report = {.directory = directory, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
+    Report report = {
+        .directory = directory, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
     su_entries_free(&entries);
     return report;
 }

@@ -122,8 +122,8 @@ static bool write_object(Compile *c) {
     return shared != NULL;
 }
 
-static bool write_image(Compile *c, CgCudaWanted wanted, const char *suffix) {
-    CgCudaOptions options = {.wanted = wanted};
+static bool write_image(Compile *c, CgCudaOutput output, const char *suffix) {
+    CgCudaOptions options = {.output = output};
     CgCudaCode code;
     if (!cg_cuda_compile(&c->build.gpu, c->build.program, &options, &code, &c->build.diags)) return false;
     size_t size = code.form == CG_NVRTC_PTX ? code.size - 1 : code.size; /* a file needs no NUL */

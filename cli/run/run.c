@@ -219,7 +219,7 @@ static bool save_state(Session *s) {
     if (!s->options->state_out) return true;
     if (s->stop == STOP_LENGTH && s->tokens.count && !(bound && moss_state_position(s->state) >= bound)) {
         MossSegment last = {
-            .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .wanted = MOSS_LAST_LOGITS};
+            .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .logits = MOSS_LAST_LOGITS};
         if (!dr_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
     }
     return dr_state_end(&s->build, s->state, s->options->state_out);

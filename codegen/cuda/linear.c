@@ -1,5 +1,5 @@
 /* PG_LINEAR: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
- * outputs with one row (PG_ROW) or eight rows, positions or wanted rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
+ * outputs with one row (PG_ROW) or eight rows, positions or output rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
  * `split` warps share the k of a panel where there are few panels. One row mostly goes through gemv.c, many rows go through gemm.c; the
  * plain form is for few rows in float, and for one row whose x does not fit shared memory or whose terms have an epilogue each.
  *
@@ -84,7 +84,7 @@ void cg_linear_store(const CgLinear *m) {
     if (k->residual) cg_cu(c, "v = add4(v, *quad(residual + at));\n");
     if (k->scaled) cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(k->scale, number));
     if (k->logits)
-        cg_cu(c, "if (row < step->wanted) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+        cg_cu(c, "if (row < step->n_out_rows) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
     else if (k->y_layout == PG_PLANES)
         cg_cu(c, "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n");
     else

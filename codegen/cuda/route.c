@@ -28,7 +28,7 @@ static void print_scores(CgCuda *c, CgProduct *p) {
     cg_product_sums(p, "x", "row");
     cg_cu(c, "if (panel < PANELS && part == 0 && lane < 4) {\n*quad(scores + panel * 16 + 4 * q) = %s;\n}\n}\n__syncthreads();\n",
           k->bias ? "add4(sum, quad(bias + panel * 16)[q])" : "sum");
-    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_nonfinite(step, phase, row);\n");
 }
 
 void cg_cuda_route_operands(CgCuda *c) {
@@ -90,7 +90,7 @@ static void close_row(CgCuda *c) {
 }
 
 static void check_scores(CgCuda *c) {
-    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_nonfinite(step, phase, row);\n");
 }
 
 void cg_cuda_softmax(CgCuda *c) {

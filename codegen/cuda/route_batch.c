@@ -100,7 +100,7 @@ static void print_choice(CgCuda *c) {
     cg_cu(c, "if (warp < rows) {\n"
              "const u64 row = row0 + warp;\n"
              "float *own = scores + warp * PANELS * 16;\n"
-             "if (!warp_is_finite(own, E) && lane == 0) report_trouble(step, phase, row);\n");
+             "if (!warp_is_finite(own, E) && lane == 0) report_nonfinite(step, phase, row);\n");
     if (!k->select_bias) cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, routes + row * k);\n");
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = lane; e < E; e += 32) own[e] = vm_sigmoid(own[e]);\n__syncwarp();\n");

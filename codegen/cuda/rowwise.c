@@ -1,4 +1,4 @@
-/* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (wanted rows, positions), or the one row with all it has. */
+/* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (output rows, positions), or the one row with all it has. */
 #include "codegen/cuda/kernels.h"
 
 static int tile_rows(const PgKernel *k) { return k->mode == PG_ROW ? 1 : PG_ROW_BLOCK; }
@@ -51,8 +51,8 @@ void cg_cuda_norm(CgCuda *c) {
     cg_cuda_tiles(c, 1);
     cg_cu(c, "for (u32 r = threadIdx.x / 32; r < ROWS * PLANES; r += WARPS) {\n"
              "const u64 row = tile * ROWS + r %% ROWS;\n");
-    if (k->gather_wanted) {
-        cg_cu(c, "if (row >= step->wanted) continue;\nconst u64 from = step->out_rows[row];\n");
+    if (k->gather_out_rows) {
+        cg_cu(c, "if (row >= step->n_out_rows) continue;\nconst u64 from = step->out_rows[row];\n");
     } else {
         if (!positions) cg_cu(c, "if (row >= step->rows) continue;\n");
         cg_cu(c, "const u64 from = row;\n");

@@ -200,8 +200,8 @@ CgValue cg_group_start(CgEmit *e, CgValue table);
 CgValue cg_group_expert_of(CgEmit *e, CgValue table);
 CgValue cg_group_row_of(CgEmit *e, CgValue table);
 CgValue cg_group_pos_of(CgEmit *e, CgValue table);
-/* Where `condition` (i1) holds: trouble[row] becomes 1 + block of the phase, unless it already says something. */
-void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
+/* Where `condition` (i1) holds: nonfinite[row] becomes 1 + block of the phase, unless it already says something. */
+void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition);
 
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);

@@ -202,7 +202,7 @@ static void row_tile(const Linear *m, CgValue tile) {
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows */
 
-/* Blocks of eight rows (wanted rows, positions) in the step: the count of this phase. */
+/* Blocks of eight rows (output rows, positions) in the step: the count of this phase. */
 static CgValue block_count(const Linear *m) {
     CgEmit *e = m->e;
     if (m->k->y_layout == PG_POSITIONS) {
@@ -210,7 +210,7 @@ static CgValue block_count(const Linear *m) {
         CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
         return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
     }
-    CgValue rows = m->k->logits ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    CgValue rows = m->k->logits ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows)) : cg_rows(e);
     return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
 }
 

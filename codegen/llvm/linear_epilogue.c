@@ -41,11 +41,11 @@ static void finish_value(CgEmit *e, CgValue v, CgValue panel, CgValue row, CgVal
         cg_store_vec(e, cg_at(e, y, offset), v);
         return;
     }
-    CgIf wanted = cg_if(e, cg_icmp(e, LLVMIntULT, row, cg_arg_u32(e, offsetof(RtArgs, wanted))));
+    CgIf inside = cg_if(e, cg_icmp(e, LLVMIntULT, row, cg_arg_u32(e, offsetof(RtArgs, n_out_rows))));
     CgValue floats = cg_imul(e, row, cg_arg_i64(e, offsetof(RtArgs, out_stride)));
     floats = cg_iadd(e, floats, cg_imul_n(e, panel, PG_LANES));
     cg_store_vec_unaligned(e, cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, logits)), cg_imul_n(e, floats, 4)), v);
-    cg_end_if(e, &wanted);
+    cg_end_if(e, &inside);
 }
 
 /* v of (panel p of the group, row r): sum, bias, activation or convolution, second linear layer. */

@@ -182,7 +182,7 @@ static void squash(const Router *r) {
 static void route_row(const Router *r, CgValue i, CgValue row) {
     CgEmit *e = r->e;
     CgValue fine = take_row(r, i);
-    cg_trouble(e, row, LLVMBuildNot(e->builder, fine, ""));
+    cg_nonfinite(e, row, LLVMBuildNot(e->builder, fine, ""));
     CgValue slots = cg_imul_n(e, row, (uint64_t)r->k->k * 4);
     CgValue routes = cg_at(e, cg_operand(e, PG_ROUTE_ROUTES), slots), gates = cg_at(e, cg_operand(e, PG_ROUTE_GATES), slots);
     if (!r->k->select_bias)  /* by r, not by p: different r may squash to one p */

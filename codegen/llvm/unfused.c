@@ -19,7 +19,7 @@ static void gather_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     cg_end_for(e, &panels);
 }
 
-/* A row whose scores are not all finite is in trouble. */
+/* A row whose scores are not all finite is reported as non-finite. */
 static void check_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     CgLoop loop = cg_for_n(e, (uint64_t)e->kernel->E);
     CgValue bad = cg_carry(e, &loop, LLVMConstInt(e->i1, 0, 0));
@@ -27,7 +27,7 @@ static void check_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     CgValue finite = cg_fcmp(e, LLVMRealOLT, cg_abs(e, score), cg_f32(e, INFINITY));
     cg_next(&loop, bad, LLVMBuildOr(e->builder, bad, LLVMBuildNot(e->builder, finite, ""), ""));
     cg_end_for(e, &loop);
-    cg_trouble(e, at->row, cg_after(&loop, bad));
+    cg_nonfinite(e, at->row, cg_after(&loop, bad));
 }
 
 static void softmax_row(CgEmit *e, void *context, const CgIndex *at) {

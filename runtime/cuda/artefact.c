@@ -32,7 +32,8 @@ static MossError load_either(MossDevice *device, const PgProgram *program, const
                     moss_cuda_facts(device)->architecture);
 }
 
-MossError moss_cuda_artefact_open(const PgProgram *program, const char *directory, const MossOptions *options, MossModel **out_model) {
+MossError moss_cuda_artefact_open(const PgProgram *program, const char *directory, const MossOptions *options,
+                                  MossModel **out_model) {
     MossDevice *device = options ? options->device : NULL;
     if (!device) return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
     MossError error = load_either(device, program, directory);

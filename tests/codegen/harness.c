@@ -42,12 +42,12 @@ void harness_free(Harness *h) {
     free(h);
 }
 
-void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted) {
+void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t n_out_rows) {
     memset(h->arena, 0xff, HARNESS_BYTES); /* NaN */
     memset(h->state, 0xff, HARNESS_BYTES);
     memset(h->scratch, 0xff, HARNESS_BYTES);
     memset(h->logits, 0xff, HARNESS_BYTES);
-    memset(h->trouble, 0, sizeof h->trouble);
+    memset(h->nonfinite, 0, sizeof h->nonfinite);
     memset(&h->phase, 0, sizeof h->phase);
     h->arena_used = h->weights_used = h->state_used = 4096;
     h->segments[0] = (RtSegment){.state = h->state, .first_row = 0, .count = rows};
@@ -60,11 +60,11 @@ void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted) {
                        .row_position = h->row_position,
                        .out_rows = h->out_rows,
                        .logits = (float *)h->logits,
-                       .trouble = h->trouble,
+                       .nonfinite = h->nonfinite,
                        .ld = mode == PG_ROW ? 1 : pg_ld(rows),
                        .rows = rows,
                        .n_segments = 1,
-                       .wanted = wanted};
+                       .n_out_rows = n_out_rows};
     h->phase.fixed = 1;
     h->phase.name = "test";
 }
@@ -207,7 +207,7 @@ void harness_run(Harness *h, const PgKernel *kernel) {
     const PgCode *code = &cg_codes(compiled)[0];
     assert_true(code->claim >= 1);
     assert_true(code->scratch <= HARNESS_BYTES);
-    uint32_t tiles = (uint32_t)pg_tiles(&h->phase, code, h->args.rows, h->args.n_segments, h->args.wanted);
+    uint32_t tiles = (uint32_t)pg_tiles(&h->phase, code, h->args.rows, h->args.n_segments, h->args.n_out_rows);
     uint32_t middle = harness_below(h, tiles + 1); /* the second half first: order must not matter */
     for (uint32_t t = middle; t < tiles;) {
         uint32_t run = 1 + harness_below(h, tiles - t);

@@ -21,7 +21,7 @@ typedef struct Harness {
     uint64_t arena_used, weights_used, state_used;
     RtArgs args;
     RtSegment segments[64];
-    int32_t tokens[PG_MAX_ROWS], row_segment[PG_MAX_ROWS], out_rows[PG_MAX_ROWS], trouble[PG_MAX_ROWS];
+    int32_t tokens[PG_MAX_ROWS], row_segment[PG_MAX_ROWS], out_rows[PG_MAX_ROWS], nonfinite[PG_MAX_ROWS];
     int64_t row_position[PG_MAX_ROWS];
     PgPhase phase;
     const char *dump_dir; /* of the environment's MOSSC_DUMP, or NULL */
@@ -31,7 +31,7 @@ typedef struct Harness {
 Harness *harness_new(const char *isa, uint64_t seed);
 void harness_free(Harness *h);
 /* A step of `rows` rows in one segment; forgets all buffers. NaN fills them, so that what is not written shows. */
-void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted);
+void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t n_out_rows);
 
 uint32_t harness_below(Harness *h, uint32_t n); /* uniform in [0, n) */
 float harness_float(Harness *h); /* roughly in [-1, 1], exponents varied */

@@ -13,7 +13,7 @@
 /* Everything a linear layer reads, row-major, and what it should give. P: planes of x or y, k positions of a row. */
 typedef struct Case {
     PgKernel k;
-    uint32_t rows, wanted;
+    uint32_t rows, n_out_rows;
     float *x;                        /* [rows][Px][K], Px = 1, E or k */
     float *w, *w2;                   /* [E or 1][O][K] */
     float *bias, *bias2;             /* [E or 1][O] */
@@ -30,9 +30,9 @@ static uint64_t planes_of(const PgKernel *k, PgLayout layout) {
 
 static uint64_t matrices(const PgKernel *k) { return k->select == PG_SINGLE ? 1 : (uint64_t)k->E; }
 
-static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_t wanted) {
+static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_t n_out_rows) {
     const PgKernel *k = kernel;
-    Case c = {.k = *k, .rows = rows, .wanted = wanted};
+    Case c = {.k = *k, .rows = rows, .n_out_rows = n_out_rows};
     uint64_t K = (uint64_t)k->K, O = (uint64_t)k->O, m = matrices(k);
     c.x = harness_floats(h, rows * planes_of(k, k->x_layout) * K);
     c.w = harness_weights(h, k->dtype, m * O * K);
@@ -194,7 +194,7 @@ static void set_count(Harness *h, const PgKernel *k) {
     p->E = (uint32_t)k->E;
     p->k = (uint32_t)k->k;
     p->fixed = k->sum == PG_NO_SUM && (k->y_layout == PG_PLANES || k->mode == PG_ROW) ? (uint32_t)planes_of(k, k->y_layout) : 1;
-    p->count = k->logits                     ? PG_PER_WANTED
+    p->count = k->logits                     ? PG_PER_OUT_ROW_BLOCK
                : k->mode == PG_ROW           ? PG_ONCE
                : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK
                                              : PG_PER_ROW_BLOCK;
@@ -209,16 +209,16 @@ static void check_history(const Case *c, const uint8_t *state, uint64_t offset) 
 }
 
 static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
-    uint32_t wanted = k->logits ? harness_below(h, rows + 1) : 0;
-    harness_step(h, k->mode, rows, wanted);
-    Case c = make_case(h, k, rows, wanted);
+    uint32_t n_out_rows = k->logits ? harness_below(h, rows + 1) : 0;
+    harness_step(h, k->mode, rows, n_out_rows);
+    Case c = make_case(h, k, rows, n_out_rows);
     float *y = setup(h, &c);
     h->args.out_stride = pg_panels(k->O) * 16;
     set_count(h, k);
     harness_run(h, k);
     float *expected = reference_linear(&c);
     uint64_t Py = k->sum == PG_NO_SUM ? planes_of(k, k->y_layout) : 1, stride = stride_of(h, k, k->y_layout);
-    for (uint32_t row = 0; row < (k->logits ? wanted : rows); row++) {
+    for (uint32_t row = 0; row < (k->logits ? n_out_rows : rows); row++) {
         for (uint64_t j = 0; j < Py; j++) {
             uint64_t at = k->y_layout == PG_POSITIONS ? position_of(h, k, row, j) : row;
             const float *base = k->y_layout == PG_PLANES ? y + j * pg_panels(k->O) * stride * 16 : y;

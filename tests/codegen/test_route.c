@@ -38,15 +38,15 @@ static void norm_trial(Harness *h, PgMode mode) {
                   .norm = harness_below(h, 2) ? PG_RMS : PG_LAYER,
                   .eps = 1e-6,
                   .x_layout = !gather && E > 1 ? PG_PLANES : PG_ROWS,
-                  .gather_wanted = gather};
+                  .gather_out_rows = gather};
     k.y_layout = k.x_layout;
     uint64_t planes = k.x_layout == PG_PLANES ? (uint64_t)E : 1;
     k.E = k.x_layout == PG_PLANES ? E : 0;
-    uint32_t rows = random_rows(h, mode), wanted = gather ? harness_below(h, rows + 1) : 0;
-    harness_step(h, mode, rows, wanted);
-    for (uint32_t i = 0; i < wanted; i++) h->out_rows[i] = (int32_t)harness_below(h, rows);
+    uint32_t rows = random_rows(h, mode), n_out_rows = gather ? harness_below(h, rows + 1) : 0;
+    harness_step(h, mode, rows, n_out_rows);
+    for (uint32_t i = 0; i < n_out_rows; i++) h->out_rows[i] = (int32_t)harness_below(h, rows);
     set_tiles(h, mode, PG_PER_ROW_BLOCK);
-    h->phase.count = gather ? PG_PER_WANTED : h->phase.count;
+    h->phase.count = gather ? PG_PER_OUT_ROW_BLOCK : h->phase.count;
     uint64_t LD = h->args.ld, plane = pg_panels(n) * LD * 16;
     float *x = harness_floats(h, planes * rows * (uint64_t)n), *w = harness_floats(h, (uint64_t)n),
           *b = harness_floats(h, (uint64_t)n);
@@ -57,7 +57,7 @@ static void norm_trial(Harness *h, PgMode mode) {
     harness_run(h, &k);
     float *expected = malloc((uint64_t)n * 4);
     for (uint64_t p = 0; p < planes; p++) {
-        for (uint32_t i = 0; i < (gather ? wanted : rows); i++) {
+        for (uint32_t i = 0; i < (gather ? n_out_rows : rows); i++) {
             uint64_t row = gather ? (uint64_t)h->out_rows[i] : i;
             reference_norm(k.norm, x + (p * rows + row) * (uint64_t)n, w, b, n, k.eps, expected);
             for (int64_t j = 0; j < n; j++) check_bits("norm", i, (uint64_t)j, harness_at(y + p * plane, i, j, LD), expected[j]);
@@ -66,7 +66,7 @@ static void norm_trial(Harness *h, PgMode mode) {
     free(x), free(w), free(b), free(expected);
 }
 
-static void norm_of_rows_planes_and_wanted(void **unused) {
+static void norm_of_rows_planes_and_output_rows(void **unused) {
     (void)unused;
     try_both(norm_trial, 16);
 }
@@ -190,12 +190,12 @@ static void route_trial(Harness *h, PgMode mode) {
     int32_t *chosen = malloc((uint64_t)k.k * 4);
     for (uint32_t row = 0; row < rows; row++) {
         if (poison && row == poisoned) {
-            assert_int_equal(h->trouble[row], 5);
+            assert_int_equal(h->nonfinite[row], 5);
             for (int64_t j = 0; j < k.k; j++)  /* whatever they are, they are experts, each once */
                 assert_in_range(routes[row * k.k + j], j == 0 ? 0 : routes[row * k.k + j - 1] + 1, k.E - 1);
             continue;
         }
-        assert_int_equal(h->trouble[row], 0);
+        assert_int_equal(h->nonfinite[row], 0);
         const float *in = x + row * K;
         if (k.norm != PG_NO_NORM) {
             reference_norm(k.norm, in, norm_w, norm_b, k.K, k.eps, normed);
@@ -308,7 +308,7 @@ static void combination_of_positions_and_planes(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norm_of_rows_planes_and_wanted),
+        cmocka_unit_test(norm_of_rows_planes_and_output_rows),
         cmocka_unit_test(embedding_of_every_dtype),
         cmocka_unit_test(router_of_every_kind),
         cmocka_unit_test(groups_sort_positions_by_expert),

@@ -78,7 +78,7 @@ void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRando
     rig->args.segments = rig->segments;
     rig->args.row_segment = rig->row_segment;
     rig->args.row_position = rig->row_position;
-    rig->args.trouble = rig->trouble;
+    rig->args.nonfinite = rig->nonfinite;
     rig->args.ld = rig->ld;
     rig->args.rows = (uint32_t)rig->rows;
     rig->phase.block = 3;

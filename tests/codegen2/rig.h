@@ -27,7 +27,7 @@ typedef struct Rig {
     PgPhase phase;
     RtArgs args;
     RtSegment segments[RIG_MAX_SEGMENTS];
-    int32_t row_segment[RIG_MAX_ROWS], trouble[RIG_MAX_ROWS];
+    int32_t row_segment[RIG_MAX_ROWS], nonfinite[RIG_MAX_ROWS];
     int64_t row_position[RIG_MAX_ROWS];
     uint64_t rows, ld, ldp;
     uint8_t *memory[4], *expected[4], *results[4]; /* by PgSpace; states of all sequences lie behind each other */

@@ -191,7 +191,7 @@ static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
     rig_run(&rig, tiles(&rig));
     each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
     rig_check(&rig, "router");
-    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], 0);
+    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.nonfinite[row], 0);
     rig_close(&rig);
 }
 
@@ -199,13 +199,14 @@ static void softmax_case(const CgTarget *target, RigRandom random) { router_case
 static void select_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SELECT); }
 static void gates_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_GATES); }
 
-static void trouble_case(const CgTarget *target, RigRandom random) {
+static void nonfinite_case(const CgTarget *target, RigRandom random) {
     Rig rig;
     PgKernel k = {.kind = PG_SOFTMAX, .mode = PG_BLOCK, .O = 3, .E = 3, .k = 1};
     open_with(&rig, target, &k, random, 1, 1);
     rig_set(&rig, PG_OP_X, 0, 16 * (rig.rows - 1) + 1, -INFINITY); /* the last row's second expert */
     rig_run(&rig, tiles(&rig));
-    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
+    for (uint64_t row = 0; row < rig.rows; row++)
+        assert_int_equal(rig.nonfinite[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
     rig_close(&rig);
 }
 
@@ -352,7 +353,7 @@ static void slice_copies(void **state) { (void)state, rig_each(20, 2, slice_case
 static void softmax_gives_the_bits(void **state) { (void)state, rig_each(8, 3, softmax_case); }
 static void selection_takes_the_largest(void **state) { (void)state, rig_each(16, 4, select_case); }
 static void gates_are_normalised_and_scaled(void **state) { (void)state, rig_each(12, 5, gates_case); }
-static void a_router_that_is_not_finite_is_told(void **state) { (void)state, rig_each(2, 6, trouble_case); }
+static void a_router_that_is_not_finite_is_told(void **state) { (void)state, rig_each(2, 6, nonfinite_case); }
 static void parameters_mix_by_gates(void **state) { (void)state, rig_each(12, 7, mix_case); }
 static void outer_gives_the_bits(void **state) { (void)state, rig_each(16, 8, outer_case); }
 static void inject_gives_the_bits(void **state) { (void)state, rig_each(16, 9, inject_case); }

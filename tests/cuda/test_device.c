@@ -148,7 +148,8 @@ static bool run_states(Case *c, MossModel *model, const char *path) {
     bool good = open_lane(c, model, 0, &lane) && feed(c, "before a clone", model, &lane, third, third, NULL) &&
                 clone_state(c, &lane.state) && feed(c, "after a clone", model, &lane, 1, third + 2, NULL) &&
                 reload_state(c, model, &lane.state, path) && feed(c, "after loading", model, &lane, 5, end - 1, NULL) &&
-                case_ok(c, "a mark", moss_state_mark(lane.state)) && feed(c, "after a mark", model, &lane, 1, end, NULL) &&
+                case_ok(c, "a checkpoint", moss_state_checkpoint(lane.state)) &&
+                feed(c, "after a checkpoint", model, &lane, 1, end, NULL) &&
                 case_ok(c, "going back", moss_state_rewind(lane.state, 1));
     lane.at = end - 1;
     good = good && feed(c, "after going back", model, &lane, 1, end, NULL);
@@ -290,8 +291,8 @@ static uint64_t free_memory(MossDevice *device) {
 static bool cycle(Case *c, MossModel *model, MossState **state, const char *path) {
     int32_t token = c->tokens[0][0];
     return reload_state(c, model, state, path) && clone_state(c, state) &&
-           case_ok(c, "a token", moss_feed(model, *state, &token, 1, 0)) && case_ok(c, "a mark", moss_state_mark(*state)) &&
-           case_ok(c, "going back", moss_state_rewind(*state, 0));
+           case_ok(c, "a token", moss_feed(model, *state, &token, 1, 0)) &&
+           case_ok(c, "a checkpoint", moss_state_checkpoint(*state)) && case_ok(c, "going back", moss_state_rewind(*state, 0));
 }
 
 static bool run_cycles(const Options *o, const char *directory, double start) {
@@ -316,7 +317,7 @@ static bool run_cycles(const Options *o, const char *directory, double start) {
     uint64_t after = good ? free_memory(device) : 0;
     if (good && before != after)
         good = case_fail(&c, "%llu bytes were free, then %llu", (unsigned long long)before, (unsigned long long)after);
-    printf("%lld of %lld cycles of save, load, clone and mark: free memory %s\n", (long long)done, (long long)o->cycles,
+    printf("%lld of %lld cycles of save, load, clone and checkpoint: free memory %s\n", (long long)done, (long long)o->cycles,
            good ? "as before" : "FAILED");
     moss_state_free(state);
     if (model != NULL) moss_model_free(model);

@@ -49,18 +49,18 @@ static void place_close(Place *p) {
 }
 
 /* Compiles with the place's cache. */
-static bool compile(Place *p, int architecture, CgCudaWanted wanted, CgCudaCode *out) {
+static bool compile(Place *p, int architecture, CgCudaOutput output, CgCudaCode *out) {
     CgCudaTarget target = cg_cuda_target_of(architecture, 16, 48 * 1024);
     CgCache *cache = cg_cache_open(p->directory, LARGE);
-    bool ok = cg_cuda_compile(&target, p->program, &(CgCudaOptions){.wanted = wanted, .cache = cache}, out, &p->diags);
+    bool ok = cg_cuda_compile(&target, p->program, &(CgCudaOptions){.output = output, .cache = cache}, out, &p->diags);
     assert_null(cg_cache_stats(cache).problem);
     cg_cache_close(cache);
     return ok;
 }
 
-static void expect_found(Place *p, int architecture, CgCudaWanted wanted, bool found) {
+static void expect_found(Place *p, int architecture, CgCudaOutput output, bool found) {
     CgCudaCode code;
-    if (!compile(p, architecture, wanted, &code)) {
+    if (!compile(p, architecture, output, &code)) {
         su_diags_print(&p->diags, stderr);
         fail();
     }
@@ -69,9 +69,9 @@ static void expect_found(Place *p, int architecture, CgCudaWanted wanted, bool f
     cg_cuda_code_free(&code);
 }
 
-static void expect_refused(Place *p, int architecture, CgCudaWanted wanted, const char *message) {
+static void expect_refused(Place *p, int architecture, CgCudaOutput output, const char *message) {
     CgCudaCode code;
-    assert_false(compile(p, architecture, wanted, &code));
+    assert_false(compile(p, architecture, output, &code));
     assert_int_not_equal(p->diags.count, 0);
     if (strstr(p->diags.items[0].message, message) == NULL) fail_msg("%s", p->diags.items[0].message);
     p->diags.count = 0;

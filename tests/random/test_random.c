@@ -242,7 +242,7 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
             segments[n++] = (MossSegment){.state = lane->state,
                                           .tokens = lane->truth->tokens + lane->at,
                                           .count = (uint32_t)(count < left ? count : left),
-                                          .wanted = (MossWanted)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
+                                          .logits = (MossLogits)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
         }
         if (!rest) return true;
         if (n == 0) continue;
@@ -250,10 +250,10 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
         if (error.code != MOSS_OK) return moss_failed(c, mode, error);
         uint32_t row = 0;
         for (uint32_t i = 0; i < n; i++) {
-            uint32_t first = segments[i].count, wanted = 0;
-            if (segments[i].wanted == MOSS_LAST_LOGITS) wanted = 1;
-            if (segments[i].wanted == MOSS_ALL_LOGITS) wanted = segments[i].count;
-            for (first -= wanted; first < segments[i].count; first++, row++)
+            uint32_t first = segments[i].count, n_out_rows = 0;
+            if (segments[i].logits == MOSS_LAST_LOGITS) n_out_rows = 1;
+            if (segments[i].logits == MOSS_ALL_LOGITS) n_out_rows = segments[i].count;
+            for (first -= n_out_rows; first < segments[i].count; first++, row++)
                 if (!same_bits(c, mode, of[i]->truth, moss_logits(model, row), of[i]->at + first, 1)) return false;
             of[i]->at += segments[i].count;
         }
@@ -352,13 +352,13 @@ static bool run_cached(Case *c, const char *mode, MossModel *model, Rng *rng) {
     return good;
 }
 
-/* From a mark some tokens on, some of them back, and on to the end; several times along the sequence. */
+/* From a checkpoint some tokens on, some of them back, and on to the end; several times along the sequence. */
 static bool run_rewound(Case *c, const char *mode, MossModel *model, MossState *state, Rng *rng) {
     const Truth *truth = &c->truth[0];
     moss_state_reset(state);
     for (int64_t at = 0; at < c->T;) {
         int64_t left = c->T - at, on = rng_between(rng, 1, left < MOSS_REWIND ? left : MOSS_REWIND), back = rng_between(rng, 0, on);
-        MossError error = moss_state_mark(state);
+        MossError error = moss_state_checkpoint(state);
         if (error.code == MOSS_OK)
             error = moss_feed(model, state, truth->tokens + at, (size_t)on, (uint32_t)rng_between(rng, 1, 9));
         if (error.code == MOSS_OK) error = moss_state_rewind(state, (uint32_t)back);

@@ -140,12 +140,12 @@ static void test_damage_before_the_tensors_is_found_without_verify(void **unused
     directory_remove(&f.directory);
 }
 
-/* The file with a changed head or table, whose digest is right again. */
+/* The file with a changed header or table, whose digest is right again. */
 static void rewrite(const char *path, size_t at, uint32_t value) {
     Bytes bytes = read_bytes(path);
-    RtPackedHead *head = (RtPackedHead *)(void *)bytes.data;
+    RtPackedHeader *header = (RtPackedHeader *)(void *)bytes.data;
     memcpy(bytes.data + at, &value, sizeof value);
-    head->digest = rt_packed_head_digest(head);
+    header->digest = rt_packed_header_digest(header);
     write_bytes(path, bytes.data, bytes.size);
     free(bytes.data);
 }
@@ -160,12 +160,12 @@ static void expect_after_rewrite(size_t at, uint32_t value, const char *words) {
 
 static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     (void)unused;
-    size_t table = sizeof(RtPackedHead);
-    expect_after_rewrite(offsetof(RtPackedHead, format), 2, "is packed in format 2; this mossc reads format 1");
-    expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
-    expect_after_rewrite(offsetof(RtPackedHead, spec_hash), 0, "another spec, 'toy'");
-    expect_after_rewrite(offsetof(RtPackedHead, dtype), PG_F16, "other weights or other passes");
-    expect_after_rewrite(offsetof(RtPackedHead, data_offset), 8192, "other weights or other passes");
+    size_t table = sizeof(RtPackedHeader);
+    expect_after_rewrite(offsetof(RtPackedHeader, format), 2, "is packed in format 2; this mossc reads format 1");
+    expect_after_rewrite(offsetof(RtPackedHeader, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
+    expect_after_rewrite(offsetof(RtPackedHeader, spec_hash), 0, "another spec, 'toy'");
+    expect_after_rewrite(offsetof(RtPackedHeader, dtype), PG_F16, "other weights or other passes");
+    expect_after_rewrite(offsetof(RtPackedHeader, data_offset), 8192, "other weights or other passes");
     expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "holds tensor 'm' in another form or place");
     expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "holds tensor 'v' in another form or place");
     expect_after_rewrite(table + 4 * 72, 'x' << 16 | 'x', "tensors of other names");

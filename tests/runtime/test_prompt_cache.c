@@ -82,7 +82,7 @@ static RtPromptCacheStats feed_bounded(Fixture *f, const int32_t *tokens, size_t
 static RtPromptCacheStats feed(Fixture *f, size_t count, bool other, uint32_t every) {
     int32_t tokens[1000];
     float logit;
-    for (size_t i = 0; i < count; i++) tokens[i] = (toy_token((int64_t)i) + (other && i + 1 == count)) % TOY_TROUBLE;
+    for (size_t i = 0; i < count; i++) tokens[i] = (toy_token((int64_t)i) + (other && i + 1 == count)) % TOY_NONFINITE;
     return feed_bounded(f, tokens, count, every, UINT64_MAX, &logit);
 }
 
@@ -152,7 +152,7 @@ static void test_the_least_recently_used_go_first(void **unused) {
     int32_t tokens[3][20];
     float logit;
     for (int t = 0; t < 3; t++)
-        for (int i = 0; i < 20; i++) tokens[t][i] = (toy_token(i) + t) % TOY_TROUBLE;
+        for (int i = 0; i < 20; i++) tokens[t][i] = (toy_token(i) + t) % TOY_NONFINITE;
     feed_bounded(f, tokens[0], 20, 20, UINT64_MAX, &logit);
     uint64_t one = 192 + 8 + f->toy.program.state_bytes + TOY_VOCAB * sizeof(float);
     struct timespec pause = {.tv_nsec = 20000000};
@@ -203,7 +203,7 @@ static void test_processes_share_a_directory(void **unused) {
             int32_t tokens[120];
             float logit;
             for (int round = 0; round < 40; round++) {
-                for (int i = 0; i < 120; i++) tokens[i] = (toy_token(i) + (i > 40 ? (round + p) % 5 : 0)) % TOY_TROUBLE;
+                for (int i = 0; i < 120; i++) tokens[i] = (toy_token(i) + (i > 40 ? (round + p) % 5 : 0)) % TOY_NONFINITE;
                 /* a bound of a few entries, so that they vanish under the others' eyes */
                 if (feed_bounded(f, tokens, 120, 16, 12000, &logit).damaged) _exit(1);
             }

@@ -261,10 +261,10 @@ static void forged_files_do_no_harm(void **state) {
             size_t at = 12 + random_below(&seed, random_below(&seed, 2) ? 80 : (uint32_t)file.size - 12);
             copy[at] = (uint8_t)random_below(&seed, 256);
         }
-        TkPackedHead *head = (TkPackedHead *)(void *)copy;
-        head->digest = tk_packed_digest(copy, file.size);
+        TkPackedHeader *header = (TkPackedHeader *)(void *)copy;
+        header->digest = tk_packed_digest(copy, file.size);
         SuDiags diags = {0};
-        RtTokenizer *t = tk_packed_parse(copy, file.size, "t", head->vocab_size, &diags);
+        RtTokenizer *t = tk_packed_parse(copy, file.size, "t", header->vocab_size, &diags);
         RtTokens tokens = {0};
         if (t) rt_tokenizer_encode(t, "It's <a> 12  test \xC3\xA9", 21, &tokens, &diags);
         rt_tokens_free(&tokens);

@@ -152,9 +152,9 @@ static void say_tokenizer(Words *words, const CliArtefact *a) {
     say(words, "TOKENIZER",
         has_bpe(a) ? su_printf(arena, "The tokenizer in DIRECTORY/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
     say(words, "OPEN_TOKENIZER",
-        has_bpe(a)
-            ? su_printf(arena, "return tk_packed_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
-            : su_printf(arena, "(void)directory;\n    return moss_artefact_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos, a->eos));
+        has_bpe(a) ? su_printf(arena, "return tk_packed_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
+                   : su_printf(arena, "(void)directory;\n    return moss_artefact_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos,
+                               a->eos));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");
@@ -215,8 +215,8 @@ static bool write_runtime(const CliArtefact *a, SuDirectory *directory, SuDiags 
     bool ok = true;
     for (const DrEmbedded *file = cli_embedded; file->name && ok; file++) {
         if (!is_needed(a, file->name)) continue;
-        ok = su_directory_write(directory, su_printf(&arena, "mossrt/%s", file->name), file->begin, (size_t)(file->end - file->begin),
-                             diags);
+        ok = su_directory_write(directory, su_printf(&arena, "mossrt/%s", file->name), file->begin,
+                                (size_t)(file->end - file->begin), diags);
     }
     su_arena_free(&arena);
     return ok;
