@@ -23,7 +23,7 @@ static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cach
     (void)options;
     CgCudaOptions what = {.output = CG_CUDA_RUNS, .cache = cache};
     CgCudaCode code = {0};
-    bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
+    bool ok = cg_cuda_compile(&build->gpu, build->program, &what, &code, &build->diags);
     if (ok && build->device) ok = dr_take_ok(build, moss_cuda_code(build->device, build->program, code.image, code.size));
     build->kernels_found = code.found ? build->program->n_kernels : 0;
     cg_cuda_code_free(&code);

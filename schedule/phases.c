@@ -154,8 +154,8 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
     if (feeds_head(b, node)) {
-        sc_phase(b, p)->kernel.gather_wanted = true;
-        sc_phase(b, p)->pg.count = PG_PER_WANTED;
+        sc_phase(b, p)->kernel.gather_out_rows = true;
+        sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }

@@ -31,7 +31,7 @@ void sc_tile_segments(const ScBuilder *b, ScPhaseId p);                /* (panel
 bool sc_is_norm(IrOp op);
 /* Norm fields of a kernel and its weights. */
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot);
-/* The map that makes the logits. */
+/* The linear layer that makes the logits. */
 bool sc_is_head(const ScBuilder *b, const IrNode *node);
 
 /* Single operations. */

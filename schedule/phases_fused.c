@@ -70,12 +70,12 @@ static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgKernel *k = &sc_phase(b, p)->kernel;
-    const IrType *w = &b->g->values[m->map->operands[1]].type;
-    IrValueId x = m->map->operands[0];
-    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->map->results[0]];
-    double active = map_fraction(b, m->map);
+    const IrType *w = &b->g->values[m->linear->operands[1]].type;
+    IrValueId x = m->linear->operands[0];
+    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->linear->results[0]];
+    double active = linear_fraction(b, m->linear);
     k->K = w->dim[w->rank - 1];
     k->O = w->dim[w->rank - 2];
     k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
@@ -104,8 +104,8 @@ static void set_sum(PgKernel *k, const IrNode *sum) {
     k->y_layout = PG_ROWS;
 }
 
-/* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->residual = m->n_adds > 0;
     k->addend = m->n_adds > 1;
@@ -115,20 +115,20 @@ static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_s
     k->scale = k->scaled ? m->scale : 0.0;
 }
 
-/* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
-static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
+static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (k->logits) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (k->logits) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
 }
 
 /* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
 static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
-    ps_map_name(b->g, m->map->operands[1], what, sizeof what);
+    ps_linear_name(b->g, m->linear->operands[1], what, sizeof what);
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
@@ -171,15 +171,15 @@ void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
     const IrNode *last = ps_maker(b->g, b->g->logits);
     if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
-    fill_map(b, p, &m);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
     sc_phase(b, p)->kernel.logits = head;
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
     IrValueId result = m.last->results[0];
     if (m.sum != NULL && !apart) {
         set_sum(&sc_phase(b, p)->kernel, m.sum);
-        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_LINEAR_GATES, m.sum->operands[1]);
     }
     if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (conv_behind(b, &m, &conv)) {
@@ -214,8 +214,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
         else
             score = node;
     }
-    const IrType *w = &b->g->values[map->operands[1]].type;
-    ScPhaseId p = sc_new_phase(b, PG_ROUTE, map, sc_phase_name(b, map, "router"));
+    const IrType *w = &b->g->values[linear->operands[1]].type;
+    ScPhaseId p = sc_new_phase(b, PG_ROUTE, linear, sc_phase_name(b, linear, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->K = w->dim[1];
     k->O = k->E = w->dim[0];

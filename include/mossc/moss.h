@@ -168,7 +168,7 @@ typedef struct MossSegment {
     MossState *state; /* each state at most once in a step */
     const int32_t *tokens;
     uint32_t count; /* ≥ 1 */
-    MossWanted wanted;
+    MossLogits logits;
 } MossSegment;
 
 /* Feeds all segments; the rows of all of them together are at most moss_program_max_rows (moss_feed splits for you). On an error

@@ -151,9 +151,9 @@ static void say_tokenizer(Words *words, const CliArtefact *a) {
     say(words, "TOKENIZER",
         has_bpe(a) ? su_printf(arena, "The tokenizer in DIRECTORY/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
     say(words, "OPEN_TOKENIZER",
-        has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(folder, \"%s\", %s, out_tokenizer);", a->name, vocab)
-                   : su_printf(arena, "(void)folder;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos,
-                               a->eos));
+        has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
+                   : su_printf(arena, "(void)directory;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab,
+                               a->bos, a->eos));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");
