@@ -38,7 +38,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
         [PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update", [PG_SCAN_PARAMS] = "params"};
     static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
                                       [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
-    static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
+    static const char *const sums[] = {[PG_NO_SUM] = "", [PG_WEIGHTED_SUM] = "weighted_sum", [PG_PLANE_SUM] = "plane_sum"};
     Name n = {out, size, 0};
     append(&n, "%s_%s", kinds[k->kind], k->mode == PG_ROW ? "row" : "block");
     if (k->K > 0)

@@ -52,7 +52,7 @@ static void finish(Counter *c, double n) {
 }
 
 static void sum_experts(Counter *c, PgSum sum) {
-    double per_row = sum == PG_GATED_SUM ? 2 * (double)c->k->k : sum == PG_PLANE_SUM ? (double)c->k->E : 0;
+    double per_row = sum == PG_WEIGHTED_SUM ? 2 * (double)c->k->k : sum == PG_PLANE_SUM ? (double)c->k->E : 0;
     add(c, c->rows * (double)c->k->O * per_row);
 }
 
@@ -105,7 +105,7 @@ static void cost_route(Counter *c) {
     add(c, scores * (2 * (double)k->K + k->bias));
     add(c, scores * (k->sigmoid ? 3 : 5));
     c->cost.exps += scores;
-    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and gates */
+    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and combine weights */
 }
 
 static void cost_group(Counter *c) { move(c, 4 * c->rows * (double)c->k->k); }

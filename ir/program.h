@@ -14,7 +14,7 @@
  *   positions  value [R,k,O]      f32 [O/16][LDP][16]          a position is a (row, slot) pair: in PG_ROW position = slot; in
  *                                                              PG_BLOCK sorted by expert, found through the group table
  *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
- *   routes     i32 [LD][k] expert indices in rising order; gates f32 [LD][k]
+ *   experts    i32 [LD][k] expert indices in rising order; combine weights f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
  *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
  *   weights    panels  [E][O/16][K][16] f32, or [E][O/16][ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero partner that
@@ -49,8 +49,8 @@ typedef enum PgKind {
     PG_EMBED,      /* token -> row of x */
     PG_NORM,       /* rms or layer norm of rows */
     PG_LINEAR,        /* linear layer with everything fused around it */
-    PG_ROUTE,      /* the router's linear layer, scores, selection, gates: a row a tile */
-    PG_GROUP,      /* group table from the routes of all rows (PG_BLOCK): one tile */
+    PG_ROUTE,      /* the router's linear layer, scores, selection, combine weights: a row a tile */
+    PG_GROUP,      /* group table from the expert indices of all rows (PG_BLOCK): one tile */
     PG_COMBINE,    /* sum over experts of positions or planes, addends */
     PG_CONV,       /* causal convolution, bias, activation: (panel, segment) a tile */
     PG_SCAN,       /* delta, recurrence, output, gate: (panel, segment) a tile */
@@ -82,7 +82,7 @@ typedef enum PgSelect {
 /* Sum over experts after the linear layer (or in PG_COMBINE). */
 typedef enum PgSum {
     PG_NO_SUM,
-    PG_GATED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
+    PG_WEIGHTED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
     PG_PLANE_SUM  /* y_0 + y_1 + … over all planes */
 } PgSum;
 
@@ -93,7 +93,7 @@ typedef enum PgScanExperts {
     PG_SCAN_PLAIN,  /* none */
     PG_SCAN_HOLD,   /* a state each, chosen ones move */
     PG_SCAN_UPDATE, /* a state each, all move, chosen ones are summed */
-    PG_SCAN_PARAMS  /* one state, parameters mixed by the gates */
+    PG_SCAN_PARAMS  /* one state, parameters mixed by the combine weights */
 } PgScanExperts;
 
 /* The description of a kernel: two phases with equal descriptions share one function. Kernels of PG_ROW handle exactly one row (or
@@ -119,8 +119,8 @@ enum {
     PG_LINEAR_NORM_B,
     PG_LINEAR_ADDEND,
     PG_LINEAR_RESIDUAL,
-    PG_LINEAR_ROUTES,
-    PG_LINEAR_GATES,
+    PG_LINEAR_EXPERTS,
+    PG_LINEAR_COMBINE_W,
     PG_LINEAR_GROUPS,
     PG_LINEAR_CONV_W,
     PG_LINEAR_CONV_B,
@@ -134,12 +134,20 @@ enum {
     PG_ROUTE_SELECT_BIAS,
     PG_ROUTE_NORM_W,
     PG_ROUTE_NORM_B,
-    PG_ROUTE_ROUTES,
-    PG_ROUTE_GATES
+    PG_ROUTE_EXPERTS,
+    PG_ROUTE_COMBINE_W
 };
-enum { PG_GROUP_ROUTES, PG_GROUP_GROUPS };
-enum { PG_COMBINE_X, PG_COMBINE_ROUTES, PG_COMBINE_GATES, PG_COMBINE_GROUPS, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL, PG_COMBINE_Y };
-enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_ROUTES, PG_CONV_GATES, PG_CONV_Y };
+enum { PG_GROUP_EXPERTS, PG_GROUP_GROUPS };
+enum {
+    PG_COMBINE_X,
+    PG_COMBINE_EXPERTS,
+    PG_COMBINE_COMBINE_W,
+    PG_COMBINE_GROUPS,
+    PG_COMBINE_ADDEND,
+    PG_COMBINE_RESIDUAL,
+    PG_COMBINE_Y
+};
+enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_CONV_Y };
 enum {
     PG_SCAN_DELTA,
     PG_SCAN_B,
@@ -151,8 +159,8 @@ enum {
     PG_SCAN_A,
     PG_SCAN_D,
     PG_SCAN_STATE,
-    PG_SCAN_ROUTES,
-    PG_SCAN_GATES,
+    PG_SCAN_EXPERTS,
+    PG_SCAN_COMBINE_W,
     PG_SCAN_GROUPS,
     PG_SCAN_Y
 };
@@ -167,7 +175,7 @@ enum {
 }; /* with rope: Y q after it, TABLE PgRope.table */
 enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
-enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
+enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
 enum { PG_MAX_OPERANDS = 16 };
 

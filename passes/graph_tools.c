@@ -124,9 +124,9 @@ void ps_regroup(IrGraph *g) {
     su_arena_free(&scratch);
 }
 
-PsChoice ps_choice(const IrGraph *g, IrValueId routes) {
-    const IrNode *select = ps_maker(g, routes);
-    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[routes].type.dim[1]};
+PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
+    const IrNode *select = ps_maker(g, expert_indices);
+    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[expert_indices].type.dim[1]};
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {

@@ -50,7 +50,7 @@ typedef struct ScBuilder {
     bool *inlined;          /* [nodes] norms that the linear layers of a one-row step recompute */
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
-    int32_t *groups_of;     /* [values] of routes: buffer of the group table, -1 none (PG_BLOCK) */
+    int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
     bool *skip_conv;        /* [nodes] last node of a convolution that the linear layer before it has taken; of the mode */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;

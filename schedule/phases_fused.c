@@ -96,11 +96,11 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     if (m->linear2 != NULL) sc_read_weight(b, p, PG_LINEAR_W2, m->linear2->operands[1], PG_PANELS, active);
     if (m->bias != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias->operands[1], PG_VECTOR, active);
     if (m->bias2 != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2->operands[1], PG_VECTOR, active);
-    sc_read_routes(b, p, y_layout, PG_LINEAR_ROUTES, PG_LINEAR_GROUPS);
+    sc_read_experts(b, p, y_layout, PG_LINEAR_EXPERTS, PG_LINEAR_GROUPS);
 }
 
 static void set_sum(PgKernel *k, const IrNode *sum) {
-    k->sum = sum->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
+    k->sum = sum->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_WEIGHTED_SUM;
     k->y_layout = PG_ROWS;
 }
 
@@ -135,8 +135,8 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     set_sum(&sc_phase(b, p)->kernel, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
-    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
+    if (sc_phase(b, p)->kernel.sum == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->sum->operands[1]);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->last->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
@@ -179,7 +179,7 @@ void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
     IrValueId result = m.last->results[0];
     if (m.sum != NULL && !apart) {
         set_sum(&sc_phase(b, p)->kernel, m.sum);
-        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_LINEAR_GATES, m.sum->operands[1]);
+        if (sc_phase(b, p)->kernel.sum == PG_WEIGHTED_SUM) sc_read(b, p, PG_LINEAR_COMBINE_W, m.sum->operands[1]);
     }
     if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (conv_behind(b, &m, &conv)) {
@@ -237,8 +237,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
     if (bias != NULL) sc_read_weight(b, p, PG_ROUTE_BIAS, bias->operands[1], PG_VECTOR, 1.0);
     if (k->select_bias) sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, select->operands[1], PG_VECTOR, 1.0);
     sc_phase(b, p)->pg.count = PG_PER_ROW;
-    sc_write(b, p, PG_ROUTE_ROUTES, select->results[0]);
-    sc_write(b, p, PG_ROUTE_GATES, gates->results[0]);
+    sc_write(b, p, PG_ROUTE_EXPERTS, select->results[0]);
+    sc_write(b, p, PG_ROUTE_COMBINE_W, gates->results[0]);
 }
 
 /* ---------------------------------------------------------------------------------------------- convolution and scan */
@@ -256,15 +256,15 @@ void sc_phase_conv(ScBuilder *b, const PsConv *conv) {
     double active = 1.0;
     if (conv->mixed) {
         k->E = w->dim[0];
-        k->k = b->g->values[conv->routes].type.dim[1];
-        active = sc_chosen_fraction(b, conv->routes);
+        k->k = b->g->values[conv->expert_indices].type.dim[1];
+        active = sc_chosen_fraction(b, conv->expert_indices);
     }
     sc_read(b, p, PG_CONV_X, conv->x);
     sc_read_weight(b, p, PG_CONV_W, conv->w, PG_CHANNELS, active);
     sc_read_weight(b, p, PG_CONV_BIAS, conv->bias, PG_VECTOR, active);
     if (conv->history != IR_NONE) sc_use_state(b, p, PG_CONV_HISTORY, conv->history);
-    sc_read(b, p, PG_CONV_ROUTES, conv->routes);
-    sc_read(b, p, PG_CONV_GATES, conv->gates);
+    sc_read(b, p, PG_CONV_EXPERTS, conv->expert_indices);
+    sc_read(b, p, PG_CONV_COMBINE_W, conv->combine_weights);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_CONV_Y, conv->y);
 }
@@ -272,7 +272,7 @@ void sc_phase_conv(ScBuilder *b, const PsConv *conv) {
 /* Fraction of a scan's own parameters that a decoded token reads. */
 static double scan_fraction(const ScBuilder *b, const PsScan *s, bool own) {
     if (!own || s->experts == PG_SCAN_UPDATE) return 1.0;
-    return sc_chosen_fraction(b, s->routes);
+    return sc_chosen_fraction(b, s->expert_indices);
 }
 
 static void fill_scan(ScBuilder *b, PgKernel *k, const PsScan *s) {
@@ -295,8 +295,8 @@ static void fill_scan(ScBuilder *b, PgKernel *k, const PsScan *s) {
     k->gate = s->z != IR_NONE;
     k->act = s->act;
     sc_set_experts(k, delta);
-    if (s->routes == IR_NONE) return;
-    PsChoice choice = ps_choice(b->g, s->routes);
+    if (s->expert_indices == IR_NONE) return;
+    PsChoice choice = ps_choice(b->g, s->expert_indices);
     k->E = choice.E;
     k->k = choice.k;
 }
@@ -317,9 +317,9 @@ void sc_phase_scan(ScBuilder *b, const PsScan *s) {
     sc_read_weight(b, p, PG_SCAN_A, s->A, PG_CHANNELS, scan_fraction(b, s, s->own_A));
     sc_read_weight(b, p, PG_SCAN_D, s->D, PG_VECTOR, scan_fraction(b, s, s->own_D));
     sc_use_state(b, p, PG_SCAN_STATE, s->state);
-    sc_read(b, p, PG_SCAN_ROUTES, s->routes);
-    sc_read(b, p, PG_SCAN_GATES, s->gates);
-    sc_read_routes(b, p, delta, PG_SCAN_ROUTES, PG_SCAN_GROUPS);
+    sc_read(b, p, PG_SCAN_EXPERTS, s->expert_indices);
+    sc_read(b, p, PG_SCAN_COMBINE_W, s->combine_weights);
+    sc_read_experts(b, p, delta, PG_SCAN_EXPERTS, PG_SCAN_GROUPS);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_SCAN_Y, s->y);
 }

@@ -47,7 +47,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
     if (k->dual) fprintf(out, " times-second-linear");
     if (k->gate) fprintf(out, " gate");
-    if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_GATED_SUM ? " gated-sum" : " plane-sum");
+    if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_WEIGHTED_SUM ? " weighted-sum" : " plane-sum");
     if (k->addend) fprintf(out, " addend");
     if (k->residual) fprintf(out, " residual");
     if (k->scaled) fprintf(out, " scaled");

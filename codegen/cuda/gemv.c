@@ -1,7 +1,7 @@
 /* PG_LINEAR of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
- * A sum over experts of linear layers alone is one long product: its terms' x are scaled by their gates. */
+ * A sum over experts of linear layers alone is one long product: its terms' x are scaled by their combine weights. */
 #include "codegen/cuda/linear.h"
 
 #include <string.h>
@@ -30,7 +30,7 @@ typedef struct Row {
 static bool is_sum(const PgKernel *k) { return k->sum != PG_NO_SUM; }
 /* Terms with the same matrix are one term with the sum of their x. */
 static int64_t terms_of(const PgKernel *k) {
-    return !is_sum(k) || k->select == PG_SINGLE ? 1 : k->sum == PG_GATED_SUM ? k->k : k->E;
+    return !is_sum(k) || k->select == PG_SINGLE ? 1 : k->sum == PG_WEIGHTED_SUM ? k->k : k->E;
 }
 static int64_t x_rows(const PgKernel *k) {
     if (is_sum(k)) return terms_of(k);
@@ -84,8 +84,8 @@ static const char *expert_of(const Row *r) {
     const PgKernel *k = r->k;
     const char *const index = is_sum(k) ? "term" : "(tile / GROUPS)";
     if (k->select == PG_SINGLE) return "";
-    if (k->select == PG_ALL && k->sum != PG_GATED_SUM) return index;
-    return is_sum(k) ? "routes[term]" : "routes[tile / GROUPS]";
+    if (k->select == PG_ALL && k->sum != PG_WEIGHTED_SUM) return index;
+    return is_sum(k) ? "expert_indices[term]" : "expert_indices[tile / GROUPS]";
 }
 
 /* A function of the text: the panel of this warp. */
@@ -101,16 +101,17 @@ static void print_panel(const Row *r) {
           expert[0] != '\0' ? " * PANELS + " : "");
 }
 
-/* Row j of x, times its gate, to its place in xs; or onto what is there. */
+/* Row j of x, times its combine weight, to its place in xs; or onto what is there. */
 static void print_stage_row(const Row *r, const char *x) {
     CgCuda *c = r->c;
     const PgKernel *k = r->k;
     bool own_rows = r->rows > 1, more = terms_of(k) == 1 && is_sum(k), staged = strcmp(x, "xs") == 0;
     cg_cu(c, "stage_row(xs%s, %s", own_rows ? " + j * Tile::PADDED" : "", x);
     if (k->x_layout == PG_PLANES)
-        cg_cu(c, " + %s * %llu", k->sum == PG_GATED_SUM ? "routes[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
+        cg_cu(c, " + %s * %llu", k->sum == PG_WEIGHTED_SUM ? "expert_indices[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
     cg_cu(c, ", %s, %s, K, Tile::PADDED, %s, %s);\n", staged ? "1" : cg_cuda_stride(k->x_layout),
-          k->x_layout == PG_POSITIONS ? "j" : "0", k->sum == PG_GATED_SUM ? "gates[j]" : "1", more ? "j > 0" : "false");
+          k->x_layout == PG_POSITIONS ? "j" : "0", k->sum == PG_WEIGHTED_SUM ? "combine_weights[j]" : "1",
+          more ? "j > 0" : "false");
 }
 
 /* The only row of x, through the norm; terms of a sum are made from it, the first one last. */
@@ -131,13 +132,13 @@ static void print_stage_normed(const Row *r) {
 /* x goes to xs. */
 static void print_stage(const Row *r) {
     const PgKernel *k = r->k;
-    int64_t count = !is_sum(k) ? r->rows : k->sum == PG_GATED_SUM ? k->k : k->E;
+    int64_t count = !is_sum(k) ? r->rows : k->sum == PG_WEIGHTED_SUM ? k->k : k->E;
     cg_cu(r->c, "__syncthreads(); /* shared memory is free */\n");
     if (k->norm != PG_NO_NORM) {
         print_stage_normed(r);
         return;
     }
-    bool loop = count > 1 || k->sum == PG_GATED_SUM || k->x_layout != PG_ROWS;
+    bool loop = count > 1 || k->sum == PG_WEIGHTED_SUM || k->x_layout != PG_ROWS;
     if (loop) cg_cu(r->c, "for (u32 j = 0; j < %lld; j++) {\n", (long long)count);
     print_stage_row(r, "x");
     if (loop) cg_cu(r->c, "}\n");

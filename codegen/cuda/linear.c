@@ -17,9 +17,9 @@ void cg_linear_sources(const CgLinear *m) {
     if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
-    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM))
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_LINEAR_ROUTES);
-    if (k->sum == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_LINEAR_GATES);
+    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_WEIGHTED_SUM))
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_LINEAR_EXPERTS);
+    if (k->sum == PG_WEIGHTED_SUM) cg_cu(c, "const float *combine_weights = floats(step, phase, %d);\n", PG_LINEAR_COMBINE_W);
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_LINEAR_GROUPS);
 }
 
@@ -103,10 +103,10 @@ static const char *holders(const CgLinear *m) {
 static void print_term(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
-    if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "routes[j]" : "j");
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_WEIGHTED_SUM);
+    if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "expert_indices[j]" : "j");
     if (k->x_layout == PG_PLANES) {
-        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", k->sum == PG_GATED_SUM ? "routes[j]" : "j",
+        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", k->sum == PG_WEIGHTED_SUM ? "expert_indices[j]" : "j",
               (unsigned long long)pg_panels(k->K) * 16);
     }
 }
@@ -118,7 +118,7 @@ static void print_row_tile(const CgLinear *m) {
     cg_cu(c, "const u64 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n");
     if (k->sum != PG_NO_SUM) {
         cg_cu(c, "float4 total = splat4(0);\nfor (u32 j = 0; j < %lld; j++) {\n",
-              (long long)(k->sum == PG_GATED_SUM ? k->k : k->E));
+              (long long)(k->sum == PG_WEIGHTED_SUM ? k->k : k->E));
     } else if (k->y_layout != PG_ROWS) {
         cg_cu(c, "const u32 j = tile / GROUPS;\n");
     }
@@ -128,7 +128,7 @@ static void print_row_tile(const CgLinear *m) {
     cg_linear_value(m);
     if (k->sum != PG_NO_SUM) {
         cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
-              k->sum == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
+              k->sum == PG_WEIGHTED_SUM ? "fma4(combine_weights[j], v, total)" : "add4(v, total)", holders(m));
     }
     cg_cu(c, "const u64 row = %s;\n", k->sum == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = j;\n");
@@ -200,7 +200,7 @@ void cg_cuda_linear(CgCuda *c) {
 bool cg_cuda_linear_ahead(CgCuda *c) {
     const PgKernel *k = c->kernel;
     CgLinear m = {.c = c, .k = k};
-    if (k->kind != PG_LINEAR || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) return false;
+    if (k->kind != PG_LINEAR || k->select == PG_CHOSEN || k->sum == PG_WEIGHTED_SUM) return false;
     bool of_row = cg_linear_of_row(&m);
     if (!of_row && !(c->form == CG_FEW && cg_linear_in_tiles(&m))) return false;
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);

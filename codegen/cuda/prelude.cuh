@@ -398,27 +398,27 @@ INLINE u32 rank_of(const float *scores, const float *bias, u32 E, u32 e) {
 }
 
 /* The k best experts in rising order, the lower index first among equals. Ranks are a permutation, so there are always k. */
-INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *routes) {
+INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *expert_indices) {
     for (u32 e = threadIdx.x; e < E; e += THREADS) chosen[e] = rank_of(scores, bias, E, e) < k;
     __syncthreads();
     for (u32 e = threadIdx.x; e < E; e += THREADS) {
         if (!chosen[e]) continue;
         u32 slot = 0;
         for (u32 other = 0; other < e; other++) slot += chosen[other];
-        routes[slot] = (i32)e;
+        expert_indices[slot] = (i32)e;
     }
     __syncthreads();
 }
 
 /* By `count` threads of which this one is number `me`. */
-INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates, u32 me, u32 count) {
+INLINE void make_combine_weights(const float *scores, const i32 *expert_indices, u32 k, bool normalize, float scale, float *combine_weights, u32 me, u32 count) {
     float whole = 1;
     if (normalize) {
         whole = 0;
-        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
+        for (u32 j = 0; j < k; j++) whole += scores[expert_indices[j]];
         whole += 1e-20f;
     }
-    for (u32 j = me; j < k; j += count) gates[j] = scale * (scores[routes[j]] / whole);
+    for (u32 j = me; j < k; j += count) combine_weights[j] = scale * (scores[expert_indices[j]] / whole);
 }
 
 /* The same for a warp and a row: scores[E] in shared memory, picks: room for k there. */
@@ -443,7 +443,7 @@ INLINE void warp_softmax(float *scores, u32 E) {
 }
 
 /* One expert after the other: the best of those that come behind the last one in the order of select_experts. */
-INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *routes) {
+INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *expert_indices) {
     const u32 lane = threadIdx.x % 32;
     float last = -minus_infinity();
     i32 last_at = -1;
@@ -472,7 +472,7 @@ INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i3
     for (u32 j = lane; j < k; j += 32) {
         u32 slot = 0;
         for (u32 other = 0; other < k; other++) slot += picks[other] < picks[j];
-        routes[slot] = picks[j];
+        expert_indices[slot] = picks[j];
     }
     __syncwarp();
 }

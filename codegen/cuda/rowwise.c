@@ -71,26 +71,27 @@ void cg_cuda_norm(CgCuda *c) {
 /* What term j adds. */
 static void print_term(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = k->sum == PG_GATED_SUM;
+    bool weighted = k->sum == PG_WEIGHTED_SUM;
     if (k->x_layout == PG_POSITIONS) {
         cg_cu(c, "const float term = x[(panel * ldp + %s) * 16 + lane];\n",
               k->mode == PG_ROW ? "j" : "groups.pos_of[row * TERMS + j]");
     } else {
         cg_cu(c, "const float term = x[((%s * PANELS + panel) * ld + row) * 16 + lane];\n",
-              gated ? "(u64)routes[row * TERMS + j]" : "(u64)j");
+              weighted ? "(u64)expert_indices[row * TERMS + j]" : "(u64)j");
     }
-    cg_cu(c, gated ? "v = fmaf(gates[row * TERMS + j], term, v);\n" : "v += term;\n");
+    cg_cu(c, weighted ? "v = fmaf(combine_weights[row * TERMS + j], term, v);\n" : "v += term;\n");
 }
 
 void cg_cuda_combine(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = k->sum == PG_GATED_SUM;
+    bool weighted = k->sum == PG_WEIGHTED_SUM;
     char scale[48];
-    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
+    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(weighted ? k->k : k->E));
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
-    if (gated && k->x_layout != PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES);
-    if (gated) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES);
+    if (weighted && k->x_layout != PG_POSITIONS)
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_COMBINE_EXPERTS);
+    if (weighted) cg_cu(c, "const float *combine_weights = floats(step, phase, %d);\n", PG_COMBINE_COMBINE_W);
     if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_COMBINE_GROUPS);
     if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_COMBINE_ADDEND);
     if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_COMBINE_RESIDUAL);

@@ -154,7 +154,7 @@ static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x
 }
 
 static CgValue route(const Linear *m, CgValue slot) {
-    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_LINEAR_ROUTES), cg_imul_n(m->e, slot, 4))));
+    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_LINEAR_EXPERTS), cg_imul_n(m->e, slot, 4))));
 }
 
 static CgValue plane_of(const Linear *m, CgValue base, CgValue plane_bytes, CgValue index) {
@@ -167,11 +167,12 @@ static CgValue plane_of(const Linear *m, CgValue base, CgValue plane_bytes, CgVa
 static void row_part(const Linear *m, CgLinearTile *t, CgValue j) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_WEIGHTED_SUM);
     CgValue expert = routed ? route(m, j) : j;
-    CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_WEIGHTED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
-    if (k->sum == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_LINEAR_GATES), cg_imul_n(e, j, 4)));
+    if (k->sum == PG_WEIGHTED_SUM)
+        t->combine_weight = cg_load_f32(e, cg_at(e, cg_operand(e, PG_LINEAR_COMBINE_W), cg_imul_n(e, j, 4)));
     cg_linear_finish(e, &m->shape, t);
 }
 
@@ -193,8 +194,8 @@ static void row_tile(const Linear *m, CgValue tile) {
     }
     t.total = m->total;
     for (unsigned p = 0; p < m->shape.panels; p++) /* -0 + y is y: a plain sum starts with its first term */
-        cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
-    CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E));
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_WEIGHTED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_WEIGHTED_SUM ? k->k : k->E));
     row_part(m, &t, parts.index);
     cg_end_for(e, &parts);
     cg_linear_finish_total(e, &t);

@@ -32,7 +32,7 @@ typedef struct CgLinearTile {
     CgValue y; /* ptr to the plane's [panels][stride][16]; NULL with logits */
     CgValue sums, sums2; /* sums2: dual's second linear layer, or NULL */
     CgValue total; /* [panels] vectors of the sum over experts, or NULL */
-    CgValue gate; /* f32: g_j of this round of the sum, or NULL */
+    CgValue combine_weight; /* f32: g_j of this round of the sum, or NULL */
 } CgLinearTile;
 
 /* One expert's part of a tile: bias, activation, dual; then added to tile->total (with a sum over experts) or finished and

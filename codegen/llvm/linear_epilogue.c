@@ -73,7 +73,7 @@ void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile 
         finish_value(e, v, panel, cg_iadd(e, t->row0, rows.index), t->y);
     } else {
         CgValue at = cg_at(e, t->total, cg_imul_n(e, panels.index, 64)), total = cg_load_vec(e, at);
-        total = t->gate == NULL ? cg_add(e, total, v) : cg_fma(e, cg_splat(e, t->gate), v, total);
+        total = t->combine_weight == NULL ? cg_add(e, total, v) : cg_fma(e, cg_splat(e, t->combine_weight), v, total);
         cg_store_vec(e, at, total);
     }
     cg_end_for(e, &rows);

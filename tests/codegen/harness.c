@@ -219,7 +219,7 @@ void harness_run(Harness *h, const PgKernel *kernel) {
     su_diags_free(&diags);
 }
 
-void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t rows, int64_t E, int64_t k) {
+void harness_groups(Harness *h, unsigned slot, const int32_t *expert_indices, uint32_t rows, int64_t E, int64_t k) {
     uint64_t ldp = (uint64_t)k * h->args.ld + pg_position_pad(E, k);
     int32_t *start = (int32_t *)harness_arena(h, slot, ((uint64_t)E + 1 + ldp / 8 + ldp + h->args.ld * (uint64_t)k) * 4);
     int32_t *expert_of = start + E + 1, *row_of = expert_of + ldp / 8, *pos_of = row_of + ldp;
@@ -227,7 +227,7 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
     for (int32_t e = 0; e < E; e++) {
         start[e] = at;
         for (uint32_t i = 0; i < rows * (uint32_t)k; i++) {
-            if (routes[i] == e) {
+            if (expert_indices[i] == e) {
                 expert_of[at / 8] = e;
                 pos_of[i] = at;
                 row_of[at++] = (int32_t)(i / (uint32_t)k);
@@ -238,10 +238,10 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
     start[E] = at;
 }
 
-void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k) {
+void harness_experts(Harness *h, int32_t *expert_indices, int64_t E, int64_t k) {
     int64_t chosen = 0;
     for (int64_t e = 0; e < E; e++)  /* k of E, uniformly */
-        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) routes[chosen++] = (int32_t)e;
+        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) expert_indices[chosen++] = (int32_t)e;
 }
 
 float reference_dot(const float *w, const float *x, int64_t K) {

@@ -55,10 +55,10 @@ float harness_at(const float *from, uint64_t i, int64_t j, uint64_t stride);
 /* Compiles the kernel, runs all tiles of the phase in random runs and random order. */
 void harness_run(Harness *h, const PgKernel *kernel);
 
-/* The group table of routes[rows][k] (PG_BLOCK). */
-void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t rows, int64_t E, int64_t k);
+/* The group table of expert_indices[rows][k] (PG_BLOCK). */
+void harness_groups(Harness *h, unsigned slot, const int32_t *expert_indices, uint32_t rows, int64_t E, int64_t k);
 /* k distinct experts in rising order. */
-void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k);
+void harness_experts(Harness *h, int32_t *expert_indices, int64_t E, int64_t k);
 
 /* The order of a linear layer: one output of K inputs. */
 float reference_dot(const float *w, const float *x, int64_t K);

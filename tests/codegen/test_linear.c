@@ -19,8 +19,8 @@ typedef struct Case {
     float *bias, *bias2;             /* [E or 1][O] */
     float *norm_w, *norm_b;          /* [K] */
     float *addend, *residual;        /* [rows][O] */
-    int32_t *routes;                 /* [rows][k] */
-    float *gates;                    /* [rows][k] */
+    int32_t *expert_indices;                 /* [rows][k] */
+    float *combine_weights;                    /* [rows][k] */
     float *conv_w, *conv_b, *history;/* [O][W], [O], [W-1][O] oldest first */
 } Case;
 
@@ -43,9 +43,9 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
     c.norm_b = harness_floats(h, K);
     c.addend = harness_floats(h, rows * O);
     c.residual = harness_floats(h, rows * O);
-    c.routes = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.routes);
-    c.gates = harness_floats(h, rows * (uint64_t)(k->k + 1));
-    for (uint32_t r = 0; k->k > 0 && r < rows; r++) harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k);
+    c.expert_indices = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.expert_indices);
+    c.combine_weights = harness_floats(h, rows * (uint64_t)(k->k + 1));
+    for (uint32_t r = 0; k->k > 0 && r < rows; r++) harness_experts(h, c.expert_indices + (int64_t)r * k->k, k->E, k->k);
     c.conv_w = harness_floats(h, O * (uint64_t)(k->taps + 1));
     c.conv_b = harness_floats(h, O);
     c.history = harness_floats(h, O * (uint64_t)(k->taps + 1));
@@ -53,10 +53,11 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
 }
 
 static void free_case(Case *c) {
-    float *all[] = {c->x,      c->w,        c->w2,    c->bias,   c->bias2,  c->norm_w, c->norm_b,
-                    c->addend, c->residual, c->gates, c->conv_w, c->conv_b, c->history};
+    float *all[] = {c->x,      c->w,      c->w2,     c->bias,     c->bias2,
+                    c->norm_w, c->norm_b, c->addend, c->residual, c->combine_weights,
+                    c->conv_w, c->conv_b, c->history};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    free(c->routes);
+    free(c->expert_indices);
 }
 
 /* v of output o with matrix m and input x, up to the second linear layer. */
@@ -85,7 +86,8 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
 static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *out) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), plane = P == 1 ? 0 : j;
-    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
+    if (k->x_layout == PG_PLANES && k->sum == PG_WEIGHTED_SUM)
+        plane = (uint64_t)c->expert_indices[(int64_t)row * k->k + (int64_t)j];
     const float *x = c->x + (row * P + plane) * (uint64_t)k->K;
     if (k->norm == PG_NO_NORM) return x;
     reference_norm(k->norm, x, c->norm_w, c->norm_b, k->K, k->eps, out);
@@ -102,18 +104,20 @@ static float finished(const Case *c, float v, uint32_t row, int64_t o) {
 /* expected: [rows][Py][O], Py = 1 after a sum. */
 static float *reference_linear(Case *c) {
     const PgKernel *k = &c->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
-    uint64_t parts = k->sum == PG_GATED_SUM ? (uint64_t)k->k : k->sum == PG_PLANE_SUM ? (uint64_t)k->E : planes_of(k, k->y_layout);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_WEIGHTED_SUM);
+    uint64_t parts = k->sum == PG_WEIGHTED_SUM ? (uint64_t)k->k
+                     : k->sum == PG_PLANE_SUM  ? (uint64_t)k->E
+                                               : planes_of(k, k->y_layout);
     uint64_t Py = k->sum == PG_NO_SUM ? parts : 1;
     float *out = calloc(c->rows * Py * (uint64_t)k->O, sizeof *out), *normed = malloc((uint64_t)k->K * sizeof *normed);
     for (uint32_t row = 0; row < c->rows; row++) {
         for (uint64_t j = 0; j < parts; j++) {
-            uint64_t m = k->select == PG_SINGLE ? 0 : routed ? (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j] : j;
+            uint64_t m = k->select == PG_SINGLE ? 0 : routed ? (uint64_t)c->expert_indices[(int64_t)row * k->k + (int64_t)j] : j;
             const float *x = reference_input(c, row, j, normed);
             for (int64_t o = 0; o < k->O; o++) {
                 float v = reference_value(c, m, x, o), *y = &out[(row * Py + (Py == 1 ? 0 : j)) * (uint64_t)k->O + (uint64_t)o];
-                if (k->sum == PG_GATED_SUM)
-                    *y = fmaf(c->gates[(int64_t)row * k->k + (int64_t)j], v, *y);
+                if (k->sum == PG_WEIGHTED_SUM)
+                    *y = fmaf(c->combine_weights[(int64_t)row * k->k + (int64_t)j], v, *y);
                 else
                     *y = k->sum == PG_PLANE_SUM && j > 0 ? *y + v : v;
                 if (j + 1 == parts || k->sum == PG_NO_SUM) *y = finished(c, *y, row, o);
@@ -157,7 +161,7 @@ static float *setup(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     int64_t m = (int64_t)matrices(k);
     uint64_t LD = h->args.ld, row_bytes = pg_panels(k->O) * LD * 64;
-    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_LINEAR_GROUPS, c->routes, c->rows, k->E, k->k);
+    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_LINEAR_GROUPS, c->expert_indices, c->rows, k->E, k->k);
     put_x(h, c);
     harness_pack_panels(h, PG_LINEAR_W, k->dtype, c->w, m, k->O, k->K);
     harness_pack_panels(h, PG_LINEAR_W2, k->dtype, c->w2, m, k->O, k->K);
@@ -168,10 +172,10 @@ static float *setup(Harness *h, Case *c) {
     harness_put(harness_arena(h, PG_LINEAR_ADDEND, row_bytes), c->addend, c->rows, k->O, LD);
     float *residual = harness_arena(h, PG_LINEAR_RESIDUAL, row_bytes);
     harness_put(residual, c->residual, c->rows, k->O, LD);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_LINEAR_ROUTES, LD * (uint64_t)k->k * 4);
-    float *gates = harness_arena(h, PG_LINEAR_GATES, LD * (uint64_t)k->k * 4);
-    memcpy(routes, c->routes, c->rows * (uint64_t)k->k * 4);
-    memcpy(gates, c->gates, c->rows * (uint64_t)k->k * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_LINEAR_EXPERTS, LD * (uint64_t)k->k * 4);
+    float *combine_weights = harness_arena(h, PG_LINEAR_COMBINE_W, LD * (uint64_t)k->k * 4);
+    memcpy(expert_indices, c->expert_indices, c->rows * (uint64_t)k->k * 4);
+    memcpy(combine_weights, c->combine_weights, c->rows * (uint64_t)k->k * 4);
     if (k->conv) {
         harness_pack_channels(h, PG_LINEAR_CONV_W, c->conv_w, 1, k->O, k->taps);
         harness_pack_vector(h, PG_LINEAR_CONV_B, c->conv_b, 1, k->O);
@@ -302,7 +306,7 @@ static void row_with_planes_and_positions(void **unused) {
 
 static void row_with_sum_over_experts(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_LINEAR, .mode = PG_ROW, .E = 6, .k = 2, .sum = PG_GATED_SUM, .select = PG_CHOSEN};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_ROW, .E = 6, .k = 2, .sum = PG_WEIGHTED_SUM, .select = PG_CHOSEN};
     try_form(&base, 3);
     base.x_layout = PG_POSITIONS;
     try_form(&base, 3);

@@ -103,12 +103,12 @@ static void embedding_of_every_dtype(void **unused) {
 /* ---------------------------------------------------------------------------------------------- routing */
 
 /* The k largest keys, ties to the lower index, in rising order. */
-static void reference_select(const PgKernel *k, const float *keys, int32_t *routes) {
+static void reference_select(const PgKernel *k, const float *keys, int32_t *expert_indices) {
     int64_t n = 0;
     for (int64_t i = 0; i < k->E; i++) {
         int64_t before = 0;
         for (int64_t j = 0; j < k->E; j++) before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
-        if (before < k->k) routes[n++] = (int32_t)i;
+        if (before < k->k) expert_indices[n++] = (int32_t)i;
     }
 }
 
@@ -122,21 +122,22 @@ static void reference_scores(const PgKernel *k, float *r) {
     for (int64_t i = 0; i < k->E && !k->sigmoid; i++) r[i] = r[i] / sum;
 }
 
-/* Routes and gates of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
-static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *routes, float *gates) {
-    if (!k->select_bias) reference_select(k, r, routes);
+/* Expert indices and combine weights of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
+static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *expert_indices,
+                            float *combine_weights) {
+    if (!k->select_bias) reference_select(k, r, expert_indices);
     reference_scores(k, r);
     if (k->select_bias) {
         float *keys = malloc((size_t)k->E * sizeof *keys);
         for (int64_t i = 0; i < k->E; i++) keys[i] = r[i] + select_bias[i];
-        reference_select(k, keys, routes);
+        reference_select(k, keys, expert_indices);
         free(keys);
     }
     float sum = 0;
-    for (int64_t j = 0; j < k->k; j++) sum = sum + r[routes[j]];
+    for (int64_t j = 0; j < k->k; j++) sum = sum + r[expert_indices[j]];
     for (int64_t j = 0; j < k->k; j++) {
-        gates[j] = k->normalize ? r[routes[j]] / (sum + 1e-20f) : r[routes[j]];
-        gates[j] = k->scaled ? (float)k->scale * gates[j] : gates[j];
+        combine_weights[j] = k->normalize ? r[expert_indices[j]] / (sum + 1e-20f) : r[expert_indices[j]];
+        combine_weights[j] = k->scaled ? (float)k->scale * combine_weights[j] : combine_weights[j];
     }
 }
 
@@ -183,8 +184,8 @@ static void route_trial(Harness *h, PgMode mode) {
     harness_pack_vector(h, PG_ROUTE_SELECT_BIAS, select_bias, 1, k.E);
     harness_pack_vector(h, PG_ROUTE_NORM_W, norm_w, 1, k.K);
     harness_pack_vector(h, PG_ROUTE_NORM_B, norm_b, 1, k.K);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_ROUTE_ROUTES, LD * (uint64_t)k.k * 4);
-    float *gates = harness_arena(h, PG_ROUTE_GATES, LD * (uint64_t)k.k * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_ROUTE_EXPERTS, LD * (uint64_t)k.k * 4);
+    float *combine_weights = harness_arena(h, PG_ROUTE_COMBINE_W, LD * (uint64_t)k.k * 4);
     harness_run(h, &k);
     float *normed = malloc(K * 4), *r = malloc(E * 4), *g = malloc((uint64_t)k.k * 4);
     int32_t *chosen = malloc((uint64_t)k.k * 4);
@@ -192,7 +193,7 @@ static void route_trial(Harness *h, PgMode mode) {
         if (poison && row == poisoned) {
             assert_int_equal(h->nonfinite[row], 5);
             for (int64_t j = 0; j < k.k; j++)  /* whatever they are, they are experts, each once */
-                assert_in_range(routes[row * k.k + j], j == 0 ? 0 : routes[row * k.k + j - 1] + 1, k.E - 1);
+                assert_in_range(expert_indices[row * k.k + j], j == 0 ? 0 : expert_indices[row * k.k + j - 1] + 1, k.E - 1);
             continue;
         }
         assert_int_equal(h->nonfinite[row], 0);
@@ -207,8 +208,8 @@ static void route_trial(Harness *h, PgMode mode) {
         }
         reference_route(&k, r, select_bias, chosen, g);
         for (int64_t j = 0; j < k.k; j++) {
-            assert_int_equal(routes[row * k.k + j], chosen[j]);
-            check_bits("gate", row, (uint64_t)j, gates[row * k.k + j], g[j]);
+            assert_int_equal(expert_indices[row * k.k + j], chosen[j]);
+            check_bits("gate", row, (uint64_t)j, combine_weights[row * k.k + j], g[j]);
         }
     }
     free(x), free(w), free(bias), free(select_bias), free(norm_w), free(norm_b), free(normed), free(r), free(g), free(chosen);
@@ -227,10 +228,10 @@ static void group_trial(Harness *h, PgMode mode) {
     (void)mode;
     harness_step(h, PG_BLOCK, rows, 0);
     PgKernel kernel = {.kind = PG_GROUP, .mode = PG_BLOCK, .E = E, .k = k};
-    int32_t *routes = (int32_t *)harness_arena(h, PG_GROUP_ROUTES, h->args.ld * (uint64_t)k * 4);
-    for (uint32_t i = 0; i < rows; i++) harness_routes(h, routes + i * k, E, k);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_GROUP_EXPERTS, h->args.ld * (uint64_t)k * 4);
+    for (uint32_t i = 0; i < rows; i++) harness_experts(h, expert_indices + i * k, E, k);
     uint64_t ldp = (uint64_t)k * h->args.ld + pg_position_pad(E, k);
-    harness_groups(h, PG_MAX_OPERANDS - 1, routes, rows, E, k);
+    harness_groups(h, PG_MAX_OPERANDS - 1, expert_indices, rows, E, k);
     const PgRef *ref = &h->phase.operands[PG_MAX_OPERANDS - 1];
     const int32_t *expected = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     int32_t *table = (int32_t *)harness_arena(h, PG_GROUP_GROUPS, ((uint64_t)E + 1 + ldp / 8 + ldp + h->args.ld * (uint64_t)k) * 4);
@@ -252,8 +253,8 @@ static void groups_sort_positions_by_expert(void **unused) {
 static void combine_trial(Harness *h, PgMode mode) {
     PgKernel k = {.kind = PG_COMBINE, .mode = mode, .O = 1 + harness_below(h, 100), .E = 2 + harness_below(h, 9)};
     k.k = 1 + harness_below(h, (uint32_t)(k.E - 1));
-    k.sum = harness_below(h, 3) == 0 ? PG_PLANE_SUM : PG_GATED_SUM;
-    k.x_layout = k.sum == PG_GATED_SUM && harness_below(h, 2) ? PG_POSITIONS : PG_PLANES;
+    k.sum = harness_below(h, 3) == 0 ? PG_PLANE_SUM : PG_WEIGHTED_SUM;
+    k.x_layout = k.sum == PG_WEIGHTED_SUM && harness_below(h, 2) ? PG_POSITIONS : PG_PLANES;
     k.addend = harness_below(h, 2);
     k.residual = harness_below(h, 2);
     k.scaled = harness_below(h, 2);
@@ -265,13 +266,13 @@ static void combine_trial(Harness *h, PgMode mode) {
     bool positions = k.x_layout == PG_POSITIONS;
     uint64_t terms = positions ? kk : E, stride = !positions ? LD : mode == PG_ROW ? kk : kk * LD + pg_position_pad(k.E, k.k);
     float *x = harness_floats(h, rows * terms * O), *addend = harness_floats(h, rows * O), *residual = harness_floats(h, rows * O);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_COMBINE_ROUTES, LD * kk * 4);
-    float *gates = harness_arena(h, PG_COMBINE_GATES, LD * kk * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_COMBINE_EXPERTS, LD * kk * 4);
+    float *combine_weights = harness_arena(h, PG_COMBINE_COMBINE_W, LD * kk * 4);
     for (uint64_t i = 0; i < rows; i++) {
-        harness_routes(h, routes + i * kk, k.E, k.k);
-        for (uint64_t j = 0; j < kk; j++) gates[i * kk + j] = harness_float(h);
+        harness_experts(h, expert_indices + i * kk, k.E, k.k);
+        for (uint64_t j = 0; j < kk; j++) combine_weights[i * kk + j] = harness_float(h);
     }
-    harness_groups(h, PG_COMBINE_GROUPS, routes, rows, k.E, k.k);
+    harness_groups(h, PG_COMBINE_GROUPS, expert_indices, rows, k.E, k.k);
     const PgRef *ref = &h->phase.operands[PG_COMBINE_GROUPS];
     const int32_t *pos_of = (const int32_t *)(h->arena + ref->fixed + ref->per_row * LD) + E + 1 + stride / 8 + stride;
     float *to = harness_arena(h, PG_COMBINE_X, pg_panels(k.O) * stride * 64 * (positions ? 1 : E));
@@ -288,10 +289,10 @@ static void combine_trial(Harness *h, PgMode mode) {
     for (uint64_t i = 0; i < rows; i++) {
         for (uint64_t o = 0; o < O; o++) {
             float v = 0;
-            for (uint64_t j = 0; j < (k.sum == PG_GATED_SUM ? kk : E); j++) {
-                uint64_t term = positions || k.sum == PG_PLANE_SUM ? j : (uint64_t)routes[i * kk + j];
+            for (uint64_t j = 0; j < (k.sum == PG_WEIGHTED_SUM ? kk : E); j++) {
+                uint64_t term = positions || k.sum == PG_PLANE_SUM ? j : (uint64_t)expert_indices[i * kk + j];
                 float part = x[(i * terms + term) * O + o];
-                v = k.sum == PG_GATED_SUM ? fmaf(gates[i * kk + j], part, v) : j == 0 ? part : v + part;
+                v = k.sum == PG_WEIGHTED_SUM ? fmaf(combine_weights[i * kk + j], part, v) : j == 0 ? part : v + part;
             }
             v = k.addend ? v + addend[i * O + o] : v;
             v = k.residual ? v + residual[i * O + o] : v;

@@ -56,10 +56,10 @@ static PgKernel random_kernel(RigRandom *r, PgKind kind) {
     return k;
 }
 
-/* Opens the rig with routes where the kernel has experts, and its X and Y. */
+/* Opens the rig with expert indices where the kernel has experts, and its X and Y. */
 static void open_with(Rig *rig, const CgTarget *target, const PgKernel *k, RigRandom random, int64_t x_N, int64_t y_N) {
     rig_open(rig, target, k, random);
-    if (k->E > 0) rig_route(rig, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS);
+    if (k->E > 0) rig_route(rig, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS);
     rig_place(rig, PG_OP_X, PG_ARENA, rig_value_bytes(rig, k->x_layout, k->O, x_N), -3, 3);
     rig_place(rig, PG_OP_Y, PG_ARENA, rig_value_bytes(rig, k->y_layout, k->O, y_N), -3, 3);
     rig_result(rig, PG_OP_Y);
@@ -156,7 +156,7 @@ static void expect_select(Rig *rig, const Place *at) {
     }
     uint64_t slot = at->row * (uint64_t)k->k;
     for (int32_t e = 0; e < k->E; e++)
-        if (taken[e]) rig_expect_int(rig, PG_OP_ROUTES, slot++, e);
+        if (taken[e]) rig_expect_int(rig, PG_OP_EXPERTS, slot++, e);
 }
 
 static void expect_gates(Rig *rig, const Place *at) {
@@ -168,7 +168,7 @@ static void expect_gates(Rig *rig, const Place *at) {
         float g = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
         if (k->normalize) g = g / (sum + 1e-20f);
         if (k->scaled) g = (float)k->scale * g;
-        rig_expect_float(rig, PG_OP_GATES, 0, at->row * (uint64_t)k->k + j, g);
+        rig_expect_float(rig, PG_OP_COMBINE_W, 0, at->row * (uint64_t)k->k + j, g);
     }
 }
 
@@ -183,8 +183,8 @@ static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
     k.select_bias = kind == PG_SELECT && rig_next(&random) % 2;
     open_with(&rig, target, &k, random, 1, 1);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, pg_panels(k.E) * PG_LANES * 4, -1, 1);
-    if (kind == PG_SELECT) rig_result(&rig, PG_OP_ROUTES);
-    if (kind == PG_GATES) rig_result(&rig, PG_OP_GATES);
+    if (kind == PG_SELECT) rig_result(&rig, PG_OP_EXPERTS);
+    if (kind == PG_GATES) rig_result(&rig, PG_OP_COMBINE_W);
     if (kind == PG_SELECT && k.E > 2)  /* a tie */
         for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16)
             rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));

@@ -96,21 +96,21 @@ static bool fail(Case *c, const char *format, ...) {
 
 /* ------------------------------------------------------------------------------------------ what the graph means */
 
-/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same routes at every token. */
+/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
 static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
                      double *gap) {
     IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
     IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
-    bool good = true, routes_differ = false;
+    bool good = true, experts_differ = false;
     for (int64_t t = 0; t < T && good; t++) {
         good = ir_eval_token(eval32, tokens[t], row, &c->diags);
         for (int64_t v = 0; v < c->V; v++) logits32[t * c->V + v] = (float)row[v];
         if (good && eval64 != NULL) {
-            int32_t routes32[512], routes64[512];
+            int32_t experts32[512], experts64[512];
             good = ir_eval_token(eval64, tokens[t], logits64 + t * c->V, &c->diags);
-            size_t n32 = ir_eval_routes(eval32, routes32, 512), n64 = ir_eval_routes(eval64, routes64, 512);
-            if (n32 != n64 || memcmp(routes32, routes64, n32 * sizeof(int32_t)) != 0) routes_differ = true;
+            size_t n32 = ir_eval_experts(eval32, experts32, 512), n64 = ir_eval_experts(eval64, experts64, 512);
+            if (n32 != n64 || memcmp(experts32, experts64, n32 * sizeof(int32_t)) != 0) experts_differ = true;
         }
     }
     if (gap != NULL) *gap = eval64 != NULL ? ir_eval_min_gap(eval64) : INFINITY;
@@ -119,7 +119,7 @@ static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64
     if (eval64 != NULL) ir_eval_free(eval64);
     free(row);
     if (!good) return fail(c, "the evaluator failed");
-    if (routes_differ && closest >= MIN_GAP) return fail(c, "eval32 and eval64 choose different experts (gap %g)", closest);
+    if (experts_differ && closest >= MIN_GAP) return fail(c, "eval32 and eval64 choose different experts (gap %g)", closest);
     return true;
 }
 
