@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/diag.h"
 #include "support/file.h"
 
@@ -32,9 +33,9 @@ struct CgCache {
     SuDiags problems; /* the first one is told */
 };
 
-CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
-    CgCache *cache = calloc(1, sizeof *cache);
-    char *copy = strdup(directory);
+CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
+    CgCache *cache = su_calloc(1, sizeof *cache);
+    char *copy = su_copy(folder);
     if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
     cache->directory = copy;
     cache->most_bytes = most_bytes;
@@ -48,8 +49,8 @@ void cg_cache_trim(CgCache *cache) {
 void cg_cache_close(CgCache *cache) {
     if (cache == NULL) return;
     su_diags_free(&cache->problems);
-    free(cache->directory);
-    free(cache);
+    su_free(cache->folder);
+    su_free(cache);
 }
 
 CgCacheStats cg_cache_stats(const CgCache *cache) {
@@ -103,16 +104,16 @@ static bool is_whole(const Header *header, const SuDigest *key, const uint8_t *p
 /* The payload of an open file, or NULL if it is not to be believed. */
 static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     struct stat st;
-    Header header;
-    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof header || st.st_size > MOST_ENTRY_BYTES) return NULL;
-    size_t size = (size_t)st.st_size - sizeof header;
-    uint8_t *payload = malloc(size > 0 ? size : 1);
-    if (payload != NULL && read_all(fd, (uint8_t *)&header, sizeof header) && read_all(fd, payload, size) &&
-        is_whole(&header, key, payload, size)) {
+    Head head;
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
+    size_t size = (size_t)st.st_size - sizeof head;
+    uint8_t *payload = su_malloc(size > 0 ? size : 1);
+    if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
+        is_whole(&head, key, payload, size)) {
         *out_size = size;
         return payload;
     }
-    free(payload);
+    su_free(payload);
     return NULL;
 }
 
@@ -137,9 +138,9 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
-/* Makes the directory and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
-static void make_directories(const char *directory) {
-    char *path = strdup(directory);
+/* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
+static void make_folders(const char *folder) {
+    char *path = su_copy(folder);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at == '/' && at > path) {
             *at = '\0';
@@ -148,7 +149,7 @@ static void make_directories(const char *directory) {
         }
     }
     if (path != NULL) mkdir(path, 0700);
-    free(path);
+    su_free(path);
 }
 
 void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, size_t header_size, const void *body,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/clock.h"
 
 /* What stands before the image in an entry. */
@@ -49,10 +50,10 @@ static bool find(Compiling *c) {
     Header header;
     size_t size = 0;
     uint8_t *payload = cg_cache_find(c->options->cache, &c->key, &size);
-    bool whole = payload != NULL && size > sizeof header;
-    if (whole) memcpy(&header, payload, sizeof header);
-    if (!whole || !is_current(c, &header)) {
-        free(payload);
+    bool whole = payload != NULL && size > sizeof head;
+    if (whole) memcpy(&head, payload, sizeof head);
+    if (!whole || !is_current(c, &head)) {
+        su_free(payload);
         return false;
     }
     c->out->size = size - sizeof header;
@@ -124,7 +125,7 @@ bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const
 }
 
 void cg_cuda_code_free(CgCudaCode *code) {
-    free(code->image);
+    su_free(code->image);
     su_arena_free(&code->arena);
     *code = (CgCudaCode){0};
 }

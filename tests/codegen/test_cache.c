@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "codegen/cache.h"
+#include "support/alloc.h"
 #include "tests/codegen/harness.h"
 #include "tests/runtime/damage.h"
 
@@ -73,7 +74,7 @@ static bool is_found(const Place *place, int n, CgCacheStats *out_stats) {
     }
     *out_stats = cg_cache_stats(cache);
     assert_int_equal(out_stats->found + out_stats->missed + out_stats->damaged, 1);
-    free(payload);
+    su_free(payload);
     cg_cache_close(cache);
     return payload != NULL;
 }
