@@ -33,9 +33,9 @@ struct CgCache {
     SuDiags problems; /* the first one is told */
 };
 
-CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
+CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
     CgCache *cache = su_calloc(1, sizeof *cache);
-    char *copy = su_copy(folder);
+    char *copy = su_copy(directory);
     if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
     cache->directory = copy;
     cache->most_bytes = most_bytes;
@@ -49,7 +49,7 @@ void cg_cache_trim(CgCache *cache) {
 void cg_cache_close(CgCache *cache) {
     if (cache == NULL) return;
     su_diags_free(&cache->problems);
-    su_free(cache->folder);
+    su_free(cache->directory);
     su_free(cache);
 }
 
@@ -104,12 +104,12 @@ static bool is_whole(const Header *header, const SuDigest *key, const uint8_t *p
 /* The payload of an open file, or NULL if it is not to be believed. */
 static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     struct stat st;
-    Head head;
-    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
-    size_t size = (size_t)st.st_size - sizeof head;
+    Header header;
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof header || st.st_size > MOST_ENTRY_BYTES) return NULL;
+    size_t size = (size_t)st.st_size - sizeof header;
     uint8_t *payload = su_malloc(size > 0 ? size : 1);
-    if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
-        is_whole(&head, key, payload, size)) {
+    if (payload != NULL && read_all(fd, (uint8_t *)&header, sizeof header) && read_all(fd, payload, size) &&
+        is_whole(&header, key, payload, size)) {
         *out_size = size;
         return payload;
     }
@@ -138,9 +138,9 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
-/* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
-static void make_folders(const char *folder) {
-    char *path = su_copy(folder);
+/* Makes the directory and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
+static void make_directories(const char *directory) {
+    char *path = su_copy(directory);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at == '/' && at > path) {
             *at = '\0';

@@ -190,7 +190,7 @@ bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const P
     if (ok && size != whole) ok = refuse_truncated(size, whole, span, diags);
     if (ok && !all_zero(data + header->header_bytes, header->data_offset - header->header_bytes))
         ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
-    if (ok) *out = (RtPacked){.head = head, .blob = data + head->data_offset};
+    if (ok) *out = (RtPacked){.header = header, .blob = data + header->data_offset};
     su_free(want.bytes);
     return ok;
 }

@@ -17,12 +17,12 @@ struct RtStateCheckpoint {
     int32_t tokens[MOSS_REWIND];
 };
 
-void rt_mark_free(MossState *state) {
-    if (state->mark) {
-        rt_state_memory_free(state->model, &state->mark->memory);
-        su_free(state->mark->logits);
-        su_free(state->mark);
-        state->mark = NULL;
+void rt_state_checkpoint_free(MossState *state) {
+    if (state->checkpoint) {
+        rt_state_memory_free(state->model, &state->checkpoint->memory);
+        su_free(state->checkpoint->logits);
+        su_free(state->checkpoint);
+        state->checkpoint = NULL;
     }
 }
 
@@ -43,14 +43,14 @@ static MossError no_memory(const MossState *state) {
                     (unsigned long long)state->model->program->state_bytes);
 }
 
-/* The mark with its memory, in state->mark. */
-static MossError make_mark(MossState *state) {
-    if (state->mark) return (MossError){.code = MOSS_OK};
-    RtMark *mark = su_calloc(1, sizeof *mark);
-    if (!mark) return no_memory(state);
-    MossError error = rt_state_memory_make(state->model, &mark->memory);
+/* The checkpoint with its memory, in state->checkpoint. */
+static MossError make_checkpoint(MossState *state) {
+    if (state->checkpoint) return (MossError){.code = MOSS_OK};
+    RtStateCheckpoint *checkpoint = su_calloc(1, sizeof *checkpoint);
+    if (!checkpoint) return no_memory(state);
+    MossError error = rt_state_memory_make(state->model, &checkpoint->memory);
     if (error.code != MOSS_OK) {
-        su_free(mark);
+        su_free(checkpoint);
         return error;
     }
     state->checkpoint = checkpoint;
@@ -65,9 +65,9 @@ MossError moss_state_checkpoint(MossState *state) {
         return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step: no checkpoint of it can be taken");
     MossError error = make_checkpoint(state);
     if (error.code != MOSS_OK) return error;
-    RtMark *mark = state->mark;
-    if (logits && !mark->logits && !(mark->logits = su_malloc(logits_bytes))) return no_memory(state);
-    error = rt_state_memory_copy(state->model, &mark->memory, &state->memory);
+    RtStateCheckpoint *checkpoint = state->checkpoint;
+    if (logits && !checkpoint->logits && !(checkpoint->logits = su_malloc(logits_bytes))) return no_memory(state);
+    error = rt_state_memory_copy(state->model, &checkpoint->memory, &state->memory);
     if (error.code != MOSS_OK) return error;
     checkpoint->has_logits = logits != NULL;
     if (logits) memcpy(checkpoint->logits, logits, logits_bytes);

@@ -183,7 +183,7 @@ static bool read_model(Reader *r, TkBpe *bpe) {
 TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
     Reader r = {.data = data, .size = size, .header = (const TkPackedHeader *)(const void *)data, .diags = diags};
     r.span = su_file_span(diags, path);
-    if (!check_head(&r, vocab_size)) return NULL;
+    if (!check_header(&r, vocab_size)) return NULL;
     TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");

@@ -4,9 +4,9 @@
  *   # error@+1: text, # warning: text      … one line further down; a warning
  *   # set: PATH=VALUE                      a --set for this file;  # set-error: text   an error in a --set
  *
- * Nothing more and nothing less may be reported; a file without errors must be a good spec. codes.txt of the folder has the
+ * Nothing more and nothing less may be reported; a file without errors must be a good spec. codes.txt of the directory has the
  * codes of each file's messages: a line is "FILE CODE CODE…"; without --codes they are compared, with it printed.
- * Usage: test_errors FOLDER [FILE] [--codes] */
+ * Usage: test_errors DIRECTORY [FILE] [--codes] */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,7 +162,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     if (codes) codes = su_printf(&arena, "\n%s", codes);
-    DIR *folder = opendir(argv[1]);
+    DIR *directory = opendir(argv[1]);
     int files = 0, failures = 0;
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
         size_t size = strlen(entry->d_name);
@@ -173,7 +173,7 @@ int main(int argc, char **argv) {
         failures += run_case(path, codes);
         files++;
     }
-    if (folder) closedir(folder);
+    if (directory) closedir(directory);
     if (!print_codes) printf("%d files, %d differences\n", files, failures);
     su_arena_free(&arena);
     return files == 0 || failures != 0;
