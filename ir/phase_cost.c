@@ -56,7 +56,9 @@ static void convolve(Counter *c) {
     if (c->k->taps > 1) move_state(c, 1, c->k->taps - 1, false);
 }
 
-static double sum_terms(const PgKernel *k, PgStepKind kind) { return kind == PG_STEP_GATED_SUM ? 2 * (double)k->k : (double)k->E; }
+static double sum_terms(const PgKernel *k, PgStepKind kind) {
+    return kind == PG_STEP_WEIGHTED_SUM ? 2 * (double)k->k : (double)k->E;
+}
 
 /* The epilogue, step by step, of `places` of O outputs each; behind a sum over experts a row is one place. The result is stored. */
 static void finish(Counter *c, double n) {
@@ -321,7 +323,7 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
-    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_wanted ? work->wanted : work->rows);
+    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {

@@ -107,7 +107,7 @@ typedef struct PgKernel {
 /* The sum over experts in its epilogue. */
 static inline PgSum pg_sum(const PgKernel *k) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
-        if (pg_step_sums(s)) return s->kind == PG_STEP_GATED_SUM ? PG_GATED_SUM : PG_PLANE_SUM;
+        if (pg_step_sums(s)) return s->kind == PG_STEP_WEIGHTED_SUM ? PG_WEIGHTED_SUM : PG_PLANE_SUM;
     return PG_NO_SUM;
 }
 static inline bool pg_does(const PgKernel *k, PgStepKind kind) { return pg_epilogue_find(&k->epilogue, kind) != 0; }

@@ -306,7 +306,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
-    sc_add_step(b, p, (PgEpilogueStep){.kind = node->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_add_step(b, p, (PgEpilogueStep){.kind = node->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     sc_read(b, p, PG_COMBINE_X, node->operands[0]);
     sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);

@@ -97,7 +97,7 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
 }
 
 /* The epilogue up to the sum over experts, with the convolution if there is one. */
-static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m, const PsConv *conv) {
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const LinearParts *m, const PsConv *conv) {
     PgActivation act = conv != NULL ? conv->act : m->act;
     if (m->bias != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
     if (conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
@@ -108,12 +108,12 @@ static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m, const Ps
 }
 
 static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
-    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
     sc_phase(b, p)->kernel.y_layout = PG_ROWS;
 }
 
-/* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
     if (m->n_adds > 1) {
         sc_read(b, p, addend_slot, m->adds[0]);
         sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
@@ -131,7 +131,7 @@ static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
 }
 
 /* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
@@ -145,8 +145,8 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     add_sum(b, p, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
-    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (pg_sum(&sc_phase(b, p)->kernel) == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->sum->operands[1]);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->last->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
@@ -178,8 +178,8 @@ void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
     const IrNode *last = ps_maker(b->g, b->g->logits);
     if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
-    fill_map(b, p, &m);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
     bool carries = conv_behind(b, &m, &conv);
@@ -192,11 +192,11 @@ void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
     }
     if (m.sum != NULL && !apart) {
         add_sum(b, p, m.sum);
-        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.sum->operands[1]);
     }
-    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
+    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
-    map_tiles(b, p, y);
+    linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
         sc_write(b, p, PG_LINEAR_Y, result);

@@ -53,7 +53,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
     if (k->gate) fprintf(out, " gate");
     if (k->scaled) fprintf(out, " scaled");
-    if (k->gather_wanted) fprintf(out, " wanted-rows");
+    if (k->gather_out_rows) fprintf(out, " output-rows");
     if (k->rope) fprintf(out, " rope");
 }
 

@@ -50,9 +50,9 @@ static bool find(Compiling *c) {
     Header header;
     size_t size = 0;
     uint8_t *payload = cg_cache_find(c->options->cache, &c->key, &size);
-    bool whole = payload != NULL && size > sizeof head;
-    if (whole) memcpy(&head, payload, sizeof head);
-    if (!whole || !is_current(c, &head)) {
+    bool whole = payload != NULL && size > sizeof header;
+    if (whole) memcpy(&header, payload, sizeof header);
+    if (!whole || !is_current(c, &header)) {
         su_free(payload);
         return false;
     }

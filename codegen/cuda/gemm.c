@@ -152,8 +152,8 @@ static void print_epilogue(const Tiles *t) {
     if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
     print_quad(t, "sum", pg_does(t->k, PG_STEP_DUAL) ? "2 * side" : "side");
     if (pg_does(t->k, PG_STEP_DUAL)) print_quad(t, "sum2", "(2 * side + 1)");
-    cg_map_value(t->m);
-    cg_map_store(t->m);
+    cg_linear_value(t->m);
+    cg_linear_store(t->m);
     cg_cu(c, "}\n");
 }
 

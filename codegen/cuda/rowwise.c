@@ -72,7 +72,7 @@ void cg_cuda_norm(CgCuda *c) {
 /* What term j adds. */
 static void print_term(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = pg_sum(k) == PG_GATED_SUM;
+    bool weighted = pg_sum(k) == PG_WEIGHTED_SUM;
     if (k->x_layout == PG_POSITIONS) {
         cg_cu(c, "const float term = x[(panel * ldp + %s) * 16 + lane];\n",
               k->mode == PG_ROW ? "j" : "groups.pos_of[row * TERMS + j]");
@@ -97,7 +97,7 @@ static void print_step(CgCuda *c, const PgEpilogueStep *step) {
     case PG_STEP_ACT:
     case PG_STEP_BIAS2:
     case PG_STEP_DUAL:
-    case PG_STEP_GATED_SUM:
+    case PG_STEP_WEIGHTED_SUM:
     case PG_STEP_PLANE_SUM:
     case PG_STEP_LOGITS: break;
     }
@@ -107,8 +107,8 @@ static void print_step(CgCuda *c, const PgEpilogueStep *step) {
 void cg_cuda_combine(CgCuda *c) {
     const PgKernel *k = c->kernel;
     const PgEpilogueStep *behind = pg_epilogue_behind_sum(&k->epilogue), *step;
-    bool gated = pg_sum(k) == PG_GATED_SUM;
-    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
+    bool weighted = pg_sum(k) == PG_WEIGHTED_SUM;
+    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(weighted ? k->k : k->E));
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
     if (weighted && k->x_layout != PG_POSITIONS)

@@ -33,12 +33,12 @@ static CgValue term_start(const Terms *t, CgValue j) {
         }
         return cg_at(e, x, cg_imul_n(e, position, 64));
     }
-    CgValue plane = pg_sum(t->k) == PG_GATED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_ROUTES, j))) : j;
+    CgValue plane = pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_EXPERTS, j))) : j;
     return cg_at(e, x, cg_iadd(e, cg_imul(e, plane, t->plane), cg_imul_n(e, t->row, 64)));
 }
 
-static CgValue term_gate(const Terms *t, CgValue j) {
-    return pg_sum(t->k) == PG_GATED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_GATES, j)) : NULL;
+static CgValue term_weight(const Terms *t, CgValue j) {
+    return pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_COMBINE_W, j)) : NULL;
 }
 
 static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue weight, CgValue panel) {
@@ -49,7 +49,7 @@ static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue weigh
 /* A plain sum starts from -0, so that its first term comes out as it is. */
 static CgValue sum_terms(const Terms *t, CgValue panel) {
     CgEmit *e = t->e;
-    CgValue first = pg_sum(t->k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
+    CgValue first = pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
     if (t->count <= FEW) {
         CgValue acc = first;
         for (uint64_t j = 0; j < t->count; j++) acc = add_term(t, acc, t->from[j], t->weight[j], panel);
@@ -75,7 +75,7 @@ static CgValue take_step(CgEmit *e, const PgEpilogueStep *step, CgValue v, CgVal
     case PG_STEP_ACT:
     case PG_STEP_BIAS2:
     case PG_STEP_DUAL:
-    case PG_STEP_GATED_SUM:
+    case PG_STEP_WEIGHTED_SUM:
     case PG_STEP_PLANE_SUM:
     case PG_STEP_LOGITS: break;
     }
@@ -100,7 +100,7 @@ static void combine_row(Terms *t) {
 
 void cg_emit_combine(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Terms t = {.e = e, .k = k, .count = (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E)};
+    Terms t = {.e = e, .k = k, .count = (uint64_t)(pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E)};
     t.x_panel = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
     t.plane = cg_plane_bytes(e, k->O);
     CgLoop tiles = cg_for_tiles(e);

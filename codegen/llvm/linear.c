@@ -144,12 +144,12 @@ static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x
     if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;
     t->sums2 = m->sums2;
-    sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
-    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
+    sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, x_step, parts, m->sums);
+    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, x_step, parts, m->sums2);
     if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
-        t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
-        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
+        t->bias = cg_at(e, cg_operand(e, PG_LINEAR_BIAS), plane);
+        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_LINEAR_BIAS2), plane) : NULL;
     }
 }
 
@@ -167,18 +167,19 @@ static CgValue plane_of(const Linear *m, CgValue base, CgValue plane_bytes, CgVa
 static void row_part(const Linear *m, CgLinearTile *t, CgValue j) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_WEIGHTED_SUM);
     CgValue expert = routed ? route(m, j) : j;
-    CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_GATED_SUM ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
-    if (pg_sum(k) == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
-    cg_map_finish(e, &m->shape, t);
+    if (pg_sum(k) == PG_WEIGHTED_SUM)
+        t->combine_weight = cg_load_f32(e, cg_at(e, cg_operand(e, PG_LINEAR_COMBINE_W), cg_imul_n(e, j, 4)));
+    cg_linear_finish(e, &m->shape, t);
 }
 
 static void row_tile(const Linear *m, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.row0 = cg_i64(e, 0), .y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgLinearTile t = {.row0 = cg_i64(e, 0), .y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_LINEAR_Y)};
     CgValue j = cg_udiv_n(e, tile, m->shape.groups);
     place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
     if (pg_sum(k) == PG_NO_SUM) {
@@ -192,9 +193,9 @@ static void row_tile(const Linear *m, CgValue tile) {
         return;
     }
     t.total = m->total;
-    for (unsigned p = 0; p < m->shape.panels; p++)  /* -0 + y is y: a plain sum starts with its first term */
-        cg_store_vec(e, cg_at_n(e, t.total, p * 64), pg_sum(k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
-    CgLoop parts = cg_for_n(e, (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E));
+    for (unsigned p = 0; p < m->shape.panels; p++) /* -0 + y is y: a plain sum starts with its first term */
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), pg_sum(k) == PG_WEIGHTED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    CgLoop parts = cg_for_n(e, (uint64_t)(pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E));
     row_part(m, &t, parts.index);
     cg_end_for(e, &parts);
     cg_linear_finish_total(e, &t);
@@ -210,7 +211,7 @@ static CgValue block_count(const Linear *m) {
         CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
         return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
     }
-    CgValue rows = pg_does(m->k, PG_STEP_LOGITS) ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    CgValue rows = pg_does(m->k, PG_STEP_LOGITS) ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows)) : cg_rows(e);
     return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
 }
 
@@ -240,7 +241,7 @@ static void block_rows(const Linear *m, CgLinearTile *t, CgValue expert, CgValue
     t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
     t->sums = cg_at(e, m->sums, sums);
     t->sums2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, m->sums2, sums) : NULL;
-    cg_map_finish(e, &m->shape, t);
+    cg_linear_finish(e, &m->shape, t);
     cg_end_for(e, &part);
 }
 
@@ -296,7 +297,7 @@ static void position_tile(const Linear *m, CgLinearTile *t, CgValue row0, CgValu
 static void block_tile(const Linear *m, const Order *o, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgLinearTile t = {.y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_LINEAR_Y)};
     CgValue plane, group, block;
     place_tile(m, o, tile, &plane, &group, &block);
     CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
@@ -324,7 +325,7 @@ static void block_tiles(const Linear *m) {
 void cg_emit_linear(CgEmit *e) {
     Linear m = begin(e);
     if (e->kernel->mode == PG_BLOCK) {
-        if (pg_sum(e->kernel) != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+        if (pg_sum(e->kernel) != PG_NO_SUM) SU_BUG("a linear layer of row blocks sums no experts: PG_COMBINE does");
         block_tiles(&m);
         return;
     }

@@ -255,7 +255,7 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP,
+    {.kind = PG_LINEAR,
      .mode = PG_ROW,
      .K = 40,
      .O = 64,

@@ -254,7 +254,7 @@ static void combine_trial(Harness *h, PgMode mode) {
     PgKernel k = {.kind = PG_COMBINE, .mode = mode, .O = 1 + harness_below(h, 100), .E = 2 + harness_below(h, 9)};
     k.k = 1 + harness_below(h, (uint32_t)(k.E - 1));
     bool gated = harness_below(h, 3) != 0, has_addend = harness_below(h, 2), has_residual = harness_below(h, 2);
-    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = gated ? PG_STEP_GATED_SUM : PG_STEP_PLANE_SUM});
+    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = gated ? PG_STEP_WEIGHTED_SUM : PG_STEP_PLANE_SUM});
     if (has_addend) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
     if (has_residual) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     bool scaled = harness_below(h, 2);
@@ -291,9 +291,9 @@ static void combine_trial(Harness *h, PgMode mode) {
         for (uint64_t o = 0; o < O; o++) {
             float v = 0;
             for (uint64_t j = 0; j < (gated ? kk : E); j++) {
-                uint64_t term = positions || !gated ? j : (uint64_t)routes[i * kk + j];
+                uint64_t term = positions || !gated ? j : (uint64_t)expert_indices[i * kk + j];
                 float part = x[(i * terms + term) * O + o];
-                v = gated ? fmaf(gates[i * kk + j], part, v) : j == 0 ? part : v + part;
+                v = gated ? fmaf(combine_weights[i * kk + j], part, v) : j == 0 ? part : v + part;
             }
             v = has_addend ? v + addend[i * O + o] : v;
             v = has_residual ? v + residual[i * O + o] : v;
