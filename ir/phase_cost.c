@@ -56,7 +56,9 @@ static void convolve(Counter *c) {
     if (c->k->taps > 1) move_state(c, 1, c->k->taps - 1, false);
 }
 
-static double sum_terms(const PgKernel *k, PgStepKind kind) { return kind == PG_STEP_GATED_SUM ? 2 * (double)k->k : (double)k->E; }
+static double sum_terms(const PgKernel *k, PgStepKind kind) {
+    return kind == PG_STEP_WEIGHTED_SUM ? 2 * (double)k->k : (double)k->E;
+}
 
 /* The epilogue, step by step, of `places` of O outputs each; behind a sum over experts a row is one place. The result is stored. */
 static void finish(Counter *c, double n) {
@@ -88,7 +90,7 @@ static void cost_norm(Counter *c) {
     move(c, 2 * elements);
 }
 
-static void cost_map(Counter *c) {
+static void cost_linear(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
@@ -107,7 +109,7 @@ static void cost_route(Counter *c) {
     add(c, scores * (2 * (double)k->K + k->bias));
     add(c, scores * (k->sigmoid ? 3 : 5));
     c->cost.exps += scores;
-    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and gates */
+    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and combine weights */
 }
 
 static void cost_group(Counter *c) { move(c, 4 * c->rows * (double)c->k->k); }
@@ -248,7 +250,7 @@ static void cost_contract(Counter *c) {
 static void (*const rules[PG_KIND_COUNT])(Counter *) = {
     [PG_EMBED] = cost_embed,
     [PG_NORM] = cost_norm,
-    [PG_MAP] = cost_map,
+    [PG_LINEAR] = cost_linear,
     [PG_ROUTE] = cost_route,
     [PG_GROUP] = cost_group,
     [PG_COMBINE] = cost_combine,
@@ -287,7 +289,7 @@ const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand
 static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
     switch (k->kind) {
-    case PG_MAP: return k->select == PG_CHOSEN;
+    case PG_LINEAR: return k->select == PG_CHOSEN;
     case PG_SCAN: return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_PARAMS;
     case PG_CONV: return k->per_expert;
     case PG_MIX: return true;
@@ -321,7 +323,7 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
-    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_wanted ? work->wanted : work->rows);
+    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {

@@ -17,7 +17,7 @@ typedef enum CliBinding {
     CLI_BY_READING,    /* of weights, states, keys and values */
     CLI_BY_ARITHMETIC, /* multiply-adds and exp */
     CLI_BY_WAITING,    /* of workers for each other, more than half of the time */
-    CLI_BY_SIZE        /* too little work: claiming tiles and meeting take most of the time */
+    CLI_BY_SIZE        /* too little work: claiming tiles and barriers take most of the time */
 } CliBinding;
 
 /* Phases that are alike, or all of a part, or of the step. */

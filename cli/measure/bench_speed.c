@@ -24,7 +24,7 @@ static double bound_of_step(const Bench *b, PgWork work, CliLimits limits) {
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
         bytes += cost.weight_bytes;
-        flops += cli_bench_map_flops(&program->kernels[step->phases[i].kernel], &cost, work.rows);
+        flops += cli_bench_linear_flops(&program->kernels[step->phases[i].kernel], &cost, work.rows);
     }
     double reading = bytes / (1e9 * limits.read_gb_s), computing = flops / (1e9 * limits.panel_gflop_s);
     return reading > computing ? reading : computing;

@@ -38,7 +38,7 @@ MossError cli_bench_decode(const BenchSteps *steps);
 PgWork cli_bench_prompt_work(const BenchSteps *steps, int64_t done);
 /* A step of one token of each sequence, at this position. */
 PgWork cli_bench_decode_work(const BenchSteps *steps, int64_t position);
-/* FLOPs of the linear maps of a phase; a scan multiplies by dt_proj itself. */
-double cli_bench_map_flops(const PgKernel *kernel, const PgCost *cost, int64_t rows);
+/* FLOPs of the linear layers of a phase; a scan multiplies by dt_proj itself. */
+double cli_bench_linear_flops(const PgKernel *kernel, const PgCost *cost, int64_t rows);
 
 #endif
