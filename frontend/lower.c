@@ -25,21 +25,11 @@ static const FeTensor *find_tensor(const FeLower *l, const char *name) {
     SU_BUG("no tensor named %s in the checkpoint table", name);
 }
 
-static IrDtype stored_dtype(const FeLower *l, const FeTensor *tensor) {
-    if (!tensor->narrow) return IR_F32;
-    switch (l->spec->weights_dtype) {
-    case FE_F32: return IR_F32;
-    case FE_BF16: return IR_BF16;
-    case FE_F16: return IR_F16;
-    }
-    return IR_F32;
-}
-
 IrValueId fe_weight_as(FeLower *l, const char *part, IrTransform transform) {
     char name[160];
     snprintf(name, sizeof name, "%s%s", l->prefix, part);
     const FeTensor *tensor = find_tensor(l, name);
-    IrType type = {.dtype = stored_dtype(l, tensor), .rank = tensor->rank};
+    IrType type = {.dtype = tensor->dtype, .rank = tensor->rank};
     for (int i = 0; i < tensor->rank; i++) type.dim[i] = tensor->shape[i];
     return ir_weight(l->b.graph, tensor->name, type, transform);
 }

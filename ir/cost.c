@@ -95,8 +95,6 @@ static double (*const flops[IR_OP_COUNT])(const Count *) = {
 
 /* ---------------------------------------------------------------------------------------------- bytes */
 
-static double bytes_of(IrDtype dtype) { return dtype == IR_BF16 || dtype == IR_F16 ? 2 : 4; }
-
 /* The share of a weight's elements that one row reads: one row of a table, the chosen ones of E experts. */
 static double share_read(const Count *c, const IrType *weight) {
     const IrNode *node = c->node;
@@ -112,7 +110,7 @@ static double weight_bytes(const Count *c) {
     for (int i = 0; i < c->node->n_operands; i++) {
         const IrValue *value = &c->g->values[c->node->operands[i]];
         if (value->kind == IR_WEIGHT)
-            bytes += elements(c, &value->type) * bytes_of(value->type.dtype) * share_read(c, &value->type);
+            bytes += elements(c, &value->type) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
     }
     return bytes;
 }

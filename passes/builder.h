@@ -76,7 +76,6 @@ typedef struct PsBuilder {
 } PsBuilder;
 
 /* weights.c: tensors of the checkpoint, their packed forms, states. */
-PgDtype ps_dtype(FeDtype dtype);
 void ps_collect_tensors(PsBuilder *b, FeSpec *spec);
 bool ps_collect_states(PsBuilder *b, SuDiags *diags); /* false: too large */
 /* The packed form `pack` of a weight value, made on first use. active: fraction that one decoded token reads. */

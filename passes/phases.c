@@ -62,7 +62,7 @@ void ps_read_weight(PsBuilder *b, PsPhase *p, int slot, IrValueId value, PgPack 
     if (value == IR_NONE) return;
     const PsWeight *w = ps_packed(b, value, pack, active);
     p->operands[slot] = (PsOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
-    if (pack == PG_PANELS) p->kernel.dtype = (PgDtype)w->pg.dtype;
+    if (pack == PG_PANELS) p->kernel.dtype = (IrDtype)w->pg.dtype;
 }
 
 void ps_use_state(PsBuilder *b, PsPhase *p, int slot, IrValueId value) {

@@ -112,7 +112,6 @@ bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, Su
     build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
     finish_weights(&b, program);
-    program->dtype = ps_dtype(spec->weights_dtype);
     program->max_positions = fe_position_bound(spec);
     program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);
     program->out_stride = su_round_up((uint64_t)spec->vocab_size, PG_LANES);

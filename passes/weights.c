@@ -5,15 +5,6 @@
 #include "passes/builder.h"
 #include "support/size.h"
 
-PgDtype ps_dtype(FeDtype dtype) {
-    switch (dtype) {
-    case FE_F32: return PG_F32;
-    case FE_BF16: return PG_BF16;
-    case FE_F16: return PG_F16;
-    }
-    return PG_F32;
-}
-
 void ps_collect_tensors(PsBuilder *b, FeSpec *spec) {
     const FeTensor *tensors = fe_tensors(spec, &b->n_tensors);
     b->tensors = SU_NEW_ARRAY(b->arena, PgTensor, b->n_tensors);
@@ -21,7 +12,7 @@ void ps_collect_tensors(PsBuilder *b, FeSpec *spec) {
         PgTensor *t = &b->tensors[i];
         t->name = su_strdup(b->arena, tensors[i].name);
         t->rank = tensors[i].rank;
-        t->narrow = tensors[i].narrow;
+        t->dtype = tensors[i].dtype;
         memcpy(t->shape, tensors[i].shape, sizeof t->shape);
     }
     for (int pack = 0; pack < 3; pack++) {
@@ -49,9 +40,7 @@ static void set_shape(PgWeight *w, const IrType *type) {
 }
 
 static uint64_t packed_bytes(const PgWeight *w) {
-    uint64_t panels = (uint64_t)w->planes * pg_panels(w->O), k = (uint64_t)w->K;
-    if (w->pack != PG_PANELS || w->dtype == PG_F32) return panels * k * PG_LANES * 4;
-    return panels * su_ceil_div(k, 2) * PG_LANES * 4;
+    return (uint64_t)w->planes * pg_panels(w->O) * ir_panel_bytes((IrDtype)w->dtype, w->K);
 }
 
 const PsWeight *ps_packed(PsBuilder *b, IrValueId value, PgPack pack, double active) {
@@ -63,8 +52,7 @@ const PsWeight *ps_packed(PsBuilder *b, IrValueId value, PgPack pack, double act
     }
     const IrValue *v = ps_weight(b->g, value);
     PgWeight pg = {.tensor = tensor_index(b, v->name), .pack = pack, .negexp = v->transform == IR_NEG_EXP};
-    bool narrow = pack == PG_PANELS && b->tensors[pg.tensor].narrow && !b->options->off[PS_WEIGHTS];
-    pg.dtype = narrow ? ps_dtype(b->spec->weights_dtype) : PG_F32;
+    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? b->tensors[pg.tensor].dtype : IR_F32;
     set_shape(&pg, &v->type);
     pg.bytes = packed_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;

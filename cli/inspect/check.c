@@ -17,7 +17,7 @@ typedef struct CheckOptions {
 /* What a part of the model costs. Doubles: totals of many blocks may pass 2^63 bytes, and all below 2^53 are exact. */
 typedef struct Cost {
     double parameters, active; /* elements of the checkpoint; used by one token */
-    double weight_bytes;       /* of the checkpoint: weights.dtype for narrow tensors, 4 bytes for the others */
+    double weight_bytes;       /* of the checkpoint: each in its dtype */
     double state_bytes;        /* of one sequence, as the program lays it out */
     double flops;              /* of one token */
     double token_bytes;        /* of weights and states that one token reads and writes */
@@ -39,10 +39,6 @@ typedef struct Report {
     Cost total;
 } Report;
 
-static double element_bytes(const FeSpec *spec, const FeTensor *tensor) {
-    return tensor->narrow && spec->weights_dtype != FE_F32 ? 2 : 4;
-}
-
 static void count_tensors(Report *report, FeSpec *spec) {
     size_t count;
     const FeTensor *tensors = fe_tensors(spec, &count);
@@ -52,7 +48,7 @@ static void count_tensors(Report *report, FeSpec *spec) {
         Cost *cost = &report->costs[tensors[i].block + 1];
         cost->parameters += elements;
         cost->active += (double)tensors[i].active;
-        cost->weight_bytes += elements * element_bytes(spec, &tensors[i]);
+        cost->weight_bytes += elements * ir_dtype(tensors[i].dtype)->bytes;
     }
 }
 
@@ -131,7 +127,7 @@ static void print_table(const Report *report, const char *path, int64_t position
     for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].looks_back;
     printf("%s: %s\n", path, spec->name);
     printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
-           fe_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
+           ir_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
     printf("  %-36s %6s %21s %23s %22s\n", "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
     printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", "", "blocks", "total", "active", "weights", "state", "FLOPs", "bytes");
     print_row("embedding, final norm, head", 0, &report->costs[0]);
@@ -194,7 +190,7 @@ static void print_json(const Report *report, const char *path, int64_t position,
         cJSON_AddStringToObject(root, "name", spec->name);
         cJSON_AddNumberToObject(root, "vocab_size", (double)spec->vocab_size);
         cJSON_AddNumberToObject(root, "d_model", (double)spec->d_model);
-        cJSON_AddStringToObject(root, "dtype", fe_dtype_word(spec->weights_dtype));
+        cJSON_AddStringToObject(root, "dtype", ir_dtype_word(spec->weights_dtype));
         cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
         cJSON_AddNumberToObject(root, "position", (double)position);
         add_json_cost(root, &report->total);

@@ -16,7 +16,7 @@ static const PgKernel kernels[] = {
     {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
     {.kind = PG_MAP,
      .mode = PG_BLOCK,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .K = 40,
      .O = 200,
      .select = PG_CHOSEN,
