@@ -3,8 +3,10 @@
  * Exit status: 0 all went well; 1 something the user gave (spec, weights, text, a place to write) is at fault; 2 the command
  * line was wrong; 70 a bug of ours. Data goes to standard output, everything else to standard error. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "codegen/target.h"
@@ -81,7 +83,10 @@ static int help(int argc, char **argv) {
         return CLI_USAGE;
     }
     if (strcmp(argv[0], "keys") == 0) {
-        fe_print_keys(stdout);
+        SuText text = {0};
+        fe_print_keys(&text);
+        fputs(text.text, stdout);
+        su_text_free(&text);
         return CLI_OK;
     }
     const CliCommand *command = find_command(argv[0]);
@@ -118,7 +123,15 @@ static int dispatch(int argc, char **argv) {
     return command ? run_command(command, argc - 2, argv + 2) : unknown_command(first, "command", false);
 }
 
+/* A standard stream that the caller closed would be the descriptor of the first file opened, into which messages then went. Opened
+ * the wrong way round: reading or writing it is still an error. */
+static void fill_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY); /* takes the lowest that is free */
+}
+
 int main(int argc, char **argv) {
+    fill_standard_streams();
     su_out_clean_on_signals();
     int status = dispatch(argc, argv);
     /* A full disk shows only here: what was printed may still lie in the buffer. */

@@ -339,3 +339,5 @@ void cli_print_help(const CliCommand *command, FILE *out) {
         line += size + (line[size] == '\n');
     }
 }
+
+bool cli_is_standard(const char *output) { return output && strcmp(output, "-") == 0; }

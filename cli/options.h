@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cli/progress.h"
+#include "driver/build.h"
 #include "passes/pipeline.h"
 #include "support/arena.h"
 
@@ -29,10 +31,7 @@ typedef enum CliKind {
     CLI_NO_PASSES /* bool[PS_PASS_COUNT]: "--no-NAME" for every pass, one row for all of them */
 } CliKind;
 
-typedef struct CliTexts {
-    const char **items;
-    size_t count;
-} CliTexts;
+typedef DrTexts CliTexts;
 
 typedef struct CliOption {
     const char *name;     /* without the dashes; "no-" for CLI_NO_PASSES */
@@ -99,7 +98,18 @@ typedef struct CliOption {
                  "with --device cuda: round what tensor cores multiply to the weights' type, as bf16 training does; about twice "  \
                  "the speed of long prompts, for an error near 1e-2")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "check every byte of packed weights against its digest first")
+#define CLI_OPTION_STATE_IN(Type)                                                                                                  \
+    CLI_ROW_TEXT(Type, state_in, "state-in", 0, "FILE", false,                                                                     \
+                 "go on from a state that --state-out wrote, with the bits of a sequence that was never interrupted")
+#define CLI_OPTION_STATE_OUT(Type)                                                                                                 \
+    CLI_ROW_TEXT(Type, state_out, "state-out", 0, "FILE", false,                                                                   \
+                 "write the state after the last token; the file appears only when it is whole")
 #define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
+
+/* Of the commands that compile. */
+#define CLI_ABOUT_CACHE                                                                                                            \
+    "Compiled kernels are kept in $MOSSC_CACHE_DIR, else $XDG_CACHE_HOME/mossc/kernels, else ~/.cache/mossc/kernels, up to "       \
+    "$MOSSC_CACHE_SIZE MiB (default 64); what was used least recently goes first."
 
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
 extern const char *const cli_debugger_words[]; /* NULL-terminated; by CgDebugger */
@@ -112,6 +122,7 @@ typedef struct CliModelOptions {
     int isa, debugger;
     const char *device; /* NULL: cpu */
     bool off[PS_PASS_COUNT];
+    CliReporter reporter; /* of cli_build_options */
 } CliModelOptions;
 
 /* What a command gets from main, and what cli_parse adds. */
@@ -141,6 +152,8 @@ struct CliCommand {
  * exit with: --help was printed, or a usage error was reported. */
 int cli_parse(const CliCommand *command, CliArgs *args, void *options);
 void cli_print_help(const CliCommand *command, FILE *out);
+/* Whether an output is standard output: "-". NULL is not. */
+bool cli_is_standard(const char *output);
 /* Reports a usage error of `command` on standard error (printf style) and returns CLI_USAGE. */
 int cli_usage_error(const CliCommand *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

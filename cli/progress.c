@@ -61,3 +61,25 @@ void cli_progress_end(CliProgress *progress) {
     fflush(stderr);
     progress->on = false;
 }
+
+/* ---------------------------------------------------------------------------------------------- the driver's */
+
+static void begin(void *context, const char *what, const char *unit, bool counts) {
+    CliReporter *reporter = context;
+    reporter->progress = cli_progress_start(reporter->asked, what, unit);
+    if (!counts) cli_progress_say(&reporter->progress);
+}
+
+static void update(void *context, uint64_t done, uint64_t total) {
+    CliReporter *reporter = context;
+    cli_progress_update(&reporter->progress, done, total);
+}
+
+static void end(void *context) {
+    CliReporter *reporter = context;
+    cli_progress_end(&reporter->progress);
+}
+
+DrProgress cli_reporter_hooks(CliReporter *reporter) {
+    return (DrProgress){.context = reporter, .begin = begin, .update = update, .end = end};
+}

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "driver/progress.h"
+
 typedef struct CliProgress {
     bool terminal; /* one line, rewritten; else a line each time */
     bool on;
@@ -24,5 +26,14 @@ void cli_progress_say(CliProgress *progress);
 void cli_progress_end(CliProgress *progress);
 /* The same as cli_progress_update, in the shape of MossProgress; context is the CliProgress. */
 void cli_progress_callback(void *context, uint64_t done, uint64_t total);
+
+/* What the driver is given to tell its progress, one piece of work after another. */
+typedef struct CliReporter {
+    bool asked;
+    CliProgress progress;
+} CliReporter;
+
+/* `reporter` must live as long. */
+DrProgress cli_reporter_hooks(CliReporter *reporter);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontend/kinds.h"
+#include "support/utf8.h"
 
 typedef struct Print {
     const FeSpec *spec;
@@ -24,14 +25,25 @@ static void print_real(double value, SuText *out) {
     su_text_add(out, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
 }
 
-/* In double quotes, which both languages read alike but for two escapes. */
+/* What YAML allows in a text and does not take for a line break. */
+static bool is_plain(uint32_t c) {
+    return c >= ' ' && (c < 0x7F || c > 0x9F) && c != 0x2028 && c != 0x2029 && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF;
+}
+
+/* In double quotes, which both languages read alike but for one escape. */
 static void print_string(const Print *p, const char *text) {
     su_text_add(p->out, "\"");
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ')
-            su_text_add(p->out, p->json ? "\\u%04X" : "\\x%02X", (unsigned)*text);
+    for (size_t left = strlen(text); left > 0;) {
+        SuUtf8 c = su_utf8_at(text, left);
+        if (c.code < ' ')
+            su_text_add(p->out, p->json ? "\\u%04X" : "\\x%02X", (unsigned)c.code);
+        else if (!is_plain(c.code))
+            su_text_add(p->out, "\\u%04X", (unsigned)c.code);
         else
-            su_text_add(p->out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+            su_text_add(p->out, "%s%.*s", *text == '"' || *text == '\\' ? "\\" : "", (int)c.size, text);
+        text += c.size;
+        left -= c.size;
+    }
     su_text_add(p->out, "\"");
 }
 
@@ -88,7 +100,7 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
         if (value->text)
             print_string(p, value->text);
         else if (value->word)
-            print_plain(p, "none", 4);
+            su_text_add(p->out, "none");
         else
             su_text_add(p->out, "%lld", (long long)value->integer);
         return;
@@ -111,8 +123,10 @@ static void print_pair(const Print *p, const FeKeyRow *row, const FeValue *value
     print_value(p, row, value);
 }
 
-static bool is_printed(const FeMap *map, FeKey key) {
+/* JSON has no word beside a text: a token that is none is left out, which says the same. */
+static bool is_printed(const Print *p, const FeMap *map, FeKey key) {
     const FeValue *value = fe_value(map, key);
+    if (p->json && fe_key_row(key)->type == FE_T_TOKEN && value->word) return false;
     return value->state == FE_GIVEN && !value->moot && !fe_only_word(fe_key_row(key));
 }
 
@@ -121,7 +135,7 @@ static void print_map(const Print *p, const FeMap *map) {
     const char *between = "";
     su_text_add(p->out, "{");
     for (FeKey key = row.first; key < row.end; key++) {
-        if (!is_printed(map, key)) continue;
+        if (!is_printed(p, map, key)) continue;
         su_text_add(p->out, "%s", between);
         print_pair(p, fe_key_row(key), fe_value(map, key));
         between = ", ";
@@ -150,7 +164,7 @@ static void print_file(const Print *p) {
     FeSectionRow row = fe_section_row(FE_SECTION_file);
     const char *between = p->json ? "{\n  " : "";
     for (FeKey key = row.first; key < row.end; key++) {
-        if (!is_printed(p->spec->map, key)) continue;
+        if (!is_printed(p, p->spec->map, key)) continue;
         su_text_add(p->out, "%s", between);
         print_pair(p, fe_key_row(key), fe_value(p->spec->map, key));
         between = p->json ? ",\n  " : "\n";

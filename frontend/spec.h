@@ -7,7 +7,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "ir/dtype.h"
 #include "support/diag.h"
@@ -111,12 +110,12 @@ int64_t fe_position_bound(const FeSpec *spec);
 
 /* The spec as YAML with every value written out; it reads back as a spec of the same hash. */
 void fe_print_spec(const FeSpec *spec, SuText *out);
-/* The same as JSON: one object with the keys of the language. */
+/* The same as JSON: one object with the keys of the language (a token that is none is left out). As YAML it reads back too. */
 void fe_print_spec_json(const FeSpec *spec, SuText *out);
 
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
-void fe_print_keys(FILE *out);
-void fe_print_schema(FILE *out);
+void fe_print_keys(SuText *out);
+bool fe_print_schema(SuText *out); /* false: out of memory */
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
 const char *fe_block_kind_word(FeBlockKind kind);

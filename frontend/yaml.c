@@ -9,6 +9,8 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "support/utf8.h"
+
 typedef struct Anchor {
     const char *name;
     FeNode *node; /* NULL while the value is still being read: an alias to it is a cycle */
@@ -37,20 +39,6 @@ static SuSpan event_span(const Parser *p, const yaml_event_t *event) { return sp
 
 /* ---- the bytes before libyaml sees them ---- */
 
-/* Decodes one character; 0 bytes for what is not UTF-8. */
-static size_t decode(const unsigned char *at, size_t left, uint32_t *out_value) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t size = *at < 0x80 ? 1 : *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
-    if (size == 0 || size > left) return 0;
-    uint32_t value = size == 1 ? *at : *at & (0x7Fu >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((at[i] & 0xC0) != 0x80) return 0;
-        value = value << 6 | (at[i] & 0x3F);
-    }
-    *out_value = value;
-    return value < least[size] || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000) ? 0 : size;
-}
-
 static bool is_break(uint32_t c) { return c == '\n' || c == '\r' || c == 0x85 || c == 0x2028 || c == 0x2029; }
 
 static bool is_allowed(uint32_t c) { /* YAML 1.1, c-printable */
@@ -69,14 +57,14 @@ static bool check_bytes(const Parser *p, size_t start) {
     const unsigned char *text = (const unsigned char *)p->source->text;
     SuSpan span = {p->source, 1, 1 + p->first_column, 1};
     for (size_t at = start; at < p->source->size;) {
-        uint32_t c = 0;
-        size_t size = decode(text + at, p->source->size - at, &c);
-        if (size == 0) return su_error(p->diags, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
+        SuUtf8 decoded = su_utf8_at(p->source->text + at, p->source->size - at);
+        uint32_t c = decoded.code;
+        if (!decoded.whole) return su_error(p->diags, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
         if (c == 0) return su_error(p->diags, span, "a spec is UTF-8 text", "the file contains a NUL byte");
         if (!is_allowed(c)) return su_error(p->diags, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
         if (!check_tag_directive(p, at, span)) return false;
         bool crlf = c == '\r' && at + 1 < p->source->size && text[at + 1] == '\n';
-        at += size;
+        at += decoded.size;
         if (is_break(c) && !crlf) {
             span.line++;
             span.column = 1;

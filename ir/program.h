@@ -1,4 +1,4 @@
-/* The program: a compiled model as constant data, agreed between passes/schedule.c (which writes it), codegen/ (which makes its
+/* The program: a compiled model as constant data, agreed between schedule/ (which writes it), codegen/ (which makes its
  * kernels) and runtime/ (which runs it). Nothing in it depends on a device; nothing in it points into a graph.
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of

@@ -1,4 +1,5 @@
-/* The passes, in order, on one screen (pipeline.c lists them): from a naive graph to a program.
+/* The passes, in order, on one screen (pipeline.c lists them): from a naive graph to a fused one; and the switches of what then
+ * builds the program (schedule/).
  *
  *   route-fusion        dense work over all experts becomes work on the chosen ones; routers become one region each
  *   scan-fusion         convolution, and everything from Δ to D, becomes one region each, experts inside
@@ -12,9 +13,7 @@
 #ifndef MOSSC_PASSES_PIPELINE_H
 #define MOSSC_PASSES_PIPELINE_H
 
-#include "frontend/spec.h"
 #include "ir/graph.h"
-#include "ir/program.h"
 
 typedef enum PsPass {
     PS_ROUTE_FUSION,
@@ -43,13 +42,5 @@ PsPass ps_pass_by_name(const char *name);
 
 /* Runs the graph passes (route, scan, elementwise fusion) on `graph` in place; its level becomes fused. */
 bool ps_fuse(IrGraph *graph, const PsOptions *options, SuDiags *diags);
-
-/* Makes the program of a fused (or, with all fusion off, naive) graph. Everything lives in `arena`; tensors are the checkpoint's
- * in fe_tensors' order. */
-bool ps_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags);
-
-/* The program as text, for people and golden tests. */
-void ps_print_program(const PgProgram *program, FILE *out);
 
 #endif

@@ -49,7 +49,7 @@ typedef struct RtStateMemory {
     bool borrowed; /* the caller's */
 } RtStateMemory;
 
-typedef struct RtMark RtMark; /* mark.c */
+typedef struct RtMark RtMark; /* state_checkpoint.c */
 
 struct MossState {
     MossModel *model;
@@ -81,7 +81,7 @@ MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t 
 /* Looks for trouble and moves the states on; `error` is what running the step gave. */
 MossError rt_step_end(const RtRunning *running, const MossSegment *segments, MossError error);
 
-/* ---- mark.c: what was fed; nothing without a mark. */
+/* ---- state_checkpoint.c: what was fed; nothing without a mark. */
 void rt_mark_note(MossState *state, const int32_t *tokens, uint32_t count);
 void rt_mark_forget(MossState *state);
 void rt_mark_free(MossState *state);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "runtime/packed.h"
 #include "runtime/weights.h"
@@ -35,10 +36,27 @@ static bool fill(const Target *t, const PgProgram *program, const RtTensor *cons
     return true;
 }
 
+/* Panels are written in the order of the program's weights, digests last: not as a stream is. A device such as /dev/null gets all at
+ * once. */
+static bool take_memory(const SuOut *out, Target *t, SuDiags *diags) {
+    if (lseek(fileno(out->file), 0, SEEK_CUR) < 0) {
+        return su_error(diags, su_file_span(diags, out->path), "name a file with -o",
+                        "packed weights are not written from front to back: expected a file, got a pipe or terminal");
+    }
+    void *memory = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return su_error(diags, su_file_span(diags, out->path), NULL, "cannot take memory for %llu bytes: %s",
+                        (unsigned long long)t->size, su_file_error(errno));
+    }
+    t->file = memory;
+    return true;
+}
+
 /* Room on the disk is taken before anything is written: a store into a mapped page that has no room would be a SIGBUS. */
 static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
+    if (!su_out_can_map(out)) return take_memory(out, t, diags);
     int fd = fileno(out->file);
-    int error = posix_fallocate(fd, 0, (off_t)t->size);
+    int error = ftruncate(fd, 0) == 0 ? posix_fallocate(fd, 0, (off_t)t->size) : errno;
     if (!error) {
         void *mapped = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (mapped != MAP_FAILED) {
@@ -58,6 +76,7 @@ bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor 
     Target t = {.front = rt_packed_front(program)};
     t.size = t.front.head->data_offset + program->weight_bytes;
     bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
+    if (ok && !su_out_can_map(&out)) fwrite(t.file, 1, t.size, out.file);
     if (t.file) munmap(t.file, t.size);
     free(t.front.bytes);
     if (!ok) {

@@ -158,17 +158,17 @@ MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size
 
 /* ---- opening */
 
-RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions *options, SuDiags *diags) {
+bool rt_prompt_cache_make(const char *folder, SuDiags *diags) {
     struct stat st;
-    SuSpan span = su_file_span(diags, options->folder);
-    if (mkdir(options->folder, 0777) != 0 && errno != EEXIST) {
-        su_error(diags, span, NULL, "cannot make this folder: %s", strerror(errno));
-        return NULL;
-    }
-    if (stat(options->folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        su_error(diags, span, NULL, "is not a folder");
-        return NULL;
-    }
+    SuSpan span = su_file_span(diags, folder);
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return su_error(diags, span, NULL, "cannot make this directory: %s", strerror(errno));
+    if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) return su_error(diags, span, NULL, "is not a directory");
+    return true;
+}
+
+RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions *options, SuDiags *diags) {
+    if (!rt_prompt_cache_make(options->folder, diags)) return NULL;
     const SuDigest *identity;
     MossError error = rt_model_identity(model, &identity);
     if (error.code != MOSS_OK) {
@@ -177,7 +177,7 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
     }
     RtPromptCache *cache = calloc(1, sizeof *cache);
     if (!cache) {
-        su_error(diags, span, NULL, "no memory for the prompt cache");
+        su_error(diags, (SuSpan){0}, NULL, "no memory for the prompt cache");
         return NULL;
     }
     *cache = (RtPromptCache){.model = model, .options = *options, .base = base_of(model, identity)};

@@ -27,6 +27,8 @@ typedef struct RtPromptCacheStats {
     MossError error; /* why the last entry could not be written; storing then stops */
 } RtPromptCacheStats;
 
+/* Makes the directory of a cache, if it is not there. */
+bool rt_prompt_cache_make(const char *folder, SuDiags *diags);
 /* NULL after adding to diags. */
 RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions *options, SuDiags *diags);
 void rt_prompt_cache_close(RtPromptCache *cache);

@@ -23,12 +23,27 @@ bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_tex
 /* What errno says of a file, in words. */
 const char *su_file_error(int error);
 
-/* A file that appears under its name only when complete: written to a temporary name beside it, synced, renamed.
- * su_out_commit or su_out_abort must be called; a crash leaves at most the temporary, never a half-written `path`, and whoever
- * writes the same file next removes it. What fails while `file` is written to need not be looked at: su_out_commit reports it. */
+/* How an output is written. */
+typedef enum SuOutWay {
+    SU_OUT_REPLACE,  /* beside its place, then renamed */
+    SU_OUT_IN_PLACE, /* a file that cannot be replaced: a warning said so */
+    SU_OUT_STREAM    /* standard output, a pipe, a device: as it comes */
+} SuOutWay;
+
+/* A file that appears under its name only when complete: written to a temporary name beside it, synced, renamed. It keeps the mode,
+ * and where this process may give it the owner, of the file that it replaces; of a symbolic link the target is replaced. Where
+ * nothing can be renamed (a mounted file, a directory that may not be written) the file is written in place. "-" is standard
+ * output, which like pipes and devices is written as it comes.
+ *
+ * su_out_commit or su_out_abort must be called; a crash leaves at most the temporary, never a half-written `path` (unless it is
+ * written in place), and whoever writes the same file next removes it. What fails while `file` is written to need not be looked
+ * at: su_out_commit reports it. */
 typedef struct SuOut {
     FILE *file;
-    char *path, *temporary; /* malloced */
+    SuOutWay way;
+    char *path; /* malloced, like those below; as the caller wrote it, for messages */
+    char *target; /* the file itself, past symbolic links; NULL for a descriptor */
+    char *temporary; /* with SU_OUT_REPLACE */
 } SuOut;
 
 /* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove the temporary being written before they end the process. */
@@ -36,7 +51,12 @@ void su_out_clean_on_signals(void);
 /* What they call after that, in a signal handler; NULL: nothing. */
 typedef void (*SuClean)(void);
 void su_out_also_clean(SuClean clean);
+/* Adds a warning when the file is to be written in place. */
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags);
+/* Whether su_out_open would succeed; nothing is left behind. For commands, before work that ends with writing. NULL: true. */
+bool su_out_check(const char *path, SuDiags *diags);
+/* Whether `file` is a regular one, which can be mapped and written in any order. */
+bool su_out_can_map(const SuOut *out);
 bool su_out_commit(SuOut *out, SuDiags *diags);
 /* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
 bool su_out_commit_unsynced(SuOut *out, SuDiags *diags);

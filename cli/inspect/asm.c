@@ -1,37 +1,52 @@
 /* mossc asm: the code that is generated for a spec. */
 #include <string.h>
 
-#include "cli/inspect/asm_cuda.h"
 #include "cli/commands.h"
-#include "cli/pipeline.h"
-#include "cli/target.h"
-#include "codegen/cuda/cuda.h"
+#include "cli/build.h"
+#include "driver/device.h"
+#include "support/str.h"
 
 typedef struct AsmOptions {
     CliTexts sets;
     bool llvm;
     const char *target;
-    int isa, emit;
+    const char *form;
+    int isa;
     bool off[PS_PASS_COUNT];
 } AsmOptions;
 
-static bool find_target(CliBuild *build, const char *target, int isa) {
-    build->has_target = isa ? cg_target_host(cli_isa_words[isa], &build->target, &build->diags)
-                            : cli_find_target(target, &build->arena, &build->target, NULL, &build->diags);
+/* Which of the target's forms of code a word names; the first one where none is given. -1: none. */
+static int find_form(const DrDeviceKind *kind, const char *word) {
+    for (int i = 0; word && kind->forms[i]; i++)
+        if (strcmp(kind->forms[i], word) == 0) return i;
+    return word ? -1 : 0;
+}
+
+static int no_such_form(const CliCommand *command, const DrDeviceKind *kind, const AsmOptions *o) {
+    SuText all = {0};
+    for (int i = 0; kind->forms[i]; i++) su_text_add(&all, "%s%s", i ? ", " : "", kind->forms[i]);
+    int status = cli_usage_error(command, "code for %s has the forms %s, not '%s'", o->target, all.text, o->form);
+    su_text_free(&all);
+    return status;
+}
+
+static bool find_target(DrBuild *build, const AsmOptions *o) {
+    if (!o->isa) return dr_build_target(build, o->target, NULL);
+    build->has_target = cg_target_host(cli_isa_words[o->isa], &build->target, &build->diags);
     return build->has_target;
 }
 
-static bool print_code(CliBuild *build, const CliBuildOptions *options, const char *target, bool llvm) {
-    if (!find_target(build, target, options->isa)) return false;
-    if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) return false;
-    return cg_llvm_print(&build->target, build->program, llvm, stdout, &build->diags);
+static bool print_code(DrBuild *build, const DrBuildOptions *options, const AsmOptions *o, int form) {
+    if (!find_target(build, o) || !dr_build_spec(build, options) || !dr_build_graph(build) || !dr_build_program(build, options))
+        return false;
+    return dr_kind(build)->print(build, form, stdout);
 }
 
 static const CliOption table[] = {
-    CLI_ROW_FLAG(AsmOptions, llvm, "llvm", "LLVM IR after optimisation instead of assembly"),
+    CLI_ROW_FLAG(AsmOptions, llvm, "llvm", "LLVM IR after optimisation instead of assembly: --emit llvm"),
     CLI_OPTION_TARGET(AsmOptions),
-    CLI_ROW_WORD(AsmOptions, emit, "emit", "FORM", cli_cuda_forms,
-                 "of a target cuda:sm_XX: cuda (the default), or ptx or cubin, which NVRTC makes of it"),
+    CLI_ROW_TEXT(AsmOptions, form, "emit", 0, "FORM", false,
+                 "asm (the default) or llvm; of a target cuda:sm_XX: cuda (the default), or ptx or cubin, which NVRTC makes of it"),
     CLI_OPTION_ISA(AsmOptions),
     CLI_OPTION_NO_PASSES(AsmOptions),
     CLI_OPTION_SET(AsmOptions),
@@ -43,12 +58,13 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (o.isa && strcmp(o.target, "host") != 0)
         return cli_usage_error(command, "--isa is for the host: it does not go with --target");
-    CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .isa = o.isa};
-    bool cuda = cg_cuda_is_target(o.target);
-    if (cuda && o.llvm) return cli_usage_error(command, "--llvm is not for CUDA targets: they take --emit");
-    if (!cuda && o.emit) return cli_usage_error(command, "--emit is for CUDA targets, such as --target cuda:sm_90");
-    bool ok = cuda ? cli_print_cuda(&build, &options, o.target, o.emit) : print_code(&build, &options, o.target, o.llvm);
+    DrBuild build = {0};
+    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off};
+    if (o.llvm) o.form = "llvm";
+    const DrDeviceKind *kind = dr_kind_of_target(o.target);
+    int form = find_form(kind, o.form);
+    if (form < 0) return no_such_form(command, kind, &o);
+    bool ok = print_code(&build, &options, &o, form);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }

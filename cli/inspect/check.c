@@ -5,7 +5,8 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
+#include "driver/cost.h"
 #include "support/str.h"
 
 typedef struct CheckOptions {
@@ -14,62 +15,11 @@ typedef struct CheckOptions {
     int64_t position;
 } CheckOptions;
 
-/* What a part of the model costs. Doubles: totals of many blocks may pass 2^63 bytes, and all below 2^53 are exact. */
-typedef struct Cost {
-    double parameters, active; /* elements of the checkpoint; used by one token */
-    double weight_bytes;       /* of the checkpoint: each in its dtype */
-    double state_bytes;        /* of one sequence, as the program lays it out */
-    double flops;              /* of one token */
-    double token_bytes;        /* of weights and states that one token reads and writes */
-} Cost;
-
-static void add_cost(Cost *to, const Cost *from) {
-    to->parameters += from->parameters;
-    to->active += from->active;
-    to->weight_bytes += from->weight_bytes;
-    to->state_bytes += from->state_bytes;
-    to->flops += from->flops;
-    to->token_bytes += from->token_bytes;
-}
-
-/* The model in parts: cost[0] is what stands outside the blocks, cost[1 + i] block i. */
+/* The model in parts. */
 typedef struct Report {
     const FeSpec *spec;
-    Cost *costs;
-    Cost total;
+    DrCosts costs;
 } Report;
-
-static void count_tensors(Report *report, FeSpec *spec) {
-    size_t count;
-    const FeTensor *tensors = fe_tensors(spec, &count);
-    for (size_t i = 0; i < count; i++) {
-        double elements = 1;
-        for (int d = 0; d < tensors[i].rank; d++) elements *= (double)tensors[i].shape[d];
-        Cost *cost = &report->costs[tensors[i].block + 1];
-        cost->parameters += elements;
-        cost->active += (double)tensors[i].active;
-        cost->weight_bytes += elements * ir_dtype(tensors[i].dtype)->bytes;
-    }
-}
-
-/* State names begin with "blocks.N.". */
-static void count_states(Report *report, const PgProgram *program) {
-    for (uint32_t i = 0; i < program->n_states; i++) {
-        int64_t block;
-        if (sscanf(program->states[i].name, "blocks.%" SCNd64 ".", &block) != 1 || block < 0 || block >= report->spec->n_blocks)
-            SU_BUG("state '%s' belongs to no block", program->states[i].name);
-        report->costs[block + 1].state_bytes += (double)program->states[i].bytes;
-    }
-}
-
-static void count_work(Report *report, const IrGraph *graph, int64_t position) {
-    for (size_t i = 0; i < graph->n_nodes; i++) {
-        IrCost work = ir_cost(graph, &graph->nodes[i], 1, position);
-        Cost *cost = &report->costs[graph->nodes[i].block + 1];
-        cost->flops += work.flops;
-        cost->token_bytes += work.weight_bytes + work.state_bytes;
-    }
-}
 
 /* ---------------------------------------------------------------------------------------------- for people */
 
@@ -81,7 +31,7 @@ static void describe(const FeBlock *block, SuText *out) {
     su_text_free(&more);
 }
 
-static void print_row(const char *what, int64_t blocks, const Cost *cost) {
+static void print_row(const char *what, int64_t blocks, const DrCost *cost) {
     char text[6][CLI_NUMBER], count[CLI_NUMBER] = "";
     if (blocks) snprintf(count, sizeof count, "%" PRId64, blocks);
     printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", what, count, cli_count(cost->parameters, text[0]),
@@ -91,7 +41,7 @@ static void print_row(const char *what, int64_t blocks, const Cost *cost) {
 
 /* Two blocks share a row of the table if they are described alike and cost the same. */
 static bool same_row(const Report *report, int64_t i, int64_t j) {
-    if (memcmp(&report->costs[i + 1], &report->costs[j + 1], sizeof(Cost)) != 0) return false;
+    if (memcmp(&report->costs.parts[i + 1], &report->costs.parts[j + 1], sizeof(DrCost)) != 0) return false;
     SuText a = {0}, b = {0};
     describe(&report->spec->blocks[i], &a);
     describe(&report->spec->blocks[j], &b);
@@ -106,13 +56,13 @@ static void print_blocks(const Report *report, SuArena *arena) {
     bool *done = SU_NEW_ARRAY(arena, bool, (size_t)n);
     for (int64_t i = 0; i < n; i++) {
         if (done[i]) continue;
-        Cost sum = {0};
+        DrCost sum = {0};
         int64_t count = 0;
         for (int64_t j = i; j < n; j++) {
             if (done[j] || !same_row(report, i, j)) continue;
             done[j] = true;
             count++;
-            add_cost(&sum, &report->costs[j + 1]);
+            dr_add_cost(&sum, &report->costs.parts[j + 1]);
         }
         SuText what = {0};
         describe(&report->spec->blocks[i], &what);
@@ -130,16 +80,16 @@ static void print_table(const Report *report, const char *path, int64_t position
            ir_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
     printf("  %-36s %6s %21s %23s %22s\n", "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
     printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", "", "blocks", "total", "active", "weights", "state", "FLOPs", "bytes");
-    print_row("embedding, final norm, head", 0, &report->costs[0]);
+    print_row("embedding, final norm, head", 0, &report->costs.parts[0]);
     print_blocks(report, arena);
-    print_row("total", spec->n_blocks, &report->total);
+    print_row("total", spec->n_blocks, &report->costs.total);
     if (attention) printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position);
     putchar('\n');
 }
 
 /* ---------------------------------------------------------------------------------------------- for programs */
 
-static void add_json_cost(cJSON *object, const Cost *cost) {
+static void add_json_cost(cJSON *object, const DrCost *cost) {
     cJSON_AddNumberToObject(object, "parameters", cost->parameters);
     cJSON_AddNumberToObject(object, "active_parameters", cost->active);
     cJSON_AddNumberToObject(object, "weight_bytes", cost->weight_bytes);
@@ -161,7 +111,7 @@ static void add_json_blocks(cJSON *root, const Report *report) {
             cJSON_AddNumberToObject(item, "experts", (double)block->experts.count);
             cJSON_AddNumberToObject(item, "top_k", (double)block->router.top_k);
         }
-        add_json_cost(item, &report->costs[i + 1]);
+        add_json_cost(item, &report->costs.parts[i + 1]);
         cJSON_AddItemToArray(blocks, item);
     }
 }
@@ -193,7 +143,7 @@ static void print_json(const Report *report, const char *path, int64_t position,
         cJSON_AddStringToObject(root, "dtype", ir_dtype_word(spec->weights_dtype));
         cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
         cJSON_AddNumberToObject(root, "position", (double)position);
-        add_json_cost(root, &report->total);
+        add_json_cost(root, &report->costs.total);
         add_json_blocks(root, report);
     }
     add_json_messages(root, diags);
@@ -202,20 +152,15 @@ static void print_json(const Report *report, const char *path, int64_t position,
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static bool make_report(CliBuild *build, const CliBuildOptions *options, int64_t position, Report *out) {
-    if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) return false;
+static bool make_report(DrBuild *build, const DrBuildOptions *options, int64_t position, Report *out) {
+    if (!dr_build_spec(build, options) || !dr_build_graph(build) || !dr_build_program(build, options)) return false;
     *out = (Report){.spec = &build->spec};
-    out->costs = SU_NEW_ARRAY(&build->arena, Cost, (size_t)build->spec.n_blocks + 1);
-    count_tensors(out, &build->spec);
-    count_states(out, build->program);
-    count_work(out, build->graph, position);
-    for (int64_t i = 0; i <= build->spec.n_blocks; i++) add_cost(&out->total, &out->costs[i]);
-    return true;
+    return dr_costs(build, position, &out->costs);
 }
 
 static int check_one(const char *path, const CheckOptions *o) {
-    CliBuild build = {0};
-    CliBuildOptions options = {.spec = path, .sets = &o->sets};
+    DrBuild build = {0};
+    DrBuildOptions options = {.spec = path, .sets = &o->sets};
     Report report = {0};
     bool ok = make_report(&build, &options, o->position, &report);
     if (o->json)

@@ -7,9 +7,10 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "cli/random_weights.h"
+#include "driver/device.h"
+#include "driver/random_weights.h"
 #include "support/clock.h"
 
 typedef struct ExplainOptions {
@@ -24,7 +25,7 @@ static const double ROUND_SECONDS = 0.1; /* of decoding, at least as long as a s
 /* ---------------------------------------------------------------------------------------------- measuring */
 
 typedef struct Meter {
-    CliBuild *build;
+    DrBuild *build;
     const ExplainOptions *o;
     CliLimiter *limiter;
     MossState *base;  /* where every repetition starts */
@@ -115,13 +116,13 @@ static bool measure_step(Meter *m, CliExplained *x) {
     if (error.code == MOSS_OK) error = run_rounds(m, x, &steps);
     moss_state_free(m->base);
     m->base = NULL;
-    if (!cli_moss_ok(&m->build->diags, error)) return false;
+    if (!dr_moss_ok(&m->build->diags, error)) return false;
     cli_explain_times(x, m->best, threads, (double)steps);
     return true;
 }
 
 /* Ids that no model expects, the same ones each time: enough for every step and for what comes before. */
-static int32_t *make_tokens(CliBuild *build, const CliExplained *x, size_t n) {
+static int32_t *make_tokens(DrBuild *build, const CliExplained *x, size_t n) {
     int64_t count = MOST_STEPS;
     for (size_t i = 0; i < n; i++) {
         count = x[i].work.rows > count ? x[i].work.rows : count;
@@ -133,10 +134,10 @@ static int32_t *make_tokens(CliBuild *build, const CliExplained *x, size_t n) {
     return tokens;
 }
 
-static bool measure(CliBuild *build, const CliBuildOptions *options, const ExplainOptions *o, CliExplained *x, size_t n) {
-    if (options->weights->count && !cli_build_files(build, options)) return false;
+static bool measure(DrBuild *build, const DrBuildOptions *options, const ExplainOptions *o, CliExplained *x, size_t n) {
+    if (options->weights->count && !dr_build_files(build, options)) return false;
     Meter meter = {.build = build, .o = o};
-    bool ok = cli_build_code(build, options) && cli_build_weights_or_random(build, options, NULL) &&
+    bool ok = dr_build_code(build, options) && dr_build_weights_or_random(build, options, NULL) &&
               cli_limiter_create(&build->target, moss_model_threads(build->model), &meter.limiter, &build->diags);
     if (ok) meter.tokens = make_tokens(build, x, n);
     for (size_t i = 0; i < n && ok; i++) ok = measure_step(&meter, &x[i]);
@@ -146,13 +147,13 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Expla
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static bool too_far(CliBuild *build, const char *what, int64_t given, const char *limit, int64_t most) {
+static bool too_far(DrBuild *build, const char *what, int64_t given, const char *limit, int64_t most) {
     return su_error(&build->diags, (SuSpan){0}, NULL, "%s %" PRId64 " is past %s of this model, %" PRId64, what, given, limit,
                     most);
 }
 
 /* The two steps that are explained: a token, and a prompt. Defaults give way to what the model allows. */
-static bool choose_steps(CliBuild *build, const ExplainOptions *o, PgWork *token, PgWork *prompt) {
+static bool choose_steps(DrBuild *build, const ExplainOptions *o, PgWork *token, PgWork *prompt) {
     int64_t positions = build->program->max_positions, rows = build->program->max_rows;
     if (positions && positions < rows) rows = positions;
     if (o->rows > rows) return too_far(build, "--rows", o->rows, "the most tokens of a step", rows);
@@ -164,7 +165,7 @@ static bool choose_steps(CliBuild *build, const ExplainOptions *o, PgWork *token
     return true;
 }
 
-static void print_json(const CliBuild *build, const ExplainOptions *o, const CliExplained *x, size_t n) {
+static void print_json(const DrBuild *build, const ExplainOptions *o, const CliExplained *x, size_t n) {
     static const char *const keys[] = {"token", "prompt"};
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
@@ -174,10 +175,10 @@ static void print_json(const CliBuild *build, const ExplainOptions *o, const Cli
     cli_json_print(root);
 }
 
-static bool explain(CliBuild *build, const CliBuildOptions *options, const ExplainOptions *o) {
+static bool explain(DrBuild *build, const DrBuildOptions *options, const ExplainOptions *o) {
     PgWork token, prompt;
-    if (!cli_build_device(build, options) || !cli_build_spec(build, options) || !cli_build_graph(build) ||
-        !cli_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
+    if (!dr_build_device(build, options) || !dr_build_spec(build, options) || !dr_build_graph(build) ||
+        !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
         return false;
     }
     CliExplained x[2] = {cli_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena),
@@ -210,12 +211,13 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.model.weights.count && !o.measure) return cli_usage_error(command, "weights are only read with --measure");
-    if (o.model.device && strcmp(o.model.device, "cpu") != 0) {
-        return cli_usage_error(command,
-                               "it explains steps of a CPU; `mossc bench --device cuda --limits` holds a GPU's against its limits");
+    const DrDeviceKind *kind = dr_kind_of_device(o.model.device);
+    if (kind && !(kind->takes & DR_EXPLAIN)) {
+        return cli_usage_error(
+            command, "it explains steps of a CPU; `mossc bench --device %s --limits` holds a GPU's against its limits", kind->name);
     }
-    CliBuild build = {0};
-    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     bool ok = explain(&build, &options, &o);
     fflush(stdout);
     return cli_build_finish(&build, ok);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
 #include "support/file.h"
 #include "support/clock.h"
@@ -29,7 +29,7 @@ static bool is_graph_text(const char *path) {
 }
 
 /* Reads and verifies a graph in text form. */
-static bool read_graph(CliBuild *build, const char *path) {
+static bool read_graph(DrBuild *build, const char *path) {
     char *text;
     size_t size;
     if (!su_read_file(&build->arena, path, MAX_GRAPH_TEXT, &text, &size, &build->diags)) return false;
@@ -51,27 +51,27 @@ static void print_times(const double *seconds, double lowering) {
 }
 
 /* The naive graph of a spec or of a text. */
-static bool make_graph(CliBuild *build, const CliBuildOptions *options, double *out_seconds) {
+static bool make_graph(DrBuild *build, const DrBuildOptions *options, double *out_seconds) {
     if (is_graph_text(options->spec)) return read_graph(build, options->spec);
-    if (!cli_build_spec(build, options)) return false;
+    if (!dr_build_spec(build, options)) return false;
     double start = su_seconds();
-    bool ok = cli_build_graph(build);
+    bool ok = dr_build_graph(build);
     *out_seconds = su_seconds() - start;
     return ok;
 }
 
 /* Everything up to the program; with a dump folder the generated code too. */
-static bool make_program(CliBuild *build, const CliBuildOptions *options) {
-    if (!cli_build_program(build, options)) return false;
-    if (options->dump_dir && !cli_build_code(build, options)) return false;
-    ps_print_program(build->program, stdout);
+static bool make_program(DrBuild *build, const DrBuildOptions *options) {
+    if (!dr_build_program(build, options)) return false;
+    if (options->dump_dir && !dr_build_code(build, options)) return false;
+    sc_print_program(build->program, stdout);
     return true;
 }
 
-static bool print_stage(CliBuild *build, const CliBuildOptions *options, const IrOptions *o) {
+static bool print_stage(DrBuild *build, const DrBuildOptions *options, const IrOptions *o) {
     double seconds[PS_PASS_COUNT] = {0}, lowering = 0;
     build->passes.seconds = seconds;
-    build->passes.check = o->checked || CLI_DEBUG_BUILD;
+    build->passes.check = o->checked || DR_DEBUG_BUILD;
     if (!make_graph(build, options, &lowering)) return false;
     if (o->stage == STAGE_PROGRAM) {
         if (!make_program(build, options)) return false;
@@ -115,9 +115,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.stage == STAGE_UNSAID) o.stage = text ? STAGE_NAIVE : STAGE_FUSED;
     if (text && o.stage == STAGE_PROGRAM) return cli_usage_error(command, "a program is made of a spec, not of a .mir file");
     if (text && o.sets.count) return cli_usage_error(command, "--set overrides values of a spec, not of a .mir file");
-    CliBuild build = {0};
-    CliBuildOptions options = {.spec = path, .sets = &o.sets, .off = o.off, .isa = o.isa, .dump_dir = o.dump_dir};
-    bool ok = (!o.dump_dir || cli_make_folder(&build.diags, o.dump_dir)) && print_stage(&build, &options, &o);
+    DrBuild build = {0};
+    DrBuildOptions options = {
+        .spec = path, .sets = &o.sets, .off = o.off, .isa = o.isa ? cli_isa_words[o.isa] : NULL, .dump_dir = o.dump_dir};
+    bool ok = (!o.dump_dir || dr_make_directory(&build.diags, o.dump_dir)) && print_stage(&build, &options, &o);
     fflush(stdout);
     return cli_build_finish(&build, ok);
 }

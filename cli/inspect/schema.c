@@ -6,7 +6,14 @@ static int run(const CliCommand *command, CliArgs *args) {
     char nothing;
     int status = cli_parse(command, args, &nothing);
     if (status != CLI_GO) return status;
-    fe_print_schema(stdout);
+    SuText text = {0};
+    bool ok = fe_print_schema(&text);
+    if (ok)
+        fputs(text.text, stdout);
+    else
+        fputs("mossc schema: out of memory\n", stderr);
+    su_text_free(&text);
+    if (!ok) return CLI_FAILED;
     return CLI_OK;
 }
 

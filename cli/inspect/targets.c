@@ -4,8 +4,8 @@
 #include <cjson/cJSON.h>
 
 #include "cli/commands.h"
-#include "cli/target.h"
-#include "codegen/cuda/cuda.h"
+#include "driver/target.h"
+#include "driver/device.h"
 
 typedef struct TargetsOptions {
     bool json;
@@ -20,9 +20,9 @@ static void print_names(const char *title, const CgTargetName *names, size_t cou
 
 static void print_gpus(void) {
     printf("\nGPUs, for asm, compile and warm:\n");
-    for (int i = 0; cg_cuda_target_name(i).name; i++) {
-        CgTargetName gpu = cg_cuda_target_name(i);
-        print_names(NULL, &gpu, 1);
+    for (int k = 1; dr_device_kind(k); k++) {
+        CgTargetName gpu;
+        for (int i = 0; (gpu = dr_device_kind(k)->target_name(i)).name; i++) print_names(NULL, &gpu, 1);
     }
 }
 
@@ -62,24 +62,24 @@ static void add_number(cJSON *object, const char *name, double number) {
     if (number > 0) cJSON_AddNumberToObject(object, name, number);
 }
 
+static cJSON *name_json(const CgTargetName *name) {
+    cJSON *item = cJSON_CreateObject();
+    add_text(item, "name", name->name);
+    add_text(item, "about", name->about);
+    return item;
+}
+
 static cJSON *names_json(const CgTargetName *names, size_t count) {
     cJSON *list = cJSON_CreateArray();
-    for (size_t i = 0; i < count; i++) {
-        cJSON *item = cJSON_CreateObject();
-        add_text(item, "name", names[i].name);
-        add_text(item, "about", names[i].about);
-        cJSON_AddItemToArray(list, item);
-    }
+    for (size_t i = 0; i < count; i++) cJSON_AddItemToArray(list, name_json(&names[i]));
     return list;
 }
 
 static cJSON *gpus_json(void) {
     cJSON *list = cJSON_CreateArray();
-    for (int i = 0; cg_cuda_target_name(i).name; i++) {
-        cJSON *item = cJSON_CreateObject();
-        add_text(item, "name", cg_cuda_target_name(i).name);
-        add_text(item, "about", cg_cuda_target_name(i).about);
-        cJSON_AddItemToArray(list, item);
+    for (int k = 1; dr_device_kind(k); k++) {
+        CgTargetName gpu;
+        for (int i = 0; (gpu = dr_device_kind(k)->target_name(i)).name; i++) cJSON_AddItemToArray(list, name_json(&gpu));
     }
     return list;
 }
@@ -135,10 +135,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     SuDiags diags = {0};
-    int count = cli_device_count();
+    int count = dr_known_device_count();
     FeDevice *devices = SU_NEW_ARRAY(&args->arena, FeDevice, (size_t)count);
     bool ok = true;
-    for (int i = 0; i < count && ok; i++) ok = cli_device(i, &args->arena, &devices[i], &diags);
+    for (int i = 0; i < count && ok; i++) ok = dr_known_device(i, &args->arena, &devices[i], &diags);
     if (ok && o.json) print_json(devices, count);
     if (ok && !o.json) print_tables(devices, count);
     su_diags_print(&diags, stderr);

@@ -1,5 +1,5 @@
 /* mossc cache: what the kernel cache holds; emptying it. */
-#include "cli/cache_folder.h"
+#include "driver/cache_directory.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "codegen/cache.h"
@@ -16,7 +16,7 @@ typedef struct Report {
 
 static Report look(const char *folder, SuDiags *diags) {
     SuEntries entries = cg_cache_list(folder);
-    Report report = {.folder = folder, .entries = entries.count, .bytes = entries.bytes, .most_bytes = cli_cache_most_bytes(diags)};
+    Report report = {.folder = folder, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
     su_entries_free(&entries);
     return report;
 }
@@ -39,8 +39,8 @@ static void print_text(const Report *report, const CacheOptions *o) {
 }
 
 static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
-    const char *folder = cli_cache_folder(arena);
-    if (!folder) return cli_cache_no_folder(diags);
+    const char *folder = dr_cache_directory(arena);
+    if (!folder) return dr_no_cache_directory(diags);
     size_t removed = o->clear ? cg_cache_clear(folder) : 0;
     Report report = look(folder, diags);
     report.removed = removed;

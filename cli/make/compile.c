@@ -7,10 +7,10 @@
 #include "cli/make/artefact/link.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "cli/target.h"
-#include "cli/text.h"
+#include "driver/device.h"
+#include "driver/text.h"
 #include "codegen/artefact.h"
 #include "codegen/cuda/compile.h"
 #include "runtime/packed.h"
@@ -31,7 +31,7 @@ static const char *const emit_words[] = {"all", "asm", "llvm", "obj", NULL};
 /* What is being made. */
 typedef struct Compile {
     const CompileOptions *options;
-    CliBuild build;
+    DrBuild build;
     CliArtefact artefact;
     SuFolder folder;
 } Compile;
@@ -45,27 +45,20 @@ static bool check_name(const char *name, SuDiags *diags) {
     return su_error(diags, (SuSpan){0}, "give another with --set name=NAME", "files cannot be named after the model '%s'", name);
 }
 
-/* A CPU, or device, or a GPU. */
 static bool find_target(Compile *c, FeDevice *out_device) {
-    CliBuild *build = &c->build;
-    const char *name = c->options->target;
-    if (cg_cuda_is_target(name)) {
-        if (!cg_cuda_target_by_name(name, &build->gpu, &build->diags)) return false;
-        build->gpu.fast = c->options->fast;
-        return true;
-    }
-    build->has_target = cli_find_target(name, &build->arena, &build->target, out_device, &build->diags);
-    return build->has_target;
+    if (!dr_build_target(&c->build, c->options->target, out_device)) return false;
+    c->build.gpu.fast = c->options->fast;
+    return true;
 }
 
-static bool is_gpu(const Compile *c) { return c->build.gpu.architecture != 0; }
+static bool is_gpu(const Compile *c) { return !(dr_kind(&c->build)->takes & DR_CPUS); }
 
 /* Spec, target and program, the cheap part: what is wrong with them is known before anything is written. */
-static bool prepare(Compile *c, const CliBuildOptions *options) {
-    CliBuild *build = &c->build;
+static bool prepare(Compile *c, const DrBuildOptions *options) {
+    DrBuild *build = &c->build;
     FeDevice device = {0};
-    if (!find_target(c, &device) || !cli_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
-    if (!cli_build_graph(build) || !cli_build_program(build, options)) return false;
+    if (!find_target(c, &device) || !dr_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
+    if (!dr_build_graph(build) || !dr_build_program(build, options)) return false;
     su_diags_print(&build->diags, stderr); /* warnings */
     build->diags.count = 0;
     c->artefact = (CliArtefact){.spec = &build->spec,
@@ -100,7 +93,7 @@ static bool emit_to(Compile *c, CgEmission emission, const char *path) {
 static bool emit_alone(Compile *c) {
     static const CgEmission emissions[] = {[EMIT_ASM] = CG_ASSEMBLY, [EMIT_LLVM] = CG_IR, [EMIT_OBJ] = CG_OBJECT};
     CgEmission emission = emissions[c->options->emit];
-    if (c->options->output) return emit_to(c, emission, c->options->output);
+    if (c->options->output && !cli_is_standard(c->options->output)) return emit_to(c, emission, c->options->output);
     if (emission != CG_OBJECT || !isatty(STDOUT_FILENO)) return emit(c, emission, stdout);
     return su_error(&c->build.diags, (SuSpan){0}, "name a file with -o", "an object is not written to a terminal");
 }
@@ -157,7 +150,7 @@ static bool copy_packed(Compile *c, const char *path) {
     RtPacked packed;
     const char *name = su_printf(&c->build.arena, "%s.weights", c->artefact.name);
     MossOptions moss = {.threads = (int)c->options->threads};
-    if (!cli_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
+    if (!dr_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
     if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
     bool ok = su_folder_write(&c->folder, name, packed.map.data, packed.map.size, &c->build.diags);
     su_map_close(&packed.map);
@@ -173,13 +166,13 @@ static bool write_weights(Compile *c) {
     MossOptions moss = cli_moss_options(c->options->threads, &progress);
     MossError error = moss_weights_pack(c->build.program, weights->items, weights->count, &moss, path);
     cli_progress_end(&progress);
-    return cli_moss_ok(&c->build.diags, error);
+    return dr_moss_ok(&c->build.diags, error);
 }
 
 /* A device's tokenizer needs no JSON and no library: what a tokenizer.json says is put into tables. */
 static bool write_tokenizer(Compile *c) {
     if (c->build.spec.tokenizer.kind != FE_TOKENIZER_BPE) return true;
-    TkBpeOptions options = cli_bpe_options(&c->build.spec);
+    TkBpeOptions options = dr_bpe_options(&c->build.spec);
     SuText file = {0};
     bool ok = tk_bpe_pack(c->build.spec.tokenizer.file, &options, &file, &c->build.diags) &&
               write_file(c, ".tokenizer", file.text, file.size);
@@ -192,8 +185,8 @@ static bool fill_folder(Compile *c) {
            cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
 }
 
-static bool make_folder(Compile *c, const CliBuildOptions *options) {
-    if (!cli_build_files(&c->build, options)) return false; /* do the weights fit? */
+static bool make_folder(Compile *c, const DrBuildOptions *options) {
+    if (!dr_build_files(&c->build, options)) return false; /* do the weights fit? */
     if (!su_folder_open(c->options->output, &c->folder, &c->build.diags)) return false;
     bool ok = fill_folder(c);
     if (!ok) {
@@ -217,7 +210,7 @@ static void say_what_next(Compile *c) {
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static bool compile(Compile *c, const CliBuildOptions *options) {
+static bool compile(Compile *c, const DrBuildOptions *options) {
     if (!prepare(c, options)) return false;
     if (c->options->emit != EMIT_ALL) return emit_alone(c);
     if (!make_folder(c, options)) return false;
@@ -257,14 +250,17 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
+    if (o.emit == EMIT_ALL && cli_is_standard(o.output))
+        return cli_usage_error(command, "a directory is made, which cannot be standard output: -o needs its name");
     if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
-    if (cg_cuda_is_target(o.target) && o.emit != EMIT_ALL)
+    const DrDeviceKind *kind = dr_kind_of_target(o.target);
+    if (kind != &dr_cpu && o.emit != EMIT_ALL)
         return cli_usage_error(command, "--emit is for CPUs: `mossc asm --target %s --emit cubin` is for GPUs", o.target);
-    if (cg_cuda_is_target(o.target) && o.cpus) return cli_usage_error(command, "--cpus does not go with a GPU");
-    if (!cg_cuda_is_target(o.target) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
+    if (!(kind->takes & DR_CPUS) && o.cpus) return cli_usage_error(command, "--cpus does not go with a GPU");
+    if (!(kind->takes & DR_FAST) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
     if (o.cpus && !is_cpu_list(o.cpus)) return cli_usage_error(command, "--cpus takes numbers with commas, not '%s'", o.cpus);
     Compile c = {.options = &o};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
+    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
     bool ok = compile(&c, &options);
     return cli_build_finish(&c.build, ok);
 }

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
 
 typedef struct PackOptions {
@@ -12,23 +12,23 @@ typedef struct PackOptions {
     bool progress, verify;
 } PackOptions;
 
-static bool pack(CliBuild *build, const PackOptions *o) {
+static bool pack(DrBuild *build, const PackOptions *o) {
     CliProgress progress = cli_progress_start(o->progress, "packing weights", "bytes");
     MossOptions moss = cli_moss_options(o->threads, &progress);
     MossError error = moss_weights_pack(build->program, o->weights.items, o->weights.count, &moss, o->output);
     cli_progress_end(&progress);
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }
 
 /* Checks what was written, or the packed file that was given. */
-static bool verify(CliBuild *build, const PackOptions *o) {
+static bool verify(DrBuild *build, const PackOptions *o) {
     const char *path = o->output ? o->output : o->weights.items[0];
     CliProgress progress = cli_progress_start(o->progress, "checking", "bytes");
     cli_progress_say(&progress);
     MossOptions moss = {.threads = (int)o->threads};
     MossError error = moss_weights_verify(build->program, path, &moss);
     cli_progress_end(&progress);
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }
 
 static const CliOption table[] = {
@@ -48,10 +48,12 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (!o.output && !o.verify) return cli_usage_error(command, "-o F.weights (--output) or --verify is needed");
     if (!o.output && o.weights.count > 1) return cli_usage_error(command, "--verify alone takes one packed file");
-    CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
-              (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
+    if (o.verify && o.output && cli_is_standard(o.output))
+        return cli_usage_error(command, "--verify reads the file again: it does not go with -o -");
+    DrBuild build = {0};
+    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
+    bool ok = dr_build_spec(&build, &options) && cli_check_output(&build, o.output) && dr_build_graph(&build) &&
+              dr_build_program(&build, &options) && (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
     return cli_build_finish(&build, ok);
 }
 

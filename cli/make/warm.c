@@ -1,10 +1,10 @@
 /* mossc warm: kernels compiled before they are needed. */
 #include <string.h>
 
-#include "cli/cache_folder.h"
+#include "driver/device.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "support/clock.h"
 
 typedef struct WarmOptions {
@@ -13,7 +13,7 @@ typedef struct WarmOptions {
     bool json;
 } WarmOptions;
 
-static void report(const CliBuild *build, const char *spec, double ms, bool json) {
+static void report(const DrBuild *build, const char *spec, double ms, bool json) {
     uint32_t kernels = build->program->n_kernels, found = build->kernels_found;
     if (!json) {
         printf("%s: %u kernels, %u made, %u found, %.0f ms\n", spec, kernels, kernels - found, found, ms);
@@ -28,14 +28,24 @@ static void report(const CliBuild *build, const char *spec, double ms, bool json
     cli_json_print(root);
 }
 
-/* gpu: the target, or all zero for the host. */
-static int warm(const char *spec, const WarmOptions *o, const CgCudaTarget *gpu) {
-    CliBuild build = {.gpu = *gpu};
-    CliBuildOptions options = cli_build_options(spec, &o->model);
-    options.cache = CLI_CACHE_NEEDED;
+/* Of the host all that --isa leaves open is found later. */
+static bool find_target(DrBuild *build, const char *target) {
+    return strcmp(target, "host") == 0 || dr_build_target(build, target, NULL);
+}
+
+/* Before any spec is read. */
+static bool target_is_there(const char *target) {
+    DrBuild build = {0};
+    return cli_build_finish(&build, find_target(&build, target)) == CLI_OK;
+}
+
+static int warm(const char *spec, WarmOptions *o) {
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(spec, &o->model);
+    options.cache = DR_CACHE_NEEDED;
     double start = su_seconds();
-    bool ok = cli_build_spec(&build, &options) && cli_build_graph(&build) && cli_build_program(&build, &options) &&
-              cli_build_code(&build, &options);
+    bool ok = find_target(&build, o->target) && dr_build_spec(&build, &options) && dr_build_graph(&build) &&
+              dr_build_program(&build, &options) && dr_build_code(&build, &options);
     if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
     fflush(stdout);
     return cli_build_finish(&build, ok);
@@ -51,28 +61,19 @@ static const CliOption table[] = {
     CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
-/* What --target says, if it is a GPU. */
-static bool find_gpu(const char *name, CgCudaTarget *out) {
-    SuDiags diags = {0};
-    bool ok = cg_cuda_target_by_name(name, out, &diags);
-    su_diags_print(&diags, stderr);
-    su_diags_free(&diags);
-    return ok;
-}
-
 static int run(const CliCommand *command, CliArgs *args) {
     WarmOptions o = {.target = "host"};
-    CgCudaTarget gpu = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    bool is_gpu = cg_cuda_is_target(o.target);
-    if (!is_gpu && strcmp(o.target, "host") != 0)
+    const DrDeviceKind *kind = dr_kind_of_target(o.target);
+    if (kind == &dr_cpu && strcmp(o.target, "host") != 0)
         return cli_usage_error(command, "--target takes host or a GPU such as cuda:sm_90, not '%s'", o.target);
-    if (is_gpu && o.model.isa) return cli_usage_error(command, "--isa is for the host: it does not go with --target");
-    if (is_gpu && !find_gpu(o.target, &gpu)) return CLI_FAILED;
+    if (!(kind->takes & DR_ISA) && o.model.isa)
+        return cli_usage_error(command, "--isa is for the host: it does not go with --target");
+    if (!target_is_there(o.target)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++)
-        if (warm(args->positionals[i], &o, &gpu) != CLI_OK) status = CLI_FAILED;
+        if (warm(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;
     return status;
 }
 

@@ -5,10 +5,12 @@
 
 #include "cli/measure/bench_gpu.h"
 #include "cli/measure/bench_speed.h"
+#include "cli/build.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/measure/gpu_limits.h"
-#include "cli/random_weights.h"
+#include "driver/device.h"
+#include "driver/random_weights.h"
 #include "support/clock.h"
 
 typedef struct BenchOptions {
@@ -34,31 +36,33 @@ typedef struct Results {
 /* ---------------------------------------------------------------------------------------------- measuring */
 
 /* A build of its own for the GPU that is open, if one is. */
-static CliBuild start_again(const CliBuild *build) { return (CliBuild){.device = build->device, .gpu = build->gpu}; }
+static DrBuild start_again(const DrBuild *build) {
+    return (DrBuild){.kind = build->kind, .device = build->device, .gpu = build->gpu};
+}
 
 /* Frees such a build. Its messages are not shown: the last one has the same to say. */
-static void forget(CliBuild *again) {
+static void forget(DrBuild *again) {
     again->diags.count = 0;
     again->device = NULL;
     cli_build_finish(again, true);
 }
 
 /* Compiles from the YAML on. Whether the checkpoints fit is seen to on the way, before the slow part, off the clock. */
-static bool compile_once(CliBuild *build, const CliBuildOptions *options, bool check_files, double *out_ms) {
+static bool compile_once(DrBuild *build, const DrBuildOptions *options, bool check_files, double *out_ms) {
     double start = su_seconds();
-    if (!cli_build_spec(build, options) || !cli_build_graph(build) || !cli_build_program(build, options)) return false;
+    if (!dr_build_spec(build, options) || !dr_build_graph(build) || !dr_build_program(build, options)) return false;
     double before_files = su_seconds();
-    if (check_files && !cli_build_files(build, options)) return false;
+    if (check_files && !dr_build_files(build, options)) return false;
     double after_files = su_seconds();
-    bool ok = cli_build_code(build, options);
+    bool ok = dr_build_code(build, options);
     *out_ms = 1e3 * (su_seconds() - after_files + before_files - start);
     return ok;
 }
 
 /* Compiles `repeat` times; the last result stays in `build`. */
-static bool measure_compile(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
+static bool measure_compile(DrBuild *build, const DrBuildOptions *options, const BenchOptions *o, double *out_ms) {
     for (int64_t i = 0;; i++) {
-        CliBuild next = start_again(build);
+        DrBuild next = start_again(build);
         bool ok = compile_once(&next, options, i == 0 && options->weights->count, &out_ms[i]);
         if (!ok || i + 1 == o->repeat) {
             *build = next;
@@ -69,12 +73,12 @@ static bool measure_compile(CliBuild *build, const CliBuildOptions *options, con
 }
 
 /* The same with the kernel cache, after a first time that fills it. false: not every kernel came from there. */
-static bool measure_cached(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
-    CliBuildOptions cached = *options;
-    cached.cache = CLI_CACHE;
+static bool measure_cached(DrBuild *build, const DrBuildOptions *options, const BenchOptions *o, double *out_ms) {
+    DrBuildOptions cached = *options;
+    cached.cache = DR_CACHE;
     bool all = true;
     for (int64_t i = -1; i < o->repeat && all; i++) {
-        CliBuild next = start_again(build);
+        DrBuild next = start_again(build);
         double ms = 0;
         all = compile_once(&next, &cached, false, &ms) && (i < 0 || next.kernels_found == next.program->n_kernels);
         if (i >= 0) out_ms[i] = ms;
@@ -85,11 +89,11 @@ static bool measure_cached(CliBuild *build, const CliBuildOptions *options, cons
     return all;
 }
 
-static bool measure_load(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, double *out_ms) {
+static bool measure_load(DrBuild *build, const DrBuildOptions *options, const BenchOptions *o, double *out_ms) {
     for (int64_t i = 0; i < o->repeat; i++) {
         moss_model_free(build->model); /* before the next: two copies may not fit */
         build->model = NULL;
-        if (!cli_build_weights_or_random(build, options, &out_ms[i])) return false;
+        if (!dr_build_weights_or_random(build, options, &out_ms[i])) return false;
         out_ms[i] *= 1e3;
     }
     return true;
@@ -103,7 +107,7 @@ static double peak_rss_bytes(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-static void add_host_speed(cJSON *root, const CliBuild *build, const BenchPlan *plan, const BenchSpeed *speed) {
+static void add_host_speed(cJSON *root, const DrBuild *build, const BenchPlan *plan, const BenchSpeed *speed) {
     cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
     cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
     cli_json_add_stats(root, "prefill_tok_s", speed->prefill_tok_s);
@@ -115,7 +119,7 @@ static void add_host_speed(cJSON *root, const CliBuild *build, const BenchPlan *
     cli_json_add_stats(root, "decode_of_bound", speed->decode_of_bound);
 }
 
-static void print_json(const CliBuild *build, const BenchPlan *plan, const Results *results) {
+static void print_json(const DrBuild *build, const BenchPlan *plan, const Results *results) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
     cJSON_AddNumberToObject(root, "prefill", (double)plan->prefill);
@@ -140,7 +144,7 @@ static void print_stats_row(const char *name, CliStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
-static void print_heading(const CliBuild *build, const BenchPlan *plan) {
+static void print_heading(const DrBuild *build, const BenchPlan *plan) {
     char gpu[CLI_GPU_TEXT];
     if (build->device) {
         printf("%s: %s, ", build->program->name, cli_gpu_text(build->device, gpu));
@@ -165,7 +169,7 @@ static void print_host_speed(const BenchPlan *plan, const BenchSpeed *speed) {
     print_stats_row("decode / its bound", speed->decode_of_bound);
 }
 
-static void print_table(const CliBuild *build, const BenchPlan *plan, const Results *results) {
+static void print_table(const DrBuild *build, const BenchPlan *plan, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
     double decode_tok_s = build->device ? results->gpu.decode_tok_s.median : results->speed.decode_tok_s.median;
@@ -186,7 +190,7 @@ static void print_table(const CliBuild *build, const BenchPlan *plan, const Resu
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static bool measure(CliBuild *build, const CliBuildOptions *options, const BenchOptions *o, SuArena *arena) {
+static bool measure(DrBuild *build, const DrBuildOptions *options, const BenchOptions *o, SuArena *arena) {
     size_t n = (size_t)o->repeat;
     Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n),
                        .cached_ms = SU_NEW_ARRAY(arena, double, n),
@@ -199,7 +203,7 @@ static bool measure(CliBuild *build, const CliBuildOptions *options, const Bench
                       .limits = o->limits,
                       .progress = o->model.progress};
     Results results = {0};
-    if (!cli_build_device(build, options) || !measure_compile(build, options, o, samples.compile_ms) ||
+    if (!dr_build_device(build, options) || !measure_compile(build, options, o, samples.compile_ms) ||
         !cli_bench_fits(build, &plan))
         return false;
     results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
@@ -231,9 +235,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
-    CliBuild build = {0};
-    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    options.cache = CLI_NO_CACHE; /* measure_cached uses it */
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    options.cache = DR_NO_CACHE; /* measure_cached uses it */
     bool ok = measure(&build, &options, &o, &args->arena);
     fflush(stdout);
     return cli_build_finish(&build, ok);

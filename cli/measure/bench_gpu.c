@@ -5,6 +5,7 @@
 
 #include "cli/measure/gpu_limits.h"
 #include "cli/progress.h"
+#include "driver/device.h"
 #include "support/clock.h"
 
 enum { BURST = 32 /* tokens that are picked and fed before the host looks */ };
@@ -18,7 +19,7 @@ typedef struct Rounds {
 } Rounds;
 
 typedef struct Bench {
-    CliBuild *build;
+    DrBuild *build;
     BenchSteps steps;
     CliGpuLimiter limiter;
     MossSequence *sequences; /* [batch] */
@@ -274,7 +275,7 @@ static void make_rounds(Rounds *r, SuArena *arena, size_t n) {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) *values[i] = SU_NEW_ARRAY(arena, double, n);
 }
 
-bool cli_bench_gpu(CliBuild *build, const BenchPlan *plan, BenchGpu *out) {
+bool cli_bench_gpu(DrBuild *build, const BenchPlan *plan, BenchGpu *out) {
     Bench b = {.build = build};
     *out = (BenchGpu){0};
     if (plan->limits && !cli_gpu_limiter_create(build, &b.limiter)) return false;
@@ -289,5 +290,5 @@ bool cli_bench_gpu(CliBuild *build, const BenchPlan *plan, BenchGpu *out) {
     if (error.code == MOSS_OK) note_speed(&b, out);
     cli_bench_steps_free(&b.steps);
     cli_gpu_limiter_free(&b.limiter);
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }

@@ -30,12 +30,12 @@ typedef struct BenchGpu {
     BenchGpuPhases of_prompts;
 } BenchGpu;
 
-/* Needs cli_bench_fits, cli_build_code and build->model on build->device. Results lie in build->arena. false: the reason is in
+/* Needs cli_bench_fits, dr_build_code and build->model on build->device. Results lie in build->arena. false: the reason is in
  * build->diags. */
-bool cli_bench_gpu(CliBuild *build, const BenchPlan *plan, BenchGpu *out);
+bool cli_bench_gpu(DrBuild *build, const BenchPlan *plan, BenchGpu *out);
 
 /* ---- bench_gpu_report.c: what belongs to a GPU of the report */
-void cli_bench_gpu_json(cJSON *root, const CliBuild *build, const BenchPlan *plan, const BenchGpu *gpu);
+void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const BenchPlan *plan, const BenchGpu *gpu);
 void cli_bench_gpu_table(const BenchPlan *plan, const BenchGpu *gpu);
 
 #endif

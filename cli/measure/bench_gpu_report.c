@@ -15,7 +15,7 @@ static void add_phases(cJSON *root, const BenchPlan *plan, const BenchGpuPhases 
     if (plan->limits && p->scan_of_bound > 0) cJSON_AddNumberToObject(root, "scan_of_bound", p->scan_of_bound);
 }
 
-void cli_bench_gpu_json(cJSON *root, const CliBuild *build, const BenchPlan *plan, const BenchGpu *gpu) {
+void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const BenchPlan *plan, const BenchGpu *gpu) {
     cli_json_add_gpu(root, build->device);
     cJSON_AddBoolToObject(root, "fast", build->gpu.fast);
     cJSON_AddNumberToObject(root, "phases", gpu->phases);

@@ -100,7 +100,7 @@ static BenchSpeed speed_of(const BenchPlan *plan, const Rounds *rounds) {
     return speed;
 }
 
-bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_speed) {
+bool cli_bench_speed(DrBuild *build, const BenchPlan *plan, BenchSpeed *out_speed) {
     SuArena *arena = &build->arena;
     Bench b = {0};
     if (plan->limits && !cli_limiter_create(&build->target, moss_model_threads(build->model), &b.limiter, &build->diags))
@@ -114,5 +114,5 @@ bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_spe
     cli_bench_steps_free(&b.steps);
     cli_limiter_free(b.limiter);
     if (error.code == MOSS_OK) *out_speed = speed_of(plan, &rounds);
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }

@@ -13,7 +13,7 @@ typedef struct BenchSpeed {
     CliStats prefill_of_bound, decode_of_bound; /* with limits: bound over time, at most about 1 */
 } BenchSpeed;
 
-/* Needs cli_bench_fits, cli_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
-bool cli_bench_speed(CliBuild *build, const BenchPlan *plan, BenchSpeed *out_speed);
+/* Needs cli_bench_fits, dr_build_code and build->model. Results lie in build->arena. false: the reason is in build->diags. */
+bool cli_bench_speed(DrBuild *build, const BenchPlan *plan, BenchSpeed *out_speed);
 
 #endif

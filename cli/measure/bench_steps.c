@@ -18,7 +18,7 @@ static int64_t share_of_step(const BenchPlan *plan, const PgProgram *program) {
     return rows < plan->batch ? 1 : rows / plan->batch;
 }
 
-bool cli_bench_fits(CliBuild *build, const BenchPlan *plan) {
+bool cli_bench_fits(DrBuild *build, const BenchPlan *plan) {
     int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
     if (plan->batch > most)
         return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences", most);
@@ -27,7 +27,7 @@ bool cli_bench_fits(CliBuild *build, const BenchPlan *plan) {
                     "--prefill and --decode make %" PRId64 " tokens; max_positions of this model is %" PRId64, tokens, positions);
 }
 
-MossError cli_bench_steps_create(CliBuild *build, const BenchPlan *plan, BenchSteps *out_steps) {
+MossError cli_bench_steps_create(DrBuild *build, const BenchPlan *plan, BenchSteps *out_steps) {
     const PgProgram *program = build->program;
     *out_steps = (BenchSteps){.plan = plan, .program = program, .model = build->model, .share = share_of_step(plan, program)};
     out_steps->states = SU_NEW_ARRAY(&build->arena, MossState *, (size_t)plan->batch);

@@ -2,7 +2,7 @@
 #ifndef MOSSC_CLI_BENCH_STEPS_H
 #define MOSSC_CLI_BENCH_STEPS_H
 
-#include "cli/pipeline.h"
+#include "driver/build.h"
 #include "ir/phase_cost.h"
 
 typedef struct BenchPlan {
@@ -24,10 +24,10 @@ typedef struct BenchSteps {
     int64_t share;         /* tokens of each sequence that a step of the prompt takes at most */
 } BenchSteps;
 
-/* Whether this model takes such steps and so many tokens; needs cli_build_program. false: the reason is in build->diags. */
-bool cli_bench_fits(CliBuild *build, const BenchPlan *plan);
+/* Whether this model takes such steps and so many tokens; needs dr_build_program. false: the reason is in build->diags. */
+bool cli_bench_fits(DrBuild *build, const BenchPlan *plan);
 /* Needs that and build->model. Arrays lie in build->arena. {0}, or what an error left, may be freed. */
-MossError cli_bench_steps_create(CliBuild *build, const BenchPlan *plan, BenchSteps *out_steps);
+MossError cli_bench_steps_create(DrBuild *build, const BenchPlan *plan, BenchSteps *out_steps);
 void cli_bench_steps_free(BenchSteps *steps);
 
 void cli_bench_reset(const BenchSteps *steps); /* all sequences to position 0 */

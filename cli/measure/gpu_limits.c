@@ -10,7 +10,7 @@
 /* Many times the largest second-level cache, if a quarter of the memory holds source and target. */
 static const uint64_t MOST_COPIED = (uint64_t)1 << 30;
 
-bool cli_gpu_limiter_create(CliBuild *build, CliGpuLimiter *out_limiter) {
+bool cli_gpu_limiter_create(DrBuild *build, CliGpuLimiter *out_limiter) {
     uint64_t eighth = moss_cuda_facts(build->device)->memory_free / 8;
     *out_limiter =
         (CliGpuLimiter){.device = build->device, .target = &build->gpu, .copy_bytes = eighth < MOST_COPIED ? eighth : MOST_COPIED};
@@ -78,7 +78,7 @@ typedef struct Samples {
     double *copy, *mma, *fma, *exp;
 } Samples;
 
-static bool measure(CliBuild *build, const CliGpuLimiter *limiter, int64_t repeat, Samples *samples) {
+static bool measure(DrBuild *build, const CliGpuLimiter *limiter, int64_t repeat, Samples *samples) {
     MossError error = {.code = MOSS_OK};
     for (int64_t i = 0; i < repeat && error.code == MOSS_OK; i++) {
         CliGpuLimits limits;
@@ -88,7 +88,7 @@ static bool measure(CliBuild *build, const CliGpuLimiter *limiter, int64_t repea
         samples->fma[i] = limits.fma_tflop_s;
         samples->exp[i] = limits.exp_g_s;
     }
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }
 
 static void print_json(const CliGpuLimiter *limiter, const Samples *samples, size_t n) {
@@ -120,7 +120,7 @@ static void print_table(const CliGpuLimiter *limiter, const Samples *samples, si
     print_row("exp", "G/s", cli_stats(samples->exp, n), "ex2.approx, the special-function units");
 }
 
-bool cli_gpu_print_limits(CliBuild *build, int64_t repeat, bool json) {
+bool cli_gpu_print_limits(DrBuild *build, int64_t repeat, bool json) {
     size_t n = (size_t)repeat;
     Samples samples = {.copy = SU_NEW_ARRAY(&build->arena, double, n),
                        .mma = SU_NEW_ARRAY(&build->arena, double, n),

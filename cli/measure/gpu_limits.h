@@ -4,7 +4,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "cli/pipeline.h"
+#include "driver/build.h"
 
 /* The best of a few repetitions; 10^9 or 10^12 a second. */
 typedef struct CliGpuLimits {
@@ -21,8 +21,8 @@ typedef struct CliGpuLimiter {
     SuText image; /* of the kernels */
 } CliGpuLimiter;
 
-/* Of the GPU of cli_build_device; build must live as long. false: the reason is in build->diags. */
-bool cli_gpu_limiter_create(CliBuild *build, CliGpuLimiter *out_limiter);
+/* Of the GPU of dr_build_device; build must live as long. false: the reason is in build->diags. */
+bool cli_gpu_limiter_create(DrBuild *build, CliGpuLimiter *out_limiter);
 void cli_gpu_limiter_free(CliGpuLimiter *limiter);
 /* Takes a quarter of a second. */
 MossError cli_gpu_measure_limits(const CliGpuLimiter *limiter, CliGpuLimits *out_limits);
@@ -30,7 +30,7 @@ MossError cli_gpu_measure_limits(const CliGpuLimiter *limiter, CliGpuLimits *out
 CliGpuLimits cli_gpu_limits_best(CliGpuLimits a, CliGpuLimits b);
 
 /* What `mossc limits --device …` prints after measuring `repeat` times. */
-bool cli_gpu_print_limits(CliBuild *build, int64_t repeat, bool json);
+bool cli_gpu_print_limits(DrBuild *build, int64_t repeat, bool json);
 
 /* "device", "architecture", "multiprocessors", "driver", "memory_bytes". */
 void cli_json_add_gpu(cJSON *object, const MossDevice *device);

@@ -5,9 +5,10 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "driver/device.h"
 #include "cli/measure/gpu_limits.h"
 #include "cli/measure/limiter.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 
 typedef struct LimitsOptions {
     int64_t threads, repeat;
@@ -97,7 +98,7 @@ static void measure(CliLimiter *limiter, int64_t repeat, Samples *samples) {
     }
 }
 
-static bool measure_host(CliBuild *build, const LimitsOptions *o) {
+static bool measure_host(DrBuild *build, const LimitsOptions *o) {
     CliLimiter *limiter = NULL;
     const char *isa = o->isa ? cli_isa_words[o->isa] : NULL;
     bool ok = build->has_target = cg_target_host(isa, &build->target, &build->diags);
@@ -128,9 +129,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     LimitsOptions o = {.repeat = 5};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    CliBuild build = {0};
-    CliBuildOptions options = {.device = o.device, .isa = o.isa};
-    bool ok = cli_build_device(&build, &options);
+    DrBuild build = {0};
+    DrBuildOptions options = {.device = o.device, .isa = o.isa ? cli_isa_words[o.isa] : NULL};
+    bool ok = dr_build_device(&build, &options);
     if (ok && build.device && o.threads) ok = su_error(&build.diags, (SuSpan){0}, NULL, "--threads is for CPUs");
     if (ok) ok = build.device ? cli_gpu_print_limits(&build, o.repeat, o.json) : measure_host(&build, &o);
     fflush(stdout);

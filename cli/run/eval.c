@@ -4,10 +4,10 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "cli/sequence.h"
-#include "cli/text.h"
+#include "driver/sequence.h"
+#include "driver/text.h"
 #include "support/file.h"
 
 enum { MAX_TEXT = 1 << 30 };
@@ -53,25 +53,25 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
     return error;
 }
 
-static bool score_text(CliBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
-    int64_t chunk = cli_chunk_of_logits(build->program, o->chunk);
+static bool score_text(DrBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
+    int64_t chunk = dr_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->model.progress, "scoring", "tokens");
     MossError error = moss_state_create(build->model, &state);
     if (error.code == MOSS_OK) error = score_tokens(build->model, state, tokens, (uint32_t)chunk, &progress, &score->nats);
     cli_progress_end(&progress);
     moss_state_free(state);
-    return cli_moss_ok(&build->diags, error);
+    return dr_moss_ok(&build->diags, error);
 }
 
 /* Reads and encodes the text. Without bos nothing predicts its first token, which then is not scored. */
-static bool read_text(CliBuild *build, const EvalOptions *o, RtTokens *tokens, Score *score) {
+static bool read_text(DrBuild *build, const EvalOptions *o, RtTokens *tokens, Score *score) {
     char *text;
     size_t size;
     if (!su_read_file(&build->arena, o->text, MAX_TEXT, &text, &size, &build->diags)) return false;
-    RtTokenizer *tokenizer = cli_tokenizer(&build->spec, &build->diags);
+    RtTokenizer *tokenizer = dr_tokenizer(&build->spec, &build->diags);
     if (!tokenizer) return false;
-    bool ok = cli_encode(tokenizer, text, size, tokens, &build->diags);
+    bool ok = dr_encode(tokenizer, text, size, tokens, &build->diags);
     bool bos = rt_tokenizer_bos(tokenizer) >= 0;
     if (ok && tokens->count < 2) {
         ok = su_error(&build->diags, su_file_span(&build->diags, o->text),
@@ -112,9 +112,9 @@ static void report(const Score *score, bool json) {
     cli_json_print(root);
 }
 
-static bool evaluate(CliBuild *build, const CliBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
+static bool evaluate(DrBuild *build, const DrBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
     Score score;
-    if (!cli_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_model(build, options) ||
+    if (!dr_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_model(build, options) ||
         !score_text(build, o, tokens, &score)) {
         return false;
     }
@@ -136,8 +136,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.text, "-") == 0)
         return cli_usage_error(command, "the spec and the text cannot both be standard input");
-    CliBuild build = {0};
-    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     RtTokens tokens = {0};
     bool ok = evaluate(&build, &options, &o, &tokens);
     rt_tokens_free(&tokens);

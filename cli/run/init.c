@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "runtime/fresh.h"
+#include "driver/fresh.h"
 
 typedef struct InitOptions {
     CliTexts sets;
@@ -13,32 +13,10 @@ typedef struct InitOptions {
     bool progress;
 } InitOptions;
 
-static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
-    static const RtFreshKind kinds[] = {
-        [FE_INIT_UNIFORM_FAN] = RT_FRESH_UNIFORM_FAN,
-        [FE_INIT_NORMAL] = RT_FRESH_NORMAL,
-        [FE_INIT_ONES] = RT_FRESH_ONES,
-        [FE_INIT_ZEROS] = RT_FRESH_ZEROS,
-        [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS,
-        [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
-    };
-    RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank},
-                           .kind = kinds[tensor->init],
-                           .fan = tensor->fan,
-                           .scale = tensor->init_scale};
-    memcpy(fresh.tensor.shape, tensor->shape, sizeof fresh.tensor.shape);
-    return fresh;
-}
-
-static bool write_weights(CliBuild *build, const InitOptions *o) {
-    size_t count;
-    const FeTensor *tensors = fe_tensors(&build->spec, &count);
-    RtFreshTensor *fresh = SU_NEW_ARRAY(&build->arena, RtFreshTensor, count);
-    for (size_t i = 0; i < count; i++) fresh[i] = fresh_tensor(&tensors[i]);
-    CliProgress progress = cli_progress_start(o->progress, "drawing weights", "bytes");
-    bool ok = rt_fresh_write(o->output, fresh, count, o->seed, cli_progress_callback, &progress, &build->diags);
-    cli_progress_end(&progress);
-    return ok;
+static bool write_weights(DrBuild *build, const InitOptions *o) {
+    CliReporter reporter = {.asked = o->progress};
+    DrProgress progress = cli_reporter_hooks(&reporter);
+    return dr_write_fresh(build, o->seed, &progress, o->output);
 }
 
 static const CliOption table[] = {
@@ -53,9 +31,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     InitOptions o = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    CliBuild build = {0};
-    CliBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    return cli_build_finish(&build, cli_build_spec(&build, &options) && write_weights(&build, &o));
+    DrBuild build = {0};
+    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
+    return cli_build_finish(&build, dr_build_spec(&build, &options) && cli_check_output(&build, NULL) && write_weights(&build, &o));
 }
 
 const CliCommand cli_init = {

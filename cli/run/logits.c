@@ -6,10 +6,10 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/npy.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "cli/sequence.h"
-#include "cli/run/tokens.h"
+#include "driver/sequence.h"
+#include "driver/token_file.h"
 #include "ir/eval.h"
 #include "runtime/weights.h"
 #include "support/file.h"
@@ -57,18 +57,18 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
     return error;
 }
 
-static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *job) {
+static bool run_compiled(DrBuild *build, const DrBuildOptions *options, Job *job) {
     if (!cli_build_model(build, options)) return false;
     const LogitsOptions *o = job->options;
-    int64_t chunk = o->mode == MODE_DECODE ? 1 : cli_chunk_of_logits(build->program, o->chunk);
+    int64_t chunk = o->mode == MODE_DECODE ? 1 : dr_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
     CliProgress progress = cli_progress_start(o->model.progress, "feeding", "tokens");
-    bool ok = cli_state_begin(build, o->state_in, &state);
+    bool ok = dr_state_begin(build, o->state_in, &state);
     double start = su_seconds();
-    ok = ok && cli_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
+    ok = ok && dr_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
     job->seconds = su_seconds() - start;
     cli_progress_end(&progress);
-    ok = ok && (ferror(job->out) || cli_state_end(build, state, o->state_out)); /* no state of the tokens before the error */
+    ok = ok && (ferror(job->out) || dr_state_end(build, state, o->state_out)); /* no state of the tokens before the error */
     moss_state_free(state);
     return ok;
 }
@@ -76,7 +76,7 @@ static bool run_compiled(CliBuild *build, const CliBuildOptions *options, Job *j
 /* ---------------------------------------------------------------------------------------------- an evaluator */
 
 /* The tensors that a checkpoint of the spec must hold, as the runtime wants to know them. */
-static PgTensor *wanted_tensors(CliBuild *build, size_t *out_count) {
+static PgTensor *wanted_tensors(DrBuild *build, size_t *out_count) {
     const FeTensor *tensors = fe_tensors(&build->spec, out_count);
     PgTensor *wanted = SU_NEW_ARRAY(&build->arena, PgTensor, *out_count);
     for (size_t i = 0; i < *out_count; i++) {
@@ -105,13 +105,13 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
     return ok;
 }
 
-static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *job) {
+static bool run_reference(DrBuild *build, const DrBuildOptions *options, Job *job) {
     int64_t bound = fe_position_bound(&build->spec);
     if (bound && job->count > (uint64_t)bound) {
         return su_error(&build->diags, (SuSpan){0}, NULL, "a sequence of %zu tokens is longer than max_positions, %" PRId64,
                         job->count, bound);
     }
-    if (!cli_build_graph(build)) return false;
+    if (!dr_build_graph(build)) return false;
     size_t n_tensors;
     const PgTensor *tensors = wanted_tensors(build, &n_tensors);
     RtSource *source = rt_source_open(options->weights->items, options->weights->count, tensors, n_tensors, &build->diags);
@@ -126,7 +126,7 @@ static bool run_reference(CliBuild *build, const CliBuildOptions *options, Job *
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static void report(const CliBuild *build, const Job *job) {
+static void report(const DrBuild *build, const Job *job) {
     const LogitsOptions *o = job->options;
     bool reference = o->reference != NO_REFERENCE;
     if (!o->json) {
@@ -152,14 +152,14 @@ static void report(const CliBuild *build, const Job *job) {
     cli_json_print(root);
 }
 
-static bool write_logits(CliBuild *build, const CliBuildOptions *options, Job *job) {
+static bool write_logits(DrBuild *build, const DrBuildOptions *options, Job *job) {
     const LogitsOptions *o = job->options;
-    if (!cli_build_spec(build, options) ||
-        !cli_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job->tokens, &job->count, &build->diags)) {
+    if (!dr_build_spec(build, options) ||
+        !dr_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job->tokens, &job->count, &build->diags)) {
         return false;
     }
     SuOut out;
-    if (!su_out_open(o->output, &out, &build->diags)) return false;
+    if (!cli_check_output(build, o->state_out) || !su_out_open(o->output, &out, &build->diags)) return false;
     job->out = out.file;
     cli_npy_header(out.file, job->count, (uint64_t)build->spec.vocab_size);
     bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, job) : run_reference(build, options, job);
@@ -202,8 +202,12 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(
             command, "an evaluator has no states of compiled code: --reference does not go with --state-in and --state-out");
     }
-    CliBuild build = {0};
-    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    if (o.json && (cli_is_standard(o.output) || cli_is_standard(o.state_out)))
+        return cli_usage_error(command, "--json prints on standard output: -o and --state-out need files");
+    if (cli_is_standard(o.output) && cli_is_standard(o.state_out))
+        return cli_usage_error(command, "-o and --state-out cannot both be standard output");
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Job job = {.options = &o};
     return cli_build_finish(&build, write_logits(&build, &options, &job));
 }

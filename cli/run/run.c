@@ -5,14 +5,15 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/pipeline.h"
+#include "cli/build.h"
 #include "cli/progress.h"
-#include "cli/sequence.h"
-#include "cli/text.h"
+#include "driver/device.h"
+#include "driver/sequence.h"
+#include "driver/text.h"
 #include "support/file.h"
 #include "support/clock.h"
 
-enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024, BURST = 32 };
+enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
 typedef struct RunOptions {
     CliModelOptions model;
@@ -31,7 +32,7 @@ static const char *const stop_words[] = {
 /* A text in progress. */
 typedef struct Session {
     const RunOptions *options;
-    CliBuild build;
+    DrBuild build;
     RtTokenizer *tokenizer;
     char *prompt;
     size_t prompt_size;
@@ -65,16 +66,24 @@ static bool read_prompt(Session *s) {
         s->prompt = su_strdup(&s->build.arena, o->prompt ? o->prompt : "");
         s->prompt_size = strlen(s->prompt);
     }
-    s->tokenizer = cli_tokenizer(&s->build.spec, diags);
-    if (!s->tokenizer || !cli_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
+    s->tokenizer = dr_tokenizer(&s->build.spec, diags);
+    if (!s->tokenizer || !dr_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
     if (o->state_in) drop_bos(&s->prompt_tokens, s->tokenizer);
     if (s->prompt_tokens.count || o->state_in) return true;
     return su_error(diags, (SuSpan){0}, NULL, "the prompt is empty, and the spec has no bos to begin with");
 }
 
-static bool prepare(Session *s, const CliBuildOptions *options) {
-    CliBuild *build = &s->build;
-    if (!cli_build_spec(build, options) || !read_prompt(s) || !cli_build_model(build, options)) return false;
+/* Before the work, like all that is written. */
+static bool make_prompt_cache(Session *s) {
+    const char *path = s->options->prompt_cache;
+    return !path || rt_prompt_cache_make(path, &s->build.diags);
+}
+
+static bool prepare(Session *s, const DrBuildOptions *options) {
+    DrBuild *build = &s->build;
+    if (!dr_build_spec(build, options) || !read_prompt(s) || !cli_check_output(build, s->options->state_out) ||
+        !make_prompt_cache(s) || !cli_build_model(build, options))
+        return false;
     int64_t bound = build->program->max_positions;
     if (bound && (int64_t)s->prompt_tokens.count > bound) {
         return su_error(&build->diags, (SuSpan){0}, NULL, "the prompt has %zu tokens, and the spec's max_positions is %" PRId64,
@@ -83,7 +92,7 @@ static bool prepare(Session *s, const CliBuildOptions *options) {
     const RunOptions *o = s->options;
     s->sampler =
         (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed};
-    return o->prompt_cache || cli_state_begin(build, o->state_in, &s->state);
+    return o->prompt_cache || dr_state_begin(build, o->state_in, &s->state);
 }
 
 /* ---------------------------------------------------------------------------------------------- text */
@@ -120,15 +129,16 @@ static bool feed_pieces(Session *s, CliProgress *progress) {
         error = moss_feed(s->build.model, s->state, tokens->ids + at, count, (uint32_t)s->options->chunk);
         cli_progress_update(progress, at + count, tokens->count);
     }
-    return cli_moss_ok(&s->build.diags, error);
+    return dr_moss_ok(&s->build.diags, error);
 }
 
-static bool feed_from_cache(Session *s, CliProgress *progress) {
+static bool feed_from_cache(Session *s, CliProgress *shown) {
     const RunOptions *o = s->options;
     RtPromptCacheOptions options = {
         .folder = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
-    CliPrompt prompt = {.tokens = s->prompt_tokens.ids, .count = s->prompt_tokens.count, .chunk = (uint32_t)o->chunk};
-    return cli_feed_cached(&s->build, &options, &prompt, progress, &s->state, &s->cached);
+    DrPrompt prompt = {.tokens = s->prompt_tokens.ids, .count = s->prompt_tokens.count, .chunk = (uint32_t)o->chunk};
+    DrProgress progress = {.context = shown, .update = cli_progress_callback};
+    return dr_feed_cached(&s->build, &options, &prompt, &progress, &s->state, &s->cached);
 }
 
 static bool feed_prompt(Session *s) {
@@ -149,9 +159,9 @@ static bool pick(Session *s, MossSampler *sampler, int32_t *out_token) {
                     moss_state_position(s->state));
 }
 
-/* How many tokens to pick and feed before any is shown; 0: one is left, after which nothing is fed. A GPU is not asked for each. */
+/* How many tokens to pick and feed before any is shown; 0: one is left, after which nothing is fed. */
 static uint32_t burst(const Session *s) {
-    int64_t bound = s->build.program->max_positions, n = s->build.device ? BURST : 1;
+    int64_t bound = s->build.program->max_positions, n = dr_kind(&s->build)->burst;
     int64_t left = s->options->max_tokens - (int64_t)s->tokens.count - 1;
     if (left < n) n = left;
     if (bound && bound - moss_state_position(s->state) < n) n = bound - moss_state_position(s->state);
@@ -171,12 +181,12 @@ static bool pick_last(Session *s) {
 
 /* All tokens but the last are picked and fed in bursts. */
 static bool generate_tokens(Session *s) {
-    int32_t tokens[BURST];
+    int32_t tokens[DR_MOST_BURST];
     size_t words = (size_t)rt_tokenizer_limit(s->tokenizer) / 32 + 1;
     MossVocabulary vocabulary = rt_tokenizer_vocabulary(s->tokenizer, SU_NEW_ARRAY(&s->build.arena, uint32_t, words));
     MossSequence sequence = {.state = s->state, .sampler = &s->sampler, .tokens = tokens};
     for (uint32_t n, done; (n = burst(s)) > 0;) {
-        if (!cli_moss_ok(&s->build.diags, moss_generate(s->build.model, &vocabulary, &sequence, 1, n, &done))) return false;
+        if (!dr_moss_ok(&s->build.diags, moss_generate(s->build.model, &vocabulary, &sequence, 1, n, &done))) return false;
         for (uint32_t i = 0; i < done; i++) emit(s, tokens[i]);
         if (sequence.ended || ferror(stdout)) {
             s->stop = sequence.ended ? STOP_EOS : STOP_NO_OUTPUT;
@@ -210,9 +220,9 @@ static bool save_state(Session *s) {
     if (s->stop == STOP_LENGTH && s->tokens.count && !(bound && moss_state_position(s->state) >= bound)) {
         MossSegment last = {
             .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .wanted = MOSS_LAST_LOGITS};
-        if (!cli_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
+        if (!dr_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
     }
-    return cli_state_end(&s->build, s->state, s->options->state_out);
+    return dr_state_end(&s->build, s->state, s->options->state_out);
 }
 
 /* ---------------------------------------------------------------------------------------------- what it took */
@@ -240,8 +250,7 @@ static void print_stats(const Session *s) {
 }
 
 static void print_json(const Session *s) {
-    SuText prompt = cli_clean_utf8(s->prompt, s->prompt_size),
-           text = cli_clean_utf8(s->text.text ? s->text.text : "", s->text.size);
+    SuText prompt = dr_clean_utf8(s->prompt, s->prompt_size), text = dr_clean_utf8(s->text.text ? s->text.text : "", s->text.size);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "prompt", prompt.text);
     cJSON_AddStringToObject(root, "text", text.text);
@@ -265,7 +274,7 @@ static void print_json(const Session *s) {
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-static bool make_text(Session *s, const CliBuildOptions *options) {
+static bool make_text(Session *s, const DrBuildOptions *options) {
     const RunOptions *o = s->options;
     if (!prepare(s, options)) return false;
     if (!o->json && !o->no_echo) {
@@ -325,7 +334,8 @@ static int run(const CliCommand *command, CliArgs *args) {
                                "a prompt cache holds prompts from their start: --prompt-cache does not go with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
-    CliBuildOptions options = cli_build_options(args->positionals[0], &o.model);
+    if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
+    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     Session s = {.options = &o};
     bool ok = make_text(&s, &options);
     moss_state_free(s.state);

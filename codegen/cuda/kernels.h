@@ -26,11 +26,11 @@
     ROW(PG_RECUR, cg_cuda_recur)                                                                                                   \
     ROW(PG_CONTRACT, cg_cuda_contract)
 
-/* route_rows.c: PG_ROUTE in a launch of its own. */
+/* route_batch.c: PG_ROUTE in a launch of its own. */
 void cg_cuda_route_rows(CgCuda *c);
 /* Pointers of PG_ROUTE, as far as the kernel has them. */
 void cg_cuda_route_operands(CgCuda *c);
-/* attend_rows.c: PG_ATTEND in a launch of its own, if heads are not too large for it; the text knows sizes, q and y. */
+/* attention_prefill.c: PG_ATTEND in a launch of its own, if heads are not too large for it; the text knows sizes, q and y. */
 bool cg_cuda_attends_rows(const PgKernel *kernel);
 void cg_cuda_attend_rows(CgCuda *c);
 

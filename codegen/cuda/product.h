@@ -24,7 +24,7 @@ CgProduct cg_product_of_one_row(CgCuda *c, int64_t O, int64_t K, const char *str
 void cg_product_begin(const CgProduct *p);
 /* Prints how the only row of `x` goes to shared memory once for all tiles, through the norm. For a chunk that holds all of K. */
 void cg_product_hoist(const CgProduct *p, const char *x);
-/* Prints `float4 sum` (and sum2) of the panel `panel`, which the lanes that hold a result (map.c) have. `row` of x may use r, one
+/* Prints `float4 sum` (and sum2) of the panel `panel`, which the lanes that hold a result (linear.c) have. `row` of x may use r, one
  * of eight (PG_BLOCK). x NULL: it is hoisted. */
 void cg_product_sums(const CgProduct *p, const char *x, const char *row);
 

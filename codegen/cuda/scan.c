@@ -5,9 +5,9 @@
  *
  * There are two ways to lie on the threads, and a kernel of several rows decides by the step which one it goes:
  *
- *   side by side (scan_rows.c)   a thread has a channel of a sequence and loads what it needs: a row of each of many sequences
+ *   side by side (scan_decode.c) a thread has a channel of a sequence and loads what it needs: a row of each of many sequences
  *                                (decoding a batch), where reading states is all. One row alone is spread over all threads.
- *   walk (scan_walk.c)           a block of threads goes through the rows of a sequence; states stay in registers, and what a row
+ *   walk (scan_prefill.c)        a block of threads goes through the rows of a sequence; states stay in registers, and what a row
  *                                needs is prepared in shared memory by other warps than those which move the states.
  *
  * exp(delta · A_n) is 2^(delta · (A_n log2 e)) by the special-function unit, with A_n log2 e rounded once: the relative error is
@@ -140,13 +140,13 @@ void cg_cuda_scan(CgCuda *c) {
         cg_cu(c, "if (step->rows < %d * step->n_segments) return 0; /* all is done */\n", WALK_ROWS);
     } else if (walked) {
         cg_cu(c, "if (step->rows < %d * step->n_segments) {\n", WALK_ROWS);
-        cg_scan_rows(&s);
+        cg_scan_decode(&s);
         cg_cu(c, "}\n");
     } else {
-        cg_scan_rows(&s);
+        cg_scan_decode(&s);
     }
     if (sums)
         print_sums(&s);
     else if (walked)
-        cg_scan_walk(&s);
+        cg_scan_prefill(&s);
 }

@@ -15,7 +15,7 @@ typedef struct Scan {
     bool runs;        /* rows of an expert lie side by side as positions: it walks its own ones */
 } Scan;
 
-/* A walk (scan_walk.c): sizes in threads, rows and floats. */
+/* A walk (scan_prefill.c): sizes in threads, rows and floats. */
 typedef struct Walk {
     const Scan *s;
     CgCuda *c;
@@ -36,14 +36,14 @@ const char *cg_scan_act(const PgKernel *k); /* the gate's function */
 /* Where a row's output of slot `slot` lies in the scratch memory, in [PANELS] planes of places of 16. */
 const char *cg_scan_place(const Scan *s);
 
-/* scan_rows.c: one row of many sequences side by side, or one row alone. Sets no tiles: the loop is its own. */
-void cg_scan_rows(const Scan *s);
-/* scan_walk.c: many rows of a sequence in order. */
-void cg_scan_walk(const Scan *s);
+/* scan_decode.c: one row of many sequences side by side, or one row alone. Sets no tiles: the loop is its own. */
+void cg_scan_decode(const Scan *s);
+/* scan_prefill.c: many rows of a sequence in order. */
+void cg_scan_prefill(const Scan *s);
 /* Which matrix, A, D or bias of [E][PANELS] the walk's states have. */
 const char *cg_walk_own(const Walk *w, bool own);
 
-/* scan_help.c: what helpers do in turn t; before the first turn, what they keep in registers. */
+/* scan_prefill_helpers.c: what helpers do in turn t; before the first turn, what they keep in registers. */
 void cg_walk_prepare(const Walk *w);
 void cg_walk_fetch(const Walk *w);
 void cg_walk_deltas(const Walk *w);

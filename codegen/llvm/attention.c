@@ -7,7 +7,7 @@
  * cache holds components side by side ([Hkv][cap][head_dim up to 16]). Position p lies at p % cap, and cap is a multiple of 16: a
  * run of 16 positions from a multiple of 16 on never wraps. */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 #include <math.h>
 

@@ -6,7 +6,7 @@
  * so a segment shorter than W - 1 needs no case of its own. Weights are plain (loaded once a tile), per expert (mixed here by the
  * row's gates), or mixed before by PG_MIX (one set a row, in the arena). */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 enum { MAX_TAPS = 8, VEC_BYTES = PG_LANES * 4 };
 

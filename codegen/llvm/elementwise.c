@@ -1,6 +1,6 @@
 /* PG_ELEMENTWISE and PG_SLICE. */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 enum { VEC_BYTES = PG_LANES * 4 };
 

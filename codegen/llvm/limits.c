@@ -50,7 +50,7 @@ static void emit_read(CgEmit *e, unsigned streams, unsigned ahead) {
     cg_end_for(e, &tiles);
 }
 
-/* sums[panel][row] += sixteen inputs at w and x: what map_core.c does in its loop. */
+/* sums[panel][row] += sixteen inputs at w and x: what linear_microkernel.c does in its loop. */
 static void multiply(CgEmit *e, CgValue w, CgValue x, CgValue *sums) {
     unsigned panels = (unsigned)e->target->block_panels, rows = (unsigned)e->target->block_rows;
     for (unsigned k = 0; k < PG_LANES; k++) {

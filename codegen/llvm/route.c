@@ -4,7 +4,7 @@
  *
  * A tile is a row, but W is multiplied with eight rows at a time: a worker that claims eight rows reads W once. */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/map.h"
+#include "codegen/llvm/linear.h"
 
 #include <math.h>
 

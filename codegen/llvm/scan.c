@@ -14,7 +14,7 @@
  * Where registers are small the channels of a panel go by in parts of target->scan_lanes: exp with its constants, Δ, Δ · c and y of 16
  * channels would not fit. */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 enum {
     VEC_BYTES = PG_LANES * 4,

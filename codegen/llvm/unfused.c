@@ -1,7 +1,7 @@
 /* The operations as they are when fusion is off: softmax, selection and gates of a router, mixed parameters, and the scan in parts.
  * Values of a channel's N elements are channels: [panel][row][N][16]. */
 #include "codegen/llvm/kernels.h"
-#include "codegen/llvm/rows.h"
+#include "codegen/llvm/addressing.h"
 
 #include <math.h>
 

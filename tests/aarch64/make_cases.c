@@ -13,7 +13,7 @@
 #include "codegen/target.h"
 #include "frontend/lower.h"
 #include "ir/eval.h"
-#include "passes/pipeline.h"
+#include "schedule/schedule.h"
 #include "ir/program.h"
 #include "mossc/moss.h"
 #include "runtime/safetensors.h"
@@ -81,7 +81,7 @@ static bool compile(Model *m) {
     m->V = m->spec.vocab_size;
     m->maker->of_dtype[m->spec.weights_dtype]++;
     return ps_fuse(graph, &passes, &m->maker->diags) &&
-           ps_program(&m->spec, graph, &passes, &m->arena, &m->program, &m->maker->diags);
+           sc_program(&m->spec, graph, &passes, &m->arena, &m->program, &m->maker->diags);
 }
 
 static bool emit_object(Model *m, const char *target_name, int index) {

@@ -273,7 +273,7 @@ def test_a_failed_write_leaves_nothing(m):
     tokens = m.file("t.txt", TOKENS)
     before = m.left()
     assert "cannot create" in m.error("init", spec, "-o", "no/such/folder/w")
-    assert "not a regular file" in m.error("init", spec, "-o", "/dev/full")
+    assert "/dev/full: error: cannot write: the disk is full" in m.error("init", spec, "-o", "/dev/full")
     assert "cannot write" in m.error("init", spec, "-o", "new", largest_file=8192)
     assert "cannot write" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "new", largest_file=2048)
     assert "cannot create" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "no/such/folder/x")

@@ -76,7 +76,7 @@ def test_pack_needs_somewhere_to_write(m):
     spec, weights = tiny(m)
     assert "--verify is needed" in m.error("pack", spec, "-w", weights, status=2)
     assert "cannot create" in m.error("pack", spec, "-w", weights, "-o", "nowhere/w.weights")
-    assert "not a regular file" in m.error("pack", spec, "-w", weights, "-o", ".")
+    assert "is a directory, not a regular file" in m.error("pack", spec, "-w", weights, "-o", ".")
     m.file("old.weights", "old")
     assert "cannot write" in m.error("pack", spec, "-w", weights, "-o", "old.weights", largest_file=20000)
     assert (m.folder / "old.weights").read_bytes() == b"old"
@@ -187,7 +187,7 @@ def test_damaged_entries_of_a_cache_are_dropped(m):
     done = m.run(*common)
     assert done.stdout == wanted and "(miss), 2 states stored, 0 evicted, 2 damaged" in done.stderr, done.stderr
     assert "(hit)" in m.run(*common).stderr
-    assert "is not a folder" in m.run(*common[:-1], weights, status=1).stderr
+    assert "is not a directory" in m.run(*common[:-1], weights, status=1).stderr
 
 
 def test_a_cache_stays_within_its_size(m):

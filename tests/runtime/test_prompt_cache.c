@@ -223,9 +223,9 @@ static void test_a_folder_that_cannot_be_is_refused(void **unused) {
     Fixture *f = make_fixture(40);
     SuDiags diags = {0};
     assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.folder = "/nowhere/at/all", .every = 1}, &diags));
-    assert_true(says(&diags, "cannot make this folder"));
+    assert_true(says(&diags, "cannot make this directory"));
     assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.folder = "/dev/null", .every = 1}, &diags));
-    assert_true(says(&diags, "is not a folder"));
+    assert_true(says(&diags, "is not a directory"));
     su_diags_free(&diags);
     end(f);
 }

@@ -176,8 +176,8 @@ static void say_all(Words *words, const CliArtefact *a) {
 
 /* ---- files */
 
-static const CliEmbedded *find_embedded(const char *name) {
-    for (const CliEmbedded *file = cli_embedded; file->name; file++)
+static const DrEmbedded *find_embedded(const char *name) {
+    for (const DrEmbedded *file = cli_embedded; file->name; file++)
         if (strcmp(file->name, name) == 0) return file;
     SU_BUG("no file '%s' is carried", name);
 }
@@ -185,7 +185,7 @@ static const CliEmbedded *find_embedded(const char *name) {
 /* GPUs have templates of their own. */
 static bool write_template(const CliArtefact *a, Words *words, const char *template, SuFolder *folder, const char *name,
                            SuDiags *diags) {
-    const CliEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", a->gpu ? "cuda/" : "", template));
+    const DrEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", a->gpu ? "cuda/" : "", template));
     SuText text = {0};
     fill_in(words, file->begin, file->end, &text);
     bool ok = su_folder_write(folder, name, text.text, text.size, diags);
@@ -213,7 +213,7 @@ static bool is_needed(const CliArtefact *a, const char *name) {
 static bool write_runtime(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
     SuArena arena = {0};
     bool ok = true;
-    for (const CliEmbedded *file = cli_embedded; file->name && ok; file++) {
+    for (const DrEmbedded *file = cli_embedded; file->name && ok; file++) {
         if (!is_needed(a, file->name)) continue;
         ok = su_folder_write(folder, su_printf(&arena, "mossrt/%s", file->name), file->begin, (size_t)(file->end - file->begin),
                              diags);

@@ -6,7 +6,7 @@
 #include "codegen/target.h"
 #include "frontend/spec.h"
 #include "ir/program.h"
-#include "support/folder.h"
+#include "support/directory.h"
 
 typedef struct CliArtefact {
     const FeSpec *spec;

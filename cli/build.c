@@ -1,0 +1,45 @@
+#include "cli/build.h"
+
+#include "support/file.h"
+
+DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
+    model->reporter.asked = model->progress;
+    return (DrBuildOptions){.spec = spec,
+                            .sets = &model->sets,
+                            .off = model->off,
+                            .isa = model->isa ? cli_isa_words[model->isa] : NULL,
+                            .cache = model->no_cache ? DR_NO_CACHE : DR_CACHE,
+                            .debugger = (CgDebugger)model->debugger,
+                            .device = model->device,
+                            .fast = model->fast,
+                            .weights = &model->weights,
+                            .threads = model->threads,
+                            .progress = cli_reporter_hooks(&model->reporter),
+                            .verify = model->verify};
+}
+
+static void print_diags(DrBuild *build) {
+    su_diags_print(&build->diags, stderr);
+    build->diags.count = 0;
+}
+
+bool cli_check_output(DrBuild *build, const char *path) {
+    if (!su_out_check(path, &build->diags)) return false;
+    print_diags(build);
+    return true;
+}
+
+bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
+    print_diags(build);
+    return dr_build_model(build, options);
+}
+
+int cli_build_finish(DrBuild *build, bool ok) {
+    su_diags_print(&build->diags, stderr);
+    dr_build_free(build);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
+    return (MossOptions){.threads = (int)threads, .progress = cli_progress_callback, .progress_context = progress};
+}

@@ -1,0 +1,205 @@
+/* PG_MAP in tiles of rows (product.cuh): a block multiplies some panels with up to 128 rows that go through shared memory with their
+ * weights (CG_MANY), or with up to 64 rows while weights come straight from memory, once (CG_FEW with tensor cores).
+ *
+ * The sums of a tile go to shared memory in the layout's own order, [panel][row][16]; all threads then take quads of them through
+ * the epilogue of linear.c, so that what follows a map stands in the text once. */
+#include "codegen/cuda/linear.h"
+
+enum {
+    SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
+    CHUNK = 32, /* k that come at a time */
+    TYPICAL_ROWS = 2048, /* of a large step: what tiles are dealt out for */
+    FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
+};
+
+typedef struct Tiles {
+    const CgMap *m;
+    CgCuda *c;
+    const PgKernel *k;
+    uint64_t slots, slots_of_tile, groups; /* of the map, of a tile; tiles that have all of them */
+    int rows; /* of a tile */
+    int split; /* CG_FEW: warps that share the k of two slots */
+    int stages; /* CG_MANY */
+    bool tensor; /* by tensor cores; else float */
+    const char *type; /* of weights: "BF16" */
+} Tiles;
+
+static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
+
+bool cg_map_in_tiles(const CgMap *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
+
+/* ---------------------------------------------------------------------------------------------- shapes */
+
+/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. */
+static int rows_of_tile(const Tiles *t) {
+    const PgKernel *k = t->k;
+    int rows = 128;
+    uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
+    while (rows > 32) {
+        bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
+        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) break;
+        rows /= 2;
+    }
+    return rows;
+}
+
+static uint64_t stage_bytes(const Tiles *t) {
+    uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
+    return SLOTS * slot + (uint64_t)t->rows * CHUNK * sizeof(float);
+}
+
+static void shape_many(Tiles *t) {
+    t->slots_of_tile = SLOTS;
+    t->groups = (t->slots + SLOTS - 1) / SLOTS;
+    t->rows = rows_of_tile(t);
+    t->stages = t->tensor ? 3 : 2; /* float products take longer than their inputs */
+}
+
+/* Warps share the k of a pair of slots until there are tiles for all multiprocessors. */
+static void shape_few(Tiles *t) {
+    int warps = t->c->target->threads / 32;
+    t->rows = CG_CUDA_FEW_ROWS;
+    t->split = 1;
+    while (t->split < warps) {
+        uint64_t side = 2 * (uint64_t)(warps / t->split), tiles = (t->slots + side - 1) / side;
+        bool work_enough = t->k->K >= 2 * t->split * CHUNK;
+        if (tiles >= (uint64_t)t->c->target->multiprocessors || !work_enough) break;
+        t->split *= 2;
+    }
+    t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
+    t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
+}
+
+static Tiles tiles_of(const CgMap *m) {
+    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = cg_cuda_type(m->k->dtype)};
+    t.slots = pg_panels(m->k->O) * (m->k->dual ? 2 : 1);
+    if (m->c->form == CG_MANY)
+        shape_many(&t);
+    else
+        shape_few(&t);
+    return t;
+}
+
+/* ---------------------------------------------------------------------------------------------- where a tile lies */
+
+static void print_expert(const Tiles *t) {
+    if (t->k->select != PG_SINGLE) cg_cu(t->c, "const u64 expert = place.expert;\n");
+    if (t->k->y_layout == PG_PLANES) cg_cu(t->c, "const u64 plane = place.expert;\n");
+}
+
+static void print_place(const Tiles *t) {
+    CgCuda *c = t->c;
+    const PgKernel *k = t->k;
+    if (k->select == PG_CHOSEN) {
+        cg_cu(c,
+              "place = place_of_run(tile, groups.start, %lld, ROWS, GROUPS);\n"
+              "if (place.count == 0) continue; /* surplus */\n",
+              (long long)k->E);
+    } else {
+        cg_cu(c, "place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    }
+    print_expert(t);
+    if (k->x_layout == PG_PLANES)
+        cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+}
+
+/* The weights of the tile. */
+static void print_slots(const Tiles *t) {
+    const PgKernel *k = t->k;
+    const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
+    cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, k->dual ? "w2" : "w", expert,
+          k->dual ? "true" : "false");
+}
+
+/* x: the rows of the tile. */
+static void print_rows(const Tiles *t) {
+    const PgKernel *k = t->k;
+    bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
+    cg_cu(t->c, "const Rows rows = {%s, %s, %s, place.row, place.count};\n", k->x_layout == PG_PLANES ? "x_plane" : "x",
+          cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr");
+}
+
+static void print_sums(const Tiles *t) {
+    CgCuda *c = t->c;
+    const char *fast = c->target->fast ? "true" : "false";
+    if (t->split > 0)
+        cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
+    else if (t->tensor)
+        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
+    else
+        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
+}
+
+/* ---------------------------------------------------------------------------------------------- the epilogue */
+
+static void print_quad(const Tiles *t, const char *sum, const char *slot) {
+    if (t->split > 1)
+        cg_cu(t->c, "float4 %s = sum_of_parts(sums, place.count, %s, SPLIT, in_slot);\n", sum, slot);
+    else
+        cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
+}
+
+static void print_epilogue(const Tiles *t) {
+    CgCuda *c = t->c;
+    const char *rows = t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
+    cg_cu(c,
+          "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n"
+          "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
+          "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
+          "if (panel >= PANELS) break;\n",
+          rows, rows, rows);
+    if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
+    print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
+    if (t->k->dual) print_quad(t, "sum2", "(2 * side + 1)");
+    cg_map_value(t->m);
+    cg_map_store(t->m);
+    cg_cu(c, "}\n");
+}
+
+static void print_constants(const Tiles *t) {
+    uint64_t side = t->slots_of_tile / (t->k->dual ? 2 : 1);
+    cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
+          (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
+    if (t->k->select != PG_SINGLE)
+        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
+    if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
+    cg_cu(t->c, " };\n");
+}
+
+/* Of what leads to the sums only `place` lives on, the epilogue finds its pointers again: two blocks a multiprocessor leave registers for
+ * little else than the sums. */
+void cg_map_tiles(const CgMap *m) {
+    CgCuda *c = m->c;
+    Tiles t = tiles_of(m);
+    uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    /* chosen experts take a few registers more than that leaves, and so does FAST */
+    c->two_blocks = t.split == 0 && t.tensor && m->k->select != PG_CHOSEN && !c->target->fast;
+    print_constants(&t);
+    cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
+    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cu(c, "Place place;\n{\n");
+    cg_cuda_strides(c);
+    cg_map_sources(m);
+    print_place(&t);
+    print_slots(&t);
+    print_rows(&t);
+    print_sums(&t);
+    cg_cu(c, "}\n");
+    cg_cuda_strides(c);
+    print_expert(&t);
+    cg_map_epilogue_pointers(m);
+    print_epilogue(&t);
+    cg_cuda_end_tiles(c);
+}
+
+void cg_map_tiles_ahead(const CgMap *m) {
+    CgCuda *c = m->c;
+    Tiles t = tiles_of(m);
+    print_constants(&t);
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, 0);
+    cg_cu(c, "if (first >= tiles) return tiles;\n"
+             "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    if (m->k->select != PG_SINGLE) cg_cu(c, "const u64 expert = place.expert;\n");
+    print_slots(&t);
+    cg_cu(c, "announce_few<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
+}

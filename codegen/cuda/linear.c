@@ -1,0 +1,213 @@
+/* PG_MAP: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
+ * outputs with one row (PG_ROW) or eight rows, positions or wanted rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
+ * `split` warps share the k of a panel where there are few panels. One row mostly goes through gemv.c, many rows go through gemm.c; the
+ * plain form is for few rows in float, and for one row whose x does not fit shared memory or whose terms have an epilogue each.
+ *
+ * After the sums across lanes a lane holds four outputs, of row lane / 4 in PG_BLOCK: the layout's own order, so a warp stores 512
+ * bytes in a row. In PG_ROW the first four lanes hold all. */
+#include "codegen/cuda/kernels.h"
+#include "codegen/cuda/linear.h"
+
+/* ---------------------------------------------------------------------------------------------- operands */
+
+void cg_map_sources(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
+    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_MAP_NORM_W);
+    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_MAP_NORM_B);
+    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM))
+        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
+    if (k->sum == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES);
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_MAP_GROUPS);
+}
+
+void cg_map_epilogue_pointers(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS);
+    if (k->bias && k->dual) cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2);
+    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND);
+    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL);
+    if (k->conv) {
+        cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_MAP_CONV_W);
+        if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY);
+        if (k->conv_bias) cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B);
+    }
+    if (!k->logits) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y);
+}
+
+/* ---------------------------------------------------------------------------------------------- epilogue */
+
+static void print_conv(const CgMap *m) {
+    CgCuda *c = m->c;
+    long long past = (long long)m->k->taps - 1;
+    cg_cu(c,
+          "float4 mixed = splat4(0);\n"
+          "const float4 *taps = quad(conv_w + panel * %lld) + q;\n",
+          (past + 1) * 16);
+    if (past > 0) {
+        cg_cu(c,
+              "float4 *old = quad(history + panel * %lld) + q;\n"
+              "for (u32 t = 0; t < %lld; t++) { /* the oldest first; each moves on by one */\n"
+              "mixed = fma4(taps[4 * t], old[4 * t], mixed);\n"
+              "if (t > 0) old[4 * (t - 1)] = old[4 * t];\n"
+              "}\n"
+              "old[%lld] = v;\n",
+              past * 16, past, (past - 1) * 4);
+    }
+    cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
+    if (m->k->conv_bias) cg_cu(c, "v = add4(v, quad(conv_b + panel * 16)[q]);\n");
+}
+
+void cg_map_value(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    const char *of_expert = k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
+    cg_cu(c, "float4 v = sum;\n");
+    if (k->bias) cg_cu(c, "v = add4(v, quad(bias + %s * 16)[q]);\n", of_expert);
+    if (k->conv) print_conv(m);
+    if (k->act != PG_NO_ACT) cg_cu(c, "v = EACH4(%s, v);\n", cg_cuda_act(k->act));
+    if (!k->dual) return;
+    if (k->bias) cg_cu(c, "sum2 = add4(sum2, quad(bias2 + %s * 16)[q]);\n", of_expert);
+    cg_cu(c, "v = mul4(v, sum2);\n");
+}
+
+void cg_map_store(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    char number[48];
+    if (!k->logits || k->addend || k->residual)
+        cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
+    if (k->addend) cg_cu(c, "v = add4(v, *quad(addend + at));\n");
+    if (k->residual) cg_cu(c, "v = add4(v, *quad(residual + at));\n");
+    if (k->scaled) cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(k->scale, number));
+    if (k->logits)
+        cg_cu(c, "if (row < step->wanted) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+    else if (k->y_layout == PG_PLANES)
+        cg_cu(c, "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n");
+    else
+        cg_cu(c, "*quad(y + at) = v;\n");
+}
+
+/* Which lanes hold a result. */
+static const char *holders(const CgMap *m) {
+    if (m->k->mode == PG_BLOCK) return m->product.split > 1 ? "panel < PANELS && part == 0" : "panel < PANELS";
+    return m->product.split > 1 ? "panel < PANELS && part == 0 && lane < 4" : "panel < PANELS && lane < 4";
+}
+
+/* ---------------------------------------------------------------------------------------------- one row */
+
+/* Expert and row of x of term j, and the plane of x where there are several. */
+static void print_term(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "routes[j]" : "j");
+    if (k->x_layout == PG_PLANES) {
+        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", k->sum == PG_GATED_SUM ? "routes[j]" : "j",
+              (unsigned long long)pg_panels(k->K) * 16);
+    }
+}
+
+static void print_row_tile(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    const char *x_row = k->x_layout == PG_POSITIONS ? "j" : "0";
+    cg_cu(c, "const u64 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n");
+    if (k->sum != PG_NO_SUM) {
+        cg_cu(c, "float4 total = splat4(0);\nfor (u32 j = 0; j < %lld; j++) {\n",
+              (long long)(k->sum == PG_GATED_SUM ? k->k : k->E));
+    } else if (k->y_layout != PG_ROWS) {
+        cg_cu(c, "const u32 j = tile / GROUPS;\n");
+    }
+    print_term(m);
+    cg_product_sums(&m->product, m->hoisted ? NULL : k->x_layout == PG_PLANES ? "x_plane" : "x", x_row);
+    cg_cu(c, "if (%s) {\n", holders(m));
+    cg_map_value(m);
+    if (k->sum != PG_NO_SUM) {
+        cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
+              k->sum == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
+    }
+    cg_cu(c, "const u64 row = %s;\n", k->sum == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
+    if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = j;\n");
+    cg_map_store(m);
+    cg_cu(c, "}\n");
+}
+
+/* ---------------------------------------------------------------------------------------------- blocks of rows. Neighbouring tiles
+ * share their weights. */
+
+static void print_block_tile(const CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
+    cg_cu(c, "const u32 blocks = tiles / (phase->fixed * GROUPS), row0 = tile %% blocks * 8;\n"
+             "const u64 panel = tile / blocks %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n");
+    if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = tile / blocks / GROUPS;\n");
+    if (k->select == PG_CHOSEN) {
+        cg_cu(c,
+              "if (row0 >= groups.start[%lld]) continue; /* surplus */\n"
+              "const u64 expert = groups.expert_of[row0 / 8];\n",
+              (long long)k->E);
+    } else if (k->select == PG_ALL) {
+        cg_cu(c, "const u64 expert = plane;\n");
+    }
+    if (k->x_layout == PG_PLANES)
+        cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+    cg_product_sums(&m->product, k->x_layout == PG_PLANES ? "x_plane" : "x", gathered ? "groups.row_of[row0 + r]" : "row0 + r");
+    cg_cu(c, "if (%s) {\n", holders(m));
+    cg_map_value(m);
+    cg_cu(c, "const u64 row = row0 + lane / 4;\n");
+    cg_map_store(m);
+    cg_cu(c, "}\n");
+}
+
+/* One row, or eight at a time in float. */
+static void print_plain(CgMap *m) {
+    CgCuda *c = m->c;
+    const PgKernel *k = m->k;
+    m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
+    m->product.expert = k->select != PG_SINGLE;
+    m->product.dual = k->dual;
+    m->hoisted = k->mode == PG_ROW && k->x_layout == PG_ROWS && m->product.chunk >= (uint64_t)k->K;
+    cg_product_begin(&m->product);
+    if (m->hoisted) cg_product_hoist(&m->product, "x");
+    cg_cuda_tiles(c, m->product.groups);
+    if (k->mode == PG_ROW)
+        print_row_tile(m);
+    else
+        print_block_tile(m);
+    cg_cuda_end_tiles(c);
+}
+
+void cg_cuda_map(CgCuda *c) {
+    CgMap m = {.c = c, .k = c->kernel};
+    if (cg_map_in_tiles(&m)) {
+        cg_map_tiles(&m);
+        return;
+    }
+    cg_cuda_strides(c);
+    cg_map_sources(&m);
+    cg_map_epilogue_pointers(&m);
+    if (cg_map_of_row(&m))
+        cg_map_row(&m);
+    else
+        print_plain(&m);
+}
+
+bool cg_cuda_map_ahead(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    CgMap m = {.c = c, .k = k};
+    if (k->kind != PG_MAP || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) return false;
+    bool of_row = cg_map_of_row(&m);
+    if (!of_row && !(c->form == CG_FEW && cg_map_in_tiles(&m))) return false;
+    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
+    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    if (of_row)
+        cg_map_row_ahead(&m);
+    else
+        cg_map_tiles_ahead(&m);
+    return true;
+}

@@ -1,0 +1,334 @@
+/* PG_MAP: a linear map with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, 8 rows.
+ *
+ *   PG_ROW    norm prologue once a call; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
+ *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
+ */
+#include "codegen/llvm/kernels.h"
+#include "codegen/llvm/linear.h"
+#include "support/diag.h"
+
+enum {
+    ROW_CLAIM_BYTES = 64 * 1024, /* of weights that a claim of tiles reads at least */
+    BLOCK_CLAIM_FMAS = 1 << 17, /* of 16 lanes that a claim computes at most, if its tiles allow it */
+    BLOCKS_OF_TILE = 4, /* row blocks that one tile takes, but where each has weights of its own */
+    CHUNK_BYTES = 1 << 20 /* of x that stays in a core's cache while panel groups pass by */
+};
+
+/* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
+static unsigned fitting_panels(uint64_t panels, unsigned most) {
+    unsigned best = most;
+    uint64_t least = UINT64_MAX;
+    for (unsigned p = most; 2 * p >= most && p > 0; p--) {
+        uint64_t waste = (panels + p - 1) / p * p - panels;
+        if (waste < least) {
+            least = waste;
+            best = p;
+        }
+    }
+    return panels < best ? (unsigned)panels : best;
+}
+
+CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
+    CgMapShape s = {0};
+    uint64_t panels = pg_panels(k->O);
+    if (k->mode == PG_ROW) {
+        unsigned most = (unsigned)target->row_panels;
+        while (most > 4 && panels < 4 * most)  /* a small map still feeds several workers */
+            most /= 2;
+        s.panels = fitting_panels(panels, most);
+        s.rows = s.parts = 1;
+    } else {
+        s.panels = fitting_panels(panels, (unsigned)target->block_panels);
+        s.rows = (unsigned)target->block_rows;
+        s.parts = PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
+    }
+    s.groups = (panels + s.panels - 1) / s.panels;
+    return s;
+}
+
+/* What stays the same for all tiles of a call. */
+typedef struct Map {
+    CgEmit *e;
+    const PgKernel *k;
+    CgMapShape shape;
+    CgValue x, x_step; /* first panel of x, bytes to the next one */
+    CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
+    CgValue gathered; /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
+    CgValue sums, sums2, total;
+    CgValue open; /* PG_BLOCK: what the sums of a tile are made in */
+} Map;
+
+static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
+    uint64_t work = s->panels * (uint64_t)k->K, few;
+    if (k->mode == PG_ROW)
+        few = ROW_CLAIM_BYTES / (s->panels * ir_panel_bytes(k->dtype, k->K));
+    else
+        few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
+    return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
+}
+
+/* Planes of x that a call of PG_ROW reads. */
+static uint64_t x_planes(const PgKernel *k) {
+    switch (k->x_layout) {
+    case PG_ROWS: return 1;
+    case PG_PLANES: return (uint64_t)k->E;
+    case PG_POSITIONS: return (uint64_t)k->k;
+    }
+    return 1;
+}
+
+/* PG_ROW: the normed x goes to scratch, [plane][K/16][16]. */
+static void norm_prologue(Map *m) {
+    CgEmit *e = m->e;
+    uint64_t planes = x_planes(m->k), bytes = pg_panels(m->k->K) * 64;
+    CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_MAP_NORM_W);
+    CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_MAP_NORM_B) : NULL;
+    CgValue step = cg_i64(e, 64);
+    CgLoop plane = cg_for_n(e, planes);
+    CgValue from = m->x_plane == NULL ? m->x : cg_at(e, m->x, cg_imul(e, plane.index, m->x_plane));
+    cg_norm_row(e, from, m->x_step, w, b, cg_at(e, out, cg_imul_n(e, plane.index, bytes)), step, m->k->K);
+    cg_end_for(e, &plane);
+    m->x = out;
+    m->x_step = step;
+    m->x_plane = planes == 1 ? NULL : cg_i64(e, bytes);
+}
+
+static Map begin(CgEmit *e) {
+    const PgKernel *k = e->kernel;
+    Map m = {.e = e, .k = k, .shape = cg_map_shape(e->target, k)};
+    uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
+    e->groups = (uint32_t)m.shape.groups;
+    e->claim = claim_of(k, &m.shape);
+    m.x = cg_operand(e, PG_MAP_X);
+    m.x_step = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
+    if (k->x_layout == PG_PLANES)
+        m.x_plane = cg_plane_bytes(e, k->K);
+    else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW)
+        m.x_plane = cg_i64(e, 64);
+    if (k->norm != PG_NO_NORM) {
+        if (k->mode == PG_BLOCK) SU_BUG("a map of row blocks takes no norm");
+        norm_prologue(&m);
+    }
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
+        m.gathered = cg_scratch(e, pg_panels(k->K) * PG_ROW_BLOCK * 64);
+    m.sums = cg_var_array(e, e->vec, sums);
+    m.sums2 = k->dual ? cg_var_array(e, e->vec, sums) : NULL;
+    m.open = k->mode == PG_BLOCK ? cg_var_array(e, e->vec, sums) : NULL;
+    m.total = k->sum != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
+    return m;
+}
+
+/* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its
+ * neighbour's. */
+static void place_group(const Map *m, CgValue group, CgMapTile *t) {
+    CgEmit *e = m->e;
+    uint64_t panels = pg_panels(m->k->O), side = m->shape.panels;
+    CgValue begin_at = cg_imul_n(e, group, side);
+    t->panel0 = panels % side == 0 ? begin_at : cg_umin(e, begin_at, cg_i64(e, panels - side));
+    t->first = panels % side == 0 ? cg_i64(e, 0) : cg_isub(e, begin_at, t->panel0);
+    t->end = cg_i64(e, side);
+}
+
+static void sums_of(const Map *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
+    if (parts == NULL)
+        cg_map_sums(m->e, &m->shape, w, x, x_step, sums);
+    else
+        cg_map_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
+}
+
+/* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
+static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
+    CgEmit *e = m->e;
+    uint64_t panels = pg_panels(m->k->O), bytes = ir_panel_bytes(m->k->dtype, m->k->K);
+    CgValue offset = cg_imul_n(e, t->panel0, bytes);
+    if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
+    t->sums = m->sums;
+    t->sums2 = m->sums2;
+    sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
+    if (m->k->dual) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
+    if (m->k->bias) {
+        CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
+        t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
+        t->bias2 = m->k->dual ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
+    }
+}
+
+static CgValue route(const Map *m, CgValue slot) {
+    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_MAP_ROUTES), cg_imul_n(m->e, slot, 4))));
+}
+
+static CgValue plane_of(const Map *m, CgValue base, CgValue plane_bytes, CgValue index) {
+    return plane_bytes == NULL ? base : cg_at(m->e, base, cg_imul(m->e, index, plane_bytes));
+}
+
+/* ---------------------------------------------------------------------------------------------- one row */
+
+/* Multiplies with expert (or slot, or plane) j of the row and finishes or adds. */
+static void row_part(const Map *m, CgMapTile *t, CgValue j) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    CgValue expert = routed ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
+    multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
+    if (k->sum == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
+    cg_map_finish(e, &m->shape, t);
+}
+
+static void row_tile(const Map *m, CgValue tile) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    CgMapTile t = {.row0 = cg_i64(e, 0), .y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgValue j = cg_udiv_n(e, tile, m->shape.groups);
+    place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
+    if (k->sum == PG_NO_SUM) {
+        if (k->y_layout == PG_PLANES)
+            t.y = cg_at(e, t.y, cg_imul(e, j, cg_plane_bytes(e, k->O)));
+        else if (k->y_layout == PG_POSITIONS)
+            t.row0 = j;
+        else
+            j = cg_i64(e, 0);
+        row_part(m, &t, j);
+        return;
+    }
+    t.total = m->total;
+    for (unsigned p = 0; p < m->shape.panels; p++)  /* -0 + y is y: a plain sum starts with its first term */
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E));
+    row_part(m, &t, parts.index);
+    cg_end_for(e, &parts);
+    cg_map_finish_total(e, &t);
+}
+
+/* ---------------------------------------------------------------------------------------------- blocks of rows */
+
+/* Blocks of eight rows (wanted rows, positions) in the step: the count of this phase. */
+static CgValue block_count(const Map *m) {
+    CgEmit *e = m->e;
+    if (m->k->y_layout == PG_POSITIONS) {
+        CgValue positions = cg_imul_n(e, cg_rows(e), (uint64_t)m->k->k);
+        CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
+        return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
+    }
+    CgValue rows = m->k->logits ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
+}
+
+/* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
+static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
+    CgEmit *e = m->e;
+    CgValue from[PG_ROW_BLOCK];
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
+        CgValue at = cg_at(e, row_of, cg_imul_n(e, cg_iadd_n(e, position0, i), 4));
+        from[i] = cg_at(e, m->x, cg_imul_n(e, cg_wide(e, cg_load_i32(e, at)), 64));
+    }
+    CgLoop panel = cg_for_n(e, pg_panels(m->k->K));
+    CgValue offset = cg_imul(e, panel.index, m->x_step);
+    CgValue to = cg_at(e, m->gathered, cg_imul_n(e, panel.index, PG_ROW_BLOCK * 64));
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from[i], offset)));
+    cg_end_for(e, &panel);
+}
+
+/* `blocks` (i64) row blocks from row0 on; x is their first panel. */
+static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0, CgValue blocks) {
+    CgEmit *e = m->e;
+    uint64_t bytes = m->shape.panels * m->shape.rows * 64;
+    CgValue parts = cg_imul_n(e, blocks, PG_ROW_BLOCK / m->shape.rows);
+    multiply(m, t, expert, x, x_step, parts);
+    CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
+    CgValue sums = cg_imul_n(e, part.index, bytes);
+    t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
+    t->sums = cg_at(e, m->sums, sums);
+    t->sums2 = m->k->dual ? cg_at(e, m->sums2, sums) : NULL;
+    cg_map_finish(e, &m->shape, t);
+    cg_end_for(e, &part);
+}
+
+/* The order of tiles in PG_BLOCK: chunks of row blocks whose x fits into a core's cache; in a chunk plane by plane, group by group;
+ * there some row blocks a tile, so that the weights of a group are read once a chunk. */
+typedef struct Order {
+    CgValue blocks; /* i64: row blocks of the step */
+    CgValue tiles; /* i64: runs of row blocks that are a tile; surplus tiles of the phase return */
+    CgValue chunk; /* i64: of them in a chunk: as many as the cache takes, or a little less, so that chunks are equal */
+    uint64_t size; /* row blocks of a tile */
+} Order;
+
+static CgValue divided_up(CgEmit *e, CgValue n, CgValue by) { return cg_udiv(e, cg_iadd(e, cg_iadd_n(e, n, UINT64_MAX), by), by); }
+
+static Order order_of(const Map *m) {
+    CgEmit *e = m->e;
+    Order o = {.blocks = block_count(m), .size = m->shape.parts * m->shape.rows / PG_ROW_BLOCK};
+    uint64_t most = CHUNK_BYTES / (o.size * PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
+    o.tiles = divided_up(e, o.blocks, cg_i64(e, o.size));
+    CgValue chunks = divided_up(e, o.tiles, cg_i64(e, most < 2 ? 2 : most));
+    o.chunk = divided_up(e, o.tiles, cg_umax(e, chunks, cg_i64(e, 1)));
+    return o;
+}
+
+/* Which plane and group a tile is of, and its first row block. */
+static void place_tile(const Map *m, const Order *o, CgValue tile, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
+    CgEmit *e = m->e;
+    uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
+    CgValue of_chunk = cg_imul_n(e, o->chunk, planes * m->shape.groups);
+    CgValue first = cg_imul(e, cg_udiv(e, tile, of_chunk), o->chunk), rest = cg_urem(e, tile, of_chunk);
+    CgValue here = cg_umin(e, cg_isub(e, o->tiles, first), o->chunk), outer = cg_udiv(e, rest, here);
+    *out_block = cg_imul_n(e, cg_iadd(e, first, cg_urem(e, rest, here)), o->size);
+    *out_plane = cg_udiv_n(e, outer, m->shape.groups);
+    *out_group = cg_urem_n(e, outer, m->shape.groups);
+}
+
+/* A tile of positions: of one expert, whose rows may lie anywhere. */
+static void position_tile(const Map *m, CgMapTile *t, CgValue row0, CgValue block) {
+    CgEmit *e = m->e;
+    CgValue table = cg_operand(e, PG_MAP_GROUPS), one = cg_i64(e, 1);
+    CgValue used = cg_load_i32(e, cg_at_n(e, cg_group_start(e, table), (uint64_t)m->k->E * 4));
+    CgIf here = cg_if(e, cg_icmp(e, LLVMIntULT, row0, cg_wide(e, used)));
+    CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, block, 4))));
+    if (m->gathered != NULL) {
+        gather_rows(m, cg_group_row_of(e, table), row0);
+        block_rows(m, t, expert, m->gathered, cg_i64(e, PG_ROW_BLOCK * 64), row0, one);
+    } else {
+        block_rows(m, t, expert, cg_at(e, m->x, cg_imul_n(e, row0, 64)), m->x_step, row0, one);
+    }
+    cg_end_if(e, &here);
+}
+
+static void block_tile(const Map *m, const Order *o, CgValue tile) {
+    CgEmit *e = m->e;
+    const PgKernel *k = m->k;
+    CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgValue plane, group, block;
+    place_tile(m, o, tile, &plane, &group, &block);
+    CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
+    place_group(m, group, &t);
+    if (k->select == PG_CHOSEN) {
+        position_tile(m, &t, row0, block);
+        return;
+    }
+    if (k->y_layout == PG_PLANES) t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));
+    CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
+    CgValue blocks = cg_umin(e, cg_isub(e, o->blocks, block), cg_i64(e, o->size));
+    block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0, blocks);
+}
+
+/* Tiles are counted as if each took one row block: those past the last are surplus. */
+static void block_tiles(const Map *m) {
+    CgEmit *e = m->e;
+    uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
+    Order o = order_of(m);
+    CgLoop tiles = cg_for(e, e->tile0, cg_umin(e, e->tile1, cg_imul_n(e, o.tiles, planes * m->shape.groups)), 1);
+    block_tile(m, &o, tiles.index);
+    cg_end_for(e, &tiles);
+}
+
+void cg_emit_map(CgEmit *e) {
+    Map m = begin(e);
+    if (e->kernel->mode == PG_BLOCK) {
+        if (e->kernel->sum != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+        block_tiles(&m);
+        return;
+    }
+    CgLoop tiles = cg_for_tiles(e);
+    row_tile(&m, tiles.index);
+    cg_end_for(e, &tiles);
+}

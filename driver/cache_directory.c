@@ -1,0 +1,31 @@
+#include "driver/cache_directory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* The default is room for the kernels of several hundred models, few enough to be listed in no time when one is stored. */
+enum { DEFAULT_MIB = 64, MOST_MIB = 1 << 20 };
+
+const char *dr_cache_directory(SuArena *arena) {
+    const char *own = getenv("MOSSC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (own && *own) return su_strdup(arena, own);
+    if (xdg && *xdg == '/') return su_printf(arena, "%s/mossc/kernels", xdg); /* a relative one is to be ignored */
+    if (home && *home) return su_printf(arena, "%s/.cache/mossc/kernels", home);
+    return NULL;
+}
+
+uint64_t dr_cache_most_bytes(SuDiags *diags) {
+    const char *text = getenv("MOSSC_CACHE_SIZE");
+    if (!text || !*text) return (uint64_t)DEFAULT_MIB << 20;
+    char *end;
+    errno = 0;
+    unsigned long long mib = strtoull(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && !*end && errno == 0 && mib <= MOST_MIB) return (uint64_t)mib << 20;
+    su_warning(diags, (SuSpan){0}, NULL, "MOSSC_CACHE_SIZE takes a number of MiB from 0 to %d, not '%s'; %d it is", MOST_MIB, text,
+               DEFAULT_MIB);
+    return (uint64_t)DEFAULT_MIB << 20;
+}
+
+bool dr_no_cache_directory(SuDiags *diags) {
+    return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a folder", "there is no kernel cache: HOME is not set");
+}

@@ -1,0 +1,57 @@
+#include "driver/cost.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+void dr_add_cost(DrCost *to, const DrCost *from) {
+    to->parameters += from->parameters;
+    to->active += from->active;
+    to->weight_bytes += from->weight_bytes;
+    to->state_bytes += from->state_bytes;
+    to->flops += from->flops;
+    to->token_bytes += from->token_bytes;
+}
+
+static void count_tensors(FeSpec *spec, DrCost *parts) {
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    for (size_t i = 0; i < count; i++) {
+        double elements = 1;
+        for (int d = 0; d < tensors[i].rank; d++) elements *= (double)tensors[i].shape[d];
+        DrCost *cost = &parts[tensors[i].block + 1];
+        cost->parameters += elements;
+        cost->active += (double)tensors[i].active;
+        cost->weight_bytes += elements * ir_dtype(tensors[i].dtype)->bytes;
+    }
+}
+
+/* State names begin with "blocks.N.". */
+static bool count_states(DrBuild *build, DrCost *parts) {
+    const PgProgram *program = build->program;
+    for (uint32_t i = 0; i < program->n_states; i++) {
+        int64_t block;
+        if (sscanf(program->states[i].name, "blocks.%" SCNd64 ".", &block) != 1 || block < 0 || block >= build->spec.n_blocks)
+            return su_error(&build->diags, (SuSpan){0}, NULL, "state '%s' belongs to no block", program->states[i].name);
+        parts[block + 1].state_bytes += (double)program->states[i].bytes;
+    }
+    return true;
+}
+
+static void count_work(const IrGraph *graph, int64_t position, DrCost *parts) {
+    for (size_t i = 0; i < graph->n_nodes; i++) {
+        IrCost work = ir_cost(graph, &graph->nodes[i], 1, position);
+        DrCost *cost = &parts[graph->nodes[i].block + 1];
+        cost->flops += work.flops;
+        cost->token_bytes += work.weight_bytes + work.state_bytes;
+    }
+}
+
+bool dr_costs(DrBuild *build, int64_t position, DrCosts *out) {
+    size_t n = (size_t)build->spec.n_blocks + 1;
+    *out = (DrCosts){.parts = SU_NEW_ARRAY(&build->arena, DrCost, n)};
+    count_tensors(&build->spec, out->parts);
+    count_work(build->graph, position, out->parts);
+    if (!count_states(build, out->parts)) return false;
+    for (size_t i = 0; i < n; i++) dr_add_cost(&out->total, &out->parts[i]);
+    return true;
+}

@@ -1,0 +1,71 @@
+#include "driver/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const DrDeviceKind *const kinds[] = {&dr_cpu, &dr_cuda};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0], MOST_ORDINAL = 1023 };
+
+const DrDeviceKind *dr_device_kind(int index) { return index < N_KINDS ? kinds[index] : NULL; }
+
+/* "NAME" or "NAME:N" of this kind. */
+static bool is_named(const DrDeviceKind *kind, const char *device, int *out_ordinal) {
+    size_t size = strlen(kind->name);
+    *out_ordinal = 0;
+    if (strncmp(device, kind->name, size) != 0) return false;
+    if (!device[size]) return true;
+    if (!kind->numbered || device[size] != ':') return false;
+    char *end;
+    const char *digits = device + size + 1;
+    long n = strtol(digits, &end, 10);
+    *out_ordinal = (int)n;
+    return end != digits && *end == '\0' && n >= 0 && n <= MOST_ORDINAL;
+}
+
+static const DrDeviceKind *find_kind(const char *device, int *out_ordinal) {
+    *out_ordinal = 0;
+    if (!device) return &dr_cpu;
+    for (int i = 0; i < N_KINDS; i++)
+        if (is_named(kinds[i], device, out_ordinal)) return kinds[i];
+    return NULL;
+}
+
+static bool check_options(DrBuild *build, const DrDeviceKind *kind, const DrBuildOptions *options) {
+    const char *refused = options->isa && !(kind->takes & DR_ISA)             ? "--isa"
+                          : options->debugger && !(kind->takes & DR_DEBUGGER) ? "--debug-info"
+                                                                              : NULL;
+    if (refused) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "%s is for CPUs: it does not go with --device %s", refused,
+                        options->device);
+    }
+    if (options->fast && !(kind->takes & DR_FAST)) return su_error(&build->diags, (SuSpan){0}, NULL, "%s", kind->fast_needed);
+    return true;
+}
+
+const DrDeviceKind *dr_kind_of_device(const char *name) {
+    int ordinal;
+    return find_kind(name, &ordinal);
+}
+
+bool dr_build_device(DrBuild *build, const DrBuildOptions *options) {
+    int ordinal;
+    const DrDeviceKind *kind = find_kind(options->device, &ordinal);
+    if (!kind) {
+        return su_error(&build->diags, (SuSpan){0}, "it is cpu, cuda, or cuda:N with the GPU's number from 0",
+                        "unknown device '%s'", options->device);
+    }
+    if (!check_options(build, kind, options)) return false;
+    build->kind = kind;
+    return !kind->open || build->device || kind->open(build, ordinal, options);
+}
+
+const DrDeviceKind *dr_kind_of_target(const char *name) {
+    for (int i = 1; i < N_KINDS; i++)
+        if (kinds[i]->is_target(name)) return kinds[i];
+    return &dr_cpu;
+}
+
+bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device) {
+    build->kind = dr_kind_of_target(name);
+    return build->kind->find_target(build, name, out_device);
+}

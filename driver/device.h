@@ -1,0 +1,70 @@
+/* Devices: what models run on and code is made for. One row a kind (device.c lists them); nobody else knows them by name. */
+#ifndef MOSSC_DRIVER_DEVICE_H
+#define MOSSC_DRIVER_DEVICE_H
+
+#include "codegen/cache.h"
+#include "driver/build.h"
+#include "frontend/device.h"
+
+/* Options that only some kinds take. */
+typedef enum DrDeviceOption {
+    DR_ISA = 1 << 0,      /* --isa */
+    DR_DEBUGGER = 1 << 1, /* --debug-info */
+    DR_THREADS = 1 << 2,  /* --threads, where it is not loading that they do */
+    DR_FAST = 1 << 3,     /* --fast */
+    DR_CPUS = 1 << 4,     /* --cpus of an artefact */
+    DR_EXPLAIN = 1 << 5,  /* its workers' time is known phase by phase, and what keeps them waiting */
+} DrDeviceOption;
+
+enum { DR_MOST_BURST = 32, DR_TITLE = 160, DR_MOST_FACTS = 8 };
+
+/* What is known of a device that is open: for reports. */
+typedef struct DrFacts {
+    char title[DR_TITLE]; /* "NVIDIA H200 (sm_90, 132 multiprocessors, driver of CUDA 13.0)" */
+    struct {
+        const char *key; /* as in JSON: "memory_bytes" */
+        char text[64];   /* empty: it is a number */
+        double number;
+    } items[DR_MOST_FACTS];
+    int count;
+} DrFacts;
+
+struct DrDeviceKind {
+    const char *name;        /* "cpu", "cuda" */
+    bool numbered;           /* NAME:N is the N-th, NAME the first */
+    unsigned takes;          /* DrDeviceOptions */
+    const char *fast_needed; /* why it does not take `fast`; NULL where it does */
+    int64_t max_rows;        /* PsOptions.max_rows */
+    uint32_t burst;          /* tokens that are picked and fed before the host looks at them, at most DR_MOST_BURST */
+    /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
+    bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
+    /* Whether a --target is of this kind, and finding it (build->target, build->gpu, build->kind). out_device: see dr_find_target. */
+    bool (*is_target)(const char *name);
+    bool (*find_target)(DrBuild *build, const char *name, FeDevice *out_device);
+    CgTargetName (*target_name)(int index); /* the known ones from 0 on; after the last one the name is NULL */
+    /* The code of build->program, looked for in the cache first (NULL: none), into this process or build->device. */
+    bool (*compile)(DrBuild *build, const DrBuildOptions *options, CgCache *cache);
+    /* The generated code as text or bytes in one of `forms` (NULL-terminated; the first is the default). */
+    const char *const *forms;
+    bool (*print)(DrBuild *build, int form, FILE *out);
+    void (*describe)(const DrBuild *build, DrFacts *out);
+};
+
+/* device_cpu.c, device_cuda.c */
+extern const DrDeviceKind dr_cpu, dr_cuda;
+
+/* The kinds, by a number from 0 on; after the last one NULL. The first is this process and its CPUs. */
+const DrDeviceKind *dr_device_kind(int index);
+/* What the build is for. */
+static inline const DrDeviceKind *dr_kind(const DrBuild *build) { return build->kind ? build->kind : &dr_cpu; }
+
+/* Finds the device that options->device names, sees that it takes the other options, and opens it; before dr_build_program. */
+bool dr_build_device(DrBuild *build, const DrBuildOptions *options);
+/* The kind of what --device names (NULL: the first); NULL: there is none. */
+const DrDeviceKind *dr_kind_of_device(const char *name);
+/* The kind whose targets have such names; the first where none has. */
+const DrDeviceKind *dr_kind_of_target(const char *name);
+/* Finds a target of any kind: code is then made for it, and not run. out_device may be NULL. */
+bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device);
+
+#endif

@@ -1,0 +1,59 @@
+/* This process and its CPUs, or another machine's when code is only made. */
+#include <string.h>
+
+#include "driver/device.h"
+#include "driver/target.h"
+
+static bool is_target(const char *name) {
+    (void)name;
+    return true; /* whatever no other kind knows: its own message says what there is */
+}
+
+static bool find_target(DrBuild *build, const char *name, FeDevice *out_device) {
+    build->has_target = dr_find_target(name, &build->arena, &build->target, out_device, &build->diags);
+    return build->has_target;
+}
+
+static CgTargetName target_name(int index) {
+    size_t count;
+    const CgTargetName *names = cg_target_names(&count);
+    return (size_t)index < count ? names[index] : (CgTargetName){0};
+}
+
+static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cache) {
+    if (!build->has_target && !cg_target_host(options->isa, &build->target, &build->diags)) return false;
+    build->has_target = true;
+    CgOptions code = {.dump_dir = options->dump_dir, .cache = cache, .debugger = options->debugger, .spec_path = options->spec};
+    if (!cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags)) return false;
+    if (cache) build->kernels_found = cg_cache_stats(cache).found;
+    return true;
+}
+
+static const char *const forms[] = {"asm", "llvm", NULL};
+enum { FORM_ASSEMBLY, FORM_LLVM };
+
+static bool print(DrBuild *build, int form, FILE *out) {
+    return cg_llvm_print(&build->target, build->program, form == FORM_LLVM, out, &build->diags);
+}
+
+static void describe(const DrBuild *build, DrFacts *out) {
+    *out = (DrFacts){.count = 2};
+    int threads = build->model ? moss_model_threads(build->model) : 0;
+    snprintf(out->title, sizeof out->title, "%d threads, %d float lanes", threads, build->target.vector_lanes);
+    out->items[0].key = "threads", out->items[0].number = threads;
+    out->items[1].key = "vector_lanes", out->items[1].number = build->target.vector_lanes;
+}
+
+const DrDeviceKind dr_cpu = {
+    .name = "cpu",
+    .takes = DR_ISA | DR_DEBUGGER | DR_THREADS | DR_CPUS | DR_EXPLAIN,
+    .fast_needed = "--fast is for --device cuda: a CPU always gives the same bits",
+    .burst = 1,
+    .is_target = is_target,
+    .find_target = find_target,
+    .target_name = target_name,
+    .compile = compile,
+    .forms = forms,
+    .print = print,
+    .describe = describe,
+};

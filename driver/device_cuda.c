@@ -1,0 +1,89 @@
+/* NVIDIA GPUs. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/cuda/compile.h"
+#include "driver/device.h"
+#include "runtime/cuda/moss_cuda.h"
+
+static bool open_gpu(DrBuild *build, int ordinal, const DrBuildOptions *options) {
+    if (!dr_moss_ok(&build->diags, moss_cuda_open(ordinal, &build->device))) return false;
+    const MossCudaFacts *facts = moss_cuda_facts(build->device);
+    build->gpu = cg_cuda_target_of(facts->architecture, facts->multiprocessors, facts->shared);
+    build->gpu.fast = options->fast;
+    return true;
+}
+
+static bool find_target(DrBuild *build, const char *name, FeDevice *out_device) {
+    if (out_device) *out_device = (FeDevice){0};
+    return cg_cuda_target_by_name(name, &build->gpu, &build->diags);
+}
+
+static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cache) {
+    (void)options;
+    CgCudaOptions wanted = {.wanted = CG_CUDA_RUNS, .cache = cache};
+    CgCudaCode code = {0};
+    bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
+    if (ok && build->device) ok = dr_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
+    build->kernels_found = code.found ? build->program->n_kernels : 0;
+    cg_cuda_code_free(&code);
+    return ok;
+}
+
+/* ---------------------------------------------------------------------------------------------- its code, to be looked at */
+
+static const char *const forms[] = {"cuda", "ptx", "cubin", NULL};
+enum { FORM_CUDA, FORM_PTX, FORM_CUBIN };
+
+static bool print_text(DrBuild *build, FILE *out) {
+    SuText text = {0};
+    cg_cuda_print(&build->gpu, build->program, &build->arena, &text);
+    fwrite(text.text, 1, text.size, out);
+    su_text_free(&text);
+    return true;
+}
+
+static bool print(DrBuild *build, int form, FILE *out) {
+    if (form == FORM_CUDA) return print_text(build, out);
+    CgCudaOptions options = {.wanted = form == FORM_PTX ? CG_CUDA_PTX : CG_CUDA_CUBIN};
+    CgCudaCode code;
+    if (!cg_cuda_compile(&build->gpu, build->program, &options, &code, &build->diags)) return false;
+    fwrite(code.image, 1, code.form == CG_NVRTC_PTX ? code.size - 1 : code.size, out); /* PTX ends in a NUL */
+    cg_cuda_code_free(&code);
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- what is told of it */
+
+static void describe(const DrBuild *build, DrFacts *out) {
+    const MossCudaFacts *facts = moss_cuda_facts(build->device);
+    char driver[32];
+    snprintf(driver, sizeof driver, "%d.%d", facts->driver / 1000, facts->driver % 1000 / 10);
+    *out = (DrFacts){.count = 5};
+    snprintf(out->title, sizeof out->title, "%s (sm_%d, %d multiprocessors, driver of CUDA %s)", facts->name, facts->architecture,
+             facts->multiprocessors, driver);
+    out->items[0].key = "device";
+    snprintf(out->items[0].text, sizeof out->items[0].text, "%s", facts->name);
+    out->items[1].key = "architecture";
+    snprintf(out->items[1].text, sizeof out->items[1].text, "sm_%d", facts->architecture);
+    out->items[2].key = "multiprocessors", out->items[2].number = facts->multiprocessors;
+    out->items[3].key = "driver";
+    snprintf(out->items[3].text, sizeof out->items[3].text, "%s", driver);
+    out->items[4].key = "memory_bytes", out->items[4].number = (double)facts->memory;
+}
+
+const DrDeviceKind dr_cuda = {
+    .name = "cuda",
+    .numbered = true,
+    .takes = DR_FAST,
+    .max_rows = CG_CUDA_MAX_ROWS,
+    .burst = DR_MOST_BURST,
+    .open = open_gpu,
+    .is_target = cg_cuda_is_target,
+    .find_target = find_target,
+    .target_name = cg_cuda_target_name,
+    .compile = compile,
+    .forms = forms,
+    .print = print,
+    .describe = describe,
+};

@@ -1,0 +1,94 @@
+/* Finding targets and devices by name. */
+#include "driver/target.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "driver/embedded.h"
+#include "frontend/yaml.h"
+#include "support/file.h"
+#include "support/str.h"
+
+enum { MOST_DEVICES = 64 };
+
+static const char folder[] = "specs/devices/", suffix[] = ".yaml";
+
+/* "specs/devices/NAME.yaml" to NAME. */
+static const char *device_name(SuArena *arena, const DrEmbedded *file) {
+    size_t around = strlen(folder) + strlen(suffix);
+    return su_strndup(arena, file->name + strlen(folder), strlen(file->name) - around);
+}
+
+int dr_known_device_count(void) {
+    int count = 1;
+    for (const DrEmbedded *file = dr_devices; file->name; file++) count++;
+    return count;
+}
+
+/* KB of a cache of the first CPU; 0: not known. */
+static int64_t cache_kb(int name) {
+    long bytes = sysconf(name);
+    return bytes > 0 ? bytes / 1024 : 0;
+}
+
+/* The machine itself. What only a measurement tells (mossc limits) is left open. */
+static bool host_device(SuArena *arena, FeDevice *out, SuDiags *diags) {
+    CgTarget target;
+    if (!cg_target_host(NULL, &target, diags)) return false;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    *out = (FeDevice){.name = "host", .about = "the machine mossc runs on", .target = "host", .source = "this machine"};
+    out->l3_kb = cache_kb(_SC_LEVEL3_CACHE_SIZE);
+    out->n_clusters = 1;
+    out->clusters[0] = (FeCluster){.cpu = su_strdup(arena, target.cpu),
+                                   .source = "this machine",
+                                   .cores = cpus > 0 ? cpus : 0,
+                                   .vector_bits = target.vector_lanes * 32,
+                                   .l1d_kb = cache_kb(_SC_LEVEL1_DCACHE_SIZE),
+                                   .l2_kb = cache_kb(_SC_LEVEL2_CACHE_SIZE)};
+    cg_target_free(&target);
+    return true;
+}
+
+bool dr_known_device(int index, SuArena *arena, FeDevice *out, SuDiags *diags) {
+    if (index == 0) return host_device(arena, out, diags);
+    const DrEmbedded *file = &dr_devices[index - 1];
+    return fe_device_parse(file->name, file->begin, (size_t)(file->end - file->begin), arena, out, diags);
+}
+
+static bool read_device(const char *path, SuArena *arena, FeDevice *out, SuDiags *diags) {
+    char *text;
+    size_t size;
+    return su_read_file(arena, path, FE_MAX_INPUT, &text, &size, diags) && fe_device_parse(path, text, size, arena, out, diags);
+}
+
+/* A target of codegen, or an error that knows of devices too. */
+static bool find_code_target(const char *name, SuArena *arena, CgTarget *out_target, SuDiags *diags) {
+    const char *devices[MOST_DEVICES];
+    size_t count = 0;
+    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++)
+        devices[count++] = device_name(arena, file);
+    const char *near = su_nearest(name, devices, count);
+    if (!near) return cg_target_by_name(name, out_target, diags);
+    return su_error(diags, (SuSpan){0}, "mossc targets lists them", "unknown target '%s'; did you mean '%s'?", name, near);
+}
+
+static bool has_suffix(const char *name) {
+    size_t size = strlen(name);
+    return size > strlen(suffix) && strcmp(name + size - strlen(suffix), suffix) == 0;
+}
+
+bool dr_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDevice *out_device, SuDiags *diags) {
+    FeDevice device = {0};
+    bool ok = true, found = has_suffix(name);
+    if (found) ok = read_device(name, arena, &device, diags);
+    for (int i = 1; i < dr_known_device_count() && !found; i++) {
+        found = strcmp(device_name(arena, &dr_devices[i - 1]), name) == 0;
+        if (found) ok = dr_known_device(i, arena, &device, diags);
+    }
+    if (out_device) *out_device = device;
+    if (!ok) return false;
+    if (!found) return find_code_target(name, arena, out_target, diags);
+    if (!cg_target_by_name(device.target, out_target, diags)) return false;
+    snprintf(out_target->name, sizeof out_target->name, "%s", device.name);
+    return true;
+}

@@ -1,0 +1,21 @@
+/* Text of the user's and of the model's. */
+#ifndef MOSSC_DRIVER_TEXT_H
+#define MOSSC_DRIVER_TEXT_H
+
+#include <stddef.h>
+
+#include "frontend/spec.h"
+#include "runtime/tokenizer.h"
+#include "support/str.h"
+#include "tokenizer/bpe.h"
+
+/* What a spec of kind bpe says of its tokenizer. */
+TkBpeOptions dr_bpe_options(const FeSpec *spec);
+/* The tokenizer that the spec asks for; NULL after adding to diags. The caller frees it. */
+RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags);
+/* bos, if there is one, and the ids of a text. */
+bool dr_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+/* The text as JSON can hold it: what is not UTF-8, and NUL, becomes U+FFFD. Free it with su_text_free. */
+SuText dr_clean_utf8(const char *text, size_t size);
+
+#endif

@@ -1,0 +1,93 @@
+/* The program in the making: what phases.c writes, stages.c orders, plan.c places and program.c turns into constant data.
+ *
+ * Phases name the values they touch by buffer; offsets come last, when live ranges are known. One ScBuilder serves both modes
+ * in turn; kernels, weights and states are common to both. */
+#ifndef MOSSC_SCHEDULE_BUILDER_H
+#define MOSSC_SCHEDULE_BUILDER_H
+
+#include "passes/graph_tools.h"
+#include "schedule/layout.h"
+#include "schedule/schedule.h"
+
+/* Memory of the arena with a life: from the stage that writes it to the last stage that reads it. */
+typedef struct ScBuffer {
+    ScBytes bytes, offset;
+    const char *name;
+    uint32_t first, last; /* stages, inclusive */
+    int32_t writer;       /* phase; -1: written before the step (rope tables) */
+} ScBuffer;
+
+/* An operand before buffers have offsets. */
+typedef struct ScOperand {
+    PgSpace space;
+    int32_t buffer;  /* PG_ARENA */
+    uint64_t offset; /* PG_WEIGHTS, PG_STATE */
+} ScOperand;
+
+enum { SC_MAX_TOUCHED = 20 };
+
+typedef struct ScPhase {
+    PgPhase pg;
+    PgKernel kernel;
+    ScOperand operands[PG_MAX_OPERANDS];
+    int32_t reads[SC_MAX_TOUCHED], states[4]; /* buffers read; states read or written */
+    int n_reads, n_states;
+} ScPhase;
+
+typedef struct ScWeight {
+    PgWeight pg;
+    IrValueId value;
+    double active; /* fraction of it that one decoded token reads */
+} ScWeight;
+
+typedef struct ScBuilder {
+    const FeSpec *spec;
+    const IrGraph *g;
+    const PsOptions *options;
+    SuArena *arena;  /* of the program */
+    SuArena scratch;
+    PsUses uses;
+    ScLayout *layouts;      /* [values] */
+    bool *inlined;          /* [nodes] norms that the maps of a one-row step recompute */
+    PgMode mode;
+    int32_t *buffer_of;     /* [values], -1 none; of the mode */
+    int32_t *groups_of;     /* [values] of routes: buffer of the group table, -1 none (PG_BLOCK) */
+    bool *skip_conv;        /* [nodes] last node of a convolution that the map before it has taken; of the mode */
+    ScBuffer *buffers;
+    size_t n_buffers, buffers_capacity;
+    ScPhase *phases;
+    size_t n_phases, phases_capacity;
+    /* common to both modes */
+    PgTensor *tensors;
+    size_t n_tensors;
+    ScWeight *weights;
+    size_t n_weights, weights_capacity;
+    int32_t *weight_of[3];  /* [PgPack][values]: index into weights, -1 */
+    uint64_t *state_offset; /* [values] */
+    PgState *states;
+    size_t n_states;
+    uint64_t state_bytes;
+    PgKernel *kernels;
+    size_t n_kernels, kernels_capacity;
+    PgRope *ropes;
+    size_t n_ropes, ropes_capacity;
+    int32_t *rope_buffers;  /* [n_ropes] of the mode, -1 none yet */
+    size_t rope_buffers_capacity;
+} ScBuilder;
+
+/* weights.c: tensors of the checkpoint, their packed forms, states. */
+void sc_collect_tensors(ScBuilder *b, FeSpec *spec);
+bool sc_collect_states(ScBuilder *b, SuDiags *diags); /* false: too large */
+/* The packed form `pack` of a weight value, made on first use. active: fraction that one decoded token reads. */
+const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active);
+
+/* phases.c: all phases of b->mode, in graph order. */
+void sc_make_phases(ScBuilder *b);
+
+/* stages.c: the stage of every phase, and phases in order of it. */
+void sc_assign_stages(ScBuilder *b);
+
+/* plan.c: offsets of all buffers; returns the bytes of the arena. */
+ScBytes sc_plan(ScBuilder *b);
+
+#endif

@@ -1,0 +1,341 @@
+/* Phases: what each region, and each node outside one, becomes in the mode at hand. Everything a back end needs is written into
+ * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (map, scan, attention) are
+ * in phases_fused.c, single operations here. */
+#include "schedule/phases.h"
+
+#include <string.h>
+
+ScPhase *sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name) {
+    b->phases = su_grow(&b->scratch, b->phases, &b->phases_capacity, b->n_phases + 1, sizeof *b->phases);
+    ScPhase *p = &b->phases[b->n_phases++];
+    memset(p, 0, sizeof *p);
+    p->kernel.kind = kind;
+    p->kernel.mode = b->mode;
+    p->pg = (PgPhase){.count = PG_ONCE, .fixed = 1, .block = node->block, .line = node->span.line, .name = name};
+    return p;
+}
+
+const char *sc_phase_name(ScBuilder *b, const IrNode *node, const char *what) {
+    if (node->block < 0) return su_strdup(b->arena, what);
+    return su_printf(b->arena, "blocks.%d.%s", node->block, what);
+}
+
+/* ---------------------------------------------------------------------------------------------- operands */
+
+int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name) {
+    b->buffers = su_grow(&b->scratch, b->buffers, &b->buffers_capacity, b->n_buffers + 1, sizeof *b->buffers);
+    b->buffers[b->n_buffers] = (ScBuffer){.bytes = bytes, .name = name, .writer = -1};
+    return (int32_t)b->n_buffers++;
+}
+
+static void touch(ScPhase *p, int32_t buffer) {
+    for (int i = 0; i < p->n_reads; i++)
+        if (p->reads[i] == buffer) return;
+    if (p->n_reads == SC_MAX_TOUCHED) SU_BUG("phase %s reads too many buffers", p->pg.name);
+    p->reads[p->n_reads++] = buffer;
+}
+
+void sc_read_buffer(ScPhase *p, int slot, int32_t buffer) {
+    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
+    touch(p, buffer);
+}
+
+void sc_read(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+    if (value == IR_NONE) return;
+    if (b->buffer_of[value] < 0) SU_BUG("phase %s reads %%%s, which no phase writes", p->pg.name, b->g->values[value].name);
+    sc_read_buffer(p, slot, b->buffer_of[value]);
+}
+
+int32_t sc_write_buffer(ScBuilder *b, ScPhase *p, int slot, ScBytes bytes, const char *name) {
+    int32_t buffer = sc_new_buffer(b, bytes, name);
+    b->buffers[buffer].writer = (int32_t)(p - b->phases);
+    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
+    return buffer;
+}
+
+void sc_write(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+    ScBytes bytes = sc_buffer_bytes(&b->layouts[value], b->mode);
+    b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
+}
+
+void sc_read_weight(ScBuilder *b, ScPhase *p, int slot, IrValueId value, PgPack pack, double active) {
+    if (value == IR_NONE) return;
+    const ScWeight *w = sc_packed(b, value, pack, active);
+    p->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
+    if (pack == PG_PANELS) p->kernel.dtype = (IrDtype)w->pg.dtype;
+}
+
+void sc_use_state(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+    p->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
+    p->states[p->n_states++] = value;
+}
+
+/* The group table of some routes; the phase that makes it comes first where it is needed first. */
+static int32_t group_table(ScBuilder *b, IrValueId routes) {
+    if (b->groups_of[routes] >= 0) return b->groups_of[routes];
+    const IrNode *select = ps_maker(b->g, routes);
+    PsChoice choice = ps_choice(b->g, routes);
+    ScPhase *p = sc_new_phase(b, PG_GROUP, select, sc_phase_name(b, select, "group"));
+    p->kernel.E = choice.E;
+    p->kernel.k = choice.k;
+    sc_read(b, p, PG_GROUP_ROUTES, routes);
+    b->groups_of[routes] = sc_write_buffer(b, p, PG_GROUP_GROUPS, sc_group_bytes(choice.E, choice.k), "groups");
+    return b->groups_of[routes];
+}
+
+void sc_prepare_groups(ScBuilder *b, const ScLayout *layout) {
+    if (b->mode == PG_BLOCK && layout->planes == PG_POSITIONS) group_table(b, layout->routes);
+}
+
+void sc_read_routes(ScBuilder *b, ScPhase *p, const ScLayout *layout, int routes_slot, int groups_slot) {
+    if (layout->planes != PG_POSITIONS) return;
+    sc_read(b, p, routes_slot, layout->routes);
+    if (b->mode == PG_BLOCK) sc_read_buffer(p, groups_slot, group_table(b, layout->routes));
+}
+
+double sc_chosen_fraction(const ScBuilder *b, IrValueId routes) {
+    PsChoice choice = ps_choice(b->g, routes);
+    return (double)choice.k / (double)choice.E;
+}
+
+void sc_tile_rows(const ScBuilder *b, ScPhase *p, const ScLayout *y) {
+    if (b->mode == PG_ROW) return;
+    p->pg.count = PG_PER_ROW_BLOCK;
+    if (y->planes != PG_POSITIONS) return;
+    p->pg.count = PG_PER_POSITION_BLOCK;
+    p->pg.E = (uint32_t)y->E;
+    p->pg.k = (uint32_t)y->k;
+}
+
+void sc_set_experts(PgKernel *k, const ScLayout *layout) {
+    if (layout->E > k->E) k->E = layout->E;
+    if (layout->k > k->k) k->k = layout->k;
+}
+
+/* ---------------------------------------------------------------------------------------------- single operations */
+
+void sc_phase_embed(ScBuilder *b, const IrNode *node) {
+    IrValueId w = node->operands[1];
+    const IrType *type = &b->g->values[w].type;
+    ScPhase *p = sc_new_phase(b, PG_EMBED, node, "embed");
+    p->kernel.K = type->dim[0];
+    p->kernel.O = type->dim[1];
+    p->kernel.scaled = node->attrs[IR_EMBED_scale].f != 1.0;
+    p->kernel.scale = p->kernel.scaled ? node->attrs[IR_EMBED_scale].f : 0.0;
+    sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
+    sc_tile_rows(b, p, &b->layouts[node->results[0]]);
+    sc_write(b, p, PG_EMBED_Y, node->results[0]);
+}
+
+bool sc_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
+
+void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b_slot) {
+    p->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
+    p->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
+    sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
+    if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
+}
+
+/* Whether a norm's result goes to the head: then only wanted rows are made. */
+static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
+    IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
+    return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
+}
+
+void sc_phase_norm(ScBuilder *b, const IrNode *node) {
+    const ScLayout *layout = &b->layouts[node->results[0]];
+    char what[96];
+    ps_map_name(b->g, node->operands[1], what, sizeof what);
+    sc_prepare_groups(b, layout);
+    ScPhase *p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
+    p->kernel.K = p->kernel.O = layout->width;
+    p->kernel.x_layout = p->kernel.y_layout = layout->planes;
+    sc_set_experts(&p->kernel, layout);
+    sc_read(b, p, PG_NORM_X, node->operands[0]);
+    sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
+    sc_tile_rows(b, p, layout);
+    if (feeds_head(b, node)) {
+        p->kernel.gather_wanted = true;
+        p->pg.count = PG_PER_WANTED;
+    }
+    sc_write(b, p, PG_NORM_Y, node->results[0]);
+}
+
+/* The kind of an unfused operation, and what it is called. */
+static PgKind op_kind(IrOp op) {
+    if (op == IR_OP_slice) return PG_SLICE;
+    if (op == IR_OP_softmax) return PG_SOFTMAX;
+    if (op == IR_OP_select) return PG_SELECT;
+    if (op == IR_OP_gates) return PG_GATES;
+    if (op == IR_OP_mix) return PG_MIX;
+    if (op == IR_OP_outer || op == IR_OP_outer_routed) return PG_OUTER;
+    if (op == IR_OP_inject) return PG_INJECT;
+    if (op == IR_OP_recur || op == IR_OP_recur_routed) return PG_RECUR;
+    if (op == IR_OP_contract) return PG_CONTRACT;
+    if ((ir_op_info(op)->traits & IR_ELEMENTWISE) != 0) return PG_ELEMENTWISE;
+    SU_BUG("operation %s has no phase", ir_op_info(op)->name);
+}
+
+static PgElementwise elementwise_kind(IrOp op) {
+    if (op == IR_OP_scale) return PG_EW_SCALE;
+    if (op == IR_OP_add) return PG_EW_ADD;
+    if (op == IR_OP_mul) return PG_EW_MUL;
+    if (op == IR_OP_add_bias || op == IR_OP_add_bias_routed) return PG_EW_ADD_PARAM;
+    if (op == IR_OP_mul_param || op == IR_OP_mul_param_routed) return PG_EW_MUL_PARAM;
+    return PG_EW_UNARY;
+}
+
+/* Fraction of an unfused operation's weight that a decoded token reads: the chosen experts' where it takes a route. */
+static double op_fraction(const ScBuilder *b, const IrNode *node) {
+    const char *routes = strchr(ir_op_info(node->op)->operands, 'i');
+    return routes == NULL ? 1.0 : sc_chosen_fraction(b, node->operands[routes - ir_op_info(node->op)->operands]);
+}
+
+/* Weight operand of an unfused operation, and whether it has a plane per expert. */
+static void op_weight(ScBuilder *b, ScPhase *p, const IrNode *node, IrValueId w) {
+    PgKernel *k = &p->kernel;
+    if (ps_weight(b->g, w) == NULL) { /* a mixed parameter */
+        k->mixed = true;
+        sc_read(b, p, PG_OP_W, w);
+        return;
+    }
+    int rank = b->g->values[w].type.rank;
+    bool channels = node->op == IR_OP_outer || node->op == IR_OP_outer_routed || (node->op == IR_OP_mix && rank == 3);
+    k->per_expert = rank == (channels ? 3 : 2);
+    sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
+}
+
+static void op_attributes(const IrNode *node, PgKernel *k) {
+    if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
+    if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
+    if (node->op == IR_OP_gates) {
+        k->normalize = node->attrs[IR_GATES_normalize].i != 0;
+        k->scaled = node->attrs[IR_GATES_scale].f != 1.0;
+        k->scale = node->attrs[IR_GATES_scale].f;
+    }
+    if (k->kind == PG_ELEMENTWISE) {
+        k->ew = elementwise_kind(node->op);
+        k->act = ps_activation(node->op);
+    }
+}
+
+/* Operands by their letter in ops.def. Gates are `x` to an expert sum and `g` elsewhere. */
+static void op_operands(ScBuilder *b, ScPhase *p, const IrNode *node) {
+    const char *letters = ir_op_info(node->op)->operands;
+    int slot = PG_OP_X;
+    for (int i = 0; i < node->n_operands; i++) {
+        IrValueId value = node->operands[i];
+        if (letters[i] == 'w' || letters[i] == 'W') {
+            op_weight(b, p, node, value);
+            p->kernel.select_bias = node->op == IR_OP_select;
+        } else if (letters[i] == 'i' || letters[i] == 'I') {
+            sc_read(b, p, PG_OP_ROUTES, value);
+        } else if (letters[i] == 'g') {
+            sc_read(b, p, PG_OP_GATES, value);
+        } else if (letters[i] == 's' || letters[i] == 'S') {
+            sc_use_state(b, p, PG_OP_STATE, value);
+        } else {
+            if (slot == PG_OP_X) p->kernel.x_layout = b->layouts[value].planes;
+            if (slot == PG_OP_Z) p->kernel.z_layout = b->layouts[value].planes;
+            sc_set_experts(&p->kernel, &b->layouts[value]);
+            sc_read(b, p, slot++, value);
+        }
+    }
+}
+
+/* State dimension of an operation's channels; 0 where it has none. */
+static int64_t op_state_dim(const PgKernel *k, const ScLayout *x, const ScLayout *y) {
+    if (k->kind == PG_CONTRACT) return x->N;
+    if (k->kind == PG_ELEMENTWISE) return y->N > 1 ? y->N : 0;
+    return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_RECUR ? y->N : 0;
+}
+
+/* Sizes: O the width of the result, K that of the first operand; for routing both are the number of experts. */
+static void op_sizes(ScBuilder *b, ScPhase *p, const IrNode *node) {
+    PgKernel *k = &p->kernel;
+    const ScLayout *y = &b->layouts[node->results[0]];
+    const ScLayout *x = &b->layouts[node->operands[0]];
+    k->x_layout = x->planes;
+    k->y_layout = y->planes;
+    sc_set_experts(k, x);
+    sc_set_experts(k, y);
+    k->K = x->width;
+    k->O = y->width;
+    k->N = op_state_dim(k, x, y);
+    if (k->kind == PG_SOFTMAX || k->kind == PG_SELECT || k->kind == PG_GATES) k->E = k->K = k->O = x->width;
+    if (k->kind == PG_MIX) {
+        IrValueId routes = node->operands[1];
+        k->E = b->g->values[node->operands[0]].type.dim[0];
+        k->k = b->g->values[routes].type.dim[1];
+    }
+}
+
+static void op_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
+    if (p->kernel.kind == PG_RECUR) {
+        p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
+        p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
+        return;
+    }
+    sc_tile_rows(b, p, y);
+}
+
+void sc_phase_op(ScBuilder *b, const IrNode *node) {
+    const ScLayout *y = &b->layouts[node->results[0]];
+    const ScLayout *x = &b->layouts[node->operands[0]];
+    ScLayout routed = y->planes == PG_POSITIONS ? *y : *x;
+    sc_prepare_groups(b, &routed);
+    ScPhase *p = sc_new_phase(b, op_kind(node->op), node, sc_phase_name(b, node, ir_op_info(node->op)->name));
+    op_sizes(b, p, node);
+    op_operands(b, p, node);
+    op_attributes(node, &p->kernel);
+    if (node->op == IR_OP_recur && node->n_operands == 4) {
+        p->kernel.held = true;
+        p->kernel.k = b->g->values[node->operands[3]].type.dim[1];
+    }
+    sc_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
+    op_tiles(b, p, y);
+    int y_slot = node->op == IR_OP_select ? PG_OP_ROUTES : node->op == IR_OP_gates ? PG_OP_GATES : PG_OP_Y;
+    sc_write(b, p, y_slot, node->results[0]);
+}
+
+/* Sums over experts that no map has taken. */
+void sc_phase_sum(ScBuilder *b, const IrNode *node) {
+    const ScLayout *x = &b->layouts[node->operands[0]];
+    sc_prepare_groups(b, x);
+    ScPhase *p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
+    p->kernel.O = x->width;
+    p->kernel.x_layout = x->planes;
+    p->kernel.sum = node->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
+    sc_set_experts(&p->kernel, x);
+    sc_read(b, p, PG_COMBINE_X, node->operands[0]);
+    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
+    if (node->op == IR_OP_expert_sum) {
+        sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
+        p->kernel.k = b->g->values[node->operands[1]].type.dim[1];
+    }
+    if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
+    sc_tile_rows(b, p, &b->layouts[node->results[0]]);
+    sc_write(b, p, PG_COMBINE_Y, node->results[0]);
+}
+
+/* A convolution alone: no bias, no activation, perhaps a mixed weight. */
+void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
+    ScPhase *p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
+    IrValueId w = node->operands[1];
+    p->kernel.O = b->layouts[node->results[0]].width;
+    p->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
+    p->kernel.mixed = ps_weight(b->g, w) == NULL;
+    sc_read(b, p, PG_CONV_X, node->operands[0]);
+    if (p->kernel.mixed)
+        sc_read(b, p, PG_CONV_W, w);
+    else
+        sc_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
+    if (node->n_operands > 2) sc_use_state(b, p, PG_CONV_HISTORY, node->operands[2]);
+    sc_tile_segments(b, p);
+    sc_write(b, p, PG_CONV_Y, node->results[0]);
+}
+
+void sc_tile_segments(const ScBuilder *b, ScPhase *p) {
+    p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
+    p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
+}

@@ -1,0 +1,101 @@
+/* The program as text: what runs in each stage of each mode, on which memory, with which kernel. */
+#include <inttypes.h>
+
+#include "schedule/schedule.h"
+
+static const char *const KINDS[PG_KIND_COUNT] = {
+    [PG_EMBED] = "embed",
+    [PG_NORM] = "norm",
+    [PG_MAP] = "map",
+    [PG_ROUTE] = "route",
+    [PG_GROUP] = "group",
+    [PG_COMBINE] = "combine",
+    [PG_CONV] = "conv",
+    [PG_SCAN] = "scan",
+    [PG_KV_STORE] = "kv_store",
+    [PG_ATTEND] = "attend",
+    [PG_ELEMENTWISE] = "elementwise",
+    [PG_SLICE] = "slice",
+    [PG_SOFTMAX] = "softmax",
+    [PG_SELECT] = "select",
+    [PG_GATES] = "gates",
+    [PG_MIX] = "mix",
+    [PG_OUTER] = "outer",
+    [PG_INJECT] = "inject",
+    [PG_RECUR] = "recur",
+    [PG_CONTRACT] = "contract",
+};
+
+static const char *const COUNTS[] = {
+    [PG_ONCE] = "once",
+    [PG_PER_ROW] = "row",
+    [PG_PER_ROW_BLOCK] = "row block",
+    [PG_PER_SEGMENT] = "segment",
+    [PG_PER_WANTED] = "block of wanted rows",
+    [PG_PER_POSITION_BLOCK] = "block of positions",
+};
+
+/* What is fused into a kernel, in the order in which it happens. */
+static void print_features(const PgKernel *k, FILE *out) {
+    static const char *const selects[] = {"", " all-experts", " chosen-experts"};
+    static const char *const scans[] = {" plain", " hold", " update", " params"};
+    if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
+    if (k->kind == PG_MAP) fprintf(out, "%s", selects[k->select]);
+    if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
+    if (k->bias) fprintf(out, " bias");
+    if (k->conv) fprintf(out, " conv");
+    if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
+    if (k->dual) fprintf(out, " times-second-map");
+    if (k->gate) fprintf(out, " gate");
+    if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_GATED_SUM ? " gated-sum" : " plane-sum");
+    if (k->addend) fprintf(out, " addend");
+    if (k->residual) fprintf(out, " residual");
+    if (k->scaled) fprintf(out, " scaled");
+    if (k->logits) fprintf(out, " logits");
+    if (k->gather_wanted) fprintf(out, " wanted-rows");
+    if (k->rope) fprintf(out, " rope");
+}
+
+static void print_operand(int slot, const PgRef *ref, FILE *out) {
+    if (ref->space == PG_NOWHERE) return;
+    static const char *const spaces[] = {[PG_ARENA] = "arena", [PG_WEIGHTS] = "weights", [PG_STATE] = "state"};
+    fprintf(out, " %d:%s+", slot, spaces[ref->space]);
+    if (ref->per_row != 0) fprintf(out, "%" PRIu64 "*LD+", ref->per_row);
+    fprintf(out, "%" PRIu64, ref->fixed);
+}
+
+static void print_phase(const PgProgram *program, const PgPhase *p, FILE *out) {
+    const PgKernel *k = &program->kernels[p->kernel];
+    fprintf(out, "    %-24s k%-3u %s", p->name, p->kernel, KINDS[k->kind]);
+    print_features(k, out);
+    fprintf(out, " | %u per %s | line %u |", p->fixed, COUNTS[p->count], p->line);
+    for (int i = 0; i < PG_MAX_OPERANDS; i++) print_operand(i, &p->operands[i], out);
+    fputc('\n', out);
+}
+
+static void print_step(const PgProgram *program, PgMode mode, FILE *out) {
+    const PgStep *step = &program->steps[mode];
+    fprintf(out, "%s: %u phases in %u stages, arena %" PRIu64 "*LD+%" PRIu64 " bytes\n",
+            mode == PG_ROW ? "one row" : "rows in blocks", step->n_phases, step->n_stages, step->arena_per_row, step->arena_fixed);
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        if (i == 0 || step->phases[i].stage != step->phases[i - 1].stage) fprintf(out, "  stage %u\n", step->phases[i].stage);
+        print_phase(program, &step->phases[i], out);
+    }
+}
+
+void sc_print_program(const PgProgram *program, FILE *out) {
+    fprintf(out, "program %s\n", program->name);
+    fprintf(out, "weights %" PRIu64 " bytes, %" PRIu64 " active; state %" PRIu64 " bytes; at most %" PRId64 " rows a step\n",
+            program->weight_bytes, program->active_weight_bytes, program->state_bytes, program->max_rows);
+    for (uint32_t i = 0; i < program->n_kernels; i++) {
+        const PgKernel *k = &program->kernels[i];
+        fprintf(out, "kernel k%u %s %s %s K=%" PRId64 " O=%" PRId64, i, KINDS[k->kind], k->mode == PG_ROW ? "row" : "block",
+                ir_dtype_word(k->dtype), k->K, k->O);
+        if (k->E > 0) fprintf(out, " E=%" PRId64 " k=%" PRId64, k->E, k->k);
+        if (k->N > 0) fprintf(out, " N=%" PRId64, k->N);
+        print_features(k, out);
+        fputc('\n', out);
+    }
+    print_step(program, PG_ROW, out);
+    print_step(program, PG_BLOCK, out);
+}

@@ -1,0 +1,129 @@
+/* The program as constant data: both modes' phases with their offsets, kernels shared, tables copied. */
+#include <string.h>
+
+#include "schedule/builder.h"
+#include "support/clock.h"
+#include "support/size.h"
+
+enum { ARENA_LIMIT_SHIFT = 30 }; /* a step of max_rows keeps its arena below 1 GiB */
+
+static uint32_t intern_kernel(ScBuilder *b, const PgKernel *kernel) {
+    for (size_t i = 0; i < b->n_kernels; i++)
+        if (memcmp(&b->kernels[i], kernel, sizeof *kernel) == 0) return (uint32_t)i;
+    b->kernels = su_grow(b->arena, b->kernels, &b->kernels_capacity, b->n_kernels + 1, sizeof *b->kernels);
+    memcpy(&b->kernels[b->n_kernels], kernel, sizeof *kernel);
+    return (uint32_t)b->n_kernels++;
+}
+
+static PgRef buffer_ref(const ScBuilder *b, int32_t buffer) {
+    return (PgRef){PG_ARENA, b->buffers[buffer].offset.per_row, b->buffers[buffer].offset.fixed};
+}
+
+static PgRef operand_ref(const ScBuilder *b, const ScOperand *operand) {
+    if (operand->space == PG_ARENA) return buffer_ref(b, operand->buffer);
+    return (PgRef){operand->space, 0, operand->offset};
+}
+
+static void finish_phases(ScBuilder *b, PgStep *step) {
+    PgPhase *phases = SU_NEW_ARRAY(b->arena, PgPhase, b->n_phases);
+    for (size_t i = 0; i < b->n_phases; i++) {
+        const ScPhase *p = &b->phases[i];
+        phases[i] = p->pg;
+        phases[i].kernel = intern_kernel(b, &p->kernel);
+        for (int o = 0; o < PG_MAX_OPERANDS; o++) phases[i].operands[o] = operand_ref(b, &p->operands[o]);
+    }
+    step->phases = phases;
+    step->n_phases = (uint32_t)b->n_phases;
+    step->n_stages = b->n_phases > 0 ? phases[b->n_phases - 1].stage + 1 : 0;
+}
+
+static void reset_mode(ScBuilder *b, PgMode mode) {
+    b->mode = mode;
+    b->buffers = NULL;
+    b->phases = NULL;
+    b->n_buffers = b->buffers_capacity = b->n_phases = b->phases_capacity = 0;
+    for (size_t v = 0; v < b->g->n_values; v++) b->buffer_of[v] = b->groups_of[v] = -1;
+    memset(b->skip_conv, 0, b->g->n_nodes);
+    for (size_t i = 0; i < b->n_ropes; i++) b->rope_buffers[i] = -1;
+}
+
+static void add_seconds(const ScBuilder *b, PsPass pass, double seconds) {
+    if (b->options->seconds != NULL) b->options->seconds[pass] += seconds;
+}
+
+static void build_mode(ScBuilder *b, PgMode mode, PgStep *step) {
+    reset_mode(b, mode);
+    double start = su_seconds();
+    sc_make_phases(b);
+    sc_assign_stages(b);
+    double scheduled = su_seconds();
+    ScBytes arena = sc_plan(b);
+    add_seconds(b, PS_SCHEDULE, scheduled - start);
+    add_seconds(b, PS_PLAN, su_seconds() - scheduled);
+    step->arena_per_row = arena.per_row;
+    step->arena_fixed = arena.fixed;
+    finish_phases(b, step);
+    for (size_t i = 0; i < b->n_ropes; i++) b->ropes[i].table[mode] = buffer_ref(b, b->rope_buffers[i]);
+}
+
+static void finish_weights(ScBuilder *b, PgProgram *program) {
+    PgWeight *weights = SU_NEW_ARRAY(b->arena, PgWeight, b->n_weights);
+    double active = 0;
+    for (size_t i = 0; i < b->n_weights; i++) {
+        weights[i] = b->weights[i].pg;
+        active += (double)weights[i].bytes * b->weights[i].active;
+    }
+    program->weights = weights;
+    program->n_weights = (uint32_t)b->n_weights;
+    program->active_weight_bytes = (uint64_t)(active + 0.5);
+    program->weight_bytes = b->n_weights > 0 ? weights[b->n_weights - 1].offset + weights[b->n_weights - 1].bytes : 0;
+}
+
+static int64_t largest_step(const ScBuilder *b, const PgStep *block) {
+    uint64_t limit = (uint64_t)1 << ARENA_LIMIT_SHIFT;
+    int64_t rows = b->options->max_rows ? b->options->max_rows : PG_MAX_ROWS;
+    for (size_t i = 0; i < b->n_kernels && rows > PG_MAX_ROWS; i++)
+        if (b->kernels[i].window > 0) rows = PG_MAX_ROWS;
+    while (rows > 8 && block->arena_per_row * pg_ld((uint64_t)rows) + block->arena_fixed > limit) rows /= 2;
+    return rows;
+}
+
+bool sc_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
+                SuDiags *diags) {
+    ScBuilder b = {.spec = spec, .g = graph, .options = options, .arena = arena};
+    PgProgram *program = SU_NEW(arena, PgProgram);
+    b.uses = ps_uses(graph, &b.scratch);
+    b.layouts = sc_layouts(graph, &b.scratch);
+    b.inlined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_nodes);
+    b.skip_conv = SU_NEW_ARRAY(&b.scratch, bool, graph->n_nodes);
+    b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
+    b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
+    double start = su_seconds();
+    sc_collect_tensors(&b, spec);
+    bool fits = sc_collect_states(&b, diags);
+    add_seconds(&b, PS_WEIGHTS, su_seconds() - start);
+    if (!fits) {
+        su_arena_free(&b.scratch);
+        return false;
+    }
+    *program = (PgProgram){.name = su_strdup(arena, spec->name), .vocab_size = spec->vocab_size, .d_model = spec->d_model};
+    memcpy(program->spec_hash, spec->hash, sizeof program->spec_hash);
+    build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
+    build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
+    finish_weights(&b, program);
+    program->max_positions = fe_position_bound(spec);
+    program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);
+    program->out_stride = su_round_up((uint64_t)spec->vocab_size, PG_LANES);
+    program->kernels = b.kernels;
+    program->n_kernels = (uint32_t)b.n_kernels;
+    program->tensors = b.tensors;
+    program->n_tensors = (uint32_t)b.n_tensors;
+    program->states = b.states;
+    program->n_states = (uint32_t)b.n_states;
+    program->state_bytes = b.state_bytes;
+    program->ropes = b.ropes;
+    program->n_ropes = (uint32_t)b.n_ropes;
+    *out_program = program;
+    su_arena_free(&b.scratch);
+    return true;
+}

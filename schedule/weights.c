@@ -1,0 +1,104 @@
+/* Weights: the checkpoint's tensors, and the packed form each use needs. A tensor used twice in one form (tied embeddings) is
+ * packed once. With the pass off, everything is packed as f32: the same values in more bytes. */
+#include <string.h>
+
+#include "schedule/builder.h"
+#include "support/size.h"
+
+void sc_collect_tensors(ScBuilder *b, FeSpec *spec) {
+    const FeTensor *tensors = fe_tensors(spec, &b->n_tensors);
+    b->tensors = SU_NEW_ARRAY(b->arena, PgTensor, b->n_tensors);
+    for (size_t i = 0; i < b->n_tensors; i++) {
+        PgTensor *t = &b->tensors[i];
+        t->name = su_strdup(b->arena, tensors[i].name);
+        t->rank = tensors[i].rank;
+        t->dtype = tensors[i].dtype;
+        memcpy(t->shape, tensors[i].shape, sizeof t->shape);
+    }
+    for (int pack = 0; pack < 3; pack++) {
+        b->weight_of[pack] = SU_NEW_ARRAY(&b->scratch, int32_t, b->g->n_values);
+        for (size_t v = 0; v < b->g->n_values; v++) b->weight_of[pack][v] = -1;
+    }
+}
+
+/* The index of a tensor by name. Weights come up in about the table's order, so the search starts behind the last one. */
+static uint32_t tensor_index(const ScBuilder *b, const char *name) {
+    size_t start = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.tensor : 0;
+    for (size_t i = 0; i < b->n_tensors; i++) {
+        size_t at = (start + i) % b->n_tensors;
+        if (strcmp(b->tensors[at].name, name) == 0) return (uint32_t)at;
+    }
+    SU_BUG("the graph uses %s, which the checkpoint does not hold", name);
+}
+
+/* planes, O, K of a type as the pack sees it. */
+static void set_shape(PgWeight *w, const IrType *type) {
+    int inner = w->pack == PG_VECTOR ? 1 : 2;
+    w->planes = type->rank > inner ? type->dim[0] : 1;
+    w->O = type->dim[type->rank - inner];
+    w->K = inner == 2 ? type->dim[type->rank - 1] : 1;
+}
+
+static uint64_t packed_bytes(const PgWeight *w) {
+    return (uint64_t)w->planes * pg_panels(w->O) * ir_panel_bytes((IrDtype)w->dtype, w->K);
+}
+
+const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
+    int32_t *known = &b->weight_of[pack][value];
+    if (*known >= 0) {
+        ScWeight *w = &b->weights[*known];
+        if (active > w->active) w->active = active;
+        return w;
+    }
+    const IrValue *v = ps_weight(b->g, value);
+    PgWeight pg = {.tensor = tensor_index(b, v->name), .pack = pack, .negexp = v->transform == IR_NEG_EXP};
+    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? b->tensors[pg.tensor].dtype : IR_F32;
+    set_shape(&pg, &v->type);
+    pg.bytes = packed_bytes(&pg);
+    uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
+    pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);
+    *known = (int32_t)b->n_weights;
+    b->weights = su_grow(&b->scratch, b->weights, &b->weights_capacity, b->n_weights + 1, sizeof *b->weights);
+    b->weights[b->n_weights] = (ScWeight){pg, value, active};
+    return &b->weights[b->n_weights++];
+}
+
+/* ---- states */
+
+/* Floats of a state in its kernel's layout (ir/program.h); false when they overflow. */
+static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint64_t *out) {
+    const IrType *type = &g->values[node->operands[operand]].type;
+    int64_t inner = type->dim[type->rank - 1], channels = type->dim[type->rank - 2];
+    uint64_t count = (uint64_t)inner * PG_LANES; /* of a panel of channels */
+    if (node->op != IR_OP_attend) {
+        uint64_t planes = type->rank == 3 ? (uint64_t)type->dim[0] : 1;
+        return su_mul(count, pg_panels(channels), &count) && su_mul(count, planes, out);
+    }
+    uint64_t head_dim = (uint64_t)node->attrs[IR_ATTEND_head_dim].i, kv_heads = (uint64_t)node->attrs[IR_ATTEND_kv_heads].i;
+    if (operand == 5) head_dim = su_round_up(head_dim, PG_LANES);
+    return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)type->dim[0], out);
+}
+
+static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *diags) {
+    IrValueId value = node->operands[operand];
+    uint64_t floats, end;
+    if (!state_floats(b->g, node, operand, &floats) || floats > UINT64_MAX / 8 ||
+        !su_add(b->state_bytes, su_round_up(floats * 4, 64), &end) || end > (uint64_t)1 << 48)
+        return su_error(diags, node->span, "a smaller window or max_positions needs less", "the state of a sequence is too large");
+    b->state_offset[value] = b->state_bytes;
+    b->states[b->n_states++] = (PgState){su_strdup(b->arena, b->g->values[value].name), b->state_bytes, end - b->state_bytes};
+    b->state_bytes = end;
+    return true;
+}
+
+bool sc_collect_states(ScBuilder *b, SuDiags *diags) {
+    const IrGraph *g = b->g;
+    b->state_offset = SU_NEW_ARRAY(&b->scratch, uint64_t, g->n_values);
+    size_t count = 0;
+    for (size_t v = 0; v < g->n_values; v++) count += g->values[v].kind == IR_STATE;
+    b->states = SU_NEW_ARRAY(b->arena, PgState, count);
+    for (size_t n = 0; n < g->n_nodes; n++)
+        for (int i = 0; i < g->nodes[n].n_operands; i++)
+            if (g->values[g->nodes[n].operands[i]].kind == IR_STATE && !add_state(b, &g->nodes[n], i, diags)) return false;
+    return true;
+}
