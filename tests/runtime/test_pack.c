@@ -32,32 +32,46 @@ static const float *make_values(uint64_t count) {
     return values;
 }
 
-static uint64_t bytes_of(const Form *f) {
-    uint64_t k = su_ceil_div((uint64_t)f->K, ir_dtype(f->dtype)->group);
-    return (uint64_t)f->planes * pg_panels(f->O) * k * 64;
+/* What a panel holds of (k, lane), by the definition in program.h; and a value rounded to what the dtype holds. */
+static float at_f32(const uint8_t *panel, int64_t k, int64_t lane) { return ((const float *)(const void *)panel)[k * 16 + lane]; }
+static float round_f32(float x) { return x; }
+static uint16_t half_at(const uint8_t *panel, int64_t k, int64_t lane) {
+    return ((const uint16_t *)(const void *)panel)[(k / 2 * 16 + lane) * 2 + k % 2];
+}
+static float at_bf16(const uint8_t *panel, int64_t k, int64_t lane) { return rt_widen_bf16(half_at(panel, k, lane)); }
+static float round_bf16(float x) { return rt_widen_bf16(rt_narrow_bf16(x)); }
+static float at_f16(const uint8_t *panel, int64_t k, int64_t lane) { return rt_widen_f16(half_at(panel, k, lane)); }
+static float round_f16(float x) { return rt_widen_f16(rt_narrow_f16(x)); }
+
+static const struct {
+    float (*at)(const uint8_t *panel, int64_t k, int64_t lane);
+    float (*round)(float x);
+    int64_t group, group_bytes;
+} dtypes[IR_STORED_DTYPES] = {
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
+    [IR_##NAME] = {at_##name, round_##name, group, group_bytes},
+#include "ir/dtype.def"
+};
+
+static uint64_t panel_bytes(const Form *f) {
+    return su_ceil_div((uint64_t)f->K, (uint64_t)dtypes[f->dtype].group) * (uint64_t)dtypes[f->dtype].group_bytes;
 }
 
-/* Element (plane, row, k) of the packed form, by the definition in program.h. */
+static uint64_t bytes_of(const Form *f) { return (uint64_t)f->planes * pg_panels(f->O) * panel_bytes(f); }
+
 static float packed_at(const Form *f, const uint8_t *blob, int64_t plane, int64_t row, int64_t k) {
-    int64_t panels = (int64_t)pg_panels(f->O), panel = plane * panels + row / 16, lane = row % 16;
-    if (f->dtype == IR_F32) return ((const float *)blob)[(panel * f->K + k) * 16 + lane];
-    uint16_t half = ((const uint16_t *)blob)[((panel * ((f->K + 1) / 2) + k / 2) * 16 + lane) * 2 + k % 2];
-    return f->dtype == IR_BF16 ? rt_widen_bf16(half) : rt_widen_f16(half);
+    uint64_t panel = (uint64_t)plane * pg_panels(f->O) + (uint64_t)row / 16;
+    return dtypes[f->dtype].at(blob + panel * panel_bytes(f), k, row % 16);
 }
 
 static float expected_at(const Form *f, int64_t plane, int64_t row, int64_t k) {
     if (row >= f->O || k >= f->K) return 0;
-    float value = value_of((uint64_t)((plane * f->O + row) * f->K + k));
-    switch (f->dtype) {
-    case IR_F32: break;
-    case IR_BF16: value = rt_widen_bf16(rt_narrow_bf16(value)); break;
-    case IR_F16: value = rt_widen_f16(rt_narrow_f16(value)); break;
-    }
+    float value = dtypes[f->dtype].round(value_of((uint64_t)((plane * f->O + row) * f->K + k)));
     return f->negexp ? -vm_exp(value) : value;
 }
 
 static void check_blob(const Form *f, const uint8_t *blob) {
-    int64_t columns = f->dtype == IR_F32 ? f->K : (f->K + 1) / 2 * 2; /* an odd last k has a zero partner */
+    int64_t columns = (int64_t)su_round_up((uint64_t)f->K, (uint64_t)dtypes[f->dtype].group); /* the last group ends in zeros */
     for (int64_t plane = 0; plane < f->planes; plane++) {
         for (int64_t row = 0; row < (int64_t)pg_panels(f->O) * 16; row++) {
             for (int64_t k = 0; k < columns; k++) {
