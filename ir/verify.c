@@ -67,9 +67,16 @@ static bool check_inputs(Verify *v) {
     return true;
 }
 
+/* A tensor of the checkpoint has one type, whatever is made of it. `slot` is its own among the tensors' names. */
+static bool check_tensor(Verify *v, const IrValue *weight, IrNameSlot *slot, int32_t id) {
+    if (slot->number == -1) slot->number = id;
+    if (ir_type_equal(&v->g->values[slot->number].type, &weight->type)) return true;
+    return bad_graph(v, "@%s: a weight with and without neg_exp is one tensor, of one type", weight->name);
+}
+
 /* Weights and states: sound types, every name once. */
 static bool check_constants(Verify *v) {
-    IrNames names = {.arena = &v->scratch};
+    IrNames names = {.arena = &v->scratch}, tensors = {.arena = &v->scratch};
     for (size_t i = 0; i < v->g->n_values; i++) {
         const IrValue *value = &v->g->values[i];
         if (value->kind != IR_WEIGHT && value->kind != IR_STATE) continue;
@@ -82,6 +89,7 @@ static bool check_constants(Verify *v) {
         IrNameSlot *slot = ir_names_at(&names, key);
         if (slot->number != -1) return bad_graph(v, "two weights or states are named @%s", value->name);
         slot->number = (int32_t)i;
+        if (value->kind == IR_WEIGHT && !check_tensor(v, value, ir_names_at(&tensors, value->name), (int32_t)i)) return false;
     }
     return true;
 }
