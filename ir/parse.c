@@ -410,10 +410,10 @@ static bool parse_item(Parser *p) {
     static const struct {
         const char *word;
         bool (*parse)(Parser *p);
-    } items[] = {{"spec", parse_spec},           {"max_positions", parse_max_positions},
-                 {"tokens", parse_tokens},       {"positions", parse_positions},
-                 {"weight", parse_weight},       {"state", parse_state},
-                 {"region", parse_region},       {"next", parse_next},
+    } items[] = {{"spec", parse_spec},     {"max_positions", parse_max_positions},
+                 {"tokens", parse_tokens}, {"positions", parse_positions},
+                 {"weight", parse_weight}, {"state", parse_state},
+                 {"region", parse_region}, {"next", parse_next},
                  {"logits", parse_logits}};
     if (p->token.kind == LOCAL) return parse_node(p);
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)

@@ -189,6 +189,15 @@ static bool check_routes(Verify *v, const IrNode *node) {
     return bad_node(v, node, "its routes choose among %" PRId64 " experts, and it has %" PRId64, among, experts);
 }
 
+/* Whoever runs the graph refuses tokens past max_positions, so that caches without a window must hold just as many. */
+static bool check_positions(Verify *v, const IrNode *node) {
+    if (node->op != IR_OP_attend || node->attrs[IR_ATTEND_window].i > 0) return true;
+    int64_t held = v->g->values[node->operands[4]].type.dim[0];
+    if (held == v->g->max_positions) return true;
+    return bad_node(v, node, "without a window its caches must hold max_positions (%" PRId64 "), not %" PRId64, v->g->max_positions,
+                    held);
+}
+
 static bool check_level(Verify *v, const IrNode *node) {
     if (v->g->level != IR_NAIVE) return true;
     if (node->region != IR_NONE) return bad_node(v, node, "a naive graph has no regions");
@@ -203,7 +212,8 @@ static bool check_nodes(Verify *v) {
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu applies no operation", i);
-        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node))
+        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node) &&
+            check_positions(v, node))
             check_level(v, node);
     }
     return v->ok;

@@ -96,8 +96,7 @@ static bool check_head(const IrGraph *g, SuDiags *diags) {
     return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
 }
 
-bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags) {
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
     if (!check_head(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
@@ -115,7 +114,8 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
         su_arena_free(&b.scratch);
         return false;
     }
-    *program = (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
+    *program =
+        (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
     memcpy(program->spec_hash, graph->spec_hash, sizeof program->spec_hash);
     build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);

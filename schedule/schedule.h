@@ -8,8 +8,7 @@
 
 /* Makes the program of a fused (or, with all fusion off, naive) graph. Everything lives in `arena`; tensors are the graph's
  * weights in their order. false: an error was added. */
-bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags);
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags);
 
 /* The program as text, for people and golden tests. */
 void sc_print_program(const PgProgram *program, FILE *out);

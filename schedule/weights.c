@@ -78,7 +78,7 @@ static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint
     }
     uint64_t head_dim = (uint64_t)node->attrs[IR_ATTEND_head_dim].i, kv_heads = (uint64_t)node->attrs[IR_ATTEND_kv_heads].i;
     if (operand == 5) head_dim = su_round_up(head_dim, PG_LANES);
-    return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)type->dim[0], out);
+    return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)sc_cache_positions(g, node), out);
 }
 
 static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *diags) {
