@@ -129,8 +129,8 @@ MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables);
 /* After a failure behind rt_cuda_send: waits for the copy from staging, which is written to again, and returns the error, or what
  * the launch says of why it ended itself. */
 MossError rt_cuda_abandon(RtCuda *gpu, MossError error);
-/* Control block and nonfinite come back into staging; waits. */
-MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables);
+/* Logits come back into the step, control block and non-finite rows into staging; waits. */
+MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *step);
 /* ---- picks.c */
 uint32_t rt_cuda_most_picks(const MossDevice *device);
 MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *step, RtDevicePicks *picks);

@@ -71,9 +71,7 @@ static void take_results(const RtDeviceStep *s, RtDevicePicks *p, const uint8_t 
 }
 
 static MossError fetch(RtCuda *gpu, const RtDeviceStep *s, RtDevicePicks *p, const Layout *l, const RtCudaTables *tables) {
-    uint64_t logits = s->n_out_rows * gpu->program->out_stride * sizeof(float);
-    RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
-    MossError error = rt_cuda_receive(gpu, tables);
+    MossError error = rt_cuda_receive(gpu, tables, s);
     if (error.code != MOSS_OK) return error;
     p->done = rt_cuda_control(gpu, tables)->done;
     memcpy(s->nonfinite, gpu->staging + tables->nonfinite, s->rows * sizeof *s->nonfinite);

@@ -126,10 +126,15 @@ static MossError stuck_or(const RtCuda *gpu, MossError error) {
                     gpu->facts.name, s->block, s->blocks, s->nth, phase, s->arrived);
 }
 
-MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables) {
-    uint64_t bytes = tables->end - tables->control;
+static MossError receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *s) {
+    uint64_t bytes = tables->end - tables->control, logits = s->n_out_rows * gpu->program->out_stride * sizeof(float);
+    if (logits) RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
     RT_CUDA_TRY(gpu, get, gpu->staging + tables->control, gpu->tables.address + tables->control, bytes, gpu->stream);
-    return stuck_or(gpu, rt_cuda_wait(gpu));
+    return rt_cuda_wait(gpu);
+}
+
+MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *s) {
+    return stuck_or(gpu, receive(gpu, tables, s));
 }
 
 MossError rt_cuda_abandon(RtCuda *gpu, MossError error) {
@@ -281,10 +286,7 @@ MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *s) {
     error = rt_cuda_send(gpu, &tables);
     if (error.code == MOSS_OK) error = launch(gpu, s, &tables);
     if (error.code != MOSS_OK) return rt_cuda_abandon(gpu, error);
-    if (s->n_out_rows)
-        RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, s->n_out_rows * gpu->program->out_stride * sizeof(float),
-                    gpu->stream);
-    error = rt_cuda_receive(gpu, &tables);
+    error = rt_cuda_receive(gpu, &tables, s);
     if (error.code == MOSS_OK) memcpy(s->nonfinite, gpu->staging + tables.nonfinite, s->rows * sizeof *s->nonfinite);
     return error;
 }
