@@ -70,7 +70,7 @@ static void move_history(Counter *c) {
 
 /* What a step of the epilogue goes over for each of its outputs. */
 static double inner_of(const PgKernel *k, PgStepKind kind) {
-    return kind == PG_STEP_CONV ? (double)k->taps : kind == PG_STEP_GATED_SUM ? (double)k->k : 0;
+    return kind == PG_STEP_CONV ? (double)k->taps : kind == PG_STEP_WEIGHTED_SUM ? (double)k->k : 0;
 }
 
 /* The epilogue, step by step, of `n` places of O outputs each; behind a sum over experts a row is one place. The result is stored. */

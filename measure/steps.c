@@ -51,7 +51,7 @@ void ms_reset(const MsSteps *steps) {
 /* ---------------------------------------------------------------------------------------------- steps */
 
 /* Feeds every sequence its tokens [first, first + count). */
-static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossWanted wanted) {
+static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossLogits logits) {
     int64_t length = b->plan->prefill + b->plan->decode;
     for (int64_t s = 0; s < b->plan->batch; s++) {
         b->segments[s] = (MossSegment){
@@ -69,7 +69,7 @@ PgWork ms_prompt_work(const MsSteps *b, int64_t done) {
 }
 
 PgWork ms_decode_work(const MsSteps *b, int64_t position) {
-    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .wanted = b->plan->batch, .position = position};
+    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .n_out_rows = b->plan->batch, .position = position};
 }
 
 MossError ms_prompts(const MsSteps *b) {
@@ -89,8 +89,8 @@ MossError ms_decode(const MsSteps *b) {
     return error;
 }
 
-double ms_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
-    if (k->kind == PG_MAP) return cost->flops;
+double ms_linear_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
+    if (k->kind == PG_LINEAR) return cost->flops;
     if (k->kind != PG_SCAN) return 0;
     double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;
     return 2 * times * (double)rows * (double)k->R * (double)k->O;
