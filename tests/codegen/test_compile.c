@@ -21,7 +21,7 @@ static const PgKernel kernels[] = {
      .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_LINEAR,
      .mode = PG_BLOCK,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .K = 40,
      .O = 200,
      .select = PG_CHOSEN,
@@ -65,7 +65,7 @@ static void lower_instruction_set_can_be_asked_for(void **unused) {
 
 static void name_says_what_a_kernel_does(void **unused) {
     (void)unused;
-    char name[160], few[12];
+    char name[160], few[15];
     cg_kernel_name(&kernels[1], 7, name, sizeof name);
     assert_string_equal(name, "linear_row_40x64_f32_norm_bias_silu_7");
     cg_kernel_name(&kernels[1], 7, few, sizeof few);

@@ -32,12 +32,11 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def unnamed(text):
-    """Code with every identifier replaced by its number, without comments: what stays is structure and numbers."""
+    """Code with every identifier replaced by one word, without comments: what stays is structure and numbers. (Not by numbers of
+    first use: where one name becomes two, as of a field and of a variable, those would differ.)"""
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
     text = re.sub(r"//[^\n]*", " ", text)
-    numbers = {}
-    text = WORD.sub(lambda m: "i%d" % numbers.setdefault(m.group(0), len(numbers)), text)
-    return " ".join(text.split())
+    return " ".join(WORD.sub("name", text).split())
 
 
 def assembly(text):
