@@ -268,7 +268,7 @@ static Tiles tiles_of_linear(const PgKernel *k) {
 
 static Tiles tiles_of(const PgKernel *k) {
     switch (k->kind) {
-    case PG_LINEAR: return tiles_of_map(k);
+    case PG_LINEAR: return tiles_of_linear(k);
     case PG_ROUTE:
     case PG_KV_STORE: return (Tiles){PG_PER_ROW, 1};
     case PG_ATTEND: return (Tiles){PG_PER_ROW, k->heads};
