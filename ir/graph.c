@@ -72,6 +72,12 @@ IrValueId ir_state(IrGraph *g, const char *name, IrType type) {
     return slot->number;
 }
 
+IrRoles ir_no_roles(void) {
+    IrRoles roles;
+    for (int i = 0; i < IR_ROLE_COUNT; i++) roles.of[i] = IR_NONE;
+    return roles;
+}
+
 int64_t ir_vocab_size(const IrGraph *g) { return g->values[g->logits].type.dim[1]; }
 
 int64_t ir_model_width(const IrGraph *g) {

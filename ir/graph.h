@@ -8,7 +8,9 @@
  * that a program is made of; the spec is not needed any more.
  *
  * Fusion does not replace operations by bigger ones: it puts nodes into *regions*. A region is a contiguous run of nodes that
- * becomes one phase (or a few) of the program; values used only inside it never reach memory. Route fusion alone rewrites
+ * becomes one phase (or a few) of the program; values used only inside it never reach memory. A region names the values that
+ * play a part in it (roles.def), so that who reads it matches nothing again. After the last pass every linear and every attend
+ * stands in one. Route fusion alone rewrites
  * operations (the dense ones over all experts into *_routed ones). So both evaluators run a graph of any level, with the same
  * result up to rounding (eval64) or bit for bit (eval32).
  *
@@ -98,11 +100,33 @@ typedef struct IrNode {
 } IrNode;
 
 /* What a region becomes. A node outside any region is a phase of its own. */
-typedef enum IrRegionKind { IR_REGION_MAP, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTER, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+
+/* Which part a value plays in a region (roles.def). */
+typedef enum IrRole {
+#define IR_ROLE(name, row, kinds) IR_ROLE_##name,
+#include "ir/roles.def"
+    IR_ROLE_COUNT
+} IrRole;
+
+typedef struct IrRoleInfo {
+    const char *name;
+    bool row;
+    const char *kinds; /* a letter for each IrRegionKind: ! must be, ? may be, . is not */
+} IrRoleInfo;
+
+const IrRoleInfo *ir_role_info(IrRole role);
+
+typedef struct IrRoles {
+    IrValueId of[IR_ROLE_COUNT]; /* IR_NONE: nobody */
+} IrRoles;
+
+IrRoles ir_no_roles(void);
 
 typedef struct IrRegion {
     IrRegionKind kind;
     const char *name; /* "blocks.3.in_proj": used in explain, dumps, profiles */
+    IrRoles roles;
 } IrRegion;
 
 typedef enum IrLevel { IR_NAIVE, IR_FUSED } IrLevel;

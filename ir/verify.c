@@ -8,12 +8,17 @@
 #include "ir/names.h"
 #include "support/size.h"
 
+/* Why only certain regions may read a value: all who do make it themselves in a one-row step; its other rows are not made; the
+ * convolution is computed where it is made. */
+enum { BOUND_NORM = 1, BOUND_OUTPUT_NORM = 2, BOUND_CONV = 4 };
+
 typedef struct Verify {
     const IrGraph *g;
     SuDiags *diags;
     SuArena scratch;
     bool ok;
     const IrNode **consumer; /* of each state: the node that takes it */
+    uint8_t *bound;          /* of each value: BOUND_… */
 } Verify;
 
 /* ---------------------------------------------------------------------------------------------- messages */
@@ -242,6 +247,116 @@ static void check_states(Verify *v) {
     }
 }
 
+static bool is_inside(const IrGraph *g, IrValueId value, int32_t region) {
+    return g->values[value].kind == IR_RESULT && g->nodes[g->values[value].node].region == region;
+}
+
+static bool has_role(const IrRoles *roles, IrValueId value) {
+    for (int i = 0; i < IR_ROLE_COUNT; i++)
+        if (roles->of[i] == value) return true;
+    return false;
+}
+
+/* Every role that the kind asks for, none that it has not. */
+static bool check_roles(Verify *v, const IrRegion *region) {
+    const IrGraph *g = v->g;
+    for (int i = 0; i < IR_ROLE_COUNT; i++) {
+        const IrRoleInfo *info = ir_role_info((IrRole)i);
+        char letter = info->kinds[region->kind];
+        IrValueId value = region->roles.of[i];
+        if (value == IR_NONE && letter == '!') return bad_graph(v, "the region \"%s\" has no %s", region->name, info->name);
+        if (value == IR_NONE) continue;
+        if (letter == '.') return bad_graph(v, "the region \"%s\" cannot have %s", region->name, info->name);
+        if (!is_value(g, value)) return bad_graph(v, "%s of the region \"%s\" is absent", info->name, region->name);
+    }
+    return true;
+}
+
+/* What a region's node reads from outside plays a role; or a slice of it does. */
+static bool check_reads(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    const IrRoles *roles = &g->regions[node->region].roles;
+    if (node->op == IR_OP_slice && has_role(roles, node->results[0])) return true;
+    for (int i = 0; i < node->n_operands; i++) {
+        IrValueId value = node->operands[i];
+        if (value == g->positions || is_inside(g, value, node->region) || has_role(roles, value)) continue;
+        return bad_node(v, node, "operand %d comes from outside the region and has no role in it", i);
+    }
+    return true;
+}
+
+/* What a node reads of a region it does not stand in is a result of that region: one with a role. */
+static bool check_outputs(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    for (int i = 0; i < node->n_operands; i++) {
+        const IrValue *value = &g->values[node->operands[i]];
+        int32_t region = value->kind == IR_RESULT ? g->nodes[value->node].region : IR_NONE;
+        if (region == IR_NONE || region == node->region) continue;
+        const IrRoles *roles = &g->regions[region].roles;
+        bool router = g->regions[region].kind == IR_REGION_ROUTER;
+        bool out = node->operands[i] == roles->of[IR_ROLE_y] ||
+                   (router && (node->operands[i] == roles->of[IR_ROLE_experts] || node->operands[i] == roles->of[IR_ROLE_gates]));
+        if (!out) return bad_node(v, node, "operand %d stays inside the region \"%s\"", i, g->regions[region].name);
+    }
+    return true;
+}
+
+static bool check_bound(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    for (int i = 0; i < node->n_operands; i++) {
+        IrValueId value = node->operands[i];
+        const IrRegion *region = node->region != IR_NONE ? &g->regions[node->region] : NULL;
+        bool good = v->bound[value] == 0 || is_inside(g, value, node->region);
+        if (region != NULL && !good) {
+            good = (!(v->bound[value] & BOUND_NORM) || region->roles.of[IR_ROLE_norm] == value) &&
+                   (!(v->bound[value] & BOUND_OUTPUT_NORM) || region->roles.of[IR_ROLE_output_norm] == value) &&
+                   (!(v->bound[value] & BOUND_CONV) || region->kind == IR_REGION_CONV);
+        }
+        if (!good) return bad_node(v, node, "reads %%%s, which is fused into others", g->values[value].name);
+    }
+    return true;
+}
+
+/* Roles of a one-row step: norm is a norm and x, conv the y of a convolution that reads this y. */
+static bool check_folded(Verify *v, const IrRegion *region) {
+    const IrGraph *g = v->g;
+    IrValueId norm = region->roles.of[IR_ROLE_norm], conv = region->roles.of[IR_ROLE_conv];
+    const IrValueId output_norm = region->roles.of[IR_ROLE_output_norm];
+    if (norm != IR_NONE) {
+        IrOp op = g->values[norm].kind == IR_RESULT ? g->nodes[g->values[norm].node].op : IR_OP_COUNT;
+        if ((op != IR_OP_rms_norm && op != IR_OP_layer_norm) || norm != region->roles.of[IR_ROLE_x])
+            return bad_graph(v, "norm of the region \"%s\" must be its x, made by a norm", region->name);
+        v->bound[norm] |= BOUND_NORM;
+    }
+    if (output_norm != IR_NONE) {
+        if (output_norm != region->roles.of[IR_ROLE_x] || region->roles.of[IR_ROLE_y] != g->logits)
+            return bad_graph(v, "output_norm of the region \"%s\" must be its x, and y the logits", region->name);
+        v->bound[output_norm] |= BOUND_OUTPUT_NORM;
+    }
+    if (conv == IR_NONE) return true;
+    int32_t behind = g->values[conv].kind == IR_RESULT ? g->nodes[g->values[conv].node].region : IR_NONE;
+    const IrRegion *c = behind != IR_NONE ? &g->regions[behind] : NULL;
+    if (c == NULL || c->kind != IR_REGION_CONV || c->roles.of[IR_ROLE_x] != region->roles.of[IR_ROLE_y] || c->roles.of[IR_ROLE_y] != conv)
+        return bad_graph(v, "conv of the region \"%s\" must be the y of the convolution that reads its y", region->name);
+    v->bound[c->roles.of[IR_ROLE_x]] |= BOUND_CONV;
+    return true;
+}
+
+static void check_all_roles(Verify *v) {
+    const IrGraph *g = v->g;
+    v->bound = SU_NEW_ARRAY(&v->scratch, uint8_t, g->n_values);
+    for (size_t i = 0; i < g->n_regions; i++)
+        if (!check_roles(v, &g->regions[i])) return;
+    for (size_t i = 0; i < g->n_regions; i++)
+        if (!check_folded(v, &g->regions[i])) return;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const IrNode *node = &g->nodes[i];
+        if (node->region != IR_NONE) check_reads(v, node);
+        check_outputs(v, node);
+        check_bound(v, node);
+    }
+}
+
 /* A region's nodes stand together, and none is empty. */
 static void check_regions(Verify *v) {
     const IrGraph *g = v->g;
@@ -261,6 +376,7 @@ static void check_regions(Verify *v) {
     }
     for (size_t i = 0; i < g->n_regions; i++)
         if (!seen[i]) bad_graph(v, "the region \"%s\" is empty", g->regions[i].name);
+    if (v->ok) check_all_roles(v);
 }
 
 static void check_logits(Verify *v) {

@@ -121,7 +121,9 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     const IrNode *select = ps_maker(g, gates->operands[1]);
     const IrNode *map = ps_maker(g, score->operands[0]);
     PsGroup group = {.n = 0};
+    IrRoles roles = ir_no_roles();
     if (map->op == IR_OP_add_bias) {
+        roles.of[IR_ROLE_bias] = map->operands[1];
         ps_group_add(&group, (IrNodeId)(map - g->nodes));
         map = ps_maker(g, map->operands[0]);
     }
@@ -129,7 +131,13 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
     ps_group_add(&group, gates_id);
-    ps_make_region(g, IR_REGION_ROUTE, "router", &group);
+    roles.of[IR_ROLE_x] = map->operands[0];
+    roles.of[IR_ROLE_w] = map->operands[1];
+    roles.of[IR_ROLE_score] = score->results[0];
+    if (select->n_operands > 1) roles.of[IR_ROLE_select_bias] = select->operands[1];
+    roles.of[IR_ROLE_experts] = select->results[0];
+    roles.of[IR_ROLE_gates] = gates->results[0];
+    ps_make_region(g, IR_REGION_ROUTER, "router", &group, &roles);
 }
 
 void ps_route_fusion(IrGraph *g) {
