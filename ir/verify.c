@@ -257,9 +257,45 @@ static bool has_role(const IrRoles *roles, IrValueId value) {
     return false;
 }
 
+/* Is `value` what a node of the region makes with one of these operations? */
+static bool is_made_by(const IrGraph *g, IrValueId value, int32_t region, const IrOp *ops, int n) {
+    for (int i = 0; i < n && is_inside(g, value, region); i++)
+        if (g->nodes[g->values[value].node].op == ops[i]) return true;
+    return false;
+}
+
+/* Roles stand for weights, states and nodes as their readers take them to. */
+static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
+    IrValueId value = g->regions[r].roles.of[role];
+    const IrValue *v = &g->values[value];
+    IrRegionKind kind = g->regions[r].kind;
+#define MADE_BY(...) is_made_by(g, value, r, (const IrOp[]){__VA_ARGS__}, (int)(sizeof((IrOp[]){__VA_ARGS__}) / sizeof(IrOp)))
+    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || role == IR_ROLE_A)
+        return v->kind == IR_WEIGHT && v->type.rank >= 2;
+    if (role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b || role == IR_ROLE_D)
+        return v->kind == IR_WEIGHT;
+    if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
+        return v->kind == IR_STATE;
+    if (v->kind != IR_RESULT) return false;
+    if (role == IR_ROLE_linear) return MADE_BY(IR_OP_linear, IR_OP_linear_all, IR_OP_linear_routed);
+    if (role == IR_ROLE_sum) return MADE_BY(IR_OP_expert_sum_routed, IR_OP_plane_sum);
+    if (role == IR_ROLE_scale) return MADE_BY(IR_OP_scale);
+    if (role == IR_ROLE_score) return MADE_BY(IR_OP_softmax, IR_OP_sigmoid);
+    if (role == IR_ROLE_recur) return MADE_BY(IR_OP_recur, IR_OP_recur_routed);
+    if (role == IR_ROLE_rope) return MADE_BY(IR_OP_rope);
+    if (role == IR_ROLE_act) return is_inside(g, value, r);
+    if (role == IR_ROLE_experts && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_select);
+    if (role == IR_ROLE_gates && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_gates);
+    if (role == IR_ROLE_experts) return g->nodes[v->node].op == IR_OP_select;
+    if (role == IR_ROLE_y) return kind == IR_REGION_ATTENTION ? MADE_BY(IR_OP_attend) : is_inside(g, value, r);
+    return true;
+#undef MADE_BY
+}
+
 /* Every role that the kind asks for, none that it has not. */
-static bool check_roles(Verify *v, const IrRegion *region) {
+static bool check_roles(Verify *v, int32_t r) {
     const IrGraph *g = v->g;
+    const IrRegion *region = &g->regions[r];
     for (int i = 0; i < IR_ROLE_COUNT; i++) {
         const IrRoleInfo *info = ir_role_info((IrRole)i);
         char letter = info->kinds[region->kind];
@@ -268,6 +304,7 @@ static bool check_roles(Verify *v, const IrRegion *region) {
         if (value == IR_NONE) continue;
         if (letter == '.') return bad_graph(v, "the region \"%s\" cannot have %s", region->name, info->name);
         if (!is_value(g, value)) return bad_graph(v, "%s of the region \"%s\" is absent", info->name, region->name);
+        if (!role_fits(g, r, (IrRole)i)) return bad_graph(v, "%s of the region \"%s\" is no such value", info->name, region->name);
     }
     return true;
 }
@@ -306,7 +343,7 @@ static bool check_bound(Verify *v, const IrNode *node) {
     for (int i = 0; i < node->n_operands; i++) {
         IrValueId value = node->operands[i];
         const IrRegion *region = node->region != IR_NONE ? &g->regions[node->region] : NULL;
-        bool good = v->bound[value] == 0 || is_inside(g, value, node->region);
+        bool good = v->bound[value] == 0 || (region != NULL && is_inside(g, value, node->region));
         if (region != NULL && !good) {
             good = (!(v->bound[value] & BOUND_NORM) || region->roles.of[IR_ROLE_norm] == value) &&
                    (!(v->bound[value] & BOUND_OUTPUT_NORM) || region->roles.of[IR_ROLE_output_norm] == value) &&
@@ -336,7 +373,8 @@ static bool check_folded(Verify *v, const IrRegion *region) {
     if (conv == IR_NONE) return true;
     int32_t behind = g->values[conv].kind == IR_RESULT ? g->nodes[g->values[conv].node].region : IR_NONE;
     const IrRegion *c = behind != IR_NONE ? &g->regions[behind] : NULL;
-    if (c == NULL || c->kind != IR_REGION_CONV || c->roles.of[IR_ROLE_x] != region->roles.of[IR_ROLE_y] || c->roles.of[IR_ROLE_y] != conv)
+    if (c == NULL || c->kind != IR_REGION_CONV || c->roles.of[IR_ROLE_x] != region->roles.of[IR_ROLE_y] ||
+        c->roles.of[IR_ROLE_y] != conv)
         return bad_graph(v, "conv of the region \"%s\" must be the y of the convolution that reads its y", region->name);
     v->bound[c->roles.of[IR_ROLE_x]] |= BOUND_CONV;
     return true;
@@ -346,7 +384,7 @@ static void check_all_roles(Verify *v) {
     const IrGraph *g = v->g;
     v->bound = SU_NEW_ARRAY(&v->scratch, uint8_t, g->n_values);
     for (size_t i = 0; i < g->n_regions; i++)
-        if (!check_roles(v, &g->regions[i])) return;
+        if (!check_roles(v, (int32_t)i)) return;
     for (size_t i = 0; i < g->n_regions; i++)
         if (!check_folded(v, &g->regions[i])) return;
     for (size_t i = 0; i < g->n_nodes; i++) {

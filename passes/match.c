@@ -165,7 +165,8 @@ static bool take_skip(const IrGraph *g, const PsUses *uses, Scan *s) {
 /* The sum over the chosen experts of a block whose experts have states. */
 static bool take_sum(const IrGraph *g, const PsUses *uses, Scan *s) {
     if (s->experts != PG_SCAN_HOLD && s->experts != PG_SCAN_UPDATE) return true;
-    const IrNode *sum = used_by(g, uses, get(s, IR_ROLE_y), s->experts == PG_SCAN_HOLD ? IR_OP_expert_sum_routed : IR_OP_expert_sum);
+    const IrNode *sum =
+        used_by(g, uses, get(s, IR_ROLE_y), s->experts == PG_SCAN_HOLD ? IR_OP_expert_sum_routed : IR_OP_expert_sum);
     if (sum == NULL) return false;
     if (s->experts == PG_SCAN_UPDATE) set(s, IR_ROLE_experts, sum->operands[1]);
     set(s, IR_ROLE_gates, sum->operands[sum->n_operands - 1]);

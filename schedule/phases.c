@@ -65,6 +65,7 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
 }
 
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
+    if (value == IR_NONE) return;
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
     sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
 }
@@ -126,19 +127,11 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
 }
 
-bool sc_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
-
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot) {
     sc_phase(b, p)->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
     sc_phase(b, p)->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
     sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
-}
-
-/* Whether a norm's result goes to the head: then only wanted rows are made. */
-static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
-    IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
-    return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
 }
 
 void sc_phase_norm(ScBuilder *b, const IrNode *node) {
@@ -153,7 +146,7 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_read(b, p, PG_NORM_X, node->operands[0]);
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
-    if (feeds_head(b, node)) {
+    if (b->fused[node->results[0]] & SC_OUTPUT_ROWS) {
         sc_phase(b, p)->kernel.gather_wanted = true;
         sc_phase(b, p)->pg.count = PG_PER_WANTED;
     }
