@@ -89,7 +89,7 @@ bool dr_build_weights(DrBuild *build, const DrBuildOptions *options) {
     MossError error =
         moss_model_load(build->program, dr_codes(build), options->weights->items, options->weights->count, &moss, &build->model);
     dr_progress_end(&options->progress);
-    return dr_moss_ok(&build->diags, error);
+    return dr_take_ok(build, error);
 }
 
 bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const char *what, MossTensorLookup lookup, void *context) {
@@ -97,7 +97,7 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
     dr_progress_begin(&options->progress, what, "bytes", true);
     MossError error = moss_model_from_memory(build->program, dr_codes(build), lookup, context, &moss, &build->model);
     dr_progress_end(&options->progress);
-    return dr_moss_ok(&build->diags, error);
+    return dr_take_ok(build, error);
 }
 
 bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {
@@ -149,6 +149,11 @@ bool dr_moss_ok(SuDiags *diags, MossError error) {
         line += size + (line[size] == '\n');
     }
     return false;
+}
+
+bool dr_take_ok(DrBuild *build, MossError error) {
+    if (error.code != MOSS_OK) build->code = error.code;
+    return dr_moss_ok(&build->diags, error);
 }
 
 bool dr_make_directory(SuDiags *diags, const char *path) {
