@@ -7,7 +7,9 @@
 static bool same_value(const IrGraph *a, IrValueId x, const IrGraph *b, IrValueId y) {
     if (x == IR_NONE || y == IR_NONE) return x == y;
     const IrValue *v = &a->values[x], *w = &b->values[y];
-    if (v->kind != w->kind || v->transform != w->transform || !ir_type_equal(&v->type, &w->type)) return false;
+    if (v->kind != w->kind || v->transform != w->transform || !ir_type_equal(&v->type, &w->type) ||
+        !ir_roles_agree(&v->type, &w->type))
+        return false;
     return strcmp(v->name, w->name) == 0;
 }
 

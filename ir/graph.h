@@ -28,11 +28,30 @@ enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_M
 
 typedef enum IrDtype { IR_F32, IR_BF16, IR_F16, IR_I32 } IrDtype;
 
+/* What a dimension counts. The shape rules say so (ir/shape.c), for results and for the weights and states that operations take;
+ * nobody else concludes it from a rank. */
+typedef enum IrDim {
+    IR_DIM_UNKNOWN, /* of a weight or state that nothing has used yet */
+    IR_DIM_ROW,
+    IR_DIM_EXPERT, /* a plane for each of all experts */
+    IR_DIM_SLOT,   /* a plane for each chosen expert */
+    IR_DIM_CHANNEL,
+    IR_DIM_INPUT, /* what a linear sums over */
+    IR_DIM_STATE,
+    IR_DIM_TAP,
+    IR_DIM_POSITION, /* in a cache */
+    IR_DIM_COUNT
+} IrDim;
+
 typedef struct IrType {
     IrDtype dtype;
     int rank;
     int64_t dim[IR_MAX_RANK]; /* IR_R or a positive number */
+    uint8_t role[IR_MAX_RANK]; /* IrDim */
 } IrType;
+
+/* The size of the dimension of that role, 0 where there is none. */
+int64_t ir_dim(const IrType *type, IrDim role);
 
 typedef enum IrOp {
 #define IR_OP(name, operands, results, attributes, traits) IR_OP_##name,
@@ -175,7 +194,13 @@ IrValueId ir_op1_attrs(IrBuilder *b, IrOp op, IrValueId x, IrValueId y, IrValueI
 /* ---- shapes (ir/shape.c): result types of a node from its operands' types. false and *out_why on a mismatch. */
 bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs, IrType *out_types,
               const char **out_why);
-bool ir_type_equal(const IrType *a, const IrType *b);
+bool ir_type_equal(const IrType *a, const IrType *b); /* whatever the roles */
+/* Do all roles agree that both know? */
+bool ir_roles_agree(const IrType *a, const IrType *b);
+/* Fills the unknown roles of a node's weights, states and results. Whoever builds nodes by ir_node need not. */
+void ir_settle_roles(IrGraph *g, const IrNode *node);
+/* The roles that an operation's operand must have, IR_DIM_UNKNOWN where it may have any. */
+void ir_operand_roles(const IrGraph *g, const IrNode *node, int operand, IrType *out);
 /* Elements of a value for `rows` rows. */
 int64_t ir_elements(const IrType *type, int64_t rows);
 

@@ -11,7 +11,7 @@
  *   role      = ROLE "=" value       (the value may be defined below the region)
  *   value     = "%"NAME | constant
  *   constant  = ["neg_exp"] "@"NAME
- *   type      = DTYPE "[" dim ("," dim)* "]"        dim = "rows" | NUMBER
+ *   type      = DTYPE "[" dim ("," dim)* "]"        dim = "rows" | [DIMROLE ":"] NUMBER
  *
  * A NAME is made of letters, digits and . _ - ; a HASH of 32 hexadecimal digits; # begins a comment that ends with the line. A node without ! gets the span of
  * its own line. The text may come from anyone: every count is bounded by the text's size, nothing recurses, and what is read is
@@ -166,8 +166,12 @@ static bool parse_dim(Parser *p, IrType *type) {
     int64_t dim = IR_R;
     if (at_word(p, "rows")) {
         if (type->rank > 0) return FAIL(p, "only the first dimension can be rows");
+        type->role[type->rank] = IR_DIM_ROW;
         if (!advance(p)) return false;
     } else {
+        for (int role = 0; role < IR_DIM_COUNT; role++)
+            if (*ir_dim_word((IrDim)role) && at_word(p, ir_dim_word((IrDim)role))) type->role[type->rank] = (uint8_t)role;
+        if (type->role[type->rank] != IR_DIM_UNKNOWN && (!advance(p) || !take_sign(p, ':'))) return false;
         SuSpan span = p->token.span;
         if (!take_integer(p, &dim)) return false;
         if (dim < 1 || dim > (int64_t)1 << 48) return FAIL_AT(p, span, "a dimension is between 1 and 2^48");
@@ -477,6 +481,7 @@ static bool parse_graph(Parser *p) {
     while (!at_sign(p, '}'))
         if (!parse_item(p)) return false;
     if (!advance(p) || !resolve_roles(p)) return false;
+    for (size_t i = 0; i < p->g->n_nodes; i++) ir_settle_roles(p->g, &p->g->nodes[i]);
     return p->token.kind == END || FAIL(p, "nothing may follow the graph");
 }
 

@@ -15,6 +15,22 @@ const char *ir_dtype_word(IrDtype dtype) {
     SU_BUG("unknown dtype %d", (int)dtype);
 }
 
+const char *ir_dim_word(IrDim role) {
+    switch (role) {
+    case IR_DIM_UNKNOWN:
+    case IR_DIM_ROW:
+    case IR_DIM_CHANNEL:
+    case IR_DIM_COUNT: return "";
+    case IR_DIM_EXPERT: return "expert";
+    case IR_DIM_SLOT: return "slot";
+    case IR_DIM_INPUT: return "input";
+    case IR_DIM_STATE: return "state";
+    case IR_DIM_TAP: return "tap";
+    case IR_DIM_POSITION: return "position";
+    }
+    return "";
+}
+
 const char *ir_region_word(IrRegionKind kind) {
     switch (kind) {
     case IR_REGION_LINEAR: return "linear";
@@ -29,11 +45,12 @@ const char *ir_region_word(IrRegionKind kind) {
 const char *ir_type_text(const IrType *type, char *buffer) {
     int size = snprintf(buffer, IR_TEXT, "%s[", ir_dtype_word(type->dtype));
     for (int i = 0; i < type->rank; i++) {
-        const char *comma = i > 0 ? "," : "";
+        const char *comma = i > 0 ? "," : "", *role = ir_dim_word((IrDim)type->role[i]);
         if (type->dim[i] == IR_R)
             size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%srows", comma);
         else
-            size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%s%" PRId64, comma, type->dim[i]);
+            size +=
+                snprintf(buffer + size, (size_t)(IR_TEXT - size), "%s%s%s%" PRId64, comma, role, *role ? ":" : "", type->dim[i]);
     }
     snprintf(buffer + size, (size_t)(IR_TEXT - size), "]");
     return buffer;

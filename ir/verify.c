@@ -158,6 +158,26 @@ static bool check_results(Verify *v, const IrNode *node, IrNames *names) {
     return true;
 }
 
+/* Dimensions count what the operation takes and makes. */
+static bool check_dims(Verify *v, const IrNode *node, const IrType *results) {
+    const IrGraph *g = v->g;
+    char is[IR_TEXT], wanted[IR_TEXT];
+    for (int i = 0; i < node->n_operands; i++) {
+        IrType type = g->values[node->operands[i]].type;
+        ir_operand_roles(g, node, i, &type);
+        if (!ir_roles_agree(&type, &g->values[node->operands[i]].type))
+            return bad_node(v, node, "operand %d is %s, and it takes %s", i, ir_type_text(&g->values[node->operands[i]].type, is),
+                            ir_type_text(&type, wanted));
+    }
+    for (int i = 0; i < ir_result_count(ir_op_info(node->op), node->n_operands); i++) {
+        const IrType *type = &g->values[node->results[i]].type;
+        if (!ir_roles_agree(type, &results[i]))
+            return bad_node(v, node, "result %d is %s, but its operands make it %s", i, ir_type_text(type, is),
+                            ir_type_text(&results[i], wanted));
+    }
+    return true;
+}
+
 static bool check_types(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
     IrType types[IR_MAX_RESULTS];
@@ -171,7 +191,7 @@ static bool check_types(Verify *v, const IrNode *node) {
             return bad_node(v, node, "result %d is %s, but its operands make it %s", i, ir_type_text(is, is_text),
                             ir_type_text(&types[i], inferred));
     }
-    return true;
+    return check_dims(v, node, types);
 }
 
 /* The experts that a node reads by routes: planes of its weight or state, else of x behind the rows. */

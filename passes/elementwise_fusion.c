@@ -74,15 +74,19 @@ static bool grow_sum(Growth *w) {
     return user->op != IR_OP_plane_sum; /* shared experts are an addend of the routed ones, not the other way round */
 }
 
+static bool is_rows(const IrGraph *g, IrValueId value) {
+    const IrType *type = &g->values[value].type;
+    return ir_dim(type, IR_DIM_EXPERT) == 0 && ir_dim(type, IR_DIM_SLOT) == 0;
+}
+
 /* One or two additions of rows that are known already: shared experts, then the residual stream. */
 static void grow_adds(Growth *w) {
     for (int i = 0; i < 2; i++) {
         const IrNode *user = free_user(w);
-        if (user == NULL || user->op != IR_OP_add || w->g->values[w->y].type.rank != 2) return;
+        if (user == NULL || user->op != IR_OP_add || !is_rows(w->g, w->y)) return;
         IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
         const IrNode *maker = ps_maker(w->g, other);
-        if (w->g->values[other].type.rank != 2 || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes))))
-            return;
+        if (!is_rows(w->g, other) || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
         take(w, user);
         w->roles.of[IR_ROLE_addend] = w->roles.of[IR_ROLE_residual]; /* of the first of two */
         w->roles.of[IR_ROLE_residual] = other;

@@ -126,7 +126,8 @@ void ps_regroup(IrGraph *g) {
 
 PsChoice ps_choice(const IrGraph *g, IrValueId routes) {
     const IrNode *select = ps_maker(g, routes);
-    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[routes].type.dim[1]};
+    return (PsChoice){.E = ir_dim(&g->values[select->operands[0]].type, IR_DIM_CHANNEL),
+                      .k = ir_dim(&g->values[routes].type, IR_DIM_SLOT)};
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {

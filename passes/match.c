@@ -199,7 +199,7 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
     if (recur->op == IR_OP_recur_routed) {
         s->experts = PG_SCAN_HOLD;
         set(s, IR_ROLE_experts, recur->operands[3]);
-    } else if (g->values[recur->operands[2]].type.rank == 3) {
+    } else if (ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0) {
         if (recur->n_operands == 4) return false; /* hold over all planes: what route fusion left */
         s->experts = PG_SCAN_UPDATE;
     }

@@ -191,9 +191,9 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
         sc_read(b, p, PG_OP_W, w);
         return;
     }
-    int rank = b->g->values[w].type.rank;
-    bool channels = node->op == IR_OP_outer || node->op == IR_OP_outer_routed || (node->op == IR_OP_mix && rank == 3);
-    k->per_expert = rank == (channels ? 3 : 2);
+    const IrType *type = &b->g->values[w].type;
+    bool channels = ir_dim(type, IR_DIM_STATE) > 0 || ir_dim(type, IR_DIM_TAP) > 0;
+    k->per_expert = ir_dim(type, IR_DIM_EXPERT) > 0;
     sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
 }
 
@@ -257,8 +257,8 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     if (k->kind == PG_SOFTMAX || k->kind == PG_SELECT || k->kind == PG_GATES) k->E = k->K = k->O = x->width;
     if (k->kind == PG_MIX) {
         IrValueId routes = node->operands[1];
-        k->E = b->g->values[node->operands[0]].type.dim[0];
-        k->k = b->g->values[routes].type.dim[1];
+        k->E = ir_dim(&b->g->values[node->operands[0]].type, IR_DIM_EXPERT);
+        k->k = ir_dim(&b->g->values[routes].type, IR_DIM_SLOT);
     }
 }
 
@@ -282,7 +282,7 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
     op_attributes(node, &sc_phase(b, p)->kernel);
     if (node->op == IR_OP_recur && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;
-        sc_phase(b, p)->kernel.k = b->g->values[node->operands[3]].type.dim[1];
+        sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[3]].type, IR_DIM_SLOT);
     }
     sc_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
     op_tiles(b, p, y);
@@ -303,7 +303,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
         sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
-        sc_phase(b, p)->kernel.k = b->g->values[node->operands[1]].type.dim[1];
+        sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_SLOT);
     }
     if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
@@ -315,7 +315,7 @@ void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
     ScPhaseId p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
     IrValueId w = node->operands[1];
     sc_phase(b, p)->kernel.O = b->layouts[node->results[0]].width;
-    sc_phase(b, p)->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
+    sc_phase(b, p)->kernel.taps = ir_dim(&b->g->values[w].type, IR_DIM_TAP);
     sc_phase(b, p)->kernel.mixed = ps_weight(b->g, w) == NULL;
     sc_read(b, p, PG_CONV_X, node->operands[0]);
     if (sc_phase(b, p)->kernel.mixed)

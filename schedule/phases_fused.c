@@ -63,8 +63,8 @@ static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
     const IrType *w = &b->g->values[m->w].type;
     const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->map->results[0]];
     double active = map_fraction(b, m->map);
-    k->K = w->dim[w->rank - 1];
-    k->O = w->dim[w->rank - 2];
+    k->K = ir_dim(w, IR_DIM_INPUT);
+    k->O = ir_dim(w, IR_DIM_CHANNEL);
     k->select = m->map->op == IR_OP_linear ? PG_SINGLE : m->map->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
@@ -130,7 +130,7 @@ static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
     k->conv = true;
     k->conv_bias = role(conv, IR_ROLE_bias) != IR_NONE;
     k->act = role_activation(b, conv);
-    k->taps = b->g->values[role(conv, IR_ROLE_w)].type.dim[1];
+    k->taps = ir_dim(&b->g->values[role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
     sc_read_weight(b, p, PG_MAP_CONV_W, role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
     sc_read_weight(b, p, PG_MAP_CONV_B, role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
     sc_use_state(b, p, PG_MAP_HISTORY, role(conv, IR_ROLE_history));
@@ -171,8 +171,8 @@ void sc_phase_route(ScBuilder *b, const IrRegion *region) {
     const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
     ScPhaseId p = sc_new_phase(b, PG_ROUTE, select, sc_phase_name(b, select, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;
-    k->K = w->dim[1];
-    k->O = k->E = w->dim[0];
+    k->K = ir_dim(w, IR_DIM_INPUT);
+    k->O = k->E = ir_dim(w, IR_DIM_CHANNEL);
     k->k = select->attrs[IR_SELECT_k].i;
     k->bias = role(region, IR_ROLE_bias) != IR_NONE;
     k->sigmoid = role_node(b, region, IR_ROLE_score)->op == IR_OP_sigmoid;
@@ -199,14 +199,14 @@ void sc_phase_conv(ScBuilder *b, const IrRegion *region) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
     k->O = b->layouts[y].width;
-    k->taps = w->dim[w->rank - 1];
+    k->taps = ir_dim(w, IR_DIM_TAP);
     k->act = role_activation(b, region);
     k->bias = role(region, IR_ROLE_bias) != IR_NONE;
     k->per_expert = experts != IR_NONE;
     double active = 1.0;
     if (experts != IR_NONE) {
-        k->E = w->dim[0];
-        k->k = b->g->values[experts].type.dim[1];
+        k->E = ir_dim(w, IR_DIM_EXPERT);
+        k->k = ir_dim(&b->g->values[experts].type, IR_DIM_SLOT);
         active = sc_chosen_fraction(b, experts);
     }
     sc_read(b, p, PG_CONV_X, role(region, IR_ROLE_x));
@@ -239,8 +239,8 @@ typedef struct ScanParts {
     bool own_dt, own_A, own_D;
 } ScanParts;
 
-static int role_rank(const ScBuilder *b, const IrRegion *region, IrRole which) {
-    return b->g->values[role(region, which)].type.rank;
+static bool per_expert(const ScBuilder *b, const IrRegion *region, IrRole which) {
+    return ir_dim(&b->g->values[role(region, which)].type, IR_DIM_EXPERT) > 0;
 }
 
 static ScanParts find_scan(const ScBuilder *b, const IrRegion *region) {
@@ -248,12 +248,12 @@ static ScanParts find_scan(const ScBuilder *b, const IrRegion *region) {
                    .delta = role_view(b, region, IR_ROLE_delta),
                    .B = role_view(b, region, IR_ROLE_B),
                    .C = role_view(b, region, IR_ROLE_C),
-                   .own_dt = role_rank(b, region, IR_ROLE_dt_w) == 3,
-                   .own_A = role_rank(b, region, IR_ROLE_A) == 3,
-                   .own_D = role_rank(b, region, IR_ROLE_D) == 2};
+                   .own_dt = per_expert(b, region, IR_ROLE_dt_w),
+                   .own_A = per_expert(b, region, IR_ROLE_A),
+                   .own_D = per_expert(b, region, IR_ROLE_D)};
     if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed)
         s.experts = PG_SCAN_HOLD;
-    else if (role_rank(b, region, IR_ROLE_state) == 3)
+    else if (per_expert(b, region, IR_ROLE_state))
         s.experts = PG_SCAN_UPDATE;
     else
         s.experts = role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
@@ -269,9 +269,9 @@ static double scan_fraction(const ScBuilder *b, const ScanParts *s, bool own) {
 static void fill_scan(ScBuilder *b, PgKernel *k, const ScanParts *s) {
     const IrType *A = &b->g->values[role(s->region, IR_ROLE_A)].type, *dt = &b->g->values[role(s->region, IR_ROLE_dt_w)].type;
     const ScLayout *delta = &b->layouts[s->delta.value];
-    k->O = A->dim[A->rank - 2];
-    k->N = A->dim[A->rank - 1];
-    k->R = dt->dim[dt->rank - 1];
+    k->O = ir_dim(A, IR_DIM_CHANNEL);
+    k->N = ir_dim(A, IR_DIM_STATE);
+    k->R = ir_dim(dt, IR_DIM_INPUT);
     k->scan = s->experts;
     k->own_dt = s->own_dt;
     k->own_A = s->own_A;
