@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
+
 enum {
     SPIN_NS = 20000,        /* when every worker has a CPU */
     SPIN_CROWDED_NS = 2000, /* when they share: a spinner keeps the one it waits for from running */
@@ -167,7 +169,7 @@ static int usable_cpus(const int *cpus, size_t n_cpus, int out_cpus[CPU_SETSIZE]
 
 /* Gives each worker a CPU of its own; leaves them free when there are too few. */
 static void choose_cpus(RtWorkers *workers, const int *cpus, int n_cpus) {
-    if (n_cpus < workers->count || !(workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus))) return;
+    if (n_cpus < workers->count || !(workers->cpus = su_calloc((size_t)workers->count, sizeof *workers->cpus))) return;
     for (int i = 0; i < workers->count; i++) CPU_SET(cpus[i], &workers->cpus[i]);
     workers->pin = true;
 }
@@ -191,10 +193,10 @@ static bool start(RtWorkers *workers) {
 
 static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
     int count = threads < RT_MAX_WORKERS ? threads : RT_MAX_WORKERS;
-    RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
+    RtWorkers *workers = su_aligned(RT_CACHE_LINE, sizeof *workers);
     if (!workers) return NULL;
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
-    workers->threads = calloc((size_t)count, sizeof *workers->threads);
+    workers->threads = su_calloc((size_t)count, sizeof *workers->threads);
     if (workers->threads) {
         choose_cpus(workers, cpus, n_cpus);
         if (start(workers)) return workers;
@@ -219,9 +221,9 @@ RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus) {
 void rt_workers_free(RtWorkers *workers) {
     if (!workers) return;
     if (workers->threads) stop(workers, workers->count);
-    free(workers->threads);
-    free(workers->cpus);
-    free(workers);
+    su_free(workers->threads);
+    su_free(workers->cpus);
+    su_free(workers);
 }
 
 int rt_workers_count(const RtWorkers *workers) { return workers->count; }

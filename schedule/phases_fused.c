@@ -70,9 +70,6 @@ static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
-    k->act = m->act;
-    k->dual = m->dual;
-    k->bias = m->bias != IR_NONE;
     if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_MAP_NORM_W, PG_MAP_NORM_B);
     sc_read(b, p, PG_MAP_X, m->norm != NULL ? m->norm->operands[0] : m->x);
     sc_read_weight(b, p, PG_MAP_W, m->w, PG_PANELS, active);
@@ -82,20 +79,33 @@ static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
     sc_read_routes(b, p, y_layout, PG_MAP_ROUTES, PG_MAP_GROUPS);
 }
 
-static void set_sum(PgKernel *k, const IrNode *sum) {
-    k->sum = sum->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
-    k->y_layout = PG_ROWS;
+/* The epilogue up to the sum over experts, with the convolution if there is one. */
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+    PgActivation act = m->conv != NULL ? role_activation(b, m->conv) : m->act;
+    if (m->bias != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
+    if (m->conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
+    if (m->conv != NULL && role(m->conv, IR_ROLE_bias) != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV_BIAS});
+    if (act != PG_NO_ACT) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ACT, .act = act});
+    if (m->bias2 != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS2});
+    if (m->dual) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_DUAL});
+}
+
+static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_phase(b, p)->kernel.y_layout = PG_ROWS;
 }
 
 /* Addend, residual and scale, for a map or for the combining phase behind it. */
 static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
-    PgKernel *k = &sc_phase(b, p)->kernel;
-    k->residual = m->n_adds > 0;
-    k->addend = m->n_adds > 1;
-    if (k->addend) sc_read(b, p, addend_slot, m->adds[0]);
-    if (k->residual) sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
-    k->scaled = m->scale != 1.0;
-    k->scale = k->scaled ? m->scale : 0.0;
+    if (m->n_adds > 1) {
+        sc_read(b, p, addend_slot, m->adds[0]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
+    }
+    if (m->n_adds > 0) {
+        sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
+    }
+    if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
 }
 
 /* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
@@ -104,7 +114,7 @@ static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (k->logits) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_WANTED;
 }
 
 /* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
@@ -116,10 +126,10 @@ static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
     sc_set_experts(&sc_phase(b, p)->kernel, x);
-    set_sum(&sc_phase(b, p)->kernel, m->sum);
+    add_sum(b, p, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->gates);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->gates);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->y]);
     sc_write(b, p, PG_COMBINE_Y, m->y);
@@ -127,9 +137,6 @@ static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
 
 static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
     PgKernel *k = &sc_phase(b, p)->kernel;
-    k->conv = true;
-    k->conv_bias = role(conv, IR_ROLE_bias) != IR_NONE;
-    k->act = role_activation(b, conv);
     k->taps = ir_dim(&b->g->values[role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
     sc_read_weight(b, p, PG_MAP_CONV_W, role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
     sc_read_weight(b, p, PG_MAP_CONV_B, role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
@@ -145,14 +152,15 @@ void sc_phase_map(ScBuilder *b, const IrRegion *region) {
     sc_prepare_groups(b, y);
     ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
     fill_map(b, p, &m);
-    sc_phase(b, p)->kernel.logits = head;
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
+    add_own_steps(b, p, &m);
+    if (m.conv != NULL) fill_conv(b, p, m.conv);
     if (m.sum != NULL && !apart) {
-        set_sum(&sc_phase(b, p)->kernel, m.sum);
-        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.gates);
+        add_sum(b, p, m.sum);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.gates);
     }
     if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
-    if (m.conv != NULL) fill_conv(b, p, m.conv);
+    if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
     map_tiles(b, p, y);
     if (head) return;
     if (!apart) {
