@@ -36,7 +36,7 @@ static IrDim dim_of(char letter) {
 }
 
 static void set_roles(IrType *type, const char *letters) {
-    for (int i = 0; i < type->rank; i++) type->role[i] = (uint8_t)dim_of(letters[i]);
+    for (int i = 0; i < type->rank && i < IR_MAX_RANK; i++) type->role[i] = (uint8_t)dim_of(letters[i]);
 }
 
 /* f32 with a row dimension, and others behind it: f32_of("rec", E, O, 0). */
@@ -463,7 +463,7 @@ void ir_operand_roles(const IrGraph *g, const IrNode *node, int operand, IrType 
 }
 
 static void fill_roles(IrType *type, const uint8_t *roles) {
-    for (int i = 0; i < type->rank; i++)
+    for (int i = 0; i < type->rank && i < IR_MAX_RANK; i++)
         if (type->role[i] == IR_DIM_UNKNOWN) type->role[i] = roles[i];
 }
 
