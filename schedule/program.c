@@ -1,6 +1,7 @@
 /* The program as constant data: both modes' phases with their offsets, kernels shared, tables copied. */
 #include <string.h>
 
+#include "ir/program_verify.h"
 #include "schedule/builder.h"
 #include "support/clock.h"
 #include "support/size.h"
@@ -107,6 +108,12 @@ static void collect_fused(ScBuilder *b) {
     }
 }
 
+/* A program that breaks a rule is a bug of this directory. */
+static bool check(const PgProgram *program, SuDiags *diags) {
+    return pg_verify(program, diags) ||
+           su_error(diags, (SuSpan){0}, NULL, "this is a bug of mossc: it scheduled a program that breaks its own rules");
+}
+
 bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
@@ -145,5 +152,5 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
     program->n_ropes = (uint32_t)b.n_ropes;
     *out_program = program;
     su_arena_free(&b.scratch);
-    return true;
+    return !options->check || check(program, diags);
 }
