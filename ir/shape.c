@@ -136,7 +136,7 @@ static const char *shape_add_bias_routed(Rule *r) {
     const IrType *x = r->in[0], *b = r->in[1], *i = r->in[2];
     NEED(rows(x, 3), "x must be f32[rows,k,O]");
     NEED(constant(b, 2) && last(b) == last(x), "the bias must be [E,O], O as in x");
-    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= b->dim[0], "the routes must be i32[rows,k], k as in x and <= E");
+    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= b->dim[0], "the expert indices must be i32[rows,k], k as in x and <= E");
     r->out[0] = *x;
     return NULL;
 }
@@ -207,13 +207,13 @@ static const char *shape_select(Rule *r) {
 
 static const char *shape_gates(Rule *r) {
     NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
-    NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the routes must be i32[rows,k] with k <= E");
+    NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the expert indices must be i32[rows,k] with k <= E");
     NEED(r->attrs[IR_GATES_normalize].i == 0 || r->attrs[IR_GATES_normalize].i == 1, "normalize must be 0 or 1");
     r->out[0] = f32_of("rk", last(r->in[1]), 0, 0);
     return NULL;
 }
 
-static bool gates_of(const IrType *g, const IrType *i) { return rows(g, 2) && last(g) == last(i); }
+static bool combine_weights_of(const IrType *g, const IrType *i) { return rows(g, 2) && last(g) == last(i); }
 
 static const char *shape_expert_sum(Rule *r) {
     const IrType *y = r->in[0], *i = r->in[1];
@@ -240,8 +240,8 @@ static const char *shape_plane_sum(Rule *r) {
 static const char *shape_mix(Rule *r) {
     const IrType *p = r->in[0], *i = r->in[1];
     NEED(p->rank >= 2 && constant(p, p->rank), "the parameter must be [E,...]");
-    NEED(indices(i) && last(i) <= p->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    NEED(indices(i) && last(i) <= p->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(combine_weights_of(r->in[2], i), "the combine weights must be f32[rows,k], k as in the expert indices");
     r->out[0] = *p;
     r->out[0].dtype = IR_F32;
     r->out[0].dim[0] = IR_R;
@@ -312,7 +312,7 @@ static const char *shape_recur(Rule *r) {
     NEED(state->dtype == IR_F32 && (constant(state, 2) || constant(state, 3)), "the state must be f32[I,N] or f32[E,I,N]");
     int64_t experts = state->rank == 3 ? state->dim[0] : 0;
     NEED(moves(r->in[0], state, experts) && moves(r->in[1], state, experts), "a and b must be f32[rows,(E),I,N] like the state");
-    NEED(i == NULL || (indices(i) && last(i) <= experts), "the routes must be i32[rows,k] with k <= E of the state");
+    NEED(i == NULL || (indices(i) && last(i) <= experts), "the expert indices must be i32[rows,k] with k <= E of the state");
     r->out[0] = *state;
     r->out[0].rank++;
     r->out[0].dim[0] = IR_R;
@@ -326,7 +326,7 @@ static const char *shape_recur(Rule *r) {
 static const char *shape_recur_routed(Rule *r) {
     const IrType *state = r->in[2], *i = r->in[3];
     NEED(state->dtype == IR_F32 && constant(state, 3), "the state must be f32[E,I,N]");
-    NEED(indices(i) && last(i) <= state->dim[0], "the routes must be i32[rows,k] with k <= E of the state");
+    NEED(indices(i) && last(i) <= state->dim[0], "the expert indices must be i32[rows,k] with k <= E of the state");
     NEED(moves(r->in[0], state, last(i)) && moves(r->in[1], state, last(i)), "a and b must be f32[rows,(k),I,N] like the state");
     r->out[0] = f32_of("rkcn", last(i), state->dim[1], state->dim[2]);
     r->out[1] = *state;

@@ -5,7 +5,7 @@
  * bias is all that follows carries the convolution behind it in a one-row step, and whoever reads a norm makes it again there
  * (passes/regions.c). Destroys: nothing.
  *
- * A region grows from its map as long as the last value has one user which a map's epilogue can do. */
+ * A region grows from its linear layer as long as the last value has one user which a linear layer's epilogue can do. */
 #include "passes/graph_tools.h"
 #include "passes/passes.h"
 
@@ -44,7 +44,7 @@ static void grow_activation(Growth *w) {
     w->roles.of[IR_ROLE_act] = w->y;
 }
 
-/* act(gate) ∘ up, where up is a map of the same kind and input: both become one region. */
+/* act(gate) ∘ up, where up is a linear layer of the same kind and input: both become one region. */
 static void grow_dual(Growth *w, const IrNode *gate) {
     const IrNode *product = free_user(w);
     if (product == NULL || product->op != IR_OP_mul || product->operands[0] != w->y) return;
@@ -106,7 +106,7 @@ static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
     take(&w, map);
     grow_bias(&w);
     grow_activation(&w);
-    grow_dual(&w, map);
+    grow_dual(&w, linear);
     if (grow_sum(&w)) {
         grow_adds(&w);
         grow_scale(&w);

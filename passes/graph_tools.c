@@ -144,7 +144,7 @@ PgActivation ps_activation(IrOp op) {
 
 void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
     const IrValue *w = ps_weight(g, weight);
-    const char *name = w != NULL ? w->name : "map";
+    const char *name = w != NULL ? w->name : "linear";
     if (strncmp(name, "blocks.", 7) == 0) {
         const char *dot = strchr(name + 7, '.');
         if (dot != NULL) name = dot + 1;

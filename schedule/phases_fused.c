@@ -1,9 +1,9 @@
-/* Phases of regions: a map with what grew around it, a router, a convolution, a scan, attention. */
+/* Phases of regions: a linear layer with what grew around it, a router, a convolution, a scan, attention. */
 #include "schedule/phases.h"
 
 #include "support/size.h"
 
-/* ---------------------------------------------------------------------------------------------- maps */
+/* ---------------------------------------------------------------------------------------------- linear layers */
 
 /* A linear region's roles, with what its nodes say. */
 typedef struct MapParts {
@@ -58,7 +58,7 @@ static double map_fraction(const ScBuilder *b, const IrNode *map) {
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[m->w].type;
     const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->map->results[0]];
@@ -91,12 +91,12 @@ static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m) {
 }
 
 static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
-    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
     sc_phase(b, p)->kernel.y_layout = PG_ROWS;
 }
 
-/* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
     if (m->n_adds > 1) {
         sc_read(b, p, addend_slot, m->adds[0]);
         sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
@@ -108,17 +108,17 @@ static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_s
     if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
 }
 
-/* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
-static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
+static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
 }
 
-/* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
-static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
+/* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
+static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
     ps_map_name(b->g, m->w, what, sizeof what);
@@ -150,8 +150,8 @@ void sc_phase_map(ScBuilder *b, const IrRegion *region) {
     ps_map_name(b->g, m.w, what, sizeof what);
     bool head = m.y == b->g->logits;
     sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
-    fill_map(b, p, &m);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     add_own_steps(b, p, &m);
     if (m.conv != NULL) fill_conv(b, p, m.conv);
@@ -159,15 +159,15 @@ void sc_phase_map(ScBuilder *b, const IrRegion *region) {
         add_sum(b, p, m.sum);
         if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.gates);
     }
-    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
+    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
-    map_tiles(b, p, y);
+    linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
         sc_write(b, p, PG_MAP_Y, m.conv != NULL ? role(m.conv, IR_ROLE_y) : m.y);
         return;
     }
-    int32_t parts = sc_write_buffer(b, p, PG_MAP_Y, sc_buffer_bytes(y, b->mode), what);
+    int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
     combine_phase(b, &m, parts);
 }
 

@@ -47,7 +47,7 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
     for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out);) {
         size_t left = job->count - at;
         MossSegment segment = {
-            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .wanted = MOSS_ALL_LOGITS};
+            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
