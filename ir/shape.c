@@ -105,8 +105,8 @@ static const char *shape_linear_routed(Rule *r) {
     const IrType *x = r->in[0], *w = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,k,K]");
     NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
-    NEED(indices(i) && last(i) <= w->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= w->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_of("rkc", last(i), w->dim[1], 0);
     return NULL;
 }
@@ -159,8 +159,8 @@ static const char *shape_mul_param_routed(Rule *r) {
     const IrType *x = r->in[0], *d = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,k,I]");
     NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [E,I], I as in x");
-    NEED(indices(i) && last(i) <= d->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= d->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_of("rkc", last(i), last(x), 0);
     return NULL;
 }
@@ -218,15 +218,15 @@ static bool combine_weights_of(const IrType *g, const IrType *i) { return rows(g
 static const char *shape_expert_sum(Rule *r) {
     const IrType *y = r->in[0], *i = r->in[1];
     NEED(rows(y, 3), "y must be f32[rows,E,O]");
-    NEED(indices(i) && last(i) <= y->dim[1], "the routes must be i32[rows,k] with k <= E");
-    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    NEED(indices(i) && last(i) <= y->dim[1], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(combine_weights_of(r->in[2], i), "the combine weights must be f32[rows,k], k as in the expert indices");
     r->out[0] = f32_of("rc", last(y), 0, 0);
     return NULL;
 }
 
 static const char *shape_expert_sum_routed(Rule *r) {
     NEED(rows(r->in[0], 3), "y must be f32[rows,k,O]");
-    NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the gates must be f32[rows,k], k as in y");
+    NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the combine weights must be f32[rows,k], k as in y");
     r->out[0] = f32_of("rc", last(r->in[0]), 0, 0);
     return NULL;
 }
@@ -286,8 +286,8 @@ static const char *shape_outer_routed(Rule *r) {
     const IrType *d = r->in[0], *A = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(d, 2), "d must be f32[rows,I] or f32[rows,k,I]");
     NEED(constant(A, 3) && A->dim[1] == last(d), "A must be [E,I,N], I as in d");
-    NEED(indices(i) && last(i) <= A->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= A->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the expert indices");
     r->out[0] = f32_of("rkcn", last(i), last(d), last(A));
     return NULL;
 }

@@ -101,9 +101,9 @@ static void grow_scale(Growth *w) {
 }
 
 static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
-    const IrNode *map = &g->nodes[id];
-    Growth w = {.g = g, .uses = uses, .roles = ps_linear_roles(map)};
-    take(&w, map);
+    const IrNode *linear = &g->nodes[id];
+    Growth w = {.g = g, .uses = uses, .roles = ps_linear_roles(linear)};
+    take(&w, linear);
     grow_bias(&w);
     grow_activation(&w);
     grow_dual(&w, linear);

@@ -124,10 +124,10 @@ void ps_regroup(IrGraph *g) {
     su_arena_free(&scratch);
 }
 
-PsChoice ps_choice(const IrGraph *g, IrValueId routes) {
-    const IrNode *select = ps_maker(g, routes);
+PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
+    const IrNode *select = ps_maker(g, expert_indices);
     return (PsChoice){.E = ir_dim(&g->values[select->operands[0]].type, IR_DIM_CHANNEL),
-                      .k = ir_dim(&g->values[routes].type, IR_DIM_SLOT)};
+                      .k = ir_dim(&g->values[expert_indices].type, IR_DIM_SLOT)};
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
@@ -142,7 +142,7 @@ PgActivation ps_activation(IrOp op) {
     return activations[op];
 }
 
-void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
+void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
     const IrValue *w = ps_weight(g, weight);
     const char *name = w != NULL ? w->name : "linear";
     if (strncmp(name, "blocks.", 7) == 0) {

@@ -46,6 +46,6 @@ const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 PgActivation ps_activation(IrOp op);
 
 /* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the map they hold. Writes into out. */
-void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
+void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
 
 #endif

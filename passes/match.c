@@ -81,15 +81,15 @@ static void take_view(const IrGraph *g, const PsUses *uses, Scan *s, IrRole role
 }
 
 /* W_dt δ + b_dt, one matrix or the experts' */
-static bool take_delta_map(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrOp bias_op, IrOp map_op) {
+static bool take_delta_linear(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrOp bias_op, IrOp linear_op) {
     const IrNode *bias = made_by(g, uses, value, bias_op);
-    const IrNode *map = bias != NULL ? made_by(g, uses, bias->operands[0], map_op) : NULL;
-    if (map == NULL) return false;
+    const IrNode *linear = bias != NULL ? made_by(g, uses, bias->operands[0], linear_op) : NULL;
+    if (linear == NULL) return false;
     join(g, &s->m->group, bias);
-    join(g, &s->m->group, map);
+    join(g, &s->m->group, linear);
     set(s, IR_ROLE_dt_b, bias->operands[1]);
-    set(s, IR_ROLE_dt_w, map->operands[1]);
-    take_view(g, uses, s, IR_ROLE_delta, map->operands[0]);
+    set(s, IR_ROLE_dt_w, linear->operands[1]);
+    take_view(g, uses, s, IR_ROLE_delta, linear->operands[0]);
     return true;
 }
 
@@ -99,11 +99,11 @@ static bool take_dt(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId dt)
     if (softplus == NULL || softplus->op != IR_OP_softplus || uses->count[dt] != 2) return false;
     join(g, &s->m->group, softplus);
     IrValueId pre = softplus->operands[0];
-    if (take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
-    if (s->experts == PG_SCAN_HOLD) return take_delta_map(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
-    if (s->experts == PG_SCAN_UPDATE) return take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
+    if (take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
+    if (s->experts == PG_SCAN_HOLD) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
+    if (s->experts == PG_SCAN_UPDATE) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
     const IrNode *sum = made_by(g, uses, pre, IR_OP_expert_sum_routed);
-    if (sum == NULL || !take_delta_map(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
+    if (sum == NULL || !take_delta_linear(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
     join(g, &s->m->group, sum);
     set(s, IR_ROLE_gates, sum->operands[1]);
     set(s, IR_ROLE_experts, ps_maker(g, ps_maker(g, sum->operands[0])->operands[0])->operands[2]); /* linear_routed's */

@@ -20,7 +20,7 @@ IrRoles ps_linear_roles(const IrNode *linear) {
 
 void ps_make_linear_region(IrGraph *g, const PsGroup *group, const IrRoles *roles) {
     char name[96];
-    ps_map_name(g, roles->of[IR_ROLE_w], name, sizeof name);
+    ps_linear_name(g, roles->of[IR_ROLE_w], name, sizeof name);
     ps_make_region(g, IR_REGION_LINEAR, roles->of[IR_ROLE_y] == g->logits ? "head" : name, group, roles);
 }
 

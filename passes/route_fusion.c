@@ -118,21 +118,21 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     const IrNode *linear = ps_maker(g, score->operands[0]);
     PsGroup group = {.n = 0};
     IrRoles roles = ir_no_roles();
-    if (map->op == IR_OP_add_bias) {
-        roles.of[IR_ROLE_bias] = map->operands[1];
-        ps_group_add(&group, (IrNodeId)(map - g->nodes));
-        map = ps_maker(g, map->operands[0]);
+    if (linear->op == IR_OP_add_bias) {
+        roles.of[IR_ROLE_bias] = linear->operands[1];
+        ps_group_add(&group, (IrNodeId)(linear - g->nodes));
+        linear = ps_maker(g, linear->operands[0]);
     }
     ps_group_add(&group, (IrNodeId)(linear - g->nodes));
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
     ps_group_add(&group, gates_id);
-    roles.of[IR_ROLE_x] = map->operands[0];
-    roles.of[IR_ROLE_w] = map->operands[1];
+    roles.of[IR_ROLE_x] = linear->operands[0];
+    roles.of[IR_ROLE_w] = linear->operands[1];
     roles.of[IR_ROLE_score] = score->results[0];
     if (select->n_operands > 1) roles.of[IR_ROLE_select_bias] = select->operands[1];
     roles.of[IR_ROLE_experts] = select->results[0];
-    roles.of[IR_ROLE_gates] = gates->results[0];
+    roles.of[IR_ROLE_gates] = combine_weights->results[0];
     ps_make_region(g, IR_REGION_ROUTER, "router", &group, &roles);
 }
 

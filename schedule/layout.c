@@ -11,7 +11,7 @@ static IrValueId chosen_by(const IrGraph *g, const IrNode *node, const ScLayout 
     const char *indices = strpbrk(letters, "iI");
     if (indices != NULL && indices - letters < node->n_operands) return node->operands[indices - letters];
     for (int i = 0; i < node->n_operands; i++)
-        if (layouts[node->operands[i]].planes == PG_POSITIONS) return layouts[node->operands[i]].routes;
+        if (layouts[node->operands[i]].planes == PG_POSITIONS) return layouts[node->operands[i]].expert_indices;
     SU_BUG("%%%s has slots of nobody's choice", g->values[node->results[0]].name);
 }
 
@@ -19,12 +19,12 @@ static ScLayout layout_of(const IrGraph *g, const IrNode *node, const ScLayout *
     const IrType *type = &g->values[node->results[0]].type;
     int64_t slots = ir_dim(type, IR_DIM_SLOT), experts = ir_dim(type, IR_DIM_EXPERT), width = ir_dim(type, IR_DIM_CHANNEL);
     int64_t inner = ir_dim(type, IR_DIM_STATE) + ir_dim(type, IR_DIM_TAP); /* one of them at most */
-    if (slots > 0 && width == 0) return (ScLayout){.indices = true, .k = slots, .N = 1, .routes = IR_NONE};
-    ScLayout out = {.width = width, .N = inner > 0 ? inner : 1, .routes = IR_NONE};
+    if (slots > 0 && width == 0) return (ScLayout){.indices = true, .k = slots, .N = 1, .expert_indices = IR_NONE};
+    ScLayout out = {.width = width, .N = inner > 0 ? inner : 1, .expert_indices = IR_NONE};
     if (slots > 0) {
         out.planes = PG_POSITIONS;
-        out.routes = chosen_by(g, node, layouts);
-        out.E = ps_choice(g, out.routes).E;
+        out.expert_indices = chosen_by(g, node, layouts);
+        out.E = ps_choice(g, out.expert_indices).E;
         out.k = slots;
     } else if (experts > 0) {
         out.planes = PG_PLANES;

@@ -149,8 +149,8 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
     if (b->fused[node->results[0]] & SC_OUTPUT_ROWS) {
-        sc_phase(b, p)->kernel.gather_wanted = true;
-        sc_phase(b, p)->pg.count = PG_PER_WANTED;
+        sc_phase(b, p)->kernel.gather_out_rows = true;
+        sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }
@@ -258,9 +258,9 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     k->N = op_state_dim(k, x, y);
     if (k->kind == PG_SOFTMAX || k->kind == PG_SELECT || k->kind == PG_GATES) k->E = k->K = k->O = x->width;
     if (k->kind == PG_MIX) {
-        IrValueId routes = node->operands[1];
+        IrValueId expert_indices = node->operands[1];
         k->E = ir_dim(&b->g->values[node->operands[0]].type, IR_DIM_EXPERT);
-        k->k = ir_dim(&b->g->values[routes].type, IR_DIM_SLOT);
+        k->k = ir_dim(&b->g->values[expert_indices].type, IR_DIM_SLOT);
     }
 }
 
@@ -304,7 +304,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     sc_read(b, p, PG_COMBINE_X, node->operands[0]);
     sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
-        sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
+        sc_read(b, p, PG_COMBINE_EXPERTS, node->operands[1]);
         sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_SLOT);
     }
     if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_COMBINE_W, node->operands[node->n_operands - 1]);

@@ -39,7 +39,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 
 /* Regions: read by their roles, nothing is matched. */
-void sc_phase_map(ScBuilder *b, const IrRegion *region);
+void sc_phase_linear(ScBuilder *b, const IrRegion *region);
 void sc_phase_route(ScBuilder *b, const IrRegion *region);
 void sc_phase_conv(ScBuilder *b, const IrRegion *region);
 void sc_phase_scan(ScBuilder *b, const IrRegion *region);

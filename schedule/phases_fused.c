@@ -6,8 +6,8 @@
 /* ---------------------------------------------------------------------------------------------- linear layers */
 
 /* A linear region's roles, with what its nodes say. */
-typedef struct MapParts {
-    const IrNode *map, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
+typedef struct LinearParts {
+    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
     IrValueId x, w, w2, bias, bias2, gates, y;
     PgActivation act;
     bool dual;
@@ -15,7 +15,7 @@ typedef struct MapParts {
     IrValueId adds[2];
     int n_adds;
     const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
-} MapParts;
+} LinearParts;
 
 static IrValueId role(const IrRegion *region, IrRole role) { return region->roles.of[role]; }
 
@@ -29,10 +29,10 @@ static PgActivation role_activation(const ScBuilder *b, const IrRegion *region) 
     return act != NULL ? ps_activation(act->op) : PG_NO_ACT;
 }
 
-static MapParts find_parts(const ScBuilder *b, const IrRegion *region) {
+static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
     const IrNode *scale = role_node(b, region, IR_ROLE_scale), *conv = role_node(b, region, IR_ROLE_conv);
-    MapParts m = {
-        .map = role_node(b, region, IR_ROLE_linear),
+    LinearParts m = {
+        .linear = role_node(b, region, IR_ROLE_linear),
         .sum = role_node(b, region, IR_ROLE_sum),
         .x = role(region, IR_ROLE_x),
         .w = role(region, IR_ROLE_w),
@@ -53,34 +53,34 @@ static MapParts find_parts(const ScBuilder *b, const IrRegion *region) {
     return m;
 }
 
-static double map_fraction(const ScBuilder *b, const IrNode *map) {
-    return map->op == IR_OP_linear_routed ? sc_chosen_fraction(b, map->operands[2]) : 1.0;
+static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
+    return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
 static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[m->w].type;
-    const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->map->results[0]];
-    double active = map_fraction(b, m->map);
+    const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->linear->results[0]];
+    double active = linear_fraction(b, m->linear);
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = ir_dim(w, IR_DIM_CHANNEL);
-    k->select = m->map->op == IR_OP_linear ? PG_SINGLE : m->map->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
+    k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
-    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_MAP_NORM_W, PG_MAP_NORM_B);
-    sc_read(b, p, PG_MAP_X, m->norm != NULL ? m->norm->operands[0] : m->x);
-    sc_read_weight(b, p, PG_MAP_W, m->w, PG_PANELS, active);
-    sc_read_weight(b, p, PG_MAP_W2, m->w2, PG_PANELS, active);
-    sc_read_weight(b, p, PG_MAP_BIAS, m->bias, PG_VECTOR, active);
-    sc_read_weight(b, p, PG_MAP_BIAS2, m->bias2, PG_VECTOR, active);
-    sc_read_routes(b, p, y_layout, PG_MAP_ROUTES, PG_MAP_GROUPS);
+    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
+    sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
+    sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
+    sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
+    sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
+    sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2, PG_VECTOR, active);
+    sc_read_experts(b, p, y_layout, PG_LINEAR_EXPERTS, PG_LINEAR_GROUPS);
 }
 
 /* The epilogue up to the sum over experts, with the convolution if there is one. */
-static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgActivation act = m->conv != NULL ? role_activation(b, m->conv) : m->act;
     if (m->bias != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
     if (m->conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
@@ -121,15 +121,15 @@ static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
 static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
-    ps_map_name(b->g, m->w, what, sizeof what);
+    ps_linear_name(b->g, m->w, what, sizeof what);
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     add_sum(b, p, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
-    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (pg_sum(&sc_phase(b, p)->kernel) == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->gates);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->gates);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->y]);
     sc_write(b, p, PG_COMBINE_Y, m->y);
@@ -138,16 +138,16 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
 static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->taps = ir_dim(&b->g->values[role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
-    sc_read_weight(b, p, PG_MAP_CONV_W, role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
-    sc_read_weight(b, p, PG_MAP_CONV_B, role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
-    sc_use_state(b, p, PG_MAP_HISTORY, role(conv, IR_ROLE_history));
+    sc_read_weight(b, p, PG_LINEAR_CONV_W, role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
+    sc_read_weight(b, p, PG_LINEAR_CONV_B, role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
+    sc_use_state(b, p, PG_LINEAR_HISTORY, role(conv, IR_ROLE_history));
 }
 
-void sc_phase_map(ScBuilder *b, const IrRegion *region) {
-    MapParts m = find_parts(b, region);
-    const ScLayout *y = &b->layouts[m.map->results[0]];
+void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
+    LinearParts m = find_parts(b, region);
+    const ScLayout *y = &b->layouts[m.linear->results[0]];
     char what[96];
-    ps_map_name(b->g, m.w, what, sizeof what);
+    ps_linear_name(b->g, m.w, what, sizeof what);
     bool head = m.y == b->g->logits;
     sc_prepare_groups(b, y);
     ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
@@ -157,14 +157,14 @@ void sc_phase_map(ScBuilder *b, const IrRegion *region) {
     if (m.conv != NULL) fill_conv(b, p, m.conv);
     if (m.sum != NULL && !apart) {
         add_sum(b, p, m.sum);
-        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.gates);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.gates);
     }
     if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
     linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
-        sc_write(b, p, PG_MAP_Y, m.conv != NULL ? role(m.conv, IR_ROLE_y) : m.y);
+        sc_write(b, p, PG_LINEAR_Y, m.conv != NULL ? role(m.conv, IR_ROLE_y) : m.y);
         return;
     }
     int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
@@ -194,8 +194,8 @@ void sc_phase_route(ScBuilder *b, const IrRegion *region) {
     sc_read_weight(b, p, PG_ROUTE_BIAS, role(region, IR_ROLE_bias), PG_VECTOR, 1.0);
     sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, role(region, IR_ROLE_select_bias), PG_VECTOR, 1.0);
     sc_phase(b, p)->pg.count = PG_PER_ROW;
-    sc_write(b, p, PG_ROUTE_ROUTES, role(region, IR_ROLE_experts));
-    sc_write(b, p, PG_ROUTE_GATES, role(region, IR_ROLE_gates));
+    sc_write(b, p, PG_ROUTE_EXPERTS, role(region, IR_ROLE_experts));
+    sc_write(b, p, PG_ROUTE_COMBINE_W, role(region, IR_ROLE_gates));
 }
 
 /* ---------------------------------------------------------------------------------------------- convolution and scan */
@@ -221,8 +221,8 @@ void sc_phase_conv(ScBuilder *b, const IrRegion *region) {
     sc_read_weight(b, p, PG_CONV_W, role(region, IR_ROLE_w), PG_CHANNELS, active);
     sc_read_weight(b, p, PG_CONV_BIAS, role(region, IR_ROLE_bias), PG_VECTOR, active);
     sc_use_state(b, p, PG_CONV_HISTORY, role(region, IR_ROLE_history));
-    sc_read(b, p, PG_CONV_ROUTES, experts);
-    sc_read(b, p, PG_CONV_GATES, role(region, IR_ROLE_gates));
+    sc_read(b, p, PG_CONV_EXPERTS, experts);
+    sc_read(b, p, PG_CONV_COMBINE_W, role(region, IR_ROLE_gates));
     sc_tile_segments(b, p);
     sc_write(b, p, PG_CONV_Y, y);
 }
@@ -317,9 +317,9 @@ void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
     sc_read_weight(b, p, PG_SCAN_A, role(region, IR_ROLE_A), PG_CHANNELS, scan_fraction(b, &s, s.own_A));
     sc_read_weight(b, p, PG_SCAN_D, role(region, IR_ROLE_D), PG_VECTOR, scan_fraction(b, &s, s.own_D));
     sc_use_state(b, p, PG_SCAN_STATE, role(region, IR_ROLE_state));
-    sc_read(b, p, PG_SCAN_ROUTES, role(region, IR_ROLE_experts));
-    sc_read(b, p, PG_SCAN_GATES, role(region, IR_ROLE_gates));
-    sc_read_routes(b, p, delta, PG_SCAN_ROUTES, PG_SCAN_GROUPS);
+    sc_read(b, p, PG_SCAN_EXPERTS, role(region, IR_ROLE_experts));
+    sc_read(b, p, PG_SCAN_COMBINE_W, role(region, IR_ROLE_gates));
+    sc_read_experts(b, p, delta, PG_SCAN_EXPERTS, PG_SCAN_GROUPS);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_SCAN_Y, role(region, IR_ROLE_y));
 }

@@ -12,7 +12,7 @@ static bool is_folded(const ScBuilder *b, IrValueId value) { return b->mode == P
 
 static void region_phase(ScBuilder *b, const IrRegion *region) {
     switch (region->kind) {
-    case IR_REGION_LINEAR: sc_phase_map(b, region); return;
+    case IR_REGION_LINEAR: sc_phase_linear(b, region); return;
     case IR_REGION_ROUTER: sc_phase_route(b, region); return;
     case IR_REGION_CONV:
         if (!is_folded(b, region->roles.of[IR_ROLE_y])) sc_phase_conv(b, region);
