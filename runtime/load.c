@@ -103,7 +103,7 @@ MossError moss_weights_pack(const PgProgram *program, const char *const *paths, 
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
     if (!workers) {
-        error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
+        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to pack with");
     } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);

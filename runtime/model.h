@@ -51,12 +51,19 @@ typedef struct RtStateMemory {
 
 typedef struct RtMark RtMark; /* state_checkpoint.c */
 
+/* Where a sampler stands, as a state carries it. */
+typedef struct RtRandom {
+    bool is_set;
+    uint64_t seed, state;
+} RtRandom;
+
 struct MossState {
     MossModel *model;
     RtStateMemory memory;
     int64_t position;
     uint64_t in_step;     /* step_number of its last step: finds a state that is twice in one */
     bool spoilt;          /* by trouble: refused until reset */
+    RtRandom random;      /* moss_state_set_random */
     bool has_logits;      /* `logits` are those after the last token */
     float *logits;        /* [vocab_size] of a state that was loaded or copied; malloced when first needed, or NULL */
     uint64_t logits_step; /* else they are row logits_row of the model's, as long as this was its last step; 0: none */
@@ -103,12 +110,14 @@ bool rt_state_keep_logits(MossState *state, const void *logits);
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MossError rt_error_from(MossCode code, const SuDiags *diags);
 
-/* The workers that options ask for. NULL: no memory, or no threads. */
+/* The workers that options ask for. NULL: no memory. */
 RtWorkers *rt_model_workers(const MossOptions *options);
 /* A model without weights. */
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
 /* Gives it its weights, which it frees; a device gets a copy, of which progress (may be NULL) is told. */
 MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress, void *progress_context);
+/* MOSS_DEVICE in the child of a fork of a process whose device it is. */
+MossError rt_model_after_fork(const MossModel *model);
 MossError rt_no_model(const PgProgram *program);
 
 /* The identity of the model's weights: what a packed file states, or computed when first asked for. */

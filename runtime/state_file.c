@@ -69,7 +69,10 @@ static RtStateHead make_head(const PgProgram *program, const SuDigest *weights, 
                         .layout = rt_state_layout(program),
                         .position = sequence->position,
                         .state_bytes = program->state_bytes,
-                        .logits = sequence->logits ? (uint64_t)program->vocab_size : 0};
+                        .logits = sequence->logits ? (uint64_t)program->vocab_size : 0,
+                        .has_random = sequence->random->is_set,
+                        .seed = sequence->random->seed,
+                        .random = sequence->random->state};
     memcpy(head.magic, RT_STATE_MAGIC, sizeof head.magic);
     memcpy(head.spec_hash, program->spec_hash, sizeof head.spec_hash);
     strncpy(head.name, program->name, sizeof head.name - 1);

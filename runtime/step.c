@@ -169,7 +169,8 @@ static MossError make_room(const RtRunning *r) {
 
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
     *out_running = (RtRunning){.model = model};
-    MossError error = check_segments(model, segments, n_segments);
+    MossError error = rt_model_after_fork(model);
+    if (error.code == MOSS_OK) error = check_segments(model, segments, n_segments);
     if (error.code != MOSS_OK) return error;
     describe(out_running, segments, n_segments);
     model->wanted = 0;

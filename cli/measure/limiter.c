@@ -223,7 +223,7 @@ bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_li
     CliLimiter *limiter = calloc(1, sizeof *limiter);
     if (!limiter || !start(limiter, threads)) {
         cli_limiter_free(limiter);
-        return su_error(diags, (SuSpan){0}, NULL, "no memory, or no threads, to measure this machine's limits");
+        return su_error(diags, (SuSpan){0}, NULL, "no memory to measure this machine's limits");
     }
     if (!cg_llvm_limits(target, &limiter->code, diags)) {
         cli_limiter_free(limiter);
