@@ -33,7 +33,7 @@ bool dr_build_program(DrBuild *build, const DrBuildOptions *options) {
     build->passes.check |= DR_DEBUG_BUILD;
     build->passes.max_rows = dr_kind(build)->max_rows;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
-           sc_program(&build->spec, build->graph, &build->passes, &build->arena, &build->program, &build->diags);
+           sc_program(build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }
 
 /* NULL: there is no directory for one. */

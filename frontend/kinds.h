@@ -65,6 +65,7 @@ typedef struct FeLower {
     FeSpec *spec;
     IrBuilder b;
     const FeTensor *tensors;
+    IrValueId *weights; /* [n_tensors] */
     size_t n_tensors;
     size_t block_first; /* first tensor of the block being lowered */
     const char *prefix; /* of the names of its tensors and states; "" outside the blocks */
@@ -82,7 +83,6 @@ IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z);
 IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count);
 /* The weight `part` ("x_proj.weight") of the block in hand, or a tensor outside the blocks by its whole name. */
 IrValueId fe_weight(FeLower *l, const char *part);
-IrValueId fe_weight_as(FeLower *l, const char *part, IrTransform transform);
 IrValueId fe_state(FeLower *l, const char *what, IrType type);
 /* A gated kind stands for what its gate goes through. */
 IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x);

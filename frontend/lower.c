@@ -17,14 +17,6 @@ IrValueId fe_op1(FeLower *l, IrOp op, IrValueId x) { return ir_op1(&l->b, op, x,
 IrValueId fe_op2(FeLower *l, IrOp op, IrValueId x, IrValueId y) { return ir_op1(&l->b, op, x, y, IR_NONE); }
 IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z) { return ir_op1(&l->b, op, x, y, z); }
 
-static const FeTensor *find_tensor(const FeLower *l, const char *name) {
-    for (size_t i = l->block_first; i < l->n_tensors; i++)
-        if (strcmp(l->tensors[i].name, name) == 0) return &l->tensors[i];
-    for (size_t i = 0; i < l->block_first; i++)
-        if (strcmp(l->tensors[i].name, name) == 0) return &l->tensors[i];
-    SU_BUG("no tensor named %s in the checkpoint table", name);
-}
-
 static IrDtype stored_dtype(const FeLower *l, const FeTensor *tensor) {
     if (!tensor->narrow) return IR_F32;
     switch (l->spec->weights_dtype) {
@@ -35,16 +27,27 @@ static IrDtype stored_dtype(const FeLower *l, const FeTensor *tensor) {
     return IR_F32;
 }
 
-IrValueId fe_weight_as(FeLower *l, const char *part, IrTransform transform) {
-    char name[160];
-    snprintf(name, sizeof name, "%s%s", l->prefix, part);
-    const FeTensor *tensor = find_tensor(l, name);
-    IrType type = {.dtype = stored_dtype(l, tensor), .rank = tensor->rank};
-    for (int i = 0; i < tensor->rank; i++) type.dim[i] = tensor->shape[i];
-    return ir_weight(l->b.graph, tensor->name, type, transform);
+/* The checkpoint's tensors, in its order. */
+static void declare_weights(FeLower *l) {
+    l->tensors = fe_tensors(l->spec, &l->n_tensors);
+    l->weights = SU_NEW_ARRAY(&l->spec->arena, IrValueId, l->n_tensors);
+    for (size_t i = 0; i < l->n_tensors; i++) {
+        const FeTensor *tensor = &l->tensors[i];
+        IrType type = {.dtype = stored_dtype(l, tensor), .rank = tensor->rank};
+        memcpy(type.dim, tensor->shape, sizeof type.dim);
+        l->weights[i] = ir_weight(l->b.graph, tensor->name, type, tensor->neg_exp ? IR_NEG_EXP : IR_AS_IS);
+    }
 }
 
-IrValueId fe_weight(FeLower *l, const char *part) { return fe_weight_as(l, part, IR_AS_IS); }
+IrValueId fe_weight(FeLower *l, const char *part) {
+    char name[160];
+    snprintf(name, sizeof name, "%s%s", l->prefix, part);
+    for (size_t i = 0; i < l->n_tensors; i++) {
+        size_t at = (l->block_first + i) % l->n_tensors;
+        if (strcmp(l->tensors[at].name, name) == 0) return l->weights[at];
+    }
+    SU_BUG("no tensor named %s in the checkpoint table", name);
+}
 
 /* Weight or bias of a map: weight_of(l, "in_proj", "weight"). */
 static IrValueId weight_of(FeLower *l, const char *map, const char *what) {
@@ -139,7 +142,9 @@ static IrValueId lower_block(FeLower *l, int64_t index, IrValueId x) {
 
 IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
     FeLower l = {.spec = spec, .prefix = "", .b = {.graph = ir_graph_new(arena, spec->name), .span = spec->span, .block = -1}};
-    l.tensors = fe_tensors(spec, &l.n_tensors);
+    l.b.graph->max_positions = fe_position_bound(spec);
+    memcpy(l.b.graph->spec_hash, spec->hash, sizeof spec->hash);
+    declare_weights(&l);
     IrAttr scale = {.f = spec->embedding_scale};
     IrValueId x = ir_op1_attrs(&l.b, IR_OP_embed, l.b.graph->tokens, fe_weight(&l, "embed.weight"), IR_NONE, &scale);
     for (int64_t i = 0; i < spec->n_blocks; i++) x = lower_block(&l, i, x);

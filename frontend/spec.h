@@ -131,6 +131,7 @@ typedef struct FeTensor {
     bool narrow;     /* stored in weights.dtype; else float32 */
     int64_t block;   /* -1: outside the blocks */
     bool per_expert; /* the leading dimension is E */
+    bool neg_exp;    /* loading makes -exp(x) of its elements */
     SuSpan span;     /* the spec line that asks for it */
     enum FeInit { /* how `mossc init` draws it */
                   FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */

@@ -57,6 +57,8 @@ static bool same_constants(const IrGraph *a, const IrGraph *b) {
 static const char *difference(const IrGraph *a, const IrGraph *b) {
     if (strcmp(a->name, b->name) != 0) return "names";
     if (a->level != b->level) return "levels";
+    if (a->max_positions != b->max_positions) return "max_positions";
+    if (memcmp(a->spec_hash, b->spec_hash, sizeof a->spec_hash) != 0) return "hashes of the spec";
     if (!same_value(a, a->tokens, b, b->tokens) || !same_value(a, a->positions, b, b->positions)) return "inputs";
     if (!same_constants(a, b)) return "weights or states";
     if (a->n_nodes != b->n_nodes) return "numbers of nodes";

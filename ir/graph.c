@@ -32,6 +32,7 @@ int64_t ir_elements(const IrType *type, int64_t rows) {
 IrValueId ir_append_value(IrGraph *g, IrValueKind kind, const char *name, IrType type) {
     g->values = su_grow(g->arena, g->values, &g->values_capacity, g->n_values + 1, sizeof *g->values);
     g->values[g->n_values] = (IrValue){.kind = kind, .type = type, .name = name, .node = IR_NONE, .next = IR_NONE};
+    g->n_results += kind == IR_RESULT;
     return (IrValueId)g->n_values++;
 }
 
@@ -71,6 +72,14 @@ IrValueId ir_state(IrGraph *g, const char *name, IrType type) {
     return slot->number;
 }
 
+int64_t ir_vocab_size(const IrGraph *g) { return g->values[g->logits].type.dim[1]; }
+
+int64_t ir_model_width(const IrGraph *g) {
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == IR_OP_embed) return g->values[g->nodes[i].results[0]].type.dim[1];
+    return 0;
+}
+
 IrNode *ir_append_node(IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs) {
     g->nodes = su_grow(g->arena, g->nodes, &g->nodes_capacity, g->n_nodes + 1, sizeof *g->nodes);
     IrNode *node = &g->nodes[g->n_nodes++];
@@ -99,7 +108,7 @@ IrNode *ir_node(IrBuilder *b, IrOp op, const IrValueId *operands, int n, const I
     node->span = b->span;
     node->block = b->block;
     for (int i = 0; i < ir_result_count(info, n); i++) {
-        IrValueId id = ir_append_value(g, IR_RESULT, su_printf(g->arena, "%zu", g->n_values), types[i]);
+        IrValueId id = ir_append_value(g, IR_RESULT, su_printf(g->arena, "%zu", g->n_results), types[i]);
         g->values[id].node = (IrNodeId)(g->n_nodes - 1);
         g->values[id].result = i;
         node->results[i] = id;

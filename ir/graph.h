@@ -4,6 +4,9 @@
  * or more results. Values that no node makes are the tokens and positions of the step, weights and states. The dimension IR_R
  * (rows of the step) is the only symbol; all else is a number.
  *
+ * The weights, in order, are the tensors of the checkpoint: name, shape and the dtype that each is stored in. A graph holds all
+ * that a program is made of; the spec is not needed any more.
+ *
  * Fusion does not replace operations by bigger ones: it puts nodes into *regions*. A region is a contiguous run of nodes that
  * becomes one phase (or a few) of the program; values used only inside it never reach memory. Route fusion alone rewrites
  * operations (the dense ones over all experts into *_routed ones). So both evaluators run a graph of any level, with the same
@@ -114,13 +117,19 @@ typedef struct IrGraph {
     size_t n_nodes, nodes_capacity;
     IrRegion *regions;
     size_t n_regions, regions_capacity;
+    size_t n_results; /* values of kind IR_RESULT: names the next one */
     IrValueId tokens, positions; /* i32[R] each */
     IrValueId logits;            /* f32[R,V] */
+    int64_t max_positions;       /* of a sequence; 0: no bound */
+    uint8_t spec_hash[16];       /* of the spec that it was lowered from; zeros: of none */
     struct IrNames *named;       /* weights and states by name (ir/graph.c) */
 } IrGraph;
 
 /* ---- building. Types of results are inferred (ir_infer); a mismatch is SU_BUG: lowering made a mistake. */
 IrGraph *ir_graph_new(SuArena *arena, const char *name);
+/* Elements of a row of logits, and of the embedded tokens. */
+int64_t ir_vocab_size(const IrGraph *g);
+int64_t ir_model_width(const IrGraph *g);
 IrValueId ir_weight(IrGraph *g, const char *tensor, IrType type, IrTransform transform); /* one value per (tensor, transform) */
 IrValueId ir_state(IrGraph *g, const char *name, IrType type);
 IrType ir_type(IrDtype dtype, int rank, ...); /* dims as int64_t */

@@ -1,7 +1,8 @@
 /* Reads the text form of a graph (ir/print.c writes it):
  *
  *   graph     = "graph" "@"NAME ("naive" | "fused") "{" item* "}"
- *   item      = ("tokens" | "positions") "%"NAME ":" type
+ *   item      = "spec" HASH | "max_positions" NUMBER
+ *             | ("tokens" | "positions") "%"NAME ":" type
  *             | "weight" constant ":" type  |  "state" "@"NAME ":" type
  *             | node  |  "region" KIND STRING "{" node* "}"
  *             | "next" "@"NAME "=" "%"NAME  |  "logits" "%"NAME
@@ -11,7 +12,7 @@
  *   constant  = ["neg_exp"] "@"NAME
  *   type      = DTYPE "[" dim ("," dim)* "]"        dim = "rows" | NUMBER
  *
- * A NAME is made of letters, digits and . _ - ; # begins a comment that ends with the line. A node without ! gets the span of
+ * A NAME is made of letters, digits and . _ - ; a HASH of 32 hexadecimal digits; # begins a comment that ends with the line. A node without ! gets the span of
  * its own line. The text may come from anyone: every count is bounded by the text's size, nothing recurses, and what is read is
  * safe to print and to verify; whether it makes sense is for ir_verify to say. The first error ends the reading. */
 #include <ctype.h>
@@ -379,12 +380,36 @@ static bool parse_logits(Parser *p) {
     return true;
 }
 
+static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
+static bool parse_spec(Parser *p) {
+    const char *text = p->token.text;
+    if (p->token.kind != WORD || strlen(text) != 2 * sizeof p->g->spec_hash)
+        return FAIL(p, "expected the hash of a spec: 32 hexadecimal digits");
+    for (size_t i = 0; i < sizeof p->g->spec_hash; i++) {
+        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+        if (high < 0 || low < 0) return FAIL(p, "the hash of a spec is of digits and a to f, got %s", text);
+        p->g->spec_hash[i] = (uint8_t)(high << 4 | low);
+    }
+    return advance(p);
+}
+
+static bool parse_max_positions(Parser *p) {
+    SuSpan span = p->token.span;
+    if (!take_integer(p, &p->g->max_positions)) return false;
+    return (p->g->max_positions > 0 && p->g->max_positions <= INT32_MAX) ||
+           FAIL_AT(p, span, "max_positions must be between 1 and 2^31 - 1");
+}
+
 static bool parse_item(Parser *p) {
     static const struct {
         const char *word;
         bool (*parse)(Parser *p);
-    } items[] = {{"tokens", parse_tokens}, {"positions", parse_positions}, {"weight", parse_weight}, {"state", parse_state},
-                 {"region", parse_region}, {"next", parse_next},           {"logits", parse_logits}};
+    } items[] = {{"spec", parse_spec},     {"max_positions", parse_max_positions},
+                 {"tokens", parse_tokens}, {"positions", parse_positions},
+                 {"weight", parse_weight}, {"state", parse_state},
+                 {"region", parse_region}, {"next", parse_next},
+                 {"logits", parse_logits}};
     if (p->token.kind == LOCAL) return parse_node(p);
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)
         if (at_word(p, items[i].word)) return advance(p) && items[i].parse(p);

@@ -120,8 +120,19 @@ static void print_declaration(const IrGraph *g, IrValueId id, const char *word, 
     fputc('\n', out);
 }
 
+static void print_model(const IrGraph *g, FILE *out) {
+    static const uint8_t none[sizeof g->spec_hash];
+    if (memcmp(g->spec_hash, none, sizeof none) != 0) {
+        fputs("  spec ", out);
+        for (size_t i = 0; i < sizeof g->spec_hash; i++) fprintf(out, "%02x", g->spec_hash[i]);
+        fputc('\n', out);
+    }
+    if (g->max_positions > 0) fprintf(out, "  max_positions %" PRId64 "\n", g->max_positions);
+}
+
 void ir_print(const IrGraph *g, FILE *out) {
     fprintf(out, "graph @%s %s {\n", g->name, g->level == IR_NAIVE ? "naive" : "fused");
+    print_model(g, out);
     print_declaration(g, g->tokens, "tokens", out);
     print_declaration(g, g->positions, "positions", out);
     for (size_t i = 0; i < g->n_values; i++) {

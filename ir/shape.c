@@ -357,7 +357,7 @@ static const char *shape_attend(Rule *r) {
         NEED(cache->dtype == IR_F32 && constant(cache, 2) && last(cache) == last(r->in[1]),
              "the caches must be f32[cap,kv_heads*head_dim]");
     }
-    NEED(window >= 0 && window <= r->in[4]->dim[0], "the window must fit into the caches");
+    NEED(window == 0 || window == r->in[4]->dim[0], "the caches must hold the window");
     NEED(r->in[4]->dim[0] == r->in[5]->dim[0], "the caches must be of one size");
     r->out[0] = *r->in[0];
     r->out[1] = *r->in[4];

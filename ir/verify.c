@@ -67,9 +67,16 @@ static bool check_inputs(Verify *v) {
     return true;
 }
 
+/* A tensor of the checkpoint has one type, whatever is made of it. `slot` is its own among the tensors' names. */
+static bool check_tensor(Verify *v, const IrValue *weight, IrNameSlot *slot, int32_t id) {
+    if (slot->number == -1) slot->number = id;
+    if (ir_type_equal(&v->g->values[slot->number].type, &weight->type)) return true;
+    return bad_graph(v, "@%s: a weight with and without neg_exp is one tensor, of one type", weight->name);
+}
+
 /* Weights and states: sound types, every name once. */
 static bool check_constants(Verify *v) {
-    IrNames names = {.arena = &v->scratch};
+    IrNames names = {.arena = &v->scratch}, tensors = {.arena = &v->scratch};
     for (size_t i = 0; i < v->g->n_values; i++) {
         const IrValue *value = &v->g->values[i];
         if (value->kind != IR_WEIGHT && value->kind != IR_STATE) continue;
@@ -82,6 +89,7 @@ static bool check_constants(Verify *v) {
         IrNameSlot *slot = ir_names_at(&names, key);
         if (slot->number != -1) return bad_graph(v, "two weights or states are named @%s", value->name);
         slot->number = (int32_t)i;
+        if (value->kind == IR_WEIGHT && !check_tensor(v, value, ir_names_at(&tensors, value->name), (int32_t)i)) return false;
     }
     return true;
 }
@@ -181,6 +189,15 @@ static bool check_routes(Verify *v, const IrNode *node) {
     return bad_node(v, node, "its routes choose among %" PRId64 " experts, and it has %" PRId64, among, experts);
 }
 
+/* Whoever runs the graph refuses tokens past max_positions, so that caches without a window must hold just as many. */
+static bool check_positions(Verify *v, const IrNode *node) {
+    if (node->op != IR_OP_attend || node->attrs[IR_ATTEND_window].i > 0) return true;
+    int64_t held = v->g->values[node->operands[4]].type.dim[0];
+    if (held == v->g->max_positions) return true;
+    return bad_node(v, node, "without a window its caches must hold max_positions (%" PRId64 "), not %" PRId64, v->g->max_positions,
+                    held);
+}
+
 static bool check_level(Verify *v, const IrNode *node) {
     if (v->g->level != IR_NAIVE) return true;
     if (node->region != IR_NONE) return bad_node(v, node, "a naive graph has no regions");
@@ -195,7 +212,8 @@ static bool check_nodes(Verify *v) {
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu applies no operation", i);
-        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node))
+        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node) &&
+            check_positions(v, node))
             check_level(v, node);
     }
     return v->ok;

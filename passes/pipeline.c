@@ -74,6 +74,7 @@ static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *), const PsOptio
 }
 
 bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+    if (g->level == IR_FUSED) return true;
     if (!dump(g, options, 0, "naive", diags)) return false;
     g->level = IR_FUSED;
     if (!run(g, PS_ROUTE_FUSION, ps_route_fusion, options, diags)) return false;

@@ -40,7 +40,8 @@ const char *ps_pass_name(PsPass pass);
 const char *ps_pass_help(PsPass pass);
 PsPass ps_pass_by_name(const char *name);
 
-/* Runs the graph passes (route, scan, elementwise fusion) on `graph` in place; its level becomes fused. */
+/* Runs the graph passes (route, scan, elementwise fusion) on `graph` in place; its level becomes fused. One
+ * that is fused already stays as it is. */
 bool ps_fuse(IrGraph *graph, const PsOptions *options, SuDiags *diags);
 
 #endif

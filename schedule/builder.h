@@ -41,7 +41,6 @@ typedef struct ScWeight {
 } ScWeight;
 
 typedef struct ScBuilder {
-    const FeSpec *spec;
     const IrGraph *g;
     const PsOptions *options;
     SuArena *arena;  /* of the program */
@@ -60,6 +59,8 @@ typedef struct ScBuilder {
     /* common to both modes */
     PgTensor *tensors;
     size_t n_tensors;
+    uint32_t *tensor_of;    /* [values] of weights: index into tensors */
+    PgDtype dtype;          /* of those that are not f32 */
     ScWeight *weights;
     size_t n_weights, weights_capacity;
     int32_t *weight_of[3];  /* [PgPack][values]: index into weights, -1 */
@@ -76,8 +77,7 @@ typedef struct ScBuilder {
 } ScBuilder;
 
 /* weights.c: tensors of the checkpoint, their packed forms, states. */
-PgDtype sc_dtype(FeDtype dtype);
-void sc_collect_tensors(ScBuilder *b, FeSpec *spec);
+void sc_collect_tensors(ScBuilder *b);
 bool sc_collect_states(ScBuilder *b, SuDiags *diags); /* false: too large */
 /* The packed form `pack` of a weight value, made on first use. active: fraction that one decoded token reads. */
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active);

@@ -71,6 +71,13 @@ ScLayout *sc_layouts(const IrGraph *g, SuArena *arena) {
     return layouts;
 }
 
+/* With a window all rows of the largest step are stored before any of them looks back. */
+int64_t sc_cache_positions(const IrGraph *g, const IrNode *attend) {
+    int64_t in_sight = g->values[attend->operands[4]].type.dim[0];
+    if (attend->attrs[IR_ATTEND_window].i > 0) in_sight += PG_MAX_ROWS;
+    return (int64_t)su_round_up((uint64_t)in_sight, PG_LANES);
+}
+
 ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode) {
     ScBytes bytes;
     if (layout->indices) {

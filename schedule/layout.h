@@ -17,6 +17,9 @@ typedef struct ScLayout {
 /* One per value of the graph; weights, states and tokens have none (all zero). */
 ScLayout *sc_layouts(const IrGraph *g, SuArena *arena);
 
+/* Positions that a cache of attention has room for (PgKernel.cap). */
+int64_t sc_cache_positions(const IrGraph *g, const IrNode *attend);
+
 /* Bytes of a buffer: per_row * LD + fixed, both multiples of 64. */
 typedef struct ScBytes {
     uint64_t per_row, fixed;

@@ -356,7 +356,7 @@ static void fill_attention(ScBuilder *b, PgKernel *k, const IrNode *attend) {
     k->kv_heads = attend->attrs[IR_ATTEND_kv_heads].i;
     k->O = attend->attrs[IR_ATTEND_head_dim].i;
     k->window = attend->attrs[IR_ATTEND_window].i;
-    k->cap = b->g->values[attend->operands[4]].type.dim[0];
+    k->cap = sc_cache_positions(b->g, attend);
 }
 
 /* Two phases: rope and the caches, then the scores. Rope is always part of the first. */

@@ -88,9 +88,17 @@ static int64_t largest_step(const ScBuilder *b, const PgStep *block) {
     return rows;
 }
 
-bool sc_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags) {
-    ScBuilder b = {.spec = spec, .g = graph, .options = options, .arena = arena};
+/* What a graph of text may lack, however sound it is. */
+static bool check_head(const IrGraph *g, SuDiags *diags) {
+    const IrNode *last = ps_maker(g, g->logits);
+    if (last->op == IR_OP_scale) last = ps_maker(g, last->operands[0]);
+    if (last != NULL && last->op == IR_OP_linear) return true;
+    return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
+}
+
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
+    if (!check_head(graph, diags)) return false;
+    ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
     b.uses = ps_uses(graph, &b.scratch);
     b.layouts = sc_layouts(graph, &b.scratch);
@@ -99,22 +107,23 @@ bool sc_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, Su
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     double start = su_seconds();
-    sc_collect_tensors(&b, spec);
+    sc_collect_tensors(&b);
     bool fits = sc_collect_states(&b, diags);
     add_seconds(&b, PS_WEIGHTS, su_seconds() - start);
     if (!fits) {
         su_arena_free(&b.scratch);
         return false;
     }
-    *program = (PgProgram){.name = su_strdup(arena, spec->name), .vocab_size = spec->vocab_size, .d_model = spec->d_model};
-    memcpy(program->spec_hash, spec->hash, sizeof program->spec_hash);
+    *program =
+        (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
+    memcpy(program->spec_hash, graph->spec_hash, sizeof program->spec_hash);
     build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
     finish_weights(&b, program);
-    program->dtype = sc_dtype(spec->weights_dtype);
-    program->max_positions = fe_position_bound(spec);
+    program->dtype = b.dtype;
+    program->max_positions = graph->max_positions;
     program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);
-    program->out_stride = su_round_up((uint64_t)spec->vocab_size, PG_LANES);
+    program->out_stride = su_round_up((uint64_t)program->vocab_size, PG_LANES);
     program->kernels = b.kernels;
     program->n_kernels = (uint32_t)b.n_kernels;
     program->tensors = b.tensors;

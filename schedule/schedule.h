@@ -2,15 +2,13 @@
 #ifndef MOSSC_SCHEDULE_SCHEDULE_H
 #define MOSSC_SCHEDULE_SCHEDULE_H
 
-#include "frontend/spec.h"
 #include "ir/graph.h"
 #include "ir/program.h"
 #include "passes/pipeline.h"
 
-/* Makes the program of a fused (or, with all fusion off, naive) graph. Everything lives in `arena`; tensors are the checkpoint's
- * in fe_tensors' order. */
-bool sc_program(FeSpec *spec, const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
-                SuDiags *diags);
+/* Makes the program of a fused (or, with all fusion off, naive) graph. Everything lives in `arena`; tensors are the graph's
+ * weights in their order. false: an error was added. */
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags);
 
 /* The program as text, for people and golden tests. */
 void sc_print_program(const PgProgram *program, FILE *out);

@@ -2,42 +2,46 @@
  * packed once. With the pass off, everything is packed as f32: the same values in more bytes. */
 #include <string.h>
 
+#include "ir/names.h"
 #include "schedule/builder.h"
 #include "support/size.h"
 
-PgDtype sc_dtype(FeDtype dtype) {
+static PgDtype packed_dtype(IrDtype dtype) {
     switch (dtype) {
-    case FE_F32: return PG_F32;
-    case FE_BF16: return PG_BF16;
-    case FE_F16: return PG_F16;
+    case IR_F32: return PG_F32;
+    case IR_BF16: return PG_BF16;
+    case IR_F16: return PG_F16;
+    case IR_I32: SU_BUG("a weight of integers");
     }
     return PG_F32;
 }
 
-void sc_collect_tensors(ScBuilder *b, FeSpec *spec) {
-    const FeTensor *tensors = fe_tensors(spec, &b->n_tensors);
-    b->tensors = SU_NEW_ARRAY(b->arena, PgTensor, b->n_tensors);
-    for (size_t i = 0; i < b->n_tensors; i++) {
-        PgTensor *t = &b->tensors[i];
-        t->name = su_strdup(b->arena, tensors[i].name);
-        t->rank = tensors[i].rank;
-        t->narrow = tensors[i].narrow;
-        memcpy(t->shape, tensors[i].shape, sizeof t->shape);
+/* The place of a weight's tensor: a second form of one (neg_exp) stands for the same. */
+static void collect_tensor(ScBuilder *b, IrNames *names, IrValueId value) {
+    const IrValue *v = &b->g->values[value];
+    IrNameSlot *slot = ir_names_at(names, v->name);
+    if (slot->number < 0) {
+        slot->number = (int32_t)b->n_tensors;
+        PgTensor *t = &b->tensors[b->n_tensors++];
+        *t = (PgTensor){.name = su_strdup(b->arena, v->name), .rank = v->type.rank, .narrow = v->type.dtype != IR_F32};
+        memcpy(t->shape, v->type.dim, sizeof t->shape);
+        if (t->narrow) b->dtype = packed_dtype(v->type.dtype);
     }
+    b->tensor_of[value] = (uint32_t)slot->number;
+}
+
+void sc_collect_tensors(ScBuilder *b) {
+    IrNames names = {.arena = &b->scratch};
+    size_t count = 0;
+    for (size_t v = 0; v < b->g->n_values; v++) count += b->g->values[v].kind == IR_WEIGHT;
+    b->tensors = SU_NEW_ARRAY(b->arena, PgTensor, count);
+    b->tensor_of = SU_NEW_ARRAY(&b->scratch, uint32_t, b->g->n_values);
+    for (size_t v = 0; v < b->g->n_values; v++)
+        if (b->g->values[v].kind == IR_WEIGHT) collect_tensor(b, &names, (IrValueId)v);
     for (int pack = 0; pack < 3; pack++) {
         b->weight_of[pack] = SU_NEW_ARRAY(&b->scratch, int32_t, b->g->n_values);
         for (size_t v = 0; v < b->g->n_values; v++) b->weight_of[pack][v] = -1;
     }
-}
-
-/* The index of a tensor by name. Weights come up in about the table's order, so the search starts behind the last one. */
-static uint32_t tensor_index(const ScBuilder *b, const char *name) {
-    size_t start = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.tensor : 0;
-    for (size_t i = 0; i < b->n_tensors; i++) {
-        size_t at = (start + i) % b->n_tensors;
-        if (strcmp(b->tensors[at].name, name) == 0) return (uint32_t)at;
-    }
-    SU_BUG("the graph uses %s, which the checkpoint does not hold", name);
 }
 
 /* planes, O, K of a type as the pack sees it. */
@@ -62,9 +66,8 @@ const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double act
         return w;
     }
     const IrValue *v = ps_weight(b->g, value);
-    PgWeight pg = {.tensor = tensor_index(b, v->name), .pack = pack, .negexp = v->transform == IR_NEG_EXP};
-    bool narrow = pack == PG_PANELS && b->tensors[pg.tensor].narrow && !b->options->off[PS_WEIGHTS];
-    pg.dtype = narrow ? sc_dtype(b->spec->weights_dtype) : PG_F32;
+    PgWeight pg = {.tensor = b->tensor_of[value], .pack = pack, .negexp = v->transform == IR_NEG_EXP};
+    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? packed_dtype(v->type.dtype) : PG_F32;
     set_shape(&pg, &v->type);
     pg.bytes = packed_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
@@ -88,7 +91,7 @@ static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint
     }
     uint64_t head_dim = (uint64_t)node->attrs[IR_ATTEND_head_dim].i, kv_heads = (uint64_t)node->attrs[IR_ATTEND_kv_heads].i;
     if (operand == 5) head_dim = su_round_up(head_dim, PG_LANES);
-    return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)type->dim[0], out);
+    return su_mul(head_dim, kv_heads, &count) && su_mul(count, (uint64_t)sc_cache_positions(g, node), out);
 }
 
 static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *diags) {

@@ -113,7 +113,6 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.stop_after >= 0 && o.stage != STAGE_FUSED)
         return cli_usage_error(command, "--stop-after goes with --stage fused, not %s", stage_words[o.stage]);
     if (o.stage == STAGE_UNSAID) o.stage = text ? STAGE_NAIVE : STAGE_FUSED;
-    if (text && o.stage == STAGE_PROGRAM) return cli_usage_error(command, "a program is made of a spec, not of a .mir file");
     if (text && o.sets.count) return cli_usage_error(command, "--set overrides values of a spec, not of a .mir file");
     DrBuild build = {0};
     DrBuildOptions options = {
@@ -128,11 +127,13 @@ const CliCommand cli_ir = {
     .summary = "print the intermediate representation of a spec, at any stage",
     .synopsis = "SPEC [OPTION]...",
     .about = "Prints the graph, or the program, that a spec becomes, as text. SPEC may also be a file that ends in .mir, holding a "
-             "graph in text form: it is parsed, verified and printed, after the passes if --stage fused is given.",
+             "graph in text form: it is parsed, verified and printed, after the passes if --stage fused is given, or as the program "
+             "that it becomes. A graph that is fused already is taken as it is.",
     .examples = "mossc ir specs/moss-tiny.yaml --stage naive\n"
                 "mossc ir specs/moss-tiny.yaml --stop-after route-fusion\n"
                 "mossc ir specs/moss-tiny.yaml --stage program --dump-dir steps\n"
-                "mossc ir graph.mir --stage fused --no-scan-fusion\n",
+                "mossc ir graph.mir --stage fused --no-scan-fusion\n"
+                "mossc ir graph.mir --stage program\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

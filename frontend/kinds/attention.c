@@ -1,6 +1,5 @@
 /* attention blocks (docs/language.md, "attention"). */
 #include "frontend/kinds.h"
-#include "ir/program.h" /* PG_MAX_ROWS: what a windowed cache must hold beside the window */
 #include "support/size.h"
 
 /* ---- building ---- */
@@ -90,12 +89,6 @@ static void add_tensors(FeTensorList *l, const FeBlock *block) {
 
 /* ---- lowering ---- */
 
-/* Positions a cache holds: all of a sequence, or the window beside the rows of the largest step. */
-static int64_t cache_positions(const FeSpec *spec, const Attention *d) {
-    int64_t positions = d->window > 0 ? d->window + PG_MAX_ROWS : spec->max_positions;
-    return (int64_t)su_round_up((uint64_t)positions, PG_LANES);
-}
-
 static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     const Attention values = read(block->map), *d = &values;
     IrValueId q = fe_linear(l, "q_proj", d->bias, u);
@@ -111,7 +104,8 @@ static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
         attrs[IR_ROPE_heads].i = d->n_kv_heads;
         k = ir_op1_attrs(&l->b, IR_OP_rope, k, positions, IR_NONE, attrs);
     }
-    IrType cache = ir_type(IR_F32, 2, cache_positions(l->spec, d), d->n_kv_heads * d->head_dim);
+    int64_t in_sight = d->window > 0 ? d->window : l->spec->max_positions;
+    IrType cache = ir_type(IR_F32, 2, in_sight, d->n_kv_heads * d->head_dim);
     IrValueId k_cache = fe_state(l, "k", cache), v_cache = fe_state(l, "v", cache);
     IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = d->n_heads},
                       [IR_ATTEND_kv_heads] = {.i = d->n_kv_heads},

@@ -132,7 +132,9 @@ static void add_tensors(FeTensorList *l, const FeBlock *block) {
     if (s->dt_norm) fe_add_norm(l, "dt_norm", FE_NORM_RMS, R);
     if (s->b_norm) fe_add_norm(l, "b_norm", FE_NORM_RMS, N);
     if (s->c_norm) fe_add_norm(l, "c_norm", FE_NORM_RMS, N);
-    fe_add_part(l, "A_log", owns(s, "A"), I, N)->init = FE_INIT_A_LOG;
+    FeTensor *A = fe_add_part(l, "A_log", owns(s, "A"), I, N);
+    A->init = FE_INIT_A_LOG;
+    A->neg_exp = true;
     fe_add_part(l, "D", owns(s, "D"), 0, I)->init = FE_INIT_ONES;
     fe_add_linear(l, "out_proj", owns(s, "out_proj"), D, I, s->bias)->init_scale = l->deep;
 }
@@ -191,7 +193,7 @@ static IrValueId lower_delta(FeLower *l, const Making *s, IrValueId delta) {
 /* s ← exp(Δ ⊗ A) ∘ s + (Δ ∘ c) ⊗ B; returns every row's s */
 static IrValueId lower_recurrence(FeLower *l, const Making *s, IrValueId dt, IrValueId c, IrValueId B) {
     const Ssm *d = &s->d;
-    IrValueId A = fe_weight_as(l, "A_log", IR_NEG_EXP);
+    IrValueId A = fe_weight(l, "A_log");
     if (mixes(s, "A")) A = fe_op3(l, IR_OP_mix, A, s->chosen.experts, s->chosen.gates);
     IrValueId a = fe_op1(l, IR_OP_exp, fe_op2(l, IR_OP_outer, dt, A));
     IrValueId b = fe_op2(l, IR_OP_inject, fe_op2(l, IR_OP_mul, dt, c), B);

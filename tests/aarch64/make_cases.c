@@ -81,7 +81,7 @@ static bool compile(Model *m) {
     m->V = m->spec.vocab_size;
     m->maker->of_dtype[m->spec.weights_dtype]++;
     return ps_fuse(graph, &passes, &m->maker->diags) &&
-           sc_program(&m->spec, graph, &passes, &m->arena, &m->program, &m->maker->diags);
+           sc_program(graph, &passes, &m->arena, &m->program, &m->maker->diags);
 }
 
 static bool emit_object(Model *m, const char *target_name, int index) {

@@ -57,7 +57,7 @@ static void pair_open(Pair *p, const SuText *spec) {
     assert_true(fe_spec_parse("t.yaml", spec->text, spec->size, NULL, 0, &p->spec, &p->diags));
     IrGraph *graph = fe_lower(&p->spec, &p->arena);
     assert_true(ps_fuse(graph, &passes, &p->diags));
-    assert_true(sc_program(&p->spec, graph, &passes, &p->arena, &p->made, &p->diags));
+    assert_true(sc_program(graph, &passes, &p->arena, &p->made, &p->diags));
     cg_print_tables(p->made, "t", &tables);
     p->library = compile(&tables);
     p->compiled = dlsym(p->library, "t_program");

@@ -111,7 +111,7 @@ bool case_make(Case *c, const CaseWants *wants) {
     PsOptions passes = passes_of(c);
     IrGraph *graph = fe_lower(&c->spec, &c->arena);
     if (!draw_truth(c, graph)) return false;
-    return (ps_fuse(graph, &passes, &c->diags) && sc_program(&c->spec, graph, &passes, &c->arena, &c->program, &c->diags)) ||
+    return (ps_fuse(graph, &passes, &c->diags) && sc_program(graph, &passes, &c->arena, &c->program, &c->diags)) ||
            case_fail(c, "no program");
 }
 

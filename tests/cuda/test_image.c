@@ -37,7 +37,7 @@ static void place_open(Place *p) {
     assert_true(fe_spec_parse("image.yaml", spec_text, sizeof spec_text - 1, NULL, 0, &p->spec, &p->diags));
     IrGraph *graph = fe_lower(&p->spec, &p->arena);
     assert_true(ps_fuse(graph, &passes, &p->diags));
-    assert_true(sc_program(&p->spec, graph, &passes, &p->arena, &p->program, &p->diags));
+    assert_true(sc_program(graph, &passes, &p->arena, &p->program, &p->diags));
 }
 
 static void place_close(Place *p) {

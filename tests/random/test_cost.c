@@ -139,7 +139,7 @@ static bool check(uint64_t seed, PsPass off) {
     draw_spec(seed, &c.yaml);
     bool made = fe_spec_parse("random.yaml", c.yaml.text, c.yaml.size, NULL, 0, &c.spec, &c.diags);
     if (made) c.graph = fe_lower(&c.spec, &c.arena);
-    made = made && ps_fuse(c.graph, &passes, &c.diags) && sc_program(&c.spec, c.graph, &passes, &c.arena, &c.program, &c.diags);
+    made = made && ps_fuse(c.graph, &passes, &c.diags) && sc_program(c.graph, &passes, &c.arena, &c.program, &c.diags);
     expect(&c, "compiled", made, 1, made);
     if (made) {
         flops_of_phases_are_those_of_nodes(&c);

@@ -142,7 +142,7 @@ static bool compile(const char *yaml, size_t size, FeSpec *spec, SuArena *arena,
     CgTarget target = {0};
     if (!fe_spec_parse("random.yaml", yaml, size, sets, 1, spec, diags)) return false;
     IrGraph *graph = fe_lower(spec, arena);
-    return ps_fuse(graph, &passes, diags) && sc_program(spec, graph, &passes, arena, out_program, diags) &&
+    return ps_fuse(graph, &passes, diags) && sc_program(graph, &passes, arena, out_program, diags) &&
            cg_target_host(NULL, &target, diags) && cg_llvm_compile(&target, *out_program, &(CgOptions){0}, out_compiled, diags);
 }
 

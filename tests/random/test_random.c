@@ -423,7 +423,7 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
     bool good = ps_fuse(graph, passes, &c->diags) || fail(c, "%s: fusion failed", label);
     good = good && (ir_verify(graph, &c->diags) || fail(c, "%s: the fused graph breaks a rule", label));
     if (good && bits && isa == NULL) good = check_fused(c, graph);
-    good = good && (sc_program(&c->spec, graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
+    good = good && (sc_program(graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
     good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
     good = good && (cg_llvm_compile(&target, program, &(CgOptions){0}, &compiled, &c->diags) || fail(c, "%s: no code", label));
     for (; good && *threads != 0; threads++) good = run_modes(c, label, program, compiled, *threads, bits);

@@ -81,7 +81,7 @@ static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **targets)
     const PgProgram *program = NULL;
     bool good = fe_spec_load(path, NULL, 0, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
-    good = good && ps_fuse(graph, &passes, &diags) && sc_program(&spec, graph, &passes, &arena, &program, &diags);
+    good = good && ps_fuse(graph, &passes, &diags) && sc_program(graph, &passes, &arena, &program, &diags);
     for (; good && *targets != NULL; targets++) good = compile(nvrtc, path, *targets, program, &diags);
     if (!good) su_diags_print(&diags, stdout);
     su_arena_free(&arena);

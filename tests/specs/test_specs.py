@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 root = pathlib.Path(__file__).resolve().parents[2]
@@ -36,7 +37,12 @@ def check(mossc, path):
     for value, wanted in zip(counts, PUBLISHED.get(path.stem, ())):
         assert abs(value / 1e6 - wanted) <= (0.05 if wanted % 1 else 0.01 * wanted), f"{value / 1e6} M parameters, published {wanted} M"
     assert report["name"] == path.stem, f"its name is {report['name']}"
-    run(mossc, "ir", str(path), "--stage", "program")
+    program = run(mossc, "ir", str(path), "--stage", "program")
+    for stage in ("naive", "fused"):
+        with tempfile.TemporaryDirectory() as directory:
+            text = pathlib.Path(directory) / "graph.mir"
+            text.write_text(run(mossc, "ir", str(path), "--stage", stage))
+            assert run(mossc, "ir", str(text), "--stage", "program") == program, f"the {stage} graph's text becomes another program"
     run(mossc, "asm", str(path))
     return counts
 
