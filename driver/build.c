@@ -99,7 +99,7 @@ bool dr_build_weights(DrBuild *build, const DrBuildOptions *options) {
         moss_model_load(build->program, dr_codes(build), options->weights->items, options->weights->count, &moss, &build->model);
     dr_progress_end(&options->progress);
     warn_of_missing_threads(build);
-    return dr_moss_ok(&build->diags, error);
+    return dr_take_ok(build, error);
 }
 
 bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const char *what, MossTensorLookup lookup, void *context) {
@@ -108,7 +108,7 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
     MossError error = moss_model_from_memory(build->program, dr_codes(build), lookup, context, &moss, &build->model);
     dr_progress_end(&options->progress);
     warn_of_missing_threads(build);
-    return dr_moss_ok(&build->diags, error);
+    return dr_take_ok(build, error);
 }
 
 bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {
@@ -160,6 +160,11 @@ bool dr_moss_ok(SuDiags *diags, MossError error) {
         line += size + (line[size] == '\n');
     }
     return false;
+}
+
+bool dr_take_ok(DrBuild *build, MossError error) {
+    if (error.code != MOSS_OK) build->code = error.code;
+    return dr_moss_ok(&build->diags, error);
 }
 
 bool dr_make_directory(SuDiags *diags, const char *path) {

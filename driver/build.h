@@ -45,6 +45,7 @@ typedef struct DrBuild {
     MossModel *model;
     PsOptions passes; /* set by the caller before dr_build_program */
     bool has_spec, has_target;
+    MossCode code; /* of the runtime's last error; MOSS_OK: what failed, if anything did, was not the runtime */
     uint32_t kernels_found; /* in the cache; set by dr_build_code. All or none of a GPU's, whose code is one piece */
     double compile_seconds, load_seconds; /* set by dr_build_model */
 } DrBuild;
@@ -94,6 +95,8 @@ void dr_build_free(DrBuild *build);
 
 /* Adds a runtime error to the sink, one for each of its lines. true if there was none. */
 bool dr_moss_ok(SuDiags *diags, MossError error);
+/* The same for a build, which keeps the code. */
+bool dr_take_ok(DrBuild *build, MossError error);
 /* Makes `path` a directory if there is nothing yet. */
 bool dr_make_directory(SuDiags *diags, const char *path);
 /* What moss_model_load wants; NULL where a device has the code. */

@@ -7,7 +7,7 @@
 #include "runtime/cuda/moss_cuda.h"
 
 static bool open_gpu(DrBuild *build, int ordinal, const DrBuildOptions *options) {
-    if (!dr_moss_ok(&build->diags, moss_cuda_open(ordinal, &build->device))) return false;
+    if (!dr_take_ok(build, moss_cuda_open(ordinal, &build->device))) return false;
     const MossCudaFacts *facts = moss_cuda_facts(build->device);
     build->gpu = cg_cuda_target_of(facts->architecture, facts->multiprocessors, facts->shared);
     build->gpu.fast = options->fast;
@@ -24,7 +24,7 @@ static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cach
     CgCudaOptions wanted = {.wanted = CG_CUDA_RUNS, .cache = cache};
     CgCudaCode code = {0};
     bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
-    if (ok && build->device) ok = dr_moss_ok(&build->diags, moss_cuda_code(build->device, build->program, code.image, code.size));
+    if (ok && build->device) ok = dr_take_ok(build, moss_cuda_code(build->device, build->program, code.image, code.size));
     build->kernels_found = code.found ? build->program->n_kernels : 0;
     cg_cuda_code_free(&code);
     return ok;

@@ -22,19 +22,21 @@ static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     return fresh;
 }
 
-static RtFreshTensor *fresh_tensors(DrBuild *build, size_t *out_count) {
+static RtFreshTensor *fresh_tensors(DrBuild *build, SuArena *arena, size_t *out_count) {
     const FeTensor *tensors = fe_tensors(&build->spec, out_count);
-    RtFreshTensor *fresh = SU_NEW_ARRAY(&build->arena, RtFreshTensor, *out_count);
+    RtFreshTensor *fresh = SU_NEW_ARRAY(arena, RtFreshTensor, *out_count);
     for (size_t i = 0; i < *out_count; i++) fresh[i] = fresh_tensor(&tensors[i]);
     return fresh;
 }
 
 bool dr_write_fresh(DrBuild *build, uint64_t seed, const DrProgress *progress, const char *path) {
     size_t count;
-    const RtFreshTensor *fresh = fresh_tensors(build, &count);
+    SuArena arena = {0};
+    const RtFreshTensor *fresh = fresh_tensors(build, &arena, &count);
     dr_progress_begin(progress, "drawing weights", "bytes", true);
     bool ok = rt_fresh_write(path, fresh, count, seed, progress->update, progress->context, &build->diags);
     dr_progress_end(progress);
+    su_arena_free(&arena);
     return ok;
 }
 
@@ -71,15 +73,17 @@ static const float *look_up(void *context, const char *name) {
     return NULL;
 }
 
-bool dr_build_fresh(DrBuild *build, const DrBuildOptions *options, uint64_t seed) {
+bool dr_fresh_model(DrBuild *build, uint64_t seed, const MossOptions *options, MossModel **out_model) {
+    SuArena arena = {0};
     Drawn drawn;
-    drawn.tensors = fresh_tensors(build, &drawn.count);
-    drawn.elements = SU_NEW_ARRAY(&build->arena, float *, drawn.count);
+    drawn.tensors = fresh_tensors(build, &arena, &drawn.count);
+    drawn.elements = SU_NEW_ARRAY(&arena, float *, drawn.count);
     bool ok = draw(&drawn, seed);
     if (ok)
-        ok = dr_build_from_memory(build, options, "packing fresh weights", look_up, &drawn);
+        ok = dr_take_ok(build, moss_model_from_memory(build->program, dr_codes(build), look_up, &drawn, options, out_model));
     else
         su_error(&build->diags, (SuSpan){0}, NULL, "out of memory drawing the weights of '%s'", build->spec.name);
     for (size_t i = 0; i < drawn.count; i++) free(drawn.elements[i]);
+    su_arena_free(&arena);
     return ok;
 }

@@ -12,7 +12,7 @@ bool dr_state_begin(DrBuild *build, const char *state_in, MossState **out_state)
 }
 
 bool dr_state_end(DrBuild *build, const MossState *state, const char *state_out) {
-    return !state_out || dr_moss_ok(&build->diags, moss_state_save(state, state_out));
+    return !state_out || dr_take_ok(build, moss_state_save(state, state_out));
 }
 
 bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, const DrProgress *progress,
@@ -25,5 +25,5 @@ bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const D
     rt_prompt_cache_close(cache);
     if (out_stats->error.code != MOSS_OK)
         su_warning(&build->diags, (SuSpan){0}, NULL, "the prompt cache is not written: %s", out_stats->error.text);
-    return dr_moss_ok(&build->diags, error);
+    return dr_take_ok(build, error);
 }

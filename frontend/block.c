@@ -15,7 +15,7 @@ const char *fe_used_by(const FeBuild *b, const FeValue *value) {
 void fe_refuse(const FeBuild *b, const FeValue *value, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fe_error_once(&b->load->reader, value->span, fe_used_by(b, value), su_vprintf(b->arena, format, args));
+    fe_report_once(&b->load->reader, SU_CODE_unfit_value, value->span, fe_used_by(b, value), su_vprintf(b->arena, format, args));
     va_end(args);
 }
 
@@ -23,7 +23,7 @@ void fe_refuse(const FeBuild *b, const FeValue *value, const char *format, ...) 
 void fe_misplaced(const FeBuild *b, const FeValue *value, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fe_error_once(&b->load->reader, value->key_span, NULL, su_vprintf(b->arena, format, args));
+    fe_report_once(&b->load->reader, SU_CODE_misplaced_key, value->key_span, NULL, su_vprintf(b->arena, format, args));
     va_end(args);
 }
 

@@ -47,7 +47,8 @@ typedef struct Reader {
 } Reader;
 
 static bool wrong_value(const Reader *r, const char *key, const FeNode *node, const char *wanted) {
-    return su_error(r->diags, node->span, NULL, "'%s' takes %s, not %s", key, wanted, fe_node_what(r->arena, node));
+    return su_report(r->diags, SU_CODE_wrong_value, node->span, NULL, "'%s' takes %s, not %s", key, wanted,
+                     fe_node_what(r->arena, node));
 }
 
 static bool read_number(const Reader *r, const Key *key, const FeNode *node, void *at) {
@@ -76,7 +77,7 @@ static bool check_keys(const Reader *r, const FeNode *map, const Key *keys, size
     for (size_t i = 0; i < count; i++) {
         names[i] = keys[i].name;
         if (keys[i].needed && fe_node_find(map, keys[i].name) == NULL)
-            su_error(r->diags, map->span, NULL, "'%s' is missing", keys[i].name);
+            su_report(r->diags, SU_CODE_missing_key, map->span, NULL, "'%s' is missing", keys[i].name);
     }
     for (size_t i = 0; i < map->count; i++) {
         const char *key = map->pairs[i].key, *near = su_nearest(key, names, count);
@@ -84,7 +85,7 @@ static bool check_keys(const Reader *r, const FeNode *map, const Key *keys, size
         while (k < count && strcmp(key, names[k]) != 0) k++;
         if (k < count) continue;
         const char *hint = near == NULL ? NULL : su_printf(r->arena, "did you mean '%s'?", near);
-        su_error(r->diags, map->pairs[i].key_span, hint, "unknown key %s", fe_quote(r->arena, key));
+        su_report(r->diags, SU_CODE_unknown_key, map->pairs[i].key_span, hint, "unknown key %s", fe_quote(r->arena, key));
     }
     return r->diags->errors == errors;
 }
@@ -94,7 +95,8 @@ static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device)
 /* The values of a map by a table, into the struct at `base`. */
 static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t count, void *base) {
     if (map->kind != FE_MAPPING)
-        return su_error(r->diags, map->span, NULL, "a map is wanted here, not %s", fe_node_what(r->arena, map));
+        return su_report(r->diags, SU_CODE_wrong_value, map->span, NULL, "a map is wanted here, not %s",
+                         fe_node_what(r->arena, map));
     bool ok = check_keys(r, map, keys, count);
     for (size_t i = 0; i < count; i++) {
         const FePair *pair = fe_node_find(map, keys[i].name);

@@ -302,8 +302,8 @@ void fe_complete(const FeReader *reader, FeMap *map) {
         if (value->state != FE_ABSENT) continue;
         if (fe_fallback_required(&rows[key])) {
             value->state = FE_BROKEN;
-            fe_error_once(reader, map->span, NULL,
-                          su_printf(reader->arena, "'%s' is required: %s", fe_key_name(reader->arena, key), rows[key].help));
+            fe_report_once(reader, SU_CODE_missing_key, map->span, NULL,
+                           su_printf(reader->arena, "'%s' is required: %s", fe_key_name(reader->arena, key), rows[key].help));
         } else if (text && !has_exclusive(map, key)) {
             FeNode node = {.kind = FE_SCALAR, .text = text, .plain = true, .span = map->span};
             *value = fe_read_value(reader, &node, key, map->span);
@@ -315,23 +315,19 @@ void fe_complete(const FeReader *reader, FeMap *map) {
 
 /* ---- errors ---- */
 
-static bool reported(const SuDiags *diags, SuSeverity severity, SuSpan span, const char *message) {
+static bool reported(const SuDiags *diags, SuCode code, SuSpan span, const char *message) {
     for (size_t i = 0; i < diags->count; i++) {
         const SuDiag *d = &diags->items[i];
-        if (d->severity == severity && d->span.line == span.line && d->span.column == span.column &&
-            d->span.source == span.source && strcmp(d->message, message) == 0) {
+        if (d->code == code && d->span.line == span.line && d->span.column == span.column && d->span.source == span.source &&
+            strcmp(d->message, message) == 0) {
             return true;
         }
     }
     return false;
 }
 
-bool fe_error_once(const FeReader *reader, SuSpan span, const char *hint, const char *message) {
-    return reported(reader->diags, SU_ERROR, span, message) ? false : su_error(reader->diags, span, hint, "%s", message);
-}
-
-void fe_warn_once(const FeReader *reader, SuSpan span, const char *hint, const char *message) {
-    if (!reported(reader->diags, SU_WARNING, span, message)) su_warning(reader->diags, span, hint, "%s", message);
+bool fe_report_once(const FeReader *reader, SuCode code, SuSpan span, const char *hint, const char *message) {
+    return reported(reader->diags, code, span, message) ? false : su_report(reader->diags, code, span, hint, "%s", message);
 }
 
 static const struct Alias *find_alias(const char *name, FeSection section) {
@@ -389,24 +385,24 @@ FeKey fe_report_unknown(const FeReader *reader, const FePair *pair, FeSection se
     const char *what = su_printf(arena, "unknown key %s%s%s", fe_quote(arena, pair->key), *path ? " in " : "", path);
     const struct Alias *alias = find_alias(pair->key, section);
     if (alias && alias->key == FE_KEY_none) {
-        su_error(reader->diags, pair->key_span, NULL, "%s: %s", what, alias->text);
+        su_report(reader->diags, SU_CODE_unknown_key, pair->key_span, NULL, "%s: %s", what, alias->text);
         return FE_KEY_none;
     }
     if (alias) {
         bool here = rows[alias->key].section == section;
-        su_error(reader->diags, pair->key_span, NULL, "%s: mossc calls it %s", what,
-                 here ? rows[alias->key].name : alias_names(arena, pair->key));
+        su_report(reader->diags, SU_CODE_unknown_key, pair->key_span, NULL, "%s: mossc calls it %s", what,
+                  here ? rows[alias->key].name : alias_names(arena, pair->key));
         return here ? alias->key : FE_KEY_none;
     }
     const char *place = elsewhere(arena, pair->key);
     FeKey near = place ? FE_KEY_none : nearest_key(pair->key, section);
     if (place) {
-        su_error(reader->diags, pair->key_span, NULL, "%s: it belongs in %s", what, place);
+        su_report(reader->diags, SU_CODE_unknown_key, pair->key_span, NULL, "%s: it belongs in %s", what, place);
     } else if (near != FE_KEY_none) {
-        su_error(reader->diags, pair->key_span, NULL, "%s: did you mean '%s'?", what, rows[near].name);
+        su_report(reader->diags, SU_CODE_unknown_key, pair->key_span, NULL, "%s: did you mean '%s'?", what, rows[near].name);
     } else {
         const char *help = "mossc help keys lists every key";
-        su_error(reader->diags, pair->key_span, help, "%s", what);
+        su_report(reader->diags, SU_CODE_unknown_key, pair->key_span, help, "%s", what);
     }
     return near;
 }

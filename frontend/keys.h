@@ -155,9 +155,8 @@ void fe_complete(const FeReader *reader, FeMap *map);
 /* "d_state" or "experts.count": a key with the path of its map where that helps. */
 const char *fe_key_name(SuArena *arena, FeKey key);
 
-/* An error unless the same was reported at the same place (a define used twice, defaults that fit no block). */
-bool fe_error_once(const FeReader *reader, SuSpan span, const char *hint, const char *message);
-void fe_warn_once(const FeReader *reader, SuSpan span, const char *hint, const char *message);
+/* Reports unless the same was reported at the same place (a define used twice, defaults that fit no block). False. */
+bool fe_report_once(const FeReader *reader, SuCode code, SuSpan span, const char *hint, const char *message);
 
 /* Unknown keys: the message says the nearest key, or where the key belongs, or what mossc calls it. Returns the key of
  * this section that was probably meant, or FE_KEY_none. */

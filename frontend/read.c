@@ -73,8 +73,8 @@ static FeValue broken(FeValue value) {
 static FeValue wrong_value(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
     const FeKeyRow *row = fe_key_row(key);
     if (node->kind != FE_POISON) {
-        su_error(r->diags, node->span, advice(row, node), "'%s': expected %s, got %s", fe_key_name(r->arena, key),
-                 expected(r->arena, row), fe_node_what(r->arena, node));
+        su_report(r->diags, SU_CODE_wrong_value, node->span, advice(row, node), "'%s': expected %s, got %s",
+                  fe_key_name(r->arena, key), expected(r->arena, row), fe_node_what(r->arena, node));
     }
     return broken(value);
 }
@@ -130,14 +130,14 @@ static int read_one_word(const FeReader *r, const FeNode *node, FeKey key) {
     int index = node->kind == FE_SCALAR ? find_word(row->words, node->text, &reserved) : -1;
     const char *name = fe_key_name(r->arena, key);
     if (index >= 0 && reserved) {
-        su_error(r->diags, node->span, NULL, "'%s': %s is not in this version", name, node->text);
+        su_report(r->diags, SU_CODE_not_in_version, node->span, NULL, "'%s': %s is not in this version", name, node->text);
         return -1;
     }
     if (index < 0 && node->kind != FE_POISON) {
         const char *near = node->kind == FE_SCALAR ? nearest_word(r->arena, row->words, node->text) : NULL;
         const char *hint = near ? su_printf(r->arena, "did you mean '%s'?", near) : NULL;
-        su_error(r->diags, node->span, hint, "'%s': expected %s, got %s", name, word_list(r->arena, row->words),
-                 fe_node_what(r->arena, node));
+        su_report(r->diags, SU_CODE_wrong_value, node->span, hint, "'%s': expected %s, got %s", name,
+                  word_list(r->arena, row->words), fe_node_what(r->arena, node));
     }
     return index;
 }
@@ -150,7 +150,8 @@ static FeValue read_word(const FeReader *r, const FeNode *node, FeKey key, FeVal
 static FeValue read_words(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
     if (node->kind != FE_SEQUENCE) return wrong_value(r, node, key, value);
     if (node->count == 0) {
-        su_error(r->diags, node->span, NULL, "'%s' is empty: name at least one of its words", fe_key_name(r->arena, key));
+        su_report(r->diags, SU_CODE_wrong_value, node->span, NULL, "'%s' is empty: name at least one of its words",
+                  fe_key_name(r->arena, key));
         return broken(value);
     }
     for (size_t i = 0; i < node->count; i++) {
@@ -158,7 +159,8 @@ static FeValue read_words(const FeReader *r, const FeNode *node, FeKey key, FeVa
         if (index < 0) {
             value.state = FE_BROKEN;
         } else if (value.bits & 1u << index) {
-            su_error(r->diags, node->items[i]->span, NULL, "'%s' names %s twice", fe_key_name(r->arena, key), node->items[i]->text);
+            su_report(r->diags, SU_CODE_wrong_value, node->items[i]->span, NULL, "'%s' names %s twice", fe_key_name(r->arena, key),
+                      node->items[i]->text);
             value.state = FE_BROKEN;
         } else {
             value.bits |= 1u << index;
@@ -177,8 +179,8 @@ static FeValue read_name(const FeReader *r, const FeNode *node, FeKey key, FeVal
                            : strspn(node->text, "abcdefghijklmnopqrstuvwxyz0123456789._-") == strlen(node->text));
     value.text = node->text;
     if (ok && node->plain && fe_is_truth_word(node->text)) {
-        su_error(r->diags, node->span, "choose another name", "'%s': YAML tools read %s as a truth value",
-                 fe_key_name(r->arena, key), node->text);
+        su_report(r->diags, SU_CODE_bad_name, node->span, "choose another name", "'%s': YAML tools read %s as a truth value",
+                  fe_key_name(r->arena, key), node->text);
         return broken(value);
     }
     return ok ? value : wrong_value(r, node, key, value);
@@ -235,7 +237,7 @@ FeValue fe_read_value(const FeReader *r, const FeNode *node, FeKey key, SuSpan k
     case FE_T_ENTRIES: return node->kind == FE_SEQUENCE ? value : wrong_value(r, node, key, value);
     case FE_T_DEFINES: return node->kind == FE_MAPPING || fe_node_empty(node) ? value : wrong_value(r, node, key, value);
     case FE_T_RESERVED:
-        su_error(r->diags, key_span, NULL, "'%s' is not in this version", fe_key_name(r->arena, key));
+        su_report(r->diags, SU_CODE_not_in_version, key_span, NULL, "'%s' is not in this version", fe_key_name(r->arena, key));
         return broken(value);
     }
     SU_BUG("key type of %s", fe_key_row(key)->name);
@@ -250,8 +252,9 @@ static void check_exclusive(const FeReader *r, const FeMap *map) {
         if (a->node && b->node) { /* a misspelt key has no node: it was reported */
             bool a_later = a->key_span.line > b->key_span.line ||
                            (a->key_span.line == b->key_span.line && a->key_span.column > b->key_span.column);
-            su_error(r->diags, a_later ? a->key_span : b->key_span, NULL, "'%s' and '%s' cannot both be given: keep one of them",
-                     fe_key_name(r->arena, a_later ? other : key), fe_key_name(r->arena, a_later ? key : other));
+            su_report(r->diags, SU_CODE_exclusive_keys, a_later ? a->key_span : b->key_span, NULL,
+                      "'%s' and '%s' cannot both be given: keep one of them", fe_key_name(r->arena, a_later ? other : key),
+                      fe_key_name(r->arena, a_later ? key : other));
             a->state = b->state = FE_BROKEN;
         }
     }

@@ -36,8 +36,9 @@ static void check_input(const FeBuild *b, FeMap *router) {
 static void warn_normalized(const FeBuild *b, const FeMap *router) {
     const FeRouter *r = &b->out->router;
     if (r->top_k != 1 || !r->normalize) return;
-    fe_warn_once(&b->load->reader, fe_value(router, KEY(router, top_k))->span, "normalize: false keeps the score as the gate",
-                 "'router.top_k' is 1 and normalize is true: the gate is then always scale");
+    fe_report_once(&b->load->reader, SU_CODE_constant_gate, fe_value(router, KEY(router, top_k))->span,
+                   "normalize: false keeps the score as the gate",
+                   "'router.top_k' is 1 and normalize is true: the gate is then always scale");
 }
 
 const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router_key, const FeMap *experts, FeKey count, bool inner) {

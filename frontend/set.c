@@ -31,7 +31,8 @@ __attribute__((format(printf, 4, 5))) static bool fail(const Set *s, const char 
     va_start(args, format);
     const char *message = su_vprintf(s->arena, format, args);
     va_end(args);
-    return su_error(s->reader->diags, span_of(s, at, size), NULL, "--set %s: %s", fe_quote(s->arena, s->source->text), message);
+    return su_report(s->reader->diags, SU_CODE_bad_set, span_of(s, at, size), NULL, "--set %s: %s",
+                     fe_quote(s->arena, s->source->text), message);
 }
 
 /* ---- steps ---- */

@@ -53,10 +53,11 @@ static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_
     *out_id = -1;
     if (value->state != FE_GIVEN || value->word) return;
     if (value->text && load->spec->tokenizer.kind == FE_TOKENIZER_BYTES) {
-        su_error(diags, value->span, NULL, "'%s': with kind: bytes a token is given by its id, not by its text", name);
+        su_report(diags, SU_CODE_wrong_value, value->span, NULL,
+                  "'%s': with kind: bytes a token is given by its id, not by its text", name);
     } else if (!value->text && load->spec->vocab_size > 0 && value->integer >= load->spec->vocab_size) {
-        su_error(diags, value->span, NULL, "'%s': id %lld is not below vocab_size %lld", name, (long long)value->integer,
-                 (long long)load->spec->vocab_size);
+        su_report(diags, SU_CODE_unfit_value, value->span, NULL, "'%s': id %lld is not below vocab_size %lld", name,
+                  (long long)value->integer, (long long)load->spec->vocab_size);
     }
     *out_id = value->text ? -1 : value->integer;
     *out_text = value->text;
@@ -70,9 +71,9 @@ static void read_tokenizer(FeLoad *load) {
     if (kind->state != FE_GIVEN) return;
     t->kind = (FeTokenizerKind)kind->integer;
     if (t->kind == FE_TOKENIZER_BYTES && file->node)
-        su_error(diags, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
+        su_report(diags, SU_CODE_misplaced_key, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
     if (t->kind == FE_TOKENIZER_BPE && file->state == FE_ABSENT)
-        su_error(diags, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
+        su_report(diags, SU_CODE_missing_key, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
     if (file->state == FE_GIVEN) t->file = beside(load->reader.arena, load->spec->source->path, file->text);
@@ -106,8 +107,9 @@ static void warn_positions(const FeLoad *load) {
     const FeSpec *spec = load->spec;
     for (int64_t i = 0; i < spec->n_blocks; i++)
         if (spec->blocks[i].knows_order) return;
-    fe_warn_once(&load->reader, fe_value(load->file, KEY(file, stack))->key_span, "add an ssm block, or rope to an attention block",
-                 "no block knows positions: the order of tokens cannot matter");
+    fe_report_once(&load->reader, SU_CODE_no_positions, fe_value(load->file, KEY(file, stack))->key_span,
+                   "add an ssm block, or rope to an attention block",
+                   "no block knows positions: the order of tokens cannot matter");
 }
 
 static void take_hash(FeSpec *spec) {
@@ -160,8 +162,8 @@ static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, Su
     FeNode *root = fe_yaml_parse(&spec->arena, spec->source, 0, diags);
     if (!root) return false;
     if (root->kind != FE_MAPPING) {
-        return root->kind != FE_POISON &&
-               su_error(diags, root->span, NULL, "a spec is a map of keys, got %s", fe_node_what(&spec->arena, root));
+        return root->kind != FE_POISON && su_report(diags, SU_CODE_not_yaml, root->span, NULL, "a spec is a map of keys, got %s",
+                                                    fe_node_what(&spec->arena, root));
     }
     for (size_t i = 0; i < n_sets; i++) fe_apply_set(&load.reader, root, sets[i]);
     load_tree(&load, root, errors);
@@ -196,7 +198,8 @@ bool fe_spec_parse(const char *name, const char *text, size_t size, const char *
                    SuDiags *diags) {
     *out_spec = (FeSpec){0};
     if (size > FE_MAX_INPUT)
-        return su_error(diags, su_file_span(diags, name), NULL, "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
+        return su_report(diags, SU_CODE_too_large, su_file_span(diags, name), NULL,
+                         "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
     out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
     return load_source(out_spec, sets, n_sets, diags);
 }

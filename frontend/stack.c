@@ -51,14 +51,14 @@ static bool entry_kind(const Stack *s, const FeMap *entry, const FeNode *node, s
         const FeValue *value = fe_value(entry, row->entry);
         if (value->state == FE_ABSENT) continue;
         if (found) {
-            return su_error(diags, value->key_span, "make it an entry of its own", "an entry has one block, but '%s' follows '%s'",
-                            row->word, found->word);
+            return su_report(diags, SU_CODE_bad_entry, value->key_span, "make it an entry of its own",
+                             "an entry has one block, but '%s' follows '%s'", row->word, found->word);
         }
         found = row;
         *out_kind = (FeBlockKind)i;
     }
     if (!found && diags->errors == errors_before)
-        su_error(diags, node->span, NULL, "a block needs one of the keys %s", fe_kind_words(s->arena, " and "));
+        su_report(diags, SU_CODE_bad_entry, node->span, NULL, "a block needs one of the keys %s", fe_kind_words(s->arena, " and "));
     return found != NULL;
 }
 
@@ -75,13 +75,14 @@ static bool check_define_name(const Stack *s, const FePair *pair) {
     SuDiags *diags = s->reader->diags;
     const char *quoted = fe_quote(s->arena, pair->key);
     if (!fe_is_name(pair->key)) {
-        return su_error(diags, pair->key_span, "a name is a-z, 0-9, '_' and '-' and begins with a letter", "%s cannot name a block",
-                        quoted);
+        return su_report(diags, SU_CODE_bad_name, pair->key_span, "a name is a-z, 0-9, '_' and '-' and begins with a letter",
+                         "%s cannot name a block", quoted);
     }
     if (is_kind_word(pair->key))
-        return su_error(diags, pair->key_span, NULL, "%s is a kind of block and cannot be defined", quoted);
+        return su_report(diags, SU_CODE_bad_name, pair->key_span, NULL, "%s is a kind of block and cannot be defined", quoted);
     if (pair->key_plain && fe_is_truth_word(pair->key))
-        return su_error(diags, pair->key_span, "choose another name", "YAML tools read %s as a truth value", quoted);
+        return su_report(diags, SU_CODE_bad_name, pair->key_span, "choose another name", "YAML tools read %s as a truth value",
+                         quoted);
     return true;
 }
 
@@ -90,16 +91,18 @@ static bool build_define(const Stack *s, const FePair *pair, FeBlock *out) {
     const FeNode *node = pair->value;
     if (node->kind != FE_MAPPING) {
         return node->kind != FE_POISON &&
-               su_error(diags, node->span, "write it as a map, for example {ssm: {}}",
-                        "'define.%s': expected a map with one block, got %s", pair->key, fe_node_what(s->arena, node));
+               su_report(diags, SU_CODE_bad_entry, node->span, "write it as a map, for example {ssm: {}}",
+                         "'define.%s': expected a map with one block, got %s", pair->key, fe_node_what(s->arena, node));
     }
     size_t errors = diags->errors;
     const FeMap *entry = fe_read_map(s->reader, node, FE_SECTION_entry, pair->key_span);
     const FeValue *name = fe_value(entry, FE_KEY_entry_name);
     const FeValue *repeat = fe_value(entry, FE_KEY_entry_repeat), *blocks = fe_value(entry, FE_KEY_entry_blocks);
-    if (name->node) return su_error(diags, name->key_span, NULL, "a defined block has its name from define already");
+    if (name->node)
+        return su_report(diags, SU_CODE_bad_entry, name->key_span, NULL, "a defined block has its name from define already");
     if (repeat->node || blocks->node)
-        return su_error(diags, repeat->node ? repeat->key_span : blocks->key_span, NULL, "define holds single blocks, no groups");
+        return su_report(diags, SU_CODE_bad_entry, repeat->node ? repeat->key_span : blocks->key_span, NULL,
+                         "define holds single blocks, no groups");
     FeBlockKind kind;
     return entry_kind(s, entry, node, errors, &kind) && build_entry(s, entry, kind, out) && diags->errors == errors;
 }
@@ -109,7 +112,7 @@ static void read_defines(Stack *s, const FeNode *node) {
     for (size_t i = 0; node && node->kind == FE_MAPPING && i < node->count; i++) {
         const FePair *pair = &node->pairs[i];
         if (s->n_defines == FE_MAX_DEFINES) {
-            su_error(s->reader->diags, pair->key_span, NULL, "more than %d named blocks", FE_MAX_DEFINES);
+            su_report(s->reader->diags, SU_CODE_too_large, pair->key_span, NULL, "more than %d named blocks", FE_MAX_DEFINES);
             return;
         }
         if (s->reader->diags->errors > SU_MAX_ERRORS) return;
@@ -128,8 +131,8 @@ static void add_name(Stack *s, const FeMap *entry) {
     SuDiags *diags = s->reader->diags;
     if (name->state != FE_GIVEN) return;
     if (is_kind_word(name->text) || find_define(s, name->text)) {
-        su_error(diags, name->span, "choose another name", "'name': %s is already %s", fe_quote(s->arena, name->text),
-                 is_kind_word(name->text) ? "a kind of block" : "a define");
+        su_report(diags, SU_CODE_bad_name, name->span, "choose another name", "'name': %s is already %s",
+                  fe_quote(s->arena, name->text), is_kind_word(name->text) ? "a kind of block" : "a define");
         return;
     }
     s->names = su_grow(s->arena, s->names, &s->name_capacity, s->n_names + 1, sizeof(Name));
@@ -149,7 +152,8 @@ static void check_names(Stack *s) {
         const Name *first = &s->names[i - 1], *second = &s->names[i];
         if (strcmp(first->name, second->name) == 0) {
             const char *hint = su_printf(s->arena, "it was given first at line %u", (unsigned)first->span.line);
-            su_error(s->reader->diags, second->span, hint, "'name': %s is used twice", fe_quote(s->arena, second->name));
+            su_report(s->reader->diags, SU_CODE_bad_name, second->span, hint, "'name': %s is used twice",
+                      fe_quote(s->arena, second->name));
         }
     }
 }
@@ -157,7 +161,7 @@ static void check_names(Stack *s) {
 /* ---- stack ---- */
 
 static void too_many(Stack *s, SuSpan span) {
-    if (!s->full) su_error(s->reader->diags, span, NULL, "the stack has more than %d blocks", FE_MAX_BLOCKS);
+    if (!s->full) su_report(s->reader->diags, SU_CODE_too_large, span, NULL, "the stack has more than %d blocks", FE_MAX_BLOCKS);
     s->full = true;
 }
 
@@ -188,12 +192,12 @@ static void read_word(Stack *s, const FeNode *node, const char *path) {
         block = define->block; /* a broken one was reported at its definition */
         block.span = node->span;
     } else if (strcmp(node->text, "share") == 0) {
-        su_error(diags, node->span, NULL, "'share' is not in this version");
+        su_report(diags, SU_CODE_not_in_version, node->span, NULL, "'share' is not in this version");
     } else {
         const char *near = nearest_word(s, node->text);
         const char *hint = near ? su_printf(s->arena, "did you mean '%s'?", near) : NULL;
-        su_error(diags, node->span, hint, "%s is no kind of block (%s) and not in define", fe_quote(s->arena, node->text),
-                 fe_kind_words(s->arena, ", "));
+        su_report(diags, SU_CODE_unknown_block, node->span, hint, "%s is no kind of block (%s) and not in define",
+                  fe_quote(s->arena, node->text), fe_kind_words(s->arena, ", "));
     }
     block.path = path;
     add_block(s, &block, node->span);
@@ -209,13 +213,16 @@ static void read_group(Stack *s, const FeMap *entry, const char *path) {
         const FeKindRow *row = fe_kind_row((FeBlockKind)i);
         const FeValue *value = fe_value(entry, row->entry);
         if (value->node)
-            su_error(diags, value->key_span, "put it into the group's blocks", "a group has no '%s' of its own", row->word);
+            su_report(diags, SU_CODE_misplaced_key, value->key_span, "put it into the group's blocks",
+                      "a group has no '%s' of its own", row->word);
     }
-    if (repeat->state == FE_ABSENT) su_error(diags, blocks->key_span, NULL, "'repeat' is required beside 'blocks'");
-    if (blocks->state == FE_ABSENT) su_error(diags, repeat->key_span, NULL, "'blocks' is required beside 'repeat'");
+    if (repeat->state == FE_ABSENT)
+        su_report(diags, SU_CODE_missing_key, blocks->key_span, NULL, "'repeat' is required beside 'blocks'");
+    if (blocks->state == FE_ABSENT)
+        su_report(diags, SU_CODE_missing_key, repeat->key_span, NULL, "'blocks' is required beside 'repeat'");
     if (blocks->state != FE_GIVEN) return;
     if (blocks->node->count == 0) {
-        su_error(diags, blocks->node->span, NULL, "'blocks' is empty: a group has at least one block");
+        su_report(diags, SU_CODE_wrong_value, blocks->node->span, NULL, "'blocks' is empty: a group has at least one block");
         return;
     }
     size_t first = s->n_blocks;
@@ -248,13 +255,14 @@ static void read_entry(Stack *s, const FeNode *node, const char *path) {
     }
     if (node->kind != FE_MAPPING) {
         if (node->kind != FE_POISON)
-            su_error(diags, node->span, NULL, "expected a block, a group or a word, got %s", fe_node_what(s->arena, node));
+            su_report(diags, SU_CODE_bad_entry, node->span, NULL, "expected a block, a group or a word, got %s",
+                      fe_node_what(s->arena, node));
         return;
     }
     if (node->count == 1 && !is_kind_word(node->pairs[0].key) && find_define(s, node->pairs[0].key)) {
         const char *word = node->pairs[0].key;
-        su_error(diags, node->pairs[0].key_span, "a defined block is used as it is", "%s is a word of define: write '- %s'",
-                 fe_quote(s->arena, word), word);
+        su_report(diags, SU_CODE_unknown_block, node->pairs[0].key_span, "a defined block is used as it is",
+                  "%s is a word of define: write '- %s'", fe_quote(s->arena, word), word);
         return;
     }
     const FeMap *entry = fe_read_map(s->reader, node, FE_SECTION_entry, node->span);
@@ -277,7 +285,8 @@ void fe_build_stack(FeLoad *load) {
     read_defines(&s, define->state == FE_GIVEN ? define->node : NULL);
     if (stack->state != FE_GIVEN) return;
     if (stack->node->count == 0) {
-        su_error(load->reader.diags, stack->node->span, NULL, "'stack' is empty: a model has at least one block");
+        su_report(load->reader.diags, SU_CODE_wrong_value, stack->node->span, NULL,
+                  "'stack' is empty: a model has at least one block");
         return;
     }
     read_entries(&s, stack->node, "stack");

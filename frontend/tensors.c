@@ -117,8 +117,8 @@ static bool check_states(const FeSpec *spec, SuDiags *diags) {
         const FeBlock *block = &spec->blocks[i];
         if (block->state_elements <= most_elements / 2) continue; /* room for what an engine adds: padding, the rows of a step */
         const char *hint = block->looks_back ? "a smaller window or max_positions needs less" : NULL;
-        return su_error(diags, block->span, hint, "overflow: the state of a sequence in %s has more than 2^47 elements",
-                        block->path);
+        return su_report(diags, SU_CODE_overflow, block->span, hint,
+                         "overflow: the state of a sequence in %s has more than 2^47 elements", block->path);
     }
     return true;
 }
@@ -131,10 +131,11 @@ bool fe_check_sizes(FeSpec *spec, SuDiags *diags) {
     for (size_t i = 0; i < list.count; i++) {
         const FeTensor *t = &list.items[i];
         if (!element_count(t, &count))
-            return su_error(diags, t->span, NULL, "overflow: tensor %s has more than 2^48 elements", t->name);
+            return su_report(diags, SU_CODE_overflow, t->span, NULL, "overflow: tensor %s has more than 2^48 elements", t->name);
         total += count; /* at most 2^48 times the number of tensors, which is below 2^15 · 2^5 */
         if (total > most_elements)
-            return su_error(diags, t->span, NULL, "overflow: the tensors up to %s have more than 2^48 elements in all", t->name);
+            return su_report(diags, SU_CODE_overflow, t->span, NULL,
+                             "overflow: the tensors up to %s have more than 2^48 elements in all", t->name);
     }
     return true;
 }

@@ -49,7 +49,7 @@ static bool is_allowed(uint32_t c) { /* YAML 1.1, c-printable */
 /* libyaml compares every %TAG directive with all before it; as tags have no meaning here, none is needed. */
 static bool check_tag_directive(const Parser *p, size_t at, SuSpan span) {
     bool directive = span.column == 1 && p->source->size - at >= 4 && !memcmp(p->source->text + at, "%TAG", 4);
-    return !directive || su_error(p->diags, span, NULL, "YAML tags have no meaning in a spec");
+    return !directive || su_report(p->diags, SU_CODE_not_yaml, span, NULL, "YAML tags have no meaning in a spec");
 }
 
 /* Refuses what is not printable UTF-8, at its place: libyaml gives only a byte offset for these. */
@@ -59,9 +59,11 @@ static bool check_bytes(const Parser *p, size_t start) {
     for (size_t at = start; at < p->source->size;) {
         SuUtf8 decoded = su_utf8_at(p->source->text + at, p->source->size - at);
         uint32_t c = decoded.code;
-        if (!decoded.whole) return su_error(p->diags, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
-        if (c == 0) return su_error(p->diags, span, "a spec is UTF-8 text", "the file contains a NUL byte");
-        if (!is_allowed(c)) return su_error(p->diags, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
+        if (!decoded.whole)
+            return su_report(p->diags, SU_CODE_not_utf8, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
+        if (c == 0) return su_report(p->diags, SU_CODE_not_utf8, span, "a spec is UTF-8 text", "the file contains a NUL byte");
+        if (!is_allowed(c))
+            return su_report(p->diags, SU_CODE_not_utf8, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
         if (!check_tag_directive(p, at, span)) return false;
         bool crlf = c == '\r' && at + 1 < p->source->size && text[at + 1] == '\n';
         at += decoded.size;
@@ -82,7 +84,7 @@ static bool syntax_error(Parser *p) {
     const char *problem = y->problem ? y->problem : "unknown problem";
     SuSpan span = span_between(p, y->problem_mark, y->problem_mark);
     if (y->error == YAML_MEMORY_ERROR)
-        return su_error(p->diags, (SuSpan){.source = p->source}, NULL, "out of memory while reading YAML");
+        return su_report(p->diags, SU_CODE_out_of_memory, (SuSpan){.source = p->source}, NULL, "out of memory while reading YAML");
     if (y->error == YAML_READER_ERROR) span = (SuSpan){.source = p->source};
     const char *hint = NULL;
     if (strstr(problem, "cannot start any token"))
@@ -93,7 +95,7 @@ static bool syntax_error(Parser *p) {
         hint = su_printf(p->arena, "%s that began at line %zu", y->context, y->context_mark.line + 1);
     else if (y->context)
         hint = y->context;
-    return su_error(p->diags, span, hint, "not valid YAML: %s", problem);
+    return su_report(p->diags, SU_CODE_not_yaml, span, hint, "not valid YAML: %s", problem);
 }
 
 static bool next_event(Parser *p, yaml_event_t *out_event) {
@@ -134,37 +136,40 @@ static FeNode *copy_node(SuArena *arena, const FeNode *node) {
 
 /* Room for one more value in the document. */
 static bool take_node(Parser *p, SuSpan span) {
-    return ++p->nodes <= FE_MAX_NODES || su_error(p->diags, span, NULL, "more than %d values in one file", FE_MAX_NODES);
+    return ++p->nodes <= FE_MAX_NODES ||
+           su_report(p->diags, SU_CODE_too_large, span, NULL, "more than %d values in one file", FE_MAX_NODES);
 }
 
 static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned depth) {
     const Anchor *anchor = NULL;
     for (size_t i = p->n_anchors; i-- > 0 && !anchor;) anchor = strcmp(p->anchors[i].name, name) == 0 ? &p->anchors[i] : NULL;
     if (!anchor) {
-        su_error(p->diags, span, NULL, "alias *%s is not defined: no anchor &%s stands before it", name, name);
+        su_report(p->diags, SU_CODE_bad_alias, span, NULL, "alias *%s is not defined: no anchor &%s stands before it", name, name);
         return new_node(p, FE_POISON, span);
     }
     const FeNode *node = anchor->node;
     if (!node) {
-        su_error(p->diags, span, NULL, "alias *%s is inside its own anchor: a value cannot contain itself", name);
+        su_report(p->diags, SU_CODE_bad_alias, span, NULL, "alias *%s is inside its own anchor: a value cannot contain itself",
+                  name);
         return NULL;
     }
     if (node->nesting >= FE_MAX_ALIAS_NESTING) {
-        su_error(p->diags, span, NULL, "aliases nest more than %d deep", FE_MAX_ALIAS_NESTING);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases nest more than %d deep", FE_MAX_ALIAS_NESTING);
         return NULL;
     }
     if (depth + node->height > FE_MAX_DEPTH) {
-        su_error(p->diags, span, NULL, "maps and lists nest more than %d deep once alias *%s is expanded", FE_MAX_DEPTH, name);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "maps and lists nest more than %d deep once alias *%s is expanded",
+                  FE_MAX_DEPTH, name);
         return NULL;
     }
     p->bytes += node->bytes;
     if (p->bytes > FE_MAX_EXPANSION) {
-        su_error(p->diags, span, NULL, "aliases expand the file past %d bytes", FE_MAX_EXPANSION);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file past %d bytes", FE_MAX_EXPANSION);
         return NULL;
     }
     p->nodes += node->nodes;
     if (p->nodes > FE_MAX_NODES) {
-        su_error(p->diags, span, NULL, "aliases expand the file past %d values", FE_MAX_NODES);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file past %d values", FE_MAX_NODES);
         return NULL;
     }
     FeNode *copy = copy_node(p->arena, node);
@@ -174,8 +179,8 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
 
 static void check_tag(Parser *p, const yaml_char_t *tag, SuSpan span) {
     if (tag) {
-        su_error(p->diags, span, "leave it out: a value is read by the type that its key wants",
-                 "YAML tags have no meaning in a spec");
+        su_report(p->diags, SU_CODE_not_yaml, span, "leave it out: a value is read by the type that its key wants",
+                  "YAML tags have no meaning in a spec");
     }
 }
 
@@ -183,7 +188,7 @@ static void check_tag(Parser *p, const yaml_char_t *tag, SuSpan span) {
 static size_t open_anchor(Parser *p, const yaml_char_t *name, SuSpan span) {
     if (!name) return 0;
     if (p->n_anchors == FE_MAX_ANCHORS) {
-        su_error(p->diags, span, NULL, "more than %d anchors in one file", FE_MAX_ANCHORS);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "more than %d anchors in one file", FE_MAX_ANCHORS);
         return SIZE_MAX;
     }
     p->anchors = su_grow(p->arena, p->anchors, &p->anchor_capacity, p->n_anchors + 1, sizeof(Anchor));
@@ -199,7 +204,7 @@ static FeNode *parse_scalar(Parser *p, const yaml_event_t *event) {
     size_t length = event->data.scalar.length;
     check_tag(p, event->data.scalar.tag, span);
     if (memchr(event->data.scalar.value, 0, length)) {
-        su_error(p->diags, span, NULL, "a text with a NUL character");
+        su_report(p->diags, SU_CODE_not_utf8, span, NULL, "a text with a NUL character");
         node->kind = FE_POISON;
         return node;
     }
@@ -239,11 +244,11 @@ static bool parse_pair(Parser *p, const yaml_event_t *key_event, FeNode *map, un
     absorb(map, value);
     if (key->kind == FE_POISON) return true;
     if (key->kind != FE_SCALAR) {
-        su_error(p->diags, key->span, NULL, "a key must be a word, not %s", fe_node_what(p->arena, key));
+        su_report(p->diags, SU_CODE_not_yaml, key->span, NULL, "a key must be a word, not %s", fe_node_what(p->arena, key));
         return true;
     }
     if (fe_node_empty(key)) {
-        su_error(p->diags, key->span, NULL, "a key is missing before ':'");
+        su_report(p->diags, SU_CODE_not_yaml, key->span, NULL, "a key is missing before ':'");
         return true;
     }
     fe_map_put(p->arena, map, key->text, key->span, value);
@@ -289,7 +294,7 @@ static void add_merged(Parser *p, Candidates *all, const FeNode *from, bool in_l
     else if (from->kind == FE_MAPPING)
         for (size_t i = 0; i < from->count; i++) add_candidate(p, all, &from->pairs[i], true);
     else if (from->kind != FE_POISON)
-        su_error(p->diags, from->span, NULL, "'<<' merges maps, not %s", fe_node_what(p->arena, from));
+        su_report(p->diags, SU_CODE_bad_alias, from->span, NULL, "'<<' merges maps, not %s", fe_node_what(p->arena, from));
 }
 
 /* Keeps the strongest of each key, in order. Two written ones are an error at the second. */
@@ -302,7 +307,7 @@ static void keep_unique(Parser *p, Candidates *all, FeNode *map) {
             all->items[kept++] = *c;
         } else if (!c->merged) {
             const char *hint = su_printf(p->arena, "it was given first at line %u", (unsigned)first->pair.key_span.line);
-            su_error(p->diags, c->pair.key_span, hint, "duplicate key %s", fe_quote(p->arena, c->pair.key));
+            su_report(p->diags, SU_CODE_duplicate_key, c->pair.key_span, hint, "duplicate key %s", fe_quote(p->arena, c->pair.key));
         }
     }
     qsort(all->items, kept, sizeof(Candidate), by_order);
@@ -321,7 +326,8 @@ static void settle_map(Parser *p, FeNode *map) {
         if (!is_merge(pair))
             add_candidate(p, &all, pair, false);
         else if (merge)
-            su_error(p->diags, pair->key_span, "merge several maps as a list: '<<: [*a, *b]'", "duplicate key '<<'");
+            su_report(p->diags, SU_CODE_duplicate_key, pair->key_span, "merge several maps as a list: '<<: [*a, *b]'",
+                      "duplicate key '<<'");
         else
             merge = pair;
     }
@@ -363,7 +369,7 @@ static FeNode *parse_value(Parser *p, const yaml_event_t *event, unsigned depth)
     if (event->type == YAML_ALIAS_EVENT) return expand_alias(p, (const char *)event->data.alias.anchor, span, depth);
     if (!take_node(p, span)) return NULL;
     if (depth >= FE_MAX_DEPTH && event->type != YAML_SCALAR_EVENT) {
-        su_error(p->diags, span, NULL, "maps and lists nest more than %d deep", FE_MAX_DEPTH);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "maps and lists nest more than %d deep", FE_MAX_DEPTH);
         return NULL;
     }
     size_t anchor = open_anchor(p, event_anchor(event), span);
@@ -384,7 +390,7 @@ static bool begin_document(Parser *p, yaml_event_t *out_event) {
         yaml_event_type_t type = out_event->type;
         if (type == YAML_STREAM_END_EVENT) {
             yaml_event_delete(out_event);
-            return su_error(p->diags, (SuSpan){p->source, 1, 1 + p->first_column, 1}, NULL, "the file is empty");
+            return su_report(p->diags, SU_CODE_not_yaml, (SuSpan){p->source, 1, 1 + p->first_column, 1}, NULL, "the file is empty");
         }
         if (type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT) return true;
         yaml_event_delete(out_event);
@@ -400,7 +406,7 @@ static bool end_document(Parser *p) {
         yaml_event_delete(&event);
         if (type == YAML_STREAM_END_EVENT) return true;
         if (type == YAML_DOCUMENT_START_EVENT)
-            return su_error(p->diags, span, NULL, "a second YAML document begins here; a spec is one document");
+            return su_report(p->diags, SU_CODE_not_yaml, span, NULL, "a second YAML document begins here; a spec is one document");
     }
 }
 
@@ -421,7 +427,8 @@ static uint32_t count_characters(const char *text, size_t size) {
 FeNode *fe_yaml_parse(SuArena *arena, const SuSource *source, size_t start, SuDiags *diags) {
     Parser p = {.arena = arena, .source = source, .diags = diags, .bytes = source->size - start};
     if (source->size > FE_MAX_INPUT) {
-        su_error(diags, (SuSpan){.source = source}, NULL, "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
+        su_report(diags, SU_CODE_too_large, (SuSpan){.source = source}, NULL, "is larger than %d bytes, the most a spec may have",
+                  FE_MAX_INPUT);
         return NULL;
     }
     if (source->size - start >= 3 && !memcmp(source->text + start, "\xEF\xBB\xBF", 3))
@@ -429,7 +436,7 @@ FeNode *fe_yaml_parse(SuArena *arena, const SuSource *source, size_t start, SuDi
     p.first_column = count_characters(source->text, start == 3 ? 0 : start);
     if (!check_bytes(&p, start)) return NULL;
     if (!yaml_parser_initialize(&p.yaml)) {
-        su_error(diags, (SuSpan){.source = source}, NULL, "out of memory while reading YAML");
+        su_report(diags, SU_CODE_out_of_memory, (SuSpan){.source = source}, NULL, "out of memory while reading YAML");
         return NULL;
     }
     yaml_parser_set_encoding(&p.yaml, YAML_UTF8_ENCODING);

@@ -96,55 +96,15 @@ typedef enum PgScanExperts {
     PG_SCAN_PARAMS  /* one state, parameters mixed by the gates */
 } PgScanExperts;
 
-/* The description of a kernel: two phases with equal descriptions share one function. Compared and hashed as bytes, so every
- * field that has no meaning for a kind is zero. Kernels of PG_ROW handle exactly one row (or k positions). */
+/* The description of a kernel: two phases with equal descriptions share one function. Kernels of PG_ROW handle exactly one row (or
+ * k positions). */
 typedef struct PgKernel {
-    PgKind kind;
-    PgMode mode;
-    PgDtype dtype;       /* of the weight panels (W, W2) */
-    int64_t K, O;        /* inputs, outputs: EMBED V, D; NORM O; SCAN, CONV O = I; ATTEND, KV_STORE O = head_dim */
-    int64_t E, k;        /* experts and chosen experts, where a route is read or made (PG_ALL: E; planes of x: E) */
-    PgLayout x_layout, y_layout;
-    PgSelect select;
-    PgSum sum;
-    /* map; `norm` is also NORM's and ROUTE's. y = epilogue(W · norm(x)):
-     * v = acc (+ bias); v = act(v); dual: v = v * (acc2 + bias2); sum over experts; + addend; + residual; * scale */
-    PgNormKind norm;
-    double eps;          /* of norm */
-    PgActivation act;    /* also of CONV (after it), of SCAN (on the gate z), of PG_EW_UNARY */
-    bool bias, dual, addend, residual;
-    bool scaled;         /* v * scale; EMBED too */
-    bool logits;         /* y goes to RtArgs.logits, one row of out_stride floats for each wanted row */
-    bool gather_wanted;  /* NORM before the head: row i of y is made from row out_rows[i] of x; tiles count wanted rows */
-    double scale;        /* also the router's scale */
-    /* map in PG_ROW whose result passes through the convolution before it is stored: c = act(conv(v) (+ conv_bias)) */
-    bool conv, conv_bias;
-    int64_t taps;        /* W: map with conv, CONV */
-    bool mixed; /* CONV, OUTER: the W operand is MIX's result in the arena (channels); CONV with per_expert instead: weight
-                            and bias are [E]… in the packed weights and mixed by the gates inside the kernel */
-    /* route, select, gates */
-    bool sigmoid, normalize, select_bias;
-    /* scan */
-    PgScanExperts scan;
-    int64_t N, R; /* state size, dt rank; also OUTER…CONTRACT: N; MIX: N = elements per channel (1: a vector) */
-    bool own_dt, own_A, own_D; /* per expert: dt_proj (weight and bias), A, D */
-    PgLayout dbc_layout; /* of delta, B, C: rows (shared), positions (of the chosen), planes (of all) */
-    int64_t delta_start, b_start, c_start; /* first element of each in its operand: 0, R, R+N when all are x_proj's output */
-    int64_t delta_width, b_width, c_width; /* elements a row of those operands (R + 2N: x_proj's output): the stride of planes */
-    bool gate; /* y * act(z) */
-    /* attention */
-    int64_t heads, kv_heads, window,
-        cap; /* cap: positions in a cache, a multiple of 16; with a window at least window + max_rows - 1,
-                                             since a step stores all its rows' keys before any of them looks */
-    bool rope;
-    int64_t rope_dim, rope_table; /* rope_table: index into PgProgram.ropes */
-    /* elementwise, slice, recur, contract, outer, inject */
-    PgElementwise ew;
-    PgLayout z_layout; /* of the second operand */
-    bool per_expert; /* the parameter operand is [E]… (PG_PLANES: plane e; PG_POSITIONS: the position's expert) */
-    bool held; /* RECUR over planes: only chosen experts move */
-    int64_t start; /* SLICE */
+#define PG_FIELD(type, name) type name;
+#include "ir/kernel_fields.def"
 } PgKernel;
+
+/* Field by field: what lies in padding does not count. */
+bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
 enum { PG_EMBED_W, PG_EMBED_Y };

@@ -10,13 +10,8 @@
 #include "support/diag.h"
 #include "support/str.h"
 
-typedef struct RtTokenizer RtTokenizer;
-
-/* Ids of a text; `RtTokens t = {0};` is valid and empty. */
-typedef struct RtTokens {
-    int32_t *ids; /* malloced */
-    size_t count, capacity;
-} RtTokens;
+typedef MossTokenizer RtTokenizer;
+typedef MossTokens RtTokens;
 
 void rt_tokens_add(RtTokens *tokens, int32_t id);
 void rt_tokens_free(RtTokens *tokens);

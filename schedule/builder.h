@@ -76,6 +76,11 @@ typedef struct ScBuilder {
     size_t rope_buffers_capacity;
 } ScBuilder;
 
+/* A phase of the mode at hand, by index: making another one may move them all. */
+typedef uint32_t ScPhaseId;
+/* Holds until the next phase is made. */
+static inline ScPhase *sc_phase(const ScBuilder *b, ScPhaseId id) { return &b->phases[id]; }
+
 /* weights.c: tensors of the checkpoint, their packed forms, states. */
 void sc_collect_tensors(ScBuilder *b);
 bool sc_collect_states(ScBuilder *b, SuDiags *diags); /* false: too large */

@@ -5,14 +5,12 @@
 
 #include <string.h>
 
-ScPhase *sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name) {
+ScPhaseId sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name) {
     b->phases = su_grow(&b->scratch, b->phases, &b->phases_capacity, b->n_phases + 1, sizeof *b->phases);
-    ScPhase *p = &b->phases[b->n_phases++];
-    memset(p, 0, sizeof *p);
-    p->kernel.kind = kind;
-    p->kernel.mode = b->mode;
+    ScPhase *p = &b->phases[b->n_phases];
+    *p = (ScPhase){.kernel = {.kind = kind, .mode = b->mode}};
     p->pg = (PgPhase){.count = PG_ONCE, .fixed = 1, .block = node->block, .line = node->span.line, .name = name};
-    return p;
+    return (ScPhaseId)b->n_phases++;
 }
 
 const char *sc_phase_name(ScBuilder *b, const IrNode *node, const char *what) {
@@ -35,39 +33,40 @@ static void touch(ScPhase *p, int32_t buffer) {
     p->reads[p->n_reads++] = buffer;
 }
 
-void sc_read_buffer(ScPhase *p, int slot, int32_t buffer) {
-    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
-    touch(p, buffer);
+void sc_read_buffer(ScBuilder *b, ScPhaseId p, int slot, int32_t buffer) {
+    sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
+    touch(sc_phase(b, p), buffer);
 }
 
-void sc_read(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (value == IR_NONE) return;
-    if (b->buffer_of[value] < 0) SU_BUG("phase %s reads %%%s, which no phase writes", p->pg.name, b->g->values[value].name);
-    sc_read_buffer(p, slot, b->buffer_of[value]);
+    if (b->buffer_of[value] < 0)
+        SU_BUG("phase %s reads %%%s, which no phase writes", sc_phase(b, p)->pg.name, b->g->values[value].name);
+    sc_read_buffer(b, p, slot, b->buffer_of[value]);
 }
 
-int32_t sc_write_buffer(ScBuilder *b, ScPhase *p, int slot, ScBytes bytes, const char *name) {
+int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name) {
     int32_t buffer = sc_new_buffer(b, bytes, name);
-    b->buffers[buffer].writer = (int32_t)(p - b->phases);
-    p->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
+    b->buffers[buffer].writer = (int32_t)p;
+    sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_ARENA, .buffer = buffer};
     return buffer;
 }
 
-void sc_write(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
+void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     ScBytes bytes = sc_buffer_bytes(&b->layouts[value], b->mode);
     b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
 }
 
-void sc_read_weight(ScBuilder *b, ScPhase *p, int slot, IrValueId value, PgPack pack, double active) {
+void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack pack, double active) {
     if (value == IR_NONE) return;
     const ScWeight *w = sc_packed(b, value, pack, active);
-    p->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
-    if (pack == PG_PANELS) p->kernel.dtype = (PgDtype)w->pg.dtype;
+    sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
+    if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (PgDtype)w->pg.dtype;
 }
 
-void sc_use_state(ScBuilder *b, ScPhase *p, int slot, IrValueId value) {
-    p->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
-    p->states[p->n_states++] = value;
+void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
+    sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
+    sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
 }
 
 /* The group table of some routes; the phase that makes it comes first where it is needed first. */
@@ -75,9 +74,9 @@ static int32_t group_table(ScBuilder *b, IrValueId routes) {
     if (b->groups_of[routes] >= 0) return b->groups_of[routes];
     const IrNode *select = ps_maker(b->g, routes);
     PsChoice choice = ps_choice(b->g, routes);
-    ScPhase *p = sc_new_phase(b, PG_GROUP, select, sc_phase_name(b, select, "group"));
-    p->kernel.E = choice.E;
-    p->kernel.k = choice.k;
+    ScPhaseId p = sc_new_phase(b, PG_GROUP, select, sc_phase_name(b, select, "group"));
+    sc_phase(b, p)->kernel.E = choice.E;
+    sc_phase(b, p)->kernel.k = choice.k;
     sc_read(b, p, PG_GROUP_ROUTES, routes);
     b->groups_of[routes] = sc_write_buffer(b, p, PG_GROUP_GROUPS, sc_group_bytes(choice.E, choice.k), "groups");
     return b->groups_of[routes];
@@ -87,10 +86,10 @@ void sc_prepare_groups(ScBuilder *b, const ScLayout *layout) {
     if (b->mode == PG_BLOCK && layout->planes == PG_POSITIONS) group_table(b, layout->routes);
 }
 
-void sc_read_routes(ScBuilder *b, ScPhase *p, const ScLayout *layout, int routes_slot, int groups_slot) {
+void sc_read_routes(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int routes_slot, int groups_slot) {
     if (layout->planes != PG_POSITIONS) return;
     sc_read(b, p, routes_slot, layout->routes);
-    if (b->mode == PG_BLOCK) sc_read_buffer(p, groups_slot, group_table(b, layout->routes));
+    if (b->mode == PG_BLOCK) sc_read_buffer(b, p, groups_slot, group_table(b, layout->routes));
 }
 
 double sc_chosen_fraction(const ScBuilder *b, IrValueId routes) {
@@ -98,13 +97,13 @@ double sc_chosen_fraction(const ScBuilder *b, IrValueId routes) {
     return (double)choice.k / (double)choice.E;
 }
 
-void sc_tile_rows(const ScBuilder *b, ScPhase *p, const ScLayout *y) {
+void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     if (b->mode == PG_ROW) return;
-    p->pg.count = PG_PER_ROW_BLOCK;
+    sc_phase(b, p)->pg.count = PG_PER_ROW_BLOCK;
     if (y->planes != PG_POSITIONS) return;
-    p->pg.count = PG_PER_POSITION_BLOCK;
-    p->pg.E = (uint32_t)y->E;
-    p->pg.k = (uint32_t)y->k;
+    sc_phase(b, p)->pg.count = PG_PER_POSITION_BLOCK;
+    sc_phase(b, p)->pg.E = (uint32_t)y->E;
+    sc_phase(b, p)->pg.k = (uint32_t)y->k;
 }
 
 void sc_set_experts(PgKernel *k, const ScLayout *layout) {
@@ -117,11 +116,11 @@ void sc_set_experts(PgKernel *k, const ScLayout *layout) {
 void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     IrValueId w = node->operands[1];
     const IrType *type = &b->g->values[w].type;
-    ScPhase *p = sc_new_phase(b, PG_EMBED, node, "embed");
-    p->kernel.K = type->dim[0];
-    p->kernel.O = type->dim[1];
-    p->kernel.scaled = node->attrs[IR_EMBED_scale].f != 1.0;
-    p->kernel.scale = p->kernel.scaled ? node->attrs[IR_EMBED_scale].f : 0.0;
+    ScPhaseId p = sc_new_phase(b, PG_EMBED, node, "embed");
+    sc_phase(b, p)->kernel.K = type->dim[0];
+    sc_phase(b, p)->kernel.O = type->dim[1];
+    sc_phase(b, p)->kernel.scaled = node->attrs[IR_EMBED_scale].f != 1.0;
+    sc_phase(b, p)->kernel.scale = sc_phase(b, p)->kernel.scaled ? node->attrs[IR_EMBED_scale].f : 0.0;
     sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
@@ -129,9 +128,9 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
 
 bool sc_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
 
-void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b_slot) {
-    p->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
-    p->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
+void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot) {
+    sc_phase(b, p)->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
+    sc_phase(b, p)->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
     sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
@@ -147,16 +146,16 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     char what[96];
     ps_map_name(b->g, node->operands[1], what, sizeof what);
     sc_prepare_groups(b, layout);
-    ScPhase *p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
-    p->kernel.K = p->kernel.O = layout->width;
-    p->kernel.x_layout = p->kernel.y_layout = layout->planes;
-    sc_set_experts(&p->kernel, layout);
+    ScPhaseId p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
+    sc_phase(b, p)->kernel.K = sc_phase(b, p)->kernel.O = layout->width;
+    sc_phase(b, p)->kernel.x_layout = sc_phase(b, p)->kernel.y_layout = layout->planes;
+    sc_set_experts(&sc_phase(b, p)->kernel, layout);
     sc_read(b, p, PG_NORM_X, node->operands[0]);
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
     if (feeds_head(b, node)) {
-        p->kernel.gather_wanted = true;
-        p->pg.count = PG_PER_WANTED;
+        sc_phase(b, p)->kernel.gather_wanted = true;
+        sc_phase(b, p)->pg.count = PG_PER_WANTED;
     }
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }
@@ -192,8 +191,8 @@ static double op_fraction(const ScBuilder *b, const IrNode *node) {
 }
 
 /* Weight operand of an unfused operation, and whether it has a plane per expert. */
-static void op_weight(ScBuilder *b, ScPhase *p, const IrNode *node, IrValueId w) {
-    PgKernel *k = &p->kernel;
+static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     if (ps_weight(b->g, w) == NULL) { /* a mixed parameter */
         k->mixed = true;
         sc_read(b, p, PG_OP_W, w);
@@ -220,14 +219,14 @@ static void op_attributes(const IrNode *node, PgKernel *k) {
 }
 
 /* Operands by their letter in ops.def. Gates are `x` to an expert sum and `g` elsewhere. */
-static void op_operands(ScBuilder *b, ScPhase *p, const IrNode *node) {
+static void op_operands(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     const char *letters = ir_op_info(node->op)->operands;
     int slot = PG_OP_X;
     for (int i = 0; i < node->n_operands; i++) {
         IrValueId value = node->operands[i];
         if (letters[i] == 'w' || letters[i] == 'W') {
             op_weight(b, p, node, value);
-            p->kernel.select_bias = node->op == IR_OP_select;
+            sc_phase(b, p)->kernel.select_bias = node->op == IR_OP_select;
         } else if (letters[i] == 'i' || letters[i] == 'I') {
             sc_read(b, p, PG_OP_ROUTES, value);
         } else if (letters[i] == 'g') {
@@ -235,9 +234,9 @@ static void op_operands(ScBuilder *b, ScPhase *p, const IrNode *node) {
         } else if (letters[i] == 's' || letters[i] == 'S') {
             sc_use_state(b, p, PG_OP_STATE, value);
         } else {
-            if (slot == PG_OP_X) p->kernel.x_layout = b->layouts[value].planes;
-            if (slot == PG_OP_Z) p->kernel.z_layout = b->layouts[value].planes;
-            sc_set_experts(&p->kernel, &b->layouts[value]);
+            if (slot == PG_OP_X) sc_phase(b, p)->kernel.x_layout = b->layouts[value].planes;
+            if (slot == PG_OP_Z) sc_phase(b, p)->kernel.z_layout = b->layouts[value].planes;
+            sc_set_experts(&sc_phase(b, p)->kernel, &b->layouts[value]);
             sc_read(b, p, slot++, value);
         }
     }
@@ -251,8 +250,8 @@ static int64_t op_state_dim(const PgKernel *k, const ScLayout *x, const ScLayout
 }
 
 /* Sizes: O the width of the result, K that of the first operand; for routing both are the number of experts. */
-static void op_sizes(ScBuilder *b, ScPhase *p, const IrNode *node) {
-    PgKernel *k = &p->kernel;
+static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     const ScLayout *y = &b->layouts[node->results[0]];
     const ScLayout *x = &b->layouts[node->operands[0]];
     k->x_layout = x->planes;
@@ -270,10 +269,10 @@ static void op_sizes(ScBuilder *b, ScPhase *p, const IrNode *node) {
     }
 }
 
-static void op_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
-    if (p->kernel.kind == PG_RECUR) {
-        p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
-        p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
+static void op_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+    if (sc_phase(b, p)->kernel.kind == PG_RECUR) {
+        sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
+        sc_phase(b, p)->pg.fixed = (uint32_t)pg_panels(sc_phase(b, p)->kernel.O);
         return;
     }
     sc_tile_rows(b, p, y);
@@ -284,13 +283,13 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
     const ScLayout *x = &b->layouts[node->operands[0]];
     ScLayout routed = y->planes == PG_POSITIONS ? *y : *x;
     sc_prepare_groups(b, &routed);
-    ScPhase *p = sc_new_phase(b, op_kind(node->op), node, sc_phase_name(b, node, ir_op_info(node->op)->name));
+    ScPhaseId p = sc_new_phase(b, op_kind(node->op), node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     op_sizes(b, p, node);
     op_operands(b, p, node);
-    op_attributes(node, &p->kernel);
+    op_attributes(node, &sc_phase(b, p)->kernel);
     if (node->op == IR_OP_recur && node->n_operands == 4) {
-        p->kernel.held = true;
-        p->kernel.k = b->g->values[node->operands[3]].type.dim[1];
+        sc_phase(b, p)->kernel.held = true;
+        sc_phase(b, p)->kernel.k = b->g->values[node->operands[3]].type.dim[1];
     }
     sc_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
     op_tiles(b, p, y);
@@ -302,16 +301,16 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
 void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     const ScLayout *x = &b->layouts[node->operands[0]];
     sc_prepare_groups(b, x);
-    ScPhase *p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
-    p->kernel.O = x->width;
-    p->kernel.x_layout = x->planes;
-    p->kernel.sum = node->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
-    sc_set_experts(&p->kernel, x);
+    ScPhaseId p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
+    sc_phase(b, p)->kernel.O = x->width;
+    sc_phase(b, p)->kernel.x_layout = x->planes;
+    sc_phase(b, p)->kernel.sum = node->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
+    sc_set_experts(&sc_phase(b, p)->kernel, x);
     sc_read(b, p, PG_COMBINE_X, node->operands[0]);
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
         sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
-        p->kernel.k = b->g->values[node->operands[1]].type.dim[1];
+        sc_phase(b, p)->kernel.k = b->g->values[node->operands[1]].type.dim[1];
     }
     if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
@@ -320,13 +319,13 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
 
 /* A convolution alone: no bias, no activation, perhaps a mixed weight. */
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
-    ScPhase *p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
+    ScPhaseId p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
     IrValueId w = node->operands[1];
-    p->kernel.O = b->layouts[node->results[0]].width;
-    p->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
-    p->kernel.mixed = ps_weight(b->g, w) == NULL;
+    sc_phase(b, p)->kernel.O = b->layouts[node->results[0]].width;
+    sc_phase(b, p)->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
+    sc_phase(b, p)->kernel.mixed = ps_weight(b->g, w) == NULL;
     sc_read(b, p, PG_CONV_X, node->operands[0]);
-    if (p->kernel.mixed)
+    if (sc_phase(b, p)->kernel.mixed)
         sc_read(b, p, PG_CONV_W, w);
     else
         sc_read_weight(b, p, PG_CONV_W, w, PG_CHANNELS, 1.0);
@@ -335,7 +334,7 @@ void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, PG_CONV_Y, node->results[0]);
 }
 
-void sc_tile_segments(const ScBuilder *b, ScPhase *p) {
-    p->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
-    p->pg.fixed = (uint32_t)pg_panels(p->kernel.O);
+void sc_tile_segments(const ScBuilder *b, ScPhaseId p) {
+    sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
+    sc_phase(b, p)->pg.fixed = (uint32_t)pg_panels(sc_phase(b, p)->kernel.O);
 }

@@ -5,32 +5,32 @@
 #include "schedule/builder.h"
 #include "passes/match.h"
 
-/* A phase of one tile, without operands. The pointer holds until the next phase is made. */
-ScPhase *sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name);
+/* A phase of one tile, without operands. */
+ScPhaseId sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name);
 const char *sc_phase_name(ScBuilder *b, const IrNode *node, const char *what);
 
 /* Operands. IR_NONE is ignored by the ones that read. `active`: fraction of the weight a decoded token reads. */
-void sc_read(ScBuilder *b, ScPhase *p, int slot, IrValueId value);
-void sc_read_buffer(ScPhase *p, int slot, int32_t buffer);
-void sc_read_weight(ScBuilder *b, ScPhase *p, int slot, IrValueId value, PgPack pack, double active);
-void sc_use_state(ScBuilder *b, ScPhase *p, int slot, IrValueId value);
-void sc_write(ScBuilder *b, ScPhase *p, int slot, IrValueId value);
+void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
+void sc_read_buffer(ScBuilder *b, ScPhaseId p, int slot, int32_t buffer);
+void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack pack, double active);
+void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
+void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name); /* without a writer */
-int32_t sc_write_buffer(ScBuilder *b, ScPhase *p, int slot, ScBytes bytes, const char *name);
+int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name);
 
 /* Positions: the group table must exist before the phase that reads it is made (PG_BLOCK), then routes and table are read. */
 void sc_prepare_groups(ScBuilder *b, const ScLayout *layout);
-void sc_read_routes(ScBuilder *b, ScPhase *p, const ScLayout *layout, int routes_slot, int groups_slot);
+void sc_read_routes(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int routes_slot, int groups_slot);
 /* k / E of some routes. */
 double sc_chosen_fraction(const ScBuilder *b, IrValueId routes);
 
 void sc_set_experts(PgKernel *k, const ScLayout *layout); /* raises E and k to the layout's */
-void sc_tile_rows(const ScBuilder *b, ScPhase *p, const ScLayout *y); /* one tile, or blocks of 8 rows or positions */
-void sc_tile_segments(const ScBuilder *b, ScPhase *p);                /* (panel, segment) */
+void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y); /* one tile, or blocks of 8 rows or positions */
+void sc_tile_segments(const ScBuilder *b, ScPhaseId p);                /* (panel, segment) */
 
 bool sc_is_norm(IrOp op);
 /* Norm fields of a kernel and its weights. */
-void sc_set_norm(ScBuilder *b, ScPhase *p, const IrNode *norm, int w_slot, int b_slot);
+void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot);
 /* The map that makes the logits. */
 bool sc_is_head(const ScBuilder *b, const IrNode *node);
 

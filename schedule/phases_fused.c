@@ -70,8 +70,8 @@ static double map_fraction(const ScBuilder *b, const IrNode *map) {
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_map(ScBuilder *b, ScPhase *p, const MapParts *m) {
-    PgKernel *k = &p->kernel;
+static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[m->map->operands[1]].type;
     IrValueId x = m->map->operands[0];
     const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->map->results[0]];
@@ -105,8 +105,8 @@ static void set_sum(PgKernel *k, const IrNode *sum) {
 }
 
 /* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhase *p, const MapParts *m, int addend_slot, int residual_slot) {
-    PgKernel *k = &p->kernel;
+static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     k->residual = m->n_adds > 0;
     k->addend = m->n_adds > 1;
     if (k->addend) sc_read(b, p, addend_slot, m->adds[0]);
@@ -116,12 +116,12 @@ static void fill_tail(ScBuilder *b, ScPhase *p, const MapParts *m, int addend_sl
 }
 
 /* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
-static void map_tiles(ScBuilder *b, ScPhase *p, const ScLayout *y) {
-    PgKernel *k = &p->kernel;
+static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     sc_tile_rows(b, p, y);
-    if (k->y_layout == PG_PLANES) p->pg.fixed = (uint32_t)k->E;
-    if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) p->pg.fixed = (uint32_t)k->k;
-    if (k->logits) p->pg.count = PG_PER_WANTED;
+    if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
+    if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
+    if (k->logits) sc_phase(b, p)->pg.count = PG_PER_WANTED;
 }
 
 /* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
@@ -129,14 +129,14 @@ static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
     ps_map_name(b->g, m->map->operands[1], what, sizeof what);
-    ScPhase *p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
-    p->kernel.O = x->width;
-    p->kernel.x_layout = x->planes;
-    sc_set_experts(&p->kernel, x);
-    set_sum(&p->kernel, m->sum);
-    sc_read_buffer(p, PG_COMBINE_X, parts);
+    ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
+    sc_phase(b, p)->kernel.O = x->width;
+    sc_phase(b, p)->kernel.x_layout = x->planes;
+    sc_set_experts(&sc_phase(b, p)->kernel, x);
+    set_sum(&sc_phase(b, p)->kernel, m->sum);
+    sc_read_buffer(b, p, PG_COMBINE_X, parts);
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (p->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
+    if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->last->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
@@ -151,8 +151,8 @@ static bool conv_behind(const ScBuilder *b, const MapParts *m, PsConv *out) {
     return ps_match_conv(b->g, &b->uses, user, out) && !out->mixed;
 }
 
-static void fill_conv(ScBuilder *b, ScPhase *p, const PsConv *conv) {
-    PgKernel *k = &p->kernel;
+static void fill_conv(ScBuilder *b, ScPhaseId p, const PsConv *conv) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
     k->conv = true;
     k->conv_bias = conv->bias != IR_NONE;
     k->act = conv->act;
@@ -171,15 +171,15 @@ void sc_phase_map(ScBuilder *b, const PsGroup *nodes) {
     const IrNode *last = ps_maker(b->g, b->g->logits);
     if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     sc_prepare_groups(b, y);
-    ScPhase *p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
+    ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
     fill_map(b, p, &m);
-    p->kernel.logits = head;
+    sc_phase(b, p)->kernel.logits = head;
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
     IrValueId result = m.last->results[0];
     if (m.sum != NULL && !apart) {
-        set_sum(&p->kernel, m.sum);
-        if (p->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+        set_sum(&sc_phase(b, p)->kernel, m.sum);
+        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
     }
     if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
     if (conv_behind(b, &m, &conv)) {
@@ -215,8 +215,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
             score = node;
     }
     const IrType *w = &b->g->values[map->operands[1]].type;
-    ScPhase *p = sc_new_phase(b, PG_ROUTE, map, sc_phase_name(b, map, "router"));
-    PgKernel *k = &p->kernel;
+    ScPhaseId p = sc_new_phase(b, PG_ROUTE, map, sc_phase_name(b, map, "router"));
+    PgKernel *k = &sc_phase(b, p)->kernel;
     k->K = w->dim[1];
     k->O = k->E = w->dim[0];
     k->k = select->attrs[IR_SELECT_k].i;
@@ -236,7 +236,7 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
     sc_read_weight(b, p, PG_ROUTE_W, map->operands[1], PG_PANELS, 1.0);
     if (bias != NULL) sc_read_weight(b, p, PG_ROUTE_BIAS, bias->operands[1], PG_VECTOR, 1.0);
     if (k->select_bias) sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, select->operands[1], PG_VECTOR, 1.0);
-    p->pg.count = PG_PER_ROW;
+    sc_phase(b, p)->pg.count = PG_PER_ROW;
     sc_write(b, p, PG_ROUTE_ROUTES, select->results[0]);
     sc_write(b, p, PG_ROUTE_GATES, gates->results[0]);
 }
@@ -245,8 +245,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
 
 void sc_phase_conv(ScBuilder *b, const PsConv *conv) {
     const IrNode *node = ps_maker(b->g, conv->y);
-    ScPhase *p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
-    PgKernel *k = &p->kernel;
+    ScPhaseId p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
+    PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[conv->w].type;
     k->O = b->layouts[conv->y].width;
     k->taps = w->dim[w->rank - 1];
@@ -305,8 +305,8 @@ void sc_phase_scan(ScBuilder *b, const PsScan *s) {
     const IrNode *node = ps_maker(b->g, s->y);
     const ScLayout *delta = &b->layouts[s->delta.value];
     sc_prepare_groups(b, delta);
-    ScPhase *p = sc_new_phase(b, PG_SCAN, node, sc_phase_name(b, node, "scan"));
-    fill_scan(b, &p->kernel, s);
+    ScPhaseId p = sc_new_phase(b, PG_SCAN, node, sc_phase_name(b, node, "scan"));
+    fill_scan(b, &sc_phase(b, p)->kernel, s);
     sc_read(b, p, PG_SCAN_DELTA, s->delta.value);
     sc_read(b, p, PG_SCAN_B, s->B.value);
     sc_read(b, p, PG_SCAN_C, s->C.value);
@@ -363,28 +363,29 @@ static void fill_attention(ScBuilder *b, PgKernel *k, const IrNode *attend) {
 void sc_phase_attention(ScBuilder *b, const IrNode *attend) {
     const IrNode *rope, *k_rope;
     IrValueId q = before_rope(b, attend->operands[0], &rope), k = before_rope(b, attend->operands[1], &k_rope);
-    ScPhase *store = sc_new_phase(b, PG_KV_STORE, attend, sc_phase_name(b, attend, "store"));
-    fill_attention(b, &store->kernel, attend);
-    store->kernel.window = 0;
+    ScPhaseId store = sc_new_phase(b, PG_KV_STORE, attend, sc_phase_name(b, attend, "store"));
+    fill_attention(b, &sc_phase(b, store)->kernel, attend);
+    sc_phase(b, store)->kernel.window = 0;
     sc_read(b, store, PG_KV_Q, q);
     sc_read(b, store, PG_KV_K, k);
     sc_read(b, store, PG_KV_V, attend->operands[2]);
     sc_use_state(b, store, PG_KV_K_CACHE, attend->operands[4]);
     sc_use_state(b, store, PG_KV_V_CACHE, attend->operands[5]);
-    store->pg.count = PG_PER_ROW;
+    sc_phase(b, store)->pg.count = PG_PER_ROW;
     if (rope != NULL) {
-        store->kernel.rope = true;
-        store->kernel.rope_dim = rope->attrs[IR_ROPE_dim].i;
-        sc_read_buffer(store, PG_KV_TABLE,
-                       rope_table(b, rope->attrs[IR_ROPE_theta].f, rope->attrs[IR_ROPE_dim].i, &store->kernel.rope_table));
+        sc_phase(b, store)->kernel.rope = true;
+        sc_phase(b, store)->kernel.rope_dim = rope->attrs[IR_ROPE_dim].i;
+        sc_read_buffer(
+            b, store, PG_KV_TABLE,
+            rope_table(b, rope->attrs[IR_ROPE_theta].f, rope->attrs[IR_ROPE_dim].i, &sc_phase(b, store)->kernel.rope_table));
         sc_write(b, store, PG_KV_Y, attend->operands[0]);
     }
-    ScPhase *p = sc_new_phase(b, PG_ATTEND, attend, sc_phase_name(b, attend, "attend"));
-    fill_attention(b, &p->kernel, attend);
+    ScPhaseId p = sc_new_phase(b, PG_ATTEND, attend, sc_phase_name(b, attend, "attend"));
+    fill_attention(b, &sc_phase(b, p)->kernel, attend);
     sc_read(b, p, PG_ATTEND_Q, attend->operands[0]);
     sc_use_state(b, p, PG_ATTEND_K_CACHE, attend->operands[4]);
     sc_use_state(b, p, PG_ATTEND_V_CACHE, attend->operands[5]);
-    p->pg.count = PG_PER_ROW;
-    p->pg.fixed = (uint32_t)p->kernel.heads;
+    sc_phase(b, p)->pg.count = PG_PER_ROW;
+    sc_phase(b, p)->pg.fixed = (uint32_t)sc_phase(b, p)->kernel.heads;
     sc_write(b, p, PG_ATTEND_Y, attend->results[0]);
 }

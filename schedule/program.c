@@ -9,9 +9,9 @@ enum { ARENA_LIMIT_SHIFT = 30 }; /* a step of max_rows keeps its arena below 1 G
 
 static uint32_t intern_kernel(ScBuilder *b, const PgKernel *kernel) {
     for (size_t i = 0; i < b->n_kernels; i++)
-        if (memcmp(&b->kernels[i], kernel, sizeof *kernel) == 0) return (uint32_t)i;
+        if (pg_kernel_equal(&b->kernels[i], kernel)) return (uint32_t)i;
     b->kernels = su_grow(b->arena, b->kernels, &b->kernels_capacity, b->n_kernels + 1, sizeof *b->kernels);
-    memcpy(&b->kernels[b->n_kernels], kernel, sizeof *kernel);
+    b->kernels[b->n_kernels] = *kernel;
     return (uint32_t)b->n_kernels++;
 }
 

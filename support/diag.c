@@ -12,33 +12,52 @@ enum {
     MARGIN = 40   /* of those, at least this many before the caret when the line is cut */
 };
 
-static void add(SuDiags *diags, SuSeverity severity, SuSpan span, const char *hint, const char *format, va_list args) {
+static const struct {
+    const char *id;
+    SuSeverity severity;
+} codes[] = {
+#define SU_CODE(name, id, severity, what) [SU_CODE_##name] = {id, SU_##severity},
+#include "support/diag.def"
+};
+
+const char *su_code_id(SuCode code) { return codes[code].id; }
+
+SuSeverity su_code_severity(SuCode code) { return codes[code].severity; }
+
+static void add(SuDiags *diags, SuCode code, SuSpan span, const char *hint, const char *format, va_list args) {
+    size_t *count = codes[code].severity == SU_ERROR ? &diags->errors : &diags->warnings;
+    if ((*count)++ >= SU_MAX_ERRORS) return;
     diags->items = su_grow(&diags->arena, diags->items, &diags->capacity, diags->count + 1, sizeof(SuDiag));
     diags->items[diags->count++] = (SuDiag){
-        .severity = severity,
+        .code = code,
+        .severity = codes[code].severity,
         .span = span,
         .message = su_vprintf(&diags->arena, format, args),
         .hint = hint ? su_strdup(&diags->arena, hint) : NULL,
     };
 }
 
+bool su_report(SuDiags *diags, SuCode code, SuSpan span, const char *hint, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    add(diags, code, span, hint, format, args);
+    va_end(args);
+    return false;
+}
+
 bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) {
-    if (diags->errors++ < SU_MAX_ERRORS) {
-        va_list args;
-        va_start(args, format);
-        add(diags, SU_ERROR, span, hint, format, args);
-        va_end(args);
-    }
+    va_list args;
+    va_start(args, format);
+    add(diags, SU_CODE_failed, span, hint, format, args);
+    va_end(args);
     return false;
 }
 
 void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) {
-    if (diags->warnings++ < SU_MAX_ERRORS) {
-        va_list args;
-        va_start(args, format);
-        add(diags, SU_WARNING, span, hint, format, args);
-        va_end(args);
-    }
+    va_list args;
+    va_start(args, format);
+    add(diags, SU_CODE_warned, span, hint, format, args);
+    va_end(args);
 }
 
 SuSpan su_file_span(SuDiags *diags, const char *path) {

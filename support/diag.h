@@ -28,7 +28,18 @@ typedef struct SuSpan {
 
 typedef enum SuSeverity { SU_ERROR, SU_WARNING, SU_NOTE } SuSeverity;
 
+/* What a diagnostic is about (diag.def). */
+typedef enum SuCode {
+#define SU_CODE(name, id, severity, what) SU_CODE_##name,
+#include "support/diag.def"
+} SuCode;
+
+/* "unknown-key": how programs are shown a code. */
+const char *su_code_id(SuCode code);
+SuSeverity su_code_severity(SuCode code);
+
 typedef struct SuDiag {
+    SuCode code;
     SuSeverity severity;
     SuSpan span;
     const char *message; /* no trailing newline; begins lower case */
@@ -45,7 +56,10 @@ typedef struct SuDiags {
     size_t errors, warnings;
 } SuDiags; /* `SuDiags d = {0};` is a valid empty sink */
 
-/* Adds a diagnostic. hint may be NULL. Always returns false, so that `return su_error(...)` reads well. */
+/* Adds a diagnostic of the code's severity. hint may be NULL. Always returns false, so that `return su_report(...)` reads well. */
+bool su_report(SuDiags *diags, SuCode code, SuSpan span, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* The same for what has no code of its own. */
 bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A span for messages about a file as a whole (weights, tokens…): the source is allocated in the sink's arena. */

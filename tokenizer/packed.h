@@ -69,9 +69,7 @@ typedef struct TkPackedStage {
 
 _Static_assert(sizeof(TkPackedHead) == 96 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
 
-/* Maps FOLDER/NAME.tokenizer for a model of that many ids. rt_tokenizer_free frees it. */
-MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer);
-/* The same from a file's bytes, which must outlive it; NULL after adding to diags. `path` is for messages. */
+/* moss_tokenizer_open from a file's bytes, which must outlive it; NULL after adding to diags. `path` is for messages. */
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
 /* The digest that a head should carry. */
 SuDigest tk_packed_digest(const uint8_t *data, size_t size);

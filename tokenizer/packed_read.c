@@ -203,7 +203,7 @@ RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path,
     return make(tk_packed_read(data, size, path, vocab_size, diags), data);
 }
 
-MossError tk_packed_open(const char *folder, const char *name, int64_t vocab_size, RtTokenizer **out_tokenizer) {
+MossError moss_tokenizer_open(const char *folder, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer) {
     SuDiags diags = {0};
     SuText path = {0};
     SuMap map;

@@ -123,6 +123,7 @@ static void add_json_messages(cJSON *root, const SuDiags *diags) {
         const SuDiag *diag = &diags->items[i];
         cJSON *item = cJSON_CreateObject();
         cJSON_AddStringToObject(item, "severity", words[diag->severity]);
+        cJSON_AddStringToObject(item, "code", su_code_id(diag->code));
         cJSON_AddNumberToObject(item, "line", diag->span.line);
         cJSON_AddNumberToObject(item, "column", diag->span.column);
         cJSON_AddStringToObject(item, "message", diag->message);

@@ -21,7 +21,7 @@ static void build_experts(const FeBuild *b, FeMap *map, FeMap *experts) {
 
 static void build(const FeBuild *b, FeMap *map) {
     bool any = fe_value(map, KEY(mlp, d_ff))->state != FE_ABSENT || fe_value(map, KEY(mlp, expand))->state != FE_ABSENT;
-    if (!any) fe_error_once(&b->load->reader, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required");
+    if (!any) fe_report_once(&b->load->reader, SU_CODE_missing_key, map->span, NULL, "'mlp.d_ff' or 'mlp.expand' is required");
     fe_width(b, map, KEY(mlp, d_ff), KEY(mlp, expand));
     FeMap *experts = fe_block_experts(b, map, KEY(mlp, experts), KEY(mlp, router));
     if (experts) build_experts(b, map, experts);

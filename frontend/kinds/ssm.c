@@ -75,8 +75,8 @@ static void warn_gates(const FeBuild *b, const Ssm *s, const FeMap *router) {
     bool sum_to_one = r->scale == 1.0 && (r->normalize || (r->score == FE_SOFTMAX && r->top_k == b->out->experts.count));
     if (!s->params || sum_to_one) return;
     const FeValue *cause = fe_value(router, r->scale != 1.0 ? KEY(router, scale) : KEY(router, normalize));
-    fe_warn_once(&b->load->reader, cause->span, fe_used_by(b, cause),
-                 "gates do not sum to 1, and combine: params scales every mixed parameter with them, A too");
+    fe_report_once(&b->load->reader, SU_CODE_gates_do_not_sum, cause->span, fe_used_by(b, cause),
+                   "gates do not sum to 1, and combine: params scales every mixed parameter with them, A too");
 }
 
 /* Beside params there is one state: idle means nothing. */

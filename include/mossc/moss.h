@@ -42,7 +42,8 @@ typedef enum MossCode {
     MOSS_NO_MEMORY,
     MOSS_NO_FILE,  /* a file cannot be opened or written */
     MOSS_BAD_STATE, /* a state file that is damaged, or not of this model */
-    MOSS_DEVICE     /* a GPU, its driver, or its code: missing, unfit, or a call of it failed */
+    MOSS_DEVICE,    /* a GPU, its driver, or its code: missing, unfit, or a call of it failed */
+    MOSS_BAD_SPEC   /* a spec, or an option of compiling it (mossc.h) */
 } MossCode;
 
 typedef struct MossError {
@@ -107,8 +108,9 @@ typedef const float *(*MossTensorLookup)(void *context, const char *name);
 MOSS_API MossError moss_model_from_memory(const MossProgram *program, const MossKernels *codes, MossTensorLookup lookup,
                                           void *context, const MossOptions *options, MossModel **out_model);
 MOSS_API void moss_model_free(MossModel *model); /* its device is free for another */
-/* After its model. */
-MOSS_API void moss_device_free(MossDevice *device);
+/* Maps DIRECTORY/NAME.weights, with the program's name: what SYMBOL_open in the header of an artefact does. */
+MOSS_API MossError moss_artefact_open(const MossProgram *program, const MossKernels *codes, const char *directory,
+                                      const MossOptions *options, MossModel **out_model);
 MOSS_API const MossProgram *moss_model_program(const MossModel *model);
 MOSS_API int moss_model_threads(const MossModel *model);
 /* How many more threads were asked for than could be started, and the errno of the first that could not. The model works without. */
@@ -120,6 +122,22 @@ MOSS_API MossError moss_weights_pack(const MossProgram *program, const char *con
                                      const MossOptions *options, const char *out_path);
 /* Checks all of a packed file, its tensors' digests too. */
 MOSS_API MossError moss_weights_verify(const MossProgram *program, const char *path, const MossOptions *options);
+
+/* ---- devices: NVIDIA GPUs. The driver is opened when the first one is; nothing links to it. Results agree with the CPU's within
+ * tolerance, not in their bits; the same GPU gives the same bits for the same steps. */
+
+/* MOSS_DEVICE, each with a text that says what to do: no driver or one that is too old, no GPU of this number (from 0), one before
+ * sm_75, one that cannot launch blocks together. */
+MOSS_API MossError moss_cuda_open(int ordinal, MossDevice **out_device);
+/* Loads what mossc made for the program: a cubin of this GPU's architecture, or PTX of one before it, which ends in a NUL. It replaces
+ * what was there; not while a model lives. MOSS_DEVICE: code for another GPU, of another program, or damaged. */
+MOSS_API MossError moss_cuda_code(MossDevice *device, const MossProgram *program, const void *image, size_t bytes);
+/* Puts the code in DIRECTORY/NAME.cubin into options->device, which must be there (DIRECTORY/NAME.ptx where that is code for another
+ * GPU), then moss_artefact_open. */
+MOSS_API MossError moss_cuda_artefact_open(const MossProgram *program, const char *directory, const MossOptions *options,
+                                           MossModel **out_model);
+/* After its model. NULL is fine. */
+MOSS_API void moss_device_free(MossDevice *device);
 
 /* ---- sequences */
 
@@ -163,7 +181,7 @@ typedef enum MossWanted { MOSS_NO_LOGITS, MOSS_LAST_LOGITS, MOSS_ALL_LOGITS } Mo
 typedef struct MossSegment {
     MossState *state; /* each state at most once in a step */
     const int32_t *tokens;
-    uint32_t count;   /* ≥ 1 */
+    uint32_t count; /* ≥ 1 */
     MossWanted wanted;
 } MossSegment;
 
@@ -188,16 +206,16 @@ typedef struct MossPhaseTime {
 typedef struct MossSampler MossSampler;
 
 typedef struct MossVocabulary {
-    int64_t limit;        /* ids from here on are never picked (padding of the vocabulary); at most vocab_size */
-    int32_t eos;          /* ends a sequence when it is picked; -1: none */
+    int64_t limit; /* ids from here on are never picked (padding of the vocabulary); at most vocab_size */
+    int32_t eos; /* ends a sequence when it is picked; -1: none */
     const uint32_t *gaps; /* bits, the lowest first, of ids below the limit that are never picked; NULL: none */
 } MossVocabulary;
 
 typedef struct MossSequence {
-    MossState *state;     /* with logits (moss_state_logits), and room for `count` positions; each at most once */
+    MossState *state; /* with logits (moss_state_logits), and room for `count` positions; each at most once */
     MossSampler *sampler; /* moves on with every token; each sequence has its own */
-    int32_t *tokens;      /* [count] out */
-    bool ended;           /* out: eos is what would follow */
+    int32_t *tokens; /* [count] out */
+    bool ended; /* out: eos is what would follow */
 } MossSequence;
 
 /* Picks a token for every sequence and feeds it, `count` times; *out_count is how often. It is fewer when a sequence has ended, or
@@ -215,13 +233,67 @@ MOSS_API void moss_profile(MossModel *model, MossPhaseTime *times[MOSS_MODES]);
 
 struct MossSampler {
     float temperature; /* 0: greedy */
-    int32_t top_k;     /* 0: all */
-    float top_p;       /* 1: all */
-    uint64_t state;    /* of the generator: start it with the seed */
+    int32_t top_k; /* 0: all */
+    float top_p; /* 1: all */
+    uint64_t state; /* of the generator: start it with the seed */
 };
 
 /* Picks a token from logits[n]; ids ≥ `limit` are never picked (padding of the vocabulary). -1 if all are NaN. */
 MOSS_API int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
+
+/* ---- tokenizers: text to token ids and back. They only read once they are made: several threads may use one. */
+
+typedef struct RtTokenizer MossTokenizer;
+
+/* Ids of a text; `MossTokens t = {0}` is valid and empty, moss_tokens_free leaves it so. */
+typedef struct MossTokens {
+    int32_t *ids; /* the library's */
+    size_t count, capacity;
+} MossTokens;
+
+/* An id is a byte. bos and eos are ids, or -1 for none; from 256 on they stand for no byte. */
+MOSS_API MossError moss_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos, MossTokenizer **out_tokenizer);
+/* Maps DIRECTORY/NAME.tokenizer, which `mossc compile` made. MOSS_BAD_INPUT: damaged, or for another size of vocabulary. */
+MOSS_API MossError moss_tokenizer_open(const char *directory, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer);
+MOSS_API void moss_tokenizer_free(MossTokenizer *tokenizer); /* NULL is fine */
+MOSS_API int32_t moss_tokenizer_bos(const MossTokenizer *tokenizer); /* -1: none */
+MOSS_API int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer); /* -1: none */
+
+/* Appends the ids that a model is fed for text[0..size): bos, if there is one, and the text's. MOSS_BAD_INPUT: an id that the
+ * vocabulary lacks. */
+MOSS_API MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out);
+MOSS_API void moss_tokens_free(MossTokens *tokens);
+
+/* What moss_generate may pick. bits[vocab_size / 32 + 1] must live as long as the result is used. */
+MOSS_API MossVocabulary moss_tokenizer_vocabulary(const MossTokenizer *tokenizer, uint32_t *bits);
+
+/* The text of ids as they come, in whole UTF-8 characters where tokens are pieces of text (`bytes` gives any bytes): a piece of a
+ * character is held until the rest is there. The tokenizer must outlive it. What add and end return is *out_size bytes and a NUL,
+ * valid until the next call; end gives what is still held, as U+FFFD, and the stream may begin anew. */
+typedef struct MossStream MossStream;
+MOSS_API MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream);
+MOSS_API const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size);
+MOSS_API const char *moss_stream_end(MossStream *stream, size_t *out_size);
+MOSS_API void moss_stream_free(MossStream *stream); /* NULL is fine */
+
+/* ---- one text, from prompt to end */
+
+/* A token that was picked, and the text that it adds (a NUL follows; may be empty). false: enough. At the very end token may be -1,
+ * with the text U+FFFD for a piece of a character that no token finished. */
+typedef bool (*MossText)(void *context, int32_t token, const char *text, size_t size);
+
+typedef enum MossStop {
+    MOSS_STOP_COUNT, /* `count` tokens were told */
+    MOSS_STOP_EOS, /* eos is what would follow; it is neither told nor fed */
+    MOSS_STOP_POSITIONS, /* max_positions: the last token that was told could not be fed */
+    MOSS_STOP_CALLER /* MossText said so; on a device up to 31 more tokens may have been fed */
+} MossStop;
+
+/* Goes on with a state that has logits (after moss_feed, or loaded with them): picks, feeds and tells up to `count` tokens. The state
+ * then stands after all that was told. Errors: MOSS_BAD_INPUT, no logits or none that is a number; those of moss_step. What was told
+ * before an error stays told. */
+MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
+                                 uint64_t count, MossText told, void *context, MossStop *out_stop);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,4 @@
-#include "runtime/cuda/artefact.h"
-
+#include "runtime/cuda/moss_cuda.h"
 #include "runtime/model.h"
 #include "support/file.h"
 #include "support/str.h"

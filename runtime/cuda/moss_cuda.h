@@ -22,15 +22,10 @@ typedef struct MossCudaFacts {
     uint64_t memory_free, memory; /* bytes, when it was opened */
 } MossCudaFacts;
 
-/* MOSS_DEVICE, each with its own text that says what to do: no driver or one that is too old, no GPU, no such number, a GPU before
- * sm_75, one that cannot launch blocks together. */
-MossError moss_cuda_open(int ordinal, MossDevice **out_device);
+/* Of moss_cuda_open. */
 const MossCudaFacts *moss_cuda_facts(const MossDevice *device);
 
-/* Loads what mossc made for the program: a cubin of this GPU's architecture, or PTX of one before it, which ends in a NUL. It
- * replaces what was there; not while a model lives. MOSS_DEVICE: code for another GPU, of another program, or damaged. */
-MossError moss_cuda_code(MossDevice *device, const MossProgram *program, const void *image, size_t bytes);
-/* Whether such an error was that a cubin is for other GPUs: PTX may do. */
+/* Whether the error of moss_cuda_code was that a cubin is for other GPUs: PTX may do. */
 bool moss_cuda_other_architecture(const MossDevice *device);
 
 /* The rate of a copy of `bytes` from device memory to device memory, bytes read and written counted, the best of some. */

@@ -135,7 +135,8 @@ def test_check_reports_mistakes_with_their_place(m):
     text = m.error("check", m.file("wrong.yaml", WRONG))
     assert text.startswith("wrong.yaml:8:") and "error: " in text and "^" in text and "d_ff" in text, text
     report = json.loads(m.run("check", "wrong.yaml", "--json", status=1).stdout)
-    assert not report["ok"] and report["messages"][0]["line"] == 8, report
+    first = report["messages"][0]
+    assert not report["ok"] and first["line"] == 8 and first["code"] == "unknown-key", report
 
 
 def test_check_goes_on_after_a_wrong_spec(m):

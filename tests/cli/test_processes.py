@@ -4,13 +4,16 @@
 
 runs all tests, or those whose names contain a NAME.
 """
+import fcntl
 import json
 import os
 import pathlib
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -67,7 +70,9 @@ def test_the_second_interruption_ends_at_once(m):
     """Standard output is full and nobody reads it, so that the text cannot end."""
     spec = tiny(m)
     with start(m, "run", spec, "-w", "w", *ENDLESS, "--state-out", "s.state") as process:
-        process.stdout.read(1)
+        room, there = fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096), 0
+        while there < room:
+            there = struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))[0]
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:

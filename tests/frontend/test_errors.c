@@ -4,8 +4,9 @@
  *   # error@+1: text, # warning: text      … one line further down; a warning
  *   # set: PATH=VALUE                      a --set for this file;  # set-error: text   an error in a --set
  *
- * Nothing more and nothing less may be reported; a file without errors must be a good spec.
- * Usage: test_errors FOLDER [FILE] */
+ * Nothing more and nothing less may be reported; a file without errors must be a good spec. codes.txt of the folder has the
+ * codes of each file's messages: a line is "FILE CODE CODE…"; without --codes they are compared, with it printed.
+ * Usage: test_errors FOLDER [FILE] [--codes] */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "frontend/spec.h"
 #include "support/file.h"
+#include "support/str.h"
 
 enum { MOST = 64 };
 
@@ -103,7 +105,19 @@ static int compare(Case *c, const SuDiags *diags, const char *path) {
     return failures;
 }
 
-static int run_case(const char *path) {
+/* "FILE CODE CODE…\n" is a line of the list; a file without messages has none. */
+static int compare_codes(Case *c, const SuDiags *diags, const char *path, const char *codes) {
+    const char *slash = strrchr(path, '/'), *line = slash ? slash + 1 : path;
+    for (size_t i = 0; i < diags->count; i++) line = su_printf(&c->arena, "%s %s", line, su_code_id(diags->items[i].code));
+    line = su_printf(&c->arena, "\n%s\n", line);
+    if (diags->count == 0) return 0;
+    if (!codes) printf("%s", line + 1);
+    if (!codes || strstr(codes, line)) return 0;
+    printf("%s: not in codes.txt: %s", path, line + 1);
+    return 1;
+}
+
+static int run_case(const char *path, const char *codes) {
     Case c = {0};
     FeSpec spec;
     SuDiags diags = {0};
@@ -116,7 +130,7 @@ static int run_case(const char *path) {
     }
     read_expectations(&c, text);
     bool ok = fe_spec_load(path, c.sets, c.n_sets, &spec, &diags);
-    int failures = compare(&c, &diags, path);
+    int failures = compare(&c, &diags, path) + compare_codes(&c, &diags, path, codes);
     if (ok != (diags.errors == 0)) {
         printf("%s: result %d with %zu errors\n", path, ok, diags.errors);
         failures++;
@@ -137,6 +151,17 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: test_errors FOLDER [FILE]\n");
         return 2;
     }
+    bool print_codes = strcmp(argv[argc - 1], "--codes") == 0;
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    char *codes = NULL;
+    size_t codes_size;
+    argc -= print_codes;
+    if (!print_codes && !su_read_file(&arena, su_printf(&arena, "%s/codes.txt", argv[1]), 1 << 20, &codes, &codes_size, &diags)) {
+        su_diags_print(&diags, stdout);
+        return 1;
+    }
+    if (codes) codes = su_printf(&arena, "\n%s", codes);
     DIR *folder = opendir(argv[1]);
     int files = 0, failures = 0;
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
@@ -145,10 +170,11 @@ int main(int argc, char **argv) {
             continue;
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", argv[1], entry->d_name);
-        failures += run_case(path);
+        failures += run_case(path, codes);
         files++;
     }
     if (folder) closedir(folder);
-    printf("%d files, %d differences\n", files, failures);
+    if (!print_codes) printf("%d files, %d differences\n", files, failures);
+    su_arena_free(&arena);
     return files == 0 || failures != 0;
 }

@@ -264,6 +264,31 @@ static void reading_refuses_what_it_cannot_read(void **state) {
     su_diags_free(&diags);
 }
 
+static void codes_are_words_of_their_own(void **state) {
+    (void)state;
+    static const char *const ids[] = {
+#define SU_CODE(name, id, severity, what) id,
+#include "support/diag.def"
+    };
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        assert_string_equal(su_code_id((SuCode)i), ids[i]);
+        assert_int_equal(strspn(ids[i], "abcdefghijklmnopqrstuvwxyz0123456789-"), strlen(ids[i]));
+        for (size_t j = 0; j < i; j++) assert_string_not_equal(ids[i], ids[j]);
+    }
+}
+
+static void a_code_says_how_bad_it_is(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    assert_false(su_report(&diags, SU_CODE_unknown_key, (SuSpan){0}, NULL, "a"));
+    su_report(&diags, SU_CODE_no_positions, (SuSpan){0}, NULL, "b");
+    su_error(&diags, (SuSpan){0}, NULL, "c");
+    assert_true(diags.errors == 2 && diags.warnings == 1);
+    assert_true(diags.items[0].severity == SU_ERROR && diags.items[1].severity == SU_WARNING);
+    assert_int_equal(diags.items[2].code, SU_CODE_failed);
+    su_diags_free(&diags);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_gives_zeroed_aligned_blocks),
@@ -275,6 +300,8 @@ int main(void) {
         cmocka_unit_test(long_lines_are_cut_around_the_caret),
         cmocka_unit_test(control_characters_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
+        cmocka_unit_test(codes_are_words_of_their_own),
+        cmocka_unit_test(a_code_says_how_bad_it_is),
         cmocka_unit_test(a_file_appears_only_when_complete),
         cmocka_unit_test(temporaries_of_killed_writers_are_removed),
         cmocka_unit_test(a_file_that_finds_no_room_is_named_with_the_reason),

@@ -148,13 +148,12 @@ static void say_open(Words *words, const CliArtefact *a) {
 static void say_tokenizer(Words *words, const CliArtefact *a) {
     SuArena *arena = &words->arena;
     const char *vocab = su_printf(arena, "%s_VOCAB", upper(arena, a->symbol));
-    say(words, "INCLUDE", has_bpe(a) ? "#include \"tokenizer/packed.h\"\n" : "");
     say(words, "TOKENIZER",
         has_bpe(a) ? su_printf(arena, "The tokenizer in FOLDER/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
     say(words, "OPEN_TOKENIZER",
-        has_bpe(a)
-            ? su_printf(arena, "return tk_packed_open(folder, \"%s\", %s, out_tokenizer);", a->name, vocab)
-            : su_printf(arena, "(void)folder;\n    return moss_artefact_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos, a->eos));
+        has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(folder, \"%s\", %s, out_tokenizer);", a->name, vocab)
+                   : su_printf(arena, "(void)folder;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos,
+                               a->eos));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");

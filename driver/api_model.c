@@ -1,0 +1,111 @@
+/* mossc/mossc.h: from a spec to a model that runs. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver/api.h"
+#include "driver/device.h"
+#include "driver/fresh.h"
+#include "driver/text.h"
+
+static const MossError fine = {.code = MOSS_OK};
+
+static MossError no_memory(void) { return (MossError){.code = MOSS_NO_MEMORY, .text = "no memory for a compiled model"}; }
+
+/* ---------------------------------------------------------------------------------------------- compiling */
+
+/* What the caller's version of the options has; the rest is zero. */
+static MosscCompileOptions all_options(const MosscCompileOptions *given) {
+    MosscCompileOptions options = {0};
+    if (given) memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
+    return options;
+}
+
+static DrBuildOptions build_options(const MosscSpec *spec, const MosscCompileOptions *given) {
+    MosscCompileOptions o = all_options(given);
+    DrBuildOptions options = api_options(spec);
+    options.device = o.device;
+    options.isa = o.isa;
+    options.fast = o.fast;
+    options.cache = o.no_cache ? DR_NO_CACHE : DR_CACHE;
+    options.cache_directory = o.cache_directory;
+    return options;
+}
+
+static bool compile(DrBuild *build, const DrBuildOptions *options) {
+    if (!dr_build_spec(build, options)) return false;
+    su_diags_free(&build->diags); /* warnings, which mossc_spec_open told */
+    return dr_build_device(build, options) && dr_build_graph(build) && dr_build_program(build, options) &&
+           dr_build_code(build, options);
+}
+
+MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *options, MosscDiags *diags,
+                        MosscCompiled **out_compiled) {
+    *out_compiled = NULL;
+    MosscCompiled *compiled = calloc(1, sizeof *compiled);
+    if (!compiled) return no_memory();
+    DrBuildOptions o = build_options(spec, options);
+    bool ok = compile(&compiled->build, &o);
+    MossError error = api_result(&compiled->build, ok, MOSS_BAD_SPEC, diags);
+    if (ok)
+        *out_compiled = compiled;
+    else
+        mossc_compiled_free(compiled);
+    return error;
+}
+
+void mossc_compiled_free(MosscCompiled *compiled) {
+    if (!compiled) return;
+    dr_build_free(&compiled->build);
+    free(compiled);
+}
+
+const MossProgram *mossc_compiled_program(const MosscCompiled *compiled) { return compiled->build.program; }
+
+uint32_t mossc_compiled_kernels(const MosscCompiled *compiled) { return compiled->build.program->n_kernels; }
+
+uint32_t mossc_compiled_found(const MosscCompiled *compiled) { return compiled->build.kernels_found; }
+
+/* ---------------------------------------------------------------------------------------------- weights */
+
+static MossOptions options_on(const MosscCompiled *compiled, const MossOptions *given) {
+    MossOptions options = given ? *given : (MossOptions){0};
+    options.device = compiled->build.device;
+    return options;
+}
+
+MossError mossc_model_open(MosscCompiled *compiled, const char *const *paths, size_t n_paths, const MossOptions *options,
+                           MosscDiags *diags, MossModel **out_model) {
+    DrBuild *build = &compiled->build;
+    MossOptions moss = options_on(compiled, options);
+    *out_model = NULL;
+    bool ok = dr_take_ok(build, moss_model_load(build->program, dr_codes(build), paths, n_paths, &moss, out_model));
+    return api_result(build, ok, MOSS_BAD_WEIGHTS, diags);
+}
+
+MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, const MossOptions *options, MosscDiags *diags,
+                            MossModel **out_model) {
+    DrBuild *build = &compiled->build;
+    MossOptions moss = options_on(compiled, options);
+    *out_model = NULL;
+    bool ok = dr_fresh_model(build, seed, &moss, out_model);
+    return api_result(build, ok, MOSS_NO_MEMORY, diags);
+}
+
+MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char *path, MossProgress progress, void *context,
+                            MosscDiags *diags) {
+    DrProgress told = {.context = context, .update = progress};
+    bool ok = dr_write_fresh(&spec->build, seed, &told, path);
+    return api_result(&spec->build, ok, MOSS_NO_FILE, diags);
+}
+
+/* ---------------------------------------------------------------------------------------------- text */
+
+MossError mossc_tokenizer_open(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer) {
+    DrBuild messages = {0};
+    *out_tokenizer = dr_tokenizer(&spec->build.spec, &messages.diags);
+    MossError error = api_result(&messages, *out_tokenizer != NULL, MOSS_BAD_INPUT, diags);
+    dr_build_free(&messages);
+    return *out_tokenizer ? fine : error;
+}
+
+void mossc_shutdown(void) { cg_llvm_shutdown(); }
