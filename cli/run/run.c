@@ -23,7 +23,7 @@ typedef struct RunOptions {
     int64_t max_tokens, top_k, chunk;
     double temperature, top_p;
     CliSeed seed;
-    bool json, no_echo;
+    bool json, no_echo, keep_bom;
 } RunOptions;
 
 typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT, STOP_INTERRUPT } Stop;
@@ -71,6 +71,7 @@ static bool read_prompt(Session *s) {
         s->prompt = su_strdup(&s->build.arena, o->prompt ? o->prompt : "");
         s->prompt_size = strlen(s->prompt);
     }
+    if (!o->keep_bom) dr_skip_bom(o->prompt_file, &s->prompt, &s->prompt_size, diags);
     s->tokenizer = dr_tokenizer(&s->build.spec, diags);
     if (!s->tokenizer || !dr_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
     if (o->state_in) drop_bos(&s->prompt_tokens, s->tokenizer);
@@ -321,6 +322,7 @@ static const CliOption table[] = {
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
+    CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
                 "stop after N tokens (default 256; 0: only the prompt), or before at the spec's eos"),
     CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
