@@ -1,5 +1,6 @@
 #include "cli/build.h"
 
+#include "cli/show.h"
 #include "support/file.h"
 
 DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
@@ -19,7 +20,7 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
 }
 
 static void print_diags(DrBuild *build) {
-    su_diags_print(&build->diags, stderr);
+    cli_show(&build->diags);
     build->diags.count = 0;
 }
 
@@ -35,7 +36,7 @@ bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
 }
 
 int cli_build_finish(DrBuild *build, bool ok) {
-    su_diags_print(&build->diags, stderr);
+    cli_show(&build->diags);
     dr_build_free(build);
     return ok ? CLI_OK : CLI_FAILED;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/show.h"
 #include "codegen/target.h"
 #include "frontend/spec.h"
 #include "support/file.h"
@@ -123,6 +124,20 @@ static int dispatch(int argc, char **argv) {
     return command ? run_command(command, argc - 2, argv + 2) : unknown_command(first, "command", false);
 }
 
+/* What ends none of the guards within (support/alloc.h) ends here. */
+static int dispatch_guarded(int argc, char **argv) {
+    SuDiags diags = {0};
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &diags, "reading the command line")) {
+        cli_show(&diags);
+        su_diags_free(&diags);
+        return CLI_FAILED;
+    }
+    int status = dispatch(argc, argv);
+    su_guard_end(&guard);
+    return status;
+}
+
 /* A standard stream that the caller closed would be the descriptor of the first file opened, into which messages then went. Opened
  * the wrong way round: reading or writing it is still an error. */
 static void fill_standard_streams(void) {
@@ -133,12 +148,12 @@ static void fill_standard_streams(void) {
 int main(int argc, char **argv) {
     fill_standard_streams();
     su_out_clean_on_signals();
-    int status = dispatch(argc, argv);
+    int status = dispatch_guarded(argc, argv);
     /* A full disk shows only here: what was printed may still lie in the buffer. */
     errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "mossc: error: cannot write standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
         if (status == CLI_OK) status = CLI_FAILED;
     }
-    return status;
+    return cli_saw_bug() ? CLI_BUG : status;
 }

@@ -16,7 +16,7 @@
 #include "support/arena.h"
 
 /* Exit statuses; SU_BUG ends with 70. CLI_GO is none: the command goes on. */
-enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_GO = -1 };
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BUG = 70, CLI_GO = -1 };
 
 /* What an option writes, and where: at `offset` of the command's struct. */
 typedef enum CliKind {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/diag.h"
 #include "support/file.h"
 
@@ -33,8 +34,8 @@ struct CgCache {
 };
 
 CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
-    CgCache *cache = calloc(1, sizeof *cache);
-    char *copy = strdup(folder);
+    CgCache *cache = su_calloc(1, sizeof *cache);
+    char *copy = su_copy(folder);
     if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
     cache->folder = copy;
     cache->most_bytes = most_bytes;
@@ -48,8 +49,8 @@ void cg_cache_trim(CgCache *cache) {
 void cg_cache_close(CgCache *cache) {
     if (cache == NULL) return;
     su_diags_free(&cache->problems);
-    free(cache->folder);
-    free(cache);
+    su_free(cache->folder);
+    su_free(cache);
 }
 
 CgCacheStats cg_cache_stats(const CgCache *cache) {
@@ -106,13 +107,13 @@ static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     Head head;
     if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
     size_t size = (size_t)st.st_size - sizeof head;
-    uint8_t *payload = malloc(size > 0 ? size : 1);
+    uint8_t *payload = su_malloc(size > 0 ? size : 1);
     if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
         is_whole(&head, key, payload, size)) {
         *out_size = size;
         return payload;
     }
-    free(payload);
+    su_free(payload);
     return NULL;
 }
 
@@ -139,7 +140,7 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
 
 /* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
 static void make_folders(const char *folder) {
-    char *path = strdup(folder);
+    char *path = su_copy(folder);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at == '/' && at > path) {
             *at = '\0';
@@ -148,7 +149,7 @@ static void make_folders(const char *folder) {
         }
     }
     if (path != NULL) mkdir(path, 0700);
-    free(path);
+    su_free(path);
 }
 
 void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size) {

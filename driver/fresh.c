@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/fresh.h"
+#include "support/alloc.h"
 
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
@@ -57,7 +58,7 @@ static uint64_t elements_of(const RtFreshTensor *tensor) {
 static bool draw(Drawn *drawn, uint64_t seed) {
     for (size_t i = 0; i < drawn->count; i++) {
         uint64_t n = elements_of(&drawn->tensors[i]);
-        drawn->elements[i] = malloc(n * sizeof(float));
+        drawn->elements[i] = su_malloc(n * sizeof(float));
         if (!drawn->elements[i]) return false;
         RtFreshStream stream = rt_fresh_start(&drawn->tensors[i], seed);
         rt_fresh_next(&stream, n, drawn->elements[i]);
@@ -83,7 +84,7 @@ bool dr_fresh_model(DrBuild *build, uint64_t seed, const MossOptions *options, M
         ok = dr_take_ok(build, moss_model_from_memory(build->program, dr_codes(build), look_up, &drawn, options, out_model));
     else
         su_error(&build->diags, (SuSpan){0}, NULL, "out of memory drawing the weights of '%s'", build->spec.name);
-    for (size_t i = 0; i < drawn.count; i++) free(drawn.elements[i]);
+    for (size_t i = 0; i < drawn.count; i++) su_free(drawn.elements[i]);
     su_arena_free(&arena);
     return ok;
 }

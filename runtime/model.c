@@ -4,6 +4,7 @@
 #include "runtime/device.h"
 #include "runtime/model.h"
 #include "runtime/packed.h"
+#include "support/alloc.h"
 #include "support/dmath.h"
 #include "support/size.h"
 
@@ -96,8 +97,8 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->scratch_stride = su_round_up(scratch, RT_PAGE); /* workers write there all the time: pages of their own */
     m->n_claims = check_phases(program);
     m->rope_rates = make_rope_rates(&m->memory, program);
-    m->args = aligned_alloc(RT_CACHE_LINE, workers * sizeof *m->args);
-    m->claims = aligned_alloc(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
+    m->args = su_aligned(RT_CACHE_LINE, workers * sizeof *m->args);
+    m->claims = su_aligned(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
     m->arena = make_arena(program, options);
     if (!m->args || !m->claims || !m->scratch.data || !m->arena.data) return false;
@@ -123,7 +124,7 @@ static MossError join_device(MossModel *m, MossDevice *device) {
 }
 
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model) {
-    MossModel *m = calloc(1, sizeof *m);
+    MossModel *m = su_calloc(1, sizeof *m);
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
     options = options ? options : &defaults;
@@ -255,10 +256,10 @@ void moss_model_free(MossModel *model) {
     rt_pages_free(&model->arena);
     rt_pages_free(&model->scratch);
     rt_pages_free(&model->logits);
-    free(model->args);
-    free(model->claims);
+    su_free(model->args);
+    su_free(model->claims);
     su_arena_free(&model->memory);
-    free(model);
+    su_free(model);
 }
 
 void moss_device_free(MossDevice *device) {

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/size.h"
 
 static const char pack_again[] = "make it again with mossc pack";
@@ -40,7 +41,7 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
     for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
-    uint8_t *bytes = calloc(1, whole);
+    uint8_t *bytes = su_calloc(1, whole);
     if (!bytes) SU_BUG("no memory for %llu bytes", (unsigned long long)whole);
     RtPackedFront front = {
         .bytes = bytes, .head = (RtPackedHead *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHead))};
@@ -188,7 +189,7 @@ bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const P
     if (ok && !all_zero(data + head->head_bytes, head->data_offset - head->head_bytes))
         ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
     if (ok) *out = (RtPacked){.head = head, .blob = data + head->data_offset};
-    free(want.bytes);
+    su_free(want.bytes);
     return ok;
 }
 

@@ -7,6 +7,7 @@
 
 #include "runtime/packed.h"
 #include "runtime/weights.h"
+#include "support/alloc.h"
 
 /* What is being written: all of the file, shared with its mapping. */
 typedef struct Target {
@@ -78,7 +79,7 @@ bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor 
     bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
     if (ok && !su_out_can_map(&out)) fwrite(t.file, 1, t.size, out.file);
     if (t.file) munmap(t.file, t.size);
-    free(t.front.bytes);
+    su_free(t.front.bytes);
     if (!ok) {
         su_out_abort(&out);
         return false;

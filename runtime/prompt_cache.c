@@ -8,6 +8,7 @@
 
 #include "runtime/model.h"
 #include "runtime/state_file.h"
+#include "support/alloc.h"
 #include "support/entries.h"
 
 static const char suffix[] = ".state";
@@ -175,7 +176,7 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
         su_error(diags, (SuSpan){0}, NULL, "%s", error.text);
         return NULL;
     }
-    RtPromptCache *cache = calloc(1, sizeof *cache);
+    RtPromptCache *cache = su_calloc(1, sizeof *cache);
     if (!cache) {
         su_error(diags, (SuSpan){0}, NULL, "no memory for the prompt cache");
         return NULL;
@@ -189,7 +190,7 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
 void rt_prompt_cache_close(RtPromptCache *cache) {
     if (cache) {
         su_arena_free(&cache->arena);
-        free(cache);
+        su_free(cache);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "runtime/model.h"
 #include "runtime/state_file.h"
+#include "support/alloc.h"
 #include "support/file.h"
 
 static MossError no_memory(const MossModel *model) {
@@ -11,12 +12,12 @@ static MossError no_memory(const MossModel *model) {
 }
 
 MossError moss_state_create(MossModel *model, MossState **out_state) {
-    MossState *state = calloc(1, sizeof *state);
+    MossState *state = su_calloc(1, sizeof *state);
     *out_state = NULL;
     if (!state) return no_memory(model);
     MossError error = rt_state_memory_make(model, &state->memory);
     if (error.code != MOSS_OK) {
-        free(state);
+        su_free(state);
         return error;
     }
     state->model = model;
@@ -29,7 +30,7 @@ MossError moss_state_place(MossModel *model, void *memory, MossState **out_state
     if (model->device) return rt_error(MOSS_BAD_INPUT, "states of a model on a device lie there: moss_state_create makes them");
     if ((uintptr_t)memory % RT_CACHE_LINE != 0)
         return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
-    MossState *state = calloc(1, sizeof *state);
+    MossState *state = su_calloc(1, sizeof *state);
     if (!state) return no_memory(model);
     memset(memory, 0, model->program->state_bytes);
     state->model = model;
@@ -78,8 +79,8 @@ void moss_state_free(MossState *state) {
     if (state) {
         rt_mark_free(state);
         rt_state_memory_free(state->model, &state->memory);
-        free(state->logits);
-        free(state);
+        su_free(state->logits);
+        su_free(state);
     }
 }
 
@@ -100,7 +101,7 @@ bool rt_state_keep_logits(MossState *state, const void *logits) {
     size_t bytes = (size_t)state->model->program->vocab_size * sizeof(float);
     rt_state_forget_logits(state);
     if (!logits) return true;
-    if (!state->logits && !(state->logits = malloc(bytes))) return false;
+    if (!state->logits && !(state->logits = su_malloc(bytes))) return false;
     memcpy(state->logits, logits, bytes);
     state->has_logits = true;
     return true;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/model.h"
+#include "support/alloc.h"
 
 struct RtMark {
     bool set;
@@ -19,8 +20,8 @@ struct RtMark {
 void rt_mark_free(MossState *state) {
     if (state->mark) {
         rt_state_memory_free(state->model, &state->mark->memory);
-        free(state->mark->logits);
-        free(state->mark);
+        su_free(state->mark->logits);
+        su_free(state->mark);
         state->mark = NULL;
     }
 }
@@ -43,11 +44,11 @@ static MossError no_memory(const MossState *state) {
 /* The mark with its memory, in state->mark. */
 static MossError make_mark(MossState *state) {
     if (state->mark) return (MossError){.code = MOSS_OK};
-    RtMark *mark = calloc(1, sizeof *mark);
+    RtMark *mark = su_calloc(1, sizeof *mark);
     if (!mark) return no_memory(state);
     MossError error = rt_state_memory_make(state->model, &mark->memory);
     if (error.code != MOSS_OK) {
-        free(mark);
+        su_free(mark);
         return error;
     }
     state->mark = mark;
@@ -62,7 +63,7 @@ MossError moss_state_mark(MossState *state) {
     MossError error = make_mark(state);
     if (error.code != MOSS_OK) return error;
     RtMark *mark = state->mark;
-    if (logits && !mark->logits && !(mark->logits = malloc(logits_bytes))) return no_memory(state);
+    if (logits && !mark->logits && !(mark->logits = su_malloc(logits_bytes))) return no_memory(state);
     error = rt_state_memory_copy(state->model, &mark->memory, &state->memory);
     if (error.code != MOSS_OK) return error;
     mark->has_logits = logits != NULL;

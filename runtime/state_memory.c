@@ -5,6 +5,7 @@
 #include "runtime/device.h"
 #include "runtime/model.h"
 #include "runtime/state_file.h"
+#include "support/alloc.h"
 #include "support/size.h"
 
 enum { LARGE = 1 << 20 }; /* bytes from which a state gets pages: long attention caches are then not touched before use */
@@ -17,7 +18,7 @@ static bool make_here(RtStateMemory *memory, uint64_t bytes) {
     if (bytes >= LARGE) {
         memory->pages = rt_pages_alloc(bytes);
         memory->data = memory->pages.data;
-    } else if ((memory->data = aligned_alloc(RT_CACHE_LINE, bytes))) {
+    } else if ((memory->data = su_aligned(RT_CACHE_LINE, bytes))) {
         memset(memory->data, 0, bytes);
     }
     return memory->data != NULL;
@@ -38,7 +39,7 @@ void rt_state_memory_free(const MossModel *model, RtStateMemory *memory) {
     else if (memory->pages.data)
         rt_pages_free(&memory->pages);
     else if (!memory->borrowed)
-        free(memory->data);
+        su_free(memory->data);
     *memory = (RtStateMemory){0};
 }
 

@@ -1,9 +1,9 @@
 #include "runtime/tokenizer.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/utf8.h"
 
 struct RtTokenizer {
@@ -39,10 +39,10 @@ static void decode_bytes(const void *self, int32_t id, SuText *out) {
     }
 }
 
-static const RtTokenizerKind bytes = {.encode = encode_bytes, .decode = decode_bytes, .free = free};
+static const RtTokenizerKind bytes = {.encode = encode_bytes, .decode = decode_bytes, .free = su_free};
 
 RtTokenizer *rt_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos) {
-    int64_t *self = malloc(sizeof *self);
+    int64_t *self = su_malloc(sizeof *self);
     if (!self) return NULL;
     *self = vocab_size;
     int64_t limit = BYTES;
@@ -55,7 +55,7 @@ RtTokenizer *rt_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos) {
 /* ---- any kind */
 
 RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t limit, int64_t gaps, int32_t bos, int32_t eos) {
-    RtTokenizer *tokenizer = malloc(sizeof *tokenizer);
+    RtTokenizer *tokenizer = su_malloc(sizeof *tokenizer);
     if (!tokenizer) {
         kind->free(self);
         return NULL;
@@ -66,7 +66,7 @@ RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t 
 
 void rt_tokenizer_free(RtTokenizer *tokenizer) {
     if (tokenizer) tokenizer->kind->free(tokenizer->self);
-    free(tokenizer);
+    su_free(tokenizer);
 }
 
 int32_t rt_tokenizer_bos(const RtTokenizer *tokenizer) { return tokenizer->bos; }
@@ -138,17 +138,16 @@ void rt_text_stream_end(RtTextStream *stream, SuText *out) {
 
 void rt_tokens_add(RtTokens *tokens, int32_t id) {
     if (tokens->count == tokens->capacity) {
-        tokens->capacity = tokens->capacity ? 2 * tokens->capacity : 64;
-        tokens->ids = realloc(tokens->ids, tokens->capacity * sizeof *tokens->ids);
-        if (!tokens->ids) {
-            fputs("mossc: out of memory\n", stderr);
-            exit(1);
-        }
+        size_t capacity = tokens->capacity ? 2 * tokens->capacity : 64;
+        int32_t *grown = su_realloc(tokens->ids, capacity * sizeof *grown);
+        if (!grown) su_no_memory(capacity * sizeof *grown);
+        tokens->ids = grown;
+        tokens->capacity = capacity;
     }
     tokens->ids[tokens->count++] = id;
 }
 
 void rt_tokens_free(RtTokens *tokens) {
-    free(tokens->ids);
+    su_free(tokens->ids);
     *tokens = (RtTokens){0};
 }

@@ -13,7 +13,7 @@
 typedef MossTokenizer RtTokenizer;
 typedef MossTokens RtTokens;
 
-void rt_tokens_add(RtTokens *tokens, int32_t id);
+void rt_tokens_add(RtTokens *tokens, int32_t id); /* without memory ends the guard (support/alloc.h) */
 void rt_tokens_free(RtTokens *tokens);
 
 /* The tokenizer `bytes`: an id is a byte. bos and eos are ids, or -1 for none; from 256 on they stand for no byte.

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/cpus.h"
 
 enum {
@@ -195,7 +196,7 @@ static int usable_cpus(const int *cpus, size_t n_cpus, int out_cpus[CPU_SETSIZE]
 
 /* Gives each worker a CPU of its own; leaves them free when there are too few. */
 static void choose_cpus(RtWorkers *workers, const int *cpus, int n_cpus) {
-    if (n_cpus < workers->count || !(workers->cpus = calloc((size_t)workers->count, sizeof *workers->cpus))) return;
+    if (n_cpus < workers->count || !(workers->cpus = su_calloc((size_t)workers->count, sizeof *workers->cpus))) return;
     for (int i = 0; i < workers->count; i++) CPU_SET(cpus[i], &workers->cpus[i]);
     workers->pin = true;
 }
@@ -208,10 +209,10 @@ static void stop(RtWorkers *workers, int started) {
 
 static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
     int count = threads < RT_MAX_WORKERS ? threads : RT_MAX_WORKERS;
-    RtWorkers *workers = aligned_alloc(RT_CACHE_LINE, sizeof *workers);
+    RtWorkers *workers = su_aligned(RT_CACHE_LINE, sizeof *workers);
     if (!workers) return NULL;
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};
-    workers->threads = calloc((size_t)count, sizeof *workers->threads);
+    workers->threads = su_calloc((size_t)count, sizeof *workers->threads);
     if (workers->threads) {
         choose_cpus(workers, cpus, n_cpus);
         start(workers);
@@ -239,9 +240,9 @@ RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus) {
 void rt_workers_free(RtWorkers *workers) {
     if (!workers) return;
     if (workers->threads) stop(workers, workers->count);
-    free(workers->threads);
-    free(workers->cpus);
-    free(workers);
+    su_free(workers->threads);
+    su_free(workers->cpus);
+    su_free(workers);
 }
 
 int rt_workers_count(const RtWorkers *workers) { return workers->count; }

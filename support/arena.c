@@ -3,8 +3,9 @@
 
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "support/alloc.h"
 
 enum { ALIGN = 16, BLOCK = 64 * 1024 };
 
@@ -14,15 +15,11 @@ struct SuArenaBlock {
     _Alignas(ALIGN) unsigned char data[];
 };
 
-static _Noreturn void out_of_memory(size_t size) {
-    fprintf(stderr, "mossc: error: out of memory (%zu bytes asked)\n", size);
-    exit(1);
-}
-
 static SuArenaBlock *new_block(SuArena *arena, size_t size) {
-    if (size > SIZE_MAX - sizeof(SuArenaBlock)) out_of_memory(size);
-    SuArenaBlock *block = calloc(1, sizeof *block + size);
-    if (!block) out_of_memory(size);
+    if (size > SIZE_MAX - sizeof(SuArenaBlock)) su_no_memory(size);
+    uint32_t depth = arena->settled ? arena->settled - 1 : UINT32_MAX;
+    SuArenaBlock *block = su_malloc_with(arena->head, depth, sizeof *block + size);
+    if (!block) su_no_memory(size);
     block->size = size;
     arena->total += sizeof *block + size;
     return block;
@@ -42,7 +39,7 @@ static void *alloc_large(SuArena *arena, size_t size) {
 }
 
 void *su_alloc(SuArena *arena, size_t size) {
-    if (size > SIZE_MAX - ALIGN) out_of_memory(size);
+    if (size > SIZE_MAX - ALIGN) su_no_memory(size);
     size_t rounded = size ? (size + ALIGN - 1) / ALIGN * ALIGN : ALIGN;
     if (rounded > BLOCK / 4) return alloc_large(arena, rounded);
     SuArenaBlock *head = arena->head;
@@ -58,7 +55,7 @@ void *su_alloc(SuArena *arena, size_t size) {
 
 void *su_alloc_array(SuArena *arena, size_t count, size_t size) {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes)) out_of_memory(SIZE_MAX);
+    if (__builtin_mul_overflow(count, size, &bytes)) su_no_memory(SIZE_MAX);
     return su_alloc(arena, bytes);
 }
 
@@ -73,7 +70,7 @@ void *su_grow(SuArena *arena, void *items, size_t *capacity, size_t need, size_t
 }
 
 char *su_strndup(SuArena *arena, const char *text, size_t size) {
-    if (size == SIZE_MAX) out_of_memory(size);
+    if (size == SIZE_MAX) su_no_memory(size);
     char *copy = su_alloc(arena, size + 1);
     if (size) memcpy(copy, text, size);
     return copy; /* arena memory is zeroed: the NUL is there */
@@ -103,7 +100,11 @@ char *su_printf(SuArena *arena, const char *format, ...) {
 void su_arena_free(SuArena *arena) {
     for (SuArenaBlock *block = arena->head, *next; block; block = next) {
         next = block->next;
-        free(block);
+        su_free(block);
     }
     *arena = (SuArena){0};
+}
+
+void su_arena_settle(SuArena *arena) {
+    if (!arena->head) arena->settled = su_guard_depth() + 1;
 }

@@ -1,18 +1,20 @@
 /* Arena: memory with the life of one unit of work (a spec, a graph, one pass).
  *
  * Everything allocated from an arena is freed at once by su_arena_free. Blocks are zeroed. An arena that runs out of
- * memory ends the process with a message: a compiler cannot go on, and nothing half-written is ever left on disk. */
+ * memory ends the guard around the work (support/alloc.h). */
 #ifndef MOSSC_SUPPORT_ARENA_H
 #define MOSSC_SUPPORT_ARENA_H
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct SuArenaBlock SuArenaBlock;
 
 typedef struct SuArena {
     SuArenaBlock *head; /* newest block first; NULL while empty */
-    size_t total;       /* bytes asked of malloc so far */
+    size_t total;       /* bytes asked of su_malloc so far */
+    uint32_t settled;   /* 1 + depth of the guard that its first block belongs to; 0: the innermost */
 } SuArena; /* `SuArena a = {0};` is a valid empty arena */
 
 /* `size` zeroed bytes, aligned to 16. size 0 gives a valid distinct pointer. */
@@ -26,6 +28,8 @@ char *su_strndup(SuArena *arena, const char *text, size_t size);
 char *su_printf(SuArena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
 char *su_vprintf(SuArena *arena, const char *format, va_list args);
 void su_arena_free(SuArena *arena);
+/* Declares an arena that may still be empty the caller's: guards that begin from now on do not free it when they are ended. */
+void su_arena_settle(SuArena *arena);
 
 #define SU_NEW(arena, Type) ((Type *)su_alloc((arena), sizeof(Type)))
 #define SU_NEW_ARRAY(arena, Type, count) ((Type *)su_alloc_array((arena), (count), sizeof(Type)))

@@ -186,19 +186,15 @@ void su_diags_print(const SuDiags *diags, FILE *out) {
         size_t more = diags->errors - SU_MAX_ERRORS;
         fprintf(out, "mossc: error: %zu more error%s not shown\n", more, more == 1 ? "" : "s");
     }
+    if (diags->failure.code != SU_NO_FAILURE) {
+        fputs(diags->failure.code == SU_OUR_BUG ? "mossc: " : "mossc: error: ", out);
+        print_text(diags->failure.text, out);
+        fputc('\n', out);
+    }
+    if (diags->failure.code == SU_OUR_BUG) fputs("This is a mistake in mossc, not in your input; please report it.\n", out);
 }
 
 void su_diags_free(SuDiags *diags) {
     su_arena_free(&diags->arena);
     *diags = (SuDiags){0};
-}
-
-_Noreturn void su_bug(const char *file, int line, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "mossc: bug at %s:%d: ", file, line);
-    vfprintf(stderr, format, args);
-    fputs("\nThis is a mistake in mossc, not in your input; please report it.\n", stderr);
-    va_end(args);
-    exit(70);
 }

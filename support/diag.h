@@ -1,7 +1,7 @@
 /* Diagnostics: what the user gave and what is wrong with it, as values.
  *
  * A function that can fail on user data returns false (or NULL) after adding to a SuDiags; callers pass it on upwards and
- * only cli/ prints. A mistake of ours is SU_BUG: it names the place and ends the process with status 70. */
+ * only cli/ prints. Out of memory and mistakes of ours (SU_BUG) end the guard around the work and stand in `failure` (alloc.h). */
 #ifndef MOSSC_SUPPORT_DIAG_H
 #define MOSSC_SUPPORT_DIAG_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "support/alloc.h"
 #include "support/arena.h"
 
 /* A text that spans point into. Owned by whoever read it; must outlive the diagnostics. */
@@ -54,6 +55,7 @@ typedef struct SuDiags {
     SuDiag *items;
     size_t count, capacity;
     size_t errors, warnings;
+    SuFailure failure; /* what ended a guard; counted in errors, and printed last */
 } SuDiags; /* `SuDiags d = {0};` is a valid empty sink */
 
 /* Adds a diagnostic of the code's severity. hint may be NULL. Always returns false, so that `return su_report(...)` reads well. */
@@ -69,9 +71,5 @@ SuSpan su_file_span(SuDiags *diags, const char *path);
 /* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */
 void su_diags_print(const SuDiags *diags, FILE *out);
 void su_diags_free(SuDiags *diags);
-
-/* A bug of ours: prints file:line and the message, exits with status 70. */
-_Noreturn void su_bug(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
-#define SU_BUG(...) su_bug(__FILE__, __LINE__, __VA_ARGS__)
 
 #endif

@@ -4,6 +4,7 @@
  * Up to 240 bytes are mixed in pieces of 16. Longer inputs go through eight accumulators in stripes of 64 bytes; sixteen stripes
  * are a block, after which the accumulators are scrambled. The last stripe is always the last 64 bytes of all, so that a block is
  * taken only once it is known that more bytes follow. */
+#include "support/alloc.h"
 #include "support/digest.h"
 
 #include <stdlib.h>
@@ -240,13 +241,13 @@ SuDigest su_digest(const void *data, size_t size) {
 }
 
 SuDigestStream *su_digest_start(void) {
-    SuDigestStream *s = malloc(sizeof *s);
-    if (!s) SU_BUG("no memory for %zu bytes", sizeof *s);
+    SuDigestStream *s = su_malloc(sizeof *s);
+    if (!s) su_no_memory(sizeof *s);
     start(s);
     return s;
 }
 
-void su_digest_end(SuDigestStream *stream) { free(stream); }
+void su_digest_end(SuDigestStream *stream) { su_free(stream); }
 
 const char *su_digest_hex(const SuDigest *digest, char out[SU_HEX]) {
     static const char digits[] = "0123456789abcdef";

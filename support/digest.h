@@ -21,7 +21,7 @@ const char *su_digest_hex(const SuDigest *digest, char out[SU_HEX]);
 
 /* The digest of pieces, in order; may be asked for after every piece. */
 typedef struct SuDigestStream SuDigestStream;
-SuDigestStream *su_digest_start(void); /* ends the process without memory, as arenas do */
+SuDigestStream *su_digest_start(void); /* without memory ends the guard, as arenas do */
 void su_digest_add(SuDigestStream *stream, const void *data, size_t size);
 SuDigest su_digest_now(const SuDigestStream *stream);
 void su_digest_end(SuDigestStream *stream);

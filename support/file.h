@@ -44,6 +44,7 @@ typedef struct SuOut {
     char *path; /* malloced, like those below; as the caller wrote it, for messages */
     char *target; /* the file itself, past symbolic links; NULL for a descriptor */
     char *temporary; /* with SU_OUT_REPLACE */
+    SuCleanup cleanup; /* aborts it when a guard is ended (support/alloc.h): a SuOut that is open stays where it is */
 } SuOut;
 
 /* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove the temporary being written before they end the process. */

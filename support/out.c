@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/alloc.h"
 #include "support/digest.h"
 #include "support/file.h"
 #include "support/str.h"
@@ -153,8 +154,8 @@ static int descriptor_of(const char *path) {
 
 /* The file itself, past symbolic links, of which the last may lead to nothing yet. Malloced; NULL and errno. */
 static char *follow(const char *path) {
-    char *whole = realpath(path, NULL);
-    if (whole) return whole;
+    char whole[PATH_MAX];
+    if (realpath(path, whole)) return su_copy(whole);
     SuText here = {0};
     su_text_append(&here, path, strlen(path));
     char link[PATH_MAX];
@@ -184,19 +185,22 @@ static bool is_mounted(const char *target) {
 
 /* ---- opening */
 
+static void abort_it(void *out) { su_out_abort(out); }
+
 static void out_free(SuOut *out) {
+    su_cleanup_done(&out->cleanup);
     const char *ours = out->temporary;
     if (ours) atomic_compare_exchange_strong(&being_written, &ours, NULL);
-    free(out->path);
-    free(out->target);
-    free(out->temporary);
+    su_free(out->path);
+    su_free(out->target);
+    su_free(out->temporary);
     *out = (SuOut){0};
 }
 
 static void forget_temporary(SuOut *out) {
     const char *ours = out->temporary;
     atomic_compare_exchange_strong(&being_written, &ours, NULL);
-    free(out->temporary);
+    su_free(out->temporary);
     out->temporary = NULL;
 }
 
@@ -255,6 +259,7 @@ static int open_out(SuOut *out, SuDiags *diags) {
 
 bool su_out_open(const char *path, SuOut *out, SuDiags *diags) {
     *out = (SuOut){0};
+    su_cleanup_add(&out->cleanup, abort_it, out);
     SuText copy = {0};
     su_text_append(&copy, path, strlen(path));
     out->path = copy.text;

@@ -3,8 +3,9 @@
 
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "support/alloc.h"
 
 static void reserve(SuText *text, size_t more) {
     size_t need = text->size + more + 1;
@@ -12,11 +13,8 @@ static void reserve(SuText *text, size_t more) {
     if (need <= text->capacity) return;
     size_t capacity = text->capacity < SIZE_MAX / 2 ? text->capacity * 2 : need;
     if (capacity < need) capacity = need < 64 ? 64 : need;
-    char *grown = realloc(text->text, capacity);
-    if (!grown) {
-        fprintf(stderr, "mossc: error: out of memory (%zu bytes asked)\n", capacity);
-        exit(1);
-    }
+    char *grown = su_realloc(text->text, capacity);
+    if (!grown) su_no_memory(capacity);
     text->text = grown;
     text->capacity = capacity;
 }
@@ -43,7 +41,7 @@ void su_text_add(SuText *text, const char *format, ...) {
 }
 
 void su_text_free(SuText *text) {
-    free(text->text);
+    su_free(text->text);
     *text = (SuText){0};
 }
 

@@ -8,7 +8,7 @@
 
 /* A growing text; `SuText t = {0};` is valid and empty. text is always NUL-terminated once anything was added. */
 typedef struct SuText {
-    char *text; /* malloced */
+    char *text; /* su_malloc's; without memory the guard around the work is ended (support/alloc.h) */
     size_t size, capacity;
 } SuText;
 

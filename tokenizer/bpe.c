@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/utf8.h"
 #include "tokenizer/model.h"
 #include "tokenizer/word.h"
@@ -190,7 +191,7 @@ static void decode(const void *self, int32_t id, SuText *out) {
 
 static void free_self(void *self) {
     tk_model_free(self);
-    free(self);
+    su_free(self);
 }
 
 static const RtTokenizerKind kind = {.text = true, .encode = encode, .decode = decode, .is_gap = is_gap, .free = free_self};

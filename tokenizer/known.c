@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/utf8.h"
 
 const char tk_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -157,7 +158,7 @@ static int find(const TkPattern *pattern, TkMatcher *matcher, const char *text, 
     return 1;
 }
 
-static void free_known(TkPattern *pattern) { free(pattern); }
+static void free_known(TkPattern *pattern) { su_free(pattern); }
 
 const char *tk_known_text(TkKnown known) { return texts[known]; }
 
@@ -169,7 +170,7 @@ TkKnown tk_known_by_text(const char *text, bool literal) {
 }
 
 TkPattern *tk_known_make(TkKnown known, const TkTables *tables, const char *literal, size_t literal_size) {
-    Known *k = malloc(sizeof *k);
+    Known *k = su_malloc(sizeof *k);
     if (!k) return NULL;
     *k = (Known){.pattern = {.find = find, .free = free_known},
                  .known = known,

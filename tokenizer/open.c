@@ -1,6 +1,7 @@
 /* Tokenizers from tokenizer.json files. */
 #include <stdlib.h>
 
+#include "support/alloc.h"
 #include "support/file.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/model.h"
@@ -19,7 +20,7 @@ bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const 
 
 static void discard(TkBpe *bpe) {
     tk_model_free(bpe);
-    free(bpe);
+    su_free(bpe);
 }
 
 static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
@@ -35,7 +36,7 @@ static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *opt
 }
 
 TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
-    TkBpe *bpe = calloc(1, sizeof *bpe);
+    TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
         return NULL;

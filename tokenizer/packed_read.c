@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/model.h"
+#include "support/alloc.h"
 #include "tokenizer/known.h"
 #include "tokenizer/model.h"
 #include "tokenizer/packed.h"
@@ -183,14 +184,14 @@ TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_
     Reader r = {.data = data, .size = size, .head = (const TkPackedHead *)(const void *)data, .diags = diags};
     r.span = su_file_span(diags, path);
     if (!check_head(&r, vocab_size)) return NULL;
-    TkBpe *bpe = calloc(1, sizeof *bpe);
+    TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
         return NULL;
     }
     if (read_model(&r, bpe)) return bpe;
     tk_model_free(bpe);
-    free(bpe);
+    su_free(bpe);
     return NULL;
 }
 

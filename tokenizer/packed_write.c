@@ -5,6 +5,7 @@
 
 #include <utf8proc.h>
 
+#include "support/alloc.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/known.h"
 #include "tokenizer/model.h"
@@ -277,7 +278,7 @@ bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuD
     bool ok = bpe && tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) &&
               tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags) && pack(bpe, path, bos, eos, out, diags);
     if (bpe) tk_model_free(bpe);
-    free(bpe);
+    su_free(bpe);
     su_arena_free(&arena);
     return ok;
 }

@@ -7,6 +7,7 @@
 
 #include <pcre2.h>
 
+#include "support/alloc.h"
 #include "tokenizer/oniguruma.h"
 
 enum {
@@ -56,7 +57,7 @@ static int find(const TkPattern *pattern, TkMatcher *m, const char *text, size_t
 static void free_regex(TkPattern *pattern) {
     Regex *regex = (Regex *)pattern;
     pcre2_code_free(regex->code);
-    free(regex);
+    su_free(regex);
 }
 
 /* ---- compiling */
@@ -102,7 +103,7 @@ TkPattern *tk_pattern_compile(SuArena *arena, const char *text, size_t size, boo
         *out_error = su_printf(arena, "%s is not understood (byte %zu)", trouble, at);
     } else {
         pcre2_code *code = compile_within_limits(arena, translated.text, translated.size, literal, out_error);
-        Regex *regex = code ? malloc(sizeof *regex) : NULL;
+        Regex *regex = code ? su_malloc(sizeof *regex) : NULL;
         if (regex) {
             pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* where it may not make code, it interprets */
             *regex = (Regex){.pattern = {.find = find, .free = free_regex}, .code = code};
@@ -120,7 +121,7 @@ TkPattern *tk_pattern_compile(SuArena *arena, const char *text, size_t size, boo
 /* ---- matchers */
 
 TkMatcher *tk_matcher_create(void) {
-    TkMatcher *m = calloc(1, sizeof *m);
+    TkMatcher *m = su_calloc(1, sizeof *m);
     if (!m) return NULL;
     m->data = pcre2_match_data_create(1, NULL);
     m->context = pcre2_match_context_create(NULL);
@@ -140,5 +141,5 @@ void tk_matcher_free(TkMatcher *m) {
     pcre2_match_data_free(m->data);
     pcre2_match_context_free(m->context);
     pcre2_jit_stack_free(m->stack);
-    free(m);
+    su_free(m);
 }

@@ -1,9 +1,7 @@
 /* Unicode by tables: what utf8proc does for mossc, for a device. */
 #include "tokenizer/tables.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "support/alloc.h"
 #include "support/utf8.h"
 
 uint32_t tk_runs_value(const TkRuns *runs, uint32_t code) {
@@ -42,11 +40,9 @@ typedef struct Codes {
 static void add(Codes *codes, uint32_t code) {
     if (codes->count == codes->capacity) {
         codes->capacity = codes->capacity ? 2 * codes->capacity : 64;
-        codes->items = realloc(codes->items, codes->capacity * sizeof *codes->items);
-        if (!codes->items) {
-            fputs("mossc: out of memory\n", stderr);
-            exit(1);
-        }
+        uint32_t *grown = su_realloc(codes->items, codes->capacity * sizeof *grown);
+        if (!grown) su_no_memory(codes->capacity * sizeof *grown);
+        codes->items = grown;
     }
     codes->items[codes->count++] = code;
 }
@@ -163,8 +159,8 @@ static void normalize(const TkUnicode *unicode, const char *text, size_t size, S
     order(tables, &codes, &scratch);
     compose(tables, &codes);
     for (size_t i = 0; i < codes.count; i++) append_utf8(out, codes.items[i]);
-    free(codes.items);
-    free(scratch.items);
+    su_free(codes.items);
+    su_free(scratch.items);
 }
 
 void tk_tables_ready(TkTables *tables) {

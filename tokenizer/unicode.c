@@ -1,12 +1,11 @@
 /* Words and normal form C by utf8proc's tables. utf8proc_map is not used: it orders marks by insertion, in the square of their number. */
 #include "tokenizer/unicode.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <utf8proc.h>
 
+#include "support/alloc.h"
 #include "support/utf8.h"
 
 /* Symbols that Unicode counts among the letters all the same (Other_Alphabetic): letters in circles and squares. */
@@ -34,11 +33,9 @@ typedef struct Codes {
 static void reserve(Codes *codes, size_t need) {
     if (need <= codes->capacity) return;
     codes->capacity = need < 2 * codes->capacity ? 2 * codes->capacity : need;
-    codes->items = realloc(codes->items, codes->capacity * sizeof *codes->items);
-    if (!codes->items) {
-        fputs("mossc: out of memory\n", stderr);
-        exit(1);
-    }
+    utf8proc_int32_t *grown = su_realloc(codes->items, codes->capacity * sizeof *grown);
+    if (!grown) su_no_memory(codes->capacity * sizeof *grown);
+    codes->items = grown;
 }
 
 static int class_of(utf8proc_int32_t code) { return utf8proc_get_property(code)->combining_class; }
@@ -102,8 +99,8 @@ static void normalize(const TkUnicode *unicode, const char *text, size_t size, S
         while (end < codes.count && codes.items[end] != NO_TAIL) end++;
         compose(codes.items + at, end - at, out);
     }
-    free(codes.items);
-    free(scratch.items);
+    su_free(codes.items);
+    su_free(scratch.items);
 }
 
 const TkUnicode tk_utf8proc = {.is_word = is_word, .normalize = normalize};

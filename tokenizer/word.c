@@ -2,16 +2,13 @@
  * removed when one of its symbols changes: when its turn comes, it is dropped if the pair there has another rank by then. */
 #include "tokenizer/word.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "support/alloc.h"
 
 static void *grow(void *items, size_t *capacity, size_t size) {
-    *capacity = *capacity ? 2 * *capacity : 64;
-    void *grown = realloc(items, *capacity * size);
-    if (!grown) {
-        fputs("mossc: out of memory\n", stderr);
-        exit(1);
-    }
+    size_t room = *capacity ? 2 * *capacity : 64;
+    void *grown = su_realloc(items, room * size);
+    if (!grown) su_no_memory(room * size);
+    *capacity = room;
     return grown;
 }
 
@@ -80,7 +77,7 @@ void tk_word_merge(TkWord *word, const TkMerges *merges, RtTokens *out) {
 }
 
 void tk_word_free(TkWord *word) {
-    free(word->symbols);
-    free(word->heap);
+    su_free(word->symbols);
+    su_free(word->heap);
     *word = (TkWord){0};
 }

@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 
 #include "cli/commands.h"
+#include "cli/show.h"
 #include "driver/target.h"
 #include "driver/device.h"
 
@@ -141,7 +142,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     for (int i = 0; i < count && ok; i++) ok = dr_known_device(i, &args->arena, &devices[i], &diags);
     if (ok && o.json) print_json(devices, count);
     if (ok && !o.json) print_tables(devices, count);
-    su_diags_print(&diags, stderr);
+    cli_show(&diags);
     su_diags_free(&diags);
     return ok ? CLI_OK : CLI_FAILED;
 }

@@ -2,6 +2,7 @@
 #include "driver/cache_directory.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/show.h"
 #include "codegen/cache.h"
 
 typedef struct CacheOptions {
@@ -62,7 +63,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     SuDiags diags = {0};
     bool ok = show(&o, &args->arena, &diags);
     fflush(stdout);
-    su_diags_print(&diags, stderr);
+    cli_show(&diags);
     su_diags_free(&diags);
     return ok ? CLI_OK : CLI_FAILED;
 }

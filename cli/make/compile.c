@@ -9,6 +9,7 @@
 #include "cli/format.h"
 #include "cli/build.h"
 #include "cli/progress.h"
+#include "cli/show.h"
 #include "driver/device.h"
 #include "driver/text.h"
 #include "codegen/artefact.h"
@@ -59,7 +60,7 @@ static bool prepare(Compile *c, const DrBuildOptions *options) {
     FeDevice device = {0};
     if (!find_target(c, &device) || !dr_build_spec(build, options) || !check_name(build->spec.name, &build->diags)) return false;
     if (!dr_build_graph(build) || !dr_build_program(build, options)) return false;
-    su_diags_print(&build->diags, stderr); /* warnings */
+    cli_show(&build->diags); /* warnings */
     build->diags.count = 0;
     c->artefact = (CliArtefact){.spec = &build->spec,
                                 .program = build->program,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/clock.h"
 
 /* What stands before the image in an entry. */
@@ -52,7 +53,7 @@ static bool find(Compiling *c) {
     bool whole = payload != NULL && size > sizeof head;
     if (whole) memcpy(&head, payload, sizeof head);
     if (!whole || !is_current(c, &head)) {
-        free(payload);
+        su_free(payload);
         return false;
     }
     c->out->size = size - sizeof head;
@@ -124,7 +125,7 @@ bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const
 }
 
 void cg_cuda_code_free(CgCudaCode *code) {
-    free(code->image);
+    su_free(code->image);
     su_arena_free(&code->arena);
     *code = (CgCudaCode){0};
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/build_id.h"
+#include "support/alloc.h"
 
 typedef struct Program *NvrtcProgram;
 typedef int NvrtcResult; /* 0: success */
@@ -70,7 +71,7 @@ static bool find_symbols(CgNvrtc *n, const char **out_missing) {
 }
 
 static CgNvrtc *open_nvrtc(const char **out_missing) {
-    CgNvrtc *n = calloc(1, sizeof *n);
+    CgNvrtc *n = su_calloc(1, sizeof *n);
     if (n == NULL) return NULL;
     n->library = open_library();
     if (n->library != NULL && find_symbols(n, out_missing)) return n;
@@ -99,7 +100,7 @@ CgNvrtc *cg_nvrtc_open(SuDiags *diags) {
 void cg_nvrtc_close(CgNvrtc *nvrtc) {
     if (nvrtc == NULL) return;
     if (nvrtc->library != NULL) dlclose(nvrtc->library);
-    free(nvrtc);
+    su_free(nvrtc);
 }
 
 void cg_nvrtc_version(const CgNvrtc *nvrtc, int *out_major, int *out_minor) {
@@ -133,11 +134,11 @@ static NvrtcResult take(NvrtcProgram program, NvrtcResult (*get_size)(NvrtcProgr
                         NvrtcResult (*get)(NvrtcProgram, char *), SuText *out) {
     size_t size = 0;
     NvrtcResult result = get_size(program, &size);
-    char *bytes = result ? NULL : malloc(size + 1);
+    char *bytes = result ? NULL : su_malloc(size + 1);
     if (bytes == NULL) return result ? result : 1;
     result = get(program, bytes);
     if (!result) su_text_append(out, bytes, size);
-    free(bytes);
+    su_free(bytes);
     return result;
 }
 

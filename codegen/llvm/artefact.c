@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "codegen/llvm/module.h"
+#include "support/alloc.h"
 
 typedef struct Artefact {
     const CgTarget *target;
@@ -26,7 +27,7 @@ typedef struct Artefact {
 
 /* ---- kernels */
 
-/* A kernel's module in the context of the whole; NULL and a message to free(). It is made in a context of its own, as everywhere. */
+/* A kernel's module in the context of the whole; NULL and a message to su_free. It is made in a context of its own, as everywhere. */
 static LLVMModuleRef make_kernel(Artefact *a, uint32_t index, char **out_error) {
     CgModule kernel = cg_module_open(a->target, a->machine, &a->program->kernels[index], index);
     a->codes[index] = (PgCode){.groups = kernel.info.groups, .claim = kernel.info.claim, .scratch = kernel.info.scratch};
@@ -34,7 +35,7 @@ static LLVMModuleRef make_kernel(Artefact *a, uint32_t index, char **out_error) 
     LLVMModuleRef copy = NULL;
     if (*out_error == NULL) {
         LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(kernel.module);
-        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) *out_error = strdup("its bitcode cannot be read back");
+        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) *out_error = su_copy("its bitcode cannot be read back");
         LLVMDisposeMemoryBuffer(bitcode);
     }
     cg_module_close(&kernel);
@@ -52,10 +53,10 @@ static bool add_kernels(Artefact *a) {
     for (uint32_t i = 0; i < a->program->n_kernels; i++) {
         char *error = NULL;
         LLVMModuleRef kernel = make_kernel(a, i, &error);
-        if (error == NULL && LLVMLinkModules2(a->module, kernel)) { error = strdup("it cannot be linked"); } /* which frees it */
+        if (error == NULL && LLVMLinkModules2(a->module, kernel)) { error = su_copy("it cannot be linked"); } /* which frees it */
         if (error != NULL) {
             su_error(a->diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", kernel_name(a, i), error);
-            free(error);
+            su_free(error);
             return false;
         }
         LLVMSetLinkage(LLVMGetNamedFunction(a->module, kernel_name(a, i)), LLVMInternalLinkage);

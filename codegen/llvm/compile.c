@@ -13,6 +13,7 @@
 #include "codegen/llvm/jit.h"
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/object.h"
+#include "support/alloc.h"
 #include "support/cpus.h"
 
 struct CgCompiled {
@@ -37,6 +38,9 @@ typedef struct Making {
     CgOptions options;
     CgCache *cache;    /* NULL: none */
     Made *made;        /* [n_kernels] */
+    atomic_uint failures;
+    SuFailure failure; /* the first one, once the threads have ended */
+    CgCompiled *compiled;
     atomic_uint taken; /* kernels that threads have begun, from the last one: those of row blocks stand there and take longest */
 } Making;
 
@@ -46,9 +50,15 @@ typedef struct Machine {
     char *error; /* LLVM's message if there is none, or NULL */
 } Machine;
 
+static void close_module(void *module) {
+    if (su_cleanup_reason() != SU_LLVM_FAILED) cg_module_close(module);
+}
+
 static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgSpecLine *at, const PgKernel *kernel,
                          CgObject *out) {
     CgModule module = cg_module_open_as(m->target, machine, out->info.name, kernel);
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, close_module, &module);
     out->info = module.info;
     cg_module_dump(&module, m->options.dump_dir, "0");
     char *error = cg_module_optimise(&module);
@@ -58,6 +68,7 @@ static char *make_object(const Making *m, LLVMTargetMachineRef machine, const Cg
         cg_module_dump_assembly(&module, m->options.dump_dir);
         error = cg_module_emit(&module, LLVMObjectFile, &out->code);
     }
+    su_cleanup_done(&cleanup);
     cg_module_close(&module);
     return error;
 }
@@ -85,11 +96,30 @@ static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     if (m->cache != NULL && cg_object_find(m->cache, &made->key, &made->object)) return;
     if (machine->machine == NULL && machine->error == NULL) machine->machine = cg_machine(m->target, &machine->error);
     if (machine->machine == NULL) {
-        made->error = strdup(machine->error == NULL ? "no target machine" : machine->error);
+        made->error = su_copy(machine->error == NULL ? "no target machine" : machine->error);
     } else {
         made->error = make_object(m, machine->machine, &at, kernel, &made->object);
         made->is_new = made->error == NULL;
     }
+}
+
+/* A failure ends the work of all threads; the first one is told. */
+static void note_failure(Making *m, Machine *machine, const SuFailure *failure) {
+    uint32_t none = 0;
+    if (atomic_compare_exchange_strong(&m->failures, &none, 1)) m->failure = *failure;
+    atomic_store(&m->taken, m->program->n_kernels);
+    if (failure->code == SU_LLVM_FAILED) *machine = (Machine){0}; /* it is not touched again, not even to dispose of it */
+}
+
+/* Each thread has a guard of its own. */
+static void find_or_make_guarded(Making *m, Machine *machine, uint32_t index) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "compiling kernels")) {
+        note_failure(m, machine, &guard.failure);
+        return;
+    }
+    find_or_make(m, machine, index);
+    su_guard_end(&guard);
 }
 
 static void *take_kernels(void *context) {
@@ -97,7 +127,7 @@ static void *take_kernels(void *context) {
     Machine machine = {0};
     uint32_t n = m->program->n_kernels;
     for (uint32_t taken = atomic_fetch_add(&m->taken, 1); taken < n; taken = atomic_fetch_add(&m->taken, 1))
-        find_or_make(m, &machine, n - 1 - taken);
+        find_or_make_guarded(m, &machine, n - 1 - taken);
     if (machine.machine != NULL) LLVMDisposeTargetMachine(machine.machine);
     LLVMDisposeMessage(machine.error);
     return NULL;
@@ -134,34 +164,55 @@ static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
     return true;
 }
 
+/* Also when a guard is ended. */
+static void free_making(void *context) {
+    Making *m = context;
+    for (uint32_t i = 0; m->made != NULL && i < m->program->n_kernels; i++) {
+        if (m->made[i].object.code != NULL) LLVMDisposeMemoryBuffer(m->made[i].object.code);
+        su_free(m->made[i].error);
+    }
+    su_free(m->made);
+    cg_compiled_free(m->compiled);
+}
+
+static void *zeroed(size_t count, size_t size) {
+    void *memory = su_calloc(count, size);
+    if (memory == NULL) su_no_memory(count * size);
+    return memory;
+}
+
+static bool make_all(Making *m, SuDiags *diags) {
+    uint32_t n = m->program->n_kernels == 0 ? 1 : m->program->n_kernels;
+    m->compiled = zeroed(1, sizeof *m->compiled);
+    m->compiled->codes = zeroed(n, sizeof *m->compiled->codes);
+    m->made = zeroed(n, sizeof *m->made);
+    find_or_make_all(m);
+    if (m->failures != 0) {
+        su_failed(diags, &m->failure);
+        return false;
+    }
+    store_new(m);
+    return link_all(m->compiled, m, diags);
+}
+
 bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgOptions *options, CgCompiled **out_compiled,
                      SuDiags *diags) {
-    uint32_t n = program->n_kernels;
     Making m = {.target = target, .program = program};
     if (options != NULL) m.options = *options;
     if (m.options.dump_dir == NULL) { m.cache = m.options.cache; } /* what is dumped must be made */
-    CgCompiled *c = calloc(1, sizeof *c);
-    m.made = calloc(n == 0 ? 1 : n, sizeof *m.made);
-    if (c != NULL) c->codes = calloc(n == 0 ? 1 : n, sizeof *c->codes);
-    bool ok = c != NULL && m.made != NULL && c->codes != NULL;
-    if (!ok) {
-        su_error(diags, (SuSpan){0}, NULL, "out of memory");
-    } else {
-        find_or_make_all(&m);
-        store_new(&m);
-        ok = link_all(c, &m, diags);
+    SuGuard guard;
+    SuCleanup cleanup;
+    if (SU_CAUGHT(&guard, diags, "compiling kernels")) return false;
+    su_cleanup_add(&cleanup, free_making, &m);
+    bool ok = make_all(&m, diags);
+    if (ok) {
+        *out_compiled = m.compiled;
+        m.compiled = NULL;
     }
-    for (uint32_t i = 0; m.made != NULL && i < n; i++) {
-        if (m.made[i].object.code != NULL) LLVMDisposeMemoryBuffer(m.made[i].object.code);
-        free(m.made[i].error);
-    }
-    free(m.made);
-    if (!ok) {
-        cg_compiled_free(c);
-        return false;
-    }
-    *out_compiled = c;
-    return true;
+    su_cleanup_done(&cleanup);
+    free_making(&m);
+    su_guard_end(&guard);
+    return ok;
 }
 
 const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
@@ -169,8 +220,8 @@ const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
 void cg_compiled_free(CgCompiled *compiled) {
     if (compiled == NULL) return;
     cg_jit_close(compiled->jit);
-    free(compiled->codes);
-    free(compiled);
+    su_free(compiled->codes);
+    su_free(compiled);
 }
 
 /* ---------------------------------------------------------------------------------------------- printing */
@@ -206,7 +257,7 @@ bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_i
         char *failed = print_kernel(target, machine, &program->kernels[i], i, llvm_ir, out);
         if (failed != NULL) {
             ok = su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile a kernel: %s", failed);
-            free(failed);
+            su_free(failed);
         }
     }
     LLVMDisposeTargetMachine(machine);

@@ -7,6 +7,7 @@
 #include "codegen/llvm/emit.h"
 #include "codegen/llvm/jit.h"
 #include "codegen/llvm/module.h"
+#include "support/alloc.h"
 
 enum {
     VEC_BYTES = PG_LANES * 4,
@@ -179,7 +180,7 @@ static bool make(CgLimits *limits, const CgTarget *target, LLVMTargetMachineRef 
     cg_module_close(&module);
     PgCode code;
     bool ok = message == NULL ? cg_jit_link(limits->jit, &object, &code, diags) : failed(diags, name, message);
-    free(message);
+    su_free(message);
     if (!ok) return false;
     k->run = code.run;
     k->scratch = code.scratch;
@@ -187,7 +188,7 @@ static bool make(CgLimits *limits, const CgTarget *target, LLVMTargetMachineRef 
 }
 
 bool cg_llvm_limits(const CgTarget *target, CgLimits **out_limits, SuDiags *diags) {
-    CgLimits *limits = calloc(1, sizeof *limits);
+    CgLimits *limits = su_calloc(1, sizeof *limits);
     if (limits == NULL) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
     char *message = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &message);
@@ -210,5 +211,5 @@ const CgLimitKernel *cg_limit_kernels(const CgLimits *limits) { return limits->k
 void cg_limits_free(CgLimits *limits) {
     if (limits == NULL) return;
     cg_jit_close(limits->jit);
-    free(limits);
+    su_free(limits);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "codegen/llvm/kernels.h"
+#include "support/alloc.h"
 #include "support/diag.h"
 
 /* The emitters write vector code in its final shape; what is left to do is to forget stack slots, equal expressions and loop
@@ -146,7 +147,7 @@ char *cg_module_optimise(CgModule *m) {
     LLVMErrorRef error = LLVMRunPasses(m->module, pipeline, m->machine, options);
     LLVMDisposePassBuilderOptions(options);
     if (error == LLVMErrorSuccess) return NULL;
-    char *message = LLVMGetErrorMessage(error), *copy = strdup(message);
+    char *message = LLVMGetErrorMessage(error), *copy = su_copy(message);
     LLVMDisposeErrorMessage(message);
     return copy;
 }
@@ -154,7 +155,7 @@ char *cg_module_optimise(CgModule *m) {
 char *cg_module_emit(CgModule *m, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer) {
     char *message = NULL;
     if (!LLVMTargetMachineEmitToMemoryBuffer(m->machine, m->module, type, &message, out_buffer)) return NULL;
-    char *copy = strdup(message);
+    char *copy = su_copy(message);
     LLVMDisposeMessage(message);
     *out_buffer = NULL;
     return copy;
@@ -194,7 +195,7 @@ void cg_module_dump_assembly(const CgModule *m, const char *dir) {
         fwrite(LLVMGetBufferStart(text), 1, LLVMGetBufferSize(text), out);
         LLVMDisposeMemoryBuffer(text);
     }
-    free(error);
+    su_free(error);
     LLVMDisposeModule(copy.module);
     fclose(out);
 }

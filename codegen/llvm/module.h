@@ -36,7 +36,7 @@ CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine,
 CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index);
 void cg_module_close(CgModule *module);
 
-/* These return NULL, or a message to free(). Emitting changes the module. */
+/* These return NULL, or a message to su_free. Emitting changes the module. */
 char *cg_module_optimise(CgModule *module);
 char *cg_module_emit(CgModule *module, LLVMCodeGenFileType type, LLVMMemoryBufferRef *out_buffer);
 

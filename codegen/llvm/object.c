@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "codegen/build_id.h"
+#include "support/alloc.h"
 
 /* ---------------------------------------------------------------------------------------------- who makes the code */
 
@@ -83,7 +84,7 @@ bool cg_object_find(CgCache *cache, const SuDigest *key, CgObject *object) {
         object->info = info;
         object->code = LLVMCreateMemoryBufferWithMemoryRangeCopy(code, size - sizeof info, info.name);
     }
-    free(payload);
+    su_free(payload);
     return ok;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codegen/target.h"
+#include "support/alloc.h"
 #include "support/str.h"
 
 /* ---------------------------------------------------------------------------------------------- families */
@@ -127,7 +128,7 @@ static bool fill(CgTarget *t, const char *triple, const char *cpu, const char *f
     filled.native = t->native;
     copy_text(filled.triple, sizeof filled.triple, triple);
     copy_text(filled.cpu, sizeof filled.cpu, cpu);
-    filled.features = strdup(features);
+    filled.features = su_copy(features);
     *t = filled;
     return t->features != NULL || su_error(diags, (SuSpan){0}, NULL, "out of memory");
 }
@@ -242,6 +243,6 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
 }
 
 void cg_target_free(CgTarget *target) {
-    free(target->features);
+    su_free(target->features);
     target->features = NULL;
 }

@@ -4,15 +4,16 @@
 #include <string.h>
 
 #include "runtime/cuda/gpu.h"
+#include "support/alloc.h"
 
 enum { LOG_BYTES = 4096, MOST_LAUNCHES = 1 << 20, STATIC_SHARED = 48 * 1024 /* from here on an entry must be told */ };
 
 void rt_cuda_code_free(RtCuda *gpu) {
     RtCudaCode *code = &gpu->code;
     if (code->module) gpu->driver.module_unload(code->module);
-    free(code->launches);
-    free(code->functions);
-    free(code->resident);
+    su_free(code->launches);
+    su_free(code->functions);
+    su_free(code->resident);
     *code = (RtCudaCode){0};
 }
 
@@ -70,7 +71,7 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     CuResult result = gpu->driver.module_global(&address, &bytes, code->module, "mossc_image");
     if (result == CU_NOT_FOUND) return not_ours("it says nothing about itself");
     if (result) return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL);
-    uint8_t *words = malloc(bytes);
+    uint8_t *words = su_malloc(bytes);
     if (!words) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     MossError error = gpu->device.kind->get(&gpu->device, words, address, bytes);
     const char *fault = NULL;
@@ -79,13 +80,13 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
         fault = fault_of(&code->image, bytes, program);
     }
     if (error.code == MOSS_OK && !fault) {
-        code->launches = calloc(code->image.n_launches + 1, sizeof *code->launches);
+        code->launches = su_calloc(code->image.n_launches + 1, sizeof *code->launches);
         if (code->launches) memcpy(code->launches, words + sizeof code->image, bytes - sizeof code->image);
         for (uint32_t i = 0; code->launches && i < code->image.n_launches && !fault; i++)
             fault = fault_of_launch(&code->launches[i], program);
         if (!code->launches) error = rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     }
-    free(words);
+    su_free(words);
     return fault ? not_ours(fault) : error;
 }
 
@@ -109,8 +110,8 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
 static MossError find_launches(RtCuda *gpu) {
     RtCudaCode *code = &gpu->code;
     size_t n = (size_t)code->image.n_launches + 1;
-    code->functions = calloc(n, sizeof *code->functions);
-    code->resident = calloc(n, sizeof *code->resident);
+    code->functions = su_calloc(n, sizeof *code->functions);
+    code->resident = su_calloc(n, sizeof *code->resident);
     if (!code->functions || !code->resident) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
     for (uint32_t i = 0; i < code->image.n_launches; i++) {
         const RtCudaLaunch *launch = &code->launches[i];

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/size.h"
 
 enum { OLDEST_ARCHITECTURE = 75, UPLOAD = 32 << 20 /* bytes between two words about progress */ };
@@ -213,7 +214,7 @@ static void free_gpu(MossDevice *device) {
         if (gpu->stream) gpu->driver.stream_destroy(gpu->stream);
         gpu->driver.context_release(gpu->handle);
     }
-    free(gpu);
+    su_free(gpu);
 }
 
 static const RtDeviceKind kind = {.free = free_gpu,
@@ -278,7 +279,7 @@ static MossError make_context(RtCuda *gpu) {
 
 MossError moss_cuda_open(int ordinal, MossDevice **out_device) {
     *out_device = NULL;
-    RtCuda *gpu = calloc(1, sizeof *gpu);
+    RtCuda *gpu = su_calloc(1, sizeof *gpu);
     if (!gpu) return rt_error(MOSS_NO_MEMORY, "no memory to open a GPU with");
     gpu->device.kind = &kind;
     MossError error = rt_cuda_driver_open(&gpu->driver);

@@ -166,7 +166,7 @@ static void make_foreign(const Place *p) {
     assert_non_null(payload);
     payload[COMPILER] ^= 1;
     cg_cache_store(cache, &key, payload, HEAD, payload + HEAD, size - HEAD);
-    free(payload);
+    su_free(payload);
     cg_cache_close(cache);
 }
 
