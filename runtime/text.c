@@ -149,6 +149,8 @@ static void tell_rest(Completion *c) {
 
 MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
                         MossText told, void *context, MossStop *out_stop) {
+    MossStop unasked;
+    if (!out_stop) out_stop = &unasked;
     *out_stop = MOSS_STOP_COUNT;
     if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "the state has no logits to go on with: feed it a token first");
     Completion c = {.model = model,
