@@ -62,7 +62,7 @@ def test_host_says_what_run_says_and_is_small(m):
     assert command(m.folder, folder / "moss-tiny", *more, "--dir", folder) == text
     command(folder, "./moss-tiny", "--prompt", "x", "--dir", "..", status=1)
     command(folder, "./moss-tiny", "--promt", "x", status=2)
-    for wrong in (["-n", "many"], ["-n", ""], ["-n", "-1"], ["--temp", "hot"], ["--seed", "1.5"]):
+    for wrong in (["-n", "many"], ["-n", ""], ["-n", "-1"], ["--temp", "hot"], ["--seed", "x"]):
         command(folder, "./moss-tiny", "--prompt", "x", *wrong, status=2)
     command(folder, "sh", "-c", "./moss-tiny --prompt x -n 5 >/dev/full", status=1)
     command(folder, "sh", "-c", "./moss-tiny --prompt x -n 5 >&-", status=1)
