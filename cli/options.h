@@ -87,6 +87,8 @@ typedef struct CliOption {
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \
     CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
+#define CLI_OPTION_NON_FINITE(Type)                                                                                                \
+    CLI_ROW_FLAG(Type, allow_non_finite, "allow-non-finite", "go on where logits are not finite, which is an error otherwise")
 #define CLI_OPTION_KEEP_BOM(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, keep_bom, "keep-bom", "keep a byte-order mark at the start of the text, which is skipped otherwise")
 #define CLI_OPTION_ISA(Type)                                                                                                       \

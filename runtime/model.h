@@ -34,6 +34,7 @@ struct MossModel {
     uint32_t wanted;          /* rows of logits of the last step */
     uint64_t logits_step;     /* step_number of that step; 0: it failed */
     MossPhaseTime *profile[PG_MODES];
+    MossNonFinite *watch;     /* of moss_find_non_finite; else NULL */
     /* of a step, [max_rows] each */
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *trouble;
@@ -101,6 +102,9 @@ MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, 
  * rt_state_memory_free as it was. */
 MossError rt_state_memory_here(const MossModel *model, const RtStateMemory *memory, RtStateMemory *out_here);
 MossError rt_state_memory_back(const MossModel *model, const RtStateMemory *memory, RtStateMemory *here);
+
+/* Looks at what a phase of a watched step left; false: something is not finite, and is noted. */
+bool rt_watch_phase(MossModel *model, const PgPhase *phase, int64_t position);
 
 void rt_state_forget_logits(MossState *state);
 /* Keeps a copy of logits[vocab_size] (any alignment) as those after the last token; NULL: there are none. false: no memory. */

@@ -79,6 +79,21 @@ static void work(void *context, int worker) {
     }
 }
 
+/* One worker does all of it, phase by phase. */
+static void work_watched(void *context, int worker) {
+    const RtRunning *r = context;
+    MossModel *m = r->model;
+    if (worker == 0) memset(m->arena.data, 0, rt_arena_bytes(m->program, r->mode, r->rows));
+    for (int i = 0; worker == 0 && i < rt_workers_count(m->workers); i++) fill_ropes(r, i);
+    for (uint32_t i = 0; worker == 0 && i < r->step->n_phases; i++) {
+        const PgPhase *phase = &r->step->phases[i];
+        const PgCode *code = &m->codes[phase->kernel];
+        uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
+        if (tiles) code->run(&m->args[0].args, phase, 0, (uint32_t)tiles);
+        if (!m->watch->found) rt_watch_phase(m, phase, m->row_position[0]);
+    }
+}
+
 /* ---- checks before */
 
 static MossError too_long(const PgProgram *program, int64_t position, uint64_t count) {
@@ -192,7 +207,7 @@ static MossError run_here(RtRunning *r) {
         args->wanted = r->wanted;
     }
     reset_claims(m);
-    rt_workers_run(m->workers, work, r);
+    rt_workers_run(m->workers, m->watch ? work_watched : work, r);
     return (MossError){.code = MOSS_OK};
 }
 

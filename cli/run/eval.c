@@ -16,7 +16,7 @@ typedef struct EvalOptions {
     CliModelOptions model;
     const char *text;
     int64_t chunk, window, stride;
-    bool json, keep_bom;
+    bool json, keep_bom, allow_non_finite;
 } EvalOptions;
 
 /* What was found. tokens and bytes are the text's; scored those that were predicted from something. */
@@ -36,20 +36,24 @@ static double token_nats(const float *logits, int64_t n, int32_t token) {
 /* Tokens [first, end) of a text as a sequence; of those that it predicts, the ones before `from` were scored already. */
 typedef struct Window {
     size_t first, end, from;
+    bool allow;  /* logits that are not finite */
+    size_t spoilt; /* tokens up to the first whose logits are not; 0: none */
 } Window;
 
 /* Feeds all tokens of a window but the last; the logits after token t score token t + 1. */
-static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, const Window *w, uint32_t chunk,
+static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, Window *w, uint32_t chunk,
                               CliProgress *progress, double *out_nats) {
     int64_t vocab_size = moss_program_vocab_size(moss_model_program(model));
     MossError error = {0};
     size_t last = w->end - 1;
-    for (size_t at = w->first; at < last && error.code == MOSS_OK;) {
+    for (size_t at = w->first; at < last && error.code == MOSS_OK && !w->spoilt;) {
         MossSegment segment = {.state = state,
                                .tokens = tokens->ids + at,
                                .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
                                .wanted = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !w->allow && !w->spoilt; i++)
+            if (!moss_all_finite(moss_logits(model, i), vocab_size)) w->spoilt = at + i + 1 - w->first;
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             if (at + i + 1 >= w->from) *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
         at += segment.count;
@@ -60,14 +64,16 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
 
 /* The whole text, or windows until one reaches its end. */
 static MossError score_windows(MossModel *model, MossState *state, const RtTokens *tokens, const EvalOptions *o, uint32_t chunk,
-                               CliProgress *progress, double *out_nats) {
+                               CliProgress *progress, Window *w, double *out_nats) {
     size_t size = o->window ? (size_t)o->window : tokens->count, stride = o->stride ? (size_t)o->stride : size - 1;
     MossError error = {0};
-    for (Window w = {.from = 1}; w.from < tokens->count && error.code == MOSS_OK; w.first += stride) {
-        w.end = tokens->count - w.first < size ? tokens->count : w.first + size;
-        if (w.first) moss_state_reset(state);
-        error = score_tokens(model, state, tokens, &w, chunk, progress, out_nats);
-        w.from = w.end;
+    *w = (Window){.from = 1, .allow = o->allow_non_finite};
+    for (; w->from < tokens->count && error.code == MOSS_OK; w->first += stride) {
+        w->end = tokens->count - w->first < size ? tokens->count : w->first + size;
+        if (w->first) moss_state_reset(state);
+        error = score_tokens(model, state, tokens, w, chunk, progress, out_nats);
+        if (w->spoilt) break;
+        w->from = w->end;
     }
     return error;
 }
@@ -75,12 +81,14 @@ static MossError score_windows(MossModel *model, MossState *state, const RtToken
 static bool score_text(DrBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
     int64_t chunk = dr_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
+    Window w = {0};
     CliProgress progress = cli_progress_start(o->model.progress, "scoring", "tokens");
     MossError error = moss_state_create(build->model, &state);
-    if (error.code == MOSS_OK) error = score_windows(build->model, state, tokens, o, (uint32_t)chunk, &progress, &score->nats);
+    if (error.code == MOSS_OK) error = score_windows(build->model, state, tokens, o, (uint32_t)chunk, &progress, &w, &score->nats);
     cli_progress_end(&progress);
     moss_state_free(state);
-    return dr_moss_ok(&build->diags, error);
+    if (!dr_moss_ok(&build->diags, error)) return false;
+    return !w.spoilt || dr_non_finite(build, NULL, tokens->ids + w.first, w.spoilt);
 }
 
 /* Reads and encodes the text. Without bos nothing predicts its first token, which then is not scored. */
@@ -161,6 +169,7 @@ static const CliOption table[] = {
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(EvalOptions, text, "text", 0, "FILE", true, "the text; - for standard input"),
     CLI_OPTION_KEEP_BOM(EvalOptions),
+    CLI_OPTION_NON_FINITE(EvalOptions),
     CLI_ROW_INT(EvalOptions, window, "window", 0, "N", 2, INT32_MAX,
                 "score the text in windows of N tokens, each a sequence of its own, and so texts longer than max_positions"),
     CLI_ROW_INT(EvalOptions, stride, "stride", 0, "M", 1, INT32_MAX,

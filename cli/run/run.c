@@ -23,7 +23,7 @@ typedef struct RunOptions {
     int64_t max_tokens, top_k, chunk;
     double temperature, top_p;
     CliSeed seed;
-    bool json, no_echo, keep_bom;
+    bool json, no_echo, keep_bom, allow_non_finite;
 } RunOptions;
 
 typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT, STOP_INTERRUPT } Stop;
@@ -177,6 +177,19 @@ static bool pick(Session *s, MossSampler *sampler, int32_t *out_token) {
                     moss_state_position(s->state));
 }
 
+/* Whether the logits after the last token fed are fit to pick from; else where it went wrong is found by feeding all again. */
+static bool check_logits(Session *s) {
+    const float *logits = moss_state_logits(s->state);
+    int64_t n = moss_program_vocab_size(s->build.program);
+    if (s->options->allow_non_finite || !logits || moss_all_finite(logits, n)) return true;
+    RtTokens all = {0};
+    for (size_t i = 0; i < s->prompt_tokens.count; i++) rt_tokens_add(&all, s->prompt_tokens.ids[i]);
+    for (size_t i = 0; i < s->tokens.count; i++) rt_tokens_add(&all, s->tokens.ids[i]);
+    dr_non_finite(&s->build, s->options->state_in, all.ids, all.count);
+    rt_tokens_free(&all);
+    return false;
+}
+
 /* How many tokens to pick and feed before any is shown; 0: one is left, after which nothing is fed. */
 static uint32_t burst(const Session *s) {
     int64_t bound = s->build.program->max_positions, n = dr_kind(&s->build)->burst;
@@ -206,6 +219,7 @@ static bool generate_tokens(Session *s) {
     for (uint32_t n, done; (n = burst(s)) > 0;) {
         if (!dr_moss_ok(&s->build.diags, moss_generate(s->build.model, &vocabulary, &sequence, 1, n, &done))) return false;
         for (uint32_t i = 0; i < done; i++) emit(s, tokens[i]);
+        if (!check_logits(s)) return false;
         if (sequence.ended || ferror(stdout) || cli_interrupted()) {
             s->stop = sequence.ended ? STOP_EOS : ferror(stdout) ? STOP_NO_OUTPUT : STOP_INTERRUPT;
             return true;
@@ -304,7 +318,7 @@ static bool make_text(Session *s, const DrBuildOptions *options) {
         fflush(stdout);
     }
     s->stream.tokenizer = s->tokenizer;
-    bool ok = feed_prompt(s) && generate(s) && save_state(s);
+    bool ok = feed_prompt(s) && check_logits(s) && generate(s) && save_state(s);
     end_text(s);
     if (o->json) {
         if (ok) print_json(s);
@@ -323,6 +337,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
     CLI_OPTION_KEEP_BOM(RunOptions),
+    CLI_OPTION_NON_FINITE(RunOptions),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
                 "stop after N tokens (default 256; 0: only the prompt), or before at the spec's eos"),
     CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,

@@ -193,6 +193,20 @@ MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint
 MOSS_API const float *moss_logits(const MossModel *model, uint32_t i);
 MOSS_API uint32_t moss_logits_count(const MossModel *model);
 
+/* Whether all of n values are finite: no NaN, no infinity. */
+MOSS_API bool moss_all_finite(const float *values, int64_t n);
+
+/* Where values that are not finite come from. */
+typedef struct MossNonFinite {
+    bool found;
+    int64_t position; /* of the token */
+    int32_t block;    /* of the spec; -1: outside the blocks, or on a device, where phases are not seen */
+    uint32_t line;    /* of the spec, where it is known; else 0 */
+    char phase[64];   /* such as "blocks.3.in_proj"; empty: not seen */
+} MossNonFinite;
+/* Feeds the tokens to the state one by one, slowly, up to the first phase whose result is not finite. */
+MOSS_API MossError moss_find_non_finite(MossModel *model, MossState *state, const int32_t *tokens, size_t count, MossNonFinite *out);
+
 /* Feeds one sequence in chunks of at most `chunk` tokens (0: moss_program_max_rows). logits of the last token are wanted. */
 MOSS_API MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
 

@@ -103,6 +103,37 @@ def test_shards_are_found_by_their_index_and_directory(m):
     assert "weight_map: expected the name of a file beside it" in m.error(*common, "-w", "model")
 
 
+# ------------------------------------------------------------------------------------------------ values that are not finite
+
+
+def test_logits_that_are_not_finite_are_an_error_that_says_where(m):
+    """Weights so large that what block 1 makes of a token overflows; a router would be told of by itself."""
+    spec = tiny(m, "mossc: 1\nname: tiny\nvocab_size: 256\nd_model: 32\nstack:\n  - ssm: {d_state: 4}\n  - mlp: {d_ff: 48}\n")
+    header, data = read_safetensors(m.folder / "w.safetensors")
+    data = bytearray(data)
+    names = [name for name in header if name.startswith("blocks.1.") and len(header[name].get("shape", [])) == 2]
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        values = struct.unpack_from(f"<{(end - begin) // 4}f", data, begin)
+        struct.pack_into(f"<{len(values)}f", data, begin, *(3e38 if v > 0 else -3e38 for v in values))
+    write_safetensors(m.folder / "bad", header, bytes(data))
+    m.file("text.txt", TEXT)
+    common = [spec, "-w", "bad"]
+    commands = {
+        "run": ["run", *common, "--prompt", "It", "-n", 5, "--no-echo"],
+        "eval": ["eval", *common, "--text", "text.txt"],
+        "logits": ["logits", *common, "--tokens", "t.txt", "-o", "x.npy"],
+    }
+    for name, command in commands.items():
+        for threads in (1, 2):
+            text = m.run(*command, "--threads", threads, status=1).stderr
+            assert "the logits are not finite: first at position 0, in blocks.1." in text and "of block 1 (line 7 of the spec)" in text, (name, text)
+            assert "x.npy" not in m.left()
+        m.run(*command, "--allow-non-finite", status=1 if name == "run" else 0)  # there may be no logit to pick
+    text = m.error(*commands["logits"], "--reference", "32")
+    assert "the logits at position 0 are not finite" in text, text
+
+
 # ------------------------------------------------------------------------------------------------ texts
 
 BOM = b"\xef\xbb\xbf"
