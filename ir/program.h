@@ -253,6 +253,9 @@ typedef struct PgWeight {
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
 } PgWeight;
 
+/* Bytes that a packed form takes. */
+uint64_t pg_weight_bytes(const PgWeight *weight);
+
 /* One state of a sequence: a part of its block of memory. */
 typedef struct PgState {
     const char *name; /* "blocks.3.ssm" */
