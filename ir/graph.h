@@ -19,12 +19,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ir/dtype.h"
 #include "support/arena.h"
 #include "support/diag.h"
 
 enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_MAX_ATTRS = 4 };
-
-typedef enum IrDtype { IR_F32, IR_BF16, IR_F16, IR_I32 } IrDtype;
 
 typedef struct IrType {
     IrDtype dtype;

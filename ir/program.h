@@ -17,8 +17,8 @@
  *   routes     i32 [LD][k] expert indices in rising order; gates f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
  *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
- *   weights    panels  [E][O/16][K][16] f32, or [E][O/16][ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero partner that
- *              is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
+ *   weights    panels  [E][O/16] of ir_panel_bytes: [K][16] f32, or [ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero
+ *              partner that is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
  *   states     conv history [I/16][W-1][16] oldest first; scan state [E][I/16][N][16] (E = 1 without experts);
  *              k cache [Hkv][cap/16][hd][16 positions], v cache [Hkv][cap][hd rounded up to 16]; position p lies at slot p % cap
  */
@@ -30,6 +30,7 @@
 #include <stdint.h>
 
 #include "ir/activation.h"
+#include "ir/dtype.h"
 #include "ir/epilogue.h"
 
 enum {
@@ -42,7 +43,6 @@ enum {
 };
 
 typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
-typedef enum PgDtype { PG_F32, PG_BF16, PG_F16 } PgDtype;
 
 /* ---------------------------------------------------------------------------------------------- kernels */
 
@@ -237,7 +237,7 @@ typedef struct PgStep {
 typedef struct PgTensor {
     const char *name;
     int32_t rank;
-    int32_t narrow; /* 1: narrowed to PgProgram.dtype, 0: float32 */
+    uint32_t dtype; /* IrDtype: its values are rounded to it */
     int64_t shape[4];
 } PgTensor;
 
@@ -247,7 +247,7 @@ typedef enum PgPack { PG_PANELS, PG_VECTOR, PG_CHANNELS } PgPack;
 typedef struct PgWeight {
     uint32_t tensor; /* index into PgProgram.tensors */
     uint32_t pack; /* PgPack */
-    uint32_t dtype; /* PgDtype; PG_F32 but for panels of a narrow tensor */
+    uint32_t dtype; /* IrDtype; IR_F32 but for panels */
     uint32_t negexp; /* elements become -exp(x) */
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
@@ -272,7 +272,6 @@ typedef struct PgRope {
 typedef struct PgProgram {
     const char *name;
     uint8_t spec_hash[16];
-    PgDtype dtype;
     int64_t vocab_size, d_model;
     int64_t max_positions; /* 0: no bound (no attention without a window) */
     int64_t max_rows; /* of a step: PG_MAX_ROWS (or what the target asked for), less when the arena would be larger than 1 GiB */

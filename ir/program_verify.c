@@ -77,9 +77,10 @@ static bool weight_shape_is_sound(const PgWeight *w) {
            (w->pack != PG_VECTOR || w->K == 1);
 }
 
-/* Only panels are narrow. */
+/* Everything may lie as floats; panels also in their tensor's dtype. */
 static bool dtype_is_sound(const PgProgram *p, const PgWeight *w) {
-    return w->dtype == PG_F32 || (w->pack == PG_PANELS && w->dtype == (uint32_t)p->dtype);
+    if (w->dtype == IR_F32) return true;
+    return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == p->tensors[w->tensor].dtype;
 }
 
 static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {

@@ -37,6 +37,13 @@ static const char *weight_name(const PgProgram *program, uint32_t weight) {
     return program->tensors[program->weights[weight].tensor].name;
 }
 
+/* What the header says of all tensors together: the first dtype that is not float32. The table holds that of each. */
+static IrDtype main_dtype(const PgProgram *program) {
+    for (uint32_t i = 0; i < program->n_tensors; i++)
+        if (program->tensors[i].dtype != IR_F32) return (IrDtype)program->tensors[i].dtype;
+    return IR_F32;
+}
+
 RtPackedFront rt_packed_front(const PgProgram *program) {
     uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
     for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
@@ -48,7 +55,7 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     RtPackedHead *head = front.head;
     *head = (RtPackedHead){.format = RT_PACKED_FORMAT,
                            .numerics = PG_NUMERICS,
-                           .dtype = program->dtype,
+                           .dtype = main_dtype(program),
                            .n_weights = program->n_weights,
                            .head_bytes = size,
                            .data_offset = whole,
@@ -155,9 +162,8 @@ static bool check_fit(const RtPackedHead *head, const PgProgram *program, const 
                         "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(head->name, name),
                         program->name);
     }
-    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights ||
-        head->dtype != (uint32_t)program->dtype || head->data_offset != want->head->data_offset ||
-        head->data_bytes != program->weight_bytes) {
+    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights || head->dtype != want->head->dtype ||
+        head->data_offset != want->head->data_offset || head->data_bytes != program->weight_bytes) {
         return su_error(diags, span, pack_again, "was packed for a program with other weights or other passes");
     }
     const RtPackedTensor *table = (const RtPackedTensor *)(head + 1);

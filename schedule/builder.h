@@ -60,7 +60,6 @@ typedef struct ScBuilder {
     PgTensor *tensors;
     size_t n_tensors;
     uint32_t *tensor_of;    /* [values] of weights: index into tensors */
-    PgDtype dtype;          /* of those that are not f32 */
     ScWeight *weights;
     size_t n_weights, weights_capacity;
     int32_t *weight_of[3];  /* [PgPack][values]: index into weights, -1 */

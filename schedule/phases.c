@@ -61,7 +61,7 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
     if (value == IR_NONE) return;
     const ScWeight *w = sc_packed(b, value, pack, active);
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
-    if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (PgDtype)w->pg.dtype;
+    if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (IrDtype)w->pg.dtype;
 }
 
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {

@@ -90,9 +90,8 @@ void sc_print_program(const PgProgram *program, FILE *out) {
             program->weight_bytes, program->active_weight_bytes, program->state_bytes, program->max_rows);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         const PgKernel *k = &program->kernels[i];
-        static const char *const dtypes[] = {"f32", "bf16", "f16"};
         fprintf(out, "kernel k%u %s %s %s K=%" PRId64 " O=%" PRId64, i, KINDS[k->kind], k->mode == PG_ROW ? "row" : "block",
-                dtypes[k->dtype], k->K, k->O);
+                ir_dtype_word(k->dtype), k->K, k->O);
         if (k->E > 0) fprintf(out, " E=%" PRId64 " k=%" PRId64, k->E, k->k);
         if (k->N > 0) fprintf(out, " N=%" PRId64, k->N);
         print_features(k, out);

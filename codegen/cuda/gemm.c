@@ -24,7 +24,7 @@ typedef struct Tiles {
     const char *type; /* of weights: "BF16" */
 } Tiles;
 
-static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && m->k->dtype != PG_F32; }
+static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
 
 bool cg_map_in_tiles(const CgMap *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
 
@@ -44,7 +44,7 @@ static int rows_of_tile(const Tiles *t) {
 }
 
 static uint64_t stage_bytes(const Tiles *t) {
-    uint64_t slot = CHUNK * 16 * (t->k->dtype == PG_F32 ? 4 : 2);
+    uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
     return SLOTS * slot + (uint64_t)t->rows * CHUNK * sizeof(float);
 }
 
@@ -71,8 +71,7 @@ static void shape_few(Tiles *t) {
 }
 
 static Tiles tiles_of(const CgMap *m) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
-    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = types[m->k->dtype]};
+    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = cg_cuda_type(m->k->dtype)};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     if (m->c->form == CG_MANY)
         shape_many(&t);
@@ -162,7 +161,7 @@ static void print_constants(const Tiles *t) {
     cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
           (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
     if (t->k->select != PG_SINGLE)
-        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * cg_cuda_panel_bytes(t->k->dtype, t->k->K)));
+        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
     if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
     cg_cu(t->c, " };\n");
 }

@@ -47,7 +47,8 @@ static int split_of(const Row *r) {
 
 /* As RowTile::PADDED of product.cuh. */
 static uint64_t padded_of(const Row *r) {
-    uint64_t of_line = r->k->dtype == PG_F32 ? 1 : 2, lines = ((uint64_t)r->k->K + of_line - 1) / of_line;
+    const IrDtypeInfo *dtype = ir_dtype(r->k->dtype);
+    uint64_t of_line = dtype->group, lines = ir_groups(dtype, (uint64_t)r->k->K);
     uint64_t step = LINE_STEP * (uint64_t)r->split, steps = (lines + step - 1) / step;
     uint64_t batches = (steps * (pg_does(r->k, PG_STEP_DUAL) ? 2 : 1) + BATCH - 1) / BATCH, loads = (steps + batches - 1) / batches;
     return loads * batches * step * of_line;
@@ -73,10 +74,9 @@ bool cg_map_of_row(const CgMap *m) {
 /* ---------------------------------------------------------------------------------------------- text */
 
 static void print_constants(const Row *r) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     cg_cu(r->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %d, SPLIT = %d };\n", (long long)r->k->K,
           (unsigned long long)r->panels, (unsigned long long)r->groups, r->side, r->split);
-    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
+    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
           (long long)r->terms);
 }
 
@@ -91,14 +91,13 @@ static const char *expert_of(const Row *r) {
 
 /* A function of the text: the panel of this warp. */
 static void print_panel(const Row *r) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     const char *expert = expert_of(r);
     cg_cu(r->c,
           "const auto panel_of = [&](u32 tile, u32 term, u32 matrix) { /* past the last panel: that one again */\n"
           "const u32 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n"
           "return panel_at<%s>(%s, %s%s%s(panel < PANELS ? panel : PANELS - 1), K);\n"
           "};\n",
-          types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
+          cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
           expert[0] != '\0' ? " * PANELS + " : "");
 }
 

@@ -54,9 +54,9 @@ static void print_load(CgCuda *c) {
 /* acc[8] += W · xs of the chunk; an odd last k has a partner that is 0 in both. */
 static void print_multiply(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    const char *dtype = cg_cuda_dtype(k->dtype);
+    const char *dtype = ir_dtype_word(k->dtype);
     cg_cu(c, "const u32 n = K - k0 < CHUNK ? K - k0 : CHUNK;\n");
-    if (k->dtype == PG_F32) {
+    if (ir_dtype(k->dtype)->group == 1) {
         cg_cu(c, "const float4 *w_at = (const float4 *)w + (panel * K + k0) * 4 + q;\n"
                  "#pragma unroll 4\n"
                  "for (u32 i = lane / 4 + 8 * part; panel < PANELS && i < n; i += 8 * SPLIT) add_8_rows(acc, __ldg(w_at + 4 * i), "

@@ -30,7 +30,7 @@ void cg_cuda_embed(CgCuda *c) {
           "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
           "const float v = d < D ? weight_%s(table + token / 16 * %lluull, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
-          cg_cuda_dtype(k->dtype), (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->O));
+          ir_dtype_word(k->dtype), (unsigned long long)ir_panel_bytes(k->dtype, k->O));
     if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);

@@ -107,6 +107,7 @@ CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes);
  * one again. */
 CgValue cg_opaque(CgEmit *e, CgValue address);
 CgValue cg_load_vec(CgEmit *e, CgValue address); /* 64-aligned <16 x float> */
+CgValue cg_load_ivec(CgEmit *e, CgValue address); /* likewise, of integers */
 void cg_store_vec(CgEmit *e, CgValue address, CgValue vector);
 CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address); /* 4-aligned */
 void cg_store_vec_unaligned(CgEmit *e, CgValue address, CgValue vector);
@@ -122,10 +123,10 @@ void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
-/* Weights of two neighbouring k, widened to float exactly: `address` holds 16 pairs (bf16, f16). */
-void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high);
-/* Bytes of one panel of K inputs: [K][16] f32, or [ceil(K/2)][16][2]. */
-uint64_t cg_panel_bytes(PgDtype dtype, int64_t K);
+/* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`: out[i] are 16 outputs at its i-th k. */
+void cg_load_group(CgEmit *e, IrDtype dtype, CgValue address, CgValue *out /* [IR_MAX_GROUP] */);
+/* 16 k of one output: `address` is its part of their first group; lanes past `count` are +0. */
+CgValue cg_collect(CgEmit *e, IrDtype dtype, CgValue address, unsigned count);
 
 /* ---- an array on the stack, 64-aligned: its address */
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count);

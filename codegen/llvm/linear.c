@@ -61,7 +61,7 @@ typedef struct Map {
 static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
     if (k->mode == PG_ROW)
-        few = ROW_CLAIM_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
+        few = ROW_CLAIM_BYTES / (s->panels * ir_panel_bytes(k->dtype, k->K));
     else
         few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
@@ -139,7 +139,7 @@ static void sums_of(const Map *m, CgValue w, CgValue x, CgValue x_step, CgValue 
 /* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
 static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
     CgEmit *e = m->e;
-    uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
+    uint64_t panels = pg_panels(m->k->O), bytes = ir_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
     if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;

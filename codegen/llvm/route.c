@@ -140,7 +140,7 @@ typedef struct Router {
 /* W · x for all experts and the rows at x. */
 static void multiply(const Router *r, CgValue x) {
     CgEmit *e = r->e;
-    uint64_t panels = pg_panels(r->k->E), bytes = cg_panel_bytes(r->k->dtype, r->k->K);
+    uint64_t panels = pg_panels(r->k->E), bytes = ir_panel_bytes(r->k->dtype, r->k->K);
     CgLoop groups = cg_for_n(e, r->shape.groups);
     CgValue panel0 = cg_umin(e, cg_imul_n(e, groups.index, r->shape.panels), cg_i64(e, panels - r->shape.panels));
     CgValue w = cg_at(e, cg_operand(e, PG_ROUTE_W), cg_imul_n(e, panel0, bytes));

@@ -67,9 +67,10 @@ static CgPlace dbc_place(Scan *s, unsigned slot, CgValue expert, CgValue index, 
 /* acc_i = fma(W_i[r], δ_i[r], acc_i) for r = 16 · block + [0, count), n sums side by side. */
 static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue block, int64_t count, CgValue *acc) {
     CgEmit *e = s->e;
-    PgDtype dtype = s->kernel->dtype;
-    uint64_t block_bytes = cg_panel_bytes(dtype, PG_LANES);
-    CgValue at[ROW_CHAINS], w[ROW_CHAINS] = {NULL}, odd[ROW_CHAINS] = {NULL};
+    IrDtype dtype = s->kernel->dtype;
+    int64_t group = (int64_t)ir_dtype(dtype)->group;
+    uint64_t block_bytes = ir_panel_bytes(dtype, PG_LANES);
+    CgValue at[ROW_CHAINS], w[ROW_CHAINS][IR_MAX_GROUP] = {{NULL}};
     CgScalars inputs[ROW_CHAINS] = {0};
     for (int i = 0; i < n; i++) {
         inputs[i].place = delta[i];
@@ -78,15 +79,9 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     for (int i = 0; i < n; i++) at[i] = block ? cg_at(e, weights[i], cg_imul_n(e, block, block_bytes)) : weights[i];
     for (int64_t r = 0; r < count; r++) {
         for (int i = 0; i < n; i++) {
-            if (i > 0 && weights[i] == weights[0])
-                w[i] = w[0];
-            else if (dtype == PG_F32)
-                w[i] = cg_load_vec(e, cg_at_n(e, at[i], (uint64_t)r * VEC_BYTES));
-            else if (r % 2 == 1)
-                w[i] = odd[i];
-            else
-                cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
-            acc[i] = cg_fma(e, w[i], cg_scalar(e, &inputs[i], s->kernel->delta_start + r), acc[i]);
+            int of = i > 0 && weights[i] == weights[0] ? 0 : i; /* whose weights these are */
+            if (of == i && r % group == 0) cg_load_group(e, dtype, cg_at_n(e, at[i], ir_panel_bytes(dtype, r)), w[i]);
+            acc[i] = cg_fma(e, w[of][r % group], cg_scalar(e, &inputs[i], s->kernel->delta_start + r), acc[i]);
         }
     }
 }
@@ -542,7 +537,7 @@ static Scan new_scan(CgEmit *e) {
     s.chains = e->target->block_rows < ROW_CHAINS ? e->target->block_rows : ROW_CHAINS;
     s.lane_bytes = panels * VEC_BYTES;
     s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
-    s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
+    s.dt_w_bytes = panels * ir_panel_bytes(kernel->dtype, kernel->R);
     s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
     s.mixed_delta = !s.shared_delta && kernel->scan == PG_SCAN_PARAMS;
     s.deltas = cg_var_array(e, e->vec, ROW_CHAINS);
@@ -568,7 +563,7 @@ void cg_emit_scan(CgEmit *e) {
     s.A = cg_at(e, cg_operand(e, PG_SCAN_A), cg_imul_n(e, s.panel, panel_states));
     s.D = at_index(e, cg_operand(e, PG_SCAN_D), s.panel);
     s.dt_b = at_index(e, cg_operand(e, PG_SCAN_DT_B), s.panel);
-    s.dt_w = cg_at(e, cg_operand(e, PG_SCAN_DT_W), cg_imul_n(e, s.panel, cg_panel_bytes(s.kernel->dtype, s.kernel->R)));
+    s.dt_w = cg_at(e, cg_operand(e, PG_SCAN_DT_W), cg_imul_n(e, s.panel, ir_panel_bytes(s.kernel->dtype, s.kernel->R)));
     scan_segment(&s, &segment);
     cg_end_for(e, &tiles);
 }

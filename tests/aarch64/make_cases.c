@@ -38,7 +38,7 @@ typedef struct Maker {
     const Options *options;
     SuDiags diags;
     SuText declarations, rows;
-    int made, of_dtype[3];
+    int made, of_dtype[IR_STORED_DTYPES];
 } Maker;
 
 /* One spec on its way through the compiler. */
@@ -241,8 +241,9 @@ static bool make(const Options *o) {
     for (int64_t i = 0; i < o->count && ok; i++) ok = random_case(&maker, i);
     ok = ok && write_table(&maker);
     if (ok) {
-        printf("%d models; specs in f32 %d, bf16 %d, f16 %d\n", maker.made, maker.of_dtype[FE_F32], maker.of_dtype[FE_BF16],
-               maker.of_dtype[FE_F16]);
+        printf("%d models; specs in", maker.made);
+        for (int i = 0; i < IR_STORED_DTYPES; i++) printf(" %s %d", ir_dtype_word((IrDtype)i), maker.of_dtype[i]);
+        printf("\n");
     }
     su_text_free(&maker.declarations);
     su_text_free(&maker.rows);

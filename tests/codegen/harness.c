@@ -112,13 +112,13 @@ static uint32_t float_bits(float x) {
     return bits;
 }
 
-float *harness_weights(Harness *h, PgDtype dtype, uint64_t n) {
+float *harness_weights(Harness *h, IrDtype dtype, uint64_t n) {
     float *w = harness_floats(h, n);
     for (uint64_t i = 0; i < n; i++) {
-        if (dtype == PG_BF16) {
+        if (dtype == IR_BF16) {
             uint32_t bits = float_bits(w[i]) & 0xffff0000u;
             memcpy(&w[i], &bits, sizeof bits);
-        } else if (dtype == PG_F16) { /* |w| < 2, denormals among them */
+        } else if (dtype == IR_F16) { /* |w| < 2, denormals among them */
             w[i] = half_value((uint16_t)(next_random(h) & 0xbfff));
         }
     }
@@ -151,20 +151,20 @@ void *harness_packed(Harness *h, unsigned slot, uint64_t bytes) {
     return at;
 }
 
-void harness_pack_panels(Harness *h, unsigned slot, PgDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K) {
+void harness_pack_panels(Harness *h, unsigned slot, IrDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K) {
     int64_t panels = (int64_t)pg_panels(O), pairs = (K + 1) / 2;
-    uint64_t panel = dtype == PG_F32 ? (uint64_t)K * 64 : (uint64_t)pairs * 64;
+    uint64_t panel = dtype == IR_F32 ? (uint64_t)K * 64 : (uint64_t)pairs * 64;
     uint8_t *to = harness_packed(h, slot, (uint64_t)(planes * panels) * panel);
     for (int64_t e = 0; e < planes; e++) {
         for (int64_t o = 0; o < O; o++) {
             uint8_t *p = to + (uint64_t)(e * panels + o / 16) * panel;
             for (int64_t k = 0; k < K; k++) {
                 float x = w[(e * O + o) * K + k];
-                if (dtype == PG_F32) {
+                if (dtype == IR_F32) {
                     ((float *)p)[k * 16 + o % 16] = x;
                 } else {
                     ((uint16_t *)p)[(k / 2 * 16 + o % 16) * 2 + k % 2] =
-                        dtype == PG_BF16 ? (uint16_t)(float_bits(x) >> 16) : half_bits(x);
+                        dtype == IR_BF16 ? (uint16_t)(float_bits(x) >> 16) : half_bits(x);
                 }
             }
         }

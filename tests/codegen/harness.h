@@ -37,7 +37,7 @@ uint32_t harness_below(Harness *h, uint32_t n); /* uniform in [0, n) */
 float harness_float(Harness *h); /* roughly in [-1, 1], exponents varied */
 float *harness_floats(Harness *h, uint64_t n); /* malloced, random */
 /* Random weights that `dtype` can hold exactly: malloced. */
-float *harness_weights(Harness *h, PgDtype dtype, uint64_t n);
+float *harness_weights(Harness *h, IrDtype dtype, uint64_t n);
 
 /* Room for an operand: sets phase.operands[slot] and returns its address. In PG_BLOCK part of the offset is per row. */
 float *harness_arena(Harness *h, unsigned slot, uint64_t bytes);
@@ -45,7 +45,7 @@ float *harness_state(Harness *h, unsigned slot, uint64_t bytes);
 void *harness_packed(Harness *h, unsigned slot, uint64_t bytes);
 
 /* Layouts. values are row-major: [rows][n] and so on; lanes past n are filled with 7 (finite and ignored). */
-void harness_pack_panels(Harness *h, unsigned slot, PgDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K);
+void harness_pack_panels(Harness *h, unsigned slot, IrDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K);
 void harness_pack_vector(Harness *h, unsigned slot, const float *b, int64_t planes, int64_t O);
 void harness_pack_channels(Harness *h, unsigned slot, const float *w, int64_t planes, int64_t I, int64_t N);
 /* values[i][n] to [n/16][stride][16], i < count */

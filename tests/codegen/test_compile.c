@@ -21,7 +21,7 @@ static const PgKernel kernels[] = {
      .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_MAP,
      .mode = PG_BLOCK,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .K = 40,
      .O = 200,
      .select = PG_CHOSEN,

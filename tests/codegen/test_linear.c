@@ -267,7 +267,7 @@ static void try_form(const PgKernel *form, int times) {
             harness_new(isas[i], 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout);
         for (int t = 0; h->present && t < times; t++) {
             PgKernel k = *form;
-            k.dtype = (PgDtype)harness_below(h, 3);
+            k.dtype = (IrDtype)harness_below(h, 3);
             k.K = 1 + harness_below(h, harness_below(h, 3) == 0 ? 700 : 90);
             k.O = 1 + harness_below(h, 300);
             if (k.mode == PG_ROW && harness_below(h, 2)) {
@@ -372,7 +372,7 @@ static void block_with_planes_and_positions(void **unused) {
 /* So many rows and inputs that the tiles go through x in chunks. */
 static void block_of_many_rows(void **unused) {
     (void)unused;
-    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16};
+    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = IR_BF16};
     pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {

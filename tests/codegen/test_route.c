@@ -76,7 +76,7 @@ static void norm_of_rows_planes_and_wanted(void **unused) {
 static void embed_trial(Harness *h, PgMode mode) {
     int64_t V = 1 + harness_below(h, 100), D = 1 + harness_below(h, 130);
     PgKernel k = {
-        .kind = PG_EMBED, .mode = mode, .dtype = (PgDtype)harness_below(h, 3), .K = V, .O = D, .scaled = harness_below(h, 2)};
+        .kind = PG_EMBED, .mode = mode, .dtype = (IrDtype)harness_below(h, 3), .K = V, .O = D, .scaled = harness_below(h, 2)};
     k.scale = k.scaled ? 1.7 : 0;
     uint32_t rows = random_rows(h, mode);
     harness_step(h, mode, rows, 0);
@@ -141,7 +141,7 @@ static void reference_route(const PgKernel *k, float *r, const float *select_bia
 }
 
 static PgKernel random_router(Harness *h, PgMode mode) {
-    PgKernel k = {.kind = PG_ROUTE, .mode = mode, .dtype = (PgDtype)harness_below(h, 3)};
+    PgKernel k = {.kind = PG_ROUTE, .mode = mode, .dtype = (IrDtype)harness_below(h, 3)};
     k.K = 1 + harness_below(h, 300);
     k.O = k.E = 1 + harness_below(h, harness_below(h, 2) ? 20 : 90);
     k.k = 1 + harness_below(h, (uint32_t)(k.E < 8 ? k.E : 8));

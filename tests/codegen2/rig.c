@@ -220,13 +220,13 @@ static float half_to_float(uint16_t h) {
     return h & 0x8000 ? -v : v;
 }
 
-float rig_weight(const Rig *rig, unsigned slot, PgDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k) {
+float rig_weight(const Rig *rig, unsigned slot, IrDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k) {
     uint64_t panel = e * pg_panels(O) + (uint64_t)o / PG_LANES, lane = (uint64_t)o % PG_LANES;
-    if (dtype == PG_F32) return rig_float(rig, slot, 0, (panel * (uint64_t)K + (uint64_t)k) * PG_LANES + lane);
+    if (dtype == IR_F32) return rig_float(rig, slot, 0, (panel * (uint64_t)K + (uint64_t)k) * PG_LANES + lane);
     uint64_t pair = (panel * (uint64_t)((K + 1) / 2) + (uint64_t)k / 2) * PG_LANES + lane;
     uint16_t narrow;
     memcpy(&narrow, rig->expected[PG_WEIGHTS] + address(rig, slot, 0) + 4 * pair + 2 * (uint64_t)(k % 2), 2);
-    if (dtype == PG_F16) return half_to_float(narrow);
+    if (dtype == IR_F16) return half_to_float(narrow);
     uint32_t bits = (uint32_t)narrow << 16;
     float v;
     memcpy(&v, &bits, 4);
@@ -234,16 +234,16 @@ float rig_weight(const Rig *rig, unsigned slot, PgDtype dtype, int64_t O, int64_
 }
 
 /* A narrow number of absolute value 2^-10 … 2^-3, any mantissa and sign. */
-static uint32_t narrow_bits(Rig *rig, PgDtype dtype) {
-    uint32_t low = dtype == PG_F16 ? 0x1400 : 0x3a80, count = dtype == PG_F16 ? 0x1c00 : 0x380;
+static uint32_t narrow_bits(Rig *rig, IrDtype dtype) {
+    uint32_t low = dtype == IR_F16 ? 0x1400 : 0x3a80, count = dtype == IR_F16 ? 0x1c00 : 0x380;
     uint32_t sign = rig_next(&rig->random) & 1;
     return sign << 15 | (low + rig_next(&rig->random) % count);
 }
 
-void rig_place_weights(Rig *rig, unsigned slot, PgDtype dtype, uint64_t planes, int64_t O, int64_t K) {
-    uint64_t row = dtype == PG_F32 ? (uint64_t)K : (uint64_t)(K + 1) / 2, words = planes * pg_panels(O) * row * PG_LANES;
+void rig_place_weights(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K) {
+    uint64_t row = dtype == IR_F32 ? (uint64_t)K : (uint64_t)(K + 1) / 2, words = planes * pg_panels(O) * row * PG_LANES;
     rig_place(rig, slot, PG_WEIGHTS, 4 * words, -0.2f, 0.2f);
-    if (dtype == PG_F32) return;
+    if (dtype == IR_F32) return;
     for (uint64_t i = 0; i < words; i++) {
         uint32_t low = narrow_bits(rig, dtype);
         rig_set_int(rig, slot, i, (int32_t)(low | narrow_bits(rig, dtype) << 16));

@@ -69,9 +69,9 @@ void rig_set_int(Rig *rig, unsigned slot, uint64_t at, int32_t v);
 void rig_expect_float(Rig *rig, unsigned slot, uint64_t segment, uint64_t at, float v);
 void rig_expect_int(Rig *rig, unsigned slot, uint64_t at, int32_t v);
 /* Gives an operand random weight panels [planes][O/16][K] of a dtype, of absolute value below about 0.2. */
-void rig_place_weights(Rig *rig, unsigned slot, PgDtype dtype, uint64_t planes, int64_t O, int64_t K);
+void rig_place_weights(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K);
 /* Element k of lane o % 16 of panel o / 16 of expert e: weight panels of K inputs, any dtype. */
-float rig_weight(const Rig *rig, unsigned slot, PgDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k);
+float rig_weight(const Rig *rig, unsigned slot, IrDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k);
 /* For each case of each instruction set that this machine has: runs `test` with its own random numbers. */
 void rig_each(int cases, uint64_t seed, void (*test)(const CgTarget *target, RigRandom random));
 /* Place of (row, slot j) in positions. */

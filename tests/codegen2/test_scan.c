@@ -86,7 +86,7 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
 static PgKernel random_kernel(RigRandom *r, PgScanExperts scan) {
     PgKernel k = {.kind = PG_SCAN, .scan = scan};
     k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.dtype = (PgDtype)rig_range(r, PG_F32, PG_F16);
+    k.dtype = (IrDtype)rig_range(r, IR_F32, IR_F16);
     k.O = rig_range(r, 1, 40);
     k.N = rig_next(r) % 2 ? 16 : rig_range(r, 1, 40);
     int size = (int)rig_range(r, 0, 9);

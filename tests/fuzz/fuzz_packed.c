@@ -9,14 +9,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const PgTensor tensors[] = {{.name = "m", .rank = 2, .narrow = 1, .shape = {20, 7}},
+static const PgTensor tensors[] = {{.name = "m", .rank = 2, .dtype = IR_BF16, .shape = {20, 7}},
                                    {.name = "v", .rank = 1, .shape = {40}}};
 static const PgWeight weights[] = {
-    {.tensor = 0, .pack = PG_PANELS, .dtype = PG_BF16, .planes = 1, .O = 20, .K = 7, .offset = 0, .bytes = 512},
+    {.tensor = 0, .pack = PG_PANELS, .dtype = IR_BF16, .planes = 1, .O = 20, .K = 7, .offset = 0, .bytes = 512},
     {.tensor = 1, .pack = PG_VECTOR, .planes = 1, .O = 40, .K = 1, .offset = 512, .bytes = 192},
 };
 static const PgProgram program = {
-    .name = "toy", .dtype = PG_BF16, .tensors = tensors, .n_tensors = 2, .weights = weights, .n_weights = 2, .weight_bytes = 704};
+    .name = "toy", .tensors = tensors, .n_tensors = 2, .weights = weights, .n_weights = 2, .weight_bytes = 704};
 
 static void check(const uint8_t *data, size_t size, RtWorkers *workers) {
     SuDiags diags = {0};

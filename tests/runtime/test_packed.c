@@ -6,14 +6,14 @@
 
 enum { ROWS = 20, COLUMNS = 7, LANES = 40 };
 
-static const PgTensor tensors[] = {{.name = "m", .rank = 2, .narrow = 1, .shape = {ROWS, COLUMNS}},
+static const PgTensor tensors[] = {{.name = "m", .rank = 2, .dtype = IR_BF16, .shape = {ROWS, COLUMNS}},
                                    {.name = "v", .rank = 1, .shape = {LANES}}};
 static const PgWeight weights[] = {
-    {.tensor = 0, .pack = PG_PANELS, .dtype = PG_BF16, .planes = 1, .O = ROWS, .K = COLUMNS, .offset = 0, .bytes = 2 * 4 * 16 * 4},
+    {.tensor = 0, .pack = PG_PANELS, .dtype = IR_BF16, .planes = 1, .O = ROWS, .K = COLUMNS, .offset = 0, .bytes = 2 * 4 * 16 * 4},
     {.tensor = 1, .pack = PG_VECTOR, .planes = 1, .O = LANES, .K = 1, .offset = 512, .bytes = 48 * 4},
     {.tensor = 0,
      .pack = PG_PANELS,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .planes = 1,
      .O = ROWS,
      .K = COLUMNS,
@@ -24,7 +24,6 @@ static const PgWeight weights[] = {
 
 static const PgProgram program = {.name = "toy",
                                   .spec_hash = {1, 2, 3},
-                                  .dtype = PG_BF16,
                                   .vocab_size = 4,
                                   .max_rows = 8,
                                   .out_stride = 16,
@@ -164,7 +163,7 @@ static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     expect_after_rewrite(offsetof(RtPackedHead, format), 2, "is packed in format 2; this mossc reads format 1");
     expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
     expect_after_rewrite(offsetof(RtPackedHead, spec_hash), 0, "another spec, 'toy'");
-    expect_after_rewrite(offsetof(RtPackedHead, dtype), PG_F16, "other weights or other passes");
+    expect_after_rewrite(offsetof(RtPackedHead, dtype), IR_F16, "other weights or other passes");
     expect_after_rewrite(offsetof(RtPackedHead, data_offset), 8192, "other weights or other passes");
     expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "holds tensor 'm' in another form or place");
     expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "holds tensor 'v' in another form or place");
