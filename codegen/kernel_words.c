@@ -48,7 +48,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
-    append_if(&n, k->gather_wanted, "wanted");
+    append_if(&n, k->gather_out_rows, "output_rows");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
     append_if(&n, k->bias, "bias");
     append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);

@@ -7,7 +7,7 @@
 
 const char *ir_region_word(IrRegionKind kind) {
     switch (kind) {
-    case IR_REGION_MAP: return "map";
+    case IR_REGION_LINEAR: return "linear";
     case IR_REGION_ROUTE: return "route";
     case IR_REGION_CONV: return "conv";
     case IR_REGION_SCAN: return "scan";

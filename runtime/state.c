@@ -44,7 +44,7 @@ void moss_state_reset(MossState *state) {
     state->position = 0;
     state->random = (RtRandom){0};
     rt_state_forget_logits(state);
-    rt_mark_forget(state);
+    rt_state_checkpoint_forget(state);
 }
 
 MossError moss_state_clone(const MossState *state, MossState **out_copy) {
@@ -77,7 +77,7 @@ bool moss_state_random(const MossState *state, uint64_t *out_seed, uint64_t *out
 
 void moss_state_free(MossState *state) {
     if (state) {
-        rt_mark_free(state);
+        rt_state_checkpoint_free(state);
         rt_state_memory_free(state->model, &state->memory);
         su_free(state->logits);
         su_free(state);
@@ -137,8 +137,8 @@ static MossError unpack(const RtStateFile *file, MossState *state) {
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
     if (error.code != MOSS_OK) return error;
     rt_state_unpack(file, here.data);
-    state->position = file->head->position;
-    state->random = (RtRandom){.is_set = file->head->has_random, .seed = file->head->seed, .state = file->head->random};
+    state->position = file->header->position;
+    state->random = (RtRandom){.is_set = file->header->has_random, .seed = file->header->seed, .state = file->header->random};
     error = rt_state_memory_back(state->model, &state->memory, &here);
     if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) error = no_memory(state->model);
     return error;

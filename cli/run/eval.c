@@ -50,7 +50,7 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
         MossSegment segment = {.state = state,
                                .tokens = tokens->ids + at,
                                .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
-                               .wanted = MOSS_ALL_LOGITS};
+                               .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !w->allow && !w->spoilt; i++)
             if (!moss_all_finite(moss_logits(model, i), vocab_size)) w->spoilt = at + i + 1 - w->first;

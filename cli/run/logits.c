@@ -48,7 +48,7 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
     for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out) && !job->spoilt;) {
         size_t left = job->count - at;
         MossSegment segment = {
-            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .wanted = MOSS_ALL_LOGITS};
+            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !job->spoilt; i++)
             if (!job->options->allow_non_finite && !moss_all_finite(moss_logits(model, i), program->vocab_size))

@@ -1,4 +1,4 @@
-/* W · x: the loop that all maps and routers share. */
+/* W · x: the loop that all linear layers and routers share. */
 #include "codegen/cuda/product.h"
 
 enum {

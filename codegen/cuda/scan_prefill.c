@@ -196,8 +196,8 @@ static void print_decay(const Walk *w) {
     }
     cg_cu(w->c, "float decay = 0;\n"
                 "for (u32 j = 0; lane * S + m < N && j < k; j++) {\n"
-                "const u64 own = (u64)routes[row * k + j] * PANELS + panel;\n"
-                "decay = fmaf(gates[row * k + j], A[(own * N + lane * S + m) * 16 + channel], decay);\n"
+                "const u64 own = (u64)expert_indices[row * k + j] * PANELS + panel;\n"
+                "decay = fmaf(combine_weights[row * k + j], A[(own * N + lane * S + m) * 16 + channel], decay);\n"
                 "}\n"
                 "decay *= LOG2_E;\n");
 }

@@ -300,12 +300,12 @@ static void print_plain_deltas(const Walk *w) {
         cg_cu(c,
               "float sum = 0;\n"
               "for (u32 j = 0; j < k; j++) {\n"
-              "const u64 own = (u64)routes[place * k + j] * PANELS + panel;\n"
+              "const u64 own = (u64)expert_indices[place * k + j] * PANELS + panel;\n"
               "const u8 *matrix = dt_w + own * %lluull;\n"
               "float part = 0;\n",
               (unsigned long long)ir_panel_bytes(k->dtype, k->R));
         print_part(w);
-        cg_cu(c, "sum = fmaf(gates[place * k + j], part + dt_b[own * 16 + channel], sum);\n}\n");
+        cg_cu(c, "sum = fmaf(combine_weights[place * k + j], part + dt_b[own * 16 + channel], sum);\n}\n");
         print_pair(w, "sum", "r * 16 + channel");
     } else {
         cg_cu(c, "float part = 0;\n");

@@ -413,8 +413,8 @@ CgValue cg_group_row_of(CgEmit *e, CgValue table) {
 
 CgValue cg_group_pos_of(CgEmit *e, CgValue table) { return cg_at(e, cg_group_row_of(e, table), cg_imul_n(e, cg_ldp(e), 4)); }
 
-void cg_trouble(CgEmit *e, CgValue row, CgValue condition) {
-    CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, trouble)), cg_imul_n(e, row, 4));
+void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition) {
+    CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, nonfinite)), cg_imul_n(e, row, 4));
     CgIf bad = cg_if(e, condition);
     CgValue block = cg_load_i32(e, cg_at_n(e, e->phase, offsetof(PgPhase, block)));
     CgValue old = cg_load_i32(e, at), told = cg_icmp(e, LLVMIntNE, old, cg_i32(e, 0));

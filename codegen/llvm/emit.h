@@ -201,8 +201,8 @@ CgValue cg_group_start(CgEmit *e, CgValue table);
 CgValue cg_group_expert_of(CgEmit *e, CgValue table);
 CgValue cg_group_row_of(CgEmit *e, CgValue table);
 CgValue cg_group_pos_of(CgEmit *e, CgValue table);
-/* Where `condition` (i1) holds: trouble[row] becomes 1 + block of the phase, unless it already says something. */
-void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
+/* Where `condition` (i1) holds: nonfinite[row] becomes 1 + block of the phase, unless it already says something. */
+void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition);
 
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
@@ -229,9 +229,9 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
 /* Softmax over n scores in place, in index order (scores: n floats, room for a multiple of 16, 64-aligned).  (route.c) */
 void cg_softmax_row(CgEmit *e, CgValue scores, int64_t n);
 /* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of
- * index, ties to the lower: routes[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
-void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue routes);
-/* gates[k] from p[E] at routes[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
-void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates);
+ * index, ties to the lower: expert_indices[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
+void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices);
+/* combine_weights[k] from p[E] at expert_indices[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
+void cg_combine_weights_row(CgEmit *e, CgValue p, CgValue expert_indices, int64_t k, CgValue combine_weights);
 
 #endif

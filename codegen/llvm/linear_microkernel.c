@@ -1,4 +1,4 @@
-/* The heart of a map: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
+/* The heart of a linear layer: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
  * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a
  * constant. */
 #include "codegen/llvm/linear.h"
@@ -172,7 +172,7 @@ static void add_segment(CgEmit *e, unsigned count, CgValue at, const Sums *segme
     }
 }
 
-static Core core_of(CgEmit *e, const CgMapShape *shape) {
+static Core core_of(CgEmit *e, const CgLinearShape *shape) {
     const PgKernel *k = e->kernel;
     if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
     Core c = {.e = e,
@@ -201,7 +201,7 @@ static Run run_of(CgEmit *e, CgValue index, uint64_t runs, uint64_t size) {
     return r;
 }
 
-void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
+void cg_linear_sums(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
     const PgKernel *k = e->kernel;
     uint64_t K = (uint64_t)k->K, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
@@ -234,8 +234,8 @@ static void close_run(CgEmit *e, unsigned count, CgValue closes, const Sums *s, 
     cg_end_if(e, &go_on);
 }
 
-void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue open,
-                          CgValue sums) {
+void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
+                             CgValue open, CgValue sums) {
     const PgKernel *k = e->kernel;
     uint64_t K = (uint64_t)k->K, runs = (K + RUN_STEPS * STEP - 1) / (RUN_STEPS * STEP), runs_of_segment = SEGMENT_RUNS;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;

@@ -86,7 +86,7 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     }
 }
 
-/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a map. */
+/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a linear layer. */
 static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue first, int64_t count, CgValue *acc) {
     CgEmit *e = s->e;
     CgValue carried[ROW_CHAINS], next[ROW_CHAINS];
@@ -103,7 +103,7 @@ static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *d
     if (count % PG_LANES) sum_block(s, n, weights, delta, end, count % PG_LANES, acc);
 }
 
-/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every map. */
+/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every linear layer. */
 static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue *total) {
     CgEmit *e = s->e;
     int64_t R = s->kernel->R, segments = R / PG_SEGMENT_K, rest = R % PG_SEGMENT_K;
@@ -176,7 +176,7 @@ static void pair_deltas(Scan *s, CgValue origin, CgValue first, CgValue last, in
     CgEmit *e = s->e;
     CgValue to[ROW_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
     CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
-    CgChosen all = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, cg_i64(e, 0));
+    CgChosen all = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, cg_i64(e, 0));
     for (int i = 0; i < n; i++) {
         CgValue pair = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
         CgValue expert = cg_chosen_expert(e, &all, pair), index = cg_udiv_n(e, pair, (uint64_t)s->kernel->k);
@@ -344,7 +344,7 @@ static CgValue row_deltas(Scan *s, CgValue i) {
 /* The states of the chosen experts move. */
 static void hold_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
-    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgChosen chosen = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row)), deltas = row_deltas(s, i);
     CgLoop loop = cg_for_n(e, (uint64_t)s->kernel->k);
     CgValue total = cg_carry(e, &loop, cg_zero(e)), j = loop.index, index = row;
@@ -352,7 +352,7 @@ static void hold_row(Scan *s, CgValue row, CgValue i) {
     if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, j);
     CgValue delta = cg_load_vec(e, s->shared_delta ? deltas : at_index(e, deltas, j));
     CgValue y = expert_row(s, c, delta, expert, NULL, index);
-    cg_next(&loop, total, cg_fma(e, cg_chosen_gate(e, &chosen, j), y, total));
+    cg_next(&loop, total, cg_fma(e, cg_chosen_weight(e, &chosen, j), y, total));
     cg_end_for(e, &loop);
     cg_store_vec(e, y_of(s, i), cg_after(&loop, total));
 }
@@ -363,16 +363,16 @@ static CgValue mixed_delta(Scan *s, const CgChosen *chosen, CgValue sums) {
     CgLoop loop = cg_for_n(e, (uint64_t)chosen->k);
     CgValue sum = cg_carry(e, &loop, cg_zero(e));
     CgValue v = cg_load_vec(e, at_index(e, sums, loop.index));
-    cg_next(&loop, sum, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), v, sum));
+    cg_next(&loop, sum, cg_fma(e, cg_chosen_weight(e, chosen, loop.index), v, sum));
     cg_end_for(e, &loop);
     return cg_softplus(e, cg_after(&loop, sum));
 }
 
-/* One state, parameters mixed by the gates. */
+/* One state, parameters mixed by the combine weights. */
 static void params_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
     const PgKernel *kernel = s->kernel;
-    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgChosen chosen = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
     CgValue at = row_deltas(s, i), delta = s->mixed_delta ? mixed_delta(s, &chosen, at) : cg_load_vec(e, at);
     Move m = {.delta = delta, .state = s->state, .A = s->A};
@@ -383,7 +383,7 @@ static void params_row(Scan *s, CgValue row, CgValue i) {
     cg_store_vec(e, y_of(s, i), cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
 }
 
-/* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order, as routes do. */
+/* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order. */
 static CgValue take_chosen(Scan *s, const CgChosen *chosen, CgValue expert, CgValue i, CgValue *out_slot) {
     CgEmit *e = s->e;
     CgValue cursor = cg_at(e, s->cursor, cg_imul_n(e, i, 4));
@@ -409,7 +409,7 @@ static void update_row(Scan *s, const RowWork *work) {
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
     CgValue delta = cg_load_vec(e, at_index(e, s->deltas, work->i));
     CgValue y = expert_row(s, c, delta, expert, expert, row);
-    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &work->chosen, work->slot), y, total);
+    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_weight(e, &work->chosen, work->slot), y, total);
     cg_store_vec(e, at, cg_select(e, work->taken, with, total));
 }
 
@@ -447,7 +447,7 @@ static void all_channels(Scan *s, const RowWork *work) {
 static void one_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
     RowWork work = {.row = row, .i = i, .expert = expert};
     if (expert) {
-        work.chosen = cg_chosen(s->e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+        work.chosen = cg_chosen(s->e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
         work.taken = take_chosen(s, &work.chosen, expert, i, &work.slot);
     }
     all_channels(s, &work);

@@ -31,14 +31,14 @@ def tiny(m, text=TINY):
 
 def test_other_files_as_weights_are_named_with_what_to_do(m):
     spec = tiny(m)
-    with zipfile.ZipFile(m.folder / "zip", "w") as archive:
+    with zipfile.ZipFile(m.directory / "zip", "w") as archive:
         archive.writestr("archive/data.pkl", b"x" * 100)
     kinds = {
         "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 10856448\n", "is a Git LFS pointer", "git lfs pull"),
         "html": (b"\n<!DOCTYPE html><html><title>Access denied</title>" + b"x" * 3000, "is an HTML page", "download the file itself"),
         "html2": (b"<HTML><body>" + b"x" * 3000, "is an HTML page", "download the file itself"),
         "pickle": (pickle.dumps({"a": list(range(100))}), "is a pickle", "safetensors.torch.save_file"),
-        "zip": ((m.folder / "zip").read_bytes(), "is a zip archive", "safetensors.torch.save_file"),
+        "zip": ((m.directory / "zip").read_bytes(), "is a zip archive", "safetensors.torch.save_file"),
         "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "is a GGUF file", ".safetensors checkpoint"),
         "config": (json.dumps({"model_type": "mamba"}).encode(), "is JSON without a weight_map", "index.json"),
     }
@@ -48,7 +48,7 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
                         ["logits", spec, "--tokens", "t.txt", "-o", "x", "--reference", "32"]):
             text = m.error(*command, "-w", name)
             assert f"{name}: " in text and what in text and hint in text, text
-    (m.folder / "empty").mkdir()
+    (m.directory / "empty").mkdir()
     assert "is a directory without model.safetensors.index.json or model.safetensors" in m.error("run", spec, "--prompt", "a", "-w", "empty")
     assert "x" not in m.left() and "p" not in m.left()
 
@@ -66,17 +66,17 @@ def write_safetensors(path, header, data):
 
 def test_metadata_that_is_null_is_absent(m):
     spec = tiny(m)
-    header, data = read_safetensors(m.folder / "w.safetensors")
-    write_safetensors(m.folder / "null", {"__metadata__": None, **header}, data)
+    header, data = read_safetensors(m.directory / "w.safetensors")
+    write_safetensors(m.directory / "null", {"__metadata__": None, **header}, data)
     common = ["run", spec, "--prompt", "It", "-n", 5]
     assert m.run(*common, "-w", "null").stdout == m.run(*common, "-w", "w.safetensors").stdout
 
 
 def test_shards_are_found_by_their_index_and_directory(m):
     spec = tiny(m)
-    header, data = read_safetensors(m.folder / "w.safetensors")
+    header, data = read_safetensors(m.directory / "w.safetensors")
     header.pop("__metadata__", None)
-    (m.folder / "model").mkdir()
+    (m.directory / "model").mkdir()
     weight_map = {}
     for half in range(2):
         shard, part = {}, b""
@@ -86,18 +86,18 @@ def test_shards_are_found_by_their_index_and_directory(m):
                 shard[name] = {**entry, "data_offsets": [len(part), len(part) + end - begin]}
                 part += data[begin:end]
                 weight_map[name] = f"model-{half + 1}.safetensors"
-        write_safetensors(m.folder / f"model/model-{half + 1}.safetensors", shard, part)
+        write_safetensors(m.directory / f"model/model-{half + 1}.safetensors", shard, part)
     m.file("model/model.safetensors.index.json", json.dumps({"metadata": {"total_size": len(data)}, "weight_map": weight_map}, indent=1))
-    (m.folder / "one").mkdir()
-    m.file("one/model.safetensors", (m.folder / "w.safetensors").read_bytes())
+    (m.directory / "one").mkdir()
+    m.file("one/model.safetensors", (m.directory / "w.safetensors").read_bytes())
     common = ["run", spec, "--prompt", "It", "-n", 5]
     wanted = m.run(*common, "-w", "w.safetensors").stdout
     for weights in ("model/model.safetensors.index.json", "model", "model/", "one"):
         assert m.run(*common, "-w", weights).stdout == wanted, weights
     m.run("pack", spec, "-w", "w.safetensors", "-o", "p1")
     m.run("pack", spec, "-w", "model", "-o", "p2")
-    assert (m.folder / "p1").read_bytes() == (m.folder / "p2").read_bytes()
-    (m.folder / "model/model-2.safetensors").unlink()
+    assert (m.directory / "p1").read_bytes() == (m.directory / "p2").read_bytes()
+    (m.directory / "model/model-2.safetensors").unlink()
     assert "model/model-2.safetensors: error: cannot open" in m.error(*common, "-w", "model")
     m.file("model/model.safetensors.index.json", json.dumps({"weight_map": {"a": "../../w.safetensors"}}))
     assert "weight_map: expected the name of a file beside it" in m.error(*common, "-w", "model")
@@ -109,14 +109,14 @@ def test_shards_are_found_by_their_index_and_directory(m):
 def test_logits_that_are_not_finite_are_an_error_that_says_where(m):
     """Weights so large that what block 1 makes of a token overflows; a router would be told of by itself."""
     spec = tiny(m, "mossc: 1\nname: tiny\nvocab_size: 256\nd_model: 32\nstack:\n  - ssm: {d_state: 4}\n  - mlp: {d_ff: 48}\n")
-    header, data = read_safetensors(m.folder / "w.safetensors")
+    header, data = read_safetensors(m.directory / "w.safetensors")
     data = bytearray(data)
     names = [name for name in header if name.startswith("blocks.1.") and len(header[name].get("shape", [])) == 2]
     for name in names:
         begin, end = header[name]["data_offsets"]
         values = struct.unpack_from(f"<{(end - begin) // 4}f", data, begin)
         struct.pack_into(f"<{len(values)}f", data, begin, *(3e38 if v > 0 else -3e38 for v in values))
-    write_safetensors(m.folder / "bad", header, bytes(data))
+    write_safetensors(m.directory / "bad", header, bytes(data))
     m.file("text.txt", TEXT)
     common = [spec, "-w", "bad"]
     commands = {
@@ -165,7 +165,7 @@ def test_a_byte_order_mark_is_skipped_with_a_note(m):
 def test_a_text_longer_than_max_positions_is_refused_at_once(m):
     spec = tiny(m, BOUNDED)
     m.file("long.txt", TEXT)
-    (m.folder / "w.safetensors").unlink()  # looked at later
+    (m.directory / "w.safetensors").unlink()  # looked at later
     text = m.error("eval", spec, "-w", "w.safetensors", "--text", "long.txt")
     assert f"expected a text of at most 21 tokens, as max_positions allows, got {len(TEXT)} tokens" in text and "--window" in text, text
 

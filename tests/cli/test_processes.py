@@ -30,7 +30,7 @@ def tiny(m):
 
 
 def start(m, *arguments):
-    return subprocess.Popen([m.program, *map(str, arguments)], cwd=m.folder, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([m.program, *map(str, arguments)], cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_the_first_interruption_ends_the_text(m):
@@ -86,7 +86,7 @@ def test_the_second_interruption_ends_at_once(m):
 def test_an_interruption_that_is_ignored_stays_so(m):
     spec = tiny(m)
     command = [m.program, "run", spec, "-w", "w", *map(str, ENDLESS)]
-    with subprocess.Popen(command, cwd=m.folder, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    with subprocess.Popen(command, cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), restore_signals=False) as process:
         process.stdout.read(100)
         process.send_signal(signal.SIGINT)
@@ -101,7 +101,7 @@ def test_without_threads_there_are_fewer_workers(m):
     assert "expected" not in wanted.stderr
     options = {}
     if os.geteuid() == 0:
-        os.chmod(m.folder.parent, 0o755)
+        os.chmod(m.directory.parent, 0o755)
         m.variables["MOSSC_CACHE_DIR"] = "/nonexistent"
         options = {"user": 65534, "group": 65534, "extra_groups": []}
 
@@ -110,7 +110,7 @@ def test_without_threads_there_are_fewer_workers(m):
 
     command = [m.program, "run", spec, "-w", "w", "--threads", 4, *text]
     try:
-        done = subprocess.run([str(a) for a in command], cwd=m.folder, env=m.environment(), capture_output=True, preexec_fn=limit, timeout=120, **options)
+        done = subprocess.run([str(a) for a in command], cwd=m.directory, env=m.environment(), capture_output=True, preexec_fn=limit, timeout=120, **options)
     except (OSError, subprocess.SubprocessError) as error:
         raise Skipped("the program cannot be run by another user") from error
     messages = done.stderr.decode()

@@ -78,7 +78,7 @@ void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRando
     rig->args.segments = rig->segments;
     rig->args.row_segment = rig->row_segment;
     rig->args.row_position = rig->row_position;
-    rig->args.trouble = rig->trouble;
+    rig->args.nonfinite = rig->nonfinite;
     rig->args.ld = rig->ld;
     rig->args.rows = (uint32_t)rig->rows;
     rig->phase.block = 3;
@@ -144,7 +144,7 @@ static void choose_experts(Rig *rig, uint64_t row) {
     int64_t E = rig->kernel.E, k = rig->kernel.k, taken = 0;
     for (int64_t e = 0; e < E && taken < k; e++)
         if ((int64_t)(rig_next(&rig->random) % (uint64_t)(E - e)) < k - taken)
-            rig->routes[row * (uint64_t)k + (uint64_t)taken++] = (int32_t)e;
+            rig->expert_indices[row * (uint64_t)k + (uint64_t)taken++] = (int32_t)e;
 }
 
 /* Positions sorted by expert, each expert's padded to 8. */
@@ -154,7 +154,7 @@ static void group(Rig *rig, int32_t *start) {
     for (int64_t e = 0; e < rig->kernel.E; e++) {
         start[e] = at;
         for (uint64_t pair = 0; pair < rig->rows * k; pair++) {
-            if (rig->routes[pair] != e) continue;
+            if (rig->expert_indices[pair] != e) continue;
             rig->expert_of[at / 8] = (int32_t)e;
             rig->row_of[at] = (int32_t)(pair / k);
             rig->positions[pair] = at++;
@@ -164,14 +164,14 @@ static void group(Rig *rig, int32_t *start) {
     start[rig->kernel.E] = at;
 }
 
-void rig_route(Rig *rig, unsigned routes_slot, unsigned gates_slot, unsigned groups_slot) {
+void rig_route(Rig *rig, unsigned experts_slot, unsigned combine_slot, unsigned groups_slot) {
     uint64_t k = (uint64_t)rig->kernel.k, E = (uint64_t)rig->kernel.E, at = 0;
     for (uint64_t row = 0; row < rig->rows; row++) choose_experts(rig, row);
-    rig_place(rig, routes_slot, PG_ARENA, 4 * rig->ld * k, 0, 0);
-    rig_place(rig, gates_slot, PG_ARENA, 4 * rig->ld * k, 0.05f, 0.9f);
+    rig_place(rig, experts_slot, PG_ARENA, 4 * rig->ld * k, 0, 0);
+    rig_place(rig, combine_slot, PG_ARENA, 4 * rig->ld * k, 0.05f, 0.9f);
     for (uint64_t i = 0; i < rig->rows * k; i++) {
-        rig_set_int(rig, routes_slot, i, rig->routes[i]);
-        rig->gates[i] = rig_float(rig, gates_slot, 0, i);
+        rig_set_int(rig, experts_slot, i, rig->expert_indices[i]);
+        rig->combine_weights[i] = rig_float(rig, combine_slot, 0, i);
     }
     if (rig->kernel.mode == PG_ROW) return;
     int32_t start[64];

@@ -1,7 +1,7 @@
 /* libFuzzer target: any bytes as packed weights of a small program. Nothing may be read outside them, every refusal has a
  * reason, and what is taken lies inside the file.
  *
- * An input is read twice: as it is, and with the version and the digest of its head put right, so that mutations come behind it. */
+ * An input is read twice: as it is, and with the version and the digest of its header put right, so that mutations come behind it. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,10 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *copy = malloc(size ? size : 1); /* aligned as a mapping is, and with its end guarded */
     if (size) memcpy(copy, data, size);
     check(copy, size, workers);
-    RtPackedHead *head = (RtPackedHead *)(void *)copy;
-    if (size >= sizeof *head && head->head_bytes >= sizeof *head && head->head_bytes <= size) {
-        head->numerics = PG_NUMERICS;
-        head->digest = rt_packed_head_digest(head);
+    RtPackedHeader *header = (RtPackedHeader *)(void *)copy;
+    if (size >= sizeof *header && header->header_bytes >= sizeof *header && header->header_bytes <= size) {
+        header->numerics = PG_NUMERICS;
+        header->digest = rt_packed_header_digest(header);
         check(copy, size, workers);
     }
     free(copy);

@@ -1,5 +1,5 @@
 /* Random specs. Every choice the language offers is drawn somewhere below; sizes are small and mostly no multiple of 16, with a
- * few that cross the 256 inputs of a map's segment, the 256 keys of an attention block and the 512 rows of a step. */
+ * few that cross the 256 inputs of a linear layer's segment, the 256 keys of an attention block and the 512 rows of a step. */
 #include "draw.h"
 
 #include <string.h>

@@ -231,8 +231,8 @@ static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, f
 
 static void test_what_is_written_is_read_back(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "w.safetensors");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "w.safetensors");
     const RtWriteTensor tensors[] = {{.name = "z.weight", .rank = 3, .shape = {3, 100, 1000}},
                                      {.name = "a.bias", .rank = 1, .shape = {7}}};
     SuDiags diags = {0};
@@ -250,7 +250,7 @@ static void test_what_is_written_is_read_back(void **unused) {
     memcpy(&value, a->data + 4 * 6, 4);
     assert_true(value == 1000006);
     rt_safetensors_close(&file);
-    folder_remove(&folder);
+    directory_remove(&directory);
     su_diags_free(&diags);
 }
 

@@ -35,8 +35,8 @@ static void expect_error(const char *const *paths, size_t n_paths, size_t errors
 
 static void test_tensors_may_be_spread_over_files(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *paths[] = {folder_file(&folder, "a"), folder_file(&folder, "b")};
+    Directory directory = directory_make();
+    const char *paths[] = {directory_file(&directory, "a"), directory_file(&directory, "b")};
     write_safetensors(paths[0], "{" D_AT("[0,8]") "}", d, sizeof d);
     write_safetensors(paths[1], "{" EMBED "}", embed, sizeof embed);
     SuDiags diags = {0};
@@ -48,13 +48,13 @@ static void test_tensors_may_be_spread_over_files(void **unused) {
     assert_true(values[0] == 0x1p-24f && values[1] == 65504 && values[2] == 0 && signbit(values[2]));
     rt_checkpoints_close(&checkpoints);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_what_does_not_fit_is_named(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a"), *paths[] = {path, path};
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a"), *paths[] = {path, path};
     uint8_t data[64] = {0};
     both(data);
     write_safetensors(path, "{" EMBED "}", data, 24);
@@ -70,13 +70,13 @@ static void test_what_does_not_fit_is_named(void **unused) {
     write_safetensors(path, "{" EMBED "," D_AT("[24,32]") "}", data, 32);
     expect_error(paths, 2, 2, "tensor 'embed.weight' is also in");
     expect_error(paths, 0, 2, "tensor 'embed.weight' is missing; expected shape [2, 3]");
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a");
     write_safetensors(path, "{\"embed.weights\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," D_AT("[24,32]") "}",
                       embed, 24);
     FILE *file = fopen(path, "ab");
@@ -88,7 +88,7 @@ static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
     assert_int_equal(diags.errors, 2); /* unknown, and one missing */
     assert_string_equal(diags.items[0].hint, "the model has 'embed.weight'");
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 /* The source of one file with embed.weight in a dtype. */
@@ -101,8 +101,8 @@ static RtSource *open_as(const char *path, IrDtype dtype, SuDiags *diags) {
 
 static void test_the_source_rounds_each_tensor_to_its_dtype(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a");
     uint8_t data[32];
     both(data);
     write_safetensors(path, "{" D_AT("[24,32]") "," EMBED "}", data, sizeof data);
@@ -118,7 +118,7 @@ static void test_the_source_rounds_each_tensor_to_its_dtype(void **unused) {
     assert_true(rt_source_lookup(source, "embed.weight")[2] == embed[2]);
     rt_source_close(source);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void expect_value_error(const float values[6], IrDtype dtype, const char *words) {
@@ -138,7 +138,7 @@ static void expect_value_error(const float values[6], IrDtype dtype, const char 
     }
     rt_source_close(source);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_values_that_are_no_weights_are_named(void **unused) {
