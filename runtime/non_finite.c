@@ -33,7 +33,7 @@ MossError moss_find_non_finite(MossModel *model, MossState *state, const int32_t
     model->watch = out;
     for (size_t i = 0; i < count && error.code == MOSS_OK && !out->found; i++) {
         int64_t position = moss_state_position(state);
-        MossSegment segment = {.state = state, .tokens = &tokens[i], .count = 1, .wanted = MOSS_LAST_LOGITS};
+        MossSegment segment = {.state = state, .tokens = &tokens[i], .count = 1, .logits = MOSS_LAST_LOGITS};
         error = moss_step(model, &segment, 1);
         if (error.code == MOSS_OK && !out->found && !moss_all_finite(moss_logits(model, 0), vocab_size)) note(out, NULL, position);
     }

@@ -202,7 +202,7 @@ static void test_workers_run_on_the_named_cpus(void **unused) {
 static void add_one(void *context, int worker) {
     Shared *s = context;
     s->plain[worker] = 1;
-    rt_workers_meet(s->workers, NULL, NULL);
+    rt_workers_barrier(s->workers, NULL, NULL);
 }
 
 /* In the child of a fork: whether a run comes back from every worker. */
