@@ -171,5 +171,5 @@ bool dr_make_directory(SuDiags *diags, const char *path) {
     struct stat st;
     if (mkdir(path, 0777) == 0) return true;
     if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return true;
-    return su_error(diags, su_file_span(diags, path), NULL, "cannot make this directory: %s", strerror(errno));
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot create directory: %s", strerror(errno));
 }

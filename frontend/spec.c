@@ -193,8 +193,8 @@ bool fe_spec_parse(const char *name, const char *text, size_t size, const char *
                    SuDiags *diags) {
     *out_spec = (FeSpec){0};
     if (size > FE_MAX_INPUT)
-        return su_report(diags, SU_CODE_too_large, su_file_span(diags, name), NULL,
-                         "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
+        return su_report(diags, SU_CODE_too_large, su_file_span(diags, name), NULL, "spec exceeds the limit of %d bytes",
+                         FE_MAX_INPUT);
     out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
     return load_source(out_spec, sets, n_sets, diags);
 }

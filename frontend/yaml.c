@@ -438,8 +438,7 @@ static uint32_t count_characters(const char *text, size_t size) {
 FeNode *fe_yaml_parse(SuArena *arena, const SuSource *source, size_t start, SuDiags *diags) {
     Parser p = {.arena = arena, .source = source, .diags = diags, .bytes = source->size - start};
     if (source->size > FE_MAX_INPUT) {
-        su_report(diags, SU_CODE_too_large, (SuSpan){.source = source}, NULL, "is larger than %d bytes, the most a spec may have",
-                  FE_MAX_INPUT);
+        su_report(diags, SU_CODE_too_large, (SuSpan){.source = source}, NULL, "spec exceeds the limit of %d bytes", FE_MAX_INPUT);
         return NULL;
     }
     if (source->size - start >= 3 && !memcmp(source->text + start, "\xEF\xBB\xBF", 3))

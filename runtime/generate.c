@@ -17,7 +17,7 @@ typedef struct Generating {
 } Generating;
 
 static MossError no_number(const Generating *g, uint32_t i) {
-    return rt_error(MOSS_BAD_INPUT, "no logit is a number after %lld tokens", (long long)g->sequences[i].state->position);
+    return rt_error(MOSS_BAD_INPUT, "all logits are NaN after %lld tokens", (long long)g->sequences[i].state->position);
 }
 
 static bool is_gap(const MossVocabulary *v, int64_t id) { return v->gaps && (v->gaps[id / 32] >> (id % 32) & 1); }
@@ -116,7 +116,8 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
     uint64_t logits_step = m->logits_step;
     uint32_t n_out_rows = m->n_out_rows;
     const uint32_t *from;
-    if (!find_logits(g, rows, &from)) return rt_error(MOSS_NO_MEMORY, "no memory for the logits of %u sequences", g->n);
+    if (!find_logits(g, rows, &from))
+        return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the logits of %u sequences", g->n);
     MossError error = rt_step_begin(m, g->segments, g->n, &running);
     if (error.code == MOSS_OK) {
         if (!from) gather_logits(g);
@@ -153,19 +154,19 @@ static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_cou
 static MossError check(const Generating *g) {
     const PgProgram *program = g->model->program;
     if (g->n < 1 || g->n > (uint64_t)program->max_rows)
-        return rt_error(MOSS_BAD_INPUT, "1 to %lld sequences go on together, not %u", (long long)program->max_rows, g->n);
+        return rt_error(MOSS_BAD_INPUT, "sequence count must be between 1 and %lld, got %u", (long long)program->max_rows, g->n);
     if (g->vocabulary->limit < 1 || g->vocabulary->limit > program->vocab_size) {
-        return rt_error(MOSS_BAD_INPUT, "the vocabulary's limit is 1 to %lld, not %lld", (long long)program->vocab_size,
+        return rt_error(MOSS_BAD_INPUT, "vocabulary limit must be between 1 and %lld, got %lld", (long long)program->vocab_size,
                         (long long)g->vocabulary->limit);
     }
     for (uint32_t i = 0; i < g->n; i++) {
         const MossState *state = g->sequences[i].state;
-        if (!state || state->model != g->model)
-            return rt_error(MOSS_BAD_INPUT, "sequence %u: its state belongs to another model", i);
-        if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "sequence %u: its state has no logits to pick from", i);
+        if (!state || state->model != g->model) return rt_error(MOSS_BAD_INPUT, "sequence %u: state belongs to another model", i);
+        if (!moss_state_logits(state))
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: state has no logits to sample from, feed it a token first", i);
         if (program->max_positions && g->count > (uint64_t)(program->max_positions - state->position)) {
-            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens more than its %lld are longer than max_positions, %lld", i,
-                            g->count, (long long)state->position, (long long)program->max_positions);
+            return rt_error(MOSS_BAD_INPUT, "sequence %u: %u tokens after position %lld exceed max_positions %lld", i, g->count,
+                            (long long)state->position, (long long)program->max_positions);
         }
     }
     return (MossError){.code = MOSS_OK};

@@ -20,7 +20,7 @@ static void tell_half(void *context, uint64_t done, uint64_t total) {
 static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool drop, const MossOptions *options) {
     RtPages weights = rt_pages_alloc(m->program->weight_bytes);
     if (!weights.data) {
-        return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights",
+        return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for the model's weights",
                         (unsigned long long)m->program->weight_bytes);
     }
     Half half = {.options = options};
@@ -107,7 +107,7 @@ MossError moss_weights_pack(const PgProgram *program, const char *const *paths, 
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
     if (!workers) {
-        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to pack with");
+        error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the workers that pack weights");
     } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);

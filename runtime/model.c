@@ -109,12 +109,12 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
 static const MossOptions defaults = {0};
 
 static MossError no_model(const PgProgram *program) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights and what its steps need",
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for the model's weights and step buffers",
                     (unsigned long long)program->weight_bytes);
 }
 
 static MossError join_device(MossModel *m, MossDevice *device) {
-    if (device->model) return rt_error(MOSS_DEVICE, "the device serves another model");
+    if (device->model) return rt_error(MOSS_DEVICE, "device is in use by another model");
     MossError error = device->kind->take_model(device, m->program);
     if (error.code == MOSS_OK) {
         m->device = device;
@@ -214,7 +214,7 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options ? options : &defaults);
     if (!workers)
-        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to check with");
+        error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the workers that verify weights");
     else if (!rt_packed_verify(&packed, path, program, workers, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     rt_workers_free(workers);
@@ -274,5 +274,5 @@ int moss_model_missing_threads(const MossModel *model, int *out_errno) { return 
 
 MossError rt_model_after_fork(const MossModel *model) {
     if (!model->device || !rt_workers_forked(model->workers)) return (MossError){.code = MOSS_OK};
-    return rt_error(MOSS_DEVICE, "a device does not survive a fork: open one, and the model, in this process");
+    return rt_error(MOSS_DEVICE, "device is not usable after a fork: open the device and the model in this process");
 }

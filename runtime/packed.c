@@ -9,7 +9,7 @@
 #include "support/alloc.h"
 #include "support/size.h"
 
-static const char pack_again[] = "make it again with mossc pack";
+static const char pack_again[] = "create it again with mossc pack";
 
 /* ---- the header */
 
@@ -49,17 +49,18 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
     uint8_t *bytes = su_calloc(1, whole);
-    if (!bytes) SU_BUG("no memory for %llu bytes", (unsigned long long)whole);
-    RtPackedFront front = {
-        .bytes = bytes, .header = (RtPackedHeader *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHeader))};
+    if (!bytes) SU_BUG("cannot allocate %llu bytes", (unsigned long long)whole);
+    RtPackedFront front = {.bytes = bytes,
+                           .header = (RtPackedHeader *)(void *)bytes,
+                           .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHeader))};
     RtPackedHeader *header = front.header;
     *header = (RtPackedHeader){.format = RT_PACKED_FORMAT,
-                           .numerics = PG_NUMERICS,
-                           .dtype = main_dtype(program),
-                           .n_weights = program->n_weights,
-                           .header_bytes = size,
-                           .data_offset = whole,
-                           .data_bytes = program->weight_bytes};
+                               .numerics = PG_NUMERICS,
+                               .dtype = main_dtype(program),
+                               .n_weights = program->n_weights,
+                               .header_bytes = size,
+                               .data_offset = whole,
+                               .data_bytes = program->weight_bytes};
     memcpy(header->magic, RT_PACKED_MAGIC, sizeof header->magic);
     memcpy(header->spec_hash, program->spec_hash, sizeof header->spec_hash);
     strncpy(header->name, program->name, sizeof header->name - 1);
@@ -129,23 +130,23 @@ bool rt_packed_is_file(const char *path) {
 }
 
 static bool refuse_truncated(uint64_t size, uint64_t wanted, SuSpan span, SuDiags *diags) {
-    return su_error(diags, span, pack_again, "is cut short or not whole: %llu bytes instead of %llu", (unsigned long long)size,
-                    (unsigned long long)wanted);
+    return su_error(diags, span, pack_again, "file is truncated or incomplete: expected %llu bytes, got %llu",
+                    (unsigned long long)wanted, (unsigned long long)size);
 }
 
 /* Is it a packed file with a whole, undamaged header? */
 static bool check_header(const RtPackedHeader *header, size_t size, SuSpan span, SuDiags *diags) {
     if (size < sizeof *header || !rt_packed_is((const uint8_t *)header, size))
-        return su_error(diags, span, pack_again, "is not a whole file of packed weights");
+        return su_error(diags, span, pack_again, "file is not a complete packed-weights file");
     if (header->format != RT_PACKED_FORMAT) {
-        return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
-                        "is packed in format %u; this mossc reads format %d", header->format, RT_PACKED_FORMAT);
+        return su_error(diags, span, "create it again with this version's mossc pack, or use the mossc that created it",
+                        "file has an unsupported format: expected version %d, got %u", RT_PACKED_FORMAT, header->format);
     }
     if (header->header_bytes < sizeof *header || header->header_bytes > size)
-        return su_error(diags, span, pack_again, "is damaged or cut short: its table does not fit the file");
+        return su_error(diags, span, pack_again, "file is corrupt or truncated: its table does not fit the file");
     SuDigest digest = rt_packed_header_digest(header);
     if (!su_digest_equal(&digest, &header->digest))
-        return su_error(diags, span, pack_again, "is damaged: the digest of its table does not match");
+        return su_error(diags, span, pack_again, "file is corrupt: the digest of its table does not match");
     return true;
 }
 
@@ -154,30 +155,29 @@ static bool check_fit(const RtPackedHeader *header, const PgProgram *program, co
                       SuDiags *diags) {
     char name[RT_FILE_NAME];
     if (header->numerics != PG_NUMERICS) {
-        return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
-                        "was packed for version %u of the numerics; this mossc computes with version %d", header->numerics,
-                        PG_NUMERICS);
+        return su_error(diags, span, "create it again with this version's mossc pack, or use the mossc that created it",
+                        "file was packed for another version of the numerics: expected %d, got %u", PG_NUMERICS, header->numerics);
     }
     if (memcmp(header->spec_hash, program->spec_hash, sizeof header->spec_hash) != 0) {
-        return su_error(diags, span, "give the spec it was made for, with the same --set, or pack this spec's weights",
-                        "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(header->name, name),
+        return su_error(diags, span, "give the spec it was packed for, with the same --set values, or pack this spec's weights",
+                        "file was packed for another spec: '%s', not this configuration of '%s'", rt_file_name(header->name, name),
                         program->name);
     }
-    if (header->header_bytes != want->header->header_bytes || header->n_weights != program->n_weights || header->dtype != want->header->dtype ||
-        header->data_offset != want->header->data_offset || header->data_bytes != program->weight_bytes) {
-        return su_error(diags, span, pack_again, "was packed for a program with other weights or other passes");
+    if (header->header_bytes != want->header->header_bytes || header->n_weights != program->n_weights ||
+        header->dtype != want->header->dtype || header->data_offset != want->header->data_offset ||
+        header->data_bytes != program->weight_bytes) {
+        return su_error(diags, span, pack_again, "file was packed for a program with different weights or passes");
     }
     const RtPackedTensor *table = (const RtPackedTensor *)(header + 1);
     for (uint32_t i = 0; i < program->n_weights; i++) {
         want->table[i].digest = table[i].digest;
         if (memcmp(&table[i], &want->table[i], sizeof table[i]) != 0) {
-            return su_error(diags, span, pack_again,
-                            "holds tensor '%s' in another form or place than this mossc's programs read it",
+            return su_error(diags, span, pack_again, "tensor '%s' has another layout or offset than this version's programs expect",
                             weight_name(program, i));
         }
     }
     if (memcmp(table, want->table, header->header_bytes - sizeof *header) != 0)
-        return su_error(diags, span, pack_again, "holds tensors of other names");
+        return su_error(diags, span, pack_again, "file has tensors with other names than this program's");
     return true;
 }
 
@@ -194,7 +194,7 @@ bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const P
     bool ok = check_fit(header, program, &want, span, diags);
     if (ok && size != whole) ok = refuse_truncated(size, whole, span, diags);
     if (ok && !all_zero(data + header->header_bytes, header->data_offset - header->header_bytes))
-        ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
+        ok = su_error(diags, span, pack_again, "file is corrupt: non-zero bytes between its table and its tensors");
     if (ok) *out = (RtPacked){.header = header, .blob = data + header->data_offset};
     su_free(want.bytes);
     return ok;
@@ -220,7 +220,7 @@ static bool check_gaps(const RtPacked *packed, const PgProgram *program, SuSpan 
         const PgWeight *w = &program->weights[i];
         uint64_t next = i < program->n_weights ? w->offset : program->weight_bytes;
         if (next > at && !all_zero(packed->blob + at, next - at))
-            return su_error(diags, span, pack_again, "is damaged between its tensors");
+            return su_error(diags, span, pack_again, "file is corrupt: non-zero bytes between its tensors");
         at = i < program->n_weights ? w->offset + w->bytes : next;
     }
     return true;
@@ -236,9 +236,10 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     bool ok = true;
     for (uint32_t i = 0; i < program->n_weights; i++)
         if (!su_digest_equal(&digests[i], &table[i].digest))
-            ok = su_error(diags, span, pack_again, "is damaged: the digest of tensor '%s' does not match", weight_name(program, i));
+            ok = su_error(diags, span, pack_again, "file is corrupt: the digest of tensor '%s' does not match",
+                          weight_name(program, i));
     if (ok && !su_digest_equal(&identity, &packed->header->weights))
-        ok = su_error(diags, span, pack_again, "is damaged: its tensors do not have the identity it states");
+        ok = su_error(diags, span, pack_again, "file is corrupt: the digest of all its tensors does not match");
     su_arena_free(&arena);
     return ok && check_gaps(packed, program, span, diags);
 }

@@ -41,13 +41,13 @@ static bool fill(const Target *t, const PgProgram *program, const RtTensor *cons
  * once. */
 static bool take_memory(const SuOut *out, Target *t, SuDiags *diags) {
     if (lseek(fileno(out->file), 0, SEEK_CUR) < 0) {
-        return su_error(diags, su_file_span(diags, out->path), "name a file with -o",
-                        "packed weights are not written from front to back: expected a file, got a pipe or terminal");
+        return su_error(diags, su_file_span(diags, out->path), "give a file name with -o",
+                        "packed weights need seekable output: expected a file, got a pipe or terminal");
     }
     void *memory = mmap(NULL, t->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        return su_error(diags, su_file_span(diags, out->path), NULL, "cannot take memory for %llu bytes: %s",
-                        (unsigned long long)t->size, su_file_error(errno));
+        return su_error(diags, su_file_span(diags, out->path), NULL, "cannot allocate %llu bytes: %s", (unsigned long long)t->size,
+                        su_file_error(errno));
     }
     t->file = memory;
     return true;

@@ -163,8 +163,8 @@ bool rt_prompt_cache_make(const char *directory, SuDiags *diags) {
     struct stat st;
     SuSpan span = su_file_span(diags, directory);
     if (mkdir(directory, 0777) != 0 && errno != EEXIST)
-        return su_error(diags, span, NULL, "cannot make this directory: %s", strerror(errno));
-    if (stat(directory, &st) != 0 || !S_ISDIR(st.st_mode)) return su_error(diags, span, NULL, "is not a directory");
+        return su_error(diags, span, NULL, "cannot create directory: %s", strerror(errno));
+    if (stat(directory, &st) != 0 || !S_ISDIR(st.st_mode)) return su_error(diags, span, NULL, "path is not a directory");
     return true;
 }
 
@@ -178,7 +178,7 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
     }
     RtPromptCache *cache = su_calloc(1, sizeof *cache);
     if (!cache) {
-        su_error(diags, (SuSpan){0}, NULL, "no memory for the prompt cache");
+        su_error(diags, (SuSpan){0}, NULL, "cannot allocate memory for the prompt cache");
         return NULL;
     }
     *cache = (RtPromptCache){.model = model, .options = *options, .base = base_of(model, identity)};

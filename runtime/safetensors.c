@@ -58,7 +58,7 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
     int depth = 0;
     for (size_t i = 0, n; i < size; i += n) {
         n = utf8_size((const uint8_t *)text + i, size - i);
-        if (!n || !text[i]) return FAIL(r, "header: byte %zu is not UTF-8 text", i);
+        if (!n || !text[i]) return FAIL(r, "header: invalid UTF-8 at byte %zu", i);
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
                 if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
@@ -70,7 +70,7 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
         } else if (text[i] == '"') {
             in_string = true;
         } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > DEPTH) return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i);
+            if (++depth > DEPTH) return FAIL(r, "header: JSON is nested deeper than %d levels at byte %zu", DEPTH, i);
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
         } else if (at_metadata(text, i) && size - i >= 4 && !memcmp(text + i, "null", 4)) {
@@ -111,15 +111,15 @@ static bool whole_number(const cJSON *item, uint64_t *out) {
 }
 
 static bool read_shape(Reader *r, const cJSON *item, RtTensor *t) {
-    if (!cJSON_IsArray(item)) return FAIL(r, "tensor '%s': shape is not a list", t->name);
+    if (!cJSON_IsArray(item)) return FAIL(r, "tensor '%s': shape: expected a list", t->name);
     t->elements = 1;
     for (const cJSON *dim = item->child; dim; dim = dim->next) {
         uint64_t size;
         if (t->rank == RT_MAX_RANK) return FAIL(r, "tensor '%s': more than %d dimensions", t->name, RT_MAX_RANK);
         if (!whole_number(dim, &size))
-            return FAIL(r, "tensor '%s': dimension %d of its shape is not a whole number below 2^53", t->name, t->rank);
+            return FAIL(r, "tensor '%s': dimension %d of shape: expected an integer between 0 and 2^53 - 1", t->name, t->rank);
         if (!su_mul(t->elements, size, &t->elements) || t->elements > UINT64_C(1) << MAX_ELEMENTS_LOG2)
-            return FAIL(r, "tensor '%s': its shape has more than 2^%d elements", t->name, MAX_ELEMENTS_LOG2);
+            return FAIL(r, "tensor '%s': shape has more than 2^%d elements", t->name, MAX_ELEMENTS_LOG2);
         t->shape[t->rank++] = (int64_t)size;
     }
     return true;
@@ -130,13 +130,13 @@ static bool read_offsets(Reader *r, const cJSON *item, RtTensor *t) {
     const cJSON *second = first ? first->next : NULL;
     uint64_t begin, end;
     if (!second || second->next || !whole_number(first, &begin) || !whole_number(second, &end))
-        return FAIL(r, "tensor '%s': data_offsets is not a list of two whole numbers", t->name);
+        return FAIL(r, "tensor '%s': data_offsets: expected a list of two integers", t->name);
     if (begin > end) {
-        return FAIL(r, "tensor '%s': data_offsets end (%llu) before they begin (%llu)", t->name, (unsigned long long)end,
+        return FAIL(r, "tensor '%s': data_offsets: end %llu is before begin %llu", t->name, (unsigned long long)end,
                     (unsigned long long)begin);
     }
     if (end > r->data_size) {
-        return FAIL(r, "tensor '%s': data_offsets reach byte %llu, but the file holds only %llu bytes of data", t->name,
+        return FAIL(r, "tensor '%s': data_offsets end at byte %llu, but the file has only %llu bytes of data", t->name,
                     (unsigned long long)end, (unsigned long long)r->data_size);
     }
     t->data = begin < end ? r->data + begin : r->data;
@@ -147,12 +147,12 @@ static bool read_offsets(Reader *r, const cJSON *item, RtTensor *t) {
 /* Finds each of the three keys exactly once. */
 static bool read_keys(Reader *r, const cJSON *entry, RtTensor *t, const cJSON *found[3]) {
     static const char *const keys[3] = {"dtype", "shape", "data_offsets"};
-    if (!cJSON_IsObject(entry)) return FAIL(r, "tensor '%s': its entry is not a map", t->name);
+    if (!cJSON_IsObject(entry)) return FAIL(r, "tensor '%s': expected a JSON object", t->name);
     for (const cJSON *item = entry->child; item; item = item->next) {
         int key = 0;
         while (key < 3 && strcmp(item->string, keys[key]) != 0) key++;
         if (key == 3) return FAIL(r, "tensor '%s': unknown key '%s'", t->name, item->string);
-        if (found[key]) return FAIL(r, "tensor '%s': key '%s' twice", t->name, item->string);
+        if (found[key]) return FAIL(r, "tensor '%s': duplicate key '%s'", t->name, item->string);
         found[key] = item;
     }
     for (int key = 0; key < 3; key++)
@@ -164,14 +164,14 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
     const cJSON *found[3] = {0};
     t->name = su_strdup(&r->file->arena, entry->string);
     if (!read_keys(r, entry, t, found)) return false;
-    if (!cJSON_IsString(found[0])) return FAIL(r, "tensor '%s': dtype is not a word", t->name);
+    if (!cJSON_IsString(found[0])) return FAIL(r, "tensor '%s': dtype: expected a string", t->name);
     uint64_t size, bytes;
     t->dtype_name = su_strdup(&r->file->arena, found[0]->valuestring);
     set_dtype(t, &size);
     if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) return false;
     if (size && (!su_mul(t->elements, size, &bytes) || bytes != t->bytes)) {
-        return FAIL(r, "tensor '%s': %s %s takes %llu bytes, but data_offsets give it %llu", t->name, t->dtype_name,
-                    rt_shape_text(&r->diags->arena, t->shape, t->rank), (unsigned long long)(t->elements * size),
+        return FAIL(r, "tensor '%s': data_offsets: expected %llu bytes for %s %s, got %llu", t->name,
+                    (unsigned long long)(t->elements * size), t->dtype_name, rt_shape_text(&r->diags->arena, t->shape, t->rank),
                     (unsigned long long)t->bytes);
     }
     return true;
@@ -180,7 +180,7 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
 static bool check_metadata(Reader *r, const cJSON *entry) {
     bool ok = cJSON_IsObject(entry) || cJSON_IsNull(entry);
     for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) ok = ok && cJSON_IsString(item);
-    return ok || FAIL(r, "__metadata__ is not a map of words to words");
+    return ok || FAIL(r, "__metadata__: expected a JSON object of strings");
 }
 
 /* ---- gate 4: all entries */
@@ -225,7 +225,7 @@ static bool check_names(Reader *r) {
     if (r->file->count) qsort(tensors, r->file->count, sizeof *tensors, by_name);
     for (size_t i = 1; i < r->file->count; i++)
         if (!strcmp(tensors[i - 1].name, tensors[i].name) && (i < 2 || strcmp(tensors[i - 2].name, tensors[i].name) != 0))
-            ok = FAIL(r, "tensor '%s' is listed twice", tensors[i].name);
+            ok = FAIL(r, "duplicate tensor '%s'", tensors[i].name);
     return ok;
 }
 
@@ -239,7 +239,7 @@ static bool read_entries(Reader *r, const cJSON *root) {
     file->tensors = SU_NEW_ARRAY(&file->arena, RtTensor, n);
     for (const cJSON *entry = root->child; entry; entry = entry->next) {
         if (!strcmp(entry->string, "__metadata__")) {
-            ok = (metadata ? FAIL(r, "__metadata__ is listed twice") : check_metadata(r, entry)) && ok;
+            ok = (metadata ? FAIL(r, "duplicate __metadata__") : check_metadata(r, entry)) && ok;
             metadata = true;
         } else {
             ok = read_entry(r, entry, &file->tensors[file->count++]) && ok;
@@ -255,11 +255,11 @@ static bool read_json(Reader *r, const char *text, size_t size) {
     cJSON *root = cJSON_ParseWithLengthOpts(text, size, &end, false);
     bool ok = true;
     if (!root)
-        ok = FAIL(r, "header is not JSON: error near byte %zu", end && end >= text ? (size_t)(end - text) : (size_t)0);
+        ok = FAIL(r, "header is not valid JSON: error near byte %zu", end && end >= text ? (size_t)(end - text) : (size_t)0);
     else if (!cJSON_IsObject(root))
-        ok = FAIL(r, "header is not a map of tensors");
+        ok = FAIL(r, "header: expected a JSON object of tensors");
     else if (strspn(end, " \t\r\n") != size - (size_t)(end - text))
-        ok = FAIL(r, "header has something behind its map, at byte %zu", (size_t)(end - text));
+        ok = FAIL(r, "header has extra data after its JSON object, at byte %zu", (size_t)(end - text));
     ok = ok && read_entries(r, root);
     cJSON_Delete(root);
     return ok;
@@ -274,15 +274,15 @@ static bool check_content(Reader *r, const uint8_t *data, size_t size) {
 
 static bool read_file(Reader *r, const uint8_t *data, size_t size) {
     if (!check_content(r, data, size)) return false;
-    if (size < LENGTH_BYTES) return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size);
+    if (size < LENGTH_BYTES) return FAIL(r, "file is not a safetensors file: expected at least 8 bytes, got %zu", size);
     uint64_t header = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--) header = header << 8 | data[i];
     if (header > size - LENGTH_BYTES) {
-        return FAIL(r, "is not a whole safetensors file: its header should take %llu bytes, but only %zu follow",
+        return FAIL(r, "file is not a complete safetensors file: expected a header of %llu bytes, but only %zu follow",
                     (unsigned long long)header, size - LENGTH_BYTES);
     }
     if (header > RT_MAX_HEADER)
-        return FAIL(r, "header of %llu bytes is larger than %d, the most that is read", (unsigned long long)header, RT_MAX_HEADER);
+        return FAIL(r, "header of %llu bytes exceeds the limit of %d bytes", (unsigned long long)header, RT_MAX_HEADER);
     r->data = data + LENGTH_BYTES + header;
     r->data_size = size - LENGTH_BYTES - header;
     /* A copy with a NUL behind, so that no string function can run on into the data. */

@@ -8,7 +8,7 @@
 #include "support/file.h"
 
 static MossError no_memory(const MossModel *model) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for the %llu bytes of a state", (unsigned long long)model->program->state_bytes);
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for a state", (unsigned long long)model->program->state_bytes);
 }
 
 MossError moss_state_create(MossModel *model, MossState **out_state) {
@@ -27,9 +27,10 @@ MossError moss_state_create(MossModel *model, MossState **out_state) {
 
 MossError moss_state_place(MossModel *model, void *memory, MossState **out_state) {
     *out_state = NULL;
-    if (model->device) return rt_error(MOSS_BAD_INPUT, "states of a model on a device lie there: moss_state_create makes them");
+    if (model->device)
+        return rt_error(MOSS_BAD_INPUT, "states of a model on a device are in device memory: create them with moss_state_create");
     if ((uintptr_t)memory % RT_CACHE_LINE != 0)
-        return rt_error(MOSS_BAD_INPUT, "the memory for a state is not aligned to %d bytes", RT_CACHE_LINE);
+        return rt_error(MOSS_BAD_INPUT, "state memory is not aligned to %d bytes", RT_CACHE_LINE);
     MossState *state = su_calloc(1, sizeof *state);
     if (!state) return no_memory(model);
     memset(memory, 0, model->program->state_bytes);
@@ -122,7 +123,7 @@ static MossError save(const MossState *state, const uint8_t *memory, const char 
 }
 
 MossError moss_state_save(const MossState *state, const char *path) {
-    if (state->spoilt) return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved");
+    if (state->spoilt) return rt_error(MOSS_BAD_INPUT, "state is unusable after a failed step and was not saved: reset it first");
     RtStateMemory here;
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
     if (error.code != MOSS_OK) return error;

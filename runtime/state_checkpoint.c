@@ -39,7 +39,7 @@ void rt_state_checkpoint_note(MossState *state, const int32_t *tokens, uint32_t 
 }
 
 static MossError no_memory(const MossState *state) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for a state checkpoint of %llu bytes",
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for a state checkpoint",
                     (unsigned long long)state->model->program->state_bytes);
 }
 
@@ -62,7 +62,7 @@ MossError moss_state_checkpoint(MossState *state) {
     const float *logits = moss_state_logits(state);
     size_t logits_bytes = (size_t)program->vocab_size * sizeof *logits;
     if (state->spoilt)
-        return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step: no checkpoint of it can be taken");
+        return rt_error(MOSS_BAD_INPUT, "state is unusable after a failed step: reset it before taking a checkpoint");
     MossError error = make_checkpoint(state);
     if (error.code != MOSS_OK) return error;
     RtStateCheckpoint *checkpoint = state->checkpoint;
@@ -79,10 +79,10 @@ MossError moss_state_checkpoint(MossState *state) {
 
 MossError moss_state_rewind(MossState *state, uint32_t n) {
     RtStateCheckpoint *checkpoint = state->checkpoint;
-    if (!checkpoint || !checkpoint->set) return rt_error(MOSS_BAD_INPUT, "the state has no checkpoint to go back to");
+    if (!checkpoint || !checkpoint->set) return rt_error(MOSS_BAD_INPUT, "state has no checkpoint to return to");
     if (checkpoint->count > MOSS_REWIND) {
-        return rt_error(MOSS_BAD_INPUT, "%llu tokens were fed since the checkpoint; going back is possible within %d",
-                        (unsigned long long)checkpoint->count, MOSS_REWIND);
+        return rt_error(MOSS_BAD_INPUT, "cannot return to the checkpoint: expected at most %d tokens fed since, got %llu",
+                        MOSS_REWIND, (unsigned long long)checkpoint->count);
     }
     if (n > checkpoint->count) {
         return rt_error(MOSS_BAD_INPUT, "cannot go back %u tokens: only %llu were fed since the checkpoint", n,

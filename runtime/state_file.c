@@ -4,7 +4,7 @@
 
 #include "support/size.h"
 
-static const char start_again[] = "feed the text again; a state is a saving of time, nothing more";
+static const char start_again[] = "feed the text again to create a new state";
 
 /* ---- blocks */
 
@@ -109,14 +109,14 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
 /* Is it a state file with an undamaged header? */
 static bool check_header(const RtStateHeader *header, size_t size, SuSpan span, SuDiags *diags) {
     if (size < sizeof *header || memcmp(header->magic, RT_STATE_MAGIC, sizeof header->magic) != 0)
-        return su_error(diags, span, "states are written by --state-out", "is not a whole file of a state");
+        return su_error(diags, span, "give a file that --state-out wrote", "file is not a complete state file");
     if (header->format != RT_STATE_FORMAT) {
-        return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", header->format,
-                        RT_STATE_FORMAT);
+        return su_error(diags, span, start_again, "state has an unsupported format: expected version %d, got %u", RT_STATE_FORMAT,
+                        header->format);
     }
     SuDigest digest = rt_state_header_digest(header);
     if (!su_digest_equal(&digest, &header->digest))
-        return su_error(diags, span, start_again, "is damaged: the digest of its header does not match");
+        return su_error(diags, span, start_again, "file is corrupt: the digest of its header does not match");
     return true;
 }
 
@@ -124,23 +124,25 @@ static bool check_header(const RtStateHeader *header, size_t size, SuSpan span, 
 static bool check_fit(const RtStateHeader *header, const PgProgram *program, const SuDigest *weights, SuSpan span, SuDiags *diags) {
     char name[RT_FILE_NAME];
     if (header->numerics != PG_NUMERICS) {
-        return su_error(diags, span, start_again, "was made by version %u of the numerics; this mossc computes with version %d",
-                        header->numerics, PG_NUMERICS);
+        return su_error(diags, span, start_again, "state was made with another version of the numerics: expected %d, got %u",
+                        PG_NUMERICS, header->numerics);
     }
     if (memcmp(header->spec_hash, program->spec_hash, sizeof header->spec_hash) != 0) {
-        return su_error(diags, span, "give the spec that made it, with the same --set",
-                        "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(header->name, name),
+        return su_error(diags, span, "give the spec it was created with, and the same --set values",
+                        "file is a state of another spec: '%s', not this configuration of '%s'", rt_file_name(header->name, name),
                         program->name);
     }
     if (!su_digest_equal(&header->weights, weights))
-        return su_error(diags, span, "give the weights that made it", "is a state of this spec with other weights");
+        return su_error(diags, span, "give the weights it was created with", "file is a state of this spec with other weights");
     SuDigest layout = rt_state_layout(program);
     if (!su_digest_equal(&header->layout, &layout) || header->state_bytes != program->state_bytes ||
         (header->logits && header->logits != (uint64_t)program->vocab_size)) {
-        return su_error(diags, span, "run it with the passes that made it", "is a state of a program with other states");
+        return su_error(diags, span, "run with the passes it was created with",
+                        "file is a state of a program with another state layout");
     }
     if (header->position < 0 || (program->max_positions && header->position > program->max_positions))
-        return su_error(diags, span, start_again, "is damaged: its position, %lld, cannot be", (long long)header->position);
+        return su_error(diags, span, start_again, "file is corrupt: its position %lld is out of range",
+                        (long long)header->position);
     return true;
 }
 
@@ -148,23 +150,23 @@ static bool check_fit(const RtStateHeader *header, const PgProgram *program, con
 static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiags *diags) {
     const RtStateHeader *header = file->header;
     uint64_t bits = bits_size(header->state_bytes), whole = sizeof *header + bits, set = 0;
-    if (size < whole) return su_error(diags, span, start_again, "is cut short");
+    if (size < whole) return su_error(diags, span, start_again, "file is truncated");
     for (uint64_t b = 0; b < bits * 8; b++) {
         if (bit(file->bits, b)) {
             if (b >= count_blocks(header->state_bytes))
-                return su_error(diags, span, start_again, "is damaged: it holds blocks past the state's end");
+                return su_error(diags, span, start_again, "file is corrupt: it has blocks beyond the end of the state");
             whole += block_size(header->state_bytes, b);
             set++;
         }
     }
     whole += header->logits * sizeof(float);
     if (set != header->blocks || size != whole) {
-        return su_error(diags, span, start_again, "is damaged or cut short: %zu bytes instead of %llu", size,
-                        (unsigned long long)whole);
+        return su_error(diags, span, start_again, "file is corrupt or truncated: expected %llu bytes, got %zu",
+                        (unsigned long long)whole, size);
     }
     SuDigest body = su_digest(file->bits, size - sizeof *header);
     if (!su_digest_equal(&body, &header->body))
-        return su_error(diags, span, start_again, "is damaged: the digest of its contents does not match");
+        return su_error(diags, span, start_again, "file is corrupt: the digest of its contents does not match");
     return true;
 }
 

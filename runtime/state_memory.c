@@ -11,7 +11,7 @@
 enum { LARGE = 1 << 20 }; /* bytes from which a state gets pages: long attention caches are then not touched before use */
 
 static MossError no_memory(const MossModel *model) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for the %llu bytes of a state", (unsigned long long)model->program->state_bytes);
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for a state", (unsigned long long)model->program->state_bytes);
 }
 
 static bool make_here(RtStateMemory *memory, uint64_t bytes) {

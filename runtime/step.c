@@ -97,23 +97,23 @@ static void work_watched(void *context, int worker) {
 /* ---- checks before */
 
 static MossError too_long(const PgProgram *program, int64_t position, uint64_t count) {
-    return rt_error(MOSS_BAD_INPUT, "a sequence of %llu tokens is longer than max_positions, %lld",
+    return rt_error(MOSS_BAD_INPUT, "sequence of %llu tokens exceeds max_positions %lld",
                     (unsigned long long)position + (unsigned long long)count, (long long)program->max_positions);
 }
 
 static MossError check_segment(MossModel *m, const MossSegment *s, uint32_t index) {
     const PgProgram *program = m->program;
-    if (!s->state || s->state->model != m) return rt_error(MOSS_BAD_INPUT, "segment %u: its state belongs to another model", index);
+    if (!s->state || s->state->model != m) return rt_error(MOSS_BAD_INPUT, "segment %u: state belongs to another model", index);
     if (s->state->spoilt)
-        return rt_error(MOSS_BAD_INPUT, "segment %u: its state was left unusable by a failed step and must be reset", index);
+        return rt_error(MOSS_BAD_INPUT, "segment %u: state is unusable after a failed step, reset it first", index);
     if (s->state->in_step == m->step_number)
-        return rt_error(MOSS_BAD_INPUT, "segment %u: its state is already in another segment of this step", index);
+        return rt_error(MOSS_BAD_INPUT, "segment %u: state is already used by another segment of this step", index);
     if (!s->count) return rt_error(MOSS_BAD_INPUT, "segment %u has no tokens", index);
     if (program->max_positions && s->count > program->max_positions - s->state->position)
         return too_long(program, s->state->position, s->count);
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->tokens[i] < 0 || s->tokens[i] >= program->vocab_size) {
-            return rt_error(MOSS_BAD_INPUT, "segment %u: token %d at position %lld is not in the vocabulary (0 to %lld)", index,
+            return rt_error(MOSS_BAD_INPUT, "segment %u: token %d at position %lld is outside the vocabulary (0 to %lld)", index,
                             s->tokens[i], (long long)(s->state->position + i), (long long)program->vocab_size - 1);
         }
     }
@@ -130,8 +130,8 @@ static MossError check_segments(MossModel *m, const MossSegment *segments, uint3
         rows += segments[i].count;
     }
     if (!n_segments || rows > (uint64_t)m->program->max_rows) {
-        return rt_error(MOSS_BAD_INPUT, "a step takes 1 to %lld tokens, not %llu", (long long)m->program->max_rows,
-                        (unsigned long long)rows);
+        return rt_error(MOSS_BAD_INPUT, "token count of a step must be between 1 and %lld, got %llu",
+                        (long long)m->program->max_rows, (unsigned long long)rows);
     }
     return (MossError){.code = MOSS_OK};
 }
@@ -178,7 +178,7 @@ static MossError make_room(const RtRunning *r) {
     uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
     uint64_t logits = r->n_out_rows * m->program->out_stride * sizeof(float);
     if (grow(&m->arena, arena) && grow(&m->logits, logits)) return (MossError){.code = MOSS_OK};
-    return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
                     (unsigned long long)arena, (unsigned long long)logits);
 }
 
@@ -246,9 +246,8 @@ static MossError find_nonfinite(const RtRunning *r) {
     for (uint32_t row = 0; row < r->rows; row++) {
         if (m->nonfinite[row]) {
             int32_t block = m->nonfinite[row] - 1;
-            return rt_error(MOSS_NON_FINITE,
-                            "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s", block,
-                            line_of_block(r->step, block), (long long)m->row_position[row],
+            return rt_error(MOSS_NON_FINITE, "router of block %d (line %u of the spec) gave a non-finite value at position %lld%s",
+                            block, line_of_block(r->step, block), (long long)m->row_position[row],
                             r->n_segments > 1 ? " of one of the sequences" : "");
         }
     }
@@ -306,7 +305,7 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
     if (program->max_positions && count > (uint64_t)(program->max_positions - position)) return too_long(program, position, count);
     for (size_t i = 0; i < count; i++) { /* all of them before the first chunk changes the state */
         if (tokens[i] < 0 || tokens[i] >= program->vocab_size) {
-            return rt_error(MOSS_BAD_INPUT, "token %d at position %lld is not in the vocabulary (0 to %lld)", tokens[i],
+            return rt_error(MOSS_BAD_INPUT, "token %d at position %lld is outside the vocabulary (0 to %lld)", tokens[i],
                             (long long)(position + (int64_t)i), (long long)program->vocab_size - 1);
         }
     }

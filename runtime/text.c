@@ -8,7 +8,7 @@ static const MossError fine = {.code = MOSS_OK};
 
 MossError moss_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t eos, MossTokenizer **out_tokenizer) {
     *out_tokenizer = rt_tokenizer_bytes(vocab_size, bos, eos);
-    return *out_tokenizer ? fine : rt_error(MOSS_NO_MEMORY, "no memory for a tokenizer");
+    return *out_tokenizer ? fine : rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a tokenizer");
 }
 
 void moss_tokenizer_free(MossTokenizer *tokenizer) { rt_tokenizer_free(tokenizer); }
@@ -41,7 +41,7 @@ struct MossStream {
 
 MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream) {
     MossStream *stream = *out_stream = malloc(sizeof *stream);
-    if (!stream) return rt_error(MOSS_NO_MEMORY, "no memory for a stream of text");
+    if (!stream) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a text stream");
     *stream = (MossStream){.text.tokenizer = tokenizer};
     su_text_append(&stream->gained, "", 0);
     return fine;
@@ -103,10 +103,10 @@ static bool tell(Completion *c, int32_t token) {
 /* Where no position is left: one more token, which cannot be fed. */
 static MossError tell_last(Completion *c, MossStop *out_stop) {
     float *room = malloc((size_t)c->vocabulary.limit * sizeof *room);
-    if (!room) return rt_error(MOSS_NO_MEMORY, "no memory for picking a token");
+    if (!room) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory to pick a token");
     int32_t token = rt_tokenizer_sample(c->tokenizer, c->sequence.sampler, moss_state_logits(c->sequence.state), room);
     free(room);
-    if (token < 0) return rt_error(MOSS_BAD_INPUT, "no logit is a number after the last token");
+    if (token < 0) return rt_error(MOSS_BAD_INPUT, "all logits are NaN after the last token");
     *out_stop = token == c->vocabulary.eos ? MOSS_STOP_EOS : MOSS_STOP_POSITIONS;
     if (token != c->vocabulary.eos && !tell(c, token)) *out_stop = MOSS_STOP_CALLER;
     return fine;
@@ -152,7 +152,7 @@ MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer 
     MossStop unasked;
     if (!out_stop) out_stop = &unasked;
     *out_stop = MOSS_STOP_COUNT;
-    if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "the state has no logits to go on with: feed it a token first");
+    if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "state has no logits to continue from: feed it a token first");
     Completion c = {.model = model,
                     .tokenizer = tokenizer,
                     .sequence = {.state = state, .sampler = sampler},
@@ -160,7 +160,8 @@ MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer 
                     .context = context,
                     .left = count};
     uint32_t *bits = malloc(((size_t)model->program->vocab_size / 32 + 1) * sizeof *bits);
-    MossError error = bits ? moss_stream_create(tokenizer, &c.stream) : rt_error(MOSS_NO_MEMORY, "no memory for a text");
+    MossError error =
+        bits ? moss_stream_create(tokenizer, &c.stream) : rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a text");
     if (error.code == MOSS_OK) {
         c.vocabulary = rt_tokenizer_vocabulary(tokenizer, bits);
         error = complete(&c, out_stop);

@@ -23,7 +23,7 @@ static bool encode_bytes(const void *self, const char *text, size_t size, RtToke
     for (size_t i = 0; i < size; i++) {
         int32_t id = (unsigned char)text[i];
         if (id >= vocab_size) {
-            return su_error(diags, (SuSpan){0}, NULL, "byte %zu of the text is %d, but the vocabulary ends at %lld", i, id,
+            return su_error(diags, (SuSpan){0}, NULL, "byte %zu of the text is %d, outside the vocabulary (0 to %lld)", i, id,
                             (long long)vocab_size - 1);
         }
         rt_tokens_add(out, id);

@@ -32,14 +32,14 @@ static bool add_shards(Files *files, const char *path, const cJSON *map, SuDiags
     size_t first = files->count;
     for (const cJSON *item = map->child; item; item = item->next) {
         if (!cJSON_IsString(item) || !item->valuestring[0] || strchr(item->valuestring, '/'))
-            return su_error(diags, su_file_span(diags, path), NULL, "weight_map: expected the name of a file beside it for '%s'",
-                            item->string);
+            return su_error(diags, su_file_span(diags, path), NULL,
+                            "weight_map: '%s': expected the name of a file in the same directory", item->string);
         const char *shard = beside(files->arena, path, item->valuestring);
         size_t i = first;
         while (i < files->count && strcmp(files->items[i], shard) != 0) i++;
         if (i == files->count) add(files, shard);
     }
-    return files->count > first || su_error(diags, su_file_span(diags, path), NULL, "weight_map: names no file");
+    return files->count > first || su_error(diags, su_file_span(diags, path), NULL, "weight_map is empty: it names no file");
 }
 
 /* Whether it begins as JSON does; a safetensors file has zeros among its first eight bytes. */
@@ -51,14 +51,13 @@ static bool is_json(const SuMap *map) {
 
 static bool add_index(Files *files, const char *path, const SuMap *map, SuDiags *diags) {
     if (map->size > RT_MAX_HEADER)
-        return su_error(diags, su_file_span(diags, path), NULL, "is larger than %d bytes, the most that is read of JSON",
-                        RT_MAX_HEADER);
+        return su_error(diags, su_file_span(diags, path), NULL, "file exceeds the limit of %d bytes for JSON", RT_MAX_HEADER);
     cJSON *root = cJSON_ParseWithLength((const char *)map->data, map->size);
     const cJSON *weight_map = cJSON_GetObjectItemCaseSensitive(root, "weight_map");
     bool ok = cJSON_IsObject(weight_map) ? add_shards(files, path, weight_map, diags)
                                          : su_error(diags, su_file_span(diags, path),
                                                     "give the .safetensors file, its index.json, or the directory that holds them",
-                                                    "is JSON without a weight_map, not weights");
+                                                    "file is JSON without a weight_map, not weights");
     cJSON_Delete(root);
     return ok;
 }
@@ -84,7 +83,7 @@ static bool add_directory(Files *files, const char *path, SuDiags *diags) {
     const char *file = su_printf(files->arena, "%s%s%s", path, slash, file_name);
     if (access(index, F_OK) == 0) return add_file(files, index, diags);
     if (access(file, F_OK) == 0) return add_file(files, file, diags);
-    return su_error(diags, su_file_span(diags, path), NULL, "is a directory without %s or %s", index_name, file_name);
+    return su_error(diags, su_file_span(diags, path), NULL, "directory has neither %s nor %s", index_name, file_name);
 }
 
 bool rt_weight_files(SuArena *arena, const char *const *paths, size_t n_paths, const char *const **out_paths, size_t *out_count,

@@ -60,13 +60,13 @@ static const char *readable_dtypes(SuArena *arena) {
 
 static bool check_form(const PgTensor *expected, const RtTensor *tensor, const char *path, SuDiags *diags) {
     if (!tensor->readable) {
-        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' is %s; expected %s", tensor->name, tensor->dtype_name,
-                        readable_dtypes(&diags->arena));
+        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s': dtype: expected %s, got %s", tensor->name,
+                        readable_dtypes(&diags->arena), tensor->dtype_name);
     }
     if (!same_shape(expected, tensor)) {
-        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' has shape %s; expected %s", tensor->name,
-                        rt_shape_text(&diags->arena, tensor->shape, tensor->rank),
-                        rt_shape_text(&diags->arena, expected->shape, expected->rank));
+        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s': shape: expected %s, got %s", tensor->name,
+                        rt_shape_text(&diags->arena, expected->shape, expected->rank),
+                        rt_shape_text(&diags->arena, tensor->shape, tensor->rank));
     }
     return true;
 }
@@ -88,7 +88,7 @@ static bool take_file(RtCheckpoints *c, Expected *e, size_t file, SuDiags *diags
         if (!expected) {
             ok = unknown_tensor(e, tensor, f->path, diags);
         } else if (e->holder[index]) {
-            ok = su_error(diags, su_file_span(diags, f->path), NULL, "tensor '%s' is also in %s; one file must hold it",
+            ok = su_error(diags, su_file_span(diags, f->path), NULL, "tensor '%s' is also in %s: expected it in one file only",
                           tensor->name, c->files[e->holder[index] - 1].path);
         } else {
             e->holder[index] = file + 1;
@@ -124,8 +124,8 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
     bool ok = true;
     for (size_t i = 0; i < n_paths; i++) {
         if (rt_packed_is_file(paths[i])) {
-            ok = su_error(diags, su_file_span(diags, paths[i]), "give the safetensors checkpoints, or the packed file alone",
-                          "holds packed weights: it goes with no other file, serves compiled code only, and is not packed again");
+            ok = su_error(diags, su_file_span(diags, paths[i]), "give the safetensors checkpoints, or only the packed file",
+                          "file has packed weights: it cannot be combined with other files, packed again or used with --reference");
             continue;
         }
         ok = rt_safetensors_open(paths[i], &out->files[i], diags) && ok;
@@ -182,12 +182,12 @@ bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, uint64_t i
     rt_read_elements(tensor, index, 1, &value);
     const char *place = place_text(&diags->arena, expected, index);
     if (!rt_finite(value)) {
-        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s; every weight must be finite", expected->name,
-                        place, value != value ? "not a number" : "infinite");
+        return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s: expected finite weights", expected->name, place,
+                        value != value ? "NaN" : "infinite");
     }
     const IrDtypeInfo *info = ir_dtype((IrDtype)expected->dtype);
     const char *most = info->most == 0 ? "" : su_printf(&diags->arena, " (at most %g)", info->most);
-    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s, %g, does not fit %s%s", expected->name, place,
+    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %g, out of range for %s%s", expected->name, place,
                     (double)value, info->word, most);
 }
 

@@ -263,7 +263,7 @@ _Noreturn void su_no_memory(size_t size) {
 
 _Noreturn void su_bug(const char *file, int line, const char *format, ...) {
     SuGuard *guard = failing(SU_OUR_BUG);
-    int size = snprintf(guard->failure.text, sizeof guard->failure.text, "bug at %s:%d: ", file, line);
+    int size = snprintf(guard->failure.text, sizeof guard->failure.text, "internal error at %s:%d: ", file, line);
     va_list args;
     va_start(args, format);
     if (size > 0 && (size_t)size < sizeof guard->failure.text)

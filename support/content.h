@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* NULL: nothing known. Else what to say ("is a Git LFS pointer, not the file itself"), and in *out_hint what to do about it. */
+/* NULL: nothing known. Else what to say ("file is a Git LFS pointer, not the file itself"), and in *out_hint what to do about it. */
 const char *su_content_of(const void *data, size_t size, const char **out_hint);
 
 #endif

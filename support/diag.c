@@ -191,7 +191,7 @@ void su_diags_print(const SuDiags *diags, FILE *out) {
         print_text(diags->failure.text, out);
         fputc('\n', out);
     }
-    if (diags->failure.code == SU_OUR_BUG) fputs("This is a mistake in mossc, not in your input; please report it.\n", out);
+    if (diags->failure.code == SU_OUR_BUG) fputs("This is a bug in mossc, not in your input; please report it.\n", out);
 }
 
 void su_diags_free(SuDiags *diags) {

@@ -43,15 +43,15 @@ static void forget(SuDirectory *directory) {
 
 static bool is_free(const char *path, SuDiags *diags) {
     struct stat st;
-    if (lstat(path, &st) != 0) return errno == ENOENT || fail(diags, path, "look at this place", errno);
+    if (lstat(path, &st) != 0) return errno == ENOENT || fail(diags, path, "examine path", errno);
     DIR *open = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
-    if (!open) return su_error(diags, su_file_span(diags, path), "give another name", "exists and is no directory");
+    if (!open) return su_error(diags, su_file_span(diags, path), "choose another name", "path exists and is not a directory");
     size_t entries = 0;
     while (readdir(open)) entries++;
     closedir(open);
     return entries <= 2 || /* . and .. */
-           su_error(diags, su_file_span(diags, path), "remove it or give another name; nothing is written over",
-                    "is a directory that holds something");
+           su_error(diags, su_file_span(diags, path), "existing files are never overwritten, choose another directory",
+                    "directory is not empty");
 }
 
 bool su_directory_open(const char *path, SuDirectory *out, SuDiags *diags) {
@@ -65,7 +65,7 @@ bool su_directory_open(const char *path, SuDirectory *out, SuDiags *diags) {
     }
     out->temporary = su_printf(&out->arena, "%s.mossc-tmp-XXXXXX", out->path);
     if (!mkdtemp(out->temporary)) {
-        fail(diags, out->path, "make this directory", errno);
+        fail(diags, out->path, "create directory", errno);
         su_arena_free(&out->arena);
         return false;
     }
@@ -97,7 +97,7 @@ const char *su_directory_file(SuDirectory *directory, const char *name, SuDiags 
         if (access(path, F_OK) == 0) continue;
         note(directory, path);
         if (mkdir(path, 0777) != 0) {
-            fail_within(directory, name, "make the directories of this file", diags);
+            fail_within(directory, name, "create the parent directories", diags);
             return NULL;
         }
     }

@@ -13,9 +13,9 @@
 
 const char *su_file_error(int error) {
     switch (error) {
-    case ENOSPC: return "the disk is full";
-    case EDQUOT: return "the disk quota is used up";
-    case EFBIG: return "a file may not be that large here (ulimit -f, or a limit of the file system)";
+    case ENOSPC: return "disk is full";
+    case EDQUOT: return "disk quota exceeded";
+    case EFBIG: return "file size limit exceeded (ulimit -f, or a limit of the file system)";
     default: return strerror(error);
     }
 }
@@ -34,9 +34,9 @@ static int open_regular(const char *path, struct stat *out_stat, SuDiags *diags)
     if (fstat(fd, out_stat) != 0)
         fail(diags, path, "stat", errno);
     else if (S_ISDIR(out_stat->st_mode))
-        su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
+        su_error(diags, su_file_span(diags, path), NULL, "path is a directory, not a file");
     else if (!S_ISREG(out_stat->st_mode))
-        su_error(diags, su_file_span(diags, path), NULL, "is not a regular file");
+        su_error(diags, su_file_span(diags, path), NULL, "path is not a regular file");
     else
         return fd;
     close(fd);
@@ -63,7 +63,7 @@ void su_map_close(SuMap *map) {
 }
 
 static bool too_large(SuDiags *diags, const char *path, size_t limit) {
-    return su_error(diags, su_file_span(diags, path), NULL, "is larger than %zu bytes, the most that is read here", limit);
+    return su_error(diags, su_file_span(diags, path), NULL, "file exceeds the limit of %zu bytes", limit);
 }
 
 /* Reads to the end of `fd` into `text`; stops with an error once there is more than `limit`. */
@@ -90,7 +90,7 @@ bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_tex
     if (fstat(fd, &st) != 0)
         ok = fail(diags, path, "stat", errno);
     else if (S_ISDIR(st.st_mode))
-        ok = su_error(diags, su_file_span(diags, path), NULL, "is a directory, not a file");
+        ok = su_error(diags, su_file_span(diags, path), NULL, "path is a directory, not a file");
     else if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > limit)
         ok = too_large(diags, path, limit);
     else

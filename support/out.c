@@ -210,7 +210,7 @@ static int open_in_place(SuOut *out, const char *reason, SuDiags *diags) {
     if (fd < 0) return fd;
     out->way = SU_OUT_IN_PLACE;
     su_warning(diags, su_file_span(diags, out->path), "an interruption would leave it incomplete",
-               "is written in place, since it cannot be replaced: %s", reason);
+               "file is written in place because it cannot be replaced: %s", reason);
     return fd;
 }
 
@@ -226,7 +226,7 @@ static int open_file(SuOut *out, const struct stat *old, SuDiags *diags) {
     int error = errno;
     forget_temporary(out);
     if (old && (error == EACCES || error == EPERM || error == EROFS)) {
-        fd = open_in_place(out, "its directory cannot be written", diags);
+        fd = open_in_place(out, "its directory is not writable", diags);
         if (fd >= 0) return fd;
     }
     errno = error;
@@ -247,7 +247,7 @@ static int open_out(SuOut *out, SuDiags *diags) {
     } else if (S_ISREG(st.st_mode)) {
         fd = open_file(out, &st, diags);
     } else if (S_ISDIR(st.st_mode)) {
-        su_error(diags, su_file_span(diags, out->path), "name a file", "is a directory, not a regular file");
+        su_error(diags, su_file_span(diags, out->path), "give a file name", "path is a directory, not a regular file");
         return -1;
     } else {
         out->way = SU_OUT_STREAM;

@@ -69,7 +69,7 @@ static bool scan(TkReader *r, const char *text, size_t size) {
 
 cJSON *tk_json_parse(TkReader *r, const char *text, size_t size) {
     if (size > TK_MAX_FILE) {
-        su_error(r->diags, r->span, NULL, "is larger than %d bytes, the most that is read here", TK_MAX_FILE);
+        su_error(r->diags, r->span, NULL, "file exceeds the limit of %d bytes", TK_MAX_FILE);
         return NULL;
     }
     const char *hint, *what = su_content_of(text, size, &hint);

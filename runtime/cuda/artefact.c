@@ -27,14 +27,15 @@ static MossError load_either(MossDevice *device, const PgProgram *program, const
     if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) return error;
     error = load_code(device, program, directory, "ptx");
     if (error.code != MOSS_DEVICE || !moss_cuda_other_architecture(device)) return error;
-    return rt_error(MOSS_DEVICE, "the code in %s is for later GPUs than this one, which is sm_%d", directory,
-                    moss_cuda_facts(device)->architecture);
+    return rt_error(MOSS_DEVICE, "GPU module in %s was built for newer GPUs than this one (sm_%d): compile it for this GPU",
+                    directory, moss_cuda_facts(device)->architecture);
 }
 
 MossError moss_cuda_artefact_open(const PgProgram *program, const char *directory, const MossOptions *options,
                                   MossModel **out_model) {
     MossDevice *device = options ? options->device : NULL;
-    if (!device) return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
+    if (!device)
+        return rt_error(MOSS_DEVICE, "%s needs a GPU: set MossOptions.device to a device from moss_cuda_open", program->name);
     MossError error = load_either(device, program, directory);
     return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, directory, options, out_model);
 }

@@ -22,7 +22,7 @@ static MossError too_new(const RtCuda *gpu, CuResult result) {
     int driver = gpu->facts.driver;
     char what[256];
     snprintf(what, sizeof what,
-             "the driver is of CUDA %d.%d, and an NVRTC of a later one makes code that it may not take: update the driver, or set "
+             "the driver supports CUDA %d.%d and may reject code from a newer NVRTC: update the driver, or set "
              "MOSSC_NVRTC to an older NVRTC",
              driver / 1000, driver % 1000 / 10);
     return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, what);
@@ -44,23 +44,23 @@ MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_m
 /* ---------------------------------------------------------------------------------------------- what it says */
 
 static MossError not_ours(const char *why) {
-    return rt_error(MOSS_DEVICE, "the code for the GPU is not what this mossc makes: %s", why);
+    return rt_error(MOSS_DEVICE, "GPU module was not built by this version of mossc: %s", why);
 }
 
 /* Whether image and its size belong together, and to the program. */
 static const char *fault_of(const RtCudaImage *image, size_t bytes, const PgProgram *program) {
-    if (bytes < sizeof *image || image->magic != RT_CUDA_MAGIC) return "it says nothing about itself";
-    if (image->format != RT_CUDA_FORMAT || image->numerics != PG_NUMERICS) return "it is of another version";
-    if (memcmp(image->spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) return "it is of another spec";
+    if (bytes < sizeof *image || image->magic != RT_CUDA_MAGIC) return "it has no mossc_image symbol";
+    if (image->format != RT_CUDA_FORMAT || image->numerics != PG_NUMERICS) return "its format or numerics version differs";
+    if (memcmp(image->spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) return "it was built from another spec";
     if (image->n_launches > MOST_LAUNCHES || bytes != sizeof *image + image->n_launches * sizeof(RtCudaLaunch))
-        return "its table of launches is damaged";
-    return image->n_ropes == program->n_ropes ? NULL : "it is of another program";
+        return "its launch table is corrupt";
+    return image->n_ropes == program->n_ropes ? NULL : "it was built from another program";
 }
 
 static const char *fault_of_launch(const RtCudaLaunch *launch, const PgProgram *program) {
     bool named = memchr(launch->entry, '\0', sizeof launch->entry) != NULL;
     bool good = named && launch->phase < program->steps[PG_BLOCK].n_phases && launch->per_tile > 0;
-    return good ? NULL : "its table of launches is damaged";
+    return good ? NULL : "its launch table is corrupt";
 }
 
 /* Reads RtCudaImage and the launches. */
@@ -69,10 +69,10 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
     CuPointer address;
     size_t bytes;
     CuResult result = gpu->driver.module_global(&address, &bytes, code->module, "mossc_image");
-    if (result == CU_NOT_FOUND) return not_ours("it says nothing about itself");
+    if (result == CU_NOT_FOUND) return not_ours("it has no mossc_image symbol");
     if (result) return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_global, NULL);
     uint8_t *words = su_malloc(bytes);
-    if (!words) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
+    if (!words) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the launch table");
     MossError error = gpu->device.kind->get(&gpu->device, words, address, bytes);
     const char *fault = NULL;
     if (error.code == MOSS_OK) {
@@ -84,7 +84,7 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
         if (code->launches) memcpy(code->launches, words + sizeof code->image, bytes - sizeof code->image);
         for (uint32_t i = 0; code->launches && i < code->image.n_launches && !fault; i++)
             fault = fault_of_launch(&code->launches[i], program);
-        if (!code->launches) error = rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
+        if (!code->launches) error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the launch table");
     }
     su_free(words);
     return fault ? not_ours(fault) : error;
@@ -97,12 +97,14 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
     int per_multiprocessor = 0;
     RT_CUDA_TRY(gpu, module_function, out_function, gpu->code.module, name);
     if (shared > gpu->facts.shared) {
-        return rt_error(MOSS_DEVICE, "%s wants %u bytes of shared memory; a block of %s has at most %u", name, shared,
+        return rt_error(MOSS_DEVICE, "kernel %s needs %u bytes of shared memory per block, but %s allows at most %u", name, shared,
                         gpu->facts.name, gpu->facts.shared);
     }
     if (shared > STATIC_SHARED) RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared);
     RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)gpu->code.image.threads, shared);
-    if (per_multiprocessor < 1) return rt_error(MOSS_DEVICE, "%s has no room for a block of %s", gpu->facts.name, name);
+    if (per_multiprocessor < 1)
+        return rt_error(MOSS_DEVICE, "%s cannot run kernel %s: not one of its blocks fits on a multiprocessor", gpu->facts.name,
+                        name);
     *out_blocks = (unsigned)(per_multiprocessor * gpu->facts.multiprocessors);
     return (MossError){.code = MOSS_OK};
 }
@@ -112,7 +114,7 @@ static MossError find_launches(RtCuda *gpu) {
     size_t n = (size_t)code->image.n_launches + 1;
     code->functions = su_calloc(n, sizeof *code->functions);
     code->resident = su_calloc(n, sizeof *code->resident);
-    if (!code->functions || !code->resident) return rt_error(MOSS_NO_MEMORY, "no memory for a table of launches");
+    if (!code->functions || !code->resident) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the launch table");
     for (uint32_t i = 0; i < code->image.n_launches; i++) {
         const RtCudaLaunch *launch = &code->launches[i];
         MossError error = find_entry(gpu, launch->entry, launch->shared, &code->functions[i], &code->resident[i]);
@@ -136,8 +138,8 @@ static MossError find_entries(RtCuda *gpu) {
 
 MossError moss_cuda_code(MossDevice *device, const PgProgram *program, const void *image, size_t bytes) {
     RtCuda *gpu = rt_cuda_of(device);
-    if (device->model) return rt_error(MOSS_DEVICE, "the GPU's code is in use by a model");
-    if (bytes < 4) return rt_error(MOSS_DEVICE, "the code for the GPU is empty");
+    if (device->model) return rt_error(MOSS_DEVICE, "GPU module is in use by a model: free the model first");
+    if (bytes < 4) return rt_error(MOSS_DEVICE, "GPU module is empty");
     MossError error = rt_cuda_enter(gpu);
     if (error.code != MOSS_OK) return error;
     rt_cuda_code_free(gpu);

@@ -16,8 +16,8 @@ static MossError open_library(RtCudaDriver *d) {
     bool named = path && path[0];
     d->handle = dlopen(named ? path : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (d->handle) return (MossError){.code = MOSS_OK};
-    if (named) return rt_error(MOSS_DEVICE, "MOSSC_CUDA_DRIVER, %s, cannot be opened as a library: %s", path, dlerror());
-    return rt_error(MOSS_DEVICE, "there is no NVIDIA driver here (libcuda.so.1): " DRIVER_HINT);
+    if (named) return rt_error(MOSS_DEVICE, "MOSSC_CUDA_DRIVER: cannot load the library %s: %s", path, dlerror());
+    return rt_error(MOSS_DEVICE, "NVIDIA driver (libcuda.so.1) was not found: " DRIVER_HINT);
 }
 
 static MossError find_symbols(RtCudaDriver *d) {
@@ -28,18 +28,18 @@ static MossError find_symbols(RtCudaDriver *d) {
     RT_CUDA_SYMBOLS(FIND)
 #undef FIND
     if (!missing) return (MossError){.code = MOSS_OK};
-    return rt_error(MOSS_DEVICE, "the NVIDIA driver has no %s: it is too old; CUDA %d.%d or newer is needed", missing,
+    return rt_error(MOSS_DEVICE, "NVIDIA driver is too old, it has no %s: expected CUDA %d.%d or newer, update the driver", missing,
                     RT_CUDA_OLDEST_DRIVER / 1000, RT_CUDA_OLDEST_DRIVER % 1000 / 10);
 }
 
 static MossError start(RtCudaDriver *d) {
     CuResult result = d->init(0);
-    if (result == CU_NO_DEVICE) return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU");
-    if (result) return rt_cuda_error(d, result, "cuInit", "`nvidia-smi` says whether the driver works at all");
+    if (result == CU_NO_DEVICE) return rt_error(MOSS_DEVICE, "NVIDIA driver found no GPU");
+    if (result) return rt_cuda_error(d, result, "cuInit", "run `nvidia-smi` to check whether the driver works");
     if ((result = d->driver_version(&d->version))) return rt_cuda_error(d, result, "cuDriverGetVersion", NULL);
     if (d->version >= RT_CUDA_OLDEST_DRIVER) return (MossError){.code = MOSS_OK};
-    return rt_error(MOSS_DEVICE, "the NVIDIA driver is of CUDA %d.%d; %d.%d or newer is needed: please update it",
-                    d->version / 1000, d->version % 1000 / 10, RT_CUDA_OLDEST_DRIVER / 1000, RT_CUDA_OLDEST_DRIVER % 1000 / 10);
+    return rt_error(MOSS_DEVICE, "NVIDIA driver is too old: expected CUDA %d.%d or newer, got %d.%d; update the driver",
+                    RT_CUDA_OLDEST_DRIVER / 1000, RT_CUDA_OLDEST_DRIVER % 1000 / 10, d->version / 1000, d->version % 1000 / 10);
 }
 
 MossError rt_cuda_driver_open(RtCudaDriver *out_driver) {

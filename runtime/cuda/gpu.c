@@ -52,8 +52,8 @@ MossError rt_cuda_timer_stop(RtCuda *gpu, const RtCudaTimer *timer, double *out_
 
 static MossError no_room(const RtCuda *gpu, uint64_t bytes, const char *what, uint64_t available, uint64_t whole) {
     double mib = 1 << 20;
-    return rt_error(MOSS_NO_MEMORY, "%s: %.1f MiB are needed on %s, of whose %.1f MiB %.1f are free", what, (double)bytes / mib,
-                    gpu->facts.name, (double)whole / mib, (double)available / mib);
+    return rt_error(MOSS_NO_MEMORY, "need %.1f MiB on cuda:%d, but only %.1f of %.1f MiB are free (%s)", (double)bytes / mib,
+                    gpu->facts.ordinal, (double)available / mib, (double)whole / mib, what);
 }
 
 /* Asks first: what is needed and what there is can then be said. A GPU that has its memory from the host's knows less: what the host
@@ -132,7 +132,7 @@ static MossError alloc(MossDevice *device, uint64_t bytes, uint64_t *out_address
     CuPointer address = 0;
     *out_address = 0;
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) error = take(gpu, bytes, "the state of a sequence", &address);
+    if (error.code == MOSS_OK) error = take(gpu, bytes, "state of a sequence", &address);
     if (error.code == MOSS_OK) error = clear(device, address, bytes);
     if (error.code == MOSS_OK)
         *out_address = address;
@@ -148,8 +148,7 @@ static MossError check_model(RtCuda *gpu, const PgProgram *program) {
     double mib = 1 << 20;
     uint64_t step = rt_arena_bytes(program, PG_ROW, 1) + rt_cuda_scratch_bytes(gpu, 1, 1) + program->out_stride * sizeof(float);
     char what[256];
-    snprintf(what, sizeof what,
-             "too little memory for '%s': weights %.1f MiB, the values of a step %.1f MiB, the state of a sequence %.1f MiB",
+    snprintf(what, sizeof what, "'%s': weights %.1f MiB, activations of a step %.1f MiB, state of a sequence %.1f MiB",
              program->name, (double)program->weight_bytes / mib, (double)step / mib, (double)program->state_bytes / mib);
     return check_room(gpu, program->weight_bytes + step + program->state_bytes, what);
 }
@@ -159,7 +158,7 @@ static MossError take_model(MossDevice *device, const PgProgram *program) {
     MossError error = rt_cuda_enter(gpu);
     if (error.code != MOSS_OK) return error;
     if (!gpu->code.module || memcmp(gpu->code.image.spec_hash, program->spec_hash, sizeof program->spec_hash) != 0)
-        return rt_error(MOSS_DEVICE, "the GPU has no code of '%s': moss_cuda_code comes first", program->name);
+        return rt_error(MOSS_DEVICE, "no GPU module is loaded for '%s': call moss_cuda_code first", program->name);
     error = check_model(gpu, program);
     if (error.code == MOSS_OK) error = take(gpu, program->weight_bytes, "weights", &gpu->weights);
     gpu->program = program;
@@ -237,9 +236,9 @@ static const RtDeviceKind kind = {.free = free_gpu,
 static MossError find_device(RtCuda *gpu, int ordinal) {
     int count = 0;
     RT_CUDA_TRY(gpu, device_count, &count);
-    if (count < 1) return rt_error(MOSS_DEVICE, "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)");
+    if (count < 1) return rt_error(MOSS_DEVICE, "NVIDIA driver found no GPU (is CUDA_VISIBLE_DEVICES empty?)");
     if (ordinal < 0 || ordinal >= count)
-        return rt_error(MOSS_DEVICE, "there is no GPU %d: the driver sees %d, numbered from 0", ordinal, count);
+        return rt_error(MOSS_DEVICE, "GPU %d does not exist: the driver found %d, numbered from 0", ordinal, count);
     RT_CUDA_TRY(gpu, device_get, &gpu->handle, ordinal);
     gpu->facts.ordinal = ordinal;
     return (MossError){.code = MOSS_OK};
@@ -260,10 +259,10 @@ static MossError read_facts(RtCuda *gpu) {
     f->shared = (uint32_t)shared;
     gpu->integrated = integrated != 0;
     if (f->architecture < OLDEST_ARCHITECTURE) {
-        return rt_error(MOSS_DEVICE, "%s is of compute capability %d.%d; 7.5 (Turing) is the oldest that is supported", f->name,
+        return rt_error(MOSS_DEVICE, "%s is not supported: expected compute capability 7.5 (Turing) or newer, got %d.%d", f->name,
                         major, minor);
     }
-    if (!together) return rt_error(MOSS_DEVICE, "%s cannot launch blocks together (cooperative launch) in this setting", f->name);
+    if (!together) return rt_error(MOSS_DEVICE, "%s does not support cooperative launches in its current configuration", f->name);
     return (MossError){.code = MOSS_OK};
 }
 
@@ -282,7 +281,7 @@ static MossError make_context(RtCuda *gpu) {
 MossError moss_cuda_open(int ordinal, MossDevice **out_device) {
     *out_device = NULL;
     RtCuda *gpu = su_calloc(1, sizeof *gpu);
-    if (!gpu) return rt_error(MOSS_NO_MEMORY, "no memory to open a GPU with");
+    if (!gpu) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory to open a GPU");
     gpu->device.kind = &kind;
     MossError error = rt_cuda_driver_open(&gpu->driver);
     if (error.code == MOSS_OK) error = find_device(gpu, ordinal);

@@ -29,8 +29,8 @@ MossError moss_cuda_copy_rate(MossDevice *device, uint64_t bytes, double *out_by
     RtCudaMemory from = {0}, to = {0};
     RtCudaTimer timer = {0};
     MossError error = rt_cuda_enter(gpu);
-    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &from, bytes, "a copy that is timed");
-    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &to, bytes, "a copy that is timed");
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &from, bytes, "buffer of the timed copy");
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &to, bytes, "buffer of the timed copy");
     if (error.code == MOSS_OK) error = device->kind->clear(device, from.address, bytes);
     if (error.code == MOSS_OK) error = rt_cuda_timer_make(gpu, &timer);
     if (error.code == MOSS_OK) error = time_copies(gpu, to.address, from.address, bytes, &timer, out_bytes_per_second);
@@ -55,7 +55,7 @@ static MossError find_probe(RtCuda *gpu, CuModuleRef module, const char *entry, 
     RT_CUDA_TRY(gpu, module_function, &probe->function, module, entry);
     RT_CUDA_TRY(gpu, occupancy, &blocks, probe->function, (int)probe->threads, 0);
     probe->blocks = (unsigned)((blocks > 0 ? blocks : 1) * gpu->facts.multiprocessors);
-    return rt_cuda_grow(gpu, &probe->out, (uint64_t)probe->blocks * probe->threads * sizeof(float), "a kernel that is timed");
+    return rt_cuda_grow(gpu, &probe->out, (uint64_t)probe->blocks * probe->threads * sizeof(float), "buffer of the timed kernel");
 }
 
 static MossError run_probe(RtCuda *gpu, const Probe *probe, uint32_t rounds, double *out_seconds) {

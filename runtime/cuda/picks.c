@@ -94,7 +94,7 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     Layout l = lay_out(s, p);
     MossError error = rt_cuda_enter(gpu);
     if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
-    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->picks, l.end, "the tokens that are picked");
+    if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->picks, l.end, "picked tokens");
     if (error.code == MOSS_OK && !p->from)
         error = device->kind->put(device, gpu->logits.address, s->logits, s->n_out_rows * gpu->program->out_stride * sizeof(float));
     if (error.code == MOSS_OK) error = send_picks(gpu, s, p, &l);

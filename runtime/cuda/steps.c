@@ -30,7 +30,7 @@ static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[5]) {
 MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
     uint64_t offsets[5], bytes = place_tables(rows, offsets).end;
     CuPointer before = gpu->tables.address;
-    MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "the tables of a step");
+    MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "step tables");
     if (gpu->tables.address != before) { rt_cuda_graphs_free(gpu); } /* they name the tables */
     if (error.code == MOSS_OK && !gpu->stuck) {
         RT_CUDA_TRY(gpu, host_alloc, (void **)&gpu->stuck, sizeof *gpu->stuck, 0);
@@ -56,12 +56,12 @@ uint64_t rt_cuda_scratch_bytes(const RtCuda *gpu, uint64_t ld, uint32_t segments
 static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     uint64_t scratch = rt_cuda_scratch_bytes(gpu, s->ld, s->n_segments);
     char what[96];
-    snprintf(what, sizeof what, "the values of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
+    snprintf(what, sizeof what, "activations of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
     MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
     if (error.code == MOSS_OK && s->n_out_rows > 0) {
         uint64_t bytes = s->n_out_rows * gpu->program->out_stride * sizeof(float);
-        error = rt_cuda_grow(gpu, &gpu->logits, bytes, "the logits of a step");
+        error = rt_cuda_grow(gpu, &gpu->logits, bytes, "logits of a step");
     }
     return error;
 }
@@ -116,12 +116,12 @@ static MossError stuck_or(const RtCuda *gpu, MossError error) {
     const RtCudaStuck *s = gpu->stuck;
     if (error.code == MOSS_OK || !s->set) return error;
     const PgProgram *program = gpu->program;
-    const char *phase = "the end of a step";
+    const char *phase = "end of step";
     for (int mode = 0; mode < PG_MODES && s->phase != UINT32_MAX; mode++)
         if (mode == (gpu->in_row_step ? PG_ROW : PG_BLOCK) && s->phase < program->steps[mode].n_phases)
             phase = program->steps[mode].phases[s->phase].name;
     return rt_error(MOSS_DEVICE,
-                    "%s: block %u of %u waited too long at barrier %u, before %s: %u blocks had arrived; the launch was ended\n"
+                    "%s: block %u of %u timed out at barrier %u, before %s: %u blocks had arrived; the launch was ended\n"
                     "    note: please report this with the spec; another process that uses the GPU may be the reason",
                     gpu->facts.name, s->block, s->blocks, s->nth, phase, s->arrived);
 }

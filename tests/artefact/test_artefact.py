@@ -241,10 +241,10 @@ def test_mistakes_are_told_and_leave_nothing(m):
     packed = bytearray((m.directory / "damaged").read_bytes())
     packed[-2000] ^= 1
     m.file("damaged", bytes(packed))
-    check_refused(m, "is damaged: the digest of tensor", spec, w, "damaged", "-o", "out")
+    check_refused(m, "file is corrupt: the digest of tensor", spec, w, "damaged", "-o", "out")
     check_refused(m, "files cannot be named", spec, w, weights, "--set", "name=-x", "-o", "out")
-    check_refused(m, "holds something", spec, w, weights, "-o", "full")
-    check_refused(m, "is no directory", spec, w, weights, "-o", "bad")
+    check_refused(m, "directory is not empty", spec, w, weights, "-o", "full")
+    check_refused(m, "exists and is not a directory", spec, w, weights, "-o", "bad")
     check_refused(m, "No such file", spec, w, weights, "-o", "no/such/place")
     check_refused(m, "-o DIR", spec, w, weights, status=2)
     check_refused(m, "-w FILE", spec, "-o", "out", status=2)

@@ -201,7 +201,7 @@ def test_damaged_kernels_are_made_again(m):
         made, found = warm(m, spec) if not lasting else (1, len(paths) - 1)
         assert (made, found) == (1, len(paths) - 1), damage
         after, said = logits(m, spec)
-        assert after == good and ("is a directory, not a regular file" in said) == bool(lasting), said
+        assert after == good and ("path is a directory, not a regular file" in said) == bool(lasting), said
 
 
 def test_a_cache_out_of_reach_is_done_without(m):

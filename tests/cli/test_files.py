@@ -64,8 +64,8 @@ def test_wrong_packed_weights_are_refused_with_the_reason(m):
         m.file("w.weights", good)
     flip(m, "w.weights", 4096 + 100)
     text = m.error("run", spec, "-w", "w.weights", "--verify", *common)
-    assert "is damaged: the digest of tensor 'embed.weight' does not match" in text and "mossc pack" in text, text
-    assert "is damaged" in m.error("pack", spec, "-w", "w.weights", "--verify")
+    assert "file is corrupt: the digest of tensor 'embed.weight' does not match" in text and "mossc pack" in text, text
+    assert "file is corrupt" in m.error("pack", spec, "-w", "w.weights", "--verify")
     for size in (0, 7, 100, 3000, 5000, len(good) - 1):
         m.file("w.weights", good[:size])
         assert "w.weights: error: " in m.error("run", spec, "-w", "w.weights", *common), size
@@ -76,7 +76,7 @@ def test_pack_needs_somewhere_to_write(m):
     spec, weights = tiny(m)
     assert "--verify is needed" in m.error("pack", spec, "-w", weights, status=2)
     assert "cannot create" in m.error("pack", spec, "-w", weights, "-o", "nowhere/w.weights")
-    assert "is a directory, not a regular file" in m.error("pack", spec, "-w", weights, "-o", ".")
+    assert "path is a directory, not a regular file" in m.error("pack", spec, "-w", weights, "-o", ".")
     m.file("old.weights", "old")
     assert "cannot write" in m.error("pack", spec, "-w", weights, "-o", "old.weights", largest_file=20000)
     assert (m.directory / "old.weights").read_bytes() == b"old"
@@ -149,7 +149,7 @@ def test_states_of_the_format_before_are_refused_clearly(m):
     data[8:12] = (1).to_bytes(4, "little")
     m.file("old.state", bytes(data))
     text = m.error("run", spec, "-w", weights, "-n", 1, "--state-in", "old.state")
-    assert "is a state in format 1; this mossc reads format 2" in text and "feed the text again" in text, text
+    assert "unsupported format: expected version 2, got 1" in text and "feed the text again" in text, text
 
 
 def test_wrong_states_are_refused_with_the_reason(m):
@@ -158,11 +158,11 @@ def test_wrong_states_are_refused_with_the_reason(m):
     m.run(*common, "-w", weights, "--state-out", "s.state")
     m.run("init", spec, "--seed", 8, "-o", "other.safetensors")
     m.file("t.txt", "1")
-    assert "is a state of this spec with other weights" in m.error(*common, "-w", "other.safetensors", "--state-in", "s.state")
+    assert "file is a state of this spec with other weights" in m.error(*common, "-w", "other.safetensors", "--state-in", "s.state")
     text = m.error(*common, "-w", weights, "--set", "weights.dtype=bf16", "--state-in", "s.state")
-    assert "is a state of another spec, 'tiny'" in text, text
+    assert "is a state of another spec: 'tiny'" in text, text
     assert "cannot open" in m.error(*common, "-w", weights, "--state-in", "missing.state")
-    assert "is not a whole file of a state" in m.error(*common, "-w", weights, "--state-in", "t.txt")
+    assert "file is not a complete state file" in m.error(*common, "-w", weights, "--state-in", "t.txt")
     load = ["logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"]
     assert "--state-in" in m.error(*load, "--reference", "32", status=2)
     assert "--prompt-cache" in m.error(*common, "-w", weights, "--state-in", "s.state", "--prompt-cache", "c", status=2)
@@ -217,7 +217,7 @@ def test_damaged_entries_of_a_cache_are_dropped(m):
     done = m.run(*common)
     assert done.stdout == wanted and "(miss), 2 states stored, 0 evicted, 2 damaged" in done.stderr, done.stderr
     assert "(hit)" in m.run(*common).stderr
-    assert "is not a directory" in m.run(*common[:-1], weights, status=1).stderr
+    assert "path is not a directory" in m.run(*common[:-1], weights, status=1).stderr
 
 
 def test_a_cache_stays_within_its_size(m):

@@ -35,11 +35,11 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
         archive.writestr("archive/data.pkl", b"x" * 100)
     kinds = {
         "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 10856448\n", "is a Git LFS pointer", "git lfs pull"),
-        "html": (b"\n<!DOCTYPE html><html><title>Access denied</title>" + b"x" * 3000, "is an HTML page", "download the file itself"),
-        "html2": (b"<HTML><body>" + b"x" * 3000, "is an HTML page", "download the file itself"),
+        "html": (b"\n<!DOCTYPE html><html><title>Access denied</title>" + b"x" * 3000, "file is an HTML page", "download the file itself"),
+        "html2": (b"<HTML><body>" + b"x" * 3000, "file is an HTML page", "download the file itself"),
         "pickle": (pickle.dumps({"a": list(range(100))}), "is a pickle", "safetensors.torch.save_file"),
         "zip": ((m.directory / "zip").read_bytes(), "is a zip archive", "safetensors.torch.save_file"),
-        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "is a GGUF file", ".safetensors checkpoint"),
+        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "file is a GGUF file", ".safetensors checkpoint"),
         "config": (json.dumps({"model_type": "mamba"}).encode(), "is JSON without a weight_map", "index.json"),
     }
     for name, (content, what, hint) in kinds.items():
@@ -49,7 +49,7 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
             text = m.error(*command, "-w", name)
             assert f"{name}: " in text and what in text and hint in text, text
     (m.directory / "empty").mkdir()
-    assert "is a directory without model.safetensors.index.json or model.safetensors" in m.error("run", spec, "--prompt", "a", "-w", "empty")
+    assert "directory has neither model.safetensors.index.json nor model.safetensors" in m.error("run", spec, "--prompt", "a", "-w", "empty")
     assert "x" not in m.left() and "p" not in m.left()
 
 

@@ -131,7 +131,7 @@ def test_a_mounted_file_is_written_in_place(m):
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         raise Skipped("files cannot be mounted here")
     try:
-        assert "is written in place, since it cannot be replaced" in m.run("init", spec, "--seed", 7, "-o", "outside").stderr
+        assert "is written in place because it cannot be replaced" in m.run("init", spec, "--seed", 7, "-o", "outside").stderr
         assert data(m, "inside") == data(m, "w")
         m.run("pack", spec, "-w", "w", "-o", "p")
         assert "is written in place" in m.run("pack", spec, "-w", "w", "-o", "outside", "--verify").stderr
@@ -172,7 +172,7 @@ def test_a_file_in_a_directory_without_rights_is_written_in_place(m):
 
     try:
         done = run("init", spec, "--seed", 7, "-o", "place/old")
-        assert done.returncode == 0 and "is written in place, since it cannot be replaced" in done.stderr, done.stderr
+        assert done.returncode == 0 and "is written in place because it cannot be replaced" in done.stderr, done.stderr
         assert data(m, "place/old") == data(m, "w")
         wrong = m.file("wrong.txt", "999")
         done = run("logits", spec, "-w", "w", "--tokens", wrong, "-o", "place/old")
@@ -199,7 +199,7 @@ def test_outputs_are_checked_before_the_work(m):
     ):
         text = m.error(*command)
         assert "nowhere/x: error: cannot create: No such file or directory" in text and "w:" not in text.replace("nowhere", ""), text
-    assert "cannot make this directory" in m.error("run", *common, "--prompt", "It", "--prompt-cache", "nowhere/x")
+    assert "cannot create directory" in m.error("run", *common, "--prompt", "It", "--prompt-cache", "nowhere/x")
     assert "is a directory" in m.error("run", *common, "--prompt", "It", "--state-out", ".")
     assert m.left() == ["t.txt", "tiny.yaml"]
 

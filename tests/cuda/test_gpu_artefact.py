@@ -41,7 +41,7 @@ def test_a_directory_says_what_run_says(m):
     assert run(m, *TEXT, "--gpu", "1") == text
     for settings, message in [
         ({"architecture": 75}, "for later GPUs than this one, which is sm_75"),
-        ({"devices": 0}, "the NVIDIA driver sees no GPU"),
+        ({"devices": 0}, "NVIDIA driver found no GPU"),
         ({"memory": 100000}, "too little memory for 'tiny'"),
         ({"fail": "cuModuleLoadDataEx:1:200"}, "cuModuleLoadDataEx"),
         ({"fail": "cuLaunchCooperativeKernel:1:999"}, "cuLaunchCooperativeKernel: CUDA_ERROR_UNKNOWN"),

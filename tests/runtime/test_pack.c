@@ -158,8 +158,8 @@ static void test_bad_values_are_named_and_progress_is_told(void **unused) {
     done = 0;
     assert_false(rt_pack(&packing, &diags));
     assert_int_equal(diags.errors, 2);
-    assert_string_equal(diags.items[0].message, "tensor 'big': element [40, 17], 1e+06, does not fit f16 (at most 65504)");
-    assert_string_equal(diags.items[1].message, "tensor 'idle': element [1] is infinite; every weight must be finite");
+    assert_string_equal(diags.items[0].message, "tensor 'big': element [40, 17] is 1e+06, out of range for f16 (at most 65504)");
+    assert_string_equal(diags.items[1].message, "tensor 'idle': element [1] is infinite: expected finite weights");
     su_diags_free(&diags);
     rt_workers_free(workers);
     rt_pages_free(&blob);

@@ -160,24 +160,24 @@ static void expect_after_rewrite(size_t at, uint32_t value, const char *words) {
 static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     (void)unused;
     size_t table = sizeof(RtPackedHeader);
-    expect_after_rewrite(offsetof(RtPackedHeader, format), 2, "is packed in format 2; this mossc reads format 1");
-    expect_after_rewrite(offsetof(RtPackedHeader, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
-    expect_after_rewrite(offsetof(RtPackedHeader, spec_hash), 0, "another spec, 'toy'");
-    expect_after_rewrite(offsetof(RtPackedHeader, dtype), IR_F16, "other weights or other passes");
-    expect_after_rewrite(offsetof(RtPackedHeader, data_offset), 8192, "other weights or other passes");
-    expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "holds tensor 'm' in another form or place");
-    expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "holds tensor 'v' in another form or place");
-    expect_after_rewrite(table + 4 * 72, 'x' << 16 | 'x', "tensors of other names");
+    expect_after_rewrite(offsetof(RtPackedHeader, format), 2, "unsupported format: expected version 1, got 2");
+    expect_after_rewrite(offsetof(RtPackedHeader, numerics), 99, "version of the numerics: expected 2, got 99");
+    expect_after_rewrite(offsetof(RtPackedHeader, spec_hash), 0, "another spec: 'toy'");
+    expect_after_rewrite(offsetof(RtPackedHeader, dtype), IR_F16, "different weights or passes");
+    expect_after_rewrite(offsetof(RtPackedHeader, data_offset), 8192, "different weights or passes");
+    expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "tensor 'm' has another layout or offset");
+    expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "tensor 'v' has another layout or offset");
+    expect_after_rewrite(table + 4 * 72, 'x' << 16 | 'x', "tensors with other names");
     Files f = make_files();
     MossModel *model;
     PgProgram other = program;
     other.spec_hash[15] = 1;
     expect_refused(moss_model_load(&other, NULL, &f.packed, 1, NULL, &model), MOSS_BAD_WEIGHTS,
-                   "was packed for another spec, 'toy'");
+                   "file was packed for another spec: 'toy'");
     const char *both[] = {f.packed, f.checkpoint};
     expect_refused(moss_model_load(&program, NULL, both, 2, NULL, &model), MOSS_BAD_WEIGHTS,
-                   "holds packed weights: it goes with no other file");
-    expect_refused(moss_weights_pack(&program, &f.packed, 1, NULL, f.packed), MOSS_BAD_WEIGHTS, "is not packed again");
+                   "file has packed weights: it cannot be combined with other files");
+    expect_refused(moss_weights_pack(&program, &f.packed, 1, NULL, f.packed), MOSS_BAD_WEIGHTS, "packed again");
     directory_remove(&f.directory);
 }
 
@@ -192,7 +192,7 @@ static void test_the_old_file_stays_when_packing_fails(void **unused) {
                       "{\"m\":{\"dtype\":\"F32\",\"shape\":[20,7],\"data_offsets\":[0,560]},"
                       "\"v\":{\"dtype\":\"F32\",\"shape\":[40],\"data_offsets\":[560,720]}}",
                       data, sizeof data);
-    expect_refused(moss_weights_pack(&program, &nan, 1, NULL, f.packed), MOSS_BAD_WEIGHTS, "is not a number");
+    expect_refused(moss_weights_pack(&program, &nan, 1, NULL, f.packed), MOSS_BAD_WEIGHTS, "is NaN");
     expect_refused(moss_weights_pack(&program, &f.checkpoint, 1, NULL, "/nowhere/w.weights"), MOSS_BAD_WEIGHTS, "cannot create");
     Bytes after = read_bytes(f.packed);
     assert_int_equal(before.size, after.size);

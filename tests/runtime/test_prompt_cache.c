@@ -224,9 +224,9 @@ static void test_a_directory_that_cannot_be_is_refused(void **unused) {
     Fixture *f = make_fixture(40);
     SuDiags diags = {0};
     assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.directory = "/nowhere/at/all", .every = 1}, &diags));
-    assert_true(says(&diags, "cannot make this directory"));
+    assert_true(says(&diags, "cannot create directory"));
     assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.directory = "/dev/null", .every = 1}, &diags));
-    assert_true(says(&diags, "is not a directory"));
+    assert_true(says(&diags, "path is not a directory"));
     su_diags_free(&diags);
     end(f);
 }

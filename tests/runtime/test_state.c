@@ -142,7 +142,7 @@ static void test_a_checkpoint_stays_until_the_next(void **unused) {
     toy_expect(state, 50);
     toy_feed(model, state, 105, 0);
     expect_refused(moss_state_rewind(state, 1), MOSS_BAD_INPUT,
-                   "65 tokens were fed since the checkpoint; going back is possible within 64");
+                   "cannot return to the checkpoint: expected at most 64 tokens fed since, got 65");
     toy_expect(state, 105);
     moss_state_reset(state);
     expect_refused(moss_state_rewind(state, 0), MOSS_BAD_INPUT, "has no checkpoint");
@@ -161,7 +161,7 @@ static void test_a_failed_step_is_taken_back(void **unused) {
     toy_feed(model, state, 25, 0);
     const int32_t bad[] = {1, TOY_NONFINITE};
     assert_int_equal(moss_feed(model, state, bad, 2, 0).code, MOSS_NON_FINITE);
-    expect_refused(moss_state_checkpoint(state), MOSS_BAD_INPUT, "no checkpoint of it can be taken");
+    expect_refused(moss_state_checkpoint(state), MOSS_BAD_INPUT, "reset it before taking a checkpoint");
     assert_int_equal(moss_state_rewind(state, 2).code, MOSS_OK);
     toy_expect(state, 25);
     toy_feed(model, state, 60, 0);
@@ -233,23 +233,24 @@ static void expect_after_rewrite(size_t at, uint64_t value, const char *words) {
 
 static void test_what_is_of_another_model_is_refused_with_the_reason(void **unused) {
     (void)unused;
-    expect_after_rewrite(offsetof(RtStateHeader, magic), 0, "is not a whole file of a state");
-    expect_after_rewrite(offsetof(RtStateHeader, format), 8, "is a state in format 8; this mossc reads format 2");
-    expect_after_rewrite(offsetof(RtStateHeader, numerics), 8, "version 8 of the numerics; this mossc computes with version 2");
-    expect_after_rewrite(offsetof(RtStateHeader, spec_hash), 8, "is a state of another spec, 'toy', not of this form of 'toy'");
+    expect_after_rewrite(offsetof(RtStateHeader, magic), 0, "file is not a complete state file");
+    expect_after_rewrite(offsetof(RtStateHeader, format), 8, "unsupported format: expected version 2, got 8");
+    expect_after_rewrite(offsetof(RtStateHeader, numerics), 8, "version of the numerics: expected 2, got 8");
+    expect_after_rewrite(offsetof(RtStateHeader, spec_hash), 8,
+                         "file is a state of another spec: 'toy', not this configuration of 'toy'");
     expect_after_rewrite(offsetof(RtStateHeader, weights), 8, "with other weights");
-    expect_after_rewrite(offsetof(RtStateHeader, layout), 8, "other states");
-    expect_after_rewrite(offsetof(RtStateHeader, state_bytes), UINT64_MAX, "other states");
-    expect_after_rewrite(offsetof(RtStateHeader, logits), UINT64_MAX, "other states");
-    expect_after_rewrite(offsetof(RtStateHeader, position), UINT64_MAX, "its position, -1, cannot be");
-    expect_after_rewrite(offsetof(RtStateHeader, blocks), 2, "is damaged or cut short");
-    expect_after_rewrite(sizeof(RtStateHeader), 1u << 30, "blocks past the state's end");
+    expect_after_rewrite(offsetof(RtStateHeader, layout), 8, "another state layout");
+    expect_after_rewrite(offsetof(RtStateHeader, state_bytes), UINT64_MAX, "another state layout");
+    expect_after_rewrite(offsetof(RtStateHeader, logits), UINT64_MAX, "another state layout");
+    expect_after_rewrite(offsetof(RtStateHeader, position), UINT64_MAX, "its position -1 is out of range");
+    expect_after_rewrite(offsetof(RtStateHeader, blocks), 2, "is corrupt or truncated");
+    expect_after_rewrite(sizeof(RtStateHeader), 1u << 30, "blocks beyond the end of the state");
     Saved s;
     save(&s);
     float other_weight = 2;
     MossModel *other = toy_model(&s.toy, &other_weight);
     MossState *state;
-    expect_refused(moss_state_load(other, s.path, &state), MOSS_BAD_STATE, "is a state of this spec with other weights");
+    expect_refused(moss_state_load(other, s.path, &state), MOSS_BAD_STATE, "file is a state of this spec with other weights");
     expect_refused(moss_state_load(s.model, "/nowhere/s.state", &state), MOSS_NO_FILE, "cannot open");
     moss_model_free(other);
     end(&s);
@@ -264,7 +265,7 @@ static void test_what_cannot_be_saved_leaves_the_old_file(void **unused) {
     const int32_t bad = TOY_NONFINITE;
     expect_refused(moss_state_save(state, "/nowhere/s.state"), MOSS_NO_FILE, "/nowhere/s.state: cannot create");
     assert_int_equal(moss_feed(s.model, state, &bad, 1, 0).code, MOSS_NON_FINITE);
-    expect_refused(moss_state_save(state, s.path), MOSS_BAD_INPUT, "is not saved");
+    expect_refused(moss_state_save(state, s.path), MOSS_BAD_INPUT, "was not saved");
     Bytes after = read_bytes(s.path);
     assert_int_equal(before.size, after.size);
     assert_memory_equal(before.data, after.data, before.size);

@@ -338,16 +338,16 @@ static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     const int32_t low[] = {1, -1}, high[] = {1, 2, VOCAB};
     MossSegment good = {.state = a, .tokens = text, .count = 2};
     MossSegment twice[] = {good, good}, mixed[] = {good, {.state = foreign, .tokens = text, .count = 1}};
-    expect_refused(moss_step(model, twice, 2), MOSS_BAD_INPUT, "segment 1: its state is already in another segment");
-    expect_refused(moss_step(model, mixed, 2), MOSS_BAD_INPUT, "segment 1: its state belongs to another model");
-    expect_refused(moss_step(model, &good, 0), MOSS_BAD_INPUT, "a step takes 1 to 64 tokens, not 0");
+    expect_refused(moss_step(model, twice, 2), MOSS_BAD_INPUT, "segment 1: state is already used by another segment");
+    expect_refused(moss_step(model, mixed, 2), MOSS_BAD_INPUT, "segment 1: state belongs to another model");
+    expect_refused(moss_step(model, &good, 0), MOSS_BAD_INPUT, "token count of a step must be between 1 and 64, got 0");
     expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text}, 1), MOSS_BAD_INPUT, "segment 0 has no tokens");
     expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = low, .count = 2}, 1), MOSS_BAD_INPUT,
                    "token -1 at position 6");
-    expect_refused(moss_feed(model, a, high, 3, 1), MOSS_BAD_INPUT, "token 10 at position 7 is not in the vocabulary (0 to 9)");
+    expect_refused(moss_feed(model, a, high, 3, 1), MOSS_BAD_INPUT, "token 10 at position 7 is outside the vocabulary (0 to 9)");
     expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 16}, 1), MOSS_BAD_INPUT,
-                   "a sequence of 21 tokens is longer than max_positions, 20");
-    expect_refused(moss_feed(model, a, text, 16, 4), MOSS_BAD_INPUT, "longer than max_positions");
+                   "sequence of 21 tokens exceeds max_positions 20");
+    expect_refused(moss_feed(model, a, text, 16, 4), MOSS_BAD_INPUT, "exceeds max_positions");
     expect_refused(moss_feed(model, a, text, 0, 4), MOSS_BAD_INPUT, "no tokens");
     assert_int_equal(moss_state_position(a), 5);
     assert_int_equal(moss_feed(model, a, text + 5, 15, 4).code, MOSS_OK); /* up to the bound */
@@ -360,7 +360,7 @@ static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     model = toy_model(&program, 1);
     a = new_state(model);
     expect_refused(moss_step(model, &(MossSegment){.state = a, .tokens = text, .count = 65}, 1), MOSS_BAD_INPUT,
-                   "a step takes 1 to 64 tokens, not 65");
+                   "token count of a step must be between 1 and 64, got 65");
     moss_state_free(a);
     moss_model_free(model);
 }
@@ -373,9 +373,9 @@ static void test_nonfinite_names_block_and_position(void **unused) {
     const int32_t bad[] = {1, 2, NONFINITE_TOKEN, 1};
     assert_int_equal(moss_feed(model, state, text, 10, 0).code, MOSS_OK);
     expect_refused(moss_feed(model, state, bad, 4, 0), MOSS_NON_FINITE,
-                   "the router of block 3 (line 12 of the spec) gave a non-finite value at position 12");
+                   "router of block 3 (line 12 of the spec) gave a non-finite value at position 12");
     assert_int_equal(moss_logits_count(model), 0);
-    expect_refused(moss_feed(model, state, text, 1, 0), MOSS_BAD_INPUT, "must be reset");
+    expect_refused(moss_feed(model, state, text, 1, 0), MOSS_BAD_INPUT, "reset it first");
     moss_state_reset(state);
     assert_int_equal(moss_feed(model, state, text, 4, 0).code, MOSS_OK);
     expect_logits(model, 0, toy_sum(text, 4));
@@ -475,9 +475,9 @@ static void test_models_are_loaded_from_files(void **unused) {
     halves[7] = 0x7FC0;
     write_safetensors(path, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[10],\"data_offsets\":[0,20]}}", halves, sizeof halves);
     expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS,
-                   "tensor 'w': element [7] is not a number");
+                   "tensor 'w': element [7] is NaN");
     write_safetensors(path, "{", NULL, 0);
-    expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "header is not JSON");
+    expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "header is not valid JSON");
     directory_remove(&directory);
 }
 

@@ -149,8 +149,8 @@ static void what_is_no_file_of_this_kind_is_refused(void **state) {
     REFUSE("[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "nested deeper than 16 levels");
     REFUSE("{\"version\": \"2.0\", \"model\": {}}", "version: '2.0' is not understood");
     REFUSE("{\"version\": \"1.0\"}", "model: is missing");
-    REFUSE("version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the file itself");
-    REFUSE("<!DOCTYPE html><html>", "is an HTML page");
+    REFUSE("version https://git-lfs.github.com/spec/v1\n", "file is a Git LFS pointer, not the file itself");
+    REFUSE("<!DOCTYPE html><html>", "file is an HTML page");
     REFUSE("{\"truncation\": 7, \"model\": {}}", "truncation: expected null or a map");
     REFUSE("{\"padding\": [], \"model\": {}}", "padding: expected null or a map");
 }
@@ -164,7 +164,7 @@ static void sizes_are_bounded(void **state) {
     refuse(text.text, text.size, "more than 4194304 values");
     text.size = 0;
     for (int i = 0; i <= TK_MAX_FILE / 16; i++) su_text_append(&text, "                ", 16);
-    refuse(text.text, text.size, "is larger than 67108864 bytes");
+    refuse(text.text, text.size, "exceeds the limit of 67108864 bytes");
     text.size = 0;
     su_text_add(&text, "[{\"id\": 3, \"content\": \"%*d\", " FLAGS "]", TK_MAX_ADDED + 1, 7);
     SuText file = file_of(&(Sections){.added = text.text});
