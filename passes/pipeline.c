@@ -73,7 +73,7 @@ static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *), const PsOptio
     return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
 }
 
-bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+static bool fuse_unguarded(IrGraph *g, const PsOptions *options, SuDiags *diags) {
     if (g->level == IR_FUSED) return true;
     if (!dump(g, options, 0, "naive", diags)) return false;
     g->level = IR_FUSED;
@@ -82,4 +82,12 @@ bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
     if (!run(g, PS_SCAN_FUSION, ps_scan_fusion, options, diags)) return false;
     if (options->stop_after == PS_SCAN_FUSION + 1) return true;
     return run(g, PS_ELEMENTWISE_FUSION, ps_elementwise_fusion, options, diags);
+}
+
+bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "fusing the graph")) return false;
+    bool result = fuse_unguarded(g, options, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -102,10 +102,15 @@ static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *di
     return ok;
 }
 
+static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
+
 bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
                          SuDiags *diags) {
-    *out = (RtCheckpoints){.n_files = n_paths};
+    SuCleanup cleanup;
+    *out = (RtCheckpoints){0};
+    su_cleanup_add(&cleanup, close_checkpoints, out);
     out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
+    out->n_files = n_paths;
     out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
     bool ok = true;
     for (size_t i = 0; i < n_paths; i++) {
@@ -121,6 +126,7 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
         for (size_t i = 0; i < n_paths; i++) ok = take_file(out, &e, i, diags) && ok;
         ok = check_missing(out, &e, diags) && ok;
     }
+    su_cleanup_done(&cleanup);
     if (!ok) rt_checkpoints_close(out);
     return ok;
 }
@@ -213,8 +219,8 @@ static const float *read_tensor(SuArena *arena, const PgTensor *expected, const 
     return values;
 }
 
-RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
-                         SuDiags *diags) {
+static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors,
+                                       PgDtype dtype, SuDiags *diags) {
     RtCheckpoints checkpoints;
     if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) return NULL;
     SuArena arena = {0};
@@ -233,6 +239,15 @@ RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTenso
         return NULL;
     }
     return source;
+}
+
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
+                         SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading weights")) return NULL;
+    RtSource *result = source_open_unguarded(paths, n_paths, tensors, n_tensors, dtype, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void rt_source_close(RtSource *source) {

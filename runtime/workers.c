@@ -226,6 +226,8 @@ void rt_workers_free(RtWorkers *workers) {
     su_free(workers);
 }
 
+void rt_workers_drop(void *workers) { rt_workers_free(workers); }
+
 int rt_workers_count(const RtWorkers *workers) { return workers->count; }
 
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end) {

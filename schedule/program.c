@@ -96,7 +96,8 @@ static bool check_head(const IrGraph *g, SuDiags *diags) {
     return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
 }
 
-bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
+static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
+                                 SuDiags *diags) {
     if (!check_head(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
@@ -136,4 +137,13 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
     *out_program = program;
     su_arena_free(&b.scratch);
     return true;
+}
+
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
+    su_arena_settle(arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "making the program")) return false;
+    bool result = sc_program_unguarded(graph, options, arena, out_program, diags);
+    su_guard_end(&guard);
+    return result;
 }
