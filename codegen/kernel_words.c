@@ -38,7 +38,6 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
         [PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update", [PG_SCAN_PARAMS] = "params"};
     static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
                                       [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
-    static const char *const sums[] = {[PG_NO_SUM] = "", [PG_GATED_SUM] = "gated_sum", [PG_PLANE_SUM] = "plane_sum"};
     Name n = {out, size, 0};
     append(&n, "%s_%s", kinds[k->kind], k->mode == PG_ROW ? "row" : "block");
     if (k->K > 0)
@@ -52,14 +51,11 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
     append_if(&n, k->gather_wanted, "wanted");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
-    append_if(&n, k->dual, "dual");
     append_if(&n, k->bias, "bias");
-    append_if(&n, k->conv, "conv");
     append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);
-    append_if(&n, k->sum != PG_NO_SUM, sums[k->sum]);
-    append_if(&n, k->addend, "addend");
-    append_if(&n, k->residual, "residual");
-    append_if(&n, k->logits, "logits");
+    for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
+        append_if(&n, true,
+                  s->kind == PG_STEP_ACT ? pg_activation((PgActivation)s->act)->word : pg_step((PgStepKind)s->kind)->word);
 }
 
 void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size) {

@@ -24,7 +24,7 @@ MosscDiag mossc_diags_at(const MosscDiags *diags, size_t i) {
     const SuDiag *d = &diags->found.items[i];
     const char *path = d->span.source ? d->span.source->path : NULL;
     return (MosscDiag){.severity = severities[d->severity],
-                       .code = "",
+                       .code = su_code_id(d->code),
                        .path = path ? path : "",
                        .line = d->span.line,
                        .column = d->span.column,
@@ -37,10 +37,7 @@ MosscDiag mossc_diags_at(const MosscDiags *diags, size_t i) {
 static void copy_diag(SuDiags *to, const SuDiag *from) {
     SuSpan span = from->span;
     if (span.source) span.source = su_file_span(to, span.source->path ? span.source->path : "").source;
-    if (from->severity == SU_ERROR)
-        su_error(to, span, from->hint, "%s", from->message);
-    else
-        su_warning(to, span, from->hint, "%s", from->message);
+    su_report(to, from->code, span, from->hint, "%s", from->message);
 }
 
 /* "model.yaml:3:5: message (hint)", a line each. */

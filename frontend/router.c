@@ -28,7 +28,7 @@ static void check_top_k(const FeBuild *b, const FeMap *router, const FeMap *expe
 static void check_input(const FeBuild *b, FeMap *router) {
     FeValue *input = fe_value(router, KEY(router, input));
     if (input->state == FE_GIVEN && input->integer == FE_ROUTER_INNER && input->written)
-        fe_refuse(b, input, "'router.input': inner has a meaning only in ssm blocks");
+        fe_refuse(b, input, "'router.input': %s blocks have no inner activation to route by", fe_block_kind_word(b->out->kind));
     fe_set_integer(router, KEY(router, input), FE_ROUTER_BLOCK);
     input->moot = true;
 }

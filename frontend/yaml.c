@@ -9,6 +9,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "frontend/invisible.h"
 #include "support/utf8.h"
 
 typedef struct Anchor {
@@ -41,9 +42,9 @@ static SuSpan event_span(const Parser *p, const yaml_event_t *event) { return sp
 
 static bool is_break(uint32_t c) { return c == '\n' || c == '\r' || c == 0x85 || c == 0x2028 || c == 0x2029; }
 
-static bool is_allowed(uint32_t c) { /* YAML 1.1, c-printable */
+static bool is_allowed(uint32_t c) { /* YAML 1.1, c-printable; a byte order mark is looked at apart */
     return c == '\t' || c == '\n' || c == '\r' || (c >= 0x20 && c <= 0x7E) || c == 0x85 || (c >= 0xA0 && c <= 0xD7FF) ||
-           (c >= 0xE000 && c <= 0xFFFD && c != 0xFEFF) || c >= 0x10000;
+           (c >= 0xE000 && c <= 0xFFFD) || c >= 0x10000;
 }
 
 /* libyaml compares every %TAG directive with all before it; as tags have no meaning here, none is needed. */
@@ -52,10 +53,13 @@ static bool check_tag_directive(const Parser *p, size_t at, SuSpan span) {
     return !directive || su_report(p->diags, SU_CODE_not_yaml, span, NULL, "YAML tags have no meaning in a spec");
 }
 
-/* Refuses what is not printable UTF-8, at its place: libyaml gives only a byte offset for these. */
+/* Refuses what is not printable UTF-8, at its place: libyaml gives only a byte offset for these; and what cannot be seen where
+ * no text is meant: libyaml would make it a part of a word, and then another mistake is reported. */
 static bool check_bytes(const Parser *p, size_t start) {
     const unsigned char *text = (const unsigned char *)p->source->text;
     SuSpan span = {p->source, 1, 1 + p->first_column, 1};
+    const size_t errors = p->diags->errors;
+    FePlace place = {0};
     for (size_t at = start; at < p->source->size;) {
         SuUtf8 decoded = su_utf8_at(p->source->text + at, p->source->size - at);
         uint32_t c = decoded.code;
@@ -65,6 +69,13 @@ static bool check_bytes(const Parser *p, size_t start) {
         if (!is_allowed(c))
             return su_report(p->diags, SU_CODE_not_utf8, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
         if (!check_tag_directive(p, at, span)) return false;
+        const char *invisible = fe_invisible(&place, c);
+        if (invisible) {
+            su_report(p->diags, SU_CODE_invisible, span,
+                      "delete it, or write a plain space; only quoted texts and comments may have it",
+                      "invisible character U+%04X %s", (unsigned)c, invisible);
+        }
+        fe_place_take(&place, invisible ? ' ' : c);
         bool crlf = c == '\r' && at + 1 < p->source->size && text[at + 1] == '\n';
         at += decoded.size;
         if (is_break(c) && !crlf) {
@@ -74,7 +85,7 @@ static bool check_bytes(const Parser *p, size_t start) {
             span.column++;
         }
     }
-    return true;
+    return p->diags->errors == errors;
 }
 
 /* ---- events ---- */

@@ -43,19 +43,6 @@ static void normalise(Counter *c, double elements) {
     add(c, costs[c->k->norm] * elements);
 }
 
-/* What stands behind the sum over experts of a map or of COMBINE: O outputs at each of `n` places. */
-static void finish(Counter *c, double n) {
-    const PgKernel *k = c->k;
-    double elements = n * (double)k->O;
-    add(c, elements * (k->addend + k->residual + k->scaled));
-    move(c, elements * (1 + k->addend + k->residual));
-}
-
-static void sum_experts(Counter *c, PgSum sum) {
-    double per_row = sum == PG_GATED_SUM ? 2 * (double)c->k->k : sum == PG_PLANE_SUM ? (double)c->k->E : 0;
-    add(c, c->rows * (double)c->k->O * per_row);
-}
-
 /* Bytes of a state of `planes` × O channels × `elements` of every sequence, read and written; of the experts' those that rows of
  * one sequence choose, if `chosen`. */
 static void move_state(Counter *c, double planes, int64_t elements, bool chosen) {
@@ -67,6 +54,25 @@ static void move_state(Counter *c, double planes, int64_t elements, bool chosen)
 static void convolve(Counter *c) {
     add(c, 2 * c->rows * (double)(c->k->O * c->k->taps));
     if (c->k->taps > 1) move_state(c, 1, c->k->taps - 1, false);
+}
+
+static double sum_terms(const PgKernel *k, PgStepKind kind) { return kind == PG_STEP_GATED_SUM ? 2 * (double)k->k : (double)k->E; }
+
+/* The epilogue, step by step, of `places` of O outputs each; behind a sum over experts a row is one place. The result is stored. */
+static void finish(Counter *c, double n) {
+    const PgKernel *k = c->k;
+    for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++) {
+        const PgStepInfo *info = pg_step((PgStepKind)s->kind);
+        if (pg_step_sums(s)) {
+            n = c->rows;
+            add(c, n * (double)k->O * sum_terms(k, (PgStepKind)s->kind));
+        }
+        if (s->kind == PG_STEP_ACT) activate(c, (PgActivation)s->act, n * (double)k->O);
+        if (s->kind == PG_STEP_CONV) convolve(c);
+        add(c, n * (double)k->O * info->flops);
+        move(c, n * (double)k->O * info->moved);
+    }
+    move(c, n * (double)k->O);
 }
 
 /* ---------------------------------------------------------------------------------------------- kinds, one rule each */
@@ -86,15 +92,11 @@ static void cost_map(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
-    double outputs = y * (double)k->O, maps = k->dual ? 2 : 1;
+    double matrices = pg_does(k, PG_STEP_DUAL) ? 2 : 1;
     normalise(c, x * (double)k->K);
     move(c, x * (double)k->K);
-    add(c, maps * outputs * (2 * (double)k->K + k->bias) + (k->dual ? outputs : 0));
-    if (k->conv) convolve(c);
-    if (k->conv_bias) add(c, outputs);
-    activate(c, k->act, outputs);
-    sum_experts(c, k->sum);
-    finish(c, k->sum == PG_NO_SUM ? y : c->rows);
+    add(c, matrices * y * (double)k->O * 2 * (double)k->K);
+    finish(c, y);
 }
 
 static void cost_route(Counter *c) {
@@ -111,7 +113,6 @@ static void cost_route(Counter *c) {
 static void cost_group(Counter *c) { move(c, 4 * c->rows * (double)c->k->k); }
 
 static void cost_combine(Counter *c) {
-    sum_experts(c, c->k->sum);
     move(c, places(c, c->k->x_layout) * (double)c->k->O);
     finish(c, c->rows);
 }
@@ -320,7 +321,7 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
-    c.rows = (double)(k->logits || k->gather_wanted ? work->wanted : work->rows);
+    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_wanted ? work->wanted : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {

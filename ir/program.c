@@ -8,3 +8,8 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b) {
 #include "ir/kernel_fields.def"
         ;
 }
+
+uint64_t pg_weight_bytes(const PgWeight *w) {
+    uint64_t panels = (uint64_t)w->planes * pg_panels(w->O), K = (uint64_t)w->K;
+    return panels * PG_LANES * 4 * (w->dtype == PG_F32 ? K : (K + 1) / 2);
+}

@@ -30,6 +30,7 @@
 #include <stdint.h>
 
 #include "ir/activation.h"
+#include "ir/epilogue.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
@@ -103,6 +104,14 @@ typedef struct PgKernel {
 #include "ir/kernel_fields.def"
 } PgKernel;
 
+/* The sum over experts in its epilogue. */
+static inline PgSum pg_sum(const PgKernel *k) {
+    for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
+        if (pg_step_sums(s)) return s->kind == PG_STEP_GATED_SUM ? PG_GATED_SUM : PG_PLANE_SUM;
+    return PG_NO_SUM;
+}
+static inline bool pg_does(const PgKernel *k, PgStepKind kind) { return pg_epilogue_find(&k->epilogue, kind) != 0; }
+
 /* Field by field: what lies in padding does not count. */
 bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 
@@ -169,7 +178,7 @@ enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
-enum { PG_MAX_OPERANDS = 16 };
+enum { PG_MAX_OPERANDS = 16, PG_NO_SLOT = -1 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
@@ -243,6 +252,9 @@ typedef struct PgWeight {
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
 } PgWeight;
+
+/* Bytes that a packed form takes. */
+uint64_t pg_weight_bytes(const PgWeight *weight);
 
 /* One state of a sequence: a part of its block of memory. */
 typedef struct PgState {

@@ -212,6 +212,8 @@ static MossError complete_unguarded(MossModel *model, MossState *state, const Mo
 
 MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
                         MossText told, void *context, MossStop *out_stop) {
+    MossStop unasked;
+    if (!out_stop) out_stop = &unasked;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "completing a text")) return rt_failure(&guard.failure);
     MossError result = complete_unguarded(model, state, tokenizer, sampler, count, told, context, out_stop);

@@ -106,6 +106,8 @@ void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     sc_phase(b, p)->pg.k = (uint32_t)y->k;
 }
 
+void sc_add_step(ScBuilder *b, ScPhaseId p, PgEpilogueStep step) { pg_epilogue_add(&sc_phase(b, p)->kernel.epilogue, step); }
+
 void sc_set_experts(PgKernel *k, const ScLayout *layout) {
     if (layout->E > k->E) k->E = layout->E;
     if (layout->k > k->k) k->k = layout->k;
@@ -304,7 +306,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
-    sc_phase(b, p)->kernel.sum = node->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
+    sc_add_step(b, p, (PgEpilogueStep){.kind = node->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     sc_read(b, p, PG_COMBINE_X, node->operands[0]);
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);

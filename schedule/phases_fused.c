@@ -83,9 +83,6 @@ static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
-    k->act = m->act;
-    k->dual = m->dual;
-    k->bias = m->bias != NULL;
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
         sc_set_norm(b, p, norm, PG_MAP_NORM_W, PG_MAP_NORM_B);
@@ -99,20 +96,33 @@ static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
     sc_read_routes(b, p, y_layout, PG_MAP_ROUTES, PG_MAP_GROUPS);
 }
 
-static void set_sum(PgKernel *k, const IrNode *sum) {
-    k->sum = sum->op == IR_OP_plane_sum ? PG_PLANE_SUM : PG_GATED_SUM;
-    k->y_layout = PG_ROWS;
+/* The epilogue up to the sum over experts, with the convolution if there is one. */
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m, const PsConv *conv) {
+    PgActivation act = conv != NULL ? conv->act : m->act;
+    if (m->bias != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
+    if (conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
+    if (conv != NULL && conv->bias != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV_BIAS});
+    if (act != PG_NO_ACT) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ACT, .act = act});
+    if (m->bias2 != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS2});
+    if (m->dual) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_DUAL});
+}
+
+static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_phase(b, p)->kernel.y_layout = PG_ROWS;
 }
 
 /* Addend, residual and scale, for a map or for the combining phase behind it. */
 static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
-    PgKernel *k = &sc_phase(b, p)->kernel;
-    k->residual = m->n_adds > 0;
-    k->addend = m->n_adds > 1;
-    if (k->addend) sc_read(b, p, addend_slot, m->adds[0]);
-    if (k->residual) sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
-    k->scaled = m->scale != 1.0;
-    k->scale = k->scaled ? m->scale : 0.0;
+    if (m->n_adds > 1) {
+        sc_read(b, p, addend_slot, m->adds[0]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
+    }
+    if (m->n_adds > 0) {
+        sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
+    }
+    if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
 }
 
 /* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
@@ -121,7 +131,7 @@ static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (k->logits) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_WANTED;
 }
 
 /* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
@@ -133,10 +143,10 @@ static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
     sc_set_experts(&sc_phase(b, p)->kernel, x);
-    set_sum(&sc_phase(b, p)->kernel, m->sum);
+    add_sum(b, p, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
     sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->last->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
@@ -153,9 +163,6 @@ static bool conv_behind(const ScBuilder *b, const MapParts *m, PsConv *out) {
 
 static void fill_conv(ScBuilder *b, ScPhaseId p, const PsConv *conv) {
     PgKernel *k = &sc_phase(b, p)->kernel;
-    k->conv = true;
-    k->conv_bias = conv->bias != IR_NONE;
-    k->act = conv->act;
     k->taps = b->g->values[conv->w].type.dim[1];
     sc_read_weight(b, p, PG_MAP_CONV_W, conv->w, PG_CHANNELS, 1.0);
     sc_read_weight(b, p, PG_MAP_CONV_B, conv->bias, PG_VECTOR, 1.0);
@@ -173,20 +180,22 @@ void sc_phase_map(ScBuilder *b, const PsGroup *nodes) {
     sc_prepare_groups(b, y);
     ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
     fill_map(b, p, &m);
-    sc_phase(b, p)->kernel.logits = head;
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
+    bool carries = conv_behind(b, &m, &conv);
     IrValueId result = m.last->results[0];
-    if (m.sum != NULL && !apart) {
-        set_sum(&sc_phase(b, p)->kernel, m.sum);
-        if (sc_phase(b, p)->kernel.sum == PG_GATED_SUM) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
-    }
-    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
-    if (conv_behind(b, &m, &conv)) {
+    add_own_steps(b, p, &m, carries ? &conv : NULL);
+    if (carries) {
         fill_conv(b, p, &conv);
         b->skip_conv[b->g->values[conv.y].node] = true;
         result = conv.y;
     }
+    if (m.sum != NULL && !apart) {
+        add_sum(b, p, m.sum);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+    }
+    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
+    if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
     map_tiles(b, p, y);
     if (head) return;
     if (!apart) {

@@ -35,6 +35,12 @@ static const char *const COUNTS[] = {
     [PG_PER_POSITION_BLOCK] = "block of positions",
 };
 
+static void print_epilogue(const PgKernel *k, FILE *out) {
+    for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
+        fprintf(out, " %s",
+                s->kind == PG_STEP_ACT ? pg_activation((PgActivation)s->act)->word : pg_step((PgStepKind)s->kind)->word);
+}
+
 /* What is fused into a kernel, in the order in which it happens. */
 static void print_features(const PgKernel *k, FILE *out) {
     static const char *const selects[] = {"", " all-experts", " chosen-experts"};
@@ -43,15 +49,10 @@ static void print_features(const PgKernel *k, FILE *out) {
     if (k->kind == PG_MAP) fprintf(out, "%s", selects[k->select]);
     if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
     if (k->bias) fprintf(out, " bias");
-    if (k->conv) fprintf(out, " conv");
+    print_epilogue(k, out);
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
-    if (k->dual) fprintf(out, " times-second-map");
     if (k->gate) fprintf(out, " gate");
-    if (k->sum != PG_NO_SUM) fprintf(out, k->sum == PG_GATED_SUM ? " gated-sum" : " plane-sum");
-    if (k->addend) fprintf(out, " addend");
-    if (k->residual) fprintf(out, " residual");
     if (k->scaled) fprintf(out, " scaled");
-    if (k->logits) fprintf(out, " logits");
     if (k->gather_wanted) fprintf(out, " wanted-rows");
     if (k->rope) fprintf(out, " rope");
 }

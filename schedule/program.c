@@ -1,6 +1,7 @@
 /* The program as constant data: both modes' phases with their offsets, kernels shared, tables copied. */
 #include <string.h>
 
+#include "ir/program_verify.h"
 #include "schedule/builder.h"
 #include "support/clock.h"
 #include "support/size.h"
@@ -96,6 +97,12 @@ static bool check_head(const IrGraph *g, SuDiags *diags) {
     return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
 }
 
+/* A program that breaks a rule is a bug of this directory. */
+static bool check(const PgProgram *program, SuDiags *diags) {
+    return pg_verify(program, diags) ||
+           su_error(diags, (SuSpan){0}, NULL, "this is a bug of mossc: it scheduled a program that breaks its own rules");
+}
+
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {
     if (!check_head(graph, diags)) return false;
@@ -136,7 +143,7 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     program->n_ropes = (uint32_t)b.n_ropes;
     *out_program = program;
     su_arena_free(&b.scratch);
-    return true;
+    return !options->check || check(program, diags);
 }
 
 bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {

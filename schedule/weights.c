@@ -52,12 +52,6 @@ static void set_shape(PgWeight *w, const IrType *type) {
     w->K = inner == 2 ? type->dim[type->rank - 1] : 1;
 }
 
-static uint64_t packed_bytes(const PgWeight *w) {
-    uint64_t panels = (uint64_t)w->planes * pg_panels(w->O), k = (uint64_t)w->K;
-    if (w->pack != PG_PANELS || w->dtype == PG_F32) return panels * k * PG_LANES * 4;
-    return panels * su_ceil_div(k, 2) * PG_LANES * 4;
-}
-
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
     int32_t *known = &b->weight_of[pack][value];
     if (*known >= 0) {
@@ -69,7 +63,7 @@ const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double act
     PgWeight pg = {.tensor = b->tensor_of[value], .pack = pack, .negexp = v->transform == IR_NEG_EXP};
     pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? packed_dtype(v->type.dtype) : PG_F32;
     set_shape(&pg, &v->type);
-    pg.bytes = packed_bytes(&pg);
+    pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
     pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);
     *known = (int32_t)b->n_weights;

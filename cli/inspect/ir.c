@@ -97,7 +97,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(IrOptions, dump_dir, "dump-dir", 0, "DIR", false,
                  "write a numbered file for every step into DIR; with --stage program the generated code too"),
     CLI_ROW_FLAG(IrOptions, time_passes, "time-passes", "say on standard error how long each pass took"),
-    CLI_ROW_FLAG(IrOptions, checked, "check", "print, parse and compare the graph after every pass (debug builds always do)"),
+    CLI_ROW_FLAG(IrOptions, checked, "check", "print, parse and compare the graph after every pass, and check the program (debug builds always do)"),
     CLI_OPTION_NO_PASSES(IrOptions),
     CLI_OPTION_ISA(IrOptions),
     CLI_OPTION_SET(IrOptions),

@@ -73,7 +73,7 @@ static void shape_few(Tiles *t) {
 static Tiles tiles_of(const CgMap *m) {
     static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = types[m->k->dtype]};
-    t.slots = pg_panels(m->k->O) * (m->k->dual ? 2 : 1);
+    t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     if (m->c->form == CG_MANY)
         shape_many(&t);
     else
@@ -108,8 +108,8 @@ static void print_place(const Tiles *t) {
 static void print_slots(const Tiles *t) {
     const PgKernel *k = t->k;
     const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
-    cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, k->dual ? "w2" : "w", expert,
-          k->dual ? "true" : "false");
+    cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, pg_does(k, PG_STEP_DUAL) ? "w2" : "w",
+          expert, pg_does(k, PG_STEP_DUAL) ? "true" : "false");
 }
 
 /* x: the rows of the tile. */
@@ -150,15 +150,15 @@ static void print_epilogue(const Tiles *t) {
           "if (panel >= PANELS) break;\n",
           rows, rows, rows);
     if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
-    print_quad(t, "sum", t->k->dual ? "2 * side" : "side");
-    if (t->k->dual) print_quad(t, "sum2", "(2 * side + 1)");
+    print_quad(t, "sum", pg_does(t->k, PG_STEP_DUAL) ? "2 * side" : "side");
+    if (pg_does(t->k, PG_STEP_DUAL)) print_quad(t, "sum2", "(2 * side + 1)");
     cg_map_value(t->m);
     cg_map_store(t->m);
     cg_cu(c, "}\n");
 }
 
 static void print_constants(const Tiles *t) {
-    uint64_t side = t->slots_of_tile / (t->k->dual ? 2 : 1);
+    uint64_t side = t->slots_of_tile / (pg_does(t->k, PG_STEP_DUAL) ? 2 : 1);
     cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
           (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
     if (t->k->select != PG_SINGLE)

@@ -27,10 +27,10 @@ typedef struct Row {
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
-static bool is_sum(const PgKernel *k) { return k->sum != PG_NO_SUM; }
+static bool is_sum(const PgKernel *k) { return pg_sum(k) != PG_NO_SUM; }
 /* Terms with the same matrix are one term with the sum of their x. */
 static int64_t terms_of(const PgKernel *k) {
-    return !is_sum(k) || k->select == PG_SINGLE ? 1 : k->sum == PG_GATED_SUM ? k->k : k->E;
+    return !is_sum(k) || k->select == PG_SINGLE ? 1 : pg_sum(k) == PG_GATED_SUM ? k->k : k->E;
 }
 static int64_t x_rows(const PgKernel *k) {
     if (is_sum(k)) return terms_of(k);
@@ -49,7 +49,7 @@ static int split_of(const Row *r) {
 static uint64_t padded_of(const Row *r) {
     uint64_t of_line = r->k->dtype == PG_F32 ? 1 : 2, lines = ((uint64_t)r->k->K + of_line - 1) / of_line;
     uint64_t step = LINE_STEP * (uint64_t)r->split, steps = (lines + step - 1) / step;
-    uint64_t batches = (steps * (r->k->dual ? 2 : 1) + BATCH - 1) / BATCH, loads = (steps + batches - 1) / batches;
+    uint64_t batches = (steps * (pg_does(r->k, PG_STEP_DUAL) ? 2 : 1) + BATCH - 1) / BATCH, loads = (steps + batches - 1) / batches;
     return loads * batches * step * of_line;
 }
 
@@ -64,7 +64,7 @@ static Row row_of(const CgMap *m) {
 
 bool cg_map_of_row(const CgMap *m) {
     const PgKernel *k = m->k;
-    bool linear = !is_sum(k) || (!k->bias && !k->dual && !k->conv && k->act == PG_NO_ACT);
+    bool linear = !is_sum(k) || pg_step_sums(k->epilogue.steps); /* nothing happens to a term */
     bool norm_of_rows = k->norm == PG_NO_NORM || (k->x_layout == PG_ROWS && !(is_sum(k) && k->select == PG_SINGLE));
     Row r = row_of(m);
     return k->mode == PG_ROW && linear && norm_of_rows && (uint64_t)r.rows * r.padded * sizeof(float) <= X_BYTES;
@@ -76,7 +76,8 @@ static void print_constants(const Row *r) {
     static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     cg_cu(r->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %d, SPLIT = %d };\n", (long long)r->k->K,
           (unsigned long long)r->panels, (unsigned long long)r->groups, r->side, r->split);
-    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", types[r->k->dtype], r->k->dual ? 2 : 1, (long long)r->terms);
+    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
+          (long long)r->terms);
 }
 
 /* Which expert's weights term `term` of a tile has, and which row of xs (without a sum). */
@@ -84,7 +85,7 @@ static const char *expert_of(const Row *r) {
     const PgKernel *k = r->k;
     const char *const index = is_sum(k) ? "term" : "(tile / GROUPS)";
     if (k->select == PG_SINGLE) return "";
-    if (k->select == PG_ALL && k->sum != PG_GATED_SUM) return index;
+    if (k->select == PG_ALL && pg_sum(k) != PG_GATED_SUM) return index;
     return is_sum(k) ? "routes[term]" : "routes[tile / GROUPS]";
 }
 
@@ -97,7 +98,7 @@ static void print_panel(const Row *r) {
           "const u32 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n"
           "return panel_at<%s>(%s, %s%s%s(panel < PANELS ? panel : PANELS - 1), K);\n"
           "};\n",
-          types[r->k->dtype], r->k->dual ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
+          types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
           expert[0] != '\0' ? " * PANELS + " : "");
 }
 
@@ -108,9 +109,9 @@ static void print_stage_row(const Row *r, const char *x) {
     bool own_rows = r->rows > 1, more = terms_of(k) == 1 && is_sum(k), staged = strcmp(x, "xs") == 0;
     cg_cu(c, "stage_row(xs%s, %s", own_rows ? " + j * Tile::PADDED" : "", x);
     if (k->x_layout == PG_PLANES)
-        cg_cu(c, " + %s * %llu", k->sum == PG_GATED_SUM ? "routes[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
+        cg_cu(c, " + %s * %llu", pg_sum(k) == PG_GATED_SUM ? "routes[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
     cg_cu(c, ", %s, %s, K, Tile::PADDED, %s, %s);\n", staged ? "1" : cg_cuda_stride(k->x_layout),
-          k->x_layout == PG_POSITIONS ? "j" : "0", k->sum == PG_GATED_SUM ? "gates[j]" : "1", more ? "j > 0" : "false");
+          k->x_layout == PG_POSITIONS ? "j" : "0", pg_sum(k) == PG_GATED_SUM ? "gates[j]" : "1", more ? "j > 0" : "false");
 }
 
 /* The only row of x, through the norm; terms of a sum are made from it, the first one last. */
@@ -131,13 +132,13 @@ static void print_stage_normed(const Row *r) {
 /* x goes to xs. */
 static void print_stage(const Row *r) {
     const PgKernel *k = r->k;
-    int64_t count = !is_sum(k) ? r->rows : k->sum == PG_GATED_SUM ? k->k : k->E;
+    int64_t count = !is_sum(k) ? r->rows : pg_sum(k) == PG_GATED_SUM ? k->k : k->E;
     cg_cu(r->c, "__syncthreads(); /* shared memory is free */\n");
     if (k->norm != PG_NO_NORM) {
         print_stage_normed(r);
         return;
     }
-    bool loop = count > 1 || k->sum == PG_GATED_SUM || k->x_layout != PG_ROWS;
+    bool loop = count > 1 || pg_sum(k) == PG_GATED_SUM || k->x_layout != PG_ROWS;
     if (loop) cg_cu(r->c, "for (u32 j = 0; j < %lld; j++) {\n", (long long)count);
     print_stage_row(r, "x");
     if (loop) cg_cu(r->c, "}\n");
@@ -145,7 +146,7 @@ static void print_stage(const Row *r) {
 
 static void print_sums(const Row *r) {
     CgCuda *c = r->c;
-    int matrices = r->k->dual ? 2 : 1;
+    int matrices = pg_does(r->k, PG_STEP_DUAL) ? 2 : 1;
     cg_cu(c, "float4 acc[%d] = {};\n", matrices);
     cg_cu(c, "product.sum(acc, panel_of, xs%s, tile, tile + gridDim.x, tiles);\n",
           !is_sum(r->k) && r->rows > 1 ? " + tile / GROUPS * Tile::PADDED" : "");
@@ -169,8 +170,8 @@ static void print_epilogue(const Row *r) {
              "const u64 panel = tile %% GROUPS * SIDE + side;\n"
              "if (side < SIDE && panel < PANELS) {\n");
     print_join(r, "sum", "");
-    if (k->dual) print_join(r, "sum2", "WARPS * 4 + ");
-    if (k->bias && k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", expert_of(r));
+    if (pg_does(k, PG_STEP_DUAL)) print_join(r, "sum2", "WARPS * 4 + ");
+    if (pg_does(k, PG_STEP_BIAS) && k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", expert_of(r));
     cg_map_value(r->m);
     cg_cu(c, "const u64 row = %s;\n", !is_sum(k) && k->y_layout == PG_POSITIONS ? "tile / GROUPS" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = tile / GROUPS;\n");
@@ -184,7 +185,7 @@ void cg_map_row(const CgMap *m) {
     uint64_t warps = (uint64_t)c->target->threads / 32;
     print_constants(&r);
     cg_cuda_shared(c, "float", "xs", (uint64_t)r.rows * r.padded * sizeof(float));
-    cg_cuda_shared(c, "float4", "parts", warps * 4 * 16 * (m->k->dual ? 2 : 1));
+    cg_cuda_shared(c, "float4", "parts", warps * 4 * 16 * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1));
     if (m->k->norm != PG_NO_NORM) cg_cuda_shared(c, "float", "norm_parts", warps * sizeof(float));
     cg_cu(c, "const u32 lane = threadIdx.x %% 32;\n");
     print_panel(&r);

@@ -14,28 +14,39 @@ void cg_map_sources(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
-    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
     if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_MAP_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_MAP_NORM_B);
-    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || k->sum == PG_GATED_SUM))
+    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || pg_sum(k) == PG_GATED_SUM))
         cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
-    if (k->sum == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES);
+    if (pg_sum(k) == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES);
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_MAP_GROUPS);
 }
 
 void cg_map_epilogue_pointers(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS);
-    if (k->bias && k->dual) cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2);
-    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND);
-    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL);
-    if (k->conv) {
-        cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_MAP_CONV_W);
-        if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY);
-        if (k->conv_bias) cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B);
+    for (const PgEpilogueStep *step = k->epilogue.steps; step->kind != PG_NO_STEP; step++) {
+        switch ((PgStepKind)step->kind) {
+        case PG_STEP_BIAS: cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS); break;
+        case PG_STEP_BIAS2: cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2); break;
+        case PG_STEP_ADDEND: cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND); break;
+        case PG_STEP_RESIDUAL: cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL); break;
+        case PG_STEP_CONV:
+            cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_MAP_CONV_W);
+            if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY);
+            break;
+        case PG_STEP_CONV_BIAS: cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B); break;
+        case PG_STEP_DUAL: /* cg_map_sources has their pointers */
+        case PG_STEP_GATED_SUM:
+        case PG_STEP_ACT: /* and these need none */
+        case PG_STEP_PLANE_SUM:
+        case PG_STEP_SCALE:
+        case PG_STEP_LOGITS:
+        case PG_NO_STEP: break;
+        }
     }
-    if (!k->logits) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y);
+    if (!pg_does(k, PG_STEP_LOGITS)) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
@@ -58,37 +69,52 @@ static void print_conv(const CgMap *m) {
               past * 16, past, (past - 1) * 4);
     }
     cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
-    if (m->k->conv_bias) cg_cu(c, "v = add4(v, quad(conv_b + panel * 16)[q]);\n");
+}
+
+static void print_step(const CgMap *m, const PgEpilogueStep *step) {
+    CgCuda *c = m->c;
+    const char *of_expert = m->k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
+    char number[48];
+    switch ((PgStepKind)step->kind) {
+    case PG_STEP_BIAS: cg_cu(c, "v = add4(v, quad(bias + %s * 16)[q]);\n", of_expert); return;
+    case PG_STEP_CONV: print_conv(m); return;
+    case PG_STEP_CONV_BIAS: cg_cu(c, "v = add4(v, quad(conv_b + panel * 16)[q]);\n"); return;
+    case PG_STEP_ACT: cg_cu(c, "v = EACH4(%s, v);\n", cg_cuda_act((PgActivation)step->act)); return;
+    case PG_STEP_BIAS2: cg_cu(c, "sum2 = add4(sum2, quad(bias2 + %s * 16)[q]);\n", of_expert); return;
+    case PG_STEP_DUAL: cg_cu(c, "v = mul4(v, sum2);\n"); return;
+    case PG_STEP_ADDEND: cg_cu(c, "v = add4(v, *quad(addend + at));\n"); return;
+    case PG_STEP_RESIDUAL: cg_cu(c, "v = add4(v, *quad(residual + at));\n"); return;
+    case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
+    case PG_STEP_LOGITS:
+        cg_cu(c, "if (row < step->wanted) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+        return;
+    case PG_STEP_GATED_SUM: /* the caller's: it has all terms */
+    case PG_STEP_PLANE_SUM:
+    case PG_NO_STEP: return;
+    }
 }
 
 void cg_map_value(const CgMap *m) {
-    CgCuda *c = m->c;
-    const PgKernel *k = m->k;
-    const char *of_expert = k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
-    cg_cu(c, "float4 v = sum;\n");
-    if (k->bias) cg_cu(c, "v = add4(v, quad(bias + %s * 16)[q]);\n", of_expert);
-    if (k->conv) print_conv(m);
-    if (k->act != PG_NO_ACT) cg_cu(c, "v = EACH4(%s, v);\n", cg_cuda_act(k->act));
-    if (!k->dual) return;
-    if (k->bias) cg_cu(c, "sum2 = add4(sum2, quad(bias2 + %s * 16)[q]);\n", of_expert);
-    cg_cu(c, "v = mul4(v, sum2);\n");
+    cg_cu(m->c, "float4 v = sum;\n");
+    const PgEpilogueStep *end = pg_epilogue_behind_sum(&m->k->epilogue);
+    for (const PgEpilogueStep *step = m->k->epilogue.steps; step < end; step++) print_step(m, step);
+}
+
+/* Whether anything is read or written where y lies. */
+static bool needs_place(const PgKernel *k, const PgEpilogueStep *step) {
+    if (!pg_does(k, PG_STEP_LOGITS)) return true;
+    while (step->kind != PG_NO_STEP && pg_step((PgStepKind)step->kind)->moved == 0) step++;
+    return step->kind != PG_NO_STEP;
 }
 
 void cg_map_store(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    char number[48];
-    if (!k->logits || k->addend || k->residual)
-        cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
-    if (k->addend) cg_cu(c, "v = add4(v, *quad(addend + at));\n");
-    if (k->residual) cg_cu(c, "v = add4(v, *quad(residual + at));\n");
-    if (k->scaled) cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(k->scale, number));
-    if (k->logits)
-        cg_cu(c, "if (row < step->wanted) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
-    else if (k->y_layout == PG_PLANES)
-        cg_cu(c, "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n");
-    else
-        cg_cu(c, "*quad(y + at) = v;\n");
+    const PgEpilogueStep *step = pg_epilogue_behind_sum(&k->epilogue);
+    if (needs_place(k, step)) cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
+    for (; step->kind != PG_NO_STEP; step++) print_step(m, step);
+    if (pg_does(k, PG_STEP_LOGITS)) return;
+    cg_cu(c, k->y_layout == PG_PLANES ? "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n" : "*quad(y + at) = v;\n");
 }
 
 /* Which lanes hold a result. */
@@ -103,10 +129,10 @@ static const char *holders(const CgMap *m) {
 static void print_term(const CgMap *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
     if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "routes[j]" : "j");
     if (k->x_layout == PG_PLANES) {
-        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", k->sum == PG_GATED_SUM ? "routes[j]" : "j",
+        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", pg_sum(k) == PG_GATED_SUM ? "routes[j]" : "j",
               (unsigned long long)pg_panels(k->K) * 16);
     }
 }
@@ -116,9 +142,9 @@ static void print_row_tile(const CgMap *m) {
     const PgKernel *k = m->k;
     const char *x_row = k->x_layout == PG_POSITIONS ? "j" : "0";
     cg_cu(c, "const u64 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n");
-    if (k->sum != PG_NO_SUM) {
+    if (pg_sum(k) != PG_NO_SUM) {
         cg_cu(c, "float4 total = splat4(0);\nfor (u32 j = 0; j < %lld; j++) {\n",
-              (long long)(k->sum == PG_GATED_SUM ? k->k : k->E));
+              (long long)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E));
     } else if (k->y_layout != PG_ROWS) {
         cg_cu(c, "const u32 j = tile / GROUPS;\n");
     }
@@ -126,11 +152,11 @@ static void print_row_tile(const CgMap *m) {
     cg_product_sums(&m->product, m->hoisted ? NULL : k->x_layout == PG_PLANES ? "x_plane" : "x", x_row);
     cg_cu(c, "if (%s) {\n", holders(m));
     cg_map_value(m);
-    if (k->sum != PG_NO_SUM) {
+    if (pg_sum(k) != PG_NO_SUM) {
         cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
-              k->sum == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
+              pg_sum(k) == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
     }
-    cg_cu(c, "const u64 row = %s;\n", k->sum == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
+    cg_cu(c, "const u64 row = %s;\n", pg_sum(k) == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = j;\n");
     cg_map_store(m);
     cg_cu(c, "}\n");
@@ -170,7 +196,7 @@ static void print_plain(CgMap *m) {
     const PgKernel *k = m->k;
     m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
     m->product.expert = k->select != PG_SINGLE;
-    m->product.dual = k->dual;
+    m->product.dual = pg_does(k, PG_STEP_DUAL);
     m->hoisted = k->mode == PG_ROW && k->x_layout == PG_ROWS && m->product.chunk >= (uint64_t)k->K;
     cg_product_begin(&m->product);
     if (m->hoisted) cg_product_hoist(&m->product, "x");
@@ -200,11 +226,11 @@ void cg_cuda_map(CgCuda *c) {
 bool cg_cuda_map_ahead(CgCuda *c) {
     const PgKernel *k = c->kernel;
     CgMap m = {.c = c, .k = k};
-    if (k->kind != PG_MAP || k->select == PG_CHOSEN || k->sum == PG_GATED_SUM) return false;
+    if (k->kind != PG_MAP || k->select == PG_CHOSEN || pg_sum(k) == PG_GATED_SUM) return false;
     bool of_row = cg_map_of_row(&m);
     if (!of_row && !(c->form == CG_FEW && cg_map_in_tiles(&m))) return false;
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
-    if (k->dual) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
     if (of_row)
         cg_map_row_ahead(&m);
     else

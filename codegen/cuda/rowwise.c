@@ -1,5 +1,6 @@
 /* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (wanted rows, positions), or the one row with all it has. */
 #include "codegen/cuda/kernels.h"
+#include "support/diag.h"
 
 static int tile_rows(const PgKernel *k) { return k->mode == PG_ROW ? 1 : PG_ROW_BLOCK; }
 
@@ -71,7 +72,7 @@ void cg_cuda_norm(CgCuda *c) {
 /* What term j adds. */
 static void print_term(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = k->sum == PG_GATED_SUM;
+    bool gated = pg_sum(k) == PG_GATED_SUM;
     if (k->x_layout == PG_POSITIONS) {
         cg_cu(c, "const float term = x[(panel * ldp + %s) * 16 + lane];\n",
               k->mode == PG_ROW ? "j" : "groups.pos_of[row * TERMS + j]");
@@ -82,27 +83,48 @@ static void print_term(CgCuda *c) {
     cg_cu(c, gated ? "v = fmaf(gates[row * TERMS + j], term, v);\n" : "v += term;\n");
 }
 
+/* A step behind the sum. */
+static void print_step(CgCuda *c, const PgEpilogueStep *step) {
+    char scale[48];
+    switch ((PgStepKind)step->kind) {
+    case PG_STEP_ADDEND: cg_cu(c, "v += addend[at];\n"); return;
+    case PG_STEP_RESIDUAL: cg_cu(c, "v += residual[at];\n"); return;
+    case PG_STEP_SCALE: cg_cu(c, "v *= %s;\n", cg_cuda_float(step->scale, scale)); return;
+    case PG_NO_STEP:
+    case PG_STEP_BIAS:
+    case PG_STEP_CONV:
+    case PG_STEP_CONV_BIAS:
+    case PG_STEP_ACT:
+    case PG_STEP_BIAS2:
+    case PG_STEP_DUAL:
+    case PG_STEP_GATED_SUM:
+    case PG_STEP_PLANE_SUM:
+    case PG_STEP_LOGITS: break;
+    }
+    SU_BUG("step %u stands behind no sum of PG_COMBINE", step->kind);
+}
+
 void cg_cuda_combine(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = k->sum == PG_GATED_SUM;
-    char scale[48];
+    const PgEpilogueStep *behind = pg_epilogue_behind_sum(&k->epilogue), *step;
+    bool gated = pg_sum(k) == PG_GATED_SUM;
     cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
     if (gated && k->x_layout != PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES);
     if (gated) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES);
     if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_COMBINE_GROUPS);
-    if (k->addend) cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_COMBINE_ADDEND);
-    if (k->residual) cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_COMBINE_RESIDUAL);
+    for (step = behind; step->kind != PG_NO_STEP; step++)
+        if (pg_step((PgStepKind)step->kind)->combine != PG_NO_SLOT)
+            cg_cu(c, "const float *%s = floats(step, phase, %d);\n", pg_step((PgStepKind)step->kind)->word,
+                  pg_step((PgStepKind)step->kind)->combine);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c, "const u64 at = (panel * ld + row) * 16 + lane;\nfloat v = 0;\nfor (u32 j = 0; j < TERMS; j++) {\n");
     print_term(c);
     cg_cu(c, "}\n");
-    if (k->addend) cg_cu(c, "v += addend[at];\n");
-    if (k->residual) cg_cu(c, "v += residual[at];\n");
-    if (k->scaled) cg_cu(c, "v *= %s;\n", cg_cuda_float(k->scale, scale));
+    for (step = behind; step->kind != PG_NO_STEP; step++) print_step(c, step);
     cg_cu(c, "y[at] = v;\n}\n");
     cg_cuda_end_tiles(c);
 }

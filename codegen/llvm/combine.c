@@ -1,6 +1,7 @@
 /* PG_COMBINE: the sum over experts of what a map gave each, then addend, residual, scale. A tile is eight rows (PG_BLOCK) or the
  * row. */
 #include "codegen/llvm/kernels.h"
+#include "support/diag.h"
 
 enum { FEW = 8 }; /* up to this many terms are unrolled, with their gates and places read once a row */
 
@@ -32,12 +33,12 @@ static CgValue term_start(const Terms *t, CgValue j) {
         }
         return cg_at(e, x, cg_imul_n(e, position, 64));
     }
-    CgValue plane = t->k->sum == PG_GATED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_ROUTES, j))) : j;
+    CgValue plane = pg_sum(t->k) == PG_GATED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_ROUTES, j))) : j;
     return cg_at(e, x, cg_iadd(e, cg_imul(e, plane, t->plane), cg_imul_n(e, t->row, 64)));
 }
 
 static CgValue term_gate(const Terms *t, CgValue j) {
-    return t->k->sum == PG_GATED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_GATES, j)) : NULL;
+    return pg_sum(t->k) == PG_GATED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_GATES, j)) : NULL;
 }
 
 static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue gate, CgValue panel) {
@@ -48,7 +49,7 @@ static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue gate,
 /* A plain sum starts from -0, so that its first term comes out as it is. */
 static CgValue sum_terms(const Terms *t, CgValue panel) {
     CgEmit *e = t->e;
-    CgValue first = t->k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
+    CgValue first = pg_sum(t->k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
     if (t->count <= FEW) {
         CgValue acc = first;
         for (uint64_t j = 0; j < t->count; j++) acc = add_term(t, acc, t->from[j], t->gate[j], panel);
@@ -61,6 +62,26 @@ static CgValue sum_terms(const Terms *t, CgValue panel) {
     return cg_after(&loop, acc);
 }
 
+/* A step behind the sum; what it reads lies as y does. */
+static CgValue take_step(CgEmit *e, const PgEpilogueStep *step, CgValue v, CgValue offset) {
+    switch ((PgStepKind)step->kind) {
+    case PG_STEP_ADDEND: return cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_ADDEND), offset)));
+    case PG_STEP_RESIDUAL: return cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_RESIDUAL), offset)));
+    case PG_STEP_SCALE: return cg_mul(e, v, cg_vec(e, (float)step->scale));
+    case PG_NO_STEP:
+    case PG_STEP_BIAS:
+    case PG_STEP_CONV:
+    case PG_STEP_CONV_BIAS:
+    case PG_STEP_ACT:
+    case PG_STEP_BIAS2:
+    case PG_STEP_DUAL:
+    case PG_STEP_GATED_SUM:
+    case PG_STEP_PLANE_SUM:
+    case PG_STEP_LOGITS: break;
+    }
+    SU_BUG("step %u stands behind no sum of PG_COMBINE", step->kind);
+}
+
 static void combine_row(Terms *t) {
     CgEmit *e = t->e;
     const PgKernel *k = t->k;
@@ -71,16 +92,15 @@ static void combine_row(Terms *t) {
     CgLoop panels = cg_for_n(e, pg_panels(k->O));
     CgValue offset = cg_imul_n(e, cg_iadd(e, cg_imul(e, panels.index, cg_ld(e)), t->row), 64);
     CgValue v = sum_terms(t, panels.index);
-    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_ADDEND), offset)));
-    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_RESIDUAL), offset)));
-    if (k->scaled) v = cg_mul(e, v, cg_vec(e, (float)k->scale));
+    for (const PgEpilogueStep *step = pg_epilogue_behind_sum(&k->epilogue); step->kind != PG_NO_STEP; step++)
+        v = take_step(e, step, v, offset);
     cg_store_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_Y), offset), v);
     cg_end_for(e, &panels);
 }
 
 void cg_emit_combine(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Terms t = {.e = e, .k = k, .count = (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E)};
+    Terms t = {.e = e, .k = k, .count = (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E)};
     t.x_panel = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
     t.plane = cg_plane_bytes(e, k->O);
     CgLoop tiles = cg_for_tiles(e);

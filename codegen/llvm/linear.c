@@ -112,9 +112,9 @@ static Map begin(CgEmit *e) {
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
         m.gathered = cg_scratch(e, pg_panels(k->K) * PG_ROW_BLOCK * 64);
     m.sums = cg_var_array(e, e->vec, sums);
-    m.sums2 = k->dual ? cg_var_array(e, e->vec, sums) : NULL;
+    m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
     m.open = k->mode == PG_BLOCK ? cg_var_array(e, e->vec, sums) : NULL;
-    m.total = k->sum != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
+    m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }
 
@@ -145,11 +145,11 @@ static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgVa
     t->sums = m->sums;
     t->sums2 = m->sums2;
     sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
-    if (m->k->dual) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
-    if (m->k->bias) {
+    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
+    if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
-        t->bias2 = m->k->dual ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
+        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
     }
 }
 
@@ -167,21 +167,21 @@ static CgValue plane_of(const Map *m, CgValue base, CgValue plane_bytes, CgValue
 static void row_part(const Map *m, CgMapTile *t, CgValue j) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
     CgValue expert = routed ? route(m, j) : j;
-    CgValue plane = k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_GATED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
-    if (k->sum == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
+    if (pg_sum(k) == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
     cg_map_finish(e, &m->shape, t);
 }
 
 static void row_tile(const Map *m, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.row0 = cg_i64(e, 0), .y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgMapTile t = {.row0 = cg_i64(e, 0), .y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
     CgValue j = cg_udiv_n(e, tile, m->shape.groups);
     place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
-    if (k->sum == PG_NO_SUM) {
+    if (pg_sum(k) == PG_NO_SUM) {
         if (k->y_layout == PG_PLANES)
             t.y = cg_at(e, t.y, cg_imul(e, j, cg_plane_bytes(e, k->O)));
         else if (k->y_layout == PG_POSITIONS)
@@ -193,8 +193,8 @@ static void row_tile(const Map *m, CgValue tile) {
     }
     t.total = m->total;
     for (unsigned p = 0; p < m->shape.panels; p++)  /* -0 + y is y: a plain sum starts with its first term */
-        cg_store_vec(e, cg_at_n(e, t.total, p * 64), k->sum == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
-    CgLoop parts = cg_for_n(e, (uint64_t)(k->sum == PG_GATED_SUM ? k->k : k->E));
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), pg_sum(k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    CgLoop parts = cg_for_n(e, (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E));
     row_part(m, &t, parts.index);
     cg_end_for(e, &parts);
     cg_map_finish_total(e, &t);
@@ -210,7 +210,7 @@ static CgValue block_count(const Map *m) {
         CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
         return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
     }
-    CgValue rows = m->k->logits ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    CgValue rows = pg_does(m->k, PG_STEP_LOGITS) ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
     return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
 }
 
@@ -239,7 +239,7 @@ static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, Cg
     CgValue sums = cg_imul_n(e, part.index, bytes);
     t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
     t->sums = cg_at(e, m->sums, sums);
-    t->sums2 = m->k->dual ? cg_at(e, m->sums2, sums) : NULL;
+    t->sums2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, m->sums2, sums) : NULL;
     cg_map_finish(e, &m->shape, t);
     cg_end_for(e, &part);
 }
@@ -296,7 +296,7 @@ static void position_tile(const Map *m, CgMapTile *t, CgValue row0, CgValue bloc
 static void block_tile(const Map *m, const Order *o, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.y = k->logits ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgMapTile t = {.y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
     CgValue plane, group, block;
     place_tile(m, o, tile, &plane, &group, &block);
     CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
@@ -324,7 +324,7 @@ static void block_tiles(const Map *m) {
 void cg_emit_map(CgEmit *e) {
     Map m = begin(e);
     if (e->kernel->mode == PG_BLOCK) {
-        if (e->kernel->sum != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+        if (pg_sum(e->kernel) != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
         block_tiles(&m);
         return;
     }

@@ -1,5 +1,4 @@
-/* What happens to the sums of a map before they are stored: bias, activation or convolution, the second map, the sum over experts,
- * addends, scale; in the order that docs/bits.md gives. */
+/* What happens to the sums of a map before they are stored: the steps of its epilogue (ir/epilogue.def), in their order. */
 #include "codegen/llvm/linear.h"
 
 /* Byte offset of (panel, row) in a value [panels][stride][16]. */
@@ -26,63 +25,97 @@ static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
         }
         cg_store_vec(e, cg_at_n(e, history, (past - 1) * 64), v);
     }
-    acc = cg_fma(e, cg_load_vec(e, cg_at_n(e, w, past * 64)), v, acc);
-    return k->conv_bias ? cg_add(e, acc, load_panel(e, cg_operand(e, PG_MAP_CONV_B), panel)) : acc;
+    return cg_fma(e, cg_load_vec(e, cg_at_n(e, w, past * 64)), v, acc);
 }
 
-/* Addend, residual and scale, then the store. */
-static void finish_value(CgEmit *e, CgValue v, CgValue panel, CgValue row, CgValue y) {
-    const PgKernel *k = e->kernel;
-    CgValue offset = value_offset(e, panel, row, cg_stride(e, k->y_layout));
-    if (k->addend) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_ADDEND), offset)));
-    if (k->residual) v = cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_MAP_RESIDUAL), offset)));
-    if (k->scaled) v = cg_mul(e, v, cg_vec(e, (float)k->scale));
-    if (!k->logits) {
-        cg_store_vec(e, cg_at(e, y, offset), v);
-        return;
-    }
-    CgIf wanted = cg_if(e, cg_icmp(e, LLVMIntULT, row, cg_arg_u32(e, offsetof(RtArgs, wanted))));
-    CgValue floats = cg_imul(e, row, cg_arg_i64(e, offsetof(RtArgs, out_stride)));
-    floats = cg_iadd(e, floats, cg_imul_n(e, panel, PG_LANES));
-    cg_store_vec_unaligned(e, cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, logits)), cg_imul_n(e, floats, 4)), v);
+/* A value on its way through the epilogue: panel and row of y, and what the steps before have made. */
+typedef struct Value {
+    CgEmit *e;
+    const CgMapTile *tile;
+    CgValue panel, row; /* i64 */
+    CgValue sums;       /* byte offset of its sums; NULL behind a sum over experts */
+    CgValue v;
+    CgValue second; /* of the second linear, once a step has asked for it */
+    CgValue offset; /* bytes into values that lie as y does, once a step has asked for them */
+    bool stored;
+} Value;
+
+static CgValue beside_y(Value *x, unsigned slot) {
+    CgEmit *e = x->e;
+    if (x->offset == NULL) x->offset = value_offset(e, x->panel, x->row, cg_stride(e, e->kernel->y_layout));
+    return cg_load_vec(e, cg_at(e, cg_operand(e, slot), x->offset));
+}
+
+static CgValue second(Value *x) {
+    if (x->second == NULL) x->second = cg_load_vec(x->e, cg_at(x->e, x->tile->sums2, x->sums));
+    return x->second;
+}
+
+static void store_logits(const Value *x) {
+    CgEmit *e = x->e;
+    CgIf wanted = cg_if(e, cg_icmp(e, LLVMIntULT, x->row, cg_arg_u32(e, offsetof(RtArgs, wanted))));
+    CgValue floats = cg_imul(e, x->row, cg_arg_i64(e, offsetof(RtArgs, out_stride)));
+    floats = cg_iadd(e, floats, cg_imul_n(e, x->panel, PG_LANES));
+    cg_store_vec_unaligned(e, cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, logits)), cg_imul_n(e, floats, 4)), x->v);
     cg_end_if(e, &wanted);
 }
 
-/* v of (panel p of the group, row r): sum, bias, activation or convolution, second map. */
-static CgValue one_value(CgEmit *e, const CgMapTile *t, CgValue panel, CgValue index) {
-    const PgKernel *k = e->kernel;
-    CgValue offset = cg_imul_n(e, index, 64);
-    CgValue v = cg_load_vec(e, cg_at(e, t->sums, offset));
-    if (k->bias) v = cg_add(e, v, load_panel(e, t->bias, panel));
-    if (k->conv) v = convolve(e, v, panel);
-    v = cg_activation(e, k->act, v);
-    if (k->dual) {
-        CgValue up = cg_load_vec(e, cg_at(e, t->sums2, offset));
-        if (k->bias) up = cg_add(e, up, load_panel(e, t->bias2, panel));
-        v = cg_mul(e, v, up);
+static void take_step(Value *x, const PgEpilogueStep *step) {
+    CgEmit *e = x->e;
+    switch ((PgStepKind)step->kind) {
+    case PG_STEP_BIAS: x->v = cg_add(e, x->v, load_panel(e, x->tile->bias, x->panel)); return;
+    case PG_STEP_CONV: x->v = convolve(e, x->v, x->panel); return;
+    case PG_STEP_CONV_BIAS: x->v = cg_add(e, x->v, load_panel(e, cg_operand(e, PG_MAP_CONV_B), x->panel)); return;
+    case PG_STEP_ACT: x->v = cg_activation(e, (PgActivation)step->act, x->v); return;
+    case PG_STEP_BIAS2: x->second = cg_add(e, second(x), load_panel(e, x->tile->bias2, x->panel)); return;
+    case PG_STEP_DUAL: x->v = cg_mul(e, x->v, second(x)); return;
+    case PG_STEP_ADDEND: x->v = cg_add(e, x->v, beside_y(x, PG_MAP_ADDEND)); return;
+    case PG_STEP_RESIDUAL: x->v = cg_add(e, x->v, beside_y(x, PG_MAP_RESIDUAL)); return;
+    case PG_STEP_SCALE: x->v = cg_mul(e, x->v, cg_vec(e, (float)step->scale)); return;
+    case PG_STEP_LOGITS:
+        store_logits(x);
+        x->stored = true;
+        return;
+    case PG_STEP_GATED_SUM: /* the caller's: it has all terms */
+    case PG_STEP_PLANE_SUM:
+    case PG_NO_STEP: return;
     }
-    return v;
+}
+
+/* The steps from `step` on, up to a sum over experts or to the end; then the value is stored, if nothing else is to come. */
+static void take_steps(Value *x, const PgEpilogueStep *step) {
+    CgEmit *e = x->e;
+    while (step->kind != PG_NO_STEP && !pg_step_sums(step)) take_step(x, step++);
+    if (step->kind != PG_NO_STEP || x->stored) return;
+    if (x->offset == NULL) x->offset = value_offset(e, x->panel, x->row, cg_stride(e, e->kernel->y_layout));
+    cg_store_vec(e, cg_at(e, x->tile->y, x->offset), x->v);
+}
+
+/* The terms of a sum over experts gather in memory. */
+static void add_to_total(const Value *x, CgValue at) {
+    CgEmit *e = x->e;
+    CgValue total = cg_load_vec(e, at);
+    total = x->tile->gate == NULL ? cg_add(e, total, x->v) : cg_fma(e, cg_splat(e, x->tile->gate), x->v, total);
+    cg_store_vec(e, at, total);
 }
 
 void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     CgLoop rows = cg_for_n(e, shape->rows);
-    CgValue panel = cg_iadd(e, t->panel0, panels.index);
-    CgValue v = one_value(e, t, panel, cg_iadd(e, cg_imul_n(e, panels.index, shape->rows), rows.index));
-    if (t->total == NULL) {
-        finish_value(e, v, panel, cg_iadd(e, t->row0, rows.index), t->y);
-    } else {
-        CgValue at = cg_at(e, t->total, cg_imul_n(e, panels.index, 64)), total = cg_load_vec(e, at);
-        total = t->gate == NULL ? cg_add(e, total, v) : cg_fma(e, cg_splat(e, t->gate), v, total);
-        cg_store_vec(e, at, total);
-    }
+    Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index)};
+    x.sums = cg_imul_n(e, cg_iadd(e, cg_imul_n(e, panels.index, shape->rows), rows.index), 64);
+    x.v = cg_load_vec(e, cg_at(e, t->sums, x.sums));
+    x.row = cg_iadd(e, t->row0, rows.index);
+    take_steps(&x, e->kernel->epilogue.steps);
+    if (t->total != NULL) add_to_total(&x, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));
     cg_end_for(e, &rows);
     cg_end_for(e, &panels);
 }
 
 void cg_map_finish_total(CgEmit *e, const CgMapTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
-    CgValue v = cg_load_vec(e, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));
-    finish_value(e, v, cg_iadd(e, t->panel0, panels.index), t->row0, t->y);
+    Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index), .row = t->row0};
+    x.v = cg_load_vec(e, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));
+    take_steps(&x, pg_epilogue_behind_sum(&e->kernel->epilogue));
     cg_end_for(e, &panels);
 }

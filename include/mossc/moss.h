@@ -281,7 +281,7 @@ typedef enum MossStop {
 } MossStop;
 
 /* Goes on with a state that has logits (after moss_feed, or loaded with them): picks, feeds and tells up to `count` tokens. The state
- * then stands after all that was told. Errors: MOSS_BAD_INPUT, no logits or none that is a number; those of moss_step. What was told
+ * then stands after all that was told. out_stop may be NULL. Errors: MOSS_BAD_INPUT, no logits or none that is a number; those of moss_step. What was told
  * before an error stays told. */
 MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                  uint64_t count, MossText told, void *context, MossStop *out_stop);

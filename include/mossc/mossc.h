@@ -38,7 +38,7 @@ typedef enum MosscSeverity { MOSSC_ERROR, MOSSC_WARNING, MOSSC_NOTE } MosscSever
 
 typedef struct MosscDiag {
     MosscSeverity severity;
-    const char *code;    /* a word that stays the same when the message is reworded; "" where it has none */
+    const char *code;    /* "unknown-key": stays the same when the message is reworded */
     const char *path;    /* the spec's or another file's, as it was given; "" where no file is at fault */
     uint32_t line, column, length; /* from 1, in characters; line 0: the file as a whole */
     const char *message; /* one line, no end of line */

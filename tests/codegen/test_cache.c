@@ -255,7 +255,12 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_MAP,
+     .mode = PG_ROW,
+     .K = 40,
+     .O = 64,
+     .norm = PG_RMS,
+     .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
@@ -323,18 +328,27 @@ static void place_in_the_program_does_not_matter(void **unused) {
     place_remove(&place);
 }
 
+static bool has_wider_than_avx2(void) {
+    CgTarget target;
+    SuDiags diags = {0};
+    bool wider = cg_target_host("avx512", &target, &diags);
+    cg_target_free(&target);
+    su_diags_free(&diags);
+    return wider;
+}
+
 static void whatever_changes_the_code_changes_the_key(void **unused) {
     (void)unused;
     Place place = place_make();
     Compiling how = {.kernels = kernels}, narrow = {.kernels = kernels, .isa = "avx2"};
     CgOptions debug = {.debugger = CG_GDB, .spec_path = "a.yaml"}, elsewhere = {.debugger = CG_GDB, .spec_path = "b.yaml"};
     expect_compiled(&place, &how, 0, KERNELS);
-    expect_compiled(&place, &narrow, 0, KERNELS);
+    if (has_wider_than_avx2()) expect_compiled(&place, &narrow, 0, KERNELS); /* elsewhere both are the same code */
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = debug}, 0, KERNELS);
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = elsewhere}, 0, KERNELS);
     PgKernel other[KERNELS];
     memcpy(other, kernels, sizeof other);
-    other[1].act = PG_NO_ACT;
+    other[1].epilogue.steps[1] = (PgEpilogueStep){0};
     expect_compiled(&place, &(Compiling){.kernels = other}, KERNELS - 1, 1);
     expect_compiled(&place, &how, KERNELS, 0);
     expect_compiled(&place, &(Compiling){.kernels = kernels, .options = debug}, KERNELS, 0);

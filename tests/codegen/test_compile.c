@@ -13,7 +13,12 @@
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP, .mode = PG_ROW, .K = 40, .O = 64, .norm = PG_RMS, .bias = true, .act = PG_SILU},
+    {.kind = PG_MAP,
+     .mode = PG_ROW,
+     .K = 40,
+     .O = 64,
+     .norm = PG_RMS,
+     .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
     {.kind = PG_MAP,
      .mode = PG_BLOCK,
      .dtype = PG_BF16,

@@ -64,19 +64,20 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
     const PgKernel *k = &c->k;
     uint64_t at = m * (uint64_t)k->O + (uint64_t)o;
     float v = reference_dot(c->w + at * (uint64_t)k->K, x, k->K);
-    v = k->bias ? v + c->bias[at] : v;
-    if (k->conv) {
+    const PgEpilogueStep *act = pg_epilogue_find(&k->epilogue, PG_STEP_ACT);
+    v = pg_does(k, PG_STEP_BIAS) ? v + c->bias[at] : v;
+    if (pg_does(k, PG_STEP_CONV)) {
         const float *w = c->conv_w + o * k->taps;
         float acc = 0;
         for (int64_t t = 0; t < k->taps - 1; t++) acc = fmaf(w[t], c->history[t * k->O + o], acc);
         acc = fmaf(w[k->taps - 1], v, acc);
         for (int64_t t = 0; t < k->taps - 1; t++) c->history[t * k->O + o] = t == k->taps - 2 ? v : c->history[(t + 1) * k->O + o];
-        v = k->conv_bias ? acc + c->conv_b[o] : acc;
+        v = pg_does(k, PG_STEP_CONV_BIAS) ? acc + c->conv_b[o] : acc;
     }
-    v = reference_act(k->act, v);
-    if (k->dual) {
+    v = reference_act(act == NULL ? PG_NO_ACT : (PgActivation)act->act, v);
+    if (pg_does(k, PG_STEP_DUAL)) {
         float up = reference_dot(c->w2 + at * (uint64_t)k->K, x, k->K);
-        v = v * (k->bias ? up + c->bias2[at] : up);
+        v = v * (pg_does(k, PG_STEP_BIAS) ? up + c->bias2[at] : up);
     }
     return v;
 }
@@ -85,7 +86,7 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
 static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *out) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), plane = P == 1 ? 0 : j;
-    if (k->x_layout == PG_PLANES && k->sum == PG_GATED_SUM) plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
+    if (k->x_layout == PG_PLANES && pg_sum(k) == PG_GATED_SUM) plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
     const float *x = c->x + (row * P + plane) * (uint64_t)k->K;
     if (k->norm == PG_NO_NORM) return x;
     reference_norm(k->norm, x, c->norm_w, c->norm_b, k->K, k->eps, out);
@@ -94,17 +95,19 @@ static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *ou
 
 static float finished(const Case *c, float v, uint32_t row, int64_t o) {
     uint64_t at = (uint64_t)row * (uint64_t)c->k.O + (uint64_t)o;
-    v = c->k.addend ? v + c->addend[at] : v;
-    v = c->k.residual ? v + c->residual[at] : v;
-    return c->k.scaled ? v * (float)c->k.scale : v;
+    v = pg_does(&c->k, PG_STEP_ADDEND) ? v + c->addend[at] : v;
+    v = pg_does(&c->k, PG_STEP_RESIDUAL) ? v + c->residual[at] : v;
+    return pg_does(&c->k, PG_STEP_SCALE) ? v * (float)pg_epilogue_find(&c->k.epilogue, PG_STEP_SCALE)->scale : v;
 }
 
 /* expected: [rows][Py][O], Py = 1 after a sum. */
 static float *reference_map(Case *c) {
     const PgKernel *k = &c->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && k->sum == PG_GATED_SUM);
-    uint64_t parts = k->sum == PG_GATED_SUM ? (uint64_t)k->k : k->sum == PG_PLANE_SUM ? (uint64_t)k->E : planes_of(k, k->y_layout);
-    uint64_t Py = k->sum == PG_NO_SUM ? parts : 1;
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
+    uint64_t parts = pg_sum(k) == PG_GATED_SUM   ? (uint64_t)k->k
+                     : pg_sum(k) == PG_PLANE_SUM ? (uint64_t)k->E
+                                                 : planes_of(k, k->y_layout);
+    uint64_t Py = pg_sum(k) == PG_NO_SUM ? parts : 1;
     float *out = calloc(c->rows * Py * (uint64_t)k->O, sizeof *out), *normed = malloc((uint64_t)k->K * sizeof *normed);
     for (uint32_t row = 0; row < c->rows; row++) {
         for (uint64_t j = 0; j < parts; j++) {
@@ -112,11 +115,11 @@ static float *reference_map(Case *c) {
             const float *x = reference_input(c, row, j, normed);
             for (int64_t o = 0; o < k->O; o++) {
                 float v = reference_value(c, m, x, o), *y = &out[(row * Py + (Py == 1 ? 0 : j)) * (uint64_t)k->O + (uint64_t)o];
-                if (k->sum == PG_GATED_SUM)
+                if (pg_sum(k) == PG_GATED_SUM)
                     *y = fmaf(c->gates[(int64_t)row * k->k + (int64_t)j], v, *y);
                 else
-                    *y = k->sum == PG_PLANE_SUM && j > 0 ? *y + v : v;
-                if (j + 1 == parts || k->sum == PG_NO_SUM) *y = finished(c, *y, row, o);
+                    *y = pg_sum(k) == PG_PLANE_SUM && j > 0 ? *y + v : v;
+                if (j + 1 == parts || pg_sum(k) == PG_NO_SUM) *y = finished(c, *y, row, o);
             }
         }
     }
@@ -172,7 +175,7 @@ static float *setup(Harness *h, Case *c) {
     float *gates = harness_arena(h, PG_MAP_GATES, LD * (uint64_t)k->k * 4);
     memcpy(routes, c->routes, c->rows * (uint64_t)k->k * 4);
     memcpy(gates, c->gates, c->rows * (uint64_t)k->k * 4);
-    if (k->conv) {
+    if (pg_does(k, PG_STEP_CONV)) {
         harness_pack_channels(h, PG_MAP_CONV_W, c->conv_w, 1, k->O, k->taps);
         harness_pack_vector(h, PG_MAP_CONV_B, c->conv_b, 1, k->O);
         float *history = harness_state(h, PG_MAP_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
@@ -182,7 +185,7 @@ static float *setup(Harness *h, Case *c) {
     }
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : 1;
     float *y = harness_arena(h, PG_MAP_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
-    if (k->residual && harness_below(h, 2) == 0) { /* the plan may let a map write over its residual */
+    if (pg_does(k, PG_STEP_RESIDUAL) && harness_below(h, 2) == 0) { /* the plan may let a map write over its residual */
         h->phase.operands[PG_MAP_Y] = h->phase.operands[PG_MAP_RESIDUAL];
         y = residual;
     }
@@ -193,8 +196,8 @@ static void set_count(Harness *h, const PgKernel *k) {
     PgPhase *p = &h->phase;
     p->E = (uint32_t)k->E;
     p->k = (uint32_t)k->k;
-    p->fixed = k->sum == PG_NO_SUM && (k->y_layout == PG_PLANES || k->mode == PG_ROW) ? (uint32_t)planes_of(k, k->y_layout) : 1;
-    p->count = k->logits                     ? PG_PER_WANTED
+    p->fixed = pg_sum(k) == PG_NO_SUM && (k->y_layout == PG_PLANES || k->mode == PG_ROW) ? (uint32_t)planes_of(k, k->y_layout) : 1;
+    p->count = pg_does(k, PG_STEP_LOGITS)    ? PG_PER_WANTED
                : k->mode == PG_ROW           ? PG_ONCE
                : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK
                                              : PG_PER_ROW_BLOCK;
@@ -209,7 +212,7 @@ static void check_history(const Case *c, const uint8_t *state, uint64_t offset) 
 }
 
 static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
-    uint32_t wanted = k->logits ? harness_below(h, rows + 1) : 0;
+    uint32_t wanted = pg_does(k, PG_STEP_LOGITS) ? harness_below(h, rows + 1) : 0;
     harness_step(h, k->mode, rows, wanted);
     Case c = make_case(h, k, rows, wanted);
     float *y = setup(h, &c);
@@ -217,45 +220,61 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
     set_count(h, k);
     harness_run(h, k);
     float *expected = reference_map(&c);
-    uint64_t Py = k->sum == PG_NO_SUM ? planes_of(k, k->y_layout) : 1, stride = stride_of(h, k, k->y_layout);
-    for (uint32_t row = 0; row < (k->logits ? wanted : rows); row++) {
+    uint64_t Py = pg_sum(k) == PG_NO_SUM ? planes_of(k, k->y_layout) : 1, stride = stride_of(h, k, k->y_layout);
+    for (uint32_t row = 0; row < (pg_does(k, PG_STEP_LOGITS) ? wanted : rows); row++) {
         for (uint64_t j = 0; j < Py; j++) {
             uint64_t at = k->y_layout == PG_POSITIONS ? position_of(h, k, row, j) : row;
             const float *base = k->y_layout == PG_PLANES ? y + j * pg_panels(k->O) * stride * 16 : y;
             for (int64_t o = 0; o < k->O; o++) {
-                float got = k->logits ? h->args.logits[row * h->args.out_stride + (uint64_t)o] : harness_at(base, at, o, stride);
+                float got = pg_does(k, PG_STEP_LOGITS) ? h->args.logits[row * h->args.out_stride + (uint64_t)o]
+                                                       : harness_at(base, at, o, stride);
                 check_bits("y", row * Py + j, (uint64_t)o, got, expected[(row * Py + j) * (uint64_t)k->O + (uint64_t)o]);
             }
         }
     }
-    if (k->conv) check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
+    if (pg_does(k, PG_STEP_CONV)) check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
     free(expected);
     free_case(&c);
+}
+
+/* Random steps around those of a form: convolution, sum and logits are the form's. */
+static PgEpilogue random_epilogue(Harness *h, const PgKernel *form) {
+    PgEpilogue out = {0};
+    bool bias = harness_below(h, 2), second = !pg_does(form, PG_STEP_CONV) && harness_below(h, 3) == 0;
+    bool beside = form->y_layout == PG_ROWS && !pg_does(form, PG_STEP_LOGITS);
+    PgActivation act = (PgActivation)harness_below(h, PG_ACTIVATIONS);
+    const bool drawn[PG_STEP_KINDS] = {[PG_STEP_BIAS] = bias,
+                                       [PG_STEP_ACT] = act != PG_NO_ACT,
+                                       [PG_STEP_BIAS2] = bias && second,
+                                       [PG_STEP_DUAL] = second,
+                                       [PG_STEP_ADDEND] = beside && harness_below(h, 2),
+                                       [PG_STEP_RESIDUAL] = beside && harness_below(h, 2),
+                                       [PG_STEP_SCALE] = harness_below(h, 4) == 0};
+    for (uint32_t kind = 1; kind < PG_STEP_KINDS; kind++) {
+        if (!drawn[kind] && !pg_does(form, (PgStepKind)kind)) continue;
+        pg_epilogue_add(&out, (PgEpilogueStep){.kind = kind,
+                                               .act = kind == PG_STEP_ACT ? (uint32_t)act : 0,
+                                               .scale = kind == PG_STEP_SCALE ? 0.7 : 0});
+    }
+    return out;
 }
 
 /* Random sizes and extras around a given form, `times` times on each instruction set. */
 static void try_form(const PgKernel *form, int times) {
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
-        Harness *h = harness_new(isas[i], 7 + (uint64_t)form->select * 100 + (uint64_t)form->sum * 10 + (uint64_t)form->x_layout);
+        Harness *h =
+            harness_new(isas[i], 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout);
         for (int t = 0; h->present && t < times; t++) {
             PgKernel k = *form;
             k.dtype = (PgDtype)harness_below(h, 3);
             k.K = 1 + harness_below(h, harness_below(h, 3) == 0 ? 700 : 90);
             k.O = 1 + harness_below(h, 300);
-            k.act = (PgActivation)harness_below(h, PG_ACTIVATIONS);
-            k.bias = harness_below(h, 2);
-            k.scaled = harness_below(h, 4) == 0;
-            k.scale = k.scaled ? 0.7 : 0;
             if (k.mode == PG_ROW && harness_below(h, 2)) {
                 k.norm = harness_below(h, 2) ? PG_RMS : PG_LAYER;
                 k.eps = 1e-5;
             }
-            k.dual = !k.conv && harness_below(h, 3) == 0;
-            if (k.y_layout == PG_ROWS && !k.logits) {
-                k.addend = harness_below(h, 2);
-                k.residual = harness_below(h, 2);
-            }
+            k.epilogue = random_epilogue(h, form);
             run_case(h, &k, k.mode == PG_ROW ? 1 : 1 + harness_below(h, 37));
         }
         harness_free(h);
@@ -270,12 +289,16 @@ static void row_by_single_matrix(void **unused) {
 static void row_with_convolution(void **unused) {
     (void)unused;
     for (int64_t taps = 1; taps <= 4; taps += 3)
-        try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .conv = true, .taps = taps, .conv_bias = taps == 4}, 3);
+        try_form(&(PgKernel){.kind = PG_MAP,
+                             .mode = PG_ROW,
+                             .taps = taps,
+                             .epilogue = {{{.kind = PG_STEP_CONV}, {.kind = taps == 4 ? PG_STEP_CONV_BIAS : PG_NO_STEP}}}},
+                 3);
 }
 
 static void row_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .logits = true}, 3);
+    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
 }
 
 static void row_with_planes_and_positions(void **unused) {
@@ -302,14 +325,15 @@ static void row_with_planes_and_positions(void **unused) {
 
 static void row_with_sum_over_experts(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_ROW, .E = 6, .k = 2, .sum = PG_GATED_SUM, .select = PG_CHOSEN};
+    PgKernel base = {
+        .kind = PG_MAP, .mode = PG_ROW, .E = 6, .k = 2, .epilogue = {{{.kind = PG_STEP_GATED_SUM}}}, .select = PG_CHOSEN};
     try_form(&base, 3);
     base.x_layout = PG_POSITIONS;
     try_form(&base, 3);
     base.select = PG_ALL;
     base.x_layout = PG_PLANES;
     try_form(&base, 3);
-    base.sum = PG_PLANE_SUM;
+    base.epilogue.steps[0].kind = PG_STEP_PLANE_SUM;
     base.E = 3;
     try_form(&base, 3);
     base.x_layout = PG_ROWS;
@@ -323,7 +347,7 @@ static void block_by_single_matrix(void **unused) {
 
 static void block_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK, .logits = true}, 3);
+    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
 }
 
 static void block_with_planes_and_positions(void **unused) {
@@ -348,7 +372,8 @@ static void block_with_planes_and_positions(void **unused) {
 /* So many rows and inputs that the tiles go through x in chunks. */
 static void block_of_many_rows(void **unused) {
     (void)unused;
-    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16, .residual = true};
+    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16};
+    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {
         Harness *h = harness_new(isas[i], 3);

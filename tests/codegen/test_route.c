@@ -252,12 +252,13 @@ static void groups_sort_positions_by_expert(void **unused) {
 static void combine_trial(Harness *h, PgMode mode) {
     PgKernel k = {.kind = PG_COMBINE, .mode = mode, .O = 1 + harness_below(h, 100), .E = 2 + harness_below(h, 9)};
     k.k = 1 + harness_below(h, (uint32_t)(k.E - 1));
-    k.sum = harness_below(h, 3) == 0 ? PG_PLANE_SUM : PG_GATED_SUM;
-    k.x_layout = k.sum == PG_GATED_SUM && harness_below(h, 2) ? PG_POSITIONS : PG_PLANES;
-    k.addend = harness_below(h, 2);
-    k.residual = harness_below(h, 2);
-    k.scaled = harness_below(h, 2);
-    k.scale = k.scaled ? 0.3 : 0;
+    bool gated = harness_below(h, 3) != 0, has_addend = harness_below(h, 2), has_residual = harness_below(h, 2);
+    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = gated ? PG_STEP_GATED_SUM : PG_STEP_PLANE_SUM});
+    if (has_addend) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
+    if (has_residual) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
+    bool scaled = harness_below(h, 2);
+    if (scaled) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = 0.3});
+    k.x_layout = gated && harness_below(h, 2) ? PG_POSITIONS : PG_PLANES;
     uint32_t rows = random_rows(h, mode);
     harness_step(h, mode, rows, 0);
     set_tiles(h, mode, PG_PER_ROW_BLOCK);
@@ -288,14 +289,14 @@ static void combine_trial(Harness *h, PgMode mode) {
     for (uint64_t i = 0; i < rows; i++) {
         for (uint64_t o = 0; o < O; o++) {
             float v = 0;
-            for (uint64_t j = 0; j < (k.sum == PG_GATED_SUM ? kk : E); j++) {
-                uint64_t term = positions || k.sum == PG_PLANE_SUM ? j : (uint64_t)routes[i * kk + j];
+            for (uint64_t j = 0; j < (gated ? kk : E); j++) {
+                uint64_t term = positions || !gated ? j : (uint64_t)routes[i * kk + j];
                 float part = x[(i * terms + term) * O + o];
-                v = k.sum == PG_GATED_SUM ? fmaf(gates[i * kk + j], part, v) : j == 0 ? part : v + part;
+                v = gated ? fmaf(gates[i * kk + j], part, v) : j == 0 ? part : v + part;
             }
-            v = k.addend ? v + addend[i * O + o] : v;
-            v = k.residual ? v + residual[i * O + o] : v;
-            check_bits("combine", i, o, harness_at(y, i, (int64_t)o, LD), k.scaled ? v * (float)k.scale : v);
+            v = has_addend ? v + addend[i * O + o] : v;
+            v = has_residual ? v + residual[i * O + o] : v;
+            check_bits("combine", i, o, harness_at(y, i, (int64_t)o, LD), scaled ? v * 0.3f : v);
         }
     }
     free(x), free(addend), free(residual);

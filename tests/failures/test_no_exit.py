@@ -16,7 +16,7 @@ def main():
             if line.endswith(":"):
                 member = line[:-1]
                 objects += 1
-            elif line.split()[-1].split("@")[0] in REFUSED:
+            elif line.strip() and line.split()[-1].split("@")[0] in REFUSED:
                 found.append(f"{archive}: {member} refers to {line.split()[-1]}")
     for line in found:
         print(line)

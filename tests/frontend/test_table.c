@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <cjson/cJSON.h>
+
 #include "frontend/lower.h"
 #include "support/file.h"
 #include "tests/frontend/helpers.h"
@@ -85,6 +87,9 @@ static void check_reads_back(FeSpec *spec) {
     SuText yaml = {0}, json = {0};
     fe_print_spec(spec, &yaml);
     fe_print_spec_json(spec, &json);
+    cJSON *parsed = cJSON_ParseWithOpts(json.text, NULL, true);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(parsed, "stack")), spec->n_blocks);
+    cJSON_Delete(parsed);
     Loaded from_yaml = load_good(yaml.text), from_json = load_good(json.text);
     compare_specs(spec, &from_yaml.spec);
     compare_specs(spec, &from_json.spec);

@@ -1,0 +1,49 @@
+# libmossc and libmoss: what include/mossc/ declares, as libraries to be installed. libmossc holds all of it; libmoss the runtime alone,
+# which needs no LLVM. A program links one of them. BUILD_SHARED_LIBS says whether they are shared (the default) or static.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(moss_rooms mossc_support mossc_device mossc_gpu mossc_runtime mossc_device_tokenizer)
+set(mossc_rooms ${moss_rooms} mossc_ir mossc_frontend mossc_passes mossc_schedule mossc_codegen mossc_cuda mossc_tokenizer mossc_driver)
+
+# mossc_public_library(NAME ROOM…): the library libNAME of the objects of these rooms; the target is NAME_library.
+function(mossc_public_library name)
+  set(objects)
+  foreach(room ${ARGN})
+    list(APPEND objects $<TARGET_OBJECTS:${room}>)
+  endforeach()
+  add_library(${name}_library ${objects})
+  set_target_properties(${name}_library PROPERTIES OUTPUT_NAME ${name} EXPORT_NAME ${name} LINKER_LANGUAGE C VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} INSTALL_RPATH_USE_LINK_PATH ON)
+  target_include_directories(${name}_library INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_options(${name}_library PRIVATE -Wl,--exclude-libs,ALL)
+  if(NOT MOSSC_SANITIZE)
+    target_link_options(${name}_library PRIVATE -Wl,--no-undefined)
+  endif()
+  add_library(Mossc::${name} ALIAS ${name}_library)
+endfunction()
+
+mossc_public_library(moss ${moss_rooms})
+target_link_libraries(moss_library PRIVATE PkgConfig::CJSON Threads::Threads ${CMAKE_DL_LIBS} m)
+mossc_public_library(mossc ${mossc_rooms})
+target_link_libraries(mossc_library PRIVATE PkgConfig::YAML PkgConfig::CJSON PkgConfig::PCRE2 PkgConfig::UTF8PROC Threads::Threads
+  ${CMAKE_DL_LIBS} m)
+if(MOSSC_LLVM)
+  target_link_libraries(mossc_library PRIVATE LLVM)
+  set(MOSSC_LLVM_LIBS "-L${LLVM_LIBRARY_DIRS} -lLLVM")
+endif()
+
+install(TARGETS mossc RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS moss_library mossc_library EXPORT MosscTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES include/mossc/moss.h include/mossc/mossc.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/mossc)
+foreach(name moss mossc)
+  configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/Mossc)
+install(EXPORT MosscTargets NAMESPACE Mossc:: DESTINATION ${package})
+configure_package_config_file(cmake/MosscConfig.cmake.in MosscConfig.cmake INSTALL_DESTINATION ${package})
+write_basic_package_version_file(MosscConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/MosscConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/MosscConfigVersion.cmake DESTINATION ${package})
