@@ -1,8 +1,9 @@
-/* What a node costs: one rule a row of ops.def gives its floating-point operations; the bytes follow from the operands. A step
+/* What a node costs: its row of ir/work.def gives its floating-point operations; the bytes follow from the operands. A step
  * reads each weight and state once whatever its rows; the bytes of a step of one row count chosen experts only. */
 #include <math.h>
 
 #include "ir/internal.h"
+#include "ir/work.h"
 
 typedef struct Count {
     const IrGraph *g;
@@ -24,74 +25,57 @@ static double elements(const Count *c, const IrType *t) {
     return n;
 }
 
-/* So many operations for each element of the result, of the first operand. */
-static double each(const Count *c, double operations) { return operations * elements(c, result(c)); }
-static double each_of_x(const Count *c, double operations) { return operations * elements(c, operand(c, 0)); }
-
-/* ---------------------------------------------------------------------------------------------- flops, op by op */
-
-static double flops_embed(const Count *c) { return each(c, 1); }
-static double flops_rms_norm(const Count *c) { return each(c, 4); }
-static double flops_layer_norm(const Count *c) { return each(c, 7); }
-static double flops_linear(const Count *c) { return each(c, 2 * last(operand(c, 0))); }
-static double flops_linear_all(const Count *c) { return each(c, 2 * last(operand(c, 0))); }
-static double flops_linear_routed(const Count *c) { return each(c, 2 * last(operand(c, 0))); }
-static double flops_slice(const Count *c) { return each(c, 0); }
-static double flops_add_bias(const Count *c) { return each(c, 1); }
-static double flops_add_bias_routed(const Count *c) { return each(c, 1); }
-static double flops_mul_param(const Count *c) { return each(c, 1); }
-static double flops_mul_param_routed(const Count *c) { return each(c, 1); }
-#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
-    static double flops_##name(const Count *c) { return each(c, flops); }
-#include "ir/activation.def"
-static double flops_scale(const Count *c) { return each(c, 1); }
-static double flops_add(const Count *c) { return each(c, 1); }
-static double flops_mul(const Count *c) { return each(c, 1); }
-static double flops_softmax(const Count *c) { return each(c, 5); }
-static double flops_select(const Count *c) {
-    return each_of_x(c, (double)c->node->attrs[IR_SELECT_k].i);
-} /* a pass over the scores each */
-static double flops_gates(const Count *c) { return each(c, 3); }
-static double flops_expert_sum(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
-static double flops_expert_sum_routed(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
-static double flops_plane_sum(const Count *c) { return each_of_x(c, 1); }
-static double flops_mix(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
-static double flops_conv(const Count *c) { return each(c, 2 * last(operand(c, 1))); }
-static double flops_outer(const Count *c) { return each(c, 1); }
-static double flops_outer_routed(const Count *c) { return each(c, 1); }
-static double flops_inject(const Count *c) { return each(c, 1); }
-static double flops_recur_routed(const Count *c) { return each(c, 2); }
-static double flops_contract(const Count *c) { return each_of_x(c, 2); }
-static double flops_rope(const Count *c) {
-    return each(c, 3 * (double)c->node->attrs[IR_ROPE_dim].i / (double)c->node->attrs[IR_ROPE_head_dim].i);
-}
+static double of_result(const Count *c) { return elements(c, result(c)); }
+static double of_first(const Count *c) { return elements(c, operand(c, 0)); }
 
 /* Held experts do not move, though a naive graph keeps them among its planes. */
-static double flops_recur(const Count *c) {
+static double moving(const Count *c) {
     double share = c->node->n_operands == 4 ? last(operand(c, 3)) / dim(operand(c, 2), 0) : 1;
-    return each(c, 2 * share);
+    return of_result(c) * share;
 }
 
-/* Keys that a step's rows see, all rows together. */
-static double keys(const Count *c) {
-    double window = (double)c->node->attrs[IR_ATTEND_window].i, last_row = c->position + c->rows;
-    if (window > 0 && last_row > window) {
-        double growing = fmax(0, window - c->position); /* rows that still see all keys */
-        return growing * (c->position + (growing + 1) / 2) + (c->rows - growing) * window;
-    }
-    return c->rows * (c->position + (c->rows + 1) / 2);
+/* The first dimensions of each head turn. */
+static double turned(const Count *c) {
+    return of_result(c) / (double)c->node->attrs[IR_ROPE_head_dim].i * (double)c->node->attrs[IR_ROPE_dim].i;
 }
 
-static double flops_attend(const Count *c) {
-    double heads = (double)c->node->attrs[IR_ATTEND_heads].i, head_dim = (double)c->node->attrs[IR_ATTEND_head_dim].i;
-    return keys(c) * heads * (4 * head_dim + 3); /* score, value, softmax */
+static double scores(const Count *c) {
+    double keys = ir_keys_seen(c->rows, c->position, (double)c->node->attrs[IR_ATTEND_window].i);
+    return keys * (double)c->node->attrs[IR_ATTEND_heads].i;
 }
 
-static double (*const flops[IR_OP_COUNT])(const Count *) = {
-#define IR_OP(name, operands, results, attributes, traits) [IR_OP_##name] = flops_##name,
+/* ---------------------------------------------------------------------------------------------- flops */
+
+double ir_keys_seen(double rows, double position, double window) {
+    if (window <= 0 || position + rows <= window) return rows * (position + (rows + 1) / 2);
+    double growing = fmax(0, window - position); /* rows that still see all keys */
+    return growing * (position + (growing + 1) / 2) + (rows - growing) * window;
+}
+
+typedef struct Rate {
+    double flops, flops_inner, exps;
+} Rate;
+
+IrWork ir_work(IrOp op, double elements, double inner) {
+    static const Rate rates[IR_OP_COUNT] = {
+#define IR_WORK(op, elements, inner, flops, flops_inner, exps) [IR_OP_##op] = {flops, flops_inner, exps},
+#include "ir/work.def"
+    };
+    const Rate *rate = &rates[op];
+    return (IrWork){elements * (rate->flops + rate->flops_inner * inner), elements * rate->exps};
+}
+
+/* An operation without a row has no function here: it does not compile. */
+#define IR_WORK(op, elements, inner, flops, flops_inner, exps)                                                                     \
+    static IrWork work_of_##op(const Count *c) { return ir_work(IR_OP_##op, (elements), (inner)); }
+#include "ir/work.def"
+
+static IrWork (*const works[])(const Count *) = {
+#define IR_OP(name, operands, results, attributes, traits) [IR_OP_##name] = work_of_##name,
 #include "ir/ops.def"
 #undef IR_OP
 };
+_Static_assert(sizeof works / sizeof *works == IR_OP_COUNT, "an operation has no work");
 
 /* ---------------------------------------------------------------------------------------------- bytes */
 
@@ -139,5 +123,5 @@ static double state_bytes(const Count *c) {
 
 IrCost ir_cost(const IrGraph *g, const IrNode *node, int64_t rows, int64_t position) {
     Count c = {g, node, (double)rows, (double)position};
-    return (IrCost){.flops = flops[node->op](&c), .weight_bytes = weight_bytes(&c), .state_bytes = state_bytes(&c)};
+    return (IrCost){.flops = works[node->op](&c).flops, .weight_bytes = weight_bytes(&c), .state_bytes = state_bytes(&c)};
 }

@@ -10,13 +10,13 @@
 
 typedef enum PgStepKind {
     PG_NO_STEP, /* ends the list */
-#define PG_STEP(NAME, word, linear, also, combine, flops, moved) PG_STEP_##NAME,
+#define PG_STEP(NAME, word, linear, also, combine, op, moved) PG_STEP_##NAME,
 #include "ir/epilogue.def"
 } PgStepKind;
 
 enum {
     PG_STEP_KINDS = 1 /* PG_NO_STEP among them */
-#define PG_STEP(NAME, word, linear, also, combine, flops, moved) +1
+#define PG_STEP(NAME, word, linear, also, combine, op, moved) +1
 #include "ir/epilogue.def"
 };
 
@@ -36,7 +36,8 @@ typedef struct PgEpilogue {
 typedef struct PgStepInfo {
     const char *word;
     int linear, also, combine; /* operand slots, PG_NO_SLOT */
-    double flops, moved;
+    int op; /* IrOp; IR_OP_COUNT: none */
+    double moved;
 } PgStepInfo;
 
 const PgStepInfo *pg_step(PgStepKind kind);

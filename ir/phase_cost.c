@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "ir/work.h"
+
 enum { F32_BYTES = 4 };
 
 typedef struct Counter {
@@ -27,20 +29,31 @@ static double places(const Counter *c, PgLayout layout) {
     return 0;
 }
 
-static void add(Counter *c, double flops) { c->cost.flops += flops; }
+/* An operation of the graph on so many elements, each over `inner`; 0 where it goes over nothing. */
+static void work(Counter *c, IrOp op, double elements, double inner) {
+    IrWork done = ir_work(op, elements, inner);
+    c->cost.flops += done.flops;
+    c->cost.exps += done.exps;
+}
 
 /* `elements` floats go from or to the arena. */
 static void move(Counter *c, double elements) { c->cost.activation_bytes += F32_BYTES * elements; }
 
 static void activate(Counter *c, PgActivation act, double elements) {
-    const PgActivationInfo *info = pg_activation(act);
-    add(c, info->flops * elements);
-    c->cost.exps += info->exps * elements;
+    static const IrOp ops[PG_ACTIVATIONS] = {
+        [PG_NO_ACT] = IR_OP_slice, /* no work */
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) [PG_##NAME] = IR_OP_##name,
+#include "ir/activation.def"
+    };
+    work(c, ops[act], elements, 0);
 }
 
 static void normalise(Counter *c, double elements) {
-    static const double costs[] = {[PG_NO_NORM] = 0, [PG_RMS] = 4, [PG_LAYER] = 7};
-    add(c, costs[c->k->norm] * elements);
+    switch (c->k->norm) {
+    case PG_NO_NORM: return;
+    case PG_RMS: work(c, IR_OP_rms_norm, elements, 0); return;
+    case PG_LAYER: work(c, IR_OP_layer_norm, elements, 0); return;
+    }
 }
 
 /* Bytes of a state of `planes` × O channels × `elements` of every sequence, read and written; of the experts' those that rows of
@@ -51,34 +64,35 @@ static void move_state(Counter *c, double planes, int64_t elements, bool chosen)
     c->cost.state_bytes += 2 * F32_BYTES * sequences * bytes;
 }
 
-static void convolve(Counter *c) {
-    add(c, 2 * c->rows * (double)(c->k->O * c->k->taps));
+static void move_history(Counter *c) {
     if (c->k->taps > 1) move_state(c, 1, c->k->taps - 1, false);
 }
 
-static double sum_terms(const PgKernel *k, PgStepKind kind) { return kind == PG_STEP_GATED_SUM ? 2 * (double)k->k : (double)k->E; }
+/* What a step of the epilogue goes over for each of its outputs. */
+static double inner_of(const PgKernel *k, PgStepKind kind) {
+    return kind == PG_STEP_CONV ? (double)k->taps : kind == PG_STEP_GATED_SUM ? (double)k->k : 0;
+}
 
-/* The epilogue, step by step, of `places` of O outputs each; behind a sum over experts a row is one place. The result is stored. */
+/* The epilogue, step by step, of `n` places of O outputs each; behind a sum over experts a row is one place. The result is stored. */
 static void finish(Counter *c, double n) {
     const PgKernel *k = c->k;
+    double O = (double)k->O;
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++) {
         const PgStepInfo *info = pg_step((PgStepKind)s->kind);
-        if (pg_step_sums(s)) {
-            n = c->rows;
-            add(c, n * (double)k->O * sum_terms(k, (PgStepKind)s->kind));
-        }
-        if (s->kind == PG_STEP_ACT) activate(c, (PgActivation)s->act, n * (double)k->O);
-        if (s->kind == PG_STEP_CONV) convolve(c);
-        add(c, n * (double)k->O * info->flops);
-        move(c, n * (double)k->O * info->moved);
+        if (pg_step_sums(s)) n = c->rows;
+        double terms = s->kind == PG_STEP_PLANE_SUM ? (double)k->E : 1; /* counted by what it reads */
+        if (s->kind == PG_STEP_ACT) activate(c, (PgActivation)s->act, n * O);
+        if (s->kind == PG_STEP_CONV) move_history(c);
+        if (info->op != IR_OP_COUNT) work(c, (IrOp)info->op, n * O * terms, inner_of(k, (PgStepKind)s->kind));
+        move(c, n * O * info->moved);
     }
-    move(c, n * (double)k->O);
+    move(c, n * O);
 }
 
 /* ---------------------------------------------------------------------------------------------- kinds, one rule each */
 
 static void cost_embed(Counter *c) {
-    add(c, c->rows * (double)c->k->O);
+    work(c, IR_OP_embed, c->rows * (double)c->k->O, 0);
     move(c, c->rows * (double)c->k->O);
 }
 
@@ -92,10 +106,9 @@ static void cost_map(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
-    double matrices = pg_does(k, PG_STEP_DUAL) ? 2 : 1;
     normalise(c, x * (double)k->K);
     move(c, x * (double)k->K);
-    add(c, matrices * y * (double)k->O * 2 * (double)k->K);
+    work(c, IR_OP_linear, y * (double)k->O * (pg_does(k, PG_STEP_DUAL) ? 2 : 1), (double)k->K);
     finish(c, y);
 }
 
@@ -104,10 +117,11 @@ static void cost_route(Counter *c) {
     double scores = c->rows * (double)k->E;
     normalise(c, c->rows * (double)k->K);
     move(c, c->rows * (double)(k->K + 2 * k->k));
-    add(c, scores * (2 * (double)k->K + k->bias));
-    add(c, scores * (k->sigmoid ? 3 : 5));
-    c->cost.exps += scores;
-    add(c, scores * (double)k->k + 3 * c->rows * (double)k->k); /* selection and gates */
+    work(c, IR_OP_linear, scores, (double)k->K);
+    if (k->bias) work(c, IR_OP_add_bias, scores, 0);
+    work(c, k->sigmoid ? IR_OP_sigmoid : IR_OP_softmax, scores, 0);
+    work(c, IR_OP_select, scores, (double)k->k);
+    work(c, IR_OP_gates, c->rows * (double)k->k, 0);
 }
 
 static void cost_group(Counter *c) { move(c, 4 * c->rows * (double)c->k->k); }
@@ -120,9 +134,10 @@ static void cost_combine(Counter *c) {
 static void cost_conv(Counter *c) {
     const PgKernel *k = c->k;
     double elements = c->rows * (double)k->O;
-    convolve(c);
-    if (k->per_expert) add(c, 2 * (double)k->k * elements * (double)(k->taps + k->bias)); /* mixed for every row */
-    if (k->bias) add(c, elements);
+    work(c, IR_OP_conv, elements, (double)k->taps);
+    move_history(c);
+    if (k->per_expert) work(c, IR_OP_mix, elements * (double)(k->taps + k->bias), (double)k->k); /* for every row */
+    if (k->bias) work(c, IR_OP_add_bias, elements, 0);
     activate(c, k->act, elements);
     move(c, 2 * elements);
     if (k->mixed) move(c, elements * (double)k->taps);
@@ -136,17 +151,22 @@ static void cost_scan(Counter *c) {
     double summed = !k->own_dt && !own_dbc ? 1 : mixed ? (double)k->k : moving; /* of W_dt δ */
     double delta = k->own_dt || own_dbc ? moving : 1, a = delta > 1 || (k->own_A && !mixed) ? moving : 1;
     double I = c->rows * (double)k->O, N = (double)k->N, chosen = (double)k->k;
-    add(c, I * summed * (2 * (double)k->R + 1));
-    activate(c, PG_SOFTPLUS, I * delta);
-    add(c, I * N * a); /* Δ·A */
-    activate(c, PG_EXP, I * N * a);
-    add(c, I * (delta * (1 + N) + 4 * N * moving)); /* Δ·c, its product with B, the recurrence and the sum with C */
-    add(c, I * (moving + (k->own_D ? moving : 1)));
-    if (mixed) add(c, 2 * chosen * I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)));
-    if (k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE) add(c, 2 * chosen * I);
+    work(c, IR_OP_linear, I * summed, (double)k->R);
+    work(c, IR_OP_add_bias, I * summed, 0);
+    work(c, IR_OP_softplus, I * delta, 0);
+    work(c, IR_OP_outer, I * N * a, 0); /* Δ·A */
+    work(c, IR_OP_exp, I * N * a, 0);
+    work(c, IR_OP_mul, I * delta, 0); /* Δ·c */
+    work(c, IR_OP_inject, I * N * delta, 0);
+    work(c, IR_OP_recur, I * N * moving, 0);
+    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
+    work(c, IR_OP_add, I * moving, 0);
+    if (mixed) work(c, IR_OP_mix, I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)), chosen);
+    if (k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE) work(c, IR_OP_expert_sum, I, chosen);
     if (k->gate) {
         activate(c, k->act, I);
-        add(c, I);
+        work(c, IR_OP_mul, I, 0);
     }
     bool held = k->scan == PG_SCAN_HOLD, states = held || k->scan == PG_SCAN_UPDATE;
     move_state(c, states ? (double)k->E : 1, k->N, held);
@@ -157,27 +177,19 @@ static void cost_scan(Counter *c) {
 static void cost_kv_store(Counter *c) {
     const PgKernel *k = c->k;
     double all = (double)(k->heads + k->kv_heads), v = (double)(pg_panels(k->O) * PG_LANES);
-    if (k->rope) add(c, 3 * c->rows * all * (double)k->rope_dim);
+    if (k->rope) work(c, IR_OP_rope, c->rows * all * (double)k->rope_dim, 0);
     move(c, c->rows * (double)k->O * (2 * (double)k->kv_heads + (k->rope ? 2 * (double)k->heads : 0)));
     c->cost.state_bytes += F32_BYTES * c->rows * (double)k->kv_heads * ((double)k->O + v);
 }
 
-/* Keys that the rows of one sequence see, all together, and the keys that at least one sees. */
-static double keys_seen(const Counter *c, double *out_distinct) {
-    double rows = c->rows / (double)c->work->segments, position = (double)c->work->position, window = (double)c->k->window;
-    *out_distinct = position + rows;
-    if (window <= 0 || position + rows <= window) return rows * (position + (rows + 1) / 2);
-    double growing = fmax(0, window - position); /* rows that still see all keys */
-    *out_distinct = fmin(position + rows, window + rows - 1);
-    return growing * (position + (growing + 1) / 2) + (rows - growing) * window;
-}
-
 static void cost_attend(Counter *c) {
     const PgKernel *k = c->k;
-    double distinct, keys = keys_seen(c, &distinct) * (double)c->work->segments, v = (double)(pg_panels(k->O) * PG_LANES);
-    add(c, keys * (double)k->heads * (4 * (double)k->O + 3));
-    c->cost.exps += keys * (double)k->heads;
-    c->cost.state_bytes += F32_BYTES * (double)c->work->segments * distinct * (double)k->kv_heads * ((double)k->O + v);
+    double sequences = (double)c->work->segments, rows = c->rows / sequences, position = (double)c->work->position;
+    double window = (double)k->window, keys = ir_keys_seen(rows, position, window) * sequences;
+    double seen = window > 0 ? fmin(position + rows, window + rows - 1) : position + rows; /* by one row at least */
+    work(c, IR_OP_attend, keys * (double)k->heads, (double)k->O);
+    double v = (double)(pg_panels(k->O) * PG_LANES);
+    c->cost.state_bytes += F32_BYTES * sequences * seen * (double)k->kv_heads * ((double)k->O + v);
     move(c, 2 * c->rows * (double)(k->heads * k->O));
 }
 
@@ -190,10 +202,14 @@ static double elements_of(const Counter *c, PgLayout layout, int64_t width) {
 static void cost_elementwise(Counter *c) {
     const PgKernel *k = c->k;
     double elements = elements_of(c, k->y_layout, k->O);
-    if (k->ew == PG_EW_UNARY)
-        activate(c, k->act, elements);
-    else
-        add(c, elements);
+    switch (k->ew) {
+    case PG_EW_UNARY: activate(c, k->act, elements); break;
+    case PG_EW_SCALE: work(c, IR_OP_scale, elements, 0); break;
+    case PG_EW_ADD: work(c, IR_OP_add, elements, 0); break;
+    case PG_EW_MUL: work(c, IR_OP_mul, elements, 0); break;
+    case PG_EW_ADD_PARAM: work(c, IR_OP_add_bias, elements, 0); break;
+    case PG_EW_MUL_PARAM: work(c, IR_OP_mul_param, elements, 0); break;
+    }
     move(c, (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL ? 3 : 2) * elements);
 }
 
@@ -201,30 +217,29 @@ static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (do
 
 static void cost_softmax(Counter *c) {
     double scores = c->rows * (double)c->k->E;
-    add(c, 5 * scores);
-    c->cost.exps += scores;
+    work(c, IR_OP_softmax, scores, 0);
     move(c, 2 * scores);
 }
 
 static void cost_select(Counter *c) {
-    add(c, c->rows * (double)(c->k->E * c->k->k));
+    work(c, IR_OP_select, c->rows * (double)c->k->E, (double)c->k->k);
     move(c, c->rows * (double)(c->k->E + c->k->k));
 }
 
 static void cost_gates(Counter *c) {
-    add(c, 3 * c->rows * (double)c->k->k);
+    work(c, IR_OP_gates, c->rows * (double)c->k->k, 0);
     move(c, c->rows * (double)(c->k->E + 2 * c->k->k));
 }
 
 static void cost_mix(Counter *c) {
     double elements = elements_of(c, PG_ROWS, c->k->O);
-    add(c, 2 * (double)c->k->k * elements);
+    work(c, IR_OP_mix, elements, (double)c->k->k);
     move(c, elements);
 }
 
 static void cost_outer(Counter *c) {
     double elements = elements_of(c, c->k->y_layout, c->k->O);
-    add(c, elements);
+    work(c, c->k->kind == PG_OUTER ? IR_OP_outer : IR_OP_inject, elements, 0);
     move(c, elements + places(c, c->k->x_layout) * (double)c->k->O);
 }
 
@@ -234,18 +249,18 @@ static void cost_recur(Counter *c) {
     const PgKernel *k = c->k;
     double elements = elements_of(c, k->y_layout, k->O);
     bool chosen = k->held || k->y_layout == PG_POSITIONS;
-    add(c, 2 * elements * (k->held && k->y_layout == PG_PLANES ? (double)k->k / (double)k->E : 1));
+    work(c, IR_OP_recur, elements * (k->held && k->y_layout == PG_PLANES ? (double)k->k / (double)k->E : 1), 0);
     move(c, 3 * elements);
     move_state(c, k->y_layout == PG_ROWS ? 1 : (double)k->E, k->N, chosen);
 }
 
 static void cost_contract(Counter *c) {
     double elements = elements_of(c, c->k->x_layout, c->k->O);
-    add(c, 2 * elements);
+    work(c, IR_OP_contract, elements, 0);
     move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
 }
 
-static void (*const rules[PG_KIND_COUNT])(Counter *) = {
+static void (*const rules[])(Counter *) = {
     [PG_EMBED] = cost_embed,
     [PG_NORM] = cost_norm,
     [PG_MAP] = cost_map,
@@ -267,6 +282,7 @@ static void (*const rules[PG_KIND_COUNT])(Counter *) = {
     [PG_RECUR] = cost_recur,
     [PG_CONTRACT] = cost_contract,
 };
+_Static_assert(sizeof rules / sizeof *rules == PG_KIND_COUNT, "a kind of kernel has no cost");
 
 /* ---------------------------------------------------------------------------------------------- weights */
 
