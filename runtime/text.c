@@ -190,6 +190,8 @@ static void tell_rest(Completion *c) {
 
 static MossError complete_unguarded(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                     uint64_t count, MossText told, void *context, MossStop *out_stop) {
+    MossStop unasked;
+    if (!out_stop) out_stop = &unasked;
     *out_stop = MOSS_STOP_COUNT;
     if (!moss_state_logits(state)) return rt_error(MOSS_BAD_INPUT, "the state has no logits to go on with: feed it a token first");
     Completion c = {.model = model,
@@ -212,8 +214,6 @@ static MossError complete_unguarded(MossModel *model, MossState *state, const Mo
 
 MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
                         MossText told, void *context, MossStop *out_stop) {
-    MossStop unasked;
-    if (!out_stop) out_stop = &unasked;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "completing a text")) return rt_failure(&guard.failure);
     MossError result = complete_unguarded(model, state, tokenizer, sampler, count, told, context, out_stop);
