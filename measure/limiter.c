@@ -11,6 +11,7 @@
 #include "codegen/limits.h"
 #include "runtime/memory.h"
 #include "runtime/workers.h"
+#include "support/alloc.h"
 #include "support/clock.h"
 #include "support/size.h"
 
@@ -75,7 +76,7 @@ static void work(void *context, int index) {
                    .arena = (uint8_t *)worker->inputs,
                    .scratch = (uint8_t *)worker->scratch};
     uint32_t workers = (uint32_t)run->limiter->count, most = run->tiles / workers / PIECES + 1, first, end;
-    rt_workers_meet(run->limiter->threads, NULL, NULL);
+    rt_workers_barrier(run->limiter->threads, NULL, NULL);
     worker->start = su_seconds();
     while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) run_tiles(run, &args, first, end);
     worker->end = su_seconds();
@@ -203,7 +204,7 @@ static bool start(MsLimiter *limiter, int threads) {
     limiter->threads = rt_workers_create(threads, false);
     if (!limiter->threads) return false;
     limiter->count = rt_workers_count(limiter->threads);
-    limiter->workers = aligned_alloc(64, (size_t)limiter->count * sizeof *limiter->workers);
+    limiter->workers = su_aligned(64, (size_t)limiter->count * sizeof *limiter->workers);
     limiter->buffer = rt_pages_alloc(buffer_bytes());
     if (!limiter->workers || !limiter->buffer.data) return false;
     for (int i = 0; i < limiter->count; i++) fill(&limiter->workers[i]);
@@ -212,7 +213,7 @@ static bool start(MsLimiter *limiter, int threads) {
 }
 
 bool ms_limiter_create(const CgTarget *target, int threads, MsLimiter **out_limiter, SuDiags *diags) {
-    MsLimiter *limiter = calloc(1, sizeof *limiter);
+    MsLimiter *limiter = su_calloc(1, sizeof *limiter);
     if (!limiter || !start(limiter, threads)) {
         ms_limiter_free(limiter);
         return su_error(diags, (SuSpan){0}, NULL, "no memory, or no threads, to measure this machine's limits");
@@ -232,8 +233,8 @@ void ms_limiter_free(MsLimiter *limiter) {
     rt_workers_free(limiter->threads);
     cg_limits_free(limiter->code);
     rt_pages_free(&limiter->buffer);
-    free(limiter->workers);
-    free(limiter);
+    su_free(limiter->workers);
+    su_free(limiter);
 }
 
 int ms_limiter_threads(const MsLimiter *limiter) { return limiter->count; }

@@ -7,7 +7,7 @@
 #define CG_CUDA_KERNELS(ROW)                                                                                                       \
     ROW(PG_EMBED, cg_cuda_embed)                                                                                                   \
     ROW(PG_NORM, cg_cuda_norm)                                                                                                     \
-    ROW(PG_MAP, cg_cuda_map)                                                                                                       \
+    ROW(PG_LINEAR, cg_cuda_linear)                                                                                                 \
     ROW(PG_ROUTE, cg_cuda_route)                                                                                                   \
     ROW(PG_GROUP, cg_cuda_group)                                                                                                   \
     ROW(PG_COMBINE, cg_cuda_combine)                                                                                               \
@@ -39,7 +39,7 @@ CG_CUDA_KERNELS(CG_DECLARE)
 #undef CG_DECLARE
 
 /* Prints the body of `u32 kN_ahead(step, phase, first)`, which asks for the first weights that block's tiles of the phase read, before
- * the phase may begin, and returns the phase's tiles. false: nothing is known of them before (a route chooses them, or no map). */
-bool cg_cuda_map_ahead(CgCuda *c);
+ * the phase may begin, and returns the phase's tiles. false: nothing is known of them before (a route chooses them, or no linear layer). */
+bool cg_cuda_linear_ahead(CgCuda *c);
 
 #endif
