@@ -43,7 +43,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
         append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
     else if (k->O > 0)
         append(&n, "_%lld", (long long)k->O);
-    append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, ir_dtype_word(k->dtype));
+    append_if(&n, k->kind == PG_LINEAR || k->kind == PG_EMBED || k->kind == PG_ROUTE, ir_dtype_word(k->dtype));
     append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);

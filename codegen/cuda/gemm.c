@@ -24,7 +24,7 @@ typedef struct Tiles {
     const char *type; /* of weights: "BF16" */
 } Tiles;
 
-static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
+static bool by_tensor_cores(const CgLinear *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
 
 bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
 
@@ -70,7 +70,7 @@ static void shape_few(Tiles *t) {
     t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
 }
 
-static Tiles tiles_of(const CgMap *m) {
+static Tiles tiles_of(const CgLinear *m) {
     Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = cg_cuda_type(m->k->dtype)};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     if (m->c->form == CG_MANY)

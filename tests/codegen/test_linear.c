@@ -374,7 +374,7 @@ static void block_with_planes_and_positions(void **unused) {
 /* So many rows and inputs that the tiles go through x in chunks. */
 static void block_of_many_rows(void **unused) {
     (void)unused;
-    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = IR_BF16};
+    PgKernel k = {.kind = PG_LINEAR, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = IR_BF16};
     pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {

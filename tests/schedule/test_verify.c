@@ -207,7 +207,7 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(another_weight, "moss-tiny", "is no weight of the shape",                                                                    \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W] = phase_of(m, PG_ROW, PG_EMBED)->operands[PG_EMBED_W])                       \
     M(weight_of_another_dtype, "moss-tiny", "is no weight of the shape",                                                           \
-      kernel_of(m, phase_of(m, PG_ROW, PG_MAP))->dtype = IR_F32)                                                                   \
+      kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->dtype = IR_F32)                                                                   \
     M(state_of_another_size, "moss-tiny", "is no state of the size",                                                               \
       phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed =                                                                \
           phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY].fixed)                                             \
