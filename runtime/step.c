@@ -236,8 +236,8 @@ static uint32_t bad_row(const MossModel *m, uint32_t segment) {
 static MossError non_finite(const RtRunning *r, uint32_t row) {
     const MossModel *m = r->model;
     int32_t block = m->nonfinite[row] - 1;
-    return rt_error(MOSS_NON_FINITE, "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s", block,
-                    line_of_block(r->step, block), (long long)m->row_position[row],
+    return rt_error(MOSS_NON_FINITE, "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s",
+                    block, line_of_block(r->step, block), (long long)m->row_position[row],
                     r->n_segments > 1 ? " of one of the sequences" : "");
 }
 
