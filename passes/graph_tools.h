@@ -45,7 +45,7 @@ const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 /* The activation an operation is, PG_NO_ACT if it is none. */
 PgActivation ps_activation(IrOp op);
 
-/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the map they hold. Writes into out. */
+/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the linear layer they hold. Writes into out. */
 void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
 
 #endif

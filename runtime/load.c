@@ -85,11 +85,15 @@ static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
 
 static MossError open_checkpoints(const PgProgram *program, const char *const *paths, size_t n_paths, RtCheckpoints *out) {
     SuDiags diags = {0};
+    SuArena arena = {0};
     MossError error = {.code = MOSS_OK};
-    if (!can_open(paths, n_paths, &diags))
+    if (!rt_weight_files(&arena, paths, n_paths, &paths, &n_paths, &diags))
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    else if (!can_open(paths, n_paths, &diags))
         error = rt_error_from(MOSS_NO_FILE, &diags);
     else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_arena_free(&arena);
     su_diags_free(&diags);
     return error;
 }
@@ -131,7 +135,7 @@ static MossError weights_pack_unguarded(const PgProgram *program, const char *co
     su_cleanup_add(&files, close_checkpoints, &checkpoints);
     su_cleanup_add(&threads, rt_workers_drop, workers);
     if (!workers) {
-        error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
+        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to pack with");
     } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);

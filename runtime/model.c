@@ -109,7 +109,7 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
 static const MossOptions defaults = {0};
 
 static MossError no_model(const PgProgram *program) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights, or no threads",
+    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights and what its steps need",
                     (unsigned long long)program->weight_bytes);
 }
 
@@ -245,7 +245,7 @@ static MossError weights_verify_unguarded(const PgProgram *program, const char *
     su_cleanup_add(&file, close_packed, &packed);
     su_cleanup_add(&threads, rt_workers_drop, workers);
     if (!workers)
-        error = rt_error(MOSS_NO_MEMORY, "no threads to check with");
+        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to check with");
     else if (!rt_packed_verify(&packed, path, program, workers, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_cleanup_done(&threads);
@@ -310,3 +310,10 @@ void moss_device_free(MossDevice *device) {
 const PgProgram *moss_model_program(const MossModel *model) { return model->program; }
 
 int moss_model_threads(const MossModel *model) { return rt_workers_count(model->workers); }
+
+int moss_model_missing_threads(const MossModel *model, int *out_errno) { return rt_workers_missing(model->workers, out_errno); }
+
+MossError rt_model_after_fork(const MossModel *model) {
+    if (!model->device || !rt_workers_forked(model->workers)) return (MossError){.code = MOSS_OK};
+    return rt_error(MOSS_DEVICE, "a device does not survive a fork: open one, and the model, in this process");
+}

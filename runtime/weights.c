@@ -117,6 +117,10 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
                          SuDiags *diags) {
     SuCleanup cleanup;
     *out = (RtCheckpoints){0};
+    if (!rt_weight_files(&out->arena, paths, n_paths, &paths, &n_paths, diags)) {
+        rt_checkpoints_close(out);
+        return false;
+    }
     su_cleanup_add(&cleanup, close_checkpoints, out);
     out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
     out->n_files = n_paths;

@@ -52,7 +52,7 @@ typedef struct ScBuilder {
     uint8_t *fused;         /* [values] SC_…: what regions say about results of others */
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
-    int32_t *groups_of;     /* [values] of routes: buffer of the group table, -1 none (PG_BLOCK) */
+    int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;
     ScPhase *phases;

@@ -188,6 +188,20 @@ static bool make_directory(Compile *c, const DrBuildOptions *options) {
     return su_directory_commit(&c->directory, &c->build.diags);
 }
 
+/* A path as a shell takes it for one word. */
+static const char *shell_word(SuArena *arena, const char *path) {
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=:,@%-";
+    const char *before = path[0] == '-' ? "./" : ""; /* no option */
+    if (!path[strspn(path, plain)]) return su_printf(arena, "%s%s", before, path);
+    SuText word = {0};
+    su_text_add(&word, "'%s", before);
+    for (const char *c = path; *c; c++) su_text_add(&word, *c == '\'' ? "'\\''" : "%c", *c);
+    su_text_add(&word, "'");
+    const char *copy = su_strdup(arena, word.text);
+    su_text_free(&word);
+    return copy;
+}
+
 /* What was made, for people; what comes next, for a shell too. */
 static void say_what_next(Compile *c) {
     char code[CLI_NUMBER], weights[CLI_NUMBER], state[CLI_NUMBER];
@@ -196,8 +210,8 @@ static void say_what_next(Compile *c) {
     fprintf(stderr, "mossc: code %s, weights %s, state %s a sequence; %s/README.md says how it is built and run\n",
             cli_bytes((double)object.st_size, code), cli_bytes((double)c->build.program->weight_bytes, weights),
             cli_bytes((double)c->build.program->state_bytes, state), c->options->output);
-    printf("cd %s\n%s\n./%s --prompt 'It was' -n 100\n", c->options->output, cli_artefact_build_line(&c->build.arena, &c->artefact),
-           c->artefact.name);
+    printf("cd %s\n%s\n./%s --prompt 'It was' -n 100\n", shell_word(&c->build.arena, c->options->output),
+           cli_artefact_build_line(&c->build.arena, &c->artefact), c->artefact.name);
 }
 
 /* ---------------------------------------------------------------------------------------------- the command */
