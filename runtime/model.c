@@ -130,7 +130,7 @@ MossError rt_model_make(const PgProgram *program, const PgCode *codes, const Mos
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
     options = options ? options : &defaults;
-    if (!codes && !options->device) {
+    if (!codes && program->n_kernels && !options->device) {
         su_free(m);
         return rt_error(MOSS_BAD_INPUT,
                         "kernels are missing: expected those of program '%s', got NULL; only a model on a device has none",
