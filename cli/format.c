@@ -27,18 +27,7 @@ const char *cli_bytes(double value, char out[CLI_NUMBER]) {
     return scaled(value, 1024, units, sizeof units / sizeof units[0], out);
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-CliStats cli_stats(double *values, size_t n) {
-    qsort(values, n, sizeof values[0], compare);
-    double median = n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-    return (CliStats){.median = median, .min = values[0], .max = values[n - 1]};
-}
-
-void cli_json_add_stats(cJSON *object, const char *name, CliStats stats) {
+void cli_json_add_stats(cJSON *object, const char *name, MsStats stats) {
     cJSON *item = cJSON_AddObjectToObject(object, name);
     cJSON_AddNumberToObject(item, "median", stats.median);
     cJSON_AddNumberToObject(item, "min", stats.min);

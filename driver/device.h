@@ -27,6 +27,7 @@ typedef struct DrFacts {
         double number;
     } items[DR_MOST_FACTS];
     int count;
+    uint64_t memory; /* bytes; 0: not known */
 } DrFacts;
 
 struct DrDeviceKind {

@@ -59,7 +59,7 @@ static void describe(const DrBuild *build, DrFacts *out) {
     const MossCudaFacts *facts = moss_cuda_facts(build->device);
     char driver[32];
     snprintf(driver, sizeof driver, "%d.%d", facts->driver / 1000, facts->driver % 1000 / 10);
-    *out = (DrFacts){.count = 5};
+    *out = (DrFacts){.count = 5, .memory = facts->memory};
     snprintf(out->title, sizeof out->title, "%s (sm_%d, %d multiprocessors, driver of CUDA %s)", facts->name, facts->architecture,
              facts->multiprocessors, driver);
     out->items[0].key = "device";

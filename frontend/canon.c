@@ -46,6 +46,15 @@ static void print_text(Canon *c, const char *text) { su_text_add(c->out, "=%zu:%
 
 static void print_map(Canon *c, const FeMap *map, const char *inline_key);
 
+/* A line each, which begins with the kind. */
+static void print_blocks(Canon *c, const FeValue *entries) {
+    for (int64_t i = 0; i < entries->n_blocks; i++) {
+        begin_line(c, fe_block_kind_word(entries->blocks[i].kind));
+        print_map(c, entries->blocks[i].map, NULL);
+        end_line(c);
+    }
+}
+
 /* Seventeen digits tell any two doubles apart. */
 static void print_value(Canon *c, FeKey key, const FeValue *value, const char *inline_key) {
     const FeKeyRow *row = fe_key_row(key);
@@ -95,7 +104,7 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
         print_map(c, value->map, form == FE_HASH_INLINE ? row->name : NULL);
         if (form != FE_HASH_INLINE) end_line(c);
         return;
-    case FE_T_ENTRIES: /* the blocks: they follow the map */
+    case FE_T_ENTRIES: print_blocks(c, value); return;
     case FE_T_DEFINES:
     case FE_T_RESERVED: return;
     }
@@ -122,9 +131,4 @@ void fe_print_canonical(const FeSpec *spec, SuText *out) {
     Canon c = {.out = out};
     su_text_add(out, "mossc 1\n");
     print_map(&c, spec->map, NULL);
-    for (int64_t i = 0; i < spec->n_blocks; i++) {
-        begin_line(&c, fe_block_kind_word(spec->blocks[i].kind));
-        print_map(&c, spec->blocks[i].map, NULL);
-        end_line(&c);
-    }
 }

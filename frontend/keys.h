@@ -104,6 +104,8 @@ typedef struct FeValue {
     uint32_t bits;        /* WORDS: bit i for word i */
     const char *text;     /* texts; DECIMAL: as written */
     FeMap *map;           /* maps */
+    const FeBlock *blocks; /* [n_blocks], ENTRIES: what the entries are when flattened (stack.c) */
+    int64_t n_blocks;
     const FeNode *node;   /* where it was read from; NULL for a built-in default */
 } FeValue;
 

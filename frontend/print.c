@@ -8,7 +8,6 @@
 #include "support/utf8.h"
 
 typedef struct Print {
-    const FeSpec *spec;
     SuText *out;
     bool json; /* else YAML, in which keys and words need no quotes */
 } Print;
@@ -73,7 +72,7 @@ static void print_words(const Print *p, const FeKeyRow *row, uint32_t bits, cons
 /* ---- maps ---- */
 
 static void print_map(const Print *p, const FeMap *map);
-static void print_blocks(const Print *p);
+static void print_blocks(const Print *p, const FeValue *entries);
 
 static void print_value(const Print *p, const FeKeyRow *row, const FeValue *value) {
     switch (row->type) {
@@ -111,7 +110,7 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
         else
             print_map(p, value->map);
         return;
-    case FE_T_ENTRIES: print_blocks(p); return;
+    case FE_T_ENTRIES: print_blocks(p, value); return;
     case FE_T_DEFINES: /* what they gave is in the blocks */
     case FE_T_RESERVED: return;
     }
@@ -149,10 +148,10 @@ static void print_block(const Print *p, const FeBlock *block) {
     print_map(p, block->map);
 }
 
-static void print_blocks(const Print *p) {
-    for (int64_t i = 0; i < p->spec->n_blocks; i++) {
+static void print_blocks(const Print *p, const FeValue *entries) {
+    for (int64_t i = 0; i < entries->n_blocks; i++) {
         su_text_add(p->out, "%s", !p->json ? "\n  - " : i ? ",\n    {" : "[\n    {");
-        print_block(p, &p->spec->blocks[i]);
+        print_block(p, &entries->blocks[i]);
         su_text_add(p->out, "%s", p->json ? "}" : "");
     }
     su_text_add(p->out, "%s", p->json ? "\n  ]" : "");
@@ -160,18 +159,18 @@ static void print_blocks(const Print *p) {
 
 /* ---- the file ---- */
 
-static void print_file(const Print *p) {
+static void print_file(const Print *p, const FeMap *file) {
     FeSectionRow row = fe_section_row(FE_SECTION_file);
     const char *between = p->json ? "{\n  " : "";
     for (FeKey key = row.first; key < row.end; key++) {
-        if (!is_printed(p, p->spec->map, key)) continue;
+        if (!is_printed(p, file, key)) continue;
         su_text_add(p->out, "%s", between);
-        print_pair(p, fe_key_row(key), fe_value(p->spec->map, key));
+        print_pair(p, fe_key_row(key), fe_value(file, key));
         between = p->json ? ",\n  " : "\n";
     }
     su_text_add(p->out, "%s", p->json ? "\n}\n" : "\n");
 }
 
-void fe_print_spec(const FeSpec *spec, SuText *out) { print_file(&(Print){.spec = spec, .out = out}); }
+void fe_print_spec(const FeSpec *spec, SuText *out) { print_file(&(Print){.out = out}, spec->map); }
 
-void fe_print_spec_json(const FeSpec *spec, SuText *out) { print_file(&(Print){.spec = spec, .out = out, .json = true}); }
+void fe_print_spec_json(const FeSpec *spec, SuText *out) { print_file(&(Print){.out = out, .json = true}, spec->map); }

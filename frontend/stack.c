@@ -293,4 +293,7 @@ void fe_build_stack(FeLoad *load) {
     check_names(&s);
     load->spec->blocks = s.blocks;
     load->spec->n_blocks = (int64_t)s.n_blocks;
+    FeValue *flat = fe_value(load->file, FE_KEY_file_stack);
+    flat->blocks = s.blocks;
+    flat->n_blocks = (int64_t)s.n_blocks;
 }

@@ -2,19 +2,19 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/inspect/explain.h"
+#include "cli/inspect/explain_print.h"
 #include "cli/format.h"
 
 enum { NAME = 22, LINES = 8, KERNEL = 37 };
 
 typedef struct Row {
-    const CliPart *part; /* NULL: the total */
-    const CliLine *line;
+    const MsPart *part; /* NULL: the total */
+    const MsLine *line;
     bool sum, inside; /* of a part's blocks; a line below that */
 } Row;
 
 /* "12", "21,23", "21-35": the spec's lines, as many as there is room for. */
-static void spec_lines(const CliPart *part, char out[LINES + 1]) {
+static void spec_lines(const MsPart *part, char out[LINES + 1]) {
     char text[64] = "";
     size_t n = part->n_spec_lines, used = 0;
     for (size_t i = 0; i < n && used <= LINES; i++)
@@ -33,9 +33,9 @@ static void shorten(const char *name, size_t width, char *out) {
 }
 
 /* A part's sum where it stands for blocks, then its lines; the total last. */
-static void each_row(const CliExplained *x, void (*print)(const CliExplained *x, const Row *row)) {
+static void each_row(const MsExplained *x, void (*print)(const MsExplained *x, const Row *row)) {
     for (size_t p = 0; p < x->n_parts; p++) {
-        const CliPart *part = &x->parts[p];
+        const MsPart *part = &x->parts[p];
         if (part->blocks) print(x, &(Row){.part = part, .line = &part->sum, .sum = true});
         for (size_t i = 0; i < part->n_lines; i++)
             print(x, &(Row){.part = part, .line = &part->lines[i], .inside = part->blocks > 0});
@@ -58,7 +58,7 @@ static const char *some(double value, const char *(*format)(double, char *), cha
     return value > 0 ? format(value, out) : "-";
 }
 
-static void print_cost(const CliExplained *x, const Row *row) {
+static void print_cost(const MsExplained *x, const Row *row) {
     (void)x;
     const PgCost *cost = &row->line->cost;
     char text[5][CLI_NUMBER], kernel[KERNEL + 1];
@@ -69,18 +69,18 @@ static void print_cost(const CliExplained *x, const Row *row) {
            some(cost->activation_bytes, cli_bytes, text[4]), kernel[0] ? "  " : "", kernel);
 }
 
-static void print_time(const CliExplained *x, const Row *row) {
-    const CliLine *line = row->line;
+static void print_time(const MsExplained *x, const Row *row) {
+    const MsLine *line = row->line;
     double seconds = line->working + line->waiting, whole = x->total.working + x->total.waiting;
     SuText words = {0};
-    if (line->kernel) cli_explain_words(x, line, &words);
+    if (line->kernel) ms_explain_words(x, line, &words);
     print_name(row);
     printf(" %9.3f %6.1f %7.3f %9.3f %7.0f%s%s\n", 1e3 * seconds, 100 * seconds / whole, 1e3 * line->waiting, 1e3 * line->bound,
            100 * line->bound / seconds, words.text ? "  " : "", words.text ? words.text : "");
     su_text_free(&words);
 }
 
-static void print_title(const CliExplained *x) {
+static void print_title(const MsExplained *x) {
     if (x->mode == PG_ROW)
         printf("One token at position %" PRId64, x->work.position);
     else
@@ -89,7 +89,7 @@ static void print_title(const CliExplained *x) {
     printf(": %" PRIu32 " phases in %" PRIu32 " stages\n\n", step.n_phases, step.n_stages);
 }
 
-static void print_summary(const CliExplained *x) {
+static void print_summary(const MsExplained *x) {
     char text[CLI_NUMBER];
     double rate = (double)x->work.rows / x->step_seconds;
     printf("\n  %.4g ms a step without profiling (%.4g tokens/s), %.4g ms with it; the limits allow %.4g ms.\n",
@@ -99,7 +99,7 @@ static void print_summary(const CliExplained *x) {
            x->threads > 1 ? "s" : "");
 }
 
-void cli_explain_print(const CliExplained *x) {
+void cli_explain_print(const MsExplained *x) {
     print_title(x);
     printf("  %-*s %*s %4s %7s %7s %8s %8s %8s  %s\n", NAME, "phase", LINES, "line", "x", "FLOPs", "exps", "weights", "state",
            "arena", "kernel");
@@ -115,10 +115,10 @@ void cli_explain_print(const CliExplained *x) {
 
 /* ---------------------------------------------------------------------------------------------- JSON */
 
-static const char *const binding_words[] = {
-    [CLI_BY_READING] = "reading", [CLI_BY_ARITHMETIC] = "arithmetic", [CLI_BY_WAITING] = "waiting", [CLI_BY_SIZE] = "size"};
+static const char *const bottleneck_words[] = {
+    [MS_BY_READING] = "reading", [MS_BY_ARITHMETIC] = "arithmetic", [MS_BY_WAITING] = "waiting", [MS_BY_SIZE] = "size"};
 
-static cJSON *line_json(const CliExplained *x, const CliLine *line) {
+static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     cJSON *item = cJSON_CreateObject();
     cJSON_AddStringToObject(item, "name", line->name);
     if (line->kernel) cJSON_AddStringToObject(item, "kernel", line->kernel);
@@ -136,14 +136,14 @@ static cJSON *line_json(const CliExplained *x, const CliLine *line) {
     cJSON_AddNumberToObject(item, "bound_seconds", line->bound);
     if (!line->kernel) return item;
     SuText words = {0};
-    cli_explain_words(x, line, &words);
-    cJSON_AddStringToObject(item, "binding", binding_words[line->binding]);
+    ms_explain_words(x, line, &words);
+    cJSON_AddStringToObject(item, "binding", bottleneck_words[line->bottleneck]);
     cJSON_AddStringToObject(item, "words", words.text);
     su_text_free(&words);
     return item;
 }
 
-static cJSON *part_json(const CliExplained *x, const CliPart *part) {
+static cJSON *part_json(const MsExplained *x, const MsPart *part) {
     cJSON *item = line_json(x, &part->sum);
     if (part->blocks) cJSON_AddStringToObject(item, "about", part->about);
     cJSON_AddNumberToObject(item, "blocks", (double)part->blocks);
@@ -153,7 +153,16 @@ static cJSON *part_json(const CliExplained *x, const CliPart *part) {
     return item;
 }
 
-cJSON *cli_explain_json(const CliExplained *x) {
+/* {"read_gb_s":…, "panel_gflop_s":…, "fma_gflop_s":…, "exp_g_s":…} under "limits". */
+static void add_limits(cJSON *object, MsLimits limits) {
+    cJSON *item = cJSON_AddObjectToObject(object, "limits");
+    cJSON_AddNumberToObject(item, "read_gb_s", limits.read_gb_s);
+    cJSON_AddNumberToObject(item, "panel_gflop_s", limits.panel_gflop_s);
+    cJSON_AddNumberToObject(item, "fma_gflop_s", limits.fma_gflop_s);
+    cJSON_AddNumberToObject(item, "exp_g_s", limits.exp_g_s);
+}
+
+cJSON *cli_explain_json(const MsExplained *x) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(root, "rows", (double)x->work.rows);
     cJSON_AddNumberToObject(root, "position", (double)x->work.position);
@@ -165,6 +174,6 @@ cJSON *cli_explain_json(const CliExplained *x) {
     cJSON_AddNumberToObject(root, "step_seconds", x->step_seconds);
     cJSON_AddNumberToObject(root, "profiled_step_seconds", x->profiled_seconds);
     cJSON_AddNumberToObject(root, "read_bytes", (double)x->read_bytes);
-    cli_json_add_limits(root, x->limits);
+    add_limits(root, x->limits);
     return root;
 }

@@ -3,12 +3,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "cli/measure/bench_gpu.h"
-#include "cli/measure/bench_speed.h"
+#include "cli/measure/gpu.h"
+#include "measure/speed.h"
 #include "cli/build.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/measure/gpu_limits.h"
 #include "driver/device.h"
 #include "driver/random_weights.h"
 #include "support/clock.h"
@@ -27,10 +26,10 @@ typedef struct Samples {
 } Samples;
 
 typedef struct Results {
-    CliStats compile_ms, cached_ms, load_ms;
+    MsStats compile_ms, cached_ms, load_ms;
     bool has_cached;
-    BenchSpeed speed; /* of CPUs */
-    BenchGpu gpu;
+    MsSpeed speed; /* of CPUs */
+    MsGpuSpeed gpu;
 } Results;
 
 /* ---------------------------------------------------------------------------------------------- measuring */
@@ -107,9 +106,8 @@ static double peak_rss_bytes(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-static void add_host_speed(cJSON *root, const DrBuild *build, const BenchPlan *plan, const BenchSpeed *speed) {
-    cJSON_AddNumberToObject(root, "threads", moss_model_threads(build->model));
-    cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
+static void add_host_speed(cJSON *root, const DrBuild *build, const MsPlan *plan, const MsSpeed *speed) {
+    cli_json_add_facts(root, build);
     cli_json_add_stats(root, "prefill_tok_s", speed->prefill_tok_s);
     cli_json_add_stats(root, "decode_tok_s", speed->decode_tok_s);
     if (!plan->limits) return;
@@ -119,7 +117,7 @@ static void add_host_speed(cJSON *root, const DrBuild *build, const BenchPlan *p
     cli_json_add_stats(root, "decode_of_bound", speed->decode_of_bound);
 }
 
-static void print_json(const DrBuild *build, const BenchPlan *plan, const Results *results) {
+static void print_json(const DrBuild *build, const MsPlan *plan, const Results *results) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
     cJSON_AddNumberToObject(root, "prefill", (double)plan->prefill);
@@ -140,25 +138,21 @@ static void print_json(const DrBuild *build, const BenchPlan *plan, const Result
     cli_json_print(root);
 }
 
-static void print_stats_row(const char *name, CliStats stats) {
+static void print_stats_row(const char *name, MsStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
-static void print_heading(const DrBuild *build, const BenchPlan *plan) {
-    char gpu[CLI_GPU_TEXT];
-    if (build->device) {
-        printf("%s: %s, ", build->program->name, cli_gpu_text(build->device, gpu));
-    } else {
-        printf("%s: %d threads, %d float lanes, ", build->program->name, moss_model_threads(build->model),
-               build->target.vector_lanes);
-    }
+static void print_heading(const DrBuild *build, const MsPlan *plan) {
+    DrFacts facts;
+    dr_kind(build)->describe(build, &facts);
+    printf("%s: %s, ", build->program->name, facts.title);
     if (plan->batch > 1) printf("%" PRId64 " sequences, each ", plan->batch);
     printf("prompt of %" PRId64 " tokens, then %" PRId64 " tokens, %" PRId64 " times\n\n", plan->prefill, plan->decode,
            plan->repeat);
     printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
 }
 
-static void print_host_speed(const BenchPlan *plan, const BenchSpeed *speed) {
+static void print_host_speed(const MsPlan *plan, const MsSpeed *speed) {
     print_stats_row("prefill, tokens/s", speed->prefill_tok_s);
     print_stats_row("decode, tokens/s", speed->decode_tok_s);
     if (!plan->limits) return;
@@ -169,7 +163,7 @@ static void print_host_speed(const BenchPlan *plan, const BenchSpeed *speed) {
     print_stats_row("decode / its bound", speed->decode_of_bound);
 }
 
-static void print_table(const DrBuild *build, const BenchPlan *plan, const Results *results) {
+static void print_table(const DrBuild *build, const MsPlan *plan, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
     double decode_tok_s = build->device ? results->gpu.decode_tok_s.median : results->speed.decode_tok_s.median;
@@ -195,23 +189,22 @@ static bool measure(DrBuild *build, const DrBuildOptions *options, const BenchOp
     Samples samples = {.compile_ms = SU_NEW_ARRAY(arena, double, n),
                        .cached_ms = SU_NEW_ARRAY(arena, double, n),
                        .load_ms = SU_NEW_ARRAY(arena, double, n)};
-    BenchPlan plan = {.prefill = o->prefill,
-                      .decode = o->decode,
-                      .batch = o->batch,
-                      .chunk = o->chunk,
-                      .repeat = o->repeat,
-                      .limits = o->limits,
-                      .progress = o->model.progress};
+    MsPlan plan = {.prefill = o->prefill,
+                   .decode = o->decode,
+                   .batch = o->batch,
+                   .chunk = o->chunk,
+                   .repeat = o->repeat,
+                   .limits = o->limits,
+                   .progress = options->progress};
     Results results = {0};
-    if (!dr_build_device(build, options) || !measure_compile(build, options, o, samples.compile_ms) ||
-        !cli_bench_fits(build, &plan))
+    if (!dr_build_device(build, options) || !measure_compile(build, options, o, samples.compile_ms) || !ms_fits(build, &plan))
         return false;
     results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
     if (!measure_load(build, options, o, samples.load_ms)) return false;
-    if (build->device ? !cli_bench_gpu(build, &plan, &results.gpu) : !cli_bench_speed(build, &plan, &results.speed)) return false;
-    results.compile_ms = cli_stats(samples.compile_ms, n);
-    results.cached_ms = cli_stats(samples.cached_ms, n);
-    results.load_ms = cli_stats(samples.load_ms, n);
+    if (build->device ? !ms_measure_gpu(build, &plan, &results.gpu) : !ms_measure_speed(build, &plan, &results.speed)) return false;
+    results.compile_ms = ms_stats(samples.compile_ms, n);
+    results.cached_ms = ms_stats(samples.cached_ms, n);
+    results.load_ms = ms_stats(samples.load_ms, n);
     (o->json ? print_json : print_table)(build, &plan, &results);
     return true;
 }

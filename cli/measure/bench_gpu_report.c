@@ -1,12 +1,12 @@
-#include "cli/measure/bench_gpu.h"
+#include "cli/measure/gpu.h"
 
 #include <inttypes.h>
 
-#include "cli/measure/gpu_limits.h"
+#include "cli/format.h"
 
 /* ---------------------------------------------------------------------------------------------- JSON */
 
-static void add_phases(cJSON *root, const BenchPlan *plan, const BenchGpuPhases *p) {
+static void add_phases(cJSON *root, const MsPlan *plan, const MsGpuPhases *p) {
     if (!p->known) return;
     cJSON_AddNumberToObject(root, "maps_ms", p->maps_ms);
     cJSON_AddNumberToObject(root, "scan_ms", p->scan_ms);
@@ -15,8 +15,18 @@ static void add_phases(cJSON *root, const BenchPlan *plan, const BenchGpuPhases 
     if (plan->limits && p->scan_of_bound > 0) cJSON_AddNumberToObject(root, "scan_of_bound", p->scan_of_bound);
 }
 
-void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const BenchPlan *plan, const BenchGpu *gpu) {
-    cli_json_add_gpu(root, build->device);
+void cli_json_add_facts(cJSON *object, const DrBuild *build) {
+    DrFacts facts;
+    dr_kind(build)->describe(build, &facts);
+    for (int i = 0; i < facts.count; i++)
+        if (facts.items[i].text[0])
+            cJSON_AddStringToObject(object, facts.items[i].key, facts.items[i].text);
+        else
+            cJSON_AddNumberToObject(object, facts.items[i].key, facts.items[i].number);
+}
+
+void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const MsPlan *plan, const MsGpuSpeed *gpu) {
+    cli_json_add_facts(root, build);
     cJSON_AddBoolToObject(root, "fast", build->gpu.fast);
     cJSON_AddNumberToObject(root, "phases", gpu->phases);
     cJSON_AddNumberToObject(root, "stages", gpu->stages);
@@ -38,11 +48,11 @@ void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const BenchPlan *plan
 
 /* ---------------------------------------------------------------------------------------------- table */
 
-static void print_row(const char *name, CliStats stats) {
+static void print_row(const char *name, MsStats stats) {
     printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
-static void print_limits(const BenchGpu *gpu) {
+static void print_limits(const MsGpuSpeed *gpu) {
     printf("\n");
     print_row("copying limit, GB/s", gpu->copy_gb_s);
     if (gpu->tensor_cores) print_row("mma limit, TFLOP/s", gpu->mma_tflop_s);
@@ -57,7 +67,7 @@ static void print_ratio(double ratio, const char *what) {
     if (ratio > 0) printf(" (%.2f of %s)", ratio, what);
 }
 
-static void print_phases(const BenchGpuPhases *p) {
+static void print_phases(const MsGpuPhases *p) {
     if (!p->known) return;
     printf("  %-22s maps %.2f", "prompts' phases, ms", p->maps_ms);
     print_ratio(p->maps_of_peak, "their peak");
@@ -66,7 +76,7 @@ static void print_phases(const BenchGpuPhases *p) {
     printf(", all others %.2f\n", p->other_ms);
 }
 
-void cli_bench_gpu_table(const BenchPlan *plan, const BenchGpu *gpu) {
+void cli_bench_gpu_table(const MsPlan *plan, const MsGpuSpeed *gpu) {
     print_row("prefill, tokens/s", gpu->prefill_tok_s);
     print_row("decode, tokens/s", gpu->decode_tok_s);
     if (plan->limits) print_limits(gpu);

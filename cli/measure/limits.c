@@ -6,8 +6,8 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "driver/device.h"
-#include "cli/measure/gpu_limits.h"
-#include "cli/measure/limiter.h"
+#include "cli/measure/gpu.h"
+#include "measure/limiter.h"
 #include "cli/build.h"
 
 typedef struct LimitsOptions {
@@ -42,19 +42,19 @@ static double cache_bytes(int name) {
     return bytes > 0 ? (double)bytes : 0;
 }
 
-static void print_json(const CgTarget *target, const CliLimiter *limiter, const CliStats *stats) {
+static void print_json(const CgTarget *target, const MsLimiter *limiter, const MsStats *stats) {
     char name[LINE];
     processor_name(name);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "cpu", target->cpu);
     cJSON_AddStringToObject(root, "processor", name);
     cJSON_AddNumberToObject(root, "vector_lanes", target->vector_lanes);
-    cJSON_AddNumberToObject(root, "threads", cli_limiter_threads(limiter));
+    cJSON_AddNumberToObject(root, "threads", ms_limiter_threads(limiter));
     cJSON_AddNumberToObject(root, "l1d_bytes", cache_bytes(_SC_LEVEL1_DCACHE_SIZE));
     cJSON_AddNumberToObject(root, "l2_bytes", cache_bytes(_SC_LEVEL2_CACHE_SIZE));
     cJSON_AddNumberToObject(root, "l3_bytes", cache_bytes(_SC_LEVEL3_CACHE_SIZE));
-    cJSON_AddNumberToObject(root, "buffer_bytes", (double)cli_limit_buffer(limiter));
-    cJSON_AddStringToObject(root, "read_pattern", cli_limit_pattern(limiter));
+    cJSON_AddNumberToObject(root, "buffer_bytes", (double)ms_limit_buffer(limiter));
+    cJSON_AddStringToObject(root, "read_pattern", ms_limit_pattern(limiter));
     cJSON_AddNumberToObject(root, "block_panels", target->block_panels);
     cJSON_AddNumberToObject(root, "block_rows", target->block_rows);
     cli_json_add_stats(root, "read_gb_s", stats[0]);
@@ -64,20 +64,20 @@ static void print_json(const CgTarget *target, const CliLimiter *limiter, const 
     cli_json_print(root);
 }
 
-static void print_row(const char *what, const char *unit, CliStats stats, const char *how) {
+static void print_row(const char *what, const char *unit, MsStats stats, const char *how) {
     printf("  %-16s %9.1f %9.1f %9.1f  %-8s  %s\n", what, stats.median, stats.min, stats.max, unit, how);
 }
 
-static void print_table(const CgTarget *target, const CliLimiter *limiter, const CliStats *stats) {
+static void print_table(const CgTarget *target, const MsLimiter *limiter, const MsStats *stats) {
     char name[LINE], text[3][CLI_NUMBER], read[LINE], panel[LINE];
     processor_name(name);
-    int threads = cli_limiter_threads(limiter);
+    int threads = ms_limiter_threads(limiter);
     printf("%s%s%s%s, %d float lanes, %d thread%s; caches %s, %s, %s\n\n", target->cpu, name[0] ? " (" : "", name,
            name[0] ? ")" : "", target->vector_lanes, threads, threads > 1 ? "s" : "",
            cli_bytes(cache_bytes(_SC_LEVEL1_DCACHE_SIZE), text[0]), cli_bytes(cache_bytes(_SC_LEVEL2_CACHE_SIZE), text[1]),
            cli_bytes(cache_bytes(_SC_LEVEL3_CACHE_SIZE), text[2]));
-    snprintf(read, sizeof read, "each thread %s; through %s", cli_limit_pattern(limiter),
-             cli_bytes((double)cli_limit_buffer(limiter), text[0]));
+    snprintf(read, sizeof read, "each thread %s; through %s", ms_limit_pattern(limiter),
+             cli_bytes((double)ms_limit_buffer(limiter), text[0]));
     snprintf(panel, sizeof panel, "%d panels x %d rows of a map, operands in the first cache", target->block_panels,
              target->block_rows);
     printf("  %-16s %9s %9s %9s\n", "", "median", "min", "max");
@@ -88,9 +88,9 @@ static void print_table(const CgTarget *target, const CliLimiter *limiter, const
 }
 
 /* All limits in turn, `repeat` times. */
-static void measure(CliLimiter *limiter, int64_t repeat, Samples *samples) {
+static void measure(MsLimiter *limiter, int64_t repeat, Samples *samples) {
     for (int64_t i = 0; i < repeat; i++) {
-        CliLimits limits = cli_measure_limits(limiter);
+        MsLimits limits = ms_measure_limits(limiter);
         samples->read[i] = limits.read_gb_s;
         samples->panel[i] = limits.panel_gflop_s;
         samples->fma[i] = limits.fma_gflop_s;
@@ -99,19 +99,19 @@ static void measure(CliLimiter *limiter, int64_t repeat, Samples *samples) {
 }
 
 static bool measure_host(DrBuild *build, const LimitsOptions *o) {
-    CliLimiter *limiter = NULL;
+    MsLimiter *limiter = NULL;
     const char *isa = o->isa ? cli_isa_words[o->isa] : NULL;
     bool ok = build->has_target = cg_target_host(isa, &build->target, &build->diags);
-    ok = ok && cli_limiter_create(&build->target, (int)o->threads, &limiter, &build->diags);
+    ok = ok && ms_limiter_create(&build->target, (int)o->threads, &limiter, &build->diags);
     if (ok) {
         Samples samples;
         size_t n = (size_t)o->repeat;
         measure(limiter, o->repeat, &samples);
-        CliStats stats[4] = {cli_stats(samples.read, n), cli_stats(samples.panel, n), cli_stats(samples.fma, n),
-                             cli_stats(samples.exp, n)};
+        MsStats stats[4] = {ms_stats(samples.read, n), ms_stats(samples.panel, n), ms_stats(samples.fma, n),
+                            ms_stats(samples.exp, n)};
         (o->json ? print_json : print_table)(&build->target, limiter, stats);
     }
-    cli_limiter_free(limiter);
+    ms_limiter_free(limiter);
     return ok;
 }
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/inspect/explain.h"
+#include "measure/explain.h"
 #include "codegen/target.h"
 
 /* ---------------------------------------------------------------------------------------------- grouping */
@@ -27,9 +27,9 @@ static uint32_t end_of_block(const PgStep *step, uint32_t first) {
 }
 
 /* The part of blocks like the one of the phases first … end - 1; NULL if there is none yet. */
-static CliPart *find_part(CliExplained *x, const PgStep *step, uint32_t first, uint32_t end) {
+static MsPart *find_part(MsExplained *x, const PgStep *step, uint32_t first, uint32_t end) {
     for (size_t p = 0; p < x->n_parts; p++) {
-        CliPart *part = &x->parts[p];
+        MsPart *part = &x->parts[p];
         bool same = part->end - part->first == end - first && (part->blocks > 0) == (step->phases[first].block >= 0);
         for (uint32_t i = 0; same && i < end - first; i++) same = alike(&step->phases[part->first + i], &step->phases[first + i]);
         if (same) return part;
@@ -37,10 +37,10 @@ static CliPart *find_part(CliExplained *x, const PgStep *step, uint32_t first, u
     return NULL;
 }
 
-static CliPart *new_part(CliExplained *x, const PgStep *step, uint32_t first, uint32_t end, SuArena *arena) {
+static MsPart *new_part(MsExplained *x, const PgStep *step, uint32_t first, uint32_t end, SuArena *arena) {
     x->parts = su_grow(arena, x->parts, &x->parts_capacity, x->n_parts + 1, sizeof *x->parts);
-    CliPart *part = &x->parts[x->n_parts++];
-    *part = (CliPart){.first = first, .end = end, .sum = {.name = step->phases[first].name}, .about = ""};
+    MsPart *part = &x->parts[x->n_parts++];
+    *part = (MsPart){.first = first, .end = end, .sum = {.name = step->phases[first].name}, .about = ""};
     if (step->phases[first].block < 0) return part;
     const FeBlock *block = &x->spec->blocks[step->phases[first].block];
     SuText text = {0};
@@ -51,7 +51,7 @@ static CliPart *new_part(CliExplained *x, const PgStep *step, uint32_t first, ui
     return part;
 }
 
-static void note_spec_line(CliPart *part, uint32_t line, SuArena *arena) {
+static void note_spec_line(MsPart *part, uint32_t line, SuArena *arena) {
     for (size_t i = 0; i < part->n_spec_lines; i++)
         if (part->spec_lines[i] == line) return;
     part->spec_lines =
@@ -59,24 +59,24 @@ static void note_spec_line(CliPart *part, uint32_t line, SuArena *arena) {
     part->spec_lines[part->n_spec_lines++] = line;
 }
 
-static CliLine *find_line(const CliPart *part, const PgPhase *phase) {
+static MsLine *find_line(const MsPart *part, const PgPhase *phase) {
     for (size_t i = 0; i < part->n_lines; i++) {
-        CliLine *line = &part->lines[i];
+        MsLine *line = &part->lines[i];
         if (line->kernel_index == phase->kernel && strcmp(line->name, short_name(phase)) == 0) return line;
     }
     return NULL;
 }
 
-static CliLine *new_line(const CliExplained *x, CliPart *part, const PgPhase *phase, SuArena *arena) {
+static MsLine *new_line(const MsExplained *x, MsPart *part, const PgPhase *phase, SuArena *arena) {
     char kernel[160];
     cg_kernel_name(&x->program->kernels[phase->kernel], phase->kernel, kernel, sizeof kernel);
     part->lines = su_grow(arena, part->lines, &part->lines_capacity, part->n_lines + 1, sizeof *part->lines);
     part->lines[part->n_lines] =
-        (CliLine){.name = short_name(phase), .kernel = su_strdup(arena, kernel), .kernel_index = phase->kernel};
+        (MsLine){.name = short_name(phase), .kernel = su_strdup(arena, kernel), .kernel_index = phase->kernel};
     return &part->lines[part->n_lines++];
 }
 
-static void add_cost(CliLine *line, const PgCost *cost) {
+static void add_cost(MsLine *line, const PgCost *cost) {
     line->times++;
     line->cost.flops += cost->flops;
     line->cost.exps += cost->exps;
@@ -85,17 +85,17 @@ static void add_cost(CliLine *line, const PgCost *cost) {
     line->cost.activation_bytes += cost->activation_bytes;
 }
 
-CliExplained cli_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena) {
-    CliExplained x = {.spec = spec, .program = program, .mode = mode, .work = work, .total = {.name = "the step"}};
+MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena) {
+    MsExplained x = {.spec = spec, .program = program, .mode = mode, .work = work, .total = {.name = "the step"}};
     const PgStep *step = &program->steps[mode];
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
-        CliPart *part = find_part(&x, step, first, end);
+        MsPart *part = find_part(&x, step, first, end);
         if (!part) part = new_part(&x, step, first, end, arena);
         part->blocks += step->phases[first].block >= 0;
         note_spec_line(part, step->phases[first].line, arena);
         for (uint32_t i = first; i < end; i++) {
-            CliLine *line = find_line(part, &step->phases[i]);
+            MsLine *line = find_line(part, &step->phases[i]);
             PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
             add_cost(line ? line : new_line(&x, part, &step->phases[i], arena), &cost);
             add_cost(&part->sum, &cost);
@@ -110,37 +110,37 @@ CliExplained cli_explain_step(const FeSpec *spec, const PgProgram *program, PgMo
 static const double SMALL_SECONDS = 10e-6; /* a phase this short, far from its limit, is too small to be worth its claims */
 
 /* Activations come from caches, but hardly faster than the rest when a step is all in caches, and are little when it is not. */
-static double reading_seconds(const CliLine *line, const CliLimits *limits) {
+static double reading_seconds(const MsLine *line, const MsLimits *limits) {
     return (line->cost.weight_bytes + line->cost.state_bytes + line->cost.activation_bytes) / (1e9 * limits->read_gb_s);
 }
 
 /* exp and multiply-adds use the same units of the processor: their times add up. */
-static double arithmetic_seconds(const CliLine *line, const CliLimits *limits) {
+static double arithmetic_seconds(const MsLine *line, const MsLimits *limits) {
     return line->cost.exps / (1e9 * limits->exp_g_s) + line->cost.flops / (1e9 * limits->panel_gflop_s);
 }
 
-static void judge(CliLine *line, const CliLimits *limits) {
+static void judge(MsLine *line, const MsLimits *limits) {
     double reading = reading_seconds(line, limits), arithmetic = arithmetic_seconds(line, limits);
     double seconds = line->working + line->waiting;
     line->bound = fmax(reading, arithmetic);
-    line->binding = reading >= arithmetic ? CLI_BY_READING : CLI_BY_ARITHMETIC;
-    if (line->waiting > seconds / 2) line->binding = CLI_BY_WAITING;
-    if (line->bound < seconds / 2 && seconds < SMALL_SECONDS * (double)line->times) line->binding = CLI_BY_SIZE;
+    line->bottleneck = reading >= arithmetic ? MS_BY_READING : MS_BY_ARITHMETIC;
+    if (line->waiting > seconds / 2) line->bottleneck = MS_BY_WAITING;
+    if (line->bound < seconds / 2 && seconds < SMALL_SECONDS * (double)line->times) line->bottleneck = MS_BY_SIZE;
 }
 
-static void add_line(CliLine *to, const CliLine *line) {
+static void add_line(MsLine *to, const MsLine *line) {
     to->working += line->working;
     to->waiting += line->waiting;
     to->bound += line->bound;
 }
 
-static void add_times(CliExplained *x, const MossPhaseTime *times, double scale) {
+static void add_times(MsExplained *x, const MossPhaseTime *times, double scale) {
     const PgStep *step = &x->program->steps[x->mode];
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
-        CliPart *part = find_part(x, step, first, end);
+        MsPart *part = find_part(x, step, first, end);
         for (uint32_t i = first; i < end; i++) {
-            CliLine *line = find_line(part, &step->phases[i]);
+            MsLine *line = find_line(part, &step->phases[i]);
             for (int worker = 0; worker < x->threads; worker++) {
                 const MossPhaseTime *time = &times[(size_t)worker * step->n_phases + i];
                 line->working += scale * time->working;
@@ -150,12 +150,12 @@ static void add_times(CliExplained *x, const MossPhaseTime *times, double scale)
     }
 }
 
-void cli_explain_times(CliExplained *x, const MossPhaseTime *times, int threads, double steps) {
+void ms_explain_times(MsExplained *x, const MossPhaseTime *times, int threads, double steps) {
     x->measured = true;
     x->threads = threads;
     add_times(x, times, 1 / (steps * threads));
     for (size_t p = 0; p < x->n_parts; p++) {
-        CliPart *part = &x->parts[p];
+        MsPart *part = &x->parts[p];
         for (size_t i = 0; i < part->n_lines; i++) {
             judge(&part->lines[i], &x->limits);
             add_line(&part->sum, &part->lines[i]);
@@ -166,25 +166,25 @@ void cli_explain_times(CliExplained *x, const MossPhaseTime *times, int threads,
 
 /* ---------------------------------------------------------------------------------------------- words */
 
-static const char *what_is_read(const CliExplained *x, const CliLine *line) {
+static const char *what_is_read(const MsExplained *x, const MsLine *line) {
     const PgCost *cost = &line->cost;
     if (cost->activation_bytes > fmax(cost->weight_bytes, cost->state_bytes)) return "moving activations";
     if (cost->weight_bytes >= cost->state_bytes) return "reading weights";
     return x->program->kernels[line->kernel_index].kind == PG_ATTEND ? "reading keys and values" : "moving states";
 }
 
-static const char *what_is_computed(const CliExplained *x, const CliLine *line) {
+static const char *what_is_computed(const MsExplained *x, const MsLine *line) {
     double exps = line->cost.exps / x->limits.exp_g_s, flops = line->cost.flops / x->limits.panel_gflop_s;
     return exps < flops / 2 ? "multiply-adds" : exps > 2 * flops ? "exp" : "exp and multiply-adds";
 }
 
-void cli_explain_words(const CliExplained *x, const CliLine *line, SuText *out) {
+void ms_explain_words(const MsExplained *x, const MsLine *line, SuText *out) {
     double seconds = line->working + line->waiting, waiting = 100 * line->waiting / seconds;
-    switch (line->binding) {
-    case CLI_BY_READING: su_text_add(out, "%s", what_is_read(x, line)); break;
-    case CLI_BY_ARITHMETIC: su_text_add(out, "%s", what_is_computed(x, line)); break;
-    case CLI_BY_WAITING: su_text_add(out, "workers wait for each other, %.0f %%", waiting); return;
-    case CLI_BY_SIZE: su_text_add(out, "too small: %.1f µs each", 1e6 * seconds / (double)line->times); break;
+    switch (line->bottleneck) {
+    case MS_BY_READING: su_text_add(out, "%s", what_is_read(x, line)); break;
+    case MS_BY_ARITHMETIC: su_text_add(out, "%s", what_is_computed(x, line)); break;
+    case MS_BY_WAITING: su_text_add(out, "workers wait for each other, %.0f %%", waiting); return;
+    case MS_BY_SIZE: su_text_add(out, "too small: %.1f µs each", 1e6 * seconds / (double)line->times); break;
     }
     if (waiting > 20) su_text_add(out, "; waiting, %.0f %%", waiting);
 }

@@ -1,10 +1,9 @@
 /* What `mossc explain` knows of a step: its phases in groups, what they cost, and how long they took. */
-#ifndef MOSSC_CLI_EXPLAIN_H
-#define MOSSC_CLI_EXPLAIN_H
+#ifndef MOSSC_MEASURE_EXPLAIN_H
+#define MOSSC_MEASURE_EXPLAIN_H
 
-#include <cjson/cJSON.h>
-
-#include "cli/measure/limiter.h"
+#include "measure/limiter.h"
+#include "driver/build.h"
 #include "frontend/spec.h"
 #include "ir/phase_cost.h"
 #include "ir/program.h"
@@ -13,15 +12,15 @@
 #include "support/str.h"
 
 /* What keeps phases from being faster. */
-typedef enum CliBinding {
-    CLI_BY_READING,    /* of weights, states, keys and values */
-    CLI_BY_ARITHMETIC, /* multiply-adds and exp */
-    CLI_BY_WAITING,    /* of workers for each other, more than half of the time */
-    CLI_BY_SIZE        /* too little work: claiming tiles and meeting take most of the time */
-} CliBinding;
+typedef enum MsBottleneck {
+    MS_BY_READING,    /* of weights, states, keys and values */
+    MS_BY_ARITHMETIC, /* multiply-adds and exp */
+    MS_BY_WAITING,    /* of workers for each other, more than half of the time */
+    MS_BY_SIZE        /* too little work: claiming tiles and meeting take most of the time */
+} MsBottleneck;
 
 /* Phases that are alike, or all of a part, or of the step. */
-typedef struct CliLine {
+typedef struct MsLine {
     const char *name;   /* "in_proj" */
     const char *kernel; /* NULL for more than one; kernel_index: in the program */
     uint32_t kernel_index;
@@ -30,46 +29,49 @@ typedef struct CliLine {
     /* with times: seconds of a step, of the average worker */
     double working, waiting;
     double bound; /* seconds that the limits allow at least; of several lines their sum */
-    CliBinding binding; /* of phases that are alike */
-} CliLine;
+    MsBottleneck bottleneck; /* of phases that are alike */
+} MsLine;
 
 /* Blocks that are alike, wherever they stand in the spec; or phases that belong to no block. */
-typedef struct CliPart {
-    CliLine sum; /* named by the kind of block */
+typedef struct MsPart {
+    MsLine sum; /* named by the kind of block */
     const char *about; /* "8 experts, top 2, outputs"; "" where there is nothing to say */
     uint64_t blocks; /* 0: of no block */
     uint32_t *spec_lines; /* [n_spec_lines] */
     size_t n_spec_lines, spec_lines_capacity;
-    CliLine *lines; /* [n_lines] */
+    MsLine *lines; /* [n_lines] */
     size_t n_lines, lines_capacity;
     uint32_t first, end; /* phases of the first block */
-} CliPart;
+} MsPart;
 
-typedef struct CliExplained {
+typedef struct MsExplained {
     const FeSpec *spec;
     const PgProgram *program;
     PgMode mode;
     PgWork work;
-    CliPart *parts; /* [n_parts] */
+    MsPart *parts; /* [n_parts] */
     size_t n_parts, parts_capacity;
-    CliLine total;
+    MsLine total;
     /* measured: */
     bool measured;
     int threads;
-    CliLimits limits;
+    MsLimits limits;
     uint64_t read_bytes; /* that the limit of reading was measured with: the model's, or past every cache */
     double step_seconds, profiled_seconds; /* of a step; the second with the clock looked at in every phase */
-} CliExplained;
+} MsExplained;
 
 /* Groups and costs; everything lives in `arena`. */
-CliExplained cli_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
+MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
 /* Adds times[threads][n_phases], of so many steps together, and what they say beside explained->limits. */
-void cli_explain_times(CliExplained *explained, const MossPhaseTime *times, int threads, double steps);
+void ms_explain_times(MsExplained *explained, const MossPhaseTime *times, int threads, double steps);
 
 /* "reading weights", "exp in the scan": what binds a line of phases that are alike. */
-void cli_explain_words(const CliExplained *explained, const CliLine *line, SuText *out);
+void ms_explain_words(const MsExplained *explained, const MsLine *line, SuText *out);
 
-void cli_explain_print(const CliExplained *explained);
-cJSON *cli_explain_json(const CliExplained *explained);
+/* ---- step_times.c */
+
+/* Compiles, loads (random weights where options have none), and runs the `n` steps that were explained, `repeat` rounds each, for ms_explain_times.
+ * Needs dr_build_program. */
+bool ms_measure_steps(DrBuild *build, const DrBuildOptions *options, int64_t repeat, MsExplained *explained, size_t n);
 
 #endif

@@ -1,4 +1,4 @@
-#include "cli/measure/bench_steps.h"
+#include "measure/steps.h"
 
 #include <inttypes.h>
 
@@ -13,12 +13,12 @@ static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
 }
 
 /* Tokens of each sequence in a step of the prompt. */
-static int64_t share_of_step(const BenchPlan *plan, const PgProgram *program) {
+static int64_t share_of_step(const MsPlan *plan, const PgProgram *program) {
     int64_t rows = plan->chunk > 0 && plan->chunk < program->max_rows ? plan->chunk : program->max_rows;
     return rows < plan->batch ? 1 : rows / plan->batch;
 }
 
-bool cli_bench_fits(DrBuild *build, const BenchPlan *plan) {
+bool ms_fits(DrBuild *build, const MsPlan *plan) {
     int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
     if (plan->batch > most)
         return su_error(&build->diags, (SuSpan){0}, NULL, "a step of this model takes at most %" PRId64 " sequences", most);
@@ -27,9 +27,9 @@ bool cli_bench_fits(DrBuild *build, const BenchPlan *plan) {
                     "--prefill and --decode make %" PRId64 " tokens; max_positions of this model is %" PRId64, tokens, positions);
 }
 
-MossError cli_bench_steps_create(DrBuild *build, const BenchPlan *plan, BenchSteps *out_steps) {
+MossError ms_steps_create(DrBuild *build, const MsPlan *plan, MsSteps *out_steps) {
     const PgProgram *program = build->program;
-    *out_steps = (BenchSteps){.plan = plan, .program = program, .model = build->model, .share = share_of_step(plan, program)};
+    *out_steps = (MsSteps){.plan = plan, .program = program, .model = build->model, .share = share_of_step(plan, program)};
     out_steps->states = SU_NEW_ARRAY(&build->arena, MossState *, (size_t)plan->batch);
     out_steps->segments = SU_NEW_ARRAY(&build->arena, MossSegment, (size_t)plan->batch);
     out_steps->tokens = make_tokens(&build->arena, plan->batch * (plan->prefill + plan->decode), program->vocab_size);
@@ -39,19 +39,19 @@ MossError cli_bench_steps_create(DrBuild *build, const BenchPlan *plan, BenchSte
     return error;
 }
 
-void cli_bench_steps_free(BenchSteps *steps) {
+void ms_steps_free(MsSteps *steps) {
     for (int64_t s = 0; steps->states && s < steps->plan->batch; s++) moss_state_free(steps->states[s]);
-    *steps = (BenchSteps){0};
+    *steps = (MsSteps){0};
 }
 
-void cli_bench_reset(const BenchSteps *steps) {
+void ms_reset(const MsSteps *steps) {
     for (int64_t s = 0; s < steps->plan->batch; s++) moss_state_reset(steps->states[s]);
 }
 
 /* ---------------------------------------------------------------------------------------------- steps */
 
 /* Feeds every sequence its tokens [first, first + count). */
-static MossError feed(const BenchSteps *b, int64_t first, int64_t count, MossWanted wanted) {
+static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossWanted wanted) {
     int64_t length = b->plan->prefill + b->plan->decode;
     for (int64_t s = 0; s < b->plan->batch; s++) {
         b->segments[s] = (MossSegment){
@@ -60,34 +60,34 @@ static MossError feed(const BenchSteps *b, int64_t first, int64_t count, MossWan
     return moss_step(b->model, b->segments, (uint32_t)b->plan->batch);
 }
 
-PgWork cli_bench_prompt_work(const BenchSteps *b, int64_t done) {
+PgWork ms_prompt_work(const MsSteps *b, int64_t done) {
     int64_t left = b->plan->prefill - done, count = left < b->share ? left : b->share;
     return (PgWork){
         .rows = b->plan->batch * count, .segments = b->plan->batch, .wanted = count == left ? b->plan->batch : 0, .position = done};
 }
 
-PgWork cli_bench_decode_work(const BenchSteps *b, int64_t position) {
+PgWork ms_decode_work(const MsSteps *b, int64_t position) {
     return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .wanted = b->plan->batch, .position = position};
 }
 
-MossError cli_bench_prompts(const BenchSteps *b) {
+MossError ms_prompts(const MsSteps *b) {
     MossError error = {.code = MOSS_OK};
     for (int64_t done = 0, count; done < b->plan->prefill && error.code == MOSS_OK; done += count) {
-        PgWork work = cli_bench_prompt_work(b, done);
+        PgWork work = ms_prompt_work(b, done);
         count = work.rows / work.segments;
         error = feed(b, done, count, work.wanted ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS);
     }
     return error;
 }
 
-MossError cli_bench_decode(const BenchSteps *b) {
+MossError ms_decode(const MsSteps *b) {
     MossError error = {.code = MOSS_OK};
     for (int64_t i = 0; i < b->plan->decode && error.code == MOSS_OK; i++)
         error = feed(b, b->plan->prefill + i, 1, MOSS_LAST_LOGITS);
     return error;
 }
 
-double cli_bench_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
+double ms_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
     if (k->kind == PG_MAP) return cost->flops;
     if (k->kind != PG_SCAN) return 0;
     double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;

@@ -1,10 +1,9 @@
-#include "cli/measure/bench_gpu.h"
+#include "measure/gpu_speed.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "cli/measure/gpu_limits.h"
-#include "cli/progress.h"
+#include "measure/gpu_limits.h"
 #include "driver/device.h"
 #include "support/clock.h"
 
@@ -20,8 +19,8 @@ typedef struct Rounds {
 
 typedef struct Bench {
     DrBuild *build;
-    BenchSteps steps;
-    CliGpuLimiter limiter;
+    MsSteps steps;
+    MsGpuLimiter limiter;
     MossSequence *sequences; /* [batch] */
     MossSampler *samplers;   /* [batch] */
     int32_t *picked;         /* [batch][BURST] */
@@ -36,7 +35,7 @@ static const PgStep *step_of(const Bench *b, const PgWork *work) {
 }
 
 /* FLOPs a second of what multiplies a kernel's weights. */
-static double map_rate(const PgKernel *k, const CliGpuLimits *limits) {
+static double map_rate(const PgKernel *k, const MsGpuLimits *limits) {
     return 1e12 * (k->dtype != PG_F32 && limits->mma_tflop_s > 0 ? limits->mma_tflop_s : limits->fma_tflop_s);
 }
 
@@ -46,14 +45,14 @@ typedef struct Least {
     double moving, multiplying;
 } Least;
 
-static Least least_of_step(const Bench *b, const PgWork *work, const CliGpuLimits *limits) {
+static Least least_of_step(const Bench *b, const PgWork *work, const MsGpuLimits *limits) {
     const PgProgram *program = b->steps.program;
     const PgStep *step = step_of(b, work);
     Least least = {0};
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgKernel *k = &program->kernels[step->phases[i].kernel];
         PgCost cost = pg_phase_cost(program, &step->phases[i], work);
-        double flops = cli_bench_map_flops(k, &cost, work->rows);
+        double flops = ms_map_flops(k, &cost, work->rows);
         least.bytes += cost.weight_bytes + cost.state_bytes;
         least.flops += flops;
         least.multiplying += flops / map_rate(k, limits);
@@ -63,12 +62,12 @@ static Least least_of_step(const Bench *b, const PgWork *work, const CliGpuLimit
 }
 
 /* Of all the steps that decode; *out_moving: what of it is memory's. */
-static double bound_of_decoding(const Bench *b, const CliGpuLimits *limits, double *out_moving) {
-    const BenchPlan *plan = b->steps.plan;
+static double bound_of_decoding(const Bench *b, const MsGpuLimits *limits, double *out_moving) {
+    const MsPlan *plan = b->steps.plan;
     double bound = 0;
     *out_moving = 0;
     for (int64_t i = 0; i < plan->decode; i++) {
-        PgWork work = cli_bench_decode_work(&b->steps, plan->prefill + i);
+        PgWork work = ms_decode_work(&b->steps, plan->prefill + i);
         Least least = least_of_step(b, &work, limits);
         bound += plan->batch == 1 ? BYTES_ALLOWED * least.moving + PHASE_SECONDS * step_of(b, &work)->n_phases
                                   : fmax(least.moving, least.multiplying);
@@ -78,10 +77,10 @@ static double bound_of_decoding(const Bench *b, const CliGpuLimits *limits, doub
 }
 
 /* Of all the steps of the prompts. */
-static Least least_of_prompts(const Bench *b, const CliGpuLimits *limits) {
+static Least least_of_prompts(const Bench *b, const MsGpuLimits *limits) {
     Least sum = {0};
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = cli_bench_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_work(&b->steps, done);
         Least least = least_of_step(b, &work, limits);
         sum.flops += least.flops;
         sum.multiplying += least.multiplying;
@@ -94,8 +93,8 @@ static Least least_of_prompts(const Bench *b, const CliGpuLimits *limits) {
 
 /* Tokens are picked on the GPU, greedily, by as many sequences as it takes together; more are fed tokens by the host. */
 static MossError decode(const Bench *b) {
-    const BenchPlan *plan = b->steps.plan;
-    if (plan->batch > CG_CUDA_FEW_ROWS) return cli_bench_decode(&b->steps);
+    const MsPlan *plan = b->steps.plan;
+    if (plan->batch > CG_CUDA_FEW_ROWS) return ms_decode(&b->steps);
     MossVocabulary vocabulary = {.limit = b->steps.program->vocab_size, .eos = -1};
     MossError error = {.code = MOSS_OK};
     uint32_t done = 0;
@@ -119,23 +118,23 @@ static void make_sequences(Bench *b, SuArena *arena) {
 
 /* ---------------------------------------------------------------------------------------------- rounds */
 
-static MossError measure_limits(const Bench *b, CliGpuLimits *limits) {
+static MossError measure_limits(const Bench *b, MsGpuLimits *limits) {
     if (!b->steps.plan->limits) return (MossError){.code = MOSS_OK};
-    return cli_gpu_measure_limits(&b->limiter, limits);
+    return ms_gpu_measure_limits(&b->limiter, limits);
 }
 
 /* What is timed together. */
 typedef struct Round {
     double prefill, decoding; /* seconds */
-    CliGpuLimits before, between, after;
+    MsGpuLimits before, between, after;
 } Round;
 
 static MossError time_round(const Bench *b, Round *r) {
-    cli_bench_reset(&b->steps);
+    ms_reset(&b->steps);
     MossError error = measure_limits(b, &r->before);
     if (error.code != MOSS_OK) return error;
     double start = su_seconds();
-    error = cli_bench_prompts(&b->steps);
+    error = ms_prompts(&b->steps);
     r->prefill = su_seconds() - start;
     if (error.code == MOSS_OK) error = measure_limits(b, &r->between);
     if (error.code != MOSS_OK) return error;
@@ -147,11 +146,11 @@ static MossError time_round(const Bench *b, Round *r) {
 }
 
 static void note_round(const Bench *b, const Round *r, int64_t i) {
-    const BenchPlan *plan = b->steps.plan;
+    const MsPlan *plan = b->steps.plan;
     b->rounds.prefill_tok_s[i] = (double)(plan->batch * plan->prefill) / r->prefill;
     b->rounds.decode_tok_s[i] = (double)(plan->batch * plan->decode) / r->decoding;
     if (!plan->limits) return;
-    CliGpuLimits of_prompts = cli_gpu_limits_best(r->before, r->between), of_decoding = cli_gpu_limits_best(r->between, r->after);
+    MsGpuLimits of_prompts = ms_gpu_limits_best(r->before, r->between), of_decoding = ms_gpu_limits_best(r->between, r->after);
     double moving;
     b->rounds.decode_of_bound[i] = bound_of_decoding(b, &of_decoding, &moving) / r->decoding;
     b->rounds.decode_of_bandwidth[i] = moving / r->decoding;
@@ -165,30 +164,31 @@ static void note_round(const Bench *b, const Round *r, int64_t i) {
 static MossError all_rounds(const Bench *b) {
     int64_t repeat = b->steps.plan->repeat;
     MossError error = {.code = MOSS_OK};
-    CliProgress progress = cli_progress_start(b->steps.plan->progress, "measuring", "rounds");
+    const DrProgress *progress = &b->steps.plan->progress;
+    dr_progress_begin(progress, "measuring", "rounds", true);
     for (int64_t i = -1; i < repeat && error.code == MOSS_OK; i++) {
         Round round = {0};
         error = time_round(b, &round);
         if (error.code == MOSS_OK && i >= 0) note_round(b, &round, i); /* the first one makes graphs and takes memory */
-        cli_progress_update(&progress, (uint64_t)(i + 2), (uint64_t)repeat + 1);
+        dr_progress_update(progress, (uint64_t)(i + 2), (uint64_t)repeat + 1);
     }
-    cli_progress_end(&progress);
+    dr_progress_end(progress);
     return error;
 }
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
 /* The prompts once more, with every launch on the GPU's clock. */
-static MossError time_phases(const Bench *b, BenchGpuPhases *out) {
+static MossError time_phases(const Bench *b, MsGpuPhases *out) {
     const PgProgram *program = b->steps.program;
     const PgStep *step = &program->steps[PG_BLOCK];
     MossPhaseTime *times[PG_MODES] = {[PG_BLOCK] = b->times};
     memset(b->times, 0, step->n_phases * sizeof *b->times);
-    cli_bench_reset(&b->steps);
+    ms_reset(&b->steps);
     moss_profile(b->steps.model, times);
-    MossError error = cli_bench_prompts(&b->steps);
+    MossError error = ms_prompts(&b->steps);
     moss_profile(b->steps.model, NULL);
-    *out = (BenchGpuPhases){.known = true};
+    *out = (MsGpuPhases){.known = true};
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgKind kind = program->kernels[step->phases[i].kernel].kind;
         double *ms = kind == PG_MAP ? &out->maps_ms : kind == PG_SCAN ? &out->scan_ms : &out->other_ms;
@@ -197,15 +197,15 @@ static MossError time_phases(const Bench *b, BenchGpuPhases *out) {
     return error;
 }
 
-static double sum_ms(const BenchGpuPhases *p) { return p->maps_ms + p->scan_ms + p->other_ms; }
+static double sum_ms(const MsGpuPhases *p) { return p->maps_ms + p->scan_ms + p->other_ms; }
 
 /* What the prompts' maps and scans cannot do without, in milliseconds. */
-static void bound_phases(const Bench *b, const CliGpuLimits *limits, double *out_maps, double *out_scan) {
+static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_maps, double *out_scan) {
     const PgProgram *program = b->steps.program;
     const PgStep *step = &program->steps[PG_BLOCK];
     *out_maps = *out_scan = 0;
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = cli_bench_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_work(&b->steps, done);
         done += work.rows / work.segments;
         for (uint32_t i = 0; i < step->n_phases; i++) {
             const PgKernel *k = &program->kernels[step->phases[i].kernel];
@@ -218,24 +218,24 @@ static void bound_phases(const Bench *b, const CliGpuLimits *limits, double *out
 }
 
 /* The fastest of some rounds, and of those only what is launched by phases: steps of more than one row. */
-static MossError measure_phases(const Bench *b, BenchGpuPhases *out) {
-    *out = (BenchGpuPhases){0};
+static MossError measure_phases(const Bench *b, MsGpuPhases *out) {
+    *out = (MsGpuPhases){0};
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = cli_bench_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_work(&b->steps, done);
         if (work.rows == 1) return (MossError){.code = MOSS_OK};
         done += work.rows / work.segments;
     }
     MossError error = {.code = MOSS_OK};
-    CliGpuLimits before = {0}, after = {0};
+    MsGpuLimits before = {0}, after = {0};
     error = measure_limits(b, &before);
     for (int64_t i = 0; i < b->steps.plan->repeat && error.code == MOSS_OK; i++) {
-        BenchGpuPhases phases;
+        MsGpuPhases phases;
         error = time_phases(b, &phases);
         if (!out->known || sum_ms(&phases) < sum_ms(out)) *out = phases;
     }
     if (error.code == MOSS_OK) error = measure_limits(b, &after);
     if (error.code != MOSS_OK || !b->steps.plan->limits) return error;
-    CliGpuLimits limits = cli_gpu_limits_best(before, after);
+    MsGpuLimits limits = ms_gpu_limits_best(before, after);
     double maps, scan;
     bound_phases(b, &limits, &maps, &scan);
     if (out->maps_ms > 0) out->maps_of_peak = maps / out->maps_ms;
@@ -245,11 +245,11 @@ static MossError measure_phases(const Bench *b, BenchGpuPhases *out) {
 
 /* ---------------------------------------------------------------------------------------------- all of it */
 
-static void note_speed(const Bench *b, BenchGpu *out) {
+static void note_speed(const Bench *b, MsGpuSpeed *out) {
     const Rounds *r = &b->rounds;
-    const CliGpuLimits any = {.copy_gb_s = 1, .fma_tflop_s = 1}; /* bytes and FLOPs do not depend on them */
+    const MsGpuLimits any = {.copy_gb_s = 1, .fma_tflop_s = 1}; /* bytes and FLOPs do not depend on them */
     size_t n = (size_t)b->steps.plan->repeat;
-    PgWork work = cli_bench_decode_work(&b->steps, b->steps.plan->prefill + b->steps.plan->decode / 2);
+    PgWork work = ms_decode_work(&b->steps, b->steps.plan->prefill + b->steps.plan->decode / 2);
     Least decode_step = least_of_step(b, &work, &any);
     out->decode_bytes = decode_step.bytes;
     out->decode_map_flops = decode_step.flops;
@@ -257,16 +257,16 @@ static void note_speed(const Bench *b, BenchGpu *out) {
     out->phases = step_of(b, &work)->n_phases;
     out->stages = step_of(b, &work)->n_stages;
     out->tensor_cores = b->build->gpu.tensor_cores;
-    out->prefill_tok_s = cli_stats(r->prefill_tok_s, n);
-    out->decode_tok_s = cli_stats(r->decode_tok_s, n);
+    out->prefill_tok_s = ms_stats(r->prefill_tok_s, n);
+    out->decode_tok_s = ms_stats(r->decode_tok_s, n);
     if (!b->steps.plan->limits) return;
-    out->copy_gb_s = cli_stats(r->copy_gb_s, n);
-    out->mma_tflop_s = cli_stats(r->mma_tflop_s, n);
-    out->fma_tflop_s = cli_stats(r->fma_tflop_s, n);
-    out->exp_g_s = cli_stats(r->exp_g_s, n);
-    out->decode_of_bound = cli_stats(r->decode_of_bound, n);
-    out->decode_of_bandwidth = cli_stats(r->decode_of_bandwidth, n);
-    out->prefill_of_peak = cli_stats(r->prefill_of_peak, n);
+    out->copy_gb_s = ms_stats(r->copy_gb_s, n);
+    out->mma_tflop_s = ms_stats(r->mma_tflop_s, n);
+    out->fma_tflop_s = ms_stats(r->fma_tflop_s, n);
+    out->exp_g_s = ms_stats(r->exp_g_s, n);
+    out->decode_of_bound = ms_stats(r->decode_of_bound, n);
+    out->decode_of_bandwidth = ms_stats(r->decode_of_bandwidth, n);
+    out->prefill_of_peak = ms_stats(r->prefill_of_peak, n);
 }
 
 static void make_rounds(Rounds *r, SuArena *arena, size_t n) {
@@ -275,20 +275,20 @@ static void make_rounds(Rounds *r, SuArena *arena, size_t n) {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) *values[i] = SU_NEW_ARRAY(arena, double, n);
 }
 
-bool cli_bench_gpu(DrBuild *build, const BenchPlan *plan, BenchGpu *out) {
+bool ms_measure_gpu(DrBuild *build, const MsPlan *plan, MsGpuSpeed *out) {
     Bench b = {.build = build};
-    *out = (BenchGpu){0};
-    if (plan->limits && !cli_gpu_limiter_create(build, &b.limiter)) return false;
+    *out = (MsGpuSpeed){0};
+    if (plan->limits && !ms_gpu_limiter_create(build, &b.limiter)) return false;
     make_rounds(&b.rounds, &build->arena, (size_t)plan->repeat);
     b.times = SU_NEW_ARRAY(&build->arena, MossPhaseTime, build->program->steps[PG_BLOCK].n_phases);
-    MossError error = cli_bench_steps_create(build, plan, &b.steps);
+    MossError error = ms_steps_create(build, plan, &b.steps);
     if (error.code == MOSS_OK) {
         make_sequences(&b, &build->arena);
         error = all_rounds(&b);
     }
     if (error.code == MOSS_OK) error = measure_phases(&b, &out->of_prompts);
     if (error.code == MOSS_OK) note_speed(&b, out);
-    cli_bench_steps_free(&b.steps);
-    cli_gpu_limiter_free(&b.limiter);
+    ms_steps_free(&b.steps);
+    ms_gpu_limiter_free(&b.limiter);
     return dr_moss_ok(&build->diags, error);
 }

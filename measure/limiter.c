@@ -1,7 +1,7 @@
 /* Every worker notes its own clock where it starts and where it ends, since the one that waits for all of them may wake up late: a
  * repetition lasts from the first start to the last end. Work is claimed in pieces, as a model's tiles are, so that a worker
  * that loses its CPU for a while does not hold up the others. */
-#include "cli/measure/limiter.h"
+#include "measure/limiter.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ typedef struct Worker {
     double start, end;
 } Worker;
 
-struct CliLimiter {
+struct MsLimiter {
     CgLimits *code;
     const CgLimitKernel *kernels; /* of code */
     RtWorkers *threads;
@@ -50,7 +50,7 @@ struct CliLimiter {
 /* ---------------------------------------------------------------------------------------------- running a kernel */
 
 typedef struct Run {
-    CliLimiter *limiter;
+    MsLimiter *limiter;
     const CgLimitKernel *kernel;
     const uint8_t *data; /* reading: where tile 0 begins */
     uint32_t tiles;
@@ -82,7 +82,7 @@ static void work(void *context, int index) {
 }
 
 /* What a repetition of reading goes through: the same bytes each time, or the half of the buffer whose turn it is. */
-static void choose_bytes(CliLimiter *limiter, Run *run) {
+static void choose_bytes(MsLimiter *limiter, Run *run) {
     if (limiter->read_bytes) {
         run->round = (uint32_t)(limiter->read_bytes / CG_READ_TILE);
         return;
@@ -92,7 +92,7 @@ static void choose_bytes(CliLimiter *limiter, Run *run) {
 }
 
 /* Seconds of one repetition. */
-static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
+static double run_once(MsLimiter *limiter, unsigned kernel, uint32_t tiles) {
     Run run = {
         .limiter = limiter, .kernel = &limiter->kernels[kernel], .data = limiter->buffer.data, .tiles = tiles, .round = tiles};
     if (run.kernel->kind == CG_LIMIT_READ) choose_bytes(limiter, &run);
@@ -106,13 +106,13 @@ static double run_once(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
 }
 
 /* Work a second, the best of some repetitions. */
-static double best_rate(CliLimiter *limiter, unsigned kernel, uint32_t tiles) {
+static double best_rate(MsLimiter *limiter, unsigned kernel, uint32_t tiles) {
     double best = INFINITY;
     for (int i = 0; i < REPEATS; i++) best = fmin(best, run_once(limiter, kernel, tiles));
     return limiter->kernels[kernel].work * tiles / best;
 }
 
-static double arithmetic_rate(CliLimiter *limiter, unsigned kernel) {
+static double arithmetic_rate(MsLimiter *limiter, unsigned kernel) {
     uint32_t *tiles = &limiter->tiles[kernel];
     if (*tiles == 0) { /* the first time: long enough that starting and ending do not count */
         *tiles = 1000;
@@ -135,23 +135,23 @@ static uint64_t buffer_bytes(void) {
 
 /* Pages that nobody has written all stand for one page of zeros. */
 static void touch(void *context, int index) {
-    CliLimiter *limiter = context;
+    MsLimiter *limiter = context;
     for (size_t at = (size_t)index * CG_READ_TILE; at < limiter->buffer.size; at += (size_t)limiter->count * CG_READ_TILE)
         memset(limiter->buffer.data + at, 1, CG_READ_TILE);
 }
 
-static void try_all_patterns(CliLimiter *limiter) {
+static void try_all_patterns(MsLimiter *limiter) {
     limiter->n_patterns = CG_READ_PATTERNS;
     for (unsigned i = 0; i < CG_READ_PATTERNS; i++) limiter->patterns[i] = i;
 }
 
-void cli_limiter_read_bytes(CliLimiter *limiter, uint64_t bytes) {
+void ms_limiter_read_bytes(MsLimiter *limiter, uint64_t bytes) {
     uint64_t tiles = (bytes + CG_READ_TILE - 1) / CG_READ_TILE;
     limiter->read_bytes = tiles * CG_READ_TILE < limiter->buffer.size / 2 ? tiles * CG_READ_TILE : 0;
     try_all_patterns(limiter);
 }
 
-double cli_limit_read(CliLimiter *limiter) {
+double ms_limit_read(MsLimiter *limiter) {
     double best = 0, rates[CG_READ_PATTERNS];
     for (unsigned i = 0; i < limiter->n_patterns; i++) {
         double rate = best_rate(limiter, limiter->patterns[i], (uint32_t)(limiter->buffer.size / 2 / CG_READ_TILE));
@@ -168,34 +168,26 @@ double cli_limit_read(CliLimiter *limiter) {
     return best / 1e9;
 }
 
-double cli_limit_panel(CliLimiter *limiter) { return arithmetic_rate(limiter, PANEL) / 1e9; }
-double cli_limit_fma(CliLimiter *limiter) { return arithmetic_rate(limiter, FMA) / 1e9; }
-double cli_limit_exp(CliLimiter *limiter) { return arithmetic_rate(limiter, EXP) / 1e9; }
+double ms_limit_panel(MsLimiter *limiter) { return arithmetic_rate(limiter, PANEL) / 1e9; }
+double ms_limit_fma(MsLimiter *limiter) { return arithmetic_rate(limiter, FMA) / 1e9; }
+double ms_limit_exp(MsLimiter *limiter) { return arithmetic_rate(limiter, EXP) / 1e9; }
 
-CliLimits cli_measure_limits(CliLimiter *limiter) {
-    return (CliLimits){.read_gb_s = cli_limit_read(limiter),
-                       .panel_gflop_s = cli_limit_panel(limiter),
-                       .fma_gflop_s = cli_limit_fma(limiter),
-                       .exp_g_s = cli_limit_exp(limiter)};
+MsLimits ms_measure_limits(MsLimiter *limiter) {
+    return (MsLimits){.read_gb_s = ms_limit_read(limiter),
+                      .panel_gflop_s = ms_limit_panel(limiter),
+                      .fma_gflop_s = ms_limit_fma(limiter),
+                      .exp_g_s = ms_limit_exp(limiter)};
 }
 
-CliLimits cli_limits_best(CliLimits a, CliLimits b) {
-    return (CliLimits){.read_gb_s = fmax(a.read_gb_s, b.read_gb_s),
-                       .panel_gflop_s = fmax(a.panel_gflop_s, b.panel_gflop_s),
-                       .fma_gflop_s = fmax(a.fma_gflop_s, b.fma_gflop_s),
-                       .exp_g_s = fmax(a.exp_g_s, b.exp_g_s)};
+MsLimits ms_limits_best(MsLimits a, MsLimits b) {
+    return (MsLimits){.read_gb_s = fmax(a.read_gb_s, b.read_gb_s),
+                      .panel_gflop_s = fmax(a.panel_gflop_s, b.panel_gflop_s),
+                      .fma_gflop_s = fmax(a.fma_gflop_s, b.fma_gflop_s),
+                      .exp_g_s = fmax(a.exp_g_s, b.exp_g_s)};
 }
 
-const char *cli_limit_pattern(const CliLimiter *limiter) { return limiter->kernels[limiter->patterns[0]].name; }
-uint64_t cli_limit_buffer(const CliLimiter *limiter) { return limiter->read_bytes ? limiter->read_bytes : limiter->buffer.size; }
-
-void cli_json_add_limits(cJSON *object, CliLimits limits) {
-    cJSON *item = cJSON_AddObjectToObject(object, "limits");
-    cJSON_AddNumberToObject(item, "read_gb_s", limits.read_gb_s);
-    cJSON_AddNumberToObject(item, "panel_gflop_s", limits.panel_gflop_s);
-    cJSON_AddNumberToObject(item, "fma_gflop_s", limits.fma_gflop_s);
-    cJSON_AddNumberToObject(item, "exp_g_s", limits.exp_g_s);
-}
+const char *ms_limit_pattern(const MsLimiter *limiter) { return limiter->kernels[limiter->patterns[0]].name; }
+uint64_t ms_limit_buffer(const MsLimiter *limiter) { return limiter->read_bytes ? limiter->read_bytes : limiter->buffer.size; }
 
 /* ---------------------------------------------------------------------------------------------- life */
 
@@ -207,7 +199,7 @@ static void fill(Worker *worker) {
     }
 }
 
-static bool start(CliLimiter *limiter, int threads) {
+static bool start(MsLimiter *limiter, int threads) {
     limiter->threads = rt_workers_create(threads, false);
     if (!limiter->threads) return false;
     limiter->count = rt_workers_count(limiter->threads);
@@ -219,14 +211,14 @@ static bool start(CliLimiter *limiter, int threads) {
     return true;
 }
 
-bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_limiter, SuDiags *diags) {
-    CliLimiter *limiter = calloc(1, sizeof *limiter);
+bool ms_limiter_create(const CgTarget *target, int threads, MsLimiter **out_limiter, SuDiags *diags) {
+    MsLimiter *limiter = calloc(1, sizeof *limiter);
     if (!limiter || !start(limiter, threads)) {
-        cli_limiter_free(limiter);
+        ms_limiter_free(limiter);
         return su_error(diags, (SuSpan){0}, NULL, "no memory, or no threads, to measure this machine's limits");
     }
     if (!cg_llvm_limits(target, &limiter->code, diags)) {
-        cli_limiter_free(limiter);
+        ms_limiter_free(limiter);
         return false;
     }
     limiter->kernels = cg_limit_kernels(limiter->code);
@@ -235,7 +227,7 @@ bool cli_limiter_create(const CgTarget *target, int threads, CliLimiter **out_li
     return true;
 }
 
-void cli_limiter_free(CliLimiter *limiter) {
+void ms_limiter_free(MsLimiter *limiter) {
     if (!limiter) return;
     rt_workers_free(limiter->threads);
     cg_limits_free(limiter->code);
@@ -244,4 +236,4 @@ void cli_limiter_free(CliLimiter *limiter) {
     free(limiter);
 }
 
-int cli_limiter_threads(const CliLimiter *limiter) { return limiter->count; }
+int ms_limiter_threads(const MsLimiter *limiter) { return limiter->count; }
