@@ -36,7 +36,7 @@ static void region_phase(ScBuilder *b, const PsGroup *nodes) {
 static void node_phase(ScBuilder *b, size_t n) {
     const IrNode *node = &b->g->nodes[n];
     PsGroup alone = {.nodes = {(IrNodeId)n}, .n = 1};
-    switch ((int)node->op) {
+    switch (node->op) {
     case IR_OP_embed: sc_phase_embed(b, node); return;
     case IR_OP_linear:
     case IR_OP_linear_all:
@@ -55,7 +55,26 @@ static void node_phase(ScBuilder *b, size_t n) {
         if (node->results[0] == b->g->logits) return; /* part of the head */
         sc_phase_op(b, node);
         return;
-    default: sc_phase_op(b, node); return;
+    case IR_OP_slice:
+    case IR_OP_add_bias:
+    case IR_OP_add_bias_routed:
+    case IR_OP_mul_param:
+    case IR_OP_mul_param_routed:
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) case IR_OP_##name:
+#include "ir/activation.def"
+    case IR_OP_add:
+    case IR_OP_mul:
+    case IR_OP_softmax:
+    case IR_OP_select:
+    case IR_OP_gates:
+    case IR_OP_mix:
+    case IR_OP_outer:
+    case IR_OP_outer_routed:
+    case IR_OP_inject:
+    case IR_OP_recur:
+    case IR_OP_recur_routed:
+    case IR_OP_contract: sc_phase_op(b, node); return;
+    case IR_OP_COUNT: return;
     }
 }
 
