@@ -62,12 +62,12 @@ def memory(options):
     print("| --- | --- | --- | --- | --- |")
     for spec, dtype in MEMORY_SPECS:
         with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
+            directory = pathlib.Path(name)
             sets = ["--set", f"weights.dtype={dtype}"]
-            finish([options.mossc, "init", spec, "-o", folder / "w", *sets])
-            packing = finish([options.mossc, "pack", spec, "-w", folder / "w", "-o", folder / "packed", *sets])[1]
-            running = finish([options.mossc, "run", spec, "-w", folder / "w", "--prompt", "a", "-n", 1, "--top-k", 1, *sets])[1]
-            weights = (folder / "packed").stat().st_size
+            finish([options.mossc, "init", spec, "-o", directory / "w", *sets])
+            packing = finish([options.mossc, "pack", spec, "-w", directory / "w", "-o", directory / "packed", *sets])[1]
+            running = finish([options.mossc, "run", spec, "-w", directory / "w", "--prompt", "a", "-n", 1, "--top-k", 1, *sets])[1]
+            weights = (directory / "packed").stat().st_size
         for command, peak in (("run", running), ("pack", packing)):
             cells = [f"{x / 2**20:.0f}" for x in (weights, peak, peak - weights)]
             print(f"| {spec.split('/')[-1][:-5]}, {dtype} | {command} | {' | '.join(cells)} |", flush=True)

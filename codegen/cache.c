@@ -15,17 +15,17 @@
 enum { FORMAT = 1, MOST_ENTRY_BYTES = 64 << 20 };
 static const char suffix[] = ".kernel", magic[8] = {'m', 'o', 's', 's', 'c', 'K', '\r', '\n'};
 
-typedef struct Head {
+typedef struct Header {
     char magic[8];
     uint32_t format, pad;
     SuDigest key;
     uint64_t size;   /* of the payload */
-    SuDigest digest; /* of the head up to here and the payload */
-} Head;
-_Static_assert(sizeof(Head) == 56, "no padding");
+    SuDigest digest; /* of the header up to here and the payload */
+} Header;
+_Static_assert(sizeof(Header) == 56, "no padding");
 
 struct CgCache {
-    char *folder;
+    char *directory;
     uint64_t most_bytes;
     atomic_uint found, missed, damaged;
     atomic_ullong bytes; /* of the entries found and stored */
@@ -33,23 +33,23 @@ struct CgCache {
     SuDiags problems; /* the first one is told */
 };
 
-CgCache *cg_cache_open(const char *folder, uint64_t most_bytes) {
+CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
     CgCache *cache = su_calloc(1, sizeof *cache);
-    char *copy = su_copy(folder);
+    char *copy = su_copy(directory);
     if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
-    cache->folder = copy;
+    cache->directory = copy;
     cache->most_bytes = most_bytes;
     return cache;
 }
 
 void cg_cache_trim(CgCache *cache) {
-    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->folder, suffix, cache->most_bytes);
+    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->directory, suffix, cache->most_bytes);
 }
 
 void cg_cache_close(CgCache *cache) {
     if (cache == NULL) return;
     su_diags_free(&cache->problems);
-    su_free(cache->folder);
+    su_free(cache->directory);
     su_free(cache);
 }
 
@@ -82,9 +82,9 @@ static bool read_all(int fd, uint8_t *to, size_t size) {
     return true;
 }
 
-static SuDigest digest_of(const Head *head, const void *first, size_t first_size, const void *second, size_t second_size) {
+static SuDigest digest_of(const Header *header, const void *first, size_t first_size, const void *second, size_t second_size) {
     SuDigestStream *stream = su_digest_start();
-    su_digest_add(stream, head, offsetof(Head, digest));
+    su_digest_add(stream, header, offsetof(Header, digest));
     su_digest_add(stream, first, first_size);
     su_digest_add(stream, second, second_size);
     SuDigest digest = su_digest_now(stream);
@@ -92,24 +92,24 @@ static SuDigest digest_of(const Head *head, const void *first, size_t first_size
     return digest;
 }
 
-static bool is_whole(const Head *head, const SuDigest *key, const uint8_t *payload, size_t size) {
-    if (memcmp(head->magic, magic, sizeof magic) != 0 || head->format != FORMAT || head->size != size ||
-        !su_digest_equal(&head->key, key)) {
+static bool is_whole(const Header *header, const SuDigest *key, const uint8_t *payload, size_t size) {
+    if (memcmp(header->magic, magic, sizeof magic) != 0 || header->format != FORMAT || header->size != size ||
+        !su_digest_equal(&header->key, key)) {
         return false;
     }
-    SuDigest digest = digest_of(head, payload, size, NULL, 0);
-    return su_digest_equal(&head->digest, &digest);
+    SuDigest digest = digest_of(header, payload, size, NULL, 0);
+    return su_digest_equal(&header->digest, &digest);
 }
 
 /* The payload of an open file, or NULL if it is not to be believed. */
 static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
     struct stat st;
-    Head head;
-    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof head || st.st_size > MOST_ENTRY_BYTES) return NULL;
-    size_t size = (size_t)st.st_size - sizeof head;
+    Header header;
+    if (fstat(fd, &st) != 0 || !is_trusted(&st) || st.st_size < (off_t)sizeof header || st.st_size > MOST_ENTRY_BYTES) return NULL;
+    size_t size = (size_t)st.st_size - sizeof header;
     uint8_t *payload = su_malloc(size > 0 ? size : 1);
-    if (payload != NULL && read_all(fd, (uint8_t *)&head, sizeof head) && read_all(fd, payload, size) &&
-        is_whole(&head, key, payload, size)) {
+    if (payload != NULL && read_all(fd, (uint8_t *)&header, sizeof header) && read_all(fd, payload, size) &&
+        is_whole(&header, key, payload, size)) {
         *out_size = size;
         return payload;
     }
@@ -119,7 +119,7 @@ static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
 
 uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
     SuArena arena = {0};
-    const char *path = su_entry_path(&arena, cache->folder, key, suffix);
+    const char *path = su_entry_path(&arena, cache->directory, key, suffix);
     uint8_t *payload = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would block */
     bool absent = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
@@ -127,7 +127,7 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
         payload = read_entry(fd, key, out_size);
         if (payload != NULL) {
             futimens(fd, NULL); /* the time of last use; where it cannot be set, entries age */
-            atomic_fetch_add(&cache->bytes, sizeof(Head) + *out_size);
+            atomic_fetch_add(&cache->bytes, sizeof(Header) + *out_size);
         }
         close(fd);
     }
@@ -138,9 +138,9 @@ uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
-/* Makes the folder and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
-static void make_folders(const char *folder) {
-    char *path = su_copy(folder);
+/* Makes the directory and those above it that are missing, for this user alone. What cannot be made shows when a file is. */
+static void make_directories(const char *directory) {
+    char *path = su_copy(directory);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at == '/' && at > path) {
             *at = '\0';
@@ -152,25 +152,26 @@ static void make_folders(const char *folder) {
     su_free(path);
 }
 
-void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size) {
-    Head h = {.format = FORMAT, .key = *key, .size = head_size + body_size};
+void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, size_t header_size, const void *body,
+                    size_t body_size) {
+    Header h = {.format = FORMAT, .key = *key, .size = header_size + body_size};
     memcpy(h.magic, magic, sizeof magic);
-    h.digest = digest_of(&h, head, head_size, body, body_size);
-    if (cache->stored == 0) make_folders(cache->folder);
+    h.digest = digest_of(&h, header, header_size, body, body_size);
+    if (cache->stored == 0) make_directories(cache->directory);
     SuOut out;
-    const char *path = su_entry_path(&cache->problems.arena, cache->folder, key, suffix);
+    const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, suffix);
     if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);
-    fwrite(head, 1, head_size, out.file);
+    fwrite(header, 1, header_size, out.file);
     fwrite(body, 1, body_size, out.file);
     if (!su_out_commit_unsynced(&out, &cache->problems)) return;
     cache->stored++;
     cache->bytes += sizeof h + h.size;
 }
 
-/* ---------------------------------------------------------------------------------------------- the folder */
+/* ---------------------------------------------------------------------------------------------- the directory */
 
-SuEntries cg_cache_list(const char *folder) { return su_entries_list(folder, suffix); }
+SuEntries cg_cache_list(const char *directory) { return su_entries_list(directory, suffix); }
 
-size_t cg_cache_clear(const char *folder) { return su_entries_make_room(folder, suffix, 0); }
+size_t cg_cache_clear(const char *directory) { return su_entries_make_room(directory, suffix, 0); }

@@ -1,12 +1,12 @@
-/* Compiled kernels on disk: a folder of entries (support/entries.h), each named by its key, the digest of all that its bytes
+/* Compiled kernels on disk: a directory of entries (support/entries.h), each named by its key, the digest of all that its bytes
  * depend on. An entry is
  *
- *     head   magic "mosscK\r\n", format, key, size of the payload, digest of head and payload
+ *     header   magic "mosscK\r\n", format, key, size of the payload, digest of header and payload
  *     payload
  *
  * and nothing of it is believed: one that is cut, changed, of another format, under the wrong name, or writable or owned by somebody
  * else than the user and root (it is code) is as good as none, and is replaced. Entries are not synced: after a crash the
- * digest finds what was lost. Any number of processes may use a folder at once. */
+ * digest finds what was lost. Any number of processes may use a directory at once. */
 #ifndef MOSSC_CODEGEN_CACHE_H
 #define MOSSC_CODEGEN_CACHE_H
 
@@ -30,8 +30,8 @@ typedef struct CgCacheStats {
     const char *problem; /* why an entry could not be stored, or NULL; lives as long as the cache */
 } CgCacheStats;
 
-/* The folder is made when the first entry is stored. Ends the process without memory, as arenas do. */
-CgCache *cg_cache_open(const char *folder, uint64_t most_bytes);
+/* The directory is made when the first entry is stored. Ends the process without memory, as arenas do. */
+CgCache *cg_cache_open(const char *directory, uint64_t most_bytes);
 /* Removes what was used least recently while all entries together are larger than the bound, if any was stored. */
 void cg_cache_trim(CgCache *cache);
 void cg_cache_close(CgCache *cache);
@@ -39,11 +39,12 @@ CgCacheStats cg_cache_stats(const CgCache *cache);
 
 /* The payload under `key`, to be freed, or NULL. May be called by several threads. */
 uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size);
-/* Stores the payload head ++ body. A failure is told by cg_cache_stats: whoever compiles goes on without. One thread at a time. */
-void cg_cache_store(CgCache *cache, const SuDigest *key, const void *head, size_t head_size, const void *body, size_t body_size);
+/* Stores the payload header ++ body. A failure is told by cg_cache_stats: whoever compiles goes on without. One thread at a time. */
+void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, size_t header_size, const void *body,
+                    size_t body_size);
 
-/* All entries of a folder, whoever made them; and how many of them were removed. */
-SuEntries cg_cache_list(const char *folder);
-size_t cg_cache_clear(const char *folder);
+/* All entries of a directory, whoever made them; and how many of them were removed. */
+SuEntries cg_cache_list(const char *directory);
+size_t cg_cache_clear(const char *directory);
 
 #endif

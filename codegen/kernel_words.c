@@ -24,7 +24,6 @@ static void append_if(Name *n, bool condition, const char *word) {
 }
 
 void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
-    static const char *const dtypes[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
     static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
     static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
     static const char *const scans[] = {
@@ -37,12 +36,12 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
         append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
     else if (k->O > 0)
         append(&n, "_%lld", (long long)k->O);
-    append_if(&n, k->kind == PG_MAP || k->kind == PG_EMBED || k->kind == PG_ROUTE, dtypes[k->dtype]);
+    append_if(&n, k->kind == PG_LINEAR || k->kind == PG_EMBED || k->kind == PG_ROUTE, ir_dtype_word(k->dtype));
     append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
-    append_if(&n, k->gather_wanted, "wanted");
+    append_if(&n, k->gather_out_rows, "output_rows");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
     append_if(&n, k->bias, "bias");
     append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);

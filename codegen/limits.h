@@ -7,7 +7,7 @@
 
 typedef enum CgLimitKind {
     CG_LIMIT_READ,  /* adds up what lies at RtArgs.weights; a tile is CG_READ_TILE bytes */
-    CG_LIMIT_PANEL, /* a map's microkernel for blocks of rows with its operands in the first cache: panels of weights at
+    CG_LIMIT_PANEL, /* a linear layer's microkernel for blocks of rows with its operands in the first cache: panels of weights at
                        RtArgs.weights, activations at RtArgs.arena; a tile is 16 inputs */
     CG_LIMIT_FMA,   /* multiply-adds in registers; two vectors at RtArgs.arena; a tile is one of every chain */
     CG_LIMIT_EXP    /* exp of the bits, of vectors at RtArgs.arena */

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 /* Whoever adds a field to one of these prints it below; then the size here. */
-_Static_assert(sizeof(PgProgram) == 240 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 424 && sizeof(PgTensor) == 48 &&
+_Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 424 && sizeof(PgTensor) == 48 &&
                    sizeof(PgWeight) == 56 && sizeof(PgState) == 24 && sizeof(PgRope) == 64,
                "every field of a table is printed");
 
@@ -60,8 +60,8 @@ static void print_tensors(const PgProgram *program, SuText *out) {
     begin_table("PgTensor", "tensors", out);
     for (uint32_t i = 0; i < program->n_tensors; i++) {
         const PgTensor *t = &program->tensors[i];
-        su_text_add(out, "    {.rank = %d, .narrow = %d, .shape = {%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "}, .name = ",
-                    t->rank, t->narrow, t->shape[0], t->shape[1], t->shape[2], t->shape[3]);
+        su_text_add(out, "    {.rank = %d, .dtype = %u, .shape = {%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "}, .name = ",
+                    t->rank, t->dtype, t->shape[0], t->shape[1], t->shape[2], t->shape[3]);
         print_string(t->name, out);
         su_text_add(out, "},\n");
     }
@@ -126,9 +126,9 @@ static void print_program(const PgProgram *p, const char *symbol, SuText *out) {
     su_text_add(out, ",\n    .spec_hash = {");
     for (size_t i = 0; i < sizeof p->spec_hash; i++) su_text_add(out, "%s%u", i == 0 ? "" : ", ", p->spec_hash[i]);
     su_text_add(out,
-                "},\n    .dtype = %d,\n    .vocab_size = %" PRId64 ",\n    .d_model = %" PRId64 ",\n    .max_positions = %" PRId64
+                "},\n    .vocab_size = %" PRId64 ",\n    .d_model = %" PRId64 ",\n    .max_positions = %" PRId64
                 ",\n    .max_rows = %" PRId64 ",\n    .out_stride = %" PRIu64 ",\n    .n_kernels = %u,\n",
-                (int)p->dtype, p->vocab_size, p->d_model, p->max_positions, p->max_rows, p->out_stride, p->n_kernels);
+                p->vocab_size, p->d_model, p->max_positions, p->max_rows, p->out_stride, p->n_kernels);
     print_step(&p->steps[PG_ROW], "PG_ROW", "phases_row", out);
     print_step(&p->steps[PG_BLOCK], "PG_BLOCK", "phases_block", out);
     print_list("tensors", p->n_tensors, out);

@@ -61,7 +61,7 @@ typedef enum CgDebugger { CG_NO_DEBUGGER, CG_GDB, CG_PERF } CgDebugger;
 typedef struct CgCache CgCache; /* codegen/cache.h */
 
 typedef struct CgOptions {
-    const char *dump_dir; /* NULL, or an existing folder: the IR before and after optimisation and the assembly go there */
+    const char *dump_dir; /* NULL, or an existing directory: the IR before and after optimisation and the assembly go there */
     CgCache *cache; /* where kernels are looked for first and stored, or NULL; not used with a dump_dir */
     CgDebugger debugger;
     const char *spec_path; /* for the debugger */
@@ -74,7 +74,7 @@ bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_i
 /* Frees what LLVM holds for the process; call once at the end (leak checkers like it). */
 void cg_llvm_shutdown(void);
 
-/* What a kernel is, readable: "map_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
+/* What a kernel is, readable: "linear_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
 void cg_kernel_words(const PgKernel *kernel, char *out, size_t size);
 /* The same with the kernel's index behind it, which makes it unique in its program. */
 void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size);

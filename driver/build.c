@@ -46,10 +46,10 @@ static CgCache *open_cache(DrBuild *build, const char *directory) {
 }
 
 /* Says why kernels cannot be kept, if they cannot. false: they must be. */
-static bool check_cache(DrBuild *build, const DrBuildOptions *options, const char *folder, const CgCache *cache) {
-    const char *hint = "set MOSSC_CACHE_DIR to a folder that can be written";
-    CgCacheStats stats = folder ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
-    SuSpan span = folder ? su_file_span(&build->diags, folder) : (SuSpan){0};
+static bool check_cache(DrBuild *build, const DrBuildOptions *options, const char *directory, const CgCache *cache) {
+    const char *hint = "set MOSSC_CACHE_DIR to a directory that can be written";
+    CgCacheStats stats = directory ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
+    SuSpan span = directory ? su_file_span(&build->diags, directory) : (SuSpan){0};
     bool needed = options->cache == DR_CACHE_NEEDED;
     if (needed && stats.overfull) {
         return su_error(&build->diags, span, "set MOSSC_CACHE_SIZE to more MiB",
@@ -160,5 +160,5 @@ bool dr_make_directory(SuDiags *diags, const char *path) {
     struct stat st;
     if (mkdir(path, 0777) == 0) return true;
     if (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return true;
-    return su_error(diags, su_file_span(diags, path), NULL, "cannot make this folder: %s", strerror(errno));
+    return su_error(diags, su_file_span(diags, path), NULL, "cannot make this directory: %s", strerror(errno));
 }

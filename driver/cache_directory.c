@@ -27,5 +27,5 @@ uint64_t dr_cache_most_bytes(SuDiags *diags) {
 }
 
 bool dr_no_cache_directory(SuDiags *diags) {
-    return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a folder", "there is no kernel cache: HOME is not set");
+    return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a directory", "there is no kernel cache: HOME is not set");
 }

@@ -12,10 +12,6 @@ void dr_add_cost(DrCost *to, const DrCost *from) {
     to->token_bytes += from->token_bytes;
 }
 
-static double element_bytes(const FeSpec *spec, const FeTensor *tensor) {
-    return tensor->narrow && spec->weights_dtype != FE_F32 ? 2 : 4;
-}
-
 static void count_tensors(FeSpec *spec, DrCost *parts) {
     size_t count;
     const FeTensor *tensors = fe_tensors(spec, &count);
@@ -25,7 +21,7 @@ static void count_tensors(FeSpec *spec, DrCost *parts) {
         DrCost *cost = &parts[tensors[i].block + 1];
         cost->parameters += elements;
         cost->active += (double)tensors[i].active;
-        cost->weight_bytes += elements * element_bytes(spec, &tensors[i]);
+        cost->weight_bytes += elements * ir_dtype(tensors[i].dtype)->bytes;
     }
 }
 

@@ -21,9 +21,9 @@ static bool find_target(DrBuild *build, const char *name, FeDevice *out_device) 
 
 static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cache) {
     (void)options;
-    CgCudaOptions wanted = {.wanted = CG_CUDA_RUNS, .cache = cache};
+    CgCudaOptions what = {.output = CG_CUDA_RUNS, .cache = cache};
     CgCudaCode code = {0};
-    bool ok = cg_cuda_compile(&build->gpu, build->program, &wanted, &code, &build->diags);
+    bool ok = cg_cuda_compile(&build->gpu, build->program, &what, &code, &build->diags);
     if (ok && build->device) ok = dr_take_ok(build, moss_cuda_code(build->device, build->program, code.image, code.size));
     build->kernels_found = code.found ? build->program->n_kernels : 0;
     cg_cuda_code_free(&code);
@@ -45,7 +45,7 @@ static bool print_text(DrBuild *build, FILE *out) {
 
 static bool print(DrBuild *build, int form, FILE *out) {
     if (form == FORM_CUDA) return print_text(build, out);
-    CgCudaOptions options = {.wanted = form == FORM_PTX ? CG_CUDA_PTX : CG_CUDA_CUBIN};
+    CgCudaOptions options = {.output = form == FORM_PTX ? CG_CUDA_PTX : CG_CUDA_CUBIN};
     CgCudaCode code;
     if (!cg_cuda_compile(&build->gpu, build->program, &options, &code, &build->diags)) return false;
     fwrite(code.image, 1, code.form == CG_NVRTC_PTX ? code.size - 1 : code.size, out); /* PTX ends in a NUL */

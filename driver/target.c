@@ -11,12 +11,12 @@
 
 enum { MOST_DEVICES = 64 };
 
-static const char folder[] = "specs/devices/", suffix[] = ".yaml";
+static const char directory[] = "specs/devices/", suffix[] = ".yaml";
 
 /* "specs/devices/NAME.yaml" to NAME. */
 static const char *device_name(SuArena *arena, const DrEmbedded *file) {
-    size_t around = strlen(folder) + strlen(suffix);
-    return su_strndup(arena, file->name + strlen(folder), strlen(file->name) - around);
+    size_t around = strlen(directory) + strlen(suffix);
+    return su_strndup(arena, file->name + strlen(directory), strlen(file->name) - around);
 }
 
 int dr_known_device_count(void) {

@@ -16,8 +16,13 @@ static const char activations[] = ""
 #define IR_GATED_WORD(word, WORD, name) "|" #word
 #include "ir/activation.def"
     ;
+static const char dtypes[] = ""
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) "|" #name
+#include "ir/dtype.def"
+                             "|!q8|!q4";
 #define FE_PLAIN_ACTIVATIONS (plain_activations + 1)
 #define FE_ACTIVATIONS (activations + 1)
+#define FE_DTYPES (dtypes + 1)
 
 static const FeKeyRow rows[] = {
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help)                                                      \

@@ -17,23 +17,13 @@ IrValueId fe_op1(FeLower *l, IrOp op, IrValueId x) { return ir_op1(&l->b, op, x,
 IrValueId fe_op2(FeLower *l, IrOp op, IrValueId x, IrValueId y) { return ir_op1(&l->b, op, x, y, IR_NONE); }
 IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z) { return ir_op1(&l->b, op, x, y, z); }
 
-static IrDtype stored_dtype(const FeLower *l, const FeTensor *tensor) {
-    if (!tensor->narrow) return IR_F32;
-    switch (l->spec->weights_dtype) {
-    case FE_F32: return IR_F32;
-    case FE_BF16: return IR_BF16;
-    case FE_F16: return IR_F16;
-    }
-    return IR_F32;
-}
-
 /* The checkpoint's tensors, in its order. */
 static void declare_weights(FeLower *l) {
     l->tensors = fe_tensors(l->spec, &l->n_tensors);
     l->weights = SU_NEW_ARRAY(&l->spec->arena, IrValueId, l->n_tensors);
     for (size_t i = 0; i < l->n_tensors; i++) {
         const FeTensor *tensor = &l->tensors[i];
-        IrType type = {.dtype = stored_dtype(l, tensor), .rank = tensor->rank};
+        IrType type = {.dtype = tensor->dtype, .rank = tensor->rank};
         memcpy(type.dim, tensor->shape, sizeof type.dim);
         l->weights[i] = ir_weight(l->b.graph, tensor->name, type, tensor->neg_exp ? IR_NEG_EXP : IR_AS_IS);
     }

@@ -6,7 +6,7 @@
 #include "ir/graph.h"
 
 /* The graph lives in `arena`; it keeps spans into spec->source. Weights carry the language's tensor names, and the dtype they
- * are stored in (spec->weights_dtype for narrow ones). Cannot fail on a spec that fe_spec_load accepted. */
+ * are stored in. Cannot fail on a spec that fe_spec_load accepted. */
 IrGraph *fe_lower(FeSpec *spec, SuArena *arena);
 
 #endif

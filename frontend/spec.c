@@ -12,11 +12,6 @@
 
 /* ---- words ---- */
 
-const char *fe_dtype_word(FeDtype dtype) {
-    static const char *const words[] = {[FE_F32] = "f32", [FE_BF16] = "bf16", [FE_F16] = "f16"};
-    return words[dtype];
-}
-
 /* ---- the top level ---- */
 
 #define KEY(section, key) FE_KEY_##section##_##key
@@ -95,7 +90,7 @@ static void read_top(FeLoad *load) {
     spec->embedding_scale = fe_value(file, KEY(file, embedding_scale))->real;
     spec->logit_scale = fe_value(file, KEY(file, logit_scale))->real;
     spec->max_positions = fe_value(file, KEY(file, max_positions))->integer;
-    spec->weights_dtype = (FeDtype)fe_value(part(load, KEY(file, weights)), KEY(weights, dtype))->integer;
+    spec->weights_dtype = (IrDtype)fe_value(part(load, KEY(file, weights)), KEY(weights, dtype))->integer;
     spec->embed_span = key_span(load, KEY(file, vocab_size));
     spec->head_span = key_span(load, KEY(file, tie_embeddings));
     spec->final_norm_span = key_span(load, KEY(file, final_norm));

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ir/dtype.h"
 #include "support/diag.h"
 #include "support/str.h"
 
@@ -21,7 +22,6 @@ enum {
 #include "frontend/kinds.def"
 };
 typedef enum FeNormKind { FE_NORM_RMS, FE_NORM_LAYER } FeNormKind;
-typedef enum FeDtype { FE_F32, FE_BF16, FE_F16 } FeDtype;
 typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
 typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
@@ -87,7 +87,7 @@ typedef struct FeSpec {
     FeNorm norm, final_norm;
     bool tie_embeddings;
     double embedding_scale, logit_scale;
-    FeDtype weights_dtype;
+    IrDtype weights_dtype;
     FeTokenizer tokenizer;
     int64_t max_positions;
     SuSpan span; /* of the file's first key */
@@ -118,7 +118,6 @@ void fe_print_keys(SuText *out);
 bool fe_print_schema(SuText *out); /* false: out of memory */
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
-const char *fe_dtype_word(FeDtype dtype);
 const char *fe_block_kind_word(FeBlockKind kind);
 /* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */
 void fe_describe_block(const FeBlock *block, SuText *out);
@@ -128,7 +127,7 @@ typedef struct FeTensor {
     const char *name; /* "blocks.3.x_proj.weight" */
     int rank;
     int64_t shape[4];
-    bool narrow;     /* stored in weights.dtype; else float32 */
+    IrDtype dtype;   /* its values are rounded to it; all but embed, head and linear weights: float32 */
     int64_t block;   /* -1: outside the blocks */
     bool per_expert; /* the leading dimension is E */
     bool neg_exp;    /* loading makes -exp(x) of its elements */

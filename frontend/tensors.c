@@ -44,7 +44,7 @@ FeTensor *fe_add_linear(FeTensorList *l, const char *name, bool per_expert, int6
     if (bias)  /* made first, so that the returned pointer stays valid; then swapped behind the weight */
         fe_add_part(l, su_printf(arena, "%s.bias", name), per_expert, 0, rows);
     FeTensor *weight = fe_add_part(l, su_printf(arena, "%s.weight", name), per_expert, rows, columns);
-    weight->narrow = true;
+    weight->dtype = l->spec->weights_dtype;
     fe_draw_uniform(weight, columns);
     if (bias) {
         FeTensor kept = *weight;
@@ -83,7 +83,7 @@ static void add_block(FeTensorList *l, int64_t index) {
 static void add_table(FeTensorList *l, const char *name, SuSpan span, int64_t active_rows) {
     const FeSpec *spec = l->spec;
     FeTensor *t = fe_add_tensor(l, name, (int64_t[]){spec->vocab_size, spec->d_model}, 2);
-    t->narrow = true;
+    t->dtype = l->spec->weights_dtype;
     t->span = span;
     t->active = active_rows * spec->d_model;
     t->init = FE_INIT_NORMAL;

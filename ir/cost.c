@@ -79,8 +79,6 @@ _Static_assert(sizeof works / sizeof *works == IR_OP_COUNT, "an operation has no
 
 /* ---------------------------------------------------------------------------------------------- bytes */
 
-static double bytes_of(IrDtype dtype) { return dtype == IR_BF16 || dtype == IR_F16 ? 2 : 4; }
-
 /* The share of a weight's elements that one row reads: one row of a table, the chosen ones of E experts. */
 static double share_read(const Count *c, const IrType *weight) {
     const IrNode *node = c->node;
@@ -96,7 +94,7 @@ static double weight_bytes(const Count *c) {
     for (int i = 0; i < c->node->n_operands; i++) {
         const IrValue *value = &c->g->values[c->node->operands[i]];
         if (value->kind == IR_WEIGHT)
-            bytes += elements(c, &value->type) * bytes_of(value->type.dtype) * share_read(c, &value->type);
+            bytes += elements(c, &value->type) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
     }
     return bytes;
 }

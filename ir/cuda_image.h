@@ -52,7 +52,7 @@ typedef struct RtCudaControl {
     uint32_t arrived; /* of the barrier; 0 between launches */
     uint32_t steps; /* how often the step is taken; more than 1 only with `picking` */
     uint32_t picking; /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
-    uint32_t done; /* out: steps taken: fewer than `steps` after trouble, or when a sequence ended */
+    uint32_t done; /* out: steps taken: fewer than `steps` after a non-finite value, or when a sequence ended */
     int32_t eos; /* -1: none */
     int32_t limit; /* ids from here on are not picked */
     uint64_t gaps; /* device pointer to bits, the lowest first, of ids that are not picked; 0: none */

@@ -56,7 +56,7 @@ static inline const PgEpilogueStep *pg_epilogue_find(const PgEpilogue *epilogue,
 }
 
 static inline bool pg_step_sums(const PgEpilogueStep *step) {
-    return step->kind == PG_STEP_GATED_SUM || step->kind == PG_STEP_PLANE_SUM;
+    return step->kind == PG_STEP_WEIGHTED_SUM || step->kind == PG_STEP_PLANE_SUM;
 }
 
 /* The first step of those that stand behind a sum over experts where there is one: they work on what is stored, those before on the

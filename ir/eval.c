@@ -98,16 +98,16 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags) 
 
 double ir_eval_min_gap(const IrEval *eval) { return eval->min_gap; }
 
-size_t ir_eval_routes(const IrEval *eval, int32_t *out, size_t capacity) {
+size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity) {
     size_t n = 0;
     for (size_t i = 0; i < eval->graph->n_nodes; i++) {
         const IrNode *node = &eval->graph->nodes[i];
         if (node->op != IR_OP_select) continue;
-        const IrArray *routes = &eval->arrays[node->results[0]];
+        const IrArray *expert_indices = &eval->arrays[node->results[0]];
         if (n < capacity) out[n] = node->block;
         n++;
-        for (int64_t j = 0; j < routes->n; j++, n++)
-            if (n < capacity) out[n] = (int32_t)routes->d[j];
+        for (int64_t j = 0; j < expert_indices->n; j++, n++)
+            if (n < capacity) out[n] = (int32_t)expert_indices->d[j];
     }
     return n;
 }

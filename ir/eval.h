@@ -24,7 +24,7 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags);
 double ir_eval_min_gap(const IrEval *eval);
 /* Experts chosen by the last token: appends block, then its k indices… for every select node, in graph order.
  * Returns how many int32_t it needs; writes at most `capacity`. */
-size_t ir_eval_routes(const IrEval *eval, int32_t *out, size_t capacity);
+size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity);
 /* The value of a result of the last token (tests at the IR level); NULL if the value is not a result. Row-major. */
 const double *ir_eval_value(const IrEval *eval, IrValueId value);
 

@@ -19,12 +19,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ir/dtype.h"
 #include "support/arena.h"
 #include "support/diag.h"
 
 enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_MAX_ATTRS = 4 };
-
-typedef enum IrDtype { IR_F32, IR_BF16, IR_F16, IR_I32 } IrDtype;
 
 typedef struct IrType {
     IrDtype dtype;
@@ -98,7 +97,7 @@ typedef struct IrNode {
 } IrNode;
 
 /* What a region becomes. A node outside any region is a phase of its own. */
-typedef enum IrRegionKind { IR_REGION_MAP, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
 
 typedef struct IrRegion {
     IrRegionKind kind;
@@ -160,15 +159,15 @@ void ir_print(const IrGraph *g, FILE *out);
 IrGraph *ir_parse(SuArena *arena, const SuSource *source, SuDiags *diags); /* NULL: errors are in diags */
 bool ir_graph_equal(const IrGraph *a, const IrGraph *b, const char **out_difference);
 
-/* ---- rules (ir/verify.c): SSA order, types, routes within the experts they index, states set once, regions contiguous and
+/* ---- rules (ir/verify.c): SSA order, types, expert indices within the experts they index, states set once, regions contiguous and
  * closed, and the level's own: a naive graph has no regions and no *_routed operation. Adds errors that name the node; false if any. */
 bool ir_verify(const IrGraph *g, SuDiags *diags);
 
 /* ---- cost (ir/cost.c): of one node for `rows` rows at `position` past tokens (attention). */
 typedef struct IrCost {
-    double flops;        /* a multiply-add counts 2, a transcendental 1 */
+    double flops; /* a multiply-add counts 2, a transcendental 1 */
     double weight_bytes; /* of weights read when rows = 1 (chosen experts only), each once */
-    double state_bytes;  /* read + written */
+    double state_bytes; /* read + written */
 } IrCost;
 IrCost ir_cost(const IrGraph *g, const IrNode *node, int64_t rows, int64_t position);
 

@@ -12,9 +12,8 @@ IrNode *ir_append_node(IrGraph *g, IrOp op, const IrValueId *operands, int n, co
 int ir_result_count(const IrOpInfo *info, int n);
 
 /* The text form's words (ir/print.c). */
-const char *ir_dtype_word(IrDtype dtype);
 const char *ir_region_word(IrRegionKind kind);
-enum { IR_DTYPES = IR_I32 + 1, IR_REGION_KINDS = IR_REGION_ATTENTION + 1 };
+enum { IR_REGION_KINDS = IR_REGION_ATTENTION + 1 };
 /* A type in the text form, "f32[rows,64]", in a buffer of IR_TEXT bytes that is returned. */
 enum { IR_TEXT = 128 };
 const char *ir_type_text(const IrType *type, char *buffer);

@@ -26,6 +26,11 @@
 
 enum { MAX_SIZE = 64 << 20, MAX_WORD = 200 };
 
+static const char expected_type[] = "expected a type: "
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) #name ", "
+#include "ir/dtype.def"
+                                    "i32, then its dimensions in []";
+
 typedef enum TokenKind { END, WORD, LOCAL, GLOBAL, STRING, SIGN } TokenKind;
 
 typedef struct Token {
@@ -168,7 +173,7 @@ static bool parse_type(Parser *p, IrType *out) {
     *out = (IrType){.dtype = IR_F32};
     int dtype = 0;
     while (dtype < IR_DTYPES && !at_word(p, ir_dtype_word((IrDtype)dtype))) dtype++;
-    if (dtype == IR_DTYPES) return FAIL(p, "expected a type: f32, bf16, f16 or i32, then its dimensions in []");
+    if (dtype == IR_DTYPES) return FAIL(p, "%s", expected_type);
     out->dtype = (IrDtype)dtype;
     if (!advance(p) || !take_sign(p, '[') || !parse_dim(p, out)) return false;
     while (at_sign(p, ','))

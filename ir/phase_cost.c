@@ -70,7 +70,7 @@ static void move_history(Counter *c) {
 
 /* What a step of the epilogue goes over for each of its outputs. */
 static double inner_of(const PgKernel *k, PgStepKind kind) {
-    return kind == PG_STEP_CONV ? (double)k->taps : kind == PG_STEP_GATED_SUM ? (double)k->k : 0;
+    return kind == PG_STEP_CONV ? (double)k->taps : kind == PG_STEP_WEIGHTED_SUM ? (double)k->k : 0;
 }
 
 /* The epilogue, step by step, of `n` places of O outputs each; behind a sum over experts a row is one place. The result is stored. */
@@ -102,7 +102,7 @@ static void cost_norm(Counter *c) {
     move(c, 2 * elements);
 }
 
-static void cost_map(Counter *c) {
+static void cost_linear(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
@@ -284,7 +284,7 @@ const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand
 static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
     switch (k->kind) {
-    case PG_MAP: return k->select == PG_CHOSEN;
+    case PG_LINEAR: return k->select == PG_CHOSEN;
     case PG_SCAN: return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_PARAMS;
     case PG_CONV: return k->per_expert;
     case PG_MIX: return true;
@@ -318,7 +318,7 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
-    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_wanted ? work->wanted : work->rows);
+    c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) {

@@ -1,7 +1,7 @@
 /* What a phase of a program costs in a step: the work that its result needs, whoever does it and however often.
  *
  * FLOPs are counted by the rules of ir/cost.c, so that the phases of a step add up to the nodes of the fused graph; what a one-row
- * step computes again (a norm in front of several maps) counts in each phase. Rows and lanes of padding do not count as FLOPs;
+ * step computes again (a norm in front of several linear layers) counts in each phase. Rows and lanes of padding do not count as FLOPs;
  * bytes of weights and states are those that lie in memory, padding of panels included. */
 #ifndef MOSSC_IR_PHASE_COST_H
 #define MOSSC_IR_PHASE_COST_H
@@ -10,7 +10,7 @@
 
 /* A step: rows of so many sequences, all of them at this position (tokens fed before). wanted: rows of logits. */
 typedef struct PgWork {
-    int64_t rows, segments, wanted, position;
+    int64_t rows, segments, n_out_rows, position;
 } PgWork;
 
 typedef struct PgCost {

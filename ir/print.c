@@ -5,19 +5,9 @@
 
 #include "ir/internal.h"
 
-const char *ir_dtype_word(IrDtype dtype) {
-    switch (dtype) {
-    case IR_F32: return "f32";
-    case IR_BF16: return "bf16";
-    case IR_F16: return "f16";
-    case IR_I32: return "i32";
-    }
-    SU_BUG("unknown dtype %d", (int)dtype);
-}
-
 const char *ir_region_word(IrRegionKind kind) {
     switch (kind) {
-    case IR_REGION_MAP: return "map";
+    case IR_REGION_LINEAR: return "linear";
     case IR_REGION_ROUTE: return "route";
     case IR_REGION_CONV: return "conv";
     case IR_REGION_SCAN: return "scan";

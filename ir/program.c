@@ -10,8 +10,7 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b) {
 }
 
 uint64_t pg_weight_bytes(const PgWeight *w) {
-    uint64_t panels = (uint64_t)w->planes * pg_panels(w->O), K = (uint64_t)w->K;
-    return panels * PG_LANES * 4 * (w->dtype == PG_F32 ? K : (K + 1) / 2);
+    return (uint64_t)w->planes * pg_panels(w->O) * ir_panel_bytes((IrDtype)w->dtype, w->K);
 }
 
 const char *pg_kind_word(PgKind kind) {

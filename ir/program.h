@@ -3,7 +3,7 @@
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
  * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A *phase* runs one kernel over a number
- * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers meet.
+ * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers wait at a barrier.
  *
  * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
  * PG_BLOCK the smallest 8·odd that holds the rows (never a power of two, so that panels do not share cache sets). LDP is the
@@ -14,11 +14,11 @@
  *   positions  value [R,k,O]      f32 [O/16][LDP][16]          a position is a (row, slot) pair: in PG_ROW position = slot; in
  *                                                              PG_BLOCK sorted by expert, found through the group table
  *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
- *   routes     i32 [LD][k] expert indices in rising order; gates f32 [LD][k]
+ *   experts    i32 [LD][k] expert indices in rising order; combine weights f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
  *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
- *   weights    panels  [E][O/16][K][16] f32, or [E][O/16][ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero partner that
- *              is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
+ *   weights    panels  [E][O/16] of ir_panel_bytes: [K][16] f32, or [ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero
+ *              partner that is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
  *   states     conv history [I/16][W-1][16] oldest first; scan state [E][I/16][N][16] (E = 1 without experts);
  *              k cache [Hkv][cap/16][hd][16 positions], v cache [Hkv][cap][hd rounded up to 16]; position p lies at slot p % cap
  */
@@ -30,11 +30,12 @@
 #include <stdint.h>
 
 #include "ir/activation.h"
+#include "ir/dtype.h"
 #include "ir/epilogue.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
-    PG_SEGMENT_K = 256, /* a map sums K in segments of this many (the bits) */
+    PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = 512,  /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -42,7 +43,6 @@ enum {
 };
 
 typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
-typedef enum PgDtype { PG_F32, PG_BF16, PG_F16 } PgDtype;
 
 /* ---------------------------------------------------------------------------------------------- kernels */
 
@@ -57,17 +57,17 @@ const char *pg_kind_word(PgKind kind); /* "kv_store" */
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
 typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
 
-/* Which weights a map multiplies with. */
+/* Which weights a linear layer multiplies with. */
 typedef enum PgSelect {
     PG_SINGLE, /* one matrix: x rows -> y rows. x planes -> y planes, x positions -> y positions with the same matrix */
     PG_ALL,    /* every expert's: x rows or planes -> y planes */
     PG_CHOSEN  /* the chosen experts': x rows (gathered) or positions -> y positions */
 } PgSelect;
 
-/* Sum over experts after the map (or in PG_COMBINE). */
+/* Sum over experts after the linear layer (or in PG_COMBINE). */
 typedef enum PgSum {
     PG_NO_SUM,
-    PG_GATED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
+    PG_WEIGHTED_SUM, /* acc = fma(g_j, y_j, acc) from +0 over the chosen, rising */
     PG_PLANE_SUM  /* y_0 + y_1 + … over all planes */
 } PgSum;
 
@@ -78,7 +78,7 @@ typedef enum PgScanExperts {
     PG_SCAN_PLAIN,  /* none */
     PG_SCAN_HOLD,   /* a state each, chosen ones move */
     PG_SCAN_UPDATE, /* a state each, all move, chosen ones are summed */
-    PG_SCAN_PARAMS  /* one state, parameters mixed by the gates */
+    PG_SCAN_PARAMS  /* one state, parameters mixed by the combine weights */
 } PgScanExperts;
 
 /* The description of a kernel: two phases with equal descriptions share one function. Kernels of PG_ROW handle exactly one row (or
@@ -91,7 +91,7 @@ typedef struct PgKernel {
 /* The sum over experts in its epilogue. */
 static inline PgSum pg_sum(const PgKernel *k) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
-        if (pg_step_sums(s)) return s->kind == PG_STEP_GATED_SUM ? PG_GATED_SUM : PG_PLANE_SUM;
+        if (pg_step_sums(s)) return s->kind == PG_STEP_WEIGHTED_SUM ? PG_WEIGHTED_SUM : PG_PLANE_SUM;
     return PG_NO_SUM;
 }
 static inline bool pg_does(const PgKernel *k, PgStepKind kind) { return pg_epilogue_find(&k->epilogue, kind) != 0; }
@@ -103,22 +103,22 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum {
-    PG_MAP_X,
-    PG_MAP_W,
-    PG_MAP_W2,
-    PG_MAP_BIAS,
-    PG_MAP_BIAS2,
-    PG_MAP_NORM_W,
-    PG_MAP_NORM_B,
-    PG_MAP_ADDEND,
-    PG_MAP_RESIDUAL,
-    PG_MAP_ROUTES,
-    PG_MAP_GATES,
-    PG_MAP_GROUPS,
-    PG_MAP_CONV_W,
-    PG_MAP_CONV_B,
-    PG_MAP_HISTORY,
-    PG_MAP_Y
+    PG_LINEAR_X,
+    PG_LINEAR_W,
+    PG_LINEAR_W2,
+    PG_LINEAR_BIAS,
+    PG_LINEAR_BIAS2,
+    PG_LINEAR_NORM_W,
+    PG_LINEAR_NORM_B,
+    PG_LINEAR_ADDEND,
+    PG_LINEAR_RESIDUAL,
+    PG_LINEAR_EXPERTS,
+    PG_LINEAR_COMBINE_W,
+    PG_LINEAR_GROUPS,
+    PG_LINEAR_CONV_W,
+    PG_LINEAR_CONV_B,
+    PG_LINEAR_HISTORY,
+    PG_LINEAR_Y
 };
 enum {
     PG_ROUTE_X,
@@ -127,12 +127,20 @@ enum {
     PG_ROUTE_SELECT_BIAS,
     PG_ROUTE_NORM_W,
     PG_ROUTE_NORM_B,
-    PG_ROUTE_ROUTES,
-    PG_ROUTE_GATES
+    PG_ROUTE_EXPERTS,
+    PG_ROUTE_COMBINE_W
 };
-enum { PG_GROUP_ROUTES, PG_GROUP_GROUPS };
-enum { PG_COMBINE_X, PG_COMBINE_ROUTES, PG_COMBINE_GATES, PG_COMBINE_GROUPS, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL, PG_COMBINE_Y };
-enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_ROUTES, PG_CONV_GATES, PG_CONV_Y };
+enum { PG_GROUP_EXPERTS, PG_GROUP_GROUPS };
+enum {
+    PG_COMBINE_X,
+    PG_COMBINE_EXPERTS,
+    PG_COMBINE_COMBINE_W,
+    PG_COMBINE_GROUPS,
+    PG_COMBINE_ADDEND,
+    PG_COMBINE_RESIDUAL,
+    PG_COMBINE_Y
+};
+enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_CONV_Y };
 enum {
     PG_SCAN_DELTA,
     PG_SCAN_B,
@@ -144,8 +152,8 @@ enum {
     PG_SCAN_A,
     PG_SCAN_D,
     PG_SCAN_STATE,
-    PG_SCAN_ROUTES,
-    PG_SCAN_GATES,
+    PG_SCAN_EXPERTS,
+    PG_SCAN_COMBINE_W,
     PG_SCAN_GROUPS,
     PG_SCAN_Y
 };
@@ -160,7 +168,7 @@ enum {
 }; /* with rope: Y q after it, TABLE PgRope.table */
 enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
-enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
+enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
 enum { PG_MAX_OPERANDS = 16, PG_NO_SLOT = -1 };
 
@@ -181,16 +189,16 @@ typedef enum PgCount {
     PG_PER_ROW, /* rows */
     PG_PER_ROW_BLOCK, /* ceil(rows / 8) */
     PG_PER_SEGMENT, /* segments */
-    PG_PER_WANTED, /* ceil(wanted rows / 8); none wanted: 0 tiles */
+    PG_PER_OUT_ROW_BLOCK, /* ceil(output rows / 8); none wanted: 0 tiles */
     PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
 } PgCount;
 
-/* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For maps `fixed` is the number of planes of y (positions, in
+/* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For linear layers `fixed` is the number of planes of y (positions, in
  * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
- * Tile numbering: PG_MAP: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
+ * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, wanted rows or positions. ROUTE: tile = row.
+ * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
@@ -199,11 +207,11 @@ typedef enum PgCount {
  * CONTRACT: O = I channels of N (N is 1 or more); elementwise: N = 0 or 1 but for channels; SLICE: K, start, O. Planes number E. */
 typedef struct PgPhase {
     uint32_t kernel; /* index into PgProgram.kernels */
-    uint32_t stage; /* rising from 0; a change means that all workers meet */
+    uint32_t stage; /* rising from 0; a change means that all workers wait at a barrier */
     uint32_t count; /* PgCount */
-    uint32_t fixed; /* maps: planes or positions of y (see above), else tiles per count */
+    uint32_t fixed; /* linear layers: planes or positions of y (see above), else tiles per count */
     uint32_t E, k; /* PG_PER_POSITION_BLOCK */
-    int32_t block; /* of the spec; -1 outside: for messages about a row's trouble */
+    int32_t block; /* of the spec; -1 outside: for messages about a row's non-finite value */
     uint32_t line; /* of the spec */
     const char *name;
     PgRef operands[PG_MAX_OPERANDS];
@@ -221,7 +229,7 @@ typedef struct PgStep {
 typedef struct PgTensor {
     const char *name;
     int32_t rank;
-    int32_t narrow; /* 1: narrowed to PgProgram.dtype, 0: float32 */
+    uint32_t dtype; /* IrDtype: its values are rounded to it */
     int64_t shape[4];
 } PgTensor;
 
@@ -231,7 +239,7 @@ typedef enum PgPack { PG_PANELS, PG_VECTOR, PG_CHANNELS } PgPack;
 typedef struct PgWeight {
     uint32_t tensor; /* index into PgProgram.tensors */
     uint32_t pack; /* PgPack */
-    uint32_t dtype; /* PgDtype; PG_F32 but for panels of a narrow tensor */
+    uint32_t dtype; /* IrDtype; IR_F32 but for panels */
     uint32_t negexp; /* elements become -exp(x) */
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
@@ -256,7 +264,6 @@ typedef struct PgRope {
 typedef struct PgProgram {
     const char *name;
     uint8_t spec_hash[16];
-    PgDtype dtype;
     int64_t vocab_size, d_model;
     int64_t max_positions; /* 0: no bound (no attention without a window) */
     int64_t max_rows; /* of a step: PG_MAX_ROWS (or what the target asked for), less when the arena would be larger than 1 GiB */
@@ -295,12 +302,12 @@ typedef struct RtArgs {
     const int32_t *tokens; /* [rows] */
     const int32_t *row_segment; /* [rows] */
     const int64_t *row_position; /* [rows] */
-    const int32_t *out_rows; /* [wanted] rows whose logits are wanted */
-    float *logits; /* [wanted][out_stride] */
-    int32_t *trouble; /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
+    const int32_t *out_rows; /* [n_out_rows] rows whose logits are wanted */
+    float *logits; /* [n_out_rows][out_stride] */
+    int32_t *nonfinite; /* [rows] 0, or 1 + block whose router was not finite (first one stays) */
     uint64_t out_stride;
     uint64_t ld; /* LD */
-    uint32_t rows, n_segments, wanted;
+    uint32_t rows, n_segments, n_out_rows;
     uint32_t pad;
 } RtArgs;
 
@@ -310,28 +317,28 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t groups; /* maps: panel groups (see PgPhase); else 1 */
+    uint32_t groups; /* linear layers: panel groups (see PgPhase); else 1 */
     uint32_t claim; /* tiles that a worker should claim at once, a hint; at least 1 */
     uint64_t scratch; /* bytes of worker scratch it needs */
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
 /* What a PgCount comes to in a step. */
-static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t wanted) {
+static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;
     switch ((PgCount)phase->count) {
     case PG_ONCE: return 1;
     case PG_PER_ROW: return rows;
     case PG_PER_ROW_BLOCK: return (rows + 7u) / 8;
     case PG_PER_SEGMENT: return segments;
-    case PG_PER_WANTED: return (wanted + 7u) / 8;
+    case PG_PER_OUT_ROW_BLOCK: return (n_out_rows + 7u) / 8;
     case PG_PER_POSITION_BLOCK: return (positions + 7) / 8 + (phase->E < positions ? phase->E : positions) - 1;
     }
     return 0;
 }
 /* Number of tiles of a phase in a step. */
-static inline uint64_t pg_tiles(const PgPhase *phase, const PgCode *code, uint32_t rows, uint32_t segments, uint32_t wanted) {
-    return pg_count(phase, rows, segments, wanted) * phase->fixed * code->groups;
+static inline uint64_t pg_tiles(const PgPhase *phase, const PgCode *code, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
+    return pg_count(phase, rows, segments, n_out_rows) * phase->fixed * code->groups;
 }
 /* LD for a number of rows in PG_BLOCK. */
 static inline uint64_t pg_ld(uint64_t rows) { return (((rows + 7) / 8) | 1) * 8; }

@@ -77,9 +77,10 @@ static bool weight_shape_is_sound(const PgWeight *w) {
            (w->pack != PG_VECTOR || w->K == 1);
 }
 
-/* Only panels are narrow. */
+/* Everything may lie as floats; panels also in their tensor's dtype. */
 static bool dtype_is_sound(const PgProgram *p, const PgWeight *w) {
-    return w->dtype == PG_F32 || (w->pack == PG_PANELS && w->dtype == (uint32_t)p->dtype);
+    if (w->dtype == IR_F32) return true;
+    return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == p->tensors[w->tensor].dtype;
 }
 
 static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
@@ -171,11 +172,11 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
             return bad(v, "step %s of kernel %u has scale %g", info->word, i, steps[n].scale);
         before = steps[n].kind;
     }
-    if (n > 0 && k->kind != PG_MAP && k->kind != PG_COMBINE) return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
-    if (pg_does(k, PG_STEP_GATED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
+    if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE) return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
+    if (pg_does(k, PG_STEP_WEIGHTED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
     if (k->kind == PG_COMBINE && (n == 0 || !pg_step_sums(steps) || pg_does(k, PG_STEP_LOGITS)))
         return bad(v, "kernel %u sums experts: its epilogue must begin with a sum and end with its y", i);
-    if (k->kind == PG_MAP && k->mode == PG_BLOCK && (pg_sum(k) != PG_NO_SUM || pg_does(k, PG_STEP_CONV)))
+    if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && (pg_sum(k) != PG_NO_SUM || pg_does(k, PG_STEP_CONV)))
         return bad(v, "kernel %u of row blocks sums or convolves", i);
     return true;
 }
@@ -259,7 +260,7 @@ static Tiles tiles_of_rows(const PgKernel *k) {
 
 static Tiles tiles_of_map(const PgKernel *k) {
     Tiles t = tiles_of_rows(k);
-    if (pg_does(k, PG_STEP_LOGITS)) t.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) t.count = PG_PER_OUT_ROW_BLOCK;
     if (k->y_layout == PG_PLANES) t.fixed = k->E;
     if (k->y_layout == PG_POSITIONS && k->mode == PG_ROW) t.fixed = k->k;
     return t;
@@ -267,7 +268,7 @@ static Tiles tiles_of_map(const PgKernel *k) {
 
 static Tiles tiles_of(const PgKernel *k) {
     switch (k->kind) {
-    case PG_MAP: return tiles_of_map(k);
+    case PG_LINEAR: return tiles_of_map(k);
     case PG_ROUTE:
     case PG_KV_STORE: return (Tiles){PG_PER_ROW, 1};
     case PG_ATTEND: return (Tiles){PG_PER_ROW, k->heads};
@@ -275,7 +276,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_CONV:
     case PG_SCAN:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
-    case PG_NORM: return k->gather_wanted ? (Tiles){PG_PER_WANTED, 1} : tiles_of_rows(k);
+    case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:
     case PG_COMBINE:
     case PG_ELEMENTWISE:

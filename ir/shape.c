@@ -91,8 +91,8 @@ static const char *shape_linear_routed(Rule *r) {
     const IrType *x = r->in[0], *w = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,k,K]");
     NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
-    NEED(indices(i) && last(i) <= w->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= w->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_rows(3, last(i), w->dim[1], 0);
     return NULL;
 }
@@ -122,7 +122,7 @@ static const char *shape_add_bias_routed(Rule *r) {
     const IrType *x = r->in[0], *b = r->in[1], *i = r->in[2];
     NEED(rows(x, 3), "x must be f32[rows,k,O]");
     NEED(constant(b, 2) && last(b) == last(x), "the bias must be [E,O], O as in x");
-    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= b->dim[0], "the routes must be i32[rows,k], k as in x and <= E");
+    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= b->dim[0], "the expert indices must be i32[rows,k], k as in x and <= E");
     r->out[0] = *x;
     return NULL;
 }
@@ -145,8 +145,8 @@ static const char *shape_mul_param_routed(Rule *r) {
     const IrType *x = r->in[0], *d = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,k,I]");
     NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [E,I], I as in x");
-    NEED(indices(i) && last(i) <= d->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= d->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_rows(3, last(i), last(x), 0);
     return NULL;
 }
@@ -192,26 +192,26 @@ static const char *shape_select(Rule *r) {
 
 static const char *shape_gates(Rule *r) {
     NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
-    NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the routes must be i32[rows,k] with k <= E");
+    NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the expert indices must be i32[rows,k] with k <= E");
     NEED(r->attrs[IR_GATES_normalize].i == 0 || r->attrs[IR_GATES_normalize].i == 1, "normalize must be 0 or 1");
     r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
     return NULL;
 }
 
-static bool gates_of(const IrType *g, const IrType *i) { return rows(g, 2) && last(g) == last(i); }
+static bool combine_weights_of(const IrType *g, const IrType *i) { return rows(g, 2) && last(g) == last(i); }
 
 static const char *shape_expert_sum(Rule *r) {
     const IrType *y = r->in[0], *i = r->in[1];
     NEED(rows(y, 3), "y must be f32[rows,E,O]");
-    NEED(indices(i) && last(i) <= y->dim[1], "the routes must be i32[rows,k] with k <= E");
-    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    NEED(indices(i) && last(i) <= y->dim[1], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(combine_weights_of(r->in[2], i), "the combine weights must be f32[rows,k], k as in the expert indices");
     r->out[0] = f32_rows(2, last(y), 0, 0);
     return NULL;
 }
 
 static const char *shape_expert_sum_routed(Rule *r) {
     NEED(rows(r->in[0], 3), "y must be f32[rows,k,O]");
-    NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the gates must be f32[rows,k], k as in y");
+    NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the combine weights must be f32[rows,k], k as in y");
     r->out[0] = f32_rows(2, last(r->in[0]), 0, 0);
     return NULL;
 }
@@ -225,8 +225,8 @@ static const char *shape_plane_sum(Rule *r) {
 static const char *shape_mix(Rule *r) {
     const IrType *p = r->in[0], *i = r->in[1];
     NEED(p->rank >= 2 && constant(p, p->rank), "the parameter must be [E,...]");
-    NEED(indices(i) && last(i) <= p->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(gates_of(r->in[2], i), "the gates must be f32[rows,k], k as in the routes");
+    NEED(indices(i) && last(i) <= p->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(combine_weights_of(r->in[2], i), "the combine weights must be f32[rows,k], k as in the expert indices");
     r->out[0] = *p;
     r->out[0].dtype = IR_F32;
     r->out[0].dim[0] = IR_R;
@@ -269,8 +269,8 @@ static const char *shape_outer_routed(Rule *r) {
     const IrType *d = r->in[0], *A = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(d, 2), "d must be f32[rows,I] or f32[rows,k,I]");
     NEED(constant(A, 3) && A->dim[1] == last(d), "A must be [E,I,N], I as in d");
-    NEED(indices(i) && last(i) <= A->dim[0], "the routes must be i32[rows,k] with k <= E");
-    NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the routes");
+    NEED(indices(i) && last(i) <= A->dim[0], "the expert indices must be i32[rows,k] with k <= E");
+    NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the expert indices");
     r->out[0] = f32_rows(4, last(i), last(d), last(A));
     return NULL;
 }
@@ -296,7 +296,7 @@ static const char *shape_recur(Rule *r) {
     NEED(state->dtype == IR_F32 && (constant(state, 2) || constant(state, 3)), "the state must be f32[I,N] or f32[E,I,N]");
     int64_t experts = state->rank == 3 ? state->dim[0] : 0;
     NEED(moves(r->in[0], state, experts) && moves(r->in[1], state, experts), "a and b must be f32[rows,(E),I,N] like the state");
-    NEED(i == NULL || (indices(i) && last(i) <= experts), "the routes must be i32[rows,k] with k <= E of the state");
+    NEED(i == NULL || (indices(i) && last(i) <= experts), "the expert indices must be i32[rows,k] with k <= E of the state");
     r->out[0] = *state;
     r->out[0].rank++;
     r->out[0].dim[0] = IR_R;
@@ -308,7 +308,7 @@ static const char *shape_recur(Rule *r) {
 static const char *shape_recur_routed(Rule *r) {
     const IrType *state = r->in[2], *i = r->in[3];
     NEED(state->dtype == IR_F32 && constant(state, 3), "the state must be f32[E,I,N]");
-    NEED(indices(i) && last(i) <= state->dim[0], "the routes must be i32[rows,k] with k <= E of the state");
+    NEED(indices(i) && last(i) <= state->dim[0], "the expert indices must be i32[rows,k] with k <= E of the state");
     NEED(moves(r->in[0], state, last(i)) && moves(r->in[1], state, last(i)), "a and b must be f32[rows,(k),I,N] like the state");
     r->out[0] = f32_rows(4, last(i), state->dim[1], state->dim[2]);
     r->out[1] = *state;

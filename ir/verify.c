@@ -169,7 +169,7 @@ static bool check_types(Verify *v, const IrNode *node) {
     return true;
 }
 
-/* The experts that a node reads by routes: planes of its weight or state, else of x behind the rows. */
+/* The experts that a node reads by expert indices: planes of its weight or state, else of x behind the rows. */
 static int64_t experts_of(const IrGraph *g, const IrNode *node) {
     const char *letters = ir_op_info(node->op)->operands;
     int constant = (int)strcspn(letters, "ws");
@@ -177,16 +177,16 @@ static int64_t experts_of(const IrGraph *g, const IrNode *node) {
 }
 
 /* Routes are indices, so their type does not say how far they reach: that depends on the scores they were selected from. */
-static bool check_routes(Verify *v, const IrNode *node) {
+static bool check_expert_indices(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
     int i = (int)strcspn(ir_op_info(node->op)->operands, "iI");
     if (i >= node->n_operands) return true;
     const IrNode *select = &g->nodes[g->values[node->operands[i]].node];
     int64_t experts = experts_of(g, node);
-    if (select->op != IR_OP_select) return bad_node(v, node, "its routes are not selected");
+    if (select->op != IR_OP_select) return bad_node(v, node, "its expert indices are not selected");
     int64_t among = g->values[select->operands[0]].type.dim[1];
     if (among == experts) return true;
-    return bad_node(v, node, "its routes choose among %" PRId64 " experts, and it has %" PRId64, among, experts);
+    return bad_node(v, node, "its expert indices choose among %" PRId64 " experts, and it has %" PRId64, among, experts);
 }
 
 /* Whoever runs the graph refuses tokens past max_positions, so that caches without a window must hold just as many. */
@@ -212,7 +212,7 @@ static bool check_nodes(Verify *v) {
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu applies no operation", i);
-        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_routes(v, node) &&
+        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_expert_indices(v, node) &&
             check_positions(v, node))
             check_level(v, node);
     }

@@ -36,10 +36,10 @@ static const PgStep *step_of(const Bench *b, const PgWork *work) {
 
 /* FLOPs a second of what multiplies a kernel's weights. */
 static double map_rate(const PgKernel *k, const MsGpuLimits *limits) {
-    return 1e12 * (k->dtype != PG_F32 && limits->mma_tflop_s > 0 ? limits->mma_tflop_s : limits->fma_tflop_s);
+    return 1e12 * (ir_dtype(k->dtype)->mma == IR_MMA_16 && limits->mma_tflop_s > 0 ? limits->mma_tflop_s : limits->fma_tflop_s);
 }
 
-/* What a step cannot do without: bytes of weights and states, its maps' FLOPs; and their seconds at the limits. */
+/* What a step cannot do without: bytes of weights and states, its linear layers' FLOPs; and their seconds at the limits. */
 typedef struct Least {
     double bytes, flops;
     double moving, multiplying;
@@ -55,7 +55,7 @@ static Least least_of_step(const Bench *b, const PgWork *work, const MsGpuLimits
         double flops = ms_map_flops(k, &cost, work->rows);
         least.bytes += cost.weight_bytes + cost.state_bytes;
         least.flops += flops;
-        least.multiplying += flops / map_rate(k, limits);
+        least.multiplying += flops / linear_rate(k, limits);
     }
     least.moving = least.bytes / (1e9 * limits->copy_gb_s);
     return least;
@@ -191,19 +191,19 @@ static MossError time_phases(const Bench *b, MsGpuPhases *out) {
     *out = (MsGpuPhases){.known = true};
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgKind kind = program->kernels[step->phases[i].kernel].kind;
-        double *ms = kind == PG_MAP ? &out->maps_ms : kind == PG_SCAN ? &out->scan_ms : &out->other_ms;
+        double *ms = kind == PG_LINEAR ? &out->linear_ms : kind == PG_SCAN ? &out->scan_ms : &out->other_ms;
         *ms += 1e3 * b->times[i].working;
     }
     return error;
 }
 
-static double sum_ms(const MsGpuPhases *p) { return p->maps_ms + p->scan_ms + p->other_ms; }
+static double sum_ms(const MsGpuPhases *p) { return p->linear_ms + p->scan_ms + p->other_ms; }
 
 /* What the prompts' maps and scans cannot do without, in milliseconds. */
-static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_maps, double *out_scan) {
+static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_linear, double *out_scan) {
     const PgProgram *program = b->steps.program;
     const PgStep *step = &program->steps[PG_BLOCK];
-    *out_maps = *out_scan = 0;
+    *out_linear = *out_scan = 0;
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
         PgWork work = ms_prompt_work(&b->steps, done);
         done += work.rows / work.segments;
@@ -211,7 +211,7 @@ static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_
             const PgKernel *k = &program->kernels[step->phases[i].kernel];
             PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
             double bytes = cost.weight_bytes + cost.state_bytes + cost.activation_bytes;
-            if (k->kind == PG_MAP) *out_maps += 1e3 * cost.flops / map_rate(k, limits);
+            if (k->kind == PG_LINEAR) *out_linear += 1e3 * cost.flops / linear_rate(k, limits);
             if (k->kind == PG_SCAN) *out_scan += 1e3 * fmax(bytes / (1e9 * limits->copy_gb_s), cost.exps / (1e9 * limits->exp_g_s));
         }
     }
@@ -238,7 +238,7 @@ static MossError measure_phases(const Bench *b, MsGpuPhases *out) {
     MsGpuLimits limits = ms_gpu_limits_best(before, after);
     double maps, scan;
     bound_phases(b, &limits, &maps, &scan);
-    if (out->maps_ms > 0) out->maps_of_peak = maps / out->maps_ms;
+    if (out->linear_ms > 0) out->linear_of_peak = maps / out->linear_ms;
     if (out->scan_ms > 0) out->scan_of_bound = scan / out->scan_ms;
     return error;
 }
@@ -252,8 +252,8 @@ static void note_speed(const Bench *b, MsGpuSpeed *out) {
     PgWork work = ms_decode_work(&b->steps, b->steps.plan->prefill + b->steps.plan->decode / 2);
     Least decode_step = least_of_step(b, &work, &any);
     out->decode_bytes = decode_step.bytes;
-    out->decode_map_flops = decode_step.flops;
-    out->prefill_map_flops = least_of_prompts(b, &any).flops;
+    out->decode_linear_flops = decode_step.flops;
+    out->prefill_linear_flops = least_of_prompts(b, &any).flops;
     out->phases = step_of(b, &work)->n_phases;
     out->stages = step_of(b, &work)->n_stages;
     out->tensor_cores = b->build->gpu.tensor_cores;

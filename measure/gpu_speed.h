@@ -9,8 +9,8 @@
 /* All the phases of the prompts, launched one by one and timed by the GPU; of the fastest round. */
 typedef struct MsGpuPhases {
     bool known; /* false: a prompt is one row, which is one launch */
-    double maps_ms, scan_ms, other_ms;
-    double maps_of_peak; /* with limits: their FLOPs / the rate of what multiplies them / time; 0: there are none */
+    double linear_ms, scan_ms, other_ms;
+    double linear_of_peak; /* with limits: their FLOPs / the rate of what multiplies them / time; 0: there are none */
     double scan_of_bound; /* with limits: the larger of bytes / copy rate and exps / exp rate, over the time; 0: there are none */
 } MsGpuPhases;
 
@@ -24,8 +24,8 @@ typedef struct MsGpuSpeed {
     MsStats decode_of_bandwidth; /* bytes / copy rate / time */
     MsStats prefill_of_peak; /* maps' FLOPs / the rate of what multiplies them / time */
     uint32_t phases, stages; /* of a step of decoding */
-    double decode_bytes, decode_map_flops; /* of a step in the middle of decoding, all sequences together */
-    double prefill_map_flops; /* of all prompts */
+    double decode_bytes, decode_linear_flops; /* of a step in the middle of decoding, all sequences together */
+    double prefill_linear_flops; /* of all prompts */
     bool tensor_cores; /* multiply what has 16-bit weights */
     MsGpuPhases of_prompts;
 } MsGpuSpeed;

@@ -75,7 +75,7 @@ static void work(void *context, int index) {
                    .arena = (uint8_t *)worker->inputs,
                    .scratch = (uint8_t *)worker->scratch};
     uint32_t workers = (uint32_t)run->limiter->count, most = run->tiles / workers / PIECES + 1, first, end;
-    rt_workers_meet(run->limiter->threads, NULL, NULL);
+    rt_workers_barrier(run->limiter->threads, NULL, NULL);
     worker->start = su_seconds();
     while (rt_claim(&run->claims, run->tiles, most, workers, &first, &end)) run_tiles(run, &args, first, end);
     worker->end = su_seconds();

@@ -32,7 +32,7 @@ static MossError run_steps(Meter *m, const MsExplained *x, int64_t steps, bool p
     double start = su_seconds();
     for (int64_t i = 0; i < steps && error.code == MOSS_OK; i++) {
         MossSegment segment = {
-            .state = state, .tokens = m->tokens + i, .count = (uint32_t)x->work.rows, .wanted = MOSS_LAST_LOGITS};
+            .state = state, .tokens = m->tokens + i, .count = (uint32_t)x->work.rows, .logits = MOSS_LAST_LOGITS};
         error = moss_step(m->build->model, &segment, 1);
     }
     *out_seconds = (su_seconds() - start) / (double)steps;

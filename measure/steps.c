@@ -51,23 +51,25 @@ void ms_reset(const MsSteps *steps) {
 /* ---------------------------------------------------------------------------------------------- steps */
 
 /* Feeds every sequence its tokens [first, first + count). */
-static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossWanted wanted) {
+static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossLogits logits) {
     int64_t length = b->plan->prefill + b->plan->decode;
     for (int64_t s = 0; s < b->plan->batch; s++) {
         b->segments[s] = (MossSegment){
-            .state = b->states[s], .tokens = b->tokens + s * length + first, .count = (uint32_t)count, .wanted = wanted};
+            .state = b->states[s], .tokens = b->tokens + s * length + first, .count = (uint32_t)count, .logits = logits};
     }
     return moss_step(b->model, b->segments, (uint32_t)b->plan->batch);
 }
 
 PgWork ms_prompt_work(const MsSteps *b, int64_t done) {
     int64_t left = b->plan->prefill - done, count = left < b->share ? left : b->share;
-    return (PgWork){
-        .rows = b->plan->batch * count, .segments = b->plan->batch, .wanted = count == left ? b->plan->batch : 0, .position = done};
+    return (PgWork){.rows = b->plan->batch * count,
+                    .segments = b->plan->batch,
+                    .n_out_rows = count == left ? b->plan->batch : 0,
+                    .position = done};
 }
 
 PgWork ms_decode_work(const MsSteps *b, int64_t position) {
-    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .wanted = b->plan->batch, .position = position};
+    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .n_out_rows = b->plan->batch, .position = position};
 }
 
 MossError ms_prompts(const MsSteps *b) {
@@ -75,7 +77,7 @@ MossError ms_prompts(const MsSteps *b) {
     for (int64_t done = 0, count; done < b->plan->prefill && error.code == MOSS_OK; done += count) {
         PgWork work = ms_prompt_work(b, done);
         count = work.rows / work.segments;
-        error = feed(b, done, count, work.wanted ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS);
+        error = feed(b, done, count, work.n_out_rows ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS);
     }
     return error;
 }
@@ -88,7 +90,7 @@ MossError ms_decode(const MsSteps *b) {
 }
 
 double ms_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
-    if (k->kind == PG_MAP) return cost->flops;
+    if (k->kind == PG_LINEAR) return cost->flops;
     if (k->kind != PG_SCAN) return 0;
     double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;
     return 2 * times * (double)rows * (double)k->R * (double)k->O;

@@ -1,10 +1,10 @@
 /* Elementwise fusion.
  *
- * Requires: nothing (it does more after route and scan fusion). Provides: regions that hold one linear map, or the gate and up
- * maps of a gated mlp, with the bias, activation, product, sum over experts, addends and scaling that follow. The scheduler
- * then makes a block norm part of the maps that read it in a one-row step. Destroys: nothing.
+ * Requires: nothing (it does more after route and scan fusion). Provides: regions that hold one linear layer, or the gate and up
+ * linear layers of a gated mlp, with the bias, activation, product, sum over experts, addends and scaling that follow. The scheduler
+ * then makes a block norm part of the linear layers that read it in a one-row step. Destroys: nothing.
  *
- * A region grows from its map as long as the last value has one user which a map's epilogue can do. */
+ * A region grows from its linear layer as long as the last value has one user which a linear layer's epilogue can do. */
 #include "passes/graph_tools.h"
 #include "passes/match.h"
 #include "passes/passes.h"
@@ -16,7 +16,7 @@ typedef struct Growth {
     IrValueId y; /* the last value */
 } Growth;
 
-static bool is_map(IrOp op) { return op == IR_OP_linear || op == IR_OP_linear_all || op == IR_OP_linear_routed; }
+static bool is_linear(IrOp op) { return op == IR_OP_linear || op == IR_OP_linear_all || op == IR_OP_linear_routed; }
 static bool is_bias(IrOp op) { return op == IR_OP_add_bias || op == IR_OP_add_bias_routed; }
 
 /* The only user of the last value, if it is free to join a region. */
@@ -40,7 +40,7 @@ static void grow_activation(Growth *w) {
     if (user != NULL && ps_activation(user->op) != PG_NO_ACT) take(w, user);
 }
 
-/* act(gate) ∘ up, where up is a map of the same kind and input: both become one region. */
+/* act(gate) ∘ up, where up is a linear layer of the same kind and input: both become one region. */
 static void grow_dual(Growth *w, const IrNode *gate) {
     const IrNode *product = free_user(w);
     if (product == NULL || product->op != IR_OP_mul || product->operands[0] != w->y) return;
@@ -83,26 +83,26 @@ static void grow_scale(Growth *w) {
 }
 
 static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
-    const IrNode *map = &g->nodes[id];
+    const IrNode *linear = &g->nodes[id];
     Growth w = {.g = g, .uses = uses};
     char name[96];
-    ps_map_name(g, map->operands[1], name, sizeof name);
-    take(&w, map);
+    ps_linear_name(g, linear->operands[1], name, sizeof name);
+    take(&w, linear);
     grow_bias(&w);
     grow_activation(&w);
-    grow_dual(&w, map);
+    grow_dual(&w, linear);
     if (grow_sum(&w)) {
         grow_adds(&w);
         grow_scale(&w);
     }
-    if (w.group.n > 1) ps_make_region(g, IR_REGION_MAP, w.y == g->logits ? "head" : name, &w.group);
+    if (w.group.n > 1) ps_make_region(g, IR_REGION_LINEAR, w.y == g->logits ? "head" : name, &w.group);
 }
 
 void ps_elementwise_fusion(IrGraph *g) {
     SuArena scratch = {0};
     PsUses uses = ps_uses(g, &scratch);
     for (size_t n = 0; n < g->n_nodes; n++)
-        if (is_map(g->nodes[n].op) && g->nodes[n].region == IR_NONE) grow_region(g, &uses, (IrNodeId)n);
+        if (is_linear(g->nodes[n].op) && g->nodes[n].region == IR_NONE) grow_region(g, &uses, (IrNodeId)n);
     su_arena_free(&scratch);
     ps_regroup(g);
 }

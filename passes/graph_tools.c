@@ -124,18 +124,18 @@ void ps_regroup(IrGraph *g) {
     su_arena_free(&scratch);
 }
 
-PsChoice ps_choice(const IrGraph *g, IrValueId routes) {
-    const IrNode *select = ps_maker(g, routes);
-    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[routes].type.dim[1]};
+PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
+    const IrNode *select = ps_maker(g, expert_indices);
+    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[expert_indices].type.dim[1]};
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
     return value != IR_NONE && g->values[value].kind == IR_WEIGHT ? &g->values[value] : NULL;
 }
 
-void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
+void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
     const IrValue *w = ps_weight(g, weight);
-    const char *name = w != NULL ? w->name : "map";
+    const char *name = w != NULL ? w->name : "linear";
     if (strncmp(name, "blocks.", 7) == 0) {
         const char *dot = strchr(name + 7, '.');
         if (dot != NULL) name = dot + 1;

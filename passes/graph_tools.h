@@ -32,16 +32,16 @@ void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGro
 /* Reorders nodes so that each region is contiguous and operands come first; otherwise keeps the order. */
 void ps_regroup(IrGraph *g);
 
-/* How many experts the routes (a select's result) choose from, and how many they choose. */
+/* How many experts the expert indices (a select's result) choose from, and how many they choose. */
 typedef struct PsChoice {
     int64_t E, k;
 } PsChoice;
-PsChoice ps_choice(const IrGraph *g, IrValueId routes);
+PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices);
 
 /* The lone weight a value is, or NULL. */
 const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 
-/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the map they hold. Writes into out. */
-void ps_map_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
+/* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the linear layer they hold. Writes into out. */
+void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size);
 
 #endif

@@ -28,15 +28,15 @@ static IrValueId other_operand(const IrNode *node, IrValueId value) {
     return node->operands[0] == value ? node->operands[1] : node->operands[0];
 }
 
-/* A parameter that is mixed by the gates: the packed weight behind it, routes and gates noted. */
-static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsGroup *group, IrValueId *weight, IrValueId *routes,
-                     IrValueId *gates) {
+/* A parameter that is mixed by the combine weights: the packed weight behind it, expert indices and combine weights noted. */
+static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsGroup *group, IrValueId *weight,
+                     IrValueId *expert_indices, IrValueId *combine_weights) {
     const IrNode *mix = made_by(g, uses, value, IR_OP_mix);
     if (mix == NULL) return false;
     join(g, group, mix);
     *weight = mix->operands[0];
-    *routes = mix->operands[1];
-    *gates = mix->operands[2];
+    *expert_indices = mix->operands[1];
+    *combine_weights = mix->operands[2];
     return true;
 }
 
@@ -49,7 +49,8 @@ static bool conv_bias(const IrGraph *g, const PsUses *uses, PsConv *c) {
     } else {
         node = c->mixed ? used_by(g, uses, c->y, IR_OP_add) : NULL;
         if (node == NULL) return true; /* no bias */
-        if (!take_mix(g, uses, other_operand(node, c->y), &c->group, &c->bias, &c->routes, &c->gates)) return true;
+        if (!take_mix(g, uses, other_operand(node, c->y), &c->group, &c->bias, &c->expert_indices, &c->combine_weights))
+            return true;
     }
     join(g, &c->group, node);
     c->y = node->results[0];
@@ -58,10 +59,11 @@ static bool conv_bias(const IrGraph *g, const PsUses *uses, PsConv *c) {
 
 bool ps_match_conv(const IrGraph *g, const PsUses *uses, IrNodeId id, PsConv *out) {
     const IrNode *node = &g->nodes[id];
-    *out = (PsConv){.x = node->operands[0], .w = node->operands[1], .bias = IR_NONE, .routes = IR_NONE, .gates = IR_NONE};
+    *out = (PsConv){
+        .x = node->operands[0], .w = node->operands[1], .bias = IR_NONE, .expert_indices = IR_NONE, .combine_weights = IR_NONE};
     out->history = node->n_operands > 2 ? node->operands[2] : IR_NONE;
     out->y = node->results[0];
-    out->mixed = take_mix(g, uses, out->w, &out->group, &out->w, &out->routes, &out->gates);
+    out->mixed = take_mix(g, uses, out->w, &out->group, &out->w, &out->expert_indices, &out->combine_weights);
     if (!out->mixed && ps_weight(g, out->w) == NULL) return false;
     join(g, &out->group, node);
     if (!conv_bias(g, uses, out)) return false;
@@ -85,15 +87,15 @@ static PsView take_view(const IrGraph *g, const PsUses *uses, PsGroup *group, Ir
 }
 
 /* W_dt δ + b_dt, one matrix or the experts' */
-static bool take_delta_map(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId value, IrOp bias_op, IrOp map_op) {
+static bool take_delta_linear(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId value, IrOp bias_op, IrOp linear_op) {
     const IrNode *bias = made_by(g, uses, value, bias_op);
-    const IrNode *map = bias != NULL ? made_by(g, uses, bias->operands[0], map_op) : NULL;
-    if (map == NULL) return false;
+    const IrNode *linear = bias != NULL ? made_by(g, uses, bias->operands[0], linear_op) : NULL;
+    if (linear == NULL) return false;
     join(g, &s->group, bias);
-    join(g, &s->group, map);
+    join(g, &s->group, linear);
     s->dt_b = bias->operands[1];
-    s->dt_w = map->operands[1];
-    s->delta = take_view(g, uses, &s->group, map->operands[0]);
+    s->dt_w = linear->operands[1];
+    s->delta = take_view(g, uses, &s->group, linear->operands[0]);
     return true;
 }
 
@@ -103,15 +105,15 @@ static bool take_dt(const IrGraph *g, const PsUses *uses, PsScan *s, IrValueId d
     if (softplus == NULL || softplus->op != IR_OP_softplus || uses->count[dt] != 2) return false;
     join(g, &s->group, softplus);
     IrValueId pre = softplus->operands[0];
-    if (take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
+    if (take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear)) return true;
     s->own_dt = true;
-    if (s->experts == PG_SCAN_HOLD) return take_delta_map(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
-    if (s->experts == PG_SCAN_UPDATE) return take_delta_map(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
+    if (s->experts == PG_SCAN_HOLD) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias_routed, IR_OP_linear_routed);
+    if (s->experts == PG_SCAN_UPDATE) return take_delta_linear(g, uses, s, pre, IR_OP_add_bias, IR_OP_linear_all);
     const IrNode *sum = made_by(g, uses, pre, IR_OP_expert_sum_routed);
-    if (sum == NULL || !take_delta_map(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
+    if (sum == NULL || !take_delta_linear(g, uses, s, sum->operands[0], IR_OP_add_bias_routed, IR_OP_linear_routed)) return false;
     join(g, &s->group, sum);
-    s->gates = sum->operands[1];
-    s->routes = ps_maker(g, ps_maker(g, sum->operands[0])->operands[0])->operands[2]; /* linear_routed's */
+    s->combine_weights = sum->operands[1];
+    s->expert_indices = ps_maker(g, ps_maker(g, sum->operands[0])->operands[0])->operands[2]; /* linear_routed's */
     s->experts = PG_SCAN_PARAMS;
     return true;
 }
@@ -124,7 +126,7 @@ static IrValueId take_decay(const IrGraph *g, const PsUses *uses, PsScan *s, IrV
     join(g, &s->group, exponential);
     join(g, &s->group, outer);
     s->A = outer->operands[1];
-    if (take_mix(g, uses, s->A, &s->group, &s->A, &s->routes, &s->gates)) {
+    if (take_mix(g, uses, s->A, &s->group, &s->A, &s->expert_indices, &s->combine_weights)) {
         s->own_A = true;
         s->experts = PG_SCAN_PARAMS;
     } else {
@@ -159,7 +161,7 @@ static bool take_skip(const IrGraph *g, const PsUses *uses, PsScan *s) {
         s->own_D = g->values[s->D].type.rank == 2;
         if (skip->operands[0] != s->c) return false;
     } else if (skip->op == IR_OP_mul && (skip->operands[0] == s->c || skip->operands[1] == s->c)) {
-        if (!take_mix(g, uses, other_operand(skip, s->c), &s->group, &s->D, &s->routes, &s->gates)) return false;
+        if (!take_mix(g, uses, other_operand(skip, s->c), &s->group, &s->D, &s->expert_indices, &s->combine_weights)) return false;
         s->own_D = true;
         s->experts = PG_SCAN_PARAMS;
     } else {
@@ -176,8 +178,8 @@ static bool take_sum(const IrGraph *g, const PsUses *uses, PsScan *s) {
     if (s->experts != PG_SCAN_HOLD && s->experts != PG_SCAN_UPDATE) return true;
     const IrNode *sum = used_by(g, uses, s->y, s->experts == PG_SCAN_HOLD ? IR_OP_expert_sum_routed : IR_OP_expert_sum);
     if (sum == NULL) return false;
-    if (s->experts == PG_SCAN_UPDATE) s->routes = sum->operands[1];
-    s->gates = sum->operands[sum->n_operands - 1];
+    if (s->experts == PG_SCAN_UPDATE) s->expert_indices = sum->operands[1];
+    s->combine_weights = sum->operands[sum->n_operands - 1];
     join(g, &s->group, sum);
     s->y = sum->results[0];
     return true;
@@ -202,11 +204,11 @@ static void take_gate(const IrGraph *g, const PsUses *uses, PsScan *s) {
 bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsScan *out) {
     const IrNode *recur = &g->nodes[id];
     PsScan *s = out;
-    *s = (PsScan){.z = IR_NONE, .routes = IR_NONE, .gates = IR_NONE, .state = recur->operands[2]};
+    *s = (PsScan){.z = IR_NONE, .expert_indices = IR_NONE, .combine_weights = IR_NONE, .state = recur->operands[2]};
     bool own_states = g->values[s->state].type.rank == 3;
     if (recur->op == IR_OP_recur_routed) {
         s->experts = PG_SCAN_HOLD;
-        s->routes = recur->operands[3];
+        s->expert_indices = recur->operands[3];
     } else if (own_states) {
         if (recur->n_operands == 4) return false; /* hold over all planes: what route fusion left */
         s->experts = PG_SCAN_UPDATE;

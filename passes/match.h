@@ -10,8 +10,8 @@
 typedef struct PsConv {
     PsGroup group;
     IrValueId x, w, bias, history; /* bias, history: IR_NONE where absent */
-    bool mixed;                    /* weight and bias are mixed by the gates */
-    IrValueId routes, gates;       /* where mixed */
+    bool mixed;                    /* weight and bias are mixed by the combine weights */
+    IrValueId expert_indices, combine_weights;       /* where mixed */
     PgActivation act;
     IrValueId y;
 } PsConv;
@@ -30,7 +30,7 @@ typedef struct PsScan {
     IrValueId c, z; /* z: IR_NONE without a gate */
     IrValueId dt_w, dt_b, A, D, state;
     bool own_dt, own_A, own_D;
-    IrValueId routes, gates; /* IR_NONE for a plain scan */
+    IrValueId expert_indices, combine_weights; /* IR_NONE for a plain scan */
     PgActivation act;        /* of the gate */
     IrValueId y;
 } PsScan;

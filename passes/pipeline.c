@@ -12,7 +12,8 @@ static const struct {
 } PASSES[PS_PASS_COUNT] = {
     [PS_ROUTE_FUSION] = {"route-fusion", "compute only the chosen experts; a router is one kernel"},
     [PS_SCAN_FUSION] = {"scan-fusion", "convolution, and everything from delta to the gate, are one kernel each"},
-    [PS_ELEMENTWISE_FUSION] = {"elementwise-fusion", "norms, biases, activations, sums and residuals join the maps beside them"},
+    [PS_ELEMENTWISE_FUSION] = {"elementwise-fusion",
+                               "norms, biases, activations, sums and residuals join the linear layers beside them"},
     [PS_WEIGHTS] = {"weights", "keep weights in their own dtype (off: widen all to f32)"},
     [PS_PLAN] = {"plan", "let buffers that do not live together share memory"},
     [PS_SCHEDULE] = {"schedule", "let phases that do not depend on each other share a stage"},

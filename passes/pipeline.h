@@ -3,7 +3,7 @@
  *
  *   route-fusion        dense work over all experts becomes work on the chosen ones; routers become one region each
  *   scan-fusion         convolution, and everything from Δ to D, becomes one region each, experts inside
- *   elementwise-fusion  norms, biases, activations, gates, sums, residual adds and scalings join the maps beside them
+ *   elementwise-fusion  norms, biases, activations, gates, sums, residual adds and scalings join the linear layers beside them
  *   weights             dtype and packed form of every weight
  *   plan                live ranges of buffers share one arena
  *   schedule            regions become phases; phases that do not depend on each other share a stage
@@ -27,7 +27,7 @@ typedef enum PsPass {
 
 typedef struct PsOptions {
     bool off[PS_PASS_COUNT];
-    const char *dump_dir;   /* NULL, or an existing folder: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
+    const char *dump_dir;   /* NULL, or an existing directory: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
     int stop_after;         /* number of graph passes to run; 0: all of them */
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room

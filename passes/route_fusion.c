@@ -15,7 +15,7 @@
 typedef struct RoutedForm {
     bool can;     /* it may stand in a cone */
     IrOp routed;  /* its form there */
-    bool takes_routes;
+    bool takes_experts;
 } RoutedForm;
 
 /* Rank of a weight operand tells whether it is per expert. */
@@ -23,10 +23,11 @@ static bool weight_rank_is(const IrGraph *g, const IrNode *node, int operand, in
     return g->values[node->operands[operand]].type.rank == rank;
 }
 
-static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId routes) {
+static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId expert_indices) {
     IrOp op = node->op;
     if (op == IR_OP_linear_all) return (RoutedForm){true, IR_OP_linear_routed, true};
-    if (op == IR_OP_recur) return (RoutedForm){node->n_operands == 4 && node->operands[3] == routes, IR_OP_recur_routed, false};
+    if (op == IR_OP_recur)
+        return (RoutedForm){node->n_operands == 4 && node->operands[3] == expert_indices, IR_OP_recur_routed, false};
     if (op == IR_OP_add_bias)
         return weight_rank_is(g, node, 1, 2) ? (RoutedForm){true, IR_OP_add_bias_routed, true} : (RoutedForm){true, op, false};
     if (op == IR_OP_mul_param)
@@ -46,14 +47,14 @@ static bool has_planes(const IrGraph *g, IrValueId value) {
 }
 
 /* Adds the makers of all plane values behind `value` to the cone; false if one of them has no routed form. */
-static bool grow_cone(const IrGraph *g, IrValueId value, IrValueId routes, PsGroup *cone) {
+static bool grow_cone(const IrGraph *g, IrValueId value, IrValueId expert_indices, PsGroup *cone) {
     const IrNode *node = ps_maker(g, value);
     IrNodeId id = (IrNodeId)(node - g->nodes);
     if (ps_group_has(cone, id)) return true;
-    if (cone->n == PS_MAX_GROUP || !routed_form(g, node, routes).can) return false;
+    if (cone->n == PS_MAX_GROUP || !routed_form(g, node, expert_indices).can) return false;
     ps_group_add(cone, id);
     for (int i = 0; i < node->n_operands; i++)
-        if (has_planes(g, node->operands[i]) && !grow_cone(g, node->operands[i], routes, cone)) return false;
+        if (has_planes(g, node->operands[i]) && !grow_cone(g, node->operands[i], expert_indices, cone)) return false;
     return true;
 }
 
@@ -90,42 +91,42 @@ static int by_place(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static void rewrite_cone(IrGraph *g, PsGroup *cone, IrValueId routes) {
+static void rewrite_cone(IrGraph *g, PsGroup *cone, IrValueId expert_indices) {
     qsort(cone->nodes, (size_t)cone->n, sizeof cone->nodes[0], by_place); /* so that operand types are new already */
     for (int n = 0; n < cone->n; n++) {
         IrNode *node = &g->nodes[cone->nodes[n]];
-        RoutedForm form = routed_form(g, node, routes);
+        RoutedForm form = routed_form(g, node, expert_indices);
         node->op = form.routed;
-        if (form.takes_routes) node->operands[node->n_operands++] = routes;
+        if (form.takes_experts) node->operands[node->n_operands++] = expert_indices;
         retype(g, node);
     }
 }
 
 static void fuse_sum(IrGraph *g, const PsUses *uses, IrNodeId id) {
     IrNode *sum = &g->nodes[id];
-    IrValueId routes = sum->operands[1], gates = sum->operands[2];
+    IrValueId expert_indices = sum->operands[1], combine_weights = sum->operands[2];
     PsGroup cone = {.n = 0};
-    if (!has_planes(g, sum->operands[0]) || !grow_cone(g, sum->operands[0], routes, &cone)) return;
+    if (!has_planes(g, sum->operands[0]) || !grow_cone(g, sum->operands[0], expert_indices, &cone)) return;
     if (!cone_is_closed(g, uses, &cone, id)) return;
-    rewrite_cone(g, &cone, routes);
+    rewrite_cone(g, &cone, expert_indices);
     sum->op = IR_OP_expert_sum_routed;
-    sum->operands[1] = gates;
+    sum->operands[1] = combine_weights;
     sum->n_operands = 2;
     retype(g, sum);
 }
 
 /* linear (+ bias) → softmax or sigmoid → select, gates: one region. */
 static void fuse_router(IrGraph *g, IrNodeId gates_id) {
-    const IrNode *gates = &g->nodes[gates_id];
-    const IrNode *score = ps_maker(g, gates->operands[0]);
-    const IrNode *select = ps_maker(g, gates->operands[1]);
-    const IrNode *map = ps_maker(g, score->operands[0]);
+    const IrNode *combine_weights = &g->nodes[gates_id];
+    const IrNode *score = ps_maker(g, combine_weights->operands[0]);
+    const IrNode *select = ps_maker(g, combine_weights->operands[1]);
+    const IrNode *linear = ps_maker(g, score->operands[0]);
     PsGroup group = {.n = 0};
-    if (map->op == IR_OP_add_bias) {
-        ps_group_add(&group, (IrNodeId)(map - g->nodes));
-        map = ps_maker(g, map->operands[0]);
+    if (linear->op == IR_OP_add_bias) {
+        ps_group_add(&group, (IrNodeId)(linear - g->nodes));
+        linear = ps_maker(g, linear->operands[0]);
     }
-    ps_group_add(&group, (IrNodeId)(map - g->nodes));
+    ps_group_add(&group, (IrNodeId)(linear - g->nodes));
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
     ps_group_add(&group, gates_id);
@@ -134,7 +135,7 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
 
 void ps_route_fusion(IrGraph *g) {
     SuArena scratch = {0};
-    PsUses uses = ps_uses(g, &scratch); /* of the values in cones: rewriting one adds uses of routes only */
+    PsUses uses = ps_uses(g, &scratch); /* of the values in cones: rewriting one adds uses of expert indices only */
     for (size_t n = 0; n < g->n_nodes; n++)
         if (g->nodes[n].op == IR_OP_expert_sum) fuse_sum(g, &uses, (IrNodeId)n);
     su_arena_free(&scratch);

@@ -10,13 +10,13 @@
 /* A step as step.c describes it; the states of the segments are addresses of the device. */
 typedef struct RtDeviceStep {
     PgMode mode;
-    uint32_t rows, n_segments, wanted;
+    uint32_t rows, n_segments, n_out_rows;
     uint64_t ld;
     const RtSegment *segments;
     const int32_t *tokens, *row_segment, *out_rows;
     const int64_t *row_position;
-    int32_t *trouble; /* [rows] out, zero before */
-    float *logits; /* [wanted][out_stride] out */
+    int32_t *nonfinite; /* [rows] out, zero before */
+    float *logits; /* [n_out_rows][out_stride] out */
     MossPhaseTime *times; /* [n_phases] to be added to, or NULL */
 } RtDeviceStep;
 

@@ -93,7 +93,7 @@ static MossError note_steps(const Generating *g, const RtRunning *running, const
     for (uint32_t i = 0; i < g->n; i++) { /* rt_step_end adds the last one */
         MossSequence *s = &g->sequences[i];
         if (picks->done > 1) {
-            rt_mark_note(s->state, s->tokens + picks->first, picks->done - 1);
+            rt_state_checkpoint_note(s->state, s->tokens + picks->first, picks->done - 1);
             s->state->position += picks->done - 1;
         }
         if (picks->done > 0) g->next[i] = s->tokens[picks->first + picks->done - 1];
@@ -114,7 +114,7 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
     uint32_t left = g->count - *out_count;
     RtRunning running;
     uint64_t logits_step = m->logits_step;
-    uint32_t wanted = m->wanted;
+    uint32_t n_out_rows = m->n_out_rows;
     const uint32_t *from;
     if (!find_logits(g, rows, &from)) return rt_error(MOSS_NO_MEMORY, "no memory for the logits of %u sequences", g->n);
     MossError error = rt_step_begin(m, g->segments, g->n, &running);
@@ -129,7 +129,7 @@ static MossError generate_some(Generating *g, uint32_t *rows, uint32_t *out_coun
         *out_count += picks.done;
         if (picks.done == 0 && (error.code == MOSS_OK || error.code == MOSS_NO_MEMORY)) { /* nothing was fed: logits stay */
             m->logits_step = from ? logits_step : 0;
-            m->wanted = from ? wanted : 0;
+            m->n_out_rows = from ? n_out_rows : 0;
         }
         if (error.code == MOSS_OK && picks.no_number >= 0) error = no_number(g, (uint32_t)picks.no_number);
     }
@@ -185,7 +185,7 @@ MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, Moss
     if (vocabulary->gaps && !there) g.room = SU_NEW_ARRAY(&arena, float, (size_t)vocabulary->limit);
     for (uint32_t i = 0; i < n; i++) {
         sequences[i].ended = false;
-        g.segments[i] = (MossSegment){.state = sequences[i].state, .tokens = &g.next[i], .count = 1, .wanted = MOSS_LAST_LOGITS};
+        g.segments[i] = (MossSegment){.state = sequences[i].state, .tokens = &g.next[i], .count = 1, .logits = MOSS_LAST_LOGITS};
     }
     error = there ? generate_there(&g, SU_NEW_ARRAY(&arena, uint32_t, n), out_count) : generate_here(&g, out_count);
     su_arena_free(&arena);

@@ -125,7 +125,8 @@ static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *con
     }
     *tensor = (RtTensor){.name = expected->name,
                          .dtype_name = "F32",
-                         .dtype = RT_F32,
+                         .readable = true,
+                         .dtype = IR_F32,
                          .rank = expected->rank,
                          .elements = 1,
                          .data = (const uint8_t *)values};

@@ -53,7 +53,7 @@ static void fill_args(MossModel *m) {
                                    .row_segment = m->row_segment,
                                    .row_position = m->row_position,
                                    .out_rows = m->out_rows,
-                                   .trouble = m->trouble,
+                                   .nonfinite = m->nonfinite,
                                    .out_stride = program->out_stride};
     }
 }
@@ -79,7 +79,7 @@ static void make_tables(MossModel *m) {
     m->tokens = SU_NEW_ARRAY(&m->memory, int32_t, rows);
     m->row_segment = SU_NEW_ARRAY(&m->memory, int32_t, rows);
     m->out_rows = SU_NEW_ARRAY(&m->memory, int32_t, rows);
-    m->trouble = SU_NEW_ARRAY(&m->memory, int32_t, rows);
+    m->nonfinite = SU_NEW_ARRAY(&m->memory, int32_t, rows);
     m->row_position = SU_NEW_ARRAY(&m->memory, int64_t, rows);
     m->logits = rt_pages_alloc(m->program->out_stride * sizeof(float));
 }
@@ -165,7 +165,7 @@ static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, co
     MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_diags_free(&diags);
     if (!good) return error;
-    m->identity = packed->head->weights;
+    m->identity = packed->header->weights;
     m->has_identity = true;
     RtPages weights = {.data = (uint8_t *)(uintptr_t)packed->blob,
                        .size = m->program->weight_bytes,

@@ -24,19 +24,19 @@ struct MossModel {
     bool has_identity;
     RtPages arena;            /* of a step: for one row from the start, grown by the first larger step */
     RtPages scratch;          /* [workers][scratch_stride] */
-    RtPages logits;           /* [wanted][out_stride]: for one row from the start, grown likewise */
+    RtPages logits;           /* [n_out_rows][out_stride]: for one row from the start, grown likewise */
     uint64_t scratch_stride;
     RtWorkerArgs *args;       /* [workers] */
     RtClaims *claims;         /* [most phases of a stage] */
     uint32_t n_claims;
     double **rope_rates;      /* [n_ropes][dim/2]: theta^(-2i/dim) */
     uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
-    uint32_t wanted;          /* rows of logits of the last step */
+    uint32_t n_out_rows;          /* rows of logits of the last step */
     uint64_t logits_step;     /* step_number of that step; 0: it failed */
     MossPhaseTime *profile[PG_MODES];
     /* of a step, [max_rows] each */
     RtSegment *segments;
-    int32_t *tokens, *row_segment, *out_rows, *trouble;
+    int32_t *tokens, *row_segment, *out_rows, *nonfinite;
     int64_t *row_position;
     SuArena memory; /* owns all arrays above but args and claims */
 };
@@ -49,19 +49,19 @@ typedef struct RtStateMemory {
     bool borrowed; /* the caller's */
 } RtStateMemory;
 
-typedef struct RtMark RtMark; /* state_checkpoint.c */
+typedef struct RtStateCheckpoint RtStateCheckpoint; /* state_checkpoint.c */
 
 struct MossState {
     MossModel *model;
     RtStateMemory memory;
     int64_t position;
     uint64_t in_step;     /* step_number of its last step: finds a state that is twice in one */
-    bool spoilt;          /* by trouble: refused until reset */
+    bool spoilt;          /* by a non-finite value: refused until reset */
     bool has_logits;      /* `logits` are those after the last token */
     float *logits;        /* [vocab_size] of a state that was loaded or copied; malloced when first needed, or NULL */
     uint64_t logits_step; /* else they are row logits_row of the model's, as long as this was its last step; 0: none */
     uint32_t logits_row;
-    RtMark *mark;         /* NULL until the first moss_state_mark */
+    RtStateCheckpoint *checkpoint;         /* NULL until the first moss_state_checkpoint */
 };
 
 /* ---- step.c: what moss_step consists of */
@@ -72,19 +72,19 @@ typedef struct RtRunning {
     const PgStep *step;
     MossPhaseTime *times; /* [workers][n_phases] when profiling */
     PgMode mode;
-    uint32_t rows, n_segments, wanted;
+    uint32_t rows, n_segments, n_out_rows;
     uint64_t ld;
 } RtRunning;
 
 /* Checks the segments and describes them in the model's tables. On an error nothing has changed. */
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running);
-/* Looks for trouble and moves the states on; `error` is what running the step gave. */
+/* Looks for non-finite values and moves the states on; `error` is what running the step gave. */
 MossError rt_step_end(const RtRunning *running, const MossSegment *segments, MossError error);
 
-/* ---- state_checkpoint.c: what was fed; nothing without a mark. */
-void rt_mark_note(MossState *state, const int32_t *tokens, uint32_t count);
-void rt_mark_forget(MossState *state);
-void rt_mark_free(MossState *state);
+/* ---- state_checkpoint.c: what was fed; nothing without a checkpoint. */
+void rt_state_checkpoint_note(MossState *state, const int32_t *tokens, uint32_t count);
+void rt_state_checkpoint_forget(MossState *state);
+void rt_state_checkpoint_free(MossState *state);
 /* ---- state_memory.c */
 MossError rt_state_memory_make(const MossModel *model, RtStateMemory *memory);
 void rt_state_memory_free(const MossModel *model, RtStateMemory *memory);

@@ -1,17 +1,17 @@
 /* Packing: every weight cut into items of some panels, which all workers claim. A vector is a matrix of one column and channels
- * are panels of K = N or W, so one layout serves all: [planes][O/16][K][16], narrow ones [planes][O/16][ceil(K/2)][16][2]. */
+ * are panels of K = N or W, so one layout serves all: [planes][O/16] panels of ir_panel_bytes. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "ir/vmath32.h"
 #include "runtime/memory.h"
-#include "runtime/narrow.h"
+#include "runtime/dtypes.h"
 #include "runtime/weights.h"
 #include "support/size.h"
 
 enum {
-    COLUMNS = 256,        /* of 16 rows are converted at once: 16 KiB, within L1; even */
+    COLUMNS = RT_COLUMNS,
     ITEM_BYTES = 1 << 17, /* packed bytes of an item, at least */
     NO_WEIGHT = UINT32_MAX
 };
@@ -33,9 +33,7 @@ typedef struct Packer {
     _Atomic uint64_t done;       /* packed bytes */
 } Packer;
 
-static uint64_t panel_bytes(const PgWeight *w) {
-    return w->dtype == PG_F32 ? (uint64_t)w->K * PG_LANES * 4 : su_ceil_div((uint64_t)w->K, 2) * PG_LANES * 4;
-}
+static uint64_t panel_bytes(const PgWeight *w) { return ir_panel_bytes((IrDtype)w->dtype, w->K); }
 
 static void note_bad(Packer *p, uint32_t tensor, uint64_t element) {
     uint64_t seen = atomic_load(&p->first_bad[tensor]);
@@ -44,7 +42,7 @@ static void note_bad(Packer *p, uint32_t tensor, uint64_t element) {
 
 /* Elements of one row as the kernels read them. */
 static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uint64_t count, float *out) {
-    PgDtype dtype = p->in->program->tensors[tensor].narrow ? p->in->program->dtype : PG_F32;
+    IrDtype dtype = (IrDtype)p->in->program->tensors[tensor].dtype;
     rt_read_elements(p->in->tensors[tensor], first, count, out);
     uint64_t bad = rt_round_to(dtype, out, count);
     if (bad < count) {
@@ -54,49 +52,21 @@ static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uin
     for (uint64_t i = 0; negexp && i < count; i++) out[i] = -vm_exp(out[i]);
 }
 
-/* n columns of sixteen rows, which dtype holds exactly, into out [n][16], or [ceil(n/2)][16][2]. Behind an odd
- * last column lies a zero. */
-static void store_f32(float (*rows)[COLUMNS], uint64_t n, float *out) {
-    for (uint64_t k = 0; k < n; k++)
-        for (uint64_t lane = 0; lane < PG_LANES; lane++) out[k * PG_LANES + lane] = rows[lane][k];
-}
-
-static void store_bf16(float (*rows)[COLUMNS], uint64_t n, uint16_t *out) {
-    for (uint64_t k = 0; k < n; k += 2) {
-        for (uint64_t lane = 0; lane < PG_LANES; lane++) {
-            out[k * PG_LANES + lane * 2] = rt_narrow_bf16(rows[lane][k]);
-            out[k * PG_LANES + lane * 2 + 1] = rt_narrow_bf16(rows[lane][k + 1]);
-        }
-    }
-}
-
-static void store_f16(float (*rows)[COLUMNS], uint64_t n, uint16_t *out) {
-    for (uint64_t k = 0; k < n; k += 2) {
-        for (uint64_t lane = 0; lane < PG_LANES; lane++) {
-            out[k * PG_LANES + lane * 2] = rt_narrow_f16(rows[lane][k]);
-            out[k * PG_LANES + lane * 2 + 1] = rt_narrow_f16(rows[lane][k + 1]);
-        }
-    }
-}
-
 static void pack_panel(Packer *p, const PgWeight *w, uint64_t unit) {
     float rows[PG_LANES][COLUMNS];
     uint64_t panels = pg_panels(w->O), plane = unit / panels, first_row = unit % panels * PG_LANES;
     uint64_t K = (uint64_t)w->K, O = (uint64_t)w->O;
     uint8_t *panel = p->in->blob + w->offset + unit * panel_bytes(w);
+    const IrDtypeInfo *dtype = ir_dtype((IrDtype)w->dtype);
     memset(rows, 0, sizeof rows); /* lanes past O stay zero */
     for (uint64_t k0 = 0; k0 < K; k0 += COLUMNS) {
         uint64_t n = K - k0 < COLUMNS ? K - k0 : COLUMNS;
         for (uint64_t lane = 0; lane < PG_LANES && first_row + lane < O; lane++) {
             convert(p, w->tensor, w->negexp, (plane * O + first_row + lane) * K + k0, n, rows[lane]);
-            if (n % 2)  /* n is odd in the last round only */
-                rows[lane][n] = 0;
+            uint64_t whole = su_round_up(n, dtype->group); /* more than n in the last round only */
+            for (uint64_t k = n; k < whole; k++) rows[lane][k] = 0;
         }
-        switch ((PgDtype)w->dtype) {
-        case PG_F32: store_f32(rows, n, (float *)panel + k0 * PG_LANES); break;
-        case PG_BF16: store_bf16(rows, n, (uint16_t *)panel + k0 * PG_LANES); break;
-        case PG_F16: store_f16(rows, n, (uint16_t *)panel + k0 * PG_LANES); break;
-        }
+        rt_dtype((IrDtype)w->dtype)->store(rows, n, panel + k0 / dtype->group * dtype->group_bytes);
     }
 }
 
@@ -195,12 +165,8 @@ bool rt_pack(const RtPacking *packing, SuDiags *diags) {
     make_jobs(&p, &arena);
     rt_workers_run(packing->workers, work, &p);
     bool ok = true;
-    for (uint32_t t = 0; t < program->n_tensors; t++) {
-        if (p.first_bad[t] != UINT64_MAX) {
-            PgDtype dtype = program->tensors[t].narrow ? program->dtype : PG_F32;
-            ok = rt_value_error(&program->tensors[t], packing->tensors[t], dtype, p.first_bad[t], diags);
-        }
-    }
+    for (uint32_t t = 0; t < program->n_tensors; t++)
+        if (p.first_bad[t] != UINT64_MAX) ok = rt_value_error(&program->tensors[t], packing->tensors[t], p.first_bad[t], diags);
     su_arena_free(&arena);
     return ok;
 }

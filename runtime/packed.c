@@ -1,4 +1,4 @@
-/* Packed weights as they are read: what the head should be is made from the program and compared. */
+/* Packed weights as they are read: what the header should be is made from the program and compared. */
 #include "runtime/packed.h"
 
 #include <fcntl.h>
@@ -11,12 +11,12 @@
 
 static const char pack_again[] = "make it again with mossc pack";
 
-/* ---- the head */
+/* ---- the header */
 
-SuDigest rt_packed_head_digest(const RtPackedHead *head) {
+SuDigest rt_packed_header_digest(const RtPackedHeader *header) {
     SuDigestStream *stream = su_digest_start();
-    su_digest_add(stream, head, offsetof(RtPackedHead, digest));
-    su_digest_add(stream, head + 1, head->head_bytes - sizeof *head);
+    su_digest_add(stream, header, offsetof(RtPackedHeader, digest));
+    su_digest_add(stream, header + 1, header->header_bytes - sizeof *header);
     SuDigest digest = su_digest_now(stream);
     su_digest_end(stream);
     return digest;
@@ -37,8 +37,15 @@ static const char *weight_name(const PgProgram *program, uint32_t weight) {
     return program->tensors[program->weights[weight].tensor].name;
 }
 
+/* What the header says of all tensors together: the first dtype that is not float32. The table holds that of each. */
+static IrDtype main_dtype(const PgProgram *program) {
+    for (uint32_t i = 0; i < program->n_tensors; i++)
+        if (program->tensors[i].dtype != IR_F32) return (IrDtype)program->tensors[i].dtype;
+    return IR_F32;
+}
+
 RtPackedFront rt_packed_front(const PgProgram *program) {
-    uint64_t size = sizeof(RtPackedHead) + program->n_weights * sizeof(RtPackedTensor);
+    uint64_t size = sizeof(RtPackedHeader) + program->n_weights * sizeof(RtPackedTensor);
     for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
     uint8_t *bytes = su_calloc(1, whole);
@@ -48,7 +55,7 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     RtPackedHead *head = front.head;
     *head = (RtPackedHead){.format = RT_PACKED_FORMAT,
                            .numerics = PG_NUMERICS,
-                           .dtype = program->dtype,
+                           .dtype = main_dtype(program),
                            .n_weights = program->n_weights,
                            .head_bytes = size,
                            .data_offset = whole,
@@ -126,41 +133,41 @@ static bool refuse_truncated(uint64_t size, uint64_t wanted, SuSpan span, SuDiag
                     (unsigned long long)wanted);
 }
 
-/* Is it a packed file with a whole, undamaged head? */
-static bool check_head(const RtPackedHead *head, size_t size, SuSpan span, SuDiags *diags) {
-    if (size < sizeof *head || !rt_packed_is((const uint8_t *)head, size))
+/* Is it a packed file with a whole, undamaged header? */
+static bool check_header(const RtPackedHeader *header, size_t size, SuSpan span, SuDiags *diags) {
+    if (size < sizeof *header || !rt_packed_is((const uint8_t *)header, size))
         return su_error(diags, span, pack_again, "is not a whole file of packed weights");
-    if (head->format != RT_PACKED_FORMAT) {
+    if (header->format != RT_PACKED_FORMAT) {
         return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
-                        "is packed in format %u; this mossc reads format %d", head->format, RT_PACKED_FORMAT);
+                        "is packed in format %u; this mossc reads format %d", header->format, RT_PACKED_FORMAT);
     }
-    if (head->head_bytes < sizeof *head || head->head_bytes > size)
+    if (header->header_bytes < sizeof *header || header->header_bytes > size)
         return su_error(diags, span, pack_again, "is damaged or cut short: its table does not fit the file");
-    SuDigest digest = rt_packed_head_digest(head);
-    if (!su_digest_equal(&digest, &head->digest))
+    SuDigest digest = rt_packed_header_digest(header);
+    if (!su_digest_equal(&digest, &header->digest))
         return su_error(diags, span, pack_again, "is damaged: the digest of its table does not match");
     return true;
 }
 
 /* Was it made for this program? The expected front's digests are filled in from the file. */
-static bool check_fit(const RtPackedHead *head, const PgProgram *program, const RtPackedFront *want, SuSpan span, SuDiags *diags) {
+static bool check_fit(const RtPackedHeader *header, const PgProgram *program, const RtPackedFront *want, SuSpan span,
+                      SuDiags *diags) {
     char name[RT_FILE_NAME];
-    if (head->numerics != PG_NUMERICS) {
+    if (header->numerics != PG_NUMERICS) {
         return su_error(diags, span, "make it again with this mossc's pack, or use the mossc that made it",
-                        "was packed for version %u of the numerics; this mossc computes with version %d", head->numerics,
+                        "was packed for version %u of the numerics; this mossc computes with version %d", header->numerics,
                         PG_NUMERICS);
     }
-    if (memcmp(head->spec_hash, program->spec_hash, sizeof head->spec_hash) != 0) {
+    if (memcmp(header->spec_hash, program->spec_hash, sizeof header->spec_hash) != 0) {
         return su_error(diags, span, "give the spec it was made for, with the same --set, or pack this spec's weights",
-                        "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(head->name, name),
+                        "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(header->name, name),
                         program->name);
     }
-    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights ||
-        head->dtype != (uint32_t)program->dtype || head->data_offset != want->head->data_offset ||
-        head->data_bytes != program->weight_bytes) {
+    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights || head->dtype != want->head->dtype ||
+        head->data_offset != want->head->data_offset || head->data_bytes != program->weight_bytes) {
         return su_error(diags, span, pack_again, "was packed for a program with other weights or other passes");
     }
-    const RtPackedTensor *table = (const RtPackedTensor *)(head + 1);
+    const RtPackedTensor *table = (const RtPackedTensor *)(header + 1);
     for (uint32_t i = 0; i < program->n_weights; i++) {
         want->table[i].digest = table[i].digest;
         if (memcmp(&table[i], &want->table[i], sizeof table[i]) != 0) {
@@ -169,7 +176,7 @@ static bool check_fit(const RtPackedHead *head, const PgProgram *program, const 
                             weight_name(program, i));
         }
     }
-    if (memcmp(table, want->table, head->head_bytes - sizeof *head) != 0)
+    if (memcmp(table, want->table, header->header_bytes - sizeof *header) != 0)
         return su_error(diags, span, pack_again, "holds tensors of other names");
     return true;
 }
@@ -179,16 +186,16 @@ static bool all_zero(const uint8_t *data, uint64_t size) {
 }
 
 bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
-    const RtPackedHead *head = (const RtPackedHead *)(const void *)data;
+    const RtPackedHeader *header = (const RtPackedHeader *)(const void *)data;
     SuSpan span = su_file_span(diags, path);
-    if (!check_head(head, size, span, diags)) return false;
+    if (!check_header(header, size, span, diags)) return false;
     RtPackedFront want = rt_packed_front(program);
-    uint64_t whole = want.head->data_offset + program->weight_bytes;
-    bool ok = check_fit(head, program, &want, span, diags);
+    uint64_t whole = want.header->data_offset + program->weight_bytes;
+    bool ok = check_fit(header, program, &want, span, diags);
     if (ok && size != whole) ok = refuse_truncated(size, whole, span, diags);
-    if (ok && !all_zero(data + head->head_bytes, head->data_offset - head->head_bytes))
+    if (ok && !all_zero(data + header->header_bytes, header->data_offset - header->header_bytes))
         ok = su_error(diags, span, pack_again, "is damaged between its table and its tensors");
-    if (ok) *out = (RtPacked){.head = head, .blob = data + head->data_offset};
+    if (ok) *out = (RtPacked){.header = header, .blob = data + header->data_offset};
     su_free(want.bytes);
     return ok;
 }
@@ -222,7 +229,7 @@ static bool check_gaps(const RtPacked *packed, const PgProgram *program, SuSpan 
 bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags) {
     SuArena arena = {0};
     SuSpan span = su_file_span(diags, path);
-    const RtPackedTensor *table = (const RtPackedTensor *)(packed->head + 1);
+    const RtPackedTensor *table = (const RtPackedTensor *)(packed->header + 1);
     SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     rt_weights_digests(program, packed->blob, workers, digests);
     SuDigest identity = su_digest(digests, program->n_weights * sizeof *digests);
@@ -230,7 +237,7 @@ bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram 
     for (uint32_t i = 0; i < program->n_weights; i++)
         if (!su_digest_equal(&digests[i], &table[i].digest))
             ok = su_error(diags, span, pack_again, "is damaged: the digest of tensor '%s' does not match", weight_name(program, i));
-    if (ok && !su_digest_equal(&identity, &packed->head->weights))
+    if (ok && !su_digest_equal(&identity, &packed->header->weights))
         ok = su_error(diags, span, pack_again, "is damaged: its tensors do not have the identity it states");
     su_arena_free(&arena);
     return ok && check_gaps(packed, program, span, diags);

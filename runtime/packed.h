@@ -1,7 +1,7 @@
 /* Packed weights: a file that holds the blob which kernels read, mapped and used in place (docs/design.md, Files).
  *
- * Nothing in a file is believed: what its head and table should say is made from the program and compared, so that no offset
- * or name of the file is ever followed. The head's digest, which covers the table, is always checked; the tensors' digests,
+ * Nothing in a file is believed: what its header and table should say is made from the program and compared, so that no offset
+ * or name of the file is ever followed. The header's digest, which covers the table, is always checked; the tensors' digests,
  * which the table holds, only when asked for, since that reads all of the file.
  *
  * The *identity* of weights is the digest of the tensors' digests in the program's order. It is the same whether weights came
@@ -20,17 +20,17 @@ enum { RT_PACKED_FORMAT = 1, RT_FILE_NAME = 64, RT_PACKED_ALIGN = 4096 };
 
 /* The first bytes of a file, little endian. RtPackedTensor[n_weights] and their names, each with a NUL, follow; then zeros up
  * to data_offset, a multiple of RT_PACKED_ALIGN; then the blob, which ends the file. */
-typedef struct RtPackedHead {
+typedef struct RtPackedHeader {
     char magic[8];
     uint32_t format, numerics;
     uint8_t spec_hash[16];
     uint32_t dtype, n_weights;
-    uint64_t head_bytes;      /* with table and names */
+    uint64_t header_bytes;      /* with table and names */
     uint64_t data_offset, data_bytes;
     char name[RT_FILE_NAME];  /* of the spec, cut, for messages */
     SuDigest weights;         /* identity */
-    SuDigest digest;          /* of all head_bytes but these sixteen */
-} RtPackedHead;
+    SuDigest digest;          /* of all header_bytes but these sixteen */
+} RtPackedHeader;
 
 /* A PgWeight. */
 typedef struct RtPackedTensor {
@@ -40,7 +40,7 @@ typedef struct RtPackedTensor {
     SuDigest digest;        /* of those bytes */
 } RtPackedTensor;
 
-_Static_assert(sizeof(RtPackedHead) == 160 && sizeof(RtPackedTensor) == 72, "no padding in files");
+_Static_assert(sizeof(RtPackedHeader) == 160 && sizeof(RtPackedTensor) == 72, "no padding in files");
 
 /* Whether the bytes begin as a packed file does, and the same of the file at `path` (false if it cannot be read). */
 bool rt_packed_is(const uint8_t *data, size_t size);
@@ -49,7 +49,7 @@ bool rt_packed_is_file(const char *path);
 /* A file that fits the program. */
 typedef struct RtPacked {
     SuMap map;           /* empty when checked in memory */
-    const RtPackedHead *head;
+    const RtPackedHeader *header;
     const uint8_t *blob; /* [weight_bytes] */
 } RtPacked;
 
@@ -60,10 +60,10 @@ bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, S
 /* Checks the tensors' digests of an open file, and that nothing but zeros lies between them. */
 bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags);
 
-/* What a file of the program begins with: head, table and names, zeros up to data_offset. All of it but the digests. */
+/* What a file of the program begins with: header, table and names, zeros up to data_offset. All of it but the digests. */
 typedef struct RtPackedFront {
     uint8_t *bytes; /* [data_offset], malloced */
-    RtPackedHead *head;
+    RtPackedHeader *header;
     RtPackedTensor *table;
 } RtPackedFront;
 
@@ -73,8 +73,8 @@ RtPackedFront rt_packed_front(const PgProgram *program);
 void rt_weights_digests(const PgProgram *program, const uint8_t *blob, RtWorkers *workers, SuDigest *digests);
 SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWorkers *workers);
 
-/* The digest that a head should carry; head_bytes must be readable. */
-SuDigest rt_packed_head_digest(const RtPackedHead *head);
+/* The digest that a header should carry; header_bytes must be readable. */
+SuDigest rt_packed_header_digest(const RtPackedHeader *header);
 
 /* A file's `name` for messages: "" when it holds what is no name. */
 const char *rt_file_name(const char name[RT_FILE_NAME], char out[RT_FILE_NAME]);

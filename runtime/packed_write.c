@@ -24,15 +24,15 @@ static bool fill(const Target *t, const PgProgram *program, const RtTensor *cons
                          .workers = workers,
                          .progress = progress,
                          .progress_context = progress_context,
-                         .blob = t->file + t->front.head->data_offset};
+                         .blob = t->file + t->front.header->data_offset};
     if (!rt_pack(&packing, diags)) return false;
     SuArena arena = {0};
     SuDigest *digests = SU_NEW_ARRAY(&arena, SuDigest, program->n_weights);
     rt_weights_digests(program, packing.blob, workers, digests);
     for (uint32_t i = 0; i < program->n_weights; i++) t->front.table[i].digest = digests[i];
-    t->front.head->weights = su_digest(digests, program->n_weights * sizeof *digests);
-    t->front.head->digest = rt_packed_head_digest(t->front.head);
-    memcpy(t->file, t->front.bytes, t->front.head->data_offset);
+    t->front.header->weights = su_digest(digests, program->n_weights * sizeof *digests);
+    t->front.header->digest = rt_packed_header_digest(t->front.header);
+    memcpy(t->file, t->front.bytes, t->front.header->data_offset);
     su_arena_free(&arena);
     return true;
 }
@@ -75,7 +75,7 @@ bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor 
     SuOut out;
     if (!su_out_open(path, &out, diags)) return false;
     Target t = {.front = rt_packed_front(program)};
-    t.size = t.front.head->data_offset + program->weight_bytes;
+    t.size = t.front.header->data_offset + program->weight_bytes;
     bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
     if (ok && !su_out_can_map(&out)) fwrite(t.file, 1, t.size, out.file);
     if (t.file) munmap(t.file, t.size);

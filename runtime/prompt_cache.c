@@ -18,7 +18,7 @@ struct RtPromptCache {
     RtPromptCacheOptions options;
     SuDigest base; /* of all that a name depends on but the tokens */
     RtPromptCacheStats stats;
-    SuArena arena; /* owns the folder's name */
+    SuArena arena; /* owns the directory's name */
 };
 
 /* ---- names */
@@ -44,7 +44,7 @@ static SuDigestStream *start_name(const RtPromptCache *cache) {
 }
 
 static const char *path_of(const RtPromptCache *cache, const SuDigest *name, SuArena *arena) {
-    return su_entry_path(arena, cache->options.folder, name, suffix);
+    return su_entry_path(arena, cache->options.directory, name, suffix);
 }
 
 /* ---- finding */
@@ -92,7 +92,7 @@ static MossState *load(RtPromptCache *cache, const Found *found, bool needs_logi
 }
 
 static MossState *find(RtPromptCache *cache, const int32_t *tokens, size_t count) {
-    SuEntries entries = su_entries_list(cache->options.folder, suffix);
+    SuEntries entries = su_entries_list(cache->options.directory, suffix);
     MossState *state = NULL;
     if (entries.count) {
         size_t n;
@@ -111,7 +111,7 @@ static void store(RtPromptCache *cache, const SuDigest *name, const MossState *s
     if (cache->stats.error.code == MOSS_OK && !su_entry_touch(path)) {
         cache->stats.error = moss_state_save(state, path);
         cache->stats.stored += cache->stats.error.code == MOSS_OK;
-        cache->stats.evicted += su_entries_make_room(cache->options.folder, suffix, cache->options.most_bytes);
+        cache->stats.evicted += su_entries_make_room(cache->options.directory, suffix, cache->options.most_bytes);
     }
     su_arena_free(&arena);
 }
@@ -159,17 +159,17 @@ MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size
 
 /* ---- opening */
 
-bool rt_prompt_cache_make(const char *folder, SuDiags *diags) {
+bool rt_prompt_cache_make(const char *directory, SuDiags *diags) {
     struct stat st;
-    SuSpan span = su_file_span(diags, folder);
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+    SuSpan span = su_file_span(diags, directory);
+    if (mkdir(directory, 0777) != 0 && errno != EEXIST)
         return su_error(diags, span, NULL, "cannot make this directory: %s", strerror(errno));
-    if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) return su_error(diags, span, NULL, "is not a directory");
+    if (stat(directory, &st) != 0 || !S_ISDIR(st.st_mode)) return su_error(diags, span, NULL, "is not a directory");
     return true;
 }
 
 RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions *options, SuDiags *diags) {
-    if (!rt_prompt_cache_make(options->folder, diags)) return NULL;
+    if (!rt_prompt_cache_make(options->directory, diags)) return NULL;
     const SuDigest *identity;
     MossError error = rt_model_identity(model, &identity);
     if (error.code != MOSS_OK) {
@@ -182,7 +182,7 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
         return NULL;
     }
     *cache = (RtPromptCache){.model = model, .options = *options, .base = base_of(model, identity)};
-    cache->options.folder = su_strdup(&cache->arena, options->folder);
+    cache->options.directory = su_strdup(&cache->arena, options->directory);
     cache->options.every = options->every ? options->every : 1;
     return cache;
 }

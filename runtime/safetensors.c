@@ -74,36 +74,23 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
 
 /* ---- gate 3: an entry */
 
-static RtDtype dtype_of(const char *name, uint64_t *out_size) {
+static void set_dtype(RtTensor *t, uint64_t *out_size) {
+    for (int i = 0; i < IR_STORED_DTYPES; i++) {
+        const IrDtypeInfo *info = ir_dtype((IrDtype)i);
+        if (strcmp(t->dtype_name, info->file) != 0) continue;
+        t->readable = true;
+        t->dtype = (IrDtype)i;
+        *out_size = (uint64_t)info->bytes;
+        return;
+    }
     static const struct {
         const char *name;
-        RtDtype dtype;
         uint8_t size;
-    } known[] = {{"F32", RT_F32, 4},
-                 {"BF16", RT_BF16, 2},
-                 {"F16", RT_F16, 2},
-                 {"F64", RT_OTHER_DTYPE, 8},
-                 {"I64", RT_OTHER_DTYPE, 8},
-                 {"U64", RT_OTHER_DTYPE, 8},
-                 {"I32", RT_OTHER_DTYPE, 4},
-                 {"U32", RT_OTHER_DTYPE, 4},
-                 {"I16", RT_OTHER_DTYPE, 2},
-                 {"U16", RT_OTHER_DTYPE, 2},
-                 {"I8", RT_OTHER_DTYPE, 1},
-                 {"U8", RT_OTHER_DTYPE, 1},
-                 {"BOOL", RT_OTHER_DTYPE, 1},
-                 {"C64", RT_OTHER_DTYPE, 8},
-                 {"F8_E4M3", RT_OTHER_DTYPE, 1},
-                 {"F8_E5M2", RT_OTHER_DTYPE, 1},
-                 {"F8_E8M0", RT_OTHER_DTYPE, 1}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (!strcmp(name, known[i].name)) {
-            *out_size = known[i].size;
-            return known[i].dtype;
-        }
-    }
+    } others[] = {{"F64", 8}, {"I64", 8}, {"U64", 8},  {"I32", 4}, {"U32", 4},     {"I16", 2},     {"U16", 2},
+                  {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"C64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
     *out_size = 0; /* unknown: its bytes cannot be checked */
-    return RT_OTHER_DTYPE;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(t->dtype_name, others[i].name) == 0) *out_size = others[i].size;
 }
 
 /* A whole number that a double holds exactly. */
@@ -170,7 +157,7 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
     if (!cJSON_IsString(found[0])) return FAIL(r, "tensor '%s': dtype is not a word", t->name);
     uint64_t size, bytes;
     t->dtype_name = su_strdup(&r->file->arena, found[0]->valuestring);
-    t->dtype = dtype_of(t->dtype_name, &size);
+    set_dtype(t, &size);
     if (!read_shape(r, found[1], t) || !read_offsets(r, found[2], t)) return false;
     if (size && (!su_mul(t->elements, size, &bytes) || bytes != t->bytes)) {
         return FAIL(r, "tensor '%s': %s %s takes %llu bytes, but data_offsets give it %llu", t->name, t->dtype_name,

@@ -5,6 +5,7 @@
 #ifndef MOSSC_RUNTIME_SAFETENSORS_H
 #define MOSSC_RUNTIME_SAFETENSORS_H
 
+#include "ir/dtype.h"
 #include "support/file.h"
 
 enum {
@@ -12,12 +13,11 @@ enum {
     RT_MAX_HEADER = 32 << 20 /* bytes; 4096 blocks of 30 tensors need 16 MiB */
 };
 
-typedef enum RtDtype { RT_F32, RT_BF16, RT_F16, RT_OTHER_DTYPE } RtDtype;
-
 typedef struct RtTensor {
     const char *name;       /* in the file's arena */
     const char *dtype_name; /* as the file writes it */
-    RtDtype dtype;
+    bool readable;          /* its dtype is one of ours */
+    IrDtype dtype;          /* if readable */
     int32_t rank;
     int64_t shape[RT_MAX_RANK];
     uint64_t elements;      /* product of shape */
@@ -33,7 +33,7 @@ typedef struct RtSafetensors {
     SuArena arena;     /* owns tensors, names, path */
 } RtSafetensors;
 
-/* On failure nothing is left open. A dtype that is none of ours is RT_OTHER_DTYPE, not an error. */
+/* On failure nothing is left open. A dtype that is none of ours is not readable, and no error. */
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags);
 /* The same from memory, which must outlive `out`; path is for messages. */
 bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, RtSafetensors *out, SuDiags *diags);

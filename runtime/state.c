@@ -43,7 +43,7 @@ void moss_state_reset(MossState *state) {
     state->spoilt = rt_state_memory_clear(state->model, &state->memory).code != MOSS_OK; /* a device that fails keeps failing */
     state->position = 0;
     rt_state_forget_logits(state);
-    rt_mark_forget(state);
+    rt_state_checkpoint_forget(state);
 }
 
 MossError moss_state_clone(const MossState *state, MossState **out_copy) {
@@ -65,7 +65,7 @@ int64_t moss_state_position(const MossState *state) { return state->position; }
 
 void moss_state_free(MossState *state) {
     if (state) {
-        rt_mark_free(state);
+        rt_state_checkpoint_free(state);
         rt_state_memory_free(state->model, &state->memory);
         su_free(state->logits);
         su_free(state);
@@ -124,7 +124,7 @@ static MossError unpack(const RtStateFile *file, MossState *state) {
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
     if (error.code != MOSS_OK) return error;
     rt_state_unpack(file, here.data);
-    state->position = file->head->position;
+    state->position = file->header->position;
     error = rt_state_memory_back(state->model, &state->memory, &here);
     if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) error = no_memory(state->model);
     return error;

@@ -1,4 +1,4 @@
-/* Taking tokens back: a mark keeps a copy of the state where it was set and the tokens fed since. Going back restores the copy
+/* Taking tokens back: a checkpoint keeps a copy of the state where it was set and the tokens fed since. Going back restores the copy
  * and feeds again what remains, which gives the same bits, since the bits do not depend on how tokens are fed. One copy serves
  * all of the last MOSS_REWIND tokens. */
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include "runtime/model.h"
 #include "support/alloc.h"
 
-struct RtMark {
+struct RtStateCheckpoint {
     bool set;
     RtStateMemory memory;
     int64_t position;
@@ -17,83 +17,86 @@ struct RtMark {
     int32_t tokens[MOSS_REWIND];
 };
 
-void rt_mark_free(MossState *state) {
-    if (state->mark) {
-        rt_state_memory_free(state->model, &state->mark->memory);
-        su_free(state->mark->logits);
-        su_free(state->mark);
-        state->mark = NULL;
+void rt_state_checkpoint_free(MossState *state) {
+    if (state->checkpoint) {
+        rt_state_memory_free(state->model, &state->checkpoint->memory);
+        su_free(state->checkpoint->logits);
+        su_free(state->checkpoint);
+        state->checkpoint = NULL;
     }
 }
 
-void rt_mark_forget(MossState *state) {
-    if (state->mark) state->mark->set = false;
+void rt_state_checkpoint_forget(MossState *state) {
+    if (state->checkpoint) state->checkpoint->set = false;
 }
 
-void rt_mark_note(MossState *state, const int32_t *tokens, uint32_t count) {
-    RtMark *mark = state->mark;
-    if (!mark || !mark->set) return;
-    for (uint32_t i = 0; i < count && mark->count + i < MOSS_REWIND; i++) mark->tokens[mark->count + i] = tokens[i];
-    mark->count += count;
+void rt_state_checkpoint_note(MossState *state, const int32_t *tokens, uint32_t count) {
+    RtStateCheckpoint *checkpoint = state->checkpoint;
+    if (!checkpoint || !checkpoint->set) return;
+    for (uint32_t i = 0; i < count && checkpoint->count + i < MOSS_REWIND; i++)
+        checkpoint->tokens[checkpoint->count + i] = tokens[i];
+    checkpoint->count += count;
 }
 
 static MossError no_memory(const MossState *state) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for a mark of %llu bytes", (unsigned long long)state->model->program->state_bytes);
+    return rt_error(MOSS_NO_MEMORY, "no memory for a state checkpoint of %llu bytes",
+                    (unsigned long long)state->model->program->state_bytes);
 }
 
-/* The mark with its memory, in state->mark. */
-static MossError make_mark(MossState *state) {
-    if (state->mark) return (MossError){.code = MOSS_OK};
-    RtMark *mark = su_calloc(1, sizeof *mark);
-    if (!mark) return no_memory(state);
-    MossError error = rt_state_memory_make(state->model, &mark->memory);
+/* The checkpoint with its memory, in state->checkpoint. */
+static MossError make_checkpoint(MossState *state) {
+    if (state->checkpoint) return (MossError){.code = MOSS_OK};
+    RtStateCheckpoint *checkpoint = su_calloc(1, sizeof *checkpoint);
+    if (!checkpoint) return no_memory(state);
+    MossError error = rt_state_memory_make(state->model, &checkpoint->memory);
     if (error.code != MOSS_OK) {
-        su_free(mark);
+        su_free(checkpoint);
         return error;
     }
-    state->mark = mark;
+    state->checkpoint = checkpoint;
     return error;
 }
 
-MossError moss_state_mark(MossState *state) {
+MossError moss_state_checkpoint(MossState *state) {
     const PgProgram *program = state->model->program;
     const float *logits = moss_state_logits(state);
     size_t logits_bytes = (size_t)program->vocab_size * sizeof *logits;
-    if (state->spoilt) return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step: it cannot be marked");
-    MossError error = make_mark(state);
+    if (state->spoilt)
+        return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step: no checkpoint of it can be taken");
+    MossError error = make_checkpoint(state);
     if (error.code != MOSS_OK) return error;
-    RtMark *mark = state->mark;
-    if (logits && !mark->logits && !(mark->logits = su_malloc(logits_bytes))) return no_memory(state);
-    error = rt_state_memory_copy(state->model, &mark->memory, &state->memory);
+    RtStateCheckpoint *checkpoint = state->checkpoint;
+    if (logits && !checkpoint->logits && !(checkpoint->logits = su_malloc(logits_bytes))) return no_memory(state);
+    error = rt_state_memory_copy(state->model, &checkpoint->memory, &state->memory);
     if (error.code != MOSS_OK) return error;
-    mark->has_logits = logits != NULL;
-    if (logits) memcpy(mark->logits, logits, logits_bytes);
-    mark->position = state->position;
-    mark->count = 0;
-    mark->set = true;
+    checkpoint->has_logits = logits != NULL;
+    if (logits) memcpy(checkpoint->logits, logits, logits_bytes);
+    checkpoint->position = state->position;
+    checkpoint->count = 0;
+    checkpoint->set = true;
     return (MossError){.code = MOSS_OK};
 }
 
 MossError moss_state_rewind(MossState *state, uint32_t n) {
-    RtMark *mark = state->mark;
-    if (!mark || !mark->set) return rt_error(MOSS_BAD_INPUT, "the state has no mark to go back to");
-    if (mark->count > MOSS_REWIND) {
-        return rt_error(MOSS_BAD_INPUT, "%llu tokens were fed since the mark; going back is possible within %d",
-                        (unsigned long long)mark->count, MOSS_REWIND);
+    RtStateCheckpoint *checkpoint = state->checkpoint;
+    if (!checkpoint || !checkpoint->set) return rt_error(MOSS_BAD_INPUT, "the state has no checkpoint to go back to");
+    if (checkpoint->count > MOSS_REWIND) {
+        return rt_error(MOSS_BAD_INPUT, "%llu tokens were fed since the checkpoint; going back is possible within %d",
+                        (unsigned long long)checkpoint->count, MOSS_REWIND);
     }
-    if (n > mark->count) {
-        return rt_error(MOSS_BAD_INPUT, "cannot go back %u tokens: only %llu were fed since the mark", n,
-                        (unsigned long long)mark->count);
+    if (n > checkpoint->count) {
+        return rt_error(MOSS_BAD_INPUT, "cannot go back %u tokens: only %llu were fed since the checkpoint", n,
+                        (unsigned long long)checkpoint->count);
     }
     if (n == 0 && !state->spoilt) return (MossError){.code = MOSS_OK};
     int32_t again[MOSS_REWIND];
-    size_t count = mark->count - n;
-    memcpy(again, mark->tokens, count * sizeof *again);
-    MossError error = rt_state_memory_copy(state->model, &state->memory, &mark->memory);
+    size_t count = checkpoint->count - n;
+    memcpy(again, checkpoint->tokens, count * sizeof *again);
+    MossError error = rt_state_memory_copy(state->model, &state->memory, &checkpoint->memory);
     if (error.code != MOSS_OK) return error;
-    state->position = mark->position;
+    state->position = checkpoint->position;
     state->spoilt = false;
-    mark->count = 0; /* what is fed again is noted again */
-    if (!rt_state_keep_logits(state, mark->has_logits ? mark->logits : NULL)) return no_memory(state);
+    checkpoint->count = 0; /* what is fed again is noted again */
+    if (!rt_state_keep_logits(state, checkpoint->has_logits ? checkpoint->logits : NULL)) return no_memory(state);
     return count ? moss_feed(state->model, state, again, count, 0) : (MossError){.code = MOSS_OK};
 }

@@ -62,29 +62,29 @@ static void put_body(Sink *sink, const PgProgram *program, const RtSequence *seq
     if (sequence->logits) put(sink, sequence->logits, (size_t)program->vocab_size * sizeof(float));
 }
 
-static RtStateHead make_head(const PgProgram *program, const SuDigest *weights, const RtSequence *sequence, uint8_t *bits) {
-    RtStateHead head = {.format = RT_STATE_FORMAT,
-                        .numerics = PG_NUMERICS,
-                        .weights = *weights,
-                        .layout = rt_state_layout(program),
-                        .position = sequence->position,
-                        .state_bytes = program->state_bytes,
-                        .logits = sequence->logits ? (uint64_t)program->vocab_size : 0};
-    memcpy(head.magic, RT_STATE_MAGIC, sizeof head.magic);
-    memcpy(head.spec_hash, program->spec_hash, sizeof head.spec_hash);
-    strncpy(head.name, program->name, sizeof head.name - 1);
+static RtStateHeader make_header(const PgProgram *program, const SuDigest *weights, const RtSequence *sequence, uint8_t *bits) {
+    RtStateHeader header = {.format = RT_STATE_FORMAT,
+                            .numerics = PG_NUMERICS,
+                            .weights = *weights,
+                            .layout = rt_state_layout(program),
+                            .position = sequence->position,
+                            .state_bytes = program->state_bytes,
+                            .logits = sequence->logits ? (uint64_t)program->vocab_size : 0};
+    memcpy(header.magic, RT_STATE_MAGIC, sizeof header.magic);
+    memcpy(header.spec_hash, program->spec_hash, sizeof header.spec_hash);
+    strncpy(header.name, program->name, sizeof header.name - 1);
     for (uint64_t b = 0; b < count_blocks(program->state_bytes); b++) {
         if (!is_zero(sequence->memory + b * RT_STATE_BLOCK, block_size(program->state_bytes, b))) {
             bits[b / 8] |= (uint8_t)(1u << b % 8);
-            head.blocks++;
+            header.blocks++;
         }
     }
     Sink sink = {.digest = su_digest_start()};
     put_body(&sink, program, sequence, bits);
-    head.body = su_digest_now(sink.digest);
+    header.body = su_digest_now(sink.digest);
     su_digest_end(sink.digest);
-    head.digest = rt_state_head_digest(&head);
-    return head;
+    header.digest = rt_state_header_digest(&header);
+    return header;
 }
 
 bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *weights, const RtSequence *sequence,
@@ -93,9 +93,9 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
     if (!su_out_open(path, &out, diags)) return false;
     SuArena arena = {0};
     uint8_t *bits = su_alloc_array(&arena, bits_size(program->state_bytes), 1);
-    RtStateHead head = make_head(program, weights, sequence, bits);
+    RtStateHeader header = make_header(program, weights, sequence, bits);
     Sink sink = {.file = out.file};
-    put(&sink, &head, sizeof head);
+    put(&sink, &header, sizeof header);
     put_body(&sink, program, sequence, bits);
     su_arena_free(&arena);
     return su_out_commit(&out, diags);
@@ -103,64 +103,64 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
 
 /* ---- reading */
 
-/* Is it a state file with an undamaged head? */
-static bool check_head(const RtStateHead *head, size_t size, SuSpan span, SuDiags *diags) {
-    if (size < sizeof *head || memcmp(head->magic, RT_STATE_MAGIC, sizeof head->magic) != 0)
+/* Is it a state file with an undamaged header? */
+static bool check_header(const RtStateHeader *header, size_t size, SuSpan span, SuDiags *diags) {
+    if (size < sizeof *header || memcmp(header->magic, RT_STATE_MAGIC, sizeof header->magic) != 0)
         return su_error(diags, span, "states are written by --state-out", "is not a whole file of a state");
-    if (head->format != RT_STATE_FORMAT) {
-        return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", head->format,
+    if (header->format != RT_STATE_FORMAT) {
+        return su_error(diags, span, start_again, "is a state in format %u; this mossc reads format %d", header->format,
                         RT_STATE_FORMAT);
     }
-    SuDigest digest = rt_state_head_digest(head);
-    if (!su_digest_equal(&digest, &head->digest))
-        return su_error(diags, span, start_again, "is damaged: the digest of its head does not match");
+    SuDigest digest = rt_state_header_digest(header);
+    if (!su_digest_equal(&digest, &header->digest))
+        return su_error(diags, span, start_again, "is damaged: the digest of its header does not match");
     return true;
 }
 
 /* Is it of this model? */
-static bool check_fit(const RtStateHead *head, const PgProgram *program, const SuDigest *weights, SuSpan span, SuDiags *diags) {
+static bool check_fit(const RtStateHeader *header, const PgProgram *program, const SuDigest *weights, SuSpan span, SuDiags *diags) {
     char name[RT_FILE_NAME];
-    if (head->numerics != PG_NUMERICS) {
+    if (header->numerics != PG_NUMERICS) {
         return su_error(diags, span, start_again, "was made by version %u of the numerics; this mossc computes with version %d",
-                        head->numerics, PG_NUMERICS);
+                        header->numerics, PG_NUMERICS);
     }
-    if (memcmp(head->spec_hash, program->spec_hash, sizeof head->spec_hash) != 0) {
+    if (memcmp(header->spec_hash, program->spec_hash, sizeof header->spec_hash) != 0) {
         return su_error(diags, span, "give the spec that made it, with the same --set",
-                        "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(head->name, name),
+                        "is a state of another spec, '%s', not of this form of '%s'", rt_file_name(header->name, name),
                         program->name);
     }
-    if (!su_digest_equal(&head->weights, weights))
+    if (!su_digest_equal(&header->weights, weights))
         return su_error(diags, span, "give the weights that made it", "is a state of this spec with other weights");
     SuDigest layout = rt_state_layout(program);
-    if (!su_digest_equal(&head->layout, &layout) || head->state_bytes != program->state_bytes ||
-        (head->logits && head->logits != (uint64_t)program->vocab_size)) {
+    if (!su_digest_equal(&header->layout, &layout) || header->state_bytes != program->state_bytes ||
+        (header->logits && header->logits != (uint64_t)program->vocab_size)) {
         return su_error(diags, span, "run it with the passes that made it", "is a state of a program with other states");
     }
-    if (head->position < 0 || (program->max_positions && head->position > program->max_positions))
-        return su_error(diags, span, start_again, "is damaged: its position, %lld, cannot be", (long long)head->position);
+    if (header->position < 0 || (program->max_positions && header->position > program->max_positions))
+        return su_error(diags, span, start_again, "is damaged: its position, %lld, cannot be", (long long)header->position);
     return true;
 }
 
 /* Do bits and blocks fill the file exactly? */
 static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiags *diags) {
-    const RtStateHead *head = file->head;
-    uint64_t bits = bits_size(head->state_bytes), whole = sizeof *head + bits, set = 0;
+    const RtStateHeader *header = file->header;
+    uint64_t bits = bits_size(header->state_bytes), whole = sizeof *header + bits, set = 0;
     if (size < whole) return su_error(diags, span, start_again, "is cut short");
     for (uint64_t b = 0; b < bits * 8; b++) {
         if (bit(file->bits, b)) {
-            if (b >= count_blocks(head->state_bytes))
+            if (b >= count_blocks(header->state_bytes))
                 return su_error(diags, span, start_again, "is damaged: it holds blocks past the state's end");
-            whole += block_size(head->state_bytes, b);
+            whole += block_size(header->state_bytes, b);
             set++;
         }
     }
-    whole += head->logits * sizeof(float);
-    if (set != head->blocks || size != whole) {
+    whole += header->logits * sizeof(float);
+    if (set != header->blocks || size != whole) {
         return su_error(diags, span, start_again, "is damaged or cut short: %zu bytes instead of %llu", size,
                         (unsigned long long)whole);
     }
-    SuDigest body = su_digest(file->bits, size - sizeof *head);
-    if (!su_digest_equal(&body, &head->body))
+    SuDigest body = su_digest(file->bits, size - sizeof *header);
+    if (!su_digest_equal(&body, &header->body))
         return su_error(diags, span, start_again, "is damaged: the digest of its contents does not match");
     return true;
 }
@@ -168,18 +168,18 @@ static bool check_body(const RtStateFile *file, size_t size, SuSpan span, SuDiag
 bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const SuDigest *weights,
                     RtStateFile *out, SuDiags *diags) {
     SuSpan span = su_file_span(diags, path);
-    RtStateFile file = {.head = (const RtStateHead *)(const void *)data};
-    if (!check_head(file.head, size, span, diags) || !check_fit(file.head, program, weights, span, diags)) return false;
-    file.bits = data + sizeof *file.head;
+    RtStateFile file = {.header = (const RtStateHeader *)(const void *)data};
+    if (!check_header(file.header, size, span, diags) || !check_fit(file.header, program, weights, span, diags)) return false;
+    file.bits = data + sizeof *file.header;
     if (!check_body(&file, size, span, diags)) return false;
     file.blocks = file.bits + bits_size(program->state_bytes);
-    file.logits = file.head->logits ? data + size - file.head->logits * sizeof(float) : NULL;
+    file.logits = file.header->logits ? data + size - file.header->logits * sizeof(float) : NULL;
     *out = file;
     return true;
 }
 
 void rt_state_unpack(const RtStateFile *file, uint8_t *memory) {
-    uint64_t bytes = file->head->state_bytes;
+    uint64_t bytes = file->header->state_bytes;
     const uint8_t *from = file->blocks;
     for (uint64_t b = 0; b < count_blocks(bytes); b++) {
         if (bit(file->bits, b)) {

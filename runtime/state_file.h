@@ -14,7 +14,7 @@ enum { RT_STATE_FORMAT = 1, RT_STATE_BLOCK = 4096 };
 /* The first bytes, little endian. Then the *body*: a bit for each RT_STATE_BLOCK bytes of the state, the lowest bit of a byte
  * first, padded with zero bits to a multiple of 8 bytes; those blocks whose bit is set, the state's last one as short as it is;
  * the logits after the last token. */
-typedef struct RtStateHead {
+typedef struct RtStateHeader {
     char magic[8];
     uint32_t format, numerics;
     uint8_t spec_hash[16];
@@ -27,9 +27,9 @@ typedef struct RtStateHead {
     char name[RT_FILE_NAME]; /* of the spec, cut, for messages */
     SuDigest body;
     SuDigest digest; /* of all above */
-} RtStateHead;
+} RtStateHeader;
 
-_Static_assert(sizeof(RtStateHead) == 192, "no padding in files");
+_Static_assert(sizeof(RtStateHeader) == 192, "no padding in files");
 
 /* A sequence as a file holds it. */
 typedef struct RtSequence {
@@ -44,7 +44,7 @@ bool rt_state_write(const char *path, const PgProgram *program, const SuDigest *
 
 /* A checked file: pointers into it. */
 typedef struct RtStateFile {
-    const RtStateHead *head;
+    const RtStateHeader *header;
     const uint8_t *bits, *blocks, *logits; /* logits: unaligned; NULL when there are none */
 } RtStateFile;
 
@@ -56,8 +56,10 @@ void rt_state_unpack(const RtStateFile *file, uint8_t *memory);
 
 /* The digest of a program's table of states. */
 SuDigest rt_state_layout(const PgProgram *program);
-/* The digest that a head should carry. */
-static inline SuDigest rt_state_head_digest(const RtStateHead *head) { return su_digest(head, offsetof(RtStateHead, digest)); }
+/* The digest that a header should carry. */
+static inline SuDigest rt_state_header_digest(const RtStateHeader *header) {
+    return su_digest(header, offsetof(RtStateHeader, digest));
+}
 
 /* Copies a state; what is zero on both sides is not touched, so that unused caches take no memory. */
 void rt_state_copy(uint8_t *to, const uint8_t *from, uint64_t bytes);

@@ -1,7 +1,7 @@
-/* One step: check what is fed, describe it to the kernels, run the phases, look for trouble.
+/* One step: check what is fed, describe it to the kernels, run the phases, look for non-finite values.
  *
  * Every worker walks the same list of phases. Within a stage it claims tiles of one phase after the other and goes on when
- * there are none left; at the end of a stage all meet, and the last one to arrive makes the counters ready for the next. */
+ * there are none left; at the end of a stage all wait at a barrier, and the last one to arrive makes the counters ready for the next. */
 #include <string.h>
 
 #include "runtime/device.h"
@@ -18,7 +18,7 @@ static void reset_claims(void *context) {
 
 static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
     const PgCode *code = &r->model->codes[phase->kernel];
-    uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->wanted);
+    uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->n_out_rows);
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
     if (tiles > INT32_MAX) SU_BUG("phase '%s' has %llu tiles", phase->name, (unsigned long long)tiles);
     if (workers == 1) {
@@ -61,7 +61,7 @@ static void work(void *context, int worker) {
     const RtArgs *args = &m->args[worker].args;
     if (m->program->n_ropes) {
         fill_ropes(r, worker);
-        rt_workers_meet(m->workers, NULL, NULL);
+        rt_workers_barrier(m->workers, NULL, NULL);
     }
     uint32_t n_phases = r->step->n_phases, first_of_stage = 0;
     MossPhaseTime *times = r->times ? r->times + (size_t)worker * n_phases : NULL;
@@ -72,7 +72,7 @@ static void work(void *context, int worker) {
         if (times) lap(&since, &times[i].working);
         bool last = i + 1 == n_phases;
         if (last ? times != NULL : phase[1].stage != phase->stage) { /* after the last one rt_workers_run meets, off the clock */
-            rt_workers_meet(m->workers, reset_claims, m);
+            rt_workers_barrier(m->workers, reset_claims, m);
             first_of_stage = i + 1;
             if (times) lap(&since, &times[i].waiting);
         }
@@ -137,9 +137,9 @@ static void describe(RtRunning *r, const MossSegment *segments, uint32_t n_segme
             m->tokens[r->rows] = in->tokens[i];
             m->row_segment[r->rows] = (int32_t)s;
             m->row_position[r->rows] = in->state->position + i;
-            m->trouble[r->rows] = 0;
-            if (in->wanted == MOSS_ALL_LOGITS || (in->wanted == MOSS_LAST_LOGITS && i + 1 == in->count))
-                m->out_rows[r->wanted++] = (int32_t)r->rows;
+            m->nonfinite[r->rows] = 0;
+            if (in->logits == MOSS_ALL_LOGITS || (in->logits == MOSS_LAST_LOGITS && i + 1 == in->count))
+                m->out_rows[r->n_out_rows++] = (int32_t)r->rows;
         }
     }
     r->mode = r->rows == 1 ? PG_ROW : PG_BLOCK;
@@ -161,7 +161,7 @@ static bool grow(RtPages *pages, uint64_t bytes) {
 static MossError make_room(const RtRunning *r) {
     MossModel *m = r->model;
     uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
-    uint64_t logits = r->wanted * m->program->out_stride * sizeof(float);
+    uint64_t logits = r->n_out_rows * m->program->out_stride * sizeof(float);
     if (grow(&m->arena, arena) && grow(&m->logits, logits)) return (MossError){.code = MOSS_OK};
     return rt_error(MOSS_NO_MEMORY, "no memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
                     (unsigned long long)arena, (unsigned long long)logits);
@@ -172,7 +172,7 @@ MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t 
     MossError error = check_segments(model, segments, n_segments);
     if (error.code != MOSS_OK) return error;
     describe(out_running, segments, n_segments);
-    model->wanted = 0;
+    model->n_out_rows = 0;
     model->logits_step = 0;
     return make_room(out_running);
 }
@@ -188,7 +188,7 @@ static MossError run_here(RtRunning *r) {
         args->ld = r->ld;
         args->rows = r->rows;
         args->n_segments = r->n_segments;
-        args->wanted = r->wanted;
+        args->n_out_rows = r->n_out_rows;
     }
     reset_claims(m);
     rt_workers_run(m->workers, work, r);
@@ -200,14 +200,14 @@ RtDeviceStep rt_step_of_device(const RtRunning *r) {
     return (RtDeviceStep){.mode = r->mode,
                           .rows = r->rows,
                           .n_segments = r->n_segments,
-                          .wanted = r->wanted,
+                          .n_out_rows = r->n_out_rows,
                           .ld = r->ld,
                           .segments = m->segments,
                           .tokens = m->tokens,
                           .row_segment = m->row_segment,
                           .out_rows = m->out_rows,
                           .row_position = m->row_position,
-                          .trouble = m->trouble,
+                          .nonfinite = m->nonfinite,
                           .logits = (float *)m->logits.data,
                           .times = r->times};
 }
@@ -225,13 +225,14 @@ static uint32_t line_of_block(const PgStep *step, int32_t block) {
     return 0;
 }
 
-static MossError find_trouble(const RtRunning *r) {
+static MossError find_nonfinite(const RtRunning *r) {
     const MossModel *m = r->model;
     for (uint32_t row = 0; row < r->rows; row++) {
-        if (m->trouble[row]) {
-            int32_t block = m->trouble[row] - 1;
-            return rt_error(MOSS_TROUBLE, "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s",
-                            block, line_of_block(r->step, block), (long long)m->row_position[row],
+        if (m->nonfinite[row]) {
+            int32_t block = m->nonfinite[row] - 1;
+            return rt_error(MOSS_NON_FINITE,
+                            "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s", block,
+                            line_of_block(r->step, block), (long long)m->row_position[row],
                             r->n_segments > 1 ? " of one of the sequences" : "");
         }
     }
@@ -243,12 +244,12 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
     uint32_t rows = 0; /* of logits */
     for (uint32_t i = 0; i < n_segments; i++) {
         MossState *state = segments[i].state;
-        rows += segments[i].wanted == MOSS_ALL_LOGITS ? segments[i].count : segments[i].wanted == MOSS_LAST_LOGITS;
+        rows += segments[i].logits == MOSS_ALL_LOGITS ? segments[i].count : segments[i].logits == MOSS_LAST_LOGITS;
         rt_state_forget_logits(state);
-        rt_mark_note(state, segments[i].tokens, segments[i].count);
+        rt_state_checkpoint_note(state, segments[i].tokens, segments[i].count);
         state->position += segments[i].count;
         state->spoilt = !ok;
-        if (ok && segments[i].wanted != MOSS_NO_LOGITS) {
+        if (ok && segments[i].logits != MOSS_NO_LOGITS) {
             state->logits_step = m->step_number;
             state->logits_row = rows - 1;
         }
@@ -257,10 +258,10 @@ static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segmen
 
 MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError error) {
     MossModel *m = r->model;
-    if (error.code == MOSS_OK) error = find_trouble(r);
+    if (error.code == MOSS_OK) error = find_nonfinite(r);
     advance(m, segments, r->n_segments, error.code == MOSS_OK);
     if (error.code == MOSS_OK) {
-        m->wanted = r->wanted;
+        m->n_out_rows = r->n_out_rows;
         m->logits_step = m->step_number;
     }
     return error;
@@ -276,10 +277,10 @@ MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_se
 }
 
 const float *moss_logits(const MossModel *model, uint32_t i) {
-    return i < model->wanted ? (const float *)model->logits.data + i * model->program->out_stride : NULL;
+    return i < model->n_out_rows ? (const float *)model->logits.data + i * model->program->out_stride : NULL;
 }
 
-uint32_t moss_logits_count(const MossModel *model) { return model->wanted; }
+uint32_t moss_logits_count(const MossModel *model) { return model->n_out_rows; }
 
 MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk) {
     const PgProgram *program = model->program;
@@ -298,7 +299,7 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
         MossSegment segment = {.state = state,
                                .tokens = tokens + done,
                                .count = (uint32_t)n,
-                               .wanted = done + n == count ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS};
+                               .logits = done + n == count ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS};
         MossError error = moss_step(model, &segment, 1);
         if (error.code != MOSS_OK) return error;
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/dtypes.h"
 #include "runtime/narrow.h"
 #include "runtime/packed.h"
 #include "support/str.h"
@@ -49,10 +50,18 @@ static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
     return same;
 }
 
+/* "F32, BF16 or F16" */
+static const char *readable_dtypes(SuArena *arena) {
+    const char *text = ir_dtype((IrDtype)0)->file;
+    for (int i = 1; i < IR_STORED_DTYPES; i++)
+        text = su_printf(arena, "%s%s%s", text, i + 1 < IR_STORED_DTYPES ? ", " : " or ", ir_dtype((IrDtype)i)->file);
+    return text;
+}
+
 static bool check_form(const PgTensor *expected, const RtTensor *tensor, const char *path, SuDiags *diags) {
-    if (tensor->dtype == RT_OTHER_DTYPE) {
-        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' is %s; expected F32, BF16 or F16", tensor->name,
-                        tensor->dtype_name);
+    if (!tensor->readable) {
+        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' is %s; expected %s", tensor->name, tensor->dtype_name,
+                        readable_dtypes(&diags->arena));
     }
     if (!same_shape(expected, tensor)) {
         return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s' has shape %s; expected %s", tensor->name,
@@ -134,23 +143,8 @@ void rt_checkpoints_close(RtCheckpoints *checkpoints) {
 /* ---- elements */
 
 void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, float *out) {
-    uint16_t half;
-    switch (tensor->dtype) {
-    case RT_F32: memcpy(out, tensor->data + first * sizeof(float), count * sizeof(float)); break;
-    case RT_BF16:
-        for (uint64_t i = 0; i < count; i++) {
-            memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
-            out[i] = rt_widen_bf16(half);
-        }
-        break;
-    case RT_F16:
-        for (uint64_t i = 0; i < count; i++) {
-            memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
-            out[i] = rt_widen_f16(half);
-        }
-        break;
-    case RT_OTHER_DTYPE: SU_BUG("tensor '%s' is read although its dtype is %s", tensor->name, tensor->dtype_name);
-    }
+    if (!tensor->readable) SU_BUG("tensor '%s' is read although its dtype is %s", tensor->name, tensor->dtype_name);
+    rt_dtype(tensor->dtype)->read(tensor->data + first * (uint64_t)ir_dtype(tensor->dtype)->bytes, count, out);
 }
 
 /* The first that is not finite, or count. Looks at all before it searches: without a branch that is as fast as memory. */
@@ -162,11 +156,9 @@ static uint64_t first_bad(const float *values, uint64_t count) {
     return at;
 }
 
-uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count) {
+uint64_t rt_round_to(IrDtype dtype, float *values, uint64_t count) {
     uint64_t bad = first_bad(values, count);
-    if (bad < count || dtype == PG_F32) return bad;
-    for (uint64_t i = 0; dtype == PG_BF16 && i < count; i++) values[i] = rt_widen_bf16(rt_narrow_bf16(values[i]));
-    for (uint64_t i = 0; dtype == PG_F16 && i < count; i++) values[i] = rt_widen_f16(rt_narrow_f16(values[i]));
+    if (bad < count || !rt_dtype(dtype)->round(values, count)) return bad;
     return first_bad(values, count); /* overflow is infinite now */
 }
 
@@ -180,7 +172,7 @@ static const char *place_text(SuArena *arena, const PgTensor *expected, uint64_t
     return rt_shape_text(arena, place, expected->rank);
 }
 
-bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, uint64_t index, SuDiags *diags) {
+bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, uint64_t index, SuDiags *diags) {
     float value;
     rt_read_elements(tensor, index, 1, &value);
     const char *place = place_text(&diags->arena, expected, index);
@@ -188,8 +180,10 @@ bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dt
         return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s; every weight must be finite", expected->name,
                         place, value != value ? "not a number" : "infinite");
     }
-    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s, %g, does not fit %s", expected->name, place, (double)value,
-                    dtype == PG_F16 ? "f16 (at most 65504)" : "bf16");
+    const IrDtypeInfo *info = ir_dtype((IrDtype)expected->dtype);
+    const char *most = info->most == 0 ? "" : su_printf(&diags->arena, " (at most %g)", info->most);
+    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s, %g, does not fit %s%s", expected->name, place,
+                    (double)value, info->word, most);
 }
 
 /* ---- floats for the evaluators */
@@ -201,20 +195,18 @@ struct RtSource {
     const float **values;     /* of tensors[i] */
 };
 
-static const float *read_tensor(SuArena *arena, const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, SuDiags *diags) {
+static const float *read_tensor(SuArena *arena, const PgTensor *expected, const RtTensor *tensor, SuDiags *diags) {
     float *values = su_alloc_array(arena, tensor->elements, sizeof *values);
-    PgDtype to = expected->narrow ? dtype : PG_F32;
     rt_read_elements(tensor, 0, tensor->elements, values);
-    uint64_t bad = rt_round_to(to, values, tensor->elements);
+    uint64_t bad = rt_round_to((IrDtype)expected->dtype, values, tensor->elements);
     if (bad < tensor->elements) {
-        rt_value_error(expected, tensor, to, bad, diags);
+        rt_value_error(expected, tensor, bad, diags);
         return NULL;
     }
     return values;
 }
 
-RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
-                         SuDiags *diags) {
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, SuDiags *diags) {
     RtCheckpoints checkpoints;
     if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) return NULL;
     SuArena arena = {0};
@@ -223,7 +215,7 @@ RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTenso
     *source = (RtSource){.n_tensors = n_tensors, .tensors = e.sorted, .values = SU_NEW_ARRAY(&arena, const float *, n_tensors)};
     bool ok = true;
     for (size_t i = 0; i < n_tensors; i++) {
-        source->values[i] = read_tensor(&arena, e.sorted[i], checkpoints.tensors[e.sorted[i] - tensors], dtype, diags);
+        source->values[i] = read_tensor(&arena, e.sorted[i], checkpoints.tensors[e.sorted[i] - tensors], diags);
         ok = ok && source->values[i];
     }
     rt_checkpoints_close(&checkpoints);

@@ -29,21 +29,20 @@ void rt_checkpoints_close(RtCheckpoints *checkpoints);
 /* Elements first .. first + count as floats: widened, exact. */
 void rt_read_elements(const RtTensor *tensor, uint64_t first, uint64_t count, float *out);
 
-/* Narrows values in place to `dtype` and widens them back. Returns the index of the first one that was not finite or does not
+/* Rounds values in place to what `dtype` holds. Returns the index of the first one that was not finite or does not
  * fit, or count if there is none. */
-uint64_t rt_round_to(PgDtype dtype, float *values, uint64_t count);
+uint64_t rt_round_to(IrDtype dtype, float *values, uint64_t count);
 
 /* Adds the error about element `index` of a tensor that rt_round_to refused. Always false. */
-bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, PgDtype dtype, uint64_t index, SuDiags *diags);
+bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, uint64_t index, SuDiags *diags);
 
 /* ---- floats for the evaluators */
 
 typedef struct RtSource RtSource;
 
-/* Reads and checks every tensor; dtype is what those with `narrow` are narrowed to. NULL after adding to diags. The tensors'
- * names must outlive the source. */
-RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, PgDtype dtype,
-                         SuDiags *diags);
+/* Reads and checks every tensor; its values are rounded to its dtype. NULL after adding to diags. The tensors' names must
+ * outlive the source. */
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, SuDiags *diags);
 void rt_source_close(RtSource *source);
 /* Row-major elements, or NULL. `source` is an RtSource: fits IrWeightLookup and MossTensorLookup. */
 const float *rt_source_lookup(void *source, const char *name);

@@ -1,4 +1,4 @@
-/* Two words carry everything: `generation`, which the last worker of a meeting raises, and `epoch`, which a run raises. Waiting
+/* Two words carry everything: `generation`, which the last worker of a barrier raises, and `epoch`, which a run raises. Waiting
  * for one of them to change is spinning, then a futex. A sleeper announces itself before it looks at the word for the last
  * time, and who raises a word looks for sleepers after raising it: sequential consistency makes that pair safe. */
 #include "runtime/workers.h"
@@ -104,7 +104,7 @@ static void raise_word(Word *word) {
     if (atomic_load(&word->sleepers)) futex(&word->value, FUTEX_WAKE, INT32_MAX);
 }
 
-void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context) {
+void rt_workers_barrier(RtWorkers *workers, void (*last)(void *context), void *context) {
     uint32_t generation = atomic_load_explicit(&workers->generation.value, memory_order_relaxed); /* ours: it cannot pass us */
     uint32_t arrived = atomic_fetch_add_explicit(&workers->arrived, 1, memory_order_acq_rel) + 1;
     if (arrived < (uint32_t)workers->count) {
@@ -127,7 +127,7 @@ static void *thread_main(void *argument) {
         wait_for_change(&workers->epoch, epoch, workers->spin_ns);
         if (workers->stopping) return NULL;
         workers->work(workers->context, self->index);
-        rt_workers_meet(workers, NULL, NULL);
+        rt_workers_barrier(workers, NULL, NULL);
     }
 }
 
@@ -141,7 +141,7 @@ void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
     workers->context = context;
     if (workers->count > 1) raise_word(&workers->epoch);
     work(context, 0);
-    rt_workers_meet(workers, NULL, NULL);
+    rt_workers_barrier(workers, NULL, NULL);
     if (pinned) sched_setaffinity(0, sizeof mask, &mask);
     set_fp_environment(environment);
 }

@@ -30,7 +30,7 @@ void rt_workers_run(RtWorkers *workers, RtWork work, void *context);
 
 /* Inside a run: returns when every worker has called it. The last one to arrive calls last(context) before anyone leaves;
  * all that was written before is seen by all. last may be NULL. */
-void rt_workers_meet(RtWorkers *workers, void (*last)(void *context), void *context);
+void rt_workers_barrier(RtWorkers *workers, void (*last)(void *context), void *context);
 
 /* A counter that workers claim runs of tiles from; alone in its cache line. */
 typedef struct RtClaims {

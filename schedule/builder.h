@@ -47,11 +47,11 @@ typedef struct ScBuilder {
     SuArena scratch;
     PsUses uses;
     ScLayout *layouts;      /* [values] */
-    bool *inlined;          /* [nodes] norms that the maps of a one-row step recompute */
+    bool *inlined;          /* [nodes] norms that the linear layers of a one-row step recompute */
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
-    int32_t *groups_of;     /* [values] of routes: buffer of the group table, -1 none (PG_BLOCK) */
-    bool *skip_conv;        /* [nodes] last node of a convolution that the map before it has taken; of the mode */
+    int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
+    bool *skip_conv;        /* [nodes] last node of a convolution that the linear layer before it has taken; of the mode */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;
     ScPhase *phases;
@@ -60,7 +60,6 @@ typedef struct ScBuilder {
     PgTensor *tensors;
     size_t n_tensors;
     uint32_t *tensor_of;    /* [values] of weights: index into tensors */
-    PgDtype dtype;          /* of those that are not f32 */
     ScWeight *weights;
     size_t n_weights, weights_capacity;
     int32_t *weight_of[3];  /* [PgPack][values]: index into weights, -1 */

@@ -6,12 +6,12 @@
 /* Planes win over rows: a value without planes repeats over the other's. */
 static ScLayout wider(ScLayout a, ScLayout b) { return a.planes == PG_ROWS ? b : a; }
 
-static void as_positions(ScLayout *layout, const IrGraph *g, IrValueId routes) {
-    PsChoice choice = ps_choice(g, routes);
+static void as_positions(ScLayout *layout, const IrGraph *g, IrValueId expert_indices) {
+    PsChoice choice = ps_choice(g, expert_indices);
     layout->planes = PG_POSITIONS;
     layout->E = choice.E;
     layout->k = choice.k;
-    layout->routes = routes;
+    layout->expert_indices = expert_indices;
 }
 
 static void as_planes(ScLayout *layout, int64_t E) {
@@ -21,11 +21,11 @@ static void as_planes(ScLayout *layout, int64_t E) {
 
 /* Planes of a node's first result, from its operands' layouts and its own kind. */
 static ScLayout node_planes(const IrGraph *g, const IrNode *node, const ScLayout *layouts) {
-    ScLayout x = {.routes = IR_NONE};
+    ScLayout x = {.expert_indices = IR_NONE};
     const char *kinds = ir_op_info(node->op)->operands;
     for (int i = 0; i < node->n_operands; i++)
         if (kinds[i] == 'x') x = wider(x, layouts[node->operands[i]]);
-    ScLayout out = {.planes = x.planes, .E = x.E, .k = x.k, .routes = x.routes};
+    ScLayout out = {.planes = x.planes, .E = x.E, .k = x.k, .expert_indices = x.expert_indices};
     IrOp op = node->op;
     if (op == IR_OP_linear_routed || op == IR_OP_add_bias_routed || op == IR_OP_mul_param_routed || op == IR_OP_outer_routed)
         as_positions(&out, g, node->operands[2]);
@@ -39,7 +39,7 @@ static ScLayout node_planes(const IrGraph *g, const IrNode *node, const ScLayout
     else if (op == IR_OP_recur && g->values[node->operands[2]].type.rank == 3)
         as_planes(&out, g->values[node->operands[2]].type.dim[0]);
     else if (op == IR_OP_expert_sum || op == IR_OP_expert_sum_routed || op == IR_OP_plane_sum || op == IR_OP_mix)
-        out = (ScLayout){.routes = IR_NONE};
+        out = (ScLayout){.expert_indices = IR_NONE};
     return out;
 }
 
@@ -60,7 +60,7 @@ ScLayout *sc_layouts(const IrGraph *g, SuArena *arena) {
         const IrType *type = &g->values[node->results[0]].type;
         ScLayout *out = &layouts[node->results[0]];
         if (node->op == IR_OP_select || node->op == IR_OP_gates) {
-            *out = (ScLayout){.indices = true, .k = type->dim[1], .N = 1, .routes = IR_NONE};
+            *out = (ScLayout){.indices = true, .k = type->dim[1], .N = 1, .expert_indices = IR_NONE};
             continue;
         }
         *out = node_planes(g, node, layouts);

@@ -7,11 +7,11 @@
 
 typedef struct ScLayout {
     PgLayout planes;
-    bool indices;      /* routes or gates: [LD][k] of 4 bytes */
+    bool indices;      /* expert indices or combine weights: [LD][k] of 4 bytes */
     int64_t E, k;      /* planes: E planes; positions: k of E; 0 for rows */
     int64_t width;     /* O, or channels I */
     int64_t N;         /* channels with a state dimension: N; else 1 */
-    IrValueId routes;  /* positions: whose experts */
+    IrValueId expert_indices;  /* positions: whose experts */
 } ScLayout;
 
 /* One per value of the graph; weights, states and tokens have none (all zero). */
@@ -25,7 +25,7 @@ typedef struct ScBytes {
     uint64_t per_row, fixed;
 } ScBytes;
 ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode);
-/* Of the group table of routes with E experts, k chosen (PG_BLOCK). */
+/* Of the group table of expert indices with E experts, k chosen (PG_BLOCK). */
 ScBytes sc_group_bytes(int64_t E, int64_t k);
 
 #endif

@@ -1,5 +1,5 @@
 /* Phases: what each region, and each node outside one, becomes in the mode at hand. Everything a back end needs is written into
- * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (map, scan, attention) are
+ * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (linear layer, scan, attention) are
  * in phases_fused.c, single operations here. */
 #include "schedule/phases.h"
 
@@ -61,7 +61,7 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
     if (value == IR_NONE) return;
     const ScWeight *w = sc_packed(b, value, pack, active);
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
-    if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (PgDtype)w->pg.dtype;
+    if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (IrDtype)w->pg.dtype;
 }
 
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
@@ -69,31 +69,31 @@ void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
 }
 
-/* The group table of some routes; the phase that makes it comes first where it is needed first. */
-static int32_t group_table(ScBuilder *b, IrValueId routes) {
-    if (b->groups_of[routes] >= 0) return b->groups_of[routes];
-    const IrNode *select = ps_maker(b->g, routes);
-    PsChoice choice = ps_choice(b->g, routes);
+/* The group table of some expert indices; the phase that makes it comes first where it is needed first. */
+static int32_t group_table(ScBuilder *b, IrValueId expert_indices) {
+    if (b->groups_of[expert_indices] >= 0) return b->groups_of[expert_indices];
+    const IrNode *select = ps_maker(b->g, expert_indices);
+    PsChoice choice = ps_choice(b->g, expert_indices);
     ScPhaseId p = sc_new_phase(b, PG_GROUP, select, sc_phase_name(b, select, "group"));
     sc_phase(b, p)->kernel.E = choice.E;
     sc_phase(b, p)->kernel.k = choice.k;
-    sc_read(b, p, PG_GROUP_ROUTES, routes);
-    b->groups_of[routes] = sc_write_buffer(b, p, PG_GROUP_GROUPS, sc_group_bytes(choice.E, choice.k), "groups");
-    return b->groups_of[routes];
+    sc_read(b, p, PG_GROUP_EXPERTS, expert_indices);
+    b->groups_of[expert_indices] = sc_write_buffer(b, p, PG_GROUP_GROUPS, sc_group_bytes(choice.E, choice.k), "groups");
+    return b->groups_of[expert_indices];
 }
 
 void sc_prepare_groups(ScBuilder *b, const ScLayout *layout) {
-    if (b->mode == PG_BLOCK && layout->planes == PG_POSITIONS) group_table(b, layout->routes);
+    if (b->mode == PG_BLOCK && layout->planes == PG_POSITIONS) group_table(b, layout->expert_indices);
 }
 
-void sc_read_routes(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int routes_slot, int groups_slot) {
+void sc_read_experts(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int experts_slot, int groups_slot) {
     if (layout->planes != PG_POSITIONS) return;
-    sc_read(b, p, routes_slot, layout->routes);
-    if (b->mode == PG_BLOCK) sc_read_buffer(b, p, groups_slot, group_table(b, layout->routes));
+    sc_read(b, p, experts_slot, layout->expert_indices);
+    if (b->mode == PG_BLOCK) sc_read_buffer(b, p, groups_slot, group_table(b, layout->expert_indices));
 }
 
-double sc_chosen_fraction(const ScBuilder *b, IrValueId routes) {
-    PsChoice choice = ps_choice(b->g, routes);
+double sc_chosen_fraction(const ScBuilder *b, IrValueId expert_indices) {
+    PsChoice choice = ps_choice(b->g, expert_indices);
     return (double)choice.k / (double)choice.E;
 }
 
@@ -137,7 +137,7 @@ void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int 
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
 
-/* Whether a norm's result goes to the head: then only wanted rows are made. */
+/* Whether a norm's result goes to the head: then only output rows are made. */
 static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
     IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
     return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
@@ -146,7 +146,7 @@ static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
 void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     const ScLayout *layout = &b->layouts[node->results[0]];
     char what[96];
-    ps_map_name(b->g, node->operands[1], what, sizeof what);
+    ps_linear_name(b->g, node->operands[1], what, sizeof what);
     sc_prepare_groups(b, layout);
     ScPhaseId p = sc_new_phase(b, PG_NORM, node, sc_phase_name(b, node, what));
     sc_phase(b, p)->kernel.K = sc_phase(b, p)->kernel.O = layout->width;
@@ -156,8 +156,8 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
     if (feeds_head(b, node)) {
-        sc_phase(b, p)->kernel.gather_wanted = true;
-        sc_phase(b, p)->pg.count = PG_PER_WANTED;
+        sc_phase(b, p)->kernel.gather_out_rows = true;
+        sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }
@@ -188,8 +188,8 @@ static PgElementwise elementwise_kind(IrOp op) {
 
 /* Fraction of an unfused operation's weight that a decoded token reads: the chosen experts' where it takes a route. */
 static double op_fraction(const ScBuilder *b, const IrNode *node) {
-    const char *routes = strchr(ir_op_info(node->op)->operands, 'i');
-    return routes == NULL ? 1.0 : sc_chosen_fraction(b, node->operands[routes - ir_op_info(node->op)->operands]);
+    const char *expert_indices = strchr(ir_op_info(node->op)->operands, 'i');
+    return expert_indices == NULL ? 1.0 : sc_chosen_fraction(b, node->operands[expert_indices - ir_op_info(node->op)->operands]);
 }
 
 /* Weight operand of an unfused operation, and whether it has a plane per expert. */
@@ -220,7 +220,7 @@ static void op_attributes(const IrNode *node, PgKernel *k) {
     }
 }
 
-/* Operands by their letter in ops.def. Gates are `x` to an expert sum and `g` elsewhere. */
+/* Operands by their letter in ops.def. Combine weights are `x` to an expert sum and `g` elsewhere. */
 static void op_operands(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     const char *letters = ir_op_info(node->op)->operands;
     int slot = PG_OP_X;
@@ -230,9 +230,9 @@ static void op_operands(ScBuilder *b, ScPhaseId p, const IrNode *node) {
             op_weight(b, p, node, value);
             sc_phase(b, p)->kernel.select_bias = node->op == IR_OP_select;
         } else if (letters[i] == 'i' || letters[i] == 'I') {
-            sc_read(b, p, PG_OP_ROUTES, value);
+            sc_read(b, p, PG_OP_EXPERTS, value);
         } else if (letters[i] == 'g') {
-            sc_read(b, p, PG_OP_GATES, value);
+            sc_read(b, p, PG_OP_COMBINE_W, value);
         } else if (letters[i] == 's' || letters[i] == 'S') {
             sc_use_state(b, p, PG_OP_STATE, value);
         } else {
@@ -265,9 +265,9 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     k->N = op_state_dim(k, x, y);
     if (k->kind == PG_SOFTMAX || k->kind == PG_SELECT || k->kind == PG_GATES) k->E = k->K = k->O = x->width;
     if (k->kind == PG_MIX) {
-        IrValueId routes = node->operands[1];
+        IrValueId expert_indices = node->operands[1];
         k->E = b->g->values[node->operands[0]].type.dim[0];
-        k->k = b->g->values[routes].type.dim[1];
+        k->k = b->g->values[expert_indices].type.dim[1];
     }
 }
 
@@ -293,28 +293,28 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
         sc_phase(b, p)->kernel.held = true;
         sc_phase(b, p)->kernel.k = b->g->values[node->operands[3]].type.dim[1];
     }
-    sc_read_routes(b, p, &routed, PG_OP_ROUTES, PG_OP_GROUPS);
+    sc_read_experts(b, p, &routed, PG_OP_EXPERTS, PG_OP_GROUPS);
     op_tiles(b, p, y);
-    int y_slot = node->op == IR_OP_select ? PG_OP_ROUTES : node->op == IR_OP_gates ? PG_OP_GATES : PG_OP_Y;
+    int y_slot = node->op == IR_OP_select ? PG_OP_EXPERTS : node->op == IR_OP_gates ? PG_OP_COMBINE_W : PG_OP_Y;
     sc_write(b, p, y_slot, node->results[0]);
 }
 
-/* Sums over experts that no map has taken. */
+/* Sums over experts that no linear layer has taken. */
 void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     const ScLayout *x = &b->layouts[node->operands[0]];
     sc_prepare_groups(b, x);
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
-    sc_add_step(b, p, (PgEpilogueStep){.kind = node->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_add_step(b, p, (PgEpilogueStep){.kind = node->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     sc_read(b, p, PG_COMBINE_X, node->operands[0]);
-    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
-        sc_read(b, p, PG_COMBINE_ROUTES, node->operands[1]);
+        sc_read(b, p, PG_COMBINE_EXPERTS, node->operands[1]);
         sc_phase(b, p)->kernel.k = b->g->values[node->operands[1]].type.dim[1];
     }
-    if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_GATES, node->operands[node->n_operands - 1]);
+    if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_COMBINE_W, node->operands[node->n_operands - 1]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, node->results[0]);
 }

@@ -18,21 +18,21 @@ void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name); /* without a writer */
 int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name);
 
-/* Positions: the group table must exist before the phase that reads it is made (PG_BLOCK), then routes and table are read. */
+/* Positions: the group table must exist before the phase that reads it is made (PG_BLOCK), then expert indices and table are read. */
 void sc_prepare_groups(ScBuilder *b, const ScLayout *layout);
-void sc_read_routes(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int routes_slot, int groups_slot);
-/* k / E of some routes. */
-double sc_chosen_fraction(const ScBuilder *b, IrValueId routes);
+void sc_read_experts(ScBuilder *b, ScPhaseId p, const ScLayout *layout, int experts_slot, int groups_slot);
+/* k / E of some expert indices. */
+double sc_chosen_fraction(const ScBuilder *b, IrValueId expert_indices);
 
 void sc_add_step(ScBuilder *b, ScPhaseId p, PgEpilogueStep step); /* to the end of the epilogue */
 void sc_set_experts(PgKernel *k, const ScLayout *layout); /* raises E and k to the layout's */
 void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y); /* one tile, or blocks of 8 rows or positions */
-void sc_tile_segments(const ScBuilder *b, ScPhaseId p);                /* (panel, segment) */
+void sc_tile_segments(const ScBuilder *b, ScPhaseId p); /* (panel, segment) */
 
 bool sc_is_norm(IrOp op);
 /* Norm fields of a kernel and its weights. */
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot);
-/* The map that makes the logits. */
+/* The linear layer that makes the logits. */
 bool sc_is_head(const ScBuilder *b, const IrNode *node);
 
 /* Single operations. */
@@ -42,8 +42,8 @@ void sc_phase_op(ScBuilder *b, const IrNode *node);
 void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 
-/* Regions, given by their nodes (a lone map is a region of one). */
-void sc_phase_map(ScBuilder *b, const PsGroup *nodes);
+/* Regions, given by their nodes (a lone linear layer is a region of one). */
+void sc_phase_linear(ScBuilder *b, const PsGroup *nodes);
 void sc_phase_route(ScBuilder *b, const PsGroup *nodes);
 void sc_phase_conv(ScBuilder *b, const PsConv *conv);
 void sc_phase_scan(ScBuilder *b, const PsScan *scan);

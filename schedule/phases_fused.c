@@ -1,39 +1,39 @@
-/* Phases of regions: a map with what grew around it, a router, a convolution, a scan, attention. */
+/* Phases of regions: a linear layer with what grew around it, a router, a convolution, a scan, attention. */
 #include "schedule/phases.h"
 
 #include "support/size.h"
 
-/* ---------------------------------------------------------------------------------------------- maps */
+/* ---------------------------------------------------------------------------------------------- linear layers */
 
-/* The parts of a map region, found by walking its nodes in order. */
-typedef struct MapParts {
-    const IrNode *map, *map2, *bias, *bias2, *sum, *last;
+/* The parts of a linear region, found by walking its nodes in order. */
+typedef struct LinearParts {
+    const IrNode *linear, *linear2, *bias, *bias2, *sum, *last;
     PgActivation act;
     bool dual;
     double scale; /* 1 without scaling */
     IrValueId adds[2];
     int n_adds;
-} MapParts;
+} LinearParts;
 
 static bool made_inside(const ScBuilder *b, const PsGroup *nodes, IrValueId value) {
     const IrNode *maker = ps_maker(b->g, value);
     return maker != NULL && ps_group_has(nodes, (IrNodeId)(maker - b->g->nodes));
 }
 
-static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *node, MapParts *m) {
+static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *node, LinearParts *m) {
     m->last = node;
     switch ((int)node->op) {
     case IR_OP_linear:
     case IR_OP_linear_all:
     case IR_OP_linear_routed:
-        if (m->map == NULL)
-            m->map = node;
+        if (m->linear == NULL)
+            m->linear = node;
         else
-            m->map2 = node;
+            m->linear2 = node;
         return;
     case IR_OP_add_bias:
     case IR_OP_add_bias_routed:
-        if (node->operands[0] == m->map->results[0])
+        if (node->operands[0] == m->linear->results[0])
             m->bias = node;
         else
             m->bias2 = node;
@@ -47,8 +47,8 @@ static void take_part(const ScBuilder *b, const PsGroup *nodes, const IrNode *no
     }
 }
 
-static MapParts find_parts(const ScBuilder *b, const PsGroup *nodes) {
-    MapParts m = {.scale = 1.0};
+static LinearParts find_parts(const ScBuilder *b, const PsGroup *nodes) {
+    LinearParts m = {.scale = 1.0};
     for (int i = 0; i < nodes->n; i++) take_part(b, nodes, &b->g->nodes[nodes->nodes[i]], &m);
     return m;
 }
@@ -59,45 +59,45 @@ bool sc_is_head(const ScBuilder *b, const IrNode *node) {
     return node == last;
 }
 
-/* The norm before a map that a one-row step recomputes in it, or NULL. */
+/* The norm before a linear layer that a one-row step recomputes in it, or NULL. */
 static const IrNode *inlined_norm(const ScBuilder *b, IrValueId x) {
     const IrNode *maker = ps_maker(b->g, x);
     return maker != NULL && b->inlined[maker - b->g->nodes] ? maker : NULL;
 }
 
-static double map_fraction(const ScBuilder *b, const IrNode *map) {
-    return map->op == IR_OP_linear_routed ? sc_chosen_fraction(b, map->operands[2]) : 1.0;
+static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
+    return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
 }
 
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_map(ScBuilder *b, ScPhaseId p, const MapParts *m) {
+static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgKernel *k = &sc_phase(b, p)->kernel;
-    const IrType *w = &b->g->values[m->map->operands[1]].type;
-    IrValueId x = m->map->operands[0];
-    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->map->results[0]];
-    double active = map_fraction(b, m->map);
+    const IrType *w = &b->g->values[m->linear->operands[1]].type;
+    IrValueId x = m->linear->operands[0];
+    const ScLayout *x_layout = &b->layouts[x], *y_layout = &b->layouts[m->linear->results[0]];
+    double active = linear_fraction(b, m->linear);
     k->K = w->dim[w->rank - 1];
     k->O = w->dim[w->rank - 2];
-    k->select = m->map->op == IR_OP_linear ? PG_SINGLE : m->map->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
+    k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
-        sc_set_norm(b, p, norm, PG_MAP_NORM_W, PG_MAP_NORM_B);
+        sc_set_norm(b, p, norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
         x = norm->operands[0];
     }
-    sc_read(b, p, PG_MAP_X, x);
-    sc_read_weight(b, p, PG_MAP_W, m->map->operands[1], PG_PANELS, active);
-    if (m->map2 != NULL) sc_read_weight(b, p, PG_MAP_W2, m->map2->operands[1], PG_PANELS, active);
-    if (m->bias != NULL) sc_read_weight(b, p, PG_MAP_BIAS, m->bias->operands[1], PG_VECTOR, active);
-    if (m->bias2 != NULL) sc_read_weight(b, p, PG_MAP_BIAS2, m->bias2->operands[1], PG_VECTOR, active);
-    sc_read_routes(b, p, y_layout, PG_MAP_ROUTES, PG_MAP_GROUPS);
+    sc_read(b, p, PG_LINEAR_X, x);
+    sc_read_weight(b, p, PG_LINEAR_W, m->linear->operands[1], PG_PANELS, active);
+    if (m->linear2 != NULL) sc_read_weight(b, p, PG_LINEAR_W2, m->linear2->operands[1], PG_PANELS, active);
+    if (m->bias != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias->operands[1], PG_VECTOR, active);
+    if (m->bias2 != NULL) sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2->operands[1], PG_VECTOR, active);
+    sc_read_experts(b, p, y_layout, PG_LINEAR_EXPERTS, PG_LINEAR_GROUPS);
 }
 
 /* The epilogue up to the sum over experts, with the convolution if there is one. */
-static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m, const PsConv *conv) {
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const LinearParts *m, const PsConv *conv) {
     PgActivation act = conv != NULL ? conv->act : m->act;
     if (m->bias != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
     if (conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
@@ -108,12 +108,12 @@ static void add_own_steps(ScBuilder *b, ScPhaseId p, const MapParts *m, const Ps
 }
 
 static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
-    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_GATED_SUM});
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
     sc_phase(b, p)->kernel.y_layout = PG_ROWS;
 }
 
-/* Addend, residual and scale, for a map or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_slot, int residual_slot) {
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
     if (m->n_adds > 1) {
         sc_read(b, p, addend_slot, m->adds[0]);
         sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
@@ -125,37 +125,37 @@ static void fill_tail(ScBuilder *b, ScPhaseId p, const MapParts *m, int addend_s
     if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
 }
 
-/* Tiles of a map: its planes (positions in PG_ROW) beside row blocks. */
-static void map_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
+static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     sc_tile_rows(b, p, y);
     if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
     if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_WANTED;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
 }
 
-/* The combining phase of a map whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
-static void combine_phase(ScBuilder *b, const MapParts *m, int32_t parts) {
+/* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
+static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     const ScLayout *x = &b->layouts[m->sum->operands[0]];
     char what[96];
-    ps_map_name(b->g, m->map->operands[1], what, sizeof what);
+    ps_linear_name(b->g, m->linear->operands[1], what, sizeof what);
     ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
     sc_phase(b, p)->kernel.O = x->width;
     sc_phase(b, p)->kernel.x_layout = x->planes;
     sc_set_experts(&sc_phase(b, p)->kernel, x);
     add_sum(b, p, m->sum);
     sc_read_buffer(b, p, PG_COMBINE_X, parts);
-    sc_read_routes(b, p, x, PG_COMBINE_ROUTES, PG_COMBINE_GROUPS);
-    if (pg_sum(&sc_phase(b, p)->kernel) == PG_GATED_SUM) sc_read(b, p, PG_COMBINE_GATES, m->sum->operands[1]);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->sum->operands[1]);
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->last->results[0]]);
     sc_write(b, p, PG_COMBINE_Y, m->last->results[0]);
 }
 
-/* The convolution region that a map of a one-row step can carry behind it: its only reader, unmixed. */
-static bool conv_behind(const ScBuilder *b, const MapParts *m, PsConv *out) {
+/* The convolution region that a linear layer of a one-row step can carry behind it: its only reader, unmixed. */
+static bool conv_behind(const ScBuilder *b, const LinearParts *m, PsConv *out) {
     if (b->mode != PG_ROW || b->options->off[PS_ELEMENTWISE_FUSION] || m->sum != NULL || m->n_adds > 0) return false;
-    if (m->act != PG_NO_ACT || m->scale != 1.0 || m->map->op != IR_OP_linear) return false;
+    if (m->act != PG_NO_ACT || m->scale != 1.0 || m->linear->op != IR_OP_linear) return false;
     IrNodeId user = ps_only_user(&b->uses, m->last->results[0]);
     if (user == IR_NONE || b->g->nodes[user].op != IR_OP_conv || b->g->nodes[user].region == IR_NONE) return false;
     return ps_match_conv(b->g, &b->uses, user, out) && !out->mixed;
@@ -164,22 +164,22 @@ static bool conv_behind(const ScBuilder *b, const MapParts *m, PsConv *out) {
 static void fill_conv(ScBuilder *b, ScPhaseId p, const PsConv *conv) {
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->taps = b->g->values[conv->w].type.dim[1];
-    sc_read_weight(b, p, PG_MAP_CONV_W, conv->w, PG_CHANNELS, 1.0);
-    sc_read_weight(b, p, PG_MAP_CONV_B, conv->bias, PG_VECTOR, 1.0);
-    if (conv->history != IR_NONE) sc_use_state(b, p, PG_MAP_HISTORY, conv->history);
+    sc_read_weight(b, p, PG_LINEAR_CONV_W, conv->w, PG_CHANNELS, 1.0);
+    sc_read_weight(b, p, PG_LINEAR_CONV_B, conv->bias, PG_VECTOR, 1.0);
+    if (conv->history != IR_NONE) sc_use_state(b, p, PG_LINEAR_HISTORY, conv->history);
 }
 
-void sc_phase_map(ScBuilder *b, const PsGroup *nodes) {
-    MapParts m = find_parts(b, nodes);
-    const ScLayout *y = &b->layouts[m.map->results[0]];
+void sc_phase_linear(ScBuilder *b, const PsGroup *nodes) {
+    LinearParts m = find_parts(b, nodes);
+    const ScLayout *y = &b->layouts[m.linear->results[0]];
     char what[96];
-    ps_map_name(b->g, m.map->operands[1], what, sizeof what);
-    bool head = sc_is_head(b, m.map);
+    ps_linear_name(b->g, m.linear->operands[1], what, sizeof what);
+    bool head = sc_is_head(b, m.linear);
     const IrNode *last = ps_maker(b->g, b->g->logits);
     if (head && last->op == IR_OP_scale) m.scale = last->attrs[IR_SCALE_factor].f;
     sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_MAP, m.map, head ? "head" : sc_phase_name(b, m.map, what));
-    fill_map(b, p, &m);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
     bool apart = m.sum != NULL && b->mode == PG_BLOCK;
     PsConv conv;
     bool carries = conv_behind(b, &m, &conv);
@@ -192,28 +192,28 @@ void sc_phase_map(ScBuilder *b, const PsGroup *nodes) {
     }
     if (m.sum != NULL && !apart) {
         add_sum(b, p, m.sum);
-        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_MAP_GATES, m.sum->operands[1]);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.sum->operands[1]);
     }
-    if (!apart) fill_tail(b, p, &m, PG_MAP_ADDEND, PG_MAP_RESIDUAL);
+    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
-    map_tiles(b, p, y);
+    linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
-        sc_write(b, p, PG_MAP_Y, result);
+        sc_write(b, p, PG_LINEAR_Y, result);
         return;
     }
-    int32_t parts = sc_write_buffer(b, p, PG_MAP_Y, sc_buffer_bytes(y, b->mode), what);
+    int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
     combine_phase(b, &m, parts);
 }
 
 /* ---------------------------------------------------------------------------------------------- router */
 
 void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
-    const IrNode *map = NULL, *bias = NULL, *select = NULL, *gates = NULL, *score = NULL;
+    const IrNode *linear = NULL, *bias = NULL, *select = NULL, *gates = NULL, *score = NULL;
     for (int i = 0; i < nodes->n; i++) {
         const IrNode *node = &b->g->nodes[nodes->nodes[i]];
         if (node->op == IR_OP_linear)
-            map = node;
+            linear = node;
         else if (node->op == IR_OP_add_bias)
             bias = node;
         else if (node->op == IR_OP_select)
@@ -223,8 +223,8 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
         else
             score = node;
     }
-    const IrType *w = &b->g->values[map->operands[1]].type;
-    ScPhaseId p = sc_new_phase(b, PG_ROUTE, map, sc_phase_name(b, map, "router"));
+    const IrType *w = &b->g->values[linear->operands[1]].type;
+    ScPhaseId p = sc_new_phase(b, PG_ROUTE, linear, sc_phase_name(b, linear, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->K = w->dim[1];
     k->O = k->E = w->dim[0];
@@ -235,19 +235,19 @@ void sc_phase_route(ScBuilder *b, const PsGroup *nodes) {
     k->normalize = gates->attrs[IR_GATES_normalize].i != 0;
     k->scaled = gates->attrs[IR_GATES_scale].f != 1.0;
     k->scale = gates->attrs[IR_GATES_scale].f;
-    IrValueId x = map->operands[0];
+    IrValueId x = linear->operands[0];
     const IrNode *norm = inlined_norm(b, x);
     if (norm != NULL) {
         sc_set_norm(b, p, norm, PG_ROUTE_NORM_W, PG_ROUTE_NORM_B);
         x = norm->operands[0];
     }
     sc_read(b, p, PG_ROUTE_X, x);
-    sc_read_weight(b, p, PG_ROUTE_W, map->operands[1], PG_PANELS, 1.0);
+    sc_read_weight(b, p, PG_ROUTE_W, linear->operands[1], PG_PANELS, 1.0);
     if (bias != NULL) sc_read_weight(b, p, PG_ROUTE_BIAS, bias->operands[1], PG_VECTOR, 1.0);
     if (k->select_bias) sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, select->operands[1], PG_VECTOR, 1.0);
     sc_phase(b, p)->pg.count = PG_PER_ROW;
-    sc_write(b, p, PG_ROUTE_ROUTES, select->results[0]);
-    sc_write(b, p, PG_ROUTE_GATES, gates->results[0]);
+    sc_write(b, p, PG_ROUTE_EXPERTS, select->results[0]);
+    sc_write(b, p, PG_ROUTE_COMBINE_W, gates->results[0]);
 }
 
 /* ---------------------------------------------------------------------------------------------- convolution and scan */
@@ -265,15 +265,15 @@ void sc_phase_conv(ScBuilder *b, const PsConv *conv) {
     double active = 1.0;
     if (conv->mixed) {
         k->E = w->dim[0];
-        k->k = b->g->values[conv->routes].type.dim[1];
-        active = sc_chosen_fraction(b, conv->routes);
+        k->k = b->g->values[conv->expert_indices].type.dim[1];
+        active = sc_chosen_fraction(b, conv->expert_indices);
     }
     sc_read(b, p, PG_CONV_X, conv->x);
     sc_read_weight(b, p, PG_CONV_W, conv->w, PG_CHANNELS, active);
     sc_read_weight(b, p, PG_CONV_BIAS, conv->bias, PG_VECTOR, active);
     if (conv->history != IR_NONE) sc_use_state(b, p, PG_CONV_HISTORY, conv->history);
-    sc_read(b, p, PG_CONV_ROUTES, conv->routes);
-    sc_read(b, p, PG_CONV_GATES, conv->gates);
+    sc_read(b, p, PG_CONV_EXPERTS, conv->expert_indices);
+    sc_read(b, p, PG_CONV_COMBINE_W, conv->combine_weights);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_CONV_Y, conv->y);
 }
@@ -281,7 +281,7 @@ void sc_phase_conv(ScBuilder *b, const PsConv *conv) {
 /* Fraction of a scan's own parameters that a decoded token reads. */
 static double scan_fraction(const ScBuilder *b, const PsScan *s, bool own) {
     if (!own || s->experts == PG_SCAN_UPDATE) return 1.0;
-    return sc_chosen_fraction(b, s->routes);
+    return sc_chosen_fraction(b, s->expert_indices);
 }
 
 static void fill_scan(ScBuilder *b, PgKernel *k, const PsScan *s) {
@@ -304,8 +304,8 @@ static void fill_scan(ScBuilder *b, PgKernel *k, const PsScan *s) {
     k->gate = s->z != IR_NONE;
     k->act = s->act;
     sc_set_experts(k, delta);
-    if (s->routes == IR_NONE) return;
-    PsChoice choice = ps_choice(b->g, s->routes);
+    if (s->expert_indices == IR_NONE) return;
+    PsChoice choice = ps_choice(b->g, s->expert_indices);
     k->E = choice.E;
     k->k = choice.k;
 }
@@ -326,9 +326,9 @@ void sc_phase_scan(ScBuilder *b, const PsScan *s) {
     sc_read_weight(b, p, PG_SCAN_A, s->A, PG_CHANNELS, scan_fraction(b, s, s->own_A));
     sc_read_weight(b, p, PG_SCAN_D, s->D, PG_VECTOR, scan_fraction(b, s, s->own_D));
     sc_use_state(b, p, PG_SCAN_STATE, s->state);
-    sc_read(b, p, PG_SCAN_ROUTES, s->routes);
-    sc_read(b, p, PG_SCAN_GATES, s->gates);
-    sc_read_routes(b, p, delta, PG_SCAN_ROUTES, PG_SCAN_GROUPS);
+    sc_read(b, p, PG_SCAN_EXPERTS, s->expert_indices);
+    sc_read(b, p, PG_SCAN_COMBINE_W, s->combine_weights);
+    sc_read_experts(b, p, delta, PG_SCAN_EXPERTS, PG_SCAN_GROUPS);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_SCAN_Y, s->y);
 }

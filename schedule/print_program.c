@@ -8,7 +8,7 @@ static const char *const COUNTS[] = {
     [PG_PER_ROW] = "row",
     [PG_PER_ROW_BLOCK] = "row block",
     [PG_PER_SEGMENT] = "segment",
-    [PG_PER_WANTED] = "block of wanted rows",
+    [PG_PER_OUT_ROW_BLOCK] = "block of output rows",
     [PG_PER_POSITION_BLOCK] = "block of positions",
 };
 
@@ -23,14 +23,14 @@ static void print_features(const PgKernel *k, FILE *out) {
     static const char *const selects[] = {"", " all-experts", " chosen-experts"};
     static const char *const scans[] = {" plain", " hold", " update", " params"};
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
-    if (k->kind == PG_MAP) fprintf(out, "%s", selects[k->select]);
+    if (k->kind == PG_LINEAR) fprintf(out, "%s", selects[k->select]);
     if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
     if (k->bias) fprintf(out, " bias");
     print_epilogue(k, out);
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
     if (k->gate) fprintf(out, " gate");
     if (k->scaled) fprintf(out, " scaled");
-    if (k->gather_wanted) fprintf(out, " wanted-rows");
+    if (k->gather_out_rows) fprintf(out, " output-rows");
     if (k->rope) fprintf(out, " rope");
 }
 
@@ -67,9 +67,8 @@ void sc_print_program(const PgProgram *program, FILE *out) {
             program->weight_bytes, program->active_weight_bytes, program->state_bytes, program->max_rows);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         const PgKernel *k = &program->kernels[i];
-        static const char *const dtypes[] = {"f32", "bf16", "f16"};
         fprintf(out, "kernel k%u %s %s %s K=%" PRId64 " O=%" PRId64, i, pg_kind_word(k->kind), k->mode == PG_ROW ? "row" : "block",
-                dtypes[k->dtype], k->K, k->O);
+                ir_dtype_word(k->dtype), k->K, k->O);
         if (k->E > 0) fprintf(out, " E=%" PRId64 " k=%" PRId64, k->E, k->k);
         if (k->N > 0) fprintf(out, " N=%" PRId64, k->N);
         print_features(k, out);

@@ -127,7 +127,6 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
     build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
     build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
     finish_weights(&b, program);
-    program->dtype = b.dtype;
     program->max_positions = graph->max_positions;
     program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);
     program->out_stride = su_round_up((uint64_t)program->vocab_size, PG_LANES);

@@ -16,7 +16,7 @@ static PsGroup region_nodes(const IrGraph *g, size_t first) {
 static void region_phase(ScBuilder *b, const PsGroup *nodes) {
     const IrGraph *g = b->g;
     IrRegionKind kind = g->regions[g->nodes[nodes->nodes[0]].region].kind;
-    if (kind == IR_REGION_MAP) sc_phase_map(b, nodes);
+    if (kind == IR_REGION_LINEAR) sc_phase_linear(b, nodes);
     if (kind == IR_REGION_ROUTE) sc_phase_route(b, nodes);
     for (int i = 0; i < nodes->n; i++) {
         IrOp op = g->nodes[nodes->nodes[i]].op;
@@ -40,7 +40,7 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_embed: sc_phase_embed(b, node); return;
     case IR_OP_linear:
     case IR_OP_linear_all:
-    case IR_OP_linear_routed: sc_phase_map(b, &alone); return;
+    case IR_OP_linear_routed: sc_phase_linear(b, &alone); return;
     case IR_OP_rms_norm:
     case IR_OP_layer_norm:
         if (!b->inlined[n]) sc_phase_norm(b, node);
@@ -78,7 +78,7 @@ static void node_phase(ScBuilder *b, size_t n) {
     }
 }
 
-/* A norm of rows whose readers are all maps or routers is recomputed by each of them in a one-row step: cheaper than a stage. */
+/* A norm of rows whose readers are all linear layers or routers is recomputed by each of them in a one-row step: cheaper than a stage. */
 static void find_inlined(ScBuilder *b) {
     const IrGraph *g = b->g;
     memset(b->inlined, 0, g->n_nodes);
@@ -89,10 +89,10 @@ static void find_inlined(ScBuilder *b) {
     }
     for (size_t n = 0; n < g->n_nodes; n++) {
         const IrNode *node = &g->nodes[n];
-        bool map = node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
+        bool linear = node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
         for (int i = 0; i < node->n_operands; i++) {
             const IrNode *maker = ps_maker(g, node->operands[i]);
-            if (maker != NULL && (!map || i > 0)) b->inlined[maker - g->nodes] = false;
+            if (maker != NULL && (!linear || i > 0)) b->inlined[maker - g->nodes] = false;
         }
     }
 }

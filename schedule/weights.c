@@ -6,16 +6,6 @@
 #include "schedule/builder.h"
 #include "support/size.h"
 
-static PgDtype packed_dtype(IrDtype dtype) {
-    switch (dtype) {
-    case IR_F32: return PG_F32;
-    case IR_BF16: return PG_BF16;
-    case IR_F16: return PG_F16;
-    case IR_I32: SU_BUG("a weight of integers");
-    }
-    return PG_F32;
-}
-
 /* The place of a weight's tensor: a second form of one (neg_exp) stands for the same. */
 static void collect_tensor(ScBuilder *b, IrNames *names, IrValueId value) {
     const IrValue *v = &b->g->values[value];
@@ -23,9 +13,8 @@ static void collect_tensor(ScBuilder *b, IrNames *names, IrValueId value) {
     if (slot->number < 0) {
         slot->number = (int32_t)b->n_tensors;
         PgTensor *t = &b->tensors[b->n_tensors++];
-        *t = (PgTensor){.name = su_strdup(b->arena, v->name), .rank = v->type.rank, .narrow = v->type.dtype != IR_F32};
+        *t = (PgTensor){.name = su_strdup(b->arena, v->name), .rank = v->type.rank, .dtype = v->type.dtype};
         memcpy(t->shape, v->type.dim, sizeof t->shape);
-        if (t->narrow) b->dtype = packed_dtype(v->type.dtype);
     }
     b->tensor_of[value] = (uint32_t)slot->number;
 }
@@ -61,7 +50,7 @@ const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double act
     }
     const IrValue *v = ps_weight(b->g, value);
     PgWeight pg = {.tensor = b->tensor_of[value], .pack = pack, .negexp = v->transform == IR_NEG_EXP};
-    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? packed_dtype(v->type.dtype) : PG_F32;
+    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
     set_shape(&pg, &v->type);
     pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;

@@ -22,9 +22,9 @@ static bool read_name(const char *text, const char *suffix, SuDigest *out, const
     return strncmp(text + SU_HEX - 1, suffix, size) == 0;
 }
 
-SuEntries su_entries_list(const char *folder, const char *suffix) {
+SuEntries su_entries_list(const char *directory, const char *suffix) {
     SuEntries entries = {0};
-    DIR *open = opendir(folder);
+    DIR *open = opendir(directory);
     for (struct dirent *d; open && (d = readdir(open));) {
         SuEntry entry = {.bytes = 0};
         struct stat st;
@@ -70,22 +70,22 @@ const SuEntry *su_entries_find(const SuEntries *sorted, const SuDigest *name) {
     return sorted->count ? bsearch(&key, sorted->items, sorted->count, sizeof key, by_name) : NULL;
 }
 
-size_t su_entries_make_room(const char *folder, const char *suffix, uint64_t most_bytes) {
-    SuEntries entries = su_entries_list(folder, suffix);
+size_t su_entries_make_room(const char *directory, const char *suffix, uint64_t most_bytes) {
+    SuEntries entries = su_entries_list(directory, suffix);
     uint64_t bytes = entries.bytes;
     size_t removed = 0;
     if (bytes > most_bytes) qsort(entries.items, entries.count, sizeof *entries.items, by_use);
     for (size_t i = 0; i < entries.count && (bytes > most_bytes || most_bytes == 0); i++) {
-        removed += unlink(su_entry_path(&entries.arena, folder, &entries.items[i].name, suffix)) == 0;
+        removed += unlink(su_entry_path(&entries.arena, directory, &entries.items[i].name, suffix)) == 0;
         bytes -= entries.items[i].bytes;
     }
     su_entries_free(&entries);
     return removed;
 }
 
-const char *su_entry_path(SuArena *arena, const char *folder, const SuDigest *name, const char *suffix) {
+const char *su_entry_path(SuArena *arena, const char *directory, const SuDigest *name, const char *suffix) {
     char hex[SU_HEX];
-    return su_printf(arena, "%s/%s%s", folder, su_digest_hex(name, hex), suffix);
+    return su_printf(arena, "%s/%s%s", directory, su_digest_hex(name, hex), suffix);
 }
 
 bool su_entry_touch(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0) == 0; }

@@ -62,8 +62,8 @@ bool su_out_commit(SuOut *out, SuDiags *diags);
 /* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
 bool su_out_commit_unsynced(SuOut *out, SuDiags *diags);
 void su_out_abort(SuOut *out);
-/* Removes the file `name` of a folder if what follows the first `size` characters says that it is a temporary of SuOut, and the
+/* Removes the file `name` of a directory if what follows the first `size` characters says that it is a temporary of SuOut, and the
  * process that wrote it is gone. */
-void su_out_remove_stale(int folder, const char *name, size_t size);
+void su_out_remove_stale(int directory, const char *name, size_t size);
 
 #endif

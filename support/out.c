@@ -37,15 +37,15 @@ static const char *base_of(const char *path) {
 /* True also where there are no locks: then no temporary is ever taken for stale. */
 static bool lock(int fd) { return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
-void su_out_remove_stale(int folder, const char *name, size_t size) {
+void su_out_remove_stale(int directory, const char *name, size_t size) {
     const char *rest = name + size;
     if (strncmp(rest, temporary_suffix, sizeof temporary_suffix - 1) != 0 ||
         strlen(rest) != sizeof temporary_suffix - 1 + RANDOM_LETTERS) {
         return;
     }
-    int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = openat(directory, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return;
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlinkat(folder, name, 0);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlinkat(directory, name, 0);
     close(fd);
 }
 
@@ -64,15 +64,15 @@ static void add_stem(SuText *text, const char *target) {
 
 /* Those that killed processes left when they wrote this very file. */
 static void remove_stale_of(const char *target) {
-    SuText folder = {0}, stem = {0};
-    su_text_add(&folder, "%.*s.", (int)(base_of(target) - target), target);
+    SuText directory = {0}, stem = {0};
+    su_text_add(&directory, "%.*s.", (int)(base_of(target) - target), target);
     add_stem(&stem, target);
-    DIR *open = opendir(folder.text);
+    DIR *open = opendir(directory.text);
     for (struct dirent *d; open && (d = readdir(open));)
         if (strncmp(d->d_name, stem.text, stem.size) == 0) su_out_remove_stale(dirfd(open), d->d_name, stem.size);
     if (open) closedir(open);
     su_text_free(&stem);
-    su_text_free(&folder);
+    su_text_free(&directory);
 }
 
 /* The temporary that a signal is to remove: the last one opened. Its text must not be freed while it stands here. */

@@ -2,7 +2,7 @@ import lit.formats
 
 
 class RunLines(lit.formats.ShTest):
-    """Shell tests, but only files that hold a RUN: line: the folders also hold specs and sources that are no tests."""
+    """Shell tests, but only files that hold a RUN: line: the directories also hold specs and sources that are no tests."""
 
     def getTestsInDirectory(self, suite, path_in_suite, lit_config, local_config):
         for test in super().getTestsInDirectory(suite, path_in_suite, lit_config, local_config):

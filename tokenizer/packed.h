@@ -13,7 +13,7 @@
 enum { TK_PACKED_FORMAT = 1 };
 #define TK_PACKED_MAGIC "mosscT\r\n"
 
-/* Bits of TkPackedHead.flags. */
+/* Bits of TkPackedHeader.flags. */
 enum {
     TK_FUSE_UNK = 1,
     TK_BYTE_FALLBACK = 2,
@@ -25,7 +25,7 @@ enum {
 
 /* The first bytes, little endian. Behind it, in this order and 4-aligned: TkPackedText tokens[n_tokens], added tokens, normalised
  * added tokens, merges, stages; class runs and order runs (uint32_t), decompositions, compositions (tables.h); text. */
-typedef struct TkPackedHead {
+typedef struct TkPackedHeader {
     char magic[8];
     uint32_t format, flags;
     int64_t vocab_size; /* the model's V */
@@ -35,7 +35,7 @@ typedef struct TkPackedHead {
     uint32_t n_classes, n_orders, n_decompositions, n_compositions;
     uint32_t text_bytes;
     SuDigest digest; /* of all else */
-} TkPackedHead;
+} TkPackedHeader;
 
 /* A text of the file. */
 typedef struct TkPackedText {
@@ -67,11 +67,11 @@ typedef struct TkPackedStage {
     TkPackedText literal; /* of TK_KNOWN_LITERAL */
 } TkPackedStage;
 
-_Static_assert(sizeof(TkPackedHead) == 96 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
+_Static_assert(sizeof(TkPackedHeader) == 96 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
 
 /* moss_tokenizer_open from a file's bytes, which must outlive it; NULL after adding to diags. `path` is for messages. */
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
-/* The digest that a head should carry. */
+/* The digest that a header should carry. */
 SuDigest tk_packed_digest(const uint8_t *data, size_t size);
 
 #endif

@@ -11,7 +11,7 @@
 typedef struct Reader {
     const uint8_t *data;
     size_t size;
-    const TkPackedHead *head;
+    const TkPackedHeader *header;
     const uint8_t *at; /* the next array */
     const char *text;
     SuSpan span;
@@ -24,15 +24,15 @@ static bool damaged(const Reader *r) {
 
 SuDigest tk_packed_digest(const uint8_t *data, size_t size) {
     SuDigestStream *stream = su_digest_start();
-    su_digest_add(stream, data, offsetof(TkPackedHead, digest));
-    su_digest_add(stream, data + sizeof(TkPackedHead), size - sizeof(TkPackedHead));
+    su_digest_add(stream, data, offsetof(TkPackedHeader, digest));
+    su_digest_add(stream, data + sizeof(TkPackedHeader), size - sizeof(TkPackedHeader));
     SuDigest digest = su_digest_now(stream);
     su_digest_end(stream);
     return digest;
 }
 
-/* The bytes that all arrays of a head take. Counts of 32 bits cannot overflow it. */
-static uint64_t whole_size(const TkPackedHead *h) {
+/* The bytes that all arrays of a header take. Counts of 32 bits cannot overflow it. */
+static uint64_t whole_size(const TkPackedHeader *h) {
     return sizeof *h + (uint64_t)h->n_tokens * sizeof(TkPackedToken) +
            ((uint64_t)h->n_added + h->n_added_normal) * sizeof(TkPackedAdded) + (uint64_t)h->n_merges * sizeof(TkPackedMerge) +
            (uint64_t)h->n_stages * sizeof(TkPackedStage) + ((uint64_t)h->n_classes + h->n_orders) * sizeof(uint32_t) +
@@ -40,8 +40,8 @@ static uint64_t whole_size(const TkPackedHead *h) {
            h->text_bytes;
 }
 
-static bool check_head(const Reader *r, int64_t vocab_size) {
-    const TkPackedHead *h = r->head;
+static bool check_header(const Reader *r, int64_t vocab_size) {
+    const TkPackedHeader *h = r->header;
     if (r->size < sizeof *h || memcmp(h->magic, TK_PACKED_MAGIC, sizeof h->magic) != 0)
         return su_error(r->diags, r->span, NULL, "is not a whole packed tokenizer");
     if (h->format != TK_PACKED_FORMAT) {
@@ -66,13 +66,13 @@ static const void *take(Reader *r, uint32_t count, size_t size) {
 }
 
 static bool has_text(const Reader *r, const TkPackedText *text) {
-    return text->at <= r->head->text_bytes && text->size <= r->head->text_bytes - text->at;
+    return text->at <= r->header->text_bytes && text->size <= r->header->text_bytes - text->at;
 }
 
 /* ---- sections */
 
 static bool read_tokens(Reader *r, TkBpe *bpe) {
-    const TkPackedHead *h = r->head;
+    const TkPackedHeader *h = r->header;
     const TkPackedToken *tokens = take(r, h->n_tokens, sizeof *tokens);
     tk_vocab_make(&bpe->vocab, &bpe->arena, h->n_tokens, h->n_ids);
     for (uint32_t i = 0; i < h->n_tokens; i++) {
@@ -89,7 +89,7 @@ static bool read_added(Reader *r, TkBpe *bpe, uint32_t count, TkAdded *added) {
     const TkPackedAdded *items = take(r, count, sizeof *items);
     for (uint32_t i = 0; i < count; i++) {
         const TkPackedAdded *a = &items[i];
-        bool known = a->id >= 0 && (uint32_t)a->id < r->head->n_ids && has_text(r, &a->text) && has_text(r, &a->searched);
+        bool known = a->id >= 0 && (uint32_t)a->id < r->header->n_ids && has_text(r, &a->text) && has_text(r, &a->searched);
         if (!known || bpe->added.texts[a->id].text || a->searched.size < 1 || a->searched.size > TK_MAX_ADDED) return damaged(r);
         if (tk_vocab_add(&bpe->added, a->id, r->text + a->text.at, a->text.size) >= 0) return damaged(r);
         TkAddedToken token = {.id = a->id,
@@ -104,11 +104,11 @@ static bool read_added(Reader *r, TkBpe *bpe, uint32_t count, TkAdded *added) {
 }
 
 static bool read_merges(Reader *r, TkBpe *bpe) {
-    const TkPackedMerge *merges = take(r, r->head->n_merges, sizeof *merges);
-    tk_merges_make(&bpe->merges, &bpe->arena, r->head->n_merges);
-    for (uint32_t rank = 0; rank < r->head->n_merges; rank++) {
+    const TkPackedMerge *merges = take(r, r->header->n_merges, sizeof *merges);
+    tk_merges_make(&bpe->merges, &bpe->arena, r->header->n_merges);
+    for (uint32_t rank = 0; rank < r->header->n_merges; rank++) {
         const TkPackedMerge *m = &merges[rank];
-        bool known = m->left >= 0 && m->right >= 0 && m->id >= 0 && (uint32_t)m->id < r->head->n_ids;
+        bool known = m->left >= 0 && m->right >= 0 && m->id >= 0 && (uint32_t)m->id < r->header->n_ids;
         if (!known || !tk_merges_add(&bpe->merges, m->left, m->right, rank, m->id)) return damaged(r);
     }
     return true;
@@ -116,8 +116,8 @@ static bool read_merges(Reader *r, TkBpe *bpe) {
 
 /* Stages, whose patterns read the tables that come behind them. */
 static bool read_stages(Reader *r, TkBpe *bpe, const TkTables *tables) {
-    const TkPackedStage *stages = take(r, r->head->n_stages, sizeof *stages);
-    for (uint32_t i = 0; i < r->head->n_stages; i++) {
+    const TkPackedStage *stages = take(r, r->header->n_stages, sizeof *stages);
+    for (uint32_t i = 0; i < r->header->n_stages; i++) {
         const TkPackedStage *s = &stages[i];
         bool known =
             s->kind <= TK_BYTE_LEVEL && s->behavior <= TK_CONTIGUOUS && s->known < TK_KNOWN_COUNT && has_text(r, &s->literal);
@@ -141,7 +141,7 @@ static bool read_runs(Reader *r, uint32_t count, TkRuns *out) {
 }
 
 static bool read_tables(Reader *r, TkTables *t) {
-    const TkPackedHead *h = r->head;
+    const TkPackedHeader *h = r->header;
     if (!read_runs(r, h->n_classes, &t->classes) || !read_runs(r, h->n_orders, &t->orders)) return false;
     t->n_decompositions = h->n_decompositions;
     t->decompositions = take(r, h->n_decompositions, sizeof *t->decompositions);
@@ -151,7 +151,7 @@ static bool read_tables(Reader *r, TkTables *t) {
     return true;
 }
 
-static void read_flags(const TkPackedHead *h, TkBpe *bpe) {
+static void read_flags(const TkPackedHeader *h, TkBpe *bpe) {
     bpe->vocab_size = h->vocab_size;
     bpe->unk = h->unk;
     bpe->fuse_unk = h->flags & TK_FUSE_UNK;
@@ -163,7 +163,7 @@ static void read_flags(const TkPackedHead *h, TkBpe *bpe) {
 }
 
 static bool read_model(Reader *r, TkBpe *bpe) {
-    const TkPackedHead *h = r->head;
+    const TkPackedHeader *h = r->header;
     TkTables *tables = SU_NEW(&bpe->arena, TkTables);
     r->at = r->data + sizeof *h;
     r->text = (const char *)r->data + r->size - h->text_bytes;
@@ -181,9 +181,9 @@ static bool read_model(Reader *r, TkBpe *bpe) {
 /* ---- files */
 
 TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
-    Reader r = {.data = data, .size = size, .head = (const TkPackedHead *)(const void *)data, .diags = diags};
+    Reader r = {.data = data, .size = size, .header = (const TkPackedHeader *)(const void *)data, .diags = diags};
     r.span = su_file_span(diags, path);
-    if (!check_head(&r, vocab_size)) return NULL;
+    if (!check_header(&r, vocab_size)) return NULL;
     TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
         su_error(diags, (SuSpan){0}, NULL, "out of memory");
@@ -196,20 +196,20 @@ TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_
 }
 
 static RtTokenizer *make(TkBpe *bpe, const uint8_t *data) {
-    const TkPackedHead *head = (const TkPackedHead *)(const void *)data;
-    return bpe ? tk_model_tokenizer(bpe, head->bos, head->eos) : NULL;
+    const TkPackedHeader *header = (const TkPackedHeader *)(const void *)data;
+    return bpe ? tk_model_tokenizer(bpe, header->bos, header->eos) : NULL;
 }
 
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
     return make(tk_packed_read(data, size, path, vocab_size, diags), data);
 }
 
-MossError moss_tokenizer_open(const char *folder, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer) {
+MossError moss_tokenizer_open(const char *directory, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer) {
     SuDiags diags = {0};
     SuText path = {0};
     SuMap map;
     MossError error = {.code = MOSS_OK};
-    su_text_add(&path, "%s/%s.tokenizer", folder, name);
+    su_text_add(&path, "%s/%s.tokenizer", directory, name);
     bool opened = su_map_open(path.text, &map, &diags);
     TkBpe *bpe = opened ? tk_packed_read(map.data, map.size, path.text, vocab_size, &diags) : NULL;
     if (bpe)

@@ -17,7 +17,7 @@ enum { CODES = 0x110000 };
 /* Arrays of the file in the making. */
 typedef struct Writer {
     const TkBpe *bpe;
-    TkPackedHead head;
+    TkPackedHeader header;
     SuText arrays, text;
     SuSpan span;
     SuDiags *diags;
@@ -42,7 +42,7 @@ static void add_tokens(Writer *w) {
         const TkText *t = &vocab->texts[id];
         if (!t->text) continue;
         TkPackedToken token = {.id = (int32_t)id, .text = add_text(w, t->text, t->size)};
-        add_item(w, &token, sizeof token, &w->head.n_tokens);
+        add_item(w, &token, sizeof token, &w->header.n_tokens);
     }
 }
 
@@ -74,7 +74,7 @@ static void add_merges(Writer *w) {
     qsort(sorted, count, sizeof *sorted, by_rank);
     for (size_t i = 0; i < count; i++) {
         TkPackedMerge merge = {(int32_t)(sorted[i]->pair >> 32), (int32_t)(uint32_t)sorted[i]->pair, sorted[i]->id};
-        add_item(w, &merge, sizeof merge, &w->head.n_merges);
+        add_item(w, &merge, sizeof merge, &w->header.n_merges);
     }
     su_arena_free(&arena);
 }
@@ -93,7 +93,7 @@ static bool add_stages(Writer *w) {
                                .add_prefix_space = s->add_prefix_space,
                                .known = known,
                                .literal = add_text(w, s->text, known == TK_KNOWN_LITERAL ? strlen(s->text) : 0)};
-        add_item(w, &stage, sizeof stage, &w->head.n_stages);
+        add_item(w, &stage, sizeof stage, &w->header.n_stages);
     }
     return true;
 }
@@ -153,7 +153,7 @@ static bool add_classes(Writer *w) {
     }
     bool ok = mark_class(w, &all, "\\p{L}", (Marking){values, TK_CLASS_LETTER}) &&
               mark_class(w, &all, "\\p{N}", (Marking){values, TK_CLASS_NUMBER});
-    if (ok) add_runs(w, values, &w->head.n_classes);
+    if (ok) add_runs(w, values, &w->header.n_classes);
     su_text_free(&all);
     su_arena_free(&arena);
     return ok;
@@ -164,7 +164,7 @@ static void add_orders(Writer *w) {
     uint8_t *values = su_alloc(&arena, CODES);
     for (uint32_t code = 0; code < CODES; code++)
         if (is_character(code)) values[code] = (uint8_t)utf8proc_get_property((utf8proc_int32_t)code)->combining_class;
-    add_runs(w, values, &w->head.n_orders);
+    add_runs(w, values, &w->header.n_orders);
     su_arena_free(&arena);
 }
 
@@ -184,7 +184,7 @@ static size_t decompose(uint32_t code, uint32_t parts[4]) {
 static void add_decompositions(Writer *w) {
     for (uint32_t code = 0; code < CODES; code++) {
         TkDecomposition d = {.code = code};
-        if (decompose(code, d.parts)) add_item(w, &d, sizeof d, &w->head.n_decompositions);
+        if (decompose(code, d.parts)) add_item(w, &d, sizeof d, &w->header.n_decompositions);
     }
 }
 
@@ -214,11 +214,11 @@ static int by_pair(const void *a, const void *b) {
 
 static void add_compositions(Writer *w) {
     SuArena arena = {0};
-    TkComposition *pairs = SU_NEW_ARRAY(&arena, TkComposition, w->head.n_decompositions);
+    TkComposition *pairs = SU_NEW_ARRAY(&arena, TkComposition, w->header.n_decompositions);
     size_t count = 0;
     for (uint32_t code = 0; code < CODES; code++) count += find_pair(code, &pairs[count]);
     qsort(pairs, count, sizeof *pairs, by_pair);
-    for (size_t i = 0; i < count; i++) add_item(w, &pairs[i], sizeof pairs[i], &w->head.n_compositions);
+    for (size_t i = 0; i < count; i++) add_item(w, &pairs[i], sizeof pairs[i], &w->header.n_compositions);
     su_arena_free(&arena);
 }
 
@@ -232,8 +232,8 @@ static uint32_t flags_of(const TkBpe *bpe) {
 
 static bool add_all(Writer *w) {
     add_tokens(w);
-    add_added(w, &w->bpe->added_raw, &w->head.n_added);
-    add_added(w, &w->bpe->added_normal, &w->head.n_added_normal);
+    add_added(w, &w->bpe->added_raw, &w->header.n_added);
+    add_added(w, &w->bpe->added_normal, &w->header.n_added_normal);
     add_merges(w);
     if (!add_stages(w) || !add_classes(w)) return false;
     add_orders(w);
@@ -244,23 +244,23 @@ static bool add_all(Writer *w) {
 
 static bool pack(const TkBpe *bpe, const char *path, int32_t bos, int32_t eos, SuText *out, SuDiags *diags) {
     Writer w = {.bpe = bpe, .span = su_file_span(diags, path), .diags = diags};
-    w.head = (TkPackedHead){.format = TK_PACKED_FORMAT,
-                            .flags = flags_of(bpe),
-                            .vocab_size = bpe->vocab_size,
-                            .bos = bos,
-                            .eos = eos,
-                            .unk = bpe->unk,
-                            .n_ids = (uint32_t)bpe->added.n_ids};
-    memcpy(w.head.magic, TK_PACKED_MAGIC, sizeof w.head.magic);
+    w.header = (TkPackedHeader){.format = TK_PACKED_FORMAT,
+                                .flags = flags_of(bpe),
+                                .vocab_size = bpe->vocab_size,
+                                .bos = bos,
+                                .eos = eos,
+                                .unk = bpe->unk,
+                                .n_ids = (uint32_t)bpe->added.n_ids};
+    memcpy(w.header.magic, TK_PACKED_MAGIC, sizeof w.header.magic);
     bool ok = add_all(&w);
     if (ok) {
         size_t begin = out->size;
-        w.head.text_bytes = (uint32_t)w.text.size;
-        su_text_append(out, (const char *)&w.head, sizeof w.head);
+        w.header.text_bytes = (uint32_t)w.text.size;
+        su_text_append(out, (const char *)&w.header, sizeof w.header);
         su_text_append(out, w.arrays.text, w.arrays.size);
         su_text_append(out, w.text.text ? w.text.text : "", w.text.size);
-        w.head.digest = tk_packed_digest((const uint8_t *)out->text + begin, out->size - begin);
-        memcpy(out->text + begin, &w.head, sizeof w.head);
+        w.header.digest = tk_packed_digest((const uint8_t *)out->text + begin, out->size - begin);
+        memcpy(out->text + begin, &w.header, sizeof w.header);
     }
     su_text_free(&w.arrays);
     su_text_free(&w.text);

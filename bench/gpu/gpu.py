@@ -3,7 +3,7 @@
 
   decode    one sequence: the time allowed (1.1 x bytes / copy rate + 1.5 us a phase) over the time, and the part of the bandwidth
   batch     64 sequences: the larger of bytes / copy rate and FLOPs / peak, over the time
-  prefill   4 prompts of 4096 tokens: their maps beside cuBLAS on the same shapes, the whole beside cuBLAS' peak, the scan beside
+  prefill   4 prompts of 4096 tokens: their linear layers beside cuBLAS on the same shapes, the whole beside cuBLAS' peak, the scan beside
             its bound, all of it beside mamba_ssm
   compile   by NVRTC, and from the kernel cache
 
@@ -209,8 +209,8 @@ def batch(bench, torch, report):
 # ---------------------------------------------------------------------------------------------- prompts
 
 
-def maps_of(bench, spec, size, length):
-    """The products that the maps of such prompts are, from the kernels' names and FLOPs: rows x K times K x O, of the chosen experts
+def linear_of(bench, spec, size, length):
+    """The products that the linear layers of such prompts are, from the kernels' names and FLOPs: rows x K times K x O, of the chosen experts
     rows · top_k / experts each."""
     explained = bench.run("explain", spec, "--set", "weights.dtype=bf16", "--rows", EXPLAINED_ROWS, "--json")["prompt"]
     step = min(ROWS_OF_STEP, size * length)
@@ -261,7 +261,7 @@ class Prompts:
     def round(self, shapes):
         self.fast.append(self.mossc("--fast"))
         self.peer("peak", "tflop_s")
-        self.peer("maps", "ms", shapes=shapes)
+        self.peer("linear", "ms", shapes=shapes)
         if not self.bench.options.smoke:
             self.exact.append(self.mossc())
         if self.name == "mamba-370m":
@@ -289,17 +289,17 @@ def prefill_lines(p, report):
         except NotMeasured as why:
             report.missing(what, p.name, asked, why)
 
-    line("prompts, --fast: cuBLAS' time on the maps' shapes / the maps'", 0.55, p.fast, "maps", lambda run, ms: ms / run["maps_ms"])
-    line("prompts, --fast: maps' FLOPs / time / cuBLAS' peak", 0.35, p.fast, "peak", p.of_peak)
+    line("prompts, --fast: cuBLAS' time on the linear layers' shapes / the linear layers'", 0.55, p.fast, "linear", lambda run, ms: ms / run["linear_ms"])
+    line("prompts, --fast: linear layers' FLOPs / time / cuBLAS' peak", 0.35, p.fast, "peak", p.of_peak)
     line("prompts: scan, bound / time", 0.60, p.fast, None, lambda run, _: run["scan_of_bound"])
     if p.name == "mamba-370m":
         line("prompts, --fast: mossc / mamba_ssm", 1.2, p.fast, "mamba", lambda run, tok_s: run["prefill_tok_s"]["median"] / tok_s)
         line("scan: mamba_ssm's / mossc's, time", None, p.fast, "scan", lambda run, ms: ms / run["scan_ms"])
-    line("prompts, --fast: maps' FLOPs / time / mma.sync limit", None, p.fast, None, lambda run, _: run["prefill_of_peak"]["median"])
+    line("prompts, --fast: linear layers' FLOPs / time / mma.sync limit", None, p.fast, None, lambda run, _: run["prefill_of_peak"]["median"])
     line("prompts, --fast: tokens/s", None, p.fast, None, lambda run, _: run["prefill_tok_s"]["median"], digits=0)
     if not p.bench.options.smoke:
-        line("prompts: cuBLAS' time on the maps' shapes / the maps'", None, p.exact, "maps", lambda run, ms: ms / run["maps_ms"])
-        line("prompts: maps' FLOPs / time / cuBLAS' peak", None, p.exact, "peak", p.of_peak)
+        line("prompts: cuBLAS' time on the linear layers' shapes / the linear layers'", None, p.exact, "linear", lambda run, ms: ms / run["linear_ms"])
+        line("prompts: linear layers' FLOPs / time / cuBLAS' peak", None, p.exact, "peak", p.of_peak)
 
 
 def prefill(bench, torch, report):
@@ -308,7 +308,7 @@ def prefill(bench, torch, report):
     for name, spec in cases:
         p = Prompts(bench, torch, name, spec)
         try:
-            shapes = maps_of(bench, options.path(spec), p.size, p.length)
+            shapes = linear_of(bench, options.path(spec), p.size, p.length)
             for _ in range(1 if options.quick or options.smoke else 3):
                 p.round(shapes)
         except NotMeasured as why:
@@ -383,9 +383,9 @@ def main():
     for part in options.what:
         if part not in PARTS:
             parser.error(f"there is no part '{part}'")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         if options.smoke:
-            options.smoke = pathlib.Path(folder) / "smoke.yaml"
+            options.smoke = pathlib.Path(directory) / "smoke.yaml"
             options.smoke.write_text(SMOKE)
         options.path = lambda spec: spec if isinstance(spec, pathlib.Path) else SPECS / f"{spec}.yaml"
         return measure(options)

@@ -41,7 +41,7 @@ def peak(torch, size=8192):
     return {"tflop_s": 2 * size**3 / milliseconds(torch, lambda: torch.mm(a, b, out=out)) / 1e9}
 
 
-def maps(torch, shapes):
+def linear(torch, shapes):
     """Milliseconds of all products [experts] x (rows x K) x (K x O), each `count` times."""
     total = 0
     for shape in shapes:
@@ -93,7 +93,7 @@ def main():
     if facts["why"]:
         return
     torch.cuda.set_device(int(sys.argv[1]))
-    parts = {"peak": peak, "maps": maps, "mamba": mamba, "scan": scan}
+    parts = {"peak": peak, "linear": linear, "mamba": mamba, "scan": scan}
     for line in sys.stdin:
         question = json.loads(line)
         try:

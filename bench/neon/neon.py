@@ -3,7 +3,7 @@
     python3 bench/neon/neon.py --mossc build/release/mossc [count|loops|size]…
 
 count  instructions of one decoded token and of a prompt, kernel by kernel: per weight, per multiply-add, per state element
-loops  cycles of the large inner loops of maps and scans on Cortex-X4, A720 and A520, beside the bound of its FMA pipes
+loops  cycles of the large inner loops of linear layers and scans on Cortex-X4, A720 and A520, beside the bound of its FMA pipes
 size   bytes of code of an artefact
 
 The models are compiled by `mossc compile`, linked by the cross compiler and run by qemu-aarch64 with one worker. Needs
@@ -49,15 +49,15 @@ def run(*command, **options):
 class Artefact:
     """A model compiled for ARM, with fresh weights and one worker."""
 
-    def __init__(self, mossc, spec, settings, target, folder):
-        self.mossc, self.spec, self.folder = mossc, ROOT / f"specs/{spec}.yaml", folder
+    def __init__(self, mossc, spec, settings, target, directory):
+        self.mossc, self.spec, self.directory = mossc, ROOT / f"specs/{spec}.yaml", directory
         self.settings = [word for value in settings + ["tokenizer={kind: bytes}"] for word in ("--set", value)]
-        checkpoint = folder / "fresh.safetensors"
+        checkpoint = directory / "fresh.safetensors"
         run(mossc, "init", self.spec, *self.settings, "-o", checkpoint)
-        run(mossc, "compile", self.spec, *self.settings, "-w", checkpoint, "--target", target, "--cpus", "0", "-o", folder / "out")
+        run(mossc, "compile", self.spec, *self.settings, "-w", checkpoint, "--target", target, "--cpus", "0", "-o", directory / "out")
         checkpoint.unlink()
-        out = folder / "out"
-        self.program = folder / "program"
+        out = directory / "out"
+        self.program = directory / "program"
         self.object = next(out.glob("*.o"))
         sources = [out / "main.c", self.object, *sorted((out / "mossrt").glob("*/*.c"))]
         run("aarch64-linux-gnu-gcc", "-O2", "-ffp-contract=off", "-ffunction-sections", "-Wl,--gc-sections", "-D_GNU_SOURCE", f"-I{out}",
@@ -65,9 +65,9 @@ class Artefact:
 
     def counts(self, plugin, tokens):
         """Instructions by symbol of a run that prints so many tokens after PROMPT."""
-        log = self.folder / "counts.txt"
+        log = self.directory / "counts.txt"
         run("qemu-aarch64", "-cpu", "max", "-L", SYSROOT, "-d", "plugin", "-D", log, "-plugin", plugin, self.program,
-            "--prompt", PROMPT, "-n", tokens, "--dir", self.folder / "out", stdin=subprocess.DEVNULL)
+            "--prompt", PROMPT, "-n", tokens, "--dir", self.directory / "out", stdin=subprocess.DEVNULL)
         rows = (line.split(maxsplit=1) for line in log.read_text(errors="replace").splitlines())
         return {symbol: int(count) for count, symbol in rows}
 
@@ -97,12 +97,12 @@ def ratio(count, of):
 
 def count_model(mossc, plugin, model):
     name, spec, settings, target = model
-    with tempfile.TemporaryDirectory() as folder:
-        artefact = Artefact(mossc, spec, settings, target, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        artefact = Artefact(mossc, spec, settings, target, pathlib.Path(directory))
         prompt, longer = artefact.counts(plugin, 1), artefact.counts(plugin, 2)
         token = {symbol: count - prompt.get(symbol, 0) for symbol, count in longer.items()}
         facts = artefact.explain()
-        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("map"))).group(1)]
+        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("linear"))).group(1)]
         step = kernels_of(facts["token"])
         print(f"\n{name}, {target}: {sum(token.values()) / 1e6:.1f} million instructions a decoded token, "
               f"{sum(prompt.values()) / 1e6 / len(PROMPT):.1f} a token of a prompt of {len(PROMPT)} (start included)\n")
@@ -110,19 +110,19 @@ def count_model(mossc, plugin, model):
         states = 0
         for step, counts, rows in ((step, token, 1), (kernels_of(facts["prompt"]), prompt, len(PROMPT))):
             for kernel, k in step.items():
-                count, is_map, is_scan = executed(counts, kernel), kernel.startswith("map"), kernel.startswith("scan")
+                count, is_linear, is_scan = executed(counts, kernel), kernel.startswith("linear"), kernel.startswith("scan")
                 # A state element is read and written once a token.
                 states = k["state_bytes"] / 8 if is_scan and rows == 1 else states
                 print(f"| {kernel} | {k['phases']} | {count / 1e3:.1f} "
-                      f"| {ratio(count, k['weight_bytes'] / elements) if is_map and rows == 1 else ''} "
-                      f"| {ratio(count, k['flops'] / 2) if is_map and rows > 1 else ''} "
+                      f"| {ratio(count, k['weight_bytes'] / elements) if is_linear and rows == 1 else ''} "
+                      f"| {ratio(count, k['flops'] / 2) if is_linear and rows > 1 else ''} "
                       f"| {ratio(count, states * rows) if is_scan else ''} |")
         sys.stdout.flush()
 
 
 def count(mossc, models):
-    with tempfile.TemporaryDirectory() as folder:
-        plugin = pathlib.Path(folder) / "libcount.so"
+    with tempfile.TemporaryDirectory() as directory:
+        plugin = pathlib.Path(directory) / "libcount.so"
         run("cc", "-O2", "-shared", "-fPIC", "-o", plugin, HERE / "count.c")
         for model in models:
             count_model(mossc, plugin, model)
@@ -166,7 +166,7 @@ def print_loops(mossc, model):
     print(f"\n{name}, {target}: cycles of an iteration / of its FMAs alone / of its busiest unit\n")
     print(f"| kernel | instructions | FMA | loads | spills | {' | '.join(CORES)} |\n| --- | --- | --- | --- | --- |{' --- |' * len(CORES)}")
     for kernel, body in loops(assembly):
-        if not kernel.startswith(("map", "scan")) or len(body) < LARGE:
+        if not kernel.startswith(("linear", "scan")) or len(body) < LARGE:
             continue
         fmas = [line for line in body if line.startswith("fmla")]
         spills = sum("[sp" in line for line in body)
@@ -184,8 +184,8 @@ def print_loops(mossc, model):
 def size(mossc, models):
     print("\n| model | object: code | tables | program, stripped, without weights |\n| --- | --- | --- | --- |")
     for name, spec, settings, target in models:
-        with tempfile.TemporaryDirectory() as folder:
-            artefact = Artefact(mossc, spec, settings, target, pathlib.Path(folder))
+        with tempfile.TemporaryDirectory() as directory:
+            artefact = Artefact(mossc, spec, settings, target, pathlib.Path(directory))
             sections = run("aarch64-linux-gnu-size", "-A", artefact.object)
             bytes_of = {"text": 0, "other": 0}
             for section, count in re.findall(r"^(\.\S+)\s+(\d+)\s", sections, re.MULTILINE):

@@ -25,16 +25,16 @@ def fail(what, log):
     sys.exit(f"peers: {what} failed: {cause}.\npeers: the comparison needs the internet once, and a compiler. The whole log: {log}")
 
 
-def environment(folder):
+def environment(directory):
     """Returns the environment's Python. The first time takes as long as compiling llama.cpp does."""
-    venv, log, stamp = folder / "venv", folder / "install.log", folder / "installed.txt"
+    venv, log, stamp = directory / "venv", directory / "install.log", directory / "installed.txt"
     python = venv / "bin" / "python"
     wanted = REQUIREMENTS.read_text() + CMAKE_ARGS
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
     if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
         sys.exit("peers: llama.cpp is compiled here and needs a C++ compiler (Debian: apt install g++)")
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     print(f"peers: compiling llama.cpp takes 5 to 20 minutes, once; see {log}", file=sys.stderr)
     with log.open("w") as out:
         if subprocess.run([sys.executable, "-m", "venv", "--clear", venv], stdout=out, stderr=out).returncode != 0:

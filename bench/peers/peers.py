@@ -5,9 +5,9 @@
   speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
 
 Both are measured alike: warm, one round not counted, then one that is, on the same threads, only the steps on the clock. While one side
-runs the other is asleep, which is checked. The first call installs llama.cpp (llama-cpp-python of PyPI) below --folder.
+runs the other is asleep, which is checked. The first call installs llama.cpp (llama-cpp-python of PyPI) below --directory.
 
-usage: peers.py --mossc PROGRAM [--folder build/peers] [OPTION]... [logits] [speed]
+usage: peers.py --mossc PROGRAM [--directory build/peers] [OPTION]... [logits] [speed]
 """
 import argparse
 import json
@@ -89,7 +89,7 @@ class Model:
     def __init__(self, options, name):
         self.options, self.name = options, name
         self.spec = SPECS / f"{name}.yaml"
-        self.checkpoint = options.folder / f"{name}.safetensors"
+        self.checkpoint = options.directory / f"{name}.safetensors"
         if not fresh(self.checkpoint, self.spec, HERE / "checkpoint.py"):
             say(f"writing {self.checkpoint}")
             temporary = self.checkpoint.with_suffix(".part")
@@ -98,7 +98,7 @@ class Model:
             temporary.rename(self.checkpoint)
 
     def gguf(self, dtype):
-        target = self.options.folder / f"{self.name}-{dtype}.gguf"
+        target = self.options.directory / f"{self.name}-{dtype}.gguf"
         if not fresh(target, self.checkpoint, HERE / "to_gguf.py"):
             say(f"writing {target}")
             eps = yaml.safe_load(self.spec.read_text())["norm"]["eps"]
@@ -116,7 +116,7 @@ def compare_logits(options, name):
     model = Model(options, name)
     vocab_size = checkpoint.tensors(model.checkpoint)["embed.weight"].shape[0]
     tokens = np.random.default_rng(SEED).integers(0, vocab_size, LOGIT_TOKENS).tolist()
-    ids, ours_file, theirs_file = (options.folder / file for file in ("tokens.txt", "mossc.npy", "llama.npy"))
+    ids, ours_file, theirs_file = (options.directory / file for file in ("tokens.txt", "mossc.npy", "llama.npy"))
     ids.write_text(" ".join(map(str, tokens)))
     run([options.mossc, "logits", model.spec, "-w", model.checkpoint, "--tokens", ids, "-o", ours_file])
     ours = np.load(ours_file)
@@ -229,7 +229,7 @@ def parse():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="*", help="logits, speed (default: both)")
     parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 5 GB")
+    parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 5 GB")
     parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m"], help="Mamba-1 specs, separated by commas (default: both)")
     parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help="of f32, bf16, f16, separated by commas (default: the first two)")
     parser.add_argument("--pairs", type=int, default=7)
@@ -247,7 +247,7 @@ def parse():
 
 def main():
     options = parse()
-    options.python = install.environment(options.folder)
+    options.python = install.environment(options.directory)
     parts = {"logits": logits, "speed": speed}
     results = {part: parts[part](options) for part in options.what or parts}
     if options.json:

@@ -77,7 +77,7 @@ static void print_table(const Report *report, const char *path, int64_t position
     for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].looks_back;
     printf("%s: %s\n", path, spec->name);
     printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
-           fe_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
+           ir_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
     printf("  %-36s %6s %21s %23s %22s\n", "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
     printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", "", "blocks", "total", "active", "weights", "state", "FLOPs", "bytes");
     print_row("embedding, final norm, head", 0, &report->costs.parts[0]);
@@ -141,7 +141,7 @@ static void print_json(const Report *report, const char *path, int64_t position,
         cJSON_AddStringToObject(root, "name", spec->name);
         cJSON_AddNumberToObject(root, "vocab_size", (double)spec->vocab_size);
         cJSON_AddNumberToObject(root, "d_model", (double)spec->d_model);
-        cJSON_AddStringToObject(root, "dtype", fe_dtype_word(spec->weights_dtype));
+        cJSON_AddStringToObject(root, "dtype", ir_dtype_word(spec->weights_dtype));
         cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
         cJSON_AddNumberToObject(root, "position", (double)position);
         add_json_cost(root, &report->costs.total);

@@ -31,9 +31,9 @@ static bool choose_steps(DrBuild *build, const ExplainOptions *o, PgWork *token,
     if (o->rows > rows) return too_far(build, "--rows", o->rows, "the most tokens of a step", rows);
     if (positions && o->position >= positions) return too_far(build, "--position", o->position, "max_positions - 1", positions - 1);
     int64_t position = o->position >= 0 ? o->position : DEFAULT_POSITION;
-    *token =
-        (PgWork){.rows = 1, .segments = 1, .wanted = 1, .position = positions && position >= positions ? positions - 1 : position};
-    *prompt = (PgWork){.rows = o->rows > 0 ? o->rows : rows < DEFAULT_ROWS ? rows : DEFAULT_ROWS, .segments = 1, .wanted = 1};
+    *token = (PgWork){
+        .rows = 1, .segments = 1, .n_out_rows = 1, .position = positions && position >= positions ? positions - 1 : position};
+    *prompt = (PgWork){.rows = o->rows > 0 ? o->rows : rows < DEFAULT_ROWS ? rows : DEFAULT_ROWS, .segments = 1, .n_out_rows = 1};
     return true;
 }
 

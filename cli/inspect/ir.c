@@ -60,7 +60,7 @@ static bool make_graph(DrBuild *build, const DrBuildOptions *options, double *ou
     return ok;
 }
 
-/* Everything up to the program; with a dump folder the generated code too. */
+/* Everything up to the program; with a dump directory the generated code too. */
 static bool make_program(DrBuild *build, const DrBuildOptions *options) {
     if (!dr_build_program(build, options)) return false;
     if (options->dump_dir && !dr_build_code(build, options)) return false;

@@ -10,21 +10,22 @@ typedef struct CacheOptions {
 } CacheOptions;
 
 typedef struct Report {
-    const char *folder;
+    const char *directory;
     size_t entries, removed;
     uint64_t bytes, most_bytes;
 } Report;
 
-static Report look(const char *folder, SuDiags *diags) {
-    SuEntries entries = cg_cache_list(folder);
-    Report report = {.folder = folder, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
+static Report look(const char *directory, SuDiags *diags) {
+    SuEntries entries = cg_cache_list(directory);
+    Report report = {
+        .directory = directory, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
     su_entries_free(&entries);
     return report;
 }
 
 static void print_json(const Report *report, const CacheOptions *o) {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "folder", report->folder);
+    cJSON_AddStringToObject(root, "directory", report->directory);
     cJSON_AddNumberToObject(root, "entries", (double)report->entries);
     cJSON_AddNumberToObject(root, "bytes", (double)report->bytes);
     cJSON_AddNumberToObject(root, "most_bytes", (double)report->most_bytes);
@@ -35,25 +36,25 @@ static void print_json(const Report *report, const CacheOptions *o) {
 static void print_text(const Report *report, const CacheOptions *o) {
     char bytes[CLI_NUMBER], most[CLI_NUMBER];
     if (o->clear) printf("removed %zu kernels\n", report->removed);
-    printf("%s: %zu kernels, %s of at most %s\n", report->folder, report->entries, cli_bytes((double)report->bytes, bytes),
+    printf("%s: %zu kernels, %s of at most %s\n", report->directory, report->entries, cli_bytes((double)report->bytes, bytes),
            cli_bytes((double)report->most_bytes, most));
 }
 
 static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
-    const char *folder = dr_cache_directory(arena);
-    if (!folder) return dr_no_cache_directory(diags);
-    size_t removed = o->clear ? cg_cache_clear(folder) : 0;
-    Report report = look(folder, diags);
+    const char *directory = dr_cache_directory(arena);
+    if (!directory) return dr_no_cache_directory(diags);
+    size_t removed = o->clear ? cg_cache_clear(directory) : 0;
+    Report report = look(directory, diags);
     report.removed = removed;
     (o->json ? print_json : print_text)(&report, o);
     if (!o->clear || report.entries == 0) return true;
-    return su_error(diags, su_file_span(diags, folder), NULL, "%zu kernels could not be removed, or were just stored",
+    return su_error(diags, su_file_span(diags, directory), NULL, "%zu kernels could not be removed, or were just stored",
                     report.entries);
 }
 
 static const CliOption table[] = {
-    CLI_ROW_FLAG(CacheOptions, clear, "clear", "remove all kernels first; other files in the folder stay"),
-    CLI_OPTION_JSON(CacheOptions, "print one JSON object: folder, entries, bytes, most_bytes, and removed with --clear"),
+    CLI_ROW_FLAG(CacheOptions, clear, "clear", "remove all kernels first; other files in the directory stay"),
+    CLI_OPTION_JSON(CacheOptions, "print one JSON object: directory, entries, bytes, most_bytes, and removed with --clear"),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {

@@ -1,4 +1,4 @@
-/* mossc compile: a model as a folder that needs no compiler of ours, and no LLVM, where it runs. */
+/* mossc compile: a model as a directory that needs no compiler of ours, and no LLVM, where it runs. */
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -34,7 +34,7 @@ typedef struct Compile {
     const CompileOptions *options;
     DrBuild build;
     CliArtefact artefact;
-    SuFolder folder;
+    SuDirectory directory;
 } Compile;
 
 /* ---------------------------------------------------------------------------------------------- the object */
@@ -99,15 +99,15 @@ static bool emit_alone(Compile *c) {
     return su_error(&c->build.diags, (SuSpan){0}, "name a file with -o", "an object is not written to a terminal");
 }
 
-/* ---------------------------------------------------------------------------------------------- the folder */
+/* ---------------------------------------------------------------------------------------------- the directory */
 
 static const char *file_of(Compile *c, const char *suffix) {
-    return su_folder_file(&c->folder, su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix), &c->build.diags);
+    return su_directory_file(&c->directory, su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix), &c->build.diags);
 }
 
 static bool write_file(Compile *c, const char *suffix, const char *text, size_t size) {
     const char *name = su_printf(&c->build.arena, "%s%s", c->artefact.name, suffix);
-    return su_folder_write(&c->folder, name, text, size, &c->build.diags);
+    return su_directory_write(&c->directory, name, text, size, &c->build.diags);
 }
 
 static bool write_object(Compile *c) {
@@ -116,15 +116,15 @@ static bool write_object(Compile *c) {
     const char *shared = file_of(c, ".so"), *linker = shared ? cli_artefact_link(&c->build.target, object, shared) : NULL;
     c->artefact.shared = linker != NULL;
     if (shared && !linker) {
-        su_folder_forget(&c->folder, shared);
+        su_directory_forget(&c->directory, shared);
         fprintf(stderr, "mossc: %s.so is left out: no linker for %s was found (ld.lld or a cross compiler's)\n", c->artefact.name,
                 c->build.target.triple);
     }
     return shared != NULL;
 }
 
-static bool write_image(Compile *c, CgCudaWanted wanted, const char *suffix) {
-    CgCudaOptions options = {.wanted = wanted};
+static bool write_image(Compile *c, CgCudaOutput output, const char *suffix) {
+    CgCudaOptions options = {.output = output};
     CgCudaCode code;
     if (!cg_cuda_compile(&c->build.gpu, c->build.program, &options, &code, &c->build.diags)) return false;
     size_t size = code.form == CG_NVRTC_PTX ? code.size - 1 : code.size; /* a file needs no NUL */
@@ -153,7 +153,7 @@ static bool copy_packed(Compile *c, const char *path) {
     MossOptions moss = {.threads = (int)c->options->threads};
     if (!dr_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
     if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
-    bool ok = su_folder_write(&c->folder, name, packed.map.data, packed.map.size, &c->build.diags);
+    bool ok = su_directory_write(&c->directory, name, packed.map.data, packed.map.size, &c->build.diags);
     su_map_close(&packed.map);
     return ok;
 }
@@ -181,20 +181,20 @@ static bool write_tokenizer(Compile *c) {
     return ok;
 }
 
-static bool fill_folder(Compile *c) {
+static bool fill_directory(Compile *c) {
     return write_tokenizer(c) && (is_gpu(c) ? write_gpu_code(c) : write_object(c)) && write_weights(c) &&
-           cli_artefact_files(&c->artefact, &c->folder, &c->build.diags);
+           cli_artefact_files(&c->artefact, &c->directory, &c->build.diags);
 }
 
-static bool make_folder(Compile *c, const DrBuildOptions *options) {
+static bool make_directory(Compile *c, const DrBuildOptions *options) {
     if (!dr_build_files(&c->build, options)) return false; /* do the weights fit? */
-    if (!su_folder_open(c->options->output, &c->folder, &c->build.diags)) return false;
-    bool ok = fill_folder(c);
+    if (!su_directory_open(c->options->output, &c->directory, &c->build.diags)) return false;
+    bool ok = fill_directory(c);
     if (!ok) {
-        su_folder_abort(&c->folder, &c->build.diags);
+        su_directory_abort(&c->directory, &c->build.diags);
         return false;
     }
-    return su_folder_commit(&c->folder, &c->build.diags);
+    return su_directory_commit(&c->directory, &c->build.diags);
 }
 
 /* What was made, for people; what comes next, for a shell too. */
@@ -214,7 +214,7 @@ static void say_what_next(Compile *c) {
 static bool compile(Compile *c, const DrBuildOptions *options) {
     if (!prepare(c, options)) return false;
     if (c->options->emit != EMIT_ALL) return emit_alone(c);
-    if (!make_folder(c, options)) return false;
+    if (!make_directory(c, options)) return false;
     say_what_next(c);
     return true;
 }
@@ -223,7 +223,7 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CompileOptions, false, CLI_ABOUT_WEIGHTS " (needed, but for --emit)"),
     CLI_OPTION_TARGET(CompileOptions),
     CLI_ROW_TEXT(CompileOptions, output, "output", 'o', "DIR", false,
-                 "the folder to be made, which appears only when it is whole; with --emit a file (default: standard output)"),
+                 "the directory to be made, which appears only when it is whole; with --emit a file (default: standard output)"),
     CLI_ROW_WORD(CompileOptions, emit, "emit", "WHAT", emit_words,
                  "only the code: asm, llvm (IR after optimisation) or obj (the relocatable object); default all"),
     CLI_ROW_TEXT(
@@ -268,10 +268,10 @@ static int run(const CliCommand *command, CliArgs *args) {
 
 const CliCommand cli_compile = {
     .name = "compile",
-    .summary = "make a folder with code, weights and runtime for a phone, a board, a GPU or this machine",
+    .summary = "make a directory with code, weights and runtime for a phone, a board, a GPU or this machine",
     .synopsis = "SPEC -w WEIGHTS... -o DIR [--target TARGET] [OPTION]...",
     .about =
-        "Compiles SPEC ahead of time and writes a folder that holds all it takes to run the model: an object with its code and "
+        "Compiles SPEC ahead of time and writes a directory that holds all it takes to run the model: an object with its code and "
         "tables, a header, packed weights, the runtime in C, a text generator and a README with the lines that build it. Where it "
         "is built, a C compiler is needed; where it runs, nothing. Prints the lines that build and run it on or for the target.\n\n"
         "Texts, and saved states, are those of `mossc run` to the last bit, whatever the target. DIR must not exist, or be "

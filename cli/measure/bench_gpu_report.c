@@ -8,10 +8,10 @@
 
 static void add_phases(cJSON *root, const MsPlan *plan, const MsGpuPhases *p) {
     if (!p->known) return;
-    cJSON_AddNumberToObject(root, "maps_ms", p->maps_ms);
+    cJSON_AddNumberToObject(root, "linear_ms", p->linear_ms);
     cJSON_AddNumberToObject(root, "scan_ms", p->scan_ms);
     cJSON_AddNumberToObject(root, "other_ms", p->other_ms);
-    if (plan->limits && p->maps_of_peak > 0) cJSON_AddNumberToObject(root, "maps_of_peak", p->maps_of_peak);
+    if (plan->limits && p->linear_of_peak > 0) cJSON_AddNumberToObject(root, "linear_of_peak", p->linear_of_peak);
     if (plan->limits && p->scan_of_bound > 0) cJSON_AddNumberToObject(root, "scan_of_bound", p->scan_of_bound);
 }
 
@@ -32,8 +32,8 @@ void cli_bench_gpu_json(cJSON *root, const DrBuild *build, const MsPlan *plan, c
     cJSON_AddNumberToObject(root, "stages", gpu->stages);
     cli_json_add_stats(root, "prefill_tok_s", gpu->prefill_tok_s);
     cli_json_add_stats(root, "decode_tok_s", gpu->decode_tok_s);
-    cJSON_AddNumberToObject(root, "prefill_map_flops", gpu->prefill_map_flops);
-    cJSON_AddNumberToObject(root, "decode_map_flops", gpu->decode_map_flops);
+    cJSON_AddNumberToObject(root, "prefill_linear_flops", gpu->prefill_linear_flops);
+    cJSON_AddNumberToObject(root, "decode_linear_flops", gpu->decode_linear_flops);
     cJSON_AddNumberToObject(root, "decode_bytes", gpu->decode_bytes);
     add_phases(root, plan, &gpu->of_prompts);
     if (!plan->limits) return;
@@ -58,7 +58,7 @@ static void print_limits(const MsGpuSpeed *gpu) {
     if (gpu->tensor_cores) print_row("mma limit, TFLOP/s", gpu->mma_tflop_s);
     print_row("fma limit, TFLOP/s", gpu->fma_tflop_s);
     print_row("exp limit, G/s", gpu->exp_g_s);
-    print_row("prefill / maps' peak", gpu->prefill_of_peak);
+    print_row("prefill / linear peak", gpu->prefill_of_peak);
     print_row("decode / its bound", gpu->decode_of_bound);
     print_row("decode / bandwidth", gpu->decode_of_bandwidth);
 }
@@ -69,8 +69,8 @@ static void print_ratio(double ratio, const char *what) {
 
 static void print_phases(const MsGpuPhases *p) {
     if (!p->known) return;
-    printf("  %-22s maps %.2f", "prompts' phases, ms", p->maps_ms);
-    print_ratio(p->maps_of_peak, "their peak");
+    printf("  %-22s linear %.2f", "prompts' phases, ms", p->linear_ms);
+    print_ratio(p->linear_of_peak, "their peak");
     printf(", scans %.2f", p->scan_ms);
     print_ratio(p->scan_of_bound, "their bound");
     printf(", all others %.2f\n", p->other_ms);

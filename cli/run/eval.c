@@ -43,7 +43,7 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
         MossSegment segment = {.state = state,
                                .tokens = tokens->ids + at,
                                .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
-                               .wanted = MOSS_ALL_LOGITS};
+                               .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);

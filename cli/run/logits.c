@@ -47,7 +47,7 @@ static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chu
     for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out);) {
         size_t left = job->count - at;
         MossSegment segment = {
-            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .wanted = MOSS_ALL_LOGITS};
+            .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
@@ -80,7 +80,7 @@ static PgTensor *wanted_tensors(DrBuild *build, size_t *out_count) {
     const FeTensor *tensors = fe_tensors(&build->spec, out_count);
     PgTensor *wanted = SU_NEW_ARRAY(&build->arena, PgTensor, *out_count);
     for (size_t i = 0; i < *out_count; i++) {
-        wanted[i] = (PgTensor){.name = tensors[i].name, .rank = tensors[i].rank, .narrow = tensors[i].narrow};
+        wanted[i] = (PgTensor){.name = tensors[i].name, .rank = tensors[i].rank, .dtype = tensors[i].dtype};
         memcpy(wanted[i].shape, tensors[i].shape, sizeof wanted[i].shape);
     }
     return wanted;
@@ -111,12 +111,10 @@ static bool run_reference(DrBuild *build, const DrBuildOptions *options, Job *jo
         return su_error(&build->diags, (SuSpan){0}, NULL, "a sequence of %zu tokens is longer than max_positions, %" PRId64,
                         job->count, bound);
     }
-    static const PgDtype dtypes[] = {[FE_F32] = PG_F32, [FE_BF16] = PG_BF16, [FE_F16] = PG_F16};
     if (!dr_build_graph(build)) return false;
     size_t n_tensors;
     const PgTensor *tensors = wanted_tensors(build, &n_tensors);
-    RtSource *source = rt_source_open(options->weights->items, options->weights->count, tensors, n_tensors,
-                                      dtypes[build->spec.weights_dtype], &build->diags);
+    RtSource *source = rt_source_open(options->weights->items, options->weights->count, tensors, n_tensors, &build->diags);
     if (!source) return false;
     IrEval *eval =
         (job->options->reference == REFERENCE_32 ? ir_eval32_new : ir_eval64_new)(build->graph, rt_source_lookup, source);

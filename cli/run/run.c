@@ -135,7 +135,7 @@ static bool feed_pieces(Session *s, CliProgress *progress) {
 static bool feed_from_cache(Session *s, CliProgress *shown) {
     const RunOptions *o = s->options;
     RtPromptCacheOptions options = {
-        .folder = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
+        .directory = o->prompt_cache, .every = (uint32_t)o->cache_every, .most_bytes = (uint64_t)o->cache_mib << 20};
     DrPrompt prompt = {.tokens = s->prompt_tokens.ids, .count = s->prompt_tokens.count, .chunk = (uint32_t)o->chunk};
     DrProgress progress = {.context = shown, .update = cli_progress_callback};
     return dr_feed_cached(&s->build, &options, &prompt, &progress, &s->state, &s->cached);
@@ -219,7 +219,7 @@ static bool save_state(Session *s) {
     if (!s->options->state_out) return true;
     if (s->stop == STOP_LENGTH && s->tokens.count && !(bound && moss_state_position(s->state) >= bound)) {
         MossSegment last = {
-            .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .wanted = MOSS_LAST_LOGITS};
+            .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .logits = MOSS_LAST_LOGITS};
         if (!dr_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
     }
     return dr_state_end(&s->build, s->state, s->options->state_out);

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# sysroot.sh FOLDER LLVM: fills FOLDER with what a 64-bit ARM Debian or Ubuntu has that mossc is built of and runs on: the C library,
-# LLVM (its major version is given) and the other libraries. Packages are fetched with a state of apt that lies in FOLDER and unpacked,
-# not installed: the system stays as it is, and nobody needs to be root. Nothing is done for a folder that is complete.
+# sysroot.sh DIRECTORY LLVM: fills DIRECTORY with what a 64-bit ARM Debian or Ubuntu has that mossc is built of and runs on: the C library,
+# LLVM (its major version is given) and the other libraries. Packages are fetched with a state of apt that lies in DIRECTORY and unpacked,
+# not installed: the system stays as it is, and nobody needs to be root. Nothing is done for a directory that is complete.
 set -euo pipefail
-folder=$(realpath -m "$1")
+directory=$(realpath -m "$1")
 packages=("libllvm$2" libyaml-dev libcjson-dev libpcre2-dev libutf8proc-dev libcmocka-dev)
 
-complete=$folder/packages
+complete=$directory/packages
 [ "$(cat "$complete" 2>/dev/null)" = "${packages[*]}" ] && exit 0
-rm -rf "$folder"
+rm -rf "$directory"
 
-apt=$folder/apt
+apt=$directory/apt
 mkdir -p "$apt"/{lists,archives}/partial
 : >"$apt/status"
 get() {
@@ -20,9 +20,9 @@ get() {
 }
 get update
 get --download-only install "${packages[@]}"
-for package in "$apt"/archives/*.deb; do dpkg-deb -x "$package" "$folder"; done
+for package in "$apt"/archives/*.deb; do dpkg-deb -x "$package" "$directory"; done
 rm -rf "$apt"
 
-# Links to /lib/… mean this folder's.
-find "$folder" -type l -lname '/*' | while read -r link; do ln -sfn "$folder$(readlink "$link")" "$link"; done
+# Links to /lib/… mean this directory's.
+find "$directory" -type l -lname '/*' | while read -r link; do ln -sfn "$directory$(readlink "$link")" "$link"; done
 echo "${packages[*]}" >"$complete"

@@ -1,4 +1,4 @@
-# Builds mossc itself for 64-bit ARM Linux on another machine, against the folder that sysroot.sh fills; what is built runs through
+# Builds mossc itself for 64-bit ARM Linux on another machine, against the directory that sysroot.sh fills; what is built runs through
 # qemu-user (./dev arm).
 get_filename_component(CMAKE_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../../build/arm-root ABSOLUTE)
 set(CMAKE_SYSTEM_NAME Linux)

@@ -86,7 +86,7 @@ static void print_scores(CgCuda *c) {
           "const float most = vm_max(M, block_max(score, sums)), power = at <= position ? vm_exp(score - most) : 0;\n"
           "const float old = vm_exp(M - most);\n"
           "powers[threadIdx.x] = power;\n"
-          "L = fmaf(L, old, block_sum(power, sums)); /* meets: powers are there */\n"
+          "L = fmaf(L, old, block_sum(power, sums)); /* a barrier: powers are there */\n"
           "M = most;\n",
           cg_cuda_float(1 / sqrt((double)c->kernel->O), scale));
 }

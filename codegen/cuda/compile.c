@@ -8,11 +8,11 @@
 #include "support/clock.h"
 
 /* What stands before the image in an entry. */
-typedef struct Head {
+typedef struct Header {
     uint32_t form, architecture;
     SuDigest compiler; /* cg_nvrtc_identity */
-} Head;
-_Static_assert(sizeof(Head) == 24, "no padding");
+} Header;
+_Static_assert(sizeof(Header) == 24, "no padding");
 
 /* A program on its way. */
 typedef struct Compiling {
@@ -27,7 +27,7 @@ typedef struct Compiling {
 
 static SuDigest key_of(const Compiling *c) {
     static const char what[] = "CUDA image 1: " CG_NVRTC_OPTIONS;
-    const uint32_t facts[] = {(uint32_t)c->options->wanted, (uint32_t)c->target->architecture};
+    const uint32_t facts[] = {(uint32_t)c->options->output, (uint32_t)c->target->architecture};
     SuDigestStream *stream = su_digest_start();
     su_digest_add(stream, what, sizeof what);
     su_digest_add(stream, facts, sizeof facts);
@@ -40,36 +40,36 @@ static SuDigest key_of(const Compiling *c) {
 /* ---------------------------------------------------------------------------------------------- the cache */
 
 /* Whether an entry is of the NVRTC at hand, if any is. */
-static bool is_current(const Compiling *c, const Head *head) {
+static bool is_current(const Compiling *c, const Header *header) {
     if (c->nvrtc == NULL) return true;
     SuDigest compiler = cg_nvrtc_identity(c->nvrtc);
-    return su_digest_equal(&head->compiler, &compiler);
+    return su_digest_equal(&header->compiler, &compiler);
 }
 
 static bool find(Compiling *c) {
-    Head head;
+    Header header;
     size_t size = 0;
     uint8_t *payload = cg_cache_find(c->options->cache, &c->key, &size);
-    bool whole = payload != NULL && size > sizeof head;
-    if (whole) memcpy(&head, payload, sizeof head);
-    if (!whole || !is_current(c, &head)) {
+    bool whole = payload != NULL && size > sizeof header;
+    if (whole) memcpy(&header, payload, sizeof header);
+    if (!whole || !is_current(c, &header)) {
         su_free(payload);
         return false;
     }
-    c->out->size = size - sizeof head;
+    c->out->size = size - sizeof header;
     c->out->image = (char *)payload;
-    memmove(payload, payload + sizeof head, c->out->size);
-    c->out->form = (CgNvrtcForm)head.form;
-    c->out->architecture = (int)head.architecture;
+    memmove(payload, payload + sizeof header, c->out->size);
+    c->out->form = (CgNvrtcForm)header.form;
+    c->out->architecture = (int)header.architecture;
     c->out->found = true;
     return true;
 }
 
 static void store(const Compiling *c) {
     const CgCudaCode *code = c->out;
-    Head head = {.form = (uint32_t)code->form, .architecture = (uint32_t)code->architecture};
-    head.compiler = cg_nvrtc_identity(c->nvrtc);
-    cg_cache_store(c->options->cache, &c->key, &head, sizeof head, code->image, code->size);
+    Header header = {.form = (uint32_t)code->form, .architecture = (uint32_t)code->architecture};
+    header.compiler = cg_nvrtc_identity(c->nvrtc);
+    cg_cache_store(c->options->cache, &c->key, &header, sizeof header, code->image, code->size);
     cg_cache_trim(c->options->cache);
 }
 
@@ -77,18 +77,18 @@ static void store(const Compiling *c) {
 
 /* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX. */
 static bool choose(Compiling *c) {
-    int major, minor, wanted = c->target->architecture, newest = cg_nvrtc_newest(c->nvrtc, wanted);
+    int major, minor, asked = c->target->architecture, newest = cg_nvrtc_newest(c->nvrtc, asked);
     CgCudaCode *code = c->out;
     code->architecture = newest;
-    code->form = c->options->wanted == CG_CUDA_PTX || newest != wanted ? CG_NVRTC_PTX : CG_NVRTC_CUBIN;
+    code->form = c->options->output == CG_CUDA_PTX || newest != asked ? CG_NVRTC_PTX : CG_NVRTC_CUBIN;
     cg_nvrtc_version(c->nvrtc, &major, &minor);
     if (newest == 0) {
         return su_error(c->diags, (SuSpan){0}, "an older NVRTC does: set MOSSC_NVRTC to its file",
-                        "NVRTC %d.%d compiles for later GPUs than sm_%d only", major, minor, wanted);
+                        "NVRTC %d.%d compiles for later GPUs than sm_%d only", major, minor, asked);
     }
-    if (c->options->wanted == CG_CUDA_CUBIN && code->form != CG_NVRTC_CUBIN) {
+    if (c->options->output == CG_CUDA_CUBIN && code->form != CG_NVRTC_CUBIN) {
         return su_error(c->diags, (SuSpan){0}, "a newer NVRTC does; PTX for an older GPU runs on it too",
-                        "NVRTC %d.%d makes no machine code for sm_%d", major, minor, wanted);
+                        "NVRTC %d.%d makes no machine code for sm_%d", major, minor, asked);
     }
     return true;
 }

@@ -1,6 +1,6 @@
 /* From a program to the image that a GPU runs: printed (codegen/cuda/cuda.h), then compiled by NVRTC or found in the kernel cache.
  *
- * An entry of the cache is found by the text and by what is wanted of it. It says which NVRTC made it: one of another NVRTC is made
+ * An entry of the cache is found by the text and by what is asked of it. It says which NVRTC made it: one of another NVRTC is made
  * anew, and taken as it is where there is none, so that a machine with a filled cache needs a driver only. */
 #ifndef MOSSC_CODEGEN_CUDA_COMPILE_H
 #define MOSSC_CODEGEN_CUDA_COMPILE_H
@@ -10,14 +10,14 @@
 #include "codegen/cuda/nvrtc.h"
 
 /* What the image shall be. */
-typedef enum CgCudaWanted {
+typedef enum CgCudaOutput {
     CG_CUDA_RUNS,  /* whatever runs on the target: machine code, or PTX where the GPU is newer than the NVRTC */
     CG_CUDA_CUBIN, /* machine code */
     CG_CUDA_PTX    /* PTX, which the drivers of later GPUs take too */
-} CgCudaWanted;
+} CgCudaOutput;
 
 typedef struct CgCudaOptions {
-    CgCudaWanted wanted;
+    CgCudaOutput output;
     CgCache *cache; /* or NULL */
     SuText *log;    /* gets the assembler's report of registers and spills when NVRTC compiles machine code; or NULL */
 } CgCudaOptions;

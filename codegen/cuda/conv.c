@@ -18,8 +18,8 @@ static void print_weight(CgCuda *c) {
     if (k->per_expert) {
         cg_cu(c, "float w = 0;\n"
                  "for (u32 j = 0; j < TERMS; j++) {\n"
-                 "const u64 own = (u64)routes[row * TERMS + j] * PANELS + panel;\n"
-                 "w = fmaf(gates[row * TERMS + j], weights[(own * TAPS + t) * 16 + lane], w);\n"
+                 "const u64 own = (u64)expert_indices[row * TERMS + j] * PANELS + panel;\n"
+                 "w = fmaf(combine_weights[row * TERMS + j], weights[(own * TAPS + t) * 16 + lane], w);\n"
                  "}\n");
     } else if (k->mixed) {
         cg_cu(c, "const float w = weights[((panel * ld + row) * TAPS + t) * 16 + lane];\n");
@@ -34,8 +34,8 @@ static void print_bias(CgCuda *c) {
         return;
     }
     cg_cu(c, "for (u32 j = 0; j < TERMS; j++) {\n"
-             "const u64 own = (u64)routes[row * TERMS + j] * PANELS + panel;\n"
-             "v = fmaf(gates[row * TERMS + j], bias[own * 16 + lane], v);\n"
+             "const u64 own = (u64)expert_indices[row * TERMS + j] * PANELS + panel;\n"
+             "v = fmaf(combine_weights[row * TERMS + j], bias[own * 16 + lane], v);\n"
              "}\n");
 }
 
@@ -98,8 +98,8 @@ void cg_cuda_conv(CgCuda *c) {
     cg_cu(c, "const float *x = floats(step, phase, %d), *weights = floats(step, phase, %d);\n", PG_CONV_X, PG_CONV_W);
     if (k->bias) cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_CONV_BIAS);
     if (k->per_expert) {
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nconst float *gates = floats(step, phase, %d);\n", PG_CONV_ROUTES,
-              PG_CONV_GATES);
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\nconst float *combine_weights = floats(step, phase, %d);\n",
+              PG_CONV_EXPERTS, PG_CONV_COMBINE_W);
     }
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_CONV_Y);
     bool sliced = c->form == CG_MANY && k->taps <= SLICE_ROWS, mixed = k->per_expert || k->mixed;

@@ -66,10 +66,18 @@ void cg_cuda_groups(CgCuda *c, int operand) {
     cg_cu(c, "const Groups groups = groups_at(ints(step, phase, %d), %lld, ldp);\n", operand, (long long)c->kernel->E);
 }
 
-const char *cg_cuda_dtype(PgDtype dtype) {
-    static const char *const names[] = {[PG_F32] = "f32", [PG_BF16] = "bf16", [PG_F16] = "f16"};
-    return names[dtype];
+const char *cg_cuda_type(IrDtype dtype) {
+    static const char *const types[IR_STORED_DTYPES] = {
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = #NAME,
+#include "ir/dtype.def"
+    };
+    return types[dtype];
 }
+
+/* What product.cuh calls a line is a group; product.c and route_rows.c print loops over lines of one and of two k. */
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
+    _Static_assert((group) <= 2 && (group_bytes) == 64 && (over) == 0, "a line of " #name " is not four quads of one or two k");
+#include "ir/dtype.def"
 
 const char *cg_cuda_stride(PgLayout layout) { return layout == PG_POSITIONS ? "ldp" : "ld"; }
 
@@ -81,8 +89,6 @@ const char *cg_cuda_act(PgActivation act) {
     };
     return names[act];
 }
-
-uint64_t cg_cuda_panel_bytes(PgDtype dtype, int64_t K) { return dtype == PG_F32 ? (uint64_t)K * 64 : ((uint64_t)K + 1) / 2 * 64; }
 
 const char *cg_cuda_truth(bool condition) { return condition ? "true" : "false"; }
 

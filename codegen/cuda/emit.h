@@ -52,10 +52,9 @@ void cg_cuda_tile_loop(CgCuda *c);
 /* `Groups groups = …` from an operand. */
 void cg_cuda_groups(CgCuda *c, int operand);
 
-const char *cg_cuda_dtype(PgDtype dtype);          /* "f32" */
+const char *cg_cuda_type(IrDtype dtype);           /* "BF16": of weights, product.cuh */
 const char *cg_cuda_stride(PgLayout layout);       /* "ld" or "ldp" */
-const char *cg_cuda_act(PgActivation act);         /* "vm_silu"; "" for none */
-uint64_t cg_cuda_panel_bytes(PgDtype dtype, int64_t K);
+const char *cg_cuda_act(PgActivation act);
 const char *cg_cuda_truth(bool condition);          /* "true" */
 /* A float as C reads it back: "1.5f", exactly. */
 const char *cg_cuda_float(double x, char out[48]);

@@ -1,8 +1,8 @@
-/* PG_MAP in tiles of rows (product.cuh): a block multiplies some panels with up to 128 rows that go through shared memory with their
+/* PG_LINEAR in tiles of rows (product.cuh): a block multiplies some panels with up to 128 rows that go through shared memory with their
  * weights (CG_MANY), or with up to 64 rows while weights come straight from memory, once (CG_FEW with tensor cores).
  *
  * The sums of a tile go to shared memory in the layout's own order, [panel][row][16]; all threads then take quads of them through
- * the epilogue of linear.c, so that what follows a map stands in the text once. */
+ * the epilogue of linear.c, so that what follows a linear layer stands in the text once. */
 #include "codegen/cuda/linear.h"
 
 enum {
@@ -13,10 +13,10 @@ enum {
 };
 
 typedef struct Tiles {
-    const CgMap *m;
+    const CgLinear *m;
     CgCuda *c;
     const PgKernel *k;
-    uint64_t slots, slots_of_tile, groups; /* of the map, of a tile; tiles that have all of them */
+    uint64_t slots, slots_of_tile, groups; /* of the linear layer, of a tile; tiles that have all of them */
     int rows; /* of a tile */
     int split; /* CG_FEW: warps that share the k of two slots */
     int stages; /* CG_MANY */
@@ -24,9 +24,9 @@ typedef struct Tiles {
     const char *type; /* of weights: "BF16" */
 } Tiles;
 
-static bool by_tensor_cores(const CgMap *m) { return m->c->target->tensor_cores && m->k->dtype != PG_F32; }
+static bool by_tensor_cores(const CgLinear *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
 
-bool cg_map_in_tiles(const CgMap *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
+bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
@@ -44,7 +44,7 @@ static int rows_of_tile(const Tiles *t) {
 }
 
 static uint64_t stage_bytes(const Tiles *t) {
-    uint64_t slot = CHUNK * 16 * (t->k->dtype == PG_F32 ? 4 : 2);
+    uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
     return SLOTS * slot + (uint64_t)t->rows * CHUNK * sizeof(float);
 }
 
@@ -70,9 +70,8 @@ static void shape_few(Tiles *t) {
     t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
 }
 
-static Tiles tiles_of(const CgMap *m) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
-    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = types[m->k->dtype]};
+static Tiles tiles_of(const CgLinear *m) {
+    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = cg_cuda_type(m->k->dtype)};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     if (m->c->form == CG_MANY)
         shape_many(&t);
@@ -152,8 +151,8 @@ static void print_epilogue(const Tiles *t) {
     if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
     print_quad(t, "sum", pg_does(t->k, PG_STEP_DUAL) ? "2 * side" : "side");
     if (pg_does(t->k, PG_STEP_DUAL)) print_quad(t, "sum2", "(2 * side + 1)");
-    cg_map_value(t->m);
-    cg_map_store(t->m);
+    cg_linear_value(t->m);
+    cg_linear_store(t->m);
     cg_cu(c, "}\n");
 }
 
@@ -162,14 +161,14 @@ static void print_constants(const Tiles *t) {
     cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
           (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
     if (t->k->select != PG_SINGLE)
-        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * cg_cuda_panel_bytes(t->k->dtype, t->k->K)));
+        cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
     if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
     cg_cu(t->c, " };\n");
 }
 
 /* Of what leads to the sums only `place` lives on, the epilogue finds its pointers again: two blocks a multiprocessor leave registers for
  * little else than the sums. */
-void cg_map_tiles(const CgMap *m) {
+void cg_linear_tiles(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
@@ -180,7 +179,7 @@ void cg_map_tiles(const CgMap *m) {
     cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     cg_cu(c, "Place place;\n{\n");
     cg_cuda_strides(c);
-    cg_map_sources(m);
+    cg_linear_sources(m);
     print_place(&t);
     print_slots(&t);
     print_rows(&t);
@@ -188,12 +187,12 @@ void cg_map_tiles(const CgMap *m) {
     cg_cu(c, "}\n");
     cg_cuda_strides(c);
     print_expert(&t);
-    cg_map_epilogue_pointers(m);
+    cg_linear_epilogue_pointers(m);
     print_epilogue(&t);
     cg_cuda_end_tiles(c);
 }
 
-void cg_map_tiles_ahead(const CgMap *m) {
+void cg_linear_tiles_ahead(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     print_constants(&t);

@@ -1,7 +1,7 @@
-/* PG_MAP of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
+/* PG_LINEAR of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
- * A sum over experts of maps alone is one long product: its terms' x are scaled by their gates. */
+ * A sum over experts of linear layers alone is one long product: its terms' x are scaled by their combine weights. */
 #include "codegen/cuda/linear.h"
 
 #include <string.h>
@@ -15,11 +15,11 @@ enum {
 };
 
 typedef struct Row {
-    const CgMap *m;
+    const CgLinear *m;
     CgCuda *c;
     const PgKernel *k;
     int split, side; /* warps of a panel, panels of a tile */
-    uint64_t panels, groups; /* of the map; tiles that have all of them */
+    uint64_t panels, groups; /* of the linear layer; tiles that have all of them */
     int64_t terms; /* of a sum */
     int64_t rows; /* of x in shared memory */
     uint64_t padded; /* floats of one */
@@ -30,7 +30,7 @@ typedef struct Row {
 static bool is_sum(const PgKernel *k) { return pg_sum(k) != PG_NO_SUM; }
 /* Terms with the same matrix are one term with the sum of their x. */
 static int64_t terms_of(const PgKernel *k) {
-    return !is_sum(k) || k->select == PG_SINGLE ? 1 : pg_sum(k) == PG_GATED_SUM ? k->k : k->E;
+    return !is_sum(k) || k->select == PG_SINGLE ? 1 : pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E;
 }
 static int64_t x_rows(const PgKernel *k) {
     if (is_sum(k)) return terms_of(k);
@@ -47,13 +47,14 @@ static int split_of(const Row *r) {
 
 /* As RowTile::PADDED of product.cuh. */
 static uint64_t padded_of(const Row *r) {
-    uint64_t of_line = r->k->dtype == PG_F32 ? 1 : 2, lines = ((uint64_t)r->k->K + of_line - 1) / of_line;
+    const IrDtypeInfo *dtype = ir_dtype(r->k->dtype);
+    uint64_t of_line = dtype->group, lines = ir_groups(dtype, (uint64_t)r->k->K);
     uint64_t step = LINE_STEP * (uint64_t)r->split, steps = (lines + step - 1) / step;
     uint64_t batches = (steps * (pg_does(r->k, PG_STEP_DUAL) ? 2 : 1) + BATCH - 1) / BATCH, loads = (steps + batches - 1) / batches;
     return loads * batches * step * of_line;
 }
 
-static Row row_of(const CgMap *m) {
+static Row row_of(const CgLinear *m) {
     Row r = {.m = m, .c = m->c, .k = m->k, .panels = pg_panels(m->k->O), .terms = terms_of(m->k), .rows = x_rows(m->k)};
     r.split = split_of(&r);
     r.side = m->c->target->threads / 32 / r.split;
@@ -62,7 +63,7 @@ static Row row_of(const CgMap *m) {
     return r;
 }
 
-bool cg_map_of_row(const CgMap *m) {
+bool cg_linear_of_row(const CgLinear *m) {
     const PgKernel *k = m->k;
     bool linear = !is_sum(k) || pg_step_sums(k->epilogue.steps); /* nothing happens to a term */
     bool norm_of_rows = k->norm == PG_NO_NORM || (k->x_layout == PG_ROWS && !(is_sum(k) && k->select == PG_SINGLE));
@@ -73,10 +74,9 @@ bool cg_map_of_row(const CgMap *m) {
 /* ---------------------------------------------------------------------------------------------- text */
 
 static void print_constants(const Row *r) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     cg_cu(r->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %d, SPLIT = %d };\n", (long long)r->k->K,
           (unsigned long long)r->panels, (unsigned long long)r->groups, r->side, r->split);
-    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
+    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
           (long long)r->terms);
 }
 
@@ -85,33 +85,34 @@ static const char *expert_of(const Row *r) {
     const PgKernel *k = r->k;
     const char *const index = is_sum(k) ? "term" : "(tile / GROUPS)";
     if (k->select == PG_SINGLE) return "";
-    if (k->select == PG_ALL && pg_sum(k) != PG_GATED_SUM) return index;
-    return is_sum(k) ? "routes[term]" : "routes[tile / GROUPS]";
+    if (k->select == PG_ALL && pg_sum(k) != PG_WEIGHTED_SUM) return index;
+    return is_sum(k) ? "expert_indices[term]" : "expert_indices[tile / GROUPS]";
 }
 
 /* A function of the text: the panel of this warp. */
 static void print_panel(const Row *r) {
-    static const char *const types[] = {[PG_F32] = "F32", [PG_BF16] = "BF16", [PG_F16] = "F16"};
     const char *expert = expert_of(r);
     cg_cu(r->c,
           "const auto panel_of = [&](u32 tile, u32 term, u32 matrix) { /* past the last panel: that one again */\n"
           "const u32 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n"
           "return panel_at<%s>(%s, %s%s%s(panel < PANELS ? panel : PANELS - 1), K);\n"
           "};\n",
-          types[r->k->dtype], pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
+          cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
           expert[0] != '\0' ? " * PANELS + " : "");
 }
 
-/* Row j of x, times its gate, to its place in xs; or onto what is there. */
+/* Row j of x, times its combine weight, to its place in xs; or onto what is there. */
 static void print_stage_row(const Row *r, const char *x) {
     CgCuda *c = r->c;
     const PgKernel *k = r->k;
     bool own_rows = r->rows > 1, more = terms_of(k) == 1 && is_sum(k), staged = strcmp(x, "xs") == 0;
     cg_cu(c, "stage_row(xs%s, %s", own_rows ? " + j * Tile::PADDED" : "", x);
     if (k->x_layout == PG_PLANES)
-        cg_cu(c, " + %s * %llu", pg_sum(k) == PG_GATED_SUM ? "routes[j]" : "j", (unsigned long long)pg_panels(k->K) * 16);
+        cg_cu(c, " + %s * %llu", pg_sum(k) == PG_WEIGHTED_SUM ? "expert_indices[j]" : "j",
+              (unsigned long long)pg_panels(k->K) * 16);
     cg_cu(c, ", %s, %s, K, Tile::PADDED, %s, %s);\n", staged ? "1" : cg_cuda_stride(k->x_layout),
-          k->x_layout == PG_POSITIONS ? "j" : "0", pg_sum(k) == PG_GATED_SUM ? "gates[j]" : "1", more ? "j > 0" : "false");
+          k->x_layout == PG_POSITIONS ? "j" : "0", pg_sum(k) == PG_WEIGHTED_SUM ? "combine_weights[j]" : "1",
+          more ? "j > 0" : "false");
 }
 
 /* The only row of x, through the norm; terms of a sum are made from it, the first one last. */
@@ -132,13 +133,13 @@ static void print_stage_normed(const Row *r) {
 /* x goes to xs. */
 static void print_stage(const Row *r) {
     const PgKernel *k = r->k;
-    int64_t count = !is_sum(k) ? r->rows : pg_sum(k) == PG_GATED_SUM ? k->k : k->E;
+    int64_t count = !is_sum(k) ? r->rows : pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E;
     cg_cu(r->c, "__syncthreads(); /* shared memory is free */\n");
     if (k->norm != PG_NO_NORM) {
         print_stage_normed(r);
         return;
     }
-    bool loop = count > 1 || pg_sum(k) == PG_GATED_SUM || k->x_layout != PG_ROWS;
+    bool loop = count > 1 || pg_sum(k) == PG_WEIGHTED_SUM || k->x_layout != PG_ROWS;
     if (loop) cg_cu(r->c, "for (u32 j = 0; j < %lld; j++) {\n", (long long)count);
     print_stage_row(r, "x");
     if (loop) cg_cu(r->c, "}\n");
@@ -172,14 +173,14 @@ static void print_epilogue(const Row *r) {
     print_join(r, "sum", "");
     if (pg_does(k, PG_STEP_DUAL)) print_join(r, "sum2", "WARPS * 4 + ");
     if (pg_does(k, PG_STEP_BIAS) && k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", expert_of(r));
-    cg_map_value(r->m);
+    cg_linear_value(r->m);
     cg_cu(c, "const u64 row = %s;\n", !is_sum(k) && k->y_layout == PG_POSITIONS ? "tile / GROUPS" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = tile / GROUPS;\n");
-    cg_map_store(r->m);
+    cg_linear_store(r->m);
     cg_cu(c, "}\n");
 }
 
-void cg_map_row(const CgMap *m) {
+void cg_linear_row(const CgLinear *m) {
     CgCuda *c = m->c;
     Row r = row_of(m);
     uint64_t warps = (uint64_t)c->target->threads / 32;
@@ -200,7 +201,7 @@ void cg_map_row(const CgMap *m) {
     cg_cuda_end_tiles(c);
 }
 
-void cg_map_row_ahead(const CgMap *m) {
+void cg_linear_row_ahead(const CgLinear *m) {
     Row r = row_of(m);
     print_constants(&r);
     print_panel(&r);

@@ -11,7 +11,7 @@ enum { MANY_CHUNKS = 64 };
 static void print_counts(CgCuda *c) {
     cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) counts[e] = 0;\n"
              "__syncthreads();\n"
-             "for (u32 p = begin + threadIdx.x; p < end; p += THREADS) atomicAdd(&counts[routes[p]], 1);\n"
+             "for (u32 p = begin + threadIdx.x; p < end; p += THREADS) atomicAdd(&counts[expert_indices[p]], 1);\n"
              "__syncthreads();\n");
 }
 
@@ -49,7 +49,7 @@ static void print_starts(CgCuda *c) {
 static void print_placing(CgCuda *c) {
     cg_cu(c, "for (u32 p0 = begin; p0 < end; p0 += THREADS) {\n"
              "const u32 p = p0 + threadIdx.x;\n"
-             "const i32 mine = p < end ? routes[p] : -1;\n"
+             "const i32 mine = p < end ? expert_indices[p] : -1;\n"
              "experts[threadIdx.x] = mine;\n"
              "__syncthreads();\n"
              "if (mine >= 0) {\n"
@@ -69,7 +69,7 @@ void cg_cuda_group(CgCuda *c) {
     uint64_t chunks = many ? MANY_CHUNKS : 1, list = (uint64_t)k->E * sizeof(int32_t);
     cg_cu(c, "enum { E = %lld, k = %lld, CHUNKS = %llu };\n", (long long)k->E, (long long)k->k, (unsigned long long)chunks);
     cg_cuda_strides(c);
-    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_GROUP_ROUTES);
+    cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_GROUP_EXPERTS);
     cg_cuda_groups(c, PG_GROUP_GROUPS);
     cg_cuda_shared(c, "i32", "counts", list);
     cg_cuda_shared(c, "i32", "at", list);

@@ -16,7 +16,7 @@ bool cg_cuda_attends_rows(const PgKernel *kernel);
 void cg_cuda_attend_rows(CgCuda *c);
 
 /* Prints the body of `u32 kN_ahead(step, phase, first)`, which asks for the first weights that block's tiles of the phase read, before
- * the phase may begin, and returns the phase's tiles. false: nothing is known of them before (a route chooses them, or no map). */
-bool cg_cuda_map_ahead(CgCuda *c);
+ * the phase may begin, and returns the phase's tiles. false: nothing is known of them before (a route chooses them, or no linear layer). */
+bool cg_cuda_linear_ahead(CgCuda *c);
 
 #endif

@@ -14,7 +14,7 @@ typedef enum CgCudaLimitKind {
 } CgCudaLimitKind;
 
 typedef struct CgCudaLimit {
-    const char *entry; /* NULL: the target's maps do not use such a thing */
+    const char *entry; /* NULL: the target's linear layers do not use such a thing */
     double work;       /* FLOPs or exps of a thread in a round */
 } CgCudaLimit;
 

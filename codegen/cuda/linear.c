@@ -1,5 +1,5 @@
-/* PG_MAP: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
- * outputs with one row (PG_ROW) or eight rows, positions or wanted rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
+/* PG_LINEAR: y = epilogue(W · norm(x)). Operands and the epilogue of all its forms, and the plain form: a warp takes one panel of 16
+ * outputs with one row (PG_ROW) or eight rows, positions or output rows (PG_BLOCK) of x, which lie in shared memory as [k][rows];
  * `split` warps share the k of a panel where there are few panels. One row mostly goes through gemv.c, many rows go through gemm.c; the
  * plain form is for few rows in float, and for one row whose x does not fit shared memory or whose terms have an epilogue each.
  *
@@ -10,35 +10,35 @@
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
-void cg_map_sources(const CgMap *m) {
+void cg_linear_sources(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_MAP_X, PG_MAP_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
-    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_MAP_NORM_W);
-    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_MAP_NORM_B);
-    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || pg_sum(k) == PG_GATED_SUM))
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_MAP_ROUTES);
-    if (pg_sum(k) == PG_GATED_SUM) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_MAP_GATES);
-    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_MAP_GROUPS);
+    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_LINEAR_X, PG_LINEAR_W);
+    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
+    if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
+    if (k->mode == PG_ROW && (k->select == PG_CHOSEN || pg_sum(k) == PG_WEIGHTED_SUM))
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_LINEAR_EXPERTS);
+    if (pg_sum(k) == PG_WEIGHTED_SUM) cg_cu(c, "const float *combine_weights = floats(step, phase, %d);\n", PG_LINEAR_COMBINE_W);
+    if (k->mode == PG_BLOCK && k->select == PG_CHOSEN) cg_cuda_groups(c, PG_LINEAR_GROUPS);
 }
 
-void cg_map_epilogue_pointers(const CgMap *m) {
+void cg_linear_epilogue_pointers(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     for (const PgEpilogueStep *step = k->epilogue.steps; step->kind != PG_NO_STEP; step++) {
         switch ((PgStepKind)step->kind) {
-        case PG_STEP_BIAS: cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_MAP_BIAS); break;
-        case PG_STEP_BIAS2: cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_MAP_BIAS2); break;
-        case PG_STEP_ADDEND: cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_MAP_ADDEND); break;
-        case PG_STEP_RESIDUAL: cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_MAP_RESIDUAL); break;
+        case PG_STEP_BIAS: cg_cu(c, "const float *bias = floats(step, phase, %d);\n", PG_LINEAR_BIAS); break;
+        case PG_STEP_BIAS2: cg_cu(c, "const float *bias2 = floats(step, phase, %d);\n", PG_LINEAR_BIAS2); break;
+        case PG_STEP_ADDEND: cg_cu(c, "const float *addend = floats(step, phase, %d);\n", PG_LINEAR_ADDEND); break;
+        case PG_STEP_RESIDUAL: cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_LINEAR_RESIDUAL); break;
         case PG_STEP_CONV:
-            cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_MAP_CONV_W);
-            if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_MAP_HISTORY);
+            cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_LINEAR_CONV_W);
+            if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_LINEAR_HISTORY);
             break;
-        case PG_STEP_CONV_BIAS: cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_MAP_CONV_B); break;
-        case PG_STEP_DUAL: /* cg_map_sources has their pointers */
-        case PG_STEP_GATED_SUM:
+        case PG_STEP_CONV_BIAS: cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_LINEAR_CONV_B); break;
+        case PG_STEP_DUAL: /* cg_linear_sources has their pointers */
+        case PG_STEP_WEIGHTED_SUM:
         case PG_STEP_ACT: /* and these need none */
         case PG_STEP_PLANE_SUM:
         case PG_STEP_SCALE:
@@ -46,12 +46,12 @@ void cg_map_epilogue_pointers(const CgMap *m) {
         case PG_NO_STEP: break;
         }
     }
-    if (!pg_does(k, PG_STEP_LOGITS)) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_MAP_Y);
+    if (!pg_does(k, PG_STEP_LOGITS)) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
 
-static void print_conv(const CgMap *m) {
+static void print_conv(const CgLinear *m) {
     CgCuda *c = m->c;
     long long past = (long long)m->k->taps - 1;
     cg_cu(c,
@@ -71,7 +71,7 @@ static void print_conv(const CgMap *m) {
     cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
 }
 
-static void print_step(const CgMap *m, const PgEpilogueStep *step) {
+static void print_step(const CgLinear *m, const PgEpilogueStep *step) {
     CgCuda *c = m->c;
     const char *of_expert = m->k->select == PG_SINGLE ? "panel" : "(expert * PANELS + panel)";
     char number[48];
@@ -86,15 +86,15 @@ static void print_step(const CgMap *m, const PgEpilogueStep *step) {
     case PG_STEP_RESIDUAL: cg_cu(c, "v = add4(v, *quad(residual + at));\n"); return;
     case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
     case PG_STEP_LOGITS:
-        cg_cu(c, "if (row < step->wanted) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+        cg_cu(c, "if (row < step->n_out_rows) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
         return;
-    case PG_STEP_GATED_SUM: /* the caller's: it has all terms */
+    case PG_STEP_WEIGHTED_SUM: /* the caller's: it has all terms */
     case PG_STEP_PLANE_SUM:
     case PG_NO_STEP: return;
     }
 }
 
-void cg_map_value(const CgMap *m) {
+void cg_linear_value(const CgLinear *m) {
     cg_cu(m->c, "float4 v = sum;\n");
     const PgEpilogueStep *end = pg_epilogue_behind_sum(&m->k->epilogue);
     for (const PgEpilogueStep *step = m->k->epilogue.steps; step < end; step++) print_step(m, step);
@@ -107,7 +107,7 @@ static bool needs_place(const PgKernel *k, const PgEpilogueStep *step) {
     return step->kind != PG_NO_STEP;
 }
 
-void cg_map_store(const CgMap *m) {
+void cg_linear_store(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const PgEpilogueStep *step = pg_epilogue_behind_sum(&k->epilogue);
@@ -118,7 +118,7 @@ void cg_map_store(const CgMap *m) {
 }
 
 /* Which lanes hold a result. */
-static const char *holders(const CgMap *m) {
+static const char *holders(const CgLinear *m) {
     if (m->k->mode == PG_BLOCK) return m->product.split > 1 ? "panel < PANELS && part == 0" : "panel < PANELS";
     return m->product.split > 1 ? "panel < PANELS && part == 0 && lane < 4" : "panel < PANELS && lane < 4";
 }
@@ -126,46 +126,46 @@ static const char *holders(const CgMap *m) {
 /* ---------------------------------------------------------------------------------------------- one row */
 
 /* Expert and row of x of term j, and the plane of x where there are several. */
-static void print_term(const CgMap *m) {
+static void print_term(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
-    if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "routes[j]" : "j");
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_WEIGHTED_SUM);
+    if (k->select != PG_SINGLE) cg_cu(c, "const u64 expert = %s;\n", routed ? "expert_indices[j]" : "j");
     if (k->x_layout == PG_PLANES) {
-        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", pg_sum(k) == PG_GATED_SUM ? "routes[j]" : "j",
+        cg_cu(c, "const float *x_plane = x + %s * (u64)%llu;\n", pg_sum(k) == PG_WEIGHTED_SUM ? "expert_indices[j]" : "j",
               (unsigned long long)pg_panels(k->K) * 16);
     }
 }
 
-static void print_row_tile(const CgMap *m) {
+static void print_row_tile(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     const char *x_row = k->x_layout == PG_POSITIONS ? "j" : "0";
     cg_cu(c, "const u64 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n");
     if (pg_sum(k) != PG_NO_SUM) {
         cg_cu(c, "float4 total = splat4(0);\nfor (u32 j = 0; j < %lld; j++) {\n",
-              (long long)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E));
+              (long long)(pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E));
     } else if (k->y_layout != PG_ROWS) {
         cg_cu(c, "const u32 j = tile / GROUPS;\n");
     }
     print_term(m);
     cg_product_sums(&m->product, m->hoisted ? NULL : k->x_layout == PG_PLANES ? "x_plane" : "x", x_row);
     cg_cu(c, "if (%s) {\n", holders(m));
-    cg_map_value(m);
+    cg_linear_value(m);
     if (pg_sum(k) != PG_NO_SUM) {
         cg_cu(c, "total = %s;\n}\n}\nif (%s) {\nfloat4 v = total;\n",
-              pg_sum(k) == PG_GATED_SUM ? "fma4(gates[j], v, total)" : "add4(v, total)", holders(m));
+              pg_sum(k) == PG_WEIGHTED_SUM ? "fma4(combine_weights[j], v, total)" : "add4(v, total)", holders(m));
     }
     cg_cu(c, "const u64 row = %s;\n", pg_sum(k) == PG_NO_SUM && k->y_layout == PG_POSITIONS ? "j" : "0");
     if (k->y_layout == PG_PLANES) cg_cu(c, "const u64 plane = j;\n");
-    cg_map_store(m);
+    cg_linear_store(m);
     cg_cu(c, "}\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows. Neighbouring tiles
  * share their weights. */
 
-static void print_block_tile(const CgMap *m) {
+static void print_block_tile(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
@@ -184,14 +184,14 @@ static void print_block_tile(const CgMap *m) {
         cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
     cg_product_sums(&m->product, k->x_layout == PG_PLANES ? "x_plane" : "x", gathered ? "groups.row_of[row0 + r]" : "row0 + r");
     cg_cu(c, "if (%s) {\n", holders(m));
-    cg_map_value(m);
+    cg_linear_value(m);
     cg_cu(c, "const u64 row = row0 + lane / 4;\n");
-    cg_map_store(m);
+    cg_linear_store(m);
     cg_cu(c, "}\n");
 }
 
 /* One row, or eight at a time in float. */
-static void print_plain(CgMap *m) {
+static void print_plain(CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
     m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
@@ -208,32 +208,32 @@ static void print_plain(CgMap *m) {
     cg_cuda_end_tiles(c);
 }
 
-void cg_cuda_map(CgCuda *c) {
-    CgMap m = {.c = c, .k = c->kernel};
-    if (cg_map_in_tiles(&m)) {
-        cg_map_tiles(&m);
+void cg_cuda_linear(CgCuda *c) {
+    CgLinear m = {.c = c, .k = c->kernel};
+    if (cg_linear_in_tiles(&m)) {
+        cg_linear_tiles(&m);
         return;
     }
     cg_cuda_strides(c);
-    cg_map_sources(&m);
-    cg_map_epilogue_pointers(&m);
-    if (cg_map_of_row(&m))
-        cg_map_row(&m);
+    cg_linear_sources(&m);
+    cg_linear_epilogue_pointers(&m);
+    if (cg_linear_of_row(&m))
+        cg_linear_row(&m);
     else
         print_plain(&m);
 }
 
-bool cg_cuda_map_ahead(CgCuda *c) {
+bool cg_cuda_linear_ahead(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    CgMap m = {.c = c, .k = k};
-    if (k->kind != PG_MAP || k->select == PG_CHOSEN || pg_sum(k) == PG_GATED_SUM) return false;
-    bool of_row = cg_map_of_row(&m);
-    if (!of_row && !(c->form == CG_FEW && cg_map_in_tiles(&m))) return false;
-    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_MAP_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_MAP_W2);
+    CgLinear m = {.c = c, .k = k};
+    if (k->kind != PG_LINEAR || k->select == PG_CHOSEN || pg_sum(k) == PG_WEIGHTED_SUM) return false;
+    bool of_row = cg_linear_of_row(&m);
+    if (!of_row && !(c->form == CG_FEW && cg_linear_in_tiles(&m))) return false;
+    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
+    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (of_row)
-        cg_map_row_ahead(&m);
+        cg_linear_row_ahead(&m);
     else
-        cg_map_tiles_ahead(&m);
+        cg_linear_tiles_ahead(&m);
     return true;
 }

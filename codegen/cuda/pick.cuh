@@ -409,7 +409,7 @@ INLINE Candidates gather_slices(const Candidates *c, const Kept *kept, Picking *
 }
 
 /* Picks the only sequence's next token into step->tokens. */
-CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *meetings) {
+CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *barriers) {
     SHARED(shared);
     Picking *s = (Picking *)shared;
     Candidates c = candidates_of(step, control, 0, turn);
@@ -421,9 +421,9 @@ CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *mee
     }
     const Kept kept = kept_in(step->scratch, c.n);
     find_largest(&c, &kept, s);
-    meet(&control->arrived, ++*meetings);
+    grid_barrier(&control->arrived, ++*barriers);
     keep_slice(&c, &kept, find_least(&kept, k, s), s);
-    meet(&control->arrived, ++*meetings);
+    grid_barrier(&control->arrived, ++*barriers);
     if (blockIdx.x != 0) return;
     Candidates gathered = gather_slices(&c, &kept, s);
     pick_from(&gathered, step, control, 0);
@@ -433,7 +433,7 @@ CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *mee
 CALLED bool has_ended(const Step *step, const Control *control) {
     bool ended = false;
     for (u32 i = threadIdx.x; i < step->n_segments; i += THREADS) ended = ended || control->picks[i].ended || control->picks[i].no_number;
-    for (u32 i = threadIdx.x; i < step->rows; i += THREADS) ended = ended || step->trouble[i] != 0;
+    for (u32 i = threadIdx.x; i < step->rows; i += THREADS) ended = ended || step->nonfinite[i] != 0;
     return __syncthreads_or(ended);
 }
 

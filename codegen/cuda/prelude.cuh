@@ -48,15 +48,15 @@ struct Step { /* as the host's RtArgs, with pointers of the device; one token of
     i32 *tokens;             /* [rows] */
     const i32 *row_segment;  /* [rows] */
     i64 *row_position;       /* [rows] */
-    const i32 *out_rows;             /* [wanted] */
-    float *logits;                   /* [wanted][out_stride] */
-    i32 *trouble;                    /* [rows] */
+    const i32 *out_rows;             /* [n_out_rows] */
+    float *logits;                   /* [n_out_rows][out_stride] */
+    i32 *nonfinite;                  /* [rows] */
     u64 out_stride, ld;
-    u32 rows, n_segments, wanted, pad;
+    u32 rows, n_segments, n_out_rows, pad;
 };
 
 enum Space { NOWHERE, ARENA, WEIGHTS, STATE };
-enum Count { ONCE, PER_ROW, PER_ROW_BLOCK, PER_SEGMENT, PER_WANTED, PER_POSITION_BLOCK };
+enum Count { ONCE, PER_ROW, PER_ROW_BLOCK, PER_SEGMENT, PER_OUT_ROW_BLOCK, PER_POSITION_BLOCK };
 
 struct Ref { /* byte offset per_row * ld + fixed */
     Space space;
@@ -101,15 +101,15 @@ INLINE u32 count_of(const Step *step, const Phase *phase) {
     case PER_ROW: return step->rows;
     case PER_ROW_BLOCK: return (step->rows + 7) / 8;
     case PER_SEGMENT: return step->n_segments;
-    case PER_WANTED: return (step->wanted + 7) / 8;
+    case PER_OUT_ROW_BLOCK: return (step->n_out_rows + 7) / 8;
     case PER_POSITION_BLOCK: return position_blocks(step, phase);
     }
     return 0;
 }
 
 /* The router of a row gave something that is not finite: the host looks after the step. */
-INLINE void report_trouble(const Step *step, const Phase *phase, u32 row) {
-    if (step->trouble[row] == 0) step->trouble[row] = 1 + phase->block;
+INLINE void report_nonfinite(const Step *step, const Phase *phase, u32 row) {
+    if (step->nonfinite[row] == 0) step->nonfinite[row] = 1 + phase->block;
 }
 
 /* Positions of a step sorted by expert. */
@@ -124,7 +124,7 @@ INLINE Groups groups_at(i32 *table, u32 E, u64 ldp) {
     return Groups{table, expert_of, row_of, row_of + ldp};
 }
 
-/* All blocks of a launch meet: the n-th time with n = `meeting`, from 1. What was written before is seen by all after. The launch
+/* A barrier of all blocks of a launch, the n-th with `nth` = n, from 1. What was written before is seen by all after. The launch
  * is cooperative: every block is resident. Between arriving and waiting a block may do what needs nothing of the others. */
 INLINE void arrive(u32 *arrived) {
     __syncthreads();
@@ -133,21 +133,21 @@ INLINE void arrive(u32 *arrived) {
         atomicAdd(arrived, 1u);
     }
 }
-INLINE void wait_for_all(u32 *arrived, u32 meeting) {
+INLINE void wait_for_all(u32 *arrived, u32 nth) {
     if (threadIdx.x == 0) {
-        while ((i32)(*(volatile u32 *)arrived - meeting * gridDim.x) < 0) SPIN(); /* it may wrap around */
+        while ((i32)(*(volatile u32 *)arrived - nth * gridDim.x) < 0) SPIN(); /* it may wrap around */
         __threadfence();
     }
     __syncthreads();
 }
-INLINE void meet(u32 *arrived, u32 meeting) {
+INLINE void grid_barrier(u32 *arrived, u32 nth) {
     arrive(arrived);
-    wait_for_all(arrived, meeting);
+    wait_for_all(arrived, nth);
 }
 
 /* The last block to leave makes the counter ready for the next launch. */
-INLINE void leave(u32 *arrived, u32 meetings) {
-    if (threadIdx.x == 0 && atomicAdd(arrived, 1u) + 1 == (meetings + 1) * gridDim.x) *arrived = 0;
+INLINE void leave(u32 *arrived, u32 barriers) {
+    if (threadIdx.x == 0 && atomicAdd(arrived, 1u) + 1 == (barriers + 1) * gridDim.x) *arrived = 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- numbers */
@@ -398,27 +398,27 @@ INLINE u32 rank_of(const float *scores, const float *bias, u32 E, u32 e) {
 }
 
 /* The k best experts in rising order, the lower index first among equals. Ranks are a permutation, so there are always k. */
-INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *routes) {
+INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *expert_indices) {
     for (u32 e = threadIdx.x; e < E; e += THREADS) chosen[e] = rank_of(scores, bias, E, e) < k;
     __syncthreads();
     for (u32 e = threadIdx.x; e < E; e += THREADS) {
         if (!chosen[e]) continue;
         u32 slot = 0;
         for (u32 other = 0; other < e; other++) slot += chosen[other];
-        routes[slot] = (i32)e;
+        expert_indices[slot] = (i32)e;
     }
     __syncthreads();
 }
 
 /* By `count` threads of which this one is number `me`. */
-INLINE void make_gates(const float *scores, const i32 *routes, u32 k, bool normalize, float scale, float *gates, u32 me, u32 count) {
+INLINE void make_combine_weights(const float *scores, const i32 *expert_indices, u32 k, bool normalize, float scale, float *combine_weights, u32 me, u32 count) {
     float whole = 1;
     if (normalize) {
         whole = 0;
-        for (u32 j = 0; j < k; j++) whole += scores[routes[j]];
+        for (u32 j = 0; j < k; j++) whole += scores[expert_indices[j]];
         whole += 1e-20f;
     }
-    for (u32 j = me; j < k; j += count) gates[j] = scale * (scores[routes[j]] / whole);
+    for (u32 j = me; j < k; j += count) combine_weights[j] = scale * (scores[expert_indices[j]] / whole);
 }
 
 /* The same for a warp and a row: scores[E] in shared memory, picks: room for k there. */
@@ -443,7 +443,7 @@ INLINE void warp_softmax(float *scores, u32 E) {
 }
 
 /* One expert after the other: the best of those that come behind the last one in the order of select_experts. */
-INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *routes) {
+INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *expert_indices) {
     const u32 lane = threadIdx.x % 32;
     float last = -minus_infinity();
     i32 last_at = -1;
@@ -472,7 +472,7 @@ INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i3
     for (u32 j = lane; j < k; j += 32) {
         u32 slot = 0;
         for (u32 other = 0; other < k; other++) slot += picks[other] < picks[j];
-        routes[slot] = picks[j];
+        expert_indices[slot] = picks[j];
     }
     __syncwarp();
 }

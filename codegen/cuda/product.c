@@ -1,4 +1,4 @@
-/* W · x: the loop that all maps and routers share. */
+/* W · x: the loop that all linear layers and routers share. */
 #include "codegen/cuda/product.h"
 
 enum {
@@ -89,9 +89,9 @@ void cg_product_hoist(const CgProduct *p, const char *x) {
 /* acc += W · xs over the chunk, for one of the matrices. */
 static void print_loop(const CgProduct *p, const char *w, const char *acc) {
     CgCuda *c = p->c;
-    PgDtype dtype = c->kernel->dtype;
+    IrDtype dtype = c->kernel->dtype;
     const char *panel = p->expert ? "(expert * PANELS + panel)" : "panel", *add = p->rows == 1 ? "add_row" : "add_8_rows";
-    if (dtype == PG_F32) {
+    if (ir_dtype(dtype)->group == 1) {
         cg_cu(c,
               "const float4 *%s_at = (const float4 *)%s + (%s * K + k0) * 4 + q;\n"
               "#pragma unroll 4\n"
@@ -109,7 +109,7 @@ static void print_loop(const CgProduct *p, const char *w, const char *acc) {
           "%s(%s, low_%s(pair), xs + 2 * k * %d);\n"
           "%s(%s, high_%s(pair), xs + (2 * k + 1) * %d);\n"
           "}\n",
-          w, w, panel, w, add, acc, cg_cuda_dtype(dtype), p->rows, add, acc, cg_cuda_dtype(dtype), p->rows);
+          w, w, panel, w, add, acc, ir_dtype_word(dtype), p->rows, add, acc, ir_dtype_word(dtype), p->rows);
 }
 
 /* The parts of a panel's warps are added in the first of them. */

@@ -1,6 +1,6 @@
-/* Products of matrices in tiles: what the maps of several rows share. mossc prints this file after prelude.cuh.
+/* Products of matrices in tiles: what the linear layers of several rows share. mossc prints this file after prelude.cuh.
  *
- * A *slot* is one panel of weights that a tile multiplies with: 16 outputs. Where a map has two matrices, slots 2i and 2i + 1 are panel
+ * A *slot* is one panel of weights that a tile multiplies with: 16 outputs. Where a linear layer has two matrices, slots 2i and 2i + 1 are panel
  * i of the one and of the other, so that nothing below knows of it. Inputs come in chunks of CHUNK k: two panels of x, 16 pairs of k.
  *
  * With tensor cores, weights are the left operand: a 16-byte quad of a panel is four outputs at a pair of k, and the words of two

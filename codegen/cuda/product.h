@@ -8,7 +8,7 @@ typedef struct CgProduct {
     CgCuda *c;
     int rows;                        /* of x in shared memory: 1 or 8 */
     int split, side;                 /* warps of a panel; panels of a block: split · side = WARPS */
-    uint64_t panels, groups;         /* of the map; ceil(panels / side) */
+    uint64_t panels, groups;         /* of the linear layer; ceil(panels / side) */
     uint64_t K, chunk;               /* inputs; how many of them are in shared memory at a time */
     const char *stride;              /* of x */
     bool expert;                     /* w is [expert][panels]…; the text knows an `expert` */

@@ -62,7 +62,7 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
                                          [PG_PER_ROW] = "PER_ROW",
                                          [PG_PER_ROW_BLOCK] = "PER_ROW_BLOCK",
                                          [PG_PER_SEGMENT] = "PER_SEGMENT",
-                                         [PG_PER_WANTED] = "PER_WANTED",
+                                         [PG_PER_OUT_ROW_BLOCK] = "PER_OUT_ROW_BLOCK",
                                          [PG_PER_POSITION_BLOCK] = "PER_POSITION_BLOCK"};
     su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n", mode,
                 step->n_phases);
@@ -187,12 +187,12 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
     }
 }
 
-/* kN_ahead, for maps whose weights are known before. */
+/* kN_ahead, for linear layers whose weights are known before. */
 static void print_ahead(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
     SuText body = {0}, text = {0};
     CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
-    p->ahead[index] = cg_cuda_map_ahead(&c);
+    p->ahead[index] = cg_cuda_linear_ahead(&c);
     if (p->ahead[index]) {
         su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const Phase *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
                     index, body.text);
@@ -248,14 +248,14 @@ static void print_look_ahead(const Printing *p, PgMode mode) {
 static void print_phase_loop(const Printing *p, PgMode mode) {
     const char *name = mode == PG_ROW ? "row" : "rows";
     su_text_add(p->out,
-                "CALLED void %s_phases(const Step *step, Control *control, u32 *meetings) {\n"
+                "CALLED void %s_phases(const Step *step, Control *control, u32 *barriers) {\n"
                 "    u32 dealt = 0;\n"
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
                 "        if (i > 0 && phase->stage != phase[-1].stage) {\n"
                 "            arrive(&control->arrived);\n"
                 "            look_ahead_%s(step, i);\n"
-                "            wait_for_all(&control->arrived, ++*meetings);\n"
+                "            wait_for_all(&control->arrived, ++*barriers);\n"
                 "            dealt = 0;\n"
                 "        }\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
@@ -276,24 +276,24 @@ static void print_step_entry(Printing *p, PgMode mode) {
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "%s(%s_step)(Step *step, Control *control) {\n"
-                "    u32 meetings = 0, turn = 0;\n"
+                "    u32 barriers = 0, turn = 0;\n"
                 "    for (; turn < control->steps; turn++) {\n"
-                "        if (turn > 0) meet(&control->arrived, ++meetings); /* logits are there */\n"
+                "        if (turn > 0) grid_barrier(&control->arrived, ++barriers); /* logits are there */\n"
                 "        if (control->picking) {\n"
                 "            %s;\n"
-                "            meet(&control->arrived, ++meetings);\n"
+                "            grid_barrier(&control->arrived, ++barriers);\n"
                 "            if (has_ended(step, control)) break;\n"
                 "            take_tokens(step, control, turn);\n"
-                "            meet(&control->arrived, ++meetings);\n"
+                "            grid_barrier(&control->arrived, ++barriers);\n"
                 "        }\n",
                 mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name,
-                mode == PG_ROW ? "pick_together(step, control, turn, &meetings)" : "pick_tokens(step, control, turn)");
-    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        meet(&control->arrived, ++meetings);\n", table);
+                mode == PG_ROW ? "pick_together(step, control, turn, &barriers)" : "pick_tokens(step, control, turn)");
+    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->arrived, ++barriers);\n", table);
     su_text_add(p->out,
-                "        %s_phases(step, control, &meetings);\n"
+                "        %s_phases(step, control, &barriers);\n"
                 "    }\n"
                 "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
-                "    leave(&control->arrived, meetings);\n"
+                "    leave(&control->arrived, barriers);\n"
                 "}\n\n",
                 name);
     p->plan.n_entries++;

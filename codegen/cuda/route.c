@@ -11,9 +11,10 @@ static void print_shared(CgCuda *c) {
     cg_cuda_shared(c, "float", "score_parts", (uint64_t)c->target->threads / 32 * sizeof(float));
 }
 
-static void print_gates(CgCuda *c) {
+static void print_combine_weights(CgCuda *c) {
     char scale[48];
-    cg_cu(c, "make_gates(scores, routes + row * k, k, %s, %s, gates + row * k, threadIdx.x, THREADS);\n",
+    cg_cu(c,
+          "make_combine_weights(scores, expert_indices + row * k, k, %s, %s, combine_weights + row * k, threadIdx.x, THREADS);\n",
           cg_cuda_truth(c->kernel->normalize), cg_cuda_float(c->kernel->scaled ? c->kernel->scale : 1, scale));
 }
 
@@ -28,7 +29,7 @@ static void print_scores(CgCuda *c, CgProduct *p) {
     cg_product_sums(p, "x", "row");
     cg_cu(c, "if (panel < PANELS && part == 0 && lane < 4) {\n*quad(scores + panel * 16 + 4 * q) = %s;\n}\n}\n__syncthreads();\n",
           k->bias ? "add4(sum, quad(bias + panel * 16)[q])" : "sum");
-    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_nonfinite(step, phase, row);\n");
 }
 
 void cg_cuda_route_operands(CgCuda *c) {
@@ -38,7 +39,8 @@ void cg_cuda_route_operands(CgCuda *c) {
     if (k->select_bias) cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_ROUTE_SELECT_BIAS);
     if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_ROUTE_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_ROUTE_NORM_B);
-    cg_cu(c, "i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_ROUTE_ROUTES, PG_ROUTE_GATES);
+    cg_cu(c, "i32 *expert_indices = ints(step, phase, %d);\nfloat *combine_weights = floats(step, phase, %d);\n", PG_ROUTE_EXPERTS,
+          PG_ROUTE_COMBINE_W);
 }
 
 void cg_cuda_route(CgCuda *c) {
@@ -55,14 +57,14 @@ void cg_cuda_route(CgCuda *c) {
     print_shared(c);
     cg_cuda_tiles(c, 1);
     print_scores(c, &p);
-    if (!k->select_bias)  /* by what the map gave: different scores may squash to one */
-        cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, routes + row * k);\n");
+    if (!k->select_bias)  /* by what the linear layer gave: different scores may squash to one */
+        cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, expert_indices + row * k);\n");
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = vm_sigmoid(scores[e]);\n__syncthreads();\n");
     else
         cg_cu(c, "softmax(scores, E, score_parts);\n");
-    if (k->select_bias) cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, routes + row * k);\n");
-    print_gates(c);
+    if (k->select_bias) cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, expert_indices + row * k);\n");
+    print_combine_weights(c);
     cg_cuda_end_tiles(c);
 }
 
@@ -90,7 +92,7 @@ static void close_row(CgCuda *c) {
 }
 
 static void check_scores(CgCuda *c) {
-    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_trouble(step, phase, row);\n");
+    cg_cu(c, "if (!scores_are_finite(scores, E) && threadIdx.x == 0) report_nonfinite(step, phase, row);\n");
 }
 
 void cg_cuda_softmax(CgCuda *c) {
@@ -103,17 +105,19 @@ void cg_cuda_softmax(CgCuda *c) {
 }
 
 void cg_cuda_select(CgCuda *c) {
-    cg_cu(c, "i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+    cg_cu(c, "i32 *expert_indices = ints(step, phase, %d);\n", PG_OP_EXPERTS);
     if (c->kernel->select_bias) cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_OP_W);
     open_row(c);
     check_scores(c);
-    cg_cu(c, "select_experts(scores, %s, E, k, chosen, routes + row * k);\n", c->kernel->select_bias ? "select_bias" : "nullptr");
+    cg_cu(c, "select_experts(scores, %s, E, k, chosen, expert_indices + row * k);\n",
+          c->kernel->select_bias ? "select_bias" : "nullptr");
     close_row(c);
 }
 
 void cg_cuda_gates(CgCuda *c) {
-    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nfloat *gates = floats(step, phase, %d);\n", PG_OP_ROUTES, PG_OP_GATES);
+    cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\nfloat *combine_weights = floats(step, phase, %d);\n",
+          PG_OP_EXPERTS, PG_OP_COMBINE_W);
     open_row(c);
-    print_gates(c);
+    print_combine_weights(c);
     close_row(c);
 }

@@ -1,6 +1,6 @@
-/* PG_ROUTE for many rows: a block takes eight at a time. Their norms are made once, a warp a row; the map runs as that of eight rows
- * does, the k of a panel of experts shared by SPLIT warps, with x through the norm in shared memory; then a warp makes routes and
- * gates of a row from its scores. */
+/* PG_ROUTE for many rows: a block takes eight at a time. Their norms are made once, a warp a row; the linear layer runs as that of eight rows
+ * does, the k of a panel of experts shared by SPLIT warps, with x through the norm in shared memory; then a warp makes the expert indices and
+ * combine weights of a row from its scores. */
 #include "codegen/cuda/kernels.h"
 
 enum { ROWS = 8, CHUNK = 256 /* k that lie in shared memory at a time */ };
@@ -54,9 +54,9 @@ static void print_load(CgCuda *c) {
 /* acc[8] += W · xs of the chunk; an odd last k has a partner that is 0 in both. */
 static void print_multiply(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    const char *dtype = cg_cuda_dtype(k->dtype);
+    const char *dtype = ir_dtype_word(k->dtype);
     cg_cu(c, "const u32 n = K - k0 < CHUNK ? K - k0 : CHUNK;\n");
-    if (k->dtype == PG_F32) {
+    if (ir_dtype(k->dtype)->group == 1) {
         cg_cu(c, "const float4 *w_at = (const float4 *)w + (panel * K + k0) * 4 + q;\n"
                  "#pragma unroll 4\n"
                  "for (u32 i = lane / 4 + 8 * part; panel < PANELS && i < n; i += 8 * SPLIT) add_8_rows(acc, __ldg(w_at + 4 * i), "
@@ -100,15 +100,15 @@ static void print_choice(CgCuda *c) {
     cg_cu(c, "if (warp < rows) {\n"
              "const u64 row = row0 + warp;\n"
              "float *own = scores + warp * PANELS * 16;\n"
-             "if (!warp_is_finite(own, E) && lane == 0) report_trouble(step, phase, row);\n");
-    if (!k->select_bias) cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, routes + row * k);\n");
+             "if (!warp_is_finite(own, E) && lane == 0) report_nonfinite(step, phase, row);\n");
+    if (!k->select_bias) cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, expert_indices + row * k);\n");
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = lane; e < E; e += 32) own[e] = vm_sigmoid(own[e]);\n__syncwarp();\n");
     else
         cg_cu(c, "warp_softmax(own, E);\n");
-    if (k->select_bias) cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, routes + row * k);\n");
-    cg_cu(c, "make_gates(own, routes + row * k, k, %s, %s, gates + row * k, lane, 32);\n}\n", cg_cuda_truth(k->normalize),
-          cg_cuda_float(k->scaled ? k->scale : 1, scale));
+    if (k->select_bias) cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, expert_indices + row * k);\n");
+    cg_cu(c, "make_combine_weights(own, expert_indices + row * k, k, %s, %s, combine_weights + row * k, lane, 32);\n}\n",
+          cg_cuda_truth(k->normalize), cg_cuda_float(k->scaled ? k->scale : 1, scale));
 }
 
 void cg_cuda_route_rows(CgCuda *c) {

@@ -1,4 +1,4 @@
-/* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (wanted rows, positions), or the one row with all it has. */
+/* PG_EMBED, PG_NORM, PG_COMBINE: a tile is eight rows (output rows, positions), or the one row with all it has. */
 #include "codegen/cuda/kernels.h"
 #include "support/diag.h"
 
@@ -30,7 +30,7 @@ void cg_cuda_embed(CgCuda *c) {
           "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
           "const float v = d < D ? weight_%s(table + token / 16 * %lluull, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
-          cg_cuda_dtype(k->dtype), (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->O));
+          ir_dtype_word(k->dtype), (unsigned long long)ir_panel_bytes(k->dtype, k->O));
     if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);
@@ -52,8 +52,8 @@ void cg_cuda_norm(CgCuda *c) {
     cg_cuda_tiles(c, 1);
     cg_cu(c, "for (u32 r = threadIdx.x / 32; r < ROWS * PLANES; r += WARPS) {\n"
              "const u64 row = tile * ROWS + r %% ROWS;\n");
-    if (k->gather_wanted) {
-        cg_cu(c, "if (row >= step->wanted) continue;\nconst u64 from = step->out_rows[row];\n");
+    if (k->gather_out_rows) {
+        cg_cu(c, "if (row >= step->n_out_rows) continue;\nconst u64 from = step->out_rows[row];\n");
     } else {
         if (!positions) cg_cu(c, "if (row >= step->rows) continue;\n");
         cg_cu(c, "const u64 from = row;\n");
@@ -72,15 +72,15 @@ void cg_cuda_norm(CgCuda *c) {
 /* What term j adds. */
 static void print_term(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool gated = pg_sum(k) == PG_GATED_SUM;
+    bool weighted = pg_sum(k) == PG_WEIGHTED_SUM;
     if (k->x_layout == PG_POSITIONS) {
         cg_cu(c, "const float term = x[(panel * ldp + %s) * 16 + lane];\n",
               k->mode == PG_ROW ? "j" : "groups.pos_of[row * TERMS + j]");
     } else {
         cg_cu(c, "const float term = x[((%s * PANELS + panel) * ld + row) * 16 + lane];\n",
-              gated ? "(u64)routes[row * TERMS + j]" : "(u64)j");
+              weighted ? "(u64)expert_indices[row * TERMS + j]" : "(u64)j");
     }
-    cg_cu(c, gated ? "v = fmaf(gates[row * TERMS + j], term, v);\n" : "v += term;\n");
+    cg_cu(c, weighted ? "v = fmaf(combine_weights[row * TERMS + j], term, v);\n" : "v += term;\n");
 }
 
 /* A step behind the sum. */
@@ -97,7 +97,7 @@ static void print_step(CgCuda *c, const PgEpilogueStep *step) {
     case PG_STEP_ACT:
     case PG_STEP_BIAS2:
     case PG_STEP_DUAL:
-    case PG_STEP_GATED_SUM:
+    case PG_STEP_WEIGHTED_SUM:
     case PG_STEP_PLANE_SUM:
     case PG_STEP_LOGITS: break;
     }
@@ -107,12 +107,13 @@ static void print_step(CgCuda *c, const PgEpilogueStep *step) {
 void cg_cuda_combine(CgCuda *c) {
     const PgKernel *k = c->kernel;
     const PgEpilogueStep *behind = pg_epilogue_behind_sum(&k->epilogue), *step;
-    bool gated = pg_sum(k) == PG_GATED_SUM;
-    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(gated ? k->k : k->E));
+    bool weighted = pg_sum(k) == PG_WEIGHTED_SUM;
+    cg_cu(c, "enum { PANELS = %llu, TERMS = %lld };\n", (unsigned long long)pg_panels(k->O), (long long)(weighted ? k->k : k->E));
     cg_cuda_strides(c);
     cg_cu(c, "const float *x = floats(step, phase, %d);\n", PG_COMBINE_X);
-    if (gated && k->x_layout != PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_COMBINE_ROUTES);
-    if (gated) cg_cu(c, "const float *gates = floats(step, phase, %d);\n", PG_COMBINE_GATES);
+    if (weighted && k->x_layout != PG_POSITIONS)
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_COMBINE_EXPERTS);
+    if (weighted) cg_cu(c, "const float *combine_weights = floats(step, phase, %d);\n", PG_COMBINE_COMBINE_W);
     if (k->x_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_COMBINE_GROUPS);
     for (step = behind; step->kind != PG_NO_STEP; step++)
         if (pg_step((PgStepKind)step->kind)->combine != PG_NO_SLOT)

@@ -1,7 +1,7 @@
 /* PG_SCAN: delta, the recurrence, the output, the experts' sum and the gate of one panel of 16 channels over the rows of a segment.
  *
  *   delta = softplus(W_dt δ + b_dt)        s_n = exp(delta · A_n) s_n + delta x B_n
- *   y = Σ_n s_n C_n, summed over experts by their gates;  out = (y + D x) · act(z)
+ *   y = Σ_n s_n C_n, summed over experts by their combine weights;  out = (y + D x) · act(z)
  *
  * There are two ways to lie on the threads, and a kernel of several rows decides by the step which one it goes:
  *
@@ -45,8 +45,8 @@ static void print_pointers(const Scan *s) {
           PG_SCAN_DT_B);
     cg_cu(c, "const float *A = floats(step, phase, %d), *D = floats(step, phase, %d);\n", PG_SCAN_A, PG_SCAN_D);
     if (s->routed) {
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\nconst float *gates = floats(step, phase, %d);\n", PG_SCAN_ROUTES,
-              PG_SCAN_GATES);
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\nconst float *combine_weights = floats(step, phase, %d);\n",
+              PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W);
     }
     if (k->dbc_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_SCAN_GROUPS);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_SCAN_Y);
@@ -59,7 +59,7 @@ const char *cg_scan_act(const PgKernel *k) { return k->act == PG_SILU ? "fast_si
 /* ---------------------------------------------------------------------------------------------- what a row has */
 
 void cg_scan_slot(const Scan *s, const char *expert) {
-    cg_cu(s->c, "u32 slot = k;\nfor (u32 j = 0; j < k; j++) slot = routes[row * k + j] == %s ? j : slot;\n", expert);
+    cg_cu(s->c, "u32 slot = k;\nfor (u32 j = 0; j < k; j++) slot = expert_indices[row * k + j] == %s ? j : slot;\n", expert);
 }
 
 void cg_scan_skip(const Scan *s) {
@@ -71,8 +71,8 @@ void cg_scan_skip(const Scan *s) {
     }
     cg_cu(c,
           "float skip = 0;\n"
-          "for (u32 j = 0; j < k; j++) skip = fmaf(gates[row * k + j], D[(%s * PANELS + panel) * 16 + channel], skip);\n",
-          k->own_D ? "(u64)routes[row * k + j]" : "0");
+          "for (u32 j = 0; j < k; j++) skip = fmaf(combine_weights[row * k + j], D[(%s * PANELS + panel) * 16 + channel], skip);\n",
+          k->own_D ? "(u64)expert_indices[row * k + j]" : "0");
 }
 
 /* ---------------------------------------------------------------------------------------------- outputs of experts */
@@ -100,7 +100,7 @@ static void print_sums(const Scan *s) {
           "for (u32 i = tile %% GROUPS * 16 + threadIdx.x / 16; i < segment->count; i += GROUPS * 16) {\n"
           "const u64 row = segment->first_row + i, at = (panel * ld + row) * 16 + channel;\n"
           "float sum = 0;\n"
-          "for (u32 slot = 0; slot < k; slot++) sum = fmaf(gates[row * k + slot], terms[%s * 16 + channel], sum);\n",
+          "for (u32 slot = 0; slot < k; slot++) sum = fmaf(combine_weights[row * k + slot], terms[%s * 16 + channel], sum);\n",
           cg_scan_place(s));
     cg_scan_skip(s);
     cg_cu(c, "const float v = fmaf(skip, x[at], sum);\n");

@@ -8,9 +8,9 @@ typedef struct Scan {
     CgCuda *c;
     const PgKernel *k;
     bool experts;     /* a state each: PG_SCAN_HOLD, PG_SCAN_UPDATE */
-    bool routed;      /* the text knows routes and gates */
+    bool routed;      /* the text knows expert indices and combine weights */
     bool own_delta;   /* delta depends on the expert whose state moves */
-    bool mixed_delta; /* delta is made of the experts' sums, mixed by the gates */
+    bool mixed_delta; /* delta is made of the experts' sums, mixed by the combine weights */
     bool mixed_A;     /* so is A, for each row */
     bool runs;        /* rows of an expert lie side by side as positions: it walks its own ones */
 } Scan;

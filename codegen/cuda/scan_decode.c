@@ -22,8 +22,8 @@ static void print_sum(const Scan *s, const char *expert, const char *plane) {
           "for (u32 r = lane; r < R; r += LANES) {\n"
           "sum = fmaf(weight_%s(w, r, channel), from[element(%s, place, %lld + r)], sum);\n"
           "}\n",
-          k->own_dt ? expert : "0", (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R), plane,
-          (unsigned long long)cg_scan_plane(k->delta_width), cg_cuda_dtype(k->dtype), cg_cuda_stride(k->dbc_layout),
+          k->own_dt ? expert : "0", (unsigned long long)ir_panel_bytes(k->dtype, k->R), plane,
+          (unsigned long long)cg_scan_plane(k->delta_width), ir_dtype_word(k->dtype), cg_cuda_stride(k->dbc_layout),
           (long long)k->delta_start);
     if (k->mode == PG_ROW) cg_cu(s->c, "sum = sum_of_sixteen(sum, lane_parts);\n");
     cg_cu(s->c, "sum += dt_b[own * 16 + channel];\n}\n");
@@ -36,8 +36,8 @@ static void print_delta(const Scan *s, const char *expert, const char *plane) {
         return;
     }
     cg_cu(s->c, "float mixed = 0;\nfor (u32 j = 0; j < k; j++) {\n");
-    print_sum(s, "routes[row * k + j]", "0");
-    cg_cu(s->c, "mixed = fmaf(gates[row * k + j], sum, mixed);\n}\nconst float delta = fast_softplus(mixed);\n");
+    print_sum(s, "expert_indices[row * k + j]", "0");
+    cg_cu(s->c, "mixed = fmaf(combine_weights[row * k + j], sum, mixed);\n}\nconst float delta = fast_softplus(mixed);\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- states */
@@ -49,8 +49,8 @@ static void print_decay(const Scan *s, const char *own_A) {
         return;
     }
     cg_cu(s->c, "for (u32 j = 0; j < k; j++) {\n"
-                "const u64 expert = (u64)routes[row * k + j];\n"
-                "decay[m] = fmaf(gates[row * k + j], A[((expert * PANELS + panel) * N + n) * 16 + channel], decay[m]);\n"
+                "const u64 expert = (u64)expert_indices[row * k + j];\n"
+                "decay[m] = fmaf(combine_weights[row * k + j], A[((expert * PANELS + panel) * N + n) * 16 + channel], decay[m]);\n"
                 "}\n");
 }
 
@@ -106,12 +106,12 @@ static void print_experts(const Scan *s) {
         cg_cu(c, "for (u32 expert = 0; expert < E; expert++) {\n");
         cg_scan_slot(s, "expert");
     } else {
-        cg_cu(c, "for (u32 slot = 0; slot < k; slot++) {\nconst u64 expert = routes[row * k + slot];\n");
+        cg_cu(c, "for (u32 slot = 0; slot < k; slot++) {\nconst u64 expert = expert_indices[row * k + slot];\n");
     }
     print_place(s);
     if (s->own_delta) print_delta(s, "expert", plane);
     print_move(s, "expert", plane);
-    cg_cu(c, "%stotal = fmaf(gates[row * k + slot], moved, total);\n}\n", all ? "if (slot < k) " : "");
+    cg_cu(c, "%stotal = fmaf(combine_weights[row * k + slot], moved, total);\n}\n", all ? "if (slot < k) " : "");
 }
 
 static void print_row(const Scan *s) {

@@ -46,7 +46,7 @@ static Walk walk_of(const Scan *s) {
     w.rows = N <= 32 ? 16 : N <= 64 ? 8 : 4;
     w.movers = up_to(w.lanes * PG_LANES, 32);
     w.staged = k->R <= STAGED_R;
-    w.tensor = s->c->target->tensor_cores && k->dtype != PG_F32 && !s->mixed_delta && k->R <= TENSOR_R;
+    w.tensor = s->c->target->tensor_cores && ir_dtype(k->dtype)->mma == IR_MMA_16 && !s->mixed_delta && k->R <= TENSOR_R;
     w.makers = w.tensor ? up_to(w.rows, 8) / 8 * 32 : 0;
     /* Rows of δ that are read together begin in different banks: by fours of eight rows, or pairs of four. */
     w.r_row = w.tensor ? up_to((uint64_t)k->R, 16) + 8 : (up_to((uint64_t)k->R, 4) / 4 | 1) * 4;
@@ -196,8 +196,8 @@ static void print_decay(const Walk *w) {
     }
     cg_cu(w->c, "float decay = 0;\n"
                 "for (u32 j = 0; lane * S + m < N && j < k; j++) {\n"
-                "const u64 own = (u64)routes[row * k + j] * PANELS + panel;\n"
-                "decay = fmaf(gates[row * k + j], A[(own * N + lane * S + m) * 16 + channel], decay);\n"
+                "const u64 own = (u64)expert_indices[row * k + j] * PANELS + panel;\n"
+                "decay = fmaf(combine_weights[row * k + j], A[(own * N + lane * S + m) * 16 + channel], decay);\n"
                 "}\n"
                 "decay *= LOG2_E;\n");
 }

@@ -166,7 +166,7 @@ static void stage_matrix(const Walk *w) {
           "const u32 r = i / 64 * 4 + i %% 4;\n"
           "((float *)dt)[i] = r < R ? weight_%s(matrix, r, i / 4 %% 16) : 0;\n"
           "}\n",
-          cg_cuda_dtype(k->dtype));
+          ir_dtype_word(k->dtype));
 }
 
 /* W_dt in the registers of every maker's warp, as fragments: lane l has channels l / 4 and l / 4 + 8. */
@@ -199,7 +199,7 @@ void cg_walk_prepare(const Walk *w) {
     if (!w->s->experts) cg_cu(c, "float *y_at = y + (panel * ld + from) * 16;\n");
     if (w->s->mixed_delta) return;
     cg_cu(c, "const u64 own = %s;\nconst u8 *matrix = dt_w + own * %lluull;\n", cg_walk_own(w, k->own_dt),
-          (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R));
+          (unsigned long long)ir_panel_bytes(k->dtype, k->R));
     if (w->tensor) {
         keep_matrix(w);
         return;
@@ -221,7 +221,7 @@ static void print_pair(const Walk *w, const char *sum, const char *at) {
 /* A warp of makers makes those of eight rows: lane l holds rows 2 (l % 4) and the next of its two channels. */
 static void print_tensor_deltas(const Walk *w) {
     CgCuda *c = w->c;
-    const char *type = w->k->dtype == PG_BF16 ? "BF16" : "F16", *name = cg_cuda_dtype(w->k->dtype);
+    const char *type = cg_cuda_type(w->k->dtype), *name = ir_dtype_word(w->k->dtype);
     cg_cu(c,
           "const float2 *d_at = (const float2 *)(d_in + (block %% 2 * ROWS + (helper / 32 * 8 + low) %% ROWS) * R_ROW + two);\n"
           "float4 sum = splat4(0);\n"
@@ -282,7 +282,7 @@ static void print_staged_deltas(const Walk *w) {
 static void print_part(const Walk *w) {
     CgCuda *c = w->c;
     const PgKernel *k = w->k;
-    cg_cu(c, "for (u32 e = 0; e < R; e++) part = fmaf(weight_%s(matrix, e, channel), ", cg_cuda_dtype(k->dtype));
+    cg_cu(c, "for (u32 e = 0; e < R; e++) part = fmaf(weight_%s(matrix, e, channel), ", ir_dtype_word(k->dtype));
     if (w->staged) {
         cg_cu(c, "d_in[(block %% 2 * ROWS + r) * R_ROW + e], part);\n");
     } else {
@@ -300,12 +300,12 @@ static void print_plain_deltas(const Walk *w) {
         cg_cu(c,
               "float sum = 0;\n"
               "for (u32 j = 0; j < k; j++) {\n"
-              "const u64 own = (u64)routes[place * k + j] * PANELS + panel;\n"
+              "const u64 own = (u64)expert_indices[place * k + j] * PANELS + panel;\n"
               "const u8 *matrix = dt_w + own * %lluull;\n"
               "float part = 0;\n",
-              (unsigned long long)cg_cuda_panel_bytes(k->dtype, k->R));
+              (unsigned long long)ir_panel_bytes(k->dtype, k->R));
         print_part(w);
-        cg_cu(c, "sum = fmaf(gates[place * k + j], part + dt_b[own * 16 + channel], sum);\n}\n");
+        cg_cu(c, "sum = fmaf(combine_weights[place * k + j], part + dt_b[own * 16 + channel], sum);\n}\n");
         print_pair(w, "sum", "r * 16 + channel");
     } else {
         cg_cu(c, "float part = 0;\n");

@@ -30,7 +30,7 @@ static void print_place(const Elements *e) {
         if (!row_mode) cg_cu(c, "if (row >= step->rows) continue;\n");
         if (e->layout == PG_PLANES) cg_cu(c, "const u64 expert = plane;\n");
     } else if (row_mode) {
-        cg_cu(c, "const u64 row = 0, position = at, expert = routes[at];\n");
+        cg_cu(c, "const u64 row = 0, position = at, expert = expert_indices[at];\n");
     } else {
         cg_cu(c, "const u64 position = (u64)tile * 8 + at;\n"
                  "if (position >= groups.start[E]) continue; /* surplus */\n"
@@ -46,7 +46,7 @@ static void open_function(const Elements *e) {
     cg_cuda_strides(c);
     if (e->layout != PG_POSITIONS) return;
     if (e->k->mode == PG_ROW)
-        cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+        cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_OP_EXPERTS);
     else
         cg_cuda_groups(c, PG_OP_GROUPS);
 }
@@ -153,15 +153,15 @@ void cg_cuda_mix(CgCuda *c) {
     Elements e = elements_of(c, PG_ROWS, k->O, k->N);
     open_function(&e);
     print_pointer(&e, "w", PG_OP_W);
-    print_pointer(&e, "gates", PG_OP_GATES);
+    print_pointer(&e, "combine_weights", PG_OP_COMBINE_W);
     print_pointer(&e, "y", PG_OP_Y);
-    cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+    cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_OP_EXPERTS);
     open_elements(&e);
     cg_cu(c,
           "float v = 0;\n"
           "for (u32 j = 0; j < %lld; j++) {\n"
-          "const u64 chosen = routes[row * %lld + j];\n"
-          "v = fmaf(gates[row * %lld + j], w[((chosen * PANELS + panel) * N + n) * 16 + lane], v);\n"
+          "const u64 chosen = expert_indices[row * %lld + j];\n"
+          "v = fmaf(combine_weights[row * %lld + j], w[((chosen * PANELS + panel) * N + n) * 16 + lane], v);\n"
           "}\n"
           "%s = v;\n",
           (long long)k->k, (long long)k->k, (long long)k->k, result_at(&e).text);
@@ -227,7 +227,7 @@ static void open_places(const Elements *e) {
     if (e->layout == PG_PLANES) {
         cg_cu(c, "const u64 expert = j;\n");
     } else {
-        cg_cu(c, "const u64 expert = routes[row * %lld + j], position = %s;\n", (long long)k->k,
+        cg_cu(c, "const u64 expert = expert_indices[row * %lld + j], position = %s;\n", (long long)k->k,
               k->mode == PG_ROW ? "j" : "groups.pos_of[row * ROUTED + j]");
     }
 }
@@ -241,7 +241,7 @@ void cg_cuda_recur(CgCuda *c) {
     print_pointer(&e, "x", PG_OP_X);
     print_pointer(&e, "z", PG_OP_Z);
     print_pointer(&e, "y", PG_OP_Y);
-    if (k->held || k->y_layout == PG_POSITIONS) cg_cu(c, "const i32 *routes = ints(step, phase, %d);\n", PG_OP_ROUTES);
+    if (k->held || k->y_layout == PG_POSITIONS) cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_OP_EXPERTS);
     if (k->y_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_OP_GROUPS);
     cg_cuda_tiles(c, 1);
     cg_cu(c,
@@ -256,7 +256,7 @@ void cg_cuda_recur(CgCuda *c) {
     cg_cu(c, "float s = state[expert * (PANELS * N * 16)];\n");
     if (k->held) {
         cg_cu(c, "bool moves = false;\n"
-                 "for (u32 r = 0; r < ROUTED; r++) moves = moves || routes[row * ROUTED + r] == expert;\n"
+                 "for (u32 r = 0; r < ROUTED; r++) moves = moves || expert_indices[row * ROUTED + r] == expert;\n"
                  "if (moves) ");
     }
     cg_cu(c, "s = vm_cut(fmaf(%s, s, %s));\n", operand_at(&e, "x", k->x_layout, e.N).text,

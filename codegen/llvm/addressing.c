@@ -36,25 +36,25 @@ CgValue cg_scalar(CgEmit *e, CgScalars *s, int64_t i) {
     return cg_splat_lane(e, s->held, (unsigned)(i % few));
 }
 
-CgChosen cg_chosen(CgEmit *e, unsigned routes_slot, unsigned gates_slot, CgValue row) {
+CgChosen cg_chosen(CgEmit *e, unsigned experts_slot, unsigned combine_slot, CgValue row) {
     CgChosen chosen = {.k = e->kernel->k};
     CgValue bytes = cg_imul_n(e, row, (uint64_t)chosen.k * 4);
-    chosen.routes = cg_at(e, cg_operand(e, routes_slot), bytes);
-    chosen.gates = cg_at(e, cg_operand(e, gates_slot), bytes);
+    chosen.expert_indices = cg_at(e, cg_operand(e, experts_slot), bytes);
+    chosen.combine_weights = cg_at(e, cg_operand(e, combine_slot), bytes);
     if (chosen.k > CG_FEW_CHOSEN) return chosen;
     for (int64_t j = 0; j < chosen.k; j++) {
         chosen.expert[j] = cg_chosen_expert(e, &chosen, cg_i64(e, (uint64_t)j));
-        chosen.gate[j] = cg_chosen_gate(e, &chosen, cg_i64(e, (uint64_t)j));
+        chosen.weight[j] = cg_chosen_weight(e, &chosen, cg_i64(e, (uint64_t)j));
     }
     return chosen;
 }
 
 CgValue cg_chosen_expert(CgEmit *e, const CgChosen *chosen, CgValue j) {
-    return cg_wide(e, cg_load_i32(e, cg_at(e, chosen->routes, cg_imul_n(e, j, 4))));
+    return cg_wide(e, cg_load_i32(e, cg_at(e, chosen->expert_indices, cg_imul_n(e, j, 4))));
 }
 
-CgValue cg_chosen_gate(CgEmit *e, const CgChosen *chosen, CgValue j) {
-    return cg_load_splat(e, cg_at(e, chosen->gates, cg_imul_n(e, j, 4)));
+CgValue cg_chosen_weight(CgEmit *e, const CgChosen *chosen, CgValue j) {
+    return cg_load_splat(e, cg_at(e, chosen->combine_weights, cg_imul_n(e, j, 4)));
 }
 
 CgValue cg_position_of(CgEmit *e, unsigned groups_slot, CgValue row, CgValue j) {
@@ -69,7 +69,7 @@ CgValue cg_mixed_vec(CgEmit *e, const CgChosen *chosen, CgValue base, uint64_t e
     if (chosen->k <= CG_FEW_CHOSEN) {
         for (int64_t j = 0; j < chosen->k; j++) {
             CgValue p = cg_load_vec(e, cg_at(e, base, cg_imul_n(e, chosen->expert[j], expert_bytes)));
-            sum = cg_fma(e, chosen->gate[j], p, sum);
+            sum = cg_fma(e, chosen->weight[j], p, sum);
         }
         return sum;
     }
@@ -77,7 +77,7 @@ CgValue cg_mixed_vec(CgEmit *e, const CgChosen *chosen, CgValue base, uint64_t e
     CgValue carried = cg_carry(e, &loop, sum);
     CgValue expert = cg_chosen_expert(e, chosen, loop.index);
     CgValue p = cg_load_vec(e, cg_at(e, base, cg_imul_n(e, expert, expert_bytes)));
-    cg_next(&loop, carried, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), p, carried));
+    cg_next(&loop, carried, cg_fma(e, cg_chosen_weight(e, chosen, loop.index), p, carried));
     cg_end_for(e, &loop);
     return cg_after(&loop, carried);
 }
@@ -111,7 +111,7 @@ static void row_places(CgEmit *e, CgValue tile, PgLayout layout, CgPlaceBody bod
 /* The k positions of the only row. */
 static void slot_places(CgEmit *e, CgPlaceBody body, void *context) {
     CgLoop slots = cg_for_n(e, (uint64_t)e->kernel->k);
-    CgValue route = cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, slots.index, 4));
+    CgValue route = cg_at(e, cg_operand(e, PG_OP_EXPERTS), cg_imul_n(e, slots.index, 4));
     CgIndex at = {.row = cg_i64(e, 0), .position = slots.index, .expert = cg_wide(e, cg_load_i32(e, route))};
     body(e, context, &at);
     cg_end_for(e, &slots);

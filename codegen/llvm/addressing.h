@@ -36,17 +36,17 @@ CgValue cg_scalar(CgEmit *e, CgScalars *scalars, int64_t i);
 
 enum { CG_FEW_CHOSEN = 4 };
 
-/* The chosen experts of a row: addresses of its k routes and k gates; up to CG_FEW_CHOSEN of them are read at once, so that
+/* The chosen experts of a row: addresses of its k expert indices and k combine weights; up to CG_FEW_CHOSEN of them are read at once, so that
  * stores in between do not make them be read again. */
 typedef struct CgChosen {
-    CgValue routes, gates;
-    CgValue expert[CG_FEW_CHOSEN], gate[CG_FEW_CHOSEN]; /* i64, vec; only if k <= CG_FEW_CHOSEN */
+    CgValue expert_indices, combine_weights;
+    CgValue expert[CG_FEW_CHOSEN], weight[CG_FEW_CHOSEN]; /* i64, vec; only if k <= CG_FEW_CHOSEN */
     int64_t k;
 } CgChosen;
 
-CgChosen cg_chosen(CgEmit *e, unsigned routes_slot, unsigned gates_slot, CgValue row);
+CgChosen cg_chosen(CgEmit *e, unsigned experts_slot, unsigned combine_slot, CgValue row);
 CgValue cg_chosen_expert(CgEmit *e, const CgChosen *chosen, CgValue j); /* i64 */
-CgValue cg_chosen_gate(CgEmit *e, const CgChosen *chosen, CgValue j); /* vec: the gate in every lane */
+CgValue cg_chosen_weight(CgEmit *e, const CgChosen *chosen, CgValue j); /* vec: the combine weight in every lane */
 /* Position of (row, slot j): j itself in PG_ROW, else found through the group table of that operand slot. */
 CgValue cg_position_of(CgEmit *e, unsigned groups_slot, CgValue row, CgValue j);
 /* The vector at base + e · expert_bytes, mixed over the chosen: acc = fma(g, p, acc) from +0 in rising e. */
@@ -62,7 +62,7 @@ typedef struct CgIndex {
 /* The body of a loop over places; `context` is the emitter's own. */
 typedef void (*CgPlaceBody)(CgEmit *e, void *context, const CgIndex *at);
 /* Tiles of the unfused operations (see PgPhase): `body` is emitted once, in a loop over all places of y_layout that the tiles cover.
- * Positions need the operands PG_OP_GROUPS in PG_BLOCK and PG_OP_ROUTES in PG_ROW. */
+ * Positions need the operands PG_OP_GROUPS in PG_BLOCK and PG_OP_EXPERTS in PG_ROW. */
 void cg_each_place(CgEmit *e, PgLayout layout, CgPlaceBody body, void *context);
 /* Panel `panel` of a place of an operand with this layout, which may be other than the result's: rows repeat over planes and
  * positions. N vectors lie there: 1, or the elements of a channel. */

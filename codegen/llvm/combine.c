@@ -1,9 +1,9 @@
-/* PG_COMBINE: the sum over experts of what a map gave each, then addend, residual, scale. A tile is eight rows (PG_BLOCK) or the
+/* PG_COMBINE: the sum over experts of what a linear layer gave each, then addend, residual, scale. A tile is eight rows (PG_BLOCK) or the
  * row. */
 #include "codegen/llvm/kernels.h"
 #include "support/diag.h"
 
-enum { FEW = 8 }; /* up to this many terms are unrolled, with their gates and places read once a row */
+enum { FEW = 8 }; /* up to this many terms are unrolled, with their combine weights and places read once a row */
 
 typedef struct Terms {
     CgEmit *e;
@@ -12,7 +12,7 @@ typedef struct Terms {
     CgValue x_panel; /* bytes between panels of x */
     CgValue plane; /* bytes between planes of x */
     uint64_t count;
-    CgValue from[FEW], gate[FEW]; /* when count <= FEW */
+    CgValue from[FEW], weight[FEW]; /* when count <= FEW */
 } Terms;
 
 static CgValue slot_word(const Terms *t, unsigned slot, CgValue j) {
@@ -33,31 +33,31 @@ static CgValue term_start(const Terms *t, CgValue j) {
         }
         return cg_at(e, x, cg_imul_n(e, position, 64));
     }
-    CgValue plane = pg_sum(t->k) == PG_GATED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_ROUTES, j))) : j;
+    CgValue plane = pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_wide(e, cg_load_i32(e, slot_word(t, PG_COMBINE_EXPERTS, j))) : j;
     return cg_at(e, x, cg_iadd(e, cg_imul(e, plane, t->plane), cg_imul_n(e, t->row, 64)));
 }
 
-static CgValue term_gate(const Terms *t, CgValue j) {
-    return pg_sum(t->k) == PG_GATED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_GATES, j)) : NULL;
+static CgValue term_weight(const Terms *t, CgValue j) {
+    return pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_load_splat(t->e, slot_word(t, PG_COMBINE_COMBINE_W, j)) : NULL;
 }
 
-static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue gate, CgValue panel) {
+static CgValue add_term(const Terms *t, CgValue acc, CgValue from, CgValue weight, CgValue panel) {
     CgValue v = cg_load_vec(t->e, cg_at(t->e, from, cg_imul(t->e, panel, t->x_panel)));
-    return gate == NULL ? cg_add(t->e, acc, v) : cg_fma(t->e, gate, v, acc);
+    return weight == NULL ? cg_add(t->e, acc, v) : cg_fma(t->e, weight, v, acc);
 }
 
 /* A plain sum starts from -0, so that its first term comes out as it is. */
 static CgValue sum_terms(const Terms *t, CgValue panel) {
     CgEmit *e = t->e;
-    CgValue first = pg_sum(t->k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
+    CgValue first = pg_sum(t->k) == PG_WEIGHTED_SUM ? cg_zero(e) : cg_vec(e, -0.0f);
     if (t->count <= FEW) {
         CgValue acc = first;
-        for (uint64_t j = 0; j < t->count; j++) acc = add_term(t, acc, t->from[j], t->gate[j], panel);
+        for (uint64_t j = 0; j < t->count; j++) acc = add_term(t, acc, t->from[j], t->weight[j], panel);
         return acc;
     }
     CgLoop loop = cg_for_n(e, t->count);
     CgValue acc = cg_carry(e, &loop, first);
-    cg_next(&loop, acc, add_term(t, acc, term_start(t, loop.index), term_gate(t, loop.index), panel));
+    cg_next(&loop, acc, add_term(t, acc, term_start(t, loop.index), term_weight(t, loop.index), panel));
     cg_end_for(e, &loop);
     return cg_after(&loop, acc);
 }
@@ -75,7 +75,7 @@ static CgValue take_step(CgEmit *e, const PgEpilogueStep *step, CgValue v, CgVal
     case PG_STEP_ACT:
     case PG_STEP_BIAS2:
     case PG_STEP_DUAL:
-    case PG_STEP_GATED_SUM:
+    case PG_STEP_WEIGHTED_SUM:
     case PG_STEP_PLANE_SUM:
     case PG_STEP_LOGITS: break;
     }
@@ -87,7 +87,7 @@ static void combine_row(Terms *t) {
     const PgKernel *k = t->k;
     for (uint64_t j = 0; t->count <= FEW && j < t->count; j++) {
         t->from[j] = term_start(t, cg_i64(e, j));
-        t->gate[j] = term_gate(t, cg_i64(e, j));
+        t->weight[j] = term_weight(t, cg_i64(e, j));
     }
     CgLoop panels = cg_for_n(e, pg_panels(k->O));
     CgValue offset = cg_imul_n(e, cg_iadd(e, cg_imul(e, panels.index, cg_ld(e)), t->row), 64);
@@ -100,7 +100,7 @@ static void combine_row(Terms *t) {
 
 void cg_emit_combine(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Terms t = {.e = e, .k = k, .count = (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E)};
+    Terms t = {.e = e, .k = k, .count = (uint64_t)(pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E)};
     t.x_panel = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
     t.plane = cg_plane_bytes(e, k->O);
     CgLoop tiles = cg_for_tiles(e);

@@ -4,7 +4,7 @@
  *
  * The last W - 1 inputs travel from row to row in registers; they come from the sequence's history and go back to it at the end,
  * so a segment shorter than W - 1 needs no case of its own. Weights are plain (loaded once a tile), per expert (mixed here by the
- * row's gates), or mixed before by PG_MIX (one set a row, in the arena). */
+ * row's combine weights), or mixed before by PG_MIX (one set a row, in the arena). */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
 
@@ -34,7 +34,7 @@ static void load_plain_bias(Conv *c) {
 static void mix_row_weights(Conv *c, CgValue row) {
     CgEmit *e = c->e;
     uint64_t panels = pg_panels(c->kernel->O), taps = (uint64_t)c->kernel->taps;
-    CgChosen chosen = cg_chosen(e, PG_CONV_ROUTES, PG_CONV_GATES, row);
+    CgChosen chosen = cg_chosen(e, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, row);
     CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, c->panel, taps * VEC_BYTES));
     for (uint64_t w = 0; w < taps; w++)
         c->weight[w] = cg_mixed_vec(e, &chosen, cg_at_n(e, weights, w * VEC_BYTES), panels * taps * VEC_BYTES);

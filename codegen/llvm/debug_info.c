@@ -13,9 +13,9 @@ static void add_flag(const CgModule *m, const char *name, unsigned value) {
 }
 
 static LLVMMetadataRef describe_file(LLVMDIBuilderRef builder, const char *path) {
-    char folder[4096];
-    if (getcwd(folder, sizeof folder) == NULL) folder[0] = '\0';
-    return LLVMDIBuilderCreateFile(builder, path, strlen(path), folder, strlen(folder));
+    char directory[4096];
+    if (getcwd(directory, sizeof directory) == NULL) directory[0] = '\0';
+    return LLVMDIBuilderCreateFile(builder, path, strlen(path), directory, strlen(directory));
 }
 
 static LLVMMetadataRef describe_function(LLVMDIBuilderRef builder, const CgModule *m, LLVMMetadataRef file, uint32_t line) {

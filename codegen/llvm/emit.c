@@ -167,6 +167,7 @@ static void store(CgEmit *e, CgValue address, CgValue value, unsigned alignment)
 }
 
 CgValue cg_load_vec(CgEmit *e, CgValue address) { return load(e, e->vec, address, lanes_of(e) * 4); }
+CgValue cg_load_ivec(CgEmit *e, CgValue address) { return load(e, e->ivec, address, lanes_of(e) * 4); }
 void cg_store_vec(CgEmit *e, CgValue address, CgValue vector) { store(e, address, vector, lanes_of(e) * 4); }
 CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address) { return load(e, e->vec, address, 4); }
 void cg_store_vec_unaligned(CgEmit *e, CgValue address, CgValue vector) { store(e, address, vector, 4); }
@@ -180,31 +181,6 @@ CgValue cg_load_splat(CgEmit *e, CgValue address) { return cg_splat(e, cg_load_f
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count) { return load(e, LLVMVectorType(e->f32, count), address, 4); }
 
 void cg_store_few(CgEmit *e, CgValue address, CgValue few) { store(e, address, few, 4); }
-
-static CgValue half_to_float(CgEmit *e, CgValue lanes) {
-    LLVMTypeRef shorts = LLVMVectorType(e->i16, lanes_of(e));
-    CgValue bits = LLVMBuildTrunc(e->builder, lanes, shorts, "");
-    CgValue halves = LLVMBuildBitCast(e->builder, bits, e->hvec, "");
-    return LLVMBuildFPExt(e->builder, halves, e->vec, "");
-}
-
-void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high) {
-    CgValue pairs = load(e, e->ivec, address, lanes_of(e) * 4);
-    if (dtype == PG_BF16) { /* bf16 is the upper half of a float */
-        CgValue low = LLVMBuildShl(e->builder, pairs, cg_ivec(e, 16), "");
-        CgValue high = LLVMBuildAnd(e->builder, pairs, cg_ivec(e, (int32_t)0xffff0000u), "");
-        *out_low = LLVMBuildBitCast(e->builder, low, e->vec, "");
-        *out_high = LLVMBuildBitCast(e->builder, high, e->vec, "");
-        return;
-    }
-    *out_low = half_to_float(e, pairs);
-    *out_high = half_to_float(e, LLVMBuildLShr(e->builder, pairs, cg_ivec(e, 16), ""));
-}
-
-uint64_t cg_panel_bytes(PgDtype dtype, int64_t K) {
-    uint64_t k = (uint64_t)K;
-    return dtype == PG_F32 ? k * PG_LANES * 4 : (k + 1) / 2 * PG_LANES * 4;
-}
 
 /* ---------------------------------------------------------------------------------------------- variables */
 
@@ -437,8 +413,8 @@ CgValue cg_group_row_of(CgEmit *e, CgValue table) {
 
 CgValue cg_group_pos_of(CgEmit *e, CgValue table) { return cg_at(e, cg_group_row_of(e, table), cg_imul_n(e, cg_ldp(e), 4)); }
 
-void cg_trouble(CgEmit *e, CgValue row, CgValue condition) {
-    CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, trouble)), cg_imul_n(e, row, 4));
+void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition) {
+    CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, nonfinite)), cg_imul_n(e, row, 4));
     CgIf bad = cg_if(e, condition);
     CgValue block = cg_load_i32(e, cg_at_n(e, e->phase, offsetof(PgPhase, block)));
     CgValue old = cg_load_i32(e, at), told = cg_icmp(e, LLVMIntNE, old, cg_i32(e, 0));

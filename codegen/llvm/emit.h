@@ -107,6 +107,7 @@ CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes);
  * one again. */
 CgValue cg_opaque(CgEmit *e, CgValue address);
 CgValue cg_load_vec(CgEmit *e, CgValue address); /* 64-aligned <16 x float> */
+CgValue cg_load_ivec(CgEmit *e, CgValue address); /* likewise, of integers */
 void cg_store_vec(CgEmit *e, CgValue address, CgValue vector);
 CgValue cg_load_vec_unaligned(CgEmit *e, CgValue address); /* 4-aligned */
 void cg_store_vec_unaligned(CgEmit *e, CgValue address, CgValue vector);
@@ -122,10 +123,10 @@ void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
-/* Weights of two neighbouring k, widened to float exactly: `address` holds 16 pairs (bf16, f16). */
-void cg_load_pair(CgEmit *e, PgDtype dtype, CgValue address, CgValue *out_low, CgValue *out_high);
-/* Bytes of one panel of K inputs: [K][16] f32, or [ceil(K/2)][16][2]. */
-uint64_t cg_panel_bytes(PgDtype dtype, int64_t K);
+/* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`: out[i] are 16 outputs at its i-th k. */
+void cg_load_group(CgEmit *e, IrDtype dtype, CgValue address, CgValue *out /* [IR_MAX_GROUP] */);
+/* 16 k of one output: `address` is its part of their first group; lanes past `count` are +0. */
+CgValue cg_collect(CgEmit *e, IrDtype dtype, CgValue address, unsigned count);
 
 /* ---- an array on the stack, 64-aligned: its address */
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count);
@@ -200,8 +201,8 @@ CgValue cg_group_start(CgEmit *e, CgValue table);
 CgValue cg_group_expert_of(CgEmit *e, CgValue table);
 CgValue cg_group_row_of(CgEmit *e, CgValue table);
 CgValue cg_group_pos_of(CgEmit *e, CgValue table);
-/* Where `condition` (i1) holds: trouble[row] becomes 1 + block of the phase, unless it already says something. */
-void cg_trouble(CgEmit *e, CgValue row, CgValue condition);
+/* Where `condition` (i1) holds: nonfinite[row] becomes 1 + block of the phase, unless it already says something. */
+void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition);
 
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
@@ -228,9 +229,9 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
 /* Softmax over n scores in place, in index order (scores: n floats, room for a multiple of 16, 64-aligned).  (route.c) */
 void cg_softmax_row(CgEmit *e, CgValue scores, int64_t n);
 /* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of
- * index, ties to the lower: routes[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
-void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue routes);
-/* gates[k] from p[E] at routes[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
-void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates);
+ * index, ties to the lower: expert_indices[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
+void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices);
+/* combine_weights[k] from p[E] at expert_indices[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
+void cg_combine_weights_row(CgEmit *e, CgValue p, CgValue expert_indices, int64_t k, CgValue combine_weights);
 
 #endif

@@ -7,12 +7,12 @@ static CgValue word(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, ba
 static CgValue narrow(CgEmit *e, CgValue i64_value) { return LLVMBuildTrunc(e->builder, i64_value, e->i32, ""); }
 
 /* counts[e] := positions of expert e. */
-static void count_positions(CgEmit *e, CgValue routes, CgValue positions, CgValue counts) {
+static void count_positions(CgEmit *e, CgValue expert_indices, CgValue positions, CgValue counts) {
     CgLoop clear = cg_for_n(e, (uint64_t)e->kernel->E);
     cg_store_i32(e, word(e, counts, clear.index), cg_i32(e, 0));
     cg_end_for(e, &clear);
     CgLoop loop = cg_for(e, cg_i64(e, 0), positions, 1);
-    CgValue count = word(e, counts, cg_wide(e, cg_load_i32(e, word(e, routes, loop.index))));
+    CgValue count = word(e, counts, cg_wide(e, cg_load_i32(e, word(e, expert_indices, loop.index))));
     cg_store_i32(e, count, cg_iadd(e, cg_load_i32(e, count), cg_i32(e, 1)));
     cg_end_for(e, &loop);
 }
@@ -37,10 +37,10 @@ static void place_experts(CgEmit *e, CgValue table, CgValue counts) {
     cg_store_i32(e, word(e, start, cg_i64(e, (uint64_t)e->kernel->E)), narrow(e, cg_after(&loop, at)));
 }
 
-static void place_positions(CgEmit *e, CgValue routes, CgValue positions, CgValue table, CgValue next) {
+static void place_positions(CgEmit *e, CgValue expert_indices, CgValue positions, CgValue table, CgValue next) {
     CgValue row_of = cg_group_row_of(e, table), pos_of = cg_group_pos_of(e, table);
     CgLoop loop = cg_for(e, cg_i64(e, 0), positions, 1);
-    CgValue cursor = word(e, next, cg_wide(e, cg_load_i32(e, word(e, routes, loop.index)))), at = cg_load_i32(e, cursor);
+    CgValue cursor = word(e, next, cg_wide(e, cg_load_i32(e, word(e, expert_indices, loop.index)))), at = cg_load_i32(e, cursor);
     cg_store_i32(e, cursor, cg_iadd(e, at, cg_i32(e, 1)));
     cg_store_i32(e, word(e, pos_of, loop.index), at);
     cg_store_i32(e, word(e, row_of, cg_wide(e, at)), narrow(e, cg_udiv_n(e, loop.index, (uint64_t)e->kernel->k)));
@@ -48,12 +48,12 @@ static void place_positions(CgEmit *e, CgValue routes, CgValue positions, CgValu
 }
 
 void cg_emit_group(CgEmit *e) {
-    CgValue routes = cg_operand(e, PG_GROUP_ROUTES), table = cg_operand(e, PG_GROUP_GROUPS);
+    CgValue expert_indices = cg_operand(e, PG_GROUP_EXPERTS), table = cg_operand(e, PG_GROUP_GROUPS);
     CgValue counts = cg_scratch(e, (uint64_t)e->kernel->E * 4);
     CgValue positions = cg_imul_n(e, cg_rows(e), (uint64_t)e->kernel->k);
     CgLoop tiles = cg_for_tiles(e);
-    count_positions(e, routes, positions, counts);
+    count_positions(e, expert_indices, positions, counts);
     place_experts(e, table, counts);
-    place_positions(e, routes, positions, table, counts);
+    place_positions(e, expert_indices, positions, table, counts);
     cg_end_for(e, &tiles);
 }

@@ -1,4 +1,4 @@
-/* PG_MAP: a linear map with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, 8 rows.
+/* PG_LINEAR: a linear layer with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, 8 rows.
  *
  *   PG_ROW    norm prologue once a call; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
  *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
@@ -28,12 +28,12 @@ static unsigned fitting_panels(uint64_t panels, unsigned most) {
     return panels < best ? (unsigned)panels : best;
 }
 
-CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
-    CgMapShape s = {0};
+CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *k) {
+    CgLinearShape s = {0};
     uint64_t panels = pg_panels(k->O);
     if (k->mode == PG_ROW) {
         unsigned most = (unsigned)target->row_panels;
-        while (most > 4 && panels < 4 * most)  /* a small map still feeds several workers */
+        while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
             most /= 2;
         s.panels = fitting_panels(panels, most);
         s.rows = s.parts = 1;
@@ -47,21 +47,21 @@ CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *k) {
 }
 
 /* What stays the same for all tiles of a call. */
-typedef struct Map {
+typedef struct Linear {
     CgEmit *e;
     const PgKernel *k;
-    CgMapShape shape;
+    CgLinearShape shape;
     CgValue x, x_step; /* first panel of x, bytes to the next one */
     CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
     CgValue gathered; /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
     CgValue sums, sums2, total;
     CgValue open; /* PG_BLOCK: what the sums of a tile are made in */
-} Map;
+} Linear;
 
-static uint32_t claim_of(const PgKernel *k, const CgMapShape *s) {
+static uint32_t claim_of(const PgKernel *k, const CgLinearShape *s) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
     if (k->mode == PG_ROW)
-        few = ROW_CLAIM_BYTES / (s->panels * cg_panel_bytes(k->dtype, k->K));
+        few = ROW_CLAIM_BYTES / (s->panels * ir_panel_bytes(k->dtype, k->K));
     else
         few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
@@ -78,11 +78,11 @@ static uint64_t x_planes(const PgKernel *k) {
 }
 
 /* PG_ROW: the normed x goes to scratch, [plane][K/16][16]. */
-static void norm_prologue(Map *m) {
+static void norm_prologue(Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = x_planes(m->k), bytes = pg_panels(m->k->K) * 64;
-    CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_MAP_NORM_W);
-    CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_MAP_NORM_B) : NULL;
+    CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_LINEAR_NORM_W);
+    CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_LINEAR_NORM_B) : NULL;
     CgValue step = cg_i64(e, 64);
     CgLoop plane = cg_for_n(e, planes);
     CgValue from = m->x_plane == NULL ? m->x : cg_at(e, m->x, cg_imul(e, plane.index, m->x_plane));
@@ -93,20 +93,20 @@ static void norm_prologue(Map *m) {
     m->x_plane = planes == 1 ? NULL : cg_i64(e, bytes);
 }
 
-static Map begin(CgEmit *e) {
+static Linear begin(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Map m = {.e = e, .k = k, .shape = cg_map_shape(e->target, k)};
+    Linear m = {.e = e, .k = k, .shape = cg_linear_shape(e->target, k)};
     uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
     e->groups = (uint32_t)m.shape.groups;
     e->claim = claim_of(k, &m.shape);
-    m.x = cg_operand(e, PG_MAP_X);
+    m.x = cg_operand(e, PG_LINEAR_X);
     m.x_step = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
     if (k->x_layout == PG_PLANES)
         m.x_plane = cg_plane_bytes(e, k->K);
     else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW)
         m.x_plane = cg_i64(e, 64);
     if (k->norm != PG_NO_NORM) {
-        if (k->mode == PG_BLOCK) SU_BUG("a map of row blocks takes no norm");
+        if (k->mode == PG_BLOCK) SU_BUG("a linear layer of row blocks takes no norm");
         norm_prologue(&m);
     }
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
@@ -120,7 +120,7 @@ static Map begin(CgEmit *e) {
 
 /* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its
  * neighbour's. */
-static void place_group(const Map *m, CgValue group, CgMapTile *t) {
+static void place_group(const Linear *m, CgValue group, CgLinearTile *t) {
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), side = m->shape.panels;
     CgValue begin_at = cg_imul_n(e, group, side);
@@ -129,56 +129,57 @@ static void place_group(const Map *m, CgValue group, CgMapTile *t) {
     t->end = cg_i64(e, side);
 }
 
-static void sums_of(const Map *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
+static void sums_of(const Linear *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
     if (parts == NULL)
-        cg_map_sums(m->e, &m->shape, w, x, x_step, sums);
+        cg_linear_sums(m->e, &m->shape, w, x, x_step, sums);
     else
-        cg_map_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
+        cg_linear_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
 }
 
 /* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
-static void multiply(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
+static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
     CgEmit *e = m->e;
-    uint64_t panels = pg_panels(m->k->O), bytes = cg_panel_bytes(m->k->dtype, m->k->K);
+    uint64_t panels = pg_panels(m->k->O), bytes = ir_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
     if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;
     t->sums2 = m->sums2;
-    sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W), offset), x, x_step, parts, m->sums);
-    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_MAP_W2), offset), x, x_step, parts, m->sums2);
+    sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, x_step, parts, m->sums);
+    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, x_step, parts, m->sums2);
     if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
-        t->bias = cg_at(e, cg_operand(e, PG_MAP_BIAS), plane);
-        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_MAP_BIAS2), plane) : NULL;
+        t->bias = cg_at(e, cg_operand(e, PG_LINEAR_BIAS), plane);
+        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_LINEAR_BIAS2), plane) : NULL;
     }
 }
 
-static CgValue route(const Map *m, CgValue slot) {
-    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_MAP_ROUTES), cg_imul_n(m->e, slot, 4))));
+static CgValue route(const Linear *m, CgValue slot) {
+    return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_LINEAR_EXPERTS), cg_imul_n(m->e, slot, 4))));
 }
 
-static CgValue plane_of(const Map *m, CgValue base, CgValue plane_bytes, CgValue index) {
+static CgValue plane_of(const Linear *m, CgValue base, CgValue plane_bytes, CgValue index) {
     return plane_bytes == NULL ? base : cg_at(m->e, base, cg_imul(m->e, index, plane_bytes));
 }
 
 /* ---------------------------------------------------------------------------------------------- one row */
 
 /* Multiplies with expert (or slot, or plane) j of the row and finishes or adds. */
-static void row_part(const Map *m, CgMapTile *t, CgValue j) {
+static void row_part(const Linear *m, CgLinearTile *t, CgValue j) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_WEIGHTED_SUM);
     CgValue expert = routed ? route(m, j) : j;
-    CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_GATED_SUM ? route(m, j) : j;
+    CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM ? route(m, j) : j;
     multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
-    if (pg_sum(k) == PG_GATED_SUM) t->gate = cg_load_f32(e, cg_at(e, cg_operand(e, PG_MAP_GATES), cg_imul_n(e, j, 4)));
-    cg_map_finish(e, &m->shape, t);
+    if (pg_sum(k) == PG_WEIGHTED_SUM)
+        t->combine_weight = cg_load_f32(e, cg_at(e, cg_operand(e, PG_LINEAR_COMBINE_W), cg_imul_n(e, j, 4)));
+    cg_linear_finish(e, &m->shape, t);
 }
 
-static void row_tile(const Map *m, CgValue tile) {
+static void row_tile(const Linear *m, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.row0 = cg_i64(e, 0), .y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgLinearTile t = {.row0 = cg_i64(e, 0), .y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_LINEAR_Y)};
     CgValue j = cg_udiv_n(e, tile, m->shape.groups);
     place_group(m, cg_urem_n(e, tile, m->shape.groups), &t);
     if (pg_sum(k) == PG_NO_SUM) {
@@ -192,30 +193,30 @@ static void row_tile(const Map *m, CgValue tile) {
         return;
     }
     t.total = m->total;
-    for (unsigned p = 0; p < m->shape.panels; p++)  /* -0 + y is y: a plain sum starts with its first term */
-        cg_store_vec(e, cg_at_n(e, t.total, p * 64), pg_sum(k) == PG_GATED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
-    CgLoop parts = cg_for_n(e, (uint64_t)(pg_sum(k) == PG_GATED_SUM ? k->k : k->E));
+    for (unsigned p = 0; p < m->shape.panels; p++) /* -0 + y is y: a plain sum starts with its first term */
+        cg_store_vec(e, cg_at_n(e, t.total, p * 64), pg_sum(k) == PG_WEIGHTED_SUM ? cg_zero(e) : cg_vec(e, -0.0f));
+    CgLoop parts = cg_for_n(e, (uint64_t)(pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E));
     row_part(m, &t, parts.index);
     cg_end_for(e, &parts);
-    cg_map_finish_total(e, &t);
+    cg_linear_finish_total(e, &t);
 }
 
 /* ---------------------------------------------------------------------------------------------- blocks of rows */
 
-/* Blocks of eight rows (wanted rows, positions) in the step: the count of this phase. */
-static CgValue block_count(const Map *m) {
+/* Blocks of eight rows (output rows, positions) in the step: the count of this phase. */
+static CgValue block_count(const Linear *m) {
     CgEmit *e = m->e;
     if (m->k->y_layout == PG_POSITIONS) {
         CgValue positions = cg_imul_n(e, cg_rows(e), (uint64_t)m->k->k);
         CgValue full = cg_udiv_n(e, cg_iadd_n(e, positions, 7), 8);
         return cg_iadd_n(e, cg_iadd(e, full, cg_umin(e, positions, cg_i64(e, (uint64_t)m->k->E))), UINT64_MAX);
     }
-    CgValue rows = pg_does(m->k, PG_STEP_LOGITS) ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e);
+    CgValue rows = pg_does(m->k, PG_STEP_LOGITS) ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows)) : cg_rows(e);
     return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
 }
 
 /* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
-static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
+static void gather_rows(const Linear *m, CgValue row_of, CgValue position0) {
     CgEmit *e = m->e;
     CgValue from[PG_ROW_BLOCK];
     for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
@@ -230,7 +231,7 @@ static void gather_rows(const Map *m, CgValue row_of, CgValue position0) {
 }
 
 /* `blocks` (i64) row blocks from row0 on; x is their first panel. */
-static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0, CgValue blocks) {
+static void block_rows(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0, CgValue blocks) {
     CgEmit *e = m->e;
     uint64_t bytes = m->shape.panels * m->shape.rows * 64;
     CgValue parts = cg_imul_n(e, blocks, PG_ROW_BLOCK / m->shape.rows);
@@ -240,7 +241,7 @@ static void block_rows(const Map *m, CgMapTile *t, CgValue expert, CgValue x, Cg
     t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
     t->sums = cg_at(e, m->sums, sums);
     t->sums2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, m->sums2, sums) : NULL;
-    cg_map_finish(e, &m->shape, t);
+    cg_linear_finish(e, &m->shape, t);
     cg_end_for(e, &part);
 }
 
@@ -255,7 +256,7 @@ typedef struct Order {
 
 static CgValue divided_up(CgEmit *e, CgValue n, CgValue by) { return cg_udiv(e, cg_iadd(e, cg_iadd_n(e, n, UINT64_MAX), by), by); }
 
-static Order order_of(const Map *m) {
+static Order order_of(const Linear *m) {
     CgEmit *e = m->e;
     Order o = {.blocks = block_count(m), .size = m->shape.parts * m->shape.rows / PG_ROW_BLOCK};
     uint64_t most = CHUNK_BYTES / (o.size * PG_ROW_BLOCK * 4 * (uint64_t)m->k->K);
@@ -266,7 +267,7 @@ static Order order_of(const Map *m) {
 }
 
 /* Which plane and group a tile is of, and its first row block. */
-static void place_tile(const Map *m, const Order *o, CgValue tile, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
+static void place_tile(const Linear *m, const Order *o, CgValue tile, CgValue *out_plane, CgValue *out_group, CgValue *out_block) {
     CgEmit *e = m->e;
     uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
     CgValue of_chunk = cg_imul_n(e, o->chunk, planes * m->shape.groups);
@@ -278,9 +279,9 @@ static void place_tile(const Map *m, const Order *o, CgValue tile, CgValue *out_
 }
 
 /* A tile of positions: of one expert, whose rows may lie anywhere. */
-static void position_tile(const Map *m, CgMapTile *t, CgValue row0, CgValue block) {
+static void position_tile(const Linear *m, CgLinearTile *t, CgValue row0, CgValue block) {
     CgEmit *e = m->e;
-    CgValue table = cg_operand(e, PG_MAP_GROUPS), one = cg_i64(e, 1);
+    CgValue table = cg_operand(e, PG_LINEAR_GROUPS), one = cg_i64(e, 1);
     CgValue used = cg_load_i32(e, cg_at_n(e, cg_group_start(e, table), (uint64_t)m->k->E * 4));
     CgIf here = cg_if(e, cg_icmp(e, LLVMIntULT, row0, cg_wide(e, used)));
     CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, block, 4))));
@@ -293,10 +294,10 @@ static void position_tile(const Map *m, CgMapTile *t, CgValue row0, CgValue bloc
     cg_end_if(e, &here);
 }
 
-static void block_tile(const Map *m, const Order *o, CgValue tile) {
+static void block_tile(const Linear *m, const Order *o, CgValue tile) {
     CgEmit *e = m->e;
     const PgKernel *k = m->k;
-    CgMapTile t = {.y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_MAP_Y)};
+    CgLinearTile t = {.y = pg_does(k, PG_STEP_LOGITS) ? NULL : cg_operand(e, PG_LINEAR_Y)};
     CgValue plane, group, block;
     place_tile(m, o, tile, &plane, &group, &block);
     CgValue row0 = cg_imul_n(e, block, PG_ROW_BLOCK);
@@ -312,7 +313,7 @@ static void block_tile(const Map *m, const Order *o, CgValue tile) {
 }
 
 /* Tiles are counted as if each took one row block: those past the last are surplus. */
-static void block_tiles(const Map *m) {
+static void block_tiles(const Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
     Order o = order_of(m);
@@ -321,10 +322,10 @@ static void block_tiles(const Map *m) {
     cg_end_for(e, &tiles);
 }
 
-void cg_emit_map(CgEmit *e) {
-    Map m = begin(e);
+void cg_emit_linear(CgEmit *e) {
+    Linear m = begin(e);
     if (e->kernel->mode == PG_BLOCK) {
-        if (pg_sum(e->kernel) != PG_NO_SUM) SU_BUG("a map of row blocks sums no experts: PG_COMBINE does");
+        if (pg_sum(e->kernel) != PG_NO_SUM) SU_BUG("a linear layer of row blocks sums no experts: PG_COMBINE does");
         block_tiles(&m);
         return;
     }

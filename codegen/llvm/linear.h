@@ -1,44 +1,44 @@
-/* Parts of the map kernel: linear.c decides what a tile reads and writes, linear_microkernel.c multiplies, linear_epilogue.c finishes. */
+/* Parts of the linear kernel: linear.c decides what a tile reads and writes, linear_microkernel.c multiplies, linear_epilogue.c finishes. */
 #ifndef MOSSC_CODEGEN_LLVM_LINEAR_H
 #define MOSSC_CODEGEN_LLVM_LINEAR_H
 
 #include "codegen/llvm/emit.h"
 
 /* The tile of a microkernel: panels of weights × rows of activations, a sum each. */
-typedef struct CgMapShape {
+typedef struct CgLinearShape {
     unsigned panels, rows;
-    unsigned parts;  /* PG_BLOCK: tiles of rows that go through the weights together at most; else 1 */
-    uint64_t groups; /* panel groups of the map */
-} CgMapShape;
+    unsigned parts; /* PG_BLOCK: tiles of rows that go through the weights together at most; else 1 */
+    uint64_t groups; /* panel groups of the linear layer */
+} CgLinearShape;
 
-CgMapShape cg_map_shape(const CgTarget *target, const PgKernel *kernel);
+CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *kernel);
 
 /* sums[panel][row] (vectors, 64-aligned memory) = W · x over all K by the order of the bits, of one tile of rows. w: first panel of
  * the group; x: first row, panel i of 16 inputs at x + i·x_step, row r at + 64·r. */
-void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums);
+void cg_linear_sums(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums);
 /* The same for `parts` (i64, at most shape->parts) tiles of rows one behind the other: sums[part][panel][row]. `open` has the size of
  * sums and is written over. A run of inputs is done for all parts before the next one, so that its weights are read from the
  * first cache for all but one of them. */
-void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue open,
-                          CgValue sums);
+void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
+                             CgValue open, CgValue sums);
 
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */
-typedef struct CgMapTile {
-    CgValue panel0; /* i64: panel of the map that sums[0] belongs to */
+typedef struct CgLinearTile {
+    CgValue panel0; /* i64: panel of the linear layer that sums[0] belongs to */
     CgValue first, end; /* i64: panels of the group to finish */
     CgValue row0; /* i64: row, or position, of y that sums[.][0] belongs to */
     CgValue bias, bias2; /* ptr to the expert's [panels][16], or NULL */
     CgValue y; /* ptr to the plane's [panels][stride][16]; NULL with logits */
-    CgValue sums, sums2; /* sums2: dual's second map, or NULL */
+    CgValue sums, sums2; /* sums2: dual's second linear layer, or NULL */
     CgValue total; /* [panels] vectors of the sum over experts, or NULL */
-    CgValue gate; /* f32: g_j of this round of the sum, or NULL */
-} CgMapTile;
+    CgValue combine_weight; /* f32: g_j of this round of the sum, or NULL */
+} CgLinearTile;
 
 /* One expert's part of a tile: bias, activation, dual; then added to tile->total (with a sum over experts) or finished and
  * stored. */
-void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *tile);
+void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile *tile);
 /* After the last expert: finishes tile->total and stores it. */
-void cg_map_finish_total(CgEmit *e, const CgMapTile *tile);
+void cg_linear_finish_total(CgEmit *e, const CgLinearTile *tile);
 
 #endif

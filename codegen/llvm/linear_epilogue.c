@@ -1,4 +1,4 @@
-/* What happens to the sums of a map before they are stored: the steps of its epilogue (ir/epilogue.def), in their order. */
+/* What happens to the sums of a linear layer before they are stored: the steps of its epilogue (ir/epilogue.def), in their order. */
 #include "codegen/llvm/linear.h"
 
 /* Byte offset of (panel, row) in a value [panels][stride][16]. */
@@ -14,10 +14,10 @@ static CgValue load_panel(CgEmit *e, CgValue base, CgValue panel) {
 static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
     const PgKernel *k = e->kernel;
     uint64_t past = (uint64_t)k->taps - 1;
-    CgValue w = cg_at(e, cg_operand(e, PG_MAP_CONV_W), cg_imul_n(e, panel, (past + 1) * 64));
+    CgValue w = cg_at(e, cg_operand(e, PG_LINEAR_CONV_W), cg_imul_n(e, panel, (past + 1) * 64));
     CgValue acc = cg_zero(e);
     if (past > 0) {
-        CgValue history = cg_at(e, cg_operand(e, PG_MAP_HISTORY), cg_imul_n(e, panel, past * 64));
+        CgValue history = cg_at(e, cg_operand(e, PG_LINEAR_HISTORY), cg_imul_n(e, panel, past * 64));
         for (uint64_t t = 0; t < past; t++) {
             CgValue old = cg_load_vec(e, cg_at_n(e, history, t * 64));
             acc = cg_fma(e, cg_load_vec(e, cg_at_n(e, w, t * 64)), old, acc);
@@ -31,9 +31,9 @@ static CgValue convolve(CgEmit *e, CgValue v, CgValue panel) {
 /* A value on its way through the epilogue: panel and row of y, and what the steps before have made. */
 typedef struct Value {
     CgEmit *e;
-    const CgMapTile *tile;
+    const CgLinearTile *tile;
     CgValue panel, row; /* i64 */
-    CgValue sums;       /* byte offset of its sums; NULL behind a sum over experts */
+    CgValue sums; /* byte offset of its sums; NULL behind a sum over experts */
     CgValue v;
     CgValue second; /* of the second linear, once a step has asked for it */
     CgValue offset; /* bytes into values that lie as y does, once a step has asked for them */
@@ -53,11 +53,11 @@ static CgValue second(Value *x) {
 
 static void store_logits(const Value *x) {
     CgEmit *e = x->e;
-    CgIf wanted = cg_if(e, cg_icmp(e, LLVMIntULT, x->row, cg_arg_u32(e, offsetof(RtArgs, wanted))));
+    CgIf inside = cg_if(e, cg_icmp(e, LLVMIntULT, x->row, cg_arg_u32(e, offsetof(RtArgs, n_out_rows))));
     CgValue floats = cg_imul(e, x->row, cg_arg_i64(e, offsetof(RtArgs, out_stride)));
     floats = cg_iadd(e, floats, cg_imul_n(e, x->panel, PG_LANES));
     cg_store_vec_unaligned(e, cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, logits)), cg_imul_n(e, floats, 4)), x->v);
-    cg_end_if(e, &wanted);
+    cg_end_if(e, &inside);
 }
 
 static void take_step(Value *x, const PgEpilogueStep *step) {
@@ -65,18 +65,18 @@ static void take_step(Value *x, const PgEpilogueStep *step) {
     switch ((PgStepKind)step->kind) {
     case PG_STEP_BIAS: x->v = cg_add(e, x->v, load_panel(e, x->tile->bias, x->panel)); return;
     case PG_STEP_CONV: x->v = convolve(e, x->v, x->panel); return;
-    case PG_STEP_CONV_BIAS: x->v = cg_add(e, x->v, load_panel(e, cg_operand(e, PG_MAP_CONV_B), x->panel)); return;
+    case PG_STEP_CONV_BIAS: x->v = cg_add(e, x->v, load_panel(e, cg_operand(e, PG_LINEAR_CONV_B), x->panel)); return;
     case PG_STEP_ACT: x->v = cg_activation(e, (PgActivation)step->act, x->v); return;
     case PG_STEP_BIAS2: x->second = cg_add(e, second(x), load_panel(e, x->tile->bias2, x->panel)); return;
     case PG_STEP_DUAL: x->v = cg_mul(e, x->v, second(x)); return;
-    case PG_STEP_ADDEND: x->v = cg_add(e, x->v, beside_y(x, PG_MAP_ADDEND)); return;
-    case PG_STEP_RESIDUAL: x->v = cg_add(e, x->v, beside_y(x, PG_MAP_RESIDUAL)); return;
+    case PG_STEP_ADDEND: x->v = cg_add(e, x->v, beside_y(x, PG_LINEAR_ADDEND)); return;
+    case PG_STEP_RESIDUAL: x->v = cg_add(e, x->v, beside_y(x, PG_LINEAR_RESIDUAL)); return;
     case PG_STEP_SCALE: x->v = cg_mul(e, x->v, cg_vec(e, (float)step->scale)); return;
     case PG_STEP_LOGITS:
         store_logits(x);
         x->stored = true;
         return;
-    case PG_STEP_GATED_SUM: /* the caller's: it has all terms */
+    case PG_STEP_WEIGHTED_SUM: /* the caller's: it has all terms */
     case PG_STEP_PLANE_SUM:
     case PG_NO_STEP: return;
     }
@@ -95,11 +95,11 @@ static void take_steps(Value *x, const PgEpilogueStep *step) {
 static void add_to_total(const Value *x, CgValue at) {
     CgEmit *e = x->e;
     CgValue total = cg_load_vec(e, at);
-    total = x->tile->gate == NULL ? cg_add(e, total, x->v) : cg_fma(e, cg_splat(e, x->tile->gate), x->v, total);
+    total = x->tile->combine_weight == NULL ? cg_add(e, total, x->v) : cg_fma(e, cg_splat(e, x->tile->combine_weight), x->v, total);
     cg_store_vec(e, at, total);
 }
 
-void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *t) {
+void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     CgLoop rows = cg_for_n(e, shape->rows);
     Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index)};
@@ -112,7 +112,7 @@ void cg_map_finish(CgEmit *e, const CgMapShape *shape, const CgMapTile *t) {
     cg_end_for(e, &panels);
 }
 
-void cg_map_finish_total(CgEmit *e, const CgMapTile *t) {
+void cg_linear_finish_total(CgEmit *e, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index), .row = t->row0};
     x.v = cg_load_vec(e, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));

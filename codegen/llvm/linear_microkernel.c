@@ -1,4 +1,4 @@
-/* The heart of a map: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
+/* The heart of a linear layer: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
  * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a
  * constant. */
 #include "codegen/llvm/linear.h"
@@ -23,7 +23,8 @@ typedef struct Core {
     CgEmit *e;
     unsigned panels, rows;
     uint64_t panel_bytes; /* of weights */
-    PgDtype dtype;
+    IrDtype dtype;
+    unsigned group; /* inputs that are loaded together */
     CgValue ahead; /* i64: bytes that blocks of positions fetch ahead; NULL: nothing */
 } Core;
 
@@ -76,33 +77,33 @@ static Streams streams_ahead(const Core *c, const Streams *w) {
     return far;
 }
 
-/* Weights of panel p for input k (and k + 1, if they are pairs); fetches those at `far` unless it is NULL. */
-static void load_weights(const Core *c, const Streams *w, const Streams *far, unsigned p, unsigned k, bool ahead, CgValue *low,
-                         CgValue *high) {
-    uint64_t bytes = c->dtype == PG_F32 ? k * 64 : k / 2 * 64;
-    CgValue address = weight_address(c, w, p, bytes);
+/* Weights of a step's panels: of each k of a group. */
+typedef struct Group {
+    CgValue w[IR_MAX_GROUP][MAX_SUMS];
+} Group;
+
+/* Weights of panel p for the group from input k on; fetches those at `far` unless it is NULL. */
+static void load_weights(const Core *c, const Streams *w, const Streams *far, unsigned p, unsigned k, bool ahead, Group *out) {
+    uint64_t bytes = ir_panel_bytes(c->dtype, k);
+    CgValue address = weight_address(c, w, p, bytes), vectors[IR_MAX_GROUP];
     if (far != NULL) cg_prefetch(c->e, weight_address(c, far, p, bytes));
-    if (c->dtype == PG_F32) {
-        low[p] = cg_load_vec(c->e, address);
-        return;
-    }
     if (ahead) cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->target->pairs_ahead));
-    cg_load_pair(c->e, c->dtype, address, &low[p], &high[p]);
+    cg_load_group(c->e, c->dtype, address, vectors);
+    for (unsigned i = 0; i < c->group; i++) out->w[i][p] = vectors[i];
 }
 
 /* Inputs [0, count) at x with the weights at w. Where an input is broadcast from memory all panels share it; where it stands in a
  * register panels go one by one, so that few weights do. */
 static void multiply_inputs(const Core *c, const Streams *w, const Streams *far, CgValue x, unsigned count, Sums *sums) {
-    CgValue low[MAX_SUMS], high[MAX_SUMS];
+    Group group;
     Inputs in = {.x = x};
-    bool ahead = c->e->target->pairs_ahead > 0 && c->rows == 1 && count == STEP;
+    bool ahead = c->group > 1 && c->e->target->pairs_ahead > 0 && c->rows == 1 && count == STEP;
     unsigned side = c->e->target->broadcast_lanes > 1 ? 1 : c->panels;
-    for (unsigned k = 0; k < count; k += c->dtype == PG_F32 ? 1 : 2) {
+    for (unsigned k = 0; k < count; k += c->group) {
         for (unsigned p0 = 0; p0 < c->panels; p0 += side) {
-            for (unsigned p = p0; p < p0 + side; p++) load_weights(c, w, far, p, k, ahead, low, high);
-            multiply(c, p0, p0 + side, low, &in, k, sums);
-            if (c->dtype != PG_F32 && k + 1 < count) /* an odd last input has no partner */
-                multiply(c, p0, p0 + side, high, &in, k + 1, sums);
+            for (unsigned p = p0; p < p0 + side; p++) load_weights(c, w, far, p, k, ahead, &group);
+            for (unsigned i = 0; i < c->group && k + i < count; i++) /* the last group may not be whole */
+                multiply(c, p0, p0 + side, group.w[i], &in, k + i, sums);
         }
     }
 }
@@ -131,7 +132,7 @@ static Sums sum_inputs(const Core *c, const Sums *from, CgValue w, CgValue x, Cg
     multiply_inputs(c, &here, c->ahead == NULL ? NULL : &far, cg_opaque(e, xp), STEP, &in_loop);
     for (unsigned i = 0; i < count; i++) cg_next(&loop, carried[i], in_loop.v[i]);
     for (unsigned i = 0; i < first.count; i++)
-        cg_next(&loop, carried_w.at[i], cg_at_n(e, carried_w.at[i], cg_panel_bytes(c->dtype, STEP)));
+        cg_next(&loop, carried_w.at[i], cg_at_n(e, carried_w.at[i], ir_panel_bytes(c->dtype, STEP)));
     cg_next(&loop, xp, cg_at(e, xp, x_step));
     cg_end_for(e, &loop);
     for (unsigned i = 0; i < count; i++) sums.v[i] = cg_after(&loop, carried[i]);
@@ -171,11 +172,15 @@ static void add_segment(CgEmit *e, unsigned count, CgValue at, const Sums *segme
     }
 }
 
-static Core core_of(CgEmit *e, const CgMapShape *shape) {
+static Core core_of(CgEmit *e, const CgLinearShape *shape) {
     const PgKernel *k = e->kernel;
     if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
-    Core c = {
-        .e = e, .panels = shape->panels, .rows = shape->rows, .panel_bytes = cg_panel_bytes(k->dtype, k->K), .dtype = k->dtype};
+    Core c = {.e = e,
+              .panels = shape->panels,
+              .rows = shape->rows,
+              .panel_bytes = ir_panel_bytes(k->dtype, k->K),
+              .dtype = k->dtype,
+              .group = (unsigned)ir_dtype(k->dtype)->group};
     if (k->mode == PG_BLOCK && k->y_layout == PG_POSITIONS) {
         CgValue few = cg_icmp(e, LLVMIntULE, cg_rows(e), cg_i64(e, FEW_ROWS));
         c.ahead = cg_select(e, few, cg_i64(e, AHEAD_OF_FEW), cg_i64(e, 0));
@@ -196,7 +201,7 @@ static Run run_of(CgEmit *e, CgValue index, uint64_t runs, uint64_t size) {
     return r;
 }
 
-void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
+void cg_linear_sums(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums) {
     const PgKernel *k = e->kernel;
     uint64_t K = (uint64_t)k->K, segments = (K + PG_SEGMENT_K - 1) / PG_SEGMENT_K;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
@@ -211,7 +216,7 @@ void cg_map_sums(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgVal
     set_all(e, count, sums, cg_vec(e, -0.0f));
     CgLoop loop = cg_for_n(e, segments);
     Run run = run_of(e, loop.index, segments, PG_SEGMENT_K / STEP);
-    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, cg_panel_bytes(k->dtype, STEP)));
+    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, ir_panel_bytes(k->dtype, STEP)));
     CgValue xs = cg_at(e, x, cg_imul(e, run.step0, x_step));
     Sums s = sum_inputs(&c, &zero, ws, xs, x_step, run.steps, tail, tail == 0 ? NULL : run.is_last);
     add_segment(e, count, sums, &s);
@@ -229,8 +234,8 @@ static void close_run(CgEmit *e, unsigned count, CgValue closes, const Sums *s, 
     cg_end_if(e, &go_on);
 }
 
-void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue open,
-                          CgValue sums) {
+void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
+                             CgValue open, CgValue sums) {
     const PgKernel *k = e->kernel;
     uint64_t K = (uint64_t)k->K, runs = (K + RUN_STEPS * STEP - 1) / (RUN_STEPS * STEP), runs_of_segment = SEGMENT_RUNS;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
@@ -244,7 +249,7 @@ void cg_map_sums_of_parts(CgEmit *e, const CgMapShape *shape, CgValue w, CgValue
     Run run = run_of(e, loop.index, runs, RUN_STEPS);
     CgValue ends = cg_icmp(e, LLVMIntEQ, cg_urem_n(e, loop.index, runs_of_segment), cg_i64(e, runs_of_segment - 1));
     CgValue closes = LLVMBuildOr(e->builder, ends, run.is_last, "");
-    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, cg_panel_bytes(k->dtype, STEP)));
+    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, ir_panel_bytes(k->dtype, STEP)));
     CgValue xs = cg_at(e, x, cg_imul(e, run.step0, x_step));
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
     CgValue at = cg_imul_n(e, part.index, count * 64), open_here = cg_at(e, open, at);

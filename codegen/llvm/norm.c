@@ -1,4 +1,4 @@
-/* PG_NORM, and the norm of one row that maps and routers begin with. */
+/* PG_NORM, and the norm of one row that linear layers and routers begin with. */
 #include "codegen/llvm/kernels.h"
 
 /* The sum over the row of f(x): 16 lanes in panel order, then the tree. `mean` NULL: x² by fma (rms); else (x - mean)² by fma;
@@ -48,19 +48,19 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
 
 /* ---------------------------------------------------------------------------------------------- the kernel */
 
-/* Rows (or wanted rows, or positions) [first, end) of the tile. */
+/* Rows (or output rows, or positions) [first, end) of the tile. */
 static void tile_rows(CgEmit *e, CgValue tile, CgValue *out_first, CgValue *out_end) {
     const PgKernel *k = e->kernel;
     if (k->mode == PG_ROW) {
         *out_first = cg_i64(e, 0);
-        *out_end = k->gather_wanted ? cg_arg_u32(e, offsetof(RtArgs, wanted))
-                                    : cg_i64(e, k->x_layout == PG_POSITIONS ? (uint64_t)k->k : 1);
+        *out_end = k->gather_out_rows ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows))
+                                      : cg_i64(e, k->x_layout == PG_POSITIONS ? (uint64_t)k->k : 1);
         return;
     }
     *out_first = cg_imul_n(e, tile, PG_ROW_BLOCK);
     *out_end = cg_iadd_n(e, *out_first, PG_ROW_BLOCK);
     if (k->x_layout != PG_POSITIONS)  /* positions of surplus tiles exist too, and nobody reads them */
-        *out_end = cg_umin(e, *out_end, k->gather_wanted ? cg_arg_u32(e, offsetof(RtArgs, wanted)) : cg_rows(e));
+        *out_end = cg_umin(e, *out_end, k->gather_out_rows ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows)) : cg_rows(e));
 }
 
 void cg_emit_norm(CgEmit *e) {
@@ -74,7 +74,7 @@ void cg_emit_norm(CgEmit *e) {
     CgLoop planes = cg_for_n(e, k->x_layout == PG_PLANES ? (uint64_t)k->E : 1);
     CgLoop rows = cg_for(e, first, end, 1);
     CgValue from = rows.index, plane = cg_imul(e, planes.index, plane_bytes);
-    if (k->gather_wanted) {
+    if (k->gather_out_rows) {
         CgValue at = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, out_rows)), cg_imul_n(e, rows.index, 4));
         from = cg_wide(e, cg_load_i32(e, at));
     }

@@ -43,12 +43,12 @@ static void add_target(SuDigestStream *stream, const CgTarget *target) {
     for (int mode = 0; mode < PG_MODES; mode++) add_text(stream, target->tune[mode]);
 }
 
-/* Debug information holds the folder too. */
+/* Debug information holds the directory too. */
 static void add_spec_line(SuDigestStream *stream, const CgSpecLine *at) {
-    char folder[4096];
+    char directory[4096];
     if (at->path == NULL) return;
     add_text(stream, at->path);
-    add_text(stream, getcwd(folder, sizeof folder));
+    add_text(stream, getcwd(directory, sizeof directory));
     su_digest_add(stream, &at->line, sizeof at->line);
 }
 

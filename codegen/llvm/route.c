@@ -1,6 +1,6 @@
 /* PG_ROUTE: which experts a row goes to and with which weights; and its parts, which the unfused kernels share.
  *
- *   r = W · norm(x) (+ bias);  p = softmax(r) or sigmoid(r);  the k largest r, or p + select_bias;  gates from p
+ *   r = W · norm(x) (+ bias);  p = softmax(r) or sigmoid(r);  the k largest r, or p + select_bias;  combine weights from p
  *
  * A tile is a row, but W is multiplied with eight rows at a time: a worker that claims eight rows reads W once. */
 #include "codegen/llvm/kernels.h"
@@ -99,28 +99,28 @@ static CgValue rank_of(CgEmit *e, CgValue keys, CgValue i, int64_t n) {
 }
 
 /* Ranks are a permutation, so exactly k indices have one below k, NaN or not. */
-void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue routes) {
+void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices) {
     CgValue keys = selection_keys(e, scores, select_bias, n);
     CgLoop loop = cg_for_n(e, (uint64_t)n);
     CgValue found = cg_carry(e, &loop, cg_i64(e, 0));
     CgIf chosen = cg_if(e, cg_icmp(e, LLVMIntULT, rank_of(e, keys, loop.index, n), cg_i64(e, (uint64_t)k)));
-    cg_store_i32(e, cg_at(e, routes, cg_imul_n(e, found, 4)), LLVMBuildTrunc(e->builder, loop.index, e->i32, ""));
+    cg_store_i32(e, cg_at(e, expert_indices, cg_imul_n(e, found, 4)), LLVMBuildTrunc(e->builder, loop.index, e->i32, ""));
     CgValue more = cg_iadd_n(e, found, 1);
     cg_end_if(e, &chosen);
     cg_next(&loop, found, cg_join(e, &chosen, more, found));
     cg_end_for(e, &loop);
 }
 
-void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates) {
+void cg_combine_weights_row(CgEmit *e, CgValue p, CgValue expert_indices, int64_t k, CgValue combine_weights) {
     CgLoop gather = cg_for_n(e, (uint64_t)k);
     CgValue slot = cg_imul_n(e, gather.index, 4);
-    CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, routes, slot)));
-    cg_store_f32(e, cg_at(e, gates, slot), cg_load_f32(e, cg_at(e, p, cg_imul_n(e, expert, 4))));
+    CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, expert_indices, slot)));
+    cg_store_f32(e, cg_at(e, combine_weights, slot), cg_load_f32(e, cg_at(e, p, cg_imul_n(e, expert, 4))));
     cg_end_for(e, &gather);
     if (!e->kernel->normalize && !e->kernel->scaled) return;
-    CgValue sum = e->kernel->normalize ? cg_add(e, ordered_sum(e, gates, k), cg_f32(e, 1e-20f)) : NULL;
+    CgValue sum = e->kernel->normalize ? cg_add(e, ordered_sum(e, combine_weights, k), cg_f32(e, 1e-20f)) : NULL;
     CgLoop finish = cg_for_n(e, (uint64_t)k);
-    CgValue at = cg_at(e, gates, cg_imul_n(e, finish.index, 4)), g = cg_load_f32(e, at);
+    CgValue at = cg_at(e, combine_weights, cg_imul_n(e, finish.index, 4)), g = cg_load_f32(e, at);
     g = sum == NULL ? g : cg_div(e, g, sum);
     cg_store_f32(e, at, e->kernel->scaled ? cg_mul(e, cg_f32(e, (float)e->kernel->scale), g) : g);
     cg_end_for(e, &finish);
@@ -131,7 +131,7 @@ void cg_gates_row(CgEmit *e, CgValue p, CgValue routes, int64_t k, CgValue gates
 typedef struct Router {
     CgEmit *e;
     const PgKernel *k;
-    CgMapShape shape;  /* a few panels of experts × rows at a time */
+    CgLinearShape shape;  /* a few panels of experts × rows at a time */
     CgValue x, x_step;
     CgValue sums;      /* [group of panels][panel][row] vectors */
     CgValue scores;    /* [E, padded] of one row */
@@ -140,12 +140,12 @@ typedef struct Router {
 /* W · x for all experts and the rows at x. */
 static void multiply(const Router *r, CgValue x) {
     CgEmit *e = r->e;
-    uint64_t panels = pg_panels(r->k->E), bytes = cg_panel_bytes(r->k->dtype, r->k->K);
+    uint64_t panels = pg_panels(r->k->E), bytes = ir_panel_bytes(r->k->dtype, r->k->K);
     CgLoop groups = cg_for_n(e, r->shape.groups);
     CgValue panel0 = cg_umin(e, cg_imul_n(e, groups.index, r->shape.panels), cg_i64(e, panels - r->shape.panels));
     CgValue w = cg_at(e, cg_operand(e, PG_ROUTE_W), cg_imul_n(e, panel0, bytes));
     CgValue sums = cg_at(e, r->sums, cg_imul_n(e, panel0, r->shape.rows * 64));
-    cg_map_sums(e, &r->shape, w, x, r->x_step, sums);
+    cg_linear_sums(e, &r->shape, w, x, r->x_step, sums);
     cg_end_for(e, &groups);
 }
 
@@ -182,14 +182,15 @@ static void squash(const Router *r) {
 static void route_row(const Router *r, CgValue i, CgValue row) {
     CgEmit *e = r->e;
     CgValue fine = take_row(r, i);
-    cg_trouble(e, row, LLVMBuildNot(e->builder, fine, ""));
+    cg_nonfinite(e, row, LLVMBuildNot(e->builder, fine, ""));
     CgValue slots = cg_imul_n(e, row, (uint64_t)r->k->k * 4);
-    CgValue routes = cg_at(e, cg_operand(e, PG_ROUTE_ROUTES), slots), gates = cg_at(e, cg_operand(e, PG_ROUTE_GATES), slots);
+    CgValue expert_indices = cg_at(e, cg_operand(e, PG_ROUTE_EXPERTS), slots),
+            combine_weights = cg_at(e, cg_operand(e, PG_ROUTE_COMBINE_W), slots);
     if (!r->k->select_bias)  /* by r, not by p: different r may squash to one p */
-        cg_select_row(e, r->scores, NULL, r->k->E, r->k->k, routes);
+        cg_select_row(e, r->scores, NULL, r->k->E, r->k->k, expert_indices);
     squash(r);
-    if (r->k->select_bias) cg_select_row(e, r->scores, cg_operand(e, PG_ROUTE_SELECT_BIAS), r->k->E, r->k->k, routes);
-    cg_gates_row(e, r->scores, routes, r->k->k, gates);
+    if (r->k->select_bias) cg_select_row(e, r->scores, cg_operand(e, PG_ROUTE_SELECT_BIAS), r->k->E, r->k->k, expert_indices);
+    cg_combine_weights_row(e, r->scores, expert_indices, r->k->k, combine_weights);
 }
 
 static Router begin(CgEmit *e) {

@@ -67,9 +67,10 @@ static CgPlace dbc_place(Scan *s, unsigned slot, CgValue expert, CgValue index, 
 /* acc_i = fma(W_i[r], δ_i[r], acc_i) for r = 16 · block + [0, count), n sums side by side. */
 static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue block, int64_t count, CgValue *acc) {
     CgEmit *e = s->e;
-    PgDtype dtype = s->kernel->dtype;
-    uint64_t block_bytes = cg_panel_bytes(dtype, PG_LANES);
-    CgValue at[ROW_CHAINS], w[ROW_CHAINS] = {NULL}, odd[ROW_CHAINS] = {NULL};
+    IrDtype dtype = s->kernel->dtype;
+    int64_t group = (int64_t)ir_dtype(dtype)->group;
+    uint64_t block_bytes = ir_panel_bytes(dtype, PG_LANES);
+    CgValue at[ROW_CHAINS], w[ROW_CHAINS][IR_MAX_GROUP] = {{NULL}};
     CgScalars inputs[ROW_CHAINS] = {0};
     for (int i = 0; i < n; i++) {
         inputs[i].place = delta[i];
@@ -78,20 +79,14 @@ static void sum_block(Scan *s, int n, const CgValue *weights, const CgPlace *del
     for (int i = 0; i < n; i++) at[i] = block ? cg_at(e, weights[i], cg_imul_n(e, block, block_bytes)) : weights[i];
     for (int64_t r = 0; r < count; r++) {
         for (int i = 0; i < n; i++) {
-            if (i > 0 && weights[i] == weights[0])
-                w[i] = w[0];
-            else if (dtype == PG_F32)
-                w[i] = cg_load_vec(e, cg_at_n(e, at[i], (uint64_t)r * VEC_BYTES));
-            else if (r % 2 == 1)
-                w[i] = odd[i];
-            else
-                cg_load_pair(e, dtype, cg_at_n(e, at[i], (uint64_t)r / 2 * VEC_BYTES), &w[i], &odd[i]);
-            acc[i] = cg_fma(e, w[i], cg_scalar(e, &inputs[i], s->kernel->delta_start + r), acc[i]);
+            int of = i > 0 && weights[i] == weights[0] ? 0 : i; /* whose weights these are */
+            if (of == i && r % group == 0) cg_load_group(e, dtype, cg_at_n(e, at[i], ir_panel_bytes(dtype, r)), w[i]);
+            acc[i] = cg_fma(e, w[of][r % group], cg_scalar(e, &inputs[i], s->kernel->delta_start + r), acc[i]);
         }
     }
 }
 
-/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a map. */
+/* Sums of `count` inputs from block `first` (i64) on, count <= PG_SEGMENT_K: one segment of a linear layer. */
 static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue first, int64_t count, CgValue *acc) {
     CgEmit *e = s->e;
     CgValue carried[ROW_CHAINS], next[ROW_CHAINS];
@@ -108,7 +103,7 @@ static void sum_segment(Scan *s, int n, const CgValue *weights, const CgPlace *d
     if (count % PG_LANES) sum_block(s, n, weights, delta, end, count % PG_LANES, acc);
 }
 
-/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every map. */
+/* W_dt δ of n rows or experts, in segments of PG_SEGMENT_K as every linear layer. */
 static void sum_delta(Scan *s, int n, const CgValue *weights, const CgPlace *delta, CgValue *total) {
     CgEmit *e = s->e;
     int64_t R = s->kernel->R, segments = R / PG_SEGMENT_K, rest = R % PG_SEGMENT_K;
@@ -181,7 +176,7 @@ static void pair_deltas(Scan *s, CgValue origin, CgValue first, CgValue last, in
     CgEmit *e = s->e;
     CgValue to[ROW_CHAINS] = {NULL}, weights[ROW_CHAINS] = {NULL}, bias[ROW_CHAINS] = {NULL}, total[ROW_CHAINS] = {NULL};
     CgPlace delta[ROW_CHAINS] = {{NULL, NULL}};
-    CgChosen all = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, cg_i64(e, 0));
+    CgChosen all = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, cg_i64(e, 0));
     for (int i = 0; i < n; i++) {
         CgValue pair = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
         CgValue expert = cg_chosen_expert(e, &all, pair), index = cg_udiv_n(e, pair, (uint64_t)s->kernel->k);
@@ -349,7 +344,7 @@ static CgValue row_deltas(Scan *s, CgValue i) {
 /* The states of the chosen experts move. */
 static void hold_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
-    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgChosen chosen = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row)), deltas = row_deltas(s, i);
     CgLoop loop = cg_for_n(e, (uint64_t)s->kernel->k);
     CgValue total = cg_carry(e, &loop, cg_zero(e)), j = loop.index, index = row;
@@ -357,7 +352,7 @@ static void hold_row(Scan *s, CgValue row, CgValue i) {
     if (s->kernel->dbc_layout == PG_POSITIONS) index = cg_position_of(e, PG_SCAN_GROUPS, row, j);
     CgValue delta = cg_load_vec(e, s->shared_delta ? deltas : at_index(e, deltas, j));
     CgValue y = expert_row(s, c, delta, expert, NULL, index);
-    cg_next(&loop, total, cg_fma(e, cg_chosen_gate(e, &chosen, j), y, total));
+    cg_next(&loop, total, cg_fma(e, cg_chosen_weight(e, &chosen, j), y, total));
     cg_end_for(e, &loop);
     cg_store_vec(e, y_of(s, i), cg_after(&loop, total));
 }
@@ -368,16 +363,16 @@ static CgValue mixed_delta(Scan *s, const CgChosen *chosen, CgValue sums) {
     CgLoop loop = cg_for_n(e, (uint64_t)chosen->k);
     CgValue sum = cg_carry(e, &loop, cg_zero(e));
     CgValue v = cg_load_vec(e, at_index(e, sums, loop.index));
-    cg_next(&loop, sum, cg_fma(e, cg_chosen_gate(e, chosen, loop.index), v, sum));
+    cg_next(&loop, sum, cg_fma(e, cg_chosen_weight(e, chosen, loop.index), v, sum));
     cg_end_for(e, &loop);
     return cg_softplus(e, cg_after(&loop, sum));
 }
 
-/* One state, parameters mixed by the gates. */
+/* One state, parameters mixed by the combine weights. */
 static void params_row(Scan *s, CgValue row, CgValue i) {
     CgEmit *e = s->e;
     const PgKernel *kernel = s->kernel;
-    CgChosen chosen = cg_chosen(e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+    CgChosen chosen = cg_chosen(e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
     CgValue at = row_deltas(s, i), delta = s->mixed_delta ? mixed_delta(s, &chosen, at) : cg_load_vec(e, at);
     Move m = {.delta = delta, .state = s->state, .A = s->A};
@@ -388,7 +383,7 @@ static void params_row(Scan *s, CgValue row, CgValue i) {
     cg_store_vec(e, y_of(s, i), cg_add(e, move_state(s, &m), cg_mul(e, D, c)));
 }
 
-/* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order, as routes do. */
+/* Whether `expert` is the next one that this row chose; if so the cursor goes on. Experts come in rising order. */
 static CgValue take_chosen(Scan *s, const CgChosen *chosen, CgValue expert, CgValue i, CgValue *out_slot) {
     CgEmit *e = s->e;
     CgValue cursor = cg_at(e, s->cursor, cg_imul_n(e, i, 4));
@@ -414,7 +409,7 @@ static void update_row(Scan *s, const RowWork *work) {
     CgValue c = cg_load_vec(e, row_panel(s, PG_SCAN_X, row));
     CgValue delta = cg_load_vec(e, at_index(e, s->deltas, work->i));
     CgValue y = expert_row(s, c, delta, expert, expert, row);
-    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_gate(e, &work->chosen, work->slot), y, total);
+    CgValue total = cg_load_vec(e, at), with = cg_fma(e, cg_chosen_weight(e, &work->chosen, work->slot), y, total);
     cg_store_vec(e, at, cg_select(e, work->taken, with, total));
 }
 
@@ -452,7 +447,7 @@ static void all_channels(Scan *s, const RowWork *work) {
 static void one_row(Scan *s, CgValue row, CgValue i, CgValue expert) {
     RowWork work = {.row = row, .i = i, .expert = expert};
     if (expert) {
-        work.chosen = cg_chosen(s->e, PG_SCAN_ROUTES, PG_SCAN_GATES, row);
+        work.chosen = cg_chosen(s->e, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, row);
         work.taken = take_chosen(s, &work.chosen, expert, i, &work.slot);
     }
     all_channels(s, &work);
@@ -542,7 +537,7 @@ static Scan new_scan(CgEmit *e) {
     s.chains = e->target->block_rows < ROW_CHAINS ? e->target->block_rows : ROW_CHAINS;
     s.lane_bytes = panels * VEC_BYTES;
     s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
-    s.dt_w_bytes = panels * cg_panel_bytes(kernel->dtype, kernel->R);
+    s.dt_w_bytes = panels * ir_panel_bytes(kernel->dtype, kernel->R);
     s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
     s.mixed_delta = !s.shared_delta && kernel->scan == PG_SCAN_PARAMS;
     s.deltas = cg_var_array(e, e->vec, ROW_CHAINS);
@@ -568,7 +563,7 @@ void cg_emit_scan(CgEmit *e) {
     s.A = cg_at(e, cg_operand(e, PG_SCAN_A), cg_imul_n(e, s.panel, panel_states));
     s.D = at_index(e, cg_operand(e, PG_SCAN_D), s.panel);
     s.dt_b = at_index(e, cg_operand(e, PG_SCAN_DT_B), s.panel);
-    s.dt_w = cg_at(e, cg_operand(e, PG_SCAN_DT_W), cg_imul_n(e, s.panel, cg_panel_bytes(s.kernel->dtype, s.kernel->R)));
+    s.dt_w = cg_at(e, cg_operand(e, PG_SCAN_DT_W), cg_imul_n(e, s.panel, ir_panel_bytes(s.kernel->dtype, s.kernel->R)));
     scan_segment(&s, &segment);
     cg_end_for(e, &tiles);
 }

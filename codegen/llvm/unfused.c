@@ -1,4 +1,4 @@
-/* The operations as they are when fusion is off: softmax, selection and gates of a router, mixed parameters, and the scan in parts.
+/* The operations as they are when fusion is off: softmax, selection and combine weights of a router, mixed parameters, and the scan in parts.
  * Values of a channel's N elements are channels: [panel][row][N][16]. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
@@ -19,7 +19,7 @@ static void gather_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     cg_end_for(e, &panels);
 }
 
-/* A row whose scores are not all finite is in trouble. */
+/* A row whose scores are not all finite is reported as non-finite. */
 static void check_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     CgLoop loop = cg_for_n(e, (uint64_t)e->kernel->E);
     CgValue bad = cg_carry(e, &loop, LLVMConstInt(e->i1, 0, 0));
@@ -27,7 +27,7 @@ static void check_scores(CgEmit *e, const CgIndex *at, CgValue line) {
     CgValue finite = cg_fcmp(e, LLVMRealOLT, cg_abs(e, score), cg_f32(e, INFINITY));
     cg_next(&loop, bad, LLVMBuildOr(e->builder, bad, LLVMBuildNot(e->builder, finite, ""), ""));
     cg_end_for(e, &loop);
-    cg_trouble(e, at->row, cg_after(&loop, bad));
+    cg_nonfinite(e, at->row, cg_after(&loop, bad));
 }
 
 static void softmax_row(CgEmit *e, void *context, const CgIndex *at) {
@@ -46,16 +46,17 @@ static void select_row(CgEmit *e, void *context, const CgIndex *at) {
     CgValue line = context, bias = kernel->select_bias ? cg_operand(e, PG_OP_W) : NULL;
     gather_scores(e, at, line);
     check_scores(e, at, line);
-    CgValue routes = cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, at->row, (uint64_t)kernel->k * 4));
-    cg_select_row(e, line, bias, kernel->E, kernel->k, routes);
+    CgValue expert_indices = cg_at(e, cg_operand(e, PG_OP_EXPERTS), cg_imul_n(e, at->row, (uint64_t)kernel->k * 4));
+    cg_select_row(e, line, bias, kernel->E, kernel->k, expert_indices);
 }
 
 static void gates_row(CgEmit *e, void *context, const CgIndex *at) {
     CgValue line = context;
     gather_scores(e, at, line);
     CgValue bytes = cg_imul_n(e, at->row, (uint64_t)e->kernel->k * 4);
-    CgValue routes = cg_at(e, cg_operand(e, PG_OP_ROUTES), bytes), gates = cg_at(e, cg_operand(e, PG_OP_GATES), bytes);
-    cg_gates_row(e, line, routes, e->kernel->k, gates);
+    CgValue expert_indices = cg_at(e, cg_operand(e, PG_OP_EXPERTS), bytes),
+            combine_weights = cg_at(e, cg_operand(e, PG_OP_COMBINE_W), bytes);
+    cg_combine_weights_row(e, line, expert_indices, e->kernel->k, combine_weights);
 }
 
 static void each_router_row(CgEmit *e, CgPlaceBody body) {
@@ -66,11 +67,11 @@ void cg_emit_softmax(CgEmit *e) { each_router_row(e, softmax_row); }
 void cg_emit_select(CgEmit *e) { each_router_row(e, select_row); }
 void cg_emit_gates(CgEmit *e) { each_router_row(e, gates_row); }
 
-/* Parameters of [E][I/16][N][16] mixed by the gates of each row. */
+/* Parameters of [E][I/16][N][16] mixed by the combine weights of each row. */
 static void mix_row(CgEmit *e, void *context, const CgIndex *at) {
     const PgKernel *kernel = e->kernel;
     uint64_t N = (uint64_t)kernel->N, panels = pg_panels(kernel->O);
-    CgChosen chosen = cg_chosen(e, PG_OP_ROUTES, PG_OP_GATES, at->row);
+    CgChosen chosen = cg_chosen(e, PG_OP_EXPERTS, PG_OP_COMBINE_W, at->row);
     (void)context;
     CgLoop panel = cg_for_n(e, panels);
     CgValue y = cg_indexed(e, PG_OP_Y, PG_ROWS, at, panel.index, kernel->O, kernel->N);
@@ -178,7 +179,7 @@ static void move_state(const Recur *r, const CgIndex *at, CgValue moves) {
 static CgValue route_of(const Recur *r, CgValue row, CgValue j) {
     CgEmit *e = r->e;
     CgValue pair = cg_iadd(e, cg_imul_n(e, row, (uint64_t)r->kernel->k), j);
-    return cg_wide(e, cg_load_i32(e, cg_at(e, cg_operand(e, PG_OP_ROUTES), cg_imul_n(e, pair, 4))));
+    return cg_wide(e, cg_load_i32(e, cg_at(e, cg_operand(e, PG_OP_EXPERTS), cg_imul_n(e, pair, 4))));
 }
 
 /* Whether the row chose this expert. */

@@ -1,4 +1,4 @@
-/* The seam between XLA and the kernels of this folder: a handler reads its
+/* The seam between XLA and the kernels of this directory: a handler reads its
  * arguments and results as plain buffers and leaves. */
 #ifndef MOSS_TRAIN_FFI_H
 #define MOSS_TRAIN_FFI_H

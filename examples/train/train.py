@@ -41,7 +41,7 @@ def arguments():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("spec")
     ap.add_argument("text")
-    ap.add_argument("--out", required=True, help="folder of the run")
+    ap.add_argument("--out", required=True, help="directory of the run")
     ap.add_argument("--valid", help="text for the check at every save")
     ap.add_argument("--minutes", type=float, default=float("inf"))
     ap.add_argument("--tokens", type=float, default=float("inf"))

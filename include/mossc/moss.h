@@ -33,7 +33,7 @@ typedef enum MossCode {
     MOSS_OK,
     MOSS_BAD_WEIGHTS, /* a checkpoint that does not fit the program */
     MOSS_BAD_INPUT,   /* token out of range, past max_positions, empty segment, state of another model */
-    MOSS_TROUBLE,     /* a router gave a non-finite value */
+    MOSS_NON_FINITE,  /* a router gave a non-finite value */
     MOSS_NO_MEMORY,
     MOSS_NO_FILE,  /* a file cannot be opened or written */
     MOSS_BAD_STATE, /* a state file that is damaged, or not of this model */
@@ -150,29 +150,29 @@ MOSS_API const float *moss_state_logits(const MossState *state);
 MOSS_API MossError moss_state_save(const MossState *state, const char *path);
 MOSS_API MossError moss_state_load(MossModel *model, const char *path, MossState **out_state);
 
-/* Taking tokens back, as when guessed ones prove wrong. moss_state_mark keeps a copy of the state (its memory is allocated by
- * the first mark of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
- * takes the last n of those back: state, position and logits are then, to the bit, what they were n tokens ago. The mark stays.
- * What was fed between the mark and there is fed again, which is a step of the model: moss_logits are then those of that step.
- * MOSS_BAD_INPUT, and nothing has changed: no mark, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
- * A state that a failed step left unusable can be taken back before it. Marks are neither saved nor cloned; a reset drops it. */
+/* Taking tokens back, as when guessed ones prove wrong. moss_state_checkpoint keeps a copy of the state (its memory is allocated by
+ * the first checkpoint of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
+ * takes the last n of those back: state, position and logits are then, to the bit, what they were n tokens ago. The checkpoint stays.
+ * What was fed between the checkpoint and there is fed again, which is a step of the model: moss_logits are then those of that step.
+ * MOSS_BAD_INPUT, and nothing has changed: no checkpoint, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
+ * A state that a failed step left unusable can be taken back before it. Checkpoints are neither saved nor cloned; a reset drops them. */
 enum { MOSS_REWIND = 64 };
-MOSS_API MossError moss_state_mark(MossState *state);
+MOSS_API MossError moss_state_checkpoint(MossState *state);
 MOSS_API MossError moss_state_rewind(MossState *state, uint32_t n);
 
 /* ---- steps */
 
-typedef enum MossWanted { MOSS_NO_LOGITS, MOSS_LAST_LOGITS, MOSS_ALL_LOGITS } MossWanted;
+typedef enum MossLogits { MOSS_NO_LOGITS, MOSS_LAST_LOGITS, MOSS_ALL_LOGITS } MossLogits;
 
 typedef struct MossSegment {
     MossState *state; /* each state at most once in a step */
     const int32_t *tokens;
     uint32_t count; /* ≥ 1 */
-    MossWanted wanted;
+    MossLogits logits;
 } MossSegment;
 
 /* Feeds all segments; the rows of all of them together are at most moss_program_max_rows (moss_feed splits for you). On an error
- * that is found before work starts (MOSS_BAD_INPUT) no state has changed; after MOSS_TROUBLE the states of the step are
+ * that is found before work starts (MOSS_BAD_INPUT) no state has changed; after MOSS_NON_FINITE the states of the step are
  * unspecified and should be reset. */
 MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */

@@ -5,13 +5,13 @@
 
 enum { MOST_CODE_BYTES = 1 << 30 };
 
-/* FOLDER/NAME.SUFFIX. */
-static MossError load_code(MossDevice *device, const PgProgram *program, const char *folder, const char *suffix) {
+/* DIRECTORY/NAME.SUFFIX. */
+static MossError load_code(MossDevice *device, const PgProgram *program, const char *directory, const char *suffix) {
     SuArena arena = {0};
     SuDiags diags = {0};
     char *code;
     size_t size;
-    const char *path = su_printf(&arena, "%s/%s.%s", folder, program->name, suffix);
+    const char *path = su_printf(&arena, "%s/%s.%s", directory, program->name, suffix);
     MossError error = su_read_file(&arena, path, MOST_CODE_BYTES, &code, &size, &diags)
                           ? moss_cuda_code(device, program, code, size + 1) /* PTX ends in a NUL, which stands there */
                           : rt_error_from(MOSS_NO_FILE, &diags);
@@ -22,18 +22,19 @@ static MossError load_code(MossDevice *device, const PgProgram *program, const c
 }
 
 /* The cubin, or the PTX where that is for other GPUs. */
-static MossError load_either(MossDevice *device, const PgProgram *program, const char *folder) {
-    MossError error = load_code(device, program, folder, "cubin");
+static MossError load_either(MossDevice *device, const PgProgram *program, const char *directory) {
+    MossError error = load_code(device, program, directory, "cubin");
     if (error.code == MOSS_OK || !moss_cuda_other_architecture(device)) return error;
-    error = load_code(device, program, folder, "ptx");
+    error = load_code(device, program, directory, "ptx");
     if (error.code != MOSS_DEVICE || !moss_cuda_other_architecture(device)) return error;
-    return rt_error(MOSS_DEVICE, "the code in %s is for later GPUs than this one, which is sm_%d", folder,
+    return rt_error(MOSS_DEVICE, "the code in %s is for later GPUs than this one, which is sm_%d", directory,
                     moss_cuda_facts(device)->architecture);
 }
 
-MossError moss_cuda_artefact_open(const PgProgram *program, const char *folder, const MossOptions *options, MossModel **out_model) {
+MossError moss_cuda_artefact_open(const PgProgram *program, const char *directory, const MossOptions *options,
+                                  MossModel **out_model) {
     MossDevice *device = options ? options->device : NULL;
     if (!device) return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
-    MossError error = load_either(device, program, folder);
-    return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, folder, options, out_model);
+    MossError error = load_either(device, program, directory);
+    return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, directory, options, out_model);
 }

@@ -1,4 +1,4 @@
-/* What is behind a MossDevice that is an NVIDIA GPU; shared by the files of this folder.
+/* What is behind a MossDevice that is an NVIDIA GPU; shared by the files of this directory.
  *
  *   gpu.c       opening and closing, facts, memory of the device
  *   code.c      the module of a program: entries, launches
@@ -58,7 +58,7 @@ enum { RT_CUDA_GRAPHS = 32 };
 /* A step's launches as a graph. It serves all steps whose sizes round up to the same powers of two. */
 typedef struct RtCudaGraph {
     CuGraphExecRef exec; /* NULL: free */
-    uint32_t rows, segments, wanted;
+    uint32_t rows, segments, n_out_rows;
     uint64_t used;       /* number of the step that used it last */
 } RtCudaGraph;
 
@@ -115,7 +115,7 @@ uint64_t rt_cuda_scratch_bytes(const RtCuda *gpu, uint64_t ld, uint32_t segments
 
 /* A step in staging and tables: where its parts are, as offsets of both. */
 typedef struct RtCudaTables {
-    uint64_t control, trouble, end; /* RtArgs lies at 0; trouble is behind the control block */
+    uint64_t control, nonfinite, end; /* RtArgs lies at 0; nonfinite is behind the control block */
 } RtCudaTables;
 
 /* Room for everything of the step; its tables in staging. */
@@ -124,7 +124,7 @@ RtCudaControl *rt_cuda_control(RtCuda *gpu, const RtCudaTables *tables);
 /* Runs row_step or rows_step on tables that were sent. */
 MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables);
 MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables);
-/* Control block and trouble come back into staging; waits. */
+/* Control block and nonfinite come back into staging; waits. */
 MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables);
 /* ---- picks.c */
 uint32_t rt_cuda_most_picks(const MossDevice *device);

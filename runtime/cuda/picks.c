@@ -70,12 +70,12 @@ static void take_results(const RtDeviceStep *s, RtDevicePicks *p, const uint8_t 
 }
 
 static MossError fetch(RtCuda *gpu, const RtDeviceStep *s, RtDevicePicks *p, const Layout *l, const RtCudaTables *tables) {
-    uint64_t logits = s->wanted * gpu->program->out_stride * sizeof(float);
+    uint64_t logits = s->n_out_rows * gpu->program->out_stride * sizeof(float);
     RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
     MossError error = rt_cuda_receive(gpu, tables);
     if (error.code != MOSS_OK) return error;
     p->done = rt_cuda_control(gpu, tables)->done;
-    memcpy(s->trouble, gpu->staging + tables->trouble, s->rows * sizeof *s->trouble);
+    memcpy(s->nonfinite, gpu->staging + tables->nonfinite, s->rows * sizeof *s->nonfinite);
     SuArena arena = {0};
     uint8_t *host = SU_NEW_ARRAY(&arena, uint8_t, l->end);
     error = gpu->device.kind->get(&gpu->device, host, gpu->picks.address, l->end);
@@ -97,7 +97,7 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->picks, l.end, "the tokens that are picked");
     if (error.code == MOSS_OK && !p->from)
-        error = device->kind->put(device, gpu->logits.address, s->logits, s->wanted * gpu->program->out_stride * sizeof(float));
+        error = device->kind->put(device, gpu->logits.address, s->logits, s->n_out_rows * gpu->program->out_stride * sizeof(float));
     if (error.code == MOSS_OK) error = send_picks(gpu, s, p, &l);
     if (error.code != MOSS_OK) return error;
     tell(gpu, p, &l, rt_cuda_control(gpu, &tables));

@@ -18,7 +18,7 @@ static uint64_t take(uint64_t *end, uint64_t bytes) {
 static RtCudaTables place_tables(uint32_t rows, uint64_t offsets[5]) {
     RtCudaTables t = {.end = su_round_up(sizeof(RtArgs), ALIGN)};
     t.control = take(&t.end, sizeof(RtCudaControl));
-    t.trouble = take(&t.end, rows * sizeof(int32_t));
+    t.nonfinite = take(&t.end, rows * sizeof(int32_t));
     offsets[0] = take(&t.end, rows * sizeof(RtSegment));
     offsets[1] = take(&t.end, rows * sizeof(int32_t)); /* tokens */
     offsets[2] = take(&t.end, rows * sizeof(int32_t)); /* row_segment */
@@ -55,8 +55,8 @@ static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     snprintf(what, sizeof what, "the values of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
     MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
-    if (error.code == MOSS_OK && s->wanted > 0) {
-        uint64_t bytes = s->wanted * gpu->program->out_stride * sizeof(float);
+    if (error.code == MOSS_OK && s->n_out_rows > 0) {
+        uint64_t bytes = s->n_out_rows * gpu->program->out_stride * sizeof(float);
         error = rt_cuda_grow(gpu, &gpu->logits, bytes, "the logits of a step");
     }
     return error;
@@ -82,15 +82,15 @@ MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *s, RtCudaTables *out
                    .segments = table(gpu, offsets[0], s->segments, s->n_segments * sizeof *s->segments),
                    .tokens = table(gpu, offsets[1], s->tokens, s->rows * sizeof *s->tokens),
                    .row_segment = table(gpu, offsets[2], s->row_segment, s->rows * sizeof *s->row_segment),
-                   .out_rows = table(gpu, offsets[3], s->out_rows, s->wanted * sizeof *s->out_rows),
+                   .out_rows = table(gpu, offsets[3], s->out_rows, s->n_out_rows * sizeof *s->out_rows),
                    .row_position = table(gpu, offsets[4], s->row_position, s->rows * sizeof *s->row_position),
-                   .trouble = table(gpu, out_tables->trouble, s->trouble, s->rows * sizeof *s->trouble),
+                   .nonfinite = table(gpu, out_tables->nonfinite, s->nonfinite, s->rows * sizeof *s->nonfinite),
                    .logits = at(gpu->logits.address),
                    .out_stride = gpu->program->out_stride,
                    .ld = s->ld,
                    .rows = s->rows,
                    .n_segments = s->n_segments,
-                   .wanted = s->wanted};
+                   .n_out_rows = s->n_out_rows};
     RtCudaControl control = {.steps = 1, .eos = -1};
     memcpy(gpu->staging, &args, sizeof args);
     memcpy(gpu->staging + out_tables->control, &control, sizeof control);
@@ -126,10 +126,10 @@ MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const R
 /* ---------------------------------------------------------------------------------------------- many launches */
 
 /* Blocks for a launch of a step so large, at most; the kernel itself counts its tiles. */
-static unsigned blocks_of(const RtCuda *gpu, uint32_t index, uint32_t rows, uint32_t segments, uint32_t wanted) {
+static unsigned blocks_of(const RtCuda *gpu, uint32_t index, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     const RtCudaLaunch *launch = &gpu->code.launches[index];
     PgPhase phase = {.count = launch->count, .E = launch->E, .k = launch->k};
-    uint64_t tiles = su_ceil_div(pg_count(&phase, rows, segments, wanted), launch->per_tile) * launch->fixed + launch->surplus;
+    uint64_t tiles = su_ceil_div(pg_count(&phase, rows, segments, n_out_rows), launch->per_tile) * launch->fixed + launch->surplus;
     uint64_t most = gpu->code.resident[index];
     return (unsigned)(tiles < 1 ? 1 : tiles < most ? tiles : most);
 }
@@ -139,7 +139,7 @@ static MossError launch_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *si
     CuPointer step = gpu->tables.address;
     uint32_t phase = launch->phase;
     void *params[] = {&step, &phase};
-    RT_CUDA_TRY(gpu, launch, gpu->code.functions[index], blocks_of(gpu, index, size->rows, size->segments, size->wanted), 1, 1,
+    RT_CUDA_TRY(gpu, launch, gpu->code.functions[index], blocks_of(gpu, index, size->rows, size->segments, size->n_out_rows), 1, 1,
                 gpu->code.image.threads, 1, 1, launch->shared, gpu->stream, params, NULL);
     return (MossError){.code = MOSS_OK};
 }
@@ -178,11 +178,11 @@ static uint32_t power_up(uint32_t n) {
 
 /* The one of this size, or an empty one in place of the one that was used least recently. */
 static RtCudaGraph *find_graph(RtCuda *gpu, const RtDeviceStep *s) {
-    RtCudaGraph size = {.rows = power_up(s->rows), .segments = power_up(s->n_segments), .wanted = power_up(s->wanted)};
+    RtCudaGraph size = {.rows = power_up(s->rows), .segments = power_up(s->n_segments), .n_out_rows = power_up(s->n_out_rows)};
     RtCudaGraph *oldest = &gpu->graphs[0];
     for (int i = 0; i < RT_CUDA_GRAPHS; i++) {
         RtCudaGraph *g = &gpu->graphs[i];
-        if (g->exec && g->rows == size.rows && g->segments == size.segments && g->wanted == size.wanted) return g;
+        if (g->exec && g->rows == size.rows && g->segments == size.segments && g->n_out_rows == size.n_out_rows) return g;
         if (g->used < oldest->used) oldest = g;
     }
     free_graph(gpu, oldest);
@@ -228,7 +228,7 @@ static MossError time_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *size
 }
 
 static MossError launch_timed(RtCuda *gpu, const RtDeviceStep *s) {
-    RtCudaGraph size = {.rows = s->rows, .segments = s->n_segments, .wanted = s->wanted};
+    RtCudaGraph size = {.rows = s->rows, .segments = s->n_segments, .n_out_rows = s->n_out_rows};
     RtCudaTimer timer = {0};
     MossError error = launch_ropes(gpu);
     if (error.code == MOSS_OK) error = rt_cuda_timer_make(gpu, &timer);
@@ -255,9 +255,10 @@ MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *s) {
     if (error.code == MOSS_OK) error = rt_cuda_send(gpu, &tables);
     if (error.code == MOSS_OK) error = launch(gpu, s, &tables);
     if (error.code != MOSS_OK) return error;
-    if (s->wanted)
-        RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, s->wanted * gpu->program->out_stride * sizeof(float), gpu->stream);
+    if (s->n_out_rows)
+        RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, s->n_out_rows * gpu->program->out_stride * sizeof(float),
+                    gpu->stream);
     error = rt_cuda_receive(gpu, &tables);
-    if (error.code == MOSS_OK) memcpy(s->trouble, gpu->staging + tables.trouble, s->rows * sizeof *s->trouble);
+    if (error.code == MOSS_OK) memcpy(s->nonfinite, gpu->staging + tables.nonfinite, s->rows * sizeof *s->nonfinite);
     return error;
 }

@@ -1,6 +1,6 @@
 /* Models compiled on this machine for another one, with what they must answer.
  *
- *     make_cases --out FOLDER --count N [--seed S] [--spec FILE -w CHECKPOINT] TARGET…
+ *     make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] TARGET…
  *
  * writes, for N random specs (each for one of the targets in turn, or for all of them with --all) and for the spec given (for all
  * targets), an object, packed weights, tokens and logits; and cases.c, which lists them. The logits of random specs are those of
@@ -38,7 +38,7 @@ typedef struct Maker {
     const Options *options;
     SuDiags diags;
     SuText declarations, rows;
-    int made, of_dtype[3];
+    int made, of_dtype[IR_STORED_DTYPES];
 } Maker;
 
 /* One spec on its way through the compiler. */
@@ -80,8 +80,7 @@ static bool compile(Model *m) {
     m->naive = fe_lower(&m->spec, &m->arena);
     m->V = m->spec.vocab_size;
     m->maker->of_dtype[m->spec.weights_dtype]++;
-    return ps_fuse(graph, &passes, &m->maker->diags) &&
-           sc_program(graph, &passes, &m->arena, &m->program, &m->maker->diags);
+    return ps_fuse(graph, &passes, &m->maker->diags) && sc_program(graph, &passes, &m->arena, &m->program, &m->maker->diags);
 }
 
 static bool emit_object(Model *m, const char *target_name, int index) {
@@ -194,7 +193,7 @@ static bool run_here(Model *m) {
     MossModel *model = NULL;
     MossState *state = NULL;
     MossOptions moss = {.threads = 1};
-    MossSegment segment = {.tokens = m->tokens, .count = (uint32_t)m->T, .wanted = MOSS_ALL_LOGITS};
+    MossSegment segment = {.tokens = m->tokens, .count = (uint32_t)m->T, .logits = MOSS_ALL_LOGITS};
     if (!cg_target_host(NULL, &host, &m->maker->diags)) return false;
     bool ok = cg_llvm_compile(&host, m->program, &(CgOptions){0}, &compiled, &m->maker->diags) &&
               moss_ok(m, moss_model_open(m->program, cg_codes(compiled), path_of(m, "weights"), &moss, &model)) &&
@@ -241,8 +240,9 @@ static bool make(const Options *o) {
     for (int64_t i = 0; i < o->count && ok; i++) ok = random_case(&maker, i);
     ok = ok && write_table(&maker);
     if (ok) {
-        printf("%d models; specs in f32 %d, bf16 %d, f16 %d\n", maker.made, maker.of_dtype[FE_F32], maker.of_dtype[FE_BF16],
-               maker.of_dtype[FE_F16]);
+        printf("%d models; specs in", maker.made);
+        for (int i = 0; i < IR_STORED_DTYPES; i++) printf(" %s %d", ir_dtype_word((IrDtype)i), maker.of_dtype[i]);
+        printf("\n");
     }
     su_text_free(&maker.declarations);
     su_text_free(&maker.rows);
@@ -268,7 +268,7 @@ int main(int argc, char **argv) {
     o.targets = argv + optind;
     o.n_targets = argc - optind;
     if (o.out == NULL || o.n_targets == 0 || (o.spec == NULL) != (o.weights == NULL)) {
-        fputs("usage: make_cases --out FOLDER --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] TARGET...\n", stderr);
+        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] TARGET...\n", stderr);
         return 2;
     }
     return make(&o) ? 0 : 1;

@@ -1,6 +1,6 @@
 /* Runs the models of make_cases where they are meant to run, and compares every logit bit for bit.
  *
- *     run_cases FOLDER
+ *     run_cases DIRECTORY
  *
  * Each is fed its tokens as one prompt, in uneven chunks, token by token, and in two sequences side by side. */
 #include <stdarg.h>
@@ -20,9 +20,9 @@ typedef struct Run {
     float *logits;   /* [T][V], as they must be */
 } Run;
 
-static void *read_file(const char *folder, const Case *c, const char *suffix, size_t size) {
+static void *read_file(const char *directory, const Case *c, const char *suffix, size_t size) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s.%s", folder, c->name, suffix);
+    snprintf(path, sizeof path, "%s/%s.%s", directory, c->name, suffix);
     FILE *file = fopen(path, "rb");
     void *bytes = malloc(size);
     if (file == NULL || bytes == NULL || fread(bytes, 1, size, file) != size) {
@@ -92,14 +92,14 @@ static bool run_ways(Run *r) {
     return ok;
 }
 
-static bool run_case(const Case *c, const char *folder, int threads) {
+static bool run_case(const Case *c, const char *directory, int threads) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s.weights", folder, c->name);
+    snprintf(path, sizeof path, "%s/%s.weights", directory, c->name);
     Run r = {.c = c, .how = "loading"};
     MossOptions options = {.threads = threads};
     if (!moss_ok(&r, moss_model_open(c->program, c->codes, path, &options, &r.model))) return false;
-    r.tokens = read_file(folder, c, "tokens", (size_t)c->T * sizeof *r.tokens);
-    r.logits = read_file(folder, c, "logits", (size_t)(c->T * c->V) * sizeof *r.logits);
+    r.tokens = read_file(directory, c, "tokens", (size_t)c->T * sizeof *r.tokens);
+    r.logits = read_file(directory, c, "logits", (size_t)(c->T * c->V) * sizeof *r.logits);
     bool ok = run_ways(&r);
     free(r.tokens);
     free(r.logits);
@@ -109,7 +109,7 @@ static bool run_case(const Case *c, const char *folder, int threads) {
 
 int main(int argc, char **argv) {
     if (argc != 2) {
-        fputs("usage: run_cases FOLDER\n", stderr);
+        fputs("usage: run_cases DIRECTORY\n", stderr);
         return 2;
     }
     int failed = 0;

@@ -32,15 +32,15 @@ def main():
     parser.add_argument("--count", type=int, default=42)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--keep", help="a folder for what is made, instead of a temporary one")
+    parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")
     o = parser.parse_args()
     missing = [f"{program} ({package})" for program, package in NEEDED.items() if not shutil.which(program)]
     if missing:
         print(f"SKIPPED: code for ARM is not run: no {', no '.join(missing)}")
         return 77
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(o.keep or temporary)
-        cases, build = folder / "cases", folder / "build"
+        directory = pathlib.Path(o.keep or temporary)
+        cases, build = directory / "cases", directory / "build"
         cases.mkdir(parents=True, exist_ok=True)
         print(run(o.make_cases, "--out", cases, "--count", o.count, "--seed", o.seed, *["--all"] * o.all,
                   "--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors", *TARGETS), end="")

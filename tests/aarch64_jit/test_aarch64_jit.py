@@ -18,12 +18,12 @@ GREEDY = ["--temp", 0, "--no-echo"]
 
 
 def on_host(m):
-    """The mossc of this machine, in the scratch folder of `m`."""
+    """The mossc of this machine, in the scratch directory of `m`."""
     program = os.environ.get("MOSSC_HOST_PROGRAM", "")
     if not shutil.which(program):
         raise Skipped(f"no mossc for this machine: MOSSC_HOST_PROGRAM is '{program}'")
     host = copy.copy(m)
-    host.program, host.kernels = str(pathlib.Path(program).resolve()), m.folder.parent / "kernels of the host"
+    host.program, host.kernels = str(pathlib.Path(program).resolve()), m.directory.parent / "kernels of the host"
     return host
 
 
@@ -40,7 +40,7 @@ def test_text_is_the_hosts_and_a_state_goes_on_there(arm):
     begun = arm.out("run", *MOSS_TINY, *GREEDY, "--prompt", "It was", "-n", 8, "--state-out", "begun")
     assert begun + host.out("run", *MOSS_TINY, *GREEDY, "-n", 8, "--state-in", "begun") == text
     host.run("run", *MOSS_TINY, *GREEDY, "--prompt", "It was", "-n", 8, "--state-out", "hosts")
-    assert (arm.folder / "begun").read_bytes() == (arm.folder / "hosts").read_bytes()
+    assert (arm.directory / "begun").read_bytes() == (arm.directory / "hosts").read_bytes()
     assert arm.out("run", *MOSS_TINY, *GREEDY, "-n", 8, "--state-in", "hosts") == text[len(begun) :]
 
 

@@ -53,7 +53,7 @@ static void run(MossModel *model, MossState *state, const int32_t *tokens, uint3
     size_t vocab = (size_t)moss_program_vocab_size(moss_model_program(model));
     for (uint32_t at = 0, n; at < count; at += n) {
         n = count - at < chunk ? count - at : chunk;
-        MossSegment segment = {.state = state, .tokens = tokens + at, .count = n, .wanted = MOSS_ALL_LOGITS};
+        MossSegment segment = {.state = state, .tokens = tokens + at, .count = n, .logits = MOSS_ALL_LOGITS};
         check(moss_step(model, &segment, 1));
         for (uint32_t i = 0; i < n; i++) fwrite(moss_logits(model, i), sizeof(float), vocab, out);
     }

@@ -30,45 +30,45 @@ def tiny(m, name="tiny", more=""):
 
 
 def bpe(m):
-    shutil.copy(GOLDEN / "gpt2.json", m.folder / "t.json")
+    shutil.copy(GOLDEN / "gpt2.json", m.directory / "t.json")
     text = TINY.replace("vocab_size: 256", "vocab_size: 300\ntokenizer: {kind: bpe, file: t.json, bos: 3}")
     m.file("tiny.yaml", text)
     m.run("init", "tiny.yaml", "--seed", 5, "-o", "w")
     return ["tiny.yaml", "-w", "w"]
 
 
-def check_text(m, folder, arguments, machine, name, options=TEXT):
+def check_text(m, directory, arguments, machine, name, options=TEXT):
     """The artefact's text is that of mossc run."""
-    assert command(folder, *machine.runner, f"./{name}", *options) == m.run("run", *arguments, *options).stdout
+    assert command(directory, *machine.runner, f"./{name}", *options) == m.run("run", *arguments, *options).stdout
 
 
-def check_sizes(folder, tools):
-    command(folder, f"{tools}strip", "-o", "small", "moss-tiny")
-    assert (folder / "small").stat().st_size <= 300_000
-    sections = [int(n) for n in command(folder, f"{tools}size", "moss-tiny", "moss-tiny.o").split()[6:] if n.isdigit()]
+def check_sizes(directory, tools):
+    command(directory, f"{tools}strip", "-o", "small", "moss-tiny")
+    assert (directory / "small").stat().st_size <= 300_000
+    sections = [int(n) for n in command(directory, f"{tools}size", "moss-tiny", "moss-tiny.o").split()[6:] if n.isdigit()]
     assert sections[0] - sections[4] <= 150_000, sections  # text of the program less that of the model
-    assert sum(p.stat().st_size for p in folder.glob("moss-tiny.*") if p.suffix not in (".weights", ".so")) <= 300_000
+    assert sum(p.stat().st_size for p in directory.glob("moss-tiny.*") if p.suffix not in (".weights", ".so")) <= 300_000
 
 
 # ---- texts
 
 def test_host_says_what_run_says_and_is_small(m):
-    folder = compile_and_build(m, MOSS_TINY, host())
-    check_text(m, folder, MOSS_TINY, host(), "moss-tiny")
-    check_sizes(folder, "")
+    directory = compile_and_build(m, MOSS_TINY, host())
+    check_text(m, directory, MOSS_TINY, host(), "moss-tiny")
+    check_sizes(directory, "")
     more = ["--prompt", "The", "-n", "20", "--temp", "0"]
     text = m.run("run", *MOSS_TINY, *more).stdout
-    assert command(folder, "./moss-tiny", *more) == text
-    assert command(m.folder, folder / "moss-tiny", *more, "--dir", folder) == text
-    command(folder, "./moss-tiny", "--prompt", "x", "--dir", "..", status=1)
-    command(folder, "./moss-tiny", "--promt", "x", status=2)
+    assert command(directory, "./moss-tiny", *more) == text
+    assert command(m.directory, directory / "moss-tiny", *more, "--dir", directory) == text
+    command(directory, "./moss-tiny", "--prompt", "x", "--dir", "..", status=1)
+    command(directory, "./moss-tiny", "--promt", "x", status=2)
 
 
 def test_arm_says_what_run_says_and_is_small(m):
     machine = arm()
-    folder = compile_and_build(m, MOSS_TINY, machine)
-    check_text(m, folder, MOSS_TINY, machine, "moss-tiny")
-    check_sizes(folder, "aarch64-linux-gnu-")
+    directory = compile_and_build(m, MOSS_TINY, machine)
+    check_text(m, directory, MOSS_TINY, machine, "moss-tiny")
+    check_sizes(directory, "aarch64-linux-gnu-")
 
 
 def test_host_tokenizes_as_mossc_does(m):
@@ -83,17 +83,17 @@ def test_arm_tokenizes_as_mossc_does(m):
 
 def test_generation_stops_at_max_positions(m):
     arguments = [*tiny(m, more="  - attention: {n_heads: 2}\n"), "--set", "max_positions=20"]
-    folder = quick_build(m, arguments, host(), "tiny")
-    check_text(m, folder, arguments, host(), "tiny", ["--prompt", "0123456789", "-n", "40"])
-    command(folder, "./tiny", "--prompt", "x" * 21, status=1)
+    directory = quick_build(m, arguments, host(), "tiny")
+    check_text(m, directory, arguments, host(), "tiny", ["--prompt", "0123456789", "-n", "40"])
+    command(directory, "./tiny", "--prompt", "x" * 21, status=1)
 
 
 def test_cmake_builds_it_too(m):
     arguments = tiny(m)
     m.run("compile", *arguments, "-o", "out")
-    command(m.folder / "out", "cmake", "-B", "build", "-DCMAKE_BUILD_TYPE=Debug")
-    command(m.folder / "out", "cmake", "--build", "build")
-    check_text(m, m.folder / "out", arguments, host(), "build/tiny")
+    command(m.directory / "out", "cmake", "-B", "build", "-DCMAKE_BUILD_TYPE=Debug")
+    command(m.directory / "out", "cmake", "--build", "build")
+    check_text(m, m.directory / "out", arguments, host(), "build/tiny")
 
 
 # ---- bits
@@ -125,10 +125,10 @@ def test_artefacts_are_the_same_every_time(m):
     arguments = bpe(m)
     for name in ("a", "b"):
         m.run("compile", *arguments, "-o", name)
-    files = sorted(p.relative_to(m.folder / "a") for p in (m.folder / "a").rglob("*") if p.is_file())
+    files = sorted(p.relative_to(m.directory / "a") for p in (m.directory / "a").rglob("*") if p.is_file())
     assert len(files) > 40
     for name in files:
-        assert (m.folder / "a" / name).read_bytes() == (m.folder / "b" / name).read_bytes(), name
+        assert (m.directory / "a" / name).read_bytes() == (m.directory / "b" / name).read_bytes(), name
 
 
 # ---- what an embedder finds
@@ -138,8 +138,8 @@ def test_two_models_live_in_memory_of_the_callers(m):
     for name, more in (("one", ""), ("two", "  - mlp: {d_ff: 16}\n")):
         arguments = tiny(m, name, more)
         m.run("compile", *arguments, "-o", f"{name}-out")
-        for file in (m.folder / f"{name}-out").glob(f"{name}.*"):
-            shutil.copy(file, m.folder)
+        for file in (m.directory / f"{name}-out").glob(f"{name}.*"):
+            shutil.copy(file, m.directory)
         m.file("t.txt", "7 3 200 41 5")
         m.run("logits", *arguments, "--tokens", "t.txt", "-o", "t.npy")
         bits = npy_values(m, "t.npy")[-4 * 256:]
@@ -148,49 +148,49 @@ def test_two_models_live_in_memory_of_the_callers(m):
             total = (total * 31 + int.from_bytes(bits[4 * i:4 * i + 4], "little")) % 2**32
         sums.append(f"{name} {total}")
     library, headers = archive(m, host())
-    command(m.folder, "cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-I.", f"-I{headers}", "-o", "both", HERE / "embedder.c", "one.o", "two.o",
+    command(m.directory, "cc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-I.", f"-I{headers}", "-o", "both", HERE / "embedder.c", "one.o", "two.o",
             library, "-lm", "-pthread")
-    assert command(m.folder, "./both").decode().split("\n")[:2] == sums
+    assert command(m.directory, "./both").decode().split("\n")[:2] == sums
 
 
 def test_the_yaml_is_the_same_spec(m):
     m.run("compile", *tiny(m), "-o", "out")
-    folder = m.folder / "out"
+    directory = m.directory / "out"
     text = m.run("run", "out/tiny.yaml", "-w", "out/tiny.weights", *TEXT).stdout
     assert text == m.run("run", "tiny.yaml", "-w", "w", *TEXT).stdout
-    hash_in_header = re.search(r'TINY_SPEC_HASH "(\w+)"', (folder / "tiny.h").read_text())[1]
+    hash_in_header = re.search(r'TINY_SPEC_HASH "(\w+)"', (directory / "tiny.h").read_text())[1]
     m.run("compile", "out/tiny.yaml", "-w", "out/tiny.weights", "-o", "again")  # packed weights are taken too
-    assert hash_in_header in (m.folder / "again/tiny.h").read_text()
-    assert (m.folder / "again/tiny.yaml").read_text() == (folder / "tiny.yaml").read_text()
-    assert (m.folder / "again/tiny.weights").read_bytes() == (folder / "tiny.weights").read_bytes()
+    assert hash_in_header in (m.directory / "again/tiny.h").read_text()
+    assert (m.directory / "again/tiny.yaml").read_text() == (directory / "tiny.yaml").read_text()
+    assert (m.directory / "again/tiny.weights").read_bytes() == (directory / "tiny.weights").read_bytes()
 
 
 def test_objects_need_only_the_c_library(m):
     m.run("compile", *tiny(m), "-o", "out")
-    undefined = set(command(m.folder, "nm", "-u", "out/tiny.o").decode().split()) - {"U"}
+    undefined = set(command(m.directory, "nm", "-u", "out/tiny.o").decode().split()) - {"U"}
     assert undefined <= {"memset", "memcpy", "memmove"}, undefined
-    visible = re.findall(r"\b[A-TV-Z] (\w+)", command(m.folder, "nm", "-g", "out/tiny.o").decode())
+    visible = re.findall(r"\b[A-TV-Z] (\w+)", command(m.directory, "nm", "-g", "out/tiny.o").decode())
     assert sorted(visible) == ["tiny_codes", "tiny_program"], visible
 
 
 def test_main_is_a_page(m):
     m.run("compile", *tiny(m), "-o", "out")
-    assert len((m.folder / "out/main.c").read_text().splitlines()) <= 60
+    assert len((m.directory / "out/main.c").read_text().splitlines()) <= 60
 
 
 def test_names_become_symbols(m):
-    folder = quick_build(m, tiny(m, "4b.x-1"), host(), "4b.x-1")
-    assert (folder / "4b.x-1").exists()
-    assert "extern const MossProgram model_4b_x_1_program;" in (folder / "4b.x-1.h").read_text()
+    directory = quick_build(m, tiny(m, "4b.x-1"), host(), "4b.x-1")
+    assert (directory / "4b.x-1").exists()
+    assert "extern const MossProgram model_4b_x_1_program;" in (directory / "4b.x-1.h").read_text()
 
 
 def test_default_cpus_stand_in_the_header(m):
     arguments = tiny(m)
-    folder = quick_build(m, [*arguments, "--cpus", "0,4000"], host(), "tiny")  # what the process may not use is passed over
-    assert "#define TINY_CPUS {0,4000}" in (folder / "tiny.h").read_text()
-    assert command(folder, "./tiny", *TEXT) == m.run("run", *arguments, *TEXT).stdout
+    directory = quick_build(m, [*arguments, "--cpus", "0,4000"], host(), "tiny")  # what the process may not use is passed over
+    assert "#define TINY_CPUS {0,4000}" in (directory / "tiny.h").read_text()
+    assert command(directory, "./tiny", *TEXT) == m.run("run", *arguments, *TEXT).stdout
     m.run("compile", *arguments, "--target", "galaxy-s24-ultra", "-o", "phone")
-    assert "#define TINY_CPUS {7,6,5,4,3,2}" in (m.folder / "phone/tiny.h").read_text()
+    assert "#define TINY_CPUS {7,6,5,4,3,2}" in (m.directory / "phone/tiny.h").read_text()
     check_refused(m, "numbers with commas", *arguments, "--cpus", "0,", "-o", "x", status=2)
 
 
@@ -201,7 +201,7 @@ def test_emit_shows_the_code(m):
     assert "tiny_program" in m.out("compile", spec, "--emit", "asm")
     assert m.out("compile", spec, "--emit", "llvm").startswith("; ModuleID = 'tiny'")
     m.run("compile", spec, "--emit", "obj", "-o", "x.o")
-    assert (m.folder / "x.o").read_bytes()[:4] == b"\x7fELF"
+    assert (m.directory / "x.o").read_bytes()[:4] == b"\x7fELF"
     assert "fmla" in m.out("compile", spec, "--emit", "asm", "--target", "aarch64")
 
 
@@ -217,7 +217,7 @@ def check_refused(m, words, *arguments, **options):
 def test_mistakes_are_told_and_leave_nothing(m):
     spec, w, weights = tiny(m)
     m.file("bad", b"nothing")
-    (m.folder / "full").mkdir()
+    (m.directory / "full").mkdir()
     m.file("full/x", b"")
     m.file("other.yaml", TINY.replace("d_ff: 48", "d_ff: 32"))
     m.run("init", "other.yaml", "-o", "other")
@@ -225,42 +225,42 @@ def test_mistakes_are_told_and_leave_nothing(m):
     check_refused(m, "bad", spec, w, "bad", "-o", "out")
     check_refused(m, "expected", spec, w, "other", "-o", "out")
     m.run("pack", spec, w, weights, "-o", "damaged")
-    packed = bytearray((m.folder / "damaged").read_bytes())
+    packed = bytearray((m.directory / "damaged").read_bytes())
     packed[-2000] ^= 1
     m.file("damaged", bytes(packed))
     check_refused(m, "is damaged: the digest of tensor", spec, w, "damaged", "-o", "out")
     check_refused(m, "files cannot be named", spec, w, weights, "--set", "name=-x", "-o", "out")
     check_refused(m, "holds something", spec, w, weights, "-o", "full")
-    check_refused(m, "is no folder", spec, w, weights, "-o", "bad")
+    check_refused(m, "is no directory", spec, w, weights, "-o", "bad")
     check_refused(m, "No such file", spec, w, weights, "-o", "no/such/place")
     check_refused(m, "-o DIR", spec, w, weights, status=2)
     check_refused(m, "-w FILE", spec, "-o", "out", status=2)
     check_refused(m, "out/tiny.o: error: cannot write", spec, w, weights, "-o", "out", largest_file=20000)
     check_refused(m, "out/tiny.weights: cannot write", spec, w, weights, "-o", "out", "--target", "aarch64", largest_file=160000)
-    assert sorted(p.name for p in (m.folder / "full").iterdir()) == ["x"]
+    assert sorted(p.name for p in (m.directory / "full").iterdir()) == ["x"]
 
 
 def test_a_pattern_without_code_is_refused(m):
     arguments = bpe(m)
-    shutil.copy(GOLDEN / "splits.json", m.folder / "t.json")
+    shutil.copy(GOLDEN / "splits.json", m.directory / "t.json")
     check_refused(m, "a pattern that devices have no code for", *arguments, "-o", "out")
 
 
-def test_an_empty_folder_is_filled(m):
-    (m.folder / "out").mkdir()
+def test_an_empty_directory_is_filled(m):
+    (m.directory / "out").mkdir()
     m.run("compile", *tiny(m), "-o", "out/")
-    assert (m.folder / "out/tiny.o").exists()
+    assert (m.directory / "out/tiny.o").exists()
 
 
 def test_a_signal_leaves_nothing(m):
     arguments = tiny(m)
     before = m.left()
     for delay in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
-        run = subprocess.Popen([m.program, "compile", *arguments, "-o", "out"], cwd=m.folder, stdout=subprocess.DEVNULL)
+        run = subprocess.Popen([m.program, "compile", *arguments, "-o", "out"], cwd=m.directory, stdout=subprocess.DEVNULL)
         time.sleep(delay)
         run.send_signal(signal.SIGTERM)
         if run.wait() == 0:
-            shutil.rmtree(m.folder / "out")
+            shutil.rmtree(m.directory / "out")
         assert m.left() == before, (delay, m.left())
 
 

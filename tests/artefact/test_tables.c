@@ -32,10 +32,10 @@ typedef struct Pair {
 } Pair;
 
 static void *compile(const SuText *text) {
-    char folder[] = "/tmp/mossc-tables-XXXXXX", source[64], library[64], command[512];
-    assert_non_null(mkdtemp(folder));
-    snprintf(source, sizeof source, "%s/t.c", folder);
-    snprintf(library, sizeof library, "%s/t.so", folder);
+    char directory[] = "/tmp/mossc-tables-XXXXXX", source[64], library[64], command[512];
+    assert_non_null(mkdtemp(directory));
+    snprintf(source, sizeof source, "%s/t.c", directory);
+    snprintf(library, sizeof library, "%s/t.so", directory);
     snprintf(command, sizeof command, "cc " FLAGS " -o %s %s", library, source);
     FILE *file = fopen(source, "w");
     assert_non_null(file);
@@ -46,7 +46,7 @@ static void *compile(const SuText *text) {
     assert_non_null(handle);
     unlink(source);
     unlink(library);
-    rmdir(folder);
+    rmdir(directory);
     return handle;
 }
 

@@ -1,4 +1,4 @@
-"""What the command line tests share: running mossc in a scratch folder, the specs they use, .npy files without NumPy, and the
+"""What the command line tests share: running mossc in a scratch directory, the specs they use, .npy files without NumPy, and the
 loop over tests. Standard library only."""
 import argparse
 import json
@@ -34,20 +34,20 @@ class Skipped(Exception):
 
 
 class Mossc:
-    """The program in a scratch folder, with a kernel cache of its own. A test fails by an assertion that shows the command and
+    """The program in a scratch directory, with a kernel cache of its own. A test fails by an assertion that shows the command and
     what it printed."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder = str(pathlib.Path(program).resolve()), pathlib.Path(folder) / "work"
-        self.folder.mkdir()
-        self.kernels = pathlib.Path(folder) / "kernels"
+    def __init__(self, program, directory):
+        self.program, self.directory = str(pathlib.Path(program).resolve()), pathlib.Path(directory) / "work"
+        self.directory.mkdir()
+        self.kernels = pathlib.Path(directory) / "kernels"
         self.variables = {}  # of the environment, besides
 
     def environment(self):
         return {**os.environ, "MOSSC_CACHE_DIR": str(self.kernels), **self.variables}
 
     def file(self, name, content):
-        path = self.folder / name
+        path = self.directory / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return name
 
@@ -60,7 +60,7 @@ class Mossc:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [self.program, *map(str, arguments)]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment(), input=stdin, stdout=stdout, stderr=subprocess.PIPE, preexec_fn=limit,
+        done = subprocess.run(command, cwd=self.directory, env=self.environment(), input=stdin, stdout=stdout, stderr=subprocess.PIPE, preexec_fn=limit,
                               restore_signals=largest_file is None, timeout=300)
         done.stderr = done.stderr.decode(errors="replace")
         shown = f"mossc {' '.join(command[1:])}\nended with {done.returncode}, not {status}; it printed\n{(done.stdout or b'')[:2000]!r}\n{done.stderr}"
@@ -81,7 +81,7 @@ class Mossc:
 
     def npy(self, name):
         """Rows of a float32 .npy file, and its bytes."""
-        data = (self.folder / name).read_bytes()
+        data = (self.directory / name).read_bytes()
         assert data[:8] == b"\x93NUMPY\x01\x00", data[:8]
         (size,) = struct.unpack_from("<H", data, 8)
         header = data[10 : 10 + size].decode()
@@ -94,12 +94,12 @@ class Mossc:
         return [values[i * columns : (i + 1) * columns] for i in range(rows)], data
 
     def left(self):
-        """Names in the scratch folder: what a failed command left behind shows here."""
-        return sorted(path.name for path in self.folder.iterdir())
+        """Names in the scratch directory: what a failed command left behind shows here."""
+        return sorted(path.name for path in self.directory.iterdir())
 
 
 def run_tests(names, defaults=None):
-    """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a folder of its own.
+    """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
     `defaults`: integers that options of the same names may change. The exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
@@ -114,9 +114,9 @@ def run_tests(names, defaults=None):
     tests = [(name, test) for name, test in tests if not wanted or any(part in name for part in wanted)]
     failed = skipped = 0
     for name, test in tests:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as directory:
             try:
-                test(Mossc(options["mossc"], folder))
+                test(Mossc(options["mossc"], directory))
                 print(f"ok      {name}", flush=True)
             except Skipped as reason:
                 skipped += 1

@@ -107,7 +107,7 @@ def test_warm_goes_on_after_a_wrong_spec(m):
 def test_cache_shows_and_clears(m):
     spec = make(m)
     empty = m.json("cache", "--json")
-    assert empty == {"folder": str(m.kernels), "entries": 0, "bytes": 0, "most_bytes": 64 << 20}, empty
+    assert empty == {"directory": str(m.kernels), "entries": 0, "bytes": 0, "most_bytes": 64 << 20}, empty
     made, _ = warm(m, spec)
     (m.kernels / "notes.txt").write_text("mine")
     entries(m)[0].write_bytes(b"")  # as a crash of the machine leaves what was not synced
@@ -120,12 +120,12 @@ def test_cache_shows_and_clears(m):
     assert warm(m, spec) == (made, 0)
 
 
-def test_the_environment_names_the_folder(m):
-    home = m.folder / "home"
+def test_the_environment_names_the_directory(m):
+    home = m.directory / "home"
     with_environment(m, MOSSC_CACHE_DIR=None, XDG_CACHE_HOME="/var/xdg", HOME=str(home))
-    assert m.json("cache", "--json")["folder"] == "/var/xdg/mossc/kernels"
+    assert m.json("cache", "--json")["directory"] == "/var/xdg/mossc/kernels"
     with_environment(m, XDG_CACHE_HOME="relative")
-    assert m.json("cache", "--json")["folder"] == f"{home}/.cache/mossc/kernels"
+    assert m.json("cache", "--json")["directory"] == f"{home}/.cache/mossc/kernels"
     with_environment(m, XDG_CACHE_HOME=None)
     spec = make(m)
     made, _ = warm(m, spec)
@@ -165,7 +165,7 @@ def test_another_build_has_kernels_of_its_own(m):
     made, _ = warm(m, spec)
     program = pathlib.Path(m.program).read_bytes()
     at = program.index(struct.pack("<III4s", 4, 20, 3, b"GNU\0")) + 16  # the build id, among the notes of an ELF file
-    other = m.folder / "mossc"
+    other = m.directory / "mossc"
     other.write_bytes(program[:at] + bytes([program[at] ^ 1]) + program[at + 1 :])
     other.chmod(0o755)
     m.program, ours = str(other), m.program
@@ -191,11 +191,11 @@ def test_damaged_kernels_are_made_again(m):
     def swap(path, data):
         path.write_bytes(next(other for other in paths if other != path).read_bytes())
 
-    def replace_by_folder(path, data):
+    def replace_by_directory(path, data):
         path.unlink()
         path.mkdir()
 
-    for damage, lasting in ((cut, 0), (change, 0), (swap, 0), (replace_by_folder, 1)):
+    for damage, lasting in ((cut, 0), (change, 0), (swap, 0), (replace_by_directory, 1)):
         victim = paths[-1]
         damage(victim, victim.read_bytes())
         made, found = warm(m, spec) if not lasting else (1, len(paths) - 1)
@@ -207,7 +207,7 @@ def test_damaged_kernels_are_made_again(m):
 def test_a_cache_out_of_reach_is_done_without(m):
     spec = make(m)
     good, _ = logits(m, spec, "--no-cache")
-    m.kernels.write_text("a file where the folder should be")
+    m.kernels.write_text("a file where the directory should be")
     for _ in range(2):
         after, said = logits(m, spec)
         assert after == good and said.count("warning: kernels cannot be kept") == 1, said
@@ -217,7 +217,7 @@ def test_a_cache_out_of_reach_is_done_without(m):
     assert b"cached_ms" not in done.stdout and "no cached_ms" in done.stderr, done.stderr
 
 
-def test_a_folder_that_may_only_be_read_is_used(m):
+def test_a_directory_that_may_only_be_read_is_used(m):
     if os.geteuid() == 0:
         raise Skipped("root may write everywhere")
     spec = make(m)
@@ -230,10 +230,10 @@ def test_a_folder_that_may_only_be_read_is_used(m):
         m.kernels.chmod(0o700)
 
 
-def test_processes_share_the_folder(m):
+def test_processes_share_the_directory(m):
     spec = make(m)
     command = [m.program, "warm", spec, "--json"]
-    started = [subprocess.Popen(command, cwd=m.folder, env=m.environment(), stdout=subprocess.PIPE) for _ in range(3)]
+    started = [subprocess.Popen(command, cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE) for _ in range(3)]
     kernels = {process.communicate()[0].split(b'"made"')[0] for process in started}
     assert all(process.returncode == 0 for process in started) and len(kernels) == 1, kernels
     made, found = warm(m, spec)
@@ -254,7 +254,7 @@ def test_gdb_shows_names_and_lines(m):
         done = subprocess.run(
             [gdb, "-q", "-nx", "-batch", *(part for command in commands for part in ("-ex", command)), "--args", m.program, "run", spec,
              "-w", "w.safetensors", "--prompt", "ab", "-n", "1", "--threads", "1", "--debug-info", "gdb"],
-            cwd=m.folder, env={**m.environment(), "LC_ALL": "C"}, capture_output=True, text=True, timeout=120)
+            cwd=m.directory, env={**m.environment(), "LC_ALL": "C"}, capture_output=True, text=True, timeout=120)
         if "ptrace" in done.stderr or "not permitted" in done.stderr:
             raise Skipped("programs may not be traced here")
         assert re.search(rf"#0 +\w+_[0-9a-f]{{8}} \(\) at (\S*/)?{spec}:{line}\n", done.stdout), done.stdout + done.stderr
@@ -264,10 +264,10 @@ def test_gdb_shows_names_and_lines(m):
 
 def test_debug_information_changes_no_bit(m):
     spec = make(m)
-    with_environment(m, JITDUMPDIR=str(m.folder))
+    with_environment(m, JITDUMPDIR=str(m.directory))
     plain, _ = logits(m, spec)
     assert plain == logits(m, spec, "--debug-info", "gdb")[0] == logits(m, spec, "--debug-info", "perf")[0]
-    assert list((m.folder / ".debug/jit").glob("*/jit-*.dump")), m.left()
+    assert list((m.directory / ".debug/jit").glob("*/jit-*.dump")), m.left()
 
 
 if __name__ == "__main__":

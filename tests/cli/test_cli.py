@@ -203,10 +203,10 @@ def test_ir_reads_its_own_text(m):
 def test_ir_dumps_every_step(m):
     spec = m.file("tiny.yaml", TINY)
     done = m.run("ir", spec, "--stage", "program", "--dump-dir", "steps", "--time-passes")
-    names = sorted(os.listdir(m.folder / "steps"))
+    names = sorted(os.listdir(m.directory / "steps"))
     assert any("naive" in name for name in names) and any("route-fusion" in name for name in names) and len(names) >= 5, names
     assert all(name in done.stderr for name in PASSES), done.stderr
-    assert "cannot make this folder" in m.error("ir", spec, "--dump-dir", "tiny.yaml")
+    assert "cannot make this directory" in m.error("ir", spec, "--dump-dir", "tiny.yaml")
 
 
 def test_asm_prints_code(m):
@@ -262,7 +262,7 @@ def test_init_gives_the_same_bytes_for_the_same_seed(m):
     spec = m.file("tiny.yaml", TINY)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         m.run("init", spec, "--seed", seed, "-o", name)
-    a, b, c = ((m.folder / name).read_bytes() for name in "abc")
+    a, b, c = ((m.directory / name).read_bytes() for name in "abc")
     assert a == b and a != c
     (size,) = struct.unpack_from("<Q", a)
     header = json.loads(a[8 : 8 + size])
@@ -273,11 +273,11 @@ def test_a_failed_write_leaves_nothing(m):
     spec, weights = tiny(m)
     tokens = m.file("t.txt", TOKENS)
     before = m.left()
-    assert "cannot create" in m.error("init", spec, "-o", "no/such/folder/w")
+    assert "cannot create" in m.error("init", spec, "-o", "no/such/directory/w")
     assert "/dev/full: error: cannot write: the disk is full" in m.error("init", spec, "-o", "/dev/full")
     assert "cannot write" in m.error("init", spec, "-o", "new", largest_file=8192)
     assert "cannot write" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "new", largest_file=2048)
-    assert "cannot create" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "no/such/folder/x")
+    assert "cannot create" in m.error("logits", spec, "-w", weights, "--tokens", tokens, "-o", "no/such/directory/x")
     assert m.left() == before
 
 
@@ -285,12 +285,12 @@ def test_an_interrupted_command_leaves_nothing(m):
     spec = m.file("large.yaml", TINY.replace("vocab_size: 256", "vocab_size: 1000000"))
     before = m.left()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.folder, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.directory, stderr=subprocess.DEVNULL)
         while m.left() == before and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(number)
         assert process.wait() in (-number, 0), number
-        (m.folder / "w").unlink(missing_ok=True)  # it may have been faster
+        (m.directory / "w").unlink(missing_ok=True)  # it may have been faster
         assert m.left() == before, (number, m.left())
 
 
@@ -351,7 +351,7 @@ def test_bad_tokens_are_reported_with_their_place(m):
 
 def test_bad_weights_are_an_error_of_every_command_that_loads_them(m):
     spec, weights = tiny(m)
-    good = (m.folder / weights).read_bytes()
+    good = (m.directory / weights).read_bytes()
     m.file("t.txt", TOKENS)
     other = m.file("other.yaml", TINY.replace("vocab_size: 256", "vocab_size: 128"))
     bad = [m.file("empty", b""), m.file("garbage", b"\xff" * 500), m.file("short", good[:-100]), m.file("head", good[:100]), "missing"]
@@ -368,7 +368,7 @@ def test_bad_weights_are_an_error_of_every_command_that_loads_them(m):
 
 def test_a_router_that_overflows_is_an_error_of_the_run(m):
     spec, weights = tiny(m)
-    data = bytearray((m.folder / weights).read_bytes())
+    data = bytearray((m.directory / weights).read_bytes())
     (size,) = struct.unpack_from("<Q", data)
     begin, end = json.loads(data[8 : 8 + size])["blocks.1.router.weight"]["data_offsets"]
     data[8 + size + begin : 8 + size + end] = struct.pack("<f", 3e38) * ((end - begin) // 4)

@@ -36,7 +36,7 @@ def test_lines_add_up_to_parts_and_parts_to_the_step(m):
         assert result["token"]["rows"] == 1 and result["prompt"]["rows"] == 512
 
 
-# A one-row step computes a norm again in every map behind it: a little more than the graph asks for.
+# A one-row step computes a norm again in every linear layer behind it: a little more than the graph asks for.
 def test_flops_of_a_token_are_those_of_check(m):
     for spec in SPECS:
         expected = m.json("check", spec, "--json")

@@ -22,9 +22,9 @@ def tiny(m):
 
 
 def flip(m, name, at):
-    data = bytearray((m.folder / name).read_bytes())
+    data = bytearray((m.directory / name).read_bytes())
     data[at] ^= 1 << random.randrange(8)
-    (m.folder / name).write_bytes(data)
+    (m.directory / name).write_bytes(data)
 
 
 # ------------------------------------------------------------------------------------------------ packed weights
@@ -41,9 +41,9 @@ def test_packed_weights_give_the_same_bits(m):
         assert m.npy(f"{weights}.npy")[1] == m.npy("w.weights.npy")[1], dtype
     text = m.run("run", spec, "-w", weights, "--prompt", "Hello", "-n", 5, *options).stdout
     assert m.run("run", spec, "-w", "w.weights", "--verify", "--prompt", "Hello", "-n", 5, *options).stdout == text
-    first = (m.folder / "w.weights").read_bytes()
+    first = (m.directory / "w.weights").read_bytes()
     m.run("pack", spec, "-w", weights, "-o", "w.weights", "--threads", 1, *options)
-    assert (m.folder / "w.weights").read_bytes() == first, "the file does not depend on the number of threads"
+    assert (m.directory / "w.weights").read_bytes() == first, "the file does not depend on the number of threads"
 
 
 def test_wrong_packed_weights_are_refused_with_the_reason(m):
@@ -57,7 +57,7 @@ def test_wrong_packed_weights_are_refused_with_the_reason(m):
     text = m.error("logits", spec, "-w", "w.weights", "--tokens", "t.txt", "-o", "x.npy", "--reference", "32")
     assert "serves compiled code only" in text, text
     assert "is not packed again" in m.error("pack", spec, "-w", "w.weights", "-o", "v.weights")
-    good = (m.folder / "w.weights").read_bytes()
+    good = (m.directory / "w.weights").read_bytes()
     for at in (9, 50, 100, 150, 1000, 4000):
         flip(m, "w.weights", at)
         assert "w.weights: error: " in m.error("run", spec, "-w", "w.weights", *common), at
@@ -79,7 +79,7 @@ def test_pack_needs_somewhere_to_write(m):
     assert "is a directory, not a regular file" in m.error("pack", spec, "-w", weights, "-o", ".")
     m.file("old.weights", "old")
     assert "cannot write" in m.error("pack", spec, "-w", weights, "-o", "old.weights", largest_file=20000)
-    assert (m.folder / "old.weights").read_bytes() == b"old"
+    assert (m.directory / "old.weights").read_bytes() == b"old"
     assert m.left() == ["old.weights", "tiny.yaml", "w.safetensors"]
 
 
@@ -136,7 +136,7 @@ def test_wrong_states_are_refused_with_the_reason(m):
     load = ["logits", spec, "-w", weights, "--tokens", "t.txt", "-o", "x.npy", "--state-in", "s.state"]
     assert "--state-in" in m.error(*load, "--reference", "32", status=2)
     assert "--prompt-cache" in m.error(*common, "-w", weights, "--state-in", "s.state", "--prompt-cache", "c", status=2)
-    good = (m.folder / "s.state").read_bytes()
+    good = (m.directory / "s.state").read_bytes()
     for at in random.sample(range(len(good)), 6):
         flip(m, "s.state", at)
         assert "s.state: " in m.error(*load), at
@@ -152,7 +152,7 @@ def test_states_need_somewhere_to_write(m):
     assert "cannot create" in m.run(*common, "nowhere/s.state", status=1).stderr
     m.file("s.state", "old")
     assert "write" in m.run(*common, "s.state", status=1, largest_file=1000).stderr
-    assert (m.folder / "s.state").read_bytes() == b"old" and m.left() == ["s.state", "tiny.yaml", "w.safetensors"]
+    assert (m.directory / "s.state").read_bytes() == b"old" and m.left() == ["s.state", "tiny.yaml", "w.safetensors"]
 
 
 # ------------------------------------------------------------------------------------------------ prompt caches
@@ -180,7 +180,7 @@ def test_damaged_entries_of_a_cache_are_dropped(m):
     spec, weights = tiny(m)
     common = ["run", spec, "-w", weights, "-n", 5, "--temp", 0, "--prompt", PROMPT, "--prompt-cache", "cache"]
     wanted = m.run(*common).stdout
-    for path in (m.folder / "cache").iterdir():
+    for path in (m.directory / "cache").iterdir():
         data = bytearray(path.read_bytes())
         data[random.randrange(len(data))] ^= 1
         path.write_bytes(data)
@@ -194,7 +194,7 @@ def test_a_cache_stays_within_its_size(m):
     spec, weights = tiny(m)
     common = ["run", spec, "-w", weights, "-n", 1, "--prompt-cache", "cache", "--cache-every", 1, "--cache-size", 1, "--prompt"]
     assert " 0 evicted" not in m.run(*common, PROMPT).stderr
-    assert 1 << 19 < sum(path.stat().st_size for path in (m.folder / "cache").iterdir()) <= 1 << 20
+    assert 1 << 19 < sum(path.stat().st_size for path in (m.directory / "cache").iterdir()) <= 1 << 20
     assert f"{len(PROMPT)} of" in m.run(*common, PROMPT).stderr, "the newest is still there"
 
 

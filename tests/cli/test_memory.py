@@ -37,16 +37,16 @@ def peak(m, *arguments):
 
 
 def check(m, dtype):
-    folder = m.folder
-    spec = folder / m.file("large.yaml", SPEC)
+    directory = m.directory
+    spec = directory / m.file("large.yaml", SPEC)
     options = ["--set", f"weights.dtype={dtype}"]
     m.run("init", spec, "-o", "small", *SMALL)
     m.run("init", spec, "-o", "large")
     m.run("pack", spec, "-w", "large", "-o", "packed", *options)
-    weights = (folder / "packed").stat().st_size
-    for command, write in ((["run", spec, "-n", 1, "--prompt", "a"], []), (["pack", spec], ["-o", folder / "out"])):
-        program = peak(m, *command, "-w", folder / "small", *write, *options, *SMALL)
-        loaded = peak(m, *command, "-w", folder / "large", *write, *options)
+    weights = (directory / "packed").stat().st_size
+    for command, write in ((["run", spec, "-n", 1, "--prompt", "a"], []), (["pack", spec], ["-o", directory / "out"])):
+        program = peak(m, *command, "-w", directory / "small", *write, *options, *SMALL)
+        loaded = peak(m, *command, "-w", directory / "large", *write, *options)
         print(f"        {command[0]}, {dtype}: weights {weights >> 20} MiB, program {program >> 20} MiB, peak {loaded >> 20} MiB")
         assert loaded <= weights + program + MORE, (command, weights, program, loaded)
 

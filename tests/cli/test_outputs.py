@@ -42,7 +42,7 @@ def writers(m):
 
 
 def data(m, name):
-    return (m.folder / name).read_bytes()
+    return (m.directory / name).read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------ standard streams
@@ -55,7 +55,7 @@ def run_closed(m, *arguments, closed):
         for fd in closed:
             os.close(fd)
 
-    return subprocess.run([m.program, *map(str, arguments)], cwd=m.folder, env=m.environment(), preexec_fn=close, timeout=300).returncode
+    return subprocess.run([m.program, *map(str, arguments)], cwd=m.directory, env=m.environment(), preexec_fn=close, timeout=300).returncode
 
 
 def test_a_closed_stream_never_leads_into_an_output(m):
@@ -74,9 +74,9 @@ def test_a_closed_stream_never_leads_into_an_output(m):
 def test_diagnostics_come_before_an_output_opens(m):
     spec = tiny(m, WARNS)
     m.run("logits", spec, "-w", "w", "--tokens", "t.txt", "-o", "good.npy")
-    with open(m.folder / "both", "wb") as both:
+    with open(m.directory / "both", "wb") as both:
         command = [m.program, "logits", spec, "-w", "w", "--tokens", "t.txt", "-o", "-"]
-        assert subprocess.run(command, cwd=m.folder, env=m.environment(), stdout=both, stderr=both).returncode == 0
+        assert subprocess.run(command, cwd=m.directory, env=m.environment(), stdout=both, stderr=both).returncode == 0
     text, rows = data(m, "both").split(b"\x93NUMPY")
     assert b"warning" in text and b"\x93NUMPY" + rows == data(m, "good.npy")
 
@@ -88,9 +88,9 @@ def test_a_replaced_file_keeps_its_mode(m):
     for command in writers(m):
         for mode in (0o600, 0o640, 0o666):
             m.file("old", "old")
-            (m.folder / "old").chmod(mode)
+            (m.directory / "old").chmod(mode)
             m.run(*command, "old")
-            assert stat.S_IMODE((m.folder / "old").stat().st_mode) == mode and data(m, "old") != b"old", (command, oct(mode))
+            assert stat.S_IMODE((m.directory / "old").stat().st_mode) == mode and data(m, "old") != b"old", (command, oct(mode))
 
 
 def test_a_replaced_file_keeps_its_owner(m):
@@ -98,28 +98,28 @@ def test_a_replaced_file_keeps_its_owner(m):
         raise Skipped("only root may give files to others")
     spec = tiny(m)
     m.file("old", "old")
-    os.chown(m.folder / "old", 1234, 2345)
+    os.chown(m.directory / "old", 1234, 2345)
     m.run("init", spec, "--seed", 7, "-o", "old")
-    st = (m.folder / "old").stat()
+    st = (m.directory / "old").stat()
     assert (st.st_uid, st.st_gid) == (1234, 2345) and data(m, "old") == data(m, "w")
 
 
 def test_a_link_is_followed_to_its_target(m):
     for command in writers(m):
-        (m.folder / "place").mkdir()
+        (m.directory / "place").mkdir()
         for link, target in (("to-old", "place/old"), ("to-nothing", "place/new"), ("twice", "to-old")):
-            (m.folder / link).symlink_to(target)
+            (m.directory / link).symlink_to(target)
         m.file("place/old", "old")
         for link, target in (("to-old", "place/old"), ("to-nothing", "place/new"), ("twice", "place/old")):
             m.run(*command, link)
-            assert (m.folder / link).is_symlink(), command
+            assert (m.directory / link).is_symlink(), command
             written = data(m, target)
             assert written not in (b"", b"old"), command
-        assert sorted(os.listdir(m.folder / "place")) == ["new", "old"]
+        assert sorted(os.listdir(m.directory / "place")) == ["new", "old"]
         for name in ("place/old", "place/new", "to-old", "to-nothing", "twice"):
-            (m.folder / name).unlink()
-        (m.folder / "place").rmdir()
-    (m.folder / "round").symlink_to("round")
+            (m.directory / name).unlink()
+        (m.directory / "place").rmdir()
+    (m.directory / "round").symlink_to("round")
     assert "cannot create" in m.error("init", "tiny.yaml", "-o", "round")
 
 
@@ -127,7 +127,7 @@ def test_a_mounted_file_is_written_in_place(m):
     spec = tiny(m)
     m.file("inside", "old" * 100000)
     m.file("outside", "")
-    mount = ["mount", "--bind", str(m.folder / "inside"), str(m.folder / "outside")]
+    mount = ["mount", "--bind", str(m.directory / "inside"), str(m.directory / "outside")]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         raise Skipped("files cannot be mounted here")
     try:
@@ -140,7 +140,7 @@ def test_a_mounted_file_is_written_in_place(m):
         assert "is written in place" in done.stderr
         m.run("run", spec, "-w", "w", "-n", 2, "--state-in", "inside")
     finally:
-        subprocess.run(["umount", str(m.folder / "outside")], check=True)
+        subprocess.run(["umount", str(m.directory / "outside")], check=True)
     assert not [name for name in m.left() if "mossc-tmp" in name]
 
 
@@ -148,7 +148,7 @@ def as_somebody(m):
     """Options of subprocess.run to be a user whom modes of files stop."""
     if os.geteuid() != 0:
         return {}
-    os.chmod(m.folder.parent, 0o755)
+    os.chmod(m.directory.parent, 0o755)
     m.variables["MOSSC_CACHE_DIR"] = "/nonexistent"
     options = {"user": 65534, "group": 65534, "extra_groups": []}
     try:
@@ -161,14 +161,14 @@ def as_somebody(m):
 def test_a_file_in_a_directory_without_rights_is_written_in_place(m):
     spec = tiny(m)
     options = as_somebody(m)
-    place = m.folder / "place"
+    place = m.directory / "place"
     place.mkdir()
     m.file("place/old", "old" * 100000)
     (place / "old").chmod(0o666)
     place.chmod(0o555)
 
     def run(*arguments):
-        return subprocess.run([m.program, *map(str, arguments)], cwd=m.folder, env=m.environment(), capture_output=True, text=True, **options)
+        return subprocess.run([m.program, *map(str, arguments)], cwd=m.directory, env=m.environment(), capture_output=True, text=True, **options)
 
     try:
         done = run("init", spec, "--seed", 7, "-o", "place/old")
@@ -189,7 +189,7 @@ def test_a_file_in_a_directory_without_rights_is_written_in_place(m):
 def test_outputs_are_checked_before_the_work(m):
     """The weights are missing: what is said is what was looked at first."""
     spec = tiny(m)
-    (m.folder / "w").unlink()
+    (m.directory / "w").unlink()
     common = [spec, "-w", "w"]
     for command in (
         ["run", *common, "--prompt", "It", "--state-out", "nowhere/x"],
@@ -209,8 +209,8 @@ def test_names_may_be_as_long_as_the_system_has_them(m):
         for size in (238, 239, 255):
             name = "n" * size
             m.run(*command, name)
-            assert (m.folder / name).stat().st_size
-            (m.folder / name).unlink()
+            assert (m.directory / name).stat().st_size
+            (m.directory / name).unlink()
         assert "File name too long" in m.run(*command, "n" * 256, status=1).stderr
 
 
@@ -237,8 +237,8 @@ def test_devices_and_pipes_are_written_as_they_come(m):
         m.run(*command, "/dev/null")
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
         assert "/dev/full: " in m.run(*command, "/dev/full", status=1).stderr, command
-    os.mkfifo(m.folder / "pipe")
-    with open(m.folder / "copy", "wb") as copy, subprocess.Popen(["cat", "pipe"], cwd=m.folder, stdout=copy) as cat:
+    os.mkfifo(m.directory / "pipe")
+    with open(m.directory / "copy", "wb") as copy, subprocess.Popen(["cat", "pipe"], cwd=m.directory, stdout=copy) as cat:
         m.run("init", "tiny.yaml", "--seed", 7, "-o", "pipe")
         assert cat.wait(60) == 0
     assert data(m, "copy") == data(m, "w")

@@ -42,12 +42,12 @@ void harness_free(Harness *h) {
     free(h);
 }
 
-void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted) {
+void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t n_out_rows) {
     memset(h->arena, 0xff, HARNESS_BYTES); /* NaN */
     memset(h->state, 0xff, HARNESS_BYTES);
     memset(h->scratch, 0xff, HARNESS_BYTES);
     memset(h->logits, 0xff, HARNESS_BYTES);
-    memset(h->trouble, 0, sizeof h->trouble);
+    memset(h->nonfinite, 0, sizeof h->nonfinite);
     memset(&h->phase, 0, sizeof h->phase);
     h->arena_used = h->weights_used = h->state_used = 4096;
     h->segments[0] = (RtSegment){.state = h->state, .first_row = 0, .count = rows};
@@ -60,11 +60,11 @@ void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted) {
                        .row_position = h->row_position,
                        .out_rows = h->out_rows,
                        .logits = (float *)h->logits,
-                       .trouble = h->trouble,
+                       .nonfinite = h->nonfinite,
                        .ld = mode == PG_ROW ? 1 : pg_ld(rows),
                        .rows = rows,
                        .n_segments = 1,
-                       .wanted = wanted};
+                       .n_out_rows = n_out_rows};
     h->phase.fixed = 1;
     h->phase.name = "test";
 }
@@ -112,13 +112,13 @@ static uint32_t float_bits(float x) {
     return bits;
 }
 
-float *harness_weights(Harness *h, PgDtype dtype, uint64_t n) {
+float *harness_weights(Harness *h, IrDtype dtype, uint64_t n) {
     float *w = harness_floats(h, n);
     for (uint64_t i = 0; i < n; i++) {
-        if (dtype == PG_BF16) {
+        if (dtype == IR_BF16) {
             uint32_t bits = float_bits(w[i]) & 0xffff0000u;
             memcpy(&w[i], &bits, sizeof bits);
-        } else if (dtype == PG_F16) { /* |w| < 2, denormals among them */
+        } else if (dtype == IR_F16) { /* |w| < 2, denormals among them */
             w[i] = half_value((uint16_t)(next_random(h) & 0xbfff));
         }
     }
@@ -151,20 +151,20 @@ void *harness_packed(Harness *h, unsigned slot, uint64_t bytes) {
     return at;
 }
 
-void harness_pack_panels(Harness *h, unsigned slot, PgDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K) {
+void harness_pack_panels(Harness *h, unsigned slot, IrDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K) {
     int64_t panels = (int64_t)pg_panels(O), pairs = (K + 1) / 2;
-    uint64_t panel = dtype == PG_F32 ? (uint64_t)K * 64 : (uint64_t)pairs * 64;
+    uint64_t panel = dtype == IR_F32 ? (uint64_t)K * 64 : (uint64_t)pairs * 64;
     uint8_t *to = harness_packed(h, slot, (uint64_t)(planes * panels) * panel);
     for (int64_t e = 0; e < planes; e++) {
         for (int64_t o = 0; o < O; o++) {
             uint8_t *p = to + (uint64_t)(e * panels + o / 16) * panel;
             for (int64_t k = 0; k < K; k++) {
                 float x = w[(e * O + o) * K + k];
-                if (dtype == PG_F32) {
+                if (dtype == IR_F32) {
                     ((float *)p)[k * 16 + o % 16] = x;
                 } else {
                     ((uint16_t *)p)[(k / 2 * 16 + o % 16) * 2 + k % 2] =
-                        dtype == PG_BF16 ? (uint16_t)(float_bits(x) >> 16) : half_bits(x);
+                        dtype == IR_BF16 ? (uint16_t)(float_bits(x) >> 16) : half_bits(x);
                 }
             }
         }
@@ -207,7 +207,7 @@ void harness_run(Harness *h, const PgKernel *kernel) {
     const PgCode *code = &cg_codes(compiled)[0];
     assert_true(code->claim >= 1);
     assert_true(code->scratch <= HARNESS_BYTES);
-    uint32_t tiles = (uint32_t)pg_tiles(&h->phase, code, h->args.rows, h->args.n_segments, h->args.wanted);
+    uint32_t tiles = (uint32_t)pg_tiles(&h->phase, code, h->args.rows, h->args.n_segments, h->args.n_out_rows);
     uint32_t middle = harness_below(h, tiles + 1); /* the second half first: order must not matter */
     for (uint32_t t = middle; t < tiles;) {
         uint32_t run = 1 + harness_below(h, tiles - t);
@@ -219,7 +219,7 @@ void harness_run(Harness *h, const PgKernel *kernel) {
     su_diags_free(&diags);
 }
 
-void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t rows, int64_t E, int64_t k) {
+void harness_groups(Harness *h, unsigned slot, const int32_t *expert_indices, uint32_t rows, int64_t E, int64_t k) {
     uint64_t ldp = (uint64_t)k * h->args.ld + pg_position_pad(E, k);
     int32_t *start = (int32_t *)harness_arena(h, slot, ((uint64_t)E + 1 + ldp / 8 + ldp + h->args.ld * (uint64_t)k) * 4);
     int32_t *expert_of = start + E + 1, *row_of = expert_of + ldp / 8, *pos_of = row_of + ldp;
@@ -227,7 +227,7 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
     for (int32_t e = 0; e < E; e++) {
         start[e] = at;
         for (uint32_t i = 0; i < rows * (uint32_t)k; i++) {
-            if (routes[i] == e) {
+            if (expert_indices[i] == e) {
                 expert_of[at / 8] = e;
                 pos_of[i] = at;
                 row_of[at++] = (int32_t)(i / (uint32_t)k);
@@ -238,10 +238,10 @@ void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t r
     start[E] = at;
 }
 
-void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k) {
+void harness_experts(Harness *h, int32_t *expert_indices, int64_t E, int64_t k) {
     int64_t chosen = 0;
     for (int64_t e = 0; e < E; e++)  /* k of E, uniformly */
-        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) routes[chosen++] = (int32_t)e;
+        if (harness_below(h, (uint32_t)(E - e)) < (uint32_t)(k - chosen)) expert_indices[chosen++] = (int32_t)e;
 }
 
 float reference_dot(const float *w, const float *x, int64_t K) {

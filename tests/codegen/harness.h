@@ -21,7 +21,7 @@ typedef struct Harness {
     uint64_t arena_used, weights_used, state_used;
     RtArgs args;
     RtSegment segments[64];
-    int32_t tokens[PG_MAX_ROWS], row_segment[PG_MAX_ROWS], out_rows[PG_MAX_ROWS], trouble[PG_MAX_ROWS];
+    int32_t tokens[PG_MAX_ROWS], row_segment[PG_MAX_ROWS], out_rows[PG_MAX_ROWS], nonfinite[PG_MAX_ROWS];
     int64_t row_position[PG_MAX_ROWS];
     PgPhase phase;
     const char *dump_dir; /* of the environment's MOSSC_DUMP, or NULL */
@@ -31,13 +31,13 @@ typedef struct Harness {
 Harness *harness_new(const char *isa, uint64_t seed);
 void harness_free(Harness *h);
 /* A step of `rows` rows in one segment; forgets all buffers. NaN fills them, so that what is not written shows. */
-void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t wanted);
+void harness_step(Harness *h, PgMode mode, uint32_t rows, uint32_t n_out_rows);
 
 uint32_t harness_below(Harness *h, uint32_t n); /* uniform in [0, n) */
 float harness_float(Harness *h); /* roughly in [-1, 1], exponents varied */
 float *harness_floats(Harness *h, uint64_t n); /* malloced, random */
 /* Random weights that `dtype` can hold exactly: malloced. */
-float *harness_weights(Harness *h, PgDtype dtype, uint64_t n);
+float *harness_weights(Harness *h, IrDtype dtype, uint64_t n);
 
 /* Room for an operand: sets phase.operands[slot] and returns its address. In PG_BLOCK part of the offset is per row. */
 float *harness_arena(Harness *h, unsigned slot, uint64_t bytes);
@@ -45,7 +45,7 @@ float *harness_state(Harness *h, unsigned slot, uint64_t bytes);
 void *harness_packed(Harness *h, unsigned slot, uint64_t bytes);
 
 /* Layouts. values are row-major: [rows][n] and so on; lanes past n are filled with 7 (finite and ignored). */
-void harness_pack_panels(Harness *h, unsigned slot, PgDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K);
+void harness_pack_panels(Harness *h, unsigned slot, IrDtype dtype, const float *w, int64_t planes, int64_t O, int64_t K);
 void harness_pack_vector(Harness *h, unsigned slot, const float *b, int64_t planes, int64_t O);
 void harness_pack_channels(Harness *h, unsigned slot, const float *w, int64_t planes, int64_t I, int64_t N);
 /* values[i][n] to [n/16][stride][16], i < count */
@@ -55,12 +55,12 @@ float harness_at(const float *from, uint64_t i, int64_t j, uint64_t stride);
 /* Compiles the kernel, runs all tiles of the phase in random runs and random order. */
 void harness_run(Harness *h, const PgKernel *kernel);
 
-/* The group table of routes[rows][k] (PG_BLOCK). */
-void harness_groups(Harness *h, unsigned slot, const int32_t *routes, uint32_t rows, int64_t E, int64_t k);
+/* The group table of expert_indices[rows][k] (PG_BLOCK). */
+void harness_groups(Harness *h, unsigned slot, const int32_t *expert_indices, uint32_t rows, int64_t E, int64_t k);
 /* k distinct experts in rising order. */
-void harness_routes(Harness *h, int32_t *routes, int64_t E, int64_t k);
+void harness_experts(Harness *h, int32_t *expert_indices, int64_t E, int64_t k);
 
-/* The order of a linear map: one output of K inputs. */
+/* The order of a linear layer: one output of K inputs. */
 float reference_dot(const float *w, const float *x, int64_t K);
 void reference_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out);
 float reference_act(PgActivation act, float x);

@@ -1,4 +1,4 @@
-/* Kernels on disk: what is stored comes back, nothing damaged or foreign is believed, the folder stays within its bound, and
+/* Kernels on disk: what is stored comes back, nothing damaged or foreign is believed, the directory stays within its bound, and
  * compiling with the cache gives the functions that compiling without it gives. */
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,25 +12,25 @@
 
 enum { PAYLOAD = 100, LARGE = 1 << 28 };
 
-/* A folder that is not there yet, in one that is removed at the end with all that is in both. */
+/* A directory that is not there yet, in one that is removed at the end with all that is in both. */
 typedef struct Place {
-    char *parent, folder[256];
+    char *parent, directory[256];
 } Place;
 
 static Place place_make(void) {
-    Place place = {.parent = folder_make().path};
-    snprintf(place.folder, sizeof place.folder, "%s/below/kernels", place.parent);
+    Place place = {.parent = directory_make().path};
+    snprintf(place.directory, sizeof place.directory, "%s/below/kernels", place.parent);
     return place;
 }
 
 static void remove_tree(const char *path) {
-    DIR *folder = opendir(path);
-    for (struct dirent *d; folder != NULL && (d = readdir(folder)) != NULL;) {
+    DIR *directory = opendir(path);
+    for (struct dirent *d; directory != NULL && (d = readdir(directory)) != NULL;) {
         char inner[512];
         snprintf(inner, sizeof inner, "%s/%s", path, d->d_name);
         if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && unlink(inner) != 0) remove_tree(inner);
     }
-    if (folder != NULL) closedir(folder);
+    if (directory != NULL) closedir(directory);
     rmdir(path);
 }
 
@@ -45,14 +45,14 @@ static SuDigest key_of(int n) { return su_digest(&n, sizeof n); }
 static void path_of(const Place *place, int n, char out[512]) {
     char hex[SU_HEX];
     SuDigest key = key_of(n);
-    snprintf(out, 512, "%s/%s.kernel", place->folder, su_digest_hex(&key, hex));
+    snprintf(out, 512, "%s/%s.kernel", place->directory, su_digest_hex(&key, hex));
 }
 
 /* Stores entry n, whose payload is PAYLOAD times n. */
 static CgCacheStats store(const Place *place, int n, uint64_t most_bytes) {
     uint8_t payload[PAYLOAD];
     memset(payload, n, sizeof payload);
-    CgCache *cache = cg_cache_open(place->folder, most_bytes);
+    CgCache *cache = cg_cache_open(place->directory, most_bytes);
     SuDigest key = key_of(n);
     cg_cache_store(cache, &key, payload, 60, payload + 60, PAYLOAD - 60);
     cg_cache_trim(cache);
@@ -64,7 +64,7 @@ static CgCacheStats store(const Place *place, int n, uint64_t most_bytes) {
 
 /* Whether entry n is found; then it must hold what was stored. */
 static bool is_found(const Place *place, int n, CgCacheStats *out_stats) {
-    CgCache *cache = cg_cache_open(place->folder, LARGE);
+    CgCache *cache = cg_cache_open(place->directory, LARGE);
     SuDigest key = key_of(n);
     size_t size = 0;
     uint8_t *payload = cg_cache_find(cache, &key, &size);
@@ -170,28 +170,28 @@ static void link_and_pipe_in_place_of_the_file_are_refused(void **unused) {
     place_remove(&place);
 }
 
-static void folder_in_place_of_the_file_is_no_entry(void **unused) {
+static void directory_in_place_of_the_file_is_no_entry(void **unused) {
     (void)unused;
     Place place = place_make();
     char path[512];
     store(&place, 2, LARGE);
     path_of(&place, 1, path);
     assert_int_equal(mkdir(path, 0700), 0);
-    expect_refused(&place, path, "a folder");
+    expect_refused(&place, path, "a directory");
     assert_int_equal(store(&place, 1, LARGE).stored, 0);
     assert_int_equal(store(&place, 3, LARGE).stored, 1); /* the others are kept nevertheless */
     place_remove(&place);
 }
 
-/* ---------------------------------------------------------------------------------------------- the folder */
+/* ---------------------------------------------------------------------------------------------- the directory */
 
-static void folder_that_cannot_be_made_is_told(void **unused) {
+static void directory_that_cannot_be_made_is_told(void **unused) {
     (void)unused;
     Place place = place_make();
     char below[512];
     snprintf(below, sizeof below, "%s/below", place.parent);
-    write_bytes(below, NULL, 0); /* a file where a folder must be */
-    CgCache *cache = cg_cache_open(place.folder, LARGE);
+    write_bytes(below, NULL, 0); /* a file where a directory must be */
+    CgCache *cache = cg_cache_open(place.directory, LARGE);
     SuDigest key = key_of(1);
     size_t size;
     assert_null(cg_cache_find(cache, &key, &size));
@@ -222,7 +222,7 @@ static void what_was_used_least_recently_goes_first(void **unused) {
         set_age(&place, n, 100 - n);
     }
     assert_true(is_found(&place, 1, &stats)); /* used now; entry 2 is the oldest */
-    entries = cg_cache_list(place.folder);
+    entries = cg_cache_list(place.directory);
     assert_int_equal(entries.count, 4);
     uint64_t one = entries.bytes / 4;
     su_entries_free(&entries);
@@ -239,12 +239,12 @@ static void clearing_removes_entries_only(void **unused) {
     for (int n = 1; n <= 3; n++) store(&place, n, LARGE);
     path_of(&place, 3, third);
     assert_int_equal(truncate(third, 0), 0); /* as a crash of the machine leaves what was not synced */
-    snprintf(other, sizeof other, "%s/notes.kernel", place.folder);
+    snprintf(other, sizeof other, "%s/notes.kernel", place.directory);
     write_bytes(other, NULL, 0);
     path_of(&place, 4, fourth);
     snprintf(temporary, sizeof temporary, "%s.mossc-tmp-Ab12Cd", fourth);
     write_bytes(temporary, NULL, 0); /* a killed process left it */
-    assert_int_equal(cg_cache_clear(place.folder), 3);
+    assert_int_equal(cg_cache_clear(place.directory), 3);
     assert_int_equal(access(other, F_OK), 0);
     assert_int_not_equal(access(temporary, F_OK), 0);
     assert_int_equal(cg_cache_clear("/nowhere/at/all"), 0);
@@ -255,7 +255,7 @@ static void clearing_removes_entries_only(void **unused) {
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP,
+    {.kind = PG_LINEAR,
      .mode = PG_ROW,
      .K = 40,
      .O = 64,
@@ -278,7 +278,7 @@ static void compile(const Place *place, const Compiling *how, PgCode out_codes[K
     SuDiags diags = {0};
     CgCompiled *compiled = NULL;
     CgOptions options = how->options;
-    options.cache = cg_cache_open(place->folder, LARGE);
+    options.cache = cg_cache_open(place->directory, LARGE);
     assert_true(cg_target_host(how->isa, &target, &diags));
     if (how->abs_greater != NULL) target.abs_greater = how->abs_greater;
     assert_true(cg_llvm_compile(&target, &program, &options, &compiled, &diags));
@@ -371,9 +371,9 @@ static void damaged_kernels_are_made_again(void **unused) {
     Place place = place_make();
     Compiling how = {.kernels = kernels};
     expect_compiled(&place, &how, 0, KERNELS);
-    SuEntries entries = cg_cache_list(place.folder);
+    SuEntries entries = cg_cache_list(place.directory);
     for (size_t i = 0; i < 2; i++) {
-        const char *path = su_entry_path(&entries.arena, place.folder, &entries.items[i].name, ".kernel");
+        const char *path = su_entry_path(&entries.arena, place.directory, &entries.items[i].name, ".kernel");
         Bytes bytes = read_bytes(path);
         bytes.data[bytes.size - 1 - i] ^= 1;
         write_bytes(path, bytes.data, bytes.size - i);
@@ -392,8 +392,8 @@ int main(void) {
         cmocka_unit_test(entry_under_a_wrong_name_is_refused),
         cmocka_unit_test(file_that_others_may_write_is_refused),
         cmocka_unit_test(link_and_pipe_in_place_of_the_file_are_refused),
-        cmocka_unit_test(folder_in_place_of_the_file_is_no_entry),
-        cmocka_unit_test(folder_that_cannot_be_made_is_told),
+        cmocka_unit_test(directory_in_place_of_the_file_is_no_entry),
+        cmocka_unit_test(directory_that_cannot_be_made_is_told),
         cmocka_unit_test(what_was_used_least_recently_goes_first),
         cmocka_unit_test(clearing_removes_entries_only),
         cmocka_unit_test(second_time_nothing_is_made),

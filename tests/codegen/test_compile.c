@@ -13,15 +13,15 @@
 
 static const PgKernel kernels[] = {
     {.kind = PG_NORM, .mode = PG_ROW, .O = 40, .K = 40, .norm = PG_RMS},
-    {.kind = PG_MAP,
+    {.kind = PG_LINEAR,
      .mode = PG_ROW,
      .K = 40,
      .O = 64,
      .norm = PG_RMS,
      .epilogue = {{{.kind = PG_STEP_BIAS}, {.kind = PG_STEP_ACT, .act = PG_SILU}}}},
-    {.kind = PG_MAP,
+    {.kind = PG_LINEAR,
      .mode = PG_BLOCK,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .K = 40,
      .O = 200,
      .select = PG_CHOSEN,
@@ -65,11 +65,11 @@ static void lower_instruction_set_can_be_asked_for(void **unused) {
 
 static void name_says_what_a_kernel_does(void **unused) {
     (void)unused;
-    char name[160], few[12];
+    char name[160], few[15];
     cg_kernel_name(&kernels[1], 7, name, sizeof name);
-    assert_string_equal(name, "map_row_40x64_f32_norm_bias_silu_7");
+    assert_string_equal(name, "linear_row_40x64_f32_norm_bias_silu_7");
     cg_kernel_name(&kernels[1], 7, few, sizeof few);
-    assert_string_equal(few, "map_row_40x");
+    assert_string_equal(few, "linear_row_40x");
 }
 
 static void every_kernel_gets_a_function(void **unused) {
@@ -108,7 +108,7 @@ static char *printed(bool llvm_ir) {
 static void code_is_printed_as_assembly_or_ir(void **unused) {
     (void)unused;
     char *assembly = printed(false), *ir = printed(true);
-    assert_non_null(strstr(assembly, "map_row_40x64_f32_norm_bias_silu_1:"));
+    assert_non_null(strstr(assembly, "linear_row_40x64_f32_norm_bias_silu_1:"));
     assert_non_null(strstr(assembly, "vfmadd"));
     assert_non_null(strstr(ir, "define void @group_block_3("));
     assert_non_null(strstr(ir, "@llvm.fma.v16f32"));
@@ -128,13 +128,13 @@ static void dump_writes_three_files_a_kernel(void **unused) {
     CgOptions options = {.dump_dir = dir};
     assert_true(cg_llvm_compile(&target, &program, &options, &compiled, &diags));
     int files = 0;
-    DIR *folder = opendir(dir);
-    for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    DIR *directory = opendir(dir);
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
         char path[512];
         snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
         files += entry->d_name[0] != '.' && unlink(path) == 0;
     }
-    closedir(folder);
+    closedir(directory);
     rmdir(dir);
     assert_int_equal(files, 3 * KERNELS);
     cg_compiled_free(compiled);

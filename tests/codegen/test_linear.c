@@ -1,4 +1,4 @@
-/* PG_MAP in all its forms against the scalar order of docs/bits.md. */
+/* PG_LINEAR in all its forms against the scalar order of docs/bits.md. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +10,17 @@
 #include <cmocka.h>
 // clang-format on
 
-/* Everything a map reads, row-major, and what it should give. P: planes of x or y, k positions of a row. */
+/* Everything a linear layer reads, row-major, and what it should give. P: planes of x or y, k positions of a row. */
 typedef struct Case {
     PgKernel k;
-    uint32_t rows, wanted;
+    uint32_t rows, n_out_rows;
     float *x;                        /* [rows][Px][K], Px = 1, E or k */
     float *w, *w2;                   /* [E or 1][O][K] */
     float *bias, *bias2;             /* [E or 1][O] */
     float *norm_w, *norm_b;          /* [K] */
     float *addend, *residual;        /* [rows][O] */
-    int32_t *routes;                 /* [rows][k] */
-    float *gates;                    /* [rows][k] */
+    int32_t *expert_indices;                 /* [rows][k] */
+    float *combine_weights;                    /* [rows][k] */
     float *conv_w, *conv_b, *history;/* [O][W], [O], [W-1][O] oldest first */
 } Case;
 
@@ -30,9 +30,9 @@ static uint64_t planes_of(const PgKernel *k, PgLayout layout) {
 
 static uint64_t matrices(const PgKernel *k) { return k->select == PG_SINGLE ? 1 : (uint64_t)k->E; }
 
-static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_t wanted) {
+static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_t n_out_rows) {
     const PgKernel *k = kernel;
-    Case c = {.k = *k, .rows = rows, .wanted = wanted};
+    Case c = {.k = *k, .rows = rows, .n_out_rows = n_out_rows};
     uint64_t K = (uint64_t)k->K, O = (uint64_t)k->O, m = matrices(k);
     c.x = harness_floats(h, rows * planes_of(k, k->x_layout) * K);
     c.w = harness_weights(h, k->dtype, m * O * K);
@@ -43,9 +43,9 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
     c.norm_b = harness_floats(h, K);
     c.addend = harness_floats(h, rows * O);
     c.residual = harness_floats(h, rows * O);
-    c.routes = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.routes);
-    c.gates = harness_floats(h, rows * (uint64_t)(k->k + 1));
-    for (uint32_t r = 0; k->k > 0 && r < rows; r++) harness_routes(h, c.routes + (int64_t)r * k->k, k->E, k->k);
+    c.expert_indices = calloc(rows * (uint64_t)(k->k + 1), sizeof *c.expert_indices);
+    c.combine_weights = harness_floats(h, rows * (uint64_t)(k->k + 1));
+    for (uint32_t r = 0; k->k > 0 && r < rows; r++) harness_experts(h, c.expert_indices + (int64_t)r * k->k, k->E, k->k);
     c.conv_w = harness_floats(h, O * (uint64_t)(k->taps + 1));
     c.conv_b = harness_floats(h, O);
     c.history = harness_floats(h, O * (uint64_t)(k->taps + 1));
@@ -53,13 +53,14 @@ static Case make_case(Harness *h, const PgKernel *kernel, uint32_t rows, uint32_
 }
 
 static void free_case(Case *c) {
-    float *all[] = {c->x,      c->w,        c->w2,    c->bias,   c->bias2,  c->norm_w, c->norm_b,
-                    c->addend, c->residual, c->gates, c->conv_w, c->conv_b, c->history};
+    float *all[] = {c->x,      c->w,      c->w2,     c->bias,     c->bias2,
+                    c->norm_w, c->norm_b, c->addend, c->residual, c->combine_weights,
+                    c->conv_w, c->conv_b, c->history};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    free(c->routes);
+    free(c->expert_indices);
 }
 
-/* v of output o with matrix m and input x, up to the second map. */
+/* v of output o with matrix m and input x, up to the second linear layer. */
 static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
     const PgKernel *k = &c->k;
     uint64_t at = m * (uint64_t)k->O + (uint64_t)o;
@@ -86,7 +87,8 @@ static float reference_value(Case *c, uint64_t m, const float *x, int64_t o) {
 static const float *reference_input(Case *c, uint32_t row, uint64_t j, float *out) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), plane = P == 1 ? 0 : j;
-    if (k->x_layout == PG_PLANES && pg_sum(k) == PG_GATED_SUM) plane = (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j];
+    if (k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM)
+        plane = (uint64_t)c->expert_indices[(int64_t)row * k->k + (int64_t)j];
     const float *x = c->x + (row * P + plane) * (uint64_t)k->K;
     if (k->norm == PG_NO_NORM) return x;
     reference_norm(k->norm, x, c->norm_w, c->norm_b, k->K, k->eps, out);
@@ -101,22 +103,22 @@ static float finished(const Case *c, float v, uint32_t row, int64_t o) {
 }
 
 /* expected: [rows][Py][O], Py = 1 after a sum. */
-static float *reference_map(Case *c) {
+static float *reference_linear(Case *c) {
     const PgKernel *k = &c->k;
-    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_GATED_SUM);
-    uint64_t parts = pg_sum(k) == PG_GATED_SUM   ? (uint64_t)k->k
-                     : pg_sum(k) == PG_PLANE_SUM ? (uint64_t)k->E
-                                                 : planes_of(k, k->y_layout);
+    bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_WEIGHTED_SUM);
+    uint64_t parts = pg_sum(k) == PG_WEIGHTED_SUM ? (uint64_t)k->k
+                     : pg_sum(k) == PG_PLANE_SUM  ? (uint64_t)k->E
+                                                  : planes_of(k, k->y_layout);
     uint64_t Py = pg_sum(k) == PG_NO_SUM ? parts : 1;
     float *out = calloc(c->rows * Py * (uint64_t)k->O, sizeof *out), *normed = malloc((uint64_t)k->K * sizeof *normed);
     for (uint32_t row = 0; row < c->rows; row++) {
         for (uint64_t j = 0; j < parts; j++) {
-            uint64_t m = k->select == PG_SINGLE ? 0 : routed ? (uint64_t)c->routes[(int64_t)row * k->k + (int64_t)j] : j;
+            uint64_t m = k->select == PG_SINGLE ? 0 : routed ? (uint64_t)c->expert_indices[(int64_t)row * k->k + (int64_t)j] : j;
             const float *x = reference_input(c, row, j, normed);
             for (int64_t o = 0; o < k->O; o++) {
                 float v = reference_value(c, m, x, o), *y = &out[(row * Py + (Py == 1 ? 0 : j)) * (uint64_t)k->O + (uint64_t)o];
-                if (pg_sum(k) == PG_GATED_SUM)
-                    *y = fmaf(c->gates[(int64_t)row * k->k + (int64_t)j], v, *y);
+                if (pg_sum(k) == PG_WEIGHTED_SUM)
+                    *y = fmaf(c->combine_weights[(int64_t)row * k->k + (int64_t)j], v, *y);
                 else
                     *y = pg_sum(k) == PG_PLANE_SUM && j > 0 ? *y + v : v;
                 if (j + 1 == parts || pg_sum(k) == PG_NO_SUM) *y = finished(c, *y, row, o);
@@ -130,7 +132,7 @@ static float *reference_map(Case *c) {
 /* Position of (row, slot): the slot itself in PG_ROW, through the table's pos_of in PG_BLOCK. */
 static uint64_t position_of(Harness *h, const PgKernel *k, uint32_t row, uint64_t slot) {
     if (k->mode == PG_ROW) return slot;
-    const PgRef *ref = &h->phase.operands[PG_MAP_GROUPS];
+    const PgRef *ref = &h->phase.operands[PG_LINEAR_GROUPS];
     const int32_t *table = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     uint64_t ldp = (uint64_t)k->k * h->args.ld + pg_position_pad(k->E, k->k);
     const int32_t *pos_of = table + k->E + 1 + ldp / 8 + ldp;
@@ -147,7 +149,7 @@ static void put_x(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     uint64_t P = planes_of(k, k->x_layout), stride = stride_of(h, k, k->x_layout), panels = pg_panels(k->K);
     uint64_t plane = k->x_layout == PG_PLANES ? panels * stride * 16 : 0;
-    float *x = harness_arena(h, PG_MAP_X, panels * stride * 64 * (k->x_layout == PG_PLANES ? P : 1));
+    float *x = harness_arena(h, PG_LINEAR_X, panels * stride * 64 * (k->x_layout == PG_PLANES ? P : 1));
     for (uint32_t row = 0; row < c->rows; row++) {
         for (uint64_t j = 0; j < P; j++) {
             uint64_t at = k->x_layout == PG_POSITIONS ? position_of(h, k, row, j) : row;
@@ -160,33 +162,33 @@ static float *setup(Harness *h, Case *c) {
     const PgKernel *k = &c->k;
     int64_t m = (int64_t)matrices(k);
     uint64_t LD = h->args.ld, row_bytes = pg_panels(k->O) * LD * 64;
-    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_MAP_GROUPS, c->routes, c->rows, k->E, k->k);
+    if (k->k > 0 && k->mode == PG_BLOCK) harness_groups(h, PG_LINEAR_GROUPS, c->expert_indices, c->rows, k->E, k->k);
     put_x(h, c);
-    harness_pack_panels(h, PG_MAP_W, k->dtype, c->w, m, k->O, k->K);
-    harness_pack_panels(h, PG_MAP_W2, k->dtype, c->w2, m, k->O, k->K);
-    harness_pack_vector(h, PG_MAP_BIAS, c->bias, m, k->O);
-    harness_pack_vector(h, PG_MAP_BIAS2, c->bias2, m, k->O);
-    harness_pack_vector(h, PG_MAP_NORM_W, c->norm_w, 1, k->K);
-    harness_pack_vector(h, PG_MAP_NORM_B, c->norm_b, 1, k->K);
-    harness_put(harness_arena(h, PG_MAP_ADDEND, row_bytes), c->addend, c->rows, k->O, LD);
-    float *residual = harness_arena(h, PG_MAP_RESIDUAL, row_bytes);
+    harness_pack_panels(h, PG_LINEAR_W, k->dtype, c->w, m, k->O, k->K);
+    harness_pack_panels(h, PG_LINEAR_W2, k->dtype, c->w2, m, k->O, k->K);
+    harness_pack_vector(h, PG_LINEAR_BIAS, c->bias, m, k->O);
+    harness_pack_vector(h, PG_LINEAR_BIAS2, c->bias2, m, k->O);
+    harness_pack_vector(h, PG_LINEAR_NORM_W, c->norm_w, 1, k->K);
+    harness_pack_vector(h, PG_LINEAR_NORM_B, c->norm_b, 1, k->K);
+    harness_put(harness_arena(h, PG_LINEAR_ADDEND, row_bytes), c->addend, c->rows, k->O, LD);
+    float *residual = harness_arena(h, PG_LINEAR_RESIDUAL, row_bytes);
     harness_put(residual, c->residual, c->rows, k->O, LD);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_MAP_ROUTES, LD * (uint64_t)k->k * 4);
-    float *gates = harness_arena(h, PG_MAP_GATES, LD * (uint64_t)k->k * 4);
-    memcpy(routes, c->routes, c->rows * (uint64_t)k->k * 4);
-    memcpy(gates, c->gates, c->rows * (uint64_t)k->k * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_LINEAR_EXPERTS, LD * (uint64_t)k->k * 4);
+    float *combine_weights = harness_arena(h, PG_LINEAR_COMBINE_W, LD * (uint64_t)k->k * 4);
+    memcpy(expert_indices, c->expert_indices, c->rows * (uint64_t)k->k * 4);
+    memcpy(combine_weights, c->combine_weights, c->rows * (uint64_t)k->k * 4);
     if (pg_does(k, PG_STEP_CONV)) {
-        harness_pack_channels(h, PG_MAP_CONV_W, c->conv_w, 1, k->O, k->taps);
-        harness_pack_vector(h, PG_MAP_CONV_B, c->conv_b, 1, k->O);
-        float *history = harness_state(h, PG_MAP_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
+        harness_pack_channels(h, PG_LINEAR_CONV_W, c->conv_w, 1, k->O, k->taps);
+        harness_pack_vector(h, PG_LINEAR_CONV_B, c->conv_b, 1, k->O);
+        float *history = harness_state(h, PG_LINEAR_HISTORY, pg_panels(k->O) * (uint64_t)(k->taps - 1) * 64);
         for (int64_t o = 0; o < (int64_t)pg_panels(k->O) * 16; o++)
             for (int64_t t = 0; t < k->taps - 1; t++)
                 history[(o / 16 * (k->taps - 1) + t) * 16 + o % 16] = o < k->O ? c->history[t * k->O + o] : 0;
     }
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : 1;
-    float *y = harness_arena(h, PG_MAP_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
-    if (pg_does(k, PG_STEP_RESIDUAL) && harness_below(h, 2) == 0) { /* the plan may let a map write over its residual */
-        h->phase.operands[PG_MAP_Y] = h->phase.operands[PG_MAP_RESIDUAL];
+    float *y = harness_arena(h, PG_LINEAR_Y, planes * pg_panels(k->O) * stride_of(h, k, k->y_layout) * 64);
+    if (pg_does(k, PG_STEP_RESIDUAL) && harness_below(h, 2) == 0) { /* the plan may let a linear layer write over its residual */
+        h->phase.operands[PG_LINEAR_Y] = h->phase.operands[PG_LINEAR_RESIDUAL];
         y = residual;
     }
     return y;
@@ -197,7 +199,7 @@ static void set_count(Harness *h, const PgKernel *k) {
     p->E = (uint32_t)k->E;
     p->k = (uint32_t)k->k;
     p->fixed = pg_sum(k) == PG_NO_SUM && (k->y_layout == PG_PLANES || k->mode == PG_ROW) ? (uint32_t)planes_of(k, k->y_layout) : 1;
-    p->count = pg_does(k, PG_STEP_LOGITS)    ? PG_PER_WANTED
+    p->count = pg_does(k, PG_STEP_LOGITS)    ? PG_PER_OUT_ROW_BLOCK
                : k->mode == PG_ROW           ? PG_ONCE
                : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK
                                              : PG_PER_ROW_BLOCK;
@@ -212,16 +214,16 @@ static void check_history(const Case *c, const uint8_t *state, uint64_t offset) 
 }
 
 static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
-    uint32_t wanted = pg_does(k, PG_STEP_LOGITS) ? harness_below(h, rows + 1) : 0;
-    harness_step(h, k->mode, rows, wanted);
-    Case c = make_case(h, k, rows, wanted);
+    uint32_t n_out_rows = pg_does(k, PG_STEP_LOGITS) ? harness_below(h, rows + 1) : 0;
+    harness_step(h, k->mode, rows, n_out_rows);
+    Case c = make_case(h, k, rows, n_out_rows);
     float *y = setup(h, &c);
     h->args.out_stride = pg_panels(k->O) * 16;
     set_count(h, k);
     harness_run(h, k);
-    float *expected = reference_map(&c);
+    float *expected = reference_linear(&c);
     uint64_t Py = pg_sum(k) == PG_NO_SUM ? planes_of(k, k->y_layout) : 1, stride = stride_of(h, k, k->y_layout);
-    for (uint32_t row = 0; row < (pg_does(k, PG_STEP_LOGITS) ? wanted : rows); row++) {
+    for (uint32_t row = 0; row < (pg_does(k, PG_STEP_LOGITS) ? n_out_rows : rows); row++) {
         for (uint64_t j = 0; j < Py; j++) {
             uint64_t at = k->y_layout == PG_POSITIONS ? position_of(h, k, row, j) : row;
             const float *base = k->y_layout == PG_PLANES ? y + j * pg_panels(k->O) * stride * 16 : y;
@@ -232,7 +234,7 @@ static void run_case(Harness *h, const PgKernel *k, uint32_t rows) {
             }
         }
     }
-    if (pg_does(k, PG_STEP_CONV)) check_history(&c, h->state, h->phase.operands[PG_MAP_HISTORY].fixed);
+    if (pg_does(k, PG_STEP_CONV)) check_history(&c, h->state, h->phase.operands[PG_LINEAR_HISTORY].fixed);
     free(expected);
     free_case(&c);
 }
@@ -267,7 +269,7 @@ static void try_form(const PgKernel *form, int times) {
             harness_new(isas[i], 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout);
         for (int t = 0; h->present && t < times; t++) {
             PgKernel k = *form;
-            k.dtype = (PgDtype)harness_below(h, 3);
+            k.dtype = (IrDtype)harness_below(h, 3);
             k.K = 1 + harness_below(h, harness_below(h, 3) == 0 ? 700 : 90);
             k.O = 1 + harness_below(h, 300);
             if (k.mode == PG_ROW && harness_below(h, 2)) {
@@ -283,13 +285,13 @@ static void try_form(const PgKernel *form, int times) {
 
 static void row_by_single_matrix(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW}, 12);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_ROW}, 12);
 }
 
 static void row_with_convolution(void **unused) {
     (void)unused;
     for (int64_t taps = 1; taps <= 4; taps += 3)
-        try_form(&(PgKernel){.kind = PG_MAP,
+        try_form(&(PgKernel){.kind = PG_LINEAR,
                              .mode = PG_ROW,
                              .taps = taps,
                              .epilogue = {{{.kind = PG_STEP_CONV}, {.kind = taps == 4 ? PG_STEP_CONV_BIAS : PG_NO_STEP}}}},
@@ -298,12 +300,12 @@ static void row_with_convolution(void **unused) {
 
 static void row_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_ROW, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_ROW, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
 }
 
 static void row_with_planes_and_positions(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_ROW, .E = 5, .k = 3};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_ROW, .E = 5, .k = 3};
     PgLayout layouts[] = {PG_PLANES, PG_POSITIONS};
     for (int i = 0; i < 2; i++) {
         base.x_layout = base.y_layout = layouts[i];
@@ -326,7 +328,7 @@ static void row_with_planes_and_positions(void **unused) {
 static void row_with_sum_over_experts(void **unused) {
     (void)unused;
     PgKernel base = {
-        .kind = PG_MAP, .mode = PG_ROW, .E = 6, .k = 2, .epilogue = {{{.kind = PG_STEP_GATED_SUM}}}, .select = PG_CHOSEN};
+        .kind = PG_LINEAR, .mode = PG_ROW, .E = 6, .k = 2, .epilogue = {{{.kind = PG_STEP_WEIGHTED_SUM}}}, .select = PG_CHOSEN};
     try_form(&base, 3);
     base.x_layout = PG_POSITIONS;
     try_form(&base, 3);
@@ -342,17 +344,17 @@ static void row_with_sum_over_experts(void **unused) {
 
 static void block_by_single_matrix(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK}, 10);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_BLOCK}, 10);
 }
 
 static void block_to_logits(void **unused) {
     (void)unused;
-    try_form(&(PgKernel){.kind = PG_MAP, .mode = PG_BLOCK, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
+    try_form(&(PgKernel){.kind = PG_LINEAR, .mode = PG_BLOCK, .epilogue = {{{.kind = PG_STEP_LOGITS}}}}, 3);
 }
 
 static void block_with_planes_and_positions(void **unused) {
     (void)unused;
-    PgKernel base = {.kind = PG_MAP, .mode = PG_BLOCK, .E = 5, .k = 2};
+    PgKernel base = {.kind = PG_LINEAR, .mode = PG_BLOCK, .E = 5, .k = 2};
     PgLayout layouts[] = {PG_PLANES, PG_POSITIONS};
     for (int i = 0; i < 2; i++) {
         base.x_layout = base.y_layout = layouts[i];
@@ -372,7 +374,7 @@ static void block_with_planes_and_positions(void **unused) {
 /* So many rows and inputs that the tiles go through x in chunks. */
 static void block_of_many_rows(void **unused) {
     (void)unused;
-    PgKernel k = {.kind = PG_MAP, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = PG_BF16};
+    PgKernel k = {.kind = PG_LINEAR, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = IR_BF16};
     pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     const char *isas[] = {"avx512", "avx2"};
     for (int i = 0; i < 2; i++) {

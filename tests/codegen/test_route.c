@@ -38,15 +38,15 @@ static void norm_trial(Harness *h, PgMode mode) {
                   .norm = harness_below(h, 2) ? PG_RMS : PG_LAYER,
                   .eps = 1e-6,
                   .x_layout = !gather && E > 1 ? PG_PLANES : PG_ROWS,
-                  .gather_wanted = gather};
+                  .gather_out_rows = gather};
     k.y_layout = k.x_layout;
     uint64_t planes = k.x_layout == PG_PLANES ? (uint64_t)E : 1;
     k.E = k.x_layout == PG_PLANES ? E : 0;
-    uint32_t rows = random_rows(h, mode), wanted = gather ? harness_below(h, rows + 1) : 0;
-    harness_step(h, mode, rows, wanted);
-    for (uint32_t i = 0; i < wanted; i++) h->out_rows[i] = (int32_t)harness_below(h, rows);
+    uint32_t rows = random_rows(h, mode), n_out_rows = gather ? harness_below(h, rows + 1) : 0;
+    harness_step(h, mode, rows, n_out_rows);
+    for (uint32_t i = 0; i < n_out_rows; i++) h->out_rows[i] = (int32_t)harness_below(h, rows);
     set_tiles(h, mode, PG_PER_ROW_BLOCK);
-    h->phase.count = gather ? PG_PER_WANTED : h->phase.count;
+    h->phase.count = gather ? PG_PER_OUT_ROW_BLOCK : h->phase.count;
     uint64_t LD = h->args.ld, plane = pg_panels(n) * LD * 16;
     float *x = harness_floats(h, planes * rows * (uint64_t)n), *w = harness_floats(h, (uint64_t)n),
           *b = harness_floats(h, (uint64_t)n);
@@ -57,7 +57,7 @@ static void norm_trial(Harness *h, PgMode mode) {
     harness_run(h, &k);
     float *expected = malloc((uint64_t)n * 4);
     for (uint64_t p = 0; p < planes; p++) {
-        for (uint32_t i = 0; i < (gather ? wanted : rows); i++) {
+        for (uint32_t i = 0; i < (gather ? n_out_rows : rows); i++) {
             uint64_t row = gather ? (uint64_t)h->out_rows[i] : i;
             reference_norm(k.norm, x + (p * rows + row) * (uint64_t)n, w, b, n, k.eps, expected);
             for (int64_t j = 0; j < n; j++) check_bits("norm", i, (uint64_t)j, harness_at(y + p * plane, i, j, LD), expected[j]);
@@ -66,7 +66,7 @@ static void norm_trial(Harness *h, PgMode mode) {
     free(x), free(w), free(b), free(expected);
 }
 
-static void norm_of_rows_planes_and_wanted(void **unused) {
+static void norm_of_rows_planes_and_output_rows(void **unused) {
     (void)unused;
     try_both(norm_trial, 16);
 }
@@ -76,7 +76,7 @@ static void norm_of_rows_planes_and_wanted(void **unused) {
 static void embed_trial(Harness *h, PgMode mode) {
     int64_t V = 1 + harness_below(h, 100), D = 1 + harness_below(h, 130);
     PgKernel k = {
-        .kind = PG_EMBED, .mode = mode, .dtype = (PgDtype)harness_below(h, 3), .K = V, .O = D, .scaled = harness_below(h, 2)};
+        .kind = PG_EMBED, .mode = mode, .dtype = (IrDtype)harness_below(h, 3), .K = V, .O = D, .scaled = harness_below(h, 2)};
     k.scale = k.scaled ? 1.7 : 0;
     uint32_t rows = random_rows(h, mode);
     harness_step(h, mode, rows, 0);
@@ -103,12 +103,12 @@ static void embedding_of_every_dtype(void **unused) {
 /* ---------------------------------------------------------------------------------------------- routing */
 
 /* The k largest keys, ties to the lower index, in rising order. */
-static void reference_select(const PgKernel *k, const float *keys, int32_t *routes) {
+static void reference_select(const PgKernel *k, const float *keys, int32_t *expert_indices) {
     int64_t n = 0;
     for (int64_t i = 0; i < k->E; i++) {
         int64_t before = 0;
         for (int64_t j = 0; j < k->E; j++) before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
-        if (before < k->k) routes[n++] = (int32_t)i;
+        if (before < k->k) expert_indices[n++] = (int32_t)i;
     }
 }
 
@@ -122,26 +122,27 @@ static void reference_scores(const PgKernel *k, float *r) {
     for (int64_t i = 0; i < k->E && !k->sigmoid; i++) r[i] = r[i] / sum;
 }
 
-/* Routes and gates of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
-static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *routes, float *gates) {
-    if (!k->select_bias) reference_select(k, r, routes);
+/* Expert indices and combine weights of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
+static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *expert_indices,
+                            float *combine_weights) {
+    if (!k->select_bias) reference_select(k, r, expert_indices);
     reference_scores(k, r);
     if (k->select_bias) {
         float *keys = malloc((size_t)k->E * sizeof *keys);
         for (int64_t i = 0; i < k->E; i++) keys[i] = r[i] + select_bias[i];
-        reference_select(k, keys, routes);
+        reference_select(k, keys, expert_indices);
         free(keys);
     }
     float sum = 0;
-    for (int64_t j = 0; j < k->k; j++) sum = sum + r[routes[j]];
+    for (int64_t j = 0; j < k->k; j++) sum = sum + r[expert_indices[j]];
     for (int64_t j = 0; j < k->k; j++) {
-        gates[j] = k->normalize ? r[routes[j]] / (sum + 1e-20f) : r[routes[j]];
-        gates[j] = k->scaled ? (float)k->scale * gates[j] : gates[j];
+        combine_weights[j] = k->normalize ? r[expert_indices[j]] / (sum + 1e-20f) : r[expert_indices[j]];
+        combine_weights[j] = k->scaled ? (float)k->scale * combine_weights[j] : combine_weights[j];
     }
 }
 
 static PgKernel random_router(Harness *h, PgMode mode) {
-    PgKernel k = {.kind = PG_ROUTE, .mode = mode, .dtype = (PgDtype)harness_below(h, 3)};
+    PgKernel k = {.kind = PG_ROUTE, .mode = mode, .dtype = (IrDtype)harness_below(h, 3)};
     k.K = 1 + harness_below(h, 300);
     k.O = k.E = 1 + harness_below(h, harness_below(h, 2) ? 20 : 90);
     k.k = 1 + harness_below(h, (uint32_t)(k.E < 8 ? k.E : 8));
@@ -183,19 +184,19 @@ static void route_trial(Harness *h, PgMode mode) {
     harness_pack_vector(h, PG_ROUTE_SELECT_BIAS, select_bias, 1, k.E);
     harness_pack_vector(h, PG_ROUTE_NORM_W, norm_w, 1, k.K);
     harness_pack_vector(h, PG_ROUTE_NORM_B, norm_b, 1, k.K);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_ROUTE_ROUTES, LD * (uint64_t)k.k * 4);
-    float *gates = harness_arena(h, PG_ROUTE_GATES, LD * (uint64_t)k.k * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_ROUTE_EXPERTS, LD * (uint64_t)k.k * 4);
+    float *combine_weights = harness_arena(h, PG_ROUTE_COMBINE_W, LD * (uint64_t)k.k * 4);
     harness_run(h, &k);
     float *normed = malloc(K * 4), *r = malloc(E * 4), *g = malloc((uint64_t)k.k * 4);
     int32_t *chosen = malloc((uint64_t)k.k * 4);
     for (uint32_t row = 0; row < rows; row++) {
         if (poison && row == poisoned) {
-            assert_int_equal(h->trouble[row], 5);
+            assert_int_equal(h->nonfinite[row], 5);
             for (int64_t j = 0; j < k.k; j++)  /* whatever they are, they are experts, each once */
-                assert_in_range(routes[row * k.k + j], j == 0 ? 0 : routes[row * k.k + j - 1] + 1, k.E - 1);
+                assert_in_range(expert_indices[row * k.k + j], j == 0 ? 0 : expert_indices[row * k.k + j - 1] + 1, k.E - 1);
             continue;
         }
-        assert_int_equal(h->trouble[row], 0);
+        assert_int_equal(h->nonfinite[row], 0);
         const float *in = x + row * K;
         if (k.norm != PG_NO_NORM) {
             reference_norm(k.norm, in, norm_w, norm_b, k.K, k.eps, normed);
@@ -207,8 +208,8 @@ static void route_trial(Harness *h, PgMode mode) {
         }
         reference_route(&k, r, select_bias, chosen, g);
         for (int64_t j = 0; j < k.k; j++) {
-            assert_int_equal(routes[row * k.k + j], chosen[j]);
-            check_bits("gate", row, (uint64_t)j, gates[row * k.k + j], g[j]);
+            assert_int_equal(expert_indices[row * k.k + j], chosen[j]);
+            check_bits("gate", row, (uint64_t)j, combine_weights[row * k.k + j], g[j]);
         }
     }
     free(x), free(w), free(bias), free(select_bias), free(norm_w), free(norm_b), free(normed), free(r), free(g), free(chosen);
@@ -227,10 +228,10 @@ static void group_trial(Harness *h, PgMode mode) {
     (void)mode;
     harness_step(h, PG_BLOCK, rows, 0);
     PgKernel kernel = {.kind = PG_GROUP, .mode = PG_BLOCK, .E = E, .k = k};
-    int32_t *routes = (int32_t *)harness_arena(h, PG_GROUP_ROUTES, h->args.ld * (uint64_t)k * 4);
-    for (uint32_t i = 0; i < rows; i++) harness_routes(h, routes + i * k, E, k);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_GROUP_EXPERTS, h->args.ld * (uint64_t)k * 4);
+    for (uint32_t i = 0; i < rows; i++) harness_experts(h, expert_indices + i * k, E, k);
     uint64_t ldp = (uint64_t)k * h->args.ld + pg_position_pad(E, k);
-    harness_groups(h, PG_MAX_OPERANDS - 1, routes, rows, E, k);
+    harness_groups(h, PG_MAX_OPERANDS - 1, expert_indices, rows, E, k);
     const PgRef *ref = &h->phase.operands[PG_MAX_OPERANDS - 1];
     const int32_t *expected = (const int32_t *)(h->arena + ref->fixed + ref->per_row * h->args.ld);
     int32_t *table = (int32_t *)harness_arena(h, PG_GROUP_GROUPS, ((uint64_t)E + 1 + ldp / 8 + ldp + h->args.ld * (uint64_t)k) * 4);
@@ -253,7 +254,7 @@ static void combine_trial(Harness *h, PgMode mode) {
     PgKernel k = {.kind = PG_COMBINE, .mode = mode, .O = 1 + harness_below(h, 100), .E = 2 + harness_below(h, 9)};
     k.k = 1 + harness_below(h, (uint32_t)(k.E - 1));
     bool gated = harness_below(h, 3) != 0, has_addend = harness_below(h, 2), has_residual = harness_below(h, 2);
-    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = gated ? PG_STEP_GATED_SUM : PG_STEP_PLANE_SUM});
+    pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = gated ? PG_STEP_WEIGHTED_SUM : PG_STEP_PLANE_SUM});
     if (has_addend) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
     if (has_residual) pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
     bool scaled = harness_below(h, 2);
@@ -266,13 +267,13 @@ static void combine_trial(Harness *h, PgMode mode) {
     bool positions = k.x_layout == PG_POSITIONS;
     uint64_t terms = positions ? kk : E, stride = !positions ? LD : mode == PG_ROW ? kk : kk * LD + pg_position_pad(k.E, k.k);
     float *x = harness_floats(h, rows * terms * O), *addend = harness_floats(h, rows * O), *residual = harness_floats(h, rows * O);
-    int32_t *routes = (int32_t *)harness_arena(h, PG_COMBINE_ROUTES, LD * kk * 4);
-    float *gates = harness_arena(h, PG_COMBINE_GATES, LD * kk * 4);
+    int32_t *expert_indices = (int32_t *)harness_arena(h, PG_COMBINE_EXPERTS, LD * kk * 4);
+    float *combine_weights = harness_arena(h, PG_COMBINE_COMBINE_W, LD * kk * 4);
     for (uint64_t i = 0; i < rows; i++) {
-        harness_routes(h, routes + i * kk, k.E, k.k);
-        for (uint64_t j = 0; j < kk; j++) gates[i * kk + j] = harness_float(h);
+        harness_experts(h, expert_indices + i * kk, k.E, k.k);
+        for (uint64_t j = 0; j < kk; j++) combine_weights[i * kk + j] = harness_float(h);
     }
-    harness_groups(h, PG_COMBINE_GROUPS, routes, rows, k.E, k.k);
+    harness_groups(h, PG_COMBINE_GROUPS, expert_indices, rows, k.E, k.k);
     const PgRef *ref = &h->phase.operands[PG_COMBINE_GROUPS];
     const int32_t *pos_of = (const int32_t *)(h->arena + ref->fixed + ref->per_row * LD) + E + 1 + stride / 8 + stride;
     float *to = harness_arena(h, PG_COMBINE_X, pg_panels(k.O) * stride * 64 * (positions ? 1 : E));
@@ -290,9 +291,9 @@ static void combine_trial(Harness *h, PgMode mode) {
         for (uint64_t o = 0; o < O; o++) {
             float v = 0;
             for (uint64_t j = 0; j < (gated ? kk : E); j++) {
-                uint64_t term = positions || !gated ? j : (uint64_t)routes[i * kk + j];
+                uint64_t term = positions || !gated ? j : (uint64_t)expert_indices[i * kk + j];
                 float part = x[(i * terms + term) * O + o];
-                v = gated ? fmaf(gates[i * kk + j], part, v) : j == 0 ? part : v + part;
+                v = gated ? fmaf(combine_weights[i * kk + j], part, v) : j == 0 ? part : v + part;
             }
             v = has_addend ? v + addend[i * O + o] : v;
             v = has_residual ? v + residual[i * O + o] : v;
@@ -309,7 +310,7 @@ static void combination_of_positions_and_planes(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norm_of_rows_planes_and_wanted),
+        cmocka_unit_test(norm_of_rows_planes_and_output_rows),
         cmocka_unit_test(embedding_of_every_dtype),
         cmocka_unit_test(router_of_every_kind),
         cmocka_unit_test(groups_sort_positions_by_expert),

@@ -78,7 +78,7 @@ void rig_open(Rig *rig, const CgTarget *target, const PgKernel *kernel, RigRando
     rig->args.segments = rig->segments;
     rig->args.row_segment = rig->row_segment;
     rig->args.row_position = rig->row_position;
-    rig->args.trouble = rig->trouble;
+    rig->args.nonfinite = rig->nonfinite;
     rig->args.ld = rig->ld;
     rig->args.rows = (uint32_t)rig->rows;
     rig->phase.block = 3;
@@ -144,7 +144,7 @@ static void choose_experts(Rig *rig, uint64_t row) {
     int64_t E = rig->kernel.E, k = rig->kernel.k, taken = 0;
     for (int64_t e = 0; e < E && taken < k; e++)
         if ((int64_t)(rig_next(&rig->random) % (uint64_t)(E - e)) < k - taken)
-            rig->routes[row * (uint64_t)k + (uint64_t)taken++] = (int32_t)e;
+            rig->expert_indices[row * (uint64_t)k + (uint64_t)taken++] = (int32_t)e;
 }
 
 /* Positions sorted by expert, each expert's padded to 8. */
@@ -154,7 +154,7 @@ static void group(Rig *rig, int32_t *start) {
     for (int64_t e = 0; e < rig->kernel.E; e++) {
         start[e] = at;
         for (uint64_t pair = 0; pair < rig->rows * k; pair++) {
-            if (rig->routes[pair] != e) continue;
+            if (rig->expert_indices[pair] != e) continue;
             rig->expert_of[at / 8] = (int32_t)e;
             rig->row_of[at] = (int32_t)(pair / k);
             rig->positions[pair] = at++;
@@ -164,14 +164,14 @@ static void group(Rig *rig, int32_t *start) {
     start[rig->kernel.E] = at;
 }
 
-void rig_route(Rig *rig, unsigned routes_slot, unsigned gates_slot, unsigned groups_slot) {
+void rig_route(Rig *rig, unsigned experts_slot, unsigned combine_slot, unsigned groups_slot) {
     uint64_t k = (uint64_t)rig->kernel.k, E = (uint64_t)rig->kernel.E, at = 0;
     for (uint64_t row = 0; row < rig->rows; row++) choose_experts(rig, row);
-    rig_place(rig, routes_slot, PG_ARENA, 4 * rig->ld * k, 0, 0);
-    rig_place(rig, gates_slot, PG_ARENA, 4 * rig->ld * k, 0.05f, 0.9f);
+    rig_place(rig, experts_slot, PG_ARENA, 4 * rig->ld * k, 0, 0);
+    rig_place(rig, combine_slot, PG_ARENA, 4 * rig->ld * k, 0.05f, 0.9f);
     for (uint64_t i = 0; i < rig->rows * k; i++) {
-        rig_set_int(rig, routes_slot, i, rig->routes[i]);
-        rig->gates[i] = rig_float(rig, gates_slot, 0, i);
+        rig_set_int(rig, experts_slot, i, rig->expert_indices[i]);
+        rig->combine_weights[i] = rig_float(rig, combine_slot, 0, i);
     }
     if (rig->kernel.mode == PG_ROW) return;
     int32_t start[64];
@@ -220,13 +220,13 @@ static float half_to_float(uint16_t h) {
     return h & 0x8000 ? -v : v;
 }
 
-float rig_weight(const Rig *rig, unsigned slot, PgDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k) {
+float rig_weight(const Rig *rig, unsigned slot, IrDtype dtype, int64_t O, int64_t K, uint64_t e, int64_t o, int64_t k) {
     uint64_t panel = e * pg_panels(O) + (uint64_t)o / PG_LANES, lane = (uint64_t)o % PG_LANES;
-    if (dtype == PG_F32) return rig_float(rig, slot, 0, (panel * (uint64_t)K + (uint64_t)k) * PG_LANES + lane);
+    if (dtype == IR_F32) return rig_float(rig, slot, 0, (panel * (uint64_t)K + (uint64_t)k) * PG_LANES + lane);
     uint64_t pair = (panel * (uint64_t)((K + 1) / 2) + (uint64_t)k / 2) * PG_LANES + lane;
     uint16_t narrow;
     memcpy(&narrow, rig->expected[PG_WEIGHTS] + address(rig, slot, 0) + 4 * pair + 2 * (uint64_t)(k % 2), 2);
-    if (dtype == PG_F16) return half_to_float(narrow);
+    if (dtype == IR_F16) return half_to_float(narrow);
     uint32_t bits = (uint32_t)narrow << 16;
     float v;
     memcpy(&v, &bits, 4);
@@ -234,16 +234,16 @@ float rig_weight(const Rig *rig, unsigned slot, PgDtype dtype, int64_t O, int64_
 }
 
 /* A narrow number of absolute value 2^-10 … 2^-3, any mantissa and sign. */
-static uint32_t narrow_bits(Rig *rig, PgDtype dtype) {
-    uint32_t low = dtype == PG_F16 ? 0x1400 : 0x3a80, count = dtype == PG_F16 ? 0x1c00 : 0x380;
+static uint32_t narrow_bits(Rig *rig, IrDtype dtype) {
+    uint32_t low = dtype == IR_F16 ? 0x1400 : 0x3a80, count = dtype == IR_F16 ? 0x1c00 : 0x380;
     uint32_t sign = rig_next(&rig->random) & 1;
     return sign << 15 | (low + rig_next(&rig->random) % count);
 }
 
-void rig_place_weights(Rig *rig, unsigned slot, PgDtype dtype, uint64_t planes, int64_t O, int64_t K) {
-    uint64_t row = dtype == PG_F32 ? (uint64_t)K : (uint64_t)(K + 1) / 2, words = planes * pg_panels(O) * row * PG_LANES;
+void rig_place_weights(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K) {
+    uint64_t row = dtype == IR_F32 ? (uint64_t)K : (uint64_t)(K + 1) / 2, words = planes * pg_panels(O) * row * PG_LANES;
     rig_place(rig, slot, PG_WEIGHTS, 4 * words, -0.2f, 0.2f);
-    if (dtype == PG_F32) return;
+    if (dtype == IR_F32) return;
     for (uint64_t i = 0; i < words; i++) {
         uint32_t low = narrow_bits(rig, dtype);
         rig_set_int(rig, slot, i, (int32_t)(low | narrow_bits(rig, dtype) << 16));

@@ -56,7 +56,7 @@ static void place_weights(Rig *rig) {
     else
         rig_place(rig, PG_CONV_W, PG_WEIGHTS, E * panels * (uint64_t)k->taps * vec, -1, 1);
     if (k->bias) rig_place(rig, PG_CONV_BIAS, PG_WEIGHTS, E * panels * vec, -1, 1);
-    if (k->per_expert) rig_route(rig, PG_CONV_ROUTES, PG_CONV_GATES, PG_MAX_OPERANDS - 1);
+    if (k->per_expert) rig_route(rig, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_MAX_OPERANDS - 1);
 }
 
 static void one_case(const CgTarget *target, RigRandom random) {

@@ -53,7 +53,7 @@ static float params_sum(const Rig *rig, uint64_t row, int64_t i) {
     if (!rig->kernel.own_dt) return delta_sum(rig, row, 0, 0, i);
     float sum = 0;
     for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++)
-        sum = fmaf(ref_gate(rig, row, j), delta_sum(rig, row, j, ref_expert(rig, row, j), i), sum);
+        sum = fmaf(ref_combine_weight(rig, row, j), delta_sum(rig, row, j, ref_expert(rig, row, j), i), sum);
     return sum;
 }
 
@@ -65,7 +65,7 @@ static float all_experts(Rig *rig, uint64_t s, uint64_t row, int64_t i, float c)
         bool is_chosen = taken < chosen && ref_expert(rig, row, taken) == e;
         if (!is_chosen && k->scan == PG_SCAN_HOLD) continue;
         float one = expert_row(rig, s, row, taken, e, i, delta_sum(rig, row, taken, e, i), c);
-        if (is_chosen) y = fmaf(ref_gate(rig, row, taken++), one, y);
+        if (is_chosen) y = fmaf(ref_combine_weight(rig, row, taken++), one, y);
     }
     return y;
 }
@@ -86,7 +86,7 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
 static PgKernel random_kernel(RigRandom *r, PgScanExperts scan) {
     PgKernel k = {.kind = PG_SCAN, .scan = scan};
     k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.dtype = (PgDtype)rig_range(r, PG_F32, PG_F16);
+    k.dtype = (IrDtype)rig_range(r, IR_F32, IR_F16);
     k.O = rig_range(r, 1, 40);
     k.N = rig_next(r) % 2 ? 16 : rig_range(r, 1, 40);
     int size = (int)rig_range(r, 0, 9);
@@ -136,7 +136,7 @@ static void place_all(Rig *rig) {
     rig_place(rig, PG_SCAN_A, PG_WEIGHTS, (k->own_A ? E : 1) * panels * N * vec, -30, 0);
     rig_place(rig, PG_SCAN_D, PG_WEIGHTS, (k->own_D ? E : 1) * panels * vec, -1, 1);
     rig_place(rig, PG_SCAN_STATE, PG_STATE, (k->scan == PG_SCAN_PARAMS ? 1 : E) * panels * N * vec, -2, 2);
-    if (k->scan != PG_SCAN_PLAIN) rig_route(rig, PG_SCAN_ROUTES, PG_SCAN_GATES, PG_SCAN_GROUPS);
+    if (k->scan != PG_SCAN_PLAIN) rig_route(rig, PG_SCAN_EXPERTS, PG_SCAN_COMBINE_W, PG_SCAN_GROUPS);
     rig_result(rig, PG_SCAN_Y);
 }
 

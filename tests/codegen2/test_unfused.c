@@ -56,10 +56,10 @@ static PgKernel random_kernel(RigRandom *r, PgKind kind) {
     return k;
 }
 
-/* Opens the rig with routes where the kernel has experts, and its X and Y. */
+/* Opens the rig with expert indices where the kernel has experts, and its X and Y. */
 static void open_with(Rig *rig, const CgTarget *target, const PgKernel *k, RigRandom random, int64_t x_N, int64_t y_N) {
     rig_open(rig, target, k, random);
-    if (k->E > 0) rig_route(rig, PG_OP_ROUTES, PG_OP_GATES, PG_OP_GROUPS);
+    if (k->E > 0) rig_route(rig, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS);
     rig_place(rig, PG_OP_X, PG_ARENA, rig_value_bytes(rig, k->x_layout, k->O, x_N), -3, 3);
     rig_place(rig, PG_OP_Y, PG_ARENA, rig_value_bytes(rig, k->y_layout, k->O, y_N), -3, 3);
     rig_result(rig, PG_OP_Y);
@@ -156,7 +156,7 @@ static void expect_select(Rig *rig, const Place *at) {
     }
     uint64_t slot = at->row * (uint64_t)k->k;
     for (int32_t e = 0; e < k->E; e++)
-        if (taken[e]) rig_expect_int(rig, PG_OP_ROUTES, slot++, e);
+        if (taken[e]) rig_expect_int(rig, PG_OP_EXPERTS, slot++, e);
 }
 
 static void expect_gates(Rig *rig, const Place *at) {
@@ -168,7 +168,7 @@ static void expect_gates(Rig *rig, const Place *at) {
         float g = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, (int64_t)ref_expert(rig, at->row, j), 0);
         if (k->normalize) g = g / (sum + 1e-20f);
         if (k->scaled) g = (float)k->scale * g;
-        rig_expect_float(rig, PG_OP_GATES, 0, at->row * (uint64_t)k->k + j, g);
+        rig_expect_float(rig, PG_OP_COMBINE_W, 0, at->row * (uint64_t)k->k + j, g);
     }
 }
 
@@ -183,15 +183,15 @@ static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
     k.select_bias = kind == PG_SELECT && rig_next(&random) % 2;
     open_with(&rig, target, &k, random, 1, 1);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, pg_panels(k.E) * PG_LANES * 4, -1, 1);
-    if (kind == PG_SELECT) rig_result(&rig, PG_OP_ROUTES);
-    if (kind == PG_GATES) rig_result(&rig, PG_OP_GATES);
+    if (kind == PG_SELECT) rig_result(&rig, PG_OP_EXPERTS);
+    if (kind == PG_GATES) rig_result(&rig, PG_OP_COMBINE_W);
     if (kind == PG_SELECT && k.E > 2)  /* a tie */
         for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16)
             rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
     rig_run(&rig, tiles(&rig));
     each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
     rig_check(&rig, "router");
-    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], 0);
+    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.nonfinite[row], 0);
     rig_close(&rig);
 }
 
@@ -199,13 +199,14 @@ static void softmax_case(const CgTarget *target, RigRandom random) { router_case
 static void select_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SELECT); }
 static void gates_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_GATES); }
 
-static void trouble_case(const CgTarget *target, RigRandom random) {
+static void nonfinite_case(const CgTarget *target, RigRandom random) {
     Rig rig;
     PgKernel k = {.kind = PG_SOFTMAX, .mode = PG_BLOCK, .O = 3, .E = 3, .k = 1};
     open_with(&rig, target, &k, random, 1, 1);
     rig_set(&rig, PG_OP_X, 0, 16 * (rig.rows - 1) + 1, -INFINITY); /* the last row's second expert */
     rig_run(&rig, tiles(&rig));
-    for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.trouble[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
+    for (uint64_t row = 0; row < rig.rows; row++)
+        assert_int_equal(rig.nonfinite[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
     rig_close(&rig);
 }
 
@@ -352,7 +353,7 @@ static void slice_copies(void **state) { (void)state, rig_each(20, 2, slice_case
 static void softmax_gives_the_bits(void **state) { (void)state, rig_each(8, 3, softmax_case); }
 static void selection_takes_the_largest(void **state) { (void)state, rig_each(16, 4, select_case); }
 static void gates_are_normalised_and_scaled(void **state) { (void)state, rig_each(12, 5, gates_case); }
-static void a_router_that_is_not_finite_is_told(void **state) { (void)state, rig_each(2, 6, trouble_case); }
+static void a_router_that_is_not_finite_is_told(void **state) { (void)state, rig_each(2, 6, nonfinite_case); }
 static void parameters_mix_by_gates(void **state) { (void)state, rig_each(12, 7, mix_case); }
 static void outer_gives_the_bits(void **state) { (void)state, rig_each(16, 8, outer_case); }
 static void inject_gives_the_bits(void **state) { (void)state, rig_each(16, 9, inject_case); }

@@ -134,7 +134,7 @@ void case_free(Case *c) {
 static bool compile(Case *c, MossDevice *device) {
     const MossCudaFacts *facts = moss_cuda_facts(device);
     CgCudaTarget target = cg_cuda_target_of(facts->architecture, facts->multiprocessors, facts->shared);
-    CgCudaOptions options = {.wanted = CG_CUDA_RUNS};
+    CgCudaOptions options = {.output = CG_CUDA_RUNS};
     return c->code.image != NULL || cg_cuda_compile(&target, c->program, &options, &c->code, &c->diags) || case_fail(c, "no code");
 }
 

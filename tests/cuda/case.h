@@ -15,7 +15,7 @@ typedef struct CaseBounds {
 } CaseBounds;
 
 /* case_exact: as for the CPU's kernels; tensor cores get x as two numbers, which keeps 16 bits. case_fast: they get 8 bits of it, an
- * error of 2^-9 / sqrt(3) of each input; the dozen maps of a drawn spec add up to about 1 % of the rms, and the worst of some hundred
+ * error of 2^-9 / sqrt(3) of each input; the dozen linear layers of a drawn spec add up to about 1 % of the rms, and the worst of some hundred
  * logits is four times that. */
 extern const CaseBounds case_exact, case_fast;
 

@@ -157,13 +157,13 @@ static void write_properties(FILE *log, const char *name) {
             name, name);
 }
 
-/* Compiles in the folder; whether it worked. */
-static bool build(Program *p, const char *folder, FILE *log) {
+/* Compiles in the directory; whether it worked. */
+static bool build(Program *p, const char *directory, FILE *log) {
     char source[512], made[512], said_at[512], command[4096];
     size_t said_bytes = 0;
-    snprintf(source, sizeof source, "%s/text.cpp", folder);
-    snprintf(made, sizeof made, "%s/text.so", folder);
-    snprintf(said_at, sizeof said_at, "%s/said", folder);
+    snprintf(source, sizeof source, "%s/text.cpp", directory);
+    snprintf(made, sizeof made, "%s/text.so", directory);
+    snprintf(said_at, sizeof said_at, "%s/said", directory);
     snprintf(command, sizeof command, "'%s' %s '%s' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS, source, made, said_at);
     bool good = write_source(p, source) && system(command) == 0;
     uint8_t *said = read_file(said_at, &said_bytes);
@@ -180,12 +180,12 @@ static bool build(Program *p, const char *folder, FILE *log) {
 }
 
 static Result compile(Program *p, FILE *log) {
-    char folder[256];
+    char directory[256];
     const char *parent = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/mossc-nvrtc-XXXXXX", parent != NULL ? parent : "/tmp");
-    if (mkdtemp(folder) == NULL) return OUT_OF_MEMORY;
-    bool good = build(p, folder, log);
-    rmdir(folder);
+    snprintf(directory, sizeof directory, "%s/mossc-nvrtc-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(directory) == NULL) return OUT_OF_MEMORY;
+    bool good = build(p, directory, log);
+    rmdir(directory);
     return good ? OK : COMPILATION;
 }
 

@@ -148,7 +148,8 @@ static bool run_states(Case *c, MossModel *model, const char *path) {
     bool good = open_lane(c, model, 0, &lane) && feed(c, "before a clone", model, &lane, third, third, NULL) &&
                 clone_state(c, &lane.state) && feed(c, "after a clone", model, &lane, 1, third + 2, NULL) &&
                 reload_state(c, model, &lane.state, path) && feed(c, "after loading", model, &lane, 5, end - 1, NULL) &&
-                case_ok(c, "a mark", moss_state_mark(lane.state)) && feed(c, "after a mark", model, &lane, 1, end, NULL) &&
+                case_ok(c, "a checkpoint", moss_state_checkpoint(lane.state)) &&
+                feed(c, "after a checkpoint", model, &lane, 1, end, NULL) &&
                 case_ok(c, "going back", moss_state_rewind(lane.state, 1));
     lane.at = end - 1;
     good = good && feed(c, "after going back", model, &lane, 1, end, NULL);
@@ -220,10 +221,10 @@ static Outcome run_case(Case *c, MossDevice *device, const Options *o, const cha
 /* ---------------------------------------------------------------------------------------------- many specs */
 
 /* A process's share, as it comes. */
-static void work(const Options *o, Progress *progress, int me, const char *folder, double start) {
+static void work(const Options *o, Progress *progress, int me, const char *directory, double start) {
     MossDevice *device = NULL;
     char path[512];
-    snprintf(path, sizeof path, "%s/%d.state", folder, me);
+    snprintf(path, sizeof path, "%s/%d.state", directory, me);
     MossError error = moss_cuda_open(o->ordinal, &device);
     if (error.code != MOSS_OK) {
         printf("FAILED: %s\n", error.text);
@@ -250,7 +251,7 @@ static void work(const Options *o, Progress *progress, int me, const char *folde
 }
 
 /* Whether all processes ended well; each has a context of its own, so that one that dies takes no other with it. */
-static bool run_specs(const Options *o, const char *folder, double start) {
+static bool run_specs(const Options *o, const char *directory, double start) {
     Progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t children[MAX_PROCESSES];
     if (progress == MAP_FAILED) return false;
@@ -258,7 +259,7 @@ static bool run_specs(const Options *o, const char *folder, double start) {
     for (int i = 0; i < o->processes; i++) {
         children[i] = fork();
         if (children[i] != 0) continue;
-        work(o, progress, i, folder, start);
+        work(o, progress, i, directory, start);
         exit(0); /* the emulated driver looks for leaks */
     }
     for (int i = 0; i < o->processes; i++) {
@@ -290,11 +291,11 @@ static uint64_t free_memory(MossDevice *device) {
 static bool cycle(Case *c, MossModel *model, MossState **state, const char *path) {
     int32_t token = c->tokens[0][0];
     return reload_state(c, model, state, path) && clone_state(c, state) &&
-           case_ok(c, "a token", moss_feed(model, *state, &token, 1, 0)) && case_ok(c, "a mark", moss_state_mark(*state)) &&
-           case_ok(c, "going back", moss_state_rewind(*state, 0));
+           case_ok(c, "a token", moss_feed(model, *state, &token, 1, 0)) &&
+           case_ok(c, "a checkpoint", moss_state_checkpoint(*state)) && case_ok(c, "going back", moss_state_rewind(*state, 0));
 }
 
-static bool run_cycles(const Options *o, const char *folder, double start) {
+static bool run_cycles(const Options *o, const char *directory, double start) {
     static const char yaml[] = "mossc: 1\nname: cycles\nvocab_size: 64\nd_model: 32\ndefaults: {ssm: {d_state: 4}}\n"
                                "stack:\n  - ssm: {}\n  - mlp: {d_ff: 48}\n";
     MossDevice *device = NULL;
@@ -303,7 +304,7 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     Case c = {0};
     char path[512];
     int64_t done = 0;
-    snprintf(path, sizeof path, "%s/cycles.state", folder);
+    snprintf(path, sizeof path, "%s/cycles.state", directory);
     bool good = case_make(&c, &(CaseWants){.seed = 1, .yaml = yaml, .T = 8}) &&
                 case_ok(&c, "the GPU", moss_cuda_open(o->ordinal, &device)) && case_load(&c, device, &model) &&
                 case_ok(&c, "a state", moss_state_create(model, &state)) && cycle(&c, model, &state, path);
@@ -316,7 +317,7 @@ static bool run_cycles(const Options *o, const char *folder, double start) {
     uint64_t after = good ? free_memory(device) : 0;
     if (good && before != after)
         good = case_fail(&c, "%llu bytes were free, then %llu", (unsigned long long)before, (unsigned long long)after);
-    printf("%lld of %lld cycles of save, load, clone and mark: free memory %s\n", (long long)done, (long long)o->cycles,
+    printf("%lld of %lld cycles of save, load, clone and checkpoint: free memory %s\n", (long long)done, (long long)o->cycles,
            good ? "as before" : "FAILED");
     moss_state_free(state);
     if (model != NULL) moss_model_free(model);
@@ -356,19 +357,19 @@ static Options parse(int argc, char **argv) {
 int main(int argc, char **argv) {
     Options o = parse(argc, argv);
     double start = su_seconds();
-    char folder[256];
+    char directory[256];
     const char *compiler = getenv("MOSSC_CXX"), *parent = getenv("TMPDIR");
     if (compiler != NULL && compiler[0] == '\0') {
         printf("skipped: there is no C++ compiler for the emulated GPU\n");
         return SKIPPED;
     }
-    snprintf(folder, sizeof folder, "%s/mossc-device-XXXXXX", parent != NULL ? parent : "/tmp");
-    if (mkdtemp(folder) == NULL) {
-        perror(folder);
+    snprintf(directory, sizeof directory, "%s/mossc-device-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(directory) == NULL) {
+        perror(directory);
         return 1;
     }
-    bool good = o.count == 0 || run_specs(&o, folder, start);
-    good = (o.cycles == 0 || run_cycles(&o, folder, start)) && good;
-    rmdir(folder);
+    bool good = o.count == 0 || run_specs(&o, directory, start);
+    good = (o.cycles == 0 || run_cycles(&o, directory, start)) && good;
+    rmdir(directory);
     return good ? 0 : 1;
 }

@@ -27,7 +27,7 @@ static const char text[] = "enum { THREADS = 64 };\n"
                            "ENTRY(four_at)(u32 *x, unsigned long i) { if (threadIdx.x == 0) x[0] = ((uint4 *)(x + i))->y; }\n"
                            "ENTRY(divide)(u32 *x, u32 zero) { x[0] = 7 / zero; }\n"
                            "ENTRY(diverge)() { if (threadIdx.x < 32) __syncthreads(); }\n"
-                           "ENTRY(all_meet)(u32 *arrived) {\n"
+                           "ENTRY(all_arrive)(u32 *arrived) {\n"
                            "    if (threadIdx.x == 0) {\n"
                            "        atomicAdd(arrived, 1u);\n"
                            "        while (*(volatile u32 *)arrived < gridDim.x) SPIN();\n"
@@ -234,7 +234,7 @@ static void test_a_capture_allows_no_waiting_and_no_memory(void **unused) {
 static void test_a_cooperative_launch_must_be_resident(void **unused) {
     (void)unused;
     Gpu g = gpu_open("multiprocessors=3,blocks=2");
-    CuFunctionRef f = function(&g, "all_meet");
+    CuFunctionRef f = function(&g, "all_arrive");
     CuPointer at = zeros(&g, 4);
     int blocks = 0;
     void *params[] = {&at};

@@ -1,4 +1,4 @@
-"""Folders of mossc compile --target cuda:sm_XX, built with the lines it prints and run on the emulated GPU: the text of mossc run.
+"""Directories of mossc compile --target cuda:sm_XX, built with the lines it prints and run on the emulated GPU: the text of mossc run.
 
     MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_artefact.py --mossc build/release/mossc [NAME…]
 """
@@ -14,22 +14,22 @@ TEXT = ["--prompt", "Hello", "-n", "24", "--seed", "3"]
 
 
 def build(m, model):
-    """The program in a folder with the files that it says it needs, and no others."""
+    """The program in a directory with the files that it says it needs, and no others."""
     lines = m.out("compile", *model, "--target", "cuda:sm_80", "-o", "made").splitlines()
     assert lines[0] == "cd made" and len(lines) == 3 and lines[2].startswith("./tiny "), lines
-    subprocess.run(["sh", "-ec", "\n".join(lines[:2])], cwd=m.folder, check=True)
-    (m.folder / "there").mkdir()
+    subprocess.run(["sh", "-ec", "\n".join(lines[:2])], cwd=m.directory, check=True)
+    (m.directory / "there").mkdir()
     for name in "tiny", "tiny.cubin", "tiny.ptx", "tiny.weights":
-        shutil.copy(m.folder / "made" / name, m.folder / "there")
+        shutil.copy(m.directory / "made" / name, m.directory / "there")
 
 
 def run(m, *arguments, status=0):
-    done = subprocess.run(["./tiny", *arguments], cwd=m.folder / "there", env=m.environment(), capture_output=True, timeout=300)
+    done = subprocess.run(["./tiny", *arguments], cwd=m.directory / "there", env=m.environment(), capture_output=True, timeout=300)
     assert done.returncode == status, done
     return done.stdout if status == 0 else done.stderr.decode()
 
 
-def test_a_folder_says_what_run_says(m):
+def test_a_directory_says_what_run_says(m):
     model = tiny(m, architecture=80)
     build(m, model)
     text = m.run("run", *model, *TEXT, "--device", "cuda").stdout

@@ -57,7 +57,7 @@ def test_limits_without_tensor_cores(m):
     report = m.json("limits", *GPU, "--repeat", 1, "--json")
     positive(report, ["copy_gb_s", "fma_tflop_s", "exp_g_s"])
     assert "mma_tflop_s" not in report
-    assert "maps use them from sm_80 on" in m.out("limits", *GPU, "--repeat", 1)
+    assert "linear layers use them from sm_80 on" in m.out("limits", *GPU, "--repeat", 1)
 
 
 def test_limits_take_no_options_of_cpus(m):
@@ -72,7 +72,7 @@ def test_one_sequence_is_held_against_what_it_is_allowed(m):
     report = m.json("bench", spec, *GPU, "--prefill", 12, "--decode", 40, "--repeat", 1, "--limits", "--json")
     positive(report, [*LIMITS, "compile_ms", "cached_ms", "load_ms", "prefill_tok_s", "decode_tok_s", "decode_of_bound", "prefill_of_peak"])
     assert report["phases"] > report["stages"] > 3 and not report["fast"], report
-    assert min(report[key] for key in ("maps_ms", "scan_ms", "other_ms", "maps_of_peak", "scan_of_bound", "prefill_map_flops")) > 0, report
+    assert min(report[key] for key in ("linear_ms", "scan_ms", "other_ms", "linear_of_peak", "scan_of_bound", "prefill_linear_flops")) > 0, report
     step = 1 / report["decode_tok_s"]["median"]
     reading = report["decode_bytes"] / (1e9 * report["copy_gb_s"]["median"])
     near(report["decode_of_bandwidth"]["median"], reading / step)
@@ -110,7 +110,7 @@ def test_gpu_py_runs(m):
     sequences, scan = lines["64 sequences, bound / time"], lines["prompts: scan, bound / time"]
     assert sequences["asked"] == 0.55 and len(sequences["values"]) == 3 and sequences["held"] is not None, report
     assert scan["asked"] == 0.6 and len(scan["values"]) == 1 and scan["not_measured"] is None, report
-    beside = lines["prompts, --fast: cuBLAS' time on the maps' shapes / the maps'"]
+    beside = lines["prompts, --fast: cuBLAS' time on the linear layers' shapes / the linear layers'"]
     assert not beside["values"] and beside["held"] is None and "/nonexistent/python" in beside["not_measured"], beside
 
 

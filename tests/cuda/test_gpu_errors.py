@@ -1,5 +1,5 @@
 """What mossc says when a GPU cannot be used, or fails on the way: every reason has its own message, every call of the driver that fails
-ends the command with its name, and nothing is left behind, on the GPU or in the folder.
+ends the command with its name, and nothing is left behind, on the GPU or in the directory.
 
     MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_errors.py --mossc build/release/mossc [NAME…]
 """
@@ -182,12 +182,12 @@ def some(count):
 def expect_failure(m, command, name, number, code, written, good):
     """The call fails: the command says so, or has done its work."""
     emulate(m, fail=f"{name}:{number}:{code}")
-    (m.folder / written).unlink(missing_ok=True)
+    (m.directory / written).unlink(missing_ok=True)
     before = m.left()
     done = m.run(*command, stdin=TOKENS, status=None)
     about = f"{name}, call {number}, code {code}: status {done.returncode}\n{done.stderr}"
     if done.returncode == 0:
-        assert name in GIVING_BACK and (m.folder / written).read_bytes() == good, about
+        assert name in GIVING_BACK and (m.directory / written).read_bytes() == good, about
         return
     assert done.returncode == 1 and name in done.stderr and f"({code}:" in done.stderr, about
     assert m.left() == before, f"{about}{m.left()}"
@@ -196,7 +196,7 @@ def expect_failure(m, command, name, number, code, written, good):
 def every_call_fails(m, command, written, codes):
     emulate(m, calls=1)
     done = m.run(*command, stdin=TOKENS)
-    good = (m.folder / written).read_bytes()
+    good = (m.directory / written).read_bytes()
     tried = set()
     for name, count in calls_of(done.stderr).items():
         for number in some(count):

@@ -21,9 +21,9 @@ enum { SKIPPED = 77, LARGE = 1 << 28, HEAD = 24, COMPILER = 8 }; /* the last two
 
 static const char spec_text[] = "mossc: 1\nname: image\nvocab_size: 32\nd_model: 16\nstack:\n  - ssm: {d_state: 4}\n";
 
-/* A program, and a folder for its cache. */
+/* A program, and a directory for its cache. */
 typedef struct Place {
-    char folder[64];
+    char directory[64];
     FeSpec spec;
     SuArena arena;
     SuDiags diags;
@@ -32,8 +32,8 @@ typedef struct Place {
 
 static void place_open(Place *p) {
     PsOptions passes = {0};
-    *p = (Place){.folder = "/tmp/mossc-image-XXXXXX"};
-    assert_non_null(mkdtemp(p->folder));
+    *p = (Place){.directory = "/tmp/mossc-image-XXXXXX"};
+    assert_non_null(mkdtemp(p->directory));
     assert_true(fe_spec_parse("image.yaml", spec_text, sizeof spec_text - 1, NULL, 0, &p->spec, &p->diags));
     IrGraph *graph = fe_lower(&p->spec, &p->arena);
     assert_true(ps_fuse(graph, &passes, &p->diags));
@@ -41,26 +41,26 @@ static void place_open(Place *p) {
 }
 
 static void place_close(Place *p) {
-    assert_true(cg_cache_clear(p->folder) < 100);
-    assert_int_equal(rmdir(p->folder), 0);
+    assert_true(cg_cache_clear(p->directory) < 100);
+    assert_int_equal(rmdir(p->directory), 0);
     fe_spec_free(&p->spec);
     su_arena_free(&p->arena);
     su_diags_free(&p->diags);
 }
 
 /* Compiles with the place's cache. */
-static bool compile(Place *p, int architecture, CgCudaWanted wanted, CgCudaCode *out) {
+static bool compile(Place *p, int architecture, CgCudaOutput output, CgCudaCode *out) {
     CgCudaTarget target = cg_cuda_target_of(architecture, 16, 48 * 1024);
-    CgCache *cache = cg_cache_open(p->folder, LARGE);
-    bool ok = cg_cuda_compile(&target, p->program, &(CgCudaOptions){.wanted = wanted, .cache = cache}, out, &p->diags);
+    CgCache *cache = cg_cache_open(p->directory, LARGE);
+    bool ok = cg_cuda_compile(&target, p->program, &(CgCudaOptions){.output = output, .cache = cache}, out, &p->diags);
     assert_null(cg_cache_stats(cache).problem);
     cg_cache_close(cache);
     return ok;
 }
 
-static void expect_found(Place *p, int architecture, CgCudaWanted wanted, bool found) {
+static void expect_found(Place *p, int architecture, CgCudaOutput output, bool found) {
     CgCudaCode code;
-    if (!compile(p, architecture, wanted, &code)) {
+    if (!compile(p, architecture, output, &code)) {
         su_diags_print(&p->diags, stderr);
         fail();
     }
@@ -69,9 +69,9 @@ static void expect_found(Place *p, int architecture, CgCudaWanted wanted, bool f
     cg_cuda_code_free(&code);
 }
 
-static void expect_refused(Place *p, int architecture, CgCudaWanted wanted, const char *message) {
+static void expect_refused(Place *p, int architecture, CgCudaOutput output, const char *message) {
     CgCudaCode code;
-    assert_false(compile(p, architecture, wanted, &code));
+    assert_false(compile(p, architecture, output, &code));
     assert_int_not_equal(p->diags.count, 0);
     if (strstr(p->diags.items[0].message, message) == NULL) fail_msg("%s", p->diags.items[0].message);
     p->diags.count = 0;
@@ -126,12 +126,12 @@ static void target_and_form_have_entries_of_their_own(void **unused) {
     place_close(&p);
 }
 
-/* Entry 0 of the folder: its path, or its key. */
+/* Entry 0 of the directory: its path, or its key. */
 static void first_entry(const Place *p, char out_path[512], SuDigest *out_key) {
-    SuEntries entries = cg_cache_list(p->folder);
+    SuEntries entries = cg_cache_list(p->directory);
     assert_int_equal(entries.count, 1);
     *out_key = entries.items[0].name;
-    snprintf(out_path, 512, "%s", su_entry_path(&entries.arena, p->folder, out_key, ".kernel"));
+    snprintf(out_path, 512, "%s", su_entry_path(&entries.arena, p->directory, out_key, ".kernel"));
     su_entries_free(&entries);
 }
 
@@ -161,7 +161,7 @@ static void make_foreign(const Place *p) {
     SuDigest key;
     size_t size;
     first_entry(p, path, &key);
-    CgCache *cache = cg_cache_open(p->folder, LARGE);
+    CgCache *cache = cg_cache_open(p->directory, LARGE);
     uint8_t *payload = cg_cache_find(cache, &key, &size);
     assert_non_null(payload);
     payload[COMPILER] ^= 1;

@@ -1,4 +1,4 @@
-/* The runtime on the emulated GPU: states, steps of many sizes, trouble, models one after the other. */
+/* The runtime on the emulated GPU: states, steps of many sizes, non-finite values, models one after the other. */
 #include "tests/runtime/files.h"
 
 #include "case.h"
@@ -67,8 +67,8 @@ static void test_a_clone_goes_on_alone(void **unused) {
 
 static void test_a_file_holds_all_of_a_state(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = load(&every);
     MossState *state = new_state(model), *loaded;
     feed(&every, model, state, 41, 41);
@@ -81,7 +81,7 @@ static void test_a_file_holds_all_of_a_state(void **unused) {
     feed(&every, model, loaded, 80, 1);
     moss_state_free(loaded);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_a_reset_state_begins_anew(void **unused) {
@@ -102,7 +102,7 @@ static void test_tokens_are_taken_back(void **unused) {
     MossState *state = new_state(model);
     const int32_t wrong[] = {1, 2, 3, 4};
     feed(&every, model, state, 25, 25);
-    assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+    assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK);
     feed(&every, model, state, 30, 1);
     assert_int_equal(moss_feed(model, state, wrong, 4, 0).code, MOSS_OK);
     assert_int_equal(moss_state_rewind(state, 4).code, MOSS_OK);
@@ -117,15 +117,15 @@ static void test_tokens_are_taken_back(void **unused) {
 
 static void test_a_thousand_cycles_lose_no_memory(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = load(&little);
     MossState *state = new_state(model), *copy;
     feed(&little, model, state, 10, 10);
     size_t before = free_memory();
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(moss_state_clone(state, &copy).code, MOSS_OK);
-        assert_int_equal(moss_state_mark(copy).code, MOSS_OK);
+        assert_int_equal(moss_state_checkpoint(copy).code, MOSS_OK);
         if (i % 10 == 0) assert_int_equal(moss_state_save(copy, path).code, MOSS_OK);
         moss_state_free(state);
         assert_int_equal(moss_state_load(model, path, &state).code, MOSS_OK);
@@ -135,7 +135,7 @@ static void test_a_thousand_cycles_lose_no_memory(void **unused) {
     feed(&little, model, state, 12, 1);
     moss_state_free(state);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 /* ---------------------------------------------------------------------------------------------- steps */
@@ -238,7 +238,7 @@ static void test_logits_stay_where_nothing_was_fed(void **unused) {
     moss_model_free(model);
 }
 
-/* ---------------------------------------------------------------------------------------------- trouble */
+/* ---------------------------------------------------------------------------------------------- non-finite values */
 
 static const char routed_first[] =
     "mossc: 1\nname: routed-first\nvocab_size: 64\nd_model: 16\ndefaults: {ssm: {d_state: 4}}\n"
@@ -251,9 +251,9 @@ static float *tensor_of(Case *c, const char *name) {
     return NULL;
 }
 
-/* Only one token has anything in the first component of its embedding, and nothing adds to it before the router, whose map of it
+/* Only one token has anything in the first component of its embedding, and nothing adds to it before the router, whose linear layer of it
  * overflows. */
-static void make_trouble(Case *c, int32_t bad) {
+static void make_nonfinite(Case *c, int32_t bad) {
     float *embedding = tensor_of(c, "embed.weight"), *added = tensor_of(c, "blocks.0.out_proj.weight");
     int64_t d = c->spec.d_model;
     for (int32_t token = 0; token < c->V; token++) embedding[token * d] = token == bad ? 3 : 0;
@@ -261,19 +261,19 @@ static void make_trouble(Case *c, int32_t bad) {
     tensor_of(c, "blocks.1.router.weight")[0] = 3e38f;
 }
 
-static void test_trouble_names_block_and_position(void **unused) {
+static void test_nonfinite_names_block_and_position(void **unused) {
     (void)unused;
     Case c;
     assert_true(case_make(&c, &(CaseWants){.seed = 5, .yaml = routed_first, .T = 80}));
     int32_t bad = (c.tokens[0][0] + 1) % (int32_t)c.V;
     while (bad == c.tokens[0][1] || bad == c.tokens[0][2]) bad = (bad + 1) % (int32_t)c.V;
-    make_trouble(&c, bad);
+    make_nonfinite(&c, bad);
     MossModel *model = load(&c);
     MossState *state = new_state(model);
     int32_t tokens[70] = {c.tokens[0][0], c.tokens[0][1], bad};
     for (uint32_t n = 3; n <= 70; n += 67) { /* one launch, and several */
         MossError error = moss_step(model, &(MossSegment){state, tokens, n, MOSS_LAST_LOGITS}, 1);
-        assert_int_equal(error.code, MOSS_TROUBLE);
+        assert_int_equal(error.code, MOSS_NON_FINITE);
         assert_non_null(strstr(error.text, "the router of block 1"));
         assert_non_null(strstr(error.text, "position 2"));
         assert_int_equal(moss_step(model, &(MossSegment){state, tokens, 1, MOSS_LAST_LOGITS}, 1).code, MOSS_BAD_INPUT);
@@ -347,7 +347,7 @@ int main(void) {
         cmocka_unit_test(test_a_batch_gives_each_sequence_its_own),
         cmocka_unit_test(test_many_sequences_are_continued_together),
         cmocka_unit_test(test_logits_stay_where_nothing_was_fed),
-        cmocka_unit_test(test_trouble_names_block_and_position),
+        cmocka_unit_test(test_nonfinite_names_block_and_position),
         cmocka_unit_test(test_models_take_turns_on_one_gpu),
         cmocka_unit_test(test_a_gpu_serves_one_model_at_a_time),
         cmocka_unit_test(test_code_of_another_spec_is_refused),

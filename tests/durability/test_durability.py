@@ -94,7 +94,7 @@ class Killer:
     def run(self, moment):
         """Whether it was still running then, and so was killed; None: it may end."""
         start = time.monotonic()
-        options = {"cwd": self.m.folder, "env": self.m.environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        options = {"cwd": self.m.directory, "env": self.m.environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(self.command, **options)
         try:
             status = process.wait(moment)
@@ -110,13 +110,13 @@ class Killer:
             pass
 
 
-def temporaries(folder):
-    return [path.name for path in folder.iterdir() if MOSSC_TEMPORARY in path.name]
+def temporaries(directory):
+    return [path.name for path in directory.iterdir() if MOSSC_TEMPORARY in path.name]
 
 
 def kill_often(m, writer):
     """Kills it again and again, every other time with an old file in place. Returns how often a temporary was left."""
-    target = m.folder / "target"
+    target = m.directory / "target"
     killer = Killer(m, writer.command("target"))
     whole, inputs = target.read_bytes(), m.left()
     writer.use("target")
@@ -129,8 +129,8 @@ def kill_often(m, writer):
         killer.kill()
         found = target.read_bytes() if target.exists() else None
         assert found in (old, whole), f"{writer.name}, kill {i}: the file is neither the old one nor whole"
-        left += bool(temporaries(m.folder))
-        assert len(temporaries(m.folder)) <= 1, f"{writer.name}, kill {i}: temporaries pile up: {m.left()}"
+        left += bool(temporaries(m.directory))
+        assert len(temporaries(m.directory)) <= 1, f"{writer.name}, kill {i}: temporaries pile up: {m.left()}"
     m.run(*writer.command("target"))
     assert target.read_bytes() == whole and m.left() == inputs, f"{writer.name} left {m.left()}"
     target.unlink()
@@ -146,16 +146,16 @@ def test_a_killed_command_leaves_the_old_file_or_a_whole_one(m):
 def test_a_killed_run_leaves_whole_entries_in_its_prompt_cache(m):
     spec = fat(m)
     command = ["run", spec, "-w", "w", *TEXT, "--cache-every", 8, "--prompt-cache", "cache"]
-    killer = Killer(m, command, lambda: shutil.rmtree(m.folder / "cache", ignore_errors=True))
+    killer = Killer(m, command, lambda: shutil.rmtree(m.directory / "cache", ignore_errors=True))
     wanted = m.run(*command).stdout
     for i in range(OPTIONS["kills"]):
         if i % 2 == 0:
-            for path in (m.folder / "cache").iterdir():
+            for path in (m.directory / "cache").iterdir():
                 path.unlink()
         killer.kill()
         done = m.run(*command)
         assert done.stdout == wanted and " 0 damaged" in done.stderr, done.stderr
-        assert not temporaries(m.folder / "cache")
+        assert not temporaries(m.directory / "cache")
 
 
 def test_a_killed_warm_leaves_whole_kernels(m):
@@ -176,23 +176,23 @@ def test_a_killed_warm_leaves_whole_kernels(m):
 
 
 def with_small_disk(m, test):
-    """Calls test(folder) with a folder on a file system of 16 MiB; needs to be root."""
-    folder = m.folder / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    """Calls test(directory) with a directory on a file system of 16 MiB; needs to be root."""
+    directory = m.directory / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(directory)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         raise Skipped("a small tmpfs cannot be mounted here")
     try:
-        test(folder)
+        test(directory)
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", str(directory)], check=True)
 
 
-def fill_up(folder, leave):
-    """Fills the file system of `folder` but for about `leave` bytes."""
-    (folder / "filler").unlink(missing_ok=True)
-    free = os.statvfs(folder)
-    (folder / "filler").write_bytes(b"x" * max(0, free.f_bavail * free.f_bsize - leave))
+def fill_up(directory, leave):
+    """Fills the file system of `directory` but for about `leave` bytes."""
+    (directory / "filler").unlink(missing_ok=True)
+    free = os.statvfs(directory)
+    (directory / "filler").write_bytes(b"x" * max(0, free.f_bavail * free.f_bsize - leave))
 
 
 def finds_no_room(m, writer, target, reason, **options):
@@ -208,14 +208,14 @@ def test_a_full_disk_is_told_and_harms_nothing(m):
     sizes = []
     for writer in everything:
         m.run(*writer.command("target"))
-        sizes.append((m.folder / "target").stat().st_size)
+        sizes.append((m.directory / "target").stat().st_size)
 
-    def test(folder):
-        (folder / "target").write_bytes(b"the old file")
+    def test(directory):
+        (directory / "target").write_bytes(b"the old file")
         for writer, size in zip(everything, sizes):
             for leave in (0, size // 2, max(0, size - 4096)):
-                fill_up(folder, leave)
-                finds_no_room(m, writer, folder / "target", "the disk is full")
+                fill_up(directory, leave)
+                finds_no_room(m, writer, directory / "target", "the disk is full")
 
     with_small_disk(m, test)
 
@@ -225,14 +225,14 @@ def test_caches_on_a_full_disk_are_done_without(m):
     common = ["run", spec, "-w", "w", *TEXT]
     wanted = m.run(*common).stdout
 
-    def test(folder):
-        fill_up(folder, 64 << 10)
-        done = m.run(*common, "--prompt-cache", folder / "cache")
+    def test(directory):
+        fill_up(directory, 64 << 10)
+        done = m.run(*common, "--prompt-cache", directory / "cache")
         assert done.stdout == wanted
         assert "the prompt cache is not written" in done.stderr and "the disk is full" in done.stderr, done.stderr
-        assert not any((folder / "cache").iterdir())
-        fill_up(folder, 0)
-        m.kernels = folder / "kernels"
+        assert not any((directory / "cache").iterdir())
+        fill_up(directory, 0)
+        m.kernels = directory / "kernels"
         done = m.run(*common)
         assert done.stdout == wanted
         assert "warning: kernels cannot be kept: cannot write: the disk is full" in done.stderr, done.stderr
@@ -245,8 +245,8 @@ def test_caches_on_a_full_disk_are_done_without(m):
 def test_a_limit_on_file_sizes_is_told_and_harms_nothing(m):
     for writer in writers(m):
         m.run(*writer.command("target"))
-        size = (m.folder / "target").stat().st_size
-        finds_no_room(m, writer, m.folder / "target", "a file may not be that large here", largest_file=size // 2)
+        size = (m.directory / "target").stat().st_size
+        finds_no_room(m, writer, m.directory / "target", "a file may not be that large here", largest_file=size // 2)
 
 
 def test_logits_that_reach_a_limit_leave_no_state(m):
@@ -254,8 +254,8 @@ def test_logits_that_reach_a_limit_leave_no_state(m):
     m.file("t.txt", " ".join("7" for _ in range(2000)))
     common = ["logits", spec, "-w", "w", "--tokens", "t.txt", "-o", "x.npy", "--state-out", "s.state"]
     m.run(*common)
-    state, rows = ((m.folder / name).stat().st_size for name in ("s.state", "x.npy"))
-    (m.folder / "s.state").unlink()
+    state, rows = ((m.directory / name).stat().st_size for name in ("s.state", "x.npy"))
+    (m.directory / "s.state").unlink()
     assert state < rows / 2
     assert "a file may not be that large here" in m.run(*common, status=1, largest_file=(state + rows) // 2).stderr
     assert "s.state" not in m.left()

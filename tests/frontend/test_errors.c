@@ -4,9 +4,9 @@
  *   # error@+1: text, # warning: text      … one line further down; a warning
  *   # set: PATH=VALUE                      a --set for this file;  # set-error: text   an error in a --set
  *
- * Nothing more and nothing less may be reported; a file without errors must be a good spec. codes.txt of the folder has the
+ * Nothing more and nothing less may be reported; a file without errors must be a good spec. codes.txt of the directory has the
  * codes of each file's messages: a line is "FILE CODE CODE…"; without --codes they are compared, with it printed.
- * Usage: test_errors FOLDER [FILE] [--codes] */
+ * Usage: test_errors DIRECTORY [FILE] [--codes] */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +148,7 @@ static int run_case(const char *path, const char *codes) {
 
 int main(int argc, char **argv) {
     if (argc < 2) {
-        fprintf(stderr, "usage: test_errors FOLDER [FILE]\n");
+        fprintf(stderr, "usage: test_errors DIRECTORY [FILE]\n");
         return 2;
     }
     bool print_codes = strcmp(argv[argc - 1], "--codes") == 0;
@@ -162,9 +162,9 @@ int main(int argc, char **argv) {
         return 1;
     }
     if (codes) codes = su_printf(&arena, "\n%s", codes);
-    DIR *folder = opendir(argv[1]);
+    DIR *directory = opendir(argv[1]);
     int files = 0, failures = 0;
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
         size_t size = strlen(entry->d_name);
         if (size < 5 || strcmp(entry->d_name + size - 5, ".yaml") != 0 || (argc > 2 && strcmp(argv[2], entry->d_name) != 0))
             continue;
@@ -173,7 +173,7 @@ int main(int argc, char **argv) {
         failures += run_case(path, codes);
         files++;
     }
-    if (folder) closedir(folder);
+    if (directory) closedir(directory);
     if (!print_codes) printf("%d files, %d differences\n", files, failures);
     su_arena_free(&arena);
     return files == 0 || failures != 0;

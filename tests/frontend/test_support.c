@@ -138,16 +138,16 @@ static void errors_past_the_limit_are_counted(void **state) {
     su_diags_free(&diags);
 }
 
-static char folder[] = "/tmp/mossc-test-XXXXXX";
+static char directory[] = "/tmp/mossc-test-XXXXXX";
 
-static int make_folder(void **state) {
+static int make_directory(void **state) {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
+    return mkdtemp(directory) ? 0 : -1;
 }
 
-static int remove_folder(void **state) {
+static int remove_directory(void **state) {
     (void)state;
-    return rmdir(folder);
+    return rmdir(directory);
 }
 
 static void a_file_appears_only_when_complete(void **state) {
@@ -155,7 +155,7 @@ static void a_file_appears_only_when_complete(void **state) {
     SuDiags diags = {0};
     SuArena arena = {0};
     SuOut out;
-    char *path = su_printf(&arena, "%s/out", folder);
+    char *path = su_printf(&arena, "%s/out", directory);
     assert_true(su_out_open(path, &out, &diags));
     fputs("half", out.file);
     assert_int_equal(access(path, F_OK), -1);
@@ -181,7 +181,7 @@ static void a_file_appears_only_when_complete(void **state) {
 }
 
 static const char *make_file(SuArena *arena, const char *name) {
-    const char *path = su_printf(arena, "%s/%s", folder, name);
+    const char *path = su_printf(arena, "%s/%s", directory, name);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
     close(fd);
@@ -193,7 +193,7 @@ static void temporaries_of_killed_writers_are_removed(void **state) {
     SuDiags diags = {0};
     SuArena arena = {0};
     SuOut out, other;
-    const char *path = su_printf(&arena, "%s/out", folder);
+    const char *path = su_printf(&arena, "%s/out", directory);
     assert_true(su_out_open(path, &other, &diags)); /* another writer, who lives */
     const char *stale = make_file(&arena, "out.mossc-tmp-abcdef"), *longer = make_file(&arena, "out.mossc-tmp-backups");
     const char *of_another = make_file(&arena, "out2.mossc-tmp-abcdef");
@@ -245,16 +245,16 @@ static void reading_refuses_what_it_cannot_read(void **state) {
     SuArena arena = {0};
     SuOut out;
     SuMap map;
-    char *text, *path = su_printf(&arena, "%s/big", folder);
+    char *text, *path = su_printf(&arena, "%s/big", directory);
     size_t size;
     assert_true(su_out_open(path, &out, &diags));
     fputs("123456", out.file);
     assert_true(su_out_commit(&out, &diags));
     assert_false(su_read_file(&arena, path, 5, &text, &size, &diags));
     assert_non_null(strstr(diags.items[0].message, "larger than 5 bytes"));
-    assert_false(su_read_file(&arena, folder, 5, &text, &size, &diags));
+    assert_false(su_read_file(&arena, directory, 5, &text, &size, &diags));
     assert_non_null(strstr(diags.items[1].message, "directory"));
-    assert_false(su_map_open(folder, &map, &diags));
+    assert_false(su_map_open(directory, &map, &diags));
     assert_false(su_read_file(&arena, "/nonexistent/file", 5, &text, &size, &diags));
     assert_non_null(strstr(diags.items[3].message, "No such file"));
     assert_false(su_out_open("/nonexistent/file", &out, &diags));
@@ -307,5 +307,5 @@ int main(void) {
         cmocka_unit_test(a_file_that_finds_no_room_is_named_with_the_reason),
         cmocka_unit_test(reading_refuses_what_it_cannot_read),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -147,7 +147,7 @@ static void fresh_weights_follow_mamba_ssm(void **state) {
     (void)state;
     Loaded l = load_good(
         SMALL
-        "tie_embeddings: false\nstack:\n"
+        "weights: {dtype: bf16}\ntie_embeddings: false\nstack:\n"
         "  - ssm: {d_inner: 6, d_conv: 3, dt_rank: 5, bias: true, experts: {count: 2, per_expert: [A]}, router: {bias: true}}\n"
         "  - mlp: {d_ff: 9, bias: true, experts: {count: 2, shared: 1, shared_d_ff: 7}}\n"
         "  - attention: {n_heads: 2}\n  - ssm\n");
@@ -187,7 +187,7 @@ static void fresh_weights_follow_mamba_ssm(void **state) {
         const FeTensor *found = find(t, n, rows[i].name);
         assert_int_equal(found->init, rows[i].init);
         assert_int_equal(found->fan, rows[i].fan);
-        assert_int_equal(found->narrow, rows[i].narrow);
+        assert_int_equal(found->dtype, rows[i].narrow ? IR_BF16 : IR_F32);
         assert_true(found->init_scale == (rows[i].deep ? 0.5 : 1.0)); /* four blocks */
     }
     unload(&l);

@@ -14,7 +14,7 @@ static void check(const RtSafetensors *file, const uint8_t *data, size_t size) {
         const RtTensor *t = &file->tensors[i];
         if (t->bytes > size || t->data < data || t->data > data + size - t->bytes) abort();
         if (rt_safetensors_find(file, t->name) != t) abort();
-        if (t->dtype != RT_OTHER_DTYPE && t->bytes != t->elements * (t->dtype == RT_F32 ? 4 : 2)) abort();
+        if (t->readable && t->bytes != t->elements * (uint64_t)ir_dtype(t->dtype)->bytes) abort();
     }
 }
 

@@ -34,12 +34,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *copy = malloc(size ? size : 1); /* aligned as a mapping is, and with its end guarded */
     if (size) memcpy(copy, data, size);
     check(copy, size);
-    RtStateHead *head = (RtStateHead *)(void *)copy;
-    if (size >= sizeof *head) {
-        head->layout = rt_state_layout(&program);
-        head->numerics = PG_NUMERICS;
-        head->body = su_digest(copy + sizeof *head, size - sizeof *head);
-        head->digest = rt_state_head_digest(head);
+    RtStateHeader *header = (RtStateHeader *)(void *)copy;
+    if (size >= sizeof *header) {
+        header->layout = rt_state_layout(&program);
+        header->numerics = PG_NUMERICS;
+        header->body = su_digest(copy + sizeof *header, size - sizeof *header);
+        header->digest = rt_state_header_digest(header);
         check(copy, size);
     }
     free(copy);

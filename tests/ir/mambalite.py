@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs test_mambalite on trained one-block Mamba-1 models: their arrays (.npz) become one file of doubles each.
 
-  mambalite.py --test TEST --data FOLDER      exits with 77, skipped, where FOLDER holds no models
+  mambalite.py --test TEST --data DIRECTORY      exits with 77, skipped, where DIRECTORY holds no models
 """
 import argparse
 import ast
@@ -30,15 +30,15 @@ def doubles(blob):
 
 
 def run(test, path):
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as directory:
         for name in archive.namelist():
             elements, shape = doubles(archive.read(name))
-            with open(os.path.join(folder, name.replace(".npy", ".f64")), "wb") as out:
+            with open(os.path.join(directory, name.replace(".npy", ".f64")), "wb") as out:
                 elements.tofile(out)
             if name == "input.npy":
                 tokens, features = shape
         print(os.path.basename(path), flush=True)
-        return subprocess.run([test, folder, str(tokens), str(features)]).returncode
+        return subprocess.run([test, directory, str(tokens), str(features)]).returncode
 
 
 def main():

@@ -31,10 +31,10 @@ static void assert_same_bits(const double *x, const double *y, size_t n) {
         if (memcmp(&x[i], &y[i], sizeof *x) != 0) fail_msg("[%zu]: %.17g and %.17g", i, x[i], y[i]);
 }
 
-/* ---------------------------------------------------------------------------------------------- maps and norms */
+/* ---------------------------------------------------------------------------------------------- linear layers and norms */
 
 /* Two segments of 256 and one of 88, each from +0, summed in order. */
-static void test_a_map_sums_in_segments(void **state) {
+static void test_a_linear_layer_sums_in_segments(void **state) {
     (void)state;
     enum { K = 600 };
     static float x[K], w[2 * K];
@@ -106,20 +106,20 @@ static void test_layer_norm_sums_by_lanes(void **state) {
 
 typedef struct Router {
     Rig rig;
-    IrValueId routes, gates;
+    IrValueId expert_indices, combine_weights;
 } Router;
 
-/* Scores straight from the rows; logits are the gates. */
+/* Scores straight from the rows; logits are the combine weights. */
 static void make_router(Router *r, const float *scores, int64_t V, int64_t E, int64_t k, bool sigmoid, const float *bias) {
     rig_start(&r->rig);
     IrBuilder *b = &r->rig.b;
     IrValueId raw = rig_rows(&r->rig, scores, V, E);
     IrValueId p = ir_op1(b, sigmoid ? IR_OP_sigmoid : IR_OP_softmax, raw, IR_NONE, IR_NONE);
     IrValueId by = bias ? rig_weight(&r->rig, "bias", bias, ir_type(IR_F32, 1, E)) : IR_NONE;
-    r->routes = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}));
-    r->gates = ir_op1_attrs(b, IR_OP_gates, p, r->routes, IR_NONE,
-                            RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 2}));
-    rig_finish(&r->rig, r->gates);
+    r->expert_indices = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}));
+    r->combine_weights = ir_op1_attrs(b, IR_OP_gates, p, r->expert_indices, IR_NONE,
+                                      RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 2}));
+    rig_finish(&r->rig, r->combine_weights);
 }
 
 static void test_selection_prefers_lower_index_and_lists_rising(void **state) {
@@ -127,18 +127,18 @@ static void test_selection_prefers_lower_index_and_lists_rising(void **state) {
     static const float scores[] = {1, 3, 0, 3, 3, 2, /**/ 5, 0, 0, 0, 0, 4.5f};
     Router r;
     make_router(&r, scores, 2, 6, 2, false, NULL);
-    double gates[4];
-    IrEval *eval = rig_run(&r.rig, false, 1, 2, gates);
-    int32_t routes[3] = {0};
-    assert_int_equal(ir_eval_routes(eval, routes, 3), 3);
-    assert_memory_equal(routes, ((int32_t[]){7, 1, 3}), sizeof routes);
-    assert_near(gates, (double[]){1, 1}, 2, 1e-6);
+    double combine_weights[4];
+    IrEval *eval = rig_run(&r.rig, false, 1, 2, combine_weights);
+    int32_t expert_indices[3] = {0};
+    assert_int_equal(ir_eval_experts(eval, expert_indices, 3), 3);
+    assert_memory_equal(expert_indices, ((int32_t[]){7, 1, 3}), sizeof expert_indices);
+    assert_near(combine_weights, (double[]){1, 1}, 2, 1e-6);
     assert_true(ir_eval_min_gap(eval) == 0);
     ir_eval_free(eval);
-    eval = rig_run(&r.rig, true, 2, 2, gates);
-    assert_int_equal(ir_eval_routes(eval, routes, 2), 3);
-    assert_int_equal(routes[1], 0);
-    assert_true(ir_eval_value(eval, r.routes)[1] == 5);
+    eval = rig_run(&r.rig, true, 2, 2, combine_weights);
+    assert_int_equal(ir_eval_experts(eval, expert_indices, 2), 3);
+    assert_int_equal(expert_indices[1], 0);
+    assert_true(ir_eval_value(eval, r.expert_indices)[1] == 5);
     ir_eval_free(eval);
     rig_end(&r.rig);
 }
@@ -148,11 +148,11 @@ static void test_select_bias_chooses_but_does_not_weigh(void **state) {
     static const float scores[] = {2, 1, 0, -1}, bias[] = {-1, 0, 0, 1};
     Router r;
     make_router(&r, scores, 1, 4, 2, true, bias);
-    double gates[2];
-    IrEval *eval = rig_run(&r.rig, true, 1, 2, gates);
-    assert_true(ir_eval_value(eval, r.routes)[0] == 1 && ir_eval_value(eval, r.routes)[1] == 3);
+    double combine_weights[2];
+    IrEval *eval = rig_run(&r.rig, true, 1, 2, combine_weights);
+    assert_true(ir_eval_value(eval, r.expert_indices)[0] == 1 && ir_eval_value(eval, r.expert_indices)[1] == 3);
     double p1 = 1 / (1 + exp(-1)), p3 = 1 / (1 + exp(1));
-    assert_near(gates, (double[]){2 * p1 / (p1 + p3), 2 * p3 / (p1 + p3)}, 2, 1e-12);
+    assert_near(combine_weights, (double[]){2 * p1 / (p1 + p3), 2 * p3 / (p1 + p3)}, 2, 1e-12);
     assert_near((double[]){ir_eval_min_gap(eval)}, (double[]){p1 - 0.5}, 1, 1e-12);
     ir_eval_free(eval);
     rig_end(&r.rig);
@@ -168,9 +168,9 @@ static void test_gates_may_keep_their_sum(void **state) {
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
     rig_finish(
         &rig, ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 0}, [IR_GATES_scale] = {.f = 4})));
-    double gates[2];
-    ir_eval_free(rig_run(&rig, true, 1, 2, gates));
-    assert_near(gates, (double[]){2, 4 / (1 + exp(-1))}, 2, 1e-12);
+    double combine_weights[2];
+    ir_eval_free(rig_run(&rig, true, 1, 2, combine_weights));
+    assert_near(combine_weights, (double[]){2, 4 / (1 + exp(-1))}, 2, 1e-12);
     rig_end(&rig);
 }
 
@@ -179,8 +179,8 @@ static void test_choosing_all_leaves_no_gap(void **state) {
     static const float scores[] = {1, 2};
     Router r;
     make_router(&r, scores, 1, 2, 2, false, NULL);
-    double gates[2];
-    IrEval *eval = rig_run(&r.rig, false, 1, 2, gates);
+    double combine_weights[2];
+    IrEval *eval = rig_run(&r.rig, false, 1, 2, combine_weights);
     assert_true(ir_eval_min_gap(eval) == INFINITY);
     ir_eval_free(eval);
     rig_end(&r.rig);
@@ -193,8 +193,8 @@ static void test_a_router_that_is_not_finite_stops_the_run(void **state) {
     for (int biased = 0; biased < 2; biased++) {
         Router r;
         make_router(&r, scores, 3, 2, 1, true, biased ? bias : NULL);
-        double gates[2];
-        IrEval *eval = rig_run(&r.rig, false, 3, 1, gates);
+        double combine_weights[2];
+        IrEval *eval = rig_run(&r.rig, false, 3, 1, combine_weights);
         assert_int_equal(r.rig.diags.errors, 1);
         assert_string_equal(r.rig.diags.items[0].message, "block 7, position 1: the router gave a value that is not finite");
         ir_eval_free(eval);
@@ -279,21 +279,22 @@ static void make_experts(Rig *rig, bool routed) {
     IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}));
     IrValueId g =
         ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
-    IrValueId maps = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
+    IrValueId weights = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
     IrValueId biases = rig_weight(rig, "bias", bias, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
     IrValueId skips = rig_weight(rig, "D", D, ir_type(IR_F32, 2, (int64_t)E, (int64_t)I));
     IrValueId logs = ir_weight(b->graph, "A", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N), IR_NEG_EXP);
     rig->names[rig->n_weights] = "A";
     rig->elements[rig->n_weights++] = A;
-    IrValueId routes = routed ? i : IR_NONE;
-    IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, maps, routes);
-    dt =
-        ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, routes), IR_NONE, IR_NONE);
-    IrValueId a = ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, routes), IR_NONE, IR_NONE);
+    IrValueId expert_indices = routed ? i : IR_NONE;
+    IrValueId dt = ir_op1(b, routed ? IR_OP_linear_routed : IR_OP_linear_all, c, weights, expert_indices);
+    dt = ir_op1(b, IR_OP_softplus, ir_op1(b, routed ? IR_OP_add_bias_routed : IR_OP_add_bias, dt, biases, expert_indices), IR_NONE,
+                IR_NONE);
+    IrValueId a =
+        ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, expert_indices), IR_NONE, IR_NONE);
     IrValueId in = ir_op1(b, IR_OP_inject, ir_op1(b, IR_OP_mul, dt, c, IR_NONE), rig_rows(rig, B, TOKENS, N), IR_NONE);
     IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N)), i};
     IrValueId s = rig_stateful(rig, routed ? IR_OP_recur_routed : IR_OP_recur, operands, 4, NULL);
-    IrValueId skip = ir_op1(b, routed ? IR_OP_mul_param_routed : IR_OP_mul_param, c, skips, routes);
+    IrValueId skip = ir_op1(b, routed ? IR_OP_mul_param_routed : IR_OP_mul_param, c, skips, expert_indices);
     IrValueId y = ir_op1(b, IR_OP_add, ir_op1(b, IR_OP_contract, s, rig_rows(rig, C, TOKENS, N), IR_NONE), skip, IR_NONE);
     if (routed)
         rig_finish(rig, ir_op1(b, IR_OP_expert_sum_routed, y, g, IR_NONE));
@@ -493,7 +494,7 @@ static void test_only_results_have_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_map_sums_in_segments),
+        cmocka_unit_test(test_a_linear_layer_sums_in_segments),
         cmocka_unit_test(test_rms_norm),
         cmocka_unit_test(test_layer_norm_sums_by_lanes),
         cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),

@@ -136,7 +136,7 @@ static const ShapeCase shapes[] = {
     {IR_OP_linear_all, "f32[R,2,8] bf16[3,5,8]", {0}, "!x has another number of experts than the weight"},
     {IR_OP_linear_routed, "f32[R,8] bf16[3,5,8] i32[R,2]", {0}, "f32[R,2,5]"},
     {IR_OP_linear_routed, "f32[R,2,8] bf16[3,5,8] i32[R,2]", {0}, "f32[R,2,5]"},
-    {IR_OP_linear_routed, "f32[R,8] bf16[3,5,8] i32[R,4]", {0}, "!the routes must be i32[rows,k] with k <= E"},
+    {IR_OP_linear_routed, "f32[R,8] bf16[3,5,8] i32[R,4]", {0}, "!the expert indices must be i32[rows,k] with k <= E"},
     {IR_OP_slice, "f32[R,3,8]", {2, 6}, "f32[R,3,6]"},
     {IR_OP_slice, "f32[R,8]", {3, 6}, "!the slice reaches past x"},
     {IR_OP_slice, "f32[R,8]", {1, INT64_MAX}, "!the slice reaches past x"},
@@ -156,7 +156,7 @@ static const ShapeCase shapes[] = {
     {IR_OP_select, "f32[R,4]", {5}, "!k must be between 1 and E"},
     {IR_OP_gates, "f32[R,4] i32[R,2]", {1}, "f32[R,2]"},
     {IR_OP_expert_sum, "f32[R,4,8] i32[R,2] f32[R,2]", {0}, "f32[R,8]"},
-    {IR_OP_expert_sum, "f32[R,4,8] i32[R,2] f32[R,3]", {0}, "!the gates must be f32[rows,k], k as in the routes"},
+    {IR_OP_expert_sum, "f32[R,4,8] i32[R,2] f32[R,3]", {0}, "!the combine weights must be f32[rows,k], k as in the expert indices"},
     {IR_OP_expert_sum_routed, "f32[R,2,8] f32[R,2]", {0}, "f32[R,8]"},
     {IR_OP_plane_sum, "f32[R,4,8]", {0}, "f32[R,8]"},
     {IR_OP_mix, "f32[4,8,3] i32[R,2] f32[R,2]", {0}, "f32[R,8,3]"},
@@ -177,7 +177,10 @@ static const ShapeCase shapes[] = {
     {IR_OP_inject, "f32[R,2,8] f32[R,3,4]", {0}, "!v and B have different numbers of planes"},
     {IR_OP_recur, "f32[R,8,4] f32[R,8,4] f32[8,4]", {0}, "f32[R,8,4]"},
     {IR_OP_recur, "f32[R,8,4] f32[R,3,8,4] f32[3,8,4] i32[R,2]", {0}, "f32[R,3,8,4]"},
-    {IR_OP_recur, "f32[R,8,4] f32[R,8,4] f32[8,4] i32[R,2]", {0}, "!the routes must be i32[rows,k] with k <= E of the state"},
+    {IR_OP_recur,
+     "f32[R,8,4] f32[R,8,4] f32[8,4] i32[R,2]",
+     {0},
+     "!the expert indices must be i32[rows,k] with k <= E of the state"},
     {IR_OP_recur, "f32[R,2,8,4] f32[R,8,4] f32[3,8,4]", {0}, "!a and b must be f32[rows,(E),I,N] like the state"},
     {IR_OP_recur_routed, "f32[R,2,8,4] f32[R,8,4] f32[3,8,4] i32[R,2]", {0}, "f32[R,2,8,4]"},
     {IR_OP_contract, "f32[R,3,8,4] f32[R,4]", {0}, "f32[R,3,8]"},
@@ -186,10 +189,7 @@ static const ShapeCase shapes[] = {
     {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 3, 100}, "!dim must be even and at most head_dim"},
     {IR_OP_rope, "f32[R,24] i32[R]", {INT64_MAX, 6, 4, 100}, "!x must be f32[rows,heads*head_dim]"},
     {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 32}, "f32[R,24]"},
-    {IR_OP_attend,
-     "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]",
-     {4, 2, 6, 31},
-     "!the caches must hold the window"},
+    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 31}, "!the caches must hold the window"},
     {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 0, 6, 32}, "!kv_heads must divide heads"},
     {IR_OP_mul_param, "f32[R,2147483647] f32[2147483647,2147483647]", {0}, "!a result has more than 2^48 elements"},
 };
@@ -211,7 +211,7 @@ static IrGraph *make_small(SuArena *arena) {
     g->logits = ir_op1_attrs(&b, IR_OP_scale, x, IR_NONE, IR_NONE, &one);
     g->level = IR_FUSED;
     g->regions = SU_NEW(arena, IrRegion);
-    g->regions[0] = (IrRegion){IR_REGION_MAP, "m"};
+    g->regions[0] = (IrRegion){IR_REGION_LINEAR, "m"};
     g->n_regions = 1;
     g->nodes[1].region = 0;
     return g;

@@ -1,6 +1,6 @@
 /* A trained Mamba-1 block of somebody else's as a graph: both evaluators must give its recorded outputs.
  *
- *   test_mambalite FOLDER TOKENS FEATURES       FOLDER holds one file NAME.f64 of doubles per array (tests/ir/mambalite.py)
+ *   test_mambalite DIRECTORY TOKENS FEATURES       DIRECTORY holds one file NAME.f64 of doubles per array (tests/ir/mambalite.py)
  *
  * The model: u = linear_in(input), out = mamba(u). Sizes as trained: D = 64, I = 128, N = 16, W = 4, R = 4. */
 #include <math.h>
@@ -21,8 +21,8 @@ static void *need(void *pointer, const char *what) {
 }
 
 /* n doubles of an array of the model. */
-static double *read_array(Rig *rig, const char *folder, const char *name, int64_t n) {
-    char *path = su_printf(&rig->arena, "%s/%s.f64", folder, name);
+static double *read_array(Rig *rig, const char *directory, const char *name, int64_t n) {
+    char *path = su_printf(&rig->arena, "%s/%s.f64", directory, name);
     double *elements = SU_NEW_ARRAY(&rig->arena, double, (size_t)n);
     FILE *file = need(fopen(path, "rb"), path);
     bool whole = fread(elements, sizeof *elements, (size_t)n, file) == (size_t)n && fgetc(file) == EOF;
@@ -32,9 +32,9 @@ static double *read_array(Rig *rig, const char *folder, const char *name, int64_
 }
 
 /* Elements from `start` on of an array of `total`, as a weight. */
-static IrValueId part(Rig *rig, const char *folder, const char *name, int64_t total, int64_t start, IrType type,
+static IrValueId part(Rig *rig, const char *directory, const char *name, int64_t total, int64_t start, IrType type,
                       IrTransform transform) {
-    const double *elements = read_array(rig, folder, name, total);
+    const double *elements = read_array(rig, directory, name, total);
     int64_t n = ir_elements(&type, 0);
     float *floats = SU_NEW_ARRAY(&rig->arena, float, (size_t)n);
     for (int64_t i = 0; i < n; i++) floats[i] = (float)elements[start + i];
@@ -44,12 +44,12 @@ static IrValueId part(Rig *rig, const char *folder, const char *name, int64_t to
     return ir_weight(rig->b.graph, unique, type, transform);
 }
 
-static IrValueId matrix(Rig *rig, const char *folder, const char *name, int64_t rows, int64_t columns) {
-    return part(rig, folder, name, rows * columns, 0, ir_type(IR_F32, 2, rows, columns), IR_AS_IS);
+static IrValueId matrix(Rig *rig, const char *directory, const char *name, int64_t rows, int64_t columns) {
+    return part(rig, directory, name, rows * columns, 0, ir_type(IR_F32, 2, rows, columns), IR_AS_IS);
 }
 
-static IrValueId vector(Rig *rig, const char *folder, const char *name, int64_t n) {
-    return part(rig, folder, name, n, 0, ir_type(IR_F32, 1, n), IR_AS_IS);
+static IrValueId vector(Rig *rig, const char *directory, const char *name, int64_t n) {
+    return part(rig, directory, name, n, 0, ir_type(IR_F32, 1, n), IR_AS_IS);
 }
 
 static IrValueId slice(Rig *rig, IrValueId x, int64_t start, int64_t count) {
@@ -61,38 +61,38 @@ static IrValueId op2(Rig *rig, IrOp op, IrValueId x, IrValueId y) { return ir_op
 static IrValueId op1(Rig *rig, IrOp op, IrValueId x) { return ir_op1(&rig->b, op, x, IR_NONE, IR_NONE); }
 
 /* c = silu(conv(x) + bias) */
-static IrValueId make_conv(Rig *rig, const char *folder, IrValueId x) {
-    IrValueId operands[] = {x, matrix(rig, folder, "mamba_conv1d_weight", I, W),
+static IrValueId make_conv(Rig *rig, const char *directory, IrValueId x) {
+    IrValueId operands[] = {x, matrix(rig, directory, "mamba_conv1d_weight", I, W),
                             ir_state(rig->b.graph, "conv", ir_type(IR_F32, 2, (int64_t)I, (int64_t)(W - 1)))};
     IrValueId y = rig_stateful(rig, IR_OP_conv, operands, 3, NULL);
-    return op1(rig, IR_OP_silu, op2(rig, IR_OP_add_bias, y, vector(rig, folder, "mamba_conv1d_bias", I)));
+    return op1(rig, IR_OP_silu, op2(rig, IR_OP_add_bias, y, vector(rig, directory, "mamba_conv1d_bias", I)));
 }
 
 /* y = s C + D c with s = exp(dt A) s + (dt c) B */
-static IrValueId make_scan(Rig *rig, const char *folder, IrValueId c) {
-    IrValueId dbc = op2(rig, IR_OP_linear, c, matrix(rig, folder, "mamba_x_proj_weight", R + 2 * N, I));
-    IrValueId dt = op2(rig, IR_OP_linear, slice(rig, dbc, 0, R), matrix(rig, folder, "mamba_dt_proj_weight", I, R));
-    dt = op1(rig, IR_OP_softplus, op2(rig, IR_OP_add_bias, dt, vector(rig, folder, "mamba_dt_proj_bias", I)));
-    IrValueId A = part(rig, folder, "mamba_A_log", I * N, 0, ir_type(IR_F32, 2, (int64_t)I, (int64_t)N), IR_NEG_EXP);
+static IrValueId make_scan(Rig *rig, const char *directory, IrValueId c) {
+    IrValueId dbc = op2(rig, IR_OP_linear, c, matrix(rig, directory, "mamba_x_proj_weight", R + 2 * N, I));
+    IrValueId dt = op2(rig, IR_OP_linear, slice(rig, dbc, 0, R), matrix(rig, directory, "mamba_dt_proj_weight", I, R));
+    dt = op1(rig, IR_OP_softplus, op2(rig, IR_OP_add_bias, dt, vector(rig, directory, "mamba_dt_proj_bias", I)));
+    IrValueId A = part(rig, directory, "mamba_A_log", I * N, 0, ir_type(IR_F32, 2, (int64_t)I, (int64_t)N), IR_NEG_EXP);
     IrValueId operands[] = {op1(rig, IR_OP_exp, op2(rig, IR_OP_outer, dt, A)),
                             op2(rig, IR_OP_inject, op2(rig, IR_OP_mul, dt, c), slice(rig, dbc, R, N)),
                             ir_state(rig->b.graph, "ssm", ir_type(IR_F32, 2, (int64_t)I, (int64_t)N))};
     IrValueId s = rig_stateful(rig, IR_OP_recur, operands, 3, NULL);
-    IrValueId skip = op2(rig, IR_OP_mul_param, c, vector(rig, folder, "mamba_D", I));
+    IrValueId skip = op2(rig, IR_OP_mul_param, c, vector(rig, directory, "mamba_D", I));
     return op2(rig, IR_OP_add, op2(rig, IR_OP_contract, s, slice(rig, dbc, R + N, N)), skip);
 }
 
-static void make_model(Rig *rig, const char *folder, int64_t tokens, int64_t features) {
-    IrValueId table = matrix(rig, folder, "input", tokens, features);
+static void make_model(Rig *rig, const char *directory, int64_t tokens, int64_t features) {
+    IrValueId table = matrix(rig, directory, "input", tokens, features);
     IrValueId input = ir_op1_attrs(&rig->b, IR_OP_embed, rig->b.graph->tokens, table, IR_NONE, RIG_ATTRS({.f = 1}));
-    IrValueId u = op2(rig, IR_OP_linear, input, matrix(rig, folder, "linear_in_weight", D, features));
-    u = op2(rig, IR_OP_add_bias, u, vector(rig, folder, "linear_in_bias", D));
+    IrValueId u = op2(rig, IR_OP_linear, input, matrix(rig, directory, "linear_in_weight", D, features));
+    u = op2(rig, IR_OP_add_bias, u, vector(rig, directory, "linear_in_bias", D));
     IrType half = ir_type(IR_F32, 2, (int64_t)I, (int64_t)D); /* in_proj: the rows of x, then those of z */
-    IrValueId x = op2(rig, IR_OP_linear, u, part(rig, folder, "mamba_in_proj_weight", 2 * I * D, 0, half, IR_AS_IS));
-    IrValueId z = op2(rig, IR_OP_linear, u, part(rig, folder, "mamba_in_proj_weight", 2 * I * D, I * D, half, IR_AS_IS));
-    IrValueId y = make_scan(rig, folder, make_conv(rig, folder, x));
+    IrValueId x = op2(rig, IR_OP_linear, u, part(rig, directory, "mamba_in_proj_weight", 2 * I * D, 0, half, IR_AS_IS));
+    IrValueId z = op2(rig, IR_OP_linear, u, part(rig, directory, "mamba_in_proj_weight", 2 * I * D, I * D, half, IR_AS_IS));
+    IrValueId y = make_scan(rig, directory, make_conv(rig, directory, x));
     y = op2(rig, IR_OP_mul, y, op1(rig, IR_OP_silu, z));
-    rig_finish(rig, op2(rig, IR_OP_linear, y, matrix(rig, folder, "mamba_out_proj_weight", D, I)));
+    rig_finish(rig, op2(rig, IR_OP_linear, y, matrix(rig, directory, "mamba_out_proj_weight", D, I)));
 }
 
 /* Largest difference from what was recorded, relative to the largest output when that is above 1. */
@@ -108,7 +108,7 @@ static double difference(Rig *rig, bool in_double, int64_t tokens, const double 
 
 int main(int argc, char **argv) {
     if (argc != 4) {
-        fprintf(stderr, "usage: test_mambalite FOLDER TOKENS FEATURES\n");
+        fprintf(stderr, "usage: test_mambalite DIRECTORY TOKENS FEATURES\n");
         return 2;
     }
     int64_t tokens = atoi(argv[2]), features = atoi(argv[3]);

@@ -1,6 +1,6 @@
-/* The text form and the verifier, on every .mir file of a folder:
+/* The text form and the verifier, on every .mir file of a directory:
  *
- *   test_text FOLDER
+ *   test_text DIRECTORY
  *
  * A file whose lines carry `# error: TEXT` must be refused by parser or verifier with exactly these errors, each at its line and
  * holding TEXT (`# error-of-graph: TEXT`: one that has no place). Any other file must verify, and what is printed from it must
@@ -137,7 +137,7 @@ static void damage(Case *c) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------------- the folder */
+/* ---------------------------------------------------------------------------------------------- the directory */
 
 static bool check_path(const char *path) {
     Case c = {.path = path};
@@ -158,13 +158,13 @@ static bool check_path(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    DIR *folder = argc == 2 ? opendir(argv[1]) : NULL;
-    if (!folder) {
-        fprintf(stderr, "usage: test_text FOLDER\n");
+    DIR *directory = argc == 2 ? opendir(argv[1]) : NULL;
+    if (!directory) {
+        fprintf(stderr, "usage: test_text DIRECTORY\n");
         return 2;
     }
     int files = 0, bad = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
         size_t size = strlen(entry->d_name);
         if (size < 4 || strcmp(entry->d_name + size - 4, ".mir") != 0) continue;
         char path[4096];
@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
         files++;
         bad += !check_path(path);
     }
-    closedir(folder);
+    closedir(directory);
     printf("%d files, %d failed\n", files, bad);
     return files == 0 || bad > 0;
 }

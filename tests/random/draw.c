@@ -1,5 +1,5 @@
 /* Random specs. Every choice the language offers is drawn somewhere below; sizes are small and mostly no multiple of 16, with a
- * few that cross the 256 inputs of a map's segment, the 256 keys of an attention block and the 512 rows of a step. */
+ * few that cross the 256 inputs of a linear layer's segment, the 256 keys of an attention block and the 512 rows of a step. */
 #include "draw.h"
 
 #include <string.h>
@@ -35,6 +35,10 @@ static const char *const activations[] = {
 #include "ir/activation.def"
 #define IR_PLAIN_WORD(word, WORD, name) #word,
 #include "ir/activation.def"
+};
+static const char *const dtypes[] = {
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) #name,
+#include "ir/dtype.def"
 };
 #define PICK_OF(d, words) pick((d), (words), sizeof(words) / sizeof *(words))
 
@@ -187,7 +191,7 @@ static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
     if (chance(d, 60)) su_text_add(out, "tie_embeddings: %s\n", truth(d));
     if (chance(d, 40)) su_text_add(out, "embedding_scale: %s\n", PICK(d, "0.5", "3.25", "9.0"));
     if (chance(d, 40)) su_text_add(out, "logit_scale: %s\n", PICK(d, "0.125", "2.5"));
-    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", PICK(d, "f32", "bf16", "f16"));
+    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", PICK_OF(d, dtypes));
     su_text_add(out, "max_positions: %lld\n", (long long)(tokens + (chance(d, 50) ? 0 : between(d, 1, 90))));
 }
 

@@ -44,14 +44,14 @@ static double graph_flops(const Case *c, int64_t rows, int64_t position) {
 static double repeated_norm(const PgStep *step, const PgProgram *program, uint32_t index) {
     const PgPhase *phase = &step->phases[index];
     const PgKernel *k = &program->kernels[phase->kernel];
-    unsigned slot = k->kind == PG_MAP ? PG_MAP_NORM_W : PG_ROUTE_NORM_W;
-    if ((k->kind != PG_MAP && k->kind != PG_ROUTE) || k->norm == PG_NO_NORM) return 0;
+    unsigned slot = k->kind == PG_LINEAR ? PG_LINEAR_NORM_W : PG_ROUTE_NORM_W;
+    if ((k->kind != PG_LINEAR && k->kind != PG_ROUTE) || k->norm == PG_NO_NORM) return 0;
     double places = k->x_layout == PG_ROWS ? 1 : (double)(k->x_layout == PG_PLANES ? k->E : k->k);
     for (uint32_t i = 0; i < index; i++) {
         const PgPhase *other = &step->phases[i];
         PgKind kind = program->kernels[other->kernel].kind;
-        if (kind != PG_MAP && kind != PG_ROUTE) continue;
-        const PgRef *norm = &other->operands[kind == PG_MAP ? PG_MAP_NORM_W : PG_ROUTE_NORM_W];
+        if (kind != PG_LINEAR && kind != PG_ROUTE) continue;
+        const PgRef *norm = &other->operands[kind == PG_LINEAR ? PG_LINEAR_NORM_W : PG_ROUTE_NORM_W];
         bool same = norm->space == PG_WEIGHTS && norm->fixed == phase->operands[slot].fixed;
         if (same) return places * (double)k->K * (k->norm == PG_RMS ? 4 : 7);
     }
@@ -64,7 +64,7 @@ static void flops_of_phases_are_those_of_nodes(Case *c) {
         for (size_t r = 0; r < sizeof rows_of / sizeof *rows_of; r++) {
             PgMode mode = rows_of[r] == 1 ? PG_ROW : PG_BLOCK;
             const PgStep *step = &c->program->steps[mode];
-            PgWork work = {.rows = rows_of[r], .segments = 1, .wanted = rows_of[r], .position = position};
+            PgWork work = {.rows = rows_of[r], .segments = 1, .n_out_rows = rows_of[r], .position = position};
             double flops = 0;
             for (uint32_t i = 0; i < step->n_phases; i++)
                 flops += pg_phase_cost(c->program, &step->phases[i], &work).flops - repeated_norm(step, c->program, i);
@@ -98,7 +98,7 @@ static double total(const Case *c, const double *bytes) {
 }
 
 static void a_token_reads_the_active_weights(Case *c) {
-    PgWork one = {.rows = 1, .segments = 1, .wanted = 1};
+    PgWork one = {.rows = 1, .segments = 1, .n_out_rows = 1};
     double *bytes = weight_bytes(c, PG_ROW, &one), sum = total(c, bytes);
     double expected = (double)c->program->active_weight_bytes;
     expect(c, "weight bytes of a token", sum, expected, fabs(sum - expected) <= 1);
@@ -109,7 +109,7 @@ static void a_token_reads_the_active_weights(Case *c) {
 static void more_rows_read_more_weights(Case *c) {
     double before = 0;
     for (int64_t rows = 1; rows <= 4096; rows *= 4) {
-        PgWork work = {.rows = rows, .segments = 1, .wanted = rows};
+        PgWork work = {.rows = rows, .segments = 1, .n_out_rows = rows};
         double *bytes = weight_bytes(c, PG_BLOCK, &work), sum = total(c, bytes);
         for (uint32_t i = 0; i < c->program->n_weights; i++) {
             double all = (double)c->program->weights[i].bytes;
@@ -124,7 +124,7 @@ static void more_rows_read_more_weights(Case *c) {
 /* Nothing is counted but what is there, and nothing is left out. */
 static void states_are_moved_once(Case *c) {
     const PgStep *step = &c->program->steps[PG_ROW];
-    PgWork one = {.rows = 1, .segments = 1, .wanted = 1, .position = 100};
+    PgWork one = {.rows = 1, .segments = 1, .n_out_rows = 1, .position = 100};
     double bytes = 0, graph = 0;
     for (uint32_t i = 0; i < step->n_phases; i++) bytes += pg_phase_cost(c->program, &step->phases[i], &one).state_bytes;
     for (size_t i = 0; i < c->graph->n_nodes; i++) graph += ir_cost(c->graph, &c->graph->nodes[i], 1, 100).state_bytes;

@@ -115,7 +115,7 @@ static bool decode(MossModel *model, MossState *state, MossSampler *sampler, int
     MossError error = {.code = MOSS_OK};
     for (int i = 0; i < n && error.code == MOSS_OK; i++) {
         int32_t token = moss_sample(sampler, moss_state_logits(state), V, V);
-        MossSegment segment = {.state = state, .tokens = &token, .count = 1, .wanted = MOSS_LAST_LOGITS};
+        MossSegment segment = {.state = state, .tokens = &token, .count = 1, .logits = MOSS_LAST_LOGITS};
         error = moss_step(model, &segment, 1);
     }
     if (error.code != MOSS_OK) say(error.text);

@@ -96,21 +96,21 @@ static bool fail(Case *c, const char *format, ...) {
 
 /* ------------------------------------------------------------------------------------------ what the graph means */
 
-/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same routes at every token. */
+/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
 static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
                      double *gap) {
     IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
     IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
-    bool good = true, routes_differ = false;
+    bool good = true, experts_differ = false;
     for (int64_t t = 0; t < T && good; t++) {
         good = ir_eval_token(eval32, tokens[t], row, &c->diags);
         for (int64_t v = 0; v < c->V; v++) logits32[t * c->V + v] = (float)row[v];
         if (good && eval64 != NULL) {
-            int32_t routes32[512], routes64[512];
+            int32_t experts32[512], experts64[512];
             good = ir_eval_token(eval64, tokens[t], logits64 + t * c->V, &c->diags);
-            size_t n32 = ir_eval_routes(eval32, routes32, 512), n64 = ir_eval_routes(eval64, routes64, 512);
-            if (n32 != n64 || memcmp(routes32, routes64, n32 * sizeof(int32_t)) != 0) routes_differ = true;
+            size_t n32 = ir_eval_experts(eval32, experts32, 512), n64 = ir_eval_experts(eval64, experts64, 512);
+            if (n32 != n64 || memcmp(experts32, experts64, n32 * sizeof(int32_t)) != 0) experts_differ = true;
         }
     }
     if (gap != NULL) *gap = eval64 != NULL ? ir_eval_min_gap(eval64) : INFINITY;
@@ -119,7 +119,7 @@ static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64
     if (eval64 != NULL) ir_eval_free(eval64);
     free(row);
     if (!good) return fail(c, "the evaluator failed");
-    if (routes_differ && closest >= MIN_GAP) return fail(c, "eval32 and eval64 choose different experts (gap %g)", closest);
+    if (experts_differ && closest >= MIN_GAP) return fail(c, "eval32 and eval64 choose different experts (gap %g)", closest);
     return true;
 }
 
@@ -242,7 +242,7 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
             segments[n++] = (MossSegment){.state = lane->state,
                                           .tokens = lane->truth->tokens + lane->at,
                                           .count = (uint32_t)(count < left ? count : left),
-                                          .wanted = (MossWanted)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
+                                          .logits = (MossLogits)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
         }
         if (!rest) return true;
         if (n == 0) continue;
@@ -250,10 +250,10 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
         if (error.code != MOSS_OK) return moss_failed(c, mode, error);
         uint32_t row = 0;
         for (uint32_t i = 0; i < n; i++) {
-            uint32_t first = segments[i].count, wanted = 0;
-            if (segments[i].wanted == MOSS_LAST_LOGITS) wanted = 1;
-            if (segments[i].wanted == MOSS_ALL_LOGITS) wanted = segments[i].count;
-            for (first -= wanted; first < segments[i].count; first++, row++)
+            uint32_t first = segments[i].count, n_out_rows = 0;
+            if (segments[i].logits == MOSS_LAST_LOGITS) n_out_rows = 1;
+            if (segments[i].logits == MOSS_ALL_LOGITS) n_out_rows = segments[i].count;
+            for (first -= n_out_rows; first < segments[i].count; first++, row++)
                 if (!same_bits(c, mode, of[i]->truth, moss_logits(model, row), of[i]->at + first, 1)) return false;
             of[i]->at += segments[i].count;
         }
@@ -296,8 +296,8 @@ static bool run_clone(Case *c, const char *mode, MossModel *model, MossState *st
 }
 
 static void temporary_path(char path[PATH_MAX], const char *suffix) {
-    const char *folder = getenv("TMPDIR");
-    snprintf(path, PATH_MAX, "%s/mossc-random-%ld.%s", folder ? folder : "/tmp", (long)getpid(), suffix);
+    const char *directory = getenv("TMPDIR");
+    snprintf(path, PATH_MAX, "%s/mossc-random-%ld.%s", directory ? directory : "/tmp", (long)getpid(), suffix);
 }
 
 /* Half a prompt, saved and loaded; on from the loaded state. */
@@ -339,26 +339,26 @@ static bool run_cache(Case *c, const char *mode, MossModel *model, RtPromptCache
 }
 
 static bool run_cached(Case *c, const char *mode, MossModel *model, Rng *rng) {
-    char folder[PATH_MAX];
-    temporary_path(folder, "cache");
+    char directory[PATH_MAX];
+    temporary_path(directory, "cache");
     RtPromptCacheOptions options = {
-        .folder = folder, .every = (uint32_t)rng_between(rng, c->T / 3 + 1, c->T), .most_bytes = UINT64_MAX};
+        .directory = directory, .every = (uint32_t)rng_between(rng, c->T / 3 + 1, c->T), .most_bytes = UINT64_MAX};
     RtPromptCache *cache = rt_prompt_cache_open(model, &options, &c->diags);
     bool good = cache != NULL || fail(c, "%s: no cache", mode);
     good = good && run_cache(c, mode, model, cache, rng_between(rng, c->T / 3 + 1, c->T));
     rt_prompt_cache_close(cache);
-    su_entries_make_room(folder, ".state", 0);
-    rmdir(folder);
+    su_entries_make_room(directory, ".state", 0);
+    rmdir(directory);
     return good;
 }
 
-/* From a mark some tokens on, some of them back, and on to the end; several times along the sequence. */
+/* From a checkpoint some tokens on, some of them back, and on to the end; several times along the sequence. */
 static bool run_rewound(Case *c, const char *mode, MossModel *model, MossState *state, Rng *rng) {
     const Truth *truth = &c->truth[0];
     moss_state_reset(state);
     for (int64_t at = 0; at < c->T;) {
         int64_t left = c->T - at, on = rng_between(rng, 1, left < MOSS_REWIND ? left : MOSS_REWIND), back = rng_between(rng, 0, on);
-        MossError error = moss_state_mark(state);
+        MossError error = moss_state_checkpoint(state);
         if (error.code == MOSS_OK)
             error = moss_feed(model, state, truth->tokens + at, (size_t)on, (uint32_t)rng_between(rng, 1, 9));
         if (error.code == MOSS_OK) error = moss_state_rewind(state, (uint32_t)back);
@@ -473,9 +473,9 @@ static bool check_case(Case *c, const Options *o) {
     return good;
 }
 
-static void write_spec(const Case *c, const char *folder) {
+static void write_spec(const Case *c, const char *directory) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%llu.yaml", folder, (unsigned long long)c->seed);
+    snprintf(path, sizeof path, "%s/%llu.yaml", directory, (unsigned long long)c->seed);
     FILE *file = fopen(path, "w");
     if (file == NULL || fputs(c->yaml.text, file) == EOF || fclose(file) != 0) {
         perror(path);

@@ -34,6 +34,8 @@ static double draw_element(Rng *rng, const char *name, int64_t in) {
     return 0.8 * n / sqrt((double)in);
 }
 
+static float to_f32(float x) { return x; }
+
 static float to_bf16(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
@@ -52,13 +54,12 @@ static float to_f16(float x) {
     return x;
 }
 
-static float narrow(FeDtype dtype, float x) {
-    switch (dtype) {
-    case FE_F32: return x;
-    case FE_BF16: return to_bf16(x);
-    case FE_F16: return to_f16(x);
-    }
-    abort();
+static float narrow(IrDtype dtype, float x) {
+    static float (*const to[IR_STORED_DTYPES])(float) = {
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = to_##name,
+#include "ir/dtype.def"
+    };
+    return to[dtype](x);
 }
 
 void weights_draw(FeSpec *spec, uint64_t seed, Weights *out) {
@@ -74,7 +75,7 @@ void weights_draw(FeSpec *spec, uint64_t seed, Weights *out) {
         for (int64_t j = 0; j < count; j++) {
             float x = (float)draw_element(&rng, tensor->name, in);
             out->drawn[i][j] = x;
-            out->narrowed[i][j] = tensor->narrow ? narrow(spec->weights_dtype, x) : x;
+            out->narrowed[i][j] = narrow(tensor->dtype, x);
         }
     }
 }

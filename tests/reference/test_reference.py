@@ -106,8 +106,8 @@ def main():
     parser.add_argument("specs", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = pathlib.Path(directory)
         paths = options.specs
         if options.random:
             run(options.random, "--seed", options.seed, "--count", options.count, "--spec-out", scratch)

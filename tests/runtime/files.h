@@ -1,4 +1,4 @@
-/* Files for tests: a folder that is made and removed again, and safetensors files of given header and data. */
+/* Files for tests: a directory that is made and removed again, and safetensors files of given header and data. */
 #ifndef TESTS_RUNTIME_FILES_H
 #define TESTS_RUNTIME_FILES_H
 
@@ -15,36 +15,36 @@
 
 #include "support/diag.h"
 
-enum { FOLDER_FILES = 8 };
+enum { DIRECTORY_FILES = 8 };
 
-typedef struct Folder {
-    char *path, *files[FOLDER_FILES]; /* malloced */
+typedef struct Directory {
+    char *path, *files[DIRECTORY_FILES]; /* malloced */
     int n_files;
-} Folder;
+} Directory;
 
-static inline Folder folder_make(void) {
-    Folder folder = {0};
+static inline Directory directory_make(void) {
+    Directory directory = {0};
     const char *parent = getenv("TMPDIR");
-    assert_true(asprintf(&folder.path, "%s/mossc-test-XXXXXX", parent ? parent : "/tmp") > 0);
-    assert_non_null(mkdtemp(folder.path));
-    return folder;
+    assert_true(asprintf(&directory.path, "%s/mossc-test-XXXXXX", parent ? parent : "/tmp") > 0);
+    assert_non_null(mkdtemp(directory.path));
+    return directory;
 }
 
-/* A path in the folder; the file, if it is written, goes with the folder. */
-static inline const char *folder_file(Folder *folder, const char *name) {
-    assert_true(folder->n_files < FOLDER_FILES);
-    char **path = &folder->files[folder->n_files++];
-    assert_true(asprintf(path, "%s/%s", folder->path, name) > 0);
+/* A path in the directory; the file, if it is written, goes with the directory. */
+static inline const char *directory_file(Directory *directory, const char *name) {
+    assert_true(directory->n_files < DIRECTORY_FILES);
+    char **path = &directory->files[directory->n_files++];
+    assert_true(asprintf(path, "%s/%s", directory->path, name) > 0);
     return *path;
 }
 
-static inline void folder_remove(Folder *folder) {
-    for (int i = 0; i < folder->n_files; i++) {
-        unlink(folder->files[i]);
-        free(folder->files[i]);
+static inline void directory_remove(Directory *directory) {
+    for (int i = 0; i < directory->n_files; i++) {
+        unlink(directory->files[i]);
+        free(directory->files[i]);
     }
-    assert_int_equal(rmdir(folder->path), 0);
-    free(folder->path);
+    assert_int_equal(rmdir(directory->path), 0);
+    free(directory->path);
 }
 
 /* Writes eight bytes of length, the header, the data. */

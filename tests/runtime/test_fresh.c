@@ -88,8 +88,8 @@ static void test_the_bytes_are_the_agreed_ones(void **unused) {
         {.tensor = {"blocks.0.dt_proj.bias", 2, {4, 64}}, .kind = RT_FRESH_DT_BIAS, .scale = 1},
         {.tensor = {"blocks.0.A_log", 2, {64, 16}}, .kind = RT_FRESH_A_LOG, .scale = 1},
     };
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "fresh.safetensors");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "fresh.safetensors");
     SuDiags diags = {0};
     assert_true(rt_fresh_write(path, tensors, 4, 42, NULL, NULL, &diags));
     SuMap map;
@@ -97,7 +97,7 @@ static void test_the_bytes_are_the_agreed_ones(void **unused) {
     uint64_t digest = 0xCBF29CE484222325;
     for (size_t i = 0; i < map.size; i++) digest = (digest ^ map.data[i]) * 0x100000001B3;
     su_map_close(&map);
-    folder_remove(&folder);
+    directory_remove(&directory);
     su_diags_free(&diags);
     assert_int_equal(digest, 0x9B12A0D564F9D1F1);
 }

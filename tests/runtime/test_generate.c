@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static const MossVocabulary vocabulary = {.limit = TOY_VOCAB - 1, .eos = -1}; /* TOY_TROUBLE is never picked */
+static const MossVocabulary vocabulary = {.limit = TOY_VOCAB - 1, .eos = -1}; /* TOY_NONFINITE is never picked */
 
 static MossSampler sampler_of(uint64_t seed) { return (MossSampler){.temperature = 3, .top_k = 6, .top_p = 1, .state = seed}; }
 

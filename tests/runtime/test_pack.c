@@ -20,7 +20,7 @@
 typedef struct Form {
     int64_t planes, O, K;
     PgPack pack;
-    PgDtype dtype;
+    IrDtype dtype;
     bool negexp;
 } Form;
 
@@ -32,32 +32,46 @@ static const float *make_values(uint64_t count) {
     return values;
 }
 
-static uint64_t bytes_of(const Form *f) {
-    uint64_t k = f->dtype == PG_F32 ? (uint64_t)f->K : su_ceil_div((uint64_t)f->K, 2);
-    return (uint64_t)f->planes * pg_panels(f->O) * k * 64;
+/* What a panel holds of (k, lane), by the definition in program.h; and a value rounded to what the dtype holds. */
+static float at_f32(const uint8_t *panel, int64_t k, int64_t lane) { return ((const float *)(const void *)panel)[k * 16 + lane]; }
+static float round_f32(float x) { return x; }
+static uint16_t half_at(const uint8_t *panel, int64_t k, int64_t lane) {
+    return ((const uint16_t *)(const void *)panel)[(k / 2 * 16 + lane) * 2 + k % 2];
+}
+static float at_bf16(const uint8_t *panel, int64_t k, int64_t lane) { return rt_widen_bf16(half_at(panel, k, lane)); }
+static float round_bf16(float x) { return rt_widen_bf16(rt_narrow_bf16(x)); }
+static float at_f16(const uint8_t *panel, int64_t k, int64_t lane) { return rt_widen_f16(half_at(panel, k, lane)); }
+static float round_f16(float x) { return rt_widen_f16(rt_narrow_f16(x)); }
+
+static const struct {
+    float (*at)(const uint8_t *panel, int64_t k, int64_t lane);
+    float (*round)(float x);
+    int64_t group, group_bytes;
+} dtypes[IR_STORED_DTYPES] = {
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
+    [IR_##NAME] = {at_##name, round_##name, group, group_bytes},
+#include "ir/dtype.def"
+};
+
+static uint64_t panel_bytes(const Form *f) {
+    return su_ceil_div((uint64_t)f->K, (uint64_t)dtypes[f->dtype].group) * (uint64_t)dtypes[f->dtype].group_bytes;
 }
 
-/* Element (plane, row, k) of the packed form, by the definition in program.h. */
+static uint64_t bytes_of(const Form *f) { return (uint64_t)f->planes * pg_panels(f->O) * panel_bytes(f); }
+
 static float packed_at(const Form *f, const uint8_t *blob, int64_t plane, int64_t row, int64_t k) {
-    int64_t panels = (int64_t)pg_panels(f->O), panel = plane * panels + row / 16, lane = row % 16;
-    if (f->dtype == PG_F32) return ((const float *)blob)[(panel * f->K + k) * 16 + lane];
-    uint16_t half = ((const uint16_t *)blob)[((panel * ((f->K + 1) / 2) + k / 2) * 16 + lane) * 2 + k % 2];
-    return f->dtype == PG_BF16 ? rt_widen_bf16(half) : rt_widen_f16(half);
+    uint64_t panel = (uint64_t)plane * pg_panels(f->O) + (uint64_t)row / 16;
+    return dtypes[f->dtype].at(blob + panel * panel_bytes(f), k, row % 16);
 }
 
 static float expected_at(const Form *f, int64_t plane, int64_t row, int64_t k) {
     if (row >= f->O || k >= f->K) return 0;
-    float value = value_of((uint64_t)((plane * f->O + row) * f->K + k));
-    switch (f->dtype) {
-    case PG_F32: break;
-    case PG_BF16: value = rt_widen_bf16(rt_narrow_bf16(value)); break;
-    case PG_F16: value = rt_widen_f16(rt_narrow_f16(value)); break;
-    }
+    float value = dtypes[f->dtype].round(value_of((uint64_t)((plane * f->O + row) * f->K + k)));
     return f->negexp ? -vm_exp(value) : value;
 }
 
 static void check_blob(const Form *f, const uint8_t *blob) {
-    int64_t columns = f->dtype == PG_F32 ? f->K : (f->K + 1) / 2 * 2; /* an odd last k has a zero partner */
+    int64_t columns = (int64_t)su_round_up((uint64_t)f->K, (uint64_t)dtypes[f->dtype].group); /* the last group ends in zeros */
     for (int64_t plane = 0; plane < f->planes; plane++) {
         for (int64_t row = 0; row < (int64_t)pg_panels(f->O) * 16; row++) {
             for (int64_t k = 0; k < columns; k++) {
@@ -71,15 +85,15 @@ static void check_blob(const Form *f, const uint8_t *blob) {
 
 static void pack_and_check(const Form *f, int threads) {
     uint64_t elements = (uint64_t)(f->planes * f->O * f->K);
-    PgTensor tensor = {.name = "t", .rank = 3, .narrow = f->dtype != PG_F32, .shape = {f->planes, f->O, f->K}};
+    PgTensor tensor = {.name = "t", .rank = 3, .dtype = f->dtype, .shape = {f->planes, f->O, f->K}};
     PgWeight weights[2] = {{.pack = f->pack, .dtype = f->dtype, .negexp = f->negexp, .planes = f->planes, .O = f->O, .K = f->K}};
     weights[0].bytes = bytes_of(f);
     weights[1] = weights[0]; /* a tensor may have several forms */
     weights[1].offset = su_round_up(weights[0].bytes, 4096);
-    PgProgram program = {.name = "test", .dtype = f->dtype, .tensors = &tensor, .n_tensors = 1, .weights = weights, .n_weights = 2};
+    PgProgram program = {.name = "test", .tensors = &tensor, .n_tensors = 1, .weights = weights, .n_weights = 2};
     program.weight_bytes = weights[1].offset + weights[1].bytes;
     const float *values = make_values(elements);
-    RtTensor source = {.name = "t", .dtype = RT_F32, .elements = elements, .data = (const uint8_t *)values, .bytes = elements * 4};
+    RtTensor source = {.name = "t", .readable = true, .elements = elements, .data = (const uint8_t *)values, .bytes = elements * 4};
     const RtTensor *sources[] = {&source};
     RtPages blob = rt_pages_alloc(program.weight_bytes);
     RtWorkers *workers = rt_workers_create(threads, true);
@@ -97,11 +111,11 @@ static void pack_and_check(const Form *f, int threads) {
 static void test_every_layout_holds_every_element(void **unused) {
     (void)unused;
     static const Form forms[] = {
-        {1, 16, 1, PG_PANELS, PG_F32, false},    {1, 48, 300, PG_PANELS, PG_F32, false},  {3, 17, 257, PG_PANELS, PG_F32, false},
-        {1, 32, 512, PG_PANELS, PG_BF16, false}, {2, 35, 7, PG_PANELS, PG_BF16, false},   {1, 1, 1, PG_PANELS, PG_BF16, false},
-        {1, 16, 255, PG_PANELS, PG_F16, false},  {4, 100, 513, PG_PANELS, PG_F16, false}, {2, 16, 256, PG_PANELS, PG_F16, false},
-        {1, 40, 1, PG_VECTOR, PG_F32, false},    {5, 13, 1, PG_VECTOR, PG_F32, false},    {1, 24, 4, PG_CHANNELS, PG_F32, false},
-        {3, 33, 16, PG_CHANNELS, PG_F32, true},
+        {1, 16, 1, PG_PANELS, IR_F32, false},    {1, 48, 300, PG_PANELS, IR_F32, false},  {3, 17, 257, PG_PANELS, IR_F32, false},
+        {1, 32, 512, PG_PANELS, IR_BF16, false}, {2, 35, 7, PG_PANELS, IR_BF16, false},   {1, 1, 1, PG_PANELS, IR_BF16, false},
+        {1, 16, 255, PG_PANELS, IR_F16, false},  {4, 100, 513, PG_PANELS, IR_F16, false}, {2, 16, 256, PG_PANELS, IR_F16, false},
+        {1, 40, 1, PG_VECTOR, IR_F32, false},    {5, 13, 1, PG_VECTOR, IR_F32, false},    {1, 24, 4, PG_CHANNELS, IR_F32, false},
+        {3, 33, 16, PG_CHANNELS, IR_F32, true},
     };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         pack_and_check(&forms[i], 1);
@@ -119,17 +133,12 @@ static void test_bad_values_are_named_and_progress_is_told(void **unused) {
     (void)unused;
     enum { O = 64, K = 4096 };
     static float values[O * K], unused_values[2];
-    PgTensor tensors[] = {{.name = "big", .rank = 2, .narrow = 1, .shape = {O, K}}, {.name = "idle", .rank = 1, .shape = {2}}};
-    PgWeight weight = {.pack = PG_PANELS, .dtype = PG_F16, .planes = 1, .O = O, .K = K, .bytes = O * K * 2};
-    PgProgram program = {.name = "test",
-                         .dtype = PG_F16,
-                         .tensors = tensors,
-                         .n_tensors = 2,
-                         .weights = &weight,
-                         .n_weights = 1,
-                         .weight_bytes = O * K * 2};
-    RtTensor sources[] = {{.name = "big", .dtype = RT_F32, .elements = O * K, .data = (uint8_t *)values, .bytes = sizeof values},
-                          {.name = "idle", .dtype = RT_F32, .elements = 2, .data = (uint8_t *)unused_values, .bytes = 8}};
+    PgTensor tensors[] = {{.name = "big", .rank = 2, .dtype = IR_F16, .shape = {O, K}}, {.name = "idle", .rank = 1, .shape = {2}}};
+    PgWeight weight = {.pack = PG_PANELS, .dtype = IR_F16, .planes = 1, .O = O, .K = K, .bytes = O * K * 2};
+    PgProgram program = {
+        .name = "test", .tensors = tensors, .n_tensors = 2, .weights = &weight, .n_weights = 1, .weight_bytes = O * K * 2};
+    RtTensor sources[] = {{.name = "big", .readable = true, .elements = O * K, .data = (uint8_t *)values, .bytes = sizeof values},
+                          {.name = "idle", .readable = true, .elements = 2, .data = (uint8_t *)unused_values, .bytes = 8}};
     const RtTensor *pointers[] = {&sources[0], &sources[1]};
     RtPages blob = rt_pages_alloc(program.weight_bytes);
     RtWorkers *workers = rt_workers_create(2, true);

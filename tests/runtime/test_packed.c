@@ -6,14 +6,14 @@
 
 enum { ROWS = 20, COLUMNS = 7, LANES = 40 };
 
-static const PgTensor tensors[] = {{.name = "m", .rank = 2, .narrow = 1, .shape = {ROWS, COLUMNS}},
+static const PgTensor tensors[] = {{.name = "m", .rank = 2, .dtype = IR_BF16, .shape = {ROWS, COLUMNS}},
                                    {.name = "v", .rank = 1, .shape = {LANES}}};
 static const PgWeight weights[] = {
-    {.tensor = 0, .pack = PG_PANELS, .dtype = PG_BF16, .planes = 1, .O = ROWS, .K = COLUMNS, .offset = 0, .bytes = 2 * 4 * 16 * 4},
+    {.tensor = 0, .pack = PG_PANELS, .dtype = IR_BF16, .planes = 1, .O = ROWS, .K = COLUMNS, .offset = 0, .bytes = 2 * 4 * 16 * 4},
     {.tensor = 1, .pack = PG_VECTOR, .planes = 1, .O = LANES, .K = 1, .offset = 512, .bytes = 48 * 4},
     {.tensor = 0,
      .pack = PG_PANELS,
-     .dtype = PG_BF16,
+     .dtype = IR_BF16,
      .planes = 1,
      .O = ROWS,
      .K = COLUMNS,
@@ -24,7 +24,6 @@ static const PgWeight weights[] = {
 
 static const PgProgram program = {.name = "toy",
                                   .spec_hash = {1, 2, 3},
-                                  .dtype = PG_BF16,
                                   .vocab_size = 4,
                                   .max_rows = 8,
                                   .out_stride = 16,
@@ -51,7 +50,7 @@ static MossModel *from_memory(void) {
 
 /* The checkpoint and the packed file. */
 typedef struct Files {
-    Folder folder;
+    Directory directory;
     const char *checkpoint, *packed;
 } Files;
 
@@ -62,9 +61,9 @@ static const SuDigest *identity_of(MossModel *model) {
 }
 
 static Files make_files(void) {
-    Files f = {.folder = folder_make()};
-    f.checkpoint = folder_file(&f.folder, "w.safetensors");
-    f.packed = folder_file(&f.folder, "w.weights");
+    Files f = {.directory = directory_make()};
+    f.checkpoint = directory_file(&f.directory, "w.safetensors");
+    f.packed = directory_file(&f.directory, "w.weights");
     float data[ROWS * COLUMNS + LANES];
     for (int i = 0; i < ROWS * COLUMNS; i++) data[i] = m[i] = 0.01f * (float)(i * 37 % 101) - 0.3f;
     for (int i = 0; i < LANES; i++) data[ROWS * COLUMNS + i] = v[i] = 0.1f * (float)i - 1;
@@ -99,7 +98,7 @@ static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
     moss_model_free(checkpoint);
     moss_model_free(packed);
     moss_model_free(other);
-    folder_remove(&f.folder);
+    directory_remove(&f.directory);
 }
 
 static void must_verify_badly(void *context, const char *path, const char *what) {
@@ -123,7 +122,7 @@ static void test_damage_anywhere_is_refused(void **unused) {
     try_flips(f.packed, 600, 5, must_verify_badly, NULL);
     try_cuts(f.packed, 97, must_not_load, NULL);
     assert_int_equal(moss_weights_verify(&program, f.packed, NULL).code, MOSS_OK);
-    folder_remove(&f.folder);
+    directory_remove(&f.directory);
 }
 
 static void test_damage_before_the_tensors_is_found_without_verify(void **unused) {
@@ -137,15 +136,15 @@ static void test_damage_before_the_tensors_is_found_without_verify(void **unused
         good.data[at] ^= 0x10;
     }
     free(good.data);
-    folder_remove(&f.folder);
+    directory_remove(&f.directory);
 }
 
-/* The file with a changed head or table, whose digest is right again. */
+/* The file with a changed header or table, whose digest is right again. */
 static void rewrite(const char *path, size_t at, uint32_t value) {
     Bytes bytes = read_bytes(path);
-    RtPackedHead *head = (RtPackedHead *)(void *)bytes.data;
+    RtPackedHeader *header = (RtPackedHeader *)(void *)bytes.data;
     memcpy(bytes.data + at, &value, sizeof value);
-    head->digest = rt_packed_head_digest(head);
+    header->digest = rt_packed_header_digest(header);
     write_bytes(path, bytes.data, bytes.size);
     free(bytes.data);
 }
@@ -155,7 +154,7 @@ static void expect_after_rewrite(size_t at, uint32_t value, const char *words) {
     MossModel *model;
     rewrite(f.packed, at, value);
     expect_refused(moss_model_load(&program, NULL, &f.packed, 1, NULL, &model), MOSS_BAD_WEIGHTS, words);
-    folder_remove(&f.folder);
+    directory_remove(&f.directory);
 }
 
 static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
@@ -164,7 +163,7 @@ static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     expect_after_rewrite(offsetof(RtPackedHead, format), 2, "is packed in format 2; this mossc reads format 1");
     expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
     expect_after_rewrite(offsetof(RtPackedHead, spec_hash), 0, "another spec, 'toy'");
-    expect_after_rewrite(offsetof(RtPackedHead, dtype), PG_F16, "other weights or other passes");
+    expect_after_rewrite(offsetof(RtPackedHead, dtype), IR_F16, "other weights or other passes");
     expect_after_rewrite(offsetof(RtPackedHead, data_offset), 8192, "other weights or other passes");
     expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "holds tensor 'm' in another form or place");
     expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "holds tensor 'v' in another form or place");
@@ -179,14 +178,14 @@ static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     expect_refused(moss_model_load(&program, NULL, both, 2, NULL, &model), MOSS_BAD_WEIGHTS,
                    "holds packed weights: it goes with no other file");
     expect_refused(moss_weights_pack(&program, &f.packed, 1, NULL, f.packed), MOSS_BAD_WEIGHTS, "is not packed again");
-    folder_remove(&f.folder);
+    directory_remove(&f.directory);
 }
 
 static void test_the_old_file_stays_when_packing_fails(void **unused) {
     (void)unused;
     Files f = make_files();
     Bytes before = read_bytes(f.packed);
-    const char *nan = folder_file(&f.folder, "nan.safetensors");
+    const char *nan = directory_file(&f.directory, "nan.safetensors");
     float data[ROWS * COLUMNS + LANES] = {0};
     memset(&data[5], 0xFF, 4);
     write_safetensors(nan,
@@ -200,7 +199,7 @@ static void test_the_old_file_stays_when_packing_fails(void **unused) {
     assert_memory_equal(before.data, after.data, before.size);
     free(before.data);
     free(after.data);
-    folder_remove(&f.folder); /* fails if a temporary is left */
+    directory_remove(&f.directory); /* fails if a temporary is left */
 }
 
 int main(void) {

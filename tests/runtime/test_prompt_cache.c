@@ -13,17 +13,17 @@
 #include "runtime/model.h"
 #include "runtime/prompt_cache.h"
 
-/* A model and a folder that is emptied at the end. */
+/* A model and a directory that is emptied at the end. */
 typedef struct Fixture {
     Toy toy;
     MossModel *model;
-    char *folder;
+    char *directory;
 } Fixture;
 
 static Fixture *make_fixture(uint32_t cap) {
     Fixture *f = calloc(1, sizeof *f);
-    Folder folder = folder_make();
-    f->folder = folder.path;
+    Directory directory = directory_make();
+    f->directory = directory.path;
     toy_make(&f->toy, cap);
     f->model = toy_model(&f->toy, NULL);
     return f;
@@ -32,17 +32,17 @@ static Fixture *make_fixture(uint32_t cap) {
 /* Calls visit on the path of every file; returns how many there are. */
 static int visit(const Fixture *f, void (*act)(const char *path)) {
     int count = 0;
-    DIR *folder = opendir(f->folder);
-    assert_non_null(folder);
-    for (struct dirent *d; (d = readdir(folder));) {
+    DIR *directory = opendir(f->directory);
+    assert_non_null(directory);
+    for (struct dirent *d; (d = readdir(directory));) {
         char path[512];
         if (d->d_name[0] != '.') {
-            snprintf(path, sizeof path, "%s/%s", f->folder, d->d_name);
+            snprintf(path, sizeof path, "%s/%s", f->directory, d->d_name);
             count++;
             if (act) act(path);
         }
     }
-    closedir(folder);
+    closedir(directory);
     return count;
 }
 
@@ -51,15 +51,15 @@ static void remove_file(const char *path) { assert_int_equal(unlink(path), 0); }
 static void end(Fixture *f) {
     moss_model_free(f->model);
     visit(f, remove_file);
-    assert_int_equal(rmdir(f->folder), 0);
-    free(f->folder);
+    assert_int_equal(rmdir(f->directory), 0);
+    free(f->directory);
     free(f);
 }
 
 static RtPromptCacheStats feed_bounded(Fixture *f, const int32_t *tokens, size_t count, uint32_t every, uint64_t most_bytes,
                                        float *out_logit) {
     SuDiags diags = {0};
-    RtPromptCacheOptions options = {.folder = f->folder, .every = every, .most_bytes = most_bytes};
+    RtPromptCacheOptions options = {.directory = f->directory, .every = every, .most_bytes = most_bytes};
     RtPromptCache *cache = rt_prompt_cache_open(f->model, &options, &diags);
     assert_non_null(cache);
     MossState *state, *plain = toy_state(f->model);
@@ -82,7 +82,7 @@ static RtPromptCacheStats feed_bounded(Fixture *f, const int32_t *tokens, size_t
 static RtPromptCacheStats feed(Fixture *f, size_t count, bool other, uint32_t every) {
     int32_t tokens[1000];
     float logit;
-    for (size_t i = 0; i < count; i++) tokens[i] = (toy_token((int64_t)i) + (other && i + 1 == count)) % TOY_TROUBLE;
+    for (size_t i = 0; i < count; i++) tokens[i] = (toy_token((int64_t)i) + (other && i + 1 == count)) % TOY_NONFINITE;
     return feed_bounded(f, tokens, count, every, UINT64_MAX, &logit);
 }
 
@@ -152,7 +152,7 @@ static void test_the_least_recently_used_go_first(void **unused) {
     int32_t tokens[3][20];
     float logit;
     for (int t = 0; t < 3; t++)
-        for (int i = 0; i < 20; i++) tokens[t][i] = (toy_token(i) + t) % TOY_TROUBLE;
+        for (int i = 0; i < 20; i++) tokens[t][i] = (toy_token(i) + t) % TOY_NONFINITE;
     feed_bounded(f, tokens[0], 20, 20, UINT64_MAX, &logit);
     uint64_t one = 192 + 8 + f->toy.program.state_bytes + TOY_VOCAB * sizeof(float);
     struct timespec pause = {.tv_nsec = 20000000};
@@ -175,9 +175,9 @@ static void test_what_is_not_ours_stays(void **unused) {
     (void)unused;
     Fixture *f = make_fixture(40);
     char path[512], stale[512], live[512];
-    snprintf(path, sizeof path, "%s/notes.txt", f->folder);
-    snprintf(stale, sizeof stale, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-aaaaaa", f->folder);
-    snprintf(live, sizeof live, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-bbbbbb", f->folder);
+    snprintf(path, sizeof path, "%s/notes.txt", f->directory);
+    snprintf(stale, sizeof stale, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-aaaaaa", f->directory);
+    snprintf(live, sizeof live, "%s/0123456789abcdef0123456789abcdef.state.mossc-tmp-bbbbbb", f->directory);
     write_bytes(path, (const uint8_t *)"x", 1);
     write_bytes(stale, (const uint8_t *)"x", 1);
     write_bytes(live, (const uint8_t *)"x", 1);
@@ -193,7 +193,7 @@ static void test_what_is_not_ours_stays(void **unused) {
     end(f);
 }
 
-static void test_processes_share_a_folder(void **unused) {
+static void test_processes_share_a_directory(void **unused) {
     (void)unused;
     enum { PROCESSES = 6 };
     Fixture *f = make_fixture(1000);
@@ -203,7 +203,7 @@ static void test_processes_share_a_folder(void **unused) {
             int32_t tokens[120];
             float logit;
             for (int round = 0; round < 40; round++) {
-                for (int i = 0; i < 120; i++) tokens[i] = (toy_token(i) + (i > 40 ? (round + p) % 5 : 0)) % TOY_TROUBLE;
+                for (int i = 0; i < 120; i++) tokens[i] = (toy_token(i) + (i > 40 ? (round + p) % 5 : 0)) % TOY_NONFINITE;
                 /* a bound of a few entries, so that they vanish under the others' eyes */
                 if (feed_bounded(f, tokens, 120, 16, 12000, &logit).damaged) _exit(1);
             }
@@ -218,13 +218,13 @@ static void test_processes_share_a_folder(void **unused) {
     end(f);
 }
 
-static void test_a_folder_that_cannot_be_is_refused(void **unused) {
+static void test_a_directory_that_cannot_be_is_refused(void **unused) {
     (void)unused;
     Fixture *f = make_fixture(40);
     SuDiags diags = {0};
-    assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.folder = "/nowhere/at/all", .every = 1}, &diags));
+    assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.directory = "/nowhere/at/all", .every = 1}, &diags));
     assert_true(says(&diags, "cannot make this directory"));
-    assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.folder = "/dev/null", .every = 1}, &diags));
+    assert_null(rt_prompt_cache_open(f->model, &(RtPromptCacheOptions){.directory = "/dev/null", .every = 1}, &diags));
     assert_true(says(&diags, "is not a directory"));
     su_diags_free(&diags);
     end(f);
@@ -237,8 +237,8 @@ int main(void) {
         cmocka_unit_test(test_damaged_entries_are_dropped_and_made_again),
         cmocka_unit_test(test_the_least_recently_used_go_first),
         cmocka_unit_test(test_what_is_not_ours_stays),
-        cmocka_unit_test(test_processes_share_a_folder),
-        cmocka_unit_test(test_a_folder_that_cannot_be_is_refused),
+        cmocka_unit_test(test_processes_share_a_directory),
+        cmocka_unit_test(test_a_directory_that_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,8 +16,8 @@ static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
         for (size_t e = 0; e < 5; e++) {
             Toy toy;
             toy_make(&toy, caps[c]);
-            Folder folder = folder_make();
-            const char *path = folder_file(&folder, "s.state");
+            Directory directory = directory_make();
+            const char *path = directory_file(&directory, "s.state");
             MossModel *model = toy_model(&toy, NULL), *later = toy_model(&toy, NULL);
             MossState *state = toy_state(model), *loaded;
             if (ends[e]) toy_feed(model, state, ends[e], 0);
@@ -38,7 +38,7 @@ static void test_a_saved_state_continues_as_if_it_had_not_been(void **unused) {
             moss_state_free(loaded);
             moss_model_free(model);
             moss_model_free(later);
-            folder_remove(&folder);
+            directory_remove(&directory);
         }
     }
 }
@@ -47,8 +47,8 @@ static void test_unused_parts_of_a_cache_take_no_room(void **unused) {
     (void)unused;
     Toy toy;
     toy_make(&toy, 1 << 20);
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "s.state");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
     MossModel *model = toy_model(&toy, NULL);
     MossState *state = toy_state(model);
     struct stat st;
@@ -58,7 +58,7 @@ static void test_unused_parts_of_a_cache_take_no_room(void **unused) {
     assert_true(st.st_size < 10000);
     moss_state_free(state);
     moss_model_free(model);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_logits_belong_to_the_last_token(void **unused) {
@@ -72,8 +72,8 @@ static void test_logits_belong_to_the_last_token(void **unused) {
     toy_expect(a, 30);
     assert_int_equal(moss_state_clone(a, &copy).code, MOSS_OK);
     const int32_t two[] = {toy_token(0), toy_token(1)}, one = toy_token(30), bad = TOY_VOCAB;
-    MossSegment segments[] = {{.state = b, .tokens = two, .count = 2, .wanted = MOSS_ALL_LOGITS},
-                              {.state = a, .tokens = &one, .count = 1, .wanted = MOSS_LAST_LOGITS}};
+    MossSegment segments[] = {{.state = b, .tokens = two, .count = 2, .logits = MOSS_ALL_LOGITS},
+                              {.state = a, .tokens = &one, .count = 1, .logits = MOSS_LAST_LOGITS}};
     assert_int_equal(moss_step(model, segments, 2).code, MOSS_OK);
     toy_expect(a, 31);
     toy_expect(b, 2);
@@ -104,7 +104,7 @@ static void test_a_rewound_state_is_what_it_was(void **unused) {
             for (int64_t back = 0; back <= since; back += back < 2 ? 1 : 9) {
                 MossState *state = toy_state(model), *plain = toy_state(model);
                 toy_feed(model, state, 100, 0);
-                assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+                assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK);
                 if (since) toy_feed(model, state, 100 + since, chunks[c / 2]);
                 assert_int_equal(moss_state_rewind(state, (uint32_t)back).code, MOSS_OK);
                 toy_expect(state, 100 + since - back);
@@ -120,13 +120,13 @@ static void test_a_rewound_state_is_what_it_was(void **unused) {
     }
 }
 
-static void test_a_mark_stays_until_the_next(void **unused) {
+static void test_a_checkpoint_stays_until_the_next(void **unused) {
     (void)unused;
     Toy toy;
     toy_make(&toy, 1000);
     MossModel *model = toy_model(&toy, NULL);
     MossState *state = toy_state(model);
-    assert_int_equal(moss_state_mark(state).code, MOSS_OK); /* at the very start, without logits */
+    assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK); /* at the very start, without logits */
     toy_feed(model, state, 10, 0);
     assert_int_equal(moss_state_rewind(state, 3).code, MOSS_OK);
     toy_feed(model, state, 30, 0);
@@ -136,16 +136,16 @@ static void test_a_mark_stays_until_the_next(void **unused) {
     assert_int_equal(moss_state_position(state), 0);
     assert_null(moss_state_logits(state));
     toy_feed(model, state, 40, 0);
-    assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+    assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK);
     toy_feed(model, state, 50, 0);
-    expect_refused(moss_state_rewind(state, 11), MOSS_BAD_INPUT, "cannot go back 11 tokens: only 10 were fed since the mark");
+    expect_refused(moss_state_rewind(state, 11), MOSS_BAD_INPUT, "cannot go back 11 tokens: only 10 were fed since the checkpoint");
     toy_expect(state, 50);
     toy_feed(model, state, 105, 0);
     expect_refused(moss_state_rewind(state, 1), MOSS_BAD_INPUT,
-                   "65 tokens were fed since the mark; going back is possible within 64");
+                   "65 tokens were fed since the checkpoint; going back is possible within 64");
     toy_expect(state, 105);
     moss_state_reset(state);
-    expect_refused(moss_state_rewind(state, 0), MOSS_BAD_INPUT, "has no mark");
+    expect_refused(moss_state_rewind(state, 0), MOSS_BAD_INPUT, "has no checkpoint");
     moss_state_free(state);
     moss_model_free(model);
 }
@@ -157,11 +157,11 @@ static void test_a_failed_step_is_taken_back(void **unused) {
     MossModel *model = toy_model(&toy, NULL);
     MossState *state = toy_state(model);
     toy_feed(model, state, 20, 0);
-    assert_int_equal(moss_state_mark(state).code, MOSS_OK);
+    assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK);
     toy_feed(model, state, 25, 0);
-    const int32_t bad[] = {1, TOY_TROUBLE};
-    assert_int_equal(moss_feed(model, state, bad, 2, 0).code, MOSS_TROUBLE);
-    expect_refused(moss_state_mark(state), MOSS_BAD_INPUT, "cannot be marked");
+    const int32_t bad[] = {1, TOY_NONFINITE};
+    assert_int_equal(moss_feed(model, state, bad, 2, 0).code, MOSS_NON_FINITE);
+    expect_refused(moss_state_checkpoint(state), MOSS_BAD_INPUT, "no checkpoint of it can be taken");
     assert_int_equal(moss_state_rewind(state, 2).code, MOSS_OK);
     toy_expect(state, 25);
     toy_feed(model, state, 60, 0);
@@ -175,15 +175,15 @@ static void test_a_failed_step_is_taken_back(void **unused) {
 /* A model and a file of one of its states. */
 typedef struct Saved {
     Toy toy;
-    Folder folder;
+    Directory directory;
     const char *path;
     MossModel *model;
 } Saved;
 
 static void save(Saved *s) {
     toy_make(&s->toy, 3000);
-    s->folder = folder_make();
-    s->path = folder_file(&s->folder, "s.state");
+    s->directory = directory_make();
+    s->path = directory_file(&s->directory, "s.state");
     s->model = toy_model(&s->toy, NULL);
     MossState *state = toy_state(s->model);
     toy_feed(s->model, state, 50, 0);
@@ -193,7 +193,7 @@ static void save(Saved *s) {
 
 static void end(Saved *s) {
     moss_model_free(s->model);
-    folder_remove(&s->folder);
+    directory_remove(&s->directory);
 }
 
 static void must_not_load(void *context, const char *path, const char *what) {
@@ -215,14 +215,14 @@ static void test_damage_anywhere_is_refused(void **unused) {
     end(&s);
 }
 
-/* A head with another field and a right digest. */
+/* A header with another field and a right digest. */
 static void expect_after_rewrite(size_t at, uint64_t value, const char *words) {
     Saved s;
     save(&s);
     Bytes bytes = read_bytes(s.path);
-    RtStateHead *head = (RtStateHead *)(void *)bytes.data;
+    RtStateHeader *header = (RtStateHeader *)(void *)bytes.data;
     memcpy(bytes.data + at, &value, at < 16 ? 4 : 8);
-    head->digest = rt_state_head_digest(head);
+    header->digest = rt_state_header_digest(header);
     write_bytes(s.path, bytes.data, bytes.size);
     MossState *state;
     expect_refused(moss_state_load(s.model, s.path, &state), MOSS_BAD_STATE, words);
@@ -233,17 +233,17 @@ static void expect_after_rewrite(size_t at, uint64_t value, const char *words) {
 
 static void test_what_is_of_another_model_is_refused_with_the_reason(void **unused) {
     (void)unused;
-    expect_after_rewrite(offsetof(RtStateHead, magic), 0, "is not a whole file of a state");
-    expect_after_rewrite(offsetof(RtStateHead, format), 8, "is a state in format 8; this mossc reads format 1");
-    expect_after_rewrite(offsetof(RtStateHead, numerics), 8, "version 8 of the numerics; this mossc computes with version 2");
-    expect_after_rewrite(offsetof(RtStateHead, spec_hash), 8, "is a state of another spec, 'toy', not of this form of 'toy'");
-    expect_after_rewrite(offsetof(RtStateHead, weights), 8, "with other weights");
-    expect_after_rewrite(offsetof(RtStateHead, layout), 8, "other states");
-    expect_after_rewrite(offsetof(RtStateHead, state_bytes), UINT64_MAX, "other states");
-    expect_after_rewrite(offsetof(RtStateHead, logits), UINT64_MAX, "other states");
-    expect_after_rewrite(offsetof(RtStateHead, position), UINT64_MAX, "its position, -1, cannot be");
-    expect_after_rewrite(offsetof(RtStateHead, blocks), 2, "is damaged or cut short");
-    expect_after_rewrite(sizeof(RtStateHead), 1u << 30, "blocks past the state's end");
+    expect_after_rewrite(offsetof(RtStateHeader, magic), 0, "is not a whole file of a state");
+    expect_after_rewrite(offsetof(RtStateHeader, format), 8, "is a state in format 8; this mossc reads format 1");
+    expect_after_rewrite(offsetof(RtStateHeader, numerics), 8, "version 8 of the numerics; this mossc computes with version 2");
+    expect_after_rewrite(offsetof(RtStateHeader, spec_hash), 8, "is a state of another spec, 'toy', not of this form of 'toy'");
+    expect_after_rewrite(offsetof(RtStateHeader, weights), 8, "with other weights");
+    expect_after_rewrite(offsetof(RtStateHeader, layout), 8, "other states");
+    expect_after_rewrite(offsetof(RtStateHeader, state_bytes), UINT64_MAX, "other states");
+    expect_after_rewrite(offsetof(RtStateHeader, logits), UINT64_MAX, "other states");
+    expect_after_rewrite(offsetof(RtStateHeader, position), UINT64_MAX, "its position, -1, cannot be");
+    expect_after_rewrite(offsetof(RtStateHeader, blocks), 2, "is damaged or cut short");
+    expect_after_rewrite(sizeof(RtStateHeader), 1u << 30, "blocks past the state's end");
     Saved s;
     save(&s);
     float other_weight = 2;
@@ -261,9 +261,9 @@ static void test_what_cannot_be_saved_leaves_the_old_file(void **unused) {
     save(&s);
     Bytes before = read_bytes(s.path);
     MossState *state = toy_state(s.model);
-    const int32_t bad = TOY_TROUBLE;
+    const int32_t bad = TOY_NONFINITE;
     expect_refused(moss_state_save(state, "/nowhere/s.state"), MOSS_NO_FILE, "/nowhere/s.state: cannot create");
-    assert_int_equal(moss_feed(s.model, state, &bad, 1, 0).code, MOSS_TROUBLE);
+    assert_int_equal(moss_feed(s.model, state, &bad, 1, 0).code, MOSS_NON_FINITE);
     expect_refused(moss_state_save(state, s.path), MOSS_BAD_INPUT, "is not saved");
     Bytes after = read_bytes(s.path);
     assert_int_equal(before.size, after.size);
@@ -280,7 +280,7 @@ int main(void) {
         cmocka_unit_test(test_unused_parts_of_a_cache_take_no_room),
         cmocka_unit_test(test_logits_belong_to_the_last_token),
         cmocka_unit_test(test_a_rewound_state_is_what_it_was),
-        cmocka_unit_test(test_a_mark_stays_until_the_next),
+        cmocka_unit_test(test_a_checkpoint_stays_until_the_next),
         cmocka_unit_test(test_a_failed_step_is_taken_back),
         cmocka_unit_test(test_damage_anywhere_is_refused),
         cmocka_unit_test(test_what_is_of_another_model_is_refused_with_the_reason),

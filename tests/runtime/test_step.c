@@ -10,7 +10,7 @@
 #include "mossc/moss.h"
 #include "support/clock.h"
 
-enum { VOCAB = 10, STRIDE = 16, MAX_ROWS = 64, MAX_TILES = 4096, STAGES = 5, TROUBLE_TOKEN = 9, WHOLE = 1 << 20 };
+enum { VOCAB = 10, STRIDE = 16, MAX_ROWS = 64, MAX_TILES = 4096, STAGES = 5, NONFINITE_TOKEN = 9, WHOLE = 1 << 20 };
 
 /* ---- what kernels saw; written by kernels, so atomic or one writer a tile */
 
@@ -49,17 +49,17 @@ static void toy_recur(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
         int64_t *sum = (int64_t *)(segment->state + phase->operands[2].fixed);
         for (uint32_t row = segment->first_row; row < segment->first_row + segment->count; row++) {
             if (args->row_segment[row] != (int32_t)s || args->row_position[row] != segment->position + (row - segment->first_row))
-                args->trouble[row] = 100;
-            if (args->tokens[row] == TROUBLE_TOKEN) args->trouble[row] = 1 + 3;
+                args->nonfinite[row] = 100;
+            if (args->tokens[row] == NONFINITE_TOKEN) args->nonfinite[row] = 1 + 3;
             *sum = (3 * *sum + (int64_t)weight[args->tokens[row]]) % WHOLE;
             row_of(args, phase, 0)[row] = (float)*sum;
         }
     }
 }
 
-/* One tile for eight wanted rows. */
+/* One tile for eight output rows. */
 static void toy_logits(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
-    for (uint32_t w = tile0 * 8; w < tile1 * 8 && w < args->wanted; w++) {
+    for (uint32_t w = tile0 * 8; w < tile1 * 8 && w < args->n_out_rows; w++) {
         float sum = row_of(args, phase, 0)[args->out_rows[w]];
         for (int i = 0; i < VOCAB; i++) args->logits[w * args->out_stride + (uint64_t)i] = sum + (float)i;
     }
@@ -67,7 +67,7 @@ static void toy_logits(const RtArgs *args, const PgPhase *phase, uint32_t tile0,
 
 /* ---- the toy program */
 
-static const PgKernel toy_kernels[] = {{.kind = PG_RECUR}, {.kind = PG_MAP}};
+static const PgKernel toy_kernels[] = {{.kind = PG_RECUR}, {.kind = PG_LINEAR}};
 static const PgCode toy_codes[] = {{.run = toy_recur, .groups = 1, .claim = 1},
                                    {.run = toy_logits, .groups = 1, .claim = 4, .scratch = 100}};
 #define TOY_PHASES(per_row_)                                                                                                       \
@@ -82,7 +82,7 @@ static const PgCode toy_codes[] = {{.run = toy_recur, .groups = 1, .claim = 1},
          .operands = {{PG_ARENA, per_row_, 64}, {PG_WEIGHTS, 0, 0}, {PG_STATE, 0, 64}}},                                           \
         {.kernel = 1,                                                                                                              \
          .stage = 1,                                                                                                               \
-         .count = PG_PER_WANTED,                                                                                                   \
+         .count = PG_PER_OUT_ROW_BLOCK,                                                                                            \
          .fixed = 1,                                                                                                               \
          .block = -1,                                                                                                              \
          .name = "head",                                                                                                           \
@@ -157,9 +157,10 @@ enum { TEXT = sizeof text / sizeof *text };
 /* ---- tests */
 
 /* Phases that only count tiles: stage s of STAGES has two phases of different counts. */
-static void make_counting(PgPhase phases[2 * STAGES], uint32_t rows, uint32_t segments, uint32_t wanted, const PgCode *code) {
-    static const PgCount counts[2 * STAGES] = {PG_ONCE,    PG_PER_ROW, PG_PER_ROW_BLOCK, PG_PER_SEGMENT,        PG_PER_WANTED,
-                                               PG_PER_ROW, PG_PER_ROW, PG_ONCE,          PG_PER_POSITION_BLOCK, PG_PER_ROW};
+static void make_counting(PgPhase phases[2 * STAGES], uint32_t rows, uint32_t segments, uint32_t n_out_rows, const PgCode *code) {
+    static const PgCount counts[2 * STAGES] = {
+        PG_ONCE,    PG_PER_ROW, PG_PER_ROW_BLOCK, PG_PER_SEGMENT,        PG_PER_OUT_ROW_BLOCK,
+        PG_PER_ROW, PG_PER_ROW, PG_ONCE,          PG_PER_POSITION_BLOCK, PG_PER_ROW};
     uint32_t below = 0, here = 0;
     for (uint32_t i = 0; i < 2 * STAGES; i++) {
         if (i % 2 == 0) {
@@ -168,12 +169,12 @@ static void make_counting(PgPhase phases[2 * STAGES], uint32_t rows, uint32_t se
         }
         phases[i] =
             (PgPhase){.stage = i / 2, .count = counts[i], .fixed = 1 + i % 3, .E = 5, .k = 2, .block = (int32_t)i, .line = below};
-        here += (uint32_t)pg_tiles(&phases[i], code, rows, segments, wanted);
+        here += (uint32_t)pg_tiles(&phases[i], code, rows, segments, n_out_rows);
     }
 }
 
 static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t claim) {
-    static const PgKernel kernel = {.kind = PG_MAP};
+    static const PgKernel kernel = {.kind = PG_LINEAR};
     PgCode code = {.run = count_tiles, .groups = 3, .claim = claim, .scratch = 5000};
     PgPhase phases[2 * STAGES];
     make_counting(phases, rows, segments, rows, &code);
@@ -191,7 +192,7 @@ static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t c
     MossSegment list[MAX_ROWS];
     for (uint32_t s = 0; s < segments; s++) { /* the first has what the others, of one row each, leave; all rows are wanted */
         list[s] = (MossSegment){
-            .state = new_state(model), .tokens = text, .count = s ? 1 : rows - (segments - 1), .wanted = MOSS_ALL_LOGITS};
+            .state = new_state(model), .tokens = text, .count = s ? 1 : rows - (segments - 1), .logits = MOSS_ALL_LOGITS};
     }
     for (int run = 1; run <= 3; run++) {
         forget();
@@ -244,18 +245,18 @@ static void test_segments_keep_apart_and_logits_come_in_order(void **unused) {
     PgProgram program = toy_program();
     MossModel *model = toy_model(&program, 2);
     MossState *a = new_state(model), *b = new_state(model), *c = new_state(model);
-    MossSegment segments[] = {{.state = a, .tokens = text, .count = 3, .wanted = MOSS_ALL_LOGITS},
-                              {.state = b, .tokens = text + 10, .count = 5, .wanted = MOSS_NO_LOGITS},
-                              {.state = c, .tokens = text + 20, .count = 1, .wanted = MOSS_LAST_LOGITS}};
+    MossSegment segments[] = {{.state = a, .tokens = text, .count = 3, .logits = MOSS_ALL_LOGITS},
+                              {.state = b, .tokens = text + 10, .count = 5, .logits = MOSS_NO_LOGITS},
+                              {.state = c, .tokens = text + 20, .count = 1, .logits = MOSS_LAST_LOGITS}};
     assert_int_equal(moss_step(model, segments, 3).code, MOSS_OK);
     assert_int_equal(moss_logits_count(model), 4);
     for (uint32_t i = 0; i < 3; i++) expect_logits(model, i, toy_sum(text, i + 1));
     expect_logits(model, 3, toy_sum(text + 20, 1));
     assert_null(moss_logits(model, 4));
-    MossSegment more = {.state = b, .tokens = text + 15, .count = 1, .wanted = MOSS_LAST_LOGITS}; /* one row: the other mode */
+    MossSegment more = {.state = b, .tokens = text + 15, .count = 1, .logits = MOSS_LAST_LOGITS}; /* one row: the other mode */
     assert_int_equal(moss_step(model, &more, 1).code, MOSS_OK);
     expect_logits(model, 0, toy_sum(text + 10, 6));
-    more.wanted = MOSS_NO_LOGITS;
+    more.logits = MOSS_NO_LOGITS;
     assert_int_equal(moss_step(model, &more, 1).code, MOSS_OK);
     assert_int_equal(moss_logits_count(model), 0);
     moss_state_free(a);
@@ -364,14 +365,14 @@ static void test_wrong_input_is_refused_before_anything_changes(void **unused) {
     moss_model_free(model);
 }
 
-static void test_trouble_names_block_and_position(void **unused) {
+static void test_nonfinite_names_block_and_position(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
     MossModel *model = toy_model(&program, 2);
     MossState *state = new_state(model);
-    const int32_t bad[] = {1, 2, TROUBLE_TOKEN, 1};
+    const int32_t bad[] = {1, 2, NONFINITE_TOKEN, 1};
     assert_int_equal(moss_feed(model, state, text, 10, 0).code, MOSS_OK);
-    expect_refused(moss_feed(model, state, bad, 4, 0), MOSS_TROUBLE,
+    expect_refused(moss_feed(model, state, bad, 4, 0), MOSS_NON_FINITE,
                    "the router of block 3 (line 12 of the spec) gave a non-finite value at position 12");
     assert_int_equal(moss_logits_count(model), 0);
     expect_refused(moss_feed(model, state, text, 1, 0), MOSS_BAD_INPUT, "must be reset");
@@ -455,8 +456,8 @@ static void test_profile_adds_up_the_phases_of_its_mode(void **unused) {
 static void test_models_are_loaded_from_files(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "w.safetensors"), *missing = "/nowhere/w.safetensors";
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "w.safetensors"), *missing = "/nowhere/w.safetensors";
     uint16_t halves[VOCAB] = {0x3F80, 0x4000, 0x4040, 0x4080}; /* bf16: 1 2 3 4 0 … */
     MossModel *model;
     write_safetensors(path, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[10],\"data_offsets\":[0,20]}}", halves, sizeof halves);
@@ -477,7 +478,7 @@ static void test_models_are_loaded_from_files(void **unused) {
                    "tensor 'w': element [7] is not a number");
     write_safetensors(path, "{", NULL, 0);
     expect_refused(moss_model_load(&program, toy_codes, &path, 1, NULL, &model), MOSS_BAD_WEIGHTS, "header is not JSON");
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static const float *no_lookup(void *context, const char *name) {
@@ -511,7 +512,7 @@ int main(void) {
         cmocka_unit_test(test_memory_of_the_callers_serves_states_and_steps),
         cmocka_unit_test(test_memory_that_is_not_aligned_is_left_alone),
         cmocka_unit_test(test_wrong_input_is_refused_before_anything_changes),
-        cmocka_unit_test(test_trouble_names_block_and_position),
+        cmocka_unit_test(test_nonfinite_names_block_and_position),
         cmocka_unit_test(test_rope_tables_are_filled_for_every_row),
         cmocka_unit_test(test_profile_adds_up_the_phases_of_its_mode),
         cmocka_unit_test(test_models_are_loaded_from_files),

@@ -7,7 +7,7 @@
 #include "runtime/weights.h"
 
 static const PgTensor wanted[] = {
-    {.name = "embed.weight", .rank = 2, .narrow = 1, .shape = {2, 3}},
+    {.name = "embed.weight", .rank = 2, .dtype = IR_BF16, .shape = {2, 3}},
     {.name = "blocks.0.D", .rank = 1, .shape = {4}},
 };
 enum { WANTED = sizeof wanted / sizeof *wanted };
@@ -35,8 +35,8 @@ static void expect_error(const char *const *paths, size_t n_paths, size_t errors
 
 static void test_tensors_may_be_spread_over_files(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *paths[] = {folder_file(&folder, "a"), folder_file(&folder, "b")};
+    Directory directory = directory_make();
+    const char *paths[] = {directory_file(&directory, "a"), directory_file(&directory, "b")};
     write_safetensors(paths[0], "{" D_AT("[0,8]") "}", d, sizeof d);
     write_safetensors(paths[1], "{" EMBED "}", embed, sizeof embed);
     SuDiags diags = {0};
@@ -48,13 +48,13 @@ static void test_tensors_may_be_spread_over_files(void **unused) {
     assert_true(values[0] == 0x1p-24f && values[1] == 65504 && values[2] == 0 && signbit(values[2]));
     rt_checkpoints_close(&checkpoints);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_what_does_not_fit_is_named(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a"), *paths[] = {path, path};
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a"), *paths[] = {path, path};
     uint8_t data[64] = {0};
     both(data);
     write_safetensors(path, "{" EMBED "}", data, 24);
@@ -70,13 +70,13 @@ static void test_what_does_not_fit_is_named(void **unused) {
     write_safetensors(path, "{" EMBED "," D_AT("[24,32]") "}", data, 32);
     expect_error(paths, 2, 2, "tensor 'embed.weight' is also in");
     expect_error(paths, 0, 2, "tensor 'embed.weight' is missing; expected shape [2, 3]");
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a");
     write_safetensors(path, "{\"embed.weights\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," D_AT("[24,32]") "}",
                       embed, 24);
     FILE *file = fopen(path, "ab");
@@ -88,32 +88,40 @@ static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
     assert_int_equal(diags.errors, 2); /* unknown, and one missing */
     assert_string_equal(diags.items[0].hint, "the model has 'embed.weight'");
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
-static void test_the_source_narrows_what_is_narrow(void **unused) {
+/* The source of one file with embed.weight in a dtype. */
+static RtSource *open_as(const char *path, IrDtype dtype, SuDiags *diags) {
+    PgTensor tensors[WANTED];
+    memcpy(tensors, wanted, sizeof tensors);
+    tensors[0].dtype = dtype;
+    return rt_source_open(&path, 1, tensors, WANTED, diags);
+}
+
+static void test_the_source_rounds_each_tensor_to_its_dtype(void **unused) {
     (void)unused;
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a");
     uint8_t data[32];
     both(data);
     write_safetensors(path, "{" D_AT("[24,32]") "," EMBED "}", data, sizeof data);
     SuDiags diags = {0};
-    RtSource *source = rt_source_open(&path, 1, wanted, WANTED, PG_BF16, &diags);
+    RtSource *source = open_as(path, IR_BF16, &diags);
     assert_non_null(source);
     const float *e = rt_source_lookup(source, "embed.weight"), *dd = rt_source_lookup(source, "blocks.0.D");
     assert_true(e[0] == 1 && e[2] == 1.0078125f && e[4] == rt_widen_bf16(rt_narrow_bf16(1e-3f)) && signbit(e[5]));
-    assert_true(dd[1] == 0x1p-24f && dd[2] == 65504); /* not narrow: as stored */
+    assert_true(dd[1] == 0x1p-24f && dd[2] == 65504); /* float32: as stored */
     assert_null(rt_source_lookup(source, "blocks.1.D"));
     rt_source_close(source);
-    source = rt_source_open(&path, 1, wanted, WANTED, PG_F32, &diags);
+    source = open_as(path, IR_F32, &diags);
     assert_true(rt_source_lookup(source, "embed.weight")[2] == embed[2]);
     rt_source_close(source);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
-static void expect_value_error(const float values[6], PgDtype dtype, const char *words) {
+static void expect_value_error(const float values[6], IrDtype dtype, const char *words) {
     Folder folder = folder_make();
     const char *path = folder_file(&folder, "a");
     uint8_t data[32];
@@ -121,7 +129,7 @@ static void expect_value_error(const float values[6], PgDtype dtype, const char 
     memcpy(data, values, 24);
     write_safetensors(path, "{" D_AT("[24,32]") "," EMBED "}", data, sizeof data);
     SuDiags diags = {0};
-    RtSource *source = rt_source_open(&path, 1, wanted, WANTED, dtype, &diags);
+    RtSource *source = open_as(path, dtype, &diags);
     if (words) {
         assert_null(source);
         assert_true(says(&diags, words));
@@ -130,30 +138,32 @@ static void expect_value_error(const float values[6], PgDtype dtype, const char 
     }
     rt_source_close(source);
     su_diags_free(&diags);
-    folder_remove(&folder);
+    directory_remove(&directory);
 }
 
 static void test_values_that_are_no_weights_are_named(void **unused) {
     (void)unused;
     float values[6] = {0};
     values[4] = NAN;
-    expect_value_error(values, PG_F32, "tensor 'embed.weight': element [1, 1] is not a number");
+    expect_value_error(values, IR_F32, "tensor 'embed.weight': element [1, 1] is not a number");
     values[4] = 0;
     values[5] = -INFINITY;
-    expect_value_error(values, PG_BF16, "tensor 'embed.weight': element [1, 2] is infinite");
+    expect_value_error(values, IR_BF16, "tensor 'embed.weight': element [1, 2] is infinite");
     values[5] = 0;
     values[0] = 65520;
-    expect_value_error(values, PG_F16, "tensor 'embed.weight': element [0, 0], 65520, does not fit f16 (at most 65504)");
-    expect_value_error(values, PG_BF16, NULL);
+    expect_value_error(values, IR_F16, "tensor 'embed.weight': element [0, 0], 65520, does not fit f16 (at most 65504)");
+    expect_value_error(values, IR_BF16, NULL);
     values[0] = 3.4e38f;
-    expect_value_error(values, PG_BF16, "does not fit bf16");
-    expect_value_error(values, PG_F32, NULL);
+    expect_value_error(values, IR_BF16, "does not fit bf16");
+    expect_value_error(values, IR_F32, NULL);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors_may_be_spread_over_files),     cmocka_unit_test(test_what_does_not_fit_is_named),
-        cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),        cmocka_unit_test(test_the_source_narrows_what_is_narrow),
+        cmocka_unit_test(test_tensors_may_be_spread_over_files),
+        cmocka_unit_test(test_what_does_not_fit_is_named),
+        cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),
+        cmocka_unit_test(test_the_source_rounds_each_tensor_to_its_dtype),
         cmocka_unit_test(test_values_that_are_no_weights_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

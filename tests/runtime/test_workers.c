@@ -17,7 +17,7 @@ enum { ROUNDS = 200, TILES = 1000, MOST = 8 };
 
 typedef struct Shared {
     RtWorkers *workers;
-    int plain[MOST];         /* written by one worker, read by all after a meeting: TSan sees a missing barrier */
+    int plain[MOST];         /* written by one worker, read by all after a barrier: TSan sees a missing barrier */
     int rounds_by_last;
     RtClaims claims;
     uint8_t claimed[TILES];
@@ -29,15 +29,15 @@ static void count_round(void *context) {
     s->rounds_by_last++;
 }
 
-static void meet_often(void *context, int worker) {
+static void pass_many_barriers(void *context, int worker) {
     Shared *s = context;
     int count = rt_workers_count(s->workers);
     for (int round = 1; round <= ROUNDS; round++) {
         s->plain[worker] = round;
-        rt_workers_meet(s->workers, count_round, s);
+        rt_workers_barrier(s->workers, count_round, s);
         for (int i = 0; i < count; i++) s->wrong += s->plain[i] != round;
         s->wrong += s->rounds_by_last != 2 * round - 1;
-        rt_workers_meet(s->workers, count_round, s);
+        rt_workers_barrier(s->workers, count_round, s);
     }
 }
 
@@ -61,8 +61,8 @@ static void with_workers(int threads, void (*test)(Shared *s)) {
     free(s);
 }
 
-static void check_meetings(Shared *s) {
-    rt_workers_run(s->workers, meet_often, s);
+static void check_barriers(Shared *s) {
+    rt_workers_run(s->workers, pass_many_barriers, s);
     assert_int_equal(s->rounds_by_last, 2 * ROUNDS);
 }
 
@@ -85,11 +85,11 @@ static void check_sleepers(Shared *s) {
     assert_int_equal(s->claimed[TILES - 1], 20);
 }
 
-static void test_all_meet_every_time(void **unused) {
+static void test_a_barrier_holds_every_time(void **unused) {
     (void)unused;
-    with_workers(1, check_meetings);
-    with_workers(2, check_meetings);
-    with_workers(8, check_meetings);
+    with_workers(1, check_barriers);
+    with_workers(2, check_barriers);
+    with_workers(8, check_barriers);
 }
 
 static void test_every_tile_is_claimed_once(void **unused) {
@@ -196,7 +196,7 @@ static void test_workers_run_on_the_named_cpus(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_meet_every_time),
+        cmocka_unit_test(test_a_barrier_holds_every_time),
         cmocka_unit_test(test_every_tile_is_claimed_once),
         cmocka_unit_test(test_sleeping_workers_wake),
         cmocka_unit_test(test_claims_shrink_towards_the_end),

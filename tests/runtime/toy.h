@@ -8,23 +8,24 @@
 #include "ir/program.h"
 #include "mossc/moss.h"
 
-enum { TOY_VOCAB = 10, TOY_TROUBLE = 9, TOY_WHOLE = 1 << 20, TOY_ROWS = 64, TOY_BACK = 20 };
+enum { TOY_VOCAB = 10, TOY_NONFINITE = 9, TOY_WHOLE = 1 << 20, TOY_ROWS = 64, TOY_BACK = 20 };
 
 /* The ring's places lie behind the sum; phase->E is how many there are. */
 static void toy_kernel(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
     (void)tile0;
     (void)tile1;
-    for (uint32_t row = 0, wanted = 0; row < args->rows; row++) {
+    for (uint32_t row = 0, n_out_rows = 0; row < args->rows; row++) {
         uint8_t *state = args->segments[args->row_segment[row]].state;
         int64_t *sum = (int64_t *)(void *)state, position = args->row_position[row];
         int32_t *ring = (int32_t *)(void *)(state + 64);
-        args->trouble[row] = args->tokens[row] == TOY_TROUBLE;
+        args->nonfinite[row] = args->tokens[row] == TOY_NONFINITE;
         *sum = (3 * *sum + args->tokens[row] + 1) % TOY_WHOLE;
         ring[position % phase->E] = args->tokens[row] + 1;
         int32_t before = position >= TOY_BACK ? ring[(position - TOY_BACK) % phase->E] : 0;
-        if (wanted < args->wanted && args->out_rows[wanted] == (int32_t)row) {
-            for (int i = 0; i < TOY_VOCAB; i++) args->logits[wanted * args->out_stride + (uint64_t)i] = (float)(*sum + i + before);
-            wanted++;
+        if (n_out_rows < args->n_out_rows && args->out_rows[n_out_rows] == (int32_t)row) {
+            for (int i = 0; i < TOY_VOCAB; i++)
+                args->logits[n_out_rows * args->out_stride + (uint64_t)i] = (float)(*sum + i + before);
+            n_out_rows++;
         }
     }
 }
@@ -88,7 +89,7 @@ static inline MossState *toy_state(MossModel *model) {
     return state;
 }
 
-/* Token number i of the text that all tests feed; never TOY_TROUBLE. */
+/* Token number i of the text that all tests feed; never TOY_NONFINITE. */
 static inline int32_t toy_token(int64_t i) { return (int32_t)((i * i + 3 * i / 2 + i / 7) % 9); }
 
 /* Feeds tokens [position, end) of the text; chunk as of moss_feed. */

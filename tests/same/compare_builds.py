@@ -32,12 +32,11 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def unnamed(text):
-    """Code with every identifier replaced by its number, without comments: what stays is structure and numbers."""
+    """Code with every identifier replaced by one word, without comments: what stays is structure and numbers. (Not by numbers of
+    first use: where one name becomes two, as of a field and of a variable, those would differ.)"""
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
     text = re.sub(r"//[^\n]*", " ", text)
-    numbers = {}
-    text = WORD.sub(lambda m: "i%d" % numbers.setdefault(m.group(0), len(numbers)), text)
-    return " ".join(text.split())
+    return " ".join(WORD.sub("name", text).split())
 
 
 def assembly(text):
@@ -88,11 +87,11 @@ class Comparison:
     def text(self, what, normalise, *arguments):
         self.check(what, normalise(output(self.before, *arguments)), normalise(output(self.after, *arguments)))
 
-    def logits(self, spec, name, folder):
+    def logits(self, spec, name, directory):
         """Of 64 tokens with fresh weights made by each build; the weights must be the same bytes too."""
         blobs = []
         for build in (self.before, self.after):
-            weights, logits, tokens = (os.path.join(folder, n) for n in ("w.safetensors", "l.npy", "tokens.txt"))
+            weights, logits, tokens = (os.path.join(directory, n) for n in ("w.safetensors", "l.npy", "tokens.txt"))
             with open(tokens, "w") as file:
                 file.write(" ".join(str((7 * i * i + 3 * i) % 250) for i in range(64)))
             output(build, "init", spec, "--seed", "5", "-o", weights)
@@ -123,8 +122,8 @@ def main():
             normalise = unnamed if target.startswith("cuda") else assembly
             comparison.text(f"{name}: code for {target}", normalise, "asm", spec, "--target", target)
         if not options.quick:
-            with tempfile.TemporaryDirectory() as folder:
-                comparison.logits(spec, name, folder)
+            with tempfile.TemporaryDirectory() as directory:
+                comparison.logits(spec, name, directory)
         print(f"{name}: compared", file=sys.stderr, flush=True)
     print(f"{comparison.same} the same, {comparison.different} different")
     return 1 if comparison.different or not comparison.same else 0

@@ -8,20 +8,20 @@
 static const char text_name[] = "text.cpp", library_name[] = "text.so";
 
 /* To be freed. */
-static char *file_in(const char *folder, const char *name) {
+static char *file_in(const char *directory, const char *name) {
     char *path = NULL;
-    if (asprintf(&path, "%s/%s", folder, name) < 0) exit(1);
+    if (asprintf(&path, "%s/%s", directory, name) < 0) exit(1);
     return path;
 }
 
-static char *make_folder(void) {
+static char *make_directory(void) {
     const char *parent = getenv("TMPDIR");
-    char *folder = file_in(parent != NULL ? parent : "/tmp", "mossc-simt-XXXXXX");
-    if (mkdtemp(folder) == NULL) {
-        perror(folder);
+    char *directory = file_in(parent != NULL ? parent : "/tmp", "mossc-simt-XXXXXX");
+    if (mkdtemp(directory) == NULL) {
+        perror(directory);
         exit(1);
     }
-    return folder;
+    return directory;
 }
 
 static void write_text(const char *path, const SuText *text) {
@@ -33,9 +33,9 @@ static void write_text(const char *path, const SuText *text) {
 }
 
 SimtLibrary simt_library(const char *compiler, const SuText *text) {
-    SimtLibrary l = {.folder = make_folder()};
+    SimtLibrary l = {.directory = make_directory()};
     SuText command = {0};
-    char *source = file_in(l.folder, text_name), *made = file_in(l.folder, library_name);
+    char *source = file_in(l.directory, text_name), *made = file_in(l.directory, library_name);
     write_text(source, text);
     su_text_add(&command, "'%s' %s '%s' -o '%s'", compiler, MOSSC_SIMT_FLAGS, source, made);
     int status = system(command.text);
@@ -52,8 +52,8 @@ SimtLibrary simt_library(const char *compiler, const SuText *text) {
     return l;
 }
 
-static void remove_file(const char *folder, const char *name) {
-    char *path = file_in(folder, name);
+static void remove_file(const char *directory, const char *name) {
+    char *path = file_in(directory, name);
     unlink(path);
     free(path);
 }
@@ -61,12 +61,12 @@ static void remove_file(const char *folder, const char *name) {
 void simt_library_free(SimtLibrary *l, bool keep) {
     if (l->handle != NULL) dlclose(l->handle);
     if (keep) {
-        printf("kept: %s\n", l->folder);
+        printf("kept: %s\n", l->directory);
     } else {
-        remove_file(l->folder, text_name);
-        remove_file(l->folder, library_name);
-        rmdir(l->folder);
+        remove_file(l->directory, text_name);
+        remove_file(l->directory, library_name);
+        rmdir(l->directory);
     }
-    free(l->folder);
+    free(l->directory);
     *l = (SimtLibrary){0};
 }

@@ -6,7 +6,7 @@
 #include "support/str.h"
 
 typedef struct SimtLibrary {
-    char *folder; /* temporary: the text and what the compiler made of it */
+    char *directory; /* temporary: the text and what the compiler made of it */
     void *handle;
     bool (*run)(const SimtLaunch *launch);
     const SimtProgram *programs; /* what the text calls simt_programs */
@@ -14,7 +14,7 @@ typedef struct SimtLibrary {
 
 /* NULL handle, after a message, if the compiler refuses the text. */
 SimtLibrary simt_library(const char *compiler, const SuText *text);
-/* keep: the folder stays, and its name is printed. */
+/* keep: the directory stays, and its name is printed. */
 void simt_library_free(SimtLibrary *library, bool keep);
 
 #endif

@@ -291,7 +291,7 @@ inline bool multiply_all(Fiber *warp) {
     return true;
 }
 
-// ------------------------------------------------------------------------------------------------ meetings
+// ------------------------------------------------------------------------------------------------ barriers
 
 // Lets the lanes of a warp go on that have all come to the same shuffle.
 inline bool exchange(Fiber *warp) {

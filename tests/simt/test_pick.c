@@ -35,9 +35,9 @@ static void print_text(const CgCudaTarget *target, SuText *out) {
                      "}\n"
                      "static void together(const SimtLaunch *l) {\n"
                      "    Control *control = (Control *)l->control;\n"
-                     "    u32 meetings = 0;\n"
-                     "    pick_together((Step *)l->step, control, 0, &meetings);\n"
-                     "    leave(&control->arrived, meetings);\n"
+                     "    u32 barriers = 0;\n"
+                     "    pick_together((Step *)l->step, control, 0, &barriers);\n"
+                     "    leave(&control->arrived, barriers);\n"
                      "}\n"
                      "extern \"C\" const SimtProgram simt_programs[] = {{pick, together}};\n");
 }

@@ -55,8 +55,8 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, bool draw
     cg_cuda_print_prelude(target, out);
     su_text_add(out,
                 "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
-                "              offsetof(Step, trouble) == offsetof(RtArgs, trouble) && offsetof(Step, wanted) == "
-                "offsetof(RtArgs, wanted) &&\n"
+                "              offsetof(Step, nonfinite) == offsetof(RtArgs, nonfinite) && offsetof(Step, n_out_rows) == "
+                "offsetof(RtArgs, n_out_rows) &&\n"
                 "              sizeof(Segment) == sizeof(RtSegment) && offsetof(Segment, count) == offsetof(RtSegment, count) &&\n"
                 "              sizeof(Pick) == sizeof(RtCudaPick) && offsetof(Pick, ended) == offsetof(RtCudaPick, ended) &&\n"
                 "              sizeof(Control) == sizeof(RtCudaControl) && offsetof(Control, random) == "

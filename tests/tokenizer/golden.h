@@ -16,13 +16,13 @@
 
 #define NO_SPECIALS(V) {.vocab_size = (V), .bos = -1, .eos = -1}
 
-/* The test's first argument: the folder of its files. */
-extern const char *golden_folder;
+/* The test's first argument: the directory of its files. */
+extern const char *golden_directory;
 
-/* A file of `folder`, NUL behind it; free() it. NULL: it cannot be read. */
-static inline char *read_whole(const char *folder, const char *name, size_t *out_size) {
+/* A file of `directory`, NUL behind it; free() it. NULL: it cannot be read. */
+static inline char *read_whole(const char *directory, const char *name, size_t *out_size) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = fopen(path, "rb");
     if (!file) return NULL;
     SuText text = {0};
@@ -34,10 +34,10 @@ static inline char *read_whole(const char *folder, const char *name, size_t *out
     return text.text;
 }
 
-static inline RtTokenizer *open_good(const char *folder, const char *name, const TkBpeOptions *options) {
+static inline RtTokenizer *open_good(const char *directory, const char *name, const TkBpeOptions *options) {
     char path[4096];
     SuDiags diags = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     RtTokenizer *t = tk_bpe_open(path, options, &diags);
     su_diags_print(&diags, stderr);
     assert_non_null(t);

@@ -5,7 +5,7 @@ import pathlib
 
 from tokenizers import Tokenizer
 
-FOLDER = pathlib.Path(__file__).parent / "golden"
+DIRECTORY = pathlib.Path(__file__).parent / "golden"
 
 TEXTS = ["", " ", "   ", "a", "the cat", "The cat's thé thé  then", " the  the   the", "can't won't I'll we've", "12345 6 789",
          "x\n\ny\r\n z\t\tw", "thethethe", "<s>the</s>", " <s> the </s> ", "a<s>b", "a <sep> b", "a<sep>b", "<sep>", "x <mask>  y",
@@ -107,18 +107,18 @@ def unknown(fuse):
 
 
 def main():
-    FOLDER.mkdir(exist_ok=True)
+    DIRECTORY.mkdir(exist_ok=True)
     made = {"gpt2": gpt2(), "flags": flags(), "llama3": llama3(), "splits": splits(), "fallback": fallback(),
             "unknown": unknown(False), "unknown-fused": unknown(True)}
     for name, content in made.items():
         text = json.dumps(content, ensure_ascii=False)
-        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (DIRECTORY / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         tokenizer, lines = Tokenizer.from_str(text), []
         for case in TEXTS:
             ids = tokenizer.encode(case, add_special_tokens=False).ids
             said = tokenizer.decode(ids, skip_special_tokens=False)
             lines.append(json.dumps({"text": case, "ids": ids, "said": said}, ensure_ascii=False))
-        (FOLDER / f"{name}.cases.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+        (DIRECTORY / f"{name}.cases.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

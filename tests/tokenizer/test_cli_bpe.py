@@ -12,9 +12,9 @@ GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
 
 
 def spec(m, vocab_size=300, more=""):
-    """A spec and its weights beside golden/gpt2.json, in a folder of their own: the tokenizer's path is the spec's."""
-    (m.folder / "model").mkdir()
-    shutil.copy(GOLDEN / "gpt2.json", m.folder / "model" / "t.json")
+    """A spec and its weights beside golden/gpt2.json, in a directory of their own: the tokenizer's path is the spec's."""
+    (m.directory / "model").mkdir()
+    shutil.copy(GOLDEN / "gpt2.json", m.directory / "model" / "t.json")
     text = TINY.replace("vocab_size: 256", f"vocab_size: {vocab_size}\ntokenizer: {{kind: bpe, file: t.json{more}}}")
     m.file("model/s.yaml", text)
     m.run("init", "model/s.yaml", "--seed", 1, "-o", "w")
@@ -65,13 +65,13 @@ def test_padding_and_gaps_are_never_sampled(m):
 def test_mistakes_are_named(m):
     s = spec(m, more=", bos: <bos>")
     assert "model/t.json: error: has no token '<bos>', the spec's bos" in m.error("run", s, "-w", "w", "--prompt", "a")
-    small = m.file("model/small.yaml", (m.folder / s).read_text().replace("vocab_size: 300", "vocab_size: 100").replace(", bos: <bos>", ""))
+    small = m.file("model/small.yaml", (m.directory / s).read_text().replace("vocab_size: 300", "vocab_size: 100").replace(", bos: <bos>", ""))
     m.run("init", small, "--seed", 1, "-o", "w2")
     assert "holds the token 257, but the vocabulary ends at 99" in m.error("run", small, "-w", "w2", "--prompt", "the")
     assert "the text is not UTF-8 at byte 1" in m.error("eval", small, "-w", "w2", "--text", "-", stdin=b"a\xff")
     m.file("model/t.json", '{"model": {"type": "Unigram"}}')
     assert "model/t.json: error: model.type: 'Unigram'" in m.error("run", small, "-w", "w2", "--prompt", "a")
-    (m.folder / "model" / "t.json").unlink()
+    (m.directory / "model" / "t.json").unlink()
     assert "model/t.json: error: cannot open" in m.error("run", small, "-w", "w2", "--prompt", "a")
 
 

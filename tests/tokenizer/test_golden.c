@@ -3,7 +3,7 @@
 
 #include <cjson/cJSON.h>
 
-const char *golden_folder;
+const char *golden_directory;
 
 static void check_case(const RtTokenizer *t, const cJSON *item) {
     const char *text = cJSON_GetObjectItem(item, "text")->valuestring;
@@ -29,9 +29,9 @@ static void check_file(const char *name) {
     size_t size;
     TkBpeOptions options = NO_SPECIALS(100000);
     snprintf(path, sizeof path, "%s.json", name);
-    RtTokenizer *t = open_good(golden_folder, path, &options);
+    RtTokenizer *t = open_good(golden_directory, path, &options);
     snprintf(path, sizeof path, "%s.cases.json", name);
-    char *text = read_whole(golden_folder, path, &size);
+    char *text = read_whole(golden_directory, path, &size);
     assert_non_null(text);
     cJSON *cases = cJSON_ParseWithLength(text, size);
     assert_true(cJSON_GetArraySize(cases) > 20);
@@ -66,7 +66,7 @@ static int32_t id_of(const RtTokenizer *t, const char *text) {
 static void bos_and_eos_are_found_by_text_or_id_and_say_nothing(void **state) {
     (void)state;
     TkBpeOptions options = {.vocab_size = 1000, .bos = -1, .eos = 65, .bos_text = "<s>"};
-    RtTokenizer *t = open_good(golden_folder, "gpt2.json", &options);
+    RtTokenizer *t = open_good(golden_directory, "gpt2.json", &options);
     assert_int_equal(rt_tokenizer_bos(t), id_of(t, "<s>"));
     assert_int_equal(rt_tokenizer_eos(t), 65);
     RtTokens tokens = encode_good(t, "<s>the<s>A</s>", 14);
@@ -76,7 +76,7 @@ static void bos_and_eos_are_found_by_text_or_id_and_say_nothing(void **state) {
     rt_tokens_free(&tokens);
     rt_tokenizer_free(t);
     options = (TkBpeOptions){.vocab_size = 1000, .bos = -1, .eos = -1, .eos_text = "Ġthe"};
-    t = open_good(golden_folder, "gpt2.json", &options);
+    t = open_good(golden_directory, "gpt2.json", &options);
     assert_int_equal(rt_tokenizer_bos(t), -1);
     assert_int_equal(rt_tokenizer_eos(t), id_of(t, " the"));
     rt_tokenizer_free(t);
@@ -85,7 +85,7 @@ static void bos_and_eos_are_found_by_text_or_id_and_say_nothing(void **state) {
 static void whole_characters_come_out(void **state) {
     (void)state;
     TkBpeOptions options = NO_SPECIALS(1000);
-    RtTokenizer *t = open_good(golden_folder, "gpt2.json", &options);
+    RtTokenizer *t = open_good(golden_directory, "gpt2.json", &options);
     RtTextStream stream = {.tokenizer = t};
     SuText text = {0};
     static const struct {
@@ -161,6 +161,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(ids_that_stand_for_nothing_are_known),
     };
     if (argc != 2) return 2;
-    golden_folder = argv[1];
+    golden_directory = argv[1];
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 
 #include "tokenizer/unicode.h"
 
-const char *golden_folder;
+const char *golden_directory;
 
 enum { VOCAB = 50280, VECTORS = 47, SKIPPED = 77 };
 
@@ -25,8 +25,8 @@ static void all_vectors_pass(void **state) {
     (void)state;
     static const char mark[] = "\n__ggml_vocab_test__\n";
     size_t size, lines_size, count = 0;
-    char *texts = read_whole(golden_folder, "neox/vectors.inp", &size),
-         *lines = read_whole(golden_folder, "neox/vectors.out", &lines_size);
+    char *texts = read_whole(golden_directory, "neox/vectors.inp", &size),
+         *lines = read_whole(golden_directory, "neox/vectors.out", &lines_size);
     const char *text = texts, *line = lines;
     for (const char *end; text; text = end ? end + strlen(mark) : NULL, count++) {
         end = strstr(text, mark);
@@ -65,7 +65,7 @@ static size_t check_round_trip(const char *text, size_t size) {
 /* Whole, and in pieces that begin and end at any character. */
 static void check_file(const char *name) {
     size_t size, count = 0;
-    char *text = read_whole(golden_folder, name, &size);
+    char *text = read_whole(golden_directory, name, &size);
     assert_non_null(text);
     count = check_round_trip(text, size);
     assert_in_range(count, size / 6, size / 2);
@@ -121,20 +121,20 @@ int main(int argc, char **argv) {
         cmocka_unit_test(padding_is_known),
     };
     if (argc != 2) return 2;
-    golden_folder = argv[1];
+    golden_directory = argv[1];
     static const char *const needed[] = {"neox/20B_tokenizer.json", "neox/vectors.inp", "neox/vectors.out",
                                          "wikitext2/wiki.test.raw", "wikitext2/wiki.valid.raw"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         size_t size;
-        char *text = read_whole(golden_folder, needed[i], &size);
+        char *text = read_whole(golden_directory, needed[i], &size);
         if (!text) {
-            printf("skipped: no %s/%s\n", golden_folder, needed[i]);
+            printf("skipped: no %s/%s\n", golden_directory, needed[i]);
             return SKIPPED;
         }
         free(text);
     }
     TkBpeOptions options = {.vocab_size = VOCAB, .bos = -1, .eos = -1, .eos_text = "<|endoftext|>"};
-    tokenizer = open_good(golden_folder, needed[0], &options);
+    tokenizer = open_good(golden_directory, needed[0], &options);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rt_tokenizer_free(tokenizer);
     return failed;

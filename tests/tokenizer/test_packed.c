@@ -10,17 +10,17 @@
 
 enum { VOCAB = 100000, LONGEST = 40 };
 
-const char *golden_folder;
-static const char *data_folder;
+const char *golden_directory;
+static const char *data_directory;
 
 /* ---- helpers */
 
-static SuText pack_good(const char *folder, const char *name) {
+static SuText pack_good(const char *directory, const char *name) {
     TkBpeOptions options = NO_SPECIALS(VOCAB);
     char path[4096];
     SuText file = {0};
     SuDiags diags = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     if (!tk_bpe_pack(path, &options, &file, &diags)) su_diags_print(&diags, stderr);
     assert_int_equal(diags.count, 0);
     su_diags_free(&diags);
@@ -95,13 +95,13 @@ static void check_golden(const char *name) {
     size_t size;
     TkBpeOptions options = NO_SPECIALS(VOCAB);
     snprintf(path, sizeof path, "%s.json", name);
-    RtTokenizer *host = open_good(golden_folder, path, &options);
-    SuText file = pack_good(golden_folder, path);
+    RtTokenizer *host = open_good(golden_directory, path, &options);
+    SuText file = pack_good(golden_directory, path);
     RtTokenizer *packed = parse_good(&file);
     assert_int_equal(rt_tokenizer_limit(packed), rt_tokenizer_limit(host));
     assert_int_equal(rt_tokenizer_gaps(packed), rt_tokenizer_gaps(host));
     snprintf(path, sizeof path, "%s.cases.json", name);
-    char *text = read_whole(golden_folder, path, &size);
+    char *text = read_whole(golden_directory, path, &size);
     cJSON *cases = cJSON_ParseWithLength(text, size);
     for (const cJSON *item = cases->child; item; item = item->next) {
         const char *input = cJSON_GetObjectItem(item, "text")->valuestring;
@@ -148,7 +148,7 @@ static const TkTables *tables_of(const SuText *file, RtTokenizer **out_owner, Tk
 static void known_patterns_split_as_pcre2_does(void **state) {
     (void)state;
     static const TkKnown all[] = {TK_KNOWN_GPT2, TK_KNOWN_LLAMA3, TK_KNOWN_QWEN2};
-    SuText file = pack_good(golden_folder, "gpt2.json");
+    SuText file = pack_good(golden_directory, "gpt2.json");
     RtTokenizer *owner;
     TkBpe *bpe;
     const TkTables *tables = tables_of(&file, &owner, &bpe);
@@ -197,7 +197,7 @@ static void assert_same_form(const TkTables *tables, const SuText *text) {
 
 static void tables_say_what_utf8proc_says(void **state) {
     (void)state;
-    SuText file = pack_good(golden_folder, "gpt2.json");
+    SuText file = pack_good(golden_directory, "gpt2.json");
     RtTokenizer *owner;
     TkBpe *bpe;
     const TkTables *tables = tables_of(&file, &owner, &bpe);
@@ -233,7 +233,7 @@ static void assert_refused(const uint8_t *data, size_t size, int64_t vocab, cons
 
 static void damage_is_found(void **state) {
     (void)state;
-    SuText file = pack_good(golden_folder, "flags.json");
+    SuText file = pack_good(golden_directory, "flags.json");
     uint8_t *data = (uint8_t *)file.text;
     assert_refused(data, 50, VOCAB, "not a whole");
     assert_refused(data, file.size - 1, VOCAB, "damaged or cut short");
@@ -252,7 +252,7 @@ static void damage_is_found(void **state) {
  * AddressSanitizer). */
 static void forged_files_do_no_harm(void **state) {
     (void)state;
-    SuText file = pack_good(golden_folder, "flags.json");
+    SuText file = pack_good(golden_directory, "flags.json");
     uint64_t seed = 9;
     for (int i = 0; i < 2000; i++) {
         uint8_t *copy = malloc(file.size);
@@ -261,10 +261,10 @@ static void forged_files_do_no_harm(void **state) {
             size_t at = 12 + random_below(&seed, random_below(&seed, 2) ? 80 : (uint32_t)file.size - 12);
             copy[at] = (uint8_t)random_below(&seed, 256);
         }
-        TkPackedHead *head = (TkPackedHead *)(void *)copy;
-        head->digest = tk_packed_digest(copy, file.size);
+        TkPackedHeader *header = (TkPackedHeader *)(void *)copy;
+        header->digest = tk_packed_digest(copy, file.size);
         SuDiags diags = {0};
-        RtTokenizer *t = tk_packed_parse(copy, file.size, "t", head->vocab_size, &diags);
+        RtTokenizer *t = tk_packed_parse(copy, file.size, "t", header->vocab_size, &diags);
         RtTokens tokens = {0};
         if (t) rt_tokenizer_encode(t, "It's <a> 12  test \xC3\xA9", 21, &tokens, &diags);
         rt_tokens_free(&tokens);
@@ -281,7 +281,7 @@ static void unknown_patterns_are_refused(void **state) {
     char path[4096];
     SuText file = {0};
     SuDiags diags = {0};
-    snprintf(path, sizeof path, "%s/splits.json", golden_folder);
+    snprintf(path, sizeof path, "%s/splits.json", golden_directory);
     assert_false(tk_bpe_pack(path, &options, &file, &diags));
     assert_int_equal(diags.errors, 1);
     assert_non_null(strstr(diags.items[0].message, "a pattern that devices have no code for: \\s"));
@@ -292,15 +292,15 @@ static void neox_and_wikipedia_give_the_same_ids(void **state) {
     (void)state;
     TkBpeOptions options = NO_SPECIALS(VOCAB);
     size_t size = 0;
-    char *text = read_whole(data_folder, "neox/vectors.inp", &size);
+    char *text = read_whole(data_directory, "neox/vectors.inp", &size);
     if (!text) skip();
-    RtTokenizer *host = open_good(data_folder, "neox/20B_tokenizer.json", &options);
-    SuText file = pack_good(data_folder, "neox/20B_tokenizer.json");
+    RtTokenizer *host = open_good(data_directory, "neox/20B_tokenizer.json", &options);
+    SuText file = pack_good(data_directory, "neox/20B_tokenizer.json");
     assert_in_range(file.size, 100000, 2000000);
     RtTokenizer *packed = parse_good(&file);
     assert_same_ids(packed, host, text, size);
     free(text);
-    if ((text = read_whole(data_folder, "wikitext2/wiki.test.raw", &size))) assert_same_ids(packed, host, text, size);
+    if ((text = read_whole(data_directory, "wikitext2/wiki.test.raw", &size))) assert_same_ids(packed, host, text, size);
     free(text);
     rt_tokenizer_free(host);
     rt_tokenizer_free(packed);
@@ -317,7 +317,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(unknown_patterns_are_refused),
         cmocka_unit_test(neox_and_wikipedia_give_the_same_ids),
     };
-    golden_folder = argc > 1 ? argv[1] : ".";
-    data_folder = argc > 2 ? argv[2] : ".";
+    golden_directory = argc > 1 ? argv[1] : ".";
+    data_directory = argc > 2 ? argv[2] : ".";
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

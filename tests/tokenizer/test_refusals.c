@@ -2,7 +2,7 @@
 #include "tests/tokenizer/golden.h"
 #include "tokenizer/added.h"
 
-const char *golden_folder;
+const char *golden_directory;
 
 /* A small file whose sections a case replaces; NULL: the good one. */
 typedef struct Sections {

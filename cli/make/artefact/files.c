@@ -47,7 +47,7 @@ static const char *build_text(SuArena *arena, const CliArtefact *a) {
     if (!is_arm(a)) return su_printf(arena, "    %s\n\n%s\n", build_line(arena, a, "cc"), here);
     return su_printf(arena,
                      "With a cross compiler (Debian, Ubuntu: `apt install gcc-aarch64-linux-gnu`):\n\n    %s\n\n"
-                     "With the Android NDK, `$NDK` being its folder:\n\n"
+                     "With the Android NDK, `$NDK` being its directory:\n\n"
                      "    %s\n\n"
                      "On the device itself (in Termux: `pkg install clang`):\n\n    %s\n\n"
                      "With CMake and the NDK:\n\n"
@@ -132,7 +132,7 @@ static void say_open(Words *words, const CliArtefact *a) {
     SuArena *arena = &words->arena;
     const char *macro = upper(arena, a->symbol);
     const char *open =
-        su_printf(arena, "return moss_artefact_open(&%s_program, &%s_codes, folder, options, out_model);", a->symbol, a->symbol);
+        su_printf(arena, "return moss_artefact_open(&%s_program, &%s_codes, directory, options, out_model);", a->symbol, a->symbol);
     say(words, "CPUS", a->cpus ? su_printf(arena, "#define %s_CPUS {%s}\n", macro, a->cpus) : "");
     say(words, "DEFAULT",
         a->cpus ? su_printf(arena, "a worker on each of %s_CPUS", macro) : "workers on all CPUs that the process may use");
@@ -149,11 +149,11 @@ static void say_tokenizer(Words *words, const CliArtefact *a) {
     SuArena *arena = &words->arena;
     const char *vocab = su_printf(arena, "%s_VOCAB", upper(arena, a->symbol));
     say(words, "TOKENIZER",
-        has_bpe(a) ? su_printf(arena, "The tokenizer in FOLDER/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
+        has_bpe(a) ? su_printf(arena, "The tokenizer in DIRECTORY/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
     say(words, "OPEN_TOKENIZER",
-        has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(folder, \"%s\", %s, out_tokenizer);", a->name, vocab)
-                   : su_printf(arena, "(void)folder;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab, a->bos,
-                               a->eos));
+        has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
+                   : su_printf(arena, "(void)directory;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab,
+                               a->bos, a->eos));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");
@@ -182,25 +182,25 @@ static const DrEmbedded *find_embedded(const char *name) {
 }
 
 /* GPUs have templates of their own. */
-static bool write_template(const CliArtefact *a, Words *words, const char *template, SuFolder *folder, const char *name,
+static bool write_template(const CliArtefact *a, Words *words, const char *template, SuDirectory *directory, const char *name,
                            SuDiags *diags) {
     const DrEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", a->gpu ? "cuda/" : "", template));
     SuText text = {0};
     fill_in(words, file->begin, file->end, &text);
-    bool ok = su_folder_write(folder, name, text.text, text.size, diags);
+    bool ok = su_directory_write(directory, name, text.text, text.size, diags);
     su_text_free(&text);
     return ok;
 }
 
-static bool write_spec(const CliArtefact *a, SuFolder *folder, const char *name, SuDiags *diags) {
+static bool write_spec(const CliArtefact *a, SuDirectory *directory, const char *name, SuDiags *diags) {
     SuText text = {0};
     fe_print_spec(a->spec, &text);
-    bool ok = su_folder_write(folder, name, text.text, text.size, diags);
+    bool ok = su_directory_write(directory, name, text.text, text.size, diags);
     su_text_free(&text);
     return ok;
 }
 
-static bool is_in(const char *folder, const char *name) { return strncmp(name, folder, strlen(folder)) == 0; }
+static bool is_in(const char *directory, const char *name) { return strncmp(name, directory, strlen(directory)) == 0; }
 
 /* Whether a file that is carried belongs to the artefact's runtime. */
 static bool is_needed(const CliArtefact *a, const char *name) {
@@ -209,26 +209,26 @@ static bool is_needed(const CliArtefact *a, const char *name) {
     return !is_template && (has_bpe(a) || !is_in("tokenizer/", name)) && (a->gpu || !is_in("runtime/cuda/", name));
 }
 
-static bool write_runtime(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
+static bool write_runtime(const CliArtefact *a, SuDirectory *directory, SuDiags *diags) {
     SuArena arena = {0};
     bool ok = true;
     for (const DrEmbedded *file = cli_embedded; file->name && ok; file++) {
         if (!is_needed(a, file->name)) continue;
-        ok = su_folder_write(folder, su_printf(&arena, "mossrt/%s", file->name), file->begin, (size_t)(file->end - file->begin),
-                             diags);
+        ok = su_directory_write(directory, su_printf(&arena, "mossrt/%s", file->name), file->begin,
+                                (size_t)(file->end - file->begin), diags);
     }
     su_arena_free(&arena);
     return ok;
 }
 
-bool cli_artefact_files(const CliArtefact *a, SuFolder *folder, SuDiags *diags) {
+bool cli_artefact_files(const CliArtefact *a, SuDirectory *directory, SuDiags *diags) {
     Words words = {0};
     say_all(&words, a);
     const char *header = su_printf(&words.arena, "%s.h", a->name), *spec = su_printf(&words.arena, "%s.yaml", a->name);
-    bool ok = write_template(a, &words, "model.h", folder, header, diags) && write_spec(a, folder, spec, diags) &&
-              write_template(a, &words, "main.c", folder, "main.c", diags) &&
-              write_template(a, &words, "CMakeLists.txt", folder, "CMakeLists.txt", diags) &&
-              write_template(a, &words, "README.md", folder, "README.md", diags) && write_runtime(a, folder, diags);
+    bool ok = write_template(a, &words, "model.h", directory, header, diags) && write_spec(a, directory, spec, diags) &&
+              write_template(a, &words, "main.c", directory, "main.c", diags) &&
+              write_template(a, &words, "CMakeLists.txt", directory, "CMakeLists.txt", diags) &&
+              write_template(a, &words, "README.md", directory, "README.md", diags) && write_runtime(a, directory, diags);
     su_arena_free(&words.arena);
     return ok;
 }

@@ -22,9 +22,9 @@ typedef struct CliArtefact {
 
 /* A model's name as C takes it. */
 const char *cli_artefact_symbol(SuArena *arena, const char *name);
-/* The line that builds the program in its folder, for the target's own system or a cross compiler on Debian. */
+/* The line that builds the program in its directory, for the target's own system or a cross compiler on Debian. */
 const char *cli_artefact_build_line(SuArena *arena, const CliArtefact *artefact);
 /* Writes all of them. */
-bool cli_artefact_files(const CliArtefact *artefact, SuFolder *folder, SuDiags *diags);
+bool cli_artefact_files(const CliArtefact *artefact, SuDirectory *directory, SuDiags *diags);
 
 #endif
