@@ -35,7 +35,7 @@ static const PgStep *step_of(const Bench *b, const PgWork *work) {
 }
 
 /* FLOPs a second of what multiplies a kernel's weights. */
-static double map_rate(const PgKernel *k, const MsGpuLimits *limits) {
+static double linear_rate(const PgKernel *k, const MsGpuLimits *limits) {
     return 1e12 * (ir_dtype(k->dtype)->mma == IR_MMA_16 && limits->mma_tflop_s > 0 ? limits->mma_tflop_s : limits->fma_tflop_s);
 }
 

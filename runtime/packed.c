@@ -51,18 +51,18 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     uint8_t *bytes = su_calloc(1, whole);
     if (!bytes) SU_BUG("no memory for %llu bytes", (unsigned long long)whole);
     RtPackedFront front = {
-        .bytes = bytes, .head = (RtPackedHead *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHead))};
-    RtPackedHead *head = front.head;
-    *head = (RtPackedHead){.format = RT_PACKED_FORMAT,
+        .bytes = bytes, .header = (RtPackedHeader *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHeader))};
+    RtPackedHeader *header = front.header;
+    *header = (RtPackedHeader){.format = RT_PACKED_FORMAT,
                            .numerics = PG_NUMERICS,
                            .dtype = main_dtype(program),
                            .n_weights = program->n_weights,
-                           .head_bytes = size,
+                           .header_bytes = size,
                            .data_offset = whole,
                            .data_bytes = program->weight_bytes};
-    memcpy(head->magic, RT_PACKED_MAGIC, sizeof head->magic);
-    memcpy(head->spec_hash, program->spec_hash, sizeof head->spec_hash);
-    strncpy(head->name, program->name, sizeof head->name - 1);
+    memcpy(header->magic, RT_PACKED_MAGIC, sizeof header->magic);
+    memcpy(header->spec_hash, program->spec_hash, sizeof header->spec_hash);
+    strncpy(header->name, program->name, sizeof header->name - 1);
     char *names = (char *)(front.table + program->n_weights);
     for (uint32_t i = 0; i < program->n_weights; i++) {
         const PgWeight *w = &program->weights[i];
@@ -163,8 +163,8 @@ static bool check_fit(const RtPackedHeader *header, const PgProgram *program, co
                         "was packed for another spec, '%s', not for this form of '%s'", rt_file_name(header->name, name),
                         program->name);
     }
-    if (head->head_bytes != want->head->head_bytes || head->n_weights != program->n_weights || head->dtype != want->head->dtype ||
-        head->data_offset != want->head->data_offset || head->data_bytes != program->weight_bytes) {
+    if (header->header_bytes != want->header->header_bytes || header->n_weights != program->n_weights || header->dtype != want->header->dtype ||
+        header->data_offset != want->header->data_offset || header->data_bytes != program->weight_bytes) {
         return su_error(diags, span, pack_again, "was packed for a program with other weights or other passes");
     }
     const RtPackedTensor *table = (const RtPackedTensor *)(header + 1);

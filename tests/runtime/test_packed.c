@@ -159,12 +159,12 @@ static void expect_after_rewrite(size_t at, uint32_t value, const char *words) {
 
 static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     (void)unused;
-    size_t table = sizeof(RtPackedHead);
-    expect_after_rewrite(offsetof(RtPackedHead, format), 2, "is packed in format 2; this mossc reads format 1");
-    expect_after_rewrite(offsetof(RtPackedHead, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
-    expect_after_rewrite(offsetof(RtPackedHead, spec_hash), 0, "another spec, 'toy'");
-    expect_after_rewrite(offsetof(RtPackedHead, dtype), IR_F16, "other weights or other passes");
-    expect_after_rewrite(offsetof(RtPackedHead, data_offset), 8192, "other weights or other passes");
+    size_t table = sizeof(RtPackedHeader);
+    expect_after_rewrite(offsetof(RtPackedHeader, format), 2, "is packed in format 2; this mossc reads format 1");
+    expect_after_rewrite(offsetof(RtPackedHeader, numerics), 99, "version 99 of the numerics; this mossc computes with version 2");
+    expect_after_rewrite(offsetof(RtPackedHeader, spec_hash), 0, "another spec, 'toy'");
+    expect_after_rewrite(offsetof(RtPackedHeader, dtype), IR_F16, "other weights or other passes");
+    expect_after_rewrite(offsetof(RtPackedHeader, data_offset), 8192, "other weights or other passes");
     expect_after_rewrite(table + offsetof(RtPackedTensor, offset), 64, "holds tensor 'm' in another form or place");
     expect_after_rewrite(table + 72 + offsetof(RtPackedTensor, O), 1u << 31, "holds tensor 'v' in another form or place");
     expect_after_rewrite(table + 4 * 72, 'x' << 16 | 'x', "tensors of other names");

@@ -122,8 +122,8 @@ static void test_the_source_rounds_each_tensor_to_its_dtype(void **unused) {
 }
 
 static void expect_value_error(const float values[6], IrDtype dtype, const char *words) {
-    Folder folder = folder_make();
-    const char *path = folder_file(&folder, "a");
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "a");
     uint8_t data[32];
     both(data);
     memcpy(data, values, 24);
