@@ -62,8 +62,8 @@ def build(m, package, output, *sources):
     """Builds a program with what pkg-config says, and the way to its library."""
     static = ["--static"] if is_static(m) else []
     flags = pkg_config(m, "--cflags", "--libs", *static, package)
-    command("cc", "-std=c17", *STRICT, "-o", m.folder / output, *sources, *flags, f"-Wl,-rpath,{library_folder(m)}", cwd=m.folder)
-    return m.folder / output
+    command("cc", "-std=c17", *STRICT, "-o", m.directory / output, *sources, *flags, f"-Wl,-rpath,{library_folder(m)}", cwd=m.directory)
+    return m.directory / output
 
 
 def artefact(m):
@@ -71,7 +71,7 @@ def artefact(m):
     m.file("tiny.yaml", TINY)
     m.run("init", "tiny.yaml", "-o", "w", "--seed", "3")
     m.run("compile", "tiny.yaml", "-w", "w", "-o", "tiny")
-    return m.folder / "tiny"
+    return m.directory / "tiny"
 
 
 def said_by_mossc(m, spec, weights, count):
@@ -79,16 +79,16 @@ def said_by_mossc(m, spec, weights, count):
 
 
 def library_environment(m):
-    return dict(os.environ, MOSSC_CACHE_DIR=str(m.folder / "kernels"))
+    return dict(os.environ, MOSSC_CACHE_DIR=str(m.directory / "kernels"))
 
 
 def check_whole(m, program):
-    text = command(program, SPEC, WEIGHTS, PROMPT, 41, m.folder / "state", env=library_environment(m))
+    text = command(program, SPEC, WEIGHTS, PROMPT, 41, m.directory / "state", env=library_environment(m))
     assert text == said_by_mossc(m, SPEC, WEIGHTS, 41), text
 
 
 def check_embedded(m, program):
-    text = command(program, "tiny", PROMPT, 30, cwd=m.folder)
+    text = command(program, "tiny", PROMPT, 30, cwd=m.directory)
     assert text == said_by_mossc(m, "tiny.yaml", "w", 30), text
 
 
@@ -108,10 +108,10 @@ def test_the_cmake_package_gives_both_libraries(m):
     if not shutil.which("cmake"):
         raise Skipped("no cmake")
     folder = artefact(m)
-    command("cmake", "-S", HERE / "outside", "-B", m.folder / "b", f"-DCMAKE_PREFIX_PATH={prefix(m)}", f"-DARTEFACT={folder}")
-    command("cmake", "--build", m.folder / "b")
-    check_embedded(m, m.folder / "b/embedded")
-    check_whole(m, m.folder / "b/whole")
+    command("cmake", "-S", HERE / "outside", "-B", m.directory / "b", f"-DCMAKE_PREFIX_PATH={prefix(m)}", f"-DARTEFACT={folder}")
+    command("cmake", "--build", m.directory / "b")
+    check_embedded(m, m.directory / "b/embedded")
+    check_whole(m, m.directory / "b/whole")
 
 
 def test_a_program_is_told_what_check_tells(m):
@@ -129,7 +129,7 @@ def test_a_program_is_told_what_check_tells(m):
 def test_mistakes_are_values_with_their_place(m):
     whole = build(m, "mossc", "whole", HERE / "outside/whole.c")
     path = m.file("wrong.yaml", WRONG)
-    done = subprocess.run([whole, "--about", "wrong.yaml"], cwd=m.folder, capture_output=True, text=True)
+    done = subprocess.run([whole, "--about", "wrong.yaml"], cwd=m.directory, capture_output=True, text=True)
     message = json.loads(m.run("check", "wrong.yaml", "--json", status=1).stdout)["messages"][0]
     first, *_, last = done.stderr.splitlines()
     assert done.returncode == 1 and done.stdout == "", (path, done)
@@ -142,9 +142,9 @@ def test_mistakes_are_values_with_their_place(m):
 def test_fresh_weights_are_those_of_init(m):
     whole = build(m, "mossc", "whole", HERE / "outside/whole.c")
     m.file("tiny.yaml", TINY)
-    command(whole, "--fresh", "tiny.yaml", "fresh", cwd=m.folder, env=library_environment(m))
+    command(whole, "--fresh", "tiny.yaml", "fresh", cwd=m.directory, env=library_environment(m))
     m.run("init", "tiny.yaml", "-o", "of_init", "--seed", "7")
-    assert (m.folder / "fresh").read_bytes() == (m.folder / "of_init").read_bytes()
+    assert (m.directory / "fresh").read_bytes() == (m.directory / "of_init").read_bytes()
 
 
 def test_headers_compile_alone(m):
