@@ -1,5 +1,6 @@
 /* GPT-NeoX's own tokenizer, which is not part of the repository: the vectors that llama.cpp's tests hold it to, and texts that
  * come back. Without the files the test is skipped. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include "tokenizer/unicode.h"
@@ -43,8 +44,8 @@ static void all_vectors_pass(void **state) {
     }
     assert_int_equal(count, VECTORS);
     assert_ptr_equal(line, lines + lines_size);
-    free(texts);
-    free(lines);
+    su_free(texts);
+    su_free(lines);
 }
 
 /* decode(encode(x)) is the normal form of x. */
