@@ -31,9 +31,8 @@ enum {
 typedef void (*Emitter)(CgCuda *c);
 
 static const Emitter emitters[PG_KIND_COUNT] = {
-#define CG_ROW(kind, emitter) [kind] = emitter,
-    CG_CUDA_KERNELS(CG_ROW)
-#undef CG_ROW
+#define PG_KERNEL(NAME, name) [PG_##NAME] = cg_cuda_##name,
+#include "ir/kernel_kinds.def"
 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
