@@ -41,7 +41,7 @@ static int64_t scaled_width(const FeBuild *b, const FeMap *map, FeKey outright, 
     if (whole)
         fe_refuse(b, factor, "'%s': %s times d_model %lld is not below 2^31", name, text, (long long)d_model);
     else
-        fe_refuse(b, factor, "'%s': %s times d_model %lld is not a whole number", name, text, (long long)d_model);
+        fe_refuse(b, factor, "'%s': %s times d_model %lld is not an integer", name, text, (long long)d_model);
     return 0;
 }
 

@@ -47,7 +47,7 @@ typedef struct Reader {
 } Reader;
 
 static bool wrong_value(const Reader *r, const char *key, const FeNode *node, const char *wanted) {
-    return su_report(r->diags, SU_CODE_wrong_value, node->span, NULL, "'%s' takes %s, not %s", key, wanted,
+    return su_report(r->diags, SU_CODE_wrong_value, node->span, NULL, "'%s': expected %s, got %s", key, wanted,
                      fe_node_what(r->arena, node));
 }
 
@@ -56,7 +56,7 @@ static bool read_number(const Reader *r, const Key *key, const FeNode *node, voi
     double number = node->kind == FE_SCALAR ? strtod(node->text, &end) : NAN;
     bool whole = key->type == INT, good = end != NULL && end != node->text && *end == '\0' && number > 0 && number < 1e9;
     if (!good || (whole && number != floor(number)))
-        return wrong_value(r, key->name, node, whole ? "a whole number above 0" : "a number above 0");
+        return wrong_value(r, key->name, node, whole ? "an integer above 0" : "a number above 0");
     if (whole)
         *(int64_t *)at = (int64_t)number;
     else
@@ -95,8 +95,7 @@ static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device)
 /* The values of a map by a table, into the struct at `base`. */
 static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t count, void *base) {
     if (map->kind != FE_MAPPING)
-        return su_report(r->diags, SU_CODE_wrong_value, map->span, NULL, "a map is wanted here, not %s",
-                         fe_node_what(r->arena, map));
+        return su_report(r->diags, SU_CODE_wrong_value, map->span, NULL, "expected a map, got %s", fe_node_what(r->arena, map));
     bool ok = check_keys(r, map, keys, count);
     for (size_t i = 0; i < count; i++) {
         const FePair *pair = fe_node_find(map, keys[i].name);

@@ -215,7 +215,7 @@ bool fe_has_word(const FeMap *map, FeKey key, const char *word) {
     bool reserved;
     for (int i = 0; fe_word_at(rows[key].words, i, &at, &size, &reserved); i++)
         if (is_word_at(key, i, word)) return fe_value(map, key)->bits >> i & 1;
-    SU_BUG("'%s' is no word of %s", word, rows[key].name);
+    SU_BUG("'%s' is not a word of %s", word, rows[key].name);
 }
 
 /* The value to be changed, or NULL when it must stay. */

@@ -130,7 +130,8 @@ static int read_one_word(const FeReader *r, const FeNode *node, FeKey key) {
     int index = node->kind == FE_SCALAR ? find_word(row->words, node->text, &reserved) : -1;
     const char *name = fe_key_name(r->arena, key);
     if (index >= 0 && reserved) {
-        su_report(r->diags, SU_CODE_not_in_version, node->span, NULL, "'%s': %s is not in this version", name, node->text);
+        su_report(r->diags, SU_CODE_not_in_version, node->span, NULL, "'%s': %s is not supported in this version", name,
+                  node->text);
         return -1;
     }
     if (index < 0 && node->kind != FE_POISON) {
@@ -159,8 +160,8 @@ static FeValue read_words(const FeReader *r, const FeNode *node, FeKey key, FeVa
         if (index < 0) {
             value.state = FE_BROKEN;
         } else if (value.bits & 1u << index) {
-            su_report(r->diags, SU_CODE_wrong_value, node->items[i]->span, NULL, "'%s' names %s twice", fe_key_name(r->arena, key),
-                      node->items[i]->text);
+            su_report(r->diags, SU_CODE_wrong_value, node->items[i]->span, NULL, "'%s': duplicate word %s",
+                      fe_key_name(r->arena, key), node->items[i]->text);
             value.state = FE_BROKEN;
         } else {
             value.bits |= 1u << index;
@@ -237,7 +238,8 @@ FeValue fe_read_value(const FeReader *r, const FeNode *node, FeKey key, SuSpan k
     case FE_T_ENTRIES: return node->kind == FE_SEQUENCE ? value : wrong_value(r, node, key, value);
     case FE_T_DEFINES: return node->kind == FE_MAPPING || fe_node_empty(node) ? value : wrong_value(r, node, key, value);
     case FE_T_RESERVED:
-        su_report(r->diags, SU_CODE_not_in_version, key_span, NULL, "'%s' is not in this version", fe_key_name(r->arena, key));
+        su_report(r->diags, SU_CODE_not_in_version, key_span, NULL, "'%s' is not supported in this version",
+                  fe_key_name(r->arena, key));
         return broken(value);
     }
     SU_BUG("key type of %s", fe_key_row(key)->name);

@@ -28,7 +28,8 @@ static void check_top_k(const FeBuild *b, const FeMap *router, const FeMap *expe
 static void check_input(const FeBuild *b, FeMap *router) {
     FeValue *input = fe_value(router, KEY(router, input));
     if (input->state == FE_GIVEN && input->integer == FE_ROUTER_INNER && input->written)
-        fe_refuse(b, input, "'router.input': %s blocks have no inner activation to route by", fe_block_kind_word(b->out->kind));
+        fe_refuse(b, input, "'router.input': %s blocks have no inner activation to use as router input",
+                  fe_block_kind_word(b->out->kind));
     fe_set_integer(router, KEY(router, input), FE_ROUTER_BLOCK);
     input->moot = true;
 }
@@ -37,8 +38,8 @@ static void warn_normalized(const FeBuild *b, const FeMap *router) {
     const FeRouter *r = &b->out->router;
     if (r->top_k != 1 || !r->normalize) return;
     fe_report_once(&b->load->reader, SU_CODE_constant_gate, fe_value(router, KEY(router, top_k))->span,
-                   "normalize: false keeps the score as the gate",
-                   "'router.top_k' is 1 and normalize is true: the gate is then always scale");
+                   "normalize: false keeps the score as the combine weight",
+                   "'router.top_k' is 1 and normalize is true: the combine weight is then always scale");
 }
 
 const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router_key, const FeMap *experts, FeKey count, bool inner) {

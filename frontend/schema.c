@@ -53,7 +53,7 @@ static void print_type(const FeKeyRow *row, SuText *out) {
     case FE_T_MAP_OR_NONE: su_text_add(out, "map | none"); return;
     case FE_T_ENTRIES: su_text_add(out, "list of entries"); return;
     case FE_T_DEFINES: su_text_add(out, "map of named blocks"); return;
-    case FE_T_RESERVED: su_text_add(out, "not in this version"); return;
+    case FE_T_RESERVED: su_text_add(out, "not supported in this version"); return;
     }
 }
 

@@ -66,7 +66,7 @@ static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text))
         return fail(s, s->at, size, "the file has the word '%s' here: set define.%s", (*node)->text, (*node)->text);
     if ((*node)->kind != FE_MAPPING)
-        return fail(s, s->at, size, "there is no key '%s' here: the file has %s", key, fe_node_what(s->arena, *node));
+        return fail(s, s->at, size, "key '%s' does not exist here: the file has %s", key, fe_node_what(s->arena, *node));
     FePair *pair = fe_node_find(*node, key);
     if (!pair && *node == define && !is_last(s, s->at + size)) return fail(s, s->at, size, "define has no block named '%s'", key);
     if (!pair) {
@@ -94,14 +94,14 @@ static bool step_item(Set *s, FeNode **node) {
     const char *inside = su_strndup(s->arena, open + 1, size - 2);
     int64_t index;
     if ((*node)->kind != FE_SEQUENCE)
-        return fail(s, open, size, "there is no list here: the file has %s", fe_node_what(s->arena, *node));
+        return fail(s, open, size, "expected a list here: the file has %s", fe_node_what(s->arena, *node));
     if (fe_parse_integer(inside, &index)) {
         if ((uint64_t)index >= (*node)->count)
-            return fail(s, open, size, "there is no item [%lld]: the list has %zu", (long long)index, (*node)->count);
+            return fail(s, open, size, "item [%lld] does not exist: the list has %zu", (long long)index, (*node)->count);
         *node = (*node)->items[index];
     } else {
         FeNode *item = find_item(*node, inside);
-        if (!item) return fail(s, open, size, "the list has no item with name: %s", inside);
+        if (!item) return fail(s, open, size, "no item of the list has name: %s", inside);
         *node = item;
     }
     s->at = close + 1;

@@ -51,8 +51,9 @@ static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_
         su_report(diags, SU_CODE_wrong_value, value->span, NULL,
                   "'%s': with kind: bytes a token is given by its id, not by its text", name);
     } else if (!value->text && load->spec->vocab_size > 0 && value->integer >= load->spec->vocab_size) {
-        su_report(diags, SU_CODE_unfit_value, value->span, NULL, "'%s': id %lld is not below vocab_size %lld", name,
-                  (long long)value->integer, (long long)load->spec->vocab_size);
+        su_report(diags, SU_CODE_unfit_value, value->span, NULL,
+                  "'%s': expected an id below vocab_size, got %lld (vocab_size %lld)", name, (long long)value->integer,
+                  (long long)load->spec->vocab_size);
     }
     *out_id = value->text ? -1 : value->integer;
     *out_text = value->text;
@@ -104,7 +105,7 @@ static void warn_positions(const FeLoad *load) {
         if (spec->blocks[i].knows_order) return;
     fe_report_once(&load->reader, SU_CODE_no_positions, fe_value(load->file, KEY(file, stack))->key_span,
                    "add an ssm block, or rope to an attention block",
-                   "no block knows positions: the order of tokens cannot matter");
+                   "no block depends on positions: the order of tokens has no effect");
 }
 
 static void take_hash(FeSpec *spec) {
@@ -157,8 +158,8 @@ static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, Su
     FeNode *root = fe_yaml_parse(&spec->arena, spec->source, 0, diags);
     if (!root) return false;
     if (root->kind != FE_MAPPING) {
-        return root->kind != FE_POISON && su_report(diags, SU_CODE_not_yaml, root->span, NULL, "a spec is a map of keys, got %s",
-                                                    fe_node_what(&spec->arena, root));
+        return root->kind != FE_POISON && su_report(diags, SU_CODE_not_yaml, root->span, NULL,
+                                                    "spec: expected a map of keys, got %s", fe_node_what(&spec->arena, root));
     }
     for (size_t i = 0; i < n_sets; i++) fe_apply_set(&load.reader, root, sets[i]);
     load_tree(&load, root, errors);

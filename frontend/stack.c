@@ -102,7 +102,7 @@ static bool build_define(const Stack *s, const FePair *pair, FeBlock *out) {
         return su_report(diags, SU_CODE_bad_entry, name->key_span, NULL, "a defined block has its name from define already");
     if (repeat->node || blocks->node)
         return su_report(diags, SU_CODE_bad_entry, repeat->node ? repeat->key_span : blocks->key_span, NULL,
-                         "define holds single blocks, no groups");
+                         "define takes single blocks, not groups");
     FeBlockKind kind;
     return entry_kind(s, entry, node, errors, &kind) && build_entry(s, entry, kind, out) && diags->errors == errors;
 }
@@ -151,8 +151,8 @@ static void check_names(Stack *s) {
     for (size_t i = 1; i < s->n_names; i++) {
         const Name *first = &s->names[i - 1], *second = &s->names[i];
         if (strcmp(first->name, second->name) == 0) {
-            const char *hint = su_printf(s->arena, "it was given first at line %u", (unsigned)first->span.line);
-            su_report(s->reader->diags, SU_CODE_bad_name, second->span, hint, "'name': %s is used twice",
+            const char *hint = su_printf(s->arena, "first defined at line %u", (unsigned)first->span.line);
+            su_report(s->reader->diags, SU_CODE_bad_name, second->span, hint, "duplicate name: %s",
                       fe_quote(s->arena, second->name));
         }
     }
@@ -192,11 +192,11 @@ static void read_word(Stack *s, const FeNode *node, const char *path) {
         block = define->block; /* a broken one was reported at its definition */
         block.span = node->span;
     } else if (strcmp(node->text, "share") == 0) {
-        su_report(diags, SU_CODE_not_in_version, node->span, NULL, "'share' is not in this version");
+        su_report(diags, SU_CODE_not_in_version, node->span, NULL, "'share' is not supported in this version");
     } else {
         const char *near = nearest_word(s, node->text);
         const char *hint = near ? su_printf(s->arena, "did you mean '%s'?", near) : NULL;
-        su_report(diags, SU_CODE_unknown_block, node->span, hint, "%s is no kind of block (%s) and not in define",
+        su_report(diags, SU_CODE_unknown_block, node->span, hint, "%s is neither a kind of block (%s) nor in define",
                   fe_quote(s->arena, node->text), fe_kind_words(s->arena, ", "));
     }
     block.path = path;
@@ -213,13 +213,13 @@ static void read_group(Stack *s, const FeMap *entry, const char *path) {
         const FeKindRow *row = fe_kind_row((FeBlockKind)i);
         const FeValue *value = fe_value(entry, row->entry);
         if (value->node)
-            su_report(diags, SU_CODE_misplaced_key, value->key_span, "put it into the group's blocks",
+            su_report(diags, SU_CODE_misplaced_key, value->key_span, "move it into the group's blocks",
                       "a group has no '%s' of its own", row->word);
     }
     if (repeat->state == FE_ABSENT)
-        su_report(diags, SU_CODE_missing_key, blocks->key_span, NULL, "'repeat' is required beside 'blocks'");
+        su_report(diags, SU_CODE_missing_key, blocks->key_span, NULL, "'repeat' is required with 'blocks'");
     if (blocks->state == FE_ABSENT)
-        su_report(diags, SU_CODE_missing_key, repeat->key_span, NULL, "'blocks' is required beside 'repeat'");
+        su_report(diags, SU_CODE_missing_key, repeat->key_span, NULL, "'blocks' is required with 'repeat'");
     if (blocks->state != FE_GIVEN) return;
     if (blocks->node->count == 0) {
         su_report(diags, SU_CODE_wrong_value, blocks->node->span, NULL, "'blocks' is empty: a group has at least one block");

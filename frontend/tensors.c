@@ -116,9 +116,9 @@ static bool check_states(const FeSpec *spec, SuDiags *diags) {
     for (int64_t i = 0; i < spec->n_blocks; i++) {
         const FeBlock *block = &spec->blocks[i];
         if (block->state_elements <= most_elements / 2) continue; /* room for what an engine adds: padding, the rows of a step */
-        const char *hint = block->looks_back ? "a smaller window or max_positions needs less" : NULL;
-        return su_report(diags, SU_CODE_overflow, block->span, hint,
-                         "overflow: the state of a sequence in %s has more than 2^47 elements", block->path);
+        const char *hint = block->looks_back ? "reduce the window or max_positions" : NULL;
+        return su_report(diags, SU_CODE_overflow, block->span, hint, "overflow: state of a sequence in %s exceeds 2^47 elements",
+                         block->path);
     }
     return true;
 }
@@ -131,11 +131,11 @@ bool fe_check_sizes(FeSpec *spec, SuDiags *diags) {
     for (size_t i = 0; i < list.count; i++) {
         const FeTensor *t = &list.items[i];
         if (!element_count(t, &count))
-            return su_report(diags, SU_CODE_overflow, t->span, NULL, "overflow: tensor %s has more than 2^48 elements", t->name);
+            return su_report(diags, SU_CODE_overflow, t->span, NULL, "overflow: tensor %s exceeds 2^48 elements", t->name);
         total += count; /* at most 2^48 times the number of tensors, which is below 2^15 · 2^5 */
         if (total > most_elements)
-            return su_report(diags, SU_CODE_overflow, t->span, NULL,
-                             "overflow: the tensors up to %s have more than 2^48 elements in all", t->name);
+            return su_report(diags, SU_CODE_overflow, t->span, NULL, "overflow: tensors up to %s exceed 2^48 elements in total",
+                             t->name);
     }
     return true;
 }

@@ -64,8 +64,9 @@ static bool check_bytes(const Parser *p, size_t start) {
         SuUtf8 decoded = su_utf8_at(p->source->text + at, p->source->size - at);
         uint32_t c = decoded.code;
         if (!decoded.whole)
-            return su_report(p->diags, SU_CODE_not_utf8, span, "a spec is UTF-8 text", "byte 0x%02X is not valid UTF-8", text[at]);
-        if (c == 0) return su_report(p->diags, SU_CODE_not_utf8, span, "a spec is UTF-8 text", "the file contains a NUL byte");
+            return su_report(p->diags, SU_CODE_not_utf8, span, "specs must be UTF-8 text", "byte 0x%02X is not valid UTF-8",
+                             text[at]);
+        if (c == 0) return su_report(p->diags, SU_CODE_not_utf8, span, "specs must be UTF-8 text", "file contains a NUL byte");
         if (!is_allowed(c))
             return su_report(p->diags, SU_CODE_not_utf8, span, NULL, "the character U+%04X is not allowed in YAML", (unsigned)c);
         if (!check_tag_directive(p, at, span)) return false;
@@ -92,14 +93,14 @@ static bool check_bytes(const Parser *p, size_t start) {
 
 static bool syntax_error(Parser *p) {
     const yaml_parser_t *y = &p->yaml;
-    const char *problem = y->problem ? y->problem : "unknown problem";
+    const char *problem = y->problem ? y->problem : "unknown error";
     SuSpan span = span_between(p, y->problem_mark, y->problem_mark);
     if (y->error == YAML_MEMORY_ERROR)
         return su_report(p->diags, SU_CODE_out_of_memory, (SuSpan){.source = p->source}, NULL, "out of memory while reading YAML");
     if (y->error == YAML_READER_ERROR) span = (SuSpan){.source = p->source};
     const char *hint = NULL;
     if (strstr(problem, "cannot start any token"))
-        hint = "YAML is indented with spaces, never tabs; a text that starts with a special character needs quotes";
+        hint = "indent YAML with spaces, not tabs; quote text that starts with a special character";
     else if (strstr(problem, "unexpected ':'"))
         hint = "inside { } and [ ] a space or a value follows ':'";
     else if (y->context && y->context_mark.line + 1 != span.line)
@@ -155,7 +156,7 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
     const Anchor *anchor = NULL;
     for (size_t i = p->n_anchors; i-- > 0 && !anchor;) anchor = strcmp(p->anchors[i].name, name) == 0 ? &p->anchors[i] : NULL;
     if (!anchor) {
-        su_report(p->diags, SU_CODE_bad_alias, span, NULL, "alias *%s is not defined: no anchor &%s stands before it", name, name);
+        su_report(p->diags, SU_CODE_bad_alias, span, NULL, "alias *%s is not defined: no anchor &%s precedes it", name, name);
         return new_node(p, FE_POISON, span);
     }
     const FeNode *node = anchor->node;
@@ -165,22 +166,22 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
         return NULL;
     }
     if (node->nesting >= FE_MAX_ALIAS_NESTING) {
-        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases nest more than %d deep", FE_MAX_ALIAS_NESTING);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases are nested deeper than %d levels", FE_MAX_ALIAS_NESTING);
         return NULL;
     }
     if (depth + node->height > FE_MAX_DEPTH) {
-        su_report(p->diags, SU_CODE_too_large, span, NULL, "maps and lists nest more than %d deep once alias *%s is expanded",
-                  FE_MAX_DEPTH, name);
+        su_report(p->diags, SU_CODE_too_large, span, NULL,
+                  "maps and lists are nested deeper than %d levels once alias *%s is expanded", FE_MAX_DEPTH, name);
         return NULL;
     }
     p->bytes += node->bytes;
     if (p->bytes > FE_MAX_EXPANSION) {
-        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file past %d bytes", FE_MAX_EXPANSION);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file beyond %d bytes", FE_MAX_EXPANSION);
         return NULL;
     }
     p->nodes += node->nodes;
     if (p->nodes > FE_MAX_NODES) {
-        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file past %d values", FE_MAX_NODES);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file beyond %d values", FE_MAX_NODES);
         return NULL;
     }
     FeNode *copy = copy_node(p->arena, node);
@@ -190,7 +191,7 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
 
 static void check_tag(Parser *p, const yaml_char_t *tag, SuSpan span) {
     if (tag) {
-        su_report(p->diags, SU_CODE_not_yaml, span, "leave it out: a value is read by the type that its key wants",
+        su_report(p->diags, SU_CODE_not_yaml, span, "remove it: the key determines the type of its value",
                   "YAML tags have no meaning in a spec");
     }
 }
@@ -317,7 +318,7 @@ static void keep_unique(Parser *p, Candidates *all, FeNode *map) {
         if (!first || strcmp(first->pair.key, c->pair.key) != 0) {
             all->items[kept++] = *c;
         } else if (!c->merged) {
-            const char *hint = su_printf(p->arena, "it was given first at line %u", (unsigned)first->pair.key_span.line);
+            const char *hint = su_printf(p->arena, "first defined at line %u", (unsigned)first->pair.key_span.line);
             su_report(p->diags, SU_CODE_duplicate_key, c->pair.key_span, hint, "duplicate key %s", fe_quote(p->arena, c->pair.key));
         }
     }
@@ -380,7 +381,7 @@ static FeNode *parse_value(Parser *p, const yaml_event_t *event, unsigned depth)
     if (event->type == YAML_ALIAS_EVENT) return expand_alias(p, (const char *)event->data.alias.anchor, span, depth);
     if (!take_node(p, span)) return NULL;
     if (depth >= FE_MAX_DEPTH && event->type != YAML_SCALAR_EVENT) {
-        su_report(p->diags, SU_CODE_too_large, span, NULL, "maps and lists nest more than %d deep", FE_MAX_DEPTH);
+        su_report(p->diags, SU_CODE_too_large, span, NULL, "maps and lists are nested deeper than %d levels", FE_MAX_DEPTH);
         return NULL;
     }
     size_t anchor = open_anchor(p, event_anchor(event), span);
@@ -401,7 +402,7 @@ static bool begin_document(Parser *p, yaml_event_t *out_event) {
         yaml_event_type_t type = out_event->type;
         if (type == YAML_STREAM_END_EVENT) {
             yaml_event_delete(out_event);
-            return su_report(p->diags, SU_CODE_not_yaml, (SuSpan){p->source, 1, 1 + p->first_column, 1}, NULL, "the file is empty");
+            return su_report(p->diags, SU_CODE_not_yaml, (SuSpan){p->source, 1, 1 + p->first_column, 1}, NULL, "file is empty");
         }
         if (type != YAML_STREAM_START_EVENT && type != YAML_DOCUMENT_START_EVENT) return true;
         yaml_event_delete(out_event);

@@ -22,7 +22,7 @@ typedef struct Run {
 /* ---- words */
 
 static bool no_token(Run *run, SuUtf8 c, const char *text) {
-    return su_error(run->diags, (SuSpan){0}, NULL, "the tokenizer has no token for the character '%.*s' (U+%04X) and no unk_token",
+    return su_error(run->diags, (SuSpan){0}, NULL, "tokenizer has no token for the character '%.*s' (U+%04X) and no unk_token",
                     c.code < 0x20 ? 0 : c.size, text, c.code);
 }
 
@@ -60,7 +60,7 @@ static bool check_ids(Run *run, size_t first) {
     for (size_t i = first; i < run->out->count; i++) {
         int32_t id = run->out->ids[i];
         if (id >= bpe->vocab_size) {
-            return su_error(run->diags, (SuSpan){0}, NULL, "the text holds the token %d, but the vocabulary ends at %lld", id,
+            return su_error(run->diags, (SuSpan){0}, NULL, "text contains token %d, outside the vocabulary (0 to %lld)", id,
                             (long long)bpe->vocab_size - 1);
         }
     }
@@ -155,10 +155,10 @@ static bool raw_piece(void *context, int32_t id, const char *text, size_t size) 
 }
 
 static bool check_text(const char *text, size_t size, SuDiags *diags) {
-    if (size > TK_MAX_TEXT) return su_error(diags, (SuSpan){0}, NULL, "the text has more than %d bytes", TK_MAX_TEXT);
+    if (size > TK_MAX_TEXT) return su_error(diags, (SuSpan){0}, NULL, "text exceeds the limit of %d bytes", TK_MAX_TEXT);
     for (size_t at = 0; at < size;) {
         SuUtf8 c = su_utf8_at(text + at, size - at);
-        if (!c.whole) return su_error(diags, (SuSpan){0}, NULL, "the text is not UTF-8 at byte %zu", at);
+        if (!c.whole) return su_error(diags, (SuSpan){0}, NULL, "text: invalid UTF-8 at byte %zu", at);
         at += c.size;
     }
     return true;

@@ -44,11 +44,11 @@ static bool scan(TkReader *r, const char *text, size_t size) {
     for (size_t i = 0, n; i < size; i += n) {
         SuUtf8 c = su_utf8_at(text + i, size - i);
         n = c.size;
-        if (!c.whole || !c.code) return su_error(r->diags, r->span, NULL, "byte %zu is not UTF-8 text", i);
+        if (!c.whole || !c.code) return su_error(r->diags, r->span, NULL, "invalid UTF-8 at byte %zu", i);
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
                 if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
-                    return su_error(r->diags, r->span, NULL, "NUL character in a text at byte %zu", i);
+                    return su_error(r->diags, r->span, NULL, "NUL character in a string at byte %zu", i);
                 n = su_utf8_at(text + i + 1, size - i - 1).code < 0x80 ? 2 : 1;
             } else if (text[i] == '"') {
                 in_string = false;
@@ -57,14 +57,13 @@ static bool scan(TkReader *r, const char *text, size_t size) {
             in_string = true;
         } else if (text[i] == '{' || text[i] == '[') {
             if (++depth > MAX_DEPTH)
-                return su_error(r->diags, r->span, NULL, "nested deeper than %d levels at byte %zu", MAX_DEPTH, i);
+                return su_error(r->diags, r->span, NULL, "JSON is nested deeper than %d levels at byte %zu", MAX_DEPTH, i);
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
         }
         values += !in_string && (text[i] == ',' || text[i] == '[' || text[i] == '{');
     }
-    return values <= TK_MAX_VALUES ||
-           su_error(r->diags, r->span, NULL, "holds more than %d values, the most that is read", TK_MAX_VALUES);
+    return values <= TK_MAX_VALUES || su_error(r->diags, r->span, NULL, "file exceeds the limit of %d values", TK_MAX_VALUES);
 }
 
 cJSON *tk_json_parse(TkReader *r, const char *text, size_t size) {
@@ -82,13 +81,13 @@ cJSON *tk_json_parse(TkReader *r, const char *text, size_t size) {
     cJSON *root = cJSON_ParseWithLengthOpts(text, size, &end, false);
     if (!root) {
         size_t at = end && end >= text ? (size_t)(end - text) : 0;
-        su_error(r->diags, r->span, NULL, "is not JSON: error near byte %zu", at);
+        su_error(r->diags, r->span, NULL, "file is not valid JSON: error near byte %zu", at);
         return NULL;
     }
     size_t at = (size_t)(end - text);
     while (at < size && strchr(" \t\r\n", text[at])) at++;
     if (at < size) {
-        su_error(r->diags, r->span, NULL, "has something behind its JSON, at byte %zu", at);
+        su_error(r->diags, r->span, NULL, "file has extra data after its JSON, at byte %zu", at);
         cJSON_Delete(root);
         return NULL;
     }
@@ -122,7 +121,7 @@ static bool read_field(TkReader *r, const char *path, const cJSON *child, const 
     for (size_t i = 0; i < count; i++) {
         if (strcmp(fields[i].name, child->string) != 0) continue;
         place = su_printf(&r->arena, *path ? "%s.%s" : "%s%s", path, child->string);
-        if (out[i]) return tk_fail(r, place, "is there twice");
+        if (out[i]) return tk_fail(r, place, "is duplicated");
         if (!(fields[i].types & type_of(child))) return tk_fail(r, place, "expected %s", expected(r, fields[i].types));
         out[i] = child;
         return true;

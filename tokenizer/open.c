@@ -9,12 +9,13 @@
 bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
     if (text) {
         *id = tk_model_find(bpe, text);
-        if (*id < 0) return su_error(diags, su_file_span(diags, path), NULL, "has no token '%s', the spec's %s", text, name);
+        if (*id < 0)
+            return su_error(diags, su_file_span(diags, path), NULL, "tokenizer has no token '%s', the spec's %s", text, name);
     } else if (*id >= 0 && tk_model_is_gap(bpe, *id)) {
-        return su_error(diags, su_file_span(diags, path), NULL, "has no token %d, the spec's %s", *id, name);
+        return su_error(diags, su_file_span(diags, path), NULL, "tokenizer has no token %d, the spec's %s", *id, name);
     }
     if (*id < bpe->vocab_size) return true;
-    return su_error(diags, su_file_span(diags, path), NULL, "%s is the token %d, but the vocabulary ends at %lld", name, *id,
+    return su_error(diags, su_file_span(diags, path), NULL, "%s is token %d, outside the vocabulary (0 to %lld)", name, *id,
                     (long long)bpe->vocab_size - 1);
 }
 

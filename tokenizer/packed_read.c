@@ -19,7 +19,7 @@ typedef struct Reader {
 } Reader;
 
 static bool damaged(const Reader *r) {
-    return su_error(r->diags, r->span, "make it again with mossc compile", "is damaged: it holds what cannot be");
+    return su_error(r->diags, r->span, "create it again with mossc compile", "file is corrupt: inconsistent table");
 }
 
 SuDigest tk_packed_digest(const uint8_t *data, size_t size) {
@@ -43,16 +43,16 @@ static uint64_t whole_size(const TkPackedHeader *h) {
 static bool check_header(const Reader *r, int64_t vocab_size) {
     const TkPackedHeader *h = r->header;
     if (r->size < sizeof *h || memcmp(h->magic, TK_PACKED_MAGIC, sizeof h->magic) != 0)
-        return su_error(r->diags, r->span, NULL, "is not a whole packed tokenizer");
+        return su_error(r->diags, r->span, NULL, "file is not a complete packed tokenizer");
     if (h->format != TK_PACKED_FORMAT) {
-        return su_error(r->diags, r->span, "make it again with mossc compile", "is a tokenizer in format %u; this program reads %d",
-                        h->format, TK_PACKED_FORMAT);
+        return su_error(r->diags, r->span, "create it again with mossc compile",
+                        "file has format version %u, but this program reads version %d", h->format, TK_PACKED_FORMAT);
     }
     SuDigest digest = tk_packed_digest(r->data, r->size);
     if (!su_digest_equal(&digest, &h->digest) || whole_size(h) != r->size)
-        return su_error(r->diags, r->span, "make it again with mossc compile", "is damaged or cut short");
+        return su_error(r->diags, r->span, "create it again with mossc compile", "file is corrupt or truncated");
     if (h->vocab_size != vocab_size) {
-        return su_error(r->diags, r->span, NULL, "is the tokenizer of a model with %lld ids; this one has %lld",
+        return su_error(r->diags, r->span, NULL, "tokenizer was packed for a model with %lld ids, but this one has %lld",
                         (long long)h->vocab_size, (long long)vocab_size);
     }
     bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->eos < vocab_size && h->unk < (int32_t)h->n_ids;
@@ -221,7 +221,7 @@ static MossError tokenizer_open_unguarded(const char *directory, const char *nam
     if (diags.errors)
         error = rt_error_from(opened ? MOSS_BAD_INPUT : MOSS_NO_FILE, &diags);
     else if (!*out_tokenizer)
-        error = rt_error(MOSS_NO_MEMORY, "no memory for a tokenizer");
+        error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a tokenizer");
     su_text_free(&path);
     su_diags_free(&diags);
     return error;

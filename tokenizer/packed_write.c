@@ -84,8 +84,9 @@ static bool add_stages(Writer *w) {
         const TkStage *s = &w->bpe->stages[i];
         TkKnown known = s->pattern ? tk_known_by_text(s->text, s->literal) : TK_KNOWN_NONE;
         if (s->pattern && known == TK_KNOWN_NONE) {
-            return su_error(w->diags, w->span, "known are the patterns of GPT-2 (GPT-NeoX), Llama 3 and Qwen 2, and texts (String)",
-                            "pre_tokenizer %d splits by a pattern that devices have no code for: %.200s", i, s->text);
+            return su_error(w->diags, w->span,
+                            "supported are the patterns of GPT-2 (GPT-NeoX), Llama 3 and Qwen 2, and String patterns",
+                            "pre_tokenizer %d: pattern is not supported on devices: %.200s", i, s->text);
         }
         TkPackedStage stage = {.kind = s->kind,
                                .behavior = s->behavior,
@@ -134,7 +135,7 @@ static bool mark_class(Writer *w, const SuText *all, const char *pattern, Markin
     TkPattern *compiled = tk_pattern_compile(&arena, pattern, strlen(pattern), false, &why);
     TkMatcher *matcher = tk_matcher_create();
     bool ok = compiled && matcher ? tk_split(compiled, matcher, TK_REMOVED, true, all->text, all->size, mark, &marking, w->diags)
-                                  : su_error(w->diags, (SuSpan){0}, NULL, "the classes of characters cannot be found: %s", why);
+                                  : su_error(w->diags, (SuSpan){0}, NULL, "cannot determine character classes: %s", why);
     tk_pattern_free(compiled);
     tk_matcher_free(matcher);
     su_arena_free(&arena);

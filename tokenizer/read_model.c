@@ -38,7 +38,7 @@ static bool read_vocab(TkReader *r, TkBpe *bpe, const cJSON *map) {
             return tk_fail(r, vocab_path(r, item->string), "has the id %d, as has %s", id, tk_shown(r, bpe->vocab.texts[id].text));
         size_t size = strlen(item->string);
         if (tk_vocab_add(&bpe->vocab, id, su_strndup(&bpe->arena, item->string, size), size) >= 0)
-            return tk_fail(r, vocab_path(r, item->string), "is there twice");
+            return tk_fail(r, vocab_path(r, item->string), "is duplicated");
     }
     return true;
 }
@@ -80,7 +80,7 @@ static bool read_merge(TkReader *r, TkBpe *bpe, const cJSON *item, uint32_t rank
     int32_t id = tk_vocab_find(&bpe->vocab, whole->text, whole->size);
     if (left < 0 || right < 0 || id < 0) {
         const char *missing = left < 0 ? su_strndup(&r->arena, half[0].text, half[0].size) : right < 0 ? half[1].text : whole->text;
-        return tk_fail(r, su_printf(&r->arena, "%s[%u]", path, rank), "names %s, which the vocab lacks", tk_shown(r, missing));
+        return tk_fail(r, su_printf(&r->arena, "%s[%u]", path, rank), "names %s, which is not in the vocab", tk_shown(r, missing));
     }
     if (!tk_merges_add(&bpe->merges, left, right, rank, id)) tk_merges_move(&bpe->merges, left, right, rank);
     return true;
@@ -180,9 +180,9 @@ static bool read_added(TkReader *r, TkBpe *bpe, const char *path, const cJSON *i
     const char *content = found[A_CONTENT]->valuestring, *place = su_printf(&r->arena, "%s.content", path);
     if (!*content || strlen(content) > TK_MAX_ADDED) return tk_fail(r, place, "expected a text of 1 to %d bytes", TK_MAX_ADDED);
     if (!check_added(r, bpe, path, id, content)) return false;
-    if (bpe->added.texts[id].text) return tk_fail(r, su_printf(&r->arena, "%s.id", path), "%d is there twice", id);
+    if (bpe->added.texts[id].text) return tk_fail(r, su_printf(&r->arena, "%s.id", path), "%d is duplicated", id);
     if (tk_vocab_add(&bpe->added, id, su_strdup(&bpe->arena, content), strlen(content)) >= 0)
-        return tk_fail(r, place, "%s is there twice", tk_shown(r, content));
+        return tk_fail(r, place, "%s is duplicated", tk_shown(r, content));
     bool normalized = cJSON_IsTrue(found[A_NORMALIZED]);
     TkAddedToken token = {.id = id,
                           .text = searched_text(bpe, content, normalized),
@@ -191,7 +191,7 @@ static bool read_added(TkReader *r, TkBpe *bpe, const char *path, const cJSON *i
                           .rstrip = cJSON_IsTrue(found[A_RSTRIP])};
     token.size = strlen(token.text);
     int32_t other = tk_added_add(normalized ? &bpe->added_normal : &bpe->added_raw, &bpe->arena, &token);
-    return other < 0 || tk_fail(r, place, "%s is there twice, once both are normalised", tk_shown(r, content));
+    return other < 0 || tk_fail(r, place, "%s is duplicated after normalization", tk_shown(r, content));
 }
 
 /* The largest id of all; what is no id is reported when the token is read. */

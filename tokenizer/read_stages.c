@@ -142,7 +142,7 @@ static bool read_one_decoder(TkReader *r, TkBpe *bpe, const char *path, const cJ
 }
 
 bool tk_read_decoder(TkReader *r, TkBpe *bpe, const cJSON *item) {
-    if (!item) return tk_fail(r, "decoder", "is missing: without one, Hugging Face puts a blank between any two tokens");
+    if (!item) return tk_fail(r, "decoder", "is missing: without it, Hugging Face inserts a space between tokens");
     if (!read_chain(r, bpe, "decoder", item, "decoders", read_one_decoder)) return false;
     return !(bpe->decode_byte_level && bpe->decode_byte_fallback) ||
            tk_fail(r, "decoder", "ByteLevel beside ByteFallback is not understood");

@@ -88,7 +88,7 @@ bool tk_split(const TkPattern *pattern, TkMatcher *matcher, TkBehavior behavior,
         done = end;
         any = true;
     }
-    if (found < 0) return su_error(diags, (SuSpan){0}, NULL, "the tokenizer's pattern gave up on the text: %s", why);
+    if (found < 0) return su_error(diags, (SuSpan){0}, NULL, "tokenizer's pattern failed on the text: %s", why);
     if (done != size && !stretch(&s, done, size, false)) return false;
     return flush(&s);
 }

@@ -76,7 +76,7 @@ static void warn_gates(const FeBuild *b, const Ssm *s, const FeMap *router) {
     if (!s->params || sum_to_one) return;
     const FeValue *cause = fe_value(router, r->scale != 1.0 ? KEY(router, scale) : KEY(router, normalize));
     fe_report_once(&b->load->reader, SU_CODE_gates_do_not_sum, cause->span, fe_used_by(b, cause),
-                   "gates do not sum to 1, and combine: params scales every mixed parameter with them, A too");
+                   "combine weights do not sum to 1, and combine: params scales every mixed parameter with them, including A");
 }
 
 /* Beside params there is one state: idle means nothing. */
@@ -85,7 +85,7 @@ static void settle_idle(const FeBuild *b, FeMap *experts) {
     const FeValue *combine = fe_value(experts, KEY(ssm_experts, combine));
     if (combine->state != FE_GIVEN || combine->integer != FE_PARAMS) return;
     if (idle->written && idle->node)
-        fe_misplaced(b, idle, "'ssm.experts.idle' has no meaning beside combine: params: there is one state");
+        fe_misplaced(b, idle, "'ssm.experts.idle' has no meaning with combine: params: there is one state");
     fe_set_integer(experts, KEY(ssm_experts, idle), FE_HOLD);
     idle->moot = true;
 }

@@ -244,7 +244,7 @@ def test_a_wrong_device_file_is_reported_with_its_place(m):
     device = m.file("mine.yaml", "name: mine\nabout: a board\ntarget: cortex-a76\nsource: measured\nbandwith_gb_s: 3\nclusters: []\n")
     text = m.error("asm", spec, "--target", device)
     assert "mine.yaml:5:1: error: unknown key 'bandwith_gb_s'" in text and "did you mean 'bandwidth_gb_s'" in text, text
-    assert "mine.yaml:6:11: error: 'clusters' takes a list of 1 to 8 clusters" in text, text
+    assert "mine.yaml:6:11: error: 'clusters': expected a list of 1 to 8 clusters" in text, text
 
 
 def test_an_unknown_target_is_an_error_that_names_a_near_one(m):

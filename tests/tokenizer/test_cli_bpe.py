@@ -64,11 +64,11 @@ def test_padding_and_gaps_are_never_sampled(m):
 
 def test_mistakes_are_named(m):
     s = spec(m, more=", bos: <bos>")
-    assert "model/t.json: error: has no token '<bos>', the spec's bos" in m.error("run", s, "-w", "w", "--prompt", "a")
+    assert "model/t.json: error: tokenizer has no token '<bos>', the spec's bos" in m.error("run", s, "-w", "w", "--prompt", "a")
     small = m.file("model/small.yaml", (m.directory / s).read_text().replace("vocab_size: 300", "vocab_size: 100").replace(", bos: <bos>", ""))
     m.run("init", small, "--seed", 1, "-o", "w2")
-    assert "holds the token 257, but the vocabulary ends at 99" in m.error("run", small, "-w", "w2", "--prompt", "the")
-    assert "the text is not UTF-8 at byte 1" in m.error("eval", small, "-w", "w2", "--text", "-", stdin=b"a\xff")
+    assert "contains token 257, outside the vocabulary (0 to 99)" in m.error("run", small, "-w", "w2", "--prompt", "the")
+    assert "text: invalid UTF-8 at byte 1" in m.error("eval", small, "-w", "w2", "--text", "-", stdin=b"a\xff")
     m.file("model/t.json", '{"model": {"type": "Unigram"}}')
     assert "model/t.json: error: model.type: 'Unigram'" in m.error("run", small, "-w", "w2", "--prompt", "a")
     (m.directory / "model" / "t.json").unlink()

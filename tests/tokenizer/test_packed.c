@@ -236,14 +236,14 @@ static void damage_is_found(void **state) {
     (void)state;
     SuText file = pack_good(golden_directory, "flags.json");
     uint8_t *data = (uint8_t *)file.text;
-    assert_refused(data, 50, VOCAB, "not a whole");
-    assert_refused(data, file.size - 1, VOCAB, "damaged or cut short");
-    assert_refused(data, file.size, VOCAB - 1, "of a model with 100000 ids");
+    assert_refused(data, 50, VOCAB, "not a complete");
+    assert_refused(data, file.size - 1, VOCAB, "corrupt or truncated");
+    assert_refused(data, file.size, VOCAB - 1, "packed for a model with 100000 ids");
     uint64_t seed = 1;
     for (int i = 0; i < 300; i++) {
         size_t at = 12 + random_below(&seed, (uint32_t)file.size - 12);
         data[at] ^= 0x55;
-        assert_refused(data, file.size, VOCAB, "damaged");
+        assert_refused(data, file.size, VOCAB, "corrupt");
         data[at] ^= 0x55;
     }
     su_text_free(&file);

@@ -51,7 +51,7 @@ static const struct {
     {{.model = MODEL(VOCAB)}, "model.merges: is missing"},
     {{.model = MODEL(MERGES)}, "model.vocab: is missing"},
     {{.model = MODEL(VOCAB ", " MERGES ", \"shrink\": 1")}, "model.'shrink': is not understood"},
-    {{.model = MODEL(VOCAB ", " MERGES ", " MERGES)}, "model.merges: is there twice"},
+    {{.model = MODEL(VOCAB ", " MERGES ", " MERGES)}, "model.merges: is duplicated"},
     {{.model = MODEL(VOCAB ", " MERGES ", \"dropout\": 0.1")}, "model.dropout: is not understood"},
     {{.model = MODEL(VOCAB ", " MERGES ", \"continuing_subword_prefix\": \"##\"")}, "model.continuing_subword_prefix: "},
     {{.model = MODEL(VOCAB ", " MERGES ", \"end_of_word_suffix\": \"</w>\"")}, "model.end_of_word_suffix: "},
@@ -59,13 +59,13 @@ static const struct {
     {{.model = MODEL(VOCAB ", " MERGES ", \"unk_token\": \"<unk>\"")}, "model.unk_token: '<unk>' is not in the vocab"},
     {{.model = MODEL("\"vocab\": [], " MERGES)}, "model.vocab: expected a map"},
     {{.model = MODEL("\"vocab\": {\"a\": 0, \"b\": 0}, " MERGES)}, "model.vocab['b']: has the id 0, as has 'a'"},
-    {{.model = MODEL("\"vocab\": {\"a\": 0, \"a\": 1}, " MERGES)}, "model.vocab['a']: is there twice"},
+    {{.model = MODEL("\"vocab\": {\"a\": 0, \"a\": 1}, " MERGES)}, "model.vocab['a']: is duplicated"},
     {{.model = MODEL("\"vocab\": {\"a\": -1}, " MERGES)}, "model.vocab['a']: expected an id"},
     {{.model = MODEL("\"vocab\": {\"a\": 1.5}, " MERGES)}, "model.vocab['a']: expected an id"},
     {{.model = MODEL("\"vocab\": {\"a\": 1e300}, " MERGES)}, "model.vocab['a']: expected an id"},
     {{.model = MODEL("\"vocab\": {\"a\": 16777216}, " MERGES)}, "up to 16777215"},
     {{.model = MODEL("\"vocab\": {\"a\": \"0\"}, " MERGES)}, "model.vocab['a']: expected an id"},
-    {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a c\"]")}, "model.merges[1]: names 'c', which the vocab lacks"},
+    {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a c\"]")}, "model.merges[1]: names 'c', which is not in the vocab"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"c a\"]")}, "model.merges[0]: names 'c'"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"b a\"]")}, "model.merges[0]: names 'ba'"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"ab\"]")}, "model.merges[0]: expected"},
@@ -104,12 +104,12 @@ static const struct {
     {{.added = "[{\"id\": 16777216, \"content\": \"x\", " FLAGS "]"}, "added_tokens[0].id: expected an id"},
     {{.added = "[{\"id\": 3, \"content\": \"\", " FLAGS "]"}, "added_tokens[0].content: expected a text of 1 to"},
     {{.added = "[{\"id\": 3, \"content\": \"x\", " FLAGS ", {\"id\": 3, \"content\": \"y\", " FLAGS "]"},
-     "added_tokens[1].id: 3 is there twice"},
+     "added_tokens[1].id: 3 is duplicated"},
     {{.added = "[{\"id\": 3, \"content\": \"x\", " FLAGS ", {\"id\": 4, \"content\": \"x\", " FLAGS "]"},
-     "added_tokens[1].content: 'x' is there twice"},
+     "added_tokens[1].content: 'x' is duplicated"},
     {{.added = "[{\"id\": 3, \"content\": \"a\", " FLAGS "]"}, "added_tokens[0]: 'a' has the id 0 in the vocab, not 3"},
     {{.added = "[{\"id\": 2, \"content\": \"x\", " FLAGS "]"}, "added_tokens[0]: the id 2 is 'ab' in the vocab"},
-    {{.more = ", \"version\": \"1.0\""}, "version: is there twice"},
+    {{.more = ", \"version\": \"1.0\""}, "version: is duplicated"},
     {{.more = ", \"\\u001b[2J\": 1"}, "'\\u001b[2J': is not understood"},
 };
 
@@ -137,16 +137,16 @@ static void the_file_they_vary_is_good(void **state) {
 static void what_is_no_file_of_this_kind_is_refused(void **state) {
     (void)state;
 #define REFUSE(text, words) refuse(text, sizeof(text) - 1, words)
-    REFUSE("", "is not JSON");
-    REFUSE("{", "is not JSON");
+    REFUSE("", "file is not valid JSON");
+    REFUSE("{", "file is not valid JSON");
     REFUSE("[]", "the file: expected a map");
-    REFUSE("{} {}", "something behind its JSON, at byte 3");
-    REFUSE("{\"a\": \"\\ud800\"}", "is not JSON");
+    REFUSE("{} {}", "extra data after its JSON, at byte 3");
+    REFUSE("{\"a\": \"\\ud800\"}", "file is not valid JSON");
     REFUSE("{\"a\": \"\xC3\"}", "byte 7 is not UTF-8");
     REFUSE("{\"a\": \"\xED\xA0\x80\"}", "is not UTF-8");
     REFUSE("{\"a\": \"b\0c\"}", "byte 8 is not UTF-8");
-    REFUSE("{\"a\\u0000b\": 1}", "NUL character in a text at byte 3");
-    REFUSE("[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "nested deeper than 16 levels");
+    REFUSE("{\"a\\u0000b\": 1}", "NUL character in a string at byte 3");
+    REFUSE("[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "JSON is nested deeper than 16 levels");
     REFUSE("{\"version\": \"2.0\", \"model\": {}}", "version: '2.0' is not understood");
     REFUSE("{\"version\": \"1.0\"}", "model: is missing");
     REFUSE("version https://git-lfs.github.com/spec/v1\n", "file is a Git LFS pointer, not the file itself");
@@ -187,10 +187,10 @@ static void refuse_special(TkBpeOptions options, const char *words) {
 static void specials_that_do_not_exist_are_refused(void **state) {
     (void)state;
     refuse_special((TkBpeOptions){.vocab_size = 100, .bos = -1, .eos = -1, .bos_text = "<t>"},
-                   "has no token '<t>', the spec's bos");
-    refuse_special((TkBpeOptions){.vocab_size = 100, .bos = -1, .eos = 4}, "has no token 4, the spec's eos");
+                   "tokenizer has no token '<t>', the spec's bos");
+    refuse_special((TkBpeOptions){.vocab_size = 100, .bos = -1, .eos = 4}, "tokenizer has no token 4, the spec's eos");
     refuse_special((TkBpeOptions){.vocab_size = 5, .bos = -1, .eos = -1, .eos_text = "<s>"},
-                   "eos is the token 5, but the vocabulary ends at 4");
+                   "eos is token 5, outside the vocabulary (0 to 4)");
 }
 
 static void refuse_text(int64_t vocab_size, const char *text, size_t size, const char *words) {
@@ -213,8 +213,8 @@ static void texts_without_ids_are_refused(void **state) {
     (void)state;
     refuse_text(100, "abc", 3, "no token for the character 'c' (U+0063) and no unk_token");
     refuse_text(100, "a\n", 2, "no token for the character '' (U+000A)");
-    refuse_text(100, "a\xFFz", 3, "the text is not UTF-8 at byte 1");
-    refuse_text(2, "aab", 3, "the text holds the token 2, but the vocabulary ends at 1");
+    refuse_text(100, "a\xFFz", 3, "text: invalid UTF-8 at byte 1");
+    refuse_text(2, "aab", 3, "text contains token 2, outside the vocabulary (0 to 1)");
 }
 
 static void a_file_that_is_missing_is_named(void **state) {
