@@ -68,7 +68,7 @@ static int unknown_command(const char *name, const char *what, bool with_keys) {
     for (size_t i = 0; i < N_COMMANDS; i++) names[count++] = commands[i]->name;
     names[count++] = with_keys ? "keys" : "help";
     const char *near = su_nearest(name, names, count);
-    fprintf(stderr, "mossc: there is no %s '%s'", what, name);
+    fprintf(stderr, "mossc: unknown %s '%s'", what, name);
     if (near) fprintf(stderr, "; did you mean '%s'?", near);
     fputs("\nTry 'mossc --help'.\n", stderr);
     return CLI_USAGE;
@@ -80,7 +80,7 @@ static int help(int argc, char **argv) {
         return CLI_OK;
     }
     if (argc > 1) {
-        fprintf(stderr, "mossc help: '%s' is one argument too many\nTry 'mossc --help'.\n", argv[1]);
+        fprintf(stderr, "mossc help: unexpected argument '%s'\nTry 'mossc --help'.\n", argv[1]);
         return CLI_USAGE;
     }
     if (strcmp(argv[0], "keys") == 0) {
@@ -117,7 +117,7 @@ static int dispatch(int argc, char **argv) {
         return CLI_OK;
     }
     if (first[0] == '-') {
-        fprintf(stderr, "mossc: the command comes first, before any option such as '%s'\nTry 'mossc --help'.\n", first);
+        fprintf(stderr, "mossc: expected a command before option '%s'\nTry 'mossc --help'.\n", first);
         return CLI_USAGE;
     }
     const CliCommand *command = find_command(first);

@@ -52,7 +52,7 @@ typedef struct Parser {
 static const char *shown(const Parser *p, const CliOption *option) { return su_printf(&p->args->arena, "--%s", option->name); }
 
 static int bad_value(const Parser *p, const CliOption *option, const char *value, const char *expected) {
-    return cli_usage_error(p->command, "%s takes %s, not '%s'", shown(p, option), expected, value);
+    return cli_usage_error(p->command, "%s: expected %s, got '%s'", shown(p, option), expected, value);
 }
 
 static int set_int(const Parser *p, const CliOption *option, const char *value) {
@@ -60,10 +60,8 @@ static int set_int(const Parser *p, const CliOption *option, const char *value) 
     errno = 0;
     long long number = strtoll(value, &end, 10);
     bool is_number = end != value && !*end && errno == 0;
-    if (!is_number || (double)number < option->least || (double)number > option->most) {
-        return bad_value(p, option, value,
-                         su_printf(&p->args->arena, "a whole number from %.0f to %.0f", option->least, option->most));
-    }
+    if (!is_number || (double)number < option->least || (double)number > option->most)
+        return bad_value(p, option, value, su_printf(&p->args->arena, "an integer from %.0f to %.0f", option->least, option->most));
     *(int64_t *)(void *)(p->base + option->offset) = number;
     return CLI_GO;
 }
@@ -81,7 +79,7 @@ static int set_seed(const Parser *p, const CliOption *option, const char *value)
     char *end;
     errno = 0;
     unsigned long long number = strtoull(value, &end, 10);
-    if (value[0] < '0' || value[0] > '9' || *end || errno) return bad_value(p, option, value, "a whole number from 0 to 2^64 - 1");
+    if (value[0] < '0' || value[0] > '9' || *end || errno) return bad_value(p, option, value, "an integer from 0 to 2^64 - 1");
     *(uint64_t *)(void *)(p->base + option->offset) = number;
     return CLI_GO;
 }
@@ -111,7 +109,7 @@ static int pass_index(const Parser *p, const CliOption *option, const char *name
         if (strcmp(name, names[i]) == 0) return i;
     }
     const char *near = su_nearest(name, names, (size_t)count);
-    cli_usage_error(p->command, "--%s: there is no such pass '%s'%s%s%s", option->name, name, near ? "; did you mean '" : "",
+    cli_usage_error(p->command, "--%s: unknown pass '%s'%s%s%s", option->name, name, near ? "; did you mean '" : "",
                     near ? near : "", near ? "'?" : "");
     return -1;
 }
@@ -233,9 +231,9 @@ static int check_counts(const Parser *p) {
         return cli_usage_error(command, "--%s %s is needed", option->name, option->argument);
     }
     if (p->args->n_positionals < command->least_positionals)
-        return cli_usage_error(command, "an argument is missing: mossc %s %s", command->name, command->synopsis);
+        return cli_usage_error(command, "missing argument: mossc %s %s", command->name, command->synopsis);
     if (p->args->n_positionals > command->most_positionals)
-        return cli_usage_error(command, "'%s' is one argument too many", p->args->positionals[command->most_positionals]);
+        return cli_usage_error(command, "unexpected argument '%s'", p->args->positionals[command->most_positionals]);
     return CLI_GO;
 }
 
@@ -312,7 +310,7 @@ static void print_option(const CliOption *option, FILE *out) {
         for (int i = 0; i < PS_PASS_COUNT; i++) {
             snprintf(left, sizeof left, "      --no-%s", ps_pass_name((PsPass)i));
             char help[256];
-            snprintf(help, sizeof help, "leave this pass out: %s", ps_pass_help((PsPass)i));
+            snprintf(help, sizeof help, "skip this pass: %s", ps_pass_help((PsPass)i));
             print_row(left, help, out);
         }
         return;

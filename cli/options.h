@@ -76,7 +76,7 @@ typedef struct CliOption {
                   "override a value of the spec, as in --set stack[0].repeat=2; may be given several times")
 #define CLI_OPTION_PROGRESS(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, progress, "progress", "show progress also where standard error is not a terminal")
-#define CLI_OPTION_NO_PASSES(Type) {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "leave a pass out"}
+#define CLI_OPTION_NO_PASSES(Type) {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "skip a pass"}
 #define CLI_OPTION_WEIGHTS(Type, is_needed, about) CLI_ROW_TEXTS(Type, weights, "weights", 'w', "FILE", is_needed, about)
 #define CLI_ABOUT_WEIGHTS "safetensors checkpoint, which may be given several times; or one file of mossc pack"
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
@@ -88,7 +88,7 @@ typedef struct CliOption {
     CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
 #define CLI_OPTION_NON_FINITE(Type)                                                                                                \
-    CLI_ROW_FLAG(Type, allow_non_finite, "allow-non-finite", "go on where logits are not finite, which is an error otherwise")
+    CLI_ROW_FLAG(Type, allow_non_finite, "allow-non-finite", "continue when logits are non-finite, which is otherwise an error")
 #define CLI_OPTION_KEEP_BOM(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, keep_bom, "keep-bom", "keep a byte-order mark at the start of the text, which is skipped otherwise")
 #define CLI_OPTION_ISA(Type)                                                                                                       \
@@ -99,7 +99,7 @@ typedef struct CliOption {
                  "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4, a device "    \
                  "such as galaxy-s24-ultra, a GPU such as cuda:sm_90 (`mossc targets` lists them)")
 #define CLI_OPTION_NO_CACHE(Type)                                                                                                  \
-    CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels anew, and keep none (see `mossc cache --help`)")
+    CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels again and store none (see `mossc cache --help`)")
 #define CLI_OPTION_DEBUGGER(Type)                                                                                                  \
     CLI_ROW_WORD(Type, debugger, "debug-info", "gdb|perf", cli_debugger_words,                                                     \
                  "tell gdb or perf the names of kernels and the lines of the spec they come from (docs/profiling.md)")
@@ -110,13 +110,13 @@ typedef struct CliOption {
     CLI_ROW_FLAG(Type, fast, "fast",                                                                                               \
                  "with --device cuda: round what tensor cores multiply to the weights' type, as bf16 training does; about twice "  \
                  "the speed of long prompts, for an error near 1e-2")
-#define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "check every byte of packed weights against its digest first")
+#define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "verify every byte of packed weights against its digest first")
 #define CLI_OPTION_STATE_IN(Type)                                                                                                  \
     CLI_ROW_TEXT(Type, state_in, "state-in", 0, "FILE", false,                                                                     \
-                 "go on from a state that --state-out wrote, with the bits of a sequence that was never interrupted")
+                 "continue from a state that --state-out wrote, bit for bit as an uninterrupted sequence")
 #define CLI_OPTION_STATE_OUT(Type)                                                                                                 \
     CLI_ROW_TEXT(Type, state_out, "state-out", 0, "FILE", false,                                                                   \
-                 "write the state after the last token; the file appears only when it is whole")
+                 "write the state after the last token; the file appears only when complete")
 #define CLI_OPTION_JSON(Type, about) CLI_ROW_FLAG(Type, json, "json", about)
 
 /* Of the commands that compile. */

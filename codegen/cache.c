@@ -36,7 +36,7 @@ struct CgCache {
 CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
     CgCache *cache = su_calloc(1, sizeof *cache);
     char *copy = su_copy(directory);
-    if (cache == NULL || copy == NULL) SU_BUG("no memory for the kernel cache");
+    if (cache == NULL || copy == NULL) SU_BUG("cannot allocate memory for the kernel cache");
     cache->directory = copy;
     cache->most_bytes = most_bytes;
     return cache;

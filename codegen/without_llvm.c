@@ -6,7 +6,7 @@
 
 static bool absent(SuDiags *diags) {
     return su_error(diags, (SuSpan){0}, "run the model on a GPU (--device cuda), or build mossc with LLVM (-DMOSSC_LLVM=ON)",
-                    "this mossc was built without LLVM and cannot generate code for CPUs");
+                    "mossc was built without LLVM and cannot generate code for CPUs");
 }
 
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {

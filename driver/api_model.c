@@ -9,7 +9,9 @@
 
 static const MossError fine = {.code = MOSS_OK};
 
-static MossError no_memory(void) { return (MossError){.code = MOSS_NO_MEMORY, .text = "no memory for a compiled model"}; }
+static MossError no_memory(void) {
+    return (MossError){.code = MOSS_NO_MEMORY, .text = "cannot allocate memory for a compiled model"};
+}
 
 /* ---------------------------------------------------------------------------------------------- compiling */
 

@@ -11,7 +11,7 @@ static const MossError fine = {.code = MOSS_OK};
 
 static MossError no_memory(const char *what) {
     MossError error = {.code = MOSS_NO_MEMORY};
-    snprintf(error.text, sizeof error.text, "no memory for %s", what);
+    snprintf(error.text, sizeof error.text, "cannot allocate memory for %s", what);
     return error;
 }
 

@@ -56,13 +56,13 @@ static CgCache *open_cache(DrBuild *build, const char *directory) {
 
 /* Says why kernels cannot be kept, if they cannot. false: they must be. */
 static bool check_cache(DrBuild *build, const DrBuildOptions *options, const char *directory, const CgCache *cache) {
-    const char *hint = "set MOSSC_CACHE_DIR to a directory that can be written";
+    const char *hint = "set MOSSC_CACHE_DIR to a writable directory";
     CgCacheStats stats = directory ? cg_cache_stats(cache) : (CgCacheStats){.problem = "HOME is not set"};
     SuSpan span = directory ? su_file_span(&build->diags, directory) : (SuSpan){0};
     bool needed = options->cache == DR_CACHE_NEEDED;
     if (needed && stats.overfull) {
-        return su_error(&build->diags, span, "set MOSSC_CACHE_SIZE to more MiB",
-                        "the kernels of this spec alone take more room than the cache may");
+        return su_error(&build->diags, span, "increase MOSSC_CACHE_SIZE (MiB)",
+                        "kernels of this spec alone exceed the size limit of the cache");
     }
     if (!stats.problem) return true;
     if (needed) return su_error(&build->diags, span, hint, "kernels cannot be kept: %s", stats.problem);
@@ -106,8 +106,8 @@ static void warn_of_missing_threads(DrBuild *build) {
     int error, missing = build->model ? moss_model_missing_threads(build->model, &error) : 0;
     if (!missing) return;
     int there = moss_model_threads(build->model);
-    su_warning(&build->diags, (SuSpan){0}, "look at ulimit -u and at the limit of processes of the container",
-               "expected %d threads, got %d: another cannot be started: %s", there + missing, there, strerror(error));
+    su_warning(&build->diags, (SuSpan){0}, "check ulimit -u and the container's process limit",
+               "expected %d threads, got %d: cannot start another: %s", there + missing, there, strerror(error));
 }
 
 bool dr_build_weights(DrBuild *build, const DrBuildOptions *options) {

@@ -21,11 +21,11 @@ uint64_t dr_cache_most_bytes(SuDiags *diags) {
     errno = 0;
     unsigned long long mib = strtoull(text, &end, 10);
     if (*text >= '0' && *text <= '9' && !*end && errno == 0 && mib <= MOST_MIB) return (uint64_t)mib << 20;
-    su_warning(diags, (SuSpan){0}, NULL, "MOSSC_CACHE_SIZE takes a number of MiB from 0 to %d, not '%s'; %d it is", MOST_MIB, text,
-               DEFAULT_MIB);
+    su_warning(diags, (SuSpan){0}, NULL, "MOSSC_CACHE_SIZE: expected a number of MiB from 0 to %d, got '%s'; using %d", MOST_MIB,
+               text, DEFAULT_MIB);
     return (uint64_t)DEFAULT_MIB << 20;
 }
 
 bool dr_no_cache_directory(SuDiags *diags) {
-    return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a directory", "there is no kernel cache: HOME is not set");
+    return su_error(diags, (SuSpan){0}, "set MOSSC_CACHE_DIR to a directory", "kernel cache has no directory: HOME is not set");
 }

@@ -35,7 +35,7 @@ static bool check_options(DrBuild *build, const DrDeviceKind *kind, const DrBuil
                           : options->debugger && !(kind->takes & DR_DEBUGGER) ? "--debug-info"
                                                                               : NULL;
     if (refused) {
-        return su_error(&build->diags, (SuSpan){0}, NULL, "%s is for CPUs: it does not go with --device %s", refused,
+        return su_error(&build->diags, (SuSpan){0}, NULL, "%s is for CPUs and cannot be combined with --device %s", refused,
                         options->device);
     }
     if (options->fast && !(kind->takes & DR_FAST)) return su_error(&build->diags, (SuSpan){0}, NULL, "%s", kind->fast_needed);
@@ -51,8 +51,8 @@ static bool build_device_unguarded(DrBuild *build, const DrBuildOptions *options
     int ordinal;
     const DrDeviceKind *kind = find_kind(options->device, &ordinal);
     if (!kind) {
-        return su_error(&build->diags, (SuSpan){0}, "it is cpu, cuda, or cuda:N with the GPU's number from 0",
-                        "unknown device '%s'", options->device);
+        return su_error(&build->diags, (SuSpan){0}, "use cpu, cuda, or cuda:N with the GPU's number from 0", "unknown device '%s'",
+                        options->device);
     }
     if (!check_options(build, kind, options)) return false;
     build->kind = kind;

@@ -24,12 +24,12 @@ bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const D
     *out_stats = rt_prompt_cache_stats(cache);
     rt_prompt_cache_close(cache);
     if (out_stats->error.code != MOSS_OK)
-        su_warning(&build->diags, (SuSpan){0}, NULL, "the prompt cache is not written: %s", out_stats->error.text);
+        su_warning(&build->diags, (SuSpan){0}, NULL, "cannot write the prompt cache: %s", out_stats->error.text);
     return dr_take_ok(build, error);
 }
 
 bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, size_t count) {
-    static const char hint[] = "the weights may be damaged, or not those of this spec; --allow-non-finite goes on all the same";
+    static const char hint[] = "the weights may be corrupt or belong to another spec; --allow-non-finite continues anyway";
     MossState *state = NULL;
     MossNonFinite where;
     SuDiags *diags = &build->diags;
@@ -37,14 +37,14 @@ bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, 
               dr_moss_ok(diags, moss_find_non_finite(build->model, state, tokens, count, &where));
     moss_state_free(state);
     if (!ok) return false;
-    if (!where.found) return su_error(diags, (SuSpan){0}, hint, "the logits are not finite");
+    if (!where.found) return su_error(diags, (SuSpan){0}, hint, "logits are non-finite");
     if (!where.phase[0])
-        return su_error(diags, (SuSpan){0}, hint, "the logits at position %lld are not finite", (long long)where.position);
+        return su_error(diags, (SuSpan){0}, hint, "logits at position %lld are non-finite", (long long)where.position);
     if (where.block < 0) {
-        return su_error(diags, (SuSpan){0}, hint, "the logits are not finite: first at position %lld, in %s, outside the blocks",
+        return su_error(diags, (SuSpan){0}, hint, "logits are non-finite: first at position %lld, in %s, outside the blocks",
                         (long long)where.position, where.phase);
     }
     return su_error(diags, (SuSpan){0}, hint,
-                    "the logits are not finite: first at position %lld, in %s of block %d (line %u of the spec)",
+                    "logits are non-finite: first at position %lld, in %s of block %d (line %u of the spec)",
                     (long long)where.position, where.phase, where.block, where.line);
 }

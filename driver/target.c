@@ -69,7 +69,7 @@ static bool find_code_target(const char *name, SuArena *arena, CgTarget *out_tar
         devices[count++] = device_name(arena, file);
     const char *near = su_nearest(name, devices, count);
     if (!near) return cg_target_by_name(name, out_target, diags);
-    return su_error(diags, (SuSpan){0}, "mossc targets lists them", "unknown target '%s'; did you mean '%s'?", name, near);
+    return su_error(diags, (SuSpan){0}, "run `mossc targets` to list them", "unknown target '%s'; did you mean '%s'?", name, near);
 }
 
 static bool has_suffix(const char *name) {

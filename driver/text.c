@@ -30,7 +30,7 @@ void dr_skip_bom(const char *path, char **text, size_t *size, SuDiags *diags) {
     if (*size < length || memcmp(*text, bom, length) != 0) return;
     *text += length;
     *size -= length;
-    su_note(diags, path ? su_file_span(diags, path) : (SuSpan){0}, NULL, "the byte-order mark at the start of the text is skipped");
+    su_note(diags, path ? su_file_span(diags, path) : (SuSpan){0}, NULL, "byte-order mark at the start of the text was skipped");
 }
 
 bool dr_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {

@@ -37,10 +37,11 @@ static bool read_id(const Cursor *c, size_t size, int64_t vocab_size, int32_t *o
     for (size_t i = 0; i < size; i++) {
         char digit = c->source->text[c->at + i];
         if (digit < '0' || digit > '9')
-            return su_error(diags, span, "ids are separated by blanks, commas or line breaks", "not a token id");
+            return su_error(diags, span, "separate ids with spaces, commas or line breaks", "expected a token id");
         if (id < vocab_size) id = id * 10 + (digit - '0');
     }
-    if (id >= vocab_size) return su_error(diags, span, NULL, "token id too large: the spec's vocab_size is %" PRId64, vocab_size);
+    if (id >= vocab_size)
+        return su_error(diags, span, NULL, "token id is out of range: the spec's vocab_size is %" PRId64, vocab_size);
     *out_id = (int32_t)id;
     return true;
 }
@@ -62,7 +63,7 @@ bool dr_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_
         c.at += length;
         c.column += (uint32_t)length;
     }
-    if (!count) return su_error(diags, su_file_span(diags, path), NULL, "holds no token ids");
+    if (!count) return su_error(diags, su_file_span(diags, path), NULL, "file has no token ids");
     *out_tokens = tokens;
     *out_count = count;
     return true;

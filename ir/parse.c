@@ -263,7 +263,7 @@ static bool parse_block(Parser *p, IrNode *node) {
     int64_t block;
     if (!at_word(p, "block")) return true;
     if (!advance(p) || !take_integer(p, &block)) return false;
-    if (block < 0 || block > INT32_MAX) return FAIL_AT(p, span, "there is no such block");
+    if (block < 0 || block > INT32_MAX) return FAIL_AT(p, span, "block does not exist");
     node->block = (int32_t)block;
     return true;
 }
@@ -273,7 +273,7 @@ static bool parse_span(Parser *p, IrNode *node) {
     int64_t line, column;
     if (!at_sign(p, '!')) return true;
     if (!advance(p) || !take_integer(p, &line) || !take_sign(p, ':') || !take_integer(p, &column)) return false;
-    if (line < 1 || line > UINT32_MAX || column < 0 || column > UINT32_MAX) return FAIL_AT(p, span, "there is no such place");
+    if (line < 1 || line > UINT32_MAX || column < 0 || column > UINT32_MAX) return FAIL_AT(p, span, "operand does not exist");
     node->span = (SuSpan){NULL, (uint32_t)line, (uint32_t)column, 0};
     return true;
 }
@@ -362,7 +362,7 @@ static bool resolve_roles(Parser *p) {
         IrValueId value = ir_names_at(pending->local ? &p->locals : p->g->named, pending->name)->number;
         IrValueId *role = &p->g->regions[pending->region].roles.of[pending->role];
         if (value == IR_NONE) return FAIL_AT(p, pending->span, "%s is not defined", pending->name);
-        if (*role != IR_NONE) return FAIL_AT(p, pending->span, "this role is given twice");
+        if (*role != IR_NONE) return FAIL_AT(p, pending->span, "duplicate role");
         *role = value;
     }
     return true;
@@ -433,7 +433,7 @@ static bool parse_next(Parser *p) {
 
 static bool parse_logits(Parser *p) {
     SuSpan span = p->token.span;
-    if (p->g->logits != IR_NONE) return FAIL_AT(p, span, "the logits are given twice");
+    if (p->g->logits != IR_NONE) return FAIL_AT(p, span, "logits are defined twice");
     if (!parse_value(p, &p->g->logits)) return false;
     if (p->g->values[p->g->logits].kind != IR_RESULT) return FAIL_AT(p, span, "the logits are a result");
     return true;
@@ -494,7 +494,7 @@ static IrGraph *parse_unguarded(SuArena *arena, const SuSource *source, SuDiags 
     Parser p = {.source = source, .diags = diags, .arena = arena, .line = 1, .column = 1, .region = IR_NONE};
     p.locals.arena = arena;
     if (source->size > MAX_SIZE) {
-        su_error(diags, (SuSpan){.source = source}, NULL, "a graph of more than 64 MiB of text");
+        su_error(diags, (SuSpan){.source = source}, NULL, "text of the graph exceeds 64 MiB");
         return NULL;
     }
     return advance(&p) && parse_graph(&p) ? p.g : NULL;

@@ -172,7 +172,8 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
             return bad(v, "step %s of kernel %u has scale %g", info->word, i, steps[n].scale);
         before = steps[n].kind;
     }
-    if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE) return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
+    if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE)
+        return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
     if (pg_does(k, PG_STEP_WEIGHTED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
     if (k->kind == PG_COMBINE && (n == 0 || !pg_step_sums(steps) || pg_does(k, PG_STEP_LOGITS)))
         return bad(v, "kernel %u sums experts: its epilogue must begin with a sum and end with its y", i);
@@ -227,7 +228,7 @@ static bool check_phase(const Verify *v, PgMode mode, uint32_t i) {
     uint32_t before = i > 0 ? p[-1].stage : 0;
     if (p->stage < before || p->stage > before + (i > 0))
         return bad_phase(v, mode, p, "stages must rise one by one from 0, got %u after %u", p->stage, before);
-    if (p->count > PG_PER_POSITION_BLOCK || p->fixed < 1) return bad_phase(v, mode, p, "its tile count is none");
+    if (p->count > PG_PER_POSITION_BLOCK || p->fixed < 1) return bad_phase(v, mode, p, "its tile count is invalid");
     if (p->count == PG_PER_POSITION_BLOCK && (p->k < 1 || p->k > p->E))
         return bad_phase(v, mode, p, "it counts blocks of %u of %u experts", p->k, p->E);
     const PgKernel *k = kernel_of(v, p);

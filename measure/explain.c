@@ -183,7 +183,7 @@ void ms_explain_words(const MsExplained *x, const MsLine *line, SuText *out) {
     switch (line->bottleneck) {
     case MS_BY_READING: su_text_add(out, "%s", what_is_read(x, line)); break;
     case MS_BY_ARITHMETIC: su_text_add(out, "%s", what_is_computed(x, line)); break;
-    case MS_BY_WAITING: su_text_add(out, "workers wait for each other, %.0f %%", waiting); return;
+    case MS_BY_WAITING: su_text_add(out, "workers waiting for each other, %.0f %%", waiting); return;
     case MS_BY_SIZE: su_text_add(out, "too small: %.1f µs each", 1e6 * seconds / (double)line->times); break;
     }
     if (waiting > 20) su_text_add(out, "; waiting, %.0f %%", waiting);

@@ -47,10 +47,10 @@ static void check(const IrGraph *g, const char *pass) {
     size_t size = 0;
     if (!ir_verify(g, &diags)) {
         su_diags_print(&diags, stderr);
-        SU_BUG("%s left a graph that breaks the rules above", pass);
+        SU_BUG("%s produced a graph that violates the rules above", pass);
     }
     FILE *memory = open_memstream(&text, &size);
-    if (memory == NULL) SU_BUG("no memory to print a graph");
+    if (memory == NULL) SU_BUG("cannot allocate memory to print a graph");
     ir_print(g, memory);
     fclose(memory);
     SuArena arena = {0};

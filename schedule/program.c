@@ -111,7 +111,7 @@ static void collect_fused(ScBuilder *b) {
 /* A program that breaks a rule is a bug of this directory. */
 static bool check(const PgProgram *program, SuDiags *diags) {
     return pg_verify(program, diags) ||
-           su_error(diags, (SuSpan){0}, NULL, "this is a bug of mossc: it scheduled a program that breaks its own rules");
+           su_error(diags, (SuSpan){0}, NULL, "this is a bug in mossc: it scheduled an invalid program");
 }
 
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,

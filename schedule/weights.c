@@ -87,7 +87,7 @@ static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *di
     uint64_t floats, end;
     if (!state_floats(b->g, node, operand, &floats) || floats > UINT64_MAX / 8 ||
         !su_add(b->state_bytes, su_round_up(floats * 4, 64), &end) || end > (uint64_t)1 << 48)
-        return su_error(diags, node->span, "a smaller window or max_positions needs less", "the state of a sequence is too large");
+        return su_error(diags, node->span, "a smaller window or max_positions needs less", "state of a sequence is too large");
     b->state_offset[value] = b->state_bytes;
     b->states[b->n_states++] = (PgState){su_strdup(b->arena, b->g->values[value].name), b->state_bytes, end - b->state_bytes};
     b->state_bytes = end;

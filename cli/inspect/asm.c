@@ -25,7 +25,7 @@ static int find_form(const DrDeviceKind *kind, const char *word) {
 static int no_such_form(const CliCommand *command, const DrDeviceKind *kind, const AsmOptions *o) {
     SuText all = {0};
     for (int i = 0; kind->forms[i]; i++) su_text_add(&all, "%s%s", i ? ", " : "", kind->forms[i]);
-    int status = cli_usage_error(command, "code for %s has the forms %s, not '%s'", o->target, all.text, o->form);
+    int status = cli_usage_error(command, "--emit: expected one of %s for %s, got '%s'", all.text, o->target, o->form);
     su_text_free(&all);
     return status;
 }
@@ -57,7 +57,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.isa && strcmp(o.target, "host") != 0)
-        return cli_usage_error(command, "--isa is for the host: it does not go with --target");
+        return cli_usage_error(command, "--isa is for the host and cannot be combined with --target");
     DrBuild build = {0};
     DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off};
     if (o.llvm) o.form = "llvm";

@@ -67,7 +67,7 @@ static bool explain(DrBuild *build, const DrBuildOptions *options, const Explain
 }
 
 static const CliOption table[] = {
-    CLI_ROW_FLAG(ExplainOptions, measure, "measure", "run it, and say how long each phase takes and its bottleneck"),
+    CLI_ROW_FLAG(ExplainOptions, measure, "measure", "run it, and report each phase's time and bottleneck"),
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (with --measure; default: random weights)"),
     CLI_ROW_INT(ExplainOptions, rows, "rows", 0, "R", 2, PG_MAX_ROWS,
                 "tokens of the prompt (default 512, or what the model allows)"),
@@ -82,7 +82,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     ExplainOptions o = {.rows = -1, .position = -1, .repeat = 5};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    if (o.model.weights.count && !o.measure) return cli_usage_error(command, "weights are only read with --measure");
+    if (o.model.weights.count && !o.measure) return cli_usage_error(command, "-w requires --measure");
     const DrDeviceKind *kind = dr_kind_of_device(o.model.device);
     if (kind && !(kind->takes & DR_EXPLAIN)) {
         return cli_usage_error(
@@ -106,7 +106,8 @@ const CliCommand cli_explain = {
         "expected to be chosen: of E, if each of R tokens picks k, E (1 - (1 - k/E)^R).\n\n"
         "--measure runs both steps, after a warm-up, R times in turn without and with looking at the clock in every phase, and "
         "prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the limits of "
-        "this machine (see `mossc limits`; measured in every round) allow, and the bottleneck: reading, multiply-adds, exp, waiting, "
+        "this machine (see `mossc limits`; measured in every round) allow, and the bottleneck: reading, multiply-adds, exp, "
+        "waiting, "
         "or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"

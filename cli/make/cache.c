@@ -48,7 +48,7 @@ static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
     report.removed = removed;
     (o->json ? print_json : print_text)(&report, o);
     if (!o->clear || report.entries == 0) return true;
-    return su_error(diags, su_file_span(diags, directory), NULL, "%zu kernels could not be removed, or were just stored",
+    return su_error(diags, su_file_span(diags, directory), NULL, "%zu kernels could not be removed or were just stored",
                     report.entries);
 }
 

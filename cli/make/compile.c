@@ -42,7 +42,8 @@ typedef struct Compile {
 static bool check_name(const char *name, SuDiags *diags) {
     bool plain = (name[0] >= 'a' && name[0] <= 'z') || (name[0] >= '0' && name[0] <= '9');
     if (plain && strcmp(name, "mossrt") != 0) return true;
-    return su_error(diags, (SuSpan){0}, "give another with --set name=NAME", "files cannot be named after the model '%s'", name);
+    return su_error(diags, (SuSpan){0}, "choose another with --set name=NAME", "model name '%s' cannot be used in file names",
+                    name);
 }
 
 static bool find_target(Compile *c, FeDevice *out_device) {
@@ -95,7 +96,7 @@ static bool emit_alone(Compile *c) {
     CgEmission emission = emissions[c->options->emit];
     if (c->options->output && !cli_is_standard(c->options->output)) return emit_to(c, emission, c->options->output);
     if (emission != CG_OBJECT || !isatty(STDOUT_FILENO)) return emit(c, emission, stdout);
-    return su_error(&c->build.diags, (SuSpan){0}, "name a file with -o", "an object is not written to a terminal");
+    return su_error(&c->build.diags, (SuSpan){0}, "give a file name with -o", "object files are not written to a terminal");
 }
 
 /* ---------------------------------------------------------------------------------------------- the directory */
@@ -116,8 +117,8 @@ static bool write_object(Compile *c) {
     c->artefact.shared = linker != NULL;
     if (shared && !linker) {
         su_directory_forget(&c->directory, shared);
-        fprintf(stderr, "mossc: %s.so is left out: no linker for %s was found (ld.lld or a cross compiler's)\n", c->artefact.name,
-                c->build.target.triple);
+        fprintf(stderr, "mossc: %s.so was not created: no linker for %s was found (ld.lld or a cross compiler's)\n",
+                c->artefact.name, c->build.target.triple);
     }
     return shared != NULL;
 }
@@ -228,7 +229,7 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CompileOptions, false, CLI_ABOUT_WEIGHTS " (needed, but for --emit)"),
     CLI_OPTION_TARGET(CompileOptions),
     CLI_ROW_TEXT(CompileOptions, output, "output", 'o', "DIR", false,
-                 "the directory to be made, which appears only when it is whole; with --emit a file (default: standard output)"),
+                 "the directory to create, which appears only when complete; with --emit a file (default: standard output)"),
     CLI_ROW_WORD(CompileOptions, emit, "emit", "WHAT", emit_words,
                  "only the code: asm, llvm (IR after optimisation) or obj (the relocatable object); default all"),
     CLI_ROW_TEXT(
@@ -257,14 +258,15 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
     if (o.emit == EMIT_ALL && cli_is_standard(o.output))
-        return cli_usage_error(command, "a directory is made, which cannot be standard output: -o needs its name");
+        return cli_usage_error(command, "-o: expected a directory name, standard output cannot be a directory");
     if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     if (kind != &dr_cpu && o.emit != EMIT_ALL)
         return cli_usage_error(command, "--emit is for CPUs: `mossc asm --target %s --emit cubin` is for GPUs", o.target);
-    if (!(kind->takes & DR_CPUS) && o.cpus) return cli_usage_error(command, "--cpus does not go with a GPU");
+    if (!(kind->takes & DR_CPUS) && o.cpus) return cli_usage_error(command, "--cpus cannot be combined with a GPU target");
     if (!(kind->takes & DR_FAST) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
-    if (o.cpus && !is_cpu_list(o.cpus)) return cli_usage_error(command, "--cpus takes numbers with commas, not '%s'", o.cpus);
+    if (o.cpus && !is_cpu_list(o.cpus))
+        return cli_usage_error(command, "--cpus: expected numbers separated by commas, got '%s'", o.cpus);
     Compile c = {.options = &o};
     DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .weights = &o.weights, .threads = o.threads};
     bool ok = compile(&c, &options);
@@ -273,7 +275,7 @@ static int run(const CliCommand *command, CliArgs *args) {
 
 const CliCommand cli_compile = {
     .name = "compile",
-    .summary = "make a directory with code, weights and runtime for a phone, a board, a GPU or this machine",
+    .summary = "create a directory with code, weights and runtime for a phone, a board, a GPU or this machine",
     .synopsis = "SPEC -w WEIGHTS... -o DIR [--target TARGET] [OPTION]...",
     .about =
         "Compiles SPEC ahead of time and writes a directory that holds all it takes to run the model: an object with its code and "

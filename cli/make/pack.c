@@ -35,7 +35,7 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(PackOptions, true,
                        "safetensors checkpoint, which may be given several times; with --verify alone the packed file"),
     CLI_ROW_TEXT(PackOptions, output, "output", 'o', "F.weights", false,
-                 "where the packed weights go; the file appears only when it is whole"),
+                 "file for the packed weights; it appears only when complete"),
     CLI_ROW_FLAG(PackOptions, verify, "verify", "check every byte of the packed file against its digest; without -o only that"),
     CLI_OPTION_THREADS(PackOptions),
     CLI_OPTION_SET(PackOptions),
@@ -47,9 +47,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (!o.output && !o.verify) return cli_usage_error(command, "-o F.weights (--output) or --verify is needed");
-    if (!o.output && o.weights.count > 1) return cli_usage_error(command, "--verify alone takes one packed file");
+    if (!o.output && o.weights.count > 1) return cli_usage_error(command, "--verify without -o takes one packed file");
     if (o.verify && o.output && cli_is_standard(o.output))
-        return cli_usage_error(command, "--verify reads the file again: it does not go with -o -");
+        return cli_usage_error(command, "--verify reads the output file again and cannot be combined with -o -");
     DrBuild build = {0};
     DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
     bool ok = dr_build_spec(&build, &options) && cli_check_output(&build, o.output) && dr_build_graph(&build) &&

@@ -67,9 +67,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     if (kind == &dr_cpu && strcmp(o.target, "host") != 0)
-        return cli_usage_error(command, "--target takes host or a GPU such as cuda:sm_90, not '%s'", o.target);
+        return cli_usage_error(command, "--target: expected host or a GPU such as cuda:sm_90, got '%s'", o.target);
     if (!(kind->takes & DR_ISA) && o.model.isa)
-        return cli_usage_error(command, "--isa is for the host: it does not go with --target");
+        return cli_usage_error(command, "--isa is for the host and cannot be combined with --target");
     if (!target_is_there(o.target)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++)

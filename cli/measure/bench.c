@@ -84,7 +84,7 @@ static bool measure_cached(DrBuild *build, const DrBuildOptions *options, const 
         forget(&next);
     }
     if (!all)
-        su_warning(&build->diags, (SuSpan){0}, "see `mossc warm`", "no cached_ms: the kernel cache does not keep all kernels");
+        su_warning(&build->diags, (SuSpan){0}, "see `mossc warm`", "no cached_ms: the kernel cache does not store all kernels");
     return all;
 }
 

@@ -103,7 +103,7 @@ static bool read_text(DrBuild *build, const EvalOptions *o, RtTokens *tokens, Sc
     bool bos = rt_tokenizer_bos(tokenizer) >= 0;
     if (ok && tokens->count < 2) {
         ok = su_error(&build->diags, su_file_span(&build->diags, o->text),
-                      bos ? NULL : "the spec has no bos, so that the first token is not scored", "holds nothing to score");
+                      bos ? NULL : "spec has no bos, so the first token is not scored", "file has nothing to score");
     }
     if (ok) {
         SuText first = {0};

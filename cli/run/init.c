@@ -20,8 +20,7 @@ static bool write_weights(DrBuild *build, const InitOptions *o) {
 }
 
 static const CliOption table[] = {
-    CLI_ROW_TEXT(InitOptions, output, "output", 'o', "W.safetensors", true,
-                 "where the weights go; the file appears only when it is whole"),
+    CLI_ROW_TEXT(InitOptions, output, "output", 'o', "W.safetensors", true, "file for the weights; it appears only when complete"),
     CLI_ROW_SEED(InitOptions, seed, "seed", "N", "0 to 2^64 - 1 (default 0); the same seed gives the same bytes on every machine"),
     CLI_OPTION_SET(InitOptions),
     CLI_OPTION_PROGRESS(InitOptions),

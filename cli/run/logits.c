@@ -103,8 +103,7 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
         for (int64_t v = 0; v < vocab_size; v++) row[v] = (float)logits[v]; /* exact for the reference of 32 bits */
         fwrite(row, sizeof row[0], (size_t)vocab_size, job->out);
         if (!job->options->allow_non_finite && !moss_all_finite(row, vocab_size)) {
-            ok = su_error(diags, (SuSpan){0}, "--allow-non-finite goes on all the same",
-                          "the logits at position %zu are not finite", t);
+            ok = su_error(diags, (SuSpan){0}, "--allow-non-finite continues anyway", "logits at position %zu are non-finite", t);
             break;
         }
         cli_progress_update(&progress, t + 1, job->count);
@@ -118,8 +117,8 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
 static bool run_reference(DrBuild *build, const DrBuildOptions *options, Job *job) {
     int64_t bound = fe_position_bound(&build->spec);
     if (bound && job->count > (uint64_t)bound) {
-        return su_error(&build->diags, (SuSpan){0}, NULL, "a sequence of %zu tokens is longer than max_positions, %" PRId64,
-                        job->count, bound);
+        return su_error(&build->diags, (SuSpan){0}, NULL, "sequence of %zu tokens exceeds max_positions %" PRId64, job->count,
+                        bound);
     }
     if (!dr_build_graph(build)) return false;
     size_t n_tensors;
@@ -142,7 +141,7 @@ static void report(const DrBuild *build, const Job *job) {
     if (!o->json) {
         if (!reference) return;
         if (isinf(job->min_gap))
-            fputs("mossc: every expert is always chosen: there is no routing gap\n", stderr);
+            fputs("mossc: every expert is always chosen, so no routing gap exists\n", stderr);
         else
             fprintf(stderr, "mossc: the smallest gap between a chosen and an unchosen expert is %g\n", job->min_gap);
         return;
@@ -208,11 +207,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.tokens, "-") == 0)
         return cli_usage_error(command, "the spec and the tokens cannot both be standard input");
     if (o.mode == MODE_DECODE && o.chunk > 1)
-        return cli_usage_error(command, "--mode decode feeds tokens one by one: --chunk does not go with it");
-    if (o.reference != NO_REFERENCE && (o.state_in || o.state_out)) {
-        return cli_usage_error(
-            command, "an evaluator has no states of compiled code: --reference does not go with --state-in and --state-out");
-    }
+        return cli_usage_error(command, "--mode decode feeds tokens one by one and cannot be combined with --chunk");
+    if (o.reference != NO_REFERENCE && (o.state_in || o.state_out))
+        return cli_usage_error(command, "--reference uses no compiled state and cannot be combined with --state-in or --state-out");
     if (o.json && (cli_is_standard(o.output) || cli_is_standard(o.state_out)))
         return cli_usage_error(command, "--json prints on standard output: -o and --state-out need files");
     if (cli_is_standard(o.output) && cli_is_standard(o.state_out))

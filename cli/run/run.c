@@ -76,7 +76,7 @@ static bool read_prompt(Session *s) {
     if (!s->tokenizer || !dr_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
     if (o->state_in) drop_bos(&s->prompt_tokens, s->tokenizer);
     if (s->prompt_tokens.count || o->state_in) return true;
-    return su_error(diags, (SuSpan){0}, NULL, "the prompt is empty, and the spec has no bos to begin with");
+    return su_error(diags, (SuSpan){0}, NULL, "prompt is empty and the spec has no bos");
 }
 
 /* Before the work, like all that is written. */
@@ -100,7 +100,7 @@ static bool prepare(Session *s, const DrBuildOptions *options) {
         return false;
     int64_t bound = build->program->max_positions;
     if (bound && (int64_t)s->prompt_tokens.count > bound) {
-        return su_error(&build->diags, (SuSpan){0}, NULL, "the prompt has %zu tokens, and the spec's max_positions is %" PRId64,
+        return su_error(&build->diags, (SuSpan){0}, NULL, "prompt has %zu tokens, more than the spec's max_positions %" PRId64,
                         s->prompt_tokens.count, bound);
     }
     const RunOptions *o = s->options;
@@ -173,7 +173,7 @@ static bool pick(Session *s, MossSampler *sampler, int32_t *out_token) {
     if (!s->room) s->room = SU_NEW_ARRAY(&s->build.arena, float, (size_t)rt_tokenizer_limit(s->tokenizer));
     *out_token = rt_tokenizer_sample(s->tokenizer, sampler, moss_state_logits(s->state), s->room);
     if (*out_token >= 0) return true;
-    return su_error(&s->build.diags, (SuSpan){0}, NULL, "no logit is a number after %" PRId64 " tokens",
+    return su_error(&s->build.diags, (SuSpan){0}, NULL, "all logits are NaN after %" PRId64 " tokens",
                     moss_state_position(s->state));
 }
 
@@ -231,7 +231,7 @@ static bool generate_tokens(Session *s) {
 static bool generate(Session *s) {
     if (s->options->max_tokens == 0) return true;
     if (!moss_state_logits(s->state)) {
-        return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to go on with", "the state in '%s' holds no logits",
+        return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to continue with", "state in '%s' has no logits",
                         s->options->state_in);
     }
     cli_catch_interrupts();
@@ -334,7 +334,7 @@ static bool make_text(Session *s, const DrBuildOptions *options) {
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
     CLI_OPTION_VERIFY(CliModelOptions),
-    CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
+    CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to continue"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
     CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_OPTION_NON_FINITE(RunOptions),
@@ -370,8 +370,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
         return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
     if (o.prompt_cache && o.state_in)
-        return cli_usage_error(command,
-                               "a prompt cache holds prompts from their start: --prompt-cache does not go with --state-in");
+        return cli_usage_error(command, "--prompt-cache stores prompts from their start and cannot be combined with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");

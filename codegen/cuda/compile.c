@@ -83,12 +83,12 @@ static bool choose(Compiling *c) {
     code->form = c->options->output == CG_CUDA_PTX || newest != asked ? CG_NVRTC_PTX : CG_NVRTC_CUBIN;
     cg_nvrtc_version(c->nvrtc, &major, &minor);
     if (newest == 0) {
-        return su_error(c->diags, (SuSpan){0}, "an older NVRTC does: set MOSSC_NVRTC to its file",
-                        "NVRTC %d.%d compiles for later GPUs than sm_%d only", major, minor, asked);
+        return su_error(c->diags, (SuSpan){0}, "set MOSSC_NVRTC to an older NVRTC",
+                        "NVRTC %d.%d does not support sm_%d, only newer GPUs", major, minor, asked);
     }
     if (c->options->output == CG_CUDA_CUBIN && code->form != CG_NVRTC_CUBIN) {
-        return su_error(c->diags, (SuSpan){0}, "a newer NVRTC does; PTX for an older GPU runs on it too",
-                        "NVRTC %d.%d makes no machine code for sm_%d", major, minor, asked);
+        return su_error(c->diags, (SuSpan){0}, "use a newer NVRTC, or PTX for an older GPU, which also runs on it",
+                        "NVRTC %d.%d cannot generate machine code for sm_%d", major, minor, asked);
     }
     return true;
 }

@@ -89,11 +89,11 @@ CgNvrtc *cg_nvrtc_open(SuDiags *diags) {
     CgNvrtc *n = open_nvrtc(&missing);
     if (n != NULL) return n;
     if (missing != NULL)
-        su_error(diags, (SuSpan){0}, hint, "the NVRTC library that was found has no %s: it is too old", missing);
+        su_error(diags, (SuSpan){0}, hint, "NVRTC library is too old: it has no %s", missing);
     else if (path != NULL && path[0] != '\0')
-        su_error(diags, (SuSpan){0}, hint, "MOSSC_NVRTC, %s, cannot be opened as a library", path);
+        su_error(diags, (SuSpan){0}, hint, "MOSSC_NVRTC: cannot load the library %s", path);
     else
-        su_error(diags, (SuSpan){0}, hint, "there is no NVRTC library (%s to %s)", file_names[0], file_names[2]);
+        su_error(diags, (SuSpan){0}, hint, "NVRTC library (%s to %s) was not found", file_names[0], file_names[2]);
     return NULL;
 }
 
@@ -164,7 +164,7 @@ static int spec_line(const char *text, int at) {
 static void report(SuDiags *diags, const char *why, const char *text, const char *log) {
     int line = spec_line(text, error_line(log));
     if (line > 0)
-        su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s, in what line %d of the spec became:\n%s", why, line, log);
+        su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s, in the code generated from line %d of the spec:\n%s", why, line, log);
     else
         su_error(diags, (SuSpan){0}, NULL, "NVRTC: %s:\n%s", why, log);
 }

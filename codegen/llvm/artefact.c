@@ -35,7 +35,7 @@ static LLVMModuleRef make_kernel(Artefact *a, uint32_t index, char **out_error) 
     LLVMModuleRef copy = NULL;
     if (*out_error == NULL) {
         LLVMMemoryBufferRef bitcode = LLVMWriteBitcodeToMemoryBuffer(kernel.module);
-        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) *out_error = su_copy("its bitcode cannot be read back");
+        if (LLVMParseBitcodeInContext2(a->context, bitcode, &copy)) *out_error = su_copy("cannot read its bitcode back");
         LLVMDisposeMemoryBuffer(bitcode);
     }
     cg_module_close(&kernel);
@@ -53,7 +53,7 @@ static bool add_kernels(Artefact *a) {
     for (uint32_t i = 0; i < a->program->n_kernels; i++) {
         char *error = NULL;
         LLVMModuleRef kernel = make_kernel(a, i, &error);
-        if (error == NULL && LLVMLinkModules2(a->module, kernel)) { error = su_copy("it cannot be linked"); } /* which frees it */
+        if (error == NULL && LLVMLinkModules2(a->module, kernel)) { error = su_copy("cannot link it"); } /* which frees it */
         if (error != NULL) {
             su_error(a->diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", kernel_name(a, i), error);
             su_free(error);
@@ -175,7 +175,8 @@ static bool begin(Artefact *a) {
     char *error = NULL;
     a->machine = cg_machine(a->target, &error);
     if (a->machine == NULL) {
-        su_error(a->diags, (SuSpan){0}, NULL, "LLVM knows no machine '%s': %s", a->target->triple, error == NULL ? "" : error);
+        su_error(a->diags, (SuSpan){0}, NULL, "LLVM does not support machine '%s': %s", a->target->triple,
+                 error == NULL ? "" : error);
         LLVMDisposeMessage(error);
         return false;
     }
@@ -198,7 +199,7 @@ static bool write_code(Artefact *a, LLVMCodeGenFileType type, FILE *out) {
     LLVMMemoryBufferRef code = NULL;
     char *error = NULL;
     if (LLVMTargetMachineEmitToMemoryBuffer(a->machine, a->module, type, &error, &code)) {
-        su_error(a->diags, (SuSpan){0}, NULL, "LLVM cannot make the object: %s", error);
+        su_error(a->diags, (SuSpan){0}, NULL, "LLVM cannot create the object: %s", error);
         LLVMDisposeMessage(error);
         return false;
     }

@@ -248,7 +248,7 @@ static bool llvm_print_unguarded(const CgTarget *target, const PgProgram *progra
     char *error = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &error);
     if (machine == NULL) {
-        su_error(diags, (SuSpan){0}, NULL, "LLVM knows no machine '%s': %s", target->triple, error == NULL ? "" : error);
+        su_error(diags, (SuSpan){0}, NULL, "LLVM does not support machine '%s': %s", target->triple, error == NULL ? "" : error);
         LLVMDisposeMessage(error);
         return false;
     }

@@ -108,7 +108,7 @@ const CgTargetName *cg_target_extensions(size_t *out_count) {
 static bool unknown(const char *what, const char *word, const CgTargetName *list, size_t count, SuDiags *diags) {
     const char *words[N_NAMES]; /* the longer list */
     for (size_t i = 0; i < count; i++) words[i] = list[i].name;
-    const char *near = su_nearest(word, words, count), *hint = "mossc targets lists them";
+    const char *near = su_nearest(word, words, count), *hint = "run `mossc targets` to list them";
     if (near == NULL) return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'", what, word);
     return su_error(diags, (SuSpan){0}, hint, "unknown %s '%s'; did you mean '%s'?", what, word, near);
 }
@@ -167,7 +167,7 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
     SuSpan nowhere = {0};
     bool wide = has_all(features, avx512_features), wants_wide = isa == NULL || strcmp(isa, "avx512") == 0;
     if (!has_all(features, avx2_features)) {
-        return su_error(diags, nowhere, "it needs x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel from Haswell on, AMD from Zen on",
+        return su_error(diags, nowhere, "expected x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel Haswell or later, AMD Zen or later",
                         "this processor (%s) is not one that mossc makes code for", cpu);
     }
     if (!wide && isa != NULL && wants_wide)
@@ -187,7 +187,8 @@ static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, cons
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
     memset(out_target, 0, sizeof *out_target);
     if (isa != NULL && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0)
-        return su_error(diags, (SuSpan){0}, "give avx2 or avx512, or nothing for the best", "unknown instruction set '%s'", isa);
+        return su_error(diags, (SuSpan){0}, "use avx2 or avx512, or leave it out for the best available",
+                        "unknown instruction set '%s'", isa);
     initialise_llvm();
     copy_text(out_target->name, sizeof out_target->name, "host");
     out_target->native = true;

@@ -131,7 +131,7 @@ def test_the_environment_names_the_directory(m):
     made, _ = warm(m, spec)
     assert len(list((home / ".cache/mossc/kernels").iterdir())) == made
     with_environment(m, HOME=None)
-    assert "there is no kernel cache: HOME is not set" in m.error("cache")
+    assert "kernel cache has no directory: HOME is not set" in m.error("cache")
     assert "kernels cannot be kept: HOME is not set" in logits(m, spec)[1]
     assert "kernels cannot be kept" not in logits(m, spec, "--no-cache")[1]
 
@@ -146,7 +146,7 @@ def test_the_bound_is_kept(m):
     assert m.json("cache", "--json")["most_bytes"] == 0
     with_environment(m, MOSSC_CACHE_SIZE="12x")
     done = m.run("cache")
-    assert "MOSSC_CACHE_SIZE takes a number of MiB" in done.stderr and b"of at most 64.0 MiB" in done.stdout
+    assert "MOSSC_CACHE_SIZE: expected a number of MiB" in done.stderr and b"of at most 64.0 MiB" in done.stdout
 
 
 def test_bench_measures_both(m):

@@ -127,11 +127,11 @@ def test_logits_that_are_not_finite_are_an_error_that_says_where(m):
     for name, command in commands.items():
         for threads in (1, 2):
             text = m.run(*command, "--threads", threads, status=1).stderr
-            assert "the logits are not finite: first at position 0, in blocks.1." in text and "of block 1 (line 7 of the spec)" in text, (name, text)
+            assert "logits are non-finite: first at position 0, in blocks.1." in text and "of block 1 (line 7 of the spec)" in text, (name, text)
             assert "x.npy" not in m.left()
         m.run(*command, "--allow-non-finite", status=1 if name == "run" else 0)  # there may be no logit to pick
     text = m.error(*commands["logits"], "--reference", "32")
-    assert "the logits at position 0 are not finite" in text, text
+    assert "logits at position 0 are non-finite" in text, text
 
 
 # ------------------------------------------------------------------------------------------------ texts
@@ -145,7 +145,7 @@ def test_a_byte_order_mark_is_skipped_with_a_note(m):
     m.file("bom.txt", BOM + TEXT.encode())
     m.file("ids.txt", BOM + b"1 2 3 4")
     common = [spec, "-w", "w.safetensors"]
-    note = "the byte-order mark at the start of the text is skipped"
+    note = "byte-order mark at the start of the text was skipped"
     run = ["run", *common, "-n", 5, "--no-echo"]
     wanted = m.run(*run, "--prompt", TEXT)
     assert note not in wanted.stderr

@@ -117,7 +117,7 @@ def test_without_threads_there_are_fewer_workers(m):
     if done.returncode == 0 and "expected 4 threads" not in messages:
         raise Skipped("the limit on processes does not hold here")
     assert done.returncode == 0 and done.stdout == wanted.stdout, messages
-    assert "warning: expected 4 threads, got 1: another cannot be started: Resource temporarily unavailable" in messages, messages
+    assert "warning: expected 4 threads, got 1: cannot start another: Resource temporarily unavailable" in messages, messages
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_what_is_no_fit_gpu_is_told(m):
         ({"devices": 0}, "cuda", "NVIDIA driver found no GPU"),
         ({"devices": 2}, "cuda:7", "GPU 7 does not exist: the driver found 2, numbered from 0"),
         ({"architecture": 70, "name": "Old GPU"}, "cuda", "Old GPU is not supported: expected compute capability 7.5 (Turing) or newer, got 7.0"),
-        ({"newest": 70}, "cuda", "compiles for later GPUs than sm_90 only"),
+        ({"newest": 70}, "cuda", "does not support sm_90, only newer GPUs"),
         ({}, "cuda:x", "unknown device 'cuda:x'"),
         ({}, "gpu", "unknown device 'gpu'"),
     ]
@@ -86,7 +86,7 @@ def test_without_nvrtc_it_says_where_to_get_it(m):
     model = tiny(m)
     m.variables["MOSSC_NVRTC"] = "/nonexistent"
     text = m.error("run", *model, "--prompt", "a", "-n", 1, *GPU, "--no-cache")
-    assert "MOSSC_NVRTC, /nonexistent, cannot be opened" in text and "pip install" in text, text
+    assert "MOSSC_NVRTC: cannot load the library /nonexistent" in text and "pip install" in text, text
 
 
 def test_every_call_of_nvrtc_may_fail(m):

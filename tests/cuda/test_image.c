@@ -209,7 +209,7 @@ static void machine_code_for_a_newer_gpu_is_refused(void **unused) {
     (void)unused;
     Place p;
     place_open(&p);
-    expect_refused(&p, FUTURE, CG_CUDA_CUBIN, "makes no machine code for sm_999");
+    expect_refused(&p, FUTURE, CG_CUDA_CUBIN, "cannot generate machine code for sm_999");
     place_close(&p);
 }
 
@@ -217,7 +217,7 @@ static void older_gpu_is_refused(void **unused) {
     (void)unused;
     Place p;
     place_open(&p);
-    expect_refused(&p, PAST, CG_CUDA_RUNS, "compiles for later GPUs than sm_10 only");
+    expect_refused(&p, PAST, CG_CUDA_RUNS, "does not support sm_10, only newer GPUs");
     place_close(&p);
 }
 

@@ -196,7 +196,7 @@ static void test_a_router_that_is_not_finite_stops_the_run(void **state) {
         double combine_weights[2];
         IrEval *eval = rig_run(&r.rig, false, 3, 1, combine_weights);
         assert_int_equal(r.rig.diags.errors, 1);
-        assert_string_equal(r.rig.diags.items[0].message, "block 7, position 1: the router gave a value that is not finite");
+        assert_string_equal(r.rig.diags.items[0].message, "block 7, position 1: router gave a non-finite value");
         ir_eval_free(eval);
         rig_end(&r.rig);
     }

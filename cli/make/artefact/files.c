@@ -178,7 +178,7 @@ static void say_all(Words *words, const CliArtefact *a) {
 static const DrEmbedded *find_embedded(const char *name) {
     for (const DrEmbedded *file = cli_embedded; file->name; file++)
         if (strcmp(file->name, name) == 0) return file;
-    SU_BUG("no file '%s' is carried", name);
+    SU_BUG("file '%s' is not embedded", name);
 }
 
 /* GPUs have templates of their own. */
