@@ -131,6 +131,7 @@ static int set_value(const Parser *p, const CliOption *option, const char *value
     case CLI_INT: return set_int(p, option, value);
     case CLI_REAL: return set_real(p, option, value);
     case CLI_SEED: return set_seed(p, option, value);
+    case CLI_OWN_SEED: ((CliSeed *)at)->given = true; return set_seed(p, option, value);
     case CLI_WORD: return set_word(p, option, value);
     case CLI_PASS: {
         int pass = pass_index(p, option, value);

@@ -26,12 +26,18 @@ typedef enum CliKind {
     CLI_INT,      /* int64_t within [least, most] */
     CLI_REAL,     /* double within [least, most] */
     CLI_SEED,     /* uint64_t */
+    CLI_OWN_SEED, /* CliSeed: knows whether it was given */
     CLI_WORD,     /* int: index into words */
     CLI_PASS,     /* int: a PsPass, at most `most` */
     CLI_NO_PASSES /* bool[PS_PASS_COUNT]: "--no-NAME" for every pass, one row for all of them */
 } CliKind;
 
 typedef DrTexts CliTexts;
+
+typedef struct CliSeed {
+    uint64_t value; /* first: it is written like a CLI_SEED */
+    bool given;
+} CliSeed;
 
 typedef struct CliOption {
     const char *name;     /* without the dashes; "no-" for CLI_NO_PASSES */
@@ -58,6 +64,7 @@ typedef struct CliOption {
 #define CLI_ROW_REAL(Type, field, text, value, smallest, largest, about)                                                           \
     {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_REAL, about), .least = smallest, .most = largest}
 #define CLI_ROW_SEED(Type, field, text, value, about) {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_SEED, about)}
+#define CLI_ROW_OWN_SEED(Type, field, text, value, about) {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_OWN_SEED, about)}
 #define CLI_ROW_WORD(Type, field, text, value, list, about)                                                                        \
     {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_WORD, about), .words = list}
 #define CLI_ROW_PASS(Type, field, text, value, last, about)                                                                        \
@@ -74,10 +81,16 @@ typedef struct CliOption {
 #define CLI_ABOUT_WEIGHTS "safetensors checkpoint, which may be given several times; or one file of mossc pack"
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(Type, threads, "threads", 0, "N", 1, 1024,                                                                         \
-                "workers (default: as many as there are CPUs for this process); the result does not depend on it")
+                "workers (default: as many as there are CPUs for this process, and its CPU quota pays for); the result does not "  \
+                "depend on "                                                                                                       \
+                "it")
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \
     CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
+#define CLI_OPTION_NON_FINITE(Type)                                                                                                \
+    CLI_ROW_FLAG(Type, allow_non_finite, "allow-non-finite", "go on where logits are not finite, which is an error otherwise")
+#define CLI_OPTION_KEEP_BOM(Type)                                                                                                  \
+    CLI_ROW_FLAG(Type, keep_bom, "keep-bom", "keep a byte-order mark at the start of the text, which is skipped otherwise")
 #define CLI_OPTION_ISA(Type)                                                                                                       \
     CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \
                  "generate code for best (what this machine has, the default), avx512 or avx2")

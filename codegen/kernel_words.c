@@ -5,13 +5,6 @@
 
 #include "codegen/target.h"
 
-static const char *const kinds[] = {
-#define CG_KERNEL(kind, emitter, name) [kind] = name,
-#include "codegen/kernels.def"
-#undef CG_KERNEL
-};
-_Static_assert(sizeof kinds / sizeof kinds[0] == PG_KIND_COUNT, "a kind of kernel has no row in kernels.def");
-
 typedef struct Name {
     char *text;
     size_t size, length;
@@ -38,7 +31,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
                                       [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
     Name n = {out, size, 0};
-    append(&n, "%s_%s", kinds[k->kind], k->mode == PG_ROW ? "row" : "block");
+    append(&n, "%s_%s", pg_kind_word(k->kind), k->mode == PG_ROW ? "row" : "block");
     if (k->K > 0)
         append(&n, "_%lldx%lld", (long long)k->K, (long long)k->O);
     else if (k->O > 0)

@@ -84,9 +84,11 @@ int64_t mossc_spec_n_blocks(const MosscSpec *spec) { return spec->build.spec.n_b
 MossError mossc_spec_print(const MosscSpec *spec, MosscForm form, char **out_text, size_t *out_size) {
     SuText text = {0};
     (form == MOSSC_JSON ? fe_print_spec_json : fe_print_spec)(&spec->build.spec, &text);
-    *out_text = text.text;
-    if (out_size) *out_size = text.size;
-    return text.text ? fine : no_memory("a spec as text");
+    *out_text = text.text ? malloc(text.size + 1) : NULL;
+    if (*out_text) memcpy(*out_text, text.text, text.size + 1);
+    if (out_size) *out_size = *out_text ? text.size : 0;
+    su_text_free(&text);
+    return *out_text ? fine : no_memory("a spec as text");
 }
 
 void mossc_text_free(char *text) { free(text); }

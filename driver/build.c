@@ -83,12 +83,22 @@ MossOptions dr_moss_options(const DrBuild *build, const DrBuildOptions *options)
                          .device = build->device};
 }
 
+/* Fewer workers than asked for are slower, not wrong. */
+static void warn_of_missing_threads(DrBuild *build) {
+    int error, missing = build->model ? moss_model_missing_threads(build->model, &error) : 0;
+    if (!missing) return;
+    int there = moss_model_threads(build->model);
+    su_warning(&build->diags, (SuSpan){0}, "look at ulimit -u and at the limit of processes of the container",
+               "expected %d threads, got %d: another cannot be started: %s", there + missing, there, strerror(error));
+}
+
 bool dr_build_weights(DrBuild *build, const DrBuildOptions *options) {
     MossOptions moss = dr_moss_options(build, options);
     dr_progress_begin(&options->progress, "loading weights", "bytes", true);
     MossError error =
         moss_model_load(build->program, dr_codes(build), options->weights->items, options->weights->count, &moss, &build->model);
     dr_progress_end(&options->progress);
+    warn_of_missing_threads(build);
     return dr_take_ok(build, error);
 }
 
@@ -97,6 +107,7 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
     dr_progress_begin(&options->progress, what, "bytes", true);
     MossError error = moss_model_from_memory(build->program, dr_codes(build), lookup, context, &moss, &build->model);
     dr_progress_end(&options->progress);
+    warn_of_missing_threads(build);
     return dr_take_ok(build, error);
 }
 

@@ -30,6 +30,9 @@ typedef struct DrFacts {
     uint64_t memory; /* bytes; 0: not known */
 } DrFacts;
 
+/* Takes a file of an artefact, of the model's name and this suffix (".cubin"). */
+typedef bool (*DrWriteFile)(void *context, const char *suffix, const char *bytes, size_t size);
+
 struct DrDeviceKind {
     const char *name;        /* "cpu", "cuda" */
     bool numbered;           /* NAME:N is the N-th, NAME the first */
@@ -48,6 +51,8 @@ struct DrDeviceKind {
     /* The generated code as text or bytes in one of `forms` (NULL-terminated; the first is the default). */
     const char *const *forms;
     bool (*print)(DrBuild *build, int form, FILE *out);
+    /* The files that an artefact has in place of an object, whose tables are named after `symbol`. NULL: it has an object. */
+    bool (*write_code)(DrBuild *build, const char *symbol, DrWriteFile write, void *context);
     void (*describe)(const DrBuild *build, DrFacts *out);
 };
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/artefact.h"
 #include "codegen/cuda/compile.h"
 #include "driver/device.h"
 #include "runtime/cuda/moss_cuda.h"
@@ -53,6 +54,29 @@ static bool print(DrBuild *build, int form, FILE *out) {
     return true;
 }
 
+/* ---------------------------------------------------------------------------------------------- artefacts */
+
+static bool write_image(DrBuild *build, CgCudaOutput output, const char *suffix, DrWriteFile write, void *context) {
+    CgCudaOptions options = {.output = output};
+    CgCudaCode code;
+    if (!cg_cuda_compile(&build->gpu, build->program, &options, &code, &build->diags)) return false;
+    size_t size = code.form == CG_NVRTC_PTX ? code.size - 1 : code.size; /* a file needs no NUL */
+    bool ok = write(context, suffix, code.image, size);
+    cg_cuda_code_free(&code);
+    return ok;
+}
+
+/* For the very architecture, for later ones, and what the host must know. */
+static bool write_code(DrBuild *build, const char *symbol, DrWriteFile write, void *context) {
+    if (!write_image(build, CG_CUDA_CUBIN, ".cubin", write, context) || !write_image(build, CG_CUDA_PTX, ".ptx", write, context))
+        return false;
+    SuText tables = {0};
+    cg_print_tables(build->program, symbol, &tables);
+    bool ok = write(context, ".c", tables.text, tables.size);
+    su_text_free(&tables);
+    return ok;
+}
+
 /* ---------------------------------------------------------------------------------------------- what is told of it */
 
 static void describe(const DrBuild *build, DrFacts *out) {
@@ -85,5 +109,6 @@ const DrDeviceKind dr_cuda = {
     .compile = compile,
     .forms = forms,
     .print = print,
+    .write_code = write_code,
     .describe = describe,
 };

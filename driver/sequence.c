@@ -27,3 +27,24 @@ bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const D
         su_warning(&build->diags, (SuSpan){0}, NULL, "the prompt cache is not written: %s", out_stats->error.text);
     return dr_take_ok(build, error);
 }
+
+bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, size_t count) {
+    static const char hint[] = "the weights may be damaged, or not those of this spec; --allow-non-finite goes on all the same";
+    MossState *state = NULL;
+    MossNonFinite where;
+    SuDiags *diags = &build->diags;
+    bool ok = dr_state_begin(build, state_in, &state) &&
+              dr_moss_ok(diags, moss_find_non_finite(build->model, state, tokens, count, &where));
+    moss_state_free(state);
+    if (!ok) return false;
+    if (!where.found) return su_error(diags, (SuSpan){0}, hint, "the logits are not finite");
+    if (!where.phase[0])
+        return su_error(diags, (SuSpan){0}, hint, "the logits at position %lld are not finite", (long long)where.position);
+    if (where.block < 0) {
+        return su_error(diags, (SuSpan){0}, hint, "the logits are not finite: first at position %lld, in %s, outside the blocks",
+                        (long long)where.position, where.phase);
+    }
+    return su_error(diags, (SuSpan){0}, hint,
+                    "the logits are not finite: first at position %lld, in %s of block %d (line %u of the spec)",
+                    (long long)where.position, where.phase, where.block, where.line);
+}

@@ -25,4 +25,8 @@ typedef struct DrPrompt {
 bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, const DrProgress *progress,
                     MossState **out_state, RtPromptCacheStats *out_stats);
 
+/* Adds the error that logits are not finite, with the position and the block where that arose: found by feeding `tokens` again, to a
+ * new state or the one in `state_in`. Always false. */
+bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, size_t count);
+
 #endif

@@ -24,6 +24,15 @@ RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags) {
     return tokenizer;
 }
 
+void dr_skip_bom(const char *path, char **text, size_t *size, SuDiags *diags) {
+    static const char bom[] = "\xEF\xBB\xBF";
+    size_t length = sizeof bom - 1;
+    if (*size < length || memcmp(*text, bom, length) != 0) return;
+    *text += length;
+    *size -= length;
+    su_note(diags, path ? su_file_span(diags, path) : (SuSpan){0}, NULL, "the byte-order mark at the start of the text is skipped");
+}
+
 bool dr_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
     return rt_tokenizer_encode(tokenizer, text, size, out, diags);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "driver/text.h"
 #include "support/file.h"
 
 enum { MAX_TOKEN_FILE = 1 << 30 };
@@ -48,6 +49,7 @@ bool dr_read_tokens(SuArena *arena, const char *path, int64_t vocab_size, int32_
     char *text;
     size_t size, capacity = 0, count = 0;
     if (!su_read_file(arena, path, MAX_TOKEN_FILE, &text, &size, diags)) return false;
+    dr_skip_bom(path, &text, &size, diags);
     SuSource *source = SU_NEW(arena, SuSource);
     *source = (SuSource){.path = path, .text = text, .size = size};
     Cursor c = {.source = source, .line = 1, .column = 1};

@@ -8,7 +8,7 @@
 
 enum {
     RT_CUDA_MAGIC = 0x63736f6d, /* "mosc" */
-    RT_CUDA_FORMAT = 1,
+    RT_CUDA_FORMAT = 2,
     RT_CUDA_NAME = 16 /* bytes of an entry's name, the NUL included */
 };
 
@@ -48,11 +48,22 @@ typedef struct RtCudaPick {
     uint32_t no_number; /* out: no logit is a number */
 } RtCudaPick;
 
+/* What a launch leaves in memory of the host when a block has waited too long at a barrier; the launch then fails. */
+typedef struct RtCudaStuck {
+    uint32_t set; /* 0: nothing below is */
+    uint32_t block, blocks; /* who waited, of how many */
+    uint32_t arrived; /* blocks that had arrived */
+    uint32_t nth; /* barrier of the launch, from 1 */
+    uint32_t phase; /* of the step's list, that was to come; UINT32_MAX: none, it stands between two steps */
+} RtCudaStuck;
+
 typedef struct RtCudaControl {
     uint32_t arrived; /* of the barrier; 0 between launches */
+    uint32_t pad;
+    uint64_t stuck; /* RtCudaStuck in pinned memory of the host, which the device reaches under the same address; 0: none */
     uint32_t steps; /* how often the step is taken; more than 1 only with `picking` */
     uint32_t picking; /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
-    uint32_t done; /* out: steps taken: fewer than `steps` after a non-finite value, or when a sequence ended */
+    uint32_t done, pad2; /* out: steps taken: fewer than `steps` after a non-finite value, or when a sequence ended */
     int32_t eos; /* -1: none */
     int32_t limit; /* ids from here on are not picked */
     uint64_t gaps; /* device pointer to bits, the lowest first, of ids that are not picked; 0: none */
@@ -61,6 +72,6 @@ typedef struct RtCudaControl {
     uint64_t random; /* device pointer to uint64 [n_segments]: room for the generators' next states */
 } RtCudaControl;
 
-_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 56, "as the printed text has them");
+_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 72 && sizeof(RtCudaStuck) == 24, "as the printed text has them");
 
 #endif

@@ -7,7 +7,9 @@
 static bool same_value(const IrGraph *a, IrValueId x, const IrGraph *b, IrValueId y) {
     if (x == IR_NONE || y == IR_NONE) return x == y;
     const IrValue *v = &a->values[x], *w = &b->values[y];
-    if (v->kind != w->kind || v->transform != w->transform || !ir_type_equal(&v->type, &w->type)) return false;
+    if (v->kind != w->kind || v->transform != w->transform || !ir_type_equal(&v->type, &w->type) ||
+        !ir_roles_agree(&v->type, &w->type))
+        return false;
     return strcmp(v->name, w->name) == 0;
 }
 
@@ -20,7 +22,11 @@ static bool same_attrs(const IrNode *a, const IrNode *b) {
 
 static bool same_region(const IrGraph *a, int32_t x, const IrGraph *b, int32_t y) {
     if (x == IR_NONE || y == IR_NONE) return x == y;
-    return a->regions[x].kind == b->regions[y].kind && strcmp(a->regions[x].name, b->regions[y].name) == 0;
+    const IrRegion *r = &a->regions[x], *s = &b->regions[y];
+    if (r->kind != s->kind || strcmp(r->name, s->name) != 0) return false;
+    for (int i = 0; i < IR_ROLE_COUNT; i++)
+        if (!same_value(a, r->roles.of[i], b, s->roles.of[i])) return false;
+    return true;
 }
 
 static const char *node_difference(const IrGraph *a, const IrNode *x, const IrGraph *b, const IrNode *y) {

@@ -16,6 +16,18 @@ IrType ir_type(IrDtype dtype, int rank, ...) {
     return type;
 }
 
+int64_t ir_dim(const IrType *type, IrDim role) {
+    for (int i = 0; i < type->rank; i++)
+        if (type->role[i] == role) return type->dim[i];
+    return 0;
+}
+
+bool ir_roles_agree(const IrType *a, const IrType *b) {
+    for (int i = 0; i < a->rank && i < b->rank; i++)
+        if (a->role[i] != b->role[i] && a->role[i] != IR_DIM_UNKNOWN && b->role[i] != IR_DIM_UNKNOWN) return false;
+    return true;
+}
+
 bool ir_type_equal(const IrType *a, const IrType *b) {
     if (a->dtype != b->dtype || a->rank != b->rank) return false;
     for (int i = 0; i < a->rank; i++)
@@ -40,7 +52,7 @@ IrGraph *ir_graph_new(SuArena *arena, const char *name) {
     IrGraph *g = SU_NEW(arena, IrGraph);
     g->arena = arena;
     g->name = su_strdup(arena, name);
-    IrType rows = {.dtype = IR_I32, .rank = 1, .dim = {IR_R}};
+    IrType rows = {.dtype = IR_I32, .rank = 1, .dim = {IR_R}, .role = {IR_DIM_ROW}};
     g->tokens = ir_append_value(g, IR_TOKENS, "tokens", rows);
     g->positions = ir_append_value(g, IR_POSITIONS, "positions", rows);
     g->logits = IR_NONE;
@@ -70,6 +82,12 @@ IrValueId ir_state(IrGraph *g, const char *name, IrType type) {
     if (slot->number != IR_NONE) SU_BUG("two states or weights are named %s", name);
     slot->number = ir_append_value(g, IR_STATE, su_strdup(g->arena, name), type);
     return slot->number;
+}
+
+IrRoles ir_no_roles(void) {
+    IrRoles roles;
+    for (int i = 0; i < IR_ROLE_COUNT; i++) roles.of[i] = IR_NONE;
+    return roles;
 }
 
 int64_t ir_vocab_size(const IrGraph *g) { return g->values[g->logits].type.dim[1]; }
@@ -113,6 +131,7 @@ IrNode *ir_node(IrBuilder *b, IrOp op, const IrValueId *operands, int n, const I
         g->values[id].result = i;
         node->results[i] = id;
     }
+    ir_settle_roles(g, node);
     return node;
 }
 

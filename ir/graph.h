@@ -8,7 +8,9 @@
  * that a program is made of; the spec is not needed any more.
  *
  * Fusion does not replace operations by bigger ones: it puts nodes into *regions*. A region is a contiguous run of nodes that
- * becomes one phase (or a few) of the program; values used only inside it never reach memory. Route fusion alone rewrites
+ * becomes one phase (or a few) of the program; values used only inside it never reach memory. A region names the values that
+ * play a part in it (roles.def), so that who reads it matches nothing again. After the last pass every linear and every attend
+ * stands in one. Route fusion alone rewrites
  * operations (the dense ones over all experts into *_routed ones). So both evaluators run a graph of any level, with the same
  * result up to rounding (eval64) or bit for bit (eval32).
  *
@@ -25,11 +27,30 @@
 
 enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_MAX_ATTRS = 4 };
 
+/* What a dimension counts. The shape rules say so (ir/shape.c), for results and for the weights and states that operations take;
+ * nobody else concludes it from a rank. */
+typedef enum IrDim {
+    IR_DIM_UNKNOWN, /* of a weight or state that nothing has used yet */
+    IR_DIM_ROW,
+    IR_DIM_EXPERT, /* a plane for each of all experts */
+    IR_DIM_SLOT,   /* a plane for each chosen expert */
+    IR_DIM_CHANNEL,
+    IR_DIM_INPUT, /* what a linear sums over */
+    IR_DIM_STATE,
+    IR_DIM_TAP,
+    IR_DIM_POSITION, /* in a cache */
+    IR_DIM_COUNT
+} IrDim;
+
 typedef struct IrType {
     IrDtype dtype;
     int rank;
     int64_t dim[IR_MAX_RANK]; /* IR_R or a positive number */
+    uint8_t role[IR_MAX_RANK]; /* IrDim */
 } IrType;
+
+/* The size of the dimension of that role, 0 where there is none. */
+int64_t ir_dim(const IrType *type, IrDim role);
 
 typedef enum IrOp {
 #define IR_OP(name, operands, results, attributes, traits) IR_OP_##name,
@@ -97,11 +118,33 @@ typedef struct IrNode {
 } IrNode;
 
 /* What a region becomes. A node outside any region is a phase of its own. */
-typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTE, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTER, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION } IrRegionKind;
+
+/* Which part a value plays in a region (roles.def). */
+typedef enum IrRole {
+#define IR_ROLE(name, row, kinds) IR_ROLE_##name,
+#include "ir/roles.def"
+    IR_ROLE_COUNT
+} IrRole;
+
+typedef struct IrRoleInfo {
+    const char *name;
+    bool row;
+    const char *kinds; /* a letter for each IrRegionKind: ! must be, ? may be, . is not */
+} IrRoleInfo;
+
+const IrRoleInfo *ir_role_info(IrRole role);
+
+typedef struct IrRoles {
+    IrValueId of[IR_ROLE_COUNT]; /* IR_NONE: nobody */
+} IrRoles;
+
+IrRoles ir_no_roles(void);
 
 typedef struct IrRegion {
     IrRegionKind kind;
     const char *name; /* "blocks.3.in_proj": used in explain, dumps, profiles */
+    IrRoles roles;
 } IrRegion;
 
 typedef enum IrLevel { IR_NAIVE, IR_FUSED } IrLevel;
@@ -150,7 +193,13 @@ IrValueId ir_op1_attrs(IrBuilder *b, IrOp op, IrValueId x, IrValueId y, IrValueI
 /* ---- shapes (ir/shape.c): result types of a node from its operands' types. false and *out_why on a mismatch. */
 bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs, IrType *out_types,
               const char **out_why);
-bool ir_type_equal(const IrType *a, const IrType *b);
+bool ir_type_equal(const IrType *a, const IrType *b); /* whatever the roles */
+/* Do all roles agree that both know? */
+bool ir_roles_agree(const IrType *a, const IrType *b);
+/* Fills the unknown roles of a node's weights, states and results. Whoever builds nodes by ir_node need not. */
+void ir_settle_roles(IrGraph *g, const IrNode *node);
+/* The roles that an operation's operand must have, IR_DIM_UNKNOWN where it may have any. */
+void ir_operand_roles(const IrGraph *g, const IrNode *node, int operand, IrType *out);
 /* Elements of a value for `rows` rows. */
 int64_t ir_elements(const IrType *type, int64_t rows);
 

@@ -44,6 +44,15 @@ static const IrOpInfo infos[IR_OP_COUNT] = {
 #include "ir/ops.def"
 #undef IR_OP
 
+const IrRoleInfo *ir_role_info(IrRole role) {
+    static const IrRoleInfo roles[IR_ROLE_COUNT] = {
+#define IR_ROLE(name, row, kinds) [IR_ROLE_##name] = {#name, row, kinds},
+#include "ir/roles.def"
+    };
+    if ((unsigned)role >= IR_ROLE_COUNT) SU_BUG("no role has the number %d", (int)role);
+    return &roles[role];
+}
+
 const IrOpInfo *ir_op_info(IrOp op) {
     if ((unsigned)op >= IR_OP_COUNT) SU_BUG("no operation has the number %d", (int)op);
     return &infos[op];

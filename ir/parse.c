@@ -4,13 +4,14 @@
  *   item      = "spec" HASH | "max_positions" NUMBER
  *             | ("tokens" | "positions") "%"NAME ":" type
  *             | "weight" constant ":" type  |  "state" "@"NAME ":" type
- *             | node  |  "region" KIND STRING "{" node* "}"
+ *             | node  |  "region" KIND STRING "{" node* ["roles" role*] ["row" role*] "}"
  *             | "next" "@"NAME "=" "%"NAME  |  "logits" "%"NAME
  *   node      = "%"NAME ("," "%"NAME)* "=" OP [value ("," value)*] ["{" (ATTR "=" NUMBER)* "}"]
  *               ":" type ("," type)* ["block" NUMBER] ["!" NUMBER ":" NUMBER]
+ *   role      = ROLE "=" value       (the value may be defined below the region)
  *   value     = "%"NAME | constant
  *   constant  = ["neg_exp"] "@"NAME
- *   type      = DTYPE "[" dim ("," dim)* "]"        dim = "rows" | NUMBER
+ *   type      = DTYPE "[" dim ("," dim)* "]"        dim = "rows" | [DIMROLE ":"] NUMBER
  *
  * A NAME is made of letters, digits and . _ - ; a HASH of 32 hexadecimal digits; # begins a comment that ends with the line. A node without ! gets the span of
  * its own line. The text may come from anyone: every count is bounded by the text's size, nothing recurses, and what is read is
@@ -40,6 +41,15 @@ typedef struct Token {
     SuSpan span;
 } Token;
 
+/* A role whose value is looked up when all are known. */
+typedef struct PendingRole {
+    int32_t region;
+    IrRole role;
+    bool local;
+    const char *name; /* as the table of its kind holds it */
+    SuSpan span;
+} PendingRole;
+
 typedef struct Parser {
     const SuSource *source;
     SuDiags *diags;
@@ -50,6 +60,8 @@ typedef struct Parser {
     IrGraph *g;
     IrNames locals; /* % names */
     int32_t region;
+    PendingRole *pending;
+    size_t n_pending, pending_capacity;
 } Parser;
 
 /* ---------------------------------------------------------------------------------------------- tokens */
@@ -159,8 +171,12 @@ static bool parse_dim(Parser *p, IrType *type) {
     int64_t dim = IR_R;
     if (at_word(p, "rows")) {
         if (type->rank > 0) return FAIL(p, "only the first dimension can be rows");
+        type->role[type->rank] = IR_DIM_ROW;
         if (!advance(p)) return false;
     } else {
+        for (int role = 0; role < IR_DIM_COUNT; role++)
+            if (*ir_dim_word((IrDim)role) && at_word(p, ir_dim_word((IrDim)role))) type->role[type->rank] = (uint8_t)role;
+        if (type->role[type->rank] != IR_DIM_UNKNOWN && (!advance(p) || !take_sign(p, ':'))) return false;
         SuSpan span = p->token.span;
         if (!take_integer(p, &dim)) return false;
         if (dim < 1 || dim > (int64_t)1 << 48) return FAIL_AT(p, span, "a dimension is between 1 and 2^48");
@@ -316,6 +332,42 @@ static bool parse_node(Parser *p) {
     return parse_block(p, node) && parse_span(p, node);
 }
 
+static bool parse_role(Parser *p, bool row) {
+    int role = 0;
+    while (role < IR_ROLE_COUNT && !at_word(p, ir_role_info((IrRole)role)->name)) role++;
+    if (role == IR_ROLE_COUNT || ir_role_info((IrRole)role)->row != row) return FAIL(p, "%s is no role here", p->token.text);
+    PendingRole pending = {.region = p->region, .role = (IrRole)role, .span = p->token.span};
+    if (!advance(p) || !take_sign(p, '=')) return false;
+    bool neg_exp = at_word(p, "neg_exp");
+    if (neg_exp && !advance(p)) return false;
+    pending.local = !neg_exp && p->token.kind == LOCAL;
+    if (!pending.local && p->token.kind != GLOBAL) return FAIL(p, "expected a value");
+    pending.name = neg_exp ? su_printf(p->arena, "neg_exp %s", p->token.text) : p->token.text;
+    p->pending = su_grow(p->arena, p->pending, &p->pending_capacity, p->n_pending + 1, sizeof *p->pending);
+    p->pending[p->n_pending++] = pending;
+    return advance(p);
+}
+
+static bool parse_roles(Parser *p, const char *word, bool row) {
+    if (!at_word(p, word)) return true;
+    if (!advance(p)) return false;
+    while (p->token.kind == WORD && !at_word(p, "row"))
+        if (!parse_role(p, row)) return false;
+    return true;
+}
+
+static bool resolve_roles(Parser *p) {
+    for (size_t i = 0; i < p->n_pending; i++) {
+        const PendingRole *pending = &p->pending[i];
+        IrValueId value = ir_names_at(pending->local ? &p->locals : p->g->named, pending->name)->number;
+        IrValueId *role = &p->g->regions[pending->region].roles.of[pending->role];
+        if (value == IR_NONE) return FAIL_AT(p, pending->span, "%s is not defined", pending->name);
+        if (*role != IR_NONE) return FAIL_AT(p, pending->span, "this role is given twice");
+        *role = value;
+    }
+    return true;
+}
+
 static bool parse_region(Parser *p) {
     int kind = 0;
     while (kind < IR_REGION_KINDS && !at_word(p, ir_region_word((IrRegionKind)kind))) kind++;
@@ -324,10 +376,12 @@ static bool parse_region(Parser *p) {
     if (!advance(p) || !take_name(p, STRING, "the name of the region in quotes", &name) || !take_sign(p, '{')) return false;
     IrGraph *g = p->g;
     g->regions = su_grow(g->arena, g->regions, &g->regions_capacity, g->n_regions + 1, sizeof *g->regions);
-    g->regions[g->n_regions] = (IrRegion){(IrRegionKind)kind, name};
+    g->regions[g->n_regions] = (IrRegion){(IrRegionKind)kind, name, ir_no_roles()};
     p->region = (int32_t)g->n_regions++;
-    while (!at_sign(p, '}'))
+    while (!at_sign(p, '}') && !at_word(p, "roles") && !at_word(p, "row"))
         if (!parse_node(p)) return false;
+    if (!parse_roles(p, "roles", false) || !parse_roles(p, "row", true)) return false;
+    if (!at_sign(p, '}')) return FAIL(p, "expected a node, roles, row or }");
     p->region = IR_NONE;
     return advance(p);
 }
@@ -431,7 +485,8 @@ static bool parse_graph(Parser *p) {
     if (!advance(p) || !take_sign(p, '{')) return false;
     while (!at_sign(p, '}'))
         if (!parse_item(p)) return false;
-    if (!advance(p)) return false;
+    if (!advance(p) || !resolve_roles(p)) return false;
+    for (size_t i = 0; i < p->g->n_nodes; i++) ir_settle_roles(p->g, &p->g->nodes[i]);
     return p->token.kind == END || FAIL(p, "nothing may follow the graph");
 }
 

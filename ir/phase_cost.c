@@ -260,29 +260,10 @@ static void cost_contract(Counter *c) {
     move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
 }
 
-static void (*const rules[])(Counter *) = {
-    [PG_EMBED] = cost_embed,
-    [PG_NORM] = cost_norm,
-    [PG_LINEAR] = cost_linear,
-    [PG_ROUTE] = cost_route,
-    [PG_GROUP] = cost_group,
-    [PG_COMBINE] = cost_combine,
-    [PG_CONV] = cost_conv,
-    [PG_SCAN] = cost_scan,
-    [PG_KV_STORE] = cost_kv_store,
-    [PG_ATTEND] = cost_attend,
-    [PG_ELEMENTWISE] = cost_elementwise,
-    [PG_SLICE] = cost_slice,
-    [PG_SOFTMAX] = cost_softmax,
-    [PG_SELECT] = cost_select,
-    [PG_GATES] = cost_gates,
-    [PG_MIX] = cost_mix,
-    [PG_OUTER] = cost_outer,
-    [PG_INJECT] = cost_inject,
-    [PG_RECUR] = cost_recur,
-    [PG_CONTRACT] = cost_contract,
+static void (*const rules[PG_KIND_COUNT])(Counter *) = {
+#define PG_KERNEL(NAME, name) [PG_##NAME] = cost_##name,
+#include "ir/kernel_kinds.def"
 };
-_Static_assert(sizeof rules / sizeof *rules == PG_KIND_COUNT, "a kind of kernel has no cost");
 
 /* ---------------------------------------------------------------------------------------------- weights */
 

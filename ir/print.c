@@ -5,10 +5,26 @@
 
 #include "ir/internal.h"
 
+const char *ir_dim_word(IrDim role) {
+    switch (role) {
+    case IR_DIM_UNKNOWN:
+    case IR_DIM_ROW:
+    case IR_DIM_CHANNEL:
+    case IR_DIM_COUNT: return "";
+    case IR_DIM_EXPERT: return "expert";
+    case IR_DIM_SLOT: return "slot";
+    case IR_DIM_INPUT: return "input";
+    case IR_DIM_STATE: return "state";
+    case IR_DIM_TAP: return "tap";
+    case IR_DIM_POSITION: return "position";
+    }
+    return "";
+}
+
 const char *ir_region_word(IrRegionKind kind) {
     switch (kind) {
     case IR_REGION_LINEAR: return "linear";
-    case IR_REGION_ROUTE: return "route";
+    case IR_REGION_ROUTER: return "router";
     case IR_REGION_CONV: return "conv";
     case IR_REGION_SCAN: return "scan";
     case IR_REGION_ATTENTION: return "attention";
@@ -19,11 +35,12 @@ const char *ir_region_word(IrRegionKind kind) {
 const char *ir_type_text(const IrType *type, char *buffer) {
     int size = snprintf(buffer, IR_TEXT, "%s[", ir_dtype_word(type->dtype));
     for (int i = 0; i < type->rank; i++) {
-        const char *comma = i > 0 ? "," : "";
+        const char *comma = i > 0 ? "," : "", *role = ir_dim_word((IrDim)type->role[i]);
         if (type->dim[i] == IR_R)
             size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%srows", comma);
         else
-            size += snprintf(buffer + size, (size_t)(IR_TEXT - size), "%s%" PRId64, comma, type->dim[i]);
+            size +=
+                snprintf(buffer + size, (size_t)(IR_TEXT - size), "%s%s%s%" PRId64, comma, role, *role ? ":" : "", type->dim[i]);
     }
     snprintf(buffer + size, (size_t)(IR_TEXT - size), "]");
     return buffer;
@@ -87,19 +104,36 @@ static void print_node(const IrGraph *g, const IrNode *node, FILE *out) {
     fputc('\n', out);
 }
 
+static void print_roles(const IrGraph *g, const IrRegion *region, bool row, FILE *out) {
+    bool first = true;
+    for (int i = 0; i < IR_ROLE_COUNT; i++) {
+        if (region->roles.of[i] == IR_NONE || ir_role_info((IrRole)i)->row != row) continue;
+        fprintf(out, "%s %s=", first ? row ? "    row" : "    roles" : "", ir_role_info((IrRole)i)->name);
+        print_value(g, region->roles.of[i], out);
+        first = false;
+    }
+    if (!first) fputc('\n', out);
+}
+
+static void print_region_end(const IrGraph *g, int32_t region, FILE *out) {
+    print_roles(g, &g->regions[region], false, out);
+    print_roles(g, &g->regions[region], true, out);
+    fputs("  }\n", out);
+}
+
 static void print_nodes(const IrGraph *g, FILE *out) {
     int32_t open = IR_NONE;
     for (size_t i = 0; i < g->n_nodes; i++) {
         int32_t region = g->nodes[i].region;
         if (region != open) {
-            if (open != IR_NONE) fputs("  }\n", out);
+            if (open != IR_NONE) print_region_end(g, open, out);
             if (region != IR_NONE)
                 fprintf(out, "  region %s \"%s\" {\n", ir_region_word(g->regions[region].kind), g->regions[region].name);
             open = region;
         }
         print_node(g, &g->nodes[i], out);
     }
-    if (open != IR_NONE) fputs("  }\n", out);
+    if (open != IR_NONE) print_region_end(g, open, out);
 }
 
 static void print_declaration(const IrGraph *g, IrValueId id, const char *word, FILE *out) {

@@ -12,3 +12,11 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b) {
 uint64_t pg_weight_bytes(const PgWeight *w) {
     return (uint64_t)w->planes * pg_panels(w->O) * ir_panel_bytes((IrDtype)w->dtype, w->K);
 }
+
+const char *pg_kind_word(PgKind kind) {
+    static const char *const words[PG_KIND_COUNT] = {
+#define PG_KERNEL(NAME, name) [PG_##NAME] = #name,
+#include "ir/kernel_kinds.def"
+    };
+    return words[kind];
+}

@@ -47,28 +47,12 @@ typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
 /* ---------------------------------------------------------------------------------------------- kernels */
 
 typedef enum PgKind {
-    PG_EMBED,      /* token -> row of x */
-    PG_NORM,       /* rms or layer norm of rows */
-    PG_LINEAR,        /* linear layer with everything fused around it */
-    PG_ROUTE,      /* the router's linear layer, scores, selection, combine weights: a row a tile */
-    PG_GROUP,      /* group table from the expert indices of all rows (PG_BLOCK): one tile */
-    PG_COMBINE,    /* sum over experts of positions or planes, addends */
-    PG_CONV,       /* causal convolution, bias, activation: (panel, segment) a tile */
-    PG_SCAN,       /* delta, recurrence, output, gate: (panel, segment) a tile */
-    PG_KV_STORE,   /* rope on q and k, k and v into the caches */
-    PG_ATTEND,     /* scores, softmax, values: (row, head) a tile */
-    PG_ELEMENTWISE,/* one elementwise op; and below, the operations as they are when fusion is off */
-    PG_SLICE,
-    PG_SOFTMAX,
-    PG_SELECT,
-    PG_GATES,
-    PG_MIX,
-    PG_OUTER,
-    PG_INJECT,
-    PG_RECUR,
-    PG_CONTRACT,
+#define PG_KERNEL(NAME, name) PG_##NAME,
+#include "ir/kernel_kinds.def"
     PG_KIND_COUNT
 } PgKind;
+
+const char *pg_kind_word(PgKind kind); /* "kv_store" */
 
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
 typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;

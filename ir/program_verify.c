@@ -258,7 +258,7 @@ static Tiles tiles_of_rows(const PgKernel *k) {
     return (Tiles){k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK : PG_PER_ROW_BLOCK, 1};
 }
 
-static Tiles tiles_of_map(const PgKernel *k) {
+static Tiles tiles_of_linear(const PgKernel *k) {
     Tiles t = tiles_of_rows(k);
     if (pg_does(k, PG_STEP_LOGITS)) t.count = PG_PER_OUT_ROW_BLOCK;
     if (k->y_layout == PG_PLANES) t.fixed = k->E;
@@ -268,7 +268,7 @@ static Tiles tiles_of_map(const PgKernel *k) {
 
 static Tiles tiles_of(const PgKernel *k) {
     switch (k->kind) {
-    case PG_LINEAR: return tiles_of_map(k);
+    case PG_LINEAR: return tiles_of_linear(k);
     case PG_ROUTE:
     case PG_KV_STORE: return (Tiles){PG_PER_ROW, 1};
     case PG_ATTEND: return (Tiles){PG_PER_ROW, k->heads};

@@ -29,15 +29,29 @@ static bool indices(const IrType *t) { return t->dtype == IR_I32 && t->rank == 2
 static bool row_numbers(const IrType *t) { return t->dtype == IR_I32 && t->rank == 1 && t->dim[0] == IR_R; }
 static int64_t last(const IrType *t) { return t->dim[t->rank - 1]; }
 
-static IrType f32_rows(int rank, int64_t a, int64_t b, int64_t c) {
-    return (IrType){.dtype = IR_F32, .rank = rank, .dim = {IR_R, a, b, c}};
+/* The letters of dimensions: row, expert, slot (k), channel, input, state (n), tap, position; ? any. */
+static IrDim dim_of(char letter) {
+    static const char letters[IR_DIM_COUNT + 1] = "?rekcintp";
+    return (IrDim)(strchr(letters, letter) - letters);
 }
 
-/* x[R,…] -> [R,P,…]. */
-static IrType with_planes(const IrType *x, int64_t planes) {
-    IrType t = {.dtype = IR_F32, .rank = x->rank + 1, .dim = {IR_R, planes}};
-    for (int i = 1; i < x->rank; i++) t.dim[i + 1] = x->dim[i];
-    return t;
+static void set_roles(IrType *type, const char *letters) {
+    for (int i = 0; i < type->rank && i < IR_MAX_RANK; i++) type->role[i] = (uint8_t)dim_of(letters[i]);
+}
+
+/* f32 with a row dimension, and others behind it: f32_of("rec", E, O, 0). */
+static IrType f32_of(const char *letters, int64_t a, int64_t b, int64_t c) {
+    IrType type = {.dtype = IR_F32, .rank = (int)strlen(letters), .dim = {IR_R, a, b, c}};
+    set_roles(&type, letters);
+    return type;
+}
+
+/* The same with planes of the kind that x has. */
+static IrType f32_like(const IrType *x, const char *letters, int64_t a, int64_t b, int64_t c) {
+    IrType type = {.dtype = IR_F32, .rank = (int)strlen(letters), .dim = {IR_R, a, b, c}};
+    set_roles(&type, letters);
+    type.role[1] = x->role[1];
+    return type;
 }
 
 /* Are a's dimensions from i on equal to those of b from j on? */
@@ -51,7 +65,7 @@ static bool same_tail(const IrType *a, int i, const IrType *b, int j) {
 static const char *shape_embed(Rule *r) {
     NEED(row_numbers(r->in[0]), "tokens must be i32[rows]");
     NEED(constant(r->in[1], 2), "the table must be [V,D]");
-    r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
+    r->out[0] = f32_of("rc", last(r->in[1]), 0, 0);
     return NULL;
 }
 
@@ -83,7 +97,7 @@ static const char *shape_linear_all(Rule *r) {
     NEED(rows_or_planes(x, 2), "x must be f32[rows,K] or f32[rows,E,K]");
     NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
     NEED(x->rank == 2 || x->dim[1] == w->dim[0], "x has another number of experts than the weight");
-    r->out[0] = f32_rows(3, w->dim[0], w->dim[1], 0);
+    r->out[0] = f32_of("rec", w->dim[0], w->dim[1], 0);
     return NULL;
 }
 
@@ -93,7 +107,7 @@ static const char *shape_linear_routed(Rule *r) {
     NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
     NEED(indices(i) && last(i) <= w->dim[0], "the expert indices must be i32[rows,k] with k <= E");
     NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
-    r->out[0] = f32_rows(3, last(i), w->dim[1], 0);
+    r->out[0] = f32_of("rkc", last(i), w->dim[1], 0);
     return NULL;
 }
 
@@ -137,7 +151,7 @@ static const char *shape_mul_param(Rule *r) {
     }
     NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [I] or [E,I], I as in x");
     NEED(x->rank == 2 || x->dim[1] == d->dim[0], "x has another number of experts than the parameter");
-    r->out[0] = f32_rows(3, d->dim[0], d->dim[1], 0);
+    r->out[0] = f32_of("rec", d->dim[0], d->dim[1], 0);
     return NULL;
 }
 
@@ -147,7 +161,7 @@ static const char *shape_mul_param_routed(Rule *r) {
     NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [E,I], I as in x");
     NEED(indices(i) && last(i) <= d->dim[0], "the expert indices must be i32[rows,k] with k <= E");
     NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
-    r->out[0] = f32_rows(3, last(i), last(x), 0);
+    r->out[0] = f32_of("rkc", last(i), last(x), 0);
     return NULL;
 }
 
@@ -187,6 +201,7 @@ static const char *shape_select(Rule *r) {
     NEED(bias == NULL || (constant(bias, 1) && last(bias) == last(x)), "the bias must be [E], E as in the scores");
     NEED(r->attrs[IR_SELECT_k].i >= 1 && r->attrs[IR_SELECT_k].i <= last(x), "k must be between 1 and E");
     r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, r->attrs[IR_SELECT_k].i}};
+    set_roles(r->out, "rk");
     return NULL;
 }
 
@@ -194,7 +209,7 @@ static const char *shape_gates(Rule *r) {
     NEED(rows(r->in[0], 2), "the scores must be f32[rows,E]");
     NEED(indices(r->in[1]) && last(r->in[1]) <= last(r->in[0]), "the expert indices must be i32[rows,k] with k <= E");
     NEED(r->attrs[IR_GATES_normalize].i == 0 || r->attrs[IR_GATES_normalize].i == 1, "normalize must be 0 or 1");
-    r->out[0] = f32_rows(2, last(r->in[1]), 0, 0);
+    r->out[0] = f32_of("rk", last(r->in[1]), 0, 0);
     return NULL;
 }
 
@@ -205,20 +220,20 @@ static const char *shape_expert_sum(Rule *r) {
     NEED(rows(y, 3), "y must be f32[rows,E,O]");
     NEED(indices(i) && last(i) <= y->dim[1], "the expert indices must be i32[rows,k] with k <= E");
     NEED(combine_weights_of(r->in[2], i), "the combine weights must be f32[rows,k], k as in the expert indices");
-    r->out[0] = f32_rows(2, last(y), 0, 0);
+    r->out[0] = f32_of("rc", last(y), 0, 0);
     return NULL;
 }
 
 static const char *shape_expert_sum_routed(Rule *r) {
     NEED(rows(r->in[0], 3), "y must be f32[rows,k,O]");
     NEED(rows(r->in[1], 2) && last(r->in[1]) == r->in[0]->dim[1], "the combine weights must be f32[rows,k], k as in y");
-    r->out[0] = f32_rows(2, last(r->in[0]), 0, 0);
+    r->out[0] = f32_of("rc", last(r->in[0]), 0, 0);
     return NULL;
 }
 
 static const char *shape_plane_sum(Rule *r) {
     NEED(rows(r->in[0], 3), "y must be f32[rows,P,O]");
-    r->out[0] = f32_rows(2, last(r->in[0]), 0, 0);
+    r->out[0] = f32_of("rc", last(r->in[0]), 0, 0);
     return NULL;
 }
 
@@ -230,6 +245,7 @@ static const char *shape_mix(Rule *r) {
     r->out[0] = *p;
     r->out[0].dtype = IR_F32;
     r->out[0].dim[0] = IR_R;
+    set_roles(r->out, "rc??");
     return NULL;
 }
 
@@ -248,6 +264,7 @@ static const char *shape_conv(Rule *r) {
     NEED(history->dtype == IR_F32 && constant(history, 2) && history->dim[0] == last(x) && last(history) == last(w) - 1,
          "the history must be f32[I,W-1]");
     r->out[1] = *history;
+    set_roles(r->out + 1, "ct");
     return NULL;
 }
 
@@ -259,9 +276,9 @@ static const char *shape_outer(Rule *r) {
     bool own = A->rank == 3 && A->dim[0] != IR_R;
     NEED(!own || d->rank == 2 || d->dim[1] == A->dim[0], "d has another number of experts than A");
     if (own)
-        r->out[0] = f32_rows(4, A->dim[0], last(d), last(A));
+        r->out[0] = f32_of("recn", A->dim[0], last(d), last(A));
     else
-        r->out[0] = d->rank == 3 ? f32_rows(4, d->dim[1], last(d), last(A)) : f32_rows(3, last(d), last(A), 0);
+        r->out[0] = d->rank == 3 ? f32_like(d, "r?cn", d->dim[1], last(d), last(A)) : f32_of("rcn", last(d), last(A), 0);
     return NULL;
 }
 
@@ -271,7 +288,7 @@ static const char *shape_outer_routed(Rule *r) {
     NEED(constant(A, 3) && A->dim[1] == last(d), "A must be [E,I,N], I as in d");
     NEED(indices(i) && last(i) <= A->dim[0], "the expert indices must be i32[rows,k] with k <= E");
     NEED(d->rank == 2 || d->dim[1] == last(i), "d has another number of positions than the expert indices");
-    r->out[0] = f32_rows(4, last(i), last(d), last(A));
+    r->out[0] = f32_of("rkcn", last(i), last(d), last(A));
     return NULL;
 }
 
@@ -279,9 +296,8 @@ static const char *shape_inject(Rule *r) {
     const IrType *v = r->in[0], *B = r->in[1];
     NEED(rows_or_planes(v, 2) && rows_or_planes(B, 2), "v must be f32[rows,I] or f32[rows,P,I], B f32[rows,N] or f32[rows,P,N]");
     NEED(v->rank == 2 || B->rank == 2 || v->dim[1] == B->dim[1], "v and B have different numbers of planes");
-    IrType flat = f32_rows(3, last(v), last(B), 0);
     const IrType *planes = v->rank == 3 ? v : B;
-    r->out[0] = planes->rank == 3 ? with_planes(&flat, planes->dim[1]) : flat;
+    r->out[0] = planes->rank == 3 ? f32_like(planes, "r?cn", planes->dim[1], last(v), last(B)) : f32_of("rcn", last(v), last(B), 0);
     return NULL;
 }
 
@@ -301,7 +317,9 @@ static const char *shape_recur(Rule *r) {
     r->out[0].rank++;
     r->out[0].dim[0] = IR_R;
     memcpy(r->out[0].dim + 1, state->dim, (size_t)state->rank * sizeof *state->dim);
+    set_roles(r->out, state->rank == 3 ? "recn" : "rcn");
     r->out[1] = *state;
+    set_roles(r->out + 1, state->rank == 3 ? "ecn" : "cn");
     return NULL;
 }
 
@@ -310,8 +328,9 @@ static const char *shape_recur_routed(Rule *r) {
     NEED(state->dtype == IR_F32 && constant(state, 3), "the state must be f32[E,I,N]");
     NEED(indices(i) && last(i) <= state->dim[0], "the expert indices must be i32[rows,k] with k <= E of the state");
     NEED(moves(r->in[0], state, last(i)) && moves(r->in[1], state, last(i)), "a and b must be f32[rows,(k),I,N] like the state");
-    r->out[0] = f32_rows(4, last(i), state->dim[1], state->dim[2]);
+    r->out[0] = f32_of("rkcn", last(i), state->dim[1], state->dim[2]);
     r->out[1] = *state;
+    set_roles(r->out + 1, "ecn");
     return NULL;
 }
 
@@ -362,6 +381,8 @@ static const char *shape_attend(Rule *r) {
     r->out[0] = *r->in[0];
     r->out[1] = *r->in[4];
     r->out[2] = *r->in[5];
+    set_roles(r->out + 1, "pc");
+    set_roles(r->out + 2, "pc");
     return NULL;
 }
 
@@ -395,4 +416,75 @@ bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const
     for (int i = 0; i < ir_result_count(info, n) && *out_why == NULL; i++)
         if (!sane(&out_types[i])) *out_why = "a result has more than 2^48 elements";
     return *out_why == NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- roles of weights and states */
+
+/* The forms that an operand may have, by its rank; those of mixed weights begin with the rows. */
+static const struct {
+    IrOp op;
+    int operand;
+    const char *forms[3];
+} takes[] = {
+    {IR_OP_embed, 1, {"ci"}},
+    {IR_OP_rms_norm, 1, {"c"}},
+    {IR_OP_layer_norm, 1, {"c"}},
+    {IR_OP_layer_norm, 2, {"c"}},
+    {IR_OP_linear, 1, {"ci"}},
+    {IR_OP_linear_all, 1, {"eci"}},
+    {IR_OP_linear_routed, 1, {"eci"}},
+    {IR_OP_add_bias, 1, {"c", "ec"}},
+    {IR_OP_add_bias_routed, 1, {"ec"}},
+    {IR_OP_mul_param, 1, {"c", "ec"}},
+    {IR_OP_mul_param_routed, 1, {"ec"}},
+    {IR_OP_select, 1, {"c"}},
+    {IR_OP_mix, 0, {"ec", "ec?"}},
+    {IR_OP_conv, 1, {"ct", "rct"}},
+    {IR_OP_conv, 2, {"ct"}},
+    {IR_OP_outer, 1, {"cn", "ecn", "rcn"}},
+    {IR_OP_outer_routed, 1, {"ecn"}},
+    {IR_OP_recur, 2, {"cn", "ecn"}},
+    {IR_OP_recur_routed, 2, {"ecn"}},
+    {IR_OP_attend, 4, {"pc"}},
+    {IR_OP_attend, 5, {"pc"}},
+};
+
+static const char *form_of(IrOp op, int operand, const IrType *type) {
+    for (size_t i = 0; i < sizeof takes / sizeof *takes; i++)
+        for (int f = 0; takes[i].op == op && takes[i].operand == operand && f < 3 && takes[i].forms[f] != NULL; f++)
+            if ((int)strlen(takes[i].forms[f]) == type->rank && (takes[i].forms[f][0] == 'r') == (type->dim[0] == IR_R))
+                return takes[i].forms[f];
+    return NULL;
+}
+
+void ir_operand_roles(const IrGraph *g, const IrNode *node, int operand, IrType *out) {
+    const char *form = form_of(node->op, operand, &g->values[node->operands[operand]].type);
+    if (form != NULL) set_roles(out, form);
+}
+
+static void fill_roles(IrType *type, const uint8_t *roles) {
+    for (int i = 0; i < type->rank && i < IR_MAX_RANK; i++)
+        if (type->role[i] == IR_DIM_UNKNOWN) type->role[i] = roles[i];
+}
+
+/* What only a mixed weight's reader knows, its weight has too. */
+static void fill_mixed(IrGraph *g, IrValueId value, const uint8_t *roles) {
+    if (g->values[value].kind != IR_RESULT || g->nodes[g->values[value].node].op != IR_OP_mix) return;
+    IrType *weight = &g->values[g->nodes[g->values[value].node].operands[0]].type;
+    if (weight->rank == 3 && weight->role[2] == IR_DIM_UNKNOWN) weight->role[2] = roles[2];
+}
+
+void ir_settle_roles(IrGraph *g, const IrNode *node) {
+    for (int i = 0; i < node->n_operands; i++) {
+        IrType *type = &g->values[node->operands[i]].type, wanted = *type;
+        ir_operand_roles(g, node, i, &wanted);
+        fill_roles(type, wanted.role);
+        if (type->rank == 3) fill_mixed(g, node->operands[i], wanted.role);
+    }
+    IrType results[IR_MAX_RESULTS];
+    const char *why;
+    if (!ir_infer(g, node->op, node->operands, node->n_operands, node->attrs, results, &why)) return; /* for ir_verify to say */
+    for (int i = 0; i < IR_MAX_RESULTS; i++)
+        if (node->results[i] != IR_NONE && results[i].rank == g->values[node->results[i]].type.rank)
+            fill_roles(&g->values[node->results[i]].type, results[i].role);
 }

@@ -8,12 +8,17 @@
 #include "ir/names.h"
 #include "support/size.h"
 
+/* Why only certain regions may read a value: all who do make it themselves in a one-row step; its other rows are not made; the
+ * convolution is computed where it is made. */
+enum { BOUND_NORM = 1, BOUND_OUTPUT_NORM = 2, BOUND_CONV = 4 };
+
 typedef struct Verify {
     const IrGraph *g;
     SuDiags *diags;
     SuArena scratch;
     bool ok;
     const IrNode **consumer; /* of each state: the node that takes it */
+    uint8_t *bound;          /* of each value: BOUND_… */
 } Verify;
 
 /* ---------------------------------------------------------------------------------------------- messages */
@@ -153,6 +158,26 @@ static bool check_results(Verify *v, const IrNode *node, IrNames *names) {
     return true;
 }
 
+/* Dimensions count what the operation takes and makes. */
+static bool check_dims(Verify *v, const IrNode *node, const IrType *results) {
+    const IrGraph *g = v->g;
+    char is[IR_TEXT], wanted[IR_TEXT];
+    for (int i = 0; i < node->n_operands; i++) {
+        IrType type = g->values[node->operands[i]].type;
+        ir_operand_roles(g, node, i, &type);
+        if (!ir_roles_agree(&type, &g->values[node->operands[i]].type))
+            return bad_node(v, node, "operand %d is %s, and it takes %s", i, ir_type_text(&g->values[node->operands[i]].type, is),
+                            ir_type_text(&type, wanted));
+    }
+    for (int i = 0; i < ir_result_count(ir_op_info(node->op), node->n_operands); i++) {
+        const IrType *type = &g->values[node->results[i]].type;
+        if (!ir_roles_agree(type, &results[i]))
+            return bad_node(v, node, "result %d is %s, but its operands make it %s", i, ir_type_text(type, is),
+                            ir_type_text(&results[i], wanted));
+    }
+    return true;
+}
+
 static bool check_types(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
     IrType types[IR_MAX_RESULTS];
@@ -166,7 +191,7 @@ static bool check_types(Verify *v, const IrNode *node) {
             return bad_node(v, node, "result %d is %s, but its operands make it %s", i, ir_type_text(is, is_text),
                             ir_type_text(&types[i], inferred));
     }
-    return true;
+    return check_dims(v, node, types);
 }
 
 /* The experts that a node reads by expert indices: planes of its weight or state, else of x behind the rows. */
@@ -242,6 +267,154 @@ static void check_states(Verify *v) {
     }
 }
 
+static bool is_inside(const IrGraph *g, IrValueId value, int32_t region) {
+    return g->values[value].kind == IR_RESULT && g->nodes[g->values[value].node].region == region;
+}
+
+static bool has_role(const IrRoles *roles, IrValueId value) {
+    for (int i = 0; i < IR_ROLE_COUNT; i++)
+        if (roles->of[i] == value) return true;
+    return false;
+}
+
+/* Is `value` what a node of the region makes with one of these operations? */
+static bool is_made_by(const IrGraph *g, IrValueId value, int32_t region, const IrOp *ops, int n) {
+    for (int i = 0; i < n && is_inside(g, value, region); i++)
+        if (g->nodes[g->values[value].node].op == ops[i]) return true;
+    return false;
+}
+
+/* Roles stand for weights, states and nodes as their readers take them to. */
+static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
+    IrValueId value = g->regions[r].roles.of[role];
+    const IrValue *v = &g->values[value];
+    IrRegionKind kind = g->regions[r].kind;
+#define MADE_BY(...) is_made_by(g, value, r, (const IrOp[]){__VA_ARGS__}, (int)(sizeof((IrOp[]){__VA_ARGS__}) / sizeof(IrOp)))
+    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || role == IR_ROLE_A)
+        return v->kind == IR_WEIGHT && v->type.rank >= 2;
+    if (role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b || role == IR_ROLE_D)
+        return v->kind == IR_WEIGHT;
+    if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
+        return v->kind == IR_STATE;
+    if (v->kind != IR_RESULT) return false;
+    if (role == IR_ROLE_linear) return MADE_BY(IR_OP_linear, IR_OP_linear_all, IR_OP_linear_routed);
+    if (role == IR_ROLE_sum) return MADE_BY(IR_OP_expert_sum_routed, IR_OP_plane_sum);
+    if (role == IR_ROLE_scale) return MADE_BY(IR_OP_scale);
+    if (role == IR_ROLE_score) return MADE_BY(IR_OP_softmax, IR_OP_sigmoid);
+    if (role == IR_ROLE_recur) return MADE_BY(IR_OP_recur, IR_OP_recur_routed);
+    if (role == IR_ROLE_rope) return MADE_BY(IR_OP_rope);
+    if (role == IR_ROLE_act) return is_inside(g, value, r);
+    if (role == IR_ROLE_experts && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_select);
+    if (role == IR_ROLE_gates && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_gates);
+    if (role == IR_ROLE_experts) return g->nodes[v->node].op == IR_OP_select;
+    if (role == IR_ROLE_y) return kind == IR_REGION_ATTENTION ? MADE_BY(IR_OP_attend) : is_inside(g, value, r);
+    return true;
+#undef MADE_BY
+}
+
+/* Every role that the kind asks for, none that it has not. */
+static bool check_roles(Verify *v, int32_t r) {
+    const IrGraph *g = v->g;
+    const IrRegion *region = &g->regions[r];
+    for (int i = 0; i < IR_ROLE_COUNT; i++) {
+        const IrRoleInfo *info = ir_role_info((IrRole)i);
+        char letter = info->kinds[region->kind];
+        IrValueId value = region->roles.of[i];
+        if (value == IR_NONE && letter == '!') return bad_graph(v, "the region \"%s\" has no %s", region->name, info->name);
+        if (value == IR_NONE) continue;
+        if (letter == '.') return bad_graph(v, "the region \"%s\" cannot have %s", region->name, info->name);
+        if (!is_value(g, value)) return bad_graph(v, "%s of the region \"%s\" is absent", info->name, region->name);
+        if (!role_fits(g, r, (IrRole)i)) return bad_graph(v, "%s of the region \"%s\" is no such value", info->name, region->name);
+    }
+    return true;
+}
+
+/* What a region's node reads from outside plays a role; or a slice of it does. */
+static bool check_reads(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    const IrRoles *roles = &g->regions[node->region].roles;
+    if (node->op == IR_OP_slice && has_role(roles, node->results[0])) return true;
+    for (int i = 0; i < node->n_operands; i++) {
+        IrValueId value = node->operands[i];
+        if (value == g->positions || is_inside(g, value, node->region) || has_role(roles, value)) continue;
+        return bad_node(v, node, "operand %d comes from outside the region and has no role in it", i);
+    }
+    return true;
+}
+
+/* What a node reads of a region it does not stand in is a result of that region: one with a role. */
+static bool check_outputs(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    for (int i = 0; i < node->n_operands; i++) {
+        const IrValue *value = &g->values[node->operands[i]];
+        int32_t region = value->kind == IR_RESULT ? g->nodes[value->node].region : IR_NONE;
+        if (region == IR_NONE || region == node->region) continue;
+        const IrRoles *roles = &g->regions[region].roles;
+        bool router = g->regions[region].kind == IR_REGION_ROUTER;
+        bool out = node->operands[i] == roles->of[IR_ROLE_y] ||
+                   (router && (node->operands[i] == roles->of[IR_ROLE_experts] || node->operands[i] == roles->of[IR_ROLE_gates]));
+        if (!out) return bad_node(v, node, "operand %d stays inside the region \"%s\"", i, g->regions[region].name);
+    }
+    return true;
+}
+
+static bool check_bound(Verify *v, const IrNode *node) {
+    const IrGraph *g = v->g;
+    for (int i = 0; i < node->n_operands; i++) {
+        IrValueId value = node->operands[i];
+        const IrRegion *region = node->region != IR_NONE ? &g->regions[node->region] : NULL;
+        bool good = v->bound[value] == 0 || (region != NULL && is_inside(g, value, node->region));
+        if (region != NULL && !good) {
+            good = (!(v->bound[value] & BOUND_NORM) || region->roles.of[IR_ROLE_norm] == value) &&
+                   (!(v->bound[value] & BOUND_OUTPUT_NORM) || region->roles.of[IR_ROLE_output_norm] == value) &&
+                   (!(v->bound[value] & BOUND_CONV) || region->kind == IR_REGION_CONV);
+        }
+        if (!good) return bad_node(v, node, "reads %%%s, which is fused into others", g->values[value].name);
+    }
+    return true;
+}
+
+/* Roles of a one-row step: norm is a norm and x, conv the y of a convolution that reads this y. */
+static bool check_folded(Verify *v, const IrRegion *region) {
+    const IrGraph *g = v->g;
+    IrValueId norm = region->roles.of[IR_ROLE_norm], conv = region->roles.of[IR_ROLE_conv];
+    const IrValueId output_norm = region->roles.of[IR_ROLE_output_norm];
+    if (norm != IR_NONE) {
+        IrOp op = g->values[norm].kind == IR_RESULT ? g->nodes[g->values[norm].node].op : IR_OP_COUNT;
+        if ((op != IR_OP_rms_norm && op != IR_OP_layer_norm) || norm != region->roles.of[IR_ROLE_x])
+            return bad_graph(v, "norm of the region \"%s\" must be its x, made by a norm", region->name);
+        v->bound[norm] |= BOUND_NORM;
+    }
+    if (output_norm != IR_NONE) {
+        if (output_norm != region->roles.of[IR_ROLE_x] || region->roles.of[IR_ROLE_y] != g->logits)
+            return bad_graph(v, "output_norm of the region \"%s\" must be its x, and y the logits", region->name);
+        v->bound[output_norm] |= BOUND_OUTPUT_NORM;
+    }
+    if (conv == IR_NONE) return true;
+    int32_t behind = g->values[conv].kind == IR_RESULT ? g->nodes[g->values[conv].node].region : IR_NONE;
+    const IrRegion *c = behind != IR_NONE ? &g->regions[behind] : NULL;
+    if (c == NULL || c->kind != IR_REGION_CONV || c->roles.of[IR_ROLE_x] != region->roles.of[IR_ROLE_y] ||
+        c->roles.of[IR_ROLE_y] != conv)
+        return bad_graph(v, "conv of the region \"%s\" must be the y of the convolution that reads its y", region->name);
+    v->bound[c->roles.of[IR_ROLE_x]] |= BOUND_CONV;
+    return true;
+}
+
+static void check_all_roles(Verify *v) {
+    const IrGraph *g = v->g;
+    v->bound = SU_NEW_ARRAY(&v->scratch, uint8_t, g->n_values);
+    for (size_t i = 0; i < g->n_regions; i++)
+        if (!check_roles(v, (int32_t)i)) return;
+    for (size_t i = 0; i < g->n_regions; i++)
+        if (!check_folded(v, &g->regions[i])) return;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const IrNode *node = &g->nodes[i];
+        if (node->region != IR_NONE) check_reads(v, node);
+        check_outputs(v, node);
+        check_bound(v, node);
+    }
+}
+
 /* A region's nodes stand together, and none is empty. */
 static void check_regions(Verify *v) {
     const IrGraph *g = v->g;
@@ -261,6 +434,7 @@ static void check_regions(Verify *v) {
     }
     for (size_t i = 0; i < g->n_regions; i++)
         if (!seen[i]) bad_graph(v, "the region \"%s\" is empty", g->regions[i].name);
+    if (v->ok) check_all_roles(v);
 }
 
 static void check_logits(Verify *v) {

@@ -16,7 +16,7 @@ typedef enum MsBottleneck {
     MS_BY_READING,    /* of weights, states, keys and values */
     MS_BY_ARITHMETIC, /* multiply-adds and exp */
     MS_BY_WAITING,    /* of workers for each other, more than half of the time */
-    MS_BY_SIZE        /* too little work: claiming tiles and meeting take most of the time */
+    MS_BY_SIZE        /* too little work: claiming tiles and barriers take most of the time */
 } MsBottleneck;
 
 /* Phases that are alike, or all of a part, or of the step. */

@@ -7,7 +7,7 @@
 /* The best of a few repetitions; 10^9 or 10^12 a second. */
 typedef struct MsGpuLimits {
     double copy_gb_s;   /* a large copy within the GPU's memory, bytes read and written */
-    double mma_tflop_s; /* mma.sync of bf16 from registers; 0: the target's maps use no tensor cores */
+    double mma_tflop_s; /* mma.sync of bf16 from registers; 0: the target's linear layers use no tensor cores */
     double fma_tflop_s; /* float32 multiply-adds from registers */
     double exp_g_s;     /* ex2.approx */
 } MsGpuLimits;

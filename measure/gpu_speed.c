@@ -52,7 +52,7 @@ static Least least_of_step(const Bench *b, const PgWork *work, const MsGpuLimits
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgKernel *k = &program->kernels[step->phases[i].kernel];
         PgCost cost = pg_phase_cost(program, &step->phases[i], work);
-        double flops = ms_map_flops(k, &cost, work->rows);
+        double flops = ms_linear_flops(k, &cost, work->rows);
         least.bytes += cost.weight_bytes + cost.state_bytes;
         least.flops += flops;
         least.multiplying += flops / linear_rate(k, limits);
@@ -199,7 +199,7 @@ static MossError time_phases(const Bench *b, MsGpuPhases *out) {
 
 static double sum_ms(const MsGpuPhases *p) { return p->linear_ms + p->scan_ms + p->other_ms; }
 
-/* What the prompts' maps and scans cannot do without, in milliseconds. */
+/* What the prompts' linear layers and scans cannot do without, in milliseconds. */
 static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_linear, double *out_scan) {
     const PgProgram *program = b->steps.program;
     const PgStep *step = &program->steps[PG_BLOCK];
@@ -236,9 +236,9 @@ static MossError measure_phases(const Bench *b, MsGpuPhases *out) {
     if (error.code == MOSS_OK) error = measure_limits(b, &after);
     if (error.code != MOSS_OK || !b->steps.plan->limits) return error;
     MsGpuLimits limits = ms_gpu_limits_best(before, after);
-    double maps, scan;
-    bound_phases(b, &limits, &maps, &scan);
-    if (out->linear_ms > 0) out->linear_of_peak = maps / out->linear_ms;
+    double linear, scan;
+    bound_phases(b, &limits, &linear, &scan);
+    if (out->linear_ms > 0) out->linear_of_peak = linear / out->linear_ms;
     if (out->scan_ms > 0) out->scan_of_bound = scan / out->scan_ms;
     return error;
 }

@@ -20,9 +20,9 @@ typedef struct MsGpuSpeed {
     MsStats prefill_tok_s, decode_tok_s; /* tokens of all sequences together */
     MsStats copy_gb_s, mma_tflop_s, fma_tflop_s, exp_g_s;
     MsStats decode_of_bound; /* one sequence: 1.1 · bytes / copy rate + 1.5 µs · phases; more: the larger of bytes / copy rate and
-                                     maps' FLOPs / the rate of what multiplies them; over the time */
+                                     linear layers' FLOPs / the rate of what multiplies them; over the time */
     MsStats decode_of_bandwidth; /* bytes / copy rate / time */
-    MsStats prefill_of_peak; /* maps' FLOPs / the rate of what multiplies them / time */
+    MsStats prefill_of_peak; /* linear layers' FLOPs / the rate of what multiplies them / time */
     uint32_t phases, stages; /* of a step of decoding */
     double decode_bytes, decode_linear_flops; /* of a step in the middle of decoding, all sequences together */
     double prefill_linear_flops; /* of all prompts */

@@ -215,7 +215,7 @@ bool ms_limiter_create(const CgTarget *target, int threads, MsLimiter **out_limi
     MsLimiter *limiter = calloc(1, sizeof *limiter);
     if (!limiter || !start(limiter, threads)) {
         ms_limiter_free(limiter);
-        return su_error(diags, (SuSpan){0}, NULL, "no memory, or no threads, to measure this machine's limits");
+        return su_error(diags, (SuSpan){0}, NULL, "no memory to measure this machine's limits");
     }
     if (!cg_llvm_limits(target, &limiter->code, diags)) {
         ms_limiter_free(limiter);

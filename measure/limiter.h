@@ -12,9 +12,10 @@
 /* All workers together; the best of a few repetitions. */
 typedef struct MsLimits {
     double read_gb_s;     /* reading memory (see ms_limiter_read_bytes), the best of several patterns, 10^9 bytes a second */
-    double panel_gflop_s; /* a map's microkernel (block_panels × block_rows of the target) with its operands in the first cache */
-    double fma_gflop_s;   /* float32 multiply-adds from registers */
-    double exp_g_s;       /* exp of the bits, 10^9 a second */
+    double
+        panel_gflop_s; /* a linear layer's microkernel (block_panels × block_rows of the target) with its operands in the first cache */
+    double fma_gflop_s; /* float32 multiply-adds from registers */
+    double exp_g_s; /* exp of the bits, 10^9 a second */
 } MsLimits;
 
 typedef struct MsLimiter MsLimiter;

@@ -23,7 +23,7 @@ static double bound_of_step(const Bench *b, PgWork work, MsLimits limits) {
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
         bytes += cost.weight_bytes;
-        flops += ms_map_flops(&program->kernels[step->phases[i].kernel], &cost, work.rows);
+        flops += ms_linear_flops(&program->kernels[step->phases[i].kernel], &cost, work.rows);
     }
     double reading = bytes / (1e9 * limits.read_gb_s), computing = flops / (1e9 * limits.panel_gflop_s);
     return reading > computing ? reading : computing;

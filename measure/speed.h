@@ -6,7 +6,7 @@
 #include "measure/stats.h"
 
 /* Of the rounds. The bound of a step is the larger of its weights' bytes over the reading limit (each weight once; of experts,
- * those expected to be chosen by its rows) and its maps' FLOPs over the panel kernel's rate. */
+ * those expected to be chosen by its rows) and its linear layers' FLOPs over the panel kernel's rate. */
 typedef struct MsSpeed {
     MsStats prefill_tok_s, decode_tok_s;   /* tokens of all sequences together */
     MsStats read_gb_s, panel_gflop_s;      /* with limits: the larger of before and after, both of prompt and decoding */

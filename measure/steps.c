@@ -89,7 +89,7 @@ MossError ms_decode(const MsSteps *b) {
     return error;
 }
 
-double ms_map_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
+double ms_linear_flops(const PgKernel *k, const PgCost *cost, int64_t rows) {
     if (k->kind == PG_LINEAR) return cost->flops;
     if (k->kind != PG_SCAN) return 0;
     double times = !k->own_dt ? 1 : k->scan == PG_SCAN_UPDATE ? (double)k->E : (double)k->k;

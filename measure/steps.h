@@ -38,7 +38,7 @@ MossError ms_decode(const MsSteps *steps);
 PgWork ms_prompt_work(const MsSteps *steps, int64_t done);
 /* A step of one token of each sequence, at this position. */
 PgWork ms_decode_work(const MsSteps *steps, int64_t position);
-/* FLOPs of the linear maps of a phase; a scan multiplies by dt_proj itself. */
-double ms_map_flops(const PgKernel *kernel, const PgCost *cost, int64_t rows);
+/* FLOPs of the linear layers of a phase; a scan multiplies by dt_proj itself. */
+double ms_linear_flops(const PgKernel *kernel, const PgCost *cost, int64_t rows);
 
 #endif

@@ -1,22 +1,22 @@
 /* Elementwise fusion.
  *
- * Requires: nothing (it does more after route and scan fusion). Provides: regions that hold one linear layer, or the gate and up
- * linear layers of a gated mlp, with the bias, activation, product, sum over experts, addends and scaling that follow. The scheduler
- * then makes a block norm part of the linear layers that read it in a one-row step. Destroys: nothing.
+ * Requires: nothing (it does more after route and scan fusion). Provides: regions that hold one linear, or the gate and up
+ * linears of a gated mlp, with the bias, activation, product, sum over experts, addends and scaling that follow. A linear whose
+ * bias is all that follows carries the convolution behind it in a one-row step, and whoever reads a norm makes it again there
+ * (passes/regions.c). Destroys: nothing.
  *
  * A region grows from its linear layer as long as the last value has one user which a linear layer's epilogue can do. */
 #include "passes/graph_tools.h"
-#include "passes/match.h"
 #include "passes/passes.h"
 
 typedef struct Growth {
     IrGraph *g;
     const PsUses *uses;
     PsGroup group;
+    IrRoles roles;
     IrValueId y; /* the last value */
 } Growth;
 
-static bool is_linear(IrOp op) { return op == IR_OP_linear || op == IR_OP_linear_all || op == IR_OP_linear_routed; }
 static bool is_bias(IrOp op) { return op == IR_OP_add_bias || op == IR_OP_add_bias_routed; }
 
 /* The only user of the last value, if it is free to join a region. */
@@ -32,12 +32,16 @@ static void take(Growth *w, const IrNode *node) {
 
 static void grow_bias(Growth *w) {
     const IrNode *user = free_user(w);
-    if (user != NULL && is_bias(user->op)) take(w, user);
+    if (user == NULL || !is_bias(user->op)) return;
+    w->roles.of[IR_ROLE_bias] = user->operands[1];
+    take(w, user);
 }
 
 static void grow_activation(Growth *w) {
     const IrNode *user = free_user(w);
-    if (user != NULL && ps_activation(user->op) != PG_NO_ACT) take(w, user);
+    if (user == NULL || ps_activation(user->op) == PG_NO_ACT) return;
+    take(w, user);
+    w->roles.of[IR_ROLE_act] = w->y;
 }
 
 /* act(gate) ∘ up, where up is a linear layer of the same kind and input: both become one region. */
@@ -53,7 +57,11 @@ static void grow_dual(Growth *w, const IrNode *gate) {
     if (w->uses->count[up->results[0]] != 1) return;
     if (!ir_type_equal(&w->g->values[up->operands[1]].type, &w->g->values[gate->operands[1]].type)) return;
     take(w, up);
-    if (bias != NULL) take(w, bias);
+    w->roles.of[IR_ROLE_w2] = up->operands[1];
+    if (bias != NULL) {
+        take(w, bias);
+        w->roles.of[IR_ROLE_bias2] = bias->operands[1];
+    }
     take(w, product);
 }
 
@@ -61,32 +69,40 @@ static bool grow_sum(Growth *w) {
     const IrNode *user = free_user(w);
     if (user == NULL || (user->op != IR_OP_expert_sum_routed && user->op != IR_OP_plane_sum)) return true;
     take(w, user);
+    w->roles.of[IR_ROLE_sum] = w->y;
+    if (user->op == IR_OP_expert_sum_routed) w->roles.of[IR_ROLE_gates] = user->operands[1];
     return user->op != IR_OP_plane_sum; /* shared experts are an addend of the routed ones, not the other way round */
+}
+
+static bool is_rows(const IrGraph *g, IrValueId value) {
+    const IrType *type = &g->values[value].type;
+    return ir_dim(type, IR_DIM_EXPERT) == 0 && ir_dim(type, IR_DIM_SLOT) == 0;
 }
 
 /* One or two additions of rows that are known already: shared experts, then the residual stream. */
 static void grow_adds(Growth *w) {
     for (int i = 0; i < 2; i++) {
         const IrNode *user = free_user(w);
-        if (user == NULL || user->op != IR_OP_add || w->g->values[w->y].type.rank != 2) return;
+        if (user == NULL || user->op != IR_OP_add || !is_rows(w->g, w->y)) return;
         IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
         const IrNode *maker = ps_maker(w->g, other);
-        if (w->g->values[other].type.rank != 2 || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes))))
-            return;
+        if (!is_rows(w->g, other) || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
         take(w, user);
+        w->roles.of[IR_ROLE_addend] = w->roles.of[IR_ROLE_residual]; /* of the first of two */
+        w->roles.of[IR_ROLE_residual] = other;
     }
 }
 
 static void grow_scale(Growth *w) {
     const IrNode *user = free_user(w);
-    if (user != NULL && user->op == IR_OP_scale) take(w, user);
+    if (user == NULL || user->op != IR_OP_scale) return;
+    take(w, user);
+    w->roles.of[IR_ROLE_scale] = w->y;
 }
 
 static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
     const IrNode *linear = &g->nodes[id];
-    Growth w = {.g = g, .uses = uses};
-    char name[96];
-    ps_linear_name(g, linear->operands[1], name, sizeof name);
+    Growth w = {.g = g, .uses = uses, .roles = ps_linear_roles(linear)};
     take(&w, linear);
     grow_bias(&w);
     grow_activation(&w);
@@ -95,14 +111,15 @@ static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
         grow_adds(&w);
         grow_scale(&w);
     }
-    if (w.group.n > 1) ps_make_region(g, IR_REGION_LINEAR, w.y == g->logits ? "head" : name, &w.group);
+    w.roles.of[IR_ROLE_y] = w.y;
+    ps_make_linear_region(g, &w.group, &w.roles);
 }
 
 void ps_elementwise_fusion(IrGraph *g) {
     SuArena scratch = {0};
     PsUses uses = ps_uses(g, &scratch);
     for (size_t n = 0; n < g->n_nodes; n++)
-        if (is_linear(g->nodes[n].op) && g->nodes[n].region == IR_NONE) grow_region(g, &uses, (IrNodeId)n);
+        if (ps_is_linear(g->nodes[n].op) && g->nodes[n].region == IR_NONE) grow_region(g, &uses, (IrNodeId)n);
     su_arena_free(&scratch);
     ps_regroup(g);
 }

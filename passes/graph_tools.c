@@ -39,11 +39,11 @@ bool ps_group_has(const PsGroup *group, IrNodeId node) {
     return false;
 }
 
-void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group) {
+void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group, const IrRoles *roles) {
     g->regions = su_grow(g->arena, g->regions, &g->regions_capacity, g->n_regions + 1, sizeof *g->regions);
     int32_t block = g->nodes[group->nodes[0]].block;
     const char *name = block >= 0 ? su_printf(g->arena, "blocks.%d.%s", block, what) : su_strdup(g->arena, what);
-    g->regions[g->n_regions] = (IrRegion){kind, name};
+    g->regions[g->n_regions] = (IrRegion){kind, name, *roles};
     for (int i = 0; i < group->n; i++) {
         IrNode *node = &g->nodes[group->nodes[i]];
         if (node->region != IR_NONE) SU_BUG("node %d is put into two regions", group->nodes[i]);
@@ -126,11 +126,20 @@ void ps_regroup(IrGraph *g) {
 
 PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
     const IrNode *select = ps_maker(g, expert_indices);
-    return (PsChoice){.E = g->values[select->operands[0]].type.dim[1], .k = g->values[expert_indices].type.dim[1]};
+    return (PsChoice){.E = ir_dim(&g->values[select->operands[0]].type, IR_DIM_CHANNEL),
+                      .k = ir_dim(&g->values[expert_indices].type, IR_DIM_SLOT)};
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
     return value != IR_NONE && g->values[value].kind == IR_WEIGHT ? &g->values[value] : NULL;
+}
+
+PgActivation ps_activation(IrOp op) {
+    static const PgActivation activations[IR_OP_COUNT] = {
+#define IR_ACTIVATION(name, NAME, flops, exps, exact) [IR_OP_##name] = PG_##NAME,
+#include "ir/activation.def"
+    };
+    return activations[op];
 }
 
 void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {

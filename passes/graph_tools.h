@@ -2,6 +2,7 @@
 #ifndef MOSSC_PASSES_GRAPH_TOOLS_H
 #define MOSSC_PASSES_GRAPH_TOOLS_H
 
+#include "ir/activation.h"
 #include "ir/graph.h"
 
 /* Uses of every value by nodes; the logits and the next value of a state count as uses without a node. */
@@ -27,7 +28,7 @@ typedef struct PsGroup {
 void ps_group_add(PsGroup *group, IrNodeId node);
 bool ps_group_has(const PsGroup *group, IrNodeId node);
 /* Puts the group's nodes into a new region named "blocks.I.what" ("what" alone outside the blocks). */
-void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group);
+void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group, const IrRoles *roles);
 
 /* Reorders nodes so that each region is contiguous and operands come first; otherwise keeps the order. */
 void ps_regroup(IrGraph *g);
@@ -40,6 +41,9 @@ PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices);
 
 /* The lone weight a value is, or NULL. */
 const IrValue *ps_weight(const IrGraph *g, IrValueId value);
+
+/* The activation an operation is, PG_NO_ACT if it is none. */
+PgActivation ps_activation(IrOp op);
 
 /* "in_proj" of "blocks.3.in_proj.weight": names regions and phases after the linear layer they hold. Writes into out. */
 void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size);

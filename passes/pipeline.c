@@ -66,21 +66,38 @@ static void check(const IrGraph *g, const char *pass) {
     free(text);
 }
 
-static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *), const PsOptions *options, SuDiags *diags) {
+static void fuse_routes(IrGraph *g, const PsOptions *options) {
+    if (!options->off[PS_ROUTE_FUSION]) ps_route_fusion(g);
+}
+
+static void fuse_scans(IrGraph *g, const PsOptions *options) {
+    if (!options->off[PS_SCAN_FUSION]) ps_scan_fusion(g);
+}
+
+static void fuse_elementwise(IrGraph *g, const PsOptions *options) {
+    bool on = !options->off[PS_ELEMENTWISE_FUSION];
+    if (on) ps_elementwise_fusion(g);
+    ps_regions(g, on);
+}
+
+static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *, const PsOptions *), const PsOptions *options, SuDiags *diags) {
     double start = su_seconds();
-    if (!options->off[pass]) apply(g);
+    apply(g, options);
     if (options->seconds != NULL) options->seconds[pass] = su_seconds() - start;
     if (options->check) check(g, PASSES[pass].name);
     return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
 }
 
 bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
-    if (g->level == IR_FUSED) return true;
+    if (g->level == IR_FUSED) { /* of text, perhaps of a graph between two passes */
+        ps_regions(g, false);
+        return true;
+    }
     if (!dump(g, options, 0, "naive", diags)) return false;
     g->level = IR_FUSED;
-    if (!run(g, PS_ROUTE_FUSION, ps_route_fusion, options, diags)) return false;
+    if (!run(g, PS_ROUTE_FUSION, fuse_routes, options, diags)) return false;
     if (options->stop_after == PS_ROUTE_FUSION + 1) return true;
-    if (!run(g, PS_SCAN_FUSION, ps_scan_fusion, options, diags)) return false;
+    if (!run(g, PS_SCAN_FUSION, fuse_scans, options, diags)) return false;
     if (options->stop_after == PS_SCAN_FUSION + 1) return true;
-    return run(g, PS_ELEMENTWISE_FUSION, ps_elementwise_fusion, options, diags);
+    return run(g, PS_ELEMENTWISE_FUSION, fuse_elementwise, options, diags);
 }

@@ -18,10 +18,7 @@ typedef struct RoutedForm {
     bool takes_experts;
 } RoutedForm;
 
-/* Rank of a weight operand tells whether it is per expert. */
-static bool weight_rank_is(const IrGraph *g, const IrNode *node, int operand, int rank) {
-    return g->values[node->operands[operand]].type.rank == rank;
-}
+static bool is_per_expert(const IrGraph *g, IrValueId weight) { return ir_dim(&g->values[weight].type, IR_DIM_EXPERT) > 0; }
 
 static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId expert_indices) {
     IrOp op = node->op;
@@ -29,21 +26,19 @@ static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId ex
     if (op == IR_OP_recur)
         return (RoutedForm){node->n_operands == 4 && node->operands[3] == expert_indices, IR_OP_recur_routed, false};
     if (op == IR_OP_add_bias)
-        return weight_rank_is(g, node, 1, 2) ? (RoutedForm){true, IR_OP_add_bias_routed, true} : (RoutedForm){true, op, false};
+        return is_per_expert(g, node->operands[1]) ? (RoutedForm){true, IR_OP_add_bias_routed, true}
+                                                   : (RoutedForm){true, op, false};
     if (op == IR_OP_mul_param)
-        return weight_rank_is(g, node, 1, 2) ? (RoutedForm){true, IR_OP_mul_param_routed, true} : (RoutedForm){true, op, false};
+        return is_per_expert(g, node->operands[1]) ? (RoutedForm){true, IR_OP_mul_param_routed, true}
+                                                   : (RoutedForm){true, op, false};
     if (op == IR_OP_outer)
-        return weight_rank_is(g, node, 1, 3) ? (RoutedForm){true, IR_OP_outer_routed, true} : (RoutedForm){true, op, false};
+        return is_per_expert(g, node->operands[1]) ? (RoutedForm){true, IR_OP_outer_routed, true} : (RoutedForm){true, op, false};
     return (RoutedForm){(ir_op_info(op)->traits & IR_PLANEWISE) != 0, op, false};
 }
 
-/* Whether a value has a plane per expert. Values with a state dimension have one more rank. */
+/* Whether a value that a node makes has a plane per expert. */
 static bool has_planes(const IrGraph *g, IrValueId value) {
-    const IrNode *maker = ps_maker(g, value);
-    if (maker == NULL || maker->op == IR_OP_mix) return false; /* mixed parameters have no planes left */
-    if (maker->op == IR_OP_exp) return has_planes(g, maker->operands[0]); /* of either kind */
-    bool channels = (ir_op_info(maker->op)->traits & IR_CHANNELWISE) != 0;
-    return g->values[value].type.rank == (channels ? 4 : 3);
+    return g->values[value].kind == IR_RESULT && ir_dim(&g->values[value].type, IR_DIM_EXPERT) > 0;
 }
 
 /* Adds the makers of all plane values behind `value` to the cone; false if one of them has no routed form. */
@@ -122,7 +117,9 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     const IrNode *select = ps_maker(g, combine_weights->operands[1]);
     const IrNode *linear = ps_maker(g, score->operands[0]);
     PsGroup group = {.n = 0};
+    IrRoles roles = ir_no_roles();
     if (linear->op == IR_OP_add_bias) {
+        roles.of[IR_ROLE_bias] = linear->operands[1];
         ps_group_add(&group, (IrNodeId)(linear - g->nodes));
         linear = ps_maker(g, linear->operands[0]);
     }
@@ -130,7 +127,13 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
     ps_group_add(&group, gates_id);
-    ps_make_region(g, IR_REGION_ROUTE, "router", &group);
+    roles.of[IR_ROLE_x] = linear->operands[0];
+    roles.of[IR_ROLE_w] = linear->operands[1];
+    roles.of[IR_ROLE_score] = score->results[0];
+    if (select->n_operands > 1) roles.of[IR_ROLE_select_bias] = select->operands[1];
+    roles.of[IR_ROLE_experts] = select->results[0];
+    roles.of[IR_ROLE_gates] = combine_weights->results[0];
+    ps_make_region(g, IR_REGION_ROUTER, "router", &group, &roles);
 }
 
 void ps_route_fusion(IrGraph *g) {

@@ -12,11 +12,11 @@ void ps_scan_fusion(IrGraph *g) {
     PsUses uses = ps_uses(g, &scratch);
     for (size_t n = 0; n < g->n_nodes; n++) {
         IrOp op = g->nodes[n].op;
-        PsConv conv;
-        PsScan scan;
-        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &conv)) ps_make_region(g, IR_REGION_CONV, "conv", &conv.group);
-        if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_scan(g, &uses, (IrNodeId)n, &scan))
-            ps_make_region(g, IR_REGION_SCAN, "scan", &scan.group);
+        PsMatch m;
+        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &m))
+            ps_make_region(g, IR_REGION_CONV, "conv", &m.group, &m.roles);
+        if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_scan(g, &uses, (IrNodeId)n, &m))
+            ps_make_region(g, IR_REGION_SCAN, "scan", &m.group, &m.roles);
     }
     su_arena_free(&scratch);
     ps_regroup(g);

@@ -73,11 +73,15 @@ static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
 
 static MossError open_checkpoints(const PgProgram *program, const char *const *paths, size_t n_paths, RtCheckpoints *out) {
     SuDiags diags = {0};
+    SuArena arena = {0};
     MossError error = {.code = MOSS_OK};
-    if (!can_open(paths, n_paths, &diags))
+    if (!rt_weight_files(&arena, paths, n_paths, &paths, &n_paths, &diags))
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    else if (!can_open(paths, n_paths, &diags))
         error = rt_error_from(MOSS_NO_FILE, &diags);
     else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_arena_free(&arena);
     su_diags_free(&diags);
     return error;
 }
@@ -103,7 +107,7 @@ MossError moss_weights_pack(const PgProgram *program, const char *const *paths, 
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
     if (!workers) {
-        error = rt_error(MOSS_NO_MEMORY, "no threads to pack with");
+        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to pack with");
     } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);

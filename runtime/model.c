@@ -109,7 +109,7 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
 static const MossOptions defaults = {0};
 
 static MossError no_model(const PgProgram *program) {
-    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights, or no threads",
+    return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights and what its steps need",
                     (unsigned long long)program->weight_bytes);
 }
 
@@ -214,7 +214,7 @@ MossError moss_weights_verify(const PgProgram *program, const char *path, const 
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options ? options : &defaults);
     if (!workers)
-        error = rt_error(MOSS_NO_MEMORY, "no threads to check with");
+        error = rt_error(MOSS_NO_MEMORY, "no memory for workers to check with");
     else if (!rt_packed_verify(&packed, path, program, workers, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     rt_workers_free(workers);
@@ -269,3 +269,10 @@ void moss_device_free(MossDevice *device) {
 const PgProgram *moss_model_program(const MossModel *model) { return model->program; }
 
 int moss_model_threads(const MossModel *model) { return rt_workers_count(model->workers); }
+
+int moss_model_missing_threads(const MossModel *model, int *out_errno) { return rt_workers_missing(model->workers, out_errno); }
+
+MossError rt_model_after_fork(const MossModel *model) {
+    if (!model->device || !rt_workers_forked(model->workers)) return (MossError){.code = MOSS_OK};
+    return rt_error(MOSS_DEVICE, "a device does not survive a fork: open one, and the model, in this process");
+}

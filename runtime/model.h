@@ -34,6 +34,7 @@ struct MossModel {
     uint32_t n_out_rows;          /* rows of logits of the last step */
     uint64_t logits_step;     /* step_number of that step; 0: it failed */
     MossPhaseTime *profile[PG_MODES];
+    MossNonFinite *watch;     /* of moss_find_non_finite; else NULL */
     /* of a step, [max_rows] each */
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *nonfinite;
@@ -51,12 +52,19 @@ typedef struct RtStateMemory {
 
 typedef struct RtStateCheckpoint RtStateCheckpoint; /* state_checkpoint.c */
 
+/* Where a sampler stands, as a state carries it. */
+typedef struct RtRandom {
+    bool is_set;
+    uint64_t seed, state;
+} RtRandom;
+
 struct MossState {
     MossModel *model;
     RtStateMemory memory;
     int64_t position;
     uint64_t in_step;     /* step_number of its last step: finds a state that is twice in one */
     bool spoilt;          /* by a non-finite value: refused until reset */
+    RtRandom random;      /* moss_state_set_random */
     bool has_logits;      /* `logits` are those after the last token */
     float *logits;        /* [vocab_size] of a state that was loaded or copied; malloced when first needed, or NULL */
     uint64_t logits_step; /* else they are row logits_row of the model's, as long as this was its last step; 0: none */
@@ -95,6 +103,9 @@ MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, 
 MossError rt_state_memory_here(const MossModel *model, const RtStateMemory *memory, RtStateMemory *out_here);
 MossError rt_state_memory_back(const MossModel *model, const RtStateMemory *memory, RtStateMemory *here);
 
+/* Looks at what a phase of a watched step left; false: something is not finite, and is noted. */
+bool rt_watch_phase(MossModel *model, const PgPhase *phase, int64_t position);
+
 void rt_state_forget_logits(MossState *state);
 /* Keeps a copy of logits[vocab_size] (any alignment) as those after the last token; NULL: there are none. false: no memory. */
 bool rt_state_keep_logits(MossState *state, const void *logits);
@@ -103,12 +114,14 @@ bool rt_state_keep_logits(MossState *state, const void *logits);
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MossError rt_error_from(MossCode code, const SuDiags *diags);
 
-/* The workers that options ask for. NULL: no memory, or no threads. */
+/* The workers that options ask for. NULL: no memory. */
 RtWorkers *rt_model_workers(const MossOptions *options);
 /* A model without weights. */
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
 /* Gives it its weights, which it frees; a device gets a copy, of which progress (may be NULL) is told. */
 MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress, void *progress_context);
+/* MOSS_DEVICE in the child of a fork of a process whose device it is. */
+MossError rt_model_after_fork(const MossModel *model);
 MossError rt_no_model(const PgProgram *program);
 
 /* The identity of the model's weights: what a packed file states, or computed when first asked for. */

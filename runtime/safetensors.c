@@ -7,6 +7,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "support/content.h"
 #include "support/size.h"
 #include "support/str.h"
 
@@ -44,6 +45,13 @@ static size_t utf8_size(const uint8_t *text, size_t size) {
     return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
 }
 
+/* Whether the value that begins at text[i] is __metadata__'s. */
+static bool at_metadata(const char *text, size_t i) {
+    static const char key[] = "\"__metadata__\"";
+    while (i && strchr(" \t\r\n:", text[i - 1])) i--;
+    return i >= sizeof key - 1 && memcmp(text + i - (sizeof key - 1), key, sizeof key - 1) == 0;
+}
+
 /* Refuses what cJSON would take and a header never needs: depth, numbers that are not plain digits, words, NUL in a name. */
 static bool scan_text(Reader *r, const char *text, size_t size) {
     bool in_string = false;
@@ -65,6 +73,8 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
             if (++depth > DEPTH) return FAIL(r, "header: nested deeper than %d levels at byte %zu", DEPTH, i);
         } else if (text[i] == '}' || text[i] == ']') {
             depth--;
+        } else if (at_metadata(text, i) && size - i >= 4 && !memcmp(text + i, "null", 4)) {
+            n = 4; /* as good as absent */
         } else if (!strchr("0123456789:, \t\r\n", text[i])) {
             return FAIL(r, "header: unexpected character '%.*s' at byte %zu", (int)n, text + i, i);
         }
@@ -168,7 +178,7 @@ static bool read_entry(Reader *r, const cJSON *entry, RtTensor *t) {
 }
 
 static bool check_metadata(Reader *r, const cJSON *entry) {
-    bool ok = cJSON_IsObject(entry);
+    bool ok = cJSON_IsObject(entry) || cJSON_IsNull(entry);
     for (const cJSON *item = ok ? entry->child : NULL; item; item = item->next) ok = ok && cJSON_IsString(item);
     return ok || FAIL(r, "__metadata__ is not a map of words to words");
 }
@@ -255,7 +265,15 @@ static bool read_json(Reader *r, const char *text, size_t size) {
     return ok;
 }
 
+/* Something else by its content; what a safetensors file cannot begin with. */
+static bool check_content(Reader *r, const uint8_t *data, size_t size) {
+    bool has_header = size > LENGTH_BYTES && data[LENGTH_BYTES] == '{' && data[LENGTH_BYTES - 1] == 0;
+    const char *hint, *what = has_header ? NULL : su_content_of(data, size, &hint);
+    return !what || su_error(r->diags, r->span, hint, "%s", what);
+}
+
 static bool read_file(Reader *r, const uint8_t *data, size_t size) {
+    if (!check_content(r, data, size)) return false;
     if (size < LENGTH_BYTES) return FAIL(r, "is not a safetensors file: %zu bytes, too short for a header length", size);
     uint64_t header = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--) header = header << 8 | data[i];

@@ -42,6 +42,7 @@ MossError moss_state_place(MossModel *model, void *memory, MossState **out_state
 void moss_state_reset(MossState *state) {
     state->spoilt = rt_state_memory_clear(state->model, &state->memory).code != MOSS_OK; /* a device that fails keeps failing */
     state->position = 0;
+    state->random = (RtRandom){0};
     rt_state_forget_logits(state);
     rt_state_checkpoint_forget(state);
 }
@@ -53,6 +54,7 @@ MossError moss_state_clone(const MossState *state, MossState **out_copy) {
     error = rt_state_memory_copy(state->model, &copy->memory, &state->memory);
     copy->position = state->position;
     copy->spoilt = state->spoilt;
+    copy->random = state->random;
     if (error.code == MOSS_OK && !rt_state_keep_logits(copy, moss_state_logits(state))) error = no_memory(state->model);
     if (error.code != MOSS_OK) {
         moss_state_free(copy);
@@ -62,6 +64,16 @@ MossError moss_state_clone(const MossState *state, MossState **out_copy) {
 }
 
 int64_t moss_state_position(const MossState *state) { return state->position; }
+
+void moss_state_set_random(MossState *state, uint64_t seed, uint64_t sampler_state) {
+    state->random = (RtRandom){.is_set = true, .seed = seed, .state = sampler_state};
+}
+
+bool moss_state_random(const MossState *state, uint64_t *out_seed, uint64_t *out_sampler_state) {
+    *out_seed = state->random.seed;
+    *out_sampler_state = state->random.state;
+    return state->random.is_set;
+}
 
 void moss_state_free(MossState *state) {
     if (state) {
@@ -102,7 +114,8 @@ static MossError save(const MossState *state, const uint8_t *memory, const char 
     MossError error = rt_model_identity(state->model, &identity);
     if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
-    RtSequence sequence = {.position = state->position, .memory = memory, .logits = moss_state_logits(state)};
+    RtSequence sequence = {
+        .position = state->position, .memory = memory, .logits = moss_state_logits(state), .random = &state->random};
     if (!rt_state_write(path, state->model->program, identity, &sequence, &diags)) error = rt_error_from(MOSS_NO_FILE, &diags);
     su_diags_free(&diags);
     return error;
@@ -125,6 +138,7 @@ static MossError unpack(const RtStateFile *file, MossState *state) {
     if (error.code != MOSS_OK) return error;
     rt_state_unpack(file, here.data);
     state->position = file->header->position;
+    state->random = (RtRandom){.is_set = file->header->has_random, .seed = file->header->seed, .state = file->header->random};
     error = rt_state_memory_back(state->model, &state->memory, &here);
     if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) error = no_memory(state->model);
     return error;

@@ -69,7 +69,10 @@ static RtStateHeader make_header(const PgProgram *program, const SuDigest *weigh
                             .layout = rt_state_layout(program),
                             .position = sequence->position,
                             .state_bytes = program->state_bytes,
-                            .logits = sequence->logits ? (uint64_t)program->vocab_size : 0};
+                            .logits = sequence->logits ? (uint64_t)program->vocab_size : 0,
+                            .has_random = sequence->random->is_set,
+                            .seed = sequence->random->seed,
+                            .random = sequence->random->state};
     memcpy(header.magic, RT_STATE_MAGIC, sizeof header.magic);
     memcpy(header.spec_hash, program->spec_hash, sizeof header.spec_hash);
     strncpy(header.name, program->name, sizeof header.name - 1);

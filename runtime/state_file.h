@@ -6,9 +6,10 @@
 #ifndef MOSSC_RUNTIME_STATE_FILE_H
 #define MOSSC_RUNTIME_STATE_FILE_H
 
+#include "runtime/model.h"
 #include "runtime/packed.h"
 
-enum { RT_STATE_FORMAT = 1, RT_STATE_BLOCK = 4096 };
+enum { RT_STATE_FORMAT = 2, RT_STATE_BLOCK = 4096 };
 #define RT_STATE_MAGIC "mosscS\r\n"
 
 /* The first bytes, little endian. Then the *body*: a bit for each RT_STATE_BLOCK bytes of the state, the lowest bit of a byte
@@ -24,18 +25,21 @@ typedef struct RtStateHeader {
     uint64_t state_bytes;
     uint64_t logits;         /* floats: vocab_size, or 0 when the last step did not make them */
     uint64_t blocks;         /* bits that are set */
+    uint64_t has_random;     /* 1: the two below count */
+    uint64_t seed, random;   /* of the sampler: what it started with, and where its generator stands */
     char name[RT_FILE_NAME]; /* of the spec, cut, for messages */
     SuDigest body;
     SuDigest digest; /* of all above */
 } RtStateHeader;
 
-_Static_assert(sizeof(RtStateHeader) == 192, "no padding in files");
+_Static_assert(sizeof(RtStateHeader) == 216, "no padding in files");
 
 /* A sequence as a file holds it. */
 typedef struct RtSequence {
     int64_t position;
     const uint8_t *memory; /* [state_bytes] */
     const float *logits;   /* [vocab_size] or NULL */
+    const RtRandom *random;
 } RtSequence;
 
 /* Writes a file that appears under its name only when it is whole. */

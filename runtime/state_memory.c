@@ -27,6 +27,8 @@ static bool make_here(RtStateMemory *memory, uint64_t bytes) {
 MossError rt_state_memory_make(const MossModel *model, RtStateMemory *memory) {
     uint64_t state_bytes = model->program->state_bytes, bytes = su_round_up(state_bytes ? state_bytes : 1, RT_CACHE_LINE);
     *memory = (RtStateMemory){0};
+    MossError error = rt_model_after_fork(model);
+    if (error.code != MOSS_OK) return error;
     if (model->device) return model->device->kind->alloc(model->device, bytes, &memory->address);
     return make_here(memory, bytes) ? (MossError){.code = MOSS_OK} : no_memory(model);
 }

@@ -79,6 +79,21 @@ static void work(void *context, int worker) {
     }
 }
 
+/* One worker does all of it, phase by phase. */
+static void work_watched(void *context, int worker) {
+    const RtRunning *r = context;
+    MossModel *m = r->model;
+    if (worker == 0) memset(m->arena.data, 0, rt_arena_bytes(m->program, r->mode, r->rows));
+    for (int i = 0; worker == 0 && i < rt_workers_count(m->workers); i++) fill_ropes(r, i);
+    for (uint32_t i = 0; worker == 0 && i < r->step->n_phases; i++) {
+        const PgPhase *phase = &r->step->phases[i];
+        const PgCode *code = &m->codes[phase->kernel];
+        uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->n_out_rows);
+        if (tiles) code->run(&m->args[0].args, phase, 0, (uint32_t)tiles);
+        if (!m->watch->found) rt_watch_phase(m, phase, m->row_position[0]);
+    }
+}
+
 /* ---- checks before */
 
 static MossError too_long(const PgProgram *program, int64_t position, uint64_t count) {
@@ -169,7 +184,8 @@ static MossError make_room(const RtRunning *r) {
 
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
     *out_running = (RtRunning){.model = model};
-    MossError error = check_segments(model, segments, n_segments);
+    MossError error = rt_model_after_fork(model);
+    if (error.code == MOSS_OK) error = check_segments(model, segments, n_segments);
     if (error.code != MOSS_OK) return error;
     describe(out_running, segments, n_segments);
     model->n_out_rows = 0;
@@ -191,7 +207,7 @@ static MossError run_here(RtRunning *r) {
         args->n_out_rows = r->n_out_rows;
     }
     reset_claims(m);
-    rt_workers_run(m->workers, work, r);
+    rt_workers_run(m->workers, m->watch ? work_watched : work, r);
     return (MossError){.code = MOSS_OK};
 }
 

@@ -113,7 +113,12 @@ static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *di
 
 bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
                          SuDiags *diags) {
-    *out = (RtCheckpoints){.n_files = n_paths};
+    *out = (RtCheckpoints){0};
+    if (!rt_weight_files(&out->arena, paths, n_paths, &paths, &n_paths, diags)) {
+        rt_checkpoints_close(out);
+        return false;
+    }
+    out->n_files = n_paths;
     out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
     out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
     bool ok = true;

@@ -13,6 +13,11 @@
 
 /* ---- checkpoints */
 
+/* The files behind paths, in `arena`: an index (model.safetensors.index.json) stands for its shards, a directory for the index or the
+ * model.safetensors that it holds. */
+bool rt_weight_files(SuArena *arena, const char *const *paths, size_t n_paths, const char *const **out_paths, size_t *out_count,
+                     SuDiags *diags);
+
 typedef struct RtCheckpoints {
     RtSafetensors *files;
     size_t n_files;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "support/alloc.h"
+#include "support/cpus.h"
 
 enum {
     SPIN_NS = 20000,        /* when every worker has a CPU */
@@ -35,6 +36,8 @@ struct RtWorkers {
     _Alignas(RT_CACHE_LINE) _Atomic uint32_t arrived;
     _Alignas(RT_CACHE_LINE) int count;
     int64_t spin_ns;
+    int missing, missing_error; /* threads that could not be started, and why */
+    uint32_t forks;             /* of the process when the threads were started */
     bool pin;
     bool stopping;  /* read after epoch has changed */
     RtWork work;    /* likewise */
@@ -116,6 +119,17 @@ void rt_workers_barrier(RtWorkers *workers, void (*last)(void *context), void *c
     raise_word(&workers->generation);
 }
 
+/* ---- forks. The child of a fork has a copy of all memory, but of the threads only the one that forked. */
+
+static _Atomic uint32_t forks; /* between this process and the one that watched first */
+static pthread_once_t watching = PTHREAD_ONCE_INIT;
+
+static void count_fork(void) { atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed); }
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
+
+bool rt_workers_forked(const RtWorkers *workers) { return workers->forks != atomic_load_explicit(&forks, memory_order_relaxed); }
+
 /* ---- threads */
 
 static void *thread_main(void *argument) {
@@ -131,7 +145,29 @@ static void *thread_main(void *argument) {
     }
 }
 
+static void start(RtWorkers *workers) {
+    pthread_once(&watching, watch_forks);
+    workers->forks = atomic_load_explicit(&forks, memory_order_relaxed);
+    for (int i = 1; i < workers->count; i++) {
+        workers->threads[i] = (Thread){.owner = workers, .index = i};
+        int error = pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]);
+        if (!error) continue;
+        workers->missing += workers->count - i;
+        workers->missing_error = error;
+        workers->count = i; /* nobody has read it: there was no run yet */
+        return;
+    }
+}
+
+static void start_anew(RtWorkers *workers) {
+    workers->epoch = (Word){0};
+    workers->generation = (Word){0};
+    atomic_store(&workers->arrived, 0);
+    start(workers);
+}
+
 void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
+    if (rt_workers_forked(workers)) start_anew(workers);
     uint64_t environment = fp_environment();
     set_fp_environment(FP_AGREED);
     cpu_set_t mask;
@@ -144,15 +180,6 @@ void rt_workers_run(RtWorkers *workers, RtWork work, void *context) {
     rt_workers_barrier(workers, NULL, NULL);
     if (pinned) sched_setaffinity(0, sizeof mask, &mask);
     set_fp_environment(environment);
-}
-
-int rt_allowed_cpus(void) {
-    cpu_set_t mask;
-    if (sched_getaffinity(0, sizeof mask, &mask) != 0) { /* more than CPU_SETSIZE CPUs */
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        return online > 0 ? (int)online : 1;
-    }
-    return CPU_COUNT(&mask);
 }
 
 /* Those of the list that the process may use, in order; with none listed all that it may use. 0: they cannot be told. */
@@ -177,18 +204,7 @@ static void choose_cpus(RtWorkers *workers, const int *cpus, int n_cpus) {
 static void stop(RtWorkers *workers, int started) {
     workers->stopping = true;
     raise_word(&workers->epoch);
-    for (int i = 1; i < started; i++) pthread_join(workers->threads[i].thread, NULL);
-}
-
-static bool start(RtWorkers *workers) {
-    for (int i = 1; i < workers->count; i++) {
-        workers->threads[i] = (Thread){.owner = workers, .index = i};
-        if (pthread_create(&workers->threads[i].thread, NULL, thread_main, &workers->threads[i]) != 0) {
-            workers->count = i; /* those that run */
-            return false;
-        }
-    }
-    return true;
+    for (int i = 1; i < started && !rt_workers_forked(workers); i++) pthread_join(workers->threads[i].thread, NULL);
 }
 
 static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
@@ -199,16 +215,19 @@ static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) 
     workers->threads = su_calloc((size_t)count, sizeof *workers->threads);
     if (workers->threads) {
         choose_cpus(workers, cpus, n_cpus);
-        if (start(workers)) return workers;
+        start(workers);
+        return workers;
     }
     rt_workers_free(workers);
     return NULL;
 }
 
 RtWorkers *rt_workers_create(int threads, bool no_pin) {
-    int cpus[CPU_SETSIZE], allowed = rt_allowed_cpus();
+    int cpus[CPU_SETSIZE], allowed = su_default_threads();
     threads = threads > 0 ? threads : allowed;
-    bool pin = !no_pin && threads > 1; /* one worker is the caller's thread, which runs where the caller wants it */
+    /* One worker is the caller's thread, which runs where the caller wants it. Under a quota the CPUs are shared with other groups,
+     * which would be pinned to the same ones. */
+    bool pin = !no_pin && threads > 1 && allowed == su_allowed_cpus();
     return create(threads, allowed, cpus, pin ? usable_cpus(NULL, 0, cpus) : 0);
 }
 
@@ -227,6 +246,11 @@ void rt_workers_free(RtWorkers *workers) {
 }
 
 int rt_workers_count(const RtWorkers *workers) { return workers->count; }
+
+int rt_workers_missing(const RtWorkers *workers, int *out_error) {
+    *out_error = workers->missing_error;
+    return workers->missing;
+}
 
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end) {
     uint32_t seen = atomic_load_explicit(&claims->next, memory_order_relaxed);

@@ -17,15 +17,20 @@ enum { RT_CACHE_LINE = 64, RT_MAX_WORKERS = 1024 };
 typedef struct RtWorkers RtWorkers;
 typedef void (*RtWork)(void *context, int worker);
 
-/* threads 0: as many as the process may use CPUs. NULL when there is no memory or a thread cannot be started. */
+/* threads 0: su_default_threads. Where a thread cannot be started there are fewer workers (rt_workers_missing). NULL: no memory. */
 RtWorkers *rt_workers_create(int threads, bool no_pin);
 /* Worker i on the i-th of these CPUs that the process may use; threads 0: as many as those; more than those: none is
  * pinned. When the process may use none of them, it is as if none were named. */
 RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus);
 void rt_workers_free(RtWorkers *workers);
 int rt_workers_count(const RtWorkers *workers);
+/* How many threads could not be started, and why (errno; 0 when none is missing). */
+int rt_workers_missing(const RtWorkers *workers, int *out_error);
+/* Whether this process is a child of the one that started the threads. */
+bool rt_workers_forked(const RtWorkers *workers);
 
-/* Calls work(context, i) on every worker i at once; returns when all are back. */
+/* Calls work(context, i) on every worker i at once; returns when all are back. After a fork the child has no threads but the caller's:
+ * its first run starts them anew, as many as can be had. */
 void rt_workers_run(RtWorkers *workers, RtWork work, void *context);
 
 /* Inside a run: returns when every worker has called it. The last one to arrive calls last(context) before anyone leaves;
@@ -39,8 +44,5 @@ typedef struct RtClaims {
 
 /* Claims a run [*first, *end) of the `total` tiles: `most` of them, fewer towards the end so that all finish together. */
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end);
-
-/* CPUs that the calling thread may use, at least 1. */
-int rt_allowed_cpus(void);
 
 #endif

@@ -40,18 +40,19 @@ typedef struct ScWeight {
     double active; /* fraction of it that one decoded token reads */
 } ScWeight;
 
+/* A norm or convolution that others compute in a one-row step; a norm that makes only the rows whose logits are asked for. */
+enum { SC_NO_ROW_PHASE = 1, SC_OUTPUT_ROWS = 2 };
+
 typedef struct ScBuilder {
     const IrGraph *g;
     const PsOptions *options;
     SuArena *arena;  /* of the program */
     SuArena scratch;
-    PsUses uses;
     ScLayout *layouts;      /* [values] */
-    bool *inlined;          /* [nodes] norms that the linear layers of a one-row step recompute */
+    uint8_t *fused;         /* [values] SC_…: what regions say about results of others */
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
     int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
-    bool *skip_conv;        /* [nodes] last node of a convolution that the linear layer before it has taken; of the mode */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;
     ScPhase *phases;

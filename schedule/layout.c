@@ -1,79 +1,47 @@
 #include "schedule/layout.h"
 
+#include <string.h>
+
 #include "passes/graph_tools.h"
 #include "support/size.h"
 
-/* Planes win over rows: a value without planes repeats over the other's. */
-static ScLayout wider(ScLayout a, ScLayout b) { return a.planes == PG_ROWS ? b : a; }
-
-static void as_positions(ScLayout *layout, const IrGraph *g, IrValueId expert_indices) {
-    PsChoice choice = ps_choice(g, expert_indices);
-    layout->planes = PG_POSITIONS;
-    layout->E = choice.E;
-    layout->k = choice.k;
-    layout->expert_indices = expert_indices;
-}
-
-static void as_planes(ScLayout *layout, int64_t E) {
-    layout->planes = PG_PLANES;
-    layout->E = E;
-}
-
-/* Planes of a node's first result, from its operands' layouts and its own kind. */
-static ScLayout node_planes(const IrGraph *g, const IrNode *node, const ScLayout *layouts) {
-    ScLayout x = {.expert_indices = IR_NONE};
-    const char *kinds = ir_op_info(node->op)->operands;
+/* Whose experts the slots of a node's result are: those that it reads, or its first operand with slots. */
+static IrValueId chosen_by(const IrGraph *g, const IrNode *node, const ScLayout *layouts) {
+    const char *letters = ir_op_info(node->op)->operands;
+    const char *indices = strpbrk(letters, "iI");
+    if (indices != NULL && indices - letters < node->n_operands) return node->operands[indices - letters];
     for (int i = 0; i < node->n_operands; i++)
-        if (kinds[i] == 'x') x = wider(x, layouts[node->operands[i]]);
-    ScLayout out = {.planes = x.planes, .E = x.E, .k = x.k, .expert_indices = x.expert_indices};
-    IrOp op = node->op;
-    if (op == IR_OP_linear_routed || op == IR_OP_add_bias_routed || op == IR_OP_mul_param_routed || op == IR_OP_outer_routed)
-        as_positions(&out, g, node->operands[2]);
-    else if (op == IR_OP_recur_routed)
-        as_positions(&out, g, node->operands[3]);
-    else if (op == IR_OP_linear_all)
-        as_planes(&out, g->values[node->operands[1]].type.dim[0]);
-    else if ((op == IR_OP_mul_param && g->values[node->operands[1]].type.rank == 2) ||
-             (op == IR_OP_outer && g->values[node->operands[1]].kind == IR_WEIGHT && g->values[node->operands[1]].type.rank == 3))
-        as_planes(&out, g->values[node->operands[1]].type.dim[0]);
-    else if (op == IR_OP_recur && g->values[node->operands[2]].type.rank == 3)
-        as_planes(&out, g->values[node->operands[2]].type.dim[0]);
-    else if (op == IR_OP_expert_sum || op == IR_OP_expert_sum_routed || op == IR_OP_plane_sum || op == IR_OP_mix)
-        out = (ScLayout){.expert_indices = IR_NONE};
-    return out;
+        if (layouts[node->operands[i]].planes == PG_POSITIONS) return layouts[node->operands[i]].expert_indices;
+    SU_BUG("%%%s has slots of nobody's choice", g->values[node->results[0]].name);
 }
 
-/* Whether a value has a state (or tap) dimension behind its channels. */
-static bool has_state_dim(const IrGraph *g, const IrNode *node) {
-    if (node->op == IR_OP_exp) {
-        const IrNode *maker = ps_maker(g, node->operands[0]);
-        return maker != NULL && has_state_dim(g, maker);
+static ScLayout layout_of(const IrGraph *g, const IrNode *node, const ScLayout *layouts) {
+    const IrType *type = &g->values[node->results[0]].type;
+    int64_t slots = ir_dim(type, IR_DIM_SLOT), experts = ir_dim(type, IR_DIM_EXPERT), width = ir_dim(type, IR_DIM_CHANNEL);
+    int64_t inner = ir_dim(type, IR_DIM_STATE) + ir_dim(type, IR_DIM_TAP); /* one of them at most */
+    if (slots > 0 && width == 0) return (ScLayout){.indices = true, .k = slots, .N = 1, .expert_indices = IR_NONE};
+    ScLayout out = {.width = width, .N = inner > 0 ? inner : 1, .expert_indices = IR_NONE};
+    if (slots > 0) {
+        out.planes = PG_POSITIONS;
+        out.expert_indices = chosen_by(g, node, layouts);
+        out.E = ps_choice(g, out.expert_indices).E;
+        out.k = slots;
+    } else if (experts > 0) {
+        out.planes = PG_PLANES;
+        out.E = experts;
     }
-    if (node->op == IR_OP_mix) return g->values[node->results[0]].type.rank == 3;
-    return (ir_op_info(node->op)->traits & IR_CHANNELWISE) != 0;
+    return out;
 }
 
 ScLayout *sc_layouts(const IrGraph *g, SuArena *arena) {
     ScLayout *layouts = SU_NEW_ARRAY(arena, ScLayout, g->n_values);
-    for (size_t n = 0; n < g->n_nodes; n++) {
-        const IrNode *node = &g->nodes[n];
-        const IrType *type = &g->values[node->results[0]].type;
-        ScLayout *out = &layouts[node->results[0]];
-        if (node->op == IR_OP_select || node->op == IR_OP_gates) {
-            *out = (ScLayout){.indices = true, .k = type->dim[1], .N = 1, .expert_indices = IR_NONE};
-            continue;
-        }
-        *out = node_planes(g, node, layouts);
-        bool state_dim = has_state_dim(g, node);
-        out->N = state_dim ? type->dim[type->rank - 1] : 1;
-        out->width = type->dim[type->rank - (state_dim ? 2 : 1)];
-    }
+    for (size_t n = 0; n < g->n_nodes; n++) layouts[g->nodes[n].results[0]] = layout_of(g, &g->nodes[n], layouts);
     return layouts;
 }
 
 /* With a window all rows of the largest step are stored before any of them looks back. */
 int64_t sc_cache_positions(const IrGraph *g, const IrNode *attend) {
-    int64_t in_sight = g->values[attend->operands[4]].type.dim[0];
+    int64_t in_sight = ir_dim(&g->values[attend->operands[4]].type, IR_DIM_POSITION);
     if (attend->attrs[IR_ATTEND_window].i > 0) in_sight += PG_MAX_ROWS;
     return (int64_t)su_round_up((uint64_t)in_sight, PG_LANES);
 }

@@ -65,6 +65,7 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
 }
 
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
+    if (value == IR_NONE) return;
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
     sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
 }
@@ -128,19 +129,11 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
 }
 
-bool sc_is_norm(IrOp op) { return op == IR_OP_rms_norm || op == IR_OP_layer_norm; }
-
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot) {
     sc_phase(b, p)->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
     sc_phase(b, p)->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
     sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
-}
-
-/* Whether a norm's result goes to the head: then only output rows are made. */
-static bool feeds_head(const ScBuilder *b, const IrNode *norm) {
-    IrNodeId user = ps_only_user(&b->uses, norm->results[0]);
-    return user != IR_NONE && sc_is_head(b, &b->g->nodes[user]);
 }
 
 void sc_phase_norm(ScBuilder *b, const IrNode *node) {
@@ -155,7 +148,7 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_read(b, p, PG_NORM_X, node->operands[0]);
     sc_set_norm(b, p, node, PG_NORM_W, PG_NORM_B);
     sc_tile_rows(b, p, layout);
-    if (feeds_head(b, node)) {
+    if (b->fused[node->results[0]] & SC_OUTPUT_ROWS) {
         sc_phase(b, p)->kernel.gather_out_rows = true;
         sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
@@ -200,9 +193,9 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
         sc_read(b, p, PG_OP_W, w);
         return;
     }
-    int rank = b->g->values[w].type.rank;
-    bool channels = node->op == IR_OP_outer || node->op == IR_OP_outer_routed || (node->op == IR_OP_mix && rank == 3);
-    k->per_expert = rank == (channels ? 3 : 2);
+    const IrType *type = &b->g->values[w].type;
+    bool channels = ir_dim(type, IR_DIM_STATE) > 0 || ir_dim(type, IR_DIM_TAP) > 0;
+    k->per_expert = ir_dim(type, IR_DIM_EXPERT) > 0;
     sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
 }
 
@@ -266,8 +259,8 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
     if (k->kind == PG_SOFTMAX || k->kind == PG_SELECT || k->kind == PG_GATES) k->E = k->K = k->O = x->width;
     if (k->kind == PG_MIX) {
         IrValueId expert_indices = node->operands[1];
-        k->E = b->g->values[node->operands[0]].type.dim[0];
-        k->k = b->g->values[expert_indices].type.dim[1];
+        k->E = ir_dim(&b->g->values[node->operands[0]].type, IR_DIM_EXPERT);
+        k->k = ir_dim(&b->g->values[expert_indices].type, IR_DIM_SLOT);
     }
 }
 
@@ -291,7 +284,7 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
     op_attributes(node, &sc_phase(b, p)->kernel);
     if (node->op == IR_OP_recur && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;
-        sc_phase(b, p)->kernel.k = b->g->values[node->operands[3]].type.dim[1];
+        sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[3]].type, IR_DIM_SLOT);
     }
     sc_read_experts(b, p, &routed, PG_OP_EXPERTS, PG_OP_GROUPS);
     op_tiles(b, p, y);
@@ -312,7 +305,7 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node) {
     sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
     if (node->op == IR_OP_expert_sum) {
         sc_read(b, p, PG_COMBINE_EXPERTS, node->operands[1]);
-        sc_phase(b, p)->kernel.k = b->g->values[node->operands[1]].type.dim[1];
+        sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_SLOT);
     }
     if (node->op != IR_OP_plane_sum) sc_read(b, p, PG_COMBINE_COMBINE_W, node->operands[node->n_operands - 1]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
@@ -324,7 +317,7 @@ void sc_phase_lone_conv(ScBuilder *b, const IrNode *node) {
     ScPhaseId p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
     IrValueId w = node->operands[1];
     sc_phase(b, p)->kernel.O = b->layouts[node->results[0]].width;
-    sc_phase(b, p)->kernel.taps = b->g->values[w].type.dim[2 - (b->g->values[w].type.rank == 2)];
+    sc_phase(b, p)->kernel.taps = ir_dim(&b->g->values[w].type, IR_DIM_TAP);
     sc_phase(b, p)->kernel.mixed = ps_weight(b->g, w) == NULL;
     sc_read(b, p, PG_CONV_X, node->operands[0]);
     if (sc_phase(b, p)->kernel.mixed)

@@ -3,7 +3,6 @@
 #define MOSSC_SCHEDULE_PHASES_H
 
 #include "schedule/builder.h"
-#include "passes/match.h"
 
 /* A phase of one tile, without operands. */
 ScPhaseId sc_new_phase(ScBuilder *b, PgKind kind, const IrNode *node, const char *name);
@@ -29,11 +28,8 @@ void sc_set_experts(PgKernel *k, const ScLayout *layout); /* raises E and k to t
 void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y); /* one tile, or blocks of 8 rows or positions */
 void sc_tile_segments(const ScBuilder *b, ScPhaseId p); /* (panel, segment) */
 
-bool sc_is_norm(IrOp op);
 /* Norm fields of a kernel and its weights. */
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot);
-/* The linear layer that makes the logits. */
-bool sc_is_head(const ScBuilder *b, const IrNode *node);
 
 /* Single operations. */
 void sc_phase_embed(ScBuilder *b, const IrNode *node);
@@ -42,11 +38,11 @@ void sc_phase_op(ScBuilder *b, const IrNode *node);
 void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 
-/* Regions, given by their nodes (a lone linear layer is a region of one). */
-void sc_phase_linear(ScBuilder *b, const PsGroup *nodes);
-void sc_phase_route(ScBuilder *b, const PsGroup *nodes);
-void sc_phase_conv(ScBuilder *b, const PsConv *conv);
-void sc_phase_scan(ScBuilder *b, const PsScan *scan);
-void sc_phase_attention(ScBuilder *b, const IrNode *attend);
+/* Regions: read by their roles, nothing is matched. */
+void sc_phase_linear(ScBuilder *b, const IrRegion *region);
+void sc_phase_route(ScBuilder *b, const IrRegion *region);
+void sc_phase_conv(ScBuilder *b, const IrRegion *region);
+void sc_phase_scan(ScBuilder *b, const IrRegion *region);
+void sc_phase_attention(ScBuilder *b, const IrRegion *region);
 
 #endif

@@ -3,29 +3,6 @@
 
 #include "schedule/schedule.h"
 
-static const char *const KINDS[PG_KIND_COUNT] = {
-    [PG_EMBED] = "embed",
-    [PG_NORM] = "norm",
-    [PG_LINEAR] = "linear",
-    [PG_ROUTE] = "route",
-    [PG_GROUP] = "group",
-    [PG_COMBINE] = "combine",
-    [PG_CONV] = "conv",
-    [PG_SCAN] = "scan",
-    [PG_KV_STORE] = "kv_store",
-    [PG_ATTEND] = "attend",
-    [PG_ELEMENTWISE] = "elementwise",
-    [PG_SLICE] = "slice",
-    [PG_SOFTMAX] = "softmax",
-    [PG_SELECT] = "select",
-    [PG_GATES] = "gates",
-    [PG_MIX] = "mix",
-    [PG_OUTER] = "outer",
-    [PG_INJECT] = "inject",
-    [PG_RECUR] = "recur",
-    [PG_CONTRACT] = "contract",
-};
-
 static const char *const COUNTS[] = {
     [PG_ONCE] = "once",
     [PG_PER_ROW] = "row",
@@ -67,7 +44,7 @@ static void print_operand(int slot, const PgRef *ref, FILE *out) {
 
 static void print_phase(const PgProgram *program, const PgPhase *p, FILE *out) {
     const PgKernel *k = &program->kernels[p->kernel];
-    fprintf(out, "    %-24s k%-3u %s", p->name, p->kernel, KINDS[k->kind]);
+    fprintf(out, "    %-24s k%-3u %s", p->name, p->kernel, pg_kind_word(k->kind));
     print_features(k, out);
     fprintf(out, " | %u per %s | line %u |", p->fixed, COUNTS[p->count], p->line);
     for (int i = 0; i < PG_MAX_OPERANDS; i++) print_operand(i, &p->operands[i], out);
@@ -90,7 +67,7 @@ void sc_print_program(const PgProgram *program, FILE *out) {
             program->weight_bytes, program->active_weight_bytes, program->state_bytes, program->max_rows);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         const PgKernel *k = &program->kernels[i];
-        fprintf(out, "kernel k%u %s %s %s K=%" PRId64 " O=%" PRId64, i, KINDS[k->kind], k->mode == PG_ROW ? "row" : "block",
+        fprintf(out, "kernel k%u %s %s %s K=%" PRId64 " O=%" PRId64, i, pg_kind_word(k->kind), k->mode == PG_ROW ? "row" : "block",
                 ir_dtype_word(k->dtype), k->K, k->O);
         if (k->E > 0) fprintf(out, " E=%" PRId64 " k=%" PRId64, k->E, k->k);
         if (k->N > 0) fprintf(out, " N=%" PRId64, k->N);

@@ -44,7 +44,6 @@ static void reset_mode(ScBuilder *b, PgMode mode) {
     b->phases = NULL;
     b->n_buffers = b->buffers_capacity = b->n_phases = b->phases_capacity = 0;
     for (size_t v = 0; v < b->g->n_values; v++) b->buffer_of[v] = b->groups_of[v] = -1;
-    memset(b->skip_conv, 0, b->g->n_nodes);
     for (size_t i = 0; i < b->n_ropes; i++) b->rope_buffers[i] = -1;
 }
 
@@ -90,11 +89,23 @@ static int64_t largest_step(const ScBuilder *b, const PgStep *block) {
 }
 
 /* What a graph of text may lack, however sound it is. */
-static bool check_head(const IrGraph *g, SuDiags *diags) {
+static bool check_kernels(const IrGraph *g, SuDiags *diags) {
     const IrNode *last = ps_maker(g, g->logits);
     if (last->op == IR_OP_scale) last = ps_maker(g, last->operands[0]);
+    for (size_t n = 0; n < g->n_nodes; n++)
+        if (g->nodes[n].op == IR_OP_rope && g->nodes[n].region == IR_NONE)
+            return su_error(diags, g->nodes[n].span, NULL, "rope must be read by one attend alone to become part of a program");
     if (last != NULL && last->op == IR_OP_linear) return true;
     return su_error(diags, last->span, NULL, "the logits must be a linear's result, or that scaled, to become a program");
+}
+
+static void collect_fused(ScBuilder *b) {
+    for (size_t r = 0; r < b->g->n_regions; r++) {
+        const IrValueId *of = b->g->regions[r].roles.of;
+        if (of[IR_ROLE_norm] != IR_NONE) b->fused[of[IR_ROLE_norm]] |= SC_NO_ROW_PHASE;
+        if (of[IR_ROLE_conv] != IR_NONE) b->fused[of[IR_ROLE_conv]] |= SC_NO_ROW_PHASE;
+        if (of[IR_ROLE_output_norm] != IR_NONE) b->fused[of[IR_ROLE_output_norm]] |= SC_OUTPUT_ROWS;
+    }
 }
 
 /* A program that breaks a rule is a bug of this directory. */
@@ -104,13 +115,12 @@ static bool check(const PgProgram *program, SuDiags *diags) {
 }
 
 bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
-    if (!check_head(graph, diags)) return false;
+    if (!check_kernels(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
-    b.uses = ps_uses(graph, &b.scratch);
     b.layouts = sc_layouts(graph, &b.scratch);
-    b.inlined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_nodes);
-    b.skip_conv = SU_NEW_ARRAY(&b.scratch, bool, graph->n_nodes);
+    b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
+    collect_fused(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     double start = su_seconds();

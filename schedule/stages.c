@@ -7,87 +7,45 @@
 
 /* ---------------------------------------------------------------------------------------------- the walk */
 
-static PsGroup region_nodes(const IrGraph *g, size_t first) {
-    PsGroup group = {.n = 0};
-    for (size_t n = first; n < g->n_nodes && g->nodes[n].region == g->nodes[first].region; n++) ps_group_add(&group, (IrNodeId)n);
-    return group;
-}
+/* In a one-row step others compute it. */
+static bool is_folded(const ScBuilder *b, IrValueId value) { return b->mode == PG_ROW && (b->fused[value] & SC_NO_ROW_PHASE); }
 
-static void region_phase(ScBuilder *b, const PsGroup *nodes) {
-    const IrGraph *g = b->g;
-    IrRegionKind kind = g->regions[g->nodes[nodes->nodes[0]].region].kind;
-    if (kind == IR_REGION_LINEAR) sc_phase_linear(b, nodes);
-    if (kind == IR_REGION_ROUTE) sc_phase_route(b, nodes);
-    for (int i = 0; i < nodes->n; i++) {
-        IrOp op = g->nodes[nodes->nodes[i]].op;
-        PsConv conv;
-        PsScan scan;
-        if (kind == IR_REGION_CONV && op == IR_OP_conv) {
-            if (!ps_match_conv(g, &b->uses, nodes->nodes[i], &conv)) SU_BUG("a conv region that does not match");
-            if (!b->skip_conv[g->values[conv.y].node]) sc_phase_conv(b, &conv);
-        }
-        if (kind == IR_REGION_SCAN && (op == IR_OP_recur || op == IR_OP_recur_routed)) {
-            if (!ps_match_scan(g, &b->uses, nodes->nodes[i], &scan)) SU_BUG("a scan region that does not match");
-            sc_phase_scan(b, &scan);
-        }
+static void region_phase(ScBuilder *b, const IrRegion *region) {
+    switch (region->kind) {
+    case IR_REGION_LINEAR: sc_phase_linear(b, region); return;
+    case IR_REGION_ROUTER: sc_phase_route(b, region); return;
+    case IR_REGION_CONV:
+        if (!is_folded(b, region->roles.of[IR_ROLE_y])) sc_phase_conv(b, region);
+        return;
+    case IR_REGION_SCAN: sc_phase_scan(b, region); return;
+    case IR_REGION_ATTENTION: sc_phase_attention(b, region); return;
     }
 }
 
 static void node_phase(ScBuilder *b, size_t n) {
     const IrNode *node = &b->g->nodes[n];
-    PsGroup alone = {.nodes = {(IrNodeId)n}, .n = 1};
     switch ((int)node->op) {
     case IR_OP_embed: sc_phase_embed(b, node); return;
-    case IR_OP_linear:
-    case IR_OP_linear_all:
-    case IR_OP_linear_routed: sc_phase_linear(b, &alone); return;
     case IR_OP_rms_norm:
     case IR_OP_layer_norm:
-        if (!b->inlined[n]) sc_phase_norm(b, node);
+        if (!is_folded(b, node->results[0])) sc_phase_norm(b, node);
         return;
     case IR_OP_expert_sum:
     case IR_OP_expert_sum_routed:
     case IR_OP_plane_sum: sc_phase_sum(b, node); return;
     case IR_OP_conv: sc_phase_lone_conv(b, node); return;
-    case IR_OP_rope: return; /* part of the attention that follows */
-    case IR_OP_attend: sc_phase_attention(b, node); return;
-    case IR_OP_scale:
-        if (node->results[0] == b->g->logits) return; /* part of the head */
-        sc_phase_op(b, node);
-        return;
     default: sc_phase_op(b, node); return;
-    }
-}
-
-/* A norm of rows whose readers are all linear layers or routers is recomputed by each of them in a one-row step: cheaper than a stage. */
-static void find_inlined(ScBuilder *b) {
-    const IrGraph *g = b->g;
-    memset(b->inlined, 0, g->n_nodes);
-    if (b->mode != PG_ROW || b->options->off[PS_ELEMENTWISE_FUSION]) return;
-    for (size_t n = 0; n < g->n_nodes; n++) {
-        const IrNode *x = ps_maker(g, g->nodes[n].operands[0]);
-        b->inlined[n] = sc_is_norm(g->nodes[n].op) && (x == NULL || x->op != IR_OP_slice);
-    }
-    for (size_t n = 0; n < g->n_nodes; n++) {
-        const IrNode *node = &g->nodes[n];
-        bool linear = node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
-        for (int i = 0; i < node->n_operands; i++) {
-            const IrNode *maker = ps_maker(g, node->operands[i]);
-            if (maker != NULL && (!linear || i > 0)) b->inlined[maker - g->nodes] = false;
-        }
     }
 }
 
 void sc_make_phases(ScBuilder *b) {
     const IrGraph *g = b->g;
-    find_inlined(b);
     for (size_t n = 0; n < g->n_nodes; n++) {
-        if (g->nodes[n].region == IR_NONE) {
+        int32_t region = g->nodes[n].region;
+        if (region == IR_NONE)
             node_phase(b, n);
-        } else if (n == 0 || g->nodes[n - 1].region != g->nodes[n].region) {
-            PsGroup nodes = region_nodes(g, n);
-            region_phase(b, &nodes);
-        }
+        else if (n == 0 || g->nodes[n - 1].region != region)
+            region_phase(b, &g->regions[region]);
     }
 }
 

@@ -33,12 +33,16 @@ void sc_collect_tensors(ScBuilder *b) {
     }
 }
 
-/* planes, O, K of a type as the pack sees it. */
+static int64_t dim_or_one(const IrType *type, IrDim role) {
+    int64_t dim = ir_dim(type, role);
+    return dim > 0 ? dim : 1;
+}
+
+/* planes, O, K of a type as the pack sees it: K inputs, states or taps, of which a weight has one kind. */
 static void set_shape(PgWeight *w, const IrType *type) {
-    int inner = w->pack == PG_VECTOR ? 1 : 2;
-    w->planes = type->rank > inner ? type->dim[0] : 1;
-    w->O = type->dim[type->rank - inner];
-    w->K = inner == 2 ? type->dim[type->rank - 1] : 1;
+    w->planes = dim_or_one(type, IR_DIM_EXPERT);
+    w->O = ir_dim(type, IR_DIM_CHANNEL);
+    w->K = dim_or_one(type, IR_DIM_INPUT) * dim_or_one(type, IR_DIM_STATE) * dim_or_one(type, IR_DIM_TAP);
 }
 
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
@@ -66,10 +70,11 @@ const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double act
 /* Floats of a state in its kernel's layout (ir/program.h); false when they overflow. */
 static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint64_t *out) {
     const IrType *type = &g->values[node->operands[operand]].type;
-    int64_t inner = type->dim[type->rank - 1], channels = type->dim[type->rank - 2];
-    uint64_t count = (uint64_t)inner * PG_LANES; /* of a panel of channels */
-    if (node->op != IR_OP_attend) {
-        uint64_t planes = type->rank == 3 ? (uint64_t)type->dim[0] : 1;
+    uint64_t count =
+        (uint64_t)(dim_or_one(type, IR_DIM_STATE) * dim_or_one(type, IR_DIM_TAP)) * PG_LANES; /* of a panel of channels */
+    if (ir_dim(type, IR_DIM_POSITION) == 0) {
+        uint64_t planes = (uint64_t)dim_or_one(type, IR_DIM_EXPERT);
+        int64_t channels = ir_dim(type, IR_DIM_CHANNEL);
         return su_mul(count, pg_panels(channels), &count) && su_mul(count, planes, out);
     }
     uint64_t head_dim = (uint64_t)node->attrs[IR_ATTEND_head_dim].i, kv_heads = (uint64_t)node->attrs[IR_ATTEND_kv_heads].i;

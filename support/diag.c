@@ -60,6 +60,13 @@ void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *forma
     va_end(args);
 }
 
+void su_note(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    add(diags, SU_CODE_noted, span, hint, format, args);
+    va_end(args);
+}
+
 SuSpan su_file_span(SuDiags *diags, const char *path) {
     SuSource *source = SU_NEW(&diags->arena, SuSource);
     source->path = su_strdup(&diags->arena, path);

@@ -64,6 +64,8 @@ bool su_report(SuDiags *diags, SuCode code, SuSpan span, const char *hint, const
 /* The same for what has no code of its own. */
 bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Something worth knowing that is neither wrong nor doubtful. */
+void su_note(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* A span for messages about a file as a whole (weights, tokens…): the source is allocated in the sink's arena. */
 SuSpan su_file_span(SuDiags *diags, const char *path);
 /* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */

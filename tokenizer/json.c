@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "support/content.h"
 #include "support/str.h"
 #include "support/utf8.h"
 #include "tokenizer/bpe.h"
@@ -69,6 +70,11 @@ static bool scan(TkReader *r, const char *text, size_t size) {
 cJSON *tk_json_parse(TkReader *r, const char *text, size_t size) {
     if (size > TK_MAX_FILE) {
         su_error(r->diags, r->span, NULL, "is larger than %d bytes, the most that is read here", TK_MAX_FILE);
+        return NULL;
+    }
+    const char *hint, *what = su_content_of(text, size, &hint);
+    if (what) {
+        su_error(r->diags, r->span, hint, "%s", what);
         return NULL;
     }
     if (!scan(r, text, size)) return NULL;

@@ -6,10 +6,9 @@
 
 enum { F_VERSION, F_TRUNCATION, F_PADDING, F_ADDED, F_NORMALIZER, F_PRE, F_POST, F_DECODER, F_MODEL, F_COUNT };
 
-/* truncation and padding: null only, since text is never cut or filled up here. */
 static const TkField root_fields[F_COUNT] = {[F_VERSION] = {"version", TK_STRING},
-                                             [F_TRUNCATION] = {"truncation", TK_NULL},
-                                             [F_PADDING] = {"padding", TK_NULL},
+                                             [F_TRUNCATION] = {"truncation", TK_NULL | TK_MAP},
+                                             [F_PADDING] = {"padding", TK_NULL | TK_MAP},
                                              [F_ADDED] = {"added_tokens", TK_NULL | TK_LIST},
                                              [F_NORMALIZER] = {"normalizer", TK_NULL | TK_MAP},
                                              [F_PRE] = {"pre_tokenizer", TK_NULL | TK_MAP},
@@ -17,11 +16,18 @@ static const TkField root_fields[F_COUNT] = {[F_VERSION] = {"version", TK_STRING
                                              [F_DECODER] = {"decoder", TK_NULL | TK_MAP},
                                              [F_MODEL] = {"model", TK_MAP | TK_REQUIRED}};
 
+/* What a training script left: text is never cut or filled up here. */
+static void note_unused(const TkReader *r, const cJSON *const found[F_COUNT]) {
+    for (int i = F_TRUNCATION; i <= F_PADDING; i++)
+        if (found[i]) su_note(r->diags, r->span, NULL, "%s: is not used: texts are encoded whole", root_fields[i].name);
+}
+
 static bool read_sections(TkReader *r, TkBpe *bpe, const cJSON *root) {
     const cJSON *found[F_COUNT];
     if (!tk_fields(r, "", root, root_fields, F_COUNT, found)) return false;
     if (found[F_VERSION] && strcmp(found[F_VERSION]->valuestring, "1.0") != 0)
         return tk_fail(r, "version", "%s is not understood; known: 1.0", tk_shown(r, found[F_VERSION]->valuestring));
+    note_unused(r, found);
     return tk_read_model(r, bpe, found[F_MODEL]) && tk_read_normalizer(r, bpe, found[F_NORMALIZER]) &&
            tk_read_added_tokens(r, bpe, found[F_ADDED]) && tk_read_pre_tokenizer(r, bpe, found[F_PRE]) &&
            tk_read_post_processor(r, found[F_POST]) && tk_read_decoder(r, bpe, found[F_DECODER]);

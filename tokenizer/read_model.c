@@ -66,6 +66,7 @@ static bool read_halves(const cJSON *item, Half half[2]) {
     return half[0].size && half[1].size;
 }
 
+/* A merge that is listed again has the rank of its last place, as Hugging Face reads it. */
 static bool read_merge(TkReader *r, TkBpe *bpe, const cJSON *item, uint32_t rank, SuText *whole) {
     Half half[2];
     const char *path = "model.merges";
@@ -81,9 +82,12 @@ static bool read_merge(TkReader *r, TkBpe *bpe, const cJSON *item, uint32_t rank
         const char *missing = left < 0 ? su_strndup(&r->arena, half[0].text, half[0].size) : right < 0 ? half[1].text : whole->text;
         return tk_fail(r, su_printf(&r->arena, "%s[%u]", path, rank), "names %s, which the vocab lacks", tk_shown(r, missing));
     }
-    if (tk_merges_add(&bpe->merges, left, right, rank, id)) return true;
-    return tk_fail(r, su_printf(&r->arena, "%s[%u]", path, rank), "is there twice");
+    if (!tk_merges_add(&bpe->merges, left, right, rank, id)) tk_merges_move(&bpe->merges, left, right, rank);
+    return true;
 }
+
+/* The first line of a merges.txt, which some files took along. */
+static bool is_version(const cJSON *item) { return cJSON_IsString(item) && strncmp(item->valuestring, "#version", 8) == 0; }
 
 static bool read_merges(TkReader *r, TkBpe *bpe, const cJSON *list) {
     size_t count = 0;
@@ -92,7 +96,8 @@ static bool read_merges(TkReader *r, TkBpe *bpe, const cJSON *list) {
     SuText whole = {0};
     uint32_t rank = 0;
     bool ok = true;
-    for (const cJSON *item = list->child; item && ok; item = item->next) ok = read_merge(r, bpe, item, rank++, &whole);
+    for (const cJSON *item = list->child; item && ok; item = item->next)
+        if (!is_version(item)) ok = read_merge(r, bpe, item, rank++, &whole);
     su_text_free(&whole);
     return ok;
 }

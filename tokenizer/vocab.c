@@ -75,6 +75,10 @@ bool tk_merges_add(TkMerges *merges, int32_t left, int32_t right, uint32_t rank,
     return true;
 }
 
+void tk_merges_move(TkMerges *merges, int32_t left, int32_t right, uint32_t rank) {
+    merge_slot(merges, pair_of(left, right))->rank = rank;
+}
+
 const TkMerge *tk_merges_find(const TkMerges *merges, int32_t left, int32_t right) {
     const TkMerge *slot = merge_slot(merges, pair_of(left, right));
     return slot->pair == UINT64_MAX ? NULL : slot;

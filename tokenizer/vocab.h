@@ -43,6 +43,8 @@ typedef struct TkMerges {
 void tk_merges_make(TkMerges *merges, SuArena *arena, size_t count);
 /* false: this pair is there already */
 bool tk_merges_add(TkMerges *merges, int32_t left, int32_t right, uint32_t rank, int32_t id);
+/* Another rank for a pair that is there. */
+void tk_merges_move(TkMerges *merges, int32_t left, int32_t right, uint32_t rank);
 /* NULL: they stay apart */
 const TkMerge *tk_merges_find(const TkMerges *merges, int32_t left, int32_t right);
 

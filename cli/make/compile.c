@@ -13,7 +13,6 @@
 #include "driver/device.h"
 #include "driver/text.h"
 #include "codegen/artefact.h"
-#include "codegen/cuda/compile.h"
 #include "runtime/packed.h"
 #include "support/file.h"
 #include "tokenizer/bpe.h"
@@ -123,28 +122,20 @@ static bool write_object(Compile *c) {
     return shared != NULL;
 }
 
-static bool write_image(Compile *c, CgCudaOutput output, const char *suffix) {
-    CgCudaOptions options = {.output = output};
-    CgCudaCode code;
-    if (!cg_cuda_compile(&c->build.gpu, c->build.program, &options, &code, &c->build.diags)) return false;
-    size_t size = code.form == CG_NVRTC_PTX ? code.size - 1 : code.size; /* a file needs no NUL */
-    bool ok = write_file(c, suffix, code.image, size);
-    cg_cuda_code_free(&code);
+/* A DrWriteFile. */
+static bool write_code_file(void *context, const char *suffix, const char *bytes, size_t size) {
+    return write_file(context, suffix, bytes, size);
+}
+
+static bool write_device_code(Compile *c) {
+    CliProgress progress = cli_progress_start(c->options->progress, "compiling", "kernels");
+    cli_progress_say(&progress);
+    bool ok = dr_kind(&c->build)->write_code(&c->build, c->artefact.symbol, write_code_file, c);
+    cli_progress_end(&progress);
     return ok;
 }
 
-/* For the very architecture, for later ones, and what the host must know. */
-static bool write_gpu_code(Compile *c) {
-    CliProgress progress = cli_progress_start(c->options->progress, "compiling", "kernels");
-    cli_progress_say(&progress);
-    bool ok = write_image(c, CG_CUDA_CUBIN, ".cubin") && write_image(c, CG_CUDA_PTX, ".ptx");
-    cli_progress_end(&progress);
-    SuText tables = {0};
-    if (ok) cg_print_tables(c->build.program, c->artefact.symbol, &tables);
-    ok = ok && write_file(c, ".c", tables.text, tables.size);
-    su_text_free(&tables);
-    return ok;
-}
+static bool write_code(Compile *c) { return dr_kind(&c->build)->write_code ? write_device_code(c) : write_object(c); }
 
 /* A packed file fits every target: it is copied as it is, once all of it is checked. */
 static bool copy_packed(Compile *c, const char *path) {
@@ -182,7 +173,7 @@ static bool write_tokenizer(Compile *c) {
 }
 
 static bool fill_directory(Compile *c) {
-    return write_tokenizer(c) && (is_gpu(c) ? write_gpu_code(c) : write_object(c)) && write_weights(c) &&
+    return write_tokenizer(c) && write_code(c) && write_weights(c) &&
            cli_artefact_files(&c->artefact, &c->directory, &c->build.diags);
 }
 
@@ -197,6 +188,20 @@ static bool make_directory(Compile *c, const DrBuildOptions *options) {
     return su_directory_commit(&c->directory, &c->build.diags);
 }
 
+/* A path as a shell takes it for one word. */
+static const char *shell_word(SuArena *arena, const char *path) {
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=:,@%-";
+    const char *before = path[0] == '-' ? "./" : ""; /* no option */
+    if (!path[strspn(path, plain)]) return su_printf(arena, "%s%s", before, path);
+    SuText word = {0};
+    su_text_add(&word, "'%s", before);
+    for (const char *c = path; *c; c++) su_text_add(&word, *c == '\'' ? "'\\''" : "%c", *c);
+    su_text_add(&word, "'");
+    const char *copy = su_strdup(arena, word.text);
+    su_text_free(&word);
+    return copy;
+}
+
 /* What was made, for people; what comes next, for a shell too. */
 static void say_what_next(Compile *c) {
     char code[CLI_NUMBER], weights[CLI_NUMBER], state[CLI_NUMBER];
@@ -205,8 +210,8 @@ static void say_what_next(Compile *c) {
     fprintf(stderr, "mossc: code %s, weights %s, state %s a sequence; %s/README.md says how it is built and run\n",
             cli_bytes((double)object.st_size, code), cli_bytes((double)c->build.program->weight_bytes, weights),
             cli_bytes((double)c->build.program->state_bytes, state), c->options->output);
-    printf("cd %s\n%s\n./%s --prompt 'It was' -n 100\n", c->options->output, cli_artefact_build_line(&c->build.arena, &c->artefact),
-           c->artefact.name);
+    printf("cd %s\n%s\n./%s --prompt 'It was' -n 100\n", shell_word(&c->build.arena, c->options->output),
+           cli_artefact_build_line(&c->build.arena, &c->artefact), c->artefact.name);
 }
 
 /* ---------------------------------------------------------------------------------------------- the command */

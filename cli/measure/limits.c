@@ -78,7 +78,7 @@ static void print_table(const CgTarget *target, const MsLimiter *limiter, const 
            cli_bytes(cache_bytes(_SC_LEVEL3_CACHE_SIZE), text[2]));
     snprintf(read, sizeof read, "each thread %s; through %s", ms_limit_pattern(limiter),
              cli_bytes((double)ms_limit_buffer(limiter), text[0]));
-    snprintf(panel, sizeof panel, "%d panels x %d rows of a map, operands in the first cache", target->block_panels,
+    snprintf(panel, sizeof panel, "%d panels x %d rows of a linear layer, operands in the first cache", target->block_panels,
              target->block_rows);
     printf("  %-16s %9s %9s %9s\n", "", "median", "min", "max");
     print_row("reading memory", "GB/s", stats[0], read);

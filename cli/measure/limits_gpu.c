@@ -49,7 +49,7 @@ static void print_table(const DrBuild *build, const MsGpuLimiter *limiter, const
     if (limiter->target->tensor_cores)
         print_row("tensor cores", "TFLOP/s", ms_stats(samples->mma, n), "mma.sync, bf16 with float32 sums, in registers");
     else
-        printf("  %-16s %9s %9s %9s  %-8s  maps use them from sm_80 on\n", "tensor cores", "-", "-", "-", "");
+        printf("  %-16s %9s %9s %9s  %-8s  linear layers use them from sm_80 on\n", "tensor cores", "-", "-", "-", "");
     print_row("multiply-adds", "TFLOP/s", ms_stats(samples->fma, n), "float32, in registers");
     print_row("exp", "G/s", ms_stats(samples->exp, n), "ex2.approx, the special-function units");
 }

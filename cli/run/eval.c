@@ -15,8 +15,8 @@ enum { MAX_TEXT = 1 << 30 };
 typedef struct EvalOptions {
     CliModelOptions model;
     const char *text;
-    int64_t chunk;
-    bool json;
+    int64_t chunk, window, stride;
+    bool json, keep_bom, allow_non_finite;
 } EvalOptions;
 
 /* What was found. tokens and bytes are the text's; scored those that were predicted from something. */
@@ -33,22 +33,47 @@ static double token_nats(const float *logits, int64_t n, int32_t token) {
     return top + log(sum) - (double)logits[token];
 }
 
-/* Feeds all tokens but the last in one sequence; the logits after token t score token t + 1. */
-static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, uint32_t chunk, CliProgress *progress,
-                              double *out_nats) {
+/* Tokens [first, end) of a text as a sequence; of those that it predicts, the ones before `from` were scored already. */
+typedef struct Window {
+    size_t first, end, from;
+    bool allow;  /* logits that are not finite */
+    size_t spoilt; /* tokens up to the first whose logits are not; 0: none */
+} Window;
+
+/* Feeds all tokens of a window but the last; the logits after token t score token t + 1. */
+static MossError score_tokens(MossModel *model, MossState *state, const RtTokens *tokens, Window *w, uint32_t chunk,
+                              CliProgress *progress, double *out_nats) {
     int64_t vocab_size = moss_program_vocab_size(moss_model_program(model));
     MossError error = {0};
-    size_t last = tokens->count - 1;
-    for (size_t at = 0; at < last && error.code == MOSS_OK;) {
+    size_t last = w->end - 1;
+    for (size_t at = w->first; at < last && error.code == MOSS_OK && !w->spoilt;) {
         MossSegment segment = {.state = state,
                                .tokens = tokens->ids + at,
                                .count = last - at < chunk ? (uint32_t)(last - at) : chunk,
                                .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !w->allow && !w->spoilt; i++)
+            if (!moss_all_finite(moss_logits(model, i), vocab_size)) w->spoilt = at + i + 1 - w->first;
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
-            *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
+            if (at + i + 1 >= w->from) *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
         at += segment.count;
-        cli_progress_update(progress, at, last);
+        cli_progress_update(progress, at, tokens->count - 1);
+    }
+    return error;
+}
+
+/* The whole text, or windows until one reaches its end. */
+static MossError score_windows(MossModel *model, MossState *state, const RtTokens *tokens, const EvalOptions *o, uint32_t chunk,
+                               CliProgress *progress, Window *w, double *out_nats) {
+    size_t size = o->window ? (size_t)o->window : tokens->count, stride = o->stride ? (size_t)o->stride : size - 1;
+    MossError error = {0};
+    *w = (Window){.from = 1, .allow = o->allow_non_finite};
+    for (; w->from < tokens->count && error.code == MOSS_OK; w->first += stride) {
+        w->end = tokens->count - w->first < size ? tokens->count : w->first + size;
+        if (w->first) moss_state_reset(state);
+        error = score_tokens(model, state, tokens, w, chunk, progress, out_nats);
+        if (w->spoilt) break;
+        w->from = w->end;
     }
     return error;
 }
@@ -56,12 +81,14 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
 static bool score_text(DrBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
     int64_t chunk = dr_chunk_of_logits(build->program, o->chunk);
     MossState *state = NULL;
+    Window w = {0};
     CliProgress progress = cli_progress_start(o->model.progress, "scoring", "tokens");
     MossError error = moss_state_create(build->model, &state);
-    if (error.code == MOSS_OK) error = score_tokens(build->model, state, tokens, (uint32_t)chunk, &progress, &score->nats);
+    if (error.code == MOSS_OK) error = score_windows(build->model, state, tokens, o, (uint32_t)chunk, &progress, &w, &score->nats);
     cli_progress_end(&progress);
     moss_state_free(state);
-    return dr_moss_ok(&build->diags, error);
+    if (!dr_moss_ok(&build->diags, error)) return false;
+    return !w.spoilt || dr_non_finite(build, NULL, tokens->ids + w.first, w.spoilt);
 }
 
 /* Reads and encodes the text. Without bos nothing predicts its first token, which then is not scored. */
@@ -69,6 +96,7 @@ static bool read_text(DrBuild *build, const EvalOptions *o, RtTokens *tokens, Sc
     char *text;
     size_t size;
     if (!su_read_file(&build->arena, o->text, MAX_TEXT, &text, &size, &build->diags)) return false;
+    if (!o->keep_bom) dr_skip_bom(o->text, &text, &size, &build->diags);
     RtTokenizer *tokenizer = dr_tokenizer(&build->spec, &build->diags);
     if (!tokenizer) return false;
     bool ok = dr_encode(tokenizer, text, size, tokens, &build->diags);
@@ -112,10 +140,24 @@ static void report(const Score *score, bool json) {
     cli_json_print(root);
 }
 
+/* Before the work: whether a sequence may be that long. The last token is not fed. */
+static bool check_length(DrBuild *build, const EvalOptions *o, const RtTokens *tokens) {
+    int64_t bound = fe_position_bound(&build->spec);
+    if (bound && o->window > bound + 1) {
+        return su_error(&build->diags, (SuSpan){0}, NULL,
+                        "--window: expected at most %lld tokens, one more than max_positions, got %lld", (long long)bound + 1,
+                        (long long)o->window);
+    }
+    if (!bound || o->window || tokens->count - 1 <= (size_t)bound) return true;
+    return su_error(&build->diags, su_file_span(&build->diags, o->text), "--window N --stride M scores it in windows",
+                    "expected a text of at most %lld tokens, as max_positions allows, got %zu tokens", (long long)bound + 1,
+                    tokens->count);
+}
+
 static bool evaluate(DrBuild *build, const DrBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
     Score score;
-    if (!dr_build_spec(build, options) || !read_text(build, o, tokens, &score) || !cli_build_model(build, options) ||
-        !score_text(build, o, tokens, &score)) {
+    if (!dr_build_spec(build, options) || !read_text(build, o, tokens, &score) || !check_length(build, o, tokens) ||
+        !cli_build_model(build, options) || !score_text(build, o, tokens, &score)) {
         return false;
     }
     report(&score, o->json);
@@ -126,6 +168,12 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(EvalOptions, text, "text", 0, "FILE", true, "the text; - for standard input"),
+    CLI_OPTION_KEEP_BOM(EvalOptions),
+    CLI_OPTION_NON_FINITE(EvalOptions),
+    CLI_ROW_INT(EvalOptions, window, "window", 0, "N", 2, INT32_MAX,
+                "score the text in windows of N tokens, each a sequence of its own, and so texts longer than max_positions"),
+    CLI_ROW_INT(EvalOptions, stride, "stride", 0, "M", 1, INT32_MAX,
+                "begin a window every M tokens (default N - 1); a token is scored in the first window that predicts it"),
     CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
     CLI_OPTION_CHUNK(EvalOptions),
 };
@@ -136,6 +184,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0 && strcmp(o.text, "-") == 0)
         return cli_usage_error(command, "the spec and the text cannot both be standard input");
+    if (o.stride && !o.window) return cli_usage_error(command, "--stride needs --window");
+    if (o.window && o.stride >= o.window)
+        return cli_usage_error(command, "--stride: expected less than the window, so that every token is scored, got %lld",
+                               (long long)o.stride);
     DrBuild build = {0};
     DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
     RtTokens tokens = {0};
@@ -153,7 +205,10 @@ const CliCommand cli_eval = {
              "negative logarithm of its probability, in double. The first token is scored if the spec has a bos, which then stands "
              "before it; without, nothing predicts it and it is left out, with its bytes.\n\n"
              "nats per token is the mean over scored tokens; perplexity its exponential; bits per byte all nats by log 2 and the "
-             "scored bytes, which does not depend on the tokenizer.",
+             "scored bytes, which does not depend on the tokenizer.\n\n"
+             "With --window the text is cut into windows that overlap, each fed from position 0; of each, what an earlier window "
+             "scored is "
+             "only context. The smaller the stride, the more context every token has, and the longer it takes.",
     .examples = "mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text book.txt\n"
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,

@@ -25,7 +25,7 @@ typedef struct LogitsOptions {
     const char *tokens, *output, *state_in, *state_out;
     int mode, reference;
     int64_t chunk;
-    bool json;
+    bool json, allow_non_finite;
 } LogitsOptions;
 
 /* The work, and what it found. */
@@ -34,6 +34,7 @@ typedef struct Job {
     int32_t *tokens;
     size_t count;
     FILE *out;
+    size_t spoilt;  /* tokens up to the first whose logits are not finite; 0: none */
     double min_gap; /* of the reference */
     double seconds;
 } Job;
@@ -44,11 +45,14 @@ typedef struct Job {
 static MossError feed(MossModel *model, MossState *state, Job *job, uint32_t chunk, CliProgress *progress) {
     const PgProgram *program = moss_model_program(model);
     MossError error = {0};
-    for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out);) {
+    for (size_t at = 0; at < job->count && error.code == MOSS_OK && !ferror(job->out) && !job->spoilt;) {
         size_t left = job->count - at;
         MossSegment segment = {
             .state = state, .tokens = job->tokens + at, .count = left < chunk ? (uint32_t)left : chunk, .logits = MOSS_ALL_LOGITS};
         error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !job->spoilt; i++)
+            if (!job->options->allow_non_finite && !moss_all_finite(moss_logits(model, i), program->vocab_size))
+                job->spoilt = at + i + 1;
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
             fwrite(moss_logits(model, i), sizeof(float), (size_t)program->vocab_size, job->out);
         at += segment.count;
@@ -68,6 +72,7 @@ static bool run_compiled(DrBuild *build, const DrBuildOptions *options, Job *job
     ok = ok && dr_moss_ok(&build->diags, feed(build->model, state, job, (uint32_t)chunk, &progress));
     job->seconds = su_seconds() - start;
     cli_progress_end(&progress);
+    ok = ok && (!job->spoilt || dr_non_finite(build, o->state_in, job->tokens, job->spoilt));
     ok = ok && (ferror(job->out) || dr_state_end(build, state, o->state_out)); /* no state of the tokens before the error */
     moss_state_free(state);
     return ok;
@@ -97,6 +102,11 @@ static bool evaluate(IrEval *eval, Job *job, int64_t vocab_size, SuArena *arena,
         if (!ok) break;
         for (int64_t v = 0; v < vocab_size; v++) row[v] = (float)logits[v]; /* exact for the reference of 32 bits */
         fwrite(row, sizeof row[0], (size_t)vocab_size, job->out);
+        if (!job->options->allow_non_finite && !moss_all_finite(row, vocab_size)) {
+            ok = su_error(diags, (SuSpan){0}, "--allow-non-finite goes on all the same",
+                          "the logits at position %zu are not finite", t);
+            break;
+        }
         cli_progress_update(&progress, t + 1, job->count);
     }
     job->seconds = su_seconds() - start;
@@ -181,6 +191,7 @@ static const CliOption table[] = {
                  "float32 [tokens, vocab_size]; row t holds the logits after token t"),
     CLI_ROW_WORD(LogitsOptions, mode, "mode", "MODE", mode_words,
                  "prefill: tokens in chunks (default); decode: one by one. The result is the same, bit for bit"),
+    CLI_OPTION_NON_FINITE(LogitsOptions),
     CLI_OPTION_STATE_IN(LogitsOptions),
     CLI_OPTION_STATE_OUT(LogitsOptions),
     CLI_OPTION_CHUNK(LogitsOptions),

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/interrupt.h"
 #include "cli/build.h"
 #include "cli/progress.h"
 #include "driver/device.h"
@@ -21,13 +22,16 @@ typedef struct RunOptions {
     int64_t cache_every, cache_mib;
     int64_t max_tokens, top_k, chunk;
     double temperature, top_p;
-    uint64_t seed;
-    bool json, no_echo;
+    CliSeed seed;
+    bool json, no_echo, keep_bom, allow_non_finite;
 } RunOptions;
 
-typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT } Stop;
-static const char *const stop_words[] = {
-    [STOP_LENGTH] = "length", [STOP_EOS] = "eos", [STOP_POSITIONS] = "positions", [STOP_NO_OUTPUT] = "no output"};
+typedef enum Stop { STOP_LENGTH, STOP_EOS, STOP_POSITIONS, STOP_NO_OUTPUT, STOP_INTERRUPT } Stop;
+static const char *const stop_words[] = {[STOP_LENGTH] = "length",
+                                         [STOP_EOS] = "eos",
+                                         [STOP_POSITIONS] = "positions",
+                                         [STOP_NO_OUTPUT] = "no output",
+                                         [STOP_INTERRUPT] = "interrupt"};
 
 /* A text in progress. */
 typedef struct Session {
@@ -43,6 +47,7 @@ typedef struct Session {
     MossState *state;
     RtPromptCacheStats cached;
     MossSampler sampler;
+    uint64_t seed; /* of the sampler */
     Stop stop;
     double prefill_seconds, first_token_seconds, decode_seconds;
 } Session;
@@ -66,6 +71,7 @@ static bool read_prompt(Session *s) {
         s->prompt = su_strdup(&s->build.arena, o->prompt ? o->prompt : "");
         s->prompt_size = strlen(s->prompt);
     }
+    if (!o->keep_bom) dr_skip_bom(o->prompt_file, &s->prompt, &s->prompt_size, diags);
     s->tokenizer = dr_tokenizer(&s->build.spec, diags);
     if (!s->tokenizer || !dr_encode(s->tokenizer, s->prompt, s->prompt_size, &s->prompt_tokens, diags)) return false;
     if (o->state_in) drop_bos(&s->prompt_tokens, s->tokenizer);
@@ -79,6 +85,14 @@ static bool make_prompt_cache(Session *s) {
     return !path || rt_prompt_cache_make(path, &s->build.diags);
 }
 
+/* A state knows where its sampler stands: there the text goes on, unless another seed is asked for. */
+static void go_on_sampling(Session *s) {
+    uint64_t seed, stands;
+    if (!moss_state_random(s->state, &seed, &stands) || (s->options->seed.given && s->seed != seed)) return;
+    s->seed = seed;
+    s->sampler.state = stands;
+}
+
 static bool prepare(Session *s, const DrBuildOptions *options) {
     DrBuild *build = &s->build;
     if (!dr_build_spec(build, options) || !read_prompt(s) || !cli_check_output(build, s->options->state_out) ||
@@ -90,9 +104,13 @@ static bool prepare(Session *s, const DrBuildOptions *options) {
                         s->prompt_tokens.count, bound);
     }
     const RunOptions *o = s->options;
-    s->sampler =
-        (MossSampler){.temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed};
-    return o->prompt_cache || dr_state_begin(build, o->state_in, &s->state);
+    s->sampler = (MossSampler){
+        .temperature = (float)o->temperature, .top_k = (int32_t)o->top_k, .top_p = (float)o->top_p, .state = o->seed.value};
+    s->seed = o->seed.value;
+    if (o->prompt_cache) return true;
+    if (!dr_state_begin(build, o->state_in, &s->state)) return false;
+    go_on_sampling(s);
+    return true;
 }
 
 /* ---------------------------------------------------------------------------------------------- text */
@@ -159,6 +177,19 @@ static bool pick(Session *s, MossSampler *sampler, int32_t *out_token) {
                     moss_state_position(s->state));
 }
 
+/* Whether the logits after the last token fed are fit to pick from; else where it went wrong is found by feeding all again. */
+static bool check_logits(Session *s) {
+    const float *logits = moss_state_logits(s->state);
+    int64_t n = moss_program_vocab_size(s->build.program);
+    if (s->options->allow_non_finite || !logits || moss_all_finite(logits, n)) return true;
+    RtTokens all = {0};
+    for (size_t i = 0; i < s->prompt_tokens.count; i++) rt_tokens_add(&all, s->prompt_tokens.ids[i]);
+    for (size_t i = 0; i < s->tokens.count; i++) rt_tokens_add(&all, s->tokens.ids[i]);
+    dr_non_finite(&s->build, s->options->state_in, all.ids, all.count);
+    rt_tokens_free(&all);
+    return false;
+}
+
 /* How many tokens to pick and feed before any is shown; 0: one is left, after which nothing is fed. */
 static uint32_t burst(const Session *s) {
     int64_t bound = s->build.program->max_positions, n = dr_kind(&s->build)->burst;
@@ -188,8 +219,9 @@ static bool generate_tokens(Session *s) {
     for (uint32_t n, done; (n = burst(s)) > 0;) {
         if (!dr_moss_ok(&s->build.diags, moss_generate(s->build.model, &vocabulary, &sequence, 1, n, &done))) return false;
         for (uint32_t i = 0; i < done; i++) emit(s, tokens[i]);
-        if (sequence.ended || ferror(stdout)) {
-            s->stop = sequence.ended ? STOP_EOS : STOP_NO_OUTPUT;
+        if (!check_logits(s)) return false;
+        if (sequence.ended || ferror(stdout) || cli_interrupted()) {
+            s->stop = sequence.ended ? STOP_EOS : ferror(stdout) ? STOP_NO_OUTPUT : STOP_INTERRUPT;
             return true;
         }
     }
@@ -202,6 +234,7 @@ static bool generate(Session *s) {
         return su_error(&s->build.diags, (SuSpan){0}, "give a prompt to go on with", "the state in '%s' holds no logits",
                         s->options->state_in);
     }
+    cli_catch_interrupts();
     MossSampler sampler = s->sampler; /* of a look at the first token, for the clock */
     int32_t token;
     double start = su_seconds();
@@ -222,6 +255,7 @@ static bool save_state(Session *s) {
             .state = s->state, .tokens = &s->tokens.ids[s->tokens.count - 1], .count = 1, .logits = MOSS_LAST_LOGITS};
         if (!dr_moss_ok(&s->build.diags, moss_step(s->build.model, &last, 1))) return false;
     }
+    moss_state_set_random(s->state, s->seed, s->sampler.state);
     return dr_state_end(&s->build, s->state, s->options->state_out);
 }
 
@@ -242,7 +276,9 @@ static void print_stats(const Session *s) {
             1e3 * s->first_token_seconds);
     fprintf(stderr, "mossc: prefill %zu tokens, %.1f tokens/s; decode %zu tokens, %.1f tokens/s%s\n", s->prompt_tokens.count,
             rate((double)s->prompt_tokens.count, s->prefill_seconds), s->tokens.count, rate(decode_steps(s), s->decode_seconds),
-            s->stop == STOP_POSITIONS ? "; stopped at the spec's max_positions" : "");
+            s->stop == STOP_POSITIONS   ? "; stopped at the spec's max_positions"
+            : s->stop == STOP_INTERRUPT ? "; interrupted"
+                                        : "");
     if (!s->options->prompt_cache) return;
     fprintf(stderr, "mossc: prompt cache: %zu of %zu tokens reused (%s), %zu states stored, %zu evicted, %zu damaged\n",
             s->cached.reused, s->prompt_tokens.count, s->cached.reused ? "hit" : "miss", s->cached.stored, s->cached.evicted,
@@ -282,7 +318,7 @@ static bool make_text(Session *s, const DrBuildOptions *options) {
         fflush(stdout);
     }
     s->stream.tokenizer = s->tokenizer;
-    bool ok = feed_prompt(s) && generate(s) && save_state(s);
+    bool ok = feed_prompt(s) && check_logits(s) && generate(s) && save_state(s);
     end_text(s);
     if (o->json) {
         if (ok) print_json(s);
@@ -300,6 +336,8 @@ static const CliOption table[] = {
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to go on from"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
+    CLI_OPTION_KEEP_BOM(RunOptions),
+    CLI_OPTION_NON_FINITE(RunOptions),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
                 "stop after N tokens (default 256; 0: only the prompt), or before at the spec's eos"),
     CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
@@ -307,8 +345,10 @@ static const CliOption table[] = {
     CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),
     CLI_ROW_REAL(RunOptions, top_p, "top-p", "P", 0, 1,
                  "and among the fewest that have the probability P together (default 1: all)"),
-    CLI_ROW_SEED(RunOptions, seed, "seed", "N",
-                 "of the sampler, 0 to 2^64 - 1 (default 0); the same seed gives the same text on every machine"),
+    CLI_ROW_OWN_SEED(
+        RunOptions, seed, "seed", "N",
+        "of the sampler, 0 to 2^64 - 1 (default 0, or with --state-in where the state's sampler stands; another seed than "
+        "that one's begins anew); the same seed gives the same text on every machine"),
     CLI_OPTION_STATE_IN(RunOptions),
     CLI_OPTION_STATE_OUT(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt_cache, "prompt-cache", 0, "DIR", false,
@@ -356,7 +396,10 @@ const CliCommand cli_run = {
         "model stands ready. The text does not depend on --threads, --chunk or the machine.\n\n"
         "A state file holds all of a sequence so far, without its text: --state-in goes on behind it, with a prompt (no bos is put "
         "before it) or without one. A prompt cache does the same for prompts that begin alike; several processes may share one. "
-        "Neither changes what is written. Both belong to the spec, its --set values and its weights.",
+        "Neither changes what is written: -n 60 gives the text of -n 30 with --state-out and -n 30 with --state-in. Ctrl-C (or "
+        "SIGTERM) "
+        "ends the text early, with the state and the summary; a second one ends at once. Both belong to the spec, its --set values "
+        "and its weights.",
     .examples = "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'It was a dark evening'\n"
                 "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'The' --temp 0 -n 100\n"
                 "fortune | mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file - --seed 7 --json\n"

@@ -14,7 +14,8 @@ struct Pick { /* RtCudaPick of ir/cuda_image.h */
 };
 
 struct Control { /* RtCudaControl */
-    u32 arrived, steps, picking, done;
+    GridBarrier barrier;
+    u32 steps, picking, done, pad;
     i32 eos, limit;
     const u32 *gaps;
     Pick *picks;
@@ -27,7 +28,7 @@ struct Cut {
     u32 ties; /* of those with exactly this key, the first ones by id */
 };
 
-/* What a block needs in shared memory: at most 4096 bytes (program.c). */
+/* What a block needs in shared memory. */
 struct Picking {
     u64 bins[256];
     u64 sums[THREADS / 8]; /* of runs of threads */
@@ -35,6 +36,7 @@ struct Picking {
     u64 above;
     u32 bin, id;
 };
+static_assert(sizeof(Picking) <= PICK_BYTES && sizeof(Pick) == PICK_SIZE && sizeof(Control) == CONTROL_SIZE, "as the host has them");
 
 struct Candidates {
     const float *logits;
@@ -239,7 +241,6 @@ INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i,
 }
 
 /* Where a block keeps candidates: as they come, then by id. In step->scratch, a List for each sequence. */
-enum { MOST_KEPT = 512 };
 struct List {
     u32 found_keys[MOST_KEPT], found_ids[MOST_KEPT], keys[MOST_KEPT], ids[MOST_KEPT];
 };
@@ -331,7 +332,6 @@ struct Kept {
     u32 *slice_keys, *slice_ids; /* [V] */
     u32 *keys, *ids;             /* [V] */
 };
-enum { MOST_SLICES = 1024 };
 INLINE Kept kept_in(u8 *scratch, u32 V) {
     u32 *at = (u32 *)scratch;
     return Kept{at, at + MOST_SLICES, at + 2 * MOST_SLICES, at + 2 * MOST_SLICES + V, at + 2 * MOST_SLICES + 2 * V,
@@ -421,9 +421,9 @@ CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *bar
     }
     const Kept kept = kept_in(step->scratch, c.n);
     find_largest(&c, &kept, s);
-    grid_barrier(&control->arrived, ++*barriers);
+    grid_barrier(&control->barrier, ++*barriers);
     keep_slice(&c, &kept, find_least(&kept, k, s), s);
-    grid_barrier(&control->arrived, ++*barriers);
+    grid_barrier(&control->barrier, ++*barriers);
     if (blockIdx.x != 0) return;
     Candidates gathered = gather_slices(&c, &kept, s);
     pick_from(&gathered, step, control, 0);

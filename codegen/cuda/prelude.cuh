@@ -23,6 +23,8 @@ typedef long long i64;
 #define EXPORTED extern "C" __device__ const
 #define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
 #define SPIN() __nanosleep(32)
+#define TRAP() __trap() /* ends the launch; nothing more can be done in this context of the driver */
+#define BARRIER_POLLS (1u << 26) /* of a barrier: tens of seconds, where the slowest stage takes milliseconds */
 #define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
 /* 2^x and a / b to about 2 units in the last place, by the special-function unit; a result below 2^-126 is 0. */
 INLINE float FAST_EXP2(float x) {
@@ -126,28 +128,57 @@ INLINE Groups groups_at(i32 *table, u32 E, u64 ldp) {
 
 /* A barrier of all blocks of a launch, the n-th with `nth` = n, from 1. What was written before is seen by all after. The launch
  * is cooperative: every block is resident. Between arriving and waiting a block may do what needs nothing of the others. */
-INLINE void arrive(u32 *arrived) {
+struct Stuck { /* RtCudaStuck: what a launch that waited too long leaves in memory of the host */
+    u32 set, block, blocks, arrived, nth, phase;
+};
+struct GridBarrier { /* how RtCudaControl begins */
+    u32 arrived, pad;
+    Stuck *stuck; /* 0: nobody reads it */
+};
+enum { NO_PHASE = 0xffffffff }; /* of a barrier between the steps of one launch */
+
+/* The wait has no end: blocks are missing. The first one to notice says so and ends the launch; the others let it. */
+CALLED void give_up(const GridBarrier *barrier, u32 nth, u32 phase) {
+    Stuck *stuck = barrier->stuck;
+    if (stuck) {
+        while (atomicCAS(&stuck->set, 0u, 1u) != 0) SPIN();
+        stuck->block = blockIdx.x;
+        stuck->blocks = gridDim.x;
+        stuck->arrived = *(volatile u32 *)&barrier->arrived - (nth - 1) * gridDim.x;
+        stuck->nth = nth;
+        stuck->phase = phase;
+        __threadfence_system();
+    }
+    TRAP();
+}
+
+INLINE void arrive(GridBarrier *barrier) {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
-        atomicAdd(arrived, 1u);
+        atomicAdd(&barrier->arrived, 1u);
     }
 }
-INLINE void wait_for_all(u32 *arrived, u32 nth) {
+/* `phase` is what comes after the barrier: a row of the step's table, or NO_PHASE. */
+INLINE void wait_for_all(GridBarrier *barrier, u32 nth, u32 phase) {
     if (threadIdx.x == 0) {
-        while ((i32)(*(volatile u32 *)arrived - nth * gridDim.x) < 0) SPIN(); /* it may wrap around */
+        u32 polls = 0;
+        while ((i32)(*(volatile u32 *)&barrier->arrived - nth * gridDim.x) < 0) { /* it may wrap around */
+            SPIN();
+            if (++polls == BARRIER_POLLS) give_up(barrier, nth, phase);
+        }
         __threadfence();
     }
     __syncthreads();
 }
-INLINE void grid_barrier(u32 *arrived, u32 nth) {
-    arrive(arrived);
-    wait_for_all(arrived, nth);
+INLINE void grid_barrier(GridBarrier *barrier, u32 nth) {
+    arrive(barrier);
+    wait_for_all(barrier, nth, NO_PHASE);
 }
 
 /* The last block to leave makes the counter ready for the next launch. */
-INLINE void leave(u32 *arrived, u32 barriers) {
-    if (threadIdx.x == 0 && atomicAdd(arrived, 1u) + 1 == (barriers + 1) * gridDim.x) *arrived = 0;
+INLINE void leave(GridBarrier *barrier, u32 barriers) {
+    if (threadIdx.x == 0 && atomicAdd(&barrier->arrived, 1u) + 1 == (barriers + 1) * gridDim.x) barrier->arrived = 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- numbers */

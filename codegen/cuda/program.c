@@ -24,16 +24,15 @@ enum {
     KERNEL_WORDS = 160,
     CG_MAX_PARTS = 4,
     PICK_BYTES = 4096, /* of shared memory: what picking takes */
-    PICK_SLICES = 1024, /* MOST_SLICES of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
-    PICK_KEPT = 512 /* MOST_KEPT */
+    MOST_SLICES = 1024, /* of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
+    MOST_KEPT = 512
 };
 
 typedef void (*Emitter)(CgCuda *c);
 
 static const Emitter emitters[PG_KIND_COUNT] = {
-#define CG_ROW(kind, emitter) [kind] = emitter,
-    CG_CUDA_KERNELS(CG_ROW)
-#undef CG_ROW
+#define PG_KERNEL(NAME, name) [PG_##NAME] = cg_cuda_##name,
+#include "ir/kernel_kinds.def"
 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
@@ -254,9 +253,9 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 "    for (u32 i = 0; i < %u; i++) {\n"
                 "        const Phase *phase = &%s_table[i];\n"
                 "        if (i > 0 && phase->stage != phase[-1].stage) {\n"
-                "            arrive(&control->arrived);\n"
+                "            arrive(&control->barrier);\n"
                 "            look_ahead_%s(step, i);\n"
-                "            wait_for_all(&control->arrived, ++*barriers);\n"
+                "            wait_for_all(&control->barrier, ++*barriers, i);\n"
                 "            dealt = 0;\n"
                 "        }\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
@@ -279,22 +278,22 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 "%s(%s_step)(Step *step, Control *control) {\n"
                 "    u32 barriers = 0, turn = 0;\n"
                 "    for (; turn < control->steps; turn++) {\n"
-                "        if (turn > 0) grid_barrier(&control->arrived, ++barriers); /* logits are there */\n"
+                "        if (turn > 0) grid_barrier(&control->barrier, ++barriers); /* logits are there */\n"
                 "        if (control->picking) {\n"
                 "            %s;\n"
-                "            grid_barrier(&control->arrived, ++barriers);\n"
+                "            grid_barrier(&control->barrier, ++barriers);\n"
                 "            if (has_ended(step, control)) break;\n"
                 "            take_tokens(step, control, turn);\n"
-                "            grid_barrier(&control->arrived, ++barriers);\n"
+                "            grid_barrier(&control->barrier, ++barriers);\n"
                 "        }\n",
                 mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name,
                 mode == PG_ROW ? "pick_together(step, control, turn, &barriers)" : "pick_tokens(step, control, turn)");
-    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->arrived, ++barriers);\n", table);
+    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->barrier, ++barriers);\n", table);
     su_text_add(p->out,
                 "        %s_phases(step, control, &barriers);\n"
                 "    }\n"
                 "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
-                "    leave(&control->arrived, barriers);\n"
+                "    leave(&control->barrier, barriers);\n"
                 "}\n\n",
                 name);
     p->plan.n_entries++;
@@ -390,7 +389,9 @@ static void print_image(Printing *p, SuArena *arena) {
 /* ---------------------------------------------------------------------------------------------- the text */
 
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
-    su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32 };\n\n", target->threads);
+    su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32 };\n", target->threads);
+    su_text_add(out, "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n\n",
+                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl));
     cg_cuda_print_vmath(out);
     su_text_add(out, "%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_pick);
 }
@@ -403,7 +404,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
     p.plan.image.scratch_fixed =
-        larger(CG_CUDA_FEW_ROWS * 4 * 4 * PICK_KEPT, 4 * (2 * PICK_SLICES + 4 * (uint64_t)program->vocab_size));
+        larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
     print_table(&program->steps[PG_ROW], "row", out);
     print_table(&program->steps[PG_BLOCK], "block", out);
     print_ropes(&p);

@@ -9,12 +9,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "codegen/llvm/jit.h"
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/object.h"
 #include "support/alloc.h"
+#include "support/cpus.h"
 
 struct CgCompiled {
     LLVMOrcLLJITRef jit;
@@ -134,8 +134,8 @@ static void *take_kernels(void *context) {
 }
 
 static void find_or_make_all(Making *m) {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t threads = cpus < 1 ? 1 : cpus > MAX_THREADS ? MAX_THREADS : (uint32_t)cpus, started = 0;
+    int cpus = su_default_threads();
+    uint32_t threads = cpus > MAX_THREADS ? MAX_THREADS : (uint32_t)cpus, started = 0;
     pthread_t helpers[MAX_THREADS];
     threads = threads > m->program->n_kernels ? m->program->n_kernels : threads;
     while (started + 1 < threads && pthread_create(&helpers[started], NULL, take_kernels, m) == 0) started++;

@@ -1,11 +1,10 @@
-/* The emitters of codegen/kernels.def: one for each kind of kernel. */
+/* The emitters of ir/kernel_kinds.def: one for each kind of kernel. */
 #ifndef MOSSC_CODEGEN_LLVM_KERNELS_H
 #define MOSSC_CODEGEN_LLVM_KERNELS_H
 
 #include "codegen/llvm/emit.h"
 
-#define CG_KERNEL(kind, emitter, name) void emitter(CgEmit *e);
-#include "codegen/kernels.def"
-#undef CG_KERNEL
+#define PG_KERNEL(NAME, name) void cg_emit_##name(CgEmit *e);
+#include "ir/kernel_kinds.def"
 
 #endif

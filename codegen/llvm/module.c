@@ -15,12 +15,10 @@
  * invariants. (default<O2> costs three times as much and made no kernel faster.) */
 static const char pipeline[] = "function(sroa,early-cse,simplifycfg,loop-mssa(licm),instcombine<no-verify-fixpoint>,early-cse)";
 
-static void (*const emitters[])(CgEmit *e) = {
-#define CG_KERNEL(kind, emitter, name) [kind] = emitter,
-#include "codegen/kernels.def"
-#undef CG_KERNEL
+static void (*const emitters[PG_KIND_COUNT])(CgEmit *e) = {
+#define PG_KERNEL(NAME, name) [PG_##NAME] = cg_emit_##name,
+#include "ir/kernel_kinds.def"
 };
-_Static_assert(sizeof emitters / sizeof emitters[0] == PG_KIND_COUNT, "a kind of kernel has no row in kernels.def");
 
 /* ---------------------------------------------------------------------------------------------- machine */
 

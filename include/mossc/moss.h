@@ -5,7 +5,12 @@
  * states first. What a function returns as a pointer to const belongs to the object that was asked, and lives as long.
  *
  * Threads. A model, its states and its device are used by one thread at a time, any thread; different models (without a common
- * device) by several threads at once. Functions of a MossProgram only read. The library keeps no state of its own besides.
+ * device) by several threads at once. Functions of a MossProgram only read. The library keeps no state of its own besides,
+ * but for a count of forks.
+ *
+ * Forks. The child of a fork may use the models and states that it has copies of, and free them: its first step starts the workers anew,
+ * as many as can be had. No step may run while another thread forks. A device does not survive a fork: steps, and new states, of a
+ * model on one give MOSS_DEVICE in the child, which opens its own.
  *
  * Errors are values: MossError.code is MOSS_OK (0) for success, and text says what was wrong and with which file or tensor. Where
  * a function fails, what it returns through a pointer is NULL or 0, unless it says otherwise.
@@ -56,7 +61,9 @@ typedef struct MossDevice MossDevice; /* moss_cuda_open makes one */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
 
 typedef struct MossOptions {
-    int threads;    /* workers, the caller's thread included; 0: as many as there are `cpus`, or the process may use CPUs */
+    int threads;    /* workers, the caller's thread included; 0: as many as there are `cpus`, or the process may
+                      * use CPUs, and no more than its control groups' quota pays for. Where fewer can be started there are fewer
+                      * (moss_model_missing_threads) */
     bool no_pin;    /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
     const int *cpus; /* [n_cpus] where workers run, one on each, in this order; those that the process may not use are passed
                       * over. NULL: any. With more threads than that none is pinned */
@@ -106,6 +113,8 @@ MOSS_API MossError moss_artefact_open(const MossProgram *program, const MossKern
                                       const MossOptions *options, MossModel **out_model);
 MOSS_API const MossProgram *moss_model_program(const MossModel *model);
 MOSS_API int moss_model_threads(const MossModel *model);
+/* How many more threads were asked for than could be started, and the errno of the first that could not. The model works without. */
+MOSS_API int moss_model_missing_threads(const MossModel *model, int *out_errno);
 
 /* Writes checkpoints as the program's kernels read them. The file appears under its name only when it is whole. It serves every
  * CPU, but this spec, PG_NUMERICS and format only. MOSS_BAD_WEIGHTS also when the file cannot be written. */
@@ -143,6 +152,11 @@ MOSS_API void moss_state_free(MossState *state);
  * state was loaded or cloned with them. Else NULL. Valid until the next step. */
 MOSS_API const float *moss_state_logits(const MossState *state);
 
+/* Where the sampler of a sequence stands: its seed, and MossSampler.state as it is now. Carried by clones and files, so that a text that
+ * is interrupted goes on as if it never was; nothing else reads it. moss_state_random: false, and zeros, when it was never set. */
+MOSS_API void moss_state_set_random(MossState *state, uint64_t seed, uint64_t sampler_state);
+MOSS_API bool moss_state_random(const MossState *state, uint64_t *out_seed, uint64_t *out_sampler_state);
+
 /* Writes position, state and those logits to a file that appears under its name only when it is whole, and reads it back as a
  * state of its own. Continuing gives the bits of the sequence that was never saved, with any threads and on any CPU. Refused
  * (MOSS_BAD_STATE) is a file of another spec, other weights or another PG_NUMERICS, and any damage. Of weights that were not
@@ -178,6 +192,20 @@ MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
 MOSS_API const float *moss_logits(const MossModel *model, uint32_t i);
 MOSS_API uint32_t moss_logits_count(const MossModel *model);
+
+/* Whether all of n values are finite: no NaN, no infinity. */
+MOSS_API bool moss_all_finite(const float *values, int64_t n);
+
+/* Where values that are not finite come from. */
+typedef struct MossNonFinite {
+    bool found;
+    int64_t position; /* of the token */
+    int32_t block;    /* of the spec; -1: outside the blocks, or on a device, where phases are not seen */
+    uint32_t line;    /* of the spec, where it is known; else 0 */
+    char phase[64];   /* such as "blocks.3.in_proj"; empty: not seen */
+} MossNonFinite;
+/* Feeds the tokens to the state one by one, slowly, up to the first phase whose result is not finite. */
+MOSS_API MossError moss_find_non_finite(MossModel *model, MossState *state, const int32_t *tokens, size_t count, MossNonFinite *out);
 
 /* Feeds one sequence in chunks of at most `chunk` tokens (0: moss_program_max_rows). logits of the last token are wanted. */
 MOSS_API MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);

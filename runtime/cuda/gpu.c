@@ -181,7 +181,9 @@ static void leave_model(MossDevice *device) {
     rt_cuda_release(gpu, &gpu->tables);
     rt_cuda_release(gpu, &gpu->picks);
     if (gpu->staging) gpu->driver.host_free(gpu->staging);
+    if (gpu->stuck) gpu->driver.host_free(gpu->stuck);
     gpu->staging = NULL;
+    gpu->stuck = NULL;
     gpu->staging_bytes = 0;
     gpu->program = NULL;
 }

@@ -79,6 +79,8 @@ typedef struct RtCuda {
     RtCudaMemory tables;      /* RtArgs and all arrays of a step, in one piece */
     uint8_t *staging;         /* pinned: what goes to `tables`, and comes back */
     uint64_t staging_bytes;
+    RtCudaStuck *stuck;       /* pinned: where a launch says that it waited too long */
+    bool in_row_step;         /* which entry was launched last */
     RtCudaMemory picks;       /* RtCudaPick, tokens, generators */
     RtCudaGraph graphs[RT_CUDA_GRAPHS];
     uint64_t steps;
@@ -124,8 +126,11 @@ RtCudaControl *rt_cuda_control(RtCuda *gpu, const RtCudaTables *tables);
 /* Runs row_step or rows_step on tables that were sent. */
 MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables);
 MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables);
-/* Control block and nonfinite come back into staging; waits. */
-MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables);
+/* After a failure behind rt_cuda_send: waits for the copy from staging, which is written to again, and returns the error, or what
+ * the launch says of why it ended itself. */
+MossError rt_cuda_abandon(RtCuda *gpu, MossError error);
+/* Logits come back into the step, control block and non-finite rows into staging; waits. */
+MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *step);
 /* ---- picks.c */
 uint32_t rt_cuda_most_picks(const MossDevice *device);
 MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *step, RtDevicePicks *picks);

@@ -43,7 +43,8 @@ static MossError send_picks(RtCuda *gpu, const RtDeviceStep *s, const RtDevicePi
 
 static void tell(RtCuda *gpu, const RtDevicePicks *p, const Layout *l, RtCudaControl *control) {
     CuPointer base = gpu->picks.address;
-    *control = (RtCudaControl){.steps = p->count,
+    *control = (RtCudaControl){.stuck = control->stuck,
+                               .steps = p->count,
                                .picking = 1,
                                .eos = p->vocabulary->eos,
                                .limit = (int32_t)p->vocabulary->limit,
@@ -70,9 +71,7 @@ static void take_results(const RtDeviceStep *s, RtDevicePicks *p, const uint8_t 
 }
 
 static MossError fetch(RtCuda *gpu, const RtDeviceStep *s, RtDevicePicks *p, const Layout *l, const RtCudaTables *tables) {
-    uint64_t logits = s->n_out_rows * gpu->program->out_stride * sizeof(float);
-    RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
-    MossError error = rt_cuda_receive(gpu, tables);
+    MossError error = rt_cuda_receive(gpu, tables, s);
     if (error.code != MOSS_OK) return error;
     p->done = rt_cuda_control(gpu, tables)->done;
     memcpy(s->nonfinite, gpu->staging + tables->nonfinite, s->rows * sizeof *s->nonfinite);
@@ -104,6 +103,6 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     error = rt_cuda_send(gpu, &tables);
     const RtCudaEntry *entry = s->mode == PG_ROW ? &gpu->code.row : &gpu->code.rows;
     if (error.code == MOSS_OK) error = rt_cuda_launch_together(gpu, entry, &tables);
-    if (error.code == MOSS_OK) error = fetch(gpu, s, p, &l, &tables);
-    return error;
+    if (error.code != MOSS_OK) return rt_cuda_abandon(gpu, error);
+    return fetch(gpu, s, p, &l, &tables);
 }

@@ -32,6 +32,10 @@ MossError rt_cuda_steps_reserve(RtCuda *gpu, uint32_t rows) {
     CuPointer before = gpu->tables.address;
     MossError error = rt_cuda_grow(gpu, &gpu->tables, bytes, "the tables of a step");
     if (gpu->tables.address != before) { rt_cuda_graphs_free(gpu); } /* they name the tables */
+    if (error.code == MOSS_OK && !gpu->stuck) {
+        RT_CUDA_TRY(gpu, host_alloc, (void **)&gpu->stuck, sizeof *gpu->stuck, 0);
+        memset(gpu->stuck, 0, sizeof *gpu->stuck);
+    }
     if (error.code != MOSS_OK || gpu->staging_bytes >= bytes) return error;
     if (gpu->staging) gpu->driver.host_free(gpu->staging);
     gpu->staging = NULL;
@@ -91,7 +95,7 @@ MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *s, RtCudaTables *out
                    .rows = s->rows,
                    .n_segments = s->n_segments,
                    .n_out_rows = s->n_out_rows};
-    RtCudaControl control = {.steps = 1, .eos = -1};
+    RtCudaControl control = {.stuck = (uintptr_t)gpu->stuck, .steps = 1, .eos = -1};
     memcpy(gpu->staging, &args, sizeof args);
     memcpy(gpu->staging + out_tables->control, &control, sizeof control);
     gpu->steps++;
@@ -107,10 +111,35 @@ MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables) {
     return (MossError){.code = MOSS_OK};
 }
 
-MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables) {
-    uint64_t bytes = tables->end - tables->control;
+/* What a launch that ended itself says of where it waited, in place of the driver's error. */
+static MossError stuck_or(const RtCuda *gpu, MossError error) {
+    const RtCudaStuck *s = gpu->stuck;
+    if (error.code == MOSS_OK || !s->set) return error;
+    const PgProgram *program = gpu->program;
+    const char *phase = "the end of a step";
+    for (int mode = 0; mode < PG_MODES && s->phase != UINT32_MAX; mode++)
+        if (mode == (gpu->in_row_step ? PG_ROW : PG_BLOCK) && s->phase < program->steps[mode].n_phases)
+            phase = program->steps[mode].phases[s->phase].name;
+    return rt_error(MOSS_DEVICE,
+                    "%s: block %u of %u waited too long at barrier %u, before %s: %u blocks had arrived; the launch was ended\n"
+                    "    note: please report this with the spec; another process that uses the GPU may be the reason",
+                    gpu->facts.name, s->block, s->blocks, s->nth, phase, s->arrived);
+}
+
+static MossError receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *s) {
+    uint64_t bytes = tables->end - tables->control, logits = s->n_out_rows * gpu->program->out_stride * sizeof(float);
+    if (logits) RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, logits, gpu->stream);
     RT_CUDA_TRY(gpu, get, gpu->staging + tables->control, gpu->tables.address + tables->control, bytes, gpu->stream);
     return rt_cuda_wait(gpu);
+}
+
+MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables, const RtDeviceStep *s) {
+    return stuck_or(gpu, receive(gpu, tables, s));
+}
+
+MossError rt_cuda_abandon(RtCuda *gpu, MossError error) {
+    gpu->driver.stream_wait(gpu->stream); /* whatever it says: `error` came first */
+    return stuck_or(gpu, error);
 }
 
 /* ---------------------------------------------------------------------------------------------- one launch */
@@ -118,6 +147,7 @@ MossError rt_cuda_receive(RtCuda *gpu, const RtCudaTables *tables) {
 MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables) {
     CuPointer step = gpu->tables.address, control = gpu->tables.address + tables->control;
     void *params[] = {&step, &control};
+    gpu->in_row_step = entry == &gpu->code.row;
     RT_CUDA_TRY(gpu, launch_together, entry->function, entry->blocks, 1, 1, gpu->code.image.threads, 1, 1, entry->shared,
                 gpu->stream, params);
     return (MossError){.code = MOSS_OK};
@@ -252,13 +282,11 @@ MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *s) {
     RtCudaTables tables;
     MossError error = rt_cuda_enter(gpu);
     if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
-    if (error.code == MOSS_OK) error = rt_cuda_send(gpu, &tables);
-    if (error.code == MOSS_OK) error = launch(gpu, s, &tables);
     if (error.code != MOSS_OK) return error;
-    if (s->n_out_rows)
-        RT_CUDA_TRY(gpu, get, s->logits, gpu->logits.address, s->n_out_rows * gpu->program->out_stride * sizeof(float),
-                    gpu->stream);
-    error = rt_cuda_receive(gpu, &tables);
+    error = rt_cuda_send(gpu, &tables);
+    if (error.code == MOSS_OK) error = launch(gpu, s, &tables);
+    if (error.code != MOSS_OK) return rt_cuda_abandon(gpu, error);
+    error = rt_cuda_receive(gpu, &tables, s);
     if (error.code == MOSS_OK) memcpy(s->nonfinite, gpu->staging + tables.nonfinite, s->rows * sizeof *s->nonfinite);
     return error;
 }

@@ -62,6 +62,11 @@ def test_host_says_what_run_says_and_is_small(m):
     assert command(m.directory, directory / "moss-tiny", *more, "--dir", directory) == text
     command(directory, "./moss-tiny", "--prompt", "x", "--dir", "..", status=1)
     command(directory, "./moss-tiny", "--promt", "x", status=2)
+    for wrong in (["-n", "many"], ["-n", ""], ["-n", "-1"], ["--temp", "hot"], ["--seed", "x"], ["--seed", "1.5"]):
+        command(directory, "./moss-tiny", "--prompt", "x", *wrong, status=2)
+    command(directory, "sh", "-c", "./moss-tiny --prompt x -n 5 >/dev/full", status=1)
+    command(directory, "sh", "-c", "./moss-tiny --prompt x -n 5 >&-", status=1)
+    command(directory, "sh", "-c", "./moss-tiny --prompt x -n 5 2>&- <&-")
 
 
 def test_arm_says_what_run_says_and_is_small(m):
@@ -175,13 +180,21 @@ def test_objects_need_only_the_c_library(m):
 
 def test_main_is_a_page(m):
     m.run("compile", *tiny(m), "-o", "out")
-    assert len((m.directory / "out/main.c").read_text().splitlines()) <= 60
+    assert len((m.directory / "out/main.c").read_text().splitlines()) <= 72
 
 
 def test_names_become_symbols(m):
     directory = quick_build(m, tiny(m, "4b.x-1"), host(), "4b.x-1")
     assert (directory / "4b.x-1").exists()
     assert "extern const MossProgram model_4b_x_1_program;" in (directory / "4b.x-1.h").read_text()
+
+
+def test_the_lines_for_a_shell_quote_names(m):
+    arguments = tiny(m)
+    for name in ("a b", "it's", "-out", "$HOME;x", "plain-1.2"):
+        lines = m.out("compile", *arguments, "-o", f"./{name}" if name == "-out" else name).splitlines()
+        found = command(m.directory, "sh", "-ec", lines[0] + "\npwd").decode().strip()
+        assert found == str((m.directory / name).resolve()), (lines[0], found)
 
 
 def test_default_cpus_stand_in_the_header(m):

@@ -122,6 +122,36 @@ def test_text_goes_on_from_a_state(m):
     assert m.run(*common, *bos, "--prompt", " world", "-n", 5, "--state-in", "b.state").stdout == whole, "bos stands at the start only"
 
 
+def test_a_text_that_is_cut_is_the_same_text(m):
+    spec, weights = tiny(m)
+    prompt = ["--prompt", "Hello"]
+    for seed, options in ((0, ["--temp", 1]), (7, ["--temp", 2, "--top-k", 0]), (2**64 - 1, ["--temp", 0.7, "--top-p", 0.9]), (3, ["--temp", 0])):
+        common = ["run", spec, "-w", weights, "--no-echo", *options]
+        given = ["--seed", seed]
+        whole = m.run(*common, *given, *prompt, "-n", 60).stdout
+        for at in (0, 1, 30, 59):
+            first = m.run(*common, *given, *prompt, "-n", at, "--state-out", "s.state").stdout
+            for again in ([], given):  # the seed need not be said again
+                assert first + m.run(*common, *again, "-n", 60 - at, "--state-in", "s.state").stdout == whole, (seed, at, again)
+        first = m.run(*common, *given, *prompt, "-n", 20, "--state-out", "s.state").stdout
+        second = m.run(*common, "-n", 20, "--state-in", "s.state", "--state-out", "s.state").stdout
+        assert first + second + m.run(*common, "-n", 20, "--state-in", "s.state").stdout == whole, "cut twice"
+    common = ["run", spec, "-w", weights, "--no-echo", "--temp", 2]
+    m.run(*common, "--seed", 7, *prompt, "-n", 0, "--state-out", "p.state")
+    other = m.run(*common, "--seed", 8, *prompt, "-n", 30).stdout
+    assert m.run(*common, "--seed", 8, "-n", 30, "--state-in", "p.state").stdout == other, "another seed begins anew"
+
+
+def test_states_of_the_format_before_are_refused_clearly(m):
+    spec, weights = tiny(m)
+    m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--state-out", "s.state")
+    data = bytearray((m.directory / "s.state").read_bytes())
+    data[8:12] = (1).to_bytes(4, "little")
+    m.file("old.state", bytes(data))
+    text = m.error("run", spec, "-w", weights, "-n", 1, "--state-in", "old.state")
+    assert "is a state in format 1; this mossc reads format 2" in text and "feed the text again" in text, text
+
+
 def test_wrong_states_are_refused_with_the_reason(m):
     spec, weights = tiny(m)
     common = ["run", spec, "-n", 1, "--prompt", "a"]

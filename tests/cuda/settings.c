@@ -34,7 +34,8 @@ static void set(Settings *s, const char *item, const char *key, const char *valu
                    {"multiprocessors", &s->multiprocessors},
                    {"blocks", &s->blocks},
                    {"driver", &s->driver},
-                   {"newest", &s->newest}};
+                   {"newest", &s->newest},
+                   {"absent", &s->absent}};
     struct {
         const char *key;
         bool *is;

@@ -119,6 +119,17 @@ def test_a_newer_gpu_runs_ptx(m):
     assert m.npy("newer.npy")[1] == m.npy("known.npy")[1]
 
 
+def test_a_barrier_without_end_ends_the_launch(m):
+    model = tiny(m)
+    m.file("t.txt", "1 2 3 4 5")
+    emulate(m, multiprocessors=3, absent=1, leaks=0)  # a context that is dead gives nothing back
+    for options in [["--mode", "decode"], ["--chunk", 5]]:  # one row; a small batch
+        text = m.error("logits", *model, "--tokens", "t.txt", "-o", "x.npy", *options, *GPU)
+        said = re.search(r"block \d+ of (\d+) waited too long at barrier (\d+), before ([\w.]+): (\d+) blocks had arrived", text)
+        assert said and int(said[1]) - 1 == int(said[4]) and int(said[2]) == 1, text
+        assert said[3].startswith("blocks.0."), text  # the first barrier comes behind the embedding
+    assert m.left() == ["t.txt", "tiny.yaml", "w.safetensors"], m.left()
+
 # ------------------------------------------------------------------------------------------------ memory
 
 

@@ -100,6 +100,7 @@ static CuResult launch(CuContextRef context, const Operation *o) {
                     .threads = o->threads,
                     .shared = o->shared,
                     .cooperative = o->together,
+                    .absent = (unsigned)device.settings.absent,
                     .order = device.settings.order,
                     .finding = finding,
                     .finding_bytes = sizeof finding,

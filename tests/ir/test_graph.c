@@ -211,7 +211,7 @@ static IrGraph *make_small(SuArena *arena) {
     g->logits = ir_op1_attrs(&b, IR_OP_scale, x, IR_NONE, IR_NONE, &one);
     g->level = IR_FUSED;
     g->regions = SU_NEW(arena, IrRegion);
-    g->regions[0] = (IrRegion){IR_REGION_LINEAR, "m"};
+    g->regions[0] = (IrRegion){IR_REGION_LINEAR, "m", ir_no_roles()};
     g->n_regions = 1;
     g->nodes[1].region = 0;
     return g;
@@ -229,8 +229,8 @@ static void test_differences_are_found(void **state) {
     (void)state;
     SuArena arena = {0};
     const char *difference;
-    IrGraph *g[12];
-    for (int i = 0; i < 12; i++) g[i] = make_small(&arena);
+    IrGraph *g[15];
+    for (int i = 0; i < 15; i++) g[i] = make_small(&arena);
     assert_true(ir_graph_equal(g[0], g[1], &difference));
     assert_null(difference);
     g[0]->nodes[1].attrs[IR_SCALE_factor].f = 2;
@@ -257,6 +257,12 @@ static void test_differences_are_found(void **state) {
     assert_differs(g[10], "names");
     g[11]->values[g[11]->nodes[1].results[0]].name = "other";
     assert_differs(g[11], "results");
+    g[12]->regions[0].roles.of[IR_ROLE_y] = g[12]->logits;
+    assert_differs(g[12], "regions");
+    g[13]->max_positions = 5;
+    assert_differs(g[13], "max_positions");
+    g[14]->spec_hash[15] = 1;
+    assert_differs(g[14], "hashes of the spec");
     su_arena_free(&arena);
 }
 

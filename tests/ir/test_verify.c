@@ -71,7 +71,7 @@ static void test_regions_are_contiguous(void **state) {
     (void)state;
     Rig rig;
     IrGraph *g = make_chain(&rig);
-    IrRegion region = {IR_REGION_LINEAR, "m"};
+    IrRegion region = {IR_REGION_LINEAR, "m", ir_no_roles()};
     g->level = IR_FUSED;
     g->regions = &region;
     g->n_regions = 1;

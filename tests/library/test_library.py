@@ -28,7 +28,7 @@ def command(*arguments, **more):
     return done.stdout
 
 
-def build_folder(m):
+def build_directory(m):
     """Where this mossc was built."""
     return pathlib.Path(m.program).resolve().parent
 
@@ -43,27 +43,27 @@ def installed(build):
 
 
 def prefix(m):
-    return installed(build_folder(m))
+    return installed(build_directory(m))
 
 
-def library_folder(m):
+def library_directory(m):
     return next(prefix(m).glob("lib*/**/pkgconfig")).parent
 
 
 def pkg_config(m, *arguments):
-    return command("pkg-config", *arguments, env=dict(os.environ, PKG_CONFIG_PATH=str(library_folder(m) / "pkgconfig"))).decode().split()
+    return command("pkg-config", *arguments, env=dict(os.environ, PKG_CONFIG_PATH=str(library_directory(m) / "pkgconfig"))).decode().split()
 
 
 def is_static(m):
-    return not list(library_folder(m).glob("libmoss.so*"))
+    return not list(library_directory(m).glob("libmoss.so*"))
 
 
 def build(m, package, output, *sources):
     """Builds a program with what pkg-config says, and the way to its library."""
     static = ["--static"] if is_static(m) else []
     flags = pkg_config(m, "--cflags", "--libs", *static, package)
-    command("cc", "-std=c17", *STRICT, "-o", m.folder / output, *sources, *flags, f"-Wl,-rpath,{library_folder(m)}", cwd=m.folder)
-    return m.folder / output
+    command("cc", "-std=c17", *STRICT, "-o", m.directory / output, *sources, *flags, f"-Wl,-rpath,{library_directory(m)}", cwd=m.directory)
+    return m.directory / output
 
 
 def artefact(m):
@@ -71,7 +71,7 @@ def artefact(m):
     m.file("tiny.yaml", TINY)
     m.run("init", "tiny.yaml", "-o", "w", "--seed", "3")
     m.run("compile", "tiny.yaml", "-w", "w", "-o", "tiny")
-    return m.folder / "tiny"
+    return m.directory / "tiny"
 
 
 def said_by_mossc(m, spec, weights, count):
@@ -79,16 +79,16 @@ def said_by_mossc(m, spec, weights, count):
 
 
 def library_environment(m):
-    return dict(os.environ, MOSSC_CACHE_DIR=str(m.folder / "kernels"))
+    return dict(os.environ, MOSSC_CACHE_DIR=str(m.directory / "kernels"))
 
 
 def check_whole(m, program):
-    text = command(program, SPEC, WEIGHTS, PROMPT, 41, m.folder / "state", env=library_environment(m))
+    text = command(program, SPEC, WEIGHTS, PROMPT, 41, m.directory / "state", env=library_environment(m))
     assert text == said_by_mossc(m, SPEC, WEIGHTS, 41), text
 
 
 def check_embedded(m, program):
-    text = command(program, "tiny", PROMPT, 30, cwd=m.folder)
+    text = command(program, "tiny", PROMPT, 30, cwd=m.directory)
     assert text == said_by_mossc(m, "tiny.yaml", "w", 30), text
 
 
@@ -97,8 +97,8 @@ def test_a_program_compiles_and_runs_a_spec(m):
 
 
 def test_a_program_runs_an_artefact_with_the_runtime_alone(m):
-    folder = artefact(m)
-    flags = [HERE / "outside/embedded.c", folder / "tiny.o", f"-I{folder}"]
+    directory = artefact(m)
+    flags = [HERE / "outside/embedded.c", directory / "tiny.o", f"-I{directory}"]
     program = build(m, "moss", "embedded", *flags)
     check_embedded(m, program)
     assert b"LLVM" not in command("ldd", program)
@@ -107,11 +107,11 @@ def test_a_program_runs_an_artefact_with_the_runtime_alone(m):
 def test_the_cmake_package_gives_both_libraries(m):
     if not shutil.which("cmake"):
         raise Skipped("no cmake")
-    folder = artefact(m)
-    command("cmake", "-S", HERE / "outside", "-B", m.folder / "b", f"-DCMAKE_PREFIX_PATH={prefix(m)}", f"-DARTEFACT={folder}")
-    command("cmake", "--build", m.folder / "b")
-    check_embedded(m, m.folder / "b/embedded")
-    check_whole(m, m.folder / "b/whole")
+    directory = artefact(m)
+    command("cmake", "-S", HERE / "outside", "-B", m.directory / "b", f"-DCMAKE_PREFIX_PATH={prefix(m)}", f"-DARTEFACT={directory}")
+    command("cmake", "--build", m.directory / "b")
+    check_embedded(m, m.directory / "b/embedded")
+    check_whole(m, m.directory / "b/whole")
 
 
 def test_a_program_is_told_what_check_tells(m):
@@ -129,7 +129,7 @@ def test_a_program_is_told_what_check_tells(m):
 def test_mistakes_are_values_with_their_place(m):
     whole = build(m, "mossc", "whole", HERE / "outside/whole.c")
     path = m.file("wrong.yaml", WRONG)
-    done = subprocess.run([whole, "--about", "wrong.yaml"], cwd=m.folder, capture_output=True, text=True)
+    done = subprocess.run([whole, "--about", "wrong.yaml"], cwd=m.directory, capture_output=True, text=True)
     message = json.loads(m.run("check", "wrong.yaml", "--json", status=1).stdout)["messages"][0]
     first, *_, last = done.stderr.splitlines()
     assert done.returncode == 1 and done.stdout == "", (path, done)
@@ -142,9 +142,9 @@ def test_mistakes_are_values_with_their_place(m):
 def test_fresh_weights_are_those_of_init(m):
     whole = build(m, "mossc", "whole", HERE / "outside/whole.c")
     m.file("tiny.yaml", TINY)
-    command(whole, "--fresh", "tiny.yaml", "fresh", cwd=m.folder, env=library_environment(m))
+    command(whole, "--fresh", "tiny.yaml", "fresh", cwd=m.directory, env=library_environment(m))
     m.run("init", "tiny.yaml", "-o", "of_init", "--seed", "7")
-    assert (m.folder / "fresh").read_bytes() == (m.folder / "of_init").read_bytes()
+    assert (m.directory / "fresh").read_bytes() == (m.directory / "of_init").read_bytes()
 
 
 def test_headers_compile_alone(m):
@@ -170,7 +170,7 @@ def test_only_public_functions_are_seen(m):
     if is_static(m):
         raise Skipped("static libraries show everything")
     for name, headers in (("moss", ["moss.h"]), ("mossc", ["moss.h", "mossc.h"])):
-        path = library_folder(m) / f"lib{name}.so"
+        path = library_directory(m) / f"lib{name}.so"
         shown = {line.split()[-1].split("@")[0] for line in command("nm", "-D", "--defined-only", path).decode().splitlines()}
         assert shown == declared(m, *headers), shown ^ declared(m, *headers)
 
@@ -178,7 +178,7 @@ def test_only_public_functions_are_seen(m):
 def test_the_runtime_library_needs_no_llvm(m):
     if is_static(m):
         raise Skipped("a static library names nothing that it needs")
-    needed = command("readelf", "-d", library_folder(m) / "libmoss.so").decode()
+    needed = command("readelf", "-d", library_directory(m) / "libmoss.so").decode()
     assert "LLVM" not in needed and "yaml" not in needed and "pcre" not in needed, needed
 
 

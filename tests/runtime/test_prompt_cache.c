@@ -12,6 +12,7 @@
 
 #include "runtime/model.h"
 #include "runtime/prompt_cache.h"
+#include "runtime/state_file.h"
 
 /* A model and a directory that is emptied at the end. */
 typedef struct Fixture {
@@ -154,7 +155,7 @@ static void test_the_least_recently_used_go_first(void **unused) {
     for (int t = 0; t < 3; t++)
         for (int i = 0; i < 20; i++) tokens[t][i] = (toy_token(i) + t) % TOY_NONFINITE;
     feed_bounded(f, tokens[0], 20, 20, UINT64_MAX, &logit);
-    uint64_t one = 192 + 8 + f->toy.program.state_bytes + TOY_VOCAB * sizeof(float);
+    uint64_t one = sizeof(RtStateHeader) + 8 + f->toy.program.state_bytes + TOY_VOCAB * sizeof(float);
     struct timespec pause = {.tv_nsec = 20000000};
     nanosleep(&pause, NULL);
     feed_bounded(f, tokens[1], 20, 20, 2 * one, &logit);

@@ -148,6 +148,8 @@ static void test_malformed_headers_are_refused(void **unused) {
          "4,8]}}",
          "'t' is listed twice", 8},
         {"{\"__metadata__\":[]}", "__metadata__", 0},
+        {"{\"__metadata__\":nil}", "unexpected character", 0},
+        {"{\"__metadata__\":{\"a\":null}}", "unexpected character", 0},
         {"{\"__metadata__\":{\"a\":1}}", "__metadata__", 0},
         {"{\"__metadata__\":{},\"__metadata__\":{}}", "__metadata__ is listed twice", 0},
         {"{\"a\\u0000b\":1}", "NUL character", 0},

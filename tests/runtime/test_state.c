@@ -234,7 +234,7 @@ static void expect_after_rewrite(size_t at, uint64_t value, const char *words) {
 static void test_what_is_of_another_model_is_refused_with_the_reason(void **unused) {
     (void)unused;
     expect_after_rewrite(offsetof(RtStateHeader, magic), 0, "is not a whole file of a state");
-    expect_after_rewrite(offsetof(RtStateHeader, format), 8, "is a state in format 8; this mossc reads format 1");
+    expect_after_rewrite(offsetof(RtStateHeader, format), 8, "is a state in format 8; this mossc reads format 2");
     expect_after_rewrite(offsetof(RtStateHeader, numerics), 8, "version 8 of the numerics; this mossc computes with version 2");
     expect_after_rewrite(offsetof(RtStateHeader, spec_hash), 8, "is a state of another spec, 'toy', not of this form of 'toy'");
     expect_after_rewrite(offsetof(RtStateHeader, weights), 8, "with other weights");

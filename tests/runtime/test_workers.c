@@ -1,4 +1,5 @@
 /* Workers: everyone runs, everyone meets, every tile is claimed once; and the caller's thread is left as it was. */
+#include <errno.h>
 #include <fenv.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -7,11 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "runtime/workers.h"
+#include "support/cpus.h"
 
 enum { ROUNDS = 200, TILES = 1000, MOST = 8 };
 
@@ -152,7 +157,7 @@ static void see_cpus(void *context, int worker) {
 
 static void test_workers_are_pinned_apart_and_the_caller_is_let_go(void **unused) {
     (void)unused;
-    if (rt_allowed_cpus() < 2) skip();
+    if (su_allowed_cpus() < 2) skip();
     cpu_set_t before, after;
     sched_getaffinity(0, sizeof before, &before);
     Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
@@ -194,6 +199,145 @@ static void test_workers_run_on_the_named_cpus(void **unused) {
     free(s);
 }
 
+static void add_one(void *context, int worker) {
+    Shared *s = context;
+    s->plain[worker] = 1;
+    rt_workers_barrier(s->workers, NULL, NULL);
+}
+
+/* In the child of a fork: whether a run comes back from every worker. */
+static int run_in_child(Shared *s) {
+    alarm(20); /* it hung */
+    for (int i = 0; i < 8; i++) s->plain[i] = 0;
+    rt_workers_run(s->workers, add_one, s);
+    int all = 1;
+    for (int i = 0; i < rt_workers_count(s->workers); i++) all = all && s->plain[i] == 1;
+    rt_workers_free(s->workers);
+    return all ? 0 : 1;
+}
+
+static int status_of_child(Shared *s, int (*work)(Shared *s)) {
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) _exit(work(s));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static int free_in_child(Shared *s) {
+    alarm(20);
+    rt_workers_free(s->workers);
+    return 0;
+}
+
+static int fork_in_child(Shared *s) { return status_of_child(s, run_in_child) == 0 ? run_in_child(s) : 1; }
+
+static void test_a_child_of_a_fork_has_workers_of_its_own(void **unused) {
+    (void)unused;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* no threads after a fork */
+#endif
+    static int (*const works[])(Shared *) = {run_in_child, free_in_child, fork_in_child};
+    for (int threads = 1; threads <= 4; threads++) {
+        for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
+            Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
+            s->workers = rt_workers_create(threads, true);
+            rt_workers_run(s->workers, add_one, s);
+            assert_int_equal(status_of_child(s, works[i]), 0);
+            rt_workers_run(s->workers, add_one, s); /* the parent's are as they were */
+            rt_workers_free(s->workers);
+            free(s);
+        }
+    }
+}
+
+/* As a user who may start no thread more. */
+static int run_with_few(Shared *s) {
+    const struct rlimit none = {0, 0};
+    alarm(20);
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) return 77;
+    if (setrlimit(RLIMIT_NPROC, &none) != 0) return 77;
+    int error;
+    s->workers = rt_workers_create(4, true);
+    if (!s->workers) return 1;
+    if (rt_workers_count(s->workers) == 4) return 77; /* the limit does not hold here */
+    if (rt_workers_count(s->workers) != 1 || rt_workers_missing(s->workers, &error) != 3 || error != EAGAIN) return 2;
+    return run_in_child(s);
+}
+
+static void test_where_no_thread_can_be_started_there_are_fewer_workers(void **unused) {
+    (void)unused;
+#ifdef __SANITIZE_THREAD__
+    skip();
+#endif
+    Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
+    int status = status_of_child(s, run_with_few);
+    free(s);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) skip();
+    assert_int_equal(status, 0);
+}
+
+/* ---- quotas, of control groups made up in a directory */
+
+static char made_up[] = "/tmp/mossc-test-XXXXXX";
+
+static void put(const char *directory, const char *name, const char *text) {
+    char command[1024], path[512];
+    snprintf(command, sizeof command, "mkdir -p %s/%s", made_up, directory);
+    assert_int_equal(system(command), 0);
+    snprintf(path, sizeof path, "%s/%s/%s", made_up, directory, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void begin_anew(const char *groups) {
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s/*", made_up);
+    assert_int_equal(system(command), 0);
+    if (groups) put("proc/self", "cgroup", groups);
+}
+
+static void test_quotas_of_control_groups_are_found(void **unused) {
+    (void)unused;
+    assert_non_null(mkdtemp(made_up));
+    begin_anew(NULL);
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    begin_anew("0::/\n"); /* version 2, within a container */
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    put("sys/fs/cgroup", "cpu.max", "max 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    put("sys/fs/cgroup", "cpu.max", "150000 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 2);
+    put("sys/fs/cgroup", "cpu.max", "1000 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 1);
+    begin_anew("0::/a/b\n"); /* the least of all above it */
+    put("sys/fs/cgroup/a/b", "cpu.max", "700000 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 7);
+    put("sys/fs/cgroup/a", "cpu.max", "300000 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 3);
+    put("sys/fs/cgroup/a", "cpu.max", "max 100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 7);
+    begin_anew("12:memory:/m\n4:cpu,cpuacct:/docker/x\n1:cpuset:/\n0::/\n"); /* version 1; the path is the host's */
+    put("sys/fs/cgroup/cpu,cpuacct", "cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/cpu,cpuacct", "cpu.cfs_period_us", "100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    put("sys/fs/cgroup/cpu,cpuacct", "cpu.cfs_quota_us", "250000\n");
+    assert_int_equal(su_cpu_quota(made_up), 3);
+    begin_anew("2:cpuset:/c\n");
+    put("sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "250000\n");
+    put("sys/fs/cgroup/cpu", "cpu.cfs_period_us", "100000\n");
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    begin_anew("garbage\n0:\n::\n");
+    assert_int_equal(su_cpu_quota(made_up), 0);
+    begin_anew(NULL);
+    rmdir(made_up);
+    assert_in_range(su_default_threads(), 1, su_allowed_cpus());
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_barrier_holds_every_time),
@@ -201,6 +345,9 @@ int main(void) {
         cmocka_unit_test(test_sleeping_workers_wake),
         cmocka_unit_test(test_claims_shrink_towards_the_end),
         cmocka_unit_test(test_runs_round_to_nearest_and_the_caller_gets_his_mode_back),
+        cmocka_unit_test(test_a_child_of_a_fork_has_workers_of_its_own),
+        cmocka_unit_test(test_where_no_thread_can_be_started_there_are_fewer_workers),
+        cmocka_unit_test(test_quotas_of_control_groups_are_found),
         cmocka_unit_test(test_workers_are_pinned_apart_and_the_caller_is_let_go),
         cmocka_unit_test(test_workers_run_on_the_named_cpus),
     };

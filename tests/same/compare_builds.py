@@ -36,6 +36,8 @@ def unnamed(text):
     first use: where one name becomes two, as of a field and of a variable, those would differ.)"""
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
     text = re.sub(r"//[^\n]*", " ", text)
+    # Functions of kernels; what all programs share stands in front of them and is tested by itself.
+    text = "\n}\n".join(part for part in text.split("\n}\n") if re.search(r"\bk\d+", part.strip().split("\n")[0]))
     return " ".join(WORD.sub("name", text).split())
 
 

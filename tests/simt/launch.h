@@ -16,6 +16,7 @@ struct SimtLaunch {
     unsigned blocks, threads;
     size_t shared;      /* bytes of dynamic shared memory */
     bool cooperative;   /* all blocks are resident together; else one after the other */
+    unsigned absent;    /* of the blocks of a cooperative launch, the last ones, that never begin */
     unsigned order;     /* 0: threads and blocks in rising order, 1: falling, others: mixed */
     char *finding;      /* text */
     size_t finding_bytes;

@@ -159,6 +159,11 @@ __attribute__((format(printf, 1, 2))) inline void finding(const char *format, ..
     machine.failed = true;
 }
 
+inline void trap(int line) {
+    finding("line %d of the text ends the launch", line);
+    for (;;) give_way(SPINNING, line);
+}
+
 inline void run_thread() {
     machine.launch->run(machine.launch);
     Fiber *f = machine.running;
@@ -372,6 +377,9 @@ inline void run_blocks(unsigned first, unsigned count) {
         prepare(f.context, machine.stacks + i * STACK, STACK, run_thread);
     }
     for (Block &b : machine.blocks) b.in[READY] = threads;
+    const unsigned absent = machine.launch->cooperative ? machine.launch->absent : 0;
+    for (unsigned b = count - (absent < count ? absent : count); b < count; b++)
+        for (unsigned t = 0; t < threads; t++) enter(&fibers_of(b)[t], DONE);
     machine.launch->first_block[0] = first;
     for (bool done = false; !done && !machine.failed;) {
         bool moved = false;
@@ -379,7 +387,7 @@ inline void run_blocks(unsigned first, unsigned count) {
         for (unsigned i = 0; i < count && !machine.failed; i++) moved = take_turn(in_order(i, count)) || moved;
         for (unsigned b = 0; b < count; b++) done = done && is_done(b);
         for (unsigned b = 0; b < count && !moved && !done; b++)
-            if (!is_done(b)) report_stuck(b);
+            if (!is_done(b) && !(absent > 0 && machine.blocks[b].in[SPINNING] > 0)) report_stuck(b);
     }
     for (Block &b : machine.blocks) {
         if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
@@ -504,6 +512,9 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define SHARED(name) unsigned char *name = simt::shared()
 #define ASSUME_GLOBAL(pointer) simt::assume_global(pointer, __LINE__)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
+#define TRAP() simt::trap(__LINE__)
+#define BARRIER_POLLS 4096u /* a thread that spins is asked once a turn of its block */
+#define __threadfence_system()
 #define __device__
 #define __forceinline__ inline
 
@@ -543,6 +554,11 @@ template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T atomicAdd(T *p, T v) {
     const T old = *p;
     *p = old + v;
+    return old;
+}
+template <class T> static inline T atomicCAS(T *p, T expected, T v) {
+    const T old = *p;
+    if (old == expected) *p = v;
     return old;
 }
 static inline float __uint_as_float(unsigned bits) {

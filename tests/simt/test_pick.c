@@ -37,7 +37,7 @@ static void print_text(const CgCudaTarget *target, SuText *out) {
                      "    Control *control = (Control *)l->control;\n"
                      "    u32 barriers = 0;\n"
                      "    pick_together((Step *)l->step, control, 0, &barriers);\n"
-                     "    leave(&control->arrived, barriers);\n"
+                     "    leave(&control->barrier, barriers);\n"
                      "}\n"
                      "extern \"C\" const SimtProgram simt_programs[] = {{pick, together}};\n");
 }

@@ -50,7 +50,7 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, bool draw
 }
 
 static void print_text(const CgCudaTarget *target, Case *cases, int n, bool drawn, SuText *out) {
-    su_text_add(out, "#include \"simt.h\"\n#include \"ir/program.h\"\n#define _Static_assert static_assert\n#include "
+    su_text_add(out, "#include \"simt.h\"\n#define _Static_assert static_assert\n#include \"ir/program.h\"\n#include "
                      "\"ir/cuda_image.h\"\n");
     cg_cuda_print_prelude(target, out);
     su_text_add(out,

@@ -37,7 +37,7 @@ static void check_file(const char *name) {
     assert_true(cJSON_GetArraySize(cases) > 20);
     for (const cJSON *item = cases->child; item; item = item->next) check_case(t, item);
     cJSON_Delete(cases);
-    free(text);
+    su_free(text);
     rt_tokenizer_free(t);
 }
 

@@ -43,8 +43,8 @@ static void all_vectors_pass(void **state) {
     }
     assert_int_equal(count, VECTORS);
     assert_ptr_equal(line, lines + lines_size);
-    free(texts);
-    free(lines);
+    su_free(texts);
+    su_free(lines);
 }
 
 /* decode(encode(x)) is the normal form of x. */
@@ -77,7 +77,7 @@ static void check_file(const char *name) {
         while (end < size && ((unsigned char)text[end] & 0xC0) == 0x80) end++;
         check_round_trip(text + at, end - at);
     }
-    free(text);
+    su_free(text);
 }
 
 static void wikipedia_comes_back(void **state) {
@@ -131,7 +131,7 @@ int main(int argc, char **argv) {
             printf("skipped: no %s/%s\n", golden_directory, needed[i]);
             return SKIPPED;
         }
-        free(text);
+        su_free(text);
     }
     TkBpeOptions options = {.vocab_size = VOCAB, .bos = -1, .eos = -1, .eos_text = "<|endoftext|>"};
     tokenizer = open_good(golden_directory, needed[0], &options);

@@ -68,7 +68,6 @@ static const struct {
     {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a c\"]")}, "model.merges[1]: names 'c', which the vocab lacks"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"c a\"]")}, "model.merges[0]: names 'c'"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"b a\"]")}, "model.merges[0]: names 'ba'"},
-    {{.model = MODEL(VOCAB ", \"merges\": [\"a b\", \"a b\"]")}, "model.merges[1]: is there twice"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"ab\"]")}, "model.merges[0]: expected"},
     {{.model = MODEL(VOCAB ", \"merges\": [\"a b \"]")}, "model.merges[0]: expected"},
     {{.model = MODEL(VOCAB ", \"merges\": [[\"a\"]]")}, "model.merges[0]: expected"},
@@ -150,8 +149,10 @@ static void what_is_no_file_of_this_kind_is_refused(void **state) {
     REFUSE("[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]", "nested deeper than 16 levels");
     REFUSE("{\"version\": \"2.0\", \"model\": {}}", "version: '2.0' is not understood");
     REFUSE("{\"version\": \"1.0\"}", "model: is missing");
-    REFUSE("{\"truncation\": {\"max_length\": 512}, \"model\": {}}", "truncation: expected null");
-    REFUSE("{\"padding\": {}, \"model\": {}}", "padding: expected null");
+    REFUSE("version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not the file itself");
+    REFUSE("<!DOCTYPE html><html>", "is an HTML page");
+    REFUSE("{\"truncation\": 7, \"model\": {}}", "truncation: expected null or a map");
+    REFUSE("{\"padding\": [], \"model\": {}}", "padding: expected null or a map");
 }
 
 static void sizes_are_bounded(void **state) {
@@ -225,8 +226,78 @@ static void a_file_that_is_missing_is_named(void **state) {
     su_diags_free(&diags);
 }
 
+#define CHAIN "\"vocab\": {\"a\": 0, \"b\": 1, \"c\": 2, \"ab\": 3, \"bc\": 4}"
+
+/* The ids of "abc", and how many notes there were. */
+static size_t ids_of_abc(const char *merges, const char *more, int32_t out_ids[3]) {
+    SuText model = {0};
+    su_text_add(&model, "{\"type\": \"BPE\", " CHAIN ", \"merges\": %s}", merges);
+    Sections sections = {.model = model.text, .more = more};
+    SuText text = file_of(&sections);
+    TkBpeOptions options = NO_SPECIALS(100);
+    SuDiags diags = {0};
+    RtTokens ids = {0};
+    RtTokenizer *t = tk_bpe_parse(text.text, text.size, "some/t.json", &options, &diags);
+    assert_non_null(t);
+    assert_true(rt_tokenizer_encode(t, "abc", 3, &ids, &diags));
+    assert_int_equal(diags.errors, 0);
+    assert_in_range(ids.count, 1, 3);
+    memcpy(out_ids, ids.ids, ids.count * sizeof *ids.ids);
+    size_t notes = diags.count;
+    rt_tokens_free(&ids);
+    rt_tokenizer_free(t);
+    su_text_free(&text);
+    su_text_free(&model);
+    su_diags_free(&diags);
+    return notes;
+}
+
+static void expect_abc(const char *merges, int32_t first, int32_t second) {
+    int32_t ids[3];
+    assert_int_equal(ids_of_abc(merges, "", ids), 0);
+    assert_int_equal(ids[0], first);
+    assert_int_equal(ids[1], second);
+}
+
+static void a_merge_listed_twice_has_its_last_rank(void **state) {
+    (void)state;
+    expect_abc("[\"a b\", \"b c\"]", 3, 2);
+    expect_abc("[\"b c\", \"a b\"]", 0, 4);
+    expect_abc("[\"a b\", \"b c\", \"a b\"]", 0, 4);
+    expect_abc("[[\"b\", \"c\"], [\"a\", \"b\"], [\"b\", \"c\"]]", 3, 2);
+}
+
+static void a_version_line_among_merges_is_passed_over(void **state) {
+    (void)state;
+    expect_abc("[\"#version: 0.2\", \"a b\", \"b c\"]", 3, 2);
+    expect_abc("[\"#version: 0.2 - Trained by `huggingface/tokenizers`\", \"b c\", \"a b\"]", 0, 4);
+}
+
+static void truncation_and_padding_are_noted_and_not_used(void **state) {
+    (void)state;
+    const char *text = "{\"truncation\": {\"max_length\": 1, \"strategy\": \"LongestFirst\"}, \"padding\": {\"length\": 9}, "
+                       "\"model\": {\"type\": \"BPE\", " CHAIN ", \"merges\": []}, \"decoder\": {\"type\": \"Fuse\"}}";
+    TkBpeOptions options = NO_SPECIALS(100);
+    SuDiags diags = {0};
+    RtTokens ids = {0};
+    RtTokenizer *t = tk_bpe_parse(text, strlen(text), "some/t.json", &options, &diags);
+    assert_non_null(t);
+    assert_int_equal(diags.count, 2);
+    assert_int_equal(diags.items[0].severity, SU_NOTE);
+    assert_non_null(strstr(diags.items[0].message, "truncation: is not used"));
+    assert_non_null(strstr(diags.items[1].message, "padding: is not used"));
+    assert_true(rt_tokenizer_encode(t, "abcabc", 6, &ids, &diags));
+    assert_int_equal(ids.count, 6);
+    rt_tokens_free(&ids);
+    rt_tokenizer_free(t);
+    su_diags_free(&diags);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_merge_listed_twice_has_its_last_rank),
+        cmocka_unit_test(a_version_line_among_merges_is_passed_over),
+        cmocka_unit_test(truncation_and_padding_are_noted_and_not_used),
         cmocka_unit_test(the_file_they_vary_is_good),
         cmocka_unit_test(sections_that_are_not_understood_are_named),
         cmocka_unit_test(what_is_no_file_of_this_kind_is_refused),

@@ -1,0 +1,11 @@
+/* Interruptions: Ctrl-C and SIGTERM while a text is made. */
+#ifndef MOSSC_CLI_INTERRUPT_H
+#define MOSSC_CLI_INTERRUPT_H
+
+#include <stdbool.h>
+
+/* From now on the first SIGINT or SIGTERM, unless it is ignored, only makes cli_interrupted true; the second ends the process as before. */
+void cli_catch_interrupts(void);
+bool cli_interrupted(void);
+
+#endif

@@ -1,0 +1,43 @@
+#include "support/content.h"
+
+#include <string.h>
+#include <strings.h>
+
+static const char page_hint[] = "download the file itself: such a page often means a wrong address, or that one has to log in";
+static const char torch_hint[] = "take the .safetensors file beside it, or convert it with safetensors.torch.save_file in Python";
+
+static const struct {
+    const char *magic;
+    size_t size;
+    const char *what, *hint;
+} known[] = {
+    {"version https://git-lfs", 23, "is a Git LFS pointer, not the file itself",
+     "run `git lfs pull` in its repository, or download the file"},
+    {"<!doctype html", 14, "is an HTML page", page_hint},
+    {"<html", 5, "is an HTML page", page_hint},
+    {"<?xml", 5, "is an XML page", page_hint},
+    {"GGUF", 4, "is a GGUF file", "take the .safetensors checkpoint that it was made of"},
+    {"PK\x03\x04", 4, "is a zip archive, as torch.save writes them (.bin, .pt)", torch_hint},
+    {"\x80\x02", 2, "is a pickle, as torch.save writes them (.bin, .pt)", torch_hint},
+    {"\x80\x03", 2, "is a pickle, as torch.save writes them (.bin, .pt)", torch_hint},
+    {"\x80\x04", 2, "is a pickle, as torch.save writes them (.bin, .pt)", torch_hint},
+    {"\x80\x05", 2, "is a pickle, as torch.save writes them (.bin, .pt)", torch_hint},
+    {"\x93NUMPY", 6, "is a NumPy array (.npy)", "write the tensors with safetensors.numpy.save_file in Python"},
+    {"\x89HDF", 4, "is an HDF5 file", "convert it to safetensors"},
+    {"\x1f\x8b", 2, "is compressed with gzip", "decompress it with gunzip"},
+    {"\x28\xb5\x2f\xfd", 4, "is compressed with zstd", "decompress it with unzstd"},
+    {"mosscW\r\n", 8, "holds packed weights", "give the safetensors checkpoints, or the packed file alone with -w"},
+    {"mosscS\r\n", 8, "is a state", "states are given with --state-in"},
+};
+
+const char *su_content_of(const void *data, size_t size, const char **out_hint) {
+    const char *text = data;
+    while (size && memchr(" \t\r\n", *text, 4)) text++, size--; /* before a page */
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (size >= known[i].size && strncasecmp(text, known[i].magic, known[i].size) == 0) {
+            *out_hint = known[i].hint;
+            return known[i].what;
+        }
+    }
+    return NULL;
+}

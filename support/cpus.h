@@ -1,0 +1,15 @@
+/* How many CPUs this process may use. */
+#ifndef MOSSC_SUPPORT_CPUS_H
+#define MOSSC_SUPPORT_CPUS_H
+
+#include <stdbool.h>
+
+/* CPUs that the calling thread may use, at least 1. */
+int su_allowed_cpus(void);
+/* The least CPU quota, in CPUs rounded up, of the process's control groups (version 1 and 2); 0: there is none. `root` stands before
+ * /proc and /sys: "" but in tests. */
+int su_cpu_quota(const char *root);
+/* Threads when nobody says how many: as many as CPUs, and no more than the quota pays for. */
+int su_default_threads(void);
+
+#endif

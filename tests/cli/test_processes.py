@@ -1,0 +1,124 @@
+"""What a process meets: interruptions, and limits on its threads. Standard library only.
+
+    python3 tests/cli/test_processes.py --mossc build/release/mossc [NAME…]
+
+runs all tests, or those whose names contain a NAME.
+"""
+import fcntl
+import json
+import os
+import pathlib
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import termios
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from harness import TINY, Skipped, run_tests  # noqa: E402
+
+ENDLESS = ["--prompt", "It was", "--temp", 1, "--seed", 5, "-n", 2147483647, "--no-echo"]
+
+
+def tiny(m):
+    # no attention: nothing ends the sequence
+    spec = m.file("tiny.yaml", "\n".join(line for line in TINY.splitlines() if "attention" not in line) + "\n")
+    m.run("init", spec, "--seed", 7, "-o", "w")
+    return spec
+
+
+def start(m, *arguments):
+    return subprocess.Popen([m.program, *map(str, arguments)], cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_the_first_interruption_ends_the_text(m):
+    spec = tiny(m)
+    common = ["run", spec, "-w", "w"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with start(m, *common, *ENDLESS, "--state-out", "s.state") as process:
+            text = process.stdout.read(200)  # it writes
+            process.send_signal(number)
+            rest, messages = process.communicate(timeout=60)
+            assert process.returncode == 0, (number, process.returncode, messages)
+        text += rest
+        assert b"tokens/s; interrupted" in messages, messages
+        more = m.run(*common, "--temp", 1, "-n", 50, "--state-in", "s.state").stdout
+        wanted = m.run(*common, *ENDLESS[:-3], "-n", len(text) + 50, "--no-echo").stdout
+        assert text + more == wanted, "the state is the one after the text"
+        assert m.left() == ["s.state", "tiny.yaml", "w"]
+
+
+def test_an_interrupted_json_report_is_whole(m):
+    spec = tiny(m)
+    for seconds in (0.5, 2, 10, 60):  # nothing is printed before the end: it may still be getting ready
+        with start(m, "run", spec, "-w", "w", *ENDLESS, "--json", "--state-out", "s.state") as process:
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+            out = process.communicate(timeout=120)[0]
+        if process.returncode != -signal.SIGINT:
+            break
+    report = json.loads(out)
+    assert report["stopped_by"] == "interrupt" and report["generated_tokens"] > 0, report["stopped_by"]
+    assert "s.state" in m.left()
+
+
+def test_the_second_interruption_ends_at_once(m):
+    """Standard output is full and nobody reads it, so that the text cannot end."""
+    spec = tiny(m)
+    with start(m, "run", spec, "-w", "w", *ENDLESS, "--state-out", "s.state") as process:
+        room, there = fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096), 0
+        while there < room:
+            there = struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))[0]
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                continue
+        assert process.returncode == -signal.SIGINT
+    assert m.left() == ["tiny.yaml", "w"]
+
+
+def test_an_interruption_that_is_ignored_stays_so(m):
+    spec = tiny(m)
+    command = [m.program, "run", spec, "-w", "w", *map(str, ENDLESS)]
+    with subprocess.Popen(command, cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), restore_signals=False) as process:
+        process.stdout.read(100)
+        process.send_signal(signal.SIGINT)
+        assert len(process.stdout.read(1 << 17)) == 1 << 17
+        process.kill()
+
+
+def test_without_threads_there_are_fewer_workers(m):
+    spec = tiny(m)
+    text = ["--prompt", "It", "-n", 20, "--temp", 0]
+    wanted = m.run("run", spec, "-w", "w", *text)
+    assert "expected" not in wanted.stderr
+    options = {}
+    if os.geteuid() == 0:
+        os.chmod(m.directory.parent, 0o755)
+        m.variables["MOSSC_CACHE_DIR"] = "/nonexistent"
+        options = {"user": 65534, "group": 65534, "extra_groups": []}
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+
+    command = [m.program, "run", spec, "-w", "w", "--threads", 4, *text]
+    try:
+        done = subprocess.run([str(a) for a in command], cwd=m.directory, env=m.environment(), capture_output=True, preexec_fn=limit, timeout=120, **options)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Skipped("the program cannot be run by another user") from error
+    messages = done.stderr.decode()
+    if done.returncode == 0 and "expected 4 threads" not in messages:
+        raise Skipped("the limit on processes does not hold here")
+    assert done.returncode == 0 and done.stdout == wanted.stdout, messages
+    assert "warning: expected 4 threads, got 1: another cannot be started: Resource temporarily unavailable" in messages, messages
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
