@@ -1,4 +1,5 @@
 /* Small tokenizers that use every key, held to the ids of Hugging Face's own library (make_golden.py); streams of text. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include <cjson/cJSON.h>

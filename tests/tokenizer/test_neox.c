@@ -1,5 +1,6 @@
 /* GPT-NeoX's own tokenizer, which is not part of the repository: the vectors that llama.cpp's tests hold it to, and texts that
  * come back. Without the files the test is skipped. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include "tokenizer/unicode.h"

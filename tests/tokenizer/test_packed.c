@@ -1,4 +1,5 @@
 /* Packed tokenizers: the same ids as the tokenizer.json they are made of, the same normal form as utf8proc, and refusals. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include <cjson/cJSON.h>
