@@ -91,8 +91,8 @@ static void elementwise_case(Rng random) {
     k.ew = (PgElementwise)rng_between(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
     if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rng_between(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
     if (k.ew == PG_EW_SCALE) k.scale = 0.3;
-    if (k.ew == PG_EW_ADD || k.ew == PG_EW_MUL) k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
-    bool parameter = k.ew == PG_EW_ADD_PARAM || k.ew == PG_EW_MUL_PARAM;
+    if (pg_ew_is_binary(k.ew)) k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    bool parameter = pg_ew_has_parameter(k.ew);
     if (parameter && k.E) k.per_expert = rng_next(&random) % 2;
     if (!parameter && rng_next(&random) % 2) k.N = rng_between(&random, 1, 20);
     int64_t N = k.N ? k.N : 1;
