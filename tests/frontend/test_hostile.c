@@ -283,7 +283,7 @@ static void large_files(void **state) {
     clock_t start = clock();
     assert_false(fe_spec_load(path, NULL, 0, &spec, &diags));
     assert_true(clock() - start < CLOCKS_PER_SEC);
-    assert_non_null(strstr(diags.items[0].message, "spec exceeds the limit of 4194304 bytes"));
+    assert_non_null(strstr(diags.items[0].message, "file exceeds the limit of 4194304 bytes"));
     fe_spec_free(&spec);
     su_diags_free(&diags);
     unlink(path);

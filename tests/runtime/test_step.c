@@ -408,7 +408,7 @@ static void test_nonfinite_spoils_its_own_sequence_only(void **unused) {
     assert_int_equal(moss_step(model, go_on, 2).code, MOSS_OK);
     expect_logits(model, 0, toy_sum(text, 7));
     expect_logits(model, 1, toy_sum(text, 7));
-    expect_refused(moss_feed(model, states[1], text, 1, 0), MOSS_BAD_INPUT, "must be reset");
+    expect_refused(moss_feed(model, states[1], text, 1, 0), MOSS_BAD_INPUT, "reset it first");
     for (int i = 0; i < 3; i++) moss_state_free(states[i]);
     moss_model_free(model);
 }
