@@ -175,8 +175,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         step->n_stages++;                                                                                                          \
     })                                                                                                                             \
     M(stage_falls, "moss-tiny", "rise one by one", m->phases[PG_ROW][3].stage = 0)                                                 \
-    M(no_tiles, "moss-tiny", "tile count is none", m->phases[PG_ROW][2].fixed = 0)                                                 \
-    M(unknown_count, "moss-tiny", "tile count is none", m->phases[PG_ROW][2].count = 6)                                            \
+    M(no_tiles, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].fixed = 0)                                                 \
+    M(unknown_count, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].count = 6)                                            \
     M(kernel_of_the_other_mode, "moss-tiny", "of the other mode", m->phases[PG_ROW][0].kernel = m->phases[PG_BLOCK][0].kernel)     \
     M(tiles_of_another_count, "moss-tiny", "tiles per count", phase_of(m, PG_BLOCK, PG_LINEAR)->count = PG_PER_ROW)                \
     M(tiles_of_another_size, "moss-tiny", "tiles per count", phase_of(m, PG_ROW, PG_SCAN)->fixed--)                                \
