@@ -22,6 +22,8 @@ RtWorkers *rt_workers_create(int threads, bool no_pin);
 /* Worker i on the i-th of these CPUs that the process may use; threads 0: as many as those; more than those: none is
  * pinned. When the process may use none of them, it is as if none were named. */
 RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus);
+/* Likewise, as a cleanup (support/alloc.h). */
+void rt_workers_drop(void *workers);
 void rt_workers_free(RtWorkers *workers);
 int rt_workers_count(const RtWorkers *workers);
 /* How many threads could not be started, and why (errno; 0 when none is missing). */

@@ -267,7 +267,7 @@ static bool pack(const TkBpe *bpe, const char *path, int32_t bos, int32_t eos, S
     return ok;
 }
 
-bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
+static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
     SuArena arena = {0};
     char *text;
     size_t size;
@@ -281,4 +281,12 @@ bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuD
     su_free(bpe);
     su_arena_free(&arena);
     return ok;
+}
+
+bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "packing a tokenizer")) return false;
+    bool result = bpe_pack_unguarded(path, options, out, diags);
+    su_guard_end(&guard);
+    return result;
 }
