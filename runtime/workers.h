@@ -1,4 +1,4 @@
-/* Workers: threads that run one function together and meet inside it.
+/* Workers: threads that run one function together and synchronise at barriers inside it.
  *
  * The caller's thread is worker 0; the others wait between runs, spinning for a few microseconds, then asleep on a futex. In a
  * run every thread has the floating-point environment of the bits: round to nearest, no flushing of denormals. Workers are
