@@ -47,10 +47,11 @@ struct MossStream {
 };
 
 static MossError stream_create_unguarded(const MossTokenizer *tokenizer, MossStream **out_stream) {
-    MossStream *stream = *out_stream = su_malloc(sizeof *stream);
+    MossStream *stream = su_malloc(sizeof *stream);
     if (!stream) return rt_error(MOSS_NO_MEMORY, "no memory for a stream of text");
     *stream = (MossStream){.text.tokenizer = tokenizer};
     su_text_append(&stream->gained, "", 0);
+    *out_stream = stream;
     return fine;
 }
 
