@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codegen/target.h"
+#include "support/table.h"
 
 typedef struct Name {
     char *text;
@@ -24,12 +25,27 @@ static void append_if(Name *n, bool condition, const char *word) {
 }
 
 void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
-    static const char *const selects[] = {[PG_SINGLE] = "", [PG_ALL] = "all", [PG_CHOSEN] = "chosen"};
-    static const char *const layouts[] = {[PG_ROWS] = "rows", [PG_PLANES] = "planes", [PG_POSITIONS] = "positions"};
+    static const char *const selects[] = {
+#define PG_SELECT_ROW(NAME, word, printed) word,
+#include "ir/words.def"
+    };
+    static const char *const layouts[] = {
+#define PG_LAYOUT_ROW(NAME, word) word,
+#include "ir/words.def"
+    };
     static const char *const scans[] = {
-        [PG_SCAN_PLAIN] = "", [PG_SCAN_HOLD] = "hold", [PG_SCAN_UPDATE] = "update", [PG_SCAN_PARAMS] = "params"};
-    static const char *const ews[] = {[PG_EW_UNARY] = "unary", [PG_EW_SCALE] = "scale",         [PG_EW_ADD] = "add",
-                                      [PG_EW_MUL] = "mul",     [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param"};
+#define PG_SCAN_ROW(NAME, word) word,
+#include "ir/words.def"
+    };
+    static const char *const ews[] = {
+        [PG_EW_UNARY] = "unary",
+        [PG_EW_SCALE] = "scale",
+#define IR_BINARY(name, NAME, flops, value) [PG_EW_##NAME] = #name,
+#include "ir/binary.def"
+        [PG_EW_ADD_PARAM] = "add_param",
+        [PG_EW_MUL_PARAM] = "mul_param",
+    };
+    SU_TABLE_FULL(ews, PG_EW_MUL_PARAM + 1);
     Name n = {out, size, 0};
     append(&n, "%s_%s", pg_kind_word(k->kind), k->mode == PG_ROW ? "row" : "block");
     if (k->K > 0)

@@ -21,7 +21,9 @@ static void print_string(const char *text, SuText *out) {
 
 static void print_ref(const PgRef *ref, SuText *out) {
     static const char *const spaces[] = {
-        [PG_NOWHERE] = "PG_NOWHERE", [PG_ARENA] = "PG_ARENA", [PG_WEIGHTS] = "PG_WEIGHTS", [PG_STATE] = "PG_STATE"};
+#define PG_SPACE_ROW(NAME, word) "PG_" #NAME,
+#include "ir/words.def"
+    };
     su_text_add(out, "{%s, %" PRIu64 ", %" PRIu64 "}", spaces[ref->space], ref->per_row, ref->fixed);
 }
 

@@ -205,12 +205,13 @@ static void cost_elementwise(Counter *c) {
     switch (k->ew) {
     case PG_EW_UNARY: activate(c, k->act, elements); break;
     case PG_EW_SCALE: work(c, IR_OP_scale, elements, 0); break;
-    case PG_EW_ADD: work(c, IR_OP_add, elements, 0); break;
-    case PG_EW_MUL: work(c, IR_OP_mul, elements, 0); break;
+#define IR_BINARY(name, NAME, flops, value)                                                                                        \
+    case PG_EW_##NAME: work(c, IR_OP_##name, elements, 0); break;
+#include "ir/binary.def"
     case PG_EW_ADD_PARAM: work(c, IR_OP_add_bias, elements, 0); break;
     case PG_EW_MUL_PARAM: work(c, IR_OP_mul_param, elements, 0); break;
     }
-    move(c, (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL ? 3 : 2) * elements);
+    move(c, (pg_ew_is_binary(k->ew) ? 3 : 2) * elements);
 }
 
 static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O); }

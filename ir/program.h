@@ -55,13 +55,15 @@ typedef enum PgKind {
 const char *pg_kind_word(PgKind kind); /* "kv_store" */
 
 typedef enum PgNormKind { PG_NO_NORM, PG_RMS, PG_LAYER } PgNormKind;
-typedef enum PgLayout { PG_ROWS, PG_PLANES, PG_POSITIONS } PgLayout;
+typedef enum PgLayout {
+#define PG_LAYOUT_ROW(NAME, word) PG_##NAME,
+#include "ir/words.def"
+} PgLayout;
 
 /* Which weights a linear layer multiplies with. */
 typedef enum PgSelect {
-    PG_SINGLE, /* one matrix: x rows -> y rows. x planes -> y planes, x positions -> y positions with the same matrix */
-    PG_ALL,    /* every expert's: x rows or planes -> y planes */
-    PG_CHOSEN  /* the chosen experts': x rows (gathered) or positions -> y positions */
+#define PG_SELECT_ROW(NAME, word, printed) PG_##NAME,
+#include "ir/words.def"
 } PgSelect;
 
 /* Sum over experts after the linear layer (or in PG_COMBINE). */
@@ -71,14 +73,22 @@ typedef enum PgSum {
     PG_PLANE_SUM  /* y_0 + y_1 + … over all planes */
 } PgSum;
 
-typedef enum PgElementwise { PG_EW_UNARY, PG_EW_SCALE, PG_EW_ADD, PG_EW_MUL, PG_EW_ADD_PARAM, PG_EW_MUL_PARAM } PgElementwise;
+typedef enum PgElementwise {
+    PG_EW_UNARY, /* PgKernel.act */
+    PG_EW_SCALE,
+#define IR_BINARY(name, NAME, flops, value) PG_EW_##NAME,
+#include "ir/binary.def"
+    PG_EW_ADD_PARAM,
+    PG_EW_MUL_PARAM
+} PgElementwise;
+
+static inline bool pg_ew_is_binary(PgElementwise ew) { return ew > PG_EW_SCALE && ew < PG_EW_ADD_PARAM; }
+static inline bool pg_ew_has_parameter(PgElementwise ew) { return ew == PG_EW_ADD_PARAM || ew == PG_EW_MUL_PARAM; }
 
 /* How the experts enter a scan. */
 typedef enum PgScanExperts {
-    PG_SCAN_PLAIN,  /* none */
-    PG_SCAN_HOLD,   /* a state each, chosen ones move */
-    PG_SCAN_UPDATE, /* a state each, all move, chosen ones are summed */
-    PG_SCAN_PARAMS  /* one state, parameters mixed by the combine weights */
+#define PG_SCAN_ROW(NAME, word) PG_SCAN_##NAME,
+#include "ir/words.def"
 } PgScanExperts;
 
 /* The description of a kernel: two phases with equal descriptions share one function. Kernels of PG_ROW handle exactly one row (or
@@ -174,7 +184,10 @@ enum { PG_MAX_OPERANDS = 16, PG_NO_SLOT = -1 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
-typedef enum PgSpace { PG_NOWHERE, PG_ARENA, PG_WEIGHTS, PG_STATE } PgSpace;
+typedef enum PgSpace {
+#define PG_SPACE_ROW(NAME, word) PG_##NAME,
+#include "ir/words.def"
+} PgSpace;
 
 /* Where an operand lies: byte offset per_row * LD + fixed into the arena of the step, the packed weights, or the state of the
  * sequence (the segment's). Both are multiples of 64; per_row is 0 but in the arena in PG_BLOCK. */
@@ -185,12 +198,8 @@ typedef struct PgRef {
 
 /* What the tile count grows with (pg_tiles). */
 typedef enum PgCount {
-    PG_ONCE, /* 1 */
-    PG_PER_ROW, /* rows */
-    PG_PER_ROW_BLOCK, /* ceil(rows / 8) */
-    PG_PER_SEGMENT, /* segments */
-    PG_PER_OUT_ROW_BLOCK, /* ceil(output rows / 8); none wanted: 0 tiles */
-    PG_PER_POSITION_BLOCK /* ceil(rows * k / 8) + min(E, rows * k) - 1 blocks of 8 positions; kernels return from surplus ones */
+#define PG_COUNT_ROW(NAME, word) PG_##NAME,
+#include "ir/words.def"
 } PgCount;
 
 /* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For linear layers `fixed` is the number of planes of y (positions, in

@@ -176,7 +176,7 @@ static const char *same_shape(Rule *r) {
 #include "ir/activation.def"
 static const char *shape_scale(Rule *r) { return same_shape(r); }
 
-static const char *shape_add(Rule *r) {
+static const char *repeating_shape(Rule *r) {
     const IrType *x = r->in[0], *y = r->in[1];
     NEED(x->dtype == IR_F32 && x->dim[0] == IR_R && y->dtype == IR_F32 && y->dim[0] == IR_R, "both must be f32 with rows");
     bool repeats = (x->rank == 2 && y->rank == 3) || (x->rank == 3 && y->rank == 2);
@@ -185,7 +185,9 @@ static const char *shape_add(Rule *r) {
     return NULL;
 }
 
-static const char *shape_mul(Rule *r) { return shape_add(r); }
+#define IR_BINARY(name, NAME, flops, value)                                                                                        \
+    static const char *shape_##name(Rule *r) { return repeating_shape(r); }
+#include "ir/binary.def"
 
 /* ---------------------------------------------------------------------------------------------- routing */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ir/internal.h"
+#include "support/alloc.h"
 #include "ir/names.h"
 #include "support/size.h"
 
@@ -117,8 +118,12 @@ static bool kind_fits(char letter, IrValueKind kind) {
     case 'S': return kind == IR_STATE;
     case 't': return kind == IR_TOKENS;
     case 'p': return kind == IR_POSITIONS;
-    default: return kind == IR_RESULT;
+    case 'x':
+    case 'i':
+    case 'I':
+    case 'g': return kind == IR_RESULT;
     }
+    SU_BUG("no operand has the letter %c", letter);
 }
 
 static bool check_operands(Verify *v, const IrNode *node) {

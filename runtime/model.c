@@ -152,7 +152,7 @@ MossError rt_model_make(const PgProgram *program, const PgCode *codes, const Mos
     MossModel *m = su_calloc(1, sizeof *m);
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
-    if (!codes && !options->device) {
+    if (!codes && program->n_kernels && !options->device) {
         su_free(m);
         return rt_error(MOSS_BAD_INPUT,
                         "kernels are missing: expected those of program '%s', got NULL; only a model on a device has none",

@@ -155,30 +155,6 @@ void sc_phase_norm(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, PG_NORM_Y, node->results[0]);
 }
 
-/* The kind of an unfused operation, and what it is called. */
-static PgKind op_kind(IrOp op) {
-    if (op == IR_OP_slice) return PG_SLICE;
-    if (op == IR_OP_softmax) return PG_SOFTMAX;
-    if (op == IR_OP_select) return PG_SELECT;
-    if (op == IR_OP_gates) return PG_GATES;
-    if (op == IR_OP_mix) return PG_MIX;
-    if (op == IR_OP_outer || op == IR_OP_outer_routed) return PG_OUTER;
-    if (op == IR_OP_inject) return PG_INJECT;
-    if (op == IR_OP_recur || op == IR_OP_recur_routed) return PG_RECUR;
-    if (op == IR_OP_contract) return PG_CONTRACT;
-    if ((ir_op_info(op)->traits & IR_ELEMENTWISE) != 0) return PG_ELEMENTWISE;
-    SU_BUG("operation %s has no phase", ir_op_info(op)->name);
-}
-
-static PgElementwise elementwise_kind(IrOp op) {
-    if (op == IR_OP_scale) return PG_EW_SCALE;
-    if (op == IR_OP_add) return PG_EW_ADD;
-    if (op == IR_OP_mul) return PG_EW_MUL;
-    if (op == IR_OP_add_bias || op == IR_OP_add_bias_routed) return PG_EW_ADD_PARAM;
-    if (op == IR_OP_mul_param || op == IR_OP_mul_param_routed) return PG_EW_MUL_PARAM;
-    return PG_EW_UNARY;
-}
-
 /* Fraction of an unfused operation's weight that a decoded token reads: the chosen experts' where it takes a route. */
 static double op_fraction(const ScBuilder *b, const IrNode *node) {
     const char *expert_indices = strchr(ir_op_info(node->op)->operands, 'i');
@@ -206,10 +182,6 @@ static void op_attributes(const IrNode *node, PgKernel *k) {
         k->normalize = node->attrs[IR_GATES_normalize].i != 0;
         k->scaled = node->attrs[IR_GATES_scale].f != 1.0;
         k->scale = node->attrs[IR_GATES_scale].f;
-    }
-    if (k->kind == PG_ELEMENTWISE) {
-        k->ew = elementwise_kind(node->op);
-        k->act = ps_activation(node->op);
     }
 }
 
@@ -273,12 +245,12 @@ static void op_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
     sc_tile_rows(b, p, y);
 }
 
-void sc_phase_op(ScBuilder *b, const IrNode *node) {
+static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
     const ScLayout *y = &b->layouts[node->results[0]];
     const ScLayout *x = &b->layouts[node->operands[0]];
     ScLayout routed = y->planes == PG_POSITIONS ? *y : *x;
     sc_prepare_groups(b, &routed);
-    ScPhaseId p = sc_new_phase(b, op_kind(node->op), node, sc_phase_name(b, node, ir_op_info(node->op)->name));
+    ScPhaseId p = sc_new_phase(b, kind, node, sc_phase_name(b, node, ir_op_info(node->op)->name));
     op_sizes(b, p, node);
     op_operands(b, p, node);
     op_attributes(node, &sc_phase(b, p)->kernel);
@@ -290,6 +262,15 @@ void sc_phase_op(ScBuilder *b, const IrNode *node) {
     op_tiles(b, p, y);
     int y_slot = node->op == IR_OP_select ? PG_OP_EXPERTS : node->op == IR_OP_gates ? PG_OP_COMBINE_W : PG_OP_Y;
     sc_write(b, p, y_slot, node->results[0]);
+    return p;
+}
+
+void sc_phase_op(ScBuilder *b, const IrNode *node, PgKind kind) { op_phase(b, node, kind); }
+
+void sc_phase_elementwise(ScBuilder *b, const IrNode *node, PgElementwise ew, PgActivation act) {
+    ScPhaseId p = op_phase(b, node, PG_ELEMENTWISE);
+    sc_phase(b, p)->kernel.ew = ew;
+    sc_phase(b, p)->kernel.act = act;
 }
 
 /* Sums over experts that no linear layer has taken. */

@@ -34,7 +34,8 @@ void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int 
 /* Single operations. */
 void sc_phase_embed(ScBuilder *b, const IrNode *node);
 void sc_phase_norm(ScBuilder *b, const IrNode *node);
-void sc_phase_op(ScBuilder *b, const IrNode *node);
+void sc_phase_op(ScBuilder *b, const IrNode *node, PgKind kind);
+void sc_phase_elementwise(ScBuilder *b, const IrNode *node, PgElementwise ew, PgActivation act);
 void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 

@@ -4,12 +4,8 @@
 #include "schedule/schedule.h"
 
 static const char *const COUNTS[] = {
-    [PG_ONCE] = "once",
-    [PG_PER_ROW] = "row",
-    [PG_PER_ROW_BLOCK] = "row block",
-    [PG_PER_SEGMENT] = "segment",
-    [PG_PER_OUT_ROW_BLOCK] = "block of output rows",
-    [PG_PER_POSITION_BLOCK] = "block of positions",
+#define PG_COUNT_ROW(NAME, word) word,
+#include "ir/words.def"
 };
 
 static void print_epilogue(const PgKernel *k, FILE *out) {
@@ -20,11 +16,17 @@ static void print_epilogue(const PgKernel *k, FILE *out) {
 
 /* What is fused into a kernel, in the order in which it happens. */
 static void print_features(const PgKernel *k, FILE *out) {
-    static const char *const selects[] = {"", " all-experts", " chosen-experts"};
-    static const char *const scans[] = {" plain", " hold", " update", " params"};
+    static const char *const selects[] = {
+#define PG_SELECT_ROW(NAME, word, printed) printed,
+#include "ir/words.def"
+    };
+    static const char *const scans[] = {
+#define PG_SCAN_ROW(NAME, word) word,
+#include "ir/words.def"
+    };
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
-    if (k->kind == PG_LINEAR) fprintf(out, "%s", selects[k->select]);
-    if (k->kind == PG_SCAN) fprintf(out, "%s", scans[k->scan]);
+    if (k->kind == PG_LINEAR && k->select != PG_SINGLE) fprintf(out, " %s", selects[k->select]);
+    if (k->kind == PG_SCAN) fprintf(out, " %s", scans[k->scan]);
     if (k->bias) fprintf(out, " bias");
     print_epilogue(k, out);
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
@@ -36,7 +38,10 @@ static void print_features(const PgKernel *k, FILE *out) {
 
 static void print_operand(int slot, const PgRef *ref, FILE *out) {
     if (ref->space == PG_NOWHERE) return;
-    static const char *const spaces[] = {[PG_ARENA] = "arena", [PG_WEIGHTS] = "weights", [PG_STATE] = "state"};
+    static const char *const spaces[] = {
+#define PG_SPACE_ROW(NAME, word) word,
+#include "ir/words.def"
+    };
     fprintf(out, " %d:%s+", slot, spaces[ref->space]);
     if (ref->per_row != 0) fprintf(out, "%" PRIu64 "*LD+", ref->per_row);
     fprintf(out, "%" PRIu64, ref->fixed);

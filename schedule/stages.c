@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "schedule/phases.h"
+#include "support/alloc.h"
 
 /* ---------------------------------------------------------------------------------------------- the walk */
 
@@ -22,9 +23,10 @@ static void region_phase(ScBuilder *b, const IrRegion *region) {
     }
 }
 
+/* An operation outside a region: its phase, or a bug of the passes that left it there. */
 static void node_phase(ScBuilder *b, size_t n) {
     const IrNode *node = &b->g->nodes[n];
-    switch ((int)node->op) {
+    switch (node->op) {
     case IR_OP_embed: sc_phase_embed(b, node); return;
     case IR_OP_rms_norm:
     case IR_OP_layer_norm:
@@ -34,8 +36,36 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_expert_sum_routed:
     case IR_OP_plane_sum: sc_phase_sum(b, node); return;
     case IR_OP_conv: sc_phase_lone_conv(b, node); return;
-    default: sc_phase_op(b, node); return;
+#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
+    case IR_OP_##name: sc_phase_elementwise(b, node, PG_EW_UNARY, PG_##NAME); return;
+#include "ir/activation.def"
+    case IR_OP_scale: sc_phase_elementwise(b, node, PG_EW_SCALE, PG_NO_ACT); return;
+#define IR_BINARY(name, NAME, flops, value)                                                                                        \
+    case IR_OP_##name: sc_phase_elementwise(b, node, PG_EW_##NAME, PG_NO_ACT); return;
+#include "ir/binary.def"
+    case IR_OP_add_bias:
+    case IR_OP_add_bias_routed: sc_phase_elementwise(b, node, PG_EW_ADD_PARAM, PG_NO_ACT); return;
+    case IR_OP_mul_param:
+    case IR_OP_mul_param_routed: sc_phase_elementwise(b, node, PG_EW_MUL_PARAM, PG_NO_ACT); return;
+    case IR_OP_slice: sc_phase_op(b, node, PG_SLICE); return;
+    case IR_OP_softmax: sc_phase_op(b, node, PG_SOFTMAX); return;
+    case IR_OP_select: sc_phase_op(b, node, PG_SELECT); return;
+    case IR_OP_gates: sc_phase_op(b, node, PG_GATES); return;
+    case IR_OP_mix: sc_phase_op(b, node, PG_MIX); return;
+    case IR_OP_outer:
+    case IR_OP_outer_routed: sc_phase_op(b, node, PG_OUTER); return;
+    case IR_OP_inject: sc_phase_op(b, node, PG_INJECT); return;
+    case IR_OP_recur:
+    case IR_OP_recur_routed: sc_phase_op(b, node, PG_RECUR); return;
+    case IR_OP_contract: sc_phase_op(b, node, PG_CONTRACT); return;
+    case IR_OP_linear:
+    case IR_OP_linear_all:
+    case IR_OP_linear_routed:
+    case IR_OP_rope:
+    case IR_OP_attend:
+    case IR_OP_COUNT: break;
     }
+    SU_BUG("operation %s stands outside a region", ir_op_info(node->op)->name);
 }
 
 void sc_make_phases(ScBuilder *b) {

@@ -285,7 +285,11 @@ static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, Su
 
 bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
     SuGuard guard;
-    if (SU_CAUGHT(&guard, diags, "packing a tokenizer")) return false;
+    bool none = out->text == NULL;
+    if (SU_CAUGHT(&guard, diags, "packing a tokenizer")) {
+        if (none) *out = (SuText){0}; /* what it had is freed */
+        return false;
+    }
     bool result = bpe_pack_unguarded(path, options, out, diags);
     su_guard_end(&guard);
     return result;

@@ -45,7 +45,9 @@ static int last_operand(const PgPhase *phase) {
 
 static void print_operands(const PgPhase *phase, SuText *out) {
     static const char *const spaces[] = {
-        [PG_NOWHERE] = "NOWHERE", [PG_ARENA] = "ARENA", [PG_WEIGHTS] = "WEIGHTS", [PG_STATE] = "STATE"};
+#define PG_SPACE_ROW(NAME, word) #NAME,
+#include "ir/words.def"
+    };
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
         const PgRef *ref = &phase->operands[i];
@@ -58,12 +60,10 @@ static void print_operands(const PgPhase *phase, SuText *out) {
 }
 
 static void print_table(const PgStep *step, const char *mode, SuText *out) {
-    static const char *const counts[] = {[PG_ONCE] = "ONCE",
-                                         [PG_PER_ROW] = "PER_ROW",
-                                         [PG_PER_ROW_BLOCK] = "PER_ROW_BLOCK",
-                                         [PG_PER_SEGMENT] = "PER_SEGMENT",
-                                         [PG_PER_OUT_ROW_BLOCK] = "PER_OUT_ROW_BLOCK",
-                                         [PG_PER_POSITION_BLOCK] = "PER_POSITION_BLOCK"};
+    static const char *const counts[] = {
+#define PG_COUNT_ROW(NAME, word) #NAME,
+#include "ir/words.def"
+    };
     su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n", mode,
                 step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {

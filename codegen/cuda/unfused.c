@@ -123,8 +123,8 @@ void cg_cuda_elementwise(CgCuda *c) {
     Elements e = elements_of(c, k->y_layout, k->O, k->N);
     open_function(&e);
     print_pointer(&e, "x", PG_OP_X);
-    if (k->ew == PG_EW_ADD || k->ew == PG_EW_MUL) print_pointer(&e, "z", PG_OP_Z);
-    if (k->ew == PG_EW_ADD_PARAM || k->ew == PG_EW_MUL_PARAM) print_pointer(&e, "w", PG_OP_W);
+    if (pg_ew_is_binary(k->ew)) print_pointer(&e, "z", PG_OP_Z);
+    if (pg_ew_has_parameter(k->ew)) print_pointer(&e, "w", PG_OP_W);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
     cg_cu(c, "%s = ", result_at(&e).text);

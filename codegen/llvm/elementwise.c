@@ -1,6 +1,7 @@
 /* PG_ELEMENTWISE and PG_SLICE. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
+#include "support/alloc.h"
 
 enum { VEC_BYTES = PG_LANES * 4 };
 
@@ -30,7 +31,7 @@ static CgValue apply(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes,
     case PG_EW_ADD_PARAM: return cg_add(e, x, parameter(e, at, panel));
     case PG_EW_MUL_PARAM: return cg_mul(e, x, parameter(e, at, panel));
     }
-    return x;
+    SU_BUG("no elementwise operation has the number %d", (int)e->kernel->ew);
 }
 
 static void elementwise_place(CgEmit *e, void *context, const CgIndex *at) {

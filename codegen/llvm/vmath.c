@@ -1,6 +1,7 @@
 /* ir/vmath.inc for vectors of LLVM IR: each function emits its operations at the current place, for several vectors side by side
  * (CgSide), operation by operation, so that independent ones stand next to each other. */
 #include "codegen/llvm/emit.h"
+#include "support/alloc.h"
 
 static CgSide alone(CgValue v) { return (CgSide){.n = 1, .v = {v}}; }
 
@@ -109,7 +110,7 @@ CgSide cg_side_activation(CgEmit *e, PgActivation act, CgSide x) {
     case PG_##NAME: return side_##name(e, x);
 #include "ir/activation.def"
     }
-    return x;
+    SU_BUG("no activation has the number %d", (int)act);
 }
 
 CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x) { return cg_side_activation(e, act, alone(x)).v[0]; }

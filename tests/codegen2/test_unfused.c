@@ -98,8 +98,8 @@ static void elementwise_case(const CgTarget *target, RigRandom random) {
     k.ew = (PgElementwise)rig_range(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
     if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rig_range(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
     if (k.ew == PG_EW_SCALE) k.scale = 0.3;
-    if (k.ew == PG_EW_ADD || k.ew == PG_EW_MUL) k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
-    bool parameter = k.ew == PG_EW_ADD_PARAM || k.ew == PG_EW_MUL_PARAM;
+    if (pg_ew_is_binary(k.ew)) k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    bool parameter = pg_ew_has_parameter(k.ew);
     if (parameter && k.E) k.per_expert = rig_next(&random) % 2;
     if (!parameter && rig_next(&random) % 2) k.N = rig_range(&random, 1, 20);
     int64_t N = k.N ? k.N : 1;
