@@ -160,6 +160,8 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, siz
     if (cache->stored == 0) make_directories(cache->directory);
     SuOut out;
     const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, suffix);
+    struct stat old;
+    if (lstat(path, &old) == 0 && !is_trusted(&old)) unlink(path); /* a file in its place would have its mode, a link its target */
     if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);

@@ -4,7 +4,7 @@
  *     header   magic "mosscK\r\n", format, key, size of the payload, digest of header and payload
  *     payload
  *
- * and nothing of it is believed: one that is cut, changed, of another format, under the wrong name, or writable or owned by somebody
+ * and nothing of it is trusted: one that is cut, changed, of another format, under the wrong name, or writable or owned by somebody
  * else than the user and root (it is code) is as good as none, and is replaced. Entries are not synced: after a crash the
  * digest finds what was lost. Any number of processes may use a directory at once. */
 #ifndef MOSSC_CODEGEN_CACHE_H

@@ -1,5 +1,5 @@
-/* What takes the place of codegen/llvm/ in a build with MOSSC_LLVM=OFF: no target of a CPU, and no code for one. Whoever asks
- * is told so; everything that needs no code of a CPU (checking, the intermediate forms, evaluators, GPUs) works as ever. */
+/* What replaces codegen/llvm/ in a build with MOSSC_LLVM=OFF: no target of a CPU, and no code for one. A request for either
+ * is an error; everything that needs no code of a CPU (checking, the intermediate forms, evaluators, GPUs) works. */
 #include "codegen/artefact.h"
 #include "codegen/limits.h"
 #include "codegen/target.h"

@@ -5,6 +5,7 @@
 #include "driver/build.h"
 #include "driver/cost.h"
 #include "mossc/mossc.h"
+#include "runtime/model.h"
 
 struct MosscDiags {
     SuDiags found; /* sources and texts lie in its arena */

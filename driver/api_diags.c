@@ -1,21 +1,21 @@
 /* mossc/mossc.h: messages. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "driver/api.h"
+#include "support/alloc.h"
 #include "support/str.h"
 #include "support/table.h"
 
 const char *mossc_version(void) { return MOSSC_VERSION; }
 
-MosscDiags *mossc_diags_create(void) { return calloc(1, sizeof(MosscDiags)); }
+MosscDiags *mossc_diags_create(void) { return su_calloc(1, sizeof(MosscDiags)); }
 
 void mossc_diags_clear(MosscDiags *diags) { su_diags_free(&diags->found); }
 
 void mossc_diags_free(MosscDiags *diags) {
     if (!diags) return;
     su_diags_free(&diags->found);
-    free(diags);
+    su_free(diags);
 }
 
 size_t mossc_diags_count(const MosscDiags *diags) { return diags->found.count; }
@@ -62,11 +62,21 @@ static MossError error_of(const SuDiags *diags, MossCode code) {
     return error;
 }
 
-MossError api_result(DrBuild *build, bool ok, MossCode code, MosscDiags *diags) {
+static MossError result_of(DrBuild *build, bool ok, MossCode code, MosscDiags *diags) {
     if (build->code != MOSS_OK) code = build->code;
     MossError error = ok ? (MossError){.code = MOSS_OK} : error_of(&build->diags, code);
+    if (!ok && build->diags.failure.code != SU_NO_FAILURE) error = rt_failure(&build->diags.failure);
     for (size_t i = 0; diags && i < build->diags.count; i++) copy_diag(&diags->found, &build->diags.items[i]);
     su_diags_free(&build->diags);
     build->code = MOSS_OK;
+    return error;
+}
+
+MossError api_result(DrBuild *build, bool ok, MossCode code, MosscDiags *diags) {
+    SuGuard guard;
+    if (diags) su_arena_settle(&diags->found.arena);
+    if (SU_CAUGHT(&guard, NULL, "putting errors into words")) return rt_failure(&guard.failure);
+    MossError error = result_of(build, ok, code, diags);
+    su_guard_end(&guard);
     return error;
 }

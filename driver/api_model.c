@@ -1,11 +1,11 @@
 /* mossc/mossc.h: from a spec to a model that runs. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "driver/api.h"
 #include "driver/device.h"
 #include "driver/fresh.h"
 #include "driver/text.h"
+#include "support/alloc.h"
 
 static const MossError fine = {.code = MOSS_OK};
 
@@ -41,7 +41,7 @@ static bool compile(DrBuild *build, const DrBuildOptions *options) {
 MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *options, MosscDiags *diags,
                         MosscCompiled **out_compiled) {
     *out_compiled = NULL;
-    MosscCompiled *compiled = calloc(1, sizeof *compiled);
+    MosscCompiled *compiled = su_calloc(1, sizeof *compiled);
     if (!compiled) return no_memory();
     DrBuildOptions o = build_options(spec, options);
     bool ok = compile(&compiled->build, &o);
@@ -56,7 +56,7 @@ MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *option
 void mossc_compiled_free(MosscCompiled *compiled) {
     if (!compiled) return;
     dr_build_free(&compiled->build);
-    free(compiled);
+    su_free(compiled);
 }
 
 const MossProgram *mossc_compiled_program(const MosscCompiled *compiled) { return compiled->build.program; }
@@ -100,12 +100,21 @@ MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char *path, Mo
 
 /* ---------------------------------------------------------------------------------------------- text */
 
-MossError mossc_tokenizer_open(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer) {
+static MossError tokenizer_open_unguarded(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer) {
     DrBuild messages = {0};
     *out_tokenizer = dr_tokenizer(&spec->build.spec, &messages.diags);
     MossError error = api_result(&messages, *out_tokenizer != NULL, MOSS_BAD_INPUT, diags);
     dr_build_free(&messages);
     return *out_tokenizer ? fine : error;
+}
+
+MossError mossc_tokenizer_open(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer) {
+    *out_tokenizer = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "opening a tokenizer")) return rt_failure(&guard.failure);
+    MossError result = tokenizer_open_unguarded(spec, diags, out_tokenizer);
+    su_guard_end(&guard);
+    return result;
 }
 
 void mossc_shutdown(void) { cg_llvm_shutdown(); }

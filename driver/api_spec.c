@@ -1,9 +1,9 @@
 /* mossc/mossc.h: specs. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "driver/api.h"
 #include "frontend/yaml.h"
+#include "support/alloc.h"
 #include "support/file.h"
 #include "support/str.h"
 
@@ -40,19 +40,29 @@ static MossError make_spec(MosscSpec *spec, const char *const *sets, size_t n_se
     return error;
 }
 
-MossError mossc_spec_open(const char *path, const char *const *sets, size_t n_sets, MosscDiags *diags, MosscSpec **out_spec) {
+static MossError spec_open_unguarded(const char *path, const char *const *sets, size_t n_sets, MosscDiags *diags,
+                                     MosscSpec **out_spec) {
     *out_spec = NULL;
-    MosscSpec *spec = calloc(1, sizeof *spec);
+    MosscSpec *spec = su_calloc(1, sizeof *spec);
     if (!spec) return no_memory("a spec");
     spec->path = su_strdup(&spec->arena, path);
     if (!su_read_file(&spec->arena, path, FE_MAX_INPUT, &spec->text, &spec->size, &spec->build.diags)) spec->text = NULL;
     return make_spec(spec, sets, n_sets, diags, out_spec);
 }
 
-MossError mossc_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
-                           MosscDiags *diags, MosscSpec **out_spec) {
+MossError mossc_spec_open(const char *path, const char *const *sets, size_t n_sets, MosscDiags *diags, MosscSpec **out_spec) {
     *out_spec = NULL;
-    MosscSpec *spec = calloc(1, sizeof *spec);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "opening a spec")) return rt_failure(&guard.failure);
+    MossError result = spec_open_unguarded(path, sets, n_sets, diags, out_spec);
+    su_guard_end(&guard);
+    return result;
+}
+
+static MossError spec_parse_unguarded(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
+                                      MosscDiags *diags, MosscSpec **out_spec) {
+    *out_spec = NULL;
+    MosscSpec *spec = su_calloc(1, sizeof *spec);
     if (!spec) return no_memory("a spec");
     spec->path = su_strdup(&spec->arena, name);
     spec->text = su_strndup(&spec->arena, text, size);
@@ -60,11 +70,21 @@ MossError mossc_spec_parse(const char *name, const char *text, size_t size, cons
     return make_spec(spec, sets, n_sets, diags, out_spec);
 }
 
+MossError mossc_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
+                           MosscDiags *diags, MosscSpec **out_spec) {
+    *out_spec = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "reading a spec")) return rt_failure(&guard.failure);
+    MossError result = spec_parse_unguarded(name, text, size, sets, n_sets, diags, out_spec);
+    su_guard_end(&guard);
+    return result;
+}
+
 void mossc_spec_free(MosscSpec *spec) {
     if (!spec) return;
     dr_build_free(&spec->build);
     su_arena_free(&spec->arena);
-    free(spec);
+    su_free(spec);
 }
 
 /* ---------------------------------------------------------------------------------------------- what it says */
@@ -81,17 +101,24 @@ const uint8_t *mossc_spec_hash(const MosscSpec *spec) { return spec->build.spec.
 
 int64_t mossc_spec_n_blocks(const MosscSpec *spec) { return spec->build.spec.n_blocks; }
 
-MossError mossc_spec_print(const MosscSpec *spec, MosscForm form, char **out_text, size_t *out_size) {
+static MossError spec_print_unguarded(const MosscSpec *spec, MosscForm form, char **out_text, size_t *out_size) {
     SuText text = {0};
     (form == MOSSC_JSON ? fe_print_spec_json : fe_print_spec)(&spec->build.spec, &text);
-    *out_text = text.text ? malloc(text.size + 1) : NULL;
-    if (*out_text) memcpy(*out_text, text.text, text.size + 1);
-    if (out_size) *out_size = *out_text ? text.size : 0;
-    su_text_free(&text);
-    return *out_text ? fine : no_memory("a spec as text");
+    *out_text = text.text; /* su_malloc's; mossc_text_free frees it */
+    if (out_size) *out_size = text.size;
+    return text.text ? fine : no_memory("a spec as text");
 }
 
-void mossc_text_free(char *text) { free(text); }
+MossError mossc_spec_print(const MosscSpec *spec, MosscForm form, char **out_text, size_t *out_size) {
+    *out_text = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "printing a spec")) return rt_failure(&guard.failure);
+    MossError result = spec_print_unguarded(spec, form, out_text, out_size);
+    su_guard_end(&guard);
+    return result;
+}
+
+void mossc_text_free(char *text) { su_free(text); }
 
 static MossError no_such_block(const MosscSpec *spec, int64_t i) {
     MossError error = {.code = MOSS_BAD_INPUT};

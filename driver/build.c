@@ -22,9 +22,18 @@ bool dr_build_spec(DrBuild *build, const DrBuildOptions *options) {
     return fe_spec_load(options->spec, sets, n_sets, &build->spec, &build->diags);
 }
 
-bool dr_build_graph(DrBuild *build) {
+static bool build_graph_unguarded(DrBuild *build) {
     build->graph = fe_lower(&build->spec, &build->arena);
     return true;
+}
+
+bool dr_build_graph(DrBuild *build) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "making the graph")) return false;
+    bool result = build_graph_unguarded(build);
+    su_guard_end(&guard);
+    return result;
 }
 
 bool dr_build_program(DrBuild *build, const DrBuildOptions *options) {
@@ -61,7 +70,7 @@ static bool check_cache(DrBuild *build, const DrBuildOptions *options, const cha
     return true;
 }
 
-bool dr_build_code(DrBuild *build, const DrBuildOptions *options) {
+static bool build_code_unguarded(DrBuild *build, const DrBuildOptions *options) {
     bool cached = options->cache != DR_NO_CACHE && !options->dump_dir;
     const char *directory = cached ? cache_directory(build, options) : NULL;
     CgCache *cache = open_cache(build, directory);
@@ -71,6 +80,15 @@ bool dr_build_code(DrBuild *build, const DrBuildOptions *options) {
     ok = (!cached || check_cache(build, options, directory, cache)) && ok;
     cg_cache_close(cache);
     return ok;
+}
+
+bool dr_build_code(DrBuild *build, const DrBuildOptions *options) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "compiling kernels")) return false;
+    bool result = build_code_unguarded(build, options);
+    su_guard_end(&guard);
+    return result;
 }
 
 const PgCode *dr_codes(const DrBuild *build) { return build->device ? NULL : cg_codes(build->compiled); }
@@ -111,7 +129,7 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
     return dr_take_ok(build, error);
 }
 
-bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {
+static bool build_files_unguarded(DrBuild *build, const DrBuildOptions *options) {
     RtCheckpoints checkpoints;
     RtPacked packed;
     if (options->weights->count == 1 && rt_packed_is_file(options->weights->items[0])) {
@@ -125,6 +143,15 @@ bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {
     }
     rt_checkpoints_close(&checkpoints);
     return true;
+}
+
+bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "reading weights")) return false;
+    bool result = build_files_unguarded(build, options);
+    su_guard_end(&guard);
+    return result;
 }
 
 bool dr_build_model(DrBuild *build, const DrBuildOptions *options) {

@@ -46,7 +46,7 @@ static void count_work(const IrGraph *graph, int64_t position, DrCost *parts) {
     }
 }
 
-bool dr_costs(DrBuild *build, int64_t position, DrCosts *out) {
+static bool costs_unguarded(DrBuild *build, int64_t position, DrCosts *out) {
     size_t n = (size_t)build->spec.n_blocks + 1;
     *out = (DrCosts){.parts = SU_NEW_ARRAY(&build->arena, DrCost, n)};
     count_tensors(&build->spec, out->parts);
@@ -54,4 +54,13 @@ bool dr_costs(DrBuild *build, int64_t position, DrCosts *out) {
     if (!count_states(build, out->parts)) return false;
     for (size_t i = 0; i < n; i++) dr_add_cost(&out->total, &out->parts[i]);
     return true;
+}
+
+bool dr_costs(DrBuild *build, int64_t position, DrCosts *out) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "counting costs")) return false;
+    bool result = costs_unguarded(build, position, out);
+    su_guard_end(&guard);
+    return result;
 }

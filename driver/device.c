@@ -47,7 +47,7 @@ const DrDeviceKind *dr_kind_of_device(const char *name) {
     return find_kind(name, &ordinal);
 }
 
-bool dr_build_device(DrBuild *build, const DrBuildOptions *options) {
+static bool build_device_unguarded(DrBuild *build, const DrBuildOptions *options) {
     int ordinal;
     const DrDeviceKind *kind = find_kind(options->device, &ordinal);
     if (!kind) {
@@ -59,13 +59,31 @@ bool dr_build_device(DrBuild *build, const DrBuildOptions *options) {
     return !kind->open || build->device || kind->open(build, ordinal, options);
 }
 
+bool dr_build_device(DrBuild *build, const DrBuildOptions *options) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "opening the device")) return false;
+    bool result = build_device_unguarded(build, options);
+    su_guard_end(&guard);
+    return result;
+}
+
 const DrDeviceKind *dr_kind_of_target(const char *name) {
     for (int i = 1; i < N_KINDS; i++)
         if (kinds[i]->is_target(name)) return kinds[i];
     return &dr_cpu;
 }
 
-bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device) {
+static bool build_target_unguarded(DrBuild *build, const char *name, FeDevice *out_device) {
     build->kind = dr_kind_of_target(name);
     return build->kind->find_target(build, name, out_device);
+}
+
+bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "finding the target")) return false;
+    bool result = build_target_unguarded(build, name, out_device);
+    su_guard_end(&guard);
+    return result;
 }

@@ -32,7 +32,7 @@ static RtFreshTensor *fresh_tensors(DrBuild *build, SuArena *arena, size_t *out_
     return fresh;
 }
 
-bool dr_write_fresh(DrBuild *build, uint64_t seed, const DrProgress *progress, const char *path) {
+static bool write_fresh_unguarded(DrBuild *build, uint64_t seed, const DrProgress *progress, const char *path) {
     size_t count;
     SuArena arena = {0};
     const RtFreshTensor *fresh = fresh_tensors(build, &arena, &count);
@@ -41,6 +41,15 @@ bool dr_write_fresh(DrBuild *build, uint64_t seed, const DrProgress *progress, c
     dr_progress_end(progress);
     su_arena_free(&arena);
     return ok;
+}
+
+bool dr_write_fresh(DrBuild *build, uint64_t seed, const DrProgress *progress, const char *path) {
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "writing fresh weights")) return false;
+    bool result = write_fresh_unguarded(build, seed, progress, path);
+    su_guard_end(&guard);
+    return result;
 }
 
 /* ---------------------------------------------------------------------------------------------- without a file */
@@ -76,7 +85,7 @@ static const float *look_up(void *context, const char *name) {
     return NULL;
 }
 
-bool dr_fresh_model(DrBuild *build, uint64_t seed, const MossOptions *options, MossModel **out_model) {
+static bool fresh_model_unguarded(DrBuild *build, uint64_t seed, const MossOptions *options, MossModel **out_model) {
     SuArena arena = {0};
     Drawn drawn;
     drawn.tensors = fresh_tensors(build, &arena, &drawn.count);
@@ -89,4 +98,14 @@ bool dr_fresh_model(DrBuild *build, uint64_t seed, const MossOptions *options, M
     for (size_t i = 0; i < drawn.count; i++) su_free(drawn.elements[i]);
     su_arena_free(&arena);
     return ok;
+}
+
+bool dr_fresh_model(DrBuild *build, uint64_t seed, const MossOptions *options, MossModel **out_model) {
+    *out_model = NULL;
+    su_arena_settle(&build->arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, &build->diags, "drawing fresh weights")) return false;
+    bool result = fresh_model_unguarded(build, seed, options, out_model);
+    su_guard_end(&guard);
+    return result;
 }

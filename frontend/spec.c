@@ -180,7 +180,7 @@ int64_t fe_position_bound(const FeSpec *spec) {
     return 0;
 }
 
-bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags) {
+static bool spec_load_unguarded(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags) {
     char *text;
     size_t size;
     *out_spec = (FeSpec){0};
@@ -189,14 +189,37 @@ bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSp
     return load_source(out_spec, sets, n_sets, diags);
 }
 
-bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets, FeSpec *out_spec,
-                   SuDiags *diags) {
+bool fe_spec_load(const char *path, const char *const *sets, size_t n_sets, FeSpec *out_spec, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading the spec")) {
+        *out_spec = (FeSpec){0}; /* what it held is freed */
+        return false;
+    }
+    bool result = spec_load_unguarded(path, sets, n_sets, out_spec, diags);
+    su_guard_end(&guard);
+    return result;
+}
+
+static bool spec_parse_unguarded(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets,
+                                 FeSpec *out_spec, SuDiags *diags) {
     *out_spec = (FeSpec){0};
     if (size > FE_MAX_INPUT)
         return su_report(diags, SU_CODE_too_large, su_file_span(diags, name), NULL,
                          "is larger than %d bytes, the most a spec may have", FE_MAX_INPUT);
     out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
     return load_source(out_spec, sets, n_sets, diags);
+}
+
+bool fe_spec_parse(const char *name, const char *text, size_t size, const char *const *sets, size_t n_sets, FeSpec *out_spec,
+                   SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading the spec")) {
+        *out_spec = (FeSpec){0}; /* what it held is freed */
+        return false;
+    }
+    bool result = spec_parse_unguarded(name, text, size, sets, n_sets, out_spec, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void fe_spec_free(FeSpec *spec) {

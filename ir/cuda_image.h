@@ -36,7 +36,7 @@ typedef struct RtCudaImage {
 
 _Static_assert(sizeof(RtCudaImage) == 16 * 4 && sizeof(RtCudaLaunch) == 48, "words without padding");
 
-/* ---- what the persistent entries row_step(step, control) and rows_step(step, control) are told, and tell. */
+/* ---- what the persistent entries row_step(step, control) and rows_step(step, control) read and write. */
 
 /* One sequence of a step whose tokens are picked on the device. */
 typedef struct RtCudaPick {

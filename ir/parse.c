@@ -490,7 +490,7 @@ static bool parse_graph(Parser *p) {
     return p->token.kind == END || FAIL(p, "nothing may follow the graph");
 }
 
-IrGraph *ir_parse(SuArena *arena, const SuSource *source, SuDiags *diags) {
+static IrGraph *parse_unguarded(SuArena *arena, const SuSource *source, SuDiags *diags) {
     Parser p = {.source = source, .diags = diags, .arena = arena, .line = 1, .column = 1, .region = IR_NONE};
     p.locals.arena = arena;
     if (source->size > MAX_SIZE) {
@@ -498,4 +498,13 @@ IrGraph *ir_parse(SuArena *arena, const SuSource *source, SuDiags *diags) {
         return NULL;
     }
     return advance(&p) && parse_graph(&p) ? p.g : NULL;
+}
+
+IrGraph *ir_parse(SuArena *arena, const SuSource *source, SuDiags *diags) {
+    su_arena_settle(arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "parsing a graph")) return NULL;
+    IrGraph *result = parse_unguarded(arena, source, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -452,7 +452,7 @@ static void check_logits(Verify *v) {
     if (type->dtype != IR_F32 || type->rank != 2 || type->dim[0] != IR_R) bad_graph(v, "the logits must be f32[rows,V]");
 }
 
-bool ir_verify(const IrGraph *g, SuDiags *diags) {
+static bool verify_unguarded(const IrGraph *g, SuDiags *diags) {
     Verify v = {.g = g, .diags = diags, .ok = true};
     v.consumer = SU_NEW_ARRAY(&v.scratch, const IrNode *, g->n_values);
     if (check_inputs(&v) && check_constants(&v) && check_nodes(&v)) {
@@ -462,4 +462,12 @@ bool ir_verify(const IrGraph *g, SuDiags *diags) {
     }
     su_arena_free(&v.scratch);
     return v.ok;
+}
+
+bool ir_verify(const IrGraph *g, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "checking a graph")) return false;
+    bool result = verify_unguarded(g, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -65,7 +65,7 @@ MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode
 /* Adds times[threads][n_phases], of so many steps together, and what they say beside explained->limits. */
 void ms_explain_times(MsExplained *explained, const MossPhaseTime *times, int threads, double steps);
 
-/* "reading weights", "exp in the scan": what binds a line of phases that are alike. */
+/* "reading weights", "exp in the scan": the bottleneck of a line of phases that are alike. */
 void ms_explain_words(const MsExplained *explained, const MsLine *line, SuText *out);
 
 /* ---- step_times.c */

@@ -11,6 +11,7 @@
 #include "codegen/limits.h"
 #include "runtime/memory.h"
 #include "runtime/workers.h"
+#include "support/alloc.h"
 #include "support/clock.h"
 #include "support/size.h"
 
@@ -203,7 +204,7 @@ static bool start(MsLimiter *limiter, int threads) {
     limiter->threads = rt_workers_create(threads, false);
     if (!limiter->threads) return false;
     limiter->count = rt_workers_count(limiter->threads);
-    limiter->workers = aligned_alloc(64, (size_t)limiter->count * sizeof *limiter->workers);
+    limiter->workers = su_aligned(64, (size_t)limiter->count * sizeof *limiter->workers);
     limiter->buffer = rt_pages_alloc(buffer_bytes());
     if (!limiter->workers || !limiter->buffer.data) return false;
     for (int i = 0; i < limiter->count; i++) fill(&limiter->workers[i]);
@@ -212,7 +213,7 @@ static bool start(MsLimiter *limiter, int threads) {
 }
 
 bool ms_limiter_create(const CgTarget *target, int threads, MsLimiter **out_limiter, SuDiags *diags) {
-    MsLimiter *limiter = calloc(1, sizeof *limiter);
+    MsLimiter *limiter = su_calloc(1, sizeof *limiter);
     if (!limiter || !start(limiter, threads)) {
         ms_limiter_free(limiter);
         return su_error(diags, (SuSpan){0}, NULL, "no memory to measure this machine's limits");
@@ -232,8 +233,8 @@ void ms_limiter_free(MsLimiter *limiter) {
     rt_workers_free(limiter->threads);
     cg_limits_free(limiter->code);
     rt_pages_free(&limiter->buffer);
-    free(limiter->workers);
-    free(limiter);
+    su_free(limiter->workers);
+    su_free(limiter);
 }
 
 int ms_limiter_threads(const MsLimiter *limiter) { return limiter->count; }

@@ -90,7 +90,7 @@ static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *, const PsOption
     return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
 }
 
-bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+static bool fuse_unguarded(IrGraph *g, const PsOptions *options, SuDiags *diags) {
     if (g->level == IR_FUSED) { /* of text, perhaps of a graph between two passes */
         ps_regions(g, false);
         return true;
@@ -102,4 +102,12 @@ bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
     if (!run(g, PS_SCAN_FUSION, fuse_scans, options, diags)) return false;
     if (options->stop_after == PS_SCAN_FUSION + 1) return true;
     return run(g, PS_ELEMENTWISE_FUSION, fuse_elementwise, options, diags);
+}
+
+bool ps_fuse(IrGraph *g, const PsOptions *options, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "fusing the graph")) return false;
+    bool result = fuse_unguarded(g, options, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -27,7 +27,14 @@ MossError rt_error(MossCode code, const char *format, ...) {
     return error;
 }
 
+MossError rt_failure(const SuFailure *failure) {
+    return rt_error(failure->code == SU_OUT_OF_MEMORY ? MOSS_NO_MEMORY : MOSS_BUG, "%s", failure->text);
+}
+
 MossError rt_error_from(MossCode code, const SuDiags *diags) {
+    if (diags->failure.code != SU_NO_FAILURE) return rt_failure(&diags->failure);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "putting an error into words")) return rt_failure(&guard.failure);
     SuText text = {0};
     for (size_t i = 0; i < diags->count; i++) {
         const SuDiag *d = &diags->items[i];
@@ -38,5 +45,6 @@ MossError rt_error_from(MossCode code, const SuDiags *diags) {
     if (diags->errors > SU_MAX_ERRORS) su_text_add(&text, "\n%zu more errors", diags->errors - SU_MAX_ERRORS);
     MossError error = from_text(code, text.text ? text.text : "", text.size);
     su_text_free(&text);
+    su_guard_end(&guard);
     return error;
 }

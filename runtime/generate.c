@@ -55,8 +55,12 @@ static MossError generate_here(Generating *g, uint32_t *out_count) {
         MossError error = pick_all(g, &go);
         if (error.code != MOSS_OK || !go) return error;
         error = moss_step(g->model, g->segments, g->n);
-        if (error.code != MOSS_OK) return error;
+        if (error.code != MOSS_OK && error.code != MOSS_NON_FINITE) return error;
         for (uint32_t i = 0; i < g->n; i++) g->sequences[i].tokens[*out_count] = g->next[i];
+        if (error.code != MOSS_OK) { /* fed all the same */
+            ++*out_count;
+            return error;
+        }
     }
     return (MossError){.code = MOSS_OK};
 }
@@ -171,8 +175,8 @@ static MossError check(const Generating *g) {
     return (MossError){.code = MOSS_OK};
 }
 
-MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
-                        uint32_t *out_count) {
+static MossError generate_unguarded(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n,
+                                    uint32_t count, uint32_t *out_count) {
     Generating g = {.model = model, .vocabulary = vocabulary, .sequences = sequences, .n = n, .count = count};
     *out_count = 0;
     MossError error = check(&g);
@@ -190,4 +194,14 @@ MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, Moss
     error = there ? generate_there(&g, SU_NEW_ARRAY(&arena, uint32_t, n), out_count) : generate_here(&g, out_count);
     su_arena_free(&arena);
     return error;
+}
+
+MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
+                        uint32_t *out_count) {
+    *out_count = 0;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "generating tokens")) return rt_failure(&guard.failure);
+    MossError result = generate_unguarded(model, vocabulary, sequences, n, count, out_count);
+    su_guard_end(&guard);
+    return result;
 }

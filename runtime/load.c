@@ -16,6 +16,12 @@ static void tell_half(void *context, uint64_t done, uint64_t total) {
     half->options->progress(half->options->progress_context, half->second ? total + done : done, 2 * total);
 }
 
+static void free_pages(void *pages) { rt_pages_free(pages); }
+
+static void free_model(void *model) { moss_model_free(model); }
+
+static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
+
 /* Packs tensors and gives them to the model; `drop`: they lie in mapped files. */
 static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool drop, const MossOptions *options) {
     RtPages weights = rt_pages_alloc(m->program->weight_bytes);
@@ -23,6 +29,8 @@ static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool dro
         return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights",
                         (unsigned long long)m->program->weight_bytes);
     }
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, free_pages, &weights);
     Half half = {.options = options};
     bool halves = m->device && options->progress;
     MossProgress progress = halves ? tell_half : options->progress;
@@ -38,6 +46,7 @@ static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool dro
     bool good = rt_pack(&packing, &diags);
     MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_diags_free(&diags);
+    su_cleanup_done(&cleanup);
     if (good) {
         half.second = true;
         return rt_model_take(m, weights, progress, context);
@@ -52,7 +61,10 @@ static MossError make_model(const PgProgram *program, const PgCode *codes, const
     MossModel *m;
     MossError error = rt_model_make(program, codes, options, &m);
     if (error.code != MOSS_OK) return error;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, free_model, m);
     error = pack_for(m, tensors, drop, options);
+    su_cleanup_done(&cleanup);
     if (error.code == MOSS_OK)
         *out_model = m;
     else
@@ -86,36 +98,63 @@ static MossError open_checkpoints(const PgProgram *program, const char *const *p
     return error;
 }
 
-MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
-                          const MossOptions *options, MossModel **out_model) {
+static MossError model_load_unguarded(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
+                                      const MossOptions *options, MossModel **out_model) {
     RtCheckpoints checkpoints;
     *out_model = NULL;
     if (n_paths == 1 && rt_packed_is_file(paths[0])) return moss_model_open(program, codes, paths[0], options, out_model);
     MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
     if (error.code != MOSS_OK) return error;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, close_checkpoints, &checkpoints);
     error = make_model(program, codes, checkpoints.tensors, true, options, out_model);
+    su_cleanup_done(&cleanup);
     rt_checkpoints_close(&checkpoints);
     return error;
 }
 
-MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
-                            const char *out_path) {
+MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
+                          const MossOptions *options, MossModel **out_model) {
+    *out_model = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "loading a model")) return rt_failure(&guard.failure);
+    MossError result = model_load_unguarded(program, codes, paths, n_paths, options, out_model);
+    su_guard_end(&guard);
+    return result;
+}
+
+static MossError weights_pack_unguarded(const PgProgram *program, const char *const *paths, size_t n_paths,
+                                        const MossOptions *options, const char *out_path) {
     RtCheckpoints checkpoints;
     MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
     if (error.code != MOSS_OK) return error;
     options = options ? options : &defaults;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
+    SuCleanup files, threads;
+    su_cleanup_add(&files, close_checkpoints, &checkpoints);
+    su_cleanup_add(&threads, rt_workers_drop, workers);
     if (!workers) {
         error = rt_error(MOSS_NO_MEMORY, "no memory for workers to pack with");
     } else if (!rt_packed_write(out_path, program, checkpoints.tensors, workers, options->progress, options->progress_context,
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     }
+    su_cleanup_done(&threads);
+    su_cleanup_done(&files);
     rt_workers_free(workers);
     rt_checkpoints_close(&checkpoints);
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
+                            const char *out_path) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "packing weights")) return rt_failure(&guard.failure);
+    MossError result = weights_pack_unguarded(program, paths, n_paths, options, out_path);
+    su_guard_end(&guard);
+    return result;
 }
 
 /* ---- from memory */
@@ -142,8 +181,8 @@ static bool look_up(const PgTensor *expected, MossTensorLookup lookup, void *con
     return true;
 }
 
-MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
-                                 const MossOptions *options, MossModel **out_model) {
+static MossError model_from_memory_unguarded(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
+                                             const MossOptions *options, MossModel **out_model) {
     SuDiags diags = {0};
     SuArena arena = {0};
     RtTensor *tensors = SU_NEW_ARRAY(&arena, RtTensor, program->n_tensors);
@@ -158,4 +197,14 @@ MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, 
     su_arena_free(&arena);
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
+                                 const MossOptions *options, MossModel **out_model) {
+    *out_model = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "loading a model")) return rt_failure(&guard.failure);
+    MossError result = model_from_memory_unguarded(program, codes, lookup, context, options, out_model);
+    su_guard_end(&guard);
+    return result;
 }

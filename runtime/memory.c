@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "support/alloc.h"
 #include "support/size.h"
 
 RtPages rt_pages_alloc(uint64_t size) {
@@ -11,6 +12,7 @@ RtPages rt_pages_alloc(uint64_t size) {
     if (size > SIZE_MAX / 2) return none;
     uint64_t whole = su_round_up(size ? size : 1, align);
     uint64_t mapped_size = whole + (align > RT_PAGE ? align : 0) + RT_PAGE;
+    if (!su_may_map(mapped_size)) return none;
     void *mapped = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) return none;
     uint8_t *data = (uint8_t *)mapped + (su_round_up((uintptr_t)mapped, align) - (uintptr_t)mapped);

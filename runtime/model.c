@@ -123,12 +123,22 @@ static MossError join_device(MossModel *m, MossDevice *device) {
     return error;
 }
 
+static void free_model(void *model) { moss_model_free(model); }
+
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model) {
     MossModel *m = su_calloc(1, sizeof *m);
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
     options = options ? options : &defaults;
+    if (!codes && program->n_kernels && !options->device) {
+        su_free(m);
+        return rt_error(MOSS_BAD_INPUT,
+                        "kernels are missing: expected those of program '%s', got NULL; only a model on a device has none",
+                        program->name);
+    }
     if (!m) return no_model(program);
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, free_model, m);
     m->program = program;
     m->workers = rt_model_workers(options);
     make_tables(m);
@@ -138,6 +148,7 @@ MossError rt_model_make(const PgProgram *program, const PgCode *codes, const Mos
         error = join_device(m, options->device);
     else if (!make_buffers(m, codes, options))
         error = no_model(program);
+    su_cleanup_done(&cleanup);
     if (error.code == MOSS_OK)
         *out_model = m;
     else
@@ -175,6 +186,8 @@ static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, co
     return rt_model_take(m, weights, options->progress, options->progress_context);
 }
 
+static void close_packed(void *packed) { su_map_close(&((RtPacked *)packed)->map); }
+
 /* So that a file that cannot be opened has its own code. */
 static MossError open_packed(const char *path, const PgProgram *program, RtPacked *out_packed) {
     SuDiags diags = {0};
@@ -190,15 +203,20 @@ static MossError open_packed(const char *path, const PgProgram *program, RtPacke
     return error;
 }
 
-MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
-                          MossModel **out_model) {
+static MossError model_open_unguarded(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
+                                      MossModel **out_model) {
     RtPacked packed;
     MossModel *m;
     *out_model = NULL;
     MossError error = open_packed(path, program, &packed);
     if (error.code != MOSS_OK) return error;
+    SuCleanup file, model;
+    su_cleanup_add(&file, close_packed, &packed);
     error = rt_model_make(program, codes, options, &m);
+    su_cleanup_add(&model, free_model, m);
     if (error.code == MOSS_OK) error = use_packed(m, &packed, path, options ? options : &defaults);
+    su_cleanup_done(&model);
+    su_cleanup_done(&file);
     if (error.code == MOSS_OK)
         *out_model = m;
     else
@@ -207,20 +225,43 @@ MossError moss_model_open(const PgProgram *program, const PgCode *codes, const c
     return error;
 }
 
-MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
+MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
+                          MossModel **out_model) {
+    *out_model = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "opening a model")) return rt_failure(&guard.failure);
+    MossError result = model_open_unguarded(program, codes, path, options, out_model);
+    su_guard_end(&guard);
+    return result;
+}
+
+static MossError weights_verify_unguarded(const PgProgram *program, const char *path, const MossOptions *options) {
     RtPacked packed;
     MossError error = open_packed(path, program, &packed);
     if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options ? options : &defaults);
+    SuCleanup file, threads;
+    su_cleanup_add(&file, close_packed, &packed);
+    su_cleanup_add(&threads, rt_workers_drop, workers);
     if (!workers)
         error = rt_error(MOSS_NO_MEMORY, "no memory for workers to check with");
     else if (!rt_packed_verify(&packed, path, program, workers, &diags))
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_cleanup_done(&threads);
+    su_cleanup_done(&file);
     rt_workers_free(workers);
     su_map_close(&packed.map);
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "verifying weights")) return rt_failure(&guard.failure);
+    MossError result = weights_verify_unguarded(program, path, options);
+    su_guard_end(&guard);
+    return result;
 }
 
 /* A device's weights are fetched for it. */

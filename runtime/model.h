@@ -113,6 +113,8 @@ bool rt_state_keep_logits(MossState *state, const void *logits);
 /* An error made of all diagnostics (as many lines as fit), or of one message; success when `code` is MOSS_OK. */
 MossError rt_error(MossCode code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MossError rt_error_from(MossCode code, const SuDiags *diags);
+/* What ended a guard (support/alloc.h): MOSS_NO_MEMORY or MOSS_BUG. */
+MossError rt_failure(const SuFailure *failure);
 
 /* The workers that options ask for. NULL: no memory. */
 RtWorkers *rt_model_workers(const MossOptions *options);

@@ -49,7 +49,7 @@ RtPackedFront rt_packed_front(const PgProgram *program) {
     for (uint32_t i = 0; i < program->n_weights; i++) size += strlen(weight_name(program, i)) + 1;
     uint64_t whole = su_round_up(size, RT_PACKED_ALIGN);
     uint8_t *bytes = su_calloc(1, whole);
-    if (!bytes) SU_BUG("no memory for %llu bytes", (unsigned long long)whole);
+    if (!bytes) su_no_memory(whole);
     RtPackedFront front = {
         .bytes = bytes, .header = (RtPackedHeader *)(void *)bytes, .table = (RtPackedTensor *)(void *)(bytes + sizeof(RtPackedHeader))};
     RtPackedHeader *header = front.header;

@@ -1,6 +1,6 @@
 /* Packed weights: a file that holds the blob which kernels read, mapped and used in place (docs/design.md, Files).
  *
- * Nothing in a file is believed: what its header and table should say is made from the program and compared, so that no offset
+ * Nothing in a file is trusted: what its header and table should say is made from the program and compared, so that no offset
  * or name of the file is ever followed. The header's digest, which covers the table, is always checked; the tensors' digests,
  * which the table holds, only when asked for, since that reads all of the file.
  *

@@ -70,15 +70,23 @@ static bool map_target(const SuOut *out, Target *t, SuDiags *diags) {
                     su_file_error(error));
 }
 
+static void unmap(void *target) {
+    const Target *t = target;
+    if (t->file) munmap(t->file, t->size);
+}
+
 bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
                      MossProgress progress, void *progress_context, SuDiags *diags) {
     SuOut out;
     if (!su_out_open(path, &out, diags)) return false;
     Target t = {.front = rt_packed_front(program)};
     t.size = t.front.header->data_offset + program->weight_bytes;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, unmap, &t);
     bool ok = map_target(&out, &t, diags) && fill(&t, program, tensors, workers, progress, progress_context, diags);
     if (ok && !su_out_can_map(&out)) fwrite(t.file, 1, t.size, out.file);
-    if (t.file) munmap(t.file, t.size);
+    su_cleanup_done(&cleanup);
+    unmap(&t);
     su_free(t.front.bytes);
     if (!ok) {
         su_out_abort(&out);

@@ -139,8 +139,8 @@ static MossError feed(RtPromptCache *cache, const int32_t *tokens, size_t count,
     return error;
 }
 
-MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
-                               void *progress_context, MossState **out_state) {
+static MossError prompt_cache_feed_unguarded(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk,
+                                             MossProgress progress, void *progress_context, MossState **out_state) {
     MossError error = {.code = MOSS_OK};
     MossState *state = find(cache, tokens, count);
     *out_state = NULL;
@@ -155,6 +155,16 @@ MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size
     }
     *out_state = state;
     return error;
+}
+
+MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
+                               void *progress_context, MossState **out_state) {
+    *out_state = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "feeding a prompt")) return rt_failure(&guard.failure);
+    MossError result = prompt_cache_feed_unguarded(cache, tokens, count, chunk, progress, progress_context, out_state);
+    su_guard_end(&guard);
+    return result;
 }
 
 /* ---- opening */

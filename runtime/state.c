@@ -121,7 +121,7 @@ static MossError save(const MossState *state, const uint8_t *memory, const char 
     return error;
 }
 
-MossError moss_state_save(const MossState *state, const char *path) {
+static MossError state_save_unguarded(const MossState *state, const char *path) {
     if (state->spoilt) return rt_error(MOSS_BAD_INPUT, "the state was left unusable by a failed step and is not saved");
     RtStateMemory here;
     MossError error = rt_state_memory_here(state->model, &state->memory, &here);
@@ -129,6 +129,14 @@ MossError moss_state_save(const MossState *state, const char *path) {
     error = save(state, here.data, path);
     rt_state_memory_free(state->model, &here);
     return error;
+}
+
+MossError moss_state_save(const MossState *state, const char *path) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "saving a state")) return rt_failure(&guard.failure);
+    MossError result = state_save_unguarded(state, path);
+    su_guard_end(&guard);
+    return result;
 }
 
 /* What a checked file holds becomes the state's, which is new. */
@@ -143,6 +151,8 @@ static MossError unpack(const RtStateFile *file, MossState *state) {
     if (error.code == MOSS_OK && !rt_state_keep_logits(state, file->logits)) error = no_memory(state->model);
     return error;
 }
+
+static void close_map(void *map) { su_map_close(map); }
 
 static MossError load(MossModel *model, const SuMap *map, const char *path, MossState **out_state) {
     const SuDigest *identity;
@@ -162,7 +172,7 @@ static MossError load(MossModel *model, const SuMap *map, const char *path, Moss
     return error;
 }
 
-MossError moss_state_load(MossModel *model, const char *path, MossState **out_state) {
+static MossError state_load_unguarded(MossModel *model, const char *path, MossState **out_state) {
     SuDiags diags = {0};
     SuMap map;
     MossError error;
@@ -170,9 +180,21 @@ MossError moss_state_load(MossModel *model, const char *path, MossState **out_st
     if (!su_map_open(path, &map, &diags)) {
         error = rt_error_from(MOSS_NO_FILE, &diags);
     } else {
+        SuCleanup cleanup;
+        su_cleanup_add(&cleanup, close_map, &map);
         error = load(model, &map, path, out_state);
+        su_cleanup_done(&cleanup);
         su_map_close(&map);
     }
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_state_load(MossModel *model, const char *path, MossState **out_state) {
+    *out_state = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "loading a state")) return rt_failure(&guard.failure);
+    MossError result = state_load_unguarded(model, path, out_state);
+    su_guard_end(&guard);
+    return result;
 }

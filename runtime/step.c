@@ -241,47 +241,55 @@ static uint32_t line_of_block(const PgStep *step, int32_t block) {
     return 0;
 }
 
-static MossError find_nonfinite(const RtRunning *r) {
+/* 1 + the first row of the segment whose router was not finite; 0: all were. */
+static uint32_t bad_row(const MossModel *m, uint32_t segment) {
+    const RtSegment *s = &m->segments[segment];
+    for (uint32_t i = 0; i < s->count; i++)
+        if (m->nonfinite[s->first_row + i]) return 1 + (uint32_t)s->first_row + i;
+    return 0;
+}
+
+static MossError non_finite(const RtRunning *r, uint32_t row) {
     const MossModel *m = r->model;
-    for (uint32_t row = 0; row < r->rows; row++) {
-        if (m->nonfinite[row]) {
-            int32_t block = m->nonfinite[row] - 1;
-            return rt_error(MOSS_NON_FINITE,
-                            "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s", block,
-                            line_of_block(r->step, block), (long long)m->row_position[row],
-                            r->n_segments > 1 ? " of one of the sequences" : "");
-        }
-    }
-    return (MossError){.code = MOSS_OK};
+    int32_t block = m->nonfinite[row] - 1;
+    return rt_error(MOSS_NON_FINITE, "the router of block %d (line %u of the spec) gave a non-finite value at position %lld%s",
+                    block, line_of_block(r->step, block), (long long)m->row_position[row],
+                    r->n_segments > 1 ? " of one of the sequences" : "");
 }
 
-/* The states after a step; where the logits of their last tokens lie. */
-static void advance(MossModel *m, const MossSegment *segments, uint32_t n_segments, bool ok) {
-    uint32_t rows = 0; /* of logits */
-    for (uint32_t i = 0; i < n_segments; i++) {
-        MossState *state = segments[i].state;
-        rows += segments[i].logits == MOSS_ALL_LOGITS ? segments[i].count : segments[i].logits == MOSS_LAST_LOGITS;
-        rt_state_forget_logits(state);
-        rt_state_checkpoint_note(state, segments[i].tokens, segments[i].count);
-        state->position += segments[i].count;
-        state->spoilt = !ok;
-        if (ok && segments[i].logits != MOSS_NO_LOGITS) {
-            state->logits_step = m->step_number;
-            state->logits_row = rows - 1;
-        }
+/* The state after a step; `row`: of the logits of its last token. */
+static void advance(MossModel *m, const MossSegment *segment, uint32_t row, bool ok) {
+    MossState *state = segment->state;
+    rt_state_forget_logits(state);
+    rt_state_checkpoint_note(state, segment->tokens, segment->count);
+    state->position += segment->count;
+    state->spoilt = !ok;
+    if (ok && segment->logits != MOSS_NO_LOGITS) {
+        state->logits_step = m->step_number;
+        state->logits_row = row;
     }
 }
 
+/* Rows do not touch each other: those of a sequence whose router was not finite spoil that sequence only. */
 MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError error) {
     MossModel *m = r->model;
-    if (error.code == MOSS_OK) error = find_nonfinite(r);
-    advance(m, segments, r->n_segments, error.code == MOSS_OK);
-    if (error.code == MOSS_OK) {
+    bool ran = error.code == MOSS_OK, any = false;
+    uint32_t rows = 0; /* of logits */
+    for (uint32_t i = 0; i < r->n_segments; i++) {
+        uint32_t bad = ran ? bad_row(m, i) : 0;
+        rows += segments[i].logits == MOSS_ALL_LOGITS ? segments[i].count : segments[i].logits == MOSS_LAST_LOGITS;
+        if (bad && error.code == MOSS_OK) error = non_finite(r, bad - 1);
+        advance(m, &segments[i], rows - 1, ran && !bad);
+        any = any || (ran && !bad);
+    }
+    if (any) {
         m->n_out_rows = r->n_out_rows;
         m->logits_step = m->step_number;
     }
     return error;
 }
+
+bool moss_state_failed(const MossState *state) { return state->spoilt; }
 
 MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
     RtRunning r;

@@ -1,8 +1,7 @@
 /* Tokenizers and texts as the public header has them. */
-#include <stdlib.h>
-
 #include "runtime/device.h"
 #include "runtime/tokenizer.h"
+#include "support/alloc.h"
 
 static const MossError fine = {.code = MOSS_OK};
 
@@ -17,13 +16,21 @@ int32_t moss_tokenizer_bos(const MossTokenizer *tokenizer) { return rt_tokenizer
 
 int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer) { return rt_tokenizer_eos(tokenizer); }
 
-MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
+static MossError encode_unguarded(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
     SuDiags diags = {0};
     if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
     bool ok = rt_tokenizer_encode(tokenizer, text, size, out, &diags);
     MossError error = ok ? fine : rt_error_from(MOSS_BAD_INPUT, &diags);
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "encoding a text")) return rt_failure(&guard.failure);
+    MossError result = encode_unguarded(tokenizer, text, size, out);
+    su_guard_end(&guard);
+    return result;
 }
 
 void moss_tokens_free(MossTokens *tokens) { rt_tokens_free(tokens); }
@@ -39,12 +46,21 @@ struct MossStream {
     SuText gained;
 };
 
-MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream) {
-    MossStream *stream = *out_stream = malloc(sizeof *stream);
+static MossError stream_create_unguarded(const MossTokenizer *tokenizer, MossStream **out_stream) {
+    MossStream *stream = *out_stream = su_malloc(sizeof *stream);
     if (!stream) return rt_error(MOSS_NO_MEMORY, "no memory for a stream of text");
     *stream = (MossStream){.text.tokenizer = tokenizer};
     su_text_append(&stream->gained, "", 0);
     return fine;
+}
+
+MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream) {
+    *out_stream = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "beginning a stream of text")) return rt_failure(&guard.failure);
+    MossError result = stream_create_unguarded(tokenizer, out_stream);
+    su_guard_end(&guard);
+    return result;
 }
 
 static const char *gained(const MossStream *stream, size_t *out_size) {
@@ -57,23 +73,48 @@ static void forget_gained(MossStream *stream) {
     stream->gained.text[0] = '\0';
 }
 
-const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size) {
+static const char *add_token(MossStream *stream, int32_t token, size_t *out_size) {
     forget_gained(stream);
     rt_text_stream_add(&stream->text, token, &stream->gained);
     return gained(stream, out_size);
 }
 
-const char *moss_stream_end(MossStream *stream, size_t *out_size) {
+static const char *end_text(MossStream *stream, size_t *out_size) {
     forget_gained(stream);
     rt_text_stream_end(&stream->text, &stream->gained);
     return gained(stream, out_size);
+}
+
+/* What the guard has freed. */
+static const char *no_text(MossStream *stream, bool none_held, size_t *out_size) {
+    if (none_held) stream->text.held = (SuText){0};
+    *out_size = 0;
+    return NULL;
+}
+
+const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size) {
+    SuGuard guard;
+    bool none_held = stream->text.held.text == NULL;
+    if (SU_CAUGHT(&guard, NULL, "decoding a token")) return no_text(stream, none_held, out_size);
+    const char *text = add_token(stream, token, out_size);
+    su_guard_end(&guard);
+    return text;
+}
+
+const char *moss_stream_end(MossStream *stream, size_t *out_size) {
+    SuGuard guard;
+    bool none_held = stream->text.held.text == NULL;
+    if (SU_CAUGHT(&guard, NULL, "decoding a token")) return no_text(stream, none_held, out_size);
+    const char *text = end_text(stream, out_size);
+    su_guard_end(&guard);
+    return text;
 }
 
 void moss_stream_free(MossStream *stream) {
     if (!stream) return;
     su_text_free(&stream->text.held);
     su_text_free(&stream->gained);
-    free(stream);
+    su_free(stream);
 }
 
 /* ---- one text */
@@ -95,17 +136,17 @@ typedef struct Completion {
 /* false: the caller has enough. */
 static bool tell(Completion *c, int32_t token) {
     size_t size;
-    const char *text = moss_stream_add(c->stream, token, &size);
+    const char *text = add_token(c->stream, token, &size);
     c->left--;
     return c->told(c->context, token, text, size);
 }
 
 /* Where no position is left: one more token, which cannot be fed. */
 static MossError tell_last(Completion *c, MossStop *out_stop) {
-    float *room = malloc((size_t)c->vocabulary.limit * sizeof *room);
+    float *room = su_malloc((size_t)c->vocabulary.limit * sizeof *room);
     if (!room) return rt_error(MOSS_NO_MEMORY, "no memory for picking a token");
     int32_t token = rt_tokenizer_sample(c->tokenizer, c->sequence.sampler, moss_state_logits(c->sequence.state), room);
-    free(room);
+    su_free(room);
     if (token < 0) return rt_error(MOSS_BAD_INPUT, "no logit is a number after the last token");
     *out_stop = token == c->vocabulary.eos ? MOSS_STOP_EOS : MOSS_STOP_POSITIONS;
     if (token != c->vocabulary.eos && !tell(c, token)) *out_stop = MOSS_STOP_CALLER;
@@ -143,12 +184,12 @@ static MossError complete(Completion *c, MossStop *out_stop) {
 /* What is held of a character that no token finishes. */
 static void tell_rest(Completion *c) {
     size_t size;
-    const char *text = moss_stream_end(c->stream, &size);
+    const char *text = end_text(c->stream, &size);
     if (size) c->told(c->context, -1, text, size);
 }
 
-MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
-                        MossText told, void *context, MossStop *out_stop) {
+static MossError complete_unguarded(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
+                                    uint64_t count, MossText told, void *context, MossStop *out_stop) {
     MossStop unasked;
     if (!out_stop) out_stop = &unasked;
     *out_stop = MOSS_STOP_COUNT;
@@ -159,7 +200,7 @@ MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer 
                     .told = told,
                     .context = context,
                     .left = count};
-    uint32_t *bits = malloc(((size_t)model->program->vocab_size / 32 + 1) * sizeof *bits);
+    uint32_t *bits = su_malloc(((size_t)model->program->vocab_size / 32 + 1) * sizeof *bits);
     MossError error = bits ? moss_stream_create(tokenizer, &c.stream) : rt_error(MOSS_NO_MEMORY, "no memory for a text");
     if (error.code == MOSS_OK) {
         c.vocabulary = rt_tokenizer_vocabulary(tokenizer, bits);
@@ -167,6 +208,15 @@ MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer 
         tell_rest(&c);
     }
     moss_stream_free(c.stream);
-    free(bits);
+    su_free(bits);
     return error;
+}
+
+MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
+                        MossText told, void *context, MossStop *out_stop) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "completing a text")) return rt_failure(&guard.failure);
+    MossError result = complete_unguarded(model, state, tokenizer, sampler, count, told, context, out_stop);
+    su_guard_end(&guard);
+    return result;
 }

@@ -81,8 +81,20 @@ bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id) {
     return tokenizer->gaps && tokenizer->kind->is_gap(tokenizer->self, id);
 }
 
-bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+static bool tokenizer_encode_unguarded(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     return tokenizer->kind->encode(tokenizer->self, text, size, out, diags);
+}
+
+bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+    SuGuard guard;
+    bool none = out->ids == NULL;
+    if (SU_CAUGHT(&guard, diags, "encoding a text")) {
+        if (none) *out = (RtTokens){0}; /* what it had is freed */
+        return false;
+    }
+    bool result = tokenizer_encode_unguarded(tokenizer, text, size, out, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) {

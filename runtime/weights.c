@@ -111,15 +111,19 @@ static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *di
     return ok;
 }
 
+static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
+
 bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
                          SuDiags *diags) {
+    SuCleanup cleanup;
     *out = (RtCheckpoints){0};
     if (!rt_weight_files(&out->arena, paths, n_paths, &paths, &n_paths, diags)) {
         rt_checkpoints_close(out);
         return false;
     }
-    out->n_files = n_paths;
+    su_cleanup_add(&cleanup, close_checkpoints, out);
     out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
+    out->n_files = n_paths;
     out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
     bool ok = true;
     for (size_t i = 0; i < n_paths; i++) {
@@ -135,6 +139,7 @@ bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTenso
         for (size_t i = 0; i < n_paths; i++) ok = take_file(out, &e, i, diags) && ok;
         ok = check_missing(out, &e, diags) && ok;
     }
+    su_cleanup_done(&cleanup);
     if (!ok) rt_checkpoints_close(out);
     return ok;
 }
@@ -211,7 +216,8 @@ static const float *read_tensor(SuArena *arena, const PgTensor *expected, const 
     return values;
 }
 
-RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, SuDiags *diags) {
+static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors,
+                                       SuDiags *diags) {
     RtCheckpoints checkpoints;
     if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) return NULL;
     SuArena arena = {0};
@@ -230,6 +236,14 @@ RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTenso
         return NULL;
     }
     return source;
+}
+
+RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading weights")) return NULL;
+    RtSource *result = source_open_unguarded(paths, n_paths, tensors, n_tensors, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void rt_source_close(RtSource *source) {

@@ -245,6 +245,8 @@ void rt_workers_free(RtWorkers *workers) {
     su_free(workers);
 }
 
+void rt_workers_drop(void *workers) { rt_workers_free(workers); }
+
 int rt_workers_count(const RtWorkers *workers) { return workers->count; }
 
 int rt_workers_missing(const RtWorkers *workers, int *out_error) {

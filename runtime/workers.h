@@ -1,4 +1,4 @@
-/* Workers: threads that run one function together and meet inside it.
+/* Workers: threads that run one function together and synchronise at barriers inside it.
  *
  * The caller's thread is worker 0; the others wait between runs, spinning for a few microseconds, then asleep on a futex. In a
  * run every thread has the floating-point environment of the bits: round to nearest, no flushing of denormals. Workers are
@@ -22,6 +22,8 @@ RtWorkers *rt_workers_create(int threads, bool no_pin);
 /* Worker i on the i-th of these CPUs that the process may use; threads 0: as many as those; more than those: none is
  * pinned. When the process may use none of them, it is as if none were named. */
 RtWorkers *rt_workers_create_on(int threads, const int *cpus, size_t n_cpus);
+/* Likewise, as a cleanup (support/alloc.h). */
+void rt_workers_drop(void *workers);
 void rt_workers_free(RtWorkers *workers);
 int rt_workers_count(const RtWorkers *workers);
 /* How many threads could not be started, and why (errno; 0 when none is missing). */

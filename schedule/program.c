@@ -114,7 +114,8 @@ static bool check(const PgProgram *program, SuDiags *diags) {
            su_error(diags, (SuSpan){0}, NULL, "this is a bug of mossc: it scheduled a program that breaks its own rules");
 }
 
-bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
+static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
+                                 SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
     ScBuilder b = {.g = graph, .options = options, .arena = arena};
     PgProgram *program = SU_NEW(arena, PgProgram);
@@ -152,4 +153,13 @@ bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, 
     *out_program = program;
     su_arena_free(&b.scratch);
     return !options->check || check(program, diags);
+}
+
+bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {
+    su_arena_settle(arena);
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "making the program")) return false;
+    bool result = sc_program_unguarded(graph, options, arena, out_program, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -164,13 +164,21 @@ static bool check_text(const char *text, size_t size, SuDiags *diags) {
     return true;
 }
 
+static void free_matcher(void *run) {
+    Run *r = run;
+    if (r->matcher) r->bpe->free_matcher(r->matcher);
+}
+
 static bool encode(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     const TkBpe *bpe = self;
     if (!check_text(text, size, diags)) return false;
     Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = bpe->make_matcher ? bpe->make_matcher() : NULL};
     if (bpe->make_matcher && !run.matcher) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, free_matcher, &run);
     bool ok = tk_added_split(&bpe->added_raw, text, size, raw_piece, &run);
-    if (run.matcher) bpe->free_matcher(run.matcher);
+    su_cleanup_done(&cleanup);
+    free_matcher(&run);
     tk_word_free(&run.word);
     su_text_free(&run.normal);
     for (int i = 0; i < TK_MAX_STAGES; i++) {

@@ -18,15 +18,19 @@ bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const 
                     (long long)bpe->vocab_size - 1);
 }
 
-static void discard(TkBpe *bpe) {
+static void discard(void *bpe) {
     tk_model_free(bpe);
     su_free(bpe);
 }
 
 static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
     int32_t bos = options->bos, eos = options->eos;
-    if (!tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) ||
-        !tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags)) {
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, discard, bpe);
+    bool found = tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) &&
+                 tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags);
+    su_cleanup_done(&cleanup);
+    if (!found) {
         discard(bpe);
         return NULL;
     }
@@ -42,17 +46,30 @@ TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t voca
         return NULL;
     }
     bpe->vocab_size = vocab_size;
-    if (tk_model_read(bpe, text, size, path, diags)) return bpe;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, discard, bpe);
+    bool ok = tk_model_read(bpe, text, size, path, diags);
+    su_cleanup_done(&cleanup);
+    if (ok) return bpe;
     discard(bpe);
     return NULL;
 }
 
-RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+static RtTokenizer *bpe_parse_unguarded(const char *text, size_t size, const char *path, const TkBpeOptions *options,
+                                        SuDiags *diags) {
     TkBpe *bpe = tk_bpe_read(text, size, path, options->vocab_size, diags);
     return bpe ? finish(bpe, path, options, diags) : NULL;
 }
 
-RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags) {
+RtTokenizer *tk_bpe_parse(const char *text, size_t size, const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading a tokenizer")) return NULL;
+    RtTokenizer *result = bpe_parse_unguarded(text, size, path, options, diags);
+    su_guard_end(&guard);
+    return result;
+}
+
+static RtTokenizer *bpe_open_unguarded(const char *path, const TkBpeOptions *options, SuDiags *diags) {
     SuArena arena = {0};
     char *text;
     size_t size;
@@ -60,4 +77,12 @@ RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags 
     if (su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)) tokenizer = tk_bpe_parse(text, size, path, options, diags);
     su_arena_free(&arena);
     return tokenizer;
+}
+
+RtTokenizer *tk_bpe_open(const char *path, const TkBpeOptions *options, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading a tokenizer")) return NULL;
+    RtTokenizer *result = bpe_open_unguarded(path, options, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -204,7 +204,8 @@ RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path,
     return make(tk_packed_read(data, size, path, vocab_size, diags), data);
 }
 
-MossError moss_tokenizer_open(const char *directory, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer) {
+static MossError tokenizer_open_unguarded(const char *directory, const char *name, int64_t vocab_size,
+                                          MossTokenizer **out_tokenizer) {
     SuDiags diags = {0};
     SuText path = {0};
     SuMap map;
@@ -224,4 +225,13 @@ MossError moss_tokenizer_open(const char *directory, const char *name, int64_t v
     su_text_free(&path);
     su_diags_free(&diags);
     return error;
+}
+
+MossError moss_tokenizer_open(const char *directory, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer) {
+    *out_tokenizer = NULL;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "opening a tokenizer")) return rt_failure(&guard.failure);
+    MossError result = tokenizer_open_unguarded(directory, name, vocab_size, out_tokenizer);
+    su_guard_end(&guard);
+    return result;
 }

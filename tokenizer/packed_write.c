@@ -267,7 +267,7 @@ static bool pack(const TkBpe *bpe, const char *path, int32_t bos, int32_t eos, S
     return ok;
 }
 
-bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
+static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
     SuArena arena = {0};
     char *text;
     size_t size;
@@ -281,4 +281,16 @@ bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuD
     su_free(bpe);
     su_arena_free(&arena);
     return ok;
+}
+
+bool tk_bpe_pack(const char *path, const TkBpeOptions *options, SuText *out, SuDiags *diags) {
+    SuGuard guard;
+    bool none = out->text == NULL;
+    if (SU_CAUGHT(&guard, diags, "packing a tokenizer")) {
+        if (none) *out = (SuText){0}; /* what it had is freed */
+        return false;
+    }
+    bool result = bpe_pack_unguarded(path, options, out, diags);
+    su_guard_end(&guard);
+    return result;
 }

@@ -1,4 +1,4 @@
-/* mossc explain: what a step does, phase by phase, and what binds its speed. */
+/* mossc explain: what a step costs, phase by phase, and its bottleneck. */
 #include "cli/inspect/explain_print.h"
 
 #include <inttypes.h>
@@ -67,7 +67,7 @@ static bool explain(DrBuild *build, const DrBuildOptions *options, const Explain
 }
 
 static const CliOption table[] = {
-    CLI_ROW_FLAG(ExplainOptions, measure, "measure", "run it, and say how long each phase takes and what binds it"),
+    CLI_ROW_FLAG(ExplainOptions, measure, "measure", "run it, and say how long each phase takes and its bottleneck"),
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (with --measure; default: random weights)"),
     CLI_ROW_INT(ExplainOptions, rows, "rows", 0, "R", 2, PG_MAX_ROWS,
                 "tokens of the prompt (default 512, or what the model allows)"),
@@ -97,7 +97,7 @@ static int run(const CliCommand *command, CliArgs *args) {
 
 const CliCommand cli_explain = {
     .name = "explain",
-    .summary = "show what each phase of a step costs, and what binds it",
+    .summary = "show what each phase of a step costs, and its bottleneck",
     .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]...",
     .about =
         "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for a prompt "
@@ -106,7 +106,7 @@ const CliCommand cli_explain = {
         "expected to be chosen: of E, if each of R tokens picks k, E (1 - (1 - k/E)^R).\n\n"
         "--measure runs both steps, after a warm-up, R times in turn without and with looking at the clock in every phase, and "
         "prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the limits of "
-        "this machine (see `mossc limits`; measured in every round) allow, and what binds: reading, multiply-adds, exp, waiting, "
+        "this machine (see `mossc limits`; measured in every round) allow, and the bottleneck: reading, multiply-adds, exp, waiting, "
         "or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"

@@ -108,7 +108,7 @@ void cli_explain_print(const MsExplained *x) {
     putchar('\n');
     if (!x->measured) return;
     printf("  %-*s %*s %4s %9s %6s %7s %9s %7s  %s\n", NAME, "phase", LINES, "line", "x", "time, ms", "%", "waits", "limit, ms",
-           "% of it", "what binds it");
+           "% of it", "bottleneck");
     each_row(x, print_time);
     print_summary(x);
     putchar('\n');

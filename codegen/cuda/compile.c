@@ -107,8 +107,8 @@ static bool make(Compiling *c) {
     return ok;
 }
 
-bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const CgCudaOptions *options, CgCudaCode *out,
-                     SuDiags *diags) {
+static bool cuda_compile_unguarded(const CgCudaTarget *target, const PgProgram *program, const CgCudaOptions *options,
+                                   CgCudaCode *out, SuDiags *diags) {
     static const CgCudaOptions none = {0};
     Compiling c = {.target = target, .options = options == NULL ? &none : options, .out = out, .diags = diags};
     *out = (CgCudaCode){0};
@@ -122,6 +122,15 @@ bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const
     su_text_free(&c.text);
     if (!ok) cg_cuda_code_free(out);
     return ok;
+}
+
+bool cg_cuda_compile(const CgCudaTarget *target, const PgProgram *program, const CgCudaOptions *options, CgCudaCode *out,
+                     SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "compiling kernels")) return false;
+    bool result = cuda_compile_unguarded(target, program, options, out, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void cg_cuda_code_free(CgCudaCode *code) {

@@ -215,8 +215,8 @@ static bool write_out(Artefact *a, CgEmission emission, FILE *out) {
     return true;
 }
 
-bool cg_llvm_artefact(const CgTarget *target, const PgProgram *program, const char *symbol, CgEmission emission, FILE *out,
-                      SuDiags *diags) {
+static bool llvm_artefact_unguarded(const CgTarget *target, const PgProgram *program, const char *symbol, CgEmission emission,
+                                    FILE *out, SuDiags *diags) {
     Artefact a = {.target = target, .program = program, .symbol = symbol, .diags = diags};
     bool ok = begin(&a) && add_kernels(&a);
     if (ok) {
@@ -230,4 +230,13 @@ bool cg_llvm_artefact(const CgTarget *target, const PgProgram *program, const ch
     if (a.machine != NULL) LLVMDisposeTargetMachine(a.machine);
     su_arena_free(&a.arena);
     return ok;
+}
+
+bool cg_llvm_artefact(const CgTarget *target, const PgProgram *program, const char *symbol, CgEmission emission, FILE *out,
+                      SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "making the artefact")) return false;
+    bool result = llvm_artefact_unguarded(target, program, symbol, emission, out, diags);
+    su_guard_end(&guard);
+    return result;
 }

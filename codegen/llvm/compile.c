@@ -244,7 +244,7 @@ static char *print_kernel(const CgTarget *target, LLVMTargetMachineRef machine, 
     return error;
 }
 
-bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {
+static bool llvm_print_unguarded(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {
     char *error = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &error);
     if (machine == NULL) {
@@ -262,6 +262,14 @@ bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_i
     }
     LLVMDisposeTargetMachine(machine);
     return ok;
+}
+
+bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "printing code")) return false;
+    bool result = llvm_print_unguarded(target, program, llvm_ir, out, diags);
+    su_guard_end(&guard);
+    return result;
 }
 
 void cg_llvm_shutdown(void) { LLVMShutdown(); }

@@ -43,7 +43,8 @@ typedef enum MossCode {
     MOSS_NO_FILE,  /* a file cannot be opened or written */
     MOSS_BAD_STATE, /* a state file that is damaged, or not of this model */
     MOSS_DEVICE,    /* a GPU, its driver, or its code: missing, unfit, or a call of it failed */
-    MOSS_BAD_SPEC   /* a spec, or an option of compiling it (mossc.h) */
+    MOSS_BAD_SPEC,  /* a spec, or an option of compiling it (mossc.h) */
+    MOSS_BUG        /* a mistake of ours, named with its place: please report it */
 } MossCode;
 
 typedef struct MossError {
@@ -186,9 +187,12 @@ typedef struct MossSegment {
 } MossSegment;
 
 /* Feeds all segments; the rows of all of them together are at most moss_program_max_rows (moss_feed splits for you). On an error
- * that is found before work starts (MOSS_BAD_INPUT) no state has changed; after MOSS_NON_FINITE the states of the step are
- * unspecified and should be reset. */
+ * that is found before work starts (MOSS_BAD_INPUT) no state has changed; MOSS_NON_FINITE names the first sequence
+ * whose router was not finite: moss_state_failed tells which ones failed, and all others have gone on, with the bits and the logits
+ * that they would have had without them. A failed state is refused until it is reset or taken back. */
 MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
+/* Whether its last step failed. */
+MOSS_API bool moss_state_failed(const MossState *state);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
 MOSS_API const float *moss_logits(const MossModel *model, uint32_t i);
 MOSS_API uint32_t moss_logits_count(const MossModel *model);
@@ -233,7 +237,8 @@ typedef struct MossSequence {
 } MossSequence;
 
 /* Picks a token for every sequence and feeds it, `count` times; *out_count is how often. It is fewer when a sequence has ended, or
- * after an error: then nobody's next token was fed, and the others may be called for again. All states have logits afterwards.
+ * after an error: then nobody's next token was fed, and the others may be called for again. All states have logits afterwards, but
+ * those that failed (MOSS_NON_FINITE, moss_state_failed); the last of the tokens is the one that failed.
  * MOSS_BAD_INPUT also when no logit of a sequence is a number. */
 MOSS_API MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n,
                                  uint32_t count, uint32_t *out_count);

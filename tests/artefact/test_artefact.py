@@ -62,7 +62,7 @@ def test_host_says_what_run_says_and_is_small(m):
     assert command(m.directory, directory / "moss-tiny", *more, "--dir", directory) == text
     command(directory, "./moss-tiny", "--prompt", "x", "--dir", "..", status=1)
     command(directory, "./moss-tiny", "--promt", "x", status=2)
-    for wrong in (["-n", "many"], ["-n", ""], ["-n", "-1"], ["--temp", "hot"], ["--seed", "x"]):
+    for wrong in (["-n", "many"], ["-n", ""], ["-n", "-1"], ["--temp", "hot"], ["--seed", "x"], ["--seed", "1.5"]):
         command(directory, "./moss-tiny", "--prompt", "x", *wrong, status=2)
     command(directory, "sh", "-c", "./moss-tiny --prompt x -n 5 >/dev/full", status=1)
     command(directory, "sh", "-c", "./moss-tiny --prompt x -n 5 >&-", status=1)

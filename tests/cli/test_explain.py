@@ -103,7 +103,7 @@ def test_tables_fit_the_terminal(m):
     texts.append(m.out("explain", m.file("tiny.yaml", TINY), "--measure", "--repeat", 1, "--rows", 20))
     for text in texts:
         assert all(len(line) <= WIDTH and line == line.rstrip() for line in text.splitlines()), text
-    assert "what binds it" in texts[-1] and "what binds it" not in texts[0]
+    assert "bottleneck" in texts[-1] and "bottleneck" not in texts[0]
 
 
 def test_mistakes_say_what_is_wrong(m):

@@ -145,7 +145,7 @@ def test_a_text_that_is_cut_is_the_same_text(m):
 def test_states_of_the_format_before_are_refused_clearly(m):
     spec, weights = tiny(m)
     m.run("run", spec, "-w", weights, "-n", 1, "--prompt", "a", "--state-out", "s.state")
-    data = bytearray((m.folder / "s.state").read_bytes())
+    data = bytearray((m.directory / "s.state").read_bytes())
     data[8:12] = (1).to_bytes(4, "little")
     m.file("old.state", bytes(data))
     text = m.error("run", spec, "-w", weights, "-n", 1, "--state-in", "old.state")

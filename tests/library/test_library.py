@@ -96,6 +96,13 @@ def test_a_program_compiles_and_runs_a_spec(m):
     check_whole(m, build(m, "mossc", "whole", HERE / "outside/whole.c"))
 
 
+def test_the_program_of_the_documentation_runs(m):
+    code = re.search(r"^```c example\n(.*?)^```$", (ROOT / "docs/library.md").read_text(), re.S | re.M)[1]
+    program = build(m, "mossc", "documented", m.file("documented.c", code))
+    text = command(program, SPEC, WEIGHTS, PROMPT, env=library_environment(m))
+    assert text == said_by_mossc(m, SPEC, WEIGHTS, 40), text
+
+
 def test_a_program_runs_an_artefact_with_the_runtime_alone(m):
     directory = artefact(m)
     flags = [HERE / "outside/embedded.c", directory / "tiny.o", f"-I{directory}"]

@@ -383,6 +383,36 @@ static void test_nonfinite_names_block_and_position(void **unused) {
     moss_model_free(model);
 }
 
+/* Three sequences in a step: the one whose router is not finite fails, the others have what they would have had without it. */
+static void test_nonfinite_spoils_its_own_sequence_only(void **unused) {
+    (void)unused;
+    PgProgram program = toy_program();
+    MossModel *model = toy_model(&program, 2);
+    const int32_t bad[] = {1, NONFINITE_TOKEN, 1};
+    MossState *states[3];
+    MossSegment segments[3];
+    for (int i = 0; i < 3; i++) {
+        states[i] = new_state(model);
+        segments[i] = (MossSegment){
+            .state = states[i], .tokens = i == 1 ? bad : text, .count = i == 1 ? 3 : 4 + (uint32_t)i, .logits = MOSS_LAST_LOGITS};
+    }
+    expect_refused(moss_step(model, segments, 3), MOSS_NON_FINITE, "at position 1 of one of the sequences");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(moss_state_failed(states[i]), i == 1);
+        assert_int_equal(moss_state_logits(states[i]) == NULL, i == 1);
+    }
+    expect_logits(model, 0, toy_sum(text, 4));
+    expect_logits(model, 2, toy_sum(text, 6));
+    MossSegment go_on[] = {{.state = states[0], .tokens = text + 4, .count = 3, .logits = MOSS_LAST_LOGITS},
+                           {.state = states[2], .tokens = text + 6, .count = 1, .logits = MOSS_LAST_LOGITS}};
+    assert_int_equal(moss_step(model, go_on, 2).code, MOSS_OK);
+    expect_logits(model, 0, toy_sum(text, 7));
+    expect_logits(model, 1, toy_sum(text, 7));
+    expect_refused(moss_feed(model, states[1], text, 1, 0), MOSS_BAD_INPUT, "must be reset");
+    for (int i = 0; i < 3; i++) moss_state_free(states[i]);
+    moss_model_free(model);
+}
+
 /* Keeps what the rope tables of a step hold. */
 static float rope_seen[MAX_ROWS * 8];
 static void see_ropes(const RtArgs *args, const PgPhase *phase, uint32_t tile0, uint32_t tile1) {
@@ -513,6 +543,7 @@ int main(void) {
         cmocka_unit_test(test_memory_that_is_not_aligned_is_left_alone),
         cmocka_unit_test(test_wrong_input_is_refused_before_anything_changes),
         cmocka_unit_test(test_nonfinite_names_block_and_position),
+        cmocka_unit_test(test_nonfinite_spoils_its_own_sequence_only),
         cmocka_unit_test(test_rope_tables_are_filled_for_every_row),
         cmocka_unit_test(test_profile_adds_up_the_phases_of_its_mode),
         cmocka_unit_test(test_models_are_loaded_from_files),

@@ -1,4 +1,4 @@
-/* Workers: everyone runs, everyone meets, every tile is claimed once; and the caller's thread is left as it was. */
+/* Workers: every worker runs, every worker reaches every barrier, every tile is claimed once; and the caller's thread is left as it was. */
 #include <errno.h>
 #include <fenv.h>
 #include <sched.h>

@@ -1,5 +1,5 @@
 // Runs CUDA C on a CPU, to see whether it is right; nothing here is fast. What codegen/cuda prints is compiled as C++17 behind this
-// header: every thread of a block is a fiber, which runs until it meets others (a barrier, a shuffle, a wait for other blocks) and
+// header: every thread of a block is a fiber, which runs until it has to wait for others (a barrier, a shuffle, other blocks) and
 // then gives way. The order in which threads and blocks take turns is the caller's to choose: code that lacks a barrier gives
 // different results in different orders. What no order shows are mistakes in the use of memory fences.
 //
@@ -9,7 +9,7 @@
 // to its type is a SIGILL (CMakeLists.txt). Shared memory ends at a page that cannot be touched and begins with garbage.
 //
 // What a GPU does later is done as late as it may be: copies (CP_ASYNC_16) at the CP_ASYNC_WAIT that lets them be done, products of a
-// warp (MMA_…) at MMA_DONE, where all lanes meet; so a wait that is missing gives wrong values.
+// warp (MMA_…) at MMA_DONE, which is a barrier of all lanes; so a wait that is missing gives wrong values.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>

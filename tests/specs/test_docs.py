@@ -1,9 +1,10 @@
-"""The examples in README.md and docs/ are run.
+"""The examples in README.md and docs/ are run, and the lines of these pages are short.
 
 A fenced block with the info string `yaml example` is a spec that `mossc check` accepts. `yaml error TEXT` is one that it refuses
 with a message that holds TEXT. In `console example` every line that begins with `$ ` is run by a shell at the root of the
 repository with mossc on PATH and must end with 0; the lines below it are its whole output, where a line `...` stands for any
-number of lines. Standard output and standard error are shown as one. `--update` writes the present output into the documents.
+number of lines. A command whose line ends with a backslash goes on in the next. Standard output and standard error are shown as one.
+`--update` writes the present output into the documents. A `c example` is run by tests/library.
 """
 import argparse
 import os
@@ -13,6 +14,8 @@ import subprocess
 import sys
 
 root = pathlib.Path(__file__).resolve().parents[2]
+LONGEST = 120  # characters of a line
+PAGES = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+) (example|error)(?: (.*?))?\n(.*?)^```$", re.S | re.M)
 
 
@@ -26,11 +29,19 @@ def shell(mossc, command, text=None):
     return subprocess.run(command, shell=True, cwd=root, env=environment, input=text, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def commands_of(text):
+    """(command, lines of its output) for each command of a block."""
+    before, *parts = re.split(r"^\$ ", text, flags=re.M)
+    assert before == "", "output before the first command"
+    for part in parts:
+        command, *output = part.rstrip("\n").split("\n")
+        while command.endswith("\\"):
+            command += "\n" + output.pop(0)
+        yield command, output
+
+
 def check_console(mossc, text):
-    commands = re.split(r"^\$ ", text, flags=re.M)
-    assert commands[0] == "", "output before the first command"
-    for part in commands[1:]:
-        command, *expected = part.rstrip("\n").split("\n")
+    for command, expected in commands_of(text):
         done = shell(mossc, command)
         assert done.returncode == 0, f"$ {command}\nended with {done.returncode}:\n{done.stdout}"
         while expected and expected[-1] == "":
@@ -42,8 +53,7 @@ def check_console(mossc, text):
 def updated(mossc, text):
     """The block with what its commands print now; output with `...` lines is left as it is."""
     out = ""
-    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
-        command, *old = part.rstrip("\n").split("\n")
+    for command, old in commands_of(text):
         lines = old if "..." in old else [line.rstrip() for line in shell(mossc, command).stdout.rstrip("\n").split("\n")]
         out += "\n".join(["$ " + command, *lines]) + "\n"
     return out
@@ -61,6 +71,12 @@ def check(mossc, language, verdict, argument, text):
         assert done.returncode == 1 and argument in done.stdout, f"expected an error with {argument!r}, status {done.returncode}:\n{done.stdout}"
 
 
+def long_lines(path):
+    """Places of lines with more than LONGEST characters."""
+    lines = path.read_text().split("\n")
+    return [f"{path.relative_to(root)}:{i}: {len(line)} characters" for i, line in enumerate(lines, 1) if len(line) > LONGEST]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
@@ -68,20 +84,25 @@ def main():
     options = parser.parse_args()
     mossc = options.mossc
     count = failed = 0
-    for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+    for path in PAGES:
         text = path.read_text()
         if options.update:
             text = FENCE.sub(lambda m: m[0].replace(m[4], updated(mossc, m[4])) if m[1] == "console" else m[0], text)
             path.write_text(text)
         for match in FENCE.finditer(text):
+            if match[1] == "c":
+                continue
             count += 1
             try:
                 check(mossc, *match.groups())
             except AssertionError as error:
                 failed += 1
                 print(f"FAILED  {path.relative_to(root)}:{text.count(chr(10), 0, match.start()) + 1}: {error}")
-    print(f"{count} examples, {failed} failed")
-    return 1 if failed or count < 10 else 0
+    too_long = [place for path in [*PAGES, root / "bench/NOTES.md"] for place in long_lines(path)]
+    for place in too_long:
+        print(f"FAILED  {place}, expected at most {LONGEST}")
+    print(f"{count} examples, {failed} failed; {len(too_long)} lines too long")
+    return 1 if failed or too_long or count < 10 else 0
 
 
 if __name__ == "__main__":

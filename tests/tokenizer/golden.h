@@ -19,7 +19,7 @@
 /* The test's first argument: the directory of its files. */
 extern const char *golden_directory;
 
-/* A file of `directory`, NUL behind it; free() it. NULL: it cannot be read. */
+/* A file of `directory`, NUL behind it; su_free() it. NULL: it cannot be read. */
 static inline char *read_whole(const char *directory, const char *name, size_t *out_size) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", directory, name);

@@ -1,4 +1,5 @@
 /* Small tokenizers that use every key, held to the ids of Hugging Face's own library (make_golden.py); streams of text. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include <cjson/cJSON.h>
@@ -37,7 +38,7 @@ static void check_file(const char *name) {
     assert_true(cJSON_GetArraySize(cases) > 20);
     for (const cJSON *item = cases->child; item; item = item->next) check_case(t, item);
     cJSON_Delete(cases);
-    free(text);
+    su_free(text);
     rt_tokenizer_free(t);
 }
 

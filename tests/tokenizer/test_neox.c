@@ -1,5 +1,6 @@
 /* GPT-NeoX's own tokenizer, which is not part of the repository: the vectors that llama.cpp's tests hold it to, and texts that
  * come back. Without the files the test is skipped. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include "tokenizer/unicode.h"
@@ -43,8 +44,8 @@ static void all_vectors_pass(void **state) {
     }
     assert_int_equal(count, VECTORS);
     assert_ptr_equal(line, lines + lines_size);
-    free(texts);
-    free(lines);
+    su_free(texts);
+    su_free(lines);
 }
 
 /* decode(encode(x)) is the normal form of x. */
@@ -77,7 +78,7 @@ static void check_file(const char *name) {
         while (end < size && ((unsigned char)text[end] & 0xC0) == 0x80) end++;
         check_round_trip(text + at, end - at);
     }
-    free(text);
+    su_free(text);
 }
 
 static void wikipedia_comes_back(void **state) {
@@ -131,7 +132,7 @@ int main(int argc, char **argv) {
             printf("skipped: no %s/%s\n", golden_directory, needed[i]);
             return SKIPPED;
         }
-        free(text);
+        su_free(text);
     }
     TkBpeOptions options = {.vocab_size = VOCAB, .bos = -1, .eos = -1, .eos_text = "<|endoftext|>"};
     tokenizer = open_good(golden_directory, needed[0], &options);

@@ -1,4 +1,5 @@
 /* Packed tokenizers: the same ids as the tokenizer.json they are made of, the same normal form as utf8proc, and refusals. */
+#include "support/alloc.h"
 #include "tests/tokenizer/golden.h"
 
 #include <cjson/cJSON.h>
@@ -113,7 +114,7 @@ static void check_golden(const char *name) {
         assert_same_ids(packed, host, input, strlen(input));
     }
     cJSON_Delete(cases);
-    free(text);
+    su_free(text);
     rt_tokenizer_free(host);
     rt_tokenizer_free(packed);
     su_text_free(&file);
@@ -178,7 +179,7 @@ static void known_patterns_split_as_pcre2_does(void **state) {
     }
     tk_matcher_free(matcher);
     tk_model_free(bpe);
-    free(bpe);
+    su_free(bpe);
     rt_tokenizer_free(owner);
     su_text_free(&file);
 }
@@ -218,7 +219,7 @@ static void tables_say_what_utf8proc_says(void **state) {
         su_text_free(&text);
     }
     tk_model_free(bpe);
-    free(bpe);
+    su_free(bpe);
     rt_tokenizer_free(owner);
     su_text_free(&file);
 }
@@ -299,9 +300,9 @@ static void neox_and_wikipedia_give_the_same_ids(void **state) {
     assert_in_range(file.size, 100000, 2000000);
     RtTokenizer *packed = parse_good(&file);
     assert_same_ids(packed, host, text, size);
-    free(text);
+    su_free(text);
     if ((text = read_whole(data_directory, "wikitext2/wiki.test.raw", &size))) assert_same_ids(packed, host, text, size);
-    free(text);
+    su_free(text);
     rt_tokenizer_free(host);
     rt_tokenizer_free(packed);
     su_text_free(&file);
