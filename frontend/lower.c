@@ -5,7 +5,6 @@
  * (combine: params) is written as the gated sum of the experts' maps, which is the same by linearity; and every expert is
  * computed densely, since choosing what not to compute is route fusion's work. */
 #include "frontend/lower.h"
-#include "support/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -64,7 +63,6 @@ IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x) {
 #define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = IR_OP_##name,
 #include "ir/activation.def"
     };
-    SU_TABLE_FULL(ops, FE_N_ACTIVATIONS);
     return fe_op1(l, ops[kind], x);
 }
 
@@ -74,7 +72,6 @@ bool fe_is_gated(FeActivation kind) {
 #define IR_GATED_WORD(word, WORD, name) [FE_##WORD] = true,
 #include "ir/activation.def"
     };
-    SU_TABLE_FULL(gated, FE_N_ACTIVATIONS);
     return gated[kind];
 }
 

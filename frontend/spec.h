@@ -35,13 +35,6 @@ typedef enum FeActivation {
 #include "ir/activation.def"
 } FeActivation;
 
-enum {
-#define IR_PLAIN_WORD(word, WORD, name) +1
-#define IR_GATED_WORD(word, WORD, name) +1
-    FE_N_ACTIVATIONS = 0
-#include "ir/activation.def"
-};
-
 typedef struct FeNorm {
     FeNormKind kind;
     double eps;

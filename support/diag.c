@@ -1,6 +1,5 @@
 /* Diagnostics: collecting, and printing the way a good C compiler does. */
 #include "support/diag.h"
-#include "support/table.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -161,13 +160,8 @@ static void print_text(const char *text, FILE *out) {
     }
 }
 
-const char *su_severity_word(SuSeverity severity) {
-    static const char *const words[] = {[SU_ERROR] = "error", [SU_WARNING] = "warning", [SU_NOTE] = "note"};
-    SU_TABLE_FULL(words, SU_NOTE + 1);
-    return words[severity];
-}
-
 static void print_one(const SuDiag *diag, FILE *out) {
+    static const char *const words[] = {[SU_ERROR] = "error", [SU_WARNING] = "warning", [SU_NOTE] = "note"};
     const SuSpan *span = &diag->span;
     if (span->source) {
         print_text(span->source->path ? span->source->path : "-", out);
@@ -175,7 +169,7 @@ static void print_one(const SuDiag *diag, FILE *out) {
     } else {
         fputs("mossc", out);
     }
-    fprintf(out, ": %s: ", su_severity_word(diag->severity));
+    fprintf(out, ": %s: ", words[diag->severity]);
     print_text(diag->message, out);
     fputc('\n', out);
     if (span->source) print_line(span, out);

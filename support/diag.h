@@ -29,8 +29,6 @@ typedef struct SuSpan {
 
 typedef enum SuSeverity { SU_ERROR, SU_WARNING, SU_NOTE } SuSeverity;
 
-const char *su_severity_word(SuSeverity severity);
-
 /* What a diagnostic is about (diag.def). */
 typedef enum SuCode {
 #define SU_CODE(name, id, severity, what) SU_CODE_##name,

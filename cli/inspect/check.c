@@ -117,11 +117,12 @@ static void add_json_blocks(cJSON *root, const Report *report) {
 }
 
 static void add_json_messages(cJSON *root, const SuDiags *diags) {
+    static const char *const words[] = {[SU_ERROR] = "error", [SU_WARNING] = "warning", [SU_NOTE] = "note"};
     cJSON *messages = cJSON_AddArrayToObject(root, "messages");
     for (size_t i = 0; i < diags->count; i++) {
         const SuDiag *diag = &diags->items[i];
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "severity", su_severity_word(diag->severity));
+        cJSON_AddStringToObject(item, "severity", words[diag->severity]);
         cJSON_AddStringToObject(item, "code", su_code_id(diag->code));
         cJSON_AddNumberToObject(item, "line", diag->span.line);
         cJSON_AddNumberToObject(item, "column", diag->span.column);
