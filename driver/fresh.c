@@ -5,6 +5,7 @@
 
 #include "runtime/fresh.h"
 #include "support/alloc.h"
+#include "support/table.h"
 
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
@@ -15,6 +16,7 @@ static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
         [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS,
         [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
     };
+    SU_TABLE_FULL(kinds, FE_INIT_A_LOG + 1);
     RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank},
                            .kind = kinds[tensor->init],
                            .fan = tensor->fan,

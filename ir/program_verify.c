@@ -1,6 +1,7 @@
 /* The rules that hold for every program. RULES lists them; a rule relies on those before it, so the first that is broken ends the
  * check, and each reports the first place that breaks it. */
 #include "ir/program_verify.h"
+#include "support/table.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -18,7 +19,8 @@ typedef struct Verify {
     SuDiags *diags;
 } Verify;
 
-static const char *const MODES[PG_MODES] = {[PG_ROW] = "row", [PG_BLOCK] = "block"};
+static const char *const MODES[] = {[PG_ROW] = "row", [PG_BLOCK] = "block"};
+SU_TABLE_FULL(MODES, PG_MODES);
 
 __attribute__((format(printf, 2, 3))) static bool bad(const Verify *v, const char *format, ...) {
     va_list args;
@@ -172,7 +174,8 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
             return bad(v, "step %s of kernel %u has scale %g", info->word, i, steps[n].scale);
         before = steps[n].kind;
     }
-    if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE) return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
+    if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE)
+        return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
     if (pg_does(k, PG_STEP_WEIGHTED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
     if (k->kind == PG_COMBINE && (n == 0 || !pg_step_sums(steps) || pg_does(k, PG_STEP_LOGITS)))
         return bad(v, "kernel %u sums experts: its epilogue must begin with a sum and end with its y", i);

@@ -97,7 +97,7 @@ def test_a_program_compiles_and_runs_a_spec(m):
 
 
 def test_the_program_of_the_documentation_runs(m):
-    code = re.search(r"^```c example\n(.*?)^```$", (ROOT / "docs/library.md").read_text(), re.S | re.M)[1]
+    [code] = re.findall(r"^```c example\n(.*?)^```$", (ROOT / "docs/library.md").read_text(), re.S | re.M)
     program = build(m, "mossc", "documented", m.file("documented.c", code))
     text = command(program, SPEC, WEIGHTS, PROMPT, env=library_environment(m))
     assert text == said_by_mossc(m, SPEC, WEIGHTS, 40), text

@@ -1,10 +1,10 @@
-"""The examples in README.md and docs/ are run, and the lines of these pages are short.
+"""The examples in README.md and docs/ are run; the lines of these pages are short, and the files that they name exist.
 
 A fenced block with the info string `yaml example` is a spec that `mossc check` accepts. `yaml error TEXT` is one that it refuses
 with a message that holds TEXT. In `console example` every line that begins with `$ ` is run by a shell at the root of the
 repository with mossc on PATH and must end with 0; the lines below it are its whole output, where a line `...` stands for any
 number of lines. A command whose line ends with a backslash goes on in the next. Standard output and standard error are shown as one.
-`--update` writes the present output into the documents. A `c example` is run by tests/library.
+`--update` writes the present output into the documents. The `c example` of docs/library.md is run by tests/library.
 """
 import argparse
 import os
@@ -16,6 +16,8 @@ import sys
 root = pathlib.Path(__file__).resolve().parents[2]
 LONGEST = 120  # characters of a line
 PAGES = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+ROOMS = "support|ir|frontend|passes|schedule|codegen|runtime|tokenizer|driver|measure|cli|include|tests|bench|specs|examples"
+NAMED = re.compile(rf"`((?:{ROOMS})/[\w./*-]+)`")
 FENCE = re.compile(r"^```(\w+) (example|error)(?: (.*?))?\n(.*?)^```$", re.S | re.M)
 
 
@@ -77,6 +79,12 @@ def long_lines(path):
     return [f"{path.relative_to(root)}:{i}: {len(line)} characters" for i, line in enumerate(lines, 1) if len(line) > LONGEST]
 
 
+def missing_files(path):
+    """Files of the repository that a page names and that are not there."""
+    names = set(NAMED.findall(path.read_text()))
+    return [f"{path.relative_to(root)} names {name}" for name in sorted(names) if not list(root.glob(name.replace("NAME", "*")))]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
@@ -90,7 +98,7 @@ def main():
             text = FENCE.sub(lambda m: m[0].replace(m[4], updated(mossc, m[4])) if m[1] == "console" else m[0], text)
             path.write_text(text)
         for match in FENCE.finditer(text):
-            if match[1] == "c":
+            if match[1] == "c" and path.name == "library.md":
                 continue
             count += 1
             try:
@@ -98,11 +106,14 @@ def main():
             except AssertionError as error:
                 failed += 1
                 print(f"FAILED  {path.relative_to(root)}:{text.count(chr(10), 0, match.start()) + 1}: {error}")
-    too_long = [place for path in [*PAGES, root / "bench/NOTES.md"] for place in long_lines(path)]
+    too_long = [place for path in [*PAGES, root / "bench/NOTES.md", *sorted((root / "examples").rglob("*.md"))] for place in long_lines(path)]
     for place in too_long:
         print(f"FAILED  {place}, expected at most {LONGEST}")
-    print(f"{count} examples, {failed} failed; {len(too_long)} lines too long")
-    return 1 if failed or too_long or count < 10 else 0
+    missing = [line for path in PAGES for line in missing_files(path)]
+    for line in missing:
+        print(f"FAILED  {line}, which is not there")
+    print(f"{count} examples, {failed} failed; {len(too_long)} lines too long; {len(missing)} files missing")
+    return 1 if failed or too_long or missing or count < 10 else 0
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ root = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(root / "tests" / "reference"))
 from reference import Spec  # noqa: E402
 
-SHIPPED = ["moss-tiny", "mossnet-8x200m-outputs", "mossnet-8x200m-params", "mamba-130m", "mamba-370m", "blackmamba-small", "jamba-like",
-           "routing-mamba", "swimba-like", "transformer-small", "mixtral-small"]
-# (in all, active) as published, in millions to the precision given.
+# (in all, active) as published, in millions to the precision given: a figure beside what every spec is held to.
 PUBLISHED = {
     "mamba-130m": (129.1, 129.1),
     "mamba-370m": (371.5, 371.5),
@@ -53,9 +51,10 @@ def main():
     mossc = parser.parse_args().mossc
     failed = 0
     found = sorted((root / "specs").glob("*.yaml"))
-    missing = sorted(set(SHIPPED) - {path.stem for path in found})
+    assert found, f"no specs in {root / 'specs'}"
+    missing = sorted(set(PUBLISHED) - {path.stem for path in found})
     if missing:
-        print(f"FAILED  not in specs/: {', '.join(missing)}")
+        print(f"FAILED  figures are published of specs that are not there: {', '.join(missing)}")
         failed += 1
     for path in found:
         try:

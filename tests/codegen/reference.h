@@ -1,19 +1,18 @@
 /* Scalar pieces of docs/bits.md that several tests share. */
-#ifndef MOSSC_TESTS_CODEGEN2_REFERENCE_H
-#define MOSSC_TESTS_CODEGEN2_REFERENCE_H
+#ifndef MOSSC_TESTS_CODEGEN_REFERENCE_H
+#define MOSSC_TESTS_CODEGEN_REFERENCE_H
 
 #include "ir/vmath32.h"
-#include "tests/codegen2/rig.h"
+#include "tests/codegen/rig.h"
 
-static inline float ref_act(PgActivation act, float x) {
-    switch (act) {
-    case PG_NO_ACT: return x;
-#define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
-    case PG_##NAME: return vm_##name(x);
-#include "ir/activation.def"
-    }
-    return x;
-}
+/* The order of a linear layer: one output of K inputs. */
+float ref_dot(const float *w, const float *x, int64_t K);
+void ref_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out);
+float ref_act(PgActivation act, float x);
+/* r[n] becomes the softmax of r. */
+void ref_softmax(float *r, int64_t n);
+/* The k largest of n keys, ties to the lower index, in rising order. */
+void ref_select(const float *keys, int64_t n, int64_t k, int32_t *out_indices);
 
 static inline float ref_combine_weight(const Rig *rig, uint64_t row, uint64_t j) {
     return rig->combine_weights[row * (uint64_t)rig->kernel.k + j];
@@ -28,11 +27,6 @@ static inline uint64_t ref_channel(int64_t I, int64_t N, uint64_t e, int64_t i, 
 }
 
 /* The parameter of [E][I/16][N][16] mixed by the combine weights of a row. */
-static inline float ref_mix(const Rig *rig, unsigned slot, uint64_t row, int64_t I, int64_t N, int64_t i, int64_t n) {
-    float sum = 0;
-    for (uint64_t j = 0; j < (uint64_t)rig->kernel.k; j++)
-        sum = fmaf(ref_combine_weight(rig, row, j), rig_float(rig, slot, 0, ref_channel(I, N, ref_expert(rig, row, j), i, n)), sum);
-    return sum;
-}
+float ref_mix(const Rig *rig, unsigned slot, uint64_t row, int64_t I, int64_t N, int64_t i, int64_t n);
 
 #endif

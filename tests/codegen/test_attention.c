@@ -1,10 +1,5 @@
 /* The attention kernels give the bits of docs/bits.md: caches, rope, windows, blocks of keys. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "tests/codegen2/reference.h"
+#include "tests/codegen/reference.h"
 
 static uint64_t head_bytes(const PgKernel *k) { return pg_panels(k->O) * PG_LANES * 4; }
 
@@ -18,17 +13,17 @@ static uint64_t v_at(const PgKernel *k, int64_t head, int64_t p, int64_t i) {
     return (uint64_t)(head * k->cap + p % k->cap) * head_bytes(k) / 4 + (uint64_t)i;
 }
 
-static PgKernel random_kernel(RigRandom *r, PgKind kind) {
+static PgKernel random_kernel(Rng *r, PgKind kind) {
     PgKernel k = {.kind = kind};
-    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.kv_heads = rig_range(r, 1, 2);
-    k.heads = k.kv_heads * rig_range(r, 1, 3);
-    k.O = rig_next(r) % 2 ? 16 * rig_range(r, 1, 2) : rig_range(r, 1, 32);
-    if (kind == PG_ATTEND && rig_next(r) % 8 == 0) {
+    k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.kv_heads = rng_between(r, 1, 2);
+    k.heads = k.kv_heads * rng_between(r, 1, 3);
+    k.O = rng_next(r) % 2 ? 16 * rng_between(r, 1, 2) : rng_between(r, 1, 32);
+    if (kind == PG_ATTEND && rng_next(r) % 8 == 0) {
         k.kv_heads = k.heads = 1;
-        k.O = rig_range(r, 129, 160); /* more panels than are summed side by side */
+        k.O = rng_between(r, 129, 160); /* more panels than are summed side by side */
     }
-    k.window = rig_next(r) % 2 ? rig_range(r, 1, 300) : 0;
+    k.window = rng_next(r) % 2 ? rng_between(r, 1, 300) : 0;
     return k;
 }
 
@@ -38,9 +33,9 @@ static void place_segments(Rig *rig, int64_t most) {
     int64_t longest = 0, rows = 0;
     for (uint32_t s = 0; s < rig->args.n_segments; s++) {
         RtSegment *segment = &rig->segments[s];
-        segment->position = rig_range(&rig->random, 0, most);
-        if (rig_next(&rig->random) % 2)  /* the first or the last key soon passes into another block */
-            segment->position = PG_KEY_BLOCK + (rig_next(&rig->random) % 2 ? k->window : 0) - rig_range(&rig->random, 0, 6);
+        segment->position = rng_between(&rig->random, 0, most);
+        if (rng_next(&rig->random) % 2)  /* the first or the last key soon passes into another block */
+            segment->position = PG_KEY_BLOCK + (rng_next(&rig->random) % 2 ? k->window : 0) - rng_between(&rig->random, 0, 6);
         for (uint32_t i = 0; i < segment->count; i++) rig->row_position[segment->first_row + i] = segment->position + i;
         if (segment->position + segment->count > longest) longest = segment->position + segment->count;
         if (segment->count > rows) rows = segment->count;
@@ -86,12 +81,12 @@ static void expect_store(Rig *rig, uint64_t row) {
     }
 }
 
-static void store_case(const CgTarget *target, RigRandom random) {
+static void store_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_KV_STORE);
     Rig rig;
-    k.rope = k.O > 1 && rig_next(&random) % 3;
-    if (k.rope) k.rope_dim = k.O % 32 == 0 && rig_next(&random) % 2 ? k.O : 2 * rig_range(&random, 1, k.O / 2);
-    rig_open(&rig, target, &k, random);
+    k.rope = k.O > 1 && rng_next(&random) % 3;
+    if (k.rope) k.rope_dim = k.O % 32 == 0 && rng_next(&random) % 2 ? k.O : 2 * rng_between(&random, 1, k.O / 2);
+    rig_open(&rig, &k, random);
     place_segments(&rig, 100);
     for (unsigned slot = PG_KV_Q; slot <= PG_KV_V; slot++) {
         int64_t heads = slot == PG_KV_Q ? k.heads : k.kv_heads;
@@ -103,7 +98,8 @@ static void store_case(const CgTarget *target, RigRandom random) {
         rig_place(&rig, PG_KV_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
         rig_result(&rig, PG_KV_Y);
     }
-    rig_run(&rig, (uint32_t)rig.rows);
+    rig.phase.count = PG_PER_ROW;
+    rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++) expect_store(&rig, row);
     rig_check(&rig, "kv_store");
     rig_close(&rig);
@@ -154,16 +150,18 @@ static void expect_head(Rig *rig, uint64_t row, int64_t head) {
         rig_expect(rig, PG_ATTEND_Y, PG_ROWS, k->heads * k->O, 1, 0, row, head * k->O + i, 0, soft.o[i] / soft.l);
 }
 
-static void attend_case(const CgTarget *target, RigRandom random) {
+static void attend_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_ATTEND);
     Rig rig;
-    rig_open(&rig, target, &k, random);
+    rig_open(&rig, &k, random);
     place_segments(&rig, k.O <= 32 ? 800 : 300);
     rig_place(&rig, PG_ATTEND_Q, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
     rig_place(&rig, PG_ATTEND_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
     place_caches(&rig, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE);
     rig_result(&rig, PG_ATTEND_Y);
-    rig_run(&rig, (uint32_t)rig.rows * (uint32_t)k.heads);
+    rig.phase.count = PG_PER_ROW;
+    rig.phase.fixed = (uint32_t)k.heads;
+    rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t head = 0; head < k.heads; head++) expect_head(&rig, row, head);
     rig_check(&rig, "attend");
@@ -173,10 +171,8 @@ static void attend_case(const CgTarget *target, RigRandom random) {
 static void keys_and_values_go_to_their_slots(void **state) { (void)state, rig_each(30, 1, store_case); }
 static void attention_gives_the_bits(void **state) { (void)state, rig_each(24, 2, attend_case); }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(keys_and_values_go_to_their_slots),
                                        cmocka_unit_test(attention_gives_the_bits)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    cg_llvm_shutdown();
-    return failed;
+    return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }

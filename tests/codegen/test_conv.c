@@ -1,10 +1,5 @@
 /* The convolution kernel gives the bits of docs/bits.md in every form of its weights. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "tests/codegen2/reference.h"
+#include "tests/codegen/reference.h"
 
 static float weight(const Rig *rig, uint64_t row, int64_t i, int64_t w) {
     const PgKernel *k = &rig->kernel;
@@ -31,19 +26,19 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
     }
 }
 
-static PgKernel random_kernel(RigRandom *r) {
+static PgKernel random_kernel(Rng *r) {
     PgKernel k = {.kind = PG_CONV};
-    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.O = rig_range(r, 1, 70);
-    k.taps = rig_range(r, 1, 8);
-    int form = (int)rig_range(r, 0, 2);
+    k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.O = rng_between(r, 1, 70);
+    k.taps = rng_between(r, 1, 8);
+    int form = (int)rng_between(r, 0, 2);
     k.per_expert = form == 1;
     k.mixed = form == 2;
-    k.bias = !k.mixed && rig_next(r) % 2;
-    k.act = (PgActivation)rig_range(r, PG_NO_ACT, PG_ACTIVATIONS - 1);
+    k.bias = !k.mixed && rng_next(r) % 2;
+    k.act = (PgActivation)rng_between(r, PG_NO_ACT, PG_ACTIVATIONS - 1);
     if (k.per_expert) {
-        k.E = rig_range(r, 1, 8);
-        k.k = rig_range(r, 1, k.E);
+        k.E = rng_between(r, 1, 8);
+        k.k = rng_between(r, 1, k.E);
     }
     return k;
 }
@@ -59,17 +54,19 @@ static void place_weights(Rig *rig) {
     if (k->per_expert) rig_route(rig, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_MAX_OPERANDS - 1);
 }
 
-static void one_case(const CgTarget *target, RigRandom random) {
+static void one_case(Rng random) {
     PgKernel k = random_kernel(&random);
     Rig rig;
-    rig_open(&rig, target, &k, random);
+    rig_open(&rig, &k, random);
     rig_place(&rig, PG_CONV_X, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, 1), -3, 3);
     rig_place(&rig, PG_CONV_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, 1), -3, 3);
     rig_place(&rig, PG_CONV_HISTORY, PG_STATE, pg_panels(k.O) * (uint64_t)(k.taps - 1) * PG_LANES * 4, -3, 3);
     place_weights(&rig);
     rig_result(&rig, PG_CONV_Y);
     rig_result(&rig, PG_CONV_HISTORY);
-    rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
+    rig.phase.count = PG_PER_SEGMENT;
+    rig.phase.fixed = (uint32_t)pg_panels(k.O);
+    rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t i = 0; i < k.O; i++) expect_row(&rig, (uint64_t)rig.row_segment[row], row, i);
     rig_check(&rig, "conv");
@@ -81,9 +78,7 @@ static void conv_gives_the_bits(void **state) {
     rig_each(40, 1, one_case);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(conv_gives_the_bits)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    cg_llvm_shutdown();
-    return failed;
+    return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }

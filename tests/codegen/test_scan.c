@@ -1,10 +1,7 @@
 /* The scan kernel gives the bits of docs/bits.md, with and without experts. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "tests/codegen/reference.h"
 
-#include "tests/codegen2/reference.h"
+enum { MAX_R = 530 };
 
 /* δ, B or C element of a row for the expert in slot j, or for expert e in planes. */
 static float dbc(const Rig *rig, unsigned slot, int64_t width, uint64_t row, uint64_t j, uint64_t e, int64_t at) {
@@ -16,16 +13,10 @@ static float dbc(const Rig *rig, unsigned slot, int64_t width, uint64_t row, uin
 static float delta_sum(const Rig *rig, uint64_t row, uint64_t j, uint64_t e, int64_t i) {
     const PgKernel *k = &rig->kernel;
     uint64_t own = k->own_dt ? e : 0;
-    float total = 0;
-    for (int64_t r0 = 0; r0 < k->R; r0 += PG_SEGMENT_K) {
-        float part = 0;
-        for (int64_t r = r0; r < k->R && r < r0 + PG_SEGMENT_K; r++) {
-            float x = dbc(rig, PG_SCAN_DELTA, k->delta_width, row, j, e, k->delta_start + r);
-            part = fmaf(rig_weight(rig, PG_SCAN_DT_W, k->dtype, k->O, k->R, own, i, r), x, part);
-        }
-        total = r0 == 0 ? part : total + part;
-    }
-    return total + rig_float(rig, PG_SCAN_DT_B, 0, ref_channel(k->O, 1, own, i, 0));
+    float x[MAX_R];
+    for (int64_t r = 0; r < k->R; r++) x[r] = dbc(rig, PG_SCAN_DELTA, k->delta_width, row, j, e, k->delta_start + r);
+    float sum = ref_dot(rig_weights(rig, PG_SCAN_DT_W, own, i), x, k->R);
+    return sum + rig_float(rig, PG_SCAN_DT_B, 0, ref_channel(k->O, 1, own, i, 0));
 }
 
 static float parameter(const Rig *rig, unsigned slot, bool own, uint64_t row, uint64_t e, int64_t N, int64_t i, int64_t n) {
@@ -83,29 +74,29 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
     rig_expect(rig, PG_SCAN_Y, PG_ROWS, k->O, 1, 0, row, i, 0, y);
 }
 
-static PgKernel random_kernel(RigRandom *r, PgScanExperts scan) {
+static PgKernel random_kernel(Rng *r, PgScanExperts scan) {
     PgKernel k = {.kind = PG_SCAN, .scan = scan};
-    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.dtype = (IrDtype)rig_range(r, IR_F32, IR_F16);
-    k.O = rig_range(r, 1, 40);
-    k.N = rig_next(r) % 2 ? 16 : rig_range(r, 1, 40);
-    int size = (int)rig_range(r, 0, 9);
-    k.R = size == 0 ? rig_range(r, 250, 530) : size < 4 ? rig_range(r, 30, 70) : rig_range(r, 1, 20);
-    k.gate = rig_next(r) % 2;
-    k.act = k.gate ? (PgActivation)rig_range(r, PG_NO_ACT + 1, PG_ACTIVATIONS - 1) : PG_NO_ACT;
-    bool together = rig_next(r) % 2;
+    k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.dtype = (IrDtype)rng_between(r, IR_F32, IR_STORED_DTYPES - 1);
+    k.O = rng_between(r, 1, 40);
+    k.N = rng_next(r) % 2 ? 16 : rng_between(r, 1, 40);
+    int size = (int)rng_between(r, 0, 9);
+    k.R = size == 0 ? rng_between(r, 250, MAX_R) : size < 4 ? rng_between(r, 30, 70) : rng_between(r, 1, 20);
+    k.gate = rng_next(r) % 2;
+    k.act = k.gate ? (PgActivation)rng_between(r, PG_NO_ACT + 1, PG_ACTIVATIONS - 1) : PG_NO_ACT;
+    bool together = rng_next(r) % 2;
     k.b_start = together ? k.R : 0;
     k.c_start = together ? k.R + k.N : 0;
     k.delta_width = together ? k.R + 2 * k.N : k.R;
     k.b_width = k.c_width = together ? k.R + 2 * k.N : k.N;
     if (scan == PG_SCAN_PLAIN) return k;
-    k.E = rig_range(r, 1, 7);
-    k.k = rig_range(r, 1, k.E);
-    k.own_dt = rig_next(r) % 2;
-    k.own_A = rig_next(r) % 2;
-    k.own_D = rig_next(r) % 2;
-    if (scan == PG_SCAN_HOLD && rig_next(r) % 2) k.dbc_layout = PG_POSITIONS;
-    if (scan == PG_SCAN_UPDATE && rig_next(r) % 2) k.dbc_layout = PG_PLANES;
+    k.E = rng_between(r, 1, 7);
+    k.k = rng_between(r, 1, k.E);
+    k.own_dt = rng_next(r) % 2;
+    k.own_A = rng_next(r) % 2;
+    k.own_D = rng_next(r) % 2;
+    if (scan == PG_SCAN_HOLD && rng_next(r) % 2) k.dbc_layout = PG_POSITIONS;
+    if (scan == PG_SCAN_UPDATE && rng_next(r) % 2) k.dbc_layout = PG_PLANES;
     return k;
 }
 
@@ -117,11 +108,8 @@ static void place_dbc(Rig *rig) {
         rig_place(rig, PG_SCAN_C, PG_ARENA, rig_value_bytes(rig, k->dbc_layout, k->c_width, 1), -2, 2);
         return;
     }
-    for (unsigned slot = PG_SCAN_B; slot <= PG_SCAN_C; slot++) {
-        rig->phase.operands[slot] = rig->phase.operands[PG_SCAN_DELTA];
-        rig->slot_offset[slot] = rig->slot_offset[PG_SCAN_DELTA];
-        rig->slot_bytes[slot] = rig->slot_bytes[PG_SCAN_DELTA];
-    }
+    rig_alias(rig, PG_SCAN_B, PG_SCAN_DELTA);
+    rig_alias(rig, PG_SCAN_C, PG_SCAN_DELTA);
 }
 
 static void place_all(Rig *rig) {
@@ -131,7 +119,7 @@ static void place_all(Rig *rig) {
     rig_place(rig, PG_SCAN_X, PG_ARENA, rig_value_bytes(rig, PG_ROWS, k->O, 1), -2, 2);
     if (k->gate) rig_place(rig, PG_SCAN_Z, PG_ARENA, rig_value_bytes(rig, PG_ROWS, k->O, 1), -2, 2);
     rig_place(rig, PG_SCAN_Y, PG_ARENA, rig_value_bytes(rig, PG_ROWS, k->O, 1), -2, 2);
-    rig_place_weights(rig, PG_SCAN_DT_W, k->dtype, k->own_dt ? E : 1, k->O, k->R);
+    rig_place_weights(rig, PG_SCAN_DT_W, k->dtype, k->own_dt ? E : 1, k->O, k->R, 0.2f);
     rig_place(rig, PG_SCAN_DT_B, PG_WEIGHTS, (k->own_dt ? E : 1) * panels * vec, -1, 1);
     rig_place(rig, PG_SCAN_A, PG_WEIGHTS, (k->own_A ? E : 1) * panels * N * vec, -30, 0);
     rig_place(rig, PG_SCAN_D, PG_WEIGHTS, (k->own_D ? E : 1) * panels * vec, -1, 1);
@@ -155,33 +143,33 @@ static void count_states(Rig *rig) {
     }
 }
 
-static void one_case(const CgTarget *target, RigRandom random, PgScanExperts scan) {
+static void one_case(Rng random, PgScanExperts scan) {
     PgKernel k = random_kernel(&random, scan);
     Rig rig;
-    rig_open(&rig, target, &k, random);
+    rig_open(&rig, &k, random);
     place_all(&rig);
     count_states(&rig);
-    rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
+    rig.phase.count = PG_PER_SEGMENT;
+    rig.phase.fixed = (uint32_t)pg_panels(k.O);
+    rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t i = 0; i < k.O; i++) expect_row(&rig, (uint64_t)rig.row_segment[row], row, i);
     rig_check(&rig, "scan");
     rig_close(&rig);
 }
 
-static void plain(const CgTarget *target, RigRandom random) { one_case(target, random, PG_SCAN_PLAIN); }
-static void hold(const CgTarget *target, RigRandom random) { one_case(target, random, PG_SCAN_HOLD); }
-static void update(const CgTarget *target, RigRandom random) { one_case(target, random, PG_SCAN_UPDATE); }
-static void params(const CgTarget *target, RigRandom random) { one_case(target, random, PG_SCAN_PARAMS); }
+static void plain(Rng random) { one_case(random, PG_SCAN_PLAIN); }
+static void hold(Rng random) { one_case(random, PG_SCAN_HOLD); }
+static void update(Rng random) { one_case(random, PG_SCAN_UPDATE); }
+static void params(Rng random) { one_case(random, PG_SCAN_PARAMS); }
 
 static void plain_scan_gives_the_bits(void **state) { (void)state, rig_each(12, 1, plain); }
 static void idle_states_hold(void **state) { (void)state, rig_each(12, 2, hold); }
 static void idle_states_update(void **state) { (void)state, rig_each(12, 3, update); }
 static void parameters_mix(void **state) { (void)state, rig_each(12, 4, params); }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(plain_scan_gives_the_bits), cmocka_unit_test(idle_states_hold),
                                        cmocka_unit_test(idle_states_update), cmocka_unit_test(parameters_mix)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    cg_llvm_shutdown();
-    return failed;
+    return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }

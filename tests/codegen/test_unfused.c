@@ -1,10 +1,5 @@
 /* The kernels of single operations give the bits of docs/bits.md, for rows, planes and positions. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "tests/codegen2/reference.h"
+#include "tests/codegen/reference.h"
 
 /* A place of the result: plane p and index in each layout that an operand may have. */
 typedef struct Place {
@@ -36,29 +31,27 @@ static void each_place(Rig *rig, void (*body)(Rig *rig, const Place *at)) {
     }
 }
 
-static uint32_t tiles(Rig *rig) {
+static void run_all(Rig *rig) {
     const PgKernel *k = &rig->kernel;
-    rig->phase.E = (uint32_t)k->E;
-    rig->phase.k = (uint32_t)k->k;
     rig->phase.count = k->mode == PG_ROW ? PG_ONCE : k->y_layout == PG_POSITIONS ? PG_PER_POSITION_BLOCK : PG_PER_ROW_BLOCK;
-    return (uint32_t)pg_count(&rig->phase, (uint32_t)rig->rows, rig->args.n_segments, 0);
+    rig_run(rig);
 }
 
-static PgKernel random_kernel(RigRandom *r, PgKind kind) {
+static PgKernel random_kernel(Rng *r, PgKind kind) {
     PgKernel k = {.kind = kind};
-    k.mode = rig_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.O = rig_range(r, 1, 50);
-    k.y_layout = (PgLayout)rig_range(r, PG_ROWS, PG_POSITIONS);
-    k.x_layout = rig_next(r) % 2 ? k.y_layout : PG_ROWS;
+    k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
+    k.O = rng_between(r, 1, 50);
+    k.y_layout = (PgLayout)rng_between(r, PG_ROWS, PG_POSITIONS);
+    k.x_layout = rng_next(r) % 2 ? k.y_layout : PG_ROWS;
     if (k.y_layout == PG_ROWS) return k;
-    k.E = rig_range(r, 1, 6);
-    k.k = rig_range(r, 1, k.E);
+    k.E = rng_between(r, 1, 6);
+    k.k = rng_between(r, 1, k.E);
     return k;
 }
 
 /* Opens the rig with expert indices where the kernel has experts, and its X and Y. */
-static void open_with(Rig *rig, const CgTarget *target, const PgKernel *k, RigRandom random, int64_t x_N, int64_t y_N) {
-    rig_open(rig, target, k, random);
+static void open_with(Rig *rig, const PgKernel *k, Rng random, int64_t x_N, int64_t y_N) {
+    rig_open(rig, k, random);
     if (k->E > 0) rig_route(rig, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS);
     rig_place(rig, PG_OP_X, PG_ARENA, rig_value_bytes(rig, k->x_layout, k->O, x_N), -3, 3);
     rig_place(rig, PG_OP_Y, PG_ARENA, rig_value_bytes(rig, k->y_layout, k->O, y_N), -3, 3);
@@ -92,21 +85,21 @@ static void expect_elementwise(Rig *rig, const Place *at) {
     }
 }
 
-static void elementwise_case(const CgTarget *target, RigRandom random) {
+static void elementwise_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_ELEMENTWISE);
     Rig rig;
-    k.ew = (PgElementwise)rig_range(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
-    if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rig_range(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
+    k.ew = (PgElementwise)rng_between(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
+    if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rng_between(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
     if (k.ew == PG_EW_SCALE) k.scale = 0.3;
-    if (pg_ew_is_binary(k.ew)) k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    if (pg_ew_is_binary(k.ew)) k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
     bool parameter = pg_ew_has_parameter(k.ew);
-    if (parameter && k.E) k.per_expert = rig_next(&random) % 2;
-    if (!parameter && rig_next(&random) % 2) k.N = rig_range(&random, 1, 20);
+    if (parameter && k.E) k.per_expert = rng_next(&random) % 2;
+    if (!parameter && rng_next(&random) % 2) k.N = rng_between(&random, 1, 20);
     int64_t N = k.N ? k.N : 1;
-    open_with(&rig, target, &k, random, N, N);
+    open_with(&rig, &k, random, N, N);
     rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, N), -3, 3);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * PG_LANES * 4, -3, 3);
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, expect_elementwise);
     rig_check(&rig, "elementwise");
     rig_close(&rig);
@@ -117,15 +110,15 @@ static void expect_slice(Rig *rig, const Place *at) {
     for (int64_t i = 0; i < k->O; i++) expect(rig, at, k->O, 1, i, 0, get(rig, PG_OP_X, k->x_layout, at, k->K, 1, k->start + i, 0));
 }
 
-static void slice_case(const CgTarget *target, RigRandom random) {
+static void slice_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_SLICE);
     Rig rig;
     k.x_layout = k.y_layout;
-    k.start = rig_range(&random, 0, 40);
-    k.K = k.start + k.O + rig_range(&random, 0, 20);
-    open_with(&rig, target, &k, random, 1, 1);
+    k.start = rng_between(&random, 0, 40);
+    k.K = k.start + k.O + rng_between(&random, 0, 20);
+    open_with(&rig, &k, random, 1, 1);
     rig_place(&rig, PG_OP_X, PG_ARENA, rig_value_bytes(&rig, k.x_layout, k.K, 1), -3, 3);
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, expect_slice);
     rig_check(&rig, "slice");
     rig_close(&rig);
@@ -135,28 +128,20 @@ static void slice_case(const CgTarget *target, RigRandom random) {
 
 static void expect_softmax(Rig *rig, const Place *at) {
     int64_t E = rig->kernel.E;
-    float m = -INFINITY, sum = 0, powers[64];
-    for (int64_t e = 0; e < E; e++) m = fmaxf(m, get(rig, PG_OP_X, PG_ROWS, at, E, 1, e, 0));
-    for (int64_t e = 0; e < E; e++) sum = sum + (powers[e] = vm_exp(get(rig, PG_OP_X, PG_ROWS, at, E, 1, e, 0) - m));
-    for (int64_t e = 0; e < E; e++) expect(rig, at, E, 1, e, 0, powers[e] / sum);
+    float scores[64];
+    rig_get_all(rig, PG_OP_X, PG_ROWS, E, 0, at->row, scores);
+    ref_softmax(scores, E);
+    for (int64_t e = 0; e < E; e++) expect(rig, at, E, 1, e, 0, scores[e]);
 }
 
 static void expect_select(Rig *rig, const Place *at) {
     const PgKernel *k = &rig->kernel;
-    bool taken[64] = {false};
-    for (int64_t j = 0; j < k->k; j++) {
-        int64_t best = -1;
-        float most = 0;
-        for (int64_t e = 0; e < k->E; e++) {
-            float score = get(rig, PG_OP_X, PG_ROWS, at, k->E, 1, e, 0);
-            if (k->select_bias) score = score + rig_float(rig, PG_OP_W, 0, (uint64_t)e);
-            if (!taken[e] && (best < 0 || score > most)) best = e, most = score;
-        }
-        taken[best] = true;
-    }
-    uint64_t slot = at->row * (uint64_t)k->k;
-    for (int32_t e = 0; e < k->E; e++)
-        if (taken[e]) rig_expect_int(rig, PG_OP_EXPERTS, slot++, e);
+    float keys[64];
+    int32_t chosen[64];
+    rig_get_all(rig, PG_OP_X, PG_ROWS, k->E, 0, at->row, keys);
+    for (int64_t e = 0; k->select_bias && e < k->E; e++) keys[e] = keys[e] + rig_float(rig, PG_OP_W, 0, (uint64_t)e);
+    ref_select(keys, k->E, k->k, chosen);
+    for (int64_t j = 0; j < k->k; j++) rig_expect_int(rig, PG_OP_EXPERTS, at->row * (uint64_t)k->k + (uint64_t)j, chosen[j]);
 }
 
 static void expect_gates(Rig *rig, const Place *at) {
@@ -172,39 +157,39 @@ static void expect_gates(Rig *rig, const Place *at) {
     }
 }
 
-static void router_case(const CgTarget *target, RigRandom random, PgKind kind) {
+static void router_case(Rng random, PgKind kind) {
     Rig rig;
-    PgKernel k = {.kind = kind, .mode = rig_next(&random) % 3 ? PG_BLOCK : PG_ROW};
-    k.O = k.E = rig_range(&random, 1, 40);
-    k.k = rig_range(&random, 1, k.E < 10 ? k.E : 10);
-    k.normalize = rig_next(&random) % 2;
-    k.scaled = rig_next(&random) % 2;
+    PgKernel k = {.kind = kind, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW};
+    k.O = k.E = rng_between(&random, 1, 40);
+    k.k = rng_between(&random, 1, k.E < 10 ? k.E : 10);
+    k.normalize = rng_next(&random) % 2;
+    k.scaled = rng_next(&random) % 2;
     k.scale = k.scaled ? 2.5 : 0;
-    k.select_bias = kind == PG_SELECT && rig_next(&random) % 2;
-    open_with(&rig, target, &k, random, 1, 1);
+    k.select_bias = kind == PG_SELECT && rng_next(&random) % 2;
+    open_with(&rig, &k, random, 1, 1);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, pg_panels(k.E) * PG_LANES * 4, -1, 1);
     if (kind == PG_SELECT) rig_result(&rig, PG_OP_EXPERTS);
     if (kind == PG_GATES) rig_result(&rig, PG_OP_COMBINE_W);
     if (kind == PG_SELECT && k.E > 2)  /* a tie */
         for (uint64_t at = 0; at < rig.slot_bytes[PG_OP_X] / 4; at += 16)
             rig_set(&rig, PG_OP_X, 0, at + 2, rig_float(&rig, PG_OP_X, 0, at));
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, kind == PG_SOFTMAX ? expect_softmax : kind == PG_SELECT ? expect_select : expect_gates);
     rig_check(&rig, "router");
     for (uint64_t row = 0; row < rig.rows; row++) assert_int_equal(rig.nonfinite[row], 0);
     rig_close(&rig);
 }
 
-static void softmax_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SOFTMAX); }
-static void select_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_SELECT); }
-static void gates_case(const CgTarget *target, RigRandom random) { router_case(target, random, PG_GATES); }
+static void softmax_case(Rng random) { router_case(random, PG_SOFTMAX); }
+static void select_case(Rng random) { router_case(random, PG_SELECT); }
+static void gates_case(Rng random) { router_case(random, PG_GATES); }
 
-static void nonfinite_case(const CgTarget *target, RigRandom random) {
+static void nonfinite_case(Rng random) {
     Rig rig;
     PgKernel k = {.kind = PG_SOFTMAX, .mode = PG_BLOCK, .O = 3, .E = 3, .k = 1};
-    open_with(&rig, target, &k, random, 1, 1);
+    open_with(&rig, &k, random, 1, 1);
     rig_set(&rig, PG_OP_X, 0, 16 * (rig.rows - 1) + 1, -INFINITY); /* the last row's second expert */
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     for (uint64_t row = 0; row < rig.rows; row++)
         assert_int_equal(rig.nonfinite[row], row == rig.rows - 1 ? rig.phase.block + 1 : 0);
     rig_close(&rig);
@@ -218,15 +203,15 @@ static void expect_mix(Rig *rig, const Place *at) {
         for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, ref_mix(rig, PG_OP_W, at->row, k->O, k->N, i, n));
 }
 
-static void mix_case(const CgTarget *target, RigRandom random) {
+static void mix_case(Rng random) {
     Rig rig;
-    PgKernel k = {.kind = PG_MIX, .mode = rig_next(&random) % 3 ? PG_BLOCK : PG_ROW, .O = rig_range(&random, 1, 40)};
-    k.N = rig_range(&random, 1, 20);
-    k.E = rig_range(&random, 1, 8);
-    k.k = rig_range(&random, 1, k.E);
-    open_with(&rig, target, &k, random, 1, k.N);
+    PgKernel k = {.kind = PG_MIX, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW, .O = rng_between(&random, 1, 40)};
+    k.N = rng_between(&random, 1, 20);
+    k.E = rng_between(&random, 1, 8);
+    k.k = rng_between(&random, 1, k.E);
+    open_with(&rig, &k, random, 1, k.N);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, (uint64_t)(k.E * k.N) * pg_panels(k.O) * PG_LANES * 4, -2, 2);
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, expect_mix);
     rig_check(&rig, "mix");
     rig_close(&rig);
@@ -246,19 +231,19 @@ static void expect_outer(Rig *rig, const Place *at) {
     }
 }
 
-static void outer_case(const CgTarget *target, RigRandom random) {
+static void outer_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_OUTER);
     Rig rig;
-    k.N = rig_range(&random, 1, 40);
-    k.mixed = k.y_layout == PG_ROWS && rig_next(&random) % 2;
-    k.per_expert = k.y_layout != PG_ROWS && rig_next(&random) % 2;
-    open_with(&rig, target, &k, random, 1, k.N);
+    k.N = rng_between(&random, 1, 40);
+    k.mixed = k.y_layout == PG_ROWS && rng_next(&random) % 2;
+    k.per_expert = k.y_layout != PG_ROWS && rng_next(&random) % 2;
+    open_with(&rig, &k, random, 1, k.N);
     uint64_t parameters = (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4;
     if (k.mixed)
         rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, k.N), -2, 2);
     else
         rig_place(&rig, PG_OP_W, PG_WEIGHTS, parameters, -2, 2);
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, expect_outer);
     rig_check(&rig, "outer");
     rig_close(&rig);
@@ -283,22 +268,22 @@ static void expect_contract(Rig *rig, const Place *at) {
     }
 }
 
-static void element_case(const CgTarget *target, RigRandom random, PgKind kind) {
+static void element_case(Rng random, PgKind kind) {
     PgKernel k = random_kernel(&random, kind);
     Rig rig;
     bool inject = kind == PG_INJECT;
-    k.N = rig_range(&random, 1, 40);
-    k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
-    open_with(&rig, target, &k, random, inject ? 1 : k.N, inject ? k.N : 1);
+    k.N = rng_between(&random, 1, 40);
+    k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    open_with(&rig, &k, random, inject ? 1 : k.N, inject ? k.N : 1);
     rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.N, 1), -2, 2);
-    rig_run(&rig, tiles(&rig));
+    run_all(&rig);
     each_place(&rig, inject ? expect_inject : expect_contract);
     rig_check(&rig, inject ? "inject" : "contract");
     rig_close(&rig);
 }
 
-static void inject_case(const CgTarget *target, RigRandom random) { element_case(target, random, PG_INJECT); }
-static void contract_case(const CgTarget *target, RigRandom random) { element_case(target, random, PG_CONTRACT); }
+static void inject_case(Rng random) { element_case(random, PG_INJECT); }
+static void contract_case(Rng random) { element_case(random, PG_CONTRACT); }
 
 static void expect_recur(Rig *rig, const Place *at) {
     const PgKernel *k = &rig->kernel;
@@ -332,17 +317,19 @@ static void count_states(Rig *rig) {
     }
 }
 
-static void recur_case(const CgTarget *target, RigRandom random) {
+static void recur_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_RECUR);
     Rig rig;
-    k.N = rig_range(&random, 1, 20);
-    k.z_layout = rig_next(&random) % 2 ? k.y_layout : PG_ROWS;
-    k.held = k.y_layout == PG_PLANES && rig_next(&random) % 2;
-    open_with(&rig, target, &k, random, k.N, k.N);
+    k.N = rng_between(&random, 1, 20);
+    k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    k.held = k.y_layout == PG_PLANES && rng_next(&random) % 2;
+    open_with(&rig, &k, random, k.N, k.N);
     rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, k.N), -2, 2);
     rig_place(&rig, PG_OP_STATE, PG_STATE, (k.E ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4, -2, 2);
     count_states(&rig);
-    rig_run(&rig, rig.args.n_segments * (uint32_t)pg_panels(k.O));
+    rig.phase.count = PG_PER_SEGMENT;
+    rig.phase.fixed = (uint32_t)pg_panels(k.O);
+    rig_run(&rig);
     each_place(&rig, expect_recur);
     rig_check(&rig, "recur");
     rig_close(&rig);
@@ -360,7 +347,7 @@ static void inject_gives_the_bits(void **state) { (void)state, rig_each(16, 9, i
 static void contract_gives_the_bits(void **state) { (void)state, rig_each(16, 10, contract_case); }
 static void states_move_row_by_row(void **state) { (void)state, rig_each(24, 11, recur_case); }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elementwise_gives_the_bits),      cmocka_unit_test(slice_copies),
         cmocka_unit_test(softmax_gives_the_bits),          cmocka_unit_test(selection_takes_the_largest),
@@ -369,7 +356,5 @@ int main(void) {
         cmocka_unit_test(inject_gives_the_bits),           cmocka_unit_test(contract_gives_the_bits),
         cmocka_unit_test(states_move_row_by_row),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    cg_llvm_shutdown();
-    return failed;
+    return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }
