@@ -45,6 +45,9 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
         [PG_EW_ADD_PARAM] = "add_param",
         [PG_EW_MUL_PARAM] = "mul_param",
     };
+    SU_TABLE_FULL(selects, PG_CHOSEN + 1);
+    SU_TABLE_FULL(layouts, PG_POSITIONS + 1);
+    SU_TABLE_FULL(scans, PG_SCAN_PARAMS + 1);
     SU_TABLE_FULL(ews, PG_EW_MUL_PARAM + 1);
     Name n = {out, size, 0};
     append(&n, "%s_%s", pg_kind_word(k->kind), k->mode == PG_ROW ? "row" : "block");

@@ -1,6 +1,7 @@
 /* The tables of a program as C: designated initialisers of the structs of ir/program.h, so that they may be read too. What is zero is
  * left out where that is most of it (operands). */
 #include "codegen/artefact.h"
+#include "support/table.h"
 
 #include <inttypes.h>
 
@@ -24,6 +25,7 @@ static void print_ref(const PgRef *ref, SuText *out) {
 #define PG_SPACE_ROW(NAME, word) "PG_" #NAME,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(spaces, PG_STATE + 1);
     su_text_add(out, "{%s, %" PRIu64 ", %" PRIu64 "}", spaces[ref->space], ref->per_row, ref->fixed);
 }
 

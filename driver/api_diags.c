@@ -4,6 +4,7 @@
 #include "driver/api.h"
 #include "support/alloc.h"
 #include "support/str.h"
+#include "support/table.h"
 
 const char *mossc_version(void) { return MOSSC_VERSION; }
 
@@ -21,6 +22,7 @@ size_t mossc_diags_count(const MosscDiags *diags) { return diags->found.count; }
 
 MosscDiag mossc_diags_at(const MosscDiags *diags, size_t i) {
     static const MosscSeverity severities[] = {[SU_ERROR] = MOSSC_ERROR, [SU_WARNING] = MOSSC_WARNING, [SU_NOTE] = MOSSC_NOTE};
+    SU_TABLE_FULL(severities, SU_NOTE + 1);
     const SuDiag *d = &diags->found.items[i];
     const char *path = d->span.source ? d->span.source->path : NULL;
     return (MosscDiag){.severity = severities[d->severity],

@@ -5,6 +5,7 @@
 
 #include "runtime/fresh.h"
 #include "support/alloc.h"
+#include "support/table.h"
 
 static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
     static const RtFreshKind kinds[] = {
@@ -15,6 +16,7 @@ static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
         [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS,
         [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
     };
+    SU_TABLE_FULL(kinds, FE_INIT_A_LOG + 1);
     RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank},
                            .kind = kinds[tensor->init],
                            .fan = tensor->fan,
@@ -92,7 +94,7 @@ static bool fresh_model_unguarded(DrBuild *build, uint64_t seed, const MossOptio
     if (ok)
         ok = dr_take_ok(build, moss_model_from_memory(build->program, dr_codes(build), look_up, &drawn, options, out_model));
     else
-        su_error(&build->diags, (SuSpan){0}, NULL, "out of memory drawing the weights of '%s'", build->spec.name);
+        su_out_of_memory(&build->diags, "drawing weights");
     for (size_t i = 0; i < drawn.count; i++) su_free(drawn.elements[i]);
     su_arena_free(&arena);
     return ok;

@@ -4,6 +4,7 @@
 
 #include "ir/internal.h"
 #include "ir/work.h"
+#include "support/table.h"
 
 typedef struct Count {
     const IrGraph *g;
@@ -75,7 +76,7 @@ static IrWork (*const works[])(const Count *) = {
 #include "ir/ops.def"
 #undef IR_OP
 };
-_Static_assert(sizeof works / sizeof *works == IR_OP_COUNT, "an operation has no work");
+SU_TABLE_FULL(works, IR_OP_COUNT);
 
 /* ---------------------------------------------------------------------------------------------- bytes */
 

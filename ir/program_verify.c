@@ -1,6 +1,7 @@
 /* The rules that hold for every program. RULES lists them; a rule relies on those before it, so the first that is broken ends the
  * check, and each reports the first place that breaks it. */
 #include "ir/program_verify.h"
+#include "support/table.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -18,7 +19,8 @@ typedef struct Verify {
     SuDiags *diags;
 } Verify;
 
-static const char *const MODES[PG_MODES] = {[PG_ROW] = "row", [PG_BLOCK] = "block"};
+static const char *const MODES[] = {[PG_ROW] = "row", [PG_BLOCK] = "block"};
+SU_TABLE_FULL(MODES, PG_MODES);
 
 __attribute__((format(printf, 2, 3))) static bool bad(const Verify *v, const char *format, ...) {
     va_list args;

@@ -6,10 +6,11 @@
 #include "passes/passes.h"
 #include "support/clock.h"
 #include "support/file.h"
+#include "support/table.h"
 
 static const struct {
     const char *name, *help;
-} PASSES[PS_PASS_COUNT] = {
+} PASSES[] = {
     [PS_ROUTE_FUSION] = {"route-fusion", "compute only the chosen experts; a router is one kernel"},
     [PS_SCAN_FUSION] = {"scan-fusion", "convolution, and everything from delta to the gate, are one kernel each"},
     [PS_ELEMENTWISE_FUSION] = {"elementwise-fusion",
@@ -18,6 +19,7 @@ static const struct {
     [PS_PLAN] = {"plan", "let buffers that do not live together share memory"},
     [PS_SCHEDULE] = {"schedule", "let phases that do not depend on each other share a stage"},
 };
+SU_TABLE_FULL(PASSES, PS_PASS_COUNT);
 
 const char *ps_pass_name(PsPass pass) { return PASSES[pass].name; }
 const char *ps_pass_help(PsPass pass) { return PASSES[pass].help; }

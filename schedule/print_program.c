@@ -2,11 +2,13 @@
 #include <inttypes.h>
 
 #include "schedule/schedule.h"
+#include "support/table.h"
 
 static const char *const COUNTS[] = {
 #define PG_COUNT_ROW(NAME, word) word,
 #include "ir/words.def"
 };
+SU_TABLE_FULL(COUNTS, PG_PER_POSITION_BLOCK + 1);
 
 static void print_epilogue(const PgKernel *k, FILE *out) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
@@ -20,10 +22,12 @@ static void print_features(const PgKernel *k, FILE *out) {
 #define PG_SELECT_ROW(NAME, word, printed) printed,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(selects, PG_CHOSEN + 1);
     static const char *const scans[] = {
 #define PG_SCAN_ROW(NAME, word) word,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(scans, PG_SCAN_PARAMS + 1);
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
     if (k->kind == PG_LINEAR && k->select != PG_SINGLE) fprintf(out, " %s", selects[k->select]);
     if (k->kind == PG_SCAN) fprintf(out, " %s", scans[k->scan]);
@@ -42,6 +46,7 @@ static void print_operand(int slot, const PgRef *ref, FILE *out) {
 #define PG_SPACE_ROW(NAME, word) word,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(spaces, PG_STATE + 1);
     fprintf(out, " %d:%s+", slot, spaces[ref->space]);
     if (ref->per_row != 0) fprintf(out, "%" PRIu64 "*LD+", ref->per_row);
     fprintf(out, "%" PRIu64, ref->fixed);

@@ -3,18 +3,20 @@
 
 #include "tokenizer/read.h"
 #include "tokenizer/regex.h"
+#include "support/table.h"
 
 enum { F_VERSION, F_TRUNCATION, F_PADDING, F_ADDED, F_NORMALIZER, F_PRE, F_POST, F_DECODER, F_MODEL, F_COUNT };
 
-static const TkField root_fields[F_COUNT] = {[F_VERSION] = {"version", TK_STRING},
-                                             [F_TRUNCATION] = {"truncation", TK_NULL | TK_MAP},
-                                             [F_PADDING] = {"padding", TK_NULL | TK_MAP},
-                                             [F_ADDED] = {"added_tokens", TK_NULL | TK_LIST},
-                                             [F_NORMALIZER] = {"normalizer", TK_NULL | TK_MAP},
-                                             [F_PRE] = {"pre_tokenizer", TK_NULL | TK_MAP},
-                                             [F_POST] = {"post_processor", TK_NULL | TK_MAP},
-                                             [F_DECODER] = {"decoder", TK_NULL | TK_MAP},
-                                             [F_MODEL] = {"model", TK_MAP | TK_REQUIRED}};
+static const TkField root_fields[] = {[F_VERSION] = {"version", TK_STRING},
+                                      [F_TRUNCATION] = {"truncation", TK_NULL | TK_MAP},
+                                      [F_PADDING] = {"padding", TK_NULL | TK_MAP},
+                                      [F_ADDED] = {"added_tokens", TK_NULL | TK_LIST},
+                                      [F_NORMALIZER] = {"normalizer", TK_NULL | TK_MAP},
+                                      [F_PRE] = {"pre_tokenizer", TK_NULL | TK_MAP},
+                                      [F_POST] = {"post_processor", TK_NULL | TK_MAP},
+                                      [F_DECODER] = {"decoder", TK_NULL | TK_MAP},
+                                      [F_MODEL] = {"model", TK_MAP | TK_REQUIRED}};
+SU_TABLE_FULL(root_fields, F_COUNT);
 
 /* What a training script left: text is never cut or filled up here. */
 static void note_unused(const TkReader *r, const cJSON *const found[F_COUNT]) {

@@ -3,20 +3,22 @@
 
 #include "support/str.h"
 #include "tokenizer/read.h"
+#include "support/table.h"
 
 enum { M_TYPE, M_DROPOUT, M_UNK, M_PREFIX, M_SUFFIX, M_FUSE, M_FALLBACK, M_IGNORE, M_VOCAB, M_MERGES, M_COUNT };
 
 /* Files of GPT-2's time lack `type`; only BPE has merges. */
-static const TkField model_fields[M_COUNT] = {[M_TYPE] = {"type", TK_STRING},
-                                              [M_DROPOUT] = {"dropout", TK_NULL | TK_NUMBER},
-                                              [M_UNK] = {"unk_token", TK_NULL | TK_STRING},
-                                              [M_PREFIX] = {"continuing_subword_prefix", TK_NULL | TK_STRING},
-                                              [M_SUFFIX] = {"end_of_word_suffix", TK_NULL | TK_STRING},
-                                              [M_FUSE] = {"fuse_unk", TK_BOOL},
-                                              [M_FALLBACK] = {"byte_fallback", TK_BOOL},
-                                              [M_IGNORE] = {"ignore_merges", TK_BOOL},
-                                              [M_VOCAB] = {"vocab", TK_MAP | TK_REQUIRED},
-                                              [M_MERGES] = {"merges", TK_LIST | TK_REQUIRED}};
+static const TkField model_fields[] = {[M_TYPE] = {"type", TK_STRING},
+                                       [M_DROPOUT] = {"dropout", TK_NULL | TK_NUMBER},
+                                       [M_UNK] = {"unk_token", TK_NULL | TK_STRING},
+                                       [M_PREFIX] = {"continuing_subword_prefix", TK_NULL | TK_STRING},
+                                       [M_SUFFIX] = {"end_of_word_suffix", TK_NULL | TK_STRING},
+                                       [M_FUSE] = {"fuse_unk", TK_BOOL},
+                                       [M_FALLBACK] = {"byte_fallback", TK_BOOL},
+                                       [M_IGNORE] = {"ignore_merges", TK_BOOL},
+                                       [M_VOCAB] = {"vocab", TK_MAP | TK_REQUIRED},
+                                       [M_MERGES] = {"merges", TK_LIST | TK_REQUIRED}};
+SU_TABLE_FULL(model_fields, M_COUNT);
 
 /* ---- vocab */
 
@@ -143,13 +145,14 @@ bool tk_read_model(TkReader *r, TkBpe *bpe, const cJSON *item) {
 enum { A_ID, A_CONTENT, A_SINGLE, A_LSTRIP, A_RSTRIP, A_NORMALIZED, A_SPECIAL, A_COUNT };
 
 /* `special` means nothing here: all tokens are found in a text, as Hugging Face does without split_special_tokens. */
-static const TkField added_fields[A_COUNT] = {[A_ID] = {"id", TK_NUMBER | TK_REQUIRED},
-                                              [A_CONTENT] = {"content", TK_STRING | TK_REQUIRED},
-                                              [A_SINGLE] = {"single_word", TK_BOOL | TK_REQUIRED},
-                                              [A_LSTRIP] = {"lstrip", TK_BOOL | TK_REQUIRED},
-                                              [A_RSTRIP] = {"rstrip", TK_BOOL | TK_REQUIRED},
-                                              [A_NORMALIZED] = {"normalized", TK_BOOL | TK_REQUIRED},
-                                              [A_SPECIAL] = {"special", TK_BOOL | TK_REQUIRED}};
+static const TkField added_fields[] = {[A_ID] = {"id", TK_NUMBER | TK_REQUIRED},
+                                       [A_CONTENT] = {"content", TK_STRING | TK_REQUIRED},
+                                       [A_SINGLE] = {"single_word", TK_BOOL | TK_REQUIRED},
+                                       [A_LSTRIP] = {"lstrip", TK_BOOL | TK_REQUIRED},
+                                       [A_RSTRIP] = {"rstrip", TK_BOOL | TK_REQUIRED},
+                                       [A_NORMALIZED] = {"normalized", TK_BOOL | TK_REQUIRED},
+                                       [A_SPECIAL] = {"special", TK_BOOL | TK_REQUIRED}};
+SU_TABLE_FULL(added_fields, A_COUNT);
 
 /* Ids and texts of added tokens and of the vocab must agree. */
 static bool check_added(TkReader *r, const TkBpe *bpe, const char *path, int32_t id, const char *content) {

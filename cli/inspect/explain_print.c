@@ -4,6 +4,7 @@
 
 #include "cli/inspect/explain_print.h"
 #include "cli/format.h"
+#include "support/table.h"
 
 enum { NAME = 22, LINES = 8, KERNEL = 37 };
 
@@ -117,6 +118,7 @@ void cli_explain_print(const MsExplained *x) {
 
 static const char *const bottleneck_words[] = {
     [MS_BY_READING] = "reading", [MS_BY_ARITHMETIC] = "arithmetic", [MS_BY_WAITING] = "waiting", [MS_BY_SIZE] = "size"};
+SU_TABLE_FULL(bottleneck_words, MS_BY_SIZE + 1);
 
 static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     cJSON *item = cJSON_CreateObject();

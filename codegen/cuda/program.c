@@ -3,6 +3,7 @@
 #include "codegen/cuda/vmath.h"
 #include "codegen/target.h"
 #include "support/dmath.h"
+#include "support/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,7 @@ static void print_operands(const PgPhase *phase, SuText *out) {
 #define PG_SPACE_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(spaces, PG_STATE + 1);
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
         const PgRef *ref = &phase->operands[i];
@@ -64,6 +66,7 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
 #define PG_COUNT_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
+    SU_TABLE_FULL(counts, PG_PER_POSITION_BLOCK + 1);
     su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n", mode,
                 step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
