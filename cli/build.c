@@ -42,5 +42,6 @@ int cli_build_finish(DrBuild *build, bool ok) {
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {
-    return (MossOptions){.threads = (int)threads, .progress = cli_progress_callback, .progress_context = progress};
+    return (MossOptions){
+        .size = sizeof(MossOptions), .threads = (int)threads, .progress = cli_progress_callback, .progress_context = progress};
 }

@@ -67,27 +67,29 @@ uint32_t mossc_compiled_found(const MosscCompiled *compiled) { return compiled->
 
 /* ---------------------------------------------------------------------------------------------- weights */
 
-static MossOptions options_on(const MosscCompiled *compiled, const MossOptions *given) {
-    MossOptions options = given ? *given : (MossOptions){0};
-    options.device = compiled->build.device;
-    return options;
+/* The caller's options on the device of `compiled`. */
+static MossError options_on(const MosscCompiled *compiled, const MossOptions *given, MossOptions *out_options) {
+    MossError error = rt_take_options(given, out_options);
+    out_options->device = compiled->build.device;
+    return error;
 }
 
 MossError mossc_model_open(MosscCompiled *compiled, const char *const *paths, size_t n_paths, const MossOptions *options,
                            MosscDiags *diags, MossModel **out_model) {
     DrBuild *build = &compiled->build;
-    MossOptions moss = options_on(compiled, options);
+    MossOptions moss;
     *out_model = NULL;
-    bool ok = dr_take_ok(build, moss_model_load(build->program, dr_codes(build), paths, n_paths, &moss, out_model));
-    return api_result(build, ok, MOSS_BAD_WEIGHTS, diags);
+    MossError error = options_on(compiled, options, &moss);
+    if (error.code == MOSS_OK) error = moss_model_load(build->program, dr_codes(build), paths, n_paths, &moss, out_model);
+    return api_result(build, dr_take_ok(build, error), MOSS_BAD_WEIGHTS, diags);
 }
 
 MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, const MossOptions *options, MosscDiags *diags,
                             MossModel **out_model) {
     DrBuild *build = &compiled->build;
-    MossOptions moss = options_on(compiled, options);
+    MossOptions moss;
     *out_model = NULL;
-    bool ok = dr_fresh_model(build, seed, &moss, out_model);
+    bool ok = dr_take_ok(build, options_on(compiled, options, &moss)) && dr_fresh_model(build, seed, &moss, out_model);
     return api_result(build, ok, MOSS_NO_MEMORY, diags);
 }
 

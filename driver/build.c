@@ -94,7 +94,8 @@ bool dr_build_code(DrBuild *build, const DrBuildOptions *options) {
 const PgCode *dr_codes(const DrBuild *build) { return build->device ? NULL : cg_codes(build->compiled); }
 
 MossOptions dr_moss_options(const DrBuild *build, const DrBuildOptions *options) {
-    return (MossOptions){.threads = (int)options->threads,
+    return (MossOptions){.size = sizeof(MossOptions),
+                         .threads = (int)options->threads,
                          .progress = options->progress.update,
                          .progress_context = options->progress.context,
                          .verify = options->verify,
@@ -179,13 +180,20 @@ void dr_build_free(DrBuild *build) {
     *build = (DrBuild){0};
 }
 
-bool dr_moss_ok(SuDiags *diags, MossError error) {
-    if (error.code == MOSS_OK) return true;
+static void add_lines(SuDiags *diags, MossError error) {
     for (const char *line = error.text; *line;) {
         int size = (int)strcspn(line, "\n");
         su_error(diags, (SuSpan){0}, NULL, "%.*s", size, line);
         line += size + (line[size] == '\n');
     }
+}
+
+bool dr_moss_ok(SuDiags *diags, MossError error) {
+    if (error.code == MOSS_OK) return true;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "putting an error into words")) return false;
+    add_lines(diags, error);
+    su_guard_end(&guard);
     return false;
 }
 

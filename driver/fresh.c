@@ -94,7 +94,7 @@ static bool fresh_model_unguarded(DrBuild *build, uint64_t seed, const MossOptio
     if (ok)
         ok = dr_take_ok(build, moss_model_from_memory(build->program, dr_codes(build), look_up, &drawn, options, out_model));
     else
-        su_error(&build->diags, (SuSpan){0}, NULL, "out of memory drawing the weights of '%s'", build->spec.name);
+        su_out_of_memory(&build->diags, "drawing weights");
     for (size_t i = 0; i < drawn.count; i++) su_free(drawn.elements[i]);
     su_arena_free(&arena);
     return ok;

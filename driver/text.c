@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/utf8.h"
 
 TkBpeOptions dr_bpe_options(const FeSpec *spec) {
@@ -20,7 +21,7 @@ RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags) {
         return tk_bpe_open(spec->tokenizer.file, &options, diags);
     }
     RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);
-    if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    if (!tokenizer) su_out_of_memory(diags, "making a tokenizer");
     return tokenizer;
 }
 

@@ -95,6 +95,8 @@ typedef struct FeSpec {
     FeBlock *blocks;
     int64_t n_blocks;
     uint8_t hash[16]; /* XXH3-128 of a canonical text of all of the above (names, comments and spans excluded) */
+    const struct FeTensor *tensors; /* [n_tensors] of fe_tensors, once they were asked for */
+    size_t n_tensors;
 } FeSpec;
 
 /* Reads and checks one spec. path "-" is standard input. sets: n_sets strings "PATH=VALUE" (value is YAML).
@@ -145,7 +147,7 @@ typedef struct FeTensor {
     int64_t active;    /* elements active per token */
 } FeTensor;
 
-/* All tensors; the array is allocated in spec->arena. Sizes above 2^48 elements were refused by fe_spec_load. */
+/* All tensors, of a spec that changes no more; the array is allocated in spec->arena, once. Sizes above 2^48 elements were refused by fe_spec_load. */
 const FeTensor *fe_tensors(FeSpec *spec, size_t *out_count);
 
 #endif

@@ -99,10 +99,14 @@ static void list_all(FeTensorList *l, FeSpec *spec) {
 }
 
 const FeTensor *fe_tensors(FeSpec *spec, size_t *out_count) {
-    FeTensorList list;
-    list_all(&list, spec);
-    *out_count = list.count;
-    return list.items;
+    if (!spec->tensors) {
+        FeTensorList list;
+        list_all(&list, spec);
+        spec->n_tensors = list.count;
+        spec->tensors = list.items;
+    }
+    *out_count = spec->n_tensors;
+    return spec->tensors;
 }
 
 static bool element_count(const FeTensor *t, uint64_t *out_count) {

@@ -3,8 +3,6 @@
 #include "runtime/packed.h"
 #include "runtime/weights.h"
 
-static const MossOptions defaults = {0};
-
 /* Packing is the first half of loading where a device gets the weights after it. */
 typedef struct Half {
     const MossOptions *options;
@@ -57,7 +55,6 @@ static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool dro
 
 static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
                             const MossOptions *options, MossModel **out_model) {
-    options = options ? options : &defaults;
     MossModel *m;
     MossError error = rt_model_make(program, codes, options, &m);
     if (error.code != MOSS_OK) return error;
@@ -116,9 +113,11 @@ static MossError model_load_unguarded(const PgProgram *program, const PgCode *co
 MossError moss_model_load(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
                           const MossOptions *options, MossModel **out_model) {
     *out_model = NULL;
+    MossOptions own;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "loading a model")) return rt_failure(&guard.failure);
-    MossError result = model_load_unguarded(program, codes, paths, n_paths, options, out_model);
+    MossError result = rt_take_options(options, &own);
+    if (result.code == MOSS_OK) result = model_load_unguarded(program, codes, paths, n_paths, &own, out_model);
     su_guard_end(&guard);
     return result;
 }
@@ -128,7 +127,6 @@ static MossError weights_pack_unguarded(const PgProgram *program, const char *co
     RtCheckpoints checkpoints;
     MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
     if (error.code != MOSS_OK) return error;
-    options = options ? options : &defaults;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
     SuCleanup files, threads;
@@ -150,9 +148,11 @@ static MossError weights_pack_unguarded(const PgProgram *program, const char *co
 
 MossError moss_weights_pack(const PgProgram *program, const char *const *paths, size_t n_paths, const MossOptions *options,
                             const char *out_path) {
+    MossOptions own;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "packing weights")) return rt_failure(&guard.failure);
-    MossError result = weights_pack_unguarded(program, paths, n_paths, options, out_path);
+    MossError result = rt_take_options(options, &own);
+    if (result.code == MOSS_OK) result = weights_pack_unguarded(program, paths, n_paths, &own, out_path);
     su_guard_end(&guard);
     return result;
 }
@@ -202,9 +202,11 @@ static MossError model_from_memory_unguarded(const PgProgram *program, const PgC
 MossError moss_model_from_memory(const PgProgram *program, const PgCode *codes, MossTensorLookup lookup, void *context,
                                  const MossOptions *options, MossModel **out_model) {
     *out_model = NULL;
+    MossOptions own;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "loading a model")) return rt_failure(&guard.failure);
-    MossError result = model_from_memory_unguarded(program, codes, lookup, context, options, out_model);
+    MossError result = rt_take_options(options, &own);
+    if (result.code == MOSS_OK) result = model_from_memory_unguarded(program, codes, lookup, context, &own, out_model);
     su_guard_end(&guard);
     return result;
 }

@@ -106,7 +106,30 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     return true;
 }
 
-static const MossOptions defaults = {0};
+static bool all_zero(const void *memory, size_t size) {
+    const unsigned char *bytes = memory;
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i]) return false;
+    return true;
+}
+
+MossError rt_take_options(const MossOptions *given, MossOptions *out_options) {
+    const size_t known = sizeof *out_options;
+    *out_options = (MossOptions){.size = known};
+    if (!given) return (MossError){.code = MOSS_OK};
+    size_t size = given->size;
+    if (size < sizeof given->size)
+        return rt_error(MOSS_BAD_INPUT, "MossOptions.size is %zu; expected sizeof(MossOptions), %zu", size, known);
+    if (size > known && !all_zero((const char *)given + known, size - known)) {
+        return rt_error(MOSS_BAD_INPUT,
+                        "MossOptions.size is %zu, of a later moss.h than this library's (%zu), and an option that only"
+                        " the later one has is set: use a later library",
+                        size, known);
+    }
+    memcpy(out_options, given, size < known ? size : known);
+    out_options->size = known;
+    return (MossError){.code = MOSS_OK};
+}
 
 static MossError no_model(const PgProgram *program) {
     return rt_error(MOSS_NO_MEMORY, "no memory for the model's %llu bytes of weights and what its steps need",
@@ -129,7 +152,6 @@ MossError rt_model_make(const PgProgram *program, const PgCode *codes, const Mos
     MossModel *m = su_calloc(1, sizeof *m);
     MossError error = {.code = MOSS_OK};
     *out_model = NULL;
-    options = options ? options : &defaults;
     if (!codes && program->n_kernels && !options->device) {
         su_free(m);
         return rt_error(MOSS_BAD_INPUT,
@@ -214,7 +236,7 @@ static MossError model_open_unguarded(const PgProgram *program, const PgCode *co
     su_cleanup_add(&file, close_packed, &packed);
     error = rt_model_make(program, codes, options, &m);
     su_cleanup_add(&model, free_model, m);
-    if (error.code == MOSS_OK) error = use_packed(m, &packed, path, options ? options : &defaults);
+    if (error.code == MOSS_OK) error = use_packed(m, &packed, path, options);
     su_cleanup_done(&model);
     su_cleanup_done(&file);
     if (error.code == MOSS_OK)
@@ -228,9 +250,11 @@ static MossError model_open_unguarded(const PgProgram *program, const PgCode *co
 MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
                           MossModel **out_model) {
     *out_model = NULL;
+    MossOptions own;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "opening a model")) return rt_failure(&guard.failure);
-    MossError result = model_open_unguarded(program, codes, path, options, out_model);
+    MossError result = rt_take_options(options, &own);
+    if (result.code == MOSS_OK) result = model_open_unguarded(program, codes, path, &own, out_model);
     su_guard_end(&guard);
     return result;
 }
@@ -240,7 +264,7 @@ static MossError weights_verify_unguarded(const PgProgram *program, const char *
     MossError error = open_packed(path, program, &packed);
     if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
-    RtWorkers *workers = rt_model_workers(options ? options : &defaults);
+    RtWorkers *workers = rt_model_workers(options);
     SuCleanup file, threads;
     su_cleanup_add(&file, close_packed, &packed);
     su_cleanup_add(&threads, rt_workers_drop, workers);
@@ -257,9 +281,11 @@ static MossError weights_verify_unguarded(const PgProgram *program, const char *
 }
 
 MossError moss_weights_verify(const PgProgram *program, const char *path, const MossOptions *options) {
+    MossOptions own;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "verifying weights")) return rt_failure(&guard.failure);
-    MossError result = weights_verify_unguarded(program, path, options);
+    MossError result = rt_take_options(options, &own);
+    if (result.code == MOSS_OK) result = weights_verify_unguarded(program, path, &own);
     su_guard_end(&guard);
     return result;
 }

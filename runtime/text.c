@@ -47,10 +47,11 @@ struct MossStream {
 };
 
 static MossError stream_create_unguarded(const MossTokenizer *tokenizer, MossStream **out_stream) {
-    MossStream *stream = *out_stream = su_malloc(sizeof *stream);
+    MossStream *stream = su_malloc(sizeof *stream);
     if (!stream) return rt_error(MOSS_NO_MEMORY, "no memory for a stream of text");
     *stream = (MossStream){.text.tokenizer = tokenizer};
     su_text_append(&stream->gained, "", 0);
+    *out_stream = stream;
     return fine;
 }
 
@@ -133,12 +134,16 @@ typedef struct Completion {
     int32_t tokens[BURST];
 } Completion;
 
-/* false: the caller has enough. */
-static bool tell(Completion *c, int32_t token) {
+static MossError no_text_memory(void) { return rt_error(MOSS_NO_MEMORY, "out of memory decoding a token"); }
+
+/* *out_go is false: the caller has enough. No guard is around the call of `told`, which may make objects of its own. */
+static MossError tell(Completion *c, int32_t token, bool *out_go) {
     size_t size;
-    const char *text = add_token(c->stream, token, &size);
+    const char *text = moss_stream_add(c->stream, token, &size);
+    if (!text) return no_text_memory();
     c->left--;
-    return c->told(c->context, token, text, size);
+    *out_go = c->told(c->context, token, text, size);
+    return fine;
 }
 
 /* Where no position is left: one more token, which cannot be fed. */
@@ -148,9 +153,10 @@ static MossError tell_last(Completion *c, MossStop *out_stop) {
     int32_t token = rt_tokenizer_sample(c->tokenizer, c->sequence.sampler, moss_state_logits(c->sequence.state), room);
     su_free(room);
     if (token < 0) return rt_error(MOSS_BAD_INPUT, "no logit is a number after the last token");
-    *out_stop = token == c->vocabulary.eos ? MOSS_STOP_EOS : MOSS_STOP_POSITIONS;
-    if (token != c->vocabulary.eos && !tell(c, token)) *out_stop = MOSS_STOP_CALLER;
-    return fine;
+    bool go = true;
+    MossError error = token == c->vocabulary.eos ? fine : tell(c, token, &go);
+    *out_stop = token == c->vocabulary.eos ? MOSS_STOP_EOS : go ? MOSS_STOP_POSITIONS : MOSS_STOP_CALLER;
+    return error;
 }
 
 /* How many tokens to pick and feed before they are told; 0: no position is left. */
@@ -169,9 +175,11 @@ static MossError complete(Completion *c, MossStop *out_stop) {
         if (n == 0) return tell_last(c, out_stop);
         MossError error = moss_generate(c->model, &c->vocabulary, &c->sequence, 1, n, &done);
         for (uint32_t i = 0; i < done; i++) {
-            if (tell(c, c->tokens[i])) continue;
+            bool go = true;
+            MossError lost = tell(c, c->tokens[i], &go);
+            if (go && lost.code == MOSS_OK) continue;
             *out_stop = MOSS_STOP_CALLER;
-            return fine;
+            return lost;
         }
         if (error.code != MOSS_OK) return error;
         if (!c->sequence.ended) continue;
@@ -182,14 +190,16 @@ static MossError complete(Completion *c, MossStop *out_stop) {
 }
 
 /* What is held of a character that no token finishes. */
-static void tell_rest(Completion *c) {
+static MossError tell_rest(Completion *c) {
     size_t size;
-    const char *text = end_text(c->stream, &size);
+    const char *text = moss_stream_end(c->stream, &size);
+    if (!text) return no_text_memory();
     if (size) c->told(c->context, -1, text, size);
+    return fine;
 }
 
-static MossError complete_unguarded(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
-                                    uint64_t count, MossText told, void *context, MossStop *out_stop) {
+MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
+                        MossText told, void *context, MossStop *out_stop) {
     MossStop unasked;
     if (!out_stop) out_stop = &unasked;
     *out_stop = MOSS_STOP_COUNT;
@@ -205,18 +215,10 @@ static MossError complete_unguarded(MossModel *model, MossState *state, const Mo
     if (error.code == MOSS_OK) {
         c.vocabulary = rt_tokenizer_vocabulary(tokenizer, bits);
         error = complete(&c, out_stop);
-        tell_rest(&c);
+        MossError rest = tell_rest(&c);
+        if (error.code == MOSS_OK) error = rest;
     }
     moss_stream_free(c.stream);
     su_free(bits);
     return error;
-}
-
-MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler, uint64_t count,
-                        MossText told, void *context, MossStop *out_stop) {
-    SuGuard guard;
-    if (SU_CAUGHT(&guard, NULL, "completing a text")) return rt_failure(&guard.failure);
-    MossError result = complete_unguarded(model, state, tokenizer, sampler, count, told, context, out_stop);
-    su_guard_end(&guard);
-    return result;
 }

@@ -215,6 +215,13 @@ void su_failed(SuDiags *diags, const SuFailure *failure) {
     diags->errors++;
 }
 
+bool su_out_of_memory(SuDiags *diags, const char *what) {
+    SuFailure failure = {.code = SU_OUT_OF_MEMORY};
+    snprintf(failure.text, sizeof failure.text, "out of memory %s", what);
+    su_failed(diags, &failure);
+    return false;
+}
+
 static void free_all(SuGuard *guard) {
     for (;;) {
         lock();

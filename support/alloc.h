@@ -111,6 +111,8 @@ void su_cleanup_done(SuCleanup *cleanup);
 SuFailureCode su_cleanup_reason(void);
 /* Makes `failure` (of another thread's guard) one of this sink's errors. */
 void su_failed(struct SuDiags *diags, const SuFailure *failure);
+/* "out of memory WHAT" as an error of this sink, for whoever does without su_fail; false. */
+bool su_out_of_memory(struct SuDiags *diags, const char *what);
 
 /* ---- for arenas */
 

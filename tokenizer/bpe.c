@@ -173,7 +173,7 @@ static bool encode(const void *self, const char *text, size_t size, RtTokens *ou
     const TkBpe *bpe = self;
     if (!check_text(text, size, diags)) return false;
     Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = bpe->make_matcher ? bpe->make_matcher() : NULL};
-    if (bpe->make_matcher && !run.matcher) return su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    if (bpe->make_matcher && !run.matcher) return su_out_of_memory(diags, "encoding a text");
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, free_matcher, &run);
     bool ok = tk_added_split(&bpe->added_raw, text, size, raw_piece, &run);

@@ -35,14 +35,14 @@ static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *opt
         return NULL;
     }
     RtTokenizer *tokenizer = tk_model_tokenizer(bpe, bos, eos);
-    if (!tokenizer) su_error(diags, (SuSpan){0}, NULL, "out of memory");
+    if (!tokenizer) su_out_of_memory(diags, "making a tokenizer");
     return tokenizer;
 }
 
 TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {
     TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
-        su_error(diags, (SuSpan){0}, NULL, "out of memory");
+        su_out_of_memory(diags, "making a tokenizer");
         return NULL;
     }
     bpe->vocab_size = vocab_size;

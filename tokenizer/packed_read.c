@@ -128,7 +128,7 @@ static bool read_stages(Reader *r, TkBpe *bpe, const TkTables *tables) {
         stage->kind = s->kind == TK_SPLIT ? TK_SPLIT : TK_BYTE_LEVEL;
         if (s->known == TK_KNOWN_NONE) continue;
         stage->pattern = tk_known_make((TkKnown)s->known, tables, r->text + s->literal.at, s->literal.size);
-        if (!stage->pattern) return su_error(r->diags, (SuSpan){0}, NULL, "out of memory");
+        if (!stage->pattern) return su_out_of_memory(r->diags, "making a tokenizer");
     }
     return true;
 }
@@ -186,7 +186,7 @@ TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_
     if (!check_header(&r, vocab_size)) return NULL;
     TkBpe *bpe = su_calloc(1, sizeof *bpe);
     if (!bpe) {
-        su_error(diags, (SuSpan){0}, NULL, "out of memory");
+        su_out_of_memory(diags, "making a tokenizer");
         return NULL;
     }
     if (read_model(&r, bpe)) return bpe;

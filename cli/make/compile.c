@@ -141,7 +141,7 @@ static bool write_code(Compile *c) { return dr_kind(&c->build)->write_code ? wri
 static bool copy_packed(Compile *c, const char *path) {
     RtPacked packed;
     const char *name = su_printf(&c->build.arena, "%s.weights", c->artefact.name);
-    MossOptions moss = {.threads = (int)c->options->threads};
+    MossOptions moss = {.size = sizeof moss, .threads = (int)c->options->threads};
     if (!dr_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
     if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
     bool ok = su_directory_write(&c->directory, name, packed.map.data, packed.map.size, &c->build.diags);

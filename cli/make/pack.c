@@ -25,7 +25,7 @@ static bool verify(DrBuild *build, const PackOptions *o) {
     const char *path = o->output ? o->output : o->weights.items[0];
     CliProgress progress = cli_progress_start(o->progress, "checking", "bytes");
     cli_progress_say(&progress);
-    MossOptions moss = {.threads = (int)o->threads};
+    MossOptions moss = {.size = sizeof moss, .threads = (int)o->threads};
     MossError error = moss_weights_verify(build->program, path, &moss);
     cli_progress_end(&progress);
     return dr_moss_ok(&build->diags, error);

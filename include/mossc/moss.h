@@ -61,11 +61,14 @@ typedef struct MossDevice MossDevice; /* moss_cuda_open makes one */
 /* Told about long work: done of total bytes. */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
 
+/* All zero but for size is right, as NULL is. Later versions may add to the end: a caller of an earlier one, whose size is less, gets what
+ * is zero there. MOSS_BAD_INPUT: size is 0, or more than this library's, unless what it does not know is zero. */
 typedef struct MossOptions {
-    int threads;    /* workers, the caller's thread included; 0: as many as there are `cpus`, or the process may
+    size_t size; /* sizeof(MossOptions) */
+    int threads; /* workers, the caller's thread included; 0: as many as there are `cpus`, or the process may
                       * use CPUs, and no more than its control groups' quota pays for. Where fewer can be started there are fewer
                       * (moss_model_missing_threads) */
-    bool no_pin;    /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
+    bool no_pin; /* workers are pinned to distinct CPUs of the allowed mask unless this is set */
     const int *cpus; /* [n_cpus] where workers run, one on each, in this order; those that the process may not use are passed
                       * over. NULL: any. With more threads than that none is pinned */
     size_t n_cpus;
@@ -74,7 +77,7 @@ typedef struct MossOptions {
     size_t arena_bytes;
     MossProgress progress; /* of loading; may be NULL */
     void *progress_context;
-    bool verify;    /* check every tensor of packed weights against its digest, which reads all of the file */
+    bool verify; /* check every tensor of packed weights against its digest, which reads all of the file */
     MossDevice *device; /* where weights and states lie and steps run; one model at a time. NULL: this process, and its CPUs */
 } MossOptions;
 
@@ -84,10 +87,10 @@ typedef struct MossOptions {
 enum { MOSS_ONE_ROW, MOSS_ROWS, MOSS_MODES };
 
 MOSS_API const char *moss_program_name(const MossProgram *program);
-MOSS_API int64_t moss_program_vocab_size(const MossProgram *program);    /* logits of a token */
+MOSS_API int64_t moss_program_vocab_size(const MossProgram *program); /* logits of a token */
 MOSS_API int64_t moss_program_max_positions(const MossProgram *program); /* tokens of a sequence; 0: no bound */
-MOSS_API int64_t moss_program_max_rows(const MossProgram *program);      /* tokens of a step, all segments together */
-MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program);  /* of one sequence */
+MOSS_API int64_t moss_program_max_rows(const MossProgram *program); /* tokens of a step, all segments together */
+MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program); /* of one sequence */
 MOSS_API uint64_t moss_program_weight_bytes(const MossProgram *program); /* of the packed weights */
 MOSS_API const uint8_t *moss_program_spec_hash(const MossProgram *program); /* [16] */
 /* Phases of a step of this kind (MOSS_ONE_ROW, MOSS_ROWS), and the name of one, such as "blocks.3.in_proj". */
@@ -204,12 +207,13 @@ MOSS_API bool moss_all_finite(const float *values, int64_t n);
 typedef struct MossNonFinite {
     bool found;
     int64_t position; /* of the token */
-    int32_t block;    /* of the spec; -1: outside the blocks, or on a device, where phases are not seen */
-    uint32_t line;    /* of the spec, where it is known; else 0 */
-    char phase[64];   /* such as "blocks.3.in_proj"; empty: not seen */
+    int32_t block; /* of the spec; -1: outside the blocks, or on a device, where phases are not seen */
+    uint32_t line; /* of the spec, where it is known; else 0 */
+    char phase[64]; /* such as "blocks.3.in_proj"; empty: not seen */
 } MossNonFinite;
 /* Feeds the tokens to the state one by one, slowly, up to the first phase whose result is not finite. */
-MOSS_API MossError moss_find_non_finite(MossModel *model, MossState *state, const int32_t *tokens, size_t count, MossNonFinite *out);
+MOSS_API MossError moss_find_non_finite(MossModel *model, MossState *state, const int32_t *tokens, size_t count,
+                                        MossNonFinite *out);
 
 /* Feeds one sequence in chunks of at most `chunk` tokens (0: moss_program_max_rows). logits of the last token are wanted. */
 MOSS_API MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, size_t count, uint32_t chunk);
@@ -288,7 +292,8 @@ MOSS_API MossVocabulary moss_tokenizer_vocabulary(const MossTokenizer *tokenizer
 
 /* The text of ids as they come, in whole UTF-8 characters where tokens are pieces of text (`bytes` gives any bytes): a piece of a
  * character is held until the rest is there. The tokenizer must outlive it. What add and end return is *out_size bytes and a NUL,
- * valid until the next call; end gives what is still held, as U+FFFD, and the stream may begin anew. */
+ * valid until the next call; end gives what is still held, as U+FFFD, and the stream may begin anew. NULL: no memory, and the
+ * text of this token is lost. */
 typedef struct MossStream MossStream;
 MOSS_API MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream);
 MOSS_API const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size);

@@ -1,5 +1,6 @@
 #include "runtime/cuda/moss_cuda.h"
 #include "runtime/model.h"
+#include "support/alloc.h"
 #include "support/file.h"
 #include "support/str.h"
 
@@ -31,10 +32,22 @@ static MossError load_either(MossDevice *device, const PgProgram *program, const
                     moss_cuda_facts(device)->architecture);
 }
 
+static MossError load_either_guarded(MossDevice *device, const PgProgram *program, const char *directory) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "reading the code of a GPU")) return rt_failure(&guard.failure);
+    MossError error = load_either(device, program, directory);
+    su_guard_end(&guard);
+    return error;
+}
+
 MossError moss_cuda_artefact_open(const PgProgram *program, const char *directory, const MossOptions *options,
                                   MossModel **out_model) {
-    MossDevice *device = options ? options->device : NULL;
-    if (!device) return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
-    MossError error = load_either(device, program, directory);
-    return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, directory, options, out_model);
+    MossOptions own;
+    *out_model = NULL;
+    MossError error = rt_take_options(options, &own);
+    if (error.code != MOSS_OK) return error;
+    if (!own.device)
+        return rt_error(MOSS_DEVICE, "%s runs on a GPU: give one of moss_cuda_open in MossOptions.device", program->name);
+    error = load_either_guarded(own.device, program, directory);
+    return error.code != MOSS_OK ? error : moss_artefact_open(program, NULL, directory, &own, out_model);
 }

@@ -2,7 +2,7 @@
  *
  *   moss_cuda_open(0, &device);
  *   moss_cuda_code(device, program, cubin, size);
- *   moss_model_open(program, NULL, "x.weights", &(MossOptions){.device = device}, &model);
+ *   moss_model_open(program, NULL, "x.weights", &(MossOptions){.size = sizeof(MossOptions), .device = device}, &model);
  *   … states, steps, moss_generate …
  *   moss_model_free(model), moss_device_free(device);
  *

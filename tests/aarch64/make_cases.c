@@ -143,7 +143,7 @@ static bool write_weights(Model *m, Weights *weights) {
         tensors[i] = (RtWriteTensor){.name = weights->tensors[i].name, .rank = weights->tensors[i].rank};
         memcpy(tensors[i].shape, weights->tensors[i].shape, sizeof tensors[i].shape);
     }
-    MossOptions moss = {.threads = 1};
+    MossOptions moss = {.size = sizeof moss, .threads = 1};
     bool ok = rt_safetensors_write(checkpoint, tensors, weights->count, fill, weights, &m->maker->diags) &&
               moss_ok(m, moss_weights_pack(m->program, &checkpoint, 1, &moss, path_of(m, "weights")));
     remove(checkpoint);
@@ -192,7 +192,7 @@ static bool run_here(Model *m) {
     CgCompiled *compiled = NULL;
     MossModel *model = NULL;
     MossState *state = NULL;
-    MossOptions moss = {.threads = 1};
+    MossOptions moss = {.size = sizeof moss, .threads = 1};
     MossSegment segment = {.tokens = m->tokens, .count = (uint32_t)m->T, .logits = MOSS_ALL_LOGITS};
     if (!cg_target_host(NULL, &host, &m->maker->diags)) return false;
     bool ok = cg_llvm_compile(&host, m->program, &(CgOptions){0}, &compiled, &m->maker->diags) &&
@@ -213,7 +213,7 @@ static bool given_case(Maker *maker) {
     const Options *o = maker->options;
     Model m = {.maker = maker, .name = "given", .T = GIVEN_TOKENS};
     snprintf(m.what, sizeof m.what, "%s", o->spec);
-    MossOptions moss = {.threads = 1};
+    MossOptions moss = {.size = sizeof moss, .threads = 1};
     bool ok = fe_spec_load(o->spec, NULL, 0, &m.spec, &maker->diags) && compile(&m) &&
               moss_ok(&m, moss_weights_pack(m.program, &o->weights, 1, &moss, path_of(&m, "weights")));
     if (ok) draw_tokens(&m, o->seed);

@@ -96,7 +96,7 @@ static bool run_case(const Case *c, const char *directory, int threads) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.weights", directory, c->name);
     Run r = {.c = c, .how = "loading"};
-    MossOptions options = {.threads = threads};
+    MossOptions options = {.size = sizeof options, .threads = threads};
     if (!moss_ok(&r, moss_model_open(c->program, c->codes, path, &options, &r.model))) return false;
     r.tokens = read_file(directory, c, "tokens", (size_t)c->T * sizeof *r.tokens);
     r.logits = read_file(directory, c, "logits", (size_t)(c->T * c->V) * sizeof *r.logits);

@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     void *library = dlopen(argv[1], RTLD_NOW);
     if (!library) die(argv[1], dlerror());
     const MossProgram *program = symbol(library, argv[2], "program");
-    MossOptions options = {.threads = threads ? atoi(threads) : 1, .no_pin = true, .verify = true};
+    MossOptions options = {.size = sizeof options, .threads = threads ? atoi(threads) : 1, .no_pin = true, .verify = true};
     MossModel *model;
     MossState *state;
     uint32_t count, most = chunk ? (uint32_t)atoi(chunk) : (uint32_t)moss_program_max_rows(program);

@@ -35,11 +35,12 @@ static void run(MossModel *model, void *memory, int64_t vocab) {
 
 int main(void) {
     const int cpus[] = {0};
-    MossOptions options = {.threads = 2, .arena = arena_one, .arena_bytes = sizeof arena_one};
+    MossOptions options = {.size = sizeof options, .threads = 2, .arena = arena_one, .arena_bytes = sizeof arena_one};
     MossModel *model;
     check(one_open(".", &options, &model));
     run(model, state_one, ONE_VOCAB);
-    options = (MossOptions){.cpus = cpus, .n_cpus = 1, .arena = arena_two, .arena_bytes = sizeof arena_two};
+    options =
+        (MossOptions){.size = sizeof(MossOptions), .cpus = cpus, .n_cpus = 1, .arena = arena_two, .arena_bytes = sizeof arena_two};
     check(two_open(".", &options, &model));
     run(model, state_two, TWO_VOCAB);
     return 0;

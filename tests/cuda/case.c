@@ -139,7 +139,7 @@ static bool compile(Case *c, MossDevice *device) {
 }
 
 bool case_load(Case *c, MossDevice *device, MossModel **out_model) {
-    MossOptions options = {.device = device};
+    MossOptions options = {.size = sizeof options, .device = device};
     return compile(c, device) && case_ok(c, "the code", moss_cuda_code(device, c->program, c->code.image, c->code.size)) &&
            case_ok(c, "the model", moss_model_from_memory(c->program, NULL, weights_drawn, &c->weights, &options, out_model));
 }

@@ -304,7 +304,7 @@ static void test_models_take_turns_on_one_gpu(void **unused) {
 static void test_a_gpu_serves_one_model_at_a_time(void **unused) {
     (void)unused;
     MossModel *model = load(&every), *other = NULL;
-    MossOptions options = {.device = device};
+    MossOptions options = {.size = sizeof options, .device = device};
     MossError error = moss_model_from_memory(every.program, NULL, weights_drawn, &every.weights, &options, &other);
     assert_int_equal(error.code, MOSS_DEVICE);
     assert_int_equal(moss_cuda_code(device, every.program, "none", 4).code, MOSS_DEVICE);
@@ -318,7 +318,7 @@ static void test_code_of_another_spec_is_refused(void **unused) {
     (void)unused;
     MossModel *model = load(&every), *other;
     moss_model_free(model);
-    MossOptions options = {.device = device};
+    MossOptions options = {.size = sizeof options, .device = device};
     MossError error = moss_model_from_memory(little.program, NULL, weights_drawn, &little.weights, &options, &other);
     assert_int_equal(error.code, MOSS_DEVICE);
     assert_non_null(strstr(error.text, "no code of 'small'"));

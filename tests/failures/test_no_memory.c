@@ -2,7 +2,6 @@
  * test_no_memory RUNS: at most RUNS values of n a scenario, evenly spread; 0: all. */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,34 +13,8 @@
 
 #include "mossc/mossc.h"
 #include "runtime/tokenizer.h"
-#include "support/alloc.h"
+#include "tests/failures/each_allocation.h"
 #include "tokenizer/bpe.h"
-
-/* ---- the hook */
-
-static atomic_long asked, live, failing; /* failing: which one fails; 0: none */
-
-static bool refused(void) {
-    long n = atomic_fetch_add(&asked, 1) + 1;
-    return n == atomic_load(&failing);
-}
-
-static void *resize(void *context, void *old, size_t size) {
-    (void)context;
-    if (size == 0) {
-        if (old) atomic_fetch_sub(&live, 1);
-        free(old);
-        return NULL;
-    }
-    if (refused()) return NULL;
-    void *memory = realloc(old, size);
-    if (memory && !old) atomic_fetch_add(&live, 1);
-    return memory;
-}
-
-static bool may_map(void *context, size_t size) { return (void)context, (void)size, !refused(); }
-
-static const SuAllocator hook = {.resize = resize, .may_map = may_map};
 
 /* ---- scenarios: each leaves nothing behind, whether it succeeds or not */
 
@@ -50,7 +23,6 @@ static char state_path[] = "/tmp/mossc-test-no-memory-XXXXXX/state";
 static MosscSpec *spec;
 static MosscCompiled *compiled;
 static MossModel *model;
-static long runs;
 static const int32_t tokens[] = {72, 101, 108, 108, 111};
 
 static MossError check(void) {
@@ -71,7 +43,8 @@ static MossError compile(void) {
 static MossError load(void) {
     const char *path = weights;
     MossModel *loaded;
-    MossError error = mossc_model_open(compiled, &path, 1, &(MossOptions){.threads = 2}, NULL, &loaded);
+    MossError error =
+        mossc_model_open(compiled, &path, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, NULL, &loaded);
     moss_model_free(loaded);
     return error;
 }
@@ -148,28 +121,6 @@ static MossError tokenize(void) {
     return error;
 }
 
-/* ---- every n */
-
-static void fail_each(MossError (*scenario)(void)) {
-    asked = failing = 0;
-    long before = live;
-    assert_int_equal(scenario().code, MOSS_OK);
-    long count = asked, stride = runs && count > runs ? count / runs : 1, failed = 0;
-    assert_int_equal(live, before);
-    for (long n = 1; n <= count; n += stride) {
-        asked = 0;
-        failing = n;
-        MossError error = scenario();
-        failing = 0;
-        if (live != before) fail_msg("allocation %ld of %ld: %ld blocks stay (%s)", n, count, live - before, error.text);
-        if (error.code == MOSS_OK) continue; /* done without: a cache, a wish */
-        if (error.code != MOSS_NO_MEMORY) fail_msg("allocation %ld of %ld: code %d: %s", n, count, error.code, error.text);
-        failed++;
-    }
-    if (!failed) fail_msg("none of %ld allocations failed", count);
-    print_message("  %ld allocations, every %ld: %ld errors\n", count, stride, failed);
-}
-
 #define SCENARIO(name)                                                                                                             \
     static void test_##name(void **state) { (void)state, fail_each(name); }
 SCENARIO(check)
@@ -210,7 +161,8 @@ static int prepare(void **state) {
     MosscCompileOptions options = {.size = sizeof options, .no_cache = true};
     return made && mossc_spec_open(spec_path, NULL, 0, NULL, &spec).code == MOSS_OK &&
                    mossc_compile(spec, &options, NULL, &compiled).code == MOSS_OK &&
-                   mossc_model_open(compiled, &path, 1, &(MossOptions){.threads = 2}, NULL, &model).code == MOSS_OK &&
+                   mossc_model_open(compiled, &path, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, NULL, &model)
+                           .code == MOSS_OK &&
                    moss_state_create(model, &fed).code == MOSS_OK && moss_feed(model, fed, tokens, 5, 0).code == MOSS_OK
                ? 0
                : -1;

@@ -163,7 +163,7 @@ static int run_seed(uint64_t seed, int threads) {
         return 1;
     }
     weights_draw(&spec, seed, &weights);
-    MossOptions options = {.threads = threads};
+    MossOptions options = {.size = sizeof options, .threads = threads};
     if (!moss_ok(moss_model_from_memory(program, cg_codes(compiled), weights_drawn, &weights, &options, &model)) ||
         !moss_ok(moss_state_create(model, &state))) {
         return 1;

@@ -390,7 +390,7 @@ static bool run_modes(Case *c, const char *label, const PgProgram *program, cons
     char mode[160];
     MossModel *model = NULL;
     MossState *state = NULL;
-    MossOptions options = {.threads = threads};
+    MossOptions options = {.size = sizeof options, .threads = threads};
     Rng rng = {c->seed + (uint64_t)threads};
     MossError error = moss_model_from_memory(program, cg_codes(compiled), weights_drawn, &c->weights, &options, &model);
     if (error.code == MOSS_OK) error = moss_state_create(model, &state);

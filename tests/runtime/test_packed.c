@@ -44,7 +44,10 @@ static const float *lookup(void *context, const char *name) {
 
 static MossModel *from_memory(void) {
     MossModel *model;
-    assert_int_equal(moss_model_from_memory(&program, NULL, lookup, NULL, &(MossOptions){.threads = 2}, &model).code, MOSS_OK);
+    assert_int_equal(
+        moss_model_from_memory(&program, NULL, lookup, NULL, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, &model)
+            .code,
+        MOSS_OK);
     return model;
 }
 
@@ -85,7 +88,9 @@ static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
     Files f = make_files();
     MossModel *memory = from_memory(), *checkpoint, *packed;
     assert_int_equal(moss_model_load(&program, NULL, &f.checkpoint, 1, NULL, &checkpoint).code, MOSS_OK);
-    assert_int_equal(moss_model_load(&program, NULL, &f.packed, 1, &(MossOptions){.verify = true}, &packed).code, MOSS_OK);
+    assert_int_equal(
+        moss_model_load(&program, NULL, &f.packed, 1, &(MossOptions){.size = sizeof(MossOptions), .verify = true}, &packed).code,
+        MOSS_OK);
     assert_int_equal(moss_weights_verify(&program, f.packed, NULL).code, MOSS_OK);
     assert_memory_equal(memory->weights.data, packed->weights.data, program.weight_bytes);
     assert_memory_equal(checkpoint->weights.data, packed->weights.data, program.weight_bytes);
@@ -103,7 +108,7 @@ static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
 
 static void must_verify_badly(void *context, const char *path, const char *what) {
     (void)context;
-    MossError error = moss_weights_verify(&program, path, &(MossOptions){.threads = 1});
+    MossError error = moss_weights_verify(&program, path, &(MossOptions){.size = sizeof(MossOptions), .threads = 1});
     if (error.code != MOSS_BAD_WEIGHTS && error.code != MOSS_NO_FILE) fail_msg("taken: %s", what);
     assert_true(strlen(error.text) > strlen(path));
 }
@@ -111,7 +116,8 @@ static void must_verify_badly(void *context, const char *path, const char *what)
 static void must_not_load(void *context, const char *path, const char *what) {
     (void)context;
     MossModel *model;
-    if (moss_model_load(&program, NULL, &path, 1, &(MossOptions){.threads = 1}, &model).code == MOSS_OK)
+    if (moss_model_load(&program, NULL, &path, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 1}, &model).code ==
+        MOSS_OK)
         fail_msg("loaded: %s", what);
     assert_null(model);
 }

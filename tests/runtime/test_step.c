@@ -119,7 +119,8 @@ static const float *toy_lookup(void *context, const char *name) {
 
 static MossModel *toy_model(const PgProgram *program, int threads) {
     MossModel *model;
-    MossError error = moss_model_from_memory(program, toy_codes, toy_lookup, NULL, &(MossOptions){.threads = threads}, &model);
+    MossError error = moss_model_from_memory(program, toy_codes, toy_lookup, NULL,
+                                             &(MossOptions){.size = sizeof(MossOptions), .threads = threads}, &model);
     assert_int_equal(error.code, MOSS_OK);
     assert_int_equal(moss_model_threads(model), threads);
     assert_ptr_equal(moss_model_program(model), program);
@@ -187,7 +188,9 @@ static void count_step(int threads, uint32_t rows, uint32_t segments, uint32_t c
                          .n_kernels = 1,
                          .steps = {step, step}};
     MossModel *model;
-    assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.threads = threads}, &model).code,
+    assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL,
+                                            &(MossOptions){.size = sizeof(MossOptions), .threads = threads}, &model)
+                         .code,
                      MOSS_OK);
     MossSegment list[MAX_ROWS];
     for (uint32_t s = 0; s < segments; s++) { /* the first has what the others, of one row each, leave; all rows are wanted */
@@ -294,7 +297,7 @@ static void test_memory_of_the_callers_serves_states_and_steps(void **unused) {
     PgProgram program = toy_program();
     _Alignas(64) static uint8_t memory[1 << 16], arena[256];
     assert_in_range(program.state_bytes, 1, sizeof memory - 1);
-    MossOptions options = {.threads = 2, .arena = arena, .arena_bytes = sizeof arena};
+    MossOptions options = {.size = sizeof options, .threads = 2, .arena = arena, .arena_bytes = sizeof arena};
     MossModel *model;
     MossState *state;
     assert_int_equal(moss_model_from_memory(&program, toy_codes, toy_lookup, NULL, &options, &model).code, MOSS_OK);
@@ -317,7 +320,7 @@ static void test_memory_that_is_not_aligned_is_left_alone(void **unused) {
     (void)unused;
     PgProgram program = toy_program();
     _Alignas(64) static uint8_t arena[1 << 12], zeros[sizeof arena];
-    MossOptions options = {.threads = 1, .arena = arena + 4, .arena_bytes = sizeof arena - 4};
+    MossOptions options = {.size = sizeof options, .threads = 1, .arena = arena + 4, .arena_bytes = sizeof arena - 4};
     MossModel *model;
     assert_int_equal(moss_model_from_memory(&program, toy_codes, toy_lookup, NULL, &options, &model).code, MOSS_OK);
     MossState *state = new_state(model);
@@ -438,7 +441,10 @@ static void test_rope_tables_are_filled_for_every_row(void **unused) {
                          .ropes = &rope,
                          .n_ropes = 1};
     MossModel *model;
-    assert_int_equal(moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.threads = 2}, &model).code, MOSS_OK);
+    assert_int_equal(
+        moss_model_from_memory(&program, &code, toy_lookup, NULL, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, &model)
+            .code,
+        MOSS_OK);
     MossState *state = new_state(model);
     for (int64_t position = 0, n; position < TEXT; position += n) {
         n = position % 3 ? 1 : 13 < TEXT - position ? 13 : TEXT - position;

@@ -77,9 +77,10 @@ static const float *toy_lookup(void *context, const char *name) {
 
 static inline MossModel *toy_model(const Toy *t, float *first_weight) {
     MossModel *model;
-    assert_int_equal(
-        moss_model_from_memory(&t->program, &t->code, toy_lookup, first_weight, &(MossOptions){.threads = 1}, &model).code,
-        MOSS_OK);
+    assert_int_equal(moss_model_from_memory(&t->program, &t->code, toy_lookup, first_weight,
+                                            &(MossOptions){.size = sizeof(MossOptions), .threads = 1}, &model)
+                         .code,
+                     MOSS_OK);
     return model;
 }
 

@@ -249,7 +249,7 @@ static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk
 
 static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *code, bool wide, bool drawn) {
     MossModel *model = NULL;
-    MossOptions options = {.threads = 1};
+    MossOptions options = {.size = sizeof options, .threads = 1};
     Rng rng = {c->seed + 99};
     PgCode *codes = calloc(c->program->n_kernels, sizeof *codes);
     for (uint32_t i = 0; i < c->program->n_kernels; i++) codes[i] = (PgCode){.run = run_phase, .groups = 1, .claim = 1};

@@ -137,12 +137,14 @@ static void say_open(Words *words, const CliArtefact *a) {
     say(words, "DEFAULT",
         a->cpus ? su_printf(arena, "a worker on each of %s_CPUS", macro) : "workers on all CPUs that the process may use");
     say(words, "OPEN",
-        a->cpus ? su_printf(arena,
-                            "static const int cpus[] = %s_CPUS;\n"
-                            "    const MossOptions on_them = {.cpus = cpus, .n_cpus = sizeof cpus / sizeof *cpus};\n"
-                            "    if (!options) options = &on_them;\n    %s",
-                            macro, open)
-                : open);
+        a->cpus
+            ? su_printf(
+                  arena,
+                  "static const int cpus[] = %s_CPUS;\n"
+                  "    const MossOptions on_them = {.size = sizeof on_them, .cpus = cpus, .n_cpus = sizeof cpus / sizeof *cpus};\n"
+                  "    if (!options) options = &on_them;\n    %s",
+                  macro, open)
+            : open);
 }
 
 static void say_tokenizer(Words *words, const CliArtefact *a) {

@@ -18,7 +18,8 @@ static void check(MossError error) {
 static void print_diags(const MosscDiags *diags) {
     for (size_t i = 0; i < mossc_diags_count(diags); i++) {
         MosscDiag d = mossc_diags_at(diags, i);
-        fprintf(stderr, "%d %s %s %u %u %u [%s] [%s]\n", (int)d.severity, d.code, d.path, d.line, d.column, d.length, d.message, d.hint);
+        fprintf(stderr, "%d %s %s %u %u %u [%s] [%s]\n", (int)d.severity, d.code, d.path, d.line, d.column, d.length, d.message,
+                d.hint);
     }
 }
 
@@ -56,7 +57,7 @@ static int write_text(char **arguments) {
     uint64_t count = strtoull(arguments[3], NULL, 10);
     check(mossc_tokenizer_open(spec, NULL, &tokenizer));
     mossc_spec_free(spec);
-    check(mossc_model_open(compiled, &weights, 1, &(MossOptions){.threads = 1}, NULL, &model));
+    check(mossc_model_open(compiled, &weights, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 1}, NULL, &model));
     check(moss_state_create(model, &state));
     MossTokens tokens = {0};
     check(moss_encode(tokenizer, prompt, strlen(prompt), &tokens));
