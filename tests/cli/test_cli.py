@@ -341,8 +341,8 @@ def test_bad_tokens_are_reported_with_their_place(m):
     spec, weights = tiny(m)
     common = ["logits", spec, "-w", weights, "--tokens"]
     before = m.left()
-    for content, text in ((b"1 2\n3 x4", "-:2:3: error: expected a token id"), (b"1,\n256", "-:2:1: error: token id too large"),
-                          (b"-1", "-:1:1: error: expected a token id"), (b"99999999999999999999999", "too large"),
+    for content, text in ((b"1 2\n3 x4", "-:2:3: error: expected a token id"), (b"1,\n256", "-:2:1: error: token id is out of range"),
+                          (b"-1", "-:1:1: error: expected a token id"), (b"99999999999999999999999", "out of range"),
                           (b" \n,", "file has no token ids"), (b"1.5", "expected a token id")):
         assert text in m.error(*common, "-", "-o", "x.npy", stdin=content), content
     assert "missing.txt: error: cannot open" in m.error(*common, "missing.txt", "-o", "x.npy")
