@@ -10,6 +10,7 @@ import os
 import pathlib
 import resource
 import signal
+import shutil
 import struct
 import subprocess
 import sys
@@ -92,6 +93,30 @@ def test_an_interruption_that_is_ignored_stays_so(m):
         process.send_signal(signal.SIGINT)
         assert len(process.stdout.read(1 << 17)) == 1 << 17
         process.kill()
+
+
+def test_little_address_space_is_an_error(m):
+    """LLVM alone would end the process with SIGABRT."""
+    prlimit = shutil.which("prlimit")
+    if prlimit is None:
+        raise Skipped("there is no prlimit")
+    spec = m.file("tiny.yaml", TINY)
+    m.run("init", spec, "--seed", 1, "-o", "w.safetensors")
+    before = m.left()
+    reached = False
+    for mib in range(120, 600, 15):
+        command = [prlimit, f"--as={mib << 20}", m.program, "run", spec, "-w", "w.safetensors", "--prompt", "a", "-n", "2", "--no-cache"]
+        done = subprocess.run(command, cwd=m.directory, env=m.environment(), capture_output=True, text=True, errors="replace", timeout=120)
+        if "Sanitizer" in done.stderr:
+            raise Skipped("a sanitizer reserves address space of its own")
+        assert done.returncode in (0, 1, 127), f"{mib} MiB: {done.returncode}: {done.stderr}"  # 127: not even loaded
+        assert m.left() == before, m.left()
+        reached = reached or "address space" in done.stderr
+        if done.returncode == 0:
+            break
+    if done.returncode == 127:
+        raise Skipped("this build needs more address space than the test gives")
+    assert done.returncode == 0 and reached, done.stderr
 
 
 def test_without_threads_there_are_fewer_workers(m):
