@@ -51,7 +51,7 @@ defaults: {ssm: {d_state: 4}}
 stack:
   - ssm: {}
 """
-NO_GPU = ("there is no NVIDIA driver", "sees no GPU", "there is no GPU")
+NO_GPU = ("NVIDIA driver (libcuda.so.1) was not found", "found no GPU", "does not exist: the driver found")
 
 
 class NotMeasured(Exception):

@@ -204,7 +204,7 @@ def test_default_cpus_stand_in_the_header(m):
     assert command(directory, "./tiny", *TEXT) == m.run("run", *arguments, *TEXT).stdout
     m.run("compile", *arguments, "--target", "galaxy-s24-ultra", "-o", "phone")
     assert "#define TINY_CPUS {7,6,5,4,3,2}" in (m.directory / "phone/tiny.h").read_text()
-    check_refused(m, "numbers with commas", *arguments, "--cpus", "0,", "-o", "x", status=2)
+    check_refused(m, "expected numbers separated by commas", *arguments, "--cpus", "0,", "-o", "x", status=2)
 
 
 # ---- the code alone
@@ -242,7 +242,7 @@ def test_mistakes_are_told_and_leave_nothing(m):
     packed[-2000] ^= 1
     m.file("damaged", bytes(packed))
     check_refused(m, "file is corrupt: the digest of tensor", spec, w, "damaged", "-o", "out")
-    check_refused(m, "files cannot be named", spec, w, weights, "--set", "name=-x", "-o", "out")
+    check_refused(m, "cannot be used in file names", spec, w, weights, "--set", "name=-x", "-o", "out")
     check_refused(m, "directory is not empty", spec, w, weights, "-o", "full")
     check_refused(m, "exists and is not a directory", spec, w, weights, "-o", "bad")
     check_refused(m, "No such file", spec, w, weights, "-o", "no/such/place")

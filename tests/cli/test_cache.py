@@ -141,7 +141,7 @@ def test_the_bound_is_kept(m):
     with_environment(m, MOSSC_CACHE_SIZE="0")
     logits(m, spec)
     assert not entries(m)
-    assert "take more room than the cache may" in m.error("warm", spec)
+    assert "exceed the size limit of the cache" in m.error("warm", spec)
     assert not entries(m)
     assert m.json("cache", "--json")["most_bytes"] == 0
     with_environment(m, MOSSC_CACHE_SIZE="12x")

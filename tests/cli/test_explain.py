@@ -112,7 +112,7 @@ def test_mistakes_say_what_is_wrong(m):
         (["--rows", 65], 1, "--rows 65 is past the most tokens of a step of this model, 64"),
         (["--rows", 1], 2, "from 2 to 512"),
         (["--position", 64], 1, "--position 64 is past max_positions - 1 of this model, 63"),
-        (["-w", "w.safetensors"], 2, "only read with --measure"),
+        (["-w", "w.safetensors"], 2, "-w requires --measure"),
         (["--measure", "-w", "none.safetensors"], 1, "none.safetensors"),
     ):
         error = m.error("explain", spec, *arguments, status=status)

@@ -50,13 +50,13 @@ def test_wrong_packed_weights_are_refused_with_the_reason(m):
     spec, weights = tiny(m)
     m.run("pack", spec, "-w", weights, "-o", "w.weights")
     common = ["--prompt", "a", "-n", 1]
-    assert "packed for another spec, 'tiny'" in m.error("run", spec, "-w", "w.weights", "--set", "d_model=64", *common)
+    assert "packed for another spec: 'tiny'" in m.error("run", spec, "-w", "w.weights", "--set", "d_model=64", *common)
     assert "packed for another spec" in m.error("run", spec, "-w", "w.weights", "--set", "weights.dtype=f16", *common)
-    assert "goes with no other file" in m.error("run", spec, "-w", "w.weights", "-w", weights, *common)
+    assert "cannot be combined with other files" in m.error("run", spec, "-w", "w.weights", "-w", weights, *common)
     m.file("t.txt", "1 2 3")
     text = m.error("logits", spec, "-w", "w.weights", "--tokens", "t.txt", "-o", "x.npy", "--reference", "32")
-    assert "serves compiled code only" in text, text
-    assert "is not packed again" in m.error("pack", spec, "-w", "w.weights", "-o", "v.weights")
+    assert "used with --reference" in text, text
+    assert "packed again" in m.error("pack", spec, "-w", "w.weights", "-o", "v.weights")
     good = (m.directory / "w.weights").read_bytes()
     for at in (9, 50, 100, 150, 1000, 4000):
         flip(m, "w.weights", at)

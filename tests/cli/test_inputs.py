@@ -100,7 +100,7 @@ def test_shards_are_found_by_their_index_and_directory(m):
     (m.directory / "model/model-2.safetensors").unlink()
     assert "model/model-2.safetensors: error: cannot open" in m.error(*common, "-w", "model")
     m.file("model/model.safetensors.index.json", json.dumps({"weight_map": {"a": "../../w.safetensors"}}))
-    assert "weight_map: expected the name of a file beside it" in m.error(*common, "-w", "model")
+    assert "weight_map: 'a': expected the name of a file in the same directory" in m.error(*common, "-w", "model")
 
 
 # ------------------------------------------------------------------------------------------------ values that are not finite

@@ -225,11 +225,11 @@ def test_a_dash_is_standard_output(m):
         assert m.run(*command, "-").stdout == data(m, "file"), command
         assert "-" not in m.left()
     common = ["tiny.yaml", "-w", "w"]
-    assert "packed weights are not written from front to back: expected a file, got a pipe" in m.error("pack", *common, "-o", "-")
+    assert "packed weights need seekable output: expected a file, got a pipe" in m.error("pack", *common, "-o", "-")
     assert "--state-out needs a file" in m.error("run", *common, "--prompt", "It", "--state-out", "-", status=2)
     assert "--json prints on standard output" in m.error("logits", *common, "--tokens", "t.txt", "-o", "-", "--json", status=2)
     assert "cannot both be" in m.error("logits", *common, "--tokens", "t.txt", "-o", "-", "--state-out", "-", status=2)
-    assert "cannot be standard output" in m.error("compile", *common, "-o", "-", status=2)
+    assert "standard output cannot be a directory" in m.error("compile", *common, "-o", "-", status=2)
 
 
 def test_devices_and_pipes_are_written_as_they_come(m):

@@ -160,7 +160,7 @@ def test_kernels_are_compiled_once(m):
     m.variables["MOSSC_NVRTC"] = "/nonexistent"  # what is in the cache needs no compiler
     m.run(*common)
     text = m.error(*common, "--no-cache")
-    assert "MOSSC_NVRTC, /nonexistent, cannot be opened" in text, text
+    assert "MOSSC_NVRTC: cannot load the library /nonexistent" in text, text
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ def test_a_directory_says_what_run_says(m):
     emulate(m, architecture=80, devices=2)
     assert run(m, *TEXT, "--gpu", "1") == text
     for settings, message in [
-        ({"architecture": 75}, "for later GPUs than this one, which is sm_75"),
+        ({"architecture": 75}, "was built for newer GPUs than this one (sm_75)"),
         ({"devices": 0}, "NVIDIA driver found no GPU"),
-        ({"memory": 100000}, "too little memory for 'tiny'"),
+        ({"memory": 100000}, "'tiny': weights"),
         ({"fail": "cuModuleLoadDataEx:1:200"}, "cuModuleLoadDataEx"),
         ({"fail": "cuLaunchCooperativeKernel:1:999"}, "cuLaunchCooperativeKernel: CUDA_ERROR_UNKNOWN"),
     ]:

@@ -117,7 +117,7 @@ def test_gpu_py_runs(m):
 def test_gpu_py_without_a_gpu(m):
     emulate(m, devices=0)
     text = gpu_py(m)
-    assert text.startswith("gpu: not measured: ") and text.count("\n") == 1 and "sees no GPU" in text, text
+    assert text.startswith("gpu: not measured: ") and text.count("\n") == 1 and "found no GPU" in text, text
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ static void another_nvrtcs_image_is_taken_only_without_one(void **unused) {
     make_foreign(&p);
     char *own = hide_nvrtc();
     expect_found(&p, 80, CG_CUDA_PTX, true);
-    expect_refused(&p, 90, CG_CUDA_PTX, "cannot be opened as a library");
+    expect_refused(&p, 90, CG_CUDA_PTX, "cannot load the library");
     show_nvrtc(own);
     expect_found(&p, 80, CG_CUDA_PTX, false);
     expect_found(&p, 80, CG_CUDA_PTX, true);

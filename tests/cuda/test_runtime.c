@@ -274,7 +274,7 @@ static void test_nonfinite_names_block_and_position(void **unused) {
     for (uint32_t n = 3; n <= 70; n += 67) { /* one launch, and several */
         MossError error = moss_step(model, &(MossSegment){state, tokens, n, MOSS_LAST_LOGITS}, 1);
         assert_int_equal(error.code, MOSS_NON_FINITE);
-        assert_non_null(strstr(error.text, "the router of block 1"));
+        assert_non_null(strstr(error.text, "router of block 1"));
         assert_non_null(strstr(error.text, "position 2"));
         assert_int_equal(moss_step(model, &(MossSegment){state, tokens, 1, MOSS_LAST_LOGITS}, 1).code, MOSS_BAD_INPUT);
         moss_state_reset(state);
@@ -321,7 +321,7 @@ static void test_code_of_another_spec_is_refused(void **unused) {
     MossOptions options = {.size = sizeof options, .device = device};
     MossError error = moss_model_from_memory(little.program, NULL, weights_drawn, &little.weights, &options, &other);
     assert_int_equal(error.code, MOSS_DEVICE);
-    assert_non_null(strstr(error.text, "no code of 'small'"));
+    assert_non_null(strstr(error.text, "no GPU module is loaded for 'small'"));
     assert_int_equal(moss_cuda_code(device, every.program, "this is no image for any GPU", 28).code, MOSS_DEVICE);
 }
 
