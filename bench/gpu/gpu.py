@@ -277,7 +277,7 @@ class Prompts:
 
     def of_peak(self, run, peak):
         seconds = self.size * self.length / run["prefill_tok_s"]["median"]
-        return run["prefill_map_flops"] / seconds / (1e12 * peak)
+        return run["prefill_linear_flops"] / seconds / (1e12 * peak)
 
 
 def prefill_lines(p, report):

@@ -85,7 +85,7 @@ def test_batches_are_held_against_the_larger_bound(m):
     report = m.json("bench", spec, *GPU, "--batch", 65, "--prefill", 1, "--decode", 1, "--repeat", 1, "--limits", "--no-cache", "--json")
     step = 65 / report["decode_tok_s"]["median"]
     reading = report["decode_bytes"] / (1e9 * report["copy_gb_s"]["median"])
-    computing = report["decode_map_flops"] / (1e12 * report["mma_tflop_s"]["median"])
+    computing = report["decode_linear_flops"] / (1e12 * report["mma_tflop_s"]["median"])
     assert reading > 2 * computing, report  # the emulated memory is slow
     near(report["decode_of_bound"]["median"], reading / step)
     assert "cached_ms" not in report
