@@ -93,7 +93,7 @@ static void test_a_misspelt_tensor_gets_a_hint(void **unused) {
 
 /* The source of one file with embed.weight in a dtype. */
 static RtSource *open_as(const char *path, IrDtype dtype, SuDiags *diags) {
-    PgTensor tensors[WANTED];
+    static PgTensor tensors[WANTED]; /* the source refers to them */
     memcpy(tensors, wanted, sizeof tensors);
     tensors[0].dtype = dtype;
     return rt_source_open(&path, 1, tensors, WANTED, diags);
