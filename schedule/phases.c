@@ -114,6 +114,12 @@ void sc_set_experts(PgKernel *k, const ScLayout *layout) {
     if (layout->k > k->k) k->k = layout->k;
 }
 
+void sc_set_groups(PgKernel *k, const IrNode *select) {
+    if (select->attrs[IR_SELECT_top].i == select->attrs[IR_SELECT_groups].i) return; /* all experts may be chosen */
+    k->groups = select->attrs[IR_SELECT_groups].i;
+    k->top = select->attrs[IR_SELECT_top].i;
+}
+
 /* ---------------------------------------------------------------------------------------------- single operations */
 
 void sc_phase_embed(ScBuilder *b, const IrNode *node) {
@@ -178,6 +184,7 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
 static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
+    if (node->op == IR_OP_select) sc_set_groups(k, node);
     if (node->op == IR_OP_gates) {
         k->normalize = node->attrs[IR_GATES_normalize].i != 0;
         k->scaled = node->attrs[IR_GATES_scale].f != 1.0;
@@ -271,6 +278,7 @@ void sc_phase_elementwise(ScBuilder *b, const IrNode *node, PgElementwise ew, Pg
     ScPhaseId p = op_phase(b, node, PG_ELEMENTWISE);
     sc_phase(b, p)->kernel.ew = ew;
     sc_phase(b, p)->kernel.act = act;
+    if (pg_ew_is_binary(ew)) sc_phase(b, p)->kernel.z_repeats = b->layouts[node->operands[1]].width < b->layouts[node->operands[0]].width;
 }
 
 /* Sums over experts that no linear layer has taken. */
