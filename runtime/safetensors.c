@@ -10,6 +10,7 @@
 #include "support/content.h"
 #include "support/size.h"
 #include "support/str.h"
+#include "support/utf8.h"
 
 enum {
     DEPTH = 3,             /* { name: { shape: [ … */
@@ -30,21 +31,6 @@ typedef struct Reader {
 
 /* ---- gate 1: the text */
 
-/* Bytes of the UTF-8 character at text[0..size), 0 if it is none (overlong forms and surrogates are none). */
-static size_t utf8_size(const uint8_t *text, size_t size) {
-    static const uint8_t lead_of[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (text[0] < 0x80) return 1;
-    size_t n = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
-    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) return 0;
-    uint32_t code = text[0] - lead_of[n];
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) return 0;
-        code = code << 6 | (text[i] & 0x3F);
-    }
-    return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
-}
-
 /* Whether the value that begins at text[i] is __metadata__'s. */
 static bool at_metadata(const char *text, size_t i) {
     static const char key[] = "\"__metadata__\"";
@@ -57,13 +43,14 @@ static bool scan_text(Reader *r, const char *text, size_t size) {
     bool in_string = false;
     int depth = 0;
     for (size_t i = 0, n; i < size; i += n) {
-        n = utf8_size((const uint8_t *)text + i, size - i);
-        if (!n || !text[i]) return FAIL(r, "header: invalid UTF-8 at byte %zu", i);
+        SuUtf8 c = su_utf8_at(text + i, size - i);
+        n = c.size;
+        if (!c.whole || !c.code) return FAIL(r, "header: invalid UTF-8 at byte %zu", i);
         if (in_string) {
             if (text[i] == '\\' && i + 1 < size) {
                 if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
                     return FAIL(r, "header: NUL character in a name at byte %zu", i);
-                n = utf8_size((const uint8_t *)text + i + 1, size - i - 1) ? 2 : 1;
+                n = su_utf8_at(text + i + 1, size - i - 1).whole ? 2 : 1;
             } else if (text[i] == '"') {
                 in_string = false;
             }
