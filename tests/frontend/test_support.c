@@ -73,6 +73,27 @@ static void nearest_finds_typos_only(void **state) {
     assert_null(su_nearest("x", words, 0));
 }
 
+static void reals_are_printed_short_and_whole(void **state) {
+    (void)state;
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0, "0"},
+                 {-0.5, "-0.5"},
+                 {0.1, "0.1"},
+                 {1e-5, "1e-05"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {1234567, "1234567"},
+                 {-0.0, "-0"},
+                 {1e300, "1e+300"},
+                 {-0x1.fffffffffffffp-1022, "-4.4501477170144023e-308"},
+                 {0x1p-1074, "4.94066e-324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[SU_REAL];
+        assert_string_equal(su_real_text(cases[i].value, text), cases[i].text);
+    }
+}
+
 static void utf8_is_decoded_as_it_was_encoded(void **state) {
     (void)state;
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -330,6 +351,7 @@ int main(void) {
         cmocka_unit_test(arena_prints_texts_of_any_length),
         cmocka_unit_test(text_grows),
         cmocka_unit_test(nearest_finds_typos_only),
+        cmocka_unit_test(reals_are_printed_short_and_whole),
         cmocka_unit_test(utf8_is_decoded_as_it_was_encoded),
         cmocka_unit_test(caret_stands_below_its_character),
         cmocka_unit_test(long_lines_are_cut_around_the_caret),
