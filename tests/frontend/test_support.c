@@ -194,6 +194,26 @@ static void errors_past_the_limit_are_counted(void **state) {
     su_diags_free(&diags);
 }
 
+/* What a guard within a guard reports is still there when the outer one is ended. */
+static void errors_outlive_the_guards_around_them(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuGuard outer, inner;
+    if (!SU_CAUGHT(&outer, &diags, "testing")) {
+        if (!SU_CAUGHT(&inner, &diags, "checking")) {
+            su_error(&diags, (SuSpan){0}, NULL, "rule %d", 7);
+            su_guard_end(&inner);
+        }
+        SU_BUG("broken");
+    }
+    SuArena other = {0};
+    memset(su_alloc(&other, 60000), 'x', 60000); /* would take the place of what was freed */
+    assert_string_equal(diags.items[0].message, "rule 7");
+    assert_int_equal(diags.failure.code, SU_OUR_BUG);
+    su_arena_free(&other);
+    su_diags_free(&diags);
+}
+
 static char directory[] = "/tmp/mossc-test-XXXXXX";
 
 static int make_directory(void **state) {
@@ -422,6 +442,7 @@ int main(void) {
         cmocka_unit_test(control_characters_never_reach_the_terminal),
         cmocka_unit_test(overlong_forms_and_surrogates_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
+        cmocka_unit_test(errors_outlive_the_guards_around_them),
         cmocka_unit_test(codes_are_words_of_their_own),
         cmocka_unit_test(a_code_says_how_bad_it_is),
         cmocka_unit_test(a_file_appears_only_when_complete),
