@@ -101,8 +101,9 @@ static void print_ropes(const PgProgram *program, SuText *out) {
     begin_table("PgRope", "ropes", out);
     for (uint32_t i = 0; i < program->n_ropes; i++) {
         const PgRope *r = &program->ropes[i];
-        su_text_add(out, "    {.theta = %a, .dim = %" PRId64 ", .factor = %a, .low = %a, .high = %a, .original = %" PRId64 ", .table = {",
-                    r->theta, r->dim, r->factor, r->low, r->high, r->original);
+        su_text_add(
+            out, "    {.theta = %a, .dim = %" PRId64 ", .factor = %a, .low = %a, .high = %a, .original = %" PRId64 ", .table = {",
+            r->theta, r->dim, r->factor, r->low, r->high, r->original);
         print_ref(&r->table[PG_ROW], out);
         su_text_add(out, ", ");
         print_ref(&r->table[PG_BLOCK], out);

@@ -139,8 +139,8 @@ static bool check_ropes(const Verify *v) {
                        r->theta);
         bool ramp = r->low > 0 && r->high > r->low && isfinite(r->high) && r->original > 0;
         if (!isfinite(r->factor) || r->factor <= 0 || (r->high != 0 && !ramp))
-            return bad(v, "rope %u has factor %g, low %g, high %g and original %" PRId64 ", which scale nothing", i, r->factor, r->low,
-                       r->high, r->original);
+            return bad(v, "rope %u has factor %g, low %g, high %g and original %" PRId64 ", which scale nothing", i, r->factor,
+                       r->low, r->high, r->original);
     }
     return true;
 }
@@ -155,13 +155,13 @@ static bool words_are_known(const PgKernel *k) {
 }
 
 static bool sizes_are_sound(const PgKernel *k) {
-    const int64_t sizes[] = {k->K,           k->O,       k->E,       k->k,           k->taps,       k->N,       k->R,
-                             k->delta_start, k->b_start, k->c_start, k->delta_width, k->b_width,    k->c_width, k->heads,
-                             k->kv_heads,    k->window,  k->cap,     k->rope_dim,    k->rope_table, k->start,
-                             k->groups,      k->top};
+    const int64_t sizes[] = {k->K,       k->O,        k->E,           k->k,       k->taps,    k->N,     k->R,        k->delta_start,
+                             k->b_start, k->c_start,  k->delta_width, k->b_width, k->c_width, k->heads, k->kv_heads, k->window,
+                             k->cap,     k->rope_dim, k->rope_table,  k->start,   k->groups,  k->top};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!dim_is_sound(sizes[i])) return false;
-    bool groups = k->groups == 0 || (k->top > 0 && k->top < k->groups && k->E % k->groups == 0 && k->k <= k->E / k->groups * k->top);
+    bool groups =
+        k->groups == 0 || (k->top > 0 && k->top < k->groups && k->E % k->groups == 0 && k->k <= k->E / k->groups * k->top);
     return k->k <= k->E && groups && (k->O > 0 || k->kind == PG_GROUP);
 }
 

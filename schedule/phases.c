@@ -301,7 +301,8 @@ void sc_phase_elementwise(ScBuilder *b, const IrNode *node, PgElementwise ew, Pg
     ScPhaseId p = op_phase(b, node, PG_ELEMENTWISE);
     sc_phase(b, p)->kernel.ew = ew;
     sc_phase(b, p)->kernel.act = act;
-    if (pg_ew_is_binary(ew)) sc_phase(b, p)->kernel.z_repeats = b->layouts[node->operands[1]].width < b->layouts[node->operands[0]].width;
+    if (pg_ew_is_binary(ew))
+        sc_phase(b, p)->kernel.z_repeats = b->layouts[node->operands[1]].width < b->layouts[node->operands[0]].width;
 }
 
 /* Sums over experts that no linear layer has taken. */

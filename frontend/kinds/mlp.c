@@ -7,7 +7,8 @@
 
 static void build_experts(const FeBuild *b, FeMap *map, FeMap *experts) {
     const FeValue *shared = fe_value(experts, KEY(mlp_experts, shared));
-    const FeValue *width = fe_value(experts, KEY(mlp_experts, shared_d_ff)), *gate = fe_value(experts, KEY(mlp_experts, shared_gate));
+    const FeValue *width = fe_value(experts, KEY(mlp_experts, shared_d_ff)),
+                  *gate = fe_value(experts, KEY(mlp_experts, shared_gate));
     if (width->state == FE_ABSENT) fe_set_integer(experts, KEY(mlp_experts, shared_d_ff), fe_integer(map, KEY(mlp, d_ff)));
     if (shared->state == FE_GIVEN && shared->integer == 0) {
         if (width->written && width->state == FE_GIVEN)

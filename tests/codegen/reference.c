@@ -56,12 +56,11 @@ void ref_softmax(float *r, int64_t n) {
 
 static float run_score(const float *keys, int64_t n) {
     float first = keys[0], second = -INFINITY;
-    for (int64_t i = 1; i < n; i++) {
+    for (int64_t i = 1; i < n; i++)
         if (keys[i] > first)
             second = first, first = keys[i];
         else if (keys[i] > second)
             second = keys[i];
-    }
     return n > 1 ? first + second : first;
 }
 

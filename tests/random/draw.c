@@ -160,7 +160,8 @@ static void draw_scaling(Drawer *d) {
     if (kind == 2) su_text_add(d->out, ", scaling: none");
     if (kind < 3 || kind > 5) return;
     const char *factor = PICK(d, "8.0", "3"), *low = PICK(d, "1.0", "0.01", "4"), *high = PICK(d, "4.5", "32");
-    su_text_add(d->out, ", scaling: {kind: llama3, factor: %s, low_freq_factor: %s, high_freq_factor: %s, original_max_positions: %lld}",
+    su_text_add(d->out,
+                ", scaling: {kind: llama3, factor: %s, low_freq_factor: %s, high_freq_factor: %s, original_max_positions: %lld}",
                 factor, low, high, (long long)between(d, 8, 200));
 }
 
