@@ -26,6 +26,7 @@ typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
 typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
+typedef enum FeQkNorm { FE_QK_NORM_NONE, FE_QK_NORM_HEAD, FE_QK_NORM_FULL } FeQkNorm;
 typedef enum FePairing { FE_HALF, FE_INTERLEAVED } FePairing;
 typedef enum FeRopeScaling { FE_LINEAR, FE_LLAMA3 } FeRopeScaling;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;

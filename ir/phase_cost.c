@@ -212,7 +212,7 @@ static void cost_elementwise(Counter *c) {
     case PG_EW_ADD_PARAM: work(c, IR_OP_add_bias, elements, 0); break;
     case PG_EW_MUL_PARAM: work(c, IR_OP_mul_param, elements, 0); break;
     }
-    move(c, (pg_ew_is_binary(k->ew) ? 3 : 2) * elements);
+    move(c, (pg_ew_is_binary(k->ew) && !k->z_repeats ? 3 : 2) * elements + (k->z_repeats ? c->rows : 0));
 }
 
 static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O); }

@@ -67,7 +67,8 @@ static void build_rope(const FeBuild *b, FeMap *map, int64_t head_dim) {
 typedef struct Attention {
     int64_t n_heads, n_kv_heads, head_dim; /* H, Hkv, P */
     bool qkv_bias, o_bias, rope;
-    double scale;
+    FeQkNorm qk_norm;
+    double clip, scale; /* clip 0: none */
     int64_t window; /* 0: none */
     IrAttr angles[IR_rope_ATTRS]; /* heads and head_dim are left out */
 } Attention;
@@ -87,6 +88,7 @@ static void read_rope(const FeMap *rope, IrAttr *out) {
 static Attention read(const FeMap *map) {
     const FeMap *rope = fe_child(map, KEY(attention, rope));
     const FeValue *window = fe_value(map, KEY(attention, window)), *scale = fe_value(map, KEY(attention, scale));
+    const FeValue *clip = fe_value(map, KEY(attention, qkv_clip));
     const bool bias = fe_truth(map, KEY(attention, bias));
     Attention out = {
         .n_heads = fe_integer(map, KEY(attention, n_heads)),
@@ -94,6 +96,8 @@ static Attention read(const FeMap *map) {
         .head_dim = fe_integer(map, KEY(attention, head_dim)),
         .qkv_bias = bias || fe_truth(map, KEY(attention, qkv_bias)),
         .o_bias = bias,
+        .qk_norm = (FeQkNorm)fe_integer(map, KEY(attention, qk_norm)),
+        .clip = clip->word ? 0 : clip->real,
         .window = window->word ? 0 : window->integer,
         .rope = rope != NULL,
     };
@@ -128,10 +132,24 @@ static void add_tensors(FeTensorList *l, const FeBlock *block) {
     fe_add_linear(l, "q_proj", false, q, D, a.qkv_bias);
     fe_add_linear(l, "k_proj", false, kv, D, a.qkv_bias);
     fe_add_linear(l, "v_proj", false, kv, D, a.qkv_bias);
+    if (a.qk_norm != FE_QK_NORM_NONE) {
+        fe_add_norm(l, "q_norm", FE_NORM_RMS, a.qk_norm == FE_QK_NORM_HEAD ? a.head_dim : q);
+        fe_add_norm(l, "k_norm", FE_NORM_RMS, a.qk_norm == FE_QK_NORM_HEAD ? a.head_dim : kv);
+    }
     fe_add_linear(l, "o_proj", false, D, q, a.o_bias)->init_scale = l->deep;
 }
 
 /* ---- lowering ---- */
+
+/* q or k normed, as many heads each by itself or all as one. */
+static IrValueId lower_norm(FeLower *l, const Attention *d, const char *weight, int64_t heads, IrValueId x) {
+    if (d->qk_norm == FE_QK_NORM_NONE) return x;
+    return fe_rms_norm(l, l->spec->norm.eps, d->qk_norm == FE_QK_NORM_HEAD ? heads : 1, fe_weight(l, weight), x);
+}
+
+static IrValueId lower_clip(FeLower *l, const Attention *d, IrValueId x) {
+    return d->clip > 0 ? fe_clamp(l, -d->clip, d->clip, x) : x;
+}
 
 static IrValueId lower_rope(FeLower *l, const Attention *d, int64_t heads, IrValueId x) {
     IrAttr attrs[IR_rope_ATTRS];
@@ -147,8 +165,11 @@ static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     IrValueId q = fe_linear(l, "q_proj", d->qkv_bias, u);
     IrValueId k = fe_linear(l, "k_proj", d->qkv_bias, u);
     IrValueId v = fe_linear(l, "v_proj", d->qkv_bias, u);
-    q = lower_rope(l, d, d->n_heads, q);
-    k = lower_rope(l, d, d->n_kv_heads, k);
+    q = lower_norm(l, d, "q_norm.weight", d->n_heads, q);
+    k = lower_norm(l, d, "k_norm.weight", d->n_kv_heads, k);
+    q = lower_rope(l, d, d->n_heads, lower_clip(l, d, q));
+    k = lower_rope(l, d, d->n_kv_heads, lower_clip(l, d, k));
+    v = lower_clip(l, d, v);
     int64_t in_sight = d->window > 0 ? d->window : l->spec->max_positions;
     IrType cache = ir_type(IR_F32, 2, in_sight, d->n_kv_heads * d->head_dim);
     IrValueId k_cache = fe_state(l, "k", cache), v_cache = fe_state(l, "v", cache);

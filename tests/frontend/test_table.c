@@ -37,6 +37,7 @@ static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
     case FE_T_INT:
     case FE_T_INT_OR_WORD:
     case FE_T_REAL:
+    case FE_T_REAL_OR_WORD:
     case FE_T_BOOL:
     case FE_T_WORD:
     case FE_T_WORDS:
@@ -244,6 +245,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
     switch (row->type) {
     case FE_T_INT_OR_WORD: try_value(c, base, key, place, row->words); /* fall through */
     case FE_T_INT: TRY(integers); break;
+    case FE_T_REAL_OR_WORD: try_value(c, base, key, place, row->words); /* fall through */
     case FE_T_REAL: TRY(reals); break;
     case FE_T_DECIMAL: TRY(decimals); break;
     case FE_T_BOOL:

@@ -30,6 +30,9 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"linear scaling", 0, 1},
                               {"llama3 scaling", 0, 1},
                               {"qkv_bias", 0, 1},
+                              {"norm of heads", 0, 1},
+                              {"norm of q and k", 0, 1},
+                              {"qkv_clip", 0, 1},
                               {"scale", 0, 1},
                               {"sigmoid", 0, 1},
                               {"select_bias", 0, 1},
@@ -86,6 +89,9 @@ static void cover_block(const FeBlock *block) {
     cover("linear scaling", integer(block, FE_KEY_rope_scaling_kind) == FE_LINEAR);
     cover("llama3 scaling", integer(block, FE_KEY_rope_scaling_kind) == FE_LLAMA3);
     cover("qkv_bias", integer(block, FE_KEY_attention_qkv_bias) > 0 && integer(block, FE_KEY_attention_bias) == 0);
+    cover("norm of heads", integer(block, FE_KEY_attention_qk_norm) == FE_QK_NORM_HEAD);
+    cover("norm of q and k", integer(block, FE_KEY_attention_qk_norm) == FE_QK_NORM_FULL);
+    cover("qkv_clip", integer(block, FE_KEY_attention_qkv_clip) >= 0);
     cover("scale", given(block, FE_KEY_attention_scale));
     cover("sigmoid", experts && block->router.score == FE_SIGMOID);
     cover("select_bias", experts && block->router.select_bias);

@@ -188,6 +188,8 @@ static void draw_attention(Drawer *d, int64_t tokens) {
         su_text_add(d->out, ", rope: none");
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
     if (chance(d, 30)) su_text_add(d->out, ", qkv_bias: %s", truth(d));
+    if (chance(d, 40)) su_text_add(d->out, ", qk_norm: %s", PICK(d, "head", "full", "none"));
+    if (chance(d, 30)) su_text_add(d->out, ", qkv_clip: %s", PICK(d, "0.7", "1.5", "none"));
     if (chance(d, 25)) su_text_add(d->out, ", scale: %s", PICK(d, "0.1", "0.5", "1.25"));
     su_text_add(d->out, "}");
 }

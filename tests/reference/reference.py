@@ -142,7 +142,7 @@ def resolve(kind, given, defaults):
     out = merge(weak, given or {})
     out["router"] = router
     for part, keys in (
-        (out, ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm")),
+        (out, ("experts", "window", "rope", "qk_norm", "qkv_clip", "dt_norm", "b_norm", "c_norm")),
         (out.get("experts"), ("latent",)),
         (router, ("groups",)),
         (out.get("rope"), ("scaling",)),
@@ -306,6 +306,9 @@ class Spec:
 
     def _attention_tensors(self, b, at, add, experts, count, active):
         q, kv = b["H"] * b["hd"], b["Hkv"] * b["hd"]
+        if "qk_norm" in b:
+            add(at + "q_norm.weight", [b["hd"] if b["qk_norm"] == "head" else q])
+            add(at + "k_norm.weight", [b["hd"] if b["qk_norm"] == "head" else kv])
         for name, shape in (("q_proj", [q, self.D]), ("k_proj", [kv, self.D]), ("v_proj", [kv, self.D]), ("o_proj", [self.D, q])):
             add(at + name + ".weight", shape, True)
             if b["bias"] if name == "o_proj" else b["qkv_bias"]:
@@ -498,9 +501,20 @@ class Spec:
             out[..., far] = x[..., far] * np.cos(a) + x[..., near] * np.sin(a)
             return out
 
-        q = rotated(linear("q_proj", u).reshape(-1, H, hd))
-        k = rotated(linear("k_proj", u).reshape(-1, Hkv, hd))
-        v = linear("v_proj", u).reshape(-1, Hkv, hd)
+        def normed(name, x):
+            """[T, heads, hd]: over each head, or over all of them."""
+            if "qk_norm" not in b:
+                return x
+            rows = x if b["qk_norm"] == "head" else x.reshape(len(x), 1, -1)
+            eps = float(self.norm["eps"])
+            return np.array([[rms(row, eps, w[name + ".weight"]) for row in heads] for heads in rows]).reshape(x.shape)
+
+        def clipped(x):
+            return np.clip(x, -float(b["qkv_clip"]), float(b["qkv_clip"])) if "qkv_clip" in b else x
+
+        q = rotated(clipped(normed("q_norm", linear("q_proj", u).reshape(-1, H, hd))))
+        k = rotated(clipped(normed("k_norm", linear("k_proj", u).reshape(-1, Hkv, hd))))
+        v = clipped(linear("v_proj", u).reshape(-1, Hkv, hd))
         out = np.zeros([len(u), H * hd])
         for t in range(len(u)):
             first = max(0, t - int(b["window"]) + 1) if "window" in b else 0
