@@ -36,9 +36,16 @@ bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
 }
 
 int cli_build_finish(DrBuild *build, bool ok) {
+    fflush(stdout);
     cli_show(&build->diags);
     dr_build_free(build);
     return ok ? CLI_OK : CLI_FAILED;
+}
+
+int cli_model_command(const char *spec, CliModelOptions *model, CliWork work, void *context) {
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(spec, model);
+    return cli_build_finish(&build, work(&build, &options, context));
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

@@ -16,7 +16,7 @@ typedef enum DrDeviceOption {
     DR_EXPLAIN = 1 << 5,  /* its workers' time is known phase by phase, and what keeps them waiting */
 } DrDeviceOption;
 
-enum { DR_MOST_BURST = 32, DR_TITLE = 160, DR_MOST_FACTS = 8 };
+enum { DR_TITLE = 160, DR_MOST_FACTS = 8 };
 
 /* What is known of a device that is open: for reports. */
 typedef struct DrFacts {
@@ -39,7 +39,6 @@ struct DrDeviceKind {
     unsigned takes;          /* DrDeviceOptions */
     const char *fast_needed; /* why it does not take `fast`; NULL where it does */
     int64_t max_rows;        /* PsOptions.max_rows */
-    uint32_t burst;          /* tokens that are picked and fed before the host looks at them, at most DR_MOST_BURST */
     /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
     bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
     /* Whether a --target is of this kind, and finding it (build->target, build->gpu, build->kind). out_device: see dr_find_target. */

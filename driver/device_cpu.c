@@ -48,7 +48,6 @@ const DrDeviceKind dr_cpu = {
     .name = "cpu",
     .takes = DR_ISA | DR_DEBUGGER | DR_THREADS | DR_CPUS | DR_EXPLAIN,
     .fast_needed = "--fast is for --device cuda: a CPU always gives the same bits",
-    .burst = 1,
     .is_target = is_target,
     .find_target = find_target,
     .target_name = target_name,

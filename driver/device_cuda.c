@@ -101,7 +101,6 @@ const DrDeviceKind dr_cuda = {
     .numbered = true,
     .takes = DR_FAST,
     .max_rows = CG_CUDA_MAX_ROWS,
-    .burst = DR_MOST_BURST,
     .open = open_gpu,
     .is_target = cg_cuda_is_target,
     .find_target = find_target,

@@ -64,9 +64,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     int form = find_form(kind, o.form);
     if (form < 0) return no_such_form(command, kind, &o);
-    bool ok = print_code(&build, &options, &o, form);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_build_finish(&build, print_code(&build, &options, &o, form));
 }
 
 const CliCommand cli_asm = {

@@ -47,7 +47,9 @@ static void print_json(const DrBuild *build, const ExplainOptions *o, const MsEx
     cli_json_print(root);
 }
 
-static bool explain(DrBuild *build, const DrBuildOptions *options, const ExplainOptions *o) {
+/* A CliWork. */
+static bool explain(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const ExplainOptions *o = context;
     PgWork token, prompt;
     if (!dr_build_device(build, options) || !dr_build_spec(build, options) || !dr_build_graph(build) ||
         !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
@@ -88,11 +90,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(
             command, "it explains steps of a CPU; `mossc bench --device %s --limits` holds a GPU's against its limits", kind->name);
     }
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    bool ok = explain(&build, &options, &o);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, explain, &o);
 }
 
 const CliCommand cli_explain = {

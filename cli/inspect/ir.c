@@ -119,7 +119,6 @@ static int run(const CliCommand *command, CliArgs *args) {
     DrBuildOptions options = {
         .spec = path, .sets = &o.sets, .off = o.off, .isa = o.isa ? cli_isa_words[o.isa] : NULL, .dump_dir = o.dump_dir};
     bool ok = (!o.dump_dir || dr_make_directory(&build.diags, o.dump_dir)) && print_stage(&build, &options, &o);
-    fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 

@@ -47,7 +47,6 @@ static int warm(const char *spec, WarmOptions *o) {
     bool ok = find_target(&build, o->target) && dr_build_spec(&build, &options) && dr_build_graph(&build) &&
               dr_build_program(&build, &options) && dr_build_code(&build, &options);
     if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
-    fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 

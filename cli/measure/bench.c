@@ -209,6 +209,16 @@ static bool measure(DrBuild *build, const DrBuildOptions *options, const BenchOp
     return true;
 }
 
+/* A CliWork. */
+static bool bench(DrBuild *build, const DrBuildOptions *options, void *context) {
+    SuArena arena = {0}; /* of what is measured: builds come and go */
+    DrBuildOptions uncached = *options;
+    uncached.cache = DR_NO_CACHE; /* measure_cached uses it */
+    bool ok = measure(build, &uncached, context, &arena);
+    su_arena_free(&arena);
+    return ok;
+}
+
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: random weights)"),
     CLI_ROW_INT(BenchOptions, prefill, "prefill", 0, "N", 1, 1 << 24, "tokens of the prompt (default 512)"),
@@ -228,12 +238,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    options.cache = DR_NO_CACHE; /* measure_cached uses it */
-    bool ok = measure(&build, &options, &o, &args->arena);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, bench, &o);
 }
 
 const CliCommand cli_bench = {

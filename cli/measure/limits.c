@@ -134,7 +134,6 @@ static int run(const CliCommand *command, CliArgs *args) {
     bool ok = dr_build_device(&build, &options);
     if (ok && build.device && o.threads) ok = su_error(&build.diags, (SuSpan){0}, NULL, "--threads is for CPUs");
     if (ok) ok = build.device ? cli_gpu_print_limits(&build, o.repeat, o.json) : measure_host(&build, &o);
-    fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 

@@ -154,14 +154,16 @@ static bool check_length(DrBuild *build, const EvalOptions *o, const RtTokens *t
                     tokens->count);
 }
 
-static bool evaluate(DrBuild *build, const DrBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
+/* A CliWork. */
+static bool evaluate(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const EvalOptions *o = context;
+    RtTokens tokens = {0};
     Score score;
-    if (!dr_build_spec(build, options) || !read_text(build, o, tokens, &score) || !check_length(build, o, tokens) ||
-        !cli_build_model(build, options) || !score_text(build, o, tokens, &score)) {
-        return false;
-    }
-    report(&score, o->json);
-    return true;
+    bool ok = dr_build_spec(build, options) && read_text(build, o, &tokens, &score) && check_length(build, o, &tokens) &&
+              cli_build_model(build, options) && score_text(build, o, &tokens, &score);
+    if (ok) report(&score, o->json);
+    rt_tokens_free(&tokens);
+    return ok;
 }
 
 static const CliOption table[] = {
@@ -188,13 +190,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.window && o.stride >= o.window)
         return cli_usage_error(command, "--stride: expected less than the window, so that every token is scored, got %lld",
                                (long long)o.stride);
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    RtTokens tokens = {0};
-    bool ok = evaluate(&build, &options, &o, &tokens);
-    rt_tokens_free(&tokens);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, evaluate, &o);
 }
 
 const CliCommand cli_eval = {

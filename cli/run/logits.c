@@ -161,23 +161,25 @@ static void report(const DrBuild *build, const Job *job) {
     cli_json_print(root);
 }
 
-static bool write_logits(DrBuild *build, const DrBuildOptions *options, Job *job) {
-    const LogitsOptions *o = job->options;
+/* A CliWork. */
+static bool write_logits(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const LogitsOptions *o = context;
+    Job job = {.options = o};
     if (!dr_build_spec(build, options) ||
-        !dr_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job->tokens, &job->count, &build->diags)) {
+        !dr_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job.tokens, &job.count, &build->diags)) {
         return false;
     }
     SuOut out;
     if (!cli_check_output(build, o->state_out) || !su_out_open(o->output, &out, &build->diags)) return false;
-    job->out = out.file;
-    cli_npy_header(out.file, job->count, (uint64_t)build->spec.vocab_size);
-    bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, job) : run_reference(build, options, job);
+    job.out = out.file;
+    cli_npy_header(out.file, job.count, (uint64_t)build->spec.vocab_size);
+    bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, &job) : run_reference(build, options, &job);
     if (!ok) {
         su_out_abort(&out);
         return false;
     }
     if (!su_out_commit(&out, &build->diags)) return false;
-    report(build, job);
+    report(build, &job);
     return true;
 }
 
@@ -214,10 +216,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "--json prints on standard output: -o and --state-out need files");
     if (cli_is_standard(o.output) && cli_is_standard(o.state_out))
         return cli_usage_error(command, "-o and --state-out cannot both be standard output");
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    Job job = {.options = &o};
-    return cli_build_finish(&build, write_logits(&build, &options, &job));
+    return cli_model_command(args->positionals[0], &o.model, write_logits, &o);
 }
 
 const CliCommand cli_logits = {
