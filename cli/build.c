@@ -19,19 +19,19 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
                             .verify = model->verify};
 }
 
-static void print_diags(DrBuild *build) {
+void cli_build_print(DrBuild *build) {
     cli_show(&build->diags);
     build->diags.count = 0;
 }
 
 bool cli_check_output(DrBuild *build, const char *path) {
     if (!su_out_check(path, &build->diags)) return false;
-    print_diags(build);
+    cli_build_print(build);
     return true;
 }
 
 bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
-    print_diags(build);
+    cli_build_print(build);
     return dr_build_model(build, options);
 }
 

@@ -7,6 +7,8 @@
 
 /* Those of a command that runs a model; `model` must live as long. */
 DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model);
+/* Prints what was found so far, and forgets it. */
+void cli_build_print(DrBuild *build);
 /* dr_build_model, after printing the spec's warnings. */
 bool cli_build_model(DrBuild *build, const DrBuildOptions *options);
 /* Before long work whose end is a file: whether `path` (NULL: none) can be written. Prints all that was found so far: messages

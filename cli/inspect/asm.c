@@ -31,7 +31,7 @@ static int no_such_form(const CliCommand *command, const DrDeviceKind *kind, con
 }
 
 static bool find_target(DrBuild *build, const AsmOptions *o) {
-    if (!o->isa) return dr_build_target(build, o->target, NULL);
+    if (!o->isa) return dr_build_target(build, o->target, false, NULL);
     build->has_target = cg_target_host(cli_isa_words[o->isa], &build->target, &build->diags);
     return build->has_target;
 }

@@ -30,7 +30,7 @@ static void report(const DrBuild *build, const char *spec, double ms, bool json)
 
 /* Of the host all that --isa leaves open is found later. */
 static bool find_target(DrBuild *build, const char *target) {
-    return strcmp(target, "host") == 0 || dr_build_target(build, target, NULL);
+    return strcmp(target, "host") == 0 || dr_build_target(build, target, false, NULL);
 }
 
 /* Before any spec is read. */
