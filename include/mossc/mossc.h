@@ -109,7 +109,7 @@ MOSSC_API MossError mossc_spec_block_cost(MosscSpec *spec, int64_t i, int64_t po
 
 typedef struct MosscCompiled MosscCompiled;
 
-/* All zero but for size is right. Later versions may add to the end. */
+/* All zero but for size is right, as NULL is. size is checked as MossOptions.size is (moss.h). */
 typedef struct MosscCompileOptions {
     size_t size; /* sizeof(MosscCompileOptions) */
     const char *device; /* "cpu" (NULL too), "cuda", "cuda:N" */
@@ -120,7 +120,8 @@ typedef struct MosscCompileOptions {
 } MosscCompileOptions;
 
 /* Makes the code of a spec, in this process or on a GPU, which the result then holds. options and diags may be NULL. MOSS_BAD_SPEC: no
- * program can be made of it, or an option is wrong. MOSS_DEVICE: the device or its compiler. The caller frees the result. */
+ * program can be made of it, or an option is wrong. MOSS_BAD_INPUT: options->size. MOSS_DEVICE: the device or its compiler. The caller
+ * frees the result. */
 MOSSC_API MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *options, MosscDiags *diags,
                                   MosscCompiled **out_compiled);
 MOSSC_API void mossc_compiled_free(MosscCompiled *compiled); /* after its models; NULL is fine */
