@@ -97,16 +97,15 @@ const CliCommand cli_explain = {
     .name = "explain",
     .summary = "show what each phase of a step costs, and its bottleneck",
     .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]...",
-    .about =
-        "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for a prompt "
-        "this prints them, blocks that are alike as one: the spec's line, how often they occur, FLOPs and exps, the bytes of "
-        "weights, states and activations, the kernel (as `mossc asm` and profilers name it). Of experts those count that are "
-        "expected to be chosen: of E, if each of R tokens picks k, E (1 - (1 - k/E)^R).\n\n"
-        "--measure runs both steps, after a warm-up, R times in turn without and with looking at the clock in every phase, and "
-        "prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the limits of "
-        "this machine (see `mossc limits`; measured in every round) allow, and the bottleneck: reading, multiply-adds, exp, "
-        "waiting, "
-        "or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
+    .about = "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
+             "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "
+             "and exps, the bytes of weights, states and activations, and the kernel (by the name that `mossc asm` and "
+             "profilers show). Experts are counted by how many are expected to be chosen: of E, if each of R tokens picks k, E "
+             "(1 - (1 - k/E)^R).\n\n"
+             "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
+             "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "
+             "limits of this machine allow (see `mossc limits`; measured in every round), and the bottleneck: reading, "
+             "multiply-adds, exp, waiting, or too little work. docs/explain.md has examples and the keys of the JSON object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"
                 "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",

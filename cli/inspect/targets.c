@@ -164,8 +164,8 @@ const CliCommand cli_targets = {
     .summary = "list what --target takes: processors, GPUs and devices",
     .synopsis = "[OPTION]...",
     .about =
-        "Lists the processors, GPUs and devices that code can be made for. A device is a file that names its cores, caches and "
-        "memory (specs/devices); --target also takes the path of a file of your own, which ends in .yaml.\n\n"
+        "Lists the processors, GPUs and devices that code can be generated for. A device is a file that names its cores, caches "
+        "and memory (specs/devices); --target also takes the path of such a file, which must end in .yaml.\n\n"
         "Weights and states are the same for all of them, and results, to the bit, for all but GPUs.",
     .examples = "mossc targets\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target galaxy-s24-ultra -o out\n",

@@ -123,15 +123,14 @@ const CliCommand cli_compile = {
     .name = "compile",
     .summary = "create a directory with code, weights and runtime for a phone, a board, a GPU or this machine",
     .synopsis = "SPEC -w WEIGHTS... -o DIR [--target TARGET] [OPTION]...",
-    .about =
-        "Compiles SPEC ahead of time and writes a directory that holds all it takes to run the model: an object with its code and "
-        "tables, a header, packed weights, the runtime in C, a text generator and a README with the lines that build it. Where it "
-        "is built, a C compiler is needed; where it runs, nothing. Prints the lines that build and run it on or for the target.\n\n"
-        "Texts, and saved states, are those of `mossc run` to the last bit, whatever the target. DIR must not exist, or be "
-        "empty.\n\n"
-        "For a GPU (--target cuda:sm_80) NVRTC makes the code, for that architecture and as PTX for later ones; where it runs, "
-        "only "
-        "the driver is needed. Texts are those of `mossc run --device cuda`.",
+    .about = "Compiles SPEC ahead of time and writes a directory with everything that is needed to run the model: an object "
+             "with its code and tables, a header, packed weights, the runtime in C, a text generator and a README with the "
+             "lines that build it. Building it needs a C compiler; running it needs nothing. Prints the lines that build it "
+             "and run it on the target.\n\n"
+             "Texts and saved states are, bit for bit, those of `mossc run`, whatever the target. DIR must not exist, or must "
+             "be empty.\n\n"
+             "For a GPU (--target cuda:sm_80) NVRTC compiles the code, for that architecture and as PTX for later ones; "
+             "running it needs only the driver. Texts are those of `mossc run --device cuda`.",
     .examples = "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target aarch64 -o moss-tiny-arm\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny-here\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target cuda:sm_80 -o moss-tiny-a100\n"

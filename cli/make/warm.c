@@ -81,11 +81,11 @@ const CliCommand cli_warm = {
     .summary = "compile into the kernel cache, so that later runs start at once",
     .synopsis = "SPEC... [OPTION]...",
     .about =
-        "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
-        "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
-        "them alike. Says how many were made and how many were there. Give the options that the later command will "
-        "have.\n\nA GPU's kernels are kept all together, for one spec and the number of multiprocessors that is usual for its "
-        "architecture: a GPU with another number has them compiled when it is used.\n\n" CLI_ABOUT_CACHE,
+        "Compiles each SPEC and stores its kernels in the cache; no weights are needed. Other commands store what they compile "
+        "too: use this one to prepare an image or a machine, so that later commands need not compile. Specs share kernels that are "
+        "equal. Prints how many kernels were compiled and how many were found in the cache. Give the options that the later "
+        "command will be given.\n\nA GPU's kernels are stored together, for one spec and the usual number of multiprocessors of "
+        "its architecture: a GPU with another number compiles them when it is used.\n\n" CLI_ABOUT_CACHE,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
                 "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"

@@ -40,16 +40,13 @@ const CliCommand cli_limits = {
     .name = "limits",
     .summary = "measure what this machine can do at most",
     .synopsis = "[OPTION]...",
-    .about =
-        "Measures the four rates that models are held against, all threads together, by kernels that the same back end made: "
-        "reading memory past every cache (the best of eight patterns), the microkernel of a linear layer with its operands in the "
-        "first "
-        "cache, multiply-adds in registers, and exp. Decoding is compared with the first, prompts with the second, scans with the "
-        "last. What else runs on the machine takes away from them, and a shared host drifts: compare with limits measured next "
-        "to a result, as `mossc explain --measure` and `mossc bench --limits` do.\n\n"
-        "With --device cuda they are the GPU's: copying within its memory, products on tensor cores (where the linear layers use "
-        "them), "
-        "multiply-adds and exp, each of the three in registers.",
+    .about = "Measures the four rates that models are compared with, all threads together, by kernels of the same code "
+             "generator: reading memory beyond every cache (the best of eight patterns), the microkernel of a linear layer "
+             "with its operands in the first cache, multiply-adds in registers, and exp. Decoding is compared with the first, "
+             "prompts with the second, scans with the last. Other processes lower them, and a shared host drifts: compare with "
+             "limits measured next to a result, as `mossc explain --measure` and `mossc bench --limits` do.\n\n"
+             "With --device cuda they are the GPU's: copying within its memory, products on tensor cores (where the linear "
+             "layers use them), multiply-adds and exp, each of the three in registers.",
     .examples = "mossc limits\n"
                 "mossc limits --threads 1 --json\n"
                 "mossc limits --isa avx2\n"

@@ -196,9 +196,10 @@ static const CliOption table[] = {
     CLI_OPTION_STATE_IN(LogitsOptions),
     CLI_OPTION_STATE_OUT(LogitsOptions),
     CLI_OPTION_CHUNK(LogitsOptions),
-    CLI_ROW_WORD(LogitsOptions, reference, "reference", "BITS", reference_words,
-                 "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
-                 "between the scores of a chosen and an unchosen expert. Slow"),
+    CLI_ROW_WORD(
+        LogitsOptions, reference, "reference", "BITS", reference_words,
+        "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; prints the smallest gap "
+        "between the scores of a chosen and an unchosen expert. Slow"),
     CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
 };
 
@@ -223,8 +224,9 @@ const CliCommand cli_logits = {
     .name = "logits",
     .summary = "write a model's logits for given tokens to a .npy file",
     .synopsis = "SPEC -w WEIGHTS... --tokens FILE -o OUT.npy [OPTION]...",
-    .about = "Feeds the tokens to the model as one sequence and writes the logits after each. The file appears under its name only "
-             "when it is whole.",
+    .about =
+        "Feeds the tokens to the model as one sequence and writes the logits after each of them. The file appears under its name "
+        "only when it is complete.",
     .examples =
         "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o logits.npy\n"
         "echo 73 116 32 | mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens - -o out.npy --mode decode\n"

@@ -192,25 +192,25 @@ static const CliOption table[] = {
     CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_OPTION_NON_FINITE(RunOptions),
     CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
-                "stop after N tokens (default 256; 0: only the prompt), or before at the spec's eos"),
+                "stop after N tokens (default 256; 0: only read the prompt), or earlier at the spec's eos"),
     CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
                  "temperature (default 0.8); 0 always takes the most probable token"),
     CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),
     CLI_ROW_REAL(RunOptions, top_p, "top-p", "P", 0, 1,
-                 "and among the fewest that have the probability P together (default 1: all)"),
+                 "sample among the fewest tokens whose probabilities add up to P (default 1: all)"),
     CLI_ROW_OWN_SEED(
         RunOptions, seed, "seed", "N",
-        "of the sampler, 0 to 2^64 - 1 (default 0, or with --state-in where the state's sampler stands; another seed than "
-        "that one's begins anew); the same seed gives the same text on every machine"),
+        "of the sampler, 0 to 2^64 - 1 (default 0; with --state-in the sampler of the state goes on, unless another seed than its "
+        "own is given); the same seed gives the same text on every machine"),
     CLI_OPTION_STATE_IN(RunOptions),
     CLI_OPTION_STATE_OUT(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt_cache, "prompt-cache", 0, "DIR", false,
-                 "keep states of prompts in DIR, and start from the longest beginning of the prompt that is there"),
+                 "store states of prompts in DIR, and start from the longest beginning of the prompt that is stored there"),
     CLI_ROW_INT(RunOptions, cache_every, "cache-every", 0, "C", 1, INT32_MAX,
                 "store a state after every C tokens of the prompt (default 256), and after all of it"),
     CLI_ROW_INT(RunOptions, cache_mib, "cache-size", 0, "MIB", 1, INT32_MAX,
-                "let DIR grow to MIB MiB (default 1024); what was used least recently goes first"),
-    CLI_ROW_FLAG(RunOptions, no_echo, "no-echo", "print what follows the prompt only"),
+                "let DIR grow to MIB MiB (default 1024); the least recently used states are removed first"),
+    CLI_ROW_FLAG(RunOptions, no_echo, "no-echo", "print only what follows the prompt"),
     CLI_OPTION_JSON(RunOptions, "print one JSON object when all is done: text, tokens, speed"),
     CLI_OPTION_CHUNK(RunOptions),
 };
@@ -234,17 +234,16 @@ const CliCommand cli_run = {
     .name = "run",
     .summary = "continue a text",
     .synopsis = "SPEC -w WEIGHTS... --prompt TEXT [OPTION]...",
-    .about =
-        "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one) and prints it and what the model "
-        "makes of it, token by token as they come. Speed goes to standard error: the time to the first token counts from when the "
-        "model stands ready. The text does not depend on --threads, --chunk or the machine.\n\n"
-        "A state file holds all of a sequence so far, without its text: --state-in goes on behind it, with a prompt (no bos is put "
-        "before it) or without one. A prompt cache does the same for prompts that begin alike; several processes may share one. "
-        "Neither changes what is written: -n 60 gives the text of -n 30 with --state-out and -n 30 with --state-in. Both belong to "
-        "the "
-        "spec, its --set values and its weights.\n\n"
-        "Ctrl-C (or SIGTERM) ends the text, or the reading of the prompt, early: the summary says how many tokens were read, and "
-        "--state-out gets the state after them. A second one ends the process at once.",
+    .about = "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one), prints it, and prints "
+             "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
+             "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
+             "machine.\n\n"
+             "A state file holds everything that the rest of a sequence depends on, but not its text. --state-in continues it, "
+             "with a prompt (no bos is put before it) or without one. A prompt cache stores states of prompts and reuses the "
+             "longest common beginning; several processes may share one. Neither changes the text: -n 60 gives the text of -n "
+             "30 with --state-out and -n 30 with --state-in. Both are valid only for the same spec, --set values and weights.\n\n"
+             "Ctrl-C (or SIGTERM) ends the text, or the reading of the prompt, early: the summary says how many tokens were "
+             "read, and --state-out gets the state after them. A second one ends the process at once.",
     .examples = "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'It was a dark evening'\n"
                 "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt 'The' --temp 0 -n 100\n"
                 "fortune | mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file - --seed 7 --json\n"

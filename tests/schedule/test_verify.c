@@ -134,8 +134,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(state_beyond_all, "moss-tiny", "ends beyond", m->program.state_bytes -= 64)                                                  \
     M(odd_rope, "mixtral-small", "rope 0", m->ropes[0].dim--)                                                                      \
     M(endless_theta, "mixtral-small", "rope 0", m->ropes[0].theta = 1.0 / 0.0)                                                     \
-    M(unknown_kind, "moss-tiny", "or word that is none", m->kernels[1].kind = PG_KIND_COUNT)                                       \
-    M(unknown_layout, "moss-tiny", "or word that is none", m->kernels[1].y_layout = (PgLayout)9)                                   \
+    M(unknown_kind, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].kind = PG_KIND_COUNT)                      \
+    M(unknown_layout, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].y_layout = (PgLayout)9)                  \
     M(negative_size, "moss-tiny", "size out of range", m->kernels[1].K = -1)                                                       \
     M(more_chosen_than_experts, "moss-tiny", "size out of range", m->kernels[1].k = m->kernels[1].E + 1)                           \
     M(rope_of_no_table, "mixtral-small", "reads rope", kernel_of(m, phase_of(m, PG_ROW, PG_KV_STORE))->rope_table = 1)             \
@@ -175,8 +175,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         step->n_stages++;                                                                                                          \
     })                                                                                                                             \
     M(stage_falls, "moss-tiny", "rise one by one", m->phases[PG_ROW][3].stage = 0)                                                 \
-    M(no_tiles, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].fixed = 0)                                                 \
-    M(unknown_count, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].count = 6)                                            \
+    M(no_tiles, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].fixed = 0)                                              \
+    M(unknown_count, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].count = 6)                                         \
     M(kernel_of_the_other_mode, "moss-tiny", "of the other mode", m->phases[PG_ROW][0].kernel = m->phases[PG_BLOCK][0].kernel)     \
     M(tiles_of_another_count, "moss-tiny", "tiles per count", phase_of(m, PG_BLOCK, PG_LINEAR)->count = PG_PER_ROW)                \
     M(tiles_of_another_size, "moss-tiny", "tiles per count", phase_of(m, PG_ROW, PG_SCAN)->fixed--)                                \
@@ -199,20 +199,20 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
       phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_RESIDUAL)->operands[PG_LINEAR_RESIDUAL] = (PgRef){0})                               \
     M(history_missing, "moss-tiny", "HISTORY is missing",                                                                          \
       phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY] = (PgRef){0})                                    \
-    M(operand_without_step, "moss-tiny", "is none of its kernel",                                                                  \
+    M(operand_without_step, "moss-tiny", "does not belong to its kernel",                                                          \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_ADDEND] = phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_X])          \
-    M(operand_in_another_space, "moss-tiny", "X lies in the wrong space",                                                          \
+    M(operand_in_another_space, "moss-tiny", "X is in the wrong space",                                                            \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_X] = phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W])               \
     M(y_ends_beyond_arena, "moss-tiny", "ends beyond the arena",                                                                   \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].fixed = m->program.steps[PG_ROW].arena_fixed - 64)                     \
-    M(another_weight, "moss-tiny", "is no weight of the shape",                                                                    \
+    M(another_weight, "moss-tiny", "is not a weight of the shape",                                                                 \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W] = phase_of(m, PG_ROW, PG_EMBED)->operands[PG_EMBED_W])                 \
-    M(weight_of_another_dtype, "moss-tiny", "is no weight of the shape",                                                           \
+    M(weight_of_another_dtype, "moss-tiny", "is not a weight of the shape",                                                        \
       kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->dtype = IR_F32)                                                                \
-    M(state_of_another_size, "moss-tiny", "is no state of the size",                                                               \
+    M(state_of_another_size, "moss-tiny", "is not a state of the size",                                                            \
       phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed =                                                                \
           phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY].fixed)                                       \
-    M(half_a_state, "moss-tiny", "is no state of the size", phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed += 64)     \
+    M(half_a_state, "moss-tiny", "is not a state of the size", phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed += 64)  \
     M(neighbours_write_the_same, "moss-tiny", "of the same stage overlap",                                                         \
       neighbour(m, PG_ROW)->operands[PG_LINEAR_Y] = neighbour(m, PG_ROW)[-1].operands[PG_LINEAR_Y])                                \
     M(neighbour_reads_what_is_written, "moss-tiny", "of the same stage overlap",                                                   \
