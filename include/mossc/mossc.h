@@ -102,7 +102,7 @@ typedef struct MosscCost {
 
 /* position: how many tokens attention looks back on. The first call takes as long as making the program (milliseconds). */
 MOSSC_API MossError mossc_spec_cost(MosscSpec *spec, int64_t position, MosscCost *out, size_t size);
-/* Of block i; -1: of what stands outside the blocks (embedding, final norm, head). */
+/* Of block i; -1: of the parts outside the blocks (embedding, final norm, head). */
 MOSSC_API MossError mossc_spec_block_cost(MosscSpec *spec, int64_t i, int64_t position, MosscCost *out, size_t size);
 
 /* ---- compiling */
@@ -151,7 +151,7 @@ MOSSC_API MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char
  * moss_tokenizer_free frees it. */
 MOSSC_API MossError mossc_tokenizer_open(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer);
 
-/* Frees what LLVM holds for the whole process. Nobody has to call it; nothing of mossc.h may be called afterwards. */
+/* Frees what LLVM holds for the whole process. Calling it is optional; no function of mossc.h may be called afterwards. */
 MOSSC_API void mossc_shutdown(void);
 
 #ifdef __cplusplus
