@@ -124,8 +124,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(narrow_vector, "moss-tiny", "dtype", m->weights[1].dtype = m->weights[0].dtype)                                              \
     M(weight_of_other_size, "moss-tiny", "number of elements", m->weights[0].K++)                                                  \
     M(weight_of_other_bytes, "moss-tiny", "expected", m->weights[0].bytes -= 64)                                                   \
-    M(weight_between_pages, "moss-tiny", "at no multiple of 4096", m->weights[0].offset += 64)                                     \
-    M(vector_between_lines, "moss-tiny", "at no multiple of 64", m->weights[1].offset += 4)                                        \
+    M(weight_between_pages, "moss-tiny", "not at a multiple of 4096", m->weights[0].offset += 64)                                  \
+    M(vector_between_lines, "moss-tiny", "not at a multiple of 64", m->weights[1].offset += 4)                                     \
     M(weights_overlap, "moss-tiny", "overlaps", m->weights[1].offset = 0)                                                          \
     M(weight_beyond_blob, "moss-tiny", "ends beyond", m->program.weight_bytes = m->weights[m->program.n_weights - 1].offset)       \
     M(more_active_than_all, "moss-tiny", "more weights than", m->program.active_weight_bytes = m->program.weight_bytes + 1)        \
@@ -154,7 +154,7 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         PgKernel *k = kernel_of(m, phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_RESIDUAL));                                            \
         ((PgEpilogueStep *)(uintptr_t)pg_epilogue_find(&k->epilogue, PG_STEP_RESIDUAL))->scale = 2;                                \
     })                                                                                                                             \
-    M(epilogue_of_a_scan, "moss-tiny", "no linear or sum",                                                                         \
+    M(epilogue_of_a_scan, "moss-tiny", "neither a linear layer nor a sum",                                                         \
       kernel_of(m, phase_of(m, PG_ROW, PG_SCAN))->epilogue.steps[0].kind = PG_STEP_LOGITS)                                         \
     M(two_sums, "moss-tiny", "two sums",                                                                                           \
       kernel_of(m, phase_of(m, PG_BLOCK, PG_COMBINE))->epilogue =                                                                  \
@@ -184,8 +184,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         for (uint32_t i = 0; i < m->program.steps[PG_BLOCK].n_phases; i++)                                                         \
             if (m->phases[PG_BLOCK][i].count == PG_PER_POSITION_BLOCK) m->phases[PG_BLOCK][i].E++;                                 \
     })                                                                                                                             \
-    M(operand_in_no_space, "moss-tiny", "in no space", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].space = 4)            \
-    M(nowhere_with_a_place, "moss-tiny", "yet has a place", phase_of(m, PG_ROW, PG_SCAN)->operands[15].fixed = 64)                 \
+    M(operand_in_no_space, "moss-tiny", "in an unknown space", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].space = 4)    \
+    M(nowhere_with_a_place, "moss-tiny", "absent, but has an offset", phase_of(m, PG_ROW, PG_SCAN)->operands[15].fixed = 64)       \
     M(operand_between_lines, "moss-tiny", "multiple of 64", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].fixed += 4)      \
     M(growing_weight, "moss-tiny", "multiple of 64", phase_of(m, PG_BLOCK, PG_LINEAR)->operands[PG_LINEAR_W].per_row = 64)         \
     M(operand_beyond_arena, "moss-tiny", "begins beyond",                                                                          \
