@@ -8,6 +8,7 @@
 #include "driver/device.h"
 #include "driver/text.h"
 #include "runtime/packed.h"
+#include "runtime/weights.h"
 #include "support/file.h"
 #include "tokenizer/bpe.h"
 
@@ -99,32 +100,38 @@ static bool write_device_code(Filling *f) {
 /* ---- weights and tokenizer */
 
 /* A packed file fits every target: it is copied as it is, once all of it is checked. */
-static bool copy_packed(Filling *f, const char *path) {
+static bool copy_packed(Filling *f, RtWeightFile *file) {
     DrBuild *build = f->build;
-    RtPacked packed;
     const DrBuildOptions *options = f->artefact->options;
+    RtPacked packed;
     MossOptions moss = dr_moss_options(build, options);
+    if (!rt_packed_take(&file->map, file->path, build->program, &packed, &build->diags)) return false;
     dr_progress_begin(&options->progress, "checking", "bytes", false);
-    MossError error = moss_weights_verify(build->program, path, &moss);
+    MossError error = rt_packed_verify_by(&packed, file->path, build->program, &moss);
     dr_progress_end(&options->progress);
-    if (!dr_moss_ok(&build->diags, error)) return false;
-    if (!rt_packed_open(path, build->program, &packed, &build->diags)) return false;
-    bool ok = write_file(f, ".weights", (const char *)packed.map.data, packed.map.size);
+    bool ok = dr_moss_ok(&build->diags, error) && write_file(f, ".weights", (const char *)packed.map.data, packed.map.size);
     su_map_close(&packed.map);
     return ok;
 }
 
-static bool write_weights(Filling *f) {
+static bool pack_weights(Filling *f) {
     const DrBuildOptions *options = f->artefact->options;
-    const DrTexts *weights = options->weights;
-    if (weights->count == 1 && rt_packed_is_file(weights->items[0])) return copy_packed(f, weights->items[0]);
     const char *path = path_of(f, ".weights");
     if (!path) return false;
     MossOptions moss = dr_moss_options(f->build, options);
     dr_progress_begin(&options->progress, "packing weights", "bytes", true);
-    MossError error = moss_weights_pack(f->build->program, weights->items, weights->count, &moss, path);
+    MossError error = moss_weights_pack(f->build->program, options->weights->items, options->weights->count, &moss, path);
     dr_progress_end(&options->progress);
     return dr_moss_ok(&f->build->diags, error);
+}
+
+static bool write_weights(Filling *f) {
+    const DrTexts *weights = f->artefact->options->weights;
+    RtWeightFiles files;
+    if (!rt_weight_files_open(weights->items, weights->count, &files, &f->build->diags)) return false;
+    bool packed = rt_weight_files_are_packed(&files), ok = packed && copy_packed(f, &files.items[0]);
+    rt_weight_files_close(&files);
+    return packed ? ok : pack_weights(f);
 }
 
 /* A device's tokenizer needs no JSON and no library: what a tokenizer.json says is put into tables. */
