@@ -4,7 +4,8 @@
 #include <string.h>
 
 static const FeKindRow rows[FE_N_KINDS] = {
-#define FE_KIND(id, word, what) [FE_##id] = {#word, FE_SECTION_##word, KEY(defaults, word), KEY(entry, word), &fe_kind_##word},
+#define FE_KIND(id, word, what)                                                                                                    \
+    [FE_##id] = {#word, FE_SECTION_##word, KEY(defaults, word), KEY(entry, word), FE_ENDS(word), &fe_kind_##word},
 #include "frontend/kinds.def"
 };
 

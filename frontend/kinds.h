@@ -98,6 +98,14 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input);
 
 /* ---- the table ---- */
 
+/* The keys that every block has. */
+typedef struct FeEnds {
+    FeKey input_scale, output_scale, out_norm;
+} FeEnds;
+#define FE_ENDS(section) {KEY(section, input_scale), KEY(section, output_scale), KEY(section, out_norm)}
+/* Their values, of a map that is complete. */
+void fe_set_ends(FeBlock *block, const FeMap *map, const FeEnds *ends);
+
 typedef struct FeKind {
     /* Completes the block's map by what follows from other values, checks the rules that tie keys to each other, and fills what
      * FeBlock says of every kind. */
@@ -117,6 +125,7 @@ typedef struct FeKindRow {
     const char *word;
     FeSection section; /* of its keys */
     FeKey defaults, entry; /* where a map of them may stand */
+    FeEnds ends;
     const FeKind *kind;
 } FeKindRow;
 

@@ -119,6 +119,18 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {
 
 /* ---------------------------------------------------------------------------------------------- model */
 
+static IrValueId scaled(FeLower *l, IrValueId x, double factor) {
+    IrAttr attr = {.f = factor};
+    return factor == 1.0 ? x : ir_op1_attrs(&l->b, IR_OP_scale, x, IR_NONE, IR_NONE, &attr);
+}
+
+/* output_scale · out_norm(f(input_scale · u)) */
+static IrValueId lower_parts(FeLower *l, const FeBlock *block, IrValueId u) {
+    IrValueId y = fe_kind_row(block->kind)->kind->lower(l, block, scaled(l, u, block->input_scale));
+    if (block->out_norm) y = fe_norm(l, (FeNorm){FE_NORM_RMS, l->spec->norm.eps}, "out_norm", y);
+    return scaled(l, y, block->output_scale);
+}
+
 static IrValueId lower_block(FeLower *l, int64_t index, IrValueId x) {
     const FeBlock *block = &l->spec->blocks[index];
     l->b.block = (int32_t)index;
@@ -126,8 +138,7 @@ static IrValueId lower_block(FeLower *l, int64_t index, IrValueId x) {
     l->prefix = su_printf(&l->spec->arena, "blocks.%lld.", (long long)index);
     while (l->block_first < l->n_tensors && l->tensors[l->block_first].block < index) l->block_first++;
     IrValueId u = fe_norm(l, l->spec->norm, "norm", x);
-    IrValueId y = fe_kind_row(block->kind)->kind->lower(l, block, u);
-    return fe_op2(l, IR_OP_add, x, y);
+    return fe_op2(l, IR_OP_add, x, lower_parts(l, block, u));
 }
 
 IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
@@ -143,10 +154,6 @@ IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
     l.b.span = spec->span;
     IrValueId u = fe_norm(&l, spec->final_norm, "final_norm", x);
     IrValueId logits = fe_op2(&l, IR_OP_linear, u, fe_weight(&l, spec->tie_embeddings ? "embed.weight" : "head.weight"));
-    if (spec->logit_scale != 1.0) {
-        IrAttr factor = {.f = spec->logit_scale};
-        logits = ir_op1_attrs(&l.b, IR_OP_scale, logits, IR_NONE, IR_NONE, &factor);
-    }
-    l.b.graph->logits = logits;
+    l.b.graph->logits = scaled(&l, logits, spec->logit_scale);
     return l.b.graph;
 }

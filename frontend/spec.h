@@ -68,6 +68,8 @@ typedef struct FeBlock {
     bool looks_back;         /* on earlier positions, by a cache: as many as window says, 0: on all */
     int64_t window;
     uint64_t state_elements; /* of a sequence, at most; UINT64_MAX: too many to count */
+    double input_scale, output_scale; /* output_scale · out_norm(f(input_scale · u)) */
+    bool out_norm;                    /* rms; else there is none */
 } FeBlock;
 
 typedef struct FeTokenizer {

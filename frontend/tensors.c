@@ -70,12 +70,18 @@ void fe_add_router(FeTensorList *l, int64_t width) {
     if (block->router.select_bias) fe_add_part(l, "router.select_bias", false, 0, block->experts.count)->init = FE_INIT_ZEROS;
 }
 
+/* What a block computes with, but for the norm before it. */
+static void add_parts(FeTensorList *l, const FeBlock *block) {
+    fe_kind_row(block->kind)->kind->tensors(l, block);
+    if (block->out_norm) fe_add_norm(l, "out_norm", FE_NORM_RMS, l->spec->d_model);
+}
+
 static void add_block(FeTensorList *l, int64_t index) {
     l->index = index;
     l->block = &l->spec->blocks[index];
     l->prefix = su_printf(&l->spec->arena, "blocks.%lld.", (long long)index);
     fe_add_norm(l, "norm", l->spec->norm.kind, l->spec->d_model);
-    fe_kind_row(l->block->kind)->kind->tensors(l, l->block);
+    add_parts(l, l->block);
 }
 
 /* ---- the whole ---- */

@@ -25,6 +25,9 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"rope", 0, 1},
                               {"sigmoid", 0, 1},
                               {"select_bias", 0, 1},
+                              {"input_scale", 0, 1},
+                              {"output_scale", 0, 1},
+                              {"out_norm", 0, 1},
                               {"f32", 0, 1},
                               {"bf16", 0, 1},
                               {"f16", 0, 1},
@@ -68,6 +71,9 @@ static void cover_block(const FeBlock *block) {
     cover("rope", attention && block->knows_order);
     cover("sigmoid", experts && block->router.score == FE_SIGMOID);
     cover("select_bias", experts && block->router.select_bias);
+    cover("input_scale", block->input_scale != 1.0);
+    cover("output_scale", block->output_scale != 1.0);
+    cover("out_norm", block->out_norm);
 }
 
 void cover_spec(const FeSpec *spec) {

@@ -65,6 +65,13 @@ static void draw_width(Drawer *d, const char *name, int64_t low, int64_t high) {
     su_text_add(d->out, "%s: %lld", name, (long long)size_of(d, low, high));
 }
 
+/* What every block may have at its two ends. */
+static void draw_ends(Drawer *d) {
+    if (chance(d, 12)) su_text_add(d->out, ", input_scale: %s", PICK(d, "0.5", "1.25", "3", "1.0"));
+    if (chance(d, 20)) su_text_add(d->out, ", output_scale: %s", PICK(d, "0.22", "0.5", "2.5", "1.0"));
+    if (chance(d, 15)) su_text_add(d->out, ", out_norm: %s", PICK(d, "rms", "rms", "none"));
+}
+
 static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
     if (chance(d, 15) && (d->default_router || count >= 2)) return; /* all from defaults, or the language's */
     int64_t top_k = between(d, 1, count < 4 ? count : 4);
@@ -117,6 +124,7 @@ static void draw_ssm(Drawer *d) {
     if (chance(d, 30)) su_text_add(d->out, ", b_norm: rms");
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
     if (chance(d, 70)) draw_ssm_experts(d);
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
@@ -143,6 +151,7 @@ static void draw_mlp(Drawer *d) {
     } else if (d->default_moe && chance(d, 50)) {
         su_text_add(d->out, ", experts: none");
     }
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
@@ -165,6 +174,7 @@ static void draw_attention(Drawer *d, int64_t tokens) {
     } else if (d->default_rope && chance(d, 50))
         su_text_add(d->out, ", rope: none");
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
@@ -202,8 +212,9 @@ static void draw_defaults(Drawer *d) {
     SuText *out = d->out;
     su_text_add(out, "defaults:\n");
     if (d->default_state)
-        su_text_add(out, "  ssm: {d_state: %lld, d_conv: %lld, activation: %s, c_norm: rms}\n", (long long)between(d, 1, 20),
-                    (long long)between(d, 1, 6), PICK(d, "silu", "gelu"));
+        su_text_add(out, "  ssm: {d_state: %lld, d_conv: %lld, activation: %s, c_norm: rms%s}\n", (long long)between(d, 1, 20),
+                    (long long)between(d, 1, 6), PICK(d, "silu", "gelu"),
+                    chance(d, 30) ? ", out_norm: rms, output_scale: 0.75" : "");
     if (d->default_mlp) {
         d->default_moe = chance(d, 40);
         su_text_add(out, "  mlp: {d_ff: %lld, activation: %s%s}\n", (long long)size_of(d, 5, 90), PICK(d, "swiglu", "relu2"),
