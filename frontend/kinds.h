@@ -94,6 +94,8 @@ IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x);
 IrValueId fe_linear_all(FeLower *l, const char *name, bool bias, IrValueId x);
 /* One whose weights are mixed by the gates where `mixed`, else a plain one. */
 IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, FeChosen chosen, IrValueId x);
+/* The convolution of x [R,width] with w, whose state is named `history`; without a bias. */
+IrValueId fe_conv(FeLower *l, const char *history, int64_t width, int64_t taps, IrValueId w, IrValueId x);
 FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input);
 
 /* ---- the table ---- */

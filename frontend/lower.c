@@ -99,6 +99,20 @@ IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, F
     return fe_op3(l, IR_OP_expert_sum, fe_linear_all(l, name, bias, x), chosen.experts, chosen.gates);
 }
 
+/* ---------------------------------------------------------------------------------------------- convolution */
+
+IrValueId fe_conv(FeLower *l, const char *history, int64_t width, int64_t taps, IrValueId w, IrValueId x) {
+    if (taps == 1) { /* no history */
+        IrValueId operands[] = {x, w};
+        return ir_node(&l->b, IR_OP_conv, operands, 2, NULL)->results[0];
+    }
+    IrValueId held = fe_state(l, history, ir_type(IR_F32, 2, width, taps - 1));
+    IrValueId operands[] = {x, w, held};
+    IrNode *node = ir_node(&l->b, IR_OP_conv, operands, 3, NULL);
+    l->b.graph->values[held].next = node->results[1];
+    return node->results[0];
+}
+
 /* ---------------------------------------------------------------------------------------------- router */
 
 FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {

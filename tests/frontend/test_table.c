@@ -183,7 +183,8 @@ static const char *const base_specs[] = {
          "  - ssm: {expand: 2, experts: {count: 4, per_expert: [A, D], combine: params}}\n"
          "  - mlp: {d_ff: 32, experts: {count: 4, shared: 2, shared_d_ff: 24}}\n"
          "  - mlp: {expand: 2}\n"
-         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4}}\n",
+         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4}}\n"
+         "  - shortconv\n",
     HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n",
 };
 

@@ -91,6 +91,18 @@ static void names_and_shapes_of_attention(void **state) {
         "blocks.0.v_proj.weight [10, 4]\nblocks.0.v_proj.bias [10]\nblocks.0.o_proj.weight [4, 30]\nblocks.0.o_proj.bias [4]\n");
 }
 
+static void names_and_shapes_of_a_shortconv(void **state) {
+    (void)state;
+    assert_listed(
+        SMALL "stack: [shortconv, {shortconv: {d_inner: 6, d_conv: 1, bias: true, conv_bias: true}}]\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\n"
+        "blocks.0.b_proj.weight [4, 4]\nblocks.0.c_proj.weight [4, 4]\nblocks.0.in_proj.weight [4, 4]\n"
+        "blocks.0.conv.weight [4, 3]\nblocks.0.out_proj.weight [4, 4]\nblocks.1.norm.weight [4]\n"
+        "blocks.1.b_proj.weight [6, 4]\nblocks.1.b_proj.bias [6]\nblocks.1.c_proj.weight [6, 4]\nblocks.1.c_proj.bias [6]\n"
+        "blocks.1.in_proj.weight [6, 4]\nblocks.1.in_proj.bias [6]\n"
+        "blocks.1.conv.weight [6, 1]\nblocks.1.conv.bias [6]\nblocks.1.out_proj.weight [4, 6]\nblocks.1.out_proj.bias [4]\n");
+}
+
 /* The norm behind a block is its last tensor. */
 static void an_out_norm_is_one_more_vector(void **state) {
     (void)state;
@@ -224,7 +236,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_shapes_of_an_ssm),         cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
         cmocka_unit_test(names_and_shapes_of_an_mlp),         cmocka_unit_test(names_and_shapes_of_attention),
-        cmocka_unit_test(an_out_norm_is_one_more_vector),
+        cmocka_unit_test(names_and_shapes_of_a_shortconv),    cmocka_unit_test(an_out_norm_is_one_more_vector),
         cmocka_unit_test(mamba_130m_has_its_published_size),  cmocka_unit_test(idle_experts_are_not_active),
         cmocka_unit_test(an_untied_embedding_counts_one_row), cmocka_unit_test(fresh_weights_follow_mamba_ssm),
         cmocka_unit_test(tensors_know_their_block_and_line),

@@ -20,6 +20,7 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"shared experts", 0, 1},
                               {"plain mlp", 0, 1},
                               {"gated mlp", 0, 1},
+                              {"shortconv", 0, 1},
                               {"grouped attention", 0, 1},
                               {"window", 0, 1},
                               {"rope", 0, 1},
@@ -66,6 +67,7 @@ static void cover_block(const FeBlock *block) {
     cover("shared experts", mlp && experts && integer(block, FE_KEY_mlp_experts_shared) > 0);
     cover("gated mlp", mlp && integer(block, FE_KEY_mlp_activation) >= FE_SWIGLU);
     cover("plain mlp", mlp && integer(block, FE_KEY_mlp_activation) < FE_SWIGLU);
+    cover("shortconv", block->kind == FE_SHORTCONV);
     cover("grouped attention", integer(block, FE_KEY_attention_n_kv_heads) < integer(block, FE_KEY_attention_n_heads));
     cover("window", block->window > 0);
     cover("rope", attention && block->knows_order);

@@ -16,6 +16,7 @@ typedef struct Drawer {
     bool default_router; /* defaults.router gives score and top_k 1 */
     bool default_mlp;    /* defaults.mlp gives d_ff and activation */
     bool default_moe;    /* defaults.mlp gives three experts */
+    bool default_shortconv; /* defaults.shortconv gives d_conv and conv_bias */
     bool default_rope;   /* defaults.attention gives a rope with dim 2 */
 } Drawer;
 
@@ -178,12 +179,23 @@ static void draw_attention(Drawer *d, int64_t tokens) {
     su_text_add(d->out, "}");
 }
 
+static void draw_shortconv(Drawer *d) {
+    su_text_add(d->out, "shortconv: {bias: %s", truth(d));
+    if (chance(d, 60)) su_text_add(d->out, ", d_inner: %lld", (long long)size_of(d, 5, 120));
+    if (!d->default_shortconv || chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
+    if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
+    draw_ends(d);
+    su_text_add(d->out, "}");
+}
+
 static void draw_block(Drawer *d, int64_t tokens, bool attention) {
     int64_t kind = attention ? 99 : between(d, 0, 99);
     if (kind < 55)
         draw_ssm(d);
-    else if (kind < 80)
+    else if (kind < 75)
         draw_mlp(d);
+    else if (kind < 84)
+        draw_shortconv(d);
     else
         draw_attention(d, tokens);
 }
@@ -208,7 +220,8 @@ static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
 static void draw_defaults(Drawer *d) {
     d->default_state = chance(d, 30), d->default_router = chance(d, 30);
     d->default_mlp = chance(d, 30), d->default_rope = chance(d, 20);
-    if (!d->default_state && !d->default_router && !d->default_mlp && !d->default_rope) return;
+    d->default_shortconv = chance(d, 20);
+    if (!d->default_state && !d->default_router && !d->default_mlp && !d->default_rope && !d->default_shortconv) return;
     SuText *out = d->out;
     su_text_add(out, "defaults:\n");
     if (d->default_state)
@@ -220,6 +233,7 @@ static void draw_defaults(Drawer *d) {
         su_text_add(out, "  mlp: {d_ff: %lld, activation: %s%s}\n", (long long)size_of(d, 5, 90), PICK(d, "swiglu", "relu2"),
                     d->default_moe ? ", experts: {count: 3}" : "");
     }
+    if (d->default_shortconv) su_text_add(out, "  shortconv: {d_conv: %lld, conv_bias: true}\n", (long long)between(d, 2, 5));
     if (d->default_rope) su_text_add(out, "  attention: {rope: {dim: 2}}\n");
     if (d->default_router) su_text_add(out, "  router: {top_k: 1, score: %s, scale: 1.25}\n", PICK(d, "softmax", "sigmoid"));
 }
@@ -253,7 +267,7 @@ int64_t draw_spec(uint64_t seed, SuText *out) {
             su_text_add(out, "\n");
             i++;
         } else if (chance(&d, 6)) {
-            su_text_add(out, "  - ssm\n");
+            su_text_add(out, "  - %s\n", PICK(&d, "ssm", "ssm", "shortconv"));
         } else {
             su_text_add(out, "  - ");
             draw_block(&d, tokens, false);

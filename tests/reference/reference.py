@@ -113,13 +113,13 @@ def resolve(kind, given, defaults):
     """A block's keys over its defaults; a default width gives way to the other way of giving it."""
     weak = dict(defaults.get(kind) or {})
     router = merge(merge(defaults.get("router") or {}, weak.pop("router", None) or {}), (given or {}).get("router") or {})
-    width = {"ssm": ("expand", "d_inner"), "mlp": ("expand", "d_ff"), "attention": ()}[kind]
+    width = {"ssm": ("expand", "d_inner"), "mlp": ("expand", "d_ff")}.get(kind, ())
     if any(key in (given or {}) for key in width):
         for key in width:
             weak.pop(key, None)
     out = merge(weak, given or {})
     out["router"] = router
-    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm"):
+    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm", "out_norm"):
         if out.get(key) == "none":
             del out[key]
     return out
@@ -190,6 +190,9 @@ class Spec:
             b["hd"] = int(b.get("head_dim", self.D // b["H"]))
             if "rope" in b:
                 b["rope"] = merge({"theta": 10000.0, "dim": b["hd"]}, b["rope"])
+        if kind == "shortconv":
+            b["I"], b["W"] = int(b.get("d_inner", self.D)), int(b.get("d_conv", 3))
+            b["conv_bias"] = b.get("conv_bias", False)
         return b
 
     # -------------------------------------------------------------------------------------------- tensors
@@ -210,19 +213,25 @@ class Spec:
         for i, (kind, b) in enumerate(self.blocks):
             at = f"blocks.{i}."
             add_norm(at + "norm", self.norm)
-            experts = b.get("experts")
-            count = int(experts["count"]) if experts else 0
-            active = Fraction(int(b["router"]["top_k"]), count) if experts else Fraction(1)
-            if experts:
-                add(at + "router.weight", [count, b["I"] if b["router"]["input"] == "inner" and kind == "ssm" else self.D])
-                for extra in ("bias", "select_bias"):
-                    if b["router"][extra]:
-                        add(at + "router." + extra, [count])
-            getattr(self, "_" + kind + "_tensors")(b, at, add, experts, count, active)
+            self._block_tensors(kind, b, at, add)
         add_norm("final_norm", self.final_norm)
         if not self.tied:
             add("head.weight", [self.V, self.D], True)
         return out
+
+    def _block_tensors(self, kind, b, at, add):
+        """All but the norm before it."""
+        experts = b.get("experts")
+        count = int(experts["count"]) if experts else 0
+        active = Fraction(int(b["router"]["top_k"]), count) if experts else Fraction(1)
+        if experts:
+            add(at + "router.weight", [count, b["I"] if b["router"]["input"] == "inner" and kind == "ssm" else self.D])
+            for extra in ("bias", "select_bias"):
+                if b["router"][extra]:
+                    add(at + "router." + extra, [count])
+        getattr(self, "_" + kind + "_tensors")(b, at, add, experts, count, active)
+        if "out_norm" in b:
+            add(at + "out_norm.weight", [self.D])
 
     def _ssm_tensors(self, b, at, add, experts, count, active):
         I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
@@ -273,6 +282,16 @@ class Spec:
             if b["bias"]:
                 add(at + name + ".bias", shape[:1])
 
+    def _shortconv_tensors(self, b, at, add, experts, count, active):
+        I, W, D = b["I"], b["W"], self.D
+        for name, shape in (("b_proj", [I, D]), ("c_proj", [I, D]), ("in_proj", [I, D]), ("out_proj", [D, I])):
+            add(at + name + ".weight", shape, True)
+            if b["bias"]:
+                add(at + name + ".bias", shape[:1])
+        add(at + "conv.weight", [I, W])
+        if b["conv_bias"]:
+            add(at + "conv.bias", [I])
+
     def counts(self):
         """(parameters in all, active per token)."""
         sizes = [(math.prod(shape), active) for shape, _, active in self.tensors().values()]
@@ -313,10 +332,16 @@ class Spec:
             at = f"blocks.{i}."
             u = np.array([self._normed(row, w, at + "norm", self.norm) for row in x])
             own = {name[len(at) :]: value for name, value in w.items() if name.startswith(at)}
-            x = x + getattr(self, "_" + kind)(b, own, u)
+            x = x + self._block(kind, b, own, u)
         head = w["embed.weight"] if self.tied else w["head.weight"]
         x = np.array([self._normed(row, w, "final_norm", self.final_norm) for row in x])
         return self.logit_scale * (x @ head.T), self.gap
+
+    def _block(self, kind, b, w, u):
+        y = getattr(self, "_" + kind)(b, w, float(b.get("input_scale", 1.0)) * u)
+        if "out_norm" in b:
+            y = np.array([rms(row, float(self.norm["eps"]), w["out_norm.weight"]) for row in y])
+        return float(b.get("output_scale", 1.0)) * y
 
     @staticmethod
     def _normed(x, w, name, norm):
@@ -457,3 +482,12 @@ class Spec:
                 p = softmax(k[first : t + 1, kv] @ q[t, h] / math.sqrt(hd))
                 out[t, h * hd : (h + 1) * hd] = p @ v[first : t + 1, kv]
         return linear("o_proj", out)
+
+    def _shortconv(self, b, w, u):
+        def linear(name, x):
+            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
+
+        gated = linear("b_proj", u) * linear("in_proj", u)
+        padded = np.vstack([np.zeros([b["W"] - 1, b["I"]]), gated])
+        y = np.array([(w["conv.weight"] * padded[t : t + b["W"]].T).sum(axis=1) for t in range(len(u))])
+        return linear("out_proj", linear("c_proj", u) * (y + w.get("conv.bias", 0)))
