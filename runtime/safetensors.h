@@ -10,7 +10,8 @@
 
 enum {
     RT_MAX_RANK = 8,
-    RT_MAX_HEADER = 32 << 20 /* bytes; 4096 blocks of 30 tensors need 16 MiB */
+    RT_MAX_HEADER = 32 << 20, /* bytes; 4096 blocks of 30 tensors need 16 MiB */
+    RT_MAX_VALUES = 8 << 20 /* in its JSON: what as many bytes of tensors may have */
 };
 
 typedef struct RtTensor {

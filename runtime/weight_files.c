@@ -1,11 +1,11 @@
 /* Weights by the name of what holds them: a file, an index of shards, or a directory of one of the two. */
-#include <cjson/cJSON.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/weights.h"
 #include "support/file.h"
+#include "support/json.h"
 #include "support/str.h"
 
 static const char index_name[] = "model.safetensors.index.json", file_name[] = "model.safetensors";
@@ -49,16 +49,20 @@ static bool is_json(const SuMap *map) {
     return at < map->size && map->data[at] == '{' && (map->size < 8 || !memchr(map->data, '\0', 8));
 }
 
+static const SuJsonRules index_rules = {.depth = 16, .values = RT_MAX_VALUES};
+
 static bool add_index(Files *files, const char *path, const SuMap *map, SuDiags *diags) {
     if (map->size > RT_MAX_HEADER)
         return su_error(diags, su_file_span(diags, path), NULL, "file exceeds the limit of %d bytes for JSON", RT_MAX_HEADER);
-    cJSON *root = cJSON_ParseWithLength((const char *)map->data, map->size);
-    const cJSON *weight_map = cJSON_GetObjectItemCaseSensitive(root, "weight_map");
-    bool ok = cJSON_IsObject(weight_map) ? add_shards(files, path, weight_map, diags)
-                                         : su_error(diags, su_file_span(diags, path),
-                                                    "give the .safetensors file, its index.json, or the directory that holds them",
-                                                    "file is JSON without a weight_map, not weights");
-    cJSON_Delete(root);
+    SuSpan span = su_file_span(diags, path);
+    SuJson json;
+    if (!su_json_parse((const char *)map->data, map->size, &index_rules, span, &json, diags)) return false;
+    const cJSON *weight_map = cJSON_GetObjectItemCaseSensitive(json.root, "weight_map");
+    bool ok = cJSON_IsObject(weight_map)
+                  ? add_shards(files, path, weight_map, diags)
+                  : su_error(diags, span, "give the .safetensors file, its index.json, or the directory that holds them",
+                             "file is JSON without a weight_map, not weights");
+    su_json_free(&json);
     return ok;
 }
 

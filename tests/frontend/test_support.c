@@ -10,6 +10,7 @@
 
 #include "support/file.h"
 #include "support/str.h"
+#include "support/utf8.h"
 #include "tests/frontend/helpers.h"
 
 static void arena_gives_zeroed_aligned_blocks(void **state) {
@@ -72,6 +73,44 @@ static void nearest_finds_typos_only(void **state) {
     assert_null(su_nearest("x", words, 0));
 }
 
+static void reals_are_printed_short_and_whole(void **state) {
+    (void)state;
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0, "0"},
+                 {-0.5, "-0.5"},
+                 {0.1, "0.1"},
+                 {1e-5, "1e-05"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {1234567, "1234567"},
+                 {-0.0, "-0"},
+                 {1e300, "1e+300"},
+                 {-0x1.fffffffffffffp-1022, "-4.4501477170144023e-308"},
+                 {0x1p-1074, "4.94066e-324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[SU_REAL];
+        assert_string_equal(su_real_text(cases[i].value, text), cases[i].text);
+    }
+}
+
+static void utf8_is_decoded_as_it_was_encoded(void **state) {
+    (void)state;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    for (uint32_t code = 0; code < 0x110000; code++) {
+        char bytes[4];
+        size_t size = su_utf8_encode(code, bytes);
+        SuUtf8 c = su_utf8_at(bytes, size);
+        bool surrogate = code >= 0xD800 && code < 0xE000;
+        if (code < least[size] || c.whole == surrogate || (c.whole && (c.code != code || c.size != size)))
+            fail_msg("U+%04X", (unsigned)code);
+        for (size_t cut = 1; c.whole && cut < size; cut++) {
+            SuUtf8 part = su_utf8_at(bytes, cut);
+            if (part.whole || !part.open || part.size != cut) fail_msg("%zu bytes of U+%04X", cut, (unsigned)code);
+        }
+    }
+}
+
 /* What su_diags_print writes. */
 static char *printed(const SuDiags *diags) {
     char *text = NULL;
@@ -122,6 +161,22 @@ static void control_characters_never_reach_the_terminal(void **state) {
     char *text = printed(&diags);
     assert_null(strchr(text, 0x1B));
     assert_null(strchr(text, (char)0x80));
+    free(text);
+    su_diags_free(&diags);
+}
+
+/* A terminal that decodes leniently would read them as control characters. */
+static void overlong_forms_and_surrogates_never_reach_the_terminal(void **state) {
+    (void)state;
+    static const char content[] = "a\xC0\x9B"
+                                  "b\xE0\x82\x9B"
+                                  "c\xED\xA0\x80"
+                                  "d\xF5\x80\x80\x80\n";
+    SuSource source = {"a.yaml", content, sizeof content - 1};
+    SuDiags diags = {0};
+    su_error(&diags, (SuSpan){&source, 1, 1, 1}, NULL, "odd");
+    char *text = printed(&diags);
+    assert_non_null(strstr(text, "    a??b???c???d????\n"));
     free(text);
     su_diags_free(&diags);
 }
@@ -296,9 +351,12 @@ int main(void) {
         cmocka_unit_test(arena_prints_texts_of_any_length),
         cmocka_unit_test(text_grows),
         cmocka_unit_test(nearest_finds_typos_only),
+        cmocka_unit_test(reals_are_printed_short_and_whole),
+        cmocka_unit_test(utf8_is_decoded_as_it_was_encoded),
         cmocka_unit_test(caret_stands_below_its_character),
         cmocka_unit_test(long_lines_are_cut_around_the_caret),
         cmocka_unit_test(control_characters_never_reach_the_terminal),
+        cmocka_unit_test(overlong_forms_and_surrogates_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
         cmocka_unit_test(codes_are_words_of_their_own),
         cmocka_unit_test(a_code_says_how_bad_it_is),
