@@ -57,7 +57,7 @@ static void lone_attention(IrGraph *g, const PsUses *uses, const IrNode *attend)
     if (roles.of[IR_ROLE_q] != attend->operands[0]) roles.of[IR_ROLE_rope] = attend->operands[0];
     roles.of[IR_ROLE_y] = attend->results[0];
     add(g, &group, attend);
-    ps_make_region(g, IR_REGION_ATTENTION, "attention", &group, &roles);
+    ps_make_region(g, IR_REGION_ATTENTION, ps_part_name(g, roles.of[IR_ROLE_k_cache], "attention"), &group, &roles);
 }
 
 static void enclose(IrGraph *g, const PsUses *uses) {
