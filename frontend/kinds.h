@@ -105,6 +105,9 @@ IrValueId fe_state(FeLower *l, const char *what, IrType type);
 /* A gated kind stands for what its gate goes through. */
 IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x);
 bool fe_is_gated(FeActivation kind);
+/* Every one of `runs` equal runs of x by itself; w is as long as x, or as a run. */
+IrValueId fe_rms_norm(FeLower *l, double eps, int64_t runs, IrValueId w, IrValueId x);
+IrValueId fe_clamp(FeLower *l, double low, double high, IrValueId x); /* high may be DBL_MAX: no limit */
 IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x);
 /* W x (+ b) with one matrix; x may have planes. */
 IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x);

@@ -87,10 +87,20 @@ bool fe_is_gated(FeActivation kind) {
     return gated[kind];
 }
 
+IrValueId fe_rms_norm(FeLower *l, double eps, int64_t runs, IrValueId w, IrValueId x) {
+    return ir_op1_attrs(&l->b, IR_OP_rms_norm, x, w, IR_NONE,
+                        (IrAttr[]){[IR_RMS_NORM_eps] = {.f = eps}, [IR_RMS_NORM_runs] = {.i = runs}});
+}
+
+IrValueId fe_clamp(FeLower *l, double low, double high, IrValueId x) {
+    return ir_op1_attrs(&l->b, IR_OP_clamp, x, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_CLAMP_low] = {.f = low}, [IR_CLAMP_high] = {.f = high}});
+}
+
 IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x) {
-    IrAttr eps = {.f = kind.eps};
     IrValueId w = weight_of(l, name, "weight");
-    if (kind.kind == FE_NORM_RMS) return ir_op1_attrs(&l->b, IR_OP_rms_norm, x, w, IR_NONE, &eps);
+    if (kind.kind == FE_NORM_RMS) return fe_rms_norm(l, kind.eps, 1, w, x);
+    IrAttr eps = {.f = kind.eps};
     return ir_op1_attrs(&l->b, IR_OP_layer_norm, x, w, weight_of(l, name, "bias"), &eps);
 }
 

@@ -1,7 +1,6 @@
 /* A spec as YAML or JSON with every value written out: what is left when defaults, definitions, groups and --set have been
  * applied, by the table of keys. It reads back to the same FeSpec, names of blocks and places aside, and so to the same hash.
  * One line a top-level key and a block. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/kinds.h"
@@ -14,13 +13,10 @@ typedef struct Print {
 
 /* ---- scalars ---- */
 
-/* The shortest decimal that reads back as the same double. */
+/* A real that both languages take for one: with a point or an exponent. */
 static void print_real(double value, SuText *out) {
-    char text[40];
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
+    char buffer[SU_REAL];
+    const char *text = su_real_text(value, buffer);
     su_text_add(out, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
 }
 

@@ -1,9 +1,9 @@
 /* The text form of a graph. ir/parse.c states the grammar and reads it back. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "ir/internal.h"
+#include "support/str.h"
 
 const char *ir_dim_word(IrDim role) {
     switch (role) {
@@ -46,14 +46,9 @@ const char *ir_type_text(const IrType *type, char *buffer) {
     return buffer;
 }
 
-/* The shortest decimal that reads back as the same double. */
 static void print_real(double value, FILE *out) {
-    char text[40];
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
-    fputs(text, out);
+    char text[SU_REAL];
+    fputs(su_real_text(value, text), out);
 }
 
 static void print_type(const IrType *type, FILE *out) {

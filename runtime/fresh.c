@@ -6,13 +6,7 @@
 #include <string.h>
 
 #include "support/dmath.h"
-
-static uint64_t splitmix(uint64_t *state) {
-    uint64_t z = *state += 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-}
+#include "support/random.h"
 
 static uint64_t rotate(uint64_t x, int by) { return x << by | x >> (64 - by); }
 
@@ -27,8 +21,7 @@ static uint64_t xoshiro(uint64_t s[4]) {
     return result;
 }
 
-/* Uniform in [0, 1), a multiple of 2^-53. */
-static double uniform(RtFreshStream *s) { return (double)(xoshiro(s->state) >> 11) * 0x1p-53; }
+static double uniform(RtFreshStream *s) { return su_unit(xoshiro(s->state)); }
 
 static double normal(RtFreshStream *s) {
     static const double two_pi = 0x1.921fb54442d18p+2;
@@ -67,8 +60,8 @@ RtFreshStream rt_fresh_start(const RtFreshTensor *tensor, uint64_t seed) {
     RtFreshStream s = {.tensor = tensor};
     uint64_t hash = 0xCBF29CE484222325;
     for (const char *c = tensor->tensor.name; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001B3;
-    uint64_t start = splitmix(&seed) ^ hash;
-    for (int i = 0; i < 4; i++) s.state[i] = splitmix(&start);
+    uint64_t start = su_random(&seed) ^ hash;
+    for (int i = 0; i < 4; i++) s.state[i] = su_random(&start);
     return s;
 }
 

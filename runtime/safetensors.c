@@ -1,18 +1,17 @@
-/* The safetensors reader. The header passes four gates: its text (scan), its JSON (cJSON), each entry on its own, and all
- * entries together (names distinct, bytes covered exactly once). */
+/* The safetensors reader. The header passes three gates: its JSON, each entry on its own, and all entries together (names distinct,
+ * bytes covered exactly once). */
 #include "runtime/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "support/content.h"
+#include "support/json.h"
 #include "support/size.h"
 #include "support/str.h"
 
 enum {
-    DEPTH = 3,             /* { name: { shape: [ … */
+    DEPTH = 3, /* { name: { shape: [ … */
     LENGTH_BYTES = 8,
     MAX_ELEMENTS_LOG2 = 48 /* of a tensor, as in the language */
 };
@@ -28,61 +27,13 @@ typedef struct Reader {
 
 #define FAIL(reader, ...) su_error((reader)->diags, (reader)->span, NULL, __VA_ARGS__)
 
-/* ---- gate 1: the text */
+/* ---- gate 1: the JSON */
 
-/* Bytes of the UTF-8 character at text[0..size), 0 if it is none (overlong forms and surrogates are none). */
-static size_t utf8_size(const uint8_t *text, size_t size) {
-    static const uint8_t lead_of[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (text[0] < 0x80) return 1;
-    size_t n = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
-    if (text[0] < 0xC2 || text[0] > 0xF4 || size < n) return 0;
-    uint32_t code = text[0] - lead_of[n];
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) return 0;
-        code = code << 6 | (text[i] & 0x3F);
-    }
-    return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
-}
+/* What a header never needs is refused. __metadata__ that is null is as good as absent. */
+static const SuJsonRules header_rules = {
+    .part = "header", .depth = DEPTH, .values = RT_MAX_VALUES, .plain = true, .null_key = "__metadata__"};
 
-/* Whether the value that begins at text[i] is __metadata__'s. */
-static bool at_metadata(const char *text, size_t i) {
-    static const char key[] = "\"__metadata__\"";
-    while (i && strchr(" \t\r\n:", text[i - 1])) i--;
-    return i >= sizeof key - 1 && memcmp(text + i - (sizeof key - 1), key, sizeof key - 1) == 0;
-}
-
-/* Refuses what cJSON would take and a header never needs: depth, numbers that are not plain digits, words, NUL in a name. */
-static bool scan_text(Reader *r, const char *text, size_t size) {
-    bool in_string = false;
-    int depth = 0;
-    for (size_t i = 0, n; i < size; i += n) {
-        n = utf8_size((const uint8_t *)text + i, size - i);
-        if (!n || !text[i]) return FAIL(r, "header: invalid UTF-8 at byte %zu", i);
-        if (in_string) {
-            if (text[i] == '\\' && i + 1 < size) {
-                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
-                    return FAIL(r, "header: NUL character in a name at byte %zu", i);
-                n = utf8_size((const uint8_t *)text + i + 1, size - i - 1) ? 2 : 1;
-            } else if (text[i] == '"') {
-                in_string = false;
-            }
-        } else if (text[i] == '"') {
-            in_string = true;
-        } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > DEPTH) return FAIL(r, "header: JSON is nested deeper than %d levels at byte %zu", DEPTH, i);
-        } else if (text[i] == '}' || text[i] == ']') {
-            depth--;
-        } else if (at_metadata(text, i) && size - i >= 4 && !memcmp(text + i, "null", 4)) {
-            n = 4; /* as good as absent */
-        } else if (!strchr("0123456789:, \t\r\n", text[i])) {
-            return FAIL(r, "header: unexpected character '%.*s' at byte %zu", (int)n, text + i, i);
-        }
-    }
-    return true;
-}
-
-/* ---- gate 3: an entry */
+/* ---- gate 2: an entry */
 
 static void set_dtype(RtTensor *t, uint64_t *out_size) {
     for (int i = 0; i < IR_STORED_DTYPES; i++) {
@@ -183,7 +134,7 @@ static bool check_metadata(Reader *r, const cJSON *entry) {
     return ok || FAIL(r, "__metadata__: expected a JSON object of strings");
 }
 
-/* ---- gate 4: all entries */
+/* ---- gate 3: all entries */
 
 static int by_name(const void *a, const void *b) { return strcmp(((const RtTensor *)a)->name, ((const RtTensor *)b)->name); }
 
@@ -251,17 +202,10 @@ static bool read_entries(Reader *r, const cJSON *root) {
 }
 
 static bool read_json(Reader *r, const char *text, size_t size) {
-    const char *end = NULL;
-    cJSON *root = cJSON_ParseWithLengthOpts(text, size, &end, false);
-    bool ok = true;
-    if (!root)
-        ok = FAIL(r, "header is not valid JSON: error near byte %zu", end && end >= text ? (size_t)(end - text) : (size_t)0);
-    else if (!cJSON_IsObject(root))
-        ok = FAIL(r, "header: expected a JSON object of tensors");
-    else if (strspn(end, " \t\r\n") != size - (size_t)(end - text))
-        ok = FAIL(r, "header has extra data after its JSON object, at byte %zu", (size_t)(end - text));
-    ok = ok && read_entries(r, root);
-    cJSON_Delete(root);
+    SuJson json;
+    if (!su_json_parse(text, size, &header_rules, r->span, &json, r->diags)) return false;
+    bool ok = cJSON_IsObject(json.root) ? read_entries(r, json.root) : FAIL(r, "header: expected a JSON object of tensors");
+    su_json_free(&json);
     return ok;
 }
 
@@ -285,9 +229,7 @@ static bool read_file(Reader *r, const uint8_t *data, size_t size) {
         return FAIL(r, "header of %llu bytes exceeds the limit of %d bytes", (unsigned long long)header, RT_MAX_HEADER);
     r->data = data + LENGTH_BYTES + header;
     r->data_size = size - LENGTH_BYTES - header;
-    /* A copy with a NUL behind, so that no string function can run on into the data. */
-    char *text = su_strndup(&r->file->arena, (const char *)data + LENGTH_BYTES, (size_t)header);
-    return scan_text(r, text, (size_t)header) && read_json(r, text, (size_t)header);
+    return read_json(r, (const char *)data + LENGTH_BYTES, (size_t)header);
 }
 
 bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, RtSafetensors *out, SuDiags *diags) {
@@ -301,15 +243,24 @@ bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, Rt
     return true;
 }
 
+bool rt_safetensors_take(SuMap *map, const char *path, RtSafetensors *out, SuDiags *diags) {
+    if (!rt_safetensors_parse(map->data, map->size, path, out, diags)) return false;
+    out->map = *map;
+    *map = (SuMap){0};
+    return true;
+}
+
+static void close_map(void *map) { su_map_close(map); }
+
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags) {
     SuMap map;
+    SuCleanup cleanup;
     if (!su_map_open(path, &map, diags)) return false;
-    if (!rt_safetensors_parse(map.data, map.size, path, out, diags)) {
-        su_map_close(&map);
-        return false;
-    }
-    out->map = map;
-    return true;
+    su_cleanup_add(&cleanup, close_map, &map);
+    bool ok = rt_safetensors_take(&map, path, out, diags);
+    su_cleanup_done(&cleanup);
+    su_map_close(&map); /* if it was not taken */
+    return ok;
 }
 
 void rt_safetensors_close(RtSafetensors *file) {

@@ -2,13 +2,14 @@
  * top_p the shortest prefix of it whose share of the probability is at least top_p. A prefix is a Cut: all above a key, and the
  * first few of those at it. Cuts are found digit by digit over histograms of the keys, so nothing is ever sorted.
  *
- * Deterministic: probabilities are vm_exp (ir/vmath32.h), sums run in the order of ids in double, and the generator is
- * splitmix64 (Steele, Lea, Flood 2014), one draw a token. */
+ * Deterministic: probabilities are vm_exp (ir/vmath32.h), sums run in the order of ids in double, and a token takes one random
+ * word (support/random.h). */
 #include <string.h>
 
 #include "ir/vmath32.h"
 #include "mossc/moss.h"
 #include "runtime/narrow.h"
+#include "support/random.h"
 
 enum { DIGIT = 8, BINS = 1 << DIGIT, RUN = 256 };
 
@@ -145,18 +146,11 @@ static double sum_weights(const Candidates *c, double pick, int32_t *out_id) {
     return total;
 }
 
-static double draw(uint64_t *state) { /* splitmix64; uniform in [0, 1) */
-    uint64_t z = *state += 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
-
 int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit) {
     n = limit < n ? limit : n;
     int32_t id = argmax(logits, n);
     if (id < 0 || !(sampler->temperature > 0)) return id;
-    double u = draw(&sampler->state);
+    double u = su_unit(su_random(&sampler->state));
     Candidates c = {.logits = logits, .n = n, .largest = logits[id], .temperature = sampler->temperature, .weigh = choose_weigh()};
     if (!rt_finite(c.largest))  /* infinite: it is certain; minus infinity: all are equal, the first will do */
         return id;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support/str.h"
+#include "support/utf8.h"
 
 enum {
     WINDOW = 160, /* characters of a source line that are shown */
@@ -73,16 +74,6 @@ SuSpan su_file_span(SuDiags *diags, const char *path) {
     return (SuSpan){.source = source};
 }
 
-/* Bytes of the UTF-8 character at text[at]; 1 for what is not UTF-8. */
-static size_t char_size(const char *text, size_t at, size_t end) {
-    unsigned char lead = (unsigned char)text[at];
-    size_t size = lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (size > end - at) return 1;
-    for (size_t i = 1; i < size; i++)
-        if (((unsigned char)text[at + i] & 0xC0) != 0x80) return 1;
-    return size;
-}
-
 /* Length of the line break at text[at] (LF, CR, CRLF, NEL, LS, PS: what YAML 1.1 counts as one), or 0. */
 static size_t break_size(const char *text, size_t at, size_t end) {
     if (text[at] == '\n') return 1;
@@ -108,15 +99,19 @@ static bool find_line(const SuSource *source, uint32_t line, size_t *out_start, 
     return true;
 }
 
-/* A character as it may go to a terminal: control characters and stray bytes become '?'. */
+/* Bytes of the character at the front of text; 1 for what is not UTF-8. */
+static size_t char_size(const char *text, size_t size) {
+    SuUtf8 c = su_utf8_at(text, size);
+    return c.whole ? c.size : 1;
+}
+
+/* The character at the front of text as it may go to a terminal: control characters and stray bytes become '?'. */
 static void print_char(const char *text, size_t size, FILE *out) {
-    unsigned char lead = (unsigned char)text[0];
-    bool stray = size == 1 && lead >= 0x80;
-    bool c1 = size == 2 && lead == 0xC2 && (unsigned char)text[1] < 0xA0;
-    if (stray || c1 || (lead < 0x20 && lead != '\t') || lead == 0x7F)
+    SuUtf8 c = su_utf8_at(text, size);
+    if (!c.whole || (c.code < 0x20 && c.code != '\t') || (c.code >= 0x7F && c.code < 0xA0))
         fputc('?', out);
     else
-        fwrite(text, 1, size, out);
+        fwrite(text, 1, c.size, out);
 }
 
 /* The source line and a caret line below it. Tabs are copied into the caret line so that both lines stay aligned. */
@@ -131,12 +126,11 @@ static void print_line(const SuSpan *span, FILE *out) {
     fputs(first > 1 ? "..." : "", out);
     su_text_append(&caret, "       ", first > 1 ? 7 : 4);
     for (; at < end && column < first + WINDOW; column++) {
-        size_t size = char_size(text, at, end);
         if (column >= first) {
-            print_char(text + at, size, out);
+            print_char(text + at, end - at, out);
             if (column < span->column) su_text_append(&caret, text[at] == '\t' ? "\t" : " ", 1);
         }
-        at += size;
+        at += char_size(text + at, end - at);
     }
     fputs(at < end ? "...\n" : "\n", out);
     if (span->column) {
@@ -151,13 +145,11 @@ static void print_line(const SuSpan *span, FILE *out) {
 
 static void print_text(const char *text, FILE *out) {
     size_t end = strlen(text);
-    for (size_t at = 0, size; at < end; at += size) {
-        size = char_size(text, at, end);
+    for (size_t at = 0; at < end; at += char_size(text + at, end - at))
         if (text[at] == '\n')
             fputs("\n    ", out);
         else
-            print_char(text + at, size, out);
-    }
+            print_char(text + at, end - at, out);
 }
 
 static void print_one(const SuDiag *diag, FILE *out) {

@@ -1,5 +1,7 @@
 /* XXH3 of 128 bits (doc/xxhash_spec.md of github.com/Cyan4973/xxHash), with seed 0 and the default secret. It is written out here
- * so that the runtime needs no header that a device's compiler may lack; tests/frontend/test_digest.c holds it to xxHash's own.
+ * because an artefact (runtime/device.cmake) carries this file and must build where nothing but a C compiler is; a second
+ * implementation, xxHash's own for the compiler, would only be one more that may differ. tests/frontend/test_digest.c holds it to
+ * the digests that libxxhash gives.
  *
  * Up to 240 bytes are mixed in pieces of 16. Longer inputs go through eight accumulators in stripes of 64 bytes; sixteen stripes
  * are a block, after which the accumulators are scrambled. The last stripe is always the last 64 bytes of all, so that a block is

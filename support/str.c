@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "support/alloc.h"
@@ -43,6 +44,14 @@ void su_text_add(SuText *text, const char *format, ...) {
 void su_text_free(SuText *text) {
     su_free(text->text);
     *text = (SuText){0};
+}
+
+const char *su_real_text(double value, char out[SU_REAL]) {
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(out, SU_REAL, "%.*g", digits, value);
+        if (strtod(out, NULL) == value) break;
+    }
+    return out;
 }
 
 enum { MAX_WORD = 63 }; /* longer words are never near anything */

@@ -16,6 +16,10 @@ void su_text_add(SuText *text, const char *format, ...) __attribute__((format(pr
 void su_text_append(SuText *text, const char *bytes, size_t size);
 void su_text_free(SuText *text);
 
+enum { SU_REAL = 32 }; /* bytes of a double as text, with its NUL */
+/* The shortest decimal of at least six digits, trailing zeros left out, that reads back as the same double. */
+const char *su_real_text(double value, char out[SU_REAL]);
+
 /* The word of words[count] nearest to `word` by edit distance (adjacent swaps count one), or NULL if none is near. */
 const char *su_nearest(const char *word, const char *const *words, size_t count);
 

@@ -33,6 +33,15 @@ static inline SuUtf8 su_utf8_at(const char *text, size_t size) {
     return (SuUtf8){.code = code, .size = (uint8_t)i, .whole = i == n, .open = i < n && i == size};
 }
 
+/* Writes a character (at most U+10FFFF) as 1 to 4 bytes; returns how many. */
+static inline size_t su_utf8_encode(uint32_t code, char out[4]) {
+    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size; i-- > 1; code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)(lead[size] | code);
+    return size;
+}
+
 #define SU_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 
 #endif

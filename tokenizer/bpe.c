@@ -97,9 +97,8 @@ static bool map_and_go_on(void *context, const char *text, size_t size) {
     SuText *mapped = &piece->run->mapped[piece->next - 1];
     mapped->size = 0;
     for (size_t i = 0; i < size; i++) {
-        uint16_t code = bpe->char_of_byte[(unsigned char)text[i]];
-        char bytes[2] = {(char)(code < 0x80 ? code : 0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
-        su_text_append(mapped, bytes, code < 0x80 ? 1 : 2);
+        char bytes[4];
+        su_text_append(mapped, bytes, su_utf8_encode(bpe->char_of_byte[(unsigned char)text[i]], bytes));
     }
     return next_stage(context, mapped->text, mapped->size);
 }

@@ -34,64 +34,13 @@ const char *tk_shown(TkReader *r, const char *text) {
 
 /* ---- parsing */
 
-enum { MAX_DEPTH = 16 };
+static const SuJsonRules rules = {.depth = 16, .values = TK_MAX_VALUES};
 
-/* What cJSON takes or would choke on: depth, NUL, bytes that are no UTF-8, more values than memory should be spent on. */
-static bool scan(TkReader *r, const char *text, size_t size) {
-    bool in_string = false;
-    int depth = 0;
-    size_t values = 0;
-    for (size_t i = 0, n; i < size; i += n) {
-        SuUtf8 c = su_utf8_at(text + i, size - i);
-        n = c.size;
-        if (!c.whole || !c.code) return su_error(r->diags, r->span, NULL, "invalid UTF-8 at byte %zu", i);
-        if (in_string) {
-            if (text[i] == '\\' && i + 1 < size) {
-                if (size - i >= 6 && !memcmp(text + i, "\\u0000", 6))
-                    return su_error(r->diags, r->span, NULL, "NUL character in a string at byte %zu", i);
-                n = su_utf8_at(text + i + 1, size - i - 1).code < 0x80 ? 2 : 1;
-            } else if (text[i] == '"') {
-                in_string = false;
-            }
-        } else if (text[i] == '"') {
-            in_string = true;
-        } else if (text[i] == '{' || text[i] == '[') {
-            if (++depth > MAX_DEPTH)
-                return su_error(r->diags, r->span, NULL, "JSON is nested deeper than %d levels at byte %zu", MAX_DEPTH, i);
-        } else if (text[i] == '}' || text[i] == ']') {
-            depth--;
-        }
-        values += !in_string && (text[i] == ',' || text[i] == '[' || text[i] == '{');
-    }
-    return values <= TK_MAX_VALUES || su_error(r->diags, r->span, NULL, "file exceeds the limit of %d values", TK_MAX_VALUES);
-}
-
-cJSON *tk_json_parse(TkReader *r, const char *text, size_t size) {
-    if (size > TK_MAX_FILE) {
-        su_error(r->diags, r->span, NULL, "file exceeds the limit of %d bytes", TK_MAX_FILE);
-        return NULL;
-    }
+bool tk_json_parse(TkReader *r, const char *text, size_t size, SuJson *out) {
+    if (size > TK_MAX_FILE) return su_error(r->diags, r->span, NULL, "file exceeds the limit of %d bytes", TK_MAX_FILE);
     const char *hint, *what = su_content_of(text, size, &hint);
-    if (what) {
-        su_error(r->diags, r->span, hint, "%s", what);
-        return NULL;
-    }
-    if (!scan(r, text, size)) return NULL;
-    const char *end = NULL;
-    cJSON *root = cJSON_ParseWithLengthOpts(text, size, &end, false);
-    if (!root) {
-        size_t at = end && end >= text ? (size_t)(end - text) : 0;
-        su_error(r->diags, r->span, NULL, "file is not valid JSON: error near byte %zu", at);
-        return NULL;
-    }
-    size_t at = (size_t)(end - text);
-    while (at < size && strchr(" \t\r\n", text[at])) at++;
-    if (at < size) {
-        su_error(r->diags, r->span, NULL, "file has extra data after its JSON, at byte %zu", at);
-        cJSON_Delete(root);
-        return NULL;
-    }
-    return root;
+    if (what) return su_error(r->diags, r->span, hint, "%s", what);
+    return su_json_parse(text, size, &rules, r->span, out, r->diags);
 }
 
 /* ---- maps */

@@ -6,10 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cjson/cJSON.h>
-
 #include "support/arena.h"
 #include "support/diag.h"
+#include "support/json.h"
 
 typedef struct TkReader {
     SuSpan span;
@@ -22,8 +21,8 @@ bool tk_fail(const TkReader *r, const char *path, const char *format, ...) __att
 /* A text of the file's as messages show it: short, without control characters. */
 const char *tk_shown(TkReader *r, const char *text);
 
-/* Parses a whole text. NULL after an error; free it with cJSON_Delete. Passed: UTF-8, no NUL, at most TK_MAX_VALUES values. */
-cJSON *tk_json_parse(TkReader *r, const char *text, size_t size);
+/* Parses a whole text of at most TK_MAX_FILE bytes and TK_MAX_VALUES values (support/json.h). false after an error. */
+bool tk_json_parse(TkReader *r, const char *text, size_t size, SuJson *out);
 
 enum { TK_NULL = 1, TK_BOOL = 2, TK_NUMBER = 4, TK_STRING = 8, TK_LIST = 16, TK_MAP = 32, TK_REQUIRED = 64 };
 

@@ -23,8 +23,8 @@ void tk_model_map_bytes(TkBpe *bpe) {
 /* What encoding looks up most: single characters and the bytes of byte_fallback. */
 void tk_model_index_characters(TkBpe *bpe) {
     for (uint32_t code = 0; code < TK_LOW_CODES; code++) {
-        char text[2] = {(char)(code < 0x80 ? code : 0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
-        bpe->low_ids[code] = tk_vocab_find(&bpe->vocab, text, code < 0x80 ? 1 : 2);
+        char text[4];
+        bpe->low_ids[code] = tk_vocab_find(&bpe->vocab, text, su_utf8_encode(code, text));
     }
     for (int byte = 0; byte < 256; byte++) {
         char text[8];

@@ -35,21 +35,19 @@ static bool read_sections(TkReader *r, TkBpe *bpe, const cJSON *root) {
            tk_read_post_processor(r, found[F_POST]) && tk_read_decoder(r, bpe, found[F_DECODER]);
 }
 
-static void delete_json(void *root) { cJSON_Delete(root); }
-
 bool tk_model_read(TkBpe *bpe, const char *text, size_t size, const char *path, SuDiags *diags) {
     TkReader r = {.span = su_file_span(diags, path), .diags = diags};
     bpe->unicode = bpe->added_raw.unicode = bpe->added_normal.unicode = &tk_utf8proc;
     bpe->make_matcher = tk_matcher_create;
     bpe->free_matcher = tk_matcher_free;
     tk_model_map_bytes(bpe);
-    cJSON *root = tk_json_parse(&r, text, size);
-    SuCleanup cleanup;
-    su_cleanup_add(&cleanup, delete_json, root);
-    bool ok = root && read_sections(&r, bpe, root);
-    if (ok) tk_model_make_outputs(bpe);
-    su_cleanup_done(&cleanup);
-    cJSON_Delete(root);
+    SuJson json;
+    bool ok = tk_json_parse(&r, text, size, &json);
+    if (ok) {
+        ok = read_sections(&r, bpe, json.root);
+        if (ok) tk_model_make_outputs(bpe);
+        su_json_free(&json);
+    }
     su_arena_free(&r.arena);
     return ok;
 }

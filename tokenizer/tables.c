@@ -139,15 +139,6 @@ static void compose(const TkTables *tables, Codes *codes) {
 
 /* ---- normal form C */
 
-static void append_utf8(SuText *out, uint32_t c) {
-    char bytes[4];
-    size_t size = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (size_t i = size; i-- > 1; c >>= 6) bytes[i] = (char)(0x80 | (c & 0x3F));
-    bytes[0] = (char)(lead[size] | c);
-    su_text_append(out, bytes, size);
-}
-
 static void normalize(const TkUnicode *unicode, const char *text, size_t size, SuText *out) {
     const TkTables *tables = (const TkTables *)unicode;
     Codes codes = {0}, scratch = {0};
@@ -158,7 +149,10 @@ static void normalize(const TkUnicode *unicode, const char *text, size_t size, S
     }
     order(tables, &codes, &scratch);
     compose(tables, &codes);
-    for (size_t i = 0; i < codes.count; i++) append_utf8(out, codes.items[i]);
+    for (size_t i = 0; i < codes.count; i++) {
+        char bytes[4];
+        su_text_append(out, bytes, su_utf8_encode(codes.items[i], bytes));
+    }
     su_free(codes.items);
     su_free(scratch.items);
 }

@@ -101,6 +101,10 @@ def test_shards_are_found_by_their_index_and_directory(m):
     assert "model/model-2.safetensors: error: cannot open" in m.error(*common, "-w", "model")
     m.file("model/model.safetensors.index.json", json.dumps({"weight_map": {"a": "../../w.safetensors"}}))
     assert "weight_map: 'a': expected the name of a file in the same directory" in m.error(*common, "-w", "model")
+    for index, what in (('{"weight_map": {"a": 1', "file is not valid JSON: error near byte"), ("{" + "\"a\": {" * 20, "nested deeper than 16"),
+                        ('{"weight_map": {"a\\u0000": "b"}}', "NUL character in a string at byte 18")):
+        m.file("model/model.safetensors.index.json", index)
+        assert what in m.error(*common, "-w", "model")
 
 
 # ------------------------------------------------------------------------------------------------ values that are not finite

@@ -1,4 +1,4 @@
-/* Digests against what xxHash's own library gives (XXH3_128bits, canonical form). */
+/* Digests against what libxxhash 0.8.1 gives (XXH3_128bits, canonical form). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "support/file.h"
 #include "support/str.h"
+#include "support/utf8.h"
 #include "tests/frontend/helpers.h"
 
 static void arena_gives_zeroed_aligned_blocks(void **state) {
@@ -72,6 +74,44 @@ static void nearest_finds_typos_only(void **state) {
     assert_null(su_nearest("x", words, 0));
 }
 
+static void reals_are_printed_short_and_whole(void **state) {
+    (void)state;
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0, "0"},
+                 {-0.5, "-0.5"},
+                 {0.1, "0.1"},
+                 {1e-5, "1e-05"},
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {1234567, "1234567"},
+                 {-0.0, "-0"},
+                 {1e300, "1e+300"},
+                 {-0x1.fffffffffffffp-1022, "-4.4501477170144023e-308"},
+                 {0x1p-1074, "4.94066e-324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[SU_REAL];
+        assert_string_equal(su_real_text(cases[i].value, text), cases[i].text);
+    }
+}
+
+static void utf8_is_decoded_as_it_was_encoded(void **state) {
+    (void)state;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    for (uint32_t code = 0; code < 0x110000; code++) {
+        char bytes[4];
+        size_t size = su_utf8_encode(code, bytes);
+        SuUtf8 c = su_utf8_at(bytes, size);
+        bool surrogate = code >= 0xD800 && code < 0xE000;
+        if (code < least[size] || c.whole == surrogate || (c.whole && (c.code != code || c.size != size)))
+            fail_msg("U+%04X", (unsigned)code);
+        for (size_t cut = 1; c.whole && cut < size; cut++) {
+            SuUtf8 part = su_utf8_at(bytes, cut);
+            if (part.whole || !part.open || part.size != cut) fail_msg("%zu bytes of U+%04X", cut, (unsigned)code);
+        }
+    }
+}
+
 /* What su_diags_print writes. */
 static char *printed(const SuDiags *diags) {
     char *text = NULL;
@@ -126,6 +166,22 @@ static void control_characters_never_reach_the_terminal(void **state) {
     su_diags_free(&diags);
 }
 
+/* A terminal that decodes leniently would read them as control characters. */
+static void overlong_forms_and_surrogates_never_reach_the_terminal(void **state) {
+    (void)state;
+    static const char content[] = "a\xC0\x9B"
+                                  "b\xE0\x82\x9B"
+                                  "c\xED\xA0\x80"
+                                  "d\xF5\x80\x80\x80\n";
+    SuSource source = {"a.yaml", content, sizeof content - 1};
+    SuDiags diags = {0};
+    su_error(&diags, (SuSpan){&source, 1, 1, 1}, NULL, "odd");
+    char *text = printed(&diags);
+    assert_non_null(strstr(text, "    a??b???c???d????\n"));
+    free(text);
+    su_diags_free(&diags);
+}
+
 static void errors_past_the_limit_are_counted(void **state) {
     (void)state;
     SuDiags diags = {0};
@@ -135,6 +191,26 @@ static void errors_past_the_limit_are_counted(void **state) {
     char *text = printed(&diags);
     assert_non_null(strstr(text, "5 more errors not shown"));
     free(text);
+    su_diags_free(&diags);
+}
+
+/* What a guard within a guard reports is still there when the outer one is ended. */
+static void errors_outlive_the_guards_around_them(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuGuard outer, inner;
+    if (!SU_CAUGHT(&outer, &diags, "testing")) {
+        if (!SU_CAUGHT(&inner, &diags, "checking")) {
+            su_error(&diags, (SuSpan){0}, NULL, "rule %d", 7);
+            su_guard_end(&inner);
+        }
+        SU_BUG("broken");
+    }
+    SuArena other = {0};
+    memset(su_alloc(&other, 60000), 'x', 60000); /* would take the place of what was freed */
+    assert_string_equal(diags.items[0].message, "rule 7");
+    assert_int_equal(diags.failure.code, SU_OUR_BUG);
+    su_arena_free(&other);
     su_diags_free(&diags);
 }
 
@@ -175,6 +251,69 @@ static void a_file_appears_only_when_complete(void **state) {
     assert_memory_equal(map.data, "whole", 5);
     su_map_close(&map);
     assert_int_equal(diags.errors, 0);
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+/* In place of the C library's: counts what is synced, and fails for directories with directory_error. */
+static int files_synced, directories_synced, directory_error;
+
+int fsync(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        files_synced++;
+        return (int)syscall(SYS_fsync, fd);
+    }
+    assert_int_equal(files_synced > 0, 1); /* what the name leads to comes first */
+    directories_synced++;
+    errno = directory_error;
+    return directory_error ? -1 : 0;
+}
+
+/* Writes a file anew; whether that succeeded. */
+static bool commit_one(const char *path, bool sync, SuDiags *diags) {
+    SuOut out;
+    files_synced = directories_synced = 0;
+    assert_true(su_out_open(path, &out, diags));
+    fputs("text", out.file);
+    return (sync ? su_out_commit : su_out_commit_unsynced)(&out, diags);
+}
+
+static void a_committed_file_outlives_a_crash(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/out", directory);
+    assert_true(commit_one(path, true, &diags));
+    assert_true(files_synced == 1 && directories_synced == 1);
+    assert_true(commit_one(path, false, &diags));
+    assert_true(files_synced == 0 && directories_synced == 0);
+    directory_error = EINVAL; /* a file system that does not do that */
+    assert_true(commit_one(path, true, &diags));
+    assert_int_equal(diags.errors, 0);
+    directory_error = EIO;
+    assert_false(commit_one(path, true, &diags));
+    directory_error = 0;
+    assert_non_null(strstr(diags.items[0].message, "cannot write: Input/output error"));
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+static void a_directory_that_may_not_be_read_can_be_written_to(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/out", directory);
+    uid_t user = geteuid();
+    assert_int_equal(chmod(directory, 0333), 0);
+    if (user == 0) assert_int_equal(seteuid(65534), 0); /* root may read it all the same */
+    bool ok = commit_one(path, true, &diags);
+    assert_int_equal(directories_synced, 0);
+    assert_int_equal(seteuid(user), 0);
+    assert_true(ok && diags.errors == 0);
+    chmod(directory, 0700);
     unlink(path);
     su_arena_free(&arena);
     su_diags_free(&diags);
@@ -296,13 +435,19 @@ int main(void) {
         cmocka_unit_test(arena_prints_texts_of_any_length),
         cmocka_unit_test(text_grows),
         cmocka_unit_test(nearest_finds_typos_only),
+        cmocka_unit_test(reals_are_printed_short_and_whole),
+        cmocka_unit_test(utf8_is_decoded_as_it_was_encoded),
         cmocka_unit_test(caret_stands_below_its_character),
         cmocka_unit_test(long_lines_are_cut_around_the_caret),
         cmocka_unit_test(control_characters_never_reach_the_terminal),
+        cmocka_unit_test(overlong_forms_and_surrogates_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
+        cmocka_unit_test(errors_outlive_the_guards_around_them),
         cmocka_unit_test(codes_are_words_of_their_own),
         cmocka_unit_test(a_code_says_how_bad_it_is),
         cmocka_unit_test(a_file_appears_only_when_complete),
+        cmocka_unit_test(a_committed_file_outlives_a_crash),
+        cmocka_unit_test(a_directory_that_may_not_be_read_can_be_written_to),
         cmocka_unit_test(temporaries_of_killed_writers_are_removed),
         cmocka_unit_test(a_file_that_finds_no_room_is_named_with_the_reason),
         cmocka_unit_test(reading_refuses_what_it_cannot_read),

@@ -5,16 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "support/random.h"
+
 typedef struct Rng {
     uint64_t state;
 } Rng;
 
-static inline uint64_t rng_next(Rng *rng) {
-    uint64_t z = (rng->state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+static inline uint64_t rng_next(Rng *rng) { return su_random(&rng->state); }
 
 /* low..high, both included. */
 static inline int64_t rng_between(Rng *rng, int64_t low, int64_t high) {
@@ -25,7 +22,7 @@ static inline int64_t rng_between(Rng *rng, int64_t low, int64_t high) {
 static inline bool rng_chance(Rng *rng, int percent) { return rng_between(rng, 0, 99) < percent; }
 
 /* [0,1). */
-static inline double rng_unit(Rng *rng) { return (double)(rng_next(rng) >> 11) * 0x1p-53; }
+static inline double rng_unit(Rng *rng) { return su_unit(rng_next(rng)); }
 
 /* About normal: mean 0, variance 1, within ±6. */
 static inline double rng_normal(Rng *rng) {

@@ -10,17 +10,9 @@
 #include <cmocka.h>
 
 #include "support/dmath.h"
+#include "support/random.h"
 
-static uint64_t next(uint64_t *state) { /* splitmix64 */
-    uint64_t z = *state += 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-}
-
-static double uniform(uint64_t *state, double low, double high) {
-    return low + (high - low) * ((double)(next(state) >> 11) * 0x1p-53);
-}
+static double uniform(uint64_t *state, double low, double high) { return low + (high - low) * su_unit(su_random(state)); }
 
 /* Error of `value` in ulps of the exact result. Where long double is not wider than double, one ulp more is allowed. */
 static double ulps(double value, long double exact) {
