@@ -38,12 +38,10 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
 #include "ir/words.def"
     };
     static const char *const ews[] = {
-        [PG_EW_UNARY] = "unary",
-        [PG_EW_SCALE] = "scale",
+        [PG_EW_UNARY] = "unary",         [PG_EW_SCALE] = "scale",         [PG_EW_CLAMP] = "clamp",
 #define IR_BINARY(name, NAME, flops, value) [PG_EW_##NAME] = #name,
 #include "ir/binary.def"
-        [PG_EW_ADD_PARAM] = "add_param",
-        [PG_EW_MUL_PARAM] = "mul_param",
+        [PG_EW_ADD_PARAM] = "add_param", [PG_EW_MUL_PARAM] = "mul_param",
     };
     SU_TABLE_FULL(selects, PG_CHOSEN + 1);
     SU_TABLE_FULL(layouts, PG_POSITIONS + 1);
@@ -62,6 +60,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
     append_if(&n, k->gather_out_rows, "output_rows");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
+    if (k->runs > 1) append(&n, "_%lldruns", (long long)k->runs);
     append_if(&n, k->bias, "bias");
     append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)

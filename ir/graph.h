@@ -25,7 +25,7 @@
 #include "support/arena.h"
 #include "support/diag.h"
 
-enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_MAX_ATTRS = 4 };
+enum { IR_R = -1, IR_MAX_RANK = 4, IR_MAX_OPERANDS = 6, IR_MAX_RESULTS = 3, IR_MAX_ATTRS = 10 };
 
 /* What a dimension counts. The shape rules say so (ir/shape.c), for results and for the weights and states that operations take;
  * nobody else concludes it from a rank. */

@@ -205,6 +205,7 @@ static void cost_elementwise(Counter *c) {
     switch (k->ew) {
     case PG_EW_UNARY: activate(c, k->act, elements); break;
     case PG_EW_SCALE: work(c, IR_OP_scale, elements, 0); break;
+    case PG_EW_CLAMP: work(c, IR_OP_clamp, elements, 0); break;
 #define IR_BINARY(name, NAME, flops, value)                                                                                        \
     case PG_EW_##NAME: work(c, IR_OP_##name, elements, 0); break;
 #include "ir/binary.def"

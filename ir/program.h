@@ -76,13 +76,14 @@ typedef enum PgSum {
 typedef enum PgElementwise {
     PG_EW_UNARY, /* PgKernel.act */
     PG_EW_SCALE,
+    PG_EW_CLAMP, /* PgKernel.low, high (infinite as a float: none) */
 #define IR_BINARY(name, NAME, flops, value) PG_EW_##NAME,
 #include "ir/binary.def"
     PG_EW_ADD_PARAM,
     PG_EW_MUL_PARAM
 } PgElementwise;
 
-static inline bool pg_ew_is_binary(PgElementwise ew) { return ew > PG_EW_SCALE && ew < PG_EW_ADD_PARAM; }
+static inline bool pg_ew_is_binary(PgElementwise ew) { return ew > PG_EW_CLAMP && ew < PG_EW_ADD_PARAM; }
 static inline bool pg_ew_has_parameter(PgElementwise ew) { return ew == PG_EW_ADD_PARAM || ew == PG_EW_MUL_PARAM; }
 
 /* How the experts enter a scan. */

@@ -71,7 +71,10 @@ static const char *shape_embed(Rule *r) {
 
 static const char *shape_rms_norm(Rule *r) {
     NEED(rows_or_planes(r->in[0], 2), "x must be f32[rows,K] or f32[rows,P,K]");
-    NEED(constant(r->in[1], 1) && last(r->in[1]) == last(r->in[0]), "the weight must be [K], K as in x");
+    int64_t K = last(r->in[0]), runs = r->attrs[IR_RMS_NORM_runs].i;
+    NEED(runs >= 1 && runs <= K && K % runs == 0, "runs must be at least 1 and divide K");
+    NEED(constant(r->in[1], 1) && (last(r->in[1]) == K || last(r->in[1]) == K / runs),
+         "the weight must be [K] or [K/runs], K as in x");
     r->out[0] = *r->in[0];
     return NULL;
 }
@@ -175,6 +178,10 @@ static const char *same_shape(Rule *r) {
     static const char *shape_##name(Rule *r) { return same_shape(r); }
 #include "ir/activation.def"
 static const char *shape_scale(Rule *r) { return same_shape(r); }
+static const char *shape_clamp(Rule *r) {
+    NEED(r->attrs[IR_CLAMP_low].f < r->attrs[IR_CLAMP_high].f, "low must be below high");
+    return same_shape(r);
+}
 
 static const char *repeating_shape(Rule *r) {
     const IrType *x = r->in[0], *y = r->in[1];

@@ -42,30 +42,53 @@ static bool dump(const IrGraph *g, const PsOptions *options, int number, const c
     return su_out_commit(&out, diags);
 }
 
-/* The graph is sound, and its text form means the same graph. A failure is a bug of the pass before. */
-static void check(const IrGraph *g, const char *pass) {
-    SuDiags diags = {0};
-    char *text = NULL;
-    size_t size = 0;
-    if (!ir_verify(g, &diags)) {
-        su_diags_print(&diags, stderr);
-        SU_BUG("%s produced a graph that violates the rules above", pass);
-    }
-    FILE *memory = open_memstream(&text, &size);
-    if (memory == NULL) SU_BUG("cannot allocate memory to print a graph");
-    ir_print(g, memory);
-    fclose(memory);
+/* A graph as text, which is C's. */
+typedef struct Text {
+    FILE *file;
+    char *bytes;
+    size_t size;
+} Text;
+
+static void free_text(void *object) {
+    Text *text = object;
+    if (text->file) fclose(text->file);
+    free(text->bytes);
+}
+
+static void print(const IrGraph *g, Text *text) {
+    text->file = open_memstream(&text->bytes, &text->size);
+    if (!text->file) su_fail(SU_OUT_OF_MEMORY, "out of memory while printing a graph");
+    ir_print(g, text->file);
+    bool full = fclose(text->file) != 0;
+    text->file = NULL;
+    if (full) su_fail(SU_OUT_OF_MEMORY, "out of memory while printing a graph");
+}
+
+/* The text form means the same graph. Errors point into the text: those that stay have a copy of it. */
+static void check_text(const IrGraph *g, const Text *text, const char *pass, SuDiags *diags) {
     SuArena arena = {0};
-    SuSource source = {"graph", text, size};
+    SuSource *source = SU_NEW(&diags->arena, SuSource);
+    *source = (SuSource){su_printf(&diags->arena, "graph after %s", pass), text->bytes, text->size};
     const char *difference = NULL;
-    IrGraph *again = ir_parse(&arena, &source, &diags);
-    if (again == NULL) su_diags_print(&diags, stderr);
-    if (again == NULL || !ir_graph_equal(g, again, &difference))
-        SU_BUG("the text of the graph after %s does not read back: %s", pass,
-               difference != NULL ? difference : "it does not parse");
+    IrGraph *again = ir_parse(&arena, source, diags);
+    if (again == NULL) {
+        source->text = su_strndup(&diags->arena, text->bytes, text->size);
+        SU_BUG("the text of the graph after %s does not parse", pass);
+    }
+    if (!ir_graph_equal(g, again, &difference)) SU_BUG("the text of the graph after %s does not read back: %s", pass, difference);
     su_arena_free(&arena);
-    su_diags_free(&diags);
-    free(text);
+}
+
+/* The graph is sound, and its text can be read back. A failure is a bug of the pass before; what is wrong stands in diags. */
+static void check(const IrGraph *g, const char *pass, SuDiags *diags) {
+    Text text = {0};
+    SuCleanup cleanup;
+    if (!ir_verify(g, diags)) SU_BUG("%s produced a graph that violates the rules above", pass);
+    su_cleanup_add(&cleanup, free_text, &text);
+    print(g, &text);
+    check_text(g, &text, pass, diags);
+    su_cleanup_done(&cleanup);
+    free_text(&text);
 }
 
 static void fuse_routes(IrGraph *g, const PsOptions *options) {
@@ -86,7 +109,7 @@ static bool run(IrGraph *g, PsPass pass, void (*apply)(IrGraph *, const PsOption
     double start = su_seconds();
     apply(g, options);
     if (options->seconds != NULL) options->seconds[pass] = su_seconds() - start;
-    if (options->check) check(g, PASSES[pass].name);
+    if (options->check) check(g, PASSES[pass].name, diags);
     return dump(g, options, (int)pass + 1, PASSES[pass].name, diags);
 }
 

@@ -32,7 +32,8 @@ typedef struct PsOptions {
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room
                              * for steps of PG_MAX_ROWS: there it stays at that */
-    bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds) */
+    bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds). What
+                             * is wrong is added to the diagnostics, with the failure SU_OUR_BUG */
 } PsOptions;
 
 /* Name as in "--no-route-fusion"; PS_PASS_COUNT ends a search by name. */

@@ -57,7 +57,7 @@ static void lone_attention(IrGraph *g, const PsUses *uses, const IrNode *attend)
     if (roles.of[IR_ROLE_q] != attend->operands[0]) roles.of[IR_ROLE_rope] = attend->operands[0];
     roles.of[IR_ROLE_y] = attend->results[0];
     add(g, &group, attend);
-    ps_make_region(g, IR_REGION_ATTENTION, "attention", &group, &roles);
+    ps_make_region(g, IR_REGION_ATTENTION, ps_part_name(g, roles.of[IR_ROLE_k_cache], "attention"), &group, &roles);
 }
 
 static void enclose(IrGraph *g, const PsUses *uses) {
@@ -89,14 +89,15 @@ static void mark_head(IrGraph *g, const PsUses *uses, IrRegion *region) {
         region->roles.of[IR_ROLE_output_norm] = x;
 }
 
-/* Norms of rows whose readers are all linears or routers. Those of a slice are short; they stay. */
+/* Norms of rows whose readers are all linears or routers. Those of a slice are short, those in runs are many; they stay. */
 static void fold_norms(IrGraph *g) {
     SuArena scratch = {0};
     bool *folds = SU_NEW_ARRAY(&scratch, bool, g->n_values);
     for (size_t v = 0; v < g->n_values; v++) {
         const IrNode *norm = norm_of(g, (IrValueId)v);
         const IrNode *x = norm != NULL ? ps_maker(g, norm->operands[0]) : NULL;
-        folds[v] = norm != NULL && (x == NULL || x->op != IR_OP_slice);
+        bool runs = norm != NULL && norm->op == IR_OP_rms_norm && norm->attrs[IR_RMS_NORM_runs].i > 1;
+        folds[v] = norm != NULL && !runs && (x == NULL || x->op != IR_OP_slice);
     }
     for (size_t n = 0; n < g->n_nodes; n++)
         for (int i = 0; i < g->nodes[n].n_operands; i++)

@@ -86,6 +86,8 @@ void sc_collect_tensors(ScBuilder *b);
 bool sc_collect_states(ScBuilder *b, SuDiags *diags); /* false: too large */
 /* The packed form `pack` of a weight value, made on first use. active: fraction that one decoded token reads. */
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active);
+/* The same with the pack, planes, O and K of `shape`. */
+const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shape, double active);
 
 /* phases.c: all phases of b->mode, in graph order. */
 void sc_make_phases(ScBuilder *b);

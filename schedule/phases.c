@@ -64,6 +64,11 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
     if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (IrDtype)w->pg.dtype;
 }
 
+void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, const PgWeight *shape) {
+    const ScWeight *w = sc_packed_as(b, value, shape, 1.0);
+    sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
+}
+
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (value == IR_NONE) return;
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
@@ -129,10 +134,24 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
 }
 
+/* Runs have panels of their own, so that each begins at a lane 0. */
+static void set_runs(ScBuilder *b, ScPhaseId p, const IrNode *norm, int64_t runs, int w_slot) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
+    int64_t weights = ir_dim(&b->g->values[norm->operands[1]].type, IR_DIM_CHANNEL), run = k->O / runs;
+    k->runs = runs;
+    k->one_run_w = weights == run;
+    PgWeight shape = {.pack = PG_VECTOR, .planes = weights / run, .O = run, .K = 1};
+    sc_read_weight_as(b, p, w_slot, norm->operands[1], &shape);
+}
+
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot) {
     sc_phase(b, p)->kernel.norm = norm->op == IR_OP_rms_norm ? PG_RMS : PG_LAYER;
     sc_phase(b, p)->kernel.eps = norm->attrs[norm->op == IR_OP_rms_norm ? IR_RMS_NORM_eps : IR_LAYER_NORM_eps].f;
-    sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
+    int64_t runs = norm->op == IR_OP_rms_norm ? norm->attrs[IR_RMS_NORM_runs].i : 1;
+    if (runs > 1)
+        set_runs(b, p, norm, runs, w_slot);
+    else
+        sc_read_weight(b, p, w_slot, norm->operands[1], PG_VECTOR, 1.0);
     if (norm->op == IR_OP_layer_norm) sc_read_weight(b, p, b_slot, norm->operands[2], PG_VECTOR, 1.0);
 }
 
@@ -178,6 +197,10 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
 static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
+    if (node->op == IR_OP_clamp) {
+        k->low = node->attrs[IR_CLAMP_low].f;
+        k->high = node->attrs[IR_CLAMP_high].f;
+    }
     if (node->op == IR_OP_gates) {
         k->normalize = node->attrs[IR_GATES_normalize].i != 0;
         k->scaled = node->attrs[IR_GATES_scale].f != 1.0;

@@ -108,12 +108,6 @@ static void collect_fused(ScBuilder *b) {
     }
 }
 
-/* A program that breaks a rule is a bug of this directory. */
-static bool check(const PgProgram *program, SuDiags *diags) {
-    return pg_verify(program, diags) ||
-           su_error(diags, (SuSpan){0}, NULL, "this is a bug in mossc: it scheduled an invalid program");
-}
-
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
@@ -152,7 +146,8 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     program->n_ropes = (uint32_t)b.n_ropes;
     *out_program = program;
     su_arena_free(&b.scratch);
-    return !options->check || check(program, diags);
+    if (options->check && !pg_verify(program, diags)) SU_BUG("scheduling produced a program that violates the rules above");
+    return true;
 }
 
 bool sc_program(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program, SuDiags *diags) {

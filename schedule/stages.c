@@ -40,6 +40,7 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_##name: sc_phase_elementwise(b, node, PG_EW_UNARY, PG_##NAME); return;
 #include "ir/activation.def"
     case IR_OP_scale: sc_phase_elementwise(b, node, PG_EW_SCALE, PG_NO_ACT); return;
+    case IR_OP_clamp: sc_phase_elementwise(b, node, PG_EW_CLAMP, PG_NO_ACT); return;
 #define IR_BINARY(name, NAME, flops, value)                                                                                        \
     case IR_OP_##name: sc_phase_elementwise(b, node, PG_EW_##NAME, PG_NO_ACT); return;
 #include "ir/binary.def"

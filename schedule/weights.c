@@ -46,6 +46,13 @@ static void set_shape(PgWeight *w, const IrType *type) {
 }
 
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
+    PgWeight shape = {.pack = pack};
+    set_shape(&shape, &ps_weight(b->g, value)->type);
+    return sc_packed_as(b, value, &shape, active);
+}
+
+const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shape, double active) {
+    const PgPack pack = (PgPack)shape->pack;
     int32_t *known = &b->weight_of[pack][value];
     if (*known >= 0) {
         ScWeight *w = &b->weights[*known];
@@ -53,9 +60,10 @@ const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double act
         return w;
     }
     const IrValue *v = ps_weight(b->g, value);
-    PgWeight pg = {.tensor = b->tensor_of[value], .pack = pack, .negexp = v->transform == IR_NEG_EXP};
+    PgWeight pg = *shape;
+    pg.tensor = b->tensor_of[value];
+    pg.negexp = v->transform == IR_NEG_EXP;
     pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
-    set_shape(&pg, &v->type);
     pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
     pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);

@@ -106,5 +106,6 @@ void su_arena_free(SuArena *arena) {
 }
 
 void su_arena_settle(SuArena *arena) {
-    if (!arena->head) arena->settled = su_guard_depth() + 1;
+    uint32_t depth = su_guard_depth() + 1;
+    if (!arena->head && (!arena->settled || depth < arena->settled)) arena->settled = depth; /* the outermost caller's */
 }

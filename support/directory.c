@@ -145,6 +145,7 @@ bool su_directory_commit(SuDirectory *directory, SuDiags *diags) {
     bool ok = true;
     for (size_t i = 0; i < directory->n_made && ok; i++) ok = sync_path(directory->made[i]);
     ok = ok && sync_path(directory->temporary) && rename(directory->temporary, directory->path) == 0;
+    ok = ok && (errno = su_sync_directory_of(directory->path)) == 0;
     if (!ok) {
         fail(diags, directory->path, "write", errno);
         remove_all(directory);

@@ -30,8 +30,8 @@ typedef enum SuOutWay {
     SU_OUT_STREAM    /* standard output, a pipe, a device: as it comes */
 } SuOutWay;
 
-/* A file that appears under its name only when complete: written to a temporary name beside it, synced, renamed. It keeps the mode,
- * and where this process may give it the owner, of the file that it replaces; of a symbolic link the target is replaced. Where
+/* A file that appears under its name only when complete: written to a temporary name beside it, synced, renamed, and its directory
+ * synced, so that once it is committed a crash of the machine does not take it back. It keeps the mode, and where this process may give it the owner, of the file that it replaces; of a symbolic link the target is replaced. Where
  * nothing can be renamed (a mounted file, a directory that may not be written) the file is written in place. "-" is standard
  * output, which like pipes and devices is written as it comes.
  *
@@ -62,6 +62,9 @@ bool su_out_commit(SuOut *out, SuDiags *diags);
 /* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
 bool su_out_commit_unsynced(SuOut *out, SuDiags *diags);
 void su_out_abort(SuOut *out);
+/* After a rename to `path`: makes it last. 0, or errno; a directory that cannot be synced (it may not be read, its file system does
+ * not do that) is none. */
+int su_sync_directory_of(const char *path);
 /* Removes the file `name` of a directory if what follows the first `size` characters says that it is a temporary of SuOut, and the
  * process that wrote it is gone. */
 void su_out_remove_stale(int directory, const char *name, size_t size);

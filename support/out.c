@@ -342,12 +342,29 @@ static int take_place(const SuOut *out) {
     return error;
 }
 
+/* Whether a file system says with it that it does not sync directories: then no more can be done. */
+static bool cannot_sync(int error) {
+    return error == EINVAL || error == EROFS || error == EBADF || error == EOPNOTSUPP || error == ENOSYS || error == EACCES ||
+           error == EPERM;
+}
+
+int su_sync_directory_of(const char *path) {
+    char directory[PATH_MAX]; /* nothing is allocated: the file is there, so nothing may end the guard */
+    int size = snprintf(directory, sizeof directory, "%.*s.", (int)(base_of(path) - path), path);
+    int fd = size < PATH_MAX ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0) return 0; /* one may write to a directory that one may not read */
+    int error = fsync(fd) == 0 || cannot_sync(errno) ? 0 : errno;
+    close(fd);
+    return error;
+}
+
 /* The file is renamed while it is open: its lock keeps it from being taken for a stale temporary. */
 static bool commit(SuOut *out, bool sync, SuDiags *diags) {
     int fd = fileno(out->file), error = flush(out->file);
     if (!error && out->way == SU_OUT_IN_PLACE) error = cut(fd);
     if (!error && sync && out->way != SU_OUT_STREAM && fsync(fd) != 0) error = errno;
     if (!error && out->temporary) error = take_place(out);
+    if (!error && out->temporary && sync) error = su_sync_directory_of(out->target);
     if (error) {
         if (out->temporary) unlink(out->temporary);
         fail(diags, out->path, "write", error);

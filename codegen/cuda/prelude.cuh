@@ -222,6 +222,9 @@ INLINE const float4 *quad(const float *at) { return (const float4 *)at; }
 #define LOG2_E 1.44269504f
 INLINE float fast_exp(float x) { return FAST_EXP2(x * LOG2_E); }
 INLINE float fast_softplus(float x) { return vm_max(0.0f, x) + vm_log1p(fast_exp(-fabsf(x))); }
+/* Limits that let NaN through. */
+INLINE float raised(float x, float low) { return x < low ? low : x; }
+INLINE float lowered(float x, float high) { return high < x ? high : x; }
 INLINE float fast_silu(float x) { return FAST_DIVIDE(x, 1.0f + fast_exp(-x)); }
 
 /* ---------------------------------------------------------------------------------------------- weights
@@ -367,25 +370,28 @@ struct Spread {
     float mean, scale;
 };
 
-/* Mean and 1 / sqrt(variance + eps) of n values, by `count` threads of which this one is number `me`; SUM adds over them. */
-#define SPREAD(x, ld, row, n, layer, eps, me, count, SUM)                                  \
+/* Mean and 1 / sqrt(variance + eps) of n values from the first on, by `count` threads of which this one is number `me`; SUM adds over them. */
+#define SPREAD(x, ld, row, first, n, layer, eps, me, count, SUM)                           \
     float mean = 0, squares = 0;                                                           \
     if (layer) {                                                                           \
-        for (u32 i = me; i < n; i += count) mean += x[element(ld, row, i)];                \
+        for (u32 i = me; i < n; i += count) mean += x[element(ld, row, first + i)];        \
         mean = SUM(mean) / n;                                                              \
     }                                                                                      \
     for (u32 i = me; i < n; i += count) {                                                  \
-        const float d = x[element(ld, row, i)] - mean;                                     \
+        const float d = x[element(ld, row, first + i)] - mean;                             \
         squares = fmaf(d, d, squares);                                                     \
     }                                                                                      \
     return Spread{mean, 1.0f / sqrtf(SUM(squares) / n + eps)};
 
 INLINE Spread warp_spread(const float *x, u64 ld, u64 row, u32 n, bool layer, float eps) {
-    SPREAD(x, ld, row, n, layer, eps, threadIdx.x % 32, 32, warp_sum)
+    SPREAD(x, ld, row, 0, n, layer, eps, threadIdx.x % 32, 32, warp_sum)
+}
+INLINE Spread run_spread(const float *x, u64 ld, u64 row, u32 first, u32 n, float eps) {
+    SPREAD(x, ld, row, first, n, false, eps, threadIdx.x % 32, 32, warp_sum)
 }
 INLINE Spread block_spread(const float *x, u64 ld, u64 row, u32 n, bool layer, float eps, float *parts) {
 #define SUM_OF_BLOCK(v) block_sum(v, parts)
-    SPREAD(x, ld, row, n, layer, eps, threadIdx.x, THREADS, SUM_OF_BLOCK)
+    SPREAD(x, ld, row, 0, n, layer, eps, threadIdx.x, THREADS, SUM_OF_BLOCK)
 #undef SUM_OF_BLOCK
 }
 #undef SPREAD

@@ -36,13 +36,44 @@ void cg_cuda_embed(CgCuda *c) {
     cg_cuda_end_tiles(c);
 }
 
+/* The row `from` of x, normed as a whole, to the row `row` of y. */
+static void print_row(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    const char *stride = cg_cuda_stride(k->x_layout);
+    bool layer = k->norm == PG_LAYER;
+    char eps[48];
+    cg_cu(c,
+          "const Spread spread = warp_spread(x + plane, %s, from, O, %s, %s);\n"
+          "for (u32 i = threadIdx.x %% 32; i < PADDED; i += 32) {\n"
+          "const float v = (x[plane + element(%s, from, i)] - spread.mean) * spread.scale * w[i]%s;\n"
+          "y[plane + element(%s, row, i)] = i < O ? v : 0;\n"
+          "}\n",
+          stride, layer ? "true" : "false", cg_cuda_float(k->eps, eps), stride, layer ? " + b[i]" : "", stride);
+}
+
+/* Each run of it by itself; weights of runs begin at a panel of their own. Lanes past O become zero with the last run. */
+static void print_runs(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    const char *stride = cg_cuda_stride(k->x_layout);
+    char eps[48];
+    cg_cu(c,
+          "enum { RUN = %lld, RUN_PADDED = %llu };\n"
+          "for (u32 first = 0; first < O; first += RUN) {\n"
+          "const Spread spread = run_spread(x + plane, %s, from, first, RUN, %s);\n"
+          "for (u32 i = threadIdx.x %% 32; i < RUN; i += 32) {\n"
+          "const float v = x[plane + element(%s, from, first + i)] * spread.scale * w[%si];\n"
+          "y[plane + element(%s, row, first + i)] = v;\n"
+          "}\n}\n"
+          "if (O + threadIdx.x %% 32 < PADDED) y[plane + element(%s, row, O + threadIdx.x %% 32)] = 0;\n",
+          (long long)(k->O / k->runs), (unsigned long long)pg_panels(k->O / k->runs) * PG_LANES, stride, cg_cuda_float(k->eps, eps),
+          stride, k->one_run_w ? "" : "first / RUN * RUN_PADDED + ", stride, stride);
+}
+
 /* A warp takes a row. */
 void cg_cuda_norm(CgCuda *c) {
     const PgKernel *k = c->kernel;
     bool positions = k->x_layout == PG_POSITIONS, layer = k->norm == PG_LAYER;
-    const char *stride = cg_cuda_stride(k->x_layout);
     long long rows = k->mode == PG_ROW && positions ? (long long)k->k : tile_rows(k);
-    char eps[48];
     cg_cu(c, "enum { O = %lld, PADDED = %llu, ROWS = %lld, PLANES = %lld };\n", (long long)k->O,
           (unsigned long long)pg_panels(k->O) * 16, rows, k->x_layout == PG_PLANES ? (long long)k->E : 1LL);
     cg_cuda_strides(c);
@@ -58,14 +89,12 @@ void cg_cuda_norm(CgCuda *c) {
         if (!positions) cg_cu(c, "if (row >= step->rows) continue;\n");
         cg_cu(c, "const u64 from = row;\n");
     }
-    cg_cu(c,
-          "const u64 plane = r / ROWS * (PADDED * ld);\n"
-          "const Spread spread = warp_spread(x + plane, %s, from, O, %s, %s);\n"
-          "for (u32 i = threadIdx.x %% 32; i < PADDED; i += 32) {\n"
-          "const float v = (x[plane + element(%s, from, i)] - spread.mean) * spread.scale * w[i]%s;\n"
-          "y[plane + element(%s, row, i)] = i < O ? v : 0;\n"
-          "}\n}\n",
-          stride, layer ? "true" : "false", cg_cuda_float(k->eps, eps), stride, layer ? " + b[i]" : "", stride);
+    cg_cu(c, "const u64 plane = r / ROWS * (PADDED * ld);\n");
+    if (k->runs > 1)
+        print_runs(c);
+    else
+        print_row(c);
+    cg_cu(c, "}\n");
     cg_cuda_end_tiles(c);
 }
 

@@ -2,6 +2,7 @@
  * result; a tile is eight rows with all their planes, eight positions, or the one row with all its planes or positions. */
 #include "codegen/cuda/kernels.h"
 
+#include <math.h>
 #include <stdio.h>
 
 typedef struct Elements {
@@ -106,11 +107,17 @@ static Operand broadcast_at(const Elements *e, int64_t width) {
 static void print_operation(const Elements *e, const char *x) {
     CgCuda *c = e->c;
     const PgKernel *k = e->k;
-    char scale[48];
+    char scale[48], high[48];
     Operand z = operand_at(e, "z", k->z_layout, e->N), w = parameter_at(k->per_expert, 1);
     switch (k->ew) {
     case PG_EW_UNARY: cg_cu(c, "%s(%s);\n", cg_cuda_act(k->act), x); return;
     case PG_EW_SCALE: cg_cu(c, "%s * %s;\n", x, cg_cuda_float(k->scale, scale)); return;
+    case PG_EW_CLAMP:
+        if (isinf((float)k->high))
+            cg_cu(c, "raised(%s, %s);\n", x, cg_cuda_float(k->low, scale));
+        else
+            cg_cu(c, "lowered(raised(%s, %s), %s);\n", x, cg_cuda_float(k->low, scale), cg_cuda_float(k->high, high));
+        return;
     case PG_EW_ADD: cg_cu(c, "%s + %s;\n", x, z.text); return;
     case PG_EW_MUL: cg_cu(c, "%s * %s;\n", x, z.text); return;
     case PG_EW_ADD_PARAM: cg_cu(c, "%s + %s;\n", x, w.text); return;

@@ -26,6 +26,7 @@ static CgValue apply(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes,
     switch (e->kernel->ew) {
     case PG_EW_UNARY: return cg_activation(e, e->kernel->act, x);
     case PG_EW_SCALE: return cg_mul(e, x, cg_vec(e, (float)e->kernel->scale));
+    case PG_EW_CLAMP: return cg_clamp(e, x, (float)e->kernel->low, (float)e->kernel->high);
     case PG_EW_ADD: return cg_add(e, x, second(e, at, panel, bytes));
     case PG_EW_MUL: return cg_mul(e, x, second(e, at, panel, bytes));
     case PG_EW_ADD_PARAM: return cg_add(e, x, parameter(e, at, panel));

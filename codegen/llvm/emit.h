@@ -86,6 +86,8 @@ CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b);
 CgValue cg_select(CgEmit *e, CgValue condition, CgValue yes, CgValue no);
 /* a < b ? b : a, so `a` when either is NaN: a comparison and a choice, not maxnum. */
 CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
+/* x < low ? low : x, then high < x ? high : x, of a vector: NaN stays. */
+CgValue cg_clamp(CgEmit *e, CgValue x, float low, float high);
 
 /* ---- lanes */
 /* From here on vectors have `lanes` lanes, a power of two up to 16. For code that keeps more values side by side than registers of a

@@ -63,10 +63,45 @@ static void tile_rows(CgEmit *e, CgValue tile, CgValue *out_first, CgValue *out_
         *out_end = cg_umin(e, *out_end, k->gather_out_rows ? cg_arg_u32(e, offsetof(RtArgs, n_out_rows)) : cg_rows(e));
 }
 
+/* Address of element `i` of a row whose panels lie `step` bytes apart. */
+static CgValue element(CgEmit *e, CgValue row, CgValue step, CgValue i) {
+    CgValue panel = cg_imul(e, cg_udiv_n(e, i, PG_LANES), step);
+    return cg_at(e, row, cg_iadd(e, panel, cg_imul_n(e, cg_urem_n(e, i, PG_LANES), 4)));
+}
+
+/* Elements [first, first + count) of a row to or from a line of their own. */
+static void copy_run(CgEmit *e, CgValue row, CgValue step, CgValue first, uint64_t count, CgValue line, bool back) {
+    CgLoop loop = cg_for_n(e, count);
+    CgValue there = element(e, row, step, cg_iadd(e, first, loop.index)), here = cg_at(e, line, cg_imul_n(e, loop.index, 4));
+    cg_store_f32(e, back ? there : here, cg_load_f32(e, back ? here : there));
+    cg_end_for(e, &loop);
+}
+
+/* Every run of a row by itself. Runs that are not whole panels go through a line of scratch. */
+static void norm_runs(CgEmit *e, CgValue x, CgValue w, CgValue y, CgValue step, CgValue line) {
+    const PgKernel *k = e->kernel;
+    uint64_t run = (uint64_t)(k->O / k->runs), bytes = pg_panels((int64_t)run) * 64;
+    CgValue line_step = cg_i64(e, 64);
+    if (line != NULL) cg_store_vec(e, cg_at(e, y, cg_imul_n(e, step, pg_panels(k->O) - 1)), cg_zero(e)); /* lanes past O */
+    CgLoop runs = cg_for_n(e, (uint64_t)k->runs);
+    CgValue w_run = k->one_run_w ? w : cg_at(e, w, cg_imul_n(e, runs.index, bytes));
+    CgValue first = cg_imul_n(e, runs.index, run);
+    if (line != NULL) {
+        copy_run(e, x, step, first, run, line, false);
+        cg_norm_row(e, line, line_step, w_run, NULL, line, line_step, (int64_t)run);
+        copy_run(e, y, step, first, run, line, true);
+    } else {
+        CgValue offset = cg_imul(e, cg_udiv_n(e, first, PG_LANES), step);
+        cg_norm_row(e, cg_at(e, x, offset), step, w_run, NULL, cg_at(e, y, offset), step, (int64_t)run);
+    }
+    cg_end_for(e, &runs);
+}
+
 void cg_emit_norm(CgEmit *e) {
     const PgKernel *k = e->kernel;
     CgValue x = cg_operand(e, PG_NORM_X), y = cg_operand(e, PG_NORM_Y), w = cg_operand(e, PG_NORM_W);
-    CgValue b = k->norm == PG_LAYER ? cg_operand(e, PG_NORM_B) : NULL;
+    CgValue b = k->norm == PG_LAYER ? cg_operand(e, PG_NORM_B) : NULL, line = NULL;
+    if (k->runs > 1 && k->O / k->runs % PG_LANES != 0) line = cg_scratch(e, pg_panels(k->O / k->runs) * 64);
     CgValue step = cg_imul_n(e, cg_stride(e, k->x_layout), 64), first, end;
     CgValue plane_bytes = cg_plane_bytes(e, k->O);
     CgLoop tiles = cg_for_tiles(e);
@@ -80,7 +115,10 @@ void cg_emit_norm(CgEmit *e) {
     }
     CgValue source = cg_at(e, x, cg_iadd(e, plane, cg_imul_n(e, from, 64)));
     CgValue target = cg_at(e, y, cg_iadd(e, plane, cg_imul_n(e, rows.index, 64)));
-    cg_norm_row(e, source, step, w, b, target, step, k->O);
+    if (k->runs > 1)
+        norm_runs(e, source, w, target, step, line);
+    else
+        cg_norm_row(e, source, step, w, b, target, step, k->O);
     cg_end_for(e, &rows);
     cg_end_for(e, &planes);
     cg_end_for(e, &tiles);

@@ -103,6 +103,11 @@ CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) {
     return LLVMTypeOf(a) == e->vec ? side_max(e, alone(a), alone(b)).v[0] : cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), b, a);
 }
 
+CgValue cg_clamp(CgEmit *e, CgValue x, float low, float high) {
+    CgValue least = cg_vec(e, low), most = cg_vec(e, high), raised = select_less(e, x, least, least, x);
+    return select_less(e, most, raised, most, raised);
+}
+
 CgSide cg_side_activation(CgEmit *e, PgActivation act, CgSide x) {
     switch (act) {
     case PG_NO_ACT: return x;

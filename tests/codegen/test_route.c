@@ -5,11 +5,12 @@ static PgMode random_mode(Rng *r) { return rng_next(r) % 2 ? PG_BLOCK : PG_ROW; 
 static uint32_t random_rows(Rng *r, PgMode mode) { return mode == PG_ROW ? 1 : (uint32_t)rng_between(r, 1, 50); }
 static void set_tiles(Rig *rig, PgCount count) { rig->phase.count = rig->kernel.mode == PG_ROW ? PG_ONCE : count; }
 
-/* A vector of n parameters, as they lie. */
-static float *parameters(const Rig *rig, unsigned slot, int64_t n) {
+/* A vector of n parameters that lie in planes of `run` each; one plane serves all where `one`. */
+static float *parameters(const Rig *rig, unsigned slot, int64_t n, int64_t run, bool one) {
     float *out = malloc((size_t)n * sizeof *out);
     assert_non_null(out);
-    for (int64_t i = 0; i < n; i++) out[i] = rig_float(rig, slot, 0, (uint64_t)i);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = rig_float(rig, slot, 0, ref_channel(run, 1, one ? 0 : (uint64_t)(i / run), i % run, 0));
     return out;
 }
 
@@ -17,11 +18,14 @@ static float *parameters(const Rig *rig, unsigned slot, int64_t n) {
 
 static void expect_norm(Rig *rig) {
     const PgKernel *k = &rig->kernel;
-    float *w = parameters(rig, PG_NORM_W, k->K), *b = parameters(rig, PG_NORM_B, k->K), *x = malloc((size_t)k->K * sizeof *x);
+    int64_t run = k->runs > 1 ? k->K / k->runs : k->K;
+    float *w = parameters(rig, PG_NORM_W, k->K, run, k->one_run_w), *b = parameters(rig, PG_NORM_B, k->K, k->K, false);
+    float *x = malloc((size_t)k->K * sizeof *x);
+    assert_non_null(x);
     for (uint64_t p = 0; p < rig_parts(rig, k->x_layout); p++) {
         for (uint64_t i = 0; i < (k->gather_out_rows ? rig->args.n_out_rows : rig->rows); i++) {
             rig_get_all(rig, PG_NORM_X, k->x_layout, k->K, p, k->gather_out_rows ? (uint64_t)rig->out_rows[i] : i, x);
-            ref_norm(k->norm, x, w, b, k->K, k->eps, x);
+            for (int64_t at = 0; at < k->K; at += run) ref_norm(k->norm, x + at, w + at, b + at, run, k->eps, x + at);
             for (int64_t j = 0; j < k->K; j++) rig_expect(rig, PG_NORM_Y, k->y_layout, k->K, 1, p, i, j, 0, x[j]);
         }
     }
@@ -39,11 +43,16 @@ static void norm_case(Rng random) {
         k.E = E;
         k.x_layout = k.y_layout = PG_PLANES;
     }
+    if (k.norm == PG_RMS && rng_next(r) % 2) { /* of whole panels, or not */
+        k.runs = rng_between(r, 2, 6);
+        k.one_run_w = rng_next(r) % 2;
+        k.O = k.K = k.runs * (rng_next(r) % 2 ? PG_LANES * rng_between(r, 1, 3) : rng_between(r, 1, 40));
+    }
     uint32_t rows = random_rows(r, k.mode), n_out_rows = k.gather_out_rows ? (uint32_t)rng_between(r, 0, rows) : 0;
     rig_open_rows(&rig, &k, random, rows, n_out_rows);
     rig_place_values(&rig, PG_NORM_X, k.x_layout, k.K, -1, 1);
     rig_reserve(&rig, PG_NORM_Y, PG_ARENA, rig_value_bytes(&rig, k.y_layout, k.K, 1));
-    rig_place_channels(&rig, PG_NORM_W, 1, k.K, 1, -1, 1);
+    rig_place_channels(&rig, PG_NORM_W, k.runs > 1 && !k.one_run_w ? k.runs : 1, k.runs > 1 ? k.K / k.runs : k.K, 1, -1, 1);
     rig_place_channels(&rig, PG_NORM_B, 1, k.K, 1, -1, 1);
     rig_result(&rig, PG_NORM_Y);
     set_tiles(&rig, PG_PER_ROW_BLOCK);
@@ -151,8 +160,10 @@ static void place_router(Rig *rig) {
 static void expect_row(Rig *rig, uint64_t row) {
     const PgKernel *k = &rig->kernel;
     float *x = malloc((size_t)k->K * sizeof *x), *r = malloc((size_t)k->E * sizeof *r), *g = malloc((size_t)k->k * sizeof *g);
-    float *norm_w = parameters(rig, PG_ROUTE_NORM_W, k->K), *norm_b = parameters(rig, PG_ROUTE_NORM_B, k->K);
-    float *bias = parameters(rig, PG_ROUTE_BIAS, k->E), *select_bias = parameters(rig, PG_ROUTE_SELECT_BIAS, k->E);
+    float *norm_w = parameters(rig, PG_ROUTE_NORM_W, k->K, k->K, false),
+          *norm_b = parameters(rig, PG_ROUTE_NORM_B, k->K, k->K, false);
+    float *bias = parameters(rig, PG_ROUTE_BIAS, k->E, k->E, false),
+          *select_bias = parameters(rig, PG_ROUTE_SELECT_BIAS, k->E, k->E, false);
     int32_t *chosen = malloc((size_t)k->k * sizeof *chosen);
     rig_get_all(rig, PG_ROUTE_X, PG_ROWS, k->K, 0, row, x);
     if (k->norm != PG_NO_NORM) ref_norm(k->norm, x, norm_w, norm_b, k->K, k->eps, x);

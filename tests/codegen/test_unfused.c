@@ -1,6 +1,8 @@
 /* The kernels of single operations give the bits of docs/bits.md, for rows, planes and positions. */
 #include "tests/codegen/reference.h"
 
+#include <float.h>
+
 /* A place of the result: plane p and index in each layout that an operand may have. */
 typedef struct Place {
     uint64_t row, position, expert;
@@ -66,6 +68,7 @@ static float elementwise_of(const Rig *rig, const Place *at, int64_t i, int64_t 
     switch (k->ew) {
     case PG_EW_UNARY: return ref_act(k->act, x);
     case PG_EW_SCALE: return x * (float)k->scale;
+    case PG_EW_CLAMP: return x < (float)k->low ? (float)k->low : (float)k->high < x ? (float)k->high : x;
     case PG_EW_ADD: return x + get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
     case PG_EW_MUL: return x * get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
     case PG_EW_ADD_PARAM: return x + rig_float(rig, PG_OP_W, 0, ref_channel(k->O, 1, k->per_expert ? at->expert : 0, i, 0));
@@ -91,6 +94,10 @@ static void elementwise_case(Rng random) {
     k.ew = (PgElementwise)rng_between(&random, PG_EW_UNARY, PG_EW_MUL_PARAM);
     if (k.ew == PG_EW_UNARY) k.act = (PgActivation)rng_between(&random, PG_NO_ACT + 1, PG_ACTIVATIONS - 1);
     if (k.ew == PG_EW_SCALE) k.scale = 0.3;
+    if (k.ew == PG_EW_CLAMP) {
+        k.low = rng_next(&random) % 2 ? 0 : -1.5;
+        k.high = rng_next(&random) % 2 ? DBL_MAX : 1.25;
+    }
     if (pg_ew_is_binary(k.ew)) k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
     bool parameter = pg_ew_has_parameter(k.ew);
     if (parameter && k.E) k.per_expert = rng_next(&random) % 2;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "support/file.h"
@@ -193,6 +194,26 @@ static void errors_past_the_limit_are_counted(void **state) {
     su_diags_free(&diags);
 }
 
+/* What a guard within a guard reports is still there when the outer one is ended. */
+static void errors_outlive_the_guards_around_them(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuGuard outer, inner;
+    if (!SU_CAUGHT(&outer, &diags, "testing")) {
+        if (!SU_CAUGHT(&inner, &diags, "checking")) {
+            su_error(&diags, (SuSpan){0}, NULL, "rule %d", 7);
+            su_guard_end(&inner);
+        }
+        SU_BUG("broken");
+    }
+    SuArena other = {0};
+    memset(su_alloc(&other, 60000), 'x', 60000); /* would take the place of what was freed */
+    assert_string_equal(diags.items[0].message, "rule 7");
+    assert_int_equal(diags.failure.code, SU_OUR_BUG);
+    su_arena_free(&other);
+    su_diags_free(&diags);
+}
+
 static char directory[] = "/tmp/mossc-test-XXXXXX";
 
 static int make_directory(void **state) {
@@ -230,6 +251,69 @@ static void a_file_appears_only_when_complete(void **state) {
     assert_memory_equal(map.data, "whole", 5);
     su_map_close(&map);
     assert_int_equal(diags.errors, 0);
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+/* In place of the C library's: counts what is synced, and fails for directories with directory_error. */
+static int files_synced, directories_synced, directory_error;
+
+int fsync(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        files_synced++;
+        return (int)syscall(SYS_fsync, fd);
+    }
+    assert_int_equal(files_synced > 0, 1); /* what the name leads to comes first */
+    directories_synced++;
+    errno = directory_error;
+    return directory_error ? -1 : 0;
+}
+
+/* Writes a file anew; whether that succeeded. */
+static bool commit_one(const char *path, bool sync, SuDiags *diags) {
+    SuOut out;
+    files_synced = directories_synced = 0;
+    assert_true(su_out_open(path, &out, diags));
+    fputs("text", out.file);
+    return (sync ? su_out_commit : su_out_commit_unsynced)(&out, diags);
+}
+
+static void a_committed_file_outlives_a_crash(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/out", directory);
+    assert_true(commit_one(path, true, &diags));
+    assert_true(files_synced == 1 && directories_synced == 1);
+    assert_true(commit_one(path, false, &diags));
+    assert_true(files_synced == 0 && directories_synced == 0);
+    directory_error = EINVAL; /* a file system that does not do that */
+    assert_true(commit_one(path, true, &diags));
+    assert_int_equal(diags.errors, 0);
+    directory_error = EIO;
+    assert_false(commit_one(path, true, &diags));
+    directory_error = 0;
+    assert_non_null(strstr(diags.items[0].message, "cannot write: Input/output error"));
+    unlink(path);
+    su_arena_free(&arena);
+    su_diags_free(&diags);
+}
+
+static void a_directory_that_may_not_be_read_can_be_written_to(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/out", directory);
+    uid_t user = geteuid();
+    assert_int_equal(chmod(directory, 0333), 0);
+    if (user == 0) assert_int_equal(seteuid(65534), 0); /* root may read it all the same */
+    bool ok = commit_one(path, true, &diags);
+    assert_int_equal(directories_synced, 0);
+    assert_int_equal(seteuid(user), 0);
+    assert_true(ok && diags.errors == 0);
+    chmod(directory, 0700);
     unlink(path);
     su_arena_free(&arena);
     su_diags_free(&diags);
@@ -358,9 +442,12 @@ int main(void) {
         cmocka_unit_test(control_characters_never_reach_the_terminal),
         cmocka_unit_test(overlong_forms_and_surrogates_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
+        cmocka_unit_test(errors_outlive_the_guards_around_them),
         cmocka_unit_test(codes_are_words_of_their_own),
         cmocka_unit_test(a_code_says_how_bad_it_is),
         cmocka_unit_test(a_file_appears_only_when_complete),
+        cmocka_unit_test(a_committed_file_outlives_a_crash),
+        cmocka_unit_test(a_directory_that_may_not_be_read_can_be_written_to),
         cmocka_unit_test(temporaries_of_killed_writers_are_removed),
         cmocka_unit_test(a_file_that_finds_no_room_is_named_with_the_reason),
         cmocka_unit_test(reading_refuses_what_it_cannot_read),

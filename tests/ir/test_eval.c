@@ -62,13 +62,48 @@ static void test_rms_norm(void **state) {
     Rig rig;
     rig_start(&rig);
     IrValueId rows = rig_rows(&rig, x, 1, 2), weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 1, (int64_t)2));
-    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rms_norm, rows, weight, IR_NONE, RIG_ATTRS({.f = 0.5})));
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rms_norm, rows, weight, IR_NONE, RIG_ATTRS({.f = 0.5}, {.i = 1})));
     double y[2], y64[2];
     ir_eval_free(rig_run(&rig, false, 1, 2, y));
     ir_eval_free(rig_run(&rig, true, 1, 2, y64));
     assert_near(y64, (double[]){3 / sqrt(13), 40 / sqrt(13)}, 2, 1e-15);
     float r = 1 / sqrtf(13);
     assert_same_bits(y, (double[]){3 * r, (4 * r) * 10}, 2);
+    rig_end(&rig);
+}
+
+/* Two runs of two, of which each is normed by itself; with a weight for all elements, and with one for each run. */
+static void test_rms_norm_in_runs(void **state) {
+    (void)state;
+    static const float x[] = {3, 4, 6, 8}, w[] = {1, 10, 2, 20};
+    for (int64_t weights = 2; weights <= 4; weights += 2) {
+        Rig rig;
+        rig_start(&rig);
+        IrValueId rows = rig_rows(&rig, x, 1, 4), weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 1, weights));
+        rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rms_norm, rows, weight, IR_NONE, RIG_ATTRS({.f = 0.5}, {.i = 2})));
+        double y[4], y64[4];
+        ir_eval_free(rig_run(&rig, false, 1, 4, y));
+        ir_eval_free(rig_run(&rig, true, 1, 4, y64));
+        double third = weights == 4 ? 12 : 6, fourth = weights == 4 ? 160 : 80;
+        assert_near(y64, (double[]){3 / sqrt(13), 40 / sqrt(13), third / sqrt(50.5), fourth / sqrt(50.5)}, 4, 1e-14);
+        assert_near(y, y64, 4, 1e-5);
+        rig_end(&rig);
+    }
+}
+
+static void test_clamp(void **state) {
+    (void)state;
+    static const float x[] = {-3, 0.25f, 7, NAN};
+    Rig rig;
+    rig_start(&rig);
+    IrValueId rows = rig_rows(&rig, x, 1, 4);
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_clamp, rows, IR_NONE, IR_NONE, RIG_ATTRS({.f = -1}, {.f = 2})));
+    double y[4], y64[4];
+    ir_eval_free(rig_run(&rig, false, 1, 4, y));
+    ir_eval_free(rig_run(&rig, true, 1, 4, y64));
+    assert_same_bits(y, (double[]){-1, 0.25, 2}, 3);
+    assert_same_bits(y64, (double[]){-1, 0.25, 2}, 3);
+    assert_true(isnan(y[3]) && isnan(y64[3]));
     rig_end(&rig);
 }
 
@@ -496,6 +531,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_linear_layer_sums_in_segments),
         cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_rms_norm_in_runs),
+        cmocka_unit_test(test_clamp),
         cmocka_unit_test(test_layer_norm_sums_by_lanes),
         cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),
         cmocka_unit_test(test_select_bias_chooses_but_does_not_weigh),

@@ -21,6 +21,10 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"plain mlp", 0, 1},
                               {"gated mlp", 0, 1},
                               {"shortconv", 0, 1},
+                              {"parallel", 0, 1},
+                              {"share", 0, 1},
+                              {"adapters", 0, 1},
+                              {"own", 0, 1},
                               {"grouped attention", 0, 1},
                               {"window", 0, 1},
                               {"rope", 0, 1},
@@ -55,6 +59,12 @@ static int64_t integer(const FeBlock *block, FeKey key) {
 }
 
 static void cover_block(const FeBlock *block) {
+    cover("parallel", block->n_branches > 0);
+    for (int64_t i = 0; i < block->n_branches; i++) cover_block(&block->branches[i]);
+    if (block->n_branches > 0) return;
+    cover("share", block->share != NULL);
+    cover("adapters", block->share && block->share->rank > 0);
+    cover("own", block->share && fe_value(block->share->map, FE_KEY_share_own)->state == FE_GIVEN);
     bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP,
          attention = block->kind == FE_ATTENTION;
     bool outputs = experts && integer(block, FE_KEY_ssm_experts_combine) == FE_OUTPUTS;

@@ -175,8 +175,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         step->n_stages++;                                                                                                          \
     })                                                                                                                             \
     M(stage_falls, "moss-tiny", "rise one by one", m->phases[PG_ROW][3].stage = 0)                                                 \
-    M(no_tiles, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].fixed = 0)                                                 \
-    M(unknown_count, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].count = 6)                                            \
+    M(no_tiles, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].fixed = 0)                                              \
+    M(unknown_count, "moss-tiny", "tile count is invalid", m->phases[PG_ROW][2].count = 6)                                         \
     M(kernel_of_the_other_mode, "moss-tiny", "of the other mode", m->phases[PG_ROW][0].kernel = m->phases[PG_BLOCK][0].kernel)     \
     M(tiles_of_another_count, "moss-tiny", "tiles per count", phase_of(m, PG_BLOCK, PG_LINEAR)->count = PG_PER_ROW)                \
     M(tiles_of_another_size, "moss-tiny", "tiles per count", phase_of(m, PG_ROW, PG_SCAN)->fixed--)                                \
@@ -293,10 +293,81 @@ static void test_programs_of_specs_are_sound(void **unused) {
     assert_true(specs > 0);
 }
 
+/* ---- who checks */
+
+static IrGraph *lowered(const char *name, SuArena *arena) {
+    FeSpec spec = {0};
+    SuDiags diags = {0};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.yaml", directory, name);
+    assert_true(fe_spec_load(path, NULL, 0, &spec, &diags));
+    IrGraph *graph = fe_lower(&spec, arena);
+    su_diags_free(&diags);
+    fe_spec_free(&spec);
+    return graph;
+}
+
+/* The rule is an error, and that it was broken a bug of ours. */
+static void assert_our_bug(SuDiags *diags, const char *rule, const char *bug) {
+    assert_int_equal(diags->failure.code, SU_OUR_BUG);
+    assert_non_null(strstr(diags->failure.text, bug));
+    assert_int_equal(diags->count, 1);
+    assert_non_null(strstr(diags->items[0].message, rule));
+    su_diags_free(diags);
+}
+
+static void test_a_broken_program_is_our_bug(void **unused) {
+    (void)unused;
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    PsOptions options = {.check = true};
+    const PgProgram *program;
+    IrGraph *graph = lowered("moss-tiny", &arena);
+    assert_true(ps_fuse(graph, &options, &diags));
+    graph->max_positions = -1;
+    assert_false(sc_program(graph, &options, &arena, &program, &diags));
+    assert_our_bug(&diags, "max_positions", "scheduling produced a program that violates the rules above");
+    su_arena_free(&arena);
+}
+
+static void test_a_broken_graph_is_our_bug(void **unused) {
+    (void)unused;
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    PsOptions options = {.check = true};
+    IrGraph *graph = lowered("moss-tiny", &arena);
+    graph->values[graph->logits].type.dim[1]++;
+    assert_false(ps_fuse(graph, &options, &diags));
+    assert_our_bug(&diags, "but its operands make it f32[rows,256]", "route-fusion produced a graph that violates the rules above");
+    su_arena_free(&arena);
+}
+
+/* A name that the text form cannot hold. */
+static void test_a_graph_that_does_not_read_back_is_our_bug(void **unused) {
+    (void)unused;
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    PsOptions options = {.check = true};
+    IrGraph *graph = lowered("moss-tiny", &arena);
+    graph->name = "two\nlines";
+    assert_false(ps_fuse(graph, &options, &diags));
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    su_diags_print(&diags, out); /* with the line of the text, which is gone by now */
+    fclose(out);
+    assert_non_null(strstr(text, "graph after route-fusion:2:1: error: expected naive or fused\n    lines fused {\n    ^~~~~\n"));
+    free(text);
+    assert_our_bug(&diags, "expected naive or fused", "the text of the graph after route-fusion does not parse");
+    su_arena_free(&arena);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return 1;
     directory = argv[1];
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_programs_of_specs_are_sound),
-                                       cmocka_unit_test(test_broken_rules_are_found)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_programs_of_specs_are_sound), cmocka_unit_test(test_broken_rules_are_found),
+        cmocka_unit_test(test_a_broken_program_is_our_bug), cmocka_unit_test(test_a_broken_graph_is_our_bug),
+        cmocka_unit_test(test_a_graph_that_does_not_read_back_is_our_bug)};
     return cmocka_run_group_tests_name("verify", tests, NULL, NULL);
 }
