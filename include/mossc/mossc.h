@@ -79,11 +79,13 @@ MOSSC_API MossError mossc_spec_print(const MosscSpec *spec, MosscForm form, char
 MOSSC_API void mossc_text_free(char *text); /* NULL is fine */
 
 typedef struct MosscBlock {
-    const char *kind; /* "ssm", "mlp", "attention" */
+    const char *kind; /* "ssm", "mlp", "attention", "shortconv", "parallel" */
     const char *name; /* as the spec has it; "" where it has none */
     const char *path; /* "stack[0].blocks[1]" */
     uint32_t line; /* of the spec */
-    int64_t experts, top_k; /* 0: it has none */
+    int64_t experts, top_k; /* 0: it has none; a parallel says nothing of its branches */
+    const char *share; /* the block whose weights it has; "" where they are its own */
+    int64_t branches; /* of a parallel; else 0 */
 } MosscBlock;
 
 MOSSC_API int64_t mossc_spec_n_blocks(const MosscSpec *spec);
