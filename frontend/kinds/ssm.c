@@ -156,17 +156,7 @@ static IrValueId lower_conv(FeLower *l, const Making *s, IrValueId x) {
     bool mixed = mixes(s, "conv");
     IrValueId w = fe_weight(l, "conv.weight");
     if (mixed) w = fe_op3(l, IR_OP_mix, w, s->chosen.experts, s->chosen.gates);
-    IrValueId y;
-    if (d->d_conv > 1) {
-        IrValueId history = fe_state(l, "conv", ir_type(IR_F32, 2, d->d_inner, d->d_conv - 1));
-        IrValueId operands[] = {x, w, history};
-        IrNode *node = ir_node(&l->b, IR_OP_conv, operands, 3, NULL);
-        y = node->results[0];
-        l->b.graph->values[history].next = node->results[1];
-    } else { /* one tap: no history */
-        IrValueId operands[] = {x, w};
-        y = ir_node(&l->b, IR_OP_conv, operands, 2, NULL)->results[0];
-    }
+    IrValueId y = fe_conv(l, "conv", d->d_inner, d->d_conv, w, x);
     if (d->conv_bias) {
         IrValueId bias = fe_weight(l, "conv.bias");
         if (mixed)
