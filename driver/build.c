@@ -130,20 +130,27 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
     return dr_take_ok(build, error);
 }
 
-static bool build_files_unguarded(DrBuild *build, const DrBuildOptions *options) {
-    RtCheckpoints checkpoints;
+static bool check_packed(DrBuild *build, RtWeightFile *file) {
     RtPacked packed;
-    if (options->weights->count == 1 && rt_packed_is_file(options->weights->items[0])) {
-        if (!rt_packed_open(options->weights->items[0], build->program, &packed, &build->diags)) return false;
-        su_map_close(&packed.map);
-        return true;
-    }
-    if (!rt_checkpoints_open(options->weights->items, options->weights->count, build->program->tensors, build->program->n_tensors,
-                             &checkpoints, &build->diags)) {
-        return false;
-    }
+    if (!rt_packed_take(&file->map, file->path, build->program, &packed, &build->diags)) return false;
+    su_map_close(&packed.map);
+    return true;
+}
+
+static bool check_checkpoints(DrBuild *build, RtWeightFiles *files) {
+    RtCheckpoints checkpoints;
+    const PgProgram *program = build->program;
+    if (!rt_checkpoints_take(files, program->tensors, program->n_tensors, &checkpoints, &build->diags)) return false;
     rt_checkpoints_close(&checkpoints);
     return true;
+}
+
+static bool build_files_unguarded(DrBuild *build, const DrBuildOptions *options) {
+    RtWeightFiles files;
+    if (!rt_weight_files_open(options->weights->items, options->weights->count, &files, &build->diags)) return false;
+    bool ok = rt_weight_files_are_packed(&files) ? check_packed(build, &files.items[0]) : check_checkpoints(build, &files);
+    rt_weight_files_close(&files);
+    return ok;
 }
 
 bool dr_build_files(DrBuild *build, const DrBuildOptions *options) {

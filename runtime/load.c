@@ -71,42 +71,54 @@ static MossError make_model(const PgProgram *program, const PgCode *codes, const
 
 /* ---- files */
 
-/* So that a file that cannot be opened has its own code. */
-static bool can_open(const char *const *paths, size_t n_paths, SuDiags *diags) {
-    for (size_t i = 0; i < n_paths; i++) {
-        SuMap map;
-        if (su_map_open(paths[i], &map, diags)) su_map_close(&map);
-    }
-    return !diags->errors;
-}
-
-static MossError open_checkpoints(const PgProgram *program, const char *const *paths, size_t n_paths, RtCheckpoints *out) {
+/* A file that cannot be opened has its own code. */
+static MossError open_files(const char *const *paths, size_t n_paths, RtWeightFiles *out) {
     SuDiags diags = {0};
-    SuArena arena = {0};
-    MossError error = {.code = MOSS_OK};
-    if (!rt_weight_files(&arena, paths, n_paths, &paths, &n_paths, &diags))
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    else if (!can_open(paths, n_paths, &diags))
-        error = rt_error_from(MOSS_NO_FILE, &diags);
-    else if (!rt_checkpoints_open(paths, n_paths, program->tensors, program->n_tensors, out, &diags))
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    su_arena_free(&arena);
+    bool ok = rt_weight_files_open(paths, n_paths, out, &diags);
+    MossError error = ok ? (MossError){.code = MOSS_OK} : rt_error_from(out->missing ? MOSS_NO_FILE : MOSS_BAD_WEIGHTS, &diags);
     su_diags_free(&diags);
     return error;
 }
 
-static MossError model_load_unguarded(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
-                                      const MossOptions *options, MossModel **out_model) {
+static MossError take_checkpoints(RtWeightFiles *files, const PgProgram *program, RtCheckpoints *out) {
+    SuDiags diags = {0};
+    bool ok = rt_checkpoints_take(files, program->tensors, program->n_tensors, out, &diags);
+    MossError error = ok ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_diags_free(&diags);
+    return error;
+}
+
+static MossError load_packed(RtWeightFile *file, const PgProgram *program, const PgCode *codes, const MossOptions *options,
+                             MossModel **out_model) {
+    RtPacked packed;
+    SuDiags diags = {0};
+    bool ok = rt_packed_take(&file->map, file->path, program, &packed, &diags);
+    MossError error = ok ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_diags_free(&diags);
+    return ok ? rt_model_of_packed(program, codes, &packed, file->path, options, out_model) : error;
+}
+
+static MossError load_checkpoints(RtWeightFiles *files, const PgProgram *program, const PgCode *codes, const MossOptions *options,
+                                  MossModel **out_model) {
     RtCheckpoints checkpoints;
-    *out_model = NULL;
-    if (n_paths == 1 && rt_packed_is_file(paths[0])) return moss_model_open(program, codes, paths[0], options, out_model);
-    MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
+    MossError error = take_checkpoints(files, program, &checkpoints);
     if (error.code != MOSS_OK) return error;
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, close_checkpoints, &checkpoints);
     error = make_model(program, codes, checkpoints.tensors, true, options, out_model);
     su_cleanup_done(&cleanup);
     rt_checkpoints_close(&checkpoints);
+    return error;
+}
+
+static MossError model_load_unguarded(const PgProgram *program, const PgCode *codes, const char *const *paths, size_t n_paths,
+                                      const MossOptions *options, MossModel **out_model) {
+    RtWeightFiles files;
+    MossError error = open_files(paths, n_paths, &files);
+    if (error.code != MOSS_OK) return error;
+    error = rt_weight_files_are_packed(&files) ? load_packed(&files.items[0], program, codes, options, out_model)
+                                               : load_checkpoints(&files, program, codes, options, out_model);
+    rt_weight_files_close(&files);
     return error;
 }
 
@@ -124,13 +136,17 @@ MossError moss_model_load(const PgProgram *program, const PgCode *codes, const c
 
 static MossError weights_pack_unguarded(const PgProgram *program, const char *const *paths, size_t n_paths,
                                         const MossOptions *options, const char *out_path) {
+    RtWeightFiles files;
     RtCheckpoints checkpoints;
-    MossError error = open_checkpoints(program, paths, n_paths, &checkpoints);
+    MossError error = open_files(paths, n_paths, &files);
+    if (error.code != MOSS_OK) return error;
+    error = take_checkpoints(&files, program, &checkpoints);
+    rt_weight_files_close(&files);
     if (error.code != MOSS_OK) return error;
     SuDiags diags = {0};
     RtWorkers *workers = rt_model_workers(options);
-    SuCleanup files, threads;
-    su_cleanup_add(&files, close_checkpoints, &checkpoints);
+    SuCleanup opened, threads;
+    su_cleanup_add(&opened, close_checkpoints, &checkpoints);
     su_cleanup_add(&threads, rt_workers_drop, workers);
     if (!workers) {
         error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the workers that pack weights");
@@ -139,7 +155,7 @@ static MossError weights_pack_unguarded(const PgProgram *program, const char *co
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     }
     su_cleanup_done(&threads);
-    su_cleanup_done(&files);
+    su_cleanup_done(&opened);
     rt_workers_free(workers);
     rt_checkpoints_close(&checkpoints);
     su_diags_free(&diags);

@@ -210,17 +210,40 @@ static MossError use_packed(MossModel *m, RtPacked *packed, const char *path, co
 
 static void close_packed(void *packed) { su_map_close(&((RtPacked *)packed)->map); }
 
-/* So that a file that cannot be opened has its own code. */
+MossError rt_model_of_packed(const PgProgram *program, const PgCode *codes, RtPacked *packed, const char *path,
+                             const MossOptions *options, MossModel **out_model) {
+    MossModel *m;
+    SuCleanup file, model;
+    su_cleanup_add(&file, close_packed, packed);
+    MossError error = rt_model_make(program, codes, options, &m);
+    su_cleanup_add(&model, free_model, m);
+    if (error.code == MOSS_OK) error = use_packed(m, packed, path, options);
+    su_cleanup_done(&model);
+    su_cleanup_done(&file);
+    if (error.code == MOSS_OK)
+        *out_model = m;
+    else
+        moss_model_free(m);
+    su_map_close(&packed->map); /* if no model has taken it */
+    return error;
+}
+
+static void close_map(void *map) { su_map_close(map); }
+
+/* A file that cannot be opened has its own code. */
 static MossError open_packed(const char *path, const PgProgram *program, RtPacked *out_packed) {
     SuDiags diags = {0};
     SuMap map;
+    SuCleanup cleanup;
     MossError error = {.code = MOSS_OK};
-    if (!su_map_open(path, &map, &diags)) {
+    bool opened = su_map_open(path, &map, &diags);
+    su_cleanup_add(&cleanup, close_map, &map);
+    if (!opened)
         error = rt_error_from(MOSS_NO_FILE, &diags);
-    } else {
-        su_map_close(&map);
-        if (!rt_packed_open(path, program, out_packed, &diags)) error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    }
+    else if (!rt_packed_take(&map, path, program, out_packed, &diags))
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_cleanup_done(&cleanup);
+    su_map_close(&map); /* if it was not taken */
     su_diags_free(&diags);
     return error;
 }
@@ -228,23 +251,8 @@ static MossError open_packed(const char *path, const PgProgram *program, RtPacke
 static MossError model_open_unguarded(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
                                       MossModel **out_model) {
     RtPacked packed;
-    MossModel *m;
-    *out_model = NULL;
     MossError error = open_packed(path, program, &packed);
-    if (error.code != MOSS_OK) return error;
-    SuCleanup file, model;
-    su_cleanup_add(&file, close_packed, &packed);
-    error = rt_model_make(program, codes, options, &m);
-    su_cleanup_add(&model, free_model, m);
-    if (error.code == MOSS_OK) error = use_packed(m, &packed, path, options);
-    su_cleanup_done(&model);
-    su_cleanup_done(&file);
-    if (error.code == MOSS_OK)
-        *out_model = m;
-    else
-        moss_model_free(m);
-    su_map_close(&packed.map); /* if no model has taken it */
-    return error;
+    return error.code == MOSS_OK ? rt_model_of_packed(program, codes, &packed, path, options, out_model) : error;
 }
 
 MossError moss_model_open(const PgProgram *program, const PgCode *codes, const char *path, const MossOptions *options,
@@ -259,24 +267,31 @@ MossError moss_model_open(const PgProgram *program, const PgCode *codes, const c
     return result;
 }
 
+MossError rt_packed_verify_by(const RtPacked *packed, const char *path, const PgProgram *program, const MossOptions *options) {
+    SuDiags diags = {0};
+    MossError error = {.code = MOSS_OK};
+    RtWorkers *workers = rt_model_workers(options);
+    SuCleanup threads;
+    su_cleanup_add(&threads, rt_workers_drop, workers);
+    if (!workers)
+        error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the workers that verify weights");
+    else if (!rt_packed_verify(packed, path, program, workers, &diags))
+        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
+    su_cleanup_done(&threads);
+    rt_workers_free(workers);
+    su_diags_free(&diags);
+    return error;
+}
+
 static MossError weights_verify_unguarded(const PgProgram *program, const char *path, const MossOptions *options) {
     RtPacked packed;
     MossError error = open_packed(path, program, &packed);
     if (error.code != MOSS_OK) return error;
-    SuDiags diags = {0};
-    RtWorkers *workers = rt_model_workers(options);
-    SuCleanup file, threads;
+    SuCleanup file;
     su_cleanup_add(&file, close_packed, &packed);
-    su_cleanup_add(&threads, rt_workers_drop, workers);
-    if (!workers)
-        error = rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the workers that verify weights");
-    else if (!rt_packed_verify(&packed, path, program, workers, &diags))
-        error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
-    su_cleanup_done(&threads);
+    error = rt_packed_verify_by(&packed, path, program, options);
     su_cleanup_done(&file);
-    rt_workers_free(workers);
     su_map_close(&packed.map);
-    su_diags_free(&diags);
     return error;
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/memory.h"
 #include "ir/program.h"
 #include "mossc/moss.h"
+#include "runtime/packed.h"
 #include "runtime/workers.h"
 #include "support/diag.h"
 #include "support/digest.h"
@@ -123,6 +124,9 @@ RtWorkers *rt_model_workers(const MossOptions *options);
  * understands. */
 MossError rt_take_options(const MossOptions *given, MossOptions *out_options);
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
+/* A model of a packed file, whose mapping it takes; it is closed on failure. */
+MossError rt_model_of_packed(const PgProgram *program, const PgCode *codes, RtPacked *packed, const char *path,
+                             const MossOptions *options, MossModel **out_model);
 /* Gives it its weights, which it frees; a device gets a copy, of which progress (may be NULL) is told. */
 MossError rt_model_take(MossModel *model, RtPages weights, MossProgress progress, void *progress_context);
 /* MOSS_DEVICE in the child of a fork of a process whose device it is. */

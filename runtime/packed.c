@@ -1,10 +1,8 @@
 /* Packed weights as they are read: what the header should be is made from the program and compared. */
 #include "runtime/packed.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "support/alloc.h"
 #include "support/size.h"
@@ -120,15 +118,6 @@ SuDigest rt_weights_identity(const PgProgram *program, const uint8_t *blob, RtWo
 
 bool rt_packed_is(const uint8_t *data, size_t size) { return size >= 8 && memcmp(data, RT_PACKED_MAGIC, 8) == 0; }
 
-bool rt_packed_is_file(const char *path) {
-    uint8_t start[8];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return false;
-    ssize_t got = read(fd, start, sizeof start);
-    close(fd);
-    return got == (ssize_t)sizeof start && rt_packed_is(start, sizeof start);
-}
-
 static bool refuse_truncated(uint64_t size, uint64_t wanted, SuSpan span, SuDiags *diags) {
     return su_error(diags, span, pack_again, "file is truncated or incomplete: expected %llu bytes, got %llu",
                     (unsigned long long)wanted, (unsigned long long)size);
@@ -200,16 +189,13 @@ bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const P
     return ok;
 }
 
-bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
-    SuMap map;
-    if (!su_map_open(path, &map, diags)) return false;
-    if (!rt_packed_check(map.data, map.size, path, program, out, diags)) {
-        su_map_close(&map);
-        return false;
-    }
-    out->map = map;
-    madvise((void *)(uintptr_t)map.data, map.size, MADV_HUGEPAGE); /* wishes: where they are not granted, nothing changes */
-    madvise((void *)(uintptr_t)map.data, map.size, MADV_WILLNEED);
+bool rt_packed_take(SuMap *map, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags) {
+    if (!rt_packed_check(map->data, map->size, path, program, out, diags)) return false;
+    out->map = *map;
+    *map = (SuMap){0};
+    void *data = (void *)(uintptr_t)out->map.data;
+    madvise(data, out->map.size, MADV_HUGEPAGE); /* wishes: where they are not granted, nothing changes */
+    madvise(data, out->map.size, MADV_WILLNEED);
     return true;
 }
 

@@ -42,9 +42,8 @@ typedef struct RtPackedTensor {
 
 _Static_assert(sizeof(RtPackedHeader) == 160 && sizeof(RtPackedTensor) == 72, "no padding in files");
 
-/* Whether the bytes begin as a packed file does, and the same of the file at `path` (false if it cannot be read). */
+/* Whether the bytes begin as a packed file does. */
 bool rt_packed_is(const uint8_t *data, size_t size);
-bool rt_packed_is_file(const char *path);
 
 /* A file that fits the program. */
 typedef struct RtPacked {
@@ -55,10 +54,12 @@ typedef struct RtPacked {
 
 /* Whether the bytes are a whole file of the program; all but the tensors' digests is checked. `path` is for messages. */
 bool rt_packed_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags);
-/* Maps and checks; on failure nothing is left open. The caller unmaps. */
-bool rt_packed_open(const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags);
+/* Checks a file that is open. On success `out` has taken the mapping, and *map is empty. */
+bool rt_packed_take(SuMap *map, const char *path, const PgProgram *program, RtPacked *out, SuDiags *diags);
 /* Checks the tensors' digests of an open file, and that nothing but zeros lies between them. */
 bool rt_packed_verify(const RtPacked *packed, const char *path, const PgProgram *program, RtWorkers *workers, SuDiags *diags);
+/* The same by workers of its own, as many as the options say (runtime/model.c). */
+MossError rt_packed_verify_by(const RtPacked *packed, const char *path, const PgProgram *program, const MossOptions *options);
 
 /* What a file of the program begins with: header, table and names, zeros up to data_offset. All of it but the digests. */
 typedef struct RtPackedFront {

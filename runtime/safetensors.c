@@ -243,15 +243,24 @@ bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, Rt
     return true;
 }
 
+bool rt_safetensors_take(SuMap *map, const char *path, RtSafetensors *out, SuDiags *diags) {
+    if (!rt_safetensors_parse(map->data, map->size, path, out, diags)) return false;
+    out->map = *map;
+    *map = (SuMap){0};
+    return true;
+}
+
+static void close_map(void *map) { su_map_close(map); }
+
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags) {
     SuMap map;
+    SuCleanup cleanup;
     if (!su_map_open(path, &map, diags)) return false;
-    if (!rt_safetensors_parse(map.data, map.size, path, out, diags)) {
-        su_map_close(&map);
-        return false;
-    }
-    out->map = map;
-    return true;
+    su_cleanup_add(&cleanup, close_map, &map);
+    bool ok = rt_safetensors_take(&map, path, out, diags);
+    su_cleanup_done(&cleanup);
+    su_map_close(&map); /* if it was not taken */
+    return ok;
 }
 
 void rt_safetensors_close(RtSafetensors *file) {

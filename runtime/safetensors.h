@@ -36,6 +36,8 @@ typedef struct RtSafetensors {
 
 /* On failure nothing is left open. A dtype that is none of ours is not readable, and no error. */
 bool rt_safetensors_open(const char *path, RtSafetensors *out, SuDiags *diags);
+/* The same of a file that is open. On success `out` has taken the mapping, and *map is empty. */
+bool rt_safetensors_take(SuMap *map, const char *path, RtSafetensors *out, SuDiags *diags);
 /* The same from memory, which must outlive `out`; path is for messages. */
 bool rt_safetensors_parse(const uint8_t *data, size_t size, const char *path, RtSafetensors *out, SuDiags *diags);
 void rt_safetensors_close(RtSafetensors *file);

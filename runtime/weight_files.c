@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/packed.h"
 #include "runtime/weights.h"
 #include "support/file.h"
 #include "support/json.h"
@@ -10,15 +11,17 @@
 
 static const char index_name[] = "model.safetensors.index.json", file_name[] = "model.safetensors";
 
-typedef struct Files {
-    SuArena *arena;
-    const char **items;
-    size_t count, capacity;
-} Files;
+static void close_map(void *map) { su_map_close(map); }
 
-static void add(Files *files, const char *path) {
-    files->items = su_grow(files->arena, files->items, &files->capacity, files->count + 1, sizeof *files->items);
-    files->items[files->count++] = path;
+static bool open_map(RtWeightFiles *files, const char *path, SuMap *out, SuDiags *diags) {
+    bool ok = su_map_open(path, out, diags);
+    files->missing = files->missing || !ok;
+    return ok;
+}
+
+static void add(RtWeightFiles *files, const char *path, SuMap map) {
+    files->items = su_grow(&files->arena, files->items, &files->capacity, files->count + 1, sizeof *files->items);
+    files->items[files->count++] = (RtWeightFile){.path = path, .map = map};
 }
 
 /* `name` beside the file `path`. */
@@ -27,19 +30,24 @@ static const char *beside(SuArena *arena, const char *path, const char *name) {
     return su_printf(arena, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
 }
 
+static bool open_shard(RtWeightFiles *files, size_t first, const char *path, SuDiags *diags) {
+    for (size_t i = first; i < files->count; i++)
+        if (strcmp(files->items[i].path, path) == 0) return true;
+    add(files, path, (SuMap){0});
+    return open_map(files, path, &files->items[files->count - 1].map, diags);
+}
+
 /* Shards in the order in which the map first names them. */
-static bool add_shards(Files *files, const char *path, const cJSON *map, SuDiags *diags) {
+static bool add_shards(RtWeightFiles *files, const char *path, const cJSON *map, SuDiags *diags) {
     size_t first = files->count;
+    bool ok = true;
     for (const cJSON *item = map->child; item; item = item->next) {
         if (!cJSON_IsString(item) || !item->valuestring[0] || strchr(item->valuestring, '/'))
             return su_error(diags, su_file_span(diags, path), NULL,
                             "weight_map: '%s': expected the name of a file in the same directory", item->string);
-        const char *shard = beside(files->arena, path, item->valuestring);
-        size_t i = first;
-        while (i < files->count && strcmp(files->items[i], shard) != 0) i++;
-        if (i == files->count) add(files, shard);
+        ok = open_shard(files, first, beside(&files->arena, path, item->valuestring), diags) && ok;
     }
-    return files->count > first || su_error(diags, su_file_span(diags, path), NULL, "weight_map is empty: it names no file");
+    return files->count > first ? ok : su_error(diags, su_file_span(diags, path), NULL, "weight_map is empty: it names no file");
 }
 
 /* Whether it begins as JSON does; a safetensors file has zeros among its first eight bytes. */
@@ -51,7 +59,7 @@ static bool is_json(const SuMap *map) {
 
 static const SuJsonRules index_rules = {.depth = 16, .values = RT_MAX_VALUES};
 
-static bool add_index(Files *files, const char *path, const SuMap *map, SuDiags *diags) {
+static bool add_index(RtWeightFiles *files, const char *path, const SuMap *map, SuDiags *diags) {
     if (map->size > RT_MAX_HEADER)
         return su_error(diags, su_file_span(diags, path), NULL, "file exceeds the limit of %d bytes for JSON", RT_MAX_HEADER);
     SuSpan span = su_file_span(diags, path);
@@ -66,40 +74,53 @@ static bool add_index(Files *files, const char *path, const SuMap *map, SuDiags 
     return ok;
 }
 
-/* A file: an index stands for its shards. What cannot be opened is reported by whoever opens it. */
-static bool add_file(Files *files, const char *path, SuDiags *diags) {
+/* A file: an index stands for its shards. */
+static bool add_file(RtWeightFiles *files, const char *path, SuDiags *diags) {
     SuMap map;
-    SuDiags ignored = {0};
-    bool ok = true, opened = su_map_open(path, &map, &ignored);
-    su_diags_free(&ignored);
-    if (opened && is_json(&map))
-        ok = add_index(files, path, &map, diags);
-    else
-        add(files, path);
-    if (opened) su_map_close(&map);
+    SuCleanup cleanup;
+    if (!open_map(files, path, &map, diags)) return false;
+    su_cleanup_add(&cleanup, close_map, &map);
+    bool index = is_json(&map), ok = !index || add_index(files, path, &map, diags);
+    if (!index) add(files, path, map);
+    su_cleanup_done(&cleanup);
+    if (index) su_map_close(&map);
     return ok;
 }
 
-static bool add_directory(Files *files, const char *path, SuDiags *diags) {
+static bool add_directory(RtWeightFiles *files, const char *path, SuDiags *diags) {
     size_t size = strlen(path);
     const char *slash = size && path[size - 1] == '/' ? "" : "/";
-    const char *index = su_printf(files->arena, "%s%s%s", path, slash, index_name);
-    const char *file = su_printf(files->arena, "%s%s%s", path, slash, file_name);
+    const char *index = su_printf(&files->arena, "%s%s%s", path, slash, index_name);
+    const char *file = su_printf(&files->arena, "%s%s%s", path, slash, file_name);
     if (access(index, F_OK) == 0) return add_file(files, index, diags);
     if (access(file, F_OK) == 0) return add_file(files, file, diags);
     return su_error(diags, su_file_span(diags, path), NULL, "directory has neither %s nor %s", index_name, file_name);
 }
 
-bool rt_weight_files(SuArena *arena, const char *const *paths, size_t n_paths, const char *const **out_paths, size_t *out_count,
-                     SuDiags *diags) {
-    Files files = {.arena = arena};
+static void close_files(void *files) { rt_weight_files_close(files); }
+
+bool rt_weight_files_open(const char *const *paths, size_t n_paths, RtWeightFiles *out, SuDiags *diags) {
     bool ok = true;
+    *out = (RtWeightFiles){0};
+    su_cleanup_add(&out->cleanup, close_files, out);
     for (size_t i = 0; i < n_paths; i++) {
         struct stat st;
         bool directory = stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode);
-        ok = (directory ? add_directory : add_file)(&files, paths[i], diags) && ok;
+        ok = (directory ? add_directory(out, paths[i], diags) : add_file(out, su_strdup(&out->arena, paths[i]), diags)) && ok;
     }
-    *out_paths = files.items;
-    *out_count = files.count;
+    bool missing = out->missing;
+    if (!ok) rt_weight_files_close(out);
+    out->missing = missing;
     return ok;
+}
+
+bool rt_weight_files_are_packed(const RtWeightFiles *files) {
+    return files->count == 1 && rt_packed_is(files->items[0].map.data, files->items[0].map.size);
+}
+
+void rt_weight_files_close(RtWeightFiles *files) {
+    su_cleanup_done(&files->cleanup);
+    for (size_t i = 0; i < files->count; i++) su_map_close(&files->items[i].map);
+    su_arena_free(&files->arena);
+    *files = (RtWeightFiles){0};
 }

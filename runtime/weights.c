@@ -113,34 +113,37 @@ static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *di
 
 static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
 
-bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
-                         SuDiags *diags) {
+static bool read_checkpoint(RtWeightFile *file, RtSafetensors *out, SuDiags *diags) {
+    if (!rt_packed_is(file->map.data, file->map.size)) return rt_safetensors_take(&file->map, file->path, out, diags);
+    return su_error(diags, su_file_span(diags, file->path), "give the safetensors checkpoints, or only the packed file",
+                    "file has packed weights: it cannot be combined with other files, packed again or used with --reference");
+}
+
+bool rt_checkpoints_take(RtWeightFiles *files, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out, SuDiags *diags) {
     SuCleanup cleanup;
     *out = (RtCheckpoints){0};
-    if (!rt_weight_files(&out->arena, paths, n_paths, &paths, &n_paths, diags)) {
-        rt_checkpoints_close(out);
-        return false;
-    }
     su_cleanup_add(&cleanup, close_checkpoints, out);
-    out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, n_paths);
-    out->n_files = n_paths;
+    out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, files->count);
+    out->n_files = files->count;
     out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
     bool ok = true;
-    for (size_t i = 0; i < n_paths; i++) {
-        if (rt_packed_is_file(paths[i])) {
-            ok = su_error(diags, su_file_span(diags, paths[i]), "give the safetensors checkpoints, or only the packed file",
-                          "file has packed weights: it cannot be combined with other files, packed again or used with --reference");
-            continue;
-        }
-        ok = rt_safetensors_open(paths[i], &out->files[i], diags) && ok;
-    }
-    if (ok) { /* a file that did not open would make all its tensors missing */
+    for (size_t i = 0; i < files->count; i++) ok = read_checkpoint(&files->items[i], &out->files[i], diags) && ok;
+    if (ok) { /* a file that was not read would make all its tensors missing */
         Expected e = expect(&out->arena, tensors, n_tensors);
-        for (size_t i = 0; i < n_paths; i++) ok = take_file(out, &e, i, diags) && ok;
+        for (size_t i = 0; i < files->count; i++) ok = take_file(out, &e, i, diags) && ok;
         ok = check_missing(out, &e, diags) && ok;
     }
     su_cleanup_done(&cleanup);
     if (!ok) rt_checkpoints_close(out);
+    return ok;
+}
+
+bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
+                         SuDiags *diags) {
+    RtWeightFiles files;
+    if (!rt_weight_files_open(paths, n_paths, &files, diags)) return false;
+    bool ok = rt_checkpoints_take(&files, tensors, n_tensors, out, diags);
+    rt_weight_files_close(&files);
     return ok;
 }
 
@@ -221,6 +224,8 @@ static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths,
     RtCheckpoints checkpoints;
     if (!rt_checkpoints_open(paths, n_paths, tensors, n_tensors, &checkpoints, diags)) return NULL;
     SuArena arena = {0};
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, close_checkpoints, &checkpoints);
     RtSource *source = SU_NEW(&arena, RtSource);
     Expected e = expect(&arena, tensors, n_tensors);
     *source = (RtSource){.n_tensors = n_tensors, .tensors = e.sorted, .values = SU_NEW_ARRAY(&arena, const float *, n_tensors)};
@@ -229,6 +234,7 @@ static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths,
         source->values[i] = read_tensor(&arena, e.sorted[i], checkpoints.tensors[e.sorted[i] - tensors], diags);
         ok = ok && source->values[i];
     }
+    su_cleanup_done(&cleanup);
     rt_checkpoints_close(&checkpoints);
     source->arena = arena;
     if (!ok) {

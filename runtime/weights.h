@@ -13,10 +13,27 @@
 
 /* ---- checkpoints */
 
-/* The files behind paths, in `arena`: an index (model.safetensors.index.json) stands for its shards, a directory for the index or the
- * model.safetensors that it holds. */
-bool rt_weight_files(SuArena *arena, const char *const *paths, size_t n_paths, const char *const **out_paths, size_t *out_count,
-                     SuDiags *diags);
+/* A file that holds weights: of which kind, is decided from what is open. */
+typedef struct RtWeightFile {
+    const char *path;
+    SuMap map; /* empty once somebody has taken it */
+} RtWeightFile;
+
+/* Its cleanup closes the files when a guard is ended (support/alloc.h): it stays where it is while it is open. */
+typedef struct RtWeightFiles {
+    RtWeightFile *items;
+    size_t count, capacity;
+    bool missing; /* a file could not be opened */
+    SuArena arena; /* of items and paths */
+    SuCleanup cleanup;
+} RtWeightFiles;
+
+/* Opens the files behind paths: an index (model.safetensors.index.json) stands for its shards, a directory for the index or the
+ * model.safetensors that it holds. false after errors, one for each path: then nothing is open, and only `missing` is set. */
+bool rt_weight_files_open(const char *const *paths, size_t n_paths, RtWeightFiles *out, SuDiags *diags);
+/* Whether it is a packed file, and nothing else. */
+bool rt_weight_files_are_packed(const RtWeightFiles *files);
+void rt_weight_files_close(RtWeightFiles *files);
 
 typedef struct RtCheckpoints {
     RtSafetensors *files;
@@ -29,6 +46,8 @@ typedef struct RtCheckpoints {
  * of f32, bf16, f16, and tensors that two files hold are errors. Values are not looked at. On failure nothing is left open. */
 bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
                          SuDiags *diags);
+/* The same of files that are open: it takes the mappings of those that it has read. The caller closes `files`. */
+bool rt_checkpoints_take(RtWeightFiles *files, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out, SuDiags *diags);
 void rt_checkpoints_close(RtCheckpoints *checkpoints);
 
 /* Elements first .. first + count as floats: widened, exact. */

@@ -349,10 +349,9 @@ static bool cannot_sync(int error) {
 }
 
 int su_sync_directory_of(const char *path) {
-    SuText directory = {0};
-    su_text_add(&directory, "%.*s.", (int)(base_of(path) - path), path);
-    int fd = open(directory.text, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    su_text_free(&directory);
+    char directory[PATH_MAX]; /* nothing is allocated: the file is there, so nothing may end the guard */
+    int size = snprintf(directory, sizeof directory, "%.*s.", (int)(base_of(path) - path), path);
+    int fd = size < PATH_MAX ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0) return 0; /* one may write to a directory that one may not read */
     int error = fsync(fd) == 0 || cannot_sync(errno) ? 0 : errno;
     close(fd);

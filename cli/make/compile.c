@@ -14,6 +14,7 @@
 #include "driver/text.h"
 #include "codegen/artefact.h"
 #include "runtime/packed.h"
+#include "runtime/weights.h"
 #include "support/file.h"
 #include "tokenizer/bpe.h"
 
@@ -139,20 +140,19 @@ static bool write_device_code(Compile *c) {
 static bool write_code(Compile *c) { return dr_kind(&c->build)->write_code ? write_device_code(c) : write_object(c); }
 
 /* A packed file fits every target: it is copied as it is, once all of it is checked. */
-static bool copy_packed(Compile *c, const char *path) {
+static bool copy_packed(Compile *c, RtWeightFile *file) {
     RtPacked packed;
     const char *name = su_printf(&c->build.arena, "%s.weights", c->artefact.name);
     MossOptions moss = {.size = sizeof moss, .threads = (int)c->options->threads};
-    if (!dr_moss_ok(&c->build.diags, moss_weights_verify(c->build.program, path, &moss))) return false;
-    if (!rt_packed_open(path, c->build.program, &packed, &c->build.diags)) return false;
-    bool ok = su_directory_write(&c->directory, name, packed.map.data, packed.map.size, &c->build.diags);
+    if (!rt_packed_take(&file->map, file->path, c->build.program, &packed, &c->build.diags)) return false;
+    bool ok = dr_moss_ok(&c->build.diags, rt_packed_verify_by(&packed, file->path, c->build.program, &moss)) &&
+              su_directory_write(&c->directory, name, packed.map.data, packed.map.size, &c->build.diags);
     su_map_close(&packed.map);
     return ok;
 }
 
-static bool write_weights(Compile *c) {
+static bool pack_weights(Compile *c) {
     const CliTexts *weights = &c->options->weights;
-    if (weights->count == 1 && rt_packed_is_file(weights->items[0])) return copy_packed(c, weights->items[0]);
     const char *path = file_of(c, ".weights");
     if (!path) return false;
     CliProgress progress = cli_progress_start(c->options->progress, "packing weights", "bytes");
@@ -160,6 +160,14 @@ static bool write_weights(Compile *c) {
     MossError error = moss_weights_pack(c->build.program, weights->items, weights->count, &moss, path);
     cli_progress_end(&progress);
     return dr_moss_ok(&c->build.diags, error);
+}
+
+static bool write_weights(Compile *c) {
+    RtWeightFiles files;
+    if (!rt_weight_files_open(c->options->weights.items, c->options->weights.count, &files, &c->build.diags)) return false;
+    bool packed = rt_weight_files_are_packed(&files), ok = packed && copy_packed(c, &files.items[0]);
+    rt_weight_files_close(&files);
+    return packed ? ok : pack_weights(c);
 }
 
 /* A device's tokenizer needs no JSON and no library: what a tokenizer.json says is put into tables. */

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,6 +48,28 @@ static MossError load(void) {
         mossc_model_open(compiled, &path, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, NULL, &loaded);
     moss_model_free(loaded);
     return error;
+}
+
+static char index_path[sizeof state_path];
+
+static MossError load_by_index(void) {
+    const char *path = index_path;
+    MossModel *loaded;
+    MossError error =
+        mossc_model_open(compiled, &path, 1, &(MossOptions){.size = sizeof(MossOptions), .threads = 2}, NULL, &loaded);
+    moss_model_free(loaded);
+    return error;
+}
+
+/* Whether the checkpoint is still mapped. */
+static bool is_mapped(void) {
+    char line[1024];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps)) found = found || strstr(line, weights);
+    fclose(maps);
+    return found;
 }
 
 static MossError step(void) {
@@ -131,6 +154,26 @@ SCENARIO(save)
 SCENARIO(generate)
 SCENARIO(tokenize)
 
+/* An index beside a link to the weights. */
+static void test_load_by_index(void **state) {
+    (void)state;
+    char *target = realpath(weights, NULL), link[sizeof state_path];
+    memcpy(index_path, state_path, sizeof state_path);
+    memcpy(link, state_path, sizeof state_path);
+    strcpy(strrchr(index_path, '/'), "/i");
+    strcpy(strrchr(link, '/'), "/w");
+    FILE *index = fopen(index_path, "w");
+    assert_non_null(index);
+    fputs("{\"weight_map\":{\"a\":\"w\"}}", index);
+    fclose(index);
+    assert_int_equal(symlink(target, link), 0);
+    fail_each(load_by_index);
+    assert_false(is_mapped());
+    unlink(link);
+    unlink(index_path);
+    free(target);
+}
+
 static void test_load_state(void **state) {
     (void)state;
     assert_int_equal(moss_state_save(fed, state_path).code, MOSS_OK);
@@ -188,6 +231,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_compile),
         cmocka_unit_test(test_load),
+        cmocka_unit_test(test_load_by_index),
         cmocka_unit_test(test_step),
         cmocka_unit_test(test_save),
         cmocka_unit_test(test_load_state),

@@ -1,5 +1,6 @@
 /* Packed weights: what is written is what packing in memory gives, is used in place, and anything else is refused. */
 #include "tests/runtime/damage.h"
+#include "tests/runtime/watch_open.h"
 
 #include "runtime/model.h"
 #include "runtime/packed.h"
@@ -103,6 +104,25 @@ static void test_a_file_is_what_packing_in_memory_gives(void **unused) {
     moss_model_free(checkpoint);
     moss_model_free(packed);
     moss_model_free(other);
+    directory_remove(&f.directory);
+}
+
+/* What it is, is decided from what is open. */
+static void test_a_file_is_opened_once(void **unused) {
+    (void)unused;
+    Files f = make_files();
+    MossModel *model;
+    times_opened = 0;
+    watched = f.packed;
+    assert_int_equal(moss_model_load(&program, NULL, &f.packed, 1, NULL, &model).code, MOSS_OK);
+    moss_model_free(model);
+    assert_int_equal(times_opened, 1);
+    assert_int_equal(moss_model_open(&program, NULL, f.packed, NULL, &model).code, MOSS_OK);
+    moss_model_free(model);
+    assert_int_equal(times_opened, 2);
+    assert_int_equal(moss_weights_verify(&program, f.packed, NULL).code, MOSS_OK);
+    assert_int_equal(times_opened, 3);
+    watched = NULL;
     directory_remove(&f.directory);
 }
 
@@ -211,6 +231,7 @@ static void test_the_old_file_stays_when_packing_fails(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_is_what_packing_in_memory_gives),
+        cmocka_unit_test(test_a_file_is_opened_once),
         cmocka_unit_test(test_damage_anywhere_is_refused),
         cmocka_unit_test(test_damage_before_the_tensors_is_found_without_verify),
         cmocka_unit_test(test_what_does_not_fit_is_refused_with_the_reason),

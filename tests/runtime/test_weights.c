@@ -1,5 +1,6 @@
 /* Checkpoints against what a model wants, and the evaluators' floats. */
 #include "tests/runtime/files.h"
+#include "tests/runtime/watch_open.h"
 
 #include <math.h>
 
@@ -48,6 +49,34 @@ static void test_tensors_may_be_spread_over_files(void **unused) {
     assert_true(values[0] == 0x1p-24f && values[1] == 65504 && values[2] == 0 && signbit(values[2]));
     rt_checkpoints_close(&checkpoints);
     su_diags_free(&diags);
+    directory_remove(&directory);
+}
+
+/* What it is, is decided from what is open: nobody can put another file in its place in between. */
+static void test_a_file_is_opened_once(void **unused) {
+    (void)unused;
+    Directory directory = directory_make();
+    const char *paths[] = {directory_file(&directory, "a"), directory_file(&directory, "b")};
+    write_safetensors(paths[0], "{" D_AT("[0,8]") "}", d, sizeof d);
+    write_safetensors(paths[1], "{" EMBED "}", embed, sizeof embed);
+    const char *index = directory_file(&directory, "model.safetensors.index.json");
+    FILE *file = fopen(index, "w");
+    fputs("{\"weight_map\":{\"embed.weight\":\"b\",\"blocks.0.D\":\"a\"}}", file);
+    fclose(file);
+    const char *const given[] = {index, directory.path}, *const all[] = {paths[0], paths[1], index};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++) {
+            SuDiags diags = {0};
+            RtCheckpoints checkpoints;
+            times_opened = 0;
+            watched = all[j];
+            assert_true(rt_checkpoints_open(&given[i], 1, wanted, WANTED, &checkpoints, &diags));
+            watched = NULL;
+            assert_int_equal(times_opened, 1);
+            rt_checkpoints_close(&checkpoints);
+            su_diags_free(&diags);
+        }
+    }
     directory_remove(&directory);
 }
 
@@ -161,6 +190,7 @@ static void test_values_that_are_no_weights_are_named(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tensors_may_be_spread_over_files),
+        cmocka_unit_test(test_a_file_is_opened_once),
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_a_misspelt_tensor_gets_a_hint),
         cmocka_unit_test(test_the_source_rounds_each_tensor_to_its_dtype),
