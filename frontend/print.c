@@ -155,17 +155,41 @@ static void print_map(const Print *p, const FeMap *map) {
     su_text_add(p->out, "}");
 }
 
+static void print_block(const Print *p, const FeBlock *block);
+
+static void print_branches(const Print *p, const FeBlock *block) {
+    su_text_add(p->out, "[");
+    for (int64_t i = 0; i < block->n_branches; i++) {
+        su_text_add(p->out, "%s{", i ? ", " : "");
+        print_block(p, &block->branches[i]);
+        su_text_add(p->out, "}");
+    }
+    su_text_add(p->out, "]");
+}
+
+/* The block's key and what stands there, in a map that is open. A share needs the other block's name. */
 static void print_block(const Print *p, const FeBlock *block) {
-    print_key(p, fe_block_kind_word(block->kind));
+    if (block->shared) {
+        print_key(p, fe_key_row(KEY(entry, name))->name);
+        su_text_add(p->out, " ");
+        print_plain(p, block->name, (int)strlen(block->name));
+        su_text_add(p->out, ", ");
+    }
+    print_key(p, block->share ? fe_key_row(KEY(entry, share))->name : fe_block_word(block));
     su_text_add(p->out, " ");
-    print_map(p, block->map);
+    if (block->n_branches > 0)
+        print_branches(p, block);
+    else
+        print_map(p, block->share ? block->share->map : block->map);
 }
 
 static void print_blocks(const Print *p, const FeValue *entries) {
     for (int64_t i = 0; i < entries->n_blocks; i++) {
-        su_text_add(p->out, "%s", !p->json ? "\n  - " : i ? ",\n    {" : "[\n    {");
-        print_block(p, &entries->blocks[i]);
-        su_text_add(p->out, "%s", p->json ? "}" : "");
+        const FeBlock *block = &entries->blocks[i];
+        bool braces = p->json || block->shared;
+        su_text_add(p->out, "%s%s", !p->json ? "\n  - " : i ? ",\n    " : "[\n    ", braces ? "{" : "");
+        print_block(p, block);
+        su_text_add(p->out, "%s", braces ? "}" : "");
     }
     su_text_add(p->out, "%s", p->json ? "\n  ]" : "");
 }

@@ -116,7 +116,7 @@ static int find_word(const char *words, const char *text, bool *out_reserved) {
 }
 
 static const char *nearest_word(SuArena *arena, const char *words, const char *text) {
-    enum { MOST_WORDS = 16 };
+    enum { MOST_WORDS = 32 };
     const char *list[MOST_WORDS], *word;
     int size, count = 0;
     bool reserved;

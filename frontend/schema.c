@@ -136,7 +136,8 @@ static void add_name(cJSON *to) {
     cJSON_AddStringToObject(to, "pattern", NAME_PATTERN);
     cJSON *kinds = cJSON_AddArrayToObject(add_object(to, "not"), "enum");
     for (int i = 0; i < FE_N_KINDS; i++) cJSON_AddItemToArray(kinds, cJSON_CreateString(fe_block_kind_word((FeBlockKind)i)));
-    cJSON_AddItemToArray(kinds, cJSON_CreateString("share"));
+    cJSON_AddItemToArray(kinds, cJSON_CreateString(fe_key_row(KEY(entry, parallel))->name));
+    cJSON_AddItemToArray(kinds, cJSON_CreateString(fe_key_row(KEY(entry, share))->name));
 }
 
 /* An empty value, which YAML tools read as null, is {} where a map is wanted. */
@@ -183,9 +184,10 @@ static void add_token(cJSON *to, const FeKeyRow *row) {
     add_integer(add_item(forms), row);
 }
 
-static void add_entries(cJSON *to) {
+static void add_entries(cJSON *to, const FeKeyRow *row) {
     cJSON_AddStringToObject(to, "type", "array");
-    cJSON_AddNumberToObject(to, "minItems", 1);
+    cJSON_AddNumberToObject(to, "minItems", (double)row->least);
+    if (row->most < INT32_MAX) cJSON_AddNumberToObject(to, "maxItems", (double)row->most);
     add_reference(add_object(to, "items"), "item");
 }
 
@@ -244,7 +246,7 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
     case FE_T_LIMITS: add_limits(to); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE: add_child(to, row); return;
-    case FE_T_ENTRIES: add_entries(to); return;
+    case FE_T_ENTRIES: add_entries(to, row); return;
     case FE_T_DEFINES: add_defines(to); return;
     case FE_T_RESERVED: add_object(to, "not"); return;
     }
@@ -282,6 +284,8 @@ static void add_exclusives(cJSON *to, FeSectionRow section) {
 static void add_entry_forms(cJSON *to) {
     cJSON *forms = cJSON_AddArrayToObject(to, "oneOf");
     for (int i = 0; i < FE_N_KINDS; i++) add_required(add_item(forms), fe_block_kind_word((FeBlockKind)i), NULL);
+    add_required(add_item(forms), fe_key_row(KEY(entry, parallel))->name, NULL);
+    add_required(add_item(forms), fe_key_row(KEY(entry, share))->name, NULL);
     add_required(add_item(forms), "repeat", "blocks");
 }
 

@@ -247,7 +247,7 @@ static bool check_nodes(Verify *v) {
     ir_names_at(&names, v->g->values[v->g->positions].name)->number = v->g->positions;
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
-        if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu applies no operation", i);
+        if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu has an unknown operation", i);
         if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_take(v, node) &&
             check_expert_indices(v, node) && check_positions(v, node))
             check_level(v, node);
@@ -336,7 +336,8 @@ static bool check_roles(Verify *v, int32_t r) {
         if (value == IR_NONE) continue;
         if (letter == '.') return bad_graph(v, "the region \"%s\" cannot have %s", region->name, info->name);
         if (!is_value(g, value)) return bad_graph(v, "%s of the region \"%s\" is absent", info->name, region->name);
-        if (!role_fits(g, r, (IrRole)i)) return bad_graph(v, "%s of the region \"%s\" is no such value", info->name, region->name);
+        if (!role_fits(g, r, (IrRole)i))
+            return bad_graph(v, "%s of the region \"%s\" is a value of another kind", info->name, region->name);
     }
     return true;
 }
@@ -452,7 +453,7 @@ static void check_regions(Verify *v) {
 static void check_logits(Verify *v) {
     const IrGraph *g = v->g;
     if (!is_value(g, g->logits) || g->values[g->logits].kind != IR_RESULT || !is_made_before(g, g->logits, g->nodes + g->n_nodes)) {
-        bad_graph(v, "there are no logits");
+        bad_graph(v, "the logits are missing");
         return;
     }
     const IrType *type = &g->values[g->logits].type;

@@ -192,12 +192,7 @@ static IrValueId conv_part(FeLower *l, const FeSsmMaking *s, const char *name, F
 /* act(conv(x)) of a part of the convolution's channels; `what` names the history. */
 IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, IrValueId x) {
     const FeSsm *d = &s->d;
-    IrValueId operands[] = {x, conv_part(l, s, "conv.weight", part), IR_NONE};
-    bool past = d->d_conv > 1; /* one tap: no history */
-    if (past) operands[2] = fe_state(l, what, ir_type(IR_F32, 2, part.count, d->d_conv - 1));
-    IrNode *node = ir_node(&l->b, IR_OP_conv, operands, past ? 3 : 2, NULL);
-    IrValueId y = node->results[0];
-    if (past) l->b.graph->values[operands[2]].next = node->results[1];
+    IrValueId y = fe_conv(l, what, part.count, d->d_conv, conv_part(l, s, "conv.weight", part), x);
     if (d->conv_bias) y = fe_op2(l, fe_ssm_mixes(s, "conv") ? IR_OP_add : IR_OP_add_bias, y, conv_part(l, s, "conv.bias", part));
     return fe_activation(l, d->activation, y);
 }
