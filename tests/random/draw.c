@@ -141,21 +141,27 @@ static void draw_mamba2(Drawer *d) {
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
     if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK_OF(d, plain_activations));
     if (chance(d, 50)) su_text_add(d->out, ", dt_limit: %s", PICK(d, "[0.001, 0.1]", "[0.02, none]", "[0, 0.05]", "none"));
-    if (chance(d, 30)) su_text_add(d->out, ", gated_norm: %s", PICK(d, "rms", "none"));
+    if (chance(d, 20))
+        su_text_add(d->out, ", gated_norm: none");
+    else
+        may_own(d, "inner_norms");
     if (chance(d, 50)) su_text_add(d->out, ", norm_before_gate: %s", truth(d));
     if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
     if (chance(d, 50)) su_text_add(d->out, ", d_per_channel: %s", truth(d));
     if (chance(d, 30)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
 static void draw_ssm(Drawer *d) {
-    static const char *const maps[] = {"in_proj", "gate_proj", "x_proj", "dt_proj", "out_proj"};
+    static const char *const maps[] = {"in_proj", "gate_proj", "dt_proj", "out_proj"};
     static const char *const own[] = {"A", "D", "conv", "biases"};
-    for (int i = 0; i < 5; i++) has_map(d, maps[i]);
+    bool mamba2 = chance(d, 35);
+    for (int i = 0; i < 4; i++) has_map(d, maps[i]);
+    has_map(d, mamba2 ? "bc_proj" : "x_proj");
     for (int i = 0; i < 4; i++) may_own(d, own[i]);
     su_text_add(d->out, "ssm: {");
-    if (chance(d, 35)) {
+    if (mamba2) {
         draw_mamba2(d);
         return;
     }
