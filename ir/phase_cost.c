@@ -120,7 +120,7 @@ static void cost_route(Counter *c) {
     work(c, IR_OP_linear, scores, (double)k->K);
     if (k->bias) work(c, IR_OP_add_bias, scores, 0);
     work(c, k->sigmoid ? IR_OP_sigmoid : IR_OP_softmax, scores, 0);
-    work(c, IR_OP_select, scores, (double)(k->k + (k->groups > 0)));
+    work(c, IR_OP_select, scores, (double)(k->k + (k->expert_groups > 0)));
     work(c, IR_OP_gates, c->rows * (double)k->k, 0);
 }
 
@@ -226,7 +226,7 @@ static void cost_softmax(Counter *c) {
 }
 
 static void cost_select(Counter *c) {
-    work(c, IR_OP_select, c->rows * (double)c->k->E, (double)(c->k->k + (c->k->groups > 0)));
+    work(c, IR_OP_select, c->rows * (double)c->k->E, (double)(c->k->k + (c->k->expert_groups > 0)));
     move(c, c->rows * (double)(c->k->E + c->k->k));
 }
 

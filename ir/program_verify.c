@@ -156,13 +156,22 @@ static bool words_are_known(const PgKernel *k) {
 }
 
 static bool sizes_are_sound(const PgKernel *k) {
-    const int64_t sizes[] = {k->K,       k->O,        k->E,           k->k,       k->taps,    k->N,     k->R,        k->delta_start,
-                             k->b_start, k->c_start,  k->delta_width, k->b_width, k->c_width, k->heads, k->kv_heads, k->window,
-                             k->cap,     k->rope_dim, k->rope_table,  k->start,   k->groups,  k->top};
+    const int64_t sizes[] = {k->K,           k->O,
+                             k->E,           k->k,
+                             k->taps,        k->N,
+                             k->R,           k->delta_start,
+                             k->b_start,     k->c_start,
+                             k->delta_width, k->b_width,
+                             k->c_width,     k->heads,
+                             k->kv_heads,    k->window,
+                             k->cap,         k->rope_dim,
+                             k->rope_table,  k->start,
+                             k->groups,      k->expert_groups};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!dim_is_sound(sizes[i])) return false;
-    bool groups =
-        k->groups == 0 || (k->top > 0 && k->top < k->groups && k->E % k->groups == 0 && k->k <= k->E / k->groups * k->top);
+    bool groups = k->expert_groups == 0 ? k->top_groups == 0
+                                        : k->top_groups > 0 && k->top_groups < k->expert_groups && k->E % k->expert_groups == 0 &&
+                                              k->k <= k->E / k->expert_groups * k->top_groups;
     return k->k <= k->E && groups && (k->O > 0 || k->kind == PG_GROUP);
 }
 

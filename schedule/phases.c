@@ -121,8 +121,8 @@ void sc_set_experts(PgKernel *k, const ScLayout *layout) {
 
 void sc_set_groups(PgKernel *k, const IrNode *select) {
     if (select->attrs[IR_SELECT_top].i == select->attrs[IR_SELECT_groups].i) return; /* all experts may be chosen */
-    k->groups = select->attrs[IR_SELECT_groups].i;
-    k->top = select->attrs[IR_SELECT_top].i;
+    k->expert_groups = select->attrs[IR_SELECT_groups].i;
+    k->top_groups = select->attrs[IR_SELECT_top].i;
 }
 
 /* ---------------------------------------------------------------------------------------------- single operations */

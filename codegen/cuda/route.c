@@ -8,7 +8,7 @@ static void print_shared(CgCuda *c) {
     const PgKernel *k = c->kernel;
     cg_cuda_shared(c, "float", "scores", pg_panels(k->E) * 64);
     cg_cuda_shared(c, "u8", "chosen", (uint64_t)k->E);
-    if (k->groups > 0) cg_cuda_shared(c, "u8", "closed", (uint64_t)k->groups);
+    if (k->expert_groups > 0) cg_cuda_shared(c, "u8", "closed", (uint64_t)k->expert_groups);
     cg_cuda_shared(c, "float", "score_parts", (uint64_t)c->target->threads / 32 * sizeof(float));
 }
 
@@ -23,13 +23,14 @@ void cg_cuda_route_keys(CgCuda *c, const char *scores, bool bias, const char *cl
                         const char *sync) {
     const PgKernel *k = c->kernel;
     cg_cu(c, "Keys keys = {%s, %s};\n", scores, bias ? "select_bias" : "nullptr");
-    if (k->groups == 0) return;
+    if (k->expert_groups == 0) return;
     cg_cu(c,
           "keys.size = %lld;\n"
           "close_runs(keys, %lld, %lld, %s, %s, %s);\n"
           "%s();\n"
           "keys.closed = %s;\n",
-          (long long)(k->E / k->groups), (long long)k->groups, (long long)k->top, closed, me, count, sync, closed);
+          (long long)(k->E / k->expert_groups), (long long)k->expert_groups, (long long)k->top_groups, closed, me, count, sync,
+          closed);
 }
 
 static void print_select(CgCuda *c, bool bias) {

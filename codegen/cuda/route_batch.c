@@ -14,7 +14,7 @@ static void print_memory(CgCuda *c, uint64_t panels) {
     cg_cuda_shared(c, "Spread", "spreads", ROWS * 2 * sizeof(float));
     cg_cuda_shared(c, "float", "scores", ROWS * panels * 64);
     cg_cuda_shared(c, "i32", "picks", ROWS * (uint64_t)k->k * sizeof(int32_t));
-    if (k->groups > 0) cg_cuda_shared(c, "u8", "closed", ROWS * (uint64_t)k->groups);
+    if (k->expert_groups > 0) cg_cuda_shared(c, "u8", "closed", ROWS * (uint64_t)k->expert_groups);
 }
 
 static void print_norms(CgCuda *c) {
@@ -98,7 +98,7 @@ static void print_scores(CgCuda *c) {
 
 static void print_select(CgCuda *c, bool bias) {
     char closed[64];
-    snprintf(closed, sizeof closed, "(closed + warp * %lld)", (long long)c->kernel->groups);
+    snprintf(closed, sizeof closed, "(closed + warp * %lld)", (long long)c->kernel->expert_groups);
     cg_cu(c, "{\n");
     cg_cuda_route_keys(c, "own", bias, closed, "lane", "32", "__syncwarp");
     cg_cu(c, "warp_select(keys, E, k, picks + warp * k, expert_indices + row * k);\n}\n");

@@ -125,7 +125,7 @@ static CgValue order_of(CgEmit *e, CgValue values, CgValue i, uint64_t n) {
 
 /* Keys of the runs that are not among the best become -inf, so that theirs come last. */
 static void close_runs(CgEmit *e, CgValue keys, int64_t n) {
-    uint64_t runs = (uint64_t)e->kernel->groups, size = (uint64_t)n / runs;
+    uint64_t runs = (uint64_t)e->kernel->expert_groups, size = (uint64_t)n / runs;
     CgValue scores = cg_scratch(e, runs * 4);
     CgLoop score = cg_for_n(e, runs);
     CgValue of_run = run_score(e, cg_at(e, keys, cg_imul_n(e, score.index, size * 4)), size);
@@ -133,7 +133,7 @@ static void close_runs(CgEmit *e, CgValue keys, int64_t n) {
     cg_end_for(e, &score);
     CgLoop run = cg_for_n(e, runs);
     CgValue order = order_of(e, scores, run.index, runs);
-    CgIf closed = cg_if(e, cg_icmp(e, LLVMIntUGE, order, cg_i64(e, (uint64_t)e->kernel->top)));
+    CgIf closed = cg_if(e, cg_icmp(e, LLVMIntUGE, order, cg_i64(e, (uint64_t)e->kernel->top_groups)));
     CgLoop key = cg_for_n(e, size);
     CgValue at = cg_iadd(e, cg_imul_n(e, run.index, size), key.index);
     cg_store_f32(e, cg_at(e, keys, cg_imul_n(e, at, 4)), cg_f32(e, -INFINITY));
@@ -145,7 +145,7 @@ static void close_runs(CgEmit *e, CgValue keys, int64_t n) {
 /* Ranks are a permutation, so exactly k indices have one below k, NaN or not. */
 void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices) {
     CgValue keys = selection_keys(e, scores, select_bias, n);
-    if (e->kernel->groups > 0) close_runs(e, keys, n);
+    if (e->kernel->expert_groups > 0) close_runs(e, keys, n);
     CgLoop loop = cg_for_n(e, (uint64_t)n);
     CgValue found = cg_carry(e, &loop, cg_i64(e, 0));
     CgIf chosen = cg_if(e, cg_icmp(e, LLVMIntULT, rank_of(e, keys, loop.index, n), cg_i64(e, (uint64_t)k)));

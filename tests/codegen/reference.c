@@ -66,14 +66,14 @@ static float run_score(const float *keys, int64_t n) {
 
 /* Whether key i stands in one of the best runs. */
 static bool is_open(const PgKernel *k, const float *keys, int64_t n, int64_t i) {
-    if (k->groups == 0) return true;
-    int64_t size = n / k->groups, run = i / size, before = 0;
+    if (k->expert_groups == 0) return true;
+    int64_t size = n / k->expert_groups, run = i / size, before = 0;
     float own = run_score(keys + run * size, size);
-    for (int64_t r = 0; r < k->groups; r++) {
+    for (int64_t r = 0; r < k->expert_groups; r++) {
         float score = run_score(keys + r * size, size);
         before += score > own || (score == own && r < run);
     }
-    return before < k->top;
+    return before < k->top_groups;
 }
 
 void ref_select(const PgKernel *kernel, const float *keys, int64_t n, int64_t k, int32_t *out_indices) {

@@ -124,9 +124,9 @@ static PgKernel random_router(Rng *r) {
     k.O = k.E = rng_between(r, 1, rng_next(r) % 2 ? 20 : 90);
     k.k = rng_between(r, 1, k.E < 8 ? k.E : 8);
     if (rng_next(r) % 2) { /* in runs of one size, some of which are enough for k */
-        k.groups = rng_between(r, 2, 6);
-        k.top = rng_between(r, 1, k.groups - 1);
-        k.O = k.E = k.groups * rng_between(r, (k.k + k.top - 1) / k.top, 20);
+        k.expert_groups = rng_between(r, 2, 6);
+        k.top_groups = rng_between(r, 1, k.expert_groups - 1);
+        k.O = k.E = k.expert_groups * rng_between(r, (k.k + k.top_groups - 1) / k.top_groups, 20);
     }
     k.sigmoid = rng_next(r) % 2;
     k.bias = rng_next(r) % 2;

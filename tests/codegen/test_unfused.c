@@ -171,8 +171,8 @@ static void router_case(Rng random, PgKind kind) {
     k.O = k.E = rng_between(&random, 1, 40);
     k.k = rng_between(&random, 1, k.E < 10 ? k.E : 10);
     if (kind == PG_SELECT && k.E % 3 == 0 && rng_next(&random) % 2) {
-        k.groups = 3;
-        k.top = k.k > k.E / 3 ? 2 : rng_between(&random, 1, 2);
+        k.expert_groups = 3;
+        k.top_groups = k.k > k.E / 3 ? 2 : rng_between(&random, 1, 2);
         if (k.k > k.E / 3 * 2) k.k = k.E / 3 * 2;
     }
     k.normalize = rng_next(&random) % 2;

@@ -139,8 +139,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(scores_times_nothing, "mixtral-small", "has scale", kernel_of(m, phase_of(m, PG_ROW, PG_ATTEND))->scale = 0)                 \
     M(groups_that_do_not_divide, "moss-tiny", "size out of range", {                                                               \
         PgKernel *k = kernel_of(m, phase_of(m, PG_ROW, PG_ROUTE));                                                                 \
-        k->groups = k->E + 1;                                                                                                      \
-        k->top = 1;                                                                                                                \
+        k->expert_groups = k->E + 1;                                                                                               \
+        k->top_groups = 1;                                                                                                         \
     })                                                                                                                             \
     M(unknown_kind, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].kind = PG_KIND_COUNT)                      \
     M(unknown_layout, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].y_layout = (PgLayout)9)                  \
