@@ -130,12 +130,14 @@ static MossError no_such_block(const MosscSpec *spec, int64_t i) {
 MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, size_t size) {
     if (i < 0 || i >= spec->build.spec.n_blocks) return no_such_block(spec, i);
     const FeBlock *block = &spec->build.spec.blocks[i];
-    MosscBlock told = {.kind = fe_block_kind_word(block->kind),
+    MosscBlock told = {.kind = fe_block_word(block),
                        .name = block->name ? block->name : "",
                        .path = block->path,
                        .line = block->span.line,
                        .experts = block->experts.count,
-                       .top_k = block->experts.count ? block->router.top_k : 0};
+                       .top_k = block->experts.count ? block->router.top_k : 0,
+                       .share = block->share ? block->share->name : "",
+                       .branches = block->n_branches};
     memcpy(out, &told, size < sizeof told ? size : sizeof told);
     return fine;
 }

@@ -53,6 +53,12 @@ int64_t fe_width(const FeBuild *b, FeMap *map, FeKey outright, FeKey expand) {
 
 /* ---- the block ---- */
 
+void fe_set_ends(FeBlock *block, const FeMap *map, const FeEnds *ends) {
+    block->input_scale = fe_real(map, ends->input_scale);
+    block->output_scale = fe_real(map, ends->output_scale);
+    block->out_norm = fe_truth(map, ends->out_norm);
+}
+
 bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSpan span, FeBlock *out_block) {
     const FeKindRow *row = fe_kind_row(kind);
     const FeBuild b = {load, load->reader.arena, span, out_block};
@@ -62,6 +68,7 @@ bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSp
     FeMap *map = fe_merge(b.arena, base, own, row->section, span);
     fe_complete(&load->reader, map);
     out_block->map = map;
+    fe_set_ends(out_block, map, &row->ends);
     row->kind->build(&b, map);
     return load->reader.diags->errors == errors;
 }

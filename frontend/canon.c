@@ -46,11 +46,18 @@ static void print_text(Canon *c, const char *text) { su_text_add(c->out, "=%zu:%
 
 static void print_map(Canon *c, const FeMap *map, const char *inline_key);
 
-/* A line each, which begins with the kind. */
-static void print_blocks(Canon *c, const FeValue *entries) {
-    for (int64_t i = 0; i < entries->n_blocks; i++) {
-        begin_line(c, fe_block_kind_word(entries->blocks[i].kind));
-        print_map(c, entries->blocks[i].map, NULL);
+/* A line each, which begins with the kind. A parallel's branches follow it; a share names the other block by its number. */
+static void print_blocks(Canon *c, const FeBlock *blocks, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const FeBlock *block = &blocks[i];
+        begin_line(c, block->share ? fe_key_row(KEY(entry, share))->name : fe_block_word(block));
+        if (block->n_branches > 0) {
+            su_text_add(c->out, " branches=%lld", (long long)block->n_branches);
+            print_blocks(c, block->branches, block->n_branches);
+        } else {
+            if (block->share) su_text_add(c->out, " of=%lld", (long long)block->share->of);
+            print_map(c, block->share ? block->share->map : block->map, NULL);
+        }
         end_line(c);
     }
 }
@@ -97,6 +104,10 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
             su_text_add(c->out, "=%lld", value->word ? -1 : (long long)value->integer);
         }
         return;
+    case FE_T_LIMITS: /* hashed where it is not none */
+        print_name(c, key, inline_key);
+        su_text_add(c->out, "=%.17g:%.17g", value->real, value->high);
+        return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE:
         if (value->word) return;
@@ -104,7 +115,7 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
         print_map(c, value->map, form == FE_HASH_INLINE ? row->name : NULL);
         if (form != FE_HASH_INLINE) end_line(c);
         return;
-    case FE_T_ENTRIES: print_blocks(c, value); return;
+    case FE_T_ENTRIES: print_blocks(c, value->blocks, value->n_blocks); return;
     case FE_T_DEFINES:
     case FE_T_RESERVED: return;
     }

@@ -36,6 +36,20 @@ FeMap *fe_block_experts(const FeBuild *b, FeMap *map, FeKey experts, FeKey route
  * `inner`: the block has an inner activation to route by. */
 const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router, const FeMap *experts, FeKey count, bool inner);
 
+/* ---- a block with the weights of another one (share.c) ---- */
+
+/* Whether the share has a tensor of its own in place of the other block's: "conv.weight". */
+bool fe_share_owns(const FeShare *share, const char *tensor);
+/* The map that a tensor is the weight of, by the name that adapters call it, or NULL: "shared_up_proj" of
+ * "shared.up_proj.weight". */
+const char *fe_map_name(SuArena *arena, const char *tensor);
+/* Whether the share adds an adapter to that map. */
+bool fe_share_adapts(const FeShare *share, const char *map);
+/* Takes over what is said of the other block, which is complete, and checks `own` and `targets` against its tensors. */
+void fe_fill_share(const FeLoad *load, FeBlock *block, const FeBlock *other);
+/* "shares lower, rank 8" */
+void fe_describe_share(const FeShare *share, SuText *out);
+
 /* ---- tensors of a checkpoint (tensors.c) ---- */
 
 typedef struct FeTensorList {
@@ -58,6 +72,8 @@ void fe_add_norm(FeTensorList *l, const char *name, FeNormKind kind, int64_t wid
 /* The tensors of the block's router, where it has experts; `width` of what it routes by. */
 void fe_add_router(FeTensorList *l, int64_t width);
 void fe_draw_uniform(FeTensor *t, int64_t fan);
+/* The tensors of a block that is no parallel and no share, but for its norms outside: by their names in the block. */
+FeTensorList fe_list_parts(FeSpec *spec, const FeBlock *block);
 
 /* ---- lowering: one operation per operator of the language's equations (lower.c) ---- */
 
@@ -67,8 +83,10 @@ typedef struct FeLower {
     const FeTensor *tensors;
     IrValueId *weights; /* [n_tensors] */
     size_t n_tensors;
-    size_t block_first; /* first tensor of the block being lowered */
+    size_t *firsts;     /* [n_blocks]: the first tensor of each */
+    size_t first;       /* tensor of the block being lowered */
     const char *prefix; /* of the names of its tensors and states; "" outside the blocks */
+    const FeShare *share; /* what is being lowered has its weights from another block; else NULL */
 } FeLower;
 
 /* What a router gives to the rest of its block. */
@@ -80,6 +98,10 @@ typedef struct FeChosen {
 IrValueId fe_op1(FeLower *l, IrOp op, IrValueId x);
 IrValueId fe_op2(FeLower *l, IrOp op, IrValueId x, IrValueId y);
 IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z);
+IrValueId fe_inject(FeLower *l, IrValueId v, IrValueId B, int64_t groups);
+IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups);
+IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times);
+IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count);
 IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count);
 /* The weight `part` ("x_proj.weight") of the block in hand, or a tensor outside the blocks by its whole name. */
 IrValueId fe_weight(FeLower *l, const char *part);
@@ -97,9 +119,19 @@ IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x);
 IrValueId fe_linear_all(FeLower *l, const char *name, bool bias, IrValueId x);
 /* One whose weights are mixed by the gates where `mixed`, else a plain one. */
 IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, FeChosen chosen, IrValueId x);
+/* The convolution of x [R,width] with w, whose state is named `history`; without a bias. */
+IrValueId fe_conv(FeLower *l, const char *history, int64_t width, int64_t taps, IrValueId w, IrValueId x);
 FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input);
 
 /* ---- the table ---- */
+
+/* The keys that every block has. */
+typedef struct FeEnds {
+    FeKey input_scale, output_scale, out_norm;
+} FeEnds;
+#define FE_ENDS(section) {KEY(section, input_scale), KEY(section, output_scale), KEY(section, out_norm)}
+/* Their values, of a map that is complete. */
+void fe_set_ends(FeBlock *block, const FeMap *map, const FeEnds *ends);
 
 typedef struct FeKind {
     /* Completes the block's map by what follows from other values, checks the rules that tie keys to each other, and fills what
@@ -120,6 +152,7 @@ typedef struct FeKindRow {
     const char *word;
     FeSection section; /* of its keys */
     FeKey defaults, entry; /* where a map of them may stand */
+    FeEnds ends;
     const FeKind *kind;
 } FeKindRow;
 

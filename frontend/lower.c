@@ -21,6 +21,9 @@ IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z) { r
 static void declare_weights(FeLower *l) {
     l->tensors = fe_tensors(l->spec, &l->n_tensors);
     l->weights = SU_NEW_ARRAY(&l->spec->arena, IrValueId, l->n_tensors);
+    l->firsts = SU_NEW_ARRAY(&l->spec->arena, size_t, (size_t)l->spec->n_blocks);
+    for (size_t i = l->n_tensors; i-- > 0;)
+        if (l->tensors[i].block >= 0) l->firsts[l->tensors[i].block] = i;
     for (size_t i = 0; i < l->n_tensors; i++) {
         const FeTensor *tensor = &l->tensors[i];
         IrType type = {.dtype = tensor->dtype, .rank = tensor->rank};
@@ -29,14 +32,23 @@ static void declare_weights(FeLower *l) {
     }
 }
 
-IrValueId fe_weight(FeLower *l, const char *part) {
-    char name[160];
-    snprintf(name, sizeof name, "%s%s", l->prefix, part);
+/* The tensor of that name, looked for from `first` on. */
+static IrValueId find_weight(const FeLower *l, size_t first, const char *name) {
     for (size_t i = 0; i < l->n_tensors; i++) {
-        size_t at = (l->block_first + i) % l->n_tensors;
+        size_t at = (first + i) % l->n_tensors;
         if (strcmp(l->tensors[at].name, name) == 0) return l->weights[at];
     }
     SU_BUG("no tensor named %s in the checkpoint table", name);
+}
+
+IrValueId fe_weight(FeLower *l, const char *part) {
+    char name[160];
+    bool own = l->share == NULL || fe_share_owns(l->share, part);
+    if (own)
+        snprintf(name, sizeof name, "%s%s", l->prefix, part);
+    else
+        snprintf(name, sizeof name, "blocks.%lld.%s", (long long)l->share->of, part);
+    return find_weight(l, own ? l->first : l->firsts[l->share->of], name);
 }
 
 /* Weight or bias of a map: weight_of(l, "in_proj", "weight"). */
@@ -55,6 +67,24 @@ IrValueId fe_state(FeLower *l, const char *what, IrType type) {
 IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count) {
     return ir_op1_attrs(&l->b, IR_OP_slice, x, IR_NONE, IR_NONE,
                         (IrAttr[]){[IR_SLICE_start] = {.i = start}, [IR_SLICE_count] = {.i = count}});
+}
+
+IrValueId fe_inject(FeLower *l, IrValueId v, IrValueId B, int64_t groups) {
+    return ir_op1_attrs(&l->b, IR_OP_inject, v, B, IR_NONE, (IrAttr[]){[IR_INJECT_groups] = {.i = groups}});
+}
+
+IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups) {
+    return ir_op1_attrs(&l->b, IR_OP_contract, states, C, IR_NONE, (IrAttr[]){[IR_CONTRACT_groups] = {.i = groups}});
+}
+
+IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) {
+    if (times == 1) return x;
+    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}});
+}
+
+IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count) {
+    return ir_op1_attrs(&l->b, IR_OP_take, w, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_TAKE_dim] = {.i = dim}, [IR_TAKE_start] = {.i = start}, [IR_TAKE_count] = {.i = count}});
 }
 
 IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x) {
@@ -94,19 +124,50 @@ IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x) {
 
 /* ---------------------------------------------------------------------------------------------- maps */
 
-IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x) {
-    IrValueId y = fe_op2(l, IR_OP_linear, x, weight_of(l, name, "weight"));
-    return bias ? fe_op2(l, IR_OP_add_bias, y, weight_of(l, name, "bias")) : y;
+/* A or B of a map's adapter. */
+static IrValueId adapter(const FeLower *l, const char *map, const char *which) {
+    char name[160];
+    snprintf(name, sizeof name, "%sadapters.%s.%s", l->prefix, map, which);
+    return find_weight(l, l->first, name);
 }
 
+/* y + B(A x), where a share adapts the map; y is W x + b. */
+static IrValueId adapted(FeLower *l, IrOp linear, const char *name, IrValueId x, IrValueId y) {
+    const char *map = l->share ? fe_map_name(&l->spec->arena, su_printf(&l->spec->arena, "%s.weight", name)) : NULL;
+    if (map == NULL || !fe_share_adapts(l->share, map)) return y;
+    IrValueId inner = fe_op2(l, linear, x, adapter(l, map, "A"));
+    return fe_op2(l, IR_OP_add, y, fe_op2(l, linear, inner, adapter(l, map, "B")));
+}
+
+static IrValueId lower_linear(FeLower *l, IrOp linear, const char *name, bool bias, IrValueId x) {
+    IrValueId y = fe_op2(l, linear, x, weight_of(l, name, "weight"));
+    if (bias) y = fe_op2(l, IR_OP_add_bias, y, weight_of(l, name, "bias"));
+    return adapted(l, linear, name, x, y);
+}
+
+IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x) { return lower_linear(l, IR_OP_linear, name, bias, x); }
+
 IrValueId fe_linear_all(FeLower *l, const char *name, bool bias, IrValueId x) {
-    IrValueId y = fe_op2(l, IR_OP_linear_all, x, weight_of(l, name, "weight"));
-    return bias ? fe_op2(l, IR_OP_add_bias, y, weight_of(l, name, "bias")) : y;
+    return lower_linear(l, IR_OP_linear_all, name, bias, x);
 }
 
 IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, FeChosen chosen, IrValueId x) {
     if (!mixed) return fe_linear(l, name, bias, x);
     return fe_op3(l, IR_OP_expert_sum, fe_linear_all(l, name, bias, x), chosen.experts, chosen.gates);
+}
+
+/* ---------------------------------------------------------------------------------------------- convolution */
+
+IrValueId fe_conv(FeLower *l, const char *history, int64_t width, int64_t taps, IrValueId w, IrValueId x) {
+    if (taps == 1) { /* no history */
+        IrValueId operands[] = {x, w};
+        return ir_node(&l->b, IR_OP_conv, operands, 2, NULL)->results[0];
+    }
+    IrValueId held = fe_state(l, history, ir_type(IR_F32, 2, width, taps - 1));
+    IrValueId operands[] = {x, w, held};
+    IrNode *node = ir_node(&l->b, IR_OP_conv, operands, 3, NULL);
+    l->b.graph->values[held].next = node->results[1];
+    return node->results[0];
 }
 
 /* ---------------------------------------------------------------------------------------------- router */
@@ -129,14 +190,43 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {
 
 /* ---------------------------------------------------------------------------------------------- model */
 
+static IrValueId scaled(FeLower *l, IrValueId x, double factor) {
+    IrAttr attr = {.f = factor};
+    return factor == 1.0 ? x : ir_op1_attrs(&l->b, IR_OP_scale, x, IR_NONE, IR_NONE, &attr);
+}
+
+/* output_scale · out_norm(f(input_scale · u)) */
+static IrValueId lower_parts(FeLower *l, const FeBlock *block, IrValueId u) {
+    u = scaled(l, u, block->input_scale);
+    l->share = block->share;
+    IrValueId y = fe_kind_row(block->kind)->kind->lower(l, block, u);
+    l->share = NULL;
+    if (block->out_norm) y = fe_norm(l, (FeNorm){FE_NORM_RMS, l->spec->norm.eps}, "out_norm", y);
+    return scaled(l, y, block->output_scale);
+}
+
+/* The branches' sum, in order: each sees the same u. */
+static IrValueId lower_branches(FeLower *l, const FeBlock *block, IrValueId u) {
+    const char *prefix = l->prefix;
+    IrValueId sum = IR_NONE;
+    for (int64_t j = 0; j < block->n_branches; j++) {
+        l->prefix = su_printf(&l->spec->arena, "%sbranches.%lld.", prefix, (long long)j);
+        l->b.span = block->branches[j].span;
+        IrValueId y = lower_parts(l, &block->branches[j], u);
+        sum = j == 0 ? y : fe_op2(l, IR_OP_add, sum, y);
+    }
+    l->b.span = block->span;
+    return sum;
+}
+
 static IrValueId lower_block(FeLower *l, int64_t index, IrValueId x) {
     const FeBlock *block = &l->spec->blocks[index];
     l->b.block = (int32_t)index;
     l->b.span = block->span;
     l->prefix = su_printf(&l->spec->arena, "blocks.%lld.", (long long)index);
-    while (l->block_first < l->n_tensors && l->tensors[l->block_first].block < index) l->block_first++;
+    l->first = l->firsts[index];
     IrValueId u = fe_norm(l, l->spec->norm, "norm", x);
-    IrValueId y = fe_kind_row(block->kind)->kind->lower(l, block, u);
+    IrValueId y = block->n_branches > 0 ? lower_branches(l, block, u) : lower_parts(l, block, u);
     return fe_op2(l, IR_OP_add, x, y);
 }
 
@@ -150,13 +240,10 @@ IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
     for (int64_t i = 0; i < spec->n_blocks; i++) x = lower_block(&l, i, x);
     l.b.block = -1;
     l.prefix = "";
+    l.first = 0;
     l.b.span = spec->span;
     IrValueId u = fe_norm(&l, spec->final_norm, "final_norm", x);
     IrValueId logits = fe_op2(&l, IR_OP_linear, u, fe_weight(&l, spec->tie_embeddings ? "embed.weight" : "head.weight"));
-    if (spec->logit_scale != 1.0) {
-        IrAttr factor = {.f = spec->logit_scale};
-        logits = ir_op1_attrs(&l.b, IR_OP_scale, logits, IR_NONE, IR_NONE, &factor);
-    }
-    l.b.graph->logits = logits;
+    l.b.graph->logits = scaled(&l, logits, spec->logit_scale);
     return l.b.graph;
 }

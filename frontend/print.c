@@ -1,6 +1,7 @@
 /* A spec as YAML or JSON with every value written out: what is left when defaults, definitions, groups and --set have been
  * applied, by the table of keys. It reads back to the same FeSpec, names of blocks and places aside, and so to the same hash.
  * One line a top-level key and a block. */
+#include <float.h>
 #include <string.h>
 
 #include "frontend/kinds.h"
@@ -70,6 +71,21 @@ static void print_words(const Print *p, const FeKeyRow *row, uint32_t bits, cons
 static void print_map(const Print *p, const FeMap *map);
 static void print_blocks(const Print *p, const FeValue *entries);
 
+static void print_limits(const Print *p, const FeValue *value) {
+    if (value->word) {
+        print_plain(p, "none", 4);
+        return;
+    }
+    su_text_add(p->out, "[");
+    print_real(value->real, p->out);
+    su_text_add(p->out, ", ");
+    if (value->high < DBL_MAX)
+        print_real(value->high, p->out);
+    else
+        print_plain(p, "none", 4);
+    su_text_add(p->out, "]");
+}
+
 static void print_value(const Print *p, const FeKeyRow *row, const FeValue *value) {
     switch (row->type) {
     case FE_T_INT: su_text_add(p->out, "%lld", (long long)value->integer); return;
@@ -99,6 +115,7 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
         else
             su_text_add(p->out, "%lld", (long long)value->integer);
         return;
+    case FE_T_LIMITS: print_limits(p, value); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE:
         if (value->word)
@@ -138,17 +155,41 @@ static void print_map(const Print *p, const FeMap *map) {
     su_text_add(p->out, "}");
 }
 
+static void print_block(const Print *p, const FeBlock *block);
+
+static void print_branches(const Print *p, const FeBlock *block) {
+    su_text_add(p->out, "[");
+    for (int64_t i = 0; i < block->n_branches; i++) {
+        su_text_add(p->out, "%s{", i ? ", " : "");
+        print_block(p, &block->branches[i]);
+        su_text_add(p->out, "}");
+    }
+    su_text_add(p->out, "]");
+}
+
+/* The block's key and what stands there, in a map that is open. A share needs the other block's name. */
 static void print_block(const Print *p, const FeBlock *block) {
-    print_key(p, fe_block_kind_word(block->kind));
+    if (block->shared) {
+        print_key(p, fe_key_row(KEY(entry, name))->name);
+        su_text_add(p->out, " ");
+        print_plain(p, block->name, (int)strlen(block->name));
+        su_text_add(p->out, ", ");
+    }
+    print_key(p, block->share ? fe_key_row(KEY(entry, share))->name : fe_block_word(block));
     su_text_add(p->out, " ");
-    print_map(p, block->map);
+    if (block->n_branches > 0)
+        print_branches(p, block);
+    else
+        print_map(p, block->share ? block->share->map : block->map);
 }
 
 static void print_blocks(const Print *p, const FeValue *entries) {
     for (int64_t i = 0; i < entries->n_blocks; i++) {
-        su_text_add(p->out, "%s", !p->json ? "\n  - " : i ? ",\n    {" : "[\n    {");
-        print_block(p, &entries->blocks[i]);
-        su_text_add(p->out, "%s", p->json ? "}" : "");
+        const FeBlock *block = &entries->blocks[i];
+        bool braces = p->json || block->shared;
+        su_text_add(p->out, "%s%s", !p->json ? "\n  - " : i ? ",\n    " : "[\n    ", braces ? "{" : "");
+        print_block(p, block);
+        su_text_add(p->out, "%s", braces ? "}" : "");
     }
     su_text_add(p->out, "%s", p->json ? "\n  ]" : "");
 }

@@ -56,9 +56,23 @@ typedef struct FeExperts {
 
 typedef struct FeMap FeMap; /* keys.h: a map of the language, complete, by the table of keys */
 
-typedef struct FeBlock {
-    FeBlockKind kind;
-    const FeMap *map; /* every value of the block */
+typedef struct FeBlock FeBlock;
+
+/* What a block has of another one. */
+typedef struct FeShare {
+    const FeMap *map; /* every value of the share */
+    const char *name; /* of the other block */
+    int64_t of;       /* its number */
+    int64_t rank;     /* of the adapters; 0: there are none */
+} FeShare;
+
+struct FeBlock {
+    FeBlockKind kind; /* without meaning in a parallel, as is map */
+    const FeMap *map; /* every value of the block; of a share: of the other block */
+    const FeShare *share;    /* or NULL */
+    const FeBlock *branches; /* [n_branches], of a parallel */
+    int64_t n_branches;      /* 0: it is none */
+    bool shared;             /* some share repeats it */
     const char *name; /* as given in the file, or NULL */
     const char *path; /* "stack[0].blocks[1]" : where it was written, after the language's rule for paths */
     SuSpan span;      /* the line of the block's kind or word in the stack */
@@ -68,7 +82,9 @@ typedef struct FeBlock {
     bool looks_back;         /* on earlier positions, by a cache: as many as window says, 0: on all */
     int64_t window;
     uint64_t state_elements; /* of a sequence, at most; UINT64_MAX: too many to count */
-} FeBlock;
+    double input_scale, output_scale; /* output_scale · out_norm(f(input_scale · u)) */
+    bool out_norm;                    /* rms; else there is none */
+};
 
 typedef struct FeTokenizer {
     FeTokenizerKind kind;
@@ -121,6 +137,8 @@ bool fe_print_schema(SuText *out); /* false: out of memory */
 
 /* Words of the enums above as the language spells them ("silu", "bf16", "outputs"…). */
 const char *fe_block_kind_word(FeBlockKind kind);
+/* "ssm"; "parallel". Of a share, the word of the other block. */
+const char *fe_block_word(const FeBlock *block);
 /* What is special about a block: "8 experts, top 2, outputs", "window 512"; adds nothing where nothing is. */
 void fe_describe_block(const FeBlock *block, SuText *out);
 
@@ -140,7 +158,8 @@ typedef struct FeTensor {
                   FE_INIT_ONES,
                   FE_INIT_ZEROS,
                   FE_INIT_DT_BIAS,
-                  FE_INIT_A_LOG
+                  FE_INIT_A_LOG,
+                  FE_INIT_LOG_UNIFORM /* log U(1, 16) */
     } init;
     int64_t fan;       /* FE_INIT_UNIFORM_FAN */
     double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */

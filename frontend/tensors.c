@@ -1,5 +1,6 @@
 /* The tensors of a checkpoint: the Weights table of the language, and how `mossc init` draws each (Fresh weights). */
 #include <math.h>
+#include <string.h>
 
 #include "frontend/kinds.h"
 #include "support/size.h"
@@ -70,12 +71,68 @@ void fe_add_router(FeTensorList *l, int64_t width) {
     if (block->router.select_bias) fe_add_part(l, "router.select_bias", false, 0, block->experts.count)->init = FE_INIT_ZEROS;
 }
 
+/* A and B of the adapter of one map, whose weight is given: a pair for each of its planes. */
+static void add_adapter(FeTensorList *l, const char *map, const FeTensor *weight) {
+    const int64_t r = l->block->share->rank, *dim = weight->shape + weight->rank - 2; /* out, in */
+    const int64_t planes = weight->rank > 2 ? weight->shape[0] : 1, busy = weight->active / dim[0] / dim[1];
+    const int64_t shapes[2][3] = {{planes, r, dim[1]}, {planes, dim[0], r}};
+    for (int i = 0; i < 2; i++) {
+        const int lone = weight->rank == 2;
+        FeTensor *t =
+            fe_add_tensor(l, su_printf(&l->spec->arena, "adapters.%s.%s", map, i ? "B" : "A"), shapes[i] + lone, 3 - lone);
+        t->dtype = l->spec->weights_dtype;
+        t->per_expert = weight->per_expert;
+        if (t->active != INT64_MAX) t->active = t->active / planes * busy;
+        if (i == 0) fe_draw_uniform(t, dim[1]);
+    }
+}
+
+/* The other block's tensors are listed as this one's own; those that are not go again, and adapters follow. */
+static void add_own(FeTensorList *l, const FeBlock *block) {
+    SuArena *arena = &l->spec->arena;
+    const size_t first = l->count, skip = strlen(l->prefix);
+    fe_kind_row(block->kind)->kind->tensors(l, block);
+    const size_t end = l->count;
+    for (size_t i = first; i < end; i++) {
+        const FeTensor weight = l->items[i]; /* the list moves as it grows */
+        const char *map = fe_map_name(arena, weight.name + skip);
+        if (map && fe_share_adapts(block->share, map)) add_adapter(l, map, &weight);
+    }
+    size_t kept = first;
+    for (size_t i = first; i < l->count; i++)
+        if (i >= end || fe_share_owns(block->share, l->items[i].name + skip)) l->items[kept++] = l->items[i];
+    l->count = kept;
+}
+
+/* What a block computes with, but for the norm before it. */
+static void add_parts(FeTensorList *l, const FeBlock *block) {
+    l->block = block;
+    if (block->share)
+        add_own(l, block);
+    else
+        fe_kind_row(block->kind)->kind->tensors(l, block);
+    if (block->out_norm) fe_add_norm(l, "out_norm", FE_NORM_RMS, l->spec->d_model);
+}
+
+FeTensorList fe_list_parts(FeSpec *spec, const FeBlock *block) {
+    FeTensorList list = {.spec = spec, .block = block, .index = -1, .prefix = "", .deep = 1};
+    fe_kind_row(block->kind)->kind->tensors(&list, block);
+    return list;
+}
+
 static void add_block(FeTensorList *l, int64_t index) {
+    SuArena *arena = &l->spec->arena;
+    const FeBlock *block = &l->spec->blocks[index];
+    const char *prefix = su_printf(arena, "blocks.%lld.", (long long)index);
     l->index = index;
-    l->block = &l->spec->blocks[index];
-    l->prefix = su_printf(&l->spec->arena, "blocks.%lld.", (long long)index);
+    l->block = block;
+    l->prefix = prefix;
     fe_add_norm(l, "norm", l->spec->norm.kind, l->spec->d_model);
-    fe_kind_row(l->block->kind)->kind->tensors(l, l->block);
+    if (block->n_branches == 0) add_parts(l, block);
+    for (int64_t j = 0; j < block->n_branches; j++) {
+        l->prefix = su_printf(arena, "%sbranches.%lld.", prefix, (long long)j);
+        add_parts(l, &block->branches[j]);
+    }
 }
 
 /* ---- the whole ---- */

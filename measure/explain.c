@@ -26,13 +26,26 @@ static uint32_t end_of_block(const PgStep *step, uint32_t first) {
     return end;
 }
 
+/* What is special about a phase's block; nothing about a phase of no block. */
+static void tell_block(const MsExplained *x, const PgPhase *phase, SuText *out) {
+    if (phase->block >= 0) fe_describe_block(&x->spec->blocks[phase->block], out);
+}
+
+static bool told_alike(const MsExplained *x, const MsPart *part, const PgPhase *phase) {
+    SuText text = {0};
+    tell_block(x, phase, &text);
+    bool same = strcmp(part->about, text.size ? text.text : "") == 0;
+    su_text_free(&text);
+    return same;
+}
+
 /* The part of blocks like the one of the phases first … end - 1; NULL if there is none yet. */
 static MsPart *find_part(MsExplained *x, const PgStep *step, uint32_t first, uint32_t end) {
     for (size_t p = 0; p < x->n_parts; p++) {
         MsPart *part = &x->parts[p];
         bool same = part->end - part->first == end - first && (part->blocks > 0) == (step->phases[first].block >= 0);
         for (uint32_t i = 0; same && i < end - first; i++) same = alike(&step->phases[part->first + i], &step->phases[first + i]);
-        if (same) return part;
+        if (same && told_alike(x, part, &step->phases[first])) return part;
     }
     return NULL;
 }
@@ -40,14 +53,12 @@ static MsPart *find_part(MsExplained *x, const PgStep *step, uint32_t first, uin
 static MsPart *new_part(MsExplained *x, const PgStep *step, uint32_t first, uint32_t end, SuArena *arena) {
     x->parts = su_grow(arena, x->parts, &x->parts_capacity, x->n_parts + 1, sizeof *x->parts);
     MsPart *part = &x->parts[x->n_parts++];
-    *part = (MsPart){.first = first, .end = end, .sum = {.name = step->phases[first].name}, .about = ""};
-    if (step->phases[first].block < 0) return part;
-    const FeBlock *block = &x->spec->blocks[step->phases[first].block];
+    *part = (MsPart){.first = first, .end = end, .sum = {.name = step->phases[first].name}};
     SuText text = {0};
-    fe_describe_block(block, &text);
-    part->sum.name = fe_block_kind_word(block->kind);
-    part->about = su_strdup(arena, text.text ? text.text : "");
+    tell_block(x, &step->phases[first], &text);
+    part->about = su_strdup(arena, text.size ? text.text : "");
     su_text_free(&text);
+    if (step->phases[first].block >= 0) part->sum.name = fe_block_word(&x->spec->blocks[step->phases[first].block]);
     return part;
 }
 

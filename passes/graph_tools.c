@@ -39,6 +39,19 @@ bool ps_group_has(const PsGroup *group, IrNodeId node) {
     return false;
 }
 
+/* The name of a weight or state behind "blocks.3.". */
+static const char *inside_block(const char *name) {
+    const char *dot = strncmp(name, "blocks.", 7) == 0 ? strchr(name + 7, '.') : NULL;
+    return dot != NULL ? dot + 1 : name;
+}
+
+const char *ps_part_name(const IrGraph *g, IrValueId of, const char *what) {
+    static const char branches[] = "branches.";
+    const char *name = inside_block(g->values[of].name), *number = name + strlen(branches);
+    if (strncmp(name, branches, strlen(branches)) != 0) return what;
+    return su_printf(g->arena, "%s%.*s.%s", branches, (int)strcspn(number, "."), number, what);
+}
+
 void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group, const IrRoles *roles) {
     g->regions = su_grow(g->arena, g->regions, &g->regions_capacity, g->n_regions + 1, sizeof *g->regions);
     int32_t block = g->nodes[group->nodes[0]].block;
@@ -131,7 +144,9 @@ PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
-    return value != IR_NONE && g->values[value].kind == IR_WEIGHT ? &g->values[value] : NULL;
+    int64_t first;
+    IrValueId weight = ir_weight_behind(g, value, &first);
+    return weight != IR_NONE ? &g->values[weight] : NULL;
 }
 
 PgActivation ps_activation(IrOp op) {
@@ -145,10 +160,7 @@ PgActivation ps_activation(IrOp op) {
 void ps_linear_name(const IrGraph *g, IrValueId weight, char *out, size_t size) {
     const IrValue *w = ps_weight(g, weight);
     const char *name = w != NULL ? w->name : "linear";
-    if (strncmp(name, "blocks.", 7) == 0) {
-        const char *dot = strchr(name + 7, '.');
-        if (dot != NULL) name = dot + 1;
-    }
+    name = inside_block(name);
     size_t length = strlen(name);
     if (length > 7 && strcmp(name + length - 7, ".weight") == 0) length -= 7;
     snprintf(out, size, "%.*s", (int)length, name);

@@ -27,6 +27,8 @@ typedef struct PsGroup {
 
 void ps_group_add(PsGroup *group, IrNodeId node);
 bool ps_group_has(const PsGroup *group, IrNodeId node);
+/* "conv" with the branch in front that the weight or state `of` belongs to: "branches.1.conv". */
+const char *ps_part_name(const IrGraph *g, IrValueId of, const char *what);
 /* Puts the group's nodes into a new region named "blocks.I.what" ("what" alone outside the blocks). */
 void ps_make_region(IrGraph *g, IrRegionKind kind, const char *what, const PsGroup *group, const IrRoles *roles);
 
@@ -39,7 +41,7 @@ typedef struct PsChoice {
 } PsChoice;
 PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices);
 
-/* The lone weight a value is, or NULL. */
+/* The weight that a value is, or is a part of, or NULL. Its shape is the value's. */
 const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 
 /* The activation an operation is, PG_NO_ACT if it is none. */

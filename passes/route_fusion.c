@@ -133,7 +133,7 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
     if (select->n_operands > 1) roles.of[IR_ROLE_select_bias] = select->operands[1];
     roles.of[IR_ROLE_experts] = select->results[0];
     roles.of[IR_ROLE_gates] = combine_weights->results[0];
-    ps_make_region(g, IR_REGION_ROUTER, "router", &group, &roles);
+    ps_make_region(g, IR_REGION_ROUTER, ps_part_name(g, roles.of[IR_ROLE_w], "router"), &group, &roles);
 }
 
 void ps_route_fusion(IrGraph *g) {

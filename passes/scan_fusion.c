@@ -7,16 +7,19 @@
 #include "passes/match.h"
 #include "passes/passes.h"
 
+static void make(IrGraph *g, IrRegionKind kind, IrRole of, const char *what, const PsMatch *m) {
+    ps_make_region(g, kind, ps_part_name(g, m->roles.of[of], what), &m->group, &m->roles);
+}
+
 void ps_scan_fusion(IrGraph *g) {
     SuArena scratch = {0};
     PsUses uses = ps_uses(g, &scratch);
     for (size_t n = 0; n < g->n_nodes; n++) {
         IrOp op = g->nodes[n].op;
         PsMatch m;
-        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &m))
-            ps_make_region(g, IR_REGION_CONV, "conv", &m.group, &m.roles);
+        if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &m)) make(g, IR_REGION_CONV, IR_ROLE_w, "conv", &m);
         if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_scan(g, &uses, (IrNodeId)n, &m))
-            ps_make_region(g, IR_REGION_SCAN, "scan", &m.group, &m.roles);
+            make(g, IR_REGION_SCAN, IR_ROLE_state, "scan", &m);
     }
     su_arena_free(&scratch);
     ps_regroup(g);

@@ -24,6 +24,11 @@ static const IrNode *role_node(const ScBuilder *b, const IrRegion *region, IrRol
     return ps_maker(b->g, region->roles.of[role]);
 }
 
+/* The name of a phase, with the branch of the weight or state that plays `which`. */
+static const char *part_name(ScBuilder *b, const IrRegion *region, const IrNode *node, IrRole which, const char *what) {
+    return sc_phase_name(b, node, ps_part_name(b->g, role(region, which), what));
+}
+
 static PgActivation role_activation(const ScBuilder *b, const IrRegion *region) {
     const IrNode *act = role_node(b, region, IR_ROLE_act);
     return act != NULL ? ps_activation(act->op) : PG_NO_ACT;
@@ -177,7 +182,7 @@ void sc_phase_route(ScBuilder *b, const IrRegion *region) {
     const IrNode *select = role_node(b, region, IR_ROLE_experts), *gates = role_node(b, region, IR_ROLE_gates);
     const IrNode *norm = b->mode == PG_ROW ? role_node(b, region, IR_ROLE_norm) : NULL;
     const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
-    ScPhaseId p = sc_new_phase(b, PG_ROUTE, select, sc_phase_name(b, select, "router"));
+    ScPhaseId p = sc_new_phase(b, PG_ROUTE, select, part_name(b, region, select, IR_ROLE_w, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = k->E = ir_dim(w, IR_DIM_CHANNEL);
@@ -203,7 +208,7 @@ void sc_phase_route(ScBuilder *b, const IrRegion *region) {
 void sc_phase_conv(ScBuilder *b, const IrRegion *region) {
     IrValueId y = role(region, IR_ROLE_y), experts = role(region, IR_ROLE_experts);
     const IrNode *node = ps_maker(b->g, y);
-    ScPhaseId p = sc_new_phase(b, PG_CONV, node, sc_phase_name(b, node, "conv"));
+    ScPhaseId p = sc_new_phase(b, PG_CONV, node, part_name(b, region, node, IR_ROLE_w, "conv"));
     PgKernel *k = &sc_phase(b, p)->kernel;
     const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
     k->O = b->layouts[y].width;
@@ -305,7 +310,7 @@ void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
     const IrNode *node = role_node(b, region, IR_ROLE_y);
     const ScLayout *delta = &b->layouts[s.delta.value];
     sc_prepare_groups(b, delta);
-    ScPhaseId p = sc_new_phase(b, PG_SCAN, node, sc_phase_name(b, node, "scan"));
+    ScPhaseId p = sc_new_phase(b, PG_SCAN, node, part_name(b, region, node, IR_ROLE_state, "scan"));
     fill_scan(b, &sc_phase(b, p)->kernel, &s);
     sc_read(b, p, PG_SCAN_DELTA, s.delta.value);
     sc_read(b, p, PG_SCAN_B, s.B.value);
@@ -355,7 +360,7 @@ static void fill_attention(ScBuilder *b, PgKernel *k, const IrNode *attend) {
 /* Two phases: rope and the caches, then the scores. Rope is always part of the first. */
 void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
     const IrNode *attend = role_node(b, region, IR_ROLE_y), *rope = role_node(b, region, IR_ROLE_rope);
-    ScPhaseId store = sc_new_phase(b, PG_KV_STORE, attend, sc_phase_name(b, attend, "store"));
+    ScPhaseId store = sc_new_phase(b, PG_KV_STORE, attend, part_name(b, region, attend, IR_ROLE_k_cache, "store"));
     fill_attention(b, &sc_phase(b, store)->kernel, attend);
     sc_phase(b, store)->kernel.window = 0;
     sc_read(b, store, PG_KV_Q, role(region, IR_ROLE_q));
@@ -372,7 +377,7 @@ void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
             rope_table(b, rope->attrs[IR_ROPE_theta].f, rope->attrs[IR_ROPE_dim].i, &sc_phase(b, store)->kernel.rope_table));
         sc_write(b, store, PG_KV_Y, role(region, IR_ROLE_rope));
     }
-    ScPhaseId p = sc_new_phase(b, PG_ATTEND, attend, sc_phase_name(b, attend, "attend"));
+    ScPhaseId p = sc_new_phase(b, PG_ATTEND, attend, part_name(b, region, attend, IR_ROLE_k_cache, "attend"));
     fill_attention(b, &sc_phase(b, p)->kernel, attend);
     sc_read(b, p, PG_ATTEND_Q, role(region, rope != NULL ? IR_ROLE_rope : IR_ROLE_q));
     sc_use_state(b, p, PG_ATTEND_K_CACHE, role(region, IR_ROLE_k_cache));

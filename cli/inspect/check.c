@@ -27,14 +27,15 @@ typedef struct Report {
 static void describe(const FeBlock *block, SuText *out) {
     SuText more = {0};
     fe_describe_block(block, &more);
-    su_text_add(out, "%s%s%s", fe_block_kind_word(block->kind), more.text ? ", " : "", more.text ? more.text : "");
+    const char *between = block->n_branches ? ": " : ", ";
+    su_text_add(out, "%s%s%s", fe_block_word(block), more.size ? between : "", more.size ? more.text : "");
     su_text_free(&more);
 }
 
-static void print_row(const char *what, int64_t blocks, const DrCost *cost) {
+static void print_row(int width, const char *what, int64_t blocks, const DrCost *cost) {
     char text[6][CLI_NUMBER], count[CLI_NUMBER] = "";
     if (blocks) snprintf(count, sizeof count, "%" PRId64, blocks);
-    printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", what, count, cli_count(cost->parameters, text[0]),
+    printf("  %-*s %6s %10s %10s %11s %11s %10s %11s\n", width, what, count, cli_count(cost->parameters, text[0]),
            cli_count(cost->active, text[1]), cli_bytes(cost->weight_bytes, text[2]), cli_bytes(cost->state_bytes, text[3]),
            cli_count(cost->flops, text[4]), cli_bytes(cost->token_bytes, text[5]));
 }
@@ -51,7 +52,19 @@ static bool same_row(const Report *report, int64_t i, int64_t j) {
     return same;
 }
 
-static void print_blocks(const Report *report, SuArena *arena) {
+/* Of the table's first column. */
+static int description_width(const FeSpec *spec) {
+    size_t width = 36;
+    for (int64_t i = 0; i < spec->n_blocks; i++) {
+        SuText text = {0};
+        describe(&spec->blocks[i], &text);
+        if (text.size > width) width = text.size;
+        su_text_free(&text);
+    }
+    return (int)width;
+}
+
+static void print_blocks(const Report *report, int width, SuArena *arena) {
     int64_t n = report->spec->n_blocks;
     bool *done = SU_NEW_ARRAY(arena, bool, (size_t)n);
     for (int64_t i = 0; i < n; i++) {
@@ -66,23 +79,25 @@ static void print_blocks(const Report *report, SuArena *arena) {
         }
         SuText what = {0};
         describe(&report->spec->blocks[i], &what);
-        print_row(what.text, count, &sum);
+        print_row(width, what.text, count, &sum);
         su_text_free(&what);
     }
 }
 
 static void print_table(const Report *report, const char *path, int64_t position, SuArena *arena) {
     const FeSpec *spec = report->spec;
+    const int width = description_width(spec);
     bool attention = false;
     for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].looks_back;
     printf("%s: %s\n", path, spec->name);
     printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
            ir_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
-    printf("  %-36s %6s %21s %23s %22s\n", "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
-    printf("  %-36s %6s %10s %10s %11s %11s %10s %11s\n", "", "blocks", "total", "active", "weights", "state", "FLOPs", "bytes");
-    print_row("embedding, final norm, head", 0, &report->costs.parts[0]);
-    print_blocks(report, arena);
-    print_row("total", spec->n_blocks, &report->costs.total);
+    printf("  %-*s %6s %21s %23s %22s\n", width, "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
+    printf("  %-*s %6s %10s %10s %11s %11s %10s %11s\n", width, "", "blocks", "total", "active", "weights", "state", "FLOPs",
+           "bytes");
+    print_row(width, "embedding, final norm, head", 0, &report->costs.parts[0]);
+    print_blocks(report, width, arena);
+    print_row(width, "total", spec->n_blocks, &report->costs.total);
     if (attention) printf("\n  Attention is counted with %" PRId64 " positions behind it (--position).\n", position);
     putchar('\n');
 }
@@ -98,22 +113,33 @@ static void add_json_cost(cJSON *object, const DrCost *cost) {
     cJSON_AddNumberToObject(object, "bytes_per_token", cost->token_bytes);
 }
 
+/* A new object of `list` that says what a block is. */
+static cJSON *add_json_block(cJSON *list, const FeBlock *block) {
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddItemToArray(list, item);
+    cJSON_AddStringToObject(item, "kind", fe_block_word(block));
+    if (block->name) cJSON_AddStringToObject(item, "name", block->name);
+    cJSON_AddStringToObject(item, "path", block->path);
+    cJSON_AddNumberToObject(item, "line", block->span.line);
+    if (block->experts.count) {
+        cJSON_AddNumberToObject(item, "experts", (double)block->experts.count);
+        cJSON_AddNumberToObject(item, "top_k", (double)block->router.top_k);
+    }
+    if (block->share) {
+        cJSON *share = cJSON_AddObjectToObject(item, "share");
+        cJSON_AddStringToObject(share, "block", block->share->name);
+        cJSON_AddNumberToObject(share, "index", (double)block->share->of);
+        cJSON_AddNumberToObject(share, "rank", (double)block->share->rank);
+    }
+    cJSON *branches = block->n_branches ? cJSON_AddArrayToObject(item, "branches") : NULL;
+    for (int64_t i = 0; i < block->n_branches; i++) add_json_block(branches, &block->branches[i]);
+    return item;
+}
+
 static void add_json_blocks(cJSON *root, const Report *report) {
     cJSON *blocks = cJSON_AddArrayToObject(root, "blocks");
-    for (int64_t i = 0; i < report->spec->n_blocks; i++) {
-        const FeBlock *block = &report->spec->blocks[i];
-        cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "kind", fe_block_kind_word(block->kind));
-        if (block->name) cJSON_AddStringToObject(item, "name", block->name);
-        cJSON_AddStringToObject(item, "path", block->path);
-        cJSON_AddNumberToObject(item, "line", block->span.line);
-        if (block->experts.count) {
-            cJSON_AddNumberToObject(item, "experts", (double)block->experts.count);
-            cJSON_AddNumberToObject(item, "top_k", (double)block->router.top_k);
-        }
-        add_json_cost(item, &report->costs.parts[i + 1]);
-        cJSON_AddItemToArray(blocks, item);
-    }
+    for (int64_t i = 0; i < report->spec->n_blocks; i++)
+        add_json_cost(add_json_block(blocks, &report->spec->blocks[i]), &report->costs.parts[i + 1]);
 }
 
 static void add_json_messages(cJSON *root, const SuDiags *diags) {
@@ -168,7 +194,6 @@ static int check_one(const char *path, const CheckOptions *o) {
         print_json(&report, path, o->position, &build.diags, ok);
     else if (ok)
         print_table(&report, path, o->position, &build.arena);
-    fflush(stdout); /* keeps table and messages in order where both go to one place */
     return cli_build_finish(&build, ok);
 }
 

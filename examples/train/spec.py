@@ -20,6 +20,13 @@ BLOCK = {
     "attention": {"window": "none", "rope": "none", "bias": False},
 }
 
+# Keys without a default of their own. What else the language has is refused, not ignored.
+MORE = {
+    "ssm": {"kind", "d_inner", "expand", "inner_norm_eps", "experts", "router"},
+    "mlp": {"d_ff", "expand", "experts", "router"},
+    "attention": {"n_heads", "n_kv_heads", "head_dim"},
+}
+
 
 @dataclass
 class Block:
@@ -100,8 +107,13 @@ def _merge(weak, strong):
 
 
 def _block(index, entry, doc):
-    kind = next(k for k in KINDS if k in entry)
+    kind = next((k for k in KINDS if k in entry), None)
+    if kind is None:
+        raise ValueError(f"blocks of this kind are not trained here: {entry}")
     defaults, own = doc.get("defaults", {}), entry[kind] or {}
+    unknown = sorted((own.keys() | defaults.get(kind, {}).keys()) - BLOCK[kind].keys() - MORE[kind])
+    if unknown:
+        raise ValueError(f"{kind} blocks with {', '.join(unknown)} are not trained here")
     weak = _merge(BLOCK[kind], defaults.get(kind, {}))
     for one, other in (("expand", "d_inner"), ("expand", "d_ff")):
         for mine, theirs in ((one, other), (other, one)):

@@ -18,7 +18,8 @@ static const char *spec_directory, *hash_file, *good_directory;
 static void compare_maps(const FeMap *a, const FeMap *b);
 
 static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
-    if (a->state != b->state || a->word != b->word || a->integer != b->integer || a->real != b->real || a->bits != b->bits)
+    if (a->state != b->state || a->word != b->word || a->integer != b->integer || a->real != b->real || a->high != b->high ||
+        a->bits != b->bits)
         fail_msg("%s differs", fe_key_row(key)->name);
     switch (fe_key_row(key)->type) {
     case FE_T_MODEL_NAME:
@@ -40,6 +41,7 @@ static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
     case FE_T_BOOL:
     case FE_T_WORD:
     case FE_T_WORDS:
+    case FE_T_LIMITS:
     case FE_T_ENTRIES:
     case FE_T_DEFINES:
     case FE_T_RESERVED: break;
@@ -68,13 +70,22 @@ static char *lowered(FeSpec *spec) {
     return text;
 }
 
+static void compare_blocks(const FeBlock *a, const FeBlock *b) {
+    assert_int_equal(a->n_branches, b->n_branches);
+    for (int64_t i = 0; i < a->n_branches; i++) compare_blocks(&a->branches[i], &b->branches[i]);
+    if (a->n_branches > 0) return;
+    assert_int_equal(a->kind, b->kind);
+    compare_maps(a->map, b->map);
+    assert_int_equal(!a->share, !b->share);
+    if (!a->share) return;
+    compare_maps(a->share->map, b->share->map);
+    assert_int_equal(a->share->of, b->share->of);
+}
+
 static void compare_specs(FeSpec *a, FeSpec *b) {
     compare_maps(a->map, b->map);
     assert_int_equal(a->n_blocks, b->n_blocks);
-    for (int64_t i = 0; i < a->n_blocks; i++) {
-        assert_int_equal(a->blocks[i].kind, b->blocks[i].kind);
-        compare_maps(a->blocks[i].map, b->blocks[i].map);
-    }
+    for (int64_t i = 0; i < a->n_blocks; i++) compare_blocks(&a->blocks[i], &b->blocks[i]);
     assert_memory_equal(a->hash, b->hash, sizeof a->hash);
     char *left = lowered(a), *right = lowered(b);
     assert_string_equal(left, right);
@@ -183,8 +194,12 @@ static const char *const base_specs[] = {
          "  - ssm: {expand: 2, experts: {count: 4, per_expert: [A, D], combine: params}}\n"
          "  - mlp: {d_ff: 32, experts: {count: 4, shared: 2, shared_d_ff: 24}}\n"
          "  - mlp: {expand: 2}\n"
-         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4}}\n",
+         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4}}\n"
+         "  - parallel: [shortconv, {ssm: {b_norm: rms}}]\n"
+         "  - {name: base, ssm: {dt_norm: rms}}\n"
+         "  - share: {block: base, adapters: {rank: 4, targets: [in_proj]}, own: [A]}\n",
     HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n",
+    HEAD "stack: [{ssm: {kind: mamba2, head_dim: 8, n_groups: 2, norm_groups: 4}}]\n",
 };
 
 typedef struct Change {
@@ -210,6 +225,13 @@ static void add_places(Change *c, const FeMap *map, const char *path) {
     }
 }
 
+static void add_block_places(Change *c, const FeBlock *block) {
+    for (int64_t i = 0; i < block->n_branches; i++) add_block_places(c, &block->branches[i]);
+    if (block->n_branches > 0) return;
+    const FeMap *map = block->share ? block->share->map : block->map;
+    add_places(c, map, su_printf(&c->arena, "%s.%s", block->path, block->share ? "share" : fe_block_word(block)));
+}
+
 static void try_value(Change *c, const FeSpec *base, FeKey key, const char *place, const char *value) {
     const char *set = su_printf(&c->arena, "%s=%s", place, value);
     Loaded l = load_with(c->text, &set, 1);
@@ -233,6 +255,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
     static const char *const reals[] = {"0.5", "1.0", "1.5", "3e-6"};
     static const char *const decimals[] = {"1", "2", "3", "0.5"};
     static const char *const texts[] = {"b.json", "\"c d\""};
+    static const char *const limits[] = {"none", "[0, none]", "[0.001, 0.1]", "[0.001, 0.2]"};
     static const char *const tokens[] = {"none", "0", "7", "\"7\"", "\"<s>\""};
     const char *word;
     int size;
@@ -255,6 +278,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
         break;
     case FE_T_TEXT: TRY(texts); break;
     case FE_T_TOKEN: TRY(tokens); break;
+    case FE_T_LIMITS: TRY(limits); break;
     case FE_T_MAP_OR_NONE: try_value(c, base, key, place, "none"); break;
     case FE_T_MODEL_NAME:
     case FE_T_NAME: try_value(c, base, key, place, "another"); break;
@@ -286,7 +310,7 @@ static void every_key_changes_the_hash(void **state) {
         add_places(&c, base.spec.map, "");
         for (int64_t b = 0; b < base.spec.n_blocks; b++) {
             const FeBlock *block = &base.spec.blocks[b];
-            add_places(&c, block->map, su_printf(&c.arena, "%s.%s", block->path, fe_block_kind_word(block->kind)));
+            add_block_places(&c, block);
         }
         for (size_t p = 0; p < c.count; p++)
             if (fe_hash_form(c.keys[p]) != FE_HASH_NEVER) try_values(&c, &base.spec, c.keys[p], c.places[p]);
@@ -312,6 +336,16 @@ static void blocks_change_the_hash(void **state) {
     assert_false(same_hash(HEAD "stack: [{repeat: 2, blocks: [ssm]}]\n", HEAD "stack: [{repeat: 3, blocks: [ssm]}]\n"));
     assert_true(same_hash(HEAD "stack: [{repeat: 2, blocks: [ssm]}]\n", HEAD "stack: [{name: a, ssm: {}}, ssm]\n"));
     assert_false(same_hash(HEAD "stack: [ssm, {mlp: {d_ff: 8}}]\n", HEAD "stack: [{mlp: {d_ff: 8}}, ssm]\n"));
+    assert_false(same_hash(HEAD "stack: [ssm, shortconv]\n", HEAD "stack: [{parallel: [ssm, shortconv]}]\n"));
+    assert_false(same_hash(HEAD "stack: [{parallel: [shortconv, ssm]}]\n", HEAD "stack: [{parallel: [ssm, shortconv]}]\n"));
+    assert_false(same_hash(HEAD "stack: [{parallel: [ssm, ssm]}, ssm, ssm]\n", HEAD "stack: [{parallel: [ssm, ssm, ssm]}, ssm]\n"));
+    assert_true(same_hash(HEAD "stack: [{parallel: [{name: a, ssm: {}}, ssm]}]\n",
+                          HEAD "define: {b: {parallel: [ssm, ssm]}}\nstack: [b]\n"));
+    assert_false(same_hash(HEAD "stack: [{name: a, ssm: {}}, ssm]\n", HEAD "stack: [{name: a, ssm: {}}, {share: {block: a}}]\n"));
+    assert_true(same_hash(HEAD "stack: [{name: a, ssm: {}}, {share: {block: a}}]\n",
+                          HEAD "stack: [{name: b, ssm: {}}, {share: {block: b}}]\n"));
+    assert_false(same_hash(HEAD "stack: [{name: a, ssm: {}}, ssm, {share: {block: a}}]\n",
+                           HEAD "stack: [ssm, {name: a, ssm: {}}, {share: {block: a}}]\n"));
 }
 
 /* What the table says about hashing can be done. */

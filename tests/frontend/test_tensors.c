@@ -91,6 +91,62 @@ static void names_and_shapes_of_attention(void **state) {
         "blocks.0.v_proj.weight [10, 4]\nblocks.0.v_proj.bias [10]\nblocks.0.o_proj.weight [4, 30]\nblocks.0.o_proj.bias [4]\n");
 }
 
+static void names_and_shapes_of_a_shortconv(void **state) {
+    (void)state;
+    assert_listed(
+        SMALL "stack: [shortconv, {shortconv: {d_inner: 6, d_conv: 1, bias: true, conv_bias: true}}]\n",
+        "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\n"
+        "blocks.0.b_proj.weight [4, 4]\nblocks.0.c_proj.weight [4, 4]\nblocks.0.in_proj.weight [4, 4]\n"
+        "blocks.0.conv.weight [4, 3]\nblocks.0.out_proj.weight [4, 4]\nblocks.1.norm.weight [4]\n"
+        "blocks.1.b_proj.weight [6, 4]\nblocks.1.b_proj.bias [6]\nblocks.1.c_proj.weight [6, 4]\nblocks.1.c_proj.bias [6]\n"
+        "blocks.1.in_proj.weight [6, 4]\nblocks.1.in_proj.bias [6]\n"
+        "blocks.1.conv.weight [6, 1]\nblocks.1.conv.bias [6]\nblocks.1.out_proj.weight [4, 6]\nblocks.1.out_proj.bias [4]\n");
+}
+
+/* The norm behind a block is its last tensor. */
+static void an_out_norm_is_one_more_vector(void **state) {
+    (void)state;
+    assert_listed(SMALL "norm: {kind: layer}\nfinal_norm: {kind: rms}\ndefaults: {mlp: {out_norm: rms, d_ff: 6}}\n"
+                        "stack: [{mlp: {activation: gelu}}, {mlp: {activation: gelu, out_norm: none, output_scale: 0.5}}]\n",
+                  "embed.weight [10, 4]\nfinal_norm.weight [4]\n"
+                  "blocks.0.norm.weight [4]\nblocks.0.norm.bias [4]\nblocks.0.up_proj.weight [6, 4]\n"
+                  "blocks.0.down_proj.weight [4, 6]\nblocks.0.out_norm.weight [4]\n"
+                  "blocks.1.norm.weight [4]\nblocks.1.norm.bias [4]\nblocks.1.up_proj.weight [6, 4]\n"
+                  "blocks.1.down_proj.weight [4, 6]\n");
+}
+
+static void branches_have_names_of_their_own(void **state) {
+    (void)state;
+    assert_listed(SMALL "define: {both: {parallel: [{mlp: {d_ff: 6, activation: gelu, out_norm: rms}}, "
+                        "{name: b, mlp: {d_ff: 5, activation: gelu}}]}}\nstack: [both]\n",
+                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\n"
+                  "blocks.0.branches.0.up_proj.weight [6, 4]\nblocks.0.branches.0.down_proj.weight [4, 6]\n"
+                  "blocks.0.branches.0.out_norm.weight [4]\n"
+                  "blocks.0.branches.1.up_proj.weight [5, 4]\nblocks.0.branches.1.down_proj.weight [4, 5]\n");
+}
+
+/* A norm before it, what it owns, adapters with planes where the map has some, and its norm behind. */
+static void a_share_has_little_of_its_own(void **state) {
+    (void)state;
+    assert_listed(SMALL "stack:\n"
+                        "  - share: {block: ffn, out_norm: rms, own: [router, biases],\n"
+                        "            adapters: {rank: 2, targets: [up_proj, shared_down_proj]}}\n"
+                        "  - name: ffn\n"
+                        "    mlp: {d_ff: 6, activation: gelu, bias: true, experts: {count: 3, shared: 2, shared_d_ff: 5}}\n"
+                        "  - share: {block: ffn}\n",
+                  "embed.weight [10, 4]\nfinal_norm.weight [4]\nblocks.0.norm.weight [4]\nblocks.0.router.weight [3, 4]\n"
+                  "blocks.0.up_proj.bias [3, 6]\nblocks.0.down_proj.bias [3, 4]\n"
+                  "blocks.0.shared.up_proj.bias [2, 5]\nblocks.0.shared.down_proj.bias [2, 4]\n"
+                  "blocks.0.adapters.up_proj.A [3, 2, 4]\nblocks.0.adapters.up_proj.B [3, 6, 2]\n"
+                  "blocks.0.adapters.shared_down_proj.A [2, 2, 5]\nblocks.0.adapters.shared_down_proj.B [2, 4, 2]\n"
+                  "blocks.0.out_norm.weight [4]\n"
+                  "blocks.1.norm.weight [4]\nblocks.1.router.weight [3, 4]\n"
+                  "blocks.1.up_proj.weight [3, 6, 4]\nblocks.1.up_proj.bias [3, 6]\n"
+                  "blocks.1.down_proj.weight [3, 4, 6]\nblocks.1.down_proj.bias [3, 4]\n"
+                  "blocks.1.shared.up_proj.weight [2, 5, 4]\nblocks.1.shared.up_proj.bias [2, 5]\n"
+                  "blocks.1.shared.down_proj.weight [2, 4, 5]\nblocks.1.shared.down_proj.bias [2, 4]\nblocks.2.norm.weight [4]\n");
+}
+
 static void count(const char *text, int64_t *out_total, int64_t *out_active) {
     Loaded l = load_good(text);
     size_t n;
@@ -103,6 +159,17 @@ static void count(const char *text, int64_t *out_total, int64_t *out_active) {
         *out_active += t[i].active;
     }
     unload(&l);
+}
+
+static void shared_weights_count_once(void **state) {
+    (void)state;
+    int64_t alone, once, active;
+    count(SMALL "stack: [{name: a, mlp: {d_ff: 6, experts: {count: 8}, router: {top_k: 3}}}]\n", &alone, &active);
+    count(SMALL "stack: [{name: a, mlp: {d_ff: 6, experts: {count: 8}, router: {top_k: 3}}},"
+                " {share: {block: a, adapters: {rank: 2, targets: [up_proj]}}}]\n",
+          &once, &active);
+    assert_int_equal(once - alone, 4 + 8 * 2 * (4 + 6));                        /* a norm, eight adapters */
+    assert_int_equal(once - active, (8 - 3) * (3 * 6 * 4) + (8 - 3) * 2 * (4 + 6)); /* of idle experts */
 }
 
 static void mamba_130m_has_its_published_size(void **state) {
@@ -210,11 +277,13 @@ static void tensors_know_their_block_and_line(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_shapes_of_an_ssm),         cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
-        cmocka_unit_test(names_and_shapes_of_an_mlp),         cmocka_unit_test(names_and_shapes_of_attention),
-        cmocka_unit_test(mamba_130m_has_its_published_size),  cmocka_unit_test(idle_experts_are_not_active),
-        cmocka_unit_test(an_untied_embedding_counts_one_row), cmocka_unit_test(fresh_weights_follow_mamba_ssm),
-        cmocka_unit_test(tensors_know_their_block_and_line),
+        cmocka_unit_test(names_and_shapes_of_an_ssm),      cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
+        cmocka_unit_test(names_and_shapes_of_an_mlp),      cmocka_unit_test(names_and_shapes_of_attention),
+        cmocka_unit_test(names_and_shapes_of_a_shortconv), cmocka_unit_test(branches_have_names_of_their_own),
+        cmocka_unit_test(a_share_has_little_of_its_own),   cmocka_unit_test(shared_weights_count_once),
+        cmocka_unit_test(an_out_norm_is_one_more_vector),  cmocka_unit_test(mamba_130m_has_its_published_size),
+        cmocka_unit_test(idle_experts_are_not_active),     cmocka_unit_test(an_untied_embedding_counts_one_row),
+        cmocka_unit_test(fresh_weights_follow_mamba_ssm),  cmocka_unit_test(tensors_know_their_block_and_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,11 +20,19 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"shared experts", 0, 1},
                               {"plain mlp", 0, 1},
                               {"gated mlp", 0, 1},
+                              {"shortconv", 0, 1},
+                              {"parallel", 0, 1},
+                              {"share", 0, 1},
+                              {"adapters", 0, 1},
+                              {"own", 0, 1},
                               {"grouped attention", 0, 1},
                               {"window", 0, 1},
                               {"rope", 0, 1},
                               {"sigmoid", 0, 1},
                               {"select_bias", 0, 1},
+                              {"input_scale", 0, 1},
+                              {"output_scale", 0, 1},
+                              {"out_norm", 0, 1},
                               {"f32", 0, 1},
                               {"bf16", 0, 1},
                               {"f16", 0, 1},
@@ -51,6 +59,12 @@ static int64_t integer(const FeBlock *block, FeKey key) {
 }
 
 static void cover_block(const FeBlock *block) {
+    cover("parallel", block->n_branches > 0);
+    for (int64_t i = 0; i < block->n_branches; i++) cover_block(&block->branches[i]);
+    if (block->n_branches > 0) return;
+    cover("share", block->share != NULL);
+    cover("adapters", block->share && block->share->rank > 0);
+    cover("own", block->share && fe_value(block->share->map, FE_KEY_share_own)->state == FE_GIVEN);
     bool experts = block->experts.count > 0, ssm = block->kind == FE_SSM, mlp = block->kind == FE_MLP,
          attention = block->kind == FE_ATTENTION;
     bool outputs = experts && integer(block, FE_KEY_ssm_experts_combine) == FE_OUTPUTS;
@@ -63,11 +77,15 @@ static void cover_block(const FeBlock *block) {
     cover("shared experts", mlp && experts && integer(block, FE_KEY_mlp_experts_shared) > 0);
     cover("gated mlp", mlp && integer(block, FE_KEY_mlp_activation) >= FE_SWIGLU);
     cover("plain mlp", mlp && integer(block, FE_KEY_mlp_activation) < FE_SWIGLU);
+    cover("shortconv", block->kind == FE_SHORTCONV);
     cover("grouped attention", integer(block, FE_KEY_attention_n_kv_heads) < integer(block, FE_KEY_attention_n_heads));
     cover("window", block->window > 0);
     cover("rope", attention && block->knows_order);
     cover("sigmoid", experts && block->router.score == FE_SIGMOID);
     cover("select_bias", experts && block->router.select_bias);
+    cover("input_scale", block->input_scale != 1.0);
+    cover("output_scale", block->output_scale != 1.0);
+    cover("out_norm", block->out_norm);
 }
 
 void cover_spec(const FeSpec *spec) {

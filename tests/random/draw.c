@@ -1,10 +1,18 @@
 /* Random specs. Every choice the language offers is drawn somewhere below; sizes are small and mostly no multiple of 16, with a
  * few that cross the 256 inputs of a linear layer's segment, the 256 keys of an attention block and the 512 rows of a step. */
+#include <stdlib.h>
+
 #include "draw.h"
 
 #include <string.h>
 
 #include "rng.h"
+
+/* What a share may adapt of a block, and have of its own. */
+typedef struct Parts {
+    const char *maps[8], *own[8];
+    int n_maps, n_own;
+} Parts;
 
 /* What is common to the blocks of one spec. */
 typedef struct Drawer {
@@ -16,6 +24,9 @@ typedef struct Drawer {
     bool default_router; /* defaults.router gives score and top_k 1 */
     bool default_mlp;    /* defaults.mlp gives d_ff and activation */
     bool default_moe;    /* defaults.mlp gives three experts */
+    bool default_gated;  /* the activation of defaults.mlp is gated */
+    Parts parts;         /* of the last block drawn */
+    bool default_shortconv; /* defaults.shortconv gives d_conv and conv_bias */
     bool default_rope;   /* defaults.attention gives a rope with dim 2 */
 } Drawer;
 
@@ -65,6 +76,17 @@ static void draw_width(Drawer *d, const char *name, int64_t low, int64_t high) {
     su_text_add(d->out, "%s: %lld", name, (long long)size_of(d, low, high));
 }
 
+/* What every block may have at its two ends. */
+static void draw_ends(Drawer *d) {
+    if (chance(d, 12)) su_text_add(d->out, ", input_scale: %s", PICK(d, "0.5", "1.25", "3", "1.0"));
+    if (chance(d, 20)) su_text_add(d->out, ", output_scale: %s", PICK(d, "0.22", "0.5", "2.5", "1.0"));
+    if (chance(d, 15)) su_text_add(d->out, ", out_norm: %s", PICK(d, "rms", "rms", "none"));
+}
+
+static void has_map(Drawer *d, const char *name) { d->parts.maps[d->parts.n_maps++] = name; }
+
+static void may_own(Drawer *d, const char *what) { d->parts.own[d->parts.n_own++] = what; }
+
 static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
     if (chance(d, 15) && (d->default_router || count >= 2)) return; /* all from defaults, or the language's */
     int64_t top_k = between(d, 1, count < 4 ? count : 4);
@@ -94,6 +116,7 @@ static void draw_ssm_experts(Drawer *d) {
             comma = ", ";
         }
     su_text_add(d->out, "]");
+    may_own(d, "router");
     if (params)
         su_text_add(d->out, ", combine: params");
     else if (chance(d, 50))
@@ -103,8 +126,45 @@ static void draw_ssm_experts(Drawer *d) {
     draw_router(d, count, (set & (1 << 4 | 1 << 6)) == 0);
 }
 
+/* Heads, groups and runs of every size: of whole panels, and of parts of one. */
+static void draw_mamba2(Drawer *d) {
+    int64_t groups = between(d, 1, 3), heads = groups * between(d, 1, 3),
+            head_dim = strtoll(PICK(d, "1", "3", "4", "8", "16", "32"), NULL, 10);
+    int64_t inner = heads * head_dim, runs = between(d, 1, 6);
+    su_text_add(d->out, "kind: mamba2, d_inner: %lld, head_dim: %lld", (long long)inner, (long long)head_dim);
+    if (groups > 1 || chance(d, 30)) su_text_add(d->out, ", n_groups: %lld", (long long)groups);
+    while (inner % runs != 0) runs--;
+    if (chance(d, 50)) su_text_add(d->out, ", norm_groups: %lld", (long long)runs);
+    su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 10) ? 128 : between(d, 1, 24)));
+    if (chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
+    if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
+    if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK_OF(d, plain_activations));
+    if (chance(d, 50)) su_text_add(d->out, ", dt_limit: %s", PICK(d, "[0.001, 0.1]", "[0.02, none]", "[0, 0.05]", "none"));
+    if (chance(d, 20))
+        su_text_add(d->out, ", gated_norm: none");
+    else
+        may_own(d, "inner_norms");
+    if (chance(d, 50)) su_text_add(d->out, ", norm_before_gate: %s", truth(d));
+    if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
+    if (chance(d, 50)) su_text_add(d->out, ", d_per_channel: %s", truth(d));
+    if (chance(d, 30)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
+    draw_ends(d);
+    su_text_add(d->out, "}");
+}
+
 static void draw_ssm(Drawer *d) {
+    static const char *const maps[] = {"in_proj", "gate_proj", "dt_proj", "out_proj"};
+    static const char *const own[] = {"A", "D", "conv", "biases"};
+    bool mamba2 = chance(d, 35);
+    for (int i = 0; i < 4; i++) has_map(d, maps[i]);
+    has_map(d, mamba2 ? "bc_proj" : "x_proj");
+    for (int i = 0; i < 4; i++) may_own(d, own[i]);
     su_text_add(d->out, "ssm: {");
+    if (mamba2) {
+        draw_mamba2(d);
+        return;
+    }
     draw_width(d, "d_inner", 5, 120);
     if (!d->default_state || chance(d, 50))
         su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 5) ? between(d, 33, 80) : between(d, 1, 24)));
@@ -114,9 +174,14 @@ static void draw_ssm(Drawer *d) {
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
     if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK_OF(d, plain_activations));
     if (chance(d, 30)) su_text_add(d->out, ", dt_norm: rms%s", chance(d, 40) ? ", inner_norm_eps: 1e-4" : "");
-    if (chance(d, 30)) su_text_add(d->out, ", b_norm: rms");
+    if (chance(d, 30)) {
+        su_text_add(d->out, ", b_norm: rms");
+        may_own(d, "inner_norms");
+    }
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
+    if (chance(d, 20)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
     if (chance(d, 70)) draw_ssm_experts(d);
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
@@ -127,11 +192,19 @@ static void draw_mlp(Drawer *d) {
         draw_width(d, "d_ff", 5, 130);
         comma = ", ";
     }
+    has_map(d, "up_proj");
+    has_map(d, "down_proj");
     if (!d->default_mlp || chance(d, 50)) {
-        su_text_add(d->out, "%sactivation: %s", comma, PICK_OF(d, activations));
+        const char *activation = PICK_OF(d, activations);
+        su_text_add(d->out, "%sactivation: %s", comma, activation);
         comma = ", ";
+        if (strstr(activation, "glu")) has_map(d, "gate_proj");
+    } else if (d->default_gated) {
+        has_map(d, "gate_proj");
     }
-    su_text_add(d->out, "%sbias: %s", comma, truth(d));
+    bool bias = chance(d, 50);
+    su_text_add(d->out, "%sbias: %s", comma, bias ? "true" : "false");
+    if (bias) may_own(d, "biases");
     if (chance(d, 60)) {
         int64_t count = between(d, 1, 15) == 1 ? 1 : between(d, 2, d->small ? 5 : 11),
                 shared = chance(d, 35) ? between(d, 1, 3) : 0;
@@ -140,9 +213,13 @@ static void draw_mlp(Drawer *d) {
         if (shared && chance(d, 60)) su_text_add(d->out, ", shared_d_ff: %lld", (long long)size_of(d, 3, 70));
         su_text_add(d->out, "}");
         draw_router(d, count, false);
+        may_own(d, "router");
+        if (shared) has_map(d, "shared_up_proj");
+        if (shared) has_map(d, "shared_down_proj");
     } else if (d->default_moe && chance(d, 50)) {
         su_text_add(d->out, ", experts: none");
     }
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
@@ -153,6 +230,8 @@ static void draw_attention(Drawer *d, int64_t tokens) {
     bool given = heads > d->D || d->D % heads != 0 || chance(d, 60);
     int64_t head_dim = given ? between(d, 1, 40) : d->D / heads;
     if (d->default_rope && head_dim < 2) head_dim = 2, given = true; /* a default that does not fit is an error */
+    static const char *const maps[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
+    for (int i = 0; i < 4; i++) has_map(d, maps[i]);
     su_text_add(d->out, "attention: {n_heads: %lld", (long long)heads);
     if (kv != heads) su_text_add(d->out, ", n_kv_heads: %lld", (long long)kv);
     if (given) su_text_add(d->out, ", head_dim: %lld", (long long)head_dim);
@@ -165,17 +244,97 @@ static void draw_attention(Drawer *d, int64_t tokens) {
     } else if (d->default_rope && chance(d, 50))
         su_text_add(d->out, ", rope: none");
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    draw_ends(d);
+    su_text_add(d->out, "}");
+}
+
+static void draw_shortconv(Drawer *d) {
+    static const char *const maps[] = {"b_proj", "c_proj", "in_proj", "out_proj"};
+    for (int i = 0; i < 4; i++) has_map(d, maps[i]);
+    may_own(d, "conv");
+    su_text_add(d->out, "shortconv: {bias: %s", truth(d));
+    if (chance(d, 60)) su_text_add(d->out, ", d_inner: %lld", (long long)size_of(d, 5, 120));
+    if (!d->default_shortconv || chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
+    if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
+    draw_ends(d);
     su_text_add(d->out, "}");
 }
 
 static void draw_block(Drawer *d, int64_t tokens, bool attention) {
     int64_t kind = attention ? 99 : between(d, 0, 99);
+    d->parts = (Parts){0};
     if (kind < 55)
         draw_ssm(d);
-    else if (kind < 80)
+    else if (kind < 75)
         draw_mlp(d);
+    else if (kind < 84)
+        draw_shortconv(d);
     else
         draw_attention(d, tokens);
+}
+
+/* Two to eight blocks; more than three are slow to compile. */
+static void draw_parallel(Drawer *d, int64_t tokens, bool defined) {
+    int64_t count = chance(d, 5) ? 8 : between(d, 2, 3);
+    su_text_add(d->out, "parallel: [");
+    for (int64_t i = 0; i < count; i++) {
+        su_text_add(d->out, "%s", i ? ", " : "");
+        if (count > 3 || chance(d, 15)) {
+            su_text_add(d->out, "%s", defined && chance(d, 50) ? "word" : PICK(d, "ssm", "shortconv"));
+            continue;
+        }
+        su_text_add(d->out, "{");
+        draw_block(d, tokens, false);
+        su_text_add(d->out, "}");
+    }
+    su_text_add(d->out, "]");
+}
+
+/* Some of a list's words, at least one. */
+static void draw_some(Drawer *d, const char *const *words, int count) {
+    int64_t first = between(d, 0, count - 1);
+    const char *comma = "";
+    su_text_add(d->out, "[");
+    for (int i = 0; i < count; i++) {
+        if (i != first && chance(d, 60)) continue;
+        su_text_add(d->out, "%s%s", comma, words[i]);
+        comma = ", ";
+    }
+    su_text_add(d->out, "]");
+}
+
+static void draw_share(Drawer *d, int64_t number, const Parts *parts) {
+    bool group = chance(d, 25);
+    su_text_add(d->out, group ? "  - repeat: 2\n    blocks:\n      - " : "  - ");
+    su_text_add(d->out, "share: {block: base-%lld", (long long)number);
+    if (chance(d, 65)) {
+        su_text_add(d->out, ", adapters: {rank: %lld, targets: ", (long long)between(d, 1, chance(d, 20) ? 33 : 8));
+        draw_some(d, parts->maps, parts->n_maps);
+        su_text_add(d->out, "}");
+    }
+    if (parts->n_own > 0 && chance(d, 60)) {
+        su_text_add(d->out, ", own: ");
+        draw_some(d, parts->own, parts->n_own);
+    }
+    draw_ends(d);
+    su_text_add(d->out, "}\n");
+}
+
+/* A named block and a share of it, in either order. */
+static void draw_pair(Drawer *d, int64_t tokens, int64_t number) {
+    SuText *out = d->out, base = {0}, share = {0};
+    d->out = &base;
+    su_text_add(d->out, "  - name: base-%lld\n    ", (long long)number);
+    draw_block(d, tokens, false);
+    su_text_add(d->out, "\n");
+    Parts parts = d->parts;
+    d->out = &share;
+    draw_share(d, number, &parts);
+    d->out = out;
+    bool after = chance(d, 70);
+    su_text_add(d->out, "%s%s", after ? base.text : share.text, after ? share.text : base.text);
+    su_text_free(&base);
+    su_text_free(&share);
 }
 
 static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
@@ -198,17 +357,21 @@ static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
 static void draw_defaults(Drawer *d) {
     d->default_state = chance(d, 30), d->default_router = chance(d, 30);
     d->default_mlp = chance(d, 30), d->default_rope = chance(d, 20);
-    if (!d->default_state && !d->default_router && !d->default_mlp && !d->default_rope) return;
+    d->default_shortconv = chance(d, 20);
+    if (!d->default_state && !d->default_router && !d->default_mlp && !d->default_rope && !d->default_shortconv) return;
     SuText *out = d->out;
     su_text_add(out, "defaults:\n");
     if (d->default_state)
-        su_text_add(out, "  ssm: {d_state: %lld, d_conv: %lld, activation: %s, c_norm: rms}\n", (long long)between(d, 1, 20),
-                    (long long)between(d, 1, 6), PICK(d, "silu", "gelu"));
+        su_text_add(out, "  ssm: {d_state: %lld, d_conv: %lld, activation: %s, c_norm: rms%s}\n", (long long)between(d, 1, 20),
+                    (long long)between(d, 1, 6), PICK(d, "silu", "gelu"),
+                    chance(d, 30) ? ", out_norm: rms, output_scale: 0.75" : "");
     if (d->default_mlp) {
         d->default_moe = chance(d, 40);
-        su_text_add(out, "  mlp: {d_ff: %lld, activation: %s%s}\n", (long long)size_of(d, 5, 90), PICK(d, "swiglu", "relu2"),
-                    d->default_moe ? ", experts: {count: 3}" : "");
+        d->default_gated = chance(d, 50);
+        su_text_add(out, "  mlp: {d_ff: %lld, activation: %s%s}\n", (long long)size_of(d, 5, 90),
+                    d->default_gated ? "swiglu" : "relu2", d->default_moe ? ", experts: {count: 3}" : "");
     }
+    if (d->default_shortconv) su_text_add(out, "  shortconv: {d_conv: %lld, conv_bias: true}\n", (long long)between(d, 2, 5));
     if (d->default_rope) su_text_add(out, "  attention: {rope: {dim: 2}}\n");
     if (d->default_router) su_text_add(out, "  router: {top_k: 1, score: %s, scale: 1.25}\n", PICK(d, "softmax", "sigmoid"));
 }
@@ -236,13 +399,21 @@ int64_t draw_spec(uint64_t seed, SuText *out) {
     for (int64_t i = 0; i < blocks; i++) {
         if (defined && chance(&d, 50)) {
             su_text_add(out, "  - word\n");
+        } else if (i + 2 <= blocks && chance(&d, 20)) {
+            draw_pair(&d, tokens, i);
+            i++;
+        } else if (!d.small && i + 2 <= blocks && chance(&d, 20)) {
+            su_text_add(out, "  - ");
+            draw_parallel(&d, tokens, defined);
+            su_text_add(out, "\n");
+            i++;
         } else if (!d.small && i + 2 < blocks && chance(&d, 25)) {
             su_text_add(out, "  - repeat: 2\n    blocks:\n      - ");
             draw_block(&d, tokens, false);
             su_text_add(out, "\n");
             i++;
         } else if (chance(&d, 6)) {
-            su_text_add(out, "  - ssm\n");
+            su_text_add(out, "  - %s\n", PICK(&d, "ssm", "ssm", "shortconv"));
         } else {
             su_text_add(out, "  - ");
             draw_block(&d, tokens, false);

@@ -113,16 +113,26 @@ def resolve(kind, given, defaults):
     """A block's keys over its defaults; a default width gives way to the other way of giving it."""
     weak = dict(defaults.get(kind) or {})
     router = merge(merge(defaults.get("router") or {}, weak.pop("router", None) or {}), (given or {}).get("router") or {})
-    width = {"ssm": ("expand", "d_inner"), "mlp": ("expand", "d_ff"), "attention": ()}[kind]
+    width = {"ssm": ("expand", "d_inner"), "mlp": ("expand", "d_ff")}.get(kind, ())
     if any(key in (given or {}) for key in width):
         for key in width:
             weak.pop(key, None)
     out = merge(weak, given or {})
     out["router"] = router
-    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm"):
+    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm", "out_norm"):
         if out.get(key) == "none":
             del out[key]
     return out
+
+
+def under(w, prefix):
+    """The tensors below a prefix, by what follows it."""
+    return {name[len(prefix) :]: value for name, value in w.items() if name.startswith(prefix)}
+
+
+def map_tensor(name):
+    """The weight of a map that adapters name: shared_up_proj is the shared experts' up_proj."""
+    return (name.replace("shared_", "shared.") if name.startswith("shared_") else name) + ".weight"
 
 
 class Spec:
@@ -137,18 +147,37 @@ class Spec:
         self.logit_scale = float(top.get("logit_scale", 1.0))
         self.dtype = (top.get("weights") or {}).get("dtype", "f32")
         self.blocks = []
+        self.names = {}  # of blocks: their numbers
         self._flatten(top["stack"], top.get("define") or {}, top.get("defaults") or {})
 
     def _flatten(self, entries, define, defaults):
         for entry in entries:
-            if isinstance(entry, str):
-                entry = define.get(entry, {entry: {}})
             if "repeat" in entry:
                 for _ in range(int(entry["repeat"])):
                     self._flatten(entry["blocks"], define, defaults)
                 continue
-            ((kind, given),) = [(k, v) for k, v in entry.items() if k != "name"]
-            self.blocks.append((kind, self._complete(kind, resolve(kind, given, defaults))))
+            if isinstance(entry, dict) and "name" in entry:
+                self.names[entry["name"]] = len(self.blocks)
+            self.blocks.append(self._entry(entry, define, defaults))
+
+    def _entry(self, entry, define, defaults):
+        """(kind, keys) of one block; a share keeps its own keys, a parallel its branches."""
+        if isinstance(entry, str):
+            entry = define.get(entry, {entry: {}})
+        ((kind, given),) = [(k, v) for k, v in entry.items() if k != "name"]
+        if kind == "share":
+            return kind, {key: value for key, value in given.items() if value != "none"}
+        if kind == "parallel":
+            return kind, {"branches": [self._entry(branch, define, defaults) for branch in given]}
+        return kind, self._complete(kind, resolve(kind, given, defaults))
+
+    def _shared(self, b):
+        """(number, kind, keys) of the block that a share repeats, with the share's own ends."""
+        i = self.names[b["block"]]
+        kind, other = self.blocks[i]
+        ends = ("input_scale", "output_scale", "out_norm")
+        keys = {key: value for key, value in other.items() if key not in ends}
+        return i, kind, keys | {key: b[key] for key in ends if key in b}
 
     def _complete(self, kind, b):
         """Fills in what the tables give as defaults."""
@@ -190,6 +219,9 @@ class Spec:
             b["hd"] = int(b.get("head_dim", self.D // b["H"]))
             if "rope" in b:
                 b["rope"] = merge({"theta": 10000.0, "dim": b["hd"]}, b["rope"])
+        if kind == "shortconv":
+            b["I"], b["W"] = int(b.get("d_inner", self.D)), int(b.get("d_conv", 3))
+            b["conv_bias"] = b.get("conv_bias", False)
         return b
 
     # -------------------------------------------------------------------------------------------- tensors
@@ -210,19 +242,56 @@ class Spec:
         for i, (kind, b) in enumerate(self.blocks):
             at = f"blocks.{i}."
             add_norm(at + "norm", self.norm)
-            experts = b.get("experts")
-            count = int(experts["count"]) if experts else 0
-            active = Fraction(int(b["router"]["top_k"]), count) if experts else Fraction(1)
-            if experts:
-                add(at + "router.weight", [count, b["I"] if b["router"]["input"] == "inner" and kind == "ssm" else self.D])
-                for extra in ("bias", "select_bias"):
-                    if b["router"][extra]:
-                        add(at + "router." + extra, [count])
-            getattr(self, "_" + kind + "_tensors")(b, at, add, experts, count, active)
+            if kind == "parallel":
+                for j, branch in enumerate(b["branches"]):
+                    self._block_tensors(*branch, f"{at}branches.{j}.", add)
+            elif kind == "share":
+                self._share_tensors(b, at, add)
+            else:
+                self._block_tensors(kind, b, at, add)
         add_norm("final_norm", self.final_norm)
         if not self.tied:
             add("head.weight", [self.V, self.D], True)
         return out
+
+    def _share_tensors(self, b, at, add):
+        _, kind, keys = self._shared(b)
+        lent = {}
+
+        def lend(name, shape, narrowed=False, active=Fraction(1)):
+            lent[name] = (shape, narrowed, active)
+
+        self._block_tensors(kind, keys, "", lend)
+        owns = {
+            "A": lambda name: name == "A_log",
+            "D": lambda name: name == "D",
+            "conv": lambda name: name in ("conv.weight", "conv.bias"),
+            "router": lambda name: name.startswith("router."),
+            "biases": lambda name: name.endswith("bias"),
+            "inner_norms": lambda name: name.endswith("_norm.weight"),
+        }
+        for name, tensor in lent.items():
+            if name == "out_norm.weight" or any(owns[item](name) for item in b.get("own", [])):
+                add(at + name, *tensor)
+        for name in b.get("adapters", {}).get("targets", []):
+            shape, _, active = lent[map_tensor(name)]
+            rank = int(b["adapters"]["rank"])
+            add(f"{at}adapters.{name}.A", [*shape[:-2], rank, shape[-1]], True, active)
+            add(f"{at}adapters.{name}.B", [*shape[:-2], shape[-2], rank], True, active)
+
+    def _block_tensors(self, kind, b, at, add):
+        """All but the norm before it."""
+        experts = b.get("experts")
+        count = int(experts["count"]) if experts else 0
+        active = Fraction(int(b["router"]["top_k"]), count) if experts else Fraction(1)
+        if experts:
+            add(at + "router.weight", [count, b["I"] if b["router"]["input"] == "inner" and kind == "ssm" else self.D])
+            for extra in ("bias", "select_bias"):
+                if b["router"][extra]:
+                    add(at + "router." + extra, [count])
+        getattr(self, "_" + kind + "_tensors")(b, at, add, experts, count, active)
+        if "out_norm" in b:
+            add(at + "out_norm.weight", [self.D])
 
     def _ssm_tensors(self, b, at, add, experts, count, active):
         I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
@@ -273,6 +342,16 @@ class Spec:
             if b["bias"]:
                 add(at + name + ".bias", shape[:1])
 
+    def _shortconv_tensors(self, b, at, add, experts, count, active):
+        I, W, D = b["I"], b["W"], self.D
+        for name, shape in (("b_proj", [I, D]), ("c_proj", [I, D]), ("in_proj", [I, D]), ("out_proj", [D, I])):
+            add(at + name + ".weight", shape, True)
+            if b["bias"]:
+                add(at + name + ".bias", shape[:1])
+        add(at + "conv.weight", [I, W])
+        if b["conv_bias"]:
+            add(at + "conv.bias", [I])
+
     def counts(self):
         """(parameters in all, active per token)."""
         sizes = [(math.prod(shape), active) for shape, _, active in self.tensors().values()]
@@ -312,11 +391,31 @@ class Spec:
         for i, (kind, b) in enumerate(self.blocks):
             at = f"blocks.{i}."
             u = np.array([self._normed(row, w, at + "norm", self.norm) for row in x])
-            own = {name[len(at) :]: value for name, value in w.items() if name.startswith(at)}
-            x = x + getattr(self, "_" + kind)(b, own, u)
+            if kind == "parallel":
+                y = sum(self._block(*branch, under(w, f"{at}branches.{j}."), u) for j, branch in enumerate(b["branches"]))
+            elif kind == "share":
+                y = self._share(b, w, at, u)
+            else:
+                y = self._block(kind, b, under(w, at), u)
+            x = x + y
         head = w["embed.weight"] if self.tied else w["head.weight"]
         x = np.array([self._normed(row, w, "final_norm", self.final_norm) for row in x])
         return self.logit_scale * (x @ head.T), self.gap
+
+    def _share(self, b, w, at, u):
+        i, kind, keys = self._shared(b)
+        mine = under(w, at)
+        parts = under(w, f"blocks.{i}.") | mine
+        for name in b.get("adapters", {}).get("targets", []):
+            product = mine[f"adapters.{name}.B"] @ mine[f"adapters.{name}.A"]
+            parts[map_tensor(name)] = parts[map_tensor(name)] + product
+        return self._block(kind, keys, parts, u)
+
+    def _block(self, kind, b, w, u):
+        y = getattr(self, "_" + kind)(b, w, float(b.get("input_scale", 1.0)) * u)
+        if "out_norm" in b:
+            y = np.array([rms(row, float(self.norm["eps"]), w["out_norm.weight"]) for row in y])
+        return float(b.get("output_scale", 1.0)) * y
 
     @staticmethod
     def _normed(x, w, name, norm):
@@ -457,3 +556,12 @@ class Spec:
                 p = softmax(k[first : t + 1, kv] @ q[t, h] / math.sqrt(hd))
                 out[t, h * hd : (h + 1) * hd] = p @ v[first : t + 1, kv]
         return linear("o_proj", out)
+
+    def _shortconv(self, b, w, u):
+        def linear(name, x):
+            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
+
+        gated = linear("b_proj", u) * linear("in_proj", u)
+        padded = np.vstack([np.zeros([b["W"] - 1, b["I"]]), gated])
+        y = np.array([(w["conv.weight"] * padded[t : t + b["W"]].T).sum(axis=1) for t in range(len(u))])
+        return linear("out_proj", linear("c_proj", u) * (y + w.get("conv.bias", 0)))

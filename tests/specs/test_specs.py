@@ -13,6 +13,7 @@ from reference import Spec  # noqa: E402
 
 # (in all, active) as published, in millions to the precision given: a figure beside what every spec is held to.
 PUBLISHED = {
+    "lfm2-like": (354.5, 354.5),
     "mamba-130m": (129.1, 129.1),
     "mamba-370m": (371.5, 371.5),
     "mossnet-8x200m-outputs": (556, 200),
