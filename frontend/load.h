@@ -5,9 +5,10 @@
 #include "frontend/keys.h"
 #include "frontend/spec.h"
 #include "frontend/yaml.h"
+#include "support/limits.h"
 #include "support/str.h"
 
-enum { FE_MAX_BLOCKS = 4096, FE_MAX_DEFINES = 4096 };
+enum { FE_MAX_BLOCKS = SU_LIMIT(4096, 8), FE_MAX_DEFINES = SU_LIMIT(4096, 3) };
 
 typedef struct FeLoad {
     FeReader reader;

@@ -10,14 +10,15 @@
 #include <stdint.h>
 
 #include "support/diag.h"
+#include "support/limits.h"
 
 enum {
-    FE_MAX_INPUT = 4 << 20,     /* bytes of a spec file */
-    FE_MAX_DEPTH = 64,          /* maps and lists inside each other, aliases expanded */
-    FE_MAX_NODES = 1 << 18,     /* values of a document, aliases expanded */
-    FE_MAX_ANCHORS = 1024,      /* anchors of a document */
-    FE_MAX_ALIAS_NESTING = 32,  /* an alias to a value with aliases to values with aliases … */
-    FE_MAX_EXPANSION = 1 << 20, /* bytes of a document with its aliases written out */
+    FE_MAX_INPUT = SU_LIMIT(4 << 20, 4096), /* bytes of a spec file */
+    FE_MAX_DEPTH = SU_LIMIT(64, 8), /* maps and lists inside each other, aliases expanded */
+    FE_MAX_NODES = SU_LIMIT(1 << 18, 128), /* values of a document, aliases expanded */
+    FE_MAX_ANCHORS = SU_LIMIT(1024, 4), /* anchors of a document */
+    FE_MAX_ALIAS_NESTING = SU_LIMIT(32, 3), /* an alias to a value with aliases to values with aliases … */
+    FE_MAX_EXPANSION = SU_LIMIT(1 << 20, 2048), /* bytes of a document with its aliases written out */
 };
 
 typedef enum FeNodeKind {

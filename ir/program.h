@@ -32,12 +32,13 @@
 #include "ir/activation.h"
 #include "ir/dtype.h"
 #include "ir/epilogue.h"
+#include "support/limits.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
-    PG_MAX_ROWS = 512,  /* most rows of a step on a CPU */
+    PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
     PG_NUMERICS = 2     /* version of the bits: written into states and packed weights */
 };

@@ -8,7 +8,7 @@ set(MOSSC_DEVICE_TOKENIZER added.c bpe.c known.c model.c normal.c packed_read.c 
 set(MOSSC_DEVICE_HEADERS include/mossc/moss.h ir/activation.def ir/activation.h ir/binary.def ir/dtype.def ir/dtype.h ir/epilogue.def ir/epilogue.h ir/kernel_fields.def ir/kernel_kinds.def ir/program.h ir/vmath.inc ir/vmath32.h ir/words.def
   runtime/device.h runtime/memory.h runtime/model.h runtime/narrow.h runtime/packed.h runtime/state_file.h runtime/tokenizer.h
   runtime/workers.h
-  support/alloc.h support/arena.h support/clock.h support/cpus.h support/diag.def support/diag.h support/digest.h support/dmath.h support/file.h support/random.h support/size.h support/str.h
+  support/alloc.h support/arena.h support/clock.h support/cpus.h support/diag.def support/diag.h support/digest.h support/dmath.h support/file.h support/limits.h support/random.h support/size.h support/str.h
   support/utf8.h
   tokenizer/added.h tokenizer/known.h tokenizer/model.h tokenizer/packed.h tokenizer/split.h tokenizer/tables.h tokenizer/unicode.h
   tokenizer/vocab.h tokenizer/word.h)

@@ -7,11 +7,12 @@
 
 #include "ir/dtype.h"
 #include "support/file.h"
+#include "support/limits.h"
 
 enum {
     RT_MAX_RANK = 8,
-    RT_MAX_HEADER = 32 << 20, /* bytes; 4096 blocks of 30 tensors need 16 MiB */
-    RT_MAX_VALUES = 8 << 20 /* in its JSON: what as many bytes of tensors may have */
+    RT_MAX_HEADER = SU_LIMIT(32 << 20, 2048), /* bytes; 4096 blocks of 30 tensors need 16 MiB */
+    RT_MAX_VALUES = SU_LIMIT(8 << 20, 64) /* in its JSON: what as many bytes of tensors may have */
 };
 
 typedef struct RtTensor {

@@ -6,8 +6,13 @@
 #include <string.h>
 
 #include "support/alloc.h"
+#include "support/limits.h"
 
-enum { ALIGN = 16, BLOCK = 64 * 1024 };
+enum {
+    ALIGN = 16,
+    BLOCK = SU_LIMIT(64 * 1024, 256), /* bytes */
+    FIRST = SU_LIMIT(8, 1) /* items that a growing array has room for at first */
+};
 
 struct SuArenaBlock {
     SuArenaBlock *next;
@@ -62,7 +67,7 @@ void *su_alloc_array(SuArena *arena, size_t count, size_t size) {
 void *su_grow(SuArena *arena, void *items, size_t *capacity, size_t need, size_t size) {
     if (need <= *capacity) return items;
     size_t grown = *capacity < SIZE_MAX / 2 ? *capacity * 2 : need;
-    if (grown < need) grown = need < 8 ? 8 : need;
+    if (grown < need) grown = need < FIRST ? FIRST : need;
     void *result = su_alloc_array(arena, grown, size);
     if (*capacity) memcpy(result, items, *capacity * size);
     *capacity = grown;

@@ -99,7 +99,7 @@ bool su_json_parse(const char *text, size_t size, const SuJsonRules *rules, SuSp
     *out = (SuJson){0};
     su_cleanup_add(&out->cleanup, free_json, out);
     /* A copy with a NUL behind it: old versions of cJSON read one byte more than they should. */
-    Gate gate = {.rules = rules, .text = su_strndup(&arena, text, size), .size = size, .span = span, .diags = diags};
+    Gate gate = {.rules = rules, .text = su_strndup(&arena, text, size), .size = size, .span = span, .diags = diags, .values = 1};
     bool ok = parse(&gate, out);
     su_arena_free(&arena);
     if (!ok) su_json_free(out);

@@ -13,7 +13,7 @@
 typedef struct SuJsonRules {
     const char *part; /* of the file, which errors name: "header"; NULL: the text is the whole file */
     int depth;        /* at most, of lists and maps within each other */
-    size_t values;    /* at most, texts, numbers, lists and maps: a value takes 64 bytes of memory and more */
+    size_t values;    /* at most, texts, numbers, lists and maps (one that is empty counts twice): each takes 64 bytes and more */
     bool plain;       /* numbers are plain digits, and there are no words */
     const char *null_key; /* with plain: what may have null for its value all the same; or NULL */
 } SuJsonRules;

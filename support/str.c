@@ -7,13 +7,16 @@
 #include <string.h>
 
 #include "support/alloc.h"
+#include "support/limits.h"
+
+enum { FIRST = SU_LIMIT(64, 1) }; /* bytes that a text has room for at first */
 
 static void reserve(SuText *text, size_t more) {
     size_t need = text->size + more + 1;
     if (need <= more) need = SIZE_MAX; /* no allocator gives that: the error below follows */
     if (need <= text->capacity) return;
     size_t capacity = text->capacity < SIZE_MAX / 2 ? text->capacity * 2 : need;
-    if (capacity < need) capacity = need < 64 ? 64 : need;
+    if (capacity < need) capacity = need < FIRST ? FIRST : need;
     char *grown = su_realloc(text->text, capacity);
     if (!grown) su_no_memory(capacity);
     text->text = grown;

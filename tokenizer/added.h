@@ -7,9 +7,12 @@
 #include <stdint.h>
 
 #include "support/arena.h"
+#include "support/limits.h"
 #include "tokenizer/unicode.h"
 
-enum { TK_MAX_ADDED = 1024 }; /* bytes of one: what a character of text costs at most, should all of them begin alike */
+enum {
+    TK_MAX_ADDED = SU_LIMIT(1024, 32)
+}; /* bytes of one: what a character of text costs at most, should all of them begin alike */
 
 typedef struct TkAddedToken {
     int32_t id;

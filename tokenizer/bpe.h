@@ -15,8 +15,9 @@
 #define MOSSC_TOKENIZER_BPE_H
 
 #include "runtime/tokenizer.h"
+#include "support/limits.h"
 
-enum { TK_MAX_FILE = 64 << 20, TK_MAX_VALUES = 4 << 20 }; /* bytes; values in the file */
+enum { TK_MAX_FILE = SU_LIMIT(64 << 20, 8192), TK_MAX_VALUES = SU_LIMIT(4 << 20, 1024) }; /* bytes; values in the file */
 
 typedef struct TkBpeOptions {
     int64_t vocab_size;             /* the model's V: encoding an id from there on is an error */

@@ -5,12 +5,13 @@
 #include "support/arena.h"
 #include "support/diag.h"
 #include "support/file.h"
+#include "support/limits.h"
 #include "runtime/tokenizer.h"
 #include "tokenizer/added.h"
 #include "tokenizer/split.h"
 #include "tokenizer/vocab.h"
 
-enum { TK_MAX_STAGES = 16, TK_LOW_CODES = 0x180, TK_MAX_TEXT = 1 << 30 /* bytes to encode */ };
+enum { TK_MAX_STAGES = 16, TK_LOW_CODES = 0x180, TK_MAX_TEXT = SU_LIMIT(1 << 30, 4096) /* bytes to encode */ };
 
 /* A pre-tokenizer. */
 typedef struct TkStage {

@@ -2,6 +2,7 @@
 #include "tokenizer/tables.h"
 
 #include "support/alloc.h"
+#include "support/limits.h"
 #include "support/utf8.h"
 
 uint32_t tk_runs_value(const TkRuns *runs, uint32_t code) {
@@ -39,7 +40,7 @@ typedef struct Codes {
 
 static void add(Codes *codes, uint32_t code) {
     if (codes->count == codes->capacity) {
-        codes->capacity = codes->capacity ? 2 * codes->capacity : 64;
+        codes->capacity = codes->capacity ? 2 * codes->capacity : SU_LIMIT(64, 1);
         uint32_t *grown = su_realloc(codes->items, codes->capacity * sizeof *grown);
         if (!grown) su_no_memory(codes->capacity * sizeof *grown);
         codes->items = grown;

@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 #include "support/arena.h"
+#include "support/limits.h"
 
-enum { TK_MAX_ID = (1 << 24) - 1 }; /* a table by id of the largest allowed takes 256 MiB */
+enum { TK_MAX_ID = SU_LIMIT((1 << 24) - 1, 1023) }; /* a table by id of the largest allowed takes 256 MiB */
 
 typedef struct TkText {
     const char *text; /* NULL: nothing has this id */

@@ -3,9 +3,10 @@
 #include "tokenizer/word.h"
 
 #include "support/alloc.h"
+#include "support/limits.h"
 
 static void *grow(void *items, size_t *capacity, size_t size) {
-    size_t room = *capacity ? 2 * *capacity : 64;
+    size_t room = *capacity ? 2 * *capacity : SU_LIMIT(64, 1);
     void *grown = su_realloc(items, room * size);
     if (!grown) su_no_memory(room * size);
     *capacity = room;

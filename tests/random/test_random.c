@@ -232,16 +232,21 @@ static bool run_lanes(Case *c, const char *mode, MossModel *model, Lane *lanes, 
         MossSegment segments[4];
         Lane *of[4];
         uint32_t n = 0;
+        int64_t room = moss_program_max_rows(moss_model_program(model));
         bool rest = false;
         for (int i = 0; i < n_lanes; i++) {
             Lane *lane = &lanes[(i + turn) % n_lanes];
             int64_t left = c->T - lane->at, count = rng_chance(rng, 30) ? 1 : rng_between(rng, 1, longest);
             rest = rest || left > 0;
             if (left == 0 || (n_lanes > 1 && rng_chance(rng, 25))) continue;
+            if (count > left) count = left;
+            if (count > room) count = room;
+            if (count == 0) continue;
+            room -= count;
             of[n] = lane;
             segments[n++] = (MossSegment){.state = lane->state,
                                           .tokens = lane->truth->tokens + lane->at,
-                                          .count = (uint32_t)(count < left ? count : left),
+                                          .count = (uint32_t)count,
                                           .logits = (MossLogits)rng_between(rng, MOSS_NO_LOGITS, MOSS_ALL_LOGITS)};
         }
         if (!rest) return true;
