@@ -19,26 +19,33 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
                             .verify = model->verify};
 }
 
-static void print_diags(DrBuild *build) {
+void cli_build_print(DrBuild *build) {
     cli_show(&build->diags);
     build->diags.count = 0;
 }
 
 bool cli_check_output(DrBuild *build, const char *path) {
     if (!su_out_check(path, &build->diags)) return false;
-    print_diags(build);
+    cli_build_print(build);
     return true;
 }
 
 bool cli_build_model(DrBuild *build, const DrBuildOptions *options) {
-    print_diags(build);
+    cli_build_print(build);
     return dr_build_model(build, options);
 }
 
 int cli_build_finish(DrBuild *build, bool ok) {
+    fflush(stdout);
     cli_show(&build->diags);
     dr_build_free(build);
     return ok ? CLI_OK : CLI_FAILED;
+}
+
+int cli_model_command(const char *spec, CliModelOptions *model, CliWork work, void *context) {
+    DrBuild build = {0};
+    DrBuildOptions options = cli_build_options(spec, model);
+    return cli_build_finish(&build, work(&build, &options, context));
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

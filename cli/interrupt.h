@@ -1,4 +1,4 @@
-/* Interruptions: Ctrl-C and SIGTERM while a text is made. */
+/* Interruptions: Ctrl-C and SIGTERM while a prompt is read and a text is made. */
 #ifndef MOSSC_CLI_INTERRUPT_H
 #define MOSSC_CLI_INTERRUPT_H
 

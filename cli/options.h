@@ -80,10 +80,10 @@ typedef struct CliOption {
 #define CLI_OPTION_WEIGHTS(Type, is_needed, about) CLI_ROW_TEXTS(Type, weights, "weights", 'w', "FILE", is_needed, about)
 #define CLI_ABOUT_WEIGHTS "safetensors checkpoint, which may be given several times; or one file of mossc pack"
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
-    CLI_ROW_INT(Type, threads, "threads", 0, "N", 1, 1024,                                                                         \
-                "workers (default: as many as there are CPUs for this process, and its CPU quota pays for); the result does not "  \
-                "depend on "                                                                                                       \
-                "it")
+    CLI_ROW_INT(                                                                                                                   \
+        Type, threads, "threads", 0, "N", 1, 1024,                                                                                 \
+        "number of threads (default: the CPUs that this process may use, within its CPU quota); the result does not depend "       \
+        "on it")
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \
     CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
@@ -121,8 +121,8 @@ typedef struct CliOption {
 
 /* Of the commands that compile. */
 #define CLI_ABOUT_CACHE                                                                                                            \
-    "Compiled kernels are kept in $MOSSC_CACHE_DIR, else $XDG_CACHE_HOME/mossc/kernels, else ~/.cache/mossc/kernels, up to "       \
-    "$MOSSC_CACHE_SIZE MiB (default 64); what was used least recently goes first."
+    "Compiled kernels are stored in $MOSSC_CACHE_DIR, else $XDG_CACHE_HOME/mossc/kernels, else ~/.cache/mossc/kernels, up to "     \
+    "$MOSSC_CACHE_SIZE MiB (default 64); the least recently used ones are removed first."
 
 extern const char *const cli_isa_words[]; /* NULL-terminated; "best" first */
 extern const char *const cli_debugger_words[]; /* NULL-terminated; by CgDebugger */

@@ -15,21 +15,13 @@ static MossError no_memory(void) {
 
 /* ---------------------------------------------------------------------------------------------- compiling */
 
-/* What the caller's version of the options has; the rest is zero. */
-static MosscCompileOptions all_options(const MosscCompileOptions *given) {
-    MosscCompileOptions options = {0};
-    if (given) memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
-    return options;
-}
-
-static DrBuildOptions build_options(const MosscSpec *spec, const MosscCompileOptions *given) {
-    MosscCompileOptions o = all_options(given);
+static DrBuildOptions build_options(const MosscSpec *spec, const MosscCompileOptions *o) {
     DrBuildOptions options = api_options(spec);
-    options.device = o.device;
-    options.isa = o.isa;
-    options.fast = o.fast;
-    options.cache = o.no_cache ? DR_NO_CACHE : DR_CACHE;
-    options.cache_directory = o.cache_directory;
+    options.device = o->device;
+    options.isa = o->isa;
+    options.fast = o->fast;
+    options.cache = o->no_cache ? DR_NO_CACHE : DR_CACHE;
+    options.cache_directory = o->cache_directory;
     return options;
 }
 
@@ -45,8 +37,12 @@ MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *option
     *out_compiled = NULL;
     MosscCompiled *compiled = su_calloc(1, sizeof *compiled);
     if (!compiled) return no_memory();
-    DrBuildOptions o = build_options(spec, options);
-    bool ok = compile(&compiled->build, &o);
+    MosscCompileOptions all;
+    bool ok = dr_take_ok(&compiled->build, rt_take_sized("MosscCompileOptions", options, &all, sizeof all));
+    if (ok) {
+        DrBuildOptions o = build_options(spec, &all);
+        ok = compile(&compiled->build, &o);
+    }
     MossError error = api_result(&compiled->build, ok, MOSS_BAD_SPEC, diags);
     if (ok)
         *out_compiled = compiled;

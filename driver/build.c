@@ -187,6 +187,13 @@ void dr_build_free(DrBuild *build) {
     *build = (DrBuild){0};
 }
 
+DrBuild dr_build_again(const DrBuild *build) { return (DrBuild){.kind = build->kind, .device = build->device, .gpu = build->gpu}; }
+
+void dr_build_forget(DrBuild *again) {
+    again->device = NULL;
+    dr_build_free(again);
+}
+
 static void add_lines(SuDiags *diags, MossError error) {
     for (const char *line = error.text; *line;) {
         int size = (int)strcspn(line, "\n");

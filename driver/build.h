@@ -92,6 +92,9 @@ bool dr_build_from_memory(DrBuild *build, const DrBuildOptions *options, const c
 
 /* Frees all of it; the build is then as at its start. */
 void dr_build_free(DrBuild *build);
+/* A build that has nothing yet but the device of another one, which still owns it; dr_build_forget frees such a build. */
+DrBuild dr_build_again(const DrBuild *build);
+void dr_build_forget(DrBuild *again);
 
 /* Adds a runtime error to the sink, one for each of its lines. true if there was none. */
 bool dr_moss_ok(SuDiags *diags, MossError error);

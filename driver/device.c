@@ -74,16 +74,16 @@ const DrDeviceKind *dr_kind_of_target(const char *name) {
     return &dr_cpu;
 }
 
-static bool build_target_unguarded(DrBuild *build, const char *name, FeDevice *out_device) {
+static bool build_target_unguarded(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
     build->kind = dr_kind_of_target(name);
-    return build->kind->find_target(build, name, out_device);
+    return build->kind->find_target(build, name, fast, out_device);
 }
 
-bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device) {
+bool dr_build_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
     su_arena_settle(&build->arena);
     SuGuard guard;
     if (SU_CAUGHT(&guard, &build->diags, "finding the target")) return false;
-    bool result = build_target_unguarded(build, name, out_device);
+    bool result = build_target_unguarded(build, name, fast, out_device);
     su_guard_end(&guard);
     return result;
 }

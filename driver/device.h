@@ -16,7 +16,7 @@ typedef enum DrDeviceOption {
     DR_EXPLAIN = 1 << 5,  /* its workers' time is known phase by phase, and what keeps them waiting */
 } DrDeviceOption;
 
-enum { DR_MOST_BURST = 32, DR_TITLE = 160, DR_MOST_FACTS = 8 };
+enum { DR_TITLE = 160, DR_MOST_FACTS = 8 };
 
 /* What is known of a device that is open: for reports. */
 typedef struct DrFacts {
@@ -33,18 +33,28 @@ typedef struct DrFacts {
 /* Takes a file of an artefact, of the model's name and this suffix (".cubin"). */
 typedef bool (*DrWriteFile)(void *context, const char *suffix, const char *bytes, size_t size);
 
+/* What an artefact (driver/artefact/) for a kind of device has of its own. */
+typedef struct DrArtefactKind {
+    const char *templates; /* where its templates are: "cuda/", or "" */
+    const char *runtime;   /* part of the runtime that no other kind needs: "runtime/cuda/"; NULL: none */
+    const char *code;      /* the file with the code, behind the model's name: ".o", ".cubin" */
+    const char *sources;   /* what the compiler is given of it, behind the model's name: ".o" */
+    const char *libraries; /* and the linker: "-lm -pthread" */
+    const char *(*target_name)(const DrBuild *build);
+} DrArtefactKind;
+
 struct DrDeviceKind {
     const char *name;        /* "cpu", "cuda" */
     bool numbered;           /* NAME:N is the N-th, NAME the first */
     unsigned takes;          /* DrDeviceOptions */
     const char *fast_needed; /* why it does not take `fast`; NULL where it does */
     int64_t max_rows;        /* PsOptions.max_rows */
-    uint32_t burst;          /* tokens that are picked and fed before the host looks at them, at most DR_MOST_BURST */
     /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
     bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
-    /* Whether a --target is of this kind, and finding it (build->target, build->gpu, build->kind). out_device: see dr_find_target. */
+    /* Whether a --target is of this kind, and finding it (build->target, build->gpu, build->kind). fast: of CgCudaTarget, for kinds that
+     * take it. out_device: see dr_find_target. */
     bool (*is_target)(const char *name);
-    bool (*find_target)(DrBuild *build, const char *name, FeDevice *out_device);
+    bool (*find_target)(DrBuild *build, const char *name, bool fast, FeDevice *out_device);
     CgTargetName (*target_name)(int index); /* the known ones from 0 on; after the last one the name is NULL */
     /* The code of build->program, looked for in the cache first (NULL: none), into this process or build->device. */
     bool (*compile)(DrBuild *build, const DrBuildOptions *options, CgCache *cache);
@@ -53,6 +63,7 @@ struct DrDeviceKind {
     bool (*print)(DrBuild *build, int form, FILE *out);
     /* The files that an artefact has in place of an object, whose tables are named after `symbol`. NULL: it has an object. */
     bool (*write_code)(DrBuild *build, const char *symbol, DrWriteFile write, void *context);
+    DrArtefactKind artefact;
     void (*describe)(const DrBuild *build, DrFacts *out);
 };
 
@@ -70,7 +81,7 @@ bool dr_build_device(DrBuild *build, const DrBuildOptions *options);
 const DrDeviceKind *dr_kind_of_device(const char *name);
 /* The kind whose targets have such names; the first where none has. */
 const DrDeviceKind *dr_kind_of_target(const char *name);
-/* Finds a target of any kind: code is then made for it, and not run. out_device may be NULL. */
-bool dr_build_target(DrBuild *build, const char *name, FeDevice *out_device);
+/* Finds a target of any kind: code is then made for it, and not run. fast: DrBuildOptions.fast. out_device may be NULL. */
+bool dr_build_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device);
 
 #endif

@@ -9,7 +9,8 @@ static bool is_target(const char *name) {
     return true; /* whatever no other kind knows: its own message says what there is */
 }
 
-static bool find_target(DrBuild *build, const char *name, FeDevice *out_device) {
+static bool find_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
+    (void)fast; /* a CPU always gives the same bits */
     build->has_target = dr_find_target(name, &build->arena, &build->target, out_device, &build->diags);
     return build->has_target;
 }
@@ -44,16 +45,18 @@ static void describe(const DrBuild *build, DrFacts *out) {
     out->items[1].key = "vector_lanes", out->items[1].number = build->target.vector_lanes;
 }
 
+static const char *name_of_target(const DrBuild *build) { return build->target.name; }
+
 const DrDeviceKind dr_cpu = {
     .name = "cpu",
     .takes = DR_ISA | DR_DEBUGGER | DR_THREADS | DR_CPUS | DR_EXPLAIN,
     .fast_needed = "--fast is for --device cuda: a CPU always gives the same bits",
-    .burst = 1,
     .is_target = is_target,
     .find_target = find_target,
     .target_name = target_name,
     .compile = compile,
     .forms = forms,
     .print = print,
+    .artefact = {.templates = "", .code = ".o", .sources = ".o", .libraries = "-lm -pthread", .target_name = name_of_target},
     .describe = describe,
 };

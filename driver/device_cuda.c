@@ -15,9 +15,11 @@ static bool open_gpu(DrBuild *build, int ordinal, const DrBuildOptions *options)
     return true;
 }
 
-static bool find_target(DrBuild *build, const char *name, FeDevice *out_device) {
+static bool find_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
     if (out_device) *out_device = (FeDevice){0};
-    return cg_cuda_target_by_name(name, &build->gpu, &build->diags);
+    if (!cg_cuda_target_by_name(name, &build->gpu, &build->diags)) return false;
+    build->gpu.fast = fast;
+    return true;
 }
 
 static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cache) {
@@ -77,6 +79,8 @@ static bool write_code(DrBuild *build, const char *symbol, DrWriteFile write, vo
     return ok;
 }
 
+static const char *name_of_target(const DrBuild *build) { return build->gpu.name; }
+
 /* ---------------------------------------------------------------------------------------------- what is told of it */
 
 static void describe(const DrBuild *build, DrFacts *out) {
@@ -101,7 +105,6 @@ const DrDeviceKind dr_cuda = {
     .numbered = true,
     .takes = DR_FAST,
     .max_rows = CG_CUDA_MAX_ROWS,
-    .burst = DR_MOST_BURST,
     .open = open_gpu,
     .is_target = cg_cuda_is_target,
     .find_target = find_target,
@@ -110,5 +113,11 @@ const DrDeviceKind dr_cuda = {
     .forms = forms,
     .print = print,
     .write_code = write_code,
+    .artefact = {.templates = "cuda/",
+                 .runtime = "runtime/cuda/",
+                 .code = ".cubin",
+                 .sources = ".c mossrt/runtime/cuda/*.c",
+                 .libraries = "-lm -ldl -pthread",
+                 .target_name = name_of_target},
     .describe = describe,
 };

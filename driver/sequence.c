@@ -15,12 +15,11 @@ bool dr_state_end(DrBuild *build, const MossState *state, const char *state_out)
     return !state_out || dr_take_ok(build, moss_state_save(state, state_out));
 }
 
-bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, const DrProgress *progress,
+bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, RtPromptRead read, void *context,
                     MossState **out_state, RtPromptCacheStats *out_stats) {
     RtPromptCache *cache = rt_prompt_cache_open(build->model, options, &build->diags);
     if (!cache) return false;
-    MossError error =
-        rt_prompt_cache_feed(cache, prompt->tokens, prompt->count, prompt->chunk, progress->update, progress->context, out_state);
+    MossError error = rt_prompt_cache_feed(cache, prompt->tokens, prompt->count, prompt->chunk, read, context, out_state);
     *out_stats = rt_prompt_cache_stats(cache);
     rt_prompt_cache_close(cache);
     if (out_stats->error.code != MOSS_OK)

@@ -21,8 +21,8 @@ typedef struct DrPrompt {
     uint32_t chunk; /* of moss_feed */
 } DrPrompt;
 
-/* The state after the prompt, by way of a cache. Warns when the cache cannot be written. */
-bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, const DrProgress *progress,
+/* The state after the prompt, by way of a cache; `read` and context as in rt_prompt_cache_feed. Warns when the cache cannot be written. */
+bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const DrPrompt *prompt, RtPromptRead read, void *context,
                     MossState **out_state, RtPromptCacheStats *out_stats);
 
 /* Adds the error that logits are not finite, with the position and the block where that arose: found by feeding `tokens` again, to a

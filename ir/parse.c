@@ -335,7 +335,8 @@ static bool parse_node(Parser *p) {
 static bool parse_role(Parser *p, bool row) {
     int role = 0;
     while (role < IR_ROLE_COUNT && !at_word(p, ir_role_info((IrRole)role)->name)) role++;
-    if (role == IR_ROLE_COUNT || ir_role_info((IrRole)role)->row != row) return FAIL(p, "%s is no role here", p->token.text);
+    if (role == IR_ROLE_COUNT || ir_role_info((IrRole)role)->row != row)
+        return FAIL(p, "expected a role for '%s', got %s", row ? "row" : "roles", p->token.text);
     PendingRole pending = {.region = p->region, .role = (IrRole)role, .span = p->token.span};
     if (!advance(p) || !take_sign(p, '=')) return false;
     bool neg_exp = at_word(p, "neg_exp");

@@ -76,7 +76,8 @@ static bool check_tensors(const Verify *v) {
 
 static bool weight_shape_is_sound(const PgWeight *w) {
     return w->planes >= 1 && dim_is_sound(w->planes) && w->O >= 1 && dim_is_sound(w->O) && w->K >= 1 && dim_is_sound(w->K) &&
-           (w->pack != PG_VECTOR || w->K == 1);
+           (w->pack != PG_VECTOR || w->K == 1) && dim_is_sound(w->first) && dim_is_sound(w->rows) && dim_is_sound(w->times) &&
+           pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
 }
 
 /* Everything may lie as floats; panels also in their tensor's dtype. */
@@ -93,13 +94,13 @@ static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
     if (w->pack > PG_CHANNELS || w->negexp > 1) return bad(v, "weight %u (%s) is packed in an unknown way", i, name);
     if (!dtype_is_sound(p, w)) return bad(v, "weight %u (%s) has dtype %u, which its pack does not take", i, name, w->dtype);
     uint64_t elements;
-    if (!weight_shape_is_sound(w) || !su_mul((uint64_t)w->planes * (uint64_t)w->O, (uint64_t)w->K, &elements) ||
+    if (!weight_shape_is_sound(w) || !su_mul((uint64_t)w->planes * (uint64_t)pg_weight_rows(w), (uint64_t)w->K, &elements) ||
         elements != elements_of(&p->tensors[w->tensor]))
         return bad(v, "weight %u (%s) has another number of elements than its tensor", i, name);
     if (w->bytes != pg_weight_bytes(w))
         return bad(v, "weight %u (%s) has %" PRIu64 " bytes, expected %" PRIu64, i, name, w->bytes, pg_weight_bytes(w));
     uint64_t align = w->pack == PG_PANELS ? PANEL_ALIGN : ALIGN;
-    if (w->offset % align != 0) return bad(v, "weight %u (%s) lies at no multiple of %" PRIu64, i, name, align);
+    if (w->offset % align != 0) return bad(v, "weight %u (%s) is not at a multiple of %" PRIu64, i, name, align);
     if (w->offset < end) return bad(v, "weight %u (%s) overlaps the one before it", i, name);
     if (w->offset > p->weight_bytes || w->bytes > p->weight_bytes - w->offset)
         return bad(v, "weight %u (%s) ends beyond the %" PRIu64 " bytes of all weights", i, name, p->weight_bytes);
@@ -123,7 +124,7 @@ static bool check_states(const Verify *v) {
         const PgState *s = &p->states[i];
         if (s->name == NULL) return bad(v, "state %u has no name", i);
         if (s->offset % ALIGN != 0 || s->offset < end)
-            return bad(v, "state %s overlaps the one before it or lies at no multiple of 64", s->name);
+            return bad(v, "state %s overlaps the one before it or is not at a multiple of 64", s->name);
         if (s->offset > p->state_bytes || s->bytes > p->state_bytes - s->offset)
             return bad(v, "state %s ends beyond the %" PRIu64 " bytes of a state", s->name, p->state_bytes);
         end = s->offset + s->bytes;
@@ -176,7 +177,7 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
         before = steps[n].kind;
     }
     if (n > 0 && k->kind != PG_LINEAR && k->kind != PG_COMBINE)
-        return bad(v, "kernel %u has an epilogue, but is no linear or sum", i);
+        return bad(v, "kernel %u has an epilogue, but is neither a linear layer nor a sum", i);
     if (pg_does(k, PG_STEP_WEIGHTED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
     if (k->kind == PG_COMBINE && (n == 0 || !pg_step_sums(steps) || pg_does(k, PG_STEP_LOGITS)))
         return bad(v, "kernel %u sums experts: its epilogue must begin with a sum and end with its y", i);
@@ -188,7 +189,7 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
 static bool check_kernels(const Verify *v) {
     for (uint32_t i = 0; i < v->program->n_kernels && v->program->kernels != NULL; i++) {
         const PgKernel *k = &v->program->kernels[i];
-        if (!words_are_known(k)) return bad(v, "kernel %u has a kind, mode, layout or word that is none", i);
+        if (!words_are_known(k)) return bad(v, "kernel %u has an unknown kind, mode, layout or word", i);
         if (!sizes_are_sound(k)) return bad(v, "kernel %u has a size out of range", i);
         if (k->rope && k->rope_table >= v->program->n_ropes)
             return bad(v, "kernel %u reads rope %" PRId64 ", expected one of %u", i, k->rope_table, v->program->n_ropes);
@@ -285,6 +286,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_COMBINE:
     case PG_ELEMENTWISE:
     case PG_SLICE:
+    case PG_REPEAT:
     case PG_SOFTMAX:
     case PG_SELECT:
     case PG_GATES:
@@ -333,12 +335,12 @@ static void bounds_of(const Verify *v, PgMode mode, uint64_t out[2]) {
 static bool check_ref(const Verify *v, PgMode mode, const PgPhase *p, int slot) {
     const PgRef *ref = &p->operands[slot];
     const PgStep *step = &v->program->steps[mode];
-    if (ref->space > PG_STATE) return bad_phase(v, mode, p, "operand %d lies in no space", slot);
+    if (ref->space > PG_STATE) return bad_phase(v, mode, p, "operand %d is in an unknown space", slot);
     if (ref->space == PG_NOWHERE)
-        return ref->per_row == 0 && ref->fixed == 0 ? true
-                                                    : bad_phase(v, mode, p, "operand %d lies nowhere, yet has a place", slot);
+        return ref->per_row == 0 && ref->fixed == 0 ? true : bad_phase(v, mode, p, "operand %d is absent, but has an offset", slot);
     if (ref->per_row % ALIGN != 0 || ref->fixed % ALIGN != 0 || (ref->per_row != 0 && (ref->space != PG_ARENA || mode == PG_ROW)))
-        return bad_phase(v, mode, p, "operand %d lies at no multiple of 64, or grows with rows where nothing does", slot);
+        return bad_phase(v, mode, p, "operand %d is not at a multiple of 64, or grows with rows outside the arena of a block",
+                         slot);
     uint64_t ends[] = {
         [PG_NOWHERE] = 0, [PG_ARENA] = 0, [PG_WEIGHTS] = v->program->weight_bytes, [PG_STATE] = v->program->state_bytes};
     if (ref->space == PG_ARENA ? ref->per_row > step->arena_per_row || !size_is_sound(ref->fixed) || ref->fixed > step->arena_fixed
@@ -387,16 +389,18 @@ static PgSpace space_of(PgForm form) {
 /* An operand that is there, against its form. */
 static bool check_form(const Verify *v, PgMode mode, const PgPhase *p, const PgOperand *o) {
     const PgRef *ref = &p->operands[o->slot];
-    if (ref->space != (uint64_t)space_of(o->form)) return bad_phase(v, mode, p, "operand %s lies in the wrong space", o->name);
+    if (ref->space != (uint64_t)space_of(o->form)) return bad_phase(v, mode, p, "operand %s is in the wrong space", o->name);
     switch (space_of(o->form)) {
     case PG_ARENA: return fits_arena(v, mode, ref, o) ? true : bad_phase(v, mode, p, "operand %s ends beyond the arena", o->name);
     case PG_WEIGHTS:
         return fits_weight(pg_operand_weight(v->program, ref), o, kernel_of(v, p))
                    ? true
-                   : bad_phase(v, mode, p, "operand %s is no weight of the shape, pack and dtype that the kernel reads", o->name);
+                   : bad_phase(v, mode, p, "operand %s is not a weight of the shape, pack and dtype that the kernel reads",
+                               o->name);
     case PG_STATE:
-        return fits_state(v, ref, o) ? true
-                                     : bad_phase(v, mode, p, "operand %s is no state of the size that the kernel keeps", o->name);
+        return fits_state(v, ref, o)
+                   ? true
+                   : bad_phase(v, mode, p, "operand %s is not a state of the size that the kernel keeps", o->name);
     case PG_NOWHERE: break;
     }
     return true;
@@ -419,7 +423,7 @@ static bool check_operands_of(const Verify *v, PgMode mode, uint32_t i) {
     }
     for (int slot = 0; slot < PG_MAX_OPERANDS; slot++)
         if (p->operands[slot].space != PG_NOWHERE && !known[slot])
-            return bad_phase(v, mode, p, "operand %d is none of its kernel", slot);
+            return bad_phase(v, mode, p, "operand %d does not belong to its kernel", slot);
     return true;
 }
 

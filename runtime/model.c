@@ -113,22 +113,26 @@ static bool all_zero(const void *memory, size_t size) {
     return true;
 }
 
-MossError rt_take_options(const MossOptions *given, MossOptions *out_options) {
-    const size_t known = sizeof *out_options;
-    *out_options = (MossOptions){.size = known};
+MossError rt_take_sized(const char *name, const void *given, void *out, size_t known) {
+    size_t size = known;
+    memset(out, 0, known);
+    memcpy(out, &known, sizeof known);
     if (!given) return (MossError){.code = MOSS_OK};
-    size_t size = given->size;
-    if (size < sizeof given->size)
-        return rt_error(MOSS_BAD_INPUT, "MossOptions.size is %zu; expected sizeof(MossOptions), %zu", size, known);
+    memcpy(&size, given, sizeof size);
+    if (size < sizeof size) return rt_error(MOSS_BAD_INPUT, "%s.size is %zu; expected sizeof(%s), %zu", name, size, name, known);
     if (size > known && !all_zero((const char *)given + known, size - known)) {
         return rt_error(MOSS_BAD_INPUT,
-                        "MossOptions.size is %zu, of a later moss.h than this library's (%zu), and an option that only"
-                        " the later one has is set: use a later library",
-                        size, known);
+                        "%s.size is %zu, of a later header than this library's (%zu), and an option that only the later one has"
+                        " is set: use a later library",
+                        name, size, known);
     }
-    memcpy(out_options, given, size < known ? size : known);
-    out_options->size = known;
+    memcpy(out, given, size < known ? size : known);
+    memcpy(out, &known, sizeof known);
     return (MossError){.code = MOSS_OK};
+}
+
+MossError rt_take_options(const MossOptions *given, MossOptions *out_options) {
+    return rt_take_sized("MossOptions", given, out_options, sizeof *out_options);
 }
 
 static MossError no_model(const PgProgram *program) {

@@ -119,10 +119,11 @@ MossError rt_failure(const SuFailure *failure);
 
 /* The workers that options ask for. NULL: no memory. */
 RtWorkers *rt_model_workers(const MossOptions *options);
-/* A model without weights. */
-/* What the caller's version of the options has; the rest, and all of it for NULL, is zero. MOSS_BAD_INPUT: of no version that this one
- * understands. */
+/* Options whose first member is their size: out[known] gets what the caller's version of them has; the rest, and all of it for NULL, is
+ * zero. `name` is the type's. MOSS_BAD_INPUT: of no version that this one understands. */
+MossError rt_take_sized(const char *name, const void *given, void *out, size_t known);
 MossError rt_take_options(const MossOptions *given, MossOptions *out_options);
+/* A model without weights. */
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
 /* A model of a packed file, whose mapping it takes; it is closed on failure. */
 MossError rt_model_of_packed(const PgProgram *program, const PgCode *codes, RtPacked *packed, const char *path,

@@ -117,30 +117,32 @@ static void store(RtPromptCache *cache, const SuDigest *name, const MossState *s
 }
 
 /* Feeds what the state has not seen, up to each place where one is to be stored. */
-static MossError feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
-                      void *progress_context, MossState *state) {
-    size_t at = (size_t)moss_state_position(state);
+static MossError feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, RtPromptRead read, void *context,
+                      MossState *state) {
+    size_t at = (size_t)moss_state_position(state), most = (size_t)cache->model->program->max_rows;
     SuDigestStream *stream = start_name(cache);
     su_digest_add(stream, tokens, at * sizeof *tokens);
     MossError error = {.code = MOSS_OK};
-    while (at < count && error.code == MOSS_OK) {
+    bool go = at == 0 || !read || read(context, at, count);
+    while (go && at < count && error.code == MOSS_OK) {
         size_t every = cache->options.every, n = every - at % every;
         n = n < count - at ? n : count - at;
+        n = n < most ? n : most; /* so that `read` is asked often */
         error = moss_feed(cache->model, state, tokens + at, n, chunk);
         su_digest_add(stream, tokens + at, n * sizeof *tokens);
         at += n;
-        if (error.code == MOSS_OK) {
+        if (error.code == MOSS_OK && (at % every == 0 || at == count)) {
             SuDigest name = su_digest_now(stream);
             store(cache, &name, state);
         }
-        if (progress) progress(progress_context, at, count);
+        go = !read || read(context, at, count);
     }
     su_digest_end(stream);
     return error;
 }
 
 static MossError prompt_cache_feed_unguarded(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk,
-                                             MossProgress progress, void *progress_context, MossState **out_state) {
+                                             RtPromptRead read, void *context, MossState **out_state) {
     MossError error = {.code = MOSS_OK};
     MossState *state = find(cache, tokens, count);
     *out_state = NULL;
@@ -148,7 +150,7 @@ static MossError prompt_cache_feed_unguarded(RtPromptCache *cache, const int32_t
         cache->stats.reused += (size_t)moss_state_position(state);
     else
         error = moss_state_create(cache->model, &state);
-    if (error.code == MOSS_OK) error = feed(cache, tokens, count, chunk, progress, progress_context, state);
+    if (error.code == MOSS_OK) error = feed(cache, tokens, count, chunk, read, context, state);
     if (error.code != MOSS_OK) {
         moss_state_free(state);
         return error;
@@ -157,12 +159,12 @@ static MossError prompt_cache_feed_unguarded(RtPromptCache *cache, const int32_t
     return error;
 }
 
-MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
-                               void *progress_context, MossState **out_state) {
+MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, RtPromptRead read,
+                               void *context, MossState **out_state) {
     *out_state = NULL;
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "feeding a prompt")) return rt_failure(&guard.failure);
-    MossError result = prompt_cache_feed_unguarded(cache, tokens, count, chunk, progress, progress_context, out_state);
+    MossError result = prompt_cache_feed_unguarded(cache, tokens, count, chunk, read, context, out_state);
     su_guard_end(&guard);
     return result;
 }

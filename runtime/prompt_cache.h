@@ -34,9 +34,13 @@ RtPromptCache *rt_prompt_cache_open(MossModel *model, const RtPromptCacheOptions
 void rt_prompt_cache_close(RtPromptCache *cache);
 RtPromptCacheStats rt_prompt_cache_stats(const RtPromptCache *cache);
 
+/* Called when `done` of `total` tokens are read, at first those that were reused, if any. false: enough. */
+typedef bool (*RtPromptRead)(void *context, size_t done, size_t total);
+
 /* Makes the state after tokens[count], count ≥ 1: from the longest prefix in the directory, the rest by moss_feed with `chunk`.
- * moss_state_logits are those of the last token, and its bits those of feeding all. `progress` may be NULL: told tokens. */
-MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, MossProgress progress,
-                               void *progress_context, MossState **out_state);
+ * moss_state_logits are those of the last token, and its bits those of feeding all. `read` may be NULL; where it says that it is enough,
+ * the state is the one after the tokens that it was told of. */
+MossError rt_prompt_cache_feed(RtPromptCache *cache, const int32_t *tokens, size_t count, uint32_t chunk, RtPromptRead read,
+                               void *context, MossState **out_state);
 
 #endif

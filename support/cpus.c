@@ -18,9 +18,9 @@ static int cpus_of(long long quota, long long period) {
 }
 
 /* Reads a line of a small file; false: it is not there. */
-static bool read_line(const char *folder, const char *name, char *line, int size) {
+static bool read_line(const char *directory, const char *name, char *line, int size) {
     char path[PATH + 64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = fopen(path, "re");
     if (!file) return false;
     bool ok = fgets(line, size, file) != NULL;
@@ -29,28 +29,28 @@ static bool read_line(const char *folder, const char *name, char *line, int size
 }
 
 /* What one group sets. */
-static int quota_of_group(const char *folder) {
+static int quota_of_group(const char *directory) {
     char line[64];
     long long quota, period;
-    if (read_line(folder, "cpu.max", line, sizeof line)) /* "max 100000" or "150000 100000" */
+    if (read_line(directory, "cpu.max", line, sizeof line)) /* "max 100000" or "150000 100000" */
         return sscanf(line, "%lld %lld", &quota, &period) == 2 ? cpus_of(quota, period) : 0;
-    if (!read_line(folder, "cpu.cfs_quota_us", line, sizeof line)) return 0;
+    if (!read_line(directory, "cpu.cfs_quota_us", line, sizeof line)) return 0;
     quota = atoll(line); /* -1: none */
-    return read_line(folder, "cpu.cfs_period_us", line, sizeof line) ? cpus_of(quota, atoll(line)) : 0;
+    return read_line(directory, "cpu.cfs_period_us", line, sizeof line) ? cpus_of(quota, atoll(line)) : 0;
 }
 
 static int least(int a, int b) { return !a || (b && b < a) ? b : a; }
 
 /* The least of a group and those above it. Within a container the path may be that of the host: parts that are not there set none. */
 static int quota_along(const char *root, const char *mount, const char *group) {
-    char folder[PATH];
-    int bound = 0, top = snprintf(folder, sizeof folder, "%s%s", root, mount);
-    int size = snprintf(folder, sizeof folder, "%s%s%s", root, mount, group);
-    if (size >= (int)sizeof folder) return 0;
+    char directory[PATH];
+    int bound = 0, top = snprintf(directory, sizeof directory, "%s%s", root, mount);
+    int size = snprintf(directory, sizeof directory, "%s%s%s", root, mount, group);
+    if (size >= (int)sizeof directory) return 0;
     for (;;) {
-        bound = least(bound, quota_of_group(folder));
-        char *slash = strrchr(folder, '/');
-        if (!slash || slash < folder + top) return bound;
+        bound = least(bound, quota_of_group(directory));
+        char *slash = strrchr(directory, '/');
+        if (!slash || slash < directory + top) return bound;
         *slash = '\0';
     }
 }

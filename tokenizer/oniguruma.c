@@ -34,7 +34,7 @@ static const char *property(Scan *s) {
     bool known = peek(s, 2) == '{' && is_in(peek(s, i), "LMNPSZC");
     i++;
     if (known && is_in(peek(s, i), "abcdefiklmnopstu")) i++;
-    if (!known || peek(s, i) != '}') return "a property that is no general category";
+    if (!known || peek(s, i) != '}') return "a property that is not a general category";
     copy(s, i + 1);
     return NULL;
 }

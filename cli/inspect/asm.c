@@ -31,7 +31,7 @@ static int no_such_form(const CliCommand *command, const DrDeviceKind *kind, con
 }
 
 static bool find_target(DrBuild *build, const AsmOptions *o) {
-    if (!o->isa) return dr_build_target(build, o->target, NULL);
+    if (!o->isa) return dr_build_target(build, o->target, false, NULL);
     build->has_target = cg_target_host(cli_isa_words[o->isa], &build->target, &build->diags);
     return build->has_target;
 }
@@ -64,9 +64,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     int form = find_form(kind, o.form);
     if (form < 0) return no_such_form(command, kind, &o);
-    bool ok = print_code(&build, &options, &o, form);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_build_finish(&build, print_code(&build, &options, &o, form));
 }
 
 const CliCommand cli_asm = {

@@ -194,7 +194,6 @@ static int check_one(const char *path, const CheckOptions *o) {
         print_json(&report, path, o->position, &build.diags, ok);
     else if (ok)
         print_table(&report, path, o->position, &build.arena);
-    fflush(stdout); /* keeps table and messages in order where both go to one place */
     return cli_build_finish(&build, ok);
 }
 

@@ -47,7 +47,9 @@ static void print_json(const DrBuild *build, const ExplainOptions *o, const MsEx
     cli_json_print(root);
 }
 
-static bool explain(DrBuild *build, const DrBuildOptions *options, const ExplainOptions *o) {
+/* A CliWork. */
+static bool explain(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const ExplainOptions *o = context;
     PgWork token, prompt;
     if (!dr_build_device(build, options) || !dr_build_spec(build, options) || !dr_build_graph(build) ||
         !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
@@ -88,27 +90,22 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(
             command, "it explains steps of a CPU; `mossc bench --device %s --limits` holds a GPU's against its limits", kind->name);
     }
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    bool ok = explain(&build, &options, &o);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, explain, &o);
 }
 
 const CliCommand cli_explain = {
     .name = "explain",
     .summary = "show what each phase of a step costs, and its bottleneck",
     .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]...",
-    .about =
-        "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for a prompt "
-        "this prints them, blocks that are alike as one: the spec's line, how often they occur, FLOPs and exps, the bytes of "
-        "weights, states and activations, the kernel (as `mossc asm` and profilers name it). Of experts those count that are "
-        "expected to be chosen: of E, if each of R tokens picks k, E (1 - (1 - k/E)^R).\n\n"
-        "--measure runs both steps, after a warm-up, R times in turn without and with looking at the clock in every phase, and "
-        "prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the limits of "
-        "this machine (see `mossc limits`; measured in every round) allow, and the bottleneck: reading, multiply-adds, exp, "
-        "waiting, "
-        "or that there is too little to do. docs/explain.md has examples and the keys of the JSON object.",
+    .about = "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
+             "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "
+             "and exps, the bytes of weights, states and activations, and the kernel (by the name that `mossc asm` and "
+             "profilers show). Experts are counted by how many are expected to be chosen: of E, if each of R tokens picks k, E "
+             "(1 - (1 - k/E)^R).\n\n"
+             "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
+             "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "
+             "limits of this machine allow (see `mossc limits`; measured in every round), and the bottleneck: reading, "
+             "multiply-adds, exp, waiting, or too little work. docs/explain.md has examples and the keys of the JSON object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"
                 "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",

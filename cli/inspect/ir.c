@@ -119,7 +119,6 @@ static int run(const CliCommand *command, CliArgs *args) {
     DrBuildOptions options = {
         .spec = path, .sets = &o.sets, .off = o.off, .isa = o.isa ? cli_isa_words[o.isa] : NULL, .dump_dir = o.dump_dir};
     bool ok = (!o.dump_dir || dr_make_directory(&build.diags, o.dump_dir)) && print_stage(&build, &options, &o);
-    fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 
@@ -128,9 +127,9 @@ const CliCommand cli_ir = {
     .summary = "print the intermediate representation of a spec, at any stage",
     .synopsis = "SPEC [OPTION]...",
     .about =
-        "Prints the graph, or the program, that a spec becomes, as text. SPEC may also be a file that ends in .mir, holding a "
-        "graph in text form: it is parsed, verified and printed, after the passes if --stage fused is given, or as the program "
-        "that it becomes. A graph that is fused already is taken as it is.",
+        "Prints the graph or the program of a spec as text. SPEC may also be a file that ends in .mir, with a graph in text form: "
+        "it is parsed, verified and printed, after the passes with --stage fused, or as a program with --stage program. A graph "
+        "that is already fused is not changed.",
     .examples = "mossc ir specs/moss-tiny.yaml --stage naive\n"
                 "mossc ir specs/moss-tiny.yaml --stop-after route-fusion\n"
                 "mossc ir specs/moss-tiny.yaml --stage program --dump-dir steps\n"

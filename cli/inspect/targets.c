@@ -12,6 +12,13 @@ typedef struct TargetsOptions {
     bool json;
 } TargetsOptions;
 
+/* Without LLVM no code of a CPU can be made, nor that of a device. */
+static bool has_cpus(void) {
+    size_t count;
+    cg_target_names(&count);
+    return count > 0;
+}
+
 /* ---------------------------------------------------------------------------------------------- tables */
 
 static void print_names(const char *title, const CgTargetName *names, size_t count) {
@@ -44,6 +51,11 @@ static void print_device(const FeDevice *d) {
 static void print_tables(const FeDevice *devices, int n_devices) {
     size_t count;
     const CgTargetName *names = cg_target_names(&count);
+    if (!has_cpus()) {
+        printf("targets: none of CPUs, since this mossc was built without LLVM (-DMOSSC_LLVM=ON)\n");
+        print_gpus();
+        return;
+    }
     print_names("targets:", names, count);
     names = cg_target_extensions(&count);
     print_names("\nextensions, as in aarch64+dotprod+fp16 or cortex-a76+dotprod:", names, count);
@@ -136,7 +148,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     SuDiags diags = {0};
-    int count = dr_known_device_count();
+    int count = has_cpus() ? dr_known_device_count() : 0;
     FeDevice *devices = SU_NEW_ARRAY(&args->arena, FeDevice, (size_t)count);
     bool ok = true;
     for (int i = 0; i < count && ok; i++) ok = dr_known_device(i, &args->arena, &devices[i], &diags);
@@ -152,8 +164,8 @@ const CliCommand cli_targets = {
     .summary = "list what --target takes: processors, GPUs and devices",
     .synopsis = "[OPTION]...",
     .about =
-        "Lists the processors, GPUs and devices that code can be made for. A device is a file that names its cores, caches and "
-        "memory (specs/devices); --target also takes the path of a file of your own, which ends in .yaml.\n\n"
+        "Lists the processors, GPUs and devices that code can be generated for. A device is a file that names its cores, caches "
+        "and memory (specs/devices); --target also takes the path of such a file, which must end in .yaml.\n\n"
         "Weights and states are the same for all of them, and results, to the bit, for all but GPUs.",
     .examples = "mossc targets\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target galaxy-s24-ultra -o out\n",

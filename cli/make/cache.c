@@ -74,9 +74,9 @@ const CliCommand cli_cache = {
     .summary = "show the kernel cache, or empty it",
     .synopsis = "[--clear] [--json]",
     .about = CLI_ABOUT_CACHE
-    "\n\nA kernel is found again by the digest of all that its code depends on: this build of mossc and of LLVM, the processor, "
-    "shapes "
-    "and fusion. It is checked by a digest when it is read and made again if it is damaged. The cache may be emptied or removed at "
+    "\n\nA kernel's key is a digest of everything that its code depends on: this build of mossc and of LLVM, the processor, shapes "
+    "and fusion. A second digest is checked when it is read; a damaged kernel is compiled again. The cache may be emptied or "
+    "removed at "
     "any time.",
     .examples = "mossc cache\n"
                 "mossc cache --clear\n"

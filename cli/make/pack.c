@@ -61,13 +61,12 @@ const CliCommand cli_pack = {
     .name = "pack",
     .summary = "write weights in the form that loads in milliseconds",
     .synopsis = "SPEC -w WEIGHTS... -o F.weights [OPTION]...",
-    .about =
-        "Narrows and lays out the weights as compiled code reads them. The file is given to other commands with -w in place of "
-        "the checkpoints; it is mapped and used in place, so that loading takes milliseconds and several processes share its "
-        "memory. It fits this spec with these --set values, every CPU, and the version of mossc's numerics that it was made "
-        "with; anything else is refused.\n\n"
-        "What describes the tensors is checked by a digest each time; the tensors themselves only with --verify, here or on "
-        "the command that loads them.",
+    .about = "Narrows the weights and writes them in the layout that compiled code reads. Give the file to other commands with "
+             "-w in place of the checkpoints: it is mapped and used in place, so loading takes milliseconds and several "
+             "processes share its memory. The file is valid for this spec with these --set values, for every CPU, and for the "
+             "version of mossc's numerics that wrote it; with anything else it is refused.\n\n"
+             "The descriptions of the tensors are checked by a digest each time; the tensors themselves only with --verify, "
+             "here or on the command that loads them.",
     .examples = "mossc pack specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny.weights\n"
                 "mossc run specs/moss-tiny.yaml -w moss-tiny.weights --prompt 'It was a dark evening'\n"
                 "mossc pack specs/moss-tiny.yaml -w moss-tiny.weights --verify\n",

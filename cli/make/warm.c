@@ -30,7 +30,7 @@ static void report(const DrBuild *build, const char *spec, double ms, bool json)
 
 /* Of the host all that --isa leaves open is found later. */
 static bool find_target(DrBuild *build, const char *target) {
-    return strcmp(target, "host") == 0 || dr_build_target(build, target, NULL);
+    return strcmp(target, "host") == 0 || dr_build_target(build, target, false, NULL);
 }
 
 /* Before any spec is read. */
@@ -47,7 +47,6 @@ static int warm(const char *spec, WarmOptions *o) {
     bool ok = find_target(&build, o->target) && dr_build_spec(&build, &options) && dr_build_graph(&build) &&
               dr_build_program(&build, &options) && dr_build_code(&build, &options);
     if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
-    fflush(stdout);
     return cli_build_finish(&build, ok);
 }
 
@@ -82,11 +81,11 @@ const CliCommand cli_warm = {
     .summary = "compile into the kernel cache, so that later runs start at once",
     .synopsis = "SPEC... [OPTION]...",
     .about =
-        "Compiles each SPEC and keeps its kernels; no weights are needed. Commands that compile do the same as they go: this one "
-        "is for images and machines that shall never compile while somebody waits. Kernels are shared by all specs that have "
-        "them alike. Says how many were made and how many were there. Give the options that the later command will "
-        "have.\n\nA GPU's kernels are kept all together, for one spec and the number of multiprocessors that is usual for its "
-        "architecture: a GPU with another number has them compiled when it is used.\n\n" CLI_ABOUT_CACHE,
+        "Compiles each SPEC and stores its kernels in the cache; no weights are needed. Other commands store what they compile "
+        "too: use this one to prepare an image or a machine, so that later commands need not compile. Specs share kernels that are "
+        "equal. Prints how many kernels were compiled and how many were found in the cache. Give the options that the later "
+        "command will be given.\n\nA GPU's kernels are stored together, for one spec and the usual number of multiprocessors of "
+        "its architecture: a GPU with another number compiles them when it is used.\n\n" CLI_ABOUT_CACHE,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
                 "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"

@@ -3,8 +3,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "cli/measure/gpu.h"
-#include "measure/speed.h"
+#include "cli/measure/meter.h"
 #include "cli/build.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -28,23 +27,10 @@ typedef struct Samples {
 typedef struct Results {
     MsStats compile_ms, cached_ms, load_ms;
     bool has_cached;
-    MsSpeed speed; /* of CPUs */
-    MsGpuSpeed gpu;
+    CliSpeed speed;
 } Results;
 
 /* ---------------------------------------------------------------------------------------------- measuring */
-
-/* A build of its own for the GPU that is open, if one is. */
-static DrBuild start_again(const DrBuild *build) {
-    return (DrBuild){.kind = build->kind, .device = build->device, .gpu = build->gpu};
-}
-
-/* Frees such a build. Its messages are not shown: the last one has the same to say. */
-static void forget(DrBuild *again) {
-    again->diags.count = 0;
-    again->device = NULL;
-    cli_build_finish(again, true);
-}
 
 /* Compiles from the YAML on. Whether the checkpoints fit is seen to on the way, before the slow part, off the clock. */
 static bool compile_once(DrBuild *build, const DrBuildOptions *options, bool check_files, double *out_ms) {
@@ -61,13 +47,13 @@ static bool compile_once(DrBuild *build, const DrBuildOptions *options, bool che
 /* Compiles `repeat` times; the last result stays in `build`. */
 static bool measure_compile(DrBuild *build, const DrBuildOptions *options, const BenchOptions *o, double *out_ms) {
     for (int64_t i = 0;; i++) {
-        DrBuild next = start_again(build);
+        DrBuild next = dr_build_again(build);
         bool ok = compile_once(&next, options, i == 0 && options->weights->count, &out_ms[i]);
         if (!ok || i + 1 == o->repeat) {
             *build = next;
             return ok;
         }
-        forget(&next);
+        dr_build_forget(&next); /* and its messages: the last one has the same to say */
     }
 }
 
@@ -77,11 +63,11 @@ static bool measure_cached(DrBuild *build, const DrBuildOptions *options, const 
     cached.cache = DR_CACHE;
     bool all = true;
     for (int64_t i = -1; i < o->repeat && all; i++) {
-        DrBuild next = start_again(build);
+        DrBuild next = dr_build_again(build);
         double ms = 0;
         all = compile_once(&next, &cached, false, &ms) && (i < 0 || next.kernels_found == next.program->n_kernels);
         if (i >= 0) out_ms[i] = ms;
-        forget(&next);
+        dr_build_forget(&next); /* and its messages: the last one has the same to say */
     }
     if (!all)
         su_warning(&build->diags, (SuSpan){0}, "see `mossc warm`", "no cached_ms: the kernel cache does not store all kernels");
@@ -106,17 +92,6 @@ static double peak_rss_bytes(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-static void add_host_speed(cJSON *root, const DrBuild *build, const MsPlan *plan, const MsSpeed *speed) {
-    cli_json_add_facts(root, build);
-    cli_json_add_stats(root, "prefill_tok_s", speed->prefill_tok_s);
-    cli_json_add_stats(root, "decode_tok_s", speed->decode_tok_s);
-    if (!plan->limits) return;
-    cli_json_add_stats(root, "read_gb_s", speed->read_gb_s);
-    cli_json_add_stats(root, "panel_gflop_s", speed->panel_gflop_s);
-    cli_json_add_stats(root, "prefill_of_bound", speed->prefill_of_bound);
-    cli_json_add_stats(root, "decode_of_bound", speed->decode_of_bound);
-}
-
 static void print_json(const DrBuild *build, const MsPlan *plan, const Results *results) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
@@ -127,19 +102,12 @@ static void print_json(const DrBuild *build, const MsPlan *plan, const Results *
     cli_json_add_stats(root, "compile_ms", results->compile_ms);
     if (results->has_cached) cli_json_add_stats(root, "cached_ms", results->cached_ms);
     cli_json_add_stats(root, "load_ms", results->load_ms);
-    if (build->device)
-        cli_bench_gpu_json(root, build, plan, &results->gpu);
-    else
-        add_host_speed(root, build, plan, &results->speed);
+    cli_meter(build)->add_speed(root, build, plan, &results->speed);
     cJSON_AddNumberToObject(root, "weight_bytes", (double)build->program->weight_bytes);
     cJSON_AddNumberToObject(root, "active_weight_bytes", (double)build->program->active_weight_bytes);
     cJSON_AddNumberToObject(root, "state_bytes", (double)build->program->state_bytes);
     cJSON_AddNumberToObject(root, "peak_rss_bytes", peak_rss_bytes());
     cli_json_print(root);
-}
-
-static void print_stats_row(const char *name, MsStats stats) {
-    printf("  %-22s %12.2f %12.2f %12.2f\n", name, stats.median, stats.min, stats.max);
 }
 
 static void print_heading(const DrBuild *build, const MsPlan *plan) {
@@ -152,29 +120,15 @@ static void print_heading(const DrBuild *build, const MsPlan *plan) {
     printf("  %-22s %12s %12s %12s\n", "", "median", "min", "max");
 }
 
-static void print_host_speed(const MsPlan *plan, const MsSpeed *speed) {
-    print_stats_row("prefill, tokens/s", speed->prefill_tok_s);
-    print_stats_row("decode, tokens/s", speed->decode_tok_s);
-    if (!plan->limits) return;
-    printf("\n");
-    print_stats_row("reading limit, GB/s", speed->read_gb_s);
-    print_stats_row("panel limit, GFLOP/s", speed->panel_gflop_s);
-    print_stats_row("prefill / its bound", speed->prefill_of_bound);
-    print_stats_row("decode / its bound", speed->decode_of_bound);
-}
-
 static void print_table(const DrBuild *build, const MsPlan *plan, const Results *results) {
     char text[CLI_NUMBER];
     double active = (double)build->program->active_weight_bytes;
-    double decode_tok_s = build->device ? results->gpu.decode_tok_s.median : results->speed.decode_tok_s.median;
+    double decode_tok_s = cli_meter(build)->decode_tok_s(&results->speed);
     print_heading(build, plan);
-    print_stats_row("compile, ms", results->compile_ms);
-    if (results->has_cached) print_stats_row("the same, cached, ms", results->cached_ms);
-    print_stats_row("load, ms", results->load_ms);
-    if (build->device)
-        cli_bench_gpu_table(plan, &results->gpu);
-    else
-        print_host_speed(plan, &results->speed);
+    cli_print_speed_row("compile, ms", results->compile_ms);
+    if (results->has_cached) cli_print_speed_row("the same, cached, ms", results->cached_ms);
+    cli_print_speed_row("load, ms", results->load_ms);
+    cli_meter(build)->print_speed(plan, &results->speed);
     printf("\n  %-22s %s\n", "weights", cli_bytes((double)build->program->weight_bytes, text));
     printf("  %-22s %s", "weights a token reads", cli_bytes(active, text));
     if (plan->batch == 1) printf("; decoding reads %s of them a second", cli_bytes(active * decode_tok_s, text));
@@ -201,12 +155,22 @@ static bool measure(DrBuild *build, const DrBuildOptions *options, const BenchOp
         return false;
     results.has_cached = !o->model.no_cache && measure_cached(build, options, o, samples.cached_ms);
     if (!measure_load(build, options, o, samples.load_ms)) return false;
-    if (build->device ? !ms_measure_gpu(build, &plan, &results.gpu) : !ms_measure_speed(build, &plan, &results.speed)) return false;
+    if (!cli_meter(build)->speed(build, &plan, &results.speed)) return false;
     results.compile_ms = ms_stats(samples.compile_ms, n);
     results.cached_ms = ms_stats(samples.cached_ms, n);
     results.load_ms = ms_stats(samples.load_ms, n);
     (o->json ? print_json : print_table)(build, &plan, &results);
     return true;
+}
+
+/* A CliWork. */
+static bool bench(DrBuild *build, const DrBuildOptions *options, void *context) {
+    SuArena arena = {0}; /* of what is measured: builds come and go */
+    DrBuildOptions uncached = *options;
+    uncached.cache = DR_NO_CACHE; /* measure_cached uses it */
+    bool ok = measure(build, &uncached, context, &arena);
+    su_arena_free(&arena);
+    return ok;
 }
 
 static const CliOption table[] = {
@@ -228,12 +192,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    options.cache = DR_NO_CACHE; /* measure_cached uses it */
-    bool ok = measure(&build, &options, &o, &args->arena);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, bench, &o);
 }
 
 const CliCommand cli_bench = {
@@ -252,17 +211,15 @@ const CliCommand cli_bench = {
         "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
         "experts those that its tokens are expected to choose) and its linear layers' FLOPs over the rate of a panel kernel whose "
         "operands "
-        "lie in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.\n\n"
-        "With --device cuda: up to 64 sequences pick their tokens on the GPU, greedily, 32 before the host looks. linear_ms, "
-        "scan_ms, "
-        "other_ms: the prompts' phases, launched one by one, by the GPU's clock. With --limits also: prefill_of_peak, "
-        "linear_of_peak: "
-        "the linear layers' FLOPs over the rate of tensor cores (without any: of multiply-adds) over the time; scan_of_bound: the "
-        "larger of "
-        "bytes over the copy rate and exps over the rate of ex2; decode_of_bandwidth: bytes of weights and states over the copy "
-        "rate over the time; decode_of_bound: for one sequence the time allowed, 1.1 of those bytes' and 1.5 us a phase, over the "
-        "time; "
-        "for more the larger of the bytes' and the FLOPs' time.",
+        "are in the first cache (see mossc limits). prefill_of_bound, decode_of_bound: the bound over the time.\n\n"
+        "With --device cuda up to 64 sequences pick their tokens on the GPU, greedily, 32 before the host reads them. linear_ms, "
+        "scan_ms, other_ms: times of the prompts' phases, launched one by one, by the GPU's clock. With --limits also: "
+        "prefill_of_peak, linear_of_peak: the linear layers' FLOPs over the rate of tensor cores (of multiply-adds where they are "
+        "not "
+        "used) over the time; scan_of_bound: the larger of bytes over the copy rate and exps over the rate of ex2, over the time; "
+        "decode_of_bandwidth: bytes of weights and states over the copy rate over the time; decode_of_bound: for one sequence 1.1 "
+        "times those bytes over the copy rate, plus 1.5 us a phase, over the time; for several sequences the larger of the bytes' "
+        "and the FLOPs' time, over the time.",
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
                 "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
                 "mossc bench specs/mamba-130m.yaml --batch 16 --prefill 32 --limits\n"

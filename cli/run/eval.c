@@ -154,14 +154,16 @@ static bool check_length(DrBuild *build, const EvalOptions *o, const RtTokens *t
                     tokens->count);
 }
 
-static bool evaluate(DrBuild *build, const DrBuildOptions *options, const EvalOptions *o, RtTokens *tokens) {
+/* A CliWork. */
+static bool evaluate(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const EvalOptions *o = context;
+    RtTokens tokens = {0};
     Score score;
-    if (!dr_build_spec(build, options) || !read_text(build, o, tokens, &score) || !check_length(build, o, tokens) ||
-        !cli_build_model(build, options) || !score_text(build, o, tokens, &score)) {
-        return false;
-    }
-    report(&score, o->json);
-    return true;
+    bool ok = dr_build_spec(build, options) && read_text(build, o, &tokens, &score) && check_length(build, o, &tokens) &&
+              cli_build_model(build, options) && score_text(build, o, &tokens, &score);
+    if (ok) report(&score, o->json);
+    rt_tokens_free(&tokens);
+    return ok;
 }
 
 static const CliOption table[] = {
@@ -171,7 +173,7 @@ static const CliOption table[] = {
     CLI_OPTION_KEEP_BOM(EvalOptions),
     CLI_OPTION_NON_FINITE(EvalOptions),
     CLI_ROW_INT(EvalOptions, window, "window", 0, "N", 2, INT32_MAX,
-                "score the text in windows of N tokens, each a sequence of its own, and so texts longer than max_positions"),
+                "score the text in windows of N tokens, each a sequence of its own; for texts longer than max_positions"),
     CLI_ROW_INT(EvalOptions, stride, "stride", 0, "M", 1, INT32_MAX,
                 "begin a window every M tokens (default N - 1); a token is scored in the first window that predicts it"),
     CLI_OPTION_JSON(EvalOptions, "print one JSON object"),
@@ -188,27 +190,21 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.window && o.stride >= o.window)
         return cli_usage_error(command, "--stride: expected less than the window, so that every token is scored, got %lld",
                                (long long)o.stride);
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    RtTokens tokens = {0};
-    bool ok = evaluate(&build, &options, &o, &tokens);
-    rt_tokens_free(&tokens);
-    fflush(stdout);
-    return cli_build_finish(&build, ok);
+    return cli_model_command(args->positionals[0], &o.model, evaluate, &o);
 }
 
 const CliCommand cli_eval = {
     .name = "eval",
     .summary = "measure how well a model predicts a text",
     .synopsis = "SPEC -w WEIGHTS... --text FILE [OPTION]...",
-    .about = "Feeds the text to the model as one sequence and scores every token by what the model had predicted before it: the "
-             "negative logarithm of its probability, in double. The first token is scored if the spec has a bos, which then stands "
-             "before it; without, nothing predicts it and it is left out, with its bytes.\n\n"
-             "nats per token is the mean over scored tokens; perplexity its exponential; bits per byte all nats by log 2 and the "
-             "scored bytes, which does not depend on the tokenizer.\n\n"
-             "With --window the text is cut into windows that overlap, each fed from position 0; of each, what an earlier window "
-             "scored is "
-             "only context. The smaller the stride, the more context every token has, and the longer it takes.",
+    .about =
+        "Feeds the text to the model as one sequence. The score of a token is the negative logarithm of the probability that the "
+        "model gave it before it was fed, in double. If the spec has a bos, it is fed first and the first token is scored too; "
+        "without a bos the first token and its bytes are left out.\n\n"
+        "nats per token is the mean score; perplexity is its exponential; bits per byte is the sum of the scores divided by "
+        "log 2 and by the scored bytes, and does not depend on the tokenizer.\n\n"
+        "With --window the text is cut into overlapping windows, each fed from position 0. Tokens that an earlier window scored "
+        "are only context. A smaller stride gives every token more context and takes longer.",
     .examples = "mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text book.txt\n"
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,

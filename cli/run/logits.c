@@ -161,23 +161,25 @@ static void report(const DrBuild *build, const Job *job) {
     cli_json_print(root);
 }
 
-static bool write_logits(DrBuild *build, const DrBuildOptions *options, Job *job) {
-    const LogitsOptions *o = job->options;
+/* A CliWork. */
+static bool write_logits(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const LogitsOptions *o = context;
+    Job job = {.options = o};
     if (!dr_build_spec(build, options) ||
-        !dr_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job->tokens, &job->count, &build->diags)) {
+        !dr_read_tokens(&build->arena, o->tokens, build->spec.vocab_size, &job.tokens, &job.count, &build->diags)) {
         return false;
     }
     SuOut out;
     if (!cli_check_output(build, o->state_out) || !su_out_open(o->output, &out, &build->diags)) return false;
-    job->out = out.file;
-    cli_npy_header(out.file, job->count, (uint64_t)build->spec.vocab_size);
-    bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, job) : run_reference(build, options, job);
+    job.out = out.file;
+    cli_npy_header(out.file, job.count, (uint64_t)build->spec.vocab_size);
+    bool ok = o->reference == NO_REFERENCE ? run_compiled(build, options, &job) : run_reference(build, options, &job);
     if (!ok) {
         su_out_abort(&out);
         return false;
     }
     if (!su_out_commit(&out, &build->diags)) return false;
-    report(build, job);
+    report(build, &job);
     return true;
 }
 
@@ -194,9 +196,10 @@ static const CliOption table[] = {
     CLI_OPTION_STATE_IN(LogitsOptions),
     CLI_OPTION_STATE_OUT(LogitsOptions),
     CLI_OPTION_CHUNK(LogitsOptions),
-    CLI_ROW_WORD(LogitsOptions, reference, "reference", "BITS", reference_words,
-                 "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; says the smallest gap "
-                 "between the scores of a chosen and an unchosen expert. Slow"),
+    CLI_ROW_WORD(
+        LogitsOptions, reference, "reference", "BITS", reference_words,
+        "use an evaluator instead of compiled code: 32 defines the bits, 64 is computed in double; prints the smallest gap "
+        "between the scores of a chosen and an unchosen expert. Slow"),
     CLI_OPTION_JSON(LogitsOptions, "print one JSON object: tokens, seconds, and min_gap of a reference"),
 };
 
@@ -214,18 +217,16 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "--json prints on standard output: -o and --state-out need files");
     if (cli_is_standard(o.output) && cli_is_standard(o.state_out))
         return cli_usage_error(command, "-o and --state-out cannot both be standard output");
-    DrBuild build = {0};
-    DrBuildOptions options = cli_build_options(args->positionals[0], &o.model);
-    Job job = {.options = &o};
-    return cli_build_finish(&build, write_logits(&build, &options, &job));
+    return cli_model_command(args->positionals[0], &o.model, write_logits, &o);
 }
 
 const CliCommand cli_logits = {
     .name = "logits",
     .summary = "write a model's logits for given tokens to a .npy file",
     .synopsis = "SPEC -w WEIGHTS... --tokens FILE -o OUT.npy [OPTION]...",
-    .about = "Feeds the tokens to the model as one sequence and writes the logits after each. The file appears under its name only "
-             "when it is whole.",
+    .about =
+        "Feeds the tokens to the model as one sequence and writes the logits after each of them. The file appears under its name "
+        "only when it is complete.",
     .examples =
         "mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens ids.txt -o logits.npy\n"
         "echo 73 116 32 | mossc logits specs/moss-tiny.yaml -w models/moss-tiny.safetensors --tokens - -o out.npy --mode decode\n"

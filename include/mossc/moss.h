@@ -9,7 +9,7 @@
  * but for a count of forks.
  *
  * Forks. The child of a fork may use the models and states that it has copies of, and free them: its first step starts the workers anew,
- * as many as can be had. No step may run while another thread forks. A device does not survive a fork: steps, and new states, of a
+ * as many as can be started. No step may run while another thread forks. A device does not survive a fork: steps, and new states, of a
  * model on one give MOSS_DEVICE in the child, which opens its own.
  *
  * Errors are values: MossError.code is MOSS_OK (0) for success, and text says what was wrong and with which file or tensor. Where
@@ -44,7 +44,7 @@ typedef enum MossCode {
     MOSS_BAD_STATE, /* a state file that is damaged, or not of this model */
     MOSS_DEVICE,    /* a GPU, its driver, or its code: missing, unfit, or a call of it failed */
     MOSS_BAD_SPEC,  /* a spec, or an option of compiling it (mossc.h) */
-    MOSS_BUG        /* a mistake of ours, named with its place: please report it */
+    MOSS_BUG        /* a bug in this library, with its place in the source: please report it */
 } MossCode;
 
 typedef struct MossError {
@@ -156,8 +156,8 @@ MOSS_API void moss_state_free(MossState *state);
  * state was loaded or cloned with them. Else NULL. Valid until the next step. */
 MOSS_API const float *moss_state_logits(const MossState *state);
 
-/* Where the sampler of a sequence stands: its seed, and MossSampler.state as it is now. Carried by clones and files, so that a text that
- * is interrupted goes on as if it never was; nothing else reads it. moss_state_random: false, and zeros, when it was never set. */
+/* The sampler of a sequence: its seed, and MossSampler.state as it is now. Clones and files carry it, so that an interrupted text can be
+ * continued with the same tokens; nothing else reads it. moss_state_random gives false, and zeros, when it was never set. */
 MOSS_API void moss_state_set_random(MossState *state, uint64_t seed, uint64_t sampler_state);
 MOSS_API bool moss_state_random(const MossState *state, uint64_t *out_seed, uint64_t *out_sampler_state);
 
@@ -241,7 +241,7 @@ typedef struct MossSequence {
 } MossSequence;
 
 /* Picks a token for every sequence and feeds it, `count` times; *out_count is how often. It is fewer when a sequence has ended, or
- * after an error: then nobody's next token was fed, and the others may be called for again. All states have logits afterwards, but
+ * after an error: then no sequence was fed its next token, and the others may be called for again. All states have logits afterwards, but
  * those that failed (MOSS_NON_FINITE, moss_state_failed); the last of the tokens is the one that failed.
  * MOSS_BAD_INPUT also when no logit of a sequence is a number. */
 MOSS_API MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n,
@@ -302,20 +302,20 @@ MOSS_API void moss_stream_free(MossStream *stream); /* NULL is fine */
 
 /* ---- one text, from prompt to end */
 
-/* A token that was picked, and the text that it adds (a NUL follows; may be empty). false: enough. At the very end token may be -1,
- * with the text U+FFFD for a piece of a character that no token finished. */
+/* Called with a token that was picked, and the text that it adds (a NUL follows; may be empty). false ends the text. At the very end token
+ * may be -1, with the text U+FFFD for a piece of a character that no token finished. */
 typedef bool (*MossText)(void *context, int32_t token, const char *text, size_t size);
 
 typedef enum MossStop {
-    MOSS_STOP_COUNT, /* `count` tokens were told */
-    MOSS_STOP_EOS, /* eos is what would follow; it is neither told nor fed */
-    MOSS_STOP_POSITIONS, /* max_positions: the last token that was told could not be fed */
-    MOSS_STOP_CALLER /* MossText said so; on a device up to 31 more tokens may have been fed */
+    MOSS_STOP_COUNT, /* MossText was called with `count` tokens */
+    MOSS_STOP_EOS, /* eos would be the next token; MossText is not called with it, and it is not fed */
+    MOSS_STOP_POSITIONS, /* max_positions is reached: the last token could not be fed */
+    MOSS_STOP_CALLER /* MossText gave false; on a device up to 31 more tokens may have been fed */
 } MossStop;
 
-/* Goes on with a state that has logits (after moss_feed, or loaded with them): picks, feeds and tells up to `count` tokens. The state
- * then stands after all that was told. out_stop may be NULL. Errors: MOSS_BAD_INPUT, no logits or none that is a number; those of moss_step. What was told
- * before an error stays told. */
+/* Continues a state that has logits (after moss_feed, or loaded with them): picks tokens, feeds them and calls `told` with them, up to `count`
+ * times. The state is then the one after all of these tokens. out_stop may be NULL. Errors: MOSS_BAD_INPUT, the state has no logits or all of
+ * them are NaN; those of moss_step. `told` may have been called before an error. */
 MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                  uint64_t count, MossText told, void *context, MossStop *out_stop);
 

@@ -104,14 +104,14 @@ typedef struct MosscCost {
 
 /* position: how many tokens attention looks back on. The first call takes as long as making the program (milliseconds). */
 MOSSC_API MossError mossc_spec_cost(MosscSpec *spec, int64_t position, MosscCost *out, size_t size);
-/* Of block i; -1: of what stands outside the blocks (embedding, final norm, head). */
+/* Of block i; -1: of the parts outside the blocks (embedding, final norm, head). */
 MOSSC_API MossError mossc_spec_block_cost(MosscSpec *spec, int64_t i, int64_t position, MosscCost *out, size_t size);
 
 /* ---- compiling */
 
 typedef struct MosscCompiled MosscCompiled;
 
-/* All zero but for size is right. Later versions may add to the end. */
+/* All zero but for size is right, as NULL is. size is checked as MossOptions.size is (moss.h). */
 typedef struct MosscCompileOptions {
     size_t size; /* sizeof(MosscCompileOptions) */
     const char *device; /* "cpu" (NULL too), "cuda", "cuda:N" */
@@ -122,7 +122,8 @@ typedef struct MosscCompileOptions {
 } MosscCompileOptions;
 
 /* Makes the code of a spec, in this process or on a GPU, which the result then holds. options and diags may be NULL. MOSS_BAD_SPEC: no
- * program can be made of it, or an option is wrong. MOSS_DEVICE: the device or its compiler. The caller frees the result. */
+ * program can be made of it, or an option is wrong. MOSS_BAD_INPUT: options->size. MOSS_DEVICE: the device or its compiler. The caller
+ * frees the result. */
 MOSSC_API MossError mossc_compile(const MosscSpec *spec, const MosscCompileOptions *options, MosscDiags *diags,
                                   MosscCompiled **out_compiled);
 MOSSC_API void mossc_compiled_free(MosscCompiled *compiled); /* after its models; NULL is fine */
@@ -152,7 +153,7 @@ MOSSC_API MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char
  * moss_tokenizer_free frees it. */
 MOSSC_API MossError mossc_tokenizer_open(const MosscSpec *spec, MosscDiags *diags, MossTokenizer **out_tokenizer);
 
-/* Frees what LLVM holds for the whole process. Nobody has to call it; nothing of mossc.h may be called afterwards. */
+/* Frees what LLVM holds for the whole process. Calling it is optional; no function of mossc.h may be called afterwards. */
 MOSSC_API void mossc_shutdown(void);
 
 #ifdef __cplusplus

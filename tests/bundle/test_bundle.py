@@ -6,6 +6,7 @@ hidden in a mount namespace of this test's own. The GPU is the emulated one.
 """
 import argparse
 import glob
+import json
 import os
 import pathlib
 import re
@@ -65,6 +66,13 @@ def code_for_cpus_is_refused_by_name(machine):
     assert "built without LLVM" in said and "--device cuda" in said, said
 
 
+def gpus_alone_are_targets(machine):
+    said = machine.run(machine.bundle / "run.sh", "mossc", "targets")
+    assert said.startswith("targets: none of CPUs") and "LLVM" in said and "cuda:sm_90" in said, said
+    said = json.loads(machine.run(machine.bundle / "run.sh", "mossc", "targets", "--json"))
+    assert said["targets"] == said["devices"] == [] and "cuda:sm_90" in [gpu["name"] for gpu in said["gpus"]], said
+
+
 def it_runs_with_the_c_library_that_came_along(machine):
     loader = glob.glob(str(machine.bundle / "lib/c/ld-linux-*.so.*"))[0]
     libraries = f"{machine.bundle}/lib/c:{machine.bundle}/lib"
@@ -104,7 +112,7 @@ def main():
     with tempfile.TemporaryDirectory() as cache:
         machine = Machine(options.bundle.resolve(), emulated, cache)
         the_libraries_are_hidden(machine, emulated.parents[1] / "mossc")
-        for test in (it_is_small, code_for_cpus_is_refused_by_name, it_runs_with_the_c_library_that_came_along, without_a_gpu_it_says_so,
+        for test in (it_is_small, code_for_cpus_is_refused_by_name, gpus_alone_are_targets, it_runs_with_the_c_library_that_came_along, without_a_gpu_it_says_so,
                      the_gpu_is_tested, the_gpu_is_measured):
             test(machine)
             print(f"ok      {test.__name__}", flush=True)

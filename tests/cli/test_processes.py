@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import resource
 import signal
 import shutil
@@ -39,7 +40,7 @@ def test_the_first_interruption_ends_the_text(m):
     common = ["run", spec, "-w", "w"]
     for number in (signal.SIGINT, signal.SIGTERM):
         with start(m, *common, *ENDLESS, "--state-out", "s.state") as process:
-            text = os.read(process.stdout.fileno(), 200)  # it writes; nothing is left in a buffer that communicate() passes by
+            text = read_exactly(process, 100)  # it writes
             process.send_signal(number)
             rest, messages = process.communicate(timeout=60)
             assert process.returncode == 0, (number, process.returncode, messages)
@@ -49,6 +50,35 @@ def test_the_first_interruption_ends_the_text(m):
         wanted = m.run(*common, *ENDLESS[:-3], "-n", len(text) + 50, "--no-echo").stdout
         assert text + more == wanted, "the state is the one after the text"
         assert m.left() == ["s.state", "tiny.yaml", "w"]
+
+
+def read_exactly(process, size):
+    """From the pipe itself: nothing is left in a buffer that communicate() passes by."""
+    text = b""
+    while len(text) < size:
+        piece = os.read(process.stdout.fileno(), size - len(text))
+        assert piece, "standard output ended early"
+        text += piece
+    return text
+
+
+def test_an_interruption_ends_the_reading_of_a_prompt(m):
+    spec = tiny(m)
+    prompt = "It was a dark evening. " * 1_000_000  # minutes
+    m.file("prompt", prompt)
+    common = ["run", spec, "-w", "w", "--temp", 1]
+    for options in ([], ["--prompt-cache", "cache", "--cache-every", 1 << 30]):
+        with start(m, *common, *options, "--prompt-file", "prompt", "--state-out", "s.state") as process:
+            read_exactly(process, len(prompt))  # it is printed before it is read
+            process.send_signal(signal.SIGINT)
+            rest, messages = process.communicate(timeout=60)
+            assert process.returncode == 0 and rest == b"", (process.returncode, messages)
+        read, all_tokens = map(int, re.search(rb"prefill (\d+) of (\d+) tokens, .*; decode 0 tokens, .*; interrupted$", messages, re.M).groups())
+        assert 0 < read < all_tokens and all_tokens - len(prompt) in (0, 1), messages
+        m.file("beginning", prompt[: read - (all_tokens - len(prompt))])
+        more = m.run(*common, "-n", 30, "--state-in", "s.state").stdout
+        wanted = m.run(*common, "-n", 30, "--prompt-file", "beginning", "--no-echo").stdout
+        assert more == wanted, "the state is the one after what was read"
 
 
 def test_an_interrupted_json_report_is_whole(m):

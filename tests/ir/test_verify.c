@@ -88,7 +88,7 @@ static void test_logits_are_made(void **state) {
     Rig rig;
     IrGraph *g = make_chain(&rig);
     g->n_nodes = 2; /* a pass dropped the node that makes them */
-    refuse(&rig, "there are no logits");
+    refuse(&rig, "the logits are missing");
 }
 
 int main(void) {

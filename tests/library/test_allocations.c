@@ -281,6 +281,30 @@ static void test_options_of_other_versions(void **state) {
     assert_int_equal(code_with(&o), MOSS_OK);
 }
 
+static MossCode code_of_compiling(const void *given) {
+    MosscCompiled *made;
+    MossCode code = mossc_compile(spec, given, NULL, &made).code;
+    assert_int_equal(made != NULL, code == MOSS_OK);
+    mossc_compiled_free(made);
+    return code;
+}
+
+static void test_options_of_compiling_of_other_versions(void **state) {
+    (void)state;
+    struct {
+        MosscCompileOptions known;
+        uint64_t later;
+    } o = {.known = {.size = sizeof o, .no_cache = true}};
+    assert_int_equal(code_of_compiling(&o), MOSS_OK);
+    o.later = 1;
+    assert_int_equal(code_of_compiling(&o), MOSS_BAD_INPUT);
+    o.known.size = 0;
+    assert_int_equal(code_of_compiling(&o), MOSS_BAD_INPUT);
+    o.known.size = offsetof(MosscCompileOptions, cache_directory); /* an earlier version: what follows is not read */
+    o.known.cache_directory = (const char *)8;
+    assert_int_equal(code_of_compiling(&o), MOSS_OK);
+}
+
 static int prepare(void **state) {
     (void)state;
     if (!mkdtemp(directory)) return -1;
@@ -317,14 +341,23 @@ int main(int argc, char **argv) {
     runs = argc > 1 ? atol(argv[1]) : 16;
     su_set_allocator(&hook);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),       cmocka_unit_test(test_parse_wrong),
-        cmocka_unit_test(test_print_yaml),  cmocka_unit_test(test_print_json),
-        cmocka_unit_test(test_cost),        cmocka_unit_test(test_open_tokenizer),
-        cmocka_unit_test(test_stream),      cmocka_unit_test(test_text),
-        cmocka_unit_test(test_save_state),  cmocka_unit_test(test_load_state),
-        cmocka_unit_test(test_write_fresh), cmocka_unit_test(test_model_fresh),
-        cmocka_unit_test(test_model_open),  cmocka_unit_test(test_pack),
-        cmocka_unit_test(test_compile),     cmocka_unit_test(test_options_of_other_versions),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_parse_wrong),
+        cmocka_unit_test(test_print_yaml),
+        cmocka_unit_test(test_print_json),
+        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_open_tokenizer),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_save_state),
+        cmocka_unit_test(test_load_state),
+        cmocka_unit_test(test_write_fresh),
+        cmocka_unit_test(test_model_fresh),
+        cmocka_unit_test(test_model_open),
+        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_compile),
+        cmocka_unit_test(test_options_of_other_versions),
+        cmocka_unit_test(test_options_of_compiling_of_other_versions),
     };
     return cmocka_run_group_tests_name("allocations", tests, prepare, finish);
 }

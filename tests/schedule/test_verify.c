@@ -124,8 +124,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(narrow_vector, "moss-tiny", "dtype", m->weights[1].dtype = m->weights[0].dtype)                                              \
     M(weight_of_other_size, "moss-tiny", "number of elements", m->weights[0].K++)                                                  \
     M(weight_of_other_bytes, "moss-tiny", "expected", m->weights[0].bytes -= 64)                                                   \
-    M(weight_between_pages, "moss-tiny", "at no multiple of 4096", m->weights[0].offset += 64)                                     \
-    M(vector_between_lines, "moss-tiny", "at no multiple of 64", m->weights[1].offset += 4)                                        \
+    M(weight_between_pages, "moss-tiny", "not at a multiple of 4096", m->weights[0].offset += 64)                                  \
+    M(vector_between_lines, "moss-tiny", "not at a multiple of 64", m->weights[1].offset += 4)                                     \
     M(weights_overlap, "moss-tiny", "overlaps", m->weights[1].offset = 0)                                                          \
     M(weight_beyond_blob, "moss-tiny", "ends beyond", m->program.weight_bytes = m->weights[m->program.n_weights - 1].offset)       \
     M(more_active_than_all, "moss-tiny", "more weights than", m->program.active_weight_bytes = m->program.weight_bytes + 1)        \
@@ -134,8 +134,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(state_beyond_all, "moss-tiny", "ends beyond", m->program.state_bytes -= 64)                                                  \
     M(odd_rope, "mixtral-small", "rope 0", m->ropes[0].dim--)                                                                      \
     M(endless_theta, "mixtral-small", "rope 0", m->ropes[0].theta = 1.0 / 0.0)                                                     \
-    M(unknown_kind, "moss-tiny", "or word that is none", m->kernels[1].kind = PG_KIND_COUNT)                                       \
-    M(unknown_layout, "moss-tiny", "or word that is none", m->kernels[1].y_layout = (PgLayout)9)                                   \
+    M(unknown_kind, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].kind = PG_KIND_COUNT)                      \
+    M(unknown_layout, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].y_layout = (PgLayout)9)                  \
     M(negative_size, "moss-tiny", "size out of range", m->kernels[1].K = -1)                                                       \
     M(more_chosen_than_experts, "moss-tiny", "size out of range", m->kernels[1].k = m->kernels[1].E + 1)                           \
     M(rope_of_no_table, "mixtral-small", "reads rope", kernel_of(m, phase_of(m, PG_ROW, PG_KV_STORE))->rope_table = 1)             \
@@ -154,7 +154,7 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         PgKernel *k = kernel_of(m, phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_RESIDUAL));                                            \
         ((PgEpilogueStep *)(uintptr_t)pg_epilogue_find(&k->epilogue, PG_STEP_RESIDUAL))->scale = 2;                                \
     })                                                                                                                             \
-    M(epilogue_of_a_scan, "moss-tiny", "no linear or sum",                                                                         \
+    M(epilogue_of_a_scan, "moss-tiny", "neither a linear layer nor a sum",                                                         \
       kernel_of(m, phase_of(m, PG_ROW, PG_SCAN))->epilogue.steps[0].kind = PG_STEP_LOGITS)                                         \
     M(two_sums, "moss-tiny", "two sums",                                                                                           \
       kernel_of(m, phase_of(m, PG_BLOCK, PG_COMBINE))->epilogue =                                                                  \
@@ -184,8 +184,8 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
         for (uint32_t i = 0; i < m->program.steps[PG_BLOCK].n_phases; i++)                                                         \
             if (m->phases[PG_BLOCK][i].count == PG_PER_POSITION_BLOCK) m->phases[PG_BLOCK][i].E++;                                 \
     })                                                                                                                             \
-    M(operand_in_no_space, "moss-tiny", "in no space", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].space = 4)            \
-    M(nowhere_with_a_place, "moss-tiny", "yet has a place", phase_of(m, PG_ROW, PG_SCAN)->operands[15].fixed = 64)                 \
+    M(operand_in_no_space, "moss-tiny", "in an unknown space", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].space = 4)    \
+    M(nowhere_with_a_place, "moss-tiny", "absent, but has an offset", phase_of(m, PG_ROW, PG_SCAN)->operands[15].fixed = 64)       \
     M(operand_between_lines, "moss-tiny", "multiple of 64", phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].fixed += 4)      \
     M(growing_weight, "moss-tiny", "multiple of 64", phase_of(m, PG_BLOCK, PG_LINEAR)->operands[PG_LINEAR_W].per_row = 64)         \
     M(operand_beyond_arena, "moss-tiny", "begins beyond",                                                                          \
@@ -199,20 +199,20 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
       phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_RESIDUAL)->operands[PG_LINEAR_RESIDUAL] = (PgRef){0})                               \
     M(history_missing, "moss-tiny", "HISTORY is missing",                                                                          \
       phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY] = (PgRef){0})                                    \
-    M(operand_without_step, "moss-tiny", "is none of its kernel",                                                                  \
+    M(operand_without_step, "moss-tiny", "does not belong to its kernel",                                                          \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_ADDEND] = phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_X])          \
-    M(operand_in_another_space, "moss-tiny", "X lies in the wrong space",                                                          \
+    M(operand_in_another_space, "moss-tiny", "X is in the wrong space",                                                            \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_X] = phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W])               \
     M(y_ends_beyond_arena, "moss-tiny", "ends beyond the arena",                                                                   \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].fixed = m->program.steps[PG_ROW].arena_fixed - 64)                     \
-    M(another_weight, "moss-tiny", "is no weight of the shape",                                                                    \
+    M(another_weight, "moss-tiny", "is not a weight of the shape",                                                                 \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W] = phase_of(m, PG_ROW, PG_EMBED)->operands[PG_EMBED_W])                 \
-    M(weight_of_another_dtype, "moss-tiny", "is no weight of the shape",                                                           \
+    M(weight_of_another_dtype, "moss-tiny", "is not a weight of the shape",                                                        \
       kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->dtype = IR_F32)                                                                \
-    M(state_of_another_size, "moss-tiny", "is no state of the size",                                                               \
+    M(state_of_another_size, "moss-tiny", "is not a state of the size",                                                            \
       phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed =                                                                \
           phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY].fixed)                                       \
-    M(half_a_state, "moss-tiny", "is no state of the size", phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed += 64)     \
+    M(half_a_state, "moss-tiny", "is not a state of the size", phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed += 64)  \
     M(neighbours_write_the_same, "moss-tiny", "of the same stage overlap",                                                         \
       neighbour(m, PG_ROW)->operands[PG_LINEAR_Y] = neighbour(m, PG_ROW)[-1].operands[PG_LINEAR_Y])                                \
     M(neighbour_reads_what_is_written, "moss-tiny", "of the same stage overlap",                                                   \

@@ -1,4 +1,4 @@
-#include "cli/make/artefact/link.h"
+#include "driver/artefact/link.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -21,7 +21,7 @@ static bool run(const char *const *argv) {
     return started && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-const char *cli_artefact_link(const CgTarget *target, const char *object, const char *out) {
+const char *dr_artefact_link(const CgTarget *target, const char *object, const char *out) {
     static const char *const any[] = {"ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "aarch64-linux-gnu-ld", "ld"};
     bool arm = strncmp(target->triple, "aarch64", 7) == 0;
     for (size_t i = 0; i < sizeof any / sizeof *any; i++) {

@@ -1,17 +1,18 @@
-/* Templates are C, CMake and Markdown as they will be, with @WORDS@ (cli/make/artefact/NAME.in); what a word stands for is made here. */
-#include "cli/make/artefact/files.h"
+/* Templates are C, CMake and Markdown as they will be, with @WORDS@ (NAME.in beside this file); what a word stands for is made here. */
+#include "driver/artefact/files.h"
 
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/make/artefact/embedded.h"
+#include "driver/artefact/embedded.h"
+#include "driver/device.h"
 #include "runtime/model.h"
 #include "support/digest.h"
 
 /* ---- names */
 
-const char *cli_artefact_symbol(SuArena *arena, const char *name) {
+const char *dr_artefact_symbol(SuArena *arena, const char *name) {
     char *symbol = su_printf(arena, "%s%s", isdigit((unsigned char)*name) ? "model_" : "", name);
     for (char *c = symbol; *c; c++) *c = isalnum((unsigned char)*c) ? *c : '_';
     return symbol;
@@ -25,23 +26,27 @@ static const char *upper(SuArena *arena, const char *text) {
 
 /* ---- how to build it */
 
-static bool has_bpe(const CliArtefact *a) { return a->spec->tokenizer.kind == FE_TOKENIZER_BPE; }
+/* What the target's kind of device has of its own. */
+static const DrArtefactKind *kind_of(const DrArtefact *a) { return &dr_kind(a->build)->artefact; }
 
-static bool is_arm(const CliArtefact *a) { return a->target && strncmp(a->target->triple, "aarch64", 7) == 0; }
+static bool has_bpe(const DrArtefact *a) { return a->build->spec.tokenizer.kind == FE_TOKENIZER_BPE; }
+
+static bool is_arm(const DrArtefact *a) { return a->build->has_target && strncmp(a->build->target.triple, "aarch64", 7) == 0; }
 
 #define BUILD_FLAGS "-O2 -ffp-contract=off -ffunction-sections -Wl,--gc-sections -D_GNU_SOURCE -I. -Imossrt"
 
-static const char *build_line(SuArena *arena, const CliArtefact *a, const char *compiler) {
-    const char *code = a->gpu ? ".c mossrt/runtime/cuda/*.c" : ".o", *libraries = a->gpu ? "-lm -ldl -pthread" : "-lm -pthread";
-    return su_printf(arena, "%s " BUILD_FLAGS " -o %s main.c %s%s mossrt/*/*.c %s", compiler, a->name, a->name, code, libraries);
+static const char *build_line(SuArena *arena, const DrArtefact *a, const char *compiler) {
+    const DrArtefactKind *kind = kind_of(a);
+    return su_printf(arena, "%s " BUILD_FLAGS " -o %s main.c %s%s mossrt/*/*.c %s", compiler, a->name, a->name, kind->sources,
+                     kind->libraries);
 }
 
-const char *cli_artefact_build_line(SuArena *arena, const CliArtefact *a) {
-    return build_line(arena, a, is_arm(a) && !a->target->native ? "aarch64-linux-gnu-gcc" : "cc");
+const char *dr_artefact_build_line(SuArena *arena, const DrArtefact *a) {
+    return build_line(arena, a, is_arm(a) && !a->build->target.native ? "aarch64-linux-gnu-gcc" : "cc");
 }
 
 /* The README's section. */
-static const char *build_text(SuArena *arena, const CliArtefact *a) {
+static const char *build_text(SuArena *arena, const DrArtefact *a) {
     const char *here =
         su_printf(arena, "With CMake instead: `cmake -B build && cmake --build build`, which makes `build/%s`.", a->name);
     if (!is_arm(a)) return su_printf(arena, "    %s\n\n%s\n", build_line(arena, a, "cc"), here);
@@ -120,15 +125,16 @@ static void say_sizes(Words *words, const PgProgram *program) {
     say(words, "SPEC_HASH", su_strdup(&words->arena, su_digest_hex(&hash, hex)));
 }
 
-static void say_target(Words *words, const CliArtefact *a) {
-    say(words, "TARGET", a->gpu ? a->gpu->name : a->target->name);
-    if (a->gpu) return;
-    say(words, "TRIPLE", a->target->triple);
-    say(words, "CPU", a->target->cpu);
+static void say_target(Words *words, const DrArtefact *a) {
+    const DrBuild *build = a->build;
+    say(words, "TARGET", kind_of(a)->target_name(build));
+    if (!build->has_target) return;
+    say(words, "TRIPLE", build->target.triple);
+    say(words, "CPU", build->target.cpu);
 }
 
 /* Which CPUs run it when the caller does not say. */
-static void say_open(Words *words, const CliArtefact *a) {
+static void say_open(Words *words, const DrArtefact *a) {
     SuArena *arena = &words->arena;
     const char *macro = upper(arena, a->symbol);
     const char *open =
@@ -147,7 +153,7 @@ static void say_open(Words *words, const CliArtefact *a) {
             : open);
 }
 
-static void say_tokenizer(Words *words, const CliArtefact *a) {
+static void say_tokenizer(Words *words, const DrArtefact *a) {
     SuArena *arena = &words->arena;
     const char *vocab = su_printf(arena, "%s_VOCAB", upper(arena, a->symbol));
     say(words, "TOKENIZER",
@@ -155,13 +161,13 @@ static void say_tokenizer(Words *words, const CliArtefact *a) {
     say(words, "OPEN_TOKENIZER",
         has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
                    : su_printf(arena, "(void)directory;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab,
-                               a->bos, a->eos));
+                               (int)a->build->spec.tokenizer.bos, (int)a->build->spec.tokenizer.eos));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");
 }
 
-static void say_all(Words *words, const CliArtefact *a) {
+static void say_all(Words *words, const DrArtefact *a) {
     SuArena *arena = &words->arena;
     say(words, "NAME", a->name);
     say(words, "SYMBOL", a->symbol);
@@ -170,7 +176,7 @@ static void say_all(Words *words, const CliArtefact *a) {
     say_target(words, a);
     say(words, "BUILD", build_text(arena, a));
     say(words, "SO_ROW", a->shared ? su_printf(arena, "| `%s.so` | the object as a shared one, for dlopen |\n", a->name) : "");
-    say_sizes(words, a->program);
+    say_sizes(words, a->build->program);
     say_open(words, a);
     say_tokenizer(words, a);
 }
@@ -178,26 +184,24 @@ static void say_all(Words *words, const CliArtefact *a) {
 /* ---- files */
 
 static const DrEmbedded *find_embedded(const char *name) {
-    for (const DrEmbedded *file = cli_embedded; file->name; file++)
+    for (const DrEmbedded *file = dr_artefact_embedded; file->name; file++)
         if (strcmp(file->name, name) == 0) return file;
     SU_BUG("file '%s' is not embedded", name);
 }
 
-/* GPUs have templates of their own. */
-static bool write_template(const CliArtefact *a, Words *words, const char *template, SuDirectory *directory, const char *name,
-                           SuDiags *diags) {
-    const DrEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", a->gpu ? "cuda/" : "", template));
+static bool write_template(const DrArtefact *a, Words *words, const char *template, SuDirectory *directory, const char *name) {
+    const DrEmbedded *file = find_embedded(su_printf(&words->arena, "%s%s.in", kind_of(a)->templates, template));
     SuText text = {0};
     fill_in(words, file->begin, file->end, &text);
-    bool ok = su_directory_write(directory, name, text.text, text.size, diags);
+    bool ok = su_directory_write(directory, name, text.text, text.size, &a->build->diags);
     su_text_free(&text);
     return ok;
 }
 
-static bool write_spec(const CliArtefact *a, SuDirectory *directory, const char *name, SuDiags *diags) {
+static bool write_spec(const DrArtefact *a, SuDirectory *directory, const char *name) {
     SuText text = {0};
-    fe_print_spec(a->spec, &text);
-    bool ok = su_directory_write(directory, name, text.text, text.size, diags);
+    fe_print_spec(&a->build->spec, &text);
+    bool ok = su_directory_write(directory, name, text.text, text.size, &a->build->diags);
     su_text_free(&text);
     return ok;
 }
@@ -205,32 +209,37 @@ static bool write_spec(const CliArtefact *a, SuDirectory *directory, const char 
 static bool is_in(const char *directory, const char *name) { return strncmp(name, directory, strlen(directory)) == 0; }
 
 /* Whether a file that is carried belongs to the artefact's runtime. */
-static bool is_needed(const CliArtefact *a, const char *name) {
+static bool is_needed(const DrArtefact *a, const char *name) {
     size_t size = strlen(name);
     bool is_template = size > 3 && strcmp(name + size - 3, ".in") == 0;
-    return !is_template && (has_bpe(a) || !is_in("tokenizer/", name)) && (a->gpu || !is_in("runtime/cuda/", name));
+    if (is_template || (is_in("tokenizer/", name) && !has_bpe(a))) return false;
+    for (int i = 0; dr_device_kind(i); i++) {
+        const char *own = dr_device_kind(i)->artefact.runtime;
+        if (own && is_in(own, name) && own != kind_of(a)->runtime) return false;
+    }
+    return true;
 }
 
-static bool write_runtime(const CliArtefact *a, SuDirectory *directory, SuDiags *diags) {
+static bool write_runtime(const DrArtefact *a, SuDirectory *directory) {
     SuArena arena = {0};
     bool ok = true;
-    for (const DrEmbedded *file = cli_embedded; file->name && ok; file++) {
+    for (const DrEmbedded *file = dr_artefact_embedded; file->name && ok; file++) {
         if (!is_needed(a, file->name)) continue;
         ok = su_directory_write(directory, su_printf(&arena, "mossrt/%s", file->name), file->begin,
-                                (size_t)(file->end - file->begin), diags);
+                                (size_t)(file->end - file->begin), &a->build->diags);
     }
     su_arena_free(&arena);
     return ok;
 }
 
-bool cli_artefact_files(const CliArtefact *a, SuDirectory *directory, SuDiags *diags) {
+bool dr_artefact_files(const DrArtefact *a, SuDirectory *directory) {
     Words words = {0};
     say_all(&words, a);
     const char *header = su_printf(&words.arena, "%s.h", a->name), *spec = su_printf(&words.arena, "%s.yaml", a->name);
-    bool ok = write_template(a, &words, "model.h", directory, header, diags) && write_spec(a, directory, spec, diags) &&
-              write_template(a, &words, "main.c", directory, "main.c", diags) &&
-              write_template(a, &words, "CMakeLists.txt", directory, "CMakeLists.txt", diags) &&
-              write_template(a, &words, "README.md", directory, "README.md", diags) && write_runtime(a, directory, diags);
+    bool ok = write_template(a, &words, "model.h", directory, header) && write_spec(a, directory, spec) &&
+              write_template(a, &words, "main.c", directory, "main.c") &&
+              write_template(a, &words, "CMakeLists.txt", directory, "CMakeLists.txt") &&
+              write_template(a, &words, "README.md", directory, "README.md") && write_runtime(a, directory);
     su_arena_free(&words.arena);
     return ok;
 }

@@ -1,0 +1,56 @@
+/* A text: a prompt that is fed to a model, and what the model makes of it. All of `mossc run` but options and printing.
+ *
+ * Calls come in this order: dr_build_spec, dr_text_prompt, dr_build_model, dr_text_begin, dr_text_make. Each gives false after adding the
+ * reason to build->diags. */
+#ifndef MOSSC_DRIVER_GENERATE_H
+#define MOSSC_DRIVER_GENERATE_H
+
+#include "driver/build.h"
+#include "runtime/prompt_cache.h"
+#include "runtime/tokenizer.h"
+
+/* What the caller says; it must live as long as the text. */
+typedef struct DrTextOptions {
+    const char *state_in;  /* a state's file that the text goes on from; NULL: a new state */
+    const char *state_out; /* where the state after the text is written; NULL: nowhere */
+    const RtPromptCacheOptions *cache; /* of prompts; NULL: none. Not with state_in */
+    uint32_t chunk;         /* of moss_feed */
+    uint64_t count;         /* tokens at most that follow the prompt */
+    MossSampler sampler;    /* its state is the seed */
+    bool seed_given;        /* else the sampler goes on where that of state_in stands */
+    bool allow_non_finite;  /* logits */
+} DrTextOptions;
+
+/* Who is told meanwhile. A zeroed one hears nothing. */
+typedef struct DrTextHooks {
+    void *context;
+    /* A token that follows the prompt and the text that it adds, as in MossText. */
+    void (*told)(void *context, int32_t token, const char *text, size_t size);
+    /* Asked after every piece of the prompt and every burst of tokens: true ends the text there. */
+    bool (*stop)(void *context);
+} DrTextHooks;
+
+typedef struct DrText {
+    DrBuild *build;
+    const DrTextOptions *options;
+    RtTokenizer *tokenizer;
+    RtTokens prompt, tokens; /* tokens: those that follow */
+    MossState *state;
+    MossSampler sampler;
+    uint64_t seed;      /* of the sampler */
+    size_t read;        /* tokens of the prompt that the state has seen */
+    MossStop stop;      /* MOSS_STOP_CALLER: DrTextHooks.stop said so, perhaps before the prompt was read */
+    size_t steps;       /* tokens that were fed after the prompt */
+    RtPromptCacheStats cached;
+    double prefill_seconds, first_token_seconds, decode_seconds; /* first_token: from the start of prefill */
+} DrText;
+
+/* Opens the tokenizer and encodes the prompt. */
+bool dr_text_prompt(DrText *text, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size);
+/* Makes the state; with a cache dr_text_make does. */
+bool dr_text_begin(DrText *text);
+/* Reads the prompt (progress is told), makes the text and writes the state. */
+bool dr_text_make(DrText *text, const DrProgress *progress, const DrTextHooks *hooks);
+void dr_text_free(DrText *text); /* before its build */
+
+#endif
