@@ -15,8 +15,9 @@ static RtFreshTensor fresh_tensor(const FeTensor *tensor) {
         [FE_INIT_ZEROS] = RT_FRESH_ZEROS,
         [FE_INIT_DT_BIAS] = RT_FRESH_DT_BIAS,
         [FE_INIT_A_LOG] = RT_FRESH_A_LOG,
+        [FE_INIT_LOG_UNIFORM] = RT_FRESH_LOG_UNIFORM,
     };
-    SU_TABLE_FULL(kinds, FE_INIT_A_LOG + 1);
+    SU_TABLE_FULL(kinds, FE_INIT_LOG_UNIFORM + 1);
     RtFreshTensor fresh = {.tensor = {.name = tensor->name, .rank = tensor->rank},
                            .kind = kinds[tensor->init],
                            .fan = tensor->fan,

@@ -72,6 +72,9 @@ static void fill(const FeTensor *like, uint64_t n, uint64_t *random, float *out)
     case FE_INIT_A_LOG: /* log(1..N) in every row */
         for (uint64_t i = 0; i < n; i++) out[i] = logf((float)(i % (uint64_t)like->shape[like->rank - 1] + 1));
         return;
+    case FE_INIT_LOG_UNIFORM:
+        for (uint64_t i = 0; i < n; i++) out[i] = logf(8.5f + 7.5f * uniform(random));
+        return;
     }
 }
 

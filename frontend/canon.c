@@ -104,6 +104,10 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
             su_text_add(c->out, "=%lld", value->word ? -1 : (long long)value->integer);
         }
         return;
+    case FE_T_LIMITS: /* hashed where it is not none */
+        print_name(c, key, inline_key);
+        su_text_add(c->out, "=%.17g:%.17g", value->real, value->high);
+        return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE:
         if (value->word) return;

@@ -189,6 +189,7 @@ bool fe_is_default(FeKey key, const FeValue *value) {
     case FE_T_DECIMAL: return strcmp(value->text, text) == 0;
     case FE_T_WORD: return is_word_at(key, value->integer, text);
     case FE_T_INT_OR_WORD:
+    case FE_T_LIMITS:
     case FE_T_TOKEN:
     case FE_T_MAP_OR_NONE: return value->word;
     case FE_T_WORDS:
@@ -299,6 +300,23 @@ static bool has_exclusive(const FeMap *map, FeKey key) {
     return other != FE_KEY_none && fe_value(map, other)->state != FE_ABSENT;
 }
 
+/* A value as the table gives it. */
+static FeValue built_in(const FeReader *reader, const FeMap *map, FeKey key, const char *text) {
+    FeNode node = {.kind = FE_SCALAR, .text = text, .plain = true, .span = map->span};
+    FeValue value = fe_read_value(reader, &node, key, map->span);
+    value.written = false;
+    value.node = NULL;
+    return value;
+}
+
+void fe_set_moot(const FeReader *reader, FeMap *map, FeKey key) {
+    FeValue *value = fe_value(map, key);
+    const char *text = fe_fallback_value(&rows[key]);
+    if (value->state == FE_BROKEN) return;
+    *value = text ? built_in(reader, map, key, text) : (FeValue){0};
+    value->moot = true;
+}
+
 void fe_complete(const FeReader *reader, FeMap *map) {
     FeSectionRow row = fe_section_row(map->section);
     for (FeKey key = row.first; key < row.end; key++) {
@@ -310,10 +328,7 @@ void fe_complete(const FeReader *reader, FeMap *map) {
             fe_report_once(reader, SU_CODE_missing_key, map->span, NULL,
                            su_printf(reader->arena, "'%s' is required: %s", fe_key_name(reader->arena, key), rows[key].help));
         } else if (text && !has_exclusive(map, key)) {
-            FeNode node = {.kind = FE_SCALAR, .text = text, .plain = true, .span = map->span};
-            *value = fe_read_value(reader, &node, key, map->span);
-            value->written = false;
-            value->node = NULL;
+            *value = built_in(reader, map, key, text);
         }
     }
 }

@@ -24,6 +24,7 @@ typedef enum FeKeyType {
     FE_T_NAME,        /* [a-z][a-z0-9_-]* */
     FE_T_TEXT,        /* any text but the empty one */
     FE_T_TOKEN,       /* none, an id or a token's text */
+    FE_T_LIMITS,      /* [low, high], 0 <= low < high, high may be none; or the word none */
     FE_T_MAP,         /* a map of the child section */
     FE_T_MAP_OR_NONE, /* the same, or the word none */
     FE_T_ENTRIES,     /* a list of stack entries, read by stack.c */
@@ -98,9 +99,10 @@ typedef struct FeValue {
     bool written; /* in the map itself, not by defaults */
     bool moot;    /* has no meaning beside the other values: hashed, but not printed */
     SuSpan key_span, span;
-    bool word;            /* INT_OR_WORD, MAP_OR_NONE, TOKEN: the word instead of the other thing */
+    bool word;            /* INT_OR_WORD, MAP_OR_NONE, LIMITS, TOKEN: the word instead of the other thing */
     int64_t integer;      /* INT, BOOL (0 or 1), WORD (its index), TOKEN (an id, or -1 when text is set) */
-    double real;          /* REAL */
+    double real;          /* REAL; LIMITS: the lower one */
+    double high;          /* LIMITS; DBL_MAX: none */
     uint32_t bits;        /* WORDS: bit i for word i */
     const char *text;     /* texts; DECIMAL: as written */
     FeMap *map;           /* maps */
@@ -142,6 +144,9 @@ void fe_set_integer(FeMap *map, FeKey key, int64_t integer);
 void fe_set_real(FeMap *map, FeKey key, double real);
 void fe_set_map(FeMap *map, FeKey key, FeMap *child);
 void fe_drop(FeMap *map, FeKey key);
+
+/* The value of the table in place of the one that was given, which has no meaning beside the others: it is not printed. */
+void fe_set_moot(const FeReader *reader, FeMap *map, FeKey key);
 
 /* An empty map of a section. */
 FeMap *fe_new_map(SuArena *arena, FeSection section, SuSpan span);

@@ -98,6 +98,10 @@ typedef struct FeChosen {
 IrValueId fe_op1(FeLower *l, IrOp op, IrValueId x);
 IrValueId fe_op2(FeLower *l, IrOp op, IrValueId x, IrValueId y);
 IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z);
+IrValueId fe_inject(FeLower *l, IrValueId v, IrValueId B, int64_t groups);
+IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups);
+IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times);
+IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count);
 IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count);
 /* The weight `part` ("x_proj.weight") of the block in hand, or a tensor outside the blocks by its whole name. */
 IrValueId fe_weight(FeLower *l, const char *part);

@@ -69,6 +69,24 @@ IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count) {
                         (IrAttr[]){[IR_SLICE_start] = {.i = start}, [IR_SLICE_count] = {.i = count}});
 }
 
+IrValueId fe_inject(FeLower *l, IrValueId v, IrValueId B, int64_t groups) {
+    return ir_op1_attrs(&l->b, IR_OP_inject, v, B, IR_NONE, (IrAttr[]){[IR_INJECT_groups] = {.i = groups}});
+}
+
+IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups) {
+    return ir_op1_attrs(&l->b, IR_OP_contract, states, C, IR_NONE, (IrAttr[]){[IR_CONTRACT_groups] = {.i = groups}});
+}
+
+IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) {
+    if (times == 1) return x;
+    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}});
+}
+
+IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count) {
+    return ir_op1_attrs(&l->b, IR_OP_take, w, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_TAKE_dim] = {.i = dim}, [IR_TAKE_start] = {.i = start}, [IR_TAKE_count] = {.i = count}});
+}
+
 IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x) {
     static const IrOp ops[] = {
 #define IR_PLAIN_WORD(word, WORD, name) [FE_##WORD] = IR_OP_##name,

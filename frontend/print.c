@@ -1,6 +1,7 @@
 /* A spec as YAML or JSON with every value written out: what is left when defaults, definitions, groups and --set have been
  * applied, by the table of keys. It reads back to the same FeSpec, names of blocks and places aside, and so to the same hash.
  * One line a top-level key and a block. */
+#include <float.h>
 #include <string.h>
 
 #include "frontend/kinds.h"
@@ -70,6 +71,21 @@ static void print_words(const Print *p, const FeKeyRow *row, uint32_t bits, cons
 static void print_map(const Print *p, const FeMap *map);
 static void print_blocks(const Print *p, const FeValue *entries);
 
+static void print_limits(const Print *p, const FeValue *value) {
+    if (value->word) {
+        print_plain(p, "none", 4);
+        return;
+    }
+    su_text_add(p->out, "[");
+    print_real(value->real, p->out);
+    su_text_add(p->out, ", ");
+    if (value->high < DBL_MAX)
+        print_real(value->high, p->out);
+    else
+        print_plain(p, "none", 4);
+    su_text_add(p->out, "]");
+}
+
 static void print_value(const Print *p, const FeKeyRow *row, const FeValue *value) {
     switch (row->type) {
     case FE_T_INT: su_text_add(p->out, "%lld", (long long)value->integer); return;
@@ -99,6 +115,7 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
         else
             su_text_add(p->out, "%lld", (long long)value->integer);
         return;
+    case FE_T_LIMITS: print_limits(p, value); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE:
         if (value->word)

@@ -1,4 +1,5 @@
 /* Reading values by the type that their key wants. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ static const char *expected(SuArena *arena, const FeKeyRow *row) {
     case FE_T_NAME: return "a name of a-z, 0-9, '_' and '-' that begins with a letter";
     case FE_T_TEXT: return "a text";
     case FE_T_TOKEN: return "none, a token or an id";
+    case FE_T_LIMITS: return "[low, high] with 0 <= low < high, where high may be none; or none";
     case FE_T_MAP: return "a map";
     case FE_T_MAP_OR_NONE: return "a map or none";
     case FE_T_ENTRIES: return "a list of blocks, groups and words";
@@ -206,6 +208,21 @@ static FeValue read_token(const FeReader *r, const FeNode *node, FeKey key, FeVa
     return value;
 }
 
+static bool read_limit(const FeNode *node, double *out) {
+    return node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, out) && *out >= 0 && isfinite(*out);
+}
+
+static FeValue read_limits(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
+    if (is_word(node, "none")) {
+        value.word = true;
+        return value;
+    }
+    value.high = DBL_MAX;
+    bool pair = node->kind == FE_SEQUENCE && node->count == 2 && read_limit(node->items[0], &value.real);
+    bool ok = pair && (is_word(node->items[1], "none") || read_limit(node->items[1], &value.high));
+    return ok && value.real < value.high ? value : wrong_value(r, node, key, value);
+}
+
 /* ---- maps ---- */
 
 static FeValue read_child(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
@@ -233,6 +250,7 @@ FeValue fe_read_value(const FeReader *r, const FeNode *node, FeKey key, SuSpan k
     case FE_T_NAME: return read_name(r, node, key, value);
     case FE_T_TEXT: return read_text(r, node, key, value);
     case FE_T_TOKEN: return read_token(r, node, key, value);
+    case FE_T_LIMITS: return read_limits(r, node, key, value);
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE: return read_child(r, node, key, value);
     case FE_T_ENTRIES: return node->kind == FE_SEQUENCE ? value : wrong_value(r, node, key, value);

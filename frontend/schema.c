@@ -49,6 +49,7 @@ static void print_type(const FeKeyRow *row, SuText *out) {
     case FE_T_NAME: su_text_add(out, "name"); return;
     case FE_T_TEXT: su_text_add(out, "text"); return;
     case FE_T_TOKEN: su_text_add(out, "none | token | id"); return;
+    case FE_T_LIMITS: su_text_add(out, "[number >= 0, number | none] | none"); return;
     case FE_T_MAP: su_text_add(out, "map"); return;
     case FE_T_MAP_OR_NONE: su_text_add(out, "map | none"); return;
     case FE_T_ENTRIES: su_text_add(out, "list of entries"); return;
@@ -209,6 +210,23 @@ static void add_defines(cJSON *to) {
     add_required(add_item(wrong), "repeat", NULL);
 }
 
+/* none, or [low, high] whose second may be none. */
+static void add_limits(cJSON *to) {
+    cJSON *forms = cJSON_AddArrayToObject(to, "anyOf");
+    cJSON_AddStringToObject(add_item(forms), "const", "none");
+    cJSON *pair = add_item(forms);
+    cJSON_AddStringToObject(pair, "type", "array");
+    cJSON_AddNumberToObject(pair, "minItems", 2);
+    cJSON_AddNumberToObject(pair, "maxItems", 2);
+    cJSON *items = cJSON_AddArrayToObject(pair, "prefixItems"), *low = add_item(items), *high = add_item(items);
+    cJSON_AddStringToObject(low, "type", "number");
+    cJSON_AddNumberToObject(low, "minimum", 0);
+    cJSON *highs = cJSON_AddArrayToObject(high, "anyOf"), *number = add_item(highs);
+    cJSON_AddStringToObject(number, "type", "number");
+    cJSON_AddNumberToObject(number, "exclusiveMinimum", 0);
+    cJSON_AddStringToObject(add_item(highs), "const", "none");
+}
+
 static void add_type(cJSON *to, const FeKeyRow *row) {
     switch (row->type) {
     case FE_T_INT: add_integer(to, row); return;
@@ -225,6 +243,7 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
         return;
     case FE_T_TEXT: add_nonempty_string(to); return;
     case FE_T_TOKEN: add_token(to, row); return;
+    case FE_T_LIMITS: add_limits(to); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE: add_child(to, row); return;
     case FE_T_ENTRIES: add_entries(to, row); return;
@@ -236,7 +255,8 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
 /* Words are texts; numbers and truth values of YAML are JSON as they are. */
 static void add_default(cJSON *to, const FeKeyRow *row) {
     const char *value = fe_fallback_value(row);
-    bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_MAP_OR_NONE || row->type == FE_T_TOKEN;
+    bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_MAP_OR_NONE ||
+                row->type == FE_T_LIMITS || row->type == FE_T_TOKEN;
     if (value) cJSON_AddItemToObject(to, "default", text ? cJSON_CreateString(value) : cJSON_CreateRaw(value));
 }
 

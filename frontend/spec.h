@@ -158,7 +158,8 @@ typedef struct FeTensor {
                   FE_INIT_ONES,
                   FE_INIT_ZEROS,
                   FE_INIT_DT_BIAS,
-                  FE_INIT_A_LOG
+                  FE_INIT_A_LOG,
+                  FE_INIT_LOG_UNIFORM /* log U(1, 16) */
     } init;
     int64_t fan;       /* FE_INIT_UNIFORM_FAN */
     double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */

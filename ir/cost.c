@@ -94,8 +94,8 @@ static double weight_bytes(const Count *c) {
     double bytes = 0;
     for (int i = 0; i < c->node->n_operands; i++) {
         const IrValue *value = &c->g->values[c->node->operands[i]];
-        if (value->kind == IR_WEIGHT)
-            bytes += elements(c, &value->type) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
+        const IrType *read = c->node->op == IR_OP_take ? result(c) : &value->type; /* its readers read no weight */
+        if (value->kind == IR_WEIGHT) bytes += elements(c, read) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
     }
     return bytes;
 }

@@ -77,6 +77,17 @@ IrValueId ir_weight(IrGraph *g, const char *tensor, IrType type, IrTransform tra
     return slot->number;
 }
 
+IrValueId ir_weight_behind(const IrGraph *g, IrValueId value, int64_t *out_first) {
+    *out_first = 0;
+    if (value == IR_NONE) return IR_NONE;
+    const IrValue *v = &g->values[value];
+    if (v->kind == IR_WEIGHT) return value;
+    if (v->kind != IR_RESULT || g->nodes[v->node].op != IR_OP_take) return IR_NONE;
+    const IrNode *take = &g->nodes[v->node];
+    *out_first = take->attrs[IR_TAKE_start].i;
+    return g->values[take->operands[0]].kind == IR_WEIGHT ? take->operands[0] : IR_NONE;
+}
+
 IrValueId ir_state(IrGraph *g, const char *name, IrType type) {
     IrNameSlot *slot = named(g, name, IR_AS_IS);
     if (slot->number != IR_NONE) SU_BUG("two states or weights are named %s", name);

@@ -217,6 +217,8 @@ static void cost_elementwise(Counter *c) {
 
 static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O); }
 
+static void cost_repeat(Counter *c) { move(c, places(c, c->k->y_layout) * (double)(c->k->K + c->k->O)); }
+
 static void cost_softmax(Counter *c) {
     double scores = c->rows * (double)c->k->E;
     work(c, IR_OP_softmax, scores, 0);
@@ -252,7 +254,7 @@ static void cost_recur(Counter *c) {
     double elements = elements_of(c, k->y_layout, k->O);
     bool chosen = k->held || k->y_layout == PG_POSITIONS;
     work(c, IR_OP_recur, elements * (k->held && k->y_layout == PG_PLANES ? (double)k->k / (double)k->E : 1), 0);
-    move(c, 3 * elements);
+    move(c, (k->one_a ? 2 + 1 / (double)k->N : 3) * elements);
     move_state(c, k->y_layout == PG_ROWS ? 1 : (double)k->E, k->N, chosen);
 }
 
@@ -300,6 +302,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_KV_STORE:
     case PG_ATTEND:
     case PG_SLICE:
+    case PG_REPEAT:
     case PG_SOFTMAX:
     case PG_SELECT:
     case PG_GATES:

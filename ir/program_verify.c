@@ -76,7 +76,8 @@ static bool check_tensors(const Verify *v) {
 
 static bool weight_shape_is_sound(const PgWeight *w) {
     return w->planes >= 1 && dim_is_sound(w->planes) && w->O >= 1 && dim_is_sound(w->O) && w->K >= 1 && dim_is_sound(w->K) &&
-           (w->pack != PG_VECTOR || w->K == 1);
+           (w->pack != PG_VECTOR || w->K == 1) && dim_is_sound(w->first) && dim_is_sound(w->rows) && dim_is_sound(w->times) &&
+           pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
 }
 
 /* Everything may lie as floats; panels also in their tensor's dtype. */
@@ -93,7 +94,7 @@ static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
     if (w->pack > PG_CHANNELS || w->negexp > 1) return bad(v, "weight %u (%s) is packed in an unknown way", i, name);
     if (!dtype_is_sound(p, w)) return bad(v, "weight %u (%s) has dtype %u, which its pack does not take", i, name, w->dtype);
     uint64_t elements;
-    if (!weight_shape_is_sound(w) || !su_mul((uint64_t)w->planes * (uint64_t)w->O, (uint64_t)w->K, &elements) ||
+    if (!weight_shape_is_sound(w) || !su_mul((uint64_t)w->planes * (uint64_t)pg_weight_rows(w), (uint64_t)w->K, &elements) ||
         elements != elements_of(&p->tensors[w->tensor]))
         return bad(v, "weight %u (%s) has another number of elements than its tensor", i, name);
     if (w->bytes != pg_weight_bytes(w))
@@ -284,6 +285,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_COMBINE:
     case PG_ELEMENTWISE:
     case PG_SLICE:
+    case PG_REPEAT:
     case PG_SOFTMAX:
     case PG_SELECT:
     case PG_GATES:

@@ -124,6 +124,26 @@ static const char *shape_slice(Rule *r) {
     return NULL;
 }
 
+static const char *shape_repeat(Rule *r) {
+    const IrType *x = r->in[0];
+    int64_t times = r->attrs[IR_REPEAT_times].i;
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,H] or f32[rows,P,H]");
+    NEED(times >= 1 && times <= INT32_MAX && last(x) <= INT32_MAX / times, "times must be at least 1");
+    r->out[0] = *x;
+    r->out[0].dim[x->rank - 1] = last(x) * times;
+    return NULL;
+}
+
+static const char *shape_take(Rule *r) {
+    const IrType *w = r->in[0];
+    int64_t dim = r->attrs[IR_TAKE_dim].i, start = r->attrs[IR_TAKE_start].i, count = r->attrs[IR_TAKE_count].i;
+    NEED(constant(w, w->rank) && dim >= 0 && dim < w->rank, "w must be a weight that has the dimension");
+    NEED(start >= 0 && count >= 1 && count <= w->dim[dim] && start <= w->dim[dim] - count, "the part reaches past w");
+    r->out[0] = *w;
+    r->out[0].dim[dim] = count;
+    return NULL;
+}
+
 /* ---------------------------------------------------------------------------------------------- elementwise */
 
 static const char *shape_add_bias(Rule *r) {
@@ -148,20 +168,20 @@ static const char *shape_mul_param(Rule *r) {
     const IrType *x = r->in[0], *d = r->in[1];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,E,I]");
     if (constant(d, 1)) {
-        NEED(x->rank == 2 && last(d) == last(x), "the parameter must be [I], I as in x[rows,I]");
+        NEED(x->rank == 2 && last(x) % last(d) == 0, "the parameter must be [J], J a divisor of I in x[rows,I]");
         r->out[0] = *x;
         return NULL;
     }
-    NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [I] or [E,I], I as in x");
+    NEED(constant(d, 2) && last(x) % last(d) == 0, "the parameter must be [J] or [E,J], J a divisor of I in x");
     NEED(x->rank == 2 || x->dim[1] == d->dim[0], "x has another number of experts than the parameter");
-    r->out[0] = f32_of("rec", d->dim[0], d->dim[1], 0);
+    r->out[0] = f32_of("rec", d->dim[0], last(x), 0);
     return NULL;
 }
 
 static const char *shape_mul_param_routed(Rule *r) {
     const IrType *x = r->in[0], *d = r->in[1], *i = r->in[2];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,k,I]");
-    NEED(constant(d, 2) && last(d) == last(x), "the parameter must be [E,I], I as in x");
+    NEED(constant(d, 2) && last(x) % last(d) == 0, "the parameter must be [E,J], J a divisor of I in x");
     NEED(indices(i) && last(i) <= d->dim[0], "the expert indices must be i32[rows,k] with k <= E");
     NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_of("rkc", last(i), last(x), 0);
@@ -186,8 +206,8 @@ static const char *shape_clamp(Rule *r) {
 static const char *repeating_shape(Rule *r) {
     const IrType *x = r->in[0], *y = r->in[1];
     NEED(x->dtype == IR_F32 && x->dim[0] == IR_R && y->dtype == IR_F32 && y->dim[0] == IR_R, "both must be f32 with rows");
-    bool repeats = (x->rank == 2 && y->rank == 3) || (x->rank == 3 && y->rank == 2);
-    NEED(ir_type_equal(x, y) || (repeats && last(x) == last(y)), "the shapes must be equal, or [rows,I] and [rows,P,I]");
+    bool repeats = (x->rank + 1 == y->rank && same_tail(x, 1, y, 2)) || (y->rank + 1 == x->rank && same_tail(y, 1, x, 2));
+    NEED(ir_type_equal(x, y) || repeats, "the shapes must be equal, or [rows,I] and [rows,P,I], or those with N");
     r->out[0] = x->rank >= y->rank ? *x : *y;
     return NULL;
 }
@@ -305,9 +325,19 @@ static const char *shape_inject(Rule *r) {
     const IrType *v = r->in[0], *B = r->in[1];
     NEED(rows_or_planes(v, 2) && rows_or_planes(B, 2), "v must be f32[rows,I] or f32[rows,P,I], B f32[rows,N] or f32[rows,P,N]");
     NEED(v->rank == 2 || B->rank == 2 || v->dim[1] == B->dim[1], "v and B have different numbers of planes");
+    int64_t groups = r->attrs[IR_INJECT_groups].i;
+    NEED(groups >= 1 && last(v) % groups == 0 && last(B) % groups == 0, "groups must divide the channels of v and the width of B");
     const IrType *planes = v->rank == 3 ? v : B;
-    r->out[0] = planes->rank == 3 ? f32_like(planes, "r?cn", planes->dim[1], last(v), last(B)) : f32_of("rcn", last(v), last(B), 0);
+    int64_t N = last(B) / groups;
+    r->out[0] = planes->rank == 3 ? f32_like(planes, "r?cn", planes->dim[1], last(v), N) : f32_of("rcn", last(v), N, 0);
     return NULL;
+}
+
+/* a without its N: [R,I], or [R,P,I] with that many planes. */
+static bool decays(const IrType *t, const IrType *state, int64_t planes) {
+    int64_t channels = state->dim[state->rank - 2];
+    if (rows(t, 2)) return last(t) == channels;
+    return rows(t, 3) && t->role[2] != IR_DIM_STATE && t->dim[1] == planes && last(t) == channels;
 }
 
 /* a or b: [R,I,N], or [R,P,I,N] with that many planes. */
@@ -320,7 +350,8 @@ static const char *shape_recur(Rule *r) {
     const IrType *state = r->in[2], *i = r->in[3];
     NEED(state->dtype == IR_F32 && (constant(state, 2) || constant(state, 3)), "the state must be f32[I,N] or f32[E,I,N]");
     int64_t experts = state->rank == 3 ? state->dim[0] : 0;
-    NEED(moves(r->in[0], state, experts) && moves(r->in[1], state, experts), "a and b must be f32[rows,(E),I,N] like the state");
+    NEED((moves(r->in[0], state, experts) || decays(r->in[0], state, experts)) && moves(r->in[1], state, experts),
+         "a and b must be f32[rows,(E),I,N] like the state, a perhaps without N");
     NEED(i == NULL || (indices(i) && last(i) <= experts), "the expert indices must be i32[rows,k] with k <= E of the state");
     r->out[0] = *state;
     r->out[0].rank++;
@@ -336,7 +367,8 @@ static const char *shape_recur_routed(Rule *r) {
     const IrType *state = r->in[2], *i = r->in[3];
     NEED(state->dtype == IR_F32 && constant(state, 3), "the state must be f32[E,I,N]");
     NEED(indices(i) && last(i) <= state->dim[0], "the expert indices must be i32[rows,k] with k <= E of the state");
-    NEED(moves(r->in[0], state, last(i)) && moves(r->in[1], state, last(i)), "a and b must be f32[rows,(k),I,N] like the state");
+    NEED((moves(r->in[0], state, last(i)) || decays(r->in[0], state, last(i))) && moves(r->in[1], state, last(i)),
+         "a and b must be f32[rows,(k),I,N] like the state, a perhaps without N");
     r->out[0] = f32_of("rkcn", last(i), state->dim[1], state->dim[2]);
     r->out[1] = *state;
     set_roles(r->out + 1, "ecn");
@@ -346,7 +378,10 @@ static const char *shape_recur_routed(Rule *r) {
 static const char *shape_contract(Rule *r) {
     const IrType *s = r->in[0], *C = r->in[1];
     NEED(rows_or_planes(s, 3), "s must be f32[rows,I,N] or f32[rows,P,I,N]");
-    NEED(rows_or_planes(C, 2) && last(C) == last(s), "C must be f32[rows,N] or f32[rows,P,N], N as in s");
+    int64_t groups = r->attrs[IR_CONTRACT_groups].i, width;
+    NEED(groups >= 1 && s->dim[s->rank - 2] % groups == 0, "groups must divide the channels of s");
+    NEED(!__builtin_mul_overflow(groups, last(s), &width) && rows_or_planes(C, 2) && last(C) == width,
+         "C must be f32[rows,G*N] or f32[rows,P,G*N], N as in s");
     NEED(C->rank == 2 || (s->rank == 4 && s->dim[1] == C->dim[1]), "C has another number of planes than s");
     r->out[0] = *s;
     r->out[0].rank--;

@@ -206,6 +206,12 @@ static int64_t experts_of(const IrGraph *g, const IrNode *node) {
     return constant < node->n_operands ? g->values[node->operands[constant]].type.dim[0] : g->values[node->operands[0]].type.dim[1];
 }
 
+/* A part is one of a weight, not of another part. */
+static bool check_take(Verify *v, const IrNode *node) {
+    return node->op != IR_OP_take || v->g->values[node->operands[0]].kind == IR_WEIGHT ||
+           bad_node(v, node, "takes a part of no weight");
+}
+
 /* Routes are indices, so their type does not say how far they reach: that depends on the scores they were selected from. */
 static bool check_expert_indices(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
@@ -242,8 +248,8 @@ static bool check_nodes(Verify *v) {
     for (size_t i = 0; i < v->g->n_nodes; i++) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu has an unknown operation", i);
-        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_expert_indices(v, node) &&
-            check_positions(v, node))
+        if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_take(v, node) &&
+            check_expert_indices(v, node) && check_positions(v, node))
             check_level(v, node);
     }
     return v->ok;
@@ -294,11 +300,12 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     IrValueId value = g->regions[r].roles.of[role];
     const IrValue *v = &g->values[value];
     IrRegionKind kind = g->regions[r].kind;
+    int64_t first;
+    bool weight = ir_weight_behind(g, value, &first) != IR_NONE;
 #define MADE_BY(...) is_made_by(g, value, r, (const IrOp[]){__VA_ARGS__}, (int)(sizeof((IrOp[]){__VA_ARGS__}) / sizeof(IrOp)))
-    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || role == IR_ROLE_A)
-        return v->kind == IR_WEIGHT && v->type.rank >= 2;
+    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || role == IR_ROLE_A) return weight && v->type.rank >= 2;
     if (role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b || role == IR_ROLE_D)
-        return v->kind == IR_WEIGHT;
+        return weight;
     if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
         return v->kind == IR_STATE;
     if (v->kind != IR_RESULT) return false;
@@ -329,7 +336,8 @@ static bool check_roles(Verify *v, int32_t r) {
         if (value == IR_NONE) continue;
         if (letter == '.') return bad_graph(v, "the region \"%s\" cannot have %s", region->name, info->name);
         if (!is_value(g, value)) return bad_graph(v, "%s of the region \"%s\" is absent", info->name, region->name);
-        if (!role_fits(g, r, (IrRole)i)) return bad_graph(v, "%s of the region \"%s\" is a value of another kind", info->name, region->name);
+        if (!role_fits(g, r, (IrRole)i))
+            return bad_graph(v, "%s of the region \"%s\" is a value of another kind", info->name, region->name);
     }
     return true;
 }

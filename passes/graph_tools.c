@@ -144,7 +144,9 @@ PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices) {
 }
 
 const IrValue *ps_weight(const IrGraph *g, IrValueId value) {
-    return value != IR_NONE && g->values[value].kind == IR_WEIGHT ? &g->values[value] : NULL;
+    int64_t first;
+    IrValueId weight = ir_weight_behind(g, value, &first);
+    return weight != IR_NONE ? &g->values[weight] : NULL;
 }
 
 PgActivation ps_activation(IrOp op) {

@@ -41,7 +41,7 @@ typedef struct PsChoice {
 } PsChoice;
 PsChoice ps_choice(const IrGraph *g, IrValueId expert_indices);
 
-/* The lone weight a value is, or NULL. */
+/* The weight that a value is, or is a part of, or NULL. Its shape is the value's. */
 const IrValue *ps_weight(const IrGraph *g, IrValueId value);
 
 /* The activation an operation is, PG_NO_ACT if it is none. */

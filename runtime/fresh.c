@@ -52,6 +52,7 @@ static double draw(RtFreshStream *s) {
     case RT_FRESH_ZEROS: return 0;
     case RT_FRESH_DT_BIAS: return dt_bias(s);
     case RT_FRESH_A_LOG: return su_dlog((double)(s->index % (uint64_t)t->tensor.shape[t->tensor.rank - 1] + 1));
+    case RT_FRESH_LOG_UNIFORM: return su_dlog(1 + 15 * uniform(s));
     }
     return 0;
 }

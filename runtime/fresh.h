@@ -11,7 +11,8 @@ typedef enum RtFreshKind {
     RT_FRESH_ONES,
     RT_FRESH_ZEROS,
     RT_FRESH_DT_BIAS,     /* softplus⁻¹(max(d, 1e-4)), log d uniform in [log 0.001, log 0.1] */
-    RT_FRESH_A_LOG        /* log(1 … N) along the last dimension */
+    RT_FRESH_A_LOG,       /* log(1 … N) along the last dimension */
+    RT_FRESH_LOG_UNIFORM  /* log U(1, 16) */
 } RtFreshKind;
 
 typedef struct RtFreshTensor {

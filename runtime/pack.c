@@ -62,7 +62,7 @@ static void pack_panel(Packer *p, const PgWeight *w, uint64_t unit) {
     for (uint64_t k0 = 0; k0 < K; k0 += COLUMNS) {
         uint64_t n = K - k0 < COLUMNS ? K - k0 : COLUMNS;
         for (uint64_t lane = 0; lane < PG_LANES && first_row + lane < O; lane++) {
-            convert(p, w->tensor, w->negexp, (plane * O + first_row + lane) * K + k0, n, rows[lane]);
+            convert(p, w->tensor, w->negexp, pg_weight_row(w, plane, first_row + lane) * K + k0, n, rows[lane]);
             uint64_t whole = su_round_up(n, dtype->group); /* more than n in the last round only */
             for (uint64_t k = n; k < whole; k++) rows[lane][k] = 0;
         }
@@ -127,7 +127,7 @@ static void add_job(Packer *p, uint32_t tensor, uint32_t weight) {
         const PgWeight *w = &program->weights[weight];
         job->units = (uint64_t)w->planes * pg_panels(w->O);
         job->per_item = su_ceil_div(ITEM_BYTES, panel_bytes(w));
-        if ((uint64_t)w->planes * (uint64_t)w->O * (uint64_t)w->K != p->in->tensors[tensor]->elements ||
+        if ((uint64_t)w->planes * (uint64_t)pg_weight_rows(w) * (uint64_t)w->K != p->in->tensors[tensor]->elements ||
             w->offset + job->units * panel_bytes(w) > program->weight_bytes) {
             SU_BUG("packed form of tensor '%s' does not fit it", program->tensors[tensor].name);
         }

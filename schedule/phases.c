@@ -64,8 +64,8 @@ void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack
     if (pack == PG_PANELS) sc_phase(b, p)->kernel.dtype = (IrDtype)w->pg.dtype;
 }
 
-void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, const PgWeight *shape) {
-    const ScWeight *w = sc_packed_as(b, value, shape, 1.0);
+void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, const PgWeight *shape, double active) {
+    const ScWeight *w = sc_packed_as(b, value, shape, active);
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
 }
 
@@ -141,7 +141,7 @@ static void set_runs(ScBuilder *b, ScPhaseId p, const IrNode *norm, int64_t runs
     k->runs = runs;
     k->one_run_w = weights == run;
     PgWeight shape = {.pack = PG_VECTOR, .planes = weights / run, .O = run, .K = 1};
-    sc_read_weight_as(b, p, w_slot, norm->operands[1], &shape);
+    sc_read_weight_as(b, p, w_slot, norm->operands[1], &shape, 1.0);
 }
 
 void sc_set_norm(ScBuilder *b, ScPhaseId p, const IrNode *norm, int w_slot, int b_slot) {
@@ -190,12 +190,21 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
     }
     const IrType *type = &b->g->values[w].type;
     bool channels = ir_dim(type, IR_DIM_STATE) > 0 || ir_dim(type, IR_DIM_TAP) > 0;
-    k->per_expert = ir_dim(type, IR_DIM_EXPERT) > 0;
+    int64_t E = ir_dim(type, IR_DIM_EXPERT), J = ir_dim(type, IR_DIM_CHANNEL);
+    k->per_expert = E > 0;
+    if (!channels && J != k->O) { /* one for several channels: it is packed for each of them */
+        PgWeight shape = {.pack = PG_VECTOR, .planes = E > 0 ? E : 1, .O = k->O, .K = 1, .rows = J, .times = k->O / J};
+        sc_read_weight_as(b, p, PG_OP_W, w, &shape, op_fraction(b, node));
+        return;
+    }
     sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
 }
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
+    if (node->op == IR_OP_repeat) k->times = node->attrs[IR_REPEAT_times].i;
+    if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
+    if (node->op == IR_OP_contract) k->groups = node->attrs[IR_CONTRACT_groups].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
     if (node->op == IR_OP_clamp) {
         k->low = node->attrs[IR_CLAMP_low].f;
@@ -277,6 +286,7 @@ static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
     op_sizes(b, p, node);
     op_operands(b, p, node);
     op_attributes(node, &sc_phase(b, p)->kernel);
+    if (kind == PG_RECUR) sc_phase(b, p)->kernel.one_a = x->N == 1 && y->N > 1;
     if (node->op == IR_OP_recur && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;
         sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[3]].type, IR_DIM_SLOT);

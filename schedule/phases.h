@@ -13,7 +13,7 @@ void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 void sc_read_buffer(ScBuilder *b, ScPhaseId p, int slot, int32_t buffer);
 void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack pack, double active);
 /* In another shape than its own: the pack, planes, O, K of `shape`. One shape of a weight for each pack. */
-void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, const PgWeight *shape);
+void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, const PgWeight *shape, double active);
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name); /* without a writer */

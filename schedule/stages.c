@@ -49,6 +49,8 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_mul_param:
     case IR_OP_mul_param_routed: sc_phase_elementwise(b, node, PG_EW_MUL_PARAM, PG_NO_ACT); return;
     case IR_OP_slice: sc_phase_op(b, node, PG_SLICE); return;
+    case IR_OP_repeat: sc_phase_op(b, node, PG_REPEAT); return;
+    case IR_OP_take: return; /* its readers read the weight */
     case IR_OP_softmax: sc_phase_op(b, node, PG_SOFTMAX); return;
     case IR_OP_select: sc_phase_op(b, node, PG_SELECT); return;
     case IR_OP_gates: sc_phase_op(b, node, PG_GATES); return;

@@ -45,9 +45,15 @@ static void set_shape(PgWeight *w, const IrType *type) {
     w->K = dim_or_one(type, IR_DIM_INPUT) * dim_or_one(type, IR_DIM_STATE) * dim_or_one(type, IR_DIM_TAP);
 }
 
+/* Rows of a plane of the tensor that `part` is taken from. */
+static int64_t rows_of(const ScBuilder *b, IrValueId part, const IrType *whole) {
+    const IrNode *take = ps_maker(b->g, part);
+    return whole->dim[take->attrs[IR_TAKE_dim].i];
+}
+
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
     PgWeight shape = {.pack = pack};
-    set_shape(&shape, &ps_weight(b->g, value)->type);
+    set_shape(&shape, &b->g->values[value].type);
     return sc_packed_as(b, value, &shape, active);
 }
 
@@ -59,9 +65,15 @@ const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shap
         if (active > w->active) w->active = active;
         return w;
     }
-    const IrValue *v = ps_weight(b->g, value);
+    int64_t first;
+    IrValueId whole = ir_weight_behind(b->g, value, &first);
+    const IrValue *v = &b->g->values[whole];
     PgWeight pg = *shape;
-    pg.tensor = b->tensor_of[value];
+    pg.tensor = b->tensor_of[whole];
+    if (whole != value) {
+        pg.first = first;
+        pg.rows = rows_of(b, value, &v->type);
+    }
     pg.negexp = v->transform == IR_NEG_EXP;
     pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
     pg.bytes = pg_weight_bytes(&pg);

@@ -94,10 +94,11 @@ static Operand parameter_at(bool own, uint64_t N) {
     return o;
 }
 
-/* Element n of a row of Z, which is `width` wide: B or C. */
-static Operand broadcast_at(const Elements *e, int64_t width) {
+/* Element n of a row of Z in the channel's group: B or C. Needs print_group before. */
+static Operand broadcast_at(const Elements *e) {
     Operand o;
-    CgCudaPlace at = cg_cuda_index(e->k->z_layout, pg_panels(width), 1, "n / 16", "0", "n % 16");
+    CgCudaPlace at =
+        cg_cuda_index(e->k->z_layout, pg_panels(e->k->groups * e->k->N), 1, "(group + n) / 16", "0", "(group + n) % 16");
     snprintf(o.text, sizeof o.text, "z[%s]", at.text);
     return o;
 }
@@ -153,6 +154,20 @@ void cg_cuda_slice(CgCuda *c) {
     close_elements(&e);
 }
 
+/* Every element `times` times. */
+void cg_cuda_repeat(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, k->y_layout, k->O, 1);
+    CgCudaPlace from = cg_cuda_index(k->x_layout, pg_panels(k->K), 1, "from / 16", "0", "from % 16");
+    open_function(&e);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "y", PG_OP_Y);
+    open_elements(&e);
+    cg_cu(c, "const u64 to = panel * 16 + lane, from = (to < %lld ? to : %lld) / %lld;\n%s = x[%s];\n", (long long)k->O,
+          (long long)k->O - 1, (long long)k->times, result_at(&e).text, from.text);
+    close_elements(&e);
+}
+
 /* ---------------------------------------------------------------------------------------------- mixed parameters, the scan in parts */
 
 void cg_cuda_mix(CgCuda *c) {
@@ -189,6 +204,16 @@ void cg_cuda_outer(CgCuda *c) {
     close_elements(&e);
 }
 
+/* group: where the elements of the channel's group begin in a row of Z. Lanes past O are in the last one. */
+static void print_group(const Elements *e) {
+    const PgKernel *k = e->k;
+    if (k->groups == 1)
+        cg_cu(e->c, "const u64 group = 0;\n");
+    else
+        cg_cu(e->c, "const u64 of = (panel * 16 + lane) / %lld, group = (of < %lld ? of : %lld) * %lld;\n",
+              (long long)(k->O / k->groups), (long long)k->groups, (long long)(k->groups - 1), (long long)k->N);
+}
+
 /* y_n = v · B_n */
 void cg_cuda_inject(CgCuda *c) {
     const PgKernel *k = c->kernel;
@@ -198,7 +223,8 @@ void cg_cuda_inject(CgCuda *c) {
     print_pointer(&e, "z", PG_OP_Z);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
-    cg_cu(c, "%s = %s * %s;\n", result_at(&e).text, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e, k->N).text);
+    print_group(&e);
+    cg_cu(c, "%s = %s * %s;\n", result_at(&e).text, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e).text);
     close_elements(&e);
 }
 
@@ -215,8 +241,9 @@ void cg_cuda_contract(CgCuda *c) {
              "const u32 lane = i %% 16, at = i / 16 %% PLACES;\n"
              "const u64 panel = i / (16 * PLACES) %% PANELS, plane = i / (16 * PLACES * PANELS);\n");
     print_place(&e);
+    print_group(&e);
     cg_cu(c, "float sum = 0;\nfor (u32 n = 0; n < %lld; n++) sum = fmaf(%s, %s, sum);\n%s = sum;\n", (long long)k->N,
-          operand_at(&e, "x", k->x_layout, (uint64_t)k->N).text, broadcast_at(&e, k->N).text, result_at(&e).text);
+          operand_at(&e, "x", k->x_layout, (uint64_t)k->N).text, broadcast_at(&e).text, result_at(&e).text);
     close_elements(&e);
 }
 
@@ -266,7 +293,7 @@ void cg_cuda_recur(CgCuda *c) {
                  "for (u32 r = 0; r < ROUTED; r++) moves = moves || expert_indices[row * ROUTED + r] == expert;\n"
                  "if (moves) ");
     }
-    cg_cu(c, "s = vm_cut(fmaf(%s, s, %s));\n", operand_at(&e, "x", k->x_layout, e.N).text,
+    cg_cu(c, "s = vm_cut(fmaf(%s, s, %s));\n", operand_at(&e, "x", k->x_layout, k->one_a ? 1 : e.N).text,
           operand_at(&e, "z", k->z_layout, e.N).text);
     cg_cu(c, "state[expert * (PANELS * N * 16)] = s;\n%s = s;\n}\n}\n}\n", result_at(&e).text);
     cg_cuda_end_tiles(c);

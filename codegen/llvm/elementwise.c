@@ -1,4 +1,4 @@
-/* PG_ELEMENTWISE and PG_SLICE. */
+/* PG_ELEMENTWISE, PG_SLICE and PG_REPEAT. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
 #include "support/alloc.h"
@@ -71,3 +71,21 @@ static void slice_place(CgEmit *e, void *context, const CgIndex *at) {
 }
 
 void cg_emit_slice(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, slice_place, NULL); }
+
+/* Every element `times` times. Lanes past O repeat the last one. */
+static void repeat_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    (void)context;
+    CgLoop panels = cg_for_n(e, pg_panels(kernel->O));
+    CgValue y = cg_zero(e);
+    for (unsigned lane = 0; lane < PG_LANES; lane++) {
+        CgValue to = cg_umin(e, cg_iadd_n(e, cg_imul_n(e, panels.index, PG_LANES), lane), cg_i64(e, (uint64_t)kernel->O - 1));
+        CgValue from = cg_udiv_n(e, to, (uint64_t)kernel->times);
+        CgValue panel = cg_indexed(e, PG_OP_X, kernel->x_layout, at, cg_udiv_n(e, from, PG_LANES), kernel->K, 1);
+        y = cg_set_lane(e, y, cg_load_f32(e, cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, from, PG_LANES), 4))), lane);
+    }
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panels.index, kernel->O, 1), y);
+    cg_end_for(e, &panels);
+}
+
+void cg_emit_repeat(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, repeat_place, NULL); }

@@ -110,11 +110,35 @@ static void outer_place(CgEmit *e, void *context, const CgIndex *at) {
 
 void cg_emit_outer(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, outer_place, NULL); }
 
-/* Element n of Z at a place, in every lane: B or C. */
-static CgValue broadcast_z(CgEmit *e, const CgIndex *at, CgValue n) {
+/* Address of element i of Z at a place: B or C of all groups. */
+static CgValue element_of_z(CgEmit *e, const CgIndex *at, CgValue i) {
     const PgKernel *kernel = e->kernel;
-    CgValue panel = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, cg_udiv_n(e, n, PG_LANES), kernel->N, 1);
-    return cg_load_splat(e, cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4)));
+    CgValue panel = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, cg_udiv_n(e, i, PG_LANES), kernel->groups * kernel->N, 1);
+    return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, i, PG_LANES), 4));
+}
+
+/* Element n of each lane's group. */
+static CgValue group_lanes(CgEmit *e, const CgIndex *at, CgValue panel, CgValue n) {
+    const PgKernel *kernel = e->kernel;
+    uint64_t width = (uint64_t)(kernel->O / kernel->groups), N = (uint64_t)kernel->N;
+    CgValue lanes = cg_zero(e);
+    for (unsigned lane = 0; lane < PG_LANES; lane++) {
+        CgValue channel = cg_iadd_n(e, cg_imul_n(e, panel, PG_LANES), lane);
+        CgValue group = cg_umin(e, cg_udiv_n(e, channel, width), cg_i64(e, (uint64_t)kernel->groups - 1)); /* lanes past O */
+        CgValue element = element_of_z(e, at, cg_iadd(e, cg_imul_n(e, group, N), n));
+        lanes = cg_set_lane(e, lanes, cg_load_f32(e, element), lane);
+    }
+    return lanes;
+}
+
+/* Element n of Z in every lane of a panel of channels: of their groups. */
+static CgValue broadcast_z(CgEmit *e, const CgIndex *at, CgValue panel, CgValue n) {
+    const PgKernel *kernel = e->kernel;
+    uint64_t width = (uint64_t)(kernel->O / kernel->groups);
+    if (kernel->groups == 1) return cg_load_splat(e, element_of_z(e, at, n));
+    if (width % PG_LANES != 0) return group_lanes(e, at, panel, n);
+    CgValue group = cg_udiv_n(e, panel, width / PG_LANES);
+    return cg_load_splat(e, element_of_z(e, at, cg_iadd(e, cg_imul_n(e, group, (uint64_t)kernel->N), n)));
 }
 
 /* y_n = v · B_n */
@@ -125,7 +149,7 @@ static void inject_place(CgEmit *e, void *context, const CgIndex *at) {
     CgValue v = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel.index, kernel->O, 1));
     CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, kernel->N);
     CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
-    cg_store_vec(e, at_index(e, y, n.index), cg_mul(e, v, broadcast_z(e, at, n.index)));
+    cg_store_vec(e, at_index(e, y, n.index), cg_mul(e, v, broadcast_z(e, at, panel.index, n.index)));
     cg_end_for(e, &n);
     cg_end_for(e, &panel);
 }
@@ -141,7 +165,7 @@ static void contract_place(CgEmit *e, void *context, const CgIndex *at) {
     CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, 1);
     CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
     CgValue sum = cg_carry(e, &n, cg_zero(e));
-    cg_next(&n, sum, cg_fma(e, cg_load_vec(e, at_index(e, s, n.index)), broadcast_z(e, at, n.index), sum));
+    cg_next(&n, sum, cg_fma(e, cg_load_vec(e, at_index(e, s, n.index)), broadcast_z(e, at, panel.index, n.index), sum));
     cg_end_for(e, &n);
     cg_store_vec(e, y, cg_after(&n, sum));
     cg_end_for(e, &panel);
@@ -162,13 +186,14 @@ static void move_state(const Recur *r, const CgIndex *at, CgValue moves) {
     CgEmit *e = r->e;
     const PgKernel *kernel = r->kernel;
     uint64_t N = (uint64_t)kernel->N;
-    CgValue a = cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, kernel->N);
+    CgValue a = cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, kernel->one_a ? 1 : kernel->N);
     CgValue b = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, r->panel, kernel->O, kernel->N);
     CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, kernel->N), state = r->state;
     if (at->expert) state = cg_at(e, state, cg_imul_n(e, at->expert, pg_panels(kernel->O) * N * VEC_BYTES));
     CgLoop n = cg_for_n(e, N);
     CgValue where = at_index(e, state, n.index), s = cg_load_vec(e, where);
-    CgValue sum = cg_fma(e, cg_load_vec(e, at_index(e, a, n.index)), s, cg_load_vec(e, at_index(e, b, n.index)));
+    CgValue decay = cg_load_vec(e, kernel->one_a ? a : at_index(e, a, n.index));
+    CgValue sum = cg_fma(e, decay, s, cg_load_vec(e, at_index(e, b, n.index)));
     CgValue moved = cg_side_cut(e, (CgSide){.n = 1, .v = {sum}}).v[0];
     if (moves) moved = cg_select(e, moves, moved, s);
     cg_store_vec(e, where, moved);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "support/file.h"
+#include "support/json.h"
 #include "support/str.h"
 #include "support/utf8.h"
 #include "tests/frontend/helpers.h"
@@ -211,6 +212,37 @@ static void errors_outlive_the_guards_around_them(void **state) {
     assert_string_equal(diags.items[0].message, "rule 7");
     assert_int_equal(diags.failure.code, SU_OUR_BUG);
     su_arena_free(&other);
+    su_diags_free(&diags);
+}
+
+static int json_blocks;
+
+static void *take_block(size_t size) {
+    json_blocks++;
+    return malloc(size);
+}
+
+static void free_block(void *block) {
+    json_blocks -= block != NULL;
+    free(block);
+}
+
+/* cJSON has its own memory, which no guard knows. */
+static void json_is_freed_when_a_guard_is_ended(void **state) {
+    (void)state;
+    static const char text[] = "{\"a\": [1, 2, {\"b\": \"c\"}]}";
+    SuJsonRules rules = {.depth = 3, .values = 100};
+    SuDiags diags = {0};
+    SuGuard guard;
+    SuJson json;
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take_block, .free_fn = free_block});
+    if (!SU_CAUGHT(&guard, &diags, "testing")) {
+        assert_true(su_json_parse(text, sizeof text - 1, &rules, (SuSpan){0}, &json, &diags));
+        assert_true(json_blocks > 0);
+        SU_BUG("broken");
+    }
+    assert_int_equal(json_blocks, 0);
+    cJSON_InitHooks(NULL);
     su_diags_free(&diags);
 }
 
@@ -443,6 +475,7 @@ int main(void) {
         cmocka_unit_test(overlong_forms_and_surrogates_never_reach_the_terminal),
         cmocka_unit_test(errors_past_the_limit_are_counted),
         cmocka_unit_test(errors_outlive_the_guards_around_them),
+        cmocka_unit_test(json_is_freed_when_a_guard_is_ended),
         cmocka_unit_test(codes_are_words_of_their_own),
         cmocka_unit_test(a_code_says_how_bad_it_is),
         cmocka_unit_test(a_file_appears_only_when_complete),

@@ -18,7 +18,8 @@ static const char *spec_directory, *hash_file, *good_directory;
 static void compare_maps(const FeMap *a, const FeMap *b);
 
 static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
-    if (a->state != b->state || a->word != b->word || a->integer != b->integer || a->real != b->real || a->bits != b->bits)
+    if (a->state != b->state || a->word != b->word || a->integer != b->integer || a->real != b->real || a->high != b->high ||
+        a->bits != b->bits)
         fail_msg("%s differs", fe_key_row(key)->name);
     switch (fe_key_row(key)->type) {
     case FE_T_MODEL_NAME:
@@ -40,6 +41,7 @@ static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
     case FE_T_BOOL:
     case FE_T_WORD:
     case FE_T_WORDS:
+    case FE_T_LIMITS:
     case FE_T_ENTRIES:
     case FE_T_DEFINES:
     case FE_T_RESERVED: break;
@@ -197,6 +199,7 @@ static const char *const base_specs[] = {
          "  - {name: base, ssm: {dt_norm: rms}}\n"
          "  - share: {block: base, adapters: {rank: 4, targets: [in_proj]}, own: [A]}\n",
     HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n",
+    HEAD "stack: [{ssm: {kind: mamba2, head_dim: 8, n_groups: 2, norm_groups: 4}}]\n",
 };
 
 typedef struct Change {
@@ -252,6 +255,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
     static const char *const reals[] = {"0.5", "1.0", "1.5", "3e-6"};
     static const char *const decimals[] = {"1", "2", "3", "0.5"};
     static const char *const texts[] = {"b.json", "\"c d\""};
+    static const char *const limits[] = {"none", "[0, none]", "[0.001, 0.1]", "[0.001, 0.2]"};
     static const char *const tokens[] = {"none", "0", "7", "\"7\"", "\"<s>\""};
     const char *word;
     int size;
@@ -274,6 +278,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
         break;
     case FE_T_TEXT: TRY(texts); break;
     case FE_T_TOKEN: TRY(tokens); break;
+    case FE_T_LIMITS: TRY(limits); break;
     case FE_T_MAP_OR_NONE: try_value(c, base, key, place, "none"); break;
     case FE_T_MODEL_NAME:
     case FE_T_NAME: try_value(c, base, key, place, "another"); break;

@@ -284,12 +284,40 @@ static void test_small_states_are_cut(void **state) {
                             ir_state(rig.b.graph, "s", ir_type(IR_F32, 2, (int64_t)1, (int64_t)1))};
     IrValueId s = rig_stateful(&rig, IR_OP_recur, operands, 3, NULL);
     static const float ones[T] = {[0 ... T - 1] = 1};
-    rig_finish(&rig, ir_op1(&rig.b, IR_OP_contract, s, rig_rows(&rig, ones, T, 1), IR_NONE));
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_contract, s, rig_rows(&rig, ones, T, 1), IR_NONE, RIG_ATTRS({.i = 1})));
     double y[T], y64[T];
     ir_eval_free(rig_run(&rig, false, T, 1, y));
     ir_eval_free(rig_run(&rig, true, T, 1, y64));
     assert_true(y[80] == 0x1p-80 && y[81] == 0 && !signbit(y[81]));
     assert_true(y64[81] == 0x1p-81);
+    rig_end(&rig);
+}
+
+/* Two heads of two channels, of which each has B and C of its own: a decay for a head, D for a head, and parts of weights. */
+static void test_heads(void **state) {
+    (void)state;
+    enum { T = 2, CHANNELS = 4, STATES = 2 };
+    static const float decay[] = {0.5f, 0.25f, 0.5f, 0.25f}, v[] = {1, 2, 3, 4, 0, 0, 0, 0}, B[] = {1, 2, 3, 4, 1, 1, 1, 1},
+                       D[] = {9, 10, 20, 9};
+    Rig rig;
+    rig_start(&rig);
+    IrBuilder *b = &rig.b;
+    IrValueId a = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, decay, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId x = rig_rows(&rig, v, T, CHANNELS), both = rig_rows(&rig, B, T, 2 * STATES);
+    IrValueId in = ir_op1_attrs(b, IR_OP_inject, x, both, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 2, (int64_t)CHANNELS, (int64_t)STATES))};
+    IrValueId s = rig_stateful(&rig, IR_OP_recur, operands, 3, NULL);
+    IrValueId y = ir_op1_attrs(b, IR_OP_contract, s, both, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId skip = ir_op1_attrs(b, IR_OP_take, rig_weight(&rig, "D", D, ir_type(IR_F32, 1, (int64_t)4)), IR_NONE, IR_NONE,
+                                  RIG_ATTRS({.i = 0}, {.i = 1}, {.i = 2}));
+    rig_finish(&rig, ir_op1(b, IR_OP_add, y, ir_op1(b, IR_OP_mul_param, x, skip, IR_NONE), IR_NONE));
+    double y32[T * CHANNELS], y64[T * CHANNELS];
+    ir_eval_free(rig_run(&rig, false, T, CHANNELS, y32));
+    ir_eval_free(rig_run(&rig, true, T, CHANNELS, y64));
+    /* row 0: s = v B, y = |B|^2 v + D v; row 1: s = decay v B, y = sum of B of row 0, times v and the decay */
+    const double wanted[] = {1 * 5 + 10, 2 * 5 + 20, 3 * 25 + 60, 4 * 25 + 80, 0.5 * 3, 0.5 * 6, 0.25 * 21, 0.25 * 28};
+    assert_same_bits(y32, wanted, T * CHANNELS);
+    assert_same_bits(y64, wanted, T * CHANNELS);
     rig_end(&rig);
 }
 
@@ -326,11 +354,13 @@ static void make_experts(Rig *rig, bool routed) {
                 IR_NONE);
     IrValueId a =
         ir_op1(b, IR_OP_exp, ir_op1(b, routed ? IR_OP_outer_routed : IR_OP_outer, dt, logs, expert_indices), IR_NONE, IR_NONE);
-    IrValueId in = ir_op1(b, IR_OP_inject, ir_op1(b, IR_OP_mul, dt, c, IR_NONE), rig_rows(rig, B, TOKENS, N), IR_NONE);
+    IrValueId in = ir_op1_attrs(b, IR_OP_inject, ir_op1(b, IR_OP_mul, dt, c, IR_NONE), rig_rows(rig, B, TOKENS, N), IR_NONE,
+                                RIG_ATTRS({.i = 1}));
     IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)N)), i};
     IrValueId s = rig_stateful(rig, routed ? IR_OP_recur_routed : IR_OP_recur, operands, 4, NULL);
     IrValueId skip = ir_op1(b, routed ? IR_OP_mul_param_routed : IR_OP_mul_param, c, skips, expert_indices);
-    IrValueId y = ir_op1(b, IR_OP_add, ir_op1(b, IR_OP_contract, s, rig_rows(rig, C, TOKENS, N), IR_NONE), skip, IR_NONE);
+    IrValueId y = ir_op1(
+        b, IR_OP_add, ir_op1_attrs(b, IR_OP_contract, s, rig_rows(rig, C, TOKENS, N), IR_NONE, RIG_ATTRS({.i = 1})), skip, IR_NONE);
     if (routed)
         rig_finish(rig, ir_op1(b, IR_OP_expert_sum_routed, y, g, IR_NONE));
     else
@@ -542,6 +572,7 @@ int main(void) {
         cmocka_unit_test(test_conv_keeps_the_last_taps),
         cmocka_unit_test(test_conv_of_one_tap_has_no_history),
         cmocka_unit_test(test_small_states_are_cut),
+        cmocka_unit_test(test_heads),
         cmocka_unit_test(test_routed_operations_give_the_bits_of_dense_ones),
         cmocka_unit_test(test_mix_and_sums),
         cmocka_unit_test(test_attention_sees_all_before),

@@ -27,6 +27,12 @@ static double exact_silu(double x) { return x / (1 + exp(-x)); }
 static double exact_gelu(double x) { return 0.5 * x * erfc(-x * M_SQRT1_2); }
 static double exact_gelu_tanh(double x) { return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 static double exact_relu2(double x) { return x > 0 ? x * x : 0; }
+/* The series by its definition, six terms. */
+static double exact_zoh(double x) {
+    double term = 1, sum = 1;
+    for (int i = 2; i <= 6 && x >= -0.25; i++) sum += term *= x / i;
+    return x < -0.25 ? expm1(x) / x : sum;
+}
 
 static float float_of(uint32_t bits) {
     float f;
@@ -62,6 +68,7 @@ static const Case cases[] = {
     {"erf", vm_erf, erf, -6, 6, 3e-7, 0},
     {"gelu", vm_gelu, exact_gelu, -20, 20, 2e-7, 1},
     {"gelu_tanh", vm_gelu_tanh, exact_gelu_tanh, -20, 20, 3e-7, 1},
+    {"zoh", vm_zoh, exact_zoh, -80, 4, 2e-6, 0},
     {"relu2", vm_relu2, exact_relu2, -10, 1e9f, 1e-7, 0},
 };
 

@@ -1,5 +1,7 @@
 /* Random specs. Every choice the language offers is drawn somewhere below; sizes are small and mostly no multiple of 16, with a
  * few that cross the 256 inputs of a linear layer's segment, the 256 keys of an attention block and the 512 rows of a step. */
+#include <stdlib.h>
+
 #include "draw.h"
 
 #include <string.h>
@@ -124,12 +126,45 @@ static void draw_ssm_experts(Drawer *d) {
     draw_router(d, count, (set & (1 << 4 | 1 << 6)) == 0);
 }
 
+/* Heads, groups and runs of every size: of whole panels, and of parts of one. */
+static void draw_mamba2(Drawer *d) {
+    int64_t groups = between(d, 1, 3), heads = groups * between(d, 1, 3),
+            head_dim = strtoll(PICK(d, "1", "3", "4", "8", "16", "32"), NULL, 10);
+    int64_t inner = heads * head_dim, runs = between(d, 1, 6);
+    su_text_add(d->out, "kind: mamba2, d_inner: %lld, head_dim: %lld", (long long)inner, (long long)head_dim);
+    if (groups > 1 || chance(d, 30)) su_text_add(d->out, ", n_groups: %lld", (long long)groups);
+    while (inner % runs != 0) runs--;
+    if (chance(d, 50)) su_text_add(d->out, ", norm_groups: %lld", (long long)runs);
+    su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 10) ? 128 : between(d, 1, 24)));
+    if (chance(d, 50)) su_text_add(d->out, ", d_conv: %lld", (long long)between(d, 1, 8));
+    if (chance(d, 50)) su_text_add(d->out, ", conv_bias: %s", truth(d));
+    if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    if (chance(d, 60)) su_text_add(d->out, ", activation: %s", PICK_OF(d, plain_activations));
+    if (chance(d, 50)) su_text_add(d->out, ", dt_limit: %s", PICK(d, "[0.001, 0.1]", "[0.02, none]", "[0, 0.05]", "none"));
+    if (chance(d, 20))
+        su_text_add(d->out, ", gated_norm: none");
+    else
+        may_own(d, "inner_norms");
+    if (chance(d, 50)) su_text_add(d->out, ", norm_before_gate: %s", truth(d));
+    if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
+    if (chance(d, 50)) su_text_add(d->out, ", d_per_channel: %s", truth(d));
+    if (chance(d, 30)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
+    draw_ends(d);
+    su_text_add(d->out, "}");
+}
+
 static void draw_ssm(Drawer *d) {
-    static const char *const maps[] = {"in_proj", "gate_proj", "x_proj", "dt_proj", "out_proj"};
+    static const char *const maps[] = {"in_proj", "gate_proj", "dt_proj", "out_proj"};
     static const char *const own[] = {"A", "D", "conv", "biases"};
-    for (int i = 0; i < 5; i++) has_map(d, maps[i]);
+    bool mamba2 = chance(d, 35);
+    for (int i = 0; i < 4; i++) has_map(d, maps[i]);
+    has_map(d, mamba2 ? "bc_proj" : "x_proj");
     for (int i = 0; i < 4; i++) may_own(d, own[i]);
     su_text_add(d->out, "ssm: {");
+    if (mamba2) {
+        draw_mamba2(d);
+        return;
+    }
     draw_width(d, "d_inner", 5, 120);
     if (!d->default_state || chance(d, 50))
         su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 5) ? between(d, 33, 80) : between(d, 1, 24)));
@@ -144,6 +179,7 @@ static void draw_ssm(Drawer *d) {
         may_own(d, "inner_norms");
     }
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
+    if (chance(d, 20)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
     if (chance(d, 70)) draw_ssm_experts(d);
     draw_ends(d);
     su_text_add(d->out, "}");

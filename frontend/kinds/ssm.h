@@ -1,0 +1,64 @@
+/* What the kinds of ssm blocks share, between ssm.c (mamba1) and mamba2.c. */
+#ifndef MOSSC_FRONTEND_KINDS_SSM_H
+#define MOSSC_FRONTEND_KINDS_SSM_H
+
+#include "frontend/kinds.h"
+
+typedef enum FeSsmKind { FE_MAMBA1, FE_MAMBA2 } FeSsmKind;       /* the words of ssm.kind */
+typedef enum FeDiscretize { FE_EULER, FE_ZOH } FeDiscretize;     /* of ssm.discretize */
+typedef enum FeGatedNorm { FE_GATED_RMS, FE_GATED_NONE } FeGatedNorm; /* of ssm.gated_norm */
+
+/* The values of a block that is complete. */
+typedef struct FeSsm {
+    FeSsmKind kind;
+    int64_t d_inner, d_state, d_conv; /* I, N, W */
+    bool conv_bias, bias;
+    FeActivation activation;
+    bool zoh;
+    double inner_norm_eps;
+    /* mamba1 */
+    int64_t dt_rank; /* R */
+    bool dt_norm, b_norm, c_norm;
+    /* mamba2 */
+    int64_t head_dim, n_groups; /* P, G */
+    bool limits_dt;
+    double dt_low, dt_high;
+    bool gated_norm, norm_before_gate;
+    int64_t norm_groups;
+    bool d_per_channel;
+
+    const FeMap *experts; /* or NULL */
+    bool params;          /* with experts: parameters are mixed; else their outputs are summed, and each has a state */
+    FeIdle idle;
+} FeSsm;
+
+FeSsm fe_read_ssm(const FeMap *map);
+/* Whether each expert has its own of what per_expert calls `part`. */
+bool fe_ssm_owns(const FeSsm *s, const char *part);
+
+/* The convolution's weight and bias, of so many channels. */
+void fe_ssm_conv_tensors(FeTensorList *l, const FeSsm *s, int64_t channels);
+
+/* One ssm block in the making. */
+typedef struct FeSsmMaking {
+    const FeBlock *block;
+    FeSsm d;
+    FeChosen chosen;
+} FeSsmMaking;
+
+/* Whether the experts' `part` is mixed into one. */
+bool fe_ssm_mixes(const FeSsmMaking *s, const char *part);
+
+/* Channels [first, first + count) of `of`. */
+typedef struct FeSsmChannels {
+    int64_t first, count, of;
+} FeSsmChannels;
+
+IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, IrValueId x);
+
+/* mamba2.c */
+void fe_build_mamba2(const FeBuild *b, FeMap *map);
+void fe_mamba2_tensors(FeTensorList *l, const FeSsm *s);
+IrValueId fe_lower_mamba2(FeLower *l, const FeSsmMaking *s, IrValueId u);
+
+#endif
