@@ -153,6 +153,15 @@ def resolve(kind, given, defaults):
     return out
 
 
+def held_input(b, step, A):
+    """What the input of a state-space block is multiplied with: the step, or what zero-order hold makes of it."""
+    if b["discretize"] == "euler":
+        return step + 0 * A
+    v = step * A
+    series = 1 + v / 2 + v**2 / 6 + v**3 / 24 + v**4 / 120 + v**5 / 720
+    return step * np.where(v < -0.25, np.expm1(v) / np.minimum(v, -0.25), series)
+
+
 def under(w, prefix):
     """The tensors below a prefix, by what follows it."""
     return {name[len(prefix) :]: value for name, value in w.items() if name.startswith(prefix)}
@@ -226,7 +235,12 @@ class Spec:
             b["experts"] = dict(b["experts"])
         if kind == "ssm":
             b["I"] = width("d_inner", 2 * self.D)
-            b["N"], b["W"] = int(b.get("d_state", 16)), int(b.get("d_conv", 4))
+            b["kind"], b["discretize"] = b.get("kind", "mamba1"), b.get("discretize", "euler")
+            b["N"], b["W"] = int(b.get("d_state", 128 if b["kind"] == "mamba2" else 16)), int(b.get("d_conv", 4))
+            b["P"], b["G"] = int(b.get("head_dim", 64)), int(b.get("n_groups", 1))
+            b["runs"] = int(b.get("norm_groups", b["G"]))
+            if b.get("dt_limit", "none") == "none":
+                b["dt_limit"] = [0, "none"]
             rank = b.get("dt_rank", "auto")
             b["R"] = -(-self.D // 16) if rank == "auto" else int(rank)
             b["conv_bias"] = b.get("conv_bias", True)
@@ -325,7 +339,26 @@ class Spec:
         if "out_norm" in b:
             add(at + "out_norm.weight", [self.D])
 
+    def _mamba2_tensors(self, b, at, add):
+        I, D, H, GN = b["I"], self.D, b["I"] // b["P"], b["G"] * b["N"]
+        for name, shape in (("in_proj", [I, D]), ("gate_proj", [I, D]), ("bc_proj", [2 * GN, D]), ("out_proj", [D, I])):
+            add(at + name + ".weight", shape, True)
+            if b["bias"]:
+                add(at + name + ".bias", shape[:1])
+        add(at + "dt_proj.weight", [H, D], True)
+        add(at + "dt_proj.bias", [H])
+        add(at + "conv.weight", [I + 2 * GN, b["W"]])
+        if b["conv_bias"]:
+            add(at + "conv.bias", [I + 2 * GN])
+        add(at + "A_log", [H])
+        add(at + "D", [I if b.get("d_per_channel") else H])
+        if b.get("gated_norm", "rms") == "rms":
+            add(at + "gated_norm.weight", [I])
+
     def _ssm_tensors(self, b, at, add, experts, count, active):
+        if b["kind"] == "mamba2":
+            self._mamba2_tensors(b, at, add)
+            return
         I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
         if experts and experts["combine"] == "outputs" and experts["idle"] == "update":
             active = Fraction(1)
@@ -487,7 +520,39 @@ class Spec:
             g = g / (g.sum() + 1e-20)
         return S, float(router["scale"]) * g
 
+    def _mamba2(self, b, w, u):
+        I, N, P, G, W = b["I"], b["N"], b["P"], b["G"], b["W"]
+        H, act = I // P, ACTIVATIONS[b["activation"]]
+
+        def linear(name, x):
+            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
+
+        def norm(y):
+            if "gated_norm.weight" not in w:
+                return y
+            runs = [rms(run, b["inner_norm_eps"], 1) for run in np.split(y, b["runs"])]
+            return np.concatenate(runs) * w["gated_norm.weight"]
+
+        mixed = np.hstack([linear("in_proj", u), linear("bc_proj", u)])
+        padded = np.vstack([np.zeros([W - 1, mixed.shape[1]]), mixed])
+        mixed = np.array([(w["conv.weight"] * padded[t : t + W].T).sum(axis=1) for t in range(len(u))])
+        mixed = act(mixed + w.get("conv.bias", 0))
+        low, high = b["dt_limit"]
+        steps = np.clip(softplus(linear("dt_proj", u)), float(low), None if high == "none" else float(high))
+        A, D, group = -np.exp(w["A_log"]), w["D"].reshape(H, -1), np.arange(H) * G // H
+        s = np.zeros([H, P, N])
+        out = np.zeros([len(u), I])
+        for t, z in enumerate(act(linear("gate_proj", u))):
+            x, (B, C) = mixed[t, :I].reshape(H, P), mixed[t, I:].reshape(2, G, N)
+            held = held_input(b, steps[t], A)
+            s = np.exp(steps[t] * A)[:, None, None] * s + (held[:, None] * x)[:, :, None] * B[group][:, None, :]
+            y = ((s * C[group][:, None, :]).sum(axis=2) + D * x).reshape(I)
+            out[t] = norm(y) * z if b.get("norm_before_gate") else norm(y * z)
+        return linear("out_proj", out)
+
     def _ssm(self, b, w, u):
+        if b["kind"] == "mamba2":
+            return self._mamba2(b, w, u)
         I, N, R, W = b["I"], b["N"], b["R"], b["W"]
         act = ACTIVATIONS[b["activation"]]
         experts = b.get("experts")
@@ -530,7 +595,8 @@ class Spec:
                 if "c_norm" in b:
                     C = rms(C, b["inner_norm_eps"], w["c_norm.weight"])
                 step = softplus(dt_weight @ delta + dt_bias)
-                state = np.exp(step[:, None] * a) * state + np.outer(step * c, B)
+                held = held_input(b, step[:, None], a)
+                state = np.exp(step[:, None] * a) * state + held * np.outer(c, B)
                 return state, state @ C + d * c
 
             if outputs:
