@@ -62,6 +62,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
     if (k->runs > 1) append(&n, "_%lldruns", (long long)k->runs);
     append_if(&n, k->bias, "bias");
+    append_if(&n, k->expert_groups > 0, "groups");
     append_if(&n, k->act != PG_NO_ACT, pg_activation(k->act)->word);
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
         append_if(&n, true,

@@ -7,7 +7,7 @@
 
 /* Whoever adds a field to one of these prints it below; then the size here. */
 _Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 424 && sizeof(PgTensor) == 48 &&
-                   sizeof(PgWeight) == 80 && sizeof(PgState) == 24 && sizeof(PgRope) == 64,
+                   sizeof(PgWeight) == 80 && sizeof(PgState) == 24 && sizeof(PgRope) == 96,
                "every field of a table is printed");
 
 /* A C string: three octal digits for whatever is not plain. */
@@ -102,7 +102,9 @@ static void print_ropes(const PgProgram *program, SuText *out) {
     begin_table("PgRope", "ropes", out);
     for (uint32_t i = 0; i < program->n_ropes; i++) {
         const PgRope *r = &program->ropes[i];
-        su_text_add(out, "    {.theta = %a, .dim = %" PRId64 ", .table = {", r->theta, r->dim);
+        su_text_add(
+            out, "    {.theta = %a, .dim = %" PRId64 ", .factor = %a, .low = %a, .high = %a, .original = %" PRId64 ", .table = {",
+            r->theta, r->dim, r->factor, r->low, r->high, r->original);
         print_ref(&r->table[PG_ROW], out);
         su_text_add(out, ", ");
         print_ref(&r->table[PG_BLOCK], out);

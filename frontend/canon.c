@@ -74,8 +74,9 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
         su_text_add(c->out, "=%lld", value->word ? 0 : (long long)value->integer);
         return;
     case FE_T_REAL:
+    case FE_T_REAL_OR_WORD:
         print_name(c, key, inline_key);
-        su_text_add(c->out, "=%.17g", value->real);
+        su_text_add(c->out, "=%.17g", value->word ? 0 : value->real);
         return;
     case FE_T_WORD:
         print_name(c, key, inline_key);

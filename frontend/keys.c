@@ -189,6 +189,7 @@ bool fe_is_default(FeKey key, const FeValue *value) {
     case FE_T_DECIMAL: return strcmp(value->text, text) == 0;
     case FE_T_WORD: return is_word_at(key, value->integer, text);
     case FE_T_INT_OR_WORD:
+    case FE_T_REAL_OR_WORD:
     case FE_T_LIMITS:
     case FE_T_TOKEN:
     case FE_T_MAP_OR_NONE: return value->word;

@@ -16,6 +16,7 @@ typedef enum FeKeyType {
     FE_T_INT,         /* least..most */
     FE_T_INT_OR_WORD, /* the same, or the one word */
     FE_T_REAL,        /* finite, > 0 */
+    FE_T_REAL_OR_WORD, /* the same, or the one word */
     FE_T_DECIMAL,     /* a real kept as digits: multiplied exactly */
     FE_T_BOOL,
     FE_T_WORD,        /* one of words */
@@ -99,9 +100,9 @@ typedef struct FeValue {
     bool written; /* in the map itself, not by defaults */
     bool moot;    /* has no meaning beside the other values: hashed, but not printed */
     SuSpan key_span, span;
-    bool word;            /* INT_OR_WORD, MAP_OR_NONE, LIMITS, TOKEN: the word instead of the other thing */
+    bool word;            /* INT_OR_WORD, REAL_OR_WORD, MAP_OR_NONE, LIMITS, TOKEN: the word instead of the other thing */
     int64_t integer;      /* INT, BOOL (0 or 1), WORD (its index), TOKEN (an id, or -1 when text is set) */
-    double real;          /* REAL; LIMITS: the lower one */
+    double real;          /* REAL, REAL_OR_WORD; LIMITS: the lower one */
     double high;          /* LIMITS; DBL_MAX: none */
     uint32_t bits;        /* WORDS: bit i for word i */
     const char *text;     /* texts; DECIMAL: as written */

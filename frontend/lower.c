@@ -176,12 +176,14 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {
     IrValueId r = fe_op2(l, IR_OP_linear, input, fe_weight(l, "router.weight"));
     if (router->bias) r = fe_op2(l, IR_OP_add_bias, r, fe_weight(l, "router.bias"));
     IrValueId p = fe_op1(l, router->score == FE_SOFTMAX ? IR_OP_softmax : IR_OP_sigmoid, r);
-    IrAttr k = {.i = router->top_k};
+    IrAttr choice[] = {[IR_SELECT_k] = {.i = router->top_k},
+                       [IR_SELECT_groups] = {.i = router->groups},
+                       [IR_SELECT_top] = {.i = router->top_groups}};
     FeChosen chosen;
     if (router->select_bias)
-        chosen.experts = ir_op1_attrs(&l->b, IR_OP_select, p, fe_weight(l, "router.select_bias"), IR_NONE, &k);
+        chosen.experts = ir_op1_attrs(&l->b, IR_OP_select, p, fe_weight(l, "router.select_bias"), IR_NONE, choice);
     else
-        chosen.experts = ir_op1_attrs(&l->b, IR_OP_select, r, IR_NONE, IR_NONE, &k);
+        chosen.experts = ir_op1_attrs(&l->b, IR_OP_select, r, IR_NONE, IR_NONE, choice);
     chosen.gates =
         ir_op1_attrs(&l->b, IR_OP_gates, p, chosen.experts, IR_NONE,
                      (IrAttr[]){[IR_GATES_normalize] = {.i = router->normalize}, [IR_GATES_scale] = {.f = router->scale}});

@@ -96,6 +96,12 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
             su_text_add(p->out, "%lld", (long long)value->integer);
         return;
     case FE_T_REAL: print_real(value->real, p->out); return;
+    case FE_T_REAL_OR_WORD:
+        if (value->word)
+            print_plain(p, row->words, (int)strlen(row->words));
+        else
+            print_real(value->real, p->out);
+        return;
     case FE_T_DECIMAL: su_text_add(p->out, "%s", value->text); return;
     case FE_T_BOOL: su_text_add(p->out, "%s", value->integer ? "true" : "false"); return;
     case FE_T_WORD: print_words(p, row, (uint32_t)1 << value->integer, ""); return;

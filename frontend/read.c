@@ -27,6 +27,7 @@ static const char *expected(SuArena *arena, const FeKeyRow *row) {
         return su_printf(arena, "an integer from %lld to %lld", (long long)row->least, (long long)row->most);
     case FE_T_INT_OR_WORD:
         return su_printf(arena, "an integer from %lld to %lld, or %s", (long long)row->least, (long long)row->most, row->words);
+    case FE_T_REAL_OR_WORD: return su_printf(arena, "a finite number above 0, or %s", row->words);
     case FE_T_REAL:
     case FE_T_DECIMAL: return "a finite number above 0";
     case FE_T_BOOL: return "true or false";
@@ -54,7 +55,7 @@ static bool looks_numeric(const char *text) {
 /* Why a value that looks right is not. */
 static const char *advice(const FeKeyRow *row, const FeNode *node) {
     bool integer = row->type == FE_T_INT || row->type == FE_T_INT_OR_WORD;
-    bool number = integer || row->type == FE_T_REAL || row->type == FE_T_DECIMAL;
+    bool number = integer || row->type == FE_T_REAL || row->type == FE_T_REAL_OR_WORD || row->type == FE_T_DECIMAL;
     double real;
     int64_t whole;
     if (node->kind != FE_SCALAR || fe_node_empty(node)) return NULL;
@@ -96,6 +97,10 @@ static FeValue read_integer(const FeReader *r, const FeNode *node, FeKey key, Fe
 }
 
 static FeValue read_real(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
+    if (fe_key_row(key)->type == FE_T_REAL_OR_WORD && is_word(node, fe_key_row(key)->words)) {
+        value.word = true;
+        return value;
+    }
     bool ok = node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, &value.real);
     value.text = node->text;
     return ok && value.real > 0 && isfinite(value.real) ? value : wrong_value(r, node, key, value);
@@ -242,6 +247,7 @@ FeValue fe_read_value(const FeReader *r, const FeNode *node, FeKey key, SuSpan k
     case FE_T_INT:
     case FE_T_INT_OR_WORD: return read_integer(r, node, key, value);
     case FE_T_REAL:
+    case FE_T_REAL_OR_WORD:
     case FE_T_DECIMAL: return read_real(r, node, key, value);
     case FE_T_BOOL: return read_bool(r, node, key, value);
     case FE_T_WORD: return read_word(r, node, key, value);

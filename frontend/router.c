@@ -34,6 +34,25 @@ static void check_input(const FeBuild *b, FeMap *router) {
     input->moot = true;
 }
 
+/* Runs must be equal, and the best of them hold top_k experts. */
+static void check_groups(const FeBuild *b, FeMap *router, const FeMap *experts, FeKey count_key) {
+    FeMap *groups = fe_child(router, KEY(router, groups));
+    if (!groups) return;
+    fe_complete(&b->load->reader, groups);
+    const FeValue *count = fe_value(groups, KEY(router_groups, count)), *top = fe_value(groups, KEY(router_groups, top));
+    const FeValue *experts_count = fe_value(experts, count_key), *top_k = fe_value(router, KEY(router, top_k));
+    if (count->state != FE_GIVEN || top->state != FE_GIVEN) return;
+    long long n = (long long)count->integer, m = (long long)top->integer, E = (long long)experts_count->integer;
+    if (m > n) fe_refuse(b, top, "'router.groups.top' is %lld, but there are only %lld groups", m, n);
+    if (experts_count->state != FE_GIVEN) return;
+    if (E % n != 0) {
+        fe_refuse(b, count, "'router.groups.count': %lld does not divide the number of experts %lld", n, E);
+    } else if (m <= n && top_k->state == FE_GIVEN && top_k->integer > E / n * m) {
+        fe_refuse(b, top_k->node ? top_k : top, "'router.top_k' is %lld, but the %lld best groups have only %lld experts",
+                  (long long)top_k->integer, m, E / n * m);
+    }
+}
+
 static void warn_normalized(const FeBuild *b, const FeMap *router) {
     const FeRouter *r = &b->out->router;
     if (r->top_k != 1 || !r->normalize) return;
@@ -52,6 +71,8 @@ const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router_key, con
     fe_set_map(map, router_key, router);
     check_top_k(b, router, experts, count);
     if (!inner) check_input(b, router);
+    check_groups(b, router, experts, count);
+    const FeMap *groups = fe_child(router, KEY(router, groups));
     b->out->router = (FeRouter){
         .top_k = fe_integer(router, KEY(router, top_k)),
         .score = (FeScore)fe_integer(router, KEY(router, score)),
@@ -60,6 +81,8 @@ const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router_key, con
         .select_bias = fe_truth(router, KEY(router, select_bias)),
         .bias = fe_truth(router, KEY(router, bias)),
         .input = (FeRouterInput)fe_integer(router, KEY(router, input)),
+        .groups = groups ? fe_integer(groups, KEY(router_groups, count)) : 1,
+        .top_groups = groups ? fe_integer(groups, KEY(router_groups, top)) : 1,
     };
     if (errors == reader->diags->errors) warn_normalized(b, router);
     return router;

@@ -38,6 +38,7 @@ static void print_type(const FeKeyRow *row, SuText *out) {
         su_text_add(out, " | %s", row->words);
         return;
     case FE_T_REAL: su_text_add(out, "number > 0"); return;
+    case FE_T_REAL_OR_WORD: su_text_add(out, "number > 0 | %s", row->words); return;
     case FE_T_DECIMAL: su_text_add(out, "decimal number > 0"); return;
     case FE_T_BOOL: su_text_add(out, "true | false"); return;
     case FE_T_WORD: print_words(row->words, " | ", out); return;
@@ -154,13 +155,14 @@ static void add_integer_or_word(cJSON *to, const FeKeyRow *row) {
     cJSON_AddStringToObject(add_item(forms), "const", row->words);
 }
 
-/* YAML 1.1 tools read 1e-5, without a point, as a text. */
-static void add_real(cJSON *to) {
+/* YAML 1.1 tools read 1e-5, without a point, as a text. `word`: what may stand in its place, or NULL. */
+static void add_real(cJSON *to, const char *word) {
     cJSON *forms = cJSON_AddArrayToObject(to, "anyOf"), *number = add_item(forms), *text = add_item(forms);
     cJSON_AddStringToObject(number, "type", "number");
     cJSON_AddNumberToObject(number, "exclusiveMinimum", 0);
     cJSON_AddStringToObject(text, "type", "string");
     cJSON_AddStringToObject(text, "pattern", "^\\+?[0-9.]+[eE][+-]?[0-9]+$");
+    if (word) cJSON_AddStringToObject(add_item(forms), "const", word);
 }
 
 static void add_word_list(cJSON *to, const FeKeyRow *row) {
@@ -232,7 +234,8 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
     case FE_T_INT: add_integer(to, row); return;
     case FE_T_INT_OR_WORD: add_integer_or_word(to, row); return;
     case FE_T_REAL:
-    case FE_T_DECIMAL: add_real(to); return;
+    case FE_T_DECIMAL: add_real(to, NULL); return;
+    case FE_T_REAL_OR_WORD: add_real(to, row->words); return;
     case FE_T_BOOL: cJSON_AddStringToObject(to, "type", "boolean"); return;
     case FE_T_WORD: add_words(to, row->words); return;
     case FE_T_WORDS: add_word_list(to, row); return;
@@ -255,8 +258,8 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
 /* Words are texts; numbers and truth values of YAML are JSON as they are. */
 static void add_default(cJSON *to, const FeKeyRow *row) {
     const char *value = fe_fallback_value(row);
-    bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_MAP_OR_NONE ||
-                row->type == FE_T_LIMITS || row->type == FE_T_TOKEN;
+    bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_REAL_OR_WORD ||
+                row->type == FE_T_MAP_OR_NONE || row->type == FE_T_LIMITS || row->type == FE_T_TOKEN;
     if (value) cJSON_AddItemToObject(to, "default", text ? cJSON_CreateString(value) : cJSON_CreateRaw(value));
 }
 

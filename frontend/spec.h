@@ -26,6 +26,9 @@ typedef enum FeScore { FE_SOFTMAX, FE_SIGMOID } FeScore;
 typedef enum FeCombine { FE_OUTPUTS, FE_PARAMS } FeCombine;
 typedef enum FeIdle { FE_HOLD, FE_UPDATE } FeIdle;
 typedef enum FeRouterInput { FE_ROUTER_BLOCK, FE_ROUTER_INNER } FeRouterInput;
+typedef enum FeQkNorm { FE_QK_NORM_NONE, FE_QK_NORM_HEAD, FE_QK_NORM_FULL } FeQkNorm;
+typedef enum FePairing { FE_HALF, FE_INTERLEAVED } FePairing;
+typedef enum FeRopeScaling { FE_LINEAR, FE_LLAMA3 } FeRopeScaling;
 typedef enum FeTokenizerKind { FE_TOKENIZER_BYTES, FE_TOKENIZER_BPE } FeTokenizerKind;
 /* The words of `activation`; the gated ones, which stand last, occur only in mlp. */
 typedef enum FeActivation {
@@ -46,6 +49,7 @@ typedef struct FeRouter {
     bool normalize, select_bias, bias;
     double scale;
     FeRouterInput input;
+    int64_t groups, top_groups; /* equal runs of experts, and how many of them may be chosen from; 1 and 1: all may */
 } FeRouter;
 
 /* count == 0: the block has no experts, the other field is then meaningless. */

@@ -40,6 +40,11 @@ static double turned(const Count *c) {
     return of_result(c) / (double)c->node->attrs[IR_ROPE_head_dim].i * (double)c->node->attrs[IR_ROPE_dim].i;
 }
 
+/* A pass for each of the chosen, and one for the groups. */
+static double select_passes(const Count *c) {
+    return (double)(c->node->attrs[IR_SELECT_k].i + (c->node->attrs[IR_SELECT_top].i < c->node->attrs[IR_SELECT_groups].i));
+}
+
 static double scores(const Count *c) {
     double keys = ir_keys_seen(c->rows, c->position, (double)c->node->attrs[IR_ATTEND_window].i);
     return keys * (double)c->node->attrs[IR_ATTEND_heads].i;

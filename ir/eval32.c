@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ir/eval_impl.h"
+#include "ir/rope.h"
 #include "ir/vmath32.h"
 #include "support/dmath.h"
 

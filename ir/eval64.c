@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/eval_impl.h"
+#include "ir/rope.h"
 
 #define IR_ACTIVATION(name, NAME, flops, exps, exact)                                                                              \
     static inline double R_##name(double x) { return exact; }

@@ -120,7 +120,7 @@ static void cost_route(Counter *c) {
     work(c, IR_OP_linear, scores, (double)k->K);
     if (k->bias) work(c, IR_OP_add_bias, scores, 0);
     work(c, k->sigmoid ? IR_OP_sigmoid : IR_OP_softmax, scores, 0);
-    work(c, IR_OP_select, scores, (double)k->k);
+    work(c, IR_OP_select, scores, (double)(k->k + (k->expert_groups > 0)));
     work(c, IR_OP_gates, c->rows * (double)k->k, 0);
 }
 
@@ -234,7 +234,7 @@ static void cost_elementwise(Counter *c) {
     case PG_EW_ADD_PARAM: work(c, IR_OP_add_bias, elements, 0); break;
     case PG_EW_MUL_PARAM: work(c, IR_OP_mul_param, elements, 0); break;
     }
-    move(c, (pg_ew_is_binary(k->ew) ? 3 : 2) * elements);
+    move(c, (pg_ew_is_binary(k->ew) && !k->z_repeats ? 3 : 2) * elements + (k->z_repeats ? c->rows : 0));
 }
 
 static void cost_slice(Counter *c) { move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O); }
@@ -248,7 +248,7 @@ static void cost_softmax(Counter *c) {
 }
 
 static void cost_select(Counter *c) {
-    work(c, IR_OP_select, c->rows * (double)c->k->E, (double)c->k->k);
+    work(c, IR_OP_select, c->rows * (double)c->k->E, (double)(c->k->k + (c->k->expert_groups > 0)));
     move(c, c->rows * (double)(c->k->E + c->k->k));
 }
 

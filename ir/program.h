@@ -287,6 +287,8 @@ typedef struct PgState {
 typedef struct PgRope {
     double theta;
     int64_t dim;
+    double factor, low, high; /* ir/rope.h */
+    int64_t original;
     PgRef table[PG_MODES];
 } PgRope;
 

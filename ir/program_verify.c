@@ -138,6 +138,10 @@ static bool check_ropes(const Verify *v) {
         if (r->dim < 2 || r->dim % 2 != 0 || !dim_is_sound(r->dim) || !isfinite(r->theta) || r->theta <= 0)
             return bad(v, "rope %u has dimension %" PRId64 " and theta %g, expected an even one and a positive number", i, r->dim,
                        r->theta);
+        bool ramp = r->low > 0 && r->high > r->low && isfinite(r->high) && r->original > 0;
+        if (!isfinite(r->factor) || r->factor <= 0 || (r->high != 0 && !ramp))
+            return bad(v, "rope %u has factor %g, low %g, high %g and original %" PRId64 ", which scale nothing", i, r->factor,
+                       r->low, r->high, r->original);
     }
     return true;
 }
@@ -152,12 +156,23 @@ static bool words_are_known(const PgKernel *k) {
 }
 
 static bool sizes_are_sound(const PgKernel *k) {
-    const int64_t sizes[] = {k->K,           k->O,       k->E,       k->k,           k->taps,       k->N,       k->R,
-                             k->delta_start, k->b_start, k->c_start, k->delta_width, k->b_width,    k->c_width, k->heads,
-                             k->kv_heads,    k->window,  k->cap,     k->rope_dim,    k->rope_table, k->start};
+    const int64_t sizes[] = {k->K,           k->O,
+                             k->E,           k->k,
+                             k->taps,        k->N,
+                             k->R,           k->delta_start,
+                             k->b_start,     k->c_start,
+                             k->delta_width, k->b_width,
+                             k->c_width,     k->heads,
+                             k->kv_heads,    k->window,
+                             k->cap,         k->rope_dim,
+                             k->rope_table,  k->start,
+                             k->groups,      k->expert_groups};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!dim_is_sound(sizes[i])) return false;
-    return k->k <= k->E && (k->O > 0 || k->kind == PG_GROUP);
+    bool groups = k->expert_groups == 0 ? k->top_groups == 0
+                                        : k->top_groups > 0 && k->top_groups < k->expert_groups && k->E % k->expert_groups == 0 &&
+                                              k->k <= k->E / k->expert_groups * k->top_groups;
+    return k->k <= k->E && groups && (k->O > 0 || k->kind == PG_GROUP);
 }
 
 static bool check_epilogue(const Verify *v, uint32_t i) {
@@ -192,6 +207,7 @@ static bool check_kernels(const Verify *v) {
         if (!sizes_are_sound(k)) return bad(v, "kernel %u has a size out of range", i);
         if (k->rope && k->rope_table >= v->program->n_ropes)
             return bad(v, "kernel %u reads rope %" PRId64 ", expected one of %u", i, k->rope_table, v->program->n_ropes);
+        if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
         if (!check_epilogue(v, i)) return false;
     }
     return true;

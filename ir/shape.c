@@ -207,7 +207,9 @@ static const char *repeating_shape(Rule *r) {
     const IrType *x = r->in[0], *y = r->in[1];
     NEED(x->dtype == IR_F32 && x->dim[0] == IR_R && y->dtype == IR_F32 && y->dim[0] == IR_R, "both must be f32 with rows");
     bool repeats = (x->rank + 1 == y->rank && same_tail(x, 1, y, 2)) || (y->rank + 1 == x->rank && same_tail(y, 1, x, 2));
-    NEED(ir_type_equal(x, y) || repeats, "the shapes must be equal, or [rows,I] and [rows,P,I], or those with N");
+    bool one = rows(x, 2) && rows(y, 2) && last(y) == 1;
+    NEED(ir_type_equal(x, y) || repeats || one,
+         "the shapes must be equal, or [rows,I] and [rows,P,I], or those with N, or [rows,I] and [rows,1]");
     r->out[0] = x->rank >= y->rank ? *x : *y;
     return NULL;
 }
@@ -228,8 +230,12 @@ static const char *shape_select(Rule *r) {
     const IrType *x = r->in[0], *bias = r->in[1];
     NEED(rows(x, 2), "the scores must be f32[rows,E]");
     NEED(bias == NULL || (constant(bias, 1) && last(bias) == last(x)), "the bias must be [E], E as in the scores");
-    NEED(r->attrs[IR_SELECT_k].i >= 1 && r->attrs[IR_SELECT_k].i <= last(x), "k must be between 1 and E");
-    r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, r->attrs[IR_SELECT_k].i}};
+    int64_t k = r->attrs[IR_SELECT_k].i, groups = r->attrs[IR_SELECT_groups].i, top = r->attrs[IR_SELECT_top].i;
+    NEED(k >= 1 && k <= last(x), "k must be between 1 and E");
+    NEED(groups >= 1 && last(x) % groups == 0, "groups must divide E");
+    NEED(top >= 1 && top <= groups, "top must be between 1 and groups");
+    NEED(k <= last(x) / groups * top, "k must be at most the number of experts in the top groups");
+    r->out[0] = (IrType){.dtype = IR_I32, .rank = 2, .dim = {IR_R, k}};
     set_roles(r->out, "rk");
     return NULL;
 }
@@ -403,6 +409,11 @@ static const char *shape_rope(Rule *r) {
     NEED(row_numbers(r->in[1]), "positions must be i32[rows]");
     NEED(dim >= 2 && dim <= head_dim && dim % 2 == 0, "dim must be even and at most head_dim");
     NEED(r->attrs[IR_ROPE_theta].f > 0, "theta must be positive");
+    NEED(r->attrs[IR_ROPE_interleaved].i == 0 || r->attrs[IR_ROPE_interleaved].i == 1, "interleaved must be 0 or 1");
+    double low = r->attrs[IR_ROPE_low].f, high = r->attrs[IR_ROPE_high].f;
+    NEED(r->attrs[IR_ROPE_factor].f > 0, "factor must be positive");
+    NEED(high == 0 || (low > 0 && high > low && r->attrs[IR_ROPE_original].i > 0),
+         "high must be 0, or above low, and low and original positive");
     r->out[0] = *r->in[0];
     return NULL;
 }
@@ -411,6 +422,7 @@ static const char *shape_attend(Rule *r) {
     int64_t heads = r->attrs[IR_ATTEND_heads].i, kv_heads = r->attrs[IR_ATTEND_kv_heads].i;
     int64_t head_dim = r->attrs[IR_ATTEND_head_dim].i, window = r->attrs[IR_ATTEND_window].i;
     NEED(kv_heads > 0 && heads % kv_heads == 0, "kv_heads must divide heads");
+    NEED(r->attrs[IR_ATTEND_scale].f > 0, "scale must be positive");
     NEED(rows(r->in[0], 2) && is_product(last(r->in[0]), heads, head_dim), "q must be f32[rows,heads*head_dim]");
     for (int i = 1; i <= 2; i++)
         NEED(rows(r->in[i], 2) && is_product(last(r->in[i]), kv_heads, head_dim), "k and v must be f32[rows,kv_heads*head_dim]");

@@ -86,7 +86,8 @@ static void grow_adds(Growth *w) {
         if (user == NULL || user->op != IR_OP_add || !is_rows(w->g, w->y)) return;
         IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
         const IrNode *maker = ps_maker(w->g, other);
-        if (!is_rows(w->g, other) || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
+        bool same = ir_type_equal(&w->g->values[other].type, &w->g->values[w->y].type); /* not one value a row */
+        if (!same || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
         take(w, user);
         w->roles.of[IR_ROLE_addend] = w->roles.of[IR_ROLE_residual]; /* of the first of two */
         w->roles.of[IR_ROLE_residual] = other;

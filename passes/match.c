@@ -31,12 +31,17 @@ static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsMa
     return true;
 }
 
+/* Whether the second operand is one value a row, which no fused kernel takes. */
+static bool repeats(const IrGraph *g, const IrNode *node) {
+    return ir_dim(&g->values[node->operands[0]].type, IR_DIM_CHANNEL) != ir_dim(&g->values[node->operands[1]].type, IR_DIM_CHANNEL);
+}
+
 /* ---------------------------------------------------------------------------------------------- convolution */
 
 static void conv_bias(const IrGraph *g, const PsUses *uses, bool mixed, PsMatch *c) {
     IrValueId *roles = c->roles.of, y = roles[IR_ROLE_y];
     const IrNode *node = used_by(g, uses, y, mixed ? IR_OP_add : IR_OP_add_bias);
-    if (node == NULL) return; /* no bias */
+    if (node == NULL || (mixed && repeats(g, node))) return; /* no bias */
     if (mixed && !take_mix(g, uses, other_operand(node, y), c, IR_ROLE_bias)) return;
     if (!mixed) roles[IR_ROLE_bias] = node->operands[1];
     join(g, &c->group, node);
@@ -131,7 +136,7 @@ static IrValueId take_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrVal
 static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, IrValueId dt) {
     const IrNode *inject = made_by(g, uses, b, IR_OP_inject);
     const IrNode *product = inject != NULL ? made_by(g, uses, inject->operands[0], IR_OP_mul) : NULL;
-    if (product == NULL || (product->operands[0] != dt && product->operands[1] != dt)) return false;
+    if (product == NULL || (product->operands[0] != dt && product->operands[1] != dt) || repeats(g, product)) return false;
     join(g, &s->m->group, inject);
     join(g, &s->m->group, product);
     set(s, IR_ROLE_x, other_operand(product, dt));
@@ -143,14 +148,14 @@ static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId 
 static bool take_skip(const IrGraph *g, const PsUses *uses, Scan *s) {
     IrValueId c = get(s, IR_ROLE_x);
     const IrNode *add = used_by(g, uses, get(s, IR_ROLE_y), IR_OP_add);
-    if (add == NULL) return false;
+    if (add == NULL || repeats(g, add)) return false;
     IrValueId value = other_operand(add, get(s, IR_ROLE_y));
     const IrNode *skip = ps_maker(g, value);
     if (skip == NULL || uses->count[value] != 1) return false;
     if (skip->op == IR_OP_mul_param || skip->op == IR_OP_mul_param_routed) {
         set(s, IR_ROLE_D, skip->operands[1]);
         if (skip->operands[0] != c) return false;
-    } else if (skip->op == IR_OP_mul && (skip->operands[0] == c || skip->operands[1] == c)) {
+    } else if (skip->op == IR_OP_mul && (skip->operands[0] == c || skip->operands[1] == c) && !repeats(g, skip)) {
         if (!take_mix(g, uses, other_operand(skip, c), s->m, IR_ROLE_D)) return false;
         s->experts = PG_SCAN_PARAMS;
     } else {
@@ -178,7 +183,7 @@ static bool take_sum(const IrGraph *g, const PsUses *uses, Scan *s) {
 /* y ∘ act(z) */
 static void take_gate(const IrGraph *g, const PsUses *uses, Scan *s) {
     const IrNode *product = used_by(g, uses, get(s, IR_ROLE_y), IR_OP_mul);
-    if (product == NULL) return;
+    if (product == NULL || repeats(g, product)) return;
     IrValueId gated = other_operand(product, get(s, IR_ROLE_y));
     const IrNode *act = ps_maker(g, gated);
     if (act == NULL || uses->count[gated] != 1 || act->region != product->region) return;

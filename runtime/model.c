@@ -1,6 +1,7 @@
 /* A model: its workers or its device, every buffer that a step of one row needs, and weights mapped from a packed file. */
 #include <stdlib.h>
 
+#include "ir/rope.h"
 #include "runtime/device.h"
 #include "runtime/model.h"
 #include "runtime/packed.h"
@@ -39,7 +40,10 @@ static double **make_rope_rates(SuArena *arena, const PgProgram *program) {
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
         rates[r] = SU_NEW_ARRAY(arena, double, (size_t)rope->dim / 2);
-        for (int64_t i = 0; i < rope->dim / 2; i++) rates[r][i] = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
+        for (int64_t i = 0; i < rope->dim / 2; i++) {
+            double rate = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
+            rates[r][i] = ir_rope_rate(rate, rope->factor, rope->low, rope->high, rope->original);
+        }
     }
     return rates;
 }

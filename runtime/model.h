@@ -30,7 +30,7 @@ struct MossModel {
     RtWorkerArgs *args;       /* [workers] */
     RtClaims *claims;         /* [most phases of a stage] */
     uint32_t n_claims;
-    double **rope_rates;      /* [n_ropes][dim/2]: theta^(-2i/dim) */
+    double **rope_rates;      /* [n_ropes][dim/2]: radians a position */
     uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
     uint32_t n_out_rows;          /* rows of logits of the last step */
     uint64_t logits_step;     /* step_number of that step; 0: it failed */

@@ -119,6 +119,12 @@ void sc_set_experts(PgKernel *k, const ScLayout *layout) {
     if (layout->k > k->k) k->k = layout->k;
 }
 
+void sc_set_groups(PgKernel *k, const IrNode *select) {
+    if (select->attrs[IR_SELECT_top].i == select->attrs[IR_SELECT_groups].i) return; /* all experts may be chosen */
+    k->expert_groups = select->attrs[IR_SELECT_groups].i;
+    k->top_groups = select->attrs[IR_SELECT_top].i;
+}
+
 /* ---------------------------------------------------------------------------------------------- single operations */
 
 void sc_phase_embed(ScBuilder *b, const IrNode *node) {
@@ -206,6 +212,7 @@ static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
     if (node->op == IR_OP_contract) k->groups = node->attrs[IR_CONTRACT_groups].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
+    if (node->op == IR_OP_select) sc_set_groups(k, node);
     if (node->op == IR_OP_clamp) {
         k->low = node->attrs[IR_CLAMP_low].f;
         k->high = node->attrs[IR_CLAMP_high].f;
@@ -304,6 +311,8 @@ void sc_phase_elementwise(ScBuilder *b, const IrNode *node, PgElementwise ew, Pg
     ScPhaseId p = op_phase(b, node, PG_ELEMENTWISE);
     sc_phase(b, p)->kernel.ew = ew;
     sc_phase(b, p)->kernel.act = act;
+    if (pg_ew_is_binary(ew))
+        sc_phase(b, p)->kernel.z_repeats = b->layouts[node->operands[1]].width < b->layouts[node->operands[0]].width;
 }
 
 /* Sums over experts that no linear layer has taken. */

@@ -27,6 +27,7 @@ double sc_chosen_fraction(const ScBuilder *b, IrValueId expert_indices);
 
 void sc_add_step(ScBuilder *b, ScPhaseId p, PgEpilogueStep step); /* to the end of the epilogue */
 void sc_set_experts(PgKernel *k, const ScLayout *layout); /* raises E and k to the layout's */
+void sc_set_groups(PgKernel *k, const IrNode *select);
 void sc_tile_rows(const ScBuilder *b, ScPhaseId p, const ScLayout *y); /* one tile, or blocks of 8 rows or positions */
 void sc_tile_segments(const ScBuilder *b, ScPhaseId p); /* (panel, segment) */
 

@@ -190,6 +190,7 @@ void sc_phase_route(ScBuilder *b, const IrRegion *region) {
     k->bias = role(region, IR_ROLE_bias) != IR_NONE;
     k->sigmoid = role_node(b, region, IR_ROLE_score)->op == IR_OP_sigmoid;
     k->select_bias = role(region, IR_ROLE_select_bias) != IR_NONE;
+    sc_set_groups(k, select);
     k->normalize = gates->attrs[IR_GATES_normalize].i != 0;
     k->scaled = gates->attrs[IR_GATES_scale].f != 1.0;
     k->scale = gates->attrs[IR_GATES_scale].f;
@@ -380,19 +381,24 @@ void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
 
 /* ---------------------------------------------------------------------------------------------- attention */
 
-/* The table of cosines and sines for (theta, dim): one for all blocks that agree. */
-static int32_t rope_table(ScBuilder *b, double theta, int64_t dim, int64_t *out_index) {
+static bool same_angles(const PgRope *a, const PgRope *b) {
+    return a->theta == b->theta && a->dim == b->dim && a->factor == b->factor && a->low == b->low && a->high == b->high &&
+           a->original == b->original;
+}
+
+/* The table of cosines and sines of these angles: one for all blocks that agree. */
+static int32_t rope_table(ScBuilder *b, const PgRope *angles, int64_t *out_index) {
     size_t i = 0;
-    while (i < b->n_ropes && !(b->ropes[i].theta == theta && b->ropes[i].dim == dim)) i++;
+    while (i < b->n_ropes && !same_angles(&b->ropes[i], angles)) i++;
     if (i == b->n_ropes) {
         b->ropes = su_grow(b->arena, b->ropes, &b->ropes_capacity, i + 1, sizeof *b->ropes);
         b->rope_buffers = su_grow(&b->scratch, b->rope_buffers, &b->rope_buffers_capacity, i + 1, sizeof *b->rope_buffers);
-        b->ropes[b->n_ropes] = (PgRope){.theta = theta, .dim = dim};
+        b->ropes[b->n_ropes] = *angles;
         b->rope_buffers[b->n_ropes++] = -1;
     }
     *out_index = (int64_t)i;
     if (b->rope_buffers[i] < 0) {
-        uint64_t row = su_round_up((uint64_t)dim * 4, 64); /* dim/2 pairs of f32 */
+        uint64_t row = su_round_up((uint64_t)angles->dim * 4, 64); /* dim/2 pairs of f32 */
         b->rope_buffers[i] = sc_new_buffer(b, b->mode == PG_ROW ? (ScBytes){0, row} : (ScBytes){row, 0}, "rope");
     }
     return b->rope_buffers[i];
@@ -404,6 +410,21 @@ static void fill_attention(ScBuilder *b, PgKernel *k, const IrNode *attend) {
     k->O = attend->attrs[IR_ATTEND_head_dim].i;
     k->window = attend->attrs[IR_ATTEND_window].i;
     k->cap = sc_cache_positions(b->g, attend);
+}
+
+static void fill_rope(ScBuilder *b, ScPhaseId store, const IrNode *rope) {
+    const IrAttr *attrs = rope->attrs;
+    PgRope angles = {.theta = attrs[IR_ROPE_theta].f,
+                     .dim = attrs[IR_ROPE_dim].i,
+                     .factor = attrs[IR_ROPE_factor].f,
+                     .low = attrs[IR_ROPE_low].f,
+                     .high = attrs[IR_ROPE_high].f,
+                     .original = attrs[IR_ROPE_original].i};
+    PgKernel *k = &sc_phase(b, store)->kernel;
+    k->rope = true;
+    k->rope_dim = angles.dim;
+    k->interleaved = attrs[IR_ROPE_interleaved].i != 0;
+    sc_read_buffer(b, store, PG_KV_TABLE, rope_table(b, &angles, &k->rope_table));
 }
 
 /* Two phases: rope and the caches, then the scores. Rope is always part of the first. */
@@ -419,15 +440,12 @@ void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
     sc_use_state(b, store, PG_KV_V_CACHE, role(region, IR_ROLE_v_cache));
     sc_phase(b, store)->pg.count = PG_PER_ROW;
     if (rope != NULL) {
-        sc_phase(b, store)->kernel.rope = true;
-        sc_phase(b, store)->kernel.rope_dim = rope->attrs[IR_ROPE_dim].i;
-        sc_read_buffer(
-            b, store, PG_KV_TABLE,
-            rope_table(b, rope->attrs[IR_ROPE_theta].f, rope->attrs[IR_ROPE_dim].i, &sc_phase(b, store)->kernel.rope_table));
+        fill_rope(b, store, rope);
         sc_write(b, store, PG_KV_Y, role(region, IR_ROLE_rope));
     }
     ScPhaseId p = sc_new_phase(b, PG_ATTEND, attend, part_name(b, region, attend, IR_ROLE_k_cache, "attend"));
     fill_attention(b, &sc_phase(b, p)->kernel, attend);
+    sc_phase(b, p)->kernel.scale = attend->attrs[IR_ATTEND_scale].f;
     sc_read(b, p, PG_ATTEND_Q, role(region, rope != NULL ? IR_ROLE_rope : IR_ROLE_q));
     sc_use_state(b, p, PG_ATTEND_K_CACHE, role(region, IR_ROLE_k_cache));
     sc_use_state(b, p, PG_ATTEND_V_CACHE, role(region, IR_ROLE_v_cache));

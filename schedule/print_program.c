@@ -35,9 +35,10 @@ static void print_features(const PgKernel *k, FILE *out) {
     print_epilogue(k, out);
     if (k->act != PG_NO_ACT) fprintf(out, " %s", pg_activation(k->act)->word);
     if (k->gate) fprintf(out, " gate");
+    if (k->expert_groups > 0) fprintf(out, " groups");
     if (k->scaled) fprintf(out, " scaled");
     if (k->gather_out_rows) fprintf(out, " output-rows");
-    if (k->rope) fprintf(out, " rope");
+    if (k->rope) fprintf(out, " rope%s", k->interleaved ? " interleaved" : "");
 }
 
 static void print_operand(int slot, const PgRef *ref, FILE *out) {

@@ -2,8 +2,6 @@
  * [Hkv][cap][head_dim up to 16]; position p lies at p % cap. */
 #include "codegen/cuda/kernels.h"
 
-#include <math.h>
-
 enum { SHARED_ROWS = 4 /* rows a sequence, on average, from which on they are taken together */ };
 
 /* Position of `row` in its sequence, and the sequence's segment. */
@@ -30,6 +28,16 @@ static void print_component(CgCuda *c, const char *from, bool turned) {
     const PgKernel *k = c->kernel;
     cg_cu(c, "const u32 h = at / DIM, i = at %% DIM;\nfloat v = %s[element(ld, row, at)];\n", from);
     if (!turned) return;
+    if (k->interleaved) {
+        cg_cu(c,
+              "if (i < %lld) { /* a pair is 2 j and 2 j + 1 */\n"
+              "const float *turn = table + i / 2 * 2;\n"
+              "const float other = %s[element(ld, row, i %% 2 ? at - 1 : at + 1)];\n"
+              "v = i %% 2 ? v * turn[0] + other * turn[1] : v * turn[0] - other * turn[1];\n"
+              "}\n",
+              (long long)k->rope_dim, from);
+        return;
+    }
     cg_cu(c,
           "if (i < %lld) { /* a pair is i and i + dim / 2 */\n"
           "const u32 half = %lld;\n"
@@ -88,7 +96,7 @@ static void print_scores(CgCuda *c) {
           "powers[threadIdx.x] = power;\n"
           "L = fmaf(L, old, block_sum(power, sums)); /* a barrier: powers are there */\n"
           "M = most;\n",
-          cg_cuda_float(1 / sqrt((double)c->kernel->O), scale));
+          cg_cuda_float(c->kernel->scale, scale));
 }
 
 /* O := O · old + Σ power · v. Threads stand over components, those left over share the keys. */

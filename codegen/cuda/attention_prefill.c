@@ -6,8 +6,6 @@
  * 16 positions of a component side by side. A tile whose rows are of several sequences takes one after the other. */
 #include "codegen/cuda/kernels.h"
 
-#include <math.h>
-
 enum { SHARED_BYTES = 48 * 1024, MOST_DIM = 256 };
 
 typedef struct Attend {
@@ -101,7 +99,7 @@ static void print_scores(const Attend *a) {
           "powers[(r0 + j) * P_ROW + key4 * 4 + i] = seen ? four[i] * %s : minus_infinity();\n"
           "}\n}\n"
           "__syncthreads();\n",
-          cg_cuda_float(1.4426950408889634 / sqrt((double)a->k->O), scale));
+          cg_cuda_float(1.4426950408889634 * a->k->scale, scale));
 }
 
 /* Scores, in units of ln 2, become powers; SHARE threads a row. A row that has seen no key yet keeps M = -inf. */

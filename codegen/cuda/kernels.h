@@ -11,6 +11,10 @@
 void cg_cuda_route_rows(CgCuda *c);
 /* Pointers of PG_ROUTE, as far as the kernel has them. */
 void cg_cuda_route_operands(CgCuda *c);
+/* route.c: declares `keys`, what experts of a row are chosen by: `scores` (+ select_bias), and which groups are closed, in `closed` of
+ * shared memory. All `count` threads of which this one is number `me` take part; `sync` is their barrier. */
+void cg_cuda_route_keys(CgCuda *c, const char *scores, bool bias, const char *closed, const char *me, const char *count,
+                        const char *sync);
 /* attention_prefill.c: PG_ATTEND in a launch of its own, if heads are not too large for it; the text knows sizes, q and y. */
 bool cg_cuda_attends_rows(const PgKernel *kernel);
 void cg_cuda_attend_rows(CgCuda *c);

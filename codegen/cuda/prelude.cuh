@@ -418,25 +418,57 @@ INLINE void softmax(float *scores, u32 E, float *parts) {
     __syncthreads();
 }
 
-/* What experts are compared by; a NaN comes last. */
-INLINE float key_of(const float *scores, const float *bias, u32 e) {
-    const float key = bias ? scores[e] + bias[e] : scores[e];
-    return key == key ? key : minus_infinity();
+/* What experts are chosen by. `closed`: of each run of `size` experts, whether none of them may be chosen; NULL: all may. */
+struct Keys {
+    const float *scores, *bias;
+    const u8 *closed;
+    u32 size;
+};
+
+/* What experts are compared by; a NaN comes last, like those of closed runs. */
+INLINE float key_of(const Keys &keys, u32 e) {
+    const float key = keys.bias ? keys.scores[e] + keys.bias[e] : keys.scores[e];
+    return key == key && !(keys.closed && keys.closed[e / keys.size]) ? key : minus_infinity();
 }
 
-INLINE u32 rank_of(const float *scores, const float *bias, u32 E, u32 e) {
-    const float key = key_of(scores, bias, e);
+/* The sum of the two largest keys of a run, or its only one. */
+INLINE float run_score(const Keys &keys, u32 run) {
+    float first = minus_infinity(), second = minus_infinity();
+    for (u32 e = run * keys.size; e < (run + 1) * keys.size; e++) {
+        const float key = key_of(keys, e);
+        second = key > first ? first : vm_max(second, key);
+        first = key > first ? key : first;
+    }
+    return keys.size > 1 ? first + second : first;
+}
+
+/* Which of the equal runs are not among the `top` best; the lower one is better among equals. By `count` threads of which this one
+ * is number `me`. */
+INLINE void close_runs(const Keys &keys, u32 runs, u32 top, u8 *closed, u32 me, u32 count) {
+    for (u32 run = me; run < runs; run += count) {
+        const float own = run_score(keys, run);
+        u32 better = 0;
+        for (u32 other = 0; other < runs; other++) {
+            const float theirs = run_score(keys, other);
+            better += theirs > own || (theirs == own && other < run);
+        }
+        closed[run] = better >= top;
+    }
+}
+
+INLINE u32 rank_of(const Keys &keys, u32 E, u32 e) {
+    const float key = key_of(keys, e);
     u32 rank = 0;
     for (u32 other = 0; other < E; other++) {
-        const float theirs = key_of(scores, bias, other);
+        const float theirs = key_of(keys, other);
         rank += theirs > key || (theirs == key && other < e);
     }
     return rank;
 }
 
 /* The k best experts in rising order, the lower index first among equals. Ranks are a permutation, so there are always k. */
-INLINE void select_experts(const float *scores, const float *bias, u32 E, u32 k, u8 *chosen, i32 *expert_indices) {
-    for (u32 e = threadIdx.x; e < E; e += THREADS) chosen[e] = rank_of(scores, bias, E, e) < k;
+INLINE void select_experts(const Keys &keys, u32 E, u32 k, u8 *chosen, i32 *expert_indices) {
+    for (u32 e = threadIdx.x; e < E; e += THREADS) chosen[e] = rank_of(keys, E, e) < k;
     __syncthreads();
     for (u32 e = threadIdx.x; e < E; e += THREADS) {
         if (!chosen[e]) continue;
@@ -480,7 +512,7 @@ INLINE void warp_softmax(float *scores, u32 E) {
 }
 
 /* One expert after the other: the best of those that come behind the last one in the order of select_experts. */
-INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i32 *picks, i32 *expert_indices) {
+INLINE void warp_select(const Keys &keys, u32 E, u32 k, i32 *picks, i32 *expert_indices) {
     const u32 lane = threadIdx.x % 32;
     float last = -minus_infinity();
     i32 last_at = -1;
@@ -488,7 +520,7 @@ INLINE void warp_select(const float *scores, const float *bias, u32 E, u32 k, i3
         float best = minus_infinity();
         i32 best_at = (i32)E;
         for (i32 e = (i32)lane; e < (i32)E; e += 32) {
-            const float key = key_of(scores, bias, e);
+            const float key = key_of(keys, e);
             const bool behind = key < last || (key == last && e > last_at);
             if (!behind || (best_at < (i32)E && key <= best)) continue;
             best = key;

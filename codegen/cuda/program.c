@@ -2,6 +2,7 @@
 #include "codegen/cuda/kernels.h"
 #include "codegen/cuda/vmath.h"
 #include "codegen/target.h"
+#include "ir/rope.h"
 #include "support/dmath.h"
 #include "support/table.h"
 
@@ -310,7 +311,8 @@ static void print_rates(const PgProgram *program, SuText *out) {
         su_text_add(out, "/* turns a position, theta = %g */\nTABLE double rope_%u[%lld] = {", rope->theta, r,
                     (long long)rope->dim / 2);
         for (int64_t i = 0; i < rope->dim / 2; i++) {
-            double rate = su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim);
+            double rate = ir_rope_rate(su_dpow(rope->theta, (double)(-2 * i) / (double)rope->dim), rope->factor, rope->low,
+                                       rope->high, rope->original);
             su_text_add(out, "%s%.17g", i == 0 ? "" : i % 6 == 0 ? ",\n    " : ", ", rate / 6.283185307179586476925);
         }
         su_text_add(out, "};\n");

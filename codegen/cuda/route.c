@@ -8,6 +8,7 @@ static void print_shared(CgCuda *c) {
     const PgKernel *k = c->kernel;
     cg_cuda_shared(c, "float", "scores", pg_panels(k->E) * 64);
     cg_cuda_shared(c, "u8", "chosen", (uint64_t)k->E);
+    if (k->expert_groups > 0) cg_cuda_shared(c, "u8", "closed", (uint64_t)k->expert_groups);
     cg_cuda_shared(c, "float", "score_parts", (uint64_t)c->target->threads / 32 * sizeof(float));
 }
 
@@ -16,6 +17,26 @@ static void print_combine_weights(CgCuda *c) {
     cg_cu(c,
           "make_combine_weights(scores, expert_indices + row * k, k, %s, %s, combine_weights + row * k, threadIdx.x, THREADS);\n",
           cg_cuda_truth(c->kernel->normalize), cg_cuda_float(c->kernel->scaled ? c->kernel->scale : 1, scale));
+}
+
+void cg_cuda_route_keys(CgCuda *c, const char *scores, bool bias, const char *closed, const char *me, const char *count,
+                        const char *sync) {
+    const PgKernel *k = c->kernel;
+    cg_cu(c, "Keys keys = {%s, %s};\n", scores, bias ? "select_bias" : "nullptr");
+    if (k->expert_groups == 0) return;
+    cg_cu(c,
+          "keys.size = %lld;\n"
+          "close_runs(keys, %lld, %lld, %s, %s, %s);\n"
+          "%s();\n"
+          "keys.closed = %s;\n",
+          (long long)(k->E / k->expert_groups), (long long)k->expert_groups, (long long)k->top_groups, closed, me, count, sync,
+          closed);
+}
+
+static void print_select(CgCuda *c, bool bias) {
+    cg_cu(c, "{\n");
+    cg_cuda_route_keys(c, "scores", bias, "closed", "threadIdx.x", "THREADS", "__syncthreads");
+    cg_cu(c, "select_experts(keys, E, k, chosen, expert_indices + row * k);\n}\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- PG_ROUTE */
@@ -57,13 +78,12 @@ void cg_cuda_route(CgCuda *c) {
     print_shared(c);
     cg_cuda_tiles(c, 1);
     print_scores(c, &p);
-    if (!k->select_bias)  /* by what the linear layer gave: different scores may squash to one */
-        cg_cu(c, "select_experts(scores, nullptr, E, k, chosen, expert_indices + row * k);\n");
+    if (!k->select_bias) print_select(c, false); /* by what the linear layer gave: different scores may squash to one */
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = threadIdx.x; e < E; e += THREADS) scores[e] = vm_sigmoid(scores[e]);\n__syncthreads();\n");
     else
         cg_cu(c, "softmax(scores, E, score_parts);\n");
-    if (k->select_bias) cg_cu(c, "select_experts(scores, select_bias, E, k, chosen, expert_indices + row * k);\n");
+    if (k->select_bias) print_select(c, true);
     print_combine_weights(c);
     cg_cuda_end_tiles(c);
 }
@@ -109,8 +129,7 @@ void cg_cuda_select(CgCuda *c) {
     if (c->kernel->select_bias) cg_cu(c, "const float *select_bias = floats(step, phase, %d);\n", PG_OP_W);
     open_row(c);
     check_scores(c);
-    cg_cu(c, "select_experts(scores, %s, E, k, chosen, expert_indices + row * k);\n",
-          c->kernel->select_bias ? "select_bias" : "nullptr");
+    print_select(c, c->kernel->select_bias);
     close_row(c);
 }
 

@@ -3,6 +3,8 @@
  * combine weights of a row from its scores. */
 #include "codegen/cuda/kernels.h"
 
+#include <stdio.h>
+
 enum { ROWS = 8, CHUNK = 256 /* k that lie in shared memory at a time */ };
 
 static void print_memory(CgCuda *c, uint64_t panels) {
@@ -12,6 +14,7 @@ static void print_memory(CgCuda *c, uint64_t panels) {
     cg_cuda_shared(c, "Spread", "spreads", ROWS * 2 * sizeof(float));
     cg_cuda_shared(c, "float", "scores", ROWS * panels * 64);
     cg_cuda_shared(c, "i32", "picks", ROWS * (uint64_t)k->k * sizeof(int32_t));
+    if (k->expert_groups > 0) cg_cuda_shared(c, "u8", "closed", ROWS * (uint64_t)k->expert_groups);
 }
 
 static void print_norms(CgCuda *c) {
@@ -93,6 +96,14 @@ static void print_scores(CgCuda *c) {
           c->kernel->bias ? "add4(sum, quad(bias + panel * 16)[q])" : "sum");
 }
 
+static void print_select(CgCuda *c, bool bias) {
+    char closed[64];
+    snprintf(closed, sizeof closed, "(closed + warp * %lld)", (long long)c->kernel->expert_groups);
+    cg_cu(c, "{\n");
+    cg_cuda_route_keys(c, "own", bias, closed, "lane", "32", "__syncwarp");
+    cg_cu(c, "warp_select(keys, E, k, picks + warp * k, expert_indices + row * k);\n}\n");
+}
+
 /* As route.c's does it with a block. */
 static void print_choice(CgCuda *c) {
     const PgKernel *k = c->kernel;
@@ -101,12 +112,12 @@ static void print_choice(CgCuda *c) {
              "const u64 row = row0 + warp;\n"
              "float *own = scores + warp * PANELS * 16;\n"
              "if (!warp_is_finite(own, E) && lane == 0) report_nonfinite(step, phase, row);\n");
-    if (!k->select_bias) cg_cu(c, "warp_select(own, nullptr, E, k, picks + warp * k, expert_indices + row * k);\n");
+    if (!k->select_bias) print_select(c, false);
     if (k->sigmoid)
         cg_cu(c, "for (u32 e = lane; e < E; e += 32) own[e] = vm_sigmoid(own[e]);\n__syncwarp();\n");
     else
         cg_cu(c, "warp_softmax(own, E);\n");
-    if (k->select_bias) cg_cu(c, "warp_select(own, select_bias, E, k, picks + warp * k, expert_indices + row * k);\n");
+    if (k->select_bias) print_select(c, true);
     cg_cu(c, "make_combine_weights(own, expert_indices + row * k, k, %s, %s, combine_weights + row * k, lane, 32);\n}\n",
           cg_cuda_truth(k->normalize), cg_cuda_float(k->scaled ? k->scale : 1, scale));
 }

@@ -109,7 +109,8 @@ static void print_operation(const Elements *e, const char *x) {
     CgCuda *c = e->c;
     const PgKernel *k = e->k;
     char scale[48], high[48];
-    Operand z = operand_at(e, "z", k->z_layout, e->N), w = parameter_at(k->per_expert, 1);
+    Operand z = k->z_repeats ? (Operand){"z[element(ld, row, 0)]"} : operand_at(e, "z", k->z_layout, e->N);
+    Operand w = parameter_at(k->per_expert, 1);
     switch (k->ew) {
     case PG_EW_UNARY: cg_cu(c, "%s(%s);\n", cg_cuda_act(k->act), x); return;
     case PG_EW_SCALE: cg_cu(c, "%s * %s;\n", x, cg_cuda_float(k->scale, scale)); return;

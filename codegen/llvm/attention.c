@@ -87,32 +87,48 @@ static void v_sink(Store *s, CgValue head, CgValue i, CgValue value) {
     store_component(s, cg_at(e, at, cg_imul_n(e, i, 4)), value);
 }
 
+/* Of the lanes of two vectors, all even (first 0) or all odd (first 1) ones. */
+static CgValue every_second(Store *s, CgValue low, CgValue high, int32_t first) {
+    CgValue lanes[PG_LANES];
+    for (int32_t lane = 0; lane < PG_LANES; lane++) lanes[lane] = cg_i32(s->e, first + 2 * lane);
+    return LLVMBuildShuffleVector(s->e->builder, low, high, LLVMConstVector(lanes, PG_LANES), "");
+}
+
+/* Lanes first … first + 7 of both, in turns. */
+static CgValue in_turns(Store *s, CgValue even, CgValue odd, int32_t first) {
+    CgValue lanes[PG_LANES];
+    for (int32_t lane = 0; lane < PG_LANES; lane++) lanes[lane] = cg_i32(s->e, first + lane / 2 + lane % 2 * PG_LANES);
+    return LLVMBuildShuffleVector(s->e->builder, even, odd, LLVMConstVector(lanes, PG_LANES), "");
+}
+
 /* cos and sin of pair i (or of 16 pairs from i on). */
 static void load_angles(Store *s, CgValue i, CgValue *out_cos, CgValue *out_sin) {
     CgEmit *e = s->e;
-    CgValue at = cg_at(e, s->table, cg_imul_n(e, i, 8)), even[PG_LANES], odd[PG_LANES];
+    CgValue at = cg_at(e, s->table, cg_imul_n(e, i, 8));
     if (!s->wide) {
         *out_cos = cg_load_f32(e, at);
         *out_sin = cg_load_f32(e, cg_at_n(e, at, 4));
         return;
     }
     CgValue low = cg_load_vec_unaligned(e, at), high = cg_load_vec_unaligned(e, cg_at_n(e, at, VEC_BYTES));
-    for (int lane = 0; lane < PG_LANES; lane++) {
-        even[lane] = cg_i32(e, 2 * lane);
-        odd[lane] = cg_i32(e, 2 * lane + 1);
-    }
-    *out_cos = LLVMBuildShuffleVector(e->builder, low, high, LLVMConstVector(even, PG_LANES), "");
-    *out_sin = LLVMBuildShuffleVector(e->builder, low, high, LLVMConstVector(odd, PG_LANES), "");
+    *out_cos = every_second(s, low, high, 0);
+    *out_sin = every_second(s, low, high, 1);
 }
 
-/* (x0, x1) of components i and i + dim / 2 turned by the row's angles, every product rounded. */
+/* (x0, x1) of pair i (or of 16 pairs from i on) turned by the row's angles, every product rounded. The two vectors of 16 interleaved
+ * pairs hold x0 and x1 in turns. */
 static void rotate_pair(Store *s, unsigned slot, int64_t heads, CgValue head, CgValue i, Sink sink) {
     CgEmit *e = s->e;
-    CgValue far = cg_iadd_n(e, i, (uint64_t)s->kernel->rope_dim / 2), cosine, sine;
-    CgValue x0 = load_component(s, slot, heads, head, i), x1 = load_component(s, slot, heads, head, far);
+    bool interleaved = s->kernel->interleaved, turns = interleaved && s->wide;
+    uint64_t apart = turns ? PG_LANES : interleaved ? 1 : (uint64_t)s->kernel->rope_dim / 2;
+    CgValue near = interleaved ? cg_imul_n(e, i, 2) : i, far = cg_iadd_n(e, near, apart), cosine, sine;
+    CgValue a = load_component(s, slot, heads, head, near), b = load_component(s, slot, heads, head, far);
+    CgValue x0 = turns ? every_second(s, a, b, 0) : a, x1 = turns ? every_second(s, a, b, 1) : b;
     load_angles(s, i, &cosine, &sine);
-    sink(s, head, i, cg_sub(e, cg_mul(e, x0, cosine), cg_mul(e, x1, sine)));
-    sink(s, head, far, cg_add(e, cg_mul(e, x1, cosine), cg_mul(e, x0, sine)));
+    CgValue y0 = cg_sub(e, cg_mul(e, x0, cosine), cg_mul(e, x1, sine));
+    CgValue y1 = cg_add(e, cg_mul(e, x1, cosine), cg_mul(e, x0, sine));
+    sink(s, head, near, turns ? in_turns(s, y0, y1, 0) : y0);
+    sink(s, head, far, turns ? in_turns(s, y0, y1, PG_LANES / 2) : y1);
 }
 
 /* All heads of q, k or v of the row, the first `rotated` components of each turned. */
@@ -261,7 +277,7 @@ static void dot_chunks(Attend *a, CgValue position, int chunks, CgValue sum[GROU
  * cache and count for nothing. */
 static void score_chunks(Attend *a, CgValue position, int chunks, CgValue *most) {
     CgEmit *e = a->e;
-    CgValue sum[GROUP_ROWS][MAX_CHUNKS], scale = cg_vec(e, (float)(1 / sqrt((double)a->kernel->O)));
+    CgValue sum[GROUP_ROWS][MAX_CHUNKS], scale = cg_vec(e, (float)a->kernel->scale);
     dot_chunks(a, position, chunks, sum);
     for (int i = 0; i < a->width.rows; i++) {
         for (int c = 0; c < chunks; c++) {

@@ -17,6 +17,7 @@ static CgValue parameter(CgEmit *e, const CgIndex *at, CgValue panel) {
 
 static CgValue second(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes) {
     const PgKernel *kernel = e->kernel;
+    if (kernel->z_repeats) return cg_load_splat(e, cg_indexed(e, PG_OP_Z, PG_ROWS, at, cg_i64(e, 0), 1, 1));
     CgValue z = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, panel, kernel->O, vectors(kernel));
     return cg_load_vec(e, cg_at(e, z, bytes));
 }

@@ -231,7 +231,8 @@ void cg_norm_row(CgEmit *e, CgValue x, CgValue x_step, CgValue w, CgValue b, CgV
 /* Softmax over n scores in place, in index order (scores: n floats, room for a multiple of 16, 64-aligned).  (route.c) */
 void cg_softmax_row(CgEmit *e, CgValue scores, int64_t n);
 /* The k largest of scores[n] (+ select_bias[n] unless NULL; both 64-aligned, room for a multiple of 16) in rising order of
- * index, ties to the lower: expert_indices[k] i32. Takes NaN for the smallest; always writes k distinct indices.  (route.c) */
+ * index, ties to the lower: expert_indices[k] i32; of kernel->expert_groups only the kernel->top_groups best, if any. Takes NaN for the
+ * smallest; always writes k distinct indices.  (route.c) */
 void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices);
 /* combine_weights[k] from p[E] at expert_indices[k]: kernel->normalize, ->scaled, ->scale.  (route.c) */
 void cg_combine_weights_row(CgEmit *e, CgValue p, CgValue expert_indices, int64_t k, CgValue combine_weights);

@@ -98,9 +98,54 @@ static CgValue rank_of(CgEmit *e, CgValue keys, CgValue i, int64_t n) {
     return cg_after(&loop, rank);
 }
 
+/* The sum of the two largest of `size` keys, or the only one. */
+static CgValue run_score(CgEmit *e, CgValue keys, uint64_t size) {
+    CgLoop loop = cg_for_n(e, size);
+    CgValue first = cg_carry(e, &loop, cg_f32(e, -INFINITY)), second = cg_carry(e, &loop, cg_f32(e, -INFINITY));
+    CgValue key = cg_load_f32(e, cg_at(e, keys, cg_imul_n(e, loop.index, 4)));
+    CgValue above = cg_fcmp(e, LLVMRealOGT, key, first);
+    cg_next(&loop, first, cg_select(e, above, key, first));
+    cg_next(&loop, second, cg_select(e, above, first, cg_larger(e, second, key)));
+    cg_end_for(e, &loop);
+    return size > 1 ? cg_add(e, cg_after(&loop, first), cg_after(&loop, second)) : cg_after(&loop, first);
+}
+
+/* How many of n floats come before number i: the larger ones, and equal ones before it. */
+static CgValue order_of(CgEmit *e, CgValue values, CgValue i, uint64_t n) {
+    CgValue own = cg_load_f32(e, cg_at(e, values, cg_imul_n(e, i, 4)));
+    CgLoop loop = cg_for_n(e, n);
+    CgValue order = cg_carry(e, &loop, cg_i64(e, 0));
+    CgValue other = cg_load_f32(e, cg_at(e, values, cg_imul_n(e, loop.index, 4)));
+    CgValue tie = LLVMBuildAnd(e->builder, cg_fcmp(e, LLVMRealOEQ, other, own), cg_icmp(e, LLVMIntULT, loop.index, i), "");
+    CgValue before = LLVMBuildOr(e->builder, cg_fcmp(e, LLVMRealOGT, other, own), tie, "");
+    cg_next(&loop, order, cg_iadd(e, order, LLVMBuildZExt(e->builder, before, e->i64, "")));
+    cg_end_for(e, &loop);
+    return cg_after(&loop, order);
+}
+
+/* Keys of the runs that are not among the best become -inf, so that theirs come last. */
+static void close_runs(CgEmit *e, CgValue keys, int64_t n) {
+    uint64_t runs = (uint64_t)e->kernel->expert_groups, size = (uint64_t)n / runs;
+    CgValue scores = cg_scratch(e, runs * 4);
+    CgLoop score = cg_for_n(e, runs);
+    CgValue of_run = run_score(e, cg_at(e, keys, cg_imul_n(e, score.index, size * 4)), size);
+    cg_store_f32(e, cg_at(e, scores, cg_imul_n(e, score.index, 4)), of_run);
+    cg_end_for(e, &score);
+    CgLoop run = cg_for_n(e, runs);
+    CgValue order = order_of(e, scores, run.index, runs);
+    CgIf closed = cg_if(e, cg_icmp(e, LLVMIntUGE, order, cg_i64(e, (uint64_t)e->kernel->top_groups)));
+    CgLoop key = cg_for_n(e, size);
+    CgValue at = cg_iadd(e, cg_imul_n(e, run.index, size), key.index);
+    cg_store_f32(e, cg_at(e, keys, cg_imul_n(e, at, 4)), cg_f32(e, -INFINITY));
+    cg_end_for(e, &key);
+    cg_end_if(e, &closed);
+    cg_end_for(e, &run);
+}
+
 /* Ranks are a permutation, so exactly k indices have one below k, NaN or not. */
 void cg_select_row(CgEmit *e, CgValue scores, CgValue select_bias, int64_t n, int64_t k, CgValue expert_indices) {
     CgValue keys = selection_keys(e, scores, select_bias, n);
+    if (e->kernel->expert_groups > 0) close_runs(e, keys, n);
     CgLoop loop = cg_for_n(e, (uint64_t)n);
     CgValue found = cg_carry(e, &loop, cg_i64(e, 0));
     CgIf chosen = cg_if(e, cg_icmp(e, LLVMIntULT, rank_of(e, keys, loop.index, n), cg_i64(e, (uint64_t)k)));

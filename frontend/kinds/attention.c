@@ -1,4 +1,7 @@
 /* attention blocks (docs/language.md, "attention"). */
+#include <math.h>
+#include <string.h>
+
 #include "frontend/kinds.h"
 #include "support/size.h"
 
@@ -17,10 +20,36 @@ static int64_t default_head_dim(const FeBuild *b, const FeMap *map) {
     return d_model / heads->integer;
 }
 
+/* The keys of llama3 must all be there, and have no meaning in another kind. */
+static void build_scaling(const FeBuild *b, FeMap *rope) {
+    static const FeKey own[] = {KEY(rope_scaling, low_freq_factor), KEY(rope_scaling, high_freq_factor),
+                                KEY(rope_scaling, original_max_positions)};
+    FeMap *scaling = fe_child(rope, KEY(rope, scaling));
+    if (!scaling) return;
+    fe_complete(&b->load->reader, scaling);
+    if (!fe_given(scaling, KEY(rope_scaling, kind))) return;
+    bool llama3 = fe_integer(scaling, KEY(rope_scaling, kind)) == FE_LLAMA3;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        const FeValue *value = fe_value(scaling, own[i]);
+        const char *name = fe_key_name(b->arena, own[i]);
+        if (llama3 && value->state == FE_ABSENT) {
+            fe_report_once(&b->load->reader, SU_CODE_missing_key, scaling->span, NULL,
+                           su_printf(b->arena, "'%s' is required with kind: llama3", name));
+        }
+        if (llama3) continue;
+        if (value->written && value->state == FE_GIVEN) fe_misplaced(b, value, "'%s' has no meaning with kind: linear", name);
+        fe_drop(scaling, own[i]);
+    }
+    const FeValue *low = fe_value(scaling, own[0]), *high = fe_value(scaling, own[1]);
+    if (low->state == FE_GIVEN && high->state == FE_GIVEN && high->real <= low->real)
+        fe_refuse(b, high, "'attention.rope.scaling.high_freq_factor' is %g, not above low_freq_factor %g", high->real, low->real);
+}
+
 static void build_rope(const FeBuild *b, FeMap *map, int64_t head_dim) {
     FeMap *rope = fe_child(map, KEY(attention, rope));
     if (!rope) return;
     fe_complete(&b->load->reader, rope);
+    build_scaling(b, rope);
     const FeValue dim = *fe_value(rope, KEY(rope, dim));
     if (dim.state == FE_ABSENT) fe_set_integer(rope, KEY(rope, dim), head_dim);
     if (dim.state == FE_BROKEN) return;
@@ -37,25 +66,44 @@ static void build_rope(const FeBuild *b, FeMap *map, int64_t head_dim) {
 /* The values of a block that is complete. */
 typedef struct Attention {
     int64_t n_heads, n_kv_heads, head_dim; /* H, Hkv, P */
-    bool bias, rope;
+    bool qkv_bias, o_bias, rope;
+    FeQkNorm qk_norm;
+    double clip, scale; /* clip 0: none */
     int64_t window; /* 0: none */
-    int64_t rope_dim;
-    double rope_theta;
+    IrAttr angles[IR_rope_ATTRS]; /* heads and head_dim are left out */
 } Attention;
+
+static void read_rope(const FeMap *rope, IrAttr *out) {
+    const FeMap *scaling = fe_child(rope, KEY(rope, scaling));
+    out[IR_ROPE_dim].i = fe_integer(rope, KEY(rope, dim));
+    out[IR_ROPE_theta].f = fe_real(rope, KEY(rope, theta));
+    out[IR_ROPE_interleaved].i = fe_integer(rope, KEY(rope, pairing)) == FE_INTERLEAVED;
+    out[IR_ROPE_factor].f = scaling ? fe_real(scaling, KEY(rope_scaling, factor)) : 1;
+    if (!scaling || fe_integer(scaling, KEY(rope_scaling, kind)) != FE_LLAMA3) return;
+    out[IR_ROPE_low].f = fe_real(scaling, KEY(rope_scaling, low_freq_factor));
+    out[IR_ROPE_high].f = fe_real(scaling, KEY(rope_scaling, high_freq_factor));
+    out[IR_ROPE_original].i = fe_integer(scaling, KEY(rope_scaling, original_max_positions));
+}
 
 static Attention read(const FeMap *map) {
     const FeMap *rope = fe_child(map, KEY(attention, rope));
-    const FeValue *window = fe_value(map, KEY(attention, window));
-    return (Attention){
+    const FeValue *window = fe_value(map, KEY(attention, window)), *scale = fe_value(map, KEY(attention, scale));
+    const FeValue *clip = fe_value(map, KEY(attention, qkv_clip));
+    const bool bias = fe_truth(map, KEY(attention, bias));
+    Attention out = {
         .n_heads = fe_integer(map, KEY(attention, n_heads)),
         .n_kv_heads = fe_integer(map, KEY(attention, n_kv_heads)),
         .head_dim = fe_integer(map, KEY(attention, head_dim)),
-        .bias = fe_truth(map, KEY(attention, bias)),
+        .qkv_bias = bias || fe_truth(map, KEY(attention, qkv_bias)),
+        .o_bias = bias,
+        .qk_norm = (FeQkNorm)fe_integer(map, KEY(attention, qk_norm)),
+        .clip = clip->word ? 0 : clip->real,
         .window = window->word ? 0 : window->integer,
         .rope = rope != NULL,
-        .rope_dim = rope ? fe_integer(rope, KEY(rope, dim)) : 0,
-        .rope_theta = rope ? fe_real(rope, KEY(rope, theta)) : 0,
     };
+    out.scale = scale->state == FE_GIVEN ? scale->real : 1 / sqrt((double)out.head_dim);
+    if (rope) read_rope(rope, out.angles);
+    return out;
 }
 
 static void build(const FeBuild *b, FeMap *map) {
@@ -81,42 +129,61 @@ static void build(const FeBuild *b, FeMap *map) {
 static void add_tensors(FeTensorList *l, const FeBlock *block) {
     const Attention a = read(block->map);
     const int64_t D = l->spec->d_model, q = a.n_heads * a.head_dim, kv = a.n_kv_heads * a.head_dim;
-    fe_add_linear(l, "q_proj", false, q, D, a.bias);
-    fe_add_linear(l, "k_proj", false, kv, D, a.bias);
-    fe_add_linear(l, "v_proj", false, kv, D, a.bias);
-    fe_add_linear(l, "o_proj", false, D, q, a.bias)->init_scale = l->deep;
+    fe_add_linear(l, "q_proj", false, q, D, a.qkv_bias);
+    fe_add_linear(l, "k_proj", false, kv, D, a.qkv_bias);
+    fe_add_linear(l, "v_proj", false, kv, D, a.qkv_bias);
+    if (a.qk_norm != FE_QK_NORM_NONE) {
+        fe_add_norm(l, "q_norm", FE_NORM_RMS, a.qk_norm == FE_QK_NORM_HEAD ? a.head_dim : q);
+        fe_add_norm(l, "k_norm", FE_NORM_RMS, a.qk_norm == FE_QK_NORM_HEAD ? a.head_dim : kv);
+    }
+    fe_add_linear(l, "o_proj", false, D, q, a.o_bias)->init_scale = l->deep;
 }
 
 /* ---- lowering ---- */
 
+/* q or k normed, as many heads each by itself or all as one. */
+static IrValueId lower_norm(FeLower *l, const Attention *d, const char *weight, int64_t heads, IrValueId x) {
+    if (d->qk_norm == FE_QK_NORM_NONE) return x;
+    return fe_rms_norm(l, l->spec->norm.eps, d->qk_norm == FE_QK_NORM_HEAD ? heads : 1, fe_weight(l, weight), x);
+}
+
+static IrValueId lower_clip(FeLower *l, const Attention *d, IrValueId x) {
+    return d->clip > 0 ? fe_clamp(l, -d->clip, d->clip, x) : x;
+}
+
+static IrValueId lower_rope(FeLower *l, const Attention *d, int64_t heads, IrValueId x) {
+    IrAttr attrs[IR_rope_ATTRS];
+    if (!d->rope) return x;
+    memcpy(attrs, d->angles, sizeof attrs);
+    attrs[IR_ROPE_heads].i = heads;
+    attrs[IR_ROPE_head_dim].i = d->head_dim;
+    return ir_op1_attrs(&l->b, IR_OP_rope, x, l->b.graph->positions, IR_NONE, attrs);
+}
+
 static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     const Attention values = read(block->map), *d = &values;
-    IrValueId q = fe_linear(l, "q_proj", d->bias, u);
-    IrValueId k = fe_linear(l, "k_proj", d->bias, u);
-    IrValueId v = fe_linear(l, "v_proj", d->bias, u);
-    IrValueId positions = l->b.graph->positions;
-    if (d->rope) {
-        IrAttr attrs[] = {[IR_ROPE_heads] = {.i = d->n_heads},
-                          [IR_ROPE_head_dim] = {.i = d->head_dim},
-                          [IR_ROPE_dim] = {.i = d->rope_dim},
-                          [IR_ROPE_theta] = {.f = d->rope_theta}};
-        q = ir_op1_attrs(&l->b, IR_OP_rope, q, positions, IR_NONE, attrs);
-        attrs[IR_ROPE_heads].i = d->n_kv_heads;
-        k = ir_op1_attrs(&l->b, IR_OP_rope, k, positions, IR_NONE, attrs);
-    }
+    IrValueId q = fe_linear(l, "q_proj", d->qkv_bias, u);
+    IrValueId k = fe_linear(l, "k_proj", d->qkv_bias, u);
+    IrValueId v = fe_linear(l, "v_proj", d->qkv_bias, u);
+    q = lower_norm(l, d, "q_norm.weight", d->n_heads, q);
+    k = lower_norm(l, d, "k_norm.weight", d->n_kv_heads, k);
+    q = lower_rope(l, d, d->n_heads, lower_clip(l, d, q));
+    k = lower_rope(l, d, d->n_kv_heads, lower_clip(l, d, k));
+    v = lower_clip(l, d, v);
     int64_t in_sight = d->window > 0 ? d->window : l->spec->max_positions;
     IrType cache = ir_type(IR_F32, 2, in_sight, d->n_kv_heads * d->head_dim);
     IrValueId k_cache = fe_state(l, "k", cache), v_cache = fe_state(l, "v", cache);
     IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = d->n_heads},
                       [IR_ATTEND_kv_heads] = {.i = d->n_kv_heads},
                       [IR_ATTEND_head_dim] = {.i = d->head_dim},
-                      [IR_ATTEND_window] = {.i = d->window}};
-    IrValueId operands[] = {q, k, v, positions, k_cache, v_cache};
+                      [IR_ATTEND_window] = {.i = d->window},
+                      [IR_ATTEND_scale] = {.f = d->scale}};
+    IrValueId operands[] = {q, k, v, l->b.graph->positions, k_cache, v_cache};
     IrNode *node = ir_node(&l->b, IR_OP_attend, operands, 6, attrs);
     IrValueId o = node->results[0];
     l->b.graph->values[k_cache].next = node->results[1];
     l->b.graph->values[v_cache].next = node->results[2];
-    return fe_linear(l, "o_proj", d->bias, o);
+    return fe_linear(l, "o_proj", d->o_bias, o);
 }
 
 /* ---- describing ---- */

@@ -54,11 +54,35 @@ void ref_softmax(float *r, int64_t n) {
     for (int64_t i = 0; i < n; i++) r[i] = r[i] / sum;
 }
 
-void ref_select(const float *keys, int64_t n, int64_t k, int32_t *out_indices) {
+static float run_score(const float *keys, int64_t n) {
+    float first = keys[0], second = -INFINITY;
+    for (int64_t i = 1; i < n; i++)
+        if (keys[i] > first)
+            second = first, first = keys[i];
+        else if (keys[i] > second)
+            second = keys[i];
+    return n > 1 ? first + second : first;
+}
+
+/* Whether key i stands in one of the best runs. */
+static bool is_open(const PgKernel *k, const float *keys, int64_t n, int64_t i) {
+    if (k->expert_groups == 0) return true;
+    int64_t size = n / k->expert_groups, run = i / size, before = 0;
+    float own = run_score(keys + run * size, size);
+    for (int64_t r = 0; r < k->expert_groups; r++) {
+        float score = run_score(keys + r * size, size);
+        before += score > own || (score == own && r < run);
+    }
+    return before < k->top_groups;
+}
+
+void ref_select(const PgKernel *kernel, const float *keys, int64_t n, int64_t k, int32_t *out_indices) {
     int64_t chosen = 0;
     for (int64_t i = 0; i < n; i++) {
+        if (!is_open(kernel, keys, n, i)) continue;
         int64_t before = 0;
-        for (int64_t j = 0; j < n; j++) before += keys[j] > keys[i] || (keys[j] == keys[i] && j < i);
+        for (int64_t j = 0; j < n; j++)
+            before += is_open(kernel, keys, n, j) && (keys[j] > keys[i] || (keys[j] == keys[i] && j < i));
         if (before < k) out_indices[chosen++] = (int32_t)i;
     }
 }

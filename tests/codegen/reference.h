@@ -11,8 +11,8 @@ void ref_norm(PgNormKind kind, const float *x, const float *w, const float *b, i
 float ref_act(PgActivation act, float x);
 /* r[n] becomes the softmax of r. */
 void ref_softmax(float *r, int64_t n);
-/* The k largest of n keys, ties to the lower index, in rising order. */
-void ref_select(const float *keys, int64_t n, int64_t k, int32_t *out_indices);
+/* The k largest of n keys, ties to the lower index, in rising order; with kernel->expert_groups, of the best runs alone. */
+void ref_select(const PgKernel *kernel, const float *keys, int64_t n, int64_t k, int32_t *out_indices);
 
 static inline float ref_combine_weight(const Rig *rig, uint64_t row, uint64_t j) {
     return rig->combine_weights[row * (uint64_t)rig->kernel.k + j];

@@ -55,14 +55,15 @@ static void place_caches(Rig *rig, unsigned k_slot, unsigned v_slot) {
 /* Component i of a head after rope. */
 static float rotated(const Rig *rig, unsigned slot, int64_t heads, uint64_t row, int64_t head, int64_t i) {
     const PgKernel *k = &rig->kernel;
-    int64_t half = k->rope_dim / 2, O = heads * k->O, first = head * k->O;
+    int64_t half = k->rope_dim / 2, O = heads * k->O, first = head * k->O, apart = k->interleaved ? 1 : half;
     float x = rig_get(rig, slot, PG_ROWS, O, 1, 0, row, first + i, 0);
     if (!k->rope || i >= k->rope_dim) return x;
-    uint64_t pair = row * (uint64_t)half + (uint64_t)(i % half);
+    bool near = k->interleaved ? i % 2 == 0 : i < half;
+    uint64_t pair = row * (uint64_t)half + (uint64_t)(k->interleaved ? i / 2 : i % half);
     float c = rig_float(rig, PG_KV_TABLE, 0, 2 * pair), s = rig_float(rig, PG_KV_TABLE, 0, 2 * pair + 1);
-    float other = rig_get(rig, slot, PG_ROWS, O, 1, 0, row, first + (i < half ? i + half : i - half), 0);
+    float other = rig_get(rig, slot, PG_ROWS, O, 1, 0, row, first + (near ? i + apart : i - apart), 0);
     float xc = x * c, os = other * s;
-    return i < half ? xc - os : xc + os;
+    return near ? xc - os : xc + os;
 }
 
 static void expect_store(Rig *rig, uint64_t row) {
@@ -85,6 +86,7 @@ static void store_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_KV_STORE);
     Rig rig;
     k.rope = k.O > 1 && rng_next(&random) % 3;
+    k.interleaved = k.rope && rng_next(&random) % 2;
     if (k.rope) k.rope_dim = k.O % 32 == 0 && rng_next(&random) % 2 ? k.O : 2 * rng_between(&random, 1, k.O / 2);
     rig_open(&rig, &k, random);
     place_segments(&rig, 100);
@@ -117,7 +119,7 @@ static void attend_block(const Rig *rig, uint64_t row, int64_t head, int64_t low
     const PgKernel *k = &rig->kernel;
     int64_t kv = head * k->kv_heads / k->heads;
     uint64_t s = (uint64_t)rig->row_segment[row];
-    float p[PG_KEY_BLOCK], m = -INFINITY, l = 0, scale = (float)(1 / sqrt((double)k->O));
+    float p[PG_KEY_BLOCK], m = -INFINITY, l = 0, scale = (float)k->scale;
     for (int64_t t = low; t <= high; t++) {
         float acc = 0;
         for (int64_t i = 0; i < k->O; i++) {
@@ -152,6 +154,7 @@ static void expect_head(Rig *rig, uint64_t row, int64_t head) {
 
 static void attend_case(Rng random) {
     PgKernel k = random_kernel(&random, PG_ATTEND);
+    k.scale = rng_next(&random) % 2 ? 1 / sqrt((double)k.O) : 0.3;
     Rig rig;
     rig_open(&rig, &k, random);
     place_segments(&rig, k.O <= 32 ? 800 : 300);

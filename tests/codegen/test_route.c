@@ -102,12 +102,12 @@ static void scores_of(const PgKernel *k, float *r) {
 /* Expert indices and combine weights of one row from its r, which becomes p. Without a select bias experts are chosen by r. */
 static void reference_route(const PgKernel *k, float *r, const float *select_bias, int32_t *expert_indices,
                             float *combine_weights) {
-    if (!k->select_bias) ref_select(r, k->E, k->k, expert_indices);
+    if (!k->select_bias) ref_select(k, r, k->E, k->k, expert_indices);
     scores_of(k, r);
     if (k->select_bias) {
         float *keys = malloc((size_t)k->E * sizeof *keys);
         for (int64_t i = 0; i < k->E; i++) keys[i] = r[i] + select_bias[i];
-        ref_select(keys, k->E, k->k, expert_indices);
+        ref_select(k, keys, k->E, k->k, expert_indices);
         free(keys);
     }
     float sum = 0;
@@ -123,6 +123,11 @@ static PgKernel random_router(Rng *r) {
     k.K = rng_between(r, 1, 300);
     k.O = k.E = rng_between(r, 1, rng_next(r) % 2 ? 20 : 90);
     k.k = rng_between(r, 1, k.E < 8 ? k.E : 8);
+    if (rng_next(r) % 2) { /* in runs of one size, some of which are enough for k */
+        k.expert_groups = rng_between(r, 2, 6);
+        k.top_groups = rng_between(r, 1, k.expert_groups - 1);
+        k.O = k.E = k.expert_groups * rng_between(r, (k.k + k.top_groups - 1) / k.top_groups, 20);
+    }
     k.sigmoid = rng_next(r) % 2;
     k.bias = rng_next(r) % 2;
     k.select_bias = rng_next(r) % 2;

@@ -64,13 +64,13 @@ static void open_with(Rig *rig, const PgKernel *k, Rng random, int64_t x_N, int6
 
 static float elementwise_of(const Rig *rig, const Place *at, int64_t i, int64_t n, float x) {
     const PgKernel *k = &rig->kernel;
-    int64_t N = k->N ? k->N : 1;
+    int64_t N = k->N ? k->N : 1, z_O = k->z_repeats ? 1 : k->O, z_i = k->z_repeats ? 0 : i;
     switch (k->ew) {
     case PG_EW_UNARY: return ref_act(k->act, x);
     case PG_EW_SCALE: return x * (float)k->scale;
     case PG_EW_CLAMP: return x < (float)k->low ? (float)k->low : (float)k->high < x ? (float)k->high : x;
-    case PG_EW_ADD: return x + get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
-    case PG_EW_MUL: return x * get(rig, PG_OP_Z, k->z_layout, at, k->O, N, i, n);
+    case PG_EW_ADD: return x + get(rig, PG_OP_Z, k->z_layout, at, z_O, N, z_i, n);
+    case PG_EW_MUL: return x * get(rig, PG_OP_Z, k->z_layout, at, z_O, N, z_i, n);
     case PG_EW_ADD_PARAM: return x + rig_float(rig, PG_OP_W, 0, ref_channel(k->O, 1, k->per_expert ? at->expert : 0, i, 0));
     case PG_EW_MUL_PARAM: return x * rig_float(rig, PG_OP_W, 0, ref_channel(k->O, 1, k->per_expert ? at->expert : 0, i, 0));
     }
@@ -101,10 +101,11 @@ static void elementwise_case(Rng random) {
     if (pg_ew_is_binary(k.ew)) k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
     bool parameter = pg_ew_has_parameter(k.ew);
     if (parameter && k.E) k.per_expert = rng_next(&random) % 2;
-    if (!parameter && rng_next(&random) % 2) k.N = rng_between(&random, 1, 20);
+    if (pg_ew_is_binary(k.ew) && k.y_layout == PG_ROWS && k.O > 1) k.z_repeats = rng_next(&random) % 3 == 0;
+    if (!parameter && !k.z_repeats && rng_next(&random) % 2) k.N = rng_between(&random, 1, 20);
     int64_t N = k.N ? k.N : 1;
     open_with(&rig, &k, random, N, N);
-    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, N), -3, 3);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.z_repeats ? 1 : k.O, N), -3, 3);
     rig_place(&rig, PG_OP_W, PG_WEIGHTS, (k.per_expert ? (uint64_t)k.E : 1) * pg_panels(k.O) * PG_LANES * 4, -3, 3);
     run_all(&rig);
     each_place(&rig, expect_elementwise);
@@ -147,7 +148,7 @@ static void expect_select(Rig *rig, const Place *at) {
     int32_t chosen[64];
     rig_get_all(rig, PG_OP_X, PG_ROWS, k->E, 0, at->row, keys);
     for (int64_t e = 0; k->select_bias && e < k->E; e++) keys[e] = keys[e] + rig_float(rig, PG_OP_W, 0, (uint64_t)e);
-    ref_select(keys, k->E, k->k, chosen);
+    ref_select(k, keys, k->E, k->k, chosen);
     for (int64_t j = 0; j < k->k; j++) rig_expect_int(rig, PG_OP_EXPERTS, at->row * (uint64_t)k->k + (uint64_t)j, chosen[j]);
 }
 
@@ -169,6 +170,11 @@ static void router_case(Rng random, PgKind kind) {
     PgKernel k = {.kind = kind, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW};
     k.O = k.E = rng_between(&random, 1, 40);
     k.k = rng_between(&random, 1, k.E < 10 ? k.E : 10);
+    if (kind == PG_SELECT && k.E % 3 == 0 && rng_next(&random) % 2) {
+        k.expert_groups = 3;
+        k.top_groups = k.k > k.E / 3 ? 2 : rng_between(&random, 1, 2);
+        if (k.k > k.E / 3 * 2) k.k = k.E / 3 * 2;
+    }
     k.normalize = rng_next(&random) % 2;
     k.scaled = rng_next(&random) % 2;
     k.scale = k.scaled ? 2.5 : 0;

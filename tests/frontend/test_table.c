@@ -38,6 +38,7 @@ static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
     case FE_T_INT:
     case FE_T_INT_OR_WORD:
     case FE_T_REAL:
+    case FE_T_REAL_OR_WORD:
     case FE_T_BOOL:
     case FE_T_WORD:
     case FE_T_WORDS:
@@ -190,11 +191,13 @@ static const char *const base_specs[] = {
     HEAD "norm: {kind: rms, eps: 1e-5}\nfinal_norm: {kind: layer, eps: 2e-5}\nmax_positions: 64\nlogit_scale: 2\n"
          "tokenizer: {kind: bpe, file: a.json, bos: 1, eos: none}\n"
          "stack:\n"
-         "  - ssm: {d_inner: 96, dt_rank: 3, inner_norm_eps: 1e-4, experts: {count: 4, per_expert: [A]}, router: {top_k: 3}}\n"
+         "  - ssm: {d_inner: 96, dt_rank: 3, inner_norm_eps: 1e-4, experts: {count: 4, per_expert: [A]}, router: {top_k: 2, "
+         "groups: {count: 2, top: 2}}}\n"
          "  - ssm: {expand: 2, experts: {count: 4, per_expert: [A, D], combine: params}}\n"
          "  - mlp: {d_ff: 32, experts: {count: 4, shared: 2, shared_d_ff: 24}}\n"
          "  - mlp: {expand: 2}\n"
-         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4}}\n"
+         "  - attention: {n_heads: 8, n_kv_heads: 2, head_dim: 8, window: 16, rope: {theta: 500, dim: 4, scaling: {kind: llama3, "
+         "factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_positions: 32}}}\n"
          "  - parallel: [shortconv, {ssm: {b_norm: rms}}]\n"
          "  - {name: base, ssm: {dt_norm: rms}}\n"
          "  - share: {block: base, adapters: {rank: 4, targets: [in_proj]}, own: [A]}\n",
@@ -265,6 +268,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
     switch (row->type) {
     case FE_T_INT_OR_WORD: try_value(c, base, key, place, row->words); /* fall through */
     case FE_T_INT: TRY(integers); break;
+    case FE_T_REAL_OR_WORD: try_value(c, base, key, place, row->words); /* fall through */
     case FE_T_REAL: TRY(reals); break;
     case FE_T_DECIMAL: TRY(decimals); break;
     case FE_T_BOOL:
@@ -290,11 +294,11 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
 #undef TRY
 }
 
-/* A key of one value, of a map's name alone, or that the table says is no part of the model. A tokenizer's kind cannot change
- * without its file. */
+/* A key of one value, of a map's name alone, or that the table says is no part of the model. Some kinds cannot change without
+ * other keys. */
 static bool cannot_change(FeKey key) {
     const FeKeyRow *row = fe_key_row(key);
-    if (key == FE_KEY_tokenizer_kind) return true;
+    if (key == FE_KEY_tokenizer_kind || key == FE_KEY_rope_scaling_kind) return true;
     bool container = row->type == FE_T_MAP || row->type == FE_T_ENTRIES || row->type == FE_T_DEFINES || row->type == FE_T_RESERVED;
     return container || fe_hash_form(key) == FE_HASH_NEVER || fe_only_word(row) ||
            (row->type == FE_T_INT && row->least == row->most);

@@ -51,8 +51,8 @@ class Source:
 class Model:
     """The spec and the tensors, block by block."""
 
-    def __init__(self, name, config, source, d_model, eps):
-        self.config, self.source = config, source
+    def __init__(self, name, source, d_model, eps):
+        self.source = source
         self.spec = {"mossc": 1, "name": name, "vocab_size": 0, "d_model": d_model, "norm": {"kind": "rms", "eps": eps}}
         self.stack, self.tensors = [], {}
 
@@ -233,7 +233,7 @@ def parallel(*branches):
 
 
 def started(name, c, w):
-    model = Model(name, c, w, c["hidden_size"], c.get("rms_norm_eps") or c.get("layer_norm_epsilon") or c["norm_eps"])
+    model = Model(name, w, c["hidden_size"], c.get("rms_norm_eps") or c.get("layer_norm_epsilon") or c["norm_eps"])
     if "max_position_embeddings" in c:
         model.spec["max_positions"] = c["max_position_embeddings"]
     return model
@@ -243,7 +243,9 @@ def layers(c, prefix):
     return [f"{prefix}.layers.{i}." for i in range(c["num_hidden_layers"])]
 
 
+# Names of an expert's maps: theirs -> mossc's.
 GATED = {"gate_proj": "gate_proj", "up_proj": "up_proj", "down_proj": "down_proj"}
+PLAIN = {"up_proj": "up_proj", "down_proj": "down_proj"}
 
 
 def transformer(c, w, name):
@@ -288,7 +290,7 @@ def mamba2_alone(c, w, name):
 
 def mamba_ssm(c, w, name):
     """The format of the mamba_ssm package, whose config leaves out what has its default."""
-    model = Model(name, c, w, c["d_model"], 1e-5)
+    model = Model(name, w, c["d_model"], 1e-5)
     given = c["ssm_cfg"]
     for i in range(c["n_layer"]):
         at = f"backbone.layers.{i}."
@@ -361,7 +363,8 @@ def granitemoehybrid(c, w, name):
     return model
 
 
-def scaled(tensors, layer, factor):
+def fold(tensors, layer, factor):
+    """A factor on a map's output becomes part of the map."""
     for part in ("weight", "bias"):
         if f"{layer}.{part}" in tensors:
             tensors[f"{layer}.{part}"] = tensors[f"{layer}.{part}"] * np.float32(factor)
@@ -376,11 +379,11 @@ def falcon_h1(c, w, name):
         ssm = mamba2_of(c, w, at + "mamba.", multipliers=c["ssm_multipliers"], input_scale=c["ssm_in_multiplier"],
                         output_scale=c["ssm_out_multiplier"], **before)
         beside = attention(c, w, at + "self_attn.", rope_of(c), input_scale=c["attention_in_multiplier"], output_scale=c["attention_out_multiplier"])
-        scaled(beside[2], "k_proj", c["key_multiplier"])
+        fold(beside[2], "k_proj", c["key_multiplier"])
         model.block(at + "input_layernorm", *parallel(ssm, beside))
         gate, down = c["mlp_multipliers"]
         feed = mlp(w, at + "feed_forward.", output_scale=down)
-        scaled(feed[2], "gate_proj", gate)
+        fold(feed[2], "gate_proj", gate)
         model.block(at + "pre_ff_layernorm", *feed)
     model.ends("model.embed_tokens", "model.final_layernorm", c["tie_word_embeddings"])
     return model
@@ -389,7 +392,6 @@ def falcon_h1(c, w, name):
 def nemotron_h(c, w, name):
     """One mixer a layer: Mamba-2, attention without positions, MLP or experts, both of them with the square of ReLU."""
     model = started(name, c, w)
-    plain = {"up_proj": "up_proj", "down_proj": "down_proj"}
     for i in range(len(c["layers_block_type"])):
         at = f"backbone.layers.{i}."
         mixer = at + "mixer."
@@ -398,7 +400,7 @@ def nemotron_h(c, w, name):
         elif mixer + "q_proj.weight" in w:
             block = attention(c, w, mixer)
         elif mixer + "gate.weight" in w:
-            block = nemotron_moe(c, w, mixer, plain)
+            block = nemotron_moe(c, w, mixer)
         else:
             block = mlp_of({**w.linear(mixer + "up_proj", "up_proj"), **w.linear(mixer + "down_proj", "down_proj")}, "relu2")
         model.block(at + "norm", *block)
@@ -406,14 +408,14 @@ def nemotron_h(c, w, name):
     return model
 
 
-def nemotron_moe(c, w, at, names):
+def nemotron_moe(c, w, at):
     router = {"top_k": c["num_experts_per_tok"], "score": "sigmoid", "normalize": c["norm_topk_prob"], "scale": c["routed_scaling_factor"],
               "select_bias": True}
     if c["n_group"] > 1:
         router["groups"] = {"count": c["n_group"], "top": c["topk_group"]}
     shared = {**w.linear(at + "shared_experts.up_proj", "up_proj"), **w.linear(at + "shared_experts.down_proj", "down_proj")}
     latent = {"latent": c["moe_latent_size"]} if c.get("moe_latent_size") else {}
-    kind, keys, tensors = moe(w, at, "gate", "experts", names, router, "relu2", shared, **latent)
+    kind, keys, tensors = moe(w, at, "gate", "experts", PLAIN, router, "relu2", shared, **latent)
     tensors["router.select_bias"] = w.take(at + "gate.e_score_correction_bias")
     if latent:
         tensors.update(w.linear(at + "fc1_latent_proj", "latent_down_proj"))

@@ -27,6 +27,12 @@ RUNS = {"compiled, prefill": ([], TOLERANCE), "compiled, decode": (["--mode", "d
 
 # Folders that must pass. Others pass or are refused by `mossc check` as beyond this version.
 REQUIRED = {
+    "bamba-a",
+    "bamba-a-dtlimit",
+    "falcon_h1-a",
+    "falcon_h1-a-bias",
+    "falcon_h1-a-norm",
+    "falcon_h1-a-normbefore",
     "falcon_mamba-a",
     "falcon_mamba-a-eqeps",
     "jamba-a",
@@ -34,9 +40,17 @@ REQUIRED = {
     "llama-a",
     "mamba-a",
     "mamba-a-bias",
+    "mamba2-a",
+    "mamba2-a-dtlimit",
+    "mamba2-a-groups",
+    "mamba2-groups-a",
     "mamba_ssm-mamba1-a",
+    "mamba_ssm-mamba2-a",
     "mistral-a",
     "mixtral-a",
+    "nemotron_h-a",
+    "nemotron_h-a-dense",
+    "nemotron_h-a-moe",
 }
 BEYOND = {"unknown-key", "not-in-version"}  # codes of `mossc check --json`
 

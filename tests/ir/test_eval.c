@@ -151,7 +151,7 @@ static void make_router(Router *r, const float *scores, int64_t V, int64_t E, in
     IrValueId raw = rig_rows(&r->rig, scores, V, E);
     IrValueId p = ir_op1(b, sigmoid ? IR_OP_sigmoid : IR_OP_softmax, raw, IR_NONE, IR_NONE);
     IrValueId by = bias ? rig_weight(&r->rig, "bias", bias, ir_type(IR_F32, 1, E)) : IR_NONE;
-    r->expert_indices = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}));
+    r->expert_indices = ir_op1_attrs(b, IR_OP_select, bias ? p : raw, by, IR_NONE, RIG_ATTRS({.i = k}, {.i = 1}, {.i = 1}));
     r->combine_weights = ir_op1_attrs(b, IR_OP_gates, p, r->expert_indices, IR_NONE,
                                       RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 2}));
     rig_finish(&r->rig, r->combine_weights);
@@ -200,13 +200,42 @@ static void test_gates_may_keep_their_sum(void **state) {
     rig_start(&rig);
     IrBuilder *b = &rig.b;
     IrValueId r = rig_rows(&rig, scores, 1, 3), p = ir_op1(b, IR_OP_sigmoid, r, IR_NONE, IR_NONE);
-    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}, {.i = 1}, {.i = 1}));
     rig_finish(
         &rig, ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 0}, [IR_GATES_scale] = {.f = 4})));
     double combine_weights[2];
     ir_eval_free(rig_run(&rig, true, 1, 2, combine_weights));
     assert_near(combine_weights, (double[]){2, 4 / (1 + exp(-1))}, 2, 1e-12);
     rig_end(&rig);
+}
+
+/* Chosen of six scores in three runs of two, two of which are open. */
+static void check_groups(const float *scores, int64_t k, int64_t top, const int32_t *chosen, double gap) {
+    Rig rig;
+    rig_start(&rig);
+    IrValueId r = rig_rows(&rig, scores, 1, 6), p = ir_op1(&rig.b, IR_OP_sigmoid, r, IR_NONE, IR_NONE);
+    IrValueId i = ir_op1_attrs(&rig.b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = k}, {.i = 3}, {.i = top}));
+    rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_gates, p, i, IR_NONE,
+                                  RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1})));
+    double combine_weights[6];
+    for (int exact = 0; exact < 2; exact++) {
+        IrEval *eval = rig_run(&rig, exact, 1, k, combine_weights);
+        int32_t found[7];
+        assert_int_equal(ir_eval_experts(eval, found, 7), 1 + k);
+        assert_memory_equal(found + 1, chosen, (size_t)k * sizeof *chosen);
+        assert_near((double[]){ir_eval_min_gap(eval)}, &gap, 1, 1e-6);
+        ir_eval_free(eval);
+    }
+    rig_end(&rig);
+}
+
+static void test_only_experts_of_the_best_groups_are_chosen(void **state) {
+    (void)state;
+    static const float scores[] = {5, -5, 1, 2, 0.5f, 1.5f}, ties[] = {1, 0, 0, 1, 0.5f, 0.5f};
+    check_groups(scores, 2, 2, (int32_t[]){3, 5}, 0.5); /* runs score 0, 3 and 2: the best expert of all is out */
+    check_groups(scores, 1, 1, (int32_t[]){3}, 1);
+    check_groups(scores, 3, 3, (int32_t[]){0, 3, 5}, 0.5);
+    check_groups(ties, 2, 1, (int32_t[]){0, 1}, 0); /* equal runs: the lower one */
 }
 
 static void test_choosing_all_leaves_no_gap(void **state) {
@@ -339,7 +368,7 @@ static void make_experts(Rig *rig, bool routed) {
     b->graph->level = routed ? IR_FUSED : IR_NAIVE;
     IrValueId c = rig_rows(rig, x, TOKENS, I), r = rig_rows(rig, scores, TOKENS, E);
     IrValueId p = ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE);
-    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}));
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = K_CHOSEN}, {.i = 1}, {.i = 1}));
     IrValueId g =
         ir_op1_attrs(b, IR_OP_gates, p, i, IR_NONE, RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
     IrValueId weights = rig_weight(rig, "w", w, ir_type(IR_F32, 3, (int64_t)E, (int64_t)I, (int64_t)I));
@@ -391,7 +420,7 @@ static void test_mix_and_sums(void **state) {
     rig_start(&rig);
     IrBuilder *b = &rig.b;
     IrValueId r = rig_rows(&rig, scores, 1, 3);
-    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId i = ir_op1_attrs(b, IR_OP_select, r, IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}, {.i = 1}, {.i = 1}));
     IrValueId g = ir_op1_attrs(b, IR_OP_gates, ir_op1(b, IR_OP_softmax, r, IR_NONE, IR_NONE), i, IR_NONE,
                                RIG_ATTRS([IR_GATES_normalize] = {.i = 1}, [IR_GATES_scale] = {.f = 1}));
     IrValueId w = rig_weight(&rig, "p", p, ir_type(IR_F32, 2, (int64_t)3, (int64_t)2));
@@ -402,6 +431,18 @@ static void test_mix_and_sums(void **state) {
     double y[2];
     ir_eval_free(rig_run(&rig, true, 1, 2, y));
     assert_near(y, (double[]){2 + 5040 + 20, 3 + 12120 + 60}, 2, 1e-9);
+    rig_end(&rig);
+}
+
+static void test_one_value_a_row_repeats(void **state) {
+    (void)state;
+    static const float x[] = {1, 2, 3, 10, 20, 30}, g[] = {2, -1};
+    Rig rig;
+    rig_start(&rig);
+    rig_finish(&rig, ir_op1(&rig.b, IR_OP_mul, rig_rows(&rig, x, 2, 3), rig_rows(&rig, g, 2, 1), IR_NONE));
+    double y[6];
+    ir_eval_free(rig_run(&rig, false, 2, 3, y));
+    assert_same_bits(y, (double[]){2, 4, 6, -10, -20, -30}, 6);
     rig_end(&rig);
 }
 
@@ -427,7 +468,8 @@ static void make_attention(Rig *rig, int64_t window, int64_t cap) {
     IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = HEADS},
                       [IR_ATTEND_kv_heads] = {.i = KV_HEADS},
                       [IR_ATTEND_head_dim] = {.i = HEAD_DIM},
-                      [IR_ATTEND_window] = {.i = window}};
+                      [IR_ATTEND_window] = {.i = window},
+                      [IR_ATTEND_scale] = {.f = 1 / sqrt(HEAD_DIM)}};
     rig_finish(rig, rig_stateful(rig, IR_OP_attend, operands, 6, attrs));
 }
 
@@ -485,16 +527,17 @@ static void test_attention_past_its_cache_is_an_error(void **state) {
     rig_end(&rig);
 }
 
-/* Two heads of 6 with 4 rotated components: pairs (0,2) and (1,3); 4 and 5 stay. */
-static void test_rope(void **state) {
-    (void)state;
+/* Two heads of 6 with 4 rotated components, whose first and second pair turn by these rates; 4 and 5 stay. */
+static void check_rope(IrAttr *attrs, double first_rate, double second_rate) {
     enum { T = 50 };
     static float x[T * 12];
     fill(x, T * 12, 1);
     Rig rig;
     rig_start(&rig);
-    IrAttr attrs[] = {
-        [IR_ROPE_heads] = {.i = 2}, [IR_ROPE_head_dim] = {.i = 6}, [IR_ROPE_dim] = {.i = 4}, [IR_ROPE_theta] = {.f = 100}};
+    attrs[IR_ROPE_heads].i = 2;
+    attrs[IR_ROPE_head_dim].i = 6;
+    attrs[IR_ROPE_dim].i = 4;
+    attrs[IR_ROPE_theta].f = 100;
     rig_finish(&rig, ir_op1_attrs(&rig.b, IR_OP_rope, rig_rows(&rig, x, T, 12), rig.b.graph->positions, IR_NONE, attrs));
     double y[T * 12], y64[T * 12];
     ir_eval_free(rig_run(&rig, false, T, 12, y));
@@ -502,15 +545,36 @@ static void test_rope(void **state) {
     for (int t = 0; t < T; t++) {
         for (int first = t * 12; first < t * 12 + 12; first += 6) {
             for (int i = 0; i < 2; i++) {
-                double angle = t * (i == 0 ? 1 : 0.1), x0 = x[first + i], x1 = x[first + i + 2];
+                bool interleaved = attrs[IR_ROPE_interleaved].i != 0;
+                int near = first + (interleaved ? 2 * i : i), far = near + (interleaved ? 1 : 2);
+                double angle = t * (i == 0 ? first_rate : second_rate), x0 = x[near], x1 = x[far];
                 double turned[] = {x0 * cos(angle) - x1 * sin(angle), x1 * cos(angle) + x0 * sin(angle)};
-                assert_near((double[]){y64[first + i], y64[first + i + 2]}, turned, 2, 1e-12);
-                assert_near((double[]){y[first + i], y[first + i + 2]}, turned, 2, 1e-6);
+                assert_near((double[]){y64[near], y64[far]}, turned, 2, 1e-12);
+                assert_near((double[]){y[near], y[far]}, turned, 2, 1e-6);
             }
             assert_true(y[first + 4] == x[first + 4] && y[first + 5] == x[first + 5]);
         }
     }
     rig_end(&rig);
+}
+
+static void test_rope_of_either_pairing(void **state) {
+    (void)state;
+    for (int interleaved = 0; interleaved < 2; interleaved++)
+        check_rope((IrAttr[IR_rope_ATTRS]){[IR_ROPE_interleaved] = {.i = interleaved}, [IR_ROPE_factor] = {.f = 1}}, 1, 0.1);
+}
+
+/* Over 100 positions the pairs turn 15.9 and 1.59 times: fast, on the ramp, slow. */
+static void test_rope_that_is_scaled(void **state) {
+    (void)state;
+    check_rope((IrAttr[IR_rope_ATTRS]){[IR_ROPE_factor] = {.f = 8}}, 1.0 / 8, 0.1 / 8);
+    IrAttr llama[IR_rope_ATTRS] = {
+        [IR_ROPE_factor] = {.f = 8}, [IR_ROPE_low] = {.f = 1}, [IR_ROPE_high] = {.f = 4}, [IR_ROPE_original] = {.i = 100}};
+    double kept = (100 / (2 * acos(-1) / 0.1) - 1) / (4 - 1);
+    check_rope(llama, 1, 0.1 * ((1 - kept) / 8 + kept));
+    llama[IR_ROPE_low].f = 2;
+    llama[IR_ROPE_high].f = 15;
+    check_rope(llama, 1, 0.1 / 8);
 }
 
 /* ---------------------------------------------------------------------------------------------- the evaluators themselves */
@@ -567,6 +631,7 @@ int main(void) {
         cmocka_unit_test(test_selection_prefers_lower_index_and_lists_rising),
         cmocka_unit_test(test_select_bias_chooses_but_does_not_weigh),
         cmocka_unit_test(test_gates_may_keep_their_sum),
+        cmocka_unit_test(test_only_experts_of_the_best_groups_are_chosen),
         cmocka_unit_test(test_choosing_all_leaves_no_gap),
         cmocka_unit_test(test_a_router_that_is_not_finite_stops_the_run),
         cmocka_unit_test(test_conv_keeps_the_last_taps),
@@ -575,10 +640,12 @@ int main(void) {
         cmocka_unit_test(test_heads),
         cmocka_unit_test(test_routed_operations_give_the_bits_of_dense_ones),
         cmocka_unit_test(test_mix_and_sums),
+        cmocka_unit_test(test_one_value_a_row_repeats),
         cmocka_unit_test(test_attention_sees_all_before),
         cmocka_unit_test(test_attention_sees_its_window_in_a_ring),
         cmocka_unit_test(test_attention_past_its_cache_is_an_error),
-        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_rope_of_either_pairing),
+        cmocka_unit_test(test_rope_that_is_scaled),
         cmocka_unit_test(test_a_token_outside_the_table_is_an_error),
         cmocka_unit_test(test_a_missing_weight_gives_no_evaluator),
         cmocka_unit_test(test_only_results_have_values),

@@ -107,8 +107,11 @@ static void check_shape(const ShapeCase *c) {
         g->values[operands[n]].type = type_of(word);
     }
     IrAttr attrs[IR_MAX_ATTRS];
-    for (int i = 0; i < IR_MAX_ATTRS; i++) attrs[i].i = c->attrs[i];
-    if (c->op == IR_OP_rope) attrs[IR_ROPE_theta].f = (double)c->attrs[IR_ROPE_theta];
+    for (int i = 0; i < IR_MAX_ATTRS; i++)
+        if (i < ir_op_info(c->op)->n_attrs && ir_op_info(c->op)->attr_is_real[i])
+            attrs[i].f = (double)c->attrs[i];
+        else
+            attrs[i].i = c->attrs[i];
     IrType types[IR_MAX_RESULTS];
     const char *why;
     bool ok = ir_infer(g, c->op, operands, n, attrs, types, &why);
@@ -154,10 +157,26 @@ static const ShapeCase shapes[] = {
     {IR_OP_silu, "f32[8]", {0}, "!x must be f32 with rows"},
     {IR_OP_add, "f32[R,8] f32[R,3,8]", {0}, "f32[R,3,8]"},
     {IR_OP_mul, "f32[R,3,8] f32[R,8]", {0}, "f32[R,3,8]"},
-    {IR_OP_add, "f32[R,8] f32[R,9]", {0}, "!the shapes must be equal, or [rows,I] and [rows,P,I], or those with N"},
+    {IR_OP_mul, "f32[R,8] f32[R,1]", {0}, "f32[R,8]"},
+    {IR_OP_mul,
+     "f32[R,1] f32[R,8]",
+     {0},
+     "!the shapes must be equal, or [rows,I] and [rows,P,I], or those with N, or [rows,I] and [rows,1]"},
+    {IR_OP_add,
+     "f32[R,8] f32[R,9]",
+     {0},
+     "!the shapes must be equal, or [rows,I] and [rows,P,I], or those with N, or [rows,I] and [rows,1]"},
+    {IR_OP_add,
+     "f32[R,3,8] f32[R,1]",
+     {0},
+     "!the shapes must be equal, or [rows,I] and [rows,P,I], or those with N, or [rows,I] and [rows,1]"},
     {IR_OP_softmax, "f32[R,4]", {0}, "f32[R,4]"},
-    {IR_OP_select, "f32[R,4] f32[4]", {2}, "i32[R,2]"},
-    {IR_OP_select, "f32[R,4]", {5}, "!k must be between 1 and E"},
+    {IR_OP_select, "f32[R,4] f32[4]", {2, 1, 1}, "i32[R,2]"},
+    {IR_OP_select, "f32[R,12]", {6, 4, 2}, "i32[R,6]"},
+    {IR_OP_select, "f32[R,4]", {5, 1, 1}, "!k must be between 1 and E"},
+    {IR_OP_select, "f32[R,12]", {2, 5, 2}, "!groups must divide E"},
+    {IR_OP_select, "f32[R,12]", {2, 4, 5}, "!top must be between 1 and groups"},
+    {IR_OP_select, "f32[R,12]", {7, 4, 2}, "!k must be at most the number of experts in the top groups"},
     {IR_OP_gates, "f32[R,4] i32[R,2]", {1}, "f32[R,2]"},
     {IR_OP_expert_sum, "f32[R,4,8] i32[R,2] f32[R,2]", {0}, "f32[R,8]"},
     {IR_OP_expert_sum, "f32[R,4,8] i32[R,2] f32[R,3]", {0}, "!the combine weights must be f32[rows,k], k as in the expert indices"},
@@ -202,12 +221,23 @@ static const ShapeCase shapes[] = {
     {IR_OP_contract, "f32[R,8,4] f32[R,8]", {2}, "f32[R,8]"},
     {IR_OP_contract, "f32[R,8,4] f32[R,8]", {1}, "!C must be f32[rows,G*N] or f32[rows,P,G*N], N as in s"},
     {IR_OP_contract, "f32[R,8,4] f32[R,3,4]", {1}, "!C has another number of planes than s"},
-    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 4, 100}, "f32[R,24]"},
-    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 3, 100}, "!dim must be even and at most head_dim"},
-    {IR_OP_rope, "f32[R,24] i32[R]", {INT64_MAX, 6, 4, 100}, "!x must be f32[rows,heads*head_dim]"},
-    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 32}, "f32[R,24]"},
-    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 31}, "!the caches must hold the window"},
-    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 0, 6, 32}, "!kv_heads must divide heads"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 4, 100, 0, 1}, "f32[R,24]"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 4, 100, 1, 8, 1, 4, 8192}, "f32[R,24]"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 4, 100, 2, 1}, "!interleaved must be 0 or 1"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 4, 100, 0, 0}, "!factor must be positive"},
+    {IR_OP_rope,
+     "f32[R,24] i32[R]",
+     {4, 6, 4, 100, 0, 8, 4, 4, 64},
+     "!high must be 0, or above low, and low and original positive"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {4, 6, 3, 100, 0, 1}, "!dim must be even and at most head_dim"},
+    {IR_OP_rope, "f32[R,24] i32[R]", {INT64_MAX, 6, 4, 100, 0, 1}, "!x must be f32[rows,heads*head_dim]"},
+    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 32, 1}, "f32[R,24]"},
+    {IR_OP_attend,
+     "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]",
+     {4, 2, 6, 31, 1},
+     "!the caches must hold the window"},
+    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 0, 6, 32, 1}, "!kv_heads must divide heads"},
+    {IR_OP_attend, "f32[R,24] f32[R,12] f32[R,12] i32[R] f32[32,12] f32[32,12]", {4, 2, 6, 32, 0}, "!scale must be positive"},
     {IR_OP_mul_param, "f32[R,2147483647] f32[2147483647,2147483647]", {0}, "!a result has more than 2^48 elements"},
 };
 
@@ -325,7 +355,8 @@ static void test_attention_costs_what_it_sees(void **state) {
     IrAttr attrs[] = {[IR_ATTEND_heads] = {.i = 1},
                       [IR_ATTEND_kv_heads] = {.i = 1},
                       [IR_ATTEND_head_dim] = {.i = 6},
-                      [IR_ATTEND_window] = {.i = 8}};
+                      [IR_ATTEND_window] = {.i = 8},
+                      [IR_ATTEND_scale] = {.f = 0.5}};
     IrCost cost = cost_of(IR_OP_attend, types, kinds, 6, attrs, 4, 6);
     assert_true(cost.flops == (7 + 8 + 8 + 8) * (4 * 6 + 3));
     attrs[IR_ATTEND_window].i = 0;

@@ -18,6 +18,9 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"ssm without experts", 0, 1},
                               {"moe", 0, 1},
                               {"shared experts", 0, 1},
+                              {"shared gate", 0, 1},
+                              {"latent experts", 0, 1},
+                              {"groups", 0, 1},
                               {"plain mlp", 0, 1},
                               {"gated mlp", 0, 1},
                               {"shortconv", 0, 1},
@@ -28,6 +31,14 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"grouped attention", 0, 1},
                               {"window", 0, 1},
                               {"rope", 0, 1},
+                              {"interleaved rope", 0, 1},
+                              {"linear scaling", 0, 1},
+                              {"llama3 scaling", 0, 1},
+                              {"qkv_bias", 0, 1},
+                              {"norm of heads", 0, 1},
+                              {"norm of q and k", 0, 1},
+                              {"qkv_clip", 0, 1},
+                              {"scale", 0, 1},
                               {"sigmoid", 0, 1},
                               {"select_bias", 0, 1},
                               {"input_scale", 0, 1},
@@ -52,10 +63,15 @@ void cover(const char *name, bool seen) {
     abort();
 }
 
-/* -1 for a key that the block does not have. */
+/* -1 for a key that the block does not have, or whose value is a word in place of a number. */
 static int64_t integer(const FeBlock *block, FeKey key) {
     const FeValue *value = fe_find_value(block->map, key);
-    return value ? value->integer : -1;
+    return value && value->state == FE_GIVEN && !value->word ? value->integer : -1;
+}
+
+static bool given(const FeBlock *block, FeKey key) {
+    const FeValue *value = fe_find_value(block->map, key);
+    return value && value->state == FE_GIVEN;
 }
 
 static void cover_block(const FeBlock *block) {
@@ -75,12 +91,23 @@ static void cover_block(const FeBlock *block) {
     cover("ssm without experts", ssm && !experts);
     cover("moe", mlp && experts);
     cover("shared experts", mlp && experts && integer(block, FE_KEY_mlp_experts_shared) > 0);
+    cover("shared gate", integer(block, FE_KEY_mlp_experts_shared_gate) > 0);
+    cover("latent experts", integer(block, FE_KEY_mlp_experts_latent) > 0);
+    cover("groups", experts && block->router.groups > block->router.top_groups);
     cover("gated mlp", mlp && integer(block, FE_KEY_mlp_activation) >= FE_SWIGLU);
     cover("plain mlp", mlp && integer(block, FE_KEY_mlp_activation) < FE_SWIGLU);
     cover("shortconv", block->kind == FE_SHORTCONV);
     cover("grouped attention", integer(block, FE_KEY_attention_n_kv_heads) < integer(block, FE_KEY_attention_n_heads));
     cover("window", block->window > 0);
     cover("rope", attention && block->knows_order);
+    cover("interleaved rope", integer(block, FE_KEY_rope_pairing) == FE_INTERLEAVED);
+    cover("linear scaling", integer(block, FE_KEY_rope_scaling_kind) == FE_LINEAR);
+    cover("llama3 scaling", integer(block, FE_KEY_rope_scaling_kind) == FE_LLAMA3);
+    cover("qkv_bias", integer(block, FE_KEY_attention_qkv_bias) > 0 && integer(block, FE_KEY_attention_bias) == 0);
+    cover("norm of heads", integer(block, FE_KEY_attention_qk_norm) == FE_QK_NORM_HEAD);
+    cover("norm of q and k", integer(block, FE_KEY_attention_qk_norm) == FE_QK_NORM_FULL);
+    cover("qkv_clip", integer(block, FE_KEY_attention_qkv_clip) >= 0);
+    cover("scale", given(block, FE_KEY_attention_scale));
     cover("sigmoid", experts && block->router.score == FE_SIGMOID);
     cover("select_bias", experts && block->router.select_bias);
     cover("input_scale", block->input_scale != 1.0);

@@ -96,6 +96,11 @@ static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
     if (chance(d, 40)) su_text_add(d->out, ", scale: %s", PICK(d, "0.7", "1.3", "1.9", "1.0"));
     if (chance(d, 40)) su_text_add(d->out, ", select_bias: %s", truth(d));
     if (chance(d, 40)) su_text_add(d->out, ", bias: %s", truth(d));
+    int64_t groups = between(d, 2, 4);
+    while (count % groups != 0 && groups < count) groups++; /* runs of one, of a prime number */
+    int64_t top = between(d, 1, groups);
+    if (chance(d, 40) && count % groups == 0 && top_k <= count / groups * top)
+        su_text_add(d->out, ", groups: {count: %lld, top: %lld}", (long long)groups, (long long)top);
     if (may_be_inner && chance(d, 40)) su_text_add(d->out, ", input: %s", PICK(d, "inner", "inner", "block"));
     su_text_add(d->out, "}");
 }
@@ -211,6 +216,12 @@ static void draw_mlp(Drawer *d) {
         su_text_add(d->out, ", experts: {count: %lld", (long long)count);
         if (shared) su_text_add(d->out, ", shared: %lld", (long long)shared);
         if (shared && chance(d, 60)) su_text_add(d->out, ", shared_d_ff: %lld", (long long)size_of(d, 3, 70));
+        if (shared && chance(d, 50)) su_text_add(d->out, ", shared_gate: %s", PICK(d, "true", "true", "false"));
+        if (chance(d, 25)) {
+            su_text_add(d->out, ", latent: %lld", (long long)size_of(d, 3, 60));
+            has_map(d, "latent_down_proj");
+            has_map(d, "latent_up_proj");
+        }
         su_text_add(d->out, "}");
         draw_router(d, count, false);
         may_own(d, "router");
@@ -221,6 +232,18 @@ static void draw_mlp(Drawer *d) {
     }
     draw_ends(d);
     su_text_add(d->out, "}");
+}
+
+/* Ramps that begin or end among the frequencies of a few dimensions. */
+static void draw_scaling(Drawer *d) {
+    int64_t kind = between(d, 0, 9);
+    if (kind < 2) su_text_add(d->out, ", scaling: {kind: linear, factor: %s}", PICK(d, "2", "0.75", "8.0"));
+    if (kind == 2) su_text_add(d->out, ", scaling: none");
+    if (kind < 3 || kind > 5) return;
+    const char *factor = PICK(d, "8.0", "3"), *low = PICK(d, "1.0", "0.01", "4"), *high = PICK(d, "4.5", "32");
+    su_text_add(d->out,
+                ", scaling: {kind: llama3, factor: %s, low_freq_factor: %s, high_freq_factor: %s, original_max_positions: %lld}",
+                factor, low, high, (long long)between(d, 8, 200));
 }
 
 static void draw_attention(Drawer *d, int64_t tokens) {
@@ -240,10 +263,21 @@ static void draw_attention(Drawer *d, int64_t tokens) {
         su_text_add(d->out, ", rope: {");
         if (head_dim % 2 != 0 || d->default_rope || chance(d, 50))
             su_text_add(d->out, "dim: %lld, ", (long long)(2 * between(d, 1, head_dim / 2)));
-        su_text_add(d->out, "theta: %s}", PICK(d, "10000.0", "500.0", "1e6"));
+        su_text_add(d->out, "theta: %s", PICK(d, "10000.0", "500.0", "1e6"));
+        if (chance(d, 50)) su_text_add(d->out, ", pairing: %s", PICK(d, "interleaved", "interleaved", "half"));
+        draw_scaling(d);
+        su_text_add(d->out, "}");
     } else if (d->default_rope && chance(d, 50))
         su_text_add(d->out, ", rope: none");
     if (chance(d, 50)) su_text_add(d->out, ", bias: %s", truth(d));
+    if (chance(d, 30)) su_text_add(d->out, ", qkv_bias: %s", truth(d));
+    const char *qk_norm = PICK(d, "none", "none", "none", "head", "full");
+    if (chance(d, 80)) {
+        su_text_add(d->out, ", qk_norm: %s", qk_norm);
+        if (strcmp(qk_norm, "none") != 0) may_own(d, "inner_norms");
+    }
+    if (chance(d, 30)) su_text_add(d->out, ", qkv_clip: %s", PICK(d, "0.7", "1.5", "none"));
+    if (chance(d, 25)) su_text_add(d->out, ", scale: %s", PICK(d, "0.1", "0.5", "1.25"));
     draw_ends(d);
     su_text_add(d->out, "}");
 }

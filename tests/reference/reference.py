@@ -94,6 +94,28 @@ def layer(x, eps, w, b):
     return (x - mean) / np.sqrt(np.mean((x - mean) ** 2) + eps) * w + b
 
 
+def scaled(rates, scaling):
+    """Frequencies of rope under a scaling."""
+    if scaling is None:
+        return rates
+    factor = float(scaling["factor"])
+    if scaling["kind"] == "linear":
+        return rates / factor
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
+    original = int(scaling["original_max_positions"])
+    out = []
+    for rate in rates:
+        length = 2 * math.pi / rate
+        part = (original / length - low) / (high - low)
+        if length < original / high:
+            out.append(rate)
+        elif length > original / low:
+            out.append(rate / factor)
+        else:
+            out.append(rate * ((1 - part) / factor + part))
+    return np.array(out)
+
+
 # ------------------------------------------------------------------------------------------------ the spec
 
 
@@ -119,9 +141,15 @@ def resolve(kind, given, defaults):
             weak.pop(key, None)
     out = merge(weak, given or {})
     out["router"] = router
-    for key in ("experts", "window", "rope", "dt_norm", "b_norm", "c_norm", "out_norm"):
-        if out.get(key) == "none":
-            del out[key]
+    for part, keys in (
+        (out, ("experts", "window", "rope", "qk_norm", "qkv_clip", "dt_norm", "b_norm", "c_norm", "out_norm")),
+        (out.get("experts"), ("latent",)),
+        (router, ("groups",)),
+        (out.get("rope"), ("scaling",)),
+    ):
+        for key in keys:
+            if isinstance(part, dict) and part.get(key) == "none":
+                del part[key]
     return out
 
 
@@ -213,12 +241,16 @@ class Spec:
             if "experts" in b:
                 b["experts"].setdefault("shared", 0)
                 b["experts"].setdefault("shared_d_ff", b["F"])
+                b["experts"].setdefault("shared_gate", False)
+                b["experts"].setdefault("latent", None)
         if kind == "attention":
             b["H"] = int(b["n_heads"])
             b["Hkv"] = int(b.get("n_kv_heads", b["H"]))
             b["hd"] = int(b.get("head_dim", self.D // b["H"]))
             if "rope" in b:
-                b["rope"] = merge({"theta": 10000.0, "dim": b["hd"]}, b["rope"])
+                b["rope"] = merge({"theta": 10000.0, "dim": b["hd"], "pairing": "half"}, b["rope"])
+            b["qkv_bias"] = b.get("qkv_bias", False) or b["bias"]
+            b["scale"] = float(b.get("scale", 1 / math.sqrt(b["hd"])))
         if kind == "shortconv":
             b["I"], b["W"] = int(b.get("d_inner", self.D)), int(b.get("d_conv", 3))
             b["conv_bias"] = b.get("conv_bias", False)
@@ -323,23 +355,32 @@ class Spec:
 
     def _mlp_tensors(self, b, at, add, experts, count, active):
         maps = (["gate_proj"] if b["activation"] in GATED else []) + ["up_proj", "down_proj"]
+        latent = experts and experts["latent"]
 
-        def maps_of(prefix, leading, F, share):
+        def maps_of(prefix, leading, D, F, share):
             for name in maps:
-                out, into = (self.D, F) if name == "down_proj" else (F, self.D)
+                out, into = (D, F) if name == "down_proj" else (F, D)
                 add(at + prefix + name + ".weight", leading + [out, into], True, share)
                 if b["bias"]:
                     add(at + prefix + name + ".bias", leading + [out], False, share)
 
-        maps_of("", [count] if experts else [], b["F"], active)
+        maps_of("", [count] if experts else [], latent or self.D, b["F"], active)
+        if latent:
+            add(at + "latent_down_proj.weight", [latent, self.D], True)
+            add(at + "latent_up_proj.weight", [self.D, latent], True)
         if experts and experts["shared"]:
-            maps_of("shared.", [experts["shared"]], experts["shared_d_ff"], Fraction(1))
+            maps_of("shared.", [experts["shared"]], self.D, experts["shared_d_ff"], Fraction(1))
+            if experts["shared_gate"]:
+                add(at + "shared_gate.weight", [1, self.D])
 
     def _attention_tensors(self, b, at, add, experts, count, active):
         q, kv = b["H"] * b["hd"], b["Hkv"] * b["hd"]
+        if "qk_norm" in b:
+            add(at + "q_norm.weight", [b["hd"] if b["qk_norm"] == "head" else q])
+            add(at + "k_norm.weight", [b["hd"] if b["qk_norm"] == "head" else kv])
         for name, shape in (("q_proj", [q, self.D]), ("k_proj", [kv, self.D]), ("v_proj", [kv, self.D]), ("o_proj", [self.D, q])):
             add(at + name + ".weight", shape, True)
-            if b["bias"]:
+            if b["bias"] if name == "o_proj" else b["qkv_bias"]:
                 add(at + name + ".bias", shape[:1])
 
     def _shortconv_tensors(self, b, at, add, experts, count, active):
@@ -430,6 +471,13 @@ class Spec:
         p = softmax(r) if router["score"] == "softmax" else sigmoid(r)
         key = p + w["router.select_bias"] if router["select_bias"] else r
         order = np.argsort(-key, kind="stable")
+        if "groups" in router:
+            n, m = int(router["groups"]["count"]), int(router["groups"]["top"])
+            score = np.sort(key.reshape(n, -1))[:, -2:].sum(axis=1)
+            runs = np.argsort(-score, kind="stable")
+            if m < n:
+                self.gap = min(self.gap, score[runs[m - 1]] - score[runs[m]])
+            order = order[np.isin(order // (len(key) // n), runs[:m])]
         k = int(router["top_k"])
         if k < len(order):
             self.gap = min(self.gap, key[order[k - 1]] - key[order[k]])
@@ -524,10 +572,12 @@ class Spec:
             return np.array([f(v) for v in u])
         out = np.zeros_like(u)
         for t, v in enumerate(u):
-            for e, gate in zip(*self._route(b, w, v)):
-                out[t] += gate * f(v, "", e)
-            for j in range(experts["shared"]):
-                out[t] += f(v, "shared.", j)
+            inner = w["latent_down_proj.weight"] @ v if experts["latent"] else v
+            routed = sum(gate * f(inner, "", e) for e, gate in zip(*self._route(b, w, v)))
+            shared = sum(f(v, "shared.", j) for j in range(experts["shared"]))
+            if experts["shared_gate"] and experts["shared"]:
+                shared = shared * sigmoid(w["shared_gate.weight"] @ v)
+            out[t] = (w["latent_up_proj.weight"] @ routed if experts["latent"] else routed) + shared
         return out
 
     def _attention(self, b, w, u):
@@ -541,19 +591,35 @@ class Spec:
                 return x
             dim, theta = int(b["rope"]["dim"]), float(b["rope"]["theta"])
             half = dim // 2
-            a = np.arange(len(x))[:, None, None] * theta ** (-2 * np.arange(half) / dim)
-            first, second = x[..., :half], x[..., half:dim]
-            return np.concatenate([first * np.cos(a) - second * np.sin(a), second * np.cos(a) + first * np.sin(a), x[..., dim:]], axis=-1)
+            a = np.arange(len(x))[:, None, None] * scaled(theta ** (-2 * np.arange(half) / dim), b["rope"].get("scaling"))
+            near, far = slice(0, half), slice(half, dim)
+            if b["rope"]["pairing"] == "interleaved":
+                near, far = slice(0, dim, 2), slice(1, dim, 2)
+            out = x.copy()
+            out[..., near] = x[..., near] * np.cos(a) - x[..., far] * np.sin(a)
+            out[..., far] = x[..., far] * np.cos(a) + x[..., near] * np.sin(a)
+            return out
 
-        q = rotated(linear("q_proj", u).reshape(-1, H, hd))
-        k = rotated(linear("k_proj", u).reshape(-1, Hkv, hd))
-        v = linear("v_proj", u).reshape(-1, Hkv, hd)
+        def normed(name, x):
+            """[T, heads, hd]: over each head, or over all of them."""
+            if "qk_norm" not in b:
+                return x
+            rows = x if b["qk_norm"] == "head" else x.reshape(len(x), 1, -1)
+            eps = float(self.norm["eps"])
+            return np.array([[rms(row, eps, w[name + ".weight"]) for row in heads] for heads in rows]).reshape(x.shape)
+
+        def clipped(x):
+            return np.clip(x, -float(b["qkv_clip"]), float(b["qkv_clip"])) if "qkv_clip" in b else x
+
+        q = rotated(clipped(normed("q_norm", linear("q_proj", u).reshape(-1, H, hd))))
+        k = rotated(clipped(normed("k_norm", linear("k_proj", u).reshape(-1, Hkv, hd))))
+        v = clipped(linear("v_proj", u).reshape(-1, Hkv, hd))
         out = np.zeros([len(u), H * hd])
         for t in range(len(u)):
             first = max(0, t - int(b["window"]) + 1) if "window" in b else 0
             for h in range(H):
                 kv = h * Hkv // H
-                p = softmax(k[first : t + 1, kv] @ q[t, h] / math.sqrt(hd))
+                p = softmax(k[first : t + 1, kv] @ q[t, h] * b["scale"])
                 out[t, h * hd : (h + 1) * hd] = p @ v[first : t + 1, kv]
         return linear("o_proj", out)
 

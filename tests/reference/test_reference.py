@@ -58,7 +58,7 @@ def check_fresh(spec, tensors):
             assert (values == 0).all(), name
         elif part[0] == "router" and part[1] != "weight" or part[1] == "bias" and part[0] != "conv":
             assert (values == 0).all(), name
-        elif part[0] in ("embed", "head", "router"):
+        elif part[0] in ("embed", "head", "router", "shared_gate"):
             assert values.size < 64 or 0.01 < values.std() < 0.03, name
         else:
             fan = shape[-1]

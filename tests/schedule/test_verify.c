@@ -134,6 +134,14 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(state_beyond_all, "moss-tiny", "ends beyond", m->program.state_bytes -= 64)                                                  \
     M(odd_rope, "mixtral-small", "rope 0", m->ropes[0].dim--)                                                                      \
     M(endless_theta, "mixtral-small", "rope 0", m->ropes[0].theta = 1.0 / 0.0)                                                     \
+    M(rope_divided_by_nothing, "mixtral-small", "scale nothing", m->ropes[0].factor = 0)                                           \
+    M(rope_of_half_a_ramp, "mixtral-small", "scale nothing", m->ropes[0].high = 4)                                                 \
+    M(scores_times_nothing, "mixtral-small", "has scale", kernel_of(m, phase_of(m, PG_ROW, PG_ATTEND))->scale = 0)                 \
+    M(groups_that_do_not_divide, "moss-tiny", "size out of range", {                                                               \
+        PgKernel *k = kernel_of(m, phase_of(m, PG_ROW, PG_ROUTE));                                                                 \
+        k->expert_groups = k->E + 1;                                                                                               \
+        k->top_groups = 1;                                                                                                         \
+    })                                                                                                                             \
     M(unknown_kind, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].kind = PG_KIND_COUNT)                      \
     M(unknown_layout, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].y_layout = (PgLayout)9)                  \
     M(negative_size, "moss-tiny", "size out of range", m->kernels[1].K = -1)                                                       \
