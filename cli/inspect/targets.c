@@ -52,7 +52,7 @@ static void print_tables(const FeDevice *devices, int n_devices) {
     size_t count;
     const CgTargetName *names = cg_target_names(&count);
     if (!has_cpus()) {
-        printf("targets: none of CPUs, since this mossc was built without LLVM (-DMOSSC_LLVM=ON)\n");
+        printf("CPU targets need a mossc that is built with LLVM (-DMOSSC_LLVM=ON)\n");
         print_gpus();
         return;
     }

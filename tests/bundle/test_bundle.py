@@ -68,7 +68,7 @@ def code_for_cpus_is_refused_by_name(machine):
 
 def gpus_alone_are_targets(machine):
     said = machine.run(machine.bundle / "run.sh", "mossc", "targets")
-    assert said.startswith("targets: none of CPUs") and "LLVM" in said and "cuda:sm_90" in said, said
+    assert said.startswith("CPU targets need a mossc that is built with LLVM") and "cuda:sm_90" in said, said
     said = json.loads(machine.run(machine.bundle / "run.sh", "mossc", "targets", "--json"))
     assert said["targets"] == said["devices"] == [] and "cuda:sm_90" in [gpu["name"] for gpu in said["gpus"]], said
 
