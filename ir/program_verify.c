@@ -186,7 +186,8 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
         if (steps[n].kind <= before) return bad(v, "steps of kernel %u do not rise: %s", i, info->word);
         if ((steps[n].kind == PG_STEP_ACT) != (steps[n].act != PG_NO_ACT) || steps[n].act >= PG_ACTIVATIONS)
             return bad(v, "step %s of kernel %u has activation %u", info->word, i, steps[n].act);
-        if (!isfinite(steps[n].scale) || (steps[n].kind != PG_STEP_SCALE && steps[n].scale != 0))
+        bool scales = steps[n].kind == PG_STEP_SCALE || steps[n].kind == PG_STEP_OUT_SCALE;
+        if (!isfinite(steps[n].scale) || (!scales && steps[n].scale != 0))
             return bad(v, "step %s of kernel %u has scale %g", info->word, i, steps[n].scale);
         before = steps[n].kind;
     }

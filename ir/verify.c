@@ -313,7 +313,7 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     if (v->kind != IR_RESULT) return false;
     if (role == IR_ROLE_linear) return MADE_BY(IR_OP_linear, IR_OP_linear_all, IR_OP_linear_routed);
     if (role == IR_ROLE_sum) return MADE_BY(IR_OP_expert_sum_routed, IR_OP_plane_sum);
-    if (role == IR_ROLE_scale) return MADE_BY(IR_OP_scale);
+    if (role == IR_ROLE_scale || role == IR_ROLE_out_scale) return MADE_BY(IR_OP_scale);
     if (role == IR_ROLE_score) return MADE_BY(IR_OP_softmax, IR_OP_sigmoid);
     if (role == IR_ROLE_recur) return MADE_BY(IR_OP_recur, IR_OP_recur_routed);
     if (role == IR_ROLE_rope) return MADE_BY(IR_OP_rope);

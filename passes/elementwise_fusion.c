@@ -79,26 +79,34 @@ static bool is_rows(const IrGraph *g, IrValueId value) {
     return ir_dim(type, IR_DIM_EXPERT) == 0 && ir_dim(type, IR_DIM_SLOT) == 0;
 }
 
-/* One or two additions of rows that are known already: shared experts, then the residual stream. */
-static void grow_adds(Growth *w) {
-    for (int i = 0; i < 2; i++) {
-        const IrNode *user = free_user(w);
-        if (user == NULL || user->op != IR_OP_add || !is_rows(w->g, w->y)) return;
-        IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
-        const IrNode *maker = ps_maker(w->g, other);
-        bool same = ir_type_equal(&w->g->values[other].type, &w->g->values[w->y].type); /* not one value a row */
-        if (!same || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return;
-        take(w, user);
-        w->roles.of[IR_ROLE_addend] = w->roles.of[IR_ROLE_residual]; /* of the first of two */
-        w->roles.of[IR_ROLE_residual] = other;
-    }
+/* An addition of rows that are known already. */
+static bool grow_add(Growth *w) {
+    const IrNode *user = free_user(w);
+    if (user == NULL || user->op != IR_OP_add || !is_rows(w->g, w->y)) return false;
+    IrValueId other = user->operands[0] == w->y ? user->operands[1] : user->operands[0];
+    const IrNode *maker = ps_maker(w->g, other);
+    bool same = ir_type_equal(&w->g->values[other].type, &w->g->values[w->y].type); /* not one value a row */
+    if (!same || (maker != NULL && ps_group_has(&w->group, (IrNodeId)(maker - w->g->nodes)))) return false;
+    take(w, user);
+    w->roles.of[IR_ROLE_addend] = w->roles.of[IR_ROLE_residual]; /* of the first of two */
+    w->roles.of[IR_ROLE_residual] = other;
+    return true;
 }
 
-static void grow_scale(Growth *w) {
+/* A scaling; in front of the residual stream it has a role of its own. */
+static bool grow_scale(Growth *w) {
     const IrNode *user = free_user(w);
-    if (user == NULL || user->op != IR_OP_scale) return;
+    if (user == NULL || user->op != IR_OP_scale) return false;
     take(w, user);
-    w->roles.of[IR_ROLE_scale] = w->y;
+    IrValueId scaled = w->y;
+    w->roles.of[grow_add(w) ? IR_ROLE_out_scale : IR_ROLE_scale] = scaled;
+    return true;
+}
+
+/* Shared experts or an adapter, a scaling, the residual stream: each if it is there. */
+static void grow_tail(Growth *w) {
+    bool added = grow_add(w);
+    if (!grow_scale(w) && added) grow_add(w);
 }
 
 static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
@@ -108,10 +116,7 @@ static void grow_region(IrGraph *g, const PsUses *uses, IrNodeId id) {
     grow_bias(&w);
     grow_activation(&w);
     grow_dual(&w, linear);
-    if (grow_sum(&w)) {
-        grow_adds(&w);
-        grow_scale(&w);
-    }
+    if (grow_sum(&w)) grow_tail(&w);
     w.roles.of[IR_ROLE_y] = w.y;
     ps_make_linear_region(g, &w.group, &w.roles);
 }

@@ -111,8 +111,8 @@ static void fold_norms(IrGraph *g) {
 
 /* The convolution region that is the only reader of a plain linear, unmixed. */
 static void join_conv(IrGraph *g, const PsUses *uses, IrRegion *region) {
-    static const IrRole none[] = {IR_ROLE_w2,       IR_ROLE_act,   IR_ROLE_sum,    IR_ROLE_addend,
-                                  IR_ROLE_residual, IR_ROLE_scale, IR_ROLE_experts};
+    static const IrRole none[] = {IR_ROLE_w2,        IR_ROLE_act,      IR_ROLE_sum,   IR_ROLE_addend,
+                                  IR_ROLE_out_scale, IR_ROLE_residual, IR_ROLE_scale, IR_ROLE_experts};
     IrNodeId user = ps_only_user(uses, region->roles.of[IR_ROLE_y]);
     if (region->kind != IR_REGION_LINEAR || user == IR_NONE || g->nodes[user].op != IR_OP_conv) return;
     if (g->nodes[user].region == IR_NONE || ps_maker(g, region->roles.of[IR_ROLE_linear])->op != IR_OP_linear) return;

@@ -11,7 +11,7 @@ typedef struct LinearParts {
     IrValueId x, w, w2, bias, bias2, gates, y;
     PgActivation act;
     bool dual;
-    double scale; /* 1 without scaling */
+    double out_scale, scale; /* in front of the residual, and behind all; 1 without scaling */
     IrValueId adds[2];
     int n_adds;
     const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
@@ -35,7 +35,8 @@ static PgActivation role_activation(const ScBuilder *b, const IrRegion *region) 
 }
 
 static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
-    const IrNode *scale = role_node(b, region, IR_ROLE_scale), *conv = role_node(b, region, IR_ROLE_conv);
+    const IrNode *out_scale = role_node(b, region, IR_ROLE_out_scale), *scale = role_node(b, region, IR_ROLE_scale),
+                 *conv = role_node(b, region, IR_ROLE_conv);
     LinearParts m = {
         .linear = role_node(b, region, IR_ROLE_linear),
         .sum = role_node(b, region, IR_ROLE_sum),
@@ -48,6 +49,7 @@ static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
         .y = role(region, IR_ROLE_y),
         .act = role_activation(b, region),
         .dual = role(region, IR_ROLE_w2) != IR_NONE,
+        .out_scale = out_scale != NULL ? out_scale->attrs[IR_SCALE_factor].f : 1.0,
         .scale = scale != NULL ? scale->attrs[IR_SCALE_factor].f : 1.0,
     };
     if (role(region, IR_ROLE_addend) != IR_NONE) m.adds[m.n_adds++] = role(region, IR_ROLE_addend);
@@ -106,6 +108,7 @@ static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int adden
         sc_read(b, p, addend_slot, m->adds[0]);
         sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
     }
+    if (m->out_scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_OUT_SCALE, .scale = m->out_scale});
     if (m->n_adds > 0) {
         sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
         sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});

@@ -41,6 +41,7 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         case PG_STEP_WEIGHTED_SUM:
         case PG_STEP_ACT: /* and these need none */
         case PG_STEP_PLANE_SUM:
+        case PG_STEP_OUT_SCALE:
         case PG_STEP_SCALE:
         case PG_STEP_LOGITS:
         case PG_NO_STEP: break;
@@ -84,6 +85,7 @@ static void print_step(const CgLinear *m, const PgEpilogueStep *step) {
     case PG_STEP_DUAL: cg_cu(c, "v = mul4(v, sum2);\n"); return;
     case PG_STEP_ADDEND: cg_cu(c, "v = add4(v, *quad(addend + at));\n"); return;
     case PG_STEP_RESIDUAL: cg_cu(c, "v = add4(v, *quad(residual + at));\n"); return;
+    case PG_STEP_OUT_SCALE:
     case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
     case PG_STEP_LOGITS:
         cg_cu(c, "if (row < step->n_out_rows) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");

@@ -118,6 +118,7 @@ static void print_step(CgCuda *c, const PgEpilogueStep *step) {
     switch ((PgStepKind)step->kind) {
     case PG_STEP_ADDEND: cg_cu(c, "v += addend[at];\n"); return;
     case PG_STEP_RESIDUAL: cg_cu(c, "v += residual[at];\n"); return;
+    case PG_STEP_OUT_SCALE:
     case PG_STEP_SCALE: cg_cu(c, "v *= %s;\n", cg_cuda_float(step->scale, scale)); return;
     case PG_NO_STEP:
     case PG_STEP_BIAS:

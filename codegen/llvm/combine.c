@@ -67,6 +67,7 @@ static CgValue take_step(CgEmit *e, const PgEpilogueStep *step, CgValue v, CgVal
     switch ((PgStepKind)step->kind) {
     case PG_STEP_ADDEND: return cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_ADDEND), offset)));
     case PG_STEP_RESIDUAL: return cg_add(e, v, cg_load_vec(e, cg_at(e, cg_operand(e, PG_COMBINE_RESIDUAL), offset)));
+    case PG_STEP_OUT_SCALE:
     case PG_STEP_SCALE: return cg_mul(e, v, cg_vec(e, (float)step->scale));
     case PG_NO_STEP:
     case PG_STEP_BIAS:

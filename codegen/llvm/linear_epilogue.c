@@ -71,6 +71,7 @@ static void take_step(Value *x, const PgEpilogueStep *step) {
     case PG_STEP_DUAL: x->v = cg_mul(e, x->v, second(x)); return;
     case PG_STEP_ADDEND: x->v = cg_add(e, x->v, beside_y(x, PG_LINEAR_ADDEND)); return;
     case PG_STEP_RESIDUAL: x->v = cg_add(e, x->v, beside_y(x, PG_LINEAR_RESIDUAL)); return;
+    case PG_STEP_OUT_SCALE:
     case PG_STEP_SCALE: x->v = cg_mul(e, x->v, cg_vec(e, (float)step->scale)); return;
     case PG_STEP_LOGITS:
         store_logits(x);

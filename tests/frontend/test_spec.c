@@ -103,6 +103,51 @@ static void groups_are_flattened_in_order(void **state) {
     unload(&l);
 }
 
+/* What holds for a parallel follows from all its branches. */
+static void a_parallel_sums_up_its_branches(void **state) {
+    (void)state;
+    Loaded l =
+        load_good(HEAD "max_positions: 99\n"
+                       "define: {pair: {parallel: [ssm, {name: left, attention: {n_heads: 4, window: 8}}]}}\n"
+                       "stack:\n"
+                       "  - pair\n"
+                       "  - parallel: [shortconv, {attention: {n_heads: 4, window: 8}}, {attention: {n_heads: 4, window: 16}}]\n");
+    const FeBlock *b = l.spec.blocks;
+    assert_string_equal(fe_block_word(&b[0]), "parallel");
+    assert_int_equal(b[0].n_branches, 2);
+    assert_string_equal(b[0].path, "stack[0]");
+    assert_string_equal(b[0].branches[1].path, "define.pair.parallel[1]");
+    assert_string_equal(b[0].branches[1].name, "left");
+    assert_true(b[0].knows_order && b[0].looks_back && b[0].window == 8);
+    assert_true(b[0].state_elements == 128 * 16 + 8 * 64);
+    assert_true(b[1].window == 16 && b[1].state_elements == 64 * 2 + (8 + 16) * 64);
+    assert_int_equal(fe_position_bound(&l.spec), 0);
+    const char *set = "stack[1].parallel[2].attention.window=none";
+    Loaded all = load_with(l.spec.source->text, &set, 1);
+    assert_true(all.ok && all.spec.blocks[1].window == 0);
+    assert_int_equal(fe_position_bound(&all.spec), 99);
+    unload(&all);
+    unload(&l);
+}
+
+/* A share is described like the other block, but for where it stands and its ends. */
+static void a_share_is_like_the_other_block(void **state) {
+    (void)state;
+    Loaded l = load_good(HEAD "stack:\n"
+                              "  - {name: again, share: {block: moe, out_norm: rms, adapters: {rank: 3, targets: [up_proj]}}}\n"
+                              "  - {name: moe, mlp: {d_ff: 8, output_scale: 0.5, experts: {count: 4}, router: {top_k: 3}}}\n");
+    const FeBlock *share = &l.spec.blocks[0], *other = &l.spec.blocks[1];
+    assert_true(share->share && share->share->of == 1 && share->share->rank == 3 && !share->shared);
+    assert_true(other->shared && !other->share);
+    assert_true(share->kind == FE_MLP && share->map == other->map);
+    assert_true(share->experts.count == 4 && share->router.top_k == 3);
+    assert_true(share->output_scale == 1.0 && share->out_norm);
+    assert_string_equal(share->name, "again");
+    assert_string_equal(share->path, "stack[0]");
+    assert_int_equal(share->span.line, 6);
+    unload(&l);
+}
+
 static void a_block_knows_the_place_of_its_kind(void **state) {
     (void)state;
     Loaded l = load_good(HEAD "stack:\n  - name: a\n    ssm: {d_state: 4}\n  -   ssm\n");
@@ -213,6 +258,8 @@ int main(void) {
         cmocka_unit_test(values_that_follow_from_others),
         cmocka_unit_test(experts_of_an_ssm),
         cmocka_unit_test(groups_are_flattened_in_order),
+        cmocka_unit_test(a_parallel_sums_up_its_branches),
+        cmocka_unit_test(a_share_is_like_the_other_block),
         cmocka_unit_test(a_block_knows_the_place_of_its_kind),
         cmocka_unit_test(a_tokenizer_lies_beside_its_spec),
         cmocka_unit_test(a_quoted_token_is_a_text),

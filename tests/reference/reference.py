@@ -71,12 +71,6 @@ def softplus(v):
     return np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))
 
 
-def hold(v):
-    """What zero-order hold multiplies the step with: (e^v - 1) / v, near 0 its series of six terms."""
-    series = sum(v**i / math.factorial(i + 1) for i in range(6))
-    return np.where(v < -0.25, np.expm1(np.minimum(v, -0.25)) / np.minimum(v, -0.25), series)
-
-
 def softmax(v):
     e = np.exp(v - v.max())
     return e / e.sum()
@@ -148,7 +142,7 @@ def resolve(kind, given, defaults):
     out = merge(weak, given or {})
     out["router"] = router
     for part, keys in (
-        (out, ("experts", "window", "rope", "qk_norm", "qkv_clip", "dt_norm", "b_norm", "c_norm", "out_norm", "dt_limit")),
+        (out, ("experts", "window", "rope", "qk_norm", "qkv_clip", "dt_norm", "b_norm", "c_norm", "out_norm")),
         (out.get("experts"), ("latent",)),
         (router, ("groups",)),
         (out.get("rope"), ("scaling",)),
@@ -157,6 +151,15 @@ def resolve(kind, given, defaults):
             if isinstance(part, dict) and part.get(key) == "none":
                 del part[key]
     return out
+
+
+def held_input(b, step, A):
+    """What the input of a state-space block is multiplied with: the step, or what zero-order hold makes of it."""
+    if b["discretize"] == "euler":
+        return step + 0 * A
+    v = step * A
+    series = 1 + v / 2 + v**2 / 6 + v**3 / 24 + v**4 / 120 + v**5 / 720
+    return step * np.where(v < -0.25, np.expm1(v) / np.minimum(v, -0.25), series)
 
 
 def under(w, prefix):
@@ -232,12 +235,12 @@ class Spec:
             b["experts"] = dict(b["experts"])
         if kind == "ssm":
             b["I"] = width("d_inner", 2 * self.D)
-            b["kind"] = b.get("kind", "mamba1")
+            b["kind"], b["discretize"] = b.get("kind", "mamba1"), b.get("discretize", "euler")
             b["N"], b["W"] = int(b.get("d_state", 128 if b["kind"] == "mamba2" else 16)), int(b.get("d_conv", 4))
-            b["zoh"] = b.get("discretize") == "zoh"
-            if b["kind"] == "mamba2":
-                b["P"], b["G"] = int(b.get("head_dim", 64)), int(b.get("n_groups", 1))
-                b["runs"] = int(b.get("norm_groups", b["G"]))
+            b["P"], b["G"] = int(b.get("head_dim", 64)), int(b.get("n_groups", 1))
+            b["runs"] = int(b.get("norm_groups", b["G"]))
+            if b.get("dt_limit", "none") == "none":
+                b["dt_limit"] = [0, "none"]
             rank = b.get("dt_rank", "auto")
             b["R"] = -(-self.D // 16) if rank == "auto" else int(rank)
             b["conv_bias"] = b.get("conv_bias", True)
@@ -336,11 +339,27 @@ class Spec:
         if "out_norm" in b:
             add(at + "out_norm.weight", [self.D])
 
+    def _mamba2_tensors(self, b, at, add):
+        I, D, H, GN = b["I"], self.D, b["I"] // b["P"], b["G"] * b["N"]
+        for name, shape in (("in_proj", [I, D]), ("gate_proj", [I, D]), ("bc_proj", [2 * GN, D]), ("out_proj", [D, I])):
+            add(at + name + ".weight", shape, True)
+            if b["bias"]:
+                add(at + name + ".bias", shape[:1])
+        add(at + "dt_proj.weight", [H, D], True)
+        add(at + "dt_proj.bias", [H])
+        add(at + "conv.weight", [I + 2 * GN, b["W"]])
+        if b["conv_bias"]:
+            add(at + "conv.bias", [I + 2 * GN])
+        add(at + "A_log", [H])
+        add(at + "D", [I if b.get("d_per_channel") else H])
+        if b.get("gated_norm", "rms") == "rms":
+            add(at + "gated_norm.weight", [I])
+
     def _ssm_tensors(self, b, at, add, experts, count, active):
-        I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
         if b["kind"] == "mamba2":
             self._mamba2_tensors(b, at, add)
             return
+        I, N, R, W, D = b["I"], b["N"], b["R"], b["W"], self.D
         if experts and experts["combine"] == "outputs" and experts["idle"] == "update":
             active = Fraction(1)
 
@@ -366,26 +385,6 @@ class Spec:
         part("out_proj", "out_proj.weight", [D, I], True)
         if b["bias"]:
             part("out_proj", "out_proj.bias", [D])
-
-    def _mamba2_tensors(self, b, at, add):
-        I, W, D, H, GN = b["I"], b["W"], self.D, b["I"] // b["P"], b["G"] * b["N"]
-
-        def linear(name, rows, columns, bias=b["bias"]):
-            add(at + name + ".weight", [rows, columns], True)
-            if bias:
-                add(at + name + ".bias", [rows])
-
-        for name, rows in (("in_proj", I), ("gate_proj", I), ("bc_proj", 2 * GN)):
-            linear(name, rows, D)
-        linear("dt_proj", H, D, True)
-        add(at + "conv.weight", [I + 2 * GN, W])
-        if b["conv_bias"]:
-            add(at + "conv.bias", [I + 2 * GN])
-        add(at + "A_log", [H])
-        add(at + "D", [I if b.get("d_per_channel") else H])
-        if b.get("gated_norm", "rms") == "rms":
-            add(at + "gated_norm.weight", [I])
-        linear("out_proj", D, I)
 
     def _mlp_tensors(self, b, at, add, experts, count, active):
         maps = (["gate_proj"] if b["activation"] in GATED else []) + ["up_proj", "down_proj"]
@@ -522,33 +521,34 @@ class Spec:
         return S, float(router["scale"]) * g
 
     def _mamba2(self, b, w, u):
-        I, N, W, P, G = b["I"], b["N"], b["W"], b["P"], b["G"]
-        H, act, A = I // P, ACTIVATIONS[b["activation"]], -np.exp(w["A_log"])
-        head, group = np.arange(I) // P, np.arange(I) // (I // G)
+        I, N, P, G, W = b["I"], b["N"], b["P"], b["G"], b["W"]
+        H, act = I // P, ACTIVATIONS[b["activation"]]
 
-        def linear(name, v):
-            return w[name + ".weight"] @ v + w.get(name + ".bias", 0)
+        def linear(name, x):
+            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
 
-        def normed(v):
-            runs = v.reshape(b["runs"], -1)
-            return np.concatenate([rms(run, b["inner_norm_eps"], 1.0) for run in runs]) * w["gated_norm.weight"]
+        def norm(y):
+            if "gated_norm.weight" not in w:
+                return y
+            runs = [rms(run, b["inner_norm_eps"], 1) for run in np.split(y, b["runs"])]
+            return np.concatenate(runs) * w["gated_norm.weight"]
 
-        D = w["D"] if len(w["D"]) == I else w["D"][head]
-        low, high = b.get("dt_limit", (0, "none"))
-        history, s, out = np.zeros([W, I + 2 * G * N]), np.zeros([I, N]), np.zeros_like(u)
-        has_norm, first = b.get("gated_norm", "rms") == "rms", b.get("norm_before_gate", False)
-        for t in range(len(u)):
-            history = np.vstack([history[1:], np.concatenate([linear("in_proj", u[t]), linear("bc_proj", u[t])])])
-            x, B, C = np.split(act((w["conv.weight"] * history.T).sum(axis=1) + w.get("conv.bias", 0)), [I, I + G * N])
-            B, C = B.reshape(G, N)[group], C.reshape(G, N)[group]
-            step = np.clip(softplus(linear("dt_proj", u[t])), float(low), math.inf if high == "none" else float(high))
-            assert len(step) == H
-            put = step * hold(step * A) if b["zoh"] else step
-            s = np.exp(step * A)[head][:, None] * s + (put[head] * x)[:, None] * B
-            y, gate = (s * C).sum(axis=1) + D * x, act(linear("gate_proj", u[t]))
-            y = normed(y) * gate if has_norm and first else y * gate
-            out[t] = linear("out_proj", normed(y) if has_norm and not first else y)
-        return out
+        mixed = np.hstack([linear("in_proj", u), linear("bc_proj", u)])
+        padded = np.vstack([np.zeros([W - 1, mixed.shape[1]]), mixed])
+        mixed = np.array([(w["conv.weight"] * padded[t : t + W].T).sum(axis=1) for t in range(len(u))])
+        mixed = act(mixed + w.get("conv.bias", 0))
+        low, high = b["dt_limit"]
+        steps = np.clip(softplus(linear("dt_proj", u)), float(low), None if high == "none" else float(high))
+        A, D, group = -np.exp(w["A_log"]), w["D"].reshape(H, -1), np.arange(H) * G // H
+        s = np.zeros([H, P, N])
+        out = np.zeros([len(u), I])
+        for t, z in enumerate(act(linear("gate_proj", u))):
+            x, (B, C) = mixed[t, :I].reshape(H, P), mixed[t, I:].reshape(2, G, N)
+            held = held_input(b, steps[t], A)
+            s = np.exp(steps[t] * A)[:, None, None] * s + (held[:, None] * x)[:, :, None] * B[group][:, None, :]
+            y = ((s * C[group][:, None, :]).sum(axis=2) + D * x).reshape(I)
+            out[t] = norm(y) * z if b.get("norm_before_gate") else norm(y * z)
+        return linear("out_proj", out)
 
     def _ssm(self, b, w, u):
         if b["kind"] == "mamba2":
@@ -595,8 +595,8 @@ class Spec:
                 if "c_norm" in b:
                     C = rms(C, b["inner_norm_eps"], w["c_norm.weight"])
                 step = softplus(dt_weight @ delta + dt_bias)
-                v = step[:, None] * a
-                state = np.exp(v) * state + np.outer(step * c, B) * (hold(v) if b["zoh"] else 1)
+                held = held_input(b, step[:, None], a)
+                state = np.exp(step[:, None] * a) * state + held * np.outer(c, B)
                 return state, state @ C + d * c
 
             if outputs:
