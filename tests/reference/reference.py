@@ -216,6 +216,16 @@ class Spec:
         keys = {key: value for key, value in other.items() if key not in ends}
         return i, kind, keys | {key: b[key] for key in ends if key in b}
 
+    def is_mamba2(self, tensor):
+        """Whether a tensor of an ssm block is one of mamba2."""
+        parts = tensor.split(".")
+        kind, b = self.blocks[int(parts[1])]
+        if kind == "share":
+            _, kind, b = self._shared(b)
+        if kind == "parallel":
+            kind, b = b["branches"][int(parts[3])]
+        return kind == "ssm" and b["kind"] == "mamba2"
+
     def _complete(self, kind, b):
         """Fills in what the tables give as defaults."""
 
