@@ -173,6 +173,28 @@ static void cost_scan(Counter *c) {
     move(c, I * (2 + k->gate) + places(c, k->dbc_layout) * (double)(k->R + 2 * k->N));
 }
 
+/* The decay is one for all of a head, and so it is made once for each of its channels. */
+static void cost_heads(Counter *c) {
+    const PgKernel *k = c->k;
+    double I = c->rows * (double)k->O, N = (double)k->N, H = I / (double)k->times;
+    if (k->limited) work(c, IR_OP_clamp, H, 0);
+    work(c, IR_OP_mul_param, H, 0); /* Δ·A */
+    work(c, IR_OP_exp, H, 0);
+    if (k->zoh) work(c, IR_OP_zoh, H, 0);
+    work(c, IR_OP_mul, I + (k->zoh ? H : 0), 0); /* Δ·x */
+    work(c, IR_OP_inject, I * N, 0);
+    work(c, IR_OP_recur, I * N, 0);
+    work(c, IR_OP_contract, I * N, 0);
+    work(c, IR_OP_mul_param, I, 0);
+    work(c, IR_OP_add, I, 0);
+    if (k->gate) {
+        activate(c, k->act, I);
+        work(c, IR_OP_mul, I, 0);
+    }
+    move_state(c, 1, k->N, false);
+    move(c, I * (2 + k->gate) + H + c->rows * 2 * (double)(k->groups * k->N));
+}
+
 /* rope turns q and k; k and v go to the caches. */
 static void cost_kv_store(Counter *c) {
     const PgKernel *k = c->k;
@@ -299,6 +321,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_ROUTE:
     case PG_GROUP:
     case PG_COMBINE:
+    case PG_HEADS:
     case PG_KV_STORE:
     case PG_ATTEND:
     case PG_SLICE:

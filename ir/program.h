@@ -170,6 +170,17 @@ enum {
     PG_SCAN_Y
 };
 enum {
+    PG_HEADS_DELTA,
+    PG_HEADS_B,
+    PG_HEADS_C,
+    PG_HEADS_X,
+    PG_HEADS_Z,
+    PG_HEADS_A,
+    PG_HEADS_D,
+    PG_HEADS_STATE,
+    PG_HEADS_Y
+};
+enum {
     PG_KV_Q,
     PG_KV_K,
     PG_KV_V,

@@ -303,8 +303,10 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     int64_t first;
     bool weight = ir_weight_behind(g, value, &first) != IR_NONE;
 #define MADE_BY(...) is_made_by(g, value, r, (const IrOp[]){__VA_ARGS__}, (int)(sizeof((IrOp[]){__VA_ARGS__}) / sizeof(IrOp)))
-    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || role == IR_ROLE_A) return weight && v->type.rank >= 2;
-    if (role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b || role == IR_ROLE_D)
+    if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || (role == IR_ROLE_A && kind == IR_REGION_SCAN))
+        return weight && v->type.rank >= 2;
+    if (role == IR_ROLE_A || role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b ||
+        role == IR_ROLE_D)
         return weight;
     if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
         return v->kind == IR_STATE;

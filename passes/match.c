@@ -220,3 +220,90 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
     take_gate(g, uses, s);
     return true;
 }
+
+/* ---------------------------------------------------------------------------------------------- heads */
+
+/* What is repeated over the channels of its head, or the value itself where a head is one channel. */
+static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value) {
+    const IrNode *repeat = made_by(g, uses, value, IR_OP_repeat);
+    if (repeat == NULL) return value;
+    join(g, &s->m->group, repeat);
+    return repeat->operands[0];
+}
+
+/* exp(v) with v = Δ·A; gives v's node. */
+static const IrNode *take_head_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
+    const IrNode *exponential = made_by(g, uses, take_repeat(g, uses, s, a), IR_OP_exp);
+    const IrNode *v = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
+    if (v == NULL || v->op != IR_OP_mul_param || ps_weight(g, v->operands[1]) == NULL) return NULL;
+    if (ir_dim(&g->values[v->operands[1]].type, IR_DIM_EXPERT) > 0) return NULL;
+    join(g, &s->m->group, exponential);
+    join(g, &s->m->group, v);
+    set(s, IR_ROLE_A, v->operands[1]);
+    return v;
+}
+
+/* Δ, or Δ·zoh(v), of which `step` is known to be one. */
+static bool take_step(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId step, const IrNode *v) {
+    IrValueId dt = v->operands[0], product = v->results[0];
+    if (step == dt) return uses->count[product] == 1;
+    const IrNode *mul = made_by(g, uses, step, IR_OP_mul);
+    if (mul == NULL || (mul->operands[0] != dt && mul->operands[1] != dt)) return false;
+    const IrNode *zoh = made_by(g, uses, other_operand(mul, dt), IR_OP_zoh);
+    if (zoh == NULL || zoh->operands[0] != product || uses->count[product] != 2) return false;
+    join(g, &s->m->group, mul);
+    join(g, &s->m->group, zoh);
+    return true;
+}
+
+/* b = (Δ ∘ x) ⊗ B */
+static bool take_head_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, const IrNode *v) {
+    const IrNode *inject = made_by(g, uses, b, IR_OP_inject);
+    const IrNode *product = inject != NULL ? made_by(g, uses, inject->operands[0], IR_OP_mul) : NULL;
+    if (product == NULL) return false;
+    join(g, &s->m->group, inject);
+    join(g, &s->m->group, product);
+    if (!take_step(g, uses, s, take_repeat(g, uses, s, product->operands[0]), v)) return false;
+    set(s, IR_ROLE_x, product->operands[1]);
+    take_view(g, uses, s, IR_ROLE_B, inject->operands[1]);
+    return true;
+}
+
+/* The time steps, behind their limits. They are read by v and by the input, and by nobody else. */
+static bool take_limits(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId dt) {
+    const IrNode *clamp = ps_maker(g, dt);
+    if (uses->count[dt] != 2) return false;
+    set(s, IR_ROLE_delta, dt);
+    if (clamp == NULL || clamp->op != IR_OP_clamp) return true;
+    join(g, &s->m->group, clamp);
+    set(s, IR_ROLE_delta, clamp->operands[0]);
+    return true;
+}
+
+/* A panel of channels reads one group's B and C. */
+static bool has_whole_groups(const IrGraph *g, const IrNode *inject, const IrNode *contract) {
+    int64_t groups = inject->attrs[IR_INJECT_groups].i, channels = ir_dim(&g->values[inject->operands[0]].type, IR_DIM_CHANNEL);
+    return groups == contract->attrs[IR_CONTRACT_groups].i && (groups == 1 || channels / groups % PG_LANES == 0);
+}
+
+bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
+    const IrNode *recur = &g->nodes[id];
+    const IrType *a = &g->values[recur->operands[0]].type;
+    *out = (PsMatch){.roles = ir_no_roles()};
+    Scan scan = {.m = out}, *s = &scan;
+    if (recur->n_operands > 3 || ir_dim(a, IR_DIM_STATE) > 0 || ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0)
+        return false;
+    set(s, IR_ROLE_state, recur->operands[2]);
+    set(s, IR_ROLE_recur, recur->results[0]);
+    join(g, &out->group, recur);
+    const IrNode *v = take_head_decay(g, uses, s, recur->operands[0]);
+    if (v == NULL || !take_head_input(g, uses, s, recur->operands[1], v) || !take_limits(g, uses, s, v->operands[0])) return false;
+    const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
+    if (contract == NULL || !has_whole_groups(g, ps_maker(g, recur->operands[1]), contract)) return false;
+    join(g, &out->group, contract);
+    take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
+    set(s, IR_ROLE_y, contract->results[0]);
+    if (!take_skip(g, uses, s)) return false;
+    take_gate(g, uses, s);
+    return true;
+}

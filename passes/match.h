@@ -16,4 +16,8 @@ bool ps_match_conv(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch 
 /* y = (sum over experts of) (s·C + D∘c) (∘ act(z)) with everything behind it up to δ, B and C. `node` is a recur or recur_routed. */
 bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
 
+/* y = s·C + D∘x (∘ act(z)) of heads, with everything behind it up to the time steps, B and C. `node` is a recur whose decay is one
+ * for all N. */
+bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
+
 #endif

@@ -333,6 +333,55 @@ void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
     sc_write(b, p, PG_SCAN_Y, role(region, IR_ROLE_y));
 }
 
+/* ---------------------------------------------------------------------------------------------- heads */
+
+/* A or D, with an element for each channel. */
+static void read_head_vector(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
+    int64_t I = sc_phase(b, p)->kernel.O, J = ir_dim(&b->g->values[value].type, IR_DIM_CHANNEL);
+    PgWeight shape = {.pack = PG_VECTOR, .planes = 1, .O = I, .K = 1, .rows = J, .times = I / J};
+    sc_read_weight_as(b, p, slot, value, &shape, 1.0);
+}
+
+static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const View *B, const View *C) {
+    const IrType *state = &b->g->values[role(region, IR_ROLE_state)].type;
+    k->O = ir_dim(state, IR_DIM_CHANNEL);
+    k->N = ir_dim(state, IR_DIM_STATE);
+    k->times = k->O / b->layouts[role(region, IR_ROLE_delta)].width;
+    k->b_start = B->start;
+    k->c_start = C->start;
+    k->b_width = b->layouts[B->value].width;
+    k->c_width = b->layouts[C->value].width;
+    k->gate = role(region, IR_ROLE_z) != IR_NONE;
+    k->act = role_activation(b, region);
+    for (size_t n = 0; n < b->g->n_nodes; n++) { /* what no role says */
+        const IrNode *node = &b->g->nodes[n];
+        if (node->region == IR_NONE || &b->g->regions[node->region] != region) continue;
+        if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
+        if (node->op == IR_OP_zoh) k->zoh = true;
+        if (node->op != IR_OP_clamp) continue;
+        k->limited = true;
+        k->low = node->attrs[IR_CLAMP_low].f;
+        k->high = node->attrs[IR_CLAMP_high].f;
+    }
+}
+
+void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
+    const IrNode *node = role_node(b, region, IR_ROLE_y);
+    const View B = role_view(b, region, IR_ROLE_B), C = role_view(b, region, IR_ROLE_C);
+    ScPhaseId p = sc_new_phase(b, PG_HEADS, node, part_name(b, region, node, IR_ROLE_state, "scan"));
+    fill_heads(b, &sc_phase(b, p)->kernel, region, &B, &C);
+    sc_read(b, p, PG_HEADS_DELTA, role(region, IR_ROLE_delta));
+    sc_read(b, p, PG_HEADS_B, B.value);
+    sc_read(b, p, PG_HEADS_C, C.value);
+    sc_read(b, p, PG_HEADS_X, role(region, IR_ROLE_x));
+    sc_read(b, p, PG_HEADS_Z, role(region, IR_ROLE_z));
+    read_head_vector(b, p, PG_HEADS_A, role(region, IR_ROLE_A));
+    read_head_vector(b, p, PG_HEADS_D, role(region, IR_ROLE_D));
+    sc_use_state(b, p, PG_HEADS_STATE, role(region, IR_ROLE_state));
+    sc_tile_segments(b, p);
+    sc_write(b, p, PG_HEADS_Y, role(region, IR_ROLE_y));
+}
+
 /* ---------------------------------------------------------------------------------------------- attention */
 
 static bool same_angles(const PgRope *a, const PgRope *b) {

@@ -20,6 +20,7 @@ static void region_phase(ScBuilder *b, const IrRegion *region) {
         return;
     case IR_REGION_SCAN: sc_phase_scan(b, region); return;
     case IR_REGION_ATTENTION: sc_phase_attention(b, region); return;
+    case IR_REGION_HEADS: sc_phase_heads(b, region); return;
     }
 }
 

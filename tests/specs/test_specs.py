@@ -16,6 +16,8 @@ PUBLISHED = {
     "lfm2-like": (354.5, 354.5),
     "mamba-130m": (129.1, 129.1),
     "mamba-370m": (371.5, 371.5),
+    "mamba2-130m": (129.0, 129.0),
+    "mamba2-370m": (368.3, 368.3),
     "mossnet-8x200m-outputs": (556, 200),
     "mossnet-8x200m-params": (556, 200),
 }

@@ -1,0 +1,215 @@
+/* PG_HEADS: the decay, the recurrence, the output and the gate of one panel of 16 channels over the rows of a segment, where all
+ * channels of a head share a time step, and all N elements of a channel's state a decay.
+ *
+ *   a = exp(Δ · A)      s_n = cut(fma(a, s_n, (Δ · x) · B_n))      y = Σ_n s_n · C_n by fma from +0, + D · x      out = y · act(z)
+ *
+ * Channels lie in the lanes, B and C are scalars to them. A state of N = 128 is 8 KiB a panel, which registers do not hold, so rows
+ * are taken in blocks: first all that does not depend on n, then some elements of the state at a time, which stay in registers while
+ * the rows of the block pass by with their y, then the rows' ends. Elements are summed in rising order either way. */
+#include "codegen/llvm/addressing.h"
+#include "codegen/llvm/kernels.h"
+
+enum {
+    VEC_BYTES = PG_LANES * 4,
+    BLOCK_ROWS = 16, /* of a block: their decays, inputs and outputs, 64 bytes each, and a part of B and C stay in L1 */
+    MOST_AT_ONCE = 16
+};
+
+typedef struct Heads {
+    CgEmit *e;
+    const PgKernel *kernel;
+    CgValue panel, state, A, D;            /* state: this panel's [N][16]; A, D: its vectors */
+    CgValue decays, inputs, outputs;       /* [BLOCK_ROWS][16]: a, Δ · x, and y so far of the rows of a block */
+    CgValue b_lines, c_lines;              /* [BLOCK_ROWS][N] floats: B and C, where they do not lie in whole panels; or NULL */
+    CgValue b_panel, c_panel;              /* else the panels of their operands where the group's elements begin */
+    int at_once;                           /* elements of a state that stay in registers */
+} Heads;
+
+static CgValue line_of(const Heads *h, CgValue lines, CgValue i) { return cg_at(h->e, lines, cg_imul_n(h->e, i, VEC_BYTES)); }
+
+static CgValue row_panel(const Heads *h, unsigned slot, CgValue row) {
+    CgPlace place = cg_place(h->e, cg_operand(h->e, slot), PG_ROWS, NULL, row, h->kernel->O);
+    return cg_place_panel(h->e, &place, h->panel);
+}
+
+/* ---------------------------------------------------------------------------------------------- before the states */
+
+/* Δ of the row in every lane's head. */
+static CgValue time_steps(const Heads *h, CgValue row) {
+    CgEmit *e = h->e;
+    uint64_t P = (uint64_t)h->kernel->times, heads = (uint64_t)h->kernel->O / P;
+    CgPlace place = cg_place(e, cg_operand(e, PG_HEADS_DELTA), PG_ROWS, NULL, row, (int64_t)heads);
+    if (P == 1) return cg_load_vec(e, cg_place_panel(e, &place, h->panel));
+    if (P % PG_LANES == 0) return cg_load_splat(e, cg_place_element_at(e, &place, cg_udiv_n(e, h->panel, P / PG_LANES)));
+    CgValue steps = cg_zero(e);
+    for (unsigned lane = 0; lane < PG_LANES; lane++) {
+        CgValue channel = cg_iadd_n(e, cg_imul_n(e, h->panel, PG_LANES), lane);
+        CgValue head = cg_umin(e, cg_udiv_n(e, channel, P), cg_i64(e, heads - 1)); /* lanes past O */
+        steps = cg_set_lane(e, steps, cg_load_f32(e, cg_place_element_at(e, &place, head)), lane);
+    }
+    return steps;
+}
+
+/* Elements [start, start + N) of the group's B or C, one behind the other. */
+static void copy_line(const Heads *h, unsigned slot, int64_t start, int64_t width, CgValue row, CgValue line) {
+    CgEmit *e = h->e;
+    uint64_t N = (uint64_t)h->kernel->N, per_group = (uint64_t)(h->kernel->O / h->kernel->groups) / PG_LANES;
+    CgPlace place = cg_place(e, cg_operand(e, slot), PG_ROWS, NULL, row, width);
+    CgValue first = cg_i64(e, (uint64_t)start);
+    if (h->kernel->groups > 1) first = cg_iadd(e, first, cg_imul_n(e, cg_udiv_n(e, h->panel, per_group), N));
+    CgLoop loop = cg_for_n(e, N);
+    CgValue from = cg_place_element_at(e, &place, cg_iadd(e, first, loop.index));
+    cg_store_f32(e, cg_at(e, line, cg_imul_n(e, loop.index, 4)), cg_load_f32(e, from));
+    cg_end_for(e, &loop);
+}
+
+/* All that row `i` of the block needs, which does not depend on n. */
+static void prepare_row(const Heads *h, CgValue row, CgValue i) {
+    CgEmit *e = h->e;
+    const PgKernel *k = h->kernel;
+    uint64_t line = (uint64_t)k->N * 4;
+    CgValue step = time_steps(h, row);
+    if (k->limited) step = cg_clamp(e, step, (float)k->low, (float)k->high);
+    CgValue v = cg_mul(e, step, h->A);
+    cg_store_vec(e, line_of(h, h->decays, i), cg_exp(e, v));
+    if (k->zoh) step = cg_mul(e, step, cg_activation(e, PG_ZOH, v));
+    cg_store_vec(e, line_of(h, h->inputs, i), cg_mul(e, step, cg_load_vec(e, row_panel(h, PG_HEADS_X, row))));
+    cg_store_vec(e, line_of(h, h->outputs, i), cg_zero(e));
+    if (h->b_lines == NULL) return;
+    copy_line(h, PG_HEADS_B, k->b_start, k->b_width, row, cg_at(e, h->b_lines, cg_imul_n(e, i, line)));
+    copy_line(h, PG_HEADS_C, k->c_start, k->c_width, row, cg_at(e, h->c_lines, cg_imul_n(e, i, line)));
+}
+
+/* ---------------------------------------------------------------------------------------------- states */
+
+/* Where elements n … of B or C of a row lie, neighbours as far as n's panel goes. */
+static CgValue elements_at(const Heads *h, unsigned slot, CgValue first_panel, CgValue lines, CgValue row, CgValue i, CgValue n) {
+    CgEmit *e = h->e;
+    if (lines != NULL) return cg_at(e, lines, cg_imul_n(e, cg_iadd(e, cg_imul_n(e, i, (uint64_t)h->kernel->N), n), 4));
+    CgPlace place = cg_place(e, cg_operand(e, slot), PG_ROWS, NULL, row, 0);
+    CgValue panel = cg_place_panel(e, &place, cg_iadd(e, first_panel, cg_udiv_n(e, n, PG_LANES)));
+    return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4));
+}
+
+/* `count` elements of the state move by one row. */
+static void move_elements(const Heads *h, CgValue row, CgValue i, CgValue n, int count, CgValue *state) {
+    CgEmit *e = h->e;
+    CgValue a = cg_load_vec(e, line_of(h, h->decays, i)), input = cg_load_vec(e, line_of(h, h->inputs, i));
+    CgValue output = line_of(h, h->outputs, i), y = cg_load_vec(e, output);
+    CgValue b = elements_at(h, PG_HEADS_B, h->b_panel, h->b_lines, row, i, n);
+    CgValue c = elements_at(h, PG_HEADS_C, h->c_panel, h->c_lines, row, i, n);
+    for (int first = 0; first < count; first += CG_MAX_SIDE) {
+        CgSide moved = {.n = count - first < CG_MAX_SIDE ? count - first : CG_MAX_SIDE};
+        for (int j = 0; j < moved.n; j++) {
+            CgValue in = cg_mul(e, input, cg_load_splat(e, cg_at_n(e, b, (uint64_t)(first + j) * 4)));
+            moved.v[j] = cg_fma(e, a, state[first + j], in);
+        }
+        moved = cg_side_cut(e, moved);
+        for (int j = 0; j < moved.n; j++) {
+            state[first + j] = moved.v[j];
+            y = cg_fma(e, moved.v[j], cg_load_splat(e, cg_at_n(e, c, (uint64_t)(first + j) * 4)), y);
+        }
+    }
+    cg_store_vec(e, output, y);
+}
+
+/* Elements [n, n + count) of the state through all rows of a block. */
+static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, int count) {
+    CgEmit *e = h->e;
+    CgValue at = cg_at(e, h->state, cg_imul_n(e, n, VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
+    for (int j = 0; j < count; j++) state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
+    if (h->kernel->mode == PG_ROW) {
+        move_elements(h, first, cg_i64(e, 0), n, count, state);
+    } else {
+        CgLoop loop = cg_for(e, cg_i64(e, 0), rows, 1);
+        for (int j = 0; j < count; j++) state[j] = carried[j] = cg_carry(e, &loop, state[j]);
+        move_elements(h, cg_iadd(e, first, loop.index), loop.index, n, count, state);
+        for (int j = 0; j < count; j++) cg_next(&loop, carried[j], state[j]);
+        cg_end_for(e, &loop);
+        for (int j = 0; j < count; j++) state[j] = cg_after(&loop, carried[j]);
+    }
+    for (int j = 0; j < count; j++) cg_store_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES), state[j]);
+}
+
+static void move_states(const Heads *h, CgValue first, CgValue rows) {
+    CgEmit *e = h->e;
+    uint64_t N = (uint64_t)h->kernel->N, step = (uint64_t)h->at_once, whole = N / step * step;
+    CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, whole), step);
+    move_rows(h, first, rows, loop.index, h->at_once);
+    cg_end_for(e, &loop);
+    if (N > whole) move_rows(h, first, rows, cg_i64(e, whole), (int)(N - whole));
+}
+
+/* ---------------------------------------------------------------------------------------------- rows */
+
+static void finish_row(const Heads *h, CgValue row, CgValue i) {
+    CgEmit *e = h->e;
+    const PgKernel *k = h->kernel;
+    CgValue x = cg_load_vec(e, row_panel(h, PG_HEADS_X, row));
+    CgValue y = cg_add(e, cg_load_vec(e, line_of(h, h->outputs, i)), cg_mul(e, x, h->D));
+    if (k->gate) y = cg_mul(e, y, cg_activation(e, k->act, cg_load_vec(e, row_panel(h, PG_HEADS_Z, row))));
+    cg_store_vec(e, row_panel(h, PG_HEADS_Y, row), y);
+}
+
+static void each_row(const Heads *h, CgValue first, CgValue rows, void (*body)(const Heads *, CgValue, CgValue)) {
+    CgLoop loop = cg_for(h->e, cg_i64(h->e, 0), rows, 1);
+    body(h, cg_iadd(h->e, first, loop.index), loop.index);
+    cg_end_for(h->e, &loop);
+}
+
+static void block(const Heads *h, CgValue first, CgValue rows) {
+    each_row(h, first, rows, prepare_row);
+    move_states(h, first, rows);
+    each_row(h, first, rows, finish_row);
+}
+
+static void segment_rows(const Heads *h, const CgSegment *segment) {
+    CgEmit *e = h->e;
+    if (h->kernel->mode == PG_ROW) {
+        block(h, cg_i64(e, 0), cg_i64(e, 1));
+        return;
+    }
+    CgValue end = cg_iadd(e, segment->first_row, segment->count);
+    CgLoop blocks = cg_for(e, segment->first_row, end, BLOCK_ROWS);
+    block(h, blocks.index, cg_umin(e, cg_isub(e, end, blocks.index), cg_i64(e, BLOCK_ROWS)));
+    cg_end_for(e, &blocks);
+}
+
+/* Whether all groups' B and C begin at a panel. */
+static bool lie_in_panels(const PgKernel *k) {
+    return k->b_start % PG_LANES == 0 && k->c_start % PG_LANES == 0 && (k->groups == 1 || k->N % PG_LANES == 0);
+}
+
+/* The first panel of the group's elements that begin at `start`. */
+static CgValue first_panel(const Heads *h, int64_t start) {
+    CgEmit *e = h->e;
+    const PgKernel *k = h->kernel;
+    CgValue panel = cg_i64(e, (uint64_t)start / PG_LANES);
+    if (k->groups == 1) return panel;
+    CgValue group = cg_udiv_n(e, h->panel, (uint64_t)(k->O / k->groups) / PG_LANES);
+    return cg_iadd(e, panel, cg_imul_n(e, group, (uint64_t)k->N / PG_LANES));
+}
+
+void cg_emit_heads(CgEmit *e) {
+    const PgKernel *k = e->kernel;
+    Heads h = {.e = e, .kernel = k, .at_once = e->target->vector_lanes == PG_LANES ? 16 : 4};
+    uint64_t rows = k->mode == PG_ROW ? 1 : BLOCK_ROWS, lines = (uint64_t)k->N * rows;
+    h.decays = cg_var_array(e, e->vec, rows);
+    h.inputs = cg_var_array(e, e->vec, rows);
+    h.outputs = cg_var_array(e, e->vec, rows);
+    if (!lie_in_panels(k)) {
+        h.b_lines = cg_var_array(e, e->f32, lines);
+        h.c_lines = cg_var_array(e, e->f32, lines);
+    }
+    CgLoop tiles = cg_for_tiles(e);
+    CgSegment segment;
+    cg_segment_and_panel(e, tiles.index, k->O, &segment, &h.panel);
+    CgValue vector = cg_imul_n(e, h.panel, VEC_BYTES);
+    h.state = cg_at(e, cg_state_operand(e, PG_HEADS_STATE, &segment), cg_imul_n(e, h.panel, (uint64_t)k->N * VEC_BYTES));
+    h.A = cg_load_vec(e, cg_at(e, cg_operand(e, PG_HEADS_A), vector));
+    h.D = cg_load_vec(e, cg_at(e, cg_operand(e, PG_HEADS_D), vector));
+    h.b_panel = first_panel(&h, k->b_start);
+    h.c_panel = first_panel(&h, k->c_start);
+    segment_rows(&h, &segment);
+    cg_end_for(e, &tiles);
+}
