@@ -262,11 +262,17 @@ static void outer_case(Rng random) {
     rig_close(&rig);
 }
 
+/* Element n of what channel i's group has in Z. */
+static float z_of(const Rig *rig, const Place *at, int64_t i, int64_t n) {
+    const PgKernel *k = &rig->kernel;
+    return get(rig, PG_OP_Z, k->z_layout, at, k->groups * k->N, 1, i / (k->O / k->groups) * k->N + n, 0);
+}
+
 static void expect_inject(Rig *rig, const Place *at) {
     const PgKernel *k = &rig->kernel;
     for (int64_t i = 0; i < k->O; i++) {
         float v = get(rig, PG_OP_X, k->x_layout, at, k->O, 1, i, 0);
-        for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, v * get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0));
+        for (int64_t n = 0; n < k->N; n++) expect(rig, at, k->O, k->N, i, n, v * z_of(rig, at, i, n));
     }
 }
 
@@ -275,8 +281,7 @@ static void expect_contract(Rig *rig, const Place *at) {
     for (int64_t i = 0; i < k->O; i++) {
         float sum = 0;
         for (int64_t n = 0; n < k->N; n++)
-            sum =
-                fmaf(get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), get(rig, PG_OP_Z, k->z_layout, at, k->N, 1, n, 0), sum);
+            sum = fmaf(get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n), z_of(rig, at, i, n), sum);
         expect(rig, at, k->O, 1, i, 0, sum);
     }
 }
@@ -287,8 +292,10 @@ static void element_case(Rng random, PgKind kind) {
     bool inject = kind == PG_INJECT;
     k.N = rng_between(&random, 1, 40);
     k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
+    k.groups = rng_next(&random) % 2 ? 1 : rng_between(&random, 2, 3);
+    k.O *= k.groups; /* equal ones */
     open_with(&rig, &k, random, inject ? 1 : k.N, inject ? k.N : 1);
-    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.N, 1), -2, 2);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.groups * k.N, 1), -2, 2);
     run_all(&rig);
     each_place(&rig, inject ? expect_inject : expect_contract);
     rig_check(&rig, inject ? "inject" : "contract");
@@ -306,7 +313,7 @@ static void expect_recur(Rig *rig, const Place *at) {
     for (int64_t i = 0; i < k->O; i++) {
         for (int64_t n = 0; n < k->N; n++) {
             uint64_t where = ref_channel(k->O, k->N, e, i, n);
-            float a = get(rig, PG_OP_X, k->x_layout, at, k->O, k->N, i, n),
+            float a = get(rig, PG_OP_X, k->x_layout, at, k->O, k->one_a ? 1 : k->N, i, k->one_a ? 0 : n),
                   b = get(rig, PG_OP_Z, k->z_layout, at, k->O, k->N, i, n);
             float state = rig_float(rig, PG_OP_STATE, s, where);
             if (moves) state = vm_cut(fmaf(a, state, b));
@@ -336,7 +343,8 @@ static void recur_case(Rng random) {
     k.N = rng_between(&random, 1, 20);
     k.z_layout = rng_next(&random) % 2 ? k.y_layout : PG_ROWS;
     k.held = k.y_layout == PG_PLANES && rng_next(&random) % 2;
-    open_with(&rig, &k, random, k.N, k.N);
+    k.one_a = rng_next(&random) % 2;
+    open_with(&rig, &k, random, k.one_a ? 1 : k.N, k.N);
     rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.O, k.N), -2, 2);
     rig_place(&rig, PG_OP_STATE, PG_STATE, (k.E ? (uint64_t)k.E : 1) * pg_panels(k.O) * (uint64_t)k.N * PG_LANES * 4, -2, 2);
     count_states(&rig);
