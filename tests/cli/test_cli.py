@@ -131,6 +131,38 @@ def test_check_json(m):
     assert 2 * report["parameters"] < half["weight_bytes"] < report["weight_bytes"]
 
 
+SHARED = """mossc: 1
+name: shared
+vocab_size: 64
+d_model: 32
+stack:
+  - {name: lower, mlp: {d_ff: 48}}
+  - share: {block: lower}
+  - share: {block: lower, adapters: {rank: 2, targets: [up_proj]}, own: [biases]}
+  - parallel: [{name: left, mlp: {d_ff: 48, experts: {count: 4}}}, {attention: {n_heads: 4, window: 8}}]
+"""
+
+
+def test_check_says_what_is_shared_and_what_stands_side_by_side(m):
+    spec = m.file("shared.yaml", SHARED.replace(", own: [biases]", ""))
+    lower, alike, adapted, parallel = m.json("check", spec, "--json")["blocks"]
+    assert alike["share"] == {"block": "lower", "index": 0, "rank": 0} and "share" not in lower
+    assert alike["parameters"] == 32 and alike["flops_per_token"] == lower["flops_per_token"]  # a norm; all the work
+    added = 2 * (32 + 48)
+    assert adapted["share"]["rank"] == 2 and adapted["parameters"] == 32 + added
+    assert adapted["flops_per_token"] == lower["flops_per_token"] + 2 * added + 48  # and a sum
+    assert parallel["kind"] == "parallel" and "experts" not in parallel
+    assert [(branch["kind"], branch.get("name"), branch["path"]) for branch in parallel["branches"]] == [
+        ("mlp", "left", "stack[3].parallel[0]"),
+        ("attention", None, "stack[3].parallel[1]"),
+    ]
+    text = m.out("check", spec)
+    assert "mlp, shares lower, rank 2 " in text and "parallel: mlp (4 experts, top 2), attention (window 8) " in text
+    explained = m.out("explain", spec)
+    assert "shares lower, rank 2" in explained and "branches.1.attend" in explained
+    assert "'share.own': biases matches no tensor of lower" in m.error("check", m.file("shared.yaml", SHARED))
+
+
 def test_check_reports_mistakes_with_their_place(m):
     text = m.error("check", m.file("wrong.yaml", WRONG))
     assert text.startswith("wrong.yaml:8:") and "error: " in text and "^" in text and "d_ff" in text, text

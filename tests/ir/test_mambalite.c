@@ -58,6 +58,9 @@ static IrValueId slice(Rig *rig, IrValueId x, int64_t start, int64_t count) {
 }
 
 static IrValueId op2(Rig *rig, IrOp op, IrValueId x, IrValueId y) { return ir_op1(&rig->b, op, x, y, IR_NONE); }
+static IrValueId one_group(Rig *rig, IrOp op, IrValueId x, IrValueId y) {
+    return ir_op1_attrs(&rig->b, op, x, y, IR_NONE, RIG_ATTRS({.i = 1}));
+}
 static IrValueId op1(Rig *rig, IrOp op, IrValueId x) { return ir_op1(&rig->b, op, x, IR_NONE, IR_NONE); }
 
 /* c = silu(conv(x) + bias) */
@@ -75,11 +78,11 @@ static IrValueId make_scan(Rig *rig, const char *directory, IrValueId c) {
     dt = op1(rig, IR_OP_softplus, op2(rig, IR_OP_add_bias, dt, vector(rig, directory, "mamba_dt_proj_bias", I)));
     IrValueId A = part(rig, directory, "mamba_A_log", I * N, 0, ir_type(IR_F32, 2, (int64_t)I, (int64_t)N), IR_NEG_EXP);
     IrValueId operands[] = {op1(rig, IR_OP_exp, op2(rig, IR_OP_outer, dt, A)),
-                            op2(rig, IR_OP_inject, op2(rig, IR_OP_mul, dt, c), slice(rig, dbc, R, N)),
+                            one_group(rig, IR_OP_inject, op2(rig, IR_OP_mul, dt, c), slice(rig, dbc, R, N)),
                             ir_state(rig->b.graph, "ssm", ir_type(IR_F32, 2, (int64_t)I, (int64_t)N))};
     IrValueId s = rig_stateful(rig, IR_OP_recur, operands, 3, NULL);
     IrValueId skip = op2(rig, IR_OP_mul_param, c, vector(rig, directory, "mamba_D", I));
-    return op2(rig, IR_OP_add, op2(rig, IR_OP_contract, s, slice(rig, dbc, R + N, N)), skip);
+    return op2(rig, IR_OP_add, one_group(rig, IR_OP_contract, s, slice(rig, dbc, R + N, N)), skip);
 }
 
 static void make_model(Rig *rig, const char *directory, int64_t tokens, int64_t features) {
