@@ -118,7 +118,7 @@ static double state_bytes(const Count *c) {
             if (window > 0) seen = fmin(seen, window + c->rows - 1);
             bytes += (seen + c->rows) * last(state) * 4;
         } else {
-            bool chosen = (node->op == IR_OP_recur || node->op == IR_OP_recur_routed) && node->n_operands == 4;
+            bool chosen = node->n_operands == 4; /* whoever has a state and expert indices */
             bytes += 2 * elements(c, state) * 4 * (chosen ? fmin(1, c->rows * last(operand(c, 3)) / dim(state, 0)) : 1);
         }
     }

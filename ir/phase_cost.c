@@ -286,6 +286,14 @@ static void cost_contract(Counter *c) {
     move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
 }
 
+static void cost_conv_each(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = places(c, k->y_layout) * (double)k->O;
+    work(c, IR_OP_conv_each, elements, (double)k->taps);
+    move(c, 2 * elements);
+    if (k->taps > 1) move_state(c, (double)k->E, k->taps - 1, k->held || k->y_layout == PG_POSITIONS);
+}
+
 static void (*const rules[PG_KIND_COUNT])(Counter *) = {
 #define PG_KERNEL(NAME, name) [PG_##NAME] = cost_##name,
 #include "ir/kernel_kinds.def"
@@ -332,6 +340,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_INJECT:
     case PG_RECUR:
     case PG_CONTRACT:
+    case PG_CONV_EACH:
     case PG_KIND_COUNT: return false;
     }
     return false;

@@ -297,6 +297,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_CONV:
     case PG_SCAN:
     case PG_HEADS:
+    case PG_CONV_EACH:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
     case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:

@@ -168,7 +168,7 @@ static const char *shape_mul_param(Rule *r) {
     const IrType *x = r->in[0], *d = r->in[1];
     NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,E,I]");
     if (constant(d, 1)) {
-        NEED(x->rank == 2 && last(x) % last(d) == 0, "the parameter must be [J], J a divisor of I in x[rows,I]");
+        NEED(last(x) % last(d) == 0, "the parameter must be [J], J a divisor of I in x[rows,I]");
         r->out[0] = *x;
         return NULL;
     }
@@ -300,6 +300,37 @@ static const char *shape_conv(Rule *r) {
          "the history must be f32[I,W-1]");
     r->out[1] = *history;
     set_roles(r->out + 1, "ct");
+    return NULL;
+}
+
+/* The history of each expert, C and W as in x and w. */
+static bool histories(const IrType *t, const IrType *x, const IrType *w) {
+    return t->dtype == IR_F32 && constant(t, 3) && t->dim[1] == last(x) && last(t) == last(w) - 1;
+}
+
+static const char *shape_conv_each(Rule *r) {
+    const IrType *x = r->in[0], *w = r->in[1], *history = r->in[2], *i = r->in[3];
+    NEED(rows(x, 3) && constant(w, 2) && w->dim[0] == last(x), "x must be f32[rows,E,C] and the weight [C,W]");
+    r->out[0] = *x;
+    if (history == NULL) {
+        NEED(last(w) == 1 && i == NULL, "more than one tap needs a history");
+        return NULL;
+    }
+    NEED(histories(history, x, w) && history->dim[0] == x->dim[1], "the history must be f32[E,C,W-1]");
+    NEED(i == NULL || (indices(i) && last(i) <= x->dim[1]), "the expert indices must be i32[rows,k] with k <= E of x");
+    r->out[1] = *history;
+    set_roles(r->out + 1, "ect");
+    return NULL;
+}
+
+static const char *shape_conv_each_routed(Rule *r) {
+    const IrType *x = r->in[0], *w = r->in[1], *history = r->in[2], *i = r->in[3];
+    NEED(rows(x, 3) && constant(w, 2) && w->dim[0] == last(x), "x must be f32[rows,k,C] and the weight [C,W]");
+    NEED(histories(history, x, w), "the history must be f32[E,C,W-1]");
+    NEED(indices(i) && last(i) == x->dim[1] && last(i) <= history->dim[0], "the expert indices must be i32[rows,k], k as in x");
+    r->out[0] = *x;
+    r->out[1] = *history;
+    set_roles(r->out + 1, "ect");
     return NULL;
 }
 
@@ -497,6 +528,10 @@ static const struct {
     {IR_OP_mix, 0, {"ec", "ec?"}},
     {IR_OP_conv, 1, {"ct", "rct"}},
     {IR_OP_conv, 2, {"ct"}},
+    {IR_OP_conv_each, 1, {"ct"}},
+    {IR_OP_conv_each, 2, {"ect"}},
+    {IR_OP_conv_each_routed, 1, {"ct"}},
+    {IR_OP_conv_each_routed, 2, {"ect"}},
     {IR_OP_outer, 1, {"cn", "ecn", "rcn"}},
     {IR_OP_outer_routed, 1, {"ecn"}},
     {IR_OP_recur, 2, {"cn", "ecn"}},

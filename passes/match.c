@@ -303,7 +303,7 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     join(g, &out->group, contract);
     take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
     set(s, IR_ROLE_y, contract->results[0]);
-    if (!take_skip(g, uses, s)) return false;
+    if (!take_skip(g, uses, s) || s->experts != PG_SCAN_PLAIN) return false; /* a mixed D stays apart */
     take_gate(g, uses, s);
     return true;
 }

@@ -25,6 +25,10 @@ static RoutedForm routed_form(const IrGraph *g, const IrNode *node, IrValueId ex
     if (op == IR_OP_linear_all) return (RoutedForm){true, IR_OP_linear_routed, true};
     if (op == IR_OP_recur)
         return (RoutedForm){node->n_operands == 4 && node->operands[3] == expert_indices, IR_OP_recur_routed, false};
+    if (op == IR_OP_conv_each) {
+        bool held = node->n_operands == 4 && node->operands[3] == expert_indices, past = node->n_operands > 2;
+        return (RoutedForm){!past || held, held ? IR_OP_conv_each_routed : op, false};
+    }
     if (op == IR_OP_add_bias)
         return is_per_expert(g, node->operands[1]) ? (RoutedForm){true, IR_OP_add_bias_routed, true}
                                                    : (RoutedForm){true, op, false};

@@ -276,7 +276,7 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
 }
 
 static void op_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
-    if (sc_phase(b, p)->kernel.kind == PG_RECUR) {
+    if (sc_phase(b, p)->kernel.kind == PG_RECUR || sc_phase(b, p)->kernel.kind == PG_CONV_EACH) {
         sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
         sc_phase(b, p)->pg.fixed = (uint32_t)pg_panels(sc_phase(b, p)->kernel.O);
         return;
@@ -294,7 +294,8 @@ static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
     op_operands(b, p, node);
     op_attributes(node, &sc_phase(b, p)->kernel);
     if (kind == PG_RECUR) sc_phase(b, p)->kernel.one_a = x->N == 1 && y->N > 1;
-    if (node->op == IR_OP_recur && node->n_operands == 4) {
+    if (kind == PG_CONV_EACH) sc_phase(b, p)->kernel.taps = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_TAP);
+    if ((node->op == IR_OP_recur || node->op == IR_OP_conv_each) && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;
         sc_phase(b, p)->kernel.k = ir_dim(&b->g->values[node->operands[3]].type, IR_DIM_SLOT);
     }

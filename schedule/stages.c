@@ -62,6 +62,8 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_recur:
     case IR_OP_recur_routed: sc_phase_op(b, node, PG_RECUR); return;
     case IR_OP_contract: sc_phase_op(b, node, PG_CONTRACT); return;
+    case IR_OP_conv_each:
+    case IR_OP_conv_each_routed: sc_phase_op(b, node, PG_CONV_EACH); return;
     case IR_OP_linear:
     case IR_OP_linear_all:
     case IR_OP_linear_routed:

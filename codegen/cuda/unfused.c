@@ -299,3 +299,37 @@ void cg_cuda_recur(CgCuda *c) {
     cg_cu(c, "state[expert * (PANELS * N * 16)] = s;\n%s = s;\n}\n}\n}\n", result_at(&e).text);
     cg_cuda_end_tiles(c);
 }
+
+/* The convolution of each place with its expert's history, a thread a channel. */
+void cg_cuda_conv_each(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, k->y_layout, k->O, 1);
+    bool past = k->taps > 1;
+    cg_cu(c, "enum { PANELS = %llu, PAST = %lld, ROUTED = %lld };\n", (unsigned long long)e.panels, (long long)k->taps - 1,
+          (long long)k->k);
+    cg_cuda_strides(c);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "w", PG_OP_W);
+    print_pointer(&e, "y", PG_OP_Y);
+    if (k->held || k->y_layout == PG_POSITIONS) cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_OP_EXPERTS);
+    if (k->y_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_OP_GROUPS);
+    cg_cuda_tiles(c, 1);
+    cg_cu(c, "const Segment *segment = step->segments + tile / PANELS;\n"
+             "const u64 panel = tile %% PANELS, end = segment->first_row + segment->count;\n"
+             "if (threadIdx.x < 16) {\n"
+             "const u32 lane = threadIdx.x, n = 0;\n");
+    if (past) cg_cu(c, "float *histories = state_floats(segment, phase, %d) + panel * (PAST * 16) + lane;\n", PG_OP_STATE);
+    cg_cu(c, "for (u64 row = segment->first_row; row < end; row++) {\n");
+    open_places(&e);
+    cg_cu(c, "const float input = %s;\nfloat v = 0;\n", operand_at(&e, "x", k->x_layout, 1).text);
+    if (past) {
+        cg_cu(c, "float *history = histories + expert * (PANELS * PAST * 16);\nbool moves = %s;\n", k->held ? "false" : "true");
+        if (k->held) cg_cu(c, "for (u32 r = 0; r < ROUTED; r++) moves = moves || expert_indices[row * ROUTED + r] == expert;\n");
+        cg_cu(c, "for (u32 t = 0; t < PAST; t++) {\n"
+                 "v = fmaf(w[(panel * (PAST + 1) + t) * 16 + lane], history[t * 16], v);\n"
+                 "if (moves) history[t * 16] = t + 1 < PAST ? history[(t + 1) * 16] : input;\n"
+                 "}\n");
+    }
+    cg_cu(c, "%s = fmaf(w[(panel * (PAST + 1) + PAST) * 16 + lane], input, v);\n}\n}\n}\n", result_at(&e).text);
+    cg_cuda_end_tiles(c);
+}

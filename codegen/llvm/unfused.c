@@ -175,21 +175,32 @@ void cg_emit_contract(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, contrac
 
 /* ---------------------------------------------------------------------------------------------- PG_RECUR */
 
-typedef struct Recur {
+typedef struct Recur Recur;
+/* The state of one place moves, if `moves` (i1, or NULL: it does). */
+typedef void (*Move)(const Recur *r, const CgIndex *at, CgValue moves);
+
+struct Recur {
     CgEmit *e;
     const PgKernel *kernel;
-    CgValue panel, state; /* state: this panel's [N][16], of expert 0 */
-} Recur;
+    uint64_t elements; /* of a channel's state */
+    Move move;
+    CgValue panel, state; /* state: this panel's [elements][16], of expert 0 */
+};
 
-/* The state of one place moves, if `moves` (i1, or NULL: it does), and is copied to y. */
+/* This place's part of the state. */
+static CgValue state_at(const Recur *r, const CgIndex *at) {
+    if (!at->expert) return r->state;
+    return cg_at(r->e, r->state, cg_imul_n(r->e, at->expert, pg_panels(r->kernel->O) * r->elements * VEC_BYTES));
+}
+
+/* s_n = cut(fma(a, s_n, b)), which is also y. */
 static void move_state(const Recur *r, const CgIndex *at, CgValue moves) {
     CgEmit *e = r->e;
     const PgKernel *kernel = r->kernel;
     uint64_t N = (uint64_t)kernel->N;
     CgValue a = cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, kernel->one_a ? 1 : kernel->N);
     CgValue b = cg_indexed(e, PG_OP_Z, kernel->z_layout, at, r->panel, kernel->O, kernel->N);
-    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, kernel->N), state = r->state;
-    if (at->expert) state = cg_at(e, state, cg_imul_n(e, at->expert, pg_panels(kernel->O) * N * VEC_BYTES));
+    CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, kernel->N), state = state_at(r, at);
     CgLoop n = cg_for_n(e, N);
     CgValue where = at_index(e, state, n.index), s = cg_load_vec(e, where);
     CgValue decay = cg_load_vec(e, kernel->one_a ? a : at_index(e, a, n.index));
@@ -222,26 +233,28 @@ static void recur_row(const Recur *r, CgValue row) {
     CgEmit *e = r->e;
     CgIndex at = {.row = row};
     if (r->kernel->y_layout == PG_ROWS) {
-        move_state(r, &at, NULL);
+        r->move(r, &at, NULL);
         return;
     }
     bool planes = r->kernel->y_layout == PG_PLANES;
     CgLoop places = cg_for_n(e, (uint64_t)(planes ? r->kernel->E : r->kernel->k));
     at.expert = planes ? places.index : route_of(r, row, places.index);
     if (!planes) at.position = cg_position_of(e, PG_OP_GROUPS, row, places.index);
-    move_state(r, &at, r->kernel->held ? is_chosen(r, row, at.expert) : NULL);
+    r->move(r, &at, r->kernel->held ? is_chosen(r, row, at.expert) : NULL);
     cg_end_for(e, &places);
 }
 
-/* s_r = cut(fma(a, s, b)) over the rows of a segment. */
-void cg_emit_recur(CgEmit *e) {
+/* The rows of a segment, with all their places. */
+static void move_segments(CgEmit *e, uint64_t elements, Move move) {
     const PgKernel *kernel = e->kernel;
-    Recur r = {.e = e, .kernel = kernel};
+    Recur r = {.e = e, .kernel = kernel, .elements = elements, .move = move};
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, kernel->O, &segment, &r.panel);
-    r.state = cg_state_operand(e, PG_OP_STATE, &segment);
-    r.state = cg_at(e, r.state, cg_imul_n(e, r.panel, (uint64_t)kernel->N * VEC_BYTES));
+    if (elements > 0) {
+        r.state = cg_state_operand(e, PG_OP_STATE, &segment);
+        r.state = cg_at(e, r.state, cg_imul_n(e, r.panel, elements * VEC_BYTES));
+    }
     bool one = kernel->mode == PG_ROW;
     CgValue first = one ? cg_i64(e, 0) : segment.first_row;
     CgLoop rows = cg_for(e, first, one ? cg_i64(e, 1) : cg_iadd(e, first, segment.count), 1);
@@ -249,3 +262,25 @@ void cg_emit_recur(CgEmit *e) {
     cg_end_for(e, &rows);
     cg_end_for(e, &tiles);
 }
+
+void cg_emit_recur(CgEmit *e) { move_segments(e, (uint64_t)e->kernel->N, move_state); }
+
+/* y = Σ_w weight_w · the place's last inputs, from the oldest by fma from +0; then the present one joins them. */
+static void move_history(const Recur *r, const CgIndex *at, CgValue moves) {
+    CgEmit *e = r->e;
+    const PgKernel *kernel = r->kernel;
+    uint64_t past = r->elements;
+    CgValue x = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, 1)), y = cg_zero(e);
+    CgValue weights = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, r->panel, (past + 1) * VEC_BYTES));
+    CgValue history = past > 0 ? state_at(r, at) : NULL;
+    for (uint64_t w = 0; w < past; w++) {
+        CgValue where = cg_at_n(e, history, w * VEC_BYTES), h = cg_load_vec(e, where);
+        y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, w * VEC_BYTES)), h, y);
+        CgValue next = w + 1 < past ? cg_load_vec(e, cg_at_n(e, where, VEC_BYTES)) : x;
+        cg_store_vec(e, where, moves ? cg_select(e, moves, next, h) : next);
+    }
+    y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, past * VEC_BYTES)), x, y);
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, 1), y);
+}
+
+void cg_emit_conv_each(CgEmit *e) { move_segments(e, (uint64_t)e->kernel->taps - 1, move_history); }

@@ -46,20 +46,29 @@ static bool keeps_states(const FeSsm *s) { return s->experts && !s->params; }
 
 /* ---- building ---- */
 
-static void check_per_expert(const FeBuild *b, const FeMap *experts) {
-    static const char *const allowed[] = {"x_proj", "dt_proj", "A", "D"};
+/* What each expert may have of its own, by kind; the first four with outputs too. */
+static const char *const own_parts[][8] = {
+    [FE_MAMBA1] = {"x_proj", "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"},
+    [FE_MAMBA2] = {"bc_proj", "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"},
+};
+
+static void check_per_expert(const FeBuild *b, const FeMap *map, const FeMap *experts) {
+    const FeSsmKind kind = (FeSsmKind)fe_integer(map, KEY(ssm, kind));
     const FeValue *names = fe_value(experts, KEY(ssm_experts, per_expert));
     const FeValue *combine = fe_value(experts, KEY(ssm_experts, combine));
-    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || combine->integer != FE_OUTPUTS) return;
+    if (names->state != FE_GIVEN || combine->state != FE_GIVEN || fe_broken(map, KEY(ssm, kind))) return;
     for (size_t i = 0; i < names->node->count; i++) {
         const FeNode *item = names->node->items[i];
-        bool good = false;
-        for (size_t j = 0; j < sizeof allowed / sizeof *allowed; j++) good |= strcmp(item->text, allowed[j]) == 0;
-        FeValue at = *names;
-        at.span = item->span;
-        if (!good)
-            fe_refuse(b, &at, "'ssm.experts.per_expert': %s needs combine: params; outputs allows x_proj, dt_proj, A and D",
-                      item->text);
+        int at = 0;
+        while (at < 8 && strcmp(item->text, own_parts[kind][at]) != 0) at++;
+        FeValue place = *names;
+        place.span = item->span;
+        if (at == 8)
+            fe_refuse(b, &place, "'ssm.experts.per_expert': %s is not a part of kind: %s", item->text,
+                      kind == FE_MAMBA2 ? "mamba2" : "mamba1");
+        else if (at >= 4 && combine->integer == FE_OUTPUTS)
+            fe_refuse(b, &place, "'ssm.experts.per_expert': %s needs combine: params; outputs allows %s, dt_proj, A and D",
+                      item->text, own_parts[kind][0]);
     }
 }
 
@@ -93,7 +102,7 @@ static void settle_idle(const FeBuild *b, FeMap *experts) {
 
 static void build_experts(const FeBuild *b, FeMap *map, FeMap *experts) {
     settle_idle(b, experts);
-    check_per_expert(b, experts);
+    check_per_expert(b, map, experts);
     b->out->experts.count = fe_integer(experts, KEY(ssm_experts, count));
     size_t errors = b->load->reader.diags->errors;
     const FeMap *router = fe_build_router(b, map, KEY(ssm, router), experts, KEY(ssm_experts, count), true);
@@ -156,12 +165,12 @@ void fe_ssm_conv_tensors(FeTensorList *l, const FeSsm *s, int64_t channels) {
 
 static void add_tensors(FeTensorList *l, const FeBlock *block) {
     const FeSsm values = fe_read_ssm(block->map), *s = &values;
+    const int64_t D = l->spec->d_model, I = s->d_inner, N = s->d_state, R = s->dt_rank;
+    fe_add_router(l, block->router.input == FE_ROUTER_INNER ? I : D);
     if (s->kind == FE_MAMBA2) {
         fe_mamba2_tensors(l, s);
         return;
     }
-    const int64_t D = l->spec->d_model, I = s->d_inner, N = s->d_state, R = s->dt_rank;
-    fe_add_router(l, block->router.input == FE_ROUTER_INNER ? I : D);
     fe_add_linear(l, "in_proj", fe_ssm_owns(s, "in_proj"), I, D, s->bias);
     fe_add_linear(l, "gate_proj", fe_ssm_owns(s, "gate_proj"), I, D, s->bias);
     fe_ssm_conv_tensors(l, s, I);
@@ -189,10 +198,20 @@ static IrValueId conv_part(FeLower *l, const FeSsmMaking *s, const char *name, F
     return fe_ssm_mixes(s, "conv") ? fe_op3(l, IR_OP_mix, w, s->chosen.experts, s->chosen.gates) : w;
 }
 
-/* act(conv(x)) of a part of the convolution's channels; `what` names the history. */
-IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, IrValueId x) {
+/* The convolution of x's planes, each with the history of its expert. */
+static IrValueId conv_each(FeLower *l, const FeSsmMaking *s, int64_t channels, const char *what, IrValueId w, IrValueId x) {
+    int64_t past = s->d.d_conv - 1;
+    IrValueId operands[] = {x, w, IR_NONE, s->chosen.experts};
+    if (past > 0) operands[2] = fe_state(l, what, ir_type(IR_F32, 3, s->block->experts.count, channels, past));
+    IrNode *node = ir_node(&l->b, IR_OP_conv_each, operands, past == 0 ? 2 : s->d.idle == FE_HOLD ? 4 : 3, NULL);
+    if (past > 0) l->b.graph->values[operands[2]].next = node->results[1];
+    return node->results[0];
+}
+
+IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, bool planes, IrValueId x) {
     const FeSsm *d = &s->d;
-    IrValueId y = fe_conv(l, what, part.count, d->d_conv, conv_part(l, s, "conv.weight", part), x);
+    IrValueId w = conv_part(l, s, "conv.weight", part);
+    IrValueId y = planes ? conv_each(l, s, part.count, what, w, x) : fe_conv(l, what, part.count, d->d_conv, w, x);
     if (d->conv_bias) y = fe_op2(l, fe_ssm_mixes(s, "conv") ? IR_OP_add : IR_OP_add_bias, y, conv_part(l, s, "conv.bias", part));
     return fe_activation(l, d->activation, y);
 }
@@ -260,7 +279,7 @@ static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     if (d->experts && !inner) s.chosen = fe_router(l, &block->router, u);
     if (d->kind == FE_MAMBA2) return fe_lower_mamba2(l, &s, u);
     IrValueId x = fe_linear_mixed(l, "in_proj", d->bias, fe_ssm_mixes(&s, "in_proj"), s.chosen, u);
-    IrValueId c = fe_ssm_conv(l, &s, (FeSsmChannels){0, d->d_inner, d->d_inner}, "conv", x);
+    IrValueId c = fe_ssm_conv(l, &s, (FeSsmChannels){0, d->d_inner, d->d_inner}, "conv", false, x);
     if (inner) s.chosen = fe_router(l, &block->router, c);
     IrValueId z = fe_linear_mixed(l, "gate_proj", d->bias, fe_ssm_mixes(&s, "gate_proj"), s.chosen, u);
     IrValueId y = lower_scan(l, &s, c);

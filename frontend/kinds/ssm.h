@@ -54,11 +54,13 @@ typedef struct FeSsmChannels {
     int64_t first, count, of;
 } FeSsmChannels;
 
-IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, IrValueId x);
+/* act(conv(x)) of a part of the convolution's channels; `what` names the history. planes: x has one for each expert, and each its
+ * history. */
+IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, const char *what, bool planes, IrValueId x);
 
 /* mamba2.c */
 void fe_build_mamba2(const FeBuild *b, FeMap *map);
 void fe_mamba2_tensors(FeTensorList *l, const FeSsm *s);
-IrValueId fe_lower_mamba2(FeLower *l, const FeSsmMaking *s, IrValueId u);
+IrValueId fe_lower_mamba2(FeLower *l, FeSsmMaking *s, IrValueId u); /* routes by the inner activation where nothing is chosen yet */
 
 #endif

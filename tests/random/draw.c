@@ -105,8 +105,9 @@ static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
     su_text_add(d->out, "}");
 }
 
-static void draw_ssm_experts(Drawer *d) {
-    static const char *const parts[] = {"x_proj", "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"};
+/* `first`: the map that makes B and C. */
+static void draw_ssm_experts(Drawer *d, const char *first) {
+    const char *const parts[] = {first, "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"};
     int64_t count = between(d, 1, 20) == 1 ? 1 : between(d, 2, d->small ? 4 : 9);
     bool params = chance(d, 50);
     int usable = params ? 8 : 4;
@@ -154,6 +155,7 @@ static void draw_mamba2(Drawer *d) {
     if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
     if (chance(d, 50)) su_text_add(d->out, ", d_per_channel: %s", truth(d));
     if (chance(d, 30)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
+    if (chance(d, 50)) draw_ssm_experts(d, "bc_proj");
     draw_ends(d);
     su_text_add(d->out, "}");
 }
@@ -185,7 +187,7 @@ static void draw_ssm(Drawer *d) {
     }
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
     if (chance(d, 20)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
-    if (chance(d, 70)) draw_ssm_experts(d);
+    if (chance(d, 70)) draw_ssm_experts(d, "x_proj");
     draw_ends(d);
     su_text_add(d->out, "}");
 }

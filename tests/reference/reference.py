@@ -216,6 +216,16 @@ class Spec:
         keys = {key: value for key, value in other.items() if key not in ends}
         return i, kind, keys | {key: b[key] for key in ends if key in b}
 
+    def is_mamba2(self, tensor):
+        """Whether a tensor of an ssm block is one of mamba2."""
+        parts = tensor.split(".")
+        kind, b = self.blocks[int(parts[1])]
+        if kind == "share":
+            _, kind, b = self._shared(b)
+        if kind == "parallel":
+            kind, b = b["branches"][int(parts[3])]
+        return kind == "ssm" and b["kind"] == "mamba2"
+
     def _complete(self, kind, b):
         """Fills in what the tables give as defaults."""
 
@@ -340,20 +350,31 @@ class Spec:
             add(at + "out_norm.weight", [self.D])
 
     def _mamba2_tensors(self, b, at, add):
-        I, D, H, GN = b["I"], self.D, b["I"] // b["P"], b["G"] * b["N"]
-        for name, shape in (("in_proj", [I, D]), ("gate_proj", [I, D]), ("bc_proj", [2 * GN, D]), ("out_proj", [D, I])):
-            add(at + name + ".weight", shape, True)
-            if b["bias"]:
-                add(at + name + ".bias", shape[:1])
-        add(at + "dt_proj.weight", [H, D], True)
-        add(at + "dt_proj.bias", [H])
-        add(at + "conv.weight", [I + 2 * GN, b["W"]])
+        I, N, W, D, H = b["I"], b["N"], b["W"], self.D, b["I"] // b["P"]
+        GN, experts = b["G"] * N, b.get("experts")
+        count = int(experts["count"]) if experts else 0
+        busy = int(b["router"]["top_k"]) if not experts or experts["combine"] == "params" or experts["idle"] == "hold" else count
+
+        def part(name, tensor, shape, narrowed=False):
+            own = experts and name in experts["per_expert"]
+            add(at + tensor, ([count] if own else []) + shape, narrowed, Fraction(busy, count) if own else Fraction(1))
+
+        def linear(name, rows, columns, bias=b["bias"]):
+            part(name, name + ".weight", [rows, columns], True)
+            if bias:
+                part(name, name + ".bias", [rows])
+
+        for name, rows in (("in_proj", I), ("gate_proj", I), ("bc_proj", 2 * GN)):
+            linear(name, rows, D)
+        linear("dt_proj", H, D, True)
+        part("conv", "conv.weight", [I + 2 * GN, W])
         if b["conv_bias"]:
-            add(at + "conv.bias", [I + 2 * GN])
-        add(at + "A_log", [H])
-        add(at + "D", [I if b.get("d_per_channel") else H])
+            part("conv", "conv.bias", [I + 2 * GN])
+        part("A", "A_log", [H])
+        part("D", "D", [I if b.get("d_per_channel") else H])
         if b.get("gated_norm", "rms") == "rms":
             add(at + "gated_norm.weight", [I])
+        linear("out_proj", D, I)
 
     def _ssm_tensors(self, b, at, add, experts, count, active):
         if b["kind"] == "mamba2":
@@ -522,10 +543,11 @@ class Spec:
 
     def _mamba2(self, b, w, u):
         I, N, P, G, W = b["I"], b["N"], b["P"], b["G"], b["W"]
-        H, act = I // P, ACTIVATIONS[b["activation"]]
-
-        def linear(name, x):
-            return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
+        H, act, experts = I // P, ACTIVATIONS[b["activation"]], b.get("experts")
+        own = set(experts["per_expert"]) if experts else set()
+        params, outputs = bool(experts) and experts["combine"] == "params", bool(experts) and experts["combine"] == "outputs"
+        low, high = b["dt_limit"]
+        group, A_all = np.arange(H) * G // H, -np.exp(w["A_log"])
 
         def norm(y):
             if "gated_norm.weight" not in w:
@@ -533,22 +555,59 @@ class Spec:
             runs = [rms(run, b["inner_norm_eps"], 1) for run in np.split(y, b["runs"])]
             return np.concatenate(runs) * w["gated_norm.weight"]
 
-        mixed = np.hstack([linear("in_proj", u), linear("bc_proj", u)])
-        padded = np.vstack([np.zeros([W - 1, mixed.shape[1]]), mixed])
-        mixed = np.array([(w["conv.weight"] * padded[t : t + W].T).sum(axis=1) for t in range(len(u))])
-        mixed = act(mixed + w.get("conv.bias", 0))
-        low, high = b["dt_limit"]
-        steps = np.clip(softplus(linear("dt_proj", u)), float(low), None if high == "none" else float(high))
-        A, D, group = -np.exp(w["A_log"]), w["D"].reshape(H, -1), np.arange(H) * G // H
-        s = np.zeros([H, P, N])
-        out = np.zeros([len(u), I])
-        for t, z in enumerate(act(linear("gate_proj", u))):
-            x, (B, C) = mixed[t, :I].reshape(H, P), mixed[t, I:].reshape(2, G, N)
-            held = held_input(b, steps[t], A)
-            s = np.exp(steps[t] * A)[:, None, None] * s + (held[:, None] * x)[:, :, None] * B[group][:, None, :]
-            y = ((s * C[group][:, None, :]).sum(axis=2) + D * x).reshape(I)
-            out[t] = norm(y) * z if b.get("norm_before_gate") else norm(y * z)
-        return linear("out_proj", out)
+        def step(s, delta, bc, x, A, D):
+            """The heads' states and outputs after a token."""
+            B, C = bc.reshape(2, G, N)
+            steps = np.clip(softplus(delta), float(low), None if high == "none" else float(high))
+            held = held_input(b, steps, A)
+            s = np.exp(steps * A)[:, None, None] * s + (held[:, None] * x)[:, :, None] * B[group][:, None, :]
+            return s, ((s * C[group][:, None, :]).sum(axis=2) + D.reshape(H, -1) * x).reshape(I)
+
+        many = int(experts["count"]) if outputs else 1
+        states, past = np.zeros([many, H, P, N]), np.zeros([W - 1, I])
+        pasts = np.zeros([many if outputs and "bc_proj" in own else 1, W - 1, 2 * G * N])
+        out = np.zeros_like(u)
+        for t in range(len(u)):
+            S = g = None
+
+            def P_of(part, tensor, e=None):
+                """The value of a parameter of this token: an expert's, the mixture of the chosen, or the only one."""
+                value = A_all if tensor == "A_log" else w.get(tensor, 0)
+                if part not in own or tensor not in (w.keys()):
+                    return value
+                return value[e] if outputs else sum(gk * value[k] for k, gk in zip(S, g))
+
+            def linear(part, v, e=None):
+                return P_of(part, part + ".weight", e) @ v + P_of(part, part + ".bias", e)
+
+            def conv(history, v, channels):
+                seen = np.vstack([history, v[None]])
+                bias = P_of("conv", "conv.bias")
+                y = (P_of("conv", "conv.weight")[channels] * seen.T).sum(axis=1) + (bias[channels] if np.ndim(bias) else bias)
+                return seen[1:], act(y)
+
+            if experts and b["router"]["input"] == "block":
+                S, g = self._route(b, w, u[t])
+            past, x = conv(past, linear("in_proj", u[t]), slice(0, I))
+            if experts and b["router"]["input"] == "inner":
+                S, g = self._route(b, w, x)
+            z, x = act(linear("gate_proj", u[t])), x.reshape(H, P)
+            y = np.zeros(I)
+            moving = range(many) if not outputs or experts["idle"] == "update" else S
+            own_bc = outputs and "bc_proj" in own
+            if not own_bc:
+                pasts[0], bc = conv(pasts[0], linear("bc_proj", u[t]), slice(I, None))
+            for e in moving:
+                if own_bc:
+                    pasts[e], bc = conv(pasts[e], linear("bc_proj", u[t], e), slice(I, None))
+                states[e], ye = step(states[e], linear("dt_proj", u[t], e), bc, x, P_of("A", "A_log", e), P_of("D", "D", e))
+                if not outputs:
+                    y = ye
+                elif e in S:
+                    y = y + g[list(S).index(e)] * ye
+            y = norm(y) * z if b.get("norm_before_gate") else norm(y * z)
+            out[t] = linear("out_proj", y)
+        return out
 
     def _ssm(self, b, w, u):
         if b["kind"] == "mamba2":
