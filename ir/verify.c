@@ -199,11 +199,13 @@ static bool check_types(Verify *v, const IrNode *node) {
     return check_dims(v, node, types);
 }
 
-/* The experts that a node reads by expert indices: planes of its weight or state, else of x behind the rows. */
+/* The experts that a node reads by expert indices: planes of an operand, else the scores behind the rows. */
 static int64_t experts_of(const IrGraph *g, const IrNode *node) {
-    const char *letters = ir_op_info(node->op)->operands;
-    int constant = (int)strcspn(letters, "ws");
-    return constant < node->n_operands ? g->values[node->operands[constant]].type.dim[0] : g->values[node->operands[0]].type.dim[1];
+    for (int i = 0; i < node->n_operands; i++) {
+        int64_t experts = ir_dim(&g->values[node->operands[i]].type, IR_DIM_EXPERT);
+        if (experts > 0) return experts;
+    }
+    return g->values[node->operands[0]].type.dim[1];
 }
 
 /* A part is one of a weight, not of another part. */
