@@ -430,7 +430,7 @@ static void test_rope_tables_are_filled_for_every_row(void **unused) {
     PgCode code = {.run = see_ropes, .groups = 1, .claim = 1};
     PgPhase row = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 0, 64}}},
             block = {.count = PG_ONCE, .fixed = 1, .operands = {{PG_ARENA, 64, 128}}};
-    PgRope rope = {.theta = 500, .dim = 8, .table = {{PG_ARENA, 0, 64}, {PG_ARENA, 64, 128}}};
+    PgRope rope = {.theta = 500, .dim = 8, .factor = 2, .table = {{PG_ARENA, 0, 64}, {PG_ARENA, 64, 128}}};
     PgProgram program = {.name = "rope",
                          .vocab_size = VOCAB,
                          .max_rows = MAX_ROWS,
@@ -450,7 +450,7 @@ static void test_rope_tables_are_filled_for_every_row(void **unused) {
         n = position % 3 ? 1 : 13 < TEXT - position ? 13 : TEXT - position;
         assert_int_equal(moss_feed(model, state, text, (size_t)n, 0).code, MOSS_OK);
         for (int64_t i = 0; i < n * 4; i++) {
-            double angle = (double)(position + i / 4) * pow(500, -2.0 * (double)(i % 4) / 8);
+            double angle = (double)(position + i / 4) * pow(500, -2.0 * (double)(i % 4) / 8) / 2; /* factor */
             assert_true(fabs((double)rope_seen[2 * i] - cos(angle)) < 1e-7 &&
                         fabs((double)rope_seen[2 * i + 1] - sin(angle)) < 1e-7);
         }
