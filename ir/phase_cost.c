@@ -176,23 +176,28 @@ static void cost_scan(Counter *c) {
 /* The decay is one for all of a head, and so it is made once for each of its channels. */
 static void cost_heads(Counter *c) {
     const PgKernel *k = c->k;
+    bool experts = k->scan != PG_SCAN_PLAIN, held = k->scan == PG_SCAN_HOLD;
+    double moving = held ? (double)k->k : experts ? (double)k->E : 1, steps = k->x_layout != PG_ROWS ? moving : 1;
+    double decays = steps > 1 || k->own_A ? moving : 1, inputs = decays > 1 || k->dbc_layout != PG_ROWS ? moving : 1;
     double I = c->rows * (double)k->O, N = (double)k->N, H = I / (double)k->times;
-    if (k->limited) work(c, IR_OP_clamp, H, 0);
-    work(c, IR_OP_mul_param, H, 0); /* Δ·A */
-    work(c, IR_OP_exp, H, 0);
-    if (k->zoh) work(c, IR_OP_zoh, H, 0);
-    work(c, IR_OP_mul, I + (k->zoh ? H : 0), 0); /* Δ·x */
-    work(c, IR_OP_inject, I * N, 0);
-    work(c, IR_OP_recur, I * N, 0);
-    work(c, IR_OP_contract, I * N, 0);
-    work(c, IR_OP_mul_param, I, 0);
-    work(c, IR_OP_add, I, 0);
+    if (k->limited) work(c, IR_OP_clamp, H * steps, 0);
+    work(c, IR_OP_mul_param, H * decays, 0); /* Δ·A */
+    work(c, IR_OP_exp, H * decays, 0);
+    if (k->zoh) work(c, IR_OP_zoh, H * decays, 0);
+    work(c, IR_OP_mul, I * (k->zoh ? decays : steps) + (k->zoh ? H * decays : 0), 0); /* Δ·x */
+    work(c, IR_OP_inject, I * N * (k->zoh || k->dbc_layout != PG_ROWS ? inputs : steps), 0);
+    work(c, IR_OP_recur, I * N * moving, 0);
+    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
+    work(c, IR_OP_add, I * moving, 0);
+    if (experts) work(c, IR_OP_expert_sum, I, (double)k->k);
     if (k->gate) {
         activate(c, k->act, I);
         work(c, IR_OP_mul, I, 0);
     }
-    move_state(c, 1, k->N, false);
-    move(c, I * (2 + k->gate) + H + c->rows * 2 * (double)(k->groups * k->N));
+    move_state(c, experts ? (double)k->E : 1, k->N, held);
+    move(c, I * (2 + k->gate) + places(c, k->x_layout) * (double)k->O / (double)k->times);
+    move(c, places(c, k->dbc_layout) * 2 * (double)(k->groups * k->N));
 }
 
 /* rope turns q and k; k and v go to the caches. */
@@ -319,6 +324,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
     switch (k->kind) {
     case PG_LINEAR: return k->select == PG_CHOSEN;
+    case PG_HEADS:
     case PG_SCAN: return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_PARAMS;
     case PG_CONV: return k->per_expert;
     case PG_MIX: return true;
@@ -329,7 +335,6 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_ROUTE:
     case PG_GROUP:
     case PG_COMBINE:
-    case PG_HEADS:
     case PG_KV_STORE:
     case PG_ATTEND:
     case PG_SLICE:

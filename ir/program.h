@@ -178,6 +178,9 @@ enum {
     PG_HEADS_A,
     PG_HEADS_D,
     PG_HEADS_STATE,
+    PG_HEADS_EXPERTS,
+    PG_HEADS_COMBINE_W,
+    PG_HEADS_GROUPS,
     PG_HEADS_Y
 };
 enum {

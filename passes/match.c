@@ -235,8 +235,8 @@ static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrVa
 static const IrNode *take_head_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
     const IrNode *exponential = made_by(g, uses, take_repeat(g, uses, s, a), IR_OP_exp);
     const IrNode *v = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
-    if (v == NULL || v->op != IR_OP_mul_param || ps_weight(g, v->operands[1]) == NULL) return NULL;
-    if (ir_dim(&g->values[v->operands[1]].type, IR_DIM_EXPERT) > 0) return NULL;
+    if (v == NULL || (v->op != IR_OP_mul_param && v->op != IR_OP_mul_param_routed) || ps_weight(g, v->operands[1]) == NULL)
+        return NULL;
     join(g, &s->m->group, exponential);
     join(g, &s->m->group, v);
     set(s, IR_ROLE_A, v->operands[1]);
@@ -291,8 +291,14 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     const IrType *a = &g->values[recur->operands[0]].type;
     *out = (PsMatch){.roles = ir_no_roles()};
     Scan scan = {.m = out}, *s = &scan;
-    if (recur->n_operands > 3 || ir_dim(a, IR_DIM_STATE) > 0 || ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0)
-        return false;
+    if (ir_dim(a, IR_DIM_STATE) > 0) return false;
+    if (recur->op == IR_OP_recur_routed) {
+        s->experts = PG_SCAN_HOLD;
+        set(s, IR_ROLE_experts, recur->operands[3]);
+    } else if (ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0) {
+        if (recur->n_operands == 4) return false; /* hold over all planes: what route fusion left */
+        s->experts = PG_SCAN_UPDATE;
+    }
     set(s, IR_ROLE_state, recur->operands[2]);
     set(s, IR_ROLE_recur, recur->results[0]);
     join(g, &out->group, recur);
@@ -303,7 +309,7 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     join(g, &out->group, contract);
     take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
     set(s, IR_ROLE_y, contract->results[0]);
-    if (!take_skip(g, uses, s) || s->experts != PG_SCAN_PLAIN) return false; /* a mixed D stays apart */
+    if (!take_skip(g, uses, s) || s->experts == PG_SCAN_PARAMS || !take_sum(g, uses, s)) return false; /* a mixed D stays apart */
     take_gate(g, uses, s);
     return true;
 }

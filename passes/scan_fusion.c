@@ -20,7 +20,8 @@ void ps_scan_fusion(IrGraph *g) {
         if (op == IR_OP_conv && ps_match_conv(g, &uses, (IrNodeId)n, &m)) make(g, IR_REGION_CONV, IR_ROLE_w, "conv", &m);
         if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_scan(g, &uses, (IrNodeId)n, &m))
             make(g, IR_REGION_SCAN, IR_ROLE_state, "scan", &m);
-        if (op == IR_OP_recur && ps_match_heads(g, &uses, (IrNodeId)n, &m)) make(g, IR_REGION_HEADS, IR_ROLE_state, "scan", &m);
+        if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_heads(g, &uses, (IrNodeId)n, &m))
+            make(g, IR_REGION_HEADS, IR_ROLE_state, "scan", &m);
     }
     su_arena_free(&scratch);
     ps_regroup(g);

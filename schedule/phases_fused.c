@@ -335,11 +335,12 @@ void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
 
 /* ---------------------------------------------------------------------------------------------- heads */
 
-/* A or D, with an element for each channel. */
-static void read_head_vector(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
-    int64_t I = sc_phase(b, p)->kernel.O, J = ir_dim(&b->g->values[value].type, IR_DIM_CHANNEL);
-    PgWeight shape = {.pack = PG_VECTOR, .planes = 1, .O = I, .K = 1, .rows = J, .times = I / J};
-    sc_read_weight_as(b, p, slot, value, &shape, 1.0);
+/* A or D, of every expert where each has its own, with an element for each channel. */
+static void read_head_vector(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, double chosen) {
+    const IrType *type = &b->g->values[value].type;
+    int64_t I = sc_phase(b, p)->kernel.O, J = ir_dim(type, IR_DIM_CHANNEL), E = ir_dim(type, IR_DIM_EXPERT);
+    PgWeight shape = {.pack = PG_VECTOR, .planes = E > 0 ? E : 1, .O = I, .K = 1, .rows = J, .times = I / J};
+    sc_read_weight_as(b, p, slot, value, &shape, E > 0 ? chosen : 1.0);
 }
 
 static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const View *B, const View *C) {
@@ -353,6 +354,19 @@ static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const 
     k->c_width = b->layouts[C->value].width;
     k->gate = role(region, IR_ROLE_z) != IR_NONE;
     k->act = role_activation(b, region);
+    k->x_layout = b->layouts[role(region, IR_ROLE_delta)].planes;
+    k->dbc_layout = b->layouts[B->value].planes;
+    k->own_A = per_expert(b, region, IR_ROLE_A);
+    k->own_D = per_expert(b, region, IR_ROLE_D);
+    if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed)
+        k->scan = PG_SCAN_HOLD;
+    else if (per_expert(b, region, IR_ROLE_state))
+        k->scan = PG_SCAN_UPDATE;
+    if (k->scan != PG_SCAN_PLAIN) {
+        PsChoice choice = ps_choice(b->g, role(region, IR_ROLE_experts));
+        k->E = choice.E;
+        k->k = choice.k;
+    }
     for (size_t n = 0; n < b->g->n_nodes; n++) { /* what no role says */
         const IrNode *node = &b->g->nodes[n];
         if (node->region == IR_NONE || &b->g->regions[node->region] != region) continue;
@@ -368,16 +382,23 @@ static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const 
 void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
     const IrNode *node = role_node(b, region, IR_ROLE_y);
     const View B = role_view(b, region, IR_ROLE_B), C = role_view(b, region, IR_ROLE_C);
+    const ScLayout *both[] = {&b->layouts[role(region, IR_ROLE_delta)], &b->layouts[B.value]};
+    for (int i = 0; i < 2; i++) sc_prepare_groups(b, both[i]);
     ScPhaseId p = sc_new_phase(b, PG_HEADS, node, part_name(b, region, node, IR_ROLE_state, "scan"));
     fill_heads(b, &sc_phase(b, p)->kernel, region, &B, &C);
+    bool held = sc_phase(b, p)->kernel.scan == PG_SCAN_HOLD;
+    double chosen = held ? sc_chosen_fraction(b, role(region, IR_ROLE_experts)) : 1.0;
     sc_read(b, p, PG_HEADS_DELTA, role(region, IR_ROLE_delta));
     sc_read(b, p, PG_HEADS_B, B.value);
     sc_read(b, p, PG_HEADS_C, C.value);
     sc_read(b, p, PG_HEADS_X, role(region, IR_ROLE_x));
     sc_read(b, p, PG_HEADS_Z, role(region, IR_ROLE_z));
-    read_head_vector(b, p, PG_HEADS_A, role(region, IR_ROLE_A));
-    read_head_vector(b, p, PG_HEADS_D, role(region, IR_ROLE_D));
+    read_head_vector(b, p, PG_HEADS_A, role(region, IR_ROLE_A), chosen);
+    read_head_vector(b, p, PG_HEADS_D, role(region, IR_ROLE_D), chosen);
     sc_use_state(b, p, PG_HEADS_STATE, role(region, IR_ROLE_state));
+    sc_read(b, p, PG_HEADS_EXPERTS, role(region, IR_ROLE_experts));
+    sc_read(b, p, PG_HEADS_COMBINE_W, role(region, IR_ROLE_gates));
+    for (int i = 0; i < 2; i++) sc_read_experts(b, p, both[i], PG_HEADS_EXPERTS, PG_HEADS_GROUPS);
     sc_tile_segments(b, p);
     sc_write(b, p, PG_HEADS_Y, role(region, IR_ROLE_y));
 }

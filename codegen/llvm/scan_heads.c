@@ -5,7 +5,10 @@
  *
  * Channels lie in the lanes, B and C are scalars to them. A state of N = 128 is 8 KiB a panel, which registers do not hold, so rows
  * are taken in blocks: first all that does not depend on n, then some elements of the state at a time, which stay in registers while
- * the rows of the block pass by with their y, then the rows' ends. Elements are summed in rising order either way. */
+ * the rows of the block pass by with their y, then the rows' ends. Elements are summed in rising order either way.
+ *
+ * With experts every row moves states of its own choice, so a row is a block by itself, and each of its experts by itself:
+ * y = Σ_j g_j (Σ_n s_n · C_n + D · x), in rising order. */
 #include "codegen/llvm/addressing.h"
 #include "codegen/llvm/kernels.h"
 
@@ -18,7 +21,8 @@ enum {
 typedef struct Heads {
     CgEmit *e;
     const PgKernel *kernel;
-    CgValue panel, state, A, D;            /* state: this panel's [N][16]; A, D: its vectors */
+    CgValue panel, state, A, D;            /* state: this panel's [N][16]; A, D: its vectors; of the expert at hand */
+    CgValue expert, position;              /* of the place at hand; NULL: there are no experts, or no positions */
     CgValue decays, inputs, outputs;       /* [BLOCK_ROWS][16]: a, Δ · x, and y so far of the rows of a block */
     CgValue b_lines, c_lines;              /* [BLOCK_ROWS][N] floats: B and C, where they do not lie in whole panels; or NULL */
     CgValue b_panel, c_panel;              /* else the panels of their operands where the group's elements begin */
@@ -26,6 +30,13 @@ typedef struct Heads {
 } Heads;
 
 static CgValue line_of(const Heads *h, CgValue lines, CgValue i) { return cg_at(h->e, lines, cg_imul_n(h->e, i, VEC_BYTES)); }
+
+/* The place of a row, or of the expert at hand for it. */
+static CgPlace place_of(const Heads *h, unsigned slot, PgLayout layout, CgValue row, int64_t width) {
+    CgValue base = cg_operand(h->e, slot);
+    if (layout == PG_POSITIONS) return cg_place(h->e, base, layout, NULL, h->position, width);
+    return cg_place(h->e, base, layout, layout == PG_PLANES ? h->expert : NULL, row, width);
+}
 
 static CgValue row_panel(const Heads *h, unsigned slot, CgValue row) {
     CgPlace place = cg_place(h->e, cg_operand(h->e, slot), PG_ROWS, NULL, row, h->kernel->O);
@@ -38,7 +49,7 @@ static CgValue row_panel(const Heads *h, unsigned slot, CgValue row) {
 static CgValue time_steps(const Heads *h, CgValue row) {
     CgEmit *e = h->e;
     uint64_t P = (uint64_t)h->kernel->times, heads = (uint64_t)h->kernel->O / P;
-    CgPlace place = cg_place(e, cg_operand(e, PG_HEADS_DELTA), PG_ROWS, NULL, row, (int64_t)heads);
+    CgPlace place = place_of(h, PG_HEADS_DELTA, h->kernel->x_layout, row, (int64_t)heads);
     if (P == 1) return cg_load_vec(e, cg_place_panel(e, &place, h->panel));
     if (P % PG_LANES == 0) return cg_load_splat(e, cg_place_element_at(e, &place, cg_udiv_n(e, h->panel, P / PG_LANES)));
     CgValue steps = cg_zero(e);
@@ -54,7 +65,7 @@ static CgValue time_steps(const Heads *h, CgValue row) {
 static void copy_line(const Heads *h, unsigned slot, int64_t start, int64_t width, CgValue row, CgValue line) {
     CgEmit *e = h->e;
     uint64_t N = (uint64_t)h->kernel->N, per_group = (uint64_t)(h->kernel->O / h->kernel->groups) / PG_LANES;
-    CgPlace place = cg_place(e, cg_operand(e, slot), PG_ROWS, NULL, row, width);
+    CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
     CgValue first = cg_i64(e, (uint64_t)start);
     if (h->kernel->groups > 1) first = cg_iadd(e, first, cg_imul_n(e, cg_udiv_n(e, h->panel, per_group), N));
     CgLoop loop = cg_for_n(e, N);
@@ -86,7 +97,8 @@ static void prepare_row(const Heads *h, CgValue row, CgValue i) {
 static CgValue elements_at(const Heads *h, unsigned slot, CgValue first_panel, CgValue lines, CgValue row, CgValue i, CgValue n) {
     CgEmit *e = h->e;
     if (lines != NULL) return cg_at(e, lines, cg_imul_n(e, cg_iadd(e, cg_imul_n(e, i, (uint64_t)h->kernel->N), n), 4));
-    CgPlace place = cg_place(e, cg_operand(e, slot), PG_ROWS, NULL, row, 0);
+    int64_t width = slot == PG_HEADS_B ? h->kernel->b_width : h->kernel->c_width;
+    CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
     CgValue panel = cg_place_panel(e, &place, cg_iadd(e, first_panel, cg_udiv_n(e, n, PG_LANES)));
     return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4));
 }
@@ -118,7 +130,7 @@ static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, in
     CgEmit *e = h->e;
     CgValue at = cg_at(e, h->state, cg_imul_n(e, n, VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
     for (int j = 0; j < count; j++) state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
-    if (h->kernel->mode == PG_ROW) {
+    if (h->kernel->mode == PG_ROW || h->expert != NULL) {
         move_elements(h, first, cg_i64(e, 0), n, count, state);
     } else {
         CgLoop loop = cg_for(e, cg_i64(e, 0), rows, 1);
@@ -142,14 +154,21 @@ static void move_states(const Heads *h, CgValue first, CgValue rows) {
 
 /* ---------------------------------------------------------------------------------------------- rows */
 
-static void finish_row(const Heads *h, CgValue row, CgValue i) {
+/* Σ_n s_n · C_n + D · x */
+static CgValue with_skip(const Heads *h, CgValue row, CgValue i) {
+    CgEmit *e = h->e;
+    CgValue x = cg_load_vec(e, row_panel(h, PG_HEADS_X, row));
+    return cg_add(e, cg_load_vec(e, line_of(h, h->outputs, i)), cg_mul(e, x, h->D));
+}
+
+static void store_row(const Heads *h, CgValue row, CgValue y) {
     CgEmit *e = h->e;
     const PgKernel *k = h->kernel;
-    CgValue x = cg_load_vec(e, row_panel(h, PG_HEADS_X, row));
-    CgValue y = cg_add(e, cg_load_vec(e, line_of(h, h->outputs, i)), cg_mul(e, x, h->D));
     if (k->gate) y = cg_mul(e, y, cg_activation(e, k->act, cg_load_vec(e, row_panel(h, PG_HEADS_Z, row))));
     cg_store_vec(e, row_panel(h, PG_HEADS_Y, row), y);
 }
+
+static void finish_row(const Heads *h, CgValue row, CgValue i) { store_row(h, row, with_skip(h, row, i)); }
 
 static void each_row(const Heads *h, CgValue first, CgValue rows, void (*body)(const Heads *, CgValue, CgValue)) {
     CgLoop loop = cg_for(h->e, cg_i64(h->e, 0), rows, 1);
@@ -175,6 +194,73 @@ static void segment_rows(const Heads *h, const CgSegment *segment) {
     cg_end_for(e, &blocks);
 }
 
+/* ---------------------------------------------------------------------------------------------- experts */
+
+/* This panel's vector of the expert's A or D, or of the only one. */
+static CgValue own_vector(const Heads *h, unsigned slot, bool own, CgValue expert) {
+    CgEmit *e = h->e;
+    CgValue panel = h->panel;
+    if (own) panel = cg_iadd(e, panel, cg_imul_n(e, expert, pg_panels(h->kernel->O)));
+    return cg_load_vec(e, cg_at(e, cg_operand(e, slot), cg_imul_n(e, panel, VEC_BYTES)));
+}
+
+/* y of an expert whose state moves by the row. */
+static CgValue expert_y(const Heads *all, CgValue row, CgValue expert, CgValue position) {
+    CgEmit *e = all->e;
+    const PgKernel *k = all->kernel;
+    Heads h = *all;
+    h.expert = expert;
+    h.position = position;
+    h.A = own_vector(&h, PG_HEADS_A, k->own_A, expert);
+    h.D = own_vector(&h, PG_HEADS_D, k->own_D, expert);
+    h.state = cg_at(e, all->state, cg_imul_n(e, expert, pg_panels(k->O) * (uint64_t)k->N * VEC_BYTES));
+    prepare_row(&h, row, cg_i64(e, 0));
+    move_states(&h, row, cg_i64(e, 1));
+    return with_skip(&h, row, cg_i64(e, 0));
+}
+
+/* The chosen experts' states move. */
+static CgValue sum_of_chosen(const Heads *h, CgValue row, const CgChosen *chosen) {
+    CgEmit *e = h->e;
+    const PgKernel *k = h->kernel;
+    bool positions = k->x_layout == PG_POSITIONS || k->dbc_layout == PG_POSITIONS;
+    CgLoop slots = cg_for_n(e, (uint64_t)k->k);
+    CgValue total = cg_carry(e, &slots, cg_zero(e));
+    CgValue position = positions ? cg_position_of(e, PG_HEADS_GROUPS, row, slots.index) : NULL;
+    CgValue y = expert_y(h, row, cg_chosen_expert(e, chosen, slots.index), position);
+    cg_next(&slots, total, cg_fma(e, cg_chosen_weight(e, chosen, slots.index), y, total));
+    cg_end_for(e, &slots);
+    return cg_after(&slots, total);
+}
+
+/* All states move; the chosen ones are summed. They stand in rising order, so that one slot after the other comes up. */
+static CgValue sum_of_all(const Heads *h, CgValue row, const CgChosen *chosen) {
+    CgEmit *e = h->e;
+    uint64_t last = (uint64_t)h->kernel->k - 1;
+    CgLoop experts = cg_for_n(e, (uint64_t)h->kernel->E);
+    CgValue total = cg_carry(e, &experts, cg_zero(e)), slot = cg_carry(e, &experts, cg_i64(e, 0));
+    CgValue y = expert_y(h, row, experts.index, NULL), at = cg_umin(e, slot, cg_i64(e, last));
+    CgValue left = cg_icmp(e, LLVMIntULE, slot, cg_i64(e, last));
+    CgValue is = LLVMBuildAnd(e->builder, left, cg_icmp(e, LLVMIntEQ, cg_chosen_expert(e, chosen, at), experts.index), "");
+    cg_next(&experts, total, cg_select(e, is, cg_fma(e, cg_chosen_weight(e, chosen, at), y, total), total));
+    cg_next(&experts, slot, cg_select(e, is, cg_iadd_n(e, slot, 1), slot));
+    cg_end_for(e, &experts);
+    return cg_after(&experts, total);
+}
+
+static void expert_rows(const Heads *h, const CgSegment *segment) {
+    CgEmit *e = h->e;
+    bool one = h->kernel->mode == PG_ROW;
+    CgValue first = one ? cg_i64(e, 0) : segment->first_row;
+    CgLoop rows = cg_for(e, first, one ? cg_i64(e, 1) : cg_iadd(e, first, segment->count), 1);
+    CgChosen chosen = cg_chosen(e, PG_HEADS_EXPERTS, PG_HEADS_COMBINE_W, rows.index);
+    CgValue y = h->kernel->scan == PG_SCAN_HOLD ? sum_of_chosen(h, rows.index, &chosen) : sum_of_all(h, rows.index, &chosen);
+    store_row(h, rows.index, y);
+    cg_end_for(e, &rows);
+}
+
+/* ---------------------------------------------------------------------------------------------- the kernel */
+
 /* Whether all groups' B and C begin at a panel. */
 static bool lie_in_panels(const PgKernel *k) {
     return k->b_start % PG_LANES == 0 && k->c_start % PG_LANES == 0 && (k->groups == 1 || k->N % PG_LANES == 0);
@@ -193,7 +279,8 @@ static CgValue first_panel(const Heads *h, int64_t start) {
 void cg_emit_heads(CgEmit *e) {
     const PgKernel *k = e->kernel;
     Heads h = {.e = e, .kernel = k, .at_once = e->target->vector_lanes == PG_LANES ? 16 : 4};
-    uint64_t rows = k->mode == PG_ROW ? 1 : BLOCK_ROWS, lines = (uint64_t)k->N * rows;
+    bool experts = k->scan != PG_SCAN_PLAIN;
+    uint64_t rows = k->mode == PG_ROW || experts ? 1 : BLOCK_ROWS, lines = (uint64_t)k->N * rows;
     h.decays = cg_var_array(e, e->vec, rows);
     h.inputs = cg_var_array(e, e->vec, rows);
     h.outputs = cg_var_array(e, e->vec, rows);
@@ -204,12 +291,15 @@ void cg_emit_heads(CgEmit *e) {
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, k->O, &segment, &h.panel);
-    CgValue vector = cg_imul_n(e, h.panel, VEC_BYTES);
     h.state = cg_at(e, cg_state_operand(e, PG_HEADS_STATE, &segment), cg_imul_n(e, h.panel, (uint64_t)k->N * VEC_BYTES));
-    h.A = cg_load_vec(e, cg_at(e, cg_operand(e, PG_HEADS_A), vector));
-    h.D = cg_load_vec(e, cg_at(e, cg_operand(e, PG_HEADS_D), vector));
     h.b_panel = first_panel(&h, k->b_start);
     h.c_panel = first_panel(&h, k->c_start);
-    segment_rows(&h, &segment);
+    if (experts) {
+        expert_rows(&h, &segment);
+    } else {
+        h.A = own_vector(&h, PG_HEADS_A, false, NULL);
+        h.D = own_vector(&h, PG_HEADS_D, false, NULL);
+        segment_rows(&h, &segment);
+    }
     cg_end_for(e, &tiles);
 }
