@@ -200,10 +200,10 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
     k->per_expert = E > 0;
     if (!channels && J != k->O) { /* one for several channels: it is packed for each of them */
         PgWeight shape = {.pack = PG_VECTOR, .planes = E > 0 ? E : 1, .O = k->O, .K = 1, .rows = J, .times = k->O / J};
-        sc_read_weight_as(b, p, PG_OP_W, w, &shape, op_fraction(b, node));
+        sc_read_weight_as(b, p, PG_OP_W, w, &shape, E > 0 ? op_fraction(b, node) : 1.0);
         return;
     }
-    sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, op_fraction(b, node));
+    sc_read_weight(b, p, PG_OP_W, w, channels ? PG_CHANNELS : PG_VECTOR, E > 0 ? op_fraction(b, node) : 1.0);
 }
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
