@@ -195,7 +195,9 @@ void ms_explain_words(const MsExplained *x, const MsLine *line, SuText *out) {
     case MS_BY_READING: su_text_add(out, "%s", what_is_read(x, line)); break;
     case MS_BY_ARITHMETIC: su_text_add(out, "%s", what_is_computed(x, line)); break;
     case MS_BY_WAITING: su_text_add(out, "workers waiting for each other, %.0f %%", waiting); return;
-    case MS_BY_SIZE: su_text_add(out, "too small: %.1f µs each", 1e6 * seconds / (double)line->times); break;
+    case MS_BY_SIZE: /* below 10 µs, and printed so */
+        su_text_add(out, "too small: %.1f µs each", floor(1e7 * seconds / (double)line->times) / 10);
+        break;
     }
     if (waiting > 20) su_text_add(out, "; waiting, %.0f %%", waiting);
 }
