@@ -195,20 +195,26 @@ static void take_gate(const IrGraph *g, const PsUses *uses, Scan *s) {
     set(s, IR_ROLE_y, product->results[0]);
 }
 
-bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
-    const IrNode *recur = &g->nodes[id];
-    *out = (PsMatch){.roles = ir_no_roles()};
-    Scan scan = {.m = out}, *s = &scan;
+/* The recurrence, and how experts enter it; false: all planes hold, which is what route fusion left. */
+static bool take_recur(const IrGraph *g, Scan *s, const IrNode *recur) {
     set(s, IR_ROLE_state, recur->operands[2]);
     set(s, IR_ROLE_recur, recur->results[0]);
+    join(g, &s->m->group, recur);
     if (recur->op == IR_OP_recur_routed) {
         s->experts = PG_SCAN_HOLD;
         set(s, IR_ROLE_experts, recur->operands[3]);
     } else if (ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0) {
-        if (recur->n_operands == 4) return false; /* hold over all planes: what route fusion left */
         s->experts = PG_SCAN_UPDATE;
+        return recur->n_operands < 4;
     }
-    join(g, &out->group, recur);
+    return true;
+}
+
+bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
+    const IrNode *recur = &g->nodes[id];
+    *out = (PsMatch){.roles = ir_no_roles()};
+    Scan scan = {.m = out}, *s = &scan;
+    if (!take_recur(g, s, recur)) return false;
     IrValueId dt = take_decay(g, uses, s, recur->operands[0]);
     if (dt == IR_NONE || !take_input(g, uses, s, recur->operands[1], dt) || !take_dt(g, uses, s, dt)) return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
@@ -292,16 +298,7 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     *out = (PsMatch){.roles = ir_no_roles()};
     Scan scan = {.m = out}, *s = &scan;
     if (ir_dim(a, IR_DIM_STATE) > 0) return false;
-    if (recur->op == IR_OP_recur_routed) {
-        s->experts = PG_SCAN_HOLD;
-        set(s, IR_ROLE_experts, recur->operands[3]);
-    } else if (ir_dim(&g->values[recur->operands[2]].type, IR_DIM_EXPERT) > 0) {
-        if (recur->n_operands == 4) return false; /* hold over all planes: what route fusion left */
-        s->experts = PG_SCAN_UPDATE;
-    }
-    set(s, IR_ROLE_state, recur->operands[2]);
-    set(s, IR_ROLE_recur, recur->results[0]);
-    join(g, &out->group, recur);
+    if (!take_recur(g, s, recur)) return false;
     const IrNode *v = take_head_decay(g, uses, s, recur->operands[0]);
     if (v == NULL || !take_head_input(g, uses, s, recur->operands[1], v) || !take_limits(g, uses, s, v->operands[0])) return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);

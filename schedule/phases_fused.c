@@ -260,6 +260,21 @@ static bool per_expert(const ScBuilder *b, const IrRegion *region, IrRole which)
     return ir_dim(&b->g->values[role(region, which)].type, IR_DIM_EXPERT) > 0;
 }
 
+/* How the experts enter the recurrence of a region. */
+static PgScanExperts scan_experts(const ScBuilder *b, const IrRegion *region) {
+    if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed) return PG_SCAN_HOLD;
+    if (per_expert(b, region, IR_ROLE_state)) return PG_SCAN_UPDATE;
+    return role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
+}
+
+/* E and k of the experts that a region reads, where it reads any. */
+static void set_choice(const ScBuilder *b, PgKernel *k, const IrRegion *region) {
+    if (role(region, IR_ROLE_experts) == IR_NONE) return;
+    PsChoice choice = ps_choice(b->g, role(region, IR_ROLE_experts));
+    k->E = choice.E;
+    k->k = choice.k;
+}
+
 static ScanParts find_scan(const ScBuilder *b, const IrRegion *region) {
     ScanParts s = {.region = region,
                    .delta = role_view(b, region, IR_ROLE_delta),
@@ -268,12 +283,7 @@ static ScanParts find_scan(const ScBuilder *b, const IrRegion *region) {
                    .own_dt = per_expert(b, region, IR_ROLE_dt_w),
                    .own_A = per_expert(b, region, IR_ROLE_A),
                    .own_D = per_expert(b, region, IR_ROLE_D)};
-    if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed)
-        s.experts = PG_SCAN_HOLD;
-    else if (per_expert(b, region, IR_ROLE_state))
-        s.experts = PG_SCAN_UPDATE;
-    else
-        s.experts = role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
+    s.experts = scan_experts(b, region);
     return s;
 }
 
@@ -303,10 +313,7 @@ static void fill_scan(ScBuilder *b, PgKernel *k, const ScanParts *s) {
     k->gate = role(s->region, IR_ROLE_z) != IR_NONE;
     k->act = role_activation(b, s->region);
     sc_set_experts(k, delta);
-    if (role(s->region, IR_ROLE_experts) == IR_NONE) return;
-    PsChoice choice = ps_choice(b->g, role(s->region, IR_ROLE_experts));
-    k->E = choice.E;
-    k->k = choice.k;
+    set_choice(b, k, s->region);
 }
 
 void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
@@ -358,18 +365,12 @@ static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const 
     k->dbc_layout = b->layouts[B->value].planes;
     k->own_A = per_expert(b, region, IR_ROLE_A);
     k->own_D = per_expert(b, region, IR_ROLE_D);
-    if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed)
-        k->scan = PG_SCAN_HOLD;
-    else if (per_expert(b, region, IR_ROLE_state))
-        k->scan = PG_SCAN_UPDATE;
-    if (k->scan != PG_SCAN_PLAIN) {
-        PsChoice choice = ps_choice(b->g, role(region, IR_ROLE_experts));
-        k->E = choice.E;
-        k->k = choice.k;
-    }
-    for (size_t n = 0; n < b->g->n_nodes; n++) { /* what no role says */
-        const IrNode *node = &b->g->nodes[n];
-        if (node->region == IR_NONE || &b->g->regions[node->region] != region) continue;
+    k->scan = scan_experts(b, region);
+    set_choice(b, k, region);
+    const IrNode *first = role_node(b, region, IR_ROLE_recur), *end = &b->g->nodes[b->g->n_nodes];
+    const int32_t own = first->region;
+    while (first > b->g->nodes && first[-1].region == own) first--;
+    for (const IrNode *node = first; node < end && node->region == own; node++) { /* what no role says */
         if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
         if (node->op == IR_OP_zoh) k->zoh = true;
         if (node->op != IR_OP_clamp) continue;
