@@ -39,24 +39,13 @@ void fe_mamba2_tensors(FeTensorList *l, const FeSsm *s) {
 
 /* ---- lowering ---- */
 
-static bool keeps_states(const FeSsmMaking *s) { return s->d.experts && !s->d.params; }
-
-/* Whether values that `part` makes have a plane for each expert. */
-static bool has_planes(const FeSsmMaking *s, const char *part) { return keeps_states(s) && fe_ssm_owns(&s->d, part); }
-
-/* A linear of u: every expert's, the experts' mixed, or the only one. */
-static IrValueId linear(FeLower *l, const FeSsmMaking *s, const char *name, bool bias, IrValueId u) {
-    if (has_planes(s, name)) return fe_linear_all(l, name, bias, u);
-    return fe_linear_mixed(l, name, bias, fe_ssm_mixes(s, name), s->chosen, u);
-}
-
 static IrValueId mix(FeLower *l, const FeSsmMaking *s, const char *tensor) {
     return fe_op3(l, IR_OP_mix, fe_weight(l, tensor), s->chosen.experts, s->chosen.gates);
 }
 
 /* Δ = clamp(softplus(W_dt u + b_dt)): [R,H] or [R,E,H] */
 static IrValueId lower_delta(FeLower *l, const FeSsmMaking *s, IrValueId u) {
-    IrValueId dt = fe_op1(l, IR_OP_softplus, linear(l, s, "dt_proj", true, u));
+    IrValueId dt = fe_op1(l, IR_OP_softplus, fe_ssm_linear(l, s, "dt_proj", true, u));
     return s->d.limits_dt ? fe_clamp(l, s->d.dt_low, s->d.dt_high, dt) : dt;
 }
 
@@ -75,17 +64,10 @@ static IrValueId lower_skip(FeLower *l, const FeSsmMaking *s, IrValueId x) {
 /* s_h ← exp(Δ_h A_h)·s_h + Δ_h·x_h ⊗ B_g(h); returns every row's s */
 static IrValueId lower_recurrence(FeLower *l, const FeSsmMaking *s, IrValueId dt, IrValueId x, IrValueId B) {
     const FeSsm *d = &s->d;
-    bool own = keeps_states(s);
     IrValueId v = lower_decay(l, s, dt), a = fe_op1(l, IR_OP_exp, v);
     if (d->zoh) dt = fe_op2(l, IR_OP_mul, dt, fe_op1(l, IR_OP_zoh, v));
     IrValueId b = fe_inject(l, fe_op2(l, IR_OP_mul, fe_repeat(l, dt, d->head_dim), x), B, d->n_groups);
-    IrType type =
-        own ? ir_type(IR_F32, 3, s->block->experts.count, d->d_inner, d->d_state) : ir_type(IR_F32, 2, d->d_inner, d->d_state);
-    IrValueId held = fe_state(l, "ssm", type);
-    IrValueId operands[] = {fe_repeat(l, a, d->head_dim), b, held, s->chosen.experts};
-    IrNode *node = ir_node(&l->b, IR_OP_recur, operands, own && d->idle == FE_HOLD ? 4 : 3, NULL);
-    l->b.graph->values[held].next = node->results[1];
-    return node->results[0];
+    return fe_ssm_recur(l, s, fe_repeat(l, a, d->head_dim), b);
 }
 
 static IrValueId lower_norm(FeLower *l, const FeSsm *d, IrValueId y) {
@@ -98,20 +80,22 @@ static IrValueId lower_heads(FeLower *l, const FeSsmMaking *s, IrValueId dt, IrV
     IrValueId states = lower_recurrence(l, s, dt, x, fe_slice(l, bc, 0, GN));
     IrValueId y = fe_contract(l, states, fe_slice(l, bc, GN, GN), s->d.n_groups);
     y = fe_op2(l, IR_OP_add, y, lower_skip(l, s, x));
-    return keeps_states(s) ? fe_op3(l, IR_OP_expert_sum, y, s->chosen.experts, s->chosen.gates) : y;
+    return fe_ssm_keeps_states(&s->d) ? fe_op3(l, IR_OP_expert_sum, y, s->chosen.experts, s->chosen.gates) : y;
 }
 
 IrValueId fe_lower_mamba2(FeLower *l, FeSsmMaking *s, IrValueId u) {
     const FeSsm *d = &s->d;
     const int64_t I = d->d_inner, GN = d->n_groups * d->d_state, channels = I + 2 * GN;
-    IrValueId x = linear(l, s, "in_proj", d->bias, u);
+    IrValueId x = fe_ssm_linear(l, s, "in_proj", d->bias, u);
     x = fe_ssm_conv(l, s, (FeSsmChannels){0, I, channels}, "conv", false, x);
     if (d->experts && s->chosen.experts == IR_NONE) s->chosen = fe_router(l, &s->block->router, x); /* input: inner */
-    IrValueId z = linear(l, s, "gate_proj", d->bias, u), bc = linear(l, s, "bc_proj", d->bias, u), dt = lower_delta(l, s, u);
-    bc = fe_ssm_conv(l, s, (FeSsmChannels){I, 2 * GN, channels}, "conv_bc", has_planes(s, "bc_proj"), bc);
+    IrValueId z = fe_ssm_linear(l, s, "gate_proj", d->bias, u), bc = fe_ssm_linear(l, s, "bc_proj", d->bias, u),
+              dt = lower_delta(l, s, u);
+    bc =
+        fe_ssm_conv(l, s, (FeSsmChannels){I, 2 * GN, channels}, "conv_bc", fe_ssm_keeps_states(d) && fe_ssm_owns(d, "bc_proj"), bc);
     IrValueId y = lower_heads(l, s, dt, x, bc), gate = fe_activation(l, d->activation, z);
     if (d->gated_norm && d->norm_before_gate) y = lower_norm(l, d, y);
     y = fe_op2(l, IR_OP_mul, y, gate);
     if (d->gated_norm && !d->norm_before_gate) y = lower_norm(l, d, y);
-    return linear(l, s, "out_proj", d->bias, y);
+    return fe_ssm_linear(l, s, "out_proj", d->bias, y);
 }

@@ -42,7 +42,7 @@ bool fe_ssm_owns(const FeSsm *s, const char *part) {
     return s->experts && fe_has_word(s->experts, KEY(ssm_experts, per_expert), part);
 }
 
-static bool keeps_states(const FeSsm *s) { return s->experts && !s->params; }
+bool fe_ssm_keeps_states(const FeSsm *s) { return s->experts && !s->params; }
 
 /* ---- building ---- */
 
@@ -149,7 +149,7 @@ static void build(const FeBuild *b, FeMap *map) {
     FeMap *experts = fe_block_experts(b, map, KEY(ssm, experts), KEY(ssm, router));
     if (experts) build_experts(b, map, experts);
     const FeSsm s = fe_read_ssm(map);
-    uint64_t states = keeps_states(&s) ? (uint64_t)b->out->experts.count : 1;
+    uint64_t states = fe_ssm_keeps_states(&s) ? (uint64_t)b->out->experts.count : 1;
     uint64_t one = (uint64_t)s.d_inner * (uint64_t)s.d_state; /* d_inner < 2^31, d_state <= 256 */
     if (!su_mul(one, states, &b->out->state_elements)) b->out->state_elements = UINT64_MAX;
     b->out->knows_order = true;
@@ -216,6 +216,23 @@ IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, cons
     return fe_activation(l, d->activation, y);
 }
 
+IrValueId fe_ssm_linear(FeLower *l, const FeSsmMaking *s, const char *name, bool bias, IrValueId x) {
+    if (fe_ssm_keeps_states(&s->d) && fe_ssm_owns(&s->d, name)) return fe_linear_all(l, name, bias, x);
+    return fe_linear_mixed(l, name, bias, fe_ssm_mixes(s, name), s->chosen, x);
+}
+
+IrValueId fe_ssm_recur(FeLower *l, const FeSsmMaking *s, IrValueId a, IrValueId b) {
+    const FeSsm *d = &s->d;
+    bool own = fe_ssm_keeps_states(d);
+    IrType type =
+        own ? ir_type(IR_F32, 3, s->block->experts.count, d->d_inner, d->d_state) : ir_type(IR_F32, 2, d->d_inner, d->d_state);
+    IrValueId held = fe_state(l, "ssm", type);
+    IrValueId operands[] = {a, b, held, s->chosen.experts};
+    IrNode *node = ir_node(&l->b, IR_OP_recur, operands, own && d->idle == FE_HOLD ? 4 : 3, NULL);
+    l->b.graph->values[held].next = node->results[1];
+    return node->results[0];
+}
+
 static IrValueId inner_norm(FeLower *l, const FeSsmMaking *s, bool wanted, const char *name, IrValueId x) {
     if (!wanted) return x;
     return fe_norm(l, (FeNorm){FE_NORM_RMS, s->d.inner_norm_eps}, name, x);
@@ -223,10 +240,7 @@ static IrValueId inner_norm(FeLower *l, const FeSsmMaking *s, bool wanted, const
 
 /* Δ = softplus(W_dt δ + b_dt): [R,I] or [R,E,I] */
 static IrValueId lower_delta(FeLower *l, const FeSsmMaking *s, IrValueId delta) {
-    bool per_expert = keeps_states(&s->d) && (fe_ssm_owns(&s->d, "dt_proj"));
-    IrValueId dt = per_expert ? fe_linear_all(l, "dt_proj", true, delta)
-                              : fe_linear_mixed(l, "dt_proj", true, fe_ssm_mixes(s, "dt_proj"), s->chosen, delta);
-    return fe_op1(l, IR_OP_softplus, dt);
+    return fe_op1(l, IR_OP_softplus, fe_ssm_linear(l, s, "dt_proj", true, delta));
 }
 
 /* s ← exp(Δ ⊗ A) ∘ s + (Δ ∘ c) ⊗ B; returns every row's s */
@@ -237,15 +251,7 @@ static IrValueId lower_recurrence(FeLower *l, const FeSsmMaking *s, IrValueId dt
     IrValueId v = fe_op2(l, IR_OP_outer, dt, A), a = fe_op1(l, IR_OP_exp, v);
     IrValueId b = fe_inject(l, fe_op2(l, IR_OP_mul, dt, c), B, 1);
     if (d->zoh) b = fe_op2(l, IR_OP_mul, b, fe_op1(l, IR_OP_zoh, v));
-    bool heads = keeps_states(&s->d);
-    IrType type =
-        heads ? ir_type(IR_F32, 3, s->block->experts.count, d->d_inner, d->d_state) : ir_type(IR_F32, 2, d->d_inner, d->d_state);
-    IrValueId held = fe_state(l, "ssm", type);
-    IrValueId operands[] = {a, b, held, s->chosen.experts};
-    int n = heads && s->d.idle == FE_HOLD ? 4 : 3;
-    IrNode *node = ir_node(&l->b, IR_OP_recur, operands, n, NULL);
-    l->b.graph->values[held].next = node->results[1];
-    return node->results[0];
+    return fe_ssm_recur(l, s, a, b);
 }
 
 /* D ∘ c */
@@ -258,10 +264,8 @@ static IrValueId lower_skip(FeLower *l, const FeSsmMaking *s, IrValueId c) {
 /* y = s·C + D ∘ c, summed over the chosen experts where each has a state */
 static IrValueId lower_scan(FeLower *l, const FeSsmMaking *s, IrValueId c) {
     const FeSsm *d = &s->d;
-    bool heads = keeps_states(&s->d);
-    IrValueId dbc = heads && (fe_ssm_owns(&s->d, "x_proj"))
-                        ? fe_linear_all(l, "x_proj", false, c)
-                        : fe_linear_mixed(l, "x_proj", false, fe_ssm_mixes(s, "x_proj"), s->chosen, c);
+    bool heads = fe_ssm_keeps_states(&s->d);
+    IrValueId dbc = fe_ssm_linear(l, s, "x_proj", false, c);
     IrValueId delta = inner_norm(l, s, d->dt_norm, "dt_norm", fe_slice(l, dbc, 0, d->dt_rank));
     IrValueId B = inner_norm(l, s, d->b_norm, "b_norm", fe_slice(l, dbc, d->dt_rank, d->d_state));
     IrValueId C = inner_norm(l, s, d->c_norm, "c_norm", fe_slice(l, dbc, d->dt_rank + d->d_state, d->d_state));
@@ -278,13 +282,13 @@ static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     bool inner = d->experts && block->router.input == FE_ROUTER_INNER;
     if (d->experts && !inner) s.chosen = fe_router(l, &block->router, u);
     if (d->kind == FE_MAMBA2) return fe_lower_mamba2(l, &s, u);
-    IrValueId x = fe_linear_mixed(l, "in_proj", d->bias, fe_ssm_mixes(&s, "in_proj"), s.chosen, u);
+    IrValueId x = fe_ssm_linear(l, &s, "in_proj", d->bias, u);
     IrValueId c = fe_ssm_conv(l, &s, (FeSsmChannels){0, d->d_inner, d->d_inner}, "conv", false, x);
     if (inner) s.chosen = fe_router(l, &block->router, c);
-    IrValueId z = fe_linear_mixed(l, "gate_proj", d->bias, fe_ssm_mixes(&s, "gate_proj"), s.chosen, u);
+    IrValueId z = fe_ssm_linear(l, &s, "gate_proj", d->bias, u);
     IrValueId y = lower_scan(l, &s, c);
     y = fe_op2(l, IR_OP_mul, y, fe_activation(l, d->activation, z));
-    return fe_linear_mixed(l, "out_proj", d->bias, fe_ssm_mixes(&s, "out_proj"), s.chosen, y);
+    return fe_ssm_linear(l, &s, "out_proj", d->bias, y);
 }
 
 /* ---- describing ---- */

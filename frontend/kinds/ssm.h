@@ -49,6 +49,13 @@ typedef struct FeSsmMaking {
 /* Whether the experts' `part` is mixed into one. */
 bool fe_ssm_mixes(const FeSsmMaking *s, const char *part);
 
+/* Whether each expert has a state of its own. */
+bool fe_ssm_keeps_states(const FeSsm *s);
+/* A linear of x: with a plane for every expert where each has its own and a state, else the experts' mixed, or the only one. */
+IrValueId fe_ssm_linear(FeLower *l, const FeSsmMaking *s, const char *name, bool bias, IrValueId x);
+/* s <- a s + b, where the state is that of the block, or one for each expert; returns every row's s. */
+IrValueId fe_ssm_recur(FeLower *l, const FeSsmMaking *s, IrValueId a, IrValueId b);
+
 /* Channels [first, first + count) of `of`. */
 typedef struct FeSsmChannels {
     int64_t first, count, of;
