@@ -100,7 +100,7 @@ typedef struct FeTokenizer {
 
 typedef struct FeSpec {
     SuArena arena; /* owns everything below, the source text too */
-    SuSource *source;
+    const SuSource *source;
     const FeMap *map; /* every value of the top level */
     const char *name;
     int64_t vocab_size, d_model; /* V, D */
@@ -134,6 +134,14 @@ int64_t fe_position_bound(const FeSpec *spec);
 void fe_print_spec(const FeSpec *spec, SuText *out);
 /* The same as JSON: one object with the keys of the language (a token that is none is left out). As YAML it reads back too. */
 void fe_print_spec_json(const FeSpec *spec, SuText *out);
+
+/* The text whose digest is FeSpec.hash, in pieces that make it when they follow each other: so that specs that differ in their blocks
+ * alone share what is said of the rest. Each piece of a share names the other block by its number in the stack. */
+typedef struct FeCanonical {
+    SuText before, after;
+    SuText *blocks; /* [n_blocks], the caller's */
+} FeCanonical;
+void fe_print_canonical_pieces(const FeSpec *spec, FeCanonical *out);
 
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
 void fe_print_keys(SuText *out);

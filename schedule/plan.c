@@ -132,3 +132,18 @@ ScBytes sc_plan(ScBuilder *b) {
     for (uint32_t i = 0; i < plan.n_placed; i++) b->buffers[plan.placed[i].buffer].offset = (ScBytes){0, plan.placed[i].offset};
     return (ScBytes){0, end};
 }
+
+PsLive sc_live(const ScBuilder *b) {
+    PsLive live = {.stages = SU_NEW_ARRAY(b->arena, PsStageBytes, b->n_phases)}; /* at least as many as stages */
+    for (size_t i = 0; i < b->n_buffers; i++) {
+        const ScBuffer *buffer = &b->buffers[i];
+        bool rope = buffer->writer < 0;
+        for (uint32_t s = buffer->first; s <= buffer->last; s++) {
+            PsStageBytes *in = rope ? &live.ropes : &live.stages[s];
+            in->per_row += buffer->bytes.per_row;
+            in->fixed += buffer->bytes.fixed;
+            if (rope) break;
+        }
+    }
+    return live;
+}
