@@ -295,6 +295,11 @@ typedef struct PgRope {
     PgRef table[PG_MODES];
 } PgRope;
 
+/* Whether two share a table. */
+bool pg_same_angles(const PgRope *a, const PgRope *b);
+/* Of a row of its table, padding included. */
+uint64_t pg_rope_bytes(const PgRope *rope);
+
 typedef struct PgProgram {
     const char *name;
     uint8_t spec_hash[16];

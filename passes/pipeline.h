@@ -25,15 +25,10 @@ typedef enum PsPass {
     PS_PASS_COUNT
 } PsPass;
 
-/* Bytes of buffers that live at the same time in a stage, by stage: per_row · LD + fixed (ir/program.h), without the tables of rope, which
- * live throughout. Lies in the arena of the program. */
+/* Bytes of buffers that live at the same time in a stage: per_row · LD + fixed (ir/program.h); without the tables of rope. */
 typedef struct PsStageBytes {
     uint64_t per_row, fixed;
 } PsStageBytes;
-typedef struct PsLive {
-    PsStageBytes *stages; /* [n_stages] */
-    PsStageBytes ropes;
-} PsLive;
 
 typedef struct PsOptions {
     bool off[PS_PASS_COUNT];
@@ -42,7 +37,7 @@ typedef struct PsOptions {
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room
                              * for steps of PG_MAX_ROWS: there it stays at that */
-    PsLive *live;    /* [PG_MODES], or NULL: what each stage of a step has live */
+    PsStageBytes **live;    /* [PG_MODES], or NULL: become arrays [n_stages] in the program's arena */
     bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds). What
                              * is wrong is added to the diagnostics, with the failure SU_OUR_BUG */
 } PsOptions;

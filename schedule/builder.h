@@ -97,6 +97,6 @@ void sc_assign_stages(ScBuilder *b);
 
 /* plan.c: offsets of all buffers; returns the bytes of the arena. */
 ScBytes sc_plan(ScBuilder *b);
-PsLive sc_live(const ScBuilder *b); /* of the mode at hand; needs stages */
+PsStageBytes *sc_live(const ScBuilder *b); /* PsOptions.live of the mode at hand; needs stages */
 
 #endif

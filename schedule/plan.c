@@ -133,16 +133,13 @@ ScBytes sc_plan(ScBuilder *b) {
     return (ScBytes){0, end};
 }
 
-PsLive sc_live(const ScBuilder *b) {
-    PsLive live = {.stages = SU_NEW_ARRAY(b->arena, PsStageBytes, b->n_phases)}; /* at least as many as stages */
+PsStageBytes *sc_live(const ScBuilder *b) {
+    PsStageBytes *live = SU_NEW_ARRAY(b->arena, PsStageBytes, b->n_phases); /* at least as many as stages */
     for (size_t i = 0; i < b->n_buffers; i++) {
         const ScBuffer *buffer = &b->buffers[i];
-        bool rope = buffer->writer < 0;
-        for (uint32_t s = buffer->first; s <= buffer->last; s++) {
-            PsStageBytes *in = rope ? &live.ropes : &live.stages[s];
-            in->per_row += buffer->bytes.per_row;
-            in->fixed += buffer->bytes.fixed;
-            if (rope) break;
+        for (uint32_t s = buffer->first; s <= buffer->last && buffer->writer >= 0; s++) {
+            live[s].per_row += buffer->bytes.per_row;
+            live[s].fixed += buffer->bytes.fixed;
         }
     }
     return live;
