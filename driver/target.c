@@ -97,8 +97,7 @@ bool dr_find_device(const char *name, SuArena *arena, FeDevice *out, SuDiags *di
     const char *names[MOST_DEVICES] = {"host"};
     size_t count = 1;
     if (has_suffix(name)) return read_device(name, arena, out, diags);
-    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++)
-        names[count++] = device_name(arena, file);
+    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++) names[count++] = device_name(arena, file);
     for (size_t i = 0; i < count; i++)
         if (strcmp(names[i], name) == 0) return dr_known_device((int)i, arena, out, diags);
     const char *near = su_nearest(name, names, count);

@@ -34,6 +34,8 @@ enum { MOST_KEY = 4 + 2 * EX_MAX_AXES + 12 * EX_MAX_RULES };
 struct ExScratch {
     ExCoster *coster;
     SuDiags diags;    /* of what broke */
+    SuArena *shared;  /* of the table: what this thread adds to it */
+    SuArena *texts;
     char key[MOST_KEY];
     size_t key_size;
     uint16_t sequence[EX_MAX_STACK]; /* units of the point's blocks */
@@ -54,14 +56,16 @@ static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const Ex
     for (int64_t done = 0, count; done < w->prefill; done += count) {
         int64_t left = w->prefill - done;
         count = left < share ? left : share;
-        PgWork work = {.rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
+        PgWork work = {
+            .rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
         steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 2, sizeof(ExStep));
         ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
             (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
     }
     PgWork token = {.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
     steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
-    ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] = (ExStep){w->batch == 1 ? PG_ROW : PG_BLOCK, token, device->model.threads};
+    ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
+        (ExStep){w->batch == 1 ? PG_ROW : PG_BLOCK, token, device->model.threads};
 }
 
 static void make_steps(ExCoster *c) {
@@ -111,9 +115,14 @@ void ex_coster_free(ExCoster *c) {
 }
 
 ExScratch *ex_scratch_create(ExCoster *coster) {
-    ExScratch *s = su_calloc(1, sizeof *s);
-    if (s) s->coster = coster;
-    return s;
+    ExScratch *s = su_malloc_with(NULL, 0, sizeof *s);
+    if (!s) return NULL;
+    *s = (ExScratch){.coster = coster, .whole = SU_ARENA_FREE};
+    s->shared = ex_table_arena(coster->units);
+    s->texts = ex_table_arena(coster->messages);
+    if (s->shared && s->texts) return s;
+    ex_scratch_free(s);
+    return NULL;
 }
 
 void ex_scratch_free(ExScratch *s) {
@@ -207,6 +216,9 @@ static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_
     return seconds;
 }
 
+/* Nanoseconds of milliseconds: more would say nothing, and takes long to print. */
+static double six_decimals(double value) { return nearbyint(value * 1e6) / 1e6; }
+
 static void add_times(const ExScratch *s, ExCost *out) {
     const ExCoster *c = s->coster;
     const ExWorkload *w = &c->space->workload;
@@ -214,10 +226,10 @@ static void add_times(const ExScratch *s, ExCost *out) {
         double prefill = 0, decode = step_seconds(s, &c->devices[d].model, c->steps.end[d] - 1);
         for (uint32_t i = c->steps.first[d]; i + 1 < c->steps.end[d]; i++) prefill += step_seconds(s, &c->devices[d].model, i);
         double *metrics = out->on_device[d];
-        metrics[EX_METRIC_PREFILL_MS] = 1e3 * prefill;
-        metrics[EX_METRIC_DECODE_MS] = 1e3 * decode;
-        metrics[EX_METRIC_DECODE_TOK_S] = (double)w->batch / decode;
-        metrics[EX_METRIC_PREFILL_TOK_S] = prefill > 0 ? (double)(w->batch * w->prefill) / prefill : NAN;
+        metrics[EX_METRIC_PREFILL_MS] = six_decimals(1e3 * prefill);
+        metrics[EX_METRIC_DECODE_MS] = six_decimals(1e3 * decode);
+        metrics[EX_METRIC_DECODE_TOK_S] = six_decimals((double)w->batch / decode);
+        metrics[EX_METRIC_PREFILL_TOK_S] = prefill > 0 ? six_decimals((double)(w->batch * w->prefill) / prefill) : NAN;
     }
 }
 
@@ -263,7 +275,7 @@ static ExVerdict refused(ExScratch *s, DrBuild *build, const char **out_message)
         message = build->diags.items[i].message;
         break;
     }
-    *out_message = ex_table_text(s->coster->messages, message);
+    *out_message = ex_table_text(s->coster->messages, message, s->texts);
     return EX_REFUSED;
 }
 
@@ -297,13 +309,13 @@ static ExVerdict check_positions(const ExScratch *s, bool bounded, const char **
     if (!bounded || w->prefill + w->decode <= frame_of(s)->position_bound) return EX_COSTED;
     char text[128];
     snprintf(text, sizeof text, "the workload has %" PRId64 " tokens: more than max_positions", w->prefill + w->decode);
-    *out_message = ex_table_text(s->coster->messages, text);
+    *out_message = ex_table_text(s->coster->messages, text, s->texts);
     return EX_REFUSED;
 }
 
 static ExVerdict cost_whole(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
     su_arena_free(&s->whole);
-    s->whole = (SuArena){0};
+    s->whole = (SuArena)SU_ARENA_FREE;
     s->frame = NULL;
     ExVerdict verdict = build_parts(s, choices, derived, false, &s->whole, &s->parts, out_message);
     if (verdict != EX_COSTED) return verdict;
@@ -367,33 +379,25 @@ static const Shared *find(ExScratch *s, uint32_t which, const Point *point) {
 }
 
 /* Of those that are built at the same time by two threads the first stays. */
-static bool keep(ExScratch *s, uint32_t which, const Point *point, Shared *shared, SuArena *arena) {
+static void keep(ExScratch *s, uint32_t which, const Point *point, const Shared *shared) {
     make_key(s, which, reach_of(s->coster->layout, which), point->choices, point->derived);
-    char *key = su_alloc(arena, s->key_size);
-    memcpy(key, s->key, s->key_size);
-    return ex_table_put(s->coster->units, key, s->key_size, shared);
+    char *key = su_strndup(s->shared, s->key, s->key_size);
+    if (!ex_table_put(s->coster->units, key, s->key_size, shared)) su_no_memory(s->key_size);
 }
 
 /* Builds the point with every group once and keeps all of its units. */
 static ExVerdict fill(ExScratch *s, const Point *point, const char **out_message) {
-    ExCoster *c = s->coster;
-    uint32_t n = c->layout->n_units;
-    SuArena arena = {0};
+    uint32_t n = s->coster->layout->n_units;
     ExParts parts;
-    ExVerdict verdict = build_parts(s, point->choices, point->derived, true, &arena, &parts, out_message);
-    if (verdict != EX_COSTED) {
-        su_arena_free(&arena);
-        return verdict;
-    }
-    Shared *shared = SU_NEW_ARRAY(&arena, Shared, n + 1);
-    bool ok = true;
+    ExVerdict verdict = build_parts(s, point->choices, point->derived, true, s->shared, &parts, out_message);
+    if (verdict != EX_COSTED) return verdict;
+    Shared *shared = SU_NEW_ARRAY(s->shared, Shared, n + 1);
     for (uint32_t u = 0; u < n; u++) {
         shared[u] = (Shared){.unit = parts.blocks[u], .bounded = parts.bounded[u], .max_rows = parts.max_rows};
-        ok = keep(s, u, point, &shared[u], &arena) && ok;
+        keep(s, u, point, &shared[u]);
     }
     shared[n] = (Shared){.frame = parts.frame, .max_rows = parts.max_rows};
-    ok = keep(s, OUTSIDE_BLOCKS, point, &shared[n], &arena) && ok;
-    if (!ok || !ex_table_own(c->units, &arena)) su_no_memory(sizeof *shared); /* entries point to what the guard frees: the run ends */
+    keep(s, OUTSIDE_BLOCKS, point, &shared[n]);
     return EX_COSTED;
 }
 
@@ -441,7 +445,8 @@ static ExVerdict cost_shared(ExScratch *s, const uint32_t *choices, const ExValu
 
 typedef ExVerdict (*Way)(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
 
-static ExVerdict guarded(Way way, ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
+static ExVerdict guarded(Way way, ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out,
+                         const char **out_message) {
     SuGuard guard;
     if (SU_CAUGHT(&guard, &s->diags, "costing a point")) return EX_BROKEN;
     ExVerdict verdict = way(s, choices, derived, out, out_message);

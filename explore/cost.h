@@ -42,7 +42,7 @@ void ex_scratch_free(ExScratch *scratch);
 typedef enum ExVerdict {
     EX_COSTED,
     EX_REFUSED, /* by the front end or the compiler: *out_message, which lives as long as the coster and is the same pointer for equal texts */
-    EX_BROKEN   /* out of memory or a bug: in diags of ex_scratch_diags */
+    EX_BROKEN /* out of memory or a bug: in diags of ex_scratch_diags */
 } ExVerdict;
 
 /* The cost of the point with these choices and derived values (ex_point). */

@@ -18,8 +18,10 @@ static Order compare(const ExRival *a, const ExRival *b, size_t n) {
 static bool make_room(ExFront *front) {
     if (front->count < front->capacity) return true;
     size_t capacity = front->capacity ? 2 * front->capacity : 64;
-    ExRival *points = su_realloc(front->points, capacity * sizeof *points);
+    ExRival *points = su_malloc_with(NULL, 0, capacity * sizeof *points); /* of no guard, since threads hand fronts over */
     if (!points) return false;
+    for (size_t i = 0; i < front->count; i++) points[i] = front->points[i];
+    su_free(front->points);
     front->points = points;
     front->capacity = capacity;
     return true;

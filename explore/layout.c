@@ -14,7 +14,9 @@ typedef struct Builder {
 /* ---------------------------------------------------------------------------------------------- the stack */
 
 /* A count of the language; 0: something else. */
-static int64_t as_count(double number) { return number >= 1 && number <= EX_MAX_STACK && number == floor(number) ? (int64_t)number : 0; }
+static int64_t as_count(double number) {
+    return number >= 1 && number <= EX_MAX_STACK && number == floor(number) ? (int64_t)number : 0;
+}
 
 static int64_t repeat_of(const FeNode *entry) {
     const FePair *pair = fe_node_find(entry, "repeat");
@@ -170,12 +172,14 @@ static bool expand(Expansion *x, const ExEntry *entries, size_t n) {
         if (times == 0 || !expand(x, entry->entries, entry->n_entries)) return false;
         size_t size = x->count - begin;
         if (size * (size_t)times > EX_MAX_STACK - begin) return false;
-        for (int64_t t = 1; t < times; t++, x->count += size) memcpy(x->units + x->count, x->units + begin, size * sizeof *x->units);
+        for (int64_t t = 1; t < times; t++, x->count += size)
+            memcpy(x->units + x->count, x->units + begin, size * sizeof *x->units);
     }
     return true;
 }
 
-size_t ex_expand(const ExLayout *layout, const ExSpace *space, const uint32_t *choices, const ExValue *derived, uint16_t *out_units) {
+size_t ex_expand(const ExLayout *layout, const ExSpace *space, const uint32_t *choices, const ExValue *derived,
+                 uint16_t *out_units) {
     Expansion x = {space, choices, derived, out_units, 0};
     return expand(&x, layout->entries, layout->n_entries) ? x.count : 0;
 }

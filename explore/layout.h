@@ -41,6 +41,7 @@ ExLayout *ex_layout(const ExSpace *space, const FeBase *base, SuArena *arena);
 
 /* The units of a point's blocks in their order: out_units [EX_MAX_STACK]. 0: a repeat is no number that the language allows, or there are
  * too many blocks; the front end says so. Not for opaque layouts. */
-size_t ex_expand(const ExLayout *layout, const ExSpace *space, const uint32_t *choices, const ExValue *derived, uint16_t *out_units);
+size_t ex_expand(const ExLayout *layout, const ExSpace *space, const uint32_t *choices, const ExValue *derived,
+                 uint16_t *out_units);
 
 #endif

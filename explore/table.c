@@ -13,12 +13,17 @@ typedef struct Slot {
     uint64_t hash;
 } Slot;
 
+typedef struct Owned {
+    struct Owned *next;
+    SuArena arena;
+} Owned;
+
 struct ExTable {
     pthread_rwlock_t lock;
     Slot *slots; /* [capacity], a power of two, at most two thirds of it in use */
     size_t n, capacity;
-    SuArena *owned; /* [n_owned] */
-    size_t n_owned, owned_capacity, bytes, most_bytes;
+    Owned *owned;
+    size_t most_bytes;
 };
 
 enum { FIRST_CAPACITY = 1024 };
@@ -52,8 +57,11 @@ ExTable *ex_table_create(size_t most_bytes) {
 
 void ex_table_free(ExTable *table) {
     if (!table) return;
-    for (size_t i = 0; i < table->n_owned; i++) su_arena_free(&table->owned[i]);
-    su_free(table->owned);
+    for (Owned *owned = table->owned, *next; owned; owned = next) {
+        next = owned->next;
+        su_arena_free(&owned->arena);
+        su_free(owned);
+    }
     su_free(table->slots);
     pthread_rwlock_destroy(&table->lock);
     su_free(table);
@@ -70,8 +78,9 @@ const void *ex_table_find(ExTable *table, const void *key, size_t size) {
 /* false: out of memory. */
 static bool grow(ExTable *table) {
     size_t capacity = table->capacity * 2;
-    Slot *slots = su_calloc(capacity, sizeof *slots);
+    Slot *slots = su_malloc_with(NULL, 0, capacity * sizeof *slots);
     if (!slots) return false;
+    memset(slots, 0, capacity * sizeof *slots);
     for (size_t i = 0; i < table->capacity; i++) {
         const Slot *old = &table->slots[i];
         if (old->value) *slot_of(slots, capacity, old->hash, old->key, old->size) = *old;
@@ -99,41 +108,31 @@ bool ex_table_put(ExTable *table, const char *key, size_t size, const void *valu
     return ok;
 }
 
-bool ex_table_own(ExTable *table, SuArena *arena) {
+SuArena *ex_table_arena(ExTable *table) {
+    Owned *owned = su_malloc_with(NULL, 0, sizeof *owned);
+    if (!owned) return NULL;
     pthread_rwlock_wrlock(&table->lock);
-    bool ok = table->n_owned < table->owned_capacity;
-    if (!ok) {
-        size_t capacity = table->owned_capacity ? table->owned_capacity * 2 : 64;
-        SuArena *owned = su_realloc(table->owned, capacity * sizeof *owned);
-        ok = owned != NULL;
-        if (ok) {
-            table->owned = owned;
-            table->owned_capacity = capacity;
-        }
-    }
-    if (ok) {
-        table->owned[table->n_owned++] = *arena;
-        table->bytes += arena->total;
-        *arena = (SuArena){0};
-    }
+    *owned = (Owned){.next = table->owned, .arena = SU_ARENA_FREE};
+    table->owned = owned;
     pthread_rwlock_unlock(&table->lock);
-    return ok;
+    return &owned->arena;
 }
 
+/* What other threads add meanwhile may be missed: it is a limit, not a count. */
 bool ex_table_full(ExTable *table) {
+    size_t bytes = 0;
     pthread_rwlock_rdlock(&table->lock);
-    bool full = table->bytes > table->most_bytes;
+    for (const Owned *owned = table->owned; owned; owned = owned->next)
+        bytes += __atomic_load_n(&owned->arena.total, __ATOMIC_RELAXED);
     pthread_rwlock_unlock(&table->lock);
-    return full;
+    return bytes > table->most_bytes;
 }
 
-const char *ex_table_text(ExTable *table, const char *text) {
+const char *ex_table_text(ExTable *table, const char *text, SuArena *arena) {
     size_t size = strlen(text) + 1;
     const char *found = ex_table_find(table, text, size);
     if (found) return found;
-    SuArena arena = {0};
-    su_arena_settle(&arena);
-    const char *copy = su_strndup(&arena, text, size - 1);
-    if (!ex_table_own(table, &arena) || !ex_table_put(table, copy, size, copy)) su_no_memory(size);
+    const char *copy = su_strndup(arena, text, size - 1);
+    if (!ex_table_put(table, copy, size, copy)) su_no_memory(size);
     return ex_table_find(table, text, size);
 }

@@ -19,12 +19,12 @@ void ex_table_free(ExTable *table); /* NULL: nothing */
 const void *ex_table_find(ExTable *table, const void *key, size_t size);
 /* Keeps a value under a key; a key that is there keeps its value. Both must live as long as the table. false: out of memory. */
 bool ex_table_put(ExTable *table, const char *key, size_t size, const void *value);
-/* The arena becomes the table's, and `arena` empty. false: out of memory. */
-bool ex_table_own(ExTable *table, SuArena *arena);
-/* Whether its arenas have more bytes than it should have: then nothing more should be put into it. */
+/* An arena for values and keys, which lives as long as the table; one thread uses it. NULL: out of memory. */
+SuArena *ex_table_arena(ExTable *table);
+/* Whether its arenas have more bytes than they should: then nothing more should be put into it. */
 bool ex_table_full(ExTable *table);
 
-/* `text` as one pointer for all that are equal. Without memory it ends the guard. */
-const char *ex_table_text(ExTable *table, const char *text);
+/* `text` as one pointer for all that are equal; a new one is copied into `arena`, one of the table's. Without memory it ends the guard. */
+const char *ex_table_text(ExTable *table, const char *text, SuArena *arena);
 
 #endif

@@ -26,9 +26,9 @@ typedef struct ExUnit {
     double packed_bytes;
     double *live; /* [n_steps] */
     MsPhaseWork **phases; /* [n_steps][n_phases] */
-    uint32_t *n_phases;   /* [n_steps] */
+    uint32_t *n_phases; /* [n_steps] */
     double *weight_bytes; /* [n_phases[0]] that each phase of step 0 reads */
-    PgRope *ropes;        /* [n_ropes] that it reads */
+    PgRope *ropes; /* [n_ropes] that it reads */
     uint32_t n_ropes;
     const char *canonical; /* its piece of the canonical text */
     size_t canonical_size;
@@ -44,7 +44,7 @@ typedef struct ExFrame {
 typedef struct ExParts {
     ExFrame frame;
     ExUnit *blocks; /* [n_blocks] */
-    bool *bounded;  /* [n_blocks] by max_positions: attention without a window */
+    bool *bounded; /* [n_blocks] by max_positions: attention without a window */
     int64_t n_blocks, max_rows;
 } ExParts;
 

@@ -50,12 +50,9 @@ static const Key cluster_keys[] = {
 };
 
 static const Key rates_keys[] = {
-    {"threads", INT, false, offsetof(FeRates, threads)},
-    {"read_gb_s", REAL, true, offsetof(FeRates, read_gb_s)},
-    {"cache_gb_s", REAL, false, offsetof(FeRates, cache_gb_s)},
-    {"panel_gflop_s", REAL, true, offsetof(FeRates, panel_gflop_s)},
-    {"exp_g_s", REAL, true, offsetof(FeRates, exp_g_s)},
-    {"phase_us", REAL, false, offsetof(FeRates, phase_us)},
+    {"threads", INT, false, offsetof(FeRates, threads)},        {"read_gb_s", REAL, true, offsetof(FeRates, read_gb_s)},
+    {"cache_gb_s", REAL, false, offsetof(FeRates, cache_gb_s)}, {"panel_gflop_s", REAL, true, offsetof(FeRates, panel_gflop_s)},
+    {"exp_g_s", REAL, true, offsetof(FeRates, exp_g_s)},        {"phase_us", REAL, false, offsetof(FeRates, phase_us)},
     {"stage_us", REAL, false, offsetof(FeRates, stage_us)},
 };
 

@@ -156,8 +156,7 @@ bool fe_apply_set(const FeReader *reader, FeNode *root, const char *text) {
 static bool merge_into(const Set *s, FeNode *place, FeNode *value) {
     bool none = place->kind == FE_SCALAR && strcmp(place->text, "none") == 0;
     if (none || fe_node_empty(place)) *place = *fe_new_mapping(s->arena, place->span);
-    if (place->kind != FE_MAPPING)
-        return fail(s, s->end, 1, "expected a map here: the file has %s", fe_node_what(s->arena, place));
+    if (place->kind != FE_MAPPING) return fail(s, s->end, 1, "expected a map here: the file has %s", fe_node_what(s->arena, place));
     for (size_t i = 0; i < value->count; i++) {
         FePair *pair = &value->pairs[i], *old = fe_node_find(place, pair->key);
         if (old)

@@ -159,23 +159,23 @@ typedef struct FeTensor {
     const char *name; /* "blocks.3.x_proj.weight" */
     int rank;
     int64_t shape[4];
-    IrDtype dtype;   /* its values are rounded to it; all but embed, head and linear weights: float32 */
-    int64_t block;   /* -1: outside the blocks */
+    IrDtype dtype; /* its values are rounded to it; all but embed, head and linear weights: float32 */
+    int64_t block; /* -1: outside the blocks */
     bool per_expert; /* the leading dimension is E */
-    bool neg_exp;    /* loading makes -exp(x) of its elements */
-    SuSpan span;     /* the spec line that asks for it */
+    bool neg_exp; /* loading makes -exp(x) of its elements */
+    SuSpan span; /* the spec line that asks for it */
     enum FeInit { /* how `mossc init` draws it */
                   FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */
-                  FE_INIT_NORMAL,      /* N(0, 0.02) */
+                  FE_INIT_NORMAL, /* N(0, 0.02) */
                   FE_INIT_ONES,
                   FE_INIT_ZEROS,
                   FE_INIT_DT_BIAS,
                   FE_INIT_A_LOG,
                   FE_INIT_LOG_UNIFORM /* log U(1, 16) */
     } init;
-    int64_t fan;       /* FE_INIT_UNIFORM_FAN */
+    int64_t fan; /* FE_INIT_UNIFORM_FAN */
     double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */
-    int64_t active;    /* elements active per token */
+    int64_t active; /* elements active per token */
 } FeTensor;
 
 /* All tensors, of a spec that changes no more; the array is allocated in spec->arena, once. Sizes above 2^48 elements were refused by fe_spec_load. */

@@ -80,7 +80,8 @@ static bool take_kernels(const FeDevice *device, MsTimeModel *out, SuDiags *diag
         int kind = 0, mode = strcmp(time->step, "row") == 0 ? PG_ROW : strcmp(time->step, "block") == 0 ? PG_BLOCK : PG_MODES;
         while (kind < PG_KIND_COUNT && strcmp(pg_kind_word((PgKind)kind), time->kernel) != 0) kind++;
         if (kind == PG_KIND_COUNT)
-            return su_error(diags, (SuSpan){0}, NULL, "device '%s': kernels: no kind of kernel is '%s'", device->name, time->kernel);
+            return su_error(diags, (SuSpan){0}, NULL, "device '%s': kernels: no kind of kernel is '%s'", device->name,
+                            time->kernel);
         if (mode == PG_MODES)
             return su_error(diags, (SuSpan){0}, NULL, "device '%s': kernels: step: expected row or block, got '%s'", device->name,
                             time->step);
@@ -169,6 +170,6 @@ double ms_phase_seconds(const MsTimeModel *m, const MsPhaseWork *p, double step_
     double reading = 1e-9 * (memory + (double)p->activation_bytes / m->cache_gb_s);
     double arithmetic = 1e-9 * ((double)p->flops / m->panel_gflop_s + (double)p->exps / m->exp_g_s);
     double work = fmax(reading, arithmetic) / (double)p->share;
-    return m->factor[p->mode][p->kind] * work + 1e-6 * (m->fixed_us[p->mode][p->kind] + m->phase_us +
-                                                         (p->begins_stage ? m->stage_us : 0));
+    return m->factor[p->mode][p->kind] * work +
+           1e-6 * (m->fixed_us[p->mode][p->kind] + m->phase_us + (p->begins_stage ? m->stage_us : 0));
 }
