@@ -331,7 +331,7 @@ static void test_heads(void **state) {
     Rig rig;
     rig_start(&rig);
     IrBuilder *b = &rig.b;
-    IrValueId a = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, decay, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId a = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, decay, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}, {.i = 1}));
     IrValueId x = rig_rows(&rig, v, T, CHANNELS), both = rig_rows(&rig, B, T, 2 * STATES);
     IrValueId in = ir_op1_attrs(b, IR_OP_inject, x, both, IR_NONE, RIG_ATTRS({.i = 2}));
     IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 2, (int64_t)CHANNELS, (int64_t)STATES))};
