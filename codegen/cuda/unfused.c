@@ -418,12 +418,12 @@ void cg_cuda_rotate(CgCuda *c) {
     open_elements(&e);
     CgCudaPlace other = cg_cuda_index(k->x_layout, e.panels, 1, "panel", "n", "(lane ^ 1)");
     cg_cu(c,
-          "const u64 all = panel * 16 + lane, head = all / %lld, i = all %% %lld;\n"
+          "const u64 all = panel * 16 + lane, head = all / %lld, m = all %% %lld;\n"
           "const float own = %s;\nfloat turned = own;\n"
-          "if (all < WIDTH && i < %lld) {\n"
-          "const u64 angle = head * %lld + i / 2;\n"
+          "if (all < WIDTH && m < %lld) {\n"
+          "const u64 angle = head * %lld + m / 2;\n"
           "const float cosine = z[element(ld, row, angle)], sine = w[element(ld, row, angle)], other = x[%s];\n"
-          "turned = i %% 2 == 0 ? own * cosine - other * sine : own * cosine + other * sine;\n}\n"
+          "turned = m %% 2 == 0 ? own * cosine - other * sine : own * cosine + other * sine;\n}\n"
           "%s = turned;\n",
           (long long)(k->O / k->heads), (long long)(k->O / k->heads), operand_at(&e, "x", k->x_layout, 1).text,
           (long long)k->rope_dim, (long long)(k->rope_dim / 2), other.text, result_at(&e).text);
