@@ -1,6 +1,6 @@
 /* Phases: what each region, and each node outside one, becomes in the mode at hand. Everything a back end needs is written into
  * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (linear layer, scan, attention) are
- * in phases_fused.c, single operations here. */
+ * in phases_linear.c and phases_fused.c, single operations here. */
 #include "schedule/phases.h"
 
 #include <string.h>

@@ -16,7 +16,7 @@ import sys
 root = pathlib.Path(__file__).resolve().parents[2]
 LONGEST = 120  # characters of a line
 PAGES = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-ROOMS = "support|ir|frontend|passes|schedule|codegen|runtime|tokenizer|driver|measure|cli|include|tests|bench|specs|examples"
+ROOMS = "support|ir|frontend|passes|schedule|codegen|runtime|tokenizer|driver|measure|explore|cli|include|tests|bench|specs|examples"
 NAMED = re.compile(rf"`((?:{ROOMS})/[\w./*-]+)`")
 FENCE = re.compile(r"^```(\w+) (example|error)(?: (.*?))?\n(.*?)^```$", re.S | re.M)
 

@@ -22,6 +22,7 @@ ROOMS = {
     "tokenizer": ("frontend", "passes", "schedule", "codegen"),
     "driver": (),
     "measure": (),
+    "explore": (),
     "cli": (),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
