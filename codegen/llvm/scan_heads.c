@@ -15,7 +15,9 @@
 enum {
     VEC_BYTES = PG_LANES * 4,
     BLOCK_ROWS = 16, /* of a block: their decays, inputs and outputs, 64 bytes each, and a part of B and C stay in L1 */
-    MOST_AT_ONCE = 16
+    MOST_AT_ONCE = 16,
+    CLAIM_BYTES = 64 * 1024, /* of states that a claim of tiles moves: what lies in a line is fetched ahead by the processor */
+    AHEAD = 4096 /* bytes of state that are fetched before they are moved, as a processor stops at the end of a page */
 };
 
 typedef struct Heads {
@@ -129,7 +131,10 @@ static void move_elements(const Heads *h, CgValue row, CgValue i, CgValue n, int
 static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, int count) {
     CgEmit *e = h->e;
     CgValue at = cg_at(e, h->state, cg_imul_n(e, n, VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
-    for (int j = 0; j < count; j++) state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
+    for (int j = 0; j < count; j++) {
+        cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES + AHEAD));
+        state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
+    }
     if (h->kernel->mode == PG_ROW || h->expert != NULL) {
         move_elements(h, first, cg_i64(e, 0), n, count, state);
     } else {
@@ -276,6 +281,11 @@ static CgValue first_panel(const Heads *h, int64_t start) {
     return cg_iadd(e, panel, cg_imul_n(e, group, (uint64_t)k->N / PG_LANES));
 }
 
+static uint32_t claim_of(const PgKernel *k) {
+    uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * VEC_BYTES);
+    return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
+}
+
 void cg_emit_heads(CgEmit *e) {
     const PgKernel *k = e->kernel;
     Heads h = {.e = e, .kernel = k, .at_once = e->target->vector_lanes == PG_LANES ? 16 : 4};
@@ -288,6 +298,7 @@ void cg_emit_heads(CgEmit *e) {
         h.b_lines = cg_var_array(e, e->f32, lines);
         h.c_lines = cg_var_array(e, e->f32, lines);
     }
+    e->claim = claim_of(k);
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, k->O, &segment, &h.panel);
