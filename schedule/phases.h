@@ -1,4 +1,5 @@
-/* Making phases: shared between phases.c (single operations), phases_fused.c (regions) and the walk over the graph. */
+/* Making phases: shared between phases.c (single operations), phases_linear.c and phases_fused.c (regions) and the walk over
+ * the graph. */
 #ifndef MOSSC_SCHEDULE_PHASES_H
 #define MOSSC_SCHEDULE_PHASES_H
 
@@ -43,6 +44,9 @@ void sc_phase_sum(ScBuilder *b, const IrNode *node);
 void sc_phase_lone_conv(ScBuilder *b, const IrNode *node);
 
 /* Regions: read by their roles, nothing is matched. */
+IrValueId sc_role(const IrRegion *region, IrRole role); /* the value that plays it, or IR_NONE */
+const IrNode *sc_role_node(const ScBuilder *b, const IrRegion *region, IrRole role); /* the node that makes it, or NULL */
+PgActivation sc_role_activation(const ScBuilder *b, const IrRegion *region);
 void sc_phase_linear(ScBuilder *b, const IrRegion *region);
 void sc_phase_route(ScBuilder *b, const IrRegion *region);
 void sc_phase_conv(ScBuilder *b, const IrRegion *region);

@@ -1,224 +1,66 @@
-/* Phases of regions: a linear layer with what grew around it, a router, a convolution, a scan, attention. */
+/* Phases of regions: a router, a convolution, a scan, heads, attention. Linear layers: phases_linear.c. */
 #include "schedule/phases.h"
 
 #include "support/size.h"
 
-/* ---------------------------------------------------------------------------------------------- linear layers */
+/* ---------------------------------------------------------------------------------------------- roles */
 
-/* A linear region's roles, with what its nodes say. */
-typedef struct LinearParts {
-    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
-    IrValueId x, w, w2, bias, bias2, gates, y;
-    PgActivation act;
-    bool dual;
-    double out_scale, scale; /* in front of the residual, and behind all; 1 without scaling */
-    IrValueId adds[2];
-    int n_adds;
-    const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
-} LinearParts;
+IrValueId sc_role(const IrRegion *region, IrRole role) { return region->roles.of[role]; }
 
-static IrValueId role(const IrRegion *region, IrRole role) { return region->roles.of[role]; }
+const IrNode *sc_role_node(const ScBuilder *b, const IrRegion *region, IrRole role) {
+    return ps_maker(b->g, sc_role(region, role));
+}
 
-/* The node that makes what plays a role, or NULL. */
-static const IrNode *role_node(const ScBuilder *b, const IrRegion *region, IrRole role) {
-    return ps_maker(b->g, region->roles.of[role]);
+PgActivation sc_role_activation(const ScBuilder *b, const IrRegion *region) {
+    const IrNode *act = sc_role_node(b, region, IR_ROLE_act);
+    return act != NULL ? ps_activation(act->op) : PG_NO_ACT;
 }
 
 /* The name of a phase, with the branch of the weight or state that plays `which`. */
 static const char *part_name(ScBuilder *b, const IrRegion *region, const IrNode *node, IrRole which, const char *what) {
-    return sc_phase_name(b, node, ps_part_name(b->g, role(region, which), what));
-}
-
-static PgActivation role_activation(const ScBuilder *b, const IrRegion *region) {
-    const IrNode *act = role_node(b, region, IR_ROLE_act);
-    return act != NULL ? ps_activation(act->op) : PG_NO_ACT;
-}
-
-static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
-    const IrNode *out_scale = role_node(b, region, IR_ROLE_out_scale), *scale = role_node(b, region, IR_ROLE_scale),
-                 *conv = role_node(b, region, IR_ROLE_conv);
-    LinearParts m = {
-        .linear = role_node(b, region, IR_ROLE_linear),
-        .sum = role_node(b, region, IR_ROLE_sum),
-        .x = role(region, IR_ROLE_x),
-        .w = role(region, IR_ROLE_w),
-        .w2 = role(region, IR_ROLE_w2),
-        .bias = role(region, IR_ROLE_bias),
-        .bias2 = role(region, IR_ROLE_bias2),
-        .gates = role(region, IR_ROLE_gates),
-        .y = role(region, IR_ROLE_y),
-        .act = role_activation(b, region),
-        .dual = role(region, IR_ROLE_w2) != IR_NONE,
-        .out_scale = out_scale != NULL ? out_scale->attrs[IR_SCALE_factor].f : 1.0,
-        .scale = scale != NULL ? scale->attrs[IR_SCALE_factor].f : 1.0,
-    };
-    if (role(region, IR_ROLE_addend) != IR_NONE) m.adds[m.n_adds++] = role(region, IR_ROLE_addend);
-    if (role(region, IR_ROLE_residual) != IR_NONE) m.adds[m.n_adds++] = role(region, IR_ROLE_residual);
-    if (b->mode != PG_ROW) return m;
-    m.norm = role_node(b, region, IR_ROLE_norm);
-    if (conv != NULL) m.conv = &b->g->regions[conv->region];
-    return m;
-}
-
-static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
-    return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
-}
-
-/* W x with bias, activation and product: everything that happens before a sum over experts. */
-static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
-    PgKernel *k = &sc_phase(b, p)->kernel;
-    const IrType *w = &b->g->values[m->w].type;
-    const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->linear->results[0]];
-    double active = linear_fraction(b, m->linear);
-    k->K = ir_dim(w, IR_DIM_INPUT);
-    k->O = ir_dim(w, IR_DIM_CHANNEL);
-    k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
-    k->x_layout = x_layout->planes;
-    k->y_layout = y_layout->planes;
-    sc_set_experts(k, x_layout);
-    sc_set_experts(k, y_layout);
-    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
-    sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
-    sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
-    sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
-    sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
-    sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2, PG_VECTOR, active);
-    sc_read_experts(b, p, y_layout, PG_LINEAR_EXPERTS, PG_LINEAR_GROUPS);
-}
-
-/* The epilogue up to the sum over experts, with the convolution if there is one. */
-static void add_own_steps(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
-    PgActivation act = m->conv != NULL ? role_activation(b, m->conv) : m->act;
-    if (m->bias != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
-    if (m->conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
-    if (m->conv != NULL && role(m->conv, IR_ROLE_bias) != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV_BIAS});
-    if (act != PG_NO_ACT) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ACT, .act = act});
-    if (m->bias2 != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS2});
-    if (m->dual) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_DUAL});
-}
-
-static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
-    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
-    sc_phase(b, p)->kernel.y_layout = PG_ROWS;
-}
-
-/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
-static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
-    if (m->n_adds > 1) {
-        sc_read(b, p, addend_slot, m->adds[0]);
-        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
-    }
-    if (m->out_scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_OUT_SCALE, .scale = m->out_scale});
-    if (m->n_adds > 0) {
-        sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
-        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
-    }
-    if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
-}
-
-/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
-static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
-    PgKernel *k = &sc_phase(b, p)->kernel;
-    sc_tile_rows(b, p, y);
-    if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
-    if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
-    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
-}
-
-/* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
-static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
-    const ScLayout *x = &b->layouts[m->sum->operands[0]];
-    char what[96];
-    ps_linear_name(b->g, m->w, what, sizeof what);
-    ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
-    sc_phase(b, p)->kernel.O = x->width;
-    sc_phase(b, p)->kernel.x_layout = x->planes;
-    sc_set_experts(&sc_phase(b, p)->kernel, x);
-    add_sum(b, p, m->sum);
-    sc_read_buffer(b, p, PG_COMBINE_X, parts);
-    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
-    if (pg_sum(&sc_phase(b, p)->kernel) == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->gates);
-    fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
-    sc_tile_rows(b, p, &b->layouts[m->y]);
-    sc_write(b, p, PG_COMBINE_Y, m->y);
-}
-
-static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
-    PgKernel *k = &sc_phase(b, p)->kernel;
-    k->taps = ir_dim(&b->g->values[role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
-    sc_read_weight(b, p, PG_LINEAR_CONV_W, role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
-    sc_read_weight(b, p, PG_LINEAR_CONV_B, role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
-    sc_use_state(b, p, PG_LINEAR_HISTORY, role(conv, IR_ROLE_history));
-}
-
-void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
-    LinearParts m = find_parts(b, region);
-    const ScLayout *y = &b->layouts[m.linear->results[0]];
-    char what[96];
-    ps_linear_name(b->g, m.w, what, sizeof what);
-    bool head = m.y == b->g->logits;
-    sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
-    fill_linear(b, p, &m);
-    bool apart = m.sum != NULL && b->mode == PG_BLOCK;
-    add_own_steps(b, p, &m);
-    if (m.conv != NULL) fill_conv(b, p, m.conv);
-    if (m.sum != NULL && !apart) {
-        add_sum(b, p, m.sum);
-        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.gates);
-    }
-    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
-    if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
-    linear_tiles(b, p, y);
-    if (head) return;
-    if (!apart) {
-        sc_write(b, p, PG_LINEAR_Y, m.conv != NULL ? role(m.conv, IR_ROLE_y) : m.y);
-        return;
-    }
-    int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
-    combine_phase(b, &m, parts);
+    return sc_phase_name(b, node, ps_part_name(b->g, sc_role(region, which), what));
 }
 
 /* ---------------------------------------------------------------------------------------------- router */
 
 void sc_phase_route(ScBuilder *b, const IrRegion *region) {
-    const IrNode *select = role_node(b, region, IR_ROLE_experts), *gates = role_node(b, region, IR_ROLE_gates);
-    const IrNode *norm = b->mode == PG_ROW ? role_node(b, region, IR_ROLE_norm) : NULL;
-    const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
+    const IrNode *select = sc_role_node(b, region, IR_ROLE_experts), *gates = sc_role_node(b, region, IR_ROLE_gates);
+    const IrNode *norm = b->mode == PG_ROW ? sc_role_node(b, region, IR_ROLE_norm) : NULL;
+    const IrType *w = &b->g->values[sc_role(region, IR_ROLE_w)].type;
     ScPhaseId p = sc_new_phase(b, PG_ROUTE, select, part_name(b, region, select, IR_ROLE_w, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = k->E = ir_dim(w, IR_DIM_CHANNEL);
     k->k = select->attrs[IR_SELECT_k].i;
-    k->bias = role(region, IR_ROLE_bias) != IR_NONE;
-    k->sigmoid = role_node(b, region, IR_ROLE_score)->op == IR_OP_sigmoid;
-    k->select_bias = role(region, IR_ROLE_select_bias) != IR_NONE;
+    k->bias = sc_role(region, IR_ROLE_bias) != IR_NONE;
+    k->sigmoid = sc_role_node(b, region, IR_ROLE_score)->op == IR_OP_sigmoid;
+    k->select_bias = sc_role(region, IR_ROLE_select_bias) != IR_NONE;
     sc_set_groups(k, select);
     k->normalize = gates->attrs[IR_GATES_normalize].i != 0;
     k->scaled = gates->attrs[IR_GATES_scale].f != 1.0;
     k->scale = gates->attrs[IR_GATES_scale].f;
     if (norm != NULL) sc_set_norm(b, p, norm, PG_ROUTE_NORM_W, PG_ROUTE_NORM_B);
-    sc_read(b, p, PG_ROUTE_X, norm != NULL ? norm->operands[0] : role(region, IR_ROLE_x));
-    sc_read_weight(b, p, PG_ROUTE_W, role(region, IR_ROLE_w), PG_PANELS, 1.0);
-    sc_read_weight(b, p, PG_ROUTE_BIAS, role(region, IR_ROLE_bias), PG_VECTOR, 1.0);
-    sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, role(region, IR_ROLE_select_bias), PG_VECTOR, 1.0);
+    sc_read(b, p, PG_ROUTE_X, norm != NULL ? norm->operands[0] : sc_role(region, IR_ROLE_x));
+    sc_read_weight(b, p, PG_ROUTE_W, sc_role(region, IR_ROLE_w), PG_PANELS, 1.0);
+    sc_read_weight(b, p, PG_ROUTE_BIAS, sc_role(region, IR_ROLE_bias), PG_VECTOR, 1.0);
+    sc_read_weight(b, p, PG_ROUTE_SELECT_BIAS, sc_role(region, IR_ROLE_select_bias), PG_VECTOR, 1.0);
     sc_phase(b, p)->pg.count = PG_PER_ROW;
-    sc_write(b, p, PG_ROUTE_EXPERTS, role(region, IR_ROLE_experts));
-    sc_write(b, p, PG_ROUTE_COMBINE_W, role(region, IR_ROLE_gates));
+    sc_write(b, p, PG_ROUTE_EXPERTS, sc_role(region, IR_ROLE_experts));
+    sc_write(b, p, PG_ROUTE_COMBINE_W, sc_role(region, IR_ROLE_gates));
 }
 
 /* ---------------------------------------------------------------------------------------------- convolution and scan */
 
 void sc_phase_conv(ScBuilder *b, const IrRegion *region) {
-    IrValueId y = role(region, IR_ROLE_y), experts = role(region, IR_ROLE_experts);
+    IrValueId y = sc_role(region, IR_ROLE_y), experts = sc_role(region, IR_ROLE_experts);
     const IrNode *node = ps_maker(b->g, y);
     ScPhaseId p = sc_new_phase(b, PG_CONV, node, part_name(b, region, node, IR_ROLE_w, "conv"));
     PgKernel *k = &sc_phase(b, p)->kernel;
-    const IrType *w = &b->g->values[role(region, IR_ROLE_w)].type;
+    const IrType *w = &b->g->values[sc_role(region, IR_ROLE_w)].type;
     k->O = b->layouts[y].width;
     k->taps = ir_dim(w, IR_DIM_TAP);
-    k->act = role_activation(b, region);
-    k->bias = role(region, IR_ROLE_bias) != IR_NONE;
+    k->act = sc_role_activation(b, region);
+    k->bias = sc_role(region, IR_ROLE_bias) != IR_NONE;
     k->per_expert = experts != IR_NONE;
     double active = 1.0;
     if (experts != IR_NONE) {
@@ -226,12 +68,12 @@ void sc_phase_conv(ScBuilder *b, const IrRegion *region) {
         k->k = ir_dim(&b->g->values[experts].type, IR_DIM_SLOT);
         active = sc_chosen_fraction(b, experts);
     }
-    sc_read(b, p, PG_CONV_X, role(region, IR_ROLE_x));
-    sc_read_weight(b, p, PG_CONV_W, role(region, IR_ROLE_w), PG_CHANNELS, active);
-    sc_read_weight(b, p, PG_CONV_BIAS, role(region, IR_ROLE_bias), PG_VECTOR, active);
-    sc_use_state(b, p, PG_CONV_HISTORY, role(region, IR_ROLE_history));
+    sc_read(b, p, PG_CONV_X, sc_role(region, IR_ROLE_x));
+    sc_read_weight(b, p, PG_CONV_W, sc_role(region, IR_ROLE_w), PG_CHANNELS, active);
+    sc_read_weight(b, p, PG_CONV_BIAS, sc_role(region, IR_ROLE_bias), PG_VECTOR, active);
+    sc_use_state(b, p, PG_CONV_HISTORY, sc_role(region, IR_ROLE_history));
     sc_read(b, p, PG_CONV_EXPERTS, experts);
-    sc_read(b, p, PG_CONV_COMBINE_W, role(region, IR_ROLE_gates));
+    sc_read(b, p, PG_CONV_COMBINE_W, sc_role(region, IR_ROLE_gates));
     sc_tile_segments(b, p);
     sc_write(b, p, PG_CONV_Y, y);
 }
@@ -243,9 +85,9 @@ typedef struct View {
 } View;
 
 static View role_view(const ScBuilder *b, const IrRegion *region, IrRole which) {
-    const IrNode *slice = role_node(b, region, which);
+    const IrNode *slice = sc_role_node(b, region, which);
     bool is = slice != NULL && slice->op == IR_OP_slice && slice->region != IR_NONE && &b->g->regions[slice->region] == region;
-    return is ? (View){slice->operands[0], slice->attrs[IR_SLICE_start].i} : (View){role(region, which), 0};
+    return is ? (View){slice->operands[0], slice->attrs[IR_SLICE_start].i} : (View){sc_role(region, which), 0};
 }
 
 /* A scan region's roles, with what its nodes and weights say. */
@@ -257,20 +99,20 @@ typedef struct ScanParts {
 } ScanParts;
 
 static bool per_expert(const ScBuilder *b, const IrRegion *region, IrRole which) {
-    return ir_dim(&b->g->values[role(region, which)].type, IR_DIM_EXPERT) > 0;
+    return ir_dim(&b->g->values[sc_role(region, which)].type, IR_DIM_EXPERT) > 0;
 }
 
 /* How the experts enter the recurrence of a region. */
 static PgScanExperts scan_experts(const ScBuilder *b, const IrRegion *region) {
-    if (role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed) return PG_SCAN_HOLD;
+    if (sc_role_node(b, region, IR_ROLE_recur)->op == IR_OP_recur_routed) return PG_SCAN_HOLD;
     if (per_expert(b, region, IR_ROLE_state)) return PG_SCAN_UPDATE;
-    return role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
+    return sc_role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
 }
 
 /* E and k of the experts that a region reads, where it reads any. */
 static void set_choice(const ScBuilder *b, PgKernel *k, const IrRegion *region) {
-    if (role(region, IR_ROLE_experts) == IR_NONE) return;
-    PsChoice choice = ps_choice(b->g, role(region, IR_ROLE_experts));
+    if (sc_role(region, IR_ROLE_experts) == IR_NONE) return;
+    PsChoice choice = ps_choice(b->g, sc_role(region, IR_ROLE_experts));
     k->E = choice.E;
     k->k = choice.k;
 }
@@ -290,11 +132,11 @@ static ScanParts find_scan(const ScBuilder *b, const IrRegion *region) {
 /* Fraction of a scan's own parameters that a decoded token reads. */
 static double scan_fraction(const ScBuilder *b, const ScanParts *s, bool own) {
     if (!own || s->experts == PG_SCAN_UPDATE) return 1.0;
-    return sc_chosen_fraction(b, role(s->region, IR_ROLE_experts));
+    return sc_chosen_fraction(b, sc_role(s->region, IR_ROLE_experts));
 }
 
 static void fill_scan(ScBuilder *b, PgKernel *k, const ScanParts *s) {
-    const IrType *A = &b->g->values[role(s->region, IR_ROLE_A)].type, *dt = &b->g->values[role(s->region, IR_ROLE_dt_w)].type;
+    const IrType *A = &b->g->values[sc_role(s->region, IR_ROLE_A)].type, *dt = &b->g->values[sc_role(s->region, IR_ROLE_dt_w)].type;
     const ScLayout *delta = &b->layouts[s->delta.value];
     k->O = ir_dim(A, IR_DIM_CHANNEL);
     k->N = ir_dim(A, IR_DIM_STATE);
@@ -310,15 +152,15 @@ static void fill_scan(ScBuilder *b, PgKernel *k, const ScanParts *s) {
     k->delta_width = delta->width;
     k->b_width = b->layouts[s->B.value].width;
     k->c_width = b->layouts[s->C.value].width;
-    k->gate = role(s->region, IR_ROLE_z) != IR_NONE;
-    k->act = role_activation(b, s->region);
+    k->gate = sc_role(s->region, IR_ROLE_z) != IR_NONE;
+    k->act = sc_role_activation(b, s->region);
     sc_set_experts(k, delta);
     set_choice(b, k, s->region);
 }
 
 void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
     const ScanParts s = find_scan(b, region);
-    const IrNode *node = role_node(b, region, IR_ROLE_y);
+    const IrNode *node = sc_role_node(b, region, IR_ROLE_y);
     const ScLayout *delta = &b->layouts[s.delta.value];
     sc_prepare_groups(b, delta);
     ScPhaseId p = sc_new_phase(b, PG_SCAN, node, part_name(b, region, node, IR_ROLE_state, "scan"));
@@ -326,18 +168,18 @@ void sc_phase_scan(ScBuilder *b, const IrRegion *region) {
     sc_read(b, p, PG_SCAN_DELTA, s.delta.value);
     sc_read(b, p, PG_SCAN_B, s.B.value);
     sc_read(b, p, PG_SCAN_C, s.C.value);
-    sc_read(b, p, PG_SCAN_X, role(region, IR_ROLE_x));
-    sc_read(b, p, PG_SCAN_Z, role(region, IR_ROLE_z));
-    sc_read_weight(b, p, PG_SCAN_DT_W, role(region, IR_ROLE_dt_w), PG_PANELS, scan_fraction(b, &s, s.own_dt));
-    sc_read_weight(b, p, PG_SCAN_DT_B, role(region, IR_ROLE_dt_b), PG_VECTOR, scan_fraction(b, &s, s.own_dt));
-    sc_read_weight(b, p, PG_SCAN_A, role(region, IR_ROLE_A), PG_CHANNELS, scan_fraction(b, &s, s.own_A));
-    sc_read_weight(b, p, PG_SCAN_D, role(region, IR_ROLE_D), PG_VECTOR, scan_fraction(b, &s, s.own_D));
-    sc_use_state(b, p, PG_SCAN_STATE, role(region, IR_ROLE_state));
-    sc_read(b, p, PG_SCAN_EXPERTS, role(region, IR_ROLE_experts));
-    sc_read(b, p, PG_SCAN_COMBINE_W, role(region, IR_ROLE_gates));
+    sc_read(b, p, PG_SCAN_X, sc_role(region, IR_ROLE_x));
+    sc_read(b, p, PG_SCAN_Z, sc_role(region, IR_ROLE_z));
+    sc_read_weight(b, p, PG_SCAN_DT_W, sc_role(region, IR_ROLE_dt_w), PG_PANELS, scan_fraction(b, &s, s.own_dt));
+    sc_read_weight(b, p, PG_SCAN_DT_B, sc_role(region, IR_ROLE_dt_b), PG_VECTOR, scan_fraction(b, &s, s.own_dt));
+    sc_read_weight(b, p, PG_SCAN_A, sc_role(region, IR_ROLE_A), PG_CHANNELS, scan_fraction(b, &s, s.own_A));
+    sc_read_weight(b, p, PG_SCAN_D, sc_role(region, IR_ROLE_D), PG_VECTOR, scan_fraction(b, &s, s.own_D));
+    sc_use_state(b, p, PG_SCAN_STATE, sc_role(region, IR_ROLE_state));
+    sc_read(b, p, PG_SCAN_EXPERTS, sc_role(region, IR_ROLE_experts));
+    sc_read(b, p, PG_SCAN_COMBINE_W, sc_role(region, IR_ROLE_gates));
     sc_read_experts(b, p, delta, PG_SCAN_EXPERTS, PG_SCAN_GROUPS);
     sc_tile_segments(b, p);
-    sc_write(b, p, PG_SCAN_Y, role(region, IR_ROLE_y));
+    sc_write(b, p, PG_SCAN_Y, sc_role(region, IR_ROLE_y));
 }
 
 /* ---------------------------------------------------------------------------------------------- heads */
@@ -351,23 +193,23 @@ static void read_head_vector(ScBuilder *b, ScPhaseId p, int slot, IrValueId valu
 }
 
 static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const View *B, const View *C) {
-    const IrType *state = &b->g->values[role(region, IR_ROLE_state)].type;
+    const IrType *state = &b->g->values[sc_role(region, IR_ROLE_state)].type;
     k->O = ir_dim(state, IR_DIM_CHANNEL);
     k->N = ir_dim(state, IR_DIM_STATE);
-    k->times = k->O / b->layouts[role(region, IR_ROLE_delta)].width;
+    k->times = k->O / b->layouts[sc_role(region, IR_ROLE_delta)].width;
     k->b_start = B->start;
     k->c_start = C->start;
     k->b_width = b->layouts[B->value].width;
     k->c_width = b->layouts[C->value].width;
-    k->gate = role(region, IR_ROLE_z) != IR_NONE;
-    k->act = role_activation(b, region);
-    k->x_layout = b->layouts[role(region, IR_ROLE_delta)].planes;
+    k->gate = sc_role(region, IR_ROLE_z) != IR_NONE;
+    k->act = sc_role_activation(b, region);
+    k->x_layout = b->layouts[sc_role(region, IR_ROLE_delta)].planes;
     k->dbc_layout = b->layouts[B->value].planes;
     k->own_A = per_expert(b, region, IR_ROLE_A);
     k->own_D = per_expert(b, region, IR_ROLE_D);
     k->scan = scan_experts(b, region);
     set_choice(b, k, region);
-    const IrNode *first = role_node(b, region, IR_ROLE_recur), *end = &b->g->nodes[b->g->n_nodes];
+    const IrNode *first = sc_role_node(b, region, IR_ROLE_recur), *end = &b->g->nodes[b->g->n_nodes];
     const int32_t own = first->region;
     while (first > b->g->nodes && first[-1].region == own) first--;
     for (const IrNode *node = first; node < end && node->region == own; node++) { /* what no role says */
@@ -381,27 +223,27 @@ static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const 
 }
 
 void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
-    const IrNode *node = role_node(b, region, IR_ROLE_y);
+    const IrNode *node = sc_role_node(b, region, IR_ROLE_y);
     const View B = role_view(b, region, IR_ROLE_B), C = role_view(b, region, IR_ROLE_C);
-    const ScLayout *both[] = {&b->layouts[role(region, IR_ROLE_delta)], &b->layouts[B.value]};
+    const ScLayout *both[] = {&b->layouts[sc_role(region, IR_ROLE_delta)], &b->layouts[B.value]};
     for (int i = 0; i < 2; i++) sc_prepare_groups(b, both[i]);
     ScPhaseId p = sc_new_phase(b, PG_HEADS, node, part_name(b, region, node, IR_ROLE_state, "scan"));
     fill_heads(b, &sc_phase(b, p)->kernel, region, &B, &C);
     bool held = sc_phase(b, p)->kernel.scan == PG_SCAN_HOLD;
-    double chosen = held ? sc_chosen_fraction(b, role(region, IR_ROLE_experts)) : 1.0;
-    sc_read(b, p, PG_HEADS_DELTA, role(region, IR_ROLE_delta));
+    double chosen = held ? sc_chosen_fraction(b, sc_role(region, IR_ROLE_experts)) : 1.0;
+    sc_read(b, p, PG_HEADS_DELTA, sc_role(region, IR_ROLE_delta));
     sc_read(b, p, PG_HEADS_B, B.value);
     sc_read(b, p, PG_HEADS_C, C.value);
-    sc_read(b, p, PG_HEADS_X, role(region, IR_ROLE_x));
-    sc_read(b, p, PG_HEADS_Z, role(region, IR_ROLE_z));
-    read_head_vector(b, p, PG_HEADS_A, role(region, IR_ROLE_A), chosen);
-    read_head_vector(b, p, PG_HEADS_D, role(region, IR_ROLE_D), chosen);
-    sc_use_state(b, p, PG_HEADS_STATE, role(region, IR_ROLE_state));
-    sc_read(b, p, PG_HEADS_EXPERTS, role(region, IR_ROLE_experts));
-    sc_read(b, p, PG_HEADS_COMBINE_W, role(region, IR_ROLE_gates));
+    sc_read(b, p, PG_HEADS_X, sc_role(region, IR_ROLE_x));
+    sc_read(b, p, PG_HEADS_Z, sc_role(region, IR_ROLE_z));
+    read_head_vector(b, p, PG_HEADS_A, sc_role(region, IR_ROLE_A), chosen);
+    read_head_vector(b, p, PG_HEADS_D, sc_role(region, IR_ROLE_D), chosen);
+    sc_use_state(b, p, PG_HEADS_STATE, sc_role(region, IR_ROLE_state));
+    sc_read(b, p, PG_HEADS_EXPERTS, sc_role(region, IR_ROLE_experts));
+    sc_read(b, p, PG_HEADS_COMBINE_W, sc_role(region, IR_ROLE_gates));
     for (int i = 0; i < 2; i++) sc_read_experts(b, p, both[i], PG_HEADS_EXPERTS, PG_HEADS_GROUPS);
     sc_tile_segments(b, p);
-    sc_write(b, p, PG_HEADS_Y, role(region, IR_ROLE_y));
+    sc_write(b, p, PG_HEADS_Y, sc_role(region, IR_ROLE_y));
 }
 
 /* ---------------------------------------------------------------------------------------------- attention */
@@ -449,27 +291,27 @@ static void fill_rope(ScBuilder *b, ScPhaseId store, const IrNode *rope) {
 
 /* Two phases: rope and the caches, then the scores. Rope is always part of the first. */
 void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
-    const IrNode *attend = role_node(b, region, IR_ROLE_y), *rope = role_node(b, region, IR_ROLE_rope);
+    const IrNode *attend = sc_role_node(b, region, IR_ROLE_y), *rope = sc_role_node(b, region, IR_ROLE_rope);
     ScPhaseId store = sc_new_phase(b, PG_KV_STORE, attend, part_name(b, region, attend, IR_ROLE_k_cache, "store"));
     fill_attention(b, &sc_phase(b, store)->kernel, attend);
     sc_phase(b, store)->kernel.window = 0;
-    sc_read(b, store, PG_KV_Q, role(region, IR_ROLE_q));
-    sc_read(b, store, PG_KV_K, role(region, IR_ROLE_k));
-    sc_read(b, store, PG_KV_V, role(region, IR_ROLE_v));
-    sc_use_state(b, store, PG_KV_K_CACHE, role(region, IR_ROLE_k_cache));
-    sc_use_state(b, store, PG_KV_V_CACHE, role(region, IR_ROLE_v_cache));
+    sc_read(b, store, PG_KV_Q, sc_role(region, IR_ROLE_q));
+    sc_read(b, store, PG_KV_K, sc_role(region, IR_ROLE_k));
+    sc_read(b, store, PG_KV_V, sc_role(region, IR_ROLE_v));
+    sc_use_state(b, store, PG_KV_K_CACHE, sc_role(region, IR_ROLE_k_cache));
+    sc_use_state(b, store, PG_KV_V_CACHE, sc_role(region, IR_ROLE_v_cache));
     sc_phase(b, store)->pg.count = PG_PER_ROW;
     if (rope != NULL) {
         fill_rope(b, store, rope);
-        sc_write(b, store, PG_KV_Y, role(region, IR_ROLE_rope));
+        sc_write(b, store, PG_KV_Y, sc_role(region, IR_ROLE_rope));
     }
     ScPhaseId p = sc_new_phase(b, PG_ATTEND, attend, part_name(b, region, attend, IR_ROLE_k_cache, "attend"));
     fill_attention(b, &sc_phase(b, p)->kernel, attend);
     sc_phase(b, p)->kernel.scale = attend->attrs[IR_ATTEND_scale].f;
-    sc_read(b, p, PG_ATTEND_Q, role(region, rope != NULL ? IR_ROLE_rope : IR_ROLE_q));
-    sc_use_state(b, p, PG_ATTEND_K_CACHE, role(region, IR_ROLE_k_cache));
-    sc_use_state(b, p, PG_ATTEND_V_CACHE, role(region, IR_ROLE_v_cache));
+    sc_read(b, p, PG_ATTEND_Q, sc_role(region, rope != NULL ? IR_ROLE_rope : IR_ROLE_q));
+    sc_use_state(b, p, PG_ATTEND_K_CACHE, sc_role(region, IR_ROLE_k_cache));
+    sc_use_state(b, p, PG_ATTEND_V_CACHE, sc_role(region, IR_ROLE_v_cache));
     sc_phase(b, p)->pg.count = PG_PER_ROW;
     sc_phase(b, p)->pg.fixed = (uint32_t)sc_phase(b, p)->kernel.heads;
-    sc_write(b, p, PG_ATTEND_Y, role(region, IR_ROLE_y));
+    sc_write(b, p, PG_ATTEND_Y, sc_role(region, IR_ROLE_y));
 }

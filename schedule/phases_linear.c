@@ -1,0 +1,160 @@
+/* Phases of linear regions: a linear layer with what grew around it, and the sum over experts behind it. */
+#include "schedule/phases.h"
+
+/* A linear region's roles, with what its nodes say. */
+typedef struct LinearParts {
+    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
+    IrValueId x, w, w2, bias, bias2, gates, y;
+    PgActivation act;
+    bool dual;
+    double out_scale, scale; /* in front of the residual, and behind all; 1 without scaling */
+    IrValueId adds[2];
+    int n_adds;
+    const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
+} LinearParts;
+
+static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
+    const IrNode *out_scale = sc_role_node(b, region, IR_ROLE_out_scale), *scale = sc_role_node(b, region, IR_ROLE_scale),
+                 *conv = sc_role_node(b, region, IR_ROLE_conv);
+    LinearParts m = {
+        .linear = sc_role_node(b, region, IR_ROLE_linear),
+        .sum = sc_role_node(b, region, IR_ROLE_sum),
+        .x = sc_role(region, IR_ROLE_x),
+        .w = sc_role(region, IR_ROLE_w),
+        .w2 = sc_role(region, IR_ROLE_w2),
+        .bias = sc_role(region, IR_ROLE_bias),
+        .bias2 = sc_role(region, IR_ROLE_bias2),
+        .gates = sc_role(region, IR_ROLE_gates),
+        .y = sc_role(region, IR_ROLE_y),
+        .act = sc_role_activation(b, region),
+        .dual = sc_role(region, IR_ROLE_w2) != IR_NONE,
+        .out_scale = out_scale != NULL ? out_scale->attrs[IR_SCALE_factor].f : 1.0,
+        .scale = scale != NULL ? scale->attrs[IR_SCALE_factor].f : 1.0,
+    };
+    if (sc_role(region, IR_ROLE_addend) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_addend);
+    if (sc_role(region, IR_ROLE_residual) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_residual);
+    if (b->mode != PG_ROW) return m;
+    m.norm = sc_role_node(b, region, IR_ROLE_norm);
+    if (conv != NULL) m.conv = &b->g->regions[conv->region];
+    return m;
+}
+
+static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
+    return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
+}
+
+/* W x with bias, activation and product: everything that happens before a sum over experts. */
+static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
+    const IrType *w = &b->g->values[m->w].type;
+    const ScLayout *x_layout = &b->layouts[m->x], *y_layout = &b->layouts[m->linear->results[0]];
+    double active = linear_fraction(b, m->linear);
+    k->K = ir_dim(w, IR_DIM_INPUT);
+    k->O = ir_dim(w, IR_DIM_CHANNEL);
+    k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
+    k->x_layout = x_layout->planes;
+    k->y_layout = y_layout->planes;
+    sc_set_experts(k, x_layout);
+    sc_set_experts(k, y_layout);
+    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
+    sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
+    sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
+    sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
+    sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
+    sc_read_weight(b, p, PG_LINEAR_BIAS2, m->bias2, PG_VECTOR, active);
+    sc_read_experts(b, p, y_layout, PG_LINEAR_EXPERTS, PG_LINEAR_GROUPS);
+}
+
+/* The epilogue up to the sum over experts, with the convolution if there is one. */
+static void add_own_steps(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
+    PgActivation act = m->conv != NULL ? sc_role_activation(b, m->conv) : m->act;
+    if (m->bias != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS});
+    if (m->conv != NULL) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV});
+    if (m->conv != NULL && sc_role(m->conv, IR_ROLE_bias) != IR_NONE)
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_CONV_BIAS});
+    if (act != PG_NO_ACT) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ACT, .act = act});
+    if (m->bias2 != IR_NONE) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_BIAS2});
+    if (m->dual) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_DUAL});
+}
+
+static void add_sum(ScBuilder *b, ScPhaseId p, const IrNode *sum) {
+    sc_add_step(b, p, (PgEpilogueStep){.kind = sum->op == IR_OP_plane_sum ? PG_STEP_PLANE_SUM : PG_STEP_WEIGHTED_SUM});
+    sc_phase(b, p)->kernel.y_layout = PG_ROWS;
+}
+
+/* Addend, residual and scale, for a linear layer or for the combining phase behind it. */
+static void fill_tail(ScBuilder *b, ScPhaseId p, const LinearParts *m, int addend_slot, int residual_slot) {
+    if (m->n_adds > 1) {
+        sc_read(b, p, addend_slot, m->adds[0]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_ADDEND});
+    }
+    if (m->out_scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_OUT_SCALE, .scale = m->out_scale});
+    if (m->n_adds > 0) {
+        sc_read(b, p, residual_slot, m->adds[m->n_adds - 1]);
+        sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
+    }
+    if (m->scale != 1.0) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_SCALE, .scale = m->scale});
+}
+
+/* Tiles of a linear layer: its planes (positions in PG_ROW) beside row blocks. */
+static void linear_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
+    sc_tile_rows(b, p, y);
+    if (k->y_layout == PG_PLANES) sc_phase(b, p)->pg.fixed = (uint32_t)k->E;
+    if (k->y_layout == PG_POSITIONS && b->mode == PG_ROW) sc_phase(b, p)->pg.fixed = (uint32_t)k->k;
+    if (pg_does(k, PG_STEP_LOGITS)) sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
+}
+
+/* The combining phase of a linear layer whose experts were computed apart (PG_BLOCK). `parts` is the buffer of their results. */
+static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
+    const ScLayout *x = &b->layouts[m->sum->operands[0]];
+    char what[96];
+    ps_linear_name(b->g, m->w, what, sizeof what);
+    ScPhaseId p = sc_new_phase(b, PG_COMBINE, m->sum, sc_phase_name(b, m->sum, su_printf(b->arena, "%s.sum", what)));
+    sc_phase(b, p)->kernel.O = x->width;
+    sc_phase(b, p)->kernel.x_layout = x->planes;
+    sc_set_experts(&sc_phase(b, p)->kernel, x);
+    add_sum(b, p, m->sum);
+    sc_read_buffer(b, p, PG_COMBINE_X, parts);
+    sc_read_experts(b, p, x, PG_COMBINE_EXPERTS, PG_COMBINE_GROUPS);
+    if (pg_sum(&sc_phase(b, p)->kernel) == PG_WEIGHTED_SUM) sc_read(b, p, PG_COMBINE_COMBINE_W, m->gates);
+    fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
+    sc_tile_rows(b, p, &b->layouts[m->y]);
+    sc_write(b, p, PG_COMBINE_Y, m->y);
+}
+
+static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
+    PgKernel *k = &sc_phase(b, p)->kernel;
+    k->taps = ir_dim(&b->g->values[sc_role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
+    sc_read_weight(b, p, PG_LINEAR_CONV_W, sc_role(conv, IR_ROLE_w), PG_CHANNELS, 1.0);
+    sc_read_weight(b, p, PG_LINEAR_CONV_B, sc_role(conv, IR_ROLE_bias), PG_VECTOR, 1.0);
+    sc_use_state(b, p, PG_LINEAR_HISTORY, sc_role(conv, IR_ROLE_history));
+}
+
+void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
+    LinearParts m = find_parts(b, region);
+    const ScLayout *y = &b->layouts[m.linear->results[0]];
+    char what[96];
+    ps_linear_name(b->g, m.w, what, sizeof what);
+    bool head = m.y == b->g->logits;
+    sc_prepare_groups(b, y);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
+    fill_linear(b, p, &m);
+    bool apart = m.sum != NULL && b->mode == PG_BLOCK;
+    add_own_steps(b, p, &m);
+    if (m.conv != NULL) fill_conv(b, p, m.conv);
+    if (m.sum != NULL && !apart) {
+        add_sum(b, p, m.sum);
+        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.gates);
+    }
+    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
+    if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
+    linear_tiles(b, p, y);
+    if (head) return;
+    if (!apart) {
+        sc_write(b, p, PG_LINEAR_Y, m.conv != NULL ? sc_role(m.conv, IR_ROLE_y) : m.y);
+        return;
+    }
+    int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
+    combine_phase(b, &m, parts);
+}
