@@ -206,6 +206,31 @@ bool ex_study_open(const char *directory, ExStudy *out, SuDiags *diags) {
     return ok;
 }
 
+static bool copy_file(ExStudy *study, const char *from, const char *name, SuDiags *diags) {
+    char *text;
+    size_t size;
+    return su_read_file(&study->arena, su_printf(&study->arena, "%s/%s", from, name), FE_MAX_INPUT, &text, &size, diags) &&
+           write_text(inside(study, name), text, size, diags);
+}
+
+static bool copy_unguarded(const char *from, const char *directory, ExStudy *out, SuDiags *diags) {
+    if (!ex_study_open(from, out, diags)) return false;
+    out->directory = directory;
+    bool ok = make_directory(directory, diags) && make_directory(inside(out, "devices"), diags) &&
+              copy_file(out, from, "space.yaml", diags) && copy_file(out, from, "spec.yaml", diags);
+    for (size_t d = 0; d < out->n_devices && ok; d++)
+        ok = copy_file(out, from, su_printf(&out->arena, "devices/%s.yaml", out->devices[d].name), diags);
+    return ok;
+}
+
+bool ex_study_copy(const char *from, const char *directory, ExStudy *out, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "copying a study")) return false;
+    bool ok = copy_unguarded(from, directory, out, diags);
+    su_guard_end(&guard);
+    return ok;
+}
+
 void ex_study_close(ExStudy *study) {
     ex_space_free(&study->space);
     fe_base_free(&study->base);

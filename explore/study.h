@@ -31,6 +31,8 @@ bool ex_study_begin(const char *space, const char *directory, const char *const 
 /* Opens the study in a directory. */
 bool ex_study_open(const char *directory, ExStudy *out, SuDiags *diags);
 void ex_study_close(ExStudy *study);
+/* Makes a study of the same space, spec and devices in another directory, without results. */
+bool ex_study_copy(const char *from, const char *directory, ExStudy *out, SuDiags *diags);
 
 /* The spec of a point. false: it is none (out of range, excluded, invalid): in diags. */
 bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags);
