@@ -104,9 +104,9 @@ static bool same_file(Merge *m, const Part *part, const char *name) {
     if (!su_read_file(&m->arena, path_in(m, m->parts[0].directory, name), FE_MAX_INPUT, &a, &a_size, m->diags)) return false;
     if (!su_read_file(&m->arena, path_in(m, part->directory, name), FE_MAX_INPUT, &b, &b_size, m->diags)) return false;
     if (a_size == b_size && memcmp(a, b, a_size) == 0) return true;
-    return refuse(m, path_in(m, part->directory, name),
-                  su_printf(&m->arena, "differs from that of %s: the parts must have one space, spec and devices",
-                            m->parts[0].directory));
+    return refuse(
+        m, path_in(m, part->directory, name),
+        su_printf(&m->arena, "differs from that of %s: the parts must have one space, spec and devices", m->parts[0].directory));
 }
 
 static int by_shard(const void *a, const void *b) {
@@ -118,11 +118,13 @@ static bool check_part(Merge *m, size_t i) {
     const Part *part = &m->parts[i], *first = &m->parts[0];
     if (part->options.n_shards != m->n || part->options.shard != i + 1)
         return refuse(m, part->directory,
-                      su_printf(&m->arena, "is part %" PRIu64 " of %" PRIu64 ": merge takes all parts of one space, each once (got %zu)",
+                      su_printf(&m->arena,
+                                "is part %" PRIu64 " of %" PRIu64 ": merge takes all parts of one space, each once (got %zu)",
                                 part->options.shard, part->options.n_shards, m->n));
     if (part->options.method != first->options.method || part->options.all_points != first->options.all_points)
         return refuse(m, part->directory, "was made with another --method, --points or --all-points than the first part");
-    bool ok = same_file(m, part, "space.yaml") && same_file(m, part, "spec.yaml") && part->study.n_devices == first->study.n_devices;
+    bool ok =
+        same_file(m, part, "space.yaml") && same_file(m, part, "spec.yaml") && part->study.n_devices == first->study.n_devices;
     for (size_t d = 0; d < first->study.n_devices && ok; d++)
         ok = same_file(m, part, su_printf(&m->arena, "devices/%s.yaml", first->study.devices[d].name));
     return ok;
@@ -224,7 +226,8 @@ static bool copy_rows(Merge *m, FILE *out) {
         }
     }
     for (size_t i = 0; i < m->n; i++)
-        if (m->parts[i].has_row) return refuse(m, path_in(m, m->parts[i].directory, "points.csv"), "has rows of no device of the study");
+        if (m->parts[i].has_row)
+            return refuse(m, path_in(m, m->parts[i].directory, "points.csv"), "has rows of no device of the study");
     return true;
 }
 
@@ -326,12 +329,11 @@ static int by_message(const void *a, const void *b) {
 static size_t join_reasons(ExReason *reasons, size_t n) {
     size_t kept = 0;
     if (n > 1) qsort(reasons, n, sizeof *reasons, by_message);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         if (kept > 0 && strcmp(reasons[kept - 1].message, reasons[i].message) == 0)
             reasons[kept - 1].count += reasons[i].count;
         else
             reasons[kept++] = reasons[i];
-    }
     return kept;
 }
 

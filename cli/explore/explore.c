@@ -37,7 +37,8 @@ static bool read_points(const ExploreOptions *o, ExRunOptions *out) {
 static bool read_shard(const char *text, ExRunOptions *out) {
     int used = 0;
     if (!text) return true;
-    if (text[0] == '-' || sscanf(text, "%" SCNu64 "/%" SCNu64 "%n", &out->shard, &out->n_shards, &used) != 2 || text[used]) return false;
+    if (text[0] == '-' || sscanf(text, "%" SCNu64 "/%" SCNu64 "%n", &out->shard, &out->n_shards, &used) != 2 || text[used])
+        return false;
     return out->shard >= 1 && out->shard <= out->n_shards && out->n_shards <= MOST_SHARDS;
 }
 
@@ -69,7 +70,8 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
                         .all_points = o.all_points,
                         .progress = cli_reporter_hooks(&reporter)};
     if (!read_points(&o, &run))
-        return cli_usage_error(command, "--points: expected all, or a number from 1 to %d (with --method random or sobol), got '%s'",
+        return cli_usage_error(command,
+                               "--points: expected all, or a number from 1 to %d (with --method random or sobol), got '%s'",
                                MOST_SAMPLE, o.points ? o.points : "all");
     if (!read_shard(o.shard, &run))
         return cli_usage_error(command, "--shard: expected I/N with 1 <= I <= N <= %d, got '%s'", MOST_SHARDS, o.shard);
@@ -116,13 +118,14 @@ const CliCommand cli_explore = {
     .name = "explore",
     .summary = "find which of many specs fits a device, a budget and a latency",
     .synopsis = "SPACE -o DIR [OPTION]...",
-    .about = "Reads a space of specs (docs/explore.md), models the cost of every point on each of its devices, and keeps the points "
-             "within the budgets and of those the front: points that no other one beats in every objective. Costs are those of "
-             "`mossc check` and `mossc explain`, added up from blocks that points share.\n\n"
-             "DIR becomes a study: points.csv (the points that are kept), front.csv, summary.json, report.html, and copies of the "
-             "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
-             "running it again gives the same bytes.\n\n"
-             "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore spec` prints a point's spec.",
+    .about =
+        "Reads a space of specs (docs/explore.md), models the cost of every point on each of its devices, and keeps the points "
+        "within the budgets and of those the front: points that no other one beats in every objective. Costs are those of "
+        "`mossc check` and `mossc explain`, added up from blocks that points share.\n\n"
+        "DIR becomes a study: points.csv (the points that are kept), front.csv, summary.json, report.html, and copies of the "
+        "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
+        "running it again gives the same bytes.\n\n"
+        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore spec` prints a point's spec.",
     .examples = "mossc explore examples/explore/s24.yaml -o out\n"
                 "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"
                 "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n",

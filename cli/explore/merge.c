@@ -31,10 +31,12 @@ const CliCommand cli_explore_merge = {
     .name = "explore merge",
     .summary = "join the parts of a space",
     .synopsis = "PART... -o DIR [--json]",
-    .about = "Joins the studies that `mossc explore SPACE --shard I/N` made, all N of them in any order. The files are those that one run "
-             "would have made, byte for byte, but for the seconds in summary.json.\n\n"
-             "Parts must have the same space, spec and devices: copy devices/host.yaml of one part into the directories of the others "
-             "before they run, or give it as --device.",
+    .about =
+        "Joins the studies that `mossc explore SPACE --shard I/N` made, all N of them in any order. The files are those that one "
+        "run "
+        "would have made, byte for byte, but for the seconds in summary.json.\n\n"
+        "Parts must have the same space, spec and devices: copy devices/host.yaml of one part into the directories of the others "
+        "before they run, or give it as --device.",
     .examples = "mossc explore merge part1 part2 part3 -o out\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],

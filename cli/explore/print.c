@@ -74,8 +74,8 @@ static void print_table(const ExSpace *space, const Front *front) {
     size_t rows = front->n < MOST_ROWS ? front->n : MOST_ROWS;
     printf("  %10s", "point");
     for (size_t a = 0; a < space->n_axes; a++) printf("  %8s", space->axes[a].name);
-    for (size_t o = 0; o < space->n_objectives; o++) printf("  %*s", (int)strlen(title_of(space->objectives[o].metric)) + 2,
-                                                            title_of(space->objectives[o].metric));
+    for (size_t o = 0; o < space->n_objectives; o++)
+        printf("  %*s", (int)strlen(title_of(space->objectives[o].metric)) + 2, title_of(space->objectives[o].metric));
     putchar('\n');
     for (size_t r = 0; r < rows; r++) {
         size_t i = row_at(front, r);
@@ -89,7 +89,8 @@ static void print_table(const ExSpace *space, const Front *front) {
         for (size_t o = 0; o < space->n_objectives; o++) {
             char number[CLI_NUMBER];
             ExMetric metric = space->objectives[o].metric;
-            printf("  %*s", (int)strlen(title_of(metric)) + 2, metric_text(metric, ex_value(&front->costs[i], metric, front->device), number));
+            printf("  %*s", (int)strlen(title_of(metric)) + 2,
+                   metric_text(metric, ex_value(&front->costs[i], metric, front->device), number));
         }
         putchar('\n');
     }
@@ -184,7 +185,8 @@ void cli_explore_json(const ExStudy *study, const ExResult *result) {
     cJSON_AddNumberToObject(root, "kept", (double)t->kept);
     for (size_t d = 0; d < study->n_devices; d++) {
         cJSON *front = cJSON_AddArrayToObject(fronts, study->devices[d].name);
-        for (size_t i = 0; i < result->n_front[d]; i++) cJSON_AddItemToArray(front, cJSON_CreateNumber((double)result->fronts[d][i]));
+        for (size_t i = 0; i < result->n_front[d]; i++)
+            cJSON_AddItemToArray(front, cJSON_CreateNumber((double)result->fronts[d][i]));
     }
     cJSON_AddNumberToObject(root, "seconds", result->seconds);
     cli_json_print(root);
