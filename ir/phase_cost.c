@@ -160,7 +160,7 @@ static void cost_scan(Counter *c) {
     work(c, IR_OP_mul, I * delta, 0); /* Δ·c */
     work(c, IR_OP_inject, I * N * delta, 0);
     work(c, IR_OP_recur, I * N * moving, 0);
-    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_contract, I * moving, N);
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (mixed) work(c, IR_OP_mix, I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)), chosen);
@@ -188,7 +188,7 @@ static void cost_heads(Counter *c) {
     work(c, IR_OP_mul, I * (k->zoh ? decays : steps) + (k->zoh ? H * decays : 0), 0); /* Δ·x */
     work(c, IR_OP_inject, I * N * (k->zoh || k->dbc_layout != PG_ROWS ? inputs : steps), 0);
     work(c, IR_OP_recur, I * N * moving, 0);
-    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_contract, I * moving, N);
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (experts) work(c, IR_OP_expert_sum, I, (double)k->k);
@@ -287,9 +287,35 @@ static void cost_recur(Counter *c) {
 }
 
 static void cost_contract(Counter *c) {
-    double elements = elements_of(c, c->k->x_layout, c->k->O);
-    work(c, IR_OP_contract, elements, 0);
-    move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
+    double outputs = places(c, c->k->y_layout) * (double)c->k->O;
+    work(c, IR_OP_contract, outputs, (double)c->k->N);
+    move(c, elements_of(c, c->k->x_layout, c->k->O) + outputs);
+}
+
+static void cost_inject_sum(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = elements_of(c, PG_ROWS, k->O), planes = k->x_layout == PG_PLANES ? (double)k->E : 1;
+    work(c, IR_OP_inject_sum, elements, planes);
+    move(c, elements * (1 + k->addend) + c->rows * planes * (double)(k->O + k->groups * k->N));
+}
+
+static void cost_delay(Counter *c) {
+    move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O);
+    move_state(c, c->k->y_layout == PG_PLANES ? (double)c->k->E : 1, 1, false);
+}
+
+static void cost_angle(Counter *c) {
+    const PgKernel *k = c->k;
+    work(c, IR_OP_angle, c->rows * (double)k->O, 0);
+    move(c, c->rows * ((double)k->O + (double)k->heads + (double)k->O / (double)k->heads));
+    move_state(c, 1, 1, false);
+}
+
+static void cost_rotate(Counter *c) {
+    const PgKernel *k = c->k;
+    double turned = (double)(k->heads * k->rope_dim);
+    work(c, IR_OP_rotate, places(c, k->y_layout) * turned, 0);
+    move(c, 2 * places(c, k->y_layout) * (double)k->O + c->rows * turned);
 }
 
 static void cost_conv_each(Counter *c) {
@@ -358,6 +384,10 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_RECUR:
     case PG_CONTRACT:
     case PG_CONV_EACH:
+    case PG_INJECT_SUM:
+    case PG_DELAY:
+    case PG_ANGLE:
+    case PG_ROTATE:
     case PG_KIND_COUNT: return false;
     }
     return false;

@@ -74,10 +74,16 @@ static bool check_tensors(const Verify *v) {
     return true;
 }
 
+/* Planes within runs take the whole of their tensor, once. */
+static bool runs_are_sound(const PgWeight *w) {
+    if (w->run == 0) return pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
+    return w->run > 0 && dim_is_sound(w->run) && w->O % w->run == 0 && w->first == 0 && w->rows == 0 && w->times <= 1;
+}
+
 static bool weight_shape_is_sound(const PgWeight *w) {
     return w->planes >= 1 && dim_is_sound(w->planes) && w->O >= 1 && dim_is_sound(w->O) && w->K >= 1 && dim_is_sound(w->K) &&
            (w->pack != PG_VECTOR || w->K == 1) && dim_is_sound(w->first) && dim_is_sound(w->rows) && dim_is_sound(w->times) &&
-           pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
+           runs_are_sound(w);
 }
 
 /* Everything may lie as floats; panels also in their tensor's dtype. */
@@ -167,7 +173,8 @@ static bool sizes_are_sound(const PgKernel *k) {
                              k->kv_heads,    k->window,
                              k->cap,         k->rope_dim,
                              k->rope_table,  k->start,
-                             k->groups,      k->expert_groups};
+                             k->groups,      k->expert_groups,
+                             k->run};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!dim_is_sound(sizes[i])) return false;
     bool groups = k->expert_groups == 0 ? k->top_groups == 0
@@ -299,6 +306,8 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_SCAN:
     case PG_HEADS:
     case PG_CONV_EACH:
+    case PG_DELAY:
+    case PG_ANGLE:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
     case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:
@@ -313,6 +322,8 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_OUTER:
     case PG_INJECT:
     case PG_CONTRACT:
+    case PG_INJECT_SUM:
+    case PG_ROTATE:
     case PG_KIND_COUNT: return tiles_of_rows(k);
     }
     return tiles_of_rows(k);

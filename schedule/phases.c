@@ -223,7 +223,15 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
-    if (node->op == IR_OP_repeat) k->times = node->attrs[IR_REPEAT_times].i;
+    if (node->op == IR_OP_split) k->start = node->attrs[IR_SPLIT_start].i;
+    if (node->op == IR_OP_repeat) {
+        k->times = node->attrs[IR_REPEAT_times].i;
+        k->run = node->attrs[IR_REPEAT_run].i;
+    }
+    if (node->op == IR_OP_inject_sum) {
+        k->groups = node->attrs[IR_INJECT_SUM_groups].i;
+        k->addend = node->n_operands > 2;
+    }
     if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
     if (node->op == IR_OP_contract) k->groups = node->attrs[IR_CONTRACT_groups].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
@@ -267,7 +275,9 @@ static void op_operands(ScBuilder *b, ScPhaseId p, const IrNode *node) {
 static int64_t op_state_dim(const PgKernel *k, const ScLayout *x, const ScLayout *y) {
     if (k->kind == PG_CONTRACT) return x->N;
     if (k->kind == PG_ELEMENTWISE) return y->N > 1 ? y->N : 0;
-    return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_RECUR ? y->N : 0;
+    return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_INJECT_SUM || k->kind == PG_RECUR
+               ? y->N
+               : 0;
 }
 
 /* Sizes: O the width of the result, K that of the first operand; for routing both are the number of experts. */
@@ -291,12 +301,18 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
 }
 
 static void op_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
-    if (sc_phase(b, p)->kernel.kind == PG_RECUR || sc_phase(b, p)->kernel.kind == PG_CONV_EACH) {
+    const PgKind kind = sc_phase(b, p)->kernel.kind;
+    if (kind == PG_RECUR || kind == PG_CONV_EACH || kind == PG_DELAY || kind == PG_ANGLE) {
         sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
         sc_phase(b, p)->pg.fixed = (uint32_t)pg_panels(sc_phase(b, p)->kernel.O);
         return;
     }
     sc_tile_rows(b, p, y);
+}
+
+static void set_rotation(const ScBuilder *b, PgKernel *k, const IrNode *rotate) {
+    k->heads = rotate->attrs[IR_ROTATE_heads].i;
+    k->rope_dim = 2 * b->layouts[rotate->operands[1]].width / k->heads;
 }
 
 static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
@@ -309,6 +325,8 @@ static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
     op_operands(b, p, node);
     op_attributes(node, &sc_phase(b, p)->kernel);
     if (kind == PG_RECUR) sc_phase(b, p)->kernel.one_a = x->N == 1 && y->N > 1;
+    if (kind == PG_ANGLE) sc_phase(b, p)->kernel.heads = b->layouts[node->operands[1]].width;
+    if (kind == PG_ROTATE) set_rotation(b, &sc_phase(b, p)->kernel, node);
     if (kind == PG_CONV_EACH) sc_phase(b, p)->kernel.taps = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_TAP);
     if ((node->op == IR_OP_recur || node->op == IR_OP_conv_each) && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;
