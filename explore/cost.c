@@ -201,8 +201,8 @@ static double bytes_of(const ExUnit *unit, uint32_t step) {
     return bytes;
 }
 
-static void add_seconds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, double *seconds) {
-    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, &unit->phases[step][i], step_bytes);
+static void add_seconds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, double *seconds) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, rates, &unit->phases[step][i]);
 }
 
 static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
@@ -210,9 +210,10 @@ static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_
     double bytes = bytes_of(&frame->before, step), seconds = 0;
     for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
     bytes += bytes_of(&frame->after, step);
-    add_seconds(model, &frame->before, step, bytes, &seconds);
-    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, block_at(s, b), step, bytes, &seconds);
-    add_seconds(model, &frame->after, step, bytes, &seconds);
+    MsStepRates rates = ms_step_rates(model, bytes);
+    add_seconds(model, &rates, &frame->before, step, &seconds);
+    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, &rates, block_at(s, b), step, &seconds);
+    add_seconds(model, &rates, &frame->after, step, &seconds);
     return seconds;
 }
 
