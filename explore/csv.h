@@ -3,6 +3,8 @@
 #ifndef MOSSC_EXPLORE_CSV_H
 #define MOSSC_EXPLORE_CSV_H
 
+#include <stdio.h>
+
 #include "explore/cost.h"
 
 void ex_csv_header(const ExSpace *space, SuText *out);
@@ -13,5 +15,23 @@ void ex_csv_row(const ExSpace *space, uint64_t index, const uint32_t *choices, c
 void ex_node_text(const FeNode *node, SuText *out);
 /* A number as short as it reads back the same; nothing where it is not known. */
 void ex_csv_number(double value, SuText *out);
+
+/* ---- reading */
+
+/* A row of a file, without its line feed. {0} is empty; su_free(row.text). */
+typedef struct ExCsvRow {
+    char *text;
+    size_t size, capacity;
+    uint64_t index;
+} ExCsvRow;
+
+/* The next row; quoted fields may have line feeds. false: there is none, or an error (ferror). Without memory it ends the guard. */
+bool ex_csv_next(FILE *file, ExCsvRow *row);
+bool ex_csv_is_of(const ExSpace *space, const ExCsvRow *row, const char *device);
+/* NaN: not known. */
+double ex_csv_metric(const ExSpace *space, const ExCsvRow *row, ExMetric metric);
+/* Gives every row of a device to `take`, until it returns false. false: the reason is in diags. */
+bool ex_csv_read(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
+                 void *context, SuDiags *diags);
 
 #endif

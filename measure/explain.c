@@ -108,7 +108,10 @@ MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode
         for (uint32_t i = first; i < end; i++) {
             MsLine *line = find_line(part, &step->phases[i]);
             PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
-            add_cost(line ? line : new_line(&x, part, &step->phases[i], arena), &cost);
+            if (!line) line = new_line(&x, part, &step->phases[i], arena);
+            add_cost(line, &cost);
+            line->phase = i;
+            line->stages += i == 0 || step->phases[i - 1].stage != step->phases[i].stage;
             add_cost(&part->sum, &cost);
             add_cost(&x.total, &cost);
         }
