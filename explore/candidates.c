@@ -77,8 +77,8 @@ static bool take_point(void *context, const ExCsvRow *row) {
 }
 
 static bool read_file(Search *s, const char *name, bool (*take)(void *, const ExCsvRow *)) {
-    return ex_csv_read(&s->study->space, su_printf(s->arena, "%s/%s", s->study->directory, name), s->study->devices[s->device].name, take,
-                       s, s->diags);
+    return ex_csv_read(&s->study->space, su_printf(s->arena, "%s/%s", s->study->directory, name), s->study->devices[s->device].name,
+                       take, s, s->diags);
 }
 
 /* Kept points in an order that fills the space. */

@@ -128,7 +128,8 @@ static bool is_in(const char *path, const char *key) {
 
 /* Keys that no block knows of. */
 static bool is_of_no_block(const char *path) {
-    static const char *const keys[] = {"vocab_size", "tie_embeddings", "embedding_scale", "logit_scale", "final_norm", "tokenizer", "name"};
+    static const char *const keys[] = {"vocab_size", "tie_embeddings", "embedding_scale", "logit_scale", "final_norm", "tokenizer",
+                                       "name"};
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         if (is_in(path, keys[k])) return true;
     return false;

@@ -127,7 +127,8 @@ static bool write_line(Session *s, const char *path, cJSON *line) {
     int error = errno;
     cJSON_free(text);
     if (ok) return true;
-    if (begin >= 0 && ftruncate(s->lines, begin) != 0) su_note(s->diags, su_file_span(s->diags, path), NULL, "its last line is cut");
+    if (begin >= 0 && ftruncate(s->lines, begin) != 0)
+        su_note(s->diags, su_file_span(s->diags, path), NULL, "its last line is cut");
     errno = error;
     return fail(s, path, "cannot write a measurement");
 }
@@ -299,14 +300,16 @@ static bool measure_unguarded(Session *s) {
     const char *path = path_of(s, "measurements.jsonl");
     uint64_t *points;
     size_t n;
-    if (!ex_candidates(s->study, (size_t)(s->device - s->study->devices), s->options, &s->arena, &points, &n, s->diags)) return false;
+    if (!ex_candidates(s->study, (size_t)(s->device - s->study->devices), s->options, &s->arena, &points, &n, s->diags))
+        return false;
     if (!take_lock(s)) return false;
     s->lines = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (s->lines < 0) return fail(s, path, "cannot open");
     return read_lines(s, path) && measure_all(s, path, points, n);
 }
 
-bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed, SuDiags *diags) {
+bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed,
+                SuDiags *diags) {
     Session s = {.study = study, .device = &study->devices[device], .options = options, .diags = diags, .arena = SU_ARENA_FREE};
     s.lines = s.lock = -1;
     SuGuard guard;

@@ -19,16 +19,17 @@ typedef struct ExMeasureOptions {
     uint64_t points; /* of the study, those that were measured before included */
     int64_t rounds;  /* of which the fastest counts */
     bool spread;     /* over the whole space, in place of the front and what is near it */
-    double near;     /* a point is near the front when, in every objective, it is at most so much worse (0.1: a tenth) than one of it */
+    double near; /* a point is near the front when, in every objective, it is at most so much worse (0.1: a tenth) than one of it */
     DrProgress progress;
 } ExMeasureOptions;
 
 /* Measures on `device` of the study, which must be this machine. Stops early, with the reason, only where it cannot go on at all; points
  * that fail are lines. *out_measured, *out_failed: lines of both kinds there are in the end. */
-bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed, SuDiags *diags);
+bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed,
+                SuDiags *diags);
 
 /* Points to measure, the most interesting first (candidates.c); in `arena`. Needs points.csv and front.csv. */
-bool ex_candidates(ExStudy *study, size_t device, const ExMeasureOptions *options, SuArena *arena, uint64_t **out_points, size_t *out_count,
-                   SuDiags *diags);
+bool ex_candidates(ExStudy *study, size_t device, const ExMeasureOptions *options, SuArena *arena, uint64_t **out_points,
+                   size_t *out_count, SuDiags *diags);
 
 #endif

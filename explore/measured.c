@@ -92,7 +92,8 @@ static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Poi
     ex_choices(space, point->index, choices);
     if (point->index >= space->n_indices || ex_point(space, choices, values, derived, &why, &where) != EX_POINT ||
         ex_cost(scratch, choices, derived, &cost, &why) != EX_COSTED || !ex_hash(scratch, hash))
-        return su_error(diags, su_file_span(diags, study->directory), NULL, "measurements.jsonl has a point that the space does not have");
+        return su_error(diags, su_file_span(diags, study->directory), NULL,
+                        "measurements.jsonl has a point that the space does not have");
     put_times(&space->workload, point, cost.on_device[device]);
     ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, out);
     return true;

@@ -8,7 +8,8 @@
 
 /* Gives every line of measurements.jsonl, failed ones too, to `take`, until it returns false; a file that is not there has none, and an
  * unfinished last line is passed over. false: the reason is in diags. */
-bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context, SuDiags *diags);
+bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
+                      SuDiags *diags);
 
 /* The number of a line, or of a map in it; NaN where there is none. */
 double ex_measured_number(const cJSON *object, const char *name);

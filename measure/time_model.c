@@ -115,8 +115,8 @@ bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, Su
         out->panel_gflop_s = rates->panel_gflop_s * scale;
         out->exp_g_s = rates->exp_g_s * scale;
         out->cache_gb_s = rates->cache_gb_s;
-        if (rates->phase_us > 0) out->phase_us = rates->phase_us;
-        if (rates->stage_us > 0) out->stage_us = rates->stage_us;
+        if (!isnan(rates->phase_us)) out->phase_us = rates->phase_us;
+        if (!isnan(rates->stage_us)) out->stage_us = rates->stage_us;
         if (scale < 1) out->threads = threads;
     } else {
         out->threads = threads && threads < cores ? threads : cores;

@@ -125,7 +125,8 @@ static const CliOption table[] = {
                  "only the I-th of N parts of the points; `mossc explore merge` joins them"),
     CLI_ROW_INT(ExploreOptions, measure, "measure", 0, "M", 1, 1000000,
                 "then compile and run M points on this machine, those of the front and near it first; run again, it goes on"),
-    CLI_ROW_INT(ExploreOptions, rounds, "rounds", 0, "R", 1, 1000, "with --measure: rounds of which the fastest counts (default 5)"),
+    CLI_ROW_INT(ExploreOptions, rounds, "rounds", 0, "R", 1, 1000,
+                "with --measure: rounds of which the fastest counts (default 5)"),
     CLI_ROW_FLAG(ExploreOptions, spread, "spread", "with --measure: points all over the space, as calibration wants them"),
     CLI_ROW_FLAG(ExploreOptions, all_points, "all-points", "write also points that are excluded, invalid or over budget"),
     CLI_OPTION_THREADS(ExploreOptions),
@@ -135,7 +136,7 @@ static const CliOption table[] = {
 
 /* ---------------------------------------------------------------------------------------------- the parts */
 
-static const CliCommand *const parts[] = {&cli_explore_merge, &cli_explore_spec};
+static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec};
 enum { N_PARTS = sizeof parts / sizeof parts[0] };
 
 /* "mossc explore spec …" is a command of its own. */
@@ -160,7 +161,8 @@ const CliCommand cli_explore = {
         "DIR becomes a study: points.csv (the points that are kept), front.csv, summary.json, report.html, and copies of the "
         "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
         "running it again gives the same bytes.\n\n"
-        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore spec` prints a point's spec.",
+        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore calibrate` fits a device to "
+        "measurements, `mossc explore spec` prints a point's spec.",
     .examples = "mossc explore examples/explore/s24.yaml -o out\n"
                 "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"
                 "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n",
