@@ -7,7 +7,7 @@
 
 /* Whoever adds a field to one of these prints it below; then the size here. */
 _Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 424 && sizeof(PgTensor) == 48 &&
-                   sizeof(PgWeight) == 80 && sizeof(PgState) == 24 && sizeof(PgRope) == 96,
+                   sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 96,
                "every field of a table is printed");
 
 /* A C string: three octal digits for whatever is not plain. */
@@ -79,8 +79,8 @@ static void print_weights(const PgProgram *program, SuText *out) {
         su_text_add(
             out,
             "    {.tensor = %u, .pack = %u, .dtype = %u, .negexp = %u, .planes = %" PRId64 ", .O = %" PRId64 ", .K = %" PRId64
-            ", .first = %" PRId64 ", .rows = %" PRId64 ", .times = %" PRId64 ", .offset = %" PRIu64 ", .bytes = %" PRIu64 "},\n",
-            w->tensor, w->pack, w->dtype, w->negexp, w->planes, w->O, w->K, w->first, w->rows, w->times, w->offset, w->bytes);
+            ", .first = %" PRId64 ", .rows = %" PRId64 ", .times = %" PRId64 ", .run = %" PRId64 ", .offset = %" PRIu64 ", .bytes = %" PRIu64 "},\n",
+            w->tensor, w->pack, w->dtype, w->negexp, w->planes, w->O, w->K, w->first, w->rows, w->times, w->run, w->offset, w->bytes);
     }
     end_table(out);
 }

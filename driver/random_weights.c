@@ -63,7 +63,7 @@ static void fill(const FeTensor *like, uint64_t n, uint64_t *random, float *out)
         for (uint64_t i = 0; i < n; i++) out[i] = 0.02f * 1.7320508f * bound * uniform(random);
         return;
     case FE_INIT_ONES:
-        for (uint64_t i = 0; i < n; i++) out[i] = 1.0f;
+        for (uint64_t i = 0; i < n; i++) out[i] = bound;
         return;
     case FE_INIT_ZEROS: return; /* as the arena gave them */
     case FE_INIT_DT_BIAS:       /* log d for time steps d from 0.001 to 0.1, near enough to softplus^-1 */

@@ -101,6 +101,7 @@ IrValueId fe_op3(FeLower *l, IrOp op, IrValueId x, IrValueId y, IrValueId z);
 IrValueId fe_inject(FeLower *l, IrValueId v, IrValueId B, int64_t groups);
 IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups);
 IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times);
+IrValueId fe_repeat_runs(FeLower *l, IrValueId x, int64_t run, int64_t times);
 IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count);
 IrValueId fe_slice(FeLower *l, IrValueId x, int64_t start, int64_t count);
 /* The weight `part` ("x_proj.weight") of the block in hand, or a tensor outside the blocks by its whole name. */
@@ -111,6 +112,7 @@ IrValueId fe_activation(FeLower *l, FeActivation kind, IrValueId x);
 bool fe_is_gated(FeActivation kind);
 /* Every one of `runs` equal runs of x by itself; w is as long as x, or as a run. */
 IrValueId fe_rms_norm(FeLower *l, double eps, int64_t runs, IrValueId w, IrValueId x);
+IrValueId fe_scale(FeLower *l, IrValueId x, double factor);
 IrValueId fe_clamp(FeLower *l, double low, double high, IrValueId x); /* high may be DBL_MAX: no limit */
 IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x);
 /* W x (+ b) with one matrix; x may have planes. */

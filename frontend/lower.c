@@ -77,10 +77,12 @@ IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups)
     return ir_op1_attrs(&l->b, IR_OP_contract, states, C, IR_NONE, (IrAttr[]){[IR_CONTRACT_groups] = {.i = groups}});
 }
 
-IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) {
+IrValueId fe_repeat_runs(FeLower *l, IrValueId x, int64_t run, int64_t times) {
     if (times == 1) return x;
-    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}});
+    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}, [IR_REPEAT_run] = {.i = run}});
 }
+
+IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) { return fe_repeat_runs(l, x, 1, times); }
 
 IrValueId fe_take(FeLower *l, IrValueId w, int64_t dim, int64_t start, int64_t count) {
     return ir_op1_attrs(&l->b, IR_OP_take, w, IR_NONE, IR_NONE,
@@ -108,6 +110,11 @@ bool fe_is_gated(FeActivation kind) {
 IrValueId fe_rms_norm(FeLower *l, double eps, int64_t runs, IrValueId w, IrValueId x) {
     return ir_op1_attrs(&l->b, IR_OP_rms_norm, x, w, IR_NONE,
                         (IrAttr[]){[IR_RMS_NORM_eps] = {.f = eps}, [IR_RMS_NORM_runs] = {.i = runs}});
+}
+
+IrValueId fe_scale(FeLower *l, IrValueId x, double factor) {
+    IrAttr attr = {.f = factor};
+    return factor == 1.0 ? x : ir_op1_attrs(&l->b, IR_OP_scale, x, IR_NONE, IR_NONE, &attr);
 }
 
 IrValueId fe_clamp(FeLower *l, double low, double high, IrValueId x) {
@@ -192,19 +199,14 @@ FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {
 
 /* ---------------------------------------------------------------------------------------------- model */
 
-static IrValueId scaled(FeLower *l, IrValueId x, double factor) {
-    IrAttr attr = {.f = factor};
-    return factor == 1.0 ? x : ir_op1_attrs(&l->b, IR_OP_scale, x, IR_NONE, IR_NONE, &attr);
-}
-
 /* output_scale · out_norm(f(input_scale · u)) */
 static IrValueId lower_parts(FeLower *l, const FeBlock *block, IrValueId u) {
-    u = scaled(l, u, block->input_scale);
+    u = fe_scale(l, u, block->input_scale);
     l->share = block->share;
     IrValueId y = fe_kind_row(block->kind)->kind->lower(l, block, u);
     l->share = NULL;
     if (block->out_norm) y = fe_norm(l, (FeNorm){FE_NORM_RMS, l->spec->norm.eps}, "out_norm", y);
-    return scaled(l, y, block->output_scale);
+    return fe_scale(l, y, block->output_scale);
 }
 
 /* The branches' sum, in order: each sees the same u. */
@@ -246,6 +248,6 @@ IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
     l.b.span = spec->span;
     IrValueId u = fe_norm(&l, spec->final_norm, "final_norm", x);
     IrValueId logits = fe_op2(&l, IR_OP_linear, u, fe_weight(&l, spec->tie_embeddings ? "embed.weight" : "head.weight"));
-    l.b.graph->logits = scaled(&l, logits, spec->logit_scale);
+    l.b.graph->logits = fe_scale(&l, logits, spec->logit_scale);
     return l.b.graph;
 }

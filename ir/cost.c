@@ -29,6 +29,9 @@ static double elements(const Count *c, const IrType *t) {
 static double of_result(const Count *c) { return elements(c, result(c)); }
 static double of_first(const Count *c) { return elements(c, operand(c, 0)); }
 
+/* Planes of a value of rows, 1 where it has none. */
+static double planes(const Count *c, int i) { return operand(c, i)->rank == 3 ? dim(operand(c, i), 1) : 1; }
+
 /* Held experts do not move, though a naive graph keeps them among its planes. */
 static double moving(const Count *c) {
     double share = c->node->n_operands == 4 ? last(operand(c, 3)) / dim(operand(c, 2), 0) : 1;
@@ -39,6 +42,9 @@ static double moving(const Count *c) {
 static double turned(const Count *c) {
     return of_result(c) / (double)c->node->attrs[IR_ROPE_head_dim].i * (double)c->node->attrs[IR_ROPE_dim].i;
 }
+
+/* Two components of each row for every angle, in each plane. */
+static double rotated(const Count *c) { return 2 * elements(c, operand(c, 1)) * planes(c, 0); }
 
 /* A pass for each of the chosen, and one for the groups. */
 static double select_passes(const Count *c) {
@@ -99,7 +105,8 @@ static double weight_bytes(const Count *c) {
     double bytes = 0;
     for (int i = 0; i < c->node->n_operands; i++) {
         const IrValue *value = &c->g->values[c->node->operands[i]];
-        const IrType *read = c->node->op == IR_OP_take ? result(c) : &value->type; /* its readers read no weight */
+        const IrType *read =
+            c->node->op == IR_OP_take || c->node->op == IR_OP_transpose ? result(c) : &value->type; /* its readers read no weight */
         if (value->kind == IR_WEIGHT) bytes += elements(c, read) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
     }
     return bytes;

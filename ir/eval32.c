@@ -13,6 +13,7 @@
 #define R_SQRT(x) sqrtf(x)
 #define R_EXP(x) vm_exp(x)
 #define R_CUT(x) vm_cut(x)
+#define R_WRAP(x) vm_wrap(x)
 #define R_COS(x) su_dcos(x)
 #define R_SIN(x) su_dsin(x)
 #define R_POW(x, y) su_dpow((x), (y))

@@ -16,6 +16,7 @@
 #define R_SQRT(x) sqrt(x)
 #define R_EXP(x) exp(x)
 #define R_CUT(x) (x)
+#define R_WRAP(x) remainder((x), 2 * M_PI)
 #define R_COS(x) cos(x)
 #define R_SIN(x) sin(x)
 #define R_POW(x, y) pow((x), (y))

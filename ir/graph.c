@@ -82,10 +82,11 @@ IrValueId ir_weight_behind(const IrGraph *g, IrValueId value, int64_t *out_first
     if (value == IR_NONE) return IR_NONE;
     const IrValue *v = &g->values[value];
     if (v->kind == IR_WEIGHT) return value;
-    if (v->kind != IR_RESULT || g->nodes[v->node].op != IR_OP_take) return IR_NONE;
-    const IrNode *take = &g->nodes[v->node];
-    *out_first = take->attrs[IR_TAKE_start].i;
-    return g->values[take->operands[0]].kind == IR_WEIGHT ? take->operands[0] : IR_NONE;
+    if (v->kind != IR_RESULT) return IR_NONE;
+    const IrNode *of = &g->nodes[v->node];
+    if (of->op != IR_OP_take && of->op != IR_OP_transpose) return IR_NONE;
+    if (of->op == IR_OP_take) *out_first = of->attrs[IR_TAKE_start].i;
+    return g->values[of->operands[0]].kind == IR_WEIGHT ? of->operands[0] : IR_NONE;
 }
 
 IrValueId ir_state(IrGraph *g, const char *name, IrType type) {

@@ -173,7 +173,7 @@ IrGraph *ir_graph_new(SuArena *arena, const char *name);
 int64_t ir_vocab_size(const IrGraph *g);
 int64_t ir_model_width(const IrGraph *g);
 IrValueId ir_weight(IrGraph *g, const char *tensor, IrType type, IrTransform transform); /* one value per (tensor, transform) */
-/* The weight that a value is, or is a part of (take); IR_NONE for others. *out_first: where the part begins among the channels. */
+/* The weight that a value is, or is a part (take) or the planes of (transpose); IR_NONE for others. *out_first: where the part begins among the channels. */
 IrValueId ir_weight_behind(const IrGraph *g, IrValueId value, int64_t *out_first);
 IrValueId ir_state(IrGraph *g, const char *name, IrType type);
 IrType ir_type(IrDtype dtype, int rank, ...); /* dims as int64_t */

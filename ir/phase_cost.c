@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "ir/program_operands.h"
 #include "ir/work.h"
 
 enum { F32_BYTES = 4 };
@@ -159,7 +160,7 @@ static void cost_scan(Counter *c) {
     work(c, IR_OP_mul, I * delta, 0); /* Δ·c */
     work(c, IR_OP_inject, I * N * delta, 0);
     work(c, IR_OP_recur, I * N * moving, 0);
-    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_contract, I * moving, N);
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (mixed) work(c, IR_OP_mix, I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)), chosen);
@@ -187,7 +188,7 @@ static void cost_heads(Counter *c) {
     work(c, IR_OP_mul, I * (k->zoh ? decays : steps) + (k->zoh ? H * decays : 0), 0); /* Δ·x */
     work(c, IR_OP_inject, I * N * (k->zoh || k->dbc_layout != PG_ROWS ? inputs : steps), 0);
     work(c, IR_OP_recur, I * N * moving, 0);
-    work(c, IR_OP_contract, I * N * moving, 0);
+    work(c, IR_OP_contract, I * moving, N);
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (experts) work(c, IR_OP_expert_sum, I, (double)k->k);
@@ -286,9 +287,35 @@ static void cost_recur(Counter *c) {
 }
 
 static void cost_contract(Counter *c) {
-    double elements = elements_of(c, c->k->x_layout, c->k->O);
-    work(c, IR_OP_contract, elements, 0);
-    move(c, elements + places(c, c->k->y_layout) * (double)c->k->O);
+    double outputs = places(c, c->k->y_layout) * (double)c->k->O;
+    work(c, IR_OP_contract, outputs, (double)c->k->N);
+    move(c, elements_of(c, c->k->x_layout, c->k->O) + outputs);
+}
+
+static void cost_inject_sum(Counter *c) {
+    const PgKernel *k = c->k;
+    double elements = elements_of(c, PG_ROWS, k->O), planes = k->x_layout == PG_PLANES ? (double)k->E : 1;
+    work(c, IR_OP_inject_sum, elements, planes);
+    move(c, elements * (1 + k->addend) + c->rows * planes * (double)(k->O + k->groups * k->N));
+}
+
+static void cost_delay(Counter *c) {
+    move(c, 2 * places(c, c->k->y_layout) * (double)c->k->O);
+    move_state(c, c->k->y_layout == PG_PLANES ? (double)c->k->E : 1, 1, false);
+}
+
+static void cost_angle(Counter *c) {
+    const PgKernel *k = c->k;
+    work(c, IR_OP_angle, c->rows * (double)k->O, 0);
+    move(c, c->rows * ((double)k->O + (double)k->heads + (double)k->O / (double)k->heads));
+    move_state(c, 1, 1, false);
+}
+
+static void cost_rotate(Counter *c) {
+    const PgKernel *k = c->k;
+    double turned = (double)(k->heads * k->rope_dim);
+    work(c, IR_OP_rotate, places(c, k->y_layout) * turned, 0);
+    move(c, 2 * places(c, k->y_layout) * (double)k->O + c->rows * turned);
 }
 
 static void cost_conv_each(Counter *c) {
@@ -319,6 +346,17 @@ const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand
     return low < program->n_weights && program->weights[low].offset == operand->fixed ? &program->weights[low] : NULL;
 }
 
+static bool continues(const PgWeight *w, const PgWeight *next) {
+    return w->planes == 1 && next->planes == 1 && w->O % PG_LANES == 0 && next->K == w->K && next->pack == w->pack &&
+           next->dtype == w->dtype && next->offset == w->offset + w->bytes;
+}
+
+uint32_t pg_operand_weights(const PgProgram *program, const PgWeight *first, int64_t O) {
+    const PgWeight *end = program->weights + program->n_weights, *w = first;
+    for (O -= w->O; O > 0 && w + 1 < end && continues(w, w + 1); w++) O -= w[1].O;
+    return O == 0 ? (uint32_t)(w - first) + 1 : 0;
+}
+
 /* Whether the kernel reads only the chosen planes of a weight that has one for every expert. */
 static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
@@ -346,6 +384,10 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_RECUR:
     case PG_CONTRACT:
     case PG_CONV_EACH:
+    case PG_INJECT_SUM:
+    case PG_DELAY:
+    case PG_ANGLE:
+    case PG_ROTATE:
     case PG_KIND_COUNT: return false;
     }
     return false;
@@ -357,15 +399,23 @@ static double share_read(const Counter *c, const PgWeight *weight) {
     return reads_chosen(c->k, weight) ? pg_distinct(c->k->E, c->k->k, c->rows) / (double)c->k->E : 1;
 }
 
+/* The weight, and those behind it that belong to the same operand of O outputs. */
+static void read_weights(Counter *c, const PgWeight *weight, int64_t O) {
+    uint32_t n = weight->O < O ? pg_operand_weights(c->program, weight, O) : 1;
+    for (uint32_t i = 0; i < n; i++) c->cost.weight_bytes += (double)weight[i].bytes * share_read(c, &weight[i]);
+}
+
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
     c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
-    for (int i = 0; i < PG_MAX_OPERANDS; i++) {
-        const PgWeight *weight = pg_operand_weight(program, &phase->operands[i]);
-        if (weight) c.cost.weight_bytes += (double)weight->bytes * share_read(&c, weight);
+    PgOperand operands[PG_OPERAND_ROWS];
+    int n = pg_operands(k, operands);
+    for (int i = 0; i < n; i++) {
+        const PgWeight *weight = pg_operand_weight(program, &phase->operands[operands[i].slot]);
+        if (weight && operands[i].need != PG_MUST_NOT) read_weights(&c, weight, operands[i].O);
     }
     return c.cost;
 }

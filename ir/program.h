@@ -116,7 +116,7 @@ enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum {
     PG_LINEAR_X,
-    PG_LINEAR_W,
+    PG_LINEAR_W, /* in PG_ROW, like all but X and norm: perhaps several, one behind the other (pg_operand_weights) */
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
     PG_LINEAR_BIAS2,
@@ -269,7 +269,8 @@ typedef struct PgWeight {
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
     int64_t first, rows;  /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
     int64_t times;        /* each of them stands this often, one behind the other; 0: once */
-    uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
+    int64_t run;          /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
+    uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else and right behind panels */
 } PgWeight;
 
 /* Bytes that a packed form takes. */
@@ -277,6 +278,8 @@ uint64_t pg_weight_bytes(const PgWeight *weight);
 /* Rows of its tensor in each plane; the row that output `o` of a plane is packed from. */
 static inline int64_t pg_weight_rows(const PgWeight *w) { return w->rows > 0 ? w->rows : w->O; }
 static inline uint64_t pg_weight_row(const PgWeight *w, uint64_t plane, uint64_t o) {
+    const uint64_t run = (uint64_t)w->run;
+    if (run > 0) return (o / run * (uint64_t)w->planes + plane) * run + o % run;
     return plane * (uint64_t)pg_weight_rows(w) + (uint64_t)w->first + o / (uint64_t)(w->times > 0 ? w->times : 1);
 }
 
@@ -294,6 +297,11 @@ typedef struct PgRope {
     int64_t original;
     PgRef table[PG_MODES];
 } PgRope;
+
+/* Whether two share a table. */
+bool pg_same_angles(const PgRope *a, const PgRope *b);
+/* Of a row of its table, padding included. */
+uint64_t pg_rope_bytes(const PgRope *rope);
 
 typedef struct PgProgram {
     const char *name;

@@ -74,10 +74,16 @@ static bool check_tensors(const Verify *v) {
     return true;
 }
 
+/* Planes within runs take the whole of their tensor, once. */
+static bool runs_are_sound(const PgWeight *w) {
+    if (w->run == 0) return pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
+    return w->run > 0 && dim_is_sound(w->run) && w->O % w->run == 0 && w->first == 0 && w->rows == 0 && w->times <= 1;
+}
+
 static bool weight_shape_is_sound(const PgWeight *w) {
     return w->planes >= 1 && dim_is_sound(w->planes) && w->O >= 1 && dim_is_sound(w->O) && w->K >= 1 && dim_is_sound(w->K) &&
            (w->pack != PG_VECTOR || w->K == 1) && dim_is_sound(w->first) && dim_is_sound(w->rows) && dim_is_sound(w->times) &&
-           pg_weight_row(w, 0, (uint64_t)w->O - 1) < (uint64_t)pg_weight_rows(w);
+           runs_are_sound(w);
 }
 
 /* Everything may lie as floats; panels also in their tensor's dtype. */
@@ -99,7 +105,8 @@ static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
         return bad(v, "weight %u (%s) has another number of elements than its tensor", i, name);
     if (w->bytes != pg_weight_bytes(w))
         return bad(v, "weight %u (%s) has %" PRIu64 " bytes, expected %" PRIu64, i, name, w->bytes, pg_weight_bytes(w));
-    uint64_t align = w->pack == PG_PANELS ? PANEL_ALIGN : ALIGN;
+    bool behind = i > 0 && p->weights[i - 1].pack == PG_PANELS && w->offset == end; /* of linear layers in one phase */
+    uint64_t align = w->pack == PG_PANELS && !behind ? PANEL_ALIGN : ALIGN;
     if (w->offset % align != 0) return bad(v, "weight %u (%s) is not at a multiple of %" PRIu64, i, name, align);
     if (w->offset < end) return bad(v, "weight %u (%s) overlaps the one before it", i, name);
     if (w->offset > p->weight_bytes || w->bytes > p->weight_bytes - w->offset)
@@ -166,7 +173,8 @@ static bool sizes_are_sound(const PgKernel *k) {
                              k->kv_heads,    k->window,
                              k->cap,         k->rope_dim,
                              k->rope_table,  k->start,
-                             k->groups,      k->expert_groups};
+                             k->groups,      k->expert_groups,
+                             k->run};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!dim_is_sound(sizes[i])) return false;
     bool groups = k->expert_groups == 0 ? k->top_groups == 0
@@ -298,6 +306,8 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_SCAN:
     case PG_HEADS:
     case PG_CONV_EACH:
+    case PG_DELAY:
+    case PG_ANGLE:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
     case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:
@@ -312,6 +322,8 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_OUTER:
     case PG_INJECT:
     case PG_CONTRACT:
+    case PG_INJECT_SUM:
+    case PG_ROTATE:
     case PG_KIND_COUNT: return tiles_of_rows(k);
     }
     return tiles_of_rows(k);
@@ -377,17 +389,23 @@ static bool fits_arena(const Verify *v, PgMode mode, const PgRef *ref, const PgO
     return true;
 }
 
-static bool fits_weight(const PgWeight *w, const PgOperand *o, const PgKernel *k) {
-    if (w == NULL || w->planes != o->planes || w->O != o->O || w->K != o->K) return false;
+static bool fits_weight(const PgProgram *p, const PgWeight *w, const PgOperand *o, const PgKernel *k) {
+    if (w == NULL || w->planes != o->planes || w->K != o->K) return false;
+    if (w->O != o->O && (k->kind != PG_LINEAR || pg_operand_weights(p, w, o->O) == 0)) return false;
     if (o->form == PG_FORM_PANELS) return w->pack == PG_PANELS && w->dtype == (uint32_t)k->dtype;
     if (o->form == PG_FORM_MIXED) return w->pack == PG_VECTOR || w->pack == PG_CHANNELS;
     return w->pack == (o->form == PG_FORM_VECTOR ? PG_VECTOR : PG_CHANNELS);
 }
 
-static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o) {
-    for (uint32_t i = 0; i < v->program->n_states; i++)
-        if (v->program->states[i].offset == ref->fixed) return o->fixed <= v->program->states[i].bytes;
-    return false;
+/* It is one state, or of a linear's several histories that lie one behind the other. */
+static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o, const PgKernel *k) {
+    const PgState *states = v->program->states;
+    uint32_t i = 0, n = v->program->n_states;
+    while (i < n && states[i].offset != ref->fixed) i++;
+    if (i == n) return false;
+    uint64_t end = states[i].offset + states[i].bytes;
+    while (k->kind == PG_LINEAR && ++i < n && states[i].offset == end && end - ref->fixed < o->fixed) end += states[i].bytes;
+    return o->fixed <= end - ref->fixed;
 }
 
 static PgSpace space_of(PgForm form) {
@@ -411,12 +429,12 @@ static bool check_form(const Verify *v, PgMode mode, const PgPhase *p, const PgO
     switch (space_of(o->form)) {
     case PG_ARENA: return fits_arena(v, mode, ref, o) ? true : bad_phase(v, mode, p, "operand %s ends beyond the arena", o->name);
     case PG_WEIGHTS:
-        return fits_weight(pg_operand_weight(v->program, ref), o, kernel_of(v, p))
+        return fits_weight(v->program, pg_operand_weight(v->program, ref), o, kernel_of(v, p))
                    ? true
                    : bad_phase(v, mode, p, "operand %s is not a weight of the shape, pack and dtype that the kernel reads",
                                o->name);
     case PG_STATE:
-        return fits_state(v, ref, o)
+        return fits_state(v, ref, o, kernel_of(v, p))
                    ? true
                    : bad_phase(v, mode, p, "operand %s is not a state of the size that the kernel keeps", o->name);
     case PG_NOWHERE: break;
@@ -515,6 +533,14 @@ static bool is_rope_table(const Verify *v, PgMode mode, const PgRef *ref) {
     return false;
 }
 
+/* Whether what is read is what was written, or the first part of it; for one row also another part, of linear layers in one phase. */
+static bool is_part(PgMode mode, const Touched *read, const Touched *write) {
+    uint64_t skipped = read->ref->fixed - write->ref->fixed;
+    bool begins = same_ref(read->ref, write->ref) || (mode == PG_ROW && read->ref->fixed > write->ref->fixed);
+    return begins && read->operand.per_row + (mode == PG_ROW ? skipped : 0) <= write->operand.per_row &&
+           read->operand.fixed <= write->operand.fixed;
+}
+
 /* The last write of an earlier stage into what phase i reads must be all of it. */
 static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched *read) {
     const PgStep *step = &v->program->steps[mode];
@@ -526,9 +552,7 @@ static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched
         for (int w = 0; w < n; w++) {
             const Touched *write = &writes[w];
             if (write->operand.access == PG_READ || !overlap(v, mode, read, write)) continue;
-            bool whole = same_ref(read->ref, write->ref) && read->operand.per_row <= write->operand.per_row &&
-                         read->operand.fixed <= write->operand.fixed;
-            if (whole && read->operand.form == write->operand.form) return true;
+            if (is_part(mode, read, write) && read->operand.form == write->operand.form) return true;
             return bad_phase(v, mode, p, "it reads %s where phase %s wrote something else", read->operand.name,
                              step->phases[j].name);
         }

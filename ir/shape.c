@@ -124,11 +124,32 @@ static const char *shape_slice(Rule *r) {
     return NULL;
 }
 
+static const char *shape_split(Rule *r) {
+    const IrType *x = r->in[0];
+    int64_t start = r->attrs[IR_SPLIT_start].i, count = r->attrs[IR_SPLIT_count].i, planes = r->attrs[IR_SPLIT_planes].i;
+    NEED(rows(x, 2), "x must be f32[rows,K]");
+    NEED(start >= 0 && start < last(x) && count >= 1 && planes >= 1 && planes <= (last(x) - start) / count,
+         "the planes reach past x");
+    r->out[0] = f32_of("rec", planes, count, 0);
+    return NULL;
+}
+
+static const char *shape_transpose(Rule *r) {
+    const IrType *w = r->in[0];
+    NEED(constant(w, 3) && w->dim[0] <= INT32_MAX / w->dim[2], "w must be a weight [H,P,J]");
+    const int64_t whole = w->dim[0] * w->dim[2];
+    r->out[0] = w->dim[1] == 1 ? (IrType){.dtype = w->dtype, .rank = 1, .dim = {whole}}
+                               : (IrType){.dtype = w->dtype, .rank = 2, .dim = {w->dim[1], whole}};
+    set_roles(r->out, w->dim[1] == 1 ? "c" : "ec");
+    return NULL;
+}
+
 static const char *shape_repeat(Rule *r) {
     const IrType *x = r->in[0];
-    int64_t times = r->attrs[IR_REPEAT_times].i;
+    int64_t times = r->attrs[IR_REPEAT_times].i, run = r->attrs[IR_REPEAT_run].i;
     NEED(rows_or_planes(x, 2), "x must be f32[rows,H] or f32[rows,P,H]");
     NEED(times >= 1 && times <= INT32_MAX && last(x) <= INT32_MAX / times, "times must be at least 1");
+    NEED(run >= 1 && last(x) % run == 0, "run must divide H");
     r->out[0] = *x;
     r->out[0].dim[x->rank - 1] = last(x) * times;
     return NULL;
@@ -370,6 +391,17 @@ static const char *shape_inject(Rule *r) {
     return NULL;
 }
 
+static const char *shape_inject_sum(Rule *r) {
+    const IrType *v = r->in[0], *B = r->in[1], *addend = r->in[2];
+    int64_t groups = r->attrs[IR_INJECT_SUM_groups].i;
+    NEED(rows_or_planes(v, 2) && rows_or_planes(B, 2) && v->rank == B->rank && (v->rank == 2 || v->dim[1] == B->dim[1]),
+         "v and B must be f32[rows,I] and f32[rows,G*N], or both with P");
+    NEED(groups >= 1 && last(v) % groups == 0 && last(B) % groups == 0, "groups must divide the channels of v and the width of B");
+    r->out[0] = f32_of("rcn", last(v), last(B) / groups, 0);
+    NEED(addend == NULL || ir_type_equal(addend, &r->out[0]), "the addend must be f32[rows,I,N]");
+    return NULL;
+}
+
 /* a without its N: [R,I], or [R,P,I] with that many planes. */
 static bool decays(const IrType *t, const IrType *state, int64_t planes) {
     int64_t channels = state->dim[state->rank - 2];
@@ -419,9 +451,41 @@ static const char *shape_contract(Rule *r) {
     NEED(groups >= 1 && s->dim[s->rank - 2] % groups == 0, "groups must divide the channels of s");
     NEED(!__builtin_mul_overflow(groups, last(s), &width) && rows_or_planes(C, 2) && last(C) == width,
          "C must be f32[rows,G*N] or f32[rows,P,G*N], N as in s");
-    NEED(C->rank == 2 || (s->rank == 4 && s->dim[1] == C->dim[1]), "C has another number of planes than s");
+    NEED(C->rank == 2 || s->rank == 3 || s->dim[1] == C->dim[1], "C has another number of planes than s");
     r->out[0] = *s;
     r->out[0].rank--;
+    if (C->rank == 3) r->out[0] = f32_like(C, "r?c", C->dim[1], s->dim[s->rank - 2], 0);
+    return NULL;
+}
+
+static const char *shape_delay(Rule *r) {
+    const IrType *x = r->in[0], *s = r->in[1];
+    NEED(rows_or_planes(x, 2), "x must be f32[rows,I] or f32[rows,P,I]");
+    NEED(s->dtype == IR_F32 && constant(s, s->rank) && same_tail(x, 1, s, 0), "the state must be f32[I] or f32[P,I], as x");
+    r->out[0] = *x;
+    r->out[1] = *s;
+    set_roles(r->out + 1, s->rank == 2 ? "ec" : "c");
+    return NULL;
+}
+
+static const char *shape_angle(Rule *r) {
+    const IrType *w = r->in[0], *d = r->in[1], *s = r->in[2];
+    NEED(rows(w, 2) && rows(d, 2), "w must be f32[rows,S], d f32[rows,H]");
+    NEED(s->dtype == IR_F32 && constant(s, 1) && last(d) <= INT32_MAX / last(w) && last(s) == last(w) * last(d),
+         "the state must be f32[H*S]");
+    r->out[0] = f32_of("rc", last(s), 0, 0);
+    r->out[1] = *s;
+    set_roles(r->out + 1, "c");
+    return NULL;
+}
+
+static const char *shape_rotate(Rule *r) {
+    const IrType *x = r->in[0], *c = r->in[1], *s = r->in[2];
+    int64_t heads = r->attrs[IR_ROTATE_heads].i;
+    NEED(rows_or_planes(x, 2) && rows(c, 2) && ir_type_equal(c, s), "x must be f32[rows,(P),H*N], the angles' f32[rows,H*S]");
+    NEED(heads >= 1 && last(x) % heads == 0 && last(c) % heads == 0, "heads must divide the widths of x and of the angles'");
+    NEED(last(x) / heads % 2 == 0 && 2 * (last(c) / heads) <= last(x) / heads, "N must be even and at least 2*S");
+    r->out[0] = *x;
     return NULL;
 }
 
@@ -536,6 +600,8 @@ static const struct {
     {IR_OP_outer_routed, 1, {"ecn"}},
     {IR_OP_recur, 2, {"cn", "ecn"}},
     {IR_OP_recur_routed, 2, {"ecn"}},
+    {IR_OP_delay, 1, {"c", "ec"}},
+    {IR_OP_angle, 2, {"c"}},
     {IR_OP_attend, 4, {"pc"}},
     {IR_OP_attend, 5, {"pc"}},
 };

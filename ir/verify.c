@@ -119,6 +119,7 @@ static bool kind_fits(char letter, IrValueKind kind) {
     case 't': return kind == IR_TOKENS;
     case 'p': return kind == IR_POSITIONS;
     case 'x':
+    case 'X':
     case 'i':
     case 'I':
     case 'g': return kind == IR_RESULT;
@@ -208,10 +209,10 @@ static int64_t experts_of(const IrGraph *g, const IrNode *node) {
     return g->values[node->operands[0]].type.dim[1];
 }
 
-/* A part is one of a weight, not of another part. */
+/* A part, or the planes, are of a weight, not of another part. */
 static bool check_take(Verify *v, const IrNode *node) {
-    return node->op != IR_OP_take || v->g->values[node->operands[0]].kind == IR_WEIGHT ||
-           bad_node(v, node, "takes a part of no weight");
+    return (node->op != IR_OP_take && node->op != IR_OP_transpose) || v->g->values[node->operands[0]].kind == IR_WEIGHT ||
+           bad_node(v, node, "is of no weight");
 }
 
 /* Routes are indices, so their type does not say how far they reach: that depends on the scores they were selected from. */

@@ -48,7 +48,7 @@ static double draw(RtFreshStream *s) {
     switch (t->kind) {
     case RT_FRESH_UNIFORM_FAN: return (2 * uniform(s) - 1) / sqrt((double)t->fan) * t->scale;
     case RT_FRESH_NORMAL: return 0.02 * normal(s) * t->scale;
-    case RT_FRESH_ONES: return 1;
+    case RT_FRESH_ONES: return t->scale;
     case RT_FRESH_ZEROS: return 0;
     case RT_FRESH_DT_BIAS: return dt_bias(s);
     case RT_FRESH_A_LOG: return su_dlog((double)(s->index % (uint64_t)t->tensor.shape[t->tensor.rank - 1] + 1));

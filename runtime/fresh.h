@@ -19,7 +19,7 @@ typedef struct RtFreshTensor {
     RtWriteTensor tensor;
     RtFreshKind kind;
     int64_t fan;  /* RT_FRESH_UNIFORM_FAN */
-    double scale; /* of the two random kinds: the draw is multiplied by it */
+    double scale; /* of the first three kinds: what is drawn is multiplied by it */
 } RtFreshTensor;
 
 /* A tensor being drawn, element after element: a stream of its own, from seed and name. */

@@ -43,6 +43,7 @@ void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (b->buffer_of[value] < 0)
         SU_BUG("phase %s reads %%%s, which no phase writes", sc_phase(b, p)->pg.name, b->g->values[value].name);
     sc_read_buffer(b, p, slot, b->buffer_of[value]);
+    sc_phase(b, p)->operands[slot].offset = b->buffer_start[value];
 }
 
 int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name) {
@@ -57,6 +58,16 @@ void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
 }
 
+void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n) {
+    ScBytes bytes = {0};
+    for (int i = 0; i < n; i++) {
+        b->buffer_start[values[i]] = bytes.fixed;
+        bytes.fixed += sc_buffer_bytes(&b->layouts[values[i]], PG_ROW).fixed;
+    }
+    int32_t buffer = sc_write_buffer(b, p, slot, bytes, b->g->values[values[0]].name);
+    for (int i = 0; i < n; i++) b->buffer_of[values[i]] = buffer;
+}
+
 void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack pack, double active) {
     if (value == IR_NONE) return;
     const ScWeight *w = sc_packed(b, value, pack, active);
@@ -69,10 +80,14 @@ void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, con
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
 }
 
+void sc_touch_state(ScBuilder *b, ScPhaseId p, IrValueId value) {
+    if (value != IR_NONE) sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
+}
+
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (value == IR_NONE) return;
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
-    sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
+    sc_touch_state(b, p, value);
 }
 
 /* The group table of some expert indices; the phase that makes it comes first where it is needed first. */
@@ -208,7 +223,15 @@ static void op_weight(ScBuilder *b, ScPhaseId p, const IrNode *node, IrValueId w
 
 static void op_attributes(const IrNode *node, PgKernel *k) {
     if (node->op == IR_OP_slice) k->start = node->attrs[IR_SLICE_start].i;
-    if (node->op == IR_OP_repeat) k->times = node->attrs[IR_REPEAT_times].i;
+    if (node->op == IR_OP_split) k->start = node->attrs[IR_SPLIT_start].i;
+    if (node->op == IR_OP_repeat) {
+        k->times = node->attrs[IR_REPEAT_times].i;
+        k->run = node->attrs[IR_REPEAT_run].i;
+    }
+    if (node->op == IR_OP_inject_sum) {
+        k->groups = node->attrs[IR_INJECT_SUM_groups].i;
+        k->addend = node->n_operands > 2;
+    }
     if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
     if (node->op == IR_OP_contract) k->groups = node->attrs[IR_CONTRACT_groups].i;
     if (node->op == IR_OP_scale) k->scale = node->attrs[IR_SCALE_factor].f;
@@ -252,7 +275,9 @@ static void op_operands(ScBuilder *b, ScPhaseId p, const IrNode *node) {
 static int64_t op_state_dim(const PgKernel *k, const ScLayout *x, const ScLayout *y) {
     if (k->kind == PG_CONTRACT) return x->N;
     if (k->kind == PG_ELEMENTWISE) return y->N > 1 ? y->N : 0;
-    return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_RECUR ? y->N : 0;
+    return k->kind == PG_MIX || k->kind == PG_OUTER || k->kind == PG_INJECT || k->kind == PG_INJECT_SUM || k->kind == PG_RECUR
+               ? y->N
+               : 0;
 }
 
 /* Sizes: O the width of the result, K that of the first operand; for routing both are the number of experts. */
@@ -276,12 +301,18 @@ static void op_sizes(ScBuilder *b, ScPhaseId p, const IrNode *node) {
 }
 
 static void op_tiles(ScBuilder *b, ScPhaseId p, const ScLayout *y) {
-    if (sc_phase(b, p)->kernel.kind == PG_RECUR || sc_phase(b, p)->kernel.kind == PG_CONV_EACH) {
+    const PgKind kind = sc_phase(b, p)->kernel.kind;
+    if (kind == PG_RECUR || kind == PG_CONV_EACH || kind == PG_DELAY || kind == PG_ANGLE) {
         sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
         sc_phase(b, p)->pg.fixed = (uint32_t)pg_panels(sc_phase(b, p)->kernel.O);
         return;
     }
     sc_tile_rows(b, p, y);
+}
+
+static void set_rotation(const ScBuilder *b, PgKernel *k, const IrNode *rotate) {
+    k->heads = rotate->attrs[IR_ROTATE_heads].i;
+    k->rope_dim = 2 * b->layouts[rotate->operands[1]].width / k->heads;
 }
 
 static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
@@ -294,6 +325,8 @@ static ScPhaseId op_phase(ScBuilder *b, const IrNode *node, PgKind kind) {
     op_operands(b, p, node);
     op_attributes(node, &sc_phase(b, p)->kernel);
     if (kind == PG_RECUR) sc_phase(b, p)->kernel.one_a = x->N == 1 && y->N > 1;
+    if (kind == PG_ANGLE) sc_phase(b, p)->kernel.heads = b->layouts[node->operands[1]].width;
+    if (kind == PG_ROTATE) set_rotation(b, &sc_phase(b, p)->kernel, node);
     if (kind == PG_CONV_EACH) sc_phase(b, p)->kernel.taps = ir_dim(&b->g->values[node->operands[1]].type, IR_DIM_TAP);
     if ((node->op == IR_OP_recur || node->op == IR_OP_conv_each) && node->n_operands == 4) {
         sc_phase(b, p)->kernel.held = true;

@@ -49,9 +49,11 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_add_bias_routed: sc_phase_elementwise(b, node, PG_EW_ADD_PARAM, PG_NO_ACT); return;
     case IR_OP_mul_param:
     case IR_OP_mul_param_routed: sc_phase_elementwise(b, node, PG_EW_MUL_PARAM, PG_NO_ACT); return;
-    case IR_OP_slice: sc_phase_op(b, node, PG_SLICE); return;
+    case IR_OP_slice:
+    case IR_OP_split: sc_phase_op(b, node, PG_SLICE); return;
     case IR_OP_repeat: sc_phase_op(b, node, PG_REPEAT); return;
-    case IR_OP_take: return; /* its readers read the weight */
+    case IR_OP_take:
+    case IR_OP_transpose: return; /* its readers read the weight */
     case IR_OP_softmax: sc_phase_op(b, node, PG_SOFTMAX); return;
     case IR_OP_select: sc_phase_op(b, node, PG_SELECT); return;
     case IR_OP_gates: sc_phase_op(b, node, PG_GATES); return;
@@ -64,6 +66,10 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_contract: sc_phase_op(b, node, PG_CONTRACT); return;
     case IR_OP_conv_each:
     case IR_OP_conv_each_routed: sc_phase_op(b, node, PG_CONV_EACH); return;
+    case IR_OP_inject_sum: sc_phase_op(b, node, PG_INJECT_SUM); return;
+    case IR_OP_delay: sc_phase_op(b, node, PG_DELAY); return;
+    case IR_OP_angle: sc_phase_op(b, node, PG_ANGLE); return;
+    case IR_OP_rotate: sc_phase_op(b, node, PG_ROTATE); return;
     case IR_OP_linear:
     case IR_OP_linear_all:
     case IR_OP_linear_routed:

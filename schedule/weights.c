@@ -45,10 +45,15 @@ static void set_shape(PgWeight *w, const IrType *type) {
     w->K = dim_or_one(type, IR_DIM_INPUT) * dim_or_one(type, IR_DIM_STATE) * dim_or_one(type, IR_DIM_TAP);
 }
 
-/* Rows of a plane of the tensor that `part` is taken from. */
-static int64_t rows_of(const ScBuilder *b, IrValueId part, const IrType *whole) {
-    const IrNode *take = ps_maker(b->g, part);
-    return whole->dim[take->attrs[IR_TAKE_dim].i];
+/* Where the elements of `part` lie in the weight behind it. */
+static void set_part(const ScBuilder *b, PgWeight *w, IrValueId part, int64_t first, const IrType *whole) {
+    const IrNode *made = ps_maker(b->g, part);
+    if (made->op == IR_OP_transpose) {
+        w->run = whole->dim[2];
+        return;
+    }
+    w->first = first;
+    w->rows = whole->dim[made->attrs[IR_TAKE_dim].i];
 }
 
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active) {
@@ -70,15 +75,12 @@ const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shap
     const IrValue *v = &b->g->values[whole];
     PgWeight pg = *shape;
     pg.tensor = b->tensor_of[whole];
-    if (whole != value) {
-        pg.first = first;
-        pg.rows = rows_of(b, value, &v->type);
-    }
+    if (whole != value) set_part(b, &pg, value, first, &v->type);
     pg.negexp = v->transform == IR_NEG_EXP;
     pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
     pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
-    pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);
+    pg.offset = su_round_up(end, pack == PG_PANELS && !b->packing_in_line ? 4096 : 64);
     *known = (int32_t)b->n_weights;
     b->weights = su_grow(&b->scratch, b->weights, &b->weights_capacity, b->n_weights + 1, sizeof *b->weights);
     b->weights[b->n_weights] = (ScWeight){pg, value, active};

@@ -42,8 +42,9 @@ static void print_place(const Elements *e) {
 /* Opens the function up to a loop over the elements: panel, n, lane and their place. Pointers go between the two. */
 static void open_function(const Elements *e) {
     CgCuda *c = e->c;
-    cg_cu(c, "enum { PANELS = %llu, N = %llu, PLACES = %d, PLANES = %lld, E = %lld };\n", (unsigned long long)e->panels,
-          (unsigned long long)e->N, places(e), e->layout == PG_PLANES ? (long long)e->k->E : 1LL, (long long)e->k->E);
+    cg_cu(c, "enum { PANELS = %llu, N = %llu, PLACES = %d, PLANES = %lld, E = %lld, WIDTH = %lld };\n",
+          (unsigned long long)e->panels, (unsigned long long)e->N, places(e), e->layout == PG_PLANES ? (long long)e->k->E : 1LL,
+          (long long)e->k->E, (long long)e->k->O);
     cg_cuda_strides(c);
     if (e->layout != PG_POSITIONS) return;
     if (e->k->mode == PG_ROW)
@@ -146,16 +147,17 @@ void cg_cuda_slice(CgCuda *c) {
     const PgKernel *k = c->kernel;
     Elements e = elements_of(c, k->y_layout, k->O, 1);
     CgCudaPlace from = cg_cuda_index(k->x_layout, pg_panels(k->K), 1, "from / 16", "0", "from % 16");
+    bool splits = k->y_layout == PG_PLANES && k->x_layout == PG_ROWS; /* into planes of O each */
     open_function(&e);
     print_pointer(&e, "x", PG_OP_X);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
-    cg_cu(c, "const u64 from = %lld + panel * 16 + lane;\n%s = from < %llu ? x[%s] : 0;\n", (long long)k->start, result_at(&e).text,
-          (unsigned long long)pg_panels(k->K) * PG_LANES, from.text);
+    cg_cu(c, "const u64 from = %lld + panel * 16 + lane%s;\n", (long long)k->start, splits ? " + plane * WIDTH" : "");
+    cg_cu(c, "%s = from < %llu ? x[%s] : 0;\n", result_at(&e).text, (unsigned long long)pg_panels(k->K) * PG_LANES, from.text);
     close_elements(&e);
 }
 
-/* Every element `times` times. */
+/* Every run `times` times. */
 void cg_cuda_repeat(CgCuda *c) {
     const PgKernel *k = c->kernel;
     Elements e = elements_of(c, k->y_layout, k->O, 1);
@@ -164,8 +166,10 @@ void cg_cuda_repeat(CgCuda *c) {
     print_pointer(&e, "x", PG_OP_X);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
-    cg_cu(c, "const u64 to = panel * 16 + lane, from = (to < %lld ? to : %lld) / %lld;\n%s = x[%s];\n", (long long)k->O,
-          (long long)k->O - 1, (long long)k->times, result_at(&e).text, from.text);
+    cg_cu(c,
+          "const u64 lanes = panel * 16 + lane, to = lanes < WIDTH ? lanes : WIDTH - 1;\n"
+          "const u64 from = to / %lld * %lld + to %% %lld;\n%s = x[%s];\n",
+          (long long)(k->run * k->times), (long long)k->run, (long long)k->run, result_at(&e).text, from.text);
     close_elements(&e);
 }
 
@@ -226,6 +230,24 @@ void cg_cuda_inject(CgCuda *c) {
     open_elements(&e);
     print_group(&e);
     cg_cu(c, "%s = %s * %s;\n", result_at(&e).text, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e).text);
+    close_elements(&e);
+}
+
+/* y_n = addend_n, or +0, and then fma(v, B_n, y_n) over the planes in order */
+void cg_cuda_inject_sum(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, PG_ROWS, k->O, k->N);
+    open_function(&e);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "z", PG_OP_Z);
+    if (k->addend) print_pointer(&e, "w", PG_OP_W);
+    print_pointer(&e, "y", PG_OP_Y);
+    open_elements(&e);
+    print_group(&e);
+    cg_cu(c, "float sum = %s;\n", k->addend ? operand_at(&e, "w", PG_ROWS, e.N).text : "0");
+    cg_cu(c, "for (u64 expert = 0; expert < %lld; expert++) sum = fmaf(%s, %s, sum);\n%s = sum;\n",
+          k->x_layout == PG_PLANES ? (long long)k->E : 1LL, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e).text,
+          result_at(&e).text);
     close_elements(&e);
 }
 
@@ -332,4 +354,78 @@ void cg_cuda_conv_each(CgCuda *c) {
     }
     cg_cu(c, "%s = fmaf(w[(panel * (PAST + 1) + PAST) * 16 + lane], input, v);\n}\n}\n}\n", result_at(&e).text);
     cg_cuda_end_tiles(c);
+}
+
+/* ---------------------------------------------------------------------------------------------- the row before, angles */
+
+/* y is what the state holds, which then becomes x; a thread a channel. */
+void cg_cuda_delay(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, k->y_layout, k->O, 1);
+    cg_cu(c, "enum { PANELS = %llu };\n", (unsigned long long)e.panels);
+    cg_cuda_strides(c);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "y", PG_OP_Y);
+    cg_cuda_tiles(c, 1);
+    cg_cu(c,
+          "const Segment *segment = step->segments + tile / PANELS;\n"
+          "const u64 panel = tile %% PANELS, end = segment->first_row + segment->count;\n"
+          "if (threadIdx.x < 16) {\n"
+          "const u32 lane = threadIdx.x, n = 0;\n"
+          "float *state = state_floats(segment, phase, %d) + panel * 16 + lane;\n"
+          "for (u64 row = segment->first_row; row < end; row++) {\n",
+          PG_OP_STATE);
+    open_places(&e);
+    cg_cu(c, "const float held = state[expert * (PANELS * 16)];\nstate[expert * (PANELS * 16)] = %s;\n%s = held;\n}\n}\n}\n",
+          operand_at(&e, "x", k->x_layout, 1).text, result_at(&e).text);
+    cg_cuda_end_tiles(c);
+}
+
+/* s = wrap(fma(w, d, s)), which is also y; a thread an angle. */
+void cg_cuda_angle(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, PG_ROWS, k->O, 1);
+    cg_cu(c, "enum { PANELS = %llu, WIDTH = %lld, S = %lld };\n", (unsigned long long)e.panels, (long long)k->O,
+          (long long)(k->O / k->heads));
+    cg_cuda_strides(c);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "z", PG_OP_Z);
+    print_pointer(&e, "y", PG_OP_Y);
+    cg_cuda_tiles(c, 1);
+    cg_cu(c,
+          "const Segment *segment = step->segments + tile / PANELS;\n"
+          "const u64 panel = tile %% PANELS, end = segment->first_row + segment->count;\n"
+          "if (threadIdx.x < 16) {\n"
+          "const u32 lane = threadIdx.x;\n"
+          "const u64 all = panel * 16 + lane, of = all < WIDTH ? all : WIDTH - 1; /* lanes past O */\n"
+          "float *state = state_floats(segment, phase, %d) + panel * 16 + lane;\n"
+          "for (u64 row = segment->first_row; row < end; row++) {\n"
+          "*state = vm_wrap(fmaf(x[element(ld, row, of %% S)], z[element(ld, row, of / S)], *state));\n"
+          "%s = *state;\n}\n}\n",
+          PG_OP_STATE, result_at(&e).text);
+    cg_cuda_end_tiles(c);
+}
+
+/* Components 2i and 2i + 1 of the first rope_dim of each head turn by its angle i; the others stay. */
+void cg_cuda_rotate(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = elements_of(c, k->y_layout, k->O, 1);
+    open_function(&e);
+    print_pointer(&e, "x", PG_OP_X);
+    print_pointer(&e, "z", PG_OP_Z);
+    print_pointer(&e, "w", PG_OP_W);
+    print_pointer(&e, "y", PG_OP_Y);
+    open_elements(&e);
+    CgCudaPlace other = cg_cuda_index(k->x_layout, e.panels, 1, "panel", "n", "(lane ^ 1)");
+    cg_cu(c,
+          "const u64 all = panel * 16 + lane, head = all / %lld, m = all %% %lld;\n"
+          "const float own = %s;\nfloat turned = own;\n"
+          "if (all < WIDTH && m < %lld) {\n"
+          "const u64 angle = head * %lld + m / 2;\n"
+          "const float cosine = z[element(ld, row, angle)], sine = w[element(ld, row, angle)], other = x[%s];\n"
+          "turned = m %% 2 == 0 ? own * cosine - other * sine : own * cosine + other * sine;\n}\n"
+          "%s = turned;\n",
+          (long long)(k->O / k->heads), (long long)(k->O / k->heads), operand_at(&e, "x", k->x_layout, 1).text,
+          (long long)k->rope_dim, (long long)(k->rope_dim / 2), other.text, result_at(&e).text);
+    close_elements(&e);
 }

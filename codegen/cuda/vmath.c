@@ -80,7 +80,7 @@ void cg_cuda_print_vmath(SuText *out) {
 #define IR_ACTIVATION(name, NAME, flops, exps, exact) {#name, print_##name},
 #include "ir/activation.def"
     };
-    static const Function last[] = {{"cut", print_cut}, {"log1p", print_log1p}};
+    static const Function last[] = {{"cut", print_cut}, {"wrap", print_wrap}, {"log1p", print_log1p}};
     su_text_add(out, "/* The functions of the bits, operation by operation. */\n\n");
     open_function(out, "max", "float a, float b");
     close_function(out, print_max(&(Lines){.out = out}, constant("a"), constant("b")));

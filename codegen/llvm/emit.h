@@ -209,6 +209,7 @@ void cg_nonfinite(CgEmit *e, CgValue row, CgValue condition);
 /* ---- functions of the bits (vmath.c): vec to vec, from ir/vmath.inc. For a scalar: cg_splat it and take a lane. */
 CgValue cg_exp(CgEmit *e, CgValue x);
 CgValue cg_softplus(CgEmit *e, CgValue x);
+CgValue cg_wrap(CgEmit *e, CgValue x);
 CgValue cg_activation(CgEmit *e, PgActivation act, CgValue x);
 
 /* Several independent vectors, emitted operation by operation: one chain of dependent operations a vector is too few to fill a

@@ -156,6 +156,29 @@ static void inject_place(CgEmit *e, void *context, const CgIndex *at) {
 
 void cg_emit_inject(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, inject_place, NULL); }
 
+/* y_n = addend_n, or +0, and then fma(v, B_n, y_n) over the planes in order */
+static void inject_sum_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    bool planes = kernel->x_layout == PG_PLANES;
+    (void)context;
+    CgLoop panel = cg_for_n(e, pg_panels(kernel->O));
+    CgValue y = cg_indexed(e, PG_OP_Y, PG_ROWS, at, panel.index, kernel->O, kernel->N);
+    CgValue addend = kernel->addend ? cg_indexed(e, PG_OP_W, PG_ROWS, at, panel.index, kernel->O, kernel->N) : NULL;
+    CgLoop n = cg_for_n(e, (uint64_t)kernel->N);
+    CgValue first = addend ? cg_load_vec(e, at_index(e, addend, n.index)) : cg_zero(e);
+    CgLoop plane = cg_for_n(e, planes ? (uint64_t)kernel->E : 1);
+    CgValue sum = cg_carry(e, &plane, first);
+    CgIndex of = {.row = at->row, .expert = plane.index};
+    CgValue v = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, &of, panel.index, kernel->O, 1));
+    cg_next(&plane, sum, cg_fma(e, v, broadcast_z(e, &of, panel.index, n.index), sum));
+    cg_end_for(e, &plane);
+    cg_store_vec(e, at_index(e, y, n.index), cg_after(&plane, sum));
+    cg_end_for(e, &n);
+    cg_end_for(e, &panel);
+}
+
+void cg_emit_inject_sum(CgEmit *e) { cg_each_place(e, PG_ROWS, inject_sum_place, NULL); }
+
 /* y = Σ_n s_n · C_n by fma from +0 */
 static void contract_place(CgEmit *e, void *context, const CgIndex *at) {
     const PgKernel *kernel = e->kernel;
@@ -284,3 +307,69 @@ static void move_history(const Recur *r, const CgIndex *at, CgValue moves) {
 }
 
 void cg_emit_conv_each(CgEmit *e) { move_segments(e, (uint64_t)e->kernel->taps - 1, move_history); }
+
+/* y is what the state holds, which then becomes x. */
+static void move_delayed(const Recur *r, const CgIndex *at, CgValue moves) {
+    CgEmit *e = r->e;
+    const PgKernel *kernel = r->kernel;
+    CgValue state = state_at(r, at), held = cg_load_vec(e, state);
+    (void)moves;
+    cg_store_vec(e, state, cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, 1)));
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, 1), held);
+}
+
+void cg_emit_delay(CgEmit *e) { move_segments(e, 1, move_delayed); }
+
+/* ---------------------------------------------------------------------------------------------- angles */
+
+/* Element `i` (i64) of a row of an operand of `width`. */
+static CgValue element_of_row(CgEmit *e, unsigned slot, CgValue row, CgValue i, int64_t width) {
+    const CgIndex at = {.row = row};
+    CgValue panel = cg_indexed(e, slot, PG_ROWS, &at, cg_udiv_n(e, i, PG_LANES), width, 1);
+    return cg_load_f32(e, cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, i, PG_LANES), 4)));
+}
+
+/* s = wrap(fma(w, d, s)), which is also y: w of the angle, d of the head. */
+static void move_angle(const Recur *r, const CgIndex *at, CgValue moves) {
+    CgEmit *e = r->e;
+    const PgKernel *kernel = r->kernel;
+    const int64_t S = kernel->O / kernel->heads;
+    CgValue w = cg_zero(e), d = cg_zero(e);
+    (void)moves;
+    for (unsigned lane = 0; lane < PG_LANES; lane++) {
+        CgValue i = cg_iadd_n(e, cg_imul_n(e, r->panel, PG_LANES), lane);
+        i = cg_umin(e, i, cg_i64(e, (uint64_t)kernel->O - 1)); /* lanes past O */
+        w = cg_set_lane(e, w, element_of_row(e, PG_OP_X, at->row, cg_urem_n(e, i, (uint64_t)S), S), lane);
+        d = cg_set_lane(e, d, element_of_row(e, PG_OP_Z, at->row, cg_udiv_n(e, i, (uint64_t)S), kernel->heads), lane);
+    }
+    CgValue moved = cg_wrap(e, cg_fma(e, w, d, cg_load_vec(e, r->state)));
+    cg_store_vec(e, r->state, moved);
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, PG_ROWS, at, r->panel, kernel->O, 1), moved);
+}
+
+void cg_emit_angle(CgEmit *e) { move_segments(e, 1, move_angle); }
+
+/* Components 2i and 2i + 1 of the first rope_dim of each head turn by its angle i; the others stay. */
+static void rotate_place(CgEmit *e, void *context, const CgIndex *at) {
+    const PgKernel *kernel = e->kernel;
+    const uint64_t N = (uint64_t)(kernel->O / kernel->heads), S = (uint64_t)kernel->rope_dim / 2, H = (uint64_t)kernel->heads;
+    (void)context;
+    CgLoop panel = cg_for_n(e, pg_panels(kernel->O)); /* all of it, then the pairs that turn */
+    CgValue all = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, panel.index, kernel->O, 1));
+    cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panel.index, kernel->O, 1), all);
+    cg_end_for(e, &panel);
+    CgLoop pair = cg_for_n(e, H * S);
+    CgValue h = cg_udiv_n(e, pair.index, S), first = cg_imul_n(e, cg_urem_n(e, pair.index, S), 2);
+    first = cg_iadd(e, first, cg_imul_n(e, h, N));
+    CgValue at_panel = cg_udiv_n(e, first, PG_LANES), bytes = cg_imul_n(e, cg_urem_n(e, first, PG_LANES), 4);
+    CgValue x = cg_at(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, at_panel, kernel->O, 1), bytes);
+    CgValue y = cg_at(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, at_panel, kernel->O, 1), bytes);
+    CgValue cosine = element_of_row(e, PG_OP_Z, at->row, pair.index, (int64_t)(H * S));
+    CgValue sine = element_of_row(e, PG_OP_W, at->row, pair.index, (int64_t)(H * S));
+    CgValue x0 = cg_load_f32(e, x), x1 = cg_load_f32(e, cg_at_n(e, x, 4));
+    cg_store_f32(e, y, cg_sub(e, cg_mul(e, x0, cosine), cg_mul(e, x1, sine)));
+    cg_store_f32(e, cg_at_n(e, y, 4), cg_add(e, cg_mul(e, x1, cosine), cg_mul(e, x0, sine)));
+    cg_end_for(e, &pair);
+}
+
+void cg_emit_rotate(CgEmit *e) { cg_each_place(e, e->kernel->y_layout, rotate_place, NULL); }

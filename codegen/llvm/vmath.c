@@ -99,6 +99,7 @@ CgSide cg_side_cut(CgEmit *e, CgSide s) {
 
 CgValue cg_exp(CgEmit *e, CgValue x) { return side_exp(e, alone(x)).v[0]; }
 CgValue cg_softplus(CgEmit *e, CgValue x) { return side_softplus(e, alone(x)).v[0]; }
+CgValue cg_wrap(CgEmit *e, CgValue x) { return side_wrap(e, alone(x)).v[0]; }
 CgValue cg_larger(CgEmit *e, CgValue a, CgValue b) {
     return LLVMTypeOf(a) == e->vec ? side_max(e, alone(a), alone(b)).v[0] : cg_select(e, cg_fcmp(e, LLVMRealOLT, a, b), b, a);
 }

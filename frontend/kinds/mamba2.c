@@ -4,20 +4,11 @@
 
 /* ---- building ---- */
 
-static void check_divides(const FeBuild *b, FeMap *map, FeKey key, int64_t whole, const char *of) {
-    int64_t part = fe_integer(map, key);
-    if (fe_broken(map, key) || whole <= 0 || part <= 0 || whole % part == 0) return;
-    fe_refuse(b, fe_value(map, key), "'ssm.%s': %lld does not divide %s %lld", fe_key_row(key)->name, (long long)part, of,
-              (long long)whole);
-}
-
 void fe_build_mamba2(const FeBuild *b, FeMap *map) {
     if (!fe_given(map, KEY(ssm, norm_groups))) fe_set_integer(map, KEY(ssm, norm_groups), fe_integer(map, KEY(ssm, n_groups)));
     const FeSsm s = fe_read_ssm(map);
-    check_divides(b, map, KEY(ssm, head_dim), s.d_inner, "d_inner");
-    if (s.head_dim > 0 && s.d_inner % s.head_dim == 0)
-        check_divides(b, map, KEY(ssm, n_groups), s.d_inner / s.head_dim, "the number of heads");
-    check_divides(b, map, KEY(ssm, norm_groups), s.d_inner, "d_inner");
+    fe_ssm_check_heads(b, map, &s);
+    fe_ssm_check_divides(b, map, KEY(ssm, norm_groups), s.d_inner, "d_inner");
 }
 
 /* ---- tensors ---- */

@@ -1,4 +1,4 @@
-/* ssm: state-space blocks (docs/language.md, "ssm"). What their kinds share, and mamba1; mamba2.c has the other. */
+/* ssm: state-space blocks (docs/language.md, "ssm"). What their kinds share, and mamba1; mamba2.c and mamba3.c have the others. */
 #include "frontend/kinds/ssm.h"
 
 #include <string.h>
@@ -31,6 +31,11 @@ FeSsm fe_read_ssm(const FeMap *map) {
         .norm_before_gate = fe_truth(map, KEY(ssm, norm_before_gate)),
         .norm_groups = fe_integer(map, KEY(ssm, norm_groups)),
         .d_per_channel = fe_truth(map, KEY(ssm, d_per_channel)),
+        .rope_fraction = fe_real(map, KEY(ssm, rope_fraction)),
+        .mimo_rank = fe_value(map, KEY(ssm, mimo_rank))->word ? 0 : fe_integer(map, KEY(ssm, mimo_rank)),
+        .a_softplus = fe_integer(map, KEY(ssm, a_activation)) == FE_A_SOFTPLUS,
+        .a_floor = fe_real(map, KEY(ssm, a_floor)),
+        .head_norm = fe_truth(map, KEY(ssm, out_norm_heads)),
         .experts = experts,
         .params = experts && fe_integer(experts, KEY(ssm_experts, combine)) == FE_PARAMS,
         .idle = experts ? (FeIdle)fe_integer(experts, KEY(ssm_experts, idle)) : FE_HOLD,
@@ -70,6 +75,19 @@ static void check_per_expert(const FeBuild *b, const FeMap *map, const FeMap *ex
             fe_refuse(b, &place, "'ssm.experts.per_expert': %s needs combine: params; outputs allows %s, dt_proj, A and D",
                       item->text, own_parts[kind][0]);
     }
+}
+
+void fe_ssm_check_divides(const FeBuild *b, FeMap *map, FeKey key, int64_t whole, const char *of) {
+    int64_t part = fe_integer(map, key);
+    if (fe_broken(map, key) || whole <= 0 || part <= 0 || whole % part == 0) return;
+    fe_refuse(b, fe_value(map, key), "'ssm.%s': %lld does not divide %s %lld", fe_key_row(key)->name, (long long)part, of,
+              (long long)whole);
+}
+
+void fe_ssm_check_heads(const FeBuild *b, FeMap *map, const FeSsm *s) {
+    fe_ssm_check_divides(b, map, KEY(ssm, head_dim), s->d_inner, "d_inner");
+    if (s->head_dim > 0 && s->d_inner % s->head_dim == 0)
+        fe_ssm_check_divides(b, map, KEY(ssm, n_groups), s->d_inner / s->head_dim, "the number of heads");
 }
 
 /* `inner` routes by c, so everything that c is made of must be the same for all experts. */
@@ -112,16 +130,20 @@ static void build_experts(const FeBuild *b, FeMap *map, FeMap *experts) {
     b->out->experts.busy = s.idle == FE_UPDATE ? b->out->experts.count : b->out->router.top_k;
 }
 
-/* What one kind has, another has not. */
+/* What some kinds have, others have not. */
 static void settle_kind(const FeBuild *b, FeMap *map, FeSsmKind kind) {
+    enum { ONE = 1 << FE_MAMBA1, TWO = 1 << FE_MAMBA2, THREE = 1 << FE_MAMBA3 };
     static const struct {
         FeKey key;
-        FeSsmKind kind;
+        unsigned kinds;
     } own[] = {
-        {KEY(ssm, dt_rank), FE_MAMBA1},     {KEY(ssm, dt_norm), FE_MAMBA1},       {KEY(ssm, b_norm), FE_MAMBA1},
-        {KEY(ssm, c_norm), FE_MAMBA1},      {KEY(ssm, head_dim), FE_MAMBA2},      {KEY(ssm, n_groups), FE_MAMBA2},
-        {KEY(ssm, dt_limit), FE_MAMBA2},    {KEY(ssm, gated_norm), FE_MAMBA2},    {KEY(ssm, norm_before_gate), FE_MAMBA2},
-        {KEY(ssm, norm_groups), FE_MAMBA2}, {KEY(ssm, d_per_channel), FE_MAMBA2},
+        {KEY(ssm, dt_rank), ONE},          {KEY(ssm, dt_norm), ONE},          {KEY(ssm, b_norm), ONE},
+        {KEY(ssm, c_norm), ONE},           {KEY(ssm, d_conv), ONE | TWO},     {KEY(ssm, conv_bias), ONE | TWO},
+        {KEY(ssm, bias), ONE | TWO},       {KEY(ssm, activation), ONE | TWO}, {KEY(ssm, discretize), ONE | TWO},
+        {KEY(ssm, head_dim), TWO | THREE}, {KEY(ssm, n_groups), TWO | THREE}, {KEY(ssm, dt_limit), TWO},
+        {KEY(ssm, gated_norm), TWO},       {KEY(ssm, norm_before_gate), TWO}, {KEY(ssm, norm_groups), TWO},
+        {KEY(ssm, d_per_channel), TWO},    {KEY(ssm, rope_fraction), THREE},  {KEY(ssm, mimo_rank), THREE},
+        {KEY(ssm, a_activation), THREE},   {KEY(ssm, a_floor), THREE},        {KEY(ssm, out_norm_heads), THREE},
     };
     const char *word;
     int size;
@@ -129,20 +151,30 @@ static void settle_kind(const FeBuild *b, FeMap *map, FeSsmKind kind) {
     fe_word_at(fe_key_row(KEY(ssm, kind))->words, (int)kind, &word, &size, &reserved);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         const FeValue *value = fe_value(map, own[i].key);
-        if (own[i].kind == kind) continue;
+        if (own[i].kinds >> kind & 1) continue;
         if (value->written && value->node)
             fe_misplaced(b, value, "'ssm.%s' has no meaning with kind: %.*s", fe_key_row(own[i].key)->name, size, word);
         fe_set_moot(&b->load->reader, map, own[i].key);
     }
 }
 
+/* mamba3 has no experts; defaults that give some are for other kinds. */
+static void refuse_experts(const FeBuild *b, FeMap *map) {
+    const FeValue *experts = fe_value(map, KEY(ssm, experts));
+    if (experts->written && experts->node && !experts->word)
+        fe_misplaced(b, experts, "'ssm.experts': kind: mamba3 has no experts in this version");
+    fe_set_moot(&b->load->reader, map, KEY(ssm, experts));
+}
+
 static void build(const FeBuild *b, FeMap *map) {
     const FeSpec *spec = b->load->spec;
     const FeSsmKind kind = (FeSsmKind)fe_integer(map, KEY(ssm, kind));
     settle_kind(b, map, kind);
+    if (kind == FE_MAMBA3) refuse_experts(b, map);
     fe_width(b, map, KEY(ssm, d_inner), KEY(ssm, expand));
-    if (!fe_given(map, KEY(ssm, d_state))) fe_set_integer(map, KEY(ssm, d_state), kind == FE_MAMBA2 ? 128 : 16);
+    if (!fe_given(map, KEY(ssm, d_state))) fe_set_integer(map, KEY(ssm, d_state), kind == FE_MAMBA1 ? 16 : 128);
     if (kind == FE_MAMBA2) fe_build_mamba2(b, map);
+    if (kind == FE_MAMBA3) fe_build_mamba3(b, map);
     if (fe_value(map, KEY(ssm, dt_rank))->word)
         fe_set_integer(map, KEY(ssm, dt_rank), (int64_t)su_ceil_div((uint64_t)spec->d_model, 16));
     if (!fe_given(map, KEY(ssm, inner_norm_eps))) fe_set_real(map, KEY(ssm, inner_norm_eps), spec->norm.eps);
@@ -151,6 +183,7 @@ static void build(const FeBuild *b, FeMap *map) {
     const FeSsm s = fe_read_ssm(map);
     uint64_t states = fe_ssm_keeps_states(&s) ? (uint64_t)b->out->experts.count : 1;
     uint64_t one = (uint64_t)s.d_inner * (uint64_t)s.d_state; /* d_inner < 2^31, d_state <= 256 */
+    if (kind == FE_MAMBA3) one += fe_mamba3_held(&s);
     if (!su_mul(one, states, &b->out->state_elements)) b->out->state_elements = UINT64_MAX;
     b->out->knows_order = true;
 }
@@ -169,6 +202,10 @@ static void add_tensors(FeTensorList *l, const FeBlock *block) {
     fe_add_router(l, block->router.input == FE_ROUTER_INNER ? I : D);
     if (s->kind == FE_MAMBA2) {
         fe_mamba2_tensors(l, s);
+        return;
+    }
+    if (s->kind == FE_MAMBA3) {
+        fe_mamba3_tensors(l, s);
         return;
     }
     fe_add_linear(l, "in_proj", fe_ssm_owns(s, "in_proj"), I, D, s->bias);
@@ -282,6 +319,7 @@ static IrValueId lower(FeLower *l, const FeBlock *block, IrValueId u) {
     bool inner = d->experts && block->router.input == FE_ROUTER_INNER;
     if (d->experts && !inner) s.chosen = fe_router(l, &block->router, u);
     if (d->kind == FE_MAMBA2) return fe_lower_mamba2(l, &s, u);
+    if (d->kind == FE_MAMBA3) return fe_lower_mamba3(l, &s, u);
     IrValueId x = fe_ssm_linear(l, &s, "in_proj", d->bias, u);
     IrValueId c = fe_ssm_conv(l, &s, (FeSsmChannels){0, d->d_inner, d->d_inner}, "conv", false, x);
     if (inner) s.chosen = fe_router(l, &block->router, c);

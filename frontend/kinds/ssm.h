@@ -1,12 +1,13 @@
-/* What the kinds of ssm blocks share, between ssm.c (mamba1) and mamba2.c. */
+/* What the kinds of ssm blocks share, between ssm.c (mamba1), mamba2.c and mamba3.c. */
 #ifndef MOSSC_FRONTEND_KINDS_SSM_H
 #define MOSSC_FRONTEND_KINDS_SSM_H
 
 #include "frontend/kinds.h"
 
-typedef enum FeSsmKind { FE_MAMBA1, FE_MAMBA2 } FeSsmKind;       /* the words of ssm.kind */
+typedef enum FeSsmKind { FE_MAMBA1, FE_MAMBA2, FE_MAMBA3 } FeSsmKind; /* the words of ssm.kind */
 typedef enum FeDiscretize { FE_EULER, FE_ZOH } FeDiscretize;     /* of ssm.discretize */
 typedef enum FeGatedNorm { FE_GATED_RMS, FE_GATED_NONE } FeGatedNorm; /* of ssm.gated_norm */
+typedef enum FeAActivation { FE_A_HEAVY_TAIL, FE_A_SOFTPLUS } FeAActivation; /* of ssm.a_activation */
 
 /* The values of a block that is complete. */
 typedef struct FeSsm {
@@ -19,13 +20,20 @@ typedef struct FeSsm {
     /* mamba1 */
     int64_t dt_rank; /* R */
     bool dt_norm, b_norm, c_norm;
-    /* mamba2 */
+    /* mamba2 and mamba3 */
     int64_t head_dim, n_groups; /* P, G */
+    /* mamba2 */
     bool limits_dt;
     double dt_low, dt_high;
     bool gated_norm, norm_before_gate;
     int64_t norm_groups;
     bool d_per_channel;
+    /* mamba3 */
+    double rope_fraction;
+    int64_t mimo_rank; /* 0: none */
+    bool a_softplus;   /* else heavy_tail */
+    double a_floor;
+    bool head_norm;
 
     const FeMap *experts; /* or NULL */
     bool params;          /* with experts: parameters are mixed; else their outputs are summed, and each has a state */
@@ -35,6 +43,11 @@ typedef struct FeSsm {
 FeSsm fe_read_ssm(const FeMap *map);
 /* Whether each expert has its own of what per_expert calls `part`. */
 bool fe_ssm_owns(const FeSsm *s, const char *part);
+
+/* Refuses a value that does not divide `whole`, which `of` names. */
+void fe_ssm_check_divides(const FeBuild *b, FeMap *map, FeKey key, int64_t whole, const char *of);
+/* head_dim and n_groups. */
+void fe_ssm_check_heads(const FeBuild *b, FeMap *map, const FeSsm *s);
 
 /* The convolution's weight and bias, of so many channels. */
 void fe_ssm_conv_tensors(FeTensorList *l, const FeSsm *s, int64_t channels);
@@ -69,5 +82,14 @@ IrValueId fe_ssm_conv(FeLower *l, const FeSsmMaking *s, FeSsmChannels part, cons
 void fe_build_mamba2(const FeBuild *b, FeMap *map);
 void fe_mamba2_tensors(FeTensorList *l, const FeSsm *s);
 IrValueId fe_lower_mamba2(FeLower *l, FeSsmMaking *s, IrValueId u); /* routes by the inner activation where nothing is chosen yet */
+
+/* mamba3.c */
+/* R, 1 without MIMO; S, the angles of a head. */
+static inline int64_t fe_ssm_ranks(const FeSsm *s) { return s->mimo_rank > 0 ? s->mimo_rank : 1; }
+int64_t fe_ssm_pairs(const FeSsm *s);
+void fe_build_mamba3(const FeBuild *b, FeMap *map);
+uint64_t fe_mamba3_held(const FeSsm *s); /* elements that a sequence keeps besides the recurrence's */
+void fe_mamba3_tensors(FeTensorList *l, const FeSsm *s);
+IrValueId fe_lower_mamba3(FeLower *l, const FeSsmMaking *s, IrValueId u);
 
 #endif

@@ -203,6 +203,7 @@ static const char *const base_specs[] = {
          "  - share: {block: base, adapters: {rank: 4, targets: [in_proj]}, own: [A]}\n",
     HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n",
     HEAD "stack: [{ssm: {kind: mamba2, head_dim: 8, n_groups: 2, norm_groups: 4}}]\n",
+    HEAD "stack: [{ssm: {kind: mamba3, head_dim: 8, n_groups: 2, mimo_rank: 2, rope_fraction: 1.0, a_floor: 0.01}}]\n",
 };
 
 typedef struct Change {

@@ -55,3 +55,9 @@ fit("erf near 0", 0.0, 0.9 ** 2, lambda z: math.erf(math.sqrt(z)) / math.sqrt(z)
     lambda z: math.sqrt(z) / math.erf(math.sqrt(z)), list(range(0, 6)))
 # erf(x) = 1 - exp(-P(x)), 0.9 <= x <= 4
 fit("erf tail", 0.9, 4.0, erf_tail, lambda t: math.erfc(t), list(range(0, 7)))
+# sin(x) = x + x P(x^2), |x| <= pi/2; the target is P, in z = x^2
+fit("sin", 1e-9, (math.pi / 2) ** 2, lambda z: math.sin(math.sqrt(z)) / math.sqrt(z) - 1,
+    lambda z: math.sqrt(z) / math.sin(math.sqrt(z)), list(range(1, 5)))
+# tanh(x) = x + x P(x^2), |x| <= 0.55; the target is P, in z = x^2
+fit("tanh near 0", 1e-9, 0.55 ** 2, lambda z: math.tanh(math.sqrt(z)) / math.sqrt(z) - 1,
+    lambda z: math.sqrt(z) / math.tanh(math.sqrt(z)), list(range(1, 6)))

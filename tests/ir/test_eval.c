@@ -331,7 +331,7 @@ static void test_heads(void **state) {
     Rig rig;
     rig_start(&rig);
     IrBuilder *b = &rig.b;
-    IrValueId a = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, decay, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}));
+    IrValueId a = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, decay, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}, {.i = 1}));
     IrValueId x = rig_rows(&rig, v, T, CHANNELS), both = rig_rows(&rig, B, T, 2 * STATES);
     IrValueId in = ir_op1_attrs(b, IR_OP_inject, x, both, IR_NONE, RIG_ATTRS({.i = 2}));
     IrValueId operands[] = {a, in, ir_state(b->graph, "s", ir_type(IR_F32, 2, (int64_t)CHANNELS, (int64_t)STATES))};
@@ -347,6 +347,59 @@ static void test_heads(void **state) {
     const double wanted[] = {1 * 5 + 10, 2 * 5 + 20, 3 * 25 + 60, 4 * 25 + 80, 0.5 * 3, 0.5 * 6, 0.25 * 21, 0.25 * 28};
     assert_same_bits(y32, wanted, T * CHANNELS);
     assert_same_bits(y64, wanted, T * CHANNELS);
+    rig_end(&rig);
+}
+
+/* Two heads of four components, of which the first two turn: by -5/4 and 5/8 turns, which is by a quarter and by five eighths. */
+static void test_angles(void **state) {
+    (void)state;
+    enum { T = 2, WIDTH = 8 };
+    static const float w[] = {(float)M_PI, (float)M_PI}, d[] = {-2.5f, 1.25f, 0, 0},
+                       v[] = {1, 0, 5, 6, 0, 2, 7, 8, 1, 0, 5, 6, 0, 2, 7, 8};
+    Rig rig;
+    rig_start(&rig);
+    IrBuilder *b = &rig.b;
+    IrValueId operands[] = {rig_rows(&rig, w, T, 1), rig_rows(&rig, d, T, 2),
+                            ir_state(b->graph, "a", ir_type(IR_F32, 1, (int64_t)2))};
+    IrValueId angle = rig_stateful(&rig, IR_OP_angle, operands, 3, NULL);
+    IrValueId cosine = ir_op1(b, IR_OP_cos, angle, IR_NONE, IR_NONE), sine = ir_op1(b, IR_OP_sin, angle, IR_NONE, IR_NONE);
+    rig_finish(&rig, ir_op1_attrs(b, IR_OP_rotate, rig_rows(&rig, v, T, WIDTH), cosine, sine, RIG_ATTRS({.i = 2})));
+    double y[T * WIDTH], y64[T * WIDTH];
+    ir_eval_free(rig_run(&rig, false, T, WIDTH, y));
+    ir_eval_free(rig_run(&rig, true, T, WIDTH, y64));
+    const double half = sqrt(2.0), row[] = {0, -1, 5, 6, half, -half, 7, 8};
+    for (int t = 0; t < T; t++) { /* the second row's step is 0: it turns by the angles that the first one left */
+        assert_near(y + t * WIDTH, row, WIDTH, 1e-6);
+        assert_near(y64 + t * WIDTH, row, WIDTH, 1e-6); /* w is a float */
+    }
+    rig_end(&rig);
+}
+
+/* Planes of a row and of the row before: v of rank 2, B of two groups, a sum that goes on from another one. */
+static void test_ranks(void **state) {
+    (void)state;
+    enum { T = 2, CHANNELS = 2, RANKS = 2, STATES = 2 };
+    static const float x[] = {1, 2, 3, 4}, w[] = {1, 10, 2, 20} /* [H=2,R=2,J=1] */,
+                       B[] = {1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1}, ones[] = {1, 1, 1, 1, 1, 1, 1, 1};
+    Rig rig;
+    rig_start(&rig);
+    IrBuilder *b = &rig.b;
+    IrValueId weight = rig_weight(&rig, "w", w, ir_type(IR_F32, 3, (int64_t)2, (int64_t)RANKS, (int64_t)1));
+    IrValueId v =
+        ir_op1(b, IR_OP_mul_param, rig_rows(&rig, x, T, CHANNELS), ir_op1(b, IR_OP_transpose, weight, IR_NONE, IR_NONE), IR_NONE);
+    IrValueId operands[] = {v, ir_state(b->graph, "v", ir_type(IR_F32, 2, (int64_t)RANKS, (int64_t)CHANNELS))};
+    IrValueId before = rig_stateful(&rig, IR_OP_delay, operands, 2, NULL);
+    IrValueId k =
+        ir_op1_attrs(b, IR_OP_split, rig_rows(&rig, B, T, 8), IR_NONE, IR_NONE, RIG_ATTRS({.i = 0}, {.i = 4}, {.i = RANKS}));
+    IrValueId s = ir_op1_attrs(b, IR_OP_inject_sum, before, k, IR_NONE, RIG_ATTRS({.i = 2}));
+    s = ir_op1_attrs(b, IR_OP_inject_sum, v, k, s, RIG_ATTRS({.i = 2}));
+    IrValueId of = ir_op1_attrs(b, IR_OP_repeat, rig_rows(&rig, ones, T, 2), IR_NONE, IR_NONE, RIG_ATTRS({.i = 2}, {.i = 2}));
+    rig_finish(&rig, ir_op1_attrs(b, IR_OP_contract, s, of, IR_NONE, RIG_ATTRS({.i = 2})));
+    double y[T * CHANNELS];
+    ir_eval_free(rig_run(&rig, false, T, CHANNELS, y));
+    /* row 0: channel 0 has v 1 and 10, and B (1 2), (5 6); channel 1 has v 4 and 40, and B (3 4), (7 8).
+     * row 1: only B of channel 1 and rank 1 is not zero, (0 1): v is 80, and 40 before */
+    assert_same_bits(y, (double[]){1 * 3 + 10 * 11, 4 * 7 + 40 * 15, 0, 80 + 40}, T * CHANNELS);
     rig_end(&rig);
 }
 
@@ -638,6 +691,8 @@ int main(void) {
         cmocka_unit_test(test_conv_of_one_tap_has_no_history),
         cmocka_unit_test(test_small_states_are_cut),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_angles),
+        cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_routed_operations_give_the_bits_of_dense_ones),
         cmocka_unit_test(test_mix_and_sums),
         cmocka_unit_test(test_one_value_a_row_repeats),

@@ -34,6 +34,8 @@ static double exact_zoh(double x) {
     return x < -0.25 ? expm1(x) / x : sum;
 }
 
+static double exact_heavy_tail(double x) { return x < 0 ? 1 / (1 - x) : 1 + x; }
+
 static float float_of(uint32_t bits) {
     float f;
     memcpy(&f, &bits, sizeof f);
@@ -69,6 +71,12 @@ static const Case cases[] = {
     {"gelu", vm_gelu, exact_gelu, -20, 20, 2e-7, 1},
     {"gelu_tanh", vm_gelu_tanh, exact_gelu_tanh, -20, 20, 3e-7, 1},
     {"zoh", vm_zoh, exact_zoh, -80, 4, 2e-6, 0},
+    {"heavy_tail", vm_heavy_tail, exact_heavy_tail, -1e9f, 1e9f, 2e-7, 0},
+    {"tanh", vm_tanh, tanh, -20, 20, 3e-7, 0},
+    {"sin", vm_sin, sin, -3.14159274f, 3.14159274f, 1.5e-7, 1},
+    {"cos", vm_cos, cos, -3.14159274f, 3.14159274f, 1.5e-7, 1},
+    {"sin, more turns", vm_sin, sin, -100, 100, 3e-7, 1},
+    {"cos, more turns", vm_cos, cos, -100, 100, 3e-7, 1},
     {"relu2", vm_relu2, exact_relu2, -10, 1e9f, 1e-7, 0},
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontend/keys.h"
+#include "frontend/kinds/ssm.h"
 
 typedef struct Coverage {
     const char *name;
@@ -16,6 +17,9 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"params", 0, 1},
                               {"input: inner", 0, 1},
                               {"ssm without experts", 0, 1},
+                              {"mamba2", 0, 1},
+                              {"mamba3", 0, 1},
+                              {"several ranks", 0, 1},
                               {"moe", 0, 1},
                               {"shared experts", 0, 1},
                               {"shared gate", 0, 1},
@@ -89,6 +93,9 @@ static void cover_block(const FeBlock *block) {
     cover("params", ssm && experts && !outputs);
     cover("input: inner", ssm && experts && block->router.input == FE_ROUTER_INNER);
     cover("ssm without experts", ssm && !experts);
+    cover("mamba2", integer(block, FE_KEY_ssm_kind) == FE_MAMBA2);
+    cover("mamba3", integer(block, FE_KEY_ssm_kind) == FE_MAMBA3);
+    cover("several ranks", integer(block, FE_KEY_ssm_mimo_rank) > 1);
     cover("moe", mlp && experts);
     cover("shared experts", mlp && experts && integer(block, FE_KEY_mlp_experts_shared) > 0);
     cover("shared gate", integer(block, FE_KEY_mlp_experts_shared_gate) > 0);

@@ -160,11 +160,37 @@ static void draw_mamba2(Drawer *d) {
     su_text_add(d->out, "}");
 }
 
+/* Heads of one group and of several, angles for all components, for half of them or nearly none. */
+static void draw_mamba3(Drawer *d) {
+    static const char *const own[] = {"D", "biases", "inner_norms"}, *const maps[] = {"bc_proj", "trap_proj", "angle_proj"};
+    int64_t groups = between(d, 1, 3), heads = groups * between(d, 1, 3),
+            head_dim = strtoll(PICK(d, "1", "3", "4", "8", "16", "32"), NULL, 10);
+    for (int i = 0; i < 3; i++) has_map(d, maps[i]);
+    for (int i = 0; i < 3; i++) may_own(d, own[i]);
+    su_text_add(d->out, "kind: mamba3, d_inner: %lld, head_dim: %lld", (long long)(heads * head_dim), (long long)head_dim);
+    if (groups > 1 || chance(d, 30)) su_text_add(d->out, ", n_groups: %lld", (long long)groups);
+    su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 10) ? 128 : 2 * between(d, 2, 20)));
+    if (chance(d, 60)) su_text_add(d->out, ", rope_fraction: %s", PICK(d, "0.5", "1.0", "1"));
+    if (chance(d, 50)) su_text_add(d->out, ", mimo_rank: %s", PICK(d, "1", "2", "3", "5", "none"));
+    if (chance(d, 50)) su_text_add(d->out, ", a_activation: %s", PICK(d, "heavy_tail", "softplus"));
+    if (chance(d, 40)) su_text_add(d->out, ", a_floor: %s", PICK(d, "0.8", "1e-3"));
+    if (chance(d, 50)) su_text_add(d->out, ", out_norm_heads: %s", PICK(d, "rms", "rms", "none"));
+    if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
+    draw_ends(d);
+    su_text_add(d->out, "}");
+}
+
 static void draw_ssm(Drawer *d) {
     static const char *const maps[] = {"in_proj", "gate_proj", "dt_proj", "out_proj"};
     static const char *const own[] = {"A", "D", "conv", "biases"};
-    bool mamba2 = chance(d, 35);
+    int64_t kind = between(d, 0, 99);
+    bool mamba2 = kind < 30;
     for (int i = 0; i < 4; i++) has_map(d, maps[i]);
+    if (kind >= 75) {
+        su_text_add(d->out, "ssm: {");
+        draw_mamba3(d);
+        return;
+    }
     has_map(d, mamba2 ? "bc_proj" : "x_proj");
     for (int i = 0; i < 4; i++) may_own(d, own[i]);
     su_text_add(d->out, "ssm: {");

@@ -30,7 +30,7 @@ static double draw_element(Rng *rng, const char *name, int64_t in) {
     if (ends(name, ".D")) return n;
     if (ends(name, "dt_proj.bias")) return 4.5 * rng_unit(rng) - 4;
     if (ends(name, "dt_proj.weight")) return 0.5 * n / sqrt((double)in);
-    if (ends(name, ".bias")) return 0.3 * n;
+    if (ends(name, "bias")) return 0.3 * n;
     return 0.8 * n / sqrt((double)in);
 }
 

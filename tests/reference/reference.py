@@ -85,6 +85,10 @@ ACTIVATIONS = {
 GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}
 
 
+def heavy_tail(v):
+    return np.where(v >= 0, 1 + v, 1 / (1 + np.abs(v)))
+
+
 def rms(x, eps, w):
     return x / np.sqrt(np.mean(x * x) + eps) * w
 
@@ -246,7 +250,7 @@ class Spec:
         if kind == "ssm":
             b["I"] = width("d_inner", 2 * self.D)
             b["kind"], b["discretize"] = b.get("kind", "mamba1"), b.get("discretize", "euler")
-            b["N"], b["W"] = int(b.get("d_state", 128 if b["kind"] == "mamba2" else 16)), int(b.get("d_conv", 4))
+            b["N"], b["W"] = int(b.get("d_state", 16 if b["kind"] == "mamba1" else 128)), int(b.get("d_conv", 4))
             b["P"], b["G"] = int(b.get("head_dim", 64)), int(b.get("n_groups", 1))
             b["runs"] = int(b.get("norm_groups", b["G"]))
             if b.get("dt_limit", "none") == "none":
@@ -255,7 +259,12 @@ class Spec:
             b["R"] = -(-self.D // 16) if rank == "auto" else int(rank)
             b["conv_bias"] = b.get("conv_bias", True)
             b["activation"] = b.get("activation", "silu")
-            b["inner_norm_eps"] = float(b.get("inner_norm_eps", self.norm["eps"]))
+            b["inner_norm_eps"] = float(b.get("inner_norm_eps", 1e-5 if b["kind"] == "mamba3" else self.norm["eps"]))
+            if b["kind"] == "mamba3":
+                b.pop("experts", None)
+                b["mimo"] = b.get("mimo_rank", "none") != "none"
+                b["ranks"] = int(b["mimo_rank"]) if b["mimo"] else 1
+                b["S"] = int(b["N"] * float(b.get("rope_fraction", 0.5))) // 2
             if "experts" in b:
                 b["experts"].setdefault("combine", "outputs")
                 b["experts"].setdefault("idle", "hold")
@@ -376,7 +385,28 @@ class Spec:
             add(at + "gated_norm.weight", [I])
         linear("out_proj", D, I)
 
+    def _mamba3_tensors(self, b, at, add):
+        I, N, P, R, D, H = b["I"], b["N"], b["P"], b["ranks"], self.D, b["I"] // b["P"]
+        rows = {"in_proj": I, "gate_proj": I, "bc_proj": 2 * R * b["G"] * N, "dt_proj": H, "a_proj": H, "trap_proj": H, "angle_proj": b["S"]}
+        for name, count in rows.items():
+            add(at + name + ".weight", [count, D], True)
+            if name == "dt_proj":
+                add(at + "dt_proj.bias", [H])
+        for name in ("b", "c"):
+            add(at + name + "_norm.weight", [N])
+        for name in ("b", "c"):
+            add(at + name + "_bias", [H, R, N])
+        add(at + "D", [H])
+        for name in ("mimo_x", "mimo_z", "mimo_o") if b["mimo"] else ():
+            add(at + name, [H, R, P])
+        if b.get("out_norm_heads", "none") == "rms":
+            add(at + "head_norm.weight", [I])
+        add(at + "out_proj.weight", [D, I], True)
+
     def _ssm_tensors(self, b, at, add, experts, count, active):
+        if b["kind"] == "mamba3":
+            self._mamba3_tensors(b, at, add)
+            return
         if b["kind"] == "mamba2":
             self._mamba2_tensors(b, at, add)
             return
@@ -609,7 +639,50 @@ class Spec:
             out[t] = linear("out_proj", y)
         return out
 
+    def _mamba3(self, b, w, u):
+        """Scalars first: one head and one rank after the other, the angles as complex numbers."""
+        I, N, P, G, R, S, eps = b["I"], b["N"], b["P"], b["G"], b["ranks"], b["S"], b["inner_norm_eps"]
+        H, silu = I // P, ACTIVATIONS["silu"]
+        f = softplus if b.get("a_activation") == "softplus" else heavy_tail
+        none = np.ones([H, R, P])
+        mx, mz, mo = (w.get("mimo_" + name, none) for name in "xzo")
+        state, angle = np.zeros([H, P, N]), np.zeros([H, S])
+        v_last, k_last = np.zeros([H, R, P]), np.zeros([H, R, N])
+        out = np.zeros_like(u)
+        for t in range(len(u)):
+            x, z = ((w[name] @ u[t]).reshape(H, P) for name in ("in_proj.weight", "gate_proj.weight"))
+            B, C = (w["bc_proj.weight"] @ u[t]).reshape(2, R, G, N)
+            step = softplus(w["dt_proj.weight"] @ u[t] + w["dt_proj.bias"])
+            decay = np.minimum(-f(w["a_proj.weight"] @ u[t]), -float(b.get("a_floor", 1e-4)))
+            part = sigmoid(w["trap_proj.weight"] @ u[t])
+            angle = angle + math.pi * np.tanh(w["angle_proj.weight"] @ u[t])[None, :] * step[:, None]
+            y = np.zeros([H, P])
+
+            def turned(X, norm, bias, h, r):
+                v = rms(X[r, h * G // H], eps, w[norm]) + w[bias][h, r]
+                pairs = (v[: 2 * S : 2] + 1j * v[1 : 2 * S : 2]) * np.exp(1j * angle[h])
+                v[: 2 * S : 2], v[1 : 2 * S : 2] = pairs.real, pairs.imag
+                return v
+
+            for h in range(H):
+                alpha = np.exp(decay[h] * step[h])
+                beta, gamma = (1 - part[h]) * step[h] * alpha, part[h] * step[h]
+                k = np.array([turned(B, "b_norm.weight", "b_bias", h, r) for r in range(R)])
+                v = x[h] * mx[h]
+                state[h] = alpha * state[h] + beta * v_last[h].T @ k_last[h] + gamma * v.T @ k
+                v_last[h], k_last[h] = v, k
+                for r in range(R):
+                    q = turned(C, "c_norm.weight", "c_bias", h, r)
+                    of_rank = state[h] @ q + w["D"][h] * v[r]
+                    if "head_norm.weight" in w:
+                        of_rank = rms(of_rank, eps, w["head_norm.weight"].reshape(H, P)[h])
+                    y[h] += mo[h, r] * of_rank * silu(z[h] * mz[h, r])
+            out[t] = w["out_proj.weight"] @ y.reshape(I)
+        return out
+
     def _ssm(self, b, w, u):
+        if b["kind"] == "mamba3":
+            return self._mamba3(b, w, u)
         if b["kind"] == "mamba2":
             return self._mamba2(b, w, u)
         I, N, R, W = b["I"], b["N"], b["R"], b["W"]

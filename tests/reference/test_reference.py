@@ -54,7 +54,9 @@ def check_fresh(spec, tensors):
             assert 0 <= values.min() and values.max() <= np.log(16), name
         elif part[-1] == "A_log":
             assert np.allclose(values, np.log(np.arange(1, shape[-1] + 1)), rtol=1e-6), name
-        elif part[-1] == "D" or name.endswith("norm.weight"):
+        elif part[-1] in ("mimo_x", "mimo_o"):
+            assert (values == np.float32(1 / shape[1])).all(), name
+        elif part[-1] in ("D", "b_bias", "c_bias", "mimo_z") or name.endswith("norm.weight"):
             assert (values == 1).all(), name
         elif part[-1] == "B":
             assert (values == 0).all(), name

@@ -44,7 +44,8 @@ static void operations_have_work(void **state) {
     (void)state;
     for (int i = 0; i < IR_OP_COUNT; i++) {
         IrWork work = ir_work((IrOp)i, 1, 1);
-        bool moves_only = i == IR_OP_slice || i == IR_OP_repeat || i == IR_OP_take;
+        bool moves_only = i == IR_OP_slice || i == IR_OP_repeat || i == IR_OP_take || i == IR_OP_split ||
+                          i == IR_OP_transpose || i == IR_OP_delay;
         assert_true((work.flops + work.exps > 0) == !moves_only);
     }
 }
