@@ -153,10 +153,7 @@ static void read_objectives(const ExParse *p, const ExMap *file) {
 /* ---- the rest of the top level */
 
 /* `file` as seen from where the space lies. */
-static const char *beside(const ExParse *p, const char *file) {
-    const char *path = p->space->source->path, *slash = strrchr(path, '/');
-    return file[0] == '/' || !slash ? file : su_printf(p->reader.arena, "%.*s%s", (int)(slash - path) + 1, path, file);
-}
+static const char *beside(const ExParse *p, const char *file) { return su_beside(p->reader.arena, p->space->source->path, file); }
 
 static bool ends_in(const char *text, const char *end) {
     size_t size = strlen(text), tail = strlen(end);

@@ -147,7 +147,7 @@ static void print_node(const FeNode *node, SuText *out) {
     if (node->kind == FE_SEQUENCE) su_text_add(out, "]");
 }
 
-/* "PATH = VALUE\n" of each edit of a point; += where it is merged. */
+/* "PATH = VALUE\n" of each edit of a point; += where it is merged, ? behind what is left out where it has no place. */
 static void expect_edits(const ExSpace *space, uint64_t index, const char *expected) {
     SuArena arena = {0};
     SuText text = {0};
@@ -163,7 +163,7 @@ static void expect_edits(const ExSpace *space, uint64_t index, const char *expec
         assert_true(edits[i].span.line > 0 && edits[i].value->span.line > 0);
         su_text_add(&text, "%s %s ", edits[i].path, edits[i].merge ? "+=" : "=");
         print_node(edits[i].value, &text);
-        su_text_add(&text, "\n");
+        su_text_add(&text, edits[i].if_there ? " ?\n" : "\n");
     }
     if (strcmp(text.text, expected) != 0)
         fail_msg("point %llu: expected\n%sgot\n%s", (unsigned long long)index, expected, text.text);
@@ -174,12 +174,13 @@ static void expect_edits(const ExSpace *space, uint64_t index, const char *expec
 static void edits_of_the_example(void **state) {
     (void)state;
     Parsed p = parse_good(example);
-    /* none takes the place of the map; k is off, and sets nothing */
+    /* none takes the place of the map; k is off */
     expect_edits(&p.space, 0,
                  "stack[0].repeat = 8\n"
                  "d_model = 512\n"
                  "stack[0].blocks[0].ssm.experts = none\n"
                  "stack[0].blocks[1].mlp.experts = none\n"
+                 "defaults.router.top_k = 1 ?\n"
                  "stack[0].blocks[0].ssm.d_state = 8\n"
                  "weights.dtype = bf16\n"
                  "stack[0].blocks[1].mlp.d_ff = 1408\n");
