@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/show.h"
 #include "codegen/target.h"
+#include "explore/space.h"
 #include "frontend/spec.h"
 #include "support/file.h"
 #include "support/str.h"
@@ -26,6 +27,7 @@ static const CliCommand *const commands[] = {
     &cli_pack,   /* weights that load in milliseconds */
     &cli_warm,   /* kernels that are there already */
     &cli_cache,  /* where they are kept */
+    &cli_explore, /* which spec is best? */
     &cli_explain, /* what a step does, and its bottleneck */
     &cli_limits, /* what the machine can do */
     &cli_targets, /* what code can be made for */
@@ -43,7 +45,7 @@ static const CliCommand *find_command(const char *name) {
 
 static void print_overview(FILE *out) {
     fputs("usage: mossc COMMAND ARGUMENTS\n"
-          "       mossc help [COMMAND | keys]\n"
+          "       mossc help [COMMAND | keys | space]\n"
           "\n"
           "Compiles state-space language models with experts, described in YAML, to code for this machine or an\n"
           "ARM device, and runs them.\n"
@@ -51,7 +53,8 @@ static void print_overview(FILE *out) {
           "commands:\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("  help       this text, `help COMMAND`, or `help keys`: every key of the spec language\n"
+    fputs("  help       this text, `help COMMAND`, `help keys`: every key of the spec language, or\n"
+          "             `help space`: every key of a space of specs\n"
           "\n"
           "`mossc COMMAND --help` tells a command's options and gives examples; `mossc --version` the version.\n"
           "\n"
@@ -61,12 +64,20 @@ static void print_overview(FILE *out) {
           out);
 }
 
+/* What `mossc help` knows besides the commands. */
+static const struct {
+    const char *name;
+    void (*print)(SuText *out);
+} topics[] = {{"keys", fe_print_keys}, {"space", ex_print_keys}};
+enum { N_TOPICS = sizeof topics / sizeof topics[0] };
+
 /* `what`: "command" or, after help, "command or topic". */
-static int unknown_command(const char *name, const char *what, bool with_keys) {
-    const char *names[N_COMMANDS + 2];
+static int unknown_command(const char *name, const char *what, bool with_topics) {
+    const char *names[N_COMMANDS + N_TOPICS + 1];
     size_t count = 0;
     for (size_t i = 0; i < N_COMMANDS; i++) names[count++] = commands[i]->name;
-    names[count++] = with_keys ? "keys" : "help";
+    for (size_t i = 0; with_topics && i < N_TOPICS; i++) names[count++] = topics[i].name;
+    if (!with_topics) names[count++] = "help";
     const char *near = su_nearest(name, names, count);
     fprintf(stderr, "mossc: unknown %s '%s'", what, name);
     if (near) fprintf(stderr, "; did you mean '%s'?", near);
@@ -83,9 +94,10 @@ static int help(int argc, char **argv) {
         fprintf(stderr, "mossc help: unexpected argument '%s'\nTry 'mossc --help'.\n", argv[1]);
         return CLI_USAGE;
     }
-    if (strcmp(argv[0], "keys") == 0) {
+    for (size_t i = 0; i < N_TOPICS; i++) {
+        if (strcmp(argv[0], topics[i].name) != 0) continue;
         SuText text = {0};
-        fe_print_keys(&text);
+        topics[i].print(&text);
         fputs(text.text, stdout);
         su_text_free(&text);
         return CLI_OK;

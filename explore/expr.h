@@ -18,11 +18,16 @@ typedef struct ExValue {
     const char *word; /* EX_WORD: interned, so that equal words are equal pointers (ExNames.words) */
 } ExValue;
 
+/* Sets of types. */
+enum { EX_IS_NONE = 1 << EX_NONE, EX_IS_NUMBER = 1 << EX_NUMBER, EX_IS_TRUTH = 1 << EX_TRUTH, EX_IS_WORD = 1 << EX_WORD };
+
 /* Names that an expression may use: of axes, by their index; and the words that axes have among their values. */
 typedef struct ExNames {
     const char *const *axes; /* [n_axes] */
+    const uint32_t *types;   /* [n_axes] EX_IS_… of the axis's values; 0: lists or maps, which no expression can use */
     size_t n_axes;
-    const char *const *words; /* [n_words]: a bare name that is no axis may be one of these; a quoted text may be any */
+    const char *const
+        *words; /* [n_words], in order of strcmp: a bare name that is no axis may be one of these; a quoted text may be any */
     size_t n_words;
 } ExNames;
 
@@ -31,14 +36,19 @@ typedef struct ExExpr ExExpr; /* lives in the arena that it was parsed into, and
 /* Parses `text`, whose first character stands at `span` (of a source's line; a text may be quoted there). NULL: reported with a caret
  * under the place. */
 const ExExpr *ex_parse(SuArena *arena, const ExNames *names, const char *text, SuSpan span, SuDiags *diags);
+/* Whether a name means something of its own: and, ceil, none… */
+bool ex_is_keyword(const char *name);
 /* Whether it names the axis. */
 bool ex_uses(const ExExpr *expr, size_t axis);
+/* EX_IS_… of what its value may be. */
+uint32_t ex_types(const ExExpr *expr);
 /* The place of the whole expression, and its text, for messages. */
 SuSpan ex_span(const ExExpr *expr);
 const char *ex_text(const ExExpr *expr);
 
 /* Its value when the axes have `values` [n_axes]. false: *out_why is a constant text ("division by zero"). No memory is allocated;
- * any number of threads may evaluate one expression. A comparison of a number with none is false, != too; none equals only none. */
+ * any number of threads may evaluate one expression. none equals none and nothing else; < <= > >= of a number with none are false. `a or b`
+ * is true where one of them is, `a and b` false where one of them is, even if the other has no value. */
 bool ex_eval(const ExExpr *expr, const ExValue *values, ExValue *out, const char **out_why);
 
 #endif

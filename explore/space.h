@@ -8,6 +8,7 @@
 
 #include "explore/expr.h"
 #include "frontend/edit.h"
+#include "support/str.h"
 
 enum { EX_MAX_AXES = 64, EX_MAX_VALUES = 4096, EX_MAX_PATHS = 64, EX_MAX_RULES = 64, EX_MAX_DEVICES = 16 };
 
@@ -38,14 +39,15 @@ typedef struct ExAxis {
     SuSpan span;            /* of the name */
     const ExTarget *targets; /* [n_targets], at least 1 */
     size_t n_targets;
-    const FeNode *set;      /* a map in which the scalar $ stands for the value; NULL: the value itself. With it `none` is put at the
+    const FeNode *set; /* a map in which the scalar $ stands for the value; NULL: the value itself. With it `none` is put at the
                              * path in place of the map, and other values become the map's keys beside those that are there */
-    const FeNode *const *nodes; /* [n_values] what is put into the spec: scalars of values, from … to as decimal texts, any YAML else */
-    const ExValue *values;  /* [n_values] what expressions see; EX_NONE with no meaning where `opaque` */
+    const FeNode *const
+        *nodes; /* [n_values] what is put into the spec: scalars of values, from … to as decimal texts, any YAML else */
+    const ExValue *values; /* [n_values] what expressions see; EX_NONE with no meaning where `opaque` */
     size_t n_values;
-    bool opaque;            /* its values are lists or maps: expressions cannot name it */
-    const ExExpr *when;     /* or NULL: always */
-    SuSpan value_span;      /* of the key that gives the values */
+    bool opaque; /* its values are lists or maps: expressions cannot name it */
+    const ExExpr *when; /* or NULL: always */
+    SuSpan value_span; /* of the key that gives the values */
 } ExAxis;
 
 typedef struct ExDerive {
@@ -79,7 +81,7 @@ typedef struct ExSpace {
     const ExAxis *axes; /* [n_axes] */
     size_t n_axes;
     const uint32_t *order; /* [n_axes] axes so that each stands behind those that its `when` names */
-    uint64_t n_indices;    /* the product of the numbers of values; at most 2^62 */
+    uint64_t n_indices; /* the product of the numbers of values; at most 2^62 */
     const ExDerive *derive;
     size_t n_derive;
     const ExExpr *const *require;
@@ -115,10 +117,10 @@ void ex_choices(const ExSpace *space, uint64_t index, uint32_t *out_choices /* [
 uint64_t ex_index(const ExSpace *space, const uint32_t *choices);
 
 typedef enum ExPointState {
-    EX_POINT,    /* goes on to the front end */
-    EX_TWIN,     /* an axis whose `when` is false has not its first value: the same spec as another index, not a point */
+    EX_POINT, /* goes on to the front end */
+    EX_TWIN, /* an axis whose `when` is false has not its first value: the same spec as another index, not a point */
     EX_EXCLUDED, /* by `require` */
-    EX_INVALID   /* an expression has no value there: out_why */
+    EX_INVALID /* an expression has no value there: out_why */
 } ExPointState;
 
 /* The state of the point with these choices. `values` [n_axes] become what expressions see, `derived` [n_derive] the derived values.
@@ -126,7 +128,8 @@ typedef enum ExPointState {
 ExPointState ex_point(const ExSpace *space, const uint32_t *choices, ExValue *values, ExValue *derived, const char **out_why,
                       const ExExpr **out_where);
 
-/* The edits of the base spec that make the point: of every axis and then of every derive, in order. Edits lie in `arena`. */
+/* The edits of the base spec that make the point (of state EX_POINT): of every axis, and then of every derive, in order. Of an axis whose
+ * `when` is false they are left out where there is no place for them (FeEdit.if_there). Edits lie in `arena`. */
 const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, SuArena *arena, size_t *out_count);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "ir/program_operands.h"
 #include "ir/work.h"
 
 enum { F32_BYTES = 4 };
@@ -367,6 +368,17 @@ const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand
     return low < program->n_weights && program->weights[low].offset == operand->fixed ? &program->weights[low] : NULL;
 }
 
+static bool continues(const PgWeight *w, const PgWeight *next) {
+    return w->planes == 1 && next->planes == 1 && w->O % PG_LANES == 0 && next->K == w->K && next->pack == w->pack &&
+           next->dtype == w->dtype && next->offset == w->offset + w->bytes;
+}
+
+uint32_t pg_operand_weights(const PgProgram *program, const PgWeight *first, int64_t O) {
+    const PgWeight *end = program->weights + program->n_weights, *w = first;
+    for (O -= w->O; O > 0 && w + 1 < end && continues(w, w + 1); w++) O -= w[1].O;
+    return O == 0 ? (uint32_t)(w - first) + 1 : 0;
+}
+
 /* Whether the kernel reads only the chosen planes of a weight that has one for every expert. */
 static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     if (weight->planes == 1 || weight->planes != k->E || k->k == 0) return false;
@@ -410,15 +422,23 @@ static double share_read(const Counter *c, const PgWeight *weight) {
     return reads_chosen(c->k, weight) ? pg_distinct(c->k->E, c->k->k, c->rows) / (double)c->k->E : 1;
 }
 
+/* The weight, and those behind it that belong to the same operand of O outputs. */
+static void read_weights(Counter *c, const PgWeight *weight, int64_t O) {
+    uint32_t n = weight->O < O ? pg_operand_weights(c->program, weight, O) : 1;
+    for (uint32_t i = 0; i < n; i++) c->cost.weight_bytes += (double)weight[i].bytes * share_read(c, &weight[i]);
+}
+
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
     const PgKernel *k = &program->kernels[phase->kernel];
     Counter c = {.program = program, .phase = phase, .k = k, .work = work};
     c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
-    for (int i = 0; i < PG_MAX_OPERANDS; i++) {
-        const PgWeight *weight = pg_operand_weight(program, &phase->operands[i]);
-        if (weight) c.cost.weight_bytes += (double)weight->bytes * share_read(&c, weight);
+    PgOperand operands[PG_OPERAND_ROWS];
+    int n = pg_operands(k, operands);
+    for (int i = 0; i < n; i++) {
+        const PgWeight *weight = pg_operand_weight(program, &phase->operands[operands[i].slot]);
+        if (weight && operands[i].need != PG_MUST_NOT) read_weights(&c, weight, operands[i].O);
     }
     return c.cost;
 }

@@ -30,4 +30,8 @@ double pg_distinct(int64_t n, int64_t k, double rows);
 /* The packed weight that an operand names; NULL when it lies elsewhere. */
 const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand);
 
+/* How many weights, from that one on, make up an operand of O outputs: 1, or several of whole panels (but for the last) that lie
+ * one behind the other, as those of linear layers in one phase. 0: none do. */
+uint32_t pg_operand_weights(const PgProgram *program, const PgWeight *first, int64_t O);
+
 #endif

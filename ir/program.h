@@ -119,7 +119,7 @@ enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum {
     PG_LINEAR_X,
-    PG_LINEAR_W,
+    PG_LINEAR_W, /* in PG_ROW, like all but X and norm: perhaps several, one behind the other (pg_operand_weights) */
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
     PG_LINEAR_BIAS2,
@@ -290,7 +290,7 @@ typedef struct PgWeight {
     int64_t first, rows;  /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
     int64_t times;        /* each of them stands this often, one behind the other; 0: once */
     int64_t run;          /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
-    uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else */
+    uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else and right behind panels */
 } PgWeight;
 
 /* Bytes that a packed form takes. */
@@ -317,6 +317,11 @@ typedef struct PgRope {
     int64_t original;
     PgRef table[PG_MODES];
 } PgRope;
+
+/* Whether two share a table. */
+bool pg_same_angles(const PgRope *a, const PgRope *b);
+/* Of a row of its table, padding included. */
+uint64_t pg_rope_bytes(const PgRope *rope);
 
 typedef struct PgProgram {
     const char *name;

@@ -105,7 +105,8 @@ static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
         return bad(v, "weight %u (%s) has another number of elements than its tensor", i, name);
     if (w->bytes != pg_weight_bytes(w))
         return bad(v, "weight %u (%s) has %" PRIu64 " bytes, expected %" PRIu64, i, name, w->bytes, pg_weight_bytes(w));
-    uint64_t align = w->pack == PG_PANELS ? PANEL_ALIGN : ALIGN;
+    bool behind = i > 0 && p->weights[i - 1].pack == PG_PANELS && w->offset == end; /* of linear layers in one phase */
+    uint64_t align = w->pack == PG_PANELS && !behind ? PANEL_ALIGN : ALIGN;
     if (w->offset % align != 0) return bad(v, "weight %u (%s) is not at a multiple of %" PRIu64, i, name, align);
     if (w->offset < end) return bad(v, "weight %u (%s) overlaps the one before it", i, name);
     if (w->offset > p->weight_bytes || w->bytes > p->weight_bytes - w->offset)
@@ -389,17 +390,23 @@ static bool fits_arena(const Verify *v, PgMode mode, const PgRef *ref, const PgO
     return true;
 }
 
-static bool fits_weight(const PgWeight *w, const PgOperand *o, const PgKernel *k) {
-    if (w == NULL || w->planes != o->planes || w->O != o->O || w->K != o->K) return false;
+static bool fits_weight(const PgProgram *p, const PgWeight *w, const PgOperand *o, const PgKernel *k) {
+    if (w == NULL || w->planes != o->planes || w->K != o->K) return false;
+    if (w->O != o->O && (k->kind != PG_LINEAR || pg_operand_weights(p, w, o->O) == 0)) return false;
     if (o->form == PG_FORM_PANELS) return w->pack == PG_PANELS && w->dtype == (uint32_t)k->dtype;
     if (o->form == PG_FORM_MIXED) return w->pack == PG_VECTOR || w->pack == PG_CHANNELS;
     return w->pack == (o->form == PG_FORM_VECTOR ? PG_VECTOR : PG_CHANNELS);
 }
 
-static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o) {
-    for (uint32_t i = 0; i < v->program->n_states; i++)
-        if (v->program->states[i].offset == ref->fixed) return o->fixed <= v->program->states[i].bytes;
-    return false;
+/* It is one state, or of a linear's several histories that lie one behind the other. */
+static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o, const PgKernel *k) {
+    const PgState *states = v->program->states;
+    uint32_t i = 0, n = v->program->n_states;
+    while (i < n && states[i].offset != ref->fixed) i++;
+    if (i == n) return false;
+    uint64_t end = states[i].offset + states[i].bytes;
+    while (k->kind == PG_LINEAR && ++i < n && states[i].offset == end && end - ref->fixed < o->fixed) end += states[i].bytes;
+    return o->fixed <= end - ref->fixed;
 }
 
 static PgSpace space_of(PgForm form) {
@@ -423,12 +430,12 @@ static bool check_form(const Verify *v, PgMode mode, const PgPhase *p, const PgO
     switch (space_of(o->form)) {
     case PG_ARENA: return fits_arena(v, mode, ref, o) ? true : bad_phase(v, mode, p, "operand %s ends beyond the arena", o->name);
     case PG_WEIGHTS:
-        return fits_weight(pg_operand_weight(v->program, ref), o, kernel_of(v, p))
+        return fits_weight(v->program, pg_operand_weight(v->program, ref), o, kernel_of(v, p))
                    ? true
                    : bad_phase(v, mode, p, "operand %s is not a weight of the shape, pack and dtype that the kernel reads",
                                o->name);
     case PG_STATE:
-        return fits_state(v, ref, o)
+        return fits_state(v, ref, o, kernel_of(v, p))
                    ? true
                    : bad_phase(v, mode, p, "operand %s is not a state of the size that the kernel keeps", o->name);
     case PG_NOWHERE: break;
@@ -527,6 +534,14 @@ static bool is_rope_table(const Verify *v, PgMode mode, const PgRef *ref) {
     return false;
 }
 
+/* Whether what is read is what was written, or the first part of it; for one row also another part, of linear layers in one phase. */
+static bool is_part(PgMode mode, const Touched *read, const Touched *write) {
+    uint64_t skipped = read->ref->fixed - write->ref->fixed;
+    bool begins = same_ref(read->ref, write->ref) || (mode == PG_ROW && read->ref->fixed > write->ref->fixed);
+    return begins && read->operand.per_row + (mode == PG_ROW ? skipped : 0) <= write->operand.per_row &&
+           read->operand.fixed <= write->operand.fixed;
+}
+
 /* The last write of an earlier stage into what phase i reads must be all of it. */
 static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched *read) {
     const PgStep *step = &v->program->steps[mode];
@@ -538,9 +553,7 @@ static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched
         for (int w = 0; w < n; w++) {
             const Touched *write = &writes[w];
             if (write->operand.access == PG_READ || !overlap(v, mode, read, write)) continue;
-            bool whole = same_ref(read->ref, write->ref) && read->operand.per_row <= write->operand.per_row &&
-                         read->operand.fixed <= write->operand.fixed;
-            if (whole && read->operand.form == write->operand.form) return true;
+            if (is_part(mode, read, write) && read->operand.form == write->operand.form) return true;
             return bad_phase(v, mode, p, "it reads %s where phase %s wrote something else", read->operand.name,
                              step->phases[j].name);
         }

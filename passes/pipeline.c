@@ -17,7 +17,7 @@ static const struct {
                                "norms, biases, activations, sums and residuals join the linear layers beside them"},
     [PS_WEIGHTS] = {"weights", "keep weights in their own dtype (off: widen all to f32)"},
     [PS_PLAN] = {"plan", "let buffers that do not live together share memory"},
-    [PS_SCHEDULE] = {"schedule", "let phases that do not depend on each other share a stage"},
+    [PS_SCHEDULE] = {"schedule", "linear layers of one input share a phase, and phases that do not depend on each other a stage"},
 };
 SU_TABLE_FULL(PASSES, PS_PASS_COUNT);
 

@@ -21,16 +21,16 @@ typedef struct ScBuffer {
 typedef struct ScOperand {
     PgSpace space;
     int32_t buffer;  /* PG_ARENA */
-    uint64_t offset; /* PG_WEIGHTS, PG_STATE */
+    uint64_t offset; /* PG_WEIGHTS, PG_STATE; PG_ARENA: bytes into the buffer, in PG_ROW */
 } ScOperand;
 
-enum { SC_MAX_TOUCHED = 20 };
+enum { SC_MAX_TOUCHED = 20, SC_MOST_JOINED = 4 /* linear layers of one phase, and states of one */ };
 
 typedef struct ScPhase {
     PgPhase pg;
     PgKernel kernel;
     ScOperand operands[PG_MAX_OPERANDS];
-    int32_t reads[SC_MAX_TOUCHED], states[4]; /* buffers read; states read or written */
+    int32_t reads[SC_MAX_TOUCHED], states[SC_MOST_JOINED]; /* buffers read; states read or written */
     int n_reads, n_states;
 } ScPhase;
 
@@ -52,6 +52,8 @@ typedef struct ScBuilder {
     uint8_t *fused;         /* [values] SC_…: what regions say about results of others */
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
+    uint64_t *buffer_start; /* [values] where it begins in its buffer, in PG_ROW */
+    bool *joined;           /* [regions] whose linear layer another one's phase makes; of the mode */
     int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;
@@ -63,6 +65,7 @@ typedef struct ScBuilder {
     uint32_t *tensor_of;    /* [values] of weights: index into tensors */
     ScWeight *weights;
     size_t n_weights, weights_capacity;
+    bool packing_in_line;   /* what is packed now follows what was packed last, without a gap */
     int32_t *weight_of[3];  /* [PgPack][values]: index into weights, -1 */
     uint64_t *state_offset; /* [values] */
     PgState *states;
@@ -97,5 +100,6 @@ void sc_assign_stages(ScBuilder *b);
 
 /* plan.c: offsets of all buffers; returns the bytes of the arena. */
 ScBytes sc_plan(ScBuilder *b);
+PsStageBytes *sc_live(const ScBuilder *b); /* PsOptions.live of the mode at hand; needs stages */
 
 #endif

@@ -43,6 +43,7 @@ void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (b->buffer_of[value] < 0)
         SU_BUG("phase %s reads %%%s, which no phase writes", sc_phase(b, p)->pg.name, b->g->values[value].name);
     sc_read_buffer(b, p, slot, b->buffer_of[value]);
+    sc_phase(b, p)->operands[slot].offset = b->buffer_start[value];
 }
 
 int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name) {
@@ -57,6 +58,16 @@ void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
 }
 
+void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n) {
+    ScBytes bytes = {0};
+    for (int i = 0; i < n; i++) {
+        b->buffer_start[values[i]] = bytes.fixed;
+        bytes.fixed += sc_buffer_bytes(&b->layouts[values[i]], PG_ROW).fixed;
+    }
+    int32_t buffer = sc_write_buffer(b, p, slot, bytes, b->g->values[values[0]].name);
+    for (int i = 0; i < n; i++) b->buffer_of[values[i]] = buffer;
+}
+
 void sc_read_weight(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, PgPack pack, double active) {
     if (value == IR_NONE) return;
     const ScWeight *w = sc_packed(b, value, pack, active);
@@ -69,10 +80,14 @@ void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, con
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_WEIGHTS, .offset = w->pg.offset};
 }
 
+void sc_touch_state(ScBuilder *b, ScPhaseId p, IrValueId value) {
+    if (value != IR_NONE) sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
+}
+
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (value == IR_NONE) return;
     sc_phase(b, p)->operands[slot] = (ScOperand){.space = PG_STATE, .offset = b->state_offset[value]};
-    sc_phase(b, p)->states[sc_phase(b, p)->n_states++] = value;
+    sc_touch_state(b, p, value);
 }
 
 /* The group table of some expert indices; the phase that makes it comes first where it is needed first. */

@@ -291,15 +291,10 @@ void sc_phase_trapezoid(ScBuilder *b, const IrRegion *region) {
 
 /* ---------------------------------------------------------------------------------------------- attention */
 
-static bool same_angles(const PgRope *a, const PgRope *b) {
-    return a->theta == b->theta && a->dim == b->dim && a->factor == b->factor && a->low == b->low && a->high == b->high &&
-           a->original == b->original;
-}
-
 /* The table of cosines and sines of these angles: one for all blocks that agree. */
 static int32_t rope_table(ScBuilder *b, const PgRope *angles, int64_t *out_index) {
     size_t i = 0;
-    while (i < b->n_ropes && !same_angles(&b->ropes[i], angles)) i++;
+    while (i < b->n_ropes && !pg_same_angles(&b->ropes[i], angles)) i++;
     if (i == b->n_ropes) {
         b->ropes = su_grow(b->arena, b->ropes, &b->ropes_capacity, i + 1, sizeof *b->ropes);
         b->rope_buffers = su_grow(&b->scratch, b->rope_buffers, &b->rope_buffers_capacity, i + 1, sizeof *b->rope_buffers);
@@ -308,7 +303,7 @@ static int32_t rope_table(ScBuilder *b, const PgRope *angles, int64_t *out_index
     }
     *out_index = (int64_t)i;
     if (b->rope_buffers[i] < 0) {
-        uint64_t row = su_round_up((uint64_t)angles->dim * 4, 64); /* dim/2 pairs of f32 */
+        uint64_t row = pg_rope_bytes(angles);
         b->rope_buffers[i] = sc_new_buffer(b, b->mode == PG_ROW ? (ScBytes){0, row} : (ScBytes){row, 0}, "rope");
     }
     return b->rope_buffers[i];

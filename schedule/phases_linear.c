@@ -131,30 +131,170 @@ static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
     sc_use_state(b, p, PG_LINEAR_HISTORY, sc_role(conv, IR_ROLE_history));
 }
 
-void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
-    LinearParts m = find_parts(b, region);
-    const ScLayout *y = &b->layouts[m.linear->results[0]];
+static IrValueId result_of(const LinearParts *m) { return m->conv != NULL ? sc_role(m->conv, IR_ROLE_y) : m->y; }
+
+static void lone_phase(ScBuilder *b, const LinearParts *m) {
+    const ScLayout *y = &b->layouts[m->linear->results[0]];
     char what[96];
-    ps_linear_name(b->g, m.w, what, sizeof what);
-    bool head = m.y == b->g->logits;
+    ps_linear_name(b->g, m->w, what, sizeof what);
+    bool head = m->y == b->g->logits;
     sc_prepare_groups(b, y);
-    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m.linear, head ? "head" : sc_phase_name(b, m.linear, what));
-    fill_linear(b, p, &m);
-    bool apart = m.sum != NULL && b->mode == PG_BLOCK;
-    add_own_steps(b, p, &m);
-    if (m.conv != NULL) fill_conv(b, p, m.conv);
-    if (m.sum != NULL && !apart) {
-        add_sum(b, p, m.sum);
-        if (m.sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m.gates);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, m->linear, head ? "head" : sc_phase_name(b, m->linear, what));
+    fill_linear(b, p, m);
+    bool apart = m->sum != NULL && b->mode == PG_BLOCK;
+    add_own_steps(b, p, m);
+    if (m->conv != NULL) fill_conv(b, p, m->conv);
+    if (m->sum != NULL && !apart) {
+        add_sum(b, p, m->sum);
+        if (m->sum->op != IR_OP_plane_sum) sc_read(b, p, PG_LINEAR_COMBINE_W, m->gates);
     }
-    if (!apart) fill_tail(b, p, &m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
+    if (!apart) fill_tail(b, p, m, PG_LINEAR_ADDEND, PG_LINEAR_RESIDUAL);
     if (head) sc_add_step(b, p, (PgEpilogueStep){.kind = PG_STEP_LOGITS});
     linear_tiles(b, p, y);
     if (head) return;
     if (!apart) {
-        sc_write(b, p, PG_LINEAR_Y, m.conv != NULL ? sc_role(m.conv, IR_ROLE_y) : m.y);
+        sc_write(b, p, PG_LINEAR_Y, result_of(m));
         return;
     }
     int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
-    combine_phase(b, &m, parts);
+    combine_phase(b, m, parts);
+}
+
+/* ---------------------------------------------------------------------------------------------- layers of one input */
+
+/* Linear layers of the same input which a one-row step makes in one phase: their weights, biases, taps and histories lie one behind
+ * the other, so that to the kernel they are one layer, and each result is a part of its output. Nothing but the place of what it
+ * reads differs between them, so a kernel knows nothing of it. */
+typedef struct Joint {
+    LinearParts of[SC_MOST_JOINED];
+    int n;
+} Joint;
+
+static bool has(IrValueId value) { return value != IR_NONE; }
+
+/* Whether nothing but a bias and a convolution with its activation happens to the layer's sums. */
+static bool is_plain(const ScBuilder *b, const LinearParts *m) {
+    return m->linear->op == IR_OP_linear && m->sum == NULL && !m->dual && m->n_adds == 0 && m->out_scale == 1.0 &&
+           m->scale == 1.0 && m->y != b->g->logits;
+}
+
+static int64_t taps_of(const ScBuilder *b, const IrRegion *conv) {
+    return ir_dim(&b->g->values[sc_role(conv, IR_ROLE_w)].type, IR_DIM_TAP);
+}
+
+static bool same_conv(const ScBuilder *b, const IrRegion *one, const IrRegion *other) {
+    if (one == NULL || other == NULL) return one == other;
+    return taps_of(b, one) == taps_of(b, other) && has(sc_role(one, IR_ROLE_bias)) == has(sc_role(other, IR_ROLE_bias)) &&
+           sc_role_activation(b, one) == sc_role_activation(b, other);
+}
+
+/* Whether the same happens to the sums of both, of the same x. */
+static bool is_alike(const ScBuilder *b, const LinearParts *one, const LinearParts *other) {
+    return one->x == other->x && one->norm == other->norm && one->act == other->act && has(one->bias) == has(other->bias) &&
+           b->g->values[one->w].type.dtype == b->g->values[other->w].type.dtype && same_conv(b, one->conv, other->conv);
+}
+
+static int64_t outputs(const ScBuilder *b, const LinearParts *m) { return ir_dim(&b->g->values[m->w].type, IR_DIM_CHANNEL); }
+
+/* The layers of its block behind `first` that are like it. Only the last one may end within a panel. */
+static Joint find_alike(const ScBuilder *b, const LinearParts *first) {
+    Joint j = {.of = {*first}, .n = 1};
+    const IrNode *end = &b->g->nodes[b->g->n_nodes];
+    if (b->mode != PG_ROW || b->options->off[PS_SCHEDULE] || !is_plain(b, first)) return j;
+    for (const IrNode *node = first->linear + 1; node < end && node->block == first->linear->block; node++) {
+        if (node->op != IR_OP_linear || node->region == IR_NONE || outputs(b, &j.of[j.n - 1]) % PG_LANES != 0) continue;
+        LinearParts other = find_parts(b, &b->g->regions[node->region]);
+        if (j.n < SC_MOST_JOINED && other.linear == node && is_plain(b, &other) && is_alike(b, first, &other)) j.of[j.n++] = other;
+    }
+    return j;
+}
+
+/* Where the packed forms of a weight of each layer end and begin: as many as lie one behind the other. Those that are not packed
+ * yet come to lie so here. */
+static int packed_in_line(ScBuilder *b, const IrValueId *weights, int n, PgPack pack) {
+    int in_line = 1;
+    uint64_t end = 0;
+    for (int i = 0; i < n && has(weights[i]); i++) {
+        size_t packed = b->n_weights;
+        const PgWeight w = sc_packed(b, weights[i], pack, 1.0)->pg;
+        b->packing_in_line = packed < b->n_weights;
+        if (i > 0 && i == in_line && w.offset == end) in_line++;
+        end = w.offset + w.bytes;
+    }
+    b->packing_in_line = false;
+    return has(weights[0]) ? in_line : n;
+}
+
+static int states_in_line(const ScBuilder *b, const IrValueId *states, const Joint *j, int64_t elements) {
+    int in_line = 1;
+    if (!has(states[0])) return j->n;
+    while (in_line < j->n && b->state_offset[states[in_line]] ==
+                                 b->state_offset[states[in_line - 1]] +
+                                     pg_panels(outputs(b, &j->of[in_line - 1])) * PG_LANES * sizeof(float) * (uint64_t)elements)
+        in_line++;
+    return in_line;
+}
+
+static void limit(Joint *j, int n) {
+    if (n < j->n) j->n = n;
+}
+
+/* Leaves the layers of which everything lies one behind the other. */
+static void keep_those_in_line(ScBuilder *b, Joint *j) {
+    IrValueId w[SC_MOST_JOINED], bias[SC_MOST_JOINED], conv_w[SC_MOST_JOINED], conv_bias[SC_MOST_JOINED], history[SC_MOST_JOINED];
+    const IrRegion *conv = j->of[0].conv;
+    for (int i = 0; i < j->n; i++) {
+        const LinearParts *m = &j->of[i];
+        w[i] = m->w;
+        bias[i] = m->bias;
+        conv_w[i] = conv != NULL ? sc_role(m->conv, IR_ROLE_w) : IR_NONE;
+        conv_bias[i] = conv != NULL ? sc_role(m->conv, IR_ROLE_bias) : IR_NONE;
+        history[i] = conv != NULL ? sc_role(m->conv, IR_ROLE_history) : IR_NONE;
+    }
+    limit(j, packed_in_line(b, w, j->n, PG_PANELS));
+    limit(j, packed_in_line(b, bias, j->n, PG_VECTOR));
+    limit(j, packed_in_line(b, conv_w, j->n, PG_CHANNELS));
+    limit(j, packed_in_line(b, conv_bias, j->n, PG_VECTOR));
+    if (conv != NULL) limit(j, states_in_line(b, history, j, taps_of(b, conv) - 1));
+}
+
+/* "in_proj+bc_proj" */
+static const char *joint_name(ScBuilder *b, const Joint *j) {
+    char what[96];
+    const char *name = "";
+    for (int i = 0; i < j->n; i++) {
+        ps_linear_name(b->g, j->of[i].w, what, sizeof what);
+        name = su_printf(&b->scratch, "%s%s%s", name, i > 0 ? "+" : "", what);
+    }
+    return sc_phase_name(b, j->of[0].linear, name);
+}
+
+static void joint_phase(ScBuilder *b, const Joint *j) {
+    const LinearParts *first = &j->of[0];
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, first->linear, joint_name(b, j));
+    fill_linear(b, p, first);
+    add_own_steps(b, p, first);
+    if (first->conv != NULL) fill_conv(b, p, first->conv);
+    IrValueId results[SC_MOST_JOINED];
+    for (int i = 0; i < j->n; i++) {
+        const LinearParts *m = &j->of[i];
+        results[i] = result_of(m);
+        b->joined[m->linear->region] = true;
+        if (i == 0) continue;
+        sc_phase(b, p)->kernel.O += outputs(b, m);
+        if (m->conv != NULL) sc_touch_state(b, p, sc_role(m->conv, IR_ROLE_history));
+    }
+    linear_tiles(b, p, &b->layouts[first->linear->results[0]]);
+    sc_write_parts(b, p, PG_LINEAR_Y, results, j->n);
+}
+
+void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
+    if (b->joined[region - b->g->regions]) return;
+    LinearParts m = find_parts(b, region);
+    Joint j = find_alike(b, &m);
+    if (j.n > 1) keep_those_in_line(b, &j);
+    if (j.n > 1)
+        joint_phase(b, &j);
+    else
+        lone_phase(b, &m);
 }

@@ -21,8 +21,10 @@ static PgRef buffer_ref(const ScBuilder *b, int32_t buffer) {
 }
 
 static PgRef operand_ref(const ScBuilder *b, const ScOperand *operand) {
-    if (operand->space == PG_ARENA) return buffer_ref(b, operand->buffer);
-    return (PgRef){operand->space, 0, operand->offset};
+    if (operand->space != PG_ARENA) return (PgRef){operand->space, 0, operand->offset};
+    PgRef ref = buffer_ref(b, operand->buffer);
+    ref.fixed += operand->offset;
+    return ref;
 }
 
 static void finish_phases(ScBuilder *b, PgStep *step) {
@@ -44,6 +46,8 @@ static void reset_mode(ScBuilder *b, PgMode mode) {
     b->phases = NULL;
     b->n_buffers = b->buffers_capacity = b->n_phases = b->phases_capacity = 0;
     for (size_t v = 0; v < b->g->n_values; v++) b->buffer_of[v] = b->groups_of[v] = -1;
+    memset(b->buffer_start, 0, b->g->n_values * sizeof *b->buffer_start);
+    memset(b->joined, 0, b->g->n_regions * sizeof *b->joined);
     for (size_t i = 0; i < b->n_ropes; i++) b->rope_buffers[i] = -1;
 }
 
@@ -60,6 +64,7 @@ static void build_mode(ScBuilder *b, PgMode mode, PgStep *step) {
     ScBytes arena = sc_plan(b);
     add_seconds(b, PS_SCHEDULE, scheduled - start);
     add_seconds(b, PS_PLAN, su_seconds() - scheduled);
+    if (b->options->live) b->options->live[mode] = sc_live(b);
     step->arena_per_row = arena.per_row;
     step->arena_fixed = arena.fixed;
     finish_phases(b, step);
@@ -117,6 +122,8 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
+    b.buffer_start = SU_NEW_ARRAY(&b.scratch, uint64_t, graph->n_values);
+    b.joined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_regions);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     double start = su_seconds();
     sc_collect_tensors(&b);

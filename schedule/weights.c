@@ -80,7 +80,7 @@ const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shap
     pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
     pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
-    pg.offset = su_round_up(end, pack == PG_PANELS ? 4096 : 64);
+    pg.offset = su_round_up(end, pack == PG_PANELS && !b->packing_in_line ? 4096 : 64);
     *known = (int32_t)b->n_weights;
     b->weights = su_grow(&b->scratch, b->weights, &b->weights_capacity, b->n_weights + 1, sizeof *b->weights);
     b->weights[b->n_weights] = (ScWeight){pg, value, active};

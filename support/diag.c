@@ -68,6 +68,21 @@ void su_note(SuDiags *diags, SuSpan span, const char *hint, const char *format, 
     va_end(args);
 }
 
+void su_diags_sort(SuDiags *diags, size_t first) {
+    for (size_t i = first + 1; i < diags->count; i++) {
+        SuDiag diag = diags->items[i];
+        size_t at = i;
+        for (; at > first; at--) {
+            const SuSpan *before = &diags->items[at - 1].span;
+            bool later = before->source == diag.span.source &&
+                         (before->line > diag.span.line || (before->line == diag.span.line && before->column > diag.span.column));
+            if (!later) break;
+            diags->items[at] = diags->items[at - 1];
+        }
+        diags->items[at] = diag;
+    }
+}
+
 SuSpan su_file_span(SuDiags *diags, const char *path) {
     SuSource *source = SU_NEW(&diags->arena, SuSource);
     source->path = su_strdup(&diags->arena, path);

@@ -66,6 +66,9 @@ bool su_error(SuDiags *diags, SuSpan span, const char *hint, const char *format,
 void su_warning(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Something worth knowing that is neither wrong nor doubtful. */
 void su_note(SuDiags *diags, SuSpan span, const char *hint, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Puts those from `first` on in the order of their places, for people who read from the top of a file down; those of different sources
+ * stay in the order in which they were reported. */
+void su_diags_sort(SuDiags *diags, size_t first);
 /* A span for messages about a file as a whole (weights, tokens…): the source is allocated in the sink's arena. */
 SuSpan su_file_span(SuDiags *diags, const char *path);
 /* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */

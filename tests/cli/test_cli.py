@@ -62,6 +62,11 @@ def test_help_of_keys_and_schema(m):
     assert all(key in keys for key in ("d_model", "per_expert", "top_k", "n_kv_heads")), keys
     schema = json.loads(m.out("schema"))
     assert "2020-12" in schema["$schema"] and "vocab_size" in json.dumps(schema)
+    space = m.out("help", "space")
+    assert all(word in space for word in ("mossc_space", "objectives", "when", "decode_tok_s")), space
+    schema = json.loads(m.out("schema", "--space"))
+    assert schema["required"] == ["mossc_space", "name", "spec", "axes", "objectives"] and "decode_ms" in schema["$defs"]["budgets"]["properties"]
+    assert "did you mean 'space'?" in m.error("help", "spcae", status=2)
 
 
 def test_unknown_words_get_the_nearest(m):

@@ -84,8 +84,12 @@ static double *weight_bytes(const Case *c, PgMode mode, const PgWork *work) {
             PgPhase only = step->phases[i]; /* with this weight alone */
             for (int other = 0; other < PG_MAX_OPERANDS; other++)
                 if (other != o && only.operands[other].space == PG_WEIGHTS) only.operands[other].space = PG_NOWHERE;
-            double *most = &bytes[weight - c->program->weights];
-            *most = fmax(*most, pg_phase_cost(c->program, &only, work).weight_bytes);
+            double left = pg_phase_cost(c->program, &only, work).weight_bytes;
+            for (; left > 0; weight++) { /* of linears in one phase: those behind it too */
+                double *most = &bytes[weight - c->program->weights], part = fmin(left, (double)weight->bytes);
+                *most = fmax(*most, part);
+                left -= part;
+            }
         }
     }
     return bytes;

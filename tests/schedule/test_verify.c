@@ -215,6 +215,14 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_Y].fixed = m->program.steps[PG_ROW].arena_fixed - 64)                     \
     M(another_weight, "moss-tiny", "is not a weight of the shape",                                                                 \
       phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W] = phase_of(m, PG_ROW, PG_EMBED)->operands[PG_EMBED_W])                 \
+    M(weights_with_a_gap, "mixtral-small", "is not a weight of the shape", {                                                       \
+        uint64_t w = phase_of(m, PG_ROW, PG_LINEAR)->operands[PG_LINEAR_W].fixed; /* of q, k and v */                              \
+        for (uint32_t i = 0; i < m->program.n_weights; i++)                                                                        \
+            if (m->weights[i].offset > w) m->weights[i].offset += 4096;                                                            \
+        m->program.weight_bytes += 4096;                                                                                           \
+    })                                                                                                                             \
+    M(part_beyond_the_whole, "mixtral-small", "wrote something else",                                                              \
+      phase_of(m, PG_ROW, PG_KV_STORE)->operands[PG_KV_V].fixed += 64)                                                             \
     M(weight_of_another_dtype, "moss-tiny", "is not a weight of the shape",                                                        \
       kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->dtype = IR_F32)                                                                \
     M(state_of_another_size, "moss-tiny", "is not a state of the size",                                                            \
