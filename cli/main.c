@@ -27,6 +27,7 @@ static const CliCommand *const commands[] = {
     &cli_pack,   /* weights that load in milliseconds */
     &cli_warm,   /* kernels that are there already */
     &cli_cache,  /* where they are kept */
+    &cli_explore, /* which spec is best? */
     &cli_explain, /* what a step does, and its bottleneck */
     &cli_limits, /* what the machine can do */
     &cli_targets, /* what code can be made for */

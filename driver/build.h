@@ -44,6 +44,7 @@ typedef struct DrBuild {
     CgCudaTarget gpu; /* of a GPU; without a device code is only compiled for it */
     MossModel *model;
     PsOptions passes; /* set by the caller before dr_build_program */
+    PsStageBytes *live[PG_MODES]; /* [n_stages] of each step (PsOptions.live) */
     bool has_spec, has_target;
     MossCode code; /* of the runtime's last error; MOSS_OK: what failed, if anything did, was not the runtime */
     uint32_t kernels_found; /* in the cache; set by dr_build_code. All or none of a GPU's, whose code is one piece */

@@ -1,6 +1,7 @@
 #include "driver/cost.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 void dr_add_cost(DrCost *to, const DrCost *from) {
@@ -63,4 +64,30 @@ bool dr_costs(DrBuild *build, int64_t position, DrCosts *out) {
     bool result = costs_unguarded(build, position, out);
     su_guard_end(&guard);
     return result;
+}
+
+/* ---------------------------------------------------------------------------------------------- memory */
+
+double dr_live_bytes(const DrBuild *build, PgMode mode, int64_t rows, int64_t block) {
+    const PgStep *step = &build->program->steps[mode];
+    uint64_t ld = mode == PG_ROW ? 1 : pg_ld((uint64_t)rows);
+    double most = 0;
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        const PsStageBytes *live = &build->live[mode][step->phases[i].stage];
+        bool counts = block == DR_ALL_BLOCKS || step->phases[i].block == block;
+        if (counts) most = fmax(most, (double)live->per_row * (double)ld + (double)live->fixed);
+    }
+    return most;
+}
+
+double dr_peak_bytes(const DrBuild *build, int64_t rows, int64_t sequences) {
+    const PgProgram *program = build->program;
+    double bytes = (double)sequences * (double)program->state_bytes, step[PG_MODES];
+    for (uint32_t i = 0; i < program->n_weights; i++) bytes += (double)program->weights[i].bytes;
+    for (int mode = 0; mode < PG_MODES; mode++) {
+        step[mode] = dr_live_bytes(build, (PgMode)mode, rows, DR_ALL_BLOCKS);
+        double ld = mode == PG_ROW ? 1 : (double)pg_ld((uint64_t)rows);
+        for (uint32_t r = 0; r < program->n_ropes; r++) step[mode] += ld * (double)pg_rope_bytes(&program->ropes[r]);
+    }
+    return bytes + fmax(step[PG_ROW], step[PG_BLOCK]);
 }

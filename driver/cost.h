@@ -22,4 +22,12 @@ void dr_add_cost(DrCost *to, const DrCost *from);
 /* Needs dr_build_program. position: how many tokens attention looks back on. */
 bool dr_costs(DrBuild *build, int64_t position, DrCosts *out);
 
+/* The most that the stages of a step have live, of those of this block (-1: of none) or of all (DR_ALL_BLOCKS): bytes of the arena
+ * without tables of rope. Needs dr_build_program. */
+enum { DR_ALL_BLOCKS = -2 };
+double dr_live_bytes(const DrBuild *build, PgMode mode, int64_t rows, int64_t block);
+/* The memory of a run: packed weights, `sequences` states, and what the larger of its steps has live: of one row, or of `rows`. Without
+ * code, scratch of workers and padding to pages. */
+double dr_peak_bytes(const DrBuild *build, int64_t rows, int64_t sequences);
+
 #endif

@@ -92,3 +92,15 @@ bool dr_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDe
     snprintf(out_target->name, sizeof out_target->name, "%s", device.name);
     return true;
 }
+
+bool dr_find_device(const char *name, SuArena *arena, FeDevice *out, SuDiags *diags) {
+    const char *names[MOST_DEVICES] = {"host"};
+    size_t count = 1;
+    if (has_suffix(name)) return read_device(name, arena, out, diags);
+    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++) names[count++] = device_name(arena, file);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return dr_known_device((int)i, arena, out, diags);
+    const char *near = su_nearest(name, names, count);
+    return su_error(diags, (SuSpan){0}, "run `mossc targets` to list them, or give the path of a device file (.yaml)",
+                    near ? "unknown device '%s'; did you mean '%s'?" : "unknown device '%s'", name, near);
+}

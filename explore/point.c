@@ -135,7 +135,10 @@ const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExVa
     FeEdit *edits = SU_NEW_ARRAY(arena, FeEdit, most);
     for (size_t i = 0; i < space->n_axes; i++) {
         const ExAxis *axis = &space->axes[i];
-        if (!axis->when || holds(axis->when, values, &why)) count += axis_edits(axis, choices[i], arena, &edits[count]);
+        bool off = axis->when && !holds(axis->when, values, &why);
+        size_t first = count;
+        count += axis_edits(axis, choices[i], arena, &edits[count]);
+        for (size_t e = first; e < count; e++) edits[e].if_there = off;
     }
     for (size_t i = 0; i < space->n_derive; i++) edits[count++] = derived_edit(&space->derive[i], &derived[i], arena);
     *out_count = count;

@@ -128,8 +128,8 @@ typedef enum ExPointState {
 ExPointState ex_point(const ExSpace *space, const uint32_t *choices, ExValue *values, ExValue *derived, const char **out_why,
                       const ExExpr **out_where);
 
-/* The edits of the base spec that make the point (of state EX_POINT): of every axis that is not off, and then of every derive, in order.
- * An axis whose `when` is false makes none: what it would set may have no place there. Edits lie in `arena`. */
+/* The edits of the base spec that make the point (of state EX_POINT): of every axis, and then of every derive, in order. Of an axis whose
+ * `when` is false they are left out where there is no place for them (FeEdit.if_there). Edits lie in `arena`. */
 const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, SuArena *arena, size_t *out_count);
 
 #endif

@@ -9,6 +9,7 @@
 typedef struct Canon {
     SuText *out;
     bool inside; /* of a line */
+    FeCanonical *pieces; /* or NULL: all goes to one text */
 } Canon;
 
 static void end_line(Canon *c) {
@@ -60,6 +61,20 @@ static void print_blocks(Canon *c, const FeBlock *blocks, int64_t n) {
         }
         end_line(c);
     }
+}
+
+/* The stack, which stands alone in its lines: what comes before it, each block, and what follows are texts of their own. */
+static void print_stack(Canon *c, const FeBlock *blocks, int64_t n) {
+    if (!c->pieces) {
+        print_blocks(c, blocks, n);
+        return;
+    }
+    end_line(c);
+    for (int64_t i = 0; i < n; i++) {
+        c->out = &c->pieces->blocks[i];
+        print_blocks(c, &blocks[i], 1);
+    }
+    c->out = &c->pieces->after;
 }
 
 /* Seventeen digits tell any two doubles apart. */
@@ -116,7 +131,7 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
         print_map(c, value->map, form == FE_HASH_INLINE ? row->name : NULL);
         if (form != FE_HASH_INLINE) end_line(c);
         return;
-    case FE_T_ENTRIES: print_blocks(c, value->blocks, value->n_blocks); return;
+    case FE_T_ENTRIES: print_stack(c, value->blocks, value->n_blocks); return;
     case FE_T_DEFINES:
     case FE_T_RESERVED: return;
     }
@@ -142,5 +157,11 @@ static void print_map(Canon *c, const FeMap *map, const char *inline_key) {
 void fe_print_canonical(const FeSpec *spec, SuText *out) {
     Canon c = {.out = out};
     su_text_add(out, "mossc 1\n");
+    print_map(&c, spec->map, NULL);
+}
+
+void fe_print_canonical_pieces(const FeSpec *spec, FeCanonical *out) {
+    Canon c = {.out = &out->before, .pieces = out};
+    su_text_add(c.out, "mossc 1\n");
     print_map(&c, spec->map, NULL);
 }

@@ -1,4 +1,4 @@
-/* Device files: two tables of keys, one for the device and one for its clusters. */
+/* Device files: tables of keys, one for the device and one for each kind of map in it. */
 #include "frontend/device.h"
 
 #include <math.h>
@@ -8,7 +8,14 @@
 #include "frontend/yaml.h"
 #include "support/str.h"
 
-typedef enum Type { TEXT, INT, REAL, CLUSTERS } Type;
+typedef enum Type {
+    TEXT,
+    INT,
+    REAL,
+    CLUSTERS, /* a list of maps of their keys */
+    RATES,    /* a map */
+    KERNELS   /* a list of maps */
+} Type;
 
 typedef struct Key {
     const char *name;
@@ -24,8 +31,10 @@ static const Key device_keys[] = {
     {"workers", TEXT, false, offsetof(FeDevice, workers)},
     {"source", TEXT, true, offsetof(FeDevice, source)},
     {"l3_kb", INT, false, offsetof(FeDevice, l3_kb)},
-    {"bandwidth_gb_s", REAL, true, offsetof(FeDevice, bandwidth_gb_s)},
-    {"clusters", CLUSTERS, true, 0},
+    {"bandwidth_gb_s", REAL, false, offsetof(FeDevice, bandwidth_gb_s)},
+    {"clusters", CLUSTERS, false, 0},
+    {"rates", RATES, false, 0},
+    {"kernels", KERNELS, false, 0},
 };
 
 static const Key cluster_keys[] = {
@@ -36,10 +45,27 @@ static const Key cluster_keys[] = {
     {"vector_bits", INT, true, offsetof(FeCluster, vector_bits)},
     {"l1d_kb", INT, true, offsetof(FeCluster, l1d_kb)},
     {"l2_kb", INT, true, offsetof(FeCluster, l2_kb)},
-    {"ghz", REAL, true, offsetof(FeCluster, ghz)},
+    {"ghz", REAL, false, offsetof(FeCluster, ghz)},
+    {"fma_pipes", INT, false, offsetof(FeCluster, fma_pipes)},
 };
 
-enum { N_DEVICE_KEYS = sizeof device_keys / sizeof device_keys[0], N_CLUSTER_KEYS = sizeof cluster_keys / sizeof cluster_keys[0] };
+static const Key rates_keys[] = {
+    {"threads", INT, false, offsetof(FeRates, threads)},        {"read_gb_s", REAL, true, offsetof(FeRates, read_gb_s)},
+    {"cache_gb_s", REAL, false, offsetof(FeRates, cache_gb_s)}, {"panel_gflop_s", REAL, true, offsetof(FeRates, panel_gflop_s)},
+    {"exp_g_s", REAL, true, offsetof(FeRates, exp_g_s)},        {"phase_us", REAL, false, offsetof(FeRates, phase_us)},
+    {"stage_us", REAL, false, offsetof(FeRates, stage_us)},
+};
+
+static const Key kernel_keys[] = {
+    {"kernel", TEXT, true, offsetof(FeKernelTime, kernel)},
+    {"step", TEXT, true, offsetof(FeKernelTime, step)},
+    {"factor", REAL, true, offsetof(FeKernelTime, factor)},
+    {"fixed_us", REAL, false, offsetof(FeKernelTime, fixed_us)},
+};
+
+#define COUNT(keys) (sizeof(keys) / sizeof *(keys))
+enum { MOST_KEYS = 16 };
+_Static_assert(COUNT(device_keys) <= MOST_KEYS && COUNT(cluster_keys) <= MOST_KEYS, "no table is longer");
 
 typedef struct Reader {
     SuArena *arena;
@@ -72,7 +98,7 @@ static bool read_text(const Reader *r, const Key *key, const FeNode *node, void 
 
 /* Keys that no table has, and those that are missing. */
 static bool check_keys(const Reader *r, const FeNode *map, const Key *keys, size_t count) {
-    const char *names[N_DEVICE_KEYS + N_CLUSTER_KEYS];
+    const char *names[MOST_KEYS];
     size_t errors = r->diags->errors;
     for (size_t i = 0; i < count; i++) {
         names[i] = keys[i].name;
@@ -91,6 +117,8 @@ static bool check_keys(const Reader *r, const FeNode *map, const Key *keys, size
 }
 
 static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device);
+static bool read_rates(const Reader *r, const FeNode *map, FeDevice *device);
+static bool read_kernels(const Reader *r, const FeNode *list, FeDevice *device);
 
 /* The values of a map by a table, into the struct at `base`. */
 static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t count, void *base) {
@@ -106,6 +134,8 @@ static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t
         case INT:
         case REAL: ok = read_number(r, &keys[i], pair->value, at) && ok; break;
         case CLUSTERS: ok = read_clusters(r, pair->value, base) && ok; break;
+        case RATES: ok = read_rates(r, pair->value, base) && ok; break;
+        case KERNELS: ok = read_kernels(r, pair->value, base) && ok; break;
         }
     }
     return ok;
@@ -116,9 +146,34 @@ static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device)
         return wrong_value(r, "clusters", list, su_printf(r->arena, "a list of 1 to %d clusters", FE_MAX_CLUSTERS));
     bool ok = true;
     for (size_t i = 0; i < list->count; i++)
-        ok = read_map(r, list->items[i], cluster_keys, N_CLUSTER_KEYS, &device->clusters[i]) && ok;
+        ok = read_map(r, list->items[i], cluster_keys, COUNT(cluster_keys), &device->clusters[i]) && ok;
     device->n_clusters = (int)list->count;
     return ok;
+}
+
+static bool read_rates(const Reader *r, const FeNode *map, FeDevice *device) {
+    device->has_rates = true;
+    return read_map(r, map, rates_keys, COUNT(rates_keys), &device->rates);
+}
+
+static bool read_kernels(const Reader *r, const FeNode *list, FeDevice *device) {
+    if (list->kind != FE_SEQUENCE || list->count > FE_MAX_KERNEL_TIMES)
+        return wrong_value(r, "kernels", list, su_printf(r->arena, "a list of at most %d maps", FE_MAX_KERNEL_TIMES));
+    bool ok = true;
+    for (size_t i = 0; i < list->count; i++)
+        ok = read_map(r, list->items[i], kernel_keys, COUNT(kernel_keys), &device->kernels[i]) && ok;
+    device->n_kernels = (int)list->count;
+    device->has_kernels = true;
+    return ok;
+}
+
+/* What it can do follows from its cores and memory, or rates say it: of a GPU, or measured. */
+static bool check_device(const Reader *r, const FeNode *root, const FeDevice *device) {
+    const char *missing = device->n_clusters == 0 ? "clusters" : device->bandwidth_gb_s == 0 ? "bandwidth_gb_s" : NULL;
+    for (int i = 0; i < device->n_clusters && !missing; i++)
+        if (device->clusters[i].ghz == 0) missing = "ghz";
+    return device->has_rates || !missing ||
+           su_report(r->diags, SU_CODE_missing_key, root->span, "or give 'rates'", "'%s' is missing", missing);
 }
 
 bool fe_device_parse(const char *path, const char *text, size_t size, SuArena *arena, FeDevice *out, SuDiags *diags) {
@@ -128,5 +183,56 @@ bool fe_device_parse(const char *path, const char *text, size_t size, SuArena *a
     *source = (SuSource){.path = su_strdup(arena, path), .text = su_strndup(arena, text, size), .size = size};
     size_t errors = diags->errors;
     const FeNode *root = fe_yaml_parse(arena, source, 0, diags);
-    return root != NULL && diags->errors == errors && read_map(&r, root, device_keys, N_DEVICE_KEYS, out);
+    return root != NULL && diags->errors == errors && read_map(&r, root, device_keys, COUNT(device_keys), out) &&
+           check_device(&r, root, out);
+}
+
+/* ---------------------------------------------------------------------------------------------- printing */
+
+/* Quoted, so that any text reads back: YAML's single quotes, doubled inside. */
+static void print_text(const char *text, SuText *out) {
+    su_text_add(out, "'");
+    for (const char *c = text; *c; c++) su_text_add(out, *c == '\'' ? "''" : "%c", *c);
+    su_text_add(out, "'");
+}
+
+/* "key: value" of what is known, `between` before all but the first. */
+static void print_map(const Key *keys, size_t count, const void *base, const char *between, SuText *out) {
+    bool first = true;
+    for (size_t i = 0; i < count; i++) {
+        const void *at = (const char *)base + keys[i].offset;
+        char real[SU_REAL];
+        bool scalar = keys[i].type == TEXT || keys[i].type == INT || keys[i].type == REAL;
+        bool known = scalar && (keys[i].type == TEXT  ? *(const char *const *)at != NULL
+                                : keys[i].type == INT ? *(const int64_t *)at != 0
+                                                      : *(const double *)at > 0);
+        if (!known) continue;
+        su_text_add(out, "%s%s: ", first ? "" : between, keys[i].name);
+        first = false;
+        if (keys[i].type == TEXT) print_text(*(const char *const *)at, out);
+        if (keys[i].type == INT) su_text_add(out, "%lld", (long long)*(const int64_t *)at);
+        if (keys[i].type == REAL) su_text_add(out, "%s", su_real_text(*(const double *)at, real));
+    }
+}
+
+void fe_print_device(const FeDevice *device, SuText *out) {
+    print_map(device_keys, COUNT(device_keys), device, "\n", out);
+    su_text_add(out, "\n");
+    if (device->n_clusters > 0) su_text_add(out, "clusters:\n");
+    for (int i = 0; i < device->n_clusters; i++) {
+        su_text_add(out, "  - {");
+        print_map(cluster_keys, COUNT(cluster_keys), &device->clusters[i], ", ", out);
+        su_text_add(out, "}\n");
+    }
+    if (device->has_rates) {
+        su_text_add(out, "rates: {");
+        print_map(rates_keys, COUNT(rates_keys), &device->rates, ", ", out);
+        su_text_add(out, "}\n");
+    }
+    if (device->has_kernels) su_text_add(out, device->n_kernels ? "kernels:\n" : "kernels: []\n");
+    for (int i = 0; i < device->n_kernels; i++) {
+        su_text_add(out, "  - {");
+        print_map(kernel_keys, COUNT(kernel_keys), &device->kernels[i], ", ", out);
+        su_text_add(out, "}\n");
+    }
 }

@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 #include "support/diag.h"
+#include "support/str.h"
 
-enum { FE_MAX_CLUSTERS = 8 };
+enum { FE_MAX_CLUSTERS = 8, FE_MAX_KERNEL_TIMES = 64 };
 
 /* Cores that are alike. A number that is not known is 0, a text NULL. */
 typedef struct FeCluster {
@@ -17,7 +18,25 @@ typedef struct FeCluster {
     int64_t cores, vector_bits;
     int64_t l1d_kb, l2_kb; /* of one core */
     double ghz;            /* at most */
+    int64_t fma_pipes;     /* vector multiply-adds that a core begins in a cycle */
 } FeCluster;
+
+/* What all workers reach together: measured (mossc limits, mossc explore calibrate), or from the maker's data sheet for a GPU. */
+typedef struct FeRates {
+    int64_t threads;
+    double read_gb_s;     /* memory; 10^9 bytes a second */
+    double cache_gb_s;    /* the last cache */
+    double panel_gflop_s; /* multiply-adds of linear layers */
+    double exp_g_s;
+    double phase_us, stage_us; /* what a phase and a stage take beside their work */
+} FeRates;
+
+/* A correction of the times of one kind of kernel, fitted to measurements: time = factor · work + fixed_us. */
+typedef struct FeKernelTime {
+    const char *kernel; /* a kind: "linear" */
+    const char *step;   /* "row" or "block" */
+    double factor, fixed_us;
+} FeKernelTime;
 
 typedef struct FeDevice {
     const char *name, *about;
@@ -26,11 +45,18 @@ typedef struct FeDevice {
     const char *source;  /* of the figures that are the whole device's */
     int64_t l3_kb;
     double bandwidth_gb_s; /* of its memory, at most */
-    FeCluster clusters[FE_MAX_CLUSTERS];
+    FeCluster clusters[FE_MAX_CLUSTERS]; /* of a CPU */
     int n_clusters;
+    bool has_rates, has_kernels;
+    FeRates rates;
+    FeKernelTime kernels[FE_MAX_KERNEL_TIMES];
+    int n_kernels;
 } FeDevice;
 
 /* Reads a device from the text of a file; `path` is for messages. What it points to lies in `arena`. */
 bool fe_device_parse(const char *path, const char *text, size_t size, SuArena *arena, FeDevice *out, SuDiags *diags);
+
+/* The device as a file; read back it is the same. */
+void fe_print_device(const FeDevice *device, SuText *out);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef MOSSC_FRONTEND_LOAD_H
 #define MOSSC_FRONTEND_LOAD_H
 
+#include "frontend/edit.h"
 #include "frontend/keys.h"
 #include "frontend/spec.h"
 #include "frontend/yaml.h"
@@ -20,6 +21,7 @@ typedef struct FeLoad {
 
 /* set.c: applies "PATH=VALUE" to the tree. */
 bool fe_apply_set(const FeReader *reader, FeNode *root, const char *set);
+bool fe_apply_edit(const FeReader *reader, FeNode *root, const FeEdit *edit);
 
 /* block.c: one block from its own map (NULL for a bare word), under the defaults. False when something was reported. */
 bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSpan span, FeBlock *out_block);

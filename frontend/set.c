@@ -1,4 +1,4 @@
-/* --set PATH=VALUE: changes the tree of the file, aliases expanded, before defaults and checks.
+/* --set PATH=VALUE and edits: change the tree of the file, aliases expanded, before defaults and checks.
  *
  *   path := key ( "." key | "[" index or name "]" )*
  *
@@ -11,12 +11,17 @@
 typedef struct Set {
     const FeReader *reader;
     SuArena *arena;
-    SuSource *source; /* the whole "PATH=VALUE" */
+    const SuSource *source; /* the whole "PATH=VALUE", or the path of an edit */
     const char *at;   /* next unread byte of the path */
-    const char *end;  /* the '=' */
+    const char *end;  /* behind the path */
+    const char *what; /* messages begin with it: "--set" */
+    const SuSpan *place; /* of every message; NULL: within the source */
+    bool if_there; /* FeEdit.if_there */
+    bool left_out; /* so it was */
 } Set;
 
 static SuSpan span_of(const Set *s, const char *at, size_t size) {
+    if (s->place) return *s->place;
     uint32_t column = 1, length = 0;
     for (const char *c = s->source->text; c < at + size; c++) {
         bool lead = ((unsigned char)*c & 0xC0) != 0x80;
@@ -31,7 +36,7 @@ __attribute__((format(printf, 4, 5))) static bool fail(const Set *s, const char 
     va_start(args, format);
     const char *message = su_vprintf(s->arena, format, args);
     va_end(args);
-    return su_report(s->reader->diags, SU_CODE_bad_set, span_of(s, at, size), NULL, "--set %s: %s",
+    return su_report(s->reader->diags, SU_CODE_bad_set, span_of(s, at, size), NULL, "%s %s: %s", s->what,
                      fe_quote(s->arena, s->source->text), message);
 }
 
@@ -56,6 +61,8 @@ static void open_word(const Set *s, FeNode *node, const char *key) {
     }
 }
 
+static bool is_none(const FeNode *node) { return node->kind == FE_SCALAR && strcmp(node->text, "none") == 0; }
+
 static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     size_t size = key_size(s);
     const char *key = su_strndup(s->arena, s->at, size);
@@ -65,6 +72,10 @@ static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     open_word(s, *node, key);
     if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text))
         return fail(s, s->at, size, "the file has the word '%s' here: set define.%s", (*node)->text, (*node)->text);
+    if (s->if_there && is_none(*node)) {
+        s->left_out = true;
+        return false;
+    }
     if ((*node)->kind != FE_MAPPING)
         return fail(s, s->at, size, "key '%s' does not exist here: the file has %s", key, fe_node_what(s->arena, *node));
     FePair *pair = fe_node_find(*node, key);
@@ -128,7 +139,7 @@ bool fe_apply_set(const FeReader *reader, FeNode *root, const char *text) {
     SuSource *source = SU_NEW(reader->arena, SuSource);
     *source = (SuSource){"--set", su_strdup(reader->arena, text), strlen(text)};
     const char *equals = strchr(source->text, '=');
-    Set s = {reader, reader->arena, source, source->text, equals};
+    Set s = {reader, reader->arena, source, source->text, equals, "--set", NULL, false, false};
     if (!equals) {
         s.end = source->text + source->size;
         return fail(&s, source->text, source->size, "expected PATH=VALUE");
@@ -143,6 +154,34 @@ bool fe_apply_set(const FeReader *reader, FeNode *root, const char *text) {
         *value = (FeNode){.kind = FE_SCALAR, .text = "", .plain = true, .span = span_of(&s, source->text, start - 1)};
     }
     if (!walk(&s, root, &place)) return false;
+    *place = *value;
+    return true;
+}
+
+/* ---- edits ---- */
+
+/* Keys of `value` beside those of *place; each replaces the one of its name. */
+static bool merge_into(const Set *s, FeNode *place, FeNode *value) {
+    if (is_none(place) || fe_node_empty(place)) *place = *fe_new_mapping(s->arena, place->span);
+    if (place->kind != FE_MAPPING) return fail(s, s->end, 1, "expected a map here: the file has %s", fe_node_what(s->arena, place));
+    for (size_t i = 0; i < value->count; i++) {
+        FePair *pair = &value->pairs[i], *old = fe_node_find(place, pair->key);
+        if (old)
+            old->value = pair->value;
+        else
+            fe_map_put(s->arena, place, pair->key, pair->key_span, pair->value);
+    }
+    return true;
+}
+
+bool fe_apply_edit(const FeReader *reader, FeNode *root, const FeEdit *edit) {
+    SuSource *source = SU_NEW(reader->arena, SuSource);
+    *source = (SuSource){"path", edit->path, strlen(edit->path)};
+    Set s = {reader, reader->arena, source, edit->path, edit->path + source->size, "path", &edit->span, edit->if_there, false};
+    FeNode *place = NULL, *value = fe_node_copy(reader->arena, edit->value);
+    if (source->size == 0) return fail(&s, edit->path, 0, "a key is missing in the path");
+    if (!walk(&s, root, &place)) return s.left_out;
+    if (edit->merge) return merge_into(&s, place, value);
     *place = *value;
     return true;
 }

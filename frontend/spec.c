@@ -34,13 +34,6 @@ static void read_norms(FeLoad *load) {
     spec->final_norm = (FeNorm){(FeNormKind)fe_integer(final, KEY(final_norm, kind)), fe_real(final, KEY(final_norm, eps))};
 }
 
-/* `file` as seen from where the spec lies: specs and their tokenizers move together. */
-static const char *beside(SuArena *arena, const char *spec_path, const char *file) {
-    const char *slash = strrchr(spec_path, '/');
-    if (file[0] == '/' || !slash) return su_strdup(arena, file);
-    return su_printf(arena, "%.*s%s", (int)(slash - spec_path) + 1, spec_path, file);
-}
-
 static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_t *out_id, const char **out_text) {
     const FeValue *value = fe_value(map, key);
     const char *name = fe_key_name(load->reader.arena, key);
@@ -72,7 +65,7 @@ static void read_tokenizer(FeLoad *load) {
         su_report(diags, SU_CODE_missing_key, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
-    if (file->state == FE_GIVEN) t->file = beside(load->reader.arena, load->spec->source->path, file->text);
+    if (file->state == FE_GIVEN) t->file = su_beside(load->reader.arena, load->spec->source->path, file->text);
 }
 
 static SuSpan key_span(const FeLoad *load, FeKey key) {
@@ -116,22 +109,6 @@ static void take_hash(FeSpec *spec) {
     su_text_free(&text);
 }
 
-/* Diagnostics are found table by table; people read them from the top of the file down. */
-static void sort_by_place(SuDiags *diags, size_t first) {
-    for (size_t i = first + 1; i < diags->count; i++) {
-        SuDiag diag = diags->items[i];
-        size_t at = i;
-        for (; at > first; at--) {
-            const SuSpan *before = &diags->items[at - 1].span;
-            bool later = before->source == diag.span.source &&
-                         (before->line > diag.span.line || (before->line == diag.span.line && before->column > diag.span.column));
-            if (!later) break;
-            diags->items[at] = diags->items[at - 1];
-        }
-        diags->items[at] = diag;
-    }
-}
-
 static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
     SuDiags *diags = load->reader.diags;
     load->spec->span = root->count ? root->pairs[0].key_span : root->span;
@@ -152,26 +129,31 @@ static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
     }
 }
 
+/* The tree of a source; NULL where it is no map. */
+static FeNode *read_tree(SuArena *arena, const SuSource *source, SuDiags *diags) {
+    FeNode *root = fe_yaml_parse(arena, source, 0, diags);
+    if (!root || root->kind == FE_MAPPING) return root;
+    if (root->kind != FE_POISON)
+        su_report(diags, SU_CODE_not_yaml, root->span, NULL, "spec: expected a map of keys, got %s", fe_node_what(arena, root));
+    return NULL;
+}
+
 static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, SuDiags *diags) {
     FeLoad load = {.reader = {&spec->arena, diags}, .spec = spec};
     const size_t errors = diags->errors, first = diags->count;
-    FeNode *root = fe_yaml_parse(&spec->arena, spec->source, 0, diags);
+    FeNode *root = read_tree(&spec->arena, spec->source, diags);
     if (!root) return false;
-    if (root->kind != FE_MAPPING) {
-        return root->kind != FE_POISON && su_report(diags, SU_CODE_not_yaml, root->span, NULL,
-                                                    "spec: expected a map of keys, got %s", fe_node_what(&spec->arena, root));
-    }
     for (size_t i = 0; i < n_sets; i++) fe_apply_set(&load.reader, root, sets[i]);
     load_tree(&load, root, errors);
-    sort_by_place(diags, first);
+    su_diags_sort(diags, first); /* they are found table by table */
     return diags->errors == errors;
 }
 
 /* ---- entry points ---- */
 
-static SuSource *new_source(FeSpec *spec, const char *path, const char *text, size_t size) {
-    SuSource *source = SU_NEW(&spec->arena, SuSource);
-    *source = (SuSource){su_strdup(&spec->arena, path), text, size};
+static SuSource *new_source(SuArena *arena, const char *path, const char *text, size_t size) {
+    SuSource *source = SU_NEW(arena, SuSource);
+    *source = (SuSource){su_strdup(arena, path), text, size};
     return source;
 }
 
@@ -186,7 +168,7 @@ static bool spec_load_unguarded(const char *path, const char *const *sets, size_
     size_t size;
     *out_spec = (FeSpec){0};
     if (!su_read_file(&out_spec->arena, path, FE_MAX_INPUT, &text, &size, diags)) return false;
-    out_spec->source = new_source(out_spec, path, text, size);
+    out_spec->source = new_source(&out_spec->arena, path, text, size);
     return load_source(out_spec, sets, n_sets, diags);
 }
 
@@ -207,7 +189,7 @@ static bool spec_parse_unguarded(const char *name, const char *text, size_t size
     if (size > FE_MAX_INPUT)
         return su_report(diags, SU_CODE_too_large, su_file_span(diags, name), NULL, "spec exceeds the limit of %d bytes",
                          FE_MAX_INPUT);
-    out_spec->source = new_source(out_spec, name, su_strndup(&out_spec->arena, text, size), size);
+    out_spec->source = new_source(&out_spec->arena, name, su_strndup(&out_spec->arena, text, size), size);
     return load_source(out_spec, sets, n_sets, diags);
 }
 
@@ -219,6 +201,56 @@ bool fe_spec_parse(const char *name, const char *text, size_t size, const char *
         return false;
     }
     bool result = spec_parse_unguarded(name, text, size, sets, n_sets, out_spec, diags);
+    su_guard_end(&guard);
+    return result;
+}
+
+static bool base_load_unguarded(const char *path, FeBase *out, SuDiags *diags) {
+    char *text;
+    size_t size;
+    const size_t errors = diags->errors;
+    *out = (FeBase){0};
+    if (!su_read_file(&out->arena, path, FE_MAX_INPUT, &text, &size, diags)) return false;
+    out->source = new_source(&out->arena, path, text, size);
+    out->root = read_tree(&out->arena, out->source, diags);
+    return out->root && diags->errors == errors;
+}
+
+bool fe_base_load(const char *path, FeBase *out, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading the spec")) {
+        *out = (FeBase){0}; /* what it held is freed */
+        return false;
+    }
+    bool result = base_load_unguarded(path, out, diags);
+    su_guard_end(&guard);
+    return result;
+}
+
+void fe_base_free(FeBase *base) {
+    su_arena_free(&base->arena);
+    *base = (FeBase){0};
+}
+
+static bool spec_edited_unguarded(const FeBase *base, const FeEdit *edits, size_t n_edits, FeSpec *out_spec, SuDiags *diags) {
+    *out_spec = (FeSpec){0};
+    out_spec->source = base->source;
+    FeLoad load = {.reader = {&out_spec->arena, diags}, .spec = out_spec};
+    const size_t errors = diags->errors, first = diags->count;
+    FeNode *root = fe_node_copy(&out_spec->arena, base->root);
+    for (size_t i = 0; i < n_edits; i++) fe_apply_edit(&load.reader, root, &edits[i]);
+    load_tree(&load, root, errors);
+    su_diags_sort(diags, first);
+    return diags->errors == errors;
+}
+
+bool fe_spec_edited(const FeBase *base, const FeEdit *edits, size_t n_edits, FeSpec *out_spec, SuDiags *diags) {
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, diags, "reading the spec")) {
+        *out_spec = (FeSpec){0}; /* what it held is freed */
+        return false;
+    }
+    bool result = spec_edited_unguarded(base, edits, n_edits, out_spec, diags);
     su_guard_end(&guard);
     return result;
 }

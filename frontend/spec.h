@@ -100,7 +100,7 @@ typedef struct FeTokenizer {
 
 typedef struct FeSpec {
     SuArena arena; /* owns everything below, the source text too */
-    SuSource *source;
+    const SuSource *source;
     const FeMap *map; /* every value of the top level */
     const char *name;
     int64_t vocab_size, d_model; /* V, D */
@@ -135,6 +135,14 @@ void fe_print_spec(const FeSpec *spec, SuText *out);
 /* The same as JSON: one object with the keys of the language (a token that is none is left out). As YAML it reads back too. */
 void fe_print_spec_json(const FeSpec *spec, SuText *out);
 
+/* The text whose digest is FeSpec.hash, in pieces that make it when they follow each other: so that specs that differ in their blocks
+ * alone share what is said of the rest. Each piece of a share names the other block by its number in the stack. */
+typedef struct FeCanonical {
+    SuText before, after;
+    SuText *blocks; /* [n_blocks], the caller's */
+} FeCanonical;
+void fe_print_canonical_pieces(const FeSpec *spec, FeCanonical *out);
+
 /* The table of keys, rendered: `mossc help keys` and `mossc schema` (JSON Schema, draft 2020-12). */
 void fe_print_keys(SuText *out);
 bool fe_print_schema(SuText *out); /* false: out of memory */
@@ -151,23 +159,23 @@ typedef struct FeTensor {
     const char *name; /* "blocks.3.x_proj.weight" */
     int rank;
     int64_t shape[4];
-    IrDtype dtype;   /* its values are rounded to it; all but embed, head and linear weights: float32 */
-    int64_t block;   /* -1: outside the blocks */
+    IrDtype dtype; /* its values are rounded to it; all but embed, head and linear weights: float32 */
+    int64_t block; /* -1: outside the blocks */
     bool per_expert; /* the leading dimension is E */
-    bool neg_exp;    /* loading makes -exp(x) of its elements */
-    SuSpan span;     /* the spec line that asks for it */
+    bool neg_exp; /* loading makes -exp(x) of its elements */
+    SuSpan span; /* the spec line that asks for it */
     enum FeInit { /* how `mossc init` draws it */
                   FE_INIT_UNIFORM_FAN, /* U(±1/sqrt(fan)) */
-                  FE_INIT_NORMAL,      /* N(0, 0.02) */
+                  FE_INIT_NORMAL, /* N(0, 0.02) */
                   FE_INIT_ONES,
                   FE_INIT_ZEROS,
                   FE_INIT_DT_BIAS,
                   FE_INIT_A_LOG,
                   FE_INIT_LOG_UNIFORM /* log U(1, 16) */
     } init;
-    int64_t fan;       /* FE_INIT_UNIFORM_FAN */
+    int64_t fan; /* FE_INIT_UNIFORM_FAN */
     double init_scale; /* then multiplied by this (1/sqrt(number of blocks) for out_proj, down_proj, o_proj) */
-    int64_t active;    /* elements active per token */
+    int64_t active; /* elements active per token */
 } FeTensor;
 
 /* All tensors, of a spec that changes no more; the array is allocated in spec->arena, once. Sizes above 2^48 elements were refused by fe_spec_load. */

@@ -129,7 +129,7 @@ static void absorb(FeNode *parent, const FeNode *child) {
     if (child->nesting > parent->nesting) parent->nesting = child->nesting;
 }
 
-static FeNode *copy_node(SuArena *arena, const FeNode *node) {
+FeNode *fe_node_copy(SuArena *arena, const FeNode *node) {
     FeNode *copy = SU_NEW(arena, FeNode);
     *copy = *node;
     copy->capacity = node->count;
@@ -137,11 +137,11 @@ static FeNode *copy_node(SuArena *arena, const FeNode *node) {
         copy->pairs = SU_NEW_ARRAY(arena, FePair, node->count);
         for (size_t i = 0; i < node->count; i++) {
             copy->pairs[i] = node->pairs[i];
-            copy->pairs[i].value = copy_node(arena, node->pairs[i].value);
+            copy->pairs[i].value = fe_node_copy(arena, node->pairs[i].value);
         }
     } else if (node->kind == FE_SEQUENCE) {
         copy->items = SU_NEW_ARRAY(arena, FeNode *, node->count);
-        for (size_t i = 0; i < node->count; i++) copy->items[i] = copy_node(arena, node->items[i]);
+        for (size_t i = 0; i < node->count; i++) copy->items[i] = fe_node_copy(arena, node->items[i]);
     }
     return copy;
 }
@@ -184,7 +184,7 @@ static FeNode *expand_alias(Parser *p, const char *name, SuSpan span, unsigned d
         su_report(p->diags, SU_CODE_too_large, span, NULL, "aliases expand the file beyond %d values", FE_MAX_NODES);
         return NULL;
     }
-    FeNode *copy = copy_node(p->arena, node);
+    FeNode *copy = fe_node_copy(p->arena, node);
     copy->nesting++;
     return copy;
 }

@@ -66,6 +66,8 @@ const char *fe_node_what(SuArena *arena, const FeNode *node);
 /* `text` in single quotes, shortened to what fits a message. */
 const char *fe_quote(SuArena *arena, const char *text);
 
+/* The whole subtree again; keys, texts and sources are shared. */
+FeNode *fe_node_copy(SuArena *arena, const FeNode *node);
 FeNode *fe_new_mapping(SuArena *arena, SuSpan span);
 void fe_map_put(SuArena *arena, FeNode *map, const char *key, SuSpan key_span, FeNode *value);
 

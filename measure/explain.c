@@ -175,6 +175,33 @@ void ms_explain_times(MsExplained *x, const MossPhaseTime *times, int threads, d
     }
 }
 
+/* ---------------------------------------------------------------------------------------------- a model's times */
+
+static MsPhaseWork work_of(const MsExplained *x, uint32_t i) {
+    const PgPhase *phase = &x->program->steps[x->mode].phases[i];
+    PgCost cost = pg_phase_cost(x->program, phase, &x->work);
+    return ms_phase_work(phase, &x->program->kernels[phase->kernel], &cost, &x->work, x->mode, i ? phase - 1 : NULL,
+                         x->model->threads);
+}
+
+void ms_explain_model(MsExplained *x, const MsTimeModel *model) {
+    const PgStep *step = &x->program->steps[x->mode];
+    double bytes = 0;
+    x->model = model;
+    for (uint32_t i = 0; i < step->n_phases; i++) bytes += (double)work_of(x, i).memory_bytes;
+    for (uint32_t first = 0, end; first < step->n_phases; first = end) {
+        end = end_of_block(step, first);
+        MsPart *part = find_part(x, step, first, end);
+        for (uint32_t i = first; i < end; i++) {
+            MsPhaseWork work = work_of(x, i);
+            double seconds = ms_phase_seconds(model, &work, bytes);
+            find_line(part, &step->phases[i])->modelled += seconds;
+            part->sum.modelled += seconds;
+            x->total.modelled += seconds;
+        }
+    }
+}
+
 /* ---------------------------------------------------------------------------------------------- words */
 
 static const char *what_is_read(const MsExplained *x, const MsLine *line) {

@@ -3,6 +3,7 @@
 #define MOSSC_MEASURE_EXPLAIN_H
 
 #include "measure/limiter.h"
+#include "measure/time_model.h"
 #include "driver/build.h"
 #include "frontend/spec.h"
 #include "ir/phase_cost.h"
@@ -30,6 +31,7 @@ typedef struct MsLine {
     double working, waiting;
     double bound; /* seconds that the limits allow at least; of several lines their sum */
     MsBottleneck bottleneck; /* of phases that are alike */
+    double modelled;         /* seconds by ms_explain_model */
 } MsLine;
 
 /* Blocks that are alike, wherever they stand in the spec; or phases that belong to no block. */
@@ -52,6 +54,7 @@ typedef struct MsExplained {
     MsPart *parts; /* [n_parts] */
     size_t n_parts, parts_capacity;
     MsLine total;
+    const MsTimeModel *model; /* of ms_explain_model, or NULL */
     /* measured: */
     bool measured;
     int threads;
@@ -62,6 +65,8 @@ typedef struct MsExplained {
 
 /* Groups and costs; everything lives in `arena`. */
 MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
+/* Adds the times that a device's model gives; `model` must live as long. */
+void ms_explain_model(MsExplained *explained, const MsTimeModel *model);
 /* Adds times[threads][n_phases], of so many steps together, and what they say beside explained->limits. */
 void ms_explain_times(MsExplained *explained, const MossPhaseTime *times, int threads, double steps);
 

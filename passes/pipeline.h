@@ -25,6 +25,11 @@ typedef enum PsPass {
     PS_PASS_COUNT
 } PsPass;
 
+/* Bytes of buffers that live at the same time in a stage: per_row · LD + fixed (ir/program.h); without the tables of rope. */
+typedef struct PsStageBytes {
+    uint64_t per_row, fixed;
+} PsStageBytes;
+
 typedef struct PsOptions {
     bool off[PS_PASS_COUNT];
     const char *dump_dir;   /* NULL, or an existing directory: 00-naive.mir, 01-route-fusion.mir, …, program.txt */
@@ -32,6 +37,7 @@ typedef struct PsOptions {
     double *seconds;        /* [PS_PASS_COUNT], or NULL: time spent in each */
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room
                              * for steps of PG_MAX_ROWS: there it stays at that */
+    PsStageBytes **live;    /* [PG_MODES], or NULL: become arrays [n_stages] in the program's arena */
     bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds). What
                              * is wrong is added to the diagnostics, with the failure SU_OUR_BUG */
 } PsOptions;

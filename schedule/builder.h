@@ -100,5 +100,6 @@ void sc_assign_stages(ScBuilder *b);
 
 /* plan.c: offsets of all buffers; returns the bytes of the arena. */
 ScBytes sc_plan(ScBuilder *b);
+PsStageBytes *sc_live(const ScBuilder *b); /* PsOptions.live of the mode at hand; needs stages */
 
 #endif

@@ -132,3 +132,15 @@ ScBytes sc_plan(ScBuilder *b) {
     for (uint32_t i = 0; i < plan.n_placed; i++) b->buffers[plan.placed[i].buffer].offset = (ScBytes){0, plan.placed[i].offset};
     return (ScBytes){0, end};
 }
+
+PsStageBytes *sc_live(const ScBuilder *b) {
+    PsStageBytes *live = SU_NEW_ARRAY(b->arena, PsStageBytes, b->n_phases); /* at least as many as stages */
+    for (size_t i = 0; i < b->n_buffers; i++) {
+        const ScBuffer *buffer = &b->buffers[i];
+        for (uint32_t s = buffer->first; s <= buffer->last && buffer->writer >= 0; s++) {
+            live[s].per_row += buffer->bytes.per_row;
+            live[s].fixed += buffer->bytes.fixed;
+        }
+    }
+    return live;
+}

@@ -64,6 +64,7 @@ static void build_mode(ScBuilder *b, PgMode mode, PgStep *step) {
     ScBytes arena = sc_plan(b);
     add_seconds(b, PS_SCHEDULE, scheduled - start);
     add_seconds(b, PS_PLAN, su_seconds() - scheduled);
+    if (b->options->live) b->options->live[mode] = sc_live(b);
     step->arena_per_row = arena.per_row;
     step->arena_fixed = arena.fixed;
     finish_phases(b, step);

@@ -30,6 +30,8 @@ char *su_vprintf(SuArena *arena, const char *format, va_list args);
 void su_arena_free(SuArena *arena);
 /* Declares an arena that may still be empty the caller's: guards that begin from now on do not free it when they are ended. */
 void su_arena_settle(SuArena *arena);
+/* An empty arena that no guard ever frees: for what several threads use, or a thread between its guards. */
+#define SU_ARENA_FREE {.settled = 1}
 
 #define SU_NEW(arena, Type) ((Type *)su_alloc((arena), sizeof(Type)))
 #define SU_NEW_ARRAY(arena, Type, count) ((Type *)su_alloc_array((arena), (count), sizeof(Type)))

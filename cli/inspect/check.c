@@ -19,6 +19,7 @@ typedef struct CheckOptions {
 typedef struct Report {
     const FeSpec *spec;
     DrCosts costs;
+    double peak_bytes; /* of a sequence, with steps of as many rows as the program takes */
 } Report;
 
 /* ---------------------------------------------------------------------------------------------- for people */
@@ -171,6 +172,7 @@ static void print_json(const Report *report, const char *path, int64_t position,
         cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
         cJSON_AddNumberToObject(root, "position", (double)position);
         add_json_cost(root, &report->costs.total);
+        cJSON_AddNumberToObject(root, "peak_bytes", report->peak_bytes);
         add_json_blocks(root, report);
     }
     add_json_messages(root, diags);
@@ -182,6 +184,7 @@ static void print_json(const Report *report, const char *path, int64_t position,
 static bool make_report(DrBuild *build, const DrBuildOptions *options, int64_t position, Report *out) {
     if (!dr_build_spec(build, options) || !dr_build_graph(build) || !dr_build_program(build, options)) return false;
     *out = (Report){.spec = &build->spec};
+    out->peak_bytes = dr_peak_bytes(build, build->program->max_rows, 1);
     return dr_costs(build, position, &out->costs);
 }
 

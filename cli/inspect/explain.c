@@ -8,11 +8,13 @@
 #include "cli/format.h"
 #include "cli/build.h"
 #include "driver/device.h"
+#include "driver/target.h"
 
 typedef struct ExplainOptions {
     CliModelOptions model;
     int64_t rows, position, repeat; /* rows, position -1: not given */
     bool measure, json;
+    const char *described; /* a device that is described, in place of model.device */
 } ExplainOptions;
 
 enum { DEFAULT_ROWS = 512, DEFAULT_POSITION = 1023, MAX_REPEAT = 1000 };
@@ -47,17 +49,29 @@ static void print_json(const DrBuild *build, const ExplainOptions *o, const MsEx
     cli_json_print(root);
 }
 
+/* The model of the device that is described, and what the program is made for there. */
+static bool find_model(DrBuild *build, const ExplainOptions *o, MsTimeModel *out) {
+    FeDevice device;
+    if (!dr_find_device(o->described, &build->arena, &device, &build->diags) ||
+        !ms_time_model(&device, o->model.threads, out, &build->diags))
+        return false;
+    build->kind = dr_kind_of_target(device.target);
+    return true;
+}
+
 /* A CliWork. */
 static bool explain(DrBuild *build, const DrBuildOptions *options, void *context) {
     const ExplainOptions *o = context;
     PgWork token, prompt;
-    if (!dr_build_device(build, options) || !dr_build_spec(build, options) || !dr_build_graph(build) ||
-        !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
+    MsTimeModel model;
+    if (!(o->described ? find_model(build, o, &model) : dr_build_device(build, options)) || !dr_build_spec(build, options) ||
+        !dr_build_graph(build) || !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
         return false;
     }
     MsExplained x[2] = {ms_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena),
                         ms_explain_step(&build->spec, build->program, PG_BLOCK, prompt, &build->arena)};
     size_t n = prompt.rows > 1 ? 2 : 1; /* where max_positions is 1 there are no prompts */
+    for (size_t i = 0; i < n && o->described; i++) ms_explain_model(&x[i], &model);
     if (o->measure && !ms_measure_steps(build, options, o->repeat, x, n)) return false;
     if (o->json) {
         print_json(build, o, x, n);
@@ -86,6 +100,11 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (o.model.weights.count && !o.measure) return cli_usage_error(command, "-w requires --measure");
     const DrDeviceKind *kind = dr_kind_of_device(o.model.device);
+    if (!kind && o.model.device) {
+        o.described = o.model.device;
+        o.model.device = NULL;
+    }
+    if (o.described && o.measure) return cli_usage_error(command, "--measure runs the model: it takes --device cpu");
     if (kind && !(kind->takes & DR_EXPLAIN)) {
         return cli_usage_error(
             command, "it explains steps of a CPU; `mossc bench --device %s --limits` holds a GPU's against its limits", kind->name);
@@ -105,9 +124,14 @@ const CliCommand cli_explain = {
              "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
              "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "
              "limits of this machine allow (see `mossc limits`; measured in every round), and the bottleneck: reading, "
-             "multiply-adds, exp, waiting, or too little work. docs/explain.md has examples and the keys of the JSON object.",
+             "multiply-adds, exp, waiting, or too little work.\n\n"
+             "--device takes here also a device that is described (`mossc targets`, or a device file): each phase then has the "
+             "time that "
+             "the device's rates give, or its calibration (docs/explore.md). docs/explain.md has examples and the keys of the JSON "
+             "object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"
+                "mossc explain specs/mamba-130m.yaml --device galaxy-s24-ultra\n"
                 "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],

@@ -81,6 +81,21 @@ static void print_time(const MsExplained *x, const Row *row) {
     su_text_free(&words);
 }
 
+static void print_modelled(const MsExplained *x, const Row *row) {
+    const MsLine *line = row->line;
+    print_name(row);
+    printf(" %9.3f %6.1f\n", 1e3 * line->modelled, 100 * line->modelled / x->total.modelled);
+}
+
+static void print_model(const MsExplained *x) {
+    const MsTimeModel *m = x->model;
+    printf("  %-*s %*s %4s %9s %6s\n", NAME, "phase", LINES, "line", "x", "model, ms", "%");
+    each_row(x, print_modelled);
+    printf("\n  %s: reading %.1f GB/s, %.0f GFLOP/s, exp %.1f G/s; %" PRId64 " thread%s: %.4g tokens/s.\n\n",
+           m->calibrated ? "Calibrated" : "Modelled", m->read_gb_s, m->panel_gflop_s, m->exp_g_s, m->threads,
+           m->threads > 1 ? "s" : "", (double)x->work.rows / x->total.modelled);
+}
+
 static void print_title(const MsExplained *x) {
     if (x->mode == PG_ROW)
         printf("One token at position %" PRId64, x->work.position);
@@ -106,6 +121,7 @@ void cli_explain_print(const MsExplained *x) {
            "arena", "kernel");
     each_row(x, print_cost);
     putchar('\n');
+    if (x->model) print_model(x);
     if (!x->measured) return;
     printf("  %-*s %*s %4s %9s %6s %7s %9s %7s  %s\n", NAME, "phase", LINES, "line", "x", "time, ms", "%", "waits", "limit, ms",
            "% of it", "bottleneck");
@@ -130,6 +146,7 @@ static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     cJSON_AddNumberToObject(item, "weight_bytes", line->cost.weight_bytes);
     cJSON_AddNumberToObject(item, "state_bytes", line->cost.state_bytes);
     cJSON_AddNumberToObject(item, "activation_bytes", line->cost.activation_bytes);
+    if (x->model) cJSON_AddNumberToObject(item, "modelled_seconds", line->modelled);
     if (!x->measured) return item;
     double seconds = line->working + line->waiting, whole = x->total.working + x->total.waiting;
     cJSON_AddNumberToObject(item, "seconds", seconds);

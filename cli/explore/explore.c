@@ -1,0 +1,137 @@
+/* mossc explore: which of many specs fits a device, a budget and a latency. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/explore/explore.h"
+#include "explore/study.h"
+#include "support/cpus.h"
+
+enum { MOST_SAMPLE = 10000000, MOST_SHARDS = 1000000 };
+
+typedef struct ExploreOptions {
+    const char *output, *points, *shard;
+    CliTexts devices;
+    int method;
+    int64_t threads;
+    bool all_points, json, progress;
+} ExploreOptions;
+
+/* ---------------------------------------------------------------------------------------------- options */
+
+/* --points: "all", or a number of them. */
+static bool read_points(const ExploreOptions *o, ExRunOptions *out) {
+    char *end;
+    if (!o->points || strcmp(o->points, "all") == 0) return out->method == EX_ALL;
+    errno = 0;
+    unsigned long long count = strtoull(o->points, &end, 10);
+    if (end == o->points || *end || errno || o->points[0] == '-' || count == 0 || count > MOST_SAMPLE) return false;
+    if (out->method == EX_ALL) out->method = EX_RANDOM;
+    out->points = count;
+    return true;
+}
+
+/* --shard: "I/N". */
+static bool read_shard(const char *text, ExRunOptions *out) {
+    int used = 0;
+    if (!text) return true;
+    if (text[0] == '-' || sscanf(text, "%" SCNu64 "/%" SCNu64 "%n", &out->shard, &out->n_shards, &used) != 2 || text[used])
+        return false;
+    return out->shard >= 1 && out->shard <= out->n_shards && out->n_shards <= MOST_SHARDS;
+}
+
+/* ---------------------------------------------------------------------------------------------- the command */
+
+static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *run, SuDiags *diags) {
+    ExStudy study;
+    ExResult result = {0};
+    bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
+    ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
+    ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
+         ex_study_summary(&study, run, &result, diags);
+    if (ok) (o->json ? cli_explore_json : cli_explore_print)(&study, &result);
+    ex_result_free(&result);
+    ex_coster_free(coster);
+    ex_study_close(&study);
+    return ok;
+}
+
+static int run_explore(const CliCommand *command, CliArgs *args) {
+    ExploreOptions o = {.method = EX_ALL};
+    int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    CliReporter reporter = {.asked = o.progress};
+    ExRunOptions run = {.method = (ExMethod)o.method,
+                        .shard = 1,
+                        .n_shards = 1,
+                        .threads = o.threads ? (int)o.threads : su_default_threads(),
+                        .all_points = o.all_points,
+                        .progress = cli_reporter_hooks(&reporter)};
+    if (!read_points(&o, &run))
+        return cli_usage_error(command,
+                               "--points: expected all, or a number from 1 to %d (with --method random or sobol), got '%s'",
+                               MOST_SAMPLE, o.points ? o.points : "all");
+    if (!read_shard(o.shard, &run))
+        return cli_usage_error(command, "--shard: expected I/N with 1 <= I <= N <= %d, got '%s'", MOST_SHARDS, o.shard);
+    SuDiags diags = {0};
+    bool ok = explore(args->positionals[0], &o, &run, &diags);
+    return cli_explore_finish(&diags, ok);
+}
+
+static const char *const method_words[] = {"all", "random", "sobol", NULL};
+
+static const CliOption table[] = {
+    CLI_ROW_TEXT(ExploreOptions, output, "output", 'o', "DIR", true, "directory of the study; made if it is not there"),
+    CLI_ROW_TEXT(ExploreOptions, points, "points", 0, "all|N", false, "how many points (default all)"),
+    CLI_ROW_WORD(ExploreOptions, method, "method", "METHOD", method_words,
+                 "how N points are chosen: random (the default), or sobol, which fills the space evenly"),
+    CLI_ROW_TEXTS(ExploreOptions, devices, "device", 0, "DEVICE", false,
+                  "in place of the space's devices: host, one of `mossc targets`, or a device file (.yaml); may be given several "
+                  "times"),
+    CLI_ROW_TEXT(ExploreOptions, shard, "shard", 0, "I/N", false,
+                 "only the I-th of N parts of the points; `mossc explore merge` joins them"),
+    CLI_ROW_FLAG(ExploreOptions, all_points, "all-points", "write also points that are excluded, invalid or over budget"),
+    CLI_OPTION_THREADS(ExploreOptions),
+    CLI_OPTION_JSON(ExploreOptions, "print one JSON object: counts and the fronts"),
+    CLI_OPTION_PROGRESS(ExploreOptions),
+};
+
+/* ---------------------------------------------------------------------------------------------- the parts */
+
+static const CliCommand *const parts[] = {&cli_explore_merge, &cli_explore_spec};
+enum { N_PARTS = sizeof parts / sizeof parts[0] };
+
+/* "mossc explore spec …" is a command of its own. */
+static int run(const CliCommand *command, CliArgs *args) {
+    for (size_t i = 0; i < N_PARTS && args->argc > 0; i++) {
+        if (strcmp(parts[i]->name + strlen("explore "), args->argv[0]) != 0) continue;
+        args->argc--;
+        args->argv++;
+        return parts[i]->run(parts[i], args);
+    }
+    return run_explore(command, args);
+}
+
+const CliCommand cli_explore = {
+    .name = "explore",
+    .summary = "find which of many specs fits a device, a budget and a latency",
+    .synopsis = "SPACE -o DIR [OPTION]...",
+    .about =
+        "Reads a space of specs (docs/explore.md), models the cost of every point on each of its devices, and keeps the points "
+        "within the budgets and of those the front: points that no other one beats in every objective. Costs are those of "
+        "`mossc check` and `mossc explain`, added up from blocks that points share.\n\n"
+        "DIR becomes a study: points.csv (the points that are kept), front.csv, summary.json, report.html, and copies of the "
+        "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
+        "running it again gives the same bytes.\n\n"
+        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore spec` prints a point's spec.",
+    .examples = "mossc explore examples/explore/s24.yaml -o out\n"
+                "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"
+                "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

@@ -1,0 +1,17 @@
+/* The commands of `mossc explore`, and what they print. */
+#ifndef MOSSC_CLI_EXPLORE_EXPLORE_H
+#define MOSSC_CLI_EXPLORE_EXPLORE_H
+
+#include "cli/options.h"
+#include "explore/study.h"
+
+extern const CliCommand cli_explore_merge, cli_explore_spec;
+
+/* print.c: counts and fronts, for people (a table and a plot of characters) and for programs. */
+void cli_explore_print(const ExStudy *study, const ExResult *result);
+void cli_explore_json(const ExStudy *study, const ExResult *result);
+
+/* The end of a command: shows what was found and frees it. The exit status. */
+int cli_explore_finish(SuDiags *diags, bool ok);
+
+#endif

@@ -1,0 +1,60 @@
+/* What points cost, modelled: by the rules of `mossc check` and `mossc explain`, shared between points that have a block alike.
+ *
+ * A block is built once for each combination of what reaches it (explore/layout.h): by the whole compiler, in a spec whose groups stand
+ * once. Its numbers are kept, and the cost of a point is their sum, added up in the order of the whole spec, so that it is equal to what
+ * that spec would give, to the last digit. */
+#ifndef MOSSC_EXPLORE_COST_H
+#define MOSSC_EXPLORE_COST_H
+
+#include "explore/layout.h"
+#include "measure/time_model.h"
+
+/* A device of the study. */
+typedef struct ExDevice {
+    const char *name; /* as files name it */
+    MsTimeModel model;
+    int64_t max_rows; /* of a step */
+} ExDevice;
+
+enum { EX_HASH = 16 };
+
+/* A point's numbers. Metrics that are not known are NaN. */
+typedef struct ExCost {
+    double shared[EX_METRIC_COUNT];                   /* those that are the same on every device */
+    double on_device[EX_MAX_DEVICES][EX_METRIC_COUNT];
+} ExCost;
+
+static inline double ex_value(const ExCost *cost, ExMetric metric, size_t device) {
+    return ex_metric(metric)->on_device ? cost->on_device[device][metric] : cost->shared[metric];
+}
+
+typedef struct ExCoster ExCoster;
+
+/* Costs of the points of a space; every pointer must live as long. Any number of threads may use a coster, each with an ExScratch. NULL:
+ * the reason is in diags. */
+ExCoster *ex_coster_create(const ExSpace *space, const FeBase *base, const ExDevice *devices, size_t n_devices, SuDiags *diags);
+void ex_coster_free(ExCoster *coster);
+
+typedef struct ExScratch ExScratch; /* of one thread */
+ExScratch *ex_scratch_create(ExCoster *coster);
+void ex_scratch_free(ExScratch *scratch);
+
+typedef enum ExVerdict {
+    EX_COSTED,
+    EX_REFUSED, /* by the front end or the compiler: *out_message, which lives as long as the coster and is the same pointer for equal texts */
+    EX_BROKEN /* out of memory or a bug: in diags of ex_scratch_diags */
+} ExVerdict;
+
+/* The cost of the point with these choices and derived values (ex_point). */
+ExVerdict ex_cost(ExScratch *scratch, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
+/* The hash of the point that ex_cost was last asked for, which must have had a cost. false: out of memory. */
+bool ex_hash(ExScratch *scratch, uint8_t out[EX_HASH]);
+const SuDiags *ex_scratch_diags(const ExScratch *scratch);
+
+/* The same without anything that is shared: by building the whole spec. For tests, and for points that cannot be put together. */
+ExVerdict ex_cost_whole(ExScratch *scratch, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
+
+/* How often a spec was built so far, by all threads. */
+uint64_t ex_coster_builds(const ExCoster *coster);
+
+#endif

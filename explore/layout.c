@@ -1,0 +1,185 @@
+#include "explore/layout.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Builder {
+    SuArena *arena;
+    ExLayout *layout;
+    FeEdit *once;
+    size_t once_capacity;
+} Builder;
+
+/* ---------------------------------------------------------------------------------------------- the stack */
+
+/* A count of the language; 0: something else. */
+static int64_t as_count(double number) {
+    return number >= 1 && number <= EX_MAX_STACK && number == floor(number) ? (int64_t)number : 0;
+}
+
+static int64_t repeat_of(const FeNode *entry) {
+    const FePair *pair = fe_node_find(entry, "repeat");
+    if (!pair) return 1;
+    char *end = NULL;
+    double number = pair->value->kind == FE_SCALAR ? strtod(pair->value->text, &end) : 0;
+    return end && end != pair->value->text && *end == '\0' ? as_count(number) : 0;
+}
+
+static void stand_once(Builder *b, const char *path) {
+    FeNode *one = SU_NEW(b->arena, FeNode);
+    *one = (FeNode){.kind = FE_SCALAR, .text = "1", .plain = true};
+    b->once = su_grow(b->arena, b->once, &b->once_capacity, b->layout->n_once + 1, sizeof *b->once);
+    b->once[b->layout->n_once++] = (FeEdit){.path = path, .value = one};
+}
+
+/* Entries of a list at `path`. What is no list of words and maps is the front end's to report: the layout is opaque then. */
+static const ExEntry *read_entries(Builder *b, const FeNode *list, const char *path, size_t *out_count) {
+    ExLayout *layout = b->layout;
+    *out_count = 0;
+    if (!list || list->kind != FE_SEQUENCE) {
+        layout->opaque = true;
+        return NULL;
+    }
+    ExEntry *entries = SU_NEW_ARRAY(b->arena, ExEntry, list->count);
+    for (size_t i = 0; i < list->count; i++) {
+        const FeNode *node = list->items[i];
+        const FePair *blocks = node->kind == FE_MAPPING ? fe_node_find(node, "blocks") : NULL;
+        const char *at = su_printf(b->arena, "%s[%zu]", path, i);
+        bool share = node->kind == FE_MAPPING && fe_node_find(node, "share");
+        layout->opaque |= share || (node->kind != FE_SCALAR && node->kind != FE_MAPPING) || layout->n_units == EX_MAX_UNITS;
+        if (layout->opaque) return entries;
+        entries[i] = (ExEntry){.axis = -1, .derive = -1, .repeat = 1};
+        if (blocks) {
+            entries[i].group = true;
+            entries[i].path = su_printf(b->arena, "%s.repeat", at);
+            entries[i].repeat = repeat_of(node);
+            stand_once(b, entries[i].path);
+            entries[i].entries = read_entries(b, blocks->value, su_printf(b->arena, "%s.blocks", at), &entries[i].n_entries);
+        } else {
+            entries[i].unit = layout->n_units++;
+        }
+    }
+    *out_count = list->count;
+    return entries;
+}
+
+/* ---------------------------------------------------------------------------------------------- what targets reach */
+
+typedef enum Reached { OUTSIDE, UNIT, REPEAT, PART_OF_STACK } Reached;
+
+/* The item of a list that "[index]" or "[name]" means; its number, or -1. */
+static int64_t find_item(const FeNode *list, const char *inside, size_t size) {
+    char *end;
+    unsigned long index = strtoul(inside, &end, 10);
+    if (size > 0 && end == inside + size) return index < list->count ? (int64_t)index : -1;
+    for (size_t i = 0; i < list->count; i++) {
+        const FePair *name = list->items[i]->kind == FE_MAPPING ? fe_node_find(list->items[i], "name") : NULL;
+        if (name && name->value->kind == FE_SCALAR && strlen(name->value->text) == size &&
+            strncmp(name->value->text, inside, size) == 0)
+            return (int64_t)i;
+    }
+    return -1;
+}
+
+/* Follows a path that begins at `list` with "[…]". */
+static Reached follow(const FeNode *list, const ExEntry *entries, const char *path, ExEntry **out_entry) {
+    for (;;) {
+        const char *close = *path == '[' ? strchr(path, ']') : NULL;
+        int64_t item = close && list->kind == FE_SEQUENCE ? find_item(list, path + 1, (size_t)(close - path - 1)) : -1;
+        if (item < 0) return PART_OF_STACK;
+        const ExEntry *entry = &entries[item];
+        path = close + 1;
+        *out_entry = (ExEntry *)(uintptr_t)entry; /* made by read_entries, which is not done with it */
+        if (!entry->group) return *path == '.' ? UNIT : PART_OF_STACK;
+        if (strcmp(path, ".repeat") == 0) return REPEAT;
+        if (strncmp(path, ".blocks[", 8) != 0) return PART_OF_STACK;
+        list = fe_node_find(list->items[item], "blocks")->value;
+        entries = entry->entries;
+        path += 7;
+    }
+}
+
+static void add_reach(ExReach *reach, int axis, int derive) {
+    if (axis >= 0) reach->axes |= (uint64_t)1 << axis;
+    if (derive >= 0) reach->derives |= (uint64_t)1 << derive;
+}
+
+/* Of an axis or of a derive; the other is -1. */
+static void note_target(ExLayout *layout, const FeNode *stack, const char *path, int axis, int derive) {
+    ExEntry *entry = NULL;
+    bool in_stack = strncmp(path, "stack", 5) == 0 && (path[5] == '[' || path[5] == '.' || path[5] == '\0');
+    switch (in_stack ? follow(stack, layout->entries, path + 5, &entry) : OUTSIDE) {
+    case OUTSIDE: add_reach(&layout->outside, axis, derive); return;
+    case UNIT: add_reach(&layout->units[entry->unit], axis, derive); return;
+    case REPEAT:
+        if (axis >= 0) entry->axis = axis;
+        if (derive >= 0) entry->axis = -1;
+        entry->derive = derive;
+        return;
+    case PART_OF_STACK: layout->opaque = true; return;
+    }
+}
+
+ExLayout *ex_layout(const ExSpace *space, const FeBase *base, SuArena *arena) {
+    ExLayout *layout = SU_NEW(arena, ExLayout);
+    Builder b = {.arena = arena, .layout = layout};
+    const FePair *stack = fe_node_find(base->root, "stack");
+    layout->entries = read_entries(&b, stack ? stack->value : NULL, "stack", &layout->n_entries);
+    layout->once = b.once;
+    for (size_t a = 0; a < space->n_axes && !layout->opaque; a++) {
+        const ExAxis *axis = &space->axes[a];
+        for (size_t t = 0; t < axis->n_targets && !layout->opaque; t++)
+            note_target(layout, stack->value, axis->targets[t].path, (int)a, -1);
+    }
+    for (size_t d = 0; d < space->n_derive && !layout->opaque; d++)
+        note_target(layout, stack->value, space->derive[d].target.path, -1, (int)d);
+    for (uint32_t u = 0; u < layout->n_units; u++) {
+        layout->units[u].axes |= layout->outside.axes;
+        layout->units[u].derives |= layout->outside.derives;
+    }
+    return layout;
+}
+
+/* ---------------------------------------------------------------------------------------------- points */
+
+typedef struct Expansion {
+    const ExSpace *space;
+    const uint32_t *choices;
+    const ExValue *derived;
+    uint16_t *units;
+    size_t count;
+} Expansion;
+
+static int64_t repeat_at(const Expansion *x, const ExEntry *entry) {
+    const ExValue *value = entry->axis >= 0     ? &x->space->axes[entry->axis].values[x->choices[entry->axis]]
+                           : entry->derive >= 0 ? &x->derived[entry->derive]
+                                                : NULL;
+    if (!value) return entry->repeat;
+    return value->type == EX_NUMBER ? as_count(value->number) : 0;
+}
+
+static bool expand(Expansion *x, const ExEntry *entries, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const ExEntry *entry = &entries[i];
+        if (!entry->group) {
+            if (x->count == EX_MAX_STACK) return false;
+            x->units[x->count++] = (uint16_t)entry->unit;
+            continue;
+        }
+        int64_t times = repeat_at(x, entry);
+        size_t begin = x->count;
+        if (times == 0 || !expand(x, entry->entries, entry->n_entries)) return false;
+        size_t size = x->count - begin;
+        if (size * (size_t)times > EX_MAX_STACK - begin) return false;
+        for (int64_t t = 1; t < times; t++, x->count += size)
+            memcpy(x->units + x->count, x->units + begin, size * sizeof *x->units);
+    }
+    return true;
+}
+
+size_t ex_expand(const ExLayout *layout, const ExSpace *space, const uint32_t *choices, const ExValue *derived,
+                 uint16_t *out_units) {
+    Expansion x = {space, choices, derived, out_units, 0};
+    return expand(&x, layout->entries, layout->n_entries) ? x.count : 0;
+}

@@ -1,0 +1,49 @@
+/* Exploring a space: every point, or a sample, costed; those within budgets written down, and the front of each device. */
+#ifndef MOSSC_EXPLORE_RUN_H
+#define MOSSC_EXPLORE_RUN_H
+
+#include "driver/progress.h"
+#include "explore/cost.h"
+
+typedef enum ExMethod { EX_ALL, EX_RANDOM, EX_SOBOL } ExMethod;
+
+typedef struct ExRunOptions {
+    ExMethod method;
+    uint64_t points; /* of a sample */
+    uint64_t shard, n_shards; /* from 1; 1 of 1: everything */
+    int threads;     /* at least 1; results do not depend on it */
+    bool all_points; /* points.csv has also those that are not kept */
+    DrProgress progress;
+} ExRunOptions;
+
+/* How often a message was the first that the front end had to say. */
+typedef struct ExReason {
+    const char *message;
+    uint64_t count;
+} ExReason;
+
+typedef struct ExTally {
+    uint64_t points, excluded, invalid; /* points: enumerated; the others are some of them */
+    uint64_t over_budget, kept;         /* on every device; on one at least */
+    uint64_t kept_on[EX_MAX_DEVICES];
+    ExReason *reasons; /* [n_reasons], sorted by message */
+    size_t n_reasons;
+} ExTally;
+
+typedef struct ExResult {
+    SuArena arena;
+    ExTally tally;
+    uint64_t *fronts[EX_MAX_DEVICES]; /* [n_front[device]] indices, rising */
+    size_t n_front[EX_MAX_DEVICES];
+    double seconds;
+} ExResult;
+
+/* Runs and writes points.csv and front.csv into `directory`, which is there; each appears whole. false: the reason is in diags. */
+bool ex_run(const ExSpace *space, ExCoster *coster, const ExDevice *devices, size_t n_devices, const ExRunOptions *options,
+            const char *directory, ExResult *out, SuDiags *diags);
+void ex_result_free(ExResult *result);
+
+/* Within the budgets that this fidelity can judge. */
+bool ex_within(const ExSpace *space, const ExCost *cost, size_t device);
+
+#endif
