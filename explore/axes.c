@@ -89,10 +89,10 @@ static void read_targets(const ExParse *p, const ExMap *map, ExAxis *axis) {
     axis->targets = targets;
 }
 
-/* Two axes that always put their values at one place: only the later one's would stay there. */
+/* Two axes that put their values at one place, also where one of them is off: only the later one's would stay there. */
 static void check_paths(const ExParse *p, const ExAxis *a, const ExAxis *b) {
     const FeReader *r = &p->reader;
-    if (a->set || b->set || a->when || b->when) return;
+    if (a->set || b->set) return;
     for (size_t i = 0; i < a->n_targets; i++) {
         for (size_t j = a == b ? i + 1 : 0; j < b->n_targets; j++) {
             if (strcmp(a->targets[i].path, b->targets[j].path) != 0) continue;

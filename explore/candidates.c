@@ -45,7 +45,7 @@ typedef struct Search {
 
 static Goals goals_of(const ExSpace *space, const ExCsvRow *row) {
     Goals goals = {{0}};
-    for (size_t o = 0; o < space->n_objectives; o++) goals.of[o] = ex_csv_metric(space, row, space->objectives[o].metric);
+    for (size_t o = 0; o < space->n_objectives; o++) goals.of[o] = ex_csv_value(space, row, space->objectives[o].metric);
     return goals;
 }
 
@@ -72,12 +72,12 @@ static bool take_point(void *context, const ExCsvRow *row) {
     double least = INFINITY;
     for (size_t i = 0; i < s->n_front && least > 0; i++) least = fmin(least, worse_by(&s->study->space, &goals, &s->front[i]));
     s->found = su_grow(s->arena, s->found, &s->found_capacity, s->n_found + 1, sizeof *s->found);
-    s->found[s->n_found++] = (Candidate){row->index, fmax(0, least)};
+    s->found[s->n_found++] = (Candidate){strtoull(row->text, NULL, 10), fmax(0, least)};
     return true;
 }
 
 static bool read_file(Search *s, const char *name, bool (*take)(void *, const ExCsvRow *)) {
-    return ex_csv_read(&s->study->space, su_printf(s->arena, "%s/%s", s->study->directory, name), s->study->devices[s->device].name,
+    return ex_csv_each(&s->study->space, su_printf(s->arena, "%s/%s", s->study->directory, name), s->study->devices[s->device].name,
                        take, s, s->diags);
 }
 

@@ -1,11 +1,12 @@
 #include "explore/csv.h"
 
+#include <inttypes.h>
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/digest.h"
 #include "support/file.h"
 
@@ -118,35 +119,48 @@ void ex_csv_row(const ExSpace *space, uint64_t index, const uint32_t *choices, c
     su_text_append(out, "\n", 1);
 }
 
-/* ---------------------------------------------------------------------------------------------- reading */
+/* ---------------------------------------------------------------------------------------------- rows that are read */
 
-bool ex_csv_next(FILE *file, ExCsvRow *row) {
-    bool quoted = false;
-    int c;
-    row->size = 0;
-    while ((c = getc_unlocked(file)) != EOF && (quoted || c != '\n')) {
-        if (row->size + 1 >= row->capacity) {
-            row->capacity = row->capacity ? 2 * row->capacity : 512;
-            row->text = su_realloc(row->text, row->capacity);
-            if (!row->text) su_no_memory(row->capacity);
-        }
-        quoted ^= c == '"';
-        row->text[row->size++] = (char)c;
+static void keep_line(ExCsvRow *row, const char *line, size_t size) {
+    if (row->size + size + 1 > row->capacity) {
+        size_t capacity = 2 * (row->size + size + 1);
+        char *text = su_realloc(row->text, capacity);
+        if (!text) su_no_memory(capacity);
+        row->text = text;
+        row->capacity = capacity;
     }
-    if (row->size == 0) return false;
+    memcpy(row->text + row->size, line, size);
+    row->size += size;
+}
+
+bool ex_csv_read(FILE *file, ExCsvRow *row) {
+    size_t quotes = 0;
+    row->size = 0;
+    do {
+        char *line = NULL;
+        size_t capacity = 0;
+        ssize_t size = getline(&line, &capacity, file);
+        if (size <= 0) {
+            free(line);
+            return false;
+        }
+        for (ssize_t i = 0; i < size; i++) quotes += line[i] == '"';
+        keep_line(row, line, (size_t)size);
+        free(line);
+    } while (quotes % 2);
+    if (row->text[row->size - 1] == '\n') row->size--;
     row->text[row->size] = '\0';
-    row->index = strtoull(row->text, NULL, 10);
     return true;
 }
 
-/* Field `number` of a row, still quoted where it is; NULL: there are fewer. */
-static const char *field_of(const ExCsvRow *row, size_t number, size_t *out_size) {
-    for (const char *at = row->text;;) {
+const char *ex_csv_field(const ExCsvRow *row, size_t index, size_t *out_size) {
+    const char *at = row->text;
+    for (;;) {
         size_t size = 0;
         bool quoted = false;
         while (at[size] && (quoted || at[size] != ',')) quoted ^= at[size++] == '"';
         *out_size = size;
-        if (number-- == 0) return at;
+        if (index-- == 0) return at;
         if (!at[size]) return NULL;
         at += size + 1;
     }
@@ -154,23 +168,23 @@ static const char *field_of(const ExCsvRow *row, size_t number, size_t *out_size
 
 bool ex_csv_is_of(const ExSpace *space, const ExCsvRow *row, const char *device) {
     size_t size;
-    const char *field = field_of(row, space->n_axes + 1, &size);
+    const char *field = ex_csv_field(row, ex_csv_device(space), &size);
     return field && size == strlen(device) && strncmp(field, device, size) == 0;
 }
 
-double ex_csv_metric(const ExSpace *space, const ExCsvRow *row, ExMetric metric) {
+double ex_csv_value(const ExSpace *space, const ExCsvRow *row, ExMetric metric) {
     size_t size;
-    const char *field = field_of(row, space->n_axes + 4 + (size_t)metric, &size);
+    const char *field = ex_csv_field(row, ex_csv_metric(space, metric), &size);
     return field && size > 0 ? strtod(field, NULL) : NAN;
 }
 
-bool ex_csv_read(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
+bool ex_csv_each(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
                  void *context, SuDiags *diags) {
     FILE *file = fopen(path, "r");
     if (!file) return su_error(diags, su_file_span(diags, path), NULL, "cannot open: %s", su_file_error(errno));
     ExCsvRow row = {0};
-    bool more = ex_csv_next(file, &row); /* the header */
-    while (more && ex_csv_next(file, &row))
+    bool more = ex_csv_read(file, &row); /* the header */
+    while (more && ex_csv_read(file, &row))
         if (ex_csv_is_of(space, &row, device)) more = take(context, &row);
     bool ok = !ferror(file) || su_error(diags, su_file_span(diags, path), NULL, "cannot read: %s", su_file_error(errno));
     fclose(file);

@@ -93,10 +93,18 @@ static ExKey unknown_key(const FeReader *r, const FePair *pair, ExSectionRow sec
 
 static bool is_later(SuSpan a, SuSpan b) { return a.line > b.line || (a.line == b.line && a.column > b.column); }
 
+/* Whether a key that needs this one is there: then that says what is missing. */
+static bool is_needed(const ExMap *map, ExKey key) {
+    for (size_t i = 0; i < COUNT(withs); i++)
+        if (withs[i].other == key && map->pairs[withs[i].key]) return true;
+    return false;
+}
+
 static void check_one_of(const FeReader *r, const ExMap *map, const bool *meant, const ExOneOf *rule) {
     const FePair *a = map->pairs[rule->key], *b = map->pairs[rule->other];
     const char *first = ex_key_name(r->arena, rule->key), *second = ex_key_name(r->arena, rule->other);
     if (rule->given != EX_KEY_none && !map->pairs[rule->given]) return;
+    if (!a && !b && (is_needed(map, rule->key) || is_needed(map, rule->other))) return;
     if (a && b) {
         su_report(r->diags, SU_CODE_exclusive_keys, is_later(a->key_span, b->key_span) ? a->key_span : b->key_span, NULL,
                   "'%s' and '%s' cannot both be given: keep one of them", first, second);
@@ -204,6 +212,6 @@ const FeNode *ex_read_list(const FeReader *r, const ExMap *map, ExKey key, size_
         su_report(r->diags, node->count > most ? SU_CODE_too_large : SU_CODE_wrong_value, node->span, NULL,
                   "'%s': expected %s, got a list of %zu", ex_key_name(r->arena, key), types[rows[key].type].what, node->count);
     else
-        ex_wrong_value(r, node, key, node->kind == FE_SCALAR && !fe_node_empty(node) ? "write a list: [ … ]" : NULL);
+        ex_wrong_value(r, node, key, node->kind == FE_SCALAR && !fe_node_empty(node) ? "write a list: [ ... ]" : NULL);
     return NULL;
 }

@@ -138,7 +138,7 @@ static bool open_parts(Merge *m, const char *const *directories) {
 /* ---------------------------------------------------------------------------------------------- points.csv */
 
 static bool next_row(Merge *m, Part *part) {
-    part->has_row = ex_csv_next(part->points, &part->row);
+    part->has_row = ex_csv_read(part->points, &part->row);
     if (part->has_row || !ferror(part->points)) return true;
     return refuse(m, path_in(m, part->directory, "points.csv"), su_file_error(errno));
 }
@@ -198,13 +198,13 @@ static bool read_front(Merge *m, const Part *part, size_t device, Rows *rows, Ex
     FILE *file = fopen(path, "r");
     ExCsvRow row = {0};
     if (!file) return refuse(m, path, su_file_error(errno));
-    ex_csv_next(file, &row); /* the header */
-    while (ex_csv_next(file, &row)) {
+    ex_csv_read(file, &row); /* the header */
+    while (ex_csv_read(file, &row)) {
         if (!ex_csv_is_of(&m->study->space, &row, m->study->devices[device].name)) continue;
-        ExRival rival = {.index = row.index};
+        ExRival rival = {.index = strtoull(row.text, NULL, 10)};
         for (size_t o = 0; o < m->study->space.n_objectives; o++) {
             const ExObjective *objective = &m->study->space.objectives[o];
-            double value = ex_csv_metric(&m->study->space, &row, objective->metric);
+            double value = ex_csv_value(&m->study->space, &row, objective->metric);
             rival.goals[o] = objective->maximise ? -value : value;
         }
         rows->items = su_grow(&m->arena, rows->items, &rows->capacity, rows->n + 1, sizeof *rows->items);

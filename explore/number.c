@@ -103,7 +103,7 @@ bool ex_parse_size(const char *text, ExUnits units, double *out) {
     size_t size = strlen(text);
     while (size && ((text[size - 1] >= 'A' && text[size - 1] <= 'Z') || (text[size - 1] >= 'a' && text[size - 1] <= 'z'))) size--;
     const char *unit = text + size;
-    while (size && text[size - 1] == ' ') size--;
+    while (*unit && size && text[size - 1] == ' ') size--;
     if (size >= sizeof number) return false;
     memcpy(number, text, size);
     number[size] = '\0';

@@ -25,7 +25,8 @@ const ExExpr *ex_read_expression(const ExParse *p, const FeNode *node, ExKey key
     const FeReader *r = &p->reader;
     if (!node || node->kind == FE_POISON) return NULL;
     if (node->kind != FE_SCALAR || !node->text[0]) {
-        ex_wrong_value(r, node, key, NULL);
+        su_report(r->diags, SU_CODE_wrong_value, node->span, NULL, "'%s': expected %s, got %s", ex_key_name(r->arena, key),
+                  ex_type_what(EX_T_EXPRESSION), fe_node_what(r->arena, node));
         return NULL;
     }
     if (!p->names_known) return NULL;
@@ -66,7 +67,7 @@ static bool find_metric(const ExParse *p, const char *text, SuSpan span, ExMetri
     const char *names[EX_METRIC_COUNT];
     if (ex_find_metric(text, out)) {
         if (*out != EX_METRIC_QUALITY || p->space->quality_command || p->space->quality_file) return true;
-        return su_report(p->reader.diags, SU_CODE_unfit_value, span, "give quality: {command: …} or {file: …}",
+        return su_report(p->reader.diags, SU_CODE_unfit_value, span, "give quality: {command: ...} or {file: ...}",
                          "nothing says the metric 'quality'");
     }
     for (ExMetric metric = 0; metric < EX_METRIC_COUNT; metric++) names[metric] = ex_metric(metric)->name;
@@ -122,7 +123,9 @@ static void read_budgets(const ExParse *p, const ExMap *file) {
 
 static bool read_objective(const ExParse *p, const FeNode *node, ExObjective *out) {
     if (node->kind == FE_POISON) return false;
-    if (node->kind != FE_SCALAR || !node->text[0]) return ex_wrong_value(&p->reader, node, KEY(file, objectives), NULL);
+    if (node->kind != FE_SCALAR || !node->text[0])
+        return su_report(p->reader.diags, SU_CODE_wrong_value, node->span, NULL, "'objectives': expected metrics, got %s",
+                         fe_node_what(p->reader.arena, node));
     out->maximise = node->text[0] == '-';
     out->span = node->span;
     return find_metric(p, node->text + out->maximise, node->span, &out->metric);
@@ -136,10 +139,11 @@ static void read_objectives(const ExParse *p, const ExMap *file) {
     size_t count = 0;
     for (size_t i = 0; i < list->count; i++) {
         if (!read_objective(p, list->items[i], &rows[count])) continue;
-        for (size_t j = 0; j < count; j++)
-            if (rows[j].metric == rows[count].metric)
-                su_report(p->reader.diags, SU_CODE_unfit_value, rows[count].span, NULL, "'%s' is an objective already",
-                          ex_metric(rows[count].metric)->name);
+        size_t same = 0;
+        while (same < count && rows[same].metric != rows[count].metric) same++;
+        if (same < count)
+            su_report(p->reader.diags, SU_CODE_unfit_value, rows[count].span, NULL, "'%s' is an objective already",
+                      ex_metric(rows[count].metric)->name);
         count++;
     }
     p->space->objectives = rows;
@@ -149,10 +153,7 @@ static void read_objectives(const ExParse *p, const ExMap *file) {
 /* ---- the rest of the top level */
 
 /* `file` as seen from where the space lies. */
-static const char *beside(const ExParse *p, const char *file) {
-    const char *path = p->space->source->path, *slash = strrchr(path, '/');
-    return file[0] == '/' || !slash ? file : su_printf(p->reader.arena, "%.*s%s", (int)(slash - path) + 1, path, file);
-}
+static const char *beside(const ExParse *p, const char *file) { return su_beside(p->reader.arena, p->space->source->path, file); }
 
 static bool ends_in(const char *text, const char *end) {
     size_t size = strlen(text), tail = strlen(end);
@@ -264,6 +265,9 @@ static bool read_source(const SuSource *source, ExSpace *space, SuDiags *diags) 
     ExMap file;
     space->source = source;
     const FeNode *root = fe_yaml_parse(&space->arena, source, 0, diags);
+    if (root && fe_node_find(root, "mossc") && !fe_node_find(root, "mossc_space"))
+        return su_report(diags, SU_CODE_wrong_value, fe_node_find(root, "mossc")->key_span,
+                         "a space names its base spec under 'spec'", "this is a spec, not a space of specs");
     if (!root || !ex_read_map(&p.reader, root, EX_SECTION_file, &file)) return false;
     read_file(&p, &file);
     su_diags_sort(diags, first);

@@ -63,7 +63,7 @@ static void check_twice(const FeReader *r, const FeNode *list) {
     for (size_t i = 1; i < list->count; i++) {
         const FeNode *node = list->items[entries[i].index];
         if (strcmp(entries[i - 1].text, entries[i].text) != 0 || node->kind == FE_POISON) continue;
-        su_report(r->diags, SU_CODE_unfit_value, node->span, "its points would be the same", "the value %s is there twice",
+        su_report(r->diags, SU_CODE_unfit_value, node->span, "its points would be the same", "%s is there twice",
                   fe_node_what(r->arena, node));
     }
 }
@@ -152,8 +152,11 @@ static void read_numbers(const FeReader *r, const ExMap *map, ExAxis *axis) {
     size_t capacity = 0, value_capacity = 0, count = 0;
     const FeNode **nodes = NULL;
     ExValue *values = NULL;
-    int order = 0;
-    for (ExDecimal number = row.from; ex_decimal_compare(number, row.to, &order) && order <= 0; count++) {
+    int order = -1;
+    bool exact = true;
+    for (ExDecimal number = row.from; exact; count++) {
+        exact = ex_decimal_compare(number, row.to, &order);
+        if (!exact || order > 0) break;
         if (count == EX_MAX_VALUES) {
             su_report(r->diags, SU_CODE_too_large, step, NULL, "an axis of more than %d values", EX_MAX_VALUES);
             return;
@@ -164,11 +167,11 @@ static void read_numbers(const FeReader *r, const ExMap *map, ExAxis *axis) {
         values = su_grow(r->arena, values, &value_capacity, count + 1, sizeof *values);
         nodes[count] = node;
         values[count] = value_of(node);
-        if (!next_in_row(&row, &number)) {
-            su_report(r->diags, SU_CODE_unfit_value, step, "list them under 'values'",
-                      "the numbers of this row have too many digits");
-            return;
-        }
+        exact = next_in_row(&row, &number);
+    }
+    if (!exact) {
+        su_report(r->diags, SU_CODE_unfit_value, step, "list them under 'values'", "the numbers of this row have too many digits");
+        return;
     }
     axis->nodes = nodes;
     axis->values = values;

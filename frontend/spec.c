@@ -34,13 +34,6 @@ static void read_norms(FeLoad *load) {
     spec->final_norm = (FeNorm){(FeNormKind)fe_integer(final, KEY(final_norm, kind)), fe_real(final, KEY(final_norm, eps))};
 }
 
-/* `file` as seen from where the spec lies: specs and their tokenizers move together. */
-static const char *beside(SuArena *arena, const char *spec_path, const char *file) {
-    const char *slash = strrchr(spec_path, '/');
-    if (file[0] == '/' || !slash) return su_strdup(arena, file);
-    return su_printf(arena, "%.*s%s", (int)(slash - spec_path) + 1, spec_path, file);
-}
-
 static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_t *out_id, const char **out_text) {
     const FeValue *value = fe_value(map, key);
     const char *name = fe_key_name(load->reader.arena, key);
@@ -72,7 +65,7 @@ static void read_tokenizer(FeLoad *load) {
         su_report(diags, SU_CODE_missing_key, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
     read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
     read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
-    if (file->state == FE_GIVEN) t->file = beside(load->reader.arena, load->spec->source->path, file->text);
+    if (file->state == FE_GIVEN) t->file = su_beside(load->reader.arena, load->spec->source->path, file->text);
 }
 
 static SuSpan key_span(const FeLoad *load, FeKey key) {
@@ -116,22 +109,6 @@ static void take_hash(FeSpec *spec) {
     su_text_free(&text);
 }
 
-/* Diagnostics are found table by table; people read them from the top of the file down. */
-static void sort_by_place(SuDiags *diags, size_t first) {
-    for (size_t i = first + 1; i < diags->count; i++) {
-        SuDiag diag = diags->items[i];
-        size_t at = i;
-        for (; at > first; at--) {
-            const SuSpan *before = &diags->items[at - 1].span;
-            bool later = before->source == diag.span.source &&
-                         (before->line > diag.span.line || (before->line == diag.span.line && before->column > diag.span.column));
-            if (!later) break;
-            diags->items[at] = diags->items[at - 1];
-        }
-        diags->items[at] = diag;
-    }
-}
-
 static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
     SuDiags *diags = load->reader.diags;
     load->spec->span = root->count ? root->pairs[0].key_span : root->span;
@@ -168,7 +145,7 @@ static bool load_source(FeSpec *spec, const char *const *sets, size_t n_sets, Su
     if (!root) return false;
     for (size_t i = 0; i < n_sets; i++) fe_apply_set(&load.reader, root, sets[i]);
     load_tree(&load, root, errors);
-    sort_by_place(diags, first);
+    su_diags_sort(diags, first); /* they are found table by table */
     return diags->errors == errors;
 }
 
@@ -263,7 +240,7 @@ static bool spec_edited_unguarded(const FeBase *base, const FeEdit *edits, size_
     FeNode *root = fe_node_copy(&out_spec->arena, base->root);
     for (size_t i = 0; i < n_edits; i++) fe_apply_edit(&load.reader, root, &edits[i]);
     load_tree(&load, root, errors);
-    sort_by_place(diags, first);
+    su_diags_sort(diags, first);
     return diags->errors == errors;
 }
 

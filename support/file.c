@@ -11,6 +11,12 @@
 
 #include "support/str.h"
 
+const char *su_beside(SuArena *arena, const char *path, const char *file) {
+    const char *slash = strrchr(path, '/');
+    if (file[0] == '/' || !slash) return su_strdup(arena, file);
+    return su_printf(arena, "%.*s%s", (int)(slash - path) + 1, path, file);
+}
+
 const char *su_file_error(int error) {
     switch (error) {
     case ENOSPC: return "disk is full";

@@ -20,6 +20,9 @@ void su_map_close(SuMap *map);
 /* Whole file (or "-" for standard input) into the arena, at most `limit` bytes, NUL added behind. */
 bool su_read_file(SuArena *arena, const char *path, size_t limit, char **out_text, size_t *out_size, SuDiags *diags);
 
+/* The path of a file that the file `path` names, relative to its own directory: files that belong together move together. */
+const char *su_beside(SuArena *arena, const char *path, const char *file);
+
 /* What errno says of a file, in words. */
 const char *su_file_error(int error);
 

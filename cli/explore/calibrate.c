@@ -2,6 +2,7 @@
 #include "cli/explore/explore.h"
 #include "cli/format.h"
 #include "explore/calibrate.h"
+#include "explore/report.h"
 #include "support/file.h"
 
 typedef struct CalibrateOptions {
@@ -68,7 +69,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     ExStudy study;
     ExCalibration calibration;
     bool ok = ex_study_open(args->positionals[0], &study, &diags) && su_out_check(o.output, &diags) &&
-              ex_calibrate(&study, &calibration, &diags) && write_device(&calibration.device, o.output, &diags);
+              ex_calibrate(&study, &calibration, &diags) && write_device(&calibration.device, o.output, &diags) &&
+              ex_report_write(args->positionals[0], &diags);
     if (ok && !cli_is_standard(o.output)) (o.json ? print_json : print_text)(&calibration);
     status = cli_explore_finish(&diags, ok);
     ex_study_close(&study);

@@ -8,7 +8,7 @@
 #include "cli/explore/explore.h"
 #include "explore/measure.h"
 #include "explore/measured.h"
-#include "explore/study.h"
+#include "explore/report.h"
 #include "support/cpus.h"
 
 /* Errors of decode_ms and prefill_ms that are published (bench/NOTES.md, section 16), rounded up. */
@@ -79,7 +79,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
     ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
-         ex_study_summary(&study, run, &result, diags);
+         ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
     if (ok) (o->json ? cli_explore_json : cli_explore_print)(&study, &result);
     if (ok && o->measure) ok = measure(&study, o, run->progress, diags);
     ex_result_free(&result);

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "explore/space.h"
 #include "mossc/mossc.h"
 #include "runtime/tokenizer.h"
 #include "tests/failures/each_allocation.h"
@@ -144,6 +145,32 @@ static MossError tokenize(void) {
     return error;
 }
 
+/* A space is read, and points of it become edits. */
+static MossError explore(void) {
+    static const char text[] =
+        "mossc_space: 1\nname: t\nspec: s.yaml\nobjectives: [-flops]\nquality: {file: q}\ndevices: [host, a.yaml]\n"
+        "axes: [{name: a, path: p, values: [none, 4, q8], set: {b: [$]}}, {name: d, path: q, from: 1, to: 9, step: 2, when: a != "
+        "none}]\n"
+        "derive: [{path: r, value: ceil(d / 2)}]\nrequire: [a == none or d < 9]\nbudgets: {state_bytes: [1, 5 MiB]}\n";
+    SuDiags diags = {0};
+    SuGuard guard;
+    ExSpace space = {0};
+    ExValue derived[1] = {{.type = EX_NUMBER, .number = 2}};
+    size_t count;
+    bool ok = ex_space_parse("s.yaml", text, sizeof text - 1, &space, &diags);
+    if (ok && !SU_CAUGHT(&guard, &diags, "making a point")) {
+        SuArena arena = {0};
+        ex_edits(&space, (const uint32_t[]){1, 2}, derived, &arena, &count);
+        su_arena_free(&arena);
+        su_guard_end(&guard);
+    }
+    MossError error = {.code = diags.failure.code == SU_OUT_OF_MEMORY ? MOSS_NO_MEMORY : diags.errors ? MOSS_BAD_INPUT : MOSS_OK};
+    if (error.code == MOSS_BAD_INPUT && strstr(diags.items[0].message, "out of memory")) error.code = MOSS_NO_MEMORY;
+    ex_space_free(&space);
+    su_diags_free(&diags);
+    return error;
+}
+
 #define SCENARIO(name)                                                                                                             \
     static void test_##name(void **state) { (void)state, fail_each(name); }
 SCENARIO(check)
@@ -153,6 +180,7 @@ SCENARIO(step)
 SCENARIO(save)
 SCENARIO(generate)
 SCENARIO(tokenize)
+SCENARIO(explore)
 
 /* An index beside a link to the weights. */
 static void test_load_by_index(void **state) {
@@ -237,6 +265,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_load_state),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_explore),
     };
     return cmocka_run_group_tests_name("no memory", tests, prepare, finish);
 }

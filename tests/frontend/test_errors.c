@@ -1,4 +1,4 @@
-/* Every file in tests/errors says what it expects, at the line where it expects it:
+/* Every file in tests/errors (with SPACES: of spaces, in tests/explore/wrong) says what it expects, at the line where it expects it:
  *
  *   key: value   # error: text            an error at this line whose message contains the text
  *   # error@+1: text, # warning: text      … one line further down; a warning
@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef SPACES
+#include "explore/space.h"
+#endif
 #include "frontend/spec.h"
 #include "support/file.h"
 #include "support/str.h"
@@ -117,9 +120,29 @@ static int compare_codes(Case *c, const SuDiags *diags, const char *path, const 
     return 1;
 }
 
+/* What is read: a spec, or a space. */
+#ifdef SPACES
+typedef ExSpace Read;
+
+static bool load(const Case *c, const char *path, Read *out, SuDiags *diags) {
+    (void)c;
+    return ex_space_load(path, out, diags);
+}
+
+static void unload(Read *read) { ex_space_free(read); }
+#else
+typedef FeSpec Read;
+
+static bool load(const Case *c, const char *path, Read *out, SuDiags *diags) {
+    return fe_spec_load(path, c->sets, c->n_sets, out, diags);
+}
+
+static void unload(Read *read) { fe_spec_free(read); }
+#endif
+
 static int run_case(const char *path, const char *codes) {
     Case c = {0};
-    FeSpec spec;
+    Read read;
     SuDiags diags = {0};
     char *text;
     size_t size;
@@ -129,7 +152,7 @@ static int run_case(const char *path, const char *codes) {
         return 1;
     }
     read_expectations(&c, text);
-    bool ok = fe_spec_load(path, c.sets, c.n_sets, &spec, &diags);
+    bool ok = load(&c, path, &read, &diags);
     int failures = compare(&c, &diags, path) + compare_codes(&c, &diags, path, codes);
     if (ok != (diags.errors == 0)) {
         printf("%s: result %d with %zu errors\n", path, ok, diags.errors);
@@ -140,7 +163,7 @@ static int run_case(const char *path, const char *codes) {
         su_diags_print(&diags, sink);
         fclose(sink);
     }
-    fe_spec_free(&spec);
+    unload(&read);
     su_diags_free(&diags);
     su_arena_free(&c.arena);
     return failures;
