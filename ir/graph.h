@@ -118,7 +118,15 @@ typedef struct IrNode {
 } IrNode;
 
 /* What a region becomes. A node outside any region is a phase of its own. */
-typedef enum IrRegionKind { IR_REGION_LINEAR, IR_REGION_ROUTER, IR_REGION_CONV, IR_REGION_SCAN, IR_REGION_ATTENTION, IR_REGION_HEADS } IrRegionKind;
+typedef enum IrRegionKind {
+    IR_REGION_LINEAR,
+    IR_REGION_ROUTER,
+    IR_REGION_CONV,
+    IR_REGION_SCAN,
+    IR_REGION_ATTENTION,
+    IR_REGION_HEADS,
+    IR_REGION_TRAPEZOID
+} IrRegionKind;
 
 /* Which part a value plays in a region (roles.def). */
 typedef enum IrRole {

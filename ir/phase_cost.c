@@ -201,6 +201,28 @@ static void cost_heads(Counter *c) {
     move(c, places(c, k->dbc_layout) * 2 * (double)(k->groups * k->N));
 }
 
+/* What each head's scalars take, then the products of both rows and the outputs of all ranks. */
+static void cost_trapezoid(Counter *c) {
+    const PgKernel *k = c->k;
+    double I = c->rows * (double)k->O, N = (double)k->N, H = I / (double)k->times, R = (double)pg_ranks(k), gated = I * R * k->gate;
+    activate(c, k->act, H);
+    work(c, IR_OP_clamp, H, 0);
+    work(c, IR_OP_scale, 2 * H, 0);
+    work(c, IR_OP_exp, H, 0);
+    work(c, IR_OP_sigmoid, 2 * H, 0);
+    work(c, IR_OP_mul, 4 * H + 2 * I * R + gated, 0);
+    work(c, IR_OP_mul_param, I * R * (k->mimo ? 3 : 1) + (k->mimo ? 2 * gated : 0), 0);
+    work(c, IR_OP_inject_sum, 2 * I * N, R);
+    work(c, IR_OP_recur, I * N, 0);
+    work(c, IR_OP_contract, I * R, N);
+    work(c, IR_OP_add, I * R, 0);
+    if (k->gate) activate(c, PG_SILU, k->mimo ? gated : I);
+    if (k->gate && R > 1) work(c, IR_OP_plane_sum, gated, 0);
+    move_state(c, 1, k->N + 1, false);
+    move(c, I * (1 + k->gate) + 3 * H + places(c, k->dbc_layout) * 3 * (double)k->O / (double)k->times * N +
+                places(c, k->y_layout) * (double)k->O);
+}
+
 /* rope turns q and k; k and v go to the caches. */
 static void cost_kv_store(Counter *c) {
     const PgKernel *k = c->k;
@@ -369,6 +391,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_ELEMENTWISE:
     case PG_OUTER: return k->y_layout == PG_POSITIONS;
     case PG_EMBED:
+    case PG_TRAPEZOID:
     case PG_NORM:
     case PG_ROUTE:
     case PG_GROUP:

@@ -29,6 +29,7 @@ const char *ir_region_word(IrRegionKind kind) {
     case IR_REGION_SCAN: return "scan";
     case IR_REGION_ATTENTION: return "attention";
     case IR_REGION_HEADS: return "heads";
+    case IR_REGION_TRAPEZOID: return "trapezoid";
     }
     SU_BUG("unknown kind of region %d", (int)kind);
 }

@@ -108,6 +108,9 @@ static inline PgSum pg_sum(const PgKernel *k) {
 }
 static inline bool pg_does(const PgKernel *k, PgStepKind kind) { return pg_epilogue_find(&k->epilogue, kind) != 0; }
 
+/* Ranks of a trapezoid: planes of its B and C. */
+static inline int64_t pg_ranks(const PgKernel *k) { return k->dbc_layout == PG_PLANES ? k->E : 1; }
+
 /* Field by field: what lies in padding does not count. */
 bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 
@@ -183,6 +186,23 @@ enum {
     PG_HEADS_GROUPS,
     PG_HEADS_Y
 };
+enum {
+    PG_TRAPEZOID_DELTA,
+    PG_TRAPEZOID_A,
+    PG_TRAPEZOID_TRAP,
+    PG_TRAPEZOID_B,
+    PG_TRAPEZOID_B_LAST,
+    PG_TRAPEZOID_C,
+    PG_TRAPEZOID_X,
+    PG_TRAPEZOID_Z,
+    PG_TRAPEZOID_D,
+    PG_TRAPEZOID_MIMO_X,
+    PG_TRAPEZOID_MIMO_Z,
+    PG_TRAPEZOID_MIMO_O,
+    PG_TRAPEZOID_HISTORY,
+    PG_TRAPEZOID_STATE,
+    PG_TRAPEZOID_Y
+}; /* B, C: k and q, of every head; HISTORY: x of the row before */
 enum {
     PG_KV_Q,
     PG_KV_K,

@@ -305,6 +305,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_CONV:
     case PG_SCAN:
     case PG_HEADS:
+    case PG_TRAPEZOID:
     case PG_CONV_EACH:
     case PG_DELAY:
     case PG_ANGLE:

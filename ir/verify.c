@@ -309,7 +309,7 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || (role == IR_ROLE_A && kind == IR_REGION_SCAN))
         return weight && v->type.rank >= 2;
     if (role == IR_ROLE_A || role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b ||
-        role == IR_ROLE_D)
+        role == IR_ROLE_D || role == IR_ROLE_mimo_x || role == IR_ROLE_mimo_z || role == IR_ROLE_mimo_o)
         return weight;
     if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
         return v->kind == IR_STATE;

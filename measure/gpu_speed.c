@@ -191,7 +191,7 @@ static MossError time_phases(const Bench *b, MsGpuPhases *out) {
     *out = (MsGpuPhases){.known = true};
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgKind kind = program->kernels[step->phases[i].kernel].kind;
-        double *ms = kind == PG_LINEAR ? &out->linear_ms : kind == PG_SCAN || kind == PG_HEADS ? &out->scan_ms : &out->other_ms;
+        double *ms = kind == PG_LINEAR ? &out->linear_ms : kind == PG_SCAN || kind == PG_HEADS || kind == PG_TRAPEZOID ? &out->scan_ms : &out->other_ms;
         *ms += 1e3 * b->times[i].working;
     }
     return error;
@@ -212,7 +212,7 @@ static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_
             PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
             double bytes = cost.weight_bytes + cost.state_bytes + cost.activation_bytes;
             if (k->kind == PG_LINEAR) *out_linear += 1e3 * cost.flops / linear_rate(k, limits);
-            if (k->kind == PG_SCAN || k->kind == PG_HEADS)
+            if (k->kind == PG_SCAN || k->kind == PG_HEADS || k->kind == PG_TRAPEZOID)
                 *out_scan += 1e3 * fmax(bytes / (1e9 * limits->copy_gb_s), cost.exps / (1e9 * limits->exp_g_s));
         }
     }

@@ -20,4 +20,8 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch 
  * for all N. */
 bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
 
+/* y = s·C + D∘v of mamba3, gated and summed over the ranks where no norm stands between, with everything behind it up to a, λ', the
+ * time steps, B, the B of the row before, and C. `node` is a recur. */
+bool ps_match_trapezoid(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
+
 #endif

@@ -246,6 +246,49 @@ void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
     sc_write(b, p, PG_HEADS_Y, sc_role(region, IR_ROLE_y));
 }
 
+/* ---------------------------------------------------------------------------------------------- trapezoid */
+
+static void fill_trapezoid(ScBuilder *b, PgKernel *k, const IrRegion *region) {
+    const IrType *state = &b->g->values[sc_role(region, IR_ROLE_state)].type;
+    const ScLayout *turned = &b->layouts[sc_role(region, IR_ROLE_B)], *y = &b->layouts[sc_role(region, IR_ROLE_y)];
+    const IrNode *f = sc_role_node(b, region, IR_ROLE_act);
+    k->O = ir_dim(state, IR_DIM_CHANNEL);
+    k->N = ir_dim(state, IR_DIM_STATE);
+    k->times = k->O / b->layouts[sc_role(region, IR_ROLE_delta)].width;
+    k->dbc_layout = turned->planes;
+    k->y_layout = y->planes;
+    sc_set_experts(k, turned);
+    k->mimo = sc_role(region, IR_ROLE_mimo_x) != IR_NONE;
+    k->gate = sc_role(region, IR_ROLE_z) != IR_NONE;
+    k->act = ps_activation(f->op);
+    const IrNode *end = &b->g->nodes[b->g->n_nodes];
+    for (const IrNode *node = f; node < end && node->region == f->region; node++) /* what no role says */
+        if (node->op == IR_OP_clamp) k->low = node->attrs[IR_CLAMP_low].f;
+}
+
+void sc_phase_trapezoid(ScBuilder *b, const IrRegion *region) {
+    static const struct {
+        int slot;
+        IrRole role;
+    } values[] = {{PG_TRAPEZOID_DELTA, IR_ROLE_delta},   {PG_TRAPEZOID_A, IR_ROLE_a},
+                  {PG_TRAPEZOID_TRAP, IR_ROLE_trap},     {PG_TRAPEZOID_B, IR_ROLE_B},
+                  {PG_TRAPEZOID_B_LAST, IR_ROLE_B_last}, {PG_TRAPEZOID_C, IR_ROLE_C},
+                  {PG_TRAPEZOID_X, IR_ROLE_x},           {PG_TRAPEZOID_Z, IR_ROLE_z}},
+      weights[] = {
+          {PG_TRAPEZOID_MIMO_X, IR_ROLE_mimo_x}, {PG_TRAPEZOID_MIMO_Z, IR_ROLE_mimo_z}, {PG_TRAPEZOID_MIMO_O, IR_ROLE_mimo_o}};
+    const IrNode *node = sc_role_node(b, region, IR_ROLE_y);
+    ScPhaseId p = sc_new_phase(b, PG_TRAPEZOID, node, part_name(b, region, node, IR_ROLE_state, "scan"));
+    fill_trapezoid(b, &sc_phase(b, p)->kernel, region);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) sc_read(b, p, values[i].slot, sc_role(region, values[i].role));
+    read_head_vector(b, p, PG_TRAPEZOID_D, sc_role(region, IR_ROLE_D), 1.0);
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        sc_read_weight(b, p, weights[i].slot, sc_role(region, weights[i].role), PG_VECTOR, 1.0);
+    sc_use_state(b, p, PG_TRAPEZOID_HISTORY, sc_role(region, IR_ROLE_history));
+    sc_use_state(b, p, PG_TRAPEZOID_STATE, sc_role(region, IR_ROLE_state));
+    sc_tile_segments(b, p);
+    sc_write(b, p, PG_TRAPEZOID_Y, sc_role(region, IR_ROLE_y));
+}
+
 /* ---------------------------------------------------------------------------------------------- attention */
 
 /* The table of cosines and sines of these angles: one for all blocks that agree. */

@@ -85,7 +85,8 @@ typedef struct Making {
     const FeSsmMaking *s;
     const FeSsm *d;
     int64_t H, R;
-    IrValueId u, dt; /* dt: [R,H] */
+    IrValueId u, dt;  /* dt: [R,H] */
+    IrValueId mimo_x; /* [(R),I]; IR_NONE without MIMO */
 } Making;
 
 static IrValueId linear(const Making *m, const char *name) { return fe_linear(m->l, name, false, m->u); }
@@ -93,10 +94,12 @@ static IrValueId linear(const Making *m, const char *name) { return fe_linear(m-
 /* A weight [H,R,J] as what an element of each channel of each rank is multiplied or added with. */
 static IrValueId by_ranks(const Making *m, const char *name) { return fe_op1(m->l, IR_OP_transpose, fe_weight(m->l, name)); }
 
-/* x ∘ w of each rank: planes where there are several; x itself without MIMO. */
-static IrValueId spread(const Making *m, const char *name, IrValueId x) {
-    return m->d->mimo_rank > 0 ? fe_op2(m->l, IR_OP_mul_param, x, by_ranks(m, name)) : x;
+/* x ∘ w of each rank: planes where there are several; x itself without MIMO, where there is no w. */
+static IrValueId spread(const Making *m, IrValueId w, IrValueId x) {
+    return w != IR_NONE ? fe_op2(m->l, IR_OP_mul_param, x, w) : x;
 }
+
+static IrValueId of_mimo(const Making *m, const char *name) { return m->d->mimo_rank > 0 ? by_ranks(m, name) : IR_NONE; }
 
 /* What x was at the previous token. */
 static IrValueId previous(const Making *m, const char *what, IrValueId x) {
@@ -154,7 +157,7 @@ static IrValueId lower_states(const Making *m, IrValueId x, IrValueId v, IrValue
     IrValueId gamma = fe_op2(l, IR_OP_mul, fe_op1(l, IR_OP_sigmoid, trap), m->dt);
     IrValueId rest = fe_op1(l, IR_OP_sigmoid, fe_scale(l, trap, -1)); /* 1 - λ */
     IrValueId beta = fe_op2(l, IR_OP_mul, fe_op2(l, IR_OP_mul, rest, m->dt), alpha);
-    IrValueId before = spread(m, "mimo_x", previous(m, "x_last", x));
+    IrValueId before = spread(m, m->mimo_x, previous(m, "x_last", x));
     IrValueId b = inject(m, beta, before, previous(m, "k_last", k), IR_NONE);
     b = inject(m, gamma, v, k, b);
     return fe_ssm_recur(l, m->s, fe_repeat(l, alpha, d->head_dim), b);
@@ -162,8 +165,8 @@ static IrValueId lower_states(const Making *m, IrValueId x, IrValueId v, IrValue
 
 /* Σ_r mimo_o[r] ∘ y_r ∘ silu(z ∘ mimo_z[r]); without MIMO y ∘ silu(z) */
 static IrValueId lower_gate(const Making *m, IrValueId y, IrValueId z) {
-    IrValueId gate = fe_op1(m->l, IR_OP_silu, spread(m, "mimo_z", z));
-    y = spread(m, "mimo_o", fe_op2(m->l, IR_OP_mul, y, gate));
+    IrValueId gate = fe_op1(m->l, IR_OP_silu, spread(m, of_mimo(m, "mimo_z"), z));
+    y = spread(m, of_mimo(m, "mimo_o"), fe_op2(m->l, IR_OP_mul, y, gate));
     return m->R > 1 ? fe_op1(m->l, IR_OP_plane_sum, y) : y;
 }
 
@@ -175,7 +178,8 @@ IrValueId fe_lower_mamba3(FeLower *l, const FeSsmMaking *s, IrValueId u) {
     IrValueId angles = lower_angles(&m), cosine = fe_op1(l, IR_OP_cos, angles), sine = fe_op1(l, IR_OP_sin, angles);
     IrValueId k = lower_turned(&m, bc, 0, "b_norm.weight", "b_bias", cosine, sine);
     IrValueId q = lower_turned(&m, bc, m.R * d->n_groups * d->d_state, "c_norm.weight", "c_bias", cosine, sine);
-    IrValueId v = spread(&m, "mimo_x", x);
+    m.mimo_x = of_mimo(&m, "mimo_x");
+    IrValueId v = spread(&m, m.mimo_x, x);
     IrValueId y = fe_contract(l, lower_states(&m, x, v, k), q, m.H);
     y = fe_op2(l, IR_OP_add, y, fe_op2(l, IR_OP_mul_param, v, fe_weight(l, "D")));
     if (d->head_norm) y = fe_rms_norm(l, d->inner_norm_eps, m.H, fe_weight(l, "head_norm.weight"), y);

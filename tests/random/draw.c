@@ -169,7 +169,10 @@ static void draw_mamba3(Drawer *d) {
     for (int i = 0; i < 3; i++) may_own(d, own[i]);
     su_text_add(d->out, "kind: mamba3, d_inner: %lld, head_dim: %lld", (long long)(heads * head_dim), (long long)head_dim);
     if (groups > 1 || chance(d, 30)) su_text_add(d->out, ", n_groups: %lld", (long long)groups);
-    su_text_add(d->out, ", d_state: %lld", (long long)(chance(d, 10) ? 128 : 2 * between(d, 2, 20)));
+    su_text_add(d->out, ", d_state: %lld",
+                (long long)(chance(d, 10)   ? 128
+                            : chance(d, 50) ? 16 * between(d, 1, 4)
+                                            : 2 * between(d, 2, 20)));
     if (chance(d, 60)) su_text_add(d->out, ", rope_fraction: %s", PICK(d, "0.5", "1.0", "1"));
     if (chance(d, 50)) su_text_add(d->out, ", mimo_rank: %s", PICK(d, "1", "2", "3", "5", "none"));
     if (chance(d, 50)) su_text_add(d->out, ", a_activation: %s", PICK(d, "heavy_tail", "softplus"));
