@@ -201,15 +201,20 @@ static double bytes_of(const ExUnit *unit, uint32_t step) {
     return bytes;
 }
 
+static double bytes_of_step(const ExScratch *s, uint32_t step) {
+    const ExFrame *frame = frame_of(s);
+    double bytes = bytes_of(&frame->before, step);
+    for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
+    return bytes + bytes_of(&frame->after, step);
+}
+
 static void add_seconds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, double *seconds) {
     for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, &unit->phases[step][i], step_bytes);
 }
 
 static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
     const ExFrame *frame = frame_of(s);
-    double bytes = bytes_of(&frame->before, step), seconds = 0;
-    for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
-    bytes += bytes_of(&frame->after, step);
+    double bytes = bytes_of_step(s, step), seconds = 0;
     add_seconds(model, &frame->before, step, bytes, &seconds);
     for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, block_at(s, b), step, bytes, &seconds);
     add_seconds(model, &frame->after, step, bytes, &seconds);
@@ -230,6 +235,32 @@ static void add_times(const ExScratch *s, ExCost *out) {
         metrics[EX_METRIC_DECODE_MS] = six_decimals(1e3 * decode);
         metrics[EX_METRIC_DECODE_TOK_S] = six_decimals((double)w->batch / decode);
         metrics[EX_METRIC_PREFILL_TOK_S] = prefill > 0 ? six_decimals((double)(w->batch * w->prefill) / prefill) : NAN;
+    }
+}
+
+static void add_kinds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, ExKindWork *out) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) {
+        const MsPhaseWork *phase = &unit->phases[step][i];
+        ExKindWork *kind = &out[phase->kind];
+        kind->phases++;
+        kind->flops += (double)phase->flops;
+        kind->exps += (double)phase->exps;
+        kind->memory_bytes += (double)phase->memory_bytes;
+        kind->activation_bytes += (double)phase->activation_bytes;
+        kind->seconds += ms_phase_seconds(model, phase, step_bytes);
+    }
+}
+
+void ex_cost_by_kind(const ExScratch *s, size_t device, bool prompts, ExKindWork out[PG_KIND_COUNT]) {
+    const ExSteps *steps = &s->coster->steps;
+    const MsTimeModel *model = &s->coster->devices[device].model;
+    uint32_t last = steps->end[device] - 1, first = prompts ? steps->first[device] : last;
+    for (int kind = 0; kind < PG_KIND_COUNT; kind++) out[kind] = (ExKindWork){0};
+    for (uint32_t step = first; step < (prompts ? last : last + 1); step++) {
+        double bytes = bytes_of_step(s, step);
+        add_kinds(model, &frame_of(s)->before, step, bytes, out);
+        for (size_t b = 0; b < s->n_blocks; b++) add_kinds(model, block_at(s, b), step, bytes, out);
+        add_kinds(model, &frame_of(s)->after, step, bytes, out);
     }
 }
 

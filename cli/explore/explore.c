@@ -6,7 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/explore/explore.h"
-#include "explore/study.h"
+#include "explore/report.h"
 #include "support/cpus.h"
 
 enum { MOST_SAMPLE = 10000000, MOST_SHARDS = 1000000 };
@@ -50,7 +50,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
     ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
-         ex_study_summary(&study, run, &result, diags);
+         ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
     if (ok) (o->json ? cli_explore_json : cli_explore_print)(&study, &result);
     ex_result_free(&result);
     ex_coster_free(coster);
