@@ -262,7 +262,15 @@ static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags 
     case EX_EXCLUDED: su_note(diags, (SuSpan){0}, NULL, "point %" PRIu64 " is excluded by `require`", index); break;
     case EX_POINT: break;
     }
-    const FeEdit *edits = ex_edits(space, choices, derived, &study->arena, &n);
+    if (ex_has_off(space, choices)) { /* their edits stay where the language has a place for them */
+        SuDiags refused = {0};
+        const FeEdit *all = ex_edits(space, choices, derived, true, &study->arena, &n);
+        bool fits = fe_spec_edited(&study->base, all, n, out, &refused);
+        su_diags_free(&refused);
+        if (fits) return true;
+        fe_spec_free(out);
+    }
+    const FeEdit *edits = ex_edits(space, choices, derived, false, &study->arena, &n);
     return fe_spec_edited(&study->base, edits, n, out, diags);
 }
 
