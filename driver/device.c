@@ -1,4 +1,5 @@
 #include "driver/device.h"
+#include "driver/target.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -68,15 +69,33 @@ bool dr_build_device(DrBuild *build, const DrBuildOptions *options) {
     return result;
 }
 
-const DrDeviceKind *dr_kind_of_target(const char *name) {
+/* Of a target that is no device. */
+static const DrDeviceKind *kind_of_code(const char *name) {
     for (int i = 1; i < N_KINDS; i++)
         if (kinds[i]->is_target(name)) return kinds[i];
     return &dr_cpu;
 }
 
+const DrDeviceKind *dr_kind_of_target(const char *name) {
+    SuArena arena = {0};
+    SuDiags diags = {0};
+    FeDevice device;
+    bool found = dr_device_of_target(name, &arena, &device, &diags) && device.name;
+    const DrDeviceKind *kind = kind_of_code(found ? device.target : name);
+    su_diags_free(&diags);
+    su_arena_free(&arena);
+    return kind;
+}
+
 static bool build_target_unguarded(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
-    build->kind = dr_kind_of_target(name);
-    return build->kind->find_target(build, name, fast, out_device);
+    FeDevice device;
+    if (!dr_device_of_target(name, &build->arena, &device, &build->diags)) return false;
+    const char *code = device.name ? device.target : name;
+    if (out_device) *out_device = device;
+    build->kind = kind_of_code(code);
+    if (!build->kind->find_target(build, code, fast)) return false;
+    if (device.name && build->has_target) snprintf(build->target.name, sizeof build->target.name, "%s", device.name);
+    return true;
 }
 
 bool dr_build_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {

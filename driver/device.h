@@ -51,10 +51,10 @@ struct DrDeviceKind {
     int64_t max_rows;        /* PsOptions.max_rows */
     /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
     bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
-    /* Whether a --target is of this kind, and finding it (build->target, build->gpu, build->kind). fast: of CgCudaTarget, for kinds that
-     * take it. out_device: see dr_find_target. */
+    /* Whether a target (no device's name) is of this kind, and finding it (build->target, build->gpu). fast: of CgCudaTarget, for kinds
+     * that take it. */
     bool (*is_target)(const char *name);
-    bool (*find_target)(DrBuild *build, const char *name, bool fast, FeDevice *out_device);
+    bool (*find_target)(DrBuild *build, const char *name, bool fast);
     CgTargetName (*target_name)(int index); /* the known ones from 0 on; after the last one the name is NULL */
     /* The code of build->program, looked for in the cache first (NULL: none), into this process or build->device. */
     bool (*compile)(DrBuild *build, const DrBuildOptions *options, CgCache *cache);
@@ -79,9 +79,10 @@ static inline const DrDeviceKind *dr_kind(const DrBuild *build) { return build->
 bool dr_build_device(DrBuild *build, const DrBuildOptions *options);
 /* The kind of what --device names (NULL: the first); NULL: there is none. */
 const DrDeviceKind *dr_kind_of_device(const char *name);
-/* The kind whose targets have such names; the first where none has. */
+/* The kind of a target, or of the device that it names (dr_device_of_target); the first where none has such names. */
 const DrDeviceKind *dr_kind_of_target(const char *name);
-/* Finds a target of any kind: code is then made for it, and not run. fast: DrBuildOptions.fast. out_device may be NULL. */
+/* Finds a target of any kind, or that of a device: code is then made for it, and not run. fast: DrBuildOptions.fast. out_device (may be
+ * NULL): see dr_device_of_target. */
 bool dr_build_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device);
 
 #endif

@@ -9,9 +9,9 @@ static bool is_target(const char *name) {
     return true; /* whatever no other kind knows: its own message says what there is */
 }
 
-static bool find_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
+static bool find_target(DrBuild *build, const char *name, bool fast) {
     (void)fast; /* a CPU always gives the same bits */
-    build->has_target = dr_find_target(name, &build->arena, &build->target, out_device, &build->diags);
+    build->has_target = dr_find_target(name, &build->arena, &build->target, &build->diags);
     return build->has_target;
 }
 

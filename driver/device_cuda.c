@@ -15,8 +15,7 @@ static bool open_gpu(DrBuild *build, int ordinal, const DrBuildOptions *options)
     return true;
 }
 
-static bool find_target(DrBuild *build, const char *name, bool fast, FeDevice *out_device) {
-    if (out_device) *out_device = (FeDevice){0};
+static bool find_target(DrBuild *build, const char *name, bool fast) {
     if (!cg_cuda_target_by_name(name, &build->gpu, &build->diags)) return false;
     build->gpu.fast = fast;
     return true;

@@ -61,36 +61,27 @@ static bool read_device(const char *path, SuArena *arena, FeDevice *out, SuDiags
     return su_read_file(arena, path, FE_MAX_INPUT, &text, &size, diags) && fe_device_parse(path, text, size, arena, out, diags);
 }
 
-/* A target of codegen, or an error that knows of devices too. */
-static bool find_code_target(const char *name, SuArena *arena, CgTarget *out_target, SuDiags *diags) {
-    const char *devices[MOST_DEVICES];
-    size_t count = 0;
-    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++)
-        devices[count++] = device_name(arena, file);
-    const char *near = su_nearest(name, devices, count);
-    if (!near) return cg_target_by_name(name, out_target, diags);
-    return su_error(diags, (SuSpan){0}, "run `mossc targets` to list them", "unknown target '%s'; did you mean '%s'?", name, near);
-}
-
 static bool has_suffix(const char *name) {
     size_t size = strlen(name);
     return size > strlen(suffix) && strcmp(name + size - strlen(suffix), suffix) == 0;
 }
 
-bool dr_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDevice *out_device, SuDiags *diags) {
-    FeDevice device = {0};
-    bool ok = true, found = has_suffix(name);
-    if (found) ok = read_device(name, arena, &device, diags);
-    for (int i = 1; i < dr_known_device_count() && !found; i++) {
-        found = strcmp(device_name(arena, &dr_devices[i - 1]), name) == 0;
-        if (found) ok = dr_known_device(i, arena, &device, diags);
-    }
-    if (out_device) *out_device = device;
-    if (!ok) return false;
-    if (!found) return find_code_target(name, arena, out_target, diags);
-    if (!cg_target_by_name(device.target, out_target, diags)) return false;
-    snprintf(out_target->name, sizeof out_target->name, "%s", device.name);
+bool dr_device_of_target(const char *name, SuArena *arena, FeDevice *out, SuDiags *diags) {
+    *out = (FeDevice){0};
+    if (has_suffix(name)) return read_device(name, arena, out, diags);
+    for (int i = 1; i < dr_known_device_count(); i++)
+        if (strcmp(device_name(arena, &dr_devices[i - 1]), name) == 0) return dr_known_device(i, arena, out, diags);
     return true;
+}
+
+bool dr_find_target(const char *name, SuArena *arena, CgTarget *out, SuDiags *diags) {
+    const char *devices[MOST_DEVICES];
+    size_t count = 0;
+    for (const DrEmbedded *file = dr_devices; file->name && count < MOST_DEVICES; file++)
+        devices[count++] = device_name(arena, file);
+    const char *near = su_nearest(name, devices, count);
+    if (!near) return cg_target_by_name(name, out, diags);
+    return su_error(diags, (SuSpan){0}, "run `mossc targets` to list them", "unknown target '%s'; did you mean '%s'?", name, near);
 }
 
 bool dr_find_device(const char *name, SuArena *arena, FeDevice *out, SuDiags *diags) {

@@ -5,9 +5,11 @@
 #include "codegen/target.h"
 #include "frontend/device.h"
 
-/* What --target says: "host", "aarch64+dotprod", "cortex-x4", a device that mossc carries (specs/devices), or the path of a device
- * file, which ends in .yaml. out_device (may be NULL) becomes the device, or one without a name; its texts lie in `arena`. */
-bool dr_find_target(const char *name, SuArena *arena, CgTarget *out_target, FeDevice *out_device, SuDiags *diags);
+/* The device that --target names: one that mossc carries (specs/devices), or the path of a device file, which ends in .yaml. It becomes
+ * one without a name where `name` is no device's ("host", "cortex-x4"). Its texts lie in `arena`. false: the file is wrong. */
+bool dr_device_of_target(const char *name, SuArena *arena, FeDevice *out, SuDiags *diags);
+/* A target of CPUs: "host", "aarch64+dotprod", "cortex-x4". Of an unknown one the error names a device too, where one is near. */
+bool dr_find_target(const char *name, SuArena *arena, CgTarget *out, SuDiags *diags);
 
 /* A device as a description: "host", one that mossc carries, or the path of a device file, which ends in .yaml. */
 bool dr_find_device(const char *name, SuArena *arena, FeDevice *out, SuDiags *diags);

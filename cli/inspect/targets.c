@@ -45,7 +45,8 @@ static void print_device(const FeDevice *d) {
     printf("  %-16s %s\n", d->name, d->about);
     for (int i = 0; i < d->n_clusters; i++) print_cluster(&d->clusters[i]);
     if (d->bandwidth_gb_s > 0)
-        printf("      memory %.1f GB/s, L3 %" PRId64 " KB; code for %s\n", d->bandwidth_gb_s, d->l3_kb, d->target);
+        printf("      memory %.1f GB/s, %s %" PRId64 " KB; code for %s\n", d->bandwidth_gb_s, d->n_clusters ? "L3" : "last cache",
+               d->l3_kb, d->target);
 }
 
 static void print_tables(const FeDevice *devices, int n_devices) {
@@ -110,6 +111,18 @@ static cJSON *cluster_json(const FeCluster *c) {
     return item;
 }
 
+static cJSON *rates_json(const FeRates *rates) {
+    cJSON *item = cJSON_CreateObject();
+    add_number(item, "threads", (double)rates->threads);
+    add_number(item, "read_gb_s", rates->read_gb_s);
+    add_number(item, "cache_gb_s", rates->cache_gb_s);
+    add_number(item, "panel_gflop_s", rates->panel_gflop_s);
+    add_number(item, "exp_g_s", rates->exp_g_s);
+    add_number(item, "phase_us", rates->phase_us);
+    add_number(item, "stage_us", rates->stage_us);
+    return item;
+}
+
 static cJSON *device_json(const FeDevice *d) {
     cJSON *item = cJSON_CreateObject(), *clusters = cJSON_CreateArray();
     add_text(item, "name", d->name);
@@ -121,6 +134,7 @@ static cJSON *device_json(const FeDevice *d) {
     add_text(item, "source", d->source);
     for (int i = 0; i < d->n_clusters; i++) cJSON_AddItemToArray(clusters, cluster_json(&d->clusters[i]));
     cJSON_AddItemToObject(item, "clusters", clusters);
+    if (d->has_rates) cJSON_AddItemToObject(item, "rates", rates_json(&d->rates));
     return item;
 }
 
@@ -164,8 +178,9 @@ const CliCommand cli_targets = {
     .summary = "list what --target takes: processors, GPUs and devices",
     .synopsis = "[OPTION]...",
     .about =
-        "Lists the processors, GPUs and devices that code can be generated for. A device is a file that names its cores, caches "
-        "and memory (specs/devices); --target also takes the path of such a file, which must end in .yaml.\n\n"
+        "Lists the processors, GPUs and devices that code can be generated for. A device is a file that says what a machine can "
+        "do (specs/devices): its cores, caches and memory, or a GPU's rates; --target also takes the path of such a file, which "
+        "must end in .yaml.\n\n"
         "Weights and states are the same for all of them, and results, to the bit, for all but GPUs.",
     .examples = "mossc targets\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target galaxy-s24-ultra -o out\n",

@@ -264,16 +264,33 @@ def test_targets_lists_processors_and_devices(m):
     assert "\n  cortex-x4 " in text and "\n  dotprod " in text and "\n  galaxy-s24-ultra " in text and "\n  cuda:sm_90 " in text, text
     assert "cuda:sm_80" in [gpu["name"] for gpu in m.json("targets", "--json")["gpus"]]
     devices = {device["name"]: device for device in m.json("targets", "--json")["devices"]}
-    assert {"host", "galaxy-s24-ultra", "raspberry-pi-5", "graviton3"} <= set(devices), devices
+    assert {"host", "a100", "galaxy-s24-ultra", "raspberry-pi-5", "graviton3"} <= set(devices), devices
     phone = devices["galaxy-s24-ultra"]
     assert [cluster["cores"] for cluster in phone["clusters"]] == [1, 3, 2, 2] and phone["bandwidth_gb_s"] == 76.8, phone
     assert all(cluster["source"] for device in devices.values() for cluster in device["clusters"]), devices
+    gpu = devices["a100"]
+    assert gpu["clusters"] == [] and gpu["target"] == "cuda:sm_80" and gpu["source"], gpu
+    assert gpu["rates"] == {"threads": 108, "read_gb_s": 1555, "cache_gb_s": 7219, "panel_gflop_s": 312000, "exp_g_s": 2436}, gpu
+    assert "\n  a100 " in text and "code for cuda:sm_80" in text, text
 
 
 def test_code_for_a_device_is_that_of_its_core(m):
     spec = m.file("tiny.yaml", TINY)
     target = {device["name"]: device for device in m.json("targets", "--json")["devices"]}["galaxy-s24-ultra"]["target"]
     assert m.out("asm", spec, "--target", "galaxy-s24-ultra") == m.out("asm", spec, "--target", target)
+
+
+def test_code_for_a_gpu_by_its_device(m):
+    spec = m.file("tiny.yaml", TINY)
+    assert m.out("asm", spec, "--target", "a100") == m.out("asm", spec, "--target", "cuda:sm_80")
+    device = m.file("mine.yaml", "name: mine\nabout: a GPU\ntarget: cuda:sm_90\nsource: made up\n"
+                    "rates: {read_gb_s: 3000, panel_gflop_s: 900000, exp_g_s: 3000}\n")
+    assert m.out("asm", spec, "--target", device) == m.out("asm", spec, "--target", "cuda:sm_90")
+    assert "--cpus cannot be combined with a GPU target" in m.error("compile", spec, "--random", "--target", "a100", "--cpus", "0", "-o",
+                                                                   "out", status=2)
+    m.file("mine.yaml", "name: mine\nabout: a GPU\ntarget: cuda:sm_9\nsource: made up\n"
+           "rates: {read_gb_s: 3000, panel_gflop_s: 900000, exp_g_s: 3000}\n")
+    assert "GPUs before sm_75 are not supported" in m.error("asm", spec, "--target", device)
 
 
 def test_a_wrong_device_file_is_reported_with_its_place(m):
