@@ -214,16 +214,17 @@ static double bytes_of_step(const ExScratch *s, uint32_t step) {
     return bytes + bytes_of(&frame->after, step);
 }
 
-static void add_seconds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, double *seconds) {
-    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, &unit->phases[step][i], step_bytes);
+static void add_seconds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, double *seconds) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, rates, &unit->phases[step][i]);
 }
 
 static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
     const ExFrame *frame = frame_of(s);
-    double bytes = bytes_of_step(s, step), seconds = 0;
-    add_seconds(model, &frame->before, step, bytes, &seconds);
-    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, block_at(s, b), step, bytes, &seconds);
-    add_seconds(model, &frame->after, step, bytes, &seconds);
+    MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+    double seconds = 0;
+    add_seconds(model, &rates, &frame->before, step, &seconds);
+    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, &rates, block_at(s, b), step, &seconds);
+    add_seconds(model, &rates, &frame->after, step, &seconds);
     return seconds;
 }
 
@@ -244,7 +245,7 @@ static void add_times(const ExScratch *s, ExCost *out) {
     }
 }
 
-static void add_kinds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, ExKindWork *out) {
+static void add_kinds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, ExKindWork *out) {
     for (uint32_t i = 0; i < unit->n_phases[step]; i++) {
         const MsPhaseWork *phase = &unit->phases[step][i];
         ExKindWork *kind = &out[phase->kind];
@@ -253,7 +254,7 @@ static void add_kinds(const MsTimeModel *model, const ExUnit *unit, uint32_t ste
         kind->exps += (double)phase->exps;
         kind->memory_bytes += (double)phase->memory_bytes;
         kind->activation_bytes += (double)phase->activation_bytes;
-        kind->seconds += ms_phase_seconds(model, phase, step_bytes);
+        kind->seconds += ms_phase_seconds(model, rates, phase);
     }
 }
 
@@ -263,10 +264,10 @@ void ex_cost_by_kind(const ExScratch *s, size_t device, bool prompts, ExKindWork
     uint32_t last = steps->end[device] - 1, first = prompts ? steps->first[device] : last;
     for (int kind = 0; kind < PG_KIND_COUNT; kind++) out[kind] = (ExKindWork){0};
     for (uint32_t step = first; step < (prompts ? last : last + 1); step++) {
-        double bytes = bytes_of_step(s, step);
-        add_kinds(model, &frame_of(s)->before, step, bytes, out);
-        for (size_t b = 0; b < s->n_blocks; b++) add_kinds(model, block_at(s, b), step, bytes, out);
-        add_kinds(model, &frame_of(s)->after, step, bytes, out);
+        MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+        add_kinds(model, &rates, &frame_of(s)->before, step, out);
+        for (size_t b = 0; b < s->n_blocks; b++) add_kinds(model, &rates, block_at(s, b), step, out);
+        add_kinds(model, &rates, &frame_of(s)->after, step, out);
     }
 }
 

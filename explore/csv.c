@@ -1,12 +1,14 @@
 #include "explore/csv.h"
 
 #include <inttypes.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "support/alloc.h"
 #include "support/digest.h"
+#include "support/file.h"
 
 /* ---------------------------------------------------------------------------------------------- values */
 
@@ -174,4 +176,18 @@ double ex_csv_value(const ExSpace *space, const ExCsvRow *row, ExMetric metric) 
     size_t size;
     const char *field = ex_csv_field(row, ex_csv_metric(space, metric), &size);
     return field && size > 0 ? strtod(field, NULL) : NAN;
+}
+
+bool ex_csv_each(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
+                 void *context, SuDiags *diags) {
+    FILE *file = fopen(path, "r");
+    if (!file) return su_error(diags, su_file_span(diags, path), NULL, "cannot open: %s", su_file_error(errno));
+    ExCsvRow row = {0};
+    bool more = ex_csv_read(file, &row); /* the header */
+    while (more && ex_csv_read(file, &row))
+        if (ex_csv_is_of(space, &row, device)) more = take(context, &row);
+    bool ok = !ferror(file) || su_error(diags, su_file_span(diags, path), NULL, "cannot read: %s", su_file_error(errno));
+    fclose(file);
+    su_free(row.text);
+    return ok;
 }

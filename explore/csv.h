@@ -31,6 +31,10 @@ bool ex_csv_is_of(const ExSpace *space, const ExCsvRow *row, const char *device)
 /* A metric's number; NaN where it is not known. */
 double ex_csv_value(const ExSpace *space, const ExCsvRow *row, ExMetric metric);
 
+/* Gives every row of a device to `take`, until it returns false. false: the reason is in diags. */
+bool ex_csv_each(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
+                 void *context, SuDiags *diags);
+
 /* The value of an axis as a text: a scalar as it is, lists and maps as YAML in one line. */
 void ex_node_text(const FeNode *node, SuText *out);
 /* A number as short as it reads back the same; nothing where it is not known. */

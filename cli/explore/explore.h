@@ -5,7 +5,7 @@
 #include "cli/options.h"
 #include "explore/study.h"
 
-extern const CliCommand cli_explore_merge, cli_explore_spec;
+extern const CliCommand cli_explore_calibrate, cli_explore_merge, cli_explore_spec;
 
 /* print.c: counts and fronts, for people (a table and a plot of characters) and for programs. */
 void cli_explore_print(const ExStudy *study, const ExResult *result);
