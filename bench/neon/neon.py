@@ -31,7 +31,9 @@ MODELS = [
     ("mamba-130m bf16", "mamba-130m", ["weights.dtype=bf16"], "aarch64"),
     ("mamba-130m f16", "mamba-130m", ["weights.dtype=f16"], "aarch64"),
     ("moss-tiny", "moss-tiny", [], "aarch64"),
+    ("two blocks of mamba2-370m f32", "mamba2-370m", ["weights.dtype=f32", "stack[0].repeat=2"], "aarch64"),
 ]
+SCANS = ("scan", "heads")
 PROMPT = "It was a dark ev"  # sixteen tokens: two blocks of rows
 
 
@@ -110,7 +112,7 @@ def count_model(mossc, plugin, model):
         states = 0
         for step, counts, rows in ((step, token, 1), (kernels_of(facts["prompt"]), prompt, len(PROMPT))):
             for kernel, k in step.items():
-                count, is_linear, is_scan = executed(counts, kernel), kernel.startswith("linear"), kernel.startswith("scan")
+                count, is_linear, is_scan = executed(counts, kernel), kernel.startswith("linear"), kernel.startswith(SCANS)
                 # A state element is read and written once a token.
                 states = k["state_bytes"] / 8 if is_scan and rows == 1 else states
                 print(f"| {kernel} | {k['phases']} | {count / 1e3:.1f} "
@@ -166,7 +168,7 @@ def print_loops(mossc, model):
     print(f"\n{name}, {target}: cycles of an iteration / of its FMAs alone / of its busiest unit\n")
     print(f"| kernel | instructions | FMA | loads | spills | {' | '.join(CORES)} |\n| --- | --- | --- | --- | --- |{' --- |' * len(CORES)}")
     for kernel, body in loops(assembly):
-        if not kernel.startswith(("linear", "scan")) or len(body) < LARGE:
+        if not kernel.startswith(("linear", *SCANS)) or len(body) < LARGE:
             continue
         fmas = [line for line in body if line.startswith("fmla")]
         spills = sum("[sp" in line for line in body)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mossc beside llama.cpp on the same random Mamba weights: do they mean the same, and which is faster?
+"""mossc beside llama.cpp on the same random weights of Mamba and Mamba-2: do they mean the same, and which is faster?
 
   logits   the largest difference between both sides' logits of one sequence, in f32; more than the bound ends with status 1
   speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
@@ -101,9 +101,12 @@ class Model:
         target = self.options.directory / f"{self.name}-{dtype}.gguf"
         if not fresh(target, self.checkpoint, HERE / "to_gguf.py"):
             say(f"writing {target}")
-            eps = yaml.safe_load(self.spec.read_text())["norm"]["eps"]
+            spec = yaml.safe_load(self.spec.read_text())
+            block = spec["stack"][0]["blocks"][0]
+            groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
             temporary = target.with_suffix(".part")
-            run([self.options.python, HERE / "to_gguf.py", self.checkpoint, temporary, "--type", dtype, "--eps", eps])
+            run([self.options.python, HERE / "to_gguf.py", self.checkpoint, temporary, "--type", dtype, "--eps", spec["norm"]["eps"],
+                 "--groups", groups])
             temporary.rename(target)
         return target
 
@@ -229,8 +232,9 @@ def parse():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="*", help="logits, speed (default: both)")
     parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 5 GB")
-    parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m"], help="Mamba-1 specs, separated by commas (default: both)")
+    parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 12 GB")
+    parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m", "mamba2-130m", "mamba2-370m"],
+                        help="specs of Mamba or Mamba-2, separated by commas (default: four of them)")
     parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help="of f32, bf16, f16, separated by commas (default: the first two)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

@@ -101,6 +101,8 @@ static CgValue elements_at(const Heads *h, unsigned slot, CgValue first_panel, C
     if (lines != NULL) return cg_at(e, lines, cg_imul_n(e, cg_iadd(e, cg_imul_n(e, i, (uint64_t)h->kernel->N), n), 4));
     int64_t width = slot == PG_HEADS_B ? h->kernel->b_width : h->kernel->c_width;
     CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
+    if (h->kernel->mode == PG_ROW && h->kernel->dbc_layout == PG_ROWS) /* panels of one row follow each other */
+        return cg_at(e, cg_place_panel(e, &place, first_panel), cg_imul_n(e, n, 4));
     CgValue panel = cg_place_panel(e, &place, cg_iadd(e, first_panel, cg_udiv_n(e, n, PG_LANES)));
     return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4));
 }
@@ -281,6 +283,12 @@ static CgValue first_panel(const Heads *h, int64_t start) {
     return cg_iadd(e, panel, cg_imul_n(e, group, (uint64_t)k->N / PG_LANES));
 }
 
+/* What registers hold beside Δ · x, the decay and y, which one row keeps there too. */
+static int at_once(const CgTarget *target, PgMode mode) {
+    if (target->vector_lanes == PG_LANES) return 16;
+    return target->vector_lanes == 4 && mode == PG_ROW ? 2 : 4;
+}
+
 static uint32_t claim_of(const PgKernel *k) {
     uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * VEC_BYTES);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
@@ -288,7 +296,7 @@ static uint32_t claim_of(const PgKernel *k) {
 
 void cg_emit_heads(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Heads h = {.e = e, .kernel = k, .at_once = e->target->vector_lanes == PG_LANES ? 16 : 4};
+    Heads h = {.e = e, .kernel = k, .at_once = at_once(e->target, k->mode)};
     bool experts = k->scan != PG_SCAN_PLAIN;
     uint64_t rows = k->mode == PG_ROW || experts ? 1 : BLOCK_ROWS, lines = (uint64_t)k->N * rows;
     h.decays = cg_var_array(e, e->vec, rows);

@@ -34,13 +34,13 @@ class Skipped(Exception):
 
 
 class Mossc:
-    """The program in a scratch directory, with a kernel cache of its own. A test fails by an assertion that shows the command and
-    what it printed."""
+    """The program in a scratch directory, with a kernel cache of its own or that of `kernels`. A test fails by an assertion that
+    shows the command and what it printed."""
 
-    def __init__(self, program, directory):
+    def __init__(self, program, directory, kernels=None):
         self.program, self.directory = str(pathlib.Path(program).resolve()), pathlib.Path(directory) / "work"
         self.directory.mkdir()
-        self.kernels = pathlib.Path(directory) / "kernels"
+        self.kernels = pathlib.Path(kernels or directory) / "kernels"
         self.variables = {}  # of the environment, besides
 
     def environment(self):
@@ -98,9 +98,10 @@ class Mossc:
         return sorted(path.name for path in self.directory.iterdir())
 
 
-def run_tests(names, defaults=None):
+def run_tests(names, defaults=None, share_kernels=False):
     """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
-    `defaults`: integers that options of the same names may change. The exit status."""
+    `defaults`: integers that options of the same names may change. share_kernels: kernels that one test has compiled are there for the
+    next ones, which saves most of the time of a script that is not about the cache. The exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
     parser.add_argument("names", nargs="*")
@@ -113,10 +114,11 @@ def run_tests(names, defaults=None):
     tests = [(name[5:], test) for name, test in names.items() if name.startswith("test_")]
     tests = [(name, test) for name, test in tests if not wanted or any(part in name for part in wanted)]
     failed = skipped = 0
+    cache = tempfile.TemporaryDirectory()
     for name, test in tests:
         with tempfile.TemporaryDirectory() as directory:
             try:
-                test(Mossc(options["mossc"], directory))
+                test(Mossc(options["mossc"], directory, cache.name if share_kernels else None))
                 print(f"ok      {name}", flush=True)
             except Skipped as reason:
                 skipped += 1
@@ -124,5 +126,6 @@ def run_tests(names, defaults=None):
             except Exception:  # a test that crashes has failed; the others still run
                 failed += 1
                 print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+    cache.cleanup()
     print(f"{len(tests)} tests, {failed} failed, {skipped} skipped")
     return 1 if failed or not tests else SKIPPED if skipped == len(tests) else 0

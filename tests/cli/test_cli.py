@@ -571,4 +571,4 @@ def test_progress_is_silent_unless_asked(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

@@ -128,4 +128,4 @@ def test_limits_are_measured(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

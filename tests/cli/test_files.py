@@ -229,4 +229,4 @@ def test_a_cache_stays_within_its_size(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

@@ -206,4 +206,4 @@ def test_windows_score_every_token_once(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

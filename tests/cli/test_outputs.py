@@ -245,4 +245,4 @@ def test_devices_and_pipes_are_written_as_they_come(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

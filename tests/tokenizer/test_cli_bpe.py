@@ -76,4 +76,4 @@ def test_mistakes_are_named(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))
