@@ -286,7 +286,7 @@ def test_code_for_a_gpu_by_its_device(m):
     device = m.file("mine.yaml", "name: mine\nabout: a GPU\ntarget: cuda:sm_90\nsource: made up\n"
                     "rates: {read_gb_s: 3000, panel_gflop_s: 900000, exp_g_s: 3000}\n")
     assert m.out("asm", spec, "--target", device) == m.out("asm", spec, "--target", "cuda:sm_90")
-    assert "--cpus cannot be combined with a GPU target" in m.error("compile", spec, "--random", "--target", "a100", "--cpus", "0", "-o",
+    assert "--cpus cannot be combined with a GPU target" in m.error("compile", spec, "-w", "none", "--target", "a100", "--cpus", "0", "-o",
                                                                    "out", status=2)
     m.file("mine.yaml", "name: mine\nabout: a GPU\ntarget: cuda:sm_9\nsource: made up\n"
            "rates: {read_gb_s: 3000, panel_gflop_s: 900000, exp_g_s: 3000}\n")
