@@ -50,22 +50,28 @@ struct ExScratch {
 
 static int64_t token_position(const ExWorkload *w) { return w->prefill + w->decode / 2; }
 
-/* As `mossc bench --batch` takes them: all sequences share every step. */
-static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
-    int64_t share = device->max_rows < w->batch ? 1 : device->max_rows / w->batch;
-    for (int64_t done = 0, count; done < w->prefill; done += count) {
-        int64_t left = w->prefill - done;
-        count = left < share ? left : share;
-        PgWork work = {
-            .rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
-        steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 2, sizeof(ExStep));
-        ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
-            (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
-    }
-    PgWork token = {.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
+PgWork ex_decode_work(const ExWorkload *w) {
+    return (PgWork){.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
+}
+
+PgWork ex_prompt_work(const ExWorkload *w, int64_t max_rows, int64_t done) {
+    int64_t share = max_rows < w->batch ? 1 : max_rows / w->batch, left = w->prefill - done, count = left < share ? left : share;
+    return (PgWork){.rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
+}
+
+static void add_step(SuArena *arena, ExSteps *steps, size_t *capacity, PgWork work, const ExDevice *device) {
     steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
     ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
-        (ExStep){w->batch == 1 ? PG_ROW : PG_BLOCK, token, device->model.threads};
+        (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
+}
+
+static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
+    for (int64_t done = 0; done < w->prefill;) {
+        PgWork work = ex_prompt_work(w, device->max_rows, done);
+        add_step(arena, steps, capacity, work, device);
+        done += work.rows / w->batch;
+    }
+    add_step(arena, steps, capacity, ex_decode_work(w), device);
 }
 
 static void make_steps(ExCoster *c) {
@@ -201,18 +207,24 @@ static double bytes_of(const ExUnit *unit, uint32_t step) {
     return bytes;
 }
 
-static void add_seconds(const MsTimeModel *model, const ExUnit *unit, uint32_t step, double step_bytes, double *seconds) {
-    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, &unit->phases[step][i], step_bytes);
+static double bytes_of_step(const ExScratch *s, uint32_t step) {
+    const ExFrame *frame = frame_of(s);
+    double bytes = bytes_of(&frame->before, step);
+    for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
+    return bytes + bytes_of(&frame->after, step);
+}
+
+static void add_seconds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, double *seconds) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) *seconds += ms_phase_seconds(model, rates, &unit->phases[step][i]);
 }
 
 static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
     const ExFrame *frame = frame_of(s);
-    double bytes = bytes_of(&frame->before, step), seconds = 0;
-    for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
-    bytes += bytes_of(&frame->after, step);
-    add_seconds(model, &frame->before, step, bytes, &seconds);
-    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, block_at(s, b), step, bytes, &seconds);
-    add_seconds(model, &frame->after, step, bytes, &seconds);
+    MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+    double seconds = 0;
+    add_seconds(model, &rates, &frame->before, step, &seconds);
+    for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, &rates, block_at(s, b), step, &seconds);
+    add_seconds(model, &rates, &frame->after, step, &seconds);
     return seconds;
 }
 
@@ -230,6 +242,32 @@ static void add_times(const ExScratch *s, ExCost *out) {
         metrics[EX_METRIC_DECODE_MS] = six_decimals(1e3 * decode);
         metrics[EX_METRIC_DECODE_TOK_S] = six_decimals((double)w->batch / decode);
         metrics[EX_METRIC_PREFILL_TOK_S] = prefill > 0 ? six_decimals((double)(w->batch * w->prefill) / prefill) : NAN;
+    }
+}
+
+static void add_kinds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, ExKindWork *out) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) {
+        const MsPhaseWork *phase = &unit->phases[step][i];
+        ExKindWork *kind = &out[phase->kind];
+        kind->phases++;
+        kind->flops += (double)phase->flops;
+        kind->exps += (double)phase->exps;
+        kind->memory_bytes += (double)phase->memory_bytes;
+        kind->activation_bytes += (double)phase->activation_bytes;
+        kind->seconds += ms_phase_seconds(model, rates, phase);
+    }
+}
+
+void ex_cost_by_kind(const ExScratch *s, size_t device, bool prompts, ExKindWork out[PG_KIND_COUNT]) {
+    const ExSteps *steps = &s->coster->steps;
+    const MsTimeModel *model = &s->coster->devices[device].model;
+    uint32_t last = steps->end[device] - 1, first = prompts ? steps->first[device] : last;
+    for (int kind = 0; kind < PG_KIND_COUNT; kind++) out[kind] = (ExKindWork){0};
+    for (uint32_t step = first; step < (prompts ? last : last + 1); step++) {
+        MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+        add_kinds(model, &rates, &frame_of(s)->before, step, out);
+        for (size_t b = 0; b < s->n_blocks; b++) add_kinds(model, &rates, block_at(s, b), step, out);
+        add_kinds(model, &rates, &frame_of(s)->after, step, out);
     }
 }
 

@@ -28,6 +28,11 @@ static inline double ex_value(const ExCost *cost, ExMetric metric, size_t device
     return ex_metric(metric)->on_device ? cost->on_device[device][metric] : cost->shared[metric];
 }
 
+/* The steps of a workload, as `mossc bench --batch` takes them: all sequences share every step. Steps of one row are PG_ROW. */
+PgWork ex_decode_work(const ExWorkload *workload); /* a token of each sequence, in the middle of what is decoded */
+/* What follows after `done` tokens of each sequence's prompt, in steps of at most max_rows. */
+PgWork ex_prompt_work(const ExWorkload *workload, int64_t max_rows, int64_t done);
+
 typedef struct ExCoster ExCoster;
 
 /* Costs of the points of a space; every pointer must live as long. Any number of threads may use a coster, each with an ExScratch. NULL:
@@ -51,7 +56,18 @@ ExVerdict ex_cost(ExScratch *scratch, const uint32_t *choices, const ExValue *de
 bool ex_hash(ExScratch *scratch, uint8_t out[EX_HASH]);
 const SuDiags *ex_scratch_diags(const ExScratch *scratch);
 
-/* The same without anything that is shared: by building the whole spec. For tests, and for points that cannot be put together. */
+/* What the phases of one kind of kernel do together. */
+typedef struct ExKindWork {
+    uint64_t phases;
+    double flops, exps, memory_bytes, activation_bytes; /* memory: weights and states */
+    double seconds;
+} ExKindWork;
+
+/* Of the point that ex_cost was last asked for, which must have had a cost: what the steps of the prompts, or the step that decodes a token
+ * of each sequence, do on a device, by kinds. The seconds add up to the metric. */
+void ex_cost_by_kind(const ExScratch *scratch, size_t device, bool prompts, ExKindWork out[PG_KIND_COUNT]);
+
+/* The same as ex_cost without anything that is shared: by building the whole spec. For tests, and for points that cannot be put together. */
 ExVerdict ex_cost_whole(ExScratch *scratch, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
 
 /* How often a spec was built so far, by all threads. */

@@ -1,11 +1,14 @@
 #include "explore/csv.h"
 
 #include <inttypes.h>
+#include <errno.h>
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "support/alloc.h"
 #include "support/digest.h"
+#include "support/file.h"
 
 /* ---------------------------------------------------------------------------------------------- values */
 
@@ -114,4 +117,77 @@ void ex_csv_row(const ExSpace *space, uint64_t index, const uint32_t *choices, c
         if (cost) ex_csv_number(ex_value(cost, (ExMetric)m, device_index), out);
     }
     su_text_append(out, "\n", 1);
+}
+
+/* ---------------------------------------------------------------------------------------------- rows that are read */
+
+static void keep_line(ExCsvRow *row, const char *line, size_t size) {
+    if (row->size + size + 1 > row->capacity) {
+        size_t capacity = 2 * (row->size + size + 1);
+        char *text = su_realloc(row->text, capacity);
+        if (!text) su_no_memory(capacity);
+        row->text = text;
+        row->capacity = capacity;
+    }
+    memcpy(row->text + row->size, line, size);
+    row->size += size;
+}
+
+bool ex_csv_read(FILE *file, ExCsvRow *row) {
+    size_t quotes = 0;
+    row->size = 0;
+    do {
+        char *line = NULL;
+        size_t capacity = 0;
+        ssize_t size = getline(&line, &capacity, file);
+        if (size <= 0) {
+            free(line);
+            return false;
+        }
+        for (ssize_t i = 0; i < size; i++) quotes += line[i] == '"';
+        keep_line(row, line, (size_t)size);
+        free(line);
+    } while (quotes % 2);
+    if (row->text[row->size - 1] == '\n') row->size--;
+    row->text[row->size] = '\0';
+    return true;
+}
+
+const char *ex_csv_field(const ExCsvRow *row, size_t index, size_t *out_size) {
+    const char *at = row->text;
+    for (;;) {
+        size_t size = 0;
+        bool quoted = false;
+        while (at[size] && (quoted || at[size] != ',')) quoted ^= at[size++] == '"';
+        *out_size = size;
+        if (index-- == 0) return at;
+        if (!at[size]) return NULL;
+        at += size + 1;
+    }
+}
+
+bool ex_csv_is_of(const ExSpace *space, const ExCsvRow *row, const char *device) {
+    size_t size;
+    const char *field = ex_csv_field(row, ex_csv_device(space), &size);
+    return field && size == strlen(device) && strncmp(field, device, size) == 0;
+}
+
+double ex_csv_value(const ExSpace *space, const ExCsvRow *row, ExMetric metric) {
+    size_t size;
+    const char *field = ex_csv_field(row, ex_csv_metric(space, metric), &size);
+    return field && size > 0 ? strtod(field, NULL) : NAN;
+}
+
+bool ex_csv_each(const ExSpace *space, const char *path, const char *device, bool (*take)(void *context, const ExCsvRow *row),
+                 void *context, SuDiags *diags) {
+    FILE *file = fopen(path, "r");
+    if (!file) return su_error(diags, su_file_span(diags, path), NULL, "cannot open: %s", su_file_error(errno));
+    ExCsvRow row = {0};
+    bool more = ex_csv_read(file, &row); /* the header */
+    while (more && ex_csv_read(file, &row))
+        if (ex_csv_is_of(space, &row, device)) more = take(context, &row);
+    bool ok = !ferror(file) || su_error(diags, su_file_span(diags, path), NULL, "cannot read: %s", su_file_error(errno));
+    fclose(file);
+    su_free(row.text);
+    return ok;
 }

@@ -7,6 +7,7 @@
 typedef struct Builder {
     SuArena *arena;
     ExLayout *layout;
+    const char *kinds[EX_MAX_UNITS]; /* the key or word that a unit's entry begins with; NULL: some other */
     FeEdit *once;
     size_t once_capacity;
 } Builder;
@@ -33,6 +34,19 @@ static void stand_once(Builder *b, const char *path) {
     b->once[b->layout->n_once++] = (FeEdit){.path = path, .value = one};
 }
 
+/* The kind of block that an entry holds, by its name; NULL: not known here (a define, a parallel). */
+static const char *kind_of(const FeNode *entry) {
+    static const char *const kinds[] = {
+#define FE_KIND(id, word, what) #word,
+#include "frontend/kinds.def"
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        bool is = entry->kind == FE_SCALAR ? strcmp(entry->text, kinds[k]) == 0 : fe_node_find(entry, kinds[k]) != NULL;
+        if (is) return kinds[k];
+    }
+    return NULL;
+}
+
 /* Entries of a list at `path`. What is no list of words and maps is the front end's to report: the layout is opaque then. */
 static const ExEntry *read_entries(Builder *b, const FeNode *list, const char *path, size_t *out_count) {
     ExLayout *layout = b->layout;
@@ -57,6 +71,7 @@ static const ExEntry *read_entries(Builder *b, const FeNode *list, const char *p
             stand_once(b, entries[i].path);
             entries[i].entries = read_entries(b, blocks->value, su_printf(b->arena, "%s.blocks", at), &entries[i].n_entries);
         } else {
+            b->kinds[layout->n_units] = kind_of(node);
             entries[i].unit = layout->n_units++;
         }
     }
@@ -105,12 +120,43 @@ static void add_reach(ExReach *reach, int axis, int derive) {
     if (derive >= 0) reach->derives |= (uint64_t)1 << derive;
 }
 
+/* Whether a path is that of this key or of something in it. */
+static bool is_in(const char *path, const char *key) {
+    size_t size = strlen(key);
+    return strncmp(path, key, size) == 0 && (path[size] == '\0' || path[size] == '.' || path[size] == '[');
+}
+
+/* Keys that no block knows of. */
+static bool is_of_no_block(const char *path) {
+    static const char *const keys[] = {"vocab_size", "tie_embeddings", "embedding_scale", "logit_scale", "final_norm", "tokenizer",
+                                       "name"};
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        if (is_in(path, keys[k])) return true;
+    return false;
+}
+
+/* Whether a path outside the stack reaches blocks of a kind (NULL: not known): defaults of other kinds do not. */
+static bool reaches_kind(const char *path, const char *kind) {
+    static const char defaults[] = "defaults.";
+    if (is_of_no_block(path)) return false;
+    if (!kind || strncmp(path, defaults, strlen(defaults)) != 0) return true;
+    const char *of = path + strlen(defaults);
+    return is_in(of, kind) || is_in(of, "router");
+}
+
+static void note_outside(Builder *b, const char *path, int axis, int derive) {
+    add_reach(&b->layout->outside, axis, derive);
+    for (uint32_t u = 0; u < b->layout->n_units; u++)
+        if (reaches_kind(path, b->kinds[u])) add_reach(&b->layout->units[u], axis, derive);
+}
+
 /* Of an axis or of a derive; the other is -1. */
-static void note_target(ExLayout *layout, const FeNode *stack, const char *path, int axis, int derive) {
+static void note_target(Builder *b, const FeNode *stack, const char *path, int axis, int derive) {
+    ExLayout *layout = b->layout;
     ExEntry *entry = NULL;
     bool in_stack = strncmp(path, "stack", 5) == 0 && (path[5] == '[' || path[5] == '.' || path[5] == '\0');
     switch (in_stack ? follow(stack, layout->entries, path + 5, &entry) : OUTSIDE) {
-    case OUTSIDE: add_reach(&layout->outside, axis, derive); return;
+    case OUTSIDE: note_outside(b, path, axis, derive); return;
     case UNIT: add_reach(&layout->units[entry->unit], axis, derive); return;
     case REPEAT:
         if (axis >= 0) entry->axis = axis;
@@ -130,14 +176,10 @@ ExLayout *ex_layout(const ExSpace *space, const FeBase *base, SuArena *arena) {
     for (size_t a = 0; a < space->n_axes && !layout->opaque; a++) {
         const ExAxis *axis = &space->axes[a];
         for (size_t t = 0; t < axis->n_targets && !layout->opaque; t++)
-            note_target(layout, stack->value, axis->targets[t].path, (int)a, -1);
+            note_target(&b, stack->value, axis->targets[t].path, (int)a, -1);
     }
     for (size_t d = 0; d < space->n_derive && !layout->opaque; d++)
-        note_target(layout, stack->value, space->derive[d].target.path, -1, (int)d);
-    for (uint32_t u = 0; u < layout->n_units; u++) {
-        layout->units[u].axes |= layout->outside.axes;
-        layout->units[u].derives |= layout->outside.derives;
-    }
+        note_target(&b, stack->value, space->derive[d].target.path, -1, (int)d);
     return layout;
 }
 

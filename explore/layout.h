@@ -1,7 +1,7 @@
 /* What the axes of a space reach in the base spec: so that points which have a block alike share what is known of it.
  *
  * A *unit* is a block of the stack where it is written: one entry, whatever `repeat` stands around it. Its cost depends on what the axes
- * put into it and into everything outside the stack. Where that cannot be told (an axis replaces a part of the stack, a block shares
+ * put into it and into those keys outside the stack that blocks know of. Where that cannot be told (an axis replaces a part of the stack, a block shares
  * the weights of another), the layout is *opaque*: a point is then built whole. */
 #ifndef MOSSC_EXPLORE_LAYOUT_H
 #define MOSSC_EXPLORE_LAYOUT_H
@@ -29,8 +29,8 @@ typedef struct ExLayout {
     const ExEntry *entries; /* [n_entries] of the stack */
     size_t n_entries;
     uint32_t n_units;
-    ExReach outside;              /* what reaches more than one block */
-    ExReach units[EX_MAX_UNITS];  /* what reaches this one, `outside` included */
+    ExReach outside;             /* what reaches anything outside the blocks */
+    ExReach units[EX_MAX_UNITS]; /* what reaches this one */
     const FeEdit *once;           /* [n_once] edits that make every group stand once */
     size_t n_once;
     bool opaque;

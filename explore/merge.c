@@ -15,12 +15,6 @@
 
 enum { MOST_SUMMARY = 1 << 28 };
 
-/* A row of a file, without its line feed. */
-typedef struct Row {
-    char *text; /* of getdelim */
-    size_t capacity, size;
-} Row;
-
 typedef struct Part {
     const char *directory;
     ExStudy study;
@@ -28,7 +22,7 @@ typedef struct Part {
     ExTally tally;
     double seconds;
     FILE *points;
-    Row row; /* the next of points.csv */
+    ExCsvRow row; /* the next of points.csv */
     bool has_row;
 } Part;
 
@@ -141,66 +135,10 @@ static bool open_parts(Merge *m, const char *const *directories) {
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------------- rows */
-
-/* Reads a row, which may have line feeds in quoted fields. false: there is none, or an error (ferror). */
-static bool read_row(FILE *file, Row *row) {
-    size_t quotes = 0;
-    row->size = 0;
-    do {
-        char *line = NULL;
-        size_t capacity = 0;
-        ssize_t size = getline(&line, &capacity, file);
-        if (size <= 0) {
-            free(line);
-            return false;
-        }
-        if (row->size + (size_t)size + 1 > row->capacity) {
-            row->capacity = 2 * (row->size + (size_t)size + 1);
-            row->text = su_realloc(row->text, row->capacity);
-            if (!row->text) su_no_memory(row->capacity);
-        }
-        memcpy(row->text + row->size, line, (size_t)size);
-        for (ssize_t i = 0; i < size; i++) quotes += line[i] == '"';
-        row->size += (size_t)size;
-        free(line);
-    } while (quotes % 2);
-    if (row->text[row->size - 1] == '\n') row->size--;
-    row->text[row->size] = '\0';
-    return true;
-}
-
-/* Field `index` of a row, still quoted where it is. */
-static const char *field_of(const Row *row, size_t index, size_t *out_size) {
-    const char *at = row->text;
-    for (;;) {
-        size_t size = 0;
-        bool quoted = false;
-        while (at[size] && (quoted || at[size] != ',')) quoted ^= at[size++] == '"';
-        *out_size = size;
-        if (index-- == 0) return at;
-        if (!at[size]) return NULL;
-        at += size + 1;
-    }
-}
-
-static bool is_of_device(const Merge *m, const Row *row, const char *device) {
-    size_t size;
-    const char *field = field_of(row, m->study->space.n_axes + 1, &size);
-    return field && size == strlen(device) && strncmp(field, device, size) == 0;
-}
-
-/* The number in the column of a metric. */
-static double number_in(const Merge *m, const Row *row, ExMetric metric) {
-    size_t size;
-    const char *field = field_of(row, m->study->space.n_axes + 4 + (size_t)metric, &size);
-    return field && size > 0 ? strtod(field, NULL) : NAN;
-}
-
 /* ---------------------------------------------------------------------------------------------- points.csv */
 
 static bool next_row(Merge *m, Part *part) {
-    part->has_row = read_row(part->points, &part->row);
+    part->has_row = ex_csv_read(part->points, &part->row);
     if (part->has_row || !ferror(part->points)) return true;
     return refuse(m, path_in(m, part->directory, "points.csv"), su_file_error(errno));
 }
@@ -218,7 +156,7 @@ static bool copy_rows(Merge *m, FILE *out) {
     for (size_t d = 0; d < m->study->n_devices; d++) {
         for (size_t i = 0; i < m->n; i++) {
             Part *part = &m->parts[i];
-            while (part->has_row && is_of_device(m, &part->row, m->study->devices[d].name)) {
+            while (part->has_row && ex_csv_is_of(&m->study->space, &part->row, m->study->devices[d].name)) {
                 part->row.text[part->row.size] = '\n';
                 fwrite(part->row.text, 1, part->row.size + 1, out);
                 if (!next_row(m, part)) return false;
@@ -258,15 +196,15 @@ typedef struct Rows {
 static bool read_front(Merge *m, const Part *part, size_t device, Rows *rows, ExFront *front) {
     const char *path = path_in(m, part->directory, "front.csv");
     FILE *file = fopen(path, "r");
-    Row row = {0};
+    ExCsvRow row = {0};
     if (!file) return refuse(m, path, su_file_error(errno));
-    read_row(file, &row); /* the header */
-    while (read_row(file, &row)) {
-        if (!is_of_device(m, &row, m->study->devices[device].name)) continue;
+    ex_csv_read(file, &row); /* the header */
+    while (ex_csv_read(file, &row)) {
+        if (!ex_csv_is_of(&m->study->space, &row, m->study->devices[device].name)) continue;
         ExRival rival = {.index = strtoull(row.text, NULL, 10)};
         for (size_t o = 0; o < m->study->space.n_objectives; o++) {
             const ExObjective *objective = &m->study->space.objectives[o];
-            double value = number_in(m, &row, objective->metric);
+            double value = ex_csv_value(&m->study->space, &row, objective->metric);
             rival.goals[o] = objective->maximise ? -value : value;
         }
         rows->items = su_grow(&m->arena, rows->items, &rows->capacity, rows->n + 1, sizeof *rows->items);

@@ -115,22 +115,54 @@ static bool is_twin(const ExSpace *space, const uint32_t *choices, ExValue *valu
     return ex_point(space, choices, values, derived, &why, &where) == EX_TWIN;
 }
 
+/* What a sample is drawn with. */
+typedef struct Draw {
+    const ExSpace *space;
+    ExMethod method;
+    Sobol sobol;
+    uint32_t *choices;
+    ExValue *values, *derived;
+} Draw;
+
+static Draw start_draw(const ExSpace *space, ExMethod method, SuArena *arena) {
+    return (Draw){.space = space,
+                  .method = method,
+                  .sobol = start_sobol(space, arena),
+                  .choices = SU_NEW_ARRAY(arena, uint32_t, space->n_axes),
+                  .values = SU_NEW_ARRAY(arena, ExValue, space->n_axes),
+                  .derived = SU_NEW_ARRAY(arena, ExValue, space->n_derive)};
+}
+
+/* The index that draw number i gives. false: it is a twin's. */
+static bool draw(Draw *d, uint64_t i, uint64_t *out_index) {
+    if (d->method == EX_SOBOL)
+        next_sobol(&d->sobol, d->space, i, d->choices);
+    else
+        ex_choices(d->space, nth_of(i, d->space->n_indices, d->space->seed), d->choices);
+    *out_index = ex_index(d->space, d->choices);
+    return !is_twin(d->space, d->choices, d->values, d->derived);
+}
+
 const uint64_t *ex_sample(const ExSpace *space, ExMethod method, uint64_t count, SuArena *arena, size_t *out_count) {
     uint64_t limit = space->n_indices, tries = count > limit / 64 ? limit : 64 * count; /* twins may be most of a space */
-    uint64_t *indices = su_alloc_array(arena, count < limit ? count : limit, sizeof *indices);
-    uint32_t *choices = SU_NEW_ARRAY(arena, uint32_t, space->n_axes);
-    ExValue *values = SU_NEW_ARRAY(arena, ExValue, space->n_axes), *derived = SU_NEW_ARRAY(arena, ExValue, space->n_derive);
-    Sobol sobol = start_sobol(space, arena);
     size_t n = 0, full = (size_t)(count < limit ? count : limit);
+    uint64_t *indices = SU_NEW_ARRAY(arena, uint64_t, full);
+    Draw d = start_draw(space, method, arena);
     for (uint64_t i = 0; i < tries && n < full; i++) {
-        if (method == EX_SOBOL)
-            next_sobol(&sobol, space, i, choices);
-        else
-            ex_choices(space, nth_of(i, limit, space->seed), choices);
-        if (is_twin(space, choices, values, derived)) continue;
-        indices[n++] = ex_index(space, choices);
+        if (draw(&d, i, &indices[n])) n++;
         if (n == full) n = settle(indices, n);
     }
     *out_count = settle(indices, n);
+    return indices;
+}
+
+const uint64_t *ex_sample_order(const ExSpace *space, ExMethod method, uint64_t tries, SuArena *arena, size_t *out_count) {
+    size_t n = 0;
+    if (method == EX_RANDOM && tries > space->n_indices) tries = space->n_indices;
+    uint64_t *indices = SU_NEW_ARRAY(arena, uint64_t, tries);
+    Draw d = start_draw(space, method, arena);
+    for (uint64_t i = 0; i < tries; i++)
+        if (draw(&d, i, &indices[n])) n++;
+    *out_count = n;
     return indices;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -55,7 +56,9 @@ static bool measure_host(FeDevice *host, int threads, SuArena *arena, SuDiags *d
                                 .read_gb_s = best.read_gb_s,
                                 .cache_gb_s = cached > best.read_gb_s ? cached : best.read_gb_s,
                                 .panel_gflop_s = best.panel_gflop_s,
-                                .exp_g_s = best.exp_g_s};
+                                .exp_g_s = best.exp_g_s,
+                                .phase_us = NAN,
+                                .stage_us = NAN};
         host->source = su_strdup(arena, "this machine, measured when the study began");
         ms_limiter_free(limiter);
     }

@@ -78,6 +78,7 @@ static void add_devices(const ExStudy *study, const ExResult *result, cJSON *roo
         cJSON_AddStringToObject(device, "fidelity", model->calibrated ? "calibrated" : "modelled");
         cJSON_AddNumberToObject(device, "threads", (double)model->threads);
         cJSON_AddNumberToObject(device, "read_gb_s", model->read_gb_s);
+        cJSON_AddNumberToObject(device, "cache_gb_s", model->cache_gb_s);
         cJSON_AddNumberToObject(device, "panel_gflop_s", model->panel_gflop_s);
         cJSON_AddNumberToObject(device, "exp_g_s", model->exp_g_s);
         cJSON_AddNumberToObject(device, "kept", (double)tally->kept_on[d]);

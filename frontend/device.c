@@ -12,6 +12,7 @@ typedef enum Type {
     TEXT,
     INT,
     REAL,
+    REAL_OR_0, /* NaN where it is absent */
     CLUSTERS, /* a list of maps of their keys */
     RATES,    /* a map */
     KERNELS   /* a list of maps */
@@ -50,17 +51,17 @@ static const Key cluster_keys[] = {
 };
 
 static const Key rates_keys[] = {
-    {"threads", INT, false, offsetof(FeRates, threads)},        {"read_gb_s", REAL, true, offsetof(FeRates, read_gb_s)},
-    {"cache_gb_s", REAL, false, offsetof(FeRates, cache_gb_s)}, {"panel_gflop_s", REAL, true, offsetof(FeRates, panel_gflop_s)},
-    {"exp_g_s", REAL, true, offsetof(FeRates, exp_g_s)},        {"phase_us", REAL, false, offsetof(FeRates, phase_us)},
-    {"stage_us", REAL, false, offsetof(FeRates, stage_us)},
+    {"threads", INT, false, offsetof(FeRates, threads)},         {"read_gb_s", REAL, true, offsetof(FeRates, read_gb_s)},
+    {"cache_gb_s", REAL, false, offsetof(FeRates, cache_gb_s)},  {"panel_gflop_s", REAL, true, offsetof(FeRates, panel_gflop_s)},
+    {"exp_g_s", REAL, true, offsetof(FeRates, exp_g_s)},         {"phase_us", REAL_OR_0, false, offsetof(FeRates, phase_us)},
+    {"stage_us", REAL_OR_0, false, offsetof(FeRates, stage_us)},
 };
 
 static const Key kernel_keys[] = {
     {"kernel", TEXT, true, offsetof(FeKernelTime, kernel)},
     {"step", TEXT, true, offsetof(FeKernelTime, step)},
     {"factor", REAL, true, offsetof(FeKernelTime, factor)},
-    {"fixed_us", REAL, false, offsetof(FeKernelTime, fixed_us)},
+    {"fixed_us", REAL_OR_0, false, offsetof(FeKernelTime, fixed_us)},
 };
 
 #define COUNT(keys) (sizeof(keys) / sizeof *(keys))
@@ -80,9 +81,13 @@ static bool wrong_value(const Reader *r, const char *key, const FeNode *node, co
 static bool read_number(const Reader *r, const Key *key, const FeNode *node, void *at) {
     char *end = NULL;
     double number = node->kind == FE_SCALAR ? strtod(node->text, &end) : NAN;
-    bool whole = key->type == INT, good = end != NULL && end != node->text && *end == '\0' && number > 0 && number < 1e9;
+    bool whole = key->type == INT, zero = key->type == REAL_OR_0 && number == 0;
+    bool good = end != NULL && end != node->text && *end == '\0' && (number > 0 || zero) && number < 1e9;
     if (!good || (whole && number != floor(number)))
-        return wrong_value(r, key->name, node, whole ? "an integer above 0" : "a number above 0");
+        return wrong_value(r, key->name, node,
+                           whole                    ? "an integer above 0"
+                           : key->type == REAL_OR_0 ? "a number from 0 on"
+                                                    : "a number above 0");
     if (whole)
         *(int64_t *)at = (int64_t)number;
     else
@@ -132,7 +137,8 @@ static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t
         switch (keys[i].type) {
         case TEXT: ok = read_text(r, &keys[i], pair->value, at) && ok; break;
         case INT:
-        case REAL: ok = read_number(r, &keys[i], pair->value, at) && ok; break;
+        case REAL:
+        case REAL_OR_0: ok = read_number(r, &keys[i], pair->value, at) && ok; break;
         case CLUSTERS: ok = read_clusters(r, pair->value, base) && ok; break;
         case RATES: ok = read_rates(r, pair->value, base) && ok; break;
         case KERNELS: ok = read_kernels(r, pair->value, base) && ok; break;
@@ -153,6 +159,7 @@ static bool read_clusters(const Reader *r, const FeNode *list, FeDevice *device)
 
 static bool read_rates(const Reader *r, const FeNode *map, FeDevice *device) {
     device->has_rates = true;
+    device->rates.phase_us = device->rates.stage_us = NAN;
     return read_map(r, map, rates_keys, COUNT(rates_keys), &device->rates);
 }
 
@@ -196,22 +203,32 @@ static void print_text(const char *text, SuText *out) {
     su_text_add(out, "'");
 }
 
+/* Whether a value of the table's scalars was given; lists and maps are printed by themselves. */
+static bool is_known(const Key *key, const void *at) {
+    switch (key->type) {
+    case TEXT: return *(const char *const *)at != NULL;
+    case INT: return *(const int64_t *)at != 0;
+    case REAL: return *(const double *)at > 0;
+    case REAL_OR_0: return !isnan(*(const double *)at);
+    case CLUSTERS:
+    case RATES:
+    case KERNELS: return false;
+    }
+    return false;
+}
+
 /* "key: value" of what is known, `between` before all but the first. */
 static void print_map(const Key *keys, size_t count, const void *base, const char *between, SuText *out) {
     bool first = true;
     for (size_t i = 0; i < count; i++) {
         const void *at = (const char *)base + keys[i].offset;
         char real[SU_REAL];
-        bool scalar = keys[i].type == TEXT || keys[i].type == INT || keys[i].type == REAL;
-        bool known = scalar && (keys[i].type == TEXT  ? *(const char *const *)at != NULL
-                                : keys[i].type == INT ? *(const int64_t *)at != 0
-                                                      : *(const double *)at > 0);
-        if (!known) continue;
+        if (!is_known(&keys[i], at)) continue;
         su_text_add(out, "%s%s: ", first ? "" : between, keys[i].name);
         first = false;
         if (keys[i].type == TEXT) print_text(*(const char *const *)at, out);
         if (keys[i].type == INT) su_text_add(out, "%lld", (long long)*(const int64_t *)at);
-        if (keys[i].type == REAL) su_text_add(out, "%s", su_real_text(*(const double *)at, real));
+        if (keys[i].type == REAL || keys[i].type == REAL_OR_0) su_text_add(out, "%s", su_real_text(*(const double *)at, real));
     }
 }
 

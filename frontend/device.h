@@ -28,7 +28,7 @@ typedef struct FeRates {
     double cache_gb_s;    /* the last cache */
     double panel_gflop_s; /* multiply-adds of linear layers */
     double exp_g_s;
-    double phase_us, stage_us; /* what a phase and a stage take beside their work */
+    double phase_us, stage_us; /* what a phase and a stage take beside their work; NaN: not known */
 } FeRates;
 
 /* A correction of the times of one kind of kernel, fitted to measurements: time = factor · work + fixed_us. */

@@ -108,7 +108,10 @@ MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode
         for (uint32_t i = first; i < end; i++) {
             MsLine *line = find_line(part, &step->phases[i]);
             PgCost cost = pg_phase_cost(program, &step->phases[i], &work);
-            add_cost(line ? line : new_line(&x, part, &step->phases[i], arena), &cost);
+            if (!line) line = new_line(&x, part, &step->phases[i], arena);
+            add_cost(line, &cost);
+            line->phase = i;
+            line->stages += i == 0 || step->phases[i - 1].stage != step->phases[i].stage;
             add_cost(&part->sum, &cost);
             add_cost(&x.total, &cost);
         }
@@ -189,12 +192,13 @@ void ms_explain_model(MsExplained *x, const MsTimeModel *model) {
     double bytes = 0;
     x->model = model;
     for (uint32_t i = 0; i < step->n_phases; i++) bytes += (double)work_of(x, i).memory_bytes;
+    MsStepRates rates = ms_step_rates(model, bytes);
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
         MsPart *part = find_part(x, step, first, end);
         for (uint32_t i = first; i < end; i++) {
             MsPhaseWork work = work_of(x, i);
-            double seconds = ms_phase_seconds(model, &work, bytes);
+            double seconds = ms_phase_seconds(model, &rates, &work);
             find_line(part, &step->phases[i])->modelled += seconds;
             part->sum.modelled += seconds;
             x->total.modelled += seconds;

@@ -25,7 +25,8 @@ typedef struct MsLine {
     const char *name;   /* "in_proj" */
     const char *kernel; /* NULL for more than one; kernel_index: in the program */
     uint32_t kernel_index;
-    uint64_t times; /* phases */
+    uint64_t times, stages; /* phases; of them, that begin a stage */
+    uint32_t phase; /* one of them, in the step */
     PgCost cost;    /* of all of them */
     /* with times: seconds of a step, of the average worker */
     double working, waiting;
@@ -75,8 +76,8 @@ void ms_explain_words(const MsExplained *explained, const MsLine *line, SuText *
 
 /* ---- step_times.c */
 
-/* Compiles, loads (random weights where options have none), and runs the `n` steps that were explained, `repeat` rounds each, for ms_explain_times.
- * Needs dr_build_program. */
+/* Compiles unless dr_build_code has, loads (random weights where options have none), and runs the `n` steps that were explained, `repeat` rounds each, for ms_explain_times.
+ * Needs dr_build_program; compiles unless dr_build_code has. */
 bool ms_measure_steps(DrBuild *build, const DrBuildOptions *options, int64_t repeat, MsExplained *explained, size_t n);
 
 #endif

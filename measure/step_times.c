@@ -123,7 +123,7 @@ static int32_t *make_tokens(DrBuild *build, const MsExplained *x, size_t n) {
 bool ms_measure_steps(DrBuild *build, const DrBuildOptions *options, int64_t repeat, MsExplained *x, size_t n) {
     if (options->weights->count && !dr_build_files(build, options)) return false;
     Meter meter = {.build = build, .repeat = repeat, .progress = &options->progress};
-    bool ok = dr_build_code(build, options) && dr_build_weights_or_random(build, options, NULL) &&
+    bool ok = (build->compiled || dr_build_code(build, options)) && dr_build_weights_or_random(build, options, NULL) &&
               ms_limiter_create(&build->target, moss_model_threads(build->model), &meter.limiter, &build->diags);
     if (ok) meter.tokens = make_tokens(build, x, n);
     for (size_t i = 0; i < n && ok; i++) ok = measure_step(&meter, &x[i]);

@@ -115,8 +115,8 @@ bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, Su
         out->panel_gflop_s = rates->panel_gflop_s * scale;
         out->exp_g_s = rates->exp_g_s * scale;
         out->cache_gb_s = rates->cache_gb_s;
-        if (rates->phase_us > 0) out->phase_us = rates->phase_us;
-        if (rates->stage_us > 0) out->stage_us = rates->stage_us;
+        if (!isnan(rates->phase_us)) out->phase_us = rates->phase_us;
+        if (!isnan(rates->stage_us)) out->stage_us = rates->stage_us;
         if (scale < 1) out->threads = threads;
     } else {
         out->threads = threads && threads < cores ? threads : cores;
@@ -156,20 +156,27 @@ MsPhaseWork ms_phase_work(const PgPhase *phase, const PgKernel *kernel, const Pg
                          .activation_bytes = (float)cost->activation_bytes,
                          .flops = (float)cost->flops,
                          .exps = (float)cost->exps,
-                         .share = tiles > 0 ? (float)(tiles / (rounds * (double)threads)) : 1,
+                         .longer = tiles > 0 ? (float)(rounds * (double)threads / tiles) : 1,
                          .kind = (uint8_t)kernel->kind,
                          .mode = (uint8_t)mode,
                          .begins_stage = !before || before->stage != phase->stage};
 }
 
-double ms_phase_seconds(const MsTimeModel *m, const MsPhaseWork *p, double step_bytes) {
+MsStepRates ms_step_rates(const MsTimeModel *m, double step_bytes) {
     /* The part of what a step reads that the last cache still holds from the step before. */
     double held = step_bytes > 0 ? fmin(1, m->cache_bytes / step_bytes) : 1;
     held = held < 1 ? held * held : 1; /* a cache that is too small loses most of a cyclic walk */
-    double memory = (double)p->memory_bytes * ((1 - held) / m->read_gb_s + held / m->cache_gb_s);
-    double reading = 1e-9 * (memory + (double)p->activation_bytes / m->cache_gb_s);
-    double arithmetic = 1e-9 * ((double)p->flops / m->panel_gflop_s + (double)p->exps / m->exp_g_s);
-    double work = fmax(reading, arithmetic) / (double)p->share;
-    return m->factor[p->mode][p->kind] * work +
-           1e-6 * (m->fixed_us[p->mode][p->kind] + m->phase_us + (p->begins_stage ? m->stage_us : 0));
+    double cache = 1e-9 / m->cache_gb_s;
+    return (MsStepRates){.memory = (1 - held) * 1e-9 / m->read_gb_s + held * cache,
+                         .cache = cache,
+                         .flop = 1e-9 / m->panel_gflop_s,
+                         .exp = 1e-9 / m->exp_g_s};
+}
+
+double ms_phase_seconds(const MsTimeModel *m, const MsStepRates *rates, const MsPhaseWork *p) {
+    double reading = (double)p->memory_bytes * rates->memory + (double)p->activation_bytes * rates->cache;
+    double arithmetic = (double)p->flops * rates->flop + (double)p->exps * rates->exp;
+    double work = (reading > arithmetic ? reading : arithmetic) * (double)p->longer;
+    double fixed_us = m->fixed_us[p->mode][p->kind] + m->phase_us + (p->begins_stage ? m->stage_us : 0);
+    return m->factor[p->mode][p->kind] * work + 1e-6 * fixed_us;
 }

@@ -24,7 +24,7 @@ typedef struct MsPhaseWork {
     float memory_bytes;     /* weights and states */
     float activation_bytes; /* read from and written to caches */
     float flops, exps;
-    float share; /* of the workers that have a tile, at most 1, when there are `threads`: see ms_phase_work */
+    float longer; /* than if all workers had tiles all the time: at least 1 */
     uint8_t kind, mode;
     bool begins_stage;
 } MsPhaseWork;
@@ -38,8 +38,14 @@ MsTimeModel ms_time_model_of_limits(const FeDevice *host, const MsLimits *limits
 MsPhaseWork ms_phase_work(const PgPhase *phase, const PgKernel *kernel, const PgCost *cost, const PgWork *work, PgMode mode,
                           const PgPhase *before, int64_t threads);
 
-/* Seconds. step_bytes: what the whole step reads of weights and states, which decides what is still in the last cache from one step to
- * the next. */
-double ms_phase_seconds(const MsTimeModel *model, const MsPhaseWork *phase, double step_bytes);
+/* What a byte and an operation take in a step. */
+typedef struct MsStepRates {
+    double memory, cache, flop, exp; /* seconds */
+} MsStepRates;
+
+/* step_bytes: what the whole step reads of weights and states, which decides what is still in the last cache from one step to the next. */
+MsStepRates ms_step_rates(const MsTimeModel *model, double step_bytes);
+/* Seconds of a phase of that step. */
+double ms_phase_seconds(const MsTimeModel *model, const MsStepRates *rates, const MsPhaseWork *phase);
 
 #endif

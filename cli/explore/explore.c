@@ -6,8 +6,13 @@
 
 #include "cli/commands.h"
 #include "cli/explore/explore.h"
-#include "explore/study.h"
+#include "explore/measure.h"
+#include "explore/measured.h"
+#include "explore/report.h"
 #include "support/cpus.h"
+
+/* Errors of decode_ms and prefill_ms that are published (bench/NOTES.md, section 16), rounded up. */
+static const double CALIBRATED_ERROR = 0.1, MODELLED_ERROR = 0.3;
 
 enum { MOST_SAMPLE = 10000000, MOST_SHARDS = 1000000 };
 
@@ -15,8 +20,8 @@ typedef struct ExploreOptions {
     const char *output, *points, *shard;
     CliTexts devices;
     int method;
-    int64_t threads;
-    bool all_points, json, progress;
+    int64_t threads, measure, rounds;
+    bool all_points, spread, json, progress;
 } ExploreOptions;
 
 /* ---------------------------------------------------------------------------------------------- options */
@@ -44,14 +49,40 @@ static bool read_shard(const char *text, ExRunOptions *out) {
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
+/* The device of the study that this machine is. */
+static bool find_host(const ExStudy *study, size_t *out_device, SuDiags *diags) {
+    for (*out_device = 0; *out_device < study->n_devices; ++*out_device)
+        if (strcmp(study->descriptions[*out_device].target, "host") == 0) return true;
+    return su_error(diags, (SuSpan){0}, "add host to 'devices', or give --device host",
+                    "--measure runs on this machine, which is no device of the study");
+}
+
+/* What is near the front may be on it, as far as the model errs: twice its error. */
+static double near_front(const ExDevice *device) { return 2 * (device->model.calibrated ? CALIBRATED_ERROR : MODELLED_ERROR); }
+
+static bool measure(ExStudy *study, const ExploreOptions *o, DrProgress progress, SuDiags *diags) {
+    size_t device, measured, failed;
+    if (!find_host(study, &device, diags)) return false;
+    ExMeasureOptions options = {.points = (uint64_t)o->measure,
+                                .rounds = o->rounds,
+                                .spread = o->spread,
+                                .near = near_front(&study->devices[device]),
+                                .progress = progress};
+    bool ok = ex_measure(study, device, &options, &measured, &failed, diags);
+    if (ok && !o->json) printf("\nmeasured: %zu points, %zu failed (measurements.jsonl, measured.csv)\n", measured, failed);
+    return ok && ex_measured_csv(study, device, diags) && ex_report_write(o->output, diags);
+}
+
 static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *run, SuDiags *diags) {
     ExStudy study;
     ExResult result = {0};
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
     ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
-         ex_study_summary(&study, run, &result, diags);
-    if (ok) (o->json ? cli_explore_json : cli_explore_print)(&study, &result);
+         ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
+    if (ok && o->json) cli_explore_json(&study, &result);
+    if (ok && !o->json) cli_explore_print(&study, &result, run->n_shards == 1);
+    if (ok && o->measure) ok = measure(&study, o, run->progress, diags);
     ex_result_free(&result);
     ex_coster_free(coster);
     ex_study_close(&study);
@@ -59,7 +90,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
 }
 
 static int run_explore(const CliCommand *command, CliArgs *args) {
-    ExploreOptions o = {.method = EX_ALL};
+    ExploreOptions o = {.method = EX_ALL, .rounds = 5};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     CliReporter reporter = {.asked = o.progress};
@@ -73,6 +104,7 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command,
                                "--points: expected all, or a number from 1 to %d (with --method random or sobol), got '%s'",
                                MOST_SAMPLE, o.points ? o.points : "all");
+    if (o.measure && o.shard) return cli_usage_error(command, "--measure needs the whole space: merge the shards, then measure");
     if (!read_shard(o.shard, &run))
         return cli_usage_error(command, "--shard: expected I/N with 1 <= I <= N <= %d, got '%s'", MOST_SHARDS, o.shard);
     SuDiags diags = {0};
@@ -92,6 +124,11 @@ static const CliOption table[] = {
                   "times"),
     CLI_ROW_TEXT(ExploreOptions, shard, "shard", 0, "I/N", false,
                  "only the I-th of N parts of the points; `mossc explore merge` joins them"),
+    CLI_ROW_INT(ExploreOptions, measure, "measure", 0, "M", 1, 1000000,
+                "then compile and run M points on this machine, those of the front and near it first; run again, it goes on"),
+    CLI_ROW_INT(ExploreOptions, rounds, "rounds", 0, "R", 1, 1000,
+                "with --measure: rounds of which the fastest counts (default 5)"),
+    CLI_ROW_FLAG(ExploreOptions, spread, "spread", "with --measure: points all over the space, as calibration wants them"),
     CLI_ROW_FLAG(ExploreOptions, all_points, "all-points", "write also points that are excluded, invalid or over budget"),
     CLI_OPTION_THREADS(ExploreOptions),
     CLI_OPTION_JSON(ExploreOptions, "print one JSON object: counts and the fronts"),
@@ -100,7 +137,7 @@ static const CliOption table[] = {
 
 /* ---------------------------------------------------------------------------------------------- the parts */
 
-static const CliCommand *const parts[] = {&cli_explore_merge, &cli_explore_spec};
+static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec};
 enum { N_PARTS = sizeof parts / sizeof parts[0] };
 
 /* "mossc explore spec …" is a command of its own. */
@@ -125,7 +162,8 @@ const CliCommand cli_explore = {
         "DIR becomes a study: points.csv (the points that are kept), front.csv, summary.json, report.html, and copies of the "
         "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
         "running it again gives the same bytes.\n\n"
-        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore spec` prints a point's spec.",
+        "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore calibrate` fits a device to "
+        "measurements, `mossc explore spec` prints a point's spec.",
     .examples = "mossc explore examples/explore/s24.yaml -o out\n"
                 "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"
                 "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n",

@@ -1,6 +1,7 @@
 /* mossc explore merge: the parts of a space as one study. */
 #include "cli/explore/explore.h"
 #include "explore/merge.h"
+#include "explore/report.h"
 
 typedef struct MergeOptions {
     const char *output;
@@ -14,8 +15,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     SuDiags diags = {0};
     ExStudy study;
     ExResult result;
-    bool ok = ex_merge(args->positionals, args->n_positionals, o.output, &study, &result, &diags);
-    if (ok) (o.json ? cli_explore_json : cli_explore_print)(&study, &result);
+    bool ok =
+        ex_merge(args->positionals, args->n_positionals, o.output, &study, &result, &diags) && ex_report_write(o.output, &diags);
+    if (ok && o.json) cli_explore_json(&study, &result);
+    if (ok && !o.json) cli_explore_print(&study, &result, true);
     status = cli_explore_finish(&diags, ok);
     ex_result_free(&result);
     ex_study_close(&study);

@@ -1,0 +1,123 @@
+#include "explore/measured.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "explore/csv.h"
+#include "support/file.h"
+#include "support/json.h"
+
+enum { MOST_LINES = 1 << 28 };
+
+double ex_measured_number(const cJSON *object, const char *name) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+static bool give_line(const char *text, size_t size, bool (*take)(void *, const cJSON *, SuSpan), void *context, SuSpan span,
+                      SuDiags *diags) {
+    static const SuJsonRules rules = {.part = "line", .depth = 8, .values = 1 << 20};
+    SuJson json;
+    if (!su_json_parse(text, size, &rules, span, &json, diags)) return false;
+    bool more = take(context, json.root, span);
+    su_json_free(&json);
+    return more;
+}
+
+bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
+                      SuDiags *diags) {
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/measurements.jsonl", directory);
+    char *text;
+    size_t size, at = 0;
+    uint32_t number = 1;
+    bool ok = access(path, F_OK) != 0 || su_read_file(&arena, path, MOST_LINES, &text, &size, diags);
+    if (access(path, F_OK) != 0) size = 0;
+    for (const char *end; ok && at < size && (end = memchr(text + at, '\n', size - at)) != NULL; number++) {
+        SuSpan span = su_file_span(diags, path);
+        span.line = number;
+        ok = give_line(text + at, (size_t)(end - text) - at, take, context, span, diags);
+        at = (size_t)(end - text) + 1;
+    }
+    su_arena_free(&arena);
+    return ok;
+}
+
+/* ---------------------------------------------------------------------------------------------- measured.csv */
+
+typedef struct Point {
+    uint64_t index;
+    double prefill_ms, decode_ms, compile_ms;
+} Point;
+
+typedef struct Points {
+    SuArena *arena;
+    Point *items;
+    size_t n, capacity;
+} Points;
+
+static bool take_point(void *context, const cJSON *line, SuSpan span) {
+    (void)span;
+    Points *points = context;
+    if (cJSON_HasObjectItem(line, "error")) return true;
+    points->items = su_grow(points->arena, points->items, &points->capacity, points->n + 1, sizeof *points->items);
+    points->items[points->n++] = (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
+                                         ex_measured_number(line, "decode_ms"), ex_measured_number(line, "compile_ms")};
+    return true;
+}
+
+static int by_index(const void *a, const void *b) {
+    const Point *x = a, *y = b;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static void put_times(const ExWorkload *w, const Point *point, double *metrics) {
+    metrics[EX_METRIC_PREFILL_MS] = point->prefill_ms;
+    metrics[EX_METRIC_DECODE_MS] = point->decode_ms;
+    metrics[EX_METRIC_COMPILE_MS] = point->compile_ms;
+    metrics[EX_METRIC_DECODE_TOK_S] = 1e3 * (double)w->batch / point->decode_ms;
+    metrics[EX_METRIC_PREFILL_TOK_S] = 1e3 * (double)(w->batch * w->prefill) / point->prefill_ms;
+}
+
+static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Point *point, SuText *out, SuDiags *diags) {
+    const ExSpace *space = &study->space;
+    uint32_t choices[EX_MAX_AXES];
+    ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
+    const char *why;
+    const ExExpr *where;
+    ExCost cost;
+    uint8_t hash[EX_HASH];
+    ex_choices(space, point->index, choices);
+    if (point->index >= space->n_indices || ex_point(space, choices, values, derived, &why, &where) != EX_POINT ||
+        ex_cost(scratch, choices, derived, &cost, &why) != EX_COSTED || !ex_hash(scratch, hash))
+        return su_error(diags, su_file_span(diags, study->directory), NULL,
+                        "measurements.jsonl has a point that the space does not have");
+    put_times(&space->workload, point, cost.on_device[device]);
+    ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, out);
+    return true;
+}
+
+bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
+    SuArena arena = {0};
+    Points points = {.arena = &arena};
+    SuText text = {0};
+    ExCoster *coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
+    ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;
+    bool ok = scratch && ex_measured_read(study->directory, take_point, &points, diags);
+    if (ok && points.n > 1) qsort(points.items, points.n, sizeof *points.items, by_index);
+    ex_csv_header(&study->space, &text);
+    for (size_t i = 0; i < points.n && ok; i++) ok = add_row(study, device, scratch, &points.items[i], &text, diags);
+    SuOut out;
+    ok = ok && su_out_open(su_printf(&arena, "%s/measured.csv", study->directory), &out, diags);
+    if (ok) {
+        fwrite(text.text, 1, text.size, out.file);
+        ok = su_out_commit(&out, diags);
+    }
+    su_text_free(&text);
+    ex_scratch_free(scratch);
+    ex_coster_free(coster);
+    su_arena_free(&arena);
+    return ok;
+}
