@@ -257,7 +257,7 @@ static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags 
     switch (ex_point(space, choices, values, derived, &why, &where)) {
     case EX_TWIN:
         return su_error(diags, (SuSpan){0}, NULL,
-                        "%" PRIu64 " is no point: an axis whose `when` is false has not its first value there", index);
+                        "%" PRIu64 " is no point: an axis that is off there (its `when` is false) has not its first value", index);
     case EX_INVALID: return su_error(diags, ex_span(where), NULL, "point %" PRIu64 " is invalid: %s", index, why);
     case EX_EXCLUDED: su_note(diags, (SuSpan){0}, NULL, "point %" PRIu64 " is excluded by `require`", index); break;
     case EX_POINT: break;

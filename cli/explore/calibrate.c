@@ -95,9 +95,9 @@ const CliCommand cli_explore_calibrate = {
         "is. "
         "The limits that were measured in turns with each point are divided out, so that a machine that others use, too, can be "
         "calibrated.",
-    .examples = "mossc explore examples/explore/host.yaml -o out --measure 60 --spread\n"
+    .examples = "mossc explore examples/explore/experts-or-state.yaml -o out --measure 60 --spread\n"
                 "mossc explore calibrate out -o this-machine.yaml\n"
-                "mossc explore examples/explore/host.yaml -o out2 --device this-machine.yaml\n",
+                "mossc explore examples/explore/experts-or-state.yaml -o out2 --device this-machine.yaml\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

@@ -14,7 +14,7 @@
 /* Errors of decode_ms and prefill_ms that are published (bench/NOTES.md, section 16), rounded up. */
 static const double CALIBRATED_ERROR = 0.1, MODELLED_ERROR = 0.3;
 
-enum { MOST_SAMPLE = 10000000, MOST_SHARDS = 1000000 };
+enum { MOST_SAMPLE = 10000000, MOST_SHARDS = 1000000, ROUNDS = 5 };
 
 typedef struct ExploreOptions {
     const char *output, *points, *shard;
@@ -25,6 +25,8 @@ typedef struct ExploreOptions {
 } ExploreOptions;
 
 /* ---------------------------------------------------------------------------------------------- options */
+
+static const char *const method_words[] = {"all", "random", "sobol", NULL};
 
 /* --points: "all", or a number of them. */
 static bool read_points(const ExploreOptions *o, ExRunOptions *out) {
@@ -60,11 +62,10 @@ static bool find_host(const ExStudy *study, size_t *out_device, SuDiags *diags) 
 /* What is near the front may be on it, as far as the model errs: twice its error. */
 static double near_front(const ExDevice *device) { return 2 * (device->model.calibrated ? CALIBRATED_ERROR : MODELLED_ERROR); }
 
-static bool measure(ExStudy *study, const ExploreOptions *o, DrProgress progress, SuDiags *diags) {
-    size_t device, measured, failed;
-    if (!find_host(study, &device, diags)) return false;
+static bool measure(ExStudy *study, size_t device, const ExploreOptions *o, DrProgress progress, SuDiags *diags) {
+    size_t measured, failed;
     ExMeasureOptions options = {.points = (uint64_t)o->measure,
-                                .rounds = o->rounds,
+                                .rounds = o->rounds ? o->rounds : ROUNDS,
                                 .spread = o->spread,
                                 .near = near_front(&study->devices[device]),
                                 .progress = progress};
@@ -77,12 +78,14 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     ExStudy study;
     ExResult result = {0};
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
+    size_t host = 0;
+    if (ok && o->measure) ok = find_host(&study, &host, diags); /* before a search that may take long */
     ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
          ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
     if (ok && o->json) cli_explore_json(&study, &result);
     if (ok && !o->json) cli_explore_print(&study, &result, run->n_shards == 1);
-    if (ok && o->measure) ok = measure(&study, o, run->progress, diags);
+    if (ok && o->measure) ok = measure(&study, host, o, run->progress, diags);
     ex_result_free(&result);
     ex_coster_free(coster);
     ex_study_close(&study);
@@ -90,7 +93,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
 }
 
 static int run_explore(const CliCommand *command, CliArgs *args) {
-    ExploreOptions o = {.method = EX_ALL, .rounds = 5};
+    ExploreOptions o = {.method = EX_ALL};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     CliReporter reporter = {.asked = o.progress};
@@ -100,6 +103,10 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
                         .threads = o.threads ? (int)o.threads : su_default_threads(),
                         .all_points = o.all_points,
                         .progress = cli_reporter_hooks(&reporter)};
+    if (run.method != EX_ALL && !o.points)
+        return cli_usage_error(command, "--method %s needs --points N", method_words[run.method]);
+    if (!o.measure && (o.spread || o.rounds))
+        return cli_usage_error(command, "--%s needs --measure M", o.spread ? "spread" : "rounds");
     if (!read_points(&o, &run))
         return cli_usage_error(command,
                                "--points: expected all, or a number from 1 to %d (with --method random or sobol), got '%s'",
@@ -111,8 +118,6 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
     bool ok = explore(args->positionals[0], &o, &run, &diags);
     return cli_explore_finish(&diags, ok);
 }
-
-static const char *const method_words[] = {"all", "random", "sobol", NULL};
 
 static const CliOption table[] = {
     CLI_ROW_TEXT(ExploreOptions, output, "output", 'o', "DIR", true, "directory of the study; made if it is not there"),

@@ -181,10 +181,14 @@ def test_a_space_that_is_wrong_leaves_nothing(m):
     text = m.run("explore", "space.yaml", "-o", "none", status=1).stderr
     assert "space.yaml:3:" in text and "nowhere.yaml" in text, text
     assert not (m.directory / "none").exists()
-    for options, words in ((("--points", "0"), "--points"), (("--shard", "3/2"), "--shard"), (("--shard", "1/2", "--measure", "3"), "--measure")):
+    for options, words in ((("--points", "0"), "--points"), (("--shard", "3/2"), "--shard"), (("--shard", "1/2", "--measure", "3"), "--measure"),
+                           (("--method", "sobol"), "--method sobol needs --points N"), (("--spread",), "--spread needs --measure M"),
+                           (("--rounds", "3"), "--rounds needs --measure M")):
         m.file("space.yaml", SPACE)
         text = m.run("explore", "space.yaml", "-o", "none", *options, status=2).stderr
         assert words in text, text
+    text = m.run("explore", "space.yaml", "-o", "phone", "--measure", 1, status=1).stderr
+    assert "--device host" in text and not (m.directory / "phone" / "points.csv").exists(), text
     text = m.run("explore", "spec", "none", "--point", 1, status=1).stderr
     assert "no study" in text, text
 
