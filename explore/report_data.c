@@ -326,7 +326,7 @@ bool ex_report_data(ExStudy *study, SuText *out, SuDiags *diags) {
     Report r = {.study = study, .out = out, .diags = diags};
     Rows front = {.name = "front.csv", .most = EX_REPORT_FRONT / study->n_devices};
     Rows points = {.name = "points.csv", .most = EX_REPORT_POINTS / study->n_devices};
-    r.coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
+    r.coster = ex_study_coster(study, diags);
     r.scratch = r.coster ? ex_scratch_create(r.coster) : NULL;
     bool ok = r.scratch != NULL && add_all(&r, &front, &points);
     free_rows(&front);
