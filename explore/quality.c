@@ -1,5 +1,6 @@
 #include "explore/quality.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -131,18 +132,22 @@ static void put_path(const char *command, const char *path, SuText *out) {
     su_text_add(out, "%s", command);
 }
 
-/* The last number of a text. */
+/* The last number of a text, which stands by itself: not within a word. */
 static bool last_number(const char *text, double *out) {
     bool found = false;
     for (const char *at = text; *at;) {
-        char *end;
-        double number = strtod(at, &end);
-        bool begins = at == text || !strchr("0123456789.eE+-_abcdfghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", at[-1]);
-        if (end != at && begins && isfinite(number)) {
+        char *end = NULL;
+        bool within = at > text && (isalnum((unsigned char)at[-1]) || strchr("._-", at[-1]));
+        double number = isdigit((unsigned char)*at) || strchr("+-.", *at) ? strtod(at, &end) : 0;
+        if (!end || end == at) {
+            at++;
+            continue;
+        }
+        if (!within && !isalpha((unsigned char)*end) && isfinite(number)) {
             *out = number;
             found = true;
         }
-        at = end != at ? end : at + 1;
+        at = end;
     }
     return found;
 }

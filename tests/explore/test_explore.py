@@ -200,7 +200,7 @@ def test_quality_comes_from_a_file_by_hash(m):
     m.file("quality.csv", "quality,spec_hash\n1,xyz\n")
     text = m.error("explore", "space.yaml", "-o", "judged", status=1)
     assert "quality.csv:2:" in text, text
-    begun = SPACE.replace("objectives: [-active_parameters, decode_ms]", "objectives: [quality]")
+    begun = SPACE.replace("objectives: [-active_parameters, decode_ms]", "objectives: [quality]\nquality: {command: echo 1}")
     m.file("space.yaml", begun)
     assert "known of measured points only" in m.error("explore", "space.yaml", "-o", "other")
 
