@@ -52,22 +52,28 @@ struct ExScratch {
 
 static int64_t token_position(const ExWorkload *w) { return w->prefill + w->decode / 2; }
 
-/* As `mossc bench --batch` takes them: all sequences share every step. */
-static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
-    int64_t share = device->max_rows < w->batch ? 1 : device->max_rows / w->batch;
-    for (int64_t done = 0, count; done < w->prefill; done += count) {
-        int64_t left = w->prefill - done;
-        count = left < share ? left : share;
-        PgWork work = {
-            .rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
-        steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 2, sizeof(ExStep));
-        ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
-            (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
-    }
-    PgWork token = {.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
+PgWork ex_decode_work(const ExWorkload *w) {
+    return (PgWork){.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
+}
+
+PgWork ex_prompt_work(const ExWorkload *w, int64_t max_rows, int64_t done) {
+    int64_t share = max_rows < w->batch ? 1 : max_rows / w->batch, left = w->prefill - done, count = left < share ? left : share;
+    return (PgWork){.rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
+}
+
+static void add_step(SuArena *arena, ExSteps *steps, size_t *capacity, PgWork work, const ExDevice *device) {
     steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
     ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
-        (ExStep){w->batch == 1 ? PG_ROW : PG_BLOCK, token, device->model.threads};
+        (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
+}
+
+static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
+    for (int64_t done = 0; done < w->prefill;) {
+        PgWork work = ex_prompt_work(w, device->max_rows, done);
+        add_step(arena, steps, capacity, work, device);
+        done += work.rows / w->batch;
+    }
+    add_step(arena, steps, capacity, ex_decode_work(w), device);
 }
 
 static void make_steps(ExCoster *c) {

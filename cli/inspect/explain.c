@@ -1,7 +1,10 @@
 /* mossc explain: what a step costs, phase by phase, and its bottleneck. */
+#include "cli/inspect/compare.h"
 #include "cli/inspect/explain_print.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -15,6 +18,7 @@ typedef struct ExplainOptions {
     int64_t rows, position, repeat; /* rows, position -1: not given */
     bool measure, json;
     const char *described; /* a device that is described, in place of model.device */
+    CliTexts points;       /* of a study, which are compared */
 } ExplainOptions;
 
 enum { DEFAULT_ROWS = 512, DEFAULT_POSITION = 1023, MAX_REPEAT = 1000 };
@@ -90,14 +94,38 @@ static const CliOption table[] = {
     CLI_ROW_INT(ExplainOptions, position, "position", 0, "P", 0, INT32_MAX,
                 "tokens before the one that is decoded, for attention (default 1023)"),
     CLI_ROW_INT(ExplainOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "rounds of which the fastest counts (default 5)"),
+    CLI_ROW_TEXTS(ExplainOptions, points, "point", 0, "K", false,
+                  "twice, with a study of `mossc explore` in place of SPEC: compare two of its points"),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_OPTION_JSON(ExplainOptions, "print one JSON object"),
 };
+
+/* Whether the index of a point. */
+static bool read_point(const char *text, uint64_t *out) {
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
+
+static int compare(const CliCommand *command, const char *directory, const ExplainOptions *o) {
+    uint64_t points[2];
+    if (o->points.count != 2)
+        return cli_usage_error(command, "--point compares two points: give it twice (got %zu)", o->points.count);
+    if (o->measure || o->model.weights.count || o->rows >= 0 || o->position >= 0 || o->model.sets.count || o->model.threads)
+        return cli_usage_error(command,
+                               "--point compares points of a study by its workload: it goes with --device and --json only");
+    for (int i = 0; i < 2; i++)
+        if (!read_point(o->points.items[i], &points[i]))
+            return cli_usage_error(command, "--point: expected the index of a point, got '%s'", o->points.items[i]);
+    return cli_compare(directory, points, o->model.device, o->json);
+}
 
 static int run(const CliCommand *command, CliArgs *args) {
     ExplainOptions o = {.rows = -1, .position = -1, .repeat = 5};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    if (o.points.count) return compare(command, args->positionals[0], &o);
     if (o.model.weights.count && !o.measure) return cli_usage_error(command, "-w requires --measure");
     const DrDeviceKind *kind = dr_kind_of_device(o.model.device);
     if (!kind && o.model.device) {
@@ -115,24 +143,29 @@ static int run(const CliCommand *command, CliArgs *args) {
 const CliCommand cli_explain = {
     .name = "explain",
     .summary = "show what each phase of a step costs, and its bottleneck",
-    .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]...",
-    .about = "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
-             "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "
-             "and exps, the bytes of weights, states and activations, and the kernel (by the name that `mossc asm` and "
-             "profilers show). Experts are counted by how many are expected to be chosen: of E, if each of R tokens picks k, E "
-             "(1 - (1 - k/E)^R).\n\n"
-             "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
-             "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "
-             "limits of this machine allow (see `mossc limits`; measured in every round), and the bottleneck: reading, "
-             "multiply-adds, exp, waiting, or too little work.\n\n"
-             "--device takes here also a device that is described (`mossc targets`, or a device file): each phase then has the "
-             "time that "
-             "the device's rates give, or its calibration (docs/explore.md). docs/explain.md has examples and the keys of the JSON "
-             "object.",
+    .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]... | DIR --point A --point B [OPTION]...",
+    .about =
+        "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
+        "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "
+        "and exps, the bytes of weights, states and activations, and the kernel (by the name that `mossc asm` and "
+        "profilers show). Experts are counted by how many are expected to be chosen: of E, if each of R tokens picks k, E "
+        "(1 - (1 - k/E)^R).\n\n"
+        "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
+        "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "
+        "limits of this machine allow (see `mossc limits`; measured in every round), and the bottleneck: reading, "
+        "multiply-adds, exp, waiting, or too little work.\n\n"
+        "With --point twice and a study of `mossc explore`, the two points stand side by side: phases by name, FLOPs, bytes and "
+        "the model's time on the study's first device (or --device, one of its devices), the largest difference first, and "
+        "what makes it.\n\n"
+        "--device takes here also a device that is described (`mossc targets`, or a device file): each phase then has the "
+        "time that "
+        "the device's rates give, or its calibration (docs/explore.md). docs/explain.md has examples and the keys of the JSON "
+        "object.",
     .examples = "mossc explain specs/mamba-130m.yaml\n"
                 "mossc explain specs/moss-tiny.yaml --measure -w models/moss-tiny.safetensors\n"
                 "mossc explain specs/mamba-130m.yaml --device galaxy-s24-ultra\n"
-                "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n",
+                "mossc explain specs/jamba-like.yaml --position 4000 --rows 64 --json\n"
+                "mossc explain out --point 17 --point 42\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .runs_model = true,

@@ -7,8 +7,10 @@ function colourOf(place, count) {
   return count <= COLOURS.length ? COLOURS[place] : ramp(place / (count - 1));
 }
 
+/* From blue by purple to orange. */
 function ramp(part) {
-  return `hsl(${(215 - 190 * part).toFixed(0)} 62% 48%)`;
+  const stops = [[43, 108, 184], [138, 90, 168], [217, 102, 43]], place = Math.min(1.999, 2 * part), at = Math.floor(place);
+  return `rgb(${stops[at].map((value, i) => Math.round(value + (place - at) * (stops[at + 1][i] - value))).join(" ")})`;
 }
 
 /* ---- the front */
@@ -61,7 +63,7 @@ function scatter(view, width) {
   const names = [view.x, view.y].map((m) => study.metrics[m].name);
   const rows = device.points.concat(device.front);
   const scales = names.map((name, i) => makeScale(rows.map((row) => row.metrics[i ? view.y : view.x]), metricUnit(name),
-    { also: Object.values(study.summary.budgets[name] || {}), count: i ? 6 : Math.round(width / 110) }));
+    { also: Object.values(study.summary.budgets[name] || {}), count: i ? 9 : Math.round(width / 90) }));
   const plane = makePlane(width, height, ...scales), chosen = device.byIndex.get(view.chosen);
   const others = device.points.filter((row) => !device.onFront.has(row.index)).map((row) => circle(plane, view, row, "point", 2.6));
   const ring = chosen && chosen.metrics[view.x] !== null && chosen.metrics[view.y] !== null
@@ -91,12 +93,12 @@ function scatterLegend(view) {
 function columnsOf(view) {
   const axes = study.summary.axes.map((axis, i) => ({
     name: axis.name, ticks: axis.values.map((value, v) => [v / (axis.values.length - 1), value]), at: (row) => row.choices[i] / (axis.values.length - 1),
-    values: axis.values.length,
+    apart: 1 / (axis.values.length - 1), values: axis.values.length,
   })).filter((column) => column.values > 1);
   const goals = study.objectives.map(({ metric }) => {
-    const scale = makeScale(view.device.points.concat(view.device.front).map((row) => row.metrics[metric]), study.metrics[metric].unit, { count: 7 });
+    const scale = makeScale(view.device.points.concat(view.device.front).map((row) => row.metrics[metric]), study.metrics[metric].unit, { count: 9 });
     return { name: titleWithUnit(study.metrics[metric].name, scale), ticks: scale.ticks.map(([value, text]) => [scale.at(value), text]),
-      at: (row) => scale.at(row.metrics[metric]) };
+      at: (row) => scale.at(row.metrics[metric]), apart: 0 };
   });
   return axes.concat(goals);
 }
@@ -107,27 +109,42 @@ function sparse(ticks, length) {
   return ticks.filter((_, i) => i % every === 0);
 }
 
+function lastObjective() {
+  return study.objectives[study.objectives.length - 1].metric;
+}
+
+/* Rows whose objectives are known, each with its rank by the last objective, from -1 to 1. */
+function ranked(rows) {
+  const known = rows.filter((row) => study.objectives.every(({ metric }) => row.metrics[metric] !== null));
+  known.sort((a, b) => a.metrics[lastObjective()] - b.metrics[lastObjective()] || a.index - b.index);
+  return known.map((row, i) => [row, known.length > 1 ? 2 * i / (known.length - 1) - 1 : 0]);
+}
+
+/* Lines through one value of an axis would lie on each other: they are fanned out by rank, within a fifth of what lies between values. */
+function lineThrough(columns, x, y) {
+  return ([row, rank]) => "M" + columns.map((column, i) => `${x(i)} ${y(column.at(row) + Math.min(0.045, 0.2 * column.apart) * (column.apart > 0 ? rank : 0))}`).join("L");
+}
+
+function columnAxis(column, i, count, plane) {
+  const at = +plane.x(i), last = i === count - 1, low = plane.staggered && i % 2 === 1;
+  const marks = sparse(column.ticks, plane.length).map(([part, text]) => `<path class="frame" d="M${at} ${plane.y(part)}h${last ? 4 : -4}"/>
+<text class="halo" x="${at + (last ? 8 : -8)}" y="${plane.y(part)}" dy=".33em" text-anchor="${last ? "start" : "end"}">${escaped(text)}</text>`);
+  return `<path class="frame" d="M${at} ${plane.y(-0.06)}V${plane.y(1.06)}"/>${marks.join("")}<text class="strong" x="${at}" y="${low ? 34 : 18}" text-anchor="${i === 0 ? "start" : last ? "end" : "middle"}"
+ dx="${i === 0 ? -30 : last ? 30 : 0}">${escaped(column.name)}</text>`;
+}
+
 function parallel(view, width) {
-  const height = 380, top = 46, bottom = height - 22, columns = columnsOf(view), side = 70;
-  const x = (i) => (columns.length > 1 ? side + i * (width - 2 * side) / (columns.length - 1) : width / 2).toFixed(1);
-  const y = (part) => (bottom - part * (bottom - top)).toFixed(1);
-  const line = (row) => "M" + columns.map((column, i) => `${x(i)} ${y(column.at(row))}`).join("L");
-  const known = (row) => study.objectives.every(({ metric }) => row.metrics[metric] !== null);
-  const paths = view.device.front.filter(known).map((row) =>
-    `<path class="path${row.index === view.chosen ? " chosen" : ""}" data-point="${row.index}" d="${line(row)}"/>`);
-  const chosen = paths.findIndex((path) => path.includes("chosen"));
-  if (chosen >= 0) paths.push(...paths.splice(chosen, 1));
-  const axes = columns.map((column, i) => {
-    const titled = i === 0 ? "start" : i === columns.length - 1 ? "end" : "middle", shift = i === 0 ? -20 : i === columns.length - 1 ? 20 : 0;
-    const [before, after] = [i === columns.length - 1 ? 8 : -8, i === columns.length - 1 ? "start" : "end"];
-    const marks = sparse(column.ticks, bottom - top).map(([part, text]) => `<path class="frame" d="M${x(i)} ${y(part)}h${before / 2}"/>
-<text x="${+x(i) + before}" y="${y(part)}" dy=".33em" text-anchor="${after}" class="halo">${escaped(text)}</text>`);
-    return `<path class="frame" d="M${x(i)} ${top}V${bottom}"/>${marks.join("")}<text class="strong" x="${+x(i) + shift}" y="${top - 24}" text-anchor="${titled}">${escaped(column.name)}</text>`;
-  });
-  const others = view.device.points.filter((row) => known(row) && !view.device.onFront.has(row.index));
-  const every = Math.ceil(others.length / 1000);
+  const height = 410, top = 66, bottom = height - 30, columns = columnsOf(view), side = 60, count = columns.length;
+  const step = count > 1 ? (width - 2 * side) / (count - 1) : 0, longest = Math.max(...columns.map((column) => column.name.length));
+  const plane = { x: (i) => (count > 1 ? side + i * step : width / 2).toFixed(1), y: (part) => (bottom - part * (bottom - top)).toFixed(1), length: bottom - top,
+    staggered: 7.2 * longest > step };
+  const line = lineThrough(columns, plane.x, plane.y);
+  const paths = ranked(view.device.front).map((pair) => [pair[0].index === view.chosen,
+    `<path class="path${pair[0].index === view.chosen ? " chosen" : ""}" data-point="${pair[0].index}" style="stroke:${ramp((pair[1] + 1) / 2)}" d="${line(pair)}"/>`]);
+  paths.sort((a, b) => a[0] - b[0]);
+  const others = ranked(view.device.points.filter((row) => !view.device.onFront.has(row.index))), every = Math.ceil(others.length / 1000);
   return svg(width, height, `Parallel coordinates of the front on ${view.device.name}`,
-    `<path class="many" d="${others.filter((_, i) => i % every === 0).map(line).join("")}"/>${paths.join("")}${axes.join("")}`);
+    `<path class="many" d="${others.filter((_, i) => i % every === 0).map(line).join("")}"/>${paths.map((pair) => pair[1]).join("")}${columns.map((column, i) => columnAxis(column, i, count, plane)).join("")}`);
 }
 
 /* ---- which axes matter */
@@ -154,7 +171,7 @@ function boxOf(plane, group, x, half) {
 }
 
 function boxes(axis, groups, scale, metric, width) {
-  const height = 168, plane = makePlane(width, height, { at: () => 0, ticks: [] }, scale, { left: 44, right: 4, top: 8, bottom: 30 });
+  const height = 168, plane = makePlane(width, height, { at: () => 0, ticks: [] }, scale, { left: 44, right: 4, top: 8, bottom: 24 });
   const each = (plane.right - plane.left) / groups.length, half = Math.min(12, each / 3.2);
   const shown = Math.ceil(groups.length / Math.max(1, Math.floor((plane.right - plane.left) / 34)));
   const ticks = scale.ticks.map(([value, text]) => `<path class="grid" d="M${plane.left} ${plane.py(value)}H${plane.right}"/>
@@ -163,8 +180,7 @@ function boxes(axis, groups, scale, metric, width) {
     const x = plane.left + (v + 0.5) * each, label = v % shown ? "" : `<text x="${x}" y="${plane.bottom + 15}" text-anchor="middle">${escaped(axis.values[v])}</text>`;
     return label + (group.length ? boxOf(plane, group, x, half) : `<text x="${x}" y="${(plane.top + plane.bottom) / 2}" text-anchor="middle">–</text>`);
   });
-  return svg(width, height, `${metric.name} by ${axis.name}`, `${ticks.join("")}<path class="frame" d="M${plane.left} ${plane.top}V${plane.bottom}H${plane.right}"/>${drawn.join("")}
-<text x="${plane.right}" y="${plane.bottom + 28}" text-anchor="end"></text>`);
+  return svg(width, height, `${metric.name} by ${axis.name}`, `${ticks.join("")}<path class="frame" d="M${plane.left} ${plane.top}V${plane.bottom}H${plane.right}"/>${drawn.join("")}`);
 }
 
 function spread(view) {
@@ -177,7 +193,7 @@ function spread(view) {
   axes.sort((a, b) => sum(b.shares) - sum(a.shares));
   return `<div class="groups">${axes.map(({ axis, groups, shares }) => `<div class="keep"><h3>${escaped(axis.name)}</h3><div class="charts">${goals.map((m, g) =>
     `<div>${escaped(titleWithUnit(study.metrics[m].name, scales[g]))}<br><span class="soft"><span class="share"><i style="width:${(100 * shares[g]).toFixed(0)}%"></i></span>
-${(100 * shares[g]).toFixed(0)} % of its variance</span>${boxes(axis, groups[g], scales[g], study.metrics[m], 250)}</div>`).join("")}</div></div>`).join("")}</div>`;
+${(100 * shares[g]).toFixed(0)} % of variance</span>${boxes(axis, groups[g], scales[g], study.metrics[m], 250)}</div>`).join("")}</div></div>`).join("")}</div>`;
 }
 
 /* ---- the roofline */
@@ -186,7 +202,7 @@ ${(100 * shares[g]).toFixed(0)} % of its variance</span>${boxes(axis, groups[g],
 function workOf([kind, phases, flops, exps, memory, moved, seconds], device) {
   const reading = memory / (1e9 * device.read_gb_s) + moved / (1e9 * device.cache_gb_s);
   const arithmetic = flops / (1e9 * device.panel_gflop_s) + exps / (1e9 * device.exp_g_s);
-  const limit = Math.max(reading, arithmetic) < seconds / 2 ? "fixed part, idle workers" : reading >= arithmetic ? (moved > 4 * memory ? "moving activations" : "reading")
+  const limit = Math.max(reading, arithmetic) < seconds / 2 ? "fixed part, waiting" : reading >= arithmetic ? (moved > 4 * memory ? "moving activations" : "reading")
     : exps / device.exp_g_s > flops / device.panel_gflop_s ? "exp" : "multiply-adds";
   return { kind, phases, flops, exps, memory, moved, seconds, limit, intensity: flops / (memory + moved), rate: flops / seconds };
 }
@@ -195,15 +211,16 @@ const STEPS = [["decode", "a decoded token"], ["prefill", "the prompt"]];
 
 function roofs(plane, device) {
   const peak = 1e9 * device.panel_gflop_s, left = plane.x.low, right = plane.x.high, parts = [];
-  for (const [rate, name, second] of [[device.read_gb_s, "memory", ""], [device.cache_gb_s, "last cache", " second"]]) {
+  for (const [rate, second] of [[device.read_gb_s, ""], [device.cache_gb_s, " second"]]) {
     const knee = Math.min(right, peak / (1e9 * rate)), from = Math.max(left, plane.y.low / (1e9 * rate));
     if (knee <= from) continue;
     parts.push(`<path class="roof${second}" d="M${plane.px(from)} ${plane.py(1e9 * rate * from)}L${plane.px(knee)} ${plane.py(1e9 * rate * knee)}"/>`);
-    const at = from * Math.pow(knee / from, second ? 0.62 : 0.3), slope = -180 / Math.PI * Math.atan2(plane.py(1e9 * rate * from) - plane.py(1e9 * rate * knee), plane.px(knee) - plane.px(from));
-    parts.push(`<text class="strong" transform="translate(${plane.px(at)} ${plane.py(1e9 * rate * at)}) rotate(${slope.toFixed(1)})" dy="${second ? "-.5em" : "1.2em"}" text-anchor="middle">${name} ${digits(rate, 3)} GB/s</text>`);
+    if (second) continue; /* its rate stands in the legend */
+    const at = from * Math.pow(knee / from, 0.35), slope = -180 / Math.PI * Math.atan2(plane.py(1e9 * rate * from) - plane.py(1e9 * rate * knee), plane.px(knee) - plane.px(from));
+    parts.push(`<text class="strong halo" transform="translate(${plane.px(at)} ${plane.py(1e9 * rate * at)}) rotate(${slope.toFixed(1)})" dy="1.2em" text-anchor="middle">memory ${digits(rate, 3)} GB/s</text>`);
   }
   const start = Math.max(left, peak / (1e9 * Math.max(device.cache_gb_s, device.read_gb_s)));
-  parts.push(`<path class="roof" d="M${plane.px(start)} ${plane.py(peak)}H${plane.right}"/><text class="strong" x="${plane.right - 2}" y="${plane.py(peak) - 6}" text-anchor="end">multiply-adds ${digits(device.panel_gflop_s, 3)} GFLOP/s</text>`);
+  parts.push(`<path class="roof" d="M${plane.px(start)} ${plane.py(peak)}H${plane.right}"/><text class="strong halo" x="${(+plane.px(start) + plane.right) / 2}" y="${plane.py(peak) - 8}" text-anchor="middle">multiply-adds ${digits(device.panel_gflop_s, 3)} GFLOP/s</text>`);
   return parts.join("");
 }
 
@@ -213,12 +230,12 @@ function rooflineMark(plane, step, work, whole) {
   const shape = step[0] === "decode" ? `<circle class="decode" cx="${x}" cy="${y}" r="${r.toFixed(1)}" data-tip="${escaped(tip)}"/>`
     : `<rect class="prefill" x="${(x - 0.85 * r).toFixed(1)}" y="${(y - 0.85 * r).toFixed(1)}" width="${(1.7 * r).toFixed(1)}" height="${(1.7 * r).toFixed(1)}" data-tip="${escaped(tip)}"/>`;
   const end = x > plane.right - 90;
-  return shape + (share < 0.03 ? "" : `<text x="${end ? x - r - 4 : x + r + 4}" y="${y}" dy=".33em" text-anchor="${end ? "end" : "start"}">${work.kind}</text>`);
+  return shape + (share < 0.03 ? "" : `<text class="halo" x="${end ? x - r - 4 : x + r + 4}" y="${y + (end ? 0.6 * r : 0)}" dy="${end ? ".7em" : ".33em"}" text-anchor="${end ? "end" : "start"}">${work.kind}</text>`);
 }
 
 function roofline(view, width) {
   const device = view.device, given = device.work[view.chosen];
-  const height = Math.round(Math.min(430, Math.max(320, 0.5 * width)));
+  const height = Math.round(Math.min(460, Math.max(320, 0.66 * width)));
   const steps = STEPS.map((step) => ({ step, works: given[step[0]].map((row) => workOf(row, device)).filter((work) => work.flops > 0 && work.memory + work.moved > 0) }));
   const works = steps.flatMap(({ works: of }) => of), peak = 1e9 * device.panel_gflop_s;
   const x = makeScale(works.map((work) => work.intensity).concat([peak / (1e9 * device.read_gb_s)]), "", { log: true, count: 8 });
@@ -236,9 +253,9 @@ function workTable(view, [name, words]) {
   if (rows.length === 0) return "";
   const cells = rows.map((row) => `<tr><td class="text">${row.kind}</td><td>${row.phases}</td><td>${amount(row.flops, "", 3)}</td><td>${row.exps ? amount(row.exps, "", 3) : "–"}</td>
 <td>${row.memory ? amount(row.memory, "bytes", 3) : "–"}</td><td>${amount(row.moved, "bytes", 3)}</td><td>${row.flops ? digits(row.intensity, 3) : "–"}</td><td>${digits(1e3 * row.seconds, 4)}</td>
-<td>${(100 * row.seconds / whole).toFixed(1)}</td><td class="text">${row.limit}</td></tr>`);
-  return `<div class="keep"><h4>${words[0].toUpperCase() + words.slice(1)}: ${amount(1e3 * whole, "ms")} ${badge(view.device.fidelity)}</h4><div class="wide"><table><thead><tr><th class="text">kernels</th><th>phases</th><th>FLOPs</th><th>exps</th><th>weights, states</th>
-<th>activations</th><th>FLOPs a byte</th><th>ms</th><th>%</th><th class="text">limit</th></tr></thead><tbody>${cells.join("")}</tbody></table></div></div>`;
+<td>${(100 * row.seconds / whole).toFixed(1)}</td><td class="text wrap">${row.limit}</td></tr>`);
+  return `<div class="keep"><h4>${words[0].toUpperCase() + words.slice(1)}: ${amount(1e3 * whole, "ms")} ${badge(view.device.fidelity)}</h4><div class="wide"><table><thead><tr><th class="text">kernels</th><th>phases</th><th>FLOPs</th><th>exps</th><th>weights,<br>states</th>
+<th>activations</th><th>FLOPs<br>a byte</th><th>ms</th><th>%</th><th class="text">limit</th></tr></thead><tbody>${cells.join("")}</tbody></table></div></div>`;
 }
 
 /* ---- calibration */

@@ -104,7 +104,8 @@ ${device.front.length === 0 ? "<p>No point is within the budgets here: there is 
 ${controls(view)}<div data-part="scatter"></div><div data-part="legend"></div></figure>
 <div class="card detail" data-part="detail" aria-live="polite"></div></div>
 <div data-part="work"></div>
-<figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to. Grey: kept points that are not on the front.</figcaption><div data-part="parallel"></div></figure>
+<figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to; from blue to orange by ${study.metrics[lastObjective()].name}, from least to most. Lines through one value are fanned out in that order.
+Grey: kept points that are not on the front. A click chooses.</figcaption><div data-part="parallel"></div></figure>
 <figure class="long"><h3>Which axes matter ${mark}</h3><figcaption>Each objective's spread over the kept points with one value of an axis: least, quartiles, median, most. The bar is the part of the objective's variance between points that lies between the axis's values; axes that matter most come first.
 Budgets cut points off, and so does <code>when</code>: an axis that does not apply has its first value.</figcaption><div data-part="spread"></div></figure>
 <figure class="long"><h3>The front as a table ${mark}</h3><figcaption>${device.front.length < device.frontSize ? `${device.front.length} of ${whole(device.frontSize)} rows, evenly spread; front.csv has all.` : "All rows of front.csv for this device."} A heading sorts, a number shows the point.</figcaption><div class="scroll full" data-part="table" tabindex="0"></div></figure>`}</section>`;
@@ -114,7 +115,7 @@ Budgets cut points off, and so does <code>when</code>: an axis that does not app
 
 function budgetShare(name, value) {
   const budget = study.summary.budgets[name];
-  return budget && budget.high > 0 && value !== null ? ` <span class="soft">${digits(100 * value / budget.high, 3)}&nbsp;% of budget</span>` : "";
+  return budget && budget.high > 0 && value !== null ? ` <span class="soft">${(100 * value / budget.high).toFixed(0)}&nbsp;%</span>` : "";
 }
 
 function specOf(index) {
@@ -129,11 +130,11 @@ function copyButton(what) {
 function detail(view) {
   const row = view.device.byIndex.get(view.chosen), spec = specOf(view.chosen), command = `mossc explore spec DIR --point ${view.chosen}`;
   if (!row) return `<h3>Point ${view.chosen}</h3><p>It is not among the points of this page: over budget on this device, or left out. <code>mossc explore spec DIR --point ${view.chosen}</code> prints its spec.</p>`;
-  const axes = study.summary.axes.map((axis, i) => `<dt>${escaped(axis.name)}</dt><dd>${escaped(axis.values[row.choices[i]])}</dd>`);
-  const metrics = knownMetrics(view.device).map(([i, name]) => `<dt>${name}</dt><dd>${amount(row.metrics[i], study.metrics[i].unit)}${budgetShare(name, row.metrics[i])}</dd>`);
+  const axes = study.summary.axes.map((axis, i) => `<div><dt>${escaped(axis.name)}</dt><dd>${escaped(axis.values[row.choices[i]])}</dd></div>`);
+  const metrics = knownMetrics(view.device).map(([i, name]) => `<div><dt>${name}</dt><dd>${amount(row.metrics[i], study.metrics[i].unit)}${budgetShare(name, row.metrics[i])}</dd></div>`);
   return `<div class="top"><h3>Point <span data-shown>${row.index}</span> ${badge(view.device.fidelity)}</h3><span class="soft">${view.device.onFront.has(row.index) ? "on the front" : "kept, not on the front"}</span>
 <span class="right"><button type="button" data-walk="-1" aria-label="previous point of the front">←</button> <button type="button" data-walk="1" aria-label="next point of the front">→</button></span></div>
-<h4>Axes</h4><dl>${axes.join("")}</dl><h4>Metrics</h4><dl>${metrics.join("")}</dl>
+<h4>Axes</h4><dl class="short">${axes.join("")}</dl><h4>Metrics <span class="soft">(and their part of the budget)</span></h4><dl>${metrics.join("")}</dl>
 <p class="soft">spec_hash <code>${row.hash}</code></p>
 <div class="command"><code>${command}</code> ${copyButton("command")}</div>
 ${spec ? `<div class="top"><h4>Spec</h4><span class="right">${copyButton("spec")}</span></div><pre class="spec">${spec.trimEnd().split("\n").map((line) => `<span>${escaped(line)}</span>`).join("")}</pre>`
@@ -145,7 +146,7 @@ function workFigure(view, width) {
   if (!view.device.work[view.chosen]) return `<figure><h3>Roofline</h3><p>It is drawn for points of the front that have their spec here. <code>mossc explain</code> shows the same of any spec.</p></figure>`;
   return `<figure class="long"><h3>Roofline of point ${view.chosen} ${mark}</h3><figcaption>The rate that each kind of kernel comes to in the model, by its FLOPs a byte (weights, states and activations), below what the device allows. The larger a mark, the more of the step's time.
 Kernels below the roof spend their time on exp, on the fixed part of a phase, or with idle workers.</figcaption>
-<div class="pair"><div>${roofline(view, width)}<ul class="legend">${dot("decode", "a decoded token")}<li><svg viewBox="0 0 10 10"><rect class="prefill" x="1" y="1" width="8" height="8"/></svg>the prompt</li></ul></div>
+<div class="pair even"><div>${roofline(view, width)}<ul class="legend">${dot("decode", "a decoded token")}<li><svg viewBox="0 0 10 10"><rect class="prefill" x="1" y="1" width="8" height="8"/></svg>the prompt</li><li>dotted: the last cache, ${digits(view.device.cache_gb_s, 3)} GB/s</li></ul></div>
 <div>${STEPS.map((step) => workTable(view, step)).join("")}</div></div></figure>`;
 }
 
@@ -207,7 +208,7 @@ function put(view, name, make) {
 function drawChosen(view) {
   put(view, "scatter", scatter);
   put(view, "detail", detail);
-  put(view, "work", (of, width) => workFigure(of, width > 1100 ? Math.floor(0.56 * width) : width - 40));
+  put(view, "work", (of, width) => workFigure(of, width > 1160 ? Math.floor(0.41 * width) : width - 40));
   put(view, "parallel", parallel);
   put(view, "table", table);
 }

@@ -138,5 +138,5 @@ function axesOf(plane, xName, yName) {
 }
 
 function svg(width, height, label, content, more = "") {
-  return `<svg class="plot" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(label)}" ${more}>${content}</svg>`;
+  return `<svg class="plot" viewBox="0 0 ${width} ${height}" style="max-width:${width}px" role="img" aria-label="${escaped(label)}" ${more}>${content}</svg>`;
 }
