@@ -4,8 +4,8 @@
 
 #include "explore/study.h"
 
-/* Writes report.html of the study in `directory` from the files that are there: summary.json, points.csv and front.csv, and
- * calibration.json if there is one. Equal files give equal bytes: seconds of summary.json are not on the page. */
+/* Writes report.html of the study in `directory` from the files that are there: summary.json, points.csv and front.csv,
+ * and measured.csv and calibration.json if there are any. Equal files give equal bytes: seconds of summary.json are not on the page. */
 bool ex_report_write(const char *directory, SuDiags *diags);
 
 #endif

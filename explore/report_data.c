@@ -28,6 +28,11 @@ static const char *path_of(const Report *r, const char *name) {
     return su_printf(&r->study->arena, "%s/%s", r->study->directory, name);
 }
 
+static bool has_file(const Report *r, const char *name) {
+    struct stat status;
+    return stat(path_of(r, name), &status) == 0;
+}
+
 /* Whether item i of n is among `most` that are evenly spread. */
 static bool picked(uint64_t i, uint64_t n, uint64_t most) {
     return n <= most || (unsigned __int128)(i + 1) * most / n > (unsigned __int128)i * most / n;
@@ -66,8 +71,7 @@ static bool add_file(const Report *r, const char *name, const char *const *witho
 
 static bool add_calibration(const Report *r) {
     static const char *const without[] = {NULL};
-    struct stat status;
-    if (stat(path_of(r, "calibration.json"), &status) == 0) return add_file(r, "calibration.json", without);
+    if (has_file(r, "calibration.json")) return add_file(r, "calibration.json", without);
     su_text_add(r->out, "null");
     return true;
 }
@@ -116,6 +120,7 @@ static bool is_kept(const ExSpace *space, const ExCsvRow *row) {
 typedef struct Rows {
     const char *name;
     uint64_t most; /* of a device */
+    bool all; /* also rows that are over budget */
     uint64_t counts[EX_MAX_DEVICES]; /* rows that are kept */
     uint64_t seen[EX_MAX_DEVICES]; /* of them, when they are read for the second time */
     SuText text[EX_MAX_DEVICES]; /* those on the page */
@@ -152,7 +157,7 @@ static bool each_row(const Report *r, Rows *rows, void (*visit)(const Report *, 
     while (ok && ex_csv_read(file, &row)) {
         while (d < study->n_devices && !ex_csv_is_of(&study->space, &row, study->devices[d].name)) d++;
         ok = d < study->n_devices;
-        if (ok && is_kept(&study->space, &row)) visit(r, rows, &row, d);
+        if (ok && (rows->all || is_kept(&study->space, &row))) visit(r, rows, &row, d);
     }
     ok = ok && !ferror(file);
     su_free(row.text);
@@ -292,28 +297,35 @@ static bool add_specs(Report *r) {
 
 /* ---------------------------------------------------------------------------------------------- the whole */
 
-static bool add_devices(Report *r, const Rows *front, const Rows *points) {
+static void add_rows(const Report *r, const char *key, const Rows *rows, size_t device) {
+    su_text_add(r->out, ",\n\"%s\":[%s]", key, rows->text[device].text ? rows->text[device].text : "");
+}
+
+static bool add_devices(Report *r, const Rows *front, const Rows *points, const Rows *measured) {
     bool ok = true;
     for (size_t d = 0; d < r->study->n_devices && ok; d++) {
         su_text_add(r->out, "%s{\"name\":", d ? ",\n" : "");
         add_string(r->out, r->study->devices[d].name);
-        su_text_add(r->out, ",\"front\":[%s],\n\"points\":[%s],\n\"work\":{", front->text[d].text ? front->text[d].text : "",
-                    points->text[d].text ? points->text[d].text : "");
+        add_rows(r, "front", front, d);
+        add_rows(r, "points", points, d);
+        add_rows(r, "measured", measured, d);
+        su_text_add(r->out, ",\n\"work\":{");
         ok = add_works(r, front, d);
         su_text_add(r->out, "}}");
     }
     return ok;
 }
 
-static bool add_all(Report *r, Rows *front, Rows *points) {
+static bool add_all(Report *r, Rows *front, Rows *points, Rows *measured) {
     static const char *const without[] = {"seconds", "points_per_second", NULL};
     if (!read_rows(r, front) || !read_rows(r, points)) return false;
+    if (has_file(r, measured->name) && !read_rows(r, measured)) return false;
     su_text_add(r->out, "{\"summary\":");
     if (!add_file(r, "summary.json", without)) return false;
     su_text_add(r->out, ",\n\"metrics\":[");
     add_metrics(r);
     su_text_add(r->out, "],\n\"devices\":[");
-    if (!add_devices(r, front, points)) return false;
+    if (!add_devices(r, front, points, measured)) return false;
     su_text_add(r->out, "],\n");
     if (!add_specs(r)) return false;
     su_text_add(r->out, ",\n\"calibration\":");
@@ -326,11 +338,13 @@ bool ex_report_data(ExStudy *study, SuText *out, SuDiags *diags) {
     Report r = {.study = study, .out = out, .diags = diags};
     Rows front = {.name = "front.csv", .most = EX_REPORT_FRONT / study->n_devices};
     Rows points = {.name = "points.csv", .most = EX_REPORT_POINTS / study->n_devices};
+    Rows measured = {.name = "measured.csv", .most = EX_REPORT_POINTS / study->n_devices, .all = true};
     r.coster = ex_study_coster(study, diags);
     r.scratch = r.coster ? ex_scratch_create(r.coster) : NULL;
-    bool ok = r.scratch != NULL && add_all(&r, &front, &points);
+    bool ok = r.scratch != NULL && add_all(&r, &front, &points, &measured);
     free_rows(&front);
     free_rows(&points);
+    free_rows(&measured);
     ex_scratch_free(r.scratch);
     ex_coster_free(r.coster);
     return ok;

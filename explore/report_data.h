@@ -1,7 +1,7 @@
 /* What report.html knows: one JSON object. Between report_data.c and report.c.
  *
  *   {"summary": summary.json without seconds, "metrics": [{"name", "unit", "help", "larger"}],
- *    "devices": [{"name", "front": [ROW], "points": [ROW], "work": {"INDEX": {"decode": [WORK], "prefill": [WORK]}}}],
+ *    "devices": [{"name", "front": [ROW], "points": [ROW], "measured": [ROW], "work": {"INDEX": {"decode": [WORK], "prefill": [WORK]}}}],
  *    "lines": [text], "specs": {"INDEX": [of lines]}, "calibration": calibration.json or null}
  *
  * ROW: [index, [choice of each axis], spec_hash, [metric or null]]. WORK: [kind, phases, FLOPs, exps, bytes of weights and states, bytes of

@@ -56,7 +56,7 @@ static bool looks_numeric(const char *text) {
 static const char *advice(const FeKeyRow *row, const FeNode *node) {
     bool integer = row->type == FE_T_INT || row->type == FE_T_INT_OR_WORD;
     bool number = integer || row->type == FE_T_REAL || row->type == FE_T_REAL_OR_WORD || row->type == FE_T_DECIMAL;
-    double real;
+    double real = 0;
     int64_t whole;
     if (node->kind != FE_SCALAR || fe_node_empty(node)) return NULL;
     if (!node->plain && number && looks_numeric(node->text)) return "a quoted number is not a number: leave out the quotes";
@@ -65,8 +65,14 @@ static const char *advice(const FeKeyRow *row, const FeNode *node) {
         return "an integer is written in decimal digits only, without sign, point or exponent";
     if (number && looks_numeric(node->text) && !fe_parse_real(node->text, &real))
         return "numbers are decimal: no leading zero, no '_', no '0x'";
+    if (number && looks_numeric(node->text) && real > 0 && isinf((float)real))
+        return "it is too large for float32: at most 3.4028234e38";
+    if (number && looks_numeric(node->text) && real > 0 && (float)real == 0) return "as float32 it is 0: at least 1e-45";
     return NULL;
 }
+
+/* Whether it is finite as float32, and 0 only if it is 0. */
+static bool is_float32(double real) { return isfinite((float)real) && ((float)real != 0 || real == 0); }
 
 static FeValue broken(FeValue value) {
     value.state = FE_BROKEN;
@@ -103,7 +109,7 @@ static FeValue read_real(const FeReader *r, const FeNode *node, FeKey key, FeVal
     }
     bool ok = node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, &value.real);
     value.text = node->text;
-    return ok && value.real > 0 && isfinite(value.real) ? value : wrong_value(r, node, key, value);
+    return ok && is_float32(value.real) && value.real > 0 ? value : wrong_value(r, node, key, value);
 }
 
 static FeValue read_bool(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
@@ -214,7 +220,7 @@ static FeValue read_token(const FeReader *r, const FeNode *node, FeKey key, FeVa
 }
 
 static bool read_limit(const FeNode *node, double *out) {
-    return node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, out) && *out >= 0 && isfinite(*out);
+    return node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, out) && *out >= 0 && is_float32(*out);
 }
 
 static FeValue read_limits(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {

@@ -125,7 +125,8 @@ typedef enum IrRegionKind {
     IR_REGION_SCAN,
     IR_REGION_ATTENTION,
     IR_REGION_HEADS,
-    IR_REGION_TRAPEZOID
+    IR_REGION_TRAPEZOID,
+    IR_REGION_TURN
 } IrRegionKind;
 
 /* Which part a value plays in a region (roles.def). */

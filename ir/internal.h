@@ -14,7 +14,7 @@ int ir_result_count(const IrOpInfo *info, int n);
 /* The text form's words (ir/print.c). */
 const char *ir_region_word(IrRegionKind kind);
 const char *ir_dim_word(IrDim role); /* "": said by its place (rows), or a channel */
-enum { IR_REGION_KINDS = IR_REGION_TRAPEZOID + 1 };
+enum { IR_REGION_KINDS = IR_REGION_TURN + 1 };
 /* A type in the text form, "f32[rows,64]", in a buffer of IR_TEXT bytes that is returned. */
 enum { IR_TEXT = 192 };
 const char *ir_type_text(const IrType *type, char *buffer);

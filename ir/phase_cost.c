@@ -223,6 +223,21 @@ static void cost_trapezoid(Counter *c) {
                 places(c, k->y_layout) * (double)k->O);
 }
 
+/* Each head norms its group's B and C again. */
+static void cost_turn(Counter *c) {
+    const PgKernel *k = c->k;
+    double turned = places(c, k->dbc_layout) * (double)k->O, angles = c->rows * (double)(k->heads * (k->rope_dim / 2));
+    work(c, IR_OP_rms_norm, 2 * turned, 0);
+    work(c, IR_OP_add_bias, 2 * turned, 0);
+    work(c, IR_OP_angle, angles, 0);
+    work(c, IR_OP_cos, angles, 0);
+    work(c, IR_OP_sin, angles, 0);
+    work(c, IR_OP_rotate, 4 * angles * (double)pg_ranks(k), 0);
+    move_state(c, (double)pg_ranks(k), 1, false);
+    c->cost.state_bytes += 2 * F32_BYTES * (double)c->work->segments * (double)(k->heads * (k->rope_dim / 2));
+    move(c, 3 * turned + c->rows * (double)(2 * pg_ranks(k) * k->groups * k->N + k->heads + k->rope_dim / 2));
+}
+
 /* rope turns q and k; k and v go to the caches. */
 static void cost_kv_store(Counter *c) {
     const PgKernel *k = c->k;
@@ -392,6 +407,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_OUTER: return k->y_layout == PG_POSITIONS;
     case PG_EMBED:
     case PG_TRAPEZOID:
+    case PG_TURN:
     case PG_NORM:
     case PG_ROUTE:
     case PG_GROUP:

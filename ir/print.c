@@ -30,6 +30,7 @@ const char *ir_region_word(IrRegionKind kind) {
     case IR_REGION_ATTENTION: return "attention";
     case IR_REGION_HEADS: return "heads";
     case IR_REGION_TRAPEZOID: return "trapezoid";
+    case IR_REGION_TURN: return "turn";
     }
     SU_BUG("unknown kind of region %d", (int)kind);
 }

@@ -108,7 +108,7 @@ static inline PgSum pg_sum(const PgKernel *k) {
 }
 static inline bool pg_does(const PgKernel *k, PgStepKind kind) { return pg_epilogue_find(&k->epilogue, kind) != 0; }
 
-/* Ranks of a trapezoid: planes of its B and C. */
+/* Ranks of a trapezoid or turn: planes of B and C. */
 static inline int64_t pg_ranks(const PgKernel *k) { return k->dbc_layout == PG_PLANES ? k->E : 1; }
 
 /* Field by field: what lies in padding does not count. */
@@ -203,6 +203,20 @@ enum {
     PG_TRAPEZOID_STATE,
     PG_TRAPEZOID_Y
 }; /* B, C: k and q, of every head; HISTORY: x of the row before */
+enum {
+    PG_TURN_X,
+    PG_TURN_DELTA,
+    PG_TURN_THETA,
+    PG_TURN_NORM_B,
+    PG_TURN_NORM_C,
+    PG_TURN_BIAS_B,
+    PG_TURN_BIAS_C,
+    PG_TURN_ANGLE,
+    PG_TURN_HISTORY,
+    PG_TURN_B,
+    PG_TURN_B_LAST,
+    PG_TURN_C
+}; /* X: B and C of all ranks and groups; ANGLE, HISTORY: the angles, B of the row before */
 enum {
     PG_KV_Q,
     PG_KV_K,

@@ -309,7 +309,8 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     if (role == IR_ROLE_w || role == IR_ROLE_w2 || role == IR_ROLE_dt_w || (role == IR_ROLE_A && kind == IR_REGION_SCAN))
         return weight && v->type.rank >= 2;
     if (role == IR_ROLE_A || role == IR_ROLE_bias || role == IR_ROLE_bias2 || role == IR_ROLE_select_bias || role == IR_ROLE_dt_b ||
-        role == IR_ROLE_D || role == IR_ROLE_mimo_x || role == IR_ROLE_mimo_z || role == IR_ROLE_mimo_o)
+        role == IR_ROLE_D || role == IR_ROLE_norm_b || role == IR_ROLE_norm_c || role == IR_ROLE_mimo_x || role == IR_ROLE_mimo_z ||
+        role == IR_ROLE_mimo_o)
         return weight;
     if (role == IR_ROLE_history || role == IR_ROLE_state || role == IR_ROLE_k_cache || role == IR_ROLE_v_cache)
         return v->kind == IR_STATE;
@@ -320,6 +321,8 @@ static bool role_fits(const IrGraph *g, int32_t r, IrRole role) {
     if (role == IR_ROLE_score) return MADE_BY(IR_OP_softmax, IR_OP_sigmoid);
     if (role == IR_ROLE_recur) return MADE_BY(IR_OP_recur, IR_OP_recur_routed);
     if (role == IR_ROLE_rope) return MADE_BY(IR_OP_rope);
+    if (kind == IR_REGION_TURN && (role == IR_ROLE_B || role == IR_ROLE_C)) return MADE_BY(IR_OP_rotate);
+    if (kind == IR_REGION_TURN && role == IR_ROLE_B_last) return MADE_BY(IR_OP_delay);
     if (role == IR_ROLE_act) return is_inside(g, value, r);
     if (role == IR_ROLE_experts && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_select);
     if (role == IR_ROLE_gates && kind == IR_REGION_ROUTER) return MADE_BY(IR_OP_gates);
@@ -360,6 +363,17 @@ static bool check_reads(Verify *v, const IrNode *node) {
     return true;
 }
 
+/* Whether others may read a value that the region makes. */
+static bool comes_out(const IrRegion *region, IrValueId value) {
+    static const IrRole of_routers[] = {IR_ROLE_experts, IR_ROLE_gates}, of_turns[] = {IR_ROLE_B, IR_ROLE_B_last, IR_ROLE_C};
+    const IrValueId *of = region->roles.of;
+    for (size_t i = 0; region->kind == IR_REGION_ROUTER && i < sizeof of_routers / sizeof *of_routers; i++)
+        if (of[of_routers[i]] == value) return true;
+    for (size_t i = 0; region->kind == IR_REGION_TURN && i < sizeof of_turns / sizeof *of_turns; i++)
+        if (of[of_turns[i]] == value) return true;
+    return of[IR_ROLE_y] == value;
+}
+
 /* What a node reads of a region it does not stand in is a result of that region: one with a role. */
 static bool check_outputs(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
@@ -367,11 +381,8 @@ static bool check_outputs(Verify *v, const IrNode *node) {
         const IrValue *value = &g->values[node->operands[i]];
         int32_t region = value->kind == IR_RESULT ? g->nodes[value->node].region : IR_NONE;
         if (region == IR_NONE || region == node->region) continue;
-        const IrRoles *roles = &g->regions[region].roles;
-        bool router = g->regions[region].kind == IR_REGION_ROUTER;
-        bool out = node->operands[i] == roles->of[IR_ROLE_y] ||
-                   (router && (node->operands[i] == roles->of[IR_ROLE_experts] || node->operands[i] == roles->of[IR_ROLE_gates]));
-        if (!out) return bad_node(v, node, "operand %d stays inside the region \"%s\"", i, g->regions[region].name);
+        if (comes_out(&g->regions[region], node->operands[i])) continue;
+        return bad_node(v, node, "operand %d stays inside the region \"%s\"", i, g->regions[region].name);
     }
     return true;
 }

@@ -24,4 +24,8 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch
  * time steps, B, the B of the row before, and C. `node` is a recur. */
 bool ps_match_trapezoid(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
 
+/* k, k of the row before and q of mamba3: B and C normed, of each head, with their biases, turned by its angles, and what moves these.
+ * `node` is a delay. */
+bool ps_match_turn(const IrGraph *g, const PsUses *uses, IrNodeId node, PsMatch *out);
+
 #endif

@@ -1,5 +1,5 @@
-/* The shape of a mamba3 block from the decay to the gated output (docs/language.md, "mamba3"): what match.h says of
- * ps_match_trapezoid. Nodes are found from the recurrence on, backwards and forwards; that nobody else reads what they make is asked
+/* The two shapes of a mamba3 block that fuse (docs/language.md, "mamba3"): from the decay to the gated output, and what turns B and C:
+ * what match.h says of ps_match_trapezoid and ps_match_turn. Nodes are found from the recurrence on, backwards and forwards; that nobody else reads what they make is asked
  * once, of all of them. */
 #include <float.h>
 
@@ -152,16 +152,18 @@ static void take_gate(Shape *s) {
     *s->m = with;
 }
 
-/* Nobody outside the group reads what its nodes make, but y; of states the new value is the graph's. */
-static bool is_closed(const Shape *s) {
+/* Nobody outside the group reads what its nodes make, but what plays one of these roles. */
+static bool is_closed(const Shape *s, const IrRole *out, int n_out) {
     const PsGroup *group = &s->m->group;
     for (int i = 0; i < group->n; i++) {
         IrValueId value = s->g->nodes[group->nodes[i]].results[0];
         int32_t inside = 0;
+        bool comes_out = false;
+        for (int j = 0; j < n_out; j++) comes_out = comes_out || value == get(s, out[j]);
         for (int j = 0; j < group->n; j++)
             for (int o = 0; o < s->g->nodes[group->nodes[j]].n_operands; o++)
                 inside += s->g->nodes[group->nodes[j]].operands[o] == value;
-        if (value != get(s, IR_ROLE_y) && inside != s->uses->count[value]) return false;
+        if (!comes_out && inside != s->uses->count[value]) return false;
     }
     return true;
 }
@@ -190,5 +192,81 @@ bool ps_match_trapezoid(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMat
     if (s->ok) take_output(s, recur);
     if (!s->ok || !has_whole_panels(s, recur)) return false;
     take_gate(s);
-    return is_closed(s);
+    return is_closed(s, (const IrRole[]){IR_ROLE_y}, 1);
+}
+
+/* ---------------------------------------------------------------------------------------------- turn */
+
+/* B or C of all groups and ranks: elements `start` … of the values that both come from. */
+static bool take_part(Shape *s, IrValueId value, int64_t start) {
+    const IrNode *part = s->ok ? ps_maker(s->g, value) : NULL;
+    s->ok = part != NULL && (part->op == IR_OP_slice || part->op == IR_OP_split) && take(s, value, part->op) != NULL;
+    s->ok = s->ok && part->attrs[part->op == IR_OP_slice ? IR_SLICE_start : IR_SPLIT_start].i == start;
+    if (s->ok) expect(s, IR_ROLE_x, part->operands[0]);
+    return s->ok;
+}
+
+/* rotate(repeat(rms(part)) + bias) */
+static void take_turned(Shape *s, const IrNode *rotate, IrRole norm, IrRole bias, int64_t start) {
+    const IrNode *sum = take(s, rotate->operands[0], IR_OP_add_bias);
+    if (!s->ok) return;
+    IrValueId value = sum->operands[0];
+    set(s, bias, sum->operands[1]);
+    const IrNode *repeat = ps_maker(s->g, value);
+    if (repeat != NULL && repeat->op == IR_OP_repeat && take(s, value, IR_OP_repeat) != NULL) value = repeat->operands[0];
+    const IrNode *rms = take(s, value, IR_OP_rms_norm);
+    if (!s->ok || !take_part(s, rms->operands[0], start)) return;
+    set(s, norm, rms->operands[1]);
+}
+
+/* The rotation beside this one, by the same angles: it stands in the same block. */
+static const IrNode *other_rotation(const IrGraph *g, const IrNode *rotate) {
+    const IrNode *end = g->nodes + g->n_nodes;
+    for (const IrNode *node = rotate + 1; node < end && node->block == rotate->block; node++)
+        if (node->op == IR_OP_rotate && node->operands[1] == rotate->operands[1] && node->operands[2] == rotate->operands[2])
+            return node;
+    return NULL;
+}
+
+static void take_angles(Shape *s, const IrNode *rotate) {
+    const IrNode *cosine = take(s, rotate->operands[1], IR_OP_cos), *sine = s->ok ? take(s, rotate->operands[2], IR_OP_sin) : NULL;
+    s->ok = s->ok && cosine->operands[0] == sine->operands[0];
+    const IrNode *angle = s->ok ? take(s, cosine->operands[0], IR_OP_angle) : NULL;
+    if (!s->ok) return;
+    set(s, IR_ROLE_theta, angle->operands[0]);
+    set(s, IR_ROLE_delta, angle->operands[1]);
+    set(s, IR_ROLE_state, angle->operands[2]);
+}
+
+/* Runs of N with a weight of N, and whole panels of components and of those that turn. */
+static bool turns_whole_panels(const Shape *s, const IrNode *rotate) {
+    const IrGraph *g = s->g;
+    int64_t heads = rotate->attrs[IR_ROTATE_heads].i, width = ir_dim(&g->values[rotate->operands[0]].type, IR_DIM_CHANNEL);
+    int64_t N = width / heads, S = ir_dim(&g->values[rotate->operands[1]].type, IR_DIM_CHANNEL) / heads;
+    const IrRole norms[] = {IR_ROLE_norm_b, IR_ROLE_norm_c};
+    for (int i = 0; i < 2; i++)
+        if (ir_dim(&g->values[get(s, norms[i])].type, IR_DIM_CHANNEL) != N) return false;
+    return N % PG_LANES == 0 && 2 * S % PG_LANES == 0;
+}
+
+bool ps_match_turn(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
+    static const IrRole outputs[] = {IR_ROLE_B, IR_ROLE_B_last, IR_ROLE_C};
+    const IrNode *delay = &g->nodes[id], *k = ps_maker(g, delay->operands[0]);
+    *out = (PsMatch){.roles = ir_no_roles()};
+    Shape shape = {.g = g, .uses = uses, .m = out, .ok = true}, *s = &shape;
+    const IrNode *q = k != NULL && k->op == IR_OP_rotate ? other_rotation(g, k) : NULL;
+    if (q == NULL || k->attrs[IR_ROTATE_heads].i != q->attrs[IR_ROTATE_heads].i) return false;
+    take(s, delay->results[0], IR_OP_delay);
+    take(s, k->results[0], IR_OP_rotate);
+    take(s, q->results[0], IR_OP_rotate);
+    set(s, IR_ROLE_history, delay->operands[1]);
+    set(s, IR_ROLE_B_last, delay->results[0]);
+    set(s, IR_ROLE_B, k->results[0]);
+    set(s, IR_ROLE_C, q->results[0]);
+    if (s->ok) take_angles(s, k);
+    if (s->ok) take_turned(s, k, IR_ROLE_norm_b, IR_ROLE_bias, 0);
+    if (!s->ok) return false;
+    int64_t half = ir_dim(&g->values[get(s, IR_ROLE_x)].type, IR_DIM_CHANNEL) / 2;
+    take_turned(s, q, IR_ROLE_norm_c, IR_ROLE_bias2, half);
+    return s->ok && turns_whole_panels(s, k) && is_closed(s, outputs, 3);
 }

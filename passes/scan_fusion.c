@@ -22,6 +22,7 @@ void ps_scan_fusion(IrGraph *g) {
             make(g, IR_REGION_SCAN, IR_ROLE_state, "scan", &m);
         if ((op == IR_OP_recur || op == IR_OP_recur_routed) && ps_match_heads(g, &uses, (IrNodeId)n, &m))
             make(g, IR_REGION_HEADS, IR_ROLE_state, "scan", &m);
+        if (op == IR_OP_delay && ps_match_turn(g, &uses, (IrNodeId)n, &m)) make(g, IR_REGION_TURN, IR_ROLE_state, "turn", &m);
         if (op == IR_OP_recur && g->nodes[n].region == IR_NONE && ps_match_trapezoid(g, &uses, (IrNodeId)n, &m))
             make(g, IR_REGION_TRAPEZOID, IR_ROLE_state, "scan", &m);
     }

@@ -55,6 +55,7 @@ void sc_phase_conv(ScBuilder *b, const IrRegion *region);
 void sc_phase_scan(ScBuilder *b, const IrRegion *region);
 void sc_phase_heads(ScBuilder *b, const IrRegion *region);
 void sc_phase_trapezoid(ScBuilder *b, const IrRegion *region);
+void sc_phase_turn(ScBuilder *b, const IrRegion *region);
 void sc_phase_attention(ScBuilder *b, const IrRegion *region);
 
 #endif

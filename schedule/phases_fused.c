@@ -289,6 +289,48 @@ void sc_phase_trapezoid(ScBuilder *b, const IrRegion *region) {
     sc_write(b, p, PG_TRAPEZOID_Y, sc_role(region, IR_ROLE_y));
 }
 
+/* ---------------------------------------------------------------------------------------------- turn */
+
+static void fill_turn(ScBuilder *b, PgKernel *k, const IrRegion *region) {
+    const IrNode *rotate = sc_role_node(b, region, IR_ROLE_B);
+    const ScLayout *turned = &b->layouts[rotate->results[0]];
+    k->O = turned->width;
+    k->heads = rotate->attrs[IR_ROTATE_heads].i;
+    k->N = k->O / k->heads;
+    k->rope_dim = 2 * b->layouts[rotate->operands[1]].width / k->heads;
+    k->dbc_layout = turned->planes;
+    sc_set_experts(k, turned);
+    k->groups = b->layouts[sc_role(region, IR_ROLE_x)].width / (2 * pg_ranks(k) * k->N);
+    k->norm = PG_RMS;
+    const IrNode *first = rotate, *end = &b->g->nodes[b->g->n_nodes];
+    while (first > b->g->nodes && first[-1].region == rotate->region) first--;
+    for (const IrNode *node = first; node < end && node->region == rotate->region; node++) /* what no role says */
+        if (node->op == IR_OP_rms_norm) k->eps = node->attrs[IR_RMS_NORM_eps].f;
+}
+
+void sc_phase_turn(ScBuilder *b, const IrRegion *region) {
+    static const struct {
+        int slot;
+        IrRole role;
+    } values[] = {{PG_TURN_X, IR_ROLE_x}, {PG_TURN_DELTA, IR_ROLE_delta}, {PG_TURN_THETA, IR_ROLE_theta}},
+      weights[] = {{PG_TURN_NORM_B, IR_ROLE_norm_b},
+                   {PG_TURN_NORM_C, IR_ROLE_norm_c},
+                   {PG_TURN_BIAS_B, IR_ROLE_bias},
+                   {PG_TURN_BIAS_C, IR_ROLE_bias2}},
+      results[] = {{PG_TURN_B, IR_ROLE_B}, {PG_TURN_B_LAST, IR_ROLE_B_last}, {PG_TURN_C, IR_ROLE_C}};
+    const IrNode *node = sc_role_node(b, region, IR_ROLE_B);
+    ScPhaseId p = sc_new_phase(b, PG_TURN, node, part_name(b, region, node, IR_ROLE_state, "turn"));
+    fill_turn(b, &sc_phase(b, p)->kernel, region);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) sc_read(b, p, values[i].slot, sc_role(region, values[i].role));
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        sc_read_weight(b, p, weights[i].slot, sc_role(region, weights[i].role), PG_VECTOR, 1.0);
+    sc_use_state(b, p, PG_TURN_ANGLE, sc_role(region, IR_ROLE_state));
+    sc_use_state(b, p, PG_TURN_HISTORY, sc_role(region, IR_ROLE_history));
+    sc_phase(b, p)->pg.count = b->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT;
+    sc_phase(b, p)->pg.fixed = (uint32_t)sc_phase(b, p)->kernel.heads;
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++) sc_write(b, p, results[i].slot, sc_role(region, results[i].role));
+}
+
 /* ---------------------------------------------------------------------------------------------- attention */
 
 /* The table of cosines and sines of these angles: one for all blocks that agree. */

@@ -22,6 +22,7 @@ static void region_phase(ScBuilder *b, const IrRegion *region) {
     case IR_REGION_ATTENTION: sc_phase_attention(b, region); return;
     case IR_REGION_HEADS: sc_phase_heads(b, region); return;
     case IR_REGION_TRAPEZOID: sc_phase_trapezoid(b, region); return;
+    case IR_REGION_TURN: sc_phase_turn(b, region); return;
     }
 }
 

@@ -70,7 +70,7 @@ static bool measure(ExStudy *study, const ExploreOptions *o, DrProgress progress
                                 .progress = progress};
     bool ok = ex_measure(study, device, &options, &measured, &failed, diags);
     if (ok && !o->json) printf("\nmeasured: %zu points, %zu failed (measurements.jsonl, measured.csv)\n", measured, failed);
-    return ok && ex_measured_csv(study, device, diags);
+    return ok && ex_measured_csv(study, device, diags) && ex_report_write(o->output, diags);
 }
 
 static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *run, SuDiags *diags) {
@@ -80,7 +80,8 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     ExCoster *coster = ok ? ex_study_coster(&study, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
          ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
-    if (ok) (o->json ? cli_explore_json : cli_explore_print)(&study, &result);
+    if (ok && o->json) cli_explore_json(&study, &result);
+    if (ok && !o->json) cli_explore_print(&study, &result, run->n_shards == 1);
     if (ok && o->measure) ok = measure(&study, o, run->progress, diags);
     ex_result_free(&result);
     ex_coster_free(coster);

@@ -7,8 +7,8 @@
 
 extern const CliCommand cli_explore_calibrate, cli_explore_merge, cli_explore_spec;
 
-/* print.c: counts and fronts, for people (a table and a plot of characters) and for programs. */
-void cli_explore_print(const ExStudy *study, const ExResult *result);
+/* print.c: counts and fronts, for people (a table and a plot of characters; and where the report is, if there is one) and for programs. */
+void cli_explore_print(const ExStudy *study, const ExResult *result, bool report);
 void cli_explore_json(const ExStudy *study, const ExResult *result);
 
 /* The end of a command: shows what was found and frees it. The exit status. */

@@ -17,7 +17,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     ExResult result;
     bool ok =
         ex_merge(args->positionals, args->n_positionals, o.output, &study, &result, &diags) && ex_report_write(o.output, &diags);
-    if (ok) (o.json ? cli_explore_json : cli_explore_print)(&study, &result);
+    if (ok && o.json) cli_explore_json(&study, &result);
+    if (ok && !o.json) cli_explore_print(&study, &result, true);
     status = cli_explore_finish(&diags, ok);
     ex_result_free(&result);
     ex_study_close(&study);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/explore/explore.h"
@@ -23,7 +24,7 @@ static const char *metric_text(ExMetric metric, double value, char out[CLI_NUMBE
     if (isnan(value)) return "-";
     if (strcmp(row->unit, "bytes") == 0) return cli_bytes(value, out);
     if (strcmp(row->unit, "") == 0 && metric != EX_METRIC_QUALITY) return cli_count(value, out);
-    snprintf(out, CLI_NUMBER, "%.4g", value);
+    snprintf(out, CLI_NUMBER, fabs(value) < 1000 ? "%#.4g" : "%.0f", value);
     return out;
 }
 
@@ -37,8 +38,33 @@ typedef struct Front {
     uint64_t *indices;
     ExCost *costs;
     uint32_t *choices; /* [n][n_axes] */
+    size_t *order; /* [n] the best of the first objective first */
     size_t n, device;
 } Front;
+
+typedef struct Place {
+    double goal; /* less is better */
+    size_t at;
+} Place;
+
+static int by_goal(const void *a, const void *b) {
+    const Place *x = a, *y = b;
+    if (x->goal != y->goal) return x->goal < y->goal ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static size_t *order_of(const ExSpace *space, const Front *front, SuArena *arena) {
+    const ExObjective *first = &space->objectives[0];
+    Place *places = SU_NEW_ARRAY(arena, Place, front->n);
+    size_t *order = SU_NEW_ARRAY(arena, size_t, front->n);
+    for (size_t i = 0; i < front->n; i++) {
+        double value = ex_value(&front->costs[i], first->metric, front->device);
+        places[i] = (Place){first->maximise ? -value : value, i};
+    }
+    if (front->n > 1) qsort(places, front->n, sizeof *places, by_goal);
+    for (size_t i = 0; i < front->n; i++) order[i] = places[i].at;
+    return order;
+}
 
 static Front cost_front(const ExStudy *study, const ExResult *result, size_t device, SuArena *arena) {
     Front front = {.device = device, .n = result->n_front[device], .indices = result->fronts[device]};
@@ -60,41 +86,62 @@ static Front cost_front(const ExStudy *study, const ExResult *result, size_t dev
     ex_scratch_free(scratch);
     ex_coster_free(coster);
     su_diags_free(&diags);
+    front.order = order_of(space, &front, arena);
     return front;
 }
 
 enum { MOST_ROWS = 24 }; /* of the table; front.csv has all */
 
-/* Rows of the table: all, or so many evenly spread. */
+/* Rows of the table: all, or so many evenly spread, the first and the last among them. */
 static size_t row_at(const Front *front, size_t row) {
-    return front->n <= MOST_ROWS ? row : row * (front->n - 1) / (MOST_ROWS - 1);
+    return front->order[front->n <= MOST_ROWS ? row : row * (front->n - 1) / (MOST_ROWS - 1)];
+}
+
+/* Columns that its name and all of its values have room in. */
+static int width_of(const ExAxis *axis) {
+    size_t width = strlen(axis->name);
+    for (size_t v = 0; v < axis->n_values; v++) {
+        SuText text = {0};
+        ex_node_text(axis->nodes[v], &text);
+        if (text.size > width) width = text.size;
+        su_text_free(&text);
+    }
+    return (int)width;
+}
+
+static int width_of_metric(ExMetric metric) { return (int)(strlen(title_of(metric)) < 9 ? 9 : strlen(title_of(metric))); }
+
+static void print_row(const ExSpace *space, const Front *front, const int *widths, size_t i) {
+    printf("  %10" PRIu64, front->indices[i]);
+    for (size_t a = 0; a < space->n_axes; a++) {
+        SuText text = {0};
+        ex_node_text(space->axes[a].nodes[front->choices[i * space->n_axes + a]], &text);
+        printf("  %*s", widths[a], text.text ? text.text : "");
+        su_text_free(&text);
+    }
+    for (size_t o = 0; o < space->n_objectives; o++) {
+        char number[CLI_NUMBER];
+        ExMetric metric = space->objectives[o].metric;
+        printf("  %*s", width_of_metric(metric), metric_text(metric, ex_value(&front->costs[i], metric, front->device), number));
+    }
+    putchar('\n');
 }
 
 static void print_table(const ExSpace *space, const Front *front) {
     size_t rows = front->n < MOST_ROWS ? front->n : MOST_ROWS;
+    int widths[EX_MAX_AXES];
     printf("  %10s", "point");
-    for (size_t a = 0; a < space->n_axes; a++) printf("  %8s", space->axes[a].name);
-    for (size_t o = 0; o < space->n_objectives; o++)
-        printf("  %*s", (int)strlen(title_of(space->objectives[o].metric)) + 2, title_of(space->objectives[o].metric));
-    putchar('\n');
-    for (size_t r = 0; r < rows; r++) {
-        size_t i = row_at(front, r);
-        printf("  %10" PRIu64, front->indices[i]);
-        for (size_t a = 0; a < space->n_axes; a++) {
-            SuText text = {0};
-            ex_node_text(space->axes[a].nodes[front->choices[i * space->n_axes + a]], &text);
-            printf("  %8s", text.text ? text.text : "");
-            su_text_free(&text);
-        }
-        for (size_t o = 0; o < space->n_objectives; o++) {
-            char number[CLI_NUMBER];
-            ExMetric metric = space->objectives[o].metric;
-            printf("  %*s", (int)strlen(title_of(metric)) + 2,
-                   metric_text(metric, ex_value(&front->costs[i], metric, front->device), number));
-        }
-        putchar('\n');
+    for (size_t a = 0; a < space->n_axes; a++) {
+        widths[a] = width_of(&space->axes[a]);
+        printf("  %*s", widths[a], space->axes[a].name);
     }
-    if (front->n > rows) printf("  … %zu points in all: front.csv\n", front->n);
+    for (size_t o = 0; o < space->n_objectives; o++)
+        printf("  %*s", width_of_metric(space->objectives[o].metric), title_of(space->objectives[o].metric));
+    putchar('\n');
+    for (size_t r = 0; r < rows; r++) print_row(space, front, widths, row_at(front, r));
+    if (front->n > rows)
+        printf("  … %zu of %zu points, from the best %s to the worst; front.csv has all\n", rows, front->n,
+               title_of(space->objectives[0].metric));
 }
 
 /* ---------------------------------------------------------------------------------------------- the plot */
@@ -134,7 +181,7 @@ static void plot(const ExSpace *space, const Front *front) {
         int row = HEIGHT - 1 - place(&y, ex_value(&front->costs[i], up, front->device), HEIGHT);
         grid[row][column] = grid[row][column] == ' ' ? 'o' : '@';
     }
-    printf("  %s%s\n", title_of(up), y.logarithmic ? ", logarithmic" : "");
+    printf("  %s%s; o is a point of the front, @ several\n", title_of(up), y.logarithmic ? ", logarithmic" : "");
     for (int r = 0; r < HEIGHT; r++) {
         const char *label = r == 0 ? metric_text(up, y.high, high) : r == HEIGHT - 1 ? metric_text(up, y.low, low) : "";
         printf("  %10s |%s\n", label, grid[r]);
@@ -152,12 +199,13 @@ static void print_counts(const ExStudy *study, const ExResult *result) {
     const ExTally *t = &result->tally;
     printf("%s: %" PRIu64 " points", study->space.name, t->points);
     if (t->excluded) printf(", %" PRIu64 " excluded by require", t->excluded);
-    printf(", %" PRIu64 " invalid, %" PRIu64 " over budget, %" PRIu64 " kept", t->invalid, t->over_budget, t->kept);
+    printf(", %" PRIu64 " invalid, %" PRIu64 " over budget%s, %" PRIu64 " kept", t->invalid, t->over_budget,
+           study->n_devices > 1 ? " on every device" : "", t->kept);
     printf("; %.3g s, %.3g points a second\n", result->seconds, result->seconds > 0 ? (double)t->points / result->seconds : 0);
     for (size_t i = 0; i < t->n_reasons; i++) printf("  %10" PRIu64 " invalid: %s\n", t->reasons[i].count, t->reasons[i].message);
 }
 
-void cli_explore_print(const ExStudy *study, const ExResult *result) {
+void cli_explore_print(const ExStudy *study, const ExResult *result, bool report) {
     SuArena arena = {0};
     print_counts(study, result);
     for (size_t d = 0; d < study->n_devices; d++) {
@@ -170,6 +218,9 @@ void cli_explore_print(const ExStudy *study, const ExResult *result) {
         if (study->space.n_objectives > 1) putchar('\n');
         if (study->space.n_objectives > 1) plot(&study->space, &front);
     }
+    if (report)
+        printf("\n%s/report.html shows all of it in a browser; `mossc explore spec %s --point K` prints a point's spec.\n",
+               study->directory, study->directory);
     su_arena_free(&arena);
 }
 

@@ -58,10 +58,18 @@ function frontLink(plane, view) {
   return `<path class="link" d="M${line.map((row) => `${plane.px(row.metrics[view.x])} ${plane.py(row.metrics[view.y])}`).join("L")}"/>`;
 }
 
+/* A measured point as a diamond, with a line to what was predicted of it. */
+function diamond(plane, view, row) {
+  const [x, y] = [row.metrics[view.x], row.metrics[view.y]], predicted = view.device.byIndex.get(row.index);
+  if (x === null || y === null || !plane.x.reaches(x) || !plane.y.reaches(y)) return "";
+  const line = predicted ? `<path class="off" d="M${plane.px(x)} ${plane.py(y)}L${plane.px(predicted.metrics[view.x])} ${plane.py(predicted.metrics[view.y])}"/>` : "";
+  return `${line}<path class="diamond" data-point="${row.index}" data-tip="${escaped(`point ${row.index}, measured: ${study.metrics[view.y].name} ${amount(y, study.metrics[view.y].unit)}`)}" d="M${plane.px(x)} ${plane.py(y)}m0 -6l5 6l-5 6l-5 -6Z"/>`;
+}
+
 function scatter(view, width) {
   const height = Math.round(Math.min(520, Math.max(340, 0.6 * width))), { device } = view;
   const names = [view.x, view.y].map((m) => study.metrics[m].name);
-  const rows = device.points.concat(device.front);
+  const rows = device.points.concat(device.front, ...device.measured.values());
   const scales = names.map((name, i) => makeScale(rows.map((row) => row.metrics[i ? view.y : view.x]), metricUnit(name),
     { also: Object.values(study.summary.budgets[name] || {}), count: i ? 9 : Math.round(width / 90) }));
   const plane = makePlane(width, height, ...scales), chosen = device.byIndex.get(view.chosen);
@@ -70,7 +78,8 @@ function scatter(view, width) {
     ? `<circle class="ring" cx="${plane.px(chosen.metrics[view.x])}" cy="${plane.py(chosen.metrics[view.y])}" r="9"/>` : "";
   return svg(width, height, `${names[1]} against ${names[0]} on ${device.name}: ${device.front.length} points of the front`,
     axesOf(plane, names[0], names[1]) + budgetLines(plane, names[0], true) + budgetLines(plane, names[1], false) + others.join("") +
-    frontLink(plane, view) + device.front.map((row) => circle(plane, view, row, "front", 4.4)).join("") + ring, 'tabindex="0" data-keys="front"');
+    frontLink(plane, view) + device.front.map((row) => circle(plane, view, row, "front", 4.4)).join("") +
+    [...device.measured.values()].map((row) => diamond(plane, view, row)).join("") + ring, 'tabindex="0" data-keys="front"');
 }
 
 function dot(style, text, ring = false) {
@@ -84,6 +93,7 @@ function scatterLegend(view) {
     const { name, values } = study.summary.axes[view.colour];
     items.splice(0, 2, ...values.map((value, i) => `<li><svg viewBox="0 0 10 10"><circle cx="5" cy="5" r="4" style="fill:${colourOf(i, values.length)}"/></svg>${escaped(`${name} ${value}`)}</li>`));
   }
+  if (device.measured.size) items.push(`<li><svg viewBox="0 0 10 10"><path class="diamond" d="M5 0l4.5 5l-4.5 5l-4.5 -5Z"/></svg>measured, with a line to the prediction</li>`);
   return `<ul class="legend">${items.join("")}</ul>`;
 }
 

@@ -7,8 +7,8 @@ function readStudy(data) {
   const numbers = new Map(data.metrics.map((metric, i) => [metric.name, i]));
   const readRow = ([index, choices, hash, metrics]) => ({ index, choices, hash, metrics });
   const devices = data.devices.map((device, d) => {
-    const front = device.front.map(readRow), points = device.points.map(readRow);
-    return { ...data.summary.devices[d], ...device, front, points, frontSize: data.summary.front[device.name].length,
+    const [front, points, measured] = [device.front, device.points, device.measured].map((rows) => rows.map(readRow));
+    return { ...data.summary.devices[d], ...device, front, points, measured: new Map(measured.map((row) => [row.index, row])), frontSize: data.summary.front[device.name].length,
       onFront: new Set(front.map((row) => row.index)), byIndex: new Map(points.concat(front).map((row) => [row.index, row])) };
   });
   const objectives = data.summary.objectives.map(({ metric, maximise }) => ({ metric: numbers.get(metric), maximise }));
@@ -61,20 +61,25 @@ function workloadWords({ prefill, decode, batch, threads }) {
 function head() {
   const s = study.summary, invalid = Object.entries(s.invalid), n = sum(invalid.map(([, count]) => count));
   const counts = [[s.points, "points"], [s.excluded, "excluded by require"], [n, "invalid"], [s.over_budget, "over budget everywhere"], [s.kept, "kept"]];
-  const fidelities = [...new Set(study.devices.map((device) => device.fidelity))];
+  const fidelities = new Set(study.devices.map((device) => device.fidelity).concat(study.devices.some((device) => device.measured.size) ? ["measured"] : []));
   return `<h1>${escaped(s.name)}</h1><p class="soft">Which spec fits? Points of a space of specs, their costs on ${s.devices.length === 1 ? "a device" : `${s.devices.length} devices`}, and those that no other one beats.</p>
 <ul class="counts">${counts.map(([count, words]) => `<li><b>${whole(count)}</b><span>${words}</span></li>`).join("")}</ul>
 <dl class="asked"><dt>Objectives</dt><dd>${objectiveWords()}</dd><dt>Budgets</dt><dd>${budgetWords()}</dd><dt>Workload</dt><dd>${workloadWords(s.workload)}</dd>
 <dt>Points</dt><dd>${s.method === "all" ? "every point of the space" : `a ${s.method} sample of the space`}; ${s.axes.map((axis) => `${escaped(axis.name)} (${axis.values.length})`).join(", ")}</dd>
-<dt>Fidelity</dt><dd>${fidelities.map((fidelity) => `${badge(fidelity)} ${fidelityWords(fidelity)}`).join("<br>")}</dd></dl>
+<dt>Fidelity</dt><dd>${[...fidelities].map((fidelity) => `${badge(fidelity)} ${fidelityWords(fidelity)}`).join("<br>")}</dd></dl>
 ${invalid.length ? `<div class="wide"><table><thead><tr><th>points</th><th class="text">invalid: what the front end says</th></tr></thead><tbody>${invalid.map(([message, count]) =>
     `<tr><td>${whole(count)}</td><td class="text wrap">${escaped(message)}</td></tr>`).join("")}</tbody></table></div>` : ""}
 <nav aria-label="Sections">${views.map(({ device, number }) => `<a href="#device-${number}">${escaped(device.name)}</a>`).join("")}<a href="#calibration">Calibration</a></nav>`;
 }
 
+const FIDELITIES = {
+  modelled: "times are computed from the program that would be compiled and the device's limits; nothing was run",
+  calibrated: "times are the model's, with constants fitted to measurements on that device",
+  measured: "the program was compiled and run; shown as diamonds, and never as a point of the front",
+};
+
 function fidelityWords(fidelity) {
-  return fidelity === "calibrated" ? "times are the model's, with constants fitted to measurements on that device"
-    : "times are computed from the program that would be compiled and the device's limits; nothing was run";
+  return FIDELITIES[fidelity];
 }
 
 /* ---- a device */
@@ -97,18 +102,42 @@ function controls(view) {
 function deviceSection(view) {
   const { device, number } = view, mark = badge(device.fidelity);
   return `<section id="device-${number}" data-device="${escaped(device.name)}"><h2>${escaped(device.name)} ${mark}</h2>
-<p class="soft">${escaped(device.about)}. With ${device.threads} thread${device.threads > 1 ? "s" : ""}: reading ${digits(device.read_gb_s, 3)} GB/s, multiply-adds ${digits(device.panel_gflop_s, 3)} GFLOP/s, exp ${digits(device.exp_g_s, 3)} G/s.
+<p class="soft">${escaped(device.about.charAt(0).toUpperCase() + device.about.slice(1))}. With ${device.threads} thread${device.threads > 1 ? "s" : ""}: reading ${digits(device.read_gb_s, 3)} GB/s, multiply-adds ${digits(device.panel_gflop_s, 3)} GFLOP/s, exp ${digits(device.exp_g_s, 3)} G/s.
 ${whole(device.kept)} points kept, ${whole(device.over_budget)} over budget, ${whole(device.frontSize)} on the front.</p>
 ${device.front.length === 0 ? "<p>No point is within the budgets here: there is no front.</p>" : `
-<div class="pair"><figure><h3>The front ${mark}</h3><figcaption>Every kept point by two of its metrics; budgets are dashed, with what they shut out shaded. Click a point for its spec; arrow keys walk along the front.</figcaption>
+<div class="pair"><figure><h3>The front ${mark}${device.measured.size ? ` ${badge("measured")}` : ""}</h3><figcaption>Every kept point by two of its metrics; budgets are dashed, with what they shut out shaded. Click a point for its spec; arrow keys walk along the front.</figcaption>
 ${controls(view)}<div data-part="scatter"></div><div data-part="legend"></div></figure>
 <div class="card detail" data-part="detail" aria-live="polite"></div></div>
-<div data-part="work"></div>
+<div data-part="work"></div>${measuredTable(view)}
 <figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to; from blue to orange by ${study.metrics[lastObjective()].name}, from least to most. Lines through one value are fanned out in that order.
 Grey: kept points that are not on the front. A click chooses.</figcaption><div data-part="parallel"></div></figure>
 <figure class="long"><h3>Which axes matter ${mark}</h3><figcaption>Each objective's spread over the kept points with one value of an axis: least, quartiles, median, most. The bar is the part of the objective's variance between points that lies between the axis's values; axes that matter most come first.
 Budgets cut points off, and so does <code>when</code>: an axis that does not apply has its first value.</figcaption><div data-part="spread"></div></figure>
 <figure class="long"><h3>The front as a table ${mark}</h3><figcaption>${device.front.length < device.frontSize ? `${device.front.length} of ${whole(device.frontSize)} rows, evenly spread; front.csv has all.` : "All rows of front.csv for this device."} A heading sorts, a number shows the point.</figcaption><div class="scroll full" data-part="table" tabindex="0"></div></figure>`}</section>`;
+}
+
+/* ---- what was measured */
+
+/* Metrics that only measurements have, or have otherwise than the model. */
+function measuredMetrics(device) {
+  const rows = [...device.measured.values()];
+  return ["decode_ms", "prefill_ms", "code_bytes", "compile_ms"].map((name) => study.numbers.get(name)).filter((i) => rows.some((row) => row.metrics[i] !== null));
+}
+
+/* What was measured; of times also what was predicted, and how far off that is. */
+function measuredCells(device, row, i, timed) {
+  const predicted = device.byIndex.get(row.index), value = row.metrics[i], other = predicted ? predicted.metrics[i] : null, unit = study.metrics[i].unit;
+  const off = other === null || value === null ? "–" : `${(100 * (other / value - 1)).toFixed(1)} %`;
+  return `<td>${amount(value, unit)}</td>${timed ? `<td>${amount(other, unit)}</td><td>${off}</td>` : ""}`;
+}
+
+function measuredTable({ device }) {
+  if (device.measured.size === 0) return "";
+  const metrics = measuredMetrics(device), timed = (i) => ["decode_ms", "prefill_ms"].includes(study.metrics[i].name);
+  const heads = metrics.map((i) => `<th>${study.metrics[i].name} ${badge("measured")}</th>${timed(i) ? `<th>${badge(device.fidelity)}</th><th>off by</th>` : ""}`);
+  const rows = [...device.measured.values()].map((row) => `<tr data-measured="${row.index}"><td><a href="#point=${row.index}&amp;device=${encodeURIComponent(device.name)}">${row.index}</a></td>${metrics.map((i) => measuredCells(device, row, i, timed(i))).join("")}</tr>`);
+  return `<figure class="long"><h3>Measured points ${badge("measured")} ${badge(device.fidelity)}</h3><figcaption>Points that were compiled and run on this machine (measured.csv), and how far the prediction of each is off; a dash: the point is not among those of this page.</figcaption>
+<div class="scroll" tabindex="0"><table><thead><tr><th>point</th>${heads.join("")}</tr></thead><tbody>${rows.join("")}</tbody></table></div></figure>`;
 }
 
 /* ---- the chosen point */
@@ -127,6 +156,11 @@ function copyButton(what) {
   return `<button type="button" data-copy="${what}">Copy</button>`;
 }
 
+function measuredOf({ device, chosen }) {
+  const row = device.measured.get(chosen);
+  return row ? `<h4>${badge("measured")}</h4><dl>${measuredMetrics(device).map((i) => `<div><dt>${study.metrics[i].name}</dt><dd>${amount(row.metrics[i], study.metrics[i].unit)}</dd></div>`).join("")}</dl>` : "";
+}
+
 function detail(view) {
   const row = view.device.byIndex.get(view.chosen), spec = specOf(view.chosen), command = `mossc explore spec DIR --point ${view.chosen}`;
   if (!row) return `<h3>Point ${view.chosen}</h3><p>It is not among the points of this page: over budget on this device, or left out. <code>mossc explore spec DIR --point ${view.chosen}</code> prints its spec.</p>`;
@@ -135,7 +169,7 @@ function detail(view) {
   return `<div class="top"><h3>Point <span data-shown>${row.index}</span> ${badge(view.device.fidelity)}</h3><span class="soft">${view.device.onFront.has(row.index) ? "on the front" : "kept, not on the front"}</span>
 <span class="right"><button type="button" data-walk="-1" aria-label="previous point of the front">←</button> <button type="button" data-walk="1" aria-label="next point of the front">→</button></span></div>
 <h4>Axes</h4><dl class="short">${axes.join("")}</dl><h4>Metrics <span class="soft">(and their part of the budget)</span></h4><dl>${metrics.join("")}</dl>
-<p class="soft">spec_hash <code>${row.hash}</code></p>
+${measuredOf(view)}<p class="soft">spec_hash <code>${row.hash}</code></p>
 <div class="command"><code>${command}</code> ${copyButton("command")}</div>
 ${spec ? `<div class="top"><h4>Spec</h4><span class="right">${copyButton("spec")}</span></div><pre class="spec">${spec.trimEnd().split("\n").map((line) => `<span>${escaped(line)}</span>`).join("")}</pre>`
     : "<p>The page carries specs of points on the front; the command prints this one.</p>"}`;
@@ -181,7 +215,8 @@ function table(view) {
 
 function calibrationSection(width) {
   const title = '<section id="calibration"><h2>Calibration</h2>', given = study.calibration;
-  if (!given) return `${title}<p>Nothing was measured in this study: every time above is modelled. <code>mossc explore SPACE -o DIR --measure M</code> compiles and runs M points on this machine,
+  const measured = sum(study.devices.map((device) => device.measured.size));
+  if (!given) return `${title}<p>${measured ? `${measured} points of this study were measured, and no constants were fitted to them yet:` : `Nothing was measured in this study. <code>mossc explore SPACE -o DIR --measure M</code> compiles and runs M points on this machine;`}
 <code>mossc explore calibrate DIR -o DEVICE.yaml</code> fits the device's constants to them and says here how well they tell points that it did not see.</p></section>`;
   const percent = (value) => (Number.isFinite(value) ? `${digits(100 * value, 3)} %` : "–"), plain = (value) => (Number.isFinite(value) ? digits(value, 3) : "–");
   const rows = given.metrics.map((row) => `<tr><td class="text">${escaped(row.metric)}</td><td class="text">${badge(escaped(row.fidelity))}</td><td>${row.n}</td><td>${percent(row.mape)}</td><td>${percent(row.median)}</td>

@@ -356,6 +356,188 @@ static void recur_case(Rng random) {
     rig_close(&rig);
 }
 
+/* ---------------------------------------------------------------------------------------------- ranks, angles */
+
+static void expect_split(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++)
+        expect(rig, at, k->O, 1, i, 0, get(rig, PG_OP_X, PG_ROWS, at, k->K, 1, k->start + (int64_t)at->expert * k->O + i, 0));
+}
+
+static void split_case(Rng random) {
+    PgKernel k = {.kind = PG_SLICE, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW, .y_layout = PG_PLANES};
+    Rig rig;
+    k.E = rng_between(&random, 1, 4);
+    k.k = rng_between(&random, 1, k.E);
+    bool whole = rng_next(&random) % 3 == 0;
+    k.O = whole ? 32 : rng_between(&random, 1, 40);
+    k.start = whole ? 16 : rng_between(&random, 0, 20);
+    k.K = k.start + k.E * k.O + rng_between(&random, 0, 20);
+    open_with(&rig, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_X, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.K, 1), -3, 3);
+    run_all(&rig);
+    each_place(&rig, expect_split);
+    rig_check(&rig, "split");
+    rig_close(&rig);
+}
+
+static void expect_repeat(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++)
+        expect(rig, at, k->O, 1, i, 0,
+               get(rig, PG_OP_X, k->x_layout, at, k->K, 1, i / (k->run * k->times) * k->run + i % k->run, 0));
+}
+
+static void repeat_case(Rng random) {
+    PgKernel k = random_kernel(&random, PG_REPEAT);
+    Rig rig;
+    k.x_layout = k.y_layout;
+    k.run = rng_next(&random) % 3 == 0 ? 16 * rng_between(&random, 1, 2) : rng_between(&random, 1, 6);
+    k.times = rng_between(&random, 2, 5);
+    k.K = k.run * rng_between(&random, 1, 3);
+    k.O = k.K * k.times;
+    open_with(&rig, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_X, PG_ARENA, rig_value_bytes(&rig, k.x_layout, k.K, 1), -3, 3);
+    run_all(&rig);
+    each_place(&rig, expect_repeat);
+    rig_check(&rig, "repeat");
+    rig_close(&rig);
+}
+
+static void expect_inject_sum(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    for (int64_t i = 0; i < k->O; i++) {
+        for (int64_t n = 0; n < k->N; n++) {
+            float sum = k->addend ? rig_get(rig, PG_OP_W, PG_ROWS, k->O, k->N, 0, at->row, i, n) : 0;
+            for (uint64_t plane = 0; plane < (k->x_layout == PG_PLANES ? (uint64_t)k->E : 1); plane++) {
+                const Place of = {.row = at->row, .expert = plane};
+                sum = fmaf(get(rig, PG_OP_X, k->x_layout, &of, k->O, 1, i, 0), z_of(rig, &of, i, n), sum);
+            }
+            expect(rig, at, k->O, k->N, i, n, sum);
+        }
+    }
+}
+
+static void inject_sum_case(Rng random) {
+    PgKernel k = {.kind = PG_INJECT_SUM, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW};
+    Rig rig;
+    if (rng_next(&random) % 2) {
+        k.x_layout = k.z_layout = PG_PLANES;
+        k.E = rng_between(&random, 1, 4);
+        k.k = rng_between(&random, 1, k.E);
+    }
+    k.N = rng_between(&random, 1, 20);
+    k.groups = rng_between(&random, 1, 3);
+    k.O = k.groups * rng_between(&random, 1, 20);
+    k.addend = rng_next(&random) % 2;
+    open_with(&rig, &k, random, 1, k.N);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, k.z_layout, k.groups * k.N, 1), -2, 2);
+    rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O, k.N), -2, 2);
+    run_all(&rig);
+    each_place(&rig, expect_inject_sum);
+    rig_check(&rig, "inject_sum");
+    rig_close(&rig);
+}
+
+static void expect_rotate(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    int64_t N = k->O / k->heads, S = k->rope_dim / 2;
+    for (int64_t i = 0; i < k->O; i++) {
+        int64_t angle = i / N * S + i % N / 2, partner = i % 2 == 0 ? i + 1 : i - 1;
+        float own = get(rig, PG_OP_X, k->x_layout, at, k->O, 1, i, 0), turned = own;
+        if (i % N < 2 * S) {
+            float other = get(rig, PG_OP_X, k->x_layout, at, k->O, 1, partner, 0);
+            float by_cosine = own * get(rig, PG_OP_Z, PG_ROWS, at, k->heads * S, 1, angle, 0);
+            float by_sine = other * get(rig, PG_OP_W, PG_ROWS, at, k->heads * S, 1, angle, 0);
+            turned = i % 2 == 0 ? by_cosine - by_sine : by_cosine + by_sine;
+        }
+        expect(rig, at, k->O, 1, i, 0, turned);
+    }
+}
+
+static void rotate_case(Rng random) {
+    PgKernel k = random_kernel(&random, PG_ROTATE);
+    Rig rig;
+    if (k.y_layout == PG_POSITIONS) k.y_layout = PG_PLANES;
+    k.x_layout = k.y_layout;
+    k.heads = rng_between(&random, 1, 4);
+    int64_t N = 2 * rng_between(&random, 1, 12);
+    k.O = k.heads * N;
+    k.rope_dim = 2 * rng_between(&random, 1, N / 2);
+    open_with(&rig, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.rope_dim / 2, 1), -1, 1);
+    rig_place(&rig, PG_OP_W, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.rope_dim / 2, 1), -1, 1);
+    run_all(&rig);
+    each_place(&rig, expect_rotate);
+    rig_check(&rig, "rotate");
+    rig_close(&rig);
+}
+
+static void run_segments(Rig *rig) {
+    rig->phase.count = PG_PER_SEGMENT;
+    rig->phase.fixed = (uint32_t)pg_panels(rig->kernel.O);
+    rig_run(rig);
+}
+
+static void expect_delay(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    uint64_t s = (uint64_t)rig->row_segment[at->row], e = k->y_layout == PG_ROWS ? 0 : at->expert;
+    for (int64_t i = 0; i < k->O; i++) {
+        uint64_t where = ref_channel(k->O, 1, e, i, 0);
+        expect(rig, at, k->O, 1, i, 0, rig_float(rig, PG_OP_STATE, s, where));
+        rig_expect_float(rig, PG_OP_STATE, s, where, get(rig, PG_OP_X, k->x_layout, at, k->O, 1, i, 0));
+    }
+}
+
+static void expect_angle(Rig *rig, const Place *at) {
+    const PgKernel *k = &rig->kernel;
+    int64_t S = k->O / k->heads;
+    uint64_t s = (uint64_t)rig->row_segment[at->row];
+    for (int64_t i = 0; i < k->O; i++) {
+        uint64_t where = ref_channel(k->O, 1, 0, i, 0);
+        float w = get(rig, PG_OP_X, PG_ROWS, at, S, 1, i % S, 0), d = get(rig, PG_OP_Z, PG_ROWS, at, k->heads, 1, i / S, 0);
+        float moved = vm_wrap(fmaf(w, d, rig_float(rig, PG_OP_STATE, s, where)));
+        expect(rig, at, k->O, 1, i, 0, moved);
+        rig_expect_float(rig, PG_OP_STATE, s, where, moved);
+    }
+}
+
+static void delay_case(Rng random) {
+    PgKernel k = random_kernel(&random, PG_DELAY);
+    Rig rig;
+    if (k.y_layout == PG_POSITIONS) k.y_layout = PG_PLANES;
+    k.x_layout = k.y_layout;
+    k.N = 1;
+    open_with(&rig, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_STATE, PG_STATE, (k.E ? (uint64_t)k.E : 1) * pg_panels(k.O) * PG_LANES * 4, -2, 2);
+    count_states(&rig);
+    run_segments(&rig);
+    each_place(&rig, expect_delay);
+    rig_check(&rig, "delay");
+    rig_close(&rig);
+}
+
+static void angle_case(Rng random) {
+    PgKernel k = {.kind = PG_ANGLE, .mode = rng_next(&random) % 3 ? PG_BLOCK : PG_ROW, .N = 1};
+    Rig rig;
+    k.heads = rng_between(&random, 1, 5);
+    k.O = k.heads * rng_between(&random, 1, 12);
+    open_with(&rig, &k, random, 1, 1);
+    rig_place(&rig, PG_OP_X, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.O / k.heads, 1), -4, 4);
+    rig_place(&rig, PG_OP_Z, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads, 1), 0, 3);
+    rig_place(&rig, PG_OP_STATE, PG_STATE, pg_panels(k.O) * PG_LANES * 4, -3, 3);
+    count_states(&rig);
+    run_segments(&rig);
+    each_place(&rig, expect_angle);
+    rig_check(&rig, "angle");
+    rig_close(&rig);
+}
+
+static void planes_split_and_runs_repeat(void **state) { (void)state, rig_each(12, 12, split_case), rig_each(16, 13, repeat_case); }
+static void products_of_ranks_are_summed(void **state) { (void)state, rig_each(16, 14, inject_sum_case); }
+static void pairs_turn(void **state) { (void)state, rig_each(16, 15, rotate_case); }
+static void the_row_before_comes_out(void **state) { (void)state, rig_each(12, 16, delay_case); }
+static void angles_move_row_by_row(void **state) { (void)state, rig_each(12, 17, angle_case); }
 static void elementwise_gives_the_bits(void **state) { (void)state, rig_each(40, 1, elementwise_case); }
 static void slice_copies(void **state) { (void)state, rig_each(20, 2, slice_case); }
 static void softmax_gives_the_bits(void **state) { (void)state, rig_each(8, 3, softmax_case); }
@@ -375,7 +557,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(gates_are_normalised_and_scaled), cmocka_unit_test(a_router_that_is_not_finite_is_told),
         cmocka_unit_test(parameters_mix_by_gates),         cmocka_unit_test(outer_gives_the_bits),
         cmocka_unit_test(inject_gives_the_bits),           cmocka_unit_test(contract_gives_the_bits),
-        cmocka_unit_test(states_move_row_by_row),
+        cmocka_unit_test(states_move_row_by_row),          cmocka_unit_test(planes_split_and_runs_repeat),
+        cmocka_unit_test(products_of_ranks_are_summed),    cmocka_unit_test(pairs_turn),
+        cmocka_unit_test(the_row_before_comes_out),        cmocka_unit_test(angles_move_row_by_row),
     };
     return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }

@@ -183,6 +183,27 @@ def test_page_has_the_calibration(m):
     assert data_of(page_of(directory))["calibration"]["points"] == points
 
 
+def measure(directory):
+    """measured.csv as `mossc explore --measure` writes it, of the last device."""
+    rows = [row for row in rows_of(directory, "points.csv") if row["device"] == DEVICES[-1]][::3]
+    for row in rows:
+        row.update(fidelity="measured", decode_ms=str(round(1.1 * float(row["decode_ms"]), 6)), code_bytes="4096", compile_ms="12.5")
+    with open(directory / "measured.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def test_page_has_what_was_measured(m):
+    directory = explore(m)
+    rows = measure(directory)
+    explore(m)
+    data = data_of(page_of(directory))
+    assert data["devices"][0]["measured"] == []
+    check_rows(data, DEVICES[1], data["devices"][1]["measured"], rows)
+
+
 # All points cost the same, so that all are on the front.
 def test_page_is_bounded(m):
     space = f"""\
@@ -308,6 +329,18 @@ def test_browser_shows_the_calibration(m):
     tags = dom(m)
     marks = [circle for circle in tags.of("circle") if "measured" in circle.get("data-tip", "")]
     assert len(marks) == 2 * len(points) and len([mark for mark in marks if "held" in mark["class"].split()]) == 2 * sum(point["held_out"] for point in points)
+
+
+def test_browser_tells_measured_from_modelled(m):
+    directory = explore(m)
+    rows = measure(directory)
+    explore(m)
+    tags = dom(m)
+    assert not [path for path in tags.of("path", "diamond", DEVICES[0])]
+    wanted = sorted(int(row["index"]) for row in rows)
+    assert sorted(int(path["data-point"]) for path in tags.of("path", "diamond", DEVICES[1]) if "data-point" in path) == wanted
+    table = [row for row in tags.of("tr", None, DEVICES[1]) if "data-measured" in row]
+    assert sorted(int(row["data-measured"]) for row in table) == wanted and all("-9.1 %" in row["text"] for row in table)
 
 
 # What a script at the page's end sees: a copy of the page reports it in its title.
