@@ -5,6 +5,8 @@
 
 #include "passes/match.h"
 
+enum { MOST_RANKS = 16 }; /* kernels keep what sixteen rows of every rank put in on their stacks */
+
 typedef struct Shape {
     const IrGraph *g;
     const PsUses *uses;
@@ -168,12 +170,13 @@ static bool is_closed(const Shape *s, const IrRole *out, int n_out) {
     return true;
 }
 
-/* Panels of channels belong to one head each, and panels of B and C too. */
+/* Panels of channels belong to one head each, and panels of B and C too; there are not too many ranks. */
 static bool has_whole_panels(const Shape *s, const IrNode *recur) {
     const IrType *state = &s->g->values[recur->operands[2]].type;
     int64_t heads = ir_dim(&s->g->values[get(s, IR_ROLE_delta)].type, IR_DIM_CHANNEL), I = ir_dim(state, IR_DIM_CHANNEL);
     const IrNode *contract = only_user(s, recur->results[0], IR_OP_contract);
     const IrNode *inject = ps_maker(s->g, recur->operands[1]);
+    if (ir_dim(&s->g->values[get(s, IR_ROLE_C)].type, IR_DIM_EXPERT) > MOST_RANKS) return false;
     return I % heads == 0 && I / heads % PG_LANES == 0 && ir_dim(state, IR_DIM_STATE) % PG_LANES == 0 &&
            inject->attrs[IR_INJECT_SUM_groups].i == heads && contract->attrs[IR_CONTRACT_groups].i == heads;
 }

@@ -1,6 +1,7 @@
 /* What the emitters print with. */
 #include "codegen/cuda/emit.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +98,13 @@ const char *cg_cuda_float(double x, char out[48]) {
     if (!strpbrk(out, ".e")) strcat(out, ".0");
     strcat(out, "f");
     return out;
+}
+
+void cg_cuda_held(CgCuda *c, const char *x) {
+    char low[48], high[48];
+    bool above = isinf((float)c->kernel->high);
+    cg_cu(c, above ? "raised(%s, %s)" : "lowered(raised(%s, %s), ", x, cg_cuda_float(c->kernel->low, low));
+    if (!above) cg_cu(c, "%s)", cg_cuda_float(c->kernel->high, high));
 }
 
 CgCudaPlace cg_cuda_index(PgLayout layout, uint64_t panels, uint64_t N, const char *panel, const char *n, const char *lane) {

@@ -58,6 +58,8 @@ const char *cg_cuda_act(PgActivation act);
 const char *cg_cuda_truth(bool condition);          /* "true" */
 /* A float as C reads it back: "1.5f", exactly. */
 const char *cg_cuda_float(double x, char out[48]);
+/* Prints the expression of x (C text) held between the kernel's low and high, the latter possibly infinite. */
+void cg_cuda_held(CgCuda *c, const char *x);
 
 /* The expression that finds a value in a layout. Names in it: row, position, expert, as far as the layout needs them. */
 typedef struct CgCudaPlace {

@@ -46,10 +46,12 @@ static At at(const char *name, PgLayout layout, int64_t width, const char *i) {
 /* float decay and input of the row. */
 static void print_input(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    char low[48], high[48];
     cg_cu(c, "float delta = %s;\n", at("d", k->x_layout, k->O / k->times, "head").text);
-    if (k->limited) cg_cu(c, "delta = raised(delta, %s);\n", cg_cuda_float(k->low, low));
-    if (k->limited && !isinf((float)k->high)) cg_cu(c, "delta = lowered(delta, %s);\n", cg_cuda_float(k->high, high));
+    if (k->limited) {
+        cg_cu(c, "delta = ");
+        cg_cuda_held(c, "delta");
+        cg_cu(c, ";\n");
+    }
     cg_cu(c, "const float v = delta * A[(%spanel) * 16 + channel], decay = vm_exp(v);\n", k->own_A ? "expert * PANELS + " : "");
     cg_cu(c, k->zoh ? "const float input = delta * vm_zoh(v) * x_row;\n" : "const float input = delta * x_row;\n");
 }

@@ -109,17 +109,15 @@ static Operand broadcast_at(const Elements *e) {
 static void print_operation(const Elements *e, const char *x) {
     CgCuda *c = e->c;
     const PgKernel *k = e->k;
-    char scale[48], high[48];
+    char scale[48];
     Operand z = k->z_repeats ? (Operand){"z[element(ld, row, 0)]"} : operand_at(e, "z", k->z_layout, e->N);
     Operand w = parameter_at(k->per_expert, 1);
     switch (k->ew) {
     case PG_EW_UNARY: cg_cu(c, "%s(%s);\n", cg_cuda_act(k->act), x); return;
     case PG_EW_SCALE: cg_cu(c, "%s * %s;\n", x, cg_cuda_float(k->scale, scale)); return;
     case PG_EW_CLAMP:
-        if (isinf((float)k->high))
-            cg_cu(c, "raised(%s, %s);\n", x, cg_cuda_float(k->low, scale));
-        else
-            cg_cu(c, "lowered(raised(%s, %s), %s);\n", x, cg_cuda_float(k->low, scale), cg_cuda_float(k->high, high));
+        cg_cuda_held(c, x);
+        cg_cu(c, ";\n");
         return;
     case PG_EW_ADD: cg_cu(c, "%s + %s;\n", x, z.text); return;
     case PG_EW_MUL: cg_cu(c, "%s * %s;\n", x, z.text); return;
@@ -219,16 +217,23 @@ static void print_group(const Elements *e) {
               (long long)(k->O / k->groups), (long long)k->groups, (long long)(k->groups - 1), (long long)k->N);
 }
 
-/* y_n = v · B_n */
-void cg_cuda_inject(CgCuda *c) {
-    const PgKernel *k = c->kernel;
-    Elements e = elements_of(c, k->y_layout, k->O, k->N);
+/* Opens a function of x and a row of Z in groups, up to an element and its group. */
+static Elements open_grouped(CgCuda *c, PgLayout layout, int64_t N) {
+    Elements e = elements_of(c, layout, c->kernel->O, N);
     open_function(&e);
     print_pointer(&e, "x", PG_OP_X);
     print_pointer(&e, "z", PG_OP_Z);
+    if (c->kernel->addend) print_pointer(&e, "w", PG_OP_W);
     print_pointer(&e, "y", PG_OP_Y);
     open_elements(&e);
     print_group(&e);
+    return e;
+}
+
+/* y_n = v · B_n */
+void cg_cuda_inject(CgCuda *c) {
+    const PgKernel *k = c->kernel;
+    Elements e = open_grouped(c, k->y_layout, k->N);
     cg_cu(c, "%s = %s * %s;\n", result_at(&e).text, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e).text);
     close_elements(&e);
 }
@@ -236,14 +241,7 @@ void cg_cuda_inject(CgCuda *c) {
 /* y_n = addend_n, or +0, and then fma(v, B_n, y_n) over the planes in order */
 void cg_cuda_inject_sum(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    Elements e = elements_of(c, PG_ROWS, k->O, k->N);
-    open_function(&e);
-    print_pointer(&e, "x", PG_OP_X);
-    print_pointer(&e, "z", PG_OP_Z);
-    if (k->addend) print_pointer(&e, "w", PG_OP_W);
-    print_pointer(&e, "y", PG_OP_Y);
-    open_elements(&e);
-    print_group(&e);
+    Elements e = open_grouped(c, PG_ROWS, k->N);
     cg_cu(c, "float sum = %s;\n", k->addend ? operand_at(&e, "w", PG_ROWS, e.N).text : "0");
     cg_cu(c, "for (u64 expert = 0; expert < %lld; expert++) sum = fmaf(%s, %s, sum);\n%s = sum;\n",
           k->x_layout == PG_PLANES ? (long long)k->E : 1LL, operand_at(&e, "x", k->x_layout, 1).text, broadcast_at(&e).text,
@@ -254,17 +252,7 @@ void cg_cuda_inject_sum(CgCuda *c) {
 /* y = Σ_n s_n · C_n */
 void cg_cuda_contract(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    Elements e = elements_of(c, k->y_layout, k->O, 1);
-    open_function(&e);
-    print_pointer(&e, "x", PG_OP_X);
-    print_pointer(&e, "z", PG_OP_Z);
-    print_pointer(&e, "y", PG_OP_Y);
-    cg_cuda_tiles(c, 1);
-    cg_cu(c, "for (u32 i = threadIdx.x; i < PLANES * PANELS * PLACES * 16; i += THREADS) {\n"
-             "const u32 lane = i %% 16, at = i / 16 %% PLACES;\n"
-             "const u64 panel = i / (16 * PLACES) %% PANELS, plane = i / (16 * PLACES * PANELS);\n");
-    print_place(&e);
-    print_group(&e);
+    Elements e = open_grouped(c, k->y_layout, 1);
     cg_cu(c, "float sum = 0;\nfor (u32 n = 0; n < %lld; n++) sum = fmaf(%s, %s, sum);\n%s = sum;\n", (long long)k->N,
           operand_at(&e, "x", k->x_layout, (uint64_t)k->N).text, broadcast_at(&e).text, result_at(&e).text);
     close_elements(&e);
