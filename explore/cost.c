@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "explore/quality.h"
 #include "explore/table.h"
 #include "explore/unit.h"
 #include "support/digest.h"
@@ -24,6 +25,7 @@ struct ExCoster {
     ExLayout *layout;
     ExSteps steps;
     ExTable *units;    /* Shared, by what reaches them */
+    const ExQuality *quality; /* or NULL */
     ExTable *messages; /* of points that were refused: texts */
     atomic_uint_fast64_t builds;
 };
@@ -140,6 +142,8 @@ void ex_scratch_free(ExScratch *s) {
 
 const SuDiags *ex_scratch_diags(const ExScratch *s) { return &s->diags; }
 uint64_t ex_coster_builds(const ExCoster *c) { return atomic_load(&c->builds); }
+
+void ex_coster_judge(ExCoster *c, const ExQuality *quality) { c->quality = quality; }
 
 /* ---------------------------------------------------------------------------------------------- sums */
 
@@ -317,14 +321,24 @@ static ExVerdict refused(ExScratch *s, DrBuild *build, const char **out_message)
     return EX_REFUSED;
 }
 
-/* Builds the point's spec, every group once where asked for, and takes it apart into `arena`. */
-static ExVerdict build_parts(ExScratch *s, const uint32_t *choices, const ExValue *derived, bool once, SuArena *arena, ExParts *out,
-                             const char **out_message) {
+typedef struct Point {
+    const uint32_t *choices;
+    const ExValue *derived;
+} Point;
+
+/* How a point's spec is built. */
+typedef struct Way {
+    bool once;     /* every group once */
+    bool with_off; /* ex_edits */
+} Way;
+
+/* Builds the point's spec and takes it apart into `arena`. */
+static ExVerdict build_parts(ExScratch *s, const Point *point, Way way, SuArena *arena, ExParts *out, const char **out_message) {
     ExCoster *c = s->coster;
     SuArena edits_arena = {0};
     size_t n;
-    const FeEdit *edits = ex_edits(c->space, choices, derived, &edits_arena, &n);
-    if (once) {
+    const FeEdit *edits = ex_edits(c->space, point->choices, point->derived, way.with_off, &edits_arena, &n);
+    if (way.once) {
         FeEdit *all = SU_NEW_ARRAY(&edits_arena, FeEdit, n + c->layout->n_once);
         for (size_t i = 0; i < n; i++) all[i] = edits[i];
         for (size_t i = 0; i < c->layout->n_once; i++) all[n++] = c->layout->once[i];
@@ -351,11 +365,17 @@ static ExVerdict check_positions(const ExScratch *s, bool bounded, const char **
     return EX_REFUSED;
 }
 
-static ExVerdict cost_whole(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
+static ExVerdict build_whole(ExScratch *s, const Point *point, bool with_off, const char **out_message) {
     su_arena_free(&s->whole);
     s->whole = (SuArena)SU_ARENA_FREE;
+    return build_parts(s, point, (Way){.with_off = with_off}, &s->whole, &s->parts, out_message);
+}
+
+static ExVerdict cost_whole(ExScratch *s, const Point *point, ExCost *out, const char **out_message) {
     s->frame = NULL;
-    ExVerdict verdict = build_parts(s, choices, derived, false, &s->whole, &s->parts, out_message);
+    ExVerdict verdict = build_whole(s, point, true, out_message);
+    const char *without;
+    if (verdict == EX_REFUSED && ex_has_off(s->coster->space, point->choices)) verdict = build_whole(s, point, false, &without);
     if (verdict != EX_COSTED) return verdict;
     s->n_blocks = (size_t)s->parts.n_blocks;
     bool bounded = false;
@@ -375,21 +395,24 @@ typedef struct Shared {
     int64_t max_rows;
 } Shared;
 
+enum { OUTSIDE_BLOCKS = EX_MAX_UNITS, WITHOUT_OFF = 1 << 16 };
+
 static void add_to_key(ExScratch *s, const void *bytes, size_t size) {
     memcpy(s->key + s->key_size, bytes, size);
     s->key_size += size;
 }
 
-/* The choices and values that reach a unit, as bytes; `which` sets units apart. */
-static void make_key(ExScratch *s, uint32_t which, const ExReach *reach, const uint32_t *choices, const ExValue *derived) {
+/* The choices and values that reach a unit, as bytes; `which` sets units apart, and those of points without their axes that are off. */
+static void make_key(ExScratch *s, uint32_t which, bool with_off, const ExReach *reach, const Point *point) {
     s->key_size = 0;
+    which |= with_off ? 0 : WITHOUT_OFF;
     add_to_key(s, &which, sizeof which);
     for (uint64_t left = reach->axes; left; left &= left - 1) {
-        uint16_t choice = (uint16_t)choices[__builtin_ctzll(left)];
+        uint16_t choice = (uint16_t)point->choices[__builtin_ctzll(left)];
         add_to_key(s, &choice, sizeof choice);
     }
     for (uint64_t left = reach->derives; left; left &= left - 1) {
-        const ExValue *value = &derived[__builtin_ctzll(left)];
+        const ExValue *value = &point->derived[__builtin_ctzll(left)];
         uint32_t type = (uint32_t)value->type;
         add_to_key(s, &type, sizeof type);
         if (value->type == EX_WORD)
@@ -399,103 +422,109 @@ static void make_key(ExScratch *s, uint32_t which, const ExReach *reach, const u
     }
 }
 
-enum { OUTSIDE_BLOCKS = EX_MAX_UNITS };
-
 static const ExReach *reach_of(const ExLayout *layout, uint32_t which) {
     return which == OUTSIDE_BLOCKS ? &layout->outside : &layout->units[which];
 }
 
-/* A point in the making: what its keys are made of. */
-typedef struct Point {
-    const uint32_t *choices;
-    const ExValue *derived;
-} Point;
-
-static const Shared *find(ExScratch *s, uint32_t which, const Point *point) {
-    make_key(s, which, reach_of(s->coster->layout, which), point->choices, point->derived);
+static const Shared *find(ExScratch *s, uint32_t which, bool with_off, const Point *point) {
+    make_key(s, which, with_off, reach_of(s->coster->layout, which), point);
     return ex_table_find(s->coster->units, s->key, s->key_size);
 }
 
 /* Of those that are built at the same time by two threads the first stays. */
-static void keep(ExScratch *s, uint32_t which, const Point *point, const Shared *shared) {
-    make_key(s, which, reach_of(s->coster->layout, which), point->choices, point->derived);
+static void keep(ExScratch *s, uint32_t which, bool with_off, const Point *point, const Shared *shared) {
+    make_key(s, which, with_off, reach_of(s->coster->layout, which), point);
     char *key = su_strndup(s->shared, s->key, s->key_size);
     if (!ex_table_put(s->coster->units, key, s->key_size, shared)) su_no_memory(s->key_size);
 }
 
 /* Builds the point with every group once and keeps all of its units. */
-static ExVerdict fill(ExScratch *s, const Point *point, const char **out_message) {
+static ExVerdict fill(ExScratch *s, const Point *point, bool with_off, const char **out_message) {
     uint32_t n = s->coster->layout->n_units;
     ExParts parts;
-    ExVerdict verdict = build_parts(s, point->choices, point->derived, true, s->shared, &parts, out_message);
+    ExVerdict verdict = build_parts(s, point, (Way){.once = true, .with_off = with_off}, s->shared, &parts, out_message);
     if (verdict != EX_COSTED) return verdict;
     Shared *shared = SU_NEW_ARRAY(s->shared, Shared, n + 1);
     for (uint32_t u = 0; u < n; u++) {
         shared[u] = (Shared){.unit = parts.blocks[u], .bounded = parts.bounded[u], .max_rows = parts.max_rows};
-        keep(s, u, point, &shared[u]);
+        keep(s, u, with_off, point, &shared[u]);
     }
     shared[n] = (Shared){.frame = parts.frame, .max_rows = parts.max_rows};
-    keep(s, OUTSIDE_BLOCKS, point, &shared[n]);
+    keep(s, OUTSIDE_BLOCKS, with_off, point, &shared[n]);
     return EX_COSTED;
 }
 
+/* What is known of a point as a whole once its units were looked up. */
+typedef struct Found {
+    bool bounded;
+    int64_t max_rows;
+} Found;
+
 /* Looks all units of the point up. false: some are missing. */
-static bool look_up(ExScratch *s, const Point *point, bool *out_bounded, int64_t *out_max_rows) {
-    const Shared *outside = find(s, OUTSIDE_BLOCKS, point);
+static bool look_up(ExScratch *s, const Point *point, bool with_off, Found *out) {
+    const Shared *outside = find(s, OUTSIDE_BLOCKS, with_off, point);
     if (!outside) return false;
-    *out_bounded = false;
-    *out_max_rows = outside->max_rows;
+    *out = (Found){.max_rows = outside->max_rows};
     for (uint32_t u = 0; u < s->coster->layout->n_units; u++) {
-        const Shared *unit = find(s, u, point);
+        const Shared *unit = find(s, u, with_off, point);
         if (!unit) return false;
         s->units[u] = &unit->unit;
-        *out_bounded |= unit->bounded;
-        if (unit->max_rows < *out_max_rows) *out_max_rows = unit->max_rows;
+        out->bounded |= unit->bounded;
+        if (unit->max_rows < out->max_rows) out->max_rows = unit->max_rows;
     }
     s->frame = &outside->frame;
     return true;
 }
 
-static ExVerdict cost_shared(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
+/* Looks the point up in one of its ways; builds what is missing. EX_REFUSED: neither can be built. */
+static ExVerdict look_up_or_build(ExScratch *s, const Point *point, Found *out, const char **out_message) {
+    bool off = ex_has_off(s->coster->space, point->choices);
+    if (look_up(s, point, true, out) || (off && look_up(s, point, false, out))) return EX_COSTED;
+    if (ex_table_full(s->coster->units)) return EX_REFUSED;
+    ExVerdict verdict = fill(s, point, true, out_message);
+    if (verdict == EX_COSTED) return look_up(s, point, true, out) ? EX_COSTED : EX_REFUSED;
+    if (verdict == EX_REFUSED && off) verdict = fill(s, point, false, out_message);
+    return verdict != EX_COSTED || look_up(s, point, false, out) ? verdict : EX_REFUSED;
+}
+
+static ExVerdict cost_shared(ExScratch *s, const Point *point, ExCost *out, const char **out_message) {
     const ExLayout *layout = s->coster->layout;
-    const Point point = {choices, derived};
-    bool bounded;
-    int64_t max_rows;
-    s->n_blocks = layout->opaque ? 0 : ex_expand(layout, s->coster->space, choices, derived, s->sequence);
-    if (s->n_blocks == 0) return cost_whole(s, choices, derived, out, out_message);
-    bool there = look_up(s, &point, &bounded, &max_rows);
-    if (!there && !ex_table_full(s->coster->units)) {
-        ExVerdict verdict = fill(s, &point, out_message);
-        if (verdict == EX_BROKEN) return verdict;
-        there = verdict == EX_COSTED && look_up(s, &point, &bounded, &max_rows);
-    }
-    if (!there) return cost_whole(s, choices, derived, out, out_message); /* with the message of the whole spec */
-    if (max_rows < PG_MAX_ROWS) return cost_whole(s, choices, derived, out, out_message);
-    ExVerdict verdict = check_positions(s, bounded, out_message);
+    Found found;
+    s->n_blocks = layout->opaque ? 0 : ex_expand(layout, s->coster->space, point->choices, point->derived, s->sequence);
+    if (s->n_blocks == 0) return cost_whole(s, point, out, out_message);
+    ExVerdict verdict = look_up_or_build(s, point, &found, out_message);
+    if (verdict == EX_BROKEN) return verdict;
+    if (verdict == EX_REFUSED) return cost_whole(s, point, out, out_message); /* with the message of the whole spec */
+    if (found.max_rows < PG_MAX_ROWS) return cost_whole(s, point, out, out_message);
+    verdict = check_positions(s, found.bounded, out_message);
     if (verdict != EX_COSTED) return verdict;
     sum(s, out);
     if (out->shared[EX_METRIC_PARAMETERS] > MOST_ELEMENTS || out->shared[EX_METRIC_STATE_BYTES] > MOST_STATE_BYTES)
-        return cost_whole(s, choices, derived, out, out_message);
+        return cost_whole(s, point, out, out_message);
     return EX_COSTED;
 }
 
 /* ---------------------------------------------------------------------------------------------- entry points */
 
-typedef ExVerdict (*Way)(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
+typedef ExVerdict (*Costing)(ExScratch *s, const Point *point, ExCost *out, const char **out_message);
 
-static ExVerdict guarded(Way way, ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out,
-                         const char **out_message) {
+static ExVerdict guarded(Costing costing, ExScratch *s, const Point *point, ExCost *out, const char **out_message) {
     SuGuard guard;
     if (SU_CAUGHT(&guard, &s->diags, "costing a point")) return EX_BROKEN;
-    ExVerdict verdict = way(s, choices, derived, out, out_message);
+    ExVerdict verdict = costing(s, point, out, out_message);
+    if (verdict == EX_COSTED && s->coster->quality) {
+        uint8_t hash[EX_HASH];
+        hash_unguarded(s, hash);
+        out->shared[EX_METRIC_QUALITY] = ex_quality_of(s->coster->quality, hash);
+    }
     su_guard_end(&guard);
     return verdict;
 }
 
 ExVerdict ex_cost(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
-    return guarded(cost_shared, s, choices, derived, out, out_message);
+    return guarded(cost_shared, s, &(Point){choices, derived}, out, out_message);
 }
 
 ExVerdict ex_cost_whole(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
-    return guarded(cost_whole, s, choices, derived, out, out_message);
+    return guarded(cost_whole, s, &(Point){choices, derived}, out, out_message);
 }

@@ -126,7 +126,8 @@ static FeEdit derived_edit(const ExDerive *derive, const ExValue *value, SuArena
     return (FeEdit){.path = derive->target.path, .value = node, .span = derive->target.span};
 }
 
-const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, SuArena *arena, size_t *out_count) {
+const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, bool with_off, SuArena *arena,
+                       size_t *out_count) {
     ExValue values[EX_MAX_AXES];
     size_t most = space->n_derive, count = 0;
     const char *why;
@@ -136,11 +137,18 @@ const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExVa
     for (size_t i = 0; i < space->n_axes; i++) {
         const ExAxis *axis = &space->axes[i];
         bool off = axis->when && !holds(axis->when, values, &why);
-        size_t first = count;
-        count += axis_edits(axis, choices[i], arena, &edits[count]);
-        for (size_t e = first; e < count; e++) edits[e].if_there = off;
+        if (!off || with_off) count += axis_edits(axis, choices[i], arena, &edits[count]);
     }
     for (size_t i = 0; i < space->n_derive; i++) edits[count++] = derived_edit(&space->derive[i], &derived[i], arena);
     *out_count = count;
     return edits;
+}
+
+bool ex_has_off(const ExSpace *space, const uint32_t *choices) {
+    ExValue values[EX_MAX_AXES];
+    const char *why;
+    take_values(space, choices, values);
+    for (size_t i = 0; i < space->n_axes; i++)
+        if (space->axes[i].when && !holds(space->axes[i].when, values, &why)) return true;
+    return false;
 }

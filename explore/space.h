@@ -128,8 +128,12 @@ typedef enum ExPointState {
 ExPointState ex_point(const ExSpace *space, const uint32_t *choices, ExValue *values, ExValue *derived, const char **out_why,
                       const ExExpr **out_where);
 
-/* The edits of the base spec that make the point (of state EX_POINT): of every axis, and then of every derive, in order. Of an axis whose
- * `when` is false they are left out where there is no place for them (FeEdit.if_there). Edits lie in `arena`. */
-const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, SuArena *arena, size_t *out_count);
+/* The edits of the base spec that make the point (of state EX_POINT): of every axis, and then of every derive, in order. An axis whose
+ * `when` is false has its first value, as far as the language has a place for it: a spec that is refused with such edits is that without
+ * them (with_off false). Edits lie in `arena`. */
+const FeEdit *ex_edits(const ExSpace *space, const uint32_t *choices, const ExValue *derived, bool with_off, SuArena *arena,
+                       size_t *out_count);
+/* Whether an axis of the point is off: else with_off makes no difference. */
+bool ex_has_off(const ExSpace *space, const uint32_t *choices);
 
 #endif

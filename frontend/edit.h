@@ -10,7 +10,6 @@ typedef struct FeEdit {
     const char *path;    /* as --set takes it */
     const FeNode *value; /* copied when it is put in place */
     bool merge;          /* value is a map whose keys are put beside those that are at the path; the word none there gives way */
-    bool if_there; /* it is left out where the word none stands on the way to the path */
     SuSpan span;         /* of who asks for it, for errors about the path */
 } FeEdit;
 

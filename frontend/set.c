@@ -16,8 +16,6 @@ typedef struct Set {
     const char *end;  /* behind the path */
     const char *what; /* messages begin with it: "--set" */
     const SuSpan *place; /* of every message; NULL: within the source */
-    bool if_there; /* FeEdit.if_there */
-    bool left_out; /* so it was */
 } Set;
 
 static SuSpan span_of(const Set *s, const char *at, size_t size) {
@@ -72,10 +70,6 @@ static bool step_key(Set *s, FeNode **node, const FeNode *define) {
     open_word(s, *node, key);
     if (define && (*node)->kind == FE_SCALAR && fe_node_find(define, (*node)->text))
         return fail(s, s->at, size, "the file has the word '%s' here: set define.%s", (*node)->text, (*node)->text);
-    if (s->if_there && is_none(*node)) {
-        s->left_out = true;
-        return false;
-    }
     if ((*node)->kind != FE_MAPPING)
         return fail(s, s->at, size, "key '%s' does not exist here: the file has %s", key, fe_node_what(s->arena, *node));
     FePair *pair = fe_node_find(*node, key);
@@ -139,7 +133,7 @@ bool fe_apply_set(const FeReader *reader, FeNode *root, const char *text) {
     SuSource *source = SU_NEW(reader->arena, SuSource);
     *source = (SuSource){"--set", su_strdup(reader->arena, text), strlen(text)};
     const char *equals = strchr(source->text, '=');
-    Set s = {reader, reader->arena, source, source->text, equals, "--set", NULL, false, false};
+    Set s = {reader, reader->arena, source, source->text, equals, "--set", NULL};
     if (!equals) {
         s.end = source->text + source->size;
         return fail(&s, source->text, source->size, "expected PATH=VALUE");
@@ -177,10 +171,10 @@ static bool merge_into(const Set *s, FeNode *place, FeNode *value) {
 bool fe_apply_edit(const FeReader *reader, FeNode *root, const FeEdit *edit) {
     SuSource *source = SU_NEW(reader->arena, SuSource);
     *source = (SuSource){"path", edit->path, strlen(edit->path)};
-    Set s = {reader, reader->arena, source, edit->path, edit->path + source->size, "path", &edit->span, edit->if_there, false};
+    Set s = {reader, reader->arena, source, edit->path, edit->path + source->size, "path", &edit->span};
     FeNode *place = NULL, *value = fe_node_copy(reader->arena, edit->value);
     if (source->size == 0) return fail(&s, edit->path, 0, "a key is missing in the path");
-    if (!walk(&s, root, &place)) return s.left_out;
+    if (!walk(&s, root, &place)) return false;
     if (edit->merge) return merge_into(&s, place, value);
     *place = *value;
     return true;

@@ -77,7 +77,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     ExStudy study;
     ExResult result = {0};
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
-    ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
+    ExCoster *coster = ok ? ex_study_coster(&study, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
          ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
     if (ok && o->json) cli_explore_json(&study, &result);

@@ -147,8 +147,8 @@ static void print_node(const FeNode *node, SuText *out) {
     if (node->kind == FE_SEQUENCE) su_text_add(out, "]");
 }
 
-/* "PATH = VALUE\n" of each edit of a point; += where it is merged, ? behind what is left out where it has no place. */
-static void expect_edits(const ExSpace *space, uint64_t index, const char *expected) {
+/* "PATH = VALUE\n" of each edit of a point; += where it is merged. */
+static void expect_edits(const ExSpace *space, uint64_t index, bool with_off, const char *expected) {
     SuArena arena = {0};
     SuText text = {0};
     uint32_t choices[EX_MAX_AXES];
@@ -158,12 +158,12 @@ static void expect_edits(const ExSpace *space, uint64_t index, const char *expec
     size_t n_edits;
     ex_choices(space, index, choices);
     assert_int_equal(ex_point(space, choices, values, derived, &why, &where), EX_POINT);
-    const FeEdit *edits = ex_edits(space, choices, derived, &arena, &n_edits);
+    const FeEdit *edits = ex_edits(space, choices, derived, with_off, &arena, &n_edits);
     for (size_t i = 0; i < n_edits; i++) {
         assert_true(edits[i].span.line > 0 && edits[i].value->span.line > 0);
         su_text_add(&text, "%s %s ", edits[i].path, edits[i].merge ? "+=" : "=");
         print_node(edits[i].value, &text);
-        su_text_add(&text, edits[i].if_there ? " ?\n" : "\n");
+        su_text_add(&text, "\n");
     }
     if (strcmp(text.text, expected) != 0)
         fail_msg("point %llu: expected\n%sgot\n%s", (unsigned long long)index, expected, text.text);
@@ -175,17 +175,26 @@ static void edits_of_the_example(void **state) {
     (void)state;
     Parsed p = parse_good(example);
     /* none takes the place of the map; k is off */
-    expect_edits(&p.space, 0,
+    expect_edits(&p.space, 0, true,
                  "stack[0].repeat = 8\n"
                  "d_model = 512\n"
                  "stack[0].blocks[0].ssm.experts = none\n"
                  "stack[0].blocks[1].mlp.experts = none\n"
-                 "defaults.router.top_k = 1 ?\n"
+                 "defaults.router.top_k = 1\n"
                  "stack[0].blocks[0].ssm.d_state = 8\n"
                  "weights.dtype = bf16\n"
                  "stack[0].blocks[1].mlp.d_ff = 1408\n");
+    expect_edits(&p.space, 0, false,
+                 "stack[0].repeat = 8\n"
+                 "d_model = 512\n"
+                 "stack[0].blocks[0].ssm.experts = none\n"
+                 "stack[0].blocks[1].mlp.experts = none\n"
+                 "stack[0].blocks[0].ssm.d_state = 8\n"
+                 "weights.dtype = bf16\n"
+                 "stack[0].blocks[1].mlp.d_ff = 1408\n");
+    assert_true(ex_has_off(&p.space, (const uint32_t[EX_MAX_AXES]){0}));
     static const uint32_t choices[] = {1, 2, 2, 1, 3, 2};
-    expect_edits(&p.space, ex_index(&p.space, choices),
+    expect_edits(&p.space, ex_index(&p.space, choices), true,
                  "stack[0].repeat = 12\n"
                  "d_model = 768\n"
                  "stack[0].blocks[0].ssm.experts += {count: 8}\n"
@@ -203,11 +212,11 @@ static void a_template_has_the_value_anywhere(void **state) {
         parse_good(HEAD "axes:\n"
                         "  - {name: a, path: a, values: [1, [x, {y: 2}], none], set: {b: {c: [$, 3, '$'], d: 4}, e: $, f: [5]}}\n"
                         "  - {name: g, path: g, values: [{h: 1}, \"none\"]}\n");
-    expect_edits(&p.space, 0, "a += {b: {c: [1, 3, '$'], d: 4}, e: 1, f: [5]}\ng = {h: 1}\n");
-    expect_edits(&p.space, 3, "a += {b: {c: [[x, {y: 2}], 3, '$'], d: 4}, e: [x, {y: 2}], f: [5]}\ng = 'none'\n");
-    expect_edits(&p.space, 4, "a = none\ng = {h: 1}\n");
+    expect_edits(&p.space, 0, true, "a += {b: {c: [1, 3, '$'], d: 4}, e: 1, f: [5]}\ng = {h: 1}\n");
+    expect_edits(&p.space, 3, true, "a += {b: {c: [[x, {y: 2}], 3, '$'], d: 4}, e: [x, {y: 2}], f: [5]}\ng = 'none'\n");
+    expect_edits(&p.space, 4, true, "a = none\ng = {h: 1}\n");
     /* the template is as it was */
-    expect_edits(&p.space, 0, "a += {b: {c: [1, 3, '$'], d: 4}, e: 1, f: [5]}\ng = {h: 1}\n");
+    expect_edits(&p.space, 0, true, "a += {b: {c: [1, 3, '$'], d: 4}, e: 1, f: [5]}\ng = {h: 1}\n");
     free_parsed(&p);
 }
 
@@ -224,7 +233,7 @@ static void derived_values_as_text(void **state) {
                                "  - {path: h, value: 1 / a}\n"
                                "  - {path: i, value: 9007199254740991}\n");
     expect_edits(
-        &p.space, 0,
+        &p.space, 0, true,
         "a = 3\nw = q8\nb = 3000000\nc = 0.75\nd = true\ne = q8\nf = none\ng = 0\nh = 0.3333333333333333\ni = 9007199254740991\n");
     free_parsed(&p);
 }

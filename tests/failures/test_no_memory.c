@@ -160,7 +160,7 @@ static MossError explore(void) {
     bool ok = ex_space_parse("s.yaml", text, sizeof text - 1, &space, &diags);
     if (ok && !SU_CAUGHT(&guard, &diags, "making a point")) {
         SuArena arena = {0};
-        ex_edits(&space, (const uint32_t[]){1, 2}, derived, &arena, &count);
+        ex_edits(&space, (const uint32_t[]){1, 2}, derived, true, &arena, &count);
         su_arena_free(&arena);
         su_guard_end(&guard);
     }

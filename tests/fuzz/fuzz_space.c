@@ -39,7 +39,7 @@ static void check_point(const ExSpace *space, uint64_t index) {
     check_values(derived, space->n_derive);
     SuArena arena = {0};
     size_t count;
-    const FeEdit *edits = ex_edits(space, choices, derived, &arena, &count);
+    const FeEdit *edits = ex_edits(space, choices, derived, true, &arena, &count);
     check_edits(edits, count);
     su_arena_free(&arena);
 }
