@@ -27,13 +27,15 @@ typedef struct Step {
 
 typedef struct Point {
     uint64_t index;
+    size_t study;
     bool held_out;
     Step steps[PG_MODES];
     bool has[PG_MODES];
 } Point;
 
 typedef struct Fit {
-    ExStudy *study;
+    ExStudy *studies; /* [n_studies] */
+    size_t n_studies, reading; /* the one that is being read */
     SuDiags *diags;
     SuArena arena;
     Point *points;
@@ -109,7 +111,7 @@ static bool take_point(void *context, const cJSON *json, SuSpan span) {
     if (cJSON_HasObjectItem(json, "error") || !steps) return true;
     fit->points = su_grow(&fit->arena, fit->points, &fit->capacity, fit->n + 1, sizeof *fit->points);
     Point *point = &fit->points[fit->n++];
-    *point = (Point){.index = (uint64_t)ex_measured_number(json, "index")};
+    *point = (Point){.index = (uint64_t)ex_measured_number(json, "index"), .study = fit->reading};
     cJSON_ArrayForEach(step, steps) {
         if (!take_step(fit, step, point))
             return su_error(fit->diags, span, NULL, "a step of this line lacks a number, or has an impossible one");
@@ -124,11 +126,13 @@ static uint64_t mixed(uint64_t x) {
 }
 
 static int by_mixed(const void *a, const void *b) {
-    uint64_t x = mixed(((const Point *)a)->index), y = mixed(((const Point *)b)->index);
+    const Point *p = a, *q = b;
+    if (p->study != q->study) return p->study < q->study ? -1 : 1;
+    uint64_t x = mixed(p->index), y = mixed(q->index);
     return x < y ? -1 : x > y;
 }
 
-/* Every second one in an order that depends on the indices alone. */
+/* Every second one of each study, in an order that depends on the indices alone. */
 static void hold_out(Fit *fit) {
     qsort(fit->points, fit->n, sizeof *fit->points, by_mixed);
     for (size_t i = 0; i < fit->n; i++) fit->points[i].held_out = i % 2 == 1;
@@ -349,20 +353,21 @@ static void add_point(const Fit *fit, cJSON *list, const Point *point, ExPredict
     cJSON_AddBoolToObject(item, "held_out", point->held_out);
 }
 
-static bool write_json(Fit *fit, const ExCalibration *out) {
+static bool write_json(Fit *fit, size_t study, const ExCalibration *out) {
     cJSON *root = cJSON_CreateObject(), *metrics = cJSON_AddArrayToObject(root, "metrics"),
           *points = cJSON_AddArrayToObject(root, "points");
     for (int what = 0; what < EX_PREDICTED_COUNT; what++) {
         for (int fidelity = 0; fidelity < EX_FIDELITY_COUNT; fidelity++)
             if (out->errors[what][fidelity].n)
                 add_metric(metrics, (ExPredicted)what, (ExFidelity)fidelity, &out->errors[what][fidelity]);
-        for (size_t p = 0; p < fit->n; p++) add_point(fit, points, &fit->points[p], (ExPredicted)what);
+        for (size_t p = 0; p < fit->n; p++)
+            if (fit->points[p].study == study) add_point(fit, points, &fit->points[p], (ExPredicted)what);
     }
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
     if (!text) return su_out_of_memory(fit->diags, "for the calibration");
     SuOut file;
-    bool ok = su_out_open(su_printf(&fit->arena, "%s/calibration.json", fit->study->directory), &file, fit->diags);
+    bool ok = su_out_open(su_printf(&fit->arena, "%s/calibration.json", fit->studies[study].directory), &file, fit->diags);
     if (ok) {
         fprintf(file.file, "%s\n", text);
         ok = su_out_commit(&file, fit->diags);
@@ -373,21 +378,34 @@ static bool write_json(Fit *fit, const ExCalibration *out) {
 
 /* ---------------------------------------------------------------------------------------------- the whole */
 
+/* The number of the host among a study's devices. */
+static bool find_host(Fit *fit, const ExStudy *study, size_t *out_device) {
+    for (*out_device = 0; *out_device < study->n_devices; ++*out_device)
+        if (strcmp(study->descriptions[*out_device].target, "host") == 0) return true;
+    return su_error(fit->diags, su_file_span(fit->diags, study->directory), NULL, "host is no device of this study");
+}
+
+static bool read_studies(Fit *fit) {
+    for (fit->reading = 0; fit->reading < fit->n_studies; fit->reading++) {
+        size_t host;
+        if (!find_host(fit, &fit->studies[fit->reading], &host)) return false;
+        if (!ex_measured_read(fit->studies[fit->reading].directory, take_point, fit, fit->diags)) return false;
+    }
+    if (fit->n >= EX_LEAST_MEASURED) return true;
+    return su_error(fit->diags, su_file_span(fit->diags, fit->studies[0].directory),
+                    "measure more with `mossc explore SPACE -o DIR --measure 60 --spread`",
+                    "calibrating needs at least %d measured points, got %zu", EX_LEAST_MEASURED, fit->n);
+}
+
 static bool calibrate_unguarded(Fit *fit, ExCalibration *out) {
-    size_t host = 0;
-    ExStudy *study = fit->study;
-    while (host < study->n_devices && strcmp(study->descriptions[host].target, "host") != 0) host++;
-    SuSpan where = su_file_span(fit->diags, study->directory);
-    if (host == study->n_devices) return su_error(fit->diags, where, NULL, "host is no device of this study");
-    if (!ex_measured_read(study->directory, take_point, fit, fit->diags)) return false;
-    if (fit->n < EX_LEAST_MEASURED)
-        return su_error(fit->diags, where, "measure more with `mossc explore SPACE -o DIR --measure 60 --spread`",
-                        "calibrating needs at least %d measured points, got %zu", EX_LEAST_MEASURED, fit->n);
+    size_t host;
+    const ExStudy *first = &fit->studies[0];
+    if (!read_studies(fit) || !find_host(fit, first, &host)) return false;
     hold_out(fit);
-    FeDevice bare = study->descriptions[host];
+    FeDevice bare = first->descriptions[host];
     bare.has_kernels = false;
     bare.n_kernels = 0;
-    if (!ms_time_model(&bare, study->devices[host].model.threads, &fit->plain, fit->diags)) return false;
+    if (!ms_time_model(&bare, first->devices[host].model.threads, &fit->plain, fit->diags)) return false;
     fit->fitted = fit->plain;
     fit->fitted.phase_us = fit->fitted.stage_us = 0;
     for (int mode = 0; mode < PG_MODES; mode++) {
@@ -396,14 +414,16 @@ static bool calibrate_unguarded(Fit *fit, ExCalibration *out) {
     }
     out->n_points = fit->n;
     for (size_t p = 0; p < fit->n; p++) out->n_fitted += !fit->points[p].held_out;
-    take_device(fit, &study->descriptions[host], &out->device);
+    take_device(fit, &first->descriptions[host], &out->device);
     measure_errors(fit, out);
-    return write_json(fit, out);
+    bool ok = true;
+    for (size_t i = 0; i < fit->n_studies && ok; i++) ok = write_json(fit, i, out);
+    return ok;
 }
 
-bool ex_calibrate(ExStudy *study, ExCalibration *out, SuDiags *diags) {
+bool ex_calibrate(ExStudy *studies, size_t n, ExCalibration *out, SuDiags *diags) {
     *out = (ExCalibration){0};
-    Fit fit = {.study = study, .diags = diags, .arena = SU_ARENA_FREE};
+    Fit fit = {.studies = studies, .n_studies = n, .diags = diags, .arena = SU_ARENA_FREE};
     SuGuard guard;
     volatile bool ok = false;
     if (!SU_CAUGHT(&guard, diags, "calibrating")) {

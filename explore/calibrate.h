@@ -29,7 +29,8 @@ const char *ex_fidelity_word(ExFidelity fidelity);    /* "modelled" */
 
 enum { EX_LEAST_MEASURED = 8 };
 
-/* Needs EX_LEAST_MEASURED measured points of the study's host. Writes calibration.json into the study. */
-bool ex_calibrate(ExStudy *study, ExCalibration *out, SuDiags *diags);
+/* Needs EX_LEAST_MEASURED measured points of the host in all studies together, and the host in each. Writes calibration.json into each:
+ * its own points, and the errors of all. */
+bool ex_calibrate(ExStudy *studies, size_t n, ExCalibration *out, SuDiags *diags);
 
 #endif

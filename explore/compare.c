@@ -48,7 +48,7 @@ static bool add_point(ExStudy *study, const MsTimeModel *model, uint64_t index, 
         ex_study_spec(study, index, &build.spec, &build.diags) && dr_build_graph(&build) && dr_build_program(&build, &options);
     if (ok) {
         add_step(&out->token, side, &build, out->token.work.rows == 1 ? PG_ROW : PG_BLOCK, model, arena);
-        if (out->has_prompt) add_step(&out->prompt, side, &build, out->prompt.work.rows == 1 ? PG_ROW : PG_BLOCK, model, arena);
+        add_step(&out->prompt, side, &build, out->prompt.work.rows == 1 ? PG_ROW : PG_BLOCK, model, arena);
     } else {
         const char *why = build.diags.count ? build.diags.items[0].message : "out of memory";
         for (size_t i = 0; i < build.diags.count; i++)
@@ -74,9 +74,8 @@ static void sort_step(ExComparedStep *step) {
 static bool compare_unguarded(ExStudy *study, size_t device, const uint64_t points[2], SuArena *arena, ExComparison *out,
                               SuDiags *diags) {
     const MsTimeModel *model = &study->devices[device].model;
-    *out = (ExComparison){.has_prompt = study->space.workload.prefill > 0};
-    out->token.work = ex_decode_work(&study->space.workload);
-    if (out->has_prompt) out->prompt.work = ex_prompt_work(&study->space.workload, study->devices[device].max_rows, 0);
+    *out = (ExComparison){.token.work = ex_decode_work(&study->space.workload),
+                          .prompt.work = ex_prompt_work(&study->space.workload, study->devices[device].max_rows, 0)};
     for (int side = 0; side < 2; side++)
         if (!add_point(study, model, points[side], side, arena, out, diags)) return false;
     sort_step(&out->token);

@@ -22,7 +22,6 @@ typedef struct ExComparedStep {
 
 typedef struct ExComparison {
     ExComparedStep token, prompt;
-    bool has_prompt; /* the workload has one */
 } ExComparison;
 
 /* Everything in `out` lies in `arena`. false: a point is none, or has no cost (in diags). */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "explore/quality.h"
 #include "explore/table.h"
 #include "explore/unit.h"
 #include "support/digest.h"
@@ -24,6 +25,7 @@ struct ExCoster {
     ExLayout *layout;
     ExSteps steps;
     ExTable *units;    /* Shared, by what reaches them */
+    const ExQuality *quality; /* or NULL */
     ExTable *messages; /* of points that were refused: texts */
     atomic_uint_fast64_t builds;
 };
@@ -140,6 +142,8 @@ void ex_scratch_free(ExScratch *s) {
 
 const SuDiags *ex_scratch_diags(const ExScratch *s) { return &s->diags; }
 uint64_t ex_coster_builds(const ExCoster *c) { return atomic_load(&c->builds); }
+
+void ex_coster_judge(ExCoster *c, const ExQuality *quality) { c->quality = quality; }
 
 /* ---------------------------------------------------------------------------------------------- sums */
 
@@ -508,6 +512,11 @@ static ExVerdict guarded(Costing costing, ExScratch *s, const Point *point, ExCo
     SuGuard guard;
     if (SU_CAUGHT(&guard, &s->diags, "costing a point")) return EX_BROKEN;
     ExVerdict verdict = costing(s, point, out, out_message);
+    if (verdict == EX_COSTED && s->coster->quality) {
+        uint8_t hash[EX_HASH];
+        hash_unguarded(s, hash);
+        out->shared[EX_METRIC_QUALITY] = ex_quality_of(s->coster->quality, hash);
+    }
     su_guard_end(&guard);
     return verdict;
 }

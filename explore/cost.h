@@ -34,11 +34,14 @@ PgWork ex_decode_work(const ExWorkload *workload); /* a token of each sequence, 
 PgWork ex_prompt_work(const ExWorkload *workload, int64_t max_rows, int64_t done);
 
 typedef struct ExCoster ExCoster;
+typedef struct ExQuality ExQuality; /* explore/quality.h */
 
 /* Costs of the points of a space; every pointer must live as long. Any number of threads may use a coster, each with an ExScratch. NULL:
  * the reason is in diags. */
 ExCoster *ex_coster_create(const ExSpace *space, const FeBase *base, const ExDevice *devices, size_t n_devices, SuDiags *diags);
 void ex_coster_free(ExCoster *coster);
+/* From now on costs have the quality of their specs; before any scratch is made. */
+void ex_coster_judge(ExCoster *coster, const ExQuality *quality);
 
 typedef struct ExScratch ExScratch; /* of one thread */
 ExScratch *ex_scratch_create(ExCoster *coster);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 typedef struct Builder {
+    const ExSpace *space;
     SuArena *arena;
     ExLayout *layout;
     const char *kinds[EX_MAX_UNITS]; /* the key or word that a unit's entry begins with; NULL: some other */
@@ -81,7 +82,7 @@ static const ExEntry *read_entries(Builder *b, const FeNode *list, const char *p
 
 /* ---------------------------------------------------------------------------------------------- what targets reach */
 
-typedef enum Reached { OUTSIDE, UNIT, REPEAT, PART_OF_STACK } Reached;
+typedef enum Reached { OUTSIDE, UNIT, WHOLE_UNIT, REPEAT, PART_OF_STACK } Reached;
 
 /* The item of a list that "[index]" or "[name]" means; its number, or -1. */
 static int64_t find_item(const FeNode *list, const char *inside, size_t size) {
@@ -106,7 +107,7 @@ static Reached follow(const FeNode *list, const ExEntry *entries, const char *pa
         const ExEntry *entry = &entries[item];
         path = close + 1;
         *out_entry = (ExEntry *)(uintptr_t)entry; /* made by read_entries, which is not done with it */
-        if (!entry->group) return *path == '.' ? UNIT : PART_OF_STACK;
+        if (!entry->group) return *path == '.' ? UNIT : *path == '\0' ? WHOLE_UNIT : PART_OF_STACK;
         if (strcmp(path, ".repeat") == 0) return REPEAT;
         if (strncmp(path, ".blocks[", 8) != 0) return PART_OF_STACK;
         list = fe_node_find(list->items[item], "blocks")->value;
@@ -150,6 +151,29 @@ static void note_outside(Builder *b, const char *path, int axis, int derive) {
         if (reaches_kind(path, b->kinds[u])) add_reach(&b->layout->units[u], axis, derive);
 }
 
+/* Whether all values of an axis are single blocks: words, or maps that are neither groups nor shares. */
+static bool are_blocks(const ExSpace *space, int axis) {
+    for (size_t v = 0; v < space->axes[axis].n_values; v++) {
+        const FeNode *node = space->axes[axis].nodes[v];
+        bool block =
+            node->kind == FE_SCALAR || (node->kind == FE_MAPPING && !fe_node_find(node, "blocks") && !fe_node_find(node, "share"));
+        if (!block) return false;
+    }
+    return !space->axes[axis].set;
+}
+
+/* Blocks that an axis replaces have no kind that is known here. */
+static void forget_kinds(Builder *b, const FeNode *stack) {
+    for (size_t a = 0; a < b->space->n_axes; a++) {
+        for (size_t t = 0; t < b->space->axes[a].n_targets; t++) {
+            const char *path = b->space->axes[a].targets[t].path;
+            ExEntry *entry;
+            if (strncmp(path, "stack[", 6) == 0 && follow(stack, b->layout->entries, path + 5, &entry) == WHOLE_UNIT)
+                b->kinds[entry->unit] = NULL;
+        }
+    }
+}
+
 /* Of an axis or of a derive; the other is -1. */
 static void note_target(Builder *b, const FeNode *stack, const char *path, int axis, int derive) {
     ExLayout *layout = b->layout;
@@ -158,6 +182,10 @@ static void note_target(Builder *b, const FeNode *stack, const char *path, int a
     switch (in_stack ? follow(stack, layout->entries, path + 5, &entry) : OUTSIDE) {
     case OUTSIDE: note_outside(b, path, axis, derive); return;
     case UNIT: add_reach(&layout->units[entry->unit], axis, derive); return;
+    case WHOLE_UNIT:
+        add_reach(&layout->units[entry->unit], axis, derive);
+        layout->opaque |= derive >= 0 || !are_blocks(b->space, axis);
+        return;
     case REPEAT:
         if (axis >= 0) entry->axis = axis;
         if (derive >= 0) entry->axis = -1;
@@ -169,10 +197,11 @@ static void note_target(Builder *b, const FeNode *stack, const char *path, int a
 
 ExLayout *ex_layout(const ExSpace *space, const FeBase *base, SuArena *arena) {
     ExLayout *layout = SU_NEW(arena, ExLayout);
-    Builder b = {.arena = arena, .layout = layout};
+    Builder b = {.space = space, .arena = arena, .layout = layout};
     const FePair *stack = fe_node_find(base->root, "stack");
     layout->entries = read_entries(&b, stack ? stack->value : NULL, "stack", &layout->n_entries);
     layout->once = b.once;
+    if (!layout->opaque) forget_kinds(&b, stack->value);
     for (size_t a = 0; a < space->n_axes && !layout->opaque; a++) {
         const ExAxis *axis = &space->axes[a];
         for (size_t t = 0; t < axis->n_targets && !layout->opaque; t++)

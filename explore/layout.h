@@ -1,8 +1,8 @@
 /* What the axes of a space reach in the base spec: so that points which have a block alike share what is known of it.
  *
  * A *unit* is a block of the stack where it is written: one entry, whatever `repeat` stands around it. Its cost depends on what the axes
- * put into it and into those keys outside the stack that blocks know of. Where that cannot be told (an axis replaces a part of the stack, a block shares
- * the weights of another), the layout is *opaque*: a point is then built whole. */
+ * put into it and into those keys outside the stack that blocks know of. Where that cannot be told (an axis replaces a group, a block shares the weights
+ * of another), the layout is *opaque*: a point is then built whole. */
 #ifndef MOSSC_EXPLORE_LAYOUT_H
 #define MOSSC_EXPLORE_LAYOUT_H
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "driver/device.h"
+#include "explore/quality.h"
 #include "measure/explain.h"
 #include "measure/speed.h"
 #include "support/clock.h"
@@ -234,6 +235,16 @@ static bool measure_build(Session *s, DrBuild *build, cJSON *out) {
     return true;
 }
 
+/* What the space's command says of the spec, if there is one. */
+static bool judge(const Session *s, DrBuild *build, cJSON *out) {
+    const char *command = s->study->space.quality_command;
+    double quality;
+    if (!command) return true;
+    if (!ex_quality_run(command, &build->spec, &quality, &build->diags)) return false;
+    cJSON_AddNumberToObject(out, "quality", quality);
+    return true;
+}
+
 /* Why it failed, in one line. */
 static void add_error(cJSON *line, const SuDiags *diags) {
     const char *what = diags->failure.code ? diags->failure.text : "failed without a message";
@@ -260,7 +271,7 @@ static cJSON *measure_point(Session *s, uint64_t index) {
         cJSON_AddStringToObject(line, "spec_hash", su_digest_hex(&digest, hex));
         cJSON_AddStringToObject(line, "device", s->device->name);
         cJSON_AddNumberToObject(line, "threads", (double)s->device->model.threads);
-        ok = measure_build(s, &build, line);
+        ok = measure_build(s, &build, line) && judge(s, &build, line);
     }
     if (!ok) add_error(line, &build.diags);
     *(ok ? &s->measured : &s->failed) += 1;

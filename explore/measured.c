@@ -49,7 +49,7 @@ bool ex_measured_read(const char *directory, bool (*take)(void *context, const c
 
 typedef struct Point {
     uint64_t index;
-    double prefill_ms, decode_ms, compile_ms;
+    double prefill_ms, decode_ms, compile_ms, quality;
 } Point;
 
 typedef struct Points {
@@ -63,8 +63,9 @@ static bool take_point(void *context, const cJSON *line, SuSpan span) {
     Points *points = context;
     if (cJSON_HasObjectItem(line, "error")) return true;
     points->items = su_grow(points->arena, points->items, &points->capacity, points->n + 1, sizeof *points->items);
-    points->items[points->n++] = (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
-                                         ex_measured_number(line, "decode_ms"), ex_measured_number(line, "compile_ms")};
+    points->items[points->n++] =
+        (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
+                ex_measured_number(line, "decode_ms"), ex_measured_number(line, "compile_ms"), ex_measured_number(line, "quality")};
     return true;
 }
 
@@ -95,6 +96,7 @@ static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Poi
         return su_error(diags, su_file_span(diags, study->directory), NULL,
                         "measurements.jsonl has a point that the space does not have");
     put_times(&space->workload, point, cost.on_device[device]);
+    if (!isnan(point->quality)) cost.shared[EX_METRIC_QUALITY] = point->quality;
     ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, out);
     return true;
 }
@@ -103,7 +105,7 @@ bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
     SuArena arena = {0};
     Points points = {.arena = &arena};
     SuText text = {0};
-    ExCoster *coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
+    ExCoster *coster = ex_study_coster(study, diags);
     ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;
     bool ok = scratch && ex_measured_read(study->directory, take_point, &points, diags);
     if (ok && points.n > 1) qsort(points.items, points.n, sizeof *points.items, by_index);

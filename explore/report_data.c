@@ -339,7 +339,7 @@ bool ex_report_data(ExStudy *study, SuText *out, SuDiags *diags) {
     Rows front = {.name = "front.csv", .most = EX_REPORT_FRONT / study->n_devices};
     Rows points = {.name = "points.csv", .most = EX_REPORT_POINTS / study->n_devices};
     Rows measured = {.name = "measured.csv", .most = EX_REPORT_POINTS / study->n_devices, .all = true};
-    r.coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
+    r.coster = ex_study_coster(study, diags);
     r.scratch = r.coster ? ex_scratch_create(r.coster) : NULL;
     bool ok = r.scratch != NULL && add_all(&r, &front, &points, &measured);
     free_rows(&front);

@@ -8,6 +8,7 @@
 
 #include "driver/device.h"
 #include "driver/target.h"
+#include "explore/quality.h"
 #include "measure/limiter.h"
 #include "support/cpus.h"
 #include "support/file.h"
@@ -141,13 +142,43 @@ static bool keep_source(ExStudy *study, const char *name, const SuSource *source
     return write_text(path, source->text, source->size, diags);
 }
 
+/* Objectives must be known of points that are not measured. */
+static bool check_objectives(const ExStudy *study, SuDiags *diags) {
+    bool ok = true;
+    for (size_t i = 0; i < study->space.n_objectives; i++) {
+        ExMetric metric = study->space.objectives[i].metric;
+        bool known =
+            metric != EX_METRIC_CODE_BYTES && metric != EX_METRIC_COMPILE_MS && (metric != EX_METRIC_QUALITY || study->quality);
+        if (!known)
+            ok = su_report(diags, SU_CODE_unfit_value, study->space.objectives[i].span,
+                           metric == EX_METRIC_QUALITY ? "give quality: {file: …}, by spec hash" : NULL,
+                           "'objectives': %s is known of measured points only", ex_metric(metric)->name);
+    }
+    return ok;
+}
+
+static bool read_quality(ExStudy *study, SuDiags *diags) {
+    const char *file = study->space.quality_file;
+    if (file) study->quality = ex_quality_read(file, &study->arena, diags);
+    return !file || study->quality;
+}
+
+/* A copy for those who open the study. */
+static bool keep_quality(ExStudy *study, SuDiags *diags) {
+    char *text;
+    size_t size;
+    return !study->quality || (su_read_file(&study->arena, study->space.quality_file, MOST_SUMMARY, &text, &size, diags) &&
+                               write_text(inside(study, "quality.csv"), text, size, diags));
+}
+
 static bool begin_unguarded(const char *space, const char *const *devices, size_t n_devices, ExStudy *out, SuDiags *diags) {
     if (!ex_space_load(space, &out->space, diags)) return false;
     if (!fe_base_load(out->space.spec, &out->base, diags))
         return su_report(diags, SU_CODE_wrong_value, out->space.spec_span, NULL, "'spec': the base cannot be read");
+    if (!read_quality(out, diags) || !check_objectives(out, diags)) return false;
     return make_directory(out->directory, diags) && make_directory(inside(out, "devices"), diags) &&
            keep_source(out, "space.yaml", out->space.source, diags) && keep_source(out, "spec.yaml", out->base.source, diags) &&
-           add_devices(out, devices, n_devices, diags);
+           keep_quality(out, diags) && add_devices(out, devices, n_devices, diags);
 }
 
 bool ex_study_begin(const char *space, const char *directory, const char *const *devices, size_t n_devices, ExStudy *out,
@@ -191,6 +222,8 @@ static bool open_unguarded(ExStudy *out, SuDiags *diags) {
     if (!read_device_names(out, &names, &n, diags)) return false;
     if (!ex_space_load(inside(out, "space.yaml"), &out->space, diags)) return false;
     if (!fe_base_load(inside(out, "spec.yaml"), &out->base, diags)) return false;
+    if (out->space.quality_file) out->space.quality_file = inside(out, "quality.csv");
+    if (!read_quality(out, diags)) return false;
     for (size_t i = 0; i < n; i++) {
         FeDevice *device = &out->descriptions[i];
         if (!dr_find_device(inside(out, su_printf(&out->arena, "devices/%s.yaml", names[i])), &out->arena, device, diags))
@@ -220,7 +253,8 @@ static bool copy_unguarded(const char *from, const char *directory, ExStudy *out
     if (!ex_study_open(from, out, diags)) return false;
     out->directory = directory;
     bool ok = make_directory(directory, diags) && make_directory(inside(out, "devices"), diags) &&
-              copy_file(out, from, "space.yaml", diags) && copy_file(out, from, "spec.yaml", diags);
+              copy_file(out, from, "space.yaml", diags) && copy_file(out, from, "spec.yaml", diags) &&
+              (!out->quality || copy_file(out, from, "quality.csv", diags));
     for (size_t d = 0; d < out->n_devices && ok; d++)
         ok = copy_file(out, from, su_printf(&out->arena, "devices/%s.yaml", out->devices[d].name), diags);
     return ok;
@@ -238,6 +272,12 @@ void ex_study_close(ExStudy *study) {
     ex_space_free(&study->space);
     fe_base_free(&study->base);
     su_arena_free(&study->arena);
+}
+
+ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags) {
+    ExCoster *coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
+    if (coster && study->quality) ex_coster_judge(coster, study->quality);
+    return coster;
 }
 
 /* ---------------------------------------------------------------------------------------------- points */

@@ -2,6 +2,7 @@
  * made again, and points can be asked for by their index.
  *
  *   space.yaml, spec.yaml     the space and its base, as they were
+ *   quality.csv               the numbers of `quality: {file: …}`
  *   devices/NAME.yaml         each device; of "host" with the limits measured when the study began
  *   points.csv, front.csv     see explore/csv.h
  *   summary.json              counts, fronts, and what was asked for
@@ -20,6 +21,7 @@ typedef struct ExStudy {
     ExDevice devices[EX_MAX_DEVICES];
     FeDevice descriptions[EX_MAX_DEVICES];
     size_t n_devices;
+    const ExQuality *quality; /* of the space's file; NULL: it has none */
     SuArena arena;
 } ExStudy;
 
@@ -33,6 +35,9 @@ bool ex_study_open(const char *directory, ExStudy *out, SuDiags *diags);
 void ex_study_close(ExStudy *study);
 /* Makes a study of the same space, spec and devices in another directory, without results. */
 bool ex_study_copy(const char *from, const char *directory, ExStudy *out, SuDiags *diags);
+
+/* A coster of the study's points. NULL: the reason is in diags. */
+ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags);
 
 /* The spec of a point. false: it is none (out of range, excluded, invalid): in diags. */
 bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags);

@@ -223,11 +223,11 @@ static void cost_trapezoid(Counter *c) {
                 places(c, k->y_layout) * (double)k->O);
 }
 
-/* Each head norms its group's B and C again. */
+/* Each head norms its group's B and C again, which is counted once. */
 static void cost_turn(Counter *c) {
     const PgKernel *k = c->k;
     double turned = places(c, k->dbc_layout) * (double)k->O, angles = c->rows * (double)(k->heads * (k->rope_dim / 2));
-    work(c, IR_OP_rms_norm, 2 * turned, 0);
+    work(c, IR_OP_rms_norm, turned * 2 * (double)k->groups / (double)k->heads, 0);
     work(c, IR_OP_add_bias, 2 * turned, 0);
     work(c, IR_OP_angle, angles, 0);
     work(c, IR_OP_cos, angles, 0);

@@ -61,19 +61,28 @@ static bool write_device(const FeDevice *device, const char *path, SuDiags *diag
     return ok;
 }
 
+static bool calibrate(const CliArgs *args, ExStudy *studies, const CalibrateOptions *o, ExCalibration *out, SuDiags *diags) {
+    size_t n = args->n_positionals;
+    for (size_t i = 0; i < n; i++)
+        if (!ex_study_open(args->positionals[i], &studies[i], diags)) return false;
+    if (!su_out_check(o->output, diags) || !ex_calibrate(studies, n, out, diags) || !write_device(&out->device, o->output, diags))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!ex_report_write(args->positionals[i], diags)) return false;
+    return true;
+}
+
 static int run(const CliCommand *command, CliArgs *args) {
     CalibrateOptions o = {0};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     SuDiags diags = {0};
-    ExStudy study;
     ExCalibration calibration;
-    bool ok = ex_study_open(args->positionals[0], &study, &diags) && su_out_check(o.output, &diags) &&
-              ex_calibrate(&study, &calibration, &diags) && write_device(&calibration.device, o.output, &diags) &&
-              ex_report_write(args->positionals[0], &diags);
+    ExStudy *studies = SU_NEW_ARRAY(&args->arena, ExStudy, args->n_positionals);
+    bool ok = calibrate(args, studies, &o, &calibration, &diags);
     if (ok && !cli_is_standard(o.output)) (o.json ? print_json : print_text)(&calibration);
     status = cli_explore_finish(&diags, ok);
-    ex_study_close(&study);
+    for (size_t i = 0; i < args->n_positionals; i++) ex_study_close(&studies[i]);
     return status;
 }
 
@@ -85,9 +94,10 @@ static const CliOption table[] = {
 const CliCommand cli_explore_calibrate = {
     .name = "explore calibrate",
     .summary = "fit a device file to measurements",
-    .synopsis = "DIR -o DEVICE.yaml [--json]",
+    .synopsis = "DIR... -o DEVICE.yaml [--json]",
     .about =
-        "Fits the time of each kind of kernel to half of the points that `mossc explore --measure` measured in the study DIR, and "
+        "Fits the time of each kind of kernel to half of the points that `mossc explore --measure` measured in the studies DIR, "
+        "and "
         "prints how far the predictions for the other half are off: modelled, from the limits of the machine alone, and "
         "calibrated. "
         "DEVICE.yaml is a device file: `mossc explore` and `mossc explain` take it as --device.\n\n"
@@ -101,6 +111,6 @@ const CliCommand cli_explore_calibrate = {
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,
-    .most_positionals = 1,
+    .most_positionals = 64,
     .run = run,
 };

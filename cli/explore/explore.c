@@ -80,7 +80,7 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
     size_t host = 0;
     if (ok && o->measure) ok = find_host(&study, &host, diags); /* before a search that may take long */
-    ExCoster *coster = ok ? ex_coster_create(&study.space, &study.base, study.devices, study.n_devices, diags) : NULL;
+    ExCoster *coster = ok ? ex_study_coster(&study, diags) : NULL;
     ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
          ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
     if (ok && o->json) cli_explore_json(&study, &result);

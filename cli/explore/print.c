@@ -72,7 +72,7 @@ static Front cost_front(const ExStudy *study, const ExResult *result, size_t dev
     SuDiags diags = {0};
     front.costs = SU_NEW_ARRAY(arena, ExCost, front.n);
     front.choices = SU_NEW_ARRAY(arena, uint32_t, front.n * space->n_axes);
-    ExCoster *coster = ex_coster_create(space, &study->base, study->devices, study->n_devices, &diags);
+    ExCoster *coster = ex_study_coster(study, &diags);
     ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;
     for (size_t i = 0; i < front.n && scratch; i++) {
         ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];

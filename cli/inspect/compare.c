@@ -173,7 +173,7 @@ static void print_pair(const Pair *pair) {
     print_step(pair, &pair->compared.token, title);
     snprintf(title, sizeof title, "%s of %" PRId64 " tokens", prompt->n_out_rows ? "A prompt" : "The first step of the prompt,",
              prompt->rows);
-    if (pair->compared.has_prompt) print_step(pair, &pair->compared.prompt, title);
+    print_step(pair, &pair->compared.prompt, title);
 }
 
 /* ---------------------------------------------------------------------------------------------- for programs */
@@ -219,7 +219,7 @@ static void print_json(const Pair *pair) {
     cJSON_AddStringToObject(root, "fidelity", fidelity_of(pair));
     cJSON_AddNumberToObject(root, "threads", (double)model_of(pair)->threads);
     add_step(pair, &pair->compared.token, "token", root);
-    if (pair->compared.has_prompt) add_step(pair, &pair->compared.prompt, "prompt", root);
+    add_step(pair, &pair->compared.prompt, "prompt", root);
     cli_json_print(root);
 }
 

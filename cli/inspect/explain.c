@@ -143,7 +143,7 @@ static int run(const CliCommand *command, CliArgs *args) {
 const CliCommand cli_explain = {
     .name = "explain",
     .summary = "show what each phase of a step costs, and its bottleneck",
-    .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]... | DIR --point A --point B [OPTION]...",
+    .synopsis = "SPEC [--measure [-w WEIGHTS]...] [OPTION]... | DIR --point A --point B",
     .about =
         "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
         "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "

@@ -54,7 +54,7 @@ function circle(plane, view, row, kind, radius) {
 function frontLink(plane, view) {
   const goals = study.objectives.map((objective) => objective.metric);
   if (goals.length !== 2 || !goals.includes(view.x) || !goals.includes(view.y)) return "";
-  const line = [...view.device.front].sort((a, b) => a.metrics[view.x] - b.metrics[view.x] || a.metrics[view.y] - b.metrics[view.y]);
+  const line = view.device.front.filter((row) => row.metrics[view.x] !== null && row.metrics[view.y] !== null).sort((a, b) => a.metrics[view.x] - b.metrics[view.x] || a.metrics[view.y] - b.metrics[view.y]);
   return `<path class="link" d="M${line.map((row) => `${plane.px(row.metrics[view.x])} ${plane.py(row.metrics[view.y])}`).join("L")}"/>`;
 }
 
@@ -154,7 +154,7 @@ function parallel(view, width) {
   paths.sort((a, b) => a[0] - b[0]);
   const others = ranked(view.device.points.filter((row) => !view.device.onFront.has(row.index))), every = Math.ceil(others.length / 1000);
   return svg(width, height, `Parallel coordinates of the front on ${view.device.name}`,
-    `<path class="many" d="${others.filter((_, i) => i % every === 0).map(line).join("")}"/>${paths.map((pair) => pair[1]).join("")}${columns.map((column, i) => columnAxis(column, i, count, plane)).join("")}`);
+    `<path class="many" d="${others.filter((_, i) => i % every === 0).map(line).join("")}"/>${paths.map((pair) => pair[1]).join("")}<g class="columns">${columns.map((column, i) => columnAxis(column, i, count, plane)).join("")}</g>`);
 }
 
 /* ---- which axes matter */
@@ -180,14 +180,26 @@ function boxOf(plane, group, x, half) {
 <rect class="box" x="${x - half}" y="${high}" width="${2 * half}" height="${Math.max(1, low - high)}"/><path class="median" d="M${x - half} ${middle}h${2 * half}"/>`;
 }
 
+/* Values of an axis that share a box, so that there are at most 24. */
+function neighbours(axis) {
+  return Math.ceil(axis.values.length / 24);
+}
+
+/* A metric of points, by the values of axis number `a`. */
+function groupsOf(rows, axis, a, metric) {
+  const per = neighbours(axis), groups = Array.from({ length: Math.ceil(axis.values.length / per) }, () => []);
+  for (const row of rows) if (row.metrics[metric] !== null) groups[Math.floor(row.choices[a] / per)].push(row.metrics[metric]);
+  return groups;
+}
+
 function boxes(axis, groups, scale, metric, width) {
   const height = 168, plane = makePlane(width, height, { at: () => 0, ticks: [] }, scale, { left: 44, right: 4, top: 8, bottom: 24 });
   const each = (plane.right - plane.left) / groups.length, half = Math.min(12, each / 3.2);
-  const shown = Math.ceil(groups.length / Math.max(1, Math.floor((plane.right - plane.left) / 34)));
+  const shown = Math.ceil(groups.length / Math.max(1, Math.floor((plane.right - plane.left) / 34))), per = neighbours(axis);
   const ticks = scale.ticks.map(([value, text]) => `<path class="grid" d="M${plane.left} ${plane.py(value)}H${plane.right}"/>
 <text x="${plane.left - 6}" y="${plane.py(value)}" dy=".33em" text-anchor="end">${text}</text>`);
   const drawn = groups.map((group, v) => {
-    const x = plane.left + (v + 0.5) * each, label = v % shown ? "" : `<text x="${x}" y="${plane.bottom + 15}" text-anchor="middle">${escaped(axis.values[v])}</text>`;
+    const x = plane.left + (v + 0.5) * each, label = v % shown ? "" : `<text x="${x}" y="${plane.bottom + 15}" text-anchor="middle">${escaped(axis.values[v * per])}${per > 1 ? "…" : ""}</text>`;
     return label + (group.length ? boxOf(plane, group, x, half) : `<text x="${x}" y="${(plane.top + plane.bottom) / 2}" text-anchor="middle">–</text>`);
   });
   return svg(width, height, `${metric.name} by ${axis.name}`, `${ticks.join("")}<path class="frame" d="M${plane.left} ${plane.top}V${plane.bottom}H${plane.right}"/>${drawn.join("")}`);
@@ -197,7 +209,7 @@ function spread(view) {
   const rows = view.device.points, goals = study.objectives.map(({ metric }) => metric);
   const scales = goals.map((m) => makeScale(rows.map((row) => row.metrics[m]), study.metrics[m].unit, { count: 5 }));
   const axes = study.summary.axes.map((axis, a) => {
-    const groups = goals.map((m) => axis.values.map((_, v) => rows.filter((row) => row.choices[a] === v && row.metrics[m] !== null).map((row) => row.metrics[m])));
+    const groups = goals.map((m) => groupsOf(rows, axis, a, m));
     return { axis, groups, shares: groups.map(shareOf) };
   }).filter(({ axis }) => axis.values.length > 1);
   axes.sort((a, b) => sum(b.shares) - sum(a.shares));
@@ -263,7 +275,7 @@ function workTable(view, [name, words]) {
   if (rows.length === 0) return "";
   const cells = rows.map((row) => `<tr><td class="text">${row.kind}</td><td>${row.phases}</td><td>${amount(row.flops, "", 3)}</td><td>${row.exps ? amount(row.exps, "", 3) : "–"}</td>
 <td>${row.memory ? amount(row.memory, "bytes", 3) : "–"}</td><td>${amount(row.moved, "bytes", 3)}</td><td>${row.flops ? digits(row.intensity, 3) : "–"}</td><td>${digits(1e3 * row.seconds, 4)}</td>
-<td>${(100 * row.seconds / whole).toFixed(1)}</td><td class="text wrap">${row.limit}</td></tr>`);
+<td>${(100 * row.seconds / whole).toFixed(1)}</td><td class="text">${row.limit}</td></tr>`);
   return `<div class="keep"><h4>${words[0].toUpperCase() + words.slice(1)}: ${amount(1e3 * whole, "ms")} ${badge(view.device.fidelity)}</h4><div class="wide"><table><thead><tr><th class="text">kernels</th><th>phases</th><th>FLOPs</th><th>exps</th><th>weights,<br>states</th>
 <th>activations</th><th>FLOPs<br>a byte</th><th>ms</th><th>%</th><th class="text">limit</th></tr></thead><tbody>${cells.join("")}</tbody></table></div></div>`;
 }

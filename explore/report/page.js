@@ -111,7 +111,7 @@ ${controls(view)}<div data-part="scatter"></div><div data-part="legend"></div></
 <div data-part="work"></div>${measuredTable(view)}
 <figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to; from blue to orange by ${study.metrics[lastObjective()].name}, from least to most. Lines through one value are fanned out in that order.
 Grey: kept points that are not on the front. A click chooses.</figcaption><div data-part="parallel"></div></figure>
-<figure class="long"><h3>Which axes matter ${mark}</h3><figcaption>Each objective's spread over the kept points with one value of an axis: least, quartiles, median, most. The bar is the part of the objective's variance between points that lies between the axis's values; axes that matter most come first.
+<figure class="long"><h3>Which axes matter ${mark}</h3><figcaption>Each objective's spread over the kept points with one value of an axis: least, quartiles, median, most. The bar is the part of the objective's variance between points that lies between the axis's values; axes that matter most come first, and of an axis with many values neighbours share a box.
 Budgets cut points off, and so does <code>when</code>: an axis that does not apply has its first value.</figcaption><div data-part="spread"></div></figure>
 <figure class="long"><h3>The front as a table ${mark}</h3><figcaption>${device.front.length < device.frontSize ? `${device.front.length} of ${whole(device.frontSize)} rows, evenly spread; front.csv has all.` : "All rows of front.csv for this device."} A heading sorts, a number shows the point.</figcaption><div class="scroll full" data-part="table" tabindex="0"></div></figure>`}</section>`;
 }
@@ -239,24 +239,33 @@ function put(view, name, make) {
   if (at) at.innerHTML = make(view, Math.max(320, Math.floor(at.clientWidth)));
 }
 
-/* What depends on the chosen point. */
+/* What is of the chosen point alone. */
 function drawChosen(view) {
   put(view, "scatter", scatter);
   put(view, "detail", detail);
-  put(view, "work", (of, width) => workFigure(of, width > 1160 ? Math.floor(0.41 * width) : width - 40));
-  put(view, "parallel", parallel);
-  put(view, "table", table);
+  put(view, "work", (of, width) => workFigure(of, matchMedia("(min-width: 1500px)").matches ? Math.floor(0.41 * width) : Math.min(900, width - 40)));
+}
+
+/* Marks it where all points are: its line comes before the others, its row is coloured. */
+function markChosen(view) {
+  for (const element of view.root.querySelectorAll(".path.chosen, tr.chosen")) element.classList.remove("chosen");
+  for (const element of view.root.querySelectorAll(`.path[data-point="${view.chosen}"], tr[data-row="${view.chosen}"]`)) element.classList.add("chosen");
+  const line = view.root.querySelector(".path.chosen");
+  if (line) line.parentNode.insertBefore(line, line.parentNode.querySelector(".columns"));
 }
 
 function draw(view) {
   put(view, "legend", scatterLegend);
   put(view, "spread", spread);
+  put(view, "parallel", parallel);
+  put(view, "table", table);
   drawChosen(view);
 }
 
 function choose(view, index) {
   view.chosen = index;
   drawChosen(view);
+  markChosen(view);
 }
 
 /* Points of the front from left to right in the scatter. */

@@ -193,6 +193,22 @@ def test_a_space_that_is_wrong_leaves_nothing(m):
     assert "no study" in text, text
 
 
+def test_quality_comes_from_a_file_by_hash(m):
+    rows = rows_of(begin(m) / "points.csv")
+    m.file("quality.csv", "quality,spec_hash\n" + "".join(f"{i / 8},{row['spec_hash']}\n" for i, row in enumerate(rows)))
+    judged = SPACE.replace("objectives: [-active_parameters, decode_ms]", "objectives: [quality, parameters]\nquality: {file: quality.csv}")
+    out = begin(m, space=judged, directory="judged")
+    assert [float(row["quality"]) for row in rows_of(out / "points.csv")] == [i / 8 for i in range(len(rows))]
+    best = rows_of(out / "front.csv")
+    assert best[0]["index"] == rows[0]["index"] and json.loads((out / "summary.json").read_text())["kept"] == len(rows)
+    m.file("quality.csv", "quality,spec_hash\n1,xyz\n")
+    text = m.error("explore", "space.yaml", "-o", "judged", status=1)
+    assert "quality.csv:2:" in text, text
+    begun = SPACE.replace("objectives: [-active_parameters, decode_ms]", "objectives: [quality]\nquality: {command: echo 1}")
+    m.file("space.yaml", begun)
+    assert "known of measured points only" in m.error("explore", "space.yaml", "-o", "other")
+
+
 # ---- measuring
 
 TINY_SPACE = """\
@@ -224,9 +240,9 @@ rates: {threads: 1, read_gb_s: 10, panel_gflop_s: 50, exp_g_s: 2}
 """
 
 
-def begin_tiny(m, *more):
+def begin_tiny(m, *more, space=TINY_SPACE):
     m.file("base.yaml", TINY_BASE)
-    m.file("space.yaml", TINY_SPACE)
+    m.file("space.yaml", space)
     m.file("host.yaml", HOST)
     m.variables["MOSSC_LOCK_DIR"] = str(m.directory)
     return ["explore", "space.yaml", "-o", "out", "--device", "host.yaml", "--json", *more]
@@ -257,6 +273,17 @@ def test_measuring_and_calibrating(m):
     assert {row["fidelity"] for row in rows_of(m.directory / "again" / "points.csv")} == {"calibrated"}
     text = m.out("explain", "base.yaml", "--device", "device.yaml")
     assert "Calibrated:" in text, text
+
+
+def test_a_command_judges_measured_points(m):
+    command = """quality: {command: "grep -c d_model {spec}; echo loss 2.5e-1"}\n"""
+    m.run(*begin_tiny(m, "--rounds", 1, "--measure", 2, space=TINY_SPACE + command))
+    assert [line["quality"] for line in lines_of(m)] == [0.25, 0.25]
+    assert {row["quality"] for row in rows_of(m.directory / "out" / "measured.csv")} == {"0.25"}
+    m.file("space.yaml", TINY_SPACE + "quality: {command: exit 3}\n")
+    m.run("explore", "space.yaml", "-o", "out2", "--device", "host.yaml", "--json", "--rounds", 1, "--measure", 1)
+    (line,) = map(json.loads, (m.directory / "out2" / "measurements.jsonl").read_text().splitlines())
+    assert line["error"] == "quality: the command ended with status 3", line
 
 
 def test_killed_at_any_moment_it_goes_on(m):
