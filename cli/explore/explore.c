@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/explore/explore.h"
@@ -145,15 +146,27 @@ static const CliOption table[] = {
 static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec};
 enum { N_PARTS = sizeof parts / sizeof parts[0] };
 
+static const char *part_name(size_t i) { return parts[i]->name + strlen("explore "); }
+
+/* The part that the first argument, which is no file, was probably meant to be; NULL: none. */
+static const char *meant_part(const CliArgs *args) {
+    const char *names[N_PARTS];
+    for (size_t i = 0; i < N_PARTS; i++) names[i] = part_name(i);
+    bool word = args->argc > 0 && args->argv[0][0] != '-' && access(args->argv[0], F_OK) != 0;
+    return word ? su_nearest(args->argv[0], names, N_PARTS) : NULL;
+}
+
 /* "mossc explore spec …" is a command of its own. */
 static int run(const CliCommand *command, CliArgs *args) {
     for (size_t i = 0; i < N_PARTS && args->argc > 0; i++) {
-        if (strcmp(parts[i]->name + strlen("explore "), args->argv[0]) != 0) continue;
+        if (strcmp(part_name(i), args->argv[0]) != 0) continue;
         args->argc--;
         args->argv++;
         return parts[i]->run(parts[i], args);
     }
-    return run_explore(command, args);
+    const char *meant = meant_part(args);
+    if (!meant) return run_explore(command, args);
+    return cli_usage_error(command, "no file or command is '%s'; did you mean `mossc explore %s`?", args->argv[0], meant);
 }
 
 const CliCommand cli_explore = {
@@ -168,10 +181,12 @@ const CliCommand cli_explore = {
         "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
         "running it again gives the same bytes.\n\n"
         "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore calibrate` fits a device to "
-        "measurements, `mossc explore spec` prints a point's spec.",
+        "measurements, `mossc explore spec` prints a point's spec, and `mossc explain DIR --point A --point B` compares two "
+        "points.",
     .examples = "mossc explore examples/explore/s24.yaml -o out\n"
                 "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"
-                "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n",
+                "mossc explore examples/explore/s24.yaml -o part1 --shard 1/4\n"
+                "mossc explore examples/explore/experts-or-state.yaml -o out --measure 8 --rounds 20\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

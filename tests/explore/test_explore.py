@@ -187,6 +187,8 @@ def test_a_space_that_is_wrong_leaves_nothing(m):
         m.file("space.yaml", SPACE)
         text = m.run("explore", "space.yaml", "-o", "none", *options, status=2).stderr
         assert words in text, text
+    text = m.run("explore", "calibrat", "out", "-o", "none", status=2).stderr
+    assert "did you mean `mossc explore calibrate`" in text, text
     text = m.run("explore", "space.yaml", "-o", "phone", "--measure", 1, status=1).stderr
     assert "--device host" in text and not (m.directory / "phone" / "points.csv").exists(), text
     text = m.run("explore", "spec", "none", "--point", 1, status=1).stderr
