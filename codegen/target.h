@@ -53,6 +53,8 @@ const CgTargetName *cg_target_extensions(size_t *out_count);
 /* Kernels compiled and linked into this process. codes[i] belongs to program->kernels[i]. */
 typedef struct CgCompiled CgCompiled;
 const PgCode *cg_codes(const CgCompiled *compiled);
+/* Bytes of machine code and of its constants, of all kernels together. */
+uint64_t cg_code_bytes(const CgCompiled *compiled);
 void cg_compiled_free(CgCompiled *compiled);
 
 /* Who is told where kernels lie, how they are called and which line of the spec they come from. */

@@ -39,6 +39,11 @@ const PgCode *cg_codes(const CgCompiled *compiled) {
     return NULL;
 }
 
+uint64_t cg_code_bytes(const CgCompiled *compiled) {
+    (void)compiled;
+    return 0;
+}
+
 void cg_compiled_free(CgCompiled *compiled) { (void)compiled; }
 
 bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {

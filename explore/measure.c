@@ -224,6 +224,7 @@ static bool measure_build(Session *s, DrBuild *build, cJSON *out) {
     double start = su_seconds();
     if (!dr_build_code(build, &options)) return false;
     if (build->kernels_found == 0) cJSON_AddNumberToObject(out, "compile_ms", 1e3 * (su_seconds() - start));
+    cJSON_AddNumberToObject(out, "code_bytes", (double)cg_code_bytes(build->compiled));
     size_t n = explained_steps(build, w, &build->arena, steps);
     if (!ms_measure_steps(build, &options, s->options->rounds, steps, n)) return false;
     bool whole = w->batch > 1 || w->prefill > build->program->max_rows;

@@ -2,7 +2,7 @@
  *
  * measurements.jsonl has a line for each point that was measured, synced before the next begins:
  *
- *   {"index": 17, "spec_hash": "…", "device": "host", "threads": 2, "prefill_ms": …, "decode_ms": …, "compile_ms": … (absent: kernels
+ *   {"index": 17, "spec_hash": "…", "device": "host", "threads": 2, "prefill_ms": …, "decode_ms": …, "code_bytes": …, "compile_ms": … (absent: kernels
  *    were in the cache), "steps": [{"mode": "row", "rows": 1, "position": 576, "seconds": …, "profiled_seconds": …, "read_bytes": …,
  *    "limits": {"read_gb_s": …, "panel_gflop_s": …, "exp_g_s": …}, "lines": [{"kernel": "linear", "phases": 12, "stages": 12,
  *    "seconds": …, "memory_bytes": …, "activation_bytes": …, "flops": …, "exps": …, "longer": …}]}]}

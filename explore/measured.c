@@ -49,7 +49,7 @@ bool ex_measured_read(const char *directory, bool (*take)(void *context, const c
 
 typedef struct Point {
     uint64_t index;
-    double prefill_ms, decode_ms, compile_ms, quality;
+    double prefill_ms, decode_ms, compile_ms, code_bytes, quality;
 } Point;
 
 typedef struct Points {
@@ -63,9 +63,9 @@ static bool take_point(void *context, const cJSON *line, SuSpan span) {
     Points *points = context;
     if (cJSON_HasObjectItem(line, "error")) return true;
     points->items = su_grow(points->arena, points->items, &points->capacity, points->n + 1, sizeof *points->items);
-    points->items[points->n++] =
-        (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
-                ex_measured_number(line, "decode_ms"), ex_measured_number(line, "compile_ms"), ex_measured_number(line, "quality")};
+    points->items[points->n++] = (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
+                                         ex_measured_number(line, "decode_ms"),       ex_measured_number(line, "compile_ms"),
+                                         ex_measured_number(line, "code_bytes"),      ex_measured_number(line, "quality")};
     return true;
 }
 
@@ -78,6 +78,7 @@ static void put_times(const ExWorkload *w, const Point *point, double *metrics) 
     metrics[EX_METRIC_PREFILL_MS] = point->prefill_ms;
     metrics[EX_METRIC_DECODE_MS] = point->decode_ms;
     metrics[EX_METRIC_COMPILE_MS] = point->compile_ms;
+    metrics[EX_METRIC_CODE_BYTES] = point->code_bytes;
     metrics[EX_METRIC_DECODE_TOK_S] = 1e3 * (double)w->batch / point->decode_ms;
     metrics[EX_METRIC_PREFILL_TOK_S] = 1e3 * (double)(w->batch * w->prefill) / point->prefill_ms;
 }

@@ -19,6 +19,7 @@
 struct CgCompiled {
     LLVMOrcLLJITRef jit;
     PgCode *codes; /* [n_kernels] */
+    uint64_t code_bytes;
 };
 
 /* ---------------------------------------------------------------------------------------------- objects, on several threads */
@@ -159,6 +160,7 @@ static bool link_all(CgCompiled *c, Making *m, SuDiags *diags) {
         Made *made = &m->made[i];
         if (made->error != NULL)
             return su_error(diags, (SuSpan){0}, NULL, "LLVM cannot compile kernel %s: %s", made->object.info.name, made->error);
+        c->code_bytes += cg_object_code_bytes(&made->object);
         if (!cg_jit_link(c->jit, &made->object, &c->codes[i], diags)) return false;
     }
     return true;
@@ -216,6 +218,8 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
 }
 
 const PgCode *cg_codes(const CgCompiled *compiled) { return compiled->codes; }
+
+uint64_t cg_code_bytes(const CgCompiled *compiled) { return compiled->code_bytes; }
 
 void cg_compiled_free(CgCompiled *compiled) {
     if (compiled == NULL) return;

@@ -1,6 +1,7 @@
 #include "codegen/llvm/object.h"
 
 #include <stdlib.h>
+#include <llvm-c/Object.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -91,4 +92,24 @@ bool cg_object_find(CgCache *cache, const SuDigest *key, CgObject *object) {
 void cg_object_store(CgCache *cache, const SuDigest *key, const CgObject *object) {
     cg_cache_store(cache, key, &object->info, sizeof object->info, LLVMGetBufferStart(object->code),
                    LLVMGetBufferSize(object->code));
+}
+
+static bool is_loaded(const char *section) {
+    return section && (strncmp(section, ".text", 5) == 0 || strncmp(section, ".rodata", 7) == 0);
+}
+
+uint64_t cg_object_code_bytes(const CgObject *object) {
+    char *error = NULL;
+    LLVMBinaryRef binary = LLVMCreateBinary(object->code, NULL, &error); /* does not take the buffer */
+    uint64_t bytes = 0;
+    if (binary == NULL) {
+        LLVMDisposeMessage(error);
+        return 0;
+    }
+    LLVMSectionIteratorRef section = LLVMObjectFileCopySectionIterator(binary);
+    for (; !LLVMObjectFileIsSectionIteratorAtEnd(binary, section); LLVMMoveToNextSection(section))
+        if (is_loaded(LLVMGetSectionName(section))) bytes += LLVMGetSectionSize(section);
+    LLVMDisposeSectionIterator(section);
+    LLVMDisposeBinary(binary);
+    return bytes;
 }

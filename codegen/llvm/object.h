@@ -24,6 +24,9 @@ SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgS
 /* The name of its function: readable, and unique by digits of the key, whatever program it is linked into. */
 void cg_object_symbol(const PgKernel *kernel, const SuDigest *key, char out[CG_KERNEL_NAME]);
 
+/* Bytes of its sections of code and of constants; 0: it cannot be read. */
+uint64_t cg_object_code_bytes(const CgObject *object);
+
 /* Fills an object whose info.name is the symbol; false: not there, or not to be believed. May be called by several threads. */
 bool cg_object_find(CgCache *cache, const SuDigest *key, CgObject *object);
 void cg_object_store(CgCache *cache, const SuDigest *key, const CgObject *object);

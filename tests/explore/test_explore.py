@@ -254,6 +254,19 @@ def lines_of(m):
     return [json.loads(line) for line in (m.directory / "out" / "measurements.jsonl").read_text().splitlines()]
 
 
+def rewrite_times(m):
+    """Times that a device would have whose kernels take twice the model's work and 5 us each: calibration must find that."""
+    lines = lines_of(m)
+    for step in (step for line in lines for step in line["steps"]):
+        step["limits"] = {"read_gb_s": 10, "panel_gflop_s": 50, "exp_g_s": 2}
+        for line in step["lines"]:
+            reading = line["memory_bytes"] / 10e9 + line["activation_bytes"] / 40e9  # the last cache: four times as fast
+            work = max(reading, line["flops"] / 50e9 + line["exps"] / 2e9) * line["longer"]
+            line["seconds"] = 2 * work + 5e-6 * line["phases"]
+        step["seconds"] = step["profiled_seconds"] = sum(line["seconds"] for line in step["lines"])
+    (m.directory / "out" / "measurements.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def test_measuring_and_calibrating(m):
     command = begin_tiny(m, "--rounds", 1, "--spread")
     m.run(*command, "--measure", 3)
@@ -266,11 +279,15 @@ def test_measuring_and_calibrating(m):
     assert lines[:3] == first and len({line["index"] for line in lines}) == len(lines) == 10
     measured = rows_of(m.directory / "out" / "measured.csv")
     assert [int(row["index"]) for row in measured] == sorted(line["index"] for line in lines)
-    assert all(row["fidelity"] == "measured" and float(row["decode_tok_s"]) > 0 for row in measured)
+    assert all(row["fidelity"] == "measured" and int(row["code_bytes"]) > 1000 and float(row["decode_tok_s"]) > 0 for row in measured)
     errors = json.loads(m.run("explore", "calibrate", "out", "-o", "device.yaml", "--json").stdout)
     assert errors["points"] == 10 and errors["fitted"] == 5 and len(errors["metrics"]) == 4, errors
+    rewrite_times(m)
+    errors = m.json("explore", "calibrate", "out", "-o", "device.yaml", "--json")
     by = {(e["metric"], e["fidelity"]): e for e in errors["metrics"]}
-    assert by["decode_ms", "calibrated"]["mape"] < by["decode_ms", "modelled"]["mape"], errors  # the rates are made up
+    for metric in ("decode_ms", "prefill_ms"):
+        assert by[metric, "calibrated"]["mape"] < 0.001 and by[metric, "calibrated"]["within_10"] == 1, errors
+        assert by[metric, "modelled"]["mape"] > 0.05, errors
     m.run("explore", "space.yaml", "-o", "again", "--device", "device.yaml", "--json")
     assert {row["fidelity"] for row in rows_of(m.directory / "again" / "points.csv")} == {"calibrated"}
     text = m.out("explain", "base.yaml", "--device", "device.yaml")
