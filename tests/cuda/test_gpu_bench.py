@@ -86,8 +86,7 @@ def test_batches_are_held_against_the_larger_bound(m):
     step = 65 / report["decode_tok_s"]["median"]
     reading = report["decode_bytes"] / (1e9 * report["copy_gb_s"]["median"])
     computing = report["decode_linear_flops"] / (1e12 * report["mma_tflop_s"]["median"])
-    assert reading > 2 * computing, report  # the emulated memory is slow
-    near(report["decode_of_bound"]["median"], reading / step)
+    near(report["decode_of_bound"]["median"], max(reading, computing) / step)
     assert "cached_ms" not in report
 
 
