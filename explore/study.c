@@ -187,6 +187,7 @@ bool ex_study_begin(const char *space, const char *directory, const char *const 
     SuGuard guard;
     if (SU_CAUGHT(&guard, diags, "beginning a study")) return false;
     bool ok = begin_unguarded(space, devices, n_devices, out, diags);
+    if (!ok) su_diags_keep(diags); /* the study is closed before anybody prints */
     su_guard_end(&guard);
     return ok;
 }
@@ -238,6 +239,7 @@ bool ex_study_open(const char *directory, ExStudy *out, SuDiags *diags) {
     SuGuard guard;
     if (SU_CAUGHT(&guard, diags, "opening a study")) return false;
     bool ok = open_unguarded(out, diags);
+    if (!ok) su_diags_keep(diags); /* the study is closed before anybody prints */
     su_guard_end(&guard);
     return ok;
 }

@@ -201,6 +201,22 @@ void su_diags_print(const SuDiags *diags, FILE *out) {
     if (diags->failure.code == SU_OUR_BUG) fputs("This is a bug in mossc, not in your input; please report it.\n", out);
 }
 
+void su_diags_keep(SuDiags *diags) {
+    const SuSource *last = NULL, *copy = NULL;
+    for (size_t i = 0; i < diags->count; i++) {
+        const SuSource *source = diags->items[i].span.source;
+        if (!source) continue;
+        if (source != last) {
+            SuSource *kept = SU_NEW(&diags->arena, SuSource);
+            *kept = (SuSource){su_strdup(&diags->arena, source->path), NULL, source->size};
+            if (source->text) kept->text = su_strndup(&diags->arena, source->text, source->size);
+            copy = kept;
+            last = source;
+        }
+        diags->items[i].span.source = copy;
+    }
+}
+
 void su_diags_free(SuDiags *diags) {
     su_arena_free(&diags->arena);
     *diags = (SuDiags){0};

@@ -73,6 +73,8 @@ void su_diags_sort(SuDiags *diags, size_t first);
 SuSpan su_file_span(SuDiags *diags, const char *path);
 /* Prints all: `path:line:column: error: message`, the source line, a caret, the hint. */
 void su_diags_print(const SuDiags *diags, FILE *out);
+/* Copies the sources that messages point into, so that they may be freed before the messages are printed. */
+void su_diags_keep(SuDiags *diags);
 void su_diags_free(SuDiags *diags);
 
 #endif

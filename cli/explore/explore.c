@@ -75,21 +75,20 @@ static bool measure(ExStudy *study, size_t device, const ExploreOptions *o, DrPr
     return ok && ex_measured_csv(study, device, diags) && ex_report_write(o->output, diags);
 }
 
-static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *run, SuDiags *diags) {
-    ExStudy study;
+/* Messages may point into the study: it is closed after they were printed. */
+static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *run, ExStudy *study, SuDiags *diags) {
     ExResult result = {0};
-    bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, &study, diags);
+    bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, study, diags);
     size_t host = 0;
-    if (ok && o->measure) ok = find_host(&study, &host, diags); /* before a search that may take long */
-    ExCoster *coster = ok ? ex_study_coster(&study, diags) : NULL;
-    ok = coster && ex_run(&study.space, coster, study.devices, study.n_devices, run, o->output, &result, diags) &&
-         ex_study_summary(&study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
-    if (ok && o->json) cli_explore_json(&study, &result);
-    if (ok && !o->json) cli_explore_print(&study, &result, run->n_shards == 1);
-    if (ok && o->measure) ok = measure(&study, host, o, run->progress, diags);
+    if (ok && o->measure) ok = find_host(study, &host, diags); /* before a search that may take long */
+    ExCoster *coster = ok ? ex_study_coster(study, diags) : NULL;
+    ok = coster && ex_run(&study->space, coster, study->devices, study->n_devices, run, o->output, &result, diags) &&
+         ex_study_summary(study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));
+    if (ok && o->json) cli_explore_json(study, &result);
+    if (ok && !o->json) cli_explore_print(study, &result, run->n_shards == 1);
+    if (ok && o->measure) ok = measure(study, host, o, run->progress, diags);
     ex_result_free(&result);
     ex_coster_free(coster);
-    ex_study_close(&study);
     return ok;
 }
 
@@ -116,8 +115,11 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
     if (!read_shard(o.shard, &run))
         return cli_usage_error(command, "--shard: expected I/N with 1 <= I <= N <= %d, got '%s'", MOST_SHARDS, o.shard);
     SuDiags diags = {0};
-    bool ok = explore(args->positionals[0], &o, &run, &diags);
-    return cli_explore_finish(&diags, ok);
+    ExStudy study;
+    bool ok = explore(args->positionals[0], &o, &run, &study, &diags);
+    status = cli_explore_finish(&diags, ok);
+    ex_study_close(&study);
+    return status;
 }
 
 static const CliOption table[] = {

@@ -229,7 +229,8 @@ int cli_compare(const char *directory, const uint64_t points[2], const char *dev
     bool ok = ex_study_open(directory, &pair.study, &pair.diags) && find_device(&pair, device) &&
               ex_compare(&pair.study, pair.device, pair.points, &arena, &pair.compared, &pair.diags);
     if (ok) (json ? print_json : print_pair)(&pair);
+    int status = cli_explore_finish(&pair.diags, ok); /* messages may point into the study */
     ex_study_close(&pair.study);
     su_arena_free(&arena);
-    return cli_explore_finish(&pair.diags, ok);
+    return status;
 }
