@@ -168,6 +168,7 @@ static void refuse_experts(const FeBuild *b, FeMap *map) {
 
 static void build(const FeBuild *b, FeMap *map) {
     const FeSpec *spec = b->load->spec;
+    if (fe_broken(map, KEY(ssm, kind))) return; /* reported; what the other keys mean depends on it */
     const FeSsmKind kind = (FeSsmKind)fe_integer(map, KEY(ssm, kind));
     settle_kind(b, map, kind);
     if (kind == FE_MAMBA3) refuse_experts(b, map);
