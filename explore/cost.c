@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,7 +26,6 @@ struct ExCoster {
     ExTable *units;    /* Shared, by what reaches them */
     const ExQuality *quality; /* or NULL */
     ExTable *messages; /* of points that were refused: texts */
-    atomic_uint_fast64_t builds;
 };
 
 /* A unit's number; a choice of each axis; type and value of each derive. */
@@ -141,7 +139,6 @@ void ex_scratch_free(ExScratch *s) {
 }
 
 const SuDiags *ex_scratch_diags(const ExScratch *s) { return &s->diags; }
-uint64_t ex_coster_builds(const ExCoster *c) { return atomic_load(&c->builds); }
 
 void ex_coster_judge(ExCoster *c, const ExQuality *quality) { c->quality = quality; }
 
@@ -346,7 +343,6 @@ static ExVerdict build_parts(ExScratch *s, const Point *point, Way way, SuArena 
     }
     DrBuild build = {.has_spec = true};
     DrBuildOptions options = {.spec = c->base->source->path};
-    atomic_fetch_add(&c->builds, 1);
     bool ok = fe_spec_edited(c->base, edits, n, &build.spec, &build.diags) && dr_build_graph(&build) &&
               dr_build_program(&build, &options) && ex_take_parts(&build, &c->steps, arena, out);
     ExVerdict verdict = ok ? EX_COSTED : refused(s, &build, out_message);
@@ -504,14 +500,12 @@ static ExVerdict cost_shared(ExScratch *s, const Point *point, ExCost *out, cons
     return EX_COSTED;
 }
 
-/* ---------------------------------------------------------------------------------------------- entry points */
+/* ---------------------------------------------------------------------------------------------- entry point */
 
-typedef ExVerdict (*Costing)(ExScratch *s, const Point *point, ExCost *out, const char **out_message);
-
-static ExVerdict guarded(Costing costing, ExScratch *s, const Point *point, ExCost *out, const char **out_message) {
+ExVerdict ex_cost(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
     SuGuard guard;
     if (SU_CAUGHT(&guard, &s->diags, "costing a point")) return EX_BROKEN;
-    ExVerdict verdict = costing(s, point, out, out_message);
+    ExVerdict verdict = cost_shared(s, &(Point){choices, derived}, out, out_message);
     if (verdict == EX_COSTED && s->coster->quality) {
         uint8_t hash[EX_HASH];
         hash_unguarded(s, hash);
@@ -519,12 +513,4 @@ static ExVerdict guarded(Costing costing, ExScratch *s, const Point *point, ExCo
     }
     su_guard_end(&guard);
     return verdict;
-}
-
-ExVerdict ex_cost(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
-    return guarded(cost_shared, s, &(Point){choices, derived}, out, out_message);
-}
-
-ExVerdict ex_cost_whole(ExScratch *s, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message) {
-    return guarded(cost_whole, s, &(Point){choices, derived}, out, out_message);
 }

@@ -70,10 +70,4 @@ typedef struct ExKindWork {
  * of each sequence, do on a device, by kinds. The seconds add up to the metric. */
 void ex_cost_by_kind(const ExScratch *scratch, size_t device, bool prompts, ExKindWork out[PG_KIND_COUNT]);
 
-/* The same as ex_cost without anything that is shared: by building the whole spec. For tests, and for points that cannot be put together. */
-ExVerdict ex_cost_whole(ExScratch *scratch, const uint32_t *choices, const ExValue *derived, ExCost *out, const char **out_message);
-
-/* How often a spec was built so far, by all threads. */
-uint64_t ex_coster_builds(const ExCoster *coster);
-
 #endif

@@ -131,17 +131,6 @@ bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, Su
     return take_kernels(device, out, diags);
 }
 
-MsTimeModel ms_time_model_of_limits(const FeDevice *host, const MsLimits *limits, int64_t threads) {
-    MsTimeModel model = plain_model();
-    model.threads = threads;
-    model.read_gb_s = limits->read_gb_s;
-    model.cache_gb_s = CACHE_SPEED * limits->read_gb_s;
-    model.cache_bytes = last_cache(host);
-    model.panel_gflop_s = limits->panel_gflop_s;
-    model.exp_g_s = limits->exp_g_s;
-    return model;
-}
-
 /* ---------------------------------------------------------------------------------------------- phases */
 
 enum { PANELS_OF_TILE = 4 }; /* panels that a tile of a linear layer takes, about: targets differ (CgTarget) */

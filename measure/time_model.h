@@ -7,7 +7,6 @@
 
 #include "frontend/device.h"
 #include "ir/phase_cost.h"
-#include "measure/limiter.h"
 
 typedef struct MsTimeModel {
     int64_t threads;
@@ -31,8 +30,6 @@ typedef struct MsPhaseWork {
 
 /* The model of a device. threads 0: as many as its rates were measured with, its workers or cores. false: the reason is in diags. */
 bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, SuDiags *diags);
-/* The same of limits that were measured on this machine. */
-MsTimeModel ms_time_model_of_limits(const FeDevice *host, const MsLimits *limits, int64_t threads);
 
 /* The work of a phase, whose cost pg_phase_cost says. `before`: the phase before it in the step, or NULL. */
 MsPhaseWork ms_phase_work(const PgPhase *phase, const PgKernel *kernel, const PgCost *cost, const PgWork *work, PgMode mode,
