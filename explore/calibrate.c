@@ -389,7 +389,7 @@ static bool read_studies(Fit *fit) {
     for (fit->reading = 0; fit->reading < fit->n_studies; fit->reading++) {
         size_t host;
         if (!find_host(fit, &fit->studies[fit->reading], &host)) return false;
-        if (!ex_measured_read(fit->studies[fit->reading].directory, take_point, fit, fit->diags)) return false;
+        if (!ex_measured_read(fit->studies[fit->reading].directory, take_point, fit, NULL, fit->diags)) return false;
     }
     if (fit->n >= EX_LEAST_MEASURED) return true;
     return su_error(fit->diags, su_file_span(fit->diags, fit->studies[0].directory),

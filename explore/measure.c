@@ -7,19 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "driver/device.h"
+#include "explore/measured.h"
 #include "explore/quality.h"
 #include "measure/explain.h"
 #include "measure/speed.h"
 #include "support/clock.h"
 #include "support/digest.h"
 #include "support/file.h"
-#include "support/json.h"
 
-enum { MOST_ATTEMPTS = 3, MOST_LINES = 1 << 28, MOST_REASON = 1000 };
+enum { MOST_ATTEMPTS = 3, MOST_REASON = 1000 };
 
 typedef struct Session {
     ExStudy *study;
@@ -71,43 +70,30 @@ static bool is_done(const Session *s, uint64_t index) {
     return s->n_done > 0 && bsearch(&index, s->done, s->n_done, sizeof *s->done, by_value);
 }
 
+/* In its place: points come in any order. */
 static void note_done(Session *s, uint64_t index) {
     s->done = su_grow(&s->arena, s->done, &s->done_capacity, s->n_done + 1, sizeof *s->done);
-    s->done[s->n_done++] = index;
-    qsort(s->done, s->n_done, sizeof *s->done, by_value);
+    size_t at = s->n_done++;
+    for (; at > 0 && s->done[at - 1] > index; at--) s->done[at] = s->done[at - 1];
+    s->done[at] = index;
 }
 
-static bool take_line(Session *s, const char *line, size_t size, SuSpan span) {
-    static const SuJsonRules rules = {.part = "line", .depth = 8, .values = 1 << 20};
-    SuJson json;
-    if (!su_json_parse(line, size, &rules, span, &json, s->diags)) return false;
-    const cJSON *index = cJSON_GetObjectItemCaseSensitive(json.root, "index");
-    bool ok = cJSON_IsNumber(index);
-    if (ok && !is_done(s, (uint64_t)index->valuedouble)) {
-        note_done(s, (uint64_t)index->valuedouble);
-        *(cJSON_HasObjectItem(json.root, "error") ? &s->failed : &s->measured) += 1;
-    }
-    su_json_free(&json);
-    return ok || su_error(s->diags, span, NULL, "a line without 'index'");
+/* For ex_measured_read; context is the session. */
+static bool take_line(void *context, const cJSON *line, SuSpan span) {
+    Session *s = context;
+    const cJSON *index = cJSON_GetObjectItemCaseSensitive(line, "index");
+    if (!cJSON_IsNumber(index)) return su_error(s->diags, span, NULL, "a line without 'index'");
+    if (is_done(s, (uint64_t)index->valuedouble)) return true;
+    note_done(s, (uint64_t)index->valuedouble);
+    *(cJSON_HasObjectItem(line, "error") ? &s->failed : &s->measured) += 1;
+    return true;
 }
 
 /* What earlier runs wrote. A last line without its end was being written when the process was killed: it is cut off. */
 static bool read_lines(Session *s, const char *path) {
-    struct stat status;
-    char *text;
-    size_t size, at = 0;
-    uint32_t number = 1;
-    if (fstat(s->lines, &status) != 0) return fail(s, path, "cannot read");
-    if (status.st_size == 0) return true;
-    if (!su_read_file(&s->arena, path, MOST_LINES, &text, &size, s->diags)) return false;
-    for (const char *end; at < size && (end = memchr(text + at, '\n', size - at)) != NULL; number++) {
-        SuSpan span = su_file_span(s->diags, path);
-        span.line = number;
-        if (!take_line(s, text + at, (size_t)(end - text) - at, span)) return false;
-        at = (size_t)(end - text) + 1;
-    }
-    if (at < size && ftruncate(s->lines, (off_t)at) != 0) return fail(s, path, "cannot cut off an unfinished line");
-    return true;
+    size_t size;
+    if (!ex_measured_read(s->study->directory, take_line, s, &size, s->diags)) return false;
+    return ftruncate(s->lines, (off_t)size) == 0 || fail(s, path, "cannot cut off an unfinished line");
 }
 
 /* Appends a line and syncs it; a line that could not be written whole is taken back. */

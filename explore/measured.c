@@ -27,20 +27,20 @@ static bool give_line(const char *text, size_t size, bool (*take)(void *, const 
 }
 
 bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
-                      SuDiags *diags) {
+                      size_t *out_size, SuDiags *diags) {
     SuArena arena = {0};
     const char *path = su_printf(&arena, "%s/measurements.jsonl", directory);
     char *text;
-    size_t size, at = 0;
+    size_t size = 0, at = 0;
     uint32_t number = 1;
     bool ok = access(path, F_OK) != 0 || su_read_file(&arena, path, MOST_LINES, &text, &size, diags);
-    if (access(path, F_OK) != 0) size = 0;
     for (const char *end; ok && at < size && (end = memchr(text + at, '\n', size - at)) != NULL; number++) {
         SuSpan span = su_file_span(diags, path);
         span.line = number;
         ok = give_line(text + at, (size_t)(end - text) - at, take, context, span, diags);
         at = (size_t)(end - text) + 1;
     }
+    if (out_size) *out_size = at;
     su_arena_free(&arena);
     return ok;
 }
@@ -108,7 +108,7 @@ bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
     SuText text = {0};
     ExCoster *coster = ex_study_coster(study, diags);
     ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;
-    bool ok = scratch && ex_measured_read(study->directory, take_point, &points, diags);
+    bool ok = scratch && ex_measured_read(study->directory, take_point, &points, NULL, diags);
     if (ok && points.n > 1) qsort(points.items, points.n, sizeof *points.items, by_index);
     ex_csv_header(&study->space, &text);
     for (size_t i = 0; i < points.n && ok; i++) ok = add_row(study, device, scratch, &points.items[i], &text, diags);

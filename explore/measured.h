@@ -7,9 +7,9 @@
 #include "explore/study.h"
 
 /* Gives every line of measurements.jsonl, failed ones too, to `take`, until it returns false; a file that is not there has none, and an
- * unfinished last line is passed over. false: the reason is in diags. */
+ * unfinished last line is passed over. *out_size, unless NULL: the bytes of the lines that are finished. false: the reason is in diags. */
 bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
-                      SuDiags *diags);
+                      size_t *out_size, SuDiags *diags);
 
 /* The number of a line, or of a map in it; NaN where there is none. */
 double ex_measured_number(const cJSON *object, const char *name);
