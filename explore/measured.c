@@ -112,12 +112,7 @@ bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
     if (ok && points.n > 1) qsort(points.items, points.n, sizeof *points.items, by_index);
     ex_csv_header(&study->space, &text);
     for (size_t i = 0; i < points.n && ok; i++) ok = add_row(study, device, scratch, &points.items[i], &text, diags);
-    SuOut out;
-    ok = ok && su_out_open(su_printf(&arena, "%s/measured.csv", study->directory), &out, diags);
-    if (ok) {
-        fwrite(text.text, 1, text.size, out.file);
-        ok = su_out_commit(&out, diags);
-    }
+    ok = ok && su_out_write(su_printf(&arena, "%s/measured.csv", study->directory), text.text, text.size, diags);
     su_text_free(&text);
     ex_scratch_free(scratch);
     ex_coster_free(coster);

@@ -231,7 +231,6 @@ static const char *text_of(const Rows *rows, uint64_t index) {
 }
 
 static bool merge_front(Merge *m, ExResult *out) {
-    SuOut file;
     SuText text = {0};
     bool ok = true;
     ex_csv_header(&m->study->space, &text);
@@ -248,11 +247,7 @@ static bool merge_front(Merge *m, ExResult *out) {
         }
         ex_front_free(&front);
     }
-    ok = ok && su_out_open(path_in(m, m->study->directory, "front.csv"), &file, m->diags);
-    if (ok) {
-        fwrite(text.text, 1, text.size, file.file);
-        ok = su_out_commit(&file, m->diags);
-    }
+    ok = ok && su_out_write(path_in(m, m->study->directory, "front.csv"), text.text, text.size, m->diags);
     su_text_free(&text);
     return ok;
 }

@@ -45,14 +45,9 @@ static void fill(const SuText *data, SuText *out) {
 
 static bool write_page(ExStudy *study, const char *directory, SuDiags *diags) {
     SuText data = {0}, page = {0};
-    SuOut out;
-    bool ok = ex_study_open(directory, study, diags) && ex_report_data(study, &data, diags) &&
-              su_out_open(su_printf(&study->arena, "%s/report.html", directory), &out, diags);
-    if (ok) {
-        fill(&data, &page);
-        fwrite(page.text, 1, page.size, out.file);
-        ok = su_out_commit(&out, diags);
-    }
+    bool ok = ex_study_open(directory, study, diags) && ex_report_data(study, &data, diags);
+    if (ok) fill(&data, &page);
+    ok = ok && su_out_write(su_printf(&study->arena, "%s/report.html", directory), page.text, page.size, diags);
     su_text_free(&data);
     su_text_free(&page);
     return ok;

@@ -364,14 +364,9 @@ static bool front_rows(Run *run, const ExResult *result, SuText *out) {
 
 static bool write_front(Run *run, const ExResult *result, const char *path, SuDiags *diags) {
     SuText text = {0};
-    SuOut out;
     ex_csv_header(run->space, &text);
     bool ok = front_rows(run, result, &text) || su_error(diags, (SuSpan){0}, NULL, "out of memory for the front");
-    ok = ok && su_out_open(path, &out, diags);
-    if (ok) {
-        fwrite(text.text, 1, text.size, out.file);
-        ok = su_out_commit(&out, diags);
-    }
+    ok = ok && su_out_write(path, text.text, text.size, diags);
     su_text_free(&text);
     return ok;
 }

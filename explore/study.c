@@ -32,13 +32,6 @@ static bool exists(const char *path) {
     return stat(path, &status) == 0;
 }
 
-static bool write_text(const char *path, const char *text, size_t size, SuDiags *diags) {
-    SuOut out;
-    if (!su_out_open(path, &out, diags)) return false;
-    fwrite(text, 1, size, out.file);
-    return su_out_commit(&out, diags);
-}
-
 /* ---------------------------------------------------------------------------------------------- devices */
 
 /* What this machine can do now, as rates of its description. */
@@ -103,7 +96,7 @@ static bool add_device(ExStudy *study, const char *name, SuSpan span, SuDiags *d
     if (!take_model(study, device, diags)) return false;
     SuText text = {0};
     fe_print_device(device, &text);
-    bool ok = (host && exists(path)) || write_text(path, text.text, text.size, diags);
+    bool ok = (host && exists(path)) || su_out_write(path, text.text, text.size, diags);
     su_text_free(&text);
     return ok;
 }
@@ -139,7 +132,7 @@ static bool keep_source(ExStudy *study, const char *name, const SuSource *source
     if (exists(path) && exists(inside(study, "measurements.jsonl")))
         return su_error(diags, su_file_span(diags, path), "choose another directory, or remove this one",
                         "the directory has measurements of another %s", strcmp(name, "space.yaml") == 0 ? "space" : "spec");
-    return write_text(path, source->text, source->size, diags);
+    return su_out_write(path, source->text, source->size, diags);
 }
 
 /* Objectives must be known of points that are not measured. */
@@ -168,7 +161,7 @@ static bool keep_quality(ExStudy *study, SuDiags *diags) {
     char *text;
     size_t size;
     return !study->quality || (su_read_file(&study->arena, study->space.quality_file, MOST_SUMMARY, &text, &size, diags) &&
-                               write_text(inside(study, "quality.csv"), text, size, diags));
+                               su_out_write(inside(study, "quality.csv"), text, size, diags));
 }
 
 static bool begin_unguarded(const char *space, const char *const *devices, size_t n_devices, ExStudy *out, SuDiags *diags) {
@@ -248,7 +241,7 @@ static bool copy_file(ExStudy *study, const char *from, const char *name, SuDiag
     char *text;
     size_t size;
     return su_read_file(&study->arena, su_printf(&study->arena, "%s/%s", from, name), FE_MAX_INPUT, &text, &size, diags) &&
-           write_text(inside(study, name), text, size, diags);
+           su_out_write(inside(study, name), text, size, diags);
 }
 
 static bool copy_unguarded(const char *from, const char *directory, ExStudy *out, SuDiags *diags) {

@@ -62,6 +62,8 @@ bool su_out_check(const char *path, SuDiags *diags);
 /* Whether `file` is a regular one, which can be mapped and written in any order. */
 bool su_out_can_map(const SuOut *out);
 bool su_out_commit(SuOut *out, SuDiags *diags);
+/* Opens, writes `size` bytes, commits. */
+bool su_out_write(const char *path, const void *data, size_t size, SuDiags *diags);
 /* Without syncing: a crash of the machine may leave `path` empty or cut. For files that readers check and that can be made again. */
 bool su_out_commit_unsynced(SuOut *out, SuDiags *diags);
 void su_out_abort(SuOut *out);

@@ -389,3 +389,10 @@ void su_out_abort(SuOut *out) {
     }
     out_free(out);
 }
+
+bool su_out_write(const char *path, const void *data, size_t size, SuDiags *diags) {
+    SuOut out;
+    if (!su_out_open(path, &out, diags)) return false;
+    fwrite(data, 1, size, out.file); /* su_out_commit reports what fails */
+    return su_out_commit(&out, diags);
+}

@@ -50,13 +50,8 @@ static void print_json(const ExCalibration *c) {
 
 static bool write_device(const FeDevice *device, const char *path, SuDiags *diags) {
     SuText text = {0};
-    SuOut out;
     fe_print_device(device, &text);
-    bool ok = su_out_open(path, &out, diags);
-    if (ok) {
-        fwrite(text.text, 1, text.size, out.file);
-        ok = su_out_commit(&out, diags);
-    }
+    bool ok = su_out_write(path, text.text, text.size, diags);
     su_text_free(&text);
     return ok;
 }
