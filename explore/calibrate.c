@@ -6,7 +6,6 @@
 
 #include "explore/measured.h"
 #include "explore/rank.h"
-#include "support/file.h"
 #include "support/table.h"
 
 /* Phases that are alike, as they were measured in one step. */
@@ -327,17 +326,23 @@ static void measure_errors(Fit *fit, ExCalibration *out) {
     }
 }
 
-static void add_metric(cJSON *list, ExPredicted what, ExFidelity fidelity, const ExErrors *e) {
-    cJSON *item = cJSON_CreateObject();
-    cJSON_AddItemToArray(list, item);
-    cJSON_AddStringToObject(item, "metric", ex_predicted_word(what));
-    cJSON_AddStringToObject(item, "fidelity", ex_fidelity_word(fidelity));
-    cJSON_AddNumberToObject(item, "n", (double)e->n);
-    cJSON_AddNumberToObject(item, "mape", e->mape);
-    cJSON_AddNumberToObject(item, "median", e->median);
-    cJSON_AddNumberToObject(item, "within_10", e->within_10);
-    cJSON_AddNumberToObject(item, "spearman", e->spearman);
-    cJSON_AddNumberToObject(item, "kendall", e->kendall);
+void ex_errors_json(const ExCalibration *calibration, cJSON *list) {
+    for (int what = 0; what < EX_PREDICTED_COUNT; what++) {
+        for (int fidelity = 0; fidelity < EX_FIDELITY_COUNT; fidelity++) {
+            const ExErrors *e = &calibration->errors[what][fidelity];
+            if (e->n == 0) continue;
+            cJSON *item = cJSON_CreateObject();
+            cJSON_AddItemToArray(list, item);
+            cJSON_AddStringToObject(item, "metric", ex_predicted_word((ExPredicted)what));
+            cJSON_AddStringToObject(item, "fidelity", ex_fidelity_word((ExFidelity)fidelity));
+            cJSON_AddNumberToObject(item, "n", (double)e->n);
+            cJSON_AddNumberToObject(item, "mape", e->mape);
+            cJSON_AddNumberToObject(item, "median", e->median);
+            cJSON_AddNumberToObject(item, "within_10", e->within_10);
+            cJSON_AddNumberToObject(item, "spearman", e->spearman);
+            cJSON_AddNumberToObject(item, "kendall", e->kendall);
+        }
+    }
 }
 
 static void add_point(const Fit *fit, cJSON *list, const Point *point, ExPredicted what) {
@@ -354,26 +359,13 @@ static void add_point(const Fit *fit, cJSON *list, const Point *point, ExPredict
 }
 
 static bool write_json(Fit *fit, size_t study, const ExCalibration *out) {
-    cJSON *root = cJSON_CreateObject(), *metrics = cJSON_AddArrayToObject(root, "metrics"),
-          *points = cJSON_AddArrayToObject(root, "points");
-    for (int what = 0; what < EX_PREDICTED_COUNT; what++) {
-        for (int fidelity = 0; fidelity < EX_FIDELITY_COUNT; fidelity++)
-            if (out->errors[what][fidelity].n)
-                add_metric(metrics, (ExPredicted)what, (ExFidelity)fidelity, &out->errors[what][fidelity]);
+    cJSON *root = cJSON_CreateObject(), *metrics = cJSON_AddArrayToObject(root, "metrics");
+    cJSON *points = cJSON_AddArrayToObject(root, "points");
+    ex_errors_json(out, metrics);
+    for (int what = 0; what < EX_PREDICTED_COUNT; what++)
         for (size_t p = 0; p < fit->n; p++)
             if (fit->points[p].study == study) add_point(fit, points, &fit->points[p], (ExPredicted)what);
-    }
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (!text) return su_out_of_memory(fit->diags, "for the calibration");
-    SuOut file;
-    bool ok = su_out_open(su_printf(&fit->arena, "%s/calibration.json", fit->studies[study].directory), &file, fit->diags);
-    if (ok) {
-        fprintf(file.file, "%s\n", text);
-        ok = su_out_commit(&file, fit->diags);
-    }
-    cJSON_free(text);
-    return ok;
+    return ex_study_json(fit->studies[study].directory, "calibration.json", root, fit->diags);
 }
 
 /* ---------------------------------------------------------------------------------------------- the whole */

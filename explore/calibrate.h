@@ -6,6 +6,8 @@
 #ifndef MOSSC_EXPLORE_CALIBRATE_H
 #define MOSSC_EXPLORE_CALIBRATE_H
 
+#include <cjson/cJSON.h>
+
 #include "explore/study.h"
 
 typedef enum ExPredicted { EX_PREDICTED_DECODE, EX_PREDICTED_PREFILL, EX_PREDICTED_COUNT } ExPredicted;
@@ -32,5 +34,8 @@ enum { EX_LEAST_MEASURED = 8 };
 /* Needs EX_LEAST_MEASURED measured points of the host in all studies together, and the host in each. Writes calibration.json into each:
  * its own points, and the errors of all. */
 bool ex_calibrate(ExStudy *studies, size_t n, ExCalibration *out, SuDiags *diags);
+
+/* Adds an object of each metric and fidelity that has errors to a list of JSON. */
+void ex_errors_json(const ExCalibration *calibration, cJSON *list);
 
 #endif

@@ -319,3 +319,19 @@ bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags) 
     su_guard_end(&guard);
     return ok;
 }
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+bool ex_study_json(const char *directory, const char *name, cJSON *root, SuDiags *diags) {
+    char *printed = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (!printed) return su_out_of_memory(diags, "for a file of JSON");
+    SuText path = {0}, text = {0};
+    su_text_add(&path, "%s/%s", directory, name);
+    su_text_add(&text, "%s\n", printed);
+    bool ok = su_out_write(path.text, text.text, text.size, diags);
+    su_text_free(&path);
+    su_text_free(&text);
+    cJSON_free(printed);
+    return ok;
+}

@@ -11,6 +11,8 @@
 #ifndef MOSSC_EXPLORE_STUDY_H
 #define MOSSC_EXPLORE_STUDY_H
 
+#include <cjson/cJSON.h>
+
 #include "explore/run.h"
 #include "frontend/device.h"
 
@@ -42,6 +44,8 @@ ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags);
 /* The spec of a point. false: it is none (out of range, excluded, invalid): in diags. */
 bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags);
 
+/* Writes JSON as a file of a study's directory, and frees it. */
+bool ex_study_json(const char *directory, const char *name, cJSON *root, SuDiags *diags);
 /* Writes summary.json (summary.c). */
 bool ex_study_summary(const ExStudy *study, const ExRunOptions *options, const ExResult *result, SuDiags *diags);
 

@@ -2,11 +2,8 @@
 #include <math.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "explore/csv.h"
 #include "explore/study.h"
-#include "support/file.h"
 
 static void add_axes(const ExSpace *space, cJSON *root) {
     cJSON *axes = cJSON_AddArrayToObject(root, "axes");
@@ -98,18 +95,5 @@ bool ex_study_summary(const ExStudy *study, const ExRunOptions *options, const E
     add_devices(study, result, root);
     cJSON_AddNumberToObject(root, "seconds", result->seconds);
     cJSON_AddNumberToObject(root, "points_per_second", result->seconds > 0 ? (double)result->tally.points / result->seconds : 0);
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (!text) return su_out_of_memory(diags, "for the summary");
-    SuOut out;
-    SuText path = {0};
-    su_text_add(&path, "%s/summary.json", study->directory);
-    bool ok = su_out_open(path.text, &out, diags);
-    if (ok) {
-        fprintf(out.file, "%s\n", text);
-        ok = su_out_commit(&out, diags);
-    }
-    su_text_free(&path);
-    cJSON_free(text);
-    return ok;
+    return ex_study_json(study->directory, "summary.json", root, diags);
 }

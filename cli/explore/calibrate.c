@@ -29,22 +29,7 @@ static void print_json(const ExCalibration *c) {
     cJSON *root = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(root, "metrics");
     cJSON_AddNumberToObject(root, "points", (double)c->n_points);
     cJSON_AddNumberToObject(root, "fitted", (double)c->n_fitted);
-    for (int what = 0; what < EX_PREDICTED_COUNT; what++) {
-        for (int fidelity = 0; fidelity < EX_FIDELITY_COUNT; fidelity++) {
-            const ExErrors *e = &c->errors[what][fidelity];
-            if (e->n == 0) continue;
-            cJSON *item = cJSON_CreateObject();
-            cJSON_AddItemToArray(list, item);
-            cJSON_AddStringToObject(item, "metric", ex_predicted_word((ExPredicted)what));
-            cJSON_AddStringToObject(item, "fidelity", ex_fidelity_word((ExFidelity)fidelity));
-            cJSON_AddNumberToObject(item, "n", (double)e->n);
-            cJSON_AddNumberToObject(item, "mape", e->mape);
-            cJSON_AddNumberToObject(item, "median", e->median);
-            cJSON_AddNumberToObject(item, "within_10", e->within_10);
-            cJSON_AddNumberToObject(item, "spearman", e->spearman);
-            cJSON_AddNumberToObject(item, "kendall", e->kendall);
-        }
-    }
+    ex_errors_json(c, list);
     cli_json_print(root);
 }
 
