@@ -372,9 +372,9 @@ static bool write_json(Fit *fit, size_t study, const ExCalibration *out) {
 
 /* The number of the host among a study's devices. */
 static bool find_host(Fit *fit, const ExStudy *study, size_t *out_device) {
-    for (*out_device = 0; *out_device < study->n_devices; ++*out_device)
-        if (strcmp(study->descriptions[*out_device].target, "host") == 0) return true;
-    return su_error(fit->diags, su_file_span(fit->diags, study->directory), NULL, "host is no device of this study");
+    *out_device = ex_study_host(study);
+    return *out_device < study->n_devices ||
+           su_error(fit->diags, su_file_span(fit->diags, study->directory), NULL, "host is no device of this study");
 }
 
 static bool read_studies(Fit *fit) {

@@ -60,9 +60,8 @@ PgWork ex_prompt_work(const ExWorkload *w, int64_t max_rows, int64_t done) {
 }
 
 static void add_step(SuArena *arena, ExSteps *steps, size_t *capacity, PgWork work, const ExDevice *device) {
-    steps->steps = su_grow(arena, (void *)(uintptr_t)steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
-    ((ExStep *)(uintptr_t)steps->steps)[steps->n_steps++] =
-        (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
+    steps->steps = su_grow(arena, steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
+    steps->steps[steps->n_steps++] = (ExStep){work.rows == 1 ? PG_ROW : PG_BLOCK, work, device->model.threads};
 }
 
 static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
@@ -79,7 +78,7 @@ static void make_steps(ExCoster *c) {
     const ExWorkload *w = &c->space->workload;
     PgWork token = {.rows = 1, .segments = 1, .n_out_rows = 1, .position = token_position(w)};
     c->steps.steps = su_grow(&c->arena, NULL, &capacity, 1, sizeof(ExStep));
-    ((ExStep *)(uintptr_t)c->steps.steps)[c->steps.n_steps++] = (ExStep){PG_ROW, token, 1};
+    c->steps.steps[c->steps.n_steps++] = (ExStep){PG_ROW, token, 1};
     for (size_t d = 0; d < c->n_devices; d++) {
         size_t like = 0;
         while (like < d && (c->devices[like].max_rows != c->devices[d].max_rows ||

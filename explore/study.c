@@ -269,6 +269,12 @@ void ex_study_close(ExStudy *study) {
     su_arena_free(&study->arena);
 }
 
+size_t ex_study_host(const ExStudy *study) {
+    size_t device = 0;
+    while (device < study->n_devices && strcmp(study->descriptions[device].target, "host") != 0) device++;
+    return device;
+}
+
 ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags) {
     ExCoster *coster = ex_coster_create(&study->space, &study->base, study->devices, study->n_devices, diags);
     if (coster && study->quality) ex_coster_judge(coster, study->quality);

@@ -38,6 +38,9 @@ void ex_study_close(ExStudy *study);
 /* Makes a study of the same space, spec and devices in another directory, without results. */
 bool ex_study_copy(const char *from, const char *directory, ExStudy *out, SuDiags *diags);
 
+/* The number of the device that is this machine; n_devices: none is. */
+size_t ex_study_host(const ExStudy *study);
+
 /* A coster of the study's points. NULL: the reason is in diags. */
 ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags);
 

@@ -16,7 +16,7 @@ typedef struct ExStep {
 
 /* Step 0 is one token of one sequence. Of each device: the steps of its prompts, then the one that decodes a token of each sequence. */
 typedef struct ExSteps {
-    const ExStep *steps; /* [n_steps] */
+    ExStep *steps; /* [n_steps] */
     uint32_t n_steps;
     uint32_t first[EX_MAX_DEVICES], end[EX_MAX_DEVICES]; /* devices that are alike have the same */
 } ExSteps;

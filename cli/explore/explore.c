@@ -54,10 +54,9 @@ static bool read_shard(const char *text, ExRunOptions *out) {
 
 /* The device of the study that this machine is. */
 static bool find_host(const ExStudy *study, size_t *out_device, SuDiags *diags) {
-    for (*out_device = 0; *out_device < study->n_devices; ++*out_device)
-        if (strcmp(study->descriptions[*out_device].target, "host") == 0) return true;
-    return su_error(diags, (SuSpan){0}, "add host to 'devices', or give --device host",
-                    "--measure runs on this machine, which is no device of the study");
+    *out_device = ex_study_host(study);
+    return *out_device < study->n_devices || su_error(diags, (SuSpan){0}, "add host to 'devices', or give --device host",
+                                                      "--measure runs on this machine, which is no device of the study");
 }
 
 /* What is near the front may be on it, as far as the model errs: twice its error. */
