@@ -78,6 +78,14 @@ typedef struct Scan {
 static void set(Scan *s, IrRole role, IrValueId value) { s->m->roles.of[role] = value; }
 static IrValueId get(const Scan *s, IrRole role) { return s->m->roles.of[role]; }
 
+/* What is repeated over the channels of its head, or the value itself where a head is one channel. */
+static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value) {
+    const IrNode *repeat = made_by(g, uses, value, IR_OP_repeat);
+    if (repeat == NULL || repeat->attrs[IR_REPEAT_run].i != 1) return value;
+    join(g, &s->m->group, repeat);
+    return repeat->operands[0];
+}
+
 /* δ, B or C, with a slice behind it that nobody else needs. */
 static void take_view(const IrGraph *g, const PsUses *uses, Scan *s, IrRole role, IrValueId value) {
     const IrNode *slice = made_by(g, uses, value, IR_OP_slice);
@@ -156,7 +164,7 @@ static bool take_skip(const IrGraph *g, const PsUses *uses, Scan *s) {
         set(s, IR_ROLE_D, skip->operands[1]);
         if (skip->operands[0] != c) return false;
     } else if (skip->op == IR_OP_mul && (skip->operands[0] == c || skip->operands[1] == c) && !repeats(g, skip)) {
-        if (!take_mix(g, uses, other_operand(skip, c), s->m, IR_ROLE_D)) return false;
+        if (!take_mix(g, uses, take_repeat(g, uses, s, other_operand(skip, c)), s->m, IR_ROLE_D)) return false;
         s->experts = PG_SCAN_PARAMS;
     } else {
         return false;
@@ -229,23 +237,20 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
 
 /* ---------------------------------------------------------------------------------------------- heads */
 
-/* What is repeated over the channels of its head, or the value itself where a head is one channel. */
-static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value) {
-    const IrNode *repeat = made_by(g, uses, value, IR_OP_repeat);
-    if (repeat == NULL) return value;
-    join(g, &s->m->group, repeat);
-    return repeat->operands[0];
-}
-
 /* exp(v) with v = Δ·A; gives v's node. */
 static const IrNode *take_head_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
     const IrNode *exponential = made_by(g, uses, take_repeat(g, uses, s, a), IR_OP_exp);
     const IrNode *v = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
-    if (v == NULL || (v->op != IR_OP_mul_param && v->op != IR_OP_mul_param_routed) || ps_weight(g, v->operands[1]) == NULL)
-        return NULL;
+    if (v == NULL) return NULL;
+    if (v->op == IR_OP_mul) {
+        if (repeats(g, v) || !take_mix(g, uses, v->operands[1], s->m, IR_ROLE_A)) return NULL;
+        s->experts = PG_SCAN_PARAMS;
+    } else {
+        if ((v->op != IR_OP_mul_param && v->op != IR_OP_mul_param_routed) || ps_weight(g, v->operands[1]) == NULL) return NULL;
+        set(s, IR_ROLE_A, v->operands[1]);
+    }
     join(g, &s->m->group, exponential);
     join(g, &s->m->group, v);
-    set(s, IR_ROLE_A, v->operands[1]);
     return v;
 }
 
@@ -286,10 +291,9 @@ static bool take_limits(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId
     return true;
 }
 
-/* A panel of channels reads one group's B and C. */
-static bool has_whole_groups(const IrGraph *g, const IrNode *inject, const IrNode *contract) {
-    int64_t groups = inject->attrs[IR_INJECT_groups].i, channels = ir_dim(&g->values[inject->operands[0]].type, IR_DIM_CHANNEL);
-    return groups == contract->attrs[IR_CONTRACT_groups].i && (groups == 1 || channels / groups % PG_LANES == 0);
+/* Groups of channels that read a B of their own. */
+static int64_t inject_groups(const IrGraph *g, const IrNode *recur) {
+    return ps_maker(g, recur->operands[1])->attrs[IR_INJECT_groups].i;
 }
 
 bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
@@ -302,11 +306,11 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     const IrNode *v = take_head_decay(g, uses, s, recur->operands[0]);
     if (v == NULL || !take_head_input(g, uses, s, recur->operands[1], v) || !take_limits(g, uses, s, v->operands[0])) return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
-    if (contract == NULL || !has_whole_groups(g, ps_maker(g, recur->operands[1]), contract)) return false;
+    if (contract == NULL || contract->attrs[IR_CONTRACT_groups].i != inject_groups(g, recur)) return false;
     join(g, &out->group, contract);
     take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
     set(s, IR_ROLE_y, contract->results[0]);
-    if (!take_skip(g, uses, s) || s->experts == PG_SCAN_PARAMS || !take_sum(g, uses, s)) return false; /* a mixed D stays apart */
+    if (!take_skip(g, uses, s) || !take_sum(g, uses, s)) return false;
     take_gate(g, uses, s);
     return true;
 }

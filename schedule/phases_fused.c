@@ -229,8 +229,9 @@ void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
     for (int i = 0; i < 2; i++) sc_prepare_groups(b, both[i]);
     ScPhaseId p = sc_new_phase(b, PG_HEADS, node, part_name(b, region, node, IR_ROLE_state, "scan"));
     fill_heads(b, &sc_phase(b, p)->kernel, region, &B, &C);
-    bool held = sc_phase(b, p)->kernel.scan == PG_SCAN_HOLD;
-    double chosen = held ? sc_chosen_fraction(b, sc_role(region, IR_ROLE_experts)) : 1.0;
+    PgScanExperts experts = sc_phase(b, p)->kernel.scan;
+    double chosen =
+        experts == PG_SCAN_HOLD || experts == PG_SCAN_PARAMS ? sc_chosen_fraction(b, sc_role(region, IR_ROLE_experts)) : 1.0;
     sc_read(b, p, PG_HEADS_DELTA, sc_role(region, IR_ROLE_delta));
     sc_read(b, p, PG_HEADS_B, B.value);
     sc_read(b, p, PG_HEADS_C, C.value);
