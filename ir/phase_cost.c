@@ -157,6 +157,8 @@ static void cost_scan(Counter *c) {
     work(c, IR_OP_softplus, I * delta, 0);
     work(c, IR_OP_outer, I * N * a, 0); /* Δ·A */
     work(c, IR_OP_exp, I * N * a, 0);
+    if (k->zoh) work(c, IR_OP_zoh, I * N * a, 0);
+    if (k->zoh) work(c, IR_OP_mul, I * N * (a > delta ? a : delta), 0);
     work(c, IR_OP_mul, I * delta, 0); /* Δ·c */
     work(c, IR_OP_inject, I * N * delta, 0);
     work(c, IR_OP_recur, I * N * moving, 0);

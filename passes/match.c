@@ -124,27 +124,39 @@ static bool take_dt(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId dt)
     return true;
 }
 
-/* a = exp(Δ ⊗ A); gives Δ */
-static IrValueId take_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
+/* a = exp(Δ ⊗ A); gives the product's node */
+static const IrNode *take_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
     const IrNode *exponential = made_by(g, uses, a, IR_OP_exp);
     const IrNode *outer = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
-    if (outer == NULL || (outer->op != IR_OP_outer && outer->op != IR_OP_outer_routed)) return IR_NONE;
+    if (outer == NULL || (outer->op != IR_OP_outer && outer->op != IR_OP_outer_routed)) return NULL;
     join(g, &s->m->group, exponential);
     join(g, &s->m->group, outer);
     if (take_mix(g, uses, outer->operands[1], s->m, IR_ROLE_A)) {
         s->experts = PG_SCAN_PARAMS;
     } else {
-        if (ps_weight(g, outer->operands[1]) == NULL) return IR_NONE;
+        if (ps_weight(g, outer->operands[1]) == NULL) return NULL;
         set(s, IR_ROLE_A, outer->operands[1]);
     }
-    return outer->operands[0];
+    return outer;
 }
 
-/* b = (Δ ∘ c) ⊗ B */
-static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, IrValueId dt) {
-    const IrNode *inject = made_by(g, uses, b, IR_OP_inject);
+/* zoh(v), of a v that nobody reads but it and the decay. */
+static bool take_zoh(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrValueId v) {
+    const IrNode *zoh = made_by(g, uses, value, IR_OP_zoh);
+    if (zoh == NULL || zoh->operands[0] != v || uses->count[v] != 2) return false;
+    join(g, &s->m->group, zoh);
+    return true;
+}
+
+/* b = (Δ ∘ c) ⊗ B, with zero-order hold ∘ zoh(Δ ⊗ A) */
+static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, const IrNode *outer) {
+    const IrNode *held = made_by(g, uses, b, IR_OP_mul);
+    IrValueId dt = outer->operands[0], v = outer->results[0];
+    const IrNode *inject = made_by(g, uses, held != NULL ? held->operands[0] : b, IR_OP_inject);
+    if (held != NULL ? !take_zoh(g, uses, s, held->operands[1], v) : uses->count[v] != 1) return false;
     const IrNode *product = inject != NULL ? made_by(g, uses, inject->operands[0], IR_OP_mul) : NULL;
     if (product == NULL || (product->operands[0] != dt && product->operands[1] != dt) || repeats(g, product)) return false;
+    if (held != NULL) join(g, &s->m->group, held);
     join(g, &s->m->group, inject);
     join(g, &s->m->group, product);
     set(s, IR_ROLE_x, other_operand(product, dt));
@@ -223,8 +235,9 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
     *out = (PsMatch){.roles = ir_no_roles()};
     Scan scan = {.m = out}, *s = &scan;
     if (!take_recur(g, s, recur)) return false;
-    IrValueId dt = take_decay(g, uses, s, recur->operands[0]);
-    if (dt == IR_NONE || !take_input(g, uses, s, recur->operands[1], dt) || !take_dt(g, uses, s, dt)) return false;
+    const IrNode *outer = take_decay(g, uses, s, recur->operands[0]);
+    if (outer == NULL || !take_input(g, uses, s, recur->operands[1], outer) || !take_dt(g, uses, s, outer->operands[0]))
+        return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
     if (contract == NULL) return false;
     join(g, &out->group, contract);
@@ -260,10 +273,8 @@ static bool take_step(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId s
     if (step == dt) return uses->count[product] == 1;
     const IrNode *mul = made_by(g, uses, step, IR_OP_mul);
     if (mul == NULL || (mul->operands[0] != dt && mul->operands[1] != dt)) return false;
-    const IrNode *zoh = made_by(g, uses, other_operand(mul, dt), IR_OP_zoh);
-    if (zoh == NULL || zoh->operands[0] != product || uses->count[product] != 2) return false;
+    if (!take_zoh(g, uses, s, other_operand(mul, dt), product)) return false;
     join(g, &s->m->group, mul);
-    join(g, &s->m->group, zoh);
     return true;
 }
 
