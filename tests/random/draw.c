@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "ir/dtype.h"
 #include "rng.h"
 
 /* What a share may adapt of a block, and have of its own. */
