@@ -85,7 +85,8 @@ IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups)
 
 IrValueId fe_repeat_runs(FeLower *l, IrValueId x, int64_t run, int64_t times) {
     if (times == 1) return x;
-    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}, [IR_REPEAT_run] = {.i = run}});
+    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_REPEAT_times] = {.i = times}, [IR_REPEAT_run] = {.i = run}});
 }
 
 IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) { return fe_repeat_runs(l, x, 1, times); }

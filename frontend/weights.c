@@ -67,8 +67,8 @@ static const char *present_words(SuArena *arena, const Present *present) {
 
 static void refuse_override(const FeLoad *load, const Present *present, FeWeight weight, const FeValue *value) {
     SuArena *arena = load->reader.arena;
-    const char *hint = weight == FE_WEIGHT_head ? "a tied head is embed"
-                                                : su_printf(arena, "this model has %s", present_words(arena, present));
+    const char *hint =
+        weight == FE_WEIGHT_head ? "a tied head is embed" : su_printf(arena, "this model has %s", present_words(arena, present));
     su_report(load->reader.diags, SU_CODE_misplaced_key, value->key_span, hint, "'weights.overrides': no tensor is %s",
               weight_word(weight));
 }

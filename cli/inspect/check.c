@@ -279,13 +279,13 @@ const CliCommand cli_check = {
     .name = "check",
     .summary = "check specs and show what the models cost",
     .synopsis = "SPEC... [OPTION]...",
-    .about =
-        "Reads each SPEC (a YAML file, - for standard input), reports every mistake with its place, and prints what the model "
-        "costs.\n\n"
-        "parameters: elements of the checkpoint; active are those that one token uses (idle experts are not, and of an untied "
-        "embedding only a row is). weights: bytes of a checkpoint in the spec's weights.dtype and its overrides, where norms, "
-        "convolutions, A_log, D, biases and routers are float32. state: bytes of one sequence. per token: FLOPs of decoding one token (a "
-        "multiply-add is 2), and the bytes of weights and states that it reads and writes.",
+    .about = "Reads each SPEC (a YAML file, - for standard input), reports every mistake with its place, and prints what the model "
+             "costs.\n\n"
+             "parameters: elements of the checkpoint; active are those that one token uses (idle experts are not, and of an untied "
+             "embedding only a row is). weights: bytes of a checkpoint in the spec's weights.dtype and its overrides, where norms, "
+             "convolutions, A_log, D, biases and routers are float32. state: bytes of one sequence. per token: FLOPs of decoding "
+             "one token (a "
+             "multiply-add is 2), and the bytes of weights and states that it reads and writes.",
     .examples = "mossc check specs/moss-tiny.yaml\n"
                 "mossc check specs/*.yaml --json\n"
                 "mossc check specs/mamba-130m.yaml --set weights.dtype=bf16\n",
