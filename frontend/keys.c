@@ -20,7 +20,7 @@ static const char dtypes[] = ""
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) "|" #name
 #include "ir/dtype.def"
     ;
-    static const char maps[] = ""
+static const char maps[] = ""
 #define FE_MAP(name, q8, q4, help) "|" #name
 #include "frontend/weights.def"
     ;
