@@ -51,6 +51,7 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     double active = linear_fraction(b, m->linear);
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = ir_dim(w, IR_DIM_CHANNEL);
+    k->rounds = m->linear->attrs[IR_LINEAR_rounds].i != 0;
     k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
