@@ -59,8 +59,8 @@ static float float_of(uint16_t x) {
 typedef struct Group {
     const float *x, *h; /* [n] */
     int n;
-    float sum_h, sum_hx;
     float least, largest; /* of x */
+    float sum_h, sum_hz;  /* z = x − least: sums of x itself would cancel where all x are far from 0 */
     float D, M, hqq;      /* of step 2, and Σ h·q² there: how much an error of D counts */
 } Group;
 
@@ -69,9 +69,9 @@ typedef struct Lanes {
     float D[LANES], M[LANES];
 } Lanes;
 
-/* Σ h·q, Σ h·q², Σ h·q·x of the q that are nearest. */
+/* Σ h·q, Σ h·q², Σ h·q·z of the q that are nearest. */
 typedef struct Sums {
-    float hq[LANES], hqq[LANES], hqx[LANES];
+    float hq[LANES], hqq[LANES], hqz[LANES];
 } Sums;
 
 /* 1/D for the q of a group; of D = 0, where q does not matter, a large number. */
@@ -115,7 +115,7 @@ INLINE void sums_of(const Group *g, const Lanes *at, Sums *out) {
             float q = nearest_q(x + at->M[i], per_D[i]), hq = h * q;
             sums.hq[i] += hq;
             sums.hqq[i] += hq * q;
-            sums.hqx[i] += hq * x;
+            sums.hqz[i] += hq * (x - g->least);
         }
     }
     *out = sums;
@@ -125,9 +125,9 @@ INLINE void sums_of(const Group *g, const Lanes *at, Sums *out) {
 INLINE void refit(const Group *g, const Sums *s, float sign, Lanes *at) {
     for (int i = 0; i < LANES; i++) {
         float square = s->hqq[i] * g->sum_h, det = square - s->hq[i] * s->hq[i];
-        float D = (s->hqx[i] * g->sum_h - s->hq[i] * g->sum_hx) / det, M = (D * s->hq[i] - g->sum_hx) / g->sum_h;
+        float D = (s->hqz[i] * g->sum_h - s->hq[i] * g->sum_hz) / det, M = (D * s->hq[i] - g->sum_hz) / g->sum_h - g->least;
         bool both = det > square * 0x1p-18f && M * sign >= 0;
-        D = both ? D : s->hqx[i] / s->hqq[i];
+        D = both ? D : (s->hqz[i] + g->least * s->hq[i]) / s->hqq[i];
         M = both ? M : 0;
         bool usable = s->hqq[i] > 0 && D > 0;
         at->D[i] = usable ? D : at->D[i];
@@ -217,33 +217,34 @@ INLINE void choose_all(const Super *super, int window, Choice *c) {
 /* Step 5: d and m for the choice's s, t and q. false: they are what they were, or nothing is known about them. */
 INLINE bool refit_all(const Super *super, Choice *c) {
     float d = float_of(c->d) / super->unit, m = float_of(c->m) / super->unit;
-    float dd = 0, dm = 0, mm = 0, dx = 0, mx = 0; /* d·dd − m·dm = dx, d·dm − m·mm = mx */
+    float dd = 0, dm = 0, mm = 0, dr = 0,
+          mr = 0; /* r = x − w': the changes of d and m are a, b of a·dd − b·dm = dr, a·dm − b·mm = mr */
     for (int i = 0; i < super->n_groups; i++) {
         const Group *g = &super->groups[i];
-        float s = (float)c->s[i], t = (float)c->t[i], hq = 0, hqq = 0, hqx = 0, per_D = inverse(d * s);
+        float s = (float)c->s[i], t = (float)c->t[i], D = d * s, M = m * t, hq = 0, hqq = 0, hqr = 0, hr = 0, per_D = inverse(D);
         for (int k = 0; k < g->n; k++) {
-            float q = nearest_q(g->x[k] + m * t, per_D), h = g->h[k] * q;
-            hq += h;
-            hqq += h * q;
-            hqx += h * g->x[k];
+            float y = g->x[k] + M, q = nearest_q(y, per_D), r = y - D * q, h = g->h[k];
+            hq += h * q;
+            hqq += h * q * q;
+            hqr += h * q * r;
+            hr += h * r;
         }
         dd += s * s * hqq;
         dm += s * t * hq;
         mm += t * t * g->sum_h;
-        dx += s * hqx;
-        mx += t * g->sum_hx;
+        dr += s * hqr;
+        mr += t * hr;
     }
     float square = dd * mm, det = square - dm * dm;
-    uint16_t was_d = c->d, was_m = c->m;
     if (det > square * 0x1p-18f) {
-        d = (dx * mm - dm * mx) / det;
-        m = (d * dm - mx) / mm;
+        float change = (dr * mm - dm * mr) / det;
+        d += change;
+        m += (change * dm - mr) / mm;
     } else if (dd > 0) {
-        d = (dx + m * dm) / dd;
-    } else {
-        return false;
+        d += dr / dd;
     }
     if (!(d > 0)) return false;
+    uint16_t was_d = c->d, was_m = c->m;
     c->d = half_of(d * super->unit);
     c->m = half_of(m * super->unit);
     return c->d != was_d || c->m != was_m;
@@ -332,10 +333,12 @@ INLINE float take(const float *w, const float *h, float most_h, int n, Super *su
         *g = (Group){.x = super->x + i * GROUP, .h = super->h + i * GROUP, .n = n - i * GROUP < GROUP ? n - i * GROUP : GROUP};
         g->least = g->largest = g->x[0];
         for (int k = 0; k < g->n; k++) {
-            g->sum_h += g->h[k];
-            g->sum_hx += g->h[k] * g->x[k];
             g->least = g->x[k] < g->least ? g->x[k] : g->least;
             g->largest = g->x[k] > g->largest ? g->x[k] : g->largest;
+        }
+        for (int k = 0; k < g->n; k++) {
+            g->sum_h += g->h[k];
+            g->sum_hz += g->h[k] * (g->x[k] - g->least);
         }
     }
     return largest;
