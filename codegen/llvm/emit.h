@@ -89,6 +89,9 @@ CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
 /* x < low ? low : x, then high < x ? high : x, of a vector: NaN stays. */
 CgValue cg_clamp(CgEmit *e, CgValue x, float low, float high);
 
+/* A call of LLVM's intrinsic, which is overloaded on `types`. Arguments are cast to vectors of the same size, where it takes others. */
+CgValue cg_intrinsic(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count);
+
 /* ---- lanes */
 /* From here on vectors have `lanes` lanes, a power of two up to 16. For code that keeps more values side by side than registers of a
  * small target hold; whoever sets fewer sets 16 again. */

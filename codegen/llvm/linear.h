@@ -2,7 +2,7 @@
 #ifndef MOSSC_CODEGEN_LLVM_LINEAR_H
 #define MOSSC_CODEGEN_LLVM_LINEAR_H
 
-#include "codegen/llvm/emit.h"
+#include "codegen/llvm/rounded.h"
 
 /* The tile of a microkernel: panels of weights × rows of activations, a sum each. */
 typedef struct CgLinearShape {
@@ -21,6 +21,11 @@ void cg_linear_sums(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x,
  * first cache for all but one of them. */
 void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
                              CgValue open, CgValue sums);
+
+/* The same with rounded inputs, row 0 of which lies at x, and weights of q8 or q4 (linear_rounded.c): of one row; of `parts` tiles of
+ * rows. */
+void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums);
+void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums);
 
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */
