@@ -71,17 +71,15 @@ static void print_value(const IrGraph *g, IrValueId id, FILE *out) {
 }
 
 static void print_attrs(const IrOpInfo *info, const IrNode *node, FILE *out) {
-    bool any = false;
+    if (info->n_attrs == 0) return;
     for (int i = 0; i < info->n_attrs; i++) {
-        if (i >= info->n_attrs - info->n_flags && node->attrs[i].i == 0) continue;
-        fprintf(out, "%s%s=", any ? " " : " {", info->attr_names[i]);
-        any = true;
+        fprintf(out, "%s%s=", i == 0 ? " {" : " ", info->attr_names[i]);
         if (info->attr_is_real[i])
             print_real(node->attrs[i].f, out);
         else
             fprintf(out, "%" PRId64, node->attrs[i].i);
     }
-    if (any) fputc('}', out);
+    fputc('}', out);
 }
 
 static void print_node(const IrGraph *g, const IrNode *node, FILE *out) {
