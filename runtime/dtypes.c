@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/narrow.h"
+#include "support/alloc.h"
 
 /* ---- float32 */
 
@@ -46,6 +47,24 @@ static void store_f32(float (*rows)[RT_COLUMNS], uint64_t n, uint8_t *out) {
     }
 HALVES(bf16)
 HALVES(f16)
+
+/* ---- blocks */
+
+#define BLOCKS(name)                                                                                                               \
+    static void read_##name(const uint8_t *from, uint64_t count, float *out) {                                                     \
+        (void)from, (void)count, (void)out;                                                                                        \
+        SU_BUG("values of " #name " are read one by one");                                                                         \
+    }                                                                                                                              \
+    static bool round_##name(float *values, uint64_t count) {                                                                      \
+        (void)values, (void)count;                                                                                                 \
+        SU_BUG("values are rounded to " #name " one by one");                                                                      \
+    }                                                                                                                              \
+    static void store_##name(float (*rows)[RT_COLUMNS], uint64_t n, uint8_t *out) {                                                \
+        (void)rows, (void)n, (void)out;                                                                                            \
+        SU_BUG("values are stored as " #name " one by one");                                                                       \
+    }
+BLOCKS(q8)
+BLOCKS(q4)
 
 /* ---- all of them */
 

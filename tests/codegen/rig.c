@@ -306,7 +306,7 @@ void rig_place_panels(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, i
     float *past = rig_floats(&rig->random, (uint64_t)K, -1, 1); /* the lanes past O */
     functions->round(values, planes * (uint64_t)O * (uint64_t)K);
     functions->round(past, (uint64_t)K);
-    rig->weights[slot] = (RigWeights){values, O, K};
+    rig->weights[slot] = (RigWeights){.values = values, .O = O, .K = K};
     rig_reserve(rig, slot, PG_WEIGHTS, panels * panel);
     uint8_t *at = rig->memory[PG_WEIGHTS].now + address(rig, slot, 0);
     for (uint64_t i = 0; i < panels; i++, at += panel) {

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "ir/dtype.h"
 #include "rng.h"
 
 /* What a share may adapt of a block, and have of its own. */
@@ -51,6 +52,7 @@ static const char *const dtypes[] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) #name,
 #include "ir/dtype.def"
 };
+enum { DRAWN_DTYPES = IR_Q8 }; /* q8 and q4 are the last, and not of the language yet */
 #define PICK_OF(d, words) pick((d), (words), sizeof(words) / sizeof *(words))
 
 static bool chance(Drawer *d, int percent) { return rng_chance(&d->rng, percent); }
@@ -415,7 +417,7 @@ static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
     if (chance(d, 60)) su_text_add(out, "tie_embeddings: %s\n", truth(d));
     if (chance(d, 40)) su_text_add(out, "embedding_scale: %s\n", PICK(d, "0.5", "3.25", "9.0"));
     if (chance(d, 40)) su_text_add(out, "logit_scale: %s\n", PICK(d, "0.125", "2.5"));
-    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", PICK_OF(d, dtypes));
+    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", pick(d, dtypes, DRAWN_DTYPES));
     su_text_add(out, "max_positions: %lld\n", (long long)(tokens + (chance(d, 50) ? 0 : between(d, 1, 90))));
 }
 

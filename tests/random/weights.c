@@ -54,6 +54,10 @@ static float to_f16(float x) {
     return x;
 }
 
+/* Blocks are rounded row by row. */
+static float to_q8(float x) { return x; }
+static float to_q4(float x) { return x; }
+
 static float narrow(IrDtype dtype, float x) {
     static float (*const to[IR_STORED_DTYPES])(float) = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = to_##name,
