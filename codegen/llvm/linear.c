@@ -28,10 +28,13 @@ static unsigned fitting_panels(uint64_t panels, unsigned most) {
     return panels < best ? (unsigned)panels : best;
 }
 
+/* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
+static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
+
 CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *k) {
     CgLinearShape s = {0};
     uint64_t panels = pg_panels(k->O);
-    if (k->mode == PG_ROW) {
+    if (k->mode == PG_ROW && !widens(k)) {
         unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : target->row_panels);
         while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
             most /= 2;
@@ -40,7 +43,8 @@ CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *k) {
     } else {
         s.panels = fitting_panels(panels, (unsigned)(k->rounds ? target->dot_block_panels : target->block_panels));
         s.rows = (unsigned)(k->rounds ? target->dot_block_rows : target->block_rows);
-        s.parts = PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
+        if (k->mode == PG_ROW) s.rows = 1;
+        s.parts = k->mode == PG_ROW ? 1 : PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
     }
     s.groups = (panels + s.panels - 1) / s.panels;
     return s;
@@ -56,7 +60,7 @@ typedef struct Linear {
     CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
     CgValue gathered; /* scratch: x of the rows of eight chosen positions, side by side; or NULL */
     CgValue sums, sums2, total;
-    CgValue open; /* PG_BLOCK: what the sums of a tile are made in */
+    CgLinearRoom room; /* PG_BLOCK, or weights that are widened: what the sums of a tile are made in */
 } Linear;
 
 /* Rows of x: the plane they are of, how many stand side by side there, and the first of them. */
@@ -144,7 +148,8 @@ static Linear begin(CgEmit *e) {
         m.gathered = cg_scratch(e, PG_ROW_BLOCK * (rounded ? pg_rounded_bytes(k->K) : pg_panels(k->K) * 64));
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
-    m.open = k->mode == PG_BLOCK && !k->rounds ? cg_var_array(e, e->vec, sums) : NULL;
+    if (!k->rounds && (k->mode == PG_BLOCK || widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
+    if (widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
     m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }
@@ -172,10 +177,10 @@ static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, Cg
     CgValue first = cg_at(m->e, x->plane, cg_imul_n(m->e, x->first, 64)), step = cg_imul_n(m->e, x->ld, 64);
     if (m->k->rounds)
         rounded_sums_of(m, w, x, parts, sums);
-    else if (parts == NULL)
+    else if (parts == NULL && m->room.open == NULL)
         cg_linear_sums(m->e, &m->shape, w, first, step, sums);
     else
-        cg_linear_sums_of_parts(m->e, &m->shape, w, first, step, parts, m->open, sums);
+        cg_linear_sums_of_parts(m->e, &m->shape, w, first, step, parts == NULL ? cg_i64(m->e, 1) : parts, &m->room, sums);
 }
 
 /* Sums of the tile with the weights of `expert` (i64), for rows of x: one, or `parts` (i64) times shape.rows. */

@@ -4,18 +4,12 @@
  *   q4   c = fma(-(m·t), Σ p, (d·s) · Σ q·p)                 y = fma(scale, c, y)
  *
  * groups in rising order from +0, a lane an output. Integers are exact in any order, so this order alone makes the bits. */
+#include "codegen/llvm/blocks.h"
 #include "codegen/llvm/dot.h"
 #include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
-enum {
-    MAX_SUMS = 32,
-    RUN_GROUPS = 8, /* of which q4 shares d and m */
-    HALF_BYTES = 2 * PG_LANES, /* sixteen halves */
-    Q8_QUANTS = 512,
-    Q4_QUANTS = 256,
-    VEC_BYTES = PG_LANES * 4
-};
+enum { MAX_SUMS = 32, RUN_GROUPS = 8 /* of which q4 shares d and m */, VEC_BYTES = PG_LANES * 4 };
 
 typedef struct Core {
     CgEmit *e;
@@ -24,65 +18,11 @@ typedef struct Core {
     uint64_t panel_bytes, group_bytes;
 } Core;
 
-/* What a panel's group multiplies with, in lanes: the sums' factor with its base, and q4's for the inputs' sum. */
-typedef struct Scales {
-    CgValue d, base, m;
-} Scales;
-
-/* d and -m of q4's panels in a run of groups. */
-typedef struct Shared {
-    CgValue d[MAX_SUMS], m[MAX_SUMS];
-} Shared;
-
 /* Where a group lies: its weights in each panel, and its inputs, row 0. */
 typedef struct At {
     CgValue w[MAX_SUMS];
     CgRounded x;
 } At;
-
-/* ---------------------------------------------------------------------------------------------- scales */
-
-static CgValue load_bytes(const Core *c, CgValue address, unsigned alignment, LLVMTypeRef element) {
-    CgValue v = LLVMBuildLoad2(c->e->builder, LLVMVectorType(element, PG_LANES), address, "");
-    LLVMSetAlignment(v, alignment);
-    return v;
-}
-
-static CgValue load_halves(const Core *c, CgValue address) {
-    CgEmit *e = c->e;
-    return LLVMBuildFPExt(e->builder, load_bytes(c, address, HALF_BYTES, LLVMHalfTypeInContext(e->context)), e->vec, "");
-}
-
-static CgValue load_small(const Core *c, CgValue address) {
-    CgEmit *e = c->e;
-    CgValue wide = LLVMBuildZExt(e->builder, load_bytes(c, address, PG_LANES, e->i8), e->ivec, "");
-    return LLVMBuildSIToFP(e->builder, wide, e->vec, "");
-}
-
-/* All products but those of the sums are exact. */
-static Scales scales_of(const Core *c, CgValue group, const Shared *shared, unsigned panel) {
-    CgEmit *e = c->e;
-    Scales s = {.m = NULL};
-    if (c->dtype == IR_Q4) {
-        s.d = cg_mul(e, shared->d[panel], load_small(c, cg_at_n(e, group, Q4_QUANTS)));
-        s.m = cg_mul(e, shared->m[panel], load_small(c, cg_at_n(e, group, Q4_QUANTS + PG_LANES)));
-    } else {
-        s.d = load_halves(c, cg_at_n(e, group, Q8_QUANTS));
-    }
-    s.base = cg_mul(e, s.d, cg_vec(e, -CG_DOT_BASE));
-    return s;
-}
-
-static void load_shared(const Core *c, CgValue w, uint64_t groups, CgValue run, Shared *out) {
-    CgEmit *e = c->e;
-    if (c->dtype != IR_Q4) return;
-    CgValue at = cg_at(e, w, cg_iadd_n(e, cg_imul_n(e, run, 2 * HALF_BYTES), groups * c->group_bytes));
-    for (unsigned p = 0; p < c->panels; p++) {
-        CgValue here = cg_at_n(e, at, p * c->panel_bytes), m = load_halves(c, cg_at_n(e, here, HALF_BYTES));
-        out->d[p] = load_halves(c, here);
-        out->m[p] = LLVMBuildFNeg(e->builder, m, "");
-    }
-}
 
 /* ---------------------------------------------------------------------------------------------- a group */
 
@@ -115,7 +55,7 @@ static void multiply_pair(const Core *c, const At *at, unsigned pair, Held *held
 }
 
 /* y[panel][row] of one group more: in registers (`y`), or in memory at `sums`. */
-static void add_group(const Core *c, const At *at, const Shared *shared, CgValue *y, CgValue sums) {
+static void add_group(const Core *c, const At *at, const CgScales *shared, CgValue *y, CgValue sums) {
     CgEmit *e = c->e;
     CgDot dots[MAX_SUMS];
     Held held[MAX_SUMS] = {{{NULL}}};
@@ -128,10 +68,11 @@ static void add_group(const Core *c, const At *at, const Shared *shared, CgValue
     for (unsigned pair = 0; pair < CG_DOT_PAIRS; pair++) multiply_pair(c, at, pair, held, dots);
     for (unsigned r = 0; r < c->rows; r++) scale[r] = cg_load_splat(e, cg_at_n(e, at->x.scale, r * sizeof(float)));
     for (unsigned p = 0; p < c->panels; p++) {
-        Scales s = scales_of(c, at->w[p], shared, p);
+        CgScales s = cg_group_scales(e, c->dtype, at->w[p], &shared[p]);
+        CgValue base = cg_mul(e, s.d, cg_vec(e, -CG_DOT_BASE));
         for (unsigned r = 0; r < c->rows; r++) {
             unsigned i = p * c->rows + r;
-            CgValue v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dots[i]), s.base), to = NULL;
+            CgValue v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dots[i]), base), to = NULL;
             if (s.m != NULL) v = cg_fma(e, s.m, p_sum[r], v);
             if (y == NULL) to = cg_at_n(e, sums, i * VEC_BYTES);
             v = cg_fma(e, scale[r], v, y == NULL ? cg_load_vec(e, to) : y[i]);
@@ -146,7 +87,7 @@ static void add_group(const Core *c, const At *at, const Shared *shared, CgValue
 /* ---------------------------------------------------------------------------------------------- runs of groups */
 
 /* Groups [0, n) (i64) from `w` (panel 0) and `x` on. */
-static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, const Shared *shared, CgValue *y, CgValue sums) {
+static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, const CgScales *shared, CgValue *y, CgValue sums) {
     CgEmit *e = c->e;
     unsigned streams = e->target->far_offsets ? 1 : c->panels, count = y == NULL ? 0 : c->panels * c->rows;
     CgValue first[MAX_SUMS], carried[MAX_SUMS];
@@ -187,7 +128,7 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
 typedef struct Run {
     CgValue w, groups;
     CgRounded x;
-    Shared shared;
+    CgScales shared[MAX_SUMS]; /* [panel] */
 } Run;
 
 static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
@@ -199,7 +140,8 @@ static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
     run.x.p = cg_at(e, x->p, cg_imul(e, first, x->p_step));
     run.x.scale = cg_at(e, x->scale, word);
     run.x.sum = cg_at(e, x->sum, word);
-    load_shared(c, w, groups, index, &run.shared);
+    for (unsigned p = 0; p < c->panels; p++)
+        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * c->panel_bytes), groups, index);
     return run;
 }
 
@@ -211,7 +153,7 @@ void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, con
     CgLoop loop = cg_for_n(e, runs_of(e->kernel));
     for (unsigned i = 0; i < c.panels; i++) y[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
     Run run = run_of(&c, w, x, loop.index);
-    add_groups(&c, run.w, &run.x, run.groups, &run.shared, y, NULL);
+    add_groups(&c, run.w, &run.x, run.groups, run.shared, y, NULL);
     for (unsigned i = 0; i < c.panels; i++) cg_next(&loop, carried[i], y[i]);
     cg_end_for(e, &loop);
     for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * VEC_BYTES), cg_after(&loop, carried[i]));
@@ -231,7 +173,7 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
     here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * PG_ROUND_GROUP));
     here.scale = cg_at(e, here.scale, word);
     here.sum = cg_at(e, here.sum, word);
-    add_groups(&c, run.w, &here, run.groups, &run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * VEC_BYTES)));
+    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * VEC_BYTES)));
     cg_end_for(e, &part);
     cg_end_for(e, &loop);
 }
