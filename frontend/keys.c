@@ -16,18 +16,18 @@ static const char activations[] = ""
 #define IR_GATED_WORD(word, WORD, name) "|" #word
 #include "ir/activation.def"
     ;
-#define RESERVED_f32
-#define RESERVED_bf16
-#define RESERVED_f16
-#define RESERVED_q8 "!"
-#define RESERVED_q4 "!"
 static const char dtypes[] = ""
-#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) "|" RESERVED_##name #name
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) "|" #name
 #include "ir/dtype.def"
+    ;
+static const char maps[] = ""
+#define FE_MAP(name, q8, q4, help) "|" #name
+#include "frontend/weights.def"
     ;
 #define FE_PLAIN_ACTIVATIONS (plain_activations + 1)
 #define FE_ACTIVATIONS (activations + 1)
 #define FE_DTYPES (dtypes + 1)
+#define FE_MAPS (maps + 1)
 
 static const FeKeyRow rows[] = {
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help)                                                      \

@@ -85,7 +85,7 @@ static void take_view(const IrGraph *g, const PsUses *uses, Scan *s, IrRole role
     set(s, role, value);
 }
 
-/* W_dt δ + b_dt, one matrix or the experts'; not of q8 or q4, whose sums are other than those that a scan makes. */
+/* W_dt δ + b_dt, one matrix or the experts'; a scan reads no blocks. */
 static bool take_delta_linear(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrOp bias_op, IrOp linear_op) {
     const IrNode *bias = made_by(g, uses, value, bias_op);
     const IrNode *linear = bias != NULL ? made_by(g, uses, bias->operands[0], linear_op) : NULL;

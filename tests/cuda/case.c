@@ -100,7 +100,7 @@ bool case_make(Case *c, const CaseWants *wants) {
     if (wants->yaml != NULL) {
         su_text_add(&c->yaml, "%s", wants->yaml);
     } else {
-        c->T = draw_spec(c->seed, &c->yaml);
+        c->T = draw_spec(c->seed, DRAW_FLOATS, &c->yaml);
         if (c->T > CASE_MAX_TOKENS) c->T = CASE_MAX_TOKENS;
     }
     if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags))
