@@ -249,7 +249,6 @@ static char *print_kernel(const CgTarget *target, LLVMTargetMachineRef machine, 
 }
 
 static bool llvm_print_unguarded(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags) {
-    if (!cg_has_no_blocks(program, target->name, diags)) return false;
     char *error = NULL;
     LLVMTargetMachineRef machine = cg_machine(target, &error);
     if (machine == NULL) {
