@@ -167,6 +167,13 @@ static CgValue visible(CgAttend *a, CgValue i, CgValue offset) {
     return LLVMBuildAnd(e->builder, past, before, "");
 }
 
+/* Fetches the keys that the next turn of the same loop needs. While one row's sums are formed too few loads are under way. */
+static void fetch_ahead(CgAttend *a, const CgValue *keys, int chunks) {
+    uint64_t turn = (uint64_t)chunks * (uint64_t)a->kernel->O * CG_VEC_BYTES;
+    if (a->width.rows > 1 || a->e->target->pairs_ahead == 0) return;
+    for (int c = 0; c < chunks; c++) cg_prefetch(a->e, cg_at_n(a->e, keys[c], turn));
+}
+
 /* Dot products of every query with `chunks` runs of 16 positions from `position` on. */
 static void dot_chunks(CgAttend *a, CgValue position, int chunks, CgValue sum[CG_QUERIES][MAX_CHUNKS]) {
     CgEmit *e = a->e;
@@ -179,7 +186,9 @@ static void dot_chunks(CgAttend *a, CgValue position, int chunks, CgValue sum[CG
     }
     CgLoop loop = cg_for_n(e, head_dim);
     for (int i = 0; i < n * chunks; i++) sum[i / chunks][i % chunks] = cg_carry(e, &loop, cg_zero(e));
-    for (int c = 0; c < chunks; c++) k[c] = cg_load_vec(e, cg_at(e, key[c], cg_imul_n(e, loop.index, CG_VEC_BYTES)));
+    for (int c = 0; c < chunks; c++) key[c] = cg_at(e, key[c], cg_imul_n(e, loop.index, CG_VEC_BYTES));
+    for (int c = 0; c < chunks; c++) k[c] = cg_load_vec(e, key[c]);
+    fetch_ahead(a, key, chunks);
     for (int i = 0; i < n; i++) {
         CgValue q = cg_at_n(e, cg_at(e, q_line, cg_imul_n(e, loop.index, 4)), (uint64_t)i * a->line);
         q = cg_load_splat(e, q);
