@@ -103,12 +103,18 @@ static void cost_norm(Counter *c) {
     move(c, 2 * elements);
 }
 
+/* What rounding takes counts for nothing. */
+static void cost_round(Counter *c) {
+    double x = places(c, c->k->x_layout);
+    move(c, x * (double)c->k->K + x * (double)pg_rounded_bytes(c->k->K) / F32_BYTES);
+}
+
 static void cost_linear(Counter *c) {
     const PgKernel *k = c->k;
     double x = places(c, k->x_layout);
     double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
     normalise(c, x * (double)k->K);
-    move(c, x * (double)k->K);
+    move(c, k->rounds && k->mode == PG_BLOCK ? x * (double)pg_rounded_bytes(k->K) / F32_BYTES : x * (double)k->K);
     work(c, IR_OP_linear, y * (double)k->O * (pg_does(k, PG_STEP_DUAL) ? 2 : 1), (double)k->K);
     finish(c, y);
 }
@@ -409,6 +415,7 @@ static bool reads_chosen(const PgKernel *k, const PgWeight *weight) {
     case PG_TRAPEZOID:
     case PG_TURN:
     case PG_NORM:
+    case PG_ROUND:
     case PG_ROUTE:
     case PG_GROUP:
     case PG_COMBINE:

@@ -85,11 +85,11 @@ static void take_view(const IrGraph *g, const PsUses *uses, Scan *s, IrRole role
     set(s, role, value);
 }
 
-/* W_dt δ + b_dt, one matrix or the experts' */
+/* W_dt δ + b_dt, one matrix or the experts'; a scan reads no blocks. */
 static bool take_delta_linear(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrOp bias_op, IrOp linear_op) {
     const IrNode *bias = made_by(g, uses, value, bias_op);
     const IrNode *linear = bias != NULL ? made_by(g, uses, bias->operands[0], linear_op) : NULL;
-    if (linear == NULL) return false;
+    if (linear == NULL || ir_is_blocks(g->values[linear->operands[1]].type.dtype)) return false;
     join(g, &s->m->group, bias);
     join(g, &s->m->group, linear);
     set(s, IR_ROLE_dt_b, bias->operands[1]);
