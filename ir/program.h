@@ -270,14 +270,9 @@ typedef enum PgCount {
  * panels that the target walks side by side). For every other kind but ATTEND groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
-<<<<<<< HEAD
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions. ROUTE: tile = row.
+ * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions; ROUND too. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). KV_STORE: tile = row.
  * ATTEND: (row, key/value head): tile = row * kv_heads + head; groups parts that tile, by query heads or by runs of keys.
-=======
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions; ROUND too. ROUTE: tile = row.
- * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
->>>>>>> main
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
  * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. A kernel whose y is
@@ -418,7 +413,6 @@ typedef struct PgCode {
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
-<<<<<<< HEAD
 /* Blocks of PG_KEY_BLOCK positions that a row sees keys of, at most. */
 static inline uint64_t pg_key_blocks(const PgKernel *k) {
     uint64_t most = ((uint64_t)k->cap + PG_KEY_BLOCK - 1) / PG_KEY_BLOCK;
@@ -427,12 +421,11 @@ static inline uint64_t pg_key_blocks(const PgKernel *k) {
 /* Bytes of ATTEND's PARTS: of each block and head m and l in all lanes, and o. */
 static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
     return pg_key_blocks(k) * (uint64_t)k->heads * (pg_panels(k->O) + 2) * PG_LANES * sizeof(float);
-=======
+}
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + PG_ROUND_GROUP - 1) / PG_ROUND_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) {
     return (pg_round_groups(K) * (PG_ROUND_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
->>>>>>> main
 }
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
