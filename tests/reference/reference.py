@@ -3,62 +3,13 @@
 It shares nothing with mossc: it reads the YAML, applies the defaults, lists the tensors, counts parameters and computes logits.
 Where it and mossc disagree, one of them (or the page) has a bug. Use: spec = Spec(path); logits, gap = spec.logits(tensors, tokens).
 """
-import json
 import math
-import struct
 from fractions import Fraction
 
 import numpy as np
 import yaml
-
-# ------------------------------------------------------------------------------------------------ weights files
-
-
-def read_safetensors(path):
-    """name -> float32 array; bf16 and f16 are widened."""
-    with open(path, "rb") as file:
-        data = file.read()
-    size = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + size])
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = (8 + size + offset for offset in entry["data_offsets"])
-        raw = data[begin:end]
-        if entry["dtype"] == "BF16":
-            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-        else:
-            values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[entry["dtype"]]).astype("<f4")
-        tensors[name] = values.reshape(entry["shape"])
-    return tensors
-
-
-def write_safetensors(path, tensors):
-    """All as float32."""
-    header, offset = {}, 0
-    for name, values in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, offset + 4 * values.size]}
-        offset += 4 * values.size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for values in tensors.values():
-            file.write(np.ascontiguousarray(values, "<f4").tobytes())
-
-
-def narrow(values, dtype):
-    """Nearest even, widened back."""
-    values = np.asarray(values, np.float32)
-    if dtype == "f16":
-        return values.astype(np.float16).astype(np.float32)
-    if dtype == "bf16":
-        bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
-        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
-        return bits.astype(np.uint32).view(np.float32)
-    return values
-
+from files import narrow
+from quant import PARTS, Blocks, quantise_q4, quantise_q8
 
 # ------------------------------------------------------------------------------------------------ functions
 
@@ -186,7 +137,10 @@ class Spec:
         self.tied = top.get("tie_embeddings", True)
         self.embedding_scale = float(top.get("embedding_scale", 1.0))
         self.logit_scale = float(top.get("logit_scale", 1.0))
-        self.dtype = (top.get("weights") or {}).get("dtype", "f32")
+        weights = top.get("weights") or {}
+        self.dtype = weights.get("dtype", "f32")
+        self.overrides = weights.get("overrides") or {}
+        self.rounds = weights.get("activations", "q8") == "q8"
         self.blocks = []
         self.names = {}  # of blocks: their numbers
         self._flatten(top["stack"], top.get("define") or {}, top.get("defaults") or {})
@@ -477,6 +431,44 @@ class Spec:
         if b["conv_bias"]:
             add(at + "conv.bias", [I])
 
+    def dtype_of(self, name):
+        """Of a tensor that is narrowed."""
+        quantised, parts = self.dtype in PARTS, name.split(".")
+        if "adapters" in parts:
+            return "bf16" if quantised else self.dtype
+        part = parts[-2]  # embed, head or a map
+        if part in self.overrides:
+            return self.overrides[part]
+        if quantised and part in ("embed", "head"):
+            return "q8"
+        if quantised and part in ("dt_proj", "a_proj", "trap_proj", "angle_proj"):
+            return "bf16"
+        return "q8" if self.dtype == "q4" and part in ("x_proj", "bc_proj") else self.dtype
+
+    def is_rounded(self):
+        return self.rounds and any(narrowed and self.dtype_of(name) in PARTS for name, (_, narrowed, _) in self.tensors().items())
+
+    def stored(self, drawn):
+        """As a checkpoint holds it: q4 in parts, every other q8 too, the rest as float32."""
+        out = {}
+        for i, (name, values) in enumerate(drawn.items()):
+            dtype = self.dtype_of(name) if self.tensors()[name][1] else "f32"
+            if dtype == "q4" or dtype == "q8" and i % 2:
+                parts = (quantise_q4 if dtype == "q4" else quantise_q8)(values)
+                out |= {f"{name}.{part}": numbers for part, numbers in parts.items()}
+            else:
+                out[name] = values
+        return out
+
+    def _weight(self, tensors, name, narrowed):
+        """A tensor of a checkpoint in float64, or in blocks."""
+        dtype = self.dtype_of(name) if narrowed else "f32"
+        if dtype not in PARTS:
+            return narrow(tensors[name], dtype).astype(np.float64)
+        K = self.tensors()[name][0][-1]
+        parts = {part: tensors[f"{name}.{part}"] for part in PARTS[dtype]} if name not in tensors else quantise_q8(tensors[name])
+        return Blocks.of(parts, K, self.rounds)
+
     def counts(self):
         """(parameters in all, active per token)."""
         sizes = [(math.prod(shape), active) for shape, _, active in self.tensors().values()]
@@ -510,8 +502,8 @@ class Spec:
         self.gap = math.inf
         w = {}
         for name, (shape, narrowed, _) in self.tensors().items():
-            assert tensors[name].shape == shape, (name, tensors[name].shape, shape)
-            w[name] = (narrow(tensors[name], self.dtype) if narrowed else tensors[name]).astype(np.float64)
+            assert name not in tensors or tensors[name].shape == shape, (name, tensors[name].shape, shape)
+            w[name] = self._weight(tensors, name, narrowed)
         x = self.embedding_scale * w["embed.weight"][np.asarray(tokens)]
         for i, (kind, b) in enumerate(self.blocks):
             at = f"blocks.{i}."
