@@ -13,6 +13,9 @@
  *   planes     value [R,E,O]      f32 [E][O/16][LD][16]
  *   positions  value [R,k,O]      f32 [O/16][LDP][16]          a position is a (row, slot) pair: in PG_ROW position = slot; in
  *                                                              PG_BLOCK sorted by expert, found through the group table
+ *   rounded    rows, planes or positions of K elements for a linear layer that rounds its input (PG_BLOCK): a plane's rows as
+ *              i8 [G][LD][32], G = ceil(K/32), elements past K zero; then f32 [G][LD] scales; then f32 [G][LD] sums of the 32.
+ *              A plane takes pg_rounded_bytes(K) · LD bytes
  *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
  *   experts    i32 [LD][k] expert indices in rising order; combine weights f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
@@ -37,6 +40,7 @@
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
+    PG_ROUND_GROUP = 32, /* inputs that are rounded to 8 bits together */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -100,6 +104,9 @@ typedef struct PgKernel {
 #include "ir/kernel_fields.def"
 } PgKernel;
 
+/* Whether the experts of a scan have a state each; else there is one. */
+static inline bool pg_experts_have_states(const PgKernel *k) { return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE; }
+
 /* The sum over experts in its epilogue. */
 static inline PgSum pg_sum(const PgKernel *k) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
@@ -117,8 +124,9 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
 enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
+enum { PG_ROUND_X, PG_ROUND_Y };
 enum {
-    PG_LINEAR_X,
+    PG_LINEAR_X, /* in PG_BLOCK, with `rounds`: rounded */
     PG_LINEAR_W, /* in PG_ROW, like all but X and norm: perhaps several, one behind the other (pg_operand_weights) */
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
@@ -257,7 +265,7 @@ typedef enum PgCount {
  * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions. ROUTE: tile = row.
+ * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions; ROUND too. ROUTE: tile = row.
  * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
@@ -399,6 +407,11 @@ typedef struct PgCode {
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
+/* Groups of a rounded row of K elements; bytes that it takes. */
+static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + PG_ROUND_GROUP - 1) / PG_ROUND_GROUP; }
+static inline uint64_t pg_rounded_bytes(int64_t K) {
+    return (pg_round_groups(K) * (PG_ROUND_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
+}
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;

@@ -311,6 +311,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_DELAY:
     case PG_ANGLE:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
+    case PG_ROUND:
     case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:
     case PG_COMBINE:
@@ -413,6 +414,7 @@ static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o, co
 static PgSpace space_of(PgForm form) {
     switch (form) {
     case PG_FORM_VALUE:
+    case PG_FORM_ROUNDED:
     case PG_FORM_INDICES:
     case PG_FORM_GROUPS: return PG_ARENA;
     case PG_FORM_PANELS:

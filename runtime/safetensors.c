@@ -38,7 +38,7 @@ static const SuJsonRules header_rules = {
 static void set_dtype(RtTensor *t, uint64_t *out_size) {
     for (int i = 0; i < IR_STORED_DTYPES; i++) {
         const IrDtypeInfo *info = ir_dtype((IrDtype)i);
-        if (strcmp(t->dtype_name, info->file) != 0) continue;
+        if (!info->file || strcmp(t->dtype_name, info->file) != 0) continue;
         t->readable = true;
         t->dtype = (IrDtype)i;
         *out_size = (uint64_t)info->bytes;

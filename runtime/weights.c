@@ -52,9 +52,11 @@ static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
 
 /* "F32, BF16 or F16" */
 static const char *readable_dtypes(SuArena *arena) {
-    const char *text = ir_dtype((IrDtype)0)->file;
-    for (int i = 1; i < IR_STORED_DTYPES; i++)
-        text = su_printf(arena, "%s%s%s", text, i + 1 < IR_STORED_DTYPES ? ", " : " or ", ir_dtype((IrDtype)i)->file);
+    const char *names[IR_STORED_DTYPES], *text = "";
+    int n = 0;
+    for (int i = 0; i < IR_STORED_DTYPES; i++)
+        if (ir_dtype((IrDtype)i)->file) names[n++] = ir_dtype((IrDtype)i)->file;
+    for (int i = 0; i < n; i++) text = su_printf(arena, "%s%s%s", text, i == 0 ? "" : i + 1 < n ? ", " : " or ", names[i]);
     return text;
 }
 
@@ -259,10 +261,10 @@ void rt_source_close(RtSource *source) {
     }
 }
 
-const float *rt_source_lookup(void *source, const char *name) {
+IrElements rt_source_lookup(void *source, const char *name) {
     const RtSource *s = source;
     Expected e = {.n_tensors = s->n_tensors, .sorted = s->tensors};
     PgTensor key = {.name = name}, *pointer = &key;
     const PgTensor **found = e.n_tensors ? bsearch(&pointer, e.sorted, e.n_tensors, sizeof *e.sorted, by_name) : NULL;
-    return found ? s->values[found - s->tensors] : NULL;
+    return (IrElements){.f = found ? s->values[found - s->tensors] : NULL};
 }

@@ -79,7 +79,7 @@ static bool compile(Model *m) {
     IrGraph *graph = fe_lower(&m->spec, &m->arena);
     m->naive = fe_lower(&m->spec, &m->arena);
     m->V = m->spec.vocab_size;
-    m->maker->of_dtype[m->spec.weights_dtype]++;
+    m->maker->of_dtype[m->spec.weights.dtype]++;
     return ps_fuse(graph, &passes, &m->maker->diags) && sc_program(graph, &passes, &m->arena, &m->program, &m->maker->diags);
 }
 
@@ -151,7 +151,7 @@ static bool write_weights(Model *m, Weights *weights) {
 }
 
 static bool evaluate(Model *m, Weights *weights) {
-    IrEval *eval = ir_eval32_new(m->naive, weights_narrowed, weights);
+    IrEval *eval = ir_eval32_new(m->naive, weights_stored, weights);
     double *row = SU_NEW_ARRAY(&m->arena, double, (size_t)m->V);
     bool ok = true;
     for (int64_t t = 0; t < m->T && ok; t++) {
@@ -170,7 +170,7 @@ static bool random_case(Maker *maker, int64_t index) {
     SuText yaml = {0};
     snprintf(m.name, sizeof m.name, "random_%lld", (long long)index);
     snprintf(m.what, sizeof m.what, "the spec of test_random --seed %llu", (unsigned long long)seed);
-    int64_t T = draw_spec(seed, &yaml);
+    int64_t T = draw_spec(seed, DRAW_FLOATS, &yaml);
     m.T = T > MOST_TOKENS && index % LONG_EVERY != LONG_EVERY - 1 ? MOST_TOKENS : T;
     bool ok = fe_spec_parse("random.yaml", yaml.text, yaml.size, NULL, 0, &m.spec, &maker->diags) && compile(&m);
     if (ok) {

@@ -50,6 +50,7 @@ static const struct {
 } dtypes[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     [IR_##NAME] = {at_##name, round_##name, group, group_bytes},
+#define IR_BLOCK_DTYPE(...) /* below */
 #include "ir/dtype.def"
 };
 
