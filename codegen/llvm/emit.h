@@ -128,6 +128,9 @@ CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into all lanes *
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count); /* <count x float>, 4-aligned */
 void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
+/* Adds 1 to an i32 that several workers count in; the value before. Who reads it sees all that earlier counters wrote before. */
+CgValue cg_count_up(CgEmit *e, CgValue address);
+
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
 /* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`, not of blocks: out[i] are 16 outputs at its i-th k. */
