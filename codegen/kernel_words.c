@@ -56,6 +56,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->kind == PG_LINEAR || k->kind == PG_EMBED || k->kind == PG_ROUTE, ir_dtype_word(k->dtype));
     append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
+    append_if(&n, k->rounds, "rounds");
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
     append_if(&n, k->gather_out_rows, "output_rows");
@@ -72,4 +73,14 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
 void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t size) {
     cg_kernel_words(kernel, out, size);
     append(&(Name){out, size, strlen(out)}, "_%u", index);
+}
+
+bool cg_has_no_blocks(const PgProgram *program, const char *target, SuDiags *diags) {
+    for (uint32_t i = 0; i < program->n_weights; i++) {
+        const PgWeight *w = &program->weights[i];
+        if (ir_is_blocks((IrDtype)w->dtype))
+            return su_error(diags, (SuSpan){0}, "use dtype bf16 or f16", "target '%s' has no kernels for %s weights (tensor '%s')",
+                            target, ir_dtype_word((IrDtype)w->dtype), program->tensors[w->tensor].name);
+    }
+    return true;
 }

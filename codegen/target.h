@@ -13,6 +13,14 @@
 #include "ir/program.h"
 #include "support/diag.h"
 
+/* How four products of bytes are added to an integer of 32 bits. */
+typedef enum CgDotWay {
+    CG_DOT_MADD, /* AVX2: pairs in 16 bits, then pairs of these */
+    CG_DOT_VNNI, /* AVX-512 VNNI, AVX-VNNI: one instruction, of bytes without a sign and with one */
+    CG_DOT_SMLAL, /* NEON: products of 16 bits, neighbours added */
+    CG_DOT_SDOT   /* NEON with dotprod: one instruction */
+} CgDotWay;
+
 typedef struct CgTarget {
     char name[64];       /* "host" or what the user asked for */
     char triple[96];     /* LLVM's */
@@ -29,6 +37,10 @@ typedef struct CgTarget {
     int scan_lanes; /* channels of a panel whose states move side by side: 16, or fewer where registers hold no more */
     int scan_states; /* elements of their states written in a line: 16, or fewer where that would fill registers */
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
+    CgDotWay dot; /* linear layers of q8 and q4 weights and rounded inputs */
+    bool dot_in_ir; /* as plain instructions that mean the same, for tests where the processor lacks it */
+    int dot_lanes; /* integers of 32 bits that such an instruction adds to */
+    int dot_row_panels, dot_block_panels, dot_block_rows; /* like those above */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */
     bool far_offsets; /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
@@ -75,6 +87,9 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
 bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_ir, FILE *out, SuDiags *diags);
 /* Frees what LLVM holds for the process; call once at the end (leak checkers like it). */
 void cg_llvm_shutdown(void);
+
+/* Whether all weights are values that this target reads one by one: neither q8 nor q4, of which it has no kernels. */
+bool cg_has_no_blocks(const PgProgram *program, const char *target, SuDiags *diags);
 
 /* What a kernel is, readable: "linear_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
 void cg_kernel_words(const PgKernel *kernel, char *out, size_t size);

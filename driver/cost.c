@@ -19,10 +19,11 @@ static void count_tensors(FeSpec *spec, DrCost *parts) {
     for (size_t i = 0; i < count; i++) {
         double elements = 1;
         for (int d = 0; d < tensors[i].rank; d++) elements *= (double)tensors[i].shape[d];
+        const int64_t row = tensors[i].shape[tensors[i].rank - 1];
         DrCost *cost = &parts[tensors[i].block + 1];
         cost->parameters += elements;
         cost->active += (double)tensors[i].active;
-        cost->weight_bytes += elements * ir_dtype(tensors[i].dtype)->bytes;
+        cost->weight_bytes += elements / (double)row * ir_row_bytes(tensors[i].dtype, row);
     }
 }
 

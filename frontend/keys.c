@@ -19,10 +19,15 @@ static const char activations[] = ""
 static const char dtypes[] = ""
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) "|" #name
 #include "ir/dtype.def"
-                             "|!q8|!q4";
+    ;
+static const char maps[] = ""
+#define FE_MAP(name, q8, q4, help) "|" #name
+#include "frontend/weights.def"
+    ;
 #define FE_PLAIN_ACTIVATIONS (plain_activations + 1)
 #define FE_ACTIVATIONS (activations + 1)
 #define FE_DTYPES (dtypes + 1)
+#define FE_MAPS (maps + 1)
 
 static const FeKeyRow rows[] = {
 #define FE_KEY(section, key, type, child, words, least, most, fallback, help)                                                      \

@@ -40,9 +40,6 @@ const FeMap *fe_build_router(const FeBuild *b, FeMap *map, FeKey router, const F
 
 /* Whether the share has a tensor of its own in place of the other block's: "conv.weight". */
 bool fe_share_owns(const FeShare *share, const char *tensor);
-/* The map that a tensor is the weight of, by the name that adapters call it, or NULL: "shared_up_proj" of
- * "shared.up_proj.weight". */
-const char *fe_map_name(SuArena *arena, const char *tensor);
 /* Whether the share adds an adapter to that map. */
 bool fe_share_adapts(const FeShare *share, const char *map);
 /* Takes over what is said of the other block, which is complete, and checks `own` and `targets` against its tensors. */
@@ -68,11 +65,15 @@ FeTensor *fe_add_tensor(FeTensorList *l, const char *name, const int64_t *shape,
 FeTensor *fe_add_part(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns);
 /* weight [rows, columns] of a *_proj and its bias [rows], which is the next tensor. Returns the weight. */
 FeTensor *fe_add_linear(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns, bool bias);
+/* Says which of the weights of weights.def it is, and so how it is stored. */
+void fe_name_weight(const FeTensorList *l, FeTensor *t, const char *map);
+FeWeight fe_find_weight(const char *map);
 void fe_add_norm(FeTensorList *l, const char *name, FeNormKind kind, int64_t width);
 /* The tensors of the block's router, where it has experts; `width` of what it routes by. */
 void fe_add_router(FeTensorList *l, int64_t width);
 void fe_draw_uniform(FeTensor *t, int64_t fan);
 /* The tensors of a block that is no parallel and no share, but for its norms outside: by their names in the block. */
+FeTensorList fe_list_tensors(FeSpec *spec); /* all */
 FeTensorList fe_list_parts(FeSpec *spec, const FeBlock *block);
 
 /* ---- lowering: one operation per operator of the language's equations (lower.c) ---- */

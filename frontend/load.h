@@ -26,6 +26,11 @@ bool fe_apply_edit(const FeReader *reader, FeNode *root, const FeEdit *edit);
 /* block.c: one block from its own map (NULL for a bare word), under the defaults. False when something was reported. */
 bool fe_build_block(const FeLoad *load, FeBlockKind kind, const FeMap *own, SuSpan span, FeBlock *out_block);
 
+/* weights.c: dtypes of weights from the map of that name, which is complete. fe_settle_weights, when the blocks are known: false where
+ * overrides name what no tensor is; what has no effect is neither printed nor hashed afterwards. */
+void fe_read_weights(FeSpec *spec, const FeMap *weights);
+bool fe_settle_weights(const FeLoad *load);
+
 /* stack.c: reads `define` and `stack`, fills spec->blocks. */
 void fe_build_stack(FeLoad *load);
 

@@ -2,8 +2,9 @@
  * operator.
  *
  * Two choices the equations leave open are made here once, and docs/bits.md states them: a linear map whose weights are mixed
- * (combine: params) is written as the gated sum of the experts' maps, which is the same by linearity; and every expert is
- * computed densely, since choosing what not to compute is route fusion's work. */
+ * (combine: params) is written as the gated sum of the experts' maps, which is the same by linearity (of q8 and q4 maps the language
+ * says so, and adds the mixed bias behind the sum); and every expert is computed densely, since choosing what not to compute is route
+ * fusion's work. */
 #include "frontend/lower.h"
 
 #include <stdio.h>
@@ -33,30 +34,35 @@ static void declare_weights(FeLower *l) {
 }
 
 /* The tensor of that name, looked for from `first` on. */
-static IrValueId find_weight(const FeLower *l, size_t first, const char *name) {
+static size_t find_tensor(const FeLower *l, size_t first, const char *name) {
     for (size_t i = 0; i < l->n_tensors; i++) {
         size_t at = (first + i) % l->n_tensors;
-        if (strcmp(l->tensors[at].name, name) == 0) return l->weights[at];
+        if (strcmp(l->tensors[at].name, name) == 0) return at;
     }
     SU_BUG("no tensor named %s in the checkpoint table", name);
 }
 
-IrValueId fe_weight(FeLower *l, const char *part) {
+/* The tensor `part` of the block in hand: its own, or that of the block whose weights it shares. */
+static size_t part_tensor(const FeLower *l, const char *part) {
     char name[160];
     bool own = l->share == NULL || fe_share_owns(l->share, part);
     if (own)
         snprintf(name, sizeof name, "%s%s", l->prefix, part);
     else
         snprintf(name, sizeof name, "blocks.%lld.%s", (long long)l->share->of, part);
-    return find_weight(l, own ? l->first : l->firsts[l->share->of], name);
+    return find_tensor(l, own ? l->first : l->firsts[l->share->of], name);
 }
 
-/* Weight or bias of a map: weight_of(l, "in_proj", "weight"). */
-static IrValueId weight_of(FeLower *l, const char *map, const char *what) {
+IrValueId fe_weight(FeLower *l, const char *part) { return l->weights[part_tensor(l, part)]; }
+
+/* Weight or bias of a map: tensor_of(l, "in_proj", "weight"). */
+static size_t tensor_of(const FeLower *l, const char *map, const char *what) {
     char part[96];
     snprintf(part, sizeof part, "%s.%s", map, what);
-    return fe_weight(l, part);
+    return part_tensor(l, part);
 }
+
+static IrValueId weight_of(const FeLower *l, const char *map, const char *what) { return l->weights[tensor_of(l, map, what)]; }
 
 IrValueId fe_state(FeLower *l, const char *what, IrType type) {
     char name[96];
@@ -79,7 +85,8 @@ IrValueId fe_contract(FeLower *l, IrValueId states, IrValueId C, int64_t groups)
 
 IrValueId fe_repeat_runs(FeLower *l, IrValueId x, int64_t run, int64_t times) {
     if (times == 1) return x;
-    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE, (IrAttr[]){[IR_REPEAT_times] = {.i = times}, [IR_REPEAT_run] = {.i = run}});
+    return ir_op1_attrs(&l->b, IR_OP_repeat, x, IR_NONE, IR_NONE,
+                        (IrAttr[]){[IR_REPEAT_times] = {.i = times}, [IR_REPEAT_run] = {.i = run}});
 }
 
 IrValueId fe_repeat(FeLower *l, IrValueId x, int64_t times) { return fe_repeat_runs(l, x, 1, times); }
@@ -131,25 +138,31 @@ IrValueId fe_norm(FeLower *l, FeNorm kind, const char *name, IrValueId x) {
 
 /* ---------------------------------------------------------------------------------------------- maps */
 
-/* A or B of a map's adapter. */
-static IrValueId adapter(const FeLower *l, const char *map, const char *which) {
-    char name[160];
-    snprintf(name, sizeof name, "%sadapters.%s.%s", l->prefix, map, which);
-    return find_weight(l, l->first, name);
+/* W x by one matrix, or by every expert's; the input of a q8 or q4 one is rounded where the spec says so. */
+static IrValueId multiply(FeLower *l, IrOp linear, size_t tensor, IrValueId x) {
+    IrAttr rounds = {.i = l->spec->weights.rounds && ir_is_blocks(l->tensors[tensor].dtype)};
+    return ir_op1_attrs(&l->b, linear, x, l->weights[tensor], IR_NONE, &rounds);
 }
 
-/* y + B(A x), where a share adapts the map; y is W x + b. */
-static IrValueId adapted(FeLower *l, IrOp linear, const char *name, IrValueId x, IrValueId y) {
-    const char *map = l->share ? fe_map_name(&l->spec->arena, su_printf(&l->spec->arena, "%s.weight", name)) : NULL;
-    if (map == NULL || !fe_share_adapts(l->share, map)) return y;
-    IrValueId inner = fe_op2(l, linear, x, adapter(l, map, "A"));
-    return fe_op2(l, IR_OP_add, y, fe_op2(l, linear, inner, adapter(l, map, "B")));
+/* A or B of a map's adapter. */
+static size_t adapter(const FeLower *l, const char *map, const char *which) {
+    char name[160];
+    snprintf(name, sizeof name, "%sadapters.%s.%s", l->prefix, map, which);
+    return find_tensor(l, l->first, name);
+}
+
+/* B(A x) where a share adapts the map, else IR_NONE. */
+static IrValueId lower_adapter(FeLower *l, IrOp linear, const char *map, IrValueId x) {
+    if (l->share == NULL || map == NULL || !fe_share_adapts(l->share, map)) return IR_NONE;
+    return multiply(l, linear, adapter(l, map, "B"), multiply(l, linear, adapter(l, map, "A"), x));
 }
 
 static IrValueId lower_linear(FeLower *l, IrOp linear, const char *name, bool bias, IrValueId x) {
-    IrValueId y = fe_op2(l, linear, x, weight_of(l, name, "weight"));
+    size_t weight = tensor_of(l, name, "weight");
+    IrValueId y = multiply(l, linear, weight, x);
     if (bias) y = fe_op2(l, IR_OP_add_bias, y, weight_of(l, name, "bias"));
-    return adapted(l, linear, name, x, y);
+    IrValueId adapter = lower_adapter(l, linear, l->tensors[weight].map, x);
+    return adapter == IR_NONE ? y : fe_op2(l, IR_OP_add, y, adapter);
 }
 
 IrValueId fe_linear(FeLower *l, const char *name, bool bias, IrValueId x) { return lower_linear(l, IR_OP_linear, name, bias, x); }
@@ -158,8 +171,20 @@ IrValueId fe_linear_all(FeLower *l, const char *name, bool bias, IrValueId x) {
     return lower_linear(l, IR_OP_linear_all, name, bias, x);
 }
 
+/* Σ g_k y_k over the chosen experts, then the mixed bias, then the adapters' product mixed likewise: the language's order for q8 and
+ * q4. */
+static IrValueId lower_quantised_mix(FeLower *l, size_t weight, const char *name, bool bias, FeChosen chosen, IrValueId x) {
+    IrValueId y = fe_op3(l, IR_OP_expert_sum, multiply(l, IR_OP_linear_all, weight, x), chosen.experts, chosen.gates);
+    if (bias) y = fe_op2(l, IR_OP_add, y, fe_op3(l, IR_OP_mix, weight_of(l, name, "bias"), chosen.experts, chosen.gates));
+    IrValueId adapter = lower_adapter(l, IR_OP_linear_all, l->tensors[weight].map, x);
+    if (adapter == IR_NONE) return y;
+    return fe_op2(l, IR_OP_add, y, fe_op3(l, IR_OP_expert_sum, adapter, chosen.experts, chosen.gates));
+}
+
 IrValueId fe_linear_mixed(FeLower *l, const char *name, bool bias, bool mixed, FeChosen chosen, IrValueId x) {
     if (!mixed) return fe_linear(l, name, bias, x);
+    size_t weight = tensor_of(l, name, "weight");
+    if (ir_is_blocks(l->tensors[weight].dtype)) return lower_quantised_mix(l, weight, name, bias, chosen, x);
     return fe_op3(l, IR_OP_expert_sum, fe_linear_all(l, name, bias, x), chosen.experts, chosen.gates);
 }
 
@@ -180,7 +205,7 @@ IrValueId fe_conv(FeLower *l, const char *history, int64_t width, int64_t taps, 
 /* ---------------------------------------------------------------------------------------------- router */
 
 FeChosen fe_router(FeLower *l, const FeRouter *router, IrValueId input) {
-    IrValueId r = fe_op2(l, IR_OP_linear, input, fe_weight(l, "router.weight"));
+    IrValueId r = multiply(l, IR_OP_linear, part_tensor(l, "router.weight"), input);
     if (router->bias) r = fe_op2(l, IR_OP_add_bias, r, fe_weight(l, "router.bias"));
     IrValueId p = fe_op1(l, router->score == FE_SOFTMAX ? IR_OP_softmax : IR_OP_sigmoid, r);
     IrAttr choice[] = {[IR_SELECT_k] = {.i = router->top_k},
@@ -247,7 +272,7 @@ IrGraph *fe_lower(FeSpec *spec, SuArena *arena) {
     l.first = 0;
     l.b.span = spec->span;
     IrValueId u = fe_norm(&l, spec->final_norm, "final_norm", x);
-    IrValueId logits = fe_op2(&l, IR_OP_linear, u, fe_weight(&l, spec->tie_embeddings ? "embed.weight" : "head.weight"));
+    IrValueId logits = multiply(&l, IR_OP_linear, part_tensor(&l, spec->tie_embeddings ? "embed.weight" : "head.weight"), u);
     l.b.graph->logits = fe_scale(&l, logits, spec->logit_scale);
     return l.b.graph;
 }

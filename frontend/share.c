@@ -31,14 +31,6 @@ bool fe_share_owns(const FeShare *share, const char *tensor) {
 
 /* ---- adapters ---- */
 
-const char *fe_map_name(SuArena *arena, const char *tensor) {
-    static const char map[] = "_proj.weight", shared[] = "shared.";
-    if (!ends(tensor, map)) return NULL;
-    bool of_shared = begins(tensor, shared);
-    const char *name = of_shared ? tensor + strlen(shared) : tensor;
-    return su_printf(arena, "%s%.*s", of_shared ? "shared_" : "", (int)(strlen(name) - strlen(".weight")), name);
-}
-
 bool fe_share_adapts(const FeShare *share, const char *map) {
     const FeMap *adapters = fe_child(share->map, KEY(share, adapters));
     return adapters && fe_has_word(adapters, KEY(adapters, targets), map);
@@ -50,7 +42,7 @@ bool fe_share_adapts(const FeShare *share, const char *map) {
 static const char *maps_of(SuArena *arena, const FeTensorList *tensors) {
     const char *text = "";
     for (size_t i = 0; i < tensors->count; i++) {
-        const char *map = fe_map_name(arena, tensors->items[i].name);
+        const char *map = tensors->items[i].map;
         if (map) text = su_printf(arena, "%s%s%s", text, *text ? ", " : "", map);
     }
     return text;
@@ -63,9 +55,9 @@ static bool has_owned(const FeTensorList *tensors, const char *word) {
     return false;
 }
 
-static bool has_map(SuArena *arena, const FeTensorList *tensors, const char *name) {
+static bool has_map(const FeTensorList *tensors, const char *name) {
     for (size_t t = 0; t < tensors->count; t++) {
-        const char *map = fe_map_name(arena, tensors->items[t].name);
+        const char *map = tensors->items[t].map;
         if (map && strcmp(map, name) == 0) return true;
     }
     return false;
@@ -86,7 +78,7 @@ static void check_targets(const FeReader *reader, const FeShare *share, const Fe
     const FeValue *targets = adapters ? fe_value(adapters, KEY(adapters, targets)) : NULL;
     for (size_t i = 0; targets && targets->state == FE_GIVEN && i < targets->node->count; i++) {
         const FeNode *item = targets->node->items[i];
-        if (has_map(reader->arena, tensors, item->text)) continue;
+        if (has_map(tensors, item->text)) continue;
         fe_report_once(reader, SU_CODE_unfit_value, item->span,
                        su_printf(reader->arena, "its maps are %s", maps_of(reader->arena, tensors)),
                        su_printf(reader->arena, "'share.adapters.targets': %s has no linear map %s", share->name, item->text));

@@ -84,7 +84,7 @@ static void read_top(FeLoad *load) {
     spec->embedding_scale = fe_value(file, KEY(file, embedding_scale))->real;
     spec->logit_scale = fe_value(file, KEY(file, logit_scale))->real;
     spec->max_positions = fe_value(file, KEY(file, max_positions))->integer;
-    spec->weights_dtype = (IrDtype)fe_value(part(load, KEY(file, weights)), KEY(weights, dtype))->integer;
+    fe_read_weights(spec, part(load, KEY(file, weights)));
     spec->embed_span = key_span(load, KEY(file, vocab_size));
     spec->head_span = key_span(load, KEY(file, tie_embeddings));
     spec->final_norm_span = key_span(load, KEY(file, final_norm));
@@ -123,7 +123,7 @@ static void load_tree(FeLoad *load, const FeNode *root, size_t errors) {
     fe_drop(file, KEY(file, define)); /* what they gave is in the blocks */
     fe_drop(file, KEY(file, defaults));
     load->spec->map = file;
-    if (diags->errors == errors && fe_check_sizes(load->spec, diags)) {
+    if (diags->errors == errors && fe_check_sizes(load->spec, diags) && fe_settle_weights(load)) {
         warn_positions(load);
         take_hash(load->spec);
     }

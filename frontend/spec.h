@@ -98,6 +98,20 @@ typedef struct FeTokenizer {
     const char *eos_text;
 } FeTokenizer;
 
+/* The weights whose dtype a spec chooses, by the names of weights.overrides. */
+typedef enum FeWeight {
+#define FE_WEIGHT(name, q8, q4, help) FE_WEIGHT_##name,
+#include "frontend/weights.def"
+    FE_N_WEIGHTS
+} FeWeight;
+
+typedef struct FeWeights {
+    IrDtype dtype;
+    IrDtype of[FE_N_WEIGHTS]; /* of each: by dtype, or by overrides */
+    IrDtype adapters;
+    bool rounds; /* the input of a q8 or q4 map is rounded to 8 bits */
+} FeWeights;
+
 typedef struct FeSpec {
     SuArena arena; /* owns everything below, the source text too */
     const SuSource *source;
@@ -107,7 +121,7 @@ typedef struct FeSpec {
     FeNorm norm, final_norm;
     bool tie_embeddings;
     double embedding_scale, logit_scale;
-    IrDtype weights_dtype;
+    FeWeights weights;
     FeTokenizer tokenizer;
     int64_t max_positions;
     SuSpan span; /* of the file's first key */
@@ -161,6 +175,7 @@ typedef struct FeTensor {
     int64_t shape[4];
     IrDtype dtype; /* its values are rounded to it; all but embed, head and linear weights: float32 */
     int64_t block; /* -1: outside the blocks */
+    const char *map; /* what weights.overrides calls it: "in_proj", "shared_up_proj", "embed"; NULL: its dtype is not chosen */
     bool per_expert; /* the leading dimension is E */
     bool neg_exp; /* loading makes -exp(x) of its elements */
     SuSpan span; /* the spec line that asks for it */

@@ -40,12 +40,17 @@ void fe_draw_uniform(FeTensor *t, int64_t fan) {
     t->fan = fan;
 }
 
+void fe_name_weight(const FeTensorList *l, FeTensor *t, const char *map) {
+    t->map = map;
+    t->dtype = l->spec->weights.of[fe_find_weight(map)];
+}
+
 FeTensor *fe_add_linear(FeTensorList *l, const char *name, bool per_expert, int64_t rows, int64_t columns, bool bias) {
     SuArena *arena = &l->spec->arena;
     if (bias)  /* made first, so that the returned pointer stays valid; then swapped behind the weight */
         fe_add_part(l, su_printf(arena, "%s.bias", name), per_expert, 0, rows);
     FeTensor *weight = fe_add_part(l, su_printf(arena, "%s.weight", name), per_expert, rows, columns);
-    weight->dtype = l->spec->weights_dtype;
+    fe_name_weight(l, weight, name);
     fe_draw_uniform(weight, columns);
     if (bias) {
         FeTensor kept = *weight;
@@ -80,7 +85,7 @@ static void add_adapter(FeTensorList *l, const char *map, const FeTensor *weight
         const int lone = weight->rank == 2;
         FeTensor *t =
             fe_add_tensor(l, su_printf(&l->spec->arena, "adapters.%s.%s", map, i ? "B" : "A"), shapes[i] + lone, 3 - lone);
-        t->dtype = l->spec->weights_dtype;
+        t->dtype = l->spec->weights.adapters;
         t->per_expert = weight->per_expert;
         if (t->active != INT64_MAX) t->active = t->active / planes * busy;
         if (i == 0) fe_draw_uniform(t, dim[1]);
@@ -89,14 +94,12 @@ static void add_adapter(FeTensorList *l, const char *map, const FeTensor *weight
 
 /* The other block's tensors are listed as this one's own; those that are not go again, and adapters follow. */
 static void add_own(FeTensorList *l, const FeBlock *block) {
-    SuArena *arena = &l->spec->arena;
     const size_t first = l->count, skip = strlen(l->prefix);
     fe_kind_row(block->kind)->kind->tensors(l, block);
     const size_t end = l->count;
     for (size_t i = first; i < end; i++) {
         const FeTensor weight = l->items[i]; /* the list moves as it grows */
-        const char *map = fe_map_name(arena, weight.name + skip);
-        if (map && fe_share_adapts(block->share, map)) add_adapter(l, map, &weight);
+        if (weight.map && fe_share_adapts(block->share, weight.map)) add_adapter(l, weight.map, &weight);
     }
     size_t kept = first;
     for (size_t i = first; i < l->count; i++)
@@ -138,27 +141,28 @@ static void add_block(FeTensorList *l, int64_t index) {
 /* ---- the whole ---- */
 
 static void add_table(FeTensorList *l, const char *name, SuSpan span, int64_t active_rows) {
-    const FeSpec *spec = l->spec;
-    FeTensor *t = fe_add_tensor(l, name, (int64_t[]){spec->vocab_size, spec->d_model}, 2);
-    t->dtype = l->spec->weights_dtype;
+    FeSpec *spec = l->spec;
+    const char *weight = su_printf(&spec->arena, "%s.weight", name);
+    FeTensor *t = fe_add_tensor(l, weight, (int64_t[]){spec->vocab_size, spec->d_model}, 2);
+    fe_name_weight(l, t, name);
     t->span = span;
     t->active = active_rows * spec->d_model;
     t->init = FE_INIT_NORMAL;
 }
 
-static void list_all(FeTensorList *l, FeSpec *spec) {
-    *l = (FeTensorList){.spec = spec, .index = -1, .prefix = "", .deep = 1.0 / sqrt((double)spec->n_blocks)};
-    add_table(l, "embed.weight", spec->embed_span, spec->tie_embeddings ? spec->vocab_size : 1);
+FeTensorList fe_list_tensors(FeSpec *spec) {
+    FeTensorList list = {.spec = spec, .index = -1, .prefix = "", .deep = 1.0 / sqrt((double)spec->n_blocks)}, *l = &list;
+    add_table(l, "embed", spec->embed_span, spec->tie_embeddings ? spec->vocab_size : 1);
     fe_add_norm(l, "final_norm", spec->final_norm.kind, spec->d_model);
     for (size_t i = 1; i < l->count; i++) l->items[i].span = spec->final_norm_span;
-    if (!spec->tie_embeddings) add_table(l, "head.weight", spec->head_span, spec->vocab_size);
+    if (!spec->tie_embeddings) add_table(l, "head", spec->head_span, spec->vocab_size);
     for (int64_t i = 0; i < spec->n_blocks; i++) add_block(l, i);
+    return list;
 }
 
 const FeTensor *fe_tensors(FeSpec *spec, size_t *out_count) {
     if (!spec->tensors) {
-        FeTensorList list;
-        list_all(&list, spec);
+        FeTensorList list = fe_list_tensors(spec);
         spec->n_tensors = list.count;
         spec->tensors = list.items;
     }
@@ -186,9 +190,8 @@ static bool check_states(const FeSpec *spec, SuDiags *diags) {
 
 bool fe_check_sizes(FeSpec *spec, SuDiags *diags) {
     if (!check_states(spec, diags)) return false;
-    FeTensorList list;
+    FeTensorList list = fe_list_tensors(spec);
     uint64_t total = 0, count;
-    list_all(&list, spec);
     for (size_t i = 0; i < list.count; i++) {
         const FeTensor *t = &list.items[i];
         if (!element_count(t, &count))

@@ -107,7 +107,9 @@ static double weight_bytes(const Count *c) {
         const IrValue *value = &c->g->values[c->node->operands[i]];
         const IrType *read =
             c->node->op == IR_OP_take || c->node->op == IR_OP_transpose ? result(c) : &value->type; /* its readers read no weight */
-        if (value->kind == IR_WEIGHT) bytes += elements(c, read) * ir_dtype(value->type.dtype)->bytes * share_read(c, &value->type);
+        if (value->kind != IR_WEIGHT) continue;
+        const int64_t row = read->dim[read->rank - 1];
+        bytes += elements(c, read) / (double)row * ir_row_bytes(value->type.dtype, row) * share_read(c, &value->type);
     }
     return bytes;
 }

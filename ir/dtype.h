@@ -2,6 +2,8 @@
 #ifndef MOSSC_IR_DTYPE_H
 #define MOSSC_IR_DTYPE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum IrDtype {
@@ -13,13 +15,13 @@ typedef enum IrDtype {
 /* How many dtypes a weight can have: all before IR_I32. */
 enum { IR_STORED_DTYPES = IR_I32, IR_DTYPES = IR_I32 + 1 };
 
-/* Most values of a group that one load makes into vectors, a vector a value. */
+/* Most values of a group that one load makes into vectors, a vector a value. Groups of blocks have more. */
 enum { IR_MAX_GROUP = 4 };
 
 typedef enum IrMma { IR_NO_MMA, IR_MMA_16 } IrMma;
 
 typedef struct IrDtypeInfo {
-    const char *word, *file; /* "bf16", "BF16" */
+    const char *word, *file; /* "bf16", "BF16" or NULL */
     double bytes;            /* of a value in a checkpoint */
     uint64_t group, group_bytes, over, over_bytes;
     IrMma mma;
@@ -39,6 +41,9 @@ static inline const IrDtypeInfo *ir_dtype(IrDtype dtype) {
 /* Of any. */
 static inline const char *ir_dtype_word(IrDtype dtype) { return dtype == IR_I32 ? "i32" : ir_dtype(dtype)->word; }
 
+/* Values that share scales: q8 and q4. */
+static inline bool ir_is_blocks(IrDtype dtype) { return dtype == IR_Q8 || dtype == IR_Q4; }
+
 static inline uint64_t ir_groups(const IrDtypeInfo *dtype, uint64_t K) { return (K + dtype->group - 1) / dtype->group; }
 
 /* Bytes of 16 outputs of K inputs each: the one place that knows. */
@@ -48,5 +53,10 @@ static inline uint64_t ir_panel_bytes_of(const IrDtypeInfo *dtype, uint64_t K) {
 }
 
 static inline uint64_t ir_panel_bytes(IrDtype dtype, int64_t K) { return ir_panel_bytes_of(ir_dtype(dtype), (uint64_t)K); }
+
+/* Bytes of the K values of one output in a checkpoint; blocks count with the zeros that fill them up. */
+static inline double ir_row_bytes(IrDtype dtype, int64_t K) {
+    return ir_is_blocks(dtype) ? (double)ir_panel_bytes(dtype, K) / 16 : (double)K * ir_dtype(dtype)->bytes;
+}
 
 #endif

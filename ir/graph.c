@@ -130,7 +130,7 @@ IrNode *ir_node(IrBuilder *b, IrOp op, const IrValueId *operands, int n, const I
     IrGraph *g = b->graph;
     const IrOpInfo *info = ir_op_info(op);
     while (n > 0 && operands[n - 1] == IR_NONE) n--;
-    if (attrs == NULL && info->n_attrs > 0) SU_BUG("%s wants attributes", info->name);
+    if (attrs == NULL && info->n_attrs > info->n_flags) SU_BUG("%s wants attributes", info->name);
     IrType types[IR_MAX_RESULTS];
     const char *why;
     if (!ir_infer(g, op, operands, n, attrs, types, &why)) SU_BUG("%s: %s (spec line %u)", info->name, why, b->span.line);

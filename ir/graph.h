@@ -62,12 +62,14 @@ typedef enum IrOp {
 /* Places of attributes in IrNode.attrs: IR_GATES_scale … and their number, IR_gates_ATTRS. */
 #define IR_INT(OP, name) IR_##OP##_##name,
 #define IR_REAL(OP, name) IR_##OP##_##name,
+#define IR_FLAG(OP, name) IR_##OP##_##name,
 #define IR_NO_ATTRS
 #define IR_OP(name, operands, results, attributes, traits) enum { attributes IR_##name##_ATTRS };
 #include "ir/ops.def"
 #undef IR_OP
 #undef IR_INT
 #undef IR_REAL
+#undef IR_FLAG
 #undef IR_NO_ATTRS
 
 enum { IR_ELEMENTWISE = 1, IR_ROUTED = 2, IR_PLANEWISE = 4, IR_CHANNELWISE = 8 };
@@ -75,7 +77,7 @@ enum { IR_ELEMENTWISE = 1, IR_ROUTED = 2, IR_PLANEWISE = 4, IR_CHANNELWISE = 8 }
 typedef struct IrOpInfo {
     const char *name, *operands;
     int results;
-    int min_operands, max_operands, n_attrs, n_states;
+    int min_operands, max_operands, n_attrs, n_flags, n_states; /* flags are the last of the attributes */
     const char *attr_names[IR_MAX_ATTRS];
     bool attr_is_real[IR_MAX_ATTRS];
     uint32_t traits;
@@ -194,7 +196,8 @@ typedef struct IrBuilder {
     int32_t block;
 } IrBuilder;
 
-/* Appends a node; results in node->results. `operands` has n values; attrs in the order of ops.def, may be NULL. */
+/* Appends a node; results in node->results. `operands` has n values; attrs in the order of ops.def; NULL: there are none, or
+ * flags only, which are 0. */
 IrNode *ir_node(IrBuilder *b, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs);
 /* The usual case: first result of a node with up to three operands; pass IR_NONE for those that are absent. */
 IrValueId ir_op1(IrBuilder *b, IrOp op, IrValueId x, IrValueId y, IrValueId z);

@@ -9,7 +9,7 @@
 #define STATE_AT(s, i) (LETTER(s, i) == 's' || LETTER(s, i) == 'S')
 #define SUM(P, s) (P(s, 0) + P(s, 1) + P(s, 2) + P(s, 3) + P(s, 4) + P(s, 5))
 
-/* The column of attributes is expanded twice, each time with another meaning of IR_INT and IR_REAL. */
+/* The column of attributes is expanded three times, each time with another meaning of IR_INT, IR_REAL and IR_FLAG. */
 static const IrOpInfo infos[IR_OP_COUNT] = {
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits)                                                                    \
     [IR_OP_##op].name = #op, [IR_OP_##op].operands = operand_letters, [IR_OP_##op].results = n_results,                            \
@@ -22,19 +22,38 @@ static const IrOpInfo infos[IR_OP_COUNT] = {
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].attr_names = {attrs},
 #define IR_INT(OP, name) #name,
 #define IR_REAL(OP, name) #name,
+#define IR_FLAG(OP, name) #name,
 #define IR_NO_ATTRS NULL
 #include "ir/ops.def"
 #undef IR_OP
 #undef IR_INT
 #undef IR_REAL
+#undef IR_FLAG
 #undef IR_NO_ATTRS
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].attr_is_real = {attrs},
 #define IR_INT(OP, name) false,
 #define IR_REAL(OP, name) true,
+#define IR_FLAG(OP, name) false,
 #define IR_NO_ATTRS false
 #include "ir/ops.def"
 #undef IR_OP
+#undef IR_INT
+#undef IR_REAL
+#undef IR_FLAG
+#undef IR_NO_ATTRS
+
+#define IR_OP(op, operand_letters, n_results, attrs, op_traits) [IR_OP_##op].n_flags = 0 attrs,
+#define IR_INT(OP, name)
+#define IR_REAL(OP, name)
+#define IR_FLAG(OP, name) +1
+#define IR_NO_ATTRS
+#include "ir/ops.def"
+#undef IR_OP
+#undef IR_INT
+#undef IR_REAL
+#undef IR_FLAG
+#undef IR_NO_ATTRS
 };
 
 #define IR_OP(op, operand_letters, n_results, attrs, op_traits)                                                                    \

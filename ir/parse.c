@@ -247,10 +247,13 @@ static bool parse_operands(Parser *p, const IrOpInfo *info, IrValueId *operands,
     return true;
 }
 
+/* Flags that are 0 may be left out, and all of it where nothing is left. */
 static bool parse_attrs(Parser *p, const IrOpInfo *info, IrAttr *attrs) {
-    if (info->n_attrs == 0) return true;
+    const int first_flag = info->n_attrs - info->n_flags;
+    if (info->n_attrs == 0 || (first_flag == 0 && !at_sign(p, '{'))) return true;
     if (!take_sign(p, '{')) return false;
     for (int i = 0; i < info->n_attrs; i++) {
+        if (i >= first_flag && !at_word(p, info->attr_names[i])) continue;
         if (!at_word(p, info->attr_names[i])) return FAIL(p, "expected the attribute %s", info->attr_names[i]);
         if (!advance(p) || !take_sign(p, '=')) return false;
         if (!(info->attr_is_real[i] ? take_real(p, &attrs[i].f) : take_integer(p, &attrs[i].i))) return false;

@@ -71,15 +71,17 @@ static void print_value(const IrGraph *g, IrValueId id, FILE *out) {
 }
 
 static void print_attrs(const IrOpInfo *info, const IrNode *node, FILE *out) {
-    if (info->n_attrs == 0) return;
+    bool any = false;
     for (int i = 0; i < info->n_attrs; i++) {
-        fprintf(out, "%s%s=", i == 0 ? " {" : " ", info->attr_names[i]);
+        if (i >= info->n_attrs - info->n_flags && node->attrs[i].i == 0) continue;
+        fprintf(out, "%s%s=", any ? " " : " {", info->attr_names[i]);
+        any = true;
         if (info->attr_is_real[i])
             print_real(node->attrs[i].f, out);
         else
             fprintf(out, "%" PRId64, node->attrs[i].i);
     }
-    fputc('}', out);
+    if (any) fputc('}', out);
 }
 
 static void print_node(const IrGraph *g, const IrNode *node, FILE *out) {

@@ -13,12 +13,15 @@
  *   planes     value [R,E,O]      f32 [E][O/16][LD][16]
  *   positions  value [R,k,O]      f32 [O/16][LDP][16]          a position is a (row, slot) pair: in PG_ROW position = slot; in
  *                                                              PG_BLOCK sorted by expert, found through the group table
+ *   rounded    rows, planes or positions of K elements for a linear layer that rounds its input (PG_BLOCK): a plane's rows as
+ *              i8 [G][LD][32], G = ceil(K/32), elements past K zero; then f32 [G][LD] scales; then f32 [G][LD] sums of the 32.
+ *              A plane takes pg_rounded_bytes(K) · LD bytes
  *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
  *   experts    i32 [LD][k] expert indices in rising order; combine weights f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
  *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
  *   weights    panels  [E][O/16] of ir_panel_bytes: [K][16] f32, or [ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero
- *              partner that is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
+ *              partner that is stored but never multiplied), or the groups of q8 and q4 (ir/dtype.def); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
  *   states     conv history [I/16][W-1][16] oldest first; scan state [E][I/16][N][16] (E = 1 without experts);
  *              k cache [Hkv][cap/16][hd][16 positions], v cache [Hkv][cap][hd rounded up to 16]; position p lies at slot p % cap
  */
@@ -37,6 +40,7 @@
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
+    PG_ROUND_GROUP = 32, /* inputs that are rounded to 8 bits together */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -100,6 +104,9 @@ typedef struct PgKernel {
 #include "ir/kernel_fields.def"
 } PgKernel;
 
+/* Whether the experts of a scan have a state each; else there is one. */
+static inline bool pg_experts_have_states(const PgKernel *k) { return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE; }
+
 /* The sum over experts in its epilogue. */
 static inline PgSum pg_sum(const PgKernel *k) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)
@@ -117,8 +124,9 @@ bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
 enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
+enum { PG_ROUND_X, PG_ROUND_Y };
 enum {
-    PG_LINEAR_X,
+    PG_LINEAR_X, /* in PG_BLOCK, with `rounds`: rounded */
     PG_LINEAR_W, /* in PG_ROW, like all but X and norm: perhaps several, one behind the other (pg_operand_weights) */
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
@@ -224,9 +232,17 @@ enum {
     PG_KV_K_CACHE,
     PG_KV_V_CACHE,
     PG_KV_Y,
-    PG_KV_TABLE
-}; /* with rope: Y q after it, TABLE PgRope.table */
-enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
+    PG_KV_TABLE,
+    PG_KV_DONE
+}; /* with rope: Y q after it, TABLE PgRope.table; PG_ROW: DONE 0 for each key/value head, for ATTEND to count in */
+enum {
+    PG_ATTEND_Q,
+    PG_ATTEND_K_CACHE,
+    PG_ATTEND_V_CACHE,
+    PG_ATTEND_Y,
+    PG_ATTEND_DONE,
+    PG_ATTEND_PARTS
+}; /* PG_ROW: i32 DONE[kv_heads] runs of key blocks that are attended to; PARTS what each block gives, laid out as the back end likes */
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
@@ -254,11 +270,12 @@ typedef enum PgCount {
 
 /* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For linear layers `fixed` is the number of planes of y (positions, in
  * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
- * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
+ * panels that the target walks side by side). For every other kind but ATTEND groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
- * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions. ROUTE: tile = row.
- * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
+ * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions; ROUND too. ROUTE: tile = row.
+ * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). KV_STORE: tile = row.
+ * ATTEND: (row, key/value head): tile = row * kv_heads + head; groups parts that tile, by query heads or by runs of keys.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
  * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. A kernel whose y is
@@ -301,9 +318,9 @@ typedef struct PgWeight {
     uint32_t dtype; /* IrDtype; IR_F32 but for panels */
     uint32_t negexp; /* elements become -exp(x) */
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
-    int64_t first, rows;  /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
-    int64_t times;        /* each of them stands this often, one behind the other; 0: once */
-    int64_t run;          /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
+    int64_t first, rows; /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
+    int64_t times; /* each of them stands this often, one behind the other; 0: once */
+    int64_t run; /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else and right behind panels */
 } PgWeight;
 
@@ -393,12 +410,26 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t groups; /* linear layers: panel groups (see PgPhase); else 1 */
+    uint32_t groups; /* linear layers: panel groups (see PgPhase); ATTEND: parts of a tile; else 1 */
     uint32_t claim; /* tiles that a worker should claim at once, a hint; at least 1 */
     uint64_t scratch; /* bytes of worker scratch it needs */
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
+/* Blocks of PG_KEY_BLOCK positions that a row sees keys of, at most. */
+static inline uint64_t pg_key_blocks(const PgKernel *k) {
+    uint64_t most = ((uint64_t)k->cap + PG_KEY_BLOCK - 1) / PG_KEY_BLOCK;
+    return k->window > 0 ? ((uint64_t)k->window + PG_KEY_BLOCK - 2) / PG_KEY_BLOCK + 1 : most;
+}
+/* Bytes of ATTEND's PARTS: of each block and head m and l in all lanes, and o. */
+static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
+    return pg_key_blocks(k) * (uint64_t)k->heads * (pg_panels(k->O) + 2) * PG_LANES * sizeof(float);
+}
+/* Groups of a rounded row of K elements; bytes that it takes. */
+static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + PG_ROUND_GROUP - 1) / PG_ROUND_GROUP; }
+static inline uint64_t pg_rounded_bytes(int64_t K) {
+    return (pg_round_groups(K) * (PG_ROUND_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
+}
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;

@@ -5,10 +5,9 @@
 static uint64_t times(uint64_t a, uint64_t b) { return a != 0 && b > MOST / a ? MOST : a * b; }
 static uint64_t count(int64_t n) { return n > 0 ? (uint64_t)n : 0; }
 
-/* Values of positions have padding between experts in PG_BLOCK. */
-static void size_value(PgOperand *o, const PgKernel *k, PgLayout layout, int64_t width, int64_t N) {
-    uint64_t row = times(times(pg_panels(width), PG_LANES * sizeof(float)), count(N));
-    o->form = PG_FORM_VALUE;
+/* Rows of so many bytes. Positions have padding between experts in PG_BLOCK. */
+static void size_rows(PgOperand *o, const PgKernel *k, PgForm form, PgLayout layout, uint64_t row) {
+    o->form = form;
     switch (layout) {
     case PG_ROWS: o->per_row = row; return;
     case PG_PLANES: o->per_row = times(row, count(k->E)); return;
@@ -17,6 +16,10 @@ static void size_value(PgOperand *o, const PgKernel *k, PgLayout layout, int64_t
         o->fixed = k->mode == PG_BLOCK ? times(row, pg_position_pad(k->E, k->k)) : 0;
         return;
     }
+}
+
+static void size_value(PgOperand *o, const PgKernel *k, PgLayout layout, int64_t width, int64_t N) {
+    size_rows(o, k, PG_FORM_VALUE, layout, times(times(pg_panels(width), PG_LANES * sizeof(float)), count(N)));
 }
 
 static void size_groups(PgOperand *o, const PgKernel *k) {
@@ -41,6 +44,7 @@ static void size_state(PgOperand *o, int64_t channels, int64_t elements) {
 int pg_operands(const PgKernel *k, PgOperand out[PG_OPERAND_ROWS]) {
     int n = 0;
 #define VALUE(layout, width, N) size_value(o, k, (layout), (width), (N))
+#define ROUNDED(layout, K) size_rows(o, k, PG_FORM_ROUNDED, (layout), pg_rounded_bytes(K))
 #define INDICES (o->form = PG_FORM_INDICES, o->per_row = times(sizeof(int32_t), count(k->k)))
 #define GROUPS size_groups(o, k)
 #define PER_ROW(bytes) (o->form = PG_FORM_VALUE, o->per_row = count(bytes))

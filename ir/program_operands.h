@@ -7,7 +7,8 @@
 typedef enum PgAccess { PG_READ, PG_WRITE, PG_UPDATE } PgAccess;
 typedef enum PgNeed { PG_MUST_NOT, PG_MAY, PG_MUST } PgNeed;
 typedef enum PgForm {
-    PG_FORM_VALUE, /* in the arena: and the next two */
+    PG_FORM_VALUE, /* in the arena: and the next three */
+    PG_FORM_ROUNDED,
     PG_FORM_INDICES,
     PG_FORM_GROUPS,
     PG_FORM_PANELS, /* weights: and the next three */

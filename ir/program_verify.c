@@ -86,8 +86,10 @@ static bool weight_shape_is_sound(const PgWeight *w) {
            runs_are_sound(w);
 }
 
-/* Everything may lie as floats; panels also in their tensor's dtype. */
+/* Everything may lie as floats; panels also in their tensor's dtype. Blocks make panels only, of whole rows. */
 static bool dtype_is_sound(const PgProgram *p, const PgWeight *w) {
+    const PgTensor *t = &p->tensors[w->tensor];
+    if (ir_is_blocks((IrDtype)t->dtype) && (w->pack != PG_PANELS || w->negexp || w->K != t->shape[t->rank - 1])) return false;
     if (w->dtype == IR_F32) return true;
     return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == p->tensors[w->tensor].dtype;
 }
@@ -300,7 +302,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_LINEAR: return tiles_of_linear(k);
     case PG_ROUTE:
     case PG_KV_STORE: return (Tiles){PG_PER_ROW, 1};
-    case PG_ATTEND: return (Tiles){PG_PER_ROW, k->heads};
+    case PG_ATTEND: return (Tiles){PG_PER_ROW, k->kv_heads};
     case PG_GROUP: return (Tiles){PG_ONCE, 1};
     case PG_TURN: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, k->heads};
     case PG_CONV:
@@ -311,6 +313,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_DELAY:
     case PG_ANGLE:
     case PG_RECUR: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, (int64_t)pg_panels(k->O)};
+    case PG_ROUND:
     case PG_NORM: return k->gather_out_rows ? (Tiles){PG_PER_OUT_ROW_BLOCK, 1} : tiles_of_rows(k);
     case PG_EMBED:
     case PG_COMBINE:
@@ -413,6 +416,7 @@ static bool fits_state(const Verify *v, const PgRef *ref, const PgOperand *o, co
 static PgSpace space_of(PgForm form) {
     switch (form) {
     case PG_FORM_VALUE:
+    case PG_FORM_ROUNDED:
     case PG_FORM_INDICES:
     case PG_FORM_GROUPS: return PG_ARENA;
     case PG_FORM_PANELS:

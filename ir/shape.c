@@ -87,12 +87,23 @@ static const char *shape_layer_norm(Rule *r) {
     return NULL;
 }
 
+/* The flag of the three linear operations, in the same place of each. */
+_Static_assert((int)IR_LINEAR_rounds == (int)IR_LINEAR_ALL_rounds && (int)IR_LINEAR_rounds == (int)IR_LINEAR_ROUTED_rounds,
+               "linear operations have the same attributes");
+
+static const char *check_rounds(const Rule *r) {
+    int64_t rounds = r->attrs[IR_LINEAR_rounds].i;
+    NEED(rounds == 0 || rounds == 1, "rounds must be 0 or 1");
+    NEED(rounds == 0 || ir_is_blocks(r->in[1]->dtype), "rounds must be 0 where the weight is neither q8 nor q4");
+    return NULL;
+}
+
 static const char *shape_linear(Rule *r) {
     NEED(rows_or_planes(r->in[0], 2), "x must be f32[rows,K] or f32[rows,P,K]");
     NEED(constant(r->in[1], 2) && last(r->in[1]) == last(r->in[0]), "the weight must be [O,K], K as in x");
     r->out[0] = *r->in[0];
     r->out[0].dim[r->in[0]->rank - 1] = r->in[1]->dim[0];
-    return NULL;
+    return check_rounds(r);
 }
 
 static const char *shape_linear_all(Rule *r) {
@@ -101,7 +112,7 @@ static const char *shape_linear_all(Rule *r) {
     NEED(constant(w, 3) && last(w) == last(x), "the weight must be [E,O,K], K as in x");
     NEED(x->rank == 2 || x->dim[1] == w->dim[0], "x has another number of experts than the weight");
     r->out[0] = f32_of("rec", w->dim[0], w->dim[1], 0);
-    return NULL;
+    return check_rounds(r);
 }
 
 static const char *shape_linear_routed(Rule *r) {
@@ -111,7 +122,7 @@ static const char *shape_linear_routed(Rule *r) {
     NEED(indices(i) && last(i) <= w->dim[0], "the expert indices must be i32[rows,k] with k <= E");
     NEED(x->rank == 2 || x->dim[1] == last(i), "x has another number of positions than the expert indices");
     r->out[0] = f32_of("rkc", last(i), w->dim[1], 0);
-    return NULL;
+    return check_rounds(r);
 }
 
 static const char *shape_slice(Rule *r) {
@@ -555,8 +566,9 @@ static bool sane(const IrType *type) {
 
 bool ir_infer(const IrGraph *g, IrOp op, const IrValueId *operands, int n, const IrAttr *attrs, IrType *out_types,
               const char **out_why) {
+    static const IrAttr none[IR_MAX_ATTRS];
     const IrOpInfo *info = ir_op_info(op);
-    Rule rule = {.n = n, .attrs = attrs, .out = out_types};
+    Rule rule = {.n = n, .attrs = attrs != NULL ? attrs : none, .out = out_types};
     *out_why = n < info->min_operands ? "operands are missing" : n > info->max_operands ? "there are too many operands" : NULL;
     for (int i = 0; i < n && *out_why == NULL; i++)
         if (operands[i] < 0 || (size_t)operands[i] >= g->n_values)

@@ -215,6 +215,20 @@ static bool check_take(Verify *v, const IrNode *node) {
            bad_node(v, node, "is of no weight");
 }
 
+/* Blocks are no elements: only operations that take whole rows of them read them. */
+static bool check_blocks(Verify *v, const IrNode *node) {
+    for (int i = 0; i < node->n_operands; i++) {
+        const IrValue *w = &v->g->values[node->operands[i]];
+        if (!ir_is_blocks(w->type.dtype)) continue;
+        bool whole =
+            node->op == IR_OP_embed || node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
+        if (!whole) return bad_node(v, node, "operand %d is %s, which it cannot read", i, ir_dtype_word(w->type.dtype));
+        if (w->transform != IR_AS_IS)
+            return bad_node(v, node, "operand %d is made of a %s weight", i, ir_dtype_word(w->type.dtype));
+    }
+    return true;
+}
+
 /* Routes are indices, so their type does not say how far they reach: that depends on the scores they were selected from. */
 static bool check_expert_indices(Verify *v, const IrNode *node) {
     const IrGraph *g = v->g;
@@ -252,7 +266,7 @@ static bool check_nodes(Verify *v) {
         const IrNode *node = &v->g->nodes[i];
         if ((unsigned)node->op >= IR_OP_COUNT) return bad_graph(v, "node %zu has an unknown operation", i);
         if (check_operands(v, node) && check_results(v, node, &names) && check_types(v, node) && check_take(v, node) &&
-            check_expert_indices(v, node) && check_positions(v, node))
+            check_blocks(v, node) && check_expert_indices(v, node) && check_positions(v, node))
             check_level(v, node);
     }
     return v->ok;

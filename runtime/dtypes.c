@@ -53,6 +53,7 @@ const RtDtype *rt_dtype(IrDtype dtype) {
     static const RtDtype dtypes[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     [IR_##NAME] = {read_##name, round_##name, store_##name},
+#define IR_BLOCK_DTYPE(...) /* ir/quant.h */
 #include "ir/dtype.def"
     };
     return &dtypes[dtype];

@@ -46,22 +46,26 @@ int64_t sc_cache_positions(const IrGraph *g, const IrNode *attend) {
     return (int64_t)su_round_up((uint64_t)in_sight, PG_LANES);
 }
 
-ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode) {
-    ScBytes bytes;
-    if (layout->indices) {
-        bytes = (ScBytes){su_round_up((uint64_t)layout->k * 4, 64), 0};
-    } else {
-        uint64_t row = pg_panels(layout->width) * PG_LANES * 4 * (uint64_t)layout->N;
-        if (layout->planes == PG_ROWS)
-            bytes = (ScBytes){row, 0};
-        else if (layout->planes == PG_PLANES)
-            bytes = (ScBytes){row * (uint64_t)layout->E, 0};
-        else
-            bytes = (ScBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
+/* Of a value whose rows take so many bytes in a plane. */
+static ScBytes rows_bytes(const ScLayout *layout, uint64_t row, PgMode mode) {
+    switch (layout->planes) {
+    case PG_ROWS: return (ScBytes){row, 0};
+    case PG_PLANES: return (ScBytes){row * (uint64_t)layout->E, 0};
+    case PG_POSITIONS:
+        return (ScBytes){row * (uint64_t)layout->k, mode == PG_BLOCK ? row * pg_position_pad(layout->E, layout->k) : 0};
     }
+    return (ScBytes){0};
+}
+
+ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode) {
+    ScBytes bytes = layout->indices
+                        ? (ScBytes){su_round_up((uint64_t)layout->k * 4, 64), 0}
+                        : rows_bytes(layout, pg_panels(layout->width) * PG_LANES * 4 * (uint64_t)layout->N, mode);
     if (mode == PG_ROW) bytes = (ScBytes){0, bytes.per_row + bytes.fixed};
     return bytes;
 }
+
+ScBytes sc_rounded_bytes(const ScLayout *layout) { return rows_bytes(layout, pg_rounded_bytes(layout->width), PG_BLOCK); }
 
 ScBytes sc_group_bytes(int64_t E, int64_t k) {
     uint64_t pad = pg_position_pad(E, k), chosen = (uint64_t)k;

@@ -43,6 +43,35 @@ static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
     return linear->op == IR_OP_linear_routed ? sc_chosen_fraction(b, linear->operands[2]) : 1.0;
 }
 
+static bool rounds(const LinearParts *m) { return m->linear->attrs[IR_LINEAR_rounds].i != 0; }
+
+/* In PG_BLOCK the layer's input is rounded by a phase of its own, once however many layers read it. */
+static void prepare_rounded(ScBuilder *b, const LinearParts *m) {
+    if (!rounds(m) || b->mode != PG_BLOCK || b->rounded_of[m->x] >= 0) return;
+    const ScLayout *x = &b->layouts[m->x];
+    char what[96];
+    ps_linear_name(b->g, m->w, what, sizeof what);
+    ScPhaseId p = sc_new_phase(b, PG_ROUND, m->linear, sc_phase_name(b, m->linear, su_printf(b->arena, "%s.round", what)));
+    PgKernel *k = &sc_phase(b, p)->kernel;
+    k->K = k->O = x->width;
+    k->x_layout = k->y_layout = x->planes;
+    sc_set_experts(k, x);
+    sc_read(b, p, PG_ROUND_X, m->x);
+    sc_tile_rows(b, p, x);
+    if (b->fused[m->x] & SC_OUTPUT_ROWS) {
+        k->gather_out_rows = true;
+        sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
+    }
+    b->rounded_of[m->x] = sc_write_buffer(b, p, PG_ROUND_Y, sc_rounded_bytes(x), "rounded");
+}
+
+static void read_input(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
+    if (b->rounded_of[m->x] >= 0 && rounds(m))
+        sc_read_buffer(b, p, PG_LINEAR_X, b->rounded_of[m->x]);
+    else
+        sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
+}
+
 /* W x with bias, activation and product: everything that happens before a sum over experts. */
 static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     PgKernel *k = &sc_phase(b, p)->kernel;
@@ -51,13 +80,14 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     double active = linear_fraction(b, m->linear);
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = ir_dim(w, IR_DIM_CHANNEL);
+    k->rounds = rounds(m);
     k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
     if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
-    sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
+    read_input(b, p, m);
     sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
@@ -139,6 +169,7 @@ static void lone_phase(ScBuilder *b, const LinearParts *m) {
     ps_linear_name(b->g, m->w, what, sizeof what);
     bool head = m->y == b->g->logits;
     sc_prepare_groups(b, y);
+    prepare_rounded(b, m);
     ScPhaseId p = sc_new_phase(b, PG_LINEAR, m->linear, head ? "head" : sc_phase_name(b, m->linear, what));
     fill_linear(b, p, m);
     bool apart = m->sum != NULL && b->mode == PG_BLOCK;
@@ -191,7 +222,7 @@ static bool same_conv(const ScBuilder *b, const IrRegion *one, const IrRegion *o
 /* Whether the same happens to the sums of both, of the same x. */
 static bool is_alike(const ScBuilder *b, const LinearParts *one, const LinearParts *other) {
     return one->x == other->x && one->norm == other->norm && one->act == other->act && has(one->bias) == has(other->bias) &&
-           b->g->values[one->w].type.dtype == b->g->values[other->w].type.dtype && same_conv(b, one->conv, other->conv);
+           b->g->values[one->w].type.dtype == b->g->values[other->w].type.dtype && rounds(one) == rounds(other) && same_conv(b, one->conv, other->conv);
 }
 
 static int64_t outputs(const ScBuilder *b, const LinearParts *m) { return ir_dim(&b->g->values[m->w].type, IR_DIM_CHANNEL); }

@@ -1,5 +1,5 @@
 /* Weights: the checkpoint's tensors, and the packed form each use needs. A tensor used twice in one form (tied embeddings) is
- * packed once. With the pass off, everything is packed as f32: the same values in more bytes. */
+ * packed once. With the pass off, everything but q8 and q4 is packed as f32: the same values in more bytes. */
 #include <string.h>
 
 #include "ir/names.h"
@@ -77,7 +77,8 @@ const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shap
     pg.tensor = b->tensor_of[whole];
     if (whole != value) set_part(b, &pg, value, first, &v->type);
     pg.negexp = v->transform == IR_NEG_EXP;
-    pg.dtype = pack == PG_PANELS && !b->options->off[PS_WEIGHTS] ? v->type.dtype : IR_F32;
+    bool as_it_is = !b->options->off[PS_WEIGHTS] || ir_is_blocks(v->type.dtype); /* of which sums may be other than floats' */
+    pg.dtype = pack == PG_PANELS && as_it_is ? v->type.dtype : IR_F32;
     pg.bytes = pg_weight_bytes(&pg);
     uint64_t end = b->n_weights > 0 ? b->weights[b->n_weights - 1].pg.offset + b->weights[b->n_weights - 1].pg.bytes : 0;
     pg.offset = su_round_up(end, pack == PG_PANELS && !b->packing_in_line ? 4096 : 64);

@@ -17,7 +17,7 @@ typedef struct CheckOptions {
 
 /* The model in parts. */
 typedef struct Report {
-    const FeSpec *spec;
+    FeSpec *spec;
     DrCosts costs;
     double peak_bytes; /* of a sequence, with steps of as many rows as the program takes */
 } Report;
@@ -85,14 +85,63 @@ static void print_blocks(const Report *report, int width, SuArena *arena) {
     }
 }
 
+/* How each kind of weight is stored that some tensor is. */
+typedef struct Stored {
+    const char *what[FE_N_WEIGHTS + 1]; /* "embed", "in_proj", "adapters" */
+    IrDtype dtype[FE_N_WEIGHTS + 1];
+    size_t count;
+    bool blocks; /* some map is q8 or q4 */
+} Stored;
+
+static void store(Stored *s, const char *what, IrDtype dtype) {
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->what[i], what) == 0) return;
+    s->what[s->count] = what;
+    s->dtype[s->count++] = dtype;
+}
+
+static Stored find_stored(FeSpec *spec) {
+    Stored stored = {0};
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (!tensors[i].map) continue;
+        store(&stored, tensors[i].map, tensors[i].dtype);
+        stored.blocks |= ir_is_blocks(tensors[i].dtype);
+    }
+    for (int64_t i = 0; i < spec->n_blocks; i++)
+        if (spec->blocks[i].share && spec->blocks[i].share->rank) store(&stored, "adapters", spec->weights.adapters);
+    return stored;
+}
+
+/* "  q8: embed, x_proj; bf16: dt_proj": what is not stored in weights.dtype. */
+static void print_stored(FeSpec *spec) {
+    const Stored stored = find_stored(spec);
+    const char *before = "  ";
+    for (int dtype = 0; dtype < IR_STORED_DTYPES; dtype++) {
+        bool any = false;
+        for (size_t i = 0; i < stored.count; i++) {
+            if (stored.dtype[i] != (IrDtype)dtype || stored.dtype[i] == spec->weights.dtype) continue;
+            printf("%s%s%s", any ? ", " : before, any ? "" : ir_dtype_word((IrDtype)dtype), any ? "" : ": ");
+            printf("%s", stored.what[i]);
+            any = true;
+        }
+        before = any ? "; " : before;
+    }
+    if (before[0] == ';') putchar('\n');
+    if (stored.blocks && !spec->weights.rounds) printf("  inputs of q8 and q4 maps are not rounded\n");
+}
+
 static void print_table(const Report *report, const char *path, int64_t position, SuArena *arena) {
-    const FeSpec *spec = report->spec;
+    FeSpec *spec = report->spec;
     const int width = description_width(spec);
     bool attention = false;
     for (int64_t i = 0; i < spec->n_blocks; i++) attention |= spec->blocks[i].looks_back;
     printf("%s: %s\n", path, spec->name);
-    printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n\n", spec->vocab_size, spec->d_model,
-           ir_dtype_word(spec->weights_dtype), spec->tie_embeddings ? "tied" : "untied");
+    printf("  vocab_size %" PRId64 ", d_model %" PRId64 ", %s weights, %s embeddings\n", spec->vocab_size, spec->d_model,
+           ir_dtype_word(spec->weights.dtype), spec->tie_embeddings ? "tied" : "untied");
+    print_stored(spec);
+    putchar('\n');
     printf("  %-*s %6s %21s %23s %22s\n", width, "", "", "--- parameters ---", "------ bytes -------", "----- per token -----");
     printf("  %-*s %6s %10s %10s %11s %11s %10s %11s\n", width, "", "blocks", "total", "active", "weights", "state", "FLOPs",
            "bytes");
@@ -159,16 +208,24 @@ static void add_json_messages(cJSON *root, const SuDiags *diags) {
     }
 }
 
+static void add_json_stored(cJSON *root, FeSpec *spec) {
+    const Stored stored = find_stored(spec);
+    cJSON_AddStringToObject(root, "dtype", ir_dtype_word(spec->weights.dtype));
+    cJSON *dtypes = cJSON_AddObjectToObject(root, "dtypes");
+    for (size_t i = 0; i < stored.count; i++) cJSON_AddStringToObject(dtypes, stored.what[i], ir_dtype_word(stored.dtype[i]));
+    if (stored.blocks) cJSON_AddStringToObject(root, "activations", spec->weights.rounds ? "q8" : "f32");
+}
+
 static void print_json(const Report *report, const char *path, int64_t position, const SuDiags *diags, bool ok) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "path", path);
     cJSON_AddBoolToObject(root, "ok", ok);
     if (ok) {
-        const FeSpec *spec = report->spec;
+        FeSpec *spec = report->spec;
         cJSON_AddStringToObject(root, "name", spec->name);
         cJSON_AddNumberToObject(root, "vocab_size", (double)spec->vocab_size);
         cJSON_AddNumberToObject(root, "d_model", (double)spec->d_model);
-        cJSON_AddStringToObject(root, "dtype", ir_dtype_word(spec->weights_dtype));
+        add_json_stored(root, spec);
         cJSON_AddNumberToObject(root, "n_blocks", (double)spec->n_blocks);
         cJSON_AddNumberToObject(root, "position", (double)position);
         add_json_cost(root, &report->costs.total);
@@ -222,13 +279,13 @@ const CliCommand cli_check = {
     .name = "check",
     .summary = "check specs and show what the models cost",
     .synopsis = "SPEC... [OPTION]...",
-    .about =
-        "Reads each SPEC (a YAML file, - for standard input), reports every mistake with its place, and prints what the model "
-        "costs.\n\n"
-        "parameters: elements of the checkpoint; active are those that one token uses (idle experts are not, and of an untied "
-        "embedding only a row is). weights: bytes of a checkpoint in the spec's weights.dtype, where norms, convolutions, A_log, "
-        "D, biases and routers are float32. state: bytes of one sequence. per token: FLOPs of decoding one token (a "
-        "multiply-add is 2), and the bytes of weights and states that it reads and writes.",
+    .about = "Reads each SPEC (a YAML file, - for standard input), reports every mistake with its place, and prints what the model "
+             "costs.\n\n"
+             "parameters: elements of the checkpoint; active are those that one token uses (idle experts are not, and of an untied "
+             "embedding only a row is). weights: bytes of a checkpoint in the spec's weights.dtype and its overrides, where norms, "
+             "convolutions, A_log, D, biases and routers are float32. state: bytes of one sequence. per token: FLOPs of decoding "
+             "one token (a "
+             "multiply-add is 2), and the bytes of weights and states that it reads and writes.",
     .examples = "mossc check specs/moss-tiny.yaml\n"
                 "mossc check specs/*.yaml --json\n"
                 "mossc check specs/mamba-130m.yaml --set weights.dtype=bf16\n",

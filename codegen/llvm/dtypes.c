@@ -1,5 +1,6 @@
 /* Weights of each dtype (ir/dtype.def) as vectors of floats, exactly. */
-#include "codegen/llvm/emit.h"
+#include "codegen/llvm/blocks.h"
+#include "support/diag.h"
 
 /* ---- float32: 16 outputs at one k */
 
@@ -52,12 +53,31 @@ static CgValue collect_f16(CgEmit *e, CgValue address, unsigned count) {
     return LLVMBuildFPExt(e->builder, LLVMBuildBitCast(e->builder, shorts, e->hvec, ""), e->vec, "");
 }
 
+/* ---- blocks: linear layers of them have microkernels of their own, or widen them first (codegen/llvm/blocks.h) */
+
+static void no_group(CgEmit *e, CgValue address, CgValue *out) {
+    (void)e, (void)address, (void)out;
+    SU_BUG("a kernel loads weights of q8 or q4 as if they were floats");
+}
+#define load_q8 no_group
+#define load_q4 no_group
+
+/* Where 16 k of one output lie: in those dtypes in which they are the same bytes of every group. */
+static CgValue within_groups(CgEmit *e, IrDtype dtype, CgValue panel, CgValue lane, CgValue step) {
+    CgValue first = cg_imul_n(e, lane, ir_dtype(dtype)->group_bytes / PG_LANES);
+    return cg_at(e, panel, cg_iadd(e, first, cg_imul_n(e, step, ir_panel_bytes(dtype, PG_LANES))));
+}
+
 /* ---- all of them */
 
 typedef struct Loads {
     void (*group)(CgEmit *e, CgValue address, CgValue *out);
-    CgValue (*collect)(CgEmit *e, CgValue address, unsigned count);
+    CgValue (*collect)(CgEmit *e, CgValue address, unsigned count); /* NULL: collect_block */
+    CgValue (*collect_block)(CgEmit *e, int64_t K, CgValue panel, CgValue lane, CgValue step);
 } Loads;
+
+#define collect_q8 NULL, cg_collect_q8
+#define collect_q4 NULL, cg_collect_q4
 
 static const Loads loads[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
@@ -66,10 +86,16 @@ static const Loads loads[IR_STORED_DTYPES] = {
 };
 
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
-    _Static_assert((group) <= IR_MAX_GROUP && PG_LANES % (group) == 0,                                                             \
+    _Static_assert(((group) <= IR_MAX_GROUP && PG_LANES % (group) == 0) || IR_##NAME == IR_Q8 || IR_##NAME == IR_Q4,               \
                    "groups of " #name " are of another size than the loops take");
 #include "ir/dtype.def"
 
 void cg_load_group(CgEmit *e, IrDtype dtype, CgValue address, CgValue *out) { loads[dtype].group(e, address, out); }
 
-CgValue cg_collect(CgEmit *e, IrDtype dtype, CgValue address, unsigned count) { return loads[dtype].collect(e, address, count); }
+CgValue cg_collect(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue lane, CgValue step, unsigned count) {
+    const Loads *l = &loads[dtype];
+    if (l->collect != NULL) return l->collect(e, within_groups(e, dtype, panel, lane, step), count);
+    CgValue v = l->collect_block(e, K, panel, lane, step), kept[PG_LANES];
+    for (unsigned i = 0; i < PG_LANES; i++) kept[i] = LLVMConstInt(e->i1, i < count, 0);
+    return count >= PG_LANES ? v : cg_select(e, LLVMConstVector(kept, PG_LANES), v, cg_zero(e));
+}

@@ -43,16 +43,26 @@ CgValue cg_icmp(CgEmit *e, LLVMIntPredicate how, CgValue a, CgValue b) { return 
 
 /* ---------------------------------------------------------------------------------------------- floats */
 
-/* A call of an intrinsic that is overloaded on `types`. */
-static CgValue intrinsic_of(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count) {
+/* Versions of LLVM differ in how they take a register apart. */
+static void cast_arguments(CgEmit *e, LLVMTypeRef function, CgValue *args, unsigned count) {
+    LLVMTypeRef wanted[4];
+    if (LLVMCountParamTypes(function) != count || count > 4) SU_BUG("an intrinsic of %u arguments", count);
+    LLVMGetParamTypes(function, wanted);
+    for (unsigned i = 0; i < count; i++)
+        if (LLVMTypeOf(args[i]) != wanted[i]) args[i] = LLVMBuildBitCast(e->builder, args[i], wanted[i], "");
+}
+
+CgValue cg_intrinsic(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (id == 0) SU_BUG("LLVM has no intrinsic %s", name);
     CgValue callee = LLVMGetIntrinsicDeclaration(e->module, id, types, n_types);
-    return LLVMBuildCall2(e->builder, LLVMIntrinsicGetType(e->context, id, types, n_types), callee, args, count, "");
+    LLVMTypeRef function = LLVMIntrinsicGetType(e->context, id, types, n_types);
+    cast_arguments(e, function, args, count);
+    return LLVMBuildCall2(e->builder, function, callee, args, count, "");
 }
 
 static CgValue intrinsic(CgEmit *e, const char *name, LLVMTypeRef type, CgValue *args, unsigned count) {
-    return intrinsic_of(e, name, &type, 1, args, count);
+    return cg_intrinsic(e, name, &type, 1, args, count);
 }
 
 CgValue cg_add(CgEmit *e, CgValue a, CgValue b) { return LLVMBuildFAdd(e->builder, a, b, ""); }
@@ -81,7 +91,7 @@ CgValue cg_ieee_min(CgEmit *e, CgValue a, CgValue b) {
 CgValue cg_abs_greater(CgEmit *e, CgValue a, CgValue b) {
     CgValue args[2] = {a, b};
     LLVMTypeRef types[2] = {e->ivec, e->vec};
-    return intrinsic_of(e, e->target->abs_greater, types, 2, args, 2);
+    return cg_intrinsic(e, e->target->abs_greater, types, 2, args, 2);
 }
 
 CgValue cg_fcmp(CgEmit *e, LLVMRealPredicate how, CgValue a, CgValue b) { return LLVMBuildFCmp(e->builder, how, a, b, ""); }
@@ -179,6 +189,13 @@ CgValue cg_load_i64(CgEmit *e, CgValue address) { return load(e, e->i64, address
 CgValue cg_load_ptr(CgEmit *e, CgValue address) { return load(e, e->ptr, address, 8); }
 CgValue cg_load_splat(CgEmit *e, CgValue address) { return cg_splat(e, cg_load_f32(e, address)); }
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count) { return load(e, LLVMVectorType(e->f32, count), address, 4); }
+
+CgValue cg_count_up(CgEmit *e, CgValue address) {
+    LLVMAtomicOrdering order = LLVMAtomicOrderingAcquireRelease;
+    CgValue old = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, address, cg_i32(e, 1), order, false);
+    LLVMSetAlignment(old, 4);
+    return old;
+}
 
 void cg_store_few(CgEmit *e, CgValue address, CgValue few) { store(e, address, few, 4); }
 

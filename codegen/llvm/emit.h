@@ -89,6 +89,9 @@ CgValue cg_larger(CgEmit *e, CgValue a, CgValue b);
 /* x < low ? low : x, then high < x ? high : x, of a vector: NaN stays. */
 CgValue cg_clamp(CgEmit *e, CgValue x, float low, float high);
 
+/* A call of LLVM's intrinsic, which is overloaded on `types`. Arguments are cast to vectors of the same size, where it takes others. */
+CgValue cg_intrinsic(CgEmit *e, const char *name, LLVMTypeRef *types, unsigned n_types, CgValue *args, unsigned count);
+
 /* ---- lanes */
 /* From here on vectors have `lanes` lanes, a power of two up to 16. For code that keeps more values side by side than registers of a
  * small target hold; whoever sets fewer sets 16 again. */
@@ -123,12 +126,15 @@ CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into all lanes *
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count); /* <count x float>, 4-aligned */
 void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
+/* Adds 1 to an i32 that several workers count in; the value before. Who reads it sees all that earlier counters wrote before. */
+CgValue cg_count_up(CgEmit *e, CgValue address);
+
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
-/* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`: out[i] are 16 outputs at its i-th k. */
+/* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`, not of blocks: out[i] are 16 outputs at its i-th k. */
 void cg_load_group(CgEmit *e, IrDtype dtype, CgValue address, CgValue *out /* [IR_MAX_GROUP] */);
-/* 16 k of one output: `address` is its part of their first group; lanes past `count` are +0. */
-CgValue cg_collect(CgEmit *e, IrDtype dtype, CgValue address, unsigned count);
+/* 16 k of output `lane` (i64) of a panel of K inputs, from 16 · step (i64) on; lanes past `count` are +0. */
+CgValue cg_collect(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue lane, CgValue step, unsigned count);
 
 /* ---- an array on the stack, 64-aligned: its address */
 CgValue cg_var_array(CgEmit *e, LLVMTypeRef type, uint64_t count);

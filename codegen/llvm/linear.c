@@ -28,19 +28,23 @@ static unsigned fitting_panels(uint64_t panels, unsigned most) {
     return panels < best ? (unsigned)panels : best;
 }
 
+/* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
+static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
+
 CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *k) {
     CgLinearShape s = {0};
     uint64_t panels = pg_panels(k->O);
-    if (k->mode == PG_ROW) {
-        unsigned most = (unsigned)target->row_panels;
+    if (k->mode == PG_ROW && !widens(k)) {
+        unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : target->row_panels);
         while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
             most /= 2;
         s.panels = fitting_panels(panels, most);
         s.rows = s.parts = 1;
     } else {
-        s.panels = fitting_panels(panels, (unsigned)target->block_panels);
-        s.rows = (unsigned)target->block_rows;
-        s.parts = PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
+        s.panels = fitting_panels(panels, (unsigned)(k->rounds ? target->dot_block_panels : target->block_panels));
+        s.rows = (unsigned)(k->rounds ? target->dot_block_rows : target->block_rows);
+        if (k->mode == PG_ROW) s.rows = 1;
+        s.parts = k->mode == PG_ROW ? 1 : PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
     }
     s.groups = (panels + s.panels - 1) / s.panels;
     return s;
@@ -51,12 +55,18 @@ typedef struct Linear {
     CgEmit *e;
     const PgKernel *k;
     CgLinearShape shape;
-    CgValue x, x_step; /* first panel of x, bytes to the next one */
+    CgValue x; /* its first plane: panels, or rounded rows */
+    CgValue x_ld; /* i64: rows, or positions, that stand side by side there */
     CgValue x_plane; /* bytes to the next plane of x (position, in PG_ROW), or NULL: the same x for all */
-    CgValue gathered; /* scratch [K/16][8][16] for the rows of chosen positions, or NULL */
+    CgValue gathered; /* scratch: x of the rows of eight chosen positions, side by side; or NULL */
     CgValue sums, sums2, total;
-    CgValue open; /* PG_BLOCK: what the sums of a tile are made in */
+    CgLinearRoom room; /* PG_BLOCK, or weights that are widened: what the sums of a tile are made in */
 } Linear;
+
+/* Rows of x: the plane they are of, how many stand side by side there, and the first of them. */
+typedef struct Rows {
+    CgValue plane, ld, first;
+} Rows;
 
 static uint32_t claim_of(const PgKernel *k, const CgLinearShape *s) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
@@ -77,43 +87,69 @@ static uint64_t x_planes(const PgKernel *k) {
     return 1;
 }
 
+static CgValue plane_of(const Linear *m, CgValue index) {
+    return m->x_plane == NULL ? m->x : cg_at(m->e, m->x, cg_imul(m->e, index, m->x_plane));
+}
+
+static CgValue panel_step(const Linear *m) { return cg_imul_n(m->e, m->x_ld, 64); }
+
+/* x is now one row in each of `planes`, `bytes` apart. */
+static void set_planes(Linear *m, CgValue x, uint64_t planes, uint64_t bytes) {
+    m->x = x;
+    m->x_ld = cg_i64(m->e, 1);
+    m->x_plane = planes == 1 ? NULL : cg_i64(m->e, bytes);
+}
+
 /* PG_ROW: the normed x goes to scratch, [plane][K/16][16]. */
 static void norm_prologue(Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = x_planes(m->k), bytes = pg_panels(m->k->K) * 64;
     CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_LINEAR_NORM_W);
     CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_LINEAR_NORM_B) : NULL;
-    CgValue step = cg_i64(e, 64);
     CgLoop plane = cg_for_n(e, planes);
-    CgValue from = m->x_plane == NULL ? m->x : cg_at(e, m->x, cg_imul(e, plane.index, m->x_plane));
-    cg_norm_row(e, from, m->x_step, w, b, cg_at(e, out, cg_imul_n(e, plane.index, bytes)), step, m->k->K);
+    cg_norm_row(e, plane_of(m, plane.index), panel_step(m), w, b, cg_at(e, out, cg_imul_n(e, plane.index, bytes)), cg_i64(e, 64),
+                m->k->K);
     cg_end_for(e, &plane);
-    m->x = out;
-    m->x_step = step;
-    m->x_plane = planes == 1 ? NULL : cg_i64(e, bytes);
+    set_planes(m, out, planes, bytes);
+}
+
+/* PG_ROW: x goes to scratch as rounded rows, a plane each. */
+static void round_prologue(Linear *m) {
+    CgEmit *e = m->e;
+    uint64_t planes = x_planes(m->k), bytes = pg_rounded_bytes(m->k->K);
+    CgValue out = cg_scratch(e, planes * bytes);
+    CgLoop plane = cg_for_n(e, planes);
+    CgValue to = cg_at(e, out, cg_imul_n(e, plane.index, bytes));
+    CgRounded row = cg_rounded_at(e, to, cg_i64(e, 1), cg_i64(e, 0), m->k->K);
+    cg_round_row(e, plane_of(m, plane.index), panel_step(m), m->k->K, &row);
+    cg_end_for(e, &plane);
+    set_planes(m, out, planes, bytes);
 }
 
 static Linear begin(CgEmit *e) {
     const PgKernel *k = e->kernel;
     Linear m = {.e = e, .k = k, .shape = cg_linear_shape(e->target, k)};
     uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
+    bool rounded = k->rounds && k->mode == PG_BLOCK; /* x is what PG_ROUND has made */
     e->groups = (uint32_t)m.shape.groups;
     e->claim = claim_of(k, &m.shape);
     m.x = cg_operand(e, PG_LINEAR_X);
-    m.x_step = cg_imul_n(e, cg_stride(e, k->x_layout), 64);
+    m.x_ld = cg_stride(e, k->x_layout);
     if (k->x_layout == PG_PLANES)
-        m.x_plane = cg_plane_bytes(e, k->K);
+        m.x_plane = rounded ? cg_imul_n(e, m.x_ld, pg_rounded_bytes(k->K)) : cg_plane_bytes(e, k->K);
     else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW)
         m.x_plane = cg_i64(e, 64);
     if (k->norm != PG_NO_NORM) {
         if (k->mode == PG_BLOCK) SU_BUG("a linear layer of row blocks takes no norm");
         norm_prologue(&m);
     }
+    if (k->rounds && k->mode == PG_ROW) round_prologue(&m);
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
-        m.gathered = cg_scratch(e, pg_panels(k->K) * PG_ROW_BLOCK * 64);
+        m.gathered = cg_scratch(e, PG_ROW_BLOCK * (rounded ? pg_rounded_bytes(k->K) : pg_panels(k->K) * 64));
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
-    m.open = k->mode == PG_BLOCK ? cg_var_array(e, e->vec, sums) : NULL;
+    if (!k->rounds && (k->mode == PG_BLOCK || widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
+    if (widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
     m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }
@@ -129,23 +165,34 @@ static void place_group(const Linear *m, CgValue group, CgLinearTile *t) {
     t->end = cg_i64(e, side);
 }
 
-static void sums_of(const Linear *m, CgValue w, CgValue x, CgValue x_step, CgValue parts, CgValue sums) {
+static void rounded_sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {
+    CgRounded rows = cg_rounded_at(m->e, x->plane, x->ld, x->first, m->k->K);
     if (parts == NULL)
-        cg_linear_sums(m->e, &m->shape, w, x, x_step, sums);
+        cg_linear_rounded_row(m->e, &m->shape, w, &rows, sums);
     else
-        cg_linear_sums_of_parts(m->e, &m->shape, w, x, x_step, parts, m->open, sums);
+        cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, sums);
 }
 
-/* Sums of the tile with the weights of `expert` (i64), for the rows at x: one, or `parts` (i64) times shape.rows. */
-static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue parts) {
+static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {
+    CgValue first = cg_at(m->e, x->plane, cg_imul_n(m->e, x->first, 64)), step = cg_imul_n(m->e, x->ld, 64);
+    if (m->k->rounds)
+        rounded_sums_of(m, w, x, parts, sums);
+    else if (parts == NULL && m->room.open == NULL)
+        cg_linear_sums(m->e, &m->shape, w, first, step, sums);
+    else
+        cg_linear_sums_of_parts(m->e, &m->shape, w, first, step, parts == NULL ? cg_i64(m->e, 1) : parts, &m->room, sums);
+}
+
+/* Sums of the tile with the weights of `expert` (i64), for rows of x: one, or `parts` (i64) times shape.rows. */
+static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, const Rows *x, CgValue parts) {
     CgEmit *e = m->e;
     uint64_t panels = pg_panels(m->k->O), bytes = ir_panel_bytes(m->k->dtype, m->k->K);
     CgValue offset = cg_imul_n(e, t->panel0, bytes);
     if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;
     t->sums2 = m->sums2;
-    sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, x_step, parts, m->sums);
-    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, x_step, parts, m->sums2);
+    sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, parts, m->sums);
+    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, parts, m->sums2);
     if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_LINEAR_BIAS), plane);
@@ -157,10 +204,6 @@ static CgValue route(const Linear *m, CgValue slot) {
     return cg_wide(m->e, cg_load_i32(m->e, cg_at(m->e, cg_operand(m->e, PG_LINEAR_EXPERTS), cg_imul_n(m->e, slot, 4))));
 }
 
-static CgValue plane_of(const Linear *m, CgValue base, CgValue plane_bytes, CgValue index) {
-    return plane_bytes == NULL ? base : cg_at(m->e, base, cg_imul(m->e, index, plane_bytes));
-}
-
 /* ---------------------------------------------------------------------------------------------- one row */
 
 /* Multiplies with expert (or slot, or plane) j of the row and finishes or adds. */
@@ -170,7 +213,7 @@ static void row_part(const Linear *m, CgLinearTile *t, CgValue j) {
     bool routed = k->select == PG_CHOSEN || (k->select == PG_ALL && pg_sum(k) == PG_WEIGHTED_SUM);
     CgValue expert = routed ? route(m, j) : j;
     CgValue plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM ? route(m, j) : j;
-    multiply(m, t, expert, plane_of(m, m->x, m->x_plane, plane), m->x_step, NULL);
+    multiply(m, t, expert, &(Rows){plane_of(m, plane), m->x_ld, cg_i64(e, 0)}, NULL);
     if (pg_sum(k) == PG_WEIGHTED_SUM)
         t->combine_weight = cg_load_f32(e, cg_at(e, cg_operand(e, PG_LINEAR_COMBINE_W), cg_imul_n(e, j, 4)));
     cg_linear_finish(e, &m->shape, t);
@@ -215,27 +258,43 @@ static CgValue block_count(const Linear *m) {
     return cg_udiv_n(e, cg_iadd_n(e, rows, 7), 8);
 }
 
-/* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
-static void gather_rows(const Linear *m, CgValue row_of, CgValue position0) {
+static void gather_floats(const Linear *m, const CgValue *rows) {
     CgEmit *e = m->e;
-    CgValue from[PG_ROW_BLOCK];
-    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
-        CgValue at = cg_at(e, row_of, cg_imul_n(e, cg_iadd_n(e, position0, i), 4));
-        from[i] = cg_at(e, m->x, cg_imul_n(e, cg_wide(e, cg_load_i32(e, at)), 64));
-    }
     CgLoop panel = cg_for_n(e, pg_panels(m->k->K));
-    CgValue offset = cg_imul(e, panel.index, m->x_step);
+    CgValue from = cg_at(e, m->x, cg_imul(e, panel.index, panel_step(m)));
     CgValue to = cg_at(e, m->gathered, cg_imul_n(e, panel.index, PG_ROW_BLOCK * 64));
-    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from[i], offset)));
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++)
+        cg_store_vec(e, cg_at_n(e, to, i * 64), cg_load_vec(e, cg_at(e, from, cg_imul_n(e, rows[i], 64))));
     cg_end_for(e, &panel);
 }
 
-/* `blocks` (i64) row blocks from row0 on; x is their first panel. */
-static void block_rows(const Linear *m, CgLinearTile *t, CgValue expert, CgValue x, CgValue x_step, CgValue row0, CgValue blocks) {
+static void gather_rounded(const Linear *m, const CgValue *rows) {
+    CgEmit *e = m->e;
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++) {
+        CgRounded from = cg_rounded_at(e, m->x, m->x_ld, rows[i], m->k->K);
+        CgRounded to = cg_rounded_at(e, m->gathered, cg_i64(e, PG_ROW_BLOCK), cg_i64(e, i), m->k->K);
+        cg_copy_rounded(e, &from, &to, m->k->K);
+    }
+}
+
+/* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
+static void gather_rows(const Linear *m, CgValue row_of, CgValue position0) {
+    CgEmit *e = m->e;
+    CgValue rows[PG_ROW_BLOCK];
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++)
+        rows[i] = cg_wide(e, cg_load_i32(e, cg_at(e, row_of, cg_imul_n(e, cg_iadd_n(e, position0, i), 4))));
+    if (m->k->rounds)
+        gather_rounded(m, rows);
+    else
+        gather_floats(m, rows);
+}
+
+/* `blocks` (i64) row blocks from row0 of y on. */
+static void block_rows(const Linear *m, CgLinearTile *t, CgValue expert, const Rows *x, CgValue row0, CgValue blocks) {
     CgEmit *e = m->e;
     uint64_t bytes = m->shape.panels * m->shape.rows * 64;
     CgValue parts = cg_imul_n(e, blocks, PG_ROW_BLOCK / m->shape.rows);
-    multiply(m, t, expert, x, x_step, parts);
+    multiply(m, t, expert, x, parts);
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
     CgValue sums = cg_imul_n(e, part.index, bytes);
     t->row0 = cg_iadd(e, row0, cg_imul_n(e, part.index, m->shape.rows));
@@ -287,9 +346,9 @@ static void position_tile(const Linear *m, CgLinearTile *t, CgValue row0, CgValu
     CgValue expert = cg_wide(e, cg_load_i32(e, cg_at(e, cg_group_expert_of(e, table), cg_imul_n(e, block, 4))));
     if (m->gathered != NULL) {
         gather_rows(m, cg_group_row_of(e, table), row0);
-        block_rows(m, t, expert, m->gathered, cg_i64(e, PG_ROW_BLOCK * 64), row0, one);
+        block_rows(m, t, expert, &(Rows){m->gathered, cg_i64(e, PG_ROW_BLOCK), cg_i64(e, 0)}, row0, one);
     } else {
-        block_rows(m, t, expert, cg_at(e, m->x, cg_imul_n(e, row0, 64)), m->x_step, row0, one);
+        block_rows(m, t, expert, &(Rows){m->x, m->x_ld, row0}, row0, one);
     }
     cg_end_if(e, &here);
 }
@@ -307,9 +366,9 @@ static void block_tile(const Linear *m, const Order *o, CgValue tile) {
         return;
     }
     if (k->y_layout == PG_PLANES) t.y = cg_at(e, t.y, cg_imul(e, plane, cg_plane_bytes(e, k->O)));
-    CgValue x = k->x_layout == PG_PLANES ? plane_of(m, m->x, m->x_plane, plane) : m->x;
+    CgValue x = k->x_layout == PG_PLANES ? plane_of(m, plane) : m->x;
     CgValue blocks = cg_umin(e, cg_isub(e, o->blocks, block), cg_i64(e, o->size));
-    block_rows(m, &t, plane, cg_at(e, x, cg_imul_n(e, row0, 64)), m->x_step, row0, blocks);
+    block_rows(m, &t, plane, &(Rows){x, m->x_ld, row0}, row0, blocks);
 }
 
 /* Tiles are counted as if each took one row block: those past the last are surplus. */

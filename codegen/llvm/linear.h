@@ -2,7 +2,7 @@
 #ifndef MOSSC_CODEGEN_LLVM_LINEAR_H
 #define MOSSC_CODEGEN_LLVM_LINEAR_H
 
-#include "codegen/llvm/emit.h"
+#include "codegen/llvm/rounded.h"
 
 /* The tile of a microkernel: panels of weights × rows of activations, a sum each. */
 typedef struct CgLinearShape {
@@ -16,11 +16,22 @@ CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *kernel);
 /* sums[panel][row] (vectors, 64-aligned memory) = W · x over all K by the order of the bits, of one tile of rows. w: first panel of
  * the group; x: first row, panel i of 16 inputs at x + i·x_step, row r at + 64·r. */
 void cg_linear_sums(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue sums);
-/* The same for `parts` (i64, at most shape->parts) tiles of rows one behind the other: sums[part][panel][row]. `open` has the size of
- * sums and is written over. A run of inputs is done for all parts before the next one, so that its weights are read from the
- * first cache for all but one of them. */
+/* Memory that is written over: `open`, the size of sums; `wide`, of cg_linear_wide_bytes, for weights of q8 and q4. */
+typedef struct CgLinearRoom {
+    CgValue open, wide;
+} CgLinearRoom;
+uint64_t cg_linear_wide_bytes(const CgLinearShape *shape);
+
+/* The same for `parts` (i64, at most shape->parts) tiles of rows one behind the other: sums[part][panel][row]. A run of inputs is done
+ * for all parts before the next one, so that its weights are read from the first cache for all but one of them. Weights of q8 and q4
+ * become floats run by run. */
 void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
-                             CgValue open, CgValue sums);
+                             const CgLinearRoom *room, CgValue sums);
+
+/* The same with rounded inputs, row 0 of which lies at x, and weights of q8 or q4 (linear_rounded.c): of one row; of `parts` tiles of
+ * rows. */
+void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums);
+void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums);
 
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */

@@ -1,6 +1,7 @@
 /* The heart of a linear layer: panels × rows of sums over K. The bits ask for K in segments of 256 that are summed from +0 and added in
  * order; inside a segment 16 inputs are one step of the loop, fully unrolled, so that every address is a pointer plus a
  * constant. */
+#include "codegen/llvm/blocks.h"
 #include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
@@ -9,6 +10,8 @@ enum {
     STEP = PG_LANES,
     RUN_STEPS = 4, /* 64 inputs: of three panels 12 KB of weights */
     SEGMENT_RUNS = PG_SEGMENT_K / (RUN_STEPS * STEP),
+    RUN_BYTES = RUN_STEPS * STEP * PG_LANES * 4, /* of a panel, as floats */
+    RUN_GROUPS = RUN_STEPS * STEP / 32,
     /* Bytes that blocks of a few positions read ahead, where the weights of every expert come from memory once, whatever dtype they
      * have. Where there are many they stay in a cache, and the line at hand is fetched: that costs nothing. */
     AHEAD_OF_FEW = 2048,
@@ -178,9 +181,9 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
     Core c = {.e = e,
               .panels = shape->panels,
               .rows = shape->rows,
-              .panel_bytes = ir_panel_bytes(k->dtype, k->K),
-              .dtype = k->dtype,
-              .group = (unsigned)ir_dtype(k->dtype)->group};
+              .panel_bytes = ir_is_blocks(k->dtype) ? RUN_BYTES : ir_panel_bytes(k->dtype, k->K),
+              .dtype = ir_is_blocks(k->dtype) ? IR_F32 : k->dtype};
+    c.group = (unsigned)ir_dtype(c.dtype)->group;
     if (k->mode == PG_BLOCK && k->y_layout == PG_POSITIONS) {
         CgValue few = cg_icmp(e, LLVMIntULE, cg_rows(e), cg_i64(e, FEW_ROWS));
         c.ahead = cg_select(e, few, cg_i64(e, AHEAD_OF_FEW), cg_i64(e, 0));
@@ -234,25 +237,46 @@ static void close_run(CgEmit *e, unsigned count, CgValue closes, const Sums *s, 
     cg_end_if(e, &go_on);
 }
 
+uint64_t cg_linear_wide_bytes(const CgLinearShape *shape) { return (uint64_t)shape->panels * RUN_BYTES; }
+
+/* Run `index` of all panels from `w` on, as floats [64][16] each. */
+static void widen_run(const Core *c, CgValue w, CgValue index, CgValue wide) {
+    CgEmit *e = c->e;
+    const PgKernel *k = e->kernel;
+    CgValue first = cg_imul_n(e, index, RUN_GROUPS), end = cg_iadd_n(e, first, RUN_GROUPS);
+    CgLoop panel = cg_for_n(e, c->panels);
+    CgValue from = cg_at(e, w, cg_imul_n(e, panel.index, ir_panel_bytes(k->dtype, k->K)));
+    CgValue to = cg_at(e, wide, cg_imul_n(e, panel.index, RUN_BYTES));
+    CgLoop group = cg_for(e, first, cg_umin(e, end, cg_i64(e, pg_round_groups(k->K))), 1);
+    CgValue at = cg_imul_n(e, cg_isub(e, group.index, first), RUN_BYTES / RUN_GROUPS);
+    cg_widen_group(e, k->dtype, k->K, from, group.index, cg_at(e, to, at));
+    cg_end_for(e, &group);
+    cg_end_for(e, &panel);
+}
+
 void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
-                             CgValue open, CgValue sums) {
+                             const CgLinearRoom *room, CgValue sums) {
     const PgKernel *k = e->kernel;
     uint64_t K = (uint64_t)k->K, runs = (K + RUN_STEPS * STEP - 1) / (RUN_STEPS * STEP), runs_of_segment = SEGMENT_RUNS;
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
     Core c = core_of(e, shape);
     CgLoop clear = cg_for(e, cg_i64(e, 0), parts, 1);
     CgValue offset = cg_imul_n(e, clear.index, count * 64);
-    set_all(e, count, cg_at(e, open, offset), cg_zero(e));
+    set_all(e, count, cg_at(e, room->open, offset), cg_zero(e));
     set_all(e, count, cg_at(e, sums, offset), cg_vec(e, -0.0f));
     cg_end_for(e, &clear);
     CgLoop loop = cg_for_n(e, runs);
     Run run = run_of(e, loop.index, runs, RUN_STEPS);
     CgValue ends = cg_icmp(e, LLVMIntEQ, cg_urem_n(e, loop.index, runs_of_segment), cg_i64(e, runs_of_segment - 1));
     CgValue closes = LLVMBuildOr(e->builder, ends, run.is_last, "");
-    CgValue ws = cg_at(e, w, cg_imul_n(e, run.step0, ir_panel_bytes(k->dtype, STEP)));
+    CgValue ws = room->wide;
+    if (room->wide != NULL)
+        widen_run(&c, w, loop.index, room->wide);
+    else
+        ws = cg_at(e, w, cg_imul_n(e, run.step0, ir_panel_bytes(k->dtype, STEP)));
     CgValue xs = cg_at(e, x, cg_imul(e, run.step0, x_step));
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
-    CgValue at = cg_imul_n(e, part.index, count * 64), open_here = cg_at(e, open, at);
+    CgValue at = cg_imul_n(e, part.index, count * 64), open_here = cg_at(e, room->open, at);
     Sums from = load_sums(e, count, open_here);
     CgValue xp = cg_at(e, xs, cg_imul_n(e, part.index, shape->rows * 64));
     Sums s = sum_inputs(&c, &from, ws, xp, x_step, run.steps, tail, tail == 0 ? NULL : run.is_last);

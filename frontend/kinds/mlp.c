@@ -62,7 +62,7 @@ static Mlp read(const FeMap *map) {
 static void add_shared(FeTensorList *l, const Mlp *m, const char *name, int64_t rows, int64_t columns, double scale) {
     SuArena *arena = &l->spec->arena;
     FeTensor *weight = fe_add_tensor(l, su_printf(arena, "shared.%s.weight", name), (int64_t[]){m->shared, rows, columns}, 3);
-    weight->dtype = l->spec->weights_dtype;
+    fe_name_weight(l, weight, su_printf(arena, "shared_%s", name));
     fe_draw_uniform(weight, columns);
     weight->init_scale = scale;
     if (m->bias) fe_add_tensor(l, su_printf(arena, "shared.%s.bias", name), (int64_t[]){m->shared, rows}, 2);

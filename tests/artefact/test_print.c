@@ -43,7 +43,7 @@ static void drawn_specs_read_back(void **state) {
     (void)state;
     for (uint64_t seed = 0; seed < DRAWS; seed++) {
         SuText text = {0};
-        draw_spec(seed, &text);
+        draw_spec(seed, DRAW_FLOATS, &text);
         check(&text);
         su_text_free(&text);
     }

@@ -124,7 +124,7 @@ static void printed_tables_are_the_programs(void **state) {
     (void)state;
     for (uint64_t seed = SEED; seed < SEED + DRAWS; seed++) {
         SuText text = {0};
-        draw_spec(seed, &text);
+        draw_spec(seed, DRAW_FLOATS, &text);
         check(&text);
         su_text_free(&text);
     }

@@ -7,6 +7,15 @@
 
 /* The order of a linear layer: one output of K inputs. */
 float ref_dot(const float *w, const float *x, int64_t K);
+/* Of rounded inputs with blocks: one output of matrix m, by integers. */
+float ref_rounded_dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, const float *x);
+/* A group of n (at most 32) inputs: 32 integers, their scale and their sum. */
+void ref_round(const float *x, int64_t n, int8_t p[PG_ROUND_GROUP], float *scale, float *sum);
+/* Byte of a plane of `ld` rounded rows of K elements where group g of a row begins, and where its scale and its sum are. */
+typedef struct RefRounded {
+    uint64_t p, scale, sum;
+} RefRounded;
+RefRounded ref_rounded_at(int64_t K, uint64_t ld, uint64_t row, uint64_t g);
 void ref_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out);
 float ref_act(PgActivation act, float x);
 /* r[n] becomes the softmax of r. */

@@ -196,11 +196,16 @@ void rig_close(Rig *rig) {
         free(rig->memory[space].expected);
         free(rig->memory[space].results);
     }
-    for (int slot = 0; slot < RIG_SLOTS; slot++) free(rig->weights[slot].values);
+    for (int slot = 0; slot < RIG_SLOTS; slot++) {
+        free(rig->weights[slot].values);
+        free(rig->weights[slot].q);
+        free(rig->weights[slot].d);
+        free(rig->weights[slot].m);
+    }
 }
 
 static unsigned space_of(const Rig *rig, unsigned slot) {
-    return slot == RIG_LOGITS ? PG_NOWHERE : (unsigned)rig->phase.operands[slot].space;
+    return slot == RIG_LOGITS ? PG_NOWHERE : slot == RIG_FLOATS ? PG_ARENA : (unsigned)rig->phase.operands[slot].space;
 }
 
 static uint64_t address(const Rig *rig, unsigned slot, uint64_t segment) {
@@ -228,7 +233,7 @@ void rig_reserve(Rig *rig, unsigned slot, PgSpace space, uint64_t bytes) {
         grow(rig, space, memory->used + MARGIN);
     rig->slot_offset[slot] = offset;
     rig->slot_bytes[slot] = bytes;
-    if (slot != RIG_LOGITS) rig->phase.operands[slot] = make_ref(rig, space, offset);
+    if (slot < PG_MAX_OPERANDS) rig->phase.operands[slot] = make_ref(rig, space, offset);
 }
 
 void rig_place(Rig *rig, unsigned slot, PgSpace space, uint64_t bytes, float low, float high) {
@@ -301,7 +306,7 @@ void rig_place_panels(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, i
     float *past = rig_floats(&rig->random, (uint64_t)K, -1, 1); /* the lanes past O */
     functions->round(values, planes * (uint64_t)O * (uint64_t)K);
     functions->round(past, (uint64_t)K);
-    rig->weights[slot] = (RigWeights){values, O, K};
+    rig->weights[slot] = (RigWeights){.values = values, .O = O, .K = K};
     rig_reserve(rig, slot, PG_WEIGHTS, panels * panel);
     uint8_t *at = rig->memory[PG_WEIGHTS].now + address(rig, slot, 0);
     for (uint64_t i = 0; i < panels; i++, at += panel) {
@@ -318,6 +323,10 @@ void rig_place_panels(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, i
 }
 
 void rig_place_weights(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K, float most) {
+    if (ir_is_blocks(dtype)) {
+        rig_place_blocks(rig, slot, dtype, planes, O, K);
+        return;
+    }
     uint64_t n = planes * (uint64_t)O * (uint64_t)K;
     float *values = rig_floats(&rig->random, n, -most, most);
     for (uint64_t i = 0; i < n; i++)
@@ -368,6 +377,18 @@ int32_t rig_written_int(const Rig *rig, unsigned slot, uint64_t at) {
     int32_t v;
     memcpy(&v, rig->memory[space_of(rig, slot)].now + address(rig, slot, 0) + 4 * at, 4);
     return v;
+}
+
+void rig_set_bytes(Rig *rig, unsigned slot, uint64_t at, const void *bytes, uint64_t n) {
+    RigMemory *memory = &rig->memory[space_of(rig, slot)];
+    memcpy(memory->now + address(rig, slot, 0) + at, bytes, n);
+    memcpy(memory->expected + address(rig, slot, 0) + at, bytes, n);
+}
+
+void rig_expect_bytes(Rig *rig, unsigned slot, uint64_t at, const void *bytes, uint64_t n) {
+    RigMemory *memory = &rig->memory[space_of(rig, slot)];
+    memcpy(memory->expected + address(rig, slot, 0) + at, bytes, n);
+    memset(memory->results + address(rig, slot, 0) + at, WRITTEN, n);
 }
 
 static void expect_word(Rig *rig, unsigned slot, uint64_t segment, uint64_t at, const void *word) {

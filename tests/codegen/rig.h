@@ -26,17 +26,21 @@
 
 enum { RIG_MAX_SEGMENTS = 8, RIG_MAX_CHOSEN = 16, RIG_MAX_PAIRS = PG_MAX_ROWS * RIG_MAX_CHOSEN, RIG_SKIPPED = 77 };
 /* Logits are no operand of a phase; here they have a number and a space like one. */
-enum { RIG_LOGITS = PG_MAX_OPERANDS, RIG_SLOTS, RIG_SPACES = PG_STATE + 1 };
+/* Floats: what an operand of rounded rows was rounded from. */
+enum { RIG_LOGITS = PG_MAX_OPERANDS, RIG_FLOATS, RIG_SLOTS, RIG_SPACES = PG_STATE + 1 };
 
 typedef struct RigMemory {
     uint8_t *now, *expected, *results; /* results: whether it must be unchanged, may be anything, or was written by the reference */
     uint64_t bytes, used; /* used: of a sequence's part in PG_STATE */
 } RigMemory;
 
-/* What weight panels hold: values[planes][O][K], which the dtype holds exactly. */
+/* What weight panels hold: values[planes][O][K], which the dtype holds exactly. Of q8 and q4 also [planes][O][groups]: q of the 32 k,
+ * d (times s), m times t. */
 typedef struct RigWeights {
     float *values;
     int64_t O, K;
+    int8_t (*q)[PG_ROUND_GROUP];
+    float *d, *m;
 } RigWeights;
 
 typedef struct Rig {
@@ -90,11 +94,15 @@ void rig_place(Rig *rig, unsigned slot, PgSpace space, uint64_t bytes, float low
 void rig_place_values(Rig *rig, unsigned slot, PgLayout layout, int64_t O, float low, float high);
 /* Parameters [planes][I/16][N][16]. */
 void rig_place_channels(Rig *rig, unsigned slot, uint64_t planes, int64_t I, int64_t N, float low, float high);
+/* The same as rounded rows of K elements; the floats are operand RIG_FLOATS. */
+void rig_place_rounded(Rig *rig, unsigned slot, PgLayout layout, int64_t K, float low, float high);
 /* Weight panels [planes][O/16] of K inputs, from values[planes][O][K], which are rounded to the dtype and then the rig's. Lanes past
  * O are random. */
 void rig_place_panels(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K, float *values);
 /* The same with random values of absolute value up to `most`; half of them have a random exponent, so that small ones occur. */
 void rig_place_weights(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K, float most);
+/* The same of q8 or q4 with random blocks (blocks.c). */
+void rig_place_blocks(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K);
 /* Room for logits of O elements a row, which are a result: operand RIG_LOGITS. */
 void rig_place_logits(Rig *rig, int64_t O);
 /* The operand lies where `other` does. */
@@ -137,6 +145,10 @@ void rig_get_all(const Rig *rig, unsigned slot, PgLayout layout, int64_t O, uint
 float rig_float(const Rig *rig, unsigned slot, uint64_t segment, uint64_t at);
 void rig_set(Rig *rig, unsigned slot, uint64_t segment, uint64_t at, float v);
 void rig_set_int(Rig *rig, unsigned slot, uint64_t at, int32_t v);
+/* Bytes from byte `at` of an operand on are these, for the kernel and for the reference. */
+void rig_set_bytes(Rig *rig, unsigned slot, uint64_t at, const void *bytes, uint64_t n);
+/* The kernel must have written these there. */
+void rig_expect_bytes(Rig *rig, unsigned slot, uint64_t at, const void *bytes, uint64_t n);
 /* What the kernel wrote there. */
 int32_t rig_written_int(const Rig *rig, unsigned slot, uint64_t at);
 /* The kernel must have written this there. */

@@ -22,6 +22,9 @@ static const PgKernel kernels[] = {
      .k = 2,
      .y_layout = PG_POSITIONS},
     {.kind = PG_GROUP, .mode = PG_BLOCK, .E = 4, .k = 2},
+    {.kind = PG_ROUND, .mode = PG_BLOCK, .O = 40, .K = 40},
+    {.kind = PG_LINEAR, .mode = PG_BLOCK, .dtype = IR_Q8, .rounds = true, .K = 40, .O = 64},
+    {.kind = PG_LINEAR, .mode = PG_ROW, .dtype = IR_Q4, .rounds = true, .K = 40, .O = 64},
 };
 enum { KERNELS = sizeof kernels / sizeof *kernels };
 static const PgProgram program = {.kernels = kernels, .n_kernels = KERNELS};

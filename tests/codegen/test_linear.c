@@ -17,7 +17,10 @@ static void place_all(Rig *rig) {
     const PgKernel *k = &rig->kernel;
     uint64_t m = matrices(k);
     if (k->k > 0) rig_route(rig, PG_LINEAR_EXPERTS, PG_LINEAR_COMBINE_W, PG_LINEAR_GROUPS);
-    rig_place_values(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
+    if (k->rounds && k->mode == PG_BLOCK)
+        rig_place_rounded(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
+    else
+        rig_place_values(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
     rig_place_weights(rig, PG_LINEAR_W, k->dtype, m, k->O, k->K, 1);
     rig_place_weights(rig, PG_LINEAR_W2, k->dtype, m, k->O, k->K, 1);
     rig_place_channels(rig, PG_LINEAR_BIAS, m, k->O, 1, -1, 1);
@@ -71,16 +74,20 @@ static float convolved(Rig *rig, int64_t o, float v) {
     return pg_does(k, PG_STEP_CONV_BIAS) ? acc + parameter(rig, PG_LINEAR_CONV_B, 0, o) : acc;
 }
 
+static float dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, const float *x) {
+    return rig->kernel.rounds ? ref_rounded_dot(rig, slot, m, o, x) : ref_dot(rig_weights(rig, slot, m, o), x, rig->kernel.K);
+}
+
 /* v of output o with matrix m and input x, up to the second linear layer. */
 static float value(Rig *rig, uint64_t m, const float *x, int64_t o) {
     const PgKernel *k = &rig->kernel;
     const PgEpilogueStep *act = pg_epilogue_find(&k->epilogue, PG_STEP_ACT);
-    float v = ref_dot(rig_weights(rig, PG_LINEAR_W, m, o), x, k->K);
+    float v = dot(rig, PG_LINEAR_W, m, o, x);
     v = pg_does(k, PG_STEP_BIAS) ? v + parameter(rig, PG_LINEAR_BIAS, m, o) : v;
     v = pg_does(k, PG_STEP_CONV) ? convolved(rig, o, v) : v;
     v = ref_act(act == NULL ? PG_NO_ACT : (PgActivation)act->act, v);
     if (!pg_does(k, PG_STEP_DUAL)) return v;
-    float up = ref_dot(rig_weights(rig, PG_LINEAR_W2, m, o), x, k->K);
+    float up = dot(rig, PG_LINEAR_W2, m, o, x);
     return v * (pg_does(k, PG_STEP_BIAS) ? up + parameter(rig, PG_LINEAR_BIAS2, m, o) : up);
 }
 
@@ -88,7 +95,8 @@ static float value(Rig *rig, uint64_t m, const float *x, int64_t o) {
 static void input(const Rig *rig, uint64_t row, uint64_t j, const float *norm, float *out) {
     const PgKernel *k = &rig->kernel;
     uint64_t plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM ? ref_expert(rig, row, j) : j;
-    rig_get_all(rig, PG_LINEAR_X, k->x_layout, k->K, rig_plane(k->x_layout, plane), rig_index(rig, k->x_layout, row, j), out);
+    unsigned slot = k->rounds && k->mode == PG_BLOCK ? RIG_FLOATS : PG_LINEAR_X;
+    rig_get_all(rig, slot, k->x_layout, k->K, rig_plane(k->x_layout, plane), rig_index(rig, k->x_layout, row, j), out);
     if (k->norm != PG_NO_NORM) ref_norm(k->norm, out, norm, norm + k->K, k->K, k->eps, out);
 }
 
@@ -181,6 +189,7 @@ static void try_form(const PgKernel *form, int times) {
         Rng random = {seed * 1000 + (uint64_t)t}, *r = &random;
         PgKernel k = *form;
         k.dtype = (IrDtype)rng_between(r, 0, IR_STORED_DTYPES - 1);
+        k.rounds = ir_is_blocks(k.dtype) && rng_next(r) % 3 != 0;
         k.K = rng_between(r, 1, rng_next(r) % 3 == 0 ? 700 : 90);
         k.O = rng_between(r, 1, 300);
         if (k.mode == PG_ROW && rng_next(r) % 2) {

@@ -119,7 +119,7 @@ static void reference_route(const PgKernel *k, float *r, const float *select_bia
 }
 
 static PgKernel random_router(Rng *r) {
-    PgKernel k = {.kind = PG_ROUTE, .mode = random_mode(r), .dtype = (IrDtype)rng_between(r, 0, IR_STORED_DTYPES - 1)};
+    PgKernel k = {.kind = PG_ROUTE, .mode = random_mode(r), .dtype = (IrDtype)rng_between(r, 0, IR_F16)};
     k.K = rng_between(r, 1, 300);
     k.O = k.E = rng_between(r, 1, rng_next(r) % 2 ? 20 : 90);
     k.k = rng_between(r, 1, k.E < 8 ? k.E : 8);

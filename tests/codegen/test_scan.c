@@ -77,7 +77,7 @@ static void expect_row(Rig *rig, uint64_t s, uint64_t row, int64_t i) {
 static PgKernel random_kernel(Rng *r, PgScanExperts scan) {
     PgKernel k = {.kind = PG_SCAN, .scan = scan};
     k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
-    k.dtype = (IrDtype)rng_between(r, IR_F32, IR_STORED_DTYPES - 1);
+    k.dtype = (IrDtype)rng_between(r, IR_F32, IR_F16);
     k.O = rng_between(r, 1, 40);
     k.N = rng_next(r) % 2 ? 16 : rng_between(r, 1, 40);
     int size = (int)rng_between(r, 0, 9);

@@ -36,7 +36,7 @@ bool case_ok(Case *c, const char *what, MossError error) {
 /* ---------------------------------------------------------------------------------------------- what it means */
 
 static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
-    IrEval *eval = ir_eval64_new(graph, weights_narrowed, &c->weights);
+    IrEval *eval = ir_eval64_new(graph, weights_stored, &c->weights);
     bool good = true;
     for (int64_t t = 0; t < c->T && good; t++)
         good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);
@@ -100,7 +100,7 @@ bool case_make(Case *c, const CaseWants *wants) {
     if (wants->yaml != NULL) {
         su_text_add(&c->yaml, "%s", wants->yaml);
     } else {
-        c->T = draw_spec(c->seed, &c->yaml);
+        c->T = draw_spec(c->seed, DRAW_FLOATS, &c->yaml);
         if (c->T > CASE_MAX_TOKENS) c->T = CASE_MAX_TOKENS;
     }
     if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags))

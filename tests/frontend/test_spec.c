@@ -12,7 +12,7 @@ static void built_in_values(void **state) {
     assert_int_equal(s->norm.kind, FE_NORM_RMS);
     assert_true(s->norm.eps == 1e-5 && s->final_norm.eps == 1e-5);
     assert_true(s->tie_embeddings && s->embedding_scale == 1.0 && s->logit_scale == 1.0);
-    assert_int_equal(s->weights_dtype, IR_F32);
+    assert_int_equal(s->weights.dtype, IR_F32);
     assert_int_equal(s->tokenizer.kind, FE_TOKENIZER_BYTES);
     assert_int_equal(s->tokenizer.bos, -1);
     assert_int_equal(s->max_positions, 4096);

@@ -147,7 +147,7 @@ static void drawn_specs_read_back(void **state) {
     enum { DRAWS = 200 };
     for (uint64_t seed = 0; seed < DRAWS; seed++) {
         SuText text = {0};
-        draw_spec(seed, &text);
+        draw_spec(seed, seed % 2 ? DRAW_BLOCKS : DRAW_FLOATS, &text);
         Loaded l = load_good(text.text);
         check_reads_back(&l.spec);
         unload(&l);
@@ -204,6 +204,9 @@ static const char *const base_specs[] = {
     HEAD "stack: [ssm, {attention: {n_heads: 4}}]\n",
     HEAD "stack: [{ssm: {kind: mamba2, head_dim: 8, n_groups: 2, norm_groups: 4}}]\n",
     HEAD "stack: [{ssm: {kind: mamba3, head_dim: 8, n_groups: 2, mimo_rank: 2, rope_fraction: 1.0, a_floor: 0.01}}]\n",
+    HEAD "tie_embeddings: false\nweights: {dtype: q4, overrides: {embed: f32}}\n"
+         "stack: [ssm, {ssm: {kind: mamba2}}, {ssm: {kind: mamba3}}, {attention: {n_heads: 4}}, shortconv, "
+         "{mlp: {d_ff: 16, experts: {count: 2, shared: 1, latent: 16}}}]\n",
 };
 
 typedef struct Change {
@@ -353,6 +356,21 @@ static void blocks_change_the_hash(void **state) {
                            HEAD "stack: [ssm, {name: a, ssm: {}}, {share: {block: a}}]\n"));
 }
 
+/* What weights.dtype says without them, and what nothing is left to be said of, is not hashed. */
+static void weights_change_the_hash_where_they_have_effect(void **state) {
+    (void)state;
+    assert_true(same_hash(HEAD "stack: [ssm]\n", HEAD "weights: {overrides: {in_proj: f32}}\nstack: [ssm]\n"));
+    assert_true(same_hash(HEAD "stack: [ssm]\n", HEAD "weights: {activations: f32}\nstack: [ssm]\n"));
+    assert_false(same_hash(HEAD "stack: [ssm]\n", HEAD "weights: {overrides: {in_proj: q8}}\nstack: [ssm]\n"));
+    assert_true(same_hash(HEAD "weights: {dtype: q4}\nstack: [ssm]\n",
+                          HEAD "weights: {dtype: q4, overrides: {embed: q8, dt_proj: bf16, x_proj: q8}}\nstack: [ssm]\n"));
+    assert_false(same_hash(HEAD "weights: {dtype: q8}\nstack: [ssm]\n", HEAD "weights: {dtype: q8, activations: f32}\nstack: [ssm]\n"));
+    assert_true(same_hash(HEAD "tie_embeddings: false\nweights: {overrides: {embed: q8}}\nstack: [ssm]\n",
+                          HEAD "tie_embeddings: false\nweights: {overrides: {embed: q8}, activations: f32}\nstack: [ssm]\n"));
+    assert_false(same_hash(HEAD "weights: {overrides: {embed: q8}}\nstack: [ssm]\n",
+                           HEAD "weights: {overrides: {embed: q8}, activations: f32}\nstack: [ssm]\n"));
+}
+
 /* What the table says about hashing can be done. */
 static void rows_for_hashing_are_sound(void **state) {
     (void)state;
@@ -384,6 +402,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(hashes_stay),
         cmocka_unit_test(every_key_changes_the_hash),
         cmocka_unit_test(blocks_change_the_hash),
+        cmocka_unit_test(weights_change_the_hash_where_they_have_effect),
         cmocka_unit_test(rows_for_hashing_are_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,10 @@ typedef struct ShapeCase {
 
 /* "f32[R,3]" or "i32[R,2]". */
 static IrType type_of(const char *text) {
-    IrType type = {.dtype = text[0] == 'i' ? IR_I32 : text[0] == 'b' ? IR_BF16 : IR_F32};
+    IrType type = {.dtype = text[0] == 'i'   ? IR_I32
+                            : text[0] == 'b' ? IR_BF16
+                            : text[0] == 'q' ? text[1] == '8' ? IR_Q8 : IR_Q4
+                                             : IR_F32};
     const char *at = strchr(text, '[');
     while (*at != ']') {
         at++;
@@ -143,6 +146,12 @@ static const ShapeCase shapes[] = {
     {IR_OP_linear_all, "f32[R,2,8] bf16[3,5,8]", {0}, "!x has another number of experts than the weight"},
     {IR_OP_linear_routed, "f32[R,8] bf16[3,5,8] i32[R,2]", {0}, "f32[R,2,5]"},
     {IR_OP_linear_routed, "f32[R,2,8] bf16[3,5,8] i32[R,2]", {0}, "f32[R,2,5]"},
+    {IR_OP_linear, "f32[R,8] q8[5,8]", {1}, "f32[R,5]"},
+    {IR_OP_linear, "f32[R,8] q4[5,8]", {0}, "f32[R,5]"},
+    {IR_OP_linear, "f32[R,8] q4[5,8]", {2}, "!rounds must be 0 or 1"},
+    {IR_OP_linear_all, "f32[R,8] q8[3,5,8]", {1}, "f32[R,3,5]"},
+    {IR_OP_linear_all, "f32[R,8] bf16[3,5,8]", {1}, "!rounds must be 0 where the weight is neither q8 nor q4"},
+    {IR_OP_linear_routed, "f32[R,8] q4[3,5,8] i32[R,2]", {1}, "f32[R,2,5]"},
     {IR_OP_linear_routed, "f32[R,8] bf16[3,5,8] i32[R,4]", {0}, "!the expert indices must be i32[rows,k] with k <= E"},
     {IR_OP_slice, "f32[R,3,8]", {2, 6}, "f32[R,3,6]"},
     {IR_OP_slice, "f32[R,8]", {3, 6}, "!the slice reaches past x"},

@@ -124,7 +124,7 @@ static void cover_block(const FeBlock *block) {
 
 void cover_spec(const FeSpec *spec) {
     for (int64_t i = 0; i < spec->n_blocks; i++) cover_block(&spec->blocks[i]);
-    cover(ir_dtype_word(spec->weights_dtype), true);
+    cover(ir_dtype_word(spec->weights.dtype), true);
     cover(spec->tie_embeddings ? "tied" : "untied", true);
     cover("layer norm", spec->norm.kind == FE_NORM_LAYER);
 }

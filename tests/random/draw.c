@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "frontend/spec.h"
 #include "rng.h"
 
 /* What a share may adapt of a block, and have of its own. */
@@ -19,6 +20,7 @@ typedef struct Drawer {
     Rng rng;
     SuText *out;
     int64_t D;
+    bool blocks;         /* some weights are q8 or q4, drawn last */
     bool small;          /* many tokens: keep everything else little */
     bool default_state;  /* defaults.ssm gives d_state and d_conv */
     bool default_router; /* defaults.router gives score and top_k 1 */
@@ -51,6 +53,7 @@ static const char *const dtypes[] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) #name,
 #include "ir/dtype.def"
 };
+enum { FLOAT_DTYPES = IR_Q8 }; /* q8 and q4 stand behind the others */
 #define PICK_OF(d, words) pick((d), (words), sizeof(words) / sizeof *(words))
 
 static bool chance(Drawer *d, int percent) { return rng_chance(&d->rng, percent); }
@@ -415,8 +418,51 @@ static void draw_top(Drawer *d, uint64_t seed, int64_t tokens) {
     if (chance(d, 60)) su_text_add(out, "tie_embeddings: %s\n", truth(d));
     if (chance(d, 40)) su_text_add(out, "embedding_scale: %s\n", PICK(d, "0.5", "3.25", "9.0"));
     if (chance(d, 40)) su_text_add(out, "logit_scale: %s\n", PICK(d, "0.125", "2.5"));
-    if (chance(d, 80)) su_text_add(out, "weights: {dtype: %s}\n", PICK_OF(d, dtypes));
+    const char *dtype = chance(d, 80) ? pick(d, dtypes, FLOAT_DTYPES) : NULL;
+    if (dtype && !d->blocks) su_text_add(out, "weights: {dtype: %s}\n", dtype);
     su_text_add(out, "max_positions: %lld\n", (long long)(tokens + (chance(d, 50) ? 0 : between(d, 1, 90))));
+}
+
+/* The names of weights.overrides that tensors of the spec have, which is complete but for its weights. */
+typedef struct Maps {
+    const char *of[FE_N_WEIGHTS];
+    size_t count;
+} Maps;
+
+static void find_maps(FeSpec *spec, Maps *out) {
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    for (size_t t = 0; t < count; t++) {
+        size_t i = 0;
+        while (tensors[t].map && i < out->count && strcmp(out->of[i], tensors[t].map) != 0) i++;
+        if (tensors[t].map && i == out->count) out->of[out->count++] = tensors[t].map;
+    }
+}
+
+static void draw_overrides(Drawer *d, const Maps *maps, int percent) {
+    const char *before = ", overrides: {";
+    for (size_t i = 0; i < maps->count; i++) {
+        if (!chance(d, percent)) continue;
+        su_text_add(d->out, "%s%s: %s", before, maps->of[i], PICK_OF(d, dtypes));
+        before = ", ";
+    }
+    if (before[2] == '\0') su_text_add(d->out, "}");
+}
+
+/* What weights there are is known when the spec is drawn: theirs is the last key. */
+static void draw_weights(Drawer *d) {
+    FeSpec spec;
+    SuDiags diags = {0};
+    Maps maps = {0};
+    if (!fe_spec_parse("random.yaml", d->out->text, d->out->size, NULL, 0, &spec, &diags)) abort();
+    find_maps(&spec, &maps);
+    const char *dtype = chance(d, 75) ? PICK(d, "q8", "q4", "q4") : PICK_OF(d, dtypes);
+    su_text_add(d->out, "weights: {dtype: %s", dtype);
+    draw_overrides(d, &maps, dtype[0] == 'q' ? 15 : 60);
+    if (chance(d, 30)) su_text_add(d->out, ", activations: %s", PICK(d, "q8", "f32", "f32"));
+    su_text_add(d->out, "}\n");
+    fe_spec_free(&spec);
+    su_diags_free(&diags);
 }
 
 static void draw_defaults(Drawer *d) {
@@ -441,8 +487,8 @@ static void draw_defaults(Drawer *d) {
     if (d->default_router) su_text_add(out, "  router: {top_k: 1, score: %s, scale: 1.25}\n", PICK(d, "softmax", "sigmoid"));
 }
 
-int64_t draw_spec(uint64_t seed, SuText *out) {
-    Drawer d = {.rng = {seed * 0x2545f4914f6cdd1du + 7}, .out = out};
+int64_t draw_spec(uint64_t seed, DrawWeights weights, SuText *out) {
+    Drawer d = {.rng = {seed * 0x2545f4914f6cdd1du + 7}, .out = out, .blocks = weights == DRAW_BLOCKS};
     int64_t tokens = between(&d, 40, 70);
     bool attention = false;
     if (chance(&d, 7)) tokens = between(&d, 270, 560), d.small = true, attention = true;
@@ -485,5 +531,6 @@ int64_t draw_spec(uint64_t seed, SuText *out) {
             su_text_add(out, "\n");
         }
     }
+    if (d.blocks) draw_weights(&d);
     return tokens;
 }

@@ -6,7 +6,12 @@
 
 #include "support/str.h"
 
-/* Appends a spec; the same seed gives the same text. Returns how many tokens to run it on. */
-int64_t draw_spec(uint64_t seed, SuText *out);
+typedef enum DrawWeights {
+    DRAW_FLOATS, /* f32, bf16 or f16, all alike */
+    DRAW_BLOCKS  /* mostly q8 or q4, with overrides */
+} DrawWeights;
+
+/* A spec, into an empty text; the same seed gives the same one. Returns how many tokens to run it on. */
+int64_t draw_spec(uint64_t seed, DrawWeights weights, SuText *out);
 
 #endif

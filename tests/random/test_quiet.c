@@ -157,7 +157,7 @@ static int run_seed(uint64_t seed, int threads) {
     CgCompiled *compiled = NULL;
     MossModel *model = NULL;
     MossState *state = NULL;
-    draw_spec(seed, &yaml);
+    draw_spec(seed, DRAW_FLOATS, &yaml);
     if (!compile(yaml.text, yaml.size, &spec, &arena, &program, &compiled, &diags)) {
         su_diags_print(&diags, stderr);
         return 1;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/cache.h"
 #include "codegen/target.h"
 #include "coverage.h"
 #include "draw.h"
@@ -35,7 +36,7 @@ enum { MAX_TRIES = 40, SEQUENCES = 2 };
 typedef struct Options {
     uint64_t seed;
     int64_t count;
-    bool wide, verbose;
+    bool wide, verbose, blocks;
     const char *isa, *spec_file, *spec_out; /* isa: a lower instruction set, or NULL */
 } Options;
 
@@ -57,6 +58,7 @@ typedef struct Case {
     Truth truth[SEQUENCES];
     double *logits64; /* [T][V] of truth[0] */
     double rms64;
+    CgCache *kernels; /* what programs of the spec share is compiled once; NULL: none */
     bool failed;
 } Case;
 
@@ -99,8 +101,8 @@ static bool fail(Case *c, const char *format, ...) {
 /* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
 static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
                      double *gap) {
-    IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
-    IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
+    IrEval *eval32 = ir_eval32_new(graph, weights_stored, &c->weights);
+    IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_stored, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
     bool good = true, experts_differ = false;
     for (int64_t t = 0; t < T && good; t++) {
@@ -430,7 +432,8 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
     if (good && bits && isa == NULL) good = check_fused(c, graph);
     good = good && (sc_program(graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
     good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
-    good = good && (cg_llvm_compile(&target, program, &(CgOptions){0}, &compiled, &c->diags) || fail(c, "%s: no code", label));
+    good = good && (cg_llvm_compile(&target, program, &(CgOptions){.cache = c->kernels}, &compiled, &c->diags) ||
+                    fail(c, "%s: no code", label));
     for (; good && *threads != 0; threads++) good = run_modes(c, label, program, compiled, *threads, bits);
     cg_compiled_free(compiled);
     cg_target_free(&target);
@@ -474,9 +477,18 @@ static bool check_case(Case *c, const Options *o) {
     if (!draw_truth(c)) return false;
     PsOptions passes = {.check = true};
     if (o->isa != NULL) return run_compiled(c, o->isa, &passes, o->isa, o->wide ? (int[]){1, 2, 0} : (int[]){2, 0}, true);
+    bool others = o->wide || c->seed % 2 == 0; /* programs with a pass off: one for every other spec */
+    char directory[PATH_MAX];
+    temporary_path(directory, "kernels");
+    if (others) c->kernels = cg_cache_open(directory, UINT64_MAX);
     bool good = run_compiled(c, "all passes", &passes, NULL, (int[]){1, 2, 8, 0}, true);
-    for (int i = 0; i <= PS_PASS_COUNT; i++) /* one for every other spec */
+    for (int i = 0; i <= PS_PASS_COUNT && others; i++)
         if (o->wide || c->seed % (2 * (PS_PASS_COUNT + 1)) == (uint64_t)(2 * i)) good = run_without(c, i) && good;
+    if (others) {
+        cg_cache_close(c->kernels);
+        cg_cache_clear(directory);
+        rmdir(directory);
+    }
     return good;
 }
 
@@ -505,7 +517,7 @@ static bool run_seed(uint64_t seed, const Options *o) {
     Case c = {.seed = seed};
     bool good = true;
     running_seed = seed;
-    c.T = draw_spec(seed, &c.yaml);
+    c.T = draw_spec(seed, o->blocks ? DRAW_BLOCKS : DRAW_FLOATS, &c.yaml);
     if (o->spec_file != NULL) {
         su_text_free(&c.yaml);
         c.yaml = (SuText){0};
@@ -527,24 +539,22 @@ static bool run_seed(uint64_t seed, const Options *o) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: test_random [--seed S] [--count N] [--all] [--isa ISA] [--verbose] [--spec FILE] [--spec-out DIR]\n"
-                    "  --seed S       first seed (from 1), --count N specs from there on\n"
-                    "  --all          every pass off, for every spec\n"
-                    "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
-                    "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
-                    "  --spec-out DIR only writes the specs\n");
+    fprintf(stderr,
+            "usage: test_random [--seed S] [--count N] [--all] [--isa ISA] [--blocks] [--verbose] [--spec FILE] [--spec-out DIR]\n"
+            "  --seed S       first seed (from 1), --count N specs from there on\n"
+            "  --all          every pass off, for every spec\n"
+            "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
+            "  --blocks       specs with q8 and q4 weights\n"
+            "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
+            "  --spec-out DIR only writes the specs\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static const struct option names[] = {{"seed", required_argument, 0, 's'},
-                                          {"count", required_argument, 0, 'n'},
-                                          {"all", no_argument, 0, 'a'},
-                                          {"isa", required_argument, 0, 'i'},
-                                          {"verbose", no_argument, 0, 'v'},
-                                          {"spec", required_argument, 0, 'f'},
-                                          {"spec-out", required_argument, 0, 'o'},
-                                          {0, 0, 0, 0}};
+    static const struct option names[] = {
+        {"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},    {"all", no_argument, 0, 'a'},
+        {"isa", required_argument, 0, 'i'},  {"blocks", no_argument, 0, 'b'},         {"verbose", no_argument, 0, 'v'},
+        {"spec", required_argument, 0, 'f'}, {"spec-out", required_argument, 0, 'o'}, {0, 0, 0, 0}};
     Options o = {.seed = 1, .count = 20};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
@@ -552,6 +562,7 @@ int main(int argc, char **argv) {
         case 'n': o.count = strtoll(optarg, NULL, 10); break;
         case 'a': o.wide = true; break;
         case 'i': o.isa = optarg; break;
+        case 'b': o.blocks = true; break;
         case 'v': o.verbose = true; break;
         case 'f': o.spec_file = optarg; break;
         case 'o': o.spec_out = optarg; break;

@@ -275,9 +275,9 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
 
 /* ---------------------------------------------------------------------------------------------- many specs */
 
-/* Whether every kind of kernel ran; one row needs no group table. */
+/* Whether every kind of kernel ran but that of q8 and q4, which this back end refuses; one row needs no group table. */
 static bool all_kinds_seen(void) {
-    uint64_t all = (1ull << PG_KIND_COUNT) - 1, of_row = all & ~(1ull << PG_GROUP);
+    uint64_t all = ((1ull << PG_KIND_COUNT) - 1) & ~(1ull << PG_ROUND), of_row = all & ~(1ull << PG_GROUP);
     printf("kinds of kernels that ran: %d for one row, %d for rows\n", __builtin_popcountll(kinds_seen[PG_ROW]),
            __builtin_popcountll(kinds_seen[PG_BLOCK]));
     return kinds_seen[PG_ROW] == of_row && kinds_seen[PG_BLOCK] == all;

@@ -1,0 +1,24 @@
+/* Weights of q8 and q4: their scales as lanes, and the weights themselves as floats. */
+#ifndef MOSSC_CODEGEN_LLVM_BLOCKS_H
+#define MOSSC_CODEGEN_LLVM_BLOCKS_H
+
+#include "codegen/llvm/emit.h"
+
+/* Scales of 16 outputs in a group: w = d·q (m NULL), or w = d·q + m, where d is q4's d·s and m its -(m·t). All of them are exact. */
+typedef struct CgScales {
+    CgValue d, m;
+} CgScales;
+
+/* What eight groups of q4 share, groups 8·run … (i64) of a panel of `groups`: d and -m. Of q8: nothing. */
+CgScales cg_shared_scales(CgEmit *e, IrDtype dtype, CgValue panel, uint64_t groups, CgValue run);
+/* Of the group at `group`. */
+CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales *shared);
+
+/* Writes the weights of group `g` (i64) of a panel of K inputs to `out` as floats [32][16]. */
+void cg_widen_group(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue g, CgValue out);
+
+/* 16 k of output `lane` (i64) of a panel of K inputs, from 16 · step (i64) on. */
+CgValue cg_collect_q8(CgEmit *e, int64_t K, CgValue panel, CgValue lane, CgValue step);
+CgValue cg_collect_q4(CgEmit *e, int64_t K, CgValue panel, CgValue lane, CgValue step);
+
+#endif

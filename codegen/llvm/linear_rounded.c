@@ -1,0 +1,179 @@
+/* The heart of a linear layer of q8 or q4 weights whose input is rounded: for each group of 32 the integers Σ q·p, then
+ *
+ *   q8   c = d · Σ q·p                                       y = fma(scale, c, y)
+ *   q4   c = fma(-(m·t), Σ p, (d·s) · Σ q·p)                 y = fma(scale, c, y)
+ *
+ * groups in rising order from +0, a lane an output. Integers are exact in any order, so this order alone makes the bits. */
+#include "codegen/llvm/blocks.h"
+#include "codegen/llvm/dot.h"
+#include "codegen/llvm/linear.h"
+#include "support/diag.h"
+
+enum { MAX_SUMS = 32, RUN_GROUPS = 8 /* of which q4 shares d and m */, VEC_BYTES = PG_LANES * 4 };
+
+typedef struct Core {
+    CgEmit *e;
+    IrDtype dtype;
+    unsigned panels, rows;
+    uint64_t panel_bytes, group_bytes;
+} Core;
+
+/* Where a group lies: its weights in each panel, and its inputs, row 0. */
+typedef struct At {
+    CgValue w[MAX_SUMS];
+    CgRounded x;
+} At;
+
+/* ---------------------------------------------------------------------------------------------- a group */
+
+/* Inputs of a row's group in registers, where the target takes them from there. */
+typedef struct Held {
+    CgValue words[2];
+} Held;
+
+static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, Held *held) {
+    CgEmit *e = c->e;
+    unsigned few = (unsigned)e->target->broadcast_lanes, word = k / CG_RUN;
+    CgValue p = cg_at_n(e, at->x.p, row * PG_ROUND_GROUP);
+    if (few == 1) return cg_dot_input(e, cg_load_i32(e, cg_at_n(e, p, k)), -1);
+    CgValue *words = &held->words[word / few];
+    if (*words == NULL) {
+        *words = LLVMBuildLoad2(e->builder, LLVMVectorType(e->i32, few), cg_at_n(e, p, (uint64_t)(word / few) * few * 4), "");
+        LLVMSetAlignment(*words, 16);
+    }
+    return cg_dot_input(e, *words, (int)(word % few));
+}
+
+static void multiply_pair(const Core *c, const At *at, unsigned pair, Held *held, CgDot *dots) {
+    CgBytes w[MAX_SUMS][2];
+    for (unsigned p = 0; p < c->panels; p++) cg_dot_weights(c->e, c->dtype, at->w[p], pair, w[p]);
+    for (unsigned r = 0; r < c->rows; r++) {
+        CgBytes x[2];
+        for (unsigned run = 0; run < 2; run++) x[run] = input_of(c, at, r, cg_dot_k(c->dtype, pair, run), &held[r]);
+        for (unsigned p = 0; p < c->panels; p++) cg_dot_add(c->e, c->dtype, w[p], x, &dots[p * c->rows + r]);
+    }
+}
+
+/* y[panel][row] of one group more: in registers (`y`), or in memory at `sums`. */
+static void add_group(const Core *c, const At *at, const CgScales *shared, CgValue *y, CgValue sums) {
+    CgEmit *e = c->e;
+    CgDot dots[MAX_SUMS];
+    Held held[MAX_SUMS] = {{{NULL}}};
+    CgValue p_sum[MAX_SUMS], scale[MAX_SUMS];
+    for (unsigned r = 0; r < c->rows; r++) {
+        p_sum[r] = cg_load_splat(e, cg_at_n(e, at->x.sum, r * sizeof(float)));
+        CgDot start = cg_dot_start(e, c->dtype, p_sum[r]);
+        for (unsigned p = 0; p < c->panels; p++) dots[p * c->rows + r] = start;
+    }
+    for (unsigned pair = 0; pair < CG_DOT_PAIRS; pair++) multiply_pair(c, at, pair, held, dots);
+    for (unsigned r = 0; r < c->rows; r++) scale[r] = cg_load_splat(e, cg_at_n(e, at->x.scale, r * sizeof(float)));
+    for (unsigned p = 0; p < c->panels; p++) {
+        CgScales s = cg_group_scales(e, c->dtype, at->w[p], &shared[p]);
+        CgValue base = cg_mul(e, s.d, cg_vec(e, -CG_DOT_BASE));
+        for (unsigned r = 0; r < c->rows; r++) {
+            unsigned i = p * c->rows + r;
+            CgValue v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dots[i]), base), to = NULL;
+            if (s.m != NULL) v = cg_fma(e, s.m, p_sum[r], v);
+            if (y == NULL) to = cg_at_n(e, sums, i * VEC_BYTES);
+            v = cg_fma(e, scale[r], v, y == NULL ? cg_load_vec(e, to) : y[i]);
+            if (y == NULL)
+                cg_store_vec(e, to, v);
+            else
+                y[i] = v;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- runs of groups */
+
+/* Groups [0, n) (i64) from `w` (panel 0) and `x` on. */
+static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, const CgScales *shared, CgValue *y, CgValue sums) {
+    CgEmit *e = c->e;
+    unsigned streams = e->target->far_offsets ? 1 : c->panels, count = y == NULL ? 0 : c->panels * c->rows;
+    CgValue first[MAX_SUMS], carried[MAX_SUMS];
+    At at = {.x = *x};
+    for (unsigned s = 0; s < streams; s++) first[s] = cg_at_n(e, w, s * c->panel_bytes);
+    CgLoop loop = cg_for(e, cg_i64(e, 0), n, 1);
+    for (unsigned s = 0; s < streams; s++) first[s] = cg_carry(e, &loop, first[s]);
+    CgValue p = cg_carry(e, &loop, x->p), scale = cg_carry(e, &loop, x->scale), sum = cg_carry(e, &loop, x->sum);
+    for (unsigned i = 0; i < count; i++) carried[i] = cg_carry(e, &loop, y[i]);
+    for (unsigned i = 0; i < count; i++) y[i] = carried[i];
+    for (unsigned i = 0; i < streams; i++) at.w[i] = cg_opaque(e, first[i]);
+    for (unsigned i = streams; i < c->panels; i++) at.w[i] = cg_at_n(e, at.w[0], i * c->panel_bytes);
+    at.x.p = cg_opaque(e, p);
+    at.x.scale = cg_opaque(e, scale);
+    at.x.sum = cg_opaque(e, sum);
+    add_group(c, &at, shared, y, sums);
+    for (unsigned i = 0; i < count; i++) cg_next(&loop, carried[i], y[i]);
+    for (unsigned s = 0; s < streams; s++) cg_next(&loop, first[s], cg_at_n(e, first[s], c->group_bytes));
+    cg_next(&loop, p, cg_at(e, p, x->p_step));
+    cg_next(&loop, scale, cg_at(e, scale, x->scale_step));
+    cg_next(&loop, sum, cg_at(e, sum, x->scale_step));
+    cg_end_for(e, &loop);
+    for (unsigned i = 0; i < count; i++) y[i] = cg_after(&loop, carried[i]);
+}
+
+static Core core_of(CgEmit *e, const CgLinearShape *shape) {
+    const PgKernel *k = e->kernel;
+    if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
+    return (Core){.e = e,
+                  .dtype = k->dtype,
+                  .panels = shape->panels,
+                  .rows = shape->rows,
+                  .panel_bytes = ir_panel_bytes(k->dtype, k->K),
+                  .group_bytes = ir_dtype(k->dtype)->group_bytes};
+}
+
+/* A run: its weights and inputs, and how many groups it has. */
+typedef struct Run {
+    CgValue w, groups;
+    CgRounded x;
+    CgScales shared[MAX_SUMS]; /* [panel] */
+} Run;
+
+static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
+    CgEmit *e = c->e;
+    uint64_t groups = pg_round_groups(e->kernel->K);
+    CgValue first = cg_imul_n(e, index, RUN_GROUPS), word = cg_imul(e, first, x->scale_step);
+    Run run = {.w = cg_at(e, w, cg_imul_n(e, first, c->group_bytes)), .groups = cg_i64(e, RUN_GROUPS), .x = *x};
+    if (groups % RUN_GROUPS != 0) run.groups = cg_umin(e, cg_isub(e, cg_i64(e, groups), first), run.groups);
+    run.x.p = cg_at(e, x->p, cg_imul(e, first, x->p_step));
+    run.x.scale = cg_at(e, x->scale, word);
+    run.x.sum = cg_at(e, x->sum, word);
+    for (unsigned p = 0; p < c->panels; p++)
+        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * c->panel_bytes), groups, index);
+    return run;
+}
+
+static uint64_t runs_of(const PgKernel *k) { return (pg_round_groups(k->K) + RUN_GROUPS - 1) / RUN_GROUPS; }
+
+void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums) {
+    Core c = core_of(e, shape);
+    CgValue y[MAX_SUMS], carried[MAX_SUMS];
+    CgLoop loop = cg_for_n(e, runs_of(e->kernel));
+    for (unsigned i = 0; i < c.panels; i++) y[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
+    Run run = run_of(&c, w, x, loop.index);
+    add_groups(&c, run.w, &run.x, run.groups, run.shared, y, NULL);
+    for (unsigned i = 0; i < c.panels; i++) cg_next(&loop, carried[i], y[i]);
+    cg_end_for(e, &loop);
+    for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * VEC_BYTES), cg_after(&loop, carried[i]));
+}
+
+void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums) {
+    Core c = core_of(e, shape);
+    unsigned count = c.panels * c.rows;
+    CgLoop clear = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count), 1);
+    cg_store_vec(e, cg_at(e, sums, cg_imul_n(e, clear.index, VEC_BYTES)), cg_zero(e));
+    cg_end_for(e, &clear);
+    CgLoop loop = cg_for_n(e, runs_of(e->kernel));
+    Run run = run_of(&c, w, x, loop.index);
+    CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
+    CgRounded here = run.x;
+    CgValue word = cg_imul_n(e, part.index, c.rows * sizeof(float));
+    here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * PG_ROUND_GROUP));
+    here.scale = cg_at(e, here.scale, word);
+    here.sum = cg_at(e, here.sum, word);
+    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * VEC_BYTES)));
+    cg_end_for(e, &part);
+    cg_end_for(e, &loop);
+}
