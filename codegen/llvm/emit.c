@@ -161,6 +161,10 @@ CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes) { return bytes == 0 ? b
 
 CgValue cg_opaque(CgEmit *e, CgValue address) { return intrinsic(e, "llvm.strip.invariant.group", e->ptr, &address, 1); }
 
+void cg_keep_order(CgEmit *e) {
+    LLVMBuildFence(e->builder, LLVMAtomicOrderingAcquireRelease, true, ""); /* of one thread: no instruction */
+}
+
 void cg_prefetch(CgEmit *e, CgValue address) {
     CgValue args[4] = {address, cg_i32(e, 0), cg_i32(e, 3), cg_i32(e, 1)}; /* for reading, into all levels, data */
     intrinsic(e, "llvm.prefetch", e->ptr, args, 4);

@@ -39,7 +39,7 @@ typedef struct RigMemory {
 typedef struct RigWeights {
     float *values;
     int64_t O, K;
-    int8_t (*q)[PG_ROUND_GROUP];
+    int8_t (*q)[IR_GROUP];
     float *d, *m;
 } RigWeights;
 
