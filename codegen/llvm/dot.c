@@ -200,6 +200,13 @@ void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, Cg
     }
 }
 
+void cg_dot_keep_place(CgEmit *e, CgDot *sum) {
+    for (unsigned i = 0; i < parts(e); i++) {
+        if (sum->low[i] != NULL) sum->low[i] = cg_keep_place(e, sum->low[i]);
+        if (sum->high[i] != NULL) sum->high[i] = cg_keep_place(e, sum->high[i]);
+    }
+}
+
 /* Lanes of 16 bits, four or two of each output, as sums of 32. */
 static CgValue joined(CgEmit *e, IrDtype dtype, const CgDot *sum, unsigned part) {
     if (e->target->dot == CG_DOT_MADD) return madd_shorts(e, sum->low[part]);

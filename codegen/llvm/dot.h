@@ -37,6 +37,8 @@ CgBytes cg_dot_input(CgEmit *e, CgValue four, int lane /* -1: `four` is an i32 *
 CgDot cg_dot_start(CgEmit *e, IrDtype dtype, CgValue p_sum);
 /* Adds cg_dot_runs of them. */
 void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, CgDot *sum);
+/* Leaves the sum where it is (cg_keep_place). */
+void cg_dot_keep_place(CgEmit *e, CgDot *sum);
 CgValue cg_dot_end(CgEmit *e, IrDtype dtype, const CgDot *sum); /* vec: CG_DOT_BASE + Σ q·p */
 
 #endif

@@ -68,7 +68,9 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
     }
     for (unsigned run = 0; run < CG_GROUP_RUNS; run += cg_dot_runs(e)) {
         multiply_runs(c, at, run, cg_dot_runs(e), held, dots);
-        if (c->rows > 1) cg_keep_order(e);
+        if (c->rows == 1) continue;
+        for (unsigned i = 0; i < c->panels * c->rows; i++) cg_dot_keep_place(e, &dots[i]);
+        cg_keep_order(e);
     }
     for (unsigned r = 0; r < c->rows; r++) scale[r] = cg_load_splat(e, cg_at_n(e, at->x.scale, r * sizeof(float)));
     for (unsigned p = 0; p < c->panels; p++) {
