@@ -261,10 +261,10 @@ void rt_source_close(RtSource *source) {
     }
 }
 
-const float *rt_source_lookup(void *source, const char *name) {
+IrElements rt_source_lookup(void *source, const char *name) {
     const RtSource *s = source;
     Expected e = {.n_tensors = s->n_tensors, .sorted = s->tensors};
     PgTensor key = {.name = name}, *pointer = &key;
     const PgTensor **found = e.n_tensors ? bsearch(&pointer, e.sorted, e.n_tensors, sizeof *e.sorted, by_name) : NULL;
-    return found ? s->values[found - s->tensors] : NULL;
+    return (IrElements){.f = found ? s->values[found - s->tensors] : NULL};
 }

@@ -7,6 +7,7 @@
 #define MOSSC_RUNTIME_WEIGHTS_H
 
 #include "ir/program.h"
+#include "ir/quant.h"
 #include "mossc/moss.h"
 #include "runtime/safetensors.h"
 #include "runtime/workers.h"
@@ -68,8 +69,8 @@ typedef struct RtSource RtSource;
  * outlive the source. */
 RtSource *rt_source_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, SuDiags *diags);
 void rt_source_close(RtSource *source);
-/* Row-major elements, or NULL. `source` is an RtSource: fits IrWeightLookup and MossTensorLookup. */
-const float *rt_source_lookup(void *source, const char *name);
+/* An IrWeightLookup whose context is an RtSource. */
+IrElements rt_source_lookup(void *source, const char *name);
 
 /* ---- packing */
 

@@ -43,12 +43,6 @@ static float round_bf16(float x) { return rt_widen_bf16(rt_narrow_bf16(x)); }
 static float at_f16(const uint8_t *panel, int64_t k, int64_t lane) { return rt_widen_f16(half_at(panel, k, lane)); }
 static float round_f16(float x) { return rt_widen_f16(rt_narrow_f16(x)); }
 
-/* Blocks: see test_quant. */
-static float at_q8(const uint8_t *panel, int64_t k, int64_t lane) { return (float)panel[k * 16 + lane]; }
-static float at_q4(const uint8_t *panel, int64_t k, int64_t lane) { return (float)panel[k * 16 + lane]; }
-static float round_q8(float x) { return x; }
-static float round_q4(float x) { return x; }
-
 static const struct {
     float (*at)(const uint8_t *panel, int64_t k, int64_t lane);
     float (*round)(float x);
@@ -56,6 +50,7 @@ static const struct {
 } dtypes[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     [IR_##NAME] = {at_##name, round_##name, group, group_bytes},
+#define IR_BLOCK_DTYPE(...) /* below */
 #include "ir/dtype.def"
 };
 

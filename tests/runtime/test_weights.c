@@ -138,13 +138,13 @@ static void test_the_source_rounds_each_tensor_to_its_dtype(void **unused) {
     SuDiags diags = {0};
     RtSource *source = open_as(path, IR_BF16, &diags);
     assert_non_null(source);
-    const float *e = rt_source_lookup(source, "embed.weight"), *dd = rt_source_lookup(source, "blocks.0.D");
+    const float *e = rt_source_lookup(source, "embed.weight").f, *dd = rt_source_lookup(source, "blocks.0.D").f;
     assert_true(e[0] == 1 && e[2] == 1.0078125f && e[4] == rt_widen_bf16(rt_narrow_bf16(1e-3f)) && signbit(e[5]));
     assert_true(dd[1] == 0x1p-24f && dd[2] == 65504); /* float32: as stored */
-    assert_null(rt_source_lookup(source, "blocks.1.D"));
+    assert_null(rt_source_lookup(source, "blocks.1.D").f);
     rt_source_close(source);
     source = open_as(path, IR_F32, &diags);
-    assert_true(rt_source_lookup(source, "embed.weight")[2] == embed[2]);
+    assert_true(rt_source_lookup(source, "embed.weight").f[2] == embed[2]);
     rt_source_close(source);
     su_diags_free(&diags);
     directory_remove(&directory);
