@@ -50,16 +50,22 @@ const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank);
 
 /* ---- writing */
 
+/* Bytes of an element of a dtype as files call it ("F32", "I8"); 0: unknown. */
+uint64_t rt_dtype_bytes(const char *dtype);
+
 typedef struct RtWriteTensor {
     const char *name;
     int32_t rank;
     int64_t shape[4];
+    const char *dtype; /* as files call it; NULL: F32 */
 } RtWriteTensor;
 
-/* Gives elements first .. first + count of tensor number `tensor`. Called in rising order, tensor by tensor. */
-typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, float *out);
+/* Gives elements first .. first + count of tensor number `tensor`, of its dtype; `out` is aligned for it. Called in rising order, tensor by
+ * tensor. */
+typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, void *out);
 
-/* Writes all as F32, in the order given, streaming; `path` appears only when it is whole. */
+/* Writes all in the order given, streaming; `path` appears only when it is whole. A tensor's bytes lie on a multiple of its element's
+ * size where those before it do not end elsewhere: tensors of large elements go first. */
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags);
 

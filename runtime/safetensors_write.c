@@ -7,7 +7,15 @@
 #include "support/size.h"
 #include "support/str.h"
 
-enum { RUN = 1 << 16 }; /* floats made and written at once */
+enum { RUN_BYTES = 1 << 18 }; /* made and written at once */
+
+static const char *dtype_of(const RtWriteTensor *t) { return t->dtype ? t->dtype : "F32"; }
+
+static uint64_t bytes_of(const RtWriteTensor *t) {
+    uint64_t bytes = rt_dtype_bytes(dtype_of(t));
+    if (!bytes) SU_BUG("tensor '%s' is to be written as %s", t->name, dtype_of(t));
+    return bytes;
+}
 
 static uint64_t elements_of(const RtWriteTensor *t) {
     uint64_t n = 1;
@@ -21,9 +29,10 @@ static void make_header(SuText *text, SuArena *scratch, const RtWriteTensor *ten
     uint64_t offset = 0;
     su_text_add(text, "{");
     for (size_t i = 0; i < n_tensors; i++) {
-        uint64_t end = offset + elements_of(&tensors[i]) * sizeof(float);
-        su_text_add(text, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%llu,%llu]}", i ? "," : "", tensors[i].name,
-                    rt_shape_text(scratch, tensors[i].shape, tensors[i].rank), (unsigned long long)offset, (unsigned long long)end);
+        uint64_t end = offset + elements_of(&tensors[i]) * bytes_of(&tensors[i]);
+        su_text_add(text, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%llu,%llu]}", i ? "," : "", tensors[i].name,
+                    dtype_of(&tensors[i]), rt_shape_text(scratch, tensors[i].shape, tensors[i].rank), (unsigned long long)offset,
+                    (unsigned long long)end);
         offset = end;
     }
     su_text_add(text, "}");
@@ -36,13 +45,13 @@ static void make_header(SuText *text, SuArena *scratch, const RtWriteTensor *ten
 #endif
 
 /* Ends early on an error, which shows when the file is committed. */
-static void write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context, float *run) {
+static void write_all(FILE *file, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context, void *run) {
     for (size_t i = 0; i < n_tensors; i++) {
-        uint64_t elements = elements_of(&tensors[i]);
-        for (uint64_t first = 0; first < elements && !ferror(file); first += RUN) {
-            uint64_t count = elements - first < RUN ? elements - first : RUN;
+        uint64_t elements = elements_of(&tensors[i]), size = bytes_of(&tensors[i]), most = RUN_BYTES / size;
+        for (uint64_t first = 0; first < elements && !ferror(file); first += most) {
+            uint64_t count = elements - first < most ? elements - first : most;
             fill(context, i, first, count, run);
-            fwrite(run, sizeof *run, count, file);
+            fwrite(run, size, count, file);
         }
     }
 }
@@ -54,7 +63,7 @@ bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t
     SuText header = {0};
     SuArena scratch = {0};
     make_header(&header, &scratch, tensors, n_tensors);
-    float *run = su_alloc_array(&scratch, RUN, sizeof *run);
+    void *run = su_alloc_array(&scratch, RUN_BYTES, 1);
     uint8_t length[8];
     for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)header.size >> (8 * i));
     fwrite(length, 1, sizeof length, out.file);

@@ -130,9 +130,9 @@ static void close_model(Model *m) {
 
 /* ---------------------------------------------------------------------------------------------- a random spec */
 
-static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
+static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, void *out) {
     const Weights *weights = context;
-    memcpy(out, weights->drawn[tensor] + first, count * sizeof *out);
+    memcpy(out, weights->drawn[tensor] + first, count * sizeof(float));
 }
 
 /* As a checkpoint, then packed. */
