@@ -51,6 +51,8 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"f32", 0, 1},
                               {"bf16", 0, 1},
                               {"f16", 0, 1},
+                              {"q8", 0, 0}, /* of --blocks */
+                              {"q4", 0, 0},
                               {"tied", 0, 1},
                               {"untied", 0, 1},
                               {"layer norm", 0, 1},
