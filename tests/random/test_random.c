@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/cache.h"
 #include "codegen/target.h"
 #include "coverage.h"
 #include "draw.h"
@@ -57,6 +58,7 @@ typedef struct Case {
     Truth truth[SEQUENCES];
     double *logits64; /* [T][V] of truth[0] */
     double rms64;
+    CgCache *kernels; /* what programs of the spec share is compiled once; NULL: none */
     bool failed;
 } Case;
 
@@ -430,7 +432,8 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
     if (good && bits && isa == NULL) good = check_fused(c, graph);
     good = good && (sc_program(graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
     good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
-    good = good && (cg_llvm_compile(&target, program, &(CgOptions){0}, &compiled, &c->diags) || fail(c, "%s: no code", label));
+    good = good && (cg_llvm_compile(&target, program, &(CgOptions){.cache = c->kernels}, &compiled, &c->diags) ||
+                    fail(c, "%s: no code", label));
     for (; good && *threads != 0; threads++) good = run_modes(c, label, program, compiled, *threads, bits);
     cg_compiled_free(compiled);
     cg_target_free(&target);
@@ -475,9 +478,18 @@ static bool check_case(Case *c, const Options *o) {
     if (!draw_truth(c)) return false;
     PsOptions passes = {.check = true};
     if (o->isa != NULL) return run_compiled(c, o->isa, &passes, o->isa, o->wide ? (int[]){1, 2, 0} : (int[]){2, 0}, true);
+    bool others = o->wide || c->seed % 2 == 0; /* programs with a pass off: one for every other spec */
+    char directory[PATH_MAX];
+    temporary_path(directory, "kernels");
+    if (others) c->kernels = cg_cache_open(directory, UINT64_MAX);
     bool good = run_compiled(c, "all passes", &passes, NULL, (int[]){1, 2, 8, 0}, true);
-    for (int i = 0; i <= PS_PASS_COUNT; i++) /* one for every other spec */
+    for (int i = 0; i <= PS_PASS_COUNT && others; i++)
         if (o->wide || c->seed % (2 * (PS_PASS_COUNT + 1)) == (uint64_t)(2 * i)) good = run_without(c, i) && good;
+    if (others) {
+        cg_cache_close(c->kernels);
+        cg_cache_clear(directory);
+        rmdir(directory);
+    }
     return good;
 }
 
