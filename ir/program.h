@@ -35,12 +35,12 @@
 #include "ir/activation.h"
 #include "ir/dtype.h"
 #include "ir/epilogue.h"
+#include "ir/quant.h"
 #include "support/limits.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
-    PG_ROUND_GROUP = 32, /* inputs that are rounded to 8 bits together */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -426,9 +426,9 @@ static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
     return pg_key_blocks(k) * (uint64_t)k->heads * (pg_panels(k->O) + 2) * PG_LANES * sizeof(float);
 }
 /* Groups of a rounded row of K elements; bytes that it takes. */
-static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + PG_ROUND_GROUP - 1) / PG_ROUND_GROUP; }
+static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) {
-    return (pg_round_groups(K) * (PG_ROUND_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
+    return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
 }
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {

@@ -126,6 +126,11 @@ CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into all lanes *
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count); /* <count x float>, 4-aligned */
 void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
+/* Loads and stores stay before this place or behind it, and so does what makes a vector that passes it: where sums fill the registers,
+ * and everything else could be had early. */
+void cg_keep_order(CgEmit *e);
+CgValue cg_keep_place(CgEmit *e, CgValue vector);
+
 /* Adds 1 to an i32 that several workers count in; the value before. Who reads it sees all that earlier counters wrote before. */
 CgValue cg_count_up(CgEmit *e, CgValue address);
 
