@@ -30,6 +30,7 @@ typedef struct CgTarget {
     bool native;         /* code that can run in this process */
     int vector_lanes;    /* float lanes of a register: 16 (AVX-512), 8 (AVX2), 4 (NEON); values are <16 x float> in any case */
     int row_panels;      /* panels walked side by side for one row (as many streams) */
+    int pair_panels;     /* the same for bf16 and f16 weights, whose widening takes registers */
     int block_panels;    /* panels × rows of the microkernel for blocks of rows */
     int block_rows;      /* divides PG_ROW_BLOCK */
     int pairs_ahead; /* bytes that one row fetches ahead in every stream of bf16 or f16 weights; 0: the processor sees to it */

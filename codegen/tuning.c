@@ -38,7 +38,8 @@ static unsigned fitting_panels(uint64_t panels, unsigned most) {
 static int32_t row_panels(const CgTarget *target, const PgKernel *k) {
     uint64_t panels = pg_panels(k->O);
     if (widens(k)) return (int32_t)fitting_panels(panels, (unsigned)target->block_panels);
-    unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : target->row_panels);
+    bool pairs = ir_dtype(k->dtype)->group > 1;
+    unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : pairs ? target->pair_panels : target->row_panels);
     while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
         most /= 2;
     return (int32_t)fitting_panels(panels, most);

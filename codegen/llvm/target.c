@@ -14,9 +14,10 @@
 /* What kernels look like on processors with the same vector registers; the other fields are filled in for each target.
  *
  * pairs_ahead on x86: widening fills the processor's window, so that few loads are under way without it: 14 to 17 GB/s from memory;
- * f32 gives 18 either way. Zen 4 and Zen 5 have use_few_streams. */
+ * f32 gives 18 either way. Some processors differ: suit_processor. */
 static const CgTarget avx512 = {.vector_lanes = 16,
                                 .row_panels = 8,
+                                .pair_panels = 8,
                                 .block_panels = 3,
                                 .block_rows = 8,
                                 .side = 8,
@@ -32,6 +33,7 @@ static const CgTarget avx512 = {.vector_lanes = 16,
                                 .far_offsets = true};
 static const CgTarget avx2 = {.vector_lanes = 8,
                               .row_panels = 8,
+                              .pair_panels = 8,
                               .block_panels = 1,
                               .block_rows = 4,
                               .side = 2,
@@ -52,6 +54,7 @@ static const CgTarget avx2 = {.vector_lanes = 8,
  * order for Cortex-A55 is the only one that keeps all of bf16's registers. */
 static const CgTarget neon = {.vector_lanes = 4,
                               .row_panels = 4,
+                              .pair_panels = 4,
                               .block_panels = 1,
                               .block_rows = 4,
                               .side = 1,
@@ -67,13 +70,15 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .abs_greater = "llvm.aarch64.neon.facgt",
                               .tune = {"generic", "cortex-a55"}};
 
-/* Fetching ahead by instructions slows these down (bf16: 18 GB/s a core with it, 25 to 26 without, of 26 to 28), and so do many
- * streams. By LLVM's names of processors. */
-static bool fetches_itself(const char *cpu) { return strcmp(cpu, "znver4") == 0 || strcmp(cpu, "znver5") == 0; }
-
-static void use_few_streams(CgTarget *t) {
-    t->pairs_ahead = 0;
-    t->row_panels = 4;
+/* What was measured on processors, by LLVM's names of them (bench/NOTES.md, 20). Zen 4 and later: fetching ahead by instructions
+ * slows them down (bf16: 18 GB/s a core with it, 25 to 26 without, of 26 to 28), and so do many streams. Zen 3: eight panels of pairs
+ * fill the 16 registers with sums. */
+static void suit_processor(CgTarget *t, const char *cpu) {
+    if (strcmp(cpu, "znver4") == 0 || strcmp(cpu, "znver5") == 0) {
+        t->pairs_ahead = 0;
+        t->row_panels = t->pair_panels = 4;
+    }
+    if (strcmp(cpu, "znver3") == 0) t->pair_panels = 4;
 }
 
 /* What the instructions for products of bytes change of a family. VNNI needs no registers but for sums, of which 32 hold 3 x 8. */
@@ -235,7 +240,7 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
     if (isa != NULL) copy_text(t->name, sizeof t->name, wide ? "host-avx512" : "host-avx2");
     if (!fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags)) return false;
     if (vnni) use_vnni(t);
-    if (fetches_itself(cpu)) use_few_streams(t);
+    suit_processor(t, cpu);
     return true;
 }
 
