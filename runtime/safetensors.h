@@ -51,15 +51,32 @@ const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank);
 /* ---- writing */
 
 typedef struct RtWriteTensor {
-    const char *name;
+    const char *name; /* of letters, digits, dots and underscores */
+    const char *dtype; /* as the file writes it; NULL: F32 */
+    uint64_t element; /* bytes of an element; 0: 4 */
     int32_t rank;
     int64_t shape[4];
 } RtWriteTensor;
 
+/* A file that is being written: its header stands, and the tensors' bytes follow in the order of the header. */
+typedef struct RtSafetensorsOut {
+    SuOut out;
+    uint64_t left; /* bytes to come */
+} RtSafetensorsOut;
+
+uint64_t rt_write_elements(const RtWriteTensor *tensor);
+/* `path` appears only when the file is whole. After success the file is ended by rt_safetensors_commit or rt_safetensors_drop. */
+bool rt_safetensors_begin(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtSafetensorsOut *out, SuDiags *diags);
+/* The next bytes of the tensors. Does nothing after an error, which shows when the file is committed. */
+void rt_safetensors_add(RtSafetensorsOut *out, const void *bytes, uint64_t size);
+bool rt_safetensors_commit(RtSafetensorsOut *out, SuDiags *diags);
+/* Nothing was written. */
+void rt_safetensors_drop(RtSafetensorsOut *out);
+
 /* Gives elements first .. first + count of tensor number `tensor`. Called in rising order, tensor by tensor. */
 typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, float *out);
 
-/* Writes all as F32, in the order given, streaming; `path` appears only when it is whole. */
+/* Writes all, F32 each, in the order given, streaming; `path` appears only when it is whole. */
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags);
 
