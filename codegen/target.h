@@ -47,7 +47,8 @@ typedef struct CgTarget {
 } CgTarget;
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
- * `isa` may name a lower one on purpose ("avx2", "avx512"), NULL takes the best. */
+ * `isa` may name a lower one on purpose, NULL takes the best: on x86 "avx2", "avx512" (without VNNI); on ARM "neon" (without
+ * dotprod). For tests "vnni-in-ir": the kernels that AVX-512 with VNNI gets, but as code for AVX2, that instruction as plain ones. */
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
 /* "host", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an
  * error that says which one is near. */

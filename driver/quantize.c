@@ -15,7 +15,7 @@
 #include "support/size.h"
 #include "support/str.h"
 
-enum { MAX_TEXT = 1 << 30, MAX_PARTS = IR_PARTS, CLAIM_ROWS = 8, RUN = 1 << 16 };
+enum { MAX_TEXT = 1 << 30, CLAIM_ROWS = 8, RUN = 1 << 16 };
 
 typedef struct Job {
     DrBuild *build;
@@ -26,6 +26,7 @@ typedef struct Job {
     size_t n_tensors;
     RtCheckpoints checkpoints;   /* of floats */
     DrBuild calibrated;          /* the model whose inputs are looked at */
+    DrBuild before;              /* that of the floats */
     RtCalibration *calibration;  /* NULL: all inputs count the same */
     RtWorkers *workers;
     RtTokens calibrating, scoring;
@@ -207,7 +208,7 @@ static uint64_t elements_of(const FeTensor *tensor) {
 
 /* One tensor, whose rows workers claim. */
 typedef struct Rows {
-    const RtTensor *from;
+    const RtStored *from; /* elements */
     IrDtype dtype;
     const float *h; /* [planes][K] or NULL */
     uint64_t planes, rows, K;
@@ -242,7 +243,7 @@ static void quantise_row(Rows *r, uint64_t row, float *w, float *back) {
         if (r->parts[p]) to.part[p] = r->parts[p] + row * ir_part_bytes(r->dtype, (IrPart)p, r->K);
         blocks.part[p] = to.part[p];
     }
-    rt_read_elements(r->from, row * r->K, r->K, w);
+    rt_read_elements(r->from->tensor, row * r->K, r->K, w);
     if (!moss_all_finite(w, (int64_t)r->K) || !ir_quantise(r->dtype, w, h, r->K, &to)) {
         note_bad(r, row);
         return;
@@ -264,7 +265,7 @@ static void quantise_rows(void *context, int worker) {
 static bool row_error(const Job *job, const PgTensor *expected, const Rows *r, uint64_t row) {
     for (uint64_t i = row * r->K; i < (row + 1) * r->K; i++) {
         float value;
-        rt_read_elements(r->from, i, 1, &value);
+        rt_read_elements(r->from->tensor, i, 1, &value);
         if (!rt_finite(value)) return rt_value_error(expected, r->from, i, diags_of(job));
     }
     return su_error(diags_of(job), (SuSpan){0}, NULL,
@@ -282,14 +283,15 @@ static DrQuantizeClass *class_of(Job *job, const FeTensor *tensor) {
     return class;
 }
 
-/* sums[n_tensors + 1][4] of classes, kept beside the report until the end. */
+/* The file: tensors of large elements first, so that each lies on a multiple of its element's size. */
 typedef struct Written {
     RtSafetensorsOut out;
-    double (*sums)[4]; /* [classes] */
-    uint64_t done, total; /* elements */
+    size_t (*place)[IR_PARTS]; /* [n_tensors] number of each part in the file; of floats the first */
+    double (*sums)[4];         /* [classes] */
+    uint64_t done, total;      /* elements */
 } Written;
 
-static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, const RtTensor *from) {
+static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, const RtStored *from, const size_t place[IR_PARTS]) {
     SuArena arena = {0};
     Rows r = {.from = from, .dtype = tensor->dtype, .K = inner_of(tensor), .workers = job->workers, .bad = UINT64_MAX};
     r.rows = elements_of(tensor) / r.K;
@@ -311,7 +313,7 @@ static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, con
     for (int p = 0; ok && p < IR_PARTS; p++) {
         uint64_t bytes = r.rows * ir_part_bytes(r.dtype, (IrPart)p, r.K);
         if (!r.parts[p]) continue;
-        rt_safetensors_add(&written->out, r.parts[p], bytes);
+        rt_safetensors_put(&written->out, place[p], 0, r.parts[p], bytes);
         class->bytes += bytes;
     }
     for (uint64_t row = 0; ok && row < r.rows; row++)
@@ -325,16 +327,16 @@ static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, con
 }
 
 /* Floats as the spec stores them. */
-static bool write_floats(Job *job, Written *written, const FeTensor *tensor, const RtTensor *from) {
+static bool write_floats(Job *job, Written *written, const FeTensor *tensor, const RtStored *from, const size_t place[IR_PARTS]) {
     SuArena arena = {0};
     float *run = SU_NEW_ARRAY(&arena, float, RUN);
     uint16_t *halves = SU_NEW_ARRAY(&arena, uint16_t, RUN);
     PgTensor expected = {.name = tensor->name, .rank = tensor->rank, .dtype = (uint32_t)tensor->dtype};
     memcpy(expected.shape, tensor->shape, sizeof expected.shape);
     bool ok = true;
-    for (uint64_t first = 0, n; ok && first < from->elements; first += n) {
-        n = from->elements - first < RUN ? from->elements - first : RUN;
-        rt_read_elements(from, first, n, run);
+    for (uint64_t first = 0, n; ok && first < from->tensor->elements; first += n) {
+        n = from->tensor->elements - first < RUN ? from->tensor->elements - first : RUN;
+        rt_read_elements(from->tensor, first, n, run);
         uint64_t bad = rt_round_to(tensor->dtype, run, n);
         ok = bad == n || rt_value_error(&expected, from, first + bad, diags_of(job));
         for (uint64_t i = 0; i < n && tensor->dtype != IR_F32; i++)
@@ -347,58 +349,84 @@ static bool write_floats(Job *job, Written *written, const FeTensor *tensor, con
 }
 
 /* What the file will hold: a tensor, or its parts. */
-static size_t list_tensor(SuArena *arena, const FeTensor *tensor, RtWriteTensor out[MAX_PARTS]) {
+static RtWriteTensor listed(SuArena *arena, const FeTensor *tensor, IrPart p) {
+    RtWriteTensor out = {.name = tensor->name, .rank = tensor->rank};
+    memcpy(out.shape, tensor->shape, sizeof out.shape);
     if (!is_quantised(tensor)) {
-        const IrDtypeInfo *info = ir_dtype(tensor->dtype);
-        out[0] = (RtWriteTensor){.name = tensor->name, .dtype = info->file, .element = (uint64_t)info->bytes, .rank = tensor->rank};
-        memcpy(out[0].shape, tensor->shape, sizeof tensor->shape);
-        return 1;
+        out.dtype = p == IR_PART_Q ? ir_dtype(tensor->dtype)->file : NULL;
+        return out;
     }
+    const IrPartInfo *part = ir_part(tensor->dtype, p);
+    out.dtype = part->suffix ? part->file : NULL;
+    out.name = part->suffix ? su_printf(arena, "%s.%s", tensor->name, part->suffix) : NULL;
+    out.shape[tensor->rank - 1] = (int64_t)ir_part_elements(tensor->dtype, p, inner_of(tensor));
+    return out;
+}
+
+static size_t list_all(const Job *job, SuArena *arena, Written *written, RtWriteTensor *out) {
     size_t n = 0;
-    for (int p = 0; p < IR_PARTS; p++) {
-        const IrPartInfo *part = ir_part(tensor->dtype, (IrPart)p);
-        if (!part->suffix) continue;
-        out[n] = (RtWriteTensor){.name = su_printf(arena, "%s.%s", tensor->name, part->suffix),
-                                 .dtype = part->file,
-                                 .element = part->bytes,
-                                 .rank = tensor->rank};
-        memcpy(out[n].shape, tensor->shape, sizeof tensor->shape);
-        out[n++].shape[tensor->rank - 1] = (int64_t)ir_part_elements(tensor->dtype, (IrPart)p, inner_of(tensor));
+    for (uint64_t size = 4; size > 0; size /= 2) {
+        for (size_t i = 0; i < job->n_tensors * IR_PARTS; i++) {
+            RtWriteTensor tensor = listed(arena, &job->tensors[i / IR_PARTS], (IrPart)(i % IR_PARTS));
+            if (!tensor.dtype || rt_dtype_bytes(tensor.dtype) != size) continue;
+            written->place[i / IR_PARTS][i % IR_PARTS] = n;
+            out[n++] = tensor;
+        }
     }
     return n;
 }
 
-static bool write_all(Job *job) {
-    SuArena arena = {0};
-    RtWriteTensor *list = SU_NEW_ARRAY(&arena, RtWriteTensor, job->n_tensors * MAX_PARTS);
-    Written written = {.sums = su_alloc_array(&arena, job->n_tensors, sizeof *written.sums)};
-    size_t n = 0;
-    for (size_t i = 0; i < job->n_tensors; i++) {
-        n += list_tensor(&arena, &job->tensors[i], list + n);
-        written.total += elements_of(&job->tensors[i]);
-        job->report->bytes_before += job->checkpoints.tensors[i]->bytes;
+static uint64_t file_bytes(const RtWriteTensor *tensors, size_t n) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bytes = rt_dtype_bytes(tensors[i].dtype);
+        for (int d = 0; d < tensors[i].rank; d++) bytes *= (uint64_t)tensors[i].shape[d];
+        sum += bytes;
     }
-    bool ok = rt_safetensors_begin(job->quantize->output, list, n, &written.out, diags_of(job));
-    if (ok) job->report->bytes_after = written.out.left;
-    bool begun = ok;
+    return sum;
+}
+
+static void finish_classes(DrQuantizeReport *report, double (*sums)[4]) {
+    for (size_t i = 0; i < report->n_classes; i++) {
+        report->classes[i].error = sums[i][1] > 0 ? sqrt(sums[i][0] / sums[i][1]) : 0;
+        report->classes[i].weighted = sums[i][3] > 0 ? sqrt(sums[i][2] / sums[i][3]) : 0;
+    }
+}
+
+static bool write_tensors(Job *job, Written *written) {
     const DrProgress *progress = &job->options->progress;
+    bool ok = true;
     dr_progress_begin(progress, "quantising", "weights", true);
     for (size_t i = 0; ok && i < job->n_tensors; i++) {
         const FeTensor *tensor = &job->tensors[i];
-        ok = (is_quantised(tensor) ? write_blocks : write_floats)(job, &written, tensor, job->checkpoints.tensors[i]);
-        written.done += elements_of(tensor);
-        dr_progress_update(progress, written.done, written.total);
+        ok = (is_quantised(tensor) ? write_blocks : write_floats)(job, written, tensor, &job->checkpoints.tensors[i],
+                                                                  written->place[i]);
+        written->done += elements_of(tensor);
+        dr_progress_update(progress, written->done, written->total);
     }
     dr_progress_end(progress);
-    for (size_t i = 0; ok && i < job->report->n_classes; i++) {
-        const double *sums = written.sums[i];
-        job->report->classes[i].error = sums[1] > 0 ? sqrt(sums[0] / sums[1]) : 0;
-        job->report->classes[i].weighted = sums[3] > 0 ? sqrt(sums[2] / sums[3]) : 0;
+    return ok;
+}
+
+static bool write_all(Job *job) {
+    SuArena arena = {0};
+    RtWriteTensor *list = SU_NEW_ARRAY(&arena, RtWriteTensor, job->n_tensors * IR_PARTS);
+    Written written = {.place = su_alloc_array(&arena, job->n_tensors, sizeof *written.place),
+                       .sums = su_alloc_array(&arena, job->n_tensors, sizeof *written.sums)};
+    size_t n = list_all(job, &arena, &written, list);
+    for (size_t i = 0; i < job->n_tensors; i++) {
+        written.total += elements_of(&job->tensors[i]);
+        job->report->bytes_before += job->checkpoints.tensors[i].tensor->bytes;
     }
-    if (ok)
+    job->report->bytes_after = file_bytes(list, n);
+    bool ok = rt_safetensors_begin(job->quantize->output, list, n, &written.out, diags_of(job));
+    if (ok && write_tensors(job, &written)) {
+        finish_classes(job->report, written.sums);
         ok = rt_safetensors_commit(&written.out, diags_of(job));
-    else if (begun)
+    } else if (ok) {
         rt_safetensors_drop(&written.out);
+        ok = false;
+    }
     su_arena_free(&arena);
     return ok;
 }
@@ -406,13 +434,12 @@ static bool write_all(Job *job) {
 /* ---- what was lost */
 
 typedef struct Sides {
-    DrBuild before;
     MossState *states[2]; /* of the floats, of what was written */
     double nats[2], kl;
 } Sides;
 
 static bool score_step(const Job *job, Sides *sides, const Walk *w) {
-    MossModel *models[] = {sides->before.model, job->build->model};
+    MossModel *models[] = {job->before.model, job->build->model};
     int64_t vocab_size = moss_program_vocab_size(job->build->program);
     for (int side = 0; side < 2; side++)
         if (!dr_take_ok(job->build, walk_step(w, models[side], sides->states[side]))) return false;
@@ -441,12 +468,12 @@ static bool build_written(Job *job) {
 static bool score(Job *job) {
     if (!job->quantize->text) return true;
     Sides sides = {0};
-    bool ok = build_model(job, &sides.before, IR_F32, IR_F32) && build_written(job) &&
-              dr_take_ok(job->build, moss_state_create(sides.before.model, &sides.states[0])) &&
+    bool ok = build_model(job, &job->before, IR_F32, IR_F32) && build_written(job) &&
+              dr_take_ok(job->build, moss_state_create(job->before.model, &sides.states[0])) &&
               dr_take_ok(job->build, moss_state_create(job->build->model, &sides.states[1]));
     const DrProgress *progress = &job->options->progress;
     int64_t chunk = ok ? dr_chunk_of_logits(job->build->program, 0) : 1,
-            other = ok ? dr_chunk_of_logits(sides.before.program, 0) : 1;
+            other = ok ? dr_chunk_of_logits(job->before.program, 0) : 1;
     dr_progress_begin(progress, "scoring", "tokens", true);
     for (Walk w = walk_start(job, &job->scoring, (uint32_t)(chunk < other ? chunk : other)); ok && walk_next(&w);) {
         ok = score_step(job, &sides, &w);
@@ -455,7 +482,7 @@ static bool score(Job *job) {
     dr_progress_end(progress);
     moss_state_free(sides.states[0]);
     moss_state_free(sides.states[1]);
-    dr_build_free(&sides.before);
+    dr_build_free(&job->before);
     DrQuantizeReport *report = job->report;
     report->bits_before = sides.nats[0] / log(2) / (double)report->scored_bytes;
     report->bits_after = sides.nats[1] / log(2) / (double)report->scored_bytes;
@@ -492,6 +519,7 @@ static void free_job(void *context) {
     Job *job = context;
     rt_calibration_end(job->calibration);
     dr_build_free(&job->calibrated);
+    dr_build_free(&job->before);
     if (job->workers) rt_workers_free(job->workers);
     rt_checkpoints_close(&job->checkpoints);
     rt_tokens_free(&job->calibrating);

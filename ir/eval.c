@@ -11,15 +11,38 @@
 static double *doubles(IrEval *eval, int64_t n) { return SU_NEW_ARRAY(&eval->arena, double, (size_t)n); }
 
 static bool find_weight(IrEval *eval, const IrValue *value, IrArray *array, IrWeightLookup lookup, void *context) {
-    const float *elements = lookup(context, value->name);
-    if (!elements) return false;
+    IrElements found = lookup(context, value->name);
+    if (ir_is_blocks(value->type.dtype)) {
+        if (!found.blocks.part[IR_PART_Q]) return false;
+        if (found.blocks.dtype != value->type.dtype || (int64_t)(found.blocks.rows * found.blocks.K) != array->n)
+            SU_BUG("%s is found with other blocks", value->name);
+        IrBlocks *blocks = SU_NEW(&eval->arena, IrBlocks);
+        *blocks = found.blocks;
+        array->blocks = blocks;
+        return true;
+    }
+    if (!found.f) return false;
     if (value->transform == IR_AS_IS) {
-        array->f = elements;
+        array->f = found.f;
         return true;
     }
     array->d = doubles(eval, array->n);
-    for (int64_t i = 0; i < array->n; i++) array->d[i] = eval->precision->neg_exp(elements[i]);
+    for (int64_t i = 0; i < array->n; i++) array->d[i] = eval->precision->neg_exp(found.f[i]);
     return true;
+}
+
+/* Room for the rounded input of any node. */
+static void make_rounded(IrEval *eval) {
+    const IrGraph *g = eval->graph;
+    int64_t most = 0;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const IrNode *node = &g->nodes[i];
+        bool linear = node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
+        if (!linear || !node->attrs[IR_LINEAR_rounds].i) continue;
+        const IrType *x = &g->values[node->operands[0]].type;
+        if (x->dim[x->rank - 1] > most) most = x->dim[x->rank - 1];
+    }
+    eval->rounded = SU_NEW_ARRAY(&eval->arena, IrRounded, (size_t)(most / IR_GROUP + 1));
 }
 
 /* Results that stand for a state's new value share its memory. */
@@ -38,7 +61,7 @@ static void make_results(IrEval *eval, const IrNode *node) {
 static IrEval *make(const IrGraph *g, const IrPrecision *precision, IrWeightLookup lookup, void *context) {
     SuArena arena = {0};
     IrEval *eval = SU_NEW(&arena, IrEval);
-    *eval = (IrEval){.graph = g, .precision = precision, .arena = arena, .min_gap = INFINITY};
+    *eval = (IrEval){.graph = g, .precision = precision, .arena = arena, .min_gap = INFINITY, .min_step = INFINITY};
     eval->arrays = SU_NEW_ARRAY(&eval->arena, IrArray, g->n_values);
     for (size_t i = 0; i < g->n_values; i++) {
         const IrValue *value = &g->values[i];
@@ -51,6 +74,7 @@ static IrEval *make(const IrGraph *g, const IrPrecision *precision, IrWeightLook
         if (value->kind == IR_STATE || value->kind == IR_TOKENS || value->kind == IR_POSITIONS) array->d = doubles(eval, array->n);
     }
     for (size_t i = 0; i < g->n_nodes; i++) make_results(eval, &g->nodes[i]);
+    make_rounded(eval);
     return eval;
 }
 
@@ -97,6 +121,8 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags) 
 /* ---------------------------------------------------------------------------------------------- asking */
 
 double ir_eval_min_gap(const IrEval *eval) { return eval->min_gap; }
+
+double ir_eval_min_step(const IrEval *eval) { return eval->min_step; }
 
 size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity) {
     size_t n = 0;

@@ -2,14 +2,15 @@
  *
  * ir_eval64 computes in double, plainly: the oracle for meaning. ir_eval32 computes in float and *defines the bits*: every
  * kernel of every CPU target gives exactly its results (docs/design.md, The bits). Both walk a graph of any level one token at
- * a time and are never tuned. Weights come by name as floats: already narrowed to their dtype and widened back. */
+ * a time and are never tuned. Weights come by name: as floats, already narrowed to their dtype and widened back, or as blocks. */
 #ifndef MOSSC_IR_EVAL_H
 #define MOSSC_IR_EVAL_H
 
 #include "ir/graph.h"
+#include "ir/quant.h"
 
-/* Finds the elements of a weight (row-major, the language's shape, before IrTransform); NULL if there is none. */
-typedef const float *(*IrWeightLookup)(void *context, const char *tensor);
+/* Finds a weight's elements. */
+typedef IrElements (*IrWeightLookup)(void *context, const char *tensor);
 
 typedef struct IrEval IrEval; /* a sequence in progress: states and position */
 
@@ -22,6 +23,9 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags);
 /* The smallest difference, over all selections so far, between the score of a chosen expert and one not chosen
  * (infinity when every expert is always chosen). */
 double ir_eval_min_gap(const IrEval *eval);
+/* How near an input of a linear that rounds came to where it would be rounded to another integer, in steps of one: 0 to 1/2 (infinity
+ * where none rounds). An error of the input that is larger than that moves a sum by a step. */
+double ir_eval_min_step(const IrEval *eval);
 /* Experts chosen by the last token: appends block, then its k indices… for every select node, in graph order.
  * Returns how many int32_t it needs; writes at most `capacity`. */
 size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity);

@@ -5,12 +5,13 @@
 
 #include "ir/eval.h"
 
-/* A value for one row. One of f and d is there: weights that loading leaves alone stay floats. */
+/* A value for one row. One of f, d and blocks is there: weights that loading leaves alone stay floats. */
 typedef struct IrArray {
     const IrType *type;
     int64_t n; /* elements */
     const float *f;
     double *d;
+    const IrBlocks *blocks;
 } IrArray;
 
 /* One operation on one row. A state's new value is its old one's memory, changed in place: verified graphs take a state once. */
@@ -36,7 +37,8 @@ struct IrEval {
     SuArena arena; /* owns everything below */
     IrArray *arrays; /* of each value */
     int64_t position;
-    double min_gap;
+    double min_gap, min_step;
+    IrRounded *rounded; /* [groups of the longest input that is rounded] */
     SuDiags *diags; /* of the token being fed */
     bool failed;
 };

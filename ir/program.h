@@ -21,7 +21,7 @@
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
  *              row_of[LDP] (padding positions hold row 0 of the step), pos_of[LD*k]
  *   weights    panels  [E][O/16] of ir_panel_bytes: [K][16] f32, or [ceil(K/2)][16][2] bf16, f16 (an odd last k has a zero
- *              partner that is stored but never multiplied); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
+ *              partner that is stored but never multiplied), or the groups of q8 and q4 (ir/dtype.def); lanes [E][O/16][16] f32; channels [E][I/16][N][16] f32 (A, conv)
  *   states     conv history [I/16][W-1][16] oldest first; scan state [E][I/16][N][16] (E = 1 without experts);
  *              k cache [Hkv][cap/16][hd][16 positions], v cache [Hkv][cap][hd rounded up to 16]; position p lies at slot p % cap
  */
@@ -35,12 +35,12 @@
 #include "ir/activation.h"
 #include "ir/dtype.h"
 #include "ir/epilogue.h"
+#include "ir/quant.h"
 #include "support/limits.h"
 
 enum {
     PG_LANES = 16,      /* rows of a weight panel, channels of an activation panel */
     PG_SEGMENT_K = 256, /* a linear layer sums K in segments of this many (the bits) */
-    PG_ROUND_GROUP = 32, /* inputs that are rounded to 8 bits together */
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
@@ -405,9 +405,9 @@ typedef struct PgCode {
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
 /* Groups of a rounded row of K elements; bytes that it takes. */
-static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + PG_ROUND_GROUP - 1) / PG_ROUND_GROUP; }
+static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) {
-    return (pg_round_groups(K) * (PG_ROUND_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
+    return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
 }
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {

@@ -86,8 +86,10 @@ static bool weight_shape_is_sound(const PgWeight *w) {
            runs_are_sound(w);
 }
 
-/* Everything may lie as floats; panels also in their tensor's dtype. */
+/* Everything may lie as floats; panels also in their tensor's dtype. Blocks make panels only, of whole rows. */
 static bool dtype_is_sound(const PgProgram *p, const PgWeight *w) {
+    const PgTensor *t = &p->tensors[w->tensor];
+    if (ir_is_blocks((IrDtype)t->dtype) && (w->pack != PG_PANELS || w->negexp || w->K != t->shape[t->rank - 1])) return false;
     if (w->dtype == IR_F32) return true;
     return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == p->tensors[w->tensor].dtype;
 }

@@ -39,6 +39,12 @@ typedef struct IrBlocks {
     const uint8_t *part[IR_PARTS]; /* [rows][ir_part_bytes]; NULL where there is none */
 } IrBlocks;
 
+/* A weight's elements, row-major, in the language's shape. All zero: there is none. */
+typedef struct IrElements {
+    const float *f;
+    IrBlocks blocks; /* instead, where the weight is q8 or q4: a row for each run of the last dimension */
+} IrElements;
+
 /* ---- what weights are */
 
 /* A group: weight i is d·q[i] - m. */

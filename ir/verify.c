@@ -215,13 +215,13 @@ static bool check_take(Verify *v, const IrNode *node) {
            bad_node(v, node, "is of no weight");
 }
 
-/* Blocks lie along the last dimension: whoever reads them takes whole rows of them. */
+/* Blocks are no elements: only operations that take whole rows of them read them. */
 static bool check_blocks(Verify *v, const IrNode *node) {
     for (int i = 0; i < node->n_operands; i++) {
         const IrValue *w = &v->g->values[node->operands[i]];
         if (!ir_is_blocks(w->type.dtype)) continue;
-        bool whole = node->op == IR_OP_embed || node->op == IR_OP_linear || node->op == IR_OP_linear_all ||
-                     node->op == IR_OP_linear_routed || (node->op == IR_OP_take && node->attrs[IR_TAKE_dim].i < w->type.rank - 1);
+        bool whole =
+            node->op == IR_OP_embed || node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
         if (!whole) return bad_node(v, node, "operand %d is %s, which it cannot read", i, ir_dtype_word(w->type.dtype));
         if (w->transform != IR_AS_IS)
             return bad_node(v, node, "operand %d is made of a %s weight", i, ir_dtype_word(w->type.dtype));

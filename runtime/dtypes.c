@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "runtime/narrow.h"
-#include "support/alloc.h"
 
 /* ---- float32 */
 
@@ -48,30 +47,13 @@ static void store_f32(float (*rows)[RT_COLUMNS], uint64_t n, uint8_t *out) {
 HALVES(bf16)
 HALVES(f16)
 
-/* ---- blocks */
-
-#define BLOCKS(name)                                                                                                               \
-    static void read_##name(const uint8_t *from, uint64_t count, float *out) {                                                     \
-        (void)from, (void)count, (void)out;                                                                                        \
-        SU_BUG("values of " #name " are read one by one");                                                                         \
-    }                                                                                                                              \
-    static bool round_##name(float *values, uint64_t count) {                                                                      \
-        (void)values, (void)count;                                                                                                 \
-        SU_BUG("values are rounded to " #name " one by one");                                                                      \
-    }                                                                                                                              \
-    static void store_##name(float (*rows)[RT_COLUMNS], uint64_t n, uint8_t *out) {                                                \
-        (void)rows, (void)n, (void)out;                                                                                            \
-        SU_BUG("values are stored as " #name " one by one");                                                                       \
-    }
-BLOCKS(q8)
-BLOCKS(q4)
-
 /* ---- all of them */
 
 const RtDtype *rt_dtype(IrDtype dtype) {
     static const RtDtype dtypes[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     [IR_##NAME] = {read_##name, round_##name, store_##name},
+#define IR_BLOCK_DTYPE(...) /* ir/quant.h */
 #include "ir/dtype.def"
     };
     return &dtypes[dtype];

@@ -1,4 +1,4 @@
-/* What loading does with the values of each dtype (ir/dtype.def): reading them from a checkpoint, rounding floats to them, storing
+/* What loading does with the values of each dtype (ir/dtype.def) but q8 and q4 (ir/quant.h): reading them from a checkpoint, rounding floats to them, storing
  * panels. */
 #ifndef MOSSC_RUNTIME_DTYPES_H
 #define MOSSC_RUNTIME_DTYPES_H
@@ -8,7 +8,7 @@
 #include "ir/dtype.h"
 #include "ir/program.h"
 
-/* Columns that are stored at once: 16 KiB of floats, within L1; whole groups of every dtype. */
+/* Columns that are stored at once: 16 KiB of floats, within L1; whole groups of every dtype here. */
 enum { RT_COLUMNS = 256 };
 
 typedef struct RtDtype {
@@ -21,6 +21,7 @@ typedef struct RtDtype {
     void (*store)(float (*rows)[RT_COLUMNS], uint64_t n, uint8_t *out);
 } RtDtype;
 
+/* Not of q8 and q4. */
 const RtDtype *rt_dtype(IrDtype dtype);
 
 #endif

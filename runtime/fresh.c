@@ -80,11 +80,11 @@ typedef struct Writing {
     uint64_t done, total; /* bytes */
 } Writing;
 
-static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
+static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, void *out) {
     Writing *w = context;
     if (first == 0) w->stream = rt_fresh_start(&w->tensors[tensor], w->seed);
     rt_fresh_next(&w->stream, count, out);
-    w->done += count * sizeof out[0];
+    w->done += count * sizeof(float);
     if (w->progress) w->progress(w->progress_context, w->done, w->total);
 }
 

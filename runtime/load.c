@@ -21,7 +21,7 @@ static void free_model(void *model) { moss_model_free(model); }
 static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
 
 /* Packs tensors and gives them to the model; `drop`: they lie in mapped files. */
-static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool drop, const MossOptions *options) {
+static MossError pack_for(MossModel *m, const RtStored *tensors, bool drop, const MossOptions *options) {
     RtPages weights = rt_pages_alloc(m->program->weight_bytes);
     if (!weights.data) {
         return rt_error(MOSS_NO_MEMORY, "cannot allocate %llu bytes for the model's weights",
@@ -53,7 +53,7 @@ static MossError pack_for(MossModel *m, const RtTensor *const *tensors, bool dro
     return error;
 }
 
-static MossError make_model(const PgProgram *program, const PgCode *codes, const RtTensor *const *tensors, bool drop,
+static MossError make_model(const PgProgram *program, const PgCode *codes, const RtStored *tensors, bool drop,
                             const MossOptions *options, MossModel **out_model) {
     MossModel *m;
     MossError error = rt_model_make(program, codes, options, &m);
@@ -202,11 +202,11 @@ static MossError model_from_memory_unguarded(const PgProgram *program, const PgC
     SuDiags diags = {0};
     SuArena arena = {0};
     RtTensor *tensors = SU_NEW_ARRAY(&arena, RtTensor, program->n_tensors);
-    const RtTensor **found = SU_NEW_ARRAY(&arena, const RtTensor *, program->n_tensors);
+    RtStored *found = SU_NEW_ARRAY(&arena, RtStored, program->n_tensors);
     bool ok = true;
     *out_model = NULL;
     for (uint32_t i = 0; i < program->n_tensors; i++) {
-        found[i] = &tensors[i];
+        found[i].tensor = &tensors[i];
         ok = look_up(&program->tensors[i], lookup, context, &tensors[i], &diags) && ok;
     }
     MossError error = ok ? make_model(program, codes, found, false, options, out_model) : rt_error_from(MOSS_BAD_WEIGHTS, &diags);

@@ -15,7 +15,7 @@
 #include "support/digest.h"
 #include "support/file.h"
 
-enum { RT_PACKED_FORMAT = 1, RT_FILE_NAME = 64, RT_PACKED_ALIGN = 4096 };
+enum { RT_PACKED_FORMAT = 2, RT_FILE_NAME = 64, RT_PACKED_ALIGN = 4096 };
 #define RT_PACKED_MAGIC "mosscW\r\n" /* eight bytes; the line end shows a transfer as text */
 
 /* The first bytes of a file, little endian. RtPackedTensor[n_weights] and their names, each with a NUL, follow; then zeros up

@@ -16,8 +16,8 @@ typedef struct Target {
     uint8_t *file; /* [size] */
 } Target;
 
-static bool fill(const Target *t, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
-                 MossProgress progress, void *progress_context, SuDiags *diags) {
+static bool fill(const Target *t, const PgProgram *program, const RtStored *tensors, RtWorkers *workers, MossProgress progress,
+                 void *progress_context, SuDiags *diags) {
     RtPacking packing = {.program = program,
                          .tensors = tensors,
                          .drop = true,
@@ -75,8 +75,8 @@ static void unmap(void *target) {
     if (t->file) munmap(t->file, t->size);
 }
 
-bool rt_packed_write(const char *path, const PgProgram *program, const RtTensor *const *tensors, RtWorkers *workers,
-                     MossProgress progress, void *progress_context, SuDiags *diags) {
+bool rt_packed_write(const char *path, const PgProgram *program, const RtStored *tensors, RtWorkers *workers, MossProgress progress,
+                     void *progress_context, SuDiags *diags) {
     SuOut out;
     if (!su_out_open(path, &out, diags)) return false;
     Target t = {.front = rt_packed_front(program)};

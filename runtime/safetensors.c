@@ -35,23 +35,26 @@ static const SuJsonRules header_rules = {
 
 /* ---- gate 2: an entry */
 
-static void set_dtype(RtTensor *t, uint64_t *out_size) {
-    for (int i = 0; i < IR_STORED_DTYPES; i++) {
-        const IrDtypeInfo *info = ir_dtype((IrDtype)i);
-        if (!info->file || strcmp(t->dtype_name, info->file) != 0) continue;
-        t->readable = true;
-        t->dtype = (IrDtype)i;
-        *out_size = (uint64_t)info->bytes;
-        return;
-    }
+uint64_t rt_dtype_bytes(const char *dtype) {
     static const struct {
         const char *name;
         uint8_t size;
-    } others[] = {{"F64", 8}, {"I64", 8}, {"U64", 8},  {"I32", 4}, {"U32", 4},     {"I16", 2},     {"U16", 2},
-                  {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"C64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
-    *out_size = 0; /* unknown: its bytes cannot be checked */
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (strcmp(t->dtype_name, others[i].name) == 0) *out_size = others[i].size;
+    } dtypes[] = {{"F64", 8},  {"I64", 8},  {"U64", 8},     {"F32", 4},     {"I32", 4},    {"U32", 4},
+                  {"F16", 2},  {"BF16", 2}, {"I16", 2},     {"U16", 2},     {"I8", 1},     {"U8", 1},
+                  {"BOOL", 1}, {"C64", 8},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (strcmp(dtype, dtypes[i].name) == 0) return dtypes[i].size;
+    return 0;
+}
+
+static void set_dtype(RtTensor *t, uint64_t *out_size) {
+    *out_size = rt_dtype_bytes(t->dtype_name); /* 0, unknown: its bytes cannot be checked */
+    for (int i = 0; i < IR_STORED_DTYPES; i++) {
+        const char *file = ir_dtype((IrDtype)i)->file;
+        if (!file || strcmp(t->dtype_name, file) != 0) continue;
+        t->readable = true;
+        t->dtype = (IrDtype)i;
+    }
 }
 
 /* A whole number that a double holds exactly. */

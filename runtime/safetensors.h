@@ -50,33 +50,40 @@ const char *rt_shape_text(SuArena *arena, const int64_t *shape, int32_t rank);
 
 /* ---- writing */
 
+/* Bytes of an element of a dtype as files call it ("F32", "I8"); 0: unknown. */
+uint64_t rt_dtype_bytes(const char *dtype);
+
 typedef struct RtWriteTensor {
-    const char *name; /* of letters, digits, dots and underscores */
-    const char *dtype; /* as the file writes it; NULL: F32 */
-    uint64_t element; /* bytes of an element; 0: 4 */
+    const char *name;
     int32_t rank;
     int64_t shape[4];
+    const char *dtype; /* as files call it; NULL: F32 */
 } RtWriteTensor;
 
-/* A file that is being written: its header stands, and the tensors' bytes follow in the order of the header. */
+/* A file that is being written: its header stands, and the tensors' bytes follow. It stays where it is. */
 typedef struct RtSafetensorsOut {
     SuOut out;
-    uint64_t left; /* bytes to come */
+    const char *path;
+    uint64_t *at;      /* [n_tensors] where the bytes of each begin in the file */
+    uint64_t position; /* of the file */
+    bool scattered;    /* bytes out of order were given, and the file is none that can be written so */
+    SuArena arena;     /* of `at` */
 } RtSafetensorsOut;
 
-uint64_t rt_write_elements(const RtWriteTensor *tensor);
-/* `path` appears only when the file is whole. After success the file is ended by rt_safetensors_commit or rt_safetensors_drop. */
+/* `path` appears only when the file is whole. After success the file is ended by rt_safetensors_commit or rt_safetensors_drop. A tensor's
+ * bytes lie on a multiple of its element's size where those before it do not end elsewhere: tensors of large elements go first. */
 bool rt_safetensors_begin(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtSafetensorsOut *out, SuDiags *diags);
-/* The next bytes of the tensors. Does nothing after an error, which shows when the file is committed. */
-void rt_safetensors_add(RtSafetensorsOut *out, const void *bytes, uint64_t size);
+/* Bytes first .. first + size of tensor number `tensor`; in any order, where the file is a regular one. What fails shows at the commit. */
+void rt_safetensors_put(RtSafetensorsOut *out, size_t tensor, uint64_t first, const void *bytes, uint64_t size);
 bool rt_safetensors_commit(RtSafetensorsOut *out, SuDiags *diags);
 /* Nothing was written. */
 void rt_safetensors_drop(RtSafetensorsOut *out);
 
-/* Gives elements first .. first + count of tensor number `tensor`. Called in rising order, tensor by tensor. */
-typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, float *out);
+/* Gives elements first .. first + count of tensor number `tensor`, of its dtype; `out` is aligned for it. Called in rising order, tensor by
+ * tensor. */
+typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, void *out);
 
-/* Writes all, F32 each, in the order given, streaming; `path` appears only when it is whole. */
+/* Writes all in the order given, streaming. */
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags);
 

@@ -1,4 +1,4 @@
-/* Checkpoints held against what a program wants, and their elements as floats. */
+/* Elements of checkpoints as floats and as blocks, for packing and for the evaluators. */
 #include "runtime/weights.h"
 
 #include <stdlib.h>
@@ -6,154 +6,7 @@
 
 #include "runtime/dtypes.h"
 #include "runtime/narrow.h"
-#include "runtime/packed.h"
 #include "support/str.h"
-
-/* ---- which file holds what */
-
-/* Expected tensors by name; also the words for "did you mean". */
-typedef struct Expected {
-    const PgTensor *tensors;
-    size_t n_tensors;
-    const char **names;   /* [n_tensors] */
-    const PgTensor **sorted;
-    size_t *holder;       /* [n_tensors] 1 + index of the file that holds it, 0 so far */
-} Expected;
-
-static int by_name(const void *a, const void *b) {
-    return strcmp((*(const PgTensor *const *)a)->name, (*(const PgTensor *const *)b)->name);
-}
-
-static Expected expect(SuArena *arena, const PgTensor *tensors, size_t n_tensors) {
-    Expected e = {.tensors = tensors,
-                  .n_tensors = n_tensors,
-                  .names = SU_NEW_ARRAY(arena, const char *, n_tensors),
-                  .sorted = SU_NEW_ARRAY(arena, const PgTensor *, n_tensors),
-                  .holder = SU_NEW_ARRAY(arena, size_t, n_tensors)};
-    for (size_t i = 0; i < n_tensors; i++) {
-        e.sorted[i] = &tensors[i];
-        e.names[i] = tensors[i].name;
-    }
-    if (n_tensors) qsort(e.sorted, n_tensors, sizeof *e.sorted, by_name);
-    return e;
-}
-
-static const PgTensor *find_expected(const Expected *e, const char *name) {
-    PgTensor key = {.name = name}, *pointer = &key;
-    const PgTensor **found = e->n_tensors ? bsearch(&pointer, e->sorted, e->n_tensors, sizeof *e->sorted, by_name) : NULL;
-    return found ? *found : NULL;
-}
-
-static bool same_shape(const PgTensor *expected, const RtTensor *tensor) {
-    bool same = expected->rank == tensor->rank;
-    for (int32_t i = 0; same && i < expected->rank; i++) same = expected->shape[i] == tensor->shape[i];
-    return same;
-}
-
-/* "F32, BF16 or F16" */
-static const char *readable_dtypes(SuArena *arena) {
-    const char *names[IR_STORED_DTYPES], *text = "";
-    int n = 0;
-    for (int i = 0; i < IR_STORED_DTYPES; i++)
-        if (ir_dtype((IrDtype)i)->file) names[n++] = ir_dtype((IrDtype)i)->file;
-    for (int i = 0; i < n; i++) text = su_printf(arena, "%s%s%s", text, i == 0 ? "" : i + 1 < n ? ", " : " or ", names[i]);
-    return text;
-}
-
-static bool check_form(const PgTensor *expected, const RtTensor *tensor, const char *path, SuDiags *diags) {
-    if (!tensor->readable) {
-        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s': dtype: expected %s, got %s", tensor->name,
-                        readable_dtypes(&diags->arena), tensor->dtype_name);
-    }
-    if (!same_shape(expected, tensor)) {
-        return su_error(diags, su_file_span(diags, path), NULL, "tensor '%s': shape: expected %s, got %s", tensor->name,
-                        rt_shape_text(&diags->arena, expected->shape, expected->rank),
-                        rt_shape_text(&diags->arena, tensor->shape, tensor->rank));
-    }
-    return true;
-}
-
-static bool unknown_tensor(const Expected *e, const RtTensor *tensor, const char *path, SuDiags *diags) {
-    const char *near = diags->errors < SU_MAX_ERRORS ? su_nearest(tensor->name, e->names, e->n_tensors) : NULL;
-    const char *hint =
-        near && e->holder[find_expected(e, near) - e->tensors] == 0 ? su_printf(&diags->arena, "the model has '%s'", near) : NULL;
-    return su_error(diags, su_file_span(diags, path), hint, "tensor '%s' is not part of this model", tensor->name);
-}
-
-static bool take_file(RtCheckpoints *c, Expected *e, size_t file, SuDiags *diags) {
-    const RtSafetensors *f = &c->files[file];
-    bool ok = true;
-    for (size_t i = 0; i < f->count; i++) {
-        const RtTensor *tensor = &f->tensors[i];
-        const PgTensor *expected = find_expected(e, tensor->name);
-        size_t index = expected ? (size_t)(expected - e->tensors) : 0;
-        if (!expected) {
-            ok = unknown_tensor(e, tensor, f->path, diags);
-        } else if (e->holder[index]) {
-            ok = su_error(diags, su_file_span(diags, f->path), NULL, "tensor '%s' is also in %s: expected it in one file only",
-                          tensor->name, c->files[e->holder[index] - 1].path);
-        } else {
-            e->holder[index] = file + 1;
-            c->tensors[index] = tensor;
-            ok = check_form(expected, tensor, f->path, diags) && ok;
-        }
-    }
-    return ok;
-}
-
-static bool check_missing(const RtCheckpoints *c, const Expected *e, SuDiags *diags) {
-    bool ok = true;
-    SuSpan span = c->n_files == 1 ? su_file_span(diags, c->files[0].path) : (SuSpan){0};
-    for (size_t i = 0; i < e->n_tensors; i++) {
-        if (!e->holder[i]) {
-            ok = su_error(diags, span, NULL, "tensor '%s' is missing; expected shape %s", e->tensors[i].name,
-                          rt_shape_text(&diags->arena, e->tensors[i].shape, e->tensors[i].rank));
-        }
-    }
-    return ok;
-}
-
-static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
-
-static bool read_checkpoint(RtWeightFile *file, RtSafetensors *out, SuDiags *diags) {
-    if (!rt_packed_is(file->map.data, file->map.size)) return rt_safetensors_take(&file->map, file->path, out, diags);
-    return su_error(diags, su_file_span(diags, file->path), "give the safetensors checkpoints, or only the packed file",
-                    "file has packed weights: it cannot be combined with other files, packed again or used with --reference");
-}
-
-bool rt_checkpoints_take(RtWeightFiles *files, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out, SuDiags *diags) {
-    SuCleanup cleanup;
-    *out = (RtCheckpoints){0};
-    su_cleanup_add(&cleanup, close_checkpoints, out);
-    out->files = SU_NEW_ARRAY(&out->arena, RtSafetensors, files->count);
-    out->n_files = files->count;
-    out->tensors = SU_NEW_ARRAY(&out->arena, const RtTensor *, n_tensors);
-    bool ok = true;
-    for (size_t i = 0; i < files->count; i++) ok = read_checkpoint(&files->items[i], &out->files[i], diags) && ok;
-    if (ok) { /* a file that was not read would make all its tensors missing */
-        Expected e = expect(&out->arena, tensors, n_tensors);
-        for (size_t i = 0; i < files->count; i++) ok = take_file(out, &e, i, diags) && ok;
-        ok = check_missing(out, &e, diags) && ok;
-    }
-    su_cleanup_done(&cleanup);
-    if (!ok) rt_checkpoints_close(out);
-    return ok;
-}
-
-bool rt_checkpoints_open(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors, RtCheckpoints *out,
-                         SuDiags *diags) {
-    RtWeightFiles files;
-    if (!rt_weight_files_open(paths, n_paths, &files, diags)) return false;
-    bool ok = rt_checkpoints_take(&files, tensors, n_tensors, out, diags);
-    rt_weight_files_close(&files);
-    return ok;
-}
-
-void rt_checkpoints_close(RtCheckpoints *checkpoints) {
-    for (size_t i = 0; i < checkpoints->n_files; i++) rt_safetensors_close(&checkpoints->files[i]);
-    su_arena_free(&checkpoints->arena);
-    *checkpoints = (RtCheckpoints){0};
-}
 
 /* ---- elements */
 
@@ -177,20 +30,95 @@ uint64_t rt_round_to(IrDtype dtype, float *values, uint64_t count) {
     return first_bad(values, count); /* overflow is infinite now */
 }
 
-/* "[3, 17]": the element's place in its tensor. */
-static const char *place_text(SuArena *arena, const PgTensor *expected, uint64_t index) {
+/* ---- rows of blocks */
+
+RtRoom rt_room_make(SuArena *arena, const PgTensor *tensors, size_t n_tensors) {
+    uint64_t most = 0;
+    RtRoom room;
+    for (size_t i = 0; i < n_tensors; i++) {
+        uint64_t K = (uint64_t)tensors[i].shape[tensors[i].rank - 1];
+        if (ir_is_blocks((IrDtype)tensors[i].dtype) && K > most) most = K;
+    }
+    room.values = su_alloc_array(arena, most, sizeof *room.values);
+    for (int i = 0; i < IR_PARTS; i++) {
+        uint64_t q8 = ir_part_bytes(IR_Q8, (IrPart)i, most), q4 = ir_part_bytes(IR_Q4, (IrPart)i, most);
+        room.row.part[i] = su_alloc_array(arena, q8 > q4 ? q8 : q4, 1);
+    }
+    return room;
+}
+
+/* Row `row` alone. */
+static IrBlocks row_of(const IrBlocks *blocks, uint64_t row) {
+    IrBlocks one = *blocks;
+    one.rows = 1;
+    for (int i = 0; i < IR_PARTS; i++)
+        if (one.part[i]) one.part[i] += row * ir_part_bytes(one.dtype, (IrPart)i, one.K);
+    return one;
+}
+
+static IrBlocks blocks_in(const RtRoom *room, IrDtype dtype, uint64_t K) {
+    IrBlocks blocks = {.dtype = dtype, .rows = 1, .K = K};
+    for (int i = 0; i < IR_PARTS; i++) blocks.part[i] = ir_part(dtype, (IrPart)i)->suffix ? room->row.part[i] : NULL;
+    return blocks;
+}
+
+bool rt_read_row(const PgTensor *expected, const RtStored *stored, uint64_t row, const RtRoom *room, IrBlocks *out, bool *out_low) {
+    uint64_t K = (uint64_t)expected->shape[expected->rank - 1];
+    IrDtype dtype = (IrDtype)expected->dtype;
+    if (!stored->tensor) {
+        *out = row_of(&stored->blocks, row);
+        IrRowState state = ir_blocks_check(out, 0);
+        if (state == IR_ROW_LOW) *out_low = true;
+        return state == IR_ROW_GOOD || state == IR_ROW_LOW;
+    }
+    *out = blocks_in(room, dtype, K);
+    rt_read_elements(stored->tensor, row * K, K, room->values);
+    return first_bad(room->values, K) == K && ir_quantise(dtype, room->values, NULL, K, &room->row);
+}
+
+/* ---- what is wrong with them */
+
+/* "[3, 17]": the element's place in its tensor; of a row without the last number. */
+static const char *place_text(SuArena *arena, const PgTensor *expected, uint64_t index, bool row) {
     int64_t place[4];
     for (int32_t i = expected->rank - 1; i >= 0; i--) {
         place[i] = (int64_t)(index % (uint64_t)expected->shape[i]);
         index /= (uint64_t)expected->shape[i];
     }
-    return rt_shape_text(arena, place, expected->rank);
+    return rt_shape_text(arena, place, expected->rank - row);
 }
 
-bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, uint64_t index, SuDiags *diags) {
+static bool row_error(const PgTensor *expected, uint64_t index, const char *part, const char *what, SuDiags *diags) {
+    return su_error(diags, (SuSpan){0}, NULL, "tensor '%s%s': row %s: %s", expected->name, part,
+                    place_text(&diags->arena, expected, index, true), what);
+}
+
+/* Of a row that stands as blocks. */
+static bool block_error(const PgTensor *expected, const IrBlocks *blocks, uint64_t index, SuDiags *diags) {
+    if (ir_blocks_check(blocks, index / blocks->K) == IR_ROW_RANGE)
+        return row_error(expected, index, "", "s or t is above 63", diags);
+    return row_error(expected, index, "", expected->dtype == IR_Q8 ? "d is not finite" : "d or m is not finite", diags);
+}
+
+/* Of one that was to be quantised: an element that is not finite, or scales that are too large. */
+static bool quantise_error(const PgTensor *expected, const RtTensor *tensor, uint64_t *index, SuDiags *diags) {
+    uint64_t K = (uint64_t)expected->shape[expected->rank - 1], end = *index + K;
+    for (float value; *index < end; ++*index) {
+        rt_read_elements(tensor, *index, 1, &value);
+        if (!rt_finite(value)) return true;
+    }
+    return row_error(expected, end - K, "",
+                     su_printf(&diags->arena, "weights are too large for %s: a scale is out of range for f16",
+                               ir_dtype_word((IrDtype)expected->dtype)),
+                     diags);
+}
+
+bool rt_value_error(const PgTensor *expected, const RtStored *stored, uint64_t index, SuDiags *diags) {
+    if (!stored->tensor) return block_error(expected, &stored->blocks, index, diags);
+    if (ir_is_blocks((IrDtype)expected->dtype) && !quantise_error(expected, stored->tensor, &index, diags)) return false;
     float value;
-    rt_read_elements(tensor, index, 1, &value);
-    const char *place = place_text(&diags->arena, expected, index);
+    rt_read_elements(stored->tensor, index, 1, &value);
+    const char *place = place_text(&diags->arena, expected, index, false);
     if (!rt_finite(value)) {
         return su_error(diags, (SuSpan){0}, NULL, "tensor '%s': element %s is %s: expected finite weights", expected->name, place,
                         value != value ? "NaN" : "infinite");
@@ -201,25 +129,57 @@ bool rt_value_error(const PgTensor *expected, const RtTensor *tensor, uint64_t i
                     (double)value, info->word, most);
 }
 
-/* ---- floats for the evaluators */
+void rt_low_warning(const PgTensor *expected, SuDiags *diags) {
+    su_warning(diags, (SuSpan){0}, NULL, "tensor '%s.q8' holds -128, which is read as -127", expected->name);
+}
+
+/* ---- for the evaluators */
 
 struct RtSource {
     SuArena arena;
     size_t n_tensors;
     const PgTensor **tensors; /* sorted by name */
-    const float **values;     /* of tensors[i] */
+    IrElements *elements;     /* of tensors[i] */
 };
 
-static const float *read_tensor(SuArena *arena, const PgTensor *expected, const RtTensor *tensor, SuDiags *diags) {
-    float *values = su_alloc_array(arena, tensor->elements, sizeof *values);
-    rt_read_elements(tensor, 0, tensor->elements, values);
-    uint64_t bad = rt_round_to((IrDtype)expected->dtype, values, tensor->elements);
-    if (bad < tensor->elements) {
-        rt_value_error(expected, tensor, bad, diags);
-        return NULL;
-    }
-    return values;
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const PgTensor *const *)a)->name, (*(const PgTensor *const *)b)->name);
 }
+
+static bool read_floats(SuArena *arena, const PgTensor *expected, const RtStored *stored, IrElements *out, SuDiags *diags) {
+    uint64_t count = stored->tensor->elements;
+    float *values = su_alloc_array(arena, count, sizeof *values);
+    rt_read_elements(stored->tensor, 0, count, values);
+    uint64_t bad = rt_round_to((IrDtype)expected->dtype, values, count);
+    out->f = values;
+    return bad == count || rt_value_error(expected, stored, bad, diags);
+}
+
+static bool read_blocks(SuArena *arena, const PgTensor *expected, const RtStored *stored, const RtRoom *room, IrElements *out,
+                        SuDiags *diags) {
+    IrBlocks *all = &out->blocks;
+    uint8_t *memory[IR_PARTS];
+    bool low = false;
+    *all = (IrBlocks){.dtype = (IrDtype)expected->dtype, .rows = 1, .K = (uint64_t)expected->shape[expected->rank - 1]};
+    for (int32_t i = 0; i + 1 < expected->rank; i++) all->rows *= (uint64_t)expected->shape[i];
+    for (int i = 0; i < IR_PARTS; i++) {
+        uint64_t bytes = ir_part_bytes(all->dtype, (IrPart)i, all->K);
+        memory[i] = su_alloc_array(arena, all->rows, bytes);
+        all->part[i] = bytes ? memory[i] : NULL;
+    }
+    for (uint64_t row = 0; row < all->rows; row++) {
+        IrBlocks one;
+        if (!rt_read_row(expected, stored, row, room, &one, &low)) return rt_value_error(expected, stored, row * all->K, diags);
+        for (int i = 0; i < IR_PARTS; i++) {
+            uint64_t bytes = ir_part_bytes(all->dtype, (IrPart)i, all->K);
+            if (bytes) memcpy(memory[i] + row * bytes, one.part[i], bytes);
+        }
+    }
+    if (low) rt_low_warning(expected, diags);
+    return true;
+}
+
+static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
 
 static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths, const PgTensor *tensors, size_t n_tensors,
                                        SuDiags *diags) {
@@ -229,12 +189,19 @@ static RtSource *source_open_unguarded(const char *const *paths, size_t n_paths,
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, close_checkpoints, &checkpoints);
     RtSource *source = SU_NEW(&arena, RtSource);
-    Expected e = expect(&arena, tensors, n_tensors);
-    *source = (RtSource){.n_tensors = n_tensors, .tensors = e.sorted, .values = SU_NEW_ARRAY(&arena, const float *, n_tensors)};
+    *source = (RtSource){.n_tensors = n_tensors,
+                         .tensors = SU_NEW_ARRAY(&arena, const PgTensor *, n_tensors),
+                         .elements = SU_NEW_ARRAY(&arena, IrElements, n_tensors)};
+    for (size_t i = 0; i < n_tensors; i++) source->tensors[i] = &tensors[i];
+    if (n_tensors) qsort(source->tensors, n_tensors, sizeof *source->tensors, by_name);
+    RtRoom room = rt_room_make(&arena, tensors, n_tensors);
     bool ok = true;
     for (size_t i = 0; i < n_tensors; i++) {
-        source->values[i] = read_tensor(&arena, e.sorted[i], checkpoints.tensors[e.sorted[i] - tensors], diags);
-        ok = ok && source->values[i];
+        const PgTensor *expected = source->tensors[i];
+        const RtStored *stored = &checkpoints.tensors[expected - tensors];
+        ok = (ir_is_blocks((IrDtype)expected->dtype) ? read_blocks(&arena, expected, stored, &room, &source->elements[i], diags)
+                                                     : read_floats(&arena, expected, stored, &source->elements[i], diags)) &&
+             ok;
     }
     su_cleanup_done(&cleanup);
     rt_checkpoints_close(&checkpoints);
@@ -261,10 +228,9 @@ void rt_source_close(RtSource *source) {
     }
 }
 
-const float *rt_source_lookup(void *source, const char *name) {
+IrElements rt_source_lookup(void *source, const char *name) {
     const RtSource *s = source;
-    Expected e = {.n_tensors = s->n_tensors, .sorted = s->tensors};
     PgTensor key = {.name = name}, *pointer = &key;
-    const PgTensor **found = e.n_tensors ? bsearch(&pointer, e.sorted, e.n_tensors, sizeof *e.sorted, by_name) : NULL;
-    return found ? s->values[found - s->tensors] : NULL;
+    const PgTensor **found = s->n_tensors ? bsearch(&pointer, s->tensors, s->n_tensors, sizeof *s->tensors, by_name) : NULL;
+    return found ? s->elements[found - s->tensors] : (IrElements){0};
 }

@@ -77,8 +77,8 @@ const char *cg_cuda_type(IrDtype dtype) {
 
 /* What product.cuh calls a line is a group; product.c and route_rows.c print loops over lines of one and of two k. */
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
-    _Static_assert(((group) <= 2 && (group_bytes) == 64 && (over) == 0) || IR_##NAME == IR_Q8 || IR_##NAME == IR_Q4,               \
-                   "a line of " #name " is not four quads of one or two k");
+    _Static_assert((group) <= 2 && (group_bytes) == 64 && (over) == 0, "a line of " #name " is not four quads of one or two k");
+#define IR_BLOCK_DTYPE(...) /* cg_has_no_blocks */
 #include "ir/dtype.def"
 
 const char *cg_cuda_stride(PgLayout layout) { return layout == PG_POSITIONS ? "ldp" : "ld"; }

@@ -219,7 +219,7 @@ static bool write_out(Artefact *a, CgEmission emission, FILE *out) {
 static bool llvm_artefact_unguarded(const CgTarget *target, const PgProgram *program, const char *symbol, CgEmission emission,
                                     FILE *out, SuDiags *diags) {
     Artefact a = {.target = target, .program = program, .symbol = symbol, .diags = diags};
-    bool ok = cg_has_no_blocks(program, target->name, diags) && begin(&a) && add_kernels(&a);
+    bool ok = begin(&a) && add_kernels(&a);
     if (ok) {
         add_codes(&a);
         add_program(&a);

@@ -176,7 +176,7 @@ void cg_emit_kv_store(CgEmit *e) {
 
 enum {
     GROUP_ROWS = 4,
-    MAX_CHUNKS = 8,       /* runs of 16 positions scored side by side */
+    MAX_CHUNKS = 8, /* runs of 16 positions scored side by side */
     MAX_VALUE_PANELS = 8, /* panels of head_dim summed side by side */
     SCORE_BYTES = (PG_KEY_BLOCK + 2 * PG_LANES) * 4
 };
@@ -192,13 +192,13 @@ typedef struct Attend {
     CgEmit *e;
     const PgKernel *kernel;
     Width width;
-    CgValue row, position;    /* i64: the first row; its position in the sequence */
-    CgValue head;             /* i64 */
+    CgValue row, position; /* i64: the first row; its position in the sequence */
+    CgValue head; /* i64 */
     CgValue k_cache, v_cache; /* of the key/value head */
-    uint64_t line;            /* bytes of head_dim up to 16 */
-    CgValue q, O, o;          /* [rows][head_dim]: q; sums so far; sums of the block */
-    CgValue scores;           /* [rows][SCORE_BYTES]: of the block from `start` on; then their powers */
-    CgValue M, L, m, l;       /* [rows][16] every lane the same: M, L and m of docs/bits.md; l: lane 0 only */
+    uint64_t line; /* bytes of head_dim up to 16 */
+    CgValue q, O, o; /* [rows][head_dim]: q; sums so far; sums of the block */
+    CgValue scores; /* [rows][SCORE_BYTES]: of the block from `start` on; then their powers */
+    CgValue M, L, m, l; /* [rows][16] every lane the same: M, L and m of docs/bits.md; l: lane 0 only */
     /* the block at hand: keys from … from + PG_KEY_BLOCK - 1; start, end: multiples of 16 around all that the rows see of it */
     CgValue from, start, end;
 } Attend;

@@ -206,7 +206,7 @@ bool cg_llvm_compile(const CgTarget *target, const PgProgram *program, const CgO
     SuCleanup cleanup;
     if (SU_CAUGHT(&guard, diags, "compiling kernels")) return false;
     su_cleanup_add(&cleanup, free_making, &m);
-    bool ok = cg_has_no_blocks(program, target->name, diags) && make_all(&m, diags);
+    bool ok = make_all(&m, diags);
     if (ok) {
         *out_compiled = m.compiled;
         m.compiled = NULL;

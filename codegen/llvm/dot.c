@@ -1,10 +1,8 @@
 #include "codegen/llvm/dot.h"
 
-#include <string.h>
+#include "ir/quant.h"
 
-#include "support/diag.h"
-
-enum { RUN_BYTES = 64, GROUP_K = 32 };
+enum { RUN_BYTES = 64 };
 
 /* ---------------------------------------------------------------------------------------------- registers */
 
@@ -112,24 +110,23 @@ static CgValue halves(CgEmit *e, CgValue v, unsigned high) {
     return LLVMBuildAnd(e->builder, v, all(e, e->i8, 4 * lanes(e), 15), "");
 }
 
-void cg_dot_weights(CgEmit *e, IrDtype dtype, CgValue group, unsigned pair, CgBytes out[2]) {
-    const uint64_t part_bytes = RUN_BYTES / parts(e);
-    bool without_sign = dtype == IR_Q8 && e->target->dot == CG_DOT_VNNI;
+CgBytes cg_dot_weights(CgEmit *e, IrDtype dtype, CgValue group, unsigned run) {
+    const uint64_t part_bytes = RUN_BYTES / parts(e), first = (dtype == IR_Q4 ? run / 2 : run) * RUN_BYTES;
+    CgBytes out = {{NULL}};
     for (unsigned i = 0; i < parts(e); i++) {
-        if (dtype == IR_Q4) {
-            CgValue v = load_part(e, cg_at_n(e, group, pair * RUN_BYTES + i * part_bytes));
-            for (unsigned run = 0; run < 2; run++) out[run].part[i] = halves(e, v, run);
-            continue;
-        }
-        for (unsigned run = 0; run < 2; run++) {
-            CgValue v = load_part(e, cg_at_n(e, group, (2 * pair + run) * RUN_BYTES + i * part_bytes));
-            out[run].part[i] = without_sign ? LLVMBuildXor(e->builder, v, all(e, e->i8, 4 * lanes(e), -128), "") : v;
-        }
+        CgValue v = load_part(e, cg_at_n(e, group, first + i * part_bytes));
+        if (dtype == IR_Q4) v = halves(e, v, run % 2);
+        if (dtype == IR_Q8 && e->target->dot == CG_DOT_VNNI) /* without a sign, 128 too much */
+            v = LLVMBuildXor(e->builder, v, all(e, e->i8, 4 * lanes(e), -128), "");
+        out.part[i] = v;
     }
+    return out;
 }
 
-unsigned cg_dot_k(IrDtype dtype, unsigned pair, unsigned run) {
-    return dtype == IR_Q4 ? pair * CG_RUN + run * (GROUP_K / 2) : (2 * pair + run) * CG_RUN;
+unsigned cg_dot_runs(const CgEmit *e) { return e->target->dot == CG_DOT_SMLAL ? 2 : 1; }
+
+unsigned cg_dot_k(IrDtype dtype, unsigned run) {
+    return dtype == IR_Q4 ? run / 2 * CG_RUN + run % 2 * (IR_GROUP / 2) : run * CG_RUN;
 }
 
 CgBytes cg_dot_input(CgEmit *e, CgValue four, int lane) {
@@ -178,7 +175,7 @@ static void add_madd(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *
 }
 
 /* Two runs of q8 fit 16 bits: 2 · 127 · 127. */
-static void add_smlal(CgEmit *e, IrDtype dtype, const CgBytes w[2], const CgBytes x[2], CgDot *sum) {
+static void add_smlal(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, CgDot *sum) {
     for (unsigned i = 0; i < parts(e); i++) {
         for (unsigned half = 0; half < 2; half++) {
             CgValue *to = half ? &sum->high[i] : &sum->low[i];
@@ -189,19 +186,24 @@ static void add_smlal(CgEmit *e, IrDtype dtype, const CgBytes w[2], const CgByte
     }
 }
 
-void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes w[2], const CgBytes x[2], CgDot *sum) {
-    if (e->target->dot == CG_DOT_SMLAL) {
-        add_smlal(e, dtype, w, x, sum);
+void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, CgDot *sum) {
+    switch (e->target->dot) {
+    case CG_DOT_MADD: add_madd(e, dtype, w, x, sum); return;
+    case CG_DOT_SMLAL: add_smlal(e, dtype, w, x, sum); return;
+    case CG_DOT_VNNI:
+        for (unsigned i = 0; i < parts(e); i++)
+            sum->low[i] = (e->target->dot_in_ir ? vnni_in_ir : vnni)(e, sum->low[i], w->part[i], x->part[i]);
+        return;
+    case CG_DOT_SDOT:
+        for (unsigned i = 0; i < parts(e); i++) sum->low[i] = sdot(e, sum->low[i], w->part[i], x->part[i]);
         return;
     }
-    for (unsigned run = 0; run < 2; run++) {
-        if (e->target->dot == CG_DOT_MADD) add_madd(e, dtype, &w[run], &x[run], sum);
-        for (unsigned i = 0; i < parts(e); i++) {
-            CgValue *to = &sum->low[i];
-            if (e->target->dot == CG_DOT_VNNI)
-                *to = (e->target->dot_in_ir ? vnni_in_ir : vnni)(e, *to, w[run].part[i], x[run].part[i]);
-            if (e->target->dot == CG_DOT_SDOT) *to = sdot(e, *to, w[run].part[i], x[run].part[i]);
-        }
+}
+
+void cg_dot_keep_place(CgEmit *e, CgDot *sum) {
+    for (unsigned i = 0; i < parts(e); i++) {
+        if (sum->low[i] != NULL) sum->low[i] = cg_keep_place(e, sum->low[i]);
+        if (sum->high[i] != NULL) sum->high[i] = cg_keep_place(e, sum->high[i]);
     }
 }
 

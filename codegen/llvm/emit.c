@@ -161,6 +161,17 @@ CgValue cg_at_n(CgEmit *e, CgValue base, uint64_t bytes) { return bytes == 0 ? b
 
 CgValue cg_opaque(CgEmit *e, CgValue address) { return intrinsic(e, "llvm.strip.invariant.group", e->ptr, &address, 1); }
 
+/* A fence for this thread alone: no instruction. */
+void cg_keep_order(CgEmit *e) { LLVMBuildFence(e->builder, LLVMAtomicOrderingAcquireRelease, true, ""); }
+
+/* Assembly without any: its result lies in the register of its operand. */
+CgValue cg_keep_place(CgEmit *e, CgValue vector) {
+    const char *where = e->target->vector_lanes == 4 ? "=w,0" : e->target->vector_lanes == 8 ? "=x,0" : "=v,0";
+    LLVMTypeRef type = LLVMTypeOf(vector), function = LLVMFunctionType(type, &type, 1, 0);
+    CgValue nothing = LLVMGetInlineAsm(function, "", 0, where, strlen(where), true, false, LLVMInlineAsmDialectATT, false);
+    return LLVMBuildCall2(e->builder, function, nothing, &vector, 1, "");
+}
+
 void cg_prefetch(CgEmit *e, CgValue address) {
     CgValue args[4] = {address, cg_i32(e, 0), cg_i32(e, 3), cg_i32(e, 1)}; /* for reading, into all levels, data */
     intrinsic(e, "llvm.prefetch", e->ptr, args, 4);

@@ -126,6 +126,11 @@ CgValue cg_load_splat(CgEmit *e, CgValue address); /* one float into all lanes *
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count); /* <count x float>, 4-aligned */
 void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 
+/* Loads and stores stay before this place or behind it, and so does what makes a vector that passes it: where sums fill the registers,
+ * and everything else could be had early. */
+void cg_keep_order(CgEmit *e);
+CgValue cg_keep_place(CgEmit *e, CgValue vector);
+
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
 /* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`, not of blocks: out[i] are 16 outputs at its i-th k. */

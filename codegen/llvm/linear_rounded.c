@@ -34,7 +34,7 @@ typedef struct Held {
 static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, Held *held) {
     CgEmit *e = c->e;
     unsigned few = (unsigned)e->target->broadcast_lanes, word = k / CG_RUN;
-    CgValue p = cg_at_n(e, at->x.p, row * PG_ROUND_GROUP);
+    CgValue p = cg_at_n(e, at->x.p, row * IR_GROUP);
     if (few == 1) return cg_dot_input(e, cg_load_i32(e, cg_at_n(e, p, k)), -1);
     CgValue *words = &held->words[word / few];
     if (*words == NULL) {
@@ -44,12 +44,13 @@ static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, H
     return cg_dot_input(e, *words, (int)(word % few));
 }
 
-static void multiply_pair(const Core *c, const At *at, unsigned pair, Held *held, CgDot *dots) {
-    CgBytes w[MAX_SUMS][2];
-    for (unsigned p = 0; p < c->panels; p++) cg_dot_weights(c->e, c->dtype, at->w[p], pair, w[p]);
+/* Runs [first, first + n). */
+static void multiply_runs(const Core *c, const At *at, unsigned first, unsigned n, Held *held, CgDot *dots) {
+    CgBytes w[MAX_SUMS][CG_MAX_RUNS], x[CG_MAX_RUNS];
+    for (unsigned p = 0; p < c->panels; p++)
+        for (unsigned i = 0; i < n; i++) w[p][i] = cg_dot_weights(c->e, c->dtype, at->w[p], first + i);
     for (unsigned r = 0; r < c->rows; r++) {
-        CgBytes x[2];
-        for (unsigned run = 0; run < 2; run++) x[run] = input_of(c, at, r, cg_dot_k(c->dtype, pair, run), &held[r]);
+        for (unsigned i = 0; i < n; i++) x[i] = input_of(c, at, r, cg_dot_k(c->dtype, first + i), &held[r]);
         for (unsigned p = 0; p < c->panels; p++) cg_dot_add(c->e, c->dtype, w[p], x, &dots[p * c->rows + r]);
     }
 }
@@ -65,7 +66,12 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
         CgDot start = cg_dot_start(e, c->dtype, p_sum[r]);
         for (unsigned p = 0; p < c->panels; p++) dots[p * c->rows + r] = start;
     }
-    for (unsigned pair = 0; pair < CG_DOT_PAIRS; pair++) multiply_pair(c, at, pair, held, dots);
+    for (unsigned run = 0; run < CG_GROUP_RUNS; run += cg_dot_runs(e)) {
+        multiply_runs(c, at, run, cg_dot_runs(e), held, dots);
+        if (c->rows == 1) continue;
+        for (unsigned i = 0; i < c->panels * c->rows; i++) cg_dot_keep_place(e, &dots[i]);
+        cg_keep_order(e);
+    }
     for (unsigned r = 0; r < c->rows; r++) scale[r] = cg_load_splat(e, cg_at_n(e, at->x.scale, r * sizeof(float)));
     for (unsigned p = 0; p < c->panels; p++) {
         CgScales s = cg_group_scales(e, c->dtype, at->w[p], &shared[p]);
@@ -170,7 +176,7 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
     CgRounded here = run.x;
     CgValue word = cg_imul_n(e, part.index, c.rows * sizeof(float));
-    here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * PG_ROUND_GROUP));
+    here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * IR_GROUP));
     here.scale = cg_at(e, here.scale, word);
     here.sum = cg_at(e, here.sum, word);
     add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * VEC_BYTES)));

@@ -9,10 +9,10 @@ enum { HALF = PG_LANES, MASK = 0x7fffffff, INFINITE = 0x7f800000 };
 
 CgRounded cg_rounded_at(CgEmit *e, CgValue plane, CgValue ld, CgValue row, int64_t K) {
     uint64_t groups = pg_round_groups(K);
-    CgRounded r = {.p_step = cg_imul_n(e, ld, PG_ROUND_GROUP), .scale_step = cg_imul_n(e, ld, sizeof(float))};
+    CgRounded r = {.p_step = cg_imul_n(e, ld, IR_GROUP), .scale_step = cg_imul_n(e, ld, sizeof(float))};
     CgValue scales = cg_at(e, plane, cg_imul_n(e, r.p_step, groups));
     CgValue sums = cg_at(e, scales, cg_imul_n(e, r.scale_step, groups)), word = cg_imul_n(e, row, sizeof(float));
-    r.p = cg_at(e, plane, cg_imul_n(e, row, PG_ROUND_GROUP));
+    r.p = cg_at(e, plane, cg_imul_n(e, row, IR_GROUP));
     r.scale = cg_at(e, scales, word);
     r.sum = cg_at(e, sums, word);
     return r;
@@ -57,8 +57,8 @@ static void round_group(CgEmit *e, const CgValue x[2], CgValue p, CgValue scale,
 }
 
 void cg_round_row(CgEmit *e, CgValue x, CgValue x_step, int64_t K, const CgRounded *to) {
-    uint64_t full = (uint64_t)K / PG_ROUND_GROUP;
-    unsigned rest = (unsigned)(K % PG_ROUND_GROUP);
+    uint64_t full = (uint64_t)K / IR_GROUP;
+    unsigned rest = (unsigned)(K % IR_GROUP);
     CgLoop groups = cg_for_n(e, full);
     CgValue first = cg_at(e, x, cg_imul(e, cg_imul_n(e, groups.index, 2), x_step)), word = cg_imul(e, groups.index, to->scale_step);
     CgValue pair[2] = {cg_load_vec(e, first), cg_load_vec(e, cg_at(e, first, x_step))};
@@ -73,11 +73,11 @@ void cg_round_row(CgEmit *e, CgValue x, CgValue x_step, int64_t K, const CgRound
 }
 
 void cg_copy_rounded(CgEmit *e, const CgRounded *from, const CgRounded *to, int64_t K) {
-    LLVMTypeRef bytes = LLVMVectorType(e->i8, PG_ROUND_GROUP);
+    LLVMTypeRef bytes = LLVMVectorType(e->i8, IR_GROUP);
     CgLoop group = cg_for_n(e, pg_round_groups(K));
     CgValue p = LLVMBuildLoad2(e->builder, bytes, cg_at(e, from->p, cg_imul(e, group.index, from->p_step)), "");
-    LLVMSetAlignment(p, PG_ROUND_GROUP);
-    LLVMSetAlignment(LLVMBuildStore(e->builder, p, cg_at(e, to->p, cg_imul(e, group.index, to->p_step))), PG_ROUND_GROUP);
+    LLVMSetAlignment(p, IR_GROUP);
+    LLVMSetAlignment(LLVMBuildStore(e->builder, p, cg_at(e, to->p, cg_imul(e, group.index, to->p_step))), IR_GROUP);
     CgValue here = cg_imul(e, group.index, from->scale_step), there = cg_imul(e, group.index, to->scale_step);
     cg_store_f32(e, cg_at(e, to->scale, there), cg_load_f32(e, cg_at(e, from->scale, here)));
     cg_store_f32(e, cg_at(e, to->sum, there), cg_load_f32(e, cg_at(e, from->sum, here)));

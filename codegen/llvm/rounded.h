@@ -4,7 +4,7 @@
 
 #include "codegen/llvm/emit.h"
 
-/* A row: its first group, and the bytes to the next one. The rows behind it lie PG_ROUND_GROUP bytes on, their scales and sums one
+/* A row: its first group, and the bytes to the next one. The rows behind it lie IR_GROUP bytes on, their scales and sums one
  * float on. */
 typedef struct CgRounded {
     CgValue p, scale, sum;

@@ -27,8 +27,8 @@ static const CgTarget avx512 = {.vector_lanes = 16,
                                 .dot = CG_DOT_MADD,
                                 .dot_lanes = 8,
                                 .dot_row_panels = 1,
-                                .dot_block_panels = 3,
-                                .dot_block_rows = 8,
+                                .dot_block_panels = 1,
+                                .dot_block_rows = 4,
                                 .far_offsets = true};
 static const CgTarget avx2 = {.vector_lanes = 8,
                               .row_panels = 8,
@@ -62,10 +62,24 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .dot_lanes = 4,
                               .dot_row_panels = 1,
                               .dot_block_panels = 1,
-                              .dot_block_rows = 4,
+                              .dot_block_rows = 2,
                               .ieee_max = true,
                               .abs_greater = "llvm.aarch64.neon.facgt",
                               .tune = {"generic", "cortex-a55"}};
+
+/* What the instructions for products of bytes change of a family. VNNI needs no registers but for sums, of which 32 hold 3 x 8. */
+static void use_vnni(CgTarget *t) {
+    t->dot = CG_DOT_VNNI;
+    t->dot_lanes = t->vector_lanes;
+    if (t->vector_lanes < 16) return;
+    t->dot_block_panels = 3;
+    t->dot_block_rows = 8;
+}
+
+static void use_sdot(CgTarget *t) {
+    t->dot = CG_DOT_SDOT;
+    t->dot_block_rows = 4;
+}
 
 static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
 static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL};
@@ -73,32 +87,38 @@ static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL}
 /* For every aarch64: Android keeps x18 for itself. SVE is left out because phones whose cores have it do not offer it to
  * programs; it would change nothing but a few instructions, since all vectors have a fixed length. */
 static const char aarch64_features[] = "+neon,-sve,+reserve-x18";
+static const char VNNI_IN_IR[] = "vnni-in-ir";
 static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
 
 /* ---------------------------------------------------------------------------------------------- names */
 
-static const CgTargetName names[] = {
-    {"host", "the machine mossc runs on"},
-    {"aarch64", "any 64-bit ARM processor (armv8-a with NEON)"},
-    {"cortex-a53", "in-order, ARMv8.0: many boards"},
-    {"cortex-a55", "in-order, ARMv8.2: small cores of phones from 2018 on"},
-    {"cortex-a72", "ARMv8.0: Raspberry Pi 4, Graviton 1"},
-    {"cortex-a76", "ARMv8.2: Raspberry Pi 5"},
-    {"cortex-a78", "ARMv8.2"},
-    {"cortex-x1", "ARMv8.2"},
-    {"cortex-a510", "in-order, ARMv9.0"},
-    {"cortex-a710", "ARMv9.0"},
-    {"cortex-a715", "ARMv9.0"},
-    {"cortex-x3", "ARMv9.0"},
-    {"cortex-a520", "in-order, ARMv9.2: small cores of phones from 2023 on"},
-    {"cortex-a720", "ARMv9.2: middle cores of phones from 2023 on"},
-    {"cortex-x4", "ARMv9.2: big core of phones from 2023 on"},
-    {"neoverse-n1", "ARMv8.2: Graviton 2, Ampere Altra"},
-    {"neoverse-n2", "ARMv9.0: Cobalt 100"},
-    {"neoverse-v1", "ARMv8.4: Graviton 3"},
-    {"neoverse-v2", "ARMv9.0: Graviton 4, Grace"},
-};
-enum { N_NAMES = sizeof names / sizeof names[0], FIRST_CORE = 2 };
+/* name, what it is, how it multiplies bytes */
+#define CORES(ROW)                                                                                                                 \
+    ROW("host", "the machine mossc runs on", MADD)                                                                                 \
+    ROW("aarch64", "any 64-bit ARM processor (armv8-a with NEON)", SMLAL)                                                          \
+    ROW("cortex-a53", "in-order, ARMv8.0: many boards", SMLAL)                                                                     \
+    ROW("cortex-a55", "in-order, ARMv8.2: small cores of phones from 2018 on", SDOT)                                               \
+    ROW("cortex-a72", "ARMv8.0: Raspberry Pi 4, Graviton 1", SMLAL)                                                                \
+    ROW("cortex-a76", "ARMv8.2: Raspberry Pi 5", SDOT)                                                                             \
+    ROW("cortex-a78", "ARMv8.2", SDOT)                                                                                             \
+    ROW("cortex-x1", "ARMv8.2", SDOT)                                                                                              \
+    ROW("cortex-a510", "in-order, ARMv9.0", SDOT)                                                                                  \
+    ROW("cortex-a710", "ARMv9.0", SDOT)                                                                                            \
+    ROW("cortex-a715", "ARMv9.0", SDOT)                                                                                            \
+    ROW("cortex-x3", "ARMv9.0", SDOT)                                                                                              \
+    ROW("cortex-a520", "in-order, ARMv9.2: small cores of phones from 2023 on", SDOT)                                              \
+    ROW("cortex-a720", "ARMv9.2: middle cores of phones from 2023 on", SDOT)                                                       \
+    ROW("cortex-x4", "ARMv9.2: big core of phones from 2023 on", SDOT)                                                             \
+    ROW("neoverse-n1", "ARMv8.2: Graviton 2, Ampere Altra", SDOT)                                                                  \
+    ROW("neoverse-n2", "ARMv9.0: Cobalt 100", SDOT)                                                                                \
+    ROW("neoverse-v1", "ARMv8.4: Graviton 3", SDOT)                                                                                \
+    ROW("neoverse-v2", "ARMv9.0: Graviton 4, Grace", SDOT)
+
+#define NAME_ROW(name, about, way) {name, about},
+#define WAY_ROW(name, about, way) CG_DOT_##way,
+static const CgTargetName names[] = {CORES(NAME_ROW)};
+static const CgDotWay ways[] = {CORES(WAY_ROW)};
+enum { N_NAMES = sizeof names / sizeof names[0], ANY_CORE = 1, FIRST_CORE };
 
 static const CgTargetName extensions[] = {
     {"dotprod", "sums of products of four bytes (ARMv8.2)"},
@@ -106,9 +126,9 @@ static const CgTargetName extensions[] = {
     {"i8mm", "products of matrices of bytes (ARMv8.6)"},
     {"bf16", "products of matrices of bfloat16 (ARMv8.6)"},
 };
-enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0] };
+enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0 };
 /* LLVM's words for them. */
-static const char *const extension_features[N_EXTENSIONS] = {"+dotprod", "+fullfp16", "+i8mm", "+bf16"};
+static const char *const extension_features[N_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", "+i8mm", "+bf16"};
 
 const CgTargetName *cg_target_names(size_t *out_count) {
     *out_count = N_NAMES;
@@ -178,38 +198,68 @@ static bool has_all(const char *features, const char *const *wanted) {
     return true;
 }
 
+/* Kernels for VNNI that run without it. */
+static bool fill_vnni_in_ir(CgTarget *t, const char *triple, SuDiags *diags) {
+    copy_text(t->name, sizeof t->name, "host-vnni-in-ir");
+    if (!fill(t, triple, "x86-64-v3", "", &avx512, diags)) return false;
+    use_vnni(t);
+    t->dot_in_ir = true;
+    return true;
+}
+
 static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const char *cpu, const char *features, SuDiags *diags) {
     SuSpan nowhere = {0};
     bool wide = has_all(features, avx512_features), wants_wide = isa == NULL || strcmp(isa, "avx512") == 0;
+    bool vnni = isa == NULL && has_feature(features, wide ? "avx512vnni" : "avxvnni");
     if (!has_all(features, avx2_features)) {
         return su_error(diags, nowhere, "expected x86-64-v3 (AVX2, FMA, F16C, BMI2): Intel Haswell or later, AMD Zen or later",
                         "this processor (%s) is not one that mossc makes code for", cpu);
     }
+    if (isa != NULL && strcmp(isa, "neon") == 0) return su_error(diags, nowhere, NULL, "this processor (%s) has no neon", cpu);
+    if (isa != NULL && strcmp(isa, VNNI_IN_IR) == 0) return fill_vnni_in_ir(t, triple, diags);
     if (!wide && isa != NULL && wants_wide)
         return su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
     if (wide && !wants_wide) {
         copy_text(t->name, sizeof t->name, "host-avx2");
         return fill(t, triple, "x86-64-v3", "", &avx2, diags);
     }
-    return fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags);
+    if (isa != NULL) copy_text(t->name, sizeof t->name, wide ? "host-avx512" : "host-avx2");
+    if (!fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags)) return false;
+    if (vnni) use_vnni(t);
+    return true;
 }
 
-static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, SuDiags *diags) {
-    if (isa != NULL) return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa);
-    return fill(t, triple, cpu, aarch64_features, &neon, diags);
+static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, const char *features, SuDiags *diags) {
+    bool plain = isa != NULL && strcmp(isa, "neon") == 0, sdot = !plain && has_feature(features, "dotprod");
+    if (isa != NULL && !plain) return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa);
+    if (plain) copy_text(t->name, sizeof t->name, "host-neon");
+    SuText ours = {0};
+    su_text_add(&ours, "%s%s", aarch64_features, sdot ? ",+dotprod" : "");
+    bool ok = fill(t, triple, cpu, ours.text, &neon, diags);
+    su_text_free(&ours);
+    if (ok && sdot) use_sdot(t);
+    return ok;
+}
+
+static bool is_isa(const char *word) {
+    static const char *const words[] = {"avx2", "avx512", "neon", VNNI_IN_IR};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i], word) == 0) return true;
+    return false;
 }
 
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
     memset(out_target, 0, sizeof *out_target);
-    if (isa != NULL && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0)
-        return su_error(diags, (SuSpan){0}, "use avx2 or avx512, or leave it out for the best available",
+    if (isa != NULL && !is_isa(isa))
+        return su_error(diags, (SuSpan){0}, "use avx2, avx512 or neon, or leave it out for the best available",
                         "unknown instruction set '%s'", isa);
     initialise_llvm();
     copy_text(out_target->name, sizeof out_target->name, "host");
     out_target->native = true;
     char *triple = LLVMGetDefaultTargetTriple(), *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
     bool arm = strncmp(triple, "aarch64", strlen("aarch64")) == 0;
-    bool ok = arm ? fill_arm_host(out_target, isa, triple, cpu, diags) : fill_x86(out_target, isa, triple, cpu, features, diags);
+    bool ok = arm ? fill_arm_host(out_target, isa, triple, cpu, features, diags)
+                  : fill_x86(out_target, isa, triple, cpu, features, diags);
     LLVMDisposeMessage(triple);
     LLVMDisposeMessage(cpu);
     LLVMDisposeMessage(features);
@@ -219,7 +269,7 @@ bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
 /* ---------------------------------------------------------------------------------------------- any target */
 
 /* Appends LLVM's words for "+dotprod+fp16…" to `features`. */
-static bool add_extensions(const char *list, SuText *features, SuDiags *diags) {
+static bool add_extensions(const char *list, SuText *features, CgDotWay *out_way, SuDiags *diags) {
     while (*list == '+') {
         char word[32];
         size_t size = strcspn(list + 1, "+"), i = 0;
@@ -227,16 +277,17 @@ static bool add_extensions(const char *list, SuText *features, SuDiags *diags) {
         while (i < N_EXTENSIONS && strcmp(word, extensions[i].name) != 0) i++;
         if (i == N_EXTENSIONS) return unknown("extension", word, extensions, N_EXTENSIONS, diags);
         su_text_add(features, ",%s", extension_features[i]);
+        if (i == DOTPROD) *out_way = CG_DOT_SDOT;
         list += 1 + size;
     }
     return true;
 }
 
-/* The core called by the first `size` bytes of `name`, or NULL. */
-static const char *find_core(const char *name, size_t size) {
-    for (size_t i = FIRST_CORE; i < N_NAMES; i++)
-        if (strlen(names[i].name) == size && memcmp(names[i].name, name, size) == 0) return names[i].name;
-    return NULL;
+/* The core called by the first `size` bytes of `name`; N_NAMES: none is. */
+static size_t find_core(const char *name, size_t size) {
+    size_t i = FIRST_CORE;
+    while (i < N_NAMES && (strlen(names[i].name) != size || memcmp(names[i].name, name, size) != 0)) i++;
+    return i;
 }
 
 bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
@@ -248,13 +299,17 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     const char *core = prefixed ? name + sizeof arch : name;
     size_t size = strcspn(core, "+");
     bool generic = size == sizeof arch - 1 && memcmp(core, arch, size) == 0 && !prefixed;
-    const char *cpu = generic ? "generic" : find_core(core, size);
-    if (cpu == NULL) return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags);
+    size_t found = generic ? ANY_CORE : find_core(core, size);
+    if (found == N_NAMES) return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags);
     SuText features = {0};
     su_text_add(&features, "%s", aarch64_features);
     initialise_llvm();
-    bool ok = add_extensions(core + size, &features, diags) && fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
+    CgDotWay way = ways[found];
+    const char *cpu = generic ? "generic" : names[found].name;
+    bool ok =
+        add_extensions(core + size, &features, &way, diags) && fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
     su_text_free(&features);
+    if (ok && way == CG_DOT_SDOT) use_sdot(out_target);
     return ok;
 }
 

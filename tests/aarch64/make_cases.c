@@ -130,9 +130,9 @@ static void close_model(Model *m) {
 
 /* ---------------------------------------------------------------------------------------------- a random spec */
 
-static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
+static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, void *out) {
     const Weights *weights = context;
-    memcpy(out, weights->drawn[tensor] + first, count * sizeof *out);
+    memcpy(out, weights->drawn[tensor] + first, count * sizeof(float));
 }
 
 /* As a checkpoint, then packed. */
@@ -151,7 +151,7 @@ static bool write_weights(Model *m, Weights *weights) {
 }
 
 static bool evaluate(Model *m, Weights *weights) {
-    IrEval *eval = ir_eval32_new(m->naive, weights_narrowed, weights);
+    IrEval *eval = ir_eval32_new(m->naive, weights_stored, weights);
     double *row = SU_NEW_ARRAY(&m->arena, double, (size_t)m->V);
     bool ok = true;
     for (int64_t t = 0; t < m->T && ok; t++) {

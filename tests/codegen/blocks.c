@@ -73,7 +73,7 @@ void rig_place_blocks(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, i
     rig->weights[slot] = (RigWeights){.values = calloc(rows * (uint64_t)K, sizeof(float)),
                                       .O = O,
                                       .K = K,
-                                      .q = calloc(rows * groups, PG_ROUND_GROUP),
+                                      .q = calloc(rows * groups, IR_GROUP),
                                       .d = calloc(rows * groups, sizeof(float)),
                                       .m = calloc(rows * groups, sizeof(float))};
     Blocks b = {rig, &rig->weights[slot], slot, dtype, groups, ir_panel_bytes(dtype, K)};
@@ -88,7 +88,7 @@ void rig_place_blocks(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, i
 
 /* ---------------------------------------------------------------------------------------------- inputs */
 
-void ref_round(const float *x, int64_t n, int8_t p[PG_ROUND_GROUP], float *scale, float *sum) {
+void ref_round(const float *x, int64_t n, int8_t p[IR_GROUP], float *scale, float *sum) {
     float most = 0;
     bool finite = true;
     for (int64_t i = 0; i < n; i++) {
@@ -96,7 +96,7 @@ void ref_round(const float *x, int64_t n, int8_t p[PG_ROUND_GROUP], float *scale
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     }
     int total = 0;
-    memset(p, 0, PG_ROUND_GROUP);
+    memset(p, 0, IR_GROUP);
     *scale = finite ? 0 : NAN;
     *sum = 0;
     if (!finite || most < 0x1p-100f) return;
@@ -117,7 +117,7 @@ RefRounded ref_rounded_at(int64_t K, uint64_t ld, uint64_t row, uint64_t g) {
 static void place_row(Rig *rig, unsigned slot, const float *x, int64_t K, uint64_t ld, uint64_t plane, uint64_t row) {
     uint64_t base = plane * ld * pg_rounded_bytes(K);
     for (uint64_t g = 0; g < pg_round_groups(K); g++) {
-        int8_t p[PG_ROUND_GROUP];
+        int8_t p[IR_GROUP];
         float scale, sum;
         int64_t first = (int64_t)g * 32, n = K - first < 32 ? K - first : 32;
         RefRounded at = ref_rounded_at(K, ld, row, g);
@@ -148,7 +148,7 @@ float ref_rounded_dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, cons
     uint64_t groups = pg_round_groups(w->K), row = m * (uint64_t)w->O + (uint64_t)o;
     float y = 0;
     for (uint64_t g = 0; g < groups; g++) {
-        int8_t p[PG_ROUND_GROUP];
+        int8_t p[IR_GROUP];
         float scale, sum;
         int64_t first = (int64_t)g * 32, n = w->K - first < 32 ? w->K - first : 32;
         int products = 0;

@@ -10,7 +10,7 @@ float ref_dot(const float *w, const float *x, int64_t K);
 /* Of rounded inputs with blocks: one output of matrix m, by integers. */
 float ref_rounded_dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, const float *x);
 /* A group of n (at most 32) inputs: 32 integers, their scale and their sum. */
-void ref_round(const float *x, int64_t n, int8_t p[PG_ROUND_GROUP], float *scale, float *sum);
+void ref_round(const float *x, int64_t n, int8_t p[IR_GROUP], float *scale, float *sum);
 /* Byte of a plane of `ld` rounded rows of K elements where group g of a row begins, and where its scale and its sum are. */
 typedef struct RefRounded {
     uint64_t p, scale, sum;

@@ -25,7 +25,7 @@ static void expect_row(Rig *rig, uint64_t ld, uint64_t plane, uint64_t index) {
     float *x = malloc((size_t)k->K * sizeof *x);
     rig_get_all(rig, PG_ROUND_X, k->x_layout, k->K, plane, index, x);
     for (uint64_t g = 0; g < pg_round_groups(k->K); g++) {
-        int8_t p[PG_ROUND_GROUP];
+        int8_t p[IR_GROUP];
         float scale, sum;
         int64_t first = (int64_t)g * 32, n = k->K - first < 32 ? k->K - first : 32;
         RefRounded at = ref_rounded_at(k->K, ld, index, g);

@@ -36,7 +36,7 @@ bool case_ok(Case *c, const char *what, MossError error) {
 /* ---------------------------------------------------------------------------------------------- what it means */
 
 static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
-    IrEval *eval = ir_eval64_new(graph, weights_narrowed, &c->weights);
+    IrEval *eval = ir_eval64_new(graph, weights_stored, &c->weights);
     bool good = true;
     for (int64_t t = 0; t < c->T && good; t++)
         good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);

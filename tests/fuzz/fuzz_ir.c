@@ -54,26 +54,41 @@ static bool is_small(const IrGraph *g) {
     return elements <= MOST_ELEMENTS && flops <= MOST_FLOPS;
 }
 
+enum { POOL = 4 * MOST_ELEMENTS }; /* floats: a row of one weight takes 16 bytes of q4 */
+
 typedef struct Weights {
     const IrGraph *g;
-    float *pool; /* [MOST_ELEMENTS] */
+    float *pool; /* [POOL] */
 } Weights;
 
+/* Blocks whose parts end where the pool does. */
+static IrBlocks blocks_of(const Weights *weights, const IrValue *value) {
+    const uint64_t K = (uint64_t)value->type.dim[value->type.rank - 1], rows = (uint64_t)elements_of(value) / K;
+    IrBlocks blocks = {.dtype = value->type.dtype, .rows = rows, .K = K};
+    for (int i = 0; i < IR_PARTS; i++) {
+        uint64_t bytes = rows * ir_part_bytes(blocks.dtype, (IrPart)i, K);
+        if (bytes > 0) blocks.part[i] = (const uint8_t *)(weights->pool + POOL) - bytes;
+    }
+    return blocks;
+}
+
 /* Every weight is the end of the same numbers, so that what reads past it leaves the pool. */
-static const float *find_weight(void *context, const char *tensor) {
+static IrElements find_weight(void *context, const char *tensor) {
     const Weights *weights = context;
     double n = 0; /* the largest of this name: one may stand as it is and transformed */
     for (size_t i = 0; i < weights->g->n_values; i++) {
         const IrValue *value = &weights->g->values[i];
-        if (value->kind == IR_WEIGHT && strcmp(value->name, tensor) == 0) n = fmax(n, elements_of(value));
+        if (value->kind != IR_WEIGHT || strcmp(value->name, tensor) != 0) continue;
+        if (ir_is_blocks(value->type.dtype)) return (IrElements){.blocks = blocks_of(weights, value)};
+        n = fmax(n, elements_of(value));
     }
-    return weights->pool + MOST_ELEMENTS - (size_t)n;
+    return (IrElements){.f = weights->pool + POOL - (size_t)n};
 }
 
 /* Small numbers, and a few that are not usual. */
 static void fill(float *pool) {
     static const float odd[] = {INFINITY, 1e-40f, -3e38f, 0};
-    for (int i = 0; i < MOST_ELEMENTS; i++) pool[i] = i % 97 ? (float)(i * 37 % 101 - 50) / 64 : odd[i % 4];
+    for (int i = 0; i < POOL; i++) pool[i] = i % 97 ? (float)(i * 37 % 101 - 50) / 64 : odd[i % 4];
 }
 
 static void evaluate(const IrGraph *g, IrEval *eval, double *logits) {
@@ -89,7 +104,7 @@ static void evaluate(const IrGraph *g, IrEval *eval, double *logits) {
 
 static void check_meaning(const IrGraph *g) {
     if (!is_small(g)) return;
-    Weights weights = {.g = g, .pool = malloc(MOST_ELEMENTS * sizeof(float))};
+    Weights weights = {.g = g, .pool = malloc(POOL * sizeof(float))};
     double *logits = malloc((size_t)g->values[g->logits].type.dim[1] * sizeof *logits);
     fill(weights.pool);
     evaluate(g, ir_eval32_new(g, find_weight, &weights), logits);

@@ -15,7 +15,13 @@ void rig_end(Rig *rig) {
 
 IrValueId rig_weight(Rig *rig, const char *name, const float *elements, IrType type) {
     rig->names[rig->n_weights] = name;
-    rig->elements[rig->n_weights++] = elements;
+    rig->elements[rig->n_weights++].f = elements;
+    return ir_weight(rig->b.graph, name, type, IR_AS_IS);
+}
+
+IrValueId rig_blocks(Rig *rig, const char *name, const IrBlocks *blocks, IrType type) {
+    rig->names[rig->n_weights] = name;
+    rig->elements[rig->n_weights++].blocks = *blocks;
     return ir_weight(rig->b.graph, name, type, IR_AS_IS);
 }
 
@@ -42,11 +48,11 @@ IrGraph *rig_finish(Rig *rig, IrValueId logits) {
     return rig->b.graph;
 }
 
-const float *rig_lookup(void *context, const char *name) {
+IrElements rig_lookup(void *context, const char *name) {
     const Rig *rig = context;
     for (int i = 0; i < rig->n_weights; i++)
         if (strcmp(rig->names[i], name) == 0) return rig->elements[i];
-    return NULL;
+    return (IrElements){0};
 }
 
 IrEval *rig_run(Rig *rig, bool in_double, int64_t n, int64_t width, double *out) {

@@ -40,7 +40,7 @@ static IrValueId part(Rig *rig, const char *directory, const char *name, int64_t
     for (int64_t i = 0; i < n; i++) floats[i] = (float)elements[start + i];
     char *unique = su_printf(&rig->arena, "%s.%lld", name, (long long)start);
     rig->names[rig->n_weights] = unique;
-    rig->elements[rig->n_weights++] = floats;
+    rig->elements[rig->n_weights++].f = floats;
     return ir_weight(rig->b.graph, unique, type, transform);
 }
 

@@ -99,8 +99,8 @@ static bool fail(Case *c, const char *format, ...) {
 /* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
 static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
                      double *gap) {
-    IrEval *eval32 = ir_eval32_new(graph, weights_narrowed, &c->weights);
-    IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_narrowed, &c->weights) : NULL;
+    IrEval *eval32 = ir_eval32_new(graph, weights_stored, &c->weights);
+    IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_stored, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
     bool good = true, experts_differ = false;
     for (int64_t t = 0; t < T && good; t++) {
@@ -527,26 +527,22 @@ static bool run_seed(uint64_t seed, const Options *o) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(stderr, "usage: test_random [--seed S] [--count N] [--all] [--isa ISA] [--blocks] [--verbose] [--spec FILE] [--spec-out DIR]\n"
-                    "  --seed S       first seed (from 1), --count N specs from there on\n"
-                    "  --all          every pass off, for every spec\n"
-                    "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
-                    "  --blocks       specs with q8 and q4 weights\n"
-                    "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
-                    "  --spec-out DIR only writes the specs\n");
+    fprintf(stderr,
+            "usage: test_random [--seed S] [--count N] [--all] [--isa ISA] [--blocks] [--verbose] [--spec FILE] [--spec-out DIR]\n"
+            "  --seed S       first seed (from 1), --count N specs from there on\n"
+            "  --all          every pass off, for every spec\n"
+            "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
+            "  --blocks       specs with q8 and q4 weights\n"
+            "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
+            "  --spec-out DIR only writes the specs\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static const struct option names[] = {{"seed", required_argument, 0, 's'},
-                                          {"count", required_argument, 0, 'n'},
-                                          {"all", no_argument, 0, 'a'},
-                                          {"isa", required_argument, 0, 'i'},
-                                          {"blocks", no_argument, 0, 'b'},
-                                          {"verbose", no_argument, 0, 'v'},
-                                          {"spec", required_argument, 0, 'f'},
-                                          {"spec-out", required_argument, 0, 'o'},
-                                          {0, 0, 0, 0}};
+    static const struct option names[] = {
+        {"seed", required_argument, 0, 's'}, {"count", required_argument, 0, 'n'},    {"all", no_argument, 0, 'a'},
+        {"isa", required_argument, 0, 'i'},  {"blocks", no_argument, 0, 'b'},         {"verbose", no_argument, 0, 'v'},
+        {"spec", required_argument, 0, 'f'}, {"spec-out", required_argument, 0, 'o'}, {0, 0, 0, 0}};
     Options o = {.seed = 1, .count = 20};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {

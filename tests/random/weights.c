@@ -54,33 +54,51 @@ static float to_f16(float x) {
     return x;
 }
 
-/* Blocks are rounded row by row. */
-static float to_q8(float x) { return x; }
-static float to_q4(float x) { return x; }
-
 static float narrow(IrDtype dtype, float x) {
     static float (*const to[IR_STORED_DTYPES])(float) = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = to_##name,
+#define IR_BLOCK_DTYPE(...)
 #include "ir/dtype.def"
     };
     return to[dtype](x);
+}
+
+/* The tensor's rows, quantised. Row after row of a part stand behind each other. */
+static IrBlocks quantise(const FeTensor *tensor, const float *values) {
+    uint64_t K = (uint64_t)tensor->shape[tensor->rank - 1];
+    IrBlocks blocks = {.dtype = tensor->dtype, .rows = (uint64_t)elements(tensor) / K, .K = K};
+    uint8_t *memory[IR_PARTS] = {0};
+    for (int i = 0; i < IR_PARTS; i++) {
+        uint64_t bytes = blocks.rows * ir_part_bytes(blocks.dtype, (IrPart)i, K);
+        if (bytes > 0) blocks.part[i] = memory[i] = calloc(1, bytes);
+    }
+    for (uint64_t row = 0; row < blocks.rows; row++) {
+        IrRow out;
+        for (int i = 0; i < IR_PARTS; i++)
+            out.part[i] = memory[i] != NULL ? memory[i] + row * ir_part_bytes(blocks.dtype, (IrPart)i, K) : NULL;
+        if (!ir_quantise(blocks.dtype, values + row * K, NULL, K, &out)) abort(); /* none of our values overflows */
+    }
+    return blocks;
 }
 
 void weights_draw(FeSpec *spec, uint64_t seed, Weights *out) {
     out->tensors = fe_tensors(spec, &out->count);
     out->drawn = calloc(out->count, sizeof(float *));
     out->narrowed = calloc(out->count, sizeof(float *));
+    out->blocks = calloc(out->count, sizeof *out->blocks);
     for (size_t i = 0; i < out->count; i++) {
         const FeTensor *tensor = &out->tensors[i];
         Rng rng = {seed ^ (0x51ed270b0929ba3du * (i + 1))};
         int64_t count = elements(tensor), in = tensor->shape[tensor->rank - 1];
+        bool blocks = ir_is_blocks(tensor->dtype);
         out->drawn[i] = malloc((size_t)count * sizeof(float));
-        out->narrowed[i] = malloc((size_t)count * sizeof(float));
+        if (!blocks) out->narrowed[i] = malloc((size_t)count * sizeof(float));
         for (int64_t j = 0; j < count; j++) {
             float x = (float)draw_element(&rng, tensor->name, in);
             out->drawn[i][j] = x;
-            out->narrowed[i][j] = narrow(tensor->dtype, x);
+            if (!blocks) out->narrowed[i][j] = narrow(tensor->dtype, x);
         }
+        if (blocks) out->blocks[i] = quantise(tensor, out->drawn[i]);
     }
 }
 
@@ -88,24 +106,24 @@ void weights_free(Weights *weights) {
     for (size_t i = 0; i < weights->count; i++) {
         free(weights->drawn[i]);
         free(weights->narrowed[i]);
+        for (int part = 0; part < IR_PARTS; part++) free((void *)(uintptr_t)weights->blocks[i].part[part]);
     }
     free(weights->drawn);
     free(weights->narrowed);
+    free(weights->blocks);
     *weights = (Weights){0};
-}
-
-static const float *find(const Weights *weights, float *const *which, const char *name) {
-    for (size_t i = 0; i < weights->count; i++)
-        if (strcmp(weights->tensors[i].name, name) == 0) return which[i];
-    return NULL;
 }
 
 const float *weights_drawn(void *context, const char *name) {
     const Weights *weights = context;
-    return find(weights, weights->drawn, name);
+    for (size_t i = 0; i < weights->count; i++)
+        if (strcmp(weights->tensors[i].name, name) == 0) return weights->drawn[i];
+    return NULL;
 }
 
-const float *weights_narrowed(void *context, const char *name) {
+IrElements weights_stored(void *context, const char *name) {
     const Weights *weights = context;
-    return find(weights, weights->narrowed, name);
+    for (size_t i = 0; i < weights->count; i++)
+        if (strcmp(weights->tensors[i].name, name) == 0) return (IrElements){weights->narrowed[i], weights->blocks[i]};
+    return (IrElements){0};
 }

@@ -186,7 +186,7 @@ static void expect_after_rewrite(size_t at, uint32_t value, const char *words) {
 static void test_what_does_not_fit_is_refused_with_the_reason(void **unused) {
     (void)unused;
     size_t table = sizeof(RtPackedHeader);
-    expect_after_rewrite(offsetof(RtPackedHeader, format), 2, "unsupported format: expected version 1, got 2");
+    expect_after_rewrite(offsetof(RtPackedHeader, format), 3, "unsupported format: expected version 2, got 3");
     expect_after_rewrite(offsetof(RtPackedHeader, numerics), 99, "version of the numerics: expected 2, got 99");
     expect_after_rewrite(offsetof(RtPackedHeader, spec_hash), 0, "another spec: 'toy'");
     expect_after_rewrite(offsetof(RtPackedHeader, dtype), IR_F16, "different weights or passes");

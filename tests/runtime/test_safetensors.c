@@ -223,10 +223,16 @@ static void test_several_errors_are_reported_at_once(void **unused) {
     su_diags_free(&diags);
 }
 
-static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, float *out) {
+static void fill(void *context, size_t tensor, uint64_t first, uint64_t count, void *out) {
     size_t *calls = context;
+    float *floats = out;
+    uint8_t *bytes = out;
     ++*calls;
-    for (uint64_t i = 0; i < count; i++) out[i] = (float)(tensor * 1000000 + first + i);
+    for (uint64_t i = 0; i < count; i++)
+        if (tensor < 2)
+            floats[i] = (float)(tensor * 1000000 + first + i);
+        else
+            bytes[i] = (uint8_t)(first + i);
 }
 
 static void test_what_is_written_is_read_back(void **unused) {
@@ -234,10 +240,11 @@ static void test_what_is_written_is_read_back(void **unused) {
     Directory directory = directory_make();
     const char *path = directory_file(&directory, "w.safetensors");
     const RtWriteTensor tensors[] = {{.name = "z.weight", .rank = 3, .shape = {3, 100, 1000}},
-                                     {.name = "a.bias", .rank = 1, .shape = {7}}};
+                                     {.name = "a.bias", .rank = 1, .shape = {7}},
+                                     {.name = "z.q8", .dtype = "I8", .rank = 2, .shape = {3, 100001}}};
     SuDiags diags = {0};
     size_t calls = 0;
-    assert_true(rt_safetensors_write(path, tensors, 2, fill, &calls, &diags));
+    assert_true(rt_safetensors_write(path, tensors, 3, fill, &calls, &diags));
     assert_true(calls > 2); /* in runs */
     RtSafetensors file;
     assert_true(rt_safetensors_open(path, &file, &diags));
@@ -249,6 +256,9 @@ static void test_what_is_written_is_read_back(void **unused) {
     assert_true(value == 299999);
     memcpy(&value, a->data + 4 * 6, 4);
     assert_true(value == 1000006);
+    const RtTensor *q8 = rt_safetensors_find(&file, "z.q8");
+    assert_string_equal(q8->dtype_name, "I8");
+    assert_true(!q8->readable && q8->bytes == 300003 && q8->data[300002] == (uint8_t)300002);
     rt_safetensors_close(&file);
     directory_remove(&directory);
     su_diags_free(&diags);
