@@ -341,8 +341,8 @@ static bool write_floats(Job *job, Written *written, const FeTensor *tensor, con
         ok = bad == n || rt_value_error(&expected, from, first + bad, diags_of(job));
         for (uint64_t i = 0; i < n && tensor->dtype != IR_F32; i++)
             halves[i] = tensor->dtype == IR_BF16 ? rt_narrow_bf16(run[i]) : rt_narrow_f16(run[i]);
-        rt_safetensors_add(&written->out, tensor->dtype == IR_F32 ? (const void *)run : halves,
-                           n * (tensor->dtype == IR_F32 ? 4 : 2));
+        uint64_t size = (uint64_t)ir_dtype(tensor->dtype)->bytes;
+        rt_safetensors_put(&written->out, place[0], first * size, tensor->dtype == IR_F32 ? (const void *)run : halves, n * size);
     }
     su_arena_free(&arena);
     return ok;
