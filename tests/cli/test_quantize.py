@@ -92,7 +92,8 @@ def test_a_text_calibrates_and_is_scored(m):
     entries, begin = header(m, "out")
     assert report["bytes_after"] == len(data(m, "out")) - begin
     scored = m.file("scored.txt", TEXT[fed:])
-    exact = m.json("eval", spec, "-w", "w", "--set", "weights.dtype=f32", "--text", scored, "--json")
+    floats = m.file("floats.yaml", Q4.replace("{dtype: q4}", "{dtype: f32, overrides: {dt_proj: bf16}}"))
+    exact = m.json("eval", floats, "-w", "w", "--text", scored, "--json")
     assert abs(exact["bits_per_byte"] - report["bits_per_byte_before"]) < 1e-9
     after = m.json("eval", spec, "-w", "out", "--text", scored, "--json")
     assert abs(after["bits_per_byte"] - report["bits_per_byte_after"]) < 1e-9
