@@ -94,13 +94,17 @@ bool dr_build_code(DrBuild *build, const DrBuildOptions *options) {
 
 const PgCode *dr_codes(const DrBuild *build) { return build->device ? NULL : cg_codes(build->compiled); }
 
-MossOptions dr_moss_options(const DrBuild *build, const DrBuildOptions *options) {
+void dr_note(void *diags, const char *text) { su_warning(diags, (SuSpan){0}, NULL, "%s", text); }
+
+MossOptions dr_moss_options(DrBuild *build, const DrBuildOptions *options) {
     return (MossOptions){.size = sizeof(MossOptions),
                          .threads = (int)options->threads,
                          .progress = options->progress.update,
                          .progress_context = options->progress.context,
                          .verify = options->verify,
-                         .device = build->device};
+                         .device = build->device,
+                         .note = dr_note,
+                         .note_context = &build->diags};
 }
 
 /* Fewer workers than asked for are slower, not wrong. */

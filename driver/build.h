@@ -105,7 +105,9 @@ bool dr_take_ok(DrBuild *build, MossError error);
 bool dr_make_directory(SuDiags *diags, const char *path);
 /* What moss_model_load wants; NULL where a device has the code. */
 const PgCode *dr_codes(const DrBuild *build);
-/* What the options say to the runtime; progress is theirs. */
-MossOptions dr_moss_options(const DrBuild *build, const DrBuildOptions *options);
+/* A MossNote: adds a warning to an SuDiags. */
+void dr_note(void *diags, const char *text);
+/* What the options say to the runtime; progress is theirs, and notes go to the build's sink. */
+MossOptions dr_moss_options(DrBuild *build, const DrBuildOptions *options);
 
 #endif

@@ -163,6 +163,8 @@ static void cost_scan(Counter *c) {
     work(c, IR_OP_softplus, I * delta, 0);
     work(c, IR_OP_outer, I * N * a, 0); /* Δ·A */
     work(c, IR_OP_exp, I * N * a, 0);
+    if (k->zoh) work(c, IR_OP_zoh, I * N * a, 0);
+    if (k->zoh) work(c, IR_OP_mul, I * N * (a > delta ? a : delta), 0);
     work(c, IR_OP_mul, I * delta, 0); /* Δ·c */
     work(c, IR_OP_inject, I * N * delta, 0);
     work(c, IR_OP_recur, I * N * moving, 0);
@@ -170,22 +172,27 @@ static void cost_scan(Counter *c) {
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (mixed) work(c, IR_OP_mix, I * ((k->own_dt ? 1 : 0) + (k->own_A ? N : 0) + (k->own_D ? 1 : 0)), chosen);
-    if (k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE) work(c, IR_OP_expert_sum, I, chosen);
+    if (pg_experts_have_states(k)) work(c, IR_OP_expert_sum, I, chosen);
     if (k->gate) {
         activate(c, k->act, I);
         work(c, IR_OP_mul, I, 0);
     }
-    bool held = k->scan == PG_SCAN_HOLD, states = held || k->scan == PG_SCAN_UPDATE;
-    move_state(c, states ? (double)k->E : 1, k->N, held);
+    move_state(c, pg_experts_have_states(k) ? (double)k->E : 1, k->N, k->scan == PG_SCAN_HOLD);
     move(c, I * (2 + k->gate) + places(c, k->dbc_layout) * (double)(k->R + 2 * k->N));
+}
+
+/* Elements of a vector before they are repeated: one a channel, or one a head. */
+static double vector_elements(const Counter *c, unsigned slot) {
+    const PgWeight *weight = pg_operand_weight(c->program, &c->phase->operands[slot]);
+    return (double)(weight && weight->times > 0 ? c->k->O / weight->times : c->k->O);
 }
 
 /* The decay is one for all of a head, and so it is made once for each of its channels. */
 static void cost_heads(Counter *c) {
     const PgKernel *k = c->k;
-    bool experts = k->scan != PG_SCAN_PLAIN, held = k->scan == PG_SCAN_HOLD;
+    bool experts = pg_experts_have_states(k), held = k->scan == PG_SCAN_HOLD, mixed = k->scan == PG_SCAN_PARAMS;
     double moving = held ? (double)k->k : experts ? (double)k->E : 1, steps = k->x_layout != PG_ROWS ? moving : 1;
-    double decays = steps > 1 || k->own_A ? moving : 1, inputs = decays > 1 || k->dbc_layout != PG_ROWS ? moving : 1;
+    double decays = steps > 1 || (k->own_A && !mixed) ? moving : 1, inputs = decays > 1 || k->dbc_layout != PG_ROWS ? moving : 1;
     double I = c->rows * (double)k->O, N = (double)k->N, H = I / (double)k->times;
     if (k->limited) work(c, IR_OP_clamp, H * steps, 0);
     work(c, IR_OP_mul_param, H * decays, 0); /* Δ·A */
@@ -198,6 +205,8 @@ static void cost_heads(Counter *c) {
     work(c, IR_OP_mul_param, I * (k->own_D ? moving : 1), 0);
     work(c, IR_OP_add, I * moving, 0);
     if (experts) work(c, IR_OP_expert_sum, I, (double)k->k);
+    if (mixed && k->own_A) work(c, IR_OP_mix, H, (double)k->k);
+    if (mixed && k->own_D) work(c, IR_OP_mix, c->rows * vector_elements(c, PG_HEADS_D), (double)k->k);
     if (k->gate) {
         activate(c, k->act, I);
         work(c, IR_OP_mul, I, 0);

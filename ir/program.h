@@ -104,6 +104,9 @@ typedef struct PgKernel {
 #include "ir/kernel_fields.def"
 } PgKernel;
 
+/* Whether the experts of a scan have a state each; else there is one. */
+static inline bool pg_experts_have_states(const PgKernel *k) { return k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE; }
+
 /* The sum over experts in its epilogue. */
 static inline PgSum pg_sum(const PgKernel *k) {
     for (const PgEpilogueStep *s = k->epilogue.steps; s->kind != PG_NO_STEP; s++)

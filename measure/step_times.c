@@ -81,13 +81,14 @@ static MossError run_rounds(Meter *m, MsExplained *x, int64_t *out_steps) {
     return error;
 }
 
-/* The base stands where the step begins; attention then looks back on what a token there sees. */
+/* The base stands where the step begins; attention then looks back on what a token there sees. What has states alone is fed one token:
+ * they are not zero then, and their copies not memory that the system first gives to the step which is timed. */
 static MossError make_base(Meter *m, const MsExplained *x) {
     MossError error = moss_state_create(m->build->model, &m->base);
     bool looks_back = false;
     for (int64_t i = 0; i < m->build->spec.n_blocks; i++) looks_back |= m->build->spec.blocks[i].looks_back;
-    if (error.code != MOSS_OK || !looks_back || x->work.position == 0) return error;
-    return moss_feed(m->build->model, m->base, m->tokens, (size_t)x->work.position, 0);
+    if (error.code != MOSS_OK || x->work.position == 0) return error;
+    return moss_feed(m->build->model, m->base, m->tokens, looks_back ? (size_t)x->work.position : 1, 0);
 }
 
 static bool measure_step(Meter *m, MsExplained *x) {

@@ -78,6 +78,14 @@ typedef struct Scan {
 static void set(Scan *s, IrRole role, IrValueId value) { s->m->roles.of[role] = value; }
 static IrValueId get(const Scan *s, IrRole role) { return s->m->roles.of[role]; }
 
+/* What is repeated over the channels of its head, or the value itself where a head is one channel. */
+static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value) {
+    const IrNode *repeat = made_by(g, uses, value, IR_OP_repeat);
+    if (repeat == NULL || repeat->attrs[IR_REPEAT_run].i != 1) return value;
+    join(g, &s->m->group, repeat);
+    return repeat->operands[0];
+}
+
 /* δ, B or C, with a slice behind it that nobody else needs. */
 static void take_view(const IrGraph *g, const PsUses *uses, Scan *s, IrRole role, IrValueId value) {
     const IrNode *slice = made_by(g, uses, value, IR_OP_slice);
@@ -116,27 +124,39 @@ static bool take_dt(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId dt)
     return true;
 }
 
-/* a = exp(Δ ⊗ A); gives Δ */
-static IrValueId take_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
+/* a = exp(Δ ⊗ A); gives the product's node */
+static const IrNode *take_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
     const IrNode *exponential = made_by(g, uses, a, IR_OP_exp);
     const IrNode *outer = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
-    if (outer == NULL || (outer->op != IR_OP_outer && outer->op != IR_OP_outer_routed)) return IR_NONE;
+    if (outer == NULL || (outer->op != IR_OP_outer && outer->op != IR_OP_outer_routed)) return NULL;
     join(g, &s->m->group, exponential);
     join(g, &s->m->group, outer);
     if (take_mix(g, uses, outer->operands[1], s->m, IR_ROLE_A)) {
         s->experts = PG_SCAN_PARAMS;
     } else {
-        if (ps_weight(g, outer->operands[1]) == NULL) return IR_NONE;
+        if (ps_weight(g, outer->operands[1]) == NULL) return NULL;
         set(s, IR_ROLE_A, outer->operands[1]);
     }
-    return outer->operands[0];
+    return outer;
 }
 
-/* b = (Δ ∘ c) ⊗ B */
-static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, IrValueId dt) {
-    const IrNode *inject = made_by(g, uses, b, IR_OP_inject);
+/* zoh(v), of a v that nobody reads but it and the decay. */
+static bool take_zoh(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value, IrValueId v) {
+    const IrNode *zoh = made_by(g, uses, value, IR_OP_zoh);
+    if (zoh == NULL || zoh->operands[0] != v || uses->count[v] != 2) return false;
+    join(g, &s->m->group, zoh);
+    return true;
+}
+
+/* b = (Δ ∘ c) ⊗ B, with zero-order hold ∘ zoh(Δ ⊗ A) */
+static bool take_input(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId b, const IrNode *outer) {
+    const IrNode *held = made_by(g, uses, b, IR_OP_mul);
+    IrValueId dt = outer->operands[0], v = outer->results[0];
+    const IrNode *inject = made_by(g, uses, held != NULL ? held->operands[0] : b, IR_OP_inject);
+    if (held != NULL ? !take_zoh(g, uses, s, held->operands[1], v) : uses->count[v] != 1) return false;
     const IrNode *product = inject != NULL ? made_by(g, uses, inject->operands[0], IR_OP_mul) : NULL;
     if (product == NULL || (product->operands[0] != dt && product->operands[1] != dt) || repeats(g, product)) return false;
+    if (held != NULL) join(g, &s->m->group, held);
     join(g, &s->m->group, inject);
     join(g, &s->m->group, product);
     set(s, IR_ROLE_x, other_operand(product, dt));
@@ -156,7 +176,7 @@ static bool take_skip(const IrGraph *g, const PsUses *uses, Scan *s) {
         set(s, IR_ROLE_D, skip->operands[1]);
         if (skip->operands[0] != c) return false;
     } else if (skip->op == IR_OP_mul && (skip->operands[0] == c || skip->operands[1] == c) && !repeats(g, skip)) {
-        if (!take_mix(g, uses, other_operand(skip, c), s->m, IR_ROLE_D)) return false;
+        if (!take_mix(g, uses, take_repeat(g, uses, s, other_operand(skip, c)), s->m, IR_ROLE_D)) return false;
         s->experts = PG_SCAN_PARAMS;
     } else {
         return false;
@@ -215,8 +235,9 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
     *out = (PsMatch){.roles = ir_no_roles()};
     Scan scan = {.m = out}, *s = &scan;
     if (!take_recur(g, s, recur)) return false;
-    IrValueId dt = take_decay(g, uses, s, recur->operands[0]);
-    if (dt == IR_NONE || !take_input(g, uses, s, recur->operands[1], dt) || !take_dt(g, uses, s, dt)) return false;
+    const IrNode *outer = take_decay(g, uses, s, recur->operands[0]);
+    if (outer == NULL || !take_input(g, uses, s, recur->operands[1], outer) || !take_dt(g, uses, s, outer->operands[0]))
+        return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
     if (contract == NULL) return false;
     join(g, &out->group, contract);
@@ -229,23 +250,20 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
 
 /* ---------------------------------------------------------------------------------------------- heads */
 
-/* What is repeated over the channels of its head, or the value itself where a head is one channel. */
-static IrValueId take_repeat(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId value) {
-    const IrNode *repeat = made_by(g, uses, value, IR_OP_repeat);
-    if (repeat == NULL) return value;
-    join(g, &s->m->group, repeat);
-    return repeat->operands[0];
-}
-
 /* exp(v) with v = Δ·A; gives v's node. */
 static const IrNode *take_head_decay(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId a) {
     const IrNode *exponential = made_by(g, uses, take_repeat(g, uses, s, a), IR_OP_exp);
     const IrNode *v = exponential != NULL ? ps_maker(g, exponential->operands[0]) : NULL;
-    if (v == NULL || (v->op != IR_OP_mul_param && v->op != IR_OP_mul_param_routed) || ps_weight(g, v->operands[1]) == NULL)
-        return NULL;
+    if (v == NULL) return NULL;
+    if (v->op == IR_OP_mul) {
+        if (repeats(g, v) || !take_mix(g, uses, v->operands[1], s->m, IR_ROLE_A)) return NULL;
+        s->experts = PG_SCAN_PARAMS;
+    } else {
+        if ((v->op != IR_OP_mul_param && v->op != IR_OP_mul_param_routed) || ps_weight(g, v->operands[1]) == NULL) return NULL;
+        set(s, IR_ROLE_A, v->operands[1]);
+    }
     join(g, &s->m->group, exponential);
     join(g, &s->m->group, v);
-    set(s, IR_ROLE_A, v->operands[1]);
     return v;
 }
 
@@ -255,10 +273,8 @@ static bool take_step(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId s
     if (step == dt) return uses->count[product] == 1;
     const IrNode *mul = made_by(g, uses, step, IR_OP_mul);
     if (mul == NULL || (mul->operands[0] != dt && mul->operands[1] != dt)) return false;
-    const IrNode *zoh = made_by(g, uses, other_operand(mul, dt), IR_OP_zoh);
-    if (zoh == NULL || zoh->operands[0] != product || uses->count[product] != 2) return false;
+    if (!take_zoh(g, uses, s, other_operand(mul, dt), product)) return false;
     join(g, &s->m->group, mul);
-    join(g, &s->m->group, zoh);
     return true;
 }
 
@@ -286,10 +302,9 @@ static bool take_limits(const IrGraph *g, const PsUses *uses, Scan *s, IrValueId
     return true;
 }
 
-/* A panel of channels reads one group's B and C. */
-static bool has_whole_groups(const IrGraph *g, const IrNode *inject, const IrNode *contract) {
-    int64_t groups = inject->attrs[IR_INJECT_groups].i, channels = ir_dim(&g->values[inject->operands[0]].type, IR_DIM_CHANNEL);
-    return groups == contract->attrs[IR_CONTRACT_groups].i && (groups == 1 || channels / groups % PG_LANES == 0);
+/* Groups of channels that read a B of their own. */
+static int64_t inject_groups(const IrGraph *g, const IrNode *recur) {
+    return ps_maker(g, recur->operands[1])->attrs[IR_INJECT_groups].i;
 }
 
 bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *out) {
@@ -302,11 +317,11 @@ bool ps_match_heads(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *
     const IrNode *v = take_head_decay(g, uses, s, recur->operands[0]);
     if (v == NULL || !take_head_input(g, uses, s, recur->operands[1], v) || !take_limits(g, uses, s, v->operands[0])) return false;
     const IrNode *contract = used_by(g, uses, recur->results[0], IR_OP_contract);
-    if (contract == NULL || !has_whole_groups(g, ps_maker(g, recur->operands[1]), contract)) return false;
+    if (contract == NULL || contract->attrs[IR_CONTRACT_groups].i != inject_groups(g, recur)) return false;
     join(g, &out->group, contract);
     take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
     set(s, IR_ROLE_y, contract->results[0]);
-    if (!take_skip(g, uses, s) || s->experts == PG_SCAN_PARAMS || !take_sum(g, uses, s)) return false; /* a mixed D stays apart */
+    if (!take_skip(g, uses, s) || !take_sum(g, uses, s)) return false;
     take_gate(g, uses, s);
     return true;
 }

@@ -38,6 +38,7 @@ MossError rt_error_from(MossCode code, const SuDiags *diags) {
     SuText text = {0};
     for (size_t i = 0; i < diags->count; i++) {
         const SuDiag *d = &diags->items[i];
+        if (d->severity != SU_ERROR) continue;
         const char *path = d->span.source ? d->span.source->path : NULL;
         su_text_add(&text, "%s%s%s%s%s%s%s", text.size ? "\n" : "", path ? path : "", path ? ": " : "", d->message,
                     d->hint ? " (" : "", d->hint ? d->hint : "", d->hint ? ")" : "");

@@ -20,6 +20,11 @@ static void free_model(void *model) { moss_model_free(model); }
 
 static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoints); }
 
+static void tell_notes(const MossOptions *options, const SuDiags *diags) {
+    for (size_t i = 0; i < diags->count && options->note; i++)
+        if (diags->items[i].severity == SU_WARNING) options->note(options->note_context, diags->items[i].message);
+}
+
 /* Packs tensors and gives them to the model; `drop`: they lie in mapped files. */
 static MossError pack_for(MossModel *m, const RtStored *tensors, bool drop, const MossOptions *options) {
     RtPages weights = rt_pages_alloc(m->program->weight_bytes);
@@ -42,6 +47,7 @@ static MossError pack_for(MossModel *m, const RtStored *tensors, bool drop, cons
                          .blob = weights.data};
     SuDiags diags = {0};
     bool good = rt_pack(&packing, &diags);
+    tell_notes(options, &diags);
     MossError error = good ? (MossError){.code = MOSS_OK} : rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     su_diags_free(&diags);
     su_cleanup_done(&cleanup);
@@ -154,6 +160,7 @@ static MossError weights_pack_unguarded(const PgProgram *program, const char *co
                                 &diags)) {
         error = rt_error_from(MOSS_BAD_WEIGHTS, &diags);
     }
+    tell_notes(options, &diags);
     su_cleanup_done(&threads);
     su_cleanup_done(&opened);
     rt_workers_free(workers);

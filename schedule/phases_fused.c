@@ -109,6 +109,16 @@ static PgScanExperts scan_experts(const ScBuilder *b, const IrRegion *region) {
     return sc_role(region, IR_ROLE_gates) != IR_NONE ? PG_SCAN_PARAMS : PG_SCAN_PLAIN;
 }
 
+/* What no role says: a node of the region with this operation, or NULL. */
+static const IrNode *node_of(const ScBuilder *b, const IrRegion *region, IrOp op) {
+    const IrNode *first = sc_role_node(b, region, IR_ROLE_recur), *end = &b->g->nodes[b->g->n_nodes], *found = NULL;
+    const int32_t own = first->region;
+    while (first > b->g->nodes && first[-1].region == own) first--;
+    for (const IrNode *node = first; node < end && node->region == own; node++)
+        if (node->op == op) found = node;
+    return found;
+}
+
 /* E and k of the experts that a region reads, where it reads any. */
 static void set_choice(const ScBuilder *b, PgKernel *k, const IrRegion *region) {
     if (sc_role(region, IR_ROLE_experts) == IR_NONE) return;
@@ -154,6 +164,7 @@ static void fill_scan(ScBuilder *b, PgKernel *k, const ScanParts *s) {
     k->c_width = b->layouts[s->C.value].width;
     k->gate = sc_role(s->region, IR_ROLE_z) != IR_NONE;
     k->act = sc_role_activation(b, s->region);
+    k->zoh = node_of(b, s->region, IR_OP_zoh) != NULL;
     sc_set_experts(k, delta);
     set_choice(b, k, s->region);
 }
@@ -209,16 +220,13 @@ static void fill_heads(ScBuilder *b, PgKernel *k, const IrRegion *region, const 
     k->own_D = per_expert(b, region, IR_ROLE_D);
     k->scan = scan_experts(b, region);
     set_choice(b, k, region);
-    const IrNode *first = sc_role_node(b, region, IR_ROLE_recur), *end = &b->g->nodes[b->g->n_nodes];
-    const int32_t own = first->region;
-    while (first > b->g->nodes && first[-1].region == own) first--;
-    for (const IrNode *node = first; node < end && node->region == own; node++) { /* what no role says */
-        if (node->op == IR_OP_inject) k->groups = node->attrs[IR_INJECT_groups].i;
-        if (node->op == IR_OP_zoh) k->zoh = true;
-        if (node->op != IR_OP_clamp) continue;
-        k->limited = true;
-        k->low = node->attrs[IR_CLAMP_low].f;
-        k->high = node->attrs[IR_CLAMP_high].f;
+    const IrNode *inject = node_of(b, region, IR_OP_inject), *clamp = node_of(b, region, IR_OP_clamp);
+    k->groups = inject->attrs[IR_INJECT_groups].i;
+    k->zoh = node_of(b, region, IR_OP_zoh) != NULL;
+    k->limited = clamp != NULL;
+    if (clamp != NULL) {
+        k->low = clamp->attrs[IR_CLAMP_low].f;
+        k->high = clamp->attrs[IR_CLAMP_high].f;
     }
 }
 
@@ -229,8 +237,9 @@ void sc_phase_heads(ScBuilder *b, const IrRegion *region) {
     for (int i = 0; i < 2; i++) sc_prepare_groups(b, both[i]);
     ScPhaseId p = sc_new_phase(b, PG_HEADS, node, part_name(b, region, node, IR_ROLE_state, "scan"));
     fill_heads(b, &sc_phase(b, p)->kernel, region, &B, &C);
-    bool held = sc_phase(b, p)->kernel.scan == PG_SCAN_HOLD;
-    double chosen = held ? sc_chosen_fraction(b, sc_role(region, IR_ROLE_experts)) : 1.0;
+    PgScanExperts experts = sc_phase(b, p)->kernel.scan;
+    double chosen =
+        experts == PG_SCAN_HOLD || experts == PG_SCAN_PARAMS ? sc_chosen_fraction(b, sc_role(region, IR_ROLE_experts)) : 1.0;
     sc_read(b, p, PG_HEADS_DELTA, sc_role(region, IR_ROLE_delta));
     sc_read(b, p, PG_HEADS_B, B.value);
     sc_read(b, p, PG_HEADS_C, C.value);

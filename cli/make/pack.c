@@ -15,6 +15,8 @@ typedef struct PackOptions {
 static bool pack(DrBuild *build, const PackOptions *o) {
     CliProgress progress = cli_progress_start(o->progress, "packing weights", "bytes");
     MossOptions moss = cli_moss_options(o->threads, &progress);
+    moss.note = dr_note;
+    moss.note_context = &build->diags;
     MossError error = moss_weights_pack(build->program, o->weights.items, o->weights.count, &moss, o->output);
     cli_progress_end(&progress);
     return dr_moss_ok(&build->diags, error);

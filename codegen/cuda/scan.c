@@ -116,7 +116,7 @@ static void print_sums(const Scan *s) {
 static Scan scan_of(CgCuda *c) {
     const PgKernel *k = c->kernel;
     Scan s = {.c = c, .k = k};
-    s.experts = k->scan == PG_SCAN_HOLD || k->scan == PG_SCAN_UPDATE;
+    s.experts = pg_experts_have_states(k);
     s.routed = k->scan != PG_SCAN_PLAIN;
     s.own_delta = s.experts && (k->own_dt || k->dbc_layout != PG_ROWS);
     s.mixed_delta = k->scan == PG_SCAN_PARAMS && k->own_dt;

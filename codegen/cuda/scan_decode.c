@@ -76,15 +76,17 @@ static void print_move(const Scan *s, const char *expert, const char *plane) {
           expert, plane, (unsigned long long)cg_scan_plane(k->b_width), plane, (unsigned long long)cg_scan_plane(k->c_width),
           stride, (long long)k->b_start, stride, (long long)k->c_start);
     print_decay(s, k->own_A && s->experts ? expert : "0");
-    cg_cu(c, "}\n"
-             "#pragma unroll\n"
-             "for (u32 m = 0; m < AT_ONCE; m++) {\n"
-             "const u32 n = n0 + LANES * m;\n"
-             "if (n >= N) break;\n"
-             "const float s = vm_cut(fmaf(FAST_EXP2(delta * (decay[m] * LOG2_E)), old[m], delta * input * bs[m]));\n"
-             "state[n * 16] = s;\n"
-             "moved = fmaf(s, cs[m], moved);\n"
-             "}\n}\n");
+    cg_cu(c,
+          "}\n"
+          "#pragma unroll\n"
+          "for (u32 m = 0; m < AT_ONCE; m++) {\n"
+          "const u32 n = n0 + LANES * m;\n"
+          "if (n >= N) break;\n"
+          "const float s = vm_cut(fmaf(FAST_EXP2(delta * (decay[m] * LOG2_E)), old[m], delta * input * bs[m]%s));\n"
+          "state[n * 16] = s;\n"
+          "moved = fmaf(s, cs[m], moved);\n"
+          "}\n}\n",
+          k->zoh ? " * vm_zoh(delta * decay[m])" : "");
     if (k->mode == PG_ROW) cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts);\n");
 }
 

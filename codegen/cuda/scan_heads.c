@@ -6,8 +6,6 @@
 #include <math.h>
 #include <stdio.h>
 
-static bool has_experts(const PgKernel *k) { return k->scan != PG_SCAN_PLAIN; }
-
 static void print_pointers(CgCuda *c) {
     const PgKernel *k = c->kernel;
     cg_cu(c, "enum { N = %lld, PANELS = %llu, O = %lld, P = %lld, OF_GROUP = %lld, AT_ONCE = %lld, E = %lld, k = %lld };\n",
@@ -20,7 +18,7 @@ static void print_pointers(CgCuda *c) {
           PG_HEADS_A, PG_HEADS_D);
     if (k->gate) cg_cu(c, "const float *z = floats(step, phase, %d);\n", PG_HEADS_Z);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_HEADS_Y);
-    if (has_experts(k))
+    if (k->scan != PG_SCAN_PLAIN)
         cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\nconst float *combine_weights = floats(step, phase, %d);\n",
               PG_HEADS_EXPERTS, PG_HEADS_COMBINE_W);
     if ((k->x_layout == PG_POSITIONS || k->dbc_layout == PG_POSITIONS) && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_HEADS_GROUPS);
@@ -43,6 +41,20 @@ static At at(const char *name, PgLayout layout, int64_t width, const char *i) {
     return a;
 }
 
+/* float `name`: the channel's element of A or D, mixed by the row's combine weights where it is the experts' and there is one state. */
+static void print_parameter(CgCuda *c, const char *name, const char *from, bool own) {
+    bool mixed = own && c->kernel->scan == PG_SCAN_PARAMS;
+    if (!mixed) {
+        cg_cu(c, "const float %s = %s[(%spanel) * 16 + channel];\n", name, from, own ? "expert * PANELS + " : "");
+        return;
+    }
+    cg_cu(c,
+          "float %s = 0;\n"
+          "for (u32 j = 0; j < k; j++)\n"
+          "%s = fmaf(combine_weights[row * k + j], %s[((u64)expert_indices[row * k + j] * PANELS + panel) * 16 + channel], %s);\n",
+          name, name, from, name);
+}
+
 /* float decay and input of the row. */
 static void print_input(CgCuda *c) {
     const PgKernel *k = c->kernel;
@@ -52,7 +64,8 @@ static void print_input(CgCuda *c) {
         cg_cuda_held(c, "delta");
         cg_cu(c, ";\n");
     }
-    cg_cu(c, "const float v = delta * A[(%spanel) * 16 + channel], decay = vm_exp(v);\n", k->own_A ? "expert * PANELS + " : "");
+    print_parameter(c, "rate", "A", k->own_A);
+    cg_cu(c, "const float v = delta * rate, decay = vm_exp(v);\n");
     cg_cu(c, k->zoh ? "const float input = delta * vm_zoh(v) * x_row;\n" : "const float input = delta * x_row;\n");
 }
 
@@ -62,6 +75,7 @@ static void print_move(CgCuda *c, const char *element) {
     char b_at[80], c_at[80];
     snprintf(b_at, sizeof b_at, "%lld + group * N + n", (long long)k->b_start);
     snprintf(c_at, sizeof c_at, "%lld + group * N + n", (long long)k->c_start);
+    print_parameter(c, "skip", "D", k->own_D);
     cg_cu(c,
           "float moved = 0;\n"
           "#pragma unroll\n"
@@ -72,9 +86,8 @@ static void print_move(CgCuda *c, const char *element) {
           "%s = now;\n"
           "moved = fmaf(now, %s, moved);\n"
           "}\n"
-          "moved = sum_of_sixteen(moved, lane_parts) + x_row * D[(%spanel) * 16 + channel];\n",
-          element, at("b", k->dbc_layout, k->b_width, b_at).text, element, at("c", k->dbc_layout, k->c_width, c_at).text,
-          k->own_D ? "expert * PANELS + " : "");
+          "moved = sum_of_sixteen(moved, lane_parts) + x_row * skip;\n",
+          element, at("b", k->dbc_layout, k->b_width, b_at).text, element, at("c", k->dbc_layout, k->c_width, c_at).text);
 }
 
 /* float total: the chosen experts' outputs by their combine weights. */
@@ -100,7 +113,7 @@ static void print_rows(CgCuda *c) {
     cg_cu(c, "for (u64 row = segment->first_row; row < end; row++) {\n"
              "const u64 out = (panel * ld + row) * 16 + channel;\n"
              "const float x_row = x[out];\n");
-    if (has_experts(k)) {
+    if (pg_experts_have_states(k)) {
         print_experts(c);
     } else {
         print_input(c);
@@ -114,7 +127,7 @@ static void print_rows(CgCuda *c) {
 
 void cg_cuda_heads(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    bool registers = !has_experts(k);
+    bool registers = !pg_experts_have_states(k);
     if (c->target->threads != 256) SU_BUG("a scan takes 256 threads");
     print_pointers(c);
     cg_cuda_tiles(c, 1);

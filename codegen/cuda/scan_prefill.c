@@ -220,10 +220,12 @@ static void print_moves(const Walk *w) {
              "#pragma unroll\n"
              "for (u32 m = 0; m < S; m++) {\n");
     print_decay(w);
-    cg_cu(c, "s[m] = fmaf(FAST_EXP2(both.x * decay), s[m], both.y * b_at[r * N_ROW + m]);\n"
-             "sum = fmaf(s[m], c_at[r * N_ROW + m], sum);\n"
-             "}\n"
-             "sum_at[r * 16] = sum;\n");
+    cg_cu(c,
+          "s[m] = fmaf(FAST_EXP2(both.x * decay), s[m], both.y * b_at[r * N_ROW + m]%s);\n"
+          "sum = fmaf(s[m], c_at[r * N_ROW + m], sum);\n"
+          "}\n"
+          "sum_at[r * 16] = sum;\n",
+          w->k->zoh ? " * vm_zoh(both.x * decay * (1 / LOG2_E))" : "");
     if (w->split && c->part == 0) cg_cu(c, "total += both.x;\n");
     cg_cu(c, "}\n");
 }

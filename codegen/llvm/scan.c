@@ -1,6 +1,6 @@
 /* PG_SCAN: Δ, the recurrence, the output, the experts' sum and the gate of one panel of 16 channels over the rows of a segment.
  *
- *   Δ = softplus(W_dt δ + b_dt)       a = exp(Δ · A_n)      s_n = cut(fma(a, s_n, (Δ · c) · B_n))
+ *   Δ = softplus(W_dt δ + b_dt)       a = exp(Δ · A_n)      s_n = cut(fma(a, s_n, (Δ · c) · B_n)), with zero-order hold · zoh(Δ · A_n)
  *   y = Σ_n s_n · C_n by fma from +0, + D · c               out = Σ_j g_j y_j (experts) · act(z)
  *
  * Channels lie in the lanes: δ, B and C are scalars to them, broadcast from memory, and nothing crosses lanes. The state stays
@@ -262,7 +262,7 @@ static Move move_from(Scan *s, const Move *m, CgValue block, int64_t count) {
 /* Elements n0 + [0, count) of every channel's state, side by side: returns y with them added, in order. */
 static CgValue move_elements(Scan *s, Move *m, int64_t n0, int count, CgValue y) {
     CgEmit *e = s->e;
-    CgSide a = {.n = count}, moved = {.n = count};
+    CgSide a = {.n = count}, moved = {.n = count}, held = {.n = 0};
     CgValue state[CG_MAX_SIDE];
     for (int i = 0; i < count; i++) {
         uint64_t bytes = (uint64_t)(n0 + i) * VEC_BYTES;
@@ -271,9 +271,11 @@ static CgValue move_elements(Scan *s, Move *m, int64_t n0, int count, CgValue y)
         a.v[i] = cg_mul(e, m->delta, m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A));
         if (e->target->broadcast_lanes > 1) cg_scalar(e, &m->c, m->c_start + n0 + i); /* before a store that might change it */
     }
+    if (s->kernel->zoh) held = cg_side_activation(e, PG_ZOH, a);
     a = cg_side_exp_down(e, a); /* Δ >= 0 >= A */
     for (int i = 0; i < count; i++) {
         CgValue b = cg_mul(e, m->delta_c, cg_scalar(e, &m->b, m->b_start + n0 + i));
+        if (s->kernel->zoh) b = cg_mul(e, b, held.v[i]);
         moved.v[i] = cg_fma(e, a.v[i], cg_load_vec(e, state[i]), b);
     }
     moved = cg_side_cut(e, moved);

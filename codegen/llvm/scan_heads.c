@@ -7,8 +7,11 @@
  * are taken in blocks: first all that does not depend on n, then some elements of the state at a time, which stay in registers while
  * the rows of the block pass by with their y, then the rows' ends. Elements are summed in rising order either way.
  *
- * With experts every row moves states of its own choice, so a row is a block by itself, and each of its experts by itself:
- * y = Σ_j g_j (Σ_n s_n · C_n + D · x), in rising order. */
+ * With experts that have states every row moves states of its own choice, so a row is a block by itself, and each of its experts by
+ * itself: y = Σ_j g_j (Σ_n s_n · C_n + D · x), in rising order. Where A or D are mixed (PG_SCAN_PARAMS) a row has vectors of its own.
+ *
+ * Where a panel's channels are of several groups, since a group is not whole panels, B and C are spread over the lanes first, and
+ * blocks have one row. */
 #include "codegen/llvm/addressing.h"
 #include "codegen/llvm/kernels.h"
 
@@ -23,12 +26,14 @@ enum {
 typedef struct Heads {
     CgEmit *e;
     const PgKernel *kernel;
-    CgValue panel, state, A, D;            /* state: this panel's [N][16]; A, D: its vectors; of the expert at hand */
-    CgValue expert, position;              /* of the place at hand; NULL: there are no experts, or no positions */
-    CgValue decays, inputs, outputs;       /* [BLOCK_ROWS][16]: a, Δ · x, and y so far of the rows of a block */
-    CgValue b_lines, c_lines;              /* [BLOCK_ROWS][N] floats: B and C, where they do not lie in whole panels; or NULL */
-    CgValue b_panel, c_panel;              /* else the panels of their operands where the group's elements begin */
-    int at_once;                           /* elements of a state that stay in registers */
+    CgValue panel, state, A, D; /* state: this panel's [N][16]; A, D: its vectors; of the expert at hand; NULL: mixed */
+    CgValue expert, position; /* of the place at hand; NULL: there are no experts, or no positions */
+    CgValue decays, inputs, outputs; /* [BLOCK_ROWS][16]: a, Δ · x, and y so far of the rows of a block */
+    CgValue b_lines, c_lines; /* [block_rows][N] floats, or vectors: B and C, where they do not lie in whole panels; or NULL */
+    CgValue b_panel, c_panel; /* else the panels of their operands where the group's elements begin */
+    bool several_groups; /* of a panel: lines are of vectors */
+    uint64_t block_rows; /* at most BLOCK_ROWS */
+    int at_once; /* elements of a state that stay in registers */
 } Heads;
 
 static CgValue line_of(const Heads *h, CgValue lines, CgValue i) { return cg_at(h->e, lines, cg_imul_n(h->e, i, VEC_BYTES)); }
@@ -63,34 +68,67 @@ static CgValue time_steps(const Heads *h, CgValue row) {
     return steps;
 }
 
-/* Elements [start, start + N) of the group's B or C, one behind the other. */
-static void copy_line(const Heads *h, unsigned slot, int64_t start, int64_t width, CgValue row, CgValue line) {
+static CgValue line_at(const Heads *h, CgValue lines, CgValue i, CgValue n) {
+    uint64_t bytes = h->several_groups ? VEC_BYTES : 4;
+    return cg_at(h->e, lines, cg_imul_n(h->e, cg_iadd(h->e, cg_imul_n(h->e, i, (uint64_t)h->kernel->N), n), bytes));
+}
+
+/* The first element of B or C of a channel's group, of those that begin at `start`. */
+static CgValue first_of_group(const Heads *h, int64_t start, CgValue channel) {
     CgEmit *e = h->e;
-    uint64_t N = (uint64_t)h->kernel->N, per_group = (uint64_t)(h->kernel->O / h->kernel->groups) / PG_LANES;
-    CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
     CgValue first = cg_i64(e, (uint64_t)start);
-    if (h->kernel->groups > 1) first = cg_iadd(e, first, cg_imul_n(e, cg_udiv_n(e, h->panel, per_group), N));
-    CgLoop loop = cg_for_n(e, N);
-    CgValue from = cg_place_element_at(e, &place, cg_iadd(e, first, loop.index));
-    cg_store_f32(e, cg_at(e, line, cg_imul_n(e, loop.index, 4)), cg_load_f32(e, from));
+    if (h->kernel->groups == 1) return first;
+    CgValue group = cg_udiv_n(e, channel, (uint64_t)(h->kernel->O / h->kernel->groups));
+    return cg_iadd(e, first, cg_imul_n(e, group, (uint64_t)h->kernel->N));
+}
+
+/* The N elements of the group's B or C, one behind the other; where lanes are of several groups, each lane's in it. */
+static void copy_line(const Heads *h, unsigned slot, int64_t start, int64_t width, CgValue row, CgValue lines, CgValue i) {
+    CgEmit *e = h->e;
+    CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
+    CgValue first[PG_LANES];
+    unsigned count = h->several_groups ? PG_LANES : 1;
+    for (unsigned lane = 0; lane < count; lane++) {
+        CgValue channel = cg_iadd_n(e, cg_imul_n(e, h->panel, PG_LANES), lane);
+        if (lane > 0) channel = cg_umin(e, channel, cg_i64(e, (uint64_t)h->kernel->O - 1)); /* lanes past O */
+        first[lane] = first_of_group(h, start, channel);
+    }
+    CgLoop loop = cg_for_n(e, (uint64_t)h->kernel->N);
+    CgValue to = line_at(h, lines, i, loop.index), value = cg_zero(e);
+    for (unsigned lane = 0; lane < count; lane++) {
+        CgValue element = cg_load_f32(e, cg_place_element_at(e, &place, cg_iadd(e, first[lane], loop.index)));
+        if (!h->several_groups)
+            cg_store_f32(e, to, element);
+        else
+            value = cg_set_lane(e, value, element, lane);
+    }
+    if (h->several_groups) cg_store_vec(e, to, value);
     cg_end_for(e, &loop);
+}
+
+/* A or D of a row, mixed where it is the experts'. */
+static CgValue vector_of_row(const Heads *h, unsigned slot, CgValue vector, CgValue row) {
+    CgEmit *e = h->e;
+    if (vector != NULL) return vector;
+    CgChosen chosen = cg_chosen(e, PG_HEADS_EXPERTS, PG_HEADS_COMBINE_W, row);
+    CgValue first = cg_at(e, cg_operand(e, slot), cg_imul_n(e, h->panel, VEC_BYTES));
+    return cg_mixed_vec(e, &chosen, first, pg_panels(h->kernel->O) * VEC_BYTES);
 }
 
 /* All that row `i` of the block needs, which does not depend on n. */
 static void prepare_row(const Heads *h, CgValue row, CgValue i) {
     CgEmit *e = h->e;
     const PgKernel *k = h->kernel;
-    uint64_t line = (uint64_t)k->N * 4;
     CgValue step = time_steps(h, row);
     if (k->limited) step = cg_clamp(e, step, (float)k->low, (float)k->high);
-    CgValue v = cg_mul(e, step, h->A);
+    CgValue v = cg_mul(e, step, vector_of_row(h, PG_HEADS_A, h->A, row));
     cg_store_vec(e, line_of(h, h->decays, i), cg_exp(e, v));
     if (k->zoh) step = cg_mul(e, step, cg_activation(e, PG_ZOH, v));
     cg_store_vec(e, line_of(h, h->inputs, i), cg_mul(e, step, cg_load_vec(e, row_panel(h, PG_HEADS_X, row))));
     cg_store_vec(e, line_of(h, h->outputs, i), cg_zero(e));
     if (h->b_lines == NULL) return;
-    copy_line(h, PG_HEADS_B, k->b_start, k->b_width, row, cg_at(e, h->b_lines, cg_imul_n(e, i, line)));
-    copy_line(h, PG_HEADS_C, k->c_start, k->c_width, row, cg_at(e, h->c_lines, cg_imul_n(e, i, line)));
+    copy_line(h, PG_HEADS_B, k->b_start, k->b_width, row, h->b_lines, i);
+    copy_line(h, PG_HEADS_C, k->c_start, k->c_width, row, h->c_lines, i);
 }
 
 /* ---------------------------------------------------------------------------------------------- states */
@@ -98,13 +136,19 @@ static void prepare_row(const Heads *h, CgValue row, CgValue i) {
 /* Where elements n … of B or C of a row lie, neighbours as far as n's panel goes. */
 static CgValue elements_at(const Heads *h, unsigned slot, CgValue first_panel, CgValue lines, CgValue row, CgValue i, CgValue n) {
     CgEmit *e = h->e;
-    if (lines != NULL) return cg_at(e, lines, cg_imul_n(e, cg_iadd(e, cg_imul_n(e, i, (uint64_t)h->kernel->N), n), 4));
+    if (lines != NULL) return line_at(h, lines, i, n);
     int64_t width = slot == PG_HEADS_B ? h->kernel->b_width : h->kernel->c_width;
     CgPlace place = place_of(h, slot, h->kernel->dbc_layout, row, width);
     if (h->kernel->mode == PG_ROW && h->kernel->dbc_layout == PG_ROWS) /* panels of one row follow each other */
         return cg_at(e, cg_place_panel(e, &place, first_panel), cg_imul_n(e, n, 4));
     CgValue panel = cg_place_panel(e, &place, cg_iadd(e, first_panel, cg_udiv_n(e, n, PG_LANES)));
     return cg_at(e, panel, cg_imul_n(e, cg_urem_n(e, n, PG_LANES), 4));
+}
+
+/* Element `n` behind the place of elements_at, in the lanes that it is for. */
+static CgValue element(const Heads *h, CgValue at, int n) {
+    if (h->several_groups) return cg_load_vec(h->e, cg_at_n(h->e, at, (uint64_t)n * VEC_BYTES));
+    return cg_load_splat(h->e, cg_at_n(h->e, at, (uint64_t)n * 4));
 }
 
 /* `count` elements of the state move by one row. */
@@ -117,13 +161,13 @@ static void move_elements(const Heads *h, CgValue row, CgValue i, CgValue n, int
     for (int first = 0; first < count; first += CG_MAX_SIDE) {
         CgSide moved = {.n = count - first < CG_MAX_SIDE ? count - first : CG_MAX_SIDE};
         for (int j = 0; j < moved.n; j++) {
-            CgValue in = cg_mul(e, input, cg_load_splat(e, cg_at_n(e, b, (uint64_t)(first + j) * 4)));
+            CgValue in = cg_mul(e, input, element(h, b, first + j));
             moved.v[j] = cg_fma(e, a, state[first + j], in);
         }
         moved = cg_side_cut(e, moved);
         for (int j = 0; j < moved.n; j++) {
             state[first + j] = moved.v[j];
-            y = cg_fma(e, moved.v[j], cg_load_splat(e, cg_at_n(e, c, (uint64_t)(first + j) * 4)), y);
+            y = cg_fma(e, moved.v[j], element(h, c, first + j), y);
         }
     }
     cg_store_vec(e, output, y);
@@ -137,7 +181,7 @@ static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, in
         cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES + AHEAD));
         state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
     }
-    if (h->kernel->mode == PG_ROW || h->expert != NULL) {
+    if (h->block_rows == 1) {
         move_elements(h, first, cg_i64(e, 0), n, count, state);
     } else {
         CgLoop loop = cg_for(e, cg_i64(e, 0), rows, 1);
@@ -165,7 +209,8 @@ static void move_states(const Heads *h, CgValue first, CgValue rows) {
 static CgValue with_skip(const Heads *h, CgValue row, CgValue i) {
     CgEmit *e = h->e;
     CgValue x = cg_load_vec(e, row_panel(h, PG_HEADS_X, row));
-    return cg_add(e, cg_load_vec(e, line_of(h, h->outputs, i)), cg_mul(e, x, h->D));
+    CgValue skip = cg_mul(e, x, vector_of_row(h, PG_HEADS_D, h->D, row));
+    return cg_add(e, cg_load_vec(e, line_of(h, h->outputs, i)), skip);
 }
 
 static void store_row(const Heads *h, CgValue row, CgValue y) {
@@ -196,8 +241,8 @@ static void segment_rows(const Heads *h, const CgSegment *segment) {
         return;
     }
     CgValue end = cg_iadd(e, segment->first_row, segment->count);
-    CgLoop blocks = cg_for(e, segment->first_row, end, BLOCK_ROWS);
-    block(h, blocks.index, cg_umin(e, cg_isub(e, end, blocks.index), cg_i64(e, BLOCK_ROWS)));
+    CgLoop blocks = cg_for(e, segment->first_row, end, h->block_rows);
+    block(h, blocks.index, cg_umin(e, cg_isub(e, end, blocks.index), cg_i64(e, h->block_rows)));
     cg_end_for(e, &blocks);
 }
 
@@ -268,19 +313,17 @@ static void expert_rows(const Heads *h, const CgSegment *segment) {
 
 /* ---------------------------------------------------------------------------------------------- the kernel */
 
-/* Whether all groups' B and C begin at a panel. */
+static bool panels_have_several_groups(const PgKernel *k) { return k->groups > 1 && k->O / k->groups % PG_LANES != 0; }
+
+/* Whether each panel's B and C begin at a panel. */
 static bool lie_in_panels(const PgKernel *k) {
-    return k->b_start % PG_LANES == 0 && k->c_start % PG_LANES == 0 && (k->groups == 1 || k->N % PG_LANES == 0);
+    bool starts = k->b_start % PG_LANES == 0 && k->c_start % PG_LANES == 0;
+    return starts && (k->groups == 1 || (k->N % PG_LANES == 0 && !panels_have_several_groups(k)));
 }
 
 /* The first panel of the group's elements that begin at `start`. */
 static CgValue first_panel(const Heads *h, int64_t start) {
-    CgEmit *e = h->e;
-    const PgKernel *k = h->kernel;
-    CgValue panel = cg_i64(e, (uint64_t)start / PG_LANES);
-    if (k->groups == 1) return panel;
-    CgValue group = cg_udiv_n(e, h->panel, (uint64_t)(k->O / k->groups) / PG_LANES);
-    return cg_iadd(e, panel, cg_imul_n(e, group, (uint64_t)k->N / PG_LANES));
+    return cg_udiv_n(h->e, first_of_group(h, start, cg_imul_n(h->e, h->panel, PG_LANES)), PG_LANES);
 }
 
 /* What registers hold beside Δ · x, the decay and y, which one row keeps there too. */
@@ -294,18 +337,25 @@ static uint32_t claim_of(const PgKernel *k) {
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
 
+/* Buffers of the kernel: what a block's rows have beside the states. */
+static Heads new_heads(CgEmit *e) {
+    const PgKernel *k = e->kernel;
+    Heads h = {.e = e, .kernel = k, .at_once = at_once(e->target, k->mode), .several_groups = panels_have_several_groups(k)};
+    h.block_rows = k->mode == PG_ROW || pg_experts_have_states(k) || h.several_groups ? 1 : BLOCK_ROWS;
+    h.decays = cg_var_array(e, e->vec, h.block_rows);
+    h.inputs = cg_var_array(e, e->vec, h.block_rows);
+    h.outputs = cg_var_array(e, e->vec, h.block_rows);
+    if (!lie_in_panels(k)) {
+        uint64_t bytes = h.block_rows * (uint64_t)k->N * (h.several_groups ? VEC_BYTES : 4);
+        h.b_lines = cg_scratch(e, bytes);
+        h.c_lines = cg_scratch(e, bytes);
+    }
+    return h;
+}
+
 void cg_emit_heads(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Heads h = {.e = e, .kernel = k, .at_once = at_once(e->target, k->mode)};
-    bool experts = k->scan != PG_SCAN_PLAIN;
-    uint64_t rows = k->mode == PG_ROW || experts ? 1 : BLOCK_ROWS, lines = (uint64_t)k->N * rows;
-    h.decays = cg_var_array(e, e->vec, rows);
-    h.inputs = cg_var_array(e, e->vec, rows);
-    h.outputs = cg_var_array(e, e->vec, rows);
-    if (!lie_in_panels(k)) {
-        h.b_lines = cg_var_array(e, e->f32, lines);
-        h.c_lines = cg_var_array(e, e->f32, lines);
-    }
+    Heads h = new_heads(e);
     e->claim = claim_of(k);
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
@@ -313,11 +363,11 @@ void cg_emit_heads(CgEmit *e) {
     h.state = cg_at(e, cg_state_operand(e, PG_HEADS_STATE, &segment), cg_imul_n(e, h.panel, (uint64_t)k->N * VEC_BYTES));
     h.b_panel = first_panel(&h, k->b_start);
     h.c_panel = first_panel(&h, k->c_start);
-    if (experts) {
+    if (pg_experts_have_states(k)) {
         expert_rows(&h, &segment);
     } else {
-        h.A = own_vector(&h, PG_HEADS_A, false, NULL);
-        h.D = own_vector(&h, PG_HEADS_D, false, NULL);
+        if (!k->own_A) h.A = own_vector(&h, PG_HEADS_A, false, NULL);
+        if (!k->own_D) h.D = own_vector(&h, PG_HEADS_D, false, NULL);
         segment_rows(&h, &segment);
     }
     cg_end_for(e, &tiles);

@@ -61,6 +61,9 @@ typedef struct MossDevice MossDevice; /* moss_cuda_open makes one */
 /* Told about long work: done of total bytes. */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
 
+/* Told what is odd about something that is taken all the same: a line. */
+typedef void (*MossNote)(void *context, const char *text);
+
 /* All zero but for size is right, as NULL is. Later versions may add to the end: a caller of an earlier one, whose size is less, gets what
  * is zero there. MOSS_BAD_INPUT: size is 0, or more than this library's, unless what it does not know is zero. */
 typedef struct MossOptions {
@@ -79,6 +82,8 @@ typedef struct MossOptions {
     void *progress_context;
     bool verify; /* check every tensor of packed weights against its digest, which reads all of the file */
     MossDevice *device; /* where weights and states lie and steps run; one model at a time. NULL: this process, and its CPUs */
+    MossNote note; /* of loading and packing checkpoints; may be NULL */
+    void *note_context;
 } MossOptions;
 
 /* ---- programs: what is known of a compiled model without its weights. All of it can be asked at any time, by any thread. */

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "reference"))
-from reference import read_safetensors, write_safetensors  # noqa: E402
+from files import read_safetensors, write_safetensors  # noqa: E402
 
 
 class CannotSay(Exception):

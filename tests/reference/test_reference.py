@@ -12,10 +12,13 @@ import tempfile
 import numpy as np
 
 sys.dont_write_bytecode = True
-from reference import Spec, read_safetensors, write_safetensors  # noqa: E402
+from files import read_safetensors, write_safetensors  # noqa: E402
+from reference import Spec  # noqa: E402
 
 MIN_GAP = 1e-4  # closer routing decisions may fall either way in float32: other weights are drawn
 TOLERANCE = 2e-4  # of float32 logits: largest difference over the root mean square
+# Where inputs are rounded, an error of a float may make another integer of one, a step of 1/127 of its group's largest.
+ROUNDED_TOLERANCE = 5e-2
 TOKENS = 24
 
 
@@ -69,7 +72,7 @@ def check_fresh(spec, tensors):
             limit = 1 / np.sqrt(fan if part[0] != "conv" else taps(name))
             if part[0] in ("out_proj", "down_proj", "o_proj") and part[-1] != "A":
                 limit /= np.sqrt(len(spec.blocks))
-            slack = {"f32": 1e-6, "bf16": 2**-8, "f16": 2**-10}[spec.dtype]
+            slack = {"f32": 1e-6, "bf16": 2**-8, "f16": 2**-10}.get(spec.dtype, 2**-8)
             assert np.abs(values).max() <= limit * (1 + slack), (name, np.abs(values).max(), limit)
             assert values.size < 64 or np.abs(values).max() > 0.8 * limit, (name, np.abs(values).max(), limit)
 
@@ -93,7 +96,7 @@ def check_logits(mossc, path, weights, spec, tokens, scratch):
     assert worst <= 0, f"eval64 is off by {off(exact, expected):.3g} of the rms"
     for options in (["--reference", 32], ["--mode", "decode"], ["--mode", "prefill"], ["--mode", "prefill", "--chunk", 7]):
         found = off(logits(*options), expected)
-        assert found <= TOLERANCE, f"{' '.join(map(str, options))} is off by {found:.3g} of the rms"
+        assert found <= (ROUNDED_TOLERANCE if spec.is_rounded() else TOLERANCE), f"{' '.join(map(str, options))} is off by {found:.3g} of the rms"
     return off(exact, expected)
 
 
@@ -106,7 +109,7 @@ def check(mossc, path, scratch):
     check_fresh(spec, read_safetensors(weights))
     rng = np.random.default_rng(1)
     for seed in range(30):
-        write_safetensors(weights, spec.draw(seed))
+        write_safetensors(weights, spec.stored(spec.draw(seed)))
         if check_logits(mossc, path, weights, spec, rng.integers(0, spec.V, TOKENS).tolist(), scratch) is not None:
             return
     raise AssertionError("every draw of weights had a close routing decision")
