@@ -14,6 +14,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, run_tests  # noqa: E402
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 Q4 = TINY.replace("d_model: 32", "d_model: 32\nweights: {dtype: q4}")
 TEXT = "".join(random.Random(3).choices("It was a dark evening in November, and the rain fell.\n", k=9000))
 
@@ -97,6 +99,14 @@ def test_a_text_calibrates_and_is_scored(m):
     assert abs(exact["bits_per_byte"] - report["bits_per_byte_before"]) < 1e-9
     after = m.json("eval", spec, "-w", "out", "--text", scored, "--json")
     assert abs(after["bits_per_byte"] - report["bits_per_byte_after"]) < 1e-9
+
+
+def test_trained_weights_lose_little(m):
+    model = [ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors", "--text", ROOT / "docs/language.md", "--json"]
+    for dtype, most in (("q8", 0.002), ("q4", 0.02)):
+        report = m.json("quantize", *model, "--dtype", dtype, "-o", "out", "--text-bytes", 16384)
+        assert report["bits_per_byte_after"] - report["bits_per_byte_before"] < most, report
+        assert report["bytes_after"] < report["bytes_before"] * (0.6 if dtype == "q8" else 0.4)
 
 
 def test_the_file_does_not_depend_on_threads(m):
