@@ -3,7 +3,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(moss_rooms mossc_support mossc_device mossc_gpu mossc_runtime mossc_device_tokenizer)
+set(moss_rooms mossc_support mossc_quant mossc_device mossc_gpu mossc_runtime mossc_device_tokenizer)
 set(mossc_rooms ${moss_rooms} mossc_ir mossc_frontend mossc_passes mossc_schedule mossc_codegen mossc_cuda mossc_tokenizer mossc_driver)
 
 # mossc_public_library(NAME ROOM…): the library libNAME of the objects of these rooms; the target is NAME_library.

@@ -232,9 +232,17 @@ enum {
     PG_KV_K_CACHE,
     PG_KV_V_CACHE,
     PG_KV_Y,
-    PG_KV_TABLE
-}; /* with rope: Y q after it, TABLE PgRope.table */
-enum { PG_ATTEND_Q, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE, PG_ATTEND_Y };
+    PG_KV_TABLE,
+    PG_KV_DONE
+}; /* with rope: Y q after it, TABLE PgRope.table; PG_ROW: DONE 0 for each key/value head, for ATTEND to count in */
+enum {
+    PG_ATTEND_Q,
+    PG_ATTEND_K_CACHE,
+    PG_ATTEND_V_CACHE,
+    PG_ATTEND_Y,
+    PG_ATTEND_DONE,
+    PG_ATTEND_PARTS
+}; /* PG_ROW: i32 DONE[kv_heads] runs of key blocks that are attended to; PARTS what each block gives, laid out as the back end likes */
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
@@ -262,11 +270,12 @@ typedef enum PgCount {
 
 /* Tiles of a phase: pg_tiles() below = count · fixed · PgCode.groups. For linear layers `fixed` is the number of planes of y (positions, in
  * PG_ROW, when y is positions; 1 when y is rows, also after a sum), and groups is the number of panel groups: ceil(panels of O /
- * panels that the target walks side by side). For every other kind groups is 1 and `fixed` counts what stands beside the kind.
+ * panels that the target walks side by side). For every other kind but ATTEND groups is 1 and `fixed` counts what stands beside the kind.
  * Tile numbering: PG_LINEAR: the kernel's own; neighbours share weights. In PG_BLOCK a tile of it may take several blocks of 8 rows;
  * surplus tiles then return at once. EMBED, NORM, COMBINE, like the unfused operations below: one
  * tile is the row with all its planes or positions (PG_ROW), or a block of 8 rows, output rows or positions; ROUND too. ROUTE: tile = row.
- * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). (row, head): tile = row * heads + head. KV_STORE: tile = row.
+ * (panel, segment): tile = segment * panels + panel (CONV, SCAN, RECUR). KV_STORE: tile = row.
+ * ATTEND: (row, key/value head): tile = row * kv_heads + head; groups parts that tile, by query heads or by runs of keys.
  * The other unfused operations: one tile in PG_ROW (PG_ONCE, fixed 1); in PG_BLOCK tile = block of 8 rows with all its panels and
  * planes (PG_PER_ROW_BLOCK, fixed 1), or of 8 positions when y is positions (PG_PER_POSITION_BLOCK, fixed 1).
  * SELECT and GATES write the operands ROUTES and GATES; MIX reads W, ROUTES, GATES; RECUR reads a in X, b in Z. A kernel whose y is
@@ -309,9 +318,9 @@ typedef struct PgWeight {
     uint32_t dtype; /* IrDtype; IR_F32 but for panels */
     uint32_t negexp; /* elements become -exp(x) */
     int64_t planes, O, K; /* panels: [planes,O,K]; vector: [planes,O], K = 1; channels: [planes,O=I,K=N or W] */
-    int64_t first, rows;  /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
-    int64_t times;        /* each of them stands this often, one behind the other; 0: once */
-    int64_t run;          /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
+    int64_t first, rows; /* the O are elements first, first + 1 … of the tensor's `rows` in each plane; rows 0: O, all of them */
+    int64_t times; /* each of them stands this often, one behind the other; 0: once */
+    int64_t run; /* the tensor is [O/run][planes][run]: planes lie within runs of a plane's elements; 0: it is [planes][rows] */
     uint64_t offset, bytes; /* in the packed blob; offset a multiple of 4096 for panels, of 64 else and right behind panels */
 } PgWeight;
 
@@ -401,12 +410,21 @@ typedef void (*PgKernelFn)(const RtArgs *args, const PgPhase *phase, uint32_t ti
 /* What the code generator says about one compiled kernel. */
 typedef struct PgCode {
     PgKernelFn run;
-    uint32_t groups; /* linear layers: panel groups (see PgPhase); else 1 */
+    uint32_t groups; /* linear layers: panel groups (see PgPhase); ATTEND: parts of a tile; else 1 */
     uint32_t claim; /* tiles that a worker should claim at once, a hint; at least 1 */
     uint64_t scratch; /* bytes of worker scratch it needs */
 } PgCode;
 
 static inline uint64_t pg_panels(int64_t n) { return ((uint64_t)n + PG_LANES - 1) / PG_LANES; }
+/* Blocks of PG_KEY_BLOCK positions that a row sees keys of, at most. */
+static inline uint64_t pg_key_blocks(const PgKernel *k) {
+    uint64_t most = ((uint64_t)k->cap + PG_KEY_BLOCK - 1) / PG_KEY_BLOCK;
+    return k->window > 0 ? ((uint64_t)k->window + PG_KEY_BLOCK - 2) / PG_KEY_BLOCK + 1 : most;
+}
+/* Bytes of ATTEND's PARTS: of each block and head m and l in all lanes, and o. */
+static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
+    return pg_key_blocks(k) * (uint64_t)k->heads * (pg_panels(k->O) + 2) * PG_LANES * sizeof(float);
+}
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) {

@@ -302,7 +302,7 @@ static Tiles tiles_of(const PgKernel *k) {
     case PG_LINEAR: return tiles_of_linear(k);
     case PG_ROUTE:
     case PG_KV_STORE: return (Tiles){PG_PER_ROW, 1};
-    case PG_ATTEND: return (Tiles){PG_PER_ROW, k->heads};
+    case PG_ATTEND: return (Tiles){PG_PER_ROW, k->kv_heads};
     case PG_GROUP: return (Tiles){PG_ONCE, 1};
     case PG_TURN: return (Tiles){k->mode == PG_ROW ? PG_ONCE : PG_PER_SEGMENT, k->heads};
     case PG_CONV:

@@ -133,12 +133,23 @@ bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, Su
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
-enum { PANELS_OF_TILE = 4 }; /* panels that a tile of a linear layer takes, about: targets differ (CgTarget) */
+enum {
+    PANELS_OF_TILE = 4, /* panels that a tile of a linear layer takes, about: targets differ (CgTarget) */
+    MOST_KEY_RUNS = 16  /* parts of one row's attention to a key/value head, each of one or more blocks of keys */
+};
+
+/* PgCode.groups, about. */
+static uint32_t groups_of(const PgKernel *kernel, const PgWork *work) {
+    if (kernel->kind == PG_LINEAR) return (uint32_t)((pg_panels(kernel->O) + PANELS_OF_TILE - 1) / PANELS_OF_TILE);
+    if (kernel->kind != PG_ATTEND || kernel->mode != PG_ROW) return 1;
+    uint64_t seen = (uint64_t)work->position + 1, window = (uint64_t)kernel->window;
+    uint64_t keys = window > 0 && window < seen ? window : seen, blocks = (keys + PG_KEY_BLOCK - 1) / PG_KEY_BLOCK;
+    return (uint32_t)(blocks < MOST_KEY_RUNS ? blocks : MOST_KEY_RUNS);
+}
 
 MsPhaseWork ms_phase_work(const PgPhase *phase, const PgKernel *kernel, const PgCost *cost, const PgWork *work, PgMode mode,
                           const PgPhase *before, int64_t threads) {
-    PgCode code = {.groups = 1};
-    if (kernel->kind == PG_LINEAR) code.groups = (uint32_t)((pg_panels(kernel->O) + PANELS_OF_TILE - 1) / PANELS_OF_TILE);
+    PgCode code = {.groups = groups_of(kernel, work)};
     double tiles = (double)pg_tiles(phase, &code, (uint32_t)work->rows, (uint32_t)work->segments, (uint32_t)work->n_out_rows);
     double rounds = ceil(tiles / (double)threads);
     return (MsPhaseWork){.memory_bytes = (float)(cost->weight_bytes + cost->state_bytes),

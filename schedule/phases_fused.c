@@ -395,6 +395,8 @@ void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
     sc_use_state(b, store, PG_KV_K_CACHE, sc_role(region, IR_ROLE_k_cache));
     sc_use_state(b, store, PG_KV_V_CACHE, sc_role(region, IR_ROLE_v_cache));
     sc_phase(b, store)->pg.count = PG_PER_ROW;
+    ScBytes counters = {.fixed = su_round_up(4 * (uint64_t)sc_phase(b, store)->kernel.kv_heads, 64)};
+    int32_t done = b->mode == PG_ROW ? sc_write_buffer(b, store, PG_KV_DONE, counters, "done") : -1;
     if (rope != NULL) {
         fill_rope(b, store, rope);
         sc_write(b, store, PG_KV_Y, sc_role(region, IR_ROLE_rope));
@@ -406,6 +408,10 @@ void sc_phase_attention(ScBuilder *b, const IrRegion *region) {
     sc_use_state(b, p, PG_ATTEND_K_CACHE, sc_role(region, IR_ROLE_k_cache));
     sc_use_state(b, p, PG_ATTEND_V_CACHE, sc_role(region, IR_ROLE_v_cache));
     sc_phase(b, p)->pg.count = PG_PER_ROW;
-    sc_phase(b, p)->pg.fixed = (uint32_t)sc_phase(b, p)->kernel.heads;
+    sc_phase(b, p)->pg.fixed = (uint32_t)sc_phase(b, p)->kernel.kv_heads;
     sc_write(b, p, PG_ATTEND_Y, sc_role(region, IR_ROLE_y));
+    if (b->mode != PG_ROW) return;
+    sc_read_buffer(b, p, PG_ATTEND_DONE, done);
+    ScBytes parts = {.fixed = pg_key_parts_bytes(&sc_phase(b, p)->kernel)};
+    sc_write_buffer(b, p, PG_ATTEND_PARTS, parts, "parts");
 }

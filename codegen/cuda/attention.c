@@ -129,7 +129,7 @@ static void print_single_rows(CgCuda *c) {
     cg_cuda_shared(c, "float", "powers", threads * sizeof(float));
     cg_cuda_shared(c, "float", "shares", threads * sizeof(float));
     cg_cuda_shared(c, "float", "sums", threads / 32 * sizeof(float));
-    cg_cuda_tiles(c, 1);
+    cg_cuda_tiles(c, (uint64_t)(k->heads / k->kv_heads));
     cg_cu(c, "const u32 head = tile %% HEADS, kv_head = head * KV_HEADS / HEADS;\n");
     if (k->mode == PG_BLOCK) cg_cu(c, "const u64 row = tile / HEADS;\n");
     print_position(c);

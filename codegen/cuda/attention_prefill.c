@@ -165,7 +165,7 @@ void cg_cuda_attend_rows(CgCuda *c) {
     if (shared_bytes(&a) > SHARED_BYTES) a.keys = 32;
     if (shared_bytes(&a) > SHARED_BYTES) a.queries = 16;
     print_memory(&a);
-    cg_cuda_tiles_of(c, a.queries, 1, 0);
+    cg_cuda_tiles_of(c, a.queries, (uint64_t)(a.k->heads / a.k->kv_heads), 0);
     cg_cu(c, "const u32 own = threadIdx.x < APART * QUADS ? threadIdx.x / QUADS : QUERIES; /* the first row of O that is this "
              "thread's */\n"
              "const u32 head = tile %% HEADS, kv_head = head * KV_HEADS / HEADS;\n"

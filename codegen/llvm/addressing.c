@@ -150,3 +150,13 @@ CgValue cg_indexed(CgEmit *e, unsigned slot, PgLayout layout, const CgIndex *at,
     place = cg_iadd(e, cg_imul(e, panel, cg_stride(e, layout)), place);
     return cg_at(e, cg_operand(e, slot), cg_imul_n(e, place, bytes));
 }
+
+CgValue cg_row_position(CgEmit *e, CgValue row, CgSegment *out_segment) {
+    if (e->kernel->mode == PG_ROW) {
+        *out_segment = cg_segment(e, cg_i64(e, 0));
+        return out_segment->position;
+    }
+    CgValue of = cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, row_segment)), cg_imul_n(e, row, 4));
+    *out_segment = cg_segment(e, cg_wide(e, cg_load_i32(e, of)));
+    return cg_load_i64(e, cg_at(e, cg_arg_ptr(e, offsetof(RtArgs, row_position)), cg_imul_n(e, row, 8)));
+}

@@ -71,4 +71,7 @@ CgValue cg_indexed(CgEmit *e, unsigned slot, PgLayout layout, const CgIndex *at,
 /* tile = segment * panels + panel: both of a tile. In PG_ROW the segment is 0. */
 void cg_segment_and_panel(CgEmit *e, CgValue tile, int64_t channels, CgSegment *out_segment, CgValue *out_panel);
 
+/* Position of a row in its sequence, and the sequence's segment. */
+CgValue cg_row_position(CgEmit *e, CgValue row, CgSegment *out_segment);
+
 #endif

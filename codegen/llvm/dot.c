@@ -201,6 +201,7 @@ void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, Cg
 }
 
 void cg_dot_keep_place(CgEmit *e, CgDot *sum) {
+    if (e->target->dot_in_ir) return; /* no registers are as large */
     for (unsigned i = 0; i < parts(e); i++) {
         if (sum->low[i] != NULL) sum->low[i] = cg_keep_place(e, sum->low[i]);
         if (sum->high[i] != NULL) sum->high[i] = cg_keep_place(e, sum->high[i]);

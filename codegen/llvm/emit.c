@@ -201,6 +201,13 @@ CgValue cg_load_ptr(CgEmit *e, CgValue address) { return load(e, e->ptr, address
 CgValue cg_load_splat(CgEmit *e, CgValue address) { return cg_splat(e, cg_load_f32(e, address)); }
 CgValue cg_load_few(CgEmit *e, CgValue address, unsigned count) { return load(e, LLVMVectorType(e->f32, count), address, 4); }
 
+CgValue cg_count_up(CgEmit *e, CgValue address) {
+    LLVMAtomicOrdering order = LLVMAtomicOrderingAcquireRelease;
+    CgValue old = LLVMBuildAtomicRMW(e->builder, LLVMAtomicRMWBinOpAdd, address, cg_i32(e, 1), order, false);
+    LLVMSetAlignment(old, 4);
+    return old;
+}
+
 void cg_store_few(CgEmit *e, CgValue address, CgValue few) { store(e, address, few, 4); }
 
 /* ---------------------------------------------------------------------------------------------- variables */

@@ -131,6 +131,9 @@ void cg_store_few(CgEmit *e, CgValue address, CgValue few);
 void cg_keep_order(CgEmit *e);
 CgValue cg_keep_place(CgEmit *e, CgValue vector);
 
+/* Adds 1 to an i32 that several workers count in; the value before. Who reads it sees all that earlier counters wrote before. */
+CgValue cg_count_up(CgEmit *e, CgValue address);
+
 void cg_prefetch(CgEmit *e, CgValue address); /* never faults, wherever it points */
 
 /* Weights of `dtype` (dtypes.c), exactly as floats. A group of k at `address`, not of blocks: out[i] are 16 outputs at its i-th k. */

@@ -23,7 +23,7 @@
 #include "tests/random/weights.h"
 
 /* An emulated vector instruction takes about 20 ns, so sequences are short; one in LONG_EVERY keeps its length, which may pass 256. */
-enum { GIVEN_TOKENS = 14, MOST_TOKENS = 17, LONG_EVERY = 40 };
+enum { GIVEN_TOKENS = 14, MOST_TOKENS = 17, LONG_EVERY = 20 };
 
 typedef struct Options {
     uint64_t seed;

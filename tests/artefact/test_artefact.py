@@ -299,4 +299,4 @@ def test_a_signal_leaves_nothing(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

@@ -34,13 +34,13 @@ class Skipped(Exception):
 
 
 class Mossc:
-    """The program in a scratch directory, with a kernel cache of its own or that of `kernels`. A test fails by an assertion that
+    """The program in a scratch directory, with a kernel cache of its own or that in the directory `kernels`. A test fails by an assertion that
     shows the command and what it printed."""
 
     def __init__(self, program, directory, kernels=None):
         self.program, self.directory = str(pathlib.Path(program).resolve()), pathlib.Path(directory) / "work"
         self.directory.mkdir()
-        self.kernels = pathlib.Path(kernels or directory) / "kernels"
+        self.kernels = pathlib.Path(kernels or pathlib.Path(directory) / "kernels")
         self.variables = {}  # of the environment, besides
 
     def environment(self):
@@ -101,7 +101,7 @@ class Mossc:
 def run_tests(names, defaults=None, share_kernels=False):
     """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
     `defaults`: integers that options of the same names may change. share_kernels: kernels that one test has compiled are there for the
-    next ones, which saves most of the time of a script that is not about the cache. The exit status."""
+    next ones, and in ctest for other scripts (environment.cmake.in), which saves most of the time of a script that is not about the cache. The exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
     parser.add_argument("names", nargs="*")
@@ -118,7 +118,7 @@ def run_tests(names, defaults=None, share_kernels=False):
     for name, test in tests:
         with tempfile.TemporaryDirectory() as directory:
             try:
-                test(Mossc(options["mossc"], directory, cache.name if share_kernels else None))
+                test(Mossc(options["mossc"], directory, os.environ.get("MOSSC_CACHE_DIR", cache.name) if share_kernels else None))
                 print(f"ok      {name}", flush=True)
             except Skipped as reason:
                 skipped += 1

@@ -178,4 +178,4 @@ def test_without_threads_there_are_fewer_workers(m):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), share_kernels=True))

@@ -17,7 +17,7 @@ static PgKernel random_kernel(Rng *r, PgKind kind) {
     PgKernel k = {.kind = kind};
     k.mode = rng_next(r) % 3 ? PG_BLOCK : PG_ROW;
     k.kv_heads = rng_between(r, 1, 2);
-    k.heads = k.kv_heads * rng_between(r, 1, 3);
+    k.heads = k.kv_heads * (rng_next(r) % 4 ? rng_between(r, 1, 3) : rng_between(r, 4, 9)); /* or more than stand side by side */
     k.O = rng_next(r) % 2 ? 16 * rng_between(r, 1, 2) : rng_between(r, 1, 32);
     if (kind == PG_ATTEND && rng_next(r) % 8 == 0) {
         k.kv_heads = k.heads = 1;
@@ -100,9 +100,15 @@ static void store_case(Rng random) {
         rig_place(&rig, PG_KV_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
         rig_result(&rig, PG_KV_Y);
     }
+    if (k.mode == PG_ROW) {
+        rig_reserve(&rig, PG_KV_DONE, PG_ARENA, (uint64_t)k.kv_heads * 4);
+        rig_result(&rig, PG_KV_DONE);
+    }
     rig.phase.count = PG_PER_ROW;
     rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++) expect_store(&rig, row);
+    for (int64_t head = 0; k.mode == PG_ROW && head < k.kv_heads; head++)
+        rig_expect_float(&rig, PG_KV_DONE, 0, (uint64_t)head, 0.0f);
     rig_check(&rig, "kv_store");
     rig_close(&rig);
 }
@@ -162,8 +168,14 @@ static void attend_case(Rng random) {
     rig_place(&rig, PG_ATTEND_Y, PG_ARENA, rig_value_bytes(&rig, PG_ROWS, k.heads * k.O, 1), -2, 2);
     place_caches(&rig, PG_ATTEND_K_CACHE, PG_ATTEND_V_CACHE);
     rig_result(&rig, PG_ATTEND_Y);
+    if (k.mode == PG_ROW) {
+        rig_place(&rig, PG_ATTEND_DONE, PG_ARENA, (uint64_t)k.kv_heads * 4, 0, 0);
+        rig_reserve(&rig, PG_ATTEND_PARTS, PG_ARENA, pg_key_parts_bytes(&rig.kernel));
+        rig_result(&rig, PG_ATTEND_DONE);
+        rig_result(&rig, PG_ATTEND_PARTS);
+    }
     rig.phase.count = PG_PER_ROW;
-    rig.phase.fixed = (uint32_t)k.heads;
+    rig.phase.fixed = (uint32_t)k.kv_heads;
     rig_run(&rig);
     for (uint64_t row = 0; row < rig.rows; row++)
         for (int64_t head = 0; head < k.heads; head++) expect_head(&rig, row, head);

@@ -2,6 +2,7 @@
 MOSSC_CXX is the compiler that the latter uses. Where there is a GPU the tests run on that as well: settings of the emulation are nothing
 to it."""
 import atexit
+import hashlib
 import os
 import pathlib
 import shutil
@@ -15,8 +16,22 @@ from harness import SKIPPED, TINY  # noqa: E402
 
 LEAKED = 96  # the exit status of a process that gave something of the GPU's not back (settings.h)
 MODEL = SOURCE / "specs" / "moss-tiny.yaml", "-w", SOURCE / "models" / "moss-tiny.safetensors"
-kernels = tempfile.mkdtemp()
-atexit.register(shutil.rmtree, kernels, ignore_errors=True)
+
+
+def kernel_directory():
+    """Kernels are compiled once for all scripts that ctest runs, and anew for another emulator; otherwise once for a script."""
+    kept = os.environ.get("MOSSC_CACHE_DIR")
+    if kept is None or not os.environ.get("MOSSC_CXX"):
+        directory = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        return directory
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in ("simt", "cuda") for path in (SOURCE / "tests" / folder).glob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return f"{kept}-emulated/{digest.hexdigest()[:16]}"
+
+
+kernels = kernel_directory()
 
 
 def skip_without_compiler():
@@ -26,7 +41,7 @@ def skip_without_compiler():
 
 
 def emulate(m, **settings):
-    """The GPU that m's commands find. Kernels are compiled once for all tests of a script. A command that leaks fails."""
+    """The GPU that m's commands find. A command that leaks fails."""
     m.kernels = kernels
     m.variables["MOSSC_EMULATED_GPU"] = ",".join(f"{key}={value}" for key, value in {"leaks": 1, **settings}.items())
 

@@ -1,7 +1,9 @@
 """What mossc says when a GPU cannot be used, or fails on the way: every reason has its own message, every call of the driver that fails
 ends the command with its name, and nothing is left behind, on the GPU or in the directory.
 
-    MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_errors.py --mossc build/release/mossc [NAME…]
+    MOSSC_CXX=c++ MOSSC_CUDA_DRIVER=… MOSSC_NVRTC=… python3 tests/cuda/test_gpu_errors.py --mossc build/release/mossc [--calls N] [NAME…]
+
+fails the first N (1) calls of each function, the middle one and the last.
 """
 import re
 import sys
@@ -11,6 +13,7 @@ from emulated import emulate, skip_without_compiler, tiny  # noqa: E402
 from harness import Skipped, run_tests  # noqa: E402
 
 GPU = ["--device", "cuda"]
+OPTIONS = {"calls": 1}
 TOKENS = " ".join(str(i * 37 % 256) for i in range(90)).encode()  # more than one launch of few rows takes
 
 
@@ -187,7 +190,7 @@ ONLY_AFTER_ERRORS = {"cuGetErrorName", "cuGetErrorString"}
 
 def some(count):
     """Of the calls 1 to `count`: the first ones, the middle and the last."""
-    return sorted({n for n in (1, 2, 3, (count + 1) // 2, count) if 0 < n <= count})
+    return sorted({n for n in (*range(1, OPTIONS["calls"] + 1), (count + 1) // 2, count) if 0 < n <= count})
 
 
 def expect_failure(m, command, name, number, code, written, good):
@@ -258,4 +261,4 @@ def test_an_error_that_nobody_names_has_its_number(m):
 
 if __name__ == "__main__":
     skip_without_compiler()
-    sys.exit(run_tests(globals()))
+    sys.exit(run_tests(globals(), OPTIONS))

@@ -275,15 +275,70 @@ static void tensors_know_their_block_and_line(void **state) {
     unload(&l);
 }
 
+/* "in_proj q4" a line, of the tensors whose dtype the spec chooses and of those that are neither that nor float32. */
+static void assert_stored(const char *spec_text, const char *expected) {
+    Loaded l = load_good(spec_text);
+    SuText text = {0};
+    size_t count;
+    const FeTensor *t = fe_tensors(&l.spec, &count);
+    for (size_t i = 0; i < count; i++)
+        if (t[i].map || t[i].dtype != IR_F32)
+            su_text_add(&text, "%s %s\n", t[i].map ? t[i].map : t[i].name, ir_dtype_word(t[i].dtype));
+    assert_string_equal(text.text, expected);
+    su_text_free(&text);
+    unload(&l);
+}
+
+static void dtypes_of_q8_and_q4(void **state) {
+    (void)state;
+    assert_stored(SMALL "tie_embeddings: false\nweights: {dtype: q8}\nstack: [ssm]\n",
+                  "embed q8\nhead q8\nin_proj q8\ngate_proj q8\nx_proj q8\ndt_proj bf16\nout_proj q8\n");
+    assert_stored(
+        SMALL "weights: {dtype: q4}\nstack: [ssm, {ssm: {kind: mamba2, head_dim: 1}}, {ssm: {kind: mamba3, head_dim: 1}}]\n",
+        "embed q8\nin_proj q4\ngate_proj q4\nx_proj q8\ndt_proj bf16\nout_proj q4\n"
+        "in_proj q4\ngate_proj q4\nbc_proj q8\ndt_proj bf16\nout_proj q4\n"
+        "in_proj q4\ngate_proj q4\nbc_proj q8\ndt_proj bf16\na_proj bf16\ntrap_proj bf16\nangle_proj bf16\nout_proj q4\n");
+    assert_stored(SMALL "weights: {dtype: q4}\nstack: [{attention: {n_heads: 2}}, shortconv]\n",
+                  "embed q8\nq_proj q4\nk_proj q4\nv_proj q4\no_proj q4\nb_proj q4\nc_proj q4\nin_proj q4\nout_proj q4\n");
+}
+
+static void overrides_go_by_name(void **state) {
+    (void)state;
+    assert_stored(SMALL "weights: {dtype: bf16, overrides: {embed: f32, up_proj: q8, shared_up_proj: q4}}\n"
+                        "stack: [{parallel: [{mlp: {d_ff: 2, activation: gelu, experts: {count: 2, shared: 1}}}, "
+                        "{mlp: {d_ff: 2, activation: gelu}}]}]\n",
+                  "embed f32\nup_proj q8\ndown_proj bf16\nshared_up_proj q4\nshared_down_proj bf16\nup_proj q8\ndown_proj bf16\n");
+}
+
+static void adapters_are_never_blocks(void **state) {
+    (void)state;
+#define SHARED                                                                                                                     \
+    "stack: [{name: a, mlp: {d_ff: 2, activation: gelu}}, {share: {block: a, adapters: {rank: 1, targets: [up_proj]}}}]\n"
+    assert_stored(SMALL "weights: {dtype: q4, overrides: {up_proj: f32}}\n" SHARED,
+                  "embed q8\nup_proj f32\ndown_proj q4\nblocks.1.adapters.up_proj.A bf16\nblocks.1.adapters.up_proj.B bf16\n");
+    assert_stored(SMALL "weights: {dtype: f16, overrides: {up_proj: q4}}\n" SHARED,
+                  "embed f16\nup_proj q4\ndown_proj f16\nblocks.1.adapters.up_proj.A f16\nblocks.1.adapters.up_proj.B f16\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_shapes_of_an_ssm),      cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
-        cmocka_unit_test(names_and_shapes_of_an_mlp),      cmocka_unit_test(names_and_shapes_of_attention),
-        cmocka_unit_test(names_and_shapes_of_a_shortconv), cmocka_unit_test(branches_have_names_of_their_own),
-        cmocka_unit_test(a_share_has_little_of_its_own),   cmocka_unit_test(shared_weights_count_once),
-        cmocka_unit_test(an_out_norm_is_one_more_vector),  cmocka_unit_test(mamba_130m_has_its_published_size),
-        cmocka_unit_test(idle_experts_are_not_active),     cmocka_unit_test(an_untied_embedding_counts_one_row),
-        cmocka_unit_test(fresh_weights_follow_mamba_ssm),  cmocka_unit_test(tensors_know_their_block_and_line),
+        cmocka_unit_test(names_and_shapes_of_an_ssm),
+        cmocka_unit_test(per_expert_parts_have_a_leading_dimension),
+        cmocka_unit_test(names_and_shapes_of_an_mlp),
+        cmocka_unit_test(names_and_shapes_of_attention),
+        cmocka_unit_test(names_and_shapes_of_a_shortconv),
+        cmocka_unit_test(branches_have_names_of_their_own),
+        cmocka_unit_test(a_share_has_little_of_its_own),
+        cmocka_unit_test(shared_weights_count_once),
+        cmocka_unit_test(an_out_norm_is_one_more_vector),
+        cmocka_unit_test(mamba_130m_has_its_published_size),
+        cmocka_unit_test(idle_experts_are_not_active),
+        cmocka_unit_test(an_untied_embedding_counts_one_row),
+        cmocka_unit_test(fresh_weights_follow_mamba_ssm),
+        cmocka_unit_test(tensors_know_their_block_and_line),
+        cmocka_unit_test(dtypes_of_q8_and_q4),
+        cmocka_unit_test(overrides_go_by_name),
+        cmocka_unit_test(adapters_are_never_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,11 @@ static Coverage coverage[] = {{"hold", 0, 1},
                               {"f32", 0, 1},
                               {"bf16", 0, 1},
                               {"f16", 0, 1},
+                              {"q8", 0, 0},
+                              {"q4", 0, 0},
+                              {"rows of q8 or q4", 0, 0},
+                              {"inputs not rounded", 0, 0},
+                              {"mixed q8 or q4 maps", 0, 0},
                               {"tied", 0, 1},
                               {"untied", 0, 1},
                               {"layer norm", 0, 1},
@@ -122,8 +127,27 @@ static void cover_block(const FeBlock *block) {
     cover("out_norm", block->out_norm);
 }
 
-void cover_spec(const FeSpec *spec) {
+static bool mixes(const FeBlock *block) {
+    return block->n_branches == 0 && block->kind == FE_SSM && block->experts.count > 0 && fe_read_ssm(block->map).params;
+}
+
+/* Weights by what they are stored as. */
+static void cover_weights(FeSpec *spec) {
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        if (!ir_is_blocks(tensors[i].dtype)) continue;
+        any = true;
+        cover("rows of q8 or q4", strcmp(tensors[i].map, "embed") == 0);
+        cover("mixed q8 or q4 maps", tensors[i].per_expert && mixes(&spec->blocks[tensors[i].block]));
+    }
+    cover("inputs not rounded", any && !spec->weights.rounds);
+}
+
+void cover_spec(FeSpec *spec) {
     for (int64_t i = 0; i < spec->n_blocks; i++) cover_block(&spec->blocks[i]);
+    cover_weights(spec);
     cover(ir_dtype_word(spec->weights.dtype), true);
     cover(spec->tie_embeddings ? "tied" : "untied", true);
     cover("layer norm", spec->norm.kind == FE_NORM_LAYER);

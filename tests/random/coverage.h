@@ -6,7 +6,7 @@
 
 /* Counts one more of a row of coverage.c, if it was seen. */
 void cover(const char *name, bool seen);
-void cover_spec(const FeSpec *spec);
+void cover_spec(FeSpec *spec);
 /* Prints the counts. false: a row is below its least. */
 bool covered(void);
 

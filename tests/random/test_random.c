@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codegen/cache.h"
 #include "codegen/target.h"
 #include "coverage.h"
 #include "draw.h"
@@ -28,6 +29,8 @@
 
 #define MIN_GAP 1e-4
 #define TOLERANCE 2e-4 /* largest |float32 - float64| over the root mean square: float32 through a few blocks gives about 1e-6 */
+#define ROUNDED_TOLERANCE 0.1 /* the same where inputs are rounded to 8 bits, of most logits */
+#define ROUNDED_ROWS 8        /* so many may be off besides */
 #define FUSED64_TOLERANCE 1e-9 /* fusion does not reorder sums; double leaves this much room even if it did */
 
 enum { MAX_TRIES = 40, SEQUENCES = 2 };
@@ -57,6 +60,9 @@ typedef struct Case {
     Truth truth[SEQUENCES];
     double *logits64; /* [T][V] of truth[0] */
     double rms64;
+    bool rounds; /* some input is rounded to 8 bits */
+    int64_t seen, far; /* of logits that are compared with eval64, and where inputs are rounded, those off by much */
+    CgCache *kernels; /* what programs of the spec share is compiled once; NULL: none */
     bool failed;
 } Case;
 
@@ -129,14 +135,28 @@ static double root_mean_square(const double *x, int64_t count) {
     return sqrt(sum / (double)count);
 }
 
+static double off_by(const Case *c, const float *logits, int64_t from, int64_t i) {
+    return fabs((double)logits[i] - c->logits64[from * c->V + i]) / c->rms64;
+}
+
+/* Where inputs are rounded, a last bit may make another integer of one, and that another choice of experts, which later tokens remember:
+ * most logits must be near. Rows are compared from the first on. */
+static bool mostly_near(Case *c, const char *mode, const float *logits, int64_t from, int64_t count) {
+    if (from == 0) c->seen = c->far = 0;
+    for (int64_t i = 0; i < count * c->V; i++) c->far += !(off_by(c, logits, from, i) <= ROUNDED_TOLERANCE);
+    c->seen += count * c->V;
+    if (c->far <= ROUNDED_ROWS * c->V + c->seen / 4) return true;
+    return fail(c, "%s: up to token %lld, %lld of %lld logits are far from eval64's", mode, (long long)(from + count - 1),
+                (long long)c->far, (long long)c->seen);
+}
+
 /* Largest difference of rows from..from+count of truth[0] from eval64, relative to eval64's rms. */
 static bool near_enough(Case *c, const char *mode, const float *logits, int64_t from, int64_t count) {
+    if (c->rounds) return mostly_near(c, mode, logits, from, count);
     double worst = 0;
     int64_t at = 0;
-    for (int64_t i = 0; i < count * c->V; i++) {
-        double difference = fabs((double)logits[i] - c->logits64[from * c->V + i]) / c->rms64;
-        if (!(difference <= worst)) worst = difference, at = i;
-    }
+    for (int64_t i = 0; i < count * c->V; i++)
+        if (!(off_by(c, logits, from, i) <= worst)) worst = off_by(c, logits, from, i), at = i;
     if (worst <= TOLERANCE) return true;
     return fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", mode,
                 (long long)(from + at / c->V), (long long)(at % c->V), worst, (double)logits[at], c->logits64[from * c->V + at]);
@@ -168,6 +188,15 @@ static void free_truth(Case *c) {
     }
     free(c->logits64);
     c->logits64 = NULL;
+}
+
+static bool rounds_inputs(const IrGraph *g) {
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        IrOp op = g->nodes[i].op;
+        bool linear = op == IR_OP_linear || op == IR_OP_linear_all || op == IR_OP_linear_routed;
+        if (linear && g->nodes[i].attrs[IR_LINEAR_rounds].i != 0) return true;
+    }
+    return false;
 }
 
 /* Weights and tokens such that no routing decision is close, and what they give. */
@@ -430,7 +459,8 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
     if (good && bits && isa == NULL) good = check_fused(c, graph);
     good = good && (sc_program(graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
     good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
-    good = good && (cg_llvm_compile(&target, program, &(CgOptions){0}, &compiled, &c->diags) || fail(c, "%s: no code", label));
+    good = good && (cg_llvm_compile(&target, program, &(CgOptions){.cache = c->kernels}, &compiled, &c->diags) ||
+                    fail(c, "%s: no code", label));
     for (; good && *threads != 0; threads++) good = run_modes(c, label, program, compiled, *threads, bits);
     cg_compiled_free(compiled);
     cg_target_free(&target);
@@ -450,6 +480,7 @@ static bool run_without(Case *c, int which) {
 /* Whether the best instruction set of the host is above this one. Asked of the processor and not of cg_target_host, so that a fault
  * there is a failure and nothing is skipped for it. */
 static bool has_above(const char *isa) {
+    if (strcmp(isa, "vnni-in-ir") == 0) return true; /* kernels of their own */
 #if defined(__x86_64__)
     return strcmp(isa, "avx2") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -471,12 +502,22 @@ static bool check_case(Case *c, const Options *o) {
     cover("more than 256 tokens", c->T > PG_KEY_BLOCK);
     c->naive = fe_lower(&c->spec, &c->arena);
     if (!ir_verify(c->naive, &c->diags)) return fail(c, "the naive graph breaks a rule");
+    c->rounds = rounds_inputs(c->naive);
     if (!draw_truth(c)) return false;
     PsOptions passes = {.check = true};
     if (o->isa != NULL) return run_compiled(c, o->isa, &passes, o->isa, o->wide ? (int[]){1, 2, 0} : (int[]){2, 0}, true);
+    bool others = o->wide || c->seed % 2 == 0; /* programs with a pass off: one for every other spec */
+    char directory[PATH_MAX];
+    temporary_path(directory, "kernels");
+    if (others) c->kernels = cg_cache_open(directory, UINT64_MAX);
     bool good = run_compiled(c, "all passes", &passes, NULL, (int[]){1, 2, 8, 0}, true);
-    for (int i = 0; i <= PS_PASS_COUNT; i++) /* one for every other spec */
+    for (int i = 0; i <= PS_PASS_COUNT && others; i++)
         if (o->wide || c->seed % (2 * (PS_PASS_COUNT + 1)) == (uint64_t)(2 * i)) good = run_without(c, i) && good;
+    if (others) {
+        cg_cache_close(c->kernels);
+        cg_cache_clear(directory);
+        rmdir(directory);
+    }
     return good;
 }
 
@@ -572,7 +613,7 @@ int main(int argc, char **argv) {
     int64_t failures = 0;
     for (int64_t i = 0; i < o.count; i++) failures += !run_seed(o.seed + (uint64_t)i, &o);
     bool complete = covered(),
-         judged = o.count >= 50 && o.isa == NULL && o.spec_file == NULL && o.spec_out == NULL; /* few draw not everything */
+         judged = o.count >= 50 && !o.blocks && o.isa == NULL && o.spec_file == NULL && o.spec_out == NULL; /* few draw not everything */
     if (judged && !complete) printf("FAILED: something of the language, or of what is done with it, came up too seldom\n");
     cg_llvm_shutdown();
     printf("%lld specs, %lld failed\n", (long long)o.count, (long long)failures);

@@ -20,6 +20,7 @@ PUBLISHED = {
     "mamba2-370m": (368.3, 368.3),
     "mossnet-8x200m-outputs": (556, 200),
     "mossnet-8x200m-params": (556, 200),
+    "smollm2-135m": (134.5, 134.5),
 }
 
 
