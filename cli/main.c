@@ -29,6 +29,7 @@ static const CliCommand *const commands[] = {
     &cli_cache,  /* where they are kept */
     &cli_explore, /* which spec is best? */
     &cli_explain, /* what a step does, and its bottleneck */
+    &cli_tune,   /* faster kernels for the machine at hand */
     &cli_limits, /* what the machine can do */
     &cli_targets, /* what code can be made for */
     &cli_ir,     /* what the compiler sees */

@@ -14,9 +14,10 @@ const char *const cli_debugger_words[] = {"none", "gdb", "perf", NULL};
 
 /* Behind the rows of every command that runs a model. */
 static const CliOption model_options[] = {
-    CLI_OPTION_DEVICE(CliModelOptions),    CLI_OPTION_FAST(CliModelOptions), CLI_OPTION_THREADS(CliModelOptions),
-    CLI_OPTION_NO_PASSES(CliModelOptions), CLI_OPTION_ISA(CliModelOptions),  CLI_OPTION_NO_CACHE(CliModelOptions),
-    CLI_OPTION_DEBUGGER(CliModelOptions),  CLI_OPTION_SET(CliModelOptions),  CLI_OPTION_PROGRESS(CliModelOptions),
+    CLI_OPTION_DEVICE(CliModelOptions),    CLI_OPTION_FAST(CliModelOptions),     CLI_OPTION_THREADS(CliModelOptions),
+    CLI_OPTION_NO_PASSES(CliModelOptions), CLI_OPTION_ISA(CliModelOptions),      CLI_OPTION_NO_CACHE(CliModelOptions),
+    CLI_OPTION_NO_TUNE(CliModelOptions),   CLI_OPTION_DEBUGGER(CliModelOptions), CLI_OPTION_SET(CliModelOptions),
+    CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
 static size_t count_options(const CliCommand *command) {

@@ -100,6 +100,8 @@ typedef struct CliOption {
                  "such as galaxy-s24-ultra, a GPU such as cuda:sm_90 (`mossc targets` lists them)")
 #define CLI_OPTION_NO_CACHE(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels again and store none (see `mossc cache --help`)")
+#define CLI_OPTION_NO_TUNE(Type)                                                                                                   \
+    CLI_ROW_FLAG(Type, no_tune, "no-tune", "compile with the default schedules, whatever `mossc tune` has found")
 #define CLI_OPTION_DEBUGGER(Type)                                                                                                  \
     CLI_ROW_WORD(Type, debugger, "debug-info", "gdb|perf", cli_debugger_words,                                                     \
                  "tell gdb or perf the names of kernels and the lines of the spec they come from (docs/profiling.md)")
@@ -131,7 +133,7 @@ extern const char *const cli_debugger_words[]; /* NULL-terminated; by CgDebugger
 typedef struct CliModelOptions {
     CliTexts sets, weights;
     int64_t threads;
-    bool progress, verify, no_cache, fast;
+    bool progress, verify, no_cache, no_tune, fast;
     int isa, debugger;
     const char *device; /* NULL: cpu */
     bool off[PS_PASS_COUNT];

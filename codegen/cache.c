@@ -13,7 +13,7 @@
 #include "support/file.h"
 
 enum { FORMAT = 1, MOST_ENTRY_BYTES = 64 << 20 };
-static const char suffix[] = ".kernel", magic[8] = {'m', 'o', 's', 's', 'c', 'K', '\r', '\n'};
+static const char kernels[] = ".kernel", magic[8] = {'m', 'o', 's', 's', 'c', 'K', '\r', '\n'};
 
 typedef struct Header {
     char magic[8];
@@ -26,6 +26,7 @@ _Static_assert(sizeof(Header) == 56, "no padding");
 
 struct CgCache {
     char *directory;
+    const char *suffix;
     uint64_t most_bytes;
     atomic_uint found, missed, damaged;
     atomic_ullong bytes; /* of the entries found and stored */
@@ -33,17 +34,20 @@ struct CgCache {
     SuDiags problems; /* the first one is told */
 };
 
-CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) {
+CgCache *cg_cache_open_as(const char *directory, const char *suffix, uint64_t most_bytes) {
     CgCache *cache = su_calloc(1, sizeof *cache);
     char *copy = su_copy(directory);
     if (cache == NULL || copy == NULL) SU_BUG("cannot allocate memory for the kernel cache");
     cache->directory = copy;
+    cache->suffix = suffix;
     cache->most_bytes = most_bytes;
     return cache;
 }
 
+CgCache *cg_cache_open(const char *directory, uint64_t most_bytes) { return cg_cache_open_as(directory, kernels, most_bytes); }
+
 void cg_cache_trim(CgCache *cache) {
-    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->directory, suffix, cache->most_bytes);
+    if (cache->stored > 0) cache->evicted += (uint32_t)su_entries_make_room(cache->directory, cache->suffix, cache->most_bytes);
 }
 
 void cg_cache_close(CgCache *cache) {
@@ -119,7 +123,7 @@ static uint8_t *read_entry(int fd, const SuDigest *key, size_t *out_size) {
 
 uint8_t *cg_cache_find(CgCache *cache, const SuDigest *key, size_t *out_size) {
     SuArena arena = {0};
-    const char *path = su_entry_path(&arena, cache->directory, key, suffix);
+    const char *path = su_entry_path(&arena, cache->directory, key, cache->suffix);
     uint8_t *payload = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would block */
     bool absent = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
@@ -159,14 +163,14 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, siz
     h.digest = digest_of(&h, header, header_size, body, body_size);
     if (cache->stored == 0) make_directories(cache->directory);
     SuOut out;
-    const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, suffix);
+    const char *path = su_entry_path(&cache->problems.arena, cache->directory, key, cache->suffix);
     struct stat old;
     if (lstat(path, &old) == 0 && !is_trusted(&old)) unlink(path); /* a file in its place would have its mode, a link its target */
     if (!su_out_open(path, &out, &cache->problems)) return;
     fchmod(fileno(out.file), 0644); /* is_trusted, whatever the umask */
     fwrite(&h, sizeof h, 1, out.file);
     fwrite(header, 1, header_size, out.file);
-    fwrite(body, 1, body_size, out.file);
+    if (body_size > 0) fwrite(body, 1, body_size, out.file);
     if (!su_out_commit_unsynced(&out, &cache->problems)) return;
     cache->stored++;
     cache->bytes += sizeof h + h.size;
@@ -174,6 +178,6 @@ void cg_cache_store(CgCache *cache, const SuDigest *key, const void *header, siz
 
 /* ---------------------------------------------------------------------------------------------- the directory */
 
-SuEntries cg_cache_list(const char *directory) { return su_entries_list(directory, suffix); }
+SuEntries cg_cache_list(const char *directory) { return su_entries_list(directory, kernels); }
 
-size_t cg_cache_clear(const char *directory) { return su_entries_make_room(directory, suffix, 0); }
+size_t cg_cache_clear(const char *directory) { return su_entries_make_room(directory, kernels, 0); }

@@ -32,6 +32,8 @@ typedef struct CgCacheStats {
 
 /* The directory is made when the first entry is stored. Ends the process without memory, as arenas do. */
 CgCache *cg_cache_open(const char *directory, uint64_t most_bytes);
+/* The same for entries of another suffix, a literal (codegen/tuning.h). */
+CgCache *cg_cache_open_as(const char *directory, const char *suffix, uint64_t most_bytes);
 /* Removes what was used least recently while all entries together are larger than the bound, if any was stored. */
 void cg_cache_trim(CgCache *cache);
 void cg_cache_close(CgCache *cache);

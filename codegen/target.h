@@ -75,10 +75,12 @@ void cg_compiled_free(CgCompiled *compiled);
 typedef enum CgDebugger { CG_NO_DEBUGGER, CG_GDB, CG_PERF } CgDebugger;
 
 typedef struct CgCache CgCache; /* codegen/cache.h */
+typedef struct CgSchedule CgSchedule; /* codegen/tuning.h */
 
 typedef struct CgOptions {
     const char *dump_dir; /* NULL, or an existing directory: the IR before and after optimisation and the assembly go there */
     CgCache *cache; /* where kernels are looked for first and stored, or NULL; not used with a dump_dir */
+    const CgSchedule *schedules; /* [n_kernels]; NULL: the defaults */
     CgDebugger debugger;
     const char *spec_path; /* for the debugger */
 } CgOptions;

@@ -3,6 +3,7 @@
 #include "codegen/artefact.h"
 #include "codegen/limits.h"
 #include "codegen/target.h"
+#include "codegen/tuning.h"
 
 static bool absent(SuDiags *diags) {
     return su_error(diags, (SuSpan){0}, "run the model on a GPU (--device cuda), or build mossc with LLVM (-DMOSSC_LLVM=ON)",
@@ -69,5 +70,11 @@ const CgLimitKernel *cg_limit_kernels(const CgLimits *limits) {
 }
 
 void cg_limits_free(CgLimits *limits) { (void)limits; }
+
+/* Of no kernel: there is no target that one could be made for. */
+SuDigest cg_tuning_key(const CgTarget *target, const PgKernel *kernel) {
+    (void)target, (void)kernel;
+    return (SuDigest){{0}};
+}
 
 void cg_llvm_shutdown(void) {}

@@ -21,6 +21,7 @@ static DrBuildOptions build_options(const MosscSpec *spec, const MosscCompileOpt
     options.isa = o->isa;
     options.fast = o->fast;
     options.cache = o->no_cache ? DR_NO_CACHE : DR_CACHE;
+    options.no_tune = o->no_cache;
     options.cache_directory = o->cache_directory;
     return options;
 }

@@ -47,6 +47,8 @@ typedef struct DrBuild {
     PsStageBytes *live[PG_MODES]; /* [n_stages] of each step (PsOptions.live) */
     bool has_spec, has_target;
     MossCode code; /* of the runtime's last error; MOSS_OK: what failed, if anything did, was not the runtime */
+    const CgSchedule *schedules; /* [n_kernels] of a CPU's kernels (driver/tuning.h), or NULL */
+    uint32_t kernels_tuned; /* of them, by `mossc tune` */
     uint32_t kernels_found; /* in the cache; set by dr_build_code. All or none of a GPU's, whose code is one piece */
     double compile_seconds, load_seconds; /* set by dr_build_model */
 } DrBuild;
@@ -69,6 +71,7 @@ typedef struct DrBuildOptions {
     const char *dump_dir; /* an existing directory, or NULL */
     DrCache cache;
     const char *cache_directory; /* NULL: what the environment names */
+    bool no_tune; /* the default schedules, whatever is stored */
     CgDebugger debugger;
     const char *device; /* "cpu", "cuda", "cuda:1", or NULL: cpu */
     const DrTexts *weights; /* paths */

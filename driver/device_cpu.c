@@ -3,6 +3,7 @@
 
 #include "driver/device.h"
 #include "driver/target.h"
+#include "driver/tuning.h"
 
 static bool is_target(const char *name) {
     (void)name;
@@ -22,9 +23,12 @@ static CgTargetName target_name(int index) {
 }
 
 static bool compile(DrBuild *build, const DrBuildOptions *options, CgCache *cache) {
-    if (!build->has_target && !cg_target_host(options->isa, &build->target, &build->diags)) return false;
-    build->has_target = true;
-    CgOptions code = {.dump_dir = options->dump_dir, .cache = cache, .debugger = options->debugger, .spec_path = options->spec};
+    if (!dr_build_schedules(build, options)) return false;
+    CgOptions code = {.dump_dir = options->dump_dir,
+                      .cache = cache,
+                      .schedules = build->schedules,
+                      .debugger = options->debugger,
+                      .spec_path = options->spec};
     if (!cg_llvm_compile(&build->target, build->program, &code, &build->compiled, &build->diags)) return false;
     if (cache) build->kernels_found = cg_cache_stats(cache).found;
     return true;

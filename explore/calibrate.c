@@ -10,9 +10,8 @@
 
 /* Phases that are alike, as they were measured in one step. */
 typedef struct Line {
-    int kind;
-    double phases, stages, seconds;
-    MsPhaseWork work; /* of all of them together */
+    double phases, stages, seconds; /* of all of them */
+    MsPhaseWork work;               /* of one */
 } Line;
 
 typedef struct Step {
@@ -40,7 +39,8 @@ typedef struct Fit {
     Point *points;
     size_t n, capacity;
     MsTimeModel plain, fitted;
-    bool known[PG_MODES][PG_KIND_COUNT]; /* there was something to fit */
+    FeKernelTime *kernels; /* [n_kernels] what was fitted, in the order of a device file */
+    size_t n_kernels, kernels_capacity;
 } Fit;
 
 const char *ex_predicted_word(ExPredicted predicted) {
@@ -57,35 +57,29 @@ const char *ex_fidelity_word(ExFidelity fidelity) {
 
 /* ---------------------------------------------------------------------------------------------- what was measured */
 
-static int kind_of(const cJSON *line) {
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(line, "kernel");
-    int kind = 0;
-    while (kind < PG_KIND_COUNT && !(cJSON_IsString(name) && strcmp(pg_kind_word((PgKind)kind), name->valuestring) == 0)) kind++;
-    return kind;
+static const char *word_of(const cJSON *line, const char *name) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, name);
+    return cJSON_IsString(item) ? item->valuestring : "";
 }
 
 /* false: it lacks something. */
 static bool take_line(const cJSON *json, PgMode mode, Line *out) {
-    *out = (Line){.kind = kind_of(json),
-                  .phases = ex_measured_number(json, "phases"),
+    *out = (Line){.phases = ex_measured_number(json, "phases"),
                   .stages = ex_measured_number(json, "stages"),
                   .seconds = ex_measured_number(json, "seconds")};
-    out->work = (MsPhaseWork){.memory_bytes = (float)ex_measured_number(json, "memory_bytes"),
-                              .activation_bytes = (float)ex_measured_number(json, "activation_bytes"),
-                              .flops = (float)ex_measured_number(json, "flops"),
-                              .exps = (float)ex_measured_number(json, "exps"),
-                              .longer = (float)ex_measured_number(json, "longer"),
-                              .kind = (uint8_t)out->kind,
-                              .mode = (uint8_t)mode};
-    return out->kind < PG_KIND_COUNT && out->phases > 0 && out->seconds >= 0 && out->work.longer >= 1 &&
-           out->work.memory_bytes >= 0;
+    bool ok = ms_class_named(word_of(json, "kernel"), ms_step_word(mode), word_of(json, "weights"), word_of(json, "experts"),
+                             &out->work.class);
+#define MS_NUMBER(name)                                                                                                            \
+    out->work.name = (float)ex_measured_number(json, #name);                                                                       \
+    ok = ok && out->work.name >= 0;
+#include "measure/phase_numbers.def"
+    return ok && out->phases > 0 && out->stages >= 0 && out->seconds >= 0 && out->work.longer >= 1;
 }
 
 static bool take_step(Fit *fit, const cJSON *json, Point *point) {
-    const cJSON *mode = cJSON_GetObjectItemCaseSensitive(json, "mode"), *lines = cJSON_GetObjectItemCaseSensitive(json, "lines"),
-                *line;
+    const cJSON *lines = cJSON_GetObjectItemCaseSensitive(json, "lines"), *line;
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(json, "limits");
-    PgMode which = cJSON_IsString(mode) && strcmp(mode->valuestring, "block") == 0 ? PG_BLOCK : PG_ROW;
+    PgMode which = strcmp(word_of(json, "mode"), ms_step_word(PG_BLOCK)) == 0 ? PG_BLOCK : PG_ROW;
     Step *step = &point->steps[which];
     *step = (Step){.mode = which,
                    .seconds = ex_measured_number(json, "seconds"),
@@ -100,8 +94,8 @@ static bool take_step(Fit *fit, const cJSON *json, Point *point) {
         step->n_lines++;
     }
     point->has[which] = true;
-    return step->n_lines > 0 && step->seconds > 0 && step->profiled > 0 && step->read_gb_s > 0 && step->panel_gflop_s > 0 &&
-           step->exp_g_s > 0;
+    return step->n_lines > 0 && step->seconds > 0 && step->profiled > 0 && step->read_bytes > 0 && step->read_gb_s > 0 &&
+           step->panel_gflop_s > 0 && step->exp_g_s > 0;
 }
 
 static bool take_point(void *context, const cJSON *json, SuSpan span) {
@@ -139,93 +133,205 @@ static void hold_out(Fit *fit) {
 
 /* ---------------------------------------------------------------------------------------------- predictions */
 
-/* Rates in a step, as measured beside it. */
-static MsStepRates rates_of(const Fit *fit, const Step *step) {
-    return (MsStepRates){.memory = 1e-9 / step->read_gb_s,
-                         .cache = fmin(1e-9 / fit->plain.cache_gb_s, 1e-9 / step->read_gb_s),
-                         .flop = 1e-9 / step->panel_gflop_s,
-                         .exp = 1e-9 / step->exp_g_s};
+static const double MOST_HELD = 0.8, LEAST_OF_MEMORY = 0.5, MOST_OF_MEMORY = 2;
+
+/* How fast memory was beside a step, GB/s: what is left of reading so many bytes again and again without the part that the cache held.
+ * Where that was nearly all of it, as the model has it. */
+static double memory_beside(const MsTimeModel *model, const Step *step) {
+    double held = ms_held(model->cache_bytes, step->read_bytes);
+    double seconds = (1 / step->read_gb_s - held / model->cache_gb_s) / (1 - held);
+    if (held > MOST_HELD || seconds <= 0) return model->read_gb_s;
+    return fmin(fmax(1 / seconds, LEAST_OF_MEMORY * model->read_gb_s), MOST_OF_MEMORY * model->read_gb_s);
 }
 
-/* Seconds of a line's work alone. */
-static double work_seconds(const MsStepRates *rates, const Line *line) {
-    static const MsTimeModel bare = {.factor = {{0}}};
-    MsTimeModel model = bare;
-    model.factor[line->work.mode][line->work.kind] = 1;
-    return ms_phase_seconds(&model, rates, &line->work);
+/* Rates in a step, with the limits that were measured beside it. */
+static MsStepRates rates_of(const MsTimeModel *model, const Step *step) {
+    double kept = 0, all = 0;
+    for (size_t i = 0; i < step->n_lines; i++) {
+        kept += step->lines[i].phases * (double)step->lines[i].work.kept_bytes;
+        all += step->lines[i].phases * (double)step->lines[i].work.all_bytes;
+    }
+    MsStepRates rates = ms_step_rates(model, kept, all);
+    rates.memory = 1e-9 / memory_beside(model, step);
+    rates.flop = 1e-9 / step->panel_gflop_s;
+    rates.exp = 1e-9 / step->exp_g_s;
+    return rates;
 }
 
-static double predict(const Fit *fit, const MsTimeModel *model, const Step *step) {
-    MsStepRates rates = rates_of(fit, step);
+static double predict(const MsTimeModel *model, const Step *step) {
+    MsStepRates rates = rates_of(model, step);
     double seconds = 0;
     for (size_t i = 0; i < step->n_lines; i++) {
         const Line *line = &step->lines[i];
-        double fixed = line->phases * (model->phase_us + model->fixed_us[step->mode][line->kind]) + line->stages * model->stage_us;
-        seconds += model->factor[step->mode][line->kind] * work_seconds(&rates, line) + 1e-6 * fixed;
+        seconds += line->phases * ms_phase_seconds(model, &rates, &line->work) + 1e-6 * line->stages * model->stage_us;
     }
     return seconds;
 }
 
-/* ---------------------------------------------------------------------------------------------- fitting */
+/* ---------------------------------------------------------------------------------------------- fitting a class */
 
-enum { ROUNDS = 30 };
-static const double LEAST_FACTOR = 0.05, MOST_FACTOR = 1000, SMALL_ERROR = 0.02;
+enum { FIXED = MS_PARTS, UNKNOWNS, ROUNDS = 20, SWEEPS = 40 };
+static const double SMALL_ERROR = 0.03; /* below it an error counts by its square, above by its size */
+static const double STIFFNESS = 0.1; /* how much a weight's place before the fit counts, beside the lines */
+static const double SOFTNESS = 0.005; /* a weight is worth more than this part of the lines' time, or stays where it was */
+static const double LEAST_OF_LINE = 0.2; /* of a line's time is left without its barriers */
 
-/* One equation of a fit: x·a + y·b should be 1. */
+/* Of a fit: the sum of weight · part should be 1. */
 typedef struct Equation {
-    double x, y, weight;
+    double part[UNKNOWNS]; /* seconds over those that were measured; fixed: of a microsecond */
+    double counts; /* the line's part of its step */
+    double error; /* of the round before */
 } Equation;
 
-/* Weighted least squares with a, b ≥ 0. */
-static void solve(const Equation *e, size_t n, double *a, double *b) {
-    double xx = 0, xy = 0, yy = 0, x = 0, y = 0;
-    for (size_t i = 0; i < n; i++) {
-        xx += e[i].weight * e[i].x * e[i].x;
-        xy += e[i].weight * e[i].x * e[i].y;
-        yy += e[i].weight * e[i].y * e[i].y;
-        x += e[i].weight * e[i].x;
-        y += e[i].weight * e[i].y;
-    }
-    double determinant = xx * yy - xy * xy;
-    *a = determinant > 1e-12 * xx * yy ? (x * yy - y * xy) / determinant : -1;
-    *b = determinant > 1e-12 * xx * yy ? (xx * y - xy * x) / determinant : 0;
-    if (*b < 0 || (*a < 0 && xx > 0 && yy == 0)) {
-        *b = 0;
-        *a = xx > 0 ? x / xx : 1;
-    } else if (*a < 0) {
-        *a = 0;
-        *b = yy > 0 ? y / yy : 0;
+/* Of one class: of weights, arithmetic and fixed time that explain its lines. */
+typedef struct Solution {
+    double of[UNKNOWNS], overlap, loss;
+} Solution;
+
+static MsWeights weights_of(const Solution *s) {
+    MsWeights w = {.overlap = (float)s->overlap, .fixed_us = (float)s->of[FIXED]};
+    for (int i = 0; i < MS_PARTS; i++) w.part[i] = (float)s->of[i];
+    return w;
+}
+
+/* The part of the shorter of reading and arithmetic that is not hidden counts; of the longer one all. */
+static void visible_parts(const Equation *e, const Solution *s, double out[UNKNOWNS]) {
+    double reading = s->of[MS_MEMORY] * e->part[MS_MEMORY] + s->of[MS_CACHE] * e->part[MS_CACHE];
+    double arithmetic = s->of[MS_FLOPS] * e->part[MS_FLOPS] + s->of[MS_EXPS] * e->part[MS_EXPS];
+    double shown = 1 - s->overlap;
+    for (int i = 0; i < UNKNOWNS; i++) {
+        bool reads = i == MS_MEMORY || i == MS_CACHE, hides = i != FIXED && reads == (reading < arithmetic);
+        out[i] = e->part[i] * (hides ? shown : 1);
     }
 }
 
-/* The line of least absolute relative errors, by least squares with weights of the errors before. */
-static void fit_line(Equation *e, size_t n, double *a, double *b) {
-    for (int round = 0; round < ROUNDS; round++) {
-        solve(e, n, a, b);
-        for (size_t i = 0; i < n; i++) e[i].weight = 1 / fmax(SMALL_ERROR, fabs(e[i].x * *a + e[i].y * *b - 1));
-    }
-}
-
-/* Lines of one kind and mode in the points that are fitted. */
-static void fit_kind(Fit *fit, PgMode mode, int kind) {
-    size_t most = 0, n = 0;
-    for (size_t p = 0; p < fit->n; p++) most += fit->points[p].steps[mode].n_lines;
-    Equation *e = SU_NEW_ARRAY(&fit->arena, Equation, most);
-    for (size_t p = 0; p < fit->n; p++) {
-        const Step *step = &fit->points[p].steps[mode];
-        MsStepRates rates = fit->points[p].has[mode] ? rates_of(fit, step) : (MsStepRates){0};
-        for (size_t i = 0; i < step->n_lines && !fit->points[p].held_out; i++) {
-            double seconds = step->lines[i].seconds * step->seconds / step->profiled;
-            if (step->lines[i].kind != kind || seconds <= 0) continue;
-            e[n++] = (Equation){work_seconds(&rates, &step->lines[i]) / seconds, 1e-6 * step->lines[i].phases / seconds, 1};
+/* Least squares with weights ≥ 0 that are held back towards `before`: one unknown after the other, again and again. */
+static void solve(const Equation *e, size_t n, const Solution *before, Solution *s) {
+    double square[UNKNOWNS][UNKNOWNS] = {{0}}, right[UNKNOWNS] = {0}, sum = 0, mean[UNKNOWNS] = {0};
+    for (size_t k = 0; k < n; k++) {
+        double part[UNKNOWNS], weight = e[k].counts / fmax(SMALL_ERROR, e[k].error);
+        visible_parts(&e[k], s, part);
+        sum += weight;
+        for (int i = 0; i < UNKNOWNS; i++) {
+            mean[i] += weight * part[i];
+            right[i] += weight * part[i];
+            for (int j = 0; j < UNKNOWNS; j++) square[i][j] += weight * part[i] * part[j];
         }
     }
-    if (n < 2) return; /* the plain model's */
-    double a, b;
-    fit_line(e, n, &a, &b);
-    fit->known[mode][kind] = true;
-    fit->fitted.factor[mode][kind] = fmin(fmax(a, LEAST_FACTOR), MOST_FACTOR);
-    fit->fitted.fixed_us[mode][kind] = b;
+    for (int i = 0; i < UNKNOWNS; i++) {
+        double share = i == FIXED ? 0 : fmin(1, mean[i] / sum), hold = STIFFNESS * sum * (share * share + SOFTNESS * SOFTNESS);
+        square[i][i] += hold;
+        right[i] += hold * before->of[i];
+    }
+    for (int sweep = 0; sweep < SWEEPS; sweep++) {
+        for (int i = 0; i < UNKNOWNS; i++) {
+            double rest = right[i];
+            for (int j = 0; j < UNKNOWNS; j++)
+                if (j != i) rest -= square[i][j] * s->of[j];
+            s->of[i] = fmax(0, rest / square[i][i]);
+        }
+    }
+}
+
+/* Errors of all lines as they count; notes each for the next round. */
+static double judge(Equation *e, size_t n, const Solution *s) {
+    MsWeights w = weights_of(s);
+    double loss = 0;
+    for (size_t k = 0; k < n; k++) {
+        e[k].error = fabs(ms_parts_seconds(&w, e[k].part) + s->of[FIXED] * e[k].part[FIXED] - 1);
+        loss += e[k].counts * e[k].error;
+    }
+    return loss;
+}
+
+static Solution fit_with(Equation *e, size_t n, const Solution *before, double overlap) {
+    Solution s = *before;
+    s.overlap = overlap;
+    for (size_t k = 0; k < n; k++) e[k].error = 1;
+    for (int round = 0; round < ROUNDS; round++) {
+        solve(e, n, before, &s);
+        s.loss = judge(e, n, &s);
+    }
+    return s;
+}
+
+/* The overlap that explains most; a larger one only if it is better by 1 %. */
+static Solution fit_equations(Equation *e, size_t n, const Solution *before) {
+    Solution best = fit_with(e, n, before, 0);
+    for (int quarter = 1; quarter <= 4; quarter++) {
+        Solution s = fit_with(e, n, before, quarter / 4.0);
+        if (s.loss < 0.99 * best.loss) best = s;
+    }
+    return best;
+}
+
+/* Whether a class is one of those that are fitted together: of any dtype and experts where these are below 0. */
+typedef struct Together {
+    PgMode mode;
+    int kind, dtype, experts;
+} Together;
+
+static bool is_of(const Together *t, MsClass c) {
+    return c.mode == t->mode && c.kind == t->kind && (t->dtype < 0 || c.dtype == t->dtype) &&
+           (t->experts < 0 || c.experts == t->experts);
+}
+
+/* Lines of the points that are fitted. */
+static size_t take_equations(const Fit *fit, const Together *t, Equation *out) {
+    size_t n = 0;
+    for (size_t p = 0; p < fit->n; p++) {
+        const Step *step = &fit->points[p].steps[t->mode];
+        if (fit->points[p].held_out || !fit->points[p].has[t->mode]) continue;
+        MsStepRates rates = rates_of(&fit->fitted, step);
+        for (size_t i = 0; i < step->n_lines; i++) {
+            const Line *line = &step->lines[i];
+            double measured = line->seconds / line->phases * step->seconds / step->profiled;
+            double alone = measured - 1e-6 * fit->fitted.stage_us * line->stages / line->phases;
+            double seconds = fmax(alone, LEAST_OF_LINE * measured);
+            if (!is_of(t, line->work.class) || seconds <= 0) continue;
+            Equation *e = &out[n++];
+            ms_phase_parts(&rates, &line->work, e->part);
+            for (int k = 0; k < MS_PARTS; k++) e->part[k] /= seconds;
+            e->part[FIXED] = 1e-6 / seconds;
+            e->counts = line->seconds / step->profiled;
+        }
+    }
+    return n;
+}
+
+/* ---------------------------------------------------------------------------------------------- all classes */
+
+static void keep_kernel(Fit *fit, const Together *t, const Solution *s) {
+    fit->kernels = su_grow(&fit->arena, fit->kernels, &fit->kernels_capacity, fit->n_kernels + 1, sizeof *fit->kernels);
+    fit->kernels[fit->n_kernels++] = (FeKernelTime){.kernel = pg_kind_word((PgKind)t->kind),
+                                                    .step = ms_step_word(t->mode),
+                                                    .weights = t->dtype < 0 ? NULL : ir_dtype_word((IrDtype)t->dtype),
+                                                    .experts = t->experts < 0 ? NULL : ms_experts_word((PgSelect)t->experts),
+                                                    .memory = s->of[MS_MEMORY],
+                                                    .cache = s->of[MS_CACHE],
+                                                    .flops = s->of[MS_FLOPS],
+                                                    .exps = s->of[MS_EXPS],
+                                                    .overlap = s->overlap,
+                                                    .fixed_us = s->of[FIXED]};
+}
+
+/* false: nothing was measured. */
+static bool fit_together(Fit *fit, const Together *t, const Solution *before, Equation *e, Solution *out) {
+    size_t n = take_equations(fit, t, e);
+    if (n < 2) return false;
+    *out = fit_equations(e, n, before);
+    keep_kernel(fit, t, out);
+    return true;
+}
+
+/* A kind of kernel, then each of its classes, which are held back towards the kind's weights. */
+static void fit_kind(Fit *fit, PgMode mode, int kind, Equation *e) {
+    static const Solution plain = {.of = {1, 1, 1, 1, 0}};
+    Solution of_kind, of_class;
+    if (!fit_together(fit, &(Together){mode, kind, -1, -1}, &plain, e, &of_kind)) return;
+    for (int dtype = 0; dtype < IR_STORED_DTYPES; dtype++)
+        for (int experts = 0; experts < MS_EXPERTS; experts++)
+            fit_together(fit, &(Together){mode, kind, dtype, experts}, &of_kind, e, &of_class);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -233,40 +339,47 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* What the lines leave out, such as the runtime between steps: the median of measured over predicted, into every line. */
+/* What the lines leave out, such as the runtime between steps: the median of measured over predicted, into every weight. */
 static void fit_whole(Fit *fit, PgMode mode) {
     double *ratios = SU_NEW_ARRAY(&fit->arena, double, fit->n);
     size_t n = 0;
     for (size_t p = 0; p < fit->n; p++) {
         if (fit->points[p].held_out || !fit->points[p].has[mode]) continue;
-        ratios[n++] = fit->points[p].steps[mode].seconds / predict(fit, &fit->fitted, &fit->points[p].steps[mode]);
+        ratios[n++] = fit->points[p].steps[mode].seconds / predict(&fit->fitted, &fit->points[p].steps[mode]);
     }
     if (n == 0) return;
     qsort(ratios, n, sizeof *ratios, by_value);
-    for (int kind = 0; kind < PG_KIND_COUNT; kind++) {
-        fit->fitted.factor[mode][kind] *= ratios[n / 2];
-        fit->fitted.fixed_us[mode][kind] *= ratios[n / 2];
+    for (size_t i = 0; i < fit->n_kernels; i++) {
+        FeKernelTime *k = &fit->kernels[i];
+        if (strcmp(k->step, ms_step_word(mode)) != 0) continue;
+        double *const values[] = {&k->memory, &k->cache, &k->flops, &k->exps, &k->fixed_us};
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++) *values[v] *= ratios[n / 2];
     }
 }
 
+/* ---------------------------------------------------------------------------------------------- reading */
+
+/* How far a cache and memory of these speeds are from what was read in turns with the points. */
+static double reading_loss(const Fit *fit, double cache_bytes, double cache_gb_s, double memory_gb_s) {
+    double sum = 0;
+    for (size_t p = 0; p < fit->n; p++) {
+        const Step *step = &fit->points[p].steps[PG_ROW];
+        if (fit->points[p].held_out || !fit->points[p].has[PG_ROW]) continue;
+        double held = ms_held(cache_bytes, step->read_bytes);
+        sum += fabs(log((held / cache_gb_s + (1 - held) / memory_gb_s) * step->read_gb_s));
+    }
+    return sum;
+}
+
 /* Memory, the last cache and its size: what explains best how fast so many bytes were read in turns with the points. */
-static void fit_reading(Fit *fit, FeDevice *device) {
+static void fit_reading(const Fit *fit, FeDevice *device) {
     double best = INFINITY;
-    for (double cache = 1 << 20; cache <= 1 << 30; cache *= 1.25) {
-        for (double memory = 1; memory < 2000; memory *= 1.1) {
-            for (double ratio = 1; ratio <= 64; ratio *= 1.25) {
-                MsTimeModel model = fit->plain;
-                model.read_gb_s = memory;
-                model.cache_gb_s = ratio * memory;
-                model.cache_bytes = cache;
-                double sum = 0;
-                for (size_t p = 0; p < fit->n; p++) {
-                    const Step *step = &fit->points[p].steps[PG_ROW];
-                    if (!fit->points[p].has[PG_ROW]) continue;
-                    sum += fabs(log(1e9 * ms_step_rates(&model, step->read_bytes).memory * step->read_gb_s));
-                }
-                if (sum >= best) continue;
-                best = sum;
+    for (double cache = 1 << 20; cache <= 1 << 30; cache *= 1.1) {
+        for (double memory = 1; memory < 2000; memory *= 1.05) {
+            for (double ratio = 1; ratio <= 16; ratio *= 1.1) {
+                double loss = reading_loss(fit, cache, ratio * memory, memory);
+                if (loss >= best) continue;
+                best = loss;
                 device->rates.read_gb_s = memory;
                 device->rates.cache_gb_s = ratio * memory;
                 device->l3_kb = (int64_t)(cache / 1024);
@@ -286,24 +399,26 @@ static double median_limit(Fit *fit, bool of_exp) {
     return values[n / 2];
 }
 
-static void take_device(Fit *fit, const FeDevice *host, FeDevice *out) {
+/* The device with its rates, and no kernels yet. */
+static void take_rates(Fit *fit, const FeDevice *host, FeDevice *out) {
     *out = *host;
     out->has_rates = out->has_kernels = true;
     out->source = "this machine, calibrated by mossc explore";
     fit_reading(fit, out);
     out->rates.panel_gflop_s = median_limit(fit, false);
     out->rates.exp_g_s = median_limit(fit, true);
-    out->rates.phase_us = out->rates.stage_us = 0;
+    out->rates.phase_us = 0;
+    out->rates.stage_us = fit->plain.stage_us;
+    out->kernels = NULL;
     out->n_kernels = 0;
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        for (int kind = 0; kind < PG_KIND_COUNT && out->n_kernels < FE_MAX_KERNEL_TIMES; kind++) {
-            if (!fit->known[mode][kind]) continue;
-            out->kernels[out->n_kernels++] = (FeKernelTime){.kernel = pg_kind_word((PgKind)kind),
-                                                            .step = mode == PG_ROW ? "row" : "block",
-                                                            .factor = fit->fitted.factor[mode][kind],
-                                                            .fixed_us = fit->fitted.fixed_us[mode][kind]};
-        }
-    }
+}
+
+/* The kernels that were fitted, into the device; they live as long as the study. */
+static void take_kernels(const Fit *fit, SuArena *arena, FeDevice *out) {
+    FeKernelTime *kernels = SU_NEW_ARRAY(arena, FeKernelTime, fit->n_kernels);
+    for (size_t i = 0; i < fit->n_kernels; i++) kernels[i] = fit->kernels[i];
+    out->kernels = kernels;
+    out->n_kernels = (int)fit->n_kernels;
 }
 
 /* ---------------------------------------------------------------------------------------------- errors */
@@ -319,7 +434,7 @@ static void measure_errors(Fit *fit, ExCalibration *out) {
             for (size_t p = 0; p < fit->n; p++) {
                 if (!fit->points[p].held_out || !fit->points[p].has[mode]) continue;
                 measured[n] = fit->points[p].steps[mode].seconds;
-                predicted[n++] = predict(fit, fidelity == EX_MODELLED ? &fit->plain : &fit->fitted, &fit->points[p].steps[mode]);
+                predicted[n++] = predict(fidelity == EX_MODELLED ? &fit->plain : &fit->fitted, &fit->points[p].steps[mode]);
             }
             if (n >= 2) out->errors[what][fidelity] = ex_errors(measured, predicted, n);
         }
@@ -353,8 +468,8 @@ static void add_point(const Fit *fit, cJSON *list, const Point *point, ExPredict
     cJSON_AddNumberToObject(item, "index", (double)point->index);
     cJSON_AddStringToObject(item, "metric", ex_predicted_word(what));
     cJSON_AddNumberToObject(item, "measured", 1e3 * point->steps[mode].seconds);
-    cJSON_AddNumberToObject(item, "modelled", 1e3 * predict(fit, &fit->plain, &point->steps[mode]));
-    cJSON_AddNumberToObject(item, "calibrated", 1e3 * predict(fit, &fit->fitted, &point->steps[mode]));
+    cJSON_AddNumberToObject(item, "modelled", 1e3 * predict(&fit->plain, &point->steps[mode]));
+    cJSON_AddNumberToObject(item, "calibrated", 1e3 * predict(&fit->fitted, &point->steps[mode]));
     cJSON_AddBoolToObject(item, "held_out", point->held_out);
 }
 
@@ -389,24 +504,35 @@ static bool read_studies(Fit *fit) {
                     "calibrating needs at least %d measured points, got %zu", EX_LEAST_MEASURED, fit->n);
 }
 
+static void fit_classes(Fit *fit) {
+    size_t most = 0;
+    for (size_t p = 0; p < fit->n; p++)
+        for (int mode = 0; mode < PG_MODES; mode++) most += fit->points[p].steps[mode].n_lines;
+    Equation *e = SU_NEW_ARRAY(&fit->arena, Equation, most);
+    for (int mode = 0; mode < PG_MODES; mode++)
+        for (int kind = 0; kind < PG_KIND_COUNT; kind++) fit_kind(fit, (PgMode)mode, kind, e);
+}
+
 static bool calibrate_unguarded(Fit *fit, ExCalibration *out) {
     size_t host;
-    const ExStudy *first = &fit->studies[0];
+    ExStudy *first = &fit->studies[0];
     if (!read_studies(fit) || !find_host(fit, first, &host)) return false;
+    int64_t threads = first->devices[host].model.threads;
     hold_out(fit);
     FeDevice bare = first->descriptions[host];
     bare.has_kernels = false;
     bare.n_kernels = 0;
-    if (!ms_time_model(&bare, first->devices[host].model.threads, &fit->plain, fit->diags)) return false;
-    fit->fitted = fit->plain;
-    fit->fitted.phase_us = fit->fitted.stage_us = 0;
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        for (int kind = 0; kind < PG_KIND_COUNT; kind++) fit_kind(fit, (PgMode)mode, kind);
-        fit_whole(fit, (PgMode)mode);
-    }
+    if (!ms_time_model(&bare, threads, &fit->plain, fit->diags)) return false;
+    take_rates(fit, &first->descriptions[host], &out->device);
+    if (!ms_time_model(&out->device, threads, &fit->fitted, fit->diags)) return false;
+    fit_classes(fit);
+    take_kernels(fit, &first->arena, &out->device);
+    if (!ms_time_model(&out->device, threads, &fit->fitted, fit->diags)) return false;
+    for (int mode = 0; mode < PG_MODES; mode++) fit_whole(fit, (PgMode)mode);
+    take_kernels(fit, &first->arena, &out->device);
+    if (!ms_time_model(&out->device, threads, &fit->fitted, fit->diags)) return false;
     out->n_points = fit->n;
     for (size_t p = 0; p < fit->n; p++) out->n_fitted += !fit->points[p].held_out;
-    take_device(fit, &first->descriptions[host], &out->device);
     measure_errors(fit, out);
     bool ok = true;
     for (size_t i = 0; i < fit->n_studies && ok; i++) ok = write_json(fit, i, out);

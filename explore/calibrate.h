@@ -1,8 +1,8 @@
 /* Fitting a device's time model to what was measured on it, and saying how well it then predicts what it was not fitted to.
  *
- * Half of the points that were measured, chosen by their index, give the constants: for each kind of kernel and of step, the time of a
- * phase is factor · work + fixed, where work is the model's (measure/time_model.h) with the limits that were measured in turns with the
- * point, so that what a shared machine does meanwhile is divided out. The other half gives the errors. */
+ * Half of the points that were measured, chosen by their index, give the constants: for each class of kernels weights of
+ * what the work of a phase is made of (MsWeights), with the limits that were measured in turns with the point, so that what a shared machine
+ * does meanwhile is divided out. The other half gives the errors. */
 #ifndef MOSSC_EXPLORE_CALIBRATE_H
 #define MOSSC_EXPLORE_CALIBRATE_H
 

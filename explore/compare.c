@@ -7,6 +7,7 @@
 
 #include "driver/build.h"
 #include "measure/explain.h"
+#include "measure/steps.h"
 
 static ExSides *find_line(ExComparedStep *step, const char *name, SuArena *arena) {
     for (size_t i = 0; i < step->n_lines; i++)
@@ -18,11 +19,7 @@ static ExSides *find_line(ExComparedStep *step, const char *name, SuArena *arena
 
 static void add_line(ExSides *to, int side, const MsLine *line) {
     to->phases[side] += line->times;
-    to->cost[side].flops += line->cost.flops;
-    to->cost[side].exps += line->cost.exps;
-    to->cost[side].weight_bytes += line->cost.weight_bytes;
-    to->cost[side].state_bytes += line->cost.state_bytes;
-    to->cost[side].activation_bytes += line->cost.activation_bytes;
+    pg_cost_add(&to->cost[side], &line->cost);
     to->seconds[side] += line->modelled;
 }
 
@@ -74,8 +71,9 @@ static void sort_step(ExComparedStep *step) {
 static bool compare_unguarded(ExStudy *study, size_t device, const uint64_t points[2], SuArena *arena, ExComparison *out,
                               SuDiags *diags) {
     const MsTimeModel *model = &study->devices[device].model;
-    *out = (ExComparison){.token.work = ex_decode_work(&study->space.workload),
-                          .prompt.work = ex_prompt_work(&study->space.workload, study->devices[device].max_rows, 0)};
+    const ExWorkload *w = &study->space.workload;
+    *out = (ExComparison){.token.work = ex_decode_work(w),
+                          .prompt.work = ms_prompt_work(w->prefill, w->batch, study->devices[device].max_rows, 0)};
     for (int side = 0; side < 2; side++)
         if (!add_point(study, model, points[side], side, arena, out, diags)) return false;
     sort_step(&out->token);

@@ -8,6 +8,7 @@
 #include "explore/quality.h"
 #include "explore/table.h"
 #include "explore/unit.h"
+#include "measure/steps.h"
 #include "support/digest.h"
 
 /* What the compiler refuses at its latest, and what a sum of parts cannot tell: such points are built whole. */
@@ -50,14 +51,7 @@ struct ExScratch {
 
 static int64_t token_position(const ExWorkload *w) { return w->prefill + w->decode / 2; }
 
-PgWork ex_decode_work(const ExWorkload *w) {
-    return (PgWork){.rows = w->batch, .segments = w->batch, .n_out_rows = w->batch, .position = token_position(w)};
-}
-
-PgWork ex_prompt_work(const ExWorkload *w, int64_t max_rows, int64_t done) {
-    int64_t share = max_rows < w->batch ? 1 : max_rows / w->batch, left = w->prefill - done, count = left < share ? left : share;
-    return (PgWork){.rows = w->batch * count, .segments = w->batch, .n_out_rows = count == left ? w->batch : 0, .position = done};
-}
+PgWork ex_decode_work(const ExWorkload *w) { return ms_decode_work(w->batch, token_position(w)); }
 
 static void add_step(SuArena *arena, ExSteps *steps, size_t *capacity, PgWork work, const ExDevice *device) {
     steps->steps = su_grow(arena, steps->steps, capacity, steps->n_steps + 1, sizeof(ExStep));
@@ -66,7 +60,7 @@ static void add_step(SuArena *arena, ExSteps *steps, size_t *capacity, PgWork wo
 
 static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const ExWorkload *w, const ExDevice *device) {
     for (int64_t done = 0; done < w->prefill;) {
-        PgWork work = ex_prompt_work(w, device->max_rows, done);
+        PgWork work = ms_prompt_work(w->prefill, w->batch, device->max_rows, done);
         add_step(arena, steps, capacity, work, device);
         done += work.rows / w->batch;
     }
@@ -76,7 +70,7 @@ static void add_steps(SuArena *arena, ExSteps *steps, size_t *capacity, const Ex
 static void make_steps(ExCoster *c) {
     size_t capacity = 0;
     const ExWorkload *w = &c->space->workload;
-    PgWork token = {.rows = 1, .segments = 1, .n_out_rows = 1, .position = token_position(w)};
+    PgWork token = ms_decode_work(1, token_position(w));
     c->steps.steps = su_grow(&c->arena, NULL, &capacity, 1, sizeof(ExStep));
     c->steps.steps[c->steps.n_steps++] = (ExStep){PG_ROW, token, 1};
     for (size_t d = 0; d < c->n_devices; d++) {
@@ -201,17 +195,25 @@ static double peak_bytes(const ExScratch *s, double packed, double state) {
     return packed + (double)s->coster->space->workload.batch * state + most;
 }
 
-static double bytes_of(const ExUnit *unit, uint32_t step) {
-    double bytes = 0;
-    for (uint32_t i = 0; i < unit->n_phases[step]; i++) bytes += (double)unit->phases[step][i].memory_bytes;
-    return bytes;
+/* What the phases of a step keep and go through, added up in order (ms_step_rates). */
+typedef struct Walk {
+    double kept, all;
+} Walk;
+
+static void walk_unit(const ExUnit *unit, uint32_t step, Walk *walk) {
+    for (uint32_t i = 0; i < unit->n_phases[step]; i++) {
+        walk->kept += (double)unit->phases[step][i].kept_bytes;
+        walk->all += (double)unit->phases[step][i].all_bytes;
+    }
 }
 
-static double bytes_of_step(const ExScratch *s, uint32_t step) {
+static MsStepRates rates_of_step(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
     const ExFrame *frame = frame_of(s);
-    double bytes = bytes_of(&frame->before, step);
-    for (size_t b = 0; b < s->n_blocks; b++) bytes += bytes_of(block_at(s, b), step);
-    return bytes + bytes_of(&frame->after, step);
+    Walk walk = {0};
+    walk_unit(&frame->before, step, &walk);
+    for (size_t b = 0; b < s->n_blocks; b++) walk_unit(block_at(s, b), step, &walk);
+    walk_unit(&frame->after, step, &walk);
+    return ms_step_rates(model, walk.kept, walk.all);
 }
 
 static void add_seconds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, double *seconds) {
@@ -220,7 +222,7 @@ static void add_seconds(const MsTimeModel *model, const MsStepRates *rates, cons
 
 static double step_seconds(const ExScratch *s, const MsTimeModel *model, uint32_t step) {
     const ExFrame *frame = frame_of(s);
-    MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+    MsStepRates rates = rates_of_step(s, model, step);
     double seconds = 0;
     add_seconds(model, &rates, &frame->before, step, &seconds);
     for (size_t b = 0; b < s->n_blocks; b++) add_seconds(model, &rates, block_at(s, b), step, &seconds);
@@ -248,11 +250,11 @@ static void add_times(const ExScratch *s, ExCost *out) {
 static void add_kinds(const MsTimeModel *model, const MsStepRates *rates, const ExUnit *unit, uint32_t step, ExKindWork *out) {
     for (uint32_t i = 0; i < unit->n_phases[step]; i++) {
         const MsPhaseWork *phase = &unit->phases[step][i];
-        ExKindWork *kind = &out[phase->kind];
+        ExKindWork *kind = &out[phase->class.kind];
         kind->phases++;
         kind->flops += (double)phase->flops;
         kind->exps += (double)phase->exps;
-        kind->memory_bytes += (double)phase->memory_bytes;
+        kind->memory_bytes += (double)phase->every_bytes + (double)phase->chosen_bytes;
         kind->activation_bytes += (double)phase->activation_bytes;
         kind->seconds += ms_phase_seconds(model, rates, phase);
     }
@@ -264,7 +266,7 @@ void ex_cost_by_kind(const ExScratch *s, size_t device, bool prompts, ExKindWork
     uint32_t last = steps->end[device] - 1, first = prompts ? steps->first[device] : last;
     for (int kind = 0; kind < PG_KIND_COUNT; kind++) out[kind] = (ExKindWork){0};
     for (uint32_t step = first; step < (prompts ? last : last + 1); step++) {
-        MsStepRates rates = ms_step_rates(model, bytes_of_step(s, step));
+        MsStepRates rates = rates_of_step(s, model, step);
         add_kinds(model, &rates, &frame_of(s)->before, step, out);
         for (size_t b = 0; b < s->n_blocks; b++) add_kinds(model, &rates, block_at(s, b), step, out);
         add_kinds(model, &rates, &frame_of(s)->after, step, out);

@@ -28,10 +28,9 @@ static inline double ex_value(const ExCost *cost, ExMetric metric, size_t device
     return ex_metric(metric)->on_device ? cost->on_device[device][metric] : cost->shared[metric];
 }
 
-/* The steps of a workload, as `mossc bench --batch` takes them: all sequences share every step. Steps of one row are PG_ROW. */
-PgWork ex_decode_work(const ExWorkload *workload); /* a token of each sequence, in the middle of what is decoded */
-/* What follows after `done` tokens of each sequence's prompt, in steps of at most max_rows. */
-PgWork ex_prompt_work(const ExWorkload *workload, int64_t max_rows, int64_t done);
+/* A step that decodes a token of each sequence, in the middle of what is decoded. Like ms_prompt_work, it is a step as `mossc bench --batch`
+ * takes them: all sequences share it. Steps of one row are PG_ROW. */
+PgWork ex_decode_work(const ExWorkload *workload);
 
 typedef struct ExCoster ExCoster;
 typedef struct ExQuality ExQuality; /* explore/quality.h */

@@ -143,7 +143,7 @@ static void end_attempts(Session *s) { unlink(path_of(s, "measuring")); }
 
 /* ---------------------------------------------------------------------------------------------- a point */
 
-/* Phases that are alike, for calibration. */
+/* Phases that are alike, for calibration: the numbers of one of them, the seconds of all. */
 static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     const PgPhase *phase = &x->program->steps[x->mode].phases[line->phase];
     const PgKernel *kernel = &x->program->kernels[phase->kernel];
@@ -151,21 +151,20 @@ static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     MsPhaseWork one = ms_phase_work(phase, kernel, &cost, &x->work, x->mode, NULL, x->threads);
     cJSON *item = cJSON_CreateObject();
     cJSON_AddStringToObject(item, "kernel", pg_kind_word(kernel->kind));
+    cJSON_AddStringToObject(item, "weights", ir_dtype_word((IrDtype)one.class.dtype));
+    cJSON_AddStringToObject(item, "experts", ms_experts_word((PgSelect)one.class.experts));
     cJSON_AddStringToObject(item, "name", line->name);
     cJSON_AddNumberToObject(item, "phases", (double)line->times);
     cJSON_AddNumberToObject(item, "stages", (double)line->stages);
     cJSON_AddNumberToObject(item, "seconds", line->working + line->waiting);
-    cJSON_AddNumberToObject(item, "memory_bytes", line->cost.weight_bytes + line->cost.state_bytes);
-    cJSON_AddNumberToObject(item, "activation_bytes", line->cost.activation_bytes);
-    cJSON_AddNumberToObject(item, "flops", line->cost.flops);
-    cJSON_AddNumberToObject(item, "exps", line->cost.exps);
-    cJSON_AddNumberToObject(item, "longer", (double)one.longer);
+#define MS_NUMBER(name) cJSON_AddNumberToObject(item, #name, (double)one.name);
+#include "measure/phase_numbers.def"
     return item;
 }
 
 static cJSON *step_json(const MsExplained *x) {
     cJSON *item = cJSON_CreateObject();
-    cJSON_AddStringToObject(item, "mode", x->mode == PG_ROW ? "row" : "block");
+    cJSON_AddStringToObject(item, "mode", ms_step_word(x->mode));
     cJSON_AddNumberToObject(item, "rows", (double)x->work.rows);
     cJSON_AddNumberToObject(item, "position", (double)x->work.position);
     cJSON_AddNumberToObject(item, "seconds", x->step_seconds);
@@ -183,8 +182,7 @@ static cJSON *step_json(const MsExplained *x) {
 /* The steps that are measured: those of the workload where one step is a prompt, else what ms_measure_steps can do, beside speeds. */
 static size_t explained_steps(const DrBuild *build, const ExWorkload *w, SuArena *arena, MsExplained out[2]) {
     int64_t rows = w->prefill < build->program->max_rows ? w->prefill : build->program->max_rows;
-    PgWork token = {.rows = 1, .segments = 1, .n_out_rows = 1, .position = w->prefill + w->decode / 2};
-    PgWork prompt = {.rows = rows, .segments = 1, .n_out_rows = 1};
+    PgWork token = ms_decode_work(1, w->prefill + w->decode / 2), prompt = ms_prompt_work(rows, 1, rows, 0);
     out[0] = ms_explain_step(&build->spec, build->program, PG_ROW, token, arena);
     if (rows > 1) out[1] = ms_explain_step(&build->spec, build->program, PG_BLOCK, prompt, arena);
     return rows > 1 ? 2 : 1;

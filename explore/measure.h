@@ -4,8 +4,9 @@
  *
  *   {"index": 17, "spec_hash": "…", "device": "host", "threads": 2, "prefill_ms": …, "decode_ms": …, "code_bytes": …, "compile_ms": … (absent: kernels
  *    were in the cache), "steps": [{"mode": "row", "rows": 1, "position": 576, "seconds": …, "profiled_seconds": …, "read_bytes": …,
- *    "limits": {"read_gb_s": …, "panel_gflop_s": …, "exp_g_s": …}, "lines": [{"kernel": "linear", "phases": 12, "stages": 12,
- *    "seconds": …, "memory_bytes": …, "activation_bytes": …, "flops": …, "exps": …, "longer": …}]}]}
+ *    "limits": {"read_gb_s": …, "panel_gflop_s": …, "exp_g_s": …}, "lines": [{"kernel": "linear", "weights": "bf16", "experts": "chosen",
+ *    "name": "down_proj", "phases": 12, "stages": 12, "seconds": … (of all of them), "flops": … (of one; likewise all others of
+ *    measure/phase_numbers.def)}]}]}
  *   {"index": 18, "error": "…"}
  *
  * A process that is killed loses the point that it was at, and no other: run again, it goes on there. A point at which the process was

@@ -13,8 +13,6 @@
 #include "support/file.h"
 #include "support/json.h"
 
-enum { MOST_SUMMARY = 1 << 28 };
-
 typedef struct Part {
     const char *directory;
     ExStudy study;
@@ -77,17 +75,11 @@ static void take_summary(Merge *m, const cJSON *root, Part *part) {
 }
 
 static bool read_summary(Merge *m, Part *part) {
-    static const SuJsonRules rules = {.depth = 8, .values = 1 << 24};
-    const char *path = path_in(m, part->directory, "summary.json");
-    char *text;
-    size_t size;
     SuJson json;
-    if (!su_read_file(&m->arena, path, MOST_SUMMARY, &text, &size, m->diags) ||
-        !su_json_parse(text, size, &rules, su_file_span(m->diags, path), &json, m->diags))
-        return false;
+    if (!ex_study_read_summary(part->directory, &m->arena, &json, m->diags)) return false;
     take_summary(m, json.root, part);
     su_json_free(&json);
-    return part->options.n_shards > 0 || refuse(m, path, "'shard' is missing");
+    return part->options.n_shards > 0 || refuse(m, path_in(m, part->directory, "summary.json"), "'shard' is missing");
 }
 
 /* ---------------------------------------------------------------------------------------------- do the parts belong together? */
@@ -254,40 +246,12 @@ static bool merge_front(Merge *m, ExResult *out) {
 
 /* ---------------------------------------------------------------------------------------------- the whole */
 
-static int by_message(const void *a, const void *b) {
-    return strcmp(((const ExReason *)a)->message, ((const ExReason *)b)->message);
-}
-
-/* Of sorted reasons, those of equal message together. */
-static size_t join_reasons(ExReason *reasons, size_t n) {
-    size_t kept = 0;
-    if (n > 1) qsort(reasons, n, sizeof *reasons, by_message);
-    for (size_t i = 0; i < n; i++)
-        if (kept > 0 && strcmp(reasons[kept - 1].message, reasons[i].message) == 0)
-            reasons[kept - 1].count += reasons[i].count;
-        else
-            reasons[kept++] = reasons[i];
-    return kept;
-}
-
 static void add_tallies(Merge *m, ExResult *out) {
-    size_t capacity = 0;
-    ExTally *to = &out->tally;
     for (size_t i = 0; i < m->n; i++) {
-        const ExTally *from = &m->parts[i].tally;
-        to->points += from->points;
-        to->excluded += from->excluded;
-        to->invalid += from->invalid;
-        to->over_budget += from->over_budget;
-        to->kept += from->kept;
-        for (size_t d = 0; d < m->study->n_devices; d++) to->kept_on[d] += from->kept_on[d];
-        for (size_t r = 0; r < from->n_reasons; r++) {
-            to->reasons = su_grow(&out->arena, to->reasons, &capacity, to->n_reasons + 1, sizeof *to->reasons);
-            to->reasons[to->n_reasons++] = (ExReason){su_strdup(&out->arena, from->reasons[r].message), from->reasons[r].count};
-        }
+        ex_tally_add(&out->tally, &m->parts[i].tally, &out->arena);
         out->seconds += m->parts[i].seconds;
     }
-    to->n_reasons = join_reasons(to->reasons, to->n_reasons);
+    ex_tally_sort(&out->tally);
 }
 
 static bool merge_unguarded(Merge *m, const char *const *directories, const char *directory, ExResult *out) {

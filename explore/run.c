@@ -31,7 +31,6 @@ typedef struct Run {
     FILE *rows[EX_MAX_DEVICES]; /* of points.csv, by device */
     ExFront fronts[EX_MAX_DEVICES];
     ExTally tally;
-    size_t reasons_capacity;
     SuArena *arena; /* of the tally */
     SuDiags *diags;
 } Run;
@@ -42,7 +41,6 @@ typedef struct Chunk {
     SuText rows[EX_MAX_DEVICES];
     ExFront fronts[EX_MAX_DEVICES];
     ExTally tally;
-    size_t reasons_capacity;
     SuArena arena; /* of the tally's reasons; emptied with each chunk */
     uint32_t choices[EX_MAX_AXES];
     ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
@@ -69,17 +67,6 @@ static ExRival rival(const ExSpace *space, const ExCost *cost, size_t device, ui
 }
 
 /* ---------------------------------------------------------------------------------------------- points */
-
-/* Messages are compared by pointer first: they are kept once. */
-static void count_reason(ExTally *tally, size_t *capacity, SuArena *arena, const char *message, uint64_t count) {
-    for (size_t i = 0; i < tally->n_reasons; i++) {
-        if (tally->reasons[i].message != message && strcmp(tally->reasons[i].message, message) != 0) continue;
-        tally->reasons[i].count += count;
-        return;
-    }
-    tally->reasons = su_grow(arena, tally->reasons, capacity, tally->n_reasons + 1, sizeof *tally->reasons);
-    tally->reasons[tally->n_reasons++] = (ExReason){message, count};
-}
 
 static void add_row(const Run *run, Chunk *chunk, uint64_t index, size_t device, const char *fidelity, const ExCost *cost) {
     uint8_t hash[EX_HASH];
@@ -112,7 +99,7 @@ static void add_bare_rows(const Run *run, Chunk *chunk, uint64_t index, const ch
 
 static void take_invalid(const Run *run, Chunk *chunk, uint64_t index, const char *message) {
     chunk->tally.invalid++;
-    count_reason(&chunk->tally, &chunk->reasons_capacity, &chunk->arena, message, 1);
+    ex_tally_reason(&chunk->tally, message, 1, &chunk->arena);
     add_bare_rows(run, chunk, index, "invalid");
 }
 
@@ -153,7 +140,6 @@ static void empty_chunk(const Run *run, Chunk *chunk) {
     su_arena_free(&chunk->arena);
     chunk->arena = (SuArena)SU_ARENA_FREE;
     chunk->tally = (ExTally){0};
-    chunk->reasons_capacity = 0;
     for (size_t d = 0; d < run->n_devices; d++) {
         chunk->fronts[d].count = 0;
         chunk->fronts[d].n_goals = run->space->n_objectives;
@@ -169,18 +155,8 @@ static bool make_chunk(const Run *run, Chunk *chunk, uint64_t number) {
 
 /* A chunk's results into the run's; under the lock, in order. */
 static void merge_chunk(Run *run, const Chunk *chunk) {
-    ExTally *to = &run->tally;
-    const ExTally *from = &chunk->tally;
-    to->points += from->points;
-    to->excluded += from->excluded;
-    to->invalid += from->invalid;
-    to->over_budget += from->over_budget;
-    to->kept += from->kept;
-    for (size_t i = 0; i < from->n_reasons; i++)
-        count_reason(to, &run->reasons_capacity, run->arena, su_strdup(run->arena, from->reasons[i].message),
-                     from->reasons[i].count);
+    ex_tally_add(&run->tally, &chunk->tally, run->arena);
     for (size_t d = 0; d < run->n_devices; d++) {
-        to->kept_on[d] += from->kept_on[d];
         for (size_t i = 0; i < chunk->fronts[d].count; i++)
             if (!ex_front_add(&run->fronts[d], &chunk->fronts[d].points[i])) su_no_memory(sizeof(ExRival));
         if (chunk->rows[d].size)
@@ -277,13 +253,9 @@ static void run_workers(Run *run, SuArena *arena) {
     for (int t = 0; t < threads; t++) free_worker(run, &workers[t]);
 }
 
-static int by_message(const void *a, const void *b) {
-    return strcmp(((const ExReason *)a)->message, ((const ExReason *)b)->message);
-}
-
 static void take_results(Run *run, ExResult *out) {
     out->tally = run->tally;
-    if (out->tally.n_reasons > 1) qsort(out->tally.reasons, out->tally.n_reasons, sizeof *out->tally.reasons, by_message);
+    ex_tally_sort(&out->tally);
     for (size_t d = 0; d < run->n_devices; d++) {
         ExFront *front = &run->fronts[d];
         ex_front_sort(front);

@@ -4,6 +4,7 @@
 
 #include "driver/progress.h"
 #include "explore/cost.h"
+#include "explore/tally.h"
 
 typedef enum ExMethod { EX_ALL, EX_RANDOM, EX_SOBOL } ExMethod;
 
@@ -16,23 +17,9 @@ typedef struct ExRunOptions {
     DrProgress progress;
 } ExRunOptions;
 
-/* How often a message was the first that the front end had to say. */
-typedef struct ExReason {
-    const char *message;
-    uint64_t count;
-} ExReason;
-
-typedef struct ExTally {
-    uint64_t points, excluded, invalid; /* points: enumerated; the others are some of them */
-    uint64_t over_budget, kept;         /* on every device; on one at least */
-    uint64_t kept_on[EX_MAX_DEVICES];
-    ExReason *reasons; /* [n_reasons], sorted by message */
-    size_t n_reasons;
-} ExTally;
-
 typedef struct ExResult {
     SuArena arena;
-    ExTally tally;
+    ExTally tally; /* reasons by message */
     uint64_t *fronts[EX_MAX_DEVICES]; /* [n_front[device]] indices, rising */
     size_t n_front[EX_MAX_DEVICES];
     double seconds;

@@ -12,7 +12,6 @@
 #include "measure/limiter.h"
 #include "support/cpus.h"
 #include "support/file.h"
-#include "support/json.h"
 
 enum {
     ROUNDS = 3,             /* of measuring the host */
@@ -185,18 +184,21 @@ bool ex_study_begin(const char *space, const char *directory, const char *const 
     return ok;
 }
 
-/* Names of the devices of a study that was run, in their order. */
-static bool read_device_names(ExStudy *study, const char ***out_names, size_t *out_count, SuDiags *diags) {
+bool ex_study_read_summary(const char *directory, SuArena *arena, SuJson *out, SuDiags *diags) {
     static const SuJsonRules rules = {.depth = 8, .values = 1 << 24};
-    const char *path = inside(study, "summary.json");
+    const char *path = su_printf(arena, "%s/summary.json", directory);
     char *text;
     size_t size;
-    SuJson json;
     if (!exists(path))
-        return su_error(diags, su_file_span(diags, study->directory), "`mossc explore SPACE -o DIR` makes one", "no study is here");
-    if (!su_read_file(&study->arena, path, MOST_SUMMARY, &text, &size, diags) ||
-        !su_json_parse(text, size, &rules, su_file_span(diags, path), &json, diags))
-        return false;
+        return su_error(diags, su_file_span(diags, directory), "`mossc explore SPACE -o DIR` makes one", "no study is here");
+    return su_read_file(arena, path, MOST_SUMMARY, &text, &size, diags) &&
+           su_json_parse(text, size, &rules, su_file_span(diags, path), out, diags);
+}
+
+/* Names of the devices of a study that was run, in their order. */
+static bool read_device_names(ExStudy *study, const char ***out_names, size_t *out_count, SuDiags *diags) {
+    SuJson json;
+    if (!ex_study_read_summary(study->directory, &study->arena, &json, diags)) return false;
     const cJSON *devices = cJSON_GetObjectItemCaseSensitive(json.root, "devices"), *device;
     const char **names = SU_NEW_ARRAY(&study->arena, const char *, EX_MAX_DEVICES);
     size_t n = 0;
@@ -207,7 +209,7 @@ static bool read_device_names(ExStudy *study, const char ***out_names, size_t *o
     su_json_free(&json);
     *out_names = names;
     *out_count = n;
-    return n > 0 || su_error(diags, su_file_span(diags, path), NULL, "'devices' is missing");
+    return n > 0 || su_error(diags, su_file_span(diags, inside(study, "summary.json")), NULL, "'devices' is missing");
 }
 
 static bool open_unguarded(ExStudy *out, SuDiags *diags) {

@@ -15,6 +15,7 @@
 
 #include "explore/run.h"
 #include "frontend/device.h"
+#include "support/json.h"
 
 typedef struct ExStudy {
     const char *directory;
@@ -47,6 +48,8 @@ ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags);
 /* The spec of a point. false: it is none (out of range, excluded, invalid): in diags. */
 bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags);
 
+/* Reads the summary.json of a study's directory; the caller frees the JSON. false: the reason is in diags. */
+bool ex_study_read_summary(const char *directory, SuArena *arena, SuJson *out, SuDiags *diags);
 /* Writes JSON as a file of a study's directory, and frees it. */
 bool ex_study_json(const char *directory, const char *name, cJSON *root, SuDiags *diags);
 /* Writes summary.json (summary.c). */

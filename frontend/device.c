@@ -60,7 +60,13 @@ static const Key rates_keys[] = {
 static const Key kernel_keys[] = {
     {"kernel", TEXT, true, offsetof(FeKernelTime, kernel)},
     {"step", TEXT, true, offsetof(FeKernelTime, step)},
-    {"factor", REAL, true, offsetof(FeKernelTime, factor)},
+    {"weights", TEXT, false, offsetof(FeKernelTime, weights)},
+    {"experts", TEXT, false, offsetof(FeKernelTime, experts)},
+    {"memory", REAL_OR_0, false, offsetof(FeKernelTime, memory)},
+    {"cache", REAL_OR_0, false, offsetof(FeKernelTime, cache)},
+    {"flops", REAL_OR_0, false, offsetof(FeKernelTime, flops)},
+    {"exps", REAL_OR_0, false, offsetof(FeKernelTime, exps)},
+    {"overlap", REAL_OR_0, false, offsetof(FeKernelTime, overlap)},
     {"fixed_us", REAL_OR_0, false, offsetof(FeKernelTime, fixed_us)},
 };
 
@@ -167,8 +173,12 @@ static bool read_kernels(const Reader *r, const FeNode *list, FeDevice *device) 
     if (list->kind != FE_SEQUENCE || list->count > FE_MAX_KERNEL_TIMES)
         return wrong_value(r, "kernels", list, su_printf(r->arena, "a list of at most %d maps", FE_MAX_KERNEL_TIMES));
     bool ok = true;
-    for (size_t i = 0; i < list->count; i++)
-        ok = read_map(r, list->items[i], kernel_keys, COUNT(kernel_keys), &device->kernels[i]) && ok;
+    FeKernelTime *kernels = SU_NEW_ARRAY(r->arena, FeKernelTime, list->count);
+    device->kernels = kernels;
+    for (size_t i = 0; i < list->count; i++) {
+        kernels[i] = (FeKernelTime){.memory = 1, .cache = 1, .flops = 1, .exps = 1, .overlap = 1};
+        ok = read_map(r, list->items[i], kernel_keys, COUNT(kernel_keys), &kernels[i]) && ok;
+    }
     device->n_kernels = (int)list->count;
     device->has_kernels = true;
     return ok;

@@ -8,7 +8,7 @@
 #include "support/diag.h"
 #include "support/str.h"
 
-enum { FE_MAX_CLUSTERS = 8, FE_MAX_KERNEL_TIMES = 64 };
+enum { FE_MAX_CLUSTERS = 8, FE_MAX_KERNEL_TIMES = 256 };
 
 /* Cores that are alike. A number that is not known is 0, a text NULL. */
 typedef struct FeCluster {
@@ -31,25 +31,27 @@ typedef struct FeRates {
     double phase_us, stage_us; /* what a phase and a stage take beside their work; NaN: not known */
 } FeRates;
 
-/* A correction of the times of one kind of kernel, fitted to measurements: time = factor · work + fixed_us. */
+/* How far the parts of the work of kernels count, fitted to measurements (measure/time_model.h). Later entries win over earlier ones. */
 typedef struct FeKernelTime {
     const char *kernel; /* a kind: "linear" */
-    const char *step;   /* "row" or "block" */
-    double factor, fixed_us;
+    const char *step; /* "row" or "block" */
+    const char *weights; /* "bf16"; NULL: of every dtype */
+    const char *experts; /* "single", "all" or "chosen"; NULL: whichever */
+    double memory, cache, flops, exps, overlap, fixed_us;
 } FeKernelTime;
 
 typedef struct FeDevice {
     const char *name, *about;
-    const char *target;  /* of the code, as --target takes it */
+    const char *target; /* of the code, as --target takes it */
     const char *workers; /* CPUs that should work unless the user says otherwise, the fastest first; NULL: all */
-    const char *source;  /* of the figures that are the whole device's */
+    const char *source; /* of the figures that are the whole device's */
     int64_t l3_kb;
     double bandwidth_gb_s; /* of its memory, at most */
     FeCluster clusters[FE_MAX_CLUSTERS]; /* of a CPU */
     int n_clusters;
     bool has_rates, has_kernels;
     FeRates rates;
-    FeKernelTime kernels[FE_MAX_KERNEL_TIMES];
+    const FeKernelTime *kernels; /* [n_kernels] */
     int n_kernels;
 } FeDevice;
 

@@ -18,6 +18,30 @@ typedef struct Counter {
 
 double pg_distinct(int64_t n, int64_t k, double rows) { return (double)n * (1 - pow(1 - (double)k / (double)n, rows)); }
 
+/* Of each expert the mean of blocks of 8 over the binomial distribution of its rows, whose terms follow from each other. */
+double pg_padded_positions(int64_t n, int64_t k, int64_t rows) {
+    double p = (double)k / (double)n, blocks = 0;
+    if (k >= n) return (double)n * (double)((rows + PG_ROW_BLOCK - 1) / PG_ROW_BLOCK * PG_ROW_BLOCK);
+    double log_term = (double)rows * log1p(-p), step = log(p) - log1p(-p); /* of no row; p^i (1 − p)^(rows − i) · rows over i */
+    for (int64_t i = 1; i <= rows; i++) {
+        log_term += step + log((double)(rows - i + 1) / (double)i);
+        blocks += exp(log_term) * (double)((i + PG_ROW_BLOCK - 1) / PG_ROW_BLOCK);
+    }
+    return PG_ROW_BLOCK * blocks * (double)n;
+}
+
+void pg_cost_add(PgCost *to, const PgCost *cost) {
+    to->flops += cost->flops;
+    to->exps += cost->exps;
+    to->weight_bytes += cost->weight_bytes;
+    to->state_bytes += cost->state_bytes;
+    to->activation_bytes += cost->activation_bytes;
+    to->padded_flops += cost->padded_flops;
+    to->chosen_bytes += cost->chosen_bytes;
+    to->kept_bytes += cost->kept_bytes;
+    to->all_bytes += cost->all_bytes;
+}
+
 /* ---------------------------------------------------------------------------------------------- words of the rules */
 
 /* Places of a value: rows, times planes or positions of each. */
@@ -60,9 +84,20 @@ static void normalise(Counter *c, double elements) {
 /* Bytes of a state of `planes` × O channels × `elements` of every sequence, read and written; of the experts' those that rows of
  * one sequence choose, if `chosen`. */
 static void move_state(Counter *c, double planes, int64_t elements, bool chosen) {
-    double sequences = (double)c->work->segments, bytes = planes * (double)(pg_panels(c->k->O) * PG_LANES) * (double)elements;
-    if (chosen) bytes *= pg_distinct(c->k->E, c->k->k, (double)c->work->rows / sequences) / (double)c->k->E;
-    c->cost.state_bytes += 2 * F32_BYTES * sequences * bytes;
+    double sequences = (double)c->work->segments, all = planes * (double)(pg_panels(c->k->O) * PG_LANES) * (double)elements;
+    double share = chosen ? pg_distinct(c->k->E, c->k->k, (double)c->work->rows / sequences) / (double)c->k->E : 1;
+    double bytes = F32_BYTES * sequences * all * share;
+    c->cost.state_bytes += 2 * bytes;
+    if (chosen) c->cost.chosen_bytes += 2 * bytes;
+    c->cost.kept_bytes += bytes;
+    c->cost.all_bytes += F32_BYTES * sequences * all;
+}
+
+/* Other bytes of the states, which are read or written once. */
+static void touch_state(Counter *c, double bytes) {
+    c->cost.state_bytes += bytes;
+    c->cost.kept_bytes += bytes;
+    c->cost.all_bytes += bytes;
 }
 
 static void move_history(Counter *c) {
@@ -103,6 +138,15 @@ static void cost_norm(Counter *c) {
     move(c, 2 * elements);
 }
 
+/* How much more a linear layer multiplies than its `y` places need: blocks of 8 rows, or of 8 positions of an expert, and whole panels. */
+static double padding(const Counter *c, PgLayout layout, double y) {
+    const PgKernel *k = c->k;
+    double lanes = (double)(pg_panels(k->O) * PG_LANES) / (double)k->O, rows = ceil(c->rows / PG_ROW_BLOCK) * PG_ROW_BLOCK;
+    if (k->mode == PG_ROW) return lanes;
+    if (layout == PG_POSITIONS) return lanes * pg_padded_positions(k->E, k->k, c->work->rows) / y;
+    return lanes * rows / c->rows;
+}
+
 /* What rounding takes counts for nothing. */
 static void cost_round(Counter *c) {
     double x = places(c, c->k->x_layout);
@@ -111,12 +155,13 @@ static void cost_round(Counter *c) {
 
 static void cost_linear(Counter *c) {
     const PgKernel *k = c->k;
-    double x = places(c, k->x_layout);
-    double y = k->select == PG_SINGLE ? x : places(c, k->select == PG_ALL ? PG_PLANES : PG_POSITIONS);
+    PgLayout layout = k->select == PG_SINGLE ? k->x_layout : k->select == PG_ALL ? PG_PLANES : PG_POSITIONS;
+    double x = places(c, k->x_layout), y = places(c, layout);
     normalise(c, x * (double)k->K);
     move(c, k->rounds && k->mode == PG_BLOCK ? x * (double)pg_rounded_bytes(k->K) / F32_BYTES : x * (double)k->K);
     work(c, IR_OP_linear, y * (double)k->O * (pg_does(k, PG_STEP_DUAL) ? 2 : 1), (double)k->K);
     finish(c, y);
+    c->cost.padded_flops = c->cost.flops * padding(c, layout, y);
 }
 
 static void cost_route(Counter *c) {
@@ -249,7 +294,7 @@ static void cost_turn(Counter *c) {
     work(c, IR_OP_sin, angles, 0);
     work(c, IR_OP_rotate, 4 * angles * (double)pg_ranks(k), 0);
     move_state(c, (double)pg_ranks(k), 1, false);
-    c->cost.state_bytes += 2 * F32_BYTES * (double)c->work->segments * (double)(k->heads * (k->rope_dim / 2));
+    touch_state(c, 2 * F32_BYTES * (double)c->work->segments * (double)(k->heads * (k->rope_dim / 2)));
     move(c, 3 * turned + c->rows * (double)(2 * pg_ranks(k) * k->groups * k->N + k->heads + k->rope_dim / 2));
 }
 
@@ -259,7 +304,7 @@ static void cost_kv_store(Counter *c) {
     double all = (double)(k->heads + k->kv_heads), v = (double)(pg_panels(k->O) * PG_LANES);
     if (k->rope) work(c, IR_OP_rope, c->rows * all * (double)k->rope_dim, 0);
     move(c, c->rows * (double)k->O * (2 * (double)k->kv_heads + (k->rope ? 2 * (double)k->heads : 0)));
-    c->cost.state_bytes += F32_BYTES * c->rows * (double)k->kv_heads * ((double)k->O + v);
+    touch_state(c, F32_BYTES * c->rows * (double)k->kv_heads * ((double)k->O + v));
 }
 
 static void cost_attend(Counter *c) {
@@ -269,7 +314,7 @@ static void cost_attend(Counter *c) {
     double seen = window > 0 ? fmin(position + rows, window + rows - 1) : position + rows; /* by one row at least */
     work(c, IR_OP_attend, keys * (double)k->heads, (double)k->O);
     double v = (double)(pg_panels(k->O) * PG_LANES);
-    c->cost.state_bytes += F32_BYTES * sequences * seen * (double)k->kv_heads * ((double)k->O + v);
+    touch_state(c, F32_BYTES * sequences * seen * (double)k->kv_heads * ((double)k->O + v));
     move(c, 2 * c->rows * (double)(k->heads * k->O));
 }
 
@@ -457,7 +502,14 @@ static double share_read(const Counter *c, const PgWeight *weight) {
 /* The weight, and those behind it that belong to the same operand of O outputs. */
 static void read_weights(Counter *c, const PgWeight *weight, int64_t O) {
     uint32_t n = weight->O < O ? pg_operand_weights(c->program, weight, O) : 1;
-    for (uint32_t i = 0; i < n; i++) c->cost.weight_bytes += (double)weight[i].bytes * share_read(c, &weight[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        double bytes = (double)weight[i].bytes, read = bytes * share_read(c, &weight[i]);
+        bool chosen = reads_chosen(c->k, &weight[i]);
+        c->cost.weight_bytes += read;
+        if (chosen) c->cost.chosen_bytes += read;
+        c->cost.kept_bytes += read;
+        c->cost.all_bytes += chosen ? bytes : read;
+    }
 }
 
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work) {
@@ -466,6 +518,7 @@ PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWor
     c.rows = (double)(pg_does(k, PG_STEP_LOGITS) || k->gather_out_rows ? work->n_out_rows : work->rows);
     if (c.rows == 0) return c.cost;
     rules[k->kind](&c);
+    if (c.cost.padded_flops == 0) c.cost.padded_flops = c.cost.flops;
     PgOperand operands[PG_OPERAND_ROWS];
     int n = pg_operands(k, operands);
     for (int i = 0; i < n; i++) {

@@ -19,13 +19,21 @@ typedef struct PgCost {
     double weight_bytes;     /* read, each weight once; of experts those expected to be chosen */
     double state_bytes;      /* read and written */
     double activation_bytes; /* read from the arena and written to it; they stay in caches for the most part */
+    double padded_flops;     /* with those of rows and lanes of padding that linear layers multiply, too */
+    double chosen_bytes;     /* of weights and states, those of experts that a route chose: others in every step */
+    double kept_bytes;       /* weights and states once each: what a cache holds if the next step shall find them there */
+    double all_bytes;        /* the same of all experts: what many steps go through */
 } PgCost;
+
+void pg_cost_add(PgCost *to, const PgCost *cost);
 
 PgCost pg_phase_cost(const PgProgram *program, const PgPhase *phase, const PgWork *work);
 
 /* How many of `n` are picked at least once when each of `rows` picks `k` different ones, all equally likely and independent of
  * each other: n · (1 − (1 − k/n)^rows). */
 double pg_distinct(int64_t n, int64_t k, double rows);
+/* Positions of a group table in use, padding included, that `rows` rows are expected to need under the same assumption. */
+double pg_padded_positions(int64_t n, int64_t k, int64_t rows);
 
 /* The packed weight that an operand names; NULL when it lies elsewhere. */
 const PgWeight *pg_operand_weight(const PgProgram *program, const PgRef *operand);

@@ -89,11 +89,7 @@ static MsLine *new_line(const MsExplained *x, MsPart *part, const PgPhase *phase
 
 static void add_cost(MsLine *line, const PgCost *cost) {
     line->times++;
-    line->cost.flops += cost->flops;
-    line->cost.exps += cost->exps;
-    line->cost.weight_bytes += cost->weight_bytes;
-    line->cost.state_bytes += cost->state_bytes;
-    line->cost.activation_bytes += cost->activation_bytes;
+    pg_cost_add(&line->cost, cost);
 }
 
 MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena) {
@@ -189,10 +185,14 @@ static MsPhaseWork work_of(const MsExplained *x, uint32_t i) {
 
 void ms_explain_model(MsExplained *x, const MsTimeModel *model) {
     const PgStep *step = &x->program->steps[x->mode];
-    double bytes = 0;
+    double kept = 0, all = 0;
     x->model = model;
-    for (uint32_t i = 0; i < step->n_phases; i++) bytes += (double)work_of(x, i).memory_bytes;
-    MsStepRates rates = ms_step_rates(model, bytes);
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        MsPhaseWork work = work_of(x, i);
+        kept += (double)work.kept_bytes;
+        all += (double)work.all_bytes;
+    }
+    MsStepRates rates = ms_step_rates(model, kept, all);
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
         MsPart *part = find_part(x, step, first, end);

@@ -4,6 +4,7 @@
 
 #include "measure/limiter.h"
 #include "measure/time_model.h"
+#include "codegen/tuning.h"
 #include "driver/build.h"
 #include "frontend/spec.h"
 #include "ir/phase_cost.h"
@@ -56,6 +57,8 @@ typedef struct MsExplained {
     size_t n_parts, parts_capacity;
     MsLine total;
     const MsTimeModel *model; /* of ms_explain_model, or NULL */
+    const CgSchedule *schedules; /* [n_kernels] that they are compiled with for this target, or NULL */
+    const CgTarget *target;
     /* measured: */
     bool measured;
     int threads;

@@ -67,7 +67,7 @@ static double bound_of_decoding(const Bench *b, const MsGpuLimits *limits, doubl
     double bound = 0;
     *out_moving = 0;
     for (int64_t i = 0; i < plan->decode; i++) {
-        PgWork work = ms_decode_work(&b->steps, plan->prefill + i);
+        PgWork work = ms_decode_work(plan->batch, plan->prefill + i);
         Least least = least_of_step(b, &work, limits);
         bound += plan->batch == 1 ? BYTES_ALLOWED * least.moving + PHASE_SECONDS * step_of(b, &work)->n_phases
                                   : fmax(least.moving, least.multiplying);
@@ -80,7 +80,7 @@ static double bound_of_decoding(const Bench *b, const MsGpuLimits *limits, doubl
 static Least least_of_prompts(const Bench *b, const MsGpuLimits *limits) {
     Least sum = {0};
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = ms_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_step(&b->steps, done);
         Least least = least_of_step(b, &work, limits);
         sum.flops += least.flops;
         sum.multiplying += least.multiplying;
@@ -191,7 +191,9 @@ static MossError time_phases(const Bench *b, MsGpuPhases *out) {
     *out = (MsGpuPhases){.known = true};
     for (uint32_t i = 0; i < step->n_phases; i++) {
         PgKind kind = program->kernels[step->phases[i].kernel].kind;
-        double *ms = kind == PG_LINEAR ? &out->linear_ms : kind == PG_SCAN || kind == PG_HEADS || kind == PG_TRAPEZOID ? &out->scan_ms : &out->other_ms;
+        double *ms = kind == PG_LINEAR                                             ? &out->linear_ms
+                     : kind == PG_SCAN || kind == PG_HEADS || kind == PG_TRAPEZOID ? &out->scan_ms
+                                                                                   : &out->other_ms;
         *ms += 1e3 * b->times[i].working;
     }
     return error;
@@ -205,7 +207,7 @@ static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_
     const PgStep *step = &program->steps[PG_BLOCK];
     *out_linear = *out_scan = 0;
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = ms_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_step(&b->steps, done);
         done += work.rows / work.segments;
         for (uint32_t i = 0; i < step->n_phases; i++) {
             const PgKernel *k = &program->kernels[step->phases[i].kernel];
@@ -222,7 +224,7 @@ static void bound_phases(const Bench *b, const MsGpuLimits *limits, double *out_
 static MossError measure_phases(const Bench *b, MsGpuPhases *out) {
     *out = (MsGpuPhases){0};
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = ms_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_step(&b->steps, done);
         if (work.rows == 1) return (MossError){.code = MOSS_OK};
         done += work.rows / work.segments;
     }
@@ -250,7 +252,7 @@ static void note_speed(const Bench *b, MsGpuSpeed *out) {
     const Rounds *r = &b->rounds;
     const MsGpuLimits any = {.copy_gb_s = 1, .fma_tflop_s = 1}; /* bytes and FLOPs do not depend on them */
     size_t n = (size_t)b->steps.plan->repeat;
-    PgWork work = ms_decode_work(&b->steps, b->steps.plan->prefill + b->steps.plan->decode / 2);
+    PgWork work = ms_decode_work(b->steps.plan->batch, b->steps.plan->prefill + b->steps.plan->decode / 2);
     Least decode_step = least_of_step(b, &work, &any);
     out->decode_bytes = decode_step.bytes;
     out->decode_linear_flops = decode_step.flops;

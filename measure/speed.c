@@ -32,7 +32,7 @@ static double bound_of_step(const Bench *b, PgWork work, MsLimits limits) {
 static double bound_of_prompts(const Bench *b, MsLimits limits) {
     double seconds = 0;
     for (int64_t done = 0; done < b->steps.plan->prefill;) {
-        PgWork work = ms_prompt_work(&b->steps, done);
+        PgWork work = ms_prompt_step(&b->steps, done);
         seconds += bound_of_step(b, work, limits);
         done += work.rows / work.segments;
     }
@@ -41,7 +41,7 @@ static double bound_of_prompts(const Bench *b, MsLimits limits) {
 
 static double bound_of_decoding(const Bench *b, MsLimits limits) {
     const MsPlan *plan = b->steps.plan;
-    return (double)plan->decode * bound_of_step(b, ms_decode_work(&b->steps, plan->prefill), limits);
+    return (double)plan->decode * bound_of_step(b, ms_decode_work(plan->batch, plan->prefill), limits);
 }
 
 /* The two limits that bound a step. */

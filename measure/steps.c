@@ -12,12 +12,6 @@ static int32_t *make_tokens(SuArena *arena, int64_t count, int64_t vocab_size) {
     return tokens;
 }
 
-/* Tokens of each sequence in a step of the prompt. */
-static int64_t share_of_step(const MsPlan *plan, const PgProgram *program) {
-    int64_t rows = plan->chunk > 0 && plan->chunk < program->max_rows ? plan->chunk : program->max_rows;
-    return rows < plan->batch ? 1 : rows / plan->batch;
-}
-
 bool ms_fits(DrBuild *build, const MsPlan *plan) {
     int64_t most = build->program->max_rows, positions = build->program->max_positions, tokens = plan->prefill + plan->decode;
     if (plan->batch > most)
@@ -29,7 +23,8 @@ bool ms_fits(DrBuild *build, const MsPlan *plan) {
 
 MossError ms_steps_create(DrBuild *build, const MsPlan *plan, MsSteps *out_steps) {
     const PgProgram *program = build->program;
-    *out_steps = (MsSteps){.plan = plan, .program = program, .model = build->model, .share = share_of_step(plan, program)};
+    int64_t rows = plan->chunk > 0 && plan->chunk < program->max_rows ? plan->chunk : program->max_rows;
+    *out_steps = (MsSteps){.plan = plan, .program = program, .model = build->model, .rows = rows};
     out_steps->states = SU_NEW_ARRAY(&build->arena, MossState *, (size_t)plan->batch);
     out_steps->segments = SU_NEW_ARRAY(&build->arena, MossSegment, (size_t)plan->batch);
     out_steps->tokens = make_tokens(&build->arena, plan->batch * (plan->prefill + plan->decode), program->vocab_size);
@@ -60,22 +55,21 @@ static MossError feed(const MsSteps *b, int64_t first, int64_t count, MossLogits
     return moss_step(b->model, b->segments, (uint32_t)b->plan->batch);
 }
 
-PgWork ms_prompt_work(const MsSteps *b, int64_t done) {
-    int64_t left = b->plan->prefill - done, count = left < b->share ? left : b->share;
-    return (PgWork){.rows = b->plan->batch * count,
-                    .segments = b->plan->batch,
-                    .n_out_rows = count == left ? b->plan->batch : 0,
-                    .position = done};
+PgWork ms_prompt_work(int64_t prefill, int64_t batch, int64_t max_rows, int64_t done) {
+    int64_t share = max_rows < batch ? 1 : max_rows / batch, left = prefill - done, count = left < share ? left : share;
+    return (PgWork){.rows = batch * count, .segments = batch, .n_out_rows = count == left ? batch : 0, .position = done};
 }
 
-PgWork ms_decode_work(const MsSteps *b, int64_t position) {
-    return (PgWork){.rows = b->plan->batch, .segments = b->plan->batch, .n_out_rows = b->plan->batch, .position = position};
+PgWork ms_prompt_step(const MsSteps *b, int64_t done) { return ms_prompt_work(b->plan->prefill, b->plan->batch, b->rows, done); }
+
+PgWork ms_decode_work(int64_t batch, int64_t position) {
+    return (PgWork){.rows = batch, .segments = batch, .n_out_rows = batch, .position = position};
 }
 
 MossError ms_prompts(const MsSteps *b) {
     MossError error = {.code = MOSS_OK};
     for (int64_t done = 0, count; done < b->plan->prefill && error.code == MOSS_OK; done += count) {
-        PgWork work = ms_prompt_work(b, done);
+        PgWork work = ms_prompt_step(b, done);
         count = work.rows / work.segments;
         error = feed(b, done, count, work.n_out_rows ? MOSS_LAST_LOGITS : MOSS_NO_LOGITS);
     }

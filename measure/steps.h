@@ -21,7 +21,7 @@ typedef struct MsSteps {
     MossState **states;    /* [batch] */
     MossSegment *segments; /* [batch] */
     int32_t *tokens;       /* [batch][prefill + decode] ids that no model expects, the same ones each time */
-    int64_t share;         /* tokens of each sequence that a step of the prompt takes at most */
+    int64_t rows;          /* of a step of the prompt, at most */
 } MsSteps;
 
 /* Whether this model takes such steps and so many tokens; needs dr_build_program. false: the reason is in build->diags. */
@@ -34,10 +34,13 @@ void ms_reset(const MsSteps *steps); /* all sequences to position 0 */
 MossError ms_prompts(const MsSteps *steps);
 MossError ms_decode(const MsSteps *steps);
 
-/* The step of the prompts that follows after `done` tokens of each sequence. */
-PgWork ms_prompt_work(const MsSteps *steps, int64_t done);
-/* A step of one token of each sequence, at this position. */
-PgWork ms_decode_work(const MsSteps *steps, int64_t position);
+/* Of prompts of `prefill` tokens of `batch` sequences that share steps of at most max_rows rows: the step that follows after `done` tokens
+ * of each. */
+PgWork ms_prompt_work(int64_t prefill, int64_t batch, int64_t max_rows, int64_t done);
+/* The same of these steps. */
+PgWork ms_prompt_step(const MsSteps *steps, int64_t done);
+/* A step of one token of each of `batch` sequences, at this position. */
+PgWork ms_decode_work(int64_t batch, int64_t position);
 /* FLOPs of the linear layers of a phase; a scan multiplies by dt_proj itself. */
 double ms_linear_flops(const PgKernel *kernel, const PgCost *cost, int64_t rows);
 

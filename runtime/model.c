@@ -1,5 +1,6 @@
 /* A model: its workers or its device, every buffer that a step of one row needs, and weights mapped from a packed file. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "ir/rope.h"
 #include "runtime/device.h"
@@ -88,17 +89,34 @@ static void make_tables(MossModel *m) {
     m->logits = rt_pages_alloc(m->program->out_stride * sizeof(float));
 }
 
+/* Bytes of scratch that a worker needs for them: workers write there all the time, so they have pages of their own. */
+static uint64_t scratch_bytes(const PgProgram *program, const PgCode *codes) {
+    uint64_t scratch = RT_CACHE_LINE;
+    for (uint32_t i = 0; i < program->n_kernels; i++) scratch = codes[i].scratch > scratch ? codes[i].scratch : scratch;
+    return su_round_up(scratch, RT_PAGE);
+}
+
+bool rt_model_use_codes(MossModel *m, const PgCode *codes) {
+    uint64_t stride = scratch_bytes(m->program, codes), workers = (uint64_t)rt_workers_count(m->workers);
+    if (stride > m->scratch_stride) {
+        RtPages scratch = rt_pages_alloc(workers * stride);
+        if (!scratch.data) return false;
+        rt_pages_free(&m->scratch);
+        m->scratch = scratch;
+        m->scratch_stride = stride;
+        for (uint64_t i = 0; i < workers; i++) m->args[i].args.scratch = scratch.data + i * stride;
+    }
+    memcpy(m->codes, codes, m->program->n_kernels * sizeof *codes);
+    return true;
+}
+
 /* What the workers need for steps of their own. */
 static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *options) {
     const PgProgram *program = m->program;
-    uint64_t scratch = RT_CACHE_LINE;
     size_t workers = (size_t)rt_workers_count(m->workers);
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
-    for (uint32_t i = 0; i < program->n_kernels; i++) {
-        m->codes[i] = codes[i];
-        scratch = codes[i].scratch > scratch ? codes[i].scratch : scratch;
-    }
-    m->scratch_stride = su_round_up(scratch, RT_PAGE); /* workers write there all the time: pages of their own */
+    memcpy(m->codes, codes, program->n_kernels * sizeof *codes);
+    m->scratch_stride = scratch_bytes(program, codes);
     m->n_claims = check_phases(program);
     m->rope_rates = make_rope_rates(&m->memory, program);
     m->args = su_aligned(RT_CACHE_LINE, workers * sizeof *m->args);

@@ -123,6 +123,8 @@ RtWorkers *rt_model_workers(const MossOptions *options);
  * zero. `name` is the type's. MOSS_BAD_INPUT: of no version that this one understands. */
 MossError rt_take_sized(const char *name, const void *given, void *out, size_t known);
 MossError rt_take_options(const MossOptions *given, MossOptions *out_options);
+/* From the next step on the model runs these kernels of its program (compiled another way); codes[n_kernels] is copied. false: no memory. */
+bool rt_model_use_codes(MossModel *model, const PgCode *codes);
 /* A model without weights. */
 MossError rt_model_make(const PgProgram *program, const PgCode *codes, const MossOptions *options, MossModel **out_model);
 /* A model of a packed file, whose mapping it takes; it is closed on failure. */

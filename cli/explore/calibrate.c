@@ -76,7 +76,7 @@ const CliCommand cli_explore_calibrate = {
     .summary = "fit a device file to measurements",
     .synopsis = "DIR... -o DEVICE.yaml [--json]",
     .about =
-        "Fits the time of each kind of kernel to half of the points that `mossc explore --measure` measured in the studies DIR, "
+        "Fits the time of each class of kernels to half of the points that `mossc explore --measure` measured in the studies DIR, "
         "and "
         "prints how far the predictions for the other half are off: modelled, from the limits of the machine alone, and "
         "calibrated. "

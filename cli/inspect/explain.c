@@ -12,6 +12,7 @@
 #include "cli/build.h"
 #include "driver/device.h"
 #include "driver/target.h"
+#include "driver/tuning.h"
 
 typedef struct ExplainOptions {
     CliModelOptions model;
@@ -63,6 +64,15 @@ static bool find_model(DrBuild *build, const ExplainOptions *o, MsTimeModel *out
     return true;
 }
 
+/* What kernels are compiled with here; nothing where no code can be made for this machine. */
+static void find_schedules(DrBuild *build, const DrBuildOptions *options, MsExplained *x, size_t n) {
+    SuDiags unheard = {0};
+    build->has_target = cg_target_host(options->isa, &build->target, &unheard);
+    su_diags_free(&unheard);
+    if (!build->has_target || !dr_build_schedules(build, options)) return;
+    for (size_t i = 0; i < n; i++) x[i].schedules = build->schedules, x[i].target = &build->target;
+}
+
 /* A CliWork. */
 static bool explain(DrBuild *build, const DrBuildOptions *options, void *context) {
     const ExplainOptions *o = context;
@@ -75,6 +85,7 @@ static bool explain(DrBuild *build, const DrBuildOptions *options, void *context
     MsExplained x[2] = {ms_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena),
                         ms_explain_step(&build->spec, build->program, PG_BLOCK, prompt, &build->arena)};
     size_t n = prompt.rows > 1 ? 2 : 1; /* where max_positions is 1 there are no prompts */
+    if (!o->described) find_schedules(build, options, x, n);
     for (size_t i = 0; i < n && o->described; i++) ms_explain_model(&x[i], &model);
     if (o->measure && !ms_measure_steps(build, options, o->repeat, x, n)) return false;
     if (o->json) {
@@ -148,7 +159,8 @@ const CliCommand cli_explain = {
         "A step of a model is a list of phases, each a kernel that all workers run together. For a decoded token and for "
         "a prompt this command prints the phases, equal blocks as one: the spec's line, how often the phase occurs, FLOPs "
         "and exps, the bytes of weights, states and activations, and the kernel (by the name that `mossc asm` and "
-        "profilers show). Experts are counted by how many are expected to be chosen: of E, if each of R tokens picks k, E "
+        "profilers show), then the schedules of linear layers, and whether `mossc tune` found them. Experts are counted by how "
+        "many are expected to be chosen: of E, if each of R tokens picks k, E "
         "(1 - (1 - k/E)^R).\n\n"
         "--measure runs both steps, after a warm-up, R times in turn without and with reading the clock in every phase, "
         "and prints for the fastest round: milliseconds and their share, how long workers waited for each other, what the "

@@ -4,6 +4,7 @@
 
 #include "cli/inspect/explain_print.h"
 #include "cli/format.h"
+#include "codegen/tuning.h"
 #include "support/table.h"
 
 enum { NAME = 22, LINES = 8, KERNEL = 37 };
@@ -115,12 +116,37 @@ static void print_summary(const MsExplained *x) {
            x->threads > 1 ? "s" : "");
 }
 
+/* Whether the schedule of the line's kernel is none of the default ones. */
+static bool is_tuned(const MsExplained *x, const MsLine *line) {
+    CgSchedule usual = cg_schedule_default(x->target, &x->program->kernels[line->kernel_index]);
+    return !cg_schedule_equal(&usual, &x->schedules[line->kernel_index]);
+}
+
+static bool has_schedule(const MsExplained *x, const MsLine *line) {
+    return x->schedules && line->kernel && x->program->kernels[line->kernel_index].kind == PG_LINEAR;
+}
+
+static void print_schedule(const MsExplained *x, const Row *row) {
+    char words[96];
+    if (row->sum || !has_schedule(x, row->line)) return;
+    cg_schedule_words(&x->program->kernels[row->line->kernel_index], &x->schedules[row->line->kernel_index], words, sizeof words);
+    print_name(row);
+    printf("  %-7s %s\n", is_tuned(x, row->line) ? "tuned" : "default", words);
+}
+
+static void print_schedules(const MsExplained *x) {
+    printf("  %-*s %*s %4s  schedule\n", NAME, "phase", LINES, "line", "x");
+    each_row(x, print_schedule);
+    putchar('\n');
+}
+
 void cli_explain_print(const MsExplained *x) {
     print_title(x);
     printf("  %-*s %*s %4s %7s %7s %8s %8s %8s  %s\n", NAME, "phase", LINES, "line", "x", "FLOPs", "exps", "weights", "state",
            "arena", "kernel");
     each_row(x, print_cost);
     putchar('\n');
+    if (x->schedules) print_schedules(x);
     if (x->model) print_model(x);
     if (!x->measured) return;
     printf("  %-*s %*s %4s %9s %6s %7s %9s %7s  %s\n", NAME, "phase", LINES, "line", "x", "time, ms", "%", "waits", "limit, ms",
@@ -146,6 +172,12 @@ static cJSON *line_json(const MsExplained *x, const MsLine *line) {
     cJSON_AddNumberToObject(item, "weight_bytes", line->cost.weight_bytes);
     cJSON_AddNumberToObject(item, "state_bytes", line->cost.state_bytes);
     cJSON_AddNumberToObject(item, "activation_bytes", line->cost.activation_bytes);
+    if (has_schedule(x, line)) {
+        char words[96];
+        cg_schedule_words(&x->program->kernels[line->kernel_index], &x->schedules[line->kernel_index], words, sizeof words);
+        cJSON_AddStringToObject(item, "schedule", words);
+        cJSON_AddBoolToObject(item, "tuned", is_tuned(x, line));
+    }
     if (x->model) cJSON_AddNumberToObject(item, "modelled_seconds", line->modelled);
     if (!x->measured) return item;
     double seconds = line->working + line->waiting, whole = x->total.working + x->total.waiting;

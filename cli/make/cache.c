@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/show.h"
-#include "codegen/cache.h"
+#include "codegen/tuning.h"
 
 typedef struct CacheOptions {
     bool clear, json;
@@ -11,7 +11,7 @@ typedef struct CacheOptions {
 
 typedef struct Report {
     const char *directory;
-    size_t entries, removed;
+    size_t entries, schedules, removed;
     uint64_t bytes, most_bytes;
 } Report;
 
@@ -20,6 +20,10 @@ static Report look(const char *directory, SuDiags *diags) {
     Report report = {
         .directory = directory, .entries = entries.count, .bytes = entries.bytes, .most_bytes = dr_cache_most_bytes(diags)};
     su_entries_free(&entries);
+    SuEntries schedules = cg_tuning_list(directory);
+    report.schedules = schedules.count;
+    report.bytes += schedules.bytes;
+    su_entries_free(&schedules);
     return report;
 }
 
@@ -27,6 +31,7 @@ static void print_json(const Report *report, const CacheOptions *o) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "directory", report->directory);
     cJSON_AddNumberToObject(root, "entries", (double)report->entries);
+    cJSON_AddNumberToObject(root, "schedules", (double)report->schedules);
     cJSON_AddNumberToObject(root, "bytes", (double)report->bytes);
     cJSON_AddNumberToObject(root, "most_bytes", (double)report->most_bytes);
     if (o->clear) cJSON_AddNumberToObject(root, "removed", (double)report->removed);
@@ -36,14 +41,16 @@ static void print_json(const Report *report, const CacheOptions *o) {
 static void print_text(const Report *report, const CacheOptions *o) {
     char bytes[CLI_NUMBER], most[CLI_NUMBER];
     if (o->clear) printf("removed %zu kernels\n", report->removed);
-    printf("%s: %zu kernels, %s of at most %s\n", report->directory, report->entries, cli_bytes((double)report->bytes, bytes),
-           cli_bytes((double)report->most_bytes, most));
+    printf("%s: %zu kernels, ", report->directory, report->entries);
+    if (report->schedules > 0) printf("schedules of %zu, ", report->schedules);
+    printf("%s of at most %s\n", cli_bytes((double)report->bytes, bytes), cli_bytes((double)report->most_bytes, most));
 }
 
 static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
     const char *directory = dr_cache_directory(arena);
     if (!directory) return dr_no_cache_directory(diags);
     size_t removed = o->clear ? cg_cache_clear(directory) : 0;
+    if (o->clear) cg_tuning_clear(directory);
     Report report = look(directory, diags);
     report.removed = removed;
     (o->json ? print_json : print_text)(&report, o);
@@ -53,8 +60,10 @@ static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
 }
 
 static const CliOption table[] = {
-    CLI_ROW_FLAG(CacheOptions, clear, "clear", "remove all kernels first; other files in the directory stay"),
-    CLI_OPTION_JSON(CacheOptions, "print one JSON object: directory, entries, bytes, most_bytes, and removed with --clear"),
+    CLI_ROW_FLAG(CacheOptions, clear, "clear",
+                 "remove all kernels first, and the schedules that mossc tune has found; other files in the directory stay"),
+    CLI_OPTION_JSON(CacheOptions,
+                    "print one JSON object: directory, entries, schedules, bytes, most_bytes, and removed with --clear"),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {

@@ -56,6 +56,7 @@ static const CliOption table[] = {
     CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
     CLI_OPTION_NO_PASSES(CliModelOptions),
     CLI_OPTION_ISA(CliModelOptions),
+    CLI_OPTION_NO_TUNE(CliModelOptions),
     CLI_OPTION_SET(CliModelOptions),
     CLI_OPTION_PROGRESS(CliModelOptions),
 };

@@ -56,8 +56,8 @@ static void close_module(void *module) {
 }
 
 static char *make_object(const Making *m, LLVMTargetMachineRef machine, const CgSpecLine *at, const PgKernel *kernel,
-                         CgObject *out) {
-    CgModule module = cg_module_open_as(m->target, machine, out->info.name, kernel);
+                         const CgSchedule *schedule, CgObject *out) {
+    CgModule module = cg_module_open_as(m->target, machine, out->info.name, kernel, schedule);
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, close_module, &module);
     out->info = module.info;
@@ -89,7 +89,8 @@ static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     CgSpecLine at = {0};
     const PgKernel *kernel = &m->program->kernels[index];
     if (m->options.debugger != CG_NO_DEBUGGER) at = (CgSpecLine){m->options.spec_path, first_line(m->program, index)};
-    made->key = cg_object_key(m->target, kernel, &at);
+    CgSchedule schedule = m->options.schedules != NULL ? m->options.schedules[index] : cg_schedule_default(m->target, kernel);
+    made->key = cg_object_key(m->target, kernel, &schedule, &at);
     if (m->options.dump_dir == NULL)
         cg_object_symbol(kernel, &made->key, made->object.info.name);
     else
@@ -99,7 +100,7 @@ static void find_or_make(const Making *m, Machine *machine, uint32_t index) {
     if (machine->machine == NULL) {
         made->error = su_copy(machine->error == NULL ? "no target machine" : machine->error);
     } else {
-        made->error = make_object(m, machine->machine, &at, kernel, &made->object);
+        made->error = make_object(m, machine->machine, &at, kernel, &schedule, &made->object);
         made->is_new = made->error == NULL;
     }
 }

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "codegen/target.h"
+#include "codegen/tuning.h"
 #include "ir/program.h"
 
 typedef LLVMValueRef CgValue;
@@ -31,6 +32,7 @@ enum { CG_MAX_CARRIED = 64, CG_ARG_SLOTS = 32, CG_MAX_SIDE = 8 };
 typedef struct CgEmit {
     const CgTarget *target;
     const PgKernel *kernel;
+    CgSchedule schedule;
     LLVMContextRef context;
     LLVMModuleRef module;
     LLVMBuilderRef builder;

@@ -8,44 +8,16 @@
 #include "support/diag.h"
 
 enum {
-    ROW_CLAIM_BYTES = 64 * 1024, /* of weights that a claim of tiles reads at least */
-    BLOCK_CLAIM_FMAS = 1 << 17, /* of 16 lanes that a claim computes at most, if its tiles allow it */
-    BLOCKS_OF_TILE = 4, /* row blocks that one tile takes, but where each has weights of its own */
     CHUNK_BYTES = 1 << 20 /* of x that stays in a core's cache while panel groups pass by */
 };
 
-/* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
-static unsigned fitting_panels(uint64_t panels, unsigned most) {
-    unsigned best = most;
-    uint64_t least = UINT64_MAX;
-    for (unsigned p = most; 2 * p >= most && p > 0; p--) {
-        uint64_t waste = (panels + p - 1) / p * p - panels;
-        if (waste < least) {
-            least = waste;
-            best = p;
-        }
-    }
-    return panels < best ? (unsigned)panels : best;
-}
-
-/* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
+/* Whether weights become floats before they are multiplied. */
 static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
 
-CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *k) {
-    CgLinearShape s = {0};
+CgLinearShape cg_linear_shape(const CgSchedule *schedule, const PgKernel *k) {
+    CgLinearShape s = {.panels = (unsigned)schedule->panels, .rows = (unsigned)schedule->rows, .parts = 1};
     uint64_t panels = pg_panels(k->O);
-    if (k->mode == PG_ROW && !widens(k)) {
-        unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : target->row_panels);
-        while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
-            most /= 2;
-        s.panels = fitting_panels(panels, most);
-        s.rows = s.parts = 1;
-    } else {
-        s.panels = fitting_panels(panels, (unsigned)(k->rounds ? target->dot_block_panels : target->block_panels));
-        s.rows = (unsigned)(k->rounds ? target->dot_block_rows : target->block_rows);
-        if (k->mode == PG_ROW) s.rows = 1;
-        s.parts = k->mode == PG_ROW ? 1 : PG_ROW_BLOCK / s.rows * (k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE);
-    }
+    if (k->mode == PG_BLOCK) s.parts = PG_ROW_BLOCK / s.rows * (unsigned)schedule->blocks;
     s.groups = (panels + s.panels - 1) / s.panels;
     return s;
 }
@@ -68,12 +40,13 @@ typedef struct Rows {
     CgValue plane, ld, first;
 } Rows;
 
-static uint32_t claim_of(const PgKernel *k, const CgLinearShape *s) {
+/* Tiles that a worker claims at once. */
+static uint32_t claim_of(const PgKernel *k, const CgLinearShape *s, uint64_t claim) {
     uint64_t work = s->panels * (uint64_t)k->K, few;
     if (k->mode == PG_ROW)
-        few = ROW_CLAIM_BYTES / (s->panels * ir_panel_bytes(k->dtype, k->K));
+        few = claim / (s->panels * ir_panel_bytes(k->dtype, k->K));
     else
-        few = BLOCK_CLAIM_FMAS / (work * s->parts * s->rows);
+        few = claim / (work * s->parts * s->rows);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
 
@@ -128,11 +101,11 @@ static void round_prologue(Linear *m) {
 
 static Linear begin(CgEmit *e) {
     const PgKernel *k = e->kernel;
-    Linear m = {.e = e, .k = k, .shape = cg_linear_shape(e->target, k)};
+    Linear m = {.e = e, .k = k, .shape = cg_linear_shape(&e->schedule, k)};
     uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
     bool rounded = k->rounds && k->mode == PG_BLOCK; /* x is what PG_ROUND has made */
     e->groups = (uint32_t)m.shape.groups;
-    e->claim = claim_of(k, &m.shape);
+    e->claim = claim_of(k, &m.shape, (uint64_t)e->schedule.claim);
     m.x = cg_operand(e, PG_LINEAR_X);
     m.x_ld = cg_stride(e, k->x_layout);
     if (k->x_layout == PG_PLANES)

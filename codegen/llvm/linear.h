@@ -11,7 +11,7 @@ typedef struct CgLinearShape {
     uint64_t groups; /* panel groups of the linear layer */
 } CgLinearShape;
 
-CgLinearShape cg_linear_shape(const CgTarget *target, const PgKernel *kernel);
+CgLinearShape cg_linear_shape(const CgSchedule *schedule, const PgKernel *kernel);
 
 /* sums[panel][row] (vectors, 64-aligned memory) = W · x over all K by the order of the bits, of one tile of rows. w: first panel of
  * the group; x: first row, panel i of 16 inputs at x + i·x_step, row r at + 64·r. */

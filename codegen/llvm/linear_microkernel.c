@@ -8,8 +8,7 @@
 enum {
     MAX_SUMS = 32,
     STEP = PG_LANES,
-    RUN_STEPS = 4, /* 64 inputs: of three panels 12 KB of weights */
-    SEGMENT_RUNS = PG_SEGMENT_K / (RUN_STEPS * STEP),
+    RUN_STEPS = 4, /* of weights that are widened; else the schedule says it */
     RUN_BYTES = RUN_STEPS * STEP * PG_LANES * 4, /* of a panel, as floats */
     RUN_GROUPS = RUN_STEPS * STEP / 32,
     /* Bytes that blocks of a few positions read ahead, where the weights of every expert come from memory once, whatever dtype they
@@ -90,7 +89,7 @@ static void load_weights(const Core *c, const Streams *w, const Streams *far, un
     uint64_t bytes = ir_panel_bytes(c->dtype, k);
     CgValue address = weight_address(c, w, p, bytes), vectors[IR_MAX_GROUP];
     if (far != NULL) cg_prefetch(c->e, weight_address(c, far, p, bytes));
-    if (ahead) cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->target->pairs_ahead));
+    if (ahead) cg_prefetch(c->e, cg_at_n(c->e, address, (uint64_t)c->e->schedule.ahead));
     cg_load_group(c->e, c->dtype, address, vectors);
     for (unsigned i = 0; i < c->group; i++) out->w[i][p] = vectors[i];
 }
@@ -100,7 +99,7 @@ static void load_weights(const Core *c, const Streams *w, const Streams *far, un
 static void multiply_inputs(const Core *c, const Streams *w, const Streams *far, CgValue x, unsigned count, Sums *sums) {
     Group group;
     Inputs in = {.x = x};
-    bool ahead = c->group > 1 && c->e->target->pairs_ahead > 0 && c->rows == 1 && count == STEP;
+    bool ahead = c->e->schedule.ahead > 0 && c->rows == 1 && count == STEP;
     unsigned side = c->e->target->broadcast_lanes > 1 ? 1 : c->panels;
     for (unsigned k = 0; k < count; k += c->group) {
         for (unsigned p0 = 0; p0 < c->panels; p0 += side) {
@@ -257,7 +256,9 @@ static void widen_run(const Core *c, CgValue w, CgValue index, CgValue wide) {
 void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
                              const CgLinearRoom *room, CgValue sums) {
     const PgKernel *k = e->kernel;
-    uint64_t K = (uint64_t)k->K, runs = (K + RUN_STEPS * STEP - 1) / (RUN_STEPS * STEP), runs_of_segment = SEGMENT_RUNS;
+    uint64_t steps = room->wide != NULL ? RUN_STEPS : (uint64_t)e->schedule.run / STEP,
+             runs_of_segment = PG_SEGMENT_K / STEP / steps;
+    uint64_t K = (uint64_t)k->K, runs = (K + steps * STEP - 1) / (steps * STEP);
     unsigned tail = (unsigned)(K % STEP), count = shape->panels * shape->rows;
     Core c = core_of(e, shape);
     CgLoop clear = cg_for(e, cg_i64(e, 0), parts, 1);
@@ -266,7 +267,7 @@ void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, C
     set_all(e, count, cg_at(e, sums, offset), cg_vec(e, -0.0f));
     cg_end_for(e, &clear);
     CgLoop loop = cg_for_n(e, runs);
-    Run run = run_of(e, loop.index, runs, RUN_STEPS);
+    Run run = run_of(e, loop.index, runs, steps);
     CgValue ends = cg_icmp(e, LLVMIntEQ, cg_urem_n(e, loop.index, runs_of_segment), cg_i64(e, runs_of_segment - 1));
     CgValue closes = LLVMBuildOr(e->builder, ends, run.is_last, "");
     CgValue ws = room->wide;

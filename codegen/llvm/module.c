@@ -122,6 +122,7 @@ CgModule cg_module_begin(const CgTarget *target, LLVMTargetMachineRef machine, c
     LLVMSetModuleDataLayout(m.module, layout);
     LLVMDisposeTargetData(layout);
     *out_emit = (CgEmit){.target = target, .kernel = kernel, .context = m.context, .module = m.module, .groups = 1, .claim = 1};
+    out_emit->schedule = cg_schedule_default(target, kernel);
     out_emit->builder = LLVMCreateBuilderInContext(m.context);
     fill_types(out_emit);
     open_function(out_emit, m.info.name);
@@ -137,9 +138,11 @@ void cg_module_end(CgModule *m, CgEmit *e) {
     verify(m);
 }
 
-CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel) {
+CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
+                           const CgSchedule *schedule) {
     CgEmit e;
     CgModule m = cg_module_begin(target, machine, name, kernel, &e);
+    if (schedule != NULL) e.schedule = *schedule;
     emitters[kernel->kind](&e);
     cg_module_end(&m, &e);
     return m;
@@ -148,7 +151,7 @@ CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine,
 CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index) {
     char name[CG_KERNEL_NAME];
     cg_kernel_name(kernel, index, name, sizeof name);
-    return cg_module_open_as(target, machine, name, kernel);
+    return cg_module_open_as(target, machine, name, kernel, NULL);
 }
 
 void cg_module_close(CgModule *m) {

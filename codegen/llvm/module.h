@@ -31,8 +31,9 @@ LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error);
 CgModule cg_module_begin(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
                          CgEmit *out_emit);
 void cg_module_end(CgModule *module, CgEmit *emit);
-/* Both, with the kernel's emitter between them; and the same, named by cg_kernel_name. */
-CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel);
+/* Both, with the kernel's emitter between them; and the same, named by cg_kernel_name. schedule NULL: the default. */
+CgModule cg_module_open_as(const CgTarget *target, LLVMTargetMachineRef machine, const char *name, const PgKernel *kernel,
+                           const CgSchedule *schedule);
 CgModule cg_module_open(const CgTarget *target, LLVMTargetMachineRef machine, const PgKernel *kernel, uint32_t index);
 void cg_module_close(CgModule *module);
 

@@ -53,12 +53,23 @@ static void add_spec_line(SuDigestStream *stream, const CgSpecLine *at) {
     su_digest_add(stream, &at->line, sizeof at->line);
 }
 
-SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSpecLine *at) {
+SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSchedule *schedule, const CgSpecLine *at) {
     SuDigestStream *stream = su_digest_start();
     add_generator(stream);
     add_target(stream, target);
     su_digest_add(stream, kernel, sizeof *kernel);
+    su_digest_add(stream, schedule, sizeof *schedule);
     add_spec_line(stream, at);
+    SuDigest key = su_digest_now(stream);
+    su_digest_end(stream);
+    return key;
+}
+
+SuDigest cg_tuning_key(const CgTarget *target, const PgKernel *kernel) {
+    SuDigestStream *stream = su_digest_start();
+    add_generator(stream);
+    add_target(stream, target);
+    su_digest_add(stream, kernel, sizeof *kernel);
     SuDigest key = su_digest_now(stream);
     su_digest_end(stream);
     return key;

@@ -5,6 +5,7 @@
 #include <llvm-c/Core.h>
 
 #include "codegen/cache.h"
+#include "codegen/tuning.h"
 #include "codegen/llvm/module.h"
 
 /* Where debuggers and profilers say that a kernel stands. */
@@ -19,8 +20,8 @@ typedef struct CgObject {
 } CgObject;
 
 /* The digest of all that the object's bytes depend on: this build of the code generator and of LLVM, the target, the kernel's
- * description, the line. */
-SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSpecLine *at);
+ * description, its schedule, the line. */
+SuDigest cg_object_key(const CgTarget *target, const PgKernel *kernel, const CgSchedule *schedule, const CgSpecLine *at);
 /* The name of its function: readable, and unique by digits of the key, whatever program it is linked into. */
 void cg_object_symbol(const PgKernel *kernel, const SuDigest *key, char out[CG_KERNEL_NAME]);
 

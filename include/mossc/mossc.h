@@ -117,7 +117,7 @@ typedef struct MosscCompileOptions {
     const char *device; /* "cpu" (NULL too), "cuda", "cuda:N" */
     const char *isa; /* of a CPU: "avx512", "avx2"; NULL: the best that this machine has */
     bool fast; /* of a GPU: see `mossc run --help` */
-    bool no_cache; /* compile all kernels anew, and keep none */
+    bool no_cache; /* compile all kernels anew, with the default schedules (`mossc tune`), and keep none */
     const char *cache_directory; /* of the kernel cache; NULL: what the environment names (`mossc cache --help`) */
 } MosscCompileOptions;
 

@@ -491,7 +491,7 @@ void rig_run(Rig *rig) {
     SuDiags diags = {0};
     CgCompiled *compiled = NULL;
     PgProgram program = {.name = "rig", .kernels = &rig->kernel, .n_kernels = 1};
-    CgOptions options = {.dump_dir = getenv("MOSSC_DUMP")};
+    CgOptions options = {.dump_dir = getenv("MOSSC_DUMP"), .schedules = rig->schedule};
     if (!cg_llvm_compile(rig_target(), &program, &options, &compiled, &diags)) {
         su_diags_print(&diags, stderr);
         fail();

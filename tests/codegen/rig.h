@@ -46,6 +46,7 @@ typedef struct RigWeights {
 typedef struct Rig {
     Rng random;
     PgKernel kernel;
+    const CgSchedule *schedule; /* NULL: the default */
     PgPhase phase;
     RtArgs args;
     RtSegment segments[RIG_MAX_SEGMENTS];

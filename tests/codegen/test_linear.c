@@ -1,4 +1,5 @@
 /* PG_LINEAR in all its forms against the scalar order of docs/bits.md. */
+#include "codegen/tuning.h"
 #include "tests/codegen/reference.h"
 
 static uint64_t matrices(const PgKernel *k) { return k->select == PG_SINGLE ? 1 : (uint64_t)k->E; }
@@ -148,9 +149,10 @@ static void expect_rows(Rig *rig) {
 
 /* ---------------------------------------------------------------------------------------------- cases */
 
-static void run_case(Rng random, const PgKernel *k, uint32_t rows) {
+static void run_scheduled(Rng random, const PgKernel *k, uint32_t rows, const CgSchedule *schedule) {
     Rig rig;
     rig_open_rows(&rig, k, random, rows, pg_does(k, PG_STEP_LOGITS) ? (uint32_t)rng_between(&random, 0, rows) : 0);
+    rig.schedule = schedule;
     place_all(&rig);
     set_count(&rig);
     rig_run(&rig);
@@ -159,6 +161,8 @@ static void run_case(Rng random, const PgKernel *k, uint32_t rows) {
     rig_close(&rig);
     rig_count_case();
 }
+
+static void run_case(Rng random, const PgKernel *k, uint32_t rows) { run_scheduled(random, k, rows, NULL); }
 
 /* Random steps around those of a form: convolution, sum and logits are the form's. */
 static PgEpilogue random_epilogue(Rng *r, const PgKernel *form) {
@@ -297,6 +301,26 @@ static void block_of_many_rows(void **unused) {
     for (uint32_t rows = 130; rows <= 199; rows += 69) run_case((Rng){3000 + rows}, &k, rows);
 }
 
+/* All schedules that mossc tune measures: of one row and of blocks of rows, of a float, pairs, and blocks with rounded inputs and
+ * without; of one matrix and of experts. K has a tail and more than one segment, O a panel that is not full. */
+static void every_schedule(void **unused) {
+    (void)unused;
+    static const IrDtype dtypes[] = {IR_F32, IR_BF16, IR_Q8, IR_Q4};
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+        for (int form = 0; form < 8; form++) {
+            bool block = form & 1, experts = form & 2, rounds = form & 4;
+            if (rounds && !ir_is_blocks(dtypes[d])) continue;
+            PgKernel k = {
+                .kind = PG_LINEAR, .mode = block ? PG_BLOCK : PG_ROW, .K = 597, .O = 203, .dtype = dtypes[d], .rounds = rounds};
+            if (experts) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
+            CgSchedule space[CG_MOST_SCHEDULES];
+            unsigned count = cg_schedule_space(rig_target(), &k, space);
+            assert_true(count > 1 && count < CG_MOST_SCHEDULES);
+            for (unsigned i = 0; i < count; i++) run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(row_by_single_matrix),
@@ -308,6 +332,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(block_of_many_rows),
         cmocka_unit_test(block_to_logits),
         cmocka_unit_test(block_with_planes_and_positions),
+        cmocka_unit_test(every_schedule),
     };
     return rig_begin(argc, argv) ? rig_end(cmocka_run_group_tests(tests, NULL, NULL)) : RIG_SKIPPED;
 }

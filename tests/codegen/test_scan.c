@@ -31,9 +31,10 @@ static float expert_row(Rig *rig, uint64_t s, uint64_t row, uint64_t j, uint64_t
     float delta = vm_softplus(sum), delta_c = delta * c, y = 0;
     for (int64_t n = 0; n < k->N; n++) {
         uint64_t at = ref_channel(k->O, k->N, state_of, i, n);
-        float a = vm_exp(delta * parameter(rig, PG_SCAN_A, k->own_A, row, e, k->N, i, n));
+        float v = delta * parameter(rig, PG_SCAN_A, k->own_A, row, e, k->N, i, n);
         float b = delta_c * dbc(rig, PG_SCAN_B, k->b_width, row, j, e, k->b_start + n);
-        float state = vm_cut(fmaf(a, rig_float(rig, PG_SCAN_STATE, s, at), b));
+        if (k->zoh) b = b * vm_zoh(v);
+        float state = vm_cut(fmaf(vm_exp(v), rig_float(rig, PG_SCAN_STATE, s, at), b));
         rig_expect_float(rig, PG_SCAN_STATE, s, at, state);
         y = fmaf(state, dbc(rig, PG_SCAN_C, k->c_width, row, j, e, k->c_start + n), y);
     }
@@ -84,6 +85,7 @@ static PgKernel random_kernel(Rng *r, PgScanExperts scan) {
     k.R = size == 0 ? rng_between(r, 250, MAX_R) : size < 4 ? rng_between(r, 30, 70) : rng_between(r, 1, 20);
     k.gate = rng_next(r) % 2;
     k.act = k.gate ? (PgActivation)rng_between(r, PG_NO_ACT + 1, PG_ACTIVATIONS - 1) : PG_NO_ACT;
+    k.zoh = rng_next(r) % 3 == 0;
     bool together = rng_next(r) % 2;
     k.b_start = together ? k.R : 0;
     k.c_start = together ? k.R + k.N : 0;

@@ -255,14 +255,14 @@ def lines_of(m):
 
 
 def rewrite_times(m):
-    """Times that a device would have whose kernels take twice the model's work and 5 us each: calibration must find that."""
+    """Times of a device on which nothing overlaps, whose kernels take twice the model's work and 5 us each: calibration must find that."""
     lines = lines_of(m)
     for step in (step for line in lines for step in line["steps"]):
         step["limits"] = {"read_gb_s": 10, "panel_gflop_s": 50, "exp_g_s": 2}
         for line in step["lines"]:
-            reading = line["memory_bytes"] / 10e9 + line["activation_bytes"] / 40e9  # the last cache: four times as fast
-            work = max(reading, line["flops"] / 50e9 + line["exps"] / 2e9) * line["longer"]
-            line["seconds"] = 2 * work + 5e-6 * line["phases"]
+            reading = (line["every_bytes"] + line["chosen_bytes"] + line["activation_bytes"]) / 10e9
+            work = (reading + line["flops"] / 50e9 + line["exps"] / 2e9) * line["longer"]
+            line["seconds"] = line["phases"] * (2 * work + 5e-6) + 1e-6 * line["stages"]
         step["seconds"] = step["profiled_seconds"] = sum(line["seconds"] for line in step["lines"])
     (m.directory / "out" / "measurements.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -286,7 +286,7 @@ def test_measuring_and_calibrating(m):
     errors = m.json("explore", "calibrate", "out", "-o", "device.yaml", "--json")
     by = {(e["metric"], e["fidelity"]): e for e in errors["metrics"]}
     for metric in ("decode_ms", "prefill_ms"):
-        assert by[metric, "calibrated"]["mape"] < 0.001 and by[metric, "calibrated"]["within_10"] == 1, errors
+        assert by[metric, "calibrated"]["mape"] < 0.02 and by[metric, "calibrated"]["within_10"] == 1, errors
         assert by[metric, "modelled"]["mape"] > 0.05, errors
     m.run("explore", "space.yaml", "-o", "again", "--device", "device.yaml", "--json")
     assert {row["fidelity"] for row in rows_of(m.directory / "again" / "points.csv")} == {"calibrated"}

@@ -1,0 +1,199 @@
+#include "codegen/tuning.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/alloc.h"
+
+static const char suffix[] = ".schedule";
+
+enum {
+    ROW_CLAIM_BYTES = 64 * 1024,
+    BLOCK_CLAIM_FMAS = 1 << 17,
+    BLOCKS_OF_TILE = 4,
+    RUN_INPUTS = 64, /* of three panels 12 KB of weights */
+    MOST_SUMS = 32,
+    MOST_ROW_PANELS = 12
+};
+
+/* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
+static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
+
+/* ---------------------------------------------------------------------------------------------- defaults */
+
+/* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
+static unsigned fitting_panels(uint64_t panels, unsigned most) {
+    unsigned best = most;
+    uint64_t least = UINT64_MAX;
+    for (unsigned p = most; 2 * p >= most && p > 0; p--) {
+        uint64_t waste = (panels + p - 1) / p * p - panels;
+        if (waste < least) {
+            least = waste;
+            best = p;
+        }
+    }
+    return panels < best ? (unsigned)panels : best;
+}
+
+static int32_t row_panels(const CgTarget *target, const PgKernel *k) {
+    uint64_t panels = pg_panels(k->O);
+    if (widens(k)) return (int32_t)fitting_panels(panels, (unsigned)target->block_panels);
+    unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : target->row_panels);
+    while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
+        most /= 2;
+    return (int32_t)fitting_panels(panels, most);
+}
+
+CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
+    CgSchedule s = {0};
+    bool pairs = !ir_is_blocks(k->dtype) && ir_dtype(k->dtype)->group > 1;
+    if (k->kind == PG_ROUTE && k->mode == PG_ROW && pairs) s.ahead = target->pairs_ahead;
+    if (k->kind != PG_LINEAR) return s;
+    if (k->mode == PG_ROW) {
+        s = (CgSchedule){.panels = row_panels(target, k),
+                         .rows = 1,
+                         .ahead = pairs ? target->pairs_ahead : 0,
+                         .claim = ROW_CLAIM_BYTES,
+                         .blocks = 1};
+    } else {
+        unsigned most = (unsigned)(k->rounds ? target->dot_block_panels : target->block_panels);
+        s = (CgSchedule){.panels = (int32_t)fitting_panels(pg_panels(k->O), most),
+                         .rows = k->rounds ? target->dot_block_rows : target->block_rows,
+                         .claim = BLOCK_CLAIM_FMAS,
+                         .blocks = k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE};
+    }
+    if (!k->rounds && (k->mode == PG_BLOCK || widens(k))) s.run = RUN_INPUTS;
+    return s;
+}
+
+/* ---------------------------------------------------------------------------------------------- the space */
+
+typedef struct Space {
+    CgSchedule *items;
+    unsigned count;
+} Space;
+
+bool cg_schedule_equal(const CgSchedule *a, const CgSchedule *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+static void add(Space *space, CgSchedule schedule) {
+    for (unsigned i = 0; i < space->count; i++)
+        if (cg_schedule_equal(&space->items[i], &schedule)) return;
+    if (space->count < CG_MOST_SCHEDULES) space->items[space->count++] = schedule;
+}
+
+static void add_claims(Space *space) {
+    CgSchedule s = space->items[0];
+    s.claim = space->items[0].claim / 4;
+    add(space, s);
+    s.claim = space->items[0].claim * 4;
+    add(space, s);
+}
+
+/* One row: streams and how far each is fetched ahead. Rounded inputs and weights that are widened have no fetching. */
+static void add_rows(Space *space, const PgKernel *k) {
+    static const int32_t panels[] = {1, 2, 4, 8, MOST_ROW_PANELS}, ahead[] = {0, 512, 1024, 2048};
+    bool fetches = !ir_is_blocks(k->dtype);
+    int32_t most = fetches ? MOST_ROW_PANELS : 4;
+    for (size_t p = 0; p < sizeof panels / sizeof *panels && panels[p] <= most; p++) {
+        for (size_t a = 0; a < (fetches ? sizeof ahead / sizeof *ahead : 1); a++) {
+            CgSchedule s = space->items[0];
+            s.panels = (uint64_t)panels[p] > pg_panels(k->O) ? (int32_t)pg_panels(k->O) : panels[p];
+            s.ahead = ahead[a];
+            add(space, s);
+        }
+    }
+    add_claims(space);
+}
+
+/* Blocks of rows: microkernels whose sums fill the registers at least by half and leave some for weights and inputs. */
+static void add_blocks(Space *space, const CgTarget *target, const PgKernel *k) {
+    int32_t registers = target->vector_lanes == 8 ? 16 : 32, vectors = registers * target->vector_lanes / PG_LANES;
+    int32_t most = vectors * 7 / 8 < MOST_SUMS ? vectors * 7 / 8 : MOST_SUMS;
+    CgSchedule s;
+    for (int32_t rows = PG_ROW_BLOCK; rows >= 2; rows /= 2) {
+        for (int32_t panels = 1; panels <= 8 && (uint64_t)panels <= pg_panels(k->O); panels++) {
+            if (panels * rows > most || 2 * panels * rows < most) continue;
+            s = space->items[0];
+            s.panels = panels;
+            s.rows = rows;
+            add(space, s);
+        }
+    }
+    for (int32_t blocks = BLOCKS_OF_TILE / 2; space->items[0].blocks > 1 && blocks <= 2 * BLOCKS_OF_TILE; blocks *= 4) {
+        s = space->items[0];
+        s.blocks = blocks;
+        add(space, s);
+    }
+    for (int32_t run = 2 * RUN_INPUTS; space->items[0].run > 0 && !ir_is_blocks(k->dtype) && run <= PG_SEGMENT_K; run *= 2) {
+        s = space->items[0];
+        s.run = run;
+        add(space, s);
+    }
+    add_claims(space);
+}
+
+unsigned cg_schedule_space(const CgTarget *target, const PgKernel *k, CgSchedule out[CG_MOST_SCHEDULES]) {
+    Space space = {out, 1};
+    out[0] = cg_schedule_default(target, k);
+    if (k->kind != PG_LINEAR) return 1;
+    if (k->mode == PG_ROW)
+        add_rows(&space, k);
+    else
+        add_blocks(&space, target, k);
+    return space.count;
+}
+
+void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t size) {
+    int n = snprintf(out, size, "%d panel%s", (int)s->panels, s->panels > 1 ? "s" : "");
+    size_t used = n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+    if (k->mode == PG_ROW)
+        snprintf(out + used, size - used, ", %d bytes ahead, claims of %d KiB", (int)s->ahead, (int)s->claim / 1024);
+    else
+        snprintf(out + used, size - used, " x %d rows, %d blocks, runs of %d, claims of %d K", (int)s->rows, (int)s->blocks,
+                 (int)s->run, (int)s->claim / 1024);
+}
+
+/* ---------------------------------------------------------------------------------------------- entries */
+
+CgCache *cg_tuning_open(const char *directory) { return cg_cache_open_as(directory, suffix, UINT64_MAX); }
+
+/* Whether what an entry says is possible: it stands under a digest, but a schedule outside the space would be a bug in the emitters. */
+static bool is_possible(const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned) {
+    CgSchedule space[CG_MOST_SCHEDULES];
+    unsigned count = cg_schedule_space(target, kernel, space);
+    for (unsigned i = 0; i < count; i++)
+        if (cg_schedule_equal(&space[i], &tuned->best)) return tuned->ratio > 0;
+    return false;
+}
+
+bool cg_tuned_find(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, CgTuned *out) {
+    SuDigest key = cg_tuning_key(target, kernel);
+    size_t size = 0;
+    uint8_t *payload = cg_cache_find(tuning, &key, &size);
+    bool whole = payload != NULL && size == sizeof *out;
+    if (whole) memcpy(out, payload, sizeof *out);
+    su_free(payload);
+    return whole && is_possible(target, kernel, out);
+}
+
+void cg_tuned_store(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned) {
+    SuDigest key = cg_tuning_key(target, kernel);
+    cg_cache_store(tuning, &key, tuned, sizeof *tuned, NULL, 0);
+}
+
+uint32_t cg_tuned_schedules(CgCache *tuning, const CgTarget *target, const PgProgram *program, CgSchedule *schedules) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < program->n_kernels; i++) {
+        const PgKernel *kernel = &program->kernels[i];
+        CgTuned tuned;
+        schedules[i] = cg_schedule_default(target, kernel);
+        if (kernel->kind != PG_LINEAR || !cg_tuned_find(tuning, target, kernel, &tuned) || tuned.accepted != 1) continue;
+        schedules[i] = tuned.best;
+        count++;
+    }
+    return count;
+}
+
+SuEntries cg_tuning_list(const char *directory) { return su_entries_list(directory, suffix); }
+
+size_t cg_tuning_clear(const char *directory) { return su_entries_make_room(directory, suffix, 0); }
