@@ -24,6 +24,7 @@ static const CliCommand *const commands[] = {
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
     &cli_compile, /* for a phone, a board, or this machine */
+    &cli_quantize, /* weights of 8 and 4 bits */
     &cli_pack,   /* weights that load in milliseconds */
     &cli_warm,   /* kernels that are there already */
     &cli_cache,  /* where they are kept */

@@ -42,6 +42,7 @@ typedef struct CgTarget {
     bool dot_in_ir; /* as plain instructions that mean the same, for tests where the processor lacks it */
     int dot_lanes; /* integers of 32 bits that such an instruction adds to */
     int dot_row_panels, dot_block_panels, dot_block_rows; /* like those above */
+    int dot_ahead; /* bytes that one row fetches ahead in every stream of such weights; 0: the processor sees to it */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */
     bool far_offsets; /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */

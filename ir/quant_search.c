@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { GROUP = 32, OVER = 8, SUPER = GROUP * OVER, TOP_Q = 15, TOP_S = 63 };
-enum { LANES = 16, RANGES = LANES, REFITS = 2, WINDOW_S = 16, WINDOW_T = 8, SMALL_S = 4, ROUNDS = 4 };
+enum { LANES = 16, RANGES = LANES, REFITS = 2, WINDOW_S = 8, WINDOW_T = 8, SMALL_S = 4, ROUNDS = 2 };
 _Static_assert(LANES % WINDOW_T == 0 && SMALL_S % (LANES / WINDOW_T) == 0 && WINDOW_S % (LANES / WINDOW_T) == 0, "whole lanes");
 
 #define INLINE static inline __attribute__((always_inline))

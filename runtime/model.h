@@ -15,6 +15,10 @@ typedef struct RtWorkerArgs {
     _Alignas(RT_CACHE_LINE) RtArgs args;
 } RtWorkerArgs;
 
+typedef struct RtRunning RtRunning;
+/* At the end of a phase's stage, by one of the workers, while the others wait: what the phase read is still in the arena. */
+typedef void RtAfterPhase(void *context, const RtRunning *running, const PgPhase *phase);
+
 struct MossModel {
     const PgProgram *program; /* the caller's */
     MossDevice *device;       /* the caller's; NULL: the workers do the steps, and have what stands up to n_claims */
@@ -36,6 +40,8 @@ struct MossModel {
     uint64_t logits_step;     /* step_number of that step; 0: it failed */
     MossPhaseTime *profile[PG_MODES];
     MossNonFinite *watch;     /* of moss_find_non_finite; else NULL */
+    RtAfterPhase *after_phase; /* told of each phase of a step, unless it is NULL; not of a device's */
+    void *after_phase_context;
     /* of a step, [max_rows] each */
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *nonfinite;
@@ -76,14 +82,14 @@ struct MossState {
 /* ---- step.c: what moss_step consists of */
 
 /* A step; read-only while workers run it, but for the claims. */
-typedef struct RtRunning {
+struct RtRunning {
     MossModel *model;
     const PgStep *step;
     MossPhaseTime *times; /* [workers][n_phases] when profiling */
     PgMode mode;
     uint32_t rows, n_segments, n_out_rows;
     uint64_t ld;
-} RtRunning;
+};
 
 /* Checks the segments and describes them in the model's tables. On an error nothing has changed. */
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running);

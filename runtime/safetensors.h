@@ -60,12 +60,30 @@ typedef struct RtWriteTensor {
     const char *dtype; /* as files call it; NULL: F32 */
 } RtWriteTensor;
 
+/* A file that is being written: its header stands, and the tensors' bytes follow. It stays where it is. */
+typedef struct RtSafetensorsOut {
+    SuOut out;
+    const char *path;
+    uint64_t *at;      /* [n_tensors] where the bytes of each begin in the file */
+    uint64_t position; /* of the file */
+    bool scattered;    /* bytes out of order were given, and the file is none that can be written so */
+    SuArena arena;     /* of `at` */
+} RtSafetensorsOut;
+
+/* `path` appears only when the file is whole. After success the file is ended by rt_safetensors_commit or rt_safetensors_drop. A tensor's
+ * bytes lie on a multiple of its element's size where those before it do not end elsewhere: tensors of large elements go first. */
+bool rt_safetensors_begin(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtSafetensorsOut *out, SuDiags *diags);
+/* Bytes first .. first + size of tensor number `tensor`; in any order, where the file is a regular one. What fails shows at the commit. */
+void rt_safetensors_put(RtSafetensorsOut *out, size_t tensor, uint64_t first, const void *bytes, uint64_t size);
+bool rt_safetensors_commit(RtSafetensorsOut *out, SuDiags *diags);
+/* Nothing was written. */
+void rt_safetensors_drop(RtSafetensorsOut *out);
+
 /* Gives elements first .. first + count of tensor number `tensor`, of its dtype; `out` is aligned for it. Called in rising order, tensor by
  * tensor. */
 typedef void (*RtFill)(void *context, size_t tensor, uint64_t first, uint64_t count, void *out);
 
-/* Writes all in the order given, streaming; `path` appears only when it is whole. A tensor's bytes lie on a multiple of its element's
- * size where those before it do not end elsewhere: tensors of large elements go first. */
+/* Writes all in the order given, streaming. */
 bool rt_safetensors_write(const char *path, const RtWriteTensor *tensors, size_t n_tensors, RtFill fill, void *context,
                           SuDiags *diags);
 

@@ -16,6 +16,21 @@ static void reset_claims(void *context) {
     for (uint32_t i = 0; i < m->n_claims; i++) atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed);
 }
 
+/* Phases first .. end - 1, which are a stage, or end a step. */
+typedef struct StageEnd {
+    const RtRunning *running;
+    uint32_t first, end;
+} StageEnd;
+
+/* When all workers have come to the end of a stage: what its phases read and wrote is still there. */
+static void end_stage(void *context) {
+    const StageEnd *end = context;
+    MossModel *m = end->running->model;
+    for (uint32_t i = end->first; m->after_phase && i < end->end; i++)
+        m->after_phase(m->after_phase_context, end->running, &end->running->step->phases[i]);
+    reset_claims(m);
+}
+
 static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
     const PgCode *code = &r->model->codes[phase->kernel];
     uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->n_out_rows);
@@ -71,8 +86,9 @@ static void work(void *context, int worker) {
         run_phase(r, phase, &m->claims[i - first_of_stage], args);
         if (times) lap(&since, &times[i].working);
         bool last = i + 1 == n_phases;
-        if (last ? times != NULL : phase[1].stage != phase->stage) { /* after the last one rt_workers_run meets, off the clock */
-            rt_workers_barrier(m->workers, reset_claims, m);
+        /* After the last one rt_workers_run meets, off the clock. */
+        if (last ? times != NULL || m->after_phase != NULL : phase[1].stage != phase->stage) {
+            rt_workers_barrier(m->workers, end_stage, &(StageEnd){r, first_of_stage, i + 1});
             first_of_stage = i + 1;
             if (times) lap(&since, &times[i].waiting);
         }

@@ -3,11 +3,12 @@
 
   logits   the largest difference between both sides' logits of one sequence, in f32; more than the bound ends with status 1
   speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
+  q4       errors of q4 weights beside those of Q4_K, on random rows and on those of moss-tiny
 
 Both are measured alike: warm, one round not counted, then one that is, on the same threads, only the steps on the clock. While one side
 runs the other is asleep, which is checked. The first call installs llama.cpp (llama-cpp-python of PyPI) below --directory.
 
-usage: peers.py --mossc PROGRAM [--directory build/peers] [OPTION]... [logits] [speed]
+usage: peers.py --mossc PROGRAM [--directory build/peers] [OPTION]... [logits] [speed] [q4]
 """
 import argparse
 import json
@@ -221,7 +222,31 @@ def speed(options):
     return results
 
 
+# ---------------------------------------------------------------------------------------------- q4
+
+
+def print_q4(results):
+    print("\nerrors of q4 weights, relative RMS; ratios of squares; without and with importance of inputs; millions of weights a second, one thread\n")
+    print("| rows | mossc | Q4_K | ratio | mossc, weighted | Q4_K, weighted | ratio | mossc | Q4_K |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in results:
+        plain, weighted = row["plain"], row["weighted"]
+        errors = " | ".join(f"{100 * part['mossc']:.3f} % | {100 * part['llama']:.3f} % | {part['ratio']:.3f}" for part in (plain, weighted))
+        print(f"| {row['rows']} | {errors} | {plain['mossc_weights_s'] / 1e6:.1f} | {plain['llama_weights_s'] / 1e6:.1f} |")
+
+
+def q4(options):
+    model = HERE.parent.parent / "models" / "moss-tiny.safetensors"
+    results = json.loads(run([options.python, HERE / "q4.py", "--directory", options.directory, "--model", model]))
+    if not options.json:
+        print_q4(results)
+    return results
+
+
 # ---------------------------------------------------------------------------------------------- the command
+
+
+PARTS = {"logits": logits, "speed": speed, "q4": q4}
 
 
 def words(text):
@@ -230,7 +255,7 @@ def words(text):
 
 def parse():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="*", help="logits, speed (default: both)")
+    parser.add_argument("what", nargs="*", help="logits, speed, q4 (default: the first two)")
     parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 12 GB")
     parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m", "mamba2-130m", "mamba2-370m"],
@@ -244,7 +269,7 @@ def parse():
     parser.add_argument("--json", action="store_true", help="one JSON object with every value, in place of text")
     options = parser.parse_args()
     for part in options.what:
-        if part not in ("logits", "speed"):
+        if part not in PARTS:
             parser.error(f"there is no part '{part}'")
     return options
 
@@ -252,8 +277,7 @@ def parse():
 def main():
     options = parse()
     options.python = install.environment(options.directory)
-    parts = {"logits": logits, "speed": speed}
-    results = {part: parts[part](options) for part in options.what or parts}
+    results = {part: PARTS[part](options) for part in options.what or ("logits", "speed")}
     if options.json:
         print(json.dumps(results))
     return 0 if all(result["agree"] for result in results.get("logits", [])) else 1

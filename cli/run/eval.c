@@ -6,6 +6,7 @@
 #include "cli/format.h"
 #include "cli/build.h"
 #include "cli/progress.h"
+#include "driver/score.h"
 #include "driver/sequence.h"
 #include "driver/text.h"
 #include "support/file.h"
@@ -24,14 +25,6 @@ typedef struct Score {
     size_t tokens, bytes, scored_tokens, scored_bytes;
     double nats; /* of all scored tokens */
 } Score;
-
-/* -log of the softmax at `token`, in double. */
-static double token_nats(const float *logits, int64_t n, int32_t token) {
-    double top = logits[0], sum = 0;
-    for (int64_t i = 1; i < n; i++) top = logits[i] > top ? logits[i] : top;
-    for (int64_t i = 0; i < n; i++) sum += exp((double)logits[i] - top);
-    return top + log(sum) - (double)logits[token];
-}
 
 /* Tokens [first, end) of a text as a sequence; of those that it predicts, the ones before `from` were scored already. */
 typedef struct Window {
@@ -55,7 +48,7 @@ static MossError score_tokens(MossModel *model, MossState *state, const RtTokens
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK && !w->allow && !w->spoilt; i++)
             if (!moss_all_finite(moss_logits(model, i), vocab_size)) w->spoilt = at + i + 1 - w->first;
         for (uint32_t i = 0; i < segment.count && error.code == MOSS_OK; i++)
-            if (at + i + 1 >= w->from) *out_nats += token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
+            if (at + i + 1 >= w->from) *out_nats += dr_token_nats(moss_logits(model, i), vocab_size, tokens->ids[at + i + 1]);
         at += segment.count;
         cli_progress_update(progress, at, tokens->count - 1);
     }

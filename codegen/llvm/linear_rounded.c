@@ -44,11 +44,22 @@ static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, H
     return cg_dot_input(e, *words, (int)(word % few));
 }
 
+/* The line that lies as far ahead of a run as the target wants, of one row. */
+static void fetch_ahead(const Core *c, CgValue group, unsigned run) {
+    CgEmit *e = c->e;
+    uint64_t at = (uint64_t)run * VEC_BYTES;
+    if (c->rows > 1 || e->target->dot_ahead == 0 || at >= c->group_bytes) return;
+    cg_prefetch(e, cg_at_n(e, group, at + (uint64_t)e->target->dot_ahead));
+}
+
 /* Runs [first, first + n). */
 static void multiply_runs(const Core *c, const At *at, unsigned first, unsigned n, Held *held, CgDot *dots) {
     CgBytes w[MAX_SUMS][CG_MAX_RUNS], x[CG_MAX_RUNS];
     for (unsigned p = 0; p < c->panels; p++)
-        for (unsigned i = 0; i < n; i++) w[p][i] = cg_dot_weights(c->e, c->dtype, at->w[p], first + i);
+        for (unsigned i = 0; i < n; i++) {
+            fetch_ahead(c, at->w[p], first + i);
+            w[p][i] = cg_dot_weights(c->e, c->dtype, at->w[p], first + i);
+        }
     for (unsigned r = 0; r < c->rows; r++) {
         for (unsigned i = 0; i < n; i++) x[i] = input_of(c, at, r, cg_dot_k(c->dtype, first + i), &held[r]);
         for (unsigned p = 0; p < c->panels; p++) cg_dot_add(c->e, c->dtype, w[p], x, &dots[p * c->rows + r]);

@@ -43,7 +43,7 @@ static const CgTarget avx2 = {.vector_lanes = 8,
                               .pairs_ahead = 512,
                               .dot = CG_DOT_MADD,
                               .dot_lanes = 8,
-                              .dot_row_panels = 1,
+                              .dot_row_panels = 4,
                               .dot_block_panels = 1,
                               .dot_block_rows = 4,
                               .far_offsets = true};

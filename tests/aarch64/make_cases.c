@@ -170,7 +170,7 @@ static bool random_case(Maker *maker, int64_t index) {
     SuText yaml = {0};
     snprintf(m.name, sizeof m.name, "random_%lld", (long long)index);
     snprintf(m.what, sizeof m.what, "the spec of test_random --seed %llu", (unsigned long long)seed);
-    int64_t T = draw_spec(seed, DRAW_FLOATS, &yaml);
+    int64_t T = draw_spec(seed, draw_weights_of(seed), &yaml);
     m.T = T > MOST_TOKENS && index % LONG_EVERY != LONG_EVERY - 1 ? MOST_TOKENS : T;
     bool ok = fe_spec_parse("random.yaml", yaml.text, yaml.size, NULL, 0, &m.spec, &maker->diags) && compile(&m);
     if (ok) {

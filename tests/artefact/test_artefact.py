@@ -76,6 +76,27 @@ def test_arm_says_what_run_says_and_is_small(m):
     check_sizes(directory, "aarch64-linux-gnu-")
 
 
+def four_bits(m):
+    """moss-tiny with weights of 4 bits, as docs/on-a-phone.md has it."""
+    m.run("quantize", *MOSS_TINY, "--dtype", "q4", "-o", "q4.safetensors")
+    return [MOSS_TINY[0], "--set", "weights.dtype=q4", "-w", "q4.safetensors"]
+
+
+def check_four_bits(m, machine):
+    arguments = four_bits(m)
+    directory = quick_build(m, arguments, machine, "moss-tiny")
+    check_text(m, directory, arguments, machine, "moss-tiny")
+    assert 4_500_000 < (directory / "moss-tiny.weights").stat().st_size < 4_700_000
+
+
+def test_host_runs_weights_of_four_bits(m):
+    check_four_bits(m, host())
+
+
+def test_arm_runs_weights_of_four_bits(m):
+    check_four_bits(m, arm())
+
+
 def test_host_tokenizes_as_mossc_does(m):
     arguments = bpe(m)
     check_text(m, quick_build(m, arguments, host(), "tiny"), arguments, host(), "tiny", WORDS)

@@ -66,12 +66,18 @@ def writers(m):
     def gives_the_text(name):
         assert m.run("run", spec, "-w", name, *TEXT, "--verify").stdout == text
 
+    q4 = m.run("run", spec, "--set", "weights.dtype=q4", "-w", "w", *TEXT).stdout
+
+    def gives_the_text_of_q4(name):
+        assert m.run("run", spec, "--set", "weights.dtype=q4", "-w", name, *TEXT).stdout == q4
+
     def goes_on(name):
         assert first + m.run("run", spec, "-w", "w", "-n", 5, *TEXT[4:], "--state-in", name).stdout == text
 
     return [
         Writer("init", ["init", spec, "--seed", 7], "-o", gives_the_text),
         Writer("pack", ["pack", spec, "-w", "w"], "-o", gives_the_text),
+        Writer("quantize", ["quantize", spec, "-w", "w", "--dtype", "q4"], "-o", gives_the_text_of_q4),
         Writer("run --state-out", ["run", spec, "-w", "w", *TEXT[:3], 3, *TEXT[4:]], "--state-out", goes_on),
         Writer("logits", ["logits", spec, "-w", "w", "--tokens", "t.txt"], "-o", m.npy),
         Writer("logits --reference", ["logits", spec, "-w", "w", "--tokens", "few.txt", "--reference", "32"], "-o", m.npy),

@@ -147,7 +147,7 @@ static void drawn_specs_read_back(void **state) {
     enum { DRAWS = 200 };
     for (uint64_t seed = 0; seed < DRAWS; seed++) {
         SuText text = {0};
-        draw_spec(seed, seed % 2 ? DRAW_BLOCKS : DRAW_FLOATS, &text);
+        draw_spec(seed, draw_weights_of(seed), &text);
         Loaded l = load_good(text.text);
         check_reads_back(&l.spec);
         unload(&l);

@@ -140,7 +140,7 @@ static bool check(uint64_t seed, PsPass off) {
     Case c = {.seed = seed, .passes = off == PS_PASS_COUNT ? "all on" : ps_pass_name(off)};
     PsOptions passes = {0};
     if (off < PS_PASS_COUNT) passes.off[off] = true;
-    draw_spec(seed, seed % 2 ? DRAW_BLOCKS : DRAW_FLOATS, &c.yaml);
+    draw_spec(seed, draw_weights_of(seed), &c.yaml);
     bool made = fe_spec_parse("random.yaml", c.yaml.text, c.yaml.size, NULL, 0, &c.spec, &c.diags);
     if (made) c.graph = fe_lower(&c.spec, &c.arena);
     made = made && ps_fuse(c.graph, &passes, &c.diags) && sc_program(c.graph, &passes, &c.arena, &c.program, &c.diags);

@@ -546,7 +546,7 @@ static bool run_seed(uint64_t seed, const Options *o) {
     Case c = {.seed = seed};
     bool good = true;
     running_seed = seed;
-    c.T = draw_spec(seed, o->blocks ? DRAW_BLOCKS : DRAW_FLOATS, &c.yaml);
+    c.T = draw_spec(seed, o->blocks ? DRAW_BLOCKS : draw_weights_of(seed), &c.yaml);
     if (o->spec_file != NULL) {
         su_text_free(&c.yaml);
         c.yaml = (SuText){0};
@@ -573,7 +573,7 @@ static _Noreturn void usage(void) {
             "  --seed S       first seed (from 1), --count N specs from there on\n"
             "  --all          every pass off, for every spec\n"
             "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
-            "  --blocks       specs with q8 and q4 weights\n"
+            "  --blocks       specs with q8 and q4 weights alone, which otherwise odd seeds have\n"
             "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
             "  --spec-out DIR only writes the specs\n");
     exit(2);
