@@ -53,7 +53,9 @@ CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
     if (k->mode == PG_ROW) {
         s = (CgSchedule){.panels = row_panels(target, k),
                          .rows = 1,
-                         .ahead = pairs ? target->pairs_ahead : 0,
+                         .ahead = k->rounds ? target->dot_ahead
+                                  : pairs   ? target->pairs_ahead
+                                            : 0,
                          .claim = ROW_CLAIM_BYTES,
                          .blocks = 1};
     } else {
@@ -90,11 +92,11 @@ static void add_claims(Space *space) {
     add(space, s);
 }
 
-/* One row: streams and how far each is fetched ahead. Rounded inputs and weights that are widened have no fetching. */
+/* One row: streams and how far each is fetched ahead; weights that are widened are not. */
 static void add_rows(Space *space, const PgKernel *k) {
     static const int32_t panels[] = {1, 2, 4, 8, MOST_ROW_PANELS}, ahead[] = {0, 512, 1024, 2048};
-    bool fetches = !ir_is_blocks(k->dtype);
-    int32_t most = fetches ? MOST_ROW_PANELS : 4;
+    bool fetches = !widens(k);
+    int32_t most = ir_is_blocks(k->dtype) ? 4 : MOST_ROW_PANELS;
     for (size_t p = 0; p < sizeof panels / sizeof *panels && panels[p] <= most; p++) {
         for (size_t a = 0; a < (fetches ? sizeof ahead / sizeof *ahead : 1); a++) {
             CgSchedule s = space->items[0];

@@ -15,7 +15,7 @@
 struct CgSchedule {
     int32_t panels; /* weight panels side by side: as many streams */
     int32_t rows; /* of the microkernel; divides PG_ROW_BLOCK; 1 in PG_ROW */
-    int32_t ahead; /* PG_ROW: bytes that every stream of float weights is fetched ahead; 0: the processor sees to it */
+    int32_t ahead; /* PG_ROW: bytes that every stream of weights is fetched ahead; 0: the processor sees to it */
     int32_t
         claim; /* bytes of weights that a claim of tiles reads at least (PG_ROW); multiply-adds of 16 lanes that it computes at most */
     int32_t blocks; /* PG_BLOCK: row blocks of a tile, where they share weights; else 1 */

@@ -44,12 +44,12 @@ static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, H
     return cg_dot_input(e, *words, (int)(word % few));
 }
 
-/* The line that lies as far ahead of a run as the target wants, of one row. */
+/* The line that lies as far ahead of a run as the schedule says, of one row. */
 static void fetch_ahead(const Core *c, CgValue group, unsigned run) {
     CgEmit *e = c->e;
     uint64_t at = (uint64_t)run * VEC_BYTES;
-    if (c->rows > 1 || e->target->dot_ahead == 0 || at >= c->group_bytes) return;
-    cg_prefetch(e, cg_at_n(e, group, at + (uint64_t)e->target->dot_ahead));
+    if (c->rows > 1 || e->schedule.ahead == 0 || at >= c->group_bytes) return;
+    cg_prefetch(e, cg_at_n(e, group, at + (uint64_t)e->schedule.ahead));
 }
 
 /* Runs [first, first + n). */
