@@ -127,6 +127,7 @@ static void fuse_router(IrGraph *g, IrNodeId gates_id) {
         ps_group_add(&group, (IrNodeId)(linear - g->nodes));
         linear = ps_maker(g, linear->operands[0]);
     }
+    if (ir_is_blocks(g->values[linear->operands[1]].type.dtype)) return; /* of a text: the kernel of routers takes floats */
     ps_group_add(&group, (IrNodeId)(linear - g->nodes));
     ps_group_add(&group, (IrNodeId)(score - g->nodes));
     ps_group_add(&group, (IrNodeId)(select - g->nodes));
