@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "driver/score.h"
 #include "driver/sequence.h"
@@ -492,12 +493,40 @@ static bool score(Job *job) {
 
 /* ---- all of it */
 
+/* Whether both are there and one file. */
+static bool same_file(const char *one, const char *other) {
+    struct stat a, b;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Inputs are mapped while the output is written, and read again to be scored. */
+static bool check_output(const Job *job) {
+    const char *output = job->quantize->output;
+    const DrTexts *weights = job->options->weights;
+    bool same = false;
+    for (size_t i = 0; i < job->checkpoints.n_files; i++) same = same || same_file(output, job->checkpoints.files[i].path);
+    for (size_t i = 0; i < weights->count; i++) same = same || same_file(output, weights->items[i]);
+    if (!same) return true;
+    return su_error(diags_of(job), su_file_span(diags_of(job), output), "write another file",
+                    "the output is one of the inputs, which are read again to be scored");
+}
+
+static bool check_floats(const Job *job) {
+    bool ok = true;
+    for (size_t i = 0; i < job->n_tensors; i++) {
+        if (job->checkpoints.tensors[i].tensor) continue;
+        ok = su_error(diags_of(job), (SuSpan){0}, "give the checkpoint that it was made from",
+                      "tensor '%s' is %s already: expected floats", job->tensors[i].name, ir_dtype_word(job->tensors[i].dtype));
+    }
+    return ok;
+}
+
 static bool open_floats(Job *job) {
     PgTensor *expected = SU_NEW_ARRAY(&job->build->arena, PgTensor, job->n_tensors);
     bool any = false;
     for (size_t i = 0; i < job->n_tensors; i++) {
         const FeTensor *t = &job->tensors[i];
-        expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = IR_F32};
+        expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
         memcpy(expected[i].shape, t->shape, sizeof t->shape);
         any = any || is_quantised(t);
     }
@@ -506,7 +535,8 @@ static bool open_floats(Job *job) {
                         "the spec has no q8 or q4 weights: nothing to quantise");
     }
     const DrTexts *weights = job->options->weights;
-    return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job));
+    return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job)) &&
+           check_floats(job) && check_output(job);
 }
 
 static bool make_workers(Job *job) {
