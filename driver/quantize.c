@@ -78,7 +78,8 @@ static bool encode_texts(Job *job, const RtTokenizer *tokenizer) {
     if (!encode(job, tokenizer, q->eval ? q->eval : q->text, other, other_size, &job->scoring)) return false;
     job->report->scored_tokens = job->scoring.count - 1;
     job->report->scored_bytes = predicted_bytes(tokenizer, &job->scoring);
-    return true;
+    return job->report->scored_bytes > 0 || su_error(diags_of(job), su_file_span(diags_of(job), q->eval ? q->eval : q->text), NULL,
+                                                     "the tokens that are scored stand for no bytes");
 }
 
 static bool prepare_texts(Job *job) {
@@ -262,18 +263,6 @@ static void quantise_rows(void *context, int worker) {
             quantise_row(r, row, w, w + r->K);
 }
 
-/* The first element that is not finite, or else the row whose scales are too large. */
-static bool row_error(const Job *job, const PgTensor *expected, const Rows *r, uint64_t row) {
-    for (uint64_t i = row * r->K; i < (row + 1) * r->K; i++) {
-        float value;
-        rt_read_elements(r->from->tensor, i, 1, &value);
-        if (!rt_finite(value)) return rt_value_error(expected, r->from, i, diags_of(job));
-    }
-    return su_error(diags_of(job), (SuSpan){0}, NULL,
-                    "tensor '%s': row %llu has values too large for %s: their scale is beyond f16", expected->name,
-                    (unsigned long long)row, ir_dtype_word(r->dtype));
-}
-
 static DrQuantizeClass *class_of(Job *job, const FeTensor *tensor) {
     DrQuantizeReport *report = job->report;
     for (size_t i = 0; i < report->n_classes; i++)
@@ -306,9 +295,9 @@ static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, con
         r.sums = su_alloc_array(&arena, r.rows, sizeof *r.sums);
         r.room = su_alloc_array(&arena, (size_t)rt_workers_count(job->workers) * 2 * r.K, sizeof *r.room);
         rt_workers_run(job->workers, quantise_rows, &r);
-        PgTensor expected = {.name = tensor->name, .rank = tensor->rank, .dtype = IR_F32};
+        PgTensor expected = {.name = tensor->name, .rank = tensor->rank, .dtype = (uint32_t)tensor->dtype};
         memcpy(expected.shape, tensor->shape, sizeof expected.shape);
-        ok = r.bad == UINT64_MAX || row_error(job, &expected, &r, r.bad);
+        ok = r.bad == UINT64_MAX || rt_value_error(&expected, from, r.bad * r.K, diags_of(job));
     }
     DrQuantizeClass *class = ok ? class_of(job, tensor) : NULL;
     for (int p = 0; ok && p < IR_PARTS; p++) {

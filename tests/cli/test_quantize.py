@@ -133,7 +133,7 @@ def test_dtype_is_that_of_the_option(m):
 
 def test_what_cannot_be_quantised_is_an_error_and_leaves_no_file(m):
     spec = tiny(m)
-    for value, words in ((float("nan"), "is NaN: expected finite weights"), (3e9, "too large for q4: their scale is beyond f16")):
+    for value, words in ((float("nan"), "is NaN: expected finite weights"), (3e9, "row [0, 1]: weights are too large for q4: a scale is out of range for f16")):
         m.run("init", spec, "--seed", 7, "-o", "bad")
         set_value(m, "bad", "blocks.1.up_proj.weight", 40, value)
         before = m.left()
