@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "ir/quant.h"
+
 void dr_add_cost(DrCost *to, const DrCost *from) {
     to->parameters += from->parameters;
     to->active += from->active;
@@ -11,6 +13,13 @@ void dr_add_cost(DrCost *to, const DrCost *from) {
     to->state_bytes += from->state_bytes;
     to->flops += from->flops;
     to->token_bytes += from->token_bytes;
+}
+
+/* Of a row of K elements in a checkpoint. */
+static uint64_t row_bytes(IrDtype dtype, uint64_t K) {
+    uint64_t bytes = ir_is_blocks(dtype) ? 0 : K * (uint64_t)ir_dtype(dtype)->bytes;
+    for (int part = 0; ir_is_blocks(dtype) && part < IR_PARTS; part++) bytes += ir_part_bytes(dtype, (IrPart)part, K);
+    return bytes;
 }
 
 static void count_tensors(FeSpec *spec, DrCost *parts) {
@@ -23,7 +32,7 @@ static void count_tensors(FeSpec *spec, DrCost *parts) {
         DrCost *cost = &parts[tensors[i].block + 1];
         cost->parameters += elements;
         cost->active += (double)tensors[i].active;
-        cost->weight_bytes += elements / (double)row * ir_row_bytes(tensors[i].dtype, row);
+        cost->weight_bytes += elements / (double)row * (double)row_bytes(tensors[i].dtype, (uint64_t)row);
     }
 }
 

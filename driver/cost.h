@@ -7,7 +7,7 @@
 /* Doubles: totals of many blocks may pass 2^63 bytes, and all below 2^53 are exact. */
 typedef struct DrCost {
     double parameters, active; /* elements of the checkpoint; used by one token */
-    double weight_bytes;       /* of the checkpoint: each tensor in its dtype, rows of q8 and q4 filled up to whole groups */
+    double weight_bytes;       /* of the checkpoint: each tensor in its dtype */
     double state_bytes;        /* of one sequence, as the program lays it out */
     double flops;              /* of one token */
     double token_bytes;        /* of weights and states that one token reads and writes */

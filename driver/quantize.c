@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "driver/score.h"
 #include "driver/sequence.h"
@@ -77,7 +78,8 @@ static bool encode_texts(Job *job, const RtTokenizer *tokenizer) {
     if (!encode(job, tokenizer, q->eval ? q->eval : q->text, other, other_size, &job->scoring)) return false;
     job->report->scored_tokens = job->scoring.count - 1;
     job->report->scored_bytes = predicted_bytes(tokenizer, &job->scoring);
-    return true;
+    return job->report->scored_bytes > 0 || su_error(diags_of(job), su_file_span(diags_of(job), q->eval ? q->eval : q->text), NULL,
+                                                     "the tokens that are scored stand for no bytes");
 }
 
 static bool prepare_texts(Job *job) {
@@ -261,18 +263,6 @@ static void quantise_rows(void *context, int worker) {
             quantise_row(r, row, w, w + r->K);
 }
 
-/* The first element that is not finite, or else the row whose scales are too large. */
-static bool row_error(const Job *job, const PgTensor *expected, const Rows *r, uint64_t row) {
-    for (uint64_t i = row * r->K; i < (row + 1) * r->K; i++) {
-        float value;
-        rt_read_elements(r->from->tensor, i, 1, &value);
-        if (!rt_finite(value)) return rt_value_error(expected, r->from, i, diags_of(job));
-    }
-    return su_error(diags_of(job), (SuSpan){0}, NULL,
-                    "tensor '%s': row %llu has values too large for %s: their scale is beyond f16", expected->name,
-                    (unsigned long long)row, ir_dtype_word(r->dtype));
-}
-
 static DrQuantizeClass *class_of(Job *job, const FeTensor *tensor) {
     DrQuantizeReport *report = job->report;
     for (size_t i = 0; i < report->n_classes; i++)
@@ -305,9 +295,9 @@ static bool write_blocks(Job *job, Written *written, const FeTensor *tensor, con
         r.sums = su_alloc_array(&arena, r.rows, sizeof *r.sums);
         r.room = su_alloc_array(&arena, (size_t)rt_workers_count(job->workers) * 2 * r.K, sizeof *r.room);
         rt_workers_run(job->workers, quantise_rows, &r);
-        PgTensor expected = {.name = tensor->name, .rank = tensor->rank, .dtype = IR_F32};
+        PgTensor expected = {.name = tensor->name, .rank = tensor->rank, .dtype = (uint32_t)tensor->dtype};
         memcpy(expected.shape, tensor->shape, sizeof expected.shape);
-        ok = r.bad == UINT64_MAX || row_error(job, &expected, &r, r.bad);
+        ok = r.bad == UINT64_MAX || rt_value_error(&expected, from, r.bad * r.K, diags_of(job));
     }
     DrQuantizeClass *class = ok ? class_of(job, tensor) : NULL;
     for (int p = 0; ok && p < IR_PARTS; p++) {
@@ -492,12 +482,40 @@ static bool score(Job *job) {
 
 /* ---- all of it */
 
+/* Whether both are there and one file. */
+static bool same_file(const char *one, const char *other) {
+    struct stat a, b;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Inputs are mapped while the output is written, and read again to be scored. */
+static bool check_output(const Job *job) {
+    const char *output = job->quantize->output;
+    const DrTexts *weights = job->options->weights;
+    bool same = false;
+    for (size_t i = 0; i < job->checkpoints.n_files; i++) same = same || same_file(output, job->checkpoints.files[i].path);
+    for (size_t i = 0; i < weights->count; i++) same = same || same_file(output, weights->items[i]);
+    if (!same) return true;
+    return su_error(diags_of(job), su_file_span(diags_of(job), output), "write another file",
+                    "the output is one of the inputs, which are read again to be scored");
+}
+
+static bool check_floats(const Job *job) {
+    bool ok = true;
+    for (size_t i = 0; i < job->n_tensors; i++) {
+        if (job->checkpoints.tensors[i].tensor) continue;
+        ok = su_error(diags_of(job), (SuSpan){0}, "give the checkpoint that it was made from",
+                      "tensor '%s' is %s already: expected floats", job->tensors[i].name, ir_dtype_word(job->tensors[i].dtype));
+    }
+    return ok;
+}
+
 static bool open_floats(Job *job) {
     PgTensor *expected = SU_NEW_ARRAY(&job->build->arena, PgTensor, job->n_tensors);
     bool any = false;
     for (size_t i = 0; i < job->n_tensors; i++) {
         const FeTensor *t = &job->tensors[i];
-        expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = IR_F32};
+        expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
         memcpy(expected[i].shape, t->shape, sizeof t->shape);
         any = any || is_quantised(t);
     }
@@ -506,7 +524,8 @@ static bool open_floats(Job *job) {
                         "the spec has no q8 or q4 weights: nothing to quantise");
     }
     const DrTexts *weights = job->options->weights;
-    return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job));
+    return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job)) &&
+           check_floats(job) && check_output(job);
 }
 
 static bool make_workers(Job *job) {

@@ -9,8 +9,8 @@
 #include "driver/build.h"
 
 typedef struct DrQuantizeOptions {
-    const char *output;    /* safetensors file to be written */
-    const char *text;      /* file, "-": standard input; NULL: all inputs count the same, and nothing is scored */
+    const char *output;    /* safetensors file to be written, which is none of the inputs; not standard output: it is read again to be scored */
+    const char *text;      /* file, not standard input; NULL: all inputs count the same, and nothing is scored */
     const char *eval;      /* another text to be scored, whole; NULL: the end of `text` */
     uint64_t text_bytes;   /* of `text` that calibrate, at most; of its end a quarter as many are scored */
 } DrQuantizeOptions;
@@ -35,7 +35,8 @@ typedef struct DrQuantizeReport {
     uint64_t bytes_before, bytes_after; /* of all tensors' elements, in the checkpoints and in the output */
 } DrQuantizeReport;
 
-/* `build` has its spec, and gets the model of the output where it is scored. Needs options->weights. */
+/* `build` has its spec, from a file, which is read again; it gets the model of the output where that is scored. Needs options->weights, of
+ * floats. */
 bool dr_quantize(DrBuild *build, const DrBuildOptions *options, const DrQuantizeOptions *quantize, DrQuantizeReport *out);
 
 #endif

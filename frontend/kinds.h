@@ -72,8 +72,9 @@ void fe_add_norm(FeTensorList *l, const char *name, FeNormKind kind, int64_t wid
 /* The tensors of the block's router, where it has experts; `width` of what it routes by. */
 void fe_add_router(FeTensorList *l, int64_t width);
 void fe_draw_uniform(FeTensor *t, int64_t fan);
+/* All tensors. */
+FeTensorList fe_list_tensors(FeSpec *spec);
 /* The tensors of a block that is no parallel and no share, but for its norms outside: by their names in the block. */
-FeTensorList fe_list_tensors(FeSpec *spec); /* all */
 FeTensorList fe_list_parts(FeSpec *spec, const FeBlock *block);
 
 /* ---- lowering: one operation per operator of the language's equations (lower.c) ---- */

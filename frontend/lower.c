@@ -145,7 +145,7 @@ static IrValueId multiply(FeLower *l, IrOp linear, size_t tensor, IrValueId x) {
 }
 
 /* A or B of a map's adapter. */
-static size_t adapter(const FeLower *l, const char *map, const char *which) {
+static size_t find_adapter(const FeLower *l, const char *map, const char *which) {
     char name[160];
     snprintf(name, sizeof name, "%sadapters.%s.%s", l->prefix, map, which);
     return find_tensor(l, l->first, name);
@@ -154,7 +154,7 @@ static size_t adapter(const FeLower *l, const char *map, const char *which) {
 /* B(A x) where a share adapts the map, else IR_NONE. */
 static IrValueId lower_adapter(FeLower *l, IrOp linear, const char *map, IrValueId x) {
     if (l->share == NULL || map == NULL || !fe_share_adapts(l->share, map)) return IR_NONE;
-    return multiply(l, linear, adapter(l, map, "B"), multiply(l, linear, adapter(l, map, "A"), x));
+    return multiply(l, linear, find_adapter(l, map, "B"), multiply(l, linear, find_adapter(l, map, "A"), x));
 }
 
 static IrValueId lower_linear(FeLower *l, IrOp linear, const char *name, bool bias, IrValueId x) {

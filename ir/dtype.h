@@ -54,7 +54,7 @@ static inline uint64_t ir_panel_bytes_of(const IrDtypeInfo *dtype, uint64_t K) {
 
 static inline uint64_t ir_panel_bytes(IrDtype dtype, int64_t K) { return ir_panel_bytes_of(ir_dtype(dtype), (uint64_t)K); }
 
-/* Bytes of the K values of one output in a checkpoint; blocks count with the zeros that fill them up. */
+/* Bytes of the K values of one output that a kernel reads; blocks count with the zeros that fill them up in their panel. */
 static inline double ir_row_bytes(IrDtype dtype, int64_t K) {
     return ir_is_blocks(dtype) ? (double)ir_panel_bytes(dtype, K) / 16 : (double)K * ir_dtype(dtype)->bytes;
 }

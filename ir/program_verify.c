@@ -86,12 +86,14 @@ static bool weight_shape_is_sound(const PgWeight *w) {
            runs_are_sound(w);
 }
 
-/* Everything may lie as floats; panels also in their tensor's dtype. Blocks make panels only, of whole rows. */
+/* Everything may lie as floats; panels also in their tensor's dtype. Blocks make panels of their own dtype only, of whole rows. */
 static bool dtype_is_sound(const PgProgram *p, const PgWeight *w) {
     const PgTensor *t = &p->tensors[w->tensor];
-    if (ir_is_blocks((IrDtype)t->dtype) && (w->pack != PG_PANELS || w->negexp || w->K != t->shape[t->rank - 1])) return false;
+    if (ir_is_blocks((IrDtype)t->dtype) &&
+        (w->pack != PG_PANELS || w->negexp || w->K != t->shape[t->rank - 1] || w->dtype != t->dtype))
+        return false;
     if (w->dtype == IR_F32) return true;
-    return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == p->tensors[w->tensor].dtype;
+    return w->pack == PG_PANELS && w->dtype < IR_STORED_DTYPES && w->dtype == t->dtype;
 }
 
 static bool check_weight(const Verify *v, uint32_t i, uint64_t end) {
@@ -219,6 +221,10 @@ static bool check_kernels(const Verify *v) {
         if (k->rope && k->rope_table >= v->program->n_ropes)
             return bad(v, "kernel %u reads rope %" PRId64 ", expected one of %u", i, k->rope_table, v->program->n_ropes);
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
+        if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
+            return bad(v, "kernel %u rounds its input, but is no linear layer of q8 or q4", i);
+        if (k->kind == PG_ROUND && (k->mode != PG_BLOCK || k->x_layout != k->y_layout))
+            return bad(v, "kernel %u rounds rows: expected row blocks, and one layout", i);
         if (!check_epilogue(v, i)) return false;
     }
     return true;

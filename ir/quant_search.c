@@ -17,42 +17,16 @@
 
 #include <string.h>
 
-enum { GROUP = 32, OVER = 8, SUPER = GROUP * OVER, TOP_Q = 15, TOP_S = 63 };
+#include "ir/half.h"
+#include "ir/quant.h"
+
 enum { LANES = 16, RANGES = LANES, REFITS = 2, WINDOW_S = 8, WINDOW_T = 8, SMALL_S = 4, ROUNDS = 2 };
 _Static_assert(LANES % WINDOW_T == 0 && SMALL_S % (LANES / WINDOW_T) == 0 && WINDOW_S % (LANES / WINDOW_T) == 0, "whole lanes");
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Below: how much less than the input that counts most one may count. */
+/* An input counts at least this share of what the one that counts most does. */
 static const float least_h = 0x1p-20f;
-
-/* ---- f16 */
-
-INLINE float from_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-INLINE uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* To the nearest, ties to even; infinite from 65520 on. */
-static uint16_t half_of(float x) {
-    uint32_t bits = bits_of(x), magnitude = bits & 0x7FFFFFFF, sign = (bits >> 16) & 0x8000;
-    uint32_t rebased = magnitude - (112u << 23), normal = (rebased + 0xFFF + ((rebased >> 13) & 1)) >> 13;
-    uint32_t subnormal = bits_of(from_bits(magnitude) + 0.5f) - 0x3F000000;
-    return (uint16_t)(sign | (magnitude >= 0x47800000 ? 0x7C00 : magnitude >= 0x38800000 ? normal : subnormal));
-}
-
-static float float_of(uint16_t x) {
-    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = x & 0x7C00, bits = ((uint32_t)(x & 0x7FFF) << 13) + (112u << 23);
-    float subnormal = from_bits(bits + (1u << 23)) - 0x1p-14f;
-    return from_bits(sign | (exponent ? bits : bits_of(subnormal)));
-}
 
 /* ---- a group */
 
@@ -81,10 +55,10 @@ INLINE float inverse(float D) { return 1.0f / (D + 0x1p-100f); }
  * below. Clamped as integers, since float comparisons keep gcc from making vectors of the loops. */
 INLINE float nearest_q(float y, float per_D) {
     const float rounding = 0x1.8p23f;
-    int32_t bits = (int32_t)bits_of(y * per_D + rounding), least = 0x4B400000, most = least + TOP_Q;
+    int32_t bits = (int32_t)ir_bits_of(y * per_D + rounding), least = 0x4B400000, most = least + IR_Q4_MOST;
     bits = bits < least ? least : bits;
     bits = bits > most ? most : bits;
-    return from_bits((uint32_t)bits) - rounding;
+    return ir_from_bits((uint32_t)bits) - rounding;
 }
 
 INLINE void invert(const Lanes *at, float per_D[LANES]) {
@@ -153,7 +127,7 @@ INLINE void fit_group(Group *g, float sign) {
         at.D[i] = range / (13.0f + (float)i * (4.0f / (RANGES - 1)));
         at.M[i] = -low;
     }
-    at.D[8] = range / TOP_Q;
+    at.D[8] = range / IR_Q4_MOST;
     for (int round = 0; round < REFITS; round++) {
         sums_of(g, &at, &sums);
         refit(g, &sums, sign, &at);
@@ -169,15 +143,15 @@ INLINE void fit_group(Group *g, float sign) {
 /* ---- a super-block */
 
 typedef struct Super {
-    Group groups[OVER];
+    Group groups[IR_OVER];
     int n_groups;
-    float x[SUPER], h[SUPER];
+    float x[IR_SUPER], h[IR_SUPER];
     float unit; /* w = unit·x, a power of two */
 } Super;
 
 typedef struct Choice {
     uint16_t d, m;
-    int s[OVER], t[OVER];
+    int s[IR_OVER], t[IR_OVER];
     float error;
 } Choice;
 
@@ -188,8 +162,8 @@ INLINE int nearest_int(float x, int most) { return (int)(clamped(x, (float)most)
 /* Step 4: s and t of the group within a window around those given. Returns the error. */
 INLINE float choose(const Group *g, float d, float m, int window, int *s, int *t) {
     enum { SIDE = LANES / WINDOW_T };
-    int first_s = nearest_int((float)(*s - window / 2), TOP_S + 1 - window);
-    int first_t = nearest_int((float)(*t - WINDOW_T / 2), TOP_S + 1 - WINDOW_T);
+    int first_s = nearest_int((float)(*s - window / 2), IR_Q4_SCALE_MOST + 1 - window);
+    int first_t = nearest_int((float)(*t - WINDOW_T / 2), IR_Q4_SCALE_MOST + 1 - WINDOW_T);
     float least = 0x1p127f;
     for (int from = first_s; from < first_s + window; from += SIDE) {
         Lanes at;
@@ -209,14 +183,14 @@ INLINE float choose(const Group *g, float d, float m, int window, int *s, int *t
 }
 
 INLINE void choose_all(const Super *super, int window, Choice *c) {
-    float d = float_of(c->d) / super->unit, m = float_of(c->m) / super->unit;
+    float d = ir_widen_f16(c->d) / super->unit, m = ir_widen_f16(c->m) / super->unit;
     c->error = 0;
     for (int i = 0; i < super->n_groups; i++) c->error += choose(&super->groups[i], d, m, window, &c->s[i], &c->t[i]);
 }
 
 /* Step 5: d and m for the choice's s, t and q. false: they are what they were, or nothing is known about them. */
 INLINE bool refit_all(const Super *super, Choice *c) {
-    float d = float_of(c->d) / super->unit, m = float_of(c->m) / super->unit;
+    float d = ir_widen_f16(c->d) / super->unit, m = ir_widen_f16(c->m) / super->unit;
     float dd = 0, dm = 0, mm = 0, dr = 0,
           mr = 0; /* r = x − w': the changes of d and m are a, b of a·dd − b·dm = dr, a·dm − b·mm = mr */
     for (int i = 0; i < super->n_groups; i++) {
@@ -245,15 +219,15 @@ INLINE bool refit_all(const Super *super, Choice *c) {
     }
     if (!(d > 0)) return false;
     uint16_t was_d = c->d, was_m = c->m;
-    c->d = half_of(d * super->unit);
-    c->m = half_of(m * super->unit);
+    c->d = ir_narrow_f16(d * super->unit);
+    c->m = ir_narrow_f16(m * super->unit);
     return c->d != was_d || c->m != was_m;
 }
 
 /* Step 3: largest / S for the S of 32..63 whose multiples are nearest to values[n], as the weights count them. */
 INLINE float divisor(const float *values, const float *weights, int n, float largest) {
     float best = 0, least = 0x1p127f;
-    for (int S = TOP_S; S > TOP_S / 2; S--) {
+    for (int S = IR_Q4_SCALE_MOST; S > IR_Q4_SCALE_MOST / 2; S--) {
         float step = largest / (float)S, per_step = (float)S / largest, error = 0;
         for (int i = 0; i < n; i++) {
             float e = values[i] - step * ((values[i] * per_step + 0x1.8p23f) - 0x1.8p23f);
@@ -268,28 +242,26 @@ INLINE float divisor(const float *values, const float *weights, int n, float lar
 
 /* Of a step > 0 the least f16 rather than zero. */
 INLINE uint16_t half_step(float step) {
-    uint16_t half = half_of(step);
+    uint16_t half = ir_narrow_f16(step);
     return step > 0 && half == 0 ? 1 : half;
 }
 
-static bool finite_half(uint16_t half) { return (half & 0x7C00) != 0x7C00; }
-
 INLINE void try_start(const Super *super, float d, float m, float sign, Choice *best) {
     Choice c = {.d = half_step(d * super->unit), .m = half_step(m * super->unit)};
-    if (!finite_half(c.d) || !finite_half(c.m)) return;
+    if (!ir_is_finite_f16(c.d) || !ir_is_finite_f16(c.m)) return;
     if (sign < 0 && c.m) c.m |= 0x8000;
-    float step = float_of(c.d) / super->unit, shift = float_of(c.m) / super->unit;
+    float step = ir_widen_f16(c.d) / super->unit, shift = ir_widen_f16(c.m) / super->unit;
     for (int i = 0; i < super->n_groups; i++) {
         const Group *g = &super->groups[i];
-        c.s[i] = step > 0 ? nearest_int(g->D / step, TOP_S) : 0;
-        c.t[i] = shift != 0 ? nearest_int(g->M / shift, TOP_S) : 0;
+        c.s[i] = step > 0 ? nearest_int(g->D / step, IR_Q4_SCALE_MOST) : 0;
+        c.t[i] = shift != 0 ? nearest_int(g->M / shift, IR_Q4_SCALE_MOST) : 0;
     }
     choose_all(super, WINDOW_S, &c);
     if (c.error < best->error) *best = c;
 }
 
 INLINE void search_sign(Super *super, float sign, Choice *best) {
-    float D[OVER], M[OVER], by_D[OVER], by_M[OVER], largest_D = 0, largest_M = 0;
+    float D[IR_OVER], M[IR_OVER], by_D[IR_OVER], by_M[IR_OVER], largest_D = 0, largest_M = 0;
     for (int i = 0; i < super->n_groups; i++) {
         Group *g = &super->groups[i];
         fit_group(g, sign);
@@ -304,7 +276,7 @@ INLINE void search_sign(Super *super, float sign, Choice *best) {
     try_start(super, d, m, sign, best);
     Choice c = *best;
     for (int round = 0; round < ROUNDS && refit_all(super, &c); round++) {
-        if (!finite_half(c.d) || !finite_half(c.m)) break;
+        if (!ir_is_finite_f16(c.d) || !ir_is_finite_f16(c.m)) break;
         choose_all(super, SMALL_S, &c);
         if (c.error < best->error) *best = c;
     }
@@ -318,19 +290,21 @@ INLINE float take(const float *w, const float *h, float most_h, int n, Super *su
         largest = size > largest ? size : largest;
     }
     /* The power of two above; denormals count as the least normal number. */
-    uint32_t exponent = bits_of(largest) >> 23;
+    uint32_t exponent = ir_bits_of(largest) >> 23;
     exponent = exponent < 1 ? 1 : exponent > 252 ? 252 : exponent;
-    super->unit = from_bits((exponent + 1) << 23);
-    float per_unit = from_bits((253 - exponent) << 23);
+    super->unit = ir_from_bits((exponent + 1) << 23);
+    float per_unit = ir_from_bits((253 - exponent) << 23);
     for (int k = 0; k < n; k++) {
         super->x[k] = w[k] * per_unit;
         float share = h && most_h > 0 ? h[k] / most_h : 1.0f;
         super->h[k] = share > least_h ? share : least_h;
     }
-    super->n_groups = (n + GROUP - 1) / GROUP;
+    super->n_groups = (n + IR_GROUP - 1) / IR_GROUP;
     for (int i = 0; i < super->n_groups; i++) {
         Group *g = &super->groups[i];
-        *g = (Group){.x = super->x + i * GROUP, .h = super->h + i * GROUP, .n = n - i * GROUP < GROUP ? n - i * GROUP : GROUP};
+        *g = (Group){.x = super->x + i * IR_GROUP,
+                     .h = super->h + i * IR_GROUP,
+                     .n = n - i * IR_GROUP < IR_GROUP ? n - i * IR_GROUP : IR_GROUP};
         g->least = g->largest = g->x[0];
         for (int k = 0; k < g->n; k++) {
             g->least = g->x[k] < g->least ? g->x[k] : g->least;
@@ -354,12 +328,12 @@ typedef struct Task {
 } Task;
 
 static void write_q(const Super *super, const Choice *c, const Task *task) {
-    float d = float_of(c->d) / super->unit, m = float_of(c->m) / super->unit;
+    float d = ir_widen_f16(c->d) / super->unit, m = ir_widen_f16(c->m) / super->unit;
     for (int i = 0; i < super->n_groups; i++) {
         const Group *g = &super->groups[i];
-        uint8_t *q = task->q + i * (GROUP / 2);
+        uint8_t *q = task->q + i * (IR_GROUP / 2);
         float D = d * (float)c->s[i], M = m * (float)c->t[i], per_D = inverse(D);
-        memset(q, 0, GROUP / 2);
+        memset(q, 0, IR_GROUP / 2);
         for (int k = 0; k < g->n; k++) q[k / 2] |= (uint8_t)((int)nearest_q(g->x[k] + M, per_D) << (k % 2 * 4));
         task->s[i] = (uint8_t)c->s[i];
         task->t[i] = (uint8_t)c->t[i];
@@ -399,15 +373,15 @@ static bool search(const Task *task) {
 bool ir_q4_search(const float *w, const float *h, uint64_t K, const IrQ4Row *out) {
     float most_h = 0;
     for (uint64_t k = 0; h && k < K; k++) most_h = h[k] > most_h ? h[k] : most_h;
-    for (uint64_t first = 0; first < K; first += SUPER) {
-        uint64_t b = first / SUPER;
+    for (uint64_t first = 0; first < K; first += IR_SUPER) {
+        uint64_t b = first / IR_SUPER;
         Task task = {.w = w + first,
                      .h = h ? h + first : NULL,
                      .most_h = most_h,
-                     .n = K - first < SUPER ? (int)(K - first) : SUPER,
+                     .n = K - first < IR_SUPER ? (int)(K - first) : IR_SUPER,
                      .q = out->q + first / 2,
-                     .s = out->s + b * OVER,
-                     .t = out->t + b * OVER,
+                     .s = out->s + b * IR_OVER,
+                     .t = out->t + b * IR_OVER,
                      .d = out->d + b,
                      .m = out->m + b};
         if (!search(&task)) return false;

@@ -55,6 +55,7 @@ static void grow_dual(Growth *w, const IrNode *gate) {
     }
     if (up == NULL || up->op != gate->op || up->operands[0] != gate->operands[0] || up->region != IR_NONE) return;
     if (w->uses->count[up->results[0]] != 1) return;
+    if (up->attrs[IR_LINEAR_rounds].i != gate->attrs[IR_LINEAR_rounds].i) return;
     if (!ir_type_equal(&w->g->values[up->operands[1]].type, &w->g->values[gate->operands[1]].type)) return;
     take(w, up);
     w->roles.of[IR_ROLE_w2] = up->operands[1];

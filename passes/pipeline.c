@@ -15,7 +15,7 @@ static const struct {
     [PS_SCAN_FUSION] = {"scan-fusion", "convolution, and everything from delta to the gate, are one kernel each"},
     [PS_ELEMENTWISE_FUSION] = {"elementwise-fusion",
                                "norms, biases, activations, sums and residuals join the linear layers beside them"},
-    [PS_WEIGHTS] = {"weights", "keep weights in their own dtype (off: widen all to f32)"},
+    [PS_WEIGHTS] = {"weights", "keep weights in their own dtype (off: widen all but q8 and q4 to f32)"},
     [PS_PLAN] = {"plan", "let buffers that do not live together share memory"},
     [PS_SCHEDULE] = {"schedule", "linear layers of one input share a phase, and phases that do not depend on each other a stage"},
 };

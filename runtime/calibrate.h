@@ -5,7 +5,8 @@
 
 #include "runtime/model.h"
 
-/* Of a tensor whose maps have K inputs. Experts have inputs of their own. */
+/* Of a tensor whose maps have K inputs. Experts have inputs of their own. The calibration owns both arrays: they live until it ends, and
+ * say what was fed before rt_calibration_inputs gave them. */
 typedef struct RtInputs {
     uint64_t planes, K;
     const double *squares; /* [planes][K] Σ x² */

@@ -207,7 +207,7 @@ static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoi
 static bool read_checkpoint(RtWeightFile *file, RtSafetensors *out, SuDiags *diags) {
     if (!rt_packed_is(file->map.data, file->map.size)) return rt_safetensors_take(&file->map, file->path, out, diags);
     return su_error(diags, su_file_span(diags, file->path), "give the safetensors checkpoints, or only the packed file",
-                    "file has packed weights: it cannot be combined with other files, packed again or used with --reference");
+                    "file has packed weights: it cannot be combined with other files, packed again, quantised or used with --reference");
 }
 
 static bool take_tensors(RtCheckpoints *c, const PgTensor *tensors, size_t n_tensors, SuDiags *diags) {

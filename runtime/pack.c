@@ -51,22 +51,9 @@ static bool read_row(Packer *p, uint32_t tensor, uint64_t row, int worker, IrBlo
     return good;
 }
 
-/* Weights in blocks as floats; the elements are within a row. */
-static void convert_blocks(Packer *p, uint32_t tensor, uint64_t first, uint64_t count, int worker, float *out) {
-    const PgTensor *expected = &p->in->program->tensors[tensor];
-    uint64_t K = (uint64_t)expected->shape[expected->rank - 1];
-    IrBlocks row;
-    bool good = read_row(p, tensor, first / K, worker, &row);
-    for (uint64_t i = 0; i < count; i++) out[i] = good ? ir_blocks_value(&row, 0, first % K + i) : 0;
-}
-
-/* Elements of one row as the kernels read them. */
-static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uint64_t count, int worker, float *out) {
+/* Elements of a tensor that is not in blocks, as the kernels read them. */
+static void convert(Packer *p, uint32_t tensor, bool negexp, uint64_t first, uint64_t count, float *out) {
     IrDtype dtype = (IrDtype)p->in->program->tensors[tensor].dtype;
-    if (ir_is_blocks(dtype)) {
-        convert_blocks(p, tensor, first, count, worker, out);
-        return;
-    }
     rt_read_elements(p->in->tensors[tensor].tensor, first, count, out);
     uint64_t bad = rt_round_to(dtype, out, count);
     if (bad < count) {
@@ -99,7 +86,7 @@ static void pack_panel(Packer *p, const PgWeight *w, uint64_t unit, int worker) 
     for (uint64_t k0 = 0; k0 < K; k0 += COLUMNS) {
         uint64_t n = K - k0 < COLUMNS ? K - k0 : COLUMNS;
         for (uint64_t lane = 0; lane < PG_LANES && first_row + lane < O; lane++) {
-            convert(p, w->tensor, w->negexp, pg_weight_row(w, plane, first_row + lane) * K + k0, n, worker, rows[lane]);
+            convert(p, w->tensor, w->negexp, pg_weight_row(w, plane, first_row + lane) * K + k0, n, rows[lane]);
             uint64_t whole = su_round_up(n, dtype->group); /* more than n in the last round only */
             for (uint64_t k = n; k < whole; k++) rows[lane][k] = 0;
         }
@@ -117,7 +104,7 @@ static void check_only(Packer *p, const Job *job, uint64_t first, uint64_t end, 
     float values[COLUMNS];
     for (uint64_t n; first < end; first += n) {
         n = end - first < COLUMNS ? end - first : COLUMNS;
-        convert(p, job->tensor, false, first, n, worker, values);
+        convert(p, job->tensor, false, first, n, values);
     }
 }
 

@@ -248,9 +248,9 @@ static int packed_in_line(ScBuilder *b, const IrValueId *weights, int n, PgPack 
     for (int i = 0; i < n && has(weights[i]); i++) {
         size_t packed = b->n_weights;
         const PgWeight w = sc_packed(b, weights[i], pack, 1.0)->pg;
-        b->packing_in_line = packed < b->n_weights;
         if (i > 0 && i == in_line && w.offset == end) in_line++;
         end = w.offset + w.bytes;
+        b->packing_in_line = packed < b->n_weights && end % 64 == 0; /* blocks may end between multiples */
     }
     b->packing_in_line = false;
     return has(weights[0]) ? in_line : n;

@@ -23,22 +23,19 @@ static void (*const emitters[PG_KIND_COUNT])(CgEmit *e) = {
 
 /* ---------------------------------------------------------------------------------------------- machine */
 
-enum { ADDRESS_SPACE_MIB = 64 };
-
-/* LLVM ends the process when it gets no memory. Under a limit of the address space it would not: that is asked for first. */
-static bool has_address_space(void) {
-    void *room = mmap(NULL, (size_t)ADDRESS_SPACE_MIB << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room != MAP_FAILED) munmap(room, (size_t)ADDRESS_SPACE_MIB << 20);
+bool cg_has_address_space(void) {
+    void *room = mmap(NULL, (size_t)CG_ADDRESS_SPACE_MIB << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room != MAP_FAILED) munmap(room, (size_t)CG_ADDRESS_SPACE_MIB << 20);
     return room != MAP_FAILED;
 }
 
 LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error) {
     LLVMTargetRef found = NULL;
-    if (!has_address_space()) {
+    if (!cg_has_address_space()) {
         char text[160];
         snprintf(text, sizeof text,
                  "out of memory while compiling kernels: LLVM needs %d MiB of address space; raise its limit (ulimit -v)",
-                 ADDRESS_SPACE_MIB);
+                 CG_ADDRESS_SPACE_MIB);
         *out_error = LLVMCreateMessage(text);
         return NULL;
     }

@@ -24,6 +24,11 @@ typedef struct CgModule {
     CgModuleInfo info;
 } CgModule;
 
+/* LLVM ends the process when it gets no memory. Under a limit of the address space it would not: whether there are so many MiB of it
+ * left for LLVM, which whoever begins to work with it asks first. */
+enum { CG_ADDRESS_SPACE_MIB = 96 };
+bool cg_has_address_space(void);
+
 /* A machine for the target, to be used by one thread at a time; NULL and a message (LLVMDisposeMessage) if LLVM has none. */
 LLVMTargetMachineRef cg_machine(const CgTarget *target, char **out_error);
 

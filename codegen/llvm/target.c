@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/llvm/module.h"
 #include "codegen/target.h"
 #include "support/alloc.h"
 #include "support/str.h"
@@ -182,8 +183,11 @@ static bool fill(CgTarget *t, const char *triple, const char *cpu, const char *f
     return t->features != NULL || su_error(diags, (SuSpan){0}, NULL, "out of memory");
 }
 
-/* Makes both kinds of processors known to LLVM, whichever this is: an object may be for the other one. */
-static void initialise_llvm(void) {
+/* Makes both kinds of processors known to LLVM, whichever this is: an object may be for the other one. false after adding to diags. */
+static bool initialise_llvm(SuDiags *diags) {
+    if (!cg_has_address_space())
+        return su_error(diags, (SuSpan){0}, "raise its limit (ulimit -v)", "out of memory: LLVM needs %d MiB of address space",
+                        CG_ADDRESS_SPACE_MIB);
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
@@ -192,6 +196,7 @@ static void initialise_llvm(void) {
     LLVMInitializeAArch64Target();
     LLVMInitializeAArch64TargetMC();
     LLVMInitializeAArch64AsmPrinter();
+    return true;
 }
 
 /* ---------------------------------------------------------------------------------------------- the host */
@@ -268,7 +273,7 @@ bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
     if (isa != NULL && !is_isa(isa))
         return su_error(diags, (SuSpan){0}, "use avx2, avx512 or neon, or leave it out for the best available",
                         "unknown instruction set '%s'", isa);
-    initialise_llvm();
+    if (!initialise_llvm(diags)) return false;
     copy_text(out_target->name, sizeof out_target->name, "host");
     out_target->native = true;
     char *triple = LLVMGetDefaultTargetTriple(), *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
@@ -318,11 +323,10 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     if (found == N_NAMES) return unknown(prefixed ? "core" : "target", core, names, N_NAMES, diags);
     SuText features = {0};
     su_text_add(&features, "%s", aarch64_features);
-    initialise_llvm();
     CgDotWay way = ways[found];
     const char *cpu = generic ? "generic" : names[found].name;
-    bool ok =
-        add_extensions(core + size, &features, &way, diags) && fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
+    bool ok = initialise_llvm(diags) && add_extensions(core + size, &features, &way, diags) &&
+              fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
     su_text_free(&features);
     if (ok && way == CG_DOT_SDOT) use_sdot(out_target);
     return ok;

@@ -61,7 +61,7 @@ typedef struct MossDevice MossDevice; /* moss_cuda_open makes one */
 /* Told about long work: done of total bytes. */
 typedef void (*MossProgress)(void *context, uint64_t done, uint64_t total);
 
-/* Told what is odd about something that is taken all the same: a line. */
+/* Told what is odd about something that is taken all the same: a line, valid during the call, which the thread that loads or packs makes. */
 typedef void (*MossNote)(void *context, const char *text);
 
 /* All zero but for size is right, as NULL is. Later versions may add to the end: a caller of an earlier one, whose size is less, gets what

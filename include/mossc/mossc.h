@@ -96,7 +96,7 @@ MOSSC_API MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBloc
 typedef struct MosscCost {
     double parameters; /* elements of a checkpoint */
     double active_parameters; /* of them, used by one token: idle experts are not */
-    double weight_bytes; /* of a checkpoint in the spec's weights.dtype */
+    double weight_bytes; /* of a checkpoint in the spec's weights.dtype and its overrides */
     double state_bytes; /* of one sequence, on a CPU */
     double flops; /* of one token that is decoded */
     double token_bytes; /* of weights and states that it reads and writes */

@@ -133,18 +133,21 @@ def test_little_address_space_is_an_error(m):
     spec = m.file("tiny.yaml", TINY)
     m.run("init", spec, "--seed", 1, "-o", "w.safetensors")
     before = m.left()
-    reached = False
+    reached, done = False, None
     for mib in range(120, 600, 15):
-        command = [prlimit, f"--as={mib << 20}", m.program, "run", spec, "-w", "w.safetensors", "--prompt", "a", "-n", "2", "--no-cache"]
-        done = subprocess.run(command, cwd=m.directory, env=m.environment(), capture_output=True, text=True, errors="replace", timeout=120)
+        limited = [prlimit, f"--as={mib << 20}", m.program]
+        options = {"cwd": m.directory, "env": m.environment(), "capture_output": True, "text": True, "errors": "replace", "timeout": 120}
+        if subprocess.run([*limited, "--version"], **options).returncode != 0:
+            continue  # not even loaded: LLVM's constructors need memory too
+        done = subprocess.run([*limited, "run", spec, "-w", "w.safetensors", "--prompt", "a", "-n", "2", "--no-cache"], **options)
         if "Sanitizer" in done.stderr:
             raise Skipped("a sanitizer reserves address space of its own")
-        assert done.returncode in (0, 1, 127), f"{mib} MiB: {done.returncode}: {done.stderr}"  # 127: not even loaded
+        assert done.returncode in (0, 1), f"{mib} MiB: {done.returncode}: {done.stderr}"
         assert m.left() == before, m.left()
         reached = reached or "address space" in done.stderr
         if done.returncode == 0:
             break
-    if done.returncode == 127:
+    if done is None:
         raise Skipped("this build needs more address space than the test gives")
     assert done.returncode == 0 and reached, done.stderr
 

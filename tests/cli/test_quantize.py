@@ -133,7 +133,7 @@ def test_dtype_is_that_of_the_option(m):
 
 def test_what_cannot_be_quantised_is_an_error_and_leaves_no_file(m):
     spec = tiny(m)
-    for value, words in ((float("nan"), "is NaN: expected finite weights"), (3e9, "too large for q4: their scale is beyond f16")):
+    for value, words in ((float("nan"), "is NaN: expected finite weights"), (3e9, "row [0, 1]: weights are too large for q4: a scale is out of range for f16")):
         m.run("init", spec, "--seed", 7, "-o", "bad")
         set_value(m, "bad", "blocks.1.up_proj.weight", 40, value)
         before = m.left()
@@ -148,12 +148,53 @@ def test_what_cannot_be_quantised_is_an_error_and_leaves_no_file(m):
 def test_wrong_files_are_found_before_the_work(m):
     spec = tiny(m)
     m.run("pack", spec, "-w", "w", "--set", "weights.dtype=bf16", "-o", "packed")
-    assert "packed weights" in m.error("quantize", spec, "-w", "packed", "-o", "out")
+    assert "packed again, quantised or used" in m.error("quantize", spec, "-w", "packed", "-o", "out")
     assert "cannot" in m.error("quantize", spec, "-w", "w", "-o", "no/out")
     assert "cannot" in m.error("quantize", spec, "-w", "none", "-o", "out")
     assert "too short" in m.error("quantize", spec, "-w", "w", "-o", "out", "--text", m.file("short.txt", "It"))
     assert "tensor" in m.error("quantize", spec, "-w", "w", "-o", "out", "--set", "d_model=48")
     assert "out" not in m.left()
+
+
+def test_the_output_is_none_of_the_inputs(m):
+    spec = tiny(m)
+    floats = data(m, "w")
+    entries, _ = header(m, "w")
+    for name in ("directory", "sharded"):
+        (m.directory / name).mkdir()
+    m.file("directory/model.safetensors", floats)
+    m.file("sharded/shard", floats)
+    m.file("sharded/model.safetensors.index.json", json.dumps({"weight_map": {name: "shard" for name in entries}}))
+    (m.directory / "link").symlink_to("w")
+    index = "sharded/model.safetensors.index.json"
+    for weights, output in (("w", "w"), ("w", "link"), ("link", "w"), ("directory", "directory/model.safetensors"),
+                            ("sharded", "sharded/shard"), (index, "sharded/shard"), (index, index)):
+        for text in ([], ["--text", "text.txt"]):
+            message = m.error("quantize", spec, "-w", weights, "-o", output, *text)
+            assert "the output is one of the inputs" in message, message
+    for name in ("w", "directory/model.safetensors", "sharded/shard"):
+        assert data(m, name) == floats, name
+    m.run("quantize", spec, "-w", "directory", "-o", "directory/out")
+
+
+def test_what_is_quantised_already_is_an_error(m):
+    spec = tiny(m)
+    m.run("quantize", spec, "-w", "w", "-o", "out")
+    message = m.error("quantize", spec, "-w", "out", "-o", "again")
+    assert "tensor 'embed.weight' is q8 already: expected floats" in message, message
+    assert "tensor 'blocks.1.up_proj.weight' is q4 already: expected floats" in message, message
+    assert "give the checkpoint that it was made from" in message and "in the spec" not in message, message
+    message = m.error("quantize", spec, "-w", "out", "-o", "again", "--dtype", "q8")
+    assert "tensor 'blocks.1.up_proj.weight' is stored as q4, but it is q8 in the spec" in message, message
+    assert "again" not in m.left()
+
+
+def test_costs_are_those_of_the_file(m):
+    for dtype in ("q8", "q4"):
+        spec = tiny(m, TINY.replace("d_model: 32", f"d_model: 40\nweights: {{dtype: {dtype}}}").replace("d_ff: 48", "d_ff: 300"))
+        report = m.json("quantize", spec, "-w", "w", "-o", "out", "--json")
+        cost = m.json("check", spec, "--json")
+        assert cost["weight_bytes"] == report["bytes_after"], (cost, report)
 
 
 def test_wrong_usage(m):

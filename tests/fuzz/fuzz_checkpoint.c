@@ -23,7 +23,7 @@ static const PgWeight weights[] = {
     {.tensor = 1, .pack = PG_PANELS, .dtype = IR_Q4, .planes = 2, .O = 2, .K = 40, .offset = 4096, .bytes = 2 * (2 * 288 + 64)},
 };
 static const PgProgram program = {
-    .name = "toy", .tensors = tensors, .n_tensors = TENSORS, .weights = weights, .n_weights = 2, .weight_bytes = 4096 + 1280};
+    .name = "checkpoint", .tensors = tensors, .n_tensors = TENSORS, .weights = weights, .n_weights = 2, .weight_bytes = 4096 + 1280};
 
 /* What a byte may make: mostly what fits. */
 static const struct {

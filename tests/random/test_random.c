@@ -573,7 +573,7 @@ static _Noreturn void usage(void) {
             "  --seed S       first seed (from 1), --count N specs from there on\n"
             "  --all          every pass off, for every spec\n"
             "  --isa ISA      only code for avx2, where the host has a better one; else it exits with 77\n"
-            "  --blocks       specs with q8 and q4 weights alone, which otherwise odd seeds have\n"
+            "  --blocks       specs with q8 and q4 weights alone, which otherwise every other seed has\n"
             "  --spec FILE    this spec instead of drawn ones; seeds still choose weights and tokens\n"
             "  --spec-out DIR only writes the specs\n");
     exit(2);

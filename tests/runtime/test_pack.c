@@ -166,25 +166,13 @@ static void check_block_panels(const IrBlocks *blocks, const uint8_t *blob) {
     free(panel);
 }
 
-static void check_block_floats(const IrBlocks *blocks, const float *blob) {
-    for (uint64_t row = 0; row < ROWS; row++) {
-        uint64_t panel = row / BLOCK_O * pg_panels(BLOCK_O) + row % BLOCK_O / 16, lane = row % BLOCK_O % 16;
-        for (uint64_t k = 0; k < BLOCK_K; k++)
-            assert_true(blob[(panel * BLOCK_K + k) * 16 + lane] == ir_blocks_value(blocks, row, k));
-    }
-}
-
-/* Whether the tensor stands as elements or as blocks; panels of its dtype, and of floats. */
+/* Whether the tensor stands as elements or as blocks. */
 static void pack_blocks(IrDtype dtype, const float *values, const Quantised *q, bool as_blocks, int threads) {
     PgTensor tensor = {.name = "t", .rank = 3, .dtype = dtype, .shape = {PLANES, BLOCK_O, BLOCK_K}};
-    PgWeight weights[2] = {{.pack = PG_PANELS, .dtype = dtype, .planes = PLANES, .O = BLOCK_O, .K = BLOCK_K}, {0}};
-    weights[0].bytes = block_bytes(&weights[0]);
-    weights[1] = weights[0];
-    weights[1].dtype = IR_F32;
-    weights[1].bytes = block_bytes(&weights[1]);
-    weights[1].offset = su_round_up(weights[0].bytes, 4096);
-    PgProgram program = {.name = "test", .tensors = &tensor, .n_tensors = 1, .weights = weights, .n_weights = 2};
-    program.weight_bytes = weights[1].offset + weights[1].bytes;
+    PgWeight weight = {.pack = PG_PANELS, .dtype = dtype, .planes = PLANES, .O = BLOCK_O, .K = BLOCK_K};
+    weight.bytes = block_bytes(&weight);
+    PgProgram program = {
+        .name = "test", .tensors = &tensor, .n_tensors = 1, .weights = &weight, .n_weights = 1, .weight_bytes = weight.bytes};
     RtTensor source = {.name = "t", .readable = true, .elements = ROWS * BLOCK_K, .data = (const uint8_t *)values};
     RtStored stored = {.tensor = &source};
     if (as_blocks) stored = (RtStored){.blocks = q->blocks};
@@ -195,7 +183,6 @@ static void pack_blocks(IrDtype dtype, const float *values, const Quantised *q, 
     assert_true(rt_pack(&packing, &diags));
     assert_int_equal(diags.count, 0);
     check_block_panels(&q->blocks, blob.data);
-    check_block_floats(&q->blocks, (const float *)(const void *)(blob.data + weights[1].offset));
     rt_workers_free(workers);
     rt_pages_free(&blob);
     su_diags_free(&diags);

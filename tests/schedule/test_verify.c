@@ -146,6 +146,17 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     M(unknown_layout, "moss-tiny", "an unknown kind, mode, layout or word", m->kernels[1].y_layout = (PgLayout)9)                  \
     M(negative_size, "moss-tiny", "size out of range", m->kernels[1].K = -1)                                                       \
     M(more_chosen_than_experts, "moss-tiny", "size out of range", m->kernels[1].k = m->kernels[1].E + 1)                           \
+    M(rounds_for_floats, "moss-tiny", "rounds its input", kernel_of(m, phase_of(m, PG_BLOCK, PG_LINEAR))->rounds = true)           \
+    M(rounds_one_row, "moss-tiny", "rounds rows", kernel_of(m, phase_of(m, PG_ROW, PG_SCAN))->kind = PG_ROUND)                     \
+    M(rounds_to_another_layout, "moss-tiny", "rounds rows", {                                                                      \
+        PgKernel *k = kernel_of(m, phase_of(m, PG_BLOCK, PG_LINEAR));                                                              \
+        k->kind = PG_ROUND;                                                                                                        \
+        k->y_layout = k->x_layout == PG_ROWS ? PG_PLANES : PG_ROWS;                                                                \
+    })                                                                                                                             \
+    M(blocks_as_floats, "moss-tiny", "which its pack does not take", {                                                             \
+        m->weights[0].dtype = IR_F32;                                                                                              \
+        m->tensors[m->weights[0].tensor].dtype = IR_Q8;                                                                            \
+    })                                                                                                                             \
     M(rope_of_no_table, "mixtral-small", "reads rope", kernel_of(m, phase_of(m, PG_ROW, PG_KV_STORE))->rope_table = 1)             \
     M(unknown_step, "moss-tiny", "unknown step", kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->epilogue.steps[0].kind = 99)        \
     M(steps_turned, "moss-tiny", "do not rise", {                                                                                  \
