@@ -162,7 +162,8 @@ void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t
 
 CgCache *cg_tuning_open(const char *directory) { return cg_cache_open_as(directory, suffix, MOST_BYTES); }
 
-/* Whether what an entry says is possible: it stands under a digest, but a schedule outside the space would be a bug in the emitters. */
+/* Whether what an entry says is possible: it stands under a digest, but a schedule outside the space would be a bug in the
+ * emitters. */
 static bool is_possible(const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned) {
     CgSchedule space[CG_MOST_SCHEDULES];
     unsigned count = cg_schedule_space(target, kernel, space);

@@ -1,6 +1,6 @@
-/* Schedules of linear layers: what makes them faster or slower on a processor and changes no bit. Every target has defaults; `mossc
- * tune` measures others, and what was faster is stored beside the compiled kernels, an entry for each kernel and processor (the form
- * of codegen/cache.h, with the suffix ".schedule"). */
+/* Schedules of linear layers: what makes them faster or slower on a processor and changes no bit. Every target has defaults;
+ * `mossc tune` measures others, and what was faster is stored beside the compiled kernels, an entry for each kernel and processor
+ * (the form of codegen/cache.h, with the suffix ".schedule"). */
 #ifndef MOSSC_CODEGEN_TUNING_H
 #define MOSSC_CODEGEN_TUNING_H
 

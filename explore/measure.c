@@ -179,7 +179,8 @@ static cJSON *step_json(const MsExplained *x) {
     return item;
 }
 
-/* The steps that are measured: those of the workload where one step is a prompt, else what ms_measure_steps can do, beside speeds. */
+/* The steps that are measured: those of the workload where one step is a prompt, else what ms_measure_steps can do, beside
+ * speeds. */
 static size_t explained_steps(const DrBuild *build, const ExWorkload *w, SuArena *arena, MsExplained out[2]) {
     int64_t rows = w->prefill < build->program->max_rows ? w->prefill : build->program->max_rows;
     PgWork token = ms_decode_work(1, w->prefill + w->decode / 2), prompt = ms_prompt_work(rows, 1, rows, 0);

@@ -44,6 +44,7 @@ enum {
     PG_ROW_BLOCK = 8,   /* rows that tile counts are made of; kernels may split it further */
     PG_MAX_ROWS = SU_LIMIT(512, 16), /* most rows of a step on a CPU */
     PG_KEY_BLOCK = 256, /* attention merges keys in blocks of this many absolute positions (the bits) */
+    PG_KEY_RUNS = 16,   /* most parts of one row's attention to a key/value head, each of one or more blocks of keys, on a CPU */
     PG_NUMERICS = 2     /* version of the bits: written into states and packed weights */
 };
 
@@ -427,9 +428,7 @@ static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
 }
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
-static inline uint64_t pg_rounded_bytes(int64_t K) {
-    return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64;
-}
+static inline uint64_t pg_rounded_bytes(int64_t K) { return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64; }
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;

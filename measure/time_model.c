@@ -181,10 +181,7 @@ bool ms_time_model(const FeDevice *device, int64_t threads, MsTimeModel *out, Su
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
-enum {
-    PANELS_OF_TILE = 4, /* panels that a tile of a linear layer takes, about: targets differ (CgTarget) */
-    MOST_KEY_RUNS = 16  /* parts of one row's attention to a key/value head, each of one or more blocks of keys */
-};
+enum { PANELS_OF_TILE = 4 /* panels that a tile of a linear layer takes, about: targets differ (CgTarget) */ };
 
 /* PgCode.groups, about. */
 static uint32_t groups_of(const PgKernel *kernel, const PgWork *work) {
@@ -192,7 +189,7 @@ static uint32_t groups_of(const PgKernel *kernel, const PgWork *work) {
     if (kernel->kind != PG_ATTEND || kernel->mode != PG_ROW) return 1;
     uint64_t seen = (uint64_t)work->position + 1, window = (uint64_t)kernel->window;
     uint64_t keys = window > 0 && window < seen ? window : seen, blocks = (keys + PG_KEY_BLOCK - 1) / PG_KEY_BLOCK;
-    return (uint32_t)(blocks < MOST_KEY_RUNS ? blocks : MOST_KEY_RUNS);
+    return (uint32_t)(blocks < PG_KEY_RUNS ? blocks : PG_KEY_RUNS);
 }
 
 /* Whose weights or states a kernel goes over. */

@@ -129,7 +129,7 @@ static bool is_faster(const Turns *turns, uint32_t kernel, double most, double *
     return *out_ratio < most && of_turns(turns->ratios, kernel)[turns->rounds * 3 / 4] < 1;
 }
 
-/* ---------------------------------------------------------------------------------------------- schedules in place of the defaults */
+/* ---------------------------------------------------------------------------------------------- in place of the defaults */
 
 /* Compiled kernels of some indices, and t->codes with them. */
 typedef struct Tried {

@@ -1,8 +1,9 @@
 /* The search for schedules (codegen/tuning.h) of a program's linear layers on this machine.
  *
- * Steps of the program run in turns, with the default kernels and with one schedule changed in all kernels of the mode, and each kernel
- * is judged by the times of its own phases: by the median over rounds of one time over the other. What was fastest then runs in turns
- * with the defaults once more, and is accepted where it stays faster. Every measurement is stored when it is made. */
+ * Steps of the program run in turns, with the default kernels and with one schedule changed in all kernels of the mode, and each
+ * kernel is judged by the times of its own phases: by the median over rounds of one time over the other. What was fastest then
+ * runs in turns with the defaults once more, and is accepted where it stays faster; else what was accepted before does. Every
+ * measurement is stored when it is made. */
 #ifndef MOSSC_MEASURE_TUNE_H
 #define MOSSC_MEASURE_TUNE_H
 

@@ -20,7 +20,8 @@ static IrValueId other_operand(const IrNode *node, IrValueId value) {
     return node->operands[0] == value ? node->operands[1] : node->operands[0];
 }
 
-/* A parameter that is mixed by the combine weights: the weight behind it plays `role`, expert indices and combine weights are noted. */
+/* A parameter that is mixed by the combine weights: the weight behind it plays `role`, expert indices and combine weights are
+ * noted. */
 static bool take_mix(const IrGraph *g, const PsUses *uses, IrValueId value, PsMatch *m, IrRole role) {
     const IrNode *mix = made_by(g, uses, value, IR_OP_mix);
     if (mix == NULL) return false;

@@ -1,13 +1,11 @@
 /* Addresses of rows, planes and positions; the chosen experts of a row. */
 #include "codegen/llvm/addressing.h"
 
-enum { VEC_BYTES = PG_LANES * 4 };
-
 CgPlace cg_place(CgEmit *e, CgValue base, PgLayout layout, CgValue plane, CgValue index, int64_t elements) {
     CgPlace place;
     if (layout == PG_PLANES && plane) base = cg_at(e, base, cg_imul(e, plane, cg_plane_bytes(e, elements)));
-    place.base = cg_at(e, base, cg_imul_n(e, index, VEC_BYTES));
-    place.panel_bytes = cg_imul_n(e, cg_stride(e, layout), VEC_BYTES);
+    place.base = cg_at(e, base, cg_imul_n(e, index, CG_VEC_BYTES));
+    place.panel_bytes = cg_imul_n(e, cg_stride(e, layout), CG_VEC_BYTES);
     return place;
 }
 
@@ -144,7 +142,7 @@ void cg_each_place(CgEmit *e, PgLayout layout, CgPlaceBody body, void *context) 
 }
 
 CgValue cg_indexed(CgEmit *e, unsigned slot, PgLayout layout, const CgIndex *at, CgValue panel, int64_t O, int64_t N) {
-    uint64_t bytes = (uint64_t)N * VEC_BYTES;
+    uint64_t bytes = (uint64_t)N * CG_VEC_BYTES;
     CgValue place = layout == PG_POSITIONS ? at->position : at->row;
     if (layout == PG_PLANES) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(O)), panel);
     place = cg_iadd(e, cg_imul(e, panel, cg_stride(e, layout)), place);

@@ -1,14 +1,14 @@
 /* PG_ATTEND: who attends to which keys.
  *
- * A tile is a row and a key/value head. In PG_BLOCK a run of tiles is walked by key/value heads, GROUP_ROWS rows of one sequence at a
- * time, since such rows share nearly all keys; other rows go alone, their query heads side by side. In PG_ROW the tile is parted into
- * runs of key blocks, so that there is work for all workers however few heads there are: each block's m, l and o go to PARTS, and who
- * ends the last run of a key/value head merges its blocks, in order. */
+ * A tile is a row and a key/value head. In PG_BLOCK a run of tiles is walked by key/value heads, GROUP_ROWS rows of one sequence at
+ * a time, since such rows share nearly all keys; other rows go alone, their query heads side by side. In PG_ROW the tile is parted
+ * into runs of key blocks, so that there is work for all workers however few heads there are: each block's m, l and o go to PARTS,
+ * and who ends the last run of a key/value head merges its blocks, in order. */
 #include "codegen/llvm/attention.h"
 #include "codegen/llvm/addressing.h"
 #include "codegen/llvm/kernels.h"
 
-enum { GROUP_ROWS = 4, MOST_RUNS = 16 /* of key blocks */ };
+enum { GROUP_ROWS = 4 };
 
 static uint64_t group_heads(const CgAttend *a) { return (uint64_t)(a->kernel->heads / a->kernel->kv_heads); }
 
@@ -129,7 +129,8 @@ static void attend_tiles(CgAttend *a) {
 
 /* ---------------------------------------------------------------------------------------------- one row */
 
-/* m, l and o are those of PARTS: [block][m, l: heads][16], [block][heads][head_dim up to 16]. `part`: of the blocks that the row sees. */
+/* m, l and o are those of PARTS: [block][m, l: heads][16], [block][heads][head_dim up to 16]. `part`: of the blocks that the row
+ * sees. */
 static void take_part(CgAttend *a, CgValue part) {
     CgEmit *e = a->e;
     uint64_t heads = (uint64_t)a->kernel->heads;
@@ -196,6 +197,6 @@ void cg_emit_attend(CgEmit *e) {
         return;
     }
     uint64_t blocks = pg_key_blocks(kernel);
-    e->groups = (uint32_t)(blocks < MOST_RUNS ? blocks : MOST_RUNS);
+    e->groups = (uint32_t)(blocks < PG_KEY_RUNS ? blocks : PG_KEY_RUNS);
     attend_runs(&a);
 }

@@ -9,7 +9,6 @@
 
 enum {
     CG_QUERIES = 4, /* side by side, at most */
-    CG_VEC_BYTES = PG_LANES * 4,
     CG_SCORE_BYTES = (PG_KEY_BLOCK + 2 * PG_LANES) * 4
 };
 

@@ -2,7 +2,7 @@
 
 #include "support/size.h"
 
-enum { VEC_BYTES = PG_LANES * 4, HALF = 2, HALVES_BYTES = PG_LANES * HALF, SHARE = 8, HALF_GROUP = 16, WORDS = 4 };
+enum { HALF = 2, HALVES_BYTES = PG_LANES * HALF, SHARE = 8, HALF_GROUP = 16, WORDS = 4 };
 enum { Q8_GROUP = 544, Q8_D = 512, Q4_GROUP = 288, Q4_S = 256, Q4_T = Q4_S + PG_LANES, Q4_SHARED = 64, Q4_M = HALVES_BYTES };
 
 /* ---------------------------------------------------------------------------------------------- scales */
@@ -59,7 +59,7 @@ static CgValue half_of(CgEmit *e, CgValue words, unsigned b, unsigned high) {
 static void store_weight(CgEmit *e, const CgScales *s, CgValue q, CgValue out, uint64_t k) {
     CgValue v = LLVMBuildSIToFP(e->builder, q, e->vec, "");
     v = s->m == NULL ? cg_mul(e, s->d, v) : cg_fma(e, s->d, v, s->m);
-    cg_store_vec(e, cg_at_n(e, out, k * VEC_BYTES), v);
+    cg_store_vec(e, cg_at_n(e, out, k * CG_VEC_BYTES), v);
 }
 
 static CgValue load_words(CgEmit *e, CgValue address) { return load_lanes(e, address, e->i32, HALVES_BYTES); }
@@ -70,7 +70,7 @@ void cg_widen_group(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue 
     CgScales s = cg_group_scales(e, dtype, group, &shared);
     unsigned runs = dtype == IR_Q8 ? 8 : 4;
     for (unsigned run = 0; run < runs; run++) {
-        CgValue words = load_words(e, cg_at_n(e, group, (uint64_t)run * VEC_BYTES));
+        CgValue words = load_words(e, cg_at_n(e, group, (uint64_t)run * CG_VEC_BYTES));
         for (unsigned b = 0; b < 4; b++) {
             uint64_t k = 4 * run + b;
             store_weight(e, &s, dtype == IR_Q8 ? byte_of(e, words, b) : half_of(e, words, b, 0), out, k);
@@ -84,7 +84,7 @@ void cg_widen_group(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue 
 /* Sixteen bytes of an output: four words, 64 apart. */
 static CgValue collect_bytes(CgEmit *e, CgValue address) {
     CgValue words = LLVMConstNull(LLVMVectorType(e->i32, WORDS));
-    for (unsigned i = 0; i < WORDS; i++) words = cg_set_lane(e, words, cg_load_i32(e, cg_at_n(e, address, i * VEC_BYTES)), i);
+    for (unsigned i = 0; i < WORDS; i++) words = cg_set_lane(e, words, cg_load_i32(e, cg_at_n(e, address, i * CG_VEC_BYTES)), i);
     return LLVMBuildBitCast(e->builder, words, LLVMVectorType(e->i8, PG_LANES), "");
 }
 
@@ -103,7 +103,7 @@ static CgValue byte_to_f32(CgEmit *e, CgValue address) {
 CgValue cg_collect_q8(CgEmit *e, int64_t K, CgValue panel, CgValue lane, CgValue step) {
     (void)K;
     CgValue group = cg_at(e, panel, cg_imul_n(e, cg_udiv_n(e, step, 2), Q8_GROUP));
-    CgValue half = cg_imul_n(e, cg_urem_n(e, step, 2), WORDS * VEC_BYTES);
+    CgValue half = cg_imul_n(e, cg_urem_n(e, step, 2), WORDS * CG_VEC_BYTES);
     CgValue q = collect_bytes(e, cg_at(e, group, cg_iadd(e, half, cg_imul_n(e, lane, 4))));
     CgValue d = half_to_f32(e, cg_at(e, group, cg_iadd_n(e, cg_imul_n(e, lane, HALF), Q8_D)));
     CgValue floats = LLVMBuildSIToFP(e->builder, LLVMBuildSExt(e->builder, q, e->ivec, ""), e->vec, "");

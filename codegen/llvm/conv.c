@@ -8,7 +8,7 @@
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
 
-enum { MAX_TAPS = 8, VEC_BYTES = PG_LANES * 4 };
+enum { MAX_TAPS = 8 };
 
 typedef struct Conv {
     CgEmit *e;
@@ -21,13 +21,13 @@ typedef struct Conv {
 static void load_plain_weights(Conv *c) {
     CgEmit *e = c->e;
     int64_t taps = c->kernel->taps;
-    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, c->panel, (uint64_t)taps * VEC_BYTES));
-    for (int64_t w = 0; w < taps; w++) c->weight[w] = cg_load_vec(e, cg_at_n(e, weights, (uint64_t)w * VEC_BYTES));
+    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, c->panel, (uint64_t)taps * CG_VEC_BYTES));
+    for (int64_t w = 0; w < taps; w++) c->weight[w] = cg_load_vec(e, cg_at_n(e, weights, (uint64_t)w * CG_VEC_BYTES));
 }
 
 static void load_plain_bias(Conv *c) {
     CgEmit *e = c->e;
-    c->bias = cg_load_vec(e, cg_at(e, cg_operand(e, PG_CONV_BIAS), cg_imul_n(e, c->panel, VEC_BYTES)));
+    c->bias = cg_load_vec(e, cg_at(e, cg_operand(e, PG_CONV_BIAS), cg_imul_n(e, c->panel, CG_VEC_BYTES)));
 }
 
 /* Σ g · weight and Σ g · bias over the row's experts: [E][I/16][W][16] and [E][I/16][16]. */
@@ -35,12 +35,12 @@ static void mix_row_weights(Conv *c, CgValue row) {
     CgEmit *e = c->e;
     uint64_t panels = pg_panels(c->kernel->O), taps = (uint64_t)c->kernel->taps;
     CgChosen chosen = cg_chosen(e, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, row);
-    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, c->panel, taps * VEC_BYTES));
+    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, c->panel, taps * CG_VEC_BYTES));
     for (uint64_t w = 0; w < taps; w++)
-        c->weight[w] = cg_mixed_vec(e, &chosen, cg_at_n(e, weights, w * VEC_BYTES), panels * taps * VEC_BYTES);
+        c->weight[w] = cg_mixed_vec(e, &chosen, cg_at_n(e, weights, w * CG_VEC_BYTES), panels * taps * CG_VEC_BYTES);
     if (!c->kernel->bias) return;
-    CgValue bias = cg_at(e, cg_operand(e, PG_CONV_BIAS), cg_imul_n(e, c->panel, VEC_BYTES));
-    c->bias = cg_mixed_vec(e, &chosen, bias, panels * VEC_BYTES);
+    CgValue bias = cg_at(e, cg_operand(e, PG_CONV_BIAS), cg_imul_n(e, c->panel, CG_VEC_BYTES));
+    c->bias = cg_mixed_vec(e, &chosen, bias, panels * CG_VEC_BYTES);
 }
 
 /* Weights that PG_MIX made for this row: [I/16][LD][W][16]. */
@@ -48,8 +48,8 @@ static void load_row_weights(Conv *c, CgValue row) {
     CgEmit *e = c->e;
     uint64_t taps = (uint64_t)c->kernel->taps;
     CgValue place = cg_iadd(e, cg_imul(e, c->panel, cg_ld(e)), row);
-    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, place, taps * VEC_BYTES));
-    for (uint64_t w = 0; w < taps; w++) c->weight[w] = cg_load_vec(e, cg_at_n(e, weights, w * VEC_BYTES));
+    CgValue weights = cg_at(e, cg_operand(e, PG_CONV_W), cg_imul_n(e, place, taps * CG_VEC_BYTES));
+    for (uint64_t w = 0; w < taps; w++) c->weight[w] = cg_load_vec(e, cg_at_n(e, weights, w * CG_VEC_BYTES));
 }
 
 /* One row: reads x, writes y, and pushes x into `history` [W-1], oldest first. */
@@ -100,11 +100,11 @@ void cg_emit_conv(CgEmit *e) {
     CgSegment segment;
     CgValue history[MAX_TAPS], state = NULL;
     cg_segment_and_panel(e, tiles.index, kernel->O, &segment, &c.panel);
-    if (past) state = cg_at(e, cg_state_operand(e, PG_CONV_HISTORY, &segment), cg_imul_n(e, c.panel, past * VEC_BYTES));
-    for (uint64_t w = 0; w < past; w++) history[w] = cg_load_vec(e, cg_at_n(e, state, w * VEC_BYTES));
+    if (past) state = cg_at(e, cg_state_operand(e, PG_CONV_HISTORY, &segment), cg_imul_n(e, c.panel, past * CG_VEC_BYTES));
+    for (uint64_t w = 0; w < past; w++) history[w] = cg_load_vec(e, cg_at_n(e, state, w * CG_VEC_BYTES));
     if (!kernel->per_expert && !kernel->mixed) load_plain_weights(&c);
     if (!kernel->per_expert && kernel->bias) load_plain_bias(&c);
     conv_segment(&c, &segment, history);
-    for (uint64_t w = 0; w < past; w++) cg_store_vec(e, cg_at_n(e, state, w * VEC_BYTES), history[w]);
+    for (uint64_t w = 0; w < past; w++) cg_store_vec(e, cg_at_n(e, state, w * CG_VEC_BYTES), history[w]);
     cg_end_for(e, &tiles);
 }

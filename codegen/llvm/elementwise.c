@@ -3,8 +3,6 @@
 #include "codegen/llvm/addressing.h"
 #include "support/alloc.h"
 
-enum { VEC_BYTES = PG_LANES * 4 };
-
 /* Vectors of a panel: 1, or N when the operands are channels. */
 static int64_t vectors(const PgKernel *kernel) { return kernel->N > 0 ? kernel->N : 1; }
 
@@ -12,7 +10,7 @@ static int64_t vectors(const PgKernel *kernel) { return kernel->N > 0 ? kernel->
 static CgValue parameter(CgEmit *e, const CgIndex *at, CgValue panel) {
     const PgKernel *kernel = e->kernel;
     if (kernel->per_expert) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(kernel->O)), panel);
-    return cg_load_vec(e, cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, VEC_BYTES)));
+    return cg_load_vec(e, cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, CG_VEC_BYTES)));
 }
 
 static CgValue second(CgEmit *e, const CgIndex *at, CgValue panel, CgValue bytes) {
@@ -44,7 +42,7 @@ static void elementwise_place(CgEmit *e, void *context, const CgIndex *at) {
     CgValue x = cg_indexed(e, PG_OP_X, kernel->x_layout, at, panels.index, kernel->O, N);
     CgValue y = cg_indexed(e, PG_OP_Y, kernel->y_layout, at, panels.index, kernel->O, N);
     CgLoop n = cg_for_n(e, (uint64_t)N);
-    CgValue bytes = cg_imul_n(e, n.index, VEC_BYTES);
+    CgValue bytes = cg_imul_n(e, n.index, CG_VEC_BYTES);
     cg_store_vec(e, cg_at(e, y, bytes), apply(e, at, panels.index, bytes, cg_load_vec(e, cg_at(e, x, bytes))));
     cg_end_for(e, &n);
     cg_end_for(e, &panels);

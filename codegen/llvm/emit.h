@@ -27,7 +27,12 @@
 
 typedef LLVMValueRef CgValue;
 
-enum { CG_MAX_CARRIED = 64, CG_ARG_SLOTS = 32, CG_MAX_SIDE = 8 };
+enum {
+    CG_MAX_CARRIED = 64,
+    CG_ARG_SLOTS = 32,
+    CG_MAX_SIDE = 8,
+    CG_VEC_BYTES = PG_LANES * 4 /* of 16 floats in memory */
+};
 
 typedef struct CgEmit {
     const CgTarget *target;

@@ -9,8 +9,6 @@
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
 
-enum { VEC_BYTES = PG_LANES * 4 };
-
 typedef struct Store {
     CgEmit *e;
     const PgKernel *kernel;
@@ -54,19 +52,19 @@ static void k_sink(Store *s, CgValue head, CgValue i, CgValue value) {
     CgEmit *e = s->e;
     CgValue chunk = cg_iadd(e, cg_imul_n(e, head, (uint64_t)s->kernel->cap / PG_LANES), cg_udiv_n(e, s->slot, PG_LANES));
     CgValue component = cg_iadd(e, cg_imul_n(e, chunk, (uint64_t)s->kernel->O), i);
-    CgValue at = cg_at(e, s->k_cache, cg_imul_n(e, component, VEC_BYTES));
+    CgValue at = cg_at(e, s->k_cache, cg_imul_n(e, component, CG_VEC_BYTES));
     at = cg_at(e, at, cg_imul_n(e, cg_urem_n(e, s->slot, PG_LANES), 4));
     if (!s->wide) {
         cg_store_f32(e, at, value);
         return;
     }
-    for (unsigned lane = 0; lane < PG_LANES; lane++) cg_store_f32(e, cg_at_n(e, at, lane * VEC_BYTES), cg_lane(e, value, lane));
+    for (unsigned lane = 0; lane < PG_LANES; lane++) cg_store_f32(e, cg_at_n(e, at, lane * CG_VEC_BYTES), cg_lane(e, value, lane));
 }
 
 static void v_sink(Store *s, CgValue head, CgValue i, CgValue value) {
     CgEmit *e = s->e;
     CgValue line = cg_iadd(e, cg_imul_n(e, head, (uint64_t)s->kernel->cap), s->slot);
-    CgValue at = cg_at(e, s->v_cache, cg_imul_n(e, line, pg_panels(s->kernel->O) * VEC_BYTES));
+    CgValue at = cg_at(e, s->v_cache, cg_imul_n(e, line, pg_panels(s->kernel->O) * CG_VEC_BYTES));
     store_component(s, cg_at(e, at, cg_imul_n(e, i, 4)), value);
 }
 
@@ -93,13 +91,13 @@ static void load_angles(Store *s, CgValue i, CgValue *out_cos, CgValue *out_sin)
         *out_sin = cg_load_f32(e, cg_at_n(e, at, 4));
         return;
     }
-    CgValue low = cg_load_vec_unaligned(e, at), high = cg_load_vec_unaligned(e, cg_at_n(e, at, VEC_BYTES));
+    CgValue low = cg_load_vec_unaligned(e, at), high = cg_load_vec_unaligned(e, cg_at_n(e, at, CG_VEC_BYTES));
     *out_cos = every_second(s, low, high, 0);
     *out_sin = every_second(s, low, high, 1);
 }
 
-/* (x0, x1) of pair i (or of 16 pairs from i on) turned by the row's angles, every product rounded. The two vectors of 16 interleaved
- * pairs hold x0 and x1 in turns. */
+/* (x0, x1) of pair i (or of 16 pairs from i on) turned by the row's angles, every product rounded. The two vectors of 16
+ * interleaved pairs hold x0 and x1 in turns. */
 static void rotate_pair(Store *s, unsigned slot, int64_t heads, CgValue head, CgValue i, Sink sink) {
     CgEmit *e = s->e;
     bool interleaved = s->kernel->interleaved, turns = interleaved && s->wide;

@@ -10,7 +10,6 @@
 #include "support/alloc.h"
 
 enum {
-    VEC_BYTES = PG_LANES * 4,
     READS = 8,       /* vectors read in a round of the loop, over all streams: as many sums, so that none waits */
     PANEL_STEPS = 4, /* times 16 inputs: weights and activations take at most half of a first cache of 32 KiB */
     EXPS = 4,        /* vectors of exp side by side */
@@ -26,21 +25,21 @@ static const struct {
 
 /* Stores what nobody reads: else the optimiser would see that nothing is needed. */
 static void keep(CgEmit *e, CgValue scratch, const CgValue *sums, unsigned count) {
-    for (unsigned i = 0; i < count; i++) cg_store_vec(e, cg_at_n(e, scratch, (uint64_t)i * VEC_BYTES), sums[i]);
+    for (unsigned i = 0; i < count; i++) cg_store_vec(e, cg_at_n(e, scratch, (uint64_t)i * CG_VEC_BYTES), sums[i]);
 }
 
 /* ---------------------------------------------------------------------------------------------- emitters */
 
 /* A tile is as many equal parts as there are streams, walked side by side. */
 static void emit_read(CgEmit *e, unsigned streams, unsigned ahead) {
-    uint64_t part = CG_READ_TILE / streams, step = READS / streams * VEC_BYTES;
-    CgValue data = cg_arg_ptr(e, offsetof(RtArgs, weights)), scratch = cg_scratch(e, READS * VEC_BYTES), sums[READS];
+    uint64_t part = CG_READ_TILE / streams, step = READS / streams * CG_VEC_BYTES;
+    CgValue data = cg_arg_ptr(e, offsetof(RtArgs, weights)), scratch = cg_scratch(e, READS * CG_VEC_BYTES), sums[READS];
     CgLoop tiles = cg_for_tiles(e);
     CgValue tile = cg_at(e, data, cg_imul_n(e, tiles.index, CG_READ_TILE));
     CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, part), step);
     for (unsigned i = 0; i < READS; i++) sums[i] = cg_carry(e, &loop, cg_zero(e));
     for (unsigned i = 0; i < READS; i++) {
-        uint64_t offset = i % streams * part + i / streams * VEC_BYTES;
+        uint64_t offset = i % streams * part + i / streams * CG_VEC_BYTES;
         CgValue at = cg_at(e, cg_at_n(e, tile, offset), loop.index);
         if (ahead > 0) cg_prefetch(e, cg_at_n(e, at, ahead));
         cg_next(&loop, sums[i], cg_add(e, sums[i], cg_load_vec(e, at)));
@@ -57,9 +56,9 @@ static void multiply(CgEmit *e, CgValue w, CgValue x, CgValue *sums) {
     for (unsigned k = 0; k < PG_LANES; k++) {
         CgValue weights[MOST_SUMS];
         for (unsigned p = 0; p < panels; p++)
-            weights[p] = cg_load_vec(e, cg_at_n(e, w, (p * PANEL_STEPS * PG_LANES + k) * VEC_BYTES));
+            weights[p] = cg_load_vec(e, cg_at_n(e, w, (p * PANEL_STEPS * PG_LANES + k) * CG_VEC_BYTES));
         for (unsigned r = 0; r < rows; r++) {
-            CgValue input = cg_load_splat(e, cg_at_n(e, x, (uint64_t)r * VEC_BYTES + k * 4));
+            CgValue input = cg_load_splat(e, cg_at_n(e, x, (uint64_t)r * CG_VEC_BYTES + k * 4));
             for (unsigned p = 0; p < panels; p++) sums[p * rows + r] = cg_fma(e, weights[p], input, sums[p * rows + r]);
         }
     }
@@ -69,12 +68,12 @@ static void multiply(CgEmit *e, CgValue w, CgValue x, CgValue *sums) {
 static void emit_panel(CgEmit *e) {
     unsigned rows = (unsigned)e->target->block_rows, count = (unsigned)e->target->block_panels * rows;
     CgValue w = cg_arg_ptr(e, offsetof(RtArgs, weights)), x = cg_arg_ptr(e, offsetof(RtArgs, arena));
-    CgValue scratch = cg_scratch(e, (uint64_t)count * VEC_BYTES), carried[MOST_SUMS], sums[MOST_SUMS];
+    CgValue scratch = cg_scratch(e, (uint64_t)count * CG_VEC_BYTES), carried[MOST_SUMS], sums[MOST_SUMS];
     CgLoop tiles = cg_for_tiles(e);
     for (unsigned i = 0; i < count; i++) sums[i] = carried[i] = cg_carry(e, &tiles, cg_zero(e));
     CgValue step = cg_urem_n(e, tiles.index, PANEL_STEPS);
-    multiply(e, cg_opaque(e, cg_at(e, w, cg_imul_n(e, step, PG_LANES * VEC_BYTES))),
-             cg_opaque(e, cg_at(e, x, cg_imul_n(e, step, (uint64_t)rows * VEC_BYTES))), sums);
+    multiply(e, cg_opaque(e, cg_at(e, w, cg_imul_n(e, step, PG_LANES * CG_VEC_BYTES))),
+             cg_opaque(e, cg_at(e, x, cg_imul_n(e, step, (uint64_t)rows * CG_VEC_BYTES))), sums);
     for (unsigned i = 0; i < count; i++) cg_next(&tiles, carried[i], sums[i]);
     cg_end_for(e, &tiles);
     for (unsigned i = 0; i < count; i++) sums[i] = cg_after(&tiles, carried[i]);
@@ -92,8 +91,8 @@ static unsigned fma_chains(const CgTarget *target) {
 
 static void emit_fma(CgEmit *e) {
     unsigned count = fma_chains(e->target);
-    CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), a = cg_load_vec(e, x), b = cg_load_vec(e, cg_at_n(e, x, VEC_BYTES));
-    CgValue scratch = cg_scratch(e, (uint64_t)count * VEC_BYTES), sums[MOST_SUMS];
+    CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), a = cg_load_vec(e, x), b = cg_load_vec(e, cg_at_n(e, x, CG_VEC_BYTES));
+    CgValue scratch = cg_scratch(e, (uint64_t)count * CG_VEC_BYTES), sums[MOST_SUMS];
     CgLoop tiles = cg_for_tiles(e);
     for (unsigned i = 0; i < count; i++) sums[i] = cg_carry(e, &tiles, cg_vec(e, (float)i));
     for (unsigned i = 0; i < count; i++) cg_next(&tiles, sums[i], cg_fma(e, sums[i], a, b));
@@ -103,12 +102,12 @@ static void emit_fma(CgEmit *e) {
 }
 
 static void emit_exp(CgEmit *e) {
-    CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), scratch = cg_scratch(e, EXPS * VEC_BYTES), sums[EXPS];
+    CgValue x = cg_arg_ptr(e, offsetof(RtArgs, arena)), scratch = cg_scratch(e, EXPS * CG_VEC_BYTES), sums[EXPS];
     CgLoop tiles = cg_for_tiles(e);
-    CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, EXP_VECTORS * VEC_BYTES), EXPS * VEC_BYTES);
+    CgLoop loop = cg_for(e, cg_i64(e, 0), cg_i64(e, EXP_VECTORS * CG_VEC_BYTES), EXPS * CG_VEC_BYTES);
     for (unsigned i = 0; i < EXPS; i++) sums[i] = cg_carry(e, &loop, cg_zero(e));
     for (unsigned i = 0; i < EXPS; i++) {
-        CgValue at = cg_at_n(e, cg_at(e, x, loop.index), (uint64_t)i * VEC_BYTES);
+        CgValue at = cg_at_n(e, cg_at(e, x, loop.index), (uint64_t)i * CG_VEC_BYTES);
         cg_next(&loop, sums[i], cg_add(e, sums[i], cg_exp(e, cg_load_vec(e, at))));
     }
     cg_end_for(e, &loop);

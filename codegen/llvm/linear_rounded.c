@@ -9,7 +9,7 @@
 #include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
-enum { MAX_SUMS = 32, RUN_GROUPS = 8 /* of which q4 shares d and m */, VEC_BYTES = PG_LANES * 4 };
+enum { MAX_SUMS = 32, RUN_GROUPS = 8 /* of which q4 shares d and m */ };
 
 typedef struct Core {
     CgEmit *e;
@@ -47,7 +47,7 @@ static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, H
 /* The line that lies as far ahead of a run as the schedule says, of one row. */
 static void fetch_ahead(const Core *c, CgValue group, unsigned run) {
     CgEmit *e = c->e;
-    uint64_t at = (uint64_t)run * VEC_BYTES;
+    uint64_t at = (uint64_t)run * CG_VEC_BYTES;
     if (c->rows > 1 || e->schedule.ahead == 0 || at >= c->group_bytes) return;
     cg_prefetch(e, cg_at_n(e, group, at + (uint64_t)e->schedule.ahead));
 }
@@ -91,7 +91,7 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
             unsigned i = p * c->rows + r;
             CgValue v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dots[i]), base), to = NULL;
             if (s.m != NULL) v = cg_fma(e, s.m, p_sum[r], v);
-            if (y == NULL) to = cg_at_n(e, sums, i * VEC_BYTES);
+            if (y == NULL) to = cg_at_n(e, sums, i * CG_VEC_BYTES);
             v = cg_fma(e, scale[r], v, y == NULL ? cg_load_vec(e, to) : y[i]);
             if (y == NULL)
                 cg_store_vec(e, to, v);
@@ -173,14 +173,14 @@ void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, con
     add_groups(&c, run.w, &run.x, run.groups, run.shared, y, NULL);
     for (unsigned i = 0; i < c.panels; i++) cg_next(&loop, carried[i], y[i]);
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * VEC_BYTES), cg_after(&loop, carried[i]));
+    for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * CG_VEC_BYTES), cg_after(&loop, carried[i]));
 }
 
 void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums) {
     Core c = core_of(e, shape);
     unsigned count = c.panels * c.rows;
     CgLoop clear = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count), 1);
-    cg_store_vec(e, cg_at(e, sums, cg_imul_n(e, clear.index, VEC_BYTES)), cg_zero(e));
+    cg_store_vec(e, cg_at(e, sums, cg_imul_n(e, clear.index, CG_VEC_BYTES)), cg_zero(e));
     cg_end_for(e, &clear);
     CgLoop loop = cg_for_n(e, runs_of(e->kernel));
     Run run = run_of(&c, w, x, loop.index);
@@ -190,7 +190,7 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
     here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * IR_GROUP));
     here.scale = cg_at(e, here.scale, word);
     here.sum = cg_at(e, here.sum, word);
-    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * VEC_BYTES)));
+    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * CG_VEC_BYTES)));
     cg_end_for(e, &part);
     cg_end_for(e, &loop);
 }

@@ -17,7 +17,6 @@
 #include "codegen/llvm/addressing.h"
 
 enum {
-    VEC_BYTES = PG_LANES * 4,
     ROW_CHAINS = 8,      /* rows of a block; most rows, or (row, slot) pairs, whose Δ is summed side by side */
     UNROLLED_SUM = 256, /* multiplications of registers by W_dt written out in a line; longer sums become loops over blocks of 16 */
     FEW_STATES = 16 /* state elements of a channel that a short line of code copies */
@@ -50,7 +49,7 @@ typedef struct Move {
     const CgChosen *mix; /* not NULL: A is the first expert's, to be mixed */
 } Move;
 
-static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, VEC_BYTES)); }
+static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, CG_VEC_BYTES)); }
 
 /* The part of `expert` (i64, or NULL for what is not its own) of a parameter. */
 static CgValue of_expert(Scan *s, CgValue base, CgValue expert, bool own, uint64_t bytes) {
@@ -151,7 +150,7 @@ static void row_chains(Scan *s, int n, CgValue first, CgValue last, CgValue expe
         CgValue row = i == 0 ? first : cg_umin(e, cg_iadd_n(e, first, (uint64_t)i), last);
         weights[i] = own_w;
         bias[i] = own_b;
-        to[i] = cg_at_n(e, deltas, (uint64_t)i * VEC_BYTES);
+        to[i] = cg_at_n(e, deltas, (uint64_t)i * CG_VEC_BYTES);
         delta[i] = dbc_place(s, PG_SCAN_DELTA, expert, row, s->kernel->delta_width);
     }
     sum_delta(s, n, weights, delta, total);
@@ -209,7 +208,7 @@ static CgPlace side_by_side(Scan *s, CgPlace place, int64_t start, CgValue copy)
     CgEmit *e = s->e;
     int64_t N = s->kernel->N, step = start % 4 == 0 && N % 4 == 0 ? 4 : 1;
     bool dense = s->kernel->mode == PG_ROW && s->kernel->dbc_layout != PG_POSITIONS; /* one row: panels are neighbours */
-    CgPlace line = {.base = copy, .panel_bytes = cg_i64(e, VEC_BYTES)};
+    CgPlace line = {.base = copy, .panel_bytes = cg_i64(e, CG_VEC_BYTES)};
     if (dense || start / PG_LANES == (start + N - 1) / PG_LANES) {
         line.base = cg_place_element(e, &place, NULL, start);
     } else if (N <= FEW_STATES) {
@@ -246,7 +245,7 @@ static Move move_from(Scan *s, const Move *m, CgValue block, int64_t count) {
     CgEmit *e = s->e;
     uint64_t states = (uint64_t)e->target->scan_states;
     Move from = *m;
-    CgValue bytes = cg_imul_n(e, block, states * VEC_BYTES);
+    CgValue bytes = cg_imul_n(e, block, states * CG_VEC_BYTES);
     from.state = cg_at(e, m->state, bytes);
     from.A = cg_at(e, m->A, bytes);
     CgScalars *const both[] = {&from.b, &from.c};
@@ -265,7 +264,7 @@ static CgValue move_elements(Scan *s, Move *m, int64_t n0, int count, CgValue y)
     CgSide a = {.n = count}, moved = {.n = count}, held = {.n = 0};
     CgValue state[CG_MAX_SIDE];
     for (int i = 0; i < count; i++) {
-        uint64_t bytes = (uint64_t)(n0 + i) * VEC_BYTES;
+        uint64_t bytes = (uint64_t)(n0 + i) * CG_VEC_BYTES;
         CgValue A = cg_at_n(e, m->A, bytes);
         state[i] = cg_at_n(e, m->state, bytes);
         a.v[i] = cg_mul(e, m->delta, m->mix ? cg_mixed_vec(e, m->mix, A, s->channel_bytes) : cg_load_vec(e, A));
@@ -435,7 +434,7 @@ static void all_channels(Scan *s, const RowWork *work) {
         return;
     }
     Scan part = *s;
-    CgLoop parts = cg_for(e, cg_i64(e, 0), cg_i64(e, VEC_BYTES), lanes * 4);
+    CgLoop parts = cg_for(e, cg_i64(e, 0), cg_i64(e, CG_VEC_BYTES), lanes * 4);
     part.lane_offset = parts.index;
     CgValue *const bases[] = {&part.state, &part.A, &part.D, &part.deltas, &part.expert_deltas, &part.y};
     for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++)
@@ -537,15 +536,15 @@ static Scan new_scan(CgEmit *e) {
     uint64_t panels = pg_panels(kernel->O);
     Scan s = {.e = e, .kernel = kernel};
     s.chains = e->target->block_rows < ROW_CHAINS ? e->target->block_rows : ROW_CHAINS;
-    s.lane_bytes = panels * VEC_BYTES;
-    s.channel_bytes = panels * (uint64_t)kernel->N * VEC_BYTES;
+    s.lane_bytes = panels * CG_VEC_BYTES;
+    s.channel_bytes = panels * (uint64_t)kernel->N * CG_VEC_BYTES;
     s.dt_w_bytes = panels * ir_panel_bytes(kernel->dtype, kernel->R);
     s.shared_delta = !kernel->own_dt && kernel->dbc_layout == PG_ROWS;
     s.mixed_delta = !s.shared_delta && kernel->scan == PG_SCAN_PARAMS;
     s.deltas = cg_var_array(e, e->vec, ROW_CHAINS);
     s.y = cg_var_array(e, e->vec, ROW_CHAINS);
     if (!s.shared_delta && kernel->scan != PG_SCAN_UPDATE)
-        s.expert_deltas = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * VEC_BYTES);
+        s.expert_deltas = cg_scratch(e, (kernel->mode == PG_ROW ? 1 : ROW_CHAINS) * (uint64_t)kernel->k * CG_VEC_BYTES);
     if (e->target->scan_states < PG_LANES) {
         s.b_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
         s.c_copy = cg_scratch(e, (uint64_t)kernel->N * 4);
@@ -556,7 +555,7 @@ static Scan new_scan(CgEmit *e) {
 
 void cg_emit_scan(CgEmit *e) {
     Scan s = new_scan(e);
-    uint64_t panel_states = (uint64_t)s.kernel->N * VEC_BYTES;
+    uint64_t panel_states = (uint64_t)s.kernel->N * CG_VEC_BYTES;
     e->claim = s.kernel->N <= FEW_STATES ? 8 : 1; /* a panel of one row takes about 0.2 us */
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;

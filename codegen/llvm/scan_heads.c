@@ -16,7 +16,6 @@
 #include "codegen/llvm/kernels.h"
 
 enum {
-    VEC_BYTES = PG_LANES * 4,
     BLOCK_ROWS = 16, /* of a block: their decays, inputs and outputs, 64 bytes each, and a part of B and C stay in L1 */
     MOST_AT_ONCE = 16,
     CLAIM_BYTES = 64 * 1024, /* of states that a claim of tiles moves: what lies in a line is fetched ahead by the processor */
@@ -36,7 +35,7 @@ typedef struct Heads {
     int at_once; /* elements of a state that stay in registers */
 } Heads;
 
-static CgValue line_of(const Heads *h, CgValue lines, CgValue i) { return cg_at(h->e, lines, cg_imul_n(h->e, i, VEC_BYTES)); }
+static CgValue line_of(const Heads *h, CgValue lines, CgValue i) { return cg_at(h->e, lines, cg_imul_n(h->e, i, CG_VEC_BYTES)); }
 
 /* The place of a row, or of the expert at hand for it. */
 static CgPlace place_of(const Heads *h, unsigned slot, PgLayout layout, CgValue row, int64_t width) {
@@ -69,7 +68,7 @@ static CgValue time_steps(const Heads *h, CgValue row) {
 }
 
 static CgValue line_at(const Heads *h, CgValue lines, CgValue i, CgValue n) {
-    uint64_t bytes = h->several_groups ? VEC_BYTES : 4;
+    uint64_t bytes = h->several_groups ? CG_VEC_BYTES : 4;
     return cg_at(h->e, lines, cg_imul_n(h->e, cg_iadd(h->e, cg_imul_n(h->e, i, (uint64_t)h->kernel->N), n), bytes));
 }
 
@@ -111,8 +110,8 @@ static CgValue vector_of_row(const Heads *h, unsigned slot, CgValue vector, CgVa
     CgEmit *e = h->e;
     if (vector != NULL) return vector;
     CgChosen chosen = cg_chosen(e, PG_HEADS_EXPERTS, PG_HEADS_COMBINE_W, row);
-    CgValue first = cg_at(e, cg_operand(e, slot), cg_imul_n(e, h->panel, VEC_BYTES));
-    return cg_mixed_vec(e, &chosen, first, pg_panels(h->kernel->O) * VEC_BYTES);
+    CgValue first = cg_at(e, cg_operand(e, slot), cg_imul_n(e, h->panel, CG_VEC_BYTES));
+    return cg_mixed_vec(e, &chosen, first, pg_panels(h->kernel->O) * CG_VEC_BYTES);
 }
 
 /* All that row `i` of the block needs, which does not depend on n. */
@@ -147,7 +146,7 @@ static CgValue elements_at(const Heads *h, unsigned slot, CgValue first_panel, C
 
 /* Element `n` behind the place of elements_at, in the lanes that it is for. */
 static CgValue element(const Heads *h, CgValue at, int n) {
-    if (h->several_groups) return cg_load_vec(h->e, cg_at_n(h->e, at, (uint64_t)n * VEC_BYTES));
+    if (h->several_groups) return cg_load_vec(h->e, cg_at_n(h->e, at, (uint64_t)n * CG_VEC_BYTES));
     return cg_load_splat(h->e, cg_at_n(h->e, at, (uint64_t)n * 4));
 }
 
@@ -176,10 +175,10 @@ static void move_elements(const Heads *h, CgValue row, CgValue i, CgValue n, int
 /* Elements [n, n + count) of the state through all rows of a block. */
 static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, int count) {
     CgEmit *e = h->e;
-    CgValue at = cg_at(e, h->state, cg_imul_n(e, n, VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
+    CgValue at = cg_at(e, h->state, cg_imul_n(e, n, CG_VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
     for (int j = 0; j < count; j++) {
-        cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES + AHEAD));
-        state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
+        cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES + AHEAD));
+        state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES));
     }
     if (h->block_rows == 1) {
         move_elements(h, first, cg_i64(e, 0), n, count, state);
@@ -191,7 +190,7 @@ static void move_rows(const Heads *h, CgValue first, CgValue rows, CgValue n, in
         cg_end_for(e, &loop);
         for (int j = 0; j < count; j++) state[j] = cg_after(&loop, carried[j]);
     }
-    for (int j = 0; j < count; j++) cg_store_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES), state[j]);
+    for (int j = 0; j < count; j++) cg_store_vec(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES), state[j]);
 }
 
 static void move_states(const Heads *h, CgValue first, CgValue rows) {
@@ -253,7 +252,7 @@ static CgValue own_vector(const Heads *h, unsigned slot, bool own, CgValue exper
     CgEmit *e = h->e;
     CgValue panel = h->panel;
     if (own) panel = cg_iadd(e, panel, cg_imul_n(e, expert, pg_panels(h->kernel->O)));
-    return cg_load_vec(e, cg_at(e, cg_operand(e, slot), cg_imul_n(e, panel, VEC_BYTES)));
+    return cg_load_vec(e, cg_at(e, cg_operand(e, slot), cg_imul_n(e, panel, CG_VEC_BYTES)));
 }
 
 /* y of an expert whose state moves by the row. */
@@ -265,7 +264,7 @@ static CgValue expert_y(const Heads *all, CgValue row, CgValue expert, CgValue p
     h.position = position;
     h.A = own_vector(&h, PG_HEADS_A, k->own_A, expert);
     h.D = own_vector(&h, PG_HEADS_D, k->own_D, expert);
-    h.state = cg_at(e, all->state, cg_imul_n(e, expert, pg_panels(k->O) * (uint64_t)k->N * VEC_BYTES));
+    h.state = cg_at(e, all->state, cg_imul_n(e, expert, pg_panels(k->O) * (uint64_t)k->N * CG_VEC_BYTES));
     prepare_row(&h, row, cg_i64(e, 0));
     move_states(&h, row, cg_i64(e, 1));
     return with_skip(&h, row, cg_i64(e, 0));
@@ -333,7 +332,7 @@ static int at_once(const CgTarget *target, PgMode mode) {
 }
 
 static uint32_t claim_of(const PgKernel *k) {
-    uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * VEC_BYTES);
+    uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * CG_VEC_BYTES);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
 
@@ -346,7 +345,7 @@ static Heads new_heads(CgEmit *e) {
     h.inputs = cg_var_array(e, e->vec, h.block_rows);
     h.outputs = cg_var_array(e, e->vec, h.block_rows);
     if (!lie_in_panels(k)) {
-        uint64_t bytes = h.block_rows * (uint64_t)k->N * (h.several_groups ? VEC_BYTES : 4);
+        uint64_t bytes = h.block_rows * (uint64_t)k->N * (h.several_groups ? CG_VEC_BYTES : 4);
         h.b_lines = cg_scratch(e, bytes);
         h.c_lines = cg_scratch(e, bytes);
     }
@@ -360,7 +359,7 @@ void cg_emit_heads(CgEmit *e) {
     CgLoop tiles = cg_for_tiles(e);
     CgSegment segment;
     cg_segment_and_panel(e, tiles.index, k->O, &segment, &h.panel);
-    h.state = cg_at(e, cg_state_operand(e, PG_HEADS_STATE, &segment), cg_imul_n(e, h.panel, (uint64_t)k->N * VEC_BYTES));
+    h.state = cg_at(e, cg_state_operand(e, PG_HEADS_STATE, &segment), cg_imul_n(e, h.panel, (uint64_t)k->N * CG_VEC_BYTES));
     h.b_panel = first_panel(&h, k->b_start);
     h.c_panel = first_panel(&h, k->c_start);
     if (pg_experts_have_states(k)) {

@@ -15,7 +15,6 @@
 #include <math.h>
 
 enum {
-    VEC_BYTES = PG_LANES * 4,
     BLOCK_ROWS = PG_LANES, /* a row a lane of their scalars */
     MOST_AT_ONCE = 16,
     CLAIM_BYTES = 64 * 1024, /* of states that a claim of tiles moves */
@@ -40,7 +39,7 @@ static CgValue row_place(const Trapezoid *t, unsigned slot, CgValue row) {
 
 /* Vector (i, r) of an array of the block. */
 static CgValue of_rank(const Trapezoid *t, CgValue lines, CgValue i, CgValue r) {
-    return cg_at(t->e, lines, cg_imul_n(t->e, cg_iadd(t->e, cg_imul_n(t->e, i, t->R), r), VEC_BYTES));
+    return cg_at(t->e, lines, cg_imul_n(t->e, cg_iadd(t->e, cg_imul_n(t->e, i, t->R), r), CG_VEC_BYTES));
 }
 
 /* x ∘ w_r, or x. */
@@ -48,7 +47,7 @@ static CgValue spread(const Trapezoid *t, unsigned slot, CgValue r, CgValue x) {
     CgEmit *e = t->e;
     if (!t->kernel->mimo) return x;
     CgValue panel = cg_iadd(e, cg_imul_n(e, r, pg_panels(t->kernel->O)), t->panel);
-    return cg_mul(e, x, cg_load_vec(e, cg_at(e, cg_operand(e, slot), cg_imul_n(e, panel, VEC_BYTES))));
+    return cg_mul(e, x, cg_load_vec(e, cg_at(e, cg_operand(e, slot), cg_imul_n(e, panel, CG_VEC_BYTES))));
 }
 
 /* A body for every rank, from `from` on: one that is known while it is emitted, or those of a loop. */
@@ -164,10 +163,10 @@ static void move_elements(const Trapezoid *t, CgValue row, CgValue i, CgValue n,
 static void move_rows(const Trapezoid *t, CgValue first, CgValue rows, CgValue n) {
     CgEmit *e = t->e;
     const int count = t->at_once;
-    CgValue at = cg_at(e, t->state, cg_imul_n(e, n, VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
+    CgValue at = cg_at(e, t->state, cg_imul_n(e, n, CG_VEC_BYTES)), state[MOST_AT_ONCE], carried[MOST_AT_ONCE];
     for (int j = 0; j < count; j++) {
-        cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES + AHEAD));
-        state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES));
+        cg_prefetch(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES + AHEAD));
+        state[j] = cg_load_vec(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES));
     }
     if (t->kernel->mode == PG_ROW) {
         move_elements(t, first, cg_i64(e, 0), n, count, state);
@@ -179,7 +178,7 @@ static void move_rows(const Trapezoid *t, CgValue first, CgValue rows, CgValue n
         cg_end_for(e, &loop);
         for (int j = 0; j < count; j++) state[j] = cg_after(&loop, carried[j]);
     }
-    for (int j = 0; j < count; j++) cg_store_vec(e, cg_at_n(e, at, (uint64_t)j * VEC_BYTES), state[j]);
+    for (int j = 0; j < count; j++) cg_store_vec(e, cg_at_n(e, at, (uint64_t)j * CG_VEC_BYTES), state[j]);
 }
 
 /* ---------------------------------------------------------------------------------------------- rows */
@@ -249,7 +248,7 @@ static void segment_rows(const Trapezoid *t, const CgSegment *segment) {
 /* ---------------------------------------------------------------------------------------------- the kernel */
 
 static uint32_t claim_of(const PgKernel *k) {
-    uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * VEC_BYTES);
+    uint64_t few = CLAIM_BYTES / ((uint64_t)k->N * CG_VEC_BYTES);
     return few < 1 ? 1 : few > 16 ? 16 : (uint32_t)few;
 }
 
@@ -271,9 +270,9 @@ void cg_emit_trapezoid(CgEmit *e) {
     cg_segment_and_panel(e, tiles.index, k->O, &segment, &t.panel);
     t.head = cg_udiv_n(e, t.panel, (uint64_t)k->times / PG_LANES);
     t.first = cg_imul_n(e, t.head, (uint64_t)k->N / PG_LANES);
-    t.state = cg_at(e, cg_state_operand(e, PG_TRAPEZOID_STATE, &segment), cg_imul_n(e, t.panel, (uint64_t)k->N * VEC_BYTES));
-    t.history = cg_at(e, cg_state_operand(e, PG_TRAPEZOID_HISTORY, &segment), cg_imul_n(e, t.panel, VEC_BYTES));
-    t.D = cg_load_vec(e, cg_at(e, cg_operand(e, PG_TRAPEZOID_D), cg_imul_n(e, t.panel, VEC_BYTES)));
+    t.state = cg_at(e, cg_state_operand(e, PG_TRAPEZOID_STATE, &segment), cg_imul_n(e, t.panel, (uint64_t)k->N * CG_VEC_BYTES));
+    t.history = cg_at(e, cg_state_operand(e, PG_TRAPEZOID_HISTORY, &segment), cg_imul_n(e, t.panel, CG_VEC_BYTES));
+    t.D = cg_load_vec(e, cg_at(e, cg_operand(e, PG_TRAPEZOID_D), cg_imul_n(e, t.panel, CG_VEC_BYTES)));
     segment_rows(&t, &segment);
     cg_end_for(e, &tiles);
 }

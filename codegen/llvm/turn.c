@@ -6,7 +6,7 @@
 #include "codegen/llvm/addressing.h"
 #include "codegen/llvm/kernels.h"
 
-enum { VEC_BYTES = PG_LANES * 4, ANGLES = PG_LANES / 2, ANGLE_BYTES = ANGLES * 4 };
+enum { ANGLES = PG_LANES / 2, ANGLE_BYTES = ANGLES * 4 };
 
 typedef struct Turn {
     CgEmit *e;
@@ -52,7 +52,7 @@ static void move_angles(const Turn *t, CgValue row) {
     cg_store_vec(e, state, moved);
     CgValue cosine = cg_activation(e, PG_COS, moved), sine = cg_activation(e, PG_SIN, moved);
     cg_set_lanes(e, PG_LANES);
-    CgValue bytes = cg_imul_n(e, loop.index, VEC_BYTES);
+    CgValue bytes = cg_imul_n(e, loop.index, CG_VEC_BYTES);
     cg_store_vec(e, cg_at(e, t->cosines, bytes), doubled(e, cosine));
     cg_store_vec(e, cg_at(e, t->sines, bytes), cg_mul(e, doubled(e, sine), signs(e)));
     cg_end_for(e, &loop);
@@ -70,7 +70,7 @@ static CgValue result_panel(const Turn *t, unsigned slot, CgValue row, CgValue r
 static void write_panels(const Turn *t, CgValue row, CgValue rank, bool is_b, uint64_t from, uint64_t to, bool turns) {
     CgEmit *e = t->e;
     CgLoop loop = cg_for(e, cg_i64(e, from), cg_i64(e, to), 1);
-    CgValue bytes = cg_imul_n(e, loop.index, VEC_BYTES);
+    CgValue bytes = cg_imul_n(e, loop.index, CG_VEC_BYTES);
     CgValue own = cg_iadd(e, cg_imul_n(e, rank, (uint64_t)t->kernel->O * 4), cg_imul_n(e, t->head, t->N * 4));
     CgValue bias = cg_at(e, cg_operand(e, is_b ? PG_TURN_BIAS_B : PG_TURN_BIAS_C), cg_iadd(e, own, bytes));
     CgValue v = cg_add(e, cg_load_vec(e, cg_at(e, t->normed, bytes)), cg_load_vec(e, bias));
@@ -97,7 +97,7 @@ static void turn(const Turn *t, CgValue row, CgValue rank, bool is_b) {
     if (!is_b) group = cg_iadd_n(e, group, R * G);
     CgValue first = cg_place_panel(e, &x, cg_imul_n(e, group, panels));
     cg_norm_row(e, first, x.panel_bytes, cg_operand(e, is_b ? PG_TURN_NORM_B : PG_TURN_NORM_C), NULL, t->normed,
-                cg_i64(e, VEC_BYTES), (int64_t)t->N);
+                cg_i64(e, CG_VEC_BYTES), (int64_t)t->N);
     write_panels(t, row, rank, is_b, 0, t->turned, true);
     if (t->turned < panels) write_panels(t, row, rank, is_b, t->turned, panels, false);
 }

@@ -1,13 +1,11 @@
-/* The operations as they are when fusion is off: softmax, selection and combine weights of a router, mixed parameters, and the scan in parts.
- * Values of a channel's N elements are channels: [panel][row][N][16]. */
+/* The operations as they are when fusion is off: softmax, selection and combine weights of a router, mixed parameters, and the
+ * scan in parts. Values of a channel's N elements are channels: [panel][row][N][16]. */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/addressing.h"
 
 #include <math.h>
 
-enum { VEC_BYTES = PG_LANES * 4 };
-
-static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, VEC_BYTES)); }
+static CgValue at_index(CgEmit *e, CgValue base, CgValue index) { return cg_at(e, base, cg_imul_n(e, index, CG_VEC_BYTES)); }
 
 /* ---------------------------------------------------------------------------------------------- router */
 
@@ -60,7 +58,7 @@ static void gates_row(CgEmit *e, void *context, const CgIndex *at) {
 }
 
 static void each_router_row(CgEmit *e, CgPlaceBody body) {
-    cg_each_place(e, PG_ROWS, body, cg_scratch(e, pg_panels(e->kernel->E) * VEC_BYTES));
+    cg_each_place(e, PG_ROWS, body, cg_scratch(e, pg_panels(e->kernel->E) * CG_VEC_BYTES));
 }
 
 void cg_emit_softmax(CgEmit *e) { each_router_row(e, softmax_row); }
@@ -75,9 +73,9 @@ static void mix_row(CgEmit *e, void *context, const CgIndex *at) {
     (void)context;
     CgLoop panel = cg_for_n(e, panels);
     CgValue y = cg_indexed(e, PG_OP_Y, PG_ROWS, at, panel.index, kernel->O, kernel->N);
-    CgValue w = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel.index, N * VEC_BYTES));
+    CgValue w = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel.index, N * CG_VEC_BYTES));
     CgLoop n = cg_for_n(e, N);
-    cg_store_vec(e, at_index(e, y, n.index), cg_mixed_vec(e, &chosen, at_index(e, w, n.index), panels * N * VEC_BYTES));
+    cg_store_vec(e, at_index(e, y, n.index), cg_mixed_vec(e, &chosen, at_index(e, w, n.index), panels * N * CG_VEC_BYTES));
     cg_end_for(e, &n);
     cg_end_for(e, &panel);
 }
@@ -91,7 +89,7 @@ static CgValue channels_of(CgEmit *e, const CgIndex *at, CgValue panel) {
     const PgKernel *kernel = e->kernel;
     if (kernel->mixed) return cg_indexed(e, PG_OP_W, PG_ROWS, at, panel, kernel->O, kernel->N);
     if (kernel->per_expert) panel = cg_iadd(e, cg_imul_n(e, at->expert, pg_panels(kernel->O)), panel);
-    return cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, (uint64_t)kernel->N * VEC_BYTES));
+    return cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, panel, (uint64_t)kernel->N * CG_VEC_BYTES));
 }
 
 /* y_n = d · A_n */
@@ -213,7 +211,7 @@ struct Recur {
 /* This place's part of the state. */
 static CgValue state_at(const Recur *r, const CgIndex *at) {
     if (!at->expert) return r->state;
-    return cg_at(r->e, r->state, cg_imul_n(r->e, at->expert, pg_panels(r->kernel->O) * r->elements * VEC_BYTES));
+    return cg_at(r->e, r->state, cg_imul_n(r->e, at->expert, pg_panels(r->kernel->O) * r->elements * CG_VEC_BYTES));
 }
 
 /* s_n = cut(fma(a, s_n, b)), which is also y. */
@@ -276,7 +274,7 @@ static void move_segments(CgEmit *e, uint64_t elements, Move move) {
     cg_segment_and_panel(e, tiles.index, kernel->O, &segment, &r.panel);
     if (elements > 0) {
         r.state = cg_state_operand(e, PG_OP_STATE, &segment);
-        r.state = cg_at(e, r.state, cg_imul_n(e, r.panel, elements * VEC_BYTES));
+        r.state = cg_at(e, r.state, cg_imul_n(e, r.panel, elements * CG_VEC_BYTES));
     }
     bool one = kernel->mode == PG_ROW;
     CgValue first = one ? cg_i64(e, 0) : segment.first_row;
@@ -294,15 +292,15 @@ static void move_history(const Recur *r, const CgIndex *at, CgValue moves) {
     const PgKernel *kernel = r->kernel;
     uint64_t past = r->elements;
     CgValue x = cg_load_vec(e, cg_indexed(e, PG_OP_X, kernel->x_layout, at, r->panel, kernel->O, 1)), y = cg_zero(e);
-    CgValue weights = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, r->panel, (past + 1) * VEC_BYTES));
+    CgValue weights = cg_at(e, cg_operand(e, PG_OP_W), cg_imul_n(e, r->panel, (past + 1) * CG_VEC_BYTES));
     CgValue history = past > 0 ? state_at(r, at) : NULL;
     for (uint64_t w = 0; w < past; w++) {
-        CgValue where = cg_at_n(e, history, w * VEC_BYTES), h = cg_load_vec(e, where);
-        y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, w * VEC_BYTES)), h, y);
-        CgValue next = w + 1 < past ? cg_load_vec(e, cg_at_n(e, where, VEC_BYTES)) : x;
+        CgValue where = cg_at_n(e, history, w * CG_VEC_BYTES), h = cg_load_vec(e, where);
+        y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, w * CG_VEC_BYTES)), h, y);
+        CgValue next = w + 1 < past ? cg_load_vec(e, cg_at_n(e, where, CG_VEC_BYTES)) : x;
         cg_store_vec(e, where, moves ? cg_select(e, moves, next, h) : next);
     }
-    y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, past * VEC_BYTES)), x, y);
+    y = cg_fma(e, cg_load_vec(e, cg_at_n(e, weights, past * CG_VEC_BYTES)), x, y);
     cg_store_vec(e, cg_indexed(e, PG_OP_Y, kernel->y_layout, at, r->panel, kernel->O, 1), y);
 }
 
