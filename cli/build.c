@@ -10,7 +10,7 @@ DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
                             .off = model->off,
                             .isa = model->isa ? cli_isa_words[model->isa] : NULL,
                             .cache = model->no_cache ? DR_NO_CACHE : DR_CACHE,
-                            .no_tune = model->no_tune,
+                            .no_tune = model->no_tune || model->no_cache,
                             .debugger = (CgDebugger)model->debugger,
                             .device = model->device,
                             .fast = model->fast,

@@ -99,7 +99,8 @@ typedef struct CliOption {
                  "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4, a device "    \
                  "such as galaxy-s24-ultra, a GPU such as cuda:sm_90 (`mossc targets` lists them)")
 #define CLI_OPTION_NO_CACHE(Type)                                                                                                  \
-    CLI_ROW_FLAG(Type, no_cache, "no-cache", "compile all kernels again and store none (see `mossc cache --help`)")
+    CLI_ROW_FLAG(Type, no_cache, "no-cache",                                                                                       \
+                 "compile all kernels again, with the default schedules, and store none (see `mossc cache --help`)")
 #define CLI_OPTION_NO_TUNE(Type)                                                                                                   \
     CLI_ROW_FLAG(Type, no_tune, "no-tune", "compile with the default schedules, whatever `mossc tune` has found")
 #define CLI_OPTION_DEBUGGER(Type)                                                                                                  \

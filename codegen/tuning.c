@@ -1,5 +1,6 @@
 #include "codegen/tuning.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ enum {
     BLOCKS_OF_TILE = 4,
     RUN_INPUTS = 64, /* of three panels 12 KB of weights */
     MOST_SUMS = 32,
-    MOST_ROW_PANELS = 12
+    MOST_ROW_PANELS = 12,
+    MOST_BYTES = 1 << 20 /* of all entries, which are some ten thousand */
 };
 
 /* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
@@ -158,14 +160,14 @@ void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t
 
 /* ---------------------------------------------------------------------------------------------- entries */
 
-CgCache *cg_tuning_open(const char *directory) { return cg_cache_open_as(directory, suffix, UINT64_MAX); }
+CgCache *cg_tuning_open(const char *directory) { return cg_cache_open_as(directory, suffix, MOST_BYTES); }
 
 /* Whether what an entry says is possible: it stands under a digest, but a schedule outside the space would be a bug in the emitters. */
 static bool is_possible(const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned) {
     CgSchedule space[CG_MOST_SCHEDULES];
     unsigned count = cg_schedule_space(target, kernel, space);
     for (unsigned i = 0; i < count; i++)
-        if (cg_schedule_equal(&space[i], &tuned->best)) return tuned->ratio > 0;
+        if (cg_schedule_equal(&space[i], &tuned->best)) return tuned->accepted <= 1 && isfinite(tuned->ratio) && tuned->ratio > 0;
     return false;
 }
 

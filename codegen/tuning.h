@@ -16,8 +16,7 @@ struct CgSchedule {
     int32_t panels; /* weight panels side by side: as many streams */
     int32_t rows; /* of the microkernel; divides PG_ROW_BLOCK; 1 in PG_ROW */
     int32_t ahead; /* PG_ROW: bytes that every stream of weights is fetched ahead; 0: the processor sees to it */
-    int32_t
-        claim; /* bytes of weights that a claim of tiles reads at least (PG_ROW); multiply-adds of 16 lanes that it computes at most */
+    int32_t claim; /* bytes of weights that a claim of tiles reads at least (PG_ROW); else multiply-adds of 16 lanes at most */
     int32_t blocks; /* PG_BLOCK: row blocks of a tile, where they share weights; else 1 */
     int32_t run; /* PG_BLOCK: inputs that all rows of a tile take before the next ones; divides PG_SEGMENT_K */
 };
@@ -39,9 +38,9 @@ typedef struct CgTuned {
     double ratio; /* its time over the default's, then */
 } CgTuned;
 
-/* Entries of a directory; closed like any cache. Statistics are its own. */
+/* Entries of a directory; trimmed to 1 MiB and closed like any cache. Statistics are its own. */
 CgCache *cg_tuning_open(const char *directory);
-/* false: nothing is known, or the entry is not to be believed (CgCacheStats.damaged). */
+/* false: nothing is known, the entry is not to be believed (CgCacheStats.damaged), or it says what is impossible (not counted). */
 bool cg_tuned_find(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, CgTuned *out_tuned);
 void cg_tuned_store(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned);
 /* schedules[n_kernels] that the program's kernels are compiled with: those accepted, else the defaults; how many of the former. */

@@ -202,7 +202,10 @@ static bool measure_speed(DrBuild *build, const ExWorkload *w, int64_t rounds, c
 static bool measure_build(Session *s, DrBuild *build, cJSON *out) {
     const ExWorkload *w = &s->study->space.workload;
     DrTexts none = {0};
-    DrBuildOptions options = {.spec = s->study->base.source->path, .weights = &none, .threads = s->device->model.threads};
+    DrBuildOptions options = {.spec = s->study->base.source->path,
+                              .weights = &none,
+                              .threads = s->device->model.threads,
+                              .no_tune = true}; /* points are compared, and some kernels may be tuned, others not */
     MsExplained steps[2];
     if (!dr_build_device(build, &options) || !dr_build_graph(build) || !dr_build_program(build, &options)) return false;
     double start = su_seconds();

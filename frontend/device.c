@@ -13,6 +13,7 @@ typedef enum Type {
     INT,
     REAL,
     REAL_OR_0, /* NaN where it is absent */
+    FRACTION,  /* the same, of 0 to 1 */
     CLUSTERS, /* a list of maps of their keys */
     RATES,    /* a map */
     KERNELS   /* a list of maps */
@@ -58,16 +59,11 @@ static const Key rates_keys[] = {
 };
 
 static const Key kernel_keys[] = {
-    {"kernel", TEXT, true, offsetof(FeKernelTime, kernel)},
-    {"step", TEXT, true, offsetof(FeKernelTime, step)},
-    {"weights", TEXT, false, offsetof(FeKernelTime, weights)},
-    {"experts", TEXT, false, offsetof(FeKernelTime, experts)},
-    {"memory", REAL_OR_0, false, offsetof(FeKernelTime, memory)},
-    {"cache", REAL_OR_0, false, offsetof(FeKernelTime, cache)},
-    {"flops", REAL_OR_0, false, offsetof(FeKernelTime, flops)},
-    {"exps", REAL_OR_0, false, offsetof(FeKernelTime, exps)},
-    {"overlap", REAL_OR_0, false, offsetof(FeKernelTime, overlap)},
-    {"fixed_us", REAL_OR_0, false, offsetof(FeKernelTime, fixed_us)},
+    {"kernel", TEXT, true, offsetof(FeKernelTime, kernel)},        {"step", TEXT, true, offsetof(FeKernelTime, step)},
+    {"weights", TEXT, false, offsetof(FeKernelTime, weights)},     {"experts", TEXT, false, offsetof(FeKernelTime, experts)},
+    {"memory", REAL_OR_0, false, offsetof(FeKernelTime, memory)},  {"cache", REAL_OR_0, false, offsetof(FeKernelTime, cache)},
+    {"flops", REAL_OR_0, false, offsetof(FeKernelTime, flops)},    {"exps", REAL_OR_0, false, offsetof(FeKernelTime, exps)},
+    {"overlap", FRACTION, false, offsetof(FeKernelTime, overlap)}, {"fixed_us", REAL_OR_0, false, offsetof(FeKernelTime, fixed_us)},
 };
 
 #define COUNT(keys) (sizeof(keys) / sizeof *(keys))
@@ -87,11 +83,13 @@ static bool wrong_value(const Reader *r, const char *key, const FeNode *node, co
 static bool read_number(const Reader *r, const Key *key, const FeNode *node, void *at) {
     char *end = NULL;
     double number = node->kind == FE_SCALAR ? strtod(node->text, &end) : NAN;
-    bool whole = key->type == INT, zero = key->type == REAL_OR_0 && number == 0;
-    bool good = end != NULL && end != node->text && *end == '\0' && (number > 0 || zero) && number < 1e9;
+    bool whole = key->type == INT, fraction = key->type == FRACTION, zero = (key->type == REAL_OR_0 || fraction) && number == 0;
+    bool good =
+        end != NULL && end != node->text && *end == '\0' && (number > 0 || zero) && number < 1e9 && !(fraction && number > 1);
     if (!good || (whole && number != floor(number)))
         return wrong_value(r, key->name, node,
                            whole                    ? "an integer above 0"
+                           : fraction               ? "a number from 0 to 1"
                            : key->type == REAL_OR_0 ? "a number from 0 on"
                                                     : "a number above 0");
     if (whole)
@@ -144,7 +142,8 @@ static bool read_map(const Reader *r, const FeNode *map, const Key *keys, size_t
         case TEXT: ok = read_text(r, &keys[i], pair->value, at) && ok; break;
         case INT:
         case REAL:
-        case REAL_OR_0: ok = read_number(r, &keys[i], pair->value, at) && ok; break;
+        case REAL_OR_0:
+        case FRACTION: ok = read_number(r, &keys[i], pair->value, at) && ok; break;
         case CLUSTERS: ok = read_clusters(r, pair->value, base) && ok; break;
         case RATES: ok = read_rates(r, pair->value, base) && ok; break;
         case KERNELS: ok = read_kernels(r, pair->value, base) && ok; break;
@@ -219,7 +218,8 @@ static bool is_known(const Key *key, const void *at) {
     case TEXT: return *(const char *const *)at != NULL;
     case INT: return *(const int64_t *)at != 0;
     case REAL: return *(const double *)at > 0;
-    case REAL_OR_0: return !isnan(*(const double *)at);
+    case REAL_OR_0:
+    case FRACTION: return !isnan(*(const double *)at);
     case CLUSTERS:
     case RATES:
     case KERNELS: return false;

@@ -95,10 +95,7 @@ typedef struct Turns {
     double *seconds; /* the same, of the defaults */
 } Turns;
 
-static double *of_turns(const Tuner *t, double *values, uint32_t kernel) {
-    (void)t;
-    return values + (size_t)kernel * LAST_ROUNDS;
-}
+static double *of_turns(double *values, uint32_t kernel) { return values + (size_t)kernel * LAST_ROUNDS; }
 
 /* Rounds with the defaults and with `codes`, whose order changes from turn to turn. */
 static bool take_turns(Tuner *t, const PgCode *codes, int rounds, Turns *turns) {
@@ -115,21 +112,21 @@ static bool take_turns(Tuner *t, const PgCode *codes, int rounds, Turns *turns) 
         }
         for (uint32_t k = 0; k <= n; k++) {
             double without = k < n ? of_kernel[0][k] : step[0], with = k < n ? of_kernel[1][k] : step[1];
-            of_turns(t, turns->ratios, k)[round] = without > 0 ? with / without : 1;
-            of_turns(t, turns->seconds, k)[round] = without;
+            of_turns(turns->ratios, k)[round] = without > 0 ? with / without : 1;
+            of_turns(turns->seconds, k)[round] = without;
         }
     }
     return true;
 }
 
-static double median(const Tuner *t, const Turns *turns, double *values, uint32_t kernel) {
-    return ms_stats(of_turns(t, values, kernel), (size_t)turns->rounds).median;
+static double median(const Turns *turns, double *values, uint32_t kernel) {
+    return ms_stats(of_turns(values, kernel), (size_t)turns->rounds).median;
 }
 
 /* Whether the ratio is below `most`, and all but a quarter of the rounds are below 1; sorts the ratios. */
-static bool is_faster(const Tuner *t, const Turns *turns, uint32_t kernel, double most, double *out_ratio) {
-    *out_ratio = median(t, turns, turns->ratios, kernel);
-    return *out_ratio < most && of_turns(t, turns->ratios, kernel)[turns->rounds * 3 / 4] < 1;
+static bool is_faster(const Turns *turns, uint32_t kernel, double most, double *out_ratio) {
+    *out_ratio = median(turns, turns->ratios, kernel);
+    return *out_ratio < most && of_turns(turns->ratios, kernel)[turns->rounds * 3 / 4] < 1;
 }
 
 /* ---------------------------------------------------------------------------------------------- schedules in place of the defaults */
@@ -181,17 +178,36 @@ static bool waits(const MsTunedKernel *kernel, unsigned which) {
     return which < kernel->count && !(kernel->tuned.measured >> which & 1);
 }
 
+/* The schedule's bit of CgTuned.measured. */
+static uint32_t bit_of(const MsTunedKernel *kernel, const CgSchedule *schedule) {
+    for (unsigned i = 1; i < kernel->count; i++)
+        if (cg_schedule_equal(&kernel->space[i], schedule)) return 1u << i;
+    return 0;
+}
+
+/* Until a faster one is accepted, what was accepted before stays stored, and the faster one counts as not measured: nothing is lost
+ * when the search ends early. */
 static void store(Tuner *t, const MsTunedKernel *kernel) {
-    cg_tuned_store(t->tuning, &t->build->target, &t->build->program->kernels[kernel->index], &kernel->tuned);
+    CgTuned known = kernel->tuned;
+    if (kernel->kept.accepted && !known.accepted) {
+        known = kernel->kept;
+        known.measured = kernel->tuned.measured & ~bit_of(kernel, &kernel->tuned.best);
+    }
+    cg_tuned_store(t->tuning, &t->build->target, &t->build->program->kernels[kernel->index], &known);
+}
+
+static bool can_store(Tuner *t) {
+    const char *problem = cg_cache_stats(t->tuning).problem;
+    return !problem || su_error(&t->build->diags, (SuSpan){0}, NULL, "schedules cannot be kept: %s", problem);
 }
 
 /* ---------------------------------------------------------------------------------------------- the search */
 
 static void note(Tuner *t, const Turns *turns, MsTunedKernel *kernel, unsigned which) {
     double ratio;
-    bool faster = is_faster(t, turns, kernel->index, fmin(GAIN, kernel->tuned.ratio), &ratio);
+    bool faster = is_faster(turns, kernel->index, fmin(GAIN, kernel->tuned.ratio), &ratio);
     kernel->tuned.measured |= 1u << which;
-    kernel->seconds = median(t, turns, turns->seconds, kernel->index);
+    kernel->seconds = median(turns, turns->seconds, kernel->index);
     t->out->measured++;
     if (faster) {
         kernel->tuned.best = kernel->space[which];
@@ -224,20 +240,34 @@ static bool is_tried(const Tuner *t, const MsTunedKernel *kernel) {
     return is_of_mode(t, kernel) && !cg_schedule_equal(&kernel->tuned.best, &kernel->space[0]);
 }
 
+/* Back to what was accepted before this run, or to the default. What was accepted once, or failed with the whole step alone, is
+ * measured again by the next run. */
+static void give_up(MsTunedKernel *kernel, bool faster_by_itself) {
+    bool was_kept = kernel->kept.accepted && cg_schedule_equal(&kernel->tuned.best, &kernel->kept.best);
+    uint32_t measured = kernel->tuned.measured;
+    if (was_kept || faster_by_itself) measured &= ~bit_of(kernel, &kernel->tuned.best);
+    if (was_kept) kernel->kept.accepted = 0;
+    kernel->tuned = kernel->kept.accepted ? kernel->kept : (CgTuned){.best = kernel->space[0], .ratio = 1};
+    kernel->tuned.measured = measured;
+}
+
 /* Accepts a kernel's schedule or gives it up; 1: the latter. */
 static unsigned judge(Tuner *t, const Turns *turns, MsTunedKernel *kernel, bool step_is_faster) {
     double ratio;
-    bool faster = is_faster(t, turns, kernel->index, kernel->tuned.accepted ? 1 : GAIN, &ratio) && step_is_faster;
-    kernel->seconds = median(t, turns, turns->seconds, kernel->index);
-    kernel->tuned.accepted = faster;
-    kernel->tuned.ratio = faster ? ratio : 1;
-    if (!faster) kernel->tuned.best = kernel->space[0];
+    bool faster = is_faster(turns, kernel->index, kernel->tuned.accepted ? 1 : GAIN, &ratio);
+    kernel->seconds = median(turns, turns->seconds, kernel->index);
+    if (faster && step_is_faster) {
+        kernel->tuned.accepted = 1;
+        kernel->tuned.ratio = ratio;
+    } else {
+        give_up(kernel, faster);
+    }
     store(t, kernel);
-    return !faster;
+    return !(faster && step_is_faster);
 }
 
 /* What was fastest, in turns with the defaults: it is accepted where it stays faster, and if the step does. *out_rejected: how many
- * kernels are left with their defaults. */
+ * kernels are left with what they had before. */
 static bool accept_best(Tuner *t, unsigned *out_rejected) {
     Tried tried = no_kernels(t);
     Turns turns;
@@ -247,11 +277,12 @@ static bool accept_best(Tuner *t, unsigned *out_rejected) {
         if (is_tried(t, &t->out->kernels[i])) try_kernel(t, &tried, &t->out->kernels[i], &t->out->kernels[i].tuned.best);
     if (tried.count == 0) return true;
     bool ok = compile_tried(t, &tried) && take_turns(t, t->codes, LAST_ROUNDS, &turns);
-    double ratio = ok ? median(t, &turns, turns.ratios, all) : 1;
+    if (ok && median(&turns, turns.ratios, all) >= 1) ok = take_turns(t, t->codes, LAST_ROUNDS, &turns); /* others may have run */
+    double ratio = ok ? median(&turns, turns.ratios, all) : 1;
     for (size_t i = 0; ok && i < t->out->n_kernels; i++)
         if (is_tried(t, &t->out->kernels[i])) *out_rejected += judge(t, &turns, &t->out->kernels[i], ratio < 1);
     if (ok && *out_rejected == 0)
-        t->out->steps[t->mode] = (MsTunedStep){.rows = t->rows, .seconds = median(t, &turns, turns.seconds, all), .ratio = ratio};
+        t->out->steps[t->mode] = (MsTunedStep){.rows = t->rows, .seconds = median(&turns, turns.seconds, all), .ratio = ratio};
     return forget_tried(t, &tried, ok);
 }
 
@@ -309,7 +340,7 @@ static bool tune_mode(Tuner *t, PgMode mode, double deadline) {
         for (unsigned which = 1; ok && which < count; which++) {
             bool done;
             if (begun > 0 && su_seconds() >= deadline) break;
-            ok = measure_schedule(t, which, &done);
+            ok = measure_schedule(t, which, &done) && can_store(t);
             begun += done;
             double past = su_seconds() - t->start, whole = t->deadline - t->start;
             dr_progress_update(&t->options->progress, (uint64_t)fmin(past, whole), (uint64_t)whole);
@@ -332,8 +363,9 @@ static void find_kernels(Tuner *t, bool again) {
         *kernel = (MsTunedKernel){.index = i};
         kernel->count = cg_schedule_space(&t->build->target, &program->kernels[i], kernel->space);
         if (kernel->count == 1) continue;
-        if (again || !cg_tuned_find(t->tuning, &t->build->target, &program->kernels[i], &kernel->tuned))
-            kernel->tuned = (CgTuned){.best = kernel->space[0], .measured = 1, .ratio = 1};
+        bool known = cg_tuned_find(t->tuning, &t->build->target, &program->kernels[i], &kernel->tuned);
+        if (known && kernel->tuned.accepted) kernel->kept = kernel->tuned;
+        if (again || !known) kernel->tuned = (CgTuned){.best = kernel->space[0], .measured = 1, .ratio = 1};
         t->out->n_kernels++;
     }
 }
@@ -361,10 +393,8 @@ static bool tune_modes(Tuner *t) {
 
 static bool tune_unguarded(Tuner *t, const MsTunePlan *plan) {
     find_kernels(t, plan->again);
-    bool ok = tune_modes(t);
-    const char *problem = cg_cache_stats(t->tuning).problem;
-    if (ok && problem) ok = su_error(&t->build->diags, (SuSpan){0}, NULL, "schedules cannot be kept: %s", problem);
-    return ok;
+    if (t->out->n_kernels > 0) store(t, &t->out->kernels[0]); /* tells before the search whether it can be kept */
+    return can_store(t) && tune_modes(t) && can_store(t);
 }
 
 bool ms_tune(DrBuild *build, const DrBuildOptions *options, const MsTunePlan *plan, MsTuning *out) {
@@ -385,6 +415,7 @@ bool ms_tune(DrBuild *build, const DrBuildOptions *options, const MsTunePlan *pl
     }
     moss_state_free(t.base);
     dr_tell_damaged(build, t.tuning);
+    cg_cache_trim(t.tuning);
     cg_cache_close(t.tuning);
     out->seconds = su_seconds() - t.start;
     return ok;

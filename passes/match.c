@@ -187,6 +187,12 @@ static bool take_skip(const IrGraph *g, const PsUses *uses, Scan *s) {
     return true;
 }
 
+/* Whether D has a value for each channel of the state, none for several. */
+static bool has_whole_skip(const IrGraph *g, const Scan *s) {
+    return ir_dim(&g->values[get(s, IR_ROLE_D)].type, IR_DIM_CHANNEL) ==
+           ir_dim(&g->values[get(s, IR_ROLE_state)].type, IR_DIM_CHANNEL);
+}
+
 /* The sum over the chosen experts of a block whose experts have states. */
 static bool take_sum(const IrGraph *g, const PsUses *uses, Scan *s) {
     if (s->experts != PG_SCAN_HOLD && s->experts != PG_SCAN_UPDATE) return true;
@@ -243,7 +249,7 @@ bool ps_match_scan(const IrGraph *g, const PsUses *uses, IrNodeId id, PsMatch *o
     join(g, &out->group, contract);
     take_view(g, uses, s, IR_ROLE_C, contract->operands[1]);
     set(s, IR_ROLE_y, contract->results[0]);
-    if (!take_skip(g, uses, s) || !take_sum(g, uses, s)) return false;
+    if (!take_skip(g, uses, s) || !has_whole_skip(g, s) || !take_sum(g, uses, s)) return false;
     take_gate(g, uses, s);
     return true;
 }

@@ -11,7 +11,7 @@ typedef struct CacheOptions {
 
 typedef struct Report {
     const char *directory;
-    size_t entries, schedules, removed;
+    size_t entries, schedules, removed, removed_schedules;
     uint64_t bytes, most_bytes;
 } Report;
 
@@ -35,12 +35,13 @@ static void print_json(const Report *report, const CacheOptions *o) {
     cJSON_AddNumberToObject(root, "bytes", (double)report->bytes);
     cJSON_AddNumberToObject(root, "most_bytes", (double)report->most_bytes);
     if (o->clear) cJSON_AddNumberToObject(root, "removed", (double)report->removed);
+    if (o->clear) cJSON_AddNumberToObject(root, "removed_schedules", (double)report->removed_schedules);
     cli_json_print(root);
 }
 
 static void print_text(const Report *report, const CacheOptions *o) {
     char bytes[CLI_NUMBER], most[CLI_NUMBER];
-    if (o->clear) printf("removed %zu kernels\n", report->removed);
+    if (o->clear) printf("removed %zu kernels and %zu schedules\n", report->removed, report->removed_schedules);
     printf("%s: %zu kernels, ", report->directory, report->entries);
     if (report->schedules > 0) printf("schedules of %zu, ", report->schedules);
     printf("%s of at most %s\n", cli_bytes((double)report->bytes, bytes), cli_bytes((double)report->most_bytes, most));
@@ -49,21 +50,22 @@ static void print_text(const Report *report, const CacheOptions *o) {
 static bool show(const CacheOptions *o, SuArena *arena, SuDiags *diags) {
     const char *directory = dr_cache_directory(arena);
     if (!directory) return dr_no_cache_directory(diags);
-    size_t removed = o->clear ? cg_cache_clear(directory) : 0;
-    if (o->clear) cg_tuning_clear(directory);
+    size_t removed = o->clear ? cg_cache_clear(directory) : 0, schedules = o->clear ? cg_tuning_clear(directory) : 0;
     Report report = look(directory, diags);
     report.removed = removed;
+    report.removed_schedules = schedules;
     (o->json ? print_json : print_text)(&report, o);
-    if (!o->clear || report.entries == 0) return true;
-    return su_error(diags, su_file_span(diags, directory), NULL, "%zu kernels could not be removed or were just stored",
-                    report.entries);
+    if (!o->clear || report.entries + report.schedules == 0) return true;
+    return su_error(diags, su_file_span(diags, directory), NULL,
+                    "%zu kernels and %zu schedules could not be removed or were just stored", report.entries, report.schedules);
 }
 
 static const CliOption table[] = {
     CLI_ROW_FLAG(CacheOptions, clear, "clear",
                  "remove all kernels first, and the schedules that mossc tune has found; other files in the directory stay"),
     CLI_OPTION_JSON(CacheOptions,
-                    "print one JSON object: directory, entries, schedules, bytes, most_bytes, and removed with --clear"),
+                    "print one JSON object: directory, entries, schedules, bytes, most_bytes, and with --clear removed, "
+                    "removed_schedules"),
 };
 
 static int run(const CliCommand *command, CliArgs *args) {

@@ -295,10 +295,12 @@ def test_code_for_a_gpu_by_its_device(m):
 
 def test_a_wrong_device_file_is_reported_with_its_place(m):
     spec = m.file("tiny.yaml", TINY)
-    device = m.file("mine.yaml", "name: mine\nabout: a board\ntarget: cortex-a76\nsource: measured\nbandwith_gb_s: 3\nclusters: []\n")
+    device = m.file("mine.yaml", "name: mine\nabout: a board\ntarget: cortex-a76\nsource: measured\nbandwith_gb_s: 3\nclusters: []\n"
+                    "kernels:\n  - {kernel: linear, step: token, overlap: 1}\n  - {kernel: linear, step: prompt, overlap: 3}\n")
     text = m.error("asm", spec, "--target", device)
     assert "mine.yaml:5:1: error: unknown key 'bandwith_gb_s'" in text and "did you mean 'bandwidth_gb_s'" in text, text
     assert "mine.yaml:6:11: error: 'clusters': expected a list of 1 to 8 clusters" in text, text
+    assert "mine.yaml:9:45: error: 'overlap': expected a number from 0 to 1" in text and "mine.yaml:8:" not in text, text
 
 
 def test_an_unknown_target_is_an_error_that_names_a_near_one(m):

@@ -50,14 +50,15 @@ def test_report_and_what_later_commands_run(m):
     assert len(entries(m)) == len(kernels) == len({kernel["kernel"] for kernel in kernels}) > 4
     assert {kernel["step"] for kernel in kernels} == {"token", "prompt"}
     for kernel in kernels:
-        assert 2 <= kernel["measured"] <= kernel["schedules"], kernel
+        assert 1 <= kernel["measured"] <= kernel["schedules"], kernel
         assert (kernel["ratio"] < 1) == kernel["tuned"] and kernel["schedule"]["panels"] > 0, kernel
     explained, words = lines(m.json("explain", spec, "--json")), {kernel["kernel"]: kernel for kernel in kernels}
     assert explained
     for name, schedule, is_tuned in explained:
         if name in words:
             assert (schedule, is_tuned) == (words[name]["words"], words[name]["tuned"]), (name, schedule, words[name])
-    assert not any(is_tuned for _, _, is_tuned in lines(m.json("explain", spec, "--json", "--no-tune")))
+    for option in ("--no-tune", "--no-cache"):
+        assert not any(is_tuned for _, _, is_tuned in lines(m.json("explain", spec, "--json", option)))
     assert plain == logits(m, spec)[0] == logits(m, spec, "--no-tune")[0]
     text = m.out("explain", spec)
     assert "panels, " in text and max(len(line) for line in text.splitlines()) <= 120
@@ -69,9 +70,10 @@ def test_a_search_goes_on_where_it_ended(m):
     spec = make(m)
     first = tune(m, spec)
     second = tune(m, spec)
-    assert second["left"] == first["left"] - second["measured"] and second["measured"] > 0, (first, second)
+    assert second["left"] >= first["left"] - second["measured"] and second["measured"] > 0, (first, second)  # more: to be measured again
+    assert max(kernel["measured"] for kernel in second["kernels"]) == 3, second  # the default, one before, one now
     again = tune(m, spec, "--again")
-    assert again["left"] == first["left"], (first, again)
+    assert max(kernel["measured"] for kernel in again["kernels"]) == 2, again
 
 
 def test_what_was_measured_outlives_a_kill(m):
@@ -79,9 +81,9 @@ def test_what_was_measured_outlives_a_kill(m):
     command = [m.program, "tune", spec, "--seconds", "1000"]
     with subprocess.Popen(command, cwd=m.directory, env=m.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         deadline = time.monotonic() + 60
-        while not entries(m) and time.monotonic() < deadline:
+        while len(entries(m)) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.2)  # all kernels of a schedule are stored one behind the other
+        time.sleep(0.2)  # the first is stored before the search; all kernels of a schedule are stored one behind the other
         running.send_signal(signal.SIGKILL)
     assert entries(m)
     said = tune(m, spec)
@@ -106,7 +108,10 @@ def test_cache_knows_schedules(m):
     count = len(tune(m, spec)["kernels"])
     assert m.json("cache", "--json")["schedules"] == count
     assert f"schedules of {count}, " in m.out("cache")
-    assert m.json("cache", "--clear", "--json")["schedules"] == 0 and not entries(m)
+    cleared = m.json("cache", "--clear", "--json")
+    assert cleared["schedules"] == 0 and cleared["removed_schedules"] == count and not entries(m), cleared
+    tune(m, spec)
+    assert f" kernels and {count} schedules\n" in m.out("cache", "--clear")
 
 
 def test_wrong_usage(m):
@@ -118,7 +123,7 @@ def test_wrong_usage(m):
     m.json("tune", spec, "--device", "host", "--seconds", 0, "--json")
     m.kernels.parent.joinpath("file").write_text("")
     m.variables = {"MOSSC_CACHE_DIR": str(m.kernels.parent / "file" / "below")}
-    assert "schedules cannot be kept" in m.error("tune", spec, "--seconds", 0)
+    assert "schedules cannot be kept" in m.error("tune", spec, "--seconds", 10000)  # at once
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 /* Schedules on disk: what is stored comes back, decides how kernels are compiled, and changes no logit; what is damaged or was not
  * accepted is not used. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,8 +75,13 @@ static uint32_t store_all(const Place *p, bool accepted) {
     return count;
 }
 
-/* Compiles, and gives the logits after a prompt and two tokens more; how many kernels are tuned. */
-static uint32_t run(const Place *p, bool no_tune, size_t *out_warnings, float *out) {
+typedef struct Ran {
+    uint32_t kernels, tuned, found; /* of the program: all, tuned ones, and those that were compiled before */
+    size_t warnings;
+} Ran;
+
+/* Compiles, and gives the logits after a prompt and two tokens more. */
+static Ran run(const Place *p, bool no_tune, float *out) {
     DrBuild build;
     DrBuildOptions options = p->options;
     options.no_tune = no_tune;
@@ -93,28 +99,36 @@ static uint32_t run(const Place *p, bool no_tune, size_t *out_warnings, float *o
     for (int i = TOKENS; i < TOKENS + 2; i++) assert_int_equal(moss_feed(build.model, state, tokens + i, 1, 0).code, MOSS_OK);
     memcpy(out + 250, moss_state_logits(state), 250 * sizeof *out);
     moss_state_free(state);
-    uint32_t tuned = build.kernels_tuned;
-    *out_warnings = build.diags.count;
+    Ran ran = {.kernels = build.program->n_kernels,
+               .tuned = build.kernels_tuned,
+               .found = build.kernels_found,
+               .warnings = build.diags.count};
     dr_build_free(&build);
-    return tuned;
+    return ran;
 }
 
+/* A schedule is part of what a compiled kernel is found by: kernels of other schedules are compiled anew. */
 static void stored_schedules_are_used_and_change_no_bit(void **unused) {
     (void)unused;
     Place p;
     float usual[500], tuned[500], ignored[500];
-    size_t warnings;
     open_place(&p);
-    assert_int_equal(run(&p, false, &warnings, usual), 0);
-    assert_int_equal(warnings, 0);
+    Ran ran = run(&p, false, usual);
+    assert_int_equal(ran.tuned, 0);
+    assert_int_equal(ran.found, 0);
+    assert_int_equal(ran.warnings, 0);
     uint32_t count = store_all(&p, true);
     assert_true(count > 4);
-    assert_int_equal(run(&p, false, &warnings, tuned), count);
-    assert_int_equal(run(&p, true, &warnings, ignored), 0);
+    ran = run(&p, false, tuned);
+    assert_int_equal(ran.tuned, count);
+    assert_int_equal(ran.found, ran.kernels - count);
+    ran = run(&p, true, ignored);
+    assert_int_equal(ran.tuned, 0);
+    assert_int_equal(ran.found, ran.kernels);
     assert_memory_equal(usual, tuned, sizeof usual);
     assert_memory_equal(usual, ignored, sizeof usual);
     store_all(&p, false);
-    assert_int_equal(run(&p, false, &warnings, tuned), 0);
+    assert_int_equal(run(&p, false, tuned).tuned, 0);
     close_place(&p);
 }
 
@@ -122,10 +136,9 @@ static void damaged_schedules_are_told_of_and_ignored(void **unused) {
     (void)unused;
     Place p;
     float usual[500], damaged[500];
-    size_t warnings;
     open_place(&p);
     uint32_t count = store_all(&p, true);
-    assert_int_equal(run(&p, true, &warnings, usual), 0);
+    assert_int_equal(run(&p, true, usual).tuned, 0);
     SuEntries entries = cg_tuning_list(p.directory);
     assert_int_equal(entries.count, count);
     FILE *file = fopen(su_entry_path(&entries.arena, p.directory, &entries.items[0].name, ".schedule"), "r+b");
@@ -134,13 +147,14 @@ static void damaged_schedules_are_told_of_and_ignored(void **unused) {
     fputc(0x55, file);
     fclose(file);
     su_entries_free(&entries);
-    assert_int_equal(run(&p, false, &warnings, damaged), count - 1);
-    assert_int_equal(warnings, 1);
+    Ran ran = run(&p, false, damaged);
+    assert_int_equal(ran.tuned, count - 1);
+    assert_int_equal(ran.warnings, 1);
     assert_memory_equal(usual, damaged, sizeof usual);
     close_place(&p);
 }
 
-/* A schedule is part of what a compiled kernel is found by, and possible ones only are believed. */
+/* Possible schedules only are believed, with a ratio that is a number. */
 static void impossible_schedules_are_ignored(void **unused) {
     (void)unused;
     Place p;
@@ -154,6 +168,16 @@ static void impossible_schedules_are_ignored(void **unused) {
     assert_non_null(kernel);
     CgTuned tuned = {.best = cg_schedule_default(&build.target, kernel), .measured = 1, .accepted = 1, .ratio = 0.9}, back;
     tuned.best.panels = 1000;
+    cg_tuned_store(tuning, &build.target, kernel, &tuned);
+    assert_false(cg_tuned_find(tuning, &build.target, kernel, &back));
+    tuned.best = cg_schedule_default(&build.target, kernel);
+    cg_tuned_store(tuning, &build.target, kernel, &tuned);
+    assert_true(cg_tuned_find(tuning, &build.target, kernel, &back));
+    tuned.ratio = INFINITY;
+    cg_tuned_store(tuning, &build.target, kernel, &tuned);
+    assert_false(cg_tuned_find(tuning, &build.target, kernel, &back));
+    tuned.ratio = 0.9;
+    tuned.accepted = 2;
     cg_tuned_store(tuning, &build.target, kernel, &tuned);
     assert_false(cg_tuned_find(tuning, &build.target, kernel, &back));
     cg_cache_close(tuning);
