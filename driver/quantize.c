@@ -482,17 +482,18 @@ static bool score(Job *job) {
 
 /* ---- all of it */
 
-/* Whether both are there and one file. */
+/* Whether both are there and one file; either may be NULL. */
 static bool same_file(const char *one, const char *other) {
     struct stat a, b;
-    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return one && other && stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 /* Inputs are mapped while the output is written, and read again to be scored. */
 static bool check_output(const Job *job) {
     const char *output = job->quantize->output;
     const DrTexts *weights = job->options->weights;
-    bool same = false;
+    const char *spec = job->options->spec_text ? NULL : job->options->spec;
+    bool same = same_file(output, spec) || same_file(output, job->quantize->text) || same_file(output, job->quantize->eval);
     for (size_t i = 0; i < job->checkpoints.n_files; i++) same = same || same_file(output, job->checkpoints.files[i].path);
     for (size_t i = 0; i < weights->count; i++) same = same || same_file(output, weights->items[i]);
     if (!same) return true;

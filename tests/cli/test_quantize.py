@@ -174,6 +174,10 @@ def test_the_output_is_none_of_the_inputs(m):
             assert "the output is one of the inputs" in message, message
     for name in ("w", "directory/model.safetensors", "sharded/shard"):
         assert data(m, name) == floats, name
+    for name in (spec, "text.txt", m.file("other.txt", TEXT)):
+        before = data(m, name)
+        message = m.error("quantize", spec, "-w", "w", "-o", name, "--text", "text.txt", "--eval", "other.txt")
+        assert "the output is one of the inputs" in message and data(m, name) == before, message
     m.run("quantize", spec, "-w", "directory", "-o", "directory/out")
 
 
