@@ -238,7 +238,8 @@ static void print_map(const Key *keys, size_t count, const void *base, const cha
         first = false;
         if (keys[i].type == TEXT) print_text(*(const char *const *)at, out);
         if (keys[i].type == INT) su_text_add(out, "%lld", (long long)*(const int64_t *)at);
-        if (keys[i].type == REAL || keys[i].type == REAL_OR_0) su_text_add(out, "%s", su_real_text(*(const double *)at, real));
+        if (keys[i].type == REAL || keys[i].type == REAL_OR_0 || keys[i].type == FRACTION)
+            su_text_add(out, "%s", su_real_text(*(const double *)at, real));
     }
 }
 
