@@ -240,15 +240,20 @@ static bool is_tried(const Tuner *t, const MsTunedKernel *kernel) {
     return is_of_mode(t, kernel) && !cg_schedule_equal(&kernel->tuned.best, &kernel->space[0]);
 }
 
-/* Back to what was accepted before this run, or to the default. What was accepted once, or failed with the whole step alone, is
+/* What was accepted before, or the default. */
+static void fall_back(MsTunedKernel *kernel) {
+    uint32_t measured = kernel->tuned.measured;
+    kernel->tuned = kernel->kept.accepted ? kernel->kept : (CgTuned){.best = kernel->space[0], .ratio = 1};
+    kernel->tuned.measured = measured;
+}
+
+/* Back to what was accepted before, or to the default. What was accepted once, or failed with the whole step alone, is
  * measured again by the next run. */
 static void give_up(MsTunedKernel *kernel, bool faster_by_itself) {
     bool was_kept = kernel->kept.accepted && cg_schedule_equal(&kernel->tuned.best, &kernel->kept.best);
-    uint32_t measured = kernel->tuned.measured;
-    if (was_kept || faster_by_itself) measured &= ~bit_of(kernel, &kernel->tuned.best);
+    if (was_kept || faster_by_itself) kernel->tuned.measured &= ~bit_of(kernel, &kernel->tuned.best);
     if (was_kept) kernel->kept.accepted = 0;
-    kernel->tuned = kernel->kept.accepted ? kernel->kept : (CgTuned){.best = kernel->space[0], .ratio = 1};
-    kernel->tuned.measured = measured;
+    fall_back(kernel);
 }
 
 /* Accepts a kernel's schedule or gives it up; 1: the latter. */
@@ -291,7 +296,11 @@ static bool accept(Tuner *t) {
     unsigned rejected = 1;
     bool ok = true;
     t->out->steps[t->mode] = (MsTunedStep){.rows = 0};
+    for (size_t i = 0; i < t->out->n_kernels; i++)
+        if (is_of_mode(t, &t->out->kernels[i]) && !is_tried(t, &t->out->kernels[i])) fall_back(&t->out->kernels[i]);
     while (ok && rejected > 0) ok = accept_best(t, &rejected);
+    for (size_t i = 0; ok && i < t->out->n_kernels; i++)
+        if (is_of_mode(t, &t->out->kernels[i])) t->out->kernels[i].kept = t->out->kernels[i].tuned;
     return ok;
 }
 

@@ -21,7 +21,7 @@ typedef struct MsTunedKernel {
     unsigned count; /* schedules of `space`; the first is the default */
     CgSchedule space[CG_MOST_SCHEDULES];
     CgTuned tuned;
-    CgTuned kept;   /* accepted by an earlier run, and not given up since (accepted: 0 if there is none) */
+    CgTuned kept;   /* accepted before, and not given up since (accepted: 0 if there is none) */
     double seconds; /* of a step that its phases take with the default schedule; 0: not measured in this run */
 } MsTunedKernel;
 
