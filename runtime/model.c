@@ -96,6 +96,11 @@ static uint64_t scratch_bytes(const PgProgram *program, const PgCode *codes) {
     return su_round_up(scratch, RT_PAGE);
 }
 
+/* A program without kernels has no codes. */
+static void take_codes(MossModel *m, const PgCode *codes) {
+    if (m->program->n_kernels > 0) memcpy(m->codes, codes, m->program->n_kernels * sizeof *codes);
+}
+
 bool rt_model_use_codes(MossModel *m, const PgCode *codes) {
     uint64_t stride = scratch_bytes(m->program, codes), workers = (uint64_t)rt_workers_count(m->workers);
     if (stride > m->scratch_stride) {
@@ -106,7 +111,7 @@ bool rt_model_use_codes(MossModel *m, const PgCode *codes) {
         m->scratch_stride = stride;
         for (uint64_t i = 0; i < workers; i++) m->args[i].args.scratch = scratch.data + i * stride;
     }
-    memcpy(m->codes, codes, m->program->n_kernels * sizeof *codes);
+    take_codes(m, codes);
     return true;
 }
 
@@ -115,7 +120,7 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     const PgProgram *program = m->program;
     size_t workers = (size_t)rt_workers_count(m->workers);
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
-    memcpy(m->codes, codes, program->n_kernels * sizeof *codes);
+    take_codes(m, codes);
     m->scratch_stride = scratch_bytes(program, codes);
     m->n_claims = check_phases(program);
     m->rope_rates = make_rope_rates(&m->memory, program);

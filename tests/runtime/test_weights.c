@@ -190,6 +190,7 @@ static void test_blocks_are_read_as_they_are(void **unused) {
     assert_true(ir_blocks_value(&w, 0, 31) == 3 * 15 - 2 && ir_blocks_value(&w, 0, 32) == 63 * 7);
     rt_source_close(source);
     assert_int_equal(diags.count, 0);
+    su_diags_free(&diags);
 }
 
 static void test_elements_are_quantised(void **unused) {
@@ -201,6 +202,7 @@ static void test_elements_are_quantised(void **unused) {
     assert_int_equal((int8_t)w.part[IR_PART_Q][3], 127);
     assert_int_equal((int8_t)w.part[IR_PART_Q][39], -127);
     rt_source_close(source);
+    su_diags_free(&diags);
     static float bad[40];
     memcpy(bad, floats, sizeof bad);
     bad[33] = 1e7f;
