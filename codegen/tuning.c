@@ -18,9 +18,6 @@ enum {
     MOST_BYTES = 1 << 20 /* of all entries, which are some ten thousand */
 };
 
-/* Whether weights become floats before they are multiplied: then few panels at a time, which stay in the first cache. */
-static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
-
 /* ---------------------------------------------------------------------------------------------- defaults */
 
 /* How many panels side by side leave the smallest part of the last group unused; more is better among equals. */
@@ -39,7 +36,8 @@ static unsigned fitting_panels(uint64_t panels, unsigned most) {
 
 static int32_t row_panels(const CgTarget *target, const PgKernel *k) {
     uint64_t panels = pg_panels(k->O);
-    if (widens(k)) return (int32_t)fitting_panels(panels, (unsigned)target->block_panels);
+    if (cg_widens(k)) /* few panels at a time, which stay in the first cache */
+        return (int32_t)fitting_panels(panels, (unsigned)target->block_panels);
     bool pairs = ir_dtype(k->dtype)->group > 1;
     unsigned most = (unsigned)(k->rounds ? target->dot_row_panels : pairs ? target->pair_panels : target->row_panels);
     while (most > 4 && panels < 4 * most) /* a small linear layer still feeds several workers */
@@ -67,7 +65,7 @@ CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
                          .claim = BLOCK_CLAIM_FMAS,
                          .blocks = k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE};
     }
-    if (!k->rounds && (k->mode == PG_BLOCK || widens(k))) s.run = RUN_INPUTS;
+    if (!k->rounds && (k->mode == PG_BLOCK || cg_widens(k))) s.run = RUN_INPUTS;
     return s;
 }
 
@@ -97,7 +95,7 @@ static void add_claims(Space *space) {
 /* One row: streams and how far each is fetched ahead; weights that are widened are not. */
 static void add_rows(Space *space, const PgKernel *k) {
     static const int32_t panels[] = {1, 2, 4, 8, MOST_ROW_PANELS}, ahead[] = {0, 512, 1024, 2048};
-    bool fetches = !widens(k);
+    bool fetches = !cg_widens(k);
     int32_t most = ir_is_blocks(k->dtype) ? 4 : MOST_ROW_PANELS;
     for (size_t p = 0; p < sizeof panels / sizeof *panels && panels[p] <= most; p++) {
         for (size_t a = 0; a < (fetches ? sizeof ahead / sizeof *ahead : 1); a++) {

@@ -27,6 +27,8 @@ enum { CG_MOST_SCHEDULES = 32 };
 /* The schedules worth measuring, all different, the default first; how many. 1: there is nothing to choose. */
 unsigned cg_schedule_space(const CgTarget *target, const PgKernel *kernel, CgSchedule out[CG_MOST_SCHEDULES]);
 bool cg_schedule_equal(const CgSchedule *a, const CgSchedule *b);
+/* Whether the kernel makes floats of its weights before they are multiplied. */
+static inline bool cg_widens(const PgKernel *kernel) { return ir_is_blocks(kernel->dtype) && !kernel->rounds; }
 /* "8 panels, 512 bytes ahead, claims of 64 KiB"; at most `size` bytes. */
 void cg_schedule_words(const PgKernel *kernel, const CgSchedule *schedule, char *out, size_t size);
 

@@ -130,13 +130,13 @@ static const char *readable_dtypes(SuArena *arena) {
     return text;
 }
 
-static bool check_dtype(const Found *found, const char *wanted, SuDiags *diags) {
+static bool wrong_dtype(const Found *found, const char *wanted, SuDiags *diags) {
     return su_error(diags, su_file_span(diags, found->path), NULL, "tensor '%s': dtype: expected %s, got %s", found->tensor->name,
                     wanted, found->tensor->dtype_name);
 }
 
 static bool take_plain(const PgTensor *expected, const Found *found, RtStored *out, SuDiags *diags) {
-    if (!found->tensor->readable) return check_dtype(found, readable_dtypes(&diags->arena), diags);
+    if (!found->tensor->readable) return wrong_dtype(found, readable_dtypes(&diags->arena), diags);
     out->tensor = found->tensor;
     return check_shape(expected->shape, expected->rank, found, diags);
 }
@@ -157,7 +157,7 @@ static bool take_part(const PgTensor *expected, IrPart part, const Found *found,
                         expected->name, info->suffix, info->file, rt_shape_text(&diags->arena, shape, expected->rank),
                         first->tensor->name);
     }
-    if (strcmp(found->tensor->dtype_name, info->file) != 0) return check_dtype(found, info->file, diags);
+    if (strcmp(found->tensor->dtype_name, info->file) != 0) return wrong_dtype(found, info->file, diags);
     out->parts[part] = found->tensor;
     out->blocks.part[part] = found->tensor->data;
     return check_shape(shape, expected->rank, found, diags);
@@ -206,8 +206,9 @@ static void close_checkpoints(void *checkpoints) { rt_checkpoints_close(checkpoi
 
 static bool read_checkpoint(RtWeightFile *file, RtSafetensors *out, SuDiags *diags) {
     if (!rt_packed_is(file->map.data, file->map.size)) return rt_safetensors_take(&file->map, file->path, out, diags);
-    return su_error(diags, su_file_span(diags, file->path), "give the safetensors checkpoints, or only the packed file",
-                    "file has packed weights: it cannot be combined with other files, packed again, quantised or used with --reference");
+    return su_error(
+        diags, su_file_span(diags, file->path), "give the safetensors checkpoints, or only the packed file",
+        "file has packed weights: it cannot be combined with other files, packed again, quantised or used with --reference");
 }
 
 static bool take_tensors(RtCheckpoints *c, const PgTensor *tensors, size_t n_tensors, SuDiags *diags) {

@@ -8,17 +8,13 @@
 
 #include "ir/half.h"
 
-static inline uint32_t rt_bits_of(float x) { return ir_bits_of(x); }
+static inline bool rt_finite(float x) { return (ir_bits_of(x) & 0x7F800000) != 0x7F800000; }
 
-static inline float rt_from_bits(uint32_t bits) { return ir_from_bits(bits); }
-
-static inline bool rt_finite(float x) { return (rt_bits_of(x) & 0x7F800000) != 0x7F800000; }
-
-static inline float rt_widen_bf16(uint16_t x) { return rt_from_bits((uint32_t)x << 16); }
+static inline float rt_widen_bf16(uint16_t x) { return ir_from_bits((uint32_t)x << 16); }
 
 /* Of a finite x; above 0x1.FFp+127 the result is infinite. */
 static inline uint16_t rt_narrow_bf16(float x) {
-    uint32_t bits = rt_bits_of(x);
+    uint32_t bits = ir_bits_of(x);
     return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 

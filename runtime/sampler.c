@@ -31,7 +31,7 @@ struct Candidates {
 
 /* Rises with the logit; both zeros are equal; 0 for NaN, which no number has. */
 static uint32_t key_of(float logit) {
-    uint32_t bits = rt_bits_of(logit == 0 ? 0.0f : logit);
+    uint32_t bits = ir_bits_of(logit == 0 ? 0.0f : logit);
     if (logit != logit) return 0;
     return bits & 0x80000000 ? ~bits : bits | 0x80000000;
 }
@@ -78,7 +78,7 @@ static bool inside(const Cut *cut, uint32_t key, int64_t *ties) {
     return (*ties)++ < cut->ties;
 }
 
-static float logit_of(uint32_t key) { return rt_from_bits(key & 0x80000000 ? key & 0x7FFFFFFF : ~key); }
+static float logit_of(uint32_t key) { return ir_from_bits(key & 0x80000000 ? key & 0x7FFFFFFF : ~key); }
 
 /* Measures of the candidates whose key begins with `prefix`, by their next digit. */
 static void fill_bins(const Candidates *c, bool counting, uint32_t prefix, int shift, double bins[BINS]) {

@@ -4,6 +4,10 @@
 
 enum { HALF = 2, HALVES_BYTES = PG_LANES * HALF, SHARE = 8, HALF_GROUP = 16, WORDS = 4 };
 enum { Q8_GROUP = 544, Q8_D = 512, Q4_GROUP = 288, Q4_S = 256, Q4_T = Q4_S + PG_LANES, Q4_SHARED = 64, Q4_M = HALVES_BYTES };
+#define IR_DTYPE(...)
+#define IR_BLOCK_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                   \
+    _Static_assert((group_bytes) == NAME##_GROUP, "a group of " #name);
+#include "ir/dtype.def"
 
 /* ---------------------------------------------------------------------------------------------- scales */
 

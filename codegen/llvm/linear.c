@@ -11,9 +11,6 @@ enum {
     CHUNK_BYTES = 1 << 20 /* of x that stays in a core's cache while panel groups pass by */
 };
 
-/* Whether weights become floats before they are multiplied. */
-static bool widens(const PgKernel *k) { return ir_is_blocks(k->dtype) && !k->rounds; }
-
 CgLinearShape cg_linear_shape(const CgSchedule *schedule, const PgKernel *k) {
     CgLinearShape s = {.panels = (unsigned)schedule->panels, .rows = (unsigned)schedule->rows, .parts = 1};
     uint64_t panels = pg_panels(k->O);
@@ -121,8 +118,8 @@ static Linear begin(CgEmit *e) {
         m.gathered = cg_scratch(e, PG_ROW_BLOCK * (rounded ? pg_rounded_bytes(k->K) : pg_panels(k->K) * 64));
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
-    if (!k->rounds && (k->mode == PG_BLOCK || widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
-    if (widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
+    if (!k->rounds && (k->mode == PG_BLOCK || cg_widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
+    if (cg_widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
     m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }

@@ -10,7 +10,7 @@ enum {
     STEP = PG_LANES,
     RUN_STEPS = 4, /* of weights that are widened; else the schedule says it */
     RUN_BYTES = RUN_STEPS * STEP * PG_LANES * 4, /* of a panel, as floats */
-    RUN_GROUPS = RUN_STEPS * STEP / 32,
+    RUN_GROUPS = RUN_STEPS * STEP / IR_GROUP,
     /* Bytes that blocks of a few positions read ahead, where the weights of every expert come from memory once, whatever dtype they
      * have. Where there are many they stay in a cache, and the line at hand is fetched: that costs nothing. */
     AHEAD_OF_FEW = 2048,

@@ -9,7 +9,7 @@
 #include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
-enum { MAX_SUMS = 32, RUN_GROUPS = 8 /* of which q4 shares d and m */ };
+enum { MAX_SUMS = 32, RUN_GROUPS = IR_OVER /* of which q4 shares d and m */ };
 
 typedef struct Core {
     CgEmit *e;

@@ -46,23 +46,23 @@ def prefix(m):
     return installed(build_directory(m))
 
 
-def library_directory(m):
+def installed_in(m):
     return next(prefix(m).glob("lib*/**/pkgconfig")).parent
 
 
 def pkg_config(m, *arguments):
-    return command("pkg-config", *arguments, env=dict(os.environ, PKG_CONFIG_PATH=str(library_directory(m) / "pkgconfig"))).decode().split()
+    return command("pkg-config", *arguments, env=dict(os.environ, PKG_CONFIG_PATH=str(installed_in(m) / "pkgconfig"))).decode().split()
 
 
 def is_static(m):
-    return not list(library_directory(m).glob("libmoss.so*"))
+    return not list(installed_in(m).glob("libmoss.so*"))
 
 
 def build(m, package, output, *sources):
     """Builds a program with what pkg-config says, and the way to its library."""
     static = ["--static"] if is_static(m) else []
     flags = pkg_config(m, "--cflags", "--libs", *static, package)
-    command("cc", "-std=c17", *STRICT, "-o", m.directory / output, *sources, *flags, f"-Wl,-rpath,{library_directory(m)}", cwd=m.directory)
+    command("cc", "-std=c17", *STRICT, "-o", m.directory / output, *sources, *flags, f"-Wl,-rpath,{installed_in(m)}", cwd=m.directory)
     return m.directory / output
 
 
@@ -177,7 +177,7 @@ def test_only_public_functions_are_seen(m):
     if is_static(m):
         raise Skipped("static libraries show everything")
     for name, headers in (("moss", ["moss.h"]), ("mossc", ["moss.h", "mossc.h"])):
-        path = library_directory(m) / f"lib{name}.so"
+        path = installed_in(m) / f"lib{name}.so"
         shown = {line.split()[-1].split("@")[0] for line in command("nm", "-D", "--defined-only", path).decode().splitlines()}
         assert shown == declared(m, *headers), shown ^ declared(m, *headers)
 
@@ -185,7 +185,7 @@ def test_only_public_functions_are_seen(m):
 def test_the_runtime_library_needs_no_llvm(m):
     if is_static(m):
         raise Skipped("a static library names nothing that it needs")
-    needed = command("readelf", "-d", library_directory(m) / "libmoss.so").decode()
+    needed = command("readelf", "-d", installed_in(m) / "libmoss.so").decode()
     assert "LLVM" not in needed and "yaml" not in needed and "pcre" not in needed, needed
 
 

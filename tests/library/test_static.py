@@ -31,7 +31,7 @@ library.build_directory = lambda m: static_build(shared_build(m))
 
 
 def test_only_archives_are_installed(m):
-    names = sorted(path.name for path in library.library_directory(m).iterdir() if path.is_file())
+    names = sorted(path.name for path in library.installed_in(m).iterdir() if path.is_file())
     assert names == ["libmoss.a", "libmossc.a"] and library.is_static(m), names
 
 

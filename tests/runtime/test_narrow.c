@@ -58,11 +58,11 @@ static void test_rounding_is_to_nearest_even(void **unused) {
     uint64_t bits = 0;
     for (int i = 0; i < 400000; i++) {
         bits = bits * 6364136223846793005 + 1442695040888963407;
-        float x = rt_from_bits((uint32_t)(bits >> 32));
+        float x = ir_from_bits((uint32_t)(bits >> 32));
         if (rt_finite(x)) {
             check_bf16(x);
             check_f16(x);
-            check_f16(rt_from_bits((rt_bits_of(x) & 0x87FFFFFF) | 0x30000000)); /* 2^-31 … 2^-16: where f16 turns subnormal */
+            check_f16(ir_from_bits((ir_bits_of(x) & 0x87FFFFFF) | 0x30000000)); /* 2^-31 … 2^-16: where f16 turns subnormal */
         }
     }
 }

@@ -77,7 +77,7 @@ static void check_blob(const Form *f, const uint8_t *blob) {
         for (int64_t row = 0; row < (int64_t)pg_panels(f->O) * 16; row++) {
             for (int64_t k = 0; k < columns; k++) {
                 float got = packed_at(f, blob, plane, row, k), want = expected_at(f, plane, row, k);
-                if (rt_bits_of(got) != rt_bits_of(want))
+                if (ir_bits_of(got) != ir_bits_of(want))
                     fail_msg("plane %d row %d k %d: %g, not %g", (int)plane, (int)row, (int)k, (double)got, (double)want);
             }
         }
