@@ -203,9 +203,11 @@ static void free_self(void *self) {
 
 static const RtTokenizerKind kind = {.text = true, .encode = encode, .decode = decode, .is_gap = is_gap, .free = free_self};
 
-RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos) {
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, const TkSpecials *specials) {
     int64_t limit = (int64_t)bpe->added.n_ids, gaps = 0;
     limit = limit < bpe->vocab_size ? limit : bpe->vocab_size;
     for (int32_t id = 0; id < limit; id++) gaps += tk_model_is_gap(bpe, id);
-    return rt_tokenizer_make(&kind, bpe, limit, gaps, bos, eos);
+    RtTokenizer *tokenizer = rt_tokenizer_make(&kind, bpe, limit, gaps, specials->bos, -1);
+    if (tokenizer) rt_tokenizer_set_ends(tokenizer, specials->ends, specials->n_ends);
+    return tokenizer;
 }

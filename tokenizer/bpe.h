@@ -19,10 +19,18 @@
 
 enum { TK_MAX_FILE = SU_LIMIT(64 << 20, 8192), TK_MAX_VALUES = SU_LIMIT(4 << 20, 1024) }; /* bytes; values in the file */
 
+/* A token by its id, or by its text where that is not NULL. */
+typedef struct TkSpecial {
+    int32_t id;
+    const char *text;
+} TkSpecial;
+
 typedef struct TkBpeOptions {
     int64_t vocab_size;             /* the model's V: encoding an id from there on is an error */
     int32_t bos, eos;               /* ids, -1: none */
     const char *bos_text, *eos_text; /* or tokens by their text; NULL: as bos and eos say */
+    const TkSpecial *more_eos;       /* [n_more_eos] that end a text as eos does; less than MOSS_MAX_ENDS */
+    size_t n_more_eos;
 } TkBpeOptions;
 
 /* NULL after adding to diags. rt_tokenizer_free frees it. The tokenizer may be used by several threads at once. */

@@ -55,8 +55,16 @@ typedef struct TkBpe {
 
 /* open.c: a malloced model from a tokenizer.json's text, with the model's V. NULL after adding to diags. */
 TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
-/* open.c: bos or eos, by id or by text. */
-bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags);
+/* What a text begins with, and what it ends with, by ids. */
+typedef struct TkSpecials {
+    int32_t bos; /* -1: none */
+    int32_t ends[MOSS_MAX_ENDS];
+    uint32_t n_ends;
+} TkSpecials;
+
+struct TkBpeOptions; /* bpe.h */
+/* open.c: finds what the options name. */
+bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const struct TkBpeOptions *options, TkSpecials *out, SuDiags *diags);
 /* packed_read.c: the same from a packed file's bytes, which must outlive it. */
 TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
 /* read.c: reads a tokenizer.json's text. false after adding to diags; tk_model_free then frees what is there. */
@@ -74,6 +82,6 @@ int32_t tk_model_find(const TkBpe *bpe, const char *text);
 bool tk_model_is_gap(const TkBpe *bpe, int32_t id);
 
 /* bpe.c: the tokenizer of a malloced model, which it takes. NULL: no memory. */
-RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos);
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, const TkSpecials *specials);
 
 #endif

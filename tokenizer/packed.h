@@ -10,7 +10,7 @@
 #include "runtime/tokenizer.h"
 #include "support/digest.h"
 
-enum { TK_PACKED_FORMAT = 1 };
+enum { TK_PACKED_FORMAT = 2 };
 #define TK_PACKED_MAGIC "mosscT\r\n"
 
 /* Bits of TkPackedHeader.flags. */
@@ -29,7 +29,9 @@ typedef struct TkPackedHeader {
     char magic[8];
     uint32_t format, flags;
     int64_t vocab_size; /* the model's V */
-    int32_t bos, eos, unk;
+    int32_t bos, unk;
+    uint32_t n_ends;    /* of `ends`, what a text ends with */
+    int32_t ends[MOSS_MAX_ENDS];
     uint32_t n_ids;     /* largest id + 1, of all tokens */
     uint32_t n_tokens, n_added, n_added_normal, n_merges, n_stages;
     uint32_t n_classes, n_orders, n_decompositions, n_compositions;
@@ -67,7 +69,7 @@ typedef struct TkPackedStage {
     TkPackedText literal; /* of TK_KNOWN_LITERAL */
 } TkPackedStage;
 
-_Static_assert(sizeof(TkPackedHeader) == 96 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
+_Static_assert(sizeof(TkPackedHeader) == 160 && sizeof(TkPackedStage) == 28 && sizeof(TkPackedAdded) == 24, "no padding in files");
 
 /* moss_tokenizer_open from a file's bytes, which must outlive it; NULL after adding to diags. `path` is for messages. */
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);

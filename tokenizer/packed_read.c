@@ -55,7 +55,8 @@ static bool check_header(const Reader *r, int64_t vocab_size) {
         return su_error(r->diags, r->span, NULL, "tokenizer was packed for a model with %lld ids, but this one has %lld",
                         (long long)h->vocab_size, (long long)vocab_size);
     }
-    bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->eos < vocab_size && h->unk < (int32_t)h->n_ids;
+    bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->unk < (int32_t)h->n_ids && h->n_ends <= MOSS_MAX_ENDS;
+    for (uint32_t i = 0; ids && i < h->n_ends; i++) ids = h->ends[i] >= 0 && h->ends[i] < vocab_size;
     return (ids && h->n_stages <= TK_MAX_STAGES && h->n_classes > 0 && h->n_orders > 0) || damaged(r);
 }
 
@@ -197,7 +198,10 @@ TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_
 
 static RtTokenizer *make(TkBpe *bpe, const uint8_t *data) {
     const TkPackedHeader *header = (const TkPackedHeader *)(const void *)data;
-    return bpe ? tk_model_tokenizer(bpe, header->bos, header->eos) : NULL;
+    if (!bpe) return NULL;
+    TkSpecials specials = {.bos = header->bos, .n_ends = header->n_ends};
+    memcpy(specials.ends, header->ends, sizeof specials.ends);
+    return tk_model_tokenizer(bpe, &specials);
 }
 
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {

@@ -243,15 +243,16 @@ static bool add_all(Writer *w) {
     return true;
 }
 
-static bool pack(const TkBpe *bpe, const char *path, int32_t bos, int32_t eos, SuText *out, SuDiags *diags) {
+static bool pack(const TkBpe *bpe, const char *path, const TkSpecials *specials, SuText *out, SuDiags *diags) {
     Writer w = {.bpe = bpe, .span = su_file_span(diags, path), .diags = diags};
     w.header = (TkPackedHeader){.format = TK_PACKED_FORMAT,
                                 .flags = flags_of(bpe),
                                 .vocab_size = bpe->vocab_size,
-                                .bos = bos,
-                                .eos = eos,
+                                .bos = specials->bos,
+                                .n_ends = specials->n_ends,
                                 .unk = bpe->unk,
                                 .n_ids = (uint32_t)bpe->added.n_ids};
+    memcpy(w.header.ends, specials->ends, sizeof specials->ends);
     memcpy(w.header.magic, TK_PACKED_MAGIC, sizeof w.header.magic);
     bool ok = add_all(&w);
     if (ok) {
@@ -272,12 +273,11 @@ static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, Su
     SuArena arena = {0};
     char *text;
     size_t size;
-    int32_t bos = options->bos, eos = options->eos;
+    TkSpecials specials;
     TkBpe *bpe = su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)
                      ? tk_bpe_read(text, size, path, options->vocab_size, diags)
                      : NULL;
-    bool ok = bpe && tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) &&
-              tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags) && pack(bpe, path, bos, eos, out, diags);
+    bool ok = bpe && tk_bpe_resolve(bpe, path, options, &specials, diags) && pack(bpe, path, &specials, out, diags);
     if (bpe) tk_model_free(bpe);
     su_free(bpe);
     su_arena_free(&arena);
