@@ -132,11 +132,11 @@ static void set_number(uint64_t bits, ImGgufValue *value) {
 
 static bool read_value(Reader *r, int depth, const char *what, ImGgufValue *value);
 
-/* Passes over the items of an array whose size is that of each of them. */
+/* Passes over the items of an array: at once, where any bytes of their size are a value. */
 static bool skip_items(Reader *r, const ImGgufItems *items, int depth, const char *what) {
     const uint64_t each = types[items->type].bytes;
     uint64_t bytes;
-    if (each != 0) {
+    if (each != 0 && items->type != IM_GGUF_BOOL) {
         if (!su_mul(items->count, each, &bytes)) bytes = UINT64_MAX;
         if (!need(r, bytes, what)) return false;
         r->at += bytes;

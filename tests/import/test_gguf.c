@@ -172,6 +172,9 @@ static void arrays_that_lie(void **unused) {
     put_array(&image, IM_GGUF_STRING, 1000000000);
     put_text(&image, "one");
     expect_error(&image, "byte 60: k: expected 8 bytes");
+    put_array(&image, IM_GGUF_BOOL, 1);
+    put(&image, 2, 1);
+    expect_error(&image, "byte 49: k: a bool: expected 0 or 1, got 2");
     put_array(&image, IM_GGUF_TYPES, 0);
     expect_error(&image, "byte 37: k: expected the number of a type, 0 to 12, got 13");
     put_array(&image, IM_GGUF_ARRAY, 1);
