@@ -1,0 +1,79 @@
+#include "import/dtypes.h"
+
+#include <string.h>
+
+#include "frontend/kinds.h"
+
+static const char *const weight_words[] = {
+#define FE_WEIGHT(name, q8, q4, help) #name,
+#include "frontend/weights.def"
+};
+
+/* What holds a piece: itself where that is exact, else q8 for blocks; IR_I32: nothing is known yet. */
+static IrDtype dtype_of(const ImPiece *piece, bool exact) {
+    if (!piece->from) return IR_I32;
+    const ImFormInfo *form = im_form(piece->from->form);
+    bool changed = piece->factor != 1 || piece->plus;
+    if (form->kept == IR_I32 || (changed && ir_is_blocks(form->kept))) return exact ? IR_F32 : IR_Q8;
+    return changed && exact ? IR_F32 : form->kept;
+}
+
+/* What holds both. */
+static IrDtype join(IrDtype a, IrDtype b, bool exact) {
+    if (a == IR_I32 || a == b) return b;
+    if (b == IR_I32) return a;
+    return ir_is_blocks(a) && ir_is_blocks(b) && !exact ? IR_Q8 : IR_F32;
+}
+
+typedef struct Choice {
+    IrDtype wanted[FE_N_WEIGHTS]; /* IR_I32: no tensor of this kind */
+    double weights[IR_DTYPES];    /* numbers stored in each */
+} Choice;
+
+static void choose(const ImPlan *plan, FeSpec *spec, bool exact, Choice *out) {
+    size_t count;
+    const FeTensor *tensors = fe_tensors(spec, &count);
+    for (int i = 0; i < FE_N_WEIGHTS; i++) out->wanted[i] = IR_I32;
+    for (size_t i = 0; i < count; i++) {
+        const ImOutput *output = tensors[i].map ? im_plan_find(plan, tensors[i].name) : NULL;
+        IrDtype *wanted = output ? &out->wanted[fe_find_weight(tensors[i].map)] : NULL;
+        for (size_t p = 0; output && p < output->count; p++) *wanted = join(*wanted, dtype_of(&output->pieces[p], exact), exact);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!tensors[i].map) continue;
+        double n = 1;
+        for (int d = 0; d < tensors[i].rank; d++) n *= (double)tensors[i].shape[d];
+        out->weights[out->wanted[fe_find_weight(tensors[i].map)]] += n;
+    }
+}
+
+/* `dtype: bf16, overrides: {…}`: overrides where the language's default under `dtype` is another. */
+static const char *written(const Choice *choice, const char *name, const SuText *text, SuArena *arena, SuDiags *diags) {
+    IrDtype most = IR_F32;
+    for (int d = 0; d < IR_STORED_DTYPES; d++)
+        if (choice->weights[d] > choice->weights[most]) most = (IrDtype)d;
+    FeSpec spec = {0};
+    const char *set = su_printf(arena, "weights.dtype=%s", ir_dtype_word(most)), *overrides = "";
+    bool ok = fe_spec_parse(name, text->text, text->size, &set, 1, &spec, diags);
+    for (int i = 0; ok && i < FE_N_WEIGHTS; i++) {
+        IrDtype wanted = choice->wanted[i];
+        if (wanted == IR_I32 || wanted == spec.weights.of[i]) continue;
+        overrides = su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(wanted));
+    }
+    fe_spec_free(&spec);
+    if (!ok) return NULL;
+    return *overrides ? su_printf(arena, "{dtype: %s, overrides: {%s}}", ir_dtype_word(most), overrides)
+                      : su_printf(arena, "{dtype: %s}", ir_dtype_word(most));
+}
+
+const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *text, ImDtype dtype, bool exact, SuArena *arena,
+                          SuDiags *diags) {
+    static const char *const words[] = {[IM_TO_F32] = "f32", [IM_TO_BF16] = "bf16", [IM_TO_Q8] = "q8", [IM_TO_Q4] = "q4"};
+    if (dtype != IM_AS_STORED) return su_printf(arena, "{dtype: %s}", words[dtype]);
+    FeSpec spec = {0};
+    Choice choice = {0};
+    bool ok = fe_spec_parse(name, text->text, text->size, NULL, 0, &spec, diags);
+    if (ok) choose(plan, &spec, exact, &choice);
+    fe_spec_free(&spec);
+    return ok ? written(&choice, name, text, arena, diags) : NULL;
+}

@@ -1,0 +1,20 @@
+/* The families of models that are imported: each fills a plan from a config and the tensors of the source (families.def). */
+#ifndef MOSSC_IMPORT_FAMILIES_H
+#define MOSSC_IMPORT_FAMILIES_H
+
+#include "import/plan.h"
+
+typedef void (*ImPlanner)(ImConfig *c, ImPlan *plan);
+
+typedef struct ImFamily {
+    const char *name; /* model_type of config.json */
+    ImPlanner plan;
+} ImFamily;
+
+/* The family of a config: by model_type, or by the keys that the configs of mamba_ssm and BlackMamba have. NULL after an error. */
+const ImFamily *im_family_of(const ImConfig *c);
+
+#define IM_FAMILY(name, function) void function(ImConfig *c, ImPlan *plan);
+#include "import/families/families.def"
+
+#endif
