@@ -47,33 +47,33 @@ static void choose(const ImPlan *plan, FeSpec *spec, bool exact, Choice *out) {
     }
 }
 
-/* `dtype: bf16, overrides: {…}`: overrides where the language's default under `dtype` is another. */
-static const char *written(const Choice *choice, const char *name, const SuText *text, SuArena *arena, SuDiags *diags) {
-    IrDtype most = IR_F32;
-    for (int d = 0; d < IR_STORED_DTYPES; d++)
-        if (choice->weights[d] > choice->weights[most]) most = (IrDtype)d;
+/* How the language stores each kind of weight under a dtype. */
+static void defaults_of(IrDtype dtype, const SuText *text, IrDtype out[FE_N_WEIGHTS]) {
+    SuDiags diags = {0};
+    SuArena arena = {0};
     FeSpec spec = {0};
-    const char *set = su_printf(arena, "weights.dtype=%s", ir_dtype_word(most)), *overrides = "";
-    bool ok = fe_spec_parse(name, text->text, text->size, &set, 1, &spec, diags);
-    for (int i = 0; ok && i < FE_N_WEIGHTS; i++) {
-        IrDtype wanted = choice->wanted[i];
-        if (wanted == IR_I32 || wanted == spec.weights.of[i]) continue;
-        overrides = su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(wanted));
-    }
+    const char *set = su_printf(&arena, "weights.dtype=%s", ir_dtype_word(dtype));
+    if (!fe_spec_parse("", text->text, text->size, &set, 1, &spec, &diags)) SU_BUG("a spec is refused with %s", set);
+    memcpy(out, spec.weights.of, sizeof spec.weights.of);
     fe_spec_free(&spec);
-    if (!ok) return NULL;
-    return *overrides ? su_printf(arena, "{dtype: %s, overrides: {%s}}", ir_dtype_word(most), overrides)
-                      : su_printf(arena, "{dtype: %s}", ir_dtype_word(most));
+    su_arena_free(&arena);
+    su_diags_free(&diags);
 }
 
-const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *text, ImDtype dtype, bool exact, SuArena *arena,
-                          SuDiags *diags) {
+const char *im_weights_of(const ImPlan *plan, FeSpec *spec, const SuText *text, ImDtype dtype, bool exact, SuArena *arena) {
     static const char *const words[] = {[IM_TO_F32] = "f32", [IM_TO_BF16] = "bf16", [IM_TO_Q8] = "q8", [IM_TO_Q4] = "q4"};
     if (dtype != IM_AS_STORED) return su_printf(arena, "{dtype: %s}", words[dtype]);
-    FeSpec spec = {0};
     Choice choice = {0};
-    bool ok = fe_spec_parse(name, text->text, text->size, NULL, 0, &spec, diags);
-    if (ok) choose(plan, &spec, exact, &choice);
-    fe_spec_free(&spec);
-    return ok ? written(&choice, name, text, arena, diags) : NULL;
+    IrDtype most = IR_F32, by_default[FE_N_WEIGHTS];
+    const char *overrides = "";
+    choose(plan, spec, exact, &choice);
+    for (int d = 0; d < IR_STORED_DTYPES; d++)
+        if (choice.weights[d] > choice.weights[most]) most = (IrDtype)d;
+    defaults_of(most, text, by_default);
+    for (int i = 0; i < FE_N_WEIGHTS; i++) {
+        if (choice.wanted[i] == IR_I32 || choice.wanted[i] == by_default[i]) continue;
+        overrides =
+            su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(choice.wanted[i]));
+    }
+    return su_printf(arena, *overrides ? "{dtype: %s, overrides: {%s}}" : "{dtype: %s%s}", ir_dtype_word(most), overrides);
 }

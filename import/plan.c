@@ -228,6 +228,7 @@ void im_ends(ImPlan *plan, const ImEnds *ends) {
     put(plan, "final_norm.weight", last, 0, last->rows);
     if (bias) put(plan, "final_norm.bias", bias, 0, bias->rows);
     if (head) put(plan, "head.weight", head, 0, head->rows);
+    plan->vocab_size = (int64_t)table->rows;
     im_top(plan, "vocab_size", "%" PRIu64, table->rows);
     im_top(plan, "tie_embeddings", head ? "false" : "true");
 }

@@ -48,6 +48,7 @@ struct ImPlan {
     SuDiags *diags;
     SuArena arena;
     bool failed;
+    int64_t vocab_size; /* set by im_ends */
     bool norm_bias;            /* norms before blocks have one */
     const char *a_activation; /* what mamba3's A passes, or NULL: nobody has said */
     ImKey *keys; /* of the top level */
