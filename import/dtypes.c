@@ -9,11 +9,19 @@ static const char *const weight_words[] = {
 #include "frontend/weights.def"
 };
 
+/* Whether blocks that q8 holds are so in all rows: a -128 is none of its numbers. */
+static bool rows_are_kept(const ImPiece *piece) {
+    for (uint64_t row = piece->first; piece->from->form == IM_Q8_0 && row < piece->first + piece->rows; row++)
+        if (im_form_is_low(IM_Q8_0, im_row(piece->from, row), piece->from->K)) return false;
+    return true;
+}
+
 /* What holds a piece: itself where that is exact, else q8 for blocks; IR_I32: nothing is known yet. */
 static IrDtype dtype_of(const ImPiece *piece, bool exact) {
     if (!piece->from) return IR_I32;
     const ImFormInfo *form = im_form(piece->from->form);
     bool changed = piece->factor != 1 || piece->plus;
+    if (exact && !rows_are_kept(piece)) return IR_F32;
     if (form->kept == IR_I32 || (changed && ir_is_blocks(form->kept))) return exact ? IR_F32 : IR_Q8;
     return changed && exact ? IR_F32 : form->kept;
 }
@@ -48,7 +56,7 @@ static void choose(const ImPlan *plan, FeSpec *spec, bool exact, Choice *out) {
 }
 
 /* `dtype: bf16, overrides: {…}`: overrides where the language's default under `dtype` is another. */
-static const char *written(const Choice *choice, const char *name, const SuText *text, SuArena *arena, SuDiags *diags) {
+static const char *written(const Choice *choice, bool exact, const char *name, const SuText *text, SuArena *arena, SuDiags *diags) {
     IrDtype most = IR_F32;
     for (int d = 0; d < IR_STORED_DTYPES; d++)
         if (choice->weights[d] > choice->weights[most]) most = (IrDtype)d;
@@ -62,8 +70,9 @@ static const char *written(const Choice *choice, const char *name, const SuText 
     }
     fe_spec_free(&spec);
     if (!ok) return NULL;
-    return *overrides ? su_printf(arena, "{dtype: %s, overrides: {%s}}", ir_dtype_word(most), overrides)
-                      : su_printf(arena, "{dtype: %s}", ir_dtype_word(most));
+    const bool blocks = choice->weights[IR_Q8] + choice->weights[IR_Q4] > 0;
+    return su_printf(arena, "{dtype: %s%s%s%s%s}", ir_dtype_word(most), *overrides ? ", overrides: {" : "", overrides,
+                     *overrides ? "}" : "", exact && blocks ? ", activations: f32" : "");
 }
 
 const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *text, ImDtype dtype, bool exact, SuArena *arena,
@@ -75,5 +84,5 @@ const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *te
     bool ok = fe_spec_parse(name, text->text, text->size, NULL, 0, &spec, diags);
     if (ok) choose(plan, &spec, exact, &choice);
     fe_spec_free(&spec);
-    return ok ? written(&choice, name, text, arena, diags) : NULL;
+    return ok ? written(&choice, exact, name, text, arena, diags) : NULL;
 }
