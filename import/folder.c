@@ -74,7 +74,8 @@ static bool check_pickles(const char *folder, SuArena *arena, SuDiags *diags) {
                       "convert it, with the Python packages torch and safetensors: python3 -c \"import glob, torch; from "
                       "safetensors.torch import "
                       "save_file; w = {}; [w.update(torch.load(p, map_location='cpu', weights_only=True)) for p in "
-                      "glob.glob('%s/pytorch_model*.bin')]; save_file({k: v.clone().contiguous() for k, v in w.items()}, "
+                      "glob.glob('%s/pytorch_model*.bin')]; w = w.get('model', w); save_file({k: v.clone().contiguous() for k, v "
+                      "in w.items()}, "
                       "'%s/model.safetensors')\"",
                       folder, folder);
         return su_error(diags, su_file_span(diags, su_printf(&diags->arena, "%s/%s", folder, bad[i])), hint,

@@ -56,11 +56,13 @@ static bool make_plan(Job *job) {
     ImConfig *config = job->checkpoint.config;
     job->plan.source = &job->checkpoint.source;
     job->plan.diags = job->diags;
+    job->plan.a_activation = job->options->a_activation;
     const ImFamily *family = im_family_of(config);
     if (!family) return false;
     job->report->what = su_strdup(&job->report->arena, job->checkpoint.what);
     job->report->family = family->name;
-    im_top(&job->plan, "name", "\"%s\"", name_of(&job->plan.arena, job->options->input));
+    const char *name = name_of(&job->plan.arena, job->options->input);
+    im_top(&job->plan, "name", isalpha((unsigned char)*name) ? "%s" : "\"%s\"", name);
     family->plan(config, &job->plan);
     im_config_all_used(config);
     if (im_config_failed(config) || job->plan.failed || !im_source_all_taken(&job->checkpoint.source, job->diags)) return false;

@@ -119,6 +119,8 @@ const char *moss_stream_end(MossStream *stream, size_t *out_size) {
     return text;
 }
 
+void moss_stream_whole(MossStream *stream) { stream->text.whole = true; }
+
 void moss_stream_free(MossStream *stream) {
     if (!stream) return;
     su_text_free(&stream->text.held);

@@ -167,15 +167,41 @@ static void release(SuText *held, bool at_end, SuText *out) {
     }
 }
 
+/* Takes away from out[from..) what a whole text does not begin with. */
+static void take_leading(RtTextStream *stream, size_t from, SuText *out) {
+    const RtTokenizer *t = stream->tokenizer;
+    const char *text = NULL;
+    size_t size = 0, passed = from;
+    uint32_t most = t->kind->leading ? t->kind->leading(t->self, &text, &size) : 0;
+    while (stream->taken < most && out->size - passed >= size && memcmp(out->text + passed, text, size) == 0) {
+        passed += size;
+        stream->taken++;
+    }
+    stream->behind = stream->taken == most || passed < out->size;
+    if (passed == from) return;
+    memmove(out->text + from, out->text + passed, out->size - passed + 1);
+    out->size -= passed - from;
+}
+
 void rt_text_stream_add(RtTextStream *stream, int32_t id, SuText *out) {
-    bool text = stream->tokenizer->kind->text;
-    rt_tokenizer_decode(stream->tokenizer, id, text ? &stream->held : out);
+    const RtTokenizer *t = stream->tokenizer;
+    SuText *to = t->kind->text ? &stream->held : out;
+    size_t from = out->size;
+    bool silent = id == t->bos || rt_tokenizer_is_end(t, id);
+    if (stream->whole && !stream->begun && !silent && t->kind->decode_first)
+        t->kind->decode_first(t->self, id, to);
+    else
+        rt_tokenizer_decode(t, id, to);
+    stream->begun = stream->begun || !silent;
     release(&stream->held, false, out);
+    if (stream->whole && !stream->behind && out->size > from) take_leading(stream, from, out);
 }
 
 void rt_text_stream_end(RtTextStream *stream, SuText *out) {
     release(&stream->held, true, out);
     su_text_free(&stream->held);
+    stream->begun = stream->behind = false;
+    stream->taken = 0;
 }
 
 void rt_tokens_add(RtTokens *tokens, int32_t id) {

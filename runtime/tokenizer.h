@@ -59,7 +59,11 @@ static inline bool rt_ends(const MossVocabulary *vocabulary, int32_t id) {
 typedef struct RtTextStream {
     const RtTokenizer *tokenizer;
     SuText held;
-} RtTextStream; /* `RtTextStream s = {.tokenizer = t};` stands before the first id */
+    bool
+        whole; /* the ids are those of a text from its beginning, where some decoders take a blank away; else what they say goes on */
+    bool begun, behind; /* an id has said something; what is in front of a whole text is passed */
+    uint32_t taken; /* of what is taken away in front */
+} RtTextStream; /* `RtTextStream s = {.tokenizer = t};`, or with .whole too, stands before the first id */
 
 void rt_text_stream_add(RtTextStream *stream, int32_t id, SuText *out);
 /* A piece that is still held becomes U+FFFD. Frees what the stream holds; it may begin anew. */
@@ -72,6 +76,9 @@ typedef struct RtTokenizerKind {
     bool text; /* tokens are pieces of UTF-8 text */
     bool (*encode)(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags);
     void (*decode)(const void *self, int32_t id, SuText *out);
+    void (*decode_first)(const void *self, int32_t id, SuText *out); /* of the first id of a whole text; NULL: as decode */
+    /* How often *out_text is taken away from the front of a whole text, at most; NULL: never. */
+    uint32_t (*leading)(const void *self, const char **out_text, size_t *out_size);
     bool (*is_gap)(const void *self, int32_t id); /* NULL: no gaps */
     void (*free)(void *self);
 } RtTokenizerKind;

@@ -309,6 +309,9 @@ MOSS_API MossVocabulary moss_tokenizer_vocabulary(const MossTokenizer *tokenizer
  * text of this token is lost. */
 typedef struct MossStream MossStream;
 MOSS_API MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream);
+/* Before the first token: what comes is a whole text, of which the decoders of some tokenizers take a blank away in front. Without, it
+ * follows another text. */
+MOSS_API void moss_stream_whole(MossStream *stream);
 MOSS_API const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size);
 MOSS_API const char *moss_stream_end(MossStream *stream, size_t *out_size);
 MOSS_API void moss_stream_free(MossStream *stream); /* NULL is fine */
