@@ -25,6 +25,7 @@ typedef struct Key {
 #define MAMBA2 IM_SET_MAMBA2
 #define JAMBA IM_SET_JAMBA
 #define GRANITE IM_SET_GRANITE
+#define GRANITEHYBRID IM_SET_GRANITEHYBRID
 #define FALCON_H1 IM_SET_FALCON_H1
 #define LFM2 IM_SET_LFM2
 #define GRANITES IM_SET_GRANITES
@@ -195,18 +196,27 @@ static bool uses_rope(const ImView *v) {
     return value == NULL || value->type != IM_GGUF_BOOL || value->as.natural != 0;
 }
 
-static void add_granite(const ImView *v, SuText *json) {
+static void add_factors(const ImView *v, SuText *json) {
     const int64_t heads = im_view_each(v, "attention.head_count");
     const double size = (double)im_view_whole(v, "embedding_length", 1) / (double)(heads > 0 ? heads : 1);
     add_float(json, "attention_multiplier", im_view_real(v, "attention.scale", 1 / sqrt(size)));
     add_float(json, "embedding_multiplier", im_view_real(v, "embedding_scale", 1));
     add_float(json, "residual_multiplier", im_view_real(v, "residual_scale", 1));
     add_float(json, "logits_scaling", im_view_real(v, "logit_scale", 1));
+}
+
+static bool add_granite(const ImView *v, SuText *json) {
+    add_factors(v, json);
+    return uses_rope(v) || wrong(v, "rope.scaling.finetuned", "expected true: this architecture has RoPE");
+}
+
+static bool add_granitehybrid(const ImView *v, SuText *json) {
+    add_factors(v, json);
     add_text(json, "position_embedding_type", uses_rope(v) ? "rope" : "nope");
-    if (im_view_value(v, "expert_count") == NULL) add_int(json, "num_local_experts", 0);
     if (im_view_value(v, "expert_shared_feed_forward_length") == NULL)
         add_int(json, "shared_intermediate_size", im_view_each(v, "feed_forward_length"));
     add_layer_types(v, "attention", "mamba", json);
+    return add_head_size(v, "mamba_d_head", json);
 }
 
 static bool add_special(const ImView *v, SuText *json) {
@@ -218,8 +228,8 @@ static bool add_special(const ImView *v, SuText *json) {
     case IM_ARCH_FALCON_MAMBA:
         add_float(json, "mixer_rms_eps", im_view_real(v, "attention.layer_norm_rms_epsilon", 0));
         return true;
-    case IM_ARCH_GRANITE: add_granite(v, json); return true;
-    case IM_ARCH_GRANITEHYBRID: add_granite(v, json); return add_head_size(v, "mamba_d_head", json);
+    case IM_ARCH_GRANITE: return add_granite(v, json);
+    case IM_ARCH_GRANITEHYBRID: return add_granitehybrid(v, json);
     case IM_ARCH_FALCON_H1:
         add_flag(json, "mamba_rms_norm", layer_with(v, "ssm_norm.weight") >= 0);
         return add_head_size(v, "mamba_d_head", json);

@@ -34,7 +34,7 @@ typedef struct Name {
 #define JAMBA IM_SET_JAMBA
 #define FALCON_H1 IM_SET_FALCON_H1
 #define LFM2 IM_SET_LFM2
-#define GRANITES IM_SET_GRANITES
+#define GRANITEHYBRID IM_SET_GRANITEHYBRID
 #define NEMOTRONS IM_SET_NEMOTRONS
 #define BACKBONES IM_SET_BACKBONES
 static const Name names[] = {
