@@ -9,11 +9,19 @@ static const char *const weight_words[] = {
 #include "frontend/weights.def"
 };
 
+/* Whether blocks that q8 holds are so in all rows: a -128 is none of its numbers. */
+static bool rows_are_kept(const ImPiece *piece) {
+    for (uint64_t row = piece->first; piece->from->form == IM_Q8_0 && row < piece->first + piece->rows; row++)
+        if (im_form_is_low(IM_Q8_0, im_row(piece->from, row), piece->from->K)) return false;
+    return true;
+}
+
 /* What holds a piece: itself where that is exact, else q8 for blocks; IR_I32: nothing is known yet. */
 static IrDtype dtype_of(const ImPiece *piece, bool exact) {
     if (!piece->from) return IR_I32;
     const ImFormInfo *form = im_form(piece->from->form);
     bool changed = piece->factor != 1 || piece->plus;
+    if (exact && !rows_are_kept(piece)) return IR_F32;
     if (form->kept == IR_I32 || (changed && ir_is_blocks(form->kept))) return exact ? IR_F32 : IR_Q8;
     return changed && exact ? IR_F32 : form->kept;
 }
@@ -75,5 +83,7 @@ const char *im_weights_of(const ImPlan *plan, FeSpec *spec, const SuText *text, 
         overrides =
             su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(choice.wanted[i]));
     }
-    return su_printf(arena, *overrides ? "{dtype: %s, overrides: {%s}}" : "{dtype: %s%s}", ir_dtype_word(most), overrides);
+    bool blocks = choice.weights[IR_Q8] + choice.weights[IR_Q4] > 0;
+    return su_printf(arena, "{dtype: %s%s%s%s%s}", ir_dtype_word(most), *overrides ? ", overrides: {" : "", overrides,
+                     *overrides ? "}" : "", exact && blocks ? ", activations: f32" : "");
 }
