@@ -39,7 +39,7 @@ static MossError tell_last(Completion *c, MossStop *out_stop) {
     su_free(room);
     if (token < 0) return rt_error(MOSS_BAD_INPUT, "all logits are NaN after %lld tokens", (long long)moss_state_position(state));
     *out_stop = MOSS_STOP_EOS;
-    if (token == c->vocabulary.eos) return fine;
+    if (rt_ends(&c->vocabulary, token)) return fine;
     bool go = true;
     MossError error = tell(c, token, &go);
     bool at_count = c->left == 0 && !c->of->feed_last;

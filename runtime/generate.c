@@ -3,6 +3,7 @@
 
 #include "runtime/device.h"
 #include "runtime/model.h"
+#include "runtime/tokenizer.h"
 
 /* What a call is about. */
 typedef struct Generating {
@@ -43,7 +44,7 @@ static MossError pick_all(Generating *g, bool *out_go) {
         g->random[i] = g->sequences[i].sampler->state;
         g->next[i] = pick(g, i);
         if (g->next[i] < 0) error = no_number(g, i);
-        g->sequences[i].ended = g->next[i] >= 0 && g->next[i] == g->vocabulary->eos;
+        g->sequences[i].ended = rt_ends(g->vocabulary, g->next[i]);
         *out_go = *out_go && g->next[i] >= 0 && !g->sequences[i].ended;
     }
     for (uint32_t i = 0; !*out_go && i < g->n; i++) g->sequences[i].sampler->state = g->random[i];
@@ -157,6 +158,8 @@ static MossError generate_there(Generating *g, uint32_t *rows, uint32_t *out_cou
 
 static MossError check(const Generating *g) {
     const PgProgram *program = g->model->program;
+    if (g->vocabulary->n_more_eos >= MOSS_MAX_ENDS)
+        return rt_error(MOSS_BAD_INPUT, "more than %d ids end a sequence", MOSS_MAX_ENDS);
     if (g->n < 1 || g->n > (uint64_t)program->max_rows)
         return rt_error(MOSS_BAD_INPUT, "sequence count must be between 1 and %lld, got %u", (long long)program->max_rows, g->n);
     if (g->vocabulary->limit < 1 || g->vocabulary->limit > program->vocab_size) {

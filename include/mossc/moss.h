@@ -232,10 +232,14 @@ typedef struct MossPhaseTime {
 
 typedef struct MossSampler MossSampler;
 
+enum { MOSS_MAX_ENDS = 16 }; /* ids that end a text, at most */
+
 typedef struct MossVocabulary {
     int64_t limit; /* ids from here on are never picked (padding of the vocabulary); at most vocab_size */
     int32_t eos; /* ends a sequence when it is picked; -1: none */
     const uint32_t *gaps; /* bits, the lowest first, of ids below the limit that are never picked; NULL: none */
+    const int32_t *more_eos; /* [n_more_eos] ids that end a sequence as eos does; at most MOSS_MAX_ENDS - 1 */
+    uint32_t n_more_eos;
 } MossVocabulary;
 
 typedef struct MossSequence {
@@ -285,7 +289,11 @@ MOSS_API MossError moss_tokenizer_bytes(int64_t vocab_size, int32_t bos, int32_t
 MOSS_API MossError moss_tokenizer_open(const char *directory, const char *name, int64_t vocab_size, MossTokenizer **out_tokenizer);
 MOSS_API void moss_tokenizer_free(MossTokenizer *tokenizer); /* NULL is fine */
 MOSS_API int32_t moss_tokenizer_bos(const MossTokenizer *tokenizer); /* -1: none */
-MOSS_API int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer); /* -1: none */
+MOSS_API int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer); /* -1: none; of several the first */
+/* All ids that end a text, eos first: their number, and *out_ids, which may be NULL, is the tokenizer's. */
+MOSS_API uint32_t moss_tokenizer_ends(const MossTokenizer *tokenizer, const int32_t **out_ids);
+/* Puts ids[count], count ≤ MOSS_MAX_ENDS, in place of eos. Not while another thread uses it. MOSS_BAD_INPUT: too many, or a negative one. */
+MOSS_API MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32_t *ids, uint32_t count);
 
 /* Appends the ids that a model is fed for text[0..size): bos, if there is one, and the text's. MOSS_BAD_INPUT: an id that the
  * vocabulary lacks. */
@@ -301,6 +309,9 @@ MOSS_API MossVocabulary moss_tokenizer_vocabulary(const MossTokenizer *tokenizer
  * text of this token is lost. */
 typedef struct MossStream MossStream;
 MOSS_API MossError moss_stream_create(const MossTokenizer *tokenizer, MossStream **out_stream);
+/* Before the first token: what comes is a whole text, of which the decoders of some tokenizers take a blank away in front. Without, it
+ * follows another text. */
+MOSS_API void moss_stream_whole(MossStream *stream);
 MOSS_API const char *moss_stream_add(MossStream *stream, int32_t token, size_t *out_size);
 MOSS_API const char *moss_stream_end(MossStream *stream, size_t *out_size);
 MOSS_API void moss_stream_free(MossStream *stream); /* NULL is fine */

@@ -533,6 +533,10 @@ def test_run_stops_at_eos(m):
     tokens = m.json(*common)["tokens"]
     report = m.json(*common, "--set", f"tokenizer={{eos: {tokens[3]}}}")
     assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+    ends = sorted({(tokens[3] + 1) % 256, tokens[4], tokens[3]})
+    several = m.json(*common, "--set", f"tokenizer={{eos: {ends}}}")
+    first = min(i for i, t in enumerate(tokens) if t in ends)
+    assert several["stopped_by"] == "eos" and several["tokens"] == tokens[:first], (several, tokens)
 
 
 def test_run_stops_where_positions_end(m):
