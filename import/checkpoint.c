@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "import/folder.h"
+#include "import/gguf_view.h"
 
 static void cleanup(void *checkpoint) { im_checkpoint_close(checkpoint); }
 
@@ -17,7 +18,7 @@ bool im_checkpoint_open(const char *path, ImCheckpoint *out, SuDiags *diags) {
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         ok = im_folder_open(path, out, diags);
     else
-        ok = su_error(diags, su_file_span(diags, path), NULL, "expected a folder with a config.json");
+        ok = im_gguf_view(path, out, diags);
     ok = ok && im_source_settle(&out->source, diags);
     if (!ok) im_checkpoint_close(out);
     return ok;

@@ -148,7 +148,15 @@ ImConfig *im_map(const ImConfig *c, const char *key) {
     if (!item) return NULL;
     if (!cJSON_IsObject(item)) im_config_error(c, key, "expected a map");
     if (!cJSON_IsObject(item)) return NULL;
+    for (ImConfig *made = c->state->all; made; made = made->next)
+        if (made->map == item) return made;
     return make(item, c->path, su_printf(c->arena, "%s%s.", c->place, key), c->state, c->arena, c->diags);
+}
+
+ImConfig *im_map_or_empty(const ImConfig *c, const char *key) {
+    static const cJSON empty = {.type = cJSON_Object};
+    ImConfig *in = im_map(c, key);
+    return in ? in : make(&empty, c->path, su_printf(c->arena, "%s%s.", c->place, key), c->state, c->arena, c->diags);
 }
 
 const cJSON *im_list(const ImConfig *c, const char *key, size_t *out_count) {

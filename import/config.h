@@ -47,6 +47,8 @@ const char *im_text_or(const ImConfig *c, const char *key, const char *value);
 bool im_text_is(const ImConfig *c, const char *key, const char *value);
 /* A map within; NULL where it is missing. Its keys must be used too. */
 ImConfig *im_map(const ImConfig *c, const char *key);
+/* The same, of no keys where it is missing. */
+ImConfig *im_map_or_empty(const ImConfig *c, const char *key);
 /* A list; *out_count 0 where it is missing. */
 const cJSON *im_list(const ImConfig *c, const char *key, size_t *out_count);
 /* A list of exactly n numbers. */

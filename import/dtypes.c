@@ -9,11 +9,19 @@ static const char *const weight_words[] = {
 #include "frontend/weights.def"
 };
 
+/* Whether blocks that q8 holds are so in all rows: a -128 is none of its numbers. */
+static bool rows_are_kept(const ImPiece *piece) {
+    for (uint64_t row = piece->first; piece->from->form == IM_Q8_0 && row < piece->first + piece->rows; row++)
+        if (im_form_is_low(IM_Q8_0, im_row(piece->from, row), piece->from->K)) return false;
+    return true;
+}
+
 /* What holds a piece: itself where that is exact, else q8 for blocks; IR_I32: nothing is known yet. */
 static IrDtype dtype_of(const ImPiece *piece, bool exact) {
     if (!piece->from) return IR_I32;
     const ImFormInfo *form = im_form(piece->from->form);
     bool changed = piece->factor != 1 || piece->plus;
+    if (exact && !rows_are_kept(piece)) return IR_F32;
     if (form->kept == IR_I32 || (changed && ir_is_blocks(form->kept))) return exact ? IR_F32 : IR_Q8;
     return changed && exact ? IR_F32 : form->kept;
 }
@@ -47,33 +55,35 @@ static void choose(const ImPlan *plan, FeSpec *spec, bool exact, Choice *out) {
     }
 }
 
-/* `dtype: bf16, overrides: {…}`: overrides where the language's default under `dtype` is another. */
-static const char *written(const Choice *choice, const char *name, const SuText *text, SuArena *arena, SuDiags *diags) {
-    IrDtype most = IR_F32;
-    for (int d = 0; d < IR_STORED_DTYPES; d++)
-        if (choice->weights[d] > choice->weights[most]) most = (IrDtype)d;
+/* How the language stores each kind of weight under a dtype. */
+static void defaults_of(IrDtype dtype, const SuText *text, IrDtype out[FE_N_WEIGHTS]) {
+    SuDiags diags = {0};
+    SuArena arena = {0};
     FeSpec spec = {0};
-    const char *set = su_printf(arena, "weights.dtype=%s", ir_dtype_word(most)), *overrides = "";
-    bool ok = fe_spec_parse(name, text->text, text->size, &set, 1, &spec, diags);
-    for (int i = 0; ok && i < FE_N_WEIGHTS; i++) {
-        IrDtype wanted = choice->wanted[i];
-        if (wanted == IR_I32 || wanted == spec.weights.of[i]) continue;
-        overrides = su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(wanted));
-    }
+    const char *set = su_printf(&arena, "weights.dtype=%s", ir_dtype_word(dtype));
+    if (!fe_spec_parse("", text->text, text->size, &set, 1, &spec, &diags)) SU_BUG("a spec is refused with %s", set);
+    memcpy(out, spec.weights.of, sizeof spec.weights.of);
     fe_spec_free(&spec);
-    if (!ok) return NULL;
-    return *overrides ? su_printf(arena, "{dtype: %s, overrides: {%s}}", ir_dtype_word(most), overrides)
-                      : su_printf(arena, "{dtype: %s}", ir_dtype_word(most));
+    su_arena_free(&arena);
+    su_diags_free(&diags);
 }
 
-const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *text, ImDtype dtype, bool exact, SuArena *arena,
-                          SuDiags *diags) {
+const char *im_weights_of(const ImPlan *plan, FeSpec *spec, const SuText *text, ImDtype dtype, bool exact, SuArena *arena) {
     static const char *const words[] = {[IM_TO_F32] = "f32", [IM_TO_BF16] = "bf16", [IM_TO_Q8] = "q8", [IM_TO_Q4] = "q4"};
     if (dtype != IM_AS_STORED) return su_printf(arena, "{dtype: %s}", words[dtype]);
-    FeSpec spec = {0};
     Choice choice = {0};
-    bool ok = fe_spec_parse(name, text->text, text->size, NULL, 0, &spec, diags);
-    if (ok) choose(plan, &spec, exact, &choice);
-    fe_spec_free(&spec);
-    return ok ? written(&choice, name, text, arena, diags) : NULL;
+    IrDtype most = IR_F32, by_default[FE_N_WEIGHTS];
+    const char *overrides = "";
+    choose(plan, spec, exact, &choice);
+    for (int d = 0; d < IR_STORED_DTYPES; d++)
+        if (choice.weights[d] > choice.weights[most]) most = (IrDtype)d;
+    defaults_of(most, text, by_default);
+    for (int i = 0; i < FE_N_WEIGHTS; i++) {
+        if (choice.wanted[i] == IR_I32 || choice.wanted[i] == by_default[i]) continue;
+        overrides =
+            su_printf(arena, "%s%s%s: %s", overrides, *overrides ? ", " : "", weight_words[i], ir_dtype_word(choice.wanted[i]));
+    }
+    bool blocks = choice.weights[IR_Q8] + choice.weights[IR_Q4] > 0;
+    return su_printf(arena, "{dtype: %s%s%s%s%s}", ir_dtype_word(most), *overrides ? ", overrides: {" : "", overrides,
+                     *overrides ? "}" : "", exact && blocks ? ", activations: f32" : "");
 }

@@ -7,9 +7,8 @@
 
 typedef enum ImDtype { IM_AS_STORED, IM_TO_F32, IM_TO_BF16, IM_TO_Q8, IM_TO_Q4 } ImDtype;
 
-/* The value of the spec's key `weights`, in the arena. `text` is the spec without it, `name` its path. Of each kind of weight the dtype is
- * the one that holds all of its tensors as they are stored, or nearly; exact: without a difference. NULL after an error: the spec is wrong. */
-const char *im_weights_of(const ImPlan *plan, const char *name, const SuText *text, ImDtype dtype, bool exact, SuArena *arena,
-                          SuDiags *diags);
+/* The value of the spec's key `weights`, in the arena. `spec` is of `text`, which has no such key. Of each kind of weight the dtype is the one
+ * that holds all of its tensors as they are stored, or nearly; exact: without a difference, and inputs of maps in blocks are not rounded either. */
+const char *im_weights_of(const ImPlan *plan, FeSpec *spec, const SuText *text, ImDtype dtype, bool exact, SuArena *arena);
 
 #endif

@@ -74,7 +74,8 @@ static bool check_pickles(const char *folder, SuArena *arena, SuDiags *diags) {
                       "convert it, with the Python packages torch and safetensors: python3 -c \"import glob, torch; from "
                       "safetensors.torch import "
                       "save_file; w = {}; [w.update(torch.load(p, map_location='cpu', weights_only=True)) for p in "
-                      "glob.glob('%s/pytorch_model*.bin')]; save_file({k: v.clone().contiguous() for k, v in w.items()}, "
+                      "glob.glob('%s/pytorch_model*.bin')]; w = w.get('model', w); save_file({k: v.clone().contiguous() for k, v "
+                      "in w.items()}, "
                       "'%s/model.safetensors')\"",
                       folder, folder);
         return su_error(diags, su_file_span(diags, su_printf(&diags->arena, "%s/%s", folder, bad[i])), hint,
@@ -105,10 +106,41 @@ static bool open_weights(Files *f, const char *folder, ImCheckpoint *out, SuDiag
     return ok;
 }
 
+/* ---- the index */
+
+/* A name that the index gives to a file: the tensor must be there. */
+static bool check_entry(const cJSON *item, const ImSource *source, const char *path, SuDiags *diags) {
+    const ImTensor *t = im_source_find(source, item->string);
+    const char *slash = t ? strrchr(t->file, '/') : NULL, *file = t ? slash ? slash + 1 : t->file : NULL;
+    if (!cJSON_IsString(item)) return true; /* reported when the files were opened */
+    if (t && strcmp(file, item->valuestring) == 0) return true;
+    return su_error(diags, su_file_span(diags, path), NULL, "weight_map: '%s' is not in %s%s%s", item->string, item->valuestring,
+                    t ? ", but in " : "", t ? file : "");
+}
+
+/* Whether the index, if there is one, tells the truth about its shards. */
+static bool check_index(const char *folder, ImCheckpoint *out, SuDiags *diags) {
+    static const SuJsonRules rules = {.depth = CONFIG_DEPTH, .values = RT_MAX_VALUES};
+    const char *path = su_printf(&out->arena, "%s/model.safetensors.index.json", folder);
+    char *text;
+    size_t size;
+    SuJson json;
+    if (access(path, F_OK) != 0) return true;
+    if (!su_read_file(&out->arena, path, RT_MAX_HEADER, &text, &size, diags)) return false;
+    if (!su_json_parse(text, size, &rules, su_file_span(diags, path), &json, diags)) return false;
+    const cJSON *map = cJSON_GetObjectItemCaseSensitive(json.root, "weight_map");
+    bool ok = true;
+    for (const cJSON *item = map ? map->child : NULL; item; item = item->next)
+        ok = check_entry(item, &out->source, path, diags) && ok;
+    su_json_free(&json);
+    return ok;
+}
+
 bool im_folder_open(const char *path, ImCheckpoint *out, SuDiags *diags) {
     Files *f = SU_NEW(&out->arena, Files);
     out->what = "Hugging Face folder";
     out->files = f;
     out->close = close_files;
-    return read_config(f, path, out, diags) && open_weights(f, path, out, diags) && im_folder_texts(path, out, diags);
+    return read_config(f, path, out, diags) && open_weights(f, path, out, diags) && im_source_settle(&out->source, diags) &&
+           check_index(path, out, diags) && im_folder_texts(path, out, diags);
 }

@@ -76,6 +76,12 @@ typedef void (*Integers)(const uint8_t *block, int8_t *q);
 
 static void integers_q8_0(const uint8_t *block, int8_t *q) { memcpy(q, block + 2, BLOCK); }
 
+bool im_form_is_low(ImForm form, const uint8_t *bytes, uint64_t K) {
+    for (uint64_t at = 0; form == IM_Q8_0 && at < K; at += BLOCK, bytes += im_form(form)->bytes)
+        if (memchr(bytes + 2, 0x80, BLOCK) != NULL) return true;
+    return false;
+}
+
 static void integers_q4_0(const uint8_t *block, int8_t *q) {
     low_and_high(block + 2, q);
     less(q, 8);
@@ -101,6 +107,7 @@ void im_form_to_row(ImForm form, const uint8_t *bytes, uint64_t K, const IrRow *
     for (uint64_t at = 0; at < K; at += BLOCK, bytes += im_form(form)->bytes, d += 2, q += BLOCK) {
         memcpy(d, bytes, 2);
         integers(bytes, q);
+        for (int i = 0; i < BLOCK; i++) q[i] = q[i] < -IR_Q8_MOST ? -IR_Q8_MOST : q[i];
     }
 }
 

@@ -30,7 +30,9 @@ void im_form_to_floats(ImForm form, const uint8_t *bytes, uint64_t K, float *out
 
 /* Whether a row becomes a row of q8 or q4 exactly, and which. */
 bool im_form_is_kept(ImForm form, IrDtype *out_dtype);
-/* A row of such a form. A -128 of Q8_0 is copied, and read as -127 by whoever reads q8 (ir/quant.h): ir_blocks_check finds it. */
+/* Whether a row of such a form holds a -128, which Q8_0 has and q8 has not. */
+bool im_form_is_low(ImForm form, const uint8_t *bytes, uint64_t K);
+/* A row of such a form. A -128 becomes -127. */
 void im_form_to_row(ImForm form, const uint8_t *bytes, uint64_t K, const IrRow *out);
 
 #endif

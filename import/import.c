@@ -40,30 +40,47 @@ static const char *name_of(SuArena *arena, const char *path) {
     return *name ? name : "model";
 }
 
-static void say_tokenizer(Job *job) {
+enum { MOST_STOPS = 16 }; /* of the language's tokenizer.eos */
+
+/* ", eos: [2, 7]" of the tokens that end a text, without those that the vocabulary has not. */
+static const char *stops_of(Job *job) {
     const ImTexts *t = &job->checkpoint.texts;
     SuArena *arena = &job->plan.arena;
+    const char *list = "";
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_stops && n < MOST_STOPS; i++)
+        if (t->stops[i] < job->plan.vocab_size)
+            list = su_printf(arena, "%s%s%" PRId64, list, n++ ? ", " : "", t->stops[i]);
+        else
+            im_note(&job->plan, "Token %" PRId64 " is said to end a text, but is not in the vocabulary.", t->stops[i]);
+    return n == 0 ? "" : n == 1 ? su_printf(arena, ", eos: %s", list) : su_printf(arena, ", eos: [%s]", list);
+}
+
+static void say_tokenizer(Job *job) {
+    const ImTexts *t = &job->checkpoint.texts;
     if (!t->tokenizer) {
         im_note(&job->plan, "There is no %s: put one beside this file to run on text, and name it in tokenizer.", tokenizer_file);
         return;
     }
-    const char *bos = t->bos < 0 ? "" : su_printf(arena, ", bos: %" PRId64, t->bos);
-    const char *eos = t->n_stops ? su_printf(arena, ", eos: %" PRId64, t->stops[0]) : "";
-    im_top(&job->plan, "tokenizer", "{kind: bpe, file: %s%s%s}", tokenizer_file, bos, eos);
+    const char *bos = t->bos < 0 || t->bos >= job->plan.vocab_size ? "" : su_printf(&job->plan.arena, ", bos: %" PRId64, t->bos);
+    im_top(&job->plan, "tokenizer", "{kind: bpe, file: %s%s%s}", tokenizer_file, bos, stops_of(job));
 }
 
 static bool make_plan(Job *job) {
     ImConfig *config = job->checkpoint.config;
     job->plan.source = &job->checkpoint.source;
     job->plan.diags = job->diags;
+    job->plan.a_activation = job->options->a_activation;
     const ImFamily *family = im_family_of(config);
     if (!family) return false;
     job->report->what = su_strdup(&job->report->arena, job->checkpoint.what);
     job->report->family = family->name;
-    im_top(&job->plan, "name", "\"%s\"", name_of(&job->plan.arena, job->options->input));
+    const char *name = name_of(&job->plan.arena, job->options->input);
+    im_top(&job->plan, "name", isalpha((unsigned char)*name) ? "%s" : "\"%s\"", name);
     family->plan(config, &job->plan);
     im_config_all_used(config);
     if (im_config_failed(config) || job->plan.failed || !im_source_all_taken(&job->checkpoint.source, job->diags)) return false;
+    if (!job->plan.vocab_size) SU_BUG("the family '%s' has no embedding", family->name);
     say_tokenizer(job);
     im_plan_settle(&job->plan);
     return true;
@@ -71,18 +88,30 @@ static bool make_plan(Job *job) {
 
 /* ---- the spec */
 
-static bool make_spec(Job *job, FeSpec *spec) {
+/* The spec without weights says which tensors there are; what is wrong or doubtful in it is reported of it, once. */
+static bool make_text(Job *job) {
     const ImOptions *o = job->options;
     const char *head =
         su_printf(&job->plan.arena, "Made by mossc import from a %s of the family %s.", job->checkpoint.what, job->report->family);
     SuText without = {0};
+    FeSpec spec = {0};
     im_plan_print(&job->plan, head, NULL, &without);
-    const char *weights = im_weights_of(&job->plan, spec_file, &without, o->dtype, o->exact, &job->plan.arena, job->diags);
+    bool ok = fe_spec_parse(spec_file, without.text, without.size, NULL, 0, &spec, job->diags);
+    const char *weights = ok ? im_weights_of(&job->plan, &spec, &without, o->dtype, o->exact, &job->plan.arena) : NULL;
+    if (ok) im_plan_print(&job->plan, head, weights, &job->text);
+    su_diags_keep(job->diags);
+    fe_spec_free(&spec);
     su_text_free(&without);
-    if (!weights) return false;
-    im_plan_print(&job->plan, head, weights, &job->text);
-    return fe_spec_parse(spec_file, job->text.text, job->text.size, NULL, 0, spec, job->diags) &&
-           im_check_shapes(&job->plan, spec, job->diags);
+    return ok;
+}
+
+static bool make_spec(Job *job, FeSpec *spec) {
+    SuDiags again = {0};
+    if (!make_text(job)) return false;
+    bool ok = fe_spec_parse(spec_file, job->text.text, job->text.size, NULL, 0, spec, &again);
+    if (!ok) SU_BUG("the spec is wrong with weights: %s", again.count ? again.items[0].message : "");
+    su_diags_free(&again);
+    return im_check_shapes(&job->plan, spec, job->diags);
 }
 
 /* ---- the output */
@@ -105,7 +134,11 @@ static bool verify(Job *job) {
     SuArena arena = {0};
     const char *spec_path = su_printf(&arena, "%s/%s", job->directory.temporary, spec_file);
     const char *weights_path = su_printf(&arena, "%s/%s", job->directory.temporary, weights_file);
-    bool ok = fe_spec_load(spec_path, NULL, 0, &spec, job->diags);
+    SuDiags again = {0}; /* warnings were told */
+    bool ok =
+        fe_spec_load(spec_path, NULL, 0, &spec, &again) ||
+        su_error(job->diags, su_file_span(job->diags, spec_path), NULL, "the spec does not read back: %s", again.items[0].message);
+    su_diags_free(&again);
     size_t count = 0;
     const FeTensor *tensors = ok ? fe_tensors(&spec, &count) : NULL;
     PgTensor *expected = SU_NEW_ARRAY(&arena, PgTensor, count);

@@ -12,6 +12,7 @@ typedef struct ImOptions {
     ImDtype dtype;
     bool exact;  /* nothing is rounded to what the source does not hold */
     bool verify; /* the output is read back */
+    const char *a_activation; /* of mamba3: softplus or heavy_tail; NULL: not said */
     int threads; /* 0: as many as the process may use CPUs */
     DrProgress progress;
 } ImOptions;

@@ -31,6 +31,7 @@ ImBlock *im_block(ImPlan *plan, const char *kind, const char *from, const char *
     plan->blocks = su_grow(&plan->arena, plan->blocks, &plan->blocks_capacity, plan->n_blocks + 1, sizeof *plan->blocks);
     plan->blocks[plan->n_blocks++] = block;
     im_put(block, "norm.weight", im_take(plan, "%s%s.weight", from, norm));
+    if (plan->norm_bias) im_put(block, "norm.bias", im_take(plan, "%s%s.bias", from, norm));
     return block;
 }
 
@@ -160,6 +161,21 @@ void im_put_ones(ImBlock *block, const char *to, uint64_t count) {
     put(block->plan, su_printf(&block->plan->arena, "%s%s", block->to, to), NULL, 0, count);
 }
 
+void im_scale(ImBlock *block, const char *to, double factor) {
+    ImOutput *output = output_of(block->plan, su_printf(&block->plan->arena, "%s%s", block->to, to));
+    for (size_t i = 0; i < output->count; i++) output->pieces[i].factor *= (float)factor;
+}
+
+void im_drop(ImPlan *plan, const char *prefix, const char *what) {
+    size_t dropped = 0;
+    for (size_t i = 0; i < plan->source->count; i++) {
+        if (strncmp(plan->source->tensors[i].name, prefix, strlen(prefix)) != 0) continue;
+        plan->source->tensors[i].taken = true;
+        dropped++;
+    }
+    if (dropped) im_note(plan, "%zu tensors %s* are left out: %s.", dropped, prefix, what);
+}
+
 void im_move(ImBlock *block, const char *to, const char *from) {
     im_put(block, to, im_take(block->plan, "%s%s", block->from, from));
 }
@@ -181,27 +197,40 @@ static bool same_numbers(const ImTensor *a, const ImTensor *b) {
     return memcmp(a->data, b->data, a->rows * im_form_row_bytes(a->form, a->K)) == 0;
 }
 
-void im_ends(ImPlan *plan, const char *embed, const char *norm, int tied, int64_t vocab_size, int64_t multiple) {
-    const ImTensor *table = im_take(plan, "%s.weight", embed);
-    const ImTensor *head = im_there(plan, "lm_head.weight") || tied == 0 ? im_take(plan, "lm_head.weight") : NULL;
-    const ImTensor *last = im_take(plan, "%s.weight", norm);
-    if (!table || !last || (tied == 0 && !head)) return;
+/* The head, or NULL where the embedding is it. */
+static const ImTensor *head_of(ImPlan *plan, const ImEnds *ends, const ImTensor *table) {
+    if (ends->tied != 0 && !im_there(plan, "%s.weight", ends->head)) return NULL;
+    const ImTensor *head = im_take(plan, "%s.weight", ends->head);
     bool same = head && same_numbers(table, head);
-    if (tied == 1 && head && !same)
-        im_plan_error(plan, head->file,
-                      "tensor 'lm_head.weight' differs from '%s.weight', though the config says that they are tied", embed);
-    bool ties = tied == 1 || (tied == -1 && (!head || same));
-    int64_t rows = (int64_t)table->rows;
-    if (rows < vocab_size || rows > (vocab_size + multiple - 1) / multiple * multiple) {
+    if (ends->tied == 1 && head && !same)
+        im_plan_error(plan, head->file, "tensor '%s' differs from '%s', though the config says that they are tied", head->name,
+                      table->name);
+    return ends->tied == 1 || (ends->tied == -1 && same) ? NULL : head;
+}
+
+static void check_vocabulary(ImPlan *plan, const ImEnds *ends, const ImTensor *table) {
+    int64_t rows = (int64_t)table->rows, most = (ends->vocab_size + ends->multiple - 1) / ends->multiple * ends->multiple;
+    if (rows < ends->vocab_size || rows > most) {
         im_plan_error(plan, table->file, "tensor '%s': expected %" PRId64 " rows, the vocabulary%s, got %" PRId64, table->name,
-                      vocab_size, multiple > 1 ? " and perhaps padding" : "", rows);
+                      ends->vocab_size, ends->multiple > 1 ? " and perhaps padding" : "", rows);
     }
-    if (rows > vocab_size) im_note(plan, "the last %" PRId64 " tokens are padding of the vocabulary", rows - vocab_size);
+    if (rows > ends->vocab_size)
+        im_note(plan, "The last %" PRId64 " tokens are padding of the vocabulary.", rows - ends->vocab_size);
+}
+
+void im_ends(ImPlan *plan, const ImEnds *ends) {
+    const ImTensor *table = im_take(plan, "%s.weight", ends->embed), *last = im_take(plan, "%s.weight", ends->norm);
+    const ImTensor *bias = im_there(plan, "%s.bias", ends->norm) ? im_take(plan, "%s.bias", ends->norm) : NULL;
+    if (!table || !last) return;
+    const ImTensor *head = head_of(plan, ends, table);
+    check_vocabulary(plan, ends, table);
     put(plan, "embed.weight", table, 0, table->rows);
     put(plan, "final_norm.weight", last, 0, last->rows);
-    if (!ties) put(plan, "head.weight", head, 0, head->rows);
-    im_top(plan, "vocab_size", "%" PRId64, rows);
-    im_top(plan, "tie_embeddings", ties ? "true" : "false");
+    if (bias) put(plan, "final_norm.bias", bias, 0, bias->rows);
+    if (head) put(plan, "head.weight", head, 0, head->rows);
+    plan->vocab_size = (int64_t)table->rows;
+    im_top(plan, "vocab_size", "%" PRIu64, table->rows);
+    im_top(plan, "tie_embeddings", head ? "false" : "true");
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(((const ImOutput *)a)->name, ((const ImOutput *)b)->name); }

@@ -48,6 +48,9 @@ struct ImPlan {
     SuDiags *diags;
     SuArena arena;
     bool failed;
+    int64_t vocab_size; /* set by im_ends */
+    bool norm_bias;            /* norms before blocks have one */
+    const char *a_activation; /* what mamba3's A passes, or NULL: nobody has said */
     ImKey *keys; /* of the top level */
     size_t n_keys, keys_capacity;
     ImBlock **blocks;
@@ -91,15 +94,26 @@ bool im_has_rows(ImPlan *plan, const ImTensor *tensor, uint64_t rows);
 ImPiece *im_put(ImBlock *block, const char *to, const ImTensor *from);
 ImPiece *im_put_rows(ImBlock *block, const char *to, const ImTensor *from, uint64_t first, uint64_t rows);
 void im_put_ones(ImBlock *block, const char *to, uint64_t count);
+/* Multiplies what was put there so far. */
+void im_scale(ImBlock *block, const char *to, double factor);
+/* Takes all tensors whose names begin with `prefix`, which nothing is made of, and says so. */
+void im_drop(ImPlan *plan, const char *prefix, const char *what);
 /* Takes FROM (within the block) and adds it whole. */
 void im_move(ImBlock *block, const char *to, const char *from);
 /* The same of FROM.weight and, where there is one, FROM.bias. */
 void im_linear(ImBlock *block, const char *to, const char *from, bool bias);
 /* Takes FROM.weight or FROM.bias of a block. */
 const ImTensor *im_take_in(ImBlock *block, const char *from, const char *part);
-/* Embedding, last norm and head, of these names without ".weight". tied: 1, 0, or -1: as the tensors have it. A tied head may be stored all
- * the same. Sets vocab_size: at least `vocab_size`, and rows of padding beyond it, up to a multiple of `multiple`. */
-void im_ends(ImPlan *plan, const char *embed, const char *norm, int tied, int64_t vocab_size, int64_t multiple);
+/* What stands before and behind the blocks; names without ".weight". */
+typedef struct ImEnds {
+    const char *embed, *norm, *head;
+    int tied;           /* 1, 0, or -1: as the tensors have it. A tied head may be stored all the same */
+    int64_t vocab_size; /* by the config; rows of padding may follow, */
+    int64_t multiple;   /* up to a multiple of this */
+} ImEnds;
+
+/* Takes and puts them, a bias of the norm too; sets vocab_size and tie_embeddings. */
+void im_ends(ImPlan *plan, const ImEnds *ends);
 
 /* ---- the end */
 

@@ -155,6 +155,7 @@ typedef struct Rows {
     RtWorkers *workers;
     RtClaims claims;
     _Atomic uint64_t bad; /* the first row that has no form, or UINT64_MAX */
+    _Atomic uint64_t low; /* rows with a -128 that became -127 */
 } Rows;
 
 static void note_bad(Rows *rows, uint64_t row) {
@@ -193,9 +194,14 @@ static void make_row(Rows *r, uint64_t row, float *w, float *back) {
     uint64_t in;
     const ImPiece *piece = piece_of(r, row, &in);
     if (is_kept(r, piece)) {
-        im_form_to_row(piece->from->form, im_row(piece->from, piece->first + im_order_row(&piece->order, in)), r->K, &to);
-        IrRowState state = ir_blocks_check(&blocks, 0);
-        if (state == IR_ROW_NONFINITE || state == IR_ROW_RANGE) note_bad(r, row);
+        const uint8_t *bytes = im_row(piece->from, piece->first + im_order_row(&piece->order, in));
+        im_form_to_row(piece->from->form, bytes, r->K, &to);
+        if (ir_blocks_check(&blocks, 0) != IR_ROW_GOOD) note_bad(r, row);
+        if (!im_form_is_low(piece->from->form, bytes, r->K)) return;
+        atomic_fetch_add(&r->low, 1);
+        read_piece(piece, in * r->K, r->K, w);
+        ir_blocks_row(&blocks, 0, back);
+        add_errors(w, back, r->K, r->sums[row]);
         return;
     }
     read_piece(piece, in * r->K, r->K, w);
@@ -235,6 +241,10 @@ static bool write_blocks(Job *job, size_t tensor, const ImOutput *output, double
     r.room = su_alloc_array(&arena, (size_t)rt_workers_count(job->workers) * 2 * r.K, sizeof *r.room);
     rt_workers_run(job->workers, make_rows, &r);
     bool ok = r.bad == UINT64_MAX || value_error(job, output, r.dtype, r.bad * r.K);
+    if (r.low != 0)
+        su_warning(job->diags, su_file_span(job->diags, output->pieces[0].from->file), "--exact keeps them, as f32",
+                   "tensor '%s' has a -128 in %" PRIu64 " of %" PRIu64 " rows, which became -127: q8 has no other",
+                   output->pieces[0].from->name, r.low, r.rows);
     for (int p = 0; ok && p < IR_PARTS; p++)
         if (r.parts[p])
             rt_safetensors_put(&job->out, job->layout.place[tensor][p], 0, r.parts[p],

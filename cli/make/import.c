@@ -5,11 +5,12 @@
 #include "cli/show.h"
 #include "import/import.h"
 
+static const char *const a_words[] = {"unknown", "softplus", "heavy_tail", NULL};
 static const char *const dtype_words[] = {"stored", "f32", "bf16", "q8", "q4", NULL}; /* by ImDtype */
 
 typedef struct ImportOptions {
     ImOptions import;
-    int dtype;
+    int dtype, a_activation;
     int64_t threads;
     bool progress, json, exact, verify;
 } ImportOptions;
@@ -50,6 +51,8 @@ static const CliOption table[] = {
                  "how weights are stored; default: as they are in the checkpoint, or what holds them nearly"),
     CLI_ROW_FLAG(ImportOptions, exact, "exact", "f32 for all weights that no other dtype holds exactly"),
     CLI_ROW_FLAG(ImportOptions, verify, "verify", "read the output back before it appears"),
+    CLI_ROW_WORD(ImportOptions, a_activation, "mamba3-a", "softplus|heavy_tail", a_words,
+                 "what A of Mamba-3 passes, which its config does not say: heavy_tail since 2026-06-02"),
     CLI_ROW_INT(ImportOptions, threads, "threads", 0, "N", 0, 1024, "threads to use (default: as many as there are CPUs)"),
     CLI_ROW_FLAG(ImportOptions, progress, "progress", "show progress even where standard error is no terminal"),
     CLI_OPTION_JSON(ImportOptions, "print one JSON object"),
@@ -63,6 +66,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     CliReporter reporter = {.asked = o.progress};
     o.import.input = args->positionals[0];
     o.import.dtype = (ImDtype)o.dtype;
+    o.import.a_activation = o.a_activation ? a_words[o.a_activation] : NULL;
     o.import.exact = o.exact;
     o.import.verify = o.verify;
     o.import.threads = (int)o.threads;
@@ -84,13 +88,15 @@ static int run(const CliCommand *command, CliArgs *args) {
 const CliCommand cli_import = {
     .name = "import",
     .summary = "make a spec and weights of a checkpoint of others",
-    .synopsis = "FOLDER -o OUT [OPTION]...",
+    .synopsis = "FOLDER|FILE.gguf -o OUT [OPTION]...",
     .about =
-        "Reads a folder as Hugging Face transformers or mamba_ssm write it (config.json, safetensors files, tokenizer.json) and "
-        "makes the directory OUT with "
-        "spec.yaml, model.safetensors, and where the folder has them tokenizer.json and generation.yaml (how text is sampled, "
-        "where it ends, the "
-        "chat template). Then: mossc run OUT/spec.yaml -w OUT/model.safetensors --prompt TEXT.\n\n"
+        "Reads a folder as Hugging Face transformers or mamba_ssm write it (config.json, safetensors files, tokenizer.json), or a "
+        "GGUF file "
+        "of llama.cpp, and makes the directory OUT with spec.yaml, model.safetensors, and where the source has them tokenizer.json "
+        "and "
+        "generation.yaml (how text is sampled, where it ends, the chat template). Then: mossc run OUT/spec.yaml -w "
+        "OUT/model.safetensors "
+        "--prompt TEXT.\n\n"
         "The import is strict: a key of the config that is not known for this kind of model is an error that names it, and so is a "
         "tensor that the model has no place for. docs/import.md lists the families.\n\n"
         "error is the root mean square of what rounding changed, over that of the weights. With --dtype q8 or q4 weights are "

@@ -17,6 +17,8 @@ static const struct {
 
 const ImFamily *im_family_of(const ImConfig *c) {
     const char *type = im_text_or(c, "model_type", NULL), *names[FAMILIES];
+    if (!type)
+        type = im_has(c, "mamba_moe_layers") ? "blackmamba" : im_has(c, "d_model") && im_has(c, "n_layer") ? "mamba_ssm" : NULL;
     if (!type) {
         im_config_error(c, "model_type", "the key is missing");
         return NULL;

@@ -14,7 +14,16 @@ typedef struct ImFamily {
 /* The family of a config: by model_type, or by the keys that the configs of mamba_ssm and BlackMamba have. NULL after an error. */
 const ImFamily *im_family_of(const ImConfig *c);
 
-#define IM_FAMILY(name, function) void function(ImConfig *c, ImPlan *plan);
-#include "import/families/families.def"
+void im_bamba(ImConfig *c, ImPlan *plan);
+void im_blackmamba(ImConfig *c, ImPlan *plan);
+void im_falcon_h1(ImConfig *c, ImPlan *plan);
+void im_granite_hybrid(ImConfig *c, ImPlan *plan);
+void im_jamba(ImConfig *c, ImPlan *plan);
+void im_lfm2(ImConfig *c, ImPlan *plan);
+void im_mamba_1(ImConfig *c, ImPlan *plan);
+void im_mamba_2(ImConfig *c, ImPlan *plan);
+void im_mamba_ssm(ImConfig *c, ImPlan *plan);
+void im_nemotron_h(ImConfig *c, ImPlan *plan);
+void im_transformer(ImConfig *c, ImPlan *plan);
 
 #endif

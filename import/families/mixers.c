@@ -114,3 +114,20 @@ void im_mamba2(ImBlock *block, const ImMamba2 *m) {
     im_put(block, "D", D);
     if (m->gated_norm) im_move(block, "gated_norm.weight", name_in(block, m->at, "norm.weight"));
 }
+
+ImMamba2 im_mamba2_of(ImConfig *c) {
+    int64_t hidden = im_int(c, "hidden_size"), inner = im_int_or(c, "mamba_d_ssm", 0);
+    ImMamba2 m = {.at = "mamba.", .gated_norm = true, .heads = im_int_or(c, "mamba_n_heads", 128)};
+    if (!inner) inner = im_int_or(c, "mamba_expand", 2) * hidden;
+    im_ignore(c, "mamba_expand");
+    m.head_dim = im_text_is(c, "mamba_d_head", "auto") ? inner / m.heads : im_int_or(c, "mamba_d_head", inner / m.heads);
+    m.groups = im_int_or(c, "mamba_n_groups", 1);
+    m.state = im_int_or(c, "mamba_d_state", 256);
+    m.conv = im_int_or(c, "mamba_d_conv", 4);
+    m.bias = im_bool_or(c, "mamba_proj_bias", false);
+    m.conv_bias = im_bool_or(c, "mamba_conv_bias", true);
+    m.activation = im_activation(c, "hidden_act", false);
+    im_limit_of(c, "time_step_limit", m.limit);
+    if (m.heads * m.head_dim != inner) im_config_error(c, "mamba_n_heads", "heads of mamba_d_head do not make the inner width");
+    return m;
+}

@@ -25,7 +25,12 @@ int64_t im_layers(ImConfig *c, const char *key) {
 int im_tied(ImConfig *c, const char *key) { return im_has(c, key) ? im_bool_or(c, key, false) : -1; }
 
 void im_finish(ImConfig *c, ImPlan *plan, const char *embed, const char *norm) {
-    im_ends(plan, embed, norm, im_tied(c, "tie_word_embeddings"), im_int(c, "vocab_size"), PADDING);
+    im_ends(plan, &(ImEnds){.embed = embed,
+                            .norm = norm,
+                            .head = "lm_head",
+                            .tied = im_tied(c, "tie_word_embeddings"),
+                            .vocab_size = im_int(c, "vocab_size"),
+                            .multiple = PADDING});
 }
 
 void im_same(ImConfig *c, const char *key, int64_t value) {
@@ -59,6 +64,24 @@ const char *im_layer_type(ImConfig *c, const char *key, int64_t layer) {
     if (list && !cJSON_IsString(item)) im_config_error(c, key, "expected a list of texts, one for each layer");
     return cJSON_IsString(item) ? item->valuestring : NULL;
 }
+
+bool im_is_attention(ImConfig *c, const char *key, const char *type) {
+    static const char *const yes[] = {"attention", "full_attention"}, *const no[] = {"mamba", "linear_attention", "conv"};
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+        if (strcmp(type, yes[i]) == 0) return true;
+    for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+        if (strcmp(type, no[i]) == 0) return false;
+    im_config_error(c, key, "no layer of this family is '%s'", type);
+    return false;
+}
+
+bool im_is_listed(const cJSON *list, int64_t number) {
+    for (const cJSON *item = list ? list->child : NULL; item; item = item->next)
+        if (cJSON_IsNumber(item) && item->valuedouble == (double)number) return true;
+    return false;
+}
+
+const char *im_layer_name(ImPlan *plan, int64_t layer) { return su_printf(&plan->arena, "model.layers.%" PRId64 ".", layer); }
 
 /* ---- attention */
 
@@ -123,6 +146,13 @@ void im_attention(ImBlock *block, const ImAttention *a) {
 }
 
 /* ---- feed-forward parts */
+
+ImMlp im_gated(ImConfig *c, const char *at, const char *activation_key) {
+    ImMlp m = {.at = at, .gate = "gate_proj", .up = "up_proj", .down = "down_proj"};
+    m.activation = im_activation(c, activation_key, true);
+    m.width = im_int(c, "intermediate_size");
+    return m;
+}
 
 static void mlp_tensors(ImBlock *block, const char *to, const char *at, const ImMlp *m) {
     SuArena *arena = &block->plan->arena;

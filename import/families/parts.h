@@ -21,6 +21,12 @@ void im_same(ImConfig *c, const char *key, int64_t value);
 const char *im_activation(ImConfig *c, const char *key, bool gated);
 /* Kinds of layers by name: item i of a list of texts. NULL: the list is missing or too short. */
 const char *im_layer_type(ImConfig *c, const char *key, int64_t layer);
+/* Whether a layer of this kind, in the words of either version of transformers, is attention; another than a mixer is an error. */
+bool im_is_attention(ImConfig *c, const char *key, const char *type);
+/* Whether a list (or NULL) holds a number. */
+bool im_is_listed(const cJSON *list, int64_t number);
+/* "model.layers.3." */
+const char *im_layer_name(ImPlan *plan, int64_t layer);
 
 /* ---- attention */
 
@@ -51,6 +57,8 @@ typedef struct ImMlp {
     bool bias;
 } ImMlp;
 
+/* gate_proj, up_proj, down_proj of width intermediate_size. */
+ImMlp im_gated(ImConfig *c, const char *at, const char *activation_key);
 void im_mlp(ImBlock *block, const ImMlp *m);
 
 typedef struct ImMoe {
@@ -92,8 +100,20 @@ typedef struct ImMamba2 {
     bool gated_norm, norm_before_gate, plain_norm; /* plain: over all channels at once */
 } ImMamba2;
 
+/* By the keys of bamba, granitemoehybrid and falcon_h1. */
+ImMamba2 im_mamba2_of(ImConfig *c);
 /* in_proj's rows are gate, x, B, C, δ. */
 void im_mamba2(ImBlock *block, const ImMamba2 *m);
+typedef struct ImMamba3 {
+    const char *at;
+    int64_t heads, head_dim, groups, state, rank; /* rank 0: one input and output of a head */
+    double rope_fraction, a_floor;
+    const char *a_activation;
+    bool head_norm;
+} ImMamba3;
+
+/* in_proj's rows are z, x, B, C, δ, A, trap, angles. */
+void im_mamba3(ImBlock *block, const ImMamba3 *m);
 /* time_step_limit or another key of a pair of numbers. */
 void im_limit_of(ImConfig *c, const char *key, double limit[2]);
 

@@ -98,7 +98,7 @@ static void kept_rows_are_the_same_numbers(void **unused) {
     assert_int_equal(kept, 4);
 }
 
-static void a_least_q8_is_read_as_minus_127(void **unused) {
+static void a_least_q8_becomes_minus_127(void **unused) {
     (void)unused;
     uint8_t bytes[34 * MOST_K / 32] = {0};
     float wanted[MOST_K], found[MOST_K];
@@ -111,6 +111,9 @@ static void a_least_q8_is_read_as_minus_127(void **unused) {
     through_a_row(IM_Q8_0, IR_Q8, bytes, found);
     assert_true(wanted[32] == -128);
     assert_true(found[32] == -127);
+    assert_true(im_form_is_low(IM_Q8_0, bytes, MOST_K));
+    bytes[2] = bytes[36] = 0x81;
+    assert_false(im_form_is_low(IM_Q8_0, bytes, 64));
 }
 
 static void numbers_of_gguf_name_forms(void **unused) {
@@ -142,9 +145,9 @@ static int dequantise(const char *word) {
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "dequantise") == 0) return dequantise(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_are_the_floats_of_gguf),   cmocka_unit_test(floats_are_copied_and_widened),
-        cmocka_unit_test(rows_are_whole_blocks),           cmocka_unit_test(kept_rows_are_the_same_numbers),
-        cmocka_unit_test(a_least_q8_is_read_as_minus_127), cmocka_unit_test(numbers_of_gguf_name_forms),
+        cmocka_unit_test(blocks_are_the_floats_of_gguf), cmocka_unit_test(floats_are_copied_and_widened),
+        cmocka_unit_test(rows_are_whole_blocks),         cmocka_unit_test(kept_rows_are_the_same_numbers),
+        cmocka_unit_test(a_least_q8_becomes_minus_127),  cmocka_unit_test(numbers_of_gguf_name_forms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
