@@ -258,7 +258,7 @@ const CliCommand cli_run = {
     .about = "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one), prints it, and prints "
              "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
              "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
-             "machine.\n\n" CLI_ABOUT_SAMPLING "\n\n"
+             "machine.\n\n" CLI_ABOUT_GIVEN "\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "A state file holds everything that the rest of a sequence depends on, but not its text. --state-in continues it, "
              "with a prompt (no bos is put before it) or without one. A prompt cache stores states of prompts and reuses the "
              "longest common beginning; several processes may share one. Neither changes the text: -n 60 gives the text of -n "
