@@ -243,8 +243,8 @@ static bool write_blocks(Job *job, size_t tensor, const ImOutput *output, double
     bool ok = r.bad == UINT64_MAX || value_error(job, output, r.dtype, r.bad * r.K);
     if (r.low != 0)
         su_warning(job->diags, su_file_span(job->diags, output->pieces[0].from->file), "--exact keeps them, as f32",
-                   "%" PRIu64 " rows of tensor '%s' have a -128, which became -127: q8 has no other", r.low,
-                   output->pieces[0].from->name);
+                   "tensor '%s' has a -128 in %" PRIu64 " of %" PRIu64 " rows, which became -127: q8 has no other",
+                   output->pieces[0].from->name, r.low, r.rows);
     for (int p = 0; ok && p < IR_PARTS; p++)
         if (r.parts[p])
             rt_safetensors_put(&job->out, job->layout.place[tensor][p], 0, r.parts[p],
