@@ -172,9 +172,13 @@ struct CliCommand {
     bool runs_model; /* its struct begins with a CliModelOptions, and it has their rows too, but for weights, verify and those whose
                         names its own table has */
     size_t least_positionals, most_positionals;
+    const char *const *words; /* what they may be, NULL-terminated; NULL: files */
+    bool takes_command; /* they name a command, or are one of the words */
+    const CliCommand *const *parts; /* "explore spec", NULL-terminated; NULL: none. The command runs them */
     int (*run)(const CliCommand *command, CliArgs *args);
 };
 
+enum { CLI_OPTION_NAME = 64 };
 /* The rows of a command, all that its help lists, from 0 on; NULL after the last one. */
 const CliOption *cli_option(const CliCommand *command, size_t i);
 /* Reads args into `options` (the command's struct, holding its defaults) and args->positionals. CLI_GO, or the status to
