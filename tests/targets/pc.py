@@ -45,7 +45,7 @@ label linux
 
 
 def bochs():
-    return os.environ.get("MOSSC_BOCHS") or shutil.which("bochs")
+    return shutil.which(os.environ.get("MOSSC_BOCHS", "bochs"))
 
 
 def missing():
