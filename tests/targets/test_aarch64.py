@@ -1,6 +1,6 @@
 """Code for ARM gives the bits of eval32: models compiled here, linked with a cross-built runtime, run under qemu-user.
 
-    python3 tests/targets/test_aarch64.py --make-cases build/release/tests/targets/make_cases [--count 24] [--all]
+    python3 tests/targets/test_aarch64.py --make-cases build/release/tests/targets/make_cases [--count 12] [--all]
 
 Exits with 77 where the cross compiler or qemu-user is missing.
 """
@@ -18,7 +18,7 @@ NEEDED = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 
 def main():
     parser = argparse.ArgumentParser()
-    cases.add_arguments(parser, count=24)
+    cases.add_arguments(parser, count=12)
     o = parser.parse_args()
     missing = [f"{program} ({package})" for program, package in NEEDED.items() if not shutil.which(program)]
     if missing:
