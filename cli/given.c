@@ -1,8 +1,23 @@
 #include "cli/given.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "import/cached.h"
+#include "support/file.h"
 
 bool cli_brings_weights(const char *path) { return im_is_imported(path) || im_is_checkpoint(path); }
+
+const char *cli_find_model(CliArgs *args, CliModelOptions *model) {
+    const char *spec = args->positionals[0];
+    struct stat about;
+    if (cli_brings_weights(spec)) return spec;
+    if (stat(spec, &about) == 0 && S_ISDIR(about.st_mode)) spec = su_printf(&args->arena, "%s/%s", spec, IM_SPEC_FILE);
+    const char **weights = SU_NEW(&args->arena, const char *);
+    *weights = su_beside(&args->arena, spec, IM_WEIGHTS_FILE);
+    if (!model->weights.count && access(*weights, R_OK) == 0) model->weights = (CliTexts){.items = weights, .count = 1};
+    return model->weights.count ? spec : NULL;
+}
 
 static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
     if (im_is_imported(options->spec)) return options->spec;
