@@ -122,8 +122,18 @@ static bool write_run(Job *job, size_t tensor, const ImOutput *output, uint64_t 
     return true;
 }
 
+/* Where the numbers of a piece lie one behind the other in the dtype that is wanted: NULL where they do not. */
+static const uint8_t *same_bytes(const ImPiece *piece, IrDtype dtype) {
+    const ImTensor *from = piece->from;
+    bool as_stored = from && from->order.kind == IM_IN_ORDER && !from->minus_exp && im_form(from->form)->kept == dtype;
+    bool as_read = piece->factor == 1 && !piece->plus && piece->order.kind == IM_IN_ORDER;
+    return as_stored && as_read ? im_row(from, piece->first) : NULL;
+}
+
 static bool write_floats(Job *job, size_t tensor, const ImOutput *output, double sums[2]) {
     SuArena arena = {0};
+    const IrDtype dtype = job->spec[tensor].dtype;
+    const uint64_t size = (uint64_t)ir_dtype(dtype)->bytes;
     uint64_t room = RUN, at = 0;
     for (size_t i = 0; i < output->count; i++)
         if (output->pieces[i].from && output->pieces[i].from->K > room) room = output->pieces[i].from->K;
@@ -131,11 +141,15 @@ static bool write_floats(Job *job, size_t tensor, const ImOutput *output, double
     bool ok = true;
     for (size_t i = 0; ok && i < output->count; i++) {
         const ImPiece *piece = &output->pieces[i];
+        const uint8_t *bytes = same_bytes(piece, dtype);
         uint64_t K = piece->from ? piece->from->K : 1, most = room / K * K, all = numbers_of(piece);
         for (uint64_t first = 0, n; ok && first < all; first += n, at += n) {
             n = all - first < most ? all - first : most;
             read_piece(piece, first, n, run);
-            ok = write_run(job, tensor, output, at, run, rounded, n, sums);
+            if (bytes && moss_all_finite(run, (int64_t)n))
+                rt_safetensors_put(&job->out, job->layout.place[tensor][0], at * size, bytes + first * size, n * size);
+            else
+                ok = write_run(job, tensor, output, at, run, rounded, n, sums);
         }
     }
     su_arena_free(&arena);
