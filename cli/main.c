@@ -23,6 +23,8 @@ static const CliCommand *const commands[] = {
     &cli_logits, /* numbers for other programs */
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
+    &cli_import, /* models of others */
+    &cli_info,   /* what is this file? */
     &cli_compile, /* for a phone, a board, or this machine */
     &cli_quantize, /* weights of 8 and 4 bits */
     &cli_pack,   /* weights that load in milliseconds */

@@ -10,6 +10,7 @@
 #include "driver/text.h"
 #include "ir/quant.h"
 #include "runtime/calibrate.h"
+#include "runtime/layout.h"
 #include "runtime/narrow.h"
 #include "runtime/weights.h"
 #include "support/file.h"
@@ -24,6 +25,7 @@ typedef struct Job {
     const DrQuantizeOptions *quantize;
     DrQuantizeReport *report;
     const FeTensor *tensors;
+    const PgTensor *expected; /* [n_tensors] the same */
     size_t n_tensors;
     RtCheckpoints checkpoints;   /* of floats */
     DrBuild calibrated;          /* the model whose inputs are looked at */
@@ -273,10 +275,9 @@ static DrQuantizeClass *class_of(Job *job, const FeTensor *tensor) {
     return class;
 }
 
-/* The file: tensors of large elements first, so that each lies on a multiple of its element's size. */
 typedef struct Written {
     RtSafetensorsOut out;
-    size_t (*place)[IR_PARTS]; /* [n_tensors] number of each part in the file; of floats the first */
+    RtLayout layout;
     double (*sums)[4];         /* [classes] */
     uint64_t done, total;      /* elements */
 } Written;
@@ -338,44 +339,6 @@ static bool write_floats(Job *job, Written *written, const FeTensor *tensor, con
     return ok;
 }
 
-/* What the file will hold: a tensor, or its parts. */
-static RtWriteTensor listed(SuArena *arena, const FeTensor *tensor, IrPart p) {
-    RtWriteTensor out = {.name = tensor->name, .rank = tensor->rank};
-    memcpy(out.shape, tensor->shape, sizeof out.shape);
-    if (!is_quantised(tensor)) {
-        out.dtype = p == IR_PART_Q ? ir_dtype(tensor->dtype)->file : NULL;
-        return out;
-    }
-    const IrPartInfo *part = ir_part(tensor->dtype, p);
-    out.dtype = part->suffix ? part->file : NULL;
-    out.name = part->suffix ? su_printf(arena, "%s.%s", tensor->name, part->suffix) : NULL;
-    out.shape[tensor->rank - 1] = (int64_t)ir_part_elements(tensor->dtype, p, inner_of(tensor));
-    return out;
-}
-
-static size_t list_all(const Job *job, SuArena *arena, Written *written, RtWriteTensor *out) {
-    size_t n = 0;
-    for (uint64_t size = 4; size > 0; size /= 2) {
-        for (size_t i = 0; i < job->n_tensors * IR_PARTS; i++) {
-            RtWriteTensor tensor = listed(arena, &job->tensors[i / IR_PARTS], (IrPart)(i % IR_PARTS));
-            if (!tensor.dtype || rt_dtype_bytes(tensor.dtype) != size) continue;
-            written->place[i / IR_PARTS][i % IR_PARTS] = n;
-            out[n++] = tensor;
-        }
-    }
-    return n;
-}
-
-static uint64_t file_bytes(const RtWriteTensor *tensors, size_t n) {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t bytes = rt_dtype_bytes(tensors[i].dtype);
-        for (int d = 0; d < tensors[i].rank; d++) bytes *= (uint64_t)tensors[i].shape[d];
-        sum += bytes;
-    }
-    return sum;
-}
-
 static void finish_classes(DrQuantizeReport *report, double (*sums)[4]) {
     for (size_t i = 0; i < report->n_classes; i++) {
         report->classes[i].error = sums[i][1] > 0 ? sqrt(sums[i][0] / sums[i][1]) : 0;
@@ -390,7 +353,7 @@ static bool write_tensors(Job *job, Written *written) {
     for (size_t i = 0; ok && i < job->n_tensors; i++) {
         const FeTensor *tensor = &job->tensors[i];
         ok = (is_quantised(tensor) ? write_blocks : write_floats)(job, written, tensor, &job->checkpoints.tensors[i],
-                                                                  written->place[i]);
+                                                                  written->layout.place[i]);
         written->done += elements_of(tensor);
         dr_progress_update(progress, written->done, written->total);
     }
@@ -400,16 +363,14 @@ static bool write_tensors(Job *job, Written *written) {
 
 static bool write_all(Job *job) {
     SuArena arena = {0};
-    RtWriteTensor *list = SU_NEW_ARRAY(&arena, RtWriteTensor, job->n_tensors * IR_PARTS);
-    Written written = {.place = su_alloc_array(&arena, job->n_tensors, sizeof *written.place),
+    Written written = {.layout = rt_layout_make(&arena, job->expected, job->n_tensors),
                        .sums = su_alloc_array(&arena, job->n_tensors, sizeof *written.sums)};
-    size_t n = list_all(job, &arena, &written, list);
     for (size_t i = 0; i < job->n_tensors; i++) {
         written.total += elements_of(&job->tensors[i]);
         job->report->bytes_before += job->checkpoints.tensors[i].tensor->bytes;
     }
-    job->report->bytes_after = file_bytes(list, n);
-    bool ok = rt_safetensors_begin(job->quantize->output, list, n, &written.out, diags_of(job));
+    job->report->bytes_after = written.layout.bytes;
+    bool ok = rt_safetensors_begin(job->quantize->output, written.layout.items, written.layout.count, &written.out, diags_of(job));
     if (ok && write_tensors(job, &written)) {
         finish_classes(job->report, written.sums);
         ok = rt_safetensors_commit(&written.out, diags_of(job));
@@ -524,6 +485,7 @@ static bool open_floats(Job *job) {
         return su_error(diags_of(job), (SuSpan){0}, "write weights.dtype q8 or q4 there, or give --dtype",
                         "the spec has no q8 or q4 weights: nothing to quantise");
     }
+    job->expected = expected;
     const DrTexts *weights = job->options->weights;
     return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job)) &&
            check_floats(job) && check_output(job);

@@ -6,22 +6,34 @@
 #include "support/alloc.h"
 #include "support/utf8.h"
 
-TkBpeOptions dr_bpe_options(const FeSpec *spec) {
+TkBpeOptions dr_bpe_options(const FeSpec *spec, SuArena *arena) {
     const FeTokenizer *t = &spec->tokenizer;
-    return (TkBpeOptions){.vocab_size = spec->vocab_size,
-                          .bos = (int32_t)t->bos,
-                          .eos = (int32_t)t->eos,
-                          .bos_text = t->bos_text,
-                          .eos_text = t->eos_text};
+    TkBpeOptions options = {.vocab_size = spec->vocab_size, .bos = (int32_t)t->bos.id, .eos = -1, .bos_text = t->bos.text};
+    if (t->n_eos == 0) return options;
+    TkSpecial *ends = SU_NEW_ARRAY(arena, TkSpecial, (size_t)t->n_eos);
+    for (int64_t i = 0; i < t->n_eos; i++) ends[i] = (TkSpecial){.id = (int32_t)t->eos[i].id, .text = t->eos[i].text};
+    options.eos = ends[0].id;
+    options.eos_text = ends[0].text;
+    options.more_eos = ends + 1;
+    options.n_more_eos = (size_t)t->n_eos - 1;
+    return options;
 }
 
 RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags) {
     if (spec->tokenizer.kind == FE_TOKENIZER_BPE) {
-        TkBpeOptions options = dr_bpe_options(spec);
-        return tk_bpe_open(spec->tokenizer.file, &options, diags);
+        SuArena arena = {0};
+        TkBpeOptions options = dr_bpe_options(spec, &arena);
+        RtTokenizer *bpe = tk_bpe_open(spec->tokenizer.file, &options, diags);
+        su_arena_free(&arena);
+        return bpe;
     }
-    RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)spec->tokenizer.bos, (int32_t)spec->tokenizer.eos);
+    const FeTokenizer *t = &spec->tokenizer;
+    int32_t last = -1; /* the largest of those that end a text: the vocabulary reaches as far */
+    for (int64_t i = 0; i < t->n_eos; i++) last = t->eos[i].id > last ? (int32_t)t->eos[i].id : last;
+    RtTokenizer *tokenizer = rt_tokenizer_bytes(spec->vocab_size, (int32_t)t->bos.id, last);
     if (!tokenizer) su_out_of_memory(diags, "making a tokenizer");
+    if (tokenizer) rt_tokenizer_set_ends(tokenizer, NULL, 0);
+    for (int64_t i = 0; tokenizer && i < t->n_eos; i++) rt_tokenizer_add_end(tokenizer, (int32_t)t->eos[i].id);
     return tokenizer;
 }
 

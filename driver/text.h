@@ -9,8 +9,8 @@
 #include "support/str.h"
 #include "tokenizer/bpe.h"
 
-/* What a spec of kind bpe says of its tokenizer. */
-TkBpeOptions dr_bpe_options(const FeSpec *spec);
+/* What a spec of kind bpe says of its tokenizer; lists are the arena's. */
+TkBpeOptions dr_bpe_options(const FeSpec *spec, SuArena *arena);
 /* The tokenizer that the spec asks for; NULL after adding to diags. The caller frees it. */
 RtTokenizer *dr_tokenizer(const FeSpec *spec, SuDiags *diags);
 /* Passes over a byte-order mark at the start of a text, with a note; `path` (NULL: none) is where it came from. */

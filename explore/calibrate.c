@@ -8,6 +8,8 @@
 #include "explore/rank.h"
 #include "support/table.h"
 
+static const double MOST_OTHERS = 0.1; /* of the processor: what was measured beside more is left out */
+
 /* Phases that are alike, as they were measured in one step. */
 typedef struct Line {
     double phases, stages, seconds; /* of all of them */
@@ -37,7 +39,7 @@ typedef struct Fit {
     SuDiags *diags;
     SuArena arena;
     Point *points;
-    size_t n, capacity;
+    size_t n, capacity, disturbed; /* the last: measured, but left out */
     MsTimeModel plain, fitted;
     FeKernelTime *kernels; /* [n_kernels] what was fitted, in the order of a device file */
     size_t n_kernels, kernels_capacity;
@@ -60,6 +62,15 @@ const char *ex_fidelity_word(ExFidelity fidelity) {
 static const char *word_of(const cJSON *line, const char *name) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, name);
     return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+/* Whether others took so much of the processor in every round that the times say little (docs/explore.md). */
+static bool is_disturbed(const cJSON *steps) {
+    const cJSON *step;
+    cJSON_ArrayForEach(step, steps) {
+        if (ex_measured_number(step, "others") > MOST_OTHERS) return true;
+    }
+    return false;
 }
 
 /* false: it lacks something. */
@@ -102,6 +113,10 @@ static bool take_point(void *context, const cJSON *json, SuSpan span) {
     Fit *fit = context;
     const cJSON *steps = cJSON_GetObjectItemCaseSensitive(json, "steps"), *step;
     if (cJSON_HasObjectItem(json, "error") || !steps) return true;
+    if (is_disturbed(steps)) {
+        fit->disturbed++;
+        return true;
+    }
     fit->points = su_grow(&fit->arena, fit->points, &fit->capacity, fit->n + 1, sizeof *fit->points);
     Point *point = &fit->points[fit->n++];
     *point = (Point){.index = (uint64_t)ex_measured_number(json, "index"), .study = fit->reading};
@@ -532,6 +547,7 @@ static bool calibrate_unguarded(Fit *fit, ExCalibration *out) {
     take_kernels(fit, &first->arena, &out->device);
     if (!ms_time_model(&out->device, threads, &fit->fitted, fit->diags)) return false;
     out->n_points = fit->n;
+    out->n_disturbed = fit->disturbed;
     for (size_t p = 0; p < fit->n; p++) out->n_fitted += !fit->points[p].held_out;
     measure_errors(fit, out);
     bool ok = true;

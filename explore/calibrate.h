@@ -24,6 +24,7 @@ typedef struct ExCalibration {
     FeDevice device; /* with rates and kernels; its texts are the study's */
     ExErrors errors[EX_PREDICTED_COUNT][EX_FIDELITY_COUNT];
     size_t n_points, n_fitted;
+    size_t n_disturbed; /* measured too, but left out: others took too much of the processor */
 } ExCalibration;
 
 const char *ex_predicted_word(ExPredicted predicted); /* "decode_ms" */

@@ -169,6 +169,7 @@ static cJSON *step_json(const MsExplained *x) {
     cJSON_AddNumberToObject(item, "position", (double)x->work.position);
     cJSON_AddNumberToObject(item, "seconds", x->step_seconds);
     cJSON_AddNumberToObject(item, "profiled_seconds", x->profiled_seconds);
+    cJSON_AddNumberToObject(item, "others", x->others);
     cJSON_AddNumberToObject(item, "read_bytes", (double)x->read_bytes);
     cJSON *limits = cJSON_AddObjectToObject(item, "limits"), *lines = cJSON_AddArrayToObject(item, "lines");
     cJSON_AddNumberToObject(limits, "read_gb_s", x->limits.read_gb_s);

@@ -77,6 +77,16 @@ static void print_stack(Canon *c, const FeBlock *blocks, int64_t n) {
     c->out = &c->pieces->after;
 }
 
+static void print_token(Canon *c, FeKey key, const char *inline_key, const char *text, int64_t id) {
+    print_name(c, key, inline_key);
+    if (text) {
+        su_text_add(c->out, "_text");
+        print_text(c, text);
+    } else {
+        su_text_add(c->out, "=%lld", (long long)id);
+    }
+}
+
 /* Seventeen digits tell any two doubles apart. */
 static void print_value(Canon *c, FeKey key, const FeValue *value, const char *inline_key) {
     const FeKeyRow *row = fe_key_row(key);
@@ -111,14 +121,10 @@ static void print_value(Canon *c, FeKey key, const FeValue *value, const char *i
         print_name(c, key, inline_key);
         print_text(c, value->text);
         return;
-    case FE_T_TOKEN:
-        print_name(c, key, inline_key);
-        if (value->text) {
-            su_text_add(c->out, "_text");
-            print_text(c, value->text);
-        } else {
-            su_text_add(c->out, "=%lld", value->word ? -1 : (long long)value->integer);
-        }
+    case FE_T_TOKEN: print_token(c, key, inline_key, value->text, value->word ? -1 : value->integer); return;
+    case FE_T_TOKENS: /* each as if it were the only one */
+        if (value->word) print_token(c, key, inline_key, NULL, -1);
+        for (int64_t i = 0; i < value->n_tokens; i++) print_token(c, key, inline_key, value->tokens[i].text, value->tokens[i].id);
         return;
     case FE_T_LIMITS: /* hashed where it is not none */
         print_name(c, key, inline_key);

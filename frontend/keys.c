@@ -197,6 +197,7 @@ bool fe_is_default(FeKey key, const FeValue *value) {
     case FE_T_REAL_OR_WORD:
     case FE_T_LIMITS:
     case FE_T_TOKEN:
+    case FE_T_TOKENS:
     case FE_T_MAP_OR_NONE: return value->word;
     case FE_T_WORDS:
     case FE_T_MODEL_NAME:

@@ -25,6 +25,7 @@ typedef enum FeKeyType {
     FE_T_NAME,        /* [a-z][a-z0-9_-]* */
     FE_T_TEXT,        /* any text but the empty one */
     FE_T_TOKEN,       /* none, an id or a token's text */
+    FE_T_TOKENS,      /* the same, or a list of ids and texts, none twice */
     FE_T_LIMITS,      /* [low, high], 0 <= low < high, high may be none; or the word none */
     FE_T_MAP,         /* a map of the child section */
     FE_T_MAP_OR_NONE, /* the same, or the word none */
@@ -100,8 +101,10 @@ typedef struct FeValue {
     bool written; /* in the map itself, not by defaults */
     bool moot;    /* has no meaning beside the other values: hashed, but not printed */
     SuSpan key_span, span;
-    bool word;            /* INT_OR_WORD, REAL_OR_WORD, MAP_OR_NONE, LIMITS, TOKEN: the word instead of the other thing */
+    bool word;            /* INT_OR_WORD, REAL_OR_WORD, MAP_OR_NONE, LIMITS, TOKEN, TOKENS: the word instead of the other thing */
     int64_t integer;      /* INT, BOOL (0 or 1), WORD (its index), TOKEN (an id, or -1 when text is set) */
+    const FeToken *tokens; /* [n_tokens], TOKENS that are not none: one at least */
+    int64_t n_tokens;
     double real;          /* REAL, REAL_OR_WORD; LIMITS: the lower one */
     double high;          /* LIMITS; DBL_MAX: none */
     uint32_t bits;        /* WORDS: bit i for word i */

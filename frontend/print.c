@@ -86,6 +86,26 @@ static void print_limits(const Print *p, const FeValue *value) {
     su_text_add(p->out, "]");
 }
 
+static void print_token(const Print *p, const char *text, bool none, int64_t id) {
+    if (text)
+        print_string(p, text);
+    else if (none)
+        su_text_add(p->out, "none");
+    else
+        su_text_add(p->out, "%lld", (long long)id);
+}
+
+/* A list of one is the token by itself. */
+static void print_tokens(const Print *p, const FeValue *value) {
+    if (value->word) print_token(p, NULL, true, 0);
+    if (value->n_tokens > 1) su_text_add(p->out, "[");
+    for (int64_t i = 0; i < value->n_tokens; i++) {
+        su_text_add(p->out, "%s", i ? ", " : "");
+        print_token(p, value->tokens[i].text, false, value->tokens[i].id);
+    }
+    if (value->n_tokens > 1) su_text_add(p->out, "]");
+}
+
 static void print_value(const Print *p, const FeKeyRow *row, const FeValue *value) {
     switch (row->type) {
     case FE_T_INT: su_text_add(p->out, "%lld", (long long)value->integer); return;
@@ -113,14 +133,8 @@ static void print_value(const Print *p, const FeKeyRow *row, const FeValue *valu
     case FE_T_MODEL_NAME:
     case FE_T_NAME: print_plain(p, value->text, (int)strlen(value->text)); return;
     case FE_T_TEXT: print_string(p, value->text); return;
-    case FE_T_TOKEN:
-        if (value->text)
-            print_string(p, value->text);
-        else if (value->word)
-            su_text_add(p->out, "none");
-        else
-            su_text_add(p->out, "%lld", (long long)value->integer);
-        return;
+    case FE_T_TOKEN: print_token(p, value->text, value->word, value->integer); return;
+    case FE_T_TOKENS: print_tokens(p, value); return;
     case FE_T_LIMITS: print_limits(p, value); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE:
@@ -144,7 +158,8 @@ static void print_pair(const Print *p, const FeKeyRow *row, const FeValue *value
 /* JSON has no word beside a text: a token that is none is left out, which says the same. */
 static bool is_printed(const Print *p, const FeMap *map, FeKey key) {
     const FeValue *value = fe_value(map, key);
-    if (p->json && fe_key_row(key)->type == FE_T_TOKEN && value->word) return false;
+    FeKeyType type = fe_key_row(key)->type;
+    if (p->json && (type == FE_T_TOKEN || type == FE_T_TOKENS) && value->word) return false;
     return value->state == FE_GIVEN && !value->moot && !fe_only_word(fe_key_row(key));
 }
 

@@ -37,6 +37,7 @@ static const char *expected(SuArena *arena, const FeKeyRow *row) {
     case FE_T_NAME: return "a name of a-z, 0-9, '_' and '-' that begins with a letter";
     case FE_T_TEXT: return "a text";
     case FE_T_TOKEN: return "none, a token or an id";
+    case FE_T_TOKENS: return su_printf(arena, "none, a token or an id, or a list of 1 to %d of them", MOSS_MAX_ENDS);
     case FE_T_LIMITS: return "[low, high] with 0 <= low < high, where high may be none; or none";
     case FE_T_MAP: return "a map";
     case FE_T_MAP_OR_NONE: return "a map or none";
@@ -219,6 +220,36 @@ static FeValue read_token(const FeReader *r, const FeNode *node, FeKey key, FeVa
     return value;
 }
 
+static bool has_token(const FeToken *tokens, int64_t count, const FeToken *other) {
+    for (int64_t i = 0; i < count; i++) {
+        bool texts = tokens[i].text && other->text, ids = !tokens[i].text && !other->text;
+        if (texts ? strcmp(tokens[i].text, other->text) == 0 : ids && tokens[i].id == other->id) return true;
+    }
+    return false;
+}
+
+static FeValue read_tokens(const FeReader *r, const FeNode *node, FeKey key, FeValue value) {
+    bool list = node->kind == FE_SEQUENCE;
+    size_t count = list ? node->count : 1;
+    if (count < 1 || count > MOSS_MAX_ENDS) return wrong_value(r, node, key, value);
+    FeToken *tokens = SU_NEW_ARRAY(r->arena, FeToken, count);
+    for (size_t i = 0; i < count; i++) {
+        const FeNode *item = list ? node->items[i] : node;
+        FeValue one = read_token(r, item, key, value);
+        if (one.state == FE_GIVEN && list && one.word) one = wrong_value(r, item, key, value);
+        if (one.state != FE_GIVEN || one.word) return one;
+        tokens[i] = (FeToken){.id = one.integer, .text = one.text, .span = item->span};
+        if (has_token(tokens, (int64_t)i, &tokens[i])) {
+            su_report(r->diags, SU_CODE_wrong_value, item->span, NULL, "'%s': duplicate token %s", fe_key_name(r->arena, key),
+                      item->text);
+            return broken(value);
+        }
+    }
+    value.tokens = tokens;
+    value.n_tokens = (int64_t)count;
+    return value;
+}
+
 static bool read_limit(const FeNode *node, double *out) {
     return node->kind == FE_SCALAR && node->plain && fe_parse_real(node->text, out) && *out >= 0 && is_float32(*out);
 }
@@ -262,6 +293,7 @@ FeValue fe_read_value(const FeReader *r, const FeNode *node, FeKey key, SuSpan k
     case FE_T_NAME: return read_name(r, node, key, value);
     case FE_T_TEXT: return read_text(r, node, key, value);
     case FE_T_TOKEN: return read_token(r, node, key, value);
+    case FE_T_TOKENS: return read_tokens(r, node, key, value);
     case FE_T_LIMITS: return read_limits(r, node, key, value);
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE: return read_child(r, node, key, value);

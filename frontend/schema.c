@@ -50,6 +50,7 @@ static void print_type(const FeKeyRow *row, SuText *out) {
     case FE_T_NAME: su_text_add(out, "name"); return;
     case FE_T_TEXT: su_text_add(out, "text"); return;
     case FE_T_TOKEN: su_text_add(out, "none | token | id"); return;
+    case FE_T_TOKENS: su_text_add(out, "none | token | id | list of tokens and ids"); return;
     case FE_T_LIMITS: su_text_add(out, "[number >= 0, number | none] | none"); return;
     case FE_T_MAP: su_text_add(out, "map"); return;
     case FE_T_MAP_OR_NONE: su_text_add(out, "map | none"); return;
@@ -186,6 +187,18 @@ static void add_token(cJSON *to, const FeKeyRow *row) {
     add_integer(add_item(forms), row);
 }
 
+static void add_tokens(cJSON *to, const FeKeyRow *row) {
+    cJSON *forms = cJSON_AddArrayToObject(to, "anyOf");
+    add_nonempty_string(add_item(forms));
+    add_integer(add_item(forms), row);
+    cJSON *list = add_item(forms);
+    cJSON_AddStringToObject(list, "type", "array");
+    cJSON_AddNumberToObject(list, "minItems", 1);
+    cJSON_AddNumberToObject(list, "maxItems", MOSS_MAX_ENDS);
+    cJSON_AddBoolToObject(list, "uniqueItems", true);
+    add_token(add_object(list, "items"), row);
+}
+
 static void add_entries(cJSON *to, const FeKeyRow *row) {
     cJSON_AddStringToObject(to, "type", "array");
     cJSON_AddNumberToObject(to, "minItems", (double)row->least);
@@ -246,6 +259,7 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
         return;
     case FE_T_TEXT: add_nonempty_string(to); return;
     case FE_T_TOKEN: add_token(to, row); return;
+    case FE_T_TOKENS: add_tokens(to, row); return;
     case FE_T_LIMITS: add_limits(to); return;
     case FE_T_MAP:
     case FE_T_MAP_OR_NONE: add_child(to, row); return;
@@ -259,7 +273,7 @@ static void add_type(cJSON *to, const FeKeyRow *row) {
 static void add_default(cJSON *to, const FeKeyRow *row) {
     const char *value = fe_fallback_value(row);
     bool text = row->type == FE_T_WORD || row->type == FE_T_INT_OR_WORD || row->type == FE_T_REAL_OR_WORD ||
-                row->type == FE_T_MAP_OR_NONE || row->type == FE_T_LIMITS || row->type == FE_T_TOKEN;
+                row->type == FE_T_MAP_OR_NONE || row->type == FE_T_LIMITS || row->type == FE_T_TOKEN || row->type == FE_T_TOKENS;
     if (value) cJSON_AddItemToObject(to, "default", text ? cJSON_CreateString(value) : cJSON_CreateRaw(value));
 }
 

@@ -34,22 +34,30 @@ static void read_norms(FeLoad *load) {
     spec->final_norm = (FeNorm){(FeNormKind)fe_integer(final, KEY(final_norm, kind)), fe_real(final, KEY(final_norm, eps))};
 }
 
-static void read_special(const FeLoad *load, const FeMap *map, FeKey key, int64_t *out_id, const char **out_text) {
-    const FeValue *value = fe_value(map, key);
+static void check_special(const FeLoad *load, FeKey key, const FeToken *token) {
     const char *name = fe_key_name(load->reader.arena, key);
     SuDiags *diags = load->reader.diags;
-    *out_id = -1;
-    if (value->state != FE_GIVEN || value->word) return;
-    if (value->text && load->spec->tokenizer.kind == FE_TOKENIZER_BYTES) {
-        su_report(diags, SU_CODE_wrong_value, value->span, NULL,
+    if (token->text && load->spec->tokenizer.kind == FE_TOKENIZER_BYTES) {
+        su_report(diags, SU_CODE_wrong_value, token->span, NULL,
                   "'%s': with kind: bytes a token is given by its id, not by its text", name);
-    } else if (!value->text && load->spec->vocab_size > 0 && value->integer >= load->spec->vocab_size) {
-        su_report(diags, SU_CODE_unfit_value, value->span, NULL,
-                  "'%s': expected an id below vocab_size, got %lld (vocab_size %lld)", name, (long long)value->integer,
+    } else if (!token->text && load->spec->vocab_size > 0 && token->id >= load->spec->vocab_size) {
+        su_report(diags, SU_CODE_unfit_value, token->span, NULL,
+                  "'%s': expected an id below vocab_size, got %lld (vocab_size %lld)", name, (long long)token->id,
                   (long long)load->spec->vocab_size);
     }
-    *out_id = value->text ? -1 : value->integer;
-    *out_text = value->text;
+}
+
+static void read_specials(const FeLoad *load, const FeMap *map, FeTokenizer *t) {
+    const FeValue *bos = fe_value(map, KEY(tokenizer, bos)), *eos = fe_value(map, KEY(tokenizer, eos));
+    t->bos.id = -1;
+    if (bos->state == FE_GIVEN && !bos->word) {
+        t->bos = (FeToken){.id = bos->integer, .text = bos->text, .span = bos->span};
+        check_special(load, KEY(tokenizer, bos), &t->bos);
+    }
+    if (eos->state != FE_GIVEN || eos->word) return;
+    t->eos = eos->tokens;
+    t->n_eos = eos->n_tokens;
+    for (int64_t i = 0; i < t->n_eos; i++) check_special(load, KEY(tokenizer, eos), &t->eos[i]);
 }
 
 static void read_tokenizer(FeLoad *load) {
@@ -63,8 +71,7 @@ static void read_tokenizer(FeLoad *load) {
         su_report(diags, SU_CODE_misplaced_key, file->key_span, NULL, "'tokenizer.file' has no meaning with kind: bytes");
     if (t->kind == FE_TOKENIZER_BPE && file->state == FE_ABSENT)
         su_report(diags, SU_CODE_missing_key, map->span, NULL, "'tokenizer.file' is required with kind: bpe");
-    read_special(load, map, KEY(tokenizer, bos), &t->bos, &t->bos_text);
-    read_special(load, map, KEY(tokenizer, eos), &t->eos, &t->eos_text);
+    read_specials(load, map, t);
     if (file->state == FE_GIVEN) t->file = su_beside(load->reader.arena, load->spec->source->path, file->text);
 }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "ir/dtype.h"
+#include "mossc/moss.h"
 #include "support/diag.h"
 #include "support/str.h"
 
@@ -90,12 +91,18 @@ struct FeBlock {
     bool out_norm;                    /* rms; else there is none */
 };
 
+typedef struct FeToken {
+    int64_t id;       /* -1: none, or given by its text */
+    const char *text; /* resolved by the tokenizer, or NULL */
+    SuSpan span;
+} FeToken;
+
 typedef struct FeTokenizer {
     FeTokenizerKind kind;
     const char *file;     /* bpe: path, already relative to the working directory; else NULL */
-    int64_t bos, eos;     /* ids; -1: none */
-    const char *bos_text; /* a token given by its text (resolved by the tokenizer), or NULL */
-    const char *eos_text;
+    FeToken bos;
+    const FeToken *eos; /* [n_eos], at most MOSS_MAX_ENDS, none twice */
+    int64_t n_eos;
 } FeTokenizer;
 
 /* The weights whose dtype a spec chooses, by the names of weights.overrides. */

@@ -64,7 +64,8 @@ typedef struct RtCudaControl {
     uint32_t steps; /* how often the step is taken; more than 1 only with `picking` */
     uint32_t picking; /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
     uint32_t done, pad2; /* out: steps taken: fewer than `steps` after a non-finite value, or when a sequence ended */
-    int32_t eos; /* -1: none */
+    int32_t eos[16]; /* ids that end a sequence; -1: none */
+    uint32_t pad3;
     int32_t limit; /* ids from here on are not picked */
     uint64_t gaps; /* device pointer to bits, the lowest first, of ids that are not picked; 0: none */
     uint64_t picks; /* device pointer to RtCudaPick[n_segments] */
@@ -72,6 +73,7 @@ typedef struct RtCudaControl {
     uint64_t random; /* device pointer to uint64 [n_segments]: room for the generators' next states */
 } RtCudaControl;
 
-_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 72 && sizeof(RtCudaStuck) == 24, "as the printed text has them");
+_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 136 && sizeof(RtCudaStuck) == 24,
+               "as the printed text has them");
 
 #endif

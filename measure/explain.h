@@ -65,6 +65,7 @@ typedef struct MsExplained {
     MsLimits limits;
     uint64_t read_bytes; /* that the limit of reading was measured with: the model's, or past every cache */
     double step_seconds, profiled_seconds; /* of a step; the second with the clock looked at in every phase */
+    double others; /* the least part of the processor that others took in a round, 0 to 1 (others.h) */
 } MsExplained;
 
 /* Groups and costs; everything lives in `arena`. */

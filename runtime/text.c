@@ -16,6 +16,14 @@ int32_t moss_tokenizer_bos(const MossTokenizer *tokenizer) { return rt_tokenizer
 
 int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer) { return rt_tokenizer_eos(tokenizer); }
 
+MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32_t *ids, uint32_t count) {
+    bool good = count <= MOSS_MAX_ENDS;
+    for (uint32_t i = 0; good && i < count; i++) good = ids[i] >= 0;
+    if (!good) return rt_error(MOSS_BAD_INPUT, "expected at most %d ids of tokens that end a text, none negative", MOSS_MAX_ENDS);
+    rt_tokenizer_set_ends(tokenizer, ids, count);
+    return fine;
+}
+
 static MossError encode_unguarded(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
     SuDiags diags = {0};
     if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
@@ -110,6 +118,8 @@ const char *moss_stream_end(MossStream *stream, size_t *out_size) {
     su_guard_end(&guard);
     return text;
 }
+
+void moss_stream_whole(MossStream *stream) { stream->text.whole = true; }
 
 void moss_stream_free(MossStream *stream) {
     if (!stream) return;

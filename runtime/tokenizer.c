@@ -10,7 +10,9 @@ struct RtTokenizer {
     const RtTokenizerKind *kind;
     void *self; /* the kind's own */
     int64_t limit, gaps;
-    int32_t bos, eos;
+    int32_t bos;
+    int32_t ends[MOSS_MAX_ENDS]; /* eos first */
+    uint32_t n_ends;
 };
 
 /* ---- bytes */
@@ -60,7 +62,8 @@ RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t 
         kind->free(self);
         return NULL;
     }
-    *tokenizer = (RtTokenizer){.kind = kind, .self = self, .limit = limit, .gaps = gaps, .bos = bos, .eos = eos};
+    *tokenizer = (RtTokenizer){.kind = kind, .self = self, .limit = limit, .gaps = gaps, .bos = bos};
+    if (eos >= 0) rt_tokenizer_add_end(tokenizer, eos);
     return tokenizer;
 }
 
@@ -71,7 +74,30 @@ void rt_tokenizer_free(RtTokenizer *tokenizer) {
 
 int32_t rt_tokenizer_bos(const RtTokenizer *tokenizer) { return tokenizer->bos; }
 
-int32_t rt_tokenizer_eos(const RtTokenizer *tokenizer) { return tokenizer->eos; }
+int32_t rt_tokenizer_eos(const RtTokenizer *tokenizer) { return tokenizer->n_ends ? tokenizer->ends[0] : -1; }
+
+bool rt_tokenizer_is_end(const RtTokenizer *tokenizer, int32_t id) {
+    for (uint32_t i = 0; i < tokenizer->n_ends; i++)
+        if (tokenizer->ends[i] == id) return true;
+    return false;
+}
+
+bool rt_tokenizer_add_end(RtTokenizer *tokenizer, int32_t id) {
+    if (rt_tokenizer_is_end(tokenizer, id)) return true;
+    if (tokenizer->n_ends == MOSS_MAX_ENDS) return false;
+    tokenizer->ends[tokenizer->n_ends++] = id;
+    return true;
+}
+
+void rt_tokenizer_set_ends(RtTokenizer *tokenizer, const int32_t *ids, uint32_t count) {
+    tokenizer->n_ends = 0;
+    for (uint32_t i = 0; i < count; i++) rt_tokenizer_add_end(tokenizer, ids[i]);
+}
+
+uint32_t moss_tokenizer_ends(const MossTokenizer *tokenizer, const int32_t **out_ids) {
+    if (out_ids) *out_ids = tokenizer->ends;
+    return tokenizer->n_ends;
+}
 
 int64_t rt_tokenizer_limit(const RtTokenizer *tokenizer) { return tokenizer->limit; }
 
@@ -98,11 +124,15 @@ bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t 
 }
 
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out) {
-    if (id != tokenizer->bos && id != tokenizer->eos) tokenizer->kind->decode(tokenizer->self, id, out);
+    if (id != tokenizer->bos && !rt_tokenizer_is_end(tokenizer, id)) tokenizer->kind->decode(tokenizer->self, id, out);
 }
 
 MossVocabulary rt_tokenizer_vocabulary(const RtTokenizer *tokenizer, uint32_t *bits) {
-    MossVocabulary vocabulary = {.limit = tokenizer->limit, .eos = tokenizer->eos};
+    MossVocabulary vocabulary = {.limit = tokenizer->limit, .eos = rt_tokenizer_eos(tokenizer)};
+    if (tokenizer->n_ends > 1) {
+        vocabulary.more_eos = tokenizer->ends + 1;
+        vocabulary.n_more_eos = tokenizer->n_ends - 1;
+    }
     if (!tokenizer->gaps) return vocabulary;
     for (int64_t i = 0; i < (tokenizer->limit + 31) / 32; i++) bits[i] = 0;
     for (int64_t id = 0; id < tokenizer->limit; id++)
@@ -137,15 +167,41 @@ static void release(SuText *held, bool at_end, SuText *out) {
     }
 }
 
+/* Takes away from out[from..) what a whole text does not begin with. */
+static void take_leading(RtTextStream *stream, size_t from, SuText *out) {
+    const RtTokenizer *t = stream->tokenizer;
+    const char *text = NULL;
+    size_t size = 0, passed = from;
+    uint32_t most = t->kind->leading ? t->kind->leading(t->self, &text, &size) : 0;
+    while (stream->taken < most && out->size - passed >= size && memcmp(out->text + passed, text, size) == 0) {
+        passed += size;
+        stream->taken++;
+    }
+    stream->behind = stream->taken == most || passed < out->size;
+    if (passed == from) return;
+    memmove(out->text + from, out->text + passed, out->size - passed + 1);
+    out->size -= passed - from;
+}
+
 void rt_text_stream_add(RtTextStream *stream, int32_t id, SuText *out) {
-    bool text = stream->tokenizer->kind->text;
-    rt_tokenizer_decode(stream->tokenizer, id, text ? &stream->held : out);
+    const RtTokenizer *t = stream->tokenizer;
+    SuText *to = t->kind->text ? &stream->held : out;
+    size_t from = out->size;
+    bool silent = id == t->bos || rt_tokenizer_is_end(t, id);
+    if (stream->whole && !stream->begun && !silent && t->kind->decode_first)
+        t->kind->decode_first(t->self, id, to);
+    else
+        rt_tokenizer_decode(t, id, to);
+    stream->begun = stream->begun || !silent;
     release(&stream->held, false, out);
+    if (stream->whole && !stream->behind && out->size > from) take_leading(stream, from, out);
 }
 
 void rt_text_stream_end(RtTextStream *stream, SuText *out) {
     release(&stream->held, true, out);
     su_text_free(&stream->held);
+    stream->begun = stream->behind = false;
+    stream->taken = 0;
 }
 
 void rt_tokens_add(RtTokens *tokens, int32_t id) {

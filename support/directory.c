@@ -33,10 +33,17 @@ static void remove_unfinished(void) {
 }
 
 static void forget(SuDirectory *directory) {
+    su_cleanup_done(&directory->cleanup);
     su_out_also_clean(NULL);
     being_made = NULL;
     su_arena_free(&directory->arena);
     *directory = (SuDirectory){0};
+}
+
+static void drop(void *directory) {
+    su_out_also_clean(NULL);
+    being_made = NULL;
+    remove_all(directory);
 }
 
 /* ---- making */
@@ -74,6 +81,7 @@ bool su_directory_open(const char *path, SuDirectory *out, SuDiags *diags) {
     chmod(out->temporary, 0777 & ~mask); /* as a plain mkdir would make it */
     being_made = out;
     su_out_also_clean(remove_unfinished);
+    su_cleanup_add(&out->cleanup, drop, out);
     return true;
 }
 

@@ -13,6 +13,7 @@ typedef struct SuDirectory {
     char *made[SU_DIRECTORY_MOST]; /* paths, in the order in which they were made */
     size_t n_made;
     SuArena arena;
+    SuCleanup cleanup; /* removes all when a guard is ended (support/alloc.h): a SuDirectory that is open stays where it is */
 } SuDirectory;
 
 /* `path` must not exist, or be an empty directory. */

@@ -11,18 +11,17 @@
 typedef struct Run {
     const TkBpe *bpe;
     RtTokens *out;
-    SuDiags *diags;
-    TkMatcher *matcher;
+    const char *text, *begin; /* all of it; its beginning, as it was normalised, if that is in work, or NULL */
+    TkWork work;
     TkWord word;
-    SuText normal;                 /* the stretch between added tokens, normalised */
-    SuText mapped[TK_MAX_STAGES];  /* the piece of a ByteLevel stage, in its characters */
-    SuText prefixed[TK_MAX_STAGES]; /* the piece of a ByteLevel stage, with its blank */
+    SuText mapped[TK_MAX_STEPS];  /* the piece of a ByteLevel step, in its characters */
+    SuText changed[TK_MAX_STEPS]; /* the piece of a step, with what it puts in front and in place of blanks */
 } Run;
 
 /* ---- words */
 
 static bool no_token(Run *run, SuUtf8 c, const char *text) {
-    return su_error(run->diags, (SuSpan){0}, NULL, "tokenizer has no token for the character '%.*s' (U+%04X) and no unk_token",
+    return su_error(run->work.diags, (SuSpan){0}, NULL, "tokenizer has no token for the character '%.*s' (U+%04X) and no unk_token",
                     c.code < 0x20 ? 0 : c.size, text, c.code);
 }
 
@@ -60,7 +59,7 @@ static bool check_ids(Run *run, size_t first) {
     for (size_t i = first; i < run->out->count; i++) {
         int32_t id = run->out->ids[i];
         if (id >= bpe->vocab_size) {
-            return su_error(run->diags, (SuSpan){0}, NULL, "text contains token %d, outside the vocabulary (0 to %lld)", id,
+            return su_error(run->work.diags, (SuSpan){0}, NULL, "text contains token %d, outside the vocabulary (0 to %lld)", id,
                             (long long)bpe->vocab_size - 1);
         }
     }
@@ -83,49 +82,82 @@ static bool encode_word(Run *run, const char *text, size_t size) {
 
 /* ---- pre-tokenizers */
 
-/* A piece on its way to stage `next`; behind the last, it is a word. */
+/* A piece on its way to step `next`; behind the last, it is a word. */
 typedef struct Piece {
     Run *run;
     int next;
+    const char
+        *begin; /* where pieces lie that begin the text, as far as they lie at the begin of what they were split from; or NULL */
 } Piece;
 
-static bool next_stage(void *context, const char *text, size_t size);
+static bool next_step(void *context, const char *text, size_t size);
 
 static bool map_and_go_on(void *context, const char *text, size_t size) {
     const Piece *piece = context;
-    const TkBpe *bpe = piece->run->bpe;
     SuText *mapped = &piece->run->mapped[piece->next - 1];
     mapped->size = 0;
     for (size_t i = 0; i < size; i++) {
         char bytes[4];
-        su_text_append(mapped, bytes, su_utf8_encode(bpe->char_of_byte[(unsigned char)text[i]], bytes));
+        su_text_append(mapped, bytes, su_utf8_encode(tk_char_of_byte((unsigned char)text[i]), bytes));
     }
-    return next_stage(context, mapped->text, mapped->size);
+    Piece behind = {.run = piece->run, .next = piece->next, .begin = piece->begin == text ? mapped->text : NULL};
+    return next_step(&behind, mapped->text, mapped->size);
 }
 
-static bool byte_level(Piece *behind, const TkStage *stage, const char *text, size_t size) {
+/* The piece with `sign` before it, in the step's memory. */
+static TkText prefixed(Piece *behind, TkText sign, TkText piece) {
+    SuText *out = &behind->run->changed[behind->next - 1];
+    out->size = 0;
+    su_text_append(out, sign.text, sign.size);
+    su_text_append(out, piece.text, piece.size);
+    if (behind->begin == piece.text) behind->begin = out->text;
+    return (TkText){.text = out->text, .size = out->size};
+}
+
+static bool byte_level(Piece *behind, const TkStep *step, TkText piece) {
     Run *run = behind->run;
-    if (stage->add_prefix_space && text[0] != ' ') {
-        SuText *prefixed = &run->prefixed[behind->next - 1];
-        prefixed->size = 0;
-        su_text_append(prefixed, " ", 1);
-        su_text_append(prefixed, text, size);
-        text = prefixed->text;
-        size = prefixed->size;
-    }
-    if (!stage->pattern) return map_and_go_on(behind, text, size);
-    return tk_split(stage->pattern, run->matcher, TK_ISOLATED, false, text, size, map_and_go_on, behind, run->diags);
+    if (step->prefix && piece.text[0] != ' ') piece = prefixed(behind, (TkText){" ", 1}, piece);
+    if (!step->pattern) return map_and_go_on(behind, piece.text, piece.size);
+    return tk_split(step->pattern, run->work.matcher, TK_ISOLATED, false, piece.text, piece.size, map_and_go_on, behind,
+                    run->work.diags);
 }
 
-/* Hands text[0..size), never empty, to the next stage. Depth first: at most TK_MAX_STAGES calls deep, and no list of pieces. */
-static bool next_stage(void *context, const char *text, size_t size) {
+static bool begins_with(TkText text, TkText sign) { return text.size >= sign.size && memcmp(text.text, sign.text, sign.size) == 0; }
+
+/* The sign for every blank, and one in front where the scheme puts it and none is there. */
+static bool metaspace(Piece *behind, const TkStep *step, TkText piece) {
+    Run *run = behind->run;
+    SuText *out = &run->changed[behind->next - 1];
+    bool at_begin = behind->begin == piece.text;
+    bool there = piece.text[0] == ' ' || begins_with(piece, step->text);
+    out->size = 0;
+    if (!there && (step->scheme == TK_ALWAYS || (step->scheme == TK_FIRST && at_begin)))
+        su_text_append(out, step->text.text, step->text.size);
+    for (size_t at = 0, end; at < piece.size; at = end) {
+        for (end = at; end < piece.size && piece.text[end] != ' ';) end++;
+        su_text_append(out, piece.text + at, end - at);
+        if (end == piece.size) break;
+        su_text_append(out, step->text.text, step->text.size);
+        end++;
+    }
+    behind->begin = at_begin ? out->text : NULL;
+    if (!step->pattern) return next_step(behind, out->text, out->size);
+    return tk_split(step->pattern, run->work.matcher, TK_MERGED_WITH_NEXT, false, out->text, out->size, next_step, behind,
+                    run->work.diags);
+}
+
+/* Hands text[0..size), never empty, to the next step. Depth first: at most TK_MAX_STEPS calls deep, and no list of pieces. */
+static bool next_step(void *context, const char *text, size_t size) {
     const Piece *piece = context;
     Run *run = piece->run;
-    if (piece->next == run->bpe->n_stages) return encode_word(run, text, size);
-    const TkStage *stage = &run->bpe->stages[piece->next];
-    Piece behind = {.run = run, .next = piece->next + 1};
-    if (stage->kind == TK_BYTE_LEVEL) return byte_level(&behind, stage, text, size);
-    return tk_split(stage->pattern, run->matcher, stage->behavior, stage->invert, text, size, next_stage, &behind, run->diags);
+    const TkSteps *steps = &run->bpe->pre_tokenizer;
+    if (piece->next == steps->count) return encode_word(run, text, size);
+    const TkStep *step = &steps->items[piece->next];
+    Piece behind = {.run = run, .next = piece->next + 1, .begin = piece->begin == text ? text : NULL};
+    if (step->kind == TK_STEP_BYTE_LEVEL) return byte_level(&behind, step, (TkText){text, size});
+    if (step->kind == TK_STEP_METASPACE) return metaspace(&behind, step, (TkText){text, size});
+    return tk_split(step->pattern, run->work.matcher, step->behavior, step->invert, text, size, next_step, &behind,
+                    run->work.diags);
 }
 
 /* ---- texts */
@@ -137,20 +169,17 @@ static bool emit_added(Run *run, int32_t id) {
 
 static bool normal_piece(void *context, int32_t id, const char *text, size_t size) {
     Run *run = context;
-    Piece first = {.run = run, .next = 0};
-    return id >= 0 ? emit_added(run, id) : next_stage(&first, text, size);
+    Piece first = {.run = run, .next = 0, .begin = run->begin};
+    return id >= 0 ? emit_added(run, id) : next_step(&first, text, size);
 }
 
 static bool raw_piece(void *context, int32_t id, const char *text, size_t size) {
     Run *run = context;
     if (id >= 0) return emit_added(run, id);
-    if (run->bpe->nfc) {
-        run->normal.size = 0;
-        tk_normal_form(run->bpe->unicode, text, size, &run->normal);
-        text = run->normal.text;
-        size = run->normal.size;
-    }
-    return tk_added_split(&run->bpe->added_normal, text, size, normal_piece, run);
+    TkText piece = {.text = text, .size = size};
+    if (!tk_normalize(&run->bpe->normalizer, &run->work, &piece)) return false;
+    run->begin = text == run->text ? piece.text : NULL;
+    return tk_added_split(&run->bpe->added_normal, piece.text, piece.size, normal_piece, run);
 }
 
 static bool check_text(const char *text, size_t size, SuDiags *diags) {
@@ -165,24 +194,24 @@ static bool check_text(const char *text, size_t size, SuDiags *diags) {
 
 static void free_matcher(void *run) {
     Run *r = run;
-    if (r->matcher) r->bpe->free_matcher(r->matcher);
+    if (r->work.matcher) r->bpe->free_matcher(r->work.matcher);
 }
 
 static bool encode(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
     const TkBpe *bpe = self;
     if (!check_text(text, size, diags)) return false;
-    Run run = {.bpe = bpe, .out = out, .diags = diags, .matcher = bpe->make_matcher ? bpe->make_matcher() : NULL};
-    if (bpe->make_matcher && !run.matcher) return su_out_of_memory(diags, "encoding a text");
+    Run run = {.bpe = bpe, .out = out, .text = text, .work = {.unicode = bpe->unicode, .diags = diags}};
+    if (!tk_model_matcher(bpe, &run.work.matcher)) return su_out_of_memory(diags, "encoding a text");
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, free_matcher, &run);
     bool ok = tk_added_split(&bpe->added_raw, text, size, raw_piece, &run);
     su_cleanup_done(&cleanup);
     free_matcher(&run);
     tk_word_free(&run.word);
-    su_text_free(&run.normal);
-    for (int i = 0; i < TK_MAX_STAGES; i++) {
+    tk_work_free(&run.work);
+    for (int i = 0; i < TK_MAX_STEPS; i++) {
         su_text_free(&run.mapped[i]);
-        su_text_free(&run.prefixed[i]);
+        su_text_free(&run.changed[i]);
     }
     return ok;
 }
@@ -196,16 +225,36 @@ static void decode(const void *self, int32_t id, SuText *out) {
     if (!tk_model_is_gap(bpe, id)) su_text_append(out, bpe->outputs[id].text, bpe->outputs[id].size);
 }
 
+static void decode_first(const void *self, int32_t id, SuText *out) {
+    if (!tk_model_is_gap(self, id)) tk_model_first_output(self, id, out);
+}
+
+static uint32_t leading(const void *self, const char **out_text, size_t *out_size) {
+    const TkStep *step = tk_model_leading(self);
+    if (!step) return 0;
+    *out_text = step->text.text;
+    *out_size = step->text.size;
+    return step->start;
+}
+
 static void free_self(void *self) {
     tk_model_free(self);
     su_free(self);
 }
 
-static const RtTokenizerKind kind = {.text = true, .encode = encode, .decode = decode, .is_gap = is_gap, .free = free_self};
+static const RtTokenizerKind kind = {.text = true,
+                                     .encode = encode,
+                                     .decode = decode,
+                                     .decode_first = decode_first,
+                                     .leading = leading,
+                                     .is_gap = is_gap,
+                                     .free = free_self};
 
-RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos) {
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, const TkSpecials *specials) {
     int64_t limit = (int64_t)bpe->added.n_ids, gaps = 0;
     limit = limit < bpe->vocab_size ? limit : bpe->vocab_size;
     for (int32_t id = 0; id < limit; id++) gaps += tk_model_is_gap(bpe, id);
-    return rt_tokenizer_make(&kind, bpe, limit, gaps, bos, eos);
+    RtTokenizer *tokenizer = rt_tokenizer_make(&kind, bpe, limit, gaps, specials->bos, -1);
+    if (tokenizer) rt_tokenizer_set_ends(tokenizer, specials->ends, specials->n_ends);
+    return tokenizer;
 }

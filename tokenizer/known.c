@@ -15,15 +15,16 @@ const char tk_gpt2_pattern[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"         \
     "\\s+(?!\\S)|\\s+"
 
-static const char *const texts[TK_KNOWN_COUNT] = {
-    [TK_KNOWN_GPT2] = tk_gpt2_pattern, [TK_KNOWN_LLAMA3] = LLAMA3("\\p{N}{1,3}"), [TK_KNOWN_QWEN2] = LLAMA3("\\p{N}")};
+static const char *const texts[TK_KNOWN_COUNT] = {[TK_KNOWN_NUMBER] = "\\p{N}",
+                                                  [TK_KNOWN_GPT2] = tk_gpt2_pattern,
+                                                  [TK_KNOWN_LLAMA3] = LLAMA3("\\p{N}{1,3}"),
+                                                  [TK_KNOWN_QWEN2] = LLAMA3("\\p{N}")};
 
 typedef struct Known {
     TkPattern pattern; /* first */
     TkKnown known;
     const TkTables *tables;
-    const char *literal;
-    size_t literal_size;
+    TkText literal;
 } Known;
 
 /* A text in work. */
@@ -137,11 +138,20 @@ static size_t match_llama3(const Scan *s, size_t place, size_t most_digits) {
 }
 
 static int find_literal(const Known *k, const Scan *s, size_t place, size_t *out_begin, size_t *out_end) {
-    for (; place + k->literal_size <= s->size; place++) {
-        if (memcmp(s->text + place, k->literal, k->literal_size) != 0) continue;
+    for (; place + k->literal.size <= s->size; place++) {
+        if (memcmp(s->text + place, k->literal.text, k->literal.size) != 0) continue;
         *out_begin = place;
-        *out_end = place + k->literal_size;
+        *out_end = place + k->literal.size;
         return 1;
+    }
+    return 0;
+}
+
+static int find_number(const Scan *s, size_t place, size_t *out_begin, size_t *out_end) {
+    for (Char c = at(s, place); c.kind != AT_END; c = at(s, place)) {
+        *out_begin = place;
+        *out_end = place = c.end;
+        if (c.kind == TK_CLASS_NUMBER) return 1;
     }
     return 0;
 }
@@ -153,6 +163,7 @@ static int find(const TkPattern *pattern, TkMatcher *matcher, const char *text, 
     (void)matcher, (void)out_why;
     if (place >= size) return 0;
     if (k->known == TK_KNOWN_LITERAL) return find_literal(k, &s, place, out_begin, out_end);
+    if (k->known == TK_KNOWN_NUMBER) return find_number(&s, place, out_begin, out_end);
     *out_begin = place;
     *out_end = k->known == TK_KNOWN_GPT2 ? match_gpt2(&s, place) : match_llama3(&s, place, k->known == TK_KNOWN_LLAMA3 ? 3 : 1);
     return 1;
@@ -162,20 +173,16 @@ static void free_known(TkPattern *pattern) { su_free(pattern); }
 
 const char *tk_known_text(TkKnown known) { return texts[known]; }
 
-TkKnown tk_known_by_text(const char *text, bool literal) {
+TkKnown tk_known_by_text(TkText text, bool literal) {
     if (literal) return TK_KNOWN_LITERAL;
     for (int known = TK_KNOWN_GPT2; known < TK_KNOWN_LITERAL; known++)
-        if (strcmp(text, texts[known]) == 0) return (TkKnown)known;
+        if (strlen(texts[known]) == text.size && memcmp(text.text, texts[known], text.size) == 0) return (TkKnown)known;
     return TK_KNOWN_NONE;
 }
 
-TkPattern *tk_known_make(TkKnown known, const TkTables *tables, const char *literal, size_t literal_size) {
+TkPattern *tk_known_make(TkKnown known, const TkTables *tables, TkText literal) {
     Known *k = su_malloc(sizeof *k);
     if (!k) return NULL;
-    *k = (Known){.pattern = {.find = find, .free = free_known},
-                 .known = known,
-                 .tables = tables,
-                 .literal = literal,
-                 .literal_size = literal_size};
+    *k = (Known){.pattern = {.find = find, .free = free_known}, .known = known, .tables = tables, .literal = literal};
     return &k->pattern;
 }

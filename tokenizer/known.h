@@ -13,6 +13,7 @@ typedef enum TkKnown {
     TK_KNOWN_GPT2,    /* also GPT-NeoX's, and ByteLevel's own */
     TK_KNOWN_LLAMA3,  /* numbers in pieces of up to three digits */
     TK_KNOWN_QWEN2,   /* digits one by one */
+    TK_KNOWN_NUMBER,  /* a digit or another number */
     TK_KNOWN_LITERAL, /* a text, not a pattern */
     TK_KNOWN_COUNT
 } TkKnown;
@@ -23,9 +24,9 @@ extern const char tk_gpt2_pattern[];
 /* A pattern's text; NULL where it has none. */
 const char *tk_known_text(TkKnown known);
 /* Which one a pattern of a tokenizer.json is, by its text. */
-TkKnown tk_known_by_text(const char *text, bool literal);
+TkKnown tk_known_by_text(TkText text, bool literal);
 
 /* Free it with tk_pattern_free. The tables, and of a literal its text, must outlive it. NULL: out of memory. */
-TkPattern *tk_known_make(TkKnown known, const TkTables *tables, const char *literal, size_t literal_size);
+TkPattern *tk_known_make(TkKnown known, const TkTables *tables, TkText literal);
 
 #endif

@@ -7,19 +7,6 @@
 
 #include "support/utf8.h"
 
-/* ---- bytes and characters of ByteLevel */
-
-/* GPT-2's map: bytes that print stand for themselves, the others take the characters from U+0100 on, in order. */
-void tk_model_map_bytes(TkBpe *bpe) {
-    memset(bpe->byte_of_char, -1, sizeof bpe->byte_of_char);
-    uint16_t next = 0x100;
-    for (int byte = 0; byte < 256; byte++) {
-        bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-        bpe->char_of_byte[byte] = prints ? (uint16_t)byte : next++;
-        bpe->byte_of_char[bpe->char_of_byte[byte]] = (int16_t)byte;
-    }
-}
-
 /* What encoding looks up most: single characters and the bytes of byte_fallback. */
 void tk_model_index_characters(TkBpe *bpe) {
     for (uint32_t code = 0; code < TK_LOW_CODES; code++) {
@@ -35,38 +22,71 @@ void tk_model_index_characters(TkBpe *bpe) {
 
 /* ---- what ids say */
 
-/* The bytes behind a text of ByteLevel's characters; as it is, if it holds any other. */
-static TkText byte_level_output(TkBpe *bpe, TkText token) {
-    char *bytes = su_alloc(&bpe->arena, token.size);
-    size_t count = 0;
-    for (size_t at = 0; at < token.size;) {
-        SuUtf8 c = su_utf8_at(token.text + at, token.size - at);
-        if (c.code >= TK_LOW_CODES || bpe->byte_of_char[c.code] < 0) return token;
-        bytes[count++] = (char)bpe->byte_of_char[c.code];
-        at += c.size;
-    }
-    return (TkText){.text = bytes, .size = count};
+bool tk_model_matcher(const TkBpe *bpe, TkMatcher **out) {
+    *out = bpe->make_matcher ? bpe->make_matcher() : NULL;
+    return *out || !bpe->make_matcher;
 }
 
-/* <0x41> is the byte 0x41. */
-static TkText byte_fallback_output(TkBpe *bpe, TkText token) {
-    if (token.size != 6 || memcmp(token.text, "<0x", 3) != 0 || token.text[5] != '>') return token;
-    char digits[3] = {token.text[3], token.text[4], '\0'}, *end;
-    if (strspn(digits, "0123456789abcdefABCDEF") != 2) return token;
-    char *byte = su_alloc(&bpe->arena, 1);
-    *byte = (char)strtol(digits, &end, 16);
-    return (TkText){.text = byte, .size = 1};
+typedef struct Decoding {
+    const TkBpe *bpe;
+    TkWork work;
+} Decoding;
+
+static void free_matcher(void *decoding) {
+    Decoding *d = decoding;
+    if (d->work.matcher) d->bpe->free_matcher(d->work.matcher);
 }
 
-void tk_model_make_outputs(TkBpe *bpe) {
-    bpe->outputs = bpe->added.texts;
+static bool make_outputs(TkBpe *bpe, TkWork *work) {
     for (size_t id = 0; id < bpe->vocab.n_ids; id++) {
-        TkText token = bpe->vocab.texts[id];
+        TkText token = bpe->vocab.texts[id], said = token;
         if (!token.text || bpe->outputs[id].text) continue;
-        bpe->outputs[id] = bpe->decode_byte_level      ? byte_level_output(bpe, token)
-                           : bpe->decode_byte_fallback ? byte_fallback_output(bpe, token)
-                                                       : token;
+        if (!tk_decode(&bpe->decoder, work, false, &said)) return false;
+        bool same = said.size == token.size && memcmp(said.text, token.text, token.size) == 0;
+        bpe->outputs[id] = same ? token : (TkText){.text = su_strndup(&bpe->arena, said.text, said.size), .size = said.size};
     }
+    return true;
+}
+
+bool tk_model_make_outputs(TkBpe *bpe, SuDiags *diags) {
+    Decoding d = {.bpe = bpe, .work = {.diags = diags}};
+    bpe->outputs = bpe->added.texts;
+    if (!tk_model_matcher(bpe, &d.work.matcher)) return su_out_of_memory(diags, "reading a tokenizer");
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, free_matcher, &d);
+    bool ok = make_outputs(bpe, &d.work);
+    su_cleanup_done(&cleanup);
+    free_matcher(&d);
+    tk_work_free(&d.work);
+    return ok;
+}
+
+static bool first_differs(const TkBpe *bpe) {
+    for (int i = 0; i < bpe->decoder.count; i++)
+        if (bpe->decoder.items[i].kind == TK_STEP_BLANKS) return true;
+    return false;
+}
+
+void tk_model_first_output(const TkBpe *bpe, int32_t id, SuText *out) {
+    SuDiags diags = {0};
+    Decoding d = {.bpe = bpe, .work = {.diags = &diags}};
+    TkText said = bpe->outputs[id];
+    bool of_vocab = (size_t)id < bpe->vocab.n_ids && bpe->vocab.texts[id].text &&
+                    tk_vocab_find(&bpe->added, bpe->vocab.texts[id].text, bpe->vocab.texts[id].size) < 0;
+    if (of_vocab && first_differs(bpe) && tk_model_matcher(bpe, &d.work.matcher)) {
+        TkText token = bpe->vocab.texts[id];
+        if (tk_decode(&bpe->decoder, &d.work, true, &token)) said = token;
+    }
+    su_text_append(out, said.text, said.size);
+    free_matcher(&d);
+    tk_work_free(&d.work);
+    su_diags_free(&diags);
+}
+
+const TkStep *tk_model_leading(const TkBpe *bpe) {
+    for (int i = 0; i < bpe->decoder.count; i++)
+        if (bpe->decoder.items[i].whole) return &bpe->decoder.items[i];
+    return NULL;
 }
 
 int32_t tk_model_find(const TkBpe *bpe, const char *text) {
@@ -76,8 +96,14 @@ int32_t tk_model_find(const TkBpe *bpe, const char *text) {
 
 bool tk_model_is_gap(const TkBpe *bpe, int32_t id) { return id < 0 || (size_t)id >= bpe->added.n_ids || !bpe->outputs[id].text; }
 
+static void free_patterns(TkSteps *steps) {
+    for (int i = 0; i < steps->count; i++) tk_pattern_free(steps->items[i].pattern);
+}
+
 void tk_model_free(TkBpe *bpe) {
-    for (int i = 0; i < bpe->n_stages; i++) tk_pattern_free(bpe->stages[i].pattern);
+    free_patterns(&bpe->normalizer);
+    free_patterns(&bpe->pre_tokenizer);
+    free_patterns(&bpe->decoder);
     su_map_close(&bpe->map);
     su_arena_free(&bpe->arena);
 }

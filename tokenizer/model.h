@@ -8,21 +8,11 @@
 #include "support/limits.h"
 #include "runtime/tokenizer.h"
 #include "tokenizer/added.h"
-#include "tokenizer/split.h"
+#include "tokenizer/bytes.h"
+#include "tokenizer/step.h"
 #include "tokenizer/vocab.h"
 
-enum { TK_MAX_STAGES = 16, TK_LOW_CODES = 0x180, TK_MAX_TEXT = SU_LIMIT(1 << 30, 4096) /* bytes to encode */ };
-
-/* A pre-tokenizer. */
-typedef struct TkStage {
-    enum { TK_SPLIT, TK_BYTE_LEVEL } kind;
-    bool add_prefix_space; /* byte level: a piece that begins with no blank gets one */
-    TkPattern *pattern;    /* NULL: byte level without use_regex */
-    const char *text;      /* of the pattern, for packing */
-    bool literal;
-    TkBehavior behavior;
-    bool invert;
-} TkStage;
+enum { TK_MAX_TEXT = SU_LIMIT(1 << 30, 4096) /* bytes to encode */ };
 
 typedef struct TkBpe {
     SuArena arena;
@@ -34,39 +24,48 @@ typedef struct TkBpe {
     bool fuse_unk, byte_fallback, ignore_merges;
     int32_t fallback_ids[256];         /* of <0x00> to <0xFF>, -1: none */
     int32_t low_ids[TK_LOW_CODES];     /* of single characters below, -1: none */
-    uint16_t char_of_byte[256];        /* ByteLevel's printable characters, all below TK_LOW_CODES */
-    int16_t byte_of_char[TK_LOW_CODES]; /* -1: stands for no byte */
 
     const TkUnicode *unicode;
     TkMatcher *(*make_matcher)(void); /* NULL: its patterns need none */
     void (*free_matcher)(TkMatcher *matcher);
 
-    bool nfc;
-    TkStage stages[TK_MAX_STAGES];
-    int n_stages;
+    TkSteps normalizer, pre_tokenizer, decoder;
+    bool fused; /* while the decoder is read: Fuse came */
     TkVocab added;                   /* the added tokens; ids below n_ids, which is that of all tokens */
     TkAdded added_raw, added_normal; /* their texts, looked for before and after normalising */
 
-    bool decode_byte_level, decode_byte_fallback;
-    TkText *outputs; /* [added.n_ids], what an id says; text NULL: the id stands for nothing */
+    TkText *outputs; /* [added.n_ids], what an id says behind others; text NULL: the id stands for nothing */
 
     SuMap map; /* of a packed file, whose texts are used in place */
 } TkBpe;
 
 /* open.c: a malloced model from a tokenizer.json's text, with the model's V. NULL after adding to diags. */
 TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
-/* open.c: bos or eos, by id or by text. */
-bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags);
+/* What a text begins with, and what it ends with, by ids. */
+typedef struct TkSpecials {
+    int32_t bos; /* -1: none */
+    int32_t ends[MOSS_MAX_ENDS];
+    uint32_t n_ends;
+} TkSpecials;
+
+struct TkBpeOptions; /* bpe.h */
+/* open.c: finds what the options name. */
+bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const struct TkBpeOptions *options, TkSpecials *out, SuDiags *diags);
 /* packed_read.c: the same from a packed file's bytes, which must outlive it. */
 TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
 /* read.c: reads a tokenizer.json's text. false after adding to diags; tk_model_free then frees what is there. */
 bool tk_model_read(TkBpe *bpe, const char *text, size_t size, const char *path, SuDiags *diags);
 
-/* model.c, for both kinds of files: ByteLevel's characters, to be called first; single characters and the bytes of byte_fallback,
- * once the vocab is there; what ids say, at the end. */
-void tk_model_map_bytes(TkBpe *bpe);
+/* model.c, for both kinds of files: single characters and the bytes of byte_fallback, once the vocab is there; what ids say, at
+ * the end: false after adding to diags. */
 void tk_model_index_characters(TkBpe *bpe);
-void tk_model_make_outputs(TkBpe *bpe);
+bool tk_model_make_outputs(TkBpe *bpe, SuDiags *diags);
+/* Appends what an id of the vocab says as the first of a text. */
+void tk_model_first_output(const TkBpe *bpe, int32_t id, SuText *out);
+/* The step that takes characters away from the front of a whole text, or NULL. */
+const TkStep *tk_model_leading(const TkBpe *bpe);
+/* A matcher for this model's patterns in *out, NULL where they need none. false: no memory. */
+bool tk_model_matcher(const TkBpe *bpe, TkMatcher **out);
 void tk_model_free(TkBpe *bpe);
 
 /* The id of a token by its text, -1 if there is none; whether an id stands for nothing. */
@@ -74,6 +73,6 @@ int32_t tk_model_find(const TkBpe *bpe, const char *text);
 bool tk_model_is_gap(const TkBpe *bpe, int32_t id);
 
 /* bpe.c: the tokenizer of a malloced model, which it takes. NULL: no memory. */
-RtTokenizer *tk_model_tokenizer(TkBpe *bpe, int32_t bos, int32_t eos);
+RtTokenizer *tk_model_tokenizer(TkBpe *bpe, const TkSpecials *specials);
 
 #endif

@@ -6,7 +6,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/model.h"
 
-bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
+static bool resolve(const TkBpe *bpe, const char *path, const char *name, const char *text, int32_t *id, SuDiags *diags) {
     if (text) {
         *id = tk_model_find(bpe, text);
         if (*id < 0)
@@ -19,23 +19,36 @@ bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const char *name, const 
                     (long long)bpe->vocab_size - 1);
 }
 
+static bool resolve_end(const TkBpe *bpe, const char *path, TkSpecial end, TkSpecials *out, SuDiags *diags) {
+    if (!resolve(bpe, path, "eos", end.text, &end.id, diags)) return false;
+    if (end.id >= 0) out->ends[out->n_ends++] = end.id;
+    return true;
+}
+
+bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const TkBpeOptions *options, TkSpecials *out, SuDiags *diags) {
+    *out = (TkSpecials){.bos = options->bos};
+    bool ok = resolve(bpe, path, "bos", options->bos_text, &out->bos, diags) &&
+              resolve_end(bpe, path, (TkSpecial){options->eos, options->eos_text}, out, diags);
+    for (size_t i = 0; ok && i < options->n_more_eos; i++) ok = resolve_end(bpe, path, options->more_eos[i], out, diags);
+    return ok;
+}
+
 static void discard(void *bpe) {
     tk_model_free(bpe);
     su_free(bpe);
 }
 
 static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
-    int32_t bos = options->bos, eos = options->eos;
+    TkSpecials specials;
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, discard, bpe);
-    bool found = tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) &&
-                 tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags);
+    bool found = tk_bpe_resolve(bpe, path, options, &specials, diags);
     su_cleanup_done(&cleanup);
     if (!found) {
         discard(bpe);
         return NULL;
     }
-    RtTokenizer *tokenizer = tk_model_tokenizer(bpe, bos, eos);
+    RtTokenizer *tokenizer = tk_model_tokenizer(bpe, &specials);
     if (!tokenizer) su_out_of_memory(diags, "making a tokenizer");
     return tokenizer;
 }

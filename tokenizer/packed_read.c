@@ -35,9 +35,10 @@ SuDigest tk_packed_digest(const uint8_t *data, size_t size) {
 static uint64_t whole_size(const TkPackedHeader *h) {
     return sizeof *h + (uint64_t)h->n_tokens * sizeof(TkPackedToken) +
            ((uint64_t)h->n_added + h->n_added_normal) * sizeof(TkPackedAdded) + (uint64_t)h->n_merges * sizeof(TkPackedMerge) +
-           (uint64_t)h->n_stages * sizeof(TkPackedStage) + ((uint64_t)h->n_classes + h->n_orders) * sizeof(uint32_t) +
-           (uint64_t)h->n_decompositions * sizeof(TkDecomposition) + (uint64_t)h->n_compositions * sizeof(TkComposition) +
-           h->text_bytes;
+           ((uint64_t)h->n_steps[0] + h->n_steps[1] + h->n_steps[2]) * sizeof(TkPackedStep) +
+           ((uint64_t)h->n_classes + h->n_orders + h->n_parts) * sizeof(uint32_t) +
+           ((uint64_t)h->n_decompositions + h->n_compatible) * sizeof(TkDecomposition) +
+           (uint64_t)h->n_compositions * sizeof(TkComposition) + h->text_bytes;
 }
 
 static bool check_header(const Reader *r, int64_t vocab_size) {
@@ -55,8 +56,10 @@ static bool check_header(const Reader *r, int64_t vocab_size) {
         return su_error(r->diags, r->span, NULL, "tokenizer was packed for a model with %lld ids, but this one has %lld",
                         (long long)h->vocab_size, (long long)vocab_size);
     }
-    bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->eos < vocab_size && h->unk < (int32_t)h->n_ids;
-    return (ids && h->n_stages <= TK_MAX_STAGES && h->n_classes > 0 && h->n_orders > 0) || damaged(r);
+    bool ids = h->n_ids <= TK_MAX_ID + 1 && h->bos < vocab_size && h->unk < (int32_t)h->n_ids && h->n_ends <= MOSS_MAX_ENDS;
+    for (uint32_t i = 0; ids && i < h->n_ends; i++) ids = h->ends[i] >= 0 && h->ends[i] < vocab_size;
+    for (int i = 0; i < 3; i++) ids = ids && h->n_steps[i] <= TK_MAX_STEPS;
+    return (ids && h->n_classes > 0 && h->n_orders > 0) || damaged(r);
 }
 
 static const void *take(Reader *r, uint32_t count, size_t size) {
@@ -114,21 +117,48 @@ static bool read_merges(Reader *r, TkBpe *bpe) {
     return true;
 }
 
-/* Stages, whose patterns read the tables that come behind them. */
-static bool read_stages(Reader *r, TkBpe *bpe, const TkTables *tables) {
-    const TkPackedStage *stages = take(r, r->header->n_stages, sizeof *stages);
-    for (uint32_t i = 0; i < r->header->n_stages; i++) {
-        const TkPackedStage *s = &stages[i];
-        bool known =
-            s->kind <= TK_BYTE_LEVEL && s->behavior <= TK_CONTIGUOUS && s->known < TK_KNOWN_COUNT && has_text(r, &s->literal);
-        bool needs = s->kind == TK_SPLIT, literal = s->known == TK_KNOWN_LITERAL;
-        if (!known || (needs && s->known == TK_KNOWN_NONE) || (literal && s->literal.size == 0)) return damaged(r);
-        TkStage *stage = &bpe->stages[bpe->n_stages++];
-        *stage = (TkStage){.behavior = (TkBehavior)s->behavior, .invert = s->invert, .add_prefix_space = s->add_prefix_space};
-        stage->kind = s->kind == TK_SPLIT ? TK_SPLIT : TK_BYTE_LEVEL;
+static TkText text_of(const Reader *r, const TkPackedText *text) {
+    return (TkText){.text = r->text + text->at, .size = text->size};
+}
+
+/* Whether a step may stand in the section, and has what it needs. */
+static bool is_sound(const Reader *r, const TkPackedStep *s, int section) {
+    static const uint32_t kinds[3] = {1u << TK_STEP_FORM | 1u << TK_STEP_PREPEND | 1u << TK_STEP_STRIP | 1u << TK_STEP_REPLACE,
+                                      1u << TK_STEP_SPLIT | 1u << TK_STEP_BYTE_LEVEL | 1u << TK_STEP_METASPACE,
+                                      1u << TK_STEP_REPLACE | 1u << TK_STEP_BYTES | 1u << TK_STEP_FALLBACK | 1u << TK_STEP_TRIM |
+                                          1u << TK_STEP_BLANKS};
+    bool known = s->kind < TK_STEP_KINDS && kinds[section] >> s->kind & 1 && s->form < TK_FORMS && s->behavior <= TK_CONTIGUOUS &&
+                 s->scheme < TK_SCHEMES && s->known < TK_KNOWN_COUNT && has_text(r, &s->text) && has_text(r, &s->content);
+    bool matches = s->kind == TK_STEP_SPLIT || s->kind == TK_STEP_REPLACE;
+    bool signs =
+        s->known == TK_KNOWN_LITERAL || s->kind == TK_STEP_METASPACE || s->kind == TK_STEP_TRIM || s->kind == TK_STEP_BLANKS;
+    return known && !(matches && s->known == TK_KNOWN_NONE) && !(signs && s->text.size == 0);
+}
+
+/* The steps of a section, whose patterns read the tables that come behind them. */
+static bool read_steps(Reader *r, int section, TkSteps *steps, const TkTables *tables) {
+    const TkPackedStep *items = take(r, r->header->n_steps[section], sizeof *items);
+    for (uint32_t i = 0; i < r->header->n_steps[section]; i++) {
+        const TkPackedStep *s = &items[i];
+        if (!is_sound(r, s, section)) return damaged(r);
+        TkStep *step = &steps->items[steps->count++];
+        *step = (TkStep){.kind = (TkStepKind)s->kind,
+                         .text = text_of(r, &s->text),
+                         .literal = s->known == TK_KNOWN_LITERAL,
+                         .content = text_of(r, &s->content),
+                         .form = (TkForm)s->form,
+                         .behavior = (TkBehavior)s->behavior,
+                         .scheme = (TkScheme)s->scheme,
+                         .invert = s->flags & TK_STEP_INVERT,
+                         .prefix = s->flags & TK_STEP_PREFIX,
+                         .left = s->flags & TK_STEP_LEFT,
+                         .right = s->flags & TK_STEP_RIGHT,
+                         .whole = s->flags & TK_STEP_WHOLE,
+                         .start = s->start,
+                         .stop = s->stop};
         if (s->known == TK_KNOWN_NONE) continue;
-        stage->pattern = tk_known_make((TkKnown)s->known, tables, r->text + s->literal.at, s->literal.size);
-        if (!stage->pattern) return su_out_of_memory(r->diags, "making a tokenizer");
+        step->pattern = tk_known_make((TkKnown)s->known, tables, step->text);
+        if (!step->pattern) return su_out_of_memory(r->diags, "making a tokenizer");
     }
     return true;
 }
@@ -140,11 +170,20 @@ static bool read_runs(Reader *r, uint32_t count, TkRuns *out) {
     return rises || damaged(r);
 }
 
+static bool are_inside(const TkDecompositions *all, uint32_t n_parts) {
+    bool inside = true;
+    for (size_t i = 0; i < all->count; i++)
+        inside = inside && all->items[i].at <= n_parts && all->items[i].count <= n_parts - all->items[i].at;
+    return inside;
+}
+
 static bool read_tables(Reader *r, TkTables *t) {
     const TkPackedHeader *h = r->header;
     if (!read_runs(r, h->n_classes, &t->classes) || !read_runs(r, h->n_orders, &t->orders)) return false;
-    t->n_decompositions = h->n_decompositions;
-    t->decompositions = take(r, h->n_decompositions, sizeof *t->decompositions);
+    t->canonical = (TkDecompositions){take(r, h->n_decompositions, sizeof *t->canonical.items), h->n_decompositions};
+    t->compatible = (TkDecompositions){take(r, h->n_compatible, sizeof *t->compatible.items), h->n_compatible};
+    t->parts = take(r, h->n_parts, sizeof *t->parts);
+    if (!are_inside(&t->canonical, h->n_parts) || !are_inside(&t->compatible, h->n_parts)) return damaged(r);
     t->n_compositions = h->n_compositions;
     t->compositions = take(r, h->n_compositions, sizeof *t->compositions);
     tk_tables_ready(t);
@@ -157,9 +196,6 @@ static void read_flags(const TkPackedHeader *h, TkBpe *bpe) {
     bpe->fuse_unk = h->flags & TK_FUSE_UNK;
     bpe->byte_fallback = h->flags & TK_BYTE_FALLBACK;
     bpe->ignore_merges = h->flags & TK_IGNORE_MERGES;
-    bpe->nfc = h->flags & TK_NFC;
-    bpe->decode_byte_level = h->flags & TK_DECODE_BYTE_LEVEL;
-    bpe->decode_byte_fallback = h->flags & TK_DECODE_BYTE_FALLBACK;
 }
 
 static bool read_model(Reader *r, TkBpe *bpe) {
@@ -169,13 +205,12 @@ static bool read_model(Reader *r, TkBpe *bpe) {
     r->text = (const char *)r->data + r->size - h->text_bytes;
     bpe->unicode = bpe->added_raw.unicode = bpe->added_normal.unicode = &tables->unicode;
     read_flags(h, bpe);
-    tk_model_map_bytes(bpe);
     tk_vocab_make(&bpe->added, &bpe->arena, (size_t)h->n_added + h->n_added_normal, h->n_ids);
     bool ok = read_tokens(r, bpe) && read_added(r, bpe, h->n_added, &bpe->added_raw) &&
-              read_added(r, bpe, h->n_added_normal, &bpe->added_normal) && read_merges(r, bpe) && read_stages(r, bpe, tables) &&
-              read_tables(r, tables);
-    if (ok) tk_model_make_outputs(bpe);
-    return ok;
+              read_added(r, bpe, h->n_added_normal, &bpe->added_normal) && read_merges(r, bpe) &&
+              read_steps(r, 0, &bpe->normalizer, tables) && read_steps(r, 1, &bpe->pre_tokenizer, tables) &&
+              read_steps(r, 2, &bpe->decoder, tables) && read_tables(r, tables);
+    return ok && tk_model_make_outputs(bpe, r->diags);
 }
 
 /* ---- files */
@@ -197,7 +232,10 @@ TkBpe *tk_packed_read(const uint8_t *data, size_t size, const char *path, int64_
 
 static RtTokenizer *make(TkBpe *bpe, const uint8_t *data) {
     const TkPackedHeader *header = (const TkPackedHeader *)(const void *)data;
-    return bpe ? tk_model_tokenizer(bpe, header->bos, header->eos) : NULL;
+    if (!bpe) return NULL;
+    TkSpecials specials = {.bos = header->bos, .n_ends = header->n_ends};
+    memcpy(specials.ends, header->ends, sizeof specials.ends);
+    return tk_model_tokenizer(bpe, &specials);
 }
 
 RtTokenizer *tk_packed_parse(const uint8_t *data, size_t size, const char *path, int64_t vocab_size, SuDiags *diags) {

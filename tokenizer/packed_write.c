@@ -25,7 +25,7 @@ typedef struct Writer {
 
 static TkPackedText add_text(Writer *w, const char *text, size_t size) {
     TkPackedText added = {.at = (uint32_t)w->text.size, .size = (uint32_t)size};
-    su_text_append(&w->text, text, size);
+    if (size) su_text_append(&w->text, text, size);
     return added;
 }
 
@@ -79,22 +79,29 @@ static void add_merges(Writer *w) {
     su_arena_free(&arena);
 }
 
-static bool add_stages(Writer *w) {
-    for (int i = 0; i < w->bpe->n_stages; i++) {
-        const TkStage *s = &w->bpe->stages[i];
+static bool add_steps(Writer *w, const char *section, const TkSteps *steps, uint32_t *count) {
+    for (int i = 0; i < steps->count; i++) {
+        const TkStep *s = &steps->items[i];
         TkKnown known = s->pattern ? tk_known_by_text(s->text, s->literal) : TK_KNOWN_NONE;
         if (s->pattern && known == TK_KNOWN_NONE) {
             return su_error(w->diags, w->span,
-                            "supported are the patterns of GPT-2 (GPT-NeoX), Llama 3 and Qwen 2, and String patterns",
-                            "pre_tokenizer %d: pattern is not supported on devices: %.200s", i, s->text);
+                            "supported are the patterns of GPT-2 (GPT-NeoX), Llama 3 and Qwen 2, Digits, and String patterns",
+                            "%s %d: pattern is not supported on devices: %.200s", section, i, s->text.text);
         }
-        TkPackedStage stage = {.kind = s->kind,
-                               .behavior = s->behavior,
-                               .invert = s->invert,
-                               .add_prefix_space = s->add_prefix_space,
-                               .known = known,
-                               .literal = add_text(w, s->text, known == TK_KNOWN_LITERAL ? strlen(s->text) : 0)};
-        add_item(w, &stage, sizeof stage, &w->header.n_stages);
+        bool pattern_alone = s->pattern && !s->literal; /* a known pattern has no need of its text */
+        TkPackedStep step = {.kind = s->kind,
+                             .form = s->form,
+                             .behavior = s->behavior,
+                             .scheme = s->scheme,
+                             .flags = (s->invert ? TK_STEP_INVERT : 0u) | (s->prefix ? TK_STEP_PREFIX : 0u) |
+                                      (s->left ? TK_STEP_LEFT : 0u) | (s->right ? TK_STEP_RIGHT : 0u) |
+                                      (s->whole ? TK_STEP_WHOLE : 0u),
+                             .known = known,
+                             .start = s->start,
+                             .stop = s->stop,
+                             .text = add_text(w, s->text.text, pattern_alone ? 0 : s->text.size),
+                             .content = add_text(w, s->content.text, s->content.size)};
+        add_item(w, &step, sizeof step, count);
     }
     return true;
 }
@@ -171,22 +178,43 @@ static void add_orders(Writer *w) {
 
 static bool is_hangul(uint32_t code) { return code >= 0xAC00 && code <= 0xD7A3; }
 
-/* The full canonical decomposition, if it differs from the character. */
-static size_t decompose(uint32_t code, uint32_t parts[4]) {
-    utf8proc_int32_t out[4] = {0};
+enum { MOST_PARTS = 32 }; /* the longest decomposition has 18 */
+
+/* The full decomposition, if it differs from the character. */
+static size_t decompose(uint32_t code, bool compatible, uint32_t parts[MOST_PARTS]) {
+    utf8proc_int32_t out[MOST_PARTS] = {0};
     int boundary = 0;
     if (!is_character(code) || is_hangul(code)) return 0;
-    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)code, out, 4, UTF8PROC_STABLE | UTF8PROC_COMPOSE, &boundary);
-    if (n < 1 || n > 4 || (n == 1 && (uint32_t)out[0] == code)) return 0;
-    for (int i = 0; i < 4; i++) parts[i] = (uint32_t)out[i];
+    int options = UTF8PROC_STABLE | UTF8PROC_COMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
+    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)code, out, MOST_PARTS, (utf8proc_option_t)options, &boundary);
+    if (n < 1 || n > MOST_PARTS || (n == 1 && (uint32_t)out[0] == code)) return 0;
+    for (int i = 0; i < n; i++) parts[i] = (uint32_t)out[i];
     return (size_t)n;
 }
 
-static void add_decompositions(Writer *w) {
+static void add_decompositions(Writer *w, bool compatible, SuText *parts, uint32_t *count) {
+    uint32_t found[MOST_PARTS];
     for (uint32_t code = 0; code < CODES; code++) {
-        TkDecomposition d = {.code = code};
-        if (decompose(code, d.parts)) add_item(w, &d, sizeof d, &w->header.n_decompositions);
+        TkDecomposition d = {.code = code, .at = w->header.n_parts, .count = (uint32_t)decompose(code, compatible, found)};
+        if (d.count == 0) continue;
+        add_item(w, &d, sizeof d, count);
+        su_text_append(parts, (const char *)found, d.count * sizeof found[0]);
+        w->header.n_parts += d.count;
     }
+}
+
+static bool has_compatible_form(const TkSteps *steps) {
+    for (int i = 0; i < steps->count; i++)
+        if (steps->items[i].kind == TK_STEP_FORM && tk_form_is_compatible(steps->items[i].form)) return true;
+    return false;
+}
+
+static void add_all_decompositions(Writer *w) {
+    SuText parts = {0};
+    add_decompositions(w, false, &parts, &w->header.n_decompositions);
+    if (has_compatible_form(&w->bpe->normalizer)) add_decompositions(w, true, &parts, &w->header.n_compatible);
+    su_text_append(&w->arrays, parts.text, parts.size);
+    su_text_free(&parts);
 }
 
 /* What codes in canonical order become: their number. */
@@ -196,9 +224,9 @@ static size_t compose(utf8proc_int32_t *codes, size_t count) {
 
 /* The pair that a character is put together from: what all but the last of its parts make, and the last. */
 static bool find_pair(uint32_t code, TkComposition *out) {
-    uint32_t parts[4];
-    size_t n = decompose(code, parts);
-    utf8proc_int32_t first[4], both[2];
+    uint32_t parts[MOST_PARTS];
+    size_t n = decompose(code, false, parts);
+    utf8proc_int32_t first[MOST_PARTS], both[2];
     if (n < 2) return false;
     for (size_t i = 0; i + 1 < n; i++) first[i] = (utf8proc_int32_t)parts[i];
     if (compose(first, n - 1) != 1) return false;
@@ -227,8 +255,7 @@ static void add_compositions(Writer *w) {
 
 static uint32_t flags_of(const TkBpe *bpe) {
     return (bpe->fuse_unk ? TK_FUSE_UNK : 0u) | (bpe->byte_fallback ? TK_BYTE_FALLBACK : 0u) |
-           (bpe->ignore_merges ? TK_IGNORE_MERGES : 0u) | (bpe->nfc ? TK_NFC : 0u) |
-           (bpe->decode_byte_level ? TK_DECODE_BYTE_LEVEL : 0u) | (bpe->decode_byte_fallback ? TK_DECODE_BYTE_FALLBACK : 0u);
+           (bpe->ignore_merges ? TK_IGNORE_MERGES : 0u);
 }
 
 static bool add_all(Writer *w) {
@@ -236,22 +263,27 @@ static bool add_all(Writer *w) {
     add_added(w, &w->bpe->added_raw, &w->header.n_added);
     add_added(w, &w->bpe->added_normal, &w->header.n_added_normal);
     add_merges(w);
-    if (!add_stages(w) || !add_classes(w)) return false;
+    const TkBpe *bpe = w->bpe;
+    bool ok = add_steps(w, "normalizer", &bpe->normalizer, &w->header.n_steps[0]) &&
+              add_steps(w, "pre_tokenizer", &bpe->pre_tokenizer, &w->header.n_steps[1]) &&
+              add_steps(w, "decoder", &bpe->decoder, &w->header.n_steps[2]) && add_classes(w);
+    if (!ok) return false;
     add_orders(w);
-    add_decompositions(w);
+    add_all_decompositions(w);
     add_compositions(w);
     return true;
 }
 
-static bool pack(const TkBpe *bpe, const char *path, int32_t bos, int32_t eos, SuText *out, SuDiags *diags) {
+static bool pack(const TkBpe *bpe, const char *path, const TkSpecials *specials, SuText *out, SuDiags *diags) {
     Writer w = {.bpe = bpe, .span = su_file_span(diags, path), .diags = diags};
     w.header = (TkPackedHeader){.format = TK_PACKED_FORMAT,
                                 .flags = flags_of(bpe),
                                 .vocab_size = bpe->vocab_size,
-                                .bos = bos,
-                                .eos = eos,
+                                .bos = specials->bos,
+                                .n_ends = specials->n_ends,
                                 .unk = bpe->unk,
                                 .n_ids = (uint32_t)bpe->added.n_ids};
+    memcpy(w.header.ends, specials->ends, sizeof specials->ends);
     memcpy(w.header.magic, TK_PACKED_MAGIC, sizeof w.header.magic);
     bool ok = add_all(&w);
     if (ok) {
@@ -272,12 +304,11 @@ static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, Su
     SuArena arena = {0};
     char *text;
     size_t size;
-    int32_t bos = options->bos, eos = options->eos;
+    TkSpecials specials;
     TkBpe *bpe = su_read_file(&arena, path, TK_MAX_FILE, &text, &size, diags)
                      ? tk_bpe_read(text, size, path, options->vocab_size, diags)
                      : NULL;
-    bool ok = bpe && tk_bpe_resolve(bpe, path, "bos", options->bos_text, &bos, diags) &&
-              tk_bpe_resolve(bpe, path, "eos", options->eos_text, &eos, diags) && pack(bpe, path, bos, eos, out, diags);
+    bool ok = bpe && tk_bpe_resolve(bpe, path, options, &specials, diags) && pack(bpe, path, &specials, out, diags);
     if (bpe) tk_model_free(bpe);
     su_free(bpe);
     su_arena_free(&arena);

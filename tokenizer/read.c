@@ -40,12 +40,11 @@ bool tk_model_read(TkBpe *bpe, const char *text, size_t size, const char *path, 
     bpe->unicode = bpe->added_raw.unicode = bpe->added_normal.unicode = &tk_utf8proc;
     bpe->make_matcher = tk_matcher_create;
     bpe->free_matcher = tk_matcher_free;
-    tk_model_map_bytes(bpe);
     SuJson json;
     bool ok = tk_json_parse(&r, text, size, &json);
     if (ok) {
         ok = read_sections(&r, bpe, json.root);
-        if (ok) tk_model_make_outputs(bpe);
+        if (ok) ok = tk_model_make_outputs(bpe, diags);
         su_json_free(&json);
     }
     su_arena_free(&r.arena);

@@ -166,13 +166,20 @@ static bool check_added(TkReader *r, const TkBpe *bpe, const char *path, int32_t
 }
 
 /* The text that is looked for: of a normalized token, its normal form. */
-static const char *searched_text(TkBpe *bpe, const char *content, bool normalized) {
-    if (!normalized || !bpe->nfc) return su_strdup(&bpe->arena, content);
-    SuText text = {0};
-    tk_normal_form(bpe->unicode, content, strlen(content), &text);
-    const char *copy = su_strdup(&bpe->arena, text.text);
-    su_text_free(&text);
-    return copy;
+static bool searched_text(TkReader *r, TkBpe *bpe, const char *path, const char *content, bool normalized, TkText *out) {
+    TkWork work = {.unicode = bpe->unicode, .diags = r->diags};
+    *out = (TkText){.text = content, .size = strlen(content)};
+    bool ok = true;
+    if (normalized && bpe->normalizer.count) {
+        if (!tk_model_matcher(bpe, &work.matcher)) return su_out_of_memory(r->diags, "reading a tokenizer");
+        ok = tk_normalize(&bpe->normalizer, &work, out);
+    }
+    out->text = su_strndup(&bpe->arena, out->text, out->size);
+    tk_work_free(&work);
+    if (work.matcher) bpe->free_matcher(work.matcher);
+    if (ok && (out->size < 1 || out->size > TK_MAX_ADDED))
+        return tk_fail(r, path, "expected a text of 1 to %d bytes after normalization", TK_MAX_ADDED);
+    return ok;
 }
 
 static bool read_added(TkReader *r, TkBpe *bpe, const char *path, const cJSON *item) {
@@ -187,12 +194,14 @@ static bool read_added(TkReader *r, TkBpe *bpe, const char *path, const cJSON *i
     if (tk_vocab_add(&bpe->added, id, su_strdup(&bpe->arena, content), strlen(content)) >= 0)
         return tk_fail(r, place, "%s is duplicated", tk_shown(r, content));
     bool normalized = cJSON_IsTrue(found[A_NORMALIZED]);
+    TkText searched;
+    if (!searched_text(r, bpe, place, content, normalized, &searched)) return false;
     TkAddedToken token = {.id = id,
-                          .text = searched_text(bpe, content, normalized),
+                          .text = searched.text,
+                          .size = searched.size,
                           .single_word = cJSON_IsTrue(found[A_SINGLE]),
                           .lstrip = cJSON_IsTrue(found[A_LSTRIP]),
                           .rstrip = cJSON_IsTrue(found[A_RSTRIP])};
-    token.size = strlen(token.text);
     int32_t other = tk_added_add(normalized ? &bpe->added_normal : &bpe->added_raw, &bpe->arena, &token);
     return other < 0 || tk_fail(r, place, "%s is duplicated after normalization", tk_shown(r, content));
 }

@@ -7,14 +7,19 @@ void tk_pattern_free(TkPattern *pattern) {
     if (pattern) pattern->free(pattern);
 }
 
-/* The state of a split: one piece waits, since the next stretch may join it. */
-typedef struct Splitter {
+/* Where matches are looked for. */
+typedef struct Matches {
     const TkPattern *pattern;
     TkMatcher *matcher;
+    const char *text;
+    size_t size;
+} Matches;
+
+/* The state of a split: one piece waits, since the next stretch may join it. */
+typedef struct Splitter {
     TkBehavior behavior;
     bool invert;
     const char *text;
-    size_t size;
     size_t begin, end;            /* the piece that waits */
     bool waiting, previous_match; /* a piece waits; the last stretch was a match */
     TkSplitPiece *piece;
@@ -54,7 +59,7 @@ static bool stretch(Splitter *s, size_t begin, size_t end, bool matches) {
 }
 
 /* Finds the next match from *at on; like Oniguruma's callers, takes no empty one right behind the last. */
-static int next_match(const Splitter *s, size_t *at, size_t last_end, bool any, size_t *out_begin, size_t *out_end,
+static int next_match(const Matches *s, size_t *at, size_t last_end, bool any, size_t *out_begin, size_t *out_end,
                       const char **out_why) {
     for (;;) {
         if (*at > s->size) return 0;
@@ -68,27 +73,41 @@ static int next_match(const Splitter *s, size_t *at, size_t last_end, bool any, 
     }
 }
 
+static bool gave_up(SuDiags *diags, const char *why) {
+    return su_error(diags, (SuSpan){0}, NULL, "tokenizer's pattern failed on the text: %s", why);
+}
+
+bool tk_replace(const TkPattern *pattern, TkMatcher *matcher, TkText content, const char *text, size_t size, SuText *out,
+                SuDiags *diags) {
+    Matches matches = {.pattern = pattern, .matcher = matcher, .text = text, .size = size};
+    size_t at = 0, done = 0, begin, end;
+    const char *why = NULL;
+    int found;
+    for (bool any = false; (found = next_match(&matches, &at, done, any, &begin, &end, &why)) > 0; any = true) {
+        su_text_append(out, text + done, begin - done);
+        su_text_append(out, content.text, content.size);
+        done = end;
+    }
+    if (found < 0) return gave_up(diags, why);
+    su_text_append(out, text + done, size - done);
+    return true;
+}
+
 bool tk_split(const TkPattern *pattern, TkMatcher *matcher, TkBehavior behavior, bool invert, const char *text, size_t size,
               TkSplitPiece *piece, void *context, SuDiags *diags) {
-    Splitter s = {.pattern = pattern,
-                  .matcher = matcher,
-                  .behavior = behavior,
-                  .invert = invert,
-                  .text = text,
-                  .size = size,
-                  .piece = piece,
-                  .context = context};
+    Splitter s = {.behavior = behavior, .invert = invert, .text = text, .piece = piece, .context = context};
+    Matches matches = {.pattern = pattern, .matcher = matcher, .text = text, .size = size};
     size_t at = 0, done = 0, begin, end;
     bool any = false;
     int found;
     const char *why = NULL;
-    while ((found = next_match(&s, &at, done, any, &begin, &end, &why)) > 0) {
+    while ((found = next_match(&matches, &at, done, any, &begin, &end, &why)) > 0) {
         if (done != begin && !stretch(&s, done, begin, false)) return false;
         if (!stretch(&s, begin, end, true)) return false;
         done = end;
         any = true;
     }
-    if (found < 0) return su_error(diags, (SuSpan){0}, NULL, "tokenizer's pattern failed on the text: %s", why);
+    if (found < 0) return gave_up(diags, why);
     if (done != size && !stretch(&s, done, size, false)) return false;
     return flush(&s);
 }

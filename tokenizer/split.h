@@ -6,6 +6,8 @@
 #include <stddef.h>
 
 #include "support/diag.h"
+#include "support/str.h"
+#include "tokenizer/vocab.h"
 
 /* What becomes of the stretches that match (Hugging Face's words). */
 typedef enum TkBehavior { TK_REMOVED, TK_ISOLATED, TK_MERGED_WITH_PREVIOUS, TK_MERGED_WITH_NEXT, TK_CONTIGUOUS } TkBehavior;
@@ -28,5 +30,9 @@ void tk_pattern_free(TkPattern *pattern);
 typedef bool TkSplitPiece(void *context, const char *text, size_t size);
 bool tk_split(const TkPattern *pattern, TkMatcher *matcher, TkBehavior behavior, bool invert, const char *text, size_t size,
               TkSplitPiece *piece, void *context, SuDiags *diags);
+
+/* Appends text[0..size) with `content` in place of every match; false like tk_split. */
+bool tk_replace(const TkPattern *pattern, TkMatcher *matcher, TkText content, const char *text, size_t size, SuText *out,
+                SuDiags *diags);
 
 #endif

@@ -52,11 +52,11 @@ static uint32_t order_of(const TkTables *tables, uint32_t code) { return code < 
 
 /* ---- decomposition */
 
-static const TkDecomposition *find_decomposition(const TkTables *tables, uint32_t code) {
-    size_t low = 0, high = tables->n_decompositions;
+static const TkDecomposition *find_decomposition(const TkDecompositions *all, uint32_t code) {
+    size_t low = 0, high = all->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const TkDecomposition *d = &tables->decompositions[middle];
+        const TkDecomposition *d = &all->items[middle];
         if (d->code == code) return d;
         if (d->code < code)
             low = middle + 1;
@@ -66,7 +66,7 @@ static const TkDecomposition *find_decomposition(const TkTables *tables, uint32_
     return NULL;
 }
 
-static void decompose(const TkTables *tables, uint32_t code, Codes *out) {
+static void decompose(const TkTables *tables, TkForm form, uint32_t code, Codes *out) {
     uint32_t syllable = code - S_BASE;
     if (syllable < S_COUNT) {
         add(out, L_BASE + syllable / (V_COUNT * T_COUNT));
@@ -74,9 +74,9 @@ static void decompose(const TkTables *tables, uint32_t code, Codes *out) {
         if (syllable % T_COUNT) add(out, T_BASE + syllable % T_COUNT);
         return;
     }
-    const TkDecomposition *d = find_decomposition(tables, code);
+    const TkDecomposition *d = find_decomposition(tk_form_is_compatible(form) ? &tables->compatible : &tables->canonical, code);
     if (!d) add(out, code);
-    for (int i = 0; d && i < 4 && d->parts[i]; i++) add(out, d->parts[i]);
+    for (uint32_t i = 0; d && i < d->count; i++) add(out, tables->parts[d->at + i]);
 }
 
 /* Orders every run of marks by its class, equal ones as they stood: by counting. */
@@ -138,18 +138,18 @@ static void compose(const TkTables *tables, Codes *codes) {
     codes->count = kept;
 }
 
-/* ---- normal form C */
+/* ---- normal forms */
 
-static void normalize(const TkUnicode *unicode, const char *text, size_t size, SuText *out) {
+static void normalize(const TkUnicode *unicode, TkForm form, const char *text, size_t size, SuText *out) {
     const TkTables *tables = (const TkTables *)unicode;
     Codes codes = {0}, scratch = {0};
     for (size_t at = 0; at < size;) {
         SuUtf8 c = su_utf8_at(text + at, size - at);
-        decompose(tables, c.code, &codes);
+        decompose(tables, form, c.code, &codes);
         at += c.size;
     }
     order(tables, &codes, &scratch);
-    compose(tables, &codes);
+    if (tk_form_composes(form)) compose(tables, &codes);
     for (size_t i = 0; i < codes.count; i++) {
         char bytes[4];
         su_text_append(out, bytes, su_utf8_encode(codes.items[i], bytes));

@@ -16,10 +16,16 @@ typedef struct TkRuns {
     size_t count;
 } TkRuns;
 
-/* The full canonical decomposition of a character, filled up with zeros; Hangul is left to arithmetic. */
+/* The full decomposition of a character, `count` of the parts from `at` on; Hangul is left to arithmetic. */
 typedef struct TkDecomposition {
-    uint32_t code, parts[4];
+    uint32_t code, at, count;
 } TkDecomposition;
+
+/* Decompositions, rising by code. */
+typedef struct TkDecompositions {
+    const TkDecomposition *items;
+    size_t count;
+} TkDecompositions;
 
 /* What two characters become in normal form C; Hangul likewise. */
 typedef struct TkComposition {
@@ -29,8 +35,8 @@ typedef struct TkComposition {
 typedef struct TkTables {
     TkUnicode unicode; /* first: `unicode` of these tables is what reads them */
     TkRuns classes, orders; /* orders: canonical combining classes */
-    const TkDecomposition *decompositions; /* rising by code */
-    size_t n_decompositions;
+    TkDecompositions canonical, compatible; /* compatible: all that the K forms take apart, canonical ones too */
+    const uint32_t *parts;
     const TkComposition *compositions; /* rising by first, then second */
     size_t n_compositions;
     uint8_t low[128]; /* classes of ASCII */

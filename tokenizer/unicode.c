@@ -1,4 +1,4 @@
-/* Words and normal form C by utf8proc's tables. utf8proc_map is not used: it orders marks by insertion, in the square of their number. */
+/* Words and normal forms by utf8proc's tables. utf8proc_map is not used: it orders marks by insertion, in the square of their number. */
 #include "tokenizer/unicode.h"
 
 #include <string.h>
@@ -23,7 +23,7 @@ static bool is_word(const TkUnicode *unicode, uint32_t code) {
     return kinds >> utf8proc_category((utf8proc_int32_t)code) & 1 || code == 0x200C || code == 0x200D || is_enclosed_letter(code);
 }
 
-/* ---- normal form C */
+/* ---- normal forms */
 
 typedef struct Codes {
     utf8proc_int32_t *items; /* malloced */
@@ -60,14 +60,19 @@ static void order(Codes *codes, Codes *scratch) {
     }
 }
 
-static void decompose(const char *text, size_t size, Codes *codes) {
+static utf8proc_option_t options_of(TkForm form) {
+    int compatible = tk_form_is_compatible(form) ? UTF8PROC_COMPAT : 0;
+    return (utf8proc_option_t)(UTF8PROC_STABLE | (tk_form_composes(form) ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | compatible);
+}
+
+static void decompose(TkForm form, const char *text, size_t size, Codes *codes) {
     codes->count = 0;
     for (size_t at = 0; at < size;) {
         SuUtf8 c = su_utf8_at(text + at, size - at);
         int boundary = 0;
         reserve(codes, codes->count + 32); /* the longest decomposition there is has 4 codes (18 in compatibility forms) */
-        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c.code, codes->items + codes->count, 32,
-                                                     UTF8PROC_STABLE | UTF8PROC_COMPOSE, &boundary);
+        utf8proc_ssize_t n =
+            utf8proc_decompose_char((utf8proc_int32_t)c.code, codes->items + codes->count, 32, options_of(form), &boundary);
         if (n < 0 || n > 32) {
             codes->items[codes->count] = (utf8proc_int32_t)c.code; /* unassigned: stands for itself */
             n = 1;
@@ -79,9 +84,10 @@ static void decompose(const char *text, size_t size, Codes *codes) {
 
 enum { NO_TAIL = 0x11A7 }; /* before the first tail of a Hangul syllable: a letter that joins with nothing */
 
-/* Joins codes[0..count) and appends what they become. */
-static void compose(utf8proc_int32_t *codes, size_t count, SuText *out) {
-    utf8proc_ssize_t n = utf8proc_normalize_utf32(codes, (utf8proc_ssize_t)count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+/* Joins codes[0..count), if the form does, and appends what they become. */
+static void compose(TkForm form, utf8proc_int32_t *codes, size_t count, SuText *out) {
+    utf8proc_ssize_t n = (utf8proc_ssize_t)count;
+    if (tk_form_composes(form)) n = utf8proc_normalize_utf32(codes, n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         utf8proc_uint8_t bytes[4];
         su_text_append(out, (const char *)bytes, (size_t)utf8proc_encode_char(codes[i], bytes));
@@ -89,15 +95,15 @@ static void compose(utf8proc_int32_t *codes, size_t count, SuText *out) {
 }
 
 /* utf8proc takes NO_TAIL for a tail and lets it disappear in the syllable before it: that is why what it begins is joined apart. */
-static void normalize(const TkUnicode *unicode, const char *text, size_t size, SuText *out) {
+static void normalize(const TkUnicode *unicode, TkForm form, const char *text, size_t size, SuText *out) {
     Codes codes = {0}, scratch = {0};
     (void)unicode;
-    decompose(text, size, &codes);
+    decompose(form, text, size, &codes);
     order(&codes, &scratch);
     for (size_t at = 0, end; at < codes.count; at = end) {
         end = at + 1;
         while (end < codes.count && codes.items[end] != NO_TAIL) end++;
-        compose(codes.items + at, end - at, out);
+        compose(form, codes.items + at, end - at, out);
     }
     su_free(codes.items);
     su_free(scratch.items);

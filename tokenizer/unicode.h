@@ -1,4 +1,4 @@
-/* What Unicode says of characters and texts: normal form C, white space, letters of words. */
+/* What Unicode says of characters and texts: normal forms, white space, letters of words. */
 #ifndef MOSSC_TOKENIZER_UNICODE_H
 #define MOSSC_TOKENIZER_UNICODE_H
 
@@ -14,17 +14,22 @@ static inline bool tk_is_space(uint32_t code) {
            code == 0x3000;
 }
 
+typedef enum TkForm { TK_NFC, TK_NFD, TK_NFKC, TK_NFKD, TK_FORMS } TkForm;
+
+static inline bool tk_form_composes(TkForm form) { return form == TK_NFC || form == TK_NFKC; }
+static inline bool tk_form_is_compatible(TkForm form) { return form == TK_NFKC || form == TK_NFKD; }
+
 /* Where the rest is known from: utf8proc (tk_utf8proc), or tables of a file (tables.h). */
 typedef struct TkUnicode TkUnicode;
 struct TkUnicode {
     /* \w of Unicode TS 18: what Hugging Face's single_word goes by. */
     bool (*is_word)(const TkUnicode *unicode, uint32_t code);
-    /* Appends the normal form C of a piece. */
-    void (*normalize)(const TkUnicode *unicode, const char *text, size_t size, SuText *out);
+    /* Appends a normal form of a piece. */
+    void (*normalize)(const TkUnicode *unicode, TkForm form, const char *text, size_t size, SuText *out);
 };
 
-/* Appends the normal form C of text[0..size), which is UTF-8. Time is linear, however many marks a letter carries. */
-void tk_normal_form(const TkUnicode *unicode, const char *text, size_t size, SuText *out);
+/* Appends a normal form of text[0..size), which is UTF-8. Time is linear, however many marks a letter carries. */
+void tk_normal_form(const TkUnicode *unicode, TkForm form, const char *text, size_t size, SuText *out);
 
 extern const TkUnicode tk_utf8proc;
 

@@ -30,6 +30,9 @@ SEED = 1
 LOGIT_TOKENS = 64
 # Of the root mean square of a row. Both sides compute in float32 and add in different orders, through 24 or 48 blocks.
 LOGIT_BOUND = 2e-4
+# A dtype of mossc's weights beside the types of GGUF that users of llama.cpp take in its place.
+PEERS = {"f32": ["f32"], "bf16": ["bf16"], "f16": ["f16"], "q8": ["q8_0"], "q4": ["q4_0", "q4_k_m"]}
+BLOCKS = ("q8", "q4")
 
 
 def say(text):
@@ -98,18 +101,33 @@ class Model:
             checkpoint.roughen(temporary, SEED)
             temporary.rename(self.checkpoint)
 
-    def gguf(self, dtype):
-        target = self.options.directory / f"{self.name}-{dtype}.gguf"
-        if not fresh(target, self.checkpoint, HERE / "to_gguf.py"):
+    def made(self, target, sources, command):
+        """A file that `command`, a function of the file to write, makes of others."""
+        if not fresh(target, *sources):
             say(f"writing {target}")
-            spec = yaml.safe_load(self.spec.read_text())
-            block = spec["stack"][0]["blocks"][0]
-            groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
             temporary = target.with_suffix(".part")
-            run([self.options.python, HERE / "to_gguf.py", self.checkpoint, temporary, "--type", dtype, "--eps", spec["norm"]["eps"],
-                 "--groups", groups])
+            run(command(temporary))
             temporary.rename(target)
         return target
+
+    def gguf(self, kind):
+        target = self.options.directory / f"{self.name}-{kind}.gguf"
+        if kind not in ("f32", "bf16", "f16"):
+            floats, script = self.gguf("f32"), HERE / "quantise.py"
+            return self.made(target, [floats, script], lambda out: [self.options.python, script, floats, out, "--type", kind])
+        spec = yaml.safe_load(self.spec.read_text())
+        block = spec["stack"][0]["blocks"][0]
+        groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
+        script = HERE / "to_gguf.py"
+        return self.made(target, [self.checkpoint, script], lambda out: [self.options.python, script, self.checkpoint, out, "--type", kind,
+                                                                         "--eps", spec["norm"]["eps"], "--groups", groups])
+
+    def weights(self, dtype):
+        """For mossc: floats are converted when they are loaded, blocks are made once."""
+        if dtype not in BLOCKS:
+            return self.checkpoint
+        target, mossc = self.options.directory / f"{self.name}-{dtype}.safetensors", self.options.mossc
+        return self.made(target, [self.checkpoint], lambda out: [mossc, "quantize", self.spec, "-w", self.checkpoint, "--dtype", dtype, "-o", out])
 
 
 # ---------------------------------------------------------------------------------------------- logits
@@ -157,7 +175,7 @@ def logits(options):
 
 
 def mossc_round(options, model, dtype):
-    command = [options.mossc, "bench", model.spec, "-w", model.checkpoint, "--set", f"weights.dtype={dtype}", "--repeat", 1, "--json"]
+    command = [options.mossc, "bench", model.spec, "-w", model.weights(dtype), "--set", f"weights.dtype={dtype}", "--repeat", 1, "--json"]
     result = json.loads(run([*command, "--prefill", options.prefill, "--decode", options.decode, "--threads", options.threads]))
     return {"prefill": result["prefill_tok_s"]["median"], "decode": result["decode_tok_s"]["median"]}
 
@@ -167,11 +185,12 @@ def llama_round(options, llama):
     return {"prefill": options.prefill / answer["prefill_s"], "decode": options.decode / answer["decode_s"]}
 
 
-def compare_speed(options, name, dtype):
+def compare_speed(options, name, dtype, kind):
     model = Model(options, name)
+    model.weights(dtype)  # made before anything is on the clock
     load = os.getloadavg()[0]
     mossc, theirs = [], []
-    with Llama(options, model.gguf(dtype)) as llama:
+    with Llama(options, model.gguf(kind)) as llama:
         for pair in range(options.pairs):
             before = llama.cpu_seconds()
             mossc.append(mossc_round(options, model, dtype))
@@ -179,8 +198,8 @@ def compare_speed(options, name, dtype):
             if awake > 0.1:
                 sys.exit(f"peers: llama.cpp used {awake:.2f} s of processor time while mossc was measured")
             theirs.append(llama_round(options, llama))
-            say(f"{name}, {dtype}, pair {pair + 1} of {options.pairs}")
-    result = {"spec": name, "dtype": dtype, "load_before": load, "llama": llama.facts}
+            say(f"{name}, {dtype} beside {kind}, pair {pair + 1} of {options.pairs}")
+    result = {"spec": name, "dtype": dtype, "llama_type": kind, "load_before": load, "llama": llama.facts}
     for part in ("prefill", "decode"):
         ours, other = ([entry[part] for entry in side] for side in (mossc, theirs))
         result[part] = {"mossc_tok_s": ours, "llama_tok_s": other, "ratio": [a / b for a, b in zip(ours, other)]}
@@ -194,14 +213,14 @@ def spread(values, digits):
 def print_speed_head(options):
     print(f"\nprompt of {options.prefill} tokens, then {options.decode} tokens, {options.threads} threads, {options.pairs} pairs; tokens/s, "
           "median and range; ratios pair by pair\n")
-    print("| spec | weights | | mossc | llama.cpp | mossc/llama.cpp |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| spec | weights | llama.cpp's | | mossc | llama.cpp | mossc/llama.cpp |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
 
 
 def print_speed(result):
     for part, word in (("prefill", "prompt"), ("decode", "decode")):
         row = result[part]
-        print(f"| {result['spec']} | {result['dtype']} | {word} | {spread(row['mossc_tok_s'], 1)} | {spread(row['llama_tok_s'], 1)} | "
+        print(f"| {result['spec']} | {result['dtype']} | {result['llama_type']} | {word} | {spread(row['mossc_tok_s'], 1)} | {spread(row['llama_tok_s'], 1)} | "
               f"{spread(row['ratio'], 2)} |", flush=True)
 
 
@@ -213,8 +232,8 @@ def speed(options):
         print_speed_head(options)
     results = []
     for name in options.specs:
-        for dtype in options.dtypes:
-            results.append(compare_speed(options, name, dtype))
+        for dtype, kind in ((dtype, kind) for dtype in options.dtypes for kind in PEERS[dtype]):
+            results.append(compare_speed(options, name, dtype, kind))
             if not options.json:
                 print_speed(results[-1])
     if not options.json:
@@ -260,7 +279,7 @@ def parse():
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 12 GB")
     parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m", "mamba2-130m", "mamba2-370m"],
                         help="specs of Mamba or Mamba-2, separated by commas (default: four of them)")
-    parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help="of f32, bf16, f16, separated by commas (default: the first two)")
+    parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help=f"of {', '.join(PEERS)}, separated by commas (default: the first two)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefill", type=int, default=512)
@@ -271,6 +290,9 @@ def parse():
     for part in options.what:
         if part not in PARTS:
             parser.error(f"there is no part '{part}'")
+    for dtype in options.dtypes:
+        if dtype not in PEERS:
+            parser.error(f"there is no dtype '{dtype}'")
     return options
 
 

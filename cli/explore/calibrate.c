@@ -13,6 +13,9 @@ typedef struct CalibrateOptions {
 static void print_text(const ExCalibration *c) {
     printf("fitted to %zu of %zu measured points; errors of the other %zu:\n\n", c->n_fitted, c->n_points,
            c->n_points - c->n_fitted);
+    if (c->n_disturbed)
+        printf("  %zu more are left out: other processes, or the host of this machine, took too much of the processor\n\n",
+               c->n_disturbed);
     printf("  %-12s %-12s %4s %8s %8s %12s %9s %8s\n", "", "", "n", "MAPE", "median", "within 10 %", "Spearman", "Kendall");
     for (int what = 0; what < EX_PREDICTED_COUNT; what++) {
         for (int fidelity = 0; fidelity < EX_FIDELITY_COUNT; fidelity++) {
@@ -29,6 +32,7 @@ static void print_json(const ExCalibration *c) {
     cJSON *root = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(root, "metrics");
     cJSON_AddNumberToObject(root, "points", (double)c->n_points);
     cJSON_AddNumberToObject(root, "fitted", (double)c->n_fitted);
+    cJSON_AddNumberToObject(root, "disturbed", (double)c->n_disturbed);
     ex_errors_json(c, list);
     cli_json_print(root);
 }

@@ -8,6 +8,7 @@
 #include "support/table.h"
 
 enum { NAME = 22, LINES = 8, KERNEL = 37 };
+static const double NOTED_OTHERS = 0.04; /* of the processor */
 
 typedef struct Row {
     const MsPart *part; /* NULL: the total */
@@ -114,6 +115,8 @@ static void print_summary(const MsExplained *x) {
     printf("  Limits, measured beside it: reading %s %.1f GB/s, panel kernel %.0f GFLOP/s, exp %.1f G/s; %d thread%s.\n",
            cli_bytes((double)x->read_bytes, text), x->limits.read_gb_s, x->limits.panel_gflop_s, x->limits.exp_g_s, x->threads,
            x->threads > 1 ? "s" : "");
+    if (x->others > NOTED_OTHERS)
+        printf("  Others took at least %.0f %% of the processor in every round: the times above are too long.\n", 100 * x->others);
 }
 
 /* Whether the schedule of the line's kernel is none of the default ones. */
@@ -224,6 +227,7 @@ cJSON *cli_explain_json(const MsExplained *x) {
     if (!x->measured) return root;
     cJSON_AddNumberToObject(root, "step_seconds", x->step_seconds);
     cJSON_AddNumberToObject(root, "profiled_step_seconds", x->profiled_seconds);
+    cJSON_AddNumberToObject(root, "others", x->others);
     cJSON_AddNumberToObject(root, "read_bytes", (double)x->read_bytes);
     add_limits(root, x->limits);
     return root;

@@ -7,6 +7,7 @@
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/build.h"
+#include "cli/run/sampling.h"
 #include "driver/generate.h"
 #include "driver/text.h"
 #include "support/file.h"
@@ -17,9 +18,8 @@ typedef struct RunOptions {
     CliModelOptions model;
     const char *prompt, *prompt_file, *state_in, *state_out, *prompt_cache;
     int64_t cache_every, cache_mib;
-    int64_t max_tokens, top_k, chunk;
-    double temperature, top_p;
-    CliSeed seed;
+    int64_t chunk;
+    CliSampling sampling;
     bool json, no_echo, keep_bom, allow_non_finite;
 } RunOptions;
 
@@ -31,6 +31,7 @@ typedef struct Session {
     char *prompt;
     size_t prompt_size;
     SuText text; /* what follows it */
+    cJSON *logprobs; /* one of each token */
 } Session;
 
 /* ---------------------------------------------------------------------------------------------- getting ready */
@@ -62,9 +63,32 @@ static void print_text(const char *text, size_t size) {
     fflush(stdout);
 }
 
+static cJSON *logprob_json(const Session *s, const MossLogprob *logprob) {
+    SuText text = {0};
+    su_text_append(&text, "", 0);
+    rt_tokenizer_decode(s->made.tokenizer, logprob->token, &text);
+    SuText clean = dr_clean_utf8(text.text, text.size);
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddNumberToObject(item, "token", logprob->token);
+    cJSON_AddStringToObject(item, "text", clean.text);
+    cJSON_AddNumberToObject(item, "logprob", (double)logprob->logprob);
+    su_text_free(&clean);
+    su_text_free(&text);
+    return item;
+}
+
+static void note_logprobs(Session *s) {
+    uint32_t count;
+    const MossLogprob *list = moss_picker_logprobs(s->made.picker, &count);
+    if (!count) return;
+    cJSON *item = logprob_json(s, &list[0]), *top = cJSON_AddArrayToObject(item, "top");
+    for (uint32_t i = 1; i < count; i++) cJSON_AddItemToArray(top, logprob_json(s, &list[i]));
+    cJSON_AddItemToArray(s->logprobs, item);
+}
+
 static void told(void *context, int32_t token, const char *text, size_t size) {
     Session *s = context;
-    (void)token;
+    if (token >= 0 && s->options->sampling.logprobs) note_logprobs(s);
     su_text_append(&s->text, text, size);
     if (!s->options->json && size) print_text(text, size);
 }
@@ -90,6 +114,7 @@ static const char *stop_word(const DrText *made) {
     case MOSS_STOP_COUNT: return "length";
     case MOSS_STOP_EOS: return "eos";
     case MOSS_STOP_POSITIONS: return "positions";
+    case MOSS_STOP_TEXT: return "stop";
     case MOSS_STOP_CALLER: return interrupted(made) ? "interrupt" : "no output";
     }
     return "";
@@ -124,6 +149,7 @@ static void print_json(const Session *s) {
     cJSON_AddStringToObject(root, "text", text.text);
     cJSON_AddItemToObject(root, "tokens", /* cJSON makes no array of no numbers */
                           tokens->count ? cJSON_CreateIntArray(tokens->ids, (int)tokens->count) : cJSON_CreateArray());
+    if (s->options->sampling.logprobs) cJSON_AddItemToObject(root, "logprobs", cJSON_Duplicate(s->logprobs, true));
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)made->prompt.count);
     cJSON_AddNumberToObject(root, "read_tokens", (double)made->read);
     if (s->options->prompt_cache) cJSON_AddNumberToObject(root, "reused_tokens", (double)made->cached.reused);
@@ -170,15 +196,14 @@ static bool continue_text(DrBuild *build, const DrBuildOptions *options, void *c
                           .state_out = o->state_out,
                           .cache = o->prompt_cache ? &cache : NULL,
                           .chunk = (uint32_t)o->chunk,
-                          .count = (uint64_t)o->max_tokens,
-                          .sampler = {.temperature = (float)o->temperature,
-                                      .top_k = (int32_t)o->top_k,
-                                      .top_p = (float)o->top_p,
-                                      .state = o->seed.value},
-                          .seed_given = o->seed.given,
                           .allow_non_finite = o->allow_non_finite};
-    Session s = {.options = o, .build = build};
-    bool ok = make_text(&s, options, &text);
+    Session s = {.options = o, .build = build, .logprobs = cJSON_CreateArray()};
+    DrGeneration model;
+    bool ok = dr_generation_read(options->spec, &model, &build->diags) &&
+              cli_sampling(&o->sampling, &model, &build->arena, &text, &build->diags) && make_text(&s, options, &text);
+    cJSON_Delete(s.logprobs);
+    cli_build_print(build);
+    dr_generation_free(&model);
     dr_text_free(&s.made);
     su_text_free(&s.text);
     return ok;
@@ -191,17 +216,13 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
     CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_OPTION_NON_FINITE(RunOptions),
-    CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
-                "stop after N tokens (default 256; 0: only read the prompt), or earlier at the spec's eos"),
-    CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
-                 "temperature (default 0.8); 0 always takes the most probable token"),
-    CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),
-    CLI_ROW_REAL(RunOptions, top_p, "top-p", "P", 0, 1,
-                 "sample among the fewest tokens whose probabilities add up to P (default 1: all)"),
-    CLI_ROW_OWN_SEED(
-        RunOptions, seed, "seed", "N",
-        "of the sampler, 0 to 2^64 - 1 (default 0; with --state-in the sampler of the state goes on, unless another seed than its "
-        "own is given); the same seed gives the same text on every machine"),
+    CLI_ROW_INT(
+        RunOptions, sampling.max_tokens, "max-tokens", 'n', "N", -1, 2147483647,
+        "stop after N tokens (default 256; 0: only read the prompt; -1: go on to the model's max_positions), or earlier at the "
+        "spec's eos"),
+    CLI_SAMPLING_ROWS(RunOptions),
+    CLI_ROW_INT(RunOptions, sampling.logprobs, "logprobs", 0, "N", 0, 1000,
+                "with --json: tell the log-probability of each token, and the N most probable ones"),
     CLI_OPTION_STATE_IN(RunOptions),
     CLI_OPTION_STATE_OUT(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt_cache, "prompt-cache", 0, "DIR", false,
@@ -216,8 +237,7 @@ static const CliOption table[] = {
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
-    RunOptions o = {
-        .cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .max_tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1};
+    RunOptions o = {.cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .sampling = CLI_SAMPLING_DEFAULTS(256)};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
@@ -226,6 +246,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "--prompt-cache stores prompts from their start and cannot be combined with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
+    if (o.sampling.logprobs && !o.json) return cli_usage_error(command, "--logprobs needs --json");
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
     return cli_model_command(args->positionals[0], &o.model, continue_text, &o);
 }
@@ -237,7 +258,7 @@ const CliCommand cli_run = {
     .about = "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one), prints it, and prints "
              "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
              "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
-             "machine.\n\n"
+             "machine.\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "A state file holds everything that the rest of a sequence depends on, but not its text. --state-in continues it, "
              "with a prompt (no bos is put before it) or without one. A prompt cache stores states of prompts and reuses the "
              "longest common beginning; several processes may share one. Neither changes the text: -n 60 gives the text of -n "

@@ -16,7 +16,9 @@ struct Pick { /* RtCudaPick of ir/cuda_image.h */
 struct Control { /* RtCudaControl */
     GridBarrier barrier;
     u32 steps, picking, done, pad;
-    i32 eos, limit;
+    i32 eos[16];
+    u32 pad3;
+    i32 limit;
     const u32 *gaps;
     Pick *picks;
     i32 *picked;
@@ -307,7 +309,9 @@ CALLED void pick_from(Candidates *c, const Step *step, Control *control, u32 i) 
         step->tokens[step->segments[i].first_row] = (i32)id;
         control->random[i] = random;
         pick->no_number = key == 0;
-        pick->ended = key != 0 && (i32)id == control->eos;
+        bool ended = false;
+        for (int e = 0; e < 16; e++) ended |= (i32)id == control->eos[e];
+        pick->ended = key != 0 && ended;
     }
     __syncthreads();
 }

@@ -138,7 +138,7 @@ static bool write_weights(Filling *f) {
 static bool write_tokenizer(Filling *f) {
     const FeSpec *spec = &f->build->spec;
     if (spec->tokenizer.kind != FE_TOKENIZER_BPE) return true;
-    TkBpeOptions options = dr_bpe_options(spec);
+    TkBpeOptions options = dr_bpe_options(spec, &f->build->arena);
     SuText file = {0};
     bool ok =
         tk_bpe_pack(spec->tokenizer.file, &options, &file, &f->build->diags) && write_file(f, ".tokenizer", file.text, file.size);

@@ -153,6 +153,21 @@ static void say_open(Words *words, const DrArtefact *a) {
             : open);
 }
 
+static const char *open_bytes(SuArena *arena, const FeTokenizer *t, const char *vocab) {
+    const char *list = "";
+    int64_t largest = -1;
+    for (int64_t i = 0; i < t->n_eos; i++) {
+        list = su_printf(arena, "%s%s%" PRId64, list, i ? ", " : "", t->eos[i].id);
+        largest = t->eos[i].id > largest ? t->eos[i].id : largest;
+    }
+    const char *made = su_printf(arena, "moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab, (int)t->bos.id, (int)largest);
+    if (t->n_eos < 2) return su_printf(arena, "(void)directory;\n    return %s", made);
+    return su_printf(arena,
+                     "static const int32_t ends[] = {%s};\n    (void)directory;\n    MossError error = %s\n"
+                     "    return error.code ? error : moss_tokenizer_set_ends(*out_tokenizer, ends, %d);",
+                     list, made, (int)t->n_eos);
+}
+
 static void say_tokenizer(Words *words, const DrArtefact *a) {
     SuArena *arena = &words->arena;
     const char *vocab = su_printf(arena, "%s_VOCAB", upper(arena, a->symbol));
@@ -160,8 +175,7 @@ static void say_tokenizer(Words *words, const DrArtefact *a) {
         has_bpe(a) ? su_printf(arena, "The tokenizer in DIRECTORY/%s.tokenizer", a->name) : "The tokenizer: an id is a byte");
     say(words, "OPEN_TOKENIZER",
         has_bpe(a) ? su_printf(arena, "return moss_tokenizer_open(directory, \"%s\", %s, out_tokenizer);", a->name, vocab)
-                   : su_printf(arena, "(void)directory;\n    return moss_tokenizer_bytes(%s, %d, %d, out_tokenizer);", vocab,
-                               (int)a->build->spec.tokenizer.bos, (int)a->build->spec.tokenizer.eos));
+                   : open_bytes(arena, &a->build->spec.tokenizer, vocab));
     say(words, "TOKENIZER_ROW",
         has_bpe(a) ? su_printf(arena, "| `%s.tokenizer` | the tokenizer's tables; copy it to the device too |\n", a->name) : "");
     say(words, "TOKENIZER_COPY", has_bpe(a) ? su_printf(arena, " and `%s.tokenizer`", a->name) : "");

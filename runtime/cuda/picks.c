@@ -46,12 +46,14 @@ static void tell(RtCuda *gpu, const RtDevicePicks *p, const Layout *l, RtCudaCon
     *control = (RtCudaControl){.stuck = control->stuck,
                                .steps = p->count,
                                .picking = 1,
-                               .eos = p->vocabulary->eos,
                                .limit = (int32_t)p->vocabulary->limit,
                                .gaps = p->vocabulary->gaps ? base + l->gaps : 0,
                                .picks = base + l->picks,
                                .picked = base + l->picked,
                                .random = base + l->random};
+    _Static_assert(sizeof control->eos == MOSS_MAX_ENDS * sizeof(int32_t), "room for all of them");
+    for (uint32_t i = 0; i < MOSS_MAX_ENDS; i++)
+        control->eos[i] = i == 0 ? p->vocabulary->eos : i <= p->vocabulary->n_more_eos ? p->vocabulary->more_eos[i - 1] : -1;
 }
 
 /* Samplers, ends and tokens as the GPU left them. */

@@ -95,7 +95,7 @@ MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *s, RtCudaTables *out
                    .rows = s->rows,
                    .n_segments = s->n_segments,
                    .n_out_rows = s->n_out_rows};
-    RtCudaControl control = {.stuck = (uintptr_t)gpu->stuck, .steps = 1, .eos = -1};
+    RtCudaControl control = {.stuck = (uintptr_t)gpu->stuck, .steps = 1};
     memcpy(gpu->staging, &args, sizeof args);
     memcpy(gpu->staging + out_tables->control, &control, sizeof control);
     gpu->steps++;

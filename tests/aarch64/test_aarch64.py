@@ -1,6 +1,6 @@
 """Code for ARM gives the bits of eval32: models compiled here, linked with a cross-built runtime, run under qemu-user.
 
-    python3 tests/aarch64/test_aarch64.py --make-cases build/release/tests/aarch64/make_cases [--count 24] [--all]
+    python3 tests/aarch64/test_aarch64.py --make-cases build/release/tests/aarch64/make_cases [--count 12] [--all]
 
 Random specs go to the targets in turn; with --all each goes to every target. Exits with 77 where the cross compiler or
 qemu-user is missing.
@@ -29,7 +29,7 @@ def run(*command, **options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--make-cases", required=True)
-    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")

@@ -533,6 +533,67 @@ def test_run_stops_at_eos(m):
     tokens = m.json(*common)["tokens"]
     report = m.json(*common, "--set", f"tokenizer={{eos: {tokens[3]}}}")
     assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+    ends = sorted({(tokens[3] + 1) % 256, tokens[4], tokens[3]})
+    several = m.json(*common, "--set", f"tokenizer={{eos: {ends}}}")
+    first = min(i for i, t in enumerate(tokens) if t in ends)
+    assert several["stopped_by"] == "eos" and several["tokens"] == tokens[:first], (several, tokens)
+
+
+def test_run_stops_at_ids_and_texts(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "--temp", "0", "--json"]
+    plain = m.json(*common, "-n", "12")
+    tokens = plain["tokens"]
+    report = m.json(*common, "-n", "12", "--stop-id", tokens[3])
+    assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+    stop = bytes(tokens[2:4]).decode("latin-1")
+    if all(token < 128 for token in tokens[2:4]) and "\0" not in stop:
+        report = m.json(*common, "-n", "12", "--stop", stop, "--stop", "never this")
+        assert report["stopped_by"] == "stop" and report["text"] == plain["text"].split(stop)[0], (report, plain)
+    m.error(*common, "--stop", "")
+    assert "'x'" in m.error(*common, "--stop-id", "x") and "outside the vocabulary" in m.error(*common, "--stop-id", "256")
+
+
+def test_run_goes_on_to_the_end_of_positions(m):
+    spec, weights = tiny(m)
+    bounded = ["--set", "stack[2].attention.window=none", "--set", "max_positions=40"]
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "-1", "--temp", "0", "--json", *bounded]
+    report = m.json(*common)
+    assert report["stopped_by"] == "positions" and report["generated_tokens"] == 36, report
+    eos = report["tokens"][0]
+    assert m.json(*common, "--set", f"tokenizer={{eos: {eos}}}")["generated_tokens"] == 0
+    ignoring = m.json(*common, "--set", f"tokenizer={{eos: {eos}}}", "--ignore-eos")
+    assert ignoring["generated_tokens"] == 36 and eos not in ignoring["tokens"], ignoring
+
+
+def test_run_picks_by_biases_penalties_and_min_p(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "8", "--json"]
+    greedy = m.json(*common, "--temp", "0")
+    assert m.json(*common, "--temp", "5", "--top-k", "0", "--min-p", "1")["tokens"] == greedy["tokens"]
+    assert m.json(*common, "--temp", "0", "--logit-bias", "65=1000")["tokens"] == [65] * 8
+    assert m.json(*common, "--temp", "0", "--logit-bias", "65+1000", "--logit-bias", f"65-inf")["tokens"] == greedy["tokens"] or 65 in greedy["tokens"]
+    penalised = m.json(*common, "--temp", "0", "--presence-penalty", "1000", "--repeat-last-n", "-1")["tokens"]
+    assert len(set(penalised)) == 8 and not set(penalised) & set(b"Hello"), penalised
+    assert m.json(*common, "--temp", "0", "--presence-penalty", "1000", "--repeat-last-n", "0")["tokens"] == greedy["tokens"]
+    assert "'65'" in m.error(*common, "--logit-bias", "65")
+    told = m.json(*common, "--temp", "0", "--logprobs", "2")
+    assert [item["token"] for item in told["logprobs"]] == greedy["tokens"] == [item["top"][0]["token"] for item in told["logprobs"]]
+    assert all(len(item["top"]) == 2 and item["logprob"] <= 0 and item["top"][0]["logprob"] >= item["top"][1]["logprob"] for item in told["logprobs"])
+    m.error("run", spec, "-w", weights, "--prompt", "a", "--logprobs", "2", status=2)
+
+
+def test_run_heeds_the_model_s_generation_yaml(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "8", "--json"]
+    greedy = m.json(*common, "--temp", "0")["tokens"]
+    m.file("generation.yaml", f"temperature: 0\nstop: [{greedy[4]}]\nother: 1\n")
+    done = m.run(*common)
+    report = json.loads(done.stdout)
+    assert report["tokens"] == greedy[: greedy.index(greedy[4])] and report["stopped_by"] == "eos", report
+    assert "unknown key 'other'" in done.stderr, done.stderr
+    m.file("generation.yaml", "top_p: many\n")
+    assert "'top_p': expected a number from 0 to 1" in m.error(*common)
 
 
 def test_run_stops_where_positions_end(m):

@@ -78,7 +78,7 @@ def test_times_add_up_and_say_what_binds(m):
         check_sums(step, TIMES + ["share"])
         total = step["total"]
         assert close(total["share"], 1) and 0 < total["seconds"] and 0 < total["bound_seconds"]
-        assert total["seconds"] <= 1.001 * step["profiled_step_seconds"] and step["step_seconds"] > 0
+        assert total["seconds"] <= 1.001 * step["profiled_step_seconds"] and step["step_seconds"] > 0 and 0 <= step["others"] <= 1
         assert all(value > 0 for value in step["limits"].values())
         for line in (line for part in step["parts"] for line in part["lines"]):
             assert line["binding"] in BINDINGS and line["words"] and line["waiting_seconds"] <= line["seconds"], line

@@ -14,7 +14,7 @@ static void built_in_values(void **state) {
     assert_true(s->tie_embeddings && s->embedding_scale == 1.0 && s->logit_scale == 1.0);
     assert_int_equal(s->weights.dtype, IR_F32);
     assert_int_equal(s->tokenizer.kind, FE_TOKENIZER_BYTES);
-    assert_int_equal(s->tokenizer.bos, -1);
+    assert_int_equal(s->tokenizer.bos.id, -1);
     assert_int_equal(s->max_positions, 4096);
     const FeBlock *ssm = &s->blocks[0], *a = &s->blocks[2];
     assert_int_equal(V(*ssm, ssm, d_inner)->integer, 128);
@@ -167,10 +167,11 @@ static void a_tokenizer_lies_beside_its_spec(void **state) {
     assert_true(fe_spec_parse("some/where/t.yaml", text, strlen(text), NULL, 0, &spec, &diags));
     assert_int_equal(spec.tokenizer.kind, FE_TOKENIZER_BPE);
     assert_string_equal(spec.tokenizer.file, "some/where/tok/t.json");
-    assert_string_equal(spec.tokenizer.bos_text, "<s>");
-    assert_int_equal(spec.tokenizer.bos, -1);
-    assert_int_equal(spec.tokenizer.eos, 2);
-    assert_null(spec.tokenizer.eos_text);
+    assert_string_equal(spec.tokenizer.bos.text, "<s>");
+    assert_int_equal(spec.tokenizer.bos.id, -1);
+    assert_int_equal(spec.tokenizer.n_eos, 1);
+    assert_int_equal(spec.tokenizer.eos[0].id, 2);
+    assert_null(spec.tokenizer.eos[0].text);
     fe_spec_free(&spec);
     assert_true(fe_spec_parse("t.yaml", text, strlen(text), NULL, 0, &spec, &diags));
     assert_string_equal(spec.tokenizer.file, "tok/t.json");
@@ -178,12 +179,27 @@ static void a_tokenizer_lies_beside_its_spec(void **state) {
     su_diags_free(&diags);
 }
 
+static void a_text_may_end_at_several_tokens(void **state) {
+    (void)state;
+    Loaded l = load_good(HEAD "tokenizer: {kind: bpe, file: /t.json, eos: [2, \"2\", </s>]}\nstack: [ssm]\n");
+    Loaded one = load_good(HEAD "tokenizer: {eos: [2]}\nstack: [ssm]\n"),
+           bare = load_good(HEAD "tokenizer: {eos: 2}\nstack: [ssm]\n");
+    assert_int_equal(l.spec.tokenizer.n_eos, 3);
+    assert_int_equal(l.spec.tokenizer.eos[0].id, 2);
+    assert_string_equal(l.spec.tokenizer.eos[1].text, "2");
+    assert_string_equal(l.spec.tokenizer.eos[2].text, "</s>");
+    assert_memory_equal(one.spec.hash, bare.spec.hash, sizeof bare.spec.hash);
+    unload(&l);
+    unload(&one);
+    unload(&bare);
+}
+
 static void a_quoted_token_is_a_text(void **state) {
     (void)state;
     Loaded l = load_good(HEAD "tokenizer: {kind: bpe, file: /t.json, bos: \"2\", eos: 'none'}\nstack: [ssm]\n");
     assert_string_equal(l.spec.tokenizer.file, "/t.json");
-    assert_string_equal(l.spec.tokenizer.bos_text, "2");
-    assert_string_equal(l.spec.tokenizer.eos_text, "none");
+    assert_string_equal(l.spec.tokenizer.bos.text, "2");
+    assert_string_equal(l.spec.tokenizer.eos[0].text, "none");
     unload(&l);
 }
 
@@ -262,6 +278,7 @@ int main(void) {
         cmocka_unit_test(a_share_is_like_the_other_block),
         cmocka_unit_test(a_block_knows_the_place_of_its_kind),
         cmocka_unit_test(a_tokenizer_lies_beside_its_spec),
+        cmocka_unit_test(a_text_may_end_at_several_tokens),
         cmocka_unit_test(a_quoted_token_is_a_text),
         cmocka_unit_test(the_hash_sees_the_model_only),
         cmocka_unit_test(warnings_leave_the_spec_good),

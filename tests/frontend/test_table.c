@@ -27,6 +27,13 @@ static void compare_values(FeKey key, const FeValue *a, const FeValue *b) {
     case FE_T_TEXT:
     case FE_T_TOKEN:
     case FE_T_DECIMAL:
+    case FE_T_TOKENS:
+        assert_int_equal(a->n_tokens, b->n_tokens);
+        for (int64_t i = 0; i < a->n_tokens; i++) {
+            assert_int_equal(a->tokens[i].id, b->tokens[i].id);
+            assert_int_equal(!a->tokens[i].text, !b->tokens[i].text);
+            if (a->tokens[i].text) assert_string_equal(a->tokens[i].text, b->tokens[i].text);
+        }
         assert_int_equal(!a->text, !b->text);
         if (a->text) assert_string_equal(a->text, b->text);
         break;
@@ -264,6 +271,7 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
     static const char *const texts[] = {"b.json", "\"c d\""};
     static const char *const limits[] = {"none", "[0, none]", "[0.001, 0.1]", "[0.001, 0.2]"};
     static const char *const tokens[] = {"none", "0", "7", "\"7\"", "\"<s>\""};
+    static const char *const lists_of_tokens[] = {"[7, 8]", "[8, 7]", "[\"<s>\", 7]", "[none, 0]", "[3, 3]"};
     const char *word;
     int size;
     bool reserved;
@@ -286,6 +294,10 @@ static void try_values(Change *c, const FeSpec *base, FeKey key, const char *pla
         break;
     case FE_T_TEXT: TRY(texts); break;
     case FE_T_TOKEN: TRY(tokens); break;
+    case FE_T_TOKENS:
+        TRY(tokens);
+        TRY(lists_of_tokens);
+        break;
     case FE_T_LIMITS: TRY(limits); break;
     case FE_T_MAP_OR_NONE: try_value(c, base, key, place, "none"); break;
     case FE_T_MODEL_NAME:
@@ -364,7 +376,8 @@ static void weights_change_the_hash_where_they_have_effect(void **state) {
     assert_false(same_hash(HEAD "stack: [ssm]\n", HEAD "weights: {overrides: {in_proj: q8}}\nstack: [ssm]\n"));
     assert_true(same_hash(HEAD "weights: {dtype: q4}\nstack: [ssm]\n",
                           HEAD "weights: {dtype: q4, overrides: {embed: q8, dt_proj: bf16, x_proj: q8}}\nstack: [ssm]\n"));
-    assert_false(same_hash(HEAD "weights: {dtype: q8}\nstack: [ssm]\n", HEAD "weights: {dtype: q8, activations: f32}\nstack: [ssm]\n"));
+    assert_false(
+        same_hash(HEAD "weights: {dtype: q8}\nstack: [ssm]\n", HEAD "weights: {dtype: q8, activations: f32}\nstack: [ssm]\n"));
     assert_true(same_hash(HEAD "tie_embeddings: false\nweights: {overrides: {embed: q8}}\nstack: [ssm]\n",
                           HEAD "tie_embeddings: false\nweights: {overrides: {embed: q8}, activations: f32}\nstack: [ssm]\n"));
     assert_false(same_hash(HEAD "weights: {overrides: {embed: q8}}\nstack: [ssm]\n",

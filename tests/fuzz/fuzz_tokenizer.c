@@ -11,9 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { VOCAB = 100000 };
 
 /* Whatever the ids say, a stream of it is whole characters. */
-static void check_stream(const RtTokenizer *t, const RtTokens *tokens) {
+static void check_stream(const RtTokenizer *t, const RtTokens *tokens, bool whole) {
     SuText text = {0};
-    RtTextStream stream = {.tokenizer = t};
+    RtTextStream stream = {.tokenizer = t, .whole = whole};
     for (size_t i = 0; i < tokens->count; i++) {
         rt_text_stream_add(&stream, tokens->ids[i], &text);
         for (size_t at = 0; at < text.size;) {
@@ -33,7 +33,7 @@ static void encode(const RtTokenizer *t, const char *text, size_t size) {
     if (rt_tokenizer_encode(t, text, size, &tokens, &diags)) {
         for (size_t i = 0; i < tokens.count; i++)
             if (tokens.ids[i] < 0 || tokens.ids[i] >= rt_tokenizer_limit(t) || rt_tokenizer_is_gap(t, tokens.ids[i])) abort();
-        check_stream(t, &tokens);
+        check_stream(t, &tokens, true);
     } else if (!diags.errors) {
         abort(); /* every refusal has a reason */
     }
@@ -45,7 +45,7 @@ static void encode(const RtTokenizer *t, const char *text, size_t size) {
 static void decode(const RtTokenizer *t, const uint8_t *bytes, size_t size) {
     RtTokens tokens = {0};
     for (size_t i = 0; i < size; i++) rt_tokens_add(&tokens, bytes[i]);
-    check_stream(t, &tokens);
+    check_stream(t, &tokens, false);
     rt_tokens_free(&tokens);
 }
 

@@ -52,8 +52,13 @@ static void test_tokens_are_those_of_picking_and_feeding(void **unused) {
     moss_model_free(model);
 }
 
+static void expect_nothing(MossModel *model, const MossVocabulary *v, MossSequence *sequence, const char *words) {
+    uint32_t done = 9;
+    expect_refused(moss_generate(model, v, sequence, 1, 3, &done), MOSS_BAD_INPUT, words);
+    assert_int_equal(done, 0);
+}
+
 static void test_eos_ends_all_before_it_is_fed(void **unused) {
-    (void)unused;
     Toy toy;
     toy_make(&toy, 64);
     MossModel *model = toy_model(&toy, NULL);
@@ -66,9 +71,13 @@ static void test_eos_ends_all_before_it_is_fed(void **unused) {
     while (plain[eos_at] != plain[7]) eos_at++;
     moss_state_reset(state);
     toy_feed(model, state, 4, 0);
-    MossVocabulary with_eos = {.limit = vocabulary.limit, .eos = plain[eos_at]};
+    const int32_t others[] = {TOY_VOCAB - 1, plain[eos_at]}; /* the first is never picked */
+    MossVocabulary with_eos = {.limit = vocabulary.limit, .eos = plain[eos_at]}, too_many = with_eos;
     MossSequence sequence = {.state = state, .sampler = &again, .tokens = tokens};
     uint32_t done;
+    if (*unused) with_eos = (MossVocabulary){.limit = vocabulary.limit, .eos = -1, .more_eos = others, .n_more_eos = 2};
+    too_many.n_more_eos = MOSS_MAX_ENDS;
+    expect_nothing(model, &too_many, &sequence, "end a sequence");
     assert_int_equal(moss_generate(model, &with_eos, &sequence, 1, 30, &done).code, MOSS_OK);
     assert_true(sequence.ended);
     assert_int_equal(done, eos_at);
@@ -97,12 +106,6 @@ static void test_gaps_are_not_picked(void **unused) {
     moss_model_free(model);
 }
 
-static void expect_nothing(MossModel *model, const MossVocabulary *v, MossSequence *sequence, const char *words) {
-    uint32_t done = 9;
-    expect_refused(moss_generate(model, v, sequence, 1, 3, &done), MOSS_BAD_INPUT, words);
-    assert_int_equal(done, 0);
-}
-
 static void test_what_cannot_go_on_is_refused(void **unused) {
     (void)unused;
     Toy toy;
@@ -128,6 +131,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_those_of_picking_and_feeding),
         cmocka_unit_test(test_eos_ends_all_before_it_is_fed),
+        cmocka_unit_test_prestate(test_eos_ends_all_before_it_is_fed, "several"),
         cmocka_unit_test(test_gaps_are_not_picked),
         cmocka_unit_test(test_what_cannot_go_on_is_refused),
     };

@@ -95,12 +95,12 @@ static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_
                    .n_segments = n};
     RtCudaControl control = {.steps = 1,
                              .picking = 1,
-                             .eos = -1,
                              .limit = (int32_t)r->limit,
                              .gaps = (uintptr_t)r->gaps,
                              .picks = (uintptr_t)(r->picks + first),
                              .picked = (uintptr_t)r->picked,
                              .random = (uintptr_t)(r->random + first)};
+    for (size_t e = 0; e < sizeof control.eos / sizeof control.eos[0]; e++) control.eos[e] = -1;
     SimtLaunch l = {.run = together ? library->programs[0].row : library->programs[0].many,
                     .cooperative = together,
                     .step = &step,

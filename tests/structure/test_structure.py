@@ -22,6 +22,7 @@ ROOMS = {
     "tokenizer": ("frontend", "passes", "schedule", "codegen"),
     "driver": (),
     "measure": (),
+    "import": (),
     "explore": (),
     "cli": (),
 }

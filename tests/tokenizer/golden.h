@@ -58,7 +58,7 @@ static inline RtTokens encode_good(const RtTokenizer *t, const char *text, size_
 /* What all ids say, as a stream gives it. */
 static inline SuText said(const RtTokenizer *t, const RtTokens *tokens) {
     SuText text = {0};
-    RtTextStream stream = {.tokenizer = t};
+    RtTextStream stream = {.tokenizer = t, .whole = true};
     su_text_append(&text, "", 0);
     for (size_t i = 0; i < tokens->count; i++) rt_text_stream_add(&stream, tokens->ids[i], &text);
     rt_text_stream_end(&stream, &text);

@@ -106,10 +106,79 @@ def unknown(fuse):
     return file(model, decoder={"type": "Fuse"})
 
 
+def spaced(**sections):
+    """SentencePiece's kind, as Llama and Mistral have it: U+2581 for a blank, bytes for what is not there."""
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"<0x{b:02X}>": b + 3 for b in range(256)}}
+    merges = [["▁", "the"], ["▁", "t"], ["t", "h"], ["th", "e"], ["c", "a"], ["ca", "t"], ["▁", "cat"], ["▁", "▁"], ["▁▁", "▁▁"], ["1", "2"],
+              [".", "the"], ["▁", "</s>"]]
+    for text in ["▁", "t", "h", "e", "c", "a", "é", "中", "1", "2", "3", ".", "A", "B", *("".join(merge) for merge in merges)]:
+        vocab.setdefault(text, len(vocab))
+    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
+             "fuse_unk": True, "byte_fallback": True, "ignore_merges": False, "vocab": vocab, "merges": [m for m in merges if m[1] != "</s>"]}
+    decoder = chain("decoders", replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    tokens = [added(0, "<unk>"), added(1, "<s>"), added(2, "</s>"), added(len(vocab), "<sep>", normalized=True, special=False)]
+    return file(model, **{"decoder": decoder, "added_tokens": tokens, **sections})
+
+
+def chain(name, *steps):
+    return {"type": "Sequence", name: list(steps)}
+
+
+def replace(pattern, content):
+    return {"type": "Replace", "pattern": {"String": pattern} if isinstance(pattern, str) else {"Regex": pattern[0]}, "content": content}
+
+
+def metaspace(scheme, split, **more):
+    return {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split, **more}
+
+
+def llama2():
+    return spaced(normalizer=chain("normalizers", {"type": "Prepend", "prepend": "▁"}, replace(" ", "▁")))
+
+
+def gemma():
+    """Blanks are replaced, but none is put in front; a split that a text decides."""
+    decoder = chain("decoders", replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"})
+    return spaced(normalizer=replace(" ", "▁"), pre_tokenizer=split({"String": " "}, "MergedWithPrevious"), decoder=decoder)
+
+
+def metaspaces():
+    """Metaspace behind another step: what begins the text, and what begins a piece."""
+    return spaced(pre_tokenizer=sequence(split({"Regex": r"\n"}, "Isolated"), metaspace("first", False)))
+
+
+def normal():
+    """Every normalizer, and decoders that work token by token."""
+    decoder = chain("decoders", replace(["▁+"], " "), {"type": "Strip", "content": "t", "start": 1, "stop": 0}, {"type": "ByteFallback"}, {"type": "Fuse"})
+    return spaced(normalizer=chain("normalizers", {"type": "NFKC"}, replace([r"\p{N}{2,}"], "12"), {"type": "Strip", "strip_left": True, "strip_right": False},
+                                   {"type": "NFD"}, {"type": "Strip", "strip_left": False, "strip_right": True}, replace(" ", "▁")), decoder=decoder)
+
+
+def forms():
+    """What a device has too: normal forms by compatibility, numbers, a text put in front."""
+    model, n = byte_level()
+    return file(model, normalizer=chain("normalizers", {"type": "NFKD"}, {"type": "Prepend", "prepend": "the "}, {"type": "NFKC"}, replace("thé", "the")),
+                pre_tokenizer=sequence({"type": "Digits", "individual_digits": True}, BYTE_LEVEL), added_tokens=[added(n, "<s>"), added(n + 1, "the <sep>")])
+
+
+def digits():
+    """Numbers as they stand together, and Metaspace between bytes."""
+    model, n = byte_level()
+    return file(model, pre_tokenizer=sequence({"type": "Digits", "individual_digits": False}, {**BYTE_LEVEL, "use_regex": False}))
+
+
+# A normalized added token decodes to what it is looked for as, there; here, to its own text.
+OWN_TEXTS = {("llama2", "a <sep> b"): "a<sep> b"}
+
+
 def main():
     DIRECTORY.mkdir(exist_ok=True)
     made = {"gpt2": gpt2(), "flags": flags(), "llama3": llama3(), "splits": splits(), "fallback": fallback(),
-            "unknown": unknown(False), "unknown-fused": unknown(True)}
+            "unknown": unknown(False), "unknown-fused": unknown(True), "llama2": llama2(), "gemma": gemma(),
+            "metaspaces": metaspaces(), "metaspace-always": spaced(pre_tokenizer=metaspace("always", True), decoder=metaspace("always", True)),
+            "metaspace-first": spaced(pre_tokenizer=metaspace("first", True), decoder=metaspace("first", True)),
+            "metaspace-never": spaced(pre_tokenizer=metaspace("never", True), decoder=metaspace("never", True)),
+            "normal": normal(), "forms": forms(), "digits": digits()}
     for name, content in made.items():
         text = json.dumps(content, ensure_ascii=False)
         (DIRECTORY / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -117,6 +186,7 @@ def main():
         for case in TEXTS:
             ids = tokenizer.encode(case, add_special_tokens=False).ids
             said = tokenizer.decode(ids, skip_special_tokens=False)
+            said = OWN_TEXTS.get((name, case), said)
             lines.append(json.dumps({"text": case, "ids": ids, "said": said}, ensure_ascii=False))
         (DIRECTORY / f"{name}.cases.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 

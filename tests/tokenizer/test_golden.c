@@ -55,6 +55,15 @@ GOLDEN(every_behaviour_of_split_is_known, "splits")
 GOLDEN(characters_without_a_token_become_bytes, "fallback")
 GOLDEN(characters_without_a_token_become_unk, "unknown")
 GOLDEN(unknown_characters_in_a_row_become_one_unk, "unknown-fused")
+GOLDEN(a_sign_for_blanks_is_put_in_front_as_llama2_has_it, "llama2")
+GOLDEN(blanks_are_replaced_as_gemma_has_it, "gemma")
+GOLDEN(metaspace_puts_its_sign_before_every_piece, "metaspace-always")
+GOLDEN(metaspace_puts_its_sign_before_the_text, "metaspace-first")
+GOLDEN(metaspace_puts_no_sign, "metaspace-never")
+GOLDEN(metaspace_behind_a_split_knows_the_text_s_beginning, "metaspaces")
+GOLDEN(normalizers_follow_each_other, "normal")
+GOLDEN(compatible_forms_and_digits_are_those_of_unicode, "forms")
+GOLDEN(digits_stay_together_unless_they_are_individual, "digits")
 
 static int32_t id_of(const RtTokenizer *t, const char *text) {
     RtTokens tokens = encode_good(t, text, strlen(text));
@@ -156,6 +165,15 @@ int main(int argc, char **argv) {
         cmocka_unit_test(characters_without_a_token_become_bytes),
         cmocka_unit_test(characters_without_a_token_become_unk),
         cmocka_unit_test(unknown_characters_in_a_row_become_one_unk),
+        cmocka_unit_test(a_sign_for_blanks_is_put_in_front_as_llama2_has_it),
+        cmocka_unit_test(blanks_are_replaced_as_gemma_has_it),
+        cmocka_unit_test(metaspace_puts_its_sign_before_every_piece),
+        cmocka_unit_test(metaspace_puts_its_sign_before_the_text),
+        cmocka_unit_test(metaspace_puts_no_sign),
+        cmocka_unit_test(metaspace_behind_a_split_knows_the_text_s_beginning),
+        cmocka_unit_test(normalizers_follow_each_other),
+        cmocka_unit_test(compatible_forms_and_digits_are_those_of_unicode),
+        cmocka_unit_test(digits_stay_together_unless_they_are_individual),
         cmocka_unit_test(bos_and_eos_are_found_by_text_or_id_and_say_nothing),
         cmocka_unit_test(whole_characters_come_out),
         cmocka_unit_test(the_bytes_tokenizer_streams_bytes_as_they_are),

@@ -14,6 +14,7 @@ typedef struct Sections {
 #define MERGES "\"merges\": [\"a b\"]"
 #define MODEL(fields) "{\"type\": \"BPE\", " fields "}"
 #define FLAGS "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"
+#define FUSED(step) "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, " step "]}"
 #define SPLIT(pattern, more)                                                                                                       \
     "{\"type\": \"Split\", \"pattern\": " pattern ", \"behavior\": \"Isolated\", \"invert\": false" more "}"
 
@@ -73,12 +74,23 @@ static const struct {
     {{.model = MODEL(VOCAB ", \"merges\": [[\"a\"]]")}, "model.merges[0]: expected"},
     {{.model = MODEL(VOCAB ", \"merges\": [[\"a\", \"b\", \"a\"]]")}, "model.merges[0]: expected"},
     {{.model = MODEL(VOCAB ", \"merges\": [[\"a\", 1]]")}, "model.merges[0]: expected"},
-    {{.normalizer = "{\"type\": \"NFKC\"}"}, "normalizer.type: 'NFKC' is not understood; known: NFC"},
+    {{.normalizer = "{\"type\": \"Precompiled\"}"}, "normalizer.type: 'Precompiled' is not understood; known: NFC, NFD"},
+    {{.normalizer = "{\"type\": \"Prepend\"}"}, "normalizer.prepend: is missing"},
+    {{.normalizer = "{\"type\": \"Strip\", \"strip_left\": true}"}, "normalizer.strip_right: is missing"},
+    {{.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"\"}"}, "normalizer.pattern: is empty"},
+    {{.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\w\"}, \"content\": \"\"}"},
+     "normalizer.pattern: the pattern cannot be used"},
     {{.normalizer = "{\"type\": \"NFC\", \"x\": 1}"}, "normalizer.'x': is not understood"},
     {{.normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Lowercase\"}]}"},
      "normalizer.normalizers[1].type: 'Lowercase'"},
     {{.normalizer = "{\"kind\": \"NFC\"}"}, "normalizer.type: expected a text"},
-    {{.pre = "{\"type\": \"Metaspace\"}"}, "pre_tokenizer.type: 'Metaspace' is not understood"},
+    {{.pre = "{\"type\": \"Metaspace\"}"}, "pre_tokenizer.replacement: is missing"},
+    {{.pre = "{\"type\": \"Metaspace\", \"replacement\": \"ab\"}"}, "pre_tokenizer.replacement: expected one character, got 'ab'"},
+    {{.pre = "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"last\"}"},
+     "pre_tokenizer.prepend_scheme: 'last' is not understood; known: always, first, never"},
+    {{.pre = "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"first\", \"add_prefix_space\": false}"},
+     "pre_tokenizer: add_prefix_space and prepend_scheme disagree"},
+    {{.pre = "{\"type\": \"Digits\", \"individual_digits\": 1}"}, "pre_tokenizer.individual_digits: expected true or false"},
     {{.pre = "{\"type\": \"Sequence\"}"}, "pre_tokenizer.pretokenizers: is missing"},
     {{.pre = "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Whitespace\"}]}"},
      "pre_tokenizer.pretokenizers[0].type: 'Whitespace'"},
@@ -96,6 +108,16 @@ static const struct {
     {{.post = "{\"type\": \"BertProcessing\"}"}, "post_processor.type: 'BertProcessing'"},
     {{.decoder = "null"}, "decoder: is missing"},
     {{.decoder = "{\"type\": \"WordPiece\"}"}, "decoder.type: 'WordPiece'"},
+    {{.decoder = "{\"type\": \"Strip\", \"content\": \"\", \"start\": 1, \"stop\": 0}"}, "decoder.content: expected one character"},
+    {{.decoder = "{\"type\": \"Strip\", \"content\": \" \", \"start\": -1, \"stop\": 0}"},
+     "decoder: expected start and stop to be whole"},
+    {{.decoder = FUSED("{\"type\": \"Strip\", \"content\": \" \", \"start\": 0, \"stop\": 1}")},
+     "decoder.decoders[1]: is not understood behind Fuse"},
+    {{.decoder = FUSED("{\"type\": \"Metaspace\", \"replacement\": \"_\"}")}, "decoder.decoders[1]: is not understood behind Fuse"},
+    {{.decoder = FUSED("{\"type\": \"Replace\", \"pattern\": {\"String\": \"ab\"}, \"content\": \"\"}")},
+     "decoder.decoders[1]: is not understood behind Fuse"},
+    {{.decoder = "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteLevel\"}, {\"type\": \"ByteFallback\"}]}"},
+     "decoder.decoders[1]: is not understood behind ByteLevel"},
     {{.decoder = "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"}, {\"type\": \"ByteLevel\"}]}"},
      "decoder: ByteLevel beside ByteFallback"},
     {{.added = "{}"}, "added_tokens: expected null or a list"},

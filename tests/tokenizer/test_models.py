@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""The tokenizers of the tiny models (tests/golden): ids with and without special tokens, and what ids say. All of the folders that lie
+beside the repository; of those that are kept in tests/golden/data, at least."""
+import argparse
+import json
+import os
+import pathlib
+import sys
+
+from ids import encode
+
+HERE = pathlib.Path(__file__).parent
+KEPT = HERE / "models"
+
+
+def added_bos(tokenizer):
+    """The one special token that a template puts before a text, or None."""
+    template = tokenizer.get("post_processor") or {}
+    steps = template.get("single", [])
+    return steps[0]["SpecialToken"]["id"] if steps and "SpecialToken" in steps[0] else None
+
+
+def check(program, folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    cases = json.loads((folder / "tokenizer-cases.json").read_text(encoding="utf-8"))
+    texts = [case["text"] for case in cases["cases"]]
+    bare = encode(program, folder / "tokenizer.json", texts)
+    with_bos = encode(program, folder / "tokenizer.json", texts, bos=added_bos(tokenizer))
+    wrong = []
+    for case, plain, special in zip(cases["cases"], bare, with_bos):
+        if plain.get("ids") != case["ids_without_special"] or plain.get("said") != case["decoded"] or special.get("ids") != case["ids"]:
+            wrong.append((case, plain, special))
+    # A chat's text has its bos already.
+    chats = cases.get("chats", [])
+    for chat, got in zip(chats, encode(program, folder / "tokenizer.json", [chat["rendered"] for chat in chats])):
+        if got.get("ids") != chat["ids"]:
+            wrong.append((chat, got))
+    print(f"{folder.name}: {len(texts)} texts, {len(chats)} chats, {len(wrong)} differ")
+    for item in wrong:
+        print("  ", *item)
+    return not wrong and len(texts) > 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ids", required=True)
+    parser.add_argument("--shared", default=os.environ.get("MOSSC_GOLDEN", HERE.parents[1] / ".." / "shared" / "golden"))
+    options = parser.parse_args()
+    kept, shared = sorted(KEPT.glob("*/tokenizer-cases.json")), sorted(pathlib.Path(options.shared).glob("*/tokenizer-cases.json"))
+    assert len(kept) >= 3, KEPT
+    if not shared:
+        print(f"no folders in {options.shared}: only the kept ones are compared")
+    results = [check(options.ids, path.parent) for path in kept + shared]
+    print(f"{len(results)} tokenizers, {results.count(False)} differ")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
