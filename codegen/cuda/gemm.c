@@ -33,11 +33,11 @@ bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m-
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
-/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. More than 64 have too many
- * sums of integers for the registers, where tensor cores do not keep them. */
+/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. Rounded rows are at most
+ * 64: the scales of their sums take registers beside them. */
 static int rows_of_tile(const Tiles *t) {
     const PgKernel *k = t->k;
-    int rows = k->rounds && !t->tensor ? 64 : 128;
+    int rows = k->rounds ? 64 : 128;
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
     while (rows > 32) {
         bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;

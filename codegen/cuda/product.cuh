@@ -249,25 +249,19 @@ template <class W> struct LineFetch {
     }
 };
 
-/* The same of weights in blocks (blocks.cuh): a chunk is a group with its scales. */
+/* The same of weights in blocks (blocks.cuh): a chunk is a group with its scales. Panels are found anew each time, which saves registers. */
 template <class W> struct GroupFetch {
     enum { QUADS = SLOTS * W::CHUNK_QUADS, COUNT = (QUADS + THREADS - 1) / THREADS };
-    const uint4 *panel[COUNT];
-    u32 groups;
+    const Slots slots;
+    u32 K;
 
-    METHOD GroupFetch(const Slots &slots, u32 K) : groups((K + CHUNK - 1) / CHUNK) {
-#pragma unroll
-        for (u32 i = 0; i < COUNT; i++) {
-            const u32 slot = (threadIdx.x + i * THREADS) / W::CHUNK_QUADS;
-            panel[i] = slots.at<W>(slot < SLOTS ? slot : SLOTS - 1, K);
-        }
-    }
+    METHOD GroupFetch(const Slots &of, u32 k) : slots(of), K(k) {}
     METHOD void start(uint4 *to, u32 k0) const {
 #pragma unroll
         for (u32 i = 0; i < COUNT; i++) {
-            const u32 at = threadIdx.x + i * THREADS, in = at % W::CHUNK_QUADS;
+            const u32 at = threadIdx.x + i * THREADS, slot = at / W::CHUNK_QUADS, in = at % W::CHUNK_QUADS;
             const u32 place = in < W::RUNS * 4 ? swizzled(in / 4, in % 4) : in;
-            if (at < QUADS) CP_ASYNC_16(&to[at - in + place], W::chunk_quad(panel[i], k0 / CHUNK, groups, in), 16);
+            if (at < QUADS) CP_ASYNC_16(&to[at - in + place], W::chunk_quad(slots.at<W>(slot, K), k0 / CHUNK, (K + CHUNK - 1) / CHUNK, in), 16);
         }
     }
 };

@@ -114,25 +114,28 @@ struct RoundedRows {
 template <class W, u32 ROWS> struct RoundedStage {
     uint4 w[SLOTS * W::CHUNK_QUADS];
     uint4 p[ROWS * 2];
-    float e[ROWS], sums[ROWS];
+    float scales[ROWS * 2]; /* e, then the sums */
 };
 
+/* A thread fetches of each group half of a row's p, and e or the sum of another one. */
 template <class W, u32 ROWS> struct RoundedFetch {
-    enum { P_COUNT = (ROWS * 2 + THREADS - 1) / THREADS };
     GroupFetch<W> weights;
-    const RoundedRows &rows;
+    const uint4 *p;     /* of the first group; NULL: past the last row */
+    const float *scale; /* likewise */
+    u64 ld;
 
-    METHOD RoundedFetch(const Slots &slots, const RoundedRows &of, u32 K) : weights(slots, K), rows(of) {}
+    METHOD RoundedFetch(const Slots &slots, const RoundedRows &rows, u32 K) : weights(slots, K), p(nullptr), scale(nullptr), ld(rows.ld) {
+        const u32 r = threadIdx.x / 2, s = threadIdx.x % ROWS;
+        if (r < ROWS && r < rows.count) p = rows.p(0, rows.row(r)) + threadIdx.x % 2;
+        if (s < rows.count) scale = threadIdx.x < ROWS ? rows.e(0, rows.row(s)) : rows.sum(0, rows.row(s));
+    }
 
     METHOD void start(RoundedStage<W, ROWS> *stage, u32 k0) const {
-        const u32 group = k0 / CHUNK;
+        const u64 before = k0 / CHUNK * ld; /* rows of groups */
         weights.start(stage->w, k0);
-        if (threadIdx.x >= ROWS * 2) return; /* of p a half of a row each, then e or the sum of one */
-        const u32 r = threadIdx.x / 2, s = threadIdx.x % ROWS;
-        const bool known = r < rows.count, second = threadIdx.x >= ROWS, scaled = s < rows.count;
-        const u64 row = rows.row(known ? r : 0), other = rows.row(scaled ? s : 0);
-        CP_ASYNC_16(&stage->p[threadIdx.x], rows.p(group, row) + threadIdx.x % 2, known ? 16 : 0);
-        CP_ASYNC_4(second ? &stage->sums[s] : &stage->e[s], second ? rows.sum(group, other) : rows.e(group, other), scaled ? 4 : 0);
+        if (ROWS * 2 < THREADS && threadIdx.x >= ROWS * 2) return;
+        CP_ASYNC_16(&stage->p[threadIdx.x], p ? p + before * 2 : (const uint4 *)weights.slots.w, p ? 16 : 0);
+        CP_ASYNC_4(&stage->scales[threadIdx.x], scale ? scale + before : (const float *)weights.slots.w, scale ? 4 : 0);
     }
 };
 
@@ -173,27 +176,23 @@ template <class W, u32 ROWS> struct IntegerTile {
 
     template <class Fetching> METHOD void prepare(const Fetching &, RoundedStage<W, ROWS> *) {}
 
+    /* Two slots after the other: two blocks a multiprocessor leave registers for little else than the sums. */
     METHOD void multiply(const RoundedStage<W, ROWS> *stage) {
         const u32 lane = threadIdx.x % 32, t = lane % 4;
-        Fragment a[2];
-        Scales s[2];
 #pragma unroll
         for (u32 p = 0; p < 2; p++) {
             const uint4 *chunk = stage->w + (first_slot() + 2 * p + upper_slot()) * W::CHUNK_QUADS;
-            a[p] = W::held_fragment(chunk, t, quad_of_lane());
-            s[p] = W::held_scales(chunk, quad_of_lane());
-        }
+            const Fragment a = W::held_fragment(chunk, t, quad_of_lane());
+            const Scales s = W::held_scales(chunk, quad_of_lane());
 #pragma unroll
-        for (u32 n = 0; n < COUNT; n++) {
-            const u32 row = first_row() + 8 * n;
-            const uint2 b = ((const uint2 *)(stage->p + row * 2))[lane];
-            const float2 e = ((const float2 *)(stage->e + row))[t], sum = ((const float2 *)(stage->sums + row))[t];
-            Whole4 dots[2][2];
-#pragma unroll
-            for (u32 p = 0; p < 2; p++) multiply_8_rounded(dots[p], a[p], b);
-            MMA_DONE();
-#pragma unroll
-            for (u32 p = 0; p < 2; p++) add_8_rounded<W>(acc[p][n], dots[p], s[p], e, sum);
+            for (u32 n = 0; n < COUNT; n++) {
+                const u32 row = first_row() + 8 * n;
+                const float2 e = ((const float2 *)(stage->scales + row))[t], sum = ((const float2 *)(stage->scales + ROWS + row))[t];
+                Whole4 dots[2];
+                multiply_8_rounded(dots, a, ((const uint2 *)(stage->p + row * 2))[lane]);
+                MMA_DONE();
+                add_8_rounded<W>(acc[p][n], dots, s, e, sum);
+            }
         }
     }
 
@@ -225,8 +224,8 @@ template <class W, u32 ROWS> struct DotTile {
 #pragma unroll
             for (u32 i = 0; i < COUNT; i++) {
                 const u32 r = row(i);
-                acc[s][i] = add_rounded4<W>(acc[s][i], W::dots(g, stage->p[2 * r], stage->p[2 * r + 1]), scales, stage->e[r],
-                                            stage->sums[r]);
+                acc[s][i] = add_rounded4<W>(acc[s][i], W::dots(g, stage->p[2 * r], stage->p[2 * r + 1]), scales, stage->scales[r],
+                                            stage->scales[ROWS + r]);
             }
         }
     }
