@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver/expected.h"
 #include "mossc/moss.h"
 #include "runtime/layout.h"
 #include "runtime/narrow.h"
@@ -300,13 +301,8 @@ bool im_write_weights(const ImPlan *plan, FeSpec *spec, const char *path, RtWork
     SuArena arena = {0};
     Job job = {.plan = plan, .workers = workers, .progress = progress, .classes = out, .diags = diags};
     job.spec = fe_tensors(spec, &job.n_tensors);
-    PgTensor *tensors = SU_NEW_ARRAY(&arena, PgTensor, job.n_tensors);
-    for (size_t i = 0; i < job.n_tensors; i++) {
-        tensors[i] = (PgTensor){.name = job.spec[i].name, .rank = job.spec[i].rank, .dtype = (uint32_t)job.spec[i].dtype};
-        memcpy(tensors[i].shape, job.spec[i].shape, sizeof tensors[i].shape);
-    }
-    job.tensors = tensors;
-    job.layout = rt_layout_make(&arena, tensors, job.n_tensors);
+    job.tensors = dr_expected(&arena, spec, &job.n_tensors);
+    job.layout = rt_layout_make(&arena, job.tensors, job.n_tensors);
     job.sums = su_alloc_array(&arena, job.n_tensors, sizeof *job.sums);
     bool ok = rt_safetensors_begin(path, job.layout.items, job.layout.count, &job.out, diags);
     if (ok && write_all(&job)) {

@@ -4,6 +4,8 @@
 
 runs all tests, or those whose names contain a NAME.
 """
+import csv
+import io
 import json
 import math
 import os
@@ -18,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, WRONG, run_tests  # noqa: E402
 
-COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
+COMMANDS = ["check", "info", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
@@ -257,6 +259,10 @@ def test_asm_prints_code_for_other_processors(m):
     assert "fmla\tv" in m.out("asm", spec, "--target", "aarch64+dotprod+fp16")
     assert "fmla\tv" in m.out("asm", spec, "--target", "cortex-x4")
     assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
+    assert "%zmm" in m.out("asm", spec, "--target", "x86-64-v4") and "%zmm" not in m.out("asm", spec, "--target", "x86-64-v3+vnni")
+    blocks = ["--set", "weights.dtype=q8", "--set", "weights.activations=q8"]
+    for target, has in (("x86-64-v4", False), ("x86-64-v4+vnni", True), ("x86-64-v3", False), ("x86-64-v3+vnni", True)):
+        assert ("vpdpbusd" in m.out("asm", spec, *blocks, "--target", target)) == has, target
 
 
 def test_targets_lists_processors_and_devices(m):
@@ -307,6 +313,8 @@ def test_an_unknown_target_is_an_error_that_names_a_near_one(m):
     spec = m.file("tiny.yaml", TINY)
     assert "did you mean 'cortex-a720'" in m.error("asm", spec, "--target", "cortex-a7200")
     assert "did you mean 'dotprod'" in m.error("asm", spec, "--target", "aarch64+dotprd")
+    assert "did you mean 'vnni'" in m.error("asm", spec, "--target", "x86-64-v4+vni")
+    assert "unknown extension 'vnni'" in m.error("asm", spec, "--target", "aarch64+vnni")
     assert "did you mean 'galaxy-s24-ultra'" in m.error("asm", spec, "--target", "galaxy-s24-ulta")
     assert "mossc targets" in m.error("asm", spec, "--target", "toaster")
 
@@ -641,6 +649,42 @@ def test_bench_refuses_more_tokens_than_the_model_takes(m):
     spec = m.file("tiny.yaml", TINY.replace("window: 8", "rope: none"))
     error = m.error("bench", spec, "--set", "max_positions=16", "--prefill", "10", "--decode", "7", "--repeat", "1")
     assert "--prefill and --decode make 17 tokens; max_positions of this model is 16" in error, error
+
+
+def test_bench_prints_the_table_of_llama_bench(m):
+    spec, weights = tiny(m)
+    lines = m.out("bench", spec, "-p", "8,16", "-n", 4, "-pg", "8,2", "-d", "0,5", "-t", "1,2", "-r", 2).splitlines()
+    names = [name.strip() for name in lines[0].strip("|").split("|")]
+    assert names == ["model", "size", "params", "backend", "threads", "test", "t/s"], names
+    assert set(lines[1]) == set("|-: "), lines[1]
+    assert {line.count("|") for line in lines} == {8}, lines
+    rows = [dict(zip(names, (cell.strip() for cell in line.strip("|").split("|")))) for line in lines[2:]]
+    tests = ["pp8", "pp16", "tg4", "pp8+tg2", "pp8 @ d5", "pp16 @ d5", "tg4 @ d5", "pp8+tg2 @ d5"]
+    assert [(row["threads"], row["test"]) for row in rows] == [(t, test) for t in "12" for test in tests], rows
+    assert all(row["model"] == "tiny f32" and row["backend"] == "CPU" and float(row["t/s"].split(" ± ")[0]) > 0 for row in rows), rows
+    report = json.loads(m.out("bench", spec, "-w", weights, "-p", 8, "-n", 0, "-r", 3, "-o", "json"))
+    (row,) = report
+    assert (row["n_prompt"], row["n_gen"], row["n_depth"], row["model_filename"]) == (8, 0, 0, spec), row
+    speeds = row["samples_ts"]
+    mean = sum(speeds) / 3
+    assert abs(row["avg_ts"] - mean) < 1e-6 * mean and abs(row["stddev_ts"] - (sum((s - mean) ** 2 for s in speeds) / 2) ** 0.5) < 1e-6 * mean
+    assert all(abs(8e9 / ns - s) < 1e-6 * s for ns, s in zip(row["samples_ns"], speeds)), row
+    many = [json.loads(line) for line in m.out("bench", spec, "-p", 8, "-n", 2, "-r", 1, "-o", "jsonl").splitlines()]
+    assert [(one["n_prompt"], one["n_gen"]) for one in many] == [(8, 0), (0, 2)] and many[0].keys() == row.keys()
+    table = list(csv.DictReader(io.StringIO(m.out("bench", spec, "-p", 8, "-n", 2, "-r", 1, "-o", "csv"))))
+    assert [one["n_gen"] for one in table] == ["0", "2"] and table[0].keys() == row.keys() - {"samples_ns", "samples_ts"}, table
+
+
+def test_bench_keeps_table_and_report_apart(m):
+    spec = m.file("tiny.yaml", TINY)
+    for options in (["--prefill", 4], ["--decode", 4], ["--limits"], ["--json"], ["--batch", 2]):
+        assert f"{options[0]}: not with -p" in m.error("bench", spec, "-o", "md", *options, status=2)
+    assert "--pg: expected two numbers" in m.error("bench", spec, "-pg", 5, status=2)
+    assert "integers from 0 to 16777216 with commas between, got '5,'" in m.error("bench", spec, "-p", "5,", status=2)
+    assert "leave no test" in m.error("bench", spec, "-p", 0, "-n", 0)
+    window = m.file("all.yaml", TINY.replace("window: 8", "rope: none"))
+    error = m.error("bench", window, "--set", "max_positions=16", "-p", 10, "-n", 0, "-d", 7)
+    assert "a test of 10 tokens and a depth of 7: max_positions of this model is 16" in error, error
 
 
 def test_progress_is_silent_unless_asked(m):
