@@ -5,6 +5,7 @@
 import json
 import os
 import pathlib
+import shutil
 import sys
 
 sys.dont_write_bytecode = True
@@ -68,6 +69,23 @@ def test_golden_folders_come_back(m):
             names = {tuple(t["shape"]) for t in m.json("info", "exported", "--tensors", "--json")["tensors"] if t["name"].endswith("conv1d.weight")}
             assert all(len(shape) == 3 and shape[1] == 1 for shape in names) and names, names
         m.directory = home
+
+
+def test_folders_are_as_transformers_wrote_them(m):
+    """Names, shapes, and what both configs say: golden folders were saved by transformers, and export must come to the same."""
+    if not GOLDEN.is_dir():
+        raise Skipped(f"no folder {GOLDEN}")
+    said_otherwise = {"architectures", "torch_dtype"}
+    for name in FOLDERS:
+        for folder in ("first", "exported", "back"):
+            shutil.rmtree(m.directory / folder, ignore_errors=True)
+        m.run("import", GOLDEN / name, "-o", "first")
+        m.run("export", "first/spec.yaml", "-w", "first/model.safetensors", "-o", "exported")
+        theirs, ours = ({t["name"]: t["shape"] for t in m.json("info", path, "--tensors", "--json")["tensors"]} for path in (GOLDEN / name, "exported"))
+        assert theirs == ours, (name, {key: (theirs.get(key), ours.get(key)) for key in theirs.keys() ^ ours.keys()})
+        wanted, config = (json.loads((path / "config.json").read_text()) for path in (GOLDEN / name, m.directory / "exported"))
+        for key in config.keys() & wanted.keys() - said_otherwise:
+            assert config[key] == wanted[key] or wanted[key] is None or key == "time_step_limit", (name, key, config[key], wanted[key])
 
 
 def test_specs_of_ours_come_back(m):
