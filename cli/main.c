@@ -19,6 +19,7 @@
 static const CliCommand *const commands[] = {
     &cli_check,  /* is the spec right, and how big is the model? */
     &cli_run,    /* text */
+    &cli_chat,   /* a conversation */
     &cli_eval,   /* how well a model predicts a text */
     &cli_logits, /* numbers for other programs */
     &cli_bench,  /* speed */

@@ -35,14 +35,31 @@ bool dr_add_ends(RtTokenizer *tokenizer, const int32_t *ids, size_t count, int64
     return true;
 }
 
+/* As text, or as a user's message, whose answer a token of the template ends. */
+static bool encode_prompt(DrText *t, const char *prompt, size_t size) {
+    SuDiags *diags = &t->build->diags;
+    const DrTemplate *template = t->options->template;
+    if (!template) return dr_encode(t->tokenizer, prompt, size, &t->prompt, diags);
+    int32_t end = dr_template_end(template, t->tokenizer);
+    SuText text = {0};
+    bool behind = t->options->state_in != NULL;
+    if (!behind) dr_template_begin(template, t->options->system, &text);
+    if (behind) dr_template_behind(template, &text);
+    dr_template_user(template, su_strndup(&t->build->arena, prompt, size), behind ? "" : t->options->system, &text);
+    bool ok = dr_template_encode(t->tokenizer, text.text, behind, &t->prompt, diags) &&
+              (end < 0 || dr_add_ends(t->tokenizer, &end, 1, t->build->spec.vocab_size, diags));
+    su_text_free(&text);
+    return ok;
+}
+
 bool dr_text_prompt(DrText *t, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size) {
     *t = (DrText){.build = build, .options = options, .sampler = options->sampler, .seed = options->sampler.state};
     t->tokenizer = dr_tokenizer(&build->spec, &build->diags);
     if (!t->tokenizer ||
         !dr_add_ends(t->tokenizer, options->stop_ids, options->n_stop_ids, build->spec.vocab_size, &build->diags) ||
-        !dr_encode(t->tokenizer, prompt, size, &t->prompt, &build->diags))
+        !encode_prompt(t, prompt, size))
         return false;
-    if (options->state_in) drop_bos(&t->prompt, t->tokenizer);
+    if (options->state_in && !options->template) drop_bos(&t->prompt, t->tokenizer);
     if (t->prompt.count || options->state_in) return true;
     return su_error(&build->diags, (SuSpan){0}, NULL, "prompt is empty and the spec has no bos");
 }
@@ -174,6 +191,7 @@ static bool complete(Making *m) {
                                .stops = t->options->stops,
                                .n_stops = t->options->n_stops,
                                .ignore_eos = t->options->ignore_eos,
+                               .whole = t->options->template != NULL,
                                .picker = t->picker,
                                .told = told,
                                .fed = fed,

@@ -6,6 +6,7 @@
 #define MOSSC_DRIVER_GENERATE_H
 
 #include "driver/build.h"
+#include "driver/chat_template.h"
 #include "runtime/prompt_cache.h"
 #include "runtime/tokenizer.h"
 
@@ -23,6 +24,8 @@ typedef struct DrTextOptions {
     const int32_t *stop_ids; /* [n_stop_ids] that end it, besides the spec's eos */
     size_t n_stop_ids;
     bool ignore_eos;        /* what ends a text is never picked */
+    const DrTemplate *template; /* the prompt is a user's message, put into it; NULL: it is the text */
+    const char *system;     /* with a template: the system's text, or NULL */
     bool seed_given;        /* else the sampler goes on where that of state_in stands */
     bool allow_non_finite;  /* logits */
 } DrTextOptions;

@@ -16,11 +16,12 @@ enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
 typedef struct RunOptions {
     CliModelOptions model;
+    const char *system, *template;
     const char *prompt, *prompt_file, *state_in, *state_out, *prompt_cache;
     int64_t cache_every, cache_mib;
     int64_t chunk;
     CliSampling sampling;
-    bool json, no_echo, keep_bom, allow_non_finite;
+    bool chat, json, no_echo, keep_bom, allow_non_finite;
 } RunOptions;
 
 /* A text in progress. */
@@ -180,7 +181,7 @@ static bool make_text(Session *s, const DrBuildOptions *options, const DrTextOpt
     DrTextHooks hooks = {.context = s, .told = told, .stop = stop};
     if (!prepare(s, options, text)) return false;
     cli_catch_interrupts();
-    if (!o->json && !o->no_echo) print_text(s->prompt, s->prompt_size);
+    if (!o->json && !o->no_echo && !o->chat) print_text(s->prompt, s->prompt_size);
     bool ok = dr_text_make(&s->made, &options->progress, &hooks);
     if (!o->json) end_line(s);
     if (ok) (o->json ? print_json : print_stats)(s);
@@ -200,7 +201,13 @@ static bool continue_text(DrBuild *build, const DrBuildOptions *options, void *c
     Session s = {.options = o, .build = build, .logprobs = cJSON_CreateArray()};
     DrGeneration model;
     bool ok = dr_generation_read(options->spec, &model, &build->diags) &&
-              cli_sampling(&o->sampling, &model, &build->arena, &text, &build->diags) && make_text(&s, options, &text);
+              cli_sampling(&o->sampling, &model, &build->arena, &text, &build->diags);
+    if (ok && o->chat) {
+        text.template = dr_template_choose(o->template, model.chat_template, &build->diags);
+        text.system = o->system;
+        ok = text.template != NULL;
+    }
+    ok = ok && make_text(&s, options, &text);
     cJSON_Delete(s.logprobs);
     cli_build_print(build);
     dr_generation_free(&model);
@@ -210,10 +217,14 @@ static bool continue_text(DrBuild *build, const DrBuildOptions *options, void *c
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: model.safetensors beside the spec)"),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to continue"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
+    CLI_ROW_FLAG(RunOptions, chat, "chat",
+                 "the prompt is a user's message: put it into the model's chat template, print the answer"),
+    CLI_ROW_TEXT(RunOptions, system, "system", 0, "TEXT", false, "with --chat: the system's text"),
+    CLI_ROW_TEXT(RunOptions, template, "template", 0, "NAME", false, "with --chat: the template's name (`mossc chat --help`)"),
     CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_OPTION_NON_FINITE(RunOptions),
     CLI_ROW_INT(
@@ -240,6 +251,11 @@ static int run(const CliCommand *command, CliArgs *args) {
     RunOptions o = {.cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .sampling = CLI_SAMPLING_DEFAULTS(256)};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    const char *spec = cli_find_model(args, &o.model);
+    if (!o.model.weights.count)
+        return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    if ((o.system || o.template) && !o.chat) return cli_usage_error(command, "--system and --template need --chat");
+    if (o.chat && !o.prompt && !o.prompt_file) return cli_usage_error(command, "--chat needs --prompt TEXT or --prompt-file FILE");
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
         return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
     if (o.prompt_cache && o.state_in)
@@ -248,14 +264,15 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
     if (o.sampling.logprobs && !o.json) return cli_usage_error(command, "--logprobs needs --json");
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
-    return cli_model_command(args->positionals[0], &o.model, continue_text, &o);
+    return cli_model_command(spec, &o.model, continue_text, &o);
 }
 
 const CliCommand cli_run = {
     .name = "run",
     .summary = "continue a text",
-    .synopsis = "SPEC -w WEIGHTS... --prompt TEXT [OPTION]...",
-    .about = "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one), prints it, and prints "
+    .synopsis = "MODEL [-w WEIGHTS...] --prompt TEXT [OPTION]...",
+    .about = "MODEL is a spec, or a directory that mossc import has made. Compiles it, loads the weights, feeds the prompt (after "
+             "the spec's bos, if it has one), prints it, and prints "
              "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
              "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
              "machine.\n\n" CLI_ABOUT_SAMPLING "\n\n"

@@ -177,8 +177,8 @@ MOSS_API MossError moss_state_load(MossModel *model, const char *path, MossState
  * the first checkpoint of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
  * takes the last n of those back: state, position and logits are then, to the bit, what they were n tokens ago. The checkpoint stays.
  * What was fed between the checkpoint and there is fed again, which is a step of the model: moss_logits are then those of that step.
- * MOSS_BAD_INPUT, and nothing has changed: no checkpoint, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
- * A state that a failed step left unusable can be taken back before it. Checkpoints are neither saved nor cloned; a reset drops them. */
+ * MOSS_BAD_INPUT, and nothing has changed: no checkpoint, n larger than what was fed since, or more than MOSS_REWIND tokens fed since,
+ * unless n is all of them. A state that a failed step left unusable can be taken back before it. Checkpoints are neither saved nor cloned; a reset drops them. */
 enum { MOSS_REWIND = 64 };
 MOSS_API MossError moss_state_checkpoint(MossState *state);
 MOSS_API MossError moss_state_rewind(MossState *state, uint32_t n);

@@ -259,6 +259,10 @@ def test_asm_prints_code_for_other_processors(m):
     assert "fmla\tv" in m.out("asm", spec, "--target", "aarch64+dotprod+fp16")
     assert "fmla\tv" in m.out("asm", spec, "--target", "cortex-x4")
     assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
+    assert "%zmm" in m.out("asm", spec, "--target", "x86-64-v4") and "%zmm" not in m.out("asm", spec, "--target", "x86-64-v3+vnni")
+    blocks = ["--set", "weights.dtype=q8", "--set", "weights.activations=q8"]
+    for target, has in (("x86-64-v4", False), ("x86-64-v4+vnni", True), ("x86-64-v3", False), ("x86-64-v3+vnni", True)):
+        assert ("vpdpbusd" in m.out("asm", spec, *blocks, "--target", target)) == has, target
 
 
 def test_targets_lists_processors_and_devices(m):
@@ -309,6 +313,8 @@ def test_an_unknown_target_is_an_error_that_names_a_near_one(m):
     spec = m.file("tiny.yaml", TINY)
     assert "did you mean 'cortex-a720'" in m.error("asm", spec, "--target", "cortex-a7200")
     assert "did you mean 'dotprod'" in m.error("asm", spec, "--target", "aarch64+dotprd")
+    assert "did you mean 'vnni'" in m.error("asm", spec, "--target", "x86-64-v4+vni")
+    assert "unknown extension 'vnni'" in m.error("asm", spec, "--target", "aarch64+vnni")
     assert "did you mean 'galaxy-s24-ultra'" in m.error("asm", spec, "--target", "galaxy-s24-ulta")
     assert "mossc targets" in m.error("asm", spec, "--target", "toaster")
 
