@@ -149,7 +149,7 @@ def loops(assembly):
         elif block:
             label, body = block.group(1), []
         elif kernel and line.startswith("\t") and not line.startswith("\t."):
-            body.append(line.strip().split("//")[0])
+            body += [text for text in [line.split("//")[0].strip()] if text]
             branch = re.match(r"\t(?:b\.\w+|cbn?z|tbn?z|b)\t.*?(\.LBB\w+)", line)
             if branch and branch.group(1) == label:
                 yield kernel, body

@@ -2,10 +2,7 @@
 
 enum { WEIGHTS_BYTES = CG_GROUP_RUNS * CG_VEC_BYTES, KINDS = 3 /* d, its base, m */ };
 
-bool cg_arranges(const CgEmit *e) {
-    const PgKernel *k = e->kernel;
-    return k->rounds && k->mode == PG_BLOCK && (cg_dot_rows(e) > 1 || (e->target->dot_arranges && k->dtype == IR_Q4));
-}
+bool cg_arranges(const CgEmit *e) { return e->target->dot_arranges && e->kernel->rounds && e->kernel->mode == PG_BLOCK; }
 
 uint64_t cg_arranged_bytes(const CgEmit *e) { return WEIGHTS_BYTES + KINDS * cg_dot_rows(e) * CG_VEC_BYTES; }
 

@@ -201,9 +201,9 @@ static bool in_shorts(const CgEmit *e, IrDtype dtype) {
 
 CgDot cg_dot_start(CgEmit *e, IrDtype dtype, CgValue p_sum) {
     CgDot sum = {{NULL}, {NULL}};
-    CgValue base = base_bits(e);
+    CgValue base = p_sum == NULL ? LLVMConstNull(words_of(e)) : base_bits(e);
     if (in_shorts(e, dtype)) return sum; /* the first product begins it */
-    if (e->target->dot == CG_DOT_VNNI && dtype == IR_Q8) { /* u is 128 more than q */
+    if (e->target->dot == CG_DOT_VNNI && dtype == IR_Q8 && p_sum != NULL) { /* u is 128 more than q */
         CgValue less = cg_fma(e, cg_vec(e, -128.0f), p_sum, cg_vec(e, CG_DOT_BASE));
         base = cast(e, pick(e, less, 0, 1, lanes(e)), words_of(e));
     }
@@ -275,11 +275,19 @@ static CgValue joined(CgEmit *e, IrDtype dtype, const CgDot *sum, unsigned part)
     return cg_intrinsic(e, "llvm.aarch64.neon.addp", &words, 1, args, 2);
 }
 
+/* Whether a sum is made of products alone, whatever it began with. */
+static bool without_base(const CgEmit *e, IrDtype dtype) { return in_shorts(e, dtype) || e->target->dot == CG_DOT_SMLAL; }
+
+CgValue cg_dot_end_integers(CgEmit *e, IrDtype dtype, const CgDot *sum) {
+    CgValue part[CG_DOT_PARTS];
+    for (unsigned i = 0; i < parts(e); i++) part[i] = without_base(e, dtype) ? joined(e, dtype, sum, i) : sum->low[i];
+    return cg_concat(e, part, parts(e));
+}
+
 CgValue cg_dot_end(CgEmit *e, IrDtype dtype, const CgDot *sum) {
     CgValue part[CG_DOT_PARTS];
-    bool without_base = in_shorts(e, dtype) || e->target->dot == CG_DOT_SMLAL;
     for (unsigned i = 0; i < parts(e); i++) {
-        CgValue v = without_base ? cg_iadd(e, joined(e, dtype, sum, i), base_bits(e)) : sum->low[i];
+        CgValue v = without_base(e, dtype) ? cg_iadd(e, joined(e, dtype, sum, i), base_bits(e)) : sum->low[i];
         part[i] = cast(e, v, LLVMVectorType(e->f32, lanes(e)));
     }
     return cg_concat(e, part, parts(e));

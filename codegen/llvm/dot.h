@@ -44,12 +44,13 @@ CgBytes cg_dot_load(CgEmit *e, CgValue address);
 CgBytes cg_dot_input(CgEmit *e, CgValue four, int lane /* -1: `four` is an i32 */);
 /* Eight inputs of two rows: from lane `lane` on of the vectors of i32 `a` and `b`. */
 CgBytes cg_dot_pair_input(CgEmit *e, CgValue a, CgValue b, unsigned lane);
-/* An empty sum. p_sum: the sum of the group's inputs, a float in every lane. */
+/* An empty sum. p_sum: the sum of the group's inputs, a float in every lane; NULL: the sum, of q4, ends as integers. */
 CgDot cg_dot_start(CgEmit *e, IrDtype dtype, CgValue p_sum);
 /* Adds cg_dot_runs of them. */
 void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, CgDot *sum);
 /* Leaves the sum where it is (cg_keep_place). */
 void cg_dot_keep_place(CgEmit *e, CgDot *sum);
 CgValue cg_dot_end(CgEmit *e, IrDtype dtype, const CgDot *sum); /* vec: CG_DOT_BASE + Σ q·p */
+CgValue cg_dot_end_integers(CgEmit *e, IrDtype dtype, const CgDot *sum); /* ivec: Σ q·p */
 
 #endif

@@ -99,9 +99,8 @@ static void multiply_two_rows(const Core *c, const At *at, unsigned first, Held 
     }
 }
 
-static void multiply_group(const Core *c, const At *at, CgDot *dots) {
+static void multiply_group(const Core *c, const At *at, Held *held, CgDot *dots) {
     CgEmit *e = c->e;
-    Held held[MAX_SUMS] = {{{NULL}}};
     unsigned step = c->rows_of_sum > 1 ? c->rows_of_sum : cg_dot_runs(e);
     for (unsigned run = 0; run < CG_GROUP_RUNS; run += step) {
         if (c->rows_of_sum > 1)
@@ -134,13 +133,14 @@ static CgScales scales_of(const Core *c, CgValue group, const CgScales *shared, 
 static void add_group(const Core *c, const At *at, const CgScales *shared, CgValue *y, CgValue sums) {
     CgEmit *e = c->e;
     CgDot dots[MAX_SUMS];
+    Held held[MAX_SUMS] = {{{NULL}}};
     CgValue p_sum[MAX_SUMS], scale[MAX_SUMS];
     for (unsigned r = 0; r < c->rows; r++) {
         p_sum[r] = of_rows(c, at->x.sum, r);
         CgDot start = cg_dot_start(e, c->dtype, p_sum[r]);
         for (unsigned p = 0; p < c->panels; p++) dots[p * c->rows + r] = start;
     }
-    multiply_group(c, at, dots);
+    multiply_group(c, at, held, dots);
     for (unsigned r = 0; r < c->rows; r++) scale[r] = of_rows(c, at->x.scale, r);
     for (unsigned p = 0; p < c->panels; p++) {
         CgScales s[2];
@@ -157,6 +157,31 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
             else
                 y[i] = v;
         }
+    }
+}
+
+/* The same of one row, where inputs stand in registers: panel by panel, of which one has its integers there. */
+static void add_group_to_row(const Core *c, const At *at, const CgScales *shared, CgValue *y) {
+    CgEmit *e = c->e;
+    Core one = *c;
+    Held held = {{NULL}};
+    bool integers = c->dtype == IR_Q4 && e->target->dot_scales_integers;
+    CgValue p_sum = cg_load_f32(e, at->x.sum), scale = cg_load_splat(e, at->x.scale);
+    one.panels = 1;
+    for (unsigned p = 0; p < c->panels; p++) {
+        At here = {.w = {at->w[p]}, .x = at->x};
+        CgDot dot = cg_dot_start(e, c->dtype, integers ? NULL : p_sum);
+        multiply_group(&one, &here, &held, &dot);
+        CgValue v;
+        if (integers) {
+            v = cg_q4_sums(e, here.w[0], &shared[p], cg_dot_end_integers(e, c->dtype, &dot), p_sum);
+        } else {
+            CgValue base;
+            CgScales s = scales_of(c, here.w[0], &shared[p], 0, &base);
+            v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dot), base);
+            if (s.m != NULL) v = cg_fma(e, s.m, cg_splat(e, p_sum), v);
+        }
+        y[p] = cg_fma(e, scale, v, y[p]);
     }
 }
 
@@ -179,7 +204,10 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
     at.x.p = cg_opaque(e, p);
     at.x.scale = cg_opaque(e, scale);
     at.x.sum = cg_opaque(e, sum);
-    add_group(c, &at, shared, y, sums);
+    if (c->rows == 1 && e->target->broadcast_lanes > 1)
+        add_group_to_row(c, &at, shared, y);
+    else
+        add_group(c, &at, shared, y, sums);
     for (unsigned i = 0; i < count; i++) cg_next(&loop, carried[i], y[i]);
     for (unsigned s = 0; s < streams; s++) cg_next(&loop, first[s], cg_at_n(e, first[s], c->group_bytes));
     cg_next(&loop, p, cg_at(e, p, x->p_step));
@@ -275,7 +303,11 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
     here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * IR_GROUP));
     here.scale = cg_at(e, here.scale, word);
     here.sum = cg_at(e, here.sum, word);
-    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * CG_VEC_BYTES)));
+    CgValue at = cg_at(e, sums, cg_imul_n(e, part.index, count * CG_VEC_BYTES)), y[MAX_SUMS];
+    bool held = count <= (unsigned)e->target->dot_held_sums;
+    for (unsigned i = 0; i < count && held; i++) y[i] = cg_load_vec(e, cg_at_n(e, at, i * CG_VEC_BYTES));
+    add_groups(&c, run.w, &here, run.groups, run.shared, held ? y : NULL, at);
+    for (unsigned i = 0; i < count && held; i++) cg_store_vec(e, cg_at_n(e, at, i * CG_VEC_BYTES), y[i]);
     cg_end_for(e, &part);
     cg_end_for(e, &loop);
     if (c.rows_of_sum == 1) return;

@@ -68,6 +68,8 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .dot_block_panels = 1,
                               .dot_block_rows = 2,
                               .dot_arranges = true,
+                              .dot_scales_integers = true,
+                              .dot_held_sums = 2,
                               .ieee_max = true,
                               .abs_greater = "llvm.aarch64.neon.facgt",
                               .tune = {"generic", "cortex-a55"}};
@@ -93,9 +95,7 @@ static void use_vnni(CgTarget *t) {
 }
 
 static void use_way(CgTarget *t, CgDotWay way) {
-    if (way != CG_DOT_SDOT && way != CG_DOT_SMMLA) return;
-    t->dot = way;
-    t->dot_block_rows = 4;
+    if (way == CG_DOT_SDOT || way == CG_DOT_SMMLA) t->dot = way;
 }
 
 static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};

@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")
     o = parser.parse_args()
     missing = [f"{program} ({package})" for program, package in NEEDED.items() if not shutil.which(program)]
@@ -43,7 +44,7 @@ def main():
         cases, build = directory / "cases", directory / "build"
         cases.mkdir(parents=True, exist_ok=True)
         print(run(o.make_cases, "--out", cases, "--count", o.count, "--seed", o.seed, *["--all"] * o.all,
-                  "--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors", *TARGETS), end="")
+                  "--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors", *o.targets), end="")
         run("cmake", "-G", "Ninja", "-S", HERE / "device", "-B", build, f"-DCASES={cases}",
             f"-DCMAKE_TOOLCHAIN_FILE={HERE / 'toolchain.cmake'}")
         run("cmake", "--build", build)
