@@ -15,6 +15,7 @@ static void note(int signal_number) {
 }
 
 void cli_catch_interrupts(void) {
+    interrupted = false;
     static const int signals[] = {SIGINT, SIGTERM};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction old, first = {.sa_handler = note, .sa_flags = SA_RESTART}; /* what is being written is written */
@@ -22,5 +23,7 @@ void cli_catch_interrupts(void) {
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(signals[i], &first, NULL);
     }
 }
+
+void cli_release_interrupts(void) { su_out_clean_on_signals(); }
 
 bool cli_interrupted(void) { return interrupted; }

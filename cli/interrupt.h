@@ -6,6 +6,8 @@
 
 /* From now on the first SIGINT or SIGTERM, unless it is ignored, only makes cli_interrupted true; the second ends the process as before. */
 void cli_catch_interrupts(void);
-bool cli_interrupted(void);
+/* From now on the first one ends the process. */
+void cli_release_interrupts(void);
+bool cli_interrupted(void); /* since the last cli_catch_interrupts */
 
 #endif

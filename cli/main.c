@@ -19,11 +19,13 @@
 static const CliCommand *const commands[] = {
     &cli_check,  /* is the spec right, and how big is the model? */
     &cli_run,    /* text */
+    &cli_chat,   /* a conversation */
     &cli_eval,   /* how well a model predicts a text */
     &cli_logits, /* numbers for other programs */
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
     &cli_import, /* models of others */
+    &cli_info,   /* what is this file? */
     &cli_compile, /* for a phone, a board, or this machine */
     &cli_quantize, /* weights of 8 and 4 bits */
     &cli_pack,   /* weights that load in milliseconds */
@@ -37,8 +39,19 @@ static const CliCommand *const commands[] = {
     &cli_ir,     /* what the compiler sees */
     &cli_asm,    /* what it makes */
     &cli_schema, /* for editors */
+    &cli_completion, /* for shells */
+    &cli_man,    /* for man */
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+const CliCommand *cli_command(size_t i) {
+    for (size_t c = 0; c < N_COMMANDS; c++) {
+        if (i-- == 0) return commands[c];
+        for (const CliCommand *const *part = commands[c]->parts; part && *part; part++)
+            if (i-- == 0) return *part;
+    }
+    return NULL;
+}
 
 static const CliCommand *find_command(const char *name) {
     for (size_t i = 0; i < N_COMMANDS; i++)
@@ -49,10 +62,7 @@ static const CliCommand *find_command(const char *name) {
 static void print_overview(FILE *out) {
     fputs("usage: mossc COMMAND ARGUMENTS\n"
           "       mossc help [COMMAND | keys | space]\n"
-          "\n"
-          "Compiles state-space language models with experts, described in YAML, to code for this machine or an\n"
-          "ARM device, and runs them.\n"
-          "\n"
+          "\n" CLI_ABOUT_MOSSC "\n"
           "commands:\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
@@ -73,6 +83,11 @@ static const struct {
     void (*print)(SuText *out);
 } topics[] = {{"keys", fe_print_keys}, {"space", ex_print_keys}};
 enum { N_TOPICS = sizeof topics / sizeof topics[0] };
+
+static const char *const topic_words[] = {"keys", "space", NULL};
+_Static_assert(sizeof topic_words / sizeof *topic_words == N_TOPICS + 1, "the words of all topics");
+const CliCommand cli_help_words = {
+    .name = "help", .summary = "tell about a command or a topic", .words = topic_words, .takes_command = true};
 
 /* `what`: "command" or, after help, "command or topic". */
 static int unknown_command(const char *name, const char *what, bool with_topics) {

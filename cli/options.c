@@ -20,12 +20,26 @@ static const CliOption model_options[] = {
     CLI_OPTION_PROGRESS(CliModelOptions),
 };
 
-static size_t count_options(const CliCommand *command) {
-    return command->n_options + (command->runs_model ? sizeof model_options / sizeof model_options[0] : 0);
+enum { N_MODEL_OPTIONS = sizeof model_options / sizeof model_options[0] };
+
+static bool has_own(const CliCommand *command, const char *name) {
+    for (size_t i = 0; i < command->n_options; i++)
+        if (strcmp(command->options[i].name, name) == 0) return true;
+    return false;
 }
 
-static const CliOption *option_at(const CliCommand *command, size_t i) {
-    return i < command->n_options ? &command->options[i] : &model_options[i - command->n_options];
+const CliOption *cli_option(const CliCommand *command, size_t i) {
+    if (i < command->n_options) return &command->options[i];
+    size_t left = i - command->n_options;
+    for (size_t j = 0; command->runs_model && j < N_MODEL_OPTIONS; j++)
+        if (!has_own(command, model_options[j].name) && left-- == 0) return &model_options[j];
+    return NULL;
+}
+
+static size_t count_options(const CliCommand *command) {
+    size_t count = 0;
+    while (cli_option(command, count)) count++;
+    return count;
 }
 
 int cli_usage_error(const CliCommand *command, const char *format, ...) {
@@ -65,6 +79,24 @@ static int set_int(const Parser *p, const CliOption *option, const char *value) 
         return bad_value(p, option, value, su_printf(&p->args->arena, "an integer from %.0f to %.0f", option->least, option->most));
     *(int64_t *)(void *)(p->base + option->offset) = number;
     return CLI_GO;
+}
+
+static int set_list(const Parser *p, const CliOption *option, const char *value) {
+    CliList *list = (CliList *)(void *)(p->base + option->offset);
+    for (const char *at = value;; at++) {
+        char *end;
+        errno = 0;
+        long long number = strtoll(at, &end, 10);
+        bool is_number = end != at && (!*end || *end == ',') && errno == 0;
+        if (!is_number || (double)number < option->least || (double)number > option->most)
+            return bad_value(
+                p, option, value,
+                su_printf(&p->args->arena, "integers from %.0f to %.0f with commas between", option->least, option->most));
+        list->items = su_grow(&p->args->arena, list->items, &list->capacity, list->count + 1, sizeof *list->items);
+        list->items[list->count++] = number;
+        at = end;
+        if (!*at) return CLI_GO;
+    }
 }
 
 static int set_real(const Parser *p, const CliOption *option, const char *value) {
@@ -127,6 +159,7 @@ static int set_value(const Parser *p, const CliOption *option, const char *value
     case CLI_FLAG: *(bool *)at = true; return CLI_GO;
     case CLI_TEXT: *(const char **)at = value; return CLI_GO;
     case CLI_TEXTS: add_text(p, at, value); return CLI_GO;
+    case CLI_LIST: return set_list(p, option, value);
     case CLI_INT: return set_int(p, option, value);
     case CLI_REAL: return set_real(p, option, value);
     case CLI_SEED: return set_seed(p, option, value);
@@ -162,7 +195,7 @@ static int unknown_option(const Parser *p, const char *name) {
     const char *names[64 + PS_PASS_COUNT];
     size_t count = 0;
     for (size_t i = 0; i < count_options(command) && count < 60; i++) {
-        const CliOption *option = option_at(command, i);
+        const CliOption *option = cli_option(command, i);
         if (option->kind != CLI_NO_PASSES) {
             names[count++] = option->name;
             continue;
@@ -183,7 +216,7 @@ static int long_option(Parser *p, const char *argument) {
     const char *name = su_strndup(&p->args->arena, argument + 2, size - 2);
     const char *as_written = su_strndup(&p->args->arena, argument, size);
     for (size_t i = 0; i < count_options(p->command); i++) {
-        const CliOption *option = option_at(p->command, i);
+        const CliOption *option = cli_option(p->command, i);
         if (option->kind == CLI_NO_PASSES) {
             if (strncmp(name, "no-", 3) != 0) continue;
             PsPass pass = ps_pass_by_name(name + 3);
@@ -199,11 +232,18 @@ static int long_option(Parser *p, const char *argument) {
     return unknown_option(p, name);
 }
 
-/* "-n value", "-nvalue". */
+/* "-n value", "-nvalue", "-pg value". */
 static int short_option(Parser *p, const char *argument) {
     const char *as_written = su_strndup(&p->args->arena, argument, 2);
     for (size_t i = 0; i < count_options(p->command); i++) {
-        const CliOption *option = option_at(p->command, i);
+        const CliOption *option = cli_option(p->command, i);
+        if (strlen(option->name) == 2 && strcmp(option->name, argument + 1) == 0) {
+            p->seen[i] = true;
+            return take_value(p, option, argument, NULL);
+        }
+    }
+    for (size_t i = 0; i < count_options(p->command); i++) {
+        const CliOption *option = cli_option(p->command, i);
         if (option->letter != argument[1]) continue;
         p->seen[i] = true;
         return take_value(p, option, as_written, argument[2] ? argument + 2 : NULL);
@@ -225,7 +265,7 @@ static bool wants_help(const CliArgs *args) {
 static int check_counts(const Parser *p) {
     const CliCommand *command = p->command;
     for (size_t i = 0; i < count_options(command); i++) {
-        const CliOption *option = option_at(command, i);
+        const CliOption *option = cli_option(command, i);
         if (!option->needed || p->seen[i]) continue;
         if (option->letter)
             return cli_usage_error(command, "-%c %s (--%s) is needed", option->letter, option->argument, option->name);
@@ -316,8 +356,9 @@ static void print_option(const CliOption *option, FILE *out) {
         }
         return;
     }
-    char letter[5] = "    ";
+    char letter[8] = "    ";
     if (option->letter) snprintf(letter, sizeof letter, "-%c, ", option->letter);
+    if (strlen(option->name) == 2) snprintf(letter, sizeof letter, "-%s, ", option->name);
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, option->name, option->argument ? " " : "",
              option->argument ? option->argument : "");
     char help[512];
@@ -329,7 +370,7 @@ void cli_print_help(const CliCommand *command, FILE *out) {
     fprintf(out, "usage: mossc %s %s\n\n", command->name, command->synopsis);
     print_wrapped(command->about, 0, 0, out);
     fputs("\noptions:\n", out);
-    for (size_t i = 0; i < count_options(command); i++) print_option(option_at(command, i), out);
+    for (size_t i = 0; i < count_options(command); i++) print_option(cli_option(command, i), out);
     print_row("  -h, --help", "print this text", out);
     fputs("\nexamples:\n", out);
     const char *line = command->examples;

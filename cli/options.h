@@ -1,7 +1,9 @@
-/* Options of the command line: one table per command, from which parsing, the help text and the error messages come.
+/* Options of the command line: one table per command, from which parsing, the help text, the error messages, shell completion and manual
+ * pages come.
  *
  * Long options take their value as "--name value" or "--name=value", short ones as "-n value" or "-nvalue"; options and
- * positional arguments mix freely, "--" ends the options, and "-" is a positional argument (standard input). */
+ * positional arguments mix freely, "--" ends the options, and "-" is a positional argument (standard input). A name of two letters is
+ * also written with one dash ("-pg"). */
 #ifndef MOSSC_CLI_OPTIONS_H
 #define MOSSC_CLI_OPTIONS_H
 
@@ -20,19 +22,25 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BUG = 70, CLI_GO = -1 };
 
 /* What an option writes, and where: at `offset` of the command's struct. */
 typedef enum CliKind {
-    CLI_FLAG,     /* bool: set */
-    CLI_TEXT,     /* const char * */
-    CLI_TEXTS,    /* CliTexts: every use adds one */
-    CLI_INT,      /* int64_t within [least, most] */
-    CLI_REAL,     /* double within [least, most] */
-    CLI_SEED,     /* uint64_t */
+    CLI_FLAG, /* bool: set */
+    CLI_TEXT, /* const char * */
+    CLI_TEXTS, /* CliTexts: every use adds one */
+    CLI_LIST, /* CliList: integers within [least, most] with commas between; every use adds some */
+    CLI_INT, /* int64_t within [least, most] */
+    CLI_REAL, /* double within [least, most] */
+    CLI_SEED, /* uint64_t */
     CLI_OWN_SEED, /* CliSeed: knows whether it was given */
-    CLI_WORD,     /* int: index into words */
-    CLI_PASS,     /* int: a PsPass, at most `most` */
+    CLI_WORD, /* int: index into words */
+    CLI_PASS, /* int: a PsPass, at most `most` */
     CLI_NO_PASSES /* bool[PS_PASS_COUNT]: "--no-NAME" for every pass, one row for all of them */
 } CliKind;
 
 typedef DrTexts CliTexts;
+
+typedef struct CliList {
+    int64_t *items; /* the arguments' arena's */
+    size_t count, capacity;
+} CliList;
 
 typedef struct CliSeed {
     uint64_t value; /* first: it is written like a CLI_SEED */
@@ -40,8 +48,8 @@ typedef struct CliSeed {
 } CliSeed;
 
 typedef struct CliOption {
-    const char *name;     /* without the dashes; "no-" for CLI_NO_PASSES */
-    char letter;          /* 0: no short form */
+    const char *name; /* without the dashes; "no-" for CLI_NO_PASSES */
+    char letter; /* 0: no short form */
     const char *argument; /* as the help shows it; NULL for flags */
     CliKind kind;
     size_t offset;
@@ -61,6 +69,8 @@ typedef struct CliOption {
     {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_TEXTS, about), .needed = is_needed}
 #define CLI_ROW_INT(Type, field, text, short_form, value, smallest, largest, about)                                                \
     {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_INT, about), .least = smallest, .most = largest}
+#define CLI_ROW_LIST(Type, field, text, short_form, value, smallest, largest, about)                                               \
+    {CLI_ROW_VALUE(Type, field, text, short_form, value, CLI_LIST, about), .least = smallest, .most = largest}
 #define CLI_ROW_REAL(Type, field, text, value, smallest, largest, about)                                                           \
     {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_REAL, about), .least = smallest, .most = largest}
 #define CLI_ROW_SEED(Type, field, text, value, about) {CLI_ROW_VALUE(Type, field, text, 0, value, CLI_SEED, about)}
@@ -144,7 +154,7 @@ typedef struct CliModelOptions {
 /* What a command gets from main, and what cli_parse adds. */
 typedef struct CliArgs {
     int argc;
-    char **argv;             /* after the command's name */
+    char **argv; /* after the command's name */
     const char **positionals; /* in `arena` */
     size_t n_positionals;
     SuArena arena; /* main frees it */
@@ -153,17 +163,24 @@ typedef struct CliArgs {
 typedef struct CliCommand CliCommand;
 struct CliCommand {
     const char *name;
-    const char *summary;  /* a line of the table of commands */
+    const char *summary; /* a line of the table of commands */
     const char *synopsis; /* after the name in the usage line */
-    const char *about;    /* paragraphs of the help text */
+    const char *about; /* paragraphs of the help text */
     const char *examples; /* lines, each a command or a # comment */
     const CliOption *options;
     size_t n_options;
-    bool runs_model; /* its struct begins with a CliModelOptions, and it has their rows too, but for weights and verify */
+    bool runs_model; /* its struct begins with a CliModelOptions, and it has their rows too, but for weights, verify and those whose
+                        names its own table has */
     size_t least_positionals, most_positionals;
+    const char *const *words; /* what they may be, NULL-terminated; NULL: files */
+    bool takes_command; /* they name a command, or are one of the words */
+    const CliCommand *const *parts; /* "explore spec", NULL-terminated; NULL: none. The command runs them */
     int (*run)(const CliCommand *command, CliArgs *args);
 };
 
+enum { CLI_OPTION_NAME = 64 };
+/* The rows of a command, all that its help lists, from 0 on; NULL after the last one. */
+const CliOption *cli_option(const CliCommand *command, size_t i);
 /* Reads args into `options` (the command's struct, holding its defaults) and args->positionals. CLI_GO, or the status to
  * exit with: --help was printed, or a usage error was reported. */
 int cli_parse(const CliCommand *command, CliArgs *args, void *options);

@@ -57,12 +57,12 @@ typedef struct CgTarget {
  * `isa` may name a lower one on purpose, NULL takes the best: on x86 "avx2", "avx512" (without VNNI); on ARM "neon" (without
  * dotprod). For tests "vnni-in-ir": the kernels that AVX-512 with VNNI gets, but as code for AVX2, that instruction as plain ones. */
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
-/* "host", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an
- * error that says which one is near. */
+/* "host", "x86-64-v3" and "x86-64-v4", perhaps with "+vnni", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core
+ * ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an error that says which one is near. */
 bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags);
 void cg_target_free(CgTarget *target);
 
-/* What cg_target_by_name takes: "host", "aarch64", then cores; and the extensions that may follow the latter two. */
+/* What cg_target_by_name takes: "host", PCs, "aarch64", then cores; and the extensions that may follow all but the first. */
 typedef struct CgTargetName {
     const char *name, *about;
 } CgTargetName;

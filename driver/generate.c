@@ -18,11 +18,48 @@ static void drop_bos(RtTokens *tokens, const RtTokenizer *tokenizer) {
     }
 }
 
+bool dr_picks(const MossPicking *p) {
+    bool penalties = (p->repeat_penalty != 0 && p->repeat_penalty != 1) || p->presence_penalty != 0 || p->frequency_penalty != 0;
+    return p->size && (p->min_p > 0 || penalties || p->n_biases || p->logprobs || p->allow);
+}
+
+bool dr_add_ends(RtTokenizer *tokenizer, const int32_t *ids, size_t count, int64_t vocab_size, SuDiags *diags) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || ids[i] >= vocab_size) {
+            return su_error(diags, (SuSpan){0}, NULL, "token %d cannot end a text: it is outside the vocabulary (0 to %" PRId64 ")",
+                            ids[i], vocab_size - 1);
+        }
+        if (!rt_tokenizer_add_end(tokenizer, ids[i]))
+            return su_error(diags, (SuSpan){0}, NULL, "more than %d tokens end a text", MOSS_MAX_ENDS);
+    }
+    return true;
+}
+
+/* As text, or as a user's message, whose answer a token of the template ends. */
+static bool encode_prompt(DrText *t, const char *prompt, size_t size) {
+    SuDiags *diags = &t->build->diags;
+    const DrTemplate *template = t->options->template;
+    if (!template) return dr_encode(t->tokenizer, prompt, size, &t->prompt, diags);
+    int32_t end = dr_template_end(template, t->tokenizer);
+    SuText text = {0};
+    bool behind = t->options->state_in != NULL;
+    if (!behind) dr_template_begin(template, t->options->system, &text);
+    if (behind) dr_template_behind(template, &text);
+    dr_template_user(template, su_strndup(&t->build->arena, prompt, size), behind ? "" : t->options->system, &text);
+    bool ok = dr_template_encode(t->tokenizer, text.text, behind, &t->prompt, diags) &&
+              (end < 0 || dr_add_ends(t->tokenizer, &end, 1, t->build->spec.vocab_size, diags));
+    su_text_free(&text);
+    return ok;
+}
+
 bool dr_text_prompt(DrText *t, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size) {
     *t = (DrText){.build = build, .options = options, .sampler = options->sampler, .seed = options->sampler.state};
     t->tokenizer = dr_tokenizer(&build->spec, &build->diags);
-    if (!t->tokenizer || !dr_encode(t->tokenizer, prompt, size, &t->prompt, &build->diags)) return false;
-    if (options->state_in) drop_bos(&t->prompt, t->tokenizer);
+    if (!t->tokenizer ||
+        !dr_add_ends(t->tokenizer, options->stop_ids, options->n_stop_ids, build->spec.vocab_size, &build->diags) ||
+        !encode_prompt(t, prompt, size))
+        return false;
+    if (options->state_in && !options->template) drop_bos(&t->prompt, t->tokenizer);
     if (t->prompt.count || options->state_in) return true;
     return su_error(&build->diags, (SuSpan){0}, NULL, "prompt is empty and the spec has no bos");
 }
@@ -35,12 +72,20 @@ static void go_on_sampling(DrText *t) {
     t->sampler.state = stands;
 }
 
+static bool make_picker(DrText *t) {
+    if (!dr_picks(&t->options->picking)) return true;
+    MossError error = moss_picker_create(&t->options->picking, t->build->spec.vocab_size, &t->picker);
+    if (error.code == MOSS_OK) error = moss_picker_feed(t->picker, t->prompt.ids, t->prompt.count);
+    return dr_moss_ok(&t->build->diags, error);
+}
+
 bool dr_text_begin(DrText *t) {
     int64_t bound = t->build->program->max_positions;
     if (bound && (int64_t)t->prompt.count > bound) {
         return su_error(&t->build->diags, (SuSpan){0}, NULL, "prompt has %zu tokens, more than the spec's max_positions %" PRId64,
                         t->prompt.count, bound);
     }
+    if (!make_picker(t)) return false;
     if (t->options->cache) return true;
     if (!dr_state_begin(t->build, t->options->state_in, &t->state)) return false;
     go_on_sampling(t);
@@ -143,6 +188,11 @@ static bool complete(Making *m) {
                                .sampler = &t->sampler,
                                .count = t->options->count,
                                .feed_last = t->options->state_out != NULL,
+                               .stops = t->options->stops,
+                               .n_stops = t->options->n_stops,
+                               .ignore_eos = t->options->ignore_eos,
+                               .whole = t->options->template != NULL,
+                               .picker = t->picker,
                                .told = told,
                                .fed = fed,
                                .context = m};
@@ -180,6 +230,7 @@ bool dr_text_make(DrText *t, const DrProgress *progress, const DrTextHooks *hook
 
 void dr_text_free(DrText *t) {
     moss_state_free(t->state);
+    moss_picker_free(t->picker);
     rt_tokenizer_free(t->tokenizer);
     rt_tokens_free(&t->prompt);
     rt_tokens_free(&t->tokens);

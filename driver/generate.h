@@ -6,6 +6,7 @@
 #define MOSSC_DRIVER_GENERATE_H
 
 #include "driver/build.h"
+#include "driver/chat_template.h"
 #include "runtime/prompt_cache.h"
 #include "runtime/tokenizer.h"
 
@@ -15,8 +16,16 @@ typedef struct DrTextOptions {
     const char *state_out; /* where the state after the text is written; NULL: nowhere */
     const RtPromptCacheOptions *cache; /* of prompts; NULL: none. Not with state_in */
     uint32_t chunk;         /* of moss_feed */
-    uint64_t count;         /* tokens at most that follow the prompt */
+    uint64_t count;         /* tokens at most that follow the prompt; UINT64_MAX: up to an end, or max_positions */
     MossSampler sampler;    /* its state is the seed */
+    MossPicking picking;    /* size 0: nothing besides the sampler */
+    const char *const *stops; /* [n_stops] texts that end it, none empty */
+    size_t n_stops;
+    const int32_t *stop_ids; /* [n_stop_ids] that end it, besides the spec's eos */
+    size_t n_stop_ids;
+    bool ignore_eos;        /* what ends a text is never picked */
+    const DrTemplate *template; /* the prompt is a user's message, put into it; NULL: it is the text */
+    const char *system;     /* with a template: the system's text, or NULL */
     bool seed_given;        /* else the sampler goes on where that of state_in stands */
     bool allow_non_finite;  /* logits */
 } DrTextOptions;
@@ -37,6 +46,7 @@ typedef struct DrText {
     RtTokens prompt, tokens; /* tokens: those that follow */
     MossState *state;
     MossSampler sampler;
+    MossPicker *picker; /* or NULL */
     uint64_t seed;      /* of the sampler */
     size_t read;        /* tokens of the prompt that the state has seen */
     MossStop stop;      /* MOSS_STOP_CALLER: DrTextHooks.stop said so, perhaps before the prompt was read */
@@ -44,6 +54,11 @@ typedef struct DrText {
     RtPromptCacheStats cached;
     double prefill_seconds, first_token_seconds, decode_seconds; /* first_token: from the start of prefill */
 } DrText;
+
+/* Whether the picking does anything that a sampler does not. */
+bool dr_picks(const MossPicking *picking);
+/* Makes ids end a text of this tokenizer. false after adding to diags: too many. */
+bool dr_add_ends(RtTokenizer *tokenizer, const int32_t *ids, size_t count, int64_t vocab_size, SuDiags *diags);
 
 /* Opens the tokenizer and encodes the prompt. */
 bool dr_text_prompt(DrText *text, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size);

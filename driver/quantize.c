@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "driver/expected.h"
 #include "driver/score.h"
 #include "driver/sequence.h"
 #include "driver/text.h"
@@ -473,21 +474,16 @@ static bool check_floats(const Job *job) {
 }
 
 static bool open_floats(Job *job) {
-    PgTensor *expected = SU_NEW_ARRAY(&job->build->arena, PgTensor, job->n_tensors);
     bool any = false;
-    for (size_t i = 0; i < job->n_tensors; i++) {
-        const FeTensor *t = &job->tensors[i];
-        expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
-        memcpy(expected[i].shape, t->shape, sizeof t->shape);
-        any = any || is_quantised(t);
-    }
+    for (size_t i = 0; i < job->n_tensors; i++) any = any || is_quantised(&job->tensors[i]);
     if (!any) {
         return su_error(diags_of(job), (SuSpan){0}, "write weights.dtype q8 or q4 there, or give --dtype",
                         "the spec has no q8 or q4 weights: nothing to quantise");
     }
-    job->expected = expected;
+    size_t count;
+    job->expected = dr_expected(&job->build->arena, &job->build->spec, &count);
     const DrTexts *weights = job->options->weights;
-    return rt_checkpoints_open(weights->items, weights->count, expected, job->n_tensors, &job->checkpoints, diags_of(job)) &&
+    return rt_checkpoints_open(weights->items, weights->count, job->expected, job->n_tensors, &job->checkpoints, diags_of(job)) &&
            check_floats(job) && check_output(job);
 }
 

@@ -105,9 +105,10 @@ static bool read_tokenizer_config(const char *folder, ImCheckpoint *out, SuDiags
 
 /* ---- sampling */
 
-static double number(const cJSON *map, const char *key) {
+/* -1: it is missing, or no number from 0 to `most`. */
+static double number(const cJSON *map, const char *key, double most) {
     double value;
-    return im_json_real(cJSON_GetObjectItemCaseSensitive(map, key), &value) && value >= 0 && value < 1e9 ? value : -1;
+    return im_json_real(cJSON_GetObjectItemCaseSensitive(map, key), &value) && value >= 0 && value <= most ? value : -1;
 }
 
 static bool read_generation(const char *folder, ImCheckpoint *out, SuDiags *diags) {
@@ -121,11 +122,11 @@ static bool read_generation(const char *folder, ImCheckpoint *out, SuDiags *diag
         const cJSON *stops = cJSON_GetObjectItemCaseSensitive(json.root, "eos_token_id");
         if (stops) add_stops(stops, &out->arena, &out->texts);
         bool samples = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json.root, "do_sample"));
-        out->texts.temperature = samples ? number(json.root, "temperature") : -1;
-        out->texts.top_p = samples ? number(json.root, "top_p") : -1;
-        out->texts.top_k = samples ? number(json.root, "top_k") : -1;
-        out->texts.min_p = samples ? number(json.root, "min_p") : -1;
-        out->texts.repeat_penalty = number(json.root, "repetition_penalty");
+        out->texts.temperature = samples ? number(json.root, "temperature", 1000) : -1;
+        out->texts.top_p = samples ? number(json.root, "top_p", 1) : -1;
+        out->texts.top_k = samples ? number(json.root, "top_k", INT32_MAX) : -1;
+        out->texts.min_p = samples ? number(json.root, "min_p", 1) : -1;
+        out->texts.repeat_penalty = number(json.root, "repetition_penalty", 1000);
         su_json_free(&json);
     }
     const cJSON *stops = cJSON_GetObjectItemCaseSensitive(out->config->map, "eos_token_id");

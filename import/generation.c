@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "mossc/moss.h"
+
 static void print_number(const char *key, double value, SuText *out) {
     char text[SU_REAL];
     if (value >= 0) su_text_add(out, "%s: %s\n", key, su_real_text(value, text));
@@ -36,7 +38,8 @@ void im_print_generation(const ImTexts *texts, SuText *out) {
     print_number("repeat_penalty", texts->repeat_penalty, out);
     if (texts->n_stops) {
         su_text_add(out, "stop: [");
-        for (size_t i = 0; i < texts->n_stops; i++) su_text_add(out, "%s%" PRId64, i ? ", " : "", texts->stops[i]);
+        for (size_t i = 0; i < texts->n_stops && i < MOSS_MAX_ENDS; i++)
+            su_text_add(out, "%s%" PRId64, i ? ", " : "", texts->stops[i]);
         su_text_add(out, "]\n");
     }
     if (texts->chat_template) {

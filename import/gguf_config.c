@@ -257,13 +257,16 @@ static bool check_value_length(const ImView *v) {
            wrong(v, "attention.value_length", "expected that of attention.key_length: the language has nothing else");
 }
 
+bool im_gguf_has_rope(const ImView *v) {
+    if (im_arch_in(v->arch, IM_SET_RECURRENT | IM_SET_WITHOUT_ROPE)) return false;
+    return v->arch != IM_ARCH_GRANITEHYBRID || uses_rope(v);
+}
+
 bool im_gguf_config(const ImView *v, SuText *json) {
     su_text_add(json, "{\"model_type\":\"%s\",\n%s", v->info->model_type, v->info->fixed);
     add_biases(v, json);
-    const bool rope =
-        im_arch_in(v->arch, IM_SET_RECURRENT | IM_SET_WITHOUT_ROPE) || (im_arch_in(v->arch, IM_SET_GRANITES) && !uses_rope(v));
-    const bool ok =
-        add_keys(v, json) && add_ends(v, json) && add_special(v, json) && check_value_length(v) && (rope || im_gguf_rope(v, json));
+    const bool ok = add_keys(v, json) && add_ends(v, json) && add_special(v, json) && check_value_length(v) &&
+                    (!im_gguf_has_rope(v) || im_gguf_rope(v, json));
     su_text_add(json, "}\n");
     return ok;
 }

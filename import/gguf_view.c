@@ -166,7 +166,7 @@ static bool add_split(Shown *s) {
     return true;
 }
 
-static bool show(Shown *s, Way way, const char *gguf_name) {
+static bool add_as(Shown *s, Way way, const char *gguf_name) {
     switch (way) {
     case FLAT:
     case FLAT_LOG: flatten(s); return way == FLAT ? add(s, s->name, s->from->data) != NULL : add_log(s);
@@ -190,14 +190,17 @@ static bool add_tensor(const ImView *v, const ImGgufTensor *from, ImSource *sour
     const char *prefix = im_arch_in(v->arch, IM_SET_BACKBONES) ? "backbone.layers" : "model.layers";
     s.name = layer < 0 ? su_printf(v->arena, "%s%s", row->theirs, suffix)
                        : su_printf(v->arena, "%s.%" PRId64 "%s%s", prefix, layer, row->theirs, suffix);
-    return show(&s, row->way, name);
+    return add_as(&s, row->way, name);
 }
 
 /* rope_freqs.weight became a key of the config (gguf_rope.c). */
+static bool is_in_config(const ImView *v, const ImGgufTensor *t) {
+    return strcmp(t->name, "rope_freqs.weight") == 0 && im_gguf_has_rope(v);
+}
+
 static bool add_tensors(const ImView *v, ImSource *source) {
     for (size_t i = 0; i < v->gguf->n_tensors; i++)
-        if (strcmp(v->gguf->tensors[i].name, "rope_freqs.weight") != 0 && !add_tensor(v, &v->gguf->tensors[i], source))
-            return false;
+        if (!is_in_config(v, &v->gguf->tensors[i]) && !add_tensor(v, &v->gguf->tensors[i], source)) return false;
     return true;
 }
 
@@ -320,14 +323,22 @@ static void read_texts(const ImView *v, Files *f, ImTexts *texts) {
     texts->n_stops = t->n_ends;
 }
 
-bool im_gguf_view(const char *path, ImCheckpoint *out, SuDiags *diags) {
-    Files *f = SU_NEW(&out->arena, Files);
-    if (!im_gguf_open(path, &f->gguf, diags)) return false;
+static bool show(Files *f, ImCheckpoint *out, SuDiags *diags) {
     out->what = "GGUF file";
     out->files = f;
     out->close = close_files;
-    ImView view = {.gguf = &f->gguf, .arena = &out->arena, .span = su_file_span(diags, path), .diags = diags};
+    ImView view = {.gguf = &f->gguf, .arena = &out->arena, .span = su_file_span(diags, f->gguf.path), .diags = diags};
     if (!find_arch(&view) || !read_config(&view, f, out) || !add_tensors(&view, &out->source)) return false;
     read_texts(&view, f, &out->texts);
     return true;
+}
+
+bool im_gguf_view(const char *path, ImCheckpoint *out, SuDiags *diags) {
+    Files *f = SU_NEW(&out->arena, Files);
+    return im_gguf_open(path, &f->gguf, diags) && show(f, out, diags);
+}
+
+bool im_gguf_view_of(const uint8_t *data, size_t size, const char *path, ImCheckpoint *out, SuDiags *diags) {
+    Files *f = SU_NEW(&out->arena, Files);
+    return im_gguf_parse(data, size, path, &f->gguf, diags) && show(f, out, diags);
 }

@@ -9,6 +9,8 @@
 
 /* Opens a file, and the others where a model has several; everything stays mapped until the checkpoint is closed. false after an error. */
 bool im_gguf_view(const char *path, ImCheckpoint *out, SuDiags *diags);
+/* The same of one file in memory, which must outlive `out`; path is for messages. */
+bool im_gguf_view_of(const uint8_t *data, size_t size, const char *path, ImCheckpoint *out, SuDiags *diags);
 
 /* ---- for gguf_view.c, gguf_config.c and gguf_rope.c */
 
@@ -62,6 +64,8 @@ int64_t im_view_each(const ImView *view, const char *key);
 
 /* config.json, as text; false after errors. */
 bool im_gguf_config(const ImView *view, SuText *json);
+/* Whether heads are turned at all. */
+bool im_gguf_has_rope(const ImView *view);
 /* The members "rope_scaling" of it that rope.scaling.* and rope_freqs.weight mean. */
 bool im_gguf_rope(const ImView *view, SuText *json);
 

@@ -2,23 +2,11 @@
 #ifndef MOSSC_IMPORT_IMPORT_H
 #define MOSSC_IMPORT_IMPORT_H
 
-#include "driver/progress.h"
-#include "import/dtypes.h"
+#include "import/model.h"
 #include "import/write.h"
 
-typedef struct ImOptions {
-    const char *input;  /* a folder or file */
-    const char *output; /* the directory to be made; it appears only when it is complete */
-    ImDtype dtype;
-    bool exact;  /* nothing is rounded to what the source does not hold */
-    bool verify; /* the output is read back */
-    const char *a_activation; /* of mamba3: softplus or heavy_tail; NULL: not said */
-    int threads; /* 0: as many as the process may use CPUs */
-    DrProgress progress;
-} ImOptions;
-
 typedef struct ImReport {
-    const char *what, *family; /* of the input */
+    const char *family; /* of the input */
     ImClasses classes;
     SuArena arena; /* the caller's, and that of classes */
 } ImReport;

@@ -220,8 +220,8 @@ static void check_vocabulary(ImPlan *plan, const ImEnds *ends, const ImTensor *t
 
 void im_ends(ImPlan *plan, const ImEnds *ends) {
     const ImTensor *table = im_take(plan, "%s.weight", ends->embed), *last = im_take(plan, "%s.weight", ends->norm);
-    const ImTensor *bias = im_there(plan, "%s.bias", ends->norm) ? im_take(plan, "%s.bias", ends->norm) : NULL;
-    if (!table || !last) return;
+    const ImTensor *bias = ends->norm_bias ? im_take(plan, "%s.bias", ends->norm) : NULL;
+    if (!table || !last || (ends->norm_bias && !bias)) return;
     const ImTensor *head = head_of(plan, ends, table);
     check_vocabulary(plan, ends, table);
     put(plan, "embed.weight", table, 0, table->rows);

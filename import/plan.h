@@ -110,9 +110,10 @@ typedef struct ImEnds {
     int tied;           /* 1, 0, or -1: as the tensors have it. A tied head may be stored all the same */
     int64_t vocab_size; /* by the config; rows of padding may follow, */
     int64_t multiple;   /* up to a multiple of this */
+    bool norm_bias;     /* of the last norm */
 } ImEnds;
 
-/* Takes and puts them, a bias of the norm too; sets vocab_size and tie_embeddings. */
+/* Takes and puts them; sets vocab_size and tie_embeddings. */
 void im_ends(ImPlan *plan, const ImEnds *ends);
 
 /* ---- the end */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver/expected.h"
 #include "mossc/moss.h"
 #include "runtime/layout.h"
 #include "runtime/narrow.h"
@@ -243,8 +244,8 @@ static bool write_blocks(Job *job, size_t tensor, const ImOutput *output, double
     bool ok = r.bad == UINT64_MAX || value_error(job, output, r.dtype, r.bad * r.K);
     if (r.low != 0)
         su_warning(job->diags, su_file_span(job->diags, output->pieces[0].from->file), "--exact keeps them, as f32",
-                   "%" PRIu64 " rows of tensor '%s' have a -128, which became -127: q8 has no other", r.low,
-                   output->pieces[0].from->name);
+                   "tensor '%s' has a -128 in %" PRIu64 " of %" PRIu64 " rows, which became -127: q8 has no other",
+                   output->pieces[0].from->name, r.low, r.rows);
     for (int p = 0; ok && p < IR_PARTS; p++)
         if (r.parts[p])
             rt_safetensors_put(&job->out, job->layout.place[tensor][p], 0, r.parts[p],
@@ -300,13 +301,8 @@ bool im_write_weights(const ImPlan *plan, FeSpec *spec, const char *path, RtWork
     SuArena arena = {0};
     Job job = {.plan = plan, .workers = workers, .progress = progress, .classes = out, .diags = diags};
     job.spec = fe_tensors(spec, &job.n_tensors);
-    PgTensor *tensors = SU_NEW_ARRAY(&arena, PgTensor, job.n_tensors);
-    for (size_t i = 0; i < job.n_tensors; i++) {
-        tensors[i] = (PgTensor){.name = job.spec[i].name, .rank = job.spec[i].rank, .dtype = (uint32_t)job.spec[i].dtype};
-        memcpy(tensors[i].shape, job.spec[i].shape, sizeof tensors[i].shape);
-    }
-    job.tensors = tensors;
-    job.layout = rt_layout_make(&arena, tensors, job.n_tensors);
+    job.tensors = dr_expected(&arena, spec, &job.n_tensors);
+    job.layout = rt_layout_make(&arena, job.tensors, job.n_tensors);
     job.sums = su_alloc_array(&arena, job.n_tensors, sizeof *job.sums);
     bool ok = rt_safetensors_begin(path, job.layout.items, job.layout.count, &job.out, diags);
     if (ok && write_all(&job)) {

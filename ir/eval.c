@@ -31,18 +31,18 @@ static bool find_weight(IrEval *eval, const IrValue *value, IrArray *array, IrWe
     return true;
 }
 
-/* Room for the rounded input of any node. */
+/* Room for the rounded inputs of all nodes: one for each row of outputs. */
 static void make_rounded(IrEval *eval) {
     const IrGraph *g = eval->graph;
-    int64_t most = 0;
+    int64_t groups = 0;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const IrNode *node = &g->nodes[i];
         bool linear = node->op == IR_OP_linear || node->op == IR_OP_linear_all || node->op == IR_OP_linear_routed;
         if (!linear || !node->attrs[IR_LINEAR_rounds].i) continue;
-        const IrType *x = &g->values[node->operands[0]].type;
-        if (x->dim[x->rank - 1] > most) most = x->dim[x->rank - 1];
+        const IrType *x = &g->values[node->operands[0]].type, *y = &g->values[node->results[0]].type;
+        groups += ir_elements(y, 1) / y->dim[y->rank - 1] * ((x->dim[x->rank - 1] + IR_GROUP - 1) / IR_GROUP);
     }
-    eval->rounded = SU_NEW_ARRAY(&eval->arena, IrRounded, (size_t)(most / IR_GROUP + 1));
+    eval->rounded = SU_NEW_ARRAY(&eval->arena, IrRounded, (size_t)groups);
 }
 
 /* Results that stand for a state's new value share its memory. */
@@ -61,7 +61,7 @@ static void make_results(IrEval *eval, const IrNode *node) {
 static IrEval *make(const IrGraph *g, const IrPrecision *precision, IrWeightLookup lookup, void *context) {
     SuArena arena = {0};
     IrEval *eval = SU_NEW(&arena, IrEval);
-    *eval = (IrEval){.graph = g, .precision = precision, .arena = arena, .min_gap = INFINITY, .min_step = INFINITY};
+    *eval = (IrEval){.graph = g, .precision = precision, .arena = arena, .min_gap = INFINITY};
     eval->arrays = SU_NEW_ARRAY(&eval->arena, IrArray, g->n_values);
     for (size_t i = 0; i < g->n_values; i++) {
         const IrValue *value = &g->values[i];
@@ -107,6 +107,7 @@ static void run_node(IrEval *eval, const IrNode *node) {
 bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags) {
     const IrGraph *g = eval->graph;
     eval->diags = diags;
+    eval->n_rounded = 0;
     eval->arrays[g->tokens].d[0] = token;
     eval->arrays[g->positions].d[0] = (double)eval->position;
     for (size_t i = 0; i < g->n_nodes && !eval->failed; i++) run_node(eval, &g->nodes[i]);
@@ -122,7 +123,9 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags) 
 
 double ir_eval_min_gap(const IrEval *eval) { return eval->min_gap; }
 
-double ir_eval_min_step(const IrEval *eval) { return eval->min_step; }
+void ir_eval_replay(IrEval *eval, const IrEval *of) { eval->replayed = of; }
+
+double ir_eval_most_step(const IrEval *eval) { return eval->most_step; }
 
 size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity) {
     size_t n = 0;

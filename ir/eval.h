@@ -23,9 +23,13 @@ bool ir_eval_token(IrEval *eval, int32_t token, double *logits, SuDiags *diags);
 /* The smallest difference, over all selections so far, between the score of a chosen expert and one not chosen
  * (infinity when every expert is always chosen). */
 double ir_eval_min_gap(const IrEval *eval);
-/* How near an input of a linear that rounds came to where it would be rounded to another integer, in steps of one: 0 to 1/2 (infinity
- * where none rounds). An error of the input that is larger than that moves a sum by a step. */
-double ir_eval_min_step(const IrEval *eval);
+/* From now on linear layers that round their input take the integers that those of `of` took: another evaluator of the same graph, fed
+ * the same tokens, each just before this one, and freed after it. An error of float, at an input that lies between two integers,
+ * otherwise moves a sum by a whole step. */
+void ir_eval_replay(IrEval *eval, const IrEval *of);
+/* The largest distance so far of an input from the integer that it was rounded to, in steps of one (0 where none rounds): at most 1/2
+ * and an error of float, or of the two evaluators where it is replayed. */
+double ir_eval_most_step(const IrEval *eval);
 /* Experts chosen by the last token: appends block, then its k indices… for every select node, in graph order.
  * Returns how many int32_t it needs; writes at most `capacity`. */
 size_t ir_eval_experts(const IrEval *eval, int32_t *out, size_t capacity);

@@ -37,8 +37,11 @@ struct IrEval {
     SuArena arena; /* owns everything below */
     IrArray *arrays; /* of each value */
     int64_t position;
-    double min_gap, min_step;
-    IrRounded *rounded; /* [groups of the longest input that is rounded] */
+    double min_gap, most_step;
+    IrRounded *rounded; /* [n_rounded]: all inputs that a token has rounded, in order */
+    size_t n_rounded;
+    IrRounded *input; /* in there, the groups of the last one */
+    const IrEval *replayed; /* whose integers are taken, or NULL */
     SuDiags *diags; /* of the token being fed */
     bool failed;
 };

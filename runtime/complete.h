@@ -11,6 +11,10 @@ typedef struct RtCompletion {
     MossSampler *sampler;
     uint64_t count;  /* tokens at most */
     bool feed_last;  /* the last of `count` tokens too; without it that costs no step, and the state stands before it */
+    const char *const *stops; /* [n_stops] texts that end it, none empty */
+    size_t n_stops;
+    bool ignore_eos, whole; /* as in MossCompletion */
+    MossPicker *picker;
     MossText told;   /* false: enough, at once */
     bool (*fed)(void *context); /* the state stands after all that was told; false: enough. NULL: nobody asks */
     void *context;   /* of both */

@@ -3,13 +3,17 @@
 
 #include "runtime/device.h"
 #include "runtime/model.h"
+#include "runtime/picker.h"
 #include "runtime/tokenizer.h"
+
+enum { RESERVED = 1 << 16 }; /* tokens that a picker has room for at once */
 
 /* What a call is about. */
 typedef struct Generating {
     MossModel *model;
     const MossVocabulary *vocabulary;
     MossSequence *sequences;
+    MossPicker *const *pickers; /* [n], or NULL */
     uint32_t n, count;
     MossSegment *segments; /* [n] one row each */
     int32_t *next;         /* [n] picked */
@@ -18,22 +22,26 @@ typedef struct Generating {
 } Generating;
 
 static MossError no_number(const Generating *g, uint32_t i) {
+    if (g->pickers && g->pickers[i]) {
+        return rt_error(MOSS_BAD_INPUT, "no token may be picked after %lld tokens: logits are NaN, or none is allowed",
+                        (long long)g->sequences[i].state->position);
+    }
     return rt_error(MOSS_BAD_INPUT, "all logits are NaN after %lld tokens", (long long)g->sequences[i].state->position);
 }
 
 static bool is_gap(const MossVocabulary *v, int64_t id) { return v->gaps && (v->gaps[id / 32] >> (id % 32) & 1); }
 
+static MossPicker *picker_of(const Generating *g, uint32_t i) { return g->pickers ? g->pickers[i] : NULL; }
+
 /* ---- here */
 
-static int32_t pick(const Generating *g, uint32_t i) {
-    const MossVocabulary *v = g->vocabulary;
-    MossSequence *sequence = &g->sequences[i];
-    const float *logits = moss_state_logits(sequence->state);
-    if (g->room) {
-        for (int64_t id = 0; id < v->limit; id++) g->room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id];
-        logits = g->room;
+int32_t rt_pick(const MossVocabulary *v, const MossState *state, MossSampler *sampler, MossPicker *picker, float *room) {
+    const float *logits = moss_state_logits(state);
+    if (v->gaps) {
+        for (int64_t id = 0; id < v->limit; id++) room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id];
+        logits = room;
     }
-    return moss_sample(sequence->sampler, logits, v->limit, v->limit);
+    return picker ? moss_pick(picker, sampler, logits, v->limit, v->limit) : moss_sample(sampler, logits, v->limit, v->limit);
 }
 
 /* Every sequence's next token. *out_go: all of them may be fed; else the samplers are as they were. */
@@ -42,12 +50,24 @@ static MossError pick_all(Generating *g, bool *out_go) {
     *out_go = true;
     for (uint32_t i = 0; i < g->n; i++) {
         g->random[i] = g->sequences[i].sampler->state;
-        g->next[i] = pick(g, i);
-        if (g->next[i] < 0) error = no_number(g, i);
-        g->sequences[i].ended = rt_ends(g->vocabulary, g->next[i]);
+        g->next[i] = rt_pick(g->vocabulary, g->sequences[i].state, g->sequences[i].sampler, picker_of(g, i), g->room);
+        if (g->next[i] == MOSS_NO_TOKEN) error = no_number(g, i);
+        g->sequences[i].ended = g->next[i] == MOSS_NO_MORE || rt_ends(g->vocabulary, g->next[i]);
         *out_go = *out_go && g->next[i] >= 0 && !g->sequences[i].ended;
     }
     for (uint32_t i = 0; !*out_go && i < g->n; i++) g->sequences[i].sampler->state = g->random[i];
+    return error;
+}
+
+/* Every sequence was fed its next token. */
+static MossError note_fed(Generating *g, uint32_t step) {
+    MossError error = {.code = MOSS_OK};
+    for (uint32_t i = 0; i < g->n; i++) {
+        g->sequences[i].tokens[step] = g->next[i];
+        if (!picker_of(g, i)) continue;
+        MossError noted = moss_picker_commit(picker_of(g, i), g->next[i]);
+        if (noted.code != MOSS_OK) error = noted;
+    }
     return error;
 }
 
@@ -57,7 +77,8 @@ static MossError generate_here(Generating *g, uint32_t *out_count) {
         if (error.code != MOSS_OK || !go) return error;
         error = moss_step(g->model, g->segments, g->n);
         if (error.code != MOSS_OK && error.code != MOSS_NON_FINITE) return error;
-        for (uint32_t i = 0; i < g->n; i++) g->sequences[i].tokens[*out_count] = g->next[i];
+        MossError noted = note_fed(g, *out_count);
+        if (error.code == MOSS_OK && noted.code != MOSS_OK) error = noted;
         if (error.code != MOSS_OK) { /* fed all the same */
             ++*out_count;
             return error;
@@ -179,9 +200,18 @@ static MossError check(const Generating *g) {
     return (MossError){.code = MOSS_OK};
 }
 
-static MossError generate_unguarded(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n,
-                                    uint32_t count, uint32_t *out_count) {
-    Generating g = {.model = model, .vocabulary = vocabulary, .sequences = sequences, .n = n, .count = count};
+static bool has_picker(const Generating *g) {
+    for (uint32_t i = 0; i < g->n; i++)
+        if (picker_of(g, i)) return true;
+    return false;
+}
+
+static MossError generate_unguarded(Generating call, uint32_t *out_count) {
+    Generating g = call;
+    MossModel *model = g.model;
+    const MossVocabulary *vocabulary = g.vocabulary;
+    MossSequence *sequences = g.sequences;
+    uint32_t n = g.n, count = g.count;
     *out_count = 0;
     MossError error = check(&g);
     if (error.code != MOSS_OK || count == 0) return error;
@@ -189,7 +219,7 @@ static MossError generate_unguarded(MossModel *model, const MossVocabulary *voca
     g.segments = SU_NEW_ARRAY(&arena, MossSegment, n);
     g.next = SU_NEW_ARRAY(&arena, int32_t, n);
     g.random = SU_NEW_ARRAY(&arena, uint64_t, n);
-    bool there = model->device && n <= model->device->kind->most_picks(model->device);
+    bool there = model->device && !has_picker(&g) && n <= model->device->kind->most_picks(model->device);
     if (vocabulary->gaps && !there) g.room = SU_NEW_ARRAY(&arena, float, (size_t)vocabulary->limit);
     for (uint32_t i = 0; i < n; i++) {
         sequences[i].ended = false;
@@ -200,12 +230,22 @@ static MossError generate_unguarded(MossModel *model, const MossVocabulary *voca
     return error;
 }
 
-MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
-                        uint32_t *out_count) {
+MossError moss_generate_picked(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences,
+                               MossPicker *const *pickers, uint32_t n, uint32_t count, uint32_t *out_count) {
     *out_count = 0;
+    for (uint32_t i = 0; pickers && i < n; i++) /* here, since a guard that is ended frees what was allocated in it */
+        if (pickers[i] && !rt_picker_reserve(pickers[i], count < RESERVED ? count : RESERVED))
+            return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a picker");
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "generating tokens")) return rt_failure(&guard.failure);
-    MossError result = generate_unguarded(model, vocabulary, sequences, n, count, out_count);
+    Generating call = {
+        .model = model, .vocabulary = vocabulary, .sequences = sequences, .pickers = pickers, .n = n, .count = count};
+    MossError result = generate_unguarded(call, out_count);
     su_guard_end(&guard);
     return result;
+}
+
+MossError moss_generate(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences, uint32_t n, uint32_t count,
+                        uint32_t *out_count) {
+    return moss_generate_picked(model, vocabulary, sequences, NULL, n, count, out_count);
 }

@@ -139,6 +139,10 @@ static bool check_header(const RtPackedHeader *header, size_t size, SuSpan span,
     return true;
 }
 
+bool rt_packed_check_header(const uint8_t *data, size_t size, const char *path, SuDiags *diags) {
+    return check_header((const RtPackedHeader *)(const void *)data, size, su_file_span(diags, path), diags);
+}
+
 /* Was it made for this program? The expected front's digests are filled in from the file. */
 static bool check_fit(const RtPackedHeader *header, const PgProgram *program, const RtPackedFront *want, SuSpan span,
                       SuDiags *diags) {

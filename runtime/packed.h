@@ -45,6 +45,10 @@ _Static_assert(sizeof(RtPackedHeader) == 160 && sizeof(RtPackedTensor) == 72, "n
 /* Whether the bytes begin as a packed file does. */
 bool rt_packed_is(const uint8_t *data, size_t size);
 
+/* Whether the bytes begin with an undamaged header of this format, whose table and names, header_bytes in all, are there. What the table
+ * says is not looked at. `path` is for messages. */
+bool rt_packed_check_header(const uint8_t *data, size_t size, const char *path, SuDiags *diags);
+
 /* A file that fits the program. */
 typedef struct RtPacked {
     SuMap map;           /* empty when checked in memory */

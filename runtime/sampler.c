@@ -1,5 +1,6 @@
 /* Sampling without memory of its own. Candidates are ordered by logit, then lower id first; top_k keeps a prefix of that order,
- * top_p the shortest prefix of it whose share of the probability is at least top_p. A prefix is a Cut: all above a key, and the
+ * top_p the shortest prefix of it whose share of the probability is at least top_p; min_p leaves out what is less than that share of
+ * the largest probability. A prefix is a Cut: all above a key, and the
  * first few of those at it. Cuts are found digit by digit over histograms of the keys, so nothing is ever sorted.
  *
  * Deterministic: probabilities are vm_exp (ir/vmath32.h), sums run in the order of ids in double, and a token takes one random
@@ -9,6 +10,7 @@
 #include "ir/vmath32.h"
 #include "mossc/moss.h"
 #include "runtime/narrow.h"
+#include "runtime/picker.h"
 #include "support/random.h"
 
 enum { DIGIT = 8, BINS = 1 << DIGIT, RUN = 256 };
@@ -25,6 +27,7 @@ struct Candidates {
     const float *logits;
     int64_t n;
     float largest, temperature;
+    float least; /* weights below it count for nothing: the largest weight is 1 */
     Cut cut;
     Weigh *weigh;
 };
@@ -136,7 +139,7 @@ static double sum_weights(const Candidates *c, double pick, int32_t *out_id) {
     float weights[RUN];
     for (int64_t i = 0; i < c->n; i++) {
         if (i % RUN == 0) c->weigh(c, i, c->n - i < RUN ? c->n - i : RUN, weights);
-        if (!inside(&c->cut, key_of(c->logits[i]), &ties)) continue;
+        if (!inside(&c->cut, key_of(c->logits[i]), &ties) || weights[i % RUN] < c->least) continue;
         total += (double)weights[i % RUN];
         if (out_id) {
             *out_id = (int32_t)i;
@@ -147,6 +150,10 @@ static double sum_weights(const Candidates *c, double pick, int32_t *out_id) {
 }
 
 int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit) {
+    return rt_sample(sampler, 0, logits, n, limit);
+}
+
+int32_t rt_sample(MossSampler *sampler, float min_p, const float *logits, int64_t n, int64_t limit) {
     n = limit < n ? limit : n;
     int32_t id = argmax(logits, n);
     if (id < 0 || !(sampler->temperature > 0)) return id;
@@ -157,6 +164,7 @@ int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_
     c.cut = (Cut){.key = key_of(-INFINITY), .ties = 0}; /* all that are numbers and possible */
     if (sampler->top_k > 0 && sampler->top_k < n) c.cut = find_cut(&c, true, sampler->top_k);
     if (sampler->top_p < 1) c.cut = find_cut(&c, false, (double)sampler->top_p * sum_weights(&c, 0, NULL));
+    c.least = min_p;
     sum_weights(&c, u * sum_weights(&c, 0, NULL), &id);
     return id;
 }

@@ -80,7 +80,7 @@ MossError moss_state_checkpoint(MossState *state) {
 MossError moss_state_rewind(MossState *state, uint32_t n) {
     RtStateCheckpoint *checkpoint = state->checkpoint;
     if (!checkpoint || !checkpoint->set) return rt_error(MOSS_BAD_INPUT, "state has no checkpoint to return to");
-    if (checkpoint->count > MOSS_REWIND) {
+    if (checkpoint->count > MOSS_REWIND && n != checkpoint->count) { /* all of them: the copy is what is left */
         return rt_error(MOSS_BAD_INPUT, "cannot return to the checkpoint: expected at most %d tokens fed since, got %llu",
                         MOSS_REWIND, (unsigned long long)checkpoint->count);
     }

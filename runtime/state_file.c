@@ -183,6 +183,15 @@ bool rt_state_check(const uint8_t *data, size_t size, const char *path, const Pg
     return true;
 }
 
+bool rt_state_check_whole(const uint8_t *data, size_t size, const char *path, SuDiags *diags) {
+    SuSpan span = su_file_span(diags, path);
+    RtStateFile file = {.header = (const RtStateHeader *)(const void *)data};
+    if (!check_header(file.header, size, span, diags)) return false;
+    file.bits = data + sizeof *file.header;
+    if (file.header->logits > size / sizeof(float)) return su_error(diags, span, start_again, "file is truncated");
+    return check_body(&file, size, span, diags);
+}
+
 void rt_state_unpack(const RtStateFile *file, uint8_t *memory) {
     uint64_t bytes = file->header->state_bytes;
     const uint8_t *from = file->blocks;

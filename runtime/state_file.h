@@ -55,6 +55,8 @@ typedef struct RtStateFile {
 /* Whether the bytes are a whole, undamaged file of a state of the program with these weights. `path` is for messages. */
 bool rt_state_check(const uint8_t *data, size_t size, const char *path, const PgProgram *program, const SuDigest *weights,
                     RtStateFile *out, SuDiags *diags);
+/* Whether they are a whole, undamaged file of a state, of whichever program. */
+bool rt_state_check_whole(const uint8_t *data, size_t size, const char *path, SuDiags *diags);
 /* Into memory[state_bytes], which is zero. */
 void rt_state_unpack(const RtStateFile *file, uint8_t *memory);
 

@@ -20,7 +20,8 @@ struct RtTokenizer {
 enum { BYTES = 256 };
 
 /* `self` is the vocabulary's size. */
-static bool encode_bytes(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+static bool encode_bytes(const void *self, const char *text, size_t size, bool behind, RtTokens *out, SuDiags *diags) {
+    (void)behind;
     int64_t vocab_size = *(const int64_t *)self;
     for (size_t i = 0; i < size; i++) {
         int32_t id = (unsigned char)text[i];
@@ -107,18 +108,24 @@ bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id) {
     return tokenizer->gaps && tokenizer->kind->is_gap(tokenizer->self, id);
 }
 
-static bool tokenizer_encode_unguarded(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
-    return tokenizer->kind->encode(tokenizer->self, text, size, out, diags);
+static bool tokenizer_encode_unguarded(const RtTokenizer *tokenizer, const char *text, size_t size, bool behind, RtTokens *out,
+                                       SuDiags *diags) {
+    return tokenizer->kind->encode(tokenizer->self, text, size, behind, out, diags);
 }
 
 bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+    return rt_tokenizer_encode_behind(tokenizer, text, size, false, out, diags);
+}
+
+bool rt_tokenizer_encode_behind(const RtTokenizer *tokenizer, const char *text, size_t size, bool behind, RtTokens *out,
+                                SuDiags *diags) {
     SuGuard guard;
     bool none = out->ids == NULL;
     if (SU_CAUGHT(&guard, diags, "encoding a text")) {
         if (none) *out = (RtTokens){0}; /* what it had is freed */
         return false;
     }
-    bool result = tokenizer_encode_unguarded(tokenizer, text, size, out, diags);
+    bool result = tokenizer_encode_unguarded(tokenizer, text, size, behind, out, diags);
     su_guard_end(&guard);
     return result;
 }

@@ -36,6 +36,9 @@ bool rt_tokenizer_is_gap(const RtTokenizer *tokenizer, int32_t id);
 
 /* Appends the ids of text[0..size), without bos and eos. An id that the vocabulary lacks is an error. */
 bool rt_tokenizer_encode(const RtTokenizer *tokenizer, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+/* The same for a text that follows another, which some tokenizers put no blank before. */
+bool rt_tokenizer_encode_behind(const RtTokenizer *tokenizer, const char *text, size_t size, bool behind, RtTokens *out,
+                                SuDiags *diags);
 /* Appends the text of an id: bytes, which need not be whole characters. Nothing for bos, what ends a
  * text, and ids that stand for nothing. */
 void rt_tokenizer_decode(const RtTokenizer *tokenizer, int32_t id, SuText *out);
@@ -74,7 +77,7 @@ void rt_text_stream_end(RtTextStream *stream, SuText *out);
 /* What a kind does. `self` is what its constructor gave to rt_tokenizer_make. */
 typedef struct RtTokenizerKind {
     bool text; /* tokens are pieces of UTF-8 text */
-    bool (*encode)(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags);
+    bool (*encode)(const void *self, const char *text, size_t size, bool behind, RtTokens *out, SuDiags *diags);
     void (*decode)(const void *self, int32_t id, SuText *out);
     void (*decode_first)(const void *self, int32_t id, SuText *out); /* of the first id of a whole text; NULL: as decode */
     /* How often *out_text is taken away from the front of a whole text, at most; NULL: never. */

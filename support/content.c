@@ -17,7 +17,7 @@ static const struct {
     {"<!doctype html", 14, "file is an HTML page", page_hint},
     {"<html", 5, "file is an HTML page", page_hint},
     {"<?xml", 5, "file is an XML page", page_hint},
-    {"GGUF", 4, "file is a GGUF file", "use the .safetensors checkpoint it was converted from"},
+    {"GGUF", 4, "file is a GGUF file", "mossc import makes a spec and weights of it"},
     {"PK\x03\x04", 4, "file is a zip archive, as written by torch.save (.bin, .pt)", torch_hint},
     {"\x80\x02", 2, "file is a pickle, as written by torch.save (.bin, .pt)", torch_hint},
     {"\x80\x03", 2, "file is a pickle, as written by torch.save (.bin, .pt)", torch_hint},

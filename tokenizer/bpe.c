@@ -197,10 +197,10 @@ static void free_matcher(void *run) {
     if (r->work.matcher) r->bpe->free_matcher(r->work.matcher);
 }
 
-static bool encode(const void *self, const char *text, size_t size, RtTokens *out, SuDiags *diags) {
+static bool encode(const void *self, const char *text, size_t size, bool behind, RtTokens *out, SuDiags *diags) {
     const TkBpe *bpe = self;
     if (!check_text(text, size, diags)) return false;
-    Run run = {.bpe = bpe, .out = out, .text = text, .work = {.unicode = bpe->unicode, .diags = diags}};
+    Run run = {.bpe = bpe, .out = out, .text = behind ? NULL : text, .work = {.unicode = bpe->unicode, .diags = diags}};
     if (!tk_model_matcher(bpe, &run.work.matcher)) return su_out_of_memory(diags, "encoding a text");
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, free_matcher, &run);

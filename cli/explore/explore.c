@@ -144,8 +144,8 @@ static const CliOption table[] = {
 
 /* ---------------------------------------------------------------------------------------------- the parts */
 
-static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec};
-enum { N_PARTS = sizeof parts / sizeof parts[0] };
+static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec, NULL};
+enum { N_PARTS = sizeof parts / sizeof parts[0] - 1 };
 
 static const char *part_name(size_t i) { return parts[i]->name + strlen("explore "); }
 
@@ -192,5 +192,6 @@ const CliCommand cli_explore = {
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,
     .most_positionals = 1,
+    .parts = parts,
     .run = run,
 };

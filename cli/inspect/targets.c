@@ -59,7 +59,7 @@ static void print_tables(const FeDevice *devices, int n_devices) {
     }
     print_names("targets:", names, count);
     names = cg_target_extensions(&count);
-    print_names("\nextensions, as in aarch64+dotprod+fp16 or cortex-a76+dotprod:", names, count);
+    print_names("\nextensions, as in aarch64+dotprod+fp16, cortex-a76+dotprod or x86-64-v4+vnni:", names, count);
     print_gpus();
     printf("\ndevices:\n");
     for (int i = 0; i < n_devices; i++) print_device(&devices[i]);

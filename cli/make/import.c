@@ -88,13 +88,15 @@ static int run(const CliCommand *command, CliArgs *args) {
 const CliCommand cli_import = {
     .name = "import",
     .summary = "make a spec and weights of a checkpoint of others",
-    .synopsis = "FOLDER -o OUT [OPTION]...",
+    .synopsis = "FOLDER|FILE.gguf -o OUT [OPTION]...",
     .about =
-        "Reads a folder as Hugging Face transformers or mamba_ssm write it (config.json, safetensors files, tokenizer.json) and "
-        "makes the directory OUT with "
-        "spec.yaml, model.safetensors, and where the folder has them tokenizer.json and generation.yaml (how text is sampled, "
-        "where it ends, the "
-        "chat template). Then: mossc run OUT/spec.yaml -w OUT/model.safetensors --prompt TEXT.\n\n"
+        "Reads a folder as Hugging Face transformers or mamba_ssm write it (config.json, safetensors files, tokenizer.json), or a "
+        "GGUF file "
+        "of llama.cpp, and makes the directory OUT with spec.yaml, model.safetensors, and where the source has them tokenizer.json "
+        "and "
+        "generation.yaml (how text is sampled, where it ends, the chat template). Then: mossc run OUT/spec.yaml -w "
+        "OUT/model.safetensors "
+        "--prompt TEXT.\n\n"
         "The import is strict: a key of the config that is not known for this kind of model is an error that names it, and so is a "
         "tensor that the model has no place for. docs/import.md lists the families.\n\n"
         "error is the root mean square of what rounding changed, over that of the weights. With --dtype q8 or q4 weights are "

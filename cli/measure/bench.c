@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "cli/measure/meter.h"
+#include "cli/measure/series.h"
 #include "cli/build.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -15,6 +16,8 @@ typedef struct BenchOptions {
     CliModelOptions model;
     int64_t prefill, decode, batch, repeat, chunk;
     bool json, limits;
+    CliSeries series;
+    int form; /* a CliSeriesForm; -1: not given */
 } BenchOptions;
 
 enum { MAX_REPEAT = 1000 };
@@ -181,18 +184,64 @@ static const CliOption table[] = {
                 "sequences that share every step; speeds count the tokens of all (default 1)"),
     CLI_ROW_FLAG(BenchOptions, limits, "limits",
                  "time the machine's limits before and after each prompt and decoding; speeds as parts of their bound"),
-    CLI_ROW_INT(BenchOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often everything is measured (default 3)"),
+    CLI_ROW_INT(BenchOptions, repeat, "repeat", 'r', "R", 1, MAX_REPEAT,
+                "how often everything is measured (default 3; of a table 5)"),
+    CLI_ROW_LIST(BenchOptions, series.threads, "threads", 't', "N[,N...]", 1, 1024,
+                 "threads (default: the CPUs that this process may use, within its CPU quota); a table has all numbers given"),
     CLI_OPTION_CHUNK(BenchOptions),
+    CLI_ROW_LIST(BenchOptions, series.prompts, "n-prompt", 'p', "N[,N...]", 0, 1 << 24,
+                 "of a table: tokens of prompts (default 512; 0: none)"),
+    CLI_ROW_LIST(BenchOptions, series.tokens, "n-gen", 'n', "N[,N...]", 0, 1 << 24,
+                 "of a table: tokens fed one by one (default 128; 0: none)"),
+    CLI_ROW_LIST(BenchOptions, series.pairs, "pg", 0, "P,N", 1, 1 << 24,
+                 "of a table: a prompt and tokens after it in one time; may be given several times"),
+    CLI_ROW_LIST(BenchOptions, series.depths, "n-depth", 'd', "N[,N...]", 0, 1 << 24,
+                 "of a table: tokens that the sequence has before each test (default 0)"),
+    {CLI_ROW_VALUE(BenchOptions, form, "output", 'o', "md|csv|json|jsonl", CLI_WORD, "print a table, in this form (default md)"),
+     .words = cli_series_words},
     CLI_OPTION_JSON(BenchOptions, "print one JSON object: median, min and max of each time and speed, and sizes in bytes"),
 };
 
+/* A CliWork. */
+static bool bench_series(DrBuild *build, const DrBuildOptions *options, void *context) {
+    const BenchOptions *o = context;
+    return cli_series(build, options, &o->series);
+}
+
+static bool wants_table(const BenchOptions *o) {
+    const CliSeries *s = &o->series;
+    return o->form >= 0 || s->prompts.count || s->tokens.count || s->pairs.count || s->depths.count || s->threads.count > 1;
+}
+
+/* Options that the table and the report do not share. CLI_GO: none of them is there. */
+static int check_table(const CliCommand *command, const BenchOptions *o) {
+    const char *alien = o->prefill     ? "--prefill"
+                        : o->decode    ? "--decode"
+                        : o->batch > 1 ? "--batch"
+                        : o->limits    ? "--limits"
+                        : o->json      ? "--json"
+                                       : NULL;
+    if (alien) return cli_usage_error(command, "%s: not with -p, -n, -pg, -d, -o or several numbers of threads", alien);
+    if (o->series.pairs.count % 2) return cli_usage_error(command, "--pg: expected two numbers, P,N");
+    return CLI_GO;
+}
+
 static int run(const CliCommand *command, CliArgs *args) {
-    BenchOptions o = {.prefill = 512, .decode = 128, .batch = 1, .repeat = 3};
+    BenchOptions o = {.batch = 1, .form = -1};
     int status = cli_parse(command, args, &o);
+    const bool table_asked = status == CLI_GO && wants_table(&o);
+    if (table_asked) status = check_table(command, &o);
     if (status != CLI_GO) return status;
+    if (!o.prefill) o.prefill = 512;
+    if (!o.decode) o.decode = 128;
+    if (!o.repeat) o.repeat = table_asked ? 5 : 3;
+    if (o.series.threads.count) o.model.threads = o.series.threads.items[0];
+    o.series.repeat = o.repeat;
+    o.series.chunk = o.chunk;
+    o.series.form = o.form < 0 ? CLI_MD : (CliSeriesForm)o.form;
     if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "the spec is compiled several times and cannot be read from standard input");
-    return cli_model_command(args->positionals[0], &o.model, bench, &o);
+    return cli_model_command(args->positionals[0], &o.model, table_asked ? bench_series : bench, &o);
 }
 
 const CliCommand cli_bench = {
@@ -208,6 +257,10 @@ const CliCommand cli_bench = {
         "weight_bytes: packed weights in memory; active_weight_bytes: of those, read by one decoded token. state_bytes: of one "
         "sequence. peak_rss_bytes: most memory that the whole run used, the "
         "buffer of --limits included.\n\n"
+        "With -p, -n, -pg, -d or -o it prints the table of llama-bench instead: a row a test, with mean and deviation of tokens a "
+        "second over -r rounds, after one that is not counted. pp512 is a prompt of 512 tokens, tg128 128 tokens fed one by one, "
+        "pp512+tg128 "
+        "both, @ d4096 that the sequence has 4096 tokens before. Logits are computed, none are sampled.\n\n"
         "With --limits: the bound of a step is the larger of its weights' bytes over the reading limit (each weight once, and of "
         "experts those that its tokens are expected to choose) and its linear layers' FLOPs over the rate of a panel kernel whose "
         "operands "
@@ -223,6 +276,7 @@ const CliCommand cli_bench = {
     .examples = "mossc bench specs/moss-tiny.yaml -w models/moss-tiny.safetensors\n"
                 "mossc bench specs/mamba-370m.yaml --prefill 256 --decode 32 --json\n"
                 "mossc bench specs/mamba-130m.yaml --batch 16 --prefill 32 --limits\n"
+                "mossc bench specs/mamba-370m.yaml -p 128,512 -n 32 -t 1,2 -d 0,4096 -o md\n"
                 "mossc bench specs/moss-tiny.yaml --no-scan-fusion --threads 1\n"
                 "mossc bench specs/mamba-370m.yaml --set weights.dtype=bf16 --device cuda --limits\n",
     .options = table,

@@ -37,6 +37,9 @@ extern const CliMeter cli_meter_cpu, cli_meter_gpu;
 /* The one of the build's device. */
 const CliMeter *cli_meter(const DrBuild *build);
 
+enum { CLI_PROCESSOR = 256 };
+/* The kernel's name for the processor; empty where it has none. */
+void cli_processor_name(char out[CLI_PROCESSOR]);
 /* What is known of the build's device. */
 void cli_json_add_facts(cJSON *object, const DrBuild *build);
 /* Rows of the tables: of bench, and of limits. */

@@ -7,7 +7,7 @@
 #include "cli/measure/meter.h"
 #include "measure/limiter.h"
 
-enum { LINE = 256 };
+enum { LINE = CLI_PROCESSOR };
 
 /* ---------------------------------------------------------------------------------------------- bench */
 
@@ -46,8 +46,7 @@ typedef struct Samples {
     double *read, *panel, *fma, *exp;
 } Samples;
 
-/* The kernel's name for the processor; empty where it has none. */
-static void processor_name(char out[LINE]) {
+void cli_processor_name(char out[LINE]) {
     char line[LINE];
     out[0] = '\0';
     FILE *file = fopen("/proc/cpuinfo", "r");
@@ -66,7 +65,7 @@ static double cache_bytes(int name) {
 
 static void print_limits_json(const CgTarget *target, const MsLimiter *limiter, const MsStats *stats) {
     char name[LINE];
-    processor_name(name);
+    cli_processor_name(name);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "cpu", target->cpu);
     cJSON_AddStringToObject(root, "processor", name);
@@ -88,7 +87,7 @@ static void print_limits_json(const CgTarget *target, const MsLimiter *limiter, 
 
 static void print_limits_table(const CgTarget *target, const MsLimiter *limiter, const MsStats *stats) {
     char name[LINE], text[3][CLI_NUMBER], read[LINE], panel[LINE];
-    processor_name(name);
+    cli_processor_name(name);
     int threads = ms_limiter_threads(limiter);
     printf("%s%s%s%s, %d float lanes, %d thread%s; caches %s, %s, %s\n\n", target->cpu, name[0] ? " (" : "", name,
            name[0] ? ")" : "", target->vector_lanes, threads, threads > 1 ? "s" : "",

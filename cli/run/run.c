@@ -7,6 +7,7 @@
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/build.h"
+#include "cli/run/sampling.h"
 #include "driver/generate.h"
 #include "driver/text.h"
 #include "support/file.h"
@@ -15,12 +16,12 @@ enum { MAX_PROMPT = 256 << 20, CACHE_EVERY = 256, CACHE_MIB = 1024 };
 
 typedef struct RunOptions {
     CliModelOptions model;
+    const char *system, *template;
     const char *prompt, *prompt_file, *state_in, *state_out, *prompt_cache;
     int64_t cache_every, cache_mib;
-    int64_t max_tokens, top_k, chunk;
-    double temperature, top_p;
-    CliSeed seed;
-    bool json, no_echo, keep_bom, allow_non_finite;
+    int64_t chunk;
+    CliSampling sampling;
+    bool chat, json, no_echo, keep_bom, allow_non_finite;
 } RunOptions;
 
 /* A text in progress. */
@@ -31,6 +32,7 @@ typedef struct Session {
     char *prompt;
     size_t prompt_size;
     SuText text; /* what follows it */
+    cJSON *logprobs; /* one of each token */
 } Session;
 
 /* ---------------------------------------------------------------------------------------------- getting ready */
@@ -62,9 +64,32 @@ static void print_text(const char *text, size_t size) {
     fflush(stdout);
 }
 
+static cJSON *logprob_json(const Session *s, const MossLogprob *logprob) {
+    SuText text = {0};
+    su_text_append(&text, "", 0);
+    rt_tokenizer_decode(s->made.tokenizer, logprob->token, &text);
+    SuText clean = dr_clean_utf8(text.text, text.size);
+    cJSON *item = cJSON_CreateObject();
+    cJSON_AddNumberToObject(item, "token", logprob->token);
+    cJSON_AddStringToObject(item, "text", clean.text);
+    cJSON_AddNumberToObject(item, "logprob", (double)logprob->logprob);
+    su_text_free(&clean);
+    su_text_free(&text);
+    return item;
+}
+
+static void note_logprobs(Session *s) {
+    uint32_t count;
+    const MossLogprob *list = moss_picker_logprobs(s->made.picker, &count);
+    if (!count) return;
+    cJSON *item = logprob_json(s, &list[0]), *top = cJSON_AddArrayToObject(item, "top");
+    for (uint32_t i = 1; i < count; i++) cJSON_AddItemToArray(top, logprob_json(s, &list[i]));
+    cJSON_AddItemToArray(s->logprobs, item);
+}
+
 static void told(void *context, int32_t token, const char *text, size_t size) {
     Session *s = context;
-    (void)token;
+    if (token >= 0 && s->options->sampling.logprobs) note_logprobs(s);
     su_text_append(&s->text, text, size);
     if (!s->options->json && size) print_text(text, size);
 }
@@ -90,6 +115,7 @@ static const char *stop_word(const DrText *made) {
     case MOSS_STOP_COUNT: return "length";
     case MOSS_STOP_EOS: return "eos";
     case MOSS_STOP_POSITIONS: return "positions";
+    case MOSS_STOP_TEXT: return "stop";
     case MOSS_STOP_CALLER: return interrupted(made) ? "interrupt" : "no output";
     }
     return "";
@@ -124,6 +150,7 @@ static void print_json(const Session *s) {
     cJSON_AddStringToObject(root, "text", text.text);
     cJSON_AddItemToObject(root, "tokens", /* cJSON makes no array of no numbers */
                           tokens->count ? cJSON_CreateIntArray(tokens->ids, (int)tokens->count) : cJSON_CreateArray());
+    if (s->options->sampling.logprobs) cJSON_AddItemToObject(root, "logprobs", cJSON_Duplicate(s->logprobs, true));
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)made->prompt.count);
     cJSON_AddNumberToObject(root, "read_tokens", (double)made->read);
     if (s->options->prompt_cache) cJSON_AddNumberToObject(root, "reused_tokens", (double)made->cached.reused);
@@ -154,7 +181,7 @@ static bool make_text(Session *s, const DrBuildOptions *options, const DrTextOpt
     DrTextHooks hooks = {.context = s, .told = told, .stop = stop};
     if (!prepare(s, options, text)) return false;
     cli_catch_interrupts();
-    if (!o->json && !o->no_echo) print_text(s->prompt, s->prompt_size);
+    if (!o->json && !o->no_echo && !o->chat) print_text(s->prompt, s->prompt_size);
     bool ok = dr_text_make(&s->made, &options->progress, &hooks);
     if (!o->json) end_line(s);
     if (ok) (o->json ? print_json : print_stats)(s);
@@ -170,38 +197,43 @@ static bool continue_text(DrBuild *build, const DrBuildOptions *options, void *c
                           .state_out = o->state_out,
                           .cache = o->prompt_cache ? &cache : NULL,
                           .chunk = (uint32_t)o->chunk,
-                          .count = (uint64_t)o->max_tokens,
-                          .sampler = {.temperature = (float)o->temperature,
-                                      .top_k = (int32_t)o->top_k,
-                                      .top_p = (float)o->top_p,
-                                      .state = o->seed.value},
-                          .seed_given = o->seed.given,
                           .allow_non_finite = o->allow_non_finite};
-    Session s = {.options = o, .build = build};
-    bool ok = make_text(&s, options, &text);
+    Session s = {.options = o, .build = build, .logprobs = cJSON_CreateArray()};
+    DrGeneration model;
+    bool ok = dr_generation_read(options->spec, &model, &build->diags) &&
+              cli_sampling(&o->sampling, &model, &build->arena, &text, &build->diags);
+    if (ok && o->chat) {
+        text.template = dr_template_choose(o->template, model.chat_template, &build->diags);
+        text.system = o->system;
+        ok = text.template != NULL;
+    }
+    ok = ok && make_text(&s, options, &text);
+    cJSON_Delete(s.logprobs);
+    cli_build_print(build);
+    dr_generation_free(&model);
     dr_text_free(&s.made);
     su_text_free(&s.text);
     return ok;
 }
 
 static const CliOption table[] = {
-    CLI_OPTION_WEIGHTS(CliModelOptions, true, CLI_ABOUT_WEIGHTS),
+    CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: model.safetensors beside the spec)"),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(RunOptions, prompt, "prompt", 'p', "TEXT", false, "the text to continue"),
     CLI_ROW_TEXT(RunOptions, prompt_file, "prompt-file", 0, "FILE", false, "read the prompt from FILE; - for standard input"),
+    CLI_ROW_FLAG(RunOptions, chat, "chat",
+                 "the prompt is a user's message: put it into the model's chat template, print the answer"),
+    CLI_ROW_TEXT(RunOptions, system, "system", 0, "TEXT", false, "with --chat: the system's text"),
+    CLI_ROW_TEXT(RunOptions, template, "template", 0, "NAME", false, "with --chat: the template's name (`mossc chat --help`)"),
     CLI_OPTION_KEEP_BOM(RunOptions),
     CLI_OPTION_NON_FINITE(RunOptions),
-    CLI_ROW_INT(RunOptions, max_tokens, "max-tokens", 'n', "N", 0, 2147483647,
-                "stop after N tokens (default 256; 0: only read the prompt), or earlier at the spec's eos"),
-    CLI_ROW_REAL(RunOptions, temperature, "temp", "T", 0, 1000,
-                 "temperature (default 0.8); 0 always takes the most probable token"),
-    CLI_ROW_INT(RunOptions, top_k, "top-k", 0, "K", 0, 2147483647, "sample among the K most probable tokens (default 40); 0: all"),
-    CLI_ROW_REAL(RunOptions, top_p, "top-p", "P", 0, 1,
-                 "sample among the fewest tokens whose probabilities add up to P (default 1: all)"),
-    CLI_ROW_OWN_SEED(
-        RunOptions, seed, "seed", "N",
-        "of the sampler, 0 to 2^64 - 1 (default 0; with --state-in the sampler of the state goes on, unless another seed than its "
-        "own is given); the same seed gives the same text on every machine"),
+    CLI_ROW_INT(
+        RunOptions, sampling.max_tokens, "max-tokens", 'n', "N", -1, 2147483647,
+        "stop after N tokens (default 256; 0: only read the prompt; -1: go on to the model's max_positions), or earlier at the "
+        "spec's eos"),
+    CLI_SAMPLING_ROWS(RunOptions),
+    CLI_ROW_INT(RunOptions, sampling.logprobs, "logprobs", 0, "N", 0, 1000,
+                "with --json: tell the log-probability of each token, and the N most probable ones"),
     CLI_OPTION_STATE_IN(RunOptions),
     CLI_OPTION_STATE_OUT(RunOptions),
     CLI_ROW_TEXT(RunOptions, prompt_cache, "prompt-cache", 0, "DIR", false,
@@ -216,28 +248,34 @@ static const CliOption table[] = {
 };
 
 static int run(const CliCommand *command, CliArgs *args) {
-    RunOptions o = {
-        .cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .max_tokens = 256, .temperature = 0.8, .top_k = 40, .top_p = 1};
+    RunOptions o = {.cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .sampling = CLI_SAMPLING_DEFAULTS(256)};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    const char *spec = cli_find_model(args, &o.model);
+    if (!o.model.weights.count)
+        return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    if ((o.system || o.template) && !o.chat) return cli_usage_error(command, "--system and --template need --chat");
+    if (o.chat && !o.prompt && !o.prompt_file) return cli_usage_error(command, "--chat needs --prompt TEXT or --prompt-file FILE");
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
         return cli_usage_error(command, "one of --prompt TEXT and --prompt-file FILE is needed");
     if (o.prompt_cache && o.state_in)
         return cli_usage_error(command, "--prompt-cache stores prompts from their start and cannot be combined with --state-in");
     if (o.prompt_file && strcmp(args->positionals[0], "-") == 0 && strcmp(o.prompt_file, "-") == 0)
         return cli_usage_error(command, "the spec and the prompt cannot both be standard input");
+    if (o.sampling.logprobs && !o.json) return cli_usage_error(command, "--logprobs needs --json");
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
-    return cli_model_command(args->positionals[0], &o.model, continue_text, &o);
+    return cli_model_command(spec, &o.model, continue_text, &o);
 }
 
 const CliCommand cli_run = {
     .name = "run",
     .summary = "continue a text",
-    .synopsis = "SPEC -w WEIGHTS... --prompt TEXT [OPTION]...",
-    .about = "Compiles SPEC, loads the weights, feeds the prompt (after the spec's bos, if it has one), prints it, and prints "
+    .synopsis = "MODEL [-w WEIGHTS...] --prompt TEXT [OPTION]...",
+    .about = "MODEL is a spec, or a directory that mossc import has made. Compiles it, loads the weights, feeds the prompt (after "
+             "the spec's bos, if it has one), prints it, and prints "
              "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
              "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
-             "machine.\n\n"
+             "machine.\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "A state file holds everything that the rest of a sequence depends on, but not its text. --state-in continues it, "
              "with a prompt (no bos is put before it) or without one. A prompt cache stores states of prompts and reuses the "
              "longest common beginning; several processes may share one. Neither changes the text: -n 60 gives the text of -n "

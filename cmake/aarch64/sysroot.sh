@@ -1,28 +1,5 @@
 #!/usr/bin/env bash
 # sysroot.sh DIRECTORY LLVM: fills DIRECTORY with what a 64-bit ARM Debian or Ubuntu has that mossc is built of and runs on: the C library,
-# LLVM (its major version is given) and the other libraries. Packages are fetched with a state of apt that lies in DIRECTORY and unpacked,
-# not installed: the system stays as it is, and nobody needs to be root. Nothing is done for a directory that is complete.
+# LLVM (its major version is given) and the other libraries.
 set -euo pipefail
-directory=$(realpath -m "$1")
-packages=("libllvm$2" libyaml-dev libcjson-dev libpcre2-dev libutf8proc-dev libcmocka-dev)
-
-complete=$directory/packages
-[ "$(cat "$complete" 2>/dev/null)" = "${packages[*]}" ] && exit 0
-rm -rf "$directory"
-
-apt=$directory/apt
-mkdir -p "$apt"/{lists,archives}/partial
-: >"$apt/status"
-get() {
-    apt-get -q -y -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Install-Recommends=false -o APT::Sandbox::User="$(id -un)" \
-        -o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::State::Lists="$apt/lists" \
-        -o Dir::Cache="$apt" -o Dir::Cache::archives="$apt/archives" -o Debug::NoLocking=true "$@"
-}
-get update
-get --download-only install "${packages[@]}"
-for package in "$apt"/archives/*.deb; do dpkg-deb -x "$package" "$directory"; done
-rm -rf "$apt"
-
-# Links to /lib/… mean this directory's.
-find "$directory" -type l -lname '/*' | while read -r link; do ln -sfn "$directory$(readlink "$link")" "$link"; done
-echo "${packages[*]}" >"$complete"
+exec "$(dirname "$0")/../unpack.sh" "$1" arm64 "libllvm$2" libyaml-dev libcjson-dev libpcre2-dev libutf8proc-dev libcmocka-dev

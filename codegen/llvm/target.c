@@ -106,12 +106,15 @@ static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL}
 static const char aarch64_features[] = "+neon,-sve,+reserve-x18";
 static const char VNNI_IN_IR[] = "vnni-in-ir";
 static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
+static const char x86_triple[] = "x86_64-unknown-linux-gnu";
 
 /* ---------------------------------------------------------------------------------------------- names */
 
 /* name, what it is, how it multiplies bytes */
 #define CORES(ROW)                                                                                                                 \
     ROW("host", "the machine mossc runs on", MADD)                                                                                 \
+    ROW("x86-64-v3", "any PC with AVX2, FMA, F16C and BMI2", MADD)                                                                 \
+    ROW("x86-64-v4", "any PC with AVX-512 F, BW, CD, DQ and VL", MADD)                                                             \
     ROW("aarch64", "any 64-bit ARM processor (armv8-a with NEON)", SMLAL)                                                          \
     ROW("cortex-a53", "in-order, ARMv8.0: many boards", SMLAL)                                                                     \
     ROW("cortex-a55", "in-order, ARMv8.2: small cores of phones from 2018 on", SDOT)                                               \
@@ -135,17 +138,19 @@ static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
 #define WAY_ROW(name, about, way) CG_DOT_##way,
 static const CgTargetName names[] = {CORES(NAME_ROW)};
 static const CgDotWay ways[] = {CORES(WAY_ROW)};
-enum { N_NAMES = sizeof names / sizeof names[0], ANY_CORE = 1, FIRST_CORE };
+enum { N_NAMES = sizeof names / sizeof names[0], AVX2_PC = 1, AVX512_PC, ANY_CORE, FIRST_CORE };
 
+/* First those of aarch64. */
 static const CgTargetName extensions[] = {
     {"dotprod", "sums of products of four bytes (ARMv8.2)"},
     {"fp16", "arithmetic on half floats (ARMv8.2)"},
     {"i8mm", "products of matrices of bytes (ARMv8.6)"},
     {"bf16", "products of matrices of bfloat16 (ARMv8.6)"},
+    {"vnni", "sums of products of four bytes, of x86-64-v4 (AVX-512 VNNI) and x86-64-v3 (AVX-VNNI)"},
 };
-enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0, I8MM = 2 };
+enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0, I8MM = 2, VNNI = 4, N_ARM_EXTENSIONS = VNNI };
 /* LLVM's words for them. */
-static const char *const extension_features[N_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", [I8MM] = "+i8mm", "+bf16"};
+static const char *const extension_features[N_ARM_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", [I8MM] = "+i8mm", "+bf16"};
 
 const CgTargetName *cg_target_names(size_t *out_count) {
     *out_count = N_NAMES;
@@ -299,8 +304,8 @@ static bool add_extensions(const char *list, SuText *features, CgDotWay *way, Su
         char word[32];
         size_t size = strcspn(list + 1, "+"), i = 0;
         copy_text(word, size + 1 < sizeof word ? size + 1 : sizeof word, list + 1);
-        while (i < N_EXTENSIONS && strcmp(word, extensions[i].name) != 0) i++;
-        if (i == N_EXTENSIONS) return unknown("extension", word, extensions, N_EXTENSIONS, diags);
+        while (i < N_ARM_EXTENSIONS && strcmp(word, extensions[i].name) != 0) i++;
+        if (i == N_ARM_EXTENSIONS) return unknown("extension", word, extensions, N_ARM_EXTENSIONS, diags);
         su_text_add(features, ",%s", extension_features[i]);
         if (i == DOTPROD && *way == CG_DOT_SMLAL) *way = CG_DOT_SDOT;
         i8mm = i8mm || i == I8MM;
@@ -317,11 +322,28 @@ static size_t find_core(const char *name, size_t size) {
     return i;
 }
 
+/* x86-64-v3 or x86-64-v4, and "" or "+vnni". */
+static bool fill_pc(CgTarget *t, bool wide, const char *list, SuDiags *diags) {
+    bool vnni = *list == '+';
+    if (vnni && strcmp(list + 1, extensions[VNNI].name) != 0) return unknown("extension", list + 1, &extensions[VNNI], 1, diags);
+    const char *features = !vnni ? "" : wide ? "+avx512vnni" : "+avxvnni";
+    if (!initialise_llvm(diags) ||
+        !fill(t, x86_triple, names[wide ? AVX512_PC : AVX2_PC].name, features, wide ? &avx512 : &avx2, diags))
+        return false;
+    if (vnni) use_vnni(t);
+    return true;
+}
+
 bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     static const char arch[] = "aarch64";
     if (strcmp(name, "host") == 0) return cg_target_host(NULL, out_target, diags);
     memset(out_target, 0, sizeof *out_target);
     copy_text(out_target->name, sizeof out_target->name, name);
+    for (size_t pc = AVX2_PC; pc <= AVX512_PC; pc++) {
+        size_t length = strlen(names[pc].name);
+        bool is = strncmp(name, names[pc].name, length) == 0 && (name[length] == '+' || name[length] == '\0');
+        if (is) return fill_pc(out_target, pc == AVX512_PC, name + length, diags);
+    }
     bool prefixed = strncmp(name, "aarch64:", sizeof arch) == 0;
     const char *core = prefixed ? name + sizeof arch : name;
     size_t size = strcspn(core, "+");

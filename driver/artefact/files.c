@@ -41,15 +41,24 @@ static const char *build_line(SuArena *arena, const DrArtefact *a, const char *c
                      kind->libraries);
 }
 
-const char *dr_artefact_build_line(SuArena *arena, const DrArtefact *a) {
-    return build_line(arena, a, is_arm(a) && !a->build->target.native ? "aarch64-linux-gnu-gcc" : "cc");
+/* The C compiler that makes programs for the target on this machine. */
+static const char *compiler(const DrArtefact *a) {
+#ifdef __x86_64__
+    bool here = !is_arm(a);
+#else
+    bool here = !a->build->has_target; /* a processor that is named may be another one */
+#endif
+    if (here || a->build->target.native) return "cc";
+    return is_arm(a) ? "aarch64-linux-gnu-gcc" : "x86_64-linux-gnu-gcc";
 }
+
+const char *dr_artefact_build_line(SuArena *arena, const DrArtefact *a) { return build_line(arena, a, compiler(a)); }
 
 /* The README's section. */
 static const char *build_text(SuArena *arena, const DrArtefact *a) {
     const char *here =
         su_printf(arena, "With CMake instead: `cmake -B build && cmake --build build`, which makes `build/%s`.", a->name);
-    if (!is_arm(a)) return su_printf(arena, "    %s\n\n%s\n", build_line(arena, a, "cc"), here);
+    if (!is_arm(a)) return su_printf(arena, "    %s\n\n%s\n", build_line(arena, a, compiler(a)), here);
     return su_printf(arena,
                      "With a cross compiler (Debian, Ubuntu: `apt install gcc-aarch64-linux-gnu`):\n\n    %s\n\n"
                      "With the Android NDK, `$NDK` being its directory:\n\n"

@@ -63,16 +63,17 @@ void im_blackmamba(ImConfig *c, ImPlan *plan) {
     for (int64_t i = 0; i < n && !plan->failed && !im_config_failed(c); i++) {
         const char *from = su_printf(&plan->arena, "decoder.layers.%" PRId64 ".", i),
                    *type = im_layer_type(c, "mamba_moe_layers", i);
-        if (type && strcmp(type, "r") == 0)
+        if (strcmp(type, "r") == 0)
             im_mamba1(im_block(plan, "ssm", from, "norm"), &b.mixer);
-        else if (type && type[0] >= '1' && type[0] <= '9')  /* of "r4" and the like both parts have norms of their own */
+        else if (type[0] >= '1' && type[0] <= '9')  /* of "r4" and the like both parts have norms of their own */
             add_experts(im_block(plan, "mlp", from, "norm"), &b, type[strlen(type) - 1] - '0');
         else
-            im_config_error(c, "mamba_moe_layers", "the language has no layer '%s'", type ? type : "");
+            im_config_error(c, "mamba_moe_layers", "the language has no layer '%s'", type);
     }
     im_ends(plan, &(ImEnds){.embed = "embedding.word_embeddings",
                             .norm = "decoder.final_layernorm",
                             .head = "output_layer",
+                            .norm_bias = true,
                             .tied = 1,
                             .vocab_size = im_int(c, "vocab_size"),
                             .multiple = 1});

@@ -148,7 +148,7 @@ void im_granite_hybrid(ImConfig *c, ImPlan *plan) {
     im_ignore(c, "init_method");
     int64_t n = im_layers(c, "num_hidden_layers");
     for (int64_t i = 0; i < n && !plan->failed; i++) {
-        const char *type = im_has(c, "layer_types") ? im_layer_type(c, "layer_types", i) : "mamba";
+        const char *type = im_layer_type(c, "layer_types", i);
         bool looks = im_is_attention(c, "layer_types", type);
         ImBlock *block = im_block(plan, looks ? "attention" : "ssm", im_layer_name(plan, i), "input_layernorm");
         if (looks)

@@ -51,8 +51,8 @@ void im_lfm2(ImConfig *c, ImPlan *plan) {
     size_t count;
     const cJSON *heads = im_list(c, "full_attn_idxs", &count);
     for (int64_t i = 0; i < n && !plan->failed; i++) {
-        const char *type = im_has(c, "layer_types") ? im_layer_type(c, "layer_types", i) : NULL;
-        bool looks = type ? im_is_attention(c, "layer_types", type) : im_is_listed(heads, i);
+        const char *type = im_layer_type(c, "layer_types", i);
+        bool looks = *type ? im_is_attention(c, "layer_types", type) : im_is_listed(heads, i);
         ImBlock *block = im_block(plan, looks ? "attention" : "shortconv", im_layer_name(plan, i), "operator_norm");
         if (looks)
             im_attention(block, &attention);

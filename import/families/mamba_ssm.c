@@ -170,6 +170,7 @@ void im_mamba_ssm(ImConfig *c, ImPlan *plan) {
     im_ends(plan, &(ImEnds){.embed = "backbone.embedding",
                             .norm = "backbone.norm_f",
                             .head = "lm_head",
+                            .norm_bias = plan->norm_bias,
                             .tied = tied,
                             .vocab_size = im_int(c, "vocab_size"),
                             .multiple = multiple > 0 ? multiple : 1});

@@ -62,7 +62,7 @@ const char *im_layer_type(ImConfig *c, const char *key, int64_t layer) {
     const cJSON *list = im_list(c, key, &count), *item = list ? list->child : NULL;
     for (int64_t i = 0; item && i < layer; i++) item = item->next;
     if (list && !cJSON_IsString(item)) im_config_error(c, key, "expected a list of texts, one for each layer");
-    return cJSON_IsString(item) ? item->valuestring : NULL;
+    return cJSON_IsString(item) ? item->valuestring : "";
 }
 
 bool im_is_attention(ImConfig *c, const char *key, const char *type) {
@@ -71,7 +71,7 @@ bool im_is_attention(ImConfig *c, const char *key, const char *type) {
         if (strcmp(type, yes[i]) == 0) return true;
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
         if (strcmp(type, no[i]) == 0) return false;
-    im_config_error(c, key, "no layer of this family is '%s'", type);
+    if (*type) im_config_error(c, key, "no layer of this family is '%s'", type);
     return false;
 }
 

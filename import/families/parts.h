@@ -19,7 +19,7 @@ void im_finish(ImConfig *c, ImPlan *plan, const char *embed, const char *norm);
 void im_same(ImConfig *c, const char *key, int64_t value);
 /* The word of an activation, which the config names as PyTorch does; NULL after an error. */
 const char *im_activation(ImConfig *c, const char *key, bool gated);
-/* Kinds of layers by name: item i of a list of texts. NULL: the list is missing or too short. */
+/* Kinds of layers by name: item i of a list of texts. "": after an error, or where the list is missing. */
 const char *im_layer_type(ImConfig *c, const char *key, int64_t layer);
 /* Whether a layer of this kind, in the words of either version of transformers, is attention; another than a mixer is an error. */
 bool im_is_attention(ImConfig *c, const char *key, const char *type);

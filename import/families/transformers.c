@@ -111,8 +111,8 @@ static bool has_experts(Family *f, int64_t layer) {
 }
 
 static int64_t window_of(Family *f, int64_t layer) {
-    const char *type = im_has(f->c, "layer_types") ? im_layer_type(f->c, "layer_types", layer) : NULL;
-    if (!type) return layer >= f->first_window ? f->window : 0;
+    const char *type = im_layer_type(f->c, "layer_types", layer);
+    if (!*type) return layer >= f->first_window ? f->window : 0;
     bool slides = strcmp(type, "sliding_attention") == 0;
     if (!slides && strcmp(type, "full_attention") != 0)
         im_config_error(f->c, "layer_types", "no layer of this family is '%s'", type);

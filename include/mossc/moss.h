@@ -177,8 +177,8 @@ MOSS_API MossError moss_state_load(MossModel *model, const char *path, MossState
  * the first checkpoint of a state and used again by later ones) and, from then on, up to MOSS_REWIND fed tokens. moss_state_rewind
  * takes the last n of those back: state, position and logits are then, to the bit, what they were n tokens ago. The checkpoint stays.
  * What was fed between the checkpoint and there is fed again, which is a step of the model: moss_logits are then those of that step.
- * MOSS_BAD_INPUT, and nothing has changed: no checkpoint, n larger than what was fed since, or more than MOSS_REWIND tokens fed since.
- * A state that a failed step left unusable can be taken back before it. Checkpoints are neither saved nor cloned; a reset drops them. */
+ * MOSS_BAD_INPUT, and nothing has changed: no checkpoint, n larger than what was fed since, or more than MOSS_REWIND tokens fed since,
+ * unless n is all of them. A state that a failed step left unusable can be taken back before it. Checkpoints are neither saved nor cloned; a reset drops them. */
 enum { MOSS_REWIND = 64 };
 MOSS_API MossError moss_state_checkpoint(MossState *state);
 MOSS_API MossError moss_state_rewind(MossState *state, uint32_t n);
@@ -273,6 +273,59 @@ struct MossSampler {
 /* Picks a token from logits[n]; ids ≥ `limit` are never picked (padding of the vocabulary). -1 if all are NaN. */
 MOSS_API int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
 
+/* ---- pickers: what a sequence's tokens are picked by besides its sampler. The steps, in this order: biases are added to the logits; the
+ * mask; the penalties for tokens that came before; and then the sampler's own: temperature, top_k, top_p (of the probabilities at that
+ * temperature), min_p. A picker belongs to one sequence. With a device, logits come to this process for every token. */
+
+typedef struct MossPicker MossPicker;
+
+typedef struct MossBias {
+    int32_t token;
+    float add; /* to its logit; -INFINITY: it is never picked */
+} MossBias;
+
+/* All zero but for size and context is right, and does nothing. Later versions may add to the end, as to MossOptions. */
+typedef struct MossPicking {
+    size_t size;                                /* sizeof(MossPicking) */
+    float min_p;                                /* tokens less probable than this share of the most probable one are left out; 0: none */
+    float repeat_penalty;                       /* logits of tokens that came before are divided by it, negative ones multiplied; 0 and 1: none */
+    float presence_penalty, frequency_penalty; /* subtracted from those logits: once, and as often as the token came; 0: none */
+    int32_t penalty_window;                     /* how many of the last tokens count; 0: 64; -1: all */
+    const MossBias *biases;                     /* [n_biases], copied */
+    size_t n_biases;
+    uint32_t logprobs; /* how many of the most probable tokens moss_picker_logprobs tells; 0: it tells nothing */
+    /* Which tokens may come next: the mask's bits, the lowest first, all zero before; NULL: any. false: none, the sequence ends here as by
+     * eos. It may be asked more than once before a token is committed. eos is a token like others. */
+    bool (*allow)(void *context, uint32_t *bits, int64_t limit);
+    void (*commit)(void *context, int32_t token);   /* this one was picked and fed; may be NULL */
+    void (*rollback)(void *context, uint32_t count); /* the last `count` that were committed are taken back; may be NULL */
+    void *context;
+} MossPicking;
+
+typedef struct MossLogprob {
+    int32_t token;
+    float logprob; /* natural, of the model's own probabilities: those of its logits before any step above */
+} MossLogprob;
+
+/* For logits of vocab_size. MOSS_BAD_INPUT: a value that is not a number, negative min_p or repeat_penalty, a bias of an id outside. */
+MOSS_API MossError moss_picker_create(const MossPicking *picking, int64_t vocab_size, MossPicker **out_picker);
+MOSS_API void moss_picker_free(MossPicker *picker); /* NULL is fine */
+/* Tokens that came before, such as a prompt's: penalties see them, the mask's callbacks do not. Ids outside the vocabulary are passed over. */
+MOSS_API MossError moss_picker_feed(MossPicker *picker, const int32_t *tokens, size_t count);
+/* Tells the picker that a token that moss_pick gave was fed: penalties see it, and so does `commit`. moss_generate_picked does so itself. */
+MOSS_API MossError moss_picker_commit(MossPicker *picker, int32_t token);
+/* Takes back the last tokens that were fed or committed, as moss_state_rewind does; of the committed ones `rollback` is told. */
+MOSS_API void moss_picker_rewind(MossPicker *picker, uint32_t count);
+/* moss_sample by all the steps. MOSS_NO_TOKEN: no logit is a number, or none is allowed; MOSS_NO_MORE: `allow` gave false. */
+enum { MOSS_NO_TOKEN = -1, MOSS_NO_MORE = -2 };
+MOSS_API int32_t moss_pick(MossPicker *picker, MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
+/* Of the last token that was picked: the token itself first, then the most probable ones in order. Valid until the next one is picked. */
+MOSS_API const MossLogprob *moss_picker_logprobs(const MossPicker *picker, uint32_t *out_count);
+
+/* moss_generate with a picker for each sequence; NULL: none. */
+MOSS_API MossError moss_generate_picked(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences,
+                                        MossPicker *const *pickers, uint32_t n, uint32_t count, uint32_t *out_count);
+
 /* ---- tokenizers: text to token ids and back. They only read once they are made: several threads may use one. */
 
 typedef struct RtTokenizer MossTokenizer;
@@ -326,7 +379,8 @@ typedef enum MossStop {
     MOSS_STOP_COUNT, /* MossText was called with `count` tokens */
     MOSS_STOP_EOS, /* eos would be the next token; MossText is not called with it, and it is not fed */
     MOSS_STOP_POSITIONS, /* max_positions is reached: the last token could not be fed */
-    MOSS_STOP_CALLER /* MossText gave false; on a device up to 31 more tokens may have been fed */
+    MOSS_STOP_CALLER, /* MossText gave false; on a device up to 31 more tokens may have been fed */
+    MOSS_STOP_TEXT    /* one of the texts that end it came: MossText got what stands before it. Its tokens were fed */
 } MossStop;
 
 /* Continues a state that has logits (after moss_feed, or loaded with them): picks tokens, feeds them and calls `told` with them, up to `count`
@@ -334,6 +388,23 @@ typedef enum MossStop {
  * them are NaN; those of moss_step. `told` may have been called before an error. */
 MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                  uint64_t count, MossText told, void *context, MossStop *out_stop);
+
+/* All zero but for size, count and told is right. Later versions may add to the end, as to MossOptions. */
+typedef struct MossCompletion {
+    size_t size;    /* sizeof(MossCompletion) */
+    uint64_t count; /* tokens at most */
+    const char *const *stops; /* [n_stops] texts that end it; what may be the beginning of one is held until that is known */
+    size_t n_stops;
+    bool ignore_eos;    /* what ends a text is never picked */
+    bool whole;         /* the text stands by itself: moss_stream_whole */
+    MossPicker *picker; /* or NULL */
+    MossText told;
+    void *context;
+} MossCompletion;
+
+/* moss_complete with all of that. MOSS_BAD_INPUT also for an empty text among `stops`. */
+MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
+                                      const MossCompletion *completion, MossStop *out_stop);
 
 #ifdef __cplusplus
 }

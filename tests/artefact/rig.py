@@ -62,7 +62,7 @@ def compile_and_build(m, arguments, machine, name="out"):
 
 
 def archive(m, machine):
-    """The runtime as a library for a machine, tokenizer and all: built once, it links in no time. And the directory of its headers."""
+    """The runtime as a library for a machine, tokenizer and all: built once and without optimising, it links in no time. And the directory of its headers."""
     place = pathlib.Path(tempfile.gettempdir()) / f"mossc-artefact-{os.getpid()}-{machine.compiler}"
     if not place.exists():
         place.mkdir()
@@ -73,7 +73,7 @@ def archive(m, machine):
         m.run("compile", "archive.yaml", "-w", "archive.safetensors", "-o", place / "all")
         for part in ("runtime", "support", "tokenizer"):  # names of files are unique in a directory only
             directory = place / "all/mossrt" / part
-            command(directory, machine.compiler, "-c", "-O2", "-ffp-contract=off", "-D_GNU_SOURCE", "-I..", *sorted(directory.glob("*.c")))
+            command(directory, machine.compiler, "-c", "-O0", "-ffp-contract=off", "-D_GNU_SOURCE", "-I..", *sorted(directory.glob("*.c")))
         command(place, machine.archiver, "rc", "lib.a", *sorted(place.glob("all/mossrt/*/*.o")))
     return place / "lib.a", place / "all/mossrt"
 

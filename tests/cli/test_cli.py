@@ -4,6 +4,8 @@
 
 runs all tests, or those whose names contain a NAME.
 """
+import csv
+import io
 import json
 import math
 import os
@@ -18,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import TINY, WRONG, run_tests  # noqa: E402
 
-COMMANDS = ["check", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
+COMMANDS = ["check", "info", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
@@ -257,6 +259,10 @@ def test_asm_prints_code_for_other_processors(m):
     assert "fmla\tv" in m.out("asm", spec, "--target", "aarch64+dotprod+fp16")
     assert "fmla\tv" in m.out("asm", spec, "--target", "cortex-x4")
     assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
+    assert "%zmm" in m.out("asm", spec, "--target", "x86-64-v4") and "%zmm" not in m.out("asm", spec, "--target", "x86-64-v3+vnni")
+    blocks = ["--set", "weights.dtype=q8", "--set", "weights.activations=q8"]
+    for target, has in (("x86-64-v4", False), ("x86-64-v4+vnni", True), ("x86-64-v3", False), ("x86-64-v3+vnni", True)):
+        assert ("vpdpbusd" in m.out("asm", spec, *blocks, "--target", target)) == has, target
 
 
 def test_weights_of_8_and_4_bits_use_what_an_arm_processor_has(m):
@@ -318,6 +324,8 @@ def test_an_unknown_target_is_an_error_that_names_a_near_one(m):
     spec = m.file("tiny.yaml", TINY)
     assert "did you mean 'cortex-a720'" in m.error("asm", spec, "--target", "cortex-a7200")
     assert "did you mean 'dotprod'" in m.error("asm", spec, "--target", "aarch64+dotprd")
+    assert "did you mean 'vnni'" in m.error("asm", spec, "--target", "x86-64-v4+vni")
+    assert "unknown extension 'vnni'" in m.error("asm", spec, "--target", "aarch64+vnni")
     assert "did you mean 'galaxy-s24-ultra'" in m.error("asm", spec, "--target", "galaxy-s24-ulta")
     assert "mossc targets" in m.error("asm", spec, "--target", "toaster")
 
@@ -550,6 +558,63 @@ def test_run_stops_at_eos(m):
     assert several["stopped_by"] == "eos" and several["tokens"] == tokens[:first], (several, tokens)
 
 
+def test_run_stops_at_ids_and_texts(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "--temp", "0", "--json"]
+    plain = m.json(*common, "-n", "12")
+    tokens = plain["tokens"]
+    report = m.json(*common, "-n", "12", "--stop-id", tokens[3])
+    assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
+    stop = bytes(tokens[2:4]).decode("latin-1")
+    if all(token < 128 for token in tokens[2:4]) and "\0" not in stop:
+        report = m.json(*common, "-n", "12", "--stop", stop, "--stop", "never this")
+        assert report["stopped_by"] == "stop" and report["text"] == plain["text"].split(stop)[0], (report, plain)
+    m.error(*common, "--stop", "")
+    assert "'x'" in m.error(*common, "--stop-id", "x") and "outside the vocabulary" in m.error(*common, "--stop-id", "256")
+
+
+def test_run_goes_on_to_the_end_of_positions(m):
+    spec, weights = tiny(m)
+    bounded = ["--set", "stack[2].attention.window=none", "--set", "max_positions=40"]
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "-1", "--temp", "0", "--json", *bounded]
+    report = m.json(*common)
+    assert report["stopped_by"] == "positions" and report["generated_tokens"] == 36, report
+    eos = report["tokens"][0]
+    assert m.json(*common, "--set", f"tokenizer={{eos: {eos}}}")["generated_tokens"] == 0
+    ignoring = m.json(*common, "--set", f"tokenizer={{eos: {eos}}}", "--ignore-eos")
+    assert ignoring["generated_tokens"] == 36 and eos not in ignoring["tokens"], ignoring
+
+
+def test_run_picks_by_biases_penalties_and_min_p(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "8", "--json"]
+    greedy = m.json(*common, "--temp", "0")
+    assert m.json(*common, "--temp", "5", "--top-k", "0", "--min-p", "1")["tokens"] == greedy["tokens"]
+    assert m.json(*common, "--temp", "0", "--logit-bias", "65=1000")["tokens"] == [65] * 8
+    assert m.json(*common, "--temp", "0", "--logit-bias", "65+1000", "--logit-bias", f"65-inf")["tokens"] == greedy["tokens"] or 65 in greedy["tokens"]
+    penalised = m.json(*common, "--temp", "0", "--presence-penalty", "1000", "--repeat-last-n", "-1")["tokens"]
+    assert len(set(penalised)) == 8 and not set(penalised) & set(b"Hello"), penalised
+    assert m.json(*common, "--temp", "0", "--presence-penalty", "1000", "--repeat-last-n", "0")["tokens"] == greedy["tokens"]
+    assert "'65'" in m.error(*common, "--logit-bias", "65")
+    told = m.json(*common, "--temp", "0", "--logprobs", "2")
+    assert [item["token"] for item in told["logprobs"]] == greedy["tokens"] == [item["top"][0]["token"] for item in told["logprobs"]]
+    assert all(len(item["top"]) == 2 and item["logprob"] <= 0 and item["top"][0]["logprob"] >= item["top"][1]["logprob"] for item in told["logprobs"])
+    m.error("run", spec, "-w", weights, "--prompt", "a", "--logprobs", "2", status=2)
+
+
+def test_run_heeds_the_model_s_generation_yaml(m):
+    spec, weights = tiny(m)
+    common = ["run", spec, "-w", weights, "--prompt", "Hello", "-n", "8", "--json"]
+    greedy = m.json(*common, "--temp", "0")["tokens"]
+    m.file("generation.yaml", f"temperature: 0\nstop: [{greedy[4]}]\nother: 1\n")
+    done = m.run(*common)
+    report = json.loads(done.stdout)
+    assert report["tokens"] == greedy[: greedy.index(greedy[4])] and report["stopped_by"] == "eos", report
+    assert "unknown key 'other'" in done.stderr, done.stderr
+    m.file("generation.yaml", "top_p: many\n")
+    assert "'top_p': expected a number from 0 to 1" in m.error(*common)
+
+
 def test_run_stops_where_positions_end(m):
     spec, weights = tiny(m)
     bounded = ["--set", "stack[2].attention.window=none", "--set", "max_positions=8"]
@@ -595,6 +660,42 @@ def test_bench_refuses_more_tokens_than_the_model_takes(m):
     spec = m.file("tiny.yaml", TINY.replace("window: 8", "rope: none"))
     error = m.error("bench", spec, "--set", "max_positions=16", "--prefill", "10", "--decode", "7", "--repeat", "1")
     assert "--prefill and --decode make 17 tokens; max_positions of this model is 16" in error, error
+
+
+def test_bench_prints_the_table_of_llama_bench(m):
+    spec, weights = tiny(m)
+    lines = m.out("bench", spec, "-p", "8,16", "-n", 4, "-pg", "8,2", "-d", "0,5", "-t", "1,2", "-r", 2).splitlines()
+    names = [name.strip() for name in lines[0].strip("|").split("|")]
+    assert names == ["model", "size", "params", "backend", "threads", "test", "t/s"], names
+    assert set(lines[1]) == set("|-: "), lines[1]
+    assert {line.count("|") for line in lines} == {8}, lines
+    rows = [dict(zip(names, (cell.strip() for cell in line.strip("|").split("|")))) for line in lines[2:]]
+    tests = ["pp8", "pp16", "tg4", "pp8+tg2", "pp8 @ d5", "pp16 @ d5", "tg4 @ d5", "pp8+tg2 @ d5"]
+    assert [(row["threads"], row["test"]) for row in rows] == [(t, test) for t in "12" for test in tests], rows
+    assert all(row["model"] == "tiny f32" and row["backend"] == "CPU" and float(row["t/s"].split(" ± ")[0]) > 0 for row in rows), rows
+    report = json.loads(m.out("bench", spec, "-w", weights, "-p", 8, "-n", 0, "-r", 3, "-o", "json"))
+    (row,) = report
+    assert (row["n_prompt"], row["n_gen"], row["n_depth"], row["model_filename"]) == (8, 0, 0, spec), row
+    speeds = row["samples_ts"]
+    mean = sum(speeds) / 3
+    assert abs(row["avg_ts"] - mean) < 1e-6 * mean and abs(row["stddev_ts"] - (sum((s - mean) ** 2 for s in speeds) / 2) ** 0.5) < 1e-6 * mean
+    assert all(abs(8e9 / ns - s) < 1e-6 * s for ns, s in zip(row["samples_ns"], speeds)), row
+    many = [json.loads(line) for line in m.out("bench", spec, "-p", 8, "-n", 2, "-r", 1, "-o", "jsonl").splitlines()]
+    assert [(one["n_prompt"], one["n_gen"]) for one in many] == [(8, 0), (0, 2)] and many[0].keys() == row.keys()
+    table = list(csv.DictReader(io.StringIO(m.out("bench", spec, "-p", 8, "-n", 2, "-r", 1, "-o", "csv"))))
+    assert [one["n_gen"] for one in table] == ["0", "2"] and table[0].keys() == row.keys() - {"samples_ns", "samples_ts"}, table
+
+
+def test_bench_keeps_table_and_report_apart(m):
+    spec = m.file("tiny.yaml", TINY)
+    for options in (["--prefill", 4], ["--decode", 4], ["--limits"], ["--json"], ["--batch", 2]):
+        assert f"{options[0]}: not with -p" in m.error("bench", spec, "-o", "md", *options, status=2)
+    assert "--pg: expected two numbers" in m.error("bench", spec, "-pg", 5, status=2)
+    assert "integers from 0 to 16777216 with commas between, got '5,'" in m.error("bench", spec, "-p", "5,", status=2)
+    assert "leave no test" in m.error("bench", spec, "-p", 0, "-n", 0)
+    window = m.file("all.yaml", TINY.replace("window: 8", "rope: none"))
+    error = m.error("bench", window, "--set", "max_positions=16", "-p", 10, "-n", 0, "-d", 7)
+    assert "a test of 10 tokens and a depth of 7: max_positions of this model is 16" in error, error
 
 
 def test_progress_is_silent_unless_asked(m):

@@ -187,13 +187,16 @@ static PgEpilogue random_epilogue(Rng *r, const PgKernel *form) {
 }
 
 /* Random sizes and extras around a given form. */
+static bool blocks_alone; /* the instruction set is another way to multiply bytes: other inner products are tested without it */
+
 static void try_form(const PgKernel *form, int times) {
     uint64_t seed = 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout;
-    for (int t = 0; t < times; t++) {
+    for (int t = 0; t < (blocks_alone ? 2 : times); t++) {
         Rng random = {seed * 1000 + (uint64_t)t}, *r = &random;
         PgKernel k = *form;
         k.dtype = (IrDtype)rng_between(r, 0, IR_STORED_DTYPES - 1);
         k.rounds = ir_is_blocks(k.dtype) && rng_next(r) % 3 != 0;
+        if (blocks_alone) k.dtype = t % 2 ? IR_Q4 : IR_Q8, k.rounds = true;
         k.K = rng_between(r, 1, rng_next(r) % 3 == 0 ? 700 : 90);
         k.O = rng_between(r, 1, 300);
         if (k.mode == PG_ROW && rng_next(r) % 2) {
@@ -311,14 +314,14 @@ static void every_schedule(void **unused) {
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
         for (int form = 0; form < 8; form++) {
             bool block = form & 1, experts = form & 2, rounds = form & 4;
-            if (rounds && !ir_is_blocks(dtypes[d])) continue;
+            if ((rounds && !ir_is_blocks(dtypes[d])) || (blocks_alone && !rounds)) continue;
             PgKernel k = {
                 .kind = PG_LINEAR, .mode = block ? PG_BLOCK : PG_ROW, .K = 597, .O = 203, .dtype = dtypes[d], .rounds = rounds};
             if (experts) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
             CgSchedule space[CG_MOST_SCHEDULES];
             unsigned count = cg_schedule_space(rig_target(), &k, space);
             assert_true(count > 1 && count < CG_MOST_SCHEDULES);
-            unsigned step = all_schedules ? 1 : 4;
+            unsigned step = all_schedules ? 1 : blocks_alone ? 8 : 4;
             for (unsigned i = ((unsigned)d + (unsigned)form) % step; i < count; i += step)
                 run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
         }
@@ -339,6 +342,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_schedule),
     };
     const struct CMUnitTest schedules[] = {cmocka_unit_test(every_schedule)};
+    blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL;
     all_schedules = argc == 3 && strcmp(argv[2], "schedules") == 0;
     if (!rig_begin(all_schedules ? 2 : argc, argv)) return RIG_SKIPPED;
     return rig_end(all_schedules ? cmocka_run_group_tests(schedules, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL));

@@ -1,6 +1,7 @@
 /* libmossc_emulated_nvrtc.so: what mossc uses of NVRTC, for the emulated GPU. CUDA C goes through a C++ compiler, behind simt.h and in
  * front of a table of its entries (entries.h), and becomes a shared object, which the emulated driver loads. What a compiler says of a
- * text that it refuses is put as NVRTC would, and of one that it takes there are lines as the assembler's. */
+ * text that it refuses is put as NVRTC would, and of one that it takes there are lines as the assembler's. What a text became is kept
+ * beside the library, since many tests compile the same, which is most of their time. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "image.h"
 #include "settings.h"
+#include "support/digest.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -157,6 +159,39 @@ static void write_properties(FILE *log, const char *name) {
             name, name);
 }
 
+/* Where the object is kept that a source becomes, to be freed: for these bytes, headers and flags. */
+static char *kept_path(const char *source) {
+    static const char *const headers[] = {MOSSC_SIMT "/simt.h", MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h",
+                                          MOSSC_EMULATED "/image.h"};
+    char *key = NULL, *path = NULL, hex[SU_HEX];
+    size_t bytes = 0, source_bytes = 0;
+    uint8_t *text = read_file(source, &source_bytes);
+    FILE *out = open_memstream(&key, &bytes);
+    fprintf(out, "%s %s\n", MOSSC_CXX, MOSSC_SIMT_FLAGS);
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        struct stat about = {0};
+        if (stat(headers[i], &about) == 0) fprintf(out, "%lld.%09ld\n", (long long)about.st_mtim.tv_sec, about.st_mtim.tv_nsec);
+    }
+    if (text != NULL) fwrite(text, 1, source_bytes, out);
+    fclose(out);
+    SuDigest digest = su_digest(key, bytes);
+    if (asprintf(&path, "%s/%s.so", MOSSC_EMULATED_KEPT, su_digest_hex(&digest, hex)) < 0) path = NULL;
+    free(text);
+    free(key);
+    return path;
+}
+
+/* Moves what was made to where it is kept, if that can be; another process may do the same. */
+static void keep(const Image *image, const char *path) {
+    char temporary[1024];
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    mkdir(MOSSC_EMULATED_KEPT, 0777);
+    FILE *out = fopen(temporary, "wb");
+    if (out == NULL) return;
+    bool whole = fwrite(image->code, 1, image->bytes, out) == image->bytes;
+    if (fclose(out) != 0 || !whole || rename(temporary, path) != 0) unlink(temporary);
+}
+
 /* Compiles in the directory; whether it worked. */
 static bool build(Program *p, const char *directory, FILE *log) {
     char source[512], made[512], said_at[512], command[4096];
@@ -165,9 +200,15 @@ static bool build(Program *p, const char *directory, FILE *log) {
     snprintf(made, sizeof made, "%s/text.so", directory);
     snprintf(said_at, sizeof said_at, "%s/said", directory);
     snprintf(command, sizeof command, "'%s' %s '%s' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS, source, made, said_at);
-    bool good = write_source(p, source) && system(command) == 0;
+    bool written = write_source(p, source);
+    char *kept = kept_path(source);
+    p->image.code = read_file(kept, &p->image.bytes);
+    if (p->image.code == NULL && written && system(command) == 0) {
+        p->image.code = read_file(made, &p->image.bytes);
+        if (p->image.code != NULL) keep(&p->image, kept);
+    }
+    free(kept);
     uint8_t *said = read_file(said_at, &said_bytes);
-    if (good) p->image.code = read_file(made, &p->image.bytes);
     if (p->image.code != NULL)
         for_each_entry(p->text, write_properties, log);
     else

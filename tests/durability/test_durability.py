@@ -3,7 +3,7 @@ whole new one, and nothing else stays behind. Standard library only.
 
     python3 tests/durability/test_durability.py --mossc build/release/mossc [--kills N] [NAME…]
 
-runs all tests, or those whose names contain a NAME. --kills: how often each command is killed (default 3).
+runs all tests, or those whose names contain a NAME. --kills: how often each command is killed (default 2).
 """
 import os
 import pathlib
@@ -35,7 +35,7 @@ PROMPT = "It was a dark evening in November, and the rain fell. "
 TEXT = ["--prompt", PROMPT, "-n", 8, "--temp", 0, "--no-echo"]
 MOSSC_TEMPORARY = ".mossc-tmp-"
 
-OPTIONS = {"kills": 3}
+OPTIONS = {"kills": 2}
 
 
 class Writer:

@@ -3,8 +3,8 @@ shards give the same bytes; what is measured survives kill -9 and full disks; ca
 
     python3 tests/explore/test_explore.py --mossc build/release/mossc [--points N] [--kills N] [NAME…]
 
-runs all tests, or those whose names contain a NAME. --points: how many points are compared (default 60); --kills: how often measuring is
-killed (default 4).
+runs all tests, or those whose names contain a NAME. --points: how many points are compared (default 30); --kills: how often measuring is
+killed (default 2).
 """
 import csv
 import json
@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
 from harness import run_tests  # noqa: E402
 
-OPTIONS = {"points": 60, "kills": 4}
+OPTIONS = {"points": 30, "kills": 2}
 
 BASE = """\
 mossc: 1

@@ -31,28 +31,28 @@ static void must_fail(SuText *text, const char *message) {
 static void deep_lists(void **state) {
     (void)state;
     SuText text = {0};
-    repeat(&text, "[", 1 << 20);
+    repeat(&text, "[", 1 << 18);
     must_fail(&text, "nested deeper than 64 levels");
 }
 
 static void deep_maps(void **state) {
     (void)state;
     SuText text = {0};
-    repeat(&text, "{a: ", 1 << 19);
+    repeat(&text, "{a: ", 1 << 18);
     must_fail(&text, "nested deeper than 64 levels");
 }
 
 static void deep_blocks(void **state) {
     (void)state;
     SuText text = {0};
-    repeat(&text, "- ", 1 << 20);
+    repeat(&text, "- ", 1 << 18);
     must_fail(&text, "nested deeper than 64 levels");
 }
 
 static void deep_keys(void **state) {
     (void)state;
     SuText text = {0};
-    repeat(&text, "? ", 1 << 20);
+    repeat(&text, "? ", 1 << 18);
     must_fail(&text, "nested deeper than 64 levels");
 }
 
@@ -159,7 +159,7 @@ static void many_anchors_and_aliases(void **state) {
 static void many_values(void **state) {
     (void)state;
     SuText text = {0};
-    repeat(&text, "-\n", 1 << 20);
+    repeat(&text, "-\n", 1 << 18);
     must_fail(&text, "more than 262144 values");
 }
 

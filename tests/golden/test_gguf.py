@@ -1,20 +1,27 @@
 """mossc import of GGUF files: the logits of the models that they were converted from, and those of quantised tensors.
 
-usage: test_gguf.py --mossc PROGRAM [--kept] [FILE…]
+usage: test_gguf.py --mossc PROGRAM --ids PROGRAM [--kept] [FILE…]
 
-gguf/NAME.gguf is the folder NAME of test_golden.py by llama.cpp's converter: tokens and logits are the folder's. gguf-quantised/NAME/TYPE.gguf
+gguf/NAME.gguf is the folder NAME of test_golden.py by llama.cpp's converter: tokens and logits are the folder's, and so are the ids of texts
+(tokenizer-cases.json, by the program of tests/tokenizer). gguf-quantised/NAME/TYPE.gguf
 has logits of its own: TYPE-exact.npy, of the dequantised tensors. The files lie beside the repository, in ../shared/golden or where
 MOSSC_GOLDEN says; --kept runs the few that are kept here, in data/.
 """
 import argparse
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
 import numpy as np
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tokenizer"))
+from ids import encode  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 SKIPPED = 77
@@ -54,11 +61,22 @@ def compare(mossc, out, tokens, expected, tolerance, *options):
     return value
 
 
-def check(mossc, root, file, scratch):
+def check_texts(ids, out, folder):
+    """Ids of texts, and what they say."""
+    bos = [int(number) for number in re.findall(r"^tokenizer: .*bos: (\d+)", (out / "spec.yaml").read_text(), re.M)]
+    cases = json.loads((folder / "tokenizer-cases.json").read_text(encoding="utf-8"))["cases"]
+    for case, got in zip(cases, encode(ids, out / "tokenizer.json", [case["text"] for case in cases]), strict=True):
+        assert got.get("ids") == case["ids_without_special"] and got.get("said") == case["decoded"], (case, got)
+        assert bos + got["ids"] == case["ids"], (bos, case)
+    return len(cases)
+
+
+def check(mossc, ids, root, file, scratch):
     """What was found of one file."""
     if file.parent.name == "gguf":
-        folder = root / file.stem
-        return f"{compare(mossc, imported(mossc, file, scratch), folder / 'tokens.txt', folder / 'logits.npy', TOLERANCE):.2g}"
+        folder, out = root / file.stem, imported(mossc, file, scratch)
+        value = compare(mossc, out, folder / "tokens.txt", folder / "logits.npy", TOLERANCE)
+        return f"{value:.2g}; {check_texts(ids, out, folder)} texts have the ids of the folder"
     tokens, expected = file.parent / "tokens.txt", file.parent / f"{file.stem}-exact.npy"
     exact = compare(mossc, imported(mossc, file, scratch, "--exact"), tokens, expected, EXACT)
     out = imported(mossc, file, scratch)
@@ -69,6 +87,7 @@ def check(mossc, root, file, scratch):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
+    parser.add_argument("--ids", required=True)
     parser.add_argument("--kept", action="store_true", help="run the files in the repository")
     parser.add_argument("files", nargs="*", help="gguf/NAME.gguf, of the folder of files")
     options = parser.parse_args()
@@ -83,7 +102,7 @@ def main():
         for file in files:
             name = file.relative_to(root)
             try:
-                print(f"ok      {name}: off by, of the rms: {check(options.mossc, root, file, pathlib.Path(directory))}", flush=True)
+                print(f"ok      {name}: off by, of the rms: {check(options.mossc, options.ids, root, file, pathlib.Path(directory))}", flush=True)
             except AssertionError as error:
                 failed.append(name)
                 print(f"FAILED  {name}: {error}", flush=True)

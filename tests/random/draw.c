@@ -108,8 +108,9 @@ static void draw_router(Drawer *d, int64_t count, bool may_be_inner) {
     su_text_add(d->out, "}");
 }
 
-/* `first`: the map that makes B and C. */
-static void draw_ssm_experts(Drawer *d, const char *first) {
+/* `first`: the map that makes B and C. few: of so few channels relu2 leaves none at some tokens, where a router that reads them would have
+ * nothing to choose by. */
+static void draw_ssm_experts(Drawer *d, const char *first, bool few) {
     const char *const parts[] = {first, "dt_proj", "A", "D", "in_proj", "gate_proj", "conv", "out_proj"};
     int64_t count = between(d, 1, 20) == 1 ? 1 : between(d, 2, d->small ? 4 : 9);
     bool params = chance(d, 50);
@@ -132,7 +133,7 @@ static void draw_ssm_experts(Drawer *d, const char *first) {
         su_text_add(d->out, ", combine: outputs");
     if (!params && chance(d, 70)) su_text_add(d->out, ", idle: %s", PICK(d, "hold", "update"));
     su_text_add(d->out, "}");
-    draw_router(d, count, (set & (1 << 4 | 1 << 6)) == 0);
+    draw_router(d, count, !few && (set & (1 << 4 | 1 << 6)) == 0);
 }
 
 /* Heads, groups and runs of every size: of whole panels, and of parts of one. */
@@ -158,7 +159,7 @@ static void draw_mamba2(Drawer *d) {
     if (chance(d, 30)) su_text_add(d->out, ", inner_norm_eps: 1e-4");
     if (chance(d, 50)) su_text_add(d->out, ", d_per_channel: %s", truth(d));
     if (chance(d, 30)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
-    if (chance(d, 50)) draw_ssm_experts(d, "bc_proj");
+    if (chance(d, 50)) draw_ssm_experts(d, "bc_proj", inner < 8);
     draw_ends(d);
     su_text_add(d->out, "}");
 }
@@ -219,7 +220,7 @@ static void draw_ssm(Drawer *d) {
     }
     if (chance(d, 30)) su_text_add(d->out, ", c_norm: %s", PICK(d, "rms", "rms", "none"));
     if (chance(d, 20)) su_text_add(d->out, ", discretize: %s", PICK(d, "zoh", "euler"));
-    if (chance(d, 70)) draw_ssm_experts(d, "x_proj");
+    if (chance(d, 70)) draw_ssm_experts(d, "x_proj", false);
     draw_ends(d);
     su_text_add(d->out, "}");
 }

@@ -25,7 +25,7 @@
 #include "mossc/moss.h"
 #include "weights.h"
 
-enum { SPECS = 8, WARM_UP = 3, TOKENS = 64, SKIPPED = 77 };
+enum { SPECS = 4, WARM_UP = 3, TOKENS = 64, SKIPPED = 77 };
 
 /* ------------------------------------------------------------------------------------------ counting allocations (--wrap) */
 

@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 from ids import encode
@@ -20,7 +21,18 @@ def added_bos(tokenizer):
     return steps[0]["SpecialToken"]["id"] if steps and "SpecialToken" in steps[0] else None
 
 
-def check(program, folder):
+def by_template(program, folder, chats):
+    """The ids of conversations by the template that the model's Jinja is recognised as, message by message."""
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    lines = "".join(json.dumps(chat) + "\n" for chat in chats)
+    command = [program, str(folder / "tokenizer.json"), str(1 << 24), config.get("bos_token") or "", config.get("eos_token") or "", config["chat_template"]]
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, timeout=60)
+    if done.returncode:
+        return [{"error": done.stderr.decode()}] * len(chats)
+    return [json.loads(line) for line in done.stdout.decode().split("\n") if line]
+
+
+def check(program, chat_program, folder):
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     cases = json.loads((folder / "tokenizer-cases.json").read_text(encoding="utf-8"))
     texts = [case["text"] for case in cases["cases"]]
@@ -35,6 +47,9 @@ def check(program, folder):
     for chat, got in zip(chats, encode(program, folder / "tokenizer.json", [chat["rendered"] for chat in chats])):
         if got.get("ids") != chat["ids"]:
             wrong.append((chat, got))
+    for chat, got in zip(chats, by_template(chat_program, folder, chats)):
+        if got.get("ids") != chat["ids"]:
+            wrong.append((chat, got))
     print(f"{folder.name}: {len(texts)} texts, {len(chats)} chats, {len(wrong)} differ")
     for item in wrong:
         print("  ", *item)
@@ -44,13 +59,14 @@ def check(program, folder):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ids", required=True)
+    parser.add_argument("--chat", required=True)
     parser.add_argument("--shared", default=os.environ.get("MOSSC_GOLDEN", HERE.parents[1] / ".." / "shared" / "golden"))
     options = parser.parse_args()
     kept, shared = sorted(KEPT.glob("*/tokenizer-cases.json")), sorted(pathlib.Path(options.shared).glob("*/tokenizer-cases.json"))
     assert len(kept) >= 3, KEPT
     if not shared:
         print(f"no folders in {options.shared}: only the kept ones are compared")
-    results = [check(options.ids, path.parent) for path in kept + shared]
+    results = [check(options.ids, options.chat, path.parent) for path in kept + shared]
     print(f"{len(results)} tokenizers, {results.count(False)} differ")
     return 0 if all(results) else 1
 

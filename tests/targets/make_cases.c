@@ -22,7 +22,7 @@
 #include "tests/random/rng.h"
 #include "tests/random/weights.h"
 
-/* An emulated vector instruction takes about 20 ns, so sequences are short; one in LONG_EVERY keeps its length, which may pass 256. */
+/* An emulated vector instruction takes 20 ns and more, so sequences are short; one in LONG_EVERY keeps its length, which may pass 256. */
 enum { GIVEN_TOKENS = 14, MOST_TOKENS = 17, LONG_EVERY = 20 };
 
 typedef struct Options {

@@ -1,6 +1,6 @@
 /* A compiled model with what it must answer, as make_cases writes it and run_cases checks it. */
-#ifndef MOSSC_TESTS_AARCH64_CASES_H
-#define MOSSC_TESTS_AARCH64_CASES_H
+#ifndef MOSSC_TESTS_TARGETS_CASES_H
+#define MOSSC_TESTS_TARGETS_CASES_H
 
 #include "ir/program.h"
 

@@ -1,0 +1,40 @@
+"""Models compiled on this machine for another one: made, linked with the runtime, run there."""
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def run(*command, **options):
+    """Runs a command; ends the test with what it printed if it fails."""
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}; it printed\n{done.stdout}")
+    return done.stdout
+
+
+def add_arguments(parser, count):
+    parser.add_argument("--make-cases", required=True)
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--all", action="store_true", help="each spec for every target, not for the targets in turn")
+    parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")
+
+
+def make(o, directory, targets, count, seed, given=True):
+    """Fills the directory's cases/ by make_cases; `given`: moss-tiny too, for every target."""
+    cases = directory / "cases"
+    cases.mkdir(parents=True, exist_ok=True)
+    spec = ["--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors"] if given else []
+    print(run(o.make_cases, "--out", cases, "--count", count, "--seed", seed, *["--all"] * o.all, *spec, *targets), end="", flush=True)
+    return cases
+
+
+def build(directory, *options):
+    """Builds run_cases of what make() made, and init, in the directory's build/."""
+    build = directory / "build"
+    run("cmake", "-G", "Ninja", "-S", HERE / "device", "-B", build, f"-DCASES={directory / 'cases'}", *options)
+    run("cmake", "--build", build)
+    return build

@@ -1,0 +1,72 @@
+/* chat TOKENIZER.json V BOS EOS JINJA: a conversation as JSON on standard input ({"messages": [...], "add_generation_prompt": …}), a line each;
+ * for each its ids by the template that the Jinja is, or an error. BOS and EOS: a token's text, or empty. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "driver/chat_template.h"
+#include "tokenizer/bpe.h"
+
+static const char *of(const cJSON *message, const char *name) { return cJSON_GetObjectItem(message, name)->valuestring; }
+
+/* Turn by turn, as dr_chat does: each piece is encoded by itself. */
+static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSON *chat, RtTokens *out, SuDiags *diags) {
+    SuText text = {0};
+    const char *system = NULL;
+    bool ok = true, first = true;
+    const cJSON *message, *messages = cJSON_GetObjectItem(chat, "messages");
+    dr_template_begin(t, NULL, &text);
+    cJSON_ArrayForEach(message, messages) {
+        if (strcmp(of(message, "role"), "assistant") == 0) {
+            dr_template_answer(t, of(message, "content"), &text);
+            dr_template_behind(t, &text);
+            continue;
+        }
+        if (!first) {
+            ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
+            text.size = 0;
+        }
+        dr_template_user(t, of(message, "content"), first ? system : "", &text);
+        first = false;
+    }
+    if (!cJSON_IsTrue(cJSON_GetObjectItem(chat, "add_generation_prompt"))) text.size -= strlen(t->answer_before);
+    text.text[text.size] = '\0';
+    ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
+    su_text_free(&text);
+    return ok;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 6) return fputs("usage: chat TOKENIZER.json V BOS EOS JINJA\n", stderr), 2;
+    SuDiags diags = {0};
+    TkBpeOptions options = {.vocab_size = atoll(argv[2]),
+                            .bos = -1,
+                            .eos = -1,
+                            .bos_text = *argv[3] ? argv[3] : NULL,
+                            .eos_text = *argv[4] ? argv[4] : NULL};
+    RtTokenizer *tokenizer = tk_bpe_open(argv[1], &options, &diags);
+    const DrTemplate *t = dr_template_choose(NULL, argv[5], &diags);
+    su_diags_print(&diags, stderr);
+    if (!tokenizer || !t) return 1;
+    char *line = NULL;
+    size_t room = 0;
+    while (getline(&line, &room, stdin) > 0) {
+        cJSON *chat = cJSON_Parse(line);
+        RtTokens ids = {0};
+        if (!render(t, tokenizer, chat, &ids, &diags)) return su_diags_print(&diags, stderr), 1;
+        cJSON *root = cJSON_CreateObject();
+        cJSON_AddStringToObject(root, "template", t->name);
+        cJSON_AddItemToObject(root, "ids", cJSON_CreateIntArray(ids.ids, (int)ids.count));
+        char *shown = cJSON_PrintUnformatted(root);
+        puts(shown);
+        cJSON_free(shown);
+        cJSON_Delete(root);
+        cJSON_Delete(chat);
+        rt_tokens_free(&ids);
+    }
+    free(line);
+    rt_tokenizer_free(tokenizer);
+    return 0;
+}
