@@ -1,11 +1,8 @@
 #include "cli/build.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
+#include "cli/given.h"
 #include "cli/show.h"
 #include "support/file.h"
-#include "support/str.h"
 
 DrBuildOptions cli_build_options(const char *spec, CliModelOptions *model) {
     model->reporter.asked = model->progress;
@@ -50,18 +47,7 @@ int cli_build_finish(DrBuild *build, bool ok) {
 int cli_model_command(const char *spec, CliModelOptions *model, CliWork work, void *context) {
     DrBuild build = {0};
     DrBuildOptions options = cli_build_options(spec, model);
-    return cli_build_finish(&build, work(&build, &options, context));
-}
-
-const char *cli_find_model(CliArgs *args, CliModelOptions *model) {
-    static const char name[] = "model.safetensors";
-    const char *spec = args->positionals[0];
-    struct stat about;
-    if (stat(spec, &about) == 0 && S_ISDIR(about.st_mode)) spec = su_printf(&args->arena, "%s/spec.yaml", spec);
-    const char **weights = SU_NEW(&args->arena, const char *);
-    *weights = su_beside(&args->arena, spec, name);
-    if (!model->weights.count && access(*weights, R_OK) == 0) model->weights = (CliTexts){.items = weights, .count = 1};
-    return spec;
+    return cli_build_finish(&build, cli_take_given(&build, &options, model) && work(&build, &options, context));
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

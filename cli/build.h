@@ -22,9 +22,6 @@ int cli_build_finish(DrBuild *build, bool ok);
 typedef bool (*CliWork)(DrBuild *build, const DrBuildOptions *options, void *context);
 /* The frame of the commands that run a model: makes the build and its options, does the work, finishes. The exit status. */
 int cli_model_command(const char *spec, CliModelOptions *model, CliWork work, void *context);
-/* The spec that args->positionals[0] names: itself, or spec.yaml of a directory. Without -w the weights are model.safetensors beside it, if
- * that is there. */
-const char *cli_find_model(CliArgs *args, CliModelOptions *model);
 /* Loading options that show progress through `progress`. */
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress);
 

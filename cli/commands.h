@@ -8,7 +8,7 @@ extern const CliCommand cli_compile, cli_cache, cli_explain, cli_explore, cli_li
 extern const CliCommand cli_check, cli_chat, cli_run, cli_eval, cli_logits, cli_bench, cli_init, cli_pack, cli_quantize, cli_import,
     cli_info, cli_ir, cli_asm, cli_schema;
 
-extern const CliCommand cli_completion, cli_man;
+extern const CliCommand cli_completion, cli_export, cli_man;
 
 /* The commands from 0 on, and behind each one its parts; NULL after the last one. (main.c) */
 const CliCommand *cli_command(size_t i);

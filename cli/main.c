@@ -25,6 +25,7 @@ static const CliCommand *const commands[] = {
     &cli_bench,  /* speed */
     &cli_init,   /* fresh weights */
     &cli_import, /* models of others */
+    &cli_export, /* and for others */
     &cli_info,   /* what is this file? */
     &cli_compile, /* for a phone, a board, or this machine */
     &cli_quantize, /* weights of 8 and 4 bits */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/given.h"
 #include "support/str.h"
 
 const char *const cli_isa_words[] = {"best", "avx512", "avx2", "neon", NULL};
@@ -262,11 +263,17 @@ static bool wants_help(const CliArgs *args) {
     return false;
 }
 
+/* What the weights belong to may bring them. */
+static bool is_brought(const Parser *p, const CliOption *option) {
+    return p->command->runs_model && strcmp(option->name, "weights") == 0 && p->args->n_positionals &&
+           cli_brings_weights(p->args->positionals[0]);
+}
+
 static int check_counts(const Parser *p) {
     const CliCommand *command = p->command;
     for (size_t i = 0; i < count_options(command); i++) {
         const CliOption *option = cli_option(command, i);
-        if (!option->needed || p->seen[i]) continue;
+        if (!option->needed || p->seen[i] || is_brought(p, option)) continue;
         if (option->letter)
             return cli_usage_error(command, "-%c %s (--%s) is needed", option->letter, option->argument, option->name);
         return cli_usage_error(command, "--%s %s is needed", option->name, option->argument);

@@ -89,6 +89,12 @@ typedef struct CliOption {
 #define CLI_OPTION_NO_PASSES(Type) {.name = "no-", .kind = CLI_NO_PASSES, .offset = offsetof(Type, off), .help = "skip a pass"}
 #define CLI_OPTION_WEIGHTS(Type, is_needed, about) CLI_ROW_TEXTS(Type, weights, "weights", 'w', "FILE", is_needed, about)
 #define CLI_ABOUT_WEIGHTS "safetensors checkpoint, which may be given several times; or one file of mossc pack"
+/* Of the commands that run a model. */
+#define CLI_ABOUT_GIVEN                                                                                                            \
+    "In the place of a spec there may be a directory that mossc import made, a folder from Hugging Face or mamba_ssm, or a .gguf " \
+    "file. Then -w is "                                                                                                            \
+    "not needed. Folders and .gguf files are imported into $MOSSC_CACHE_DIR/models, else $XDG_CACHE_HOME/mossc/models, else "      \
+    "~/.cache/mossc/models, once; nothing is removed there."
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(                                                                                                                   \
         Type, threads, "threads", 0, "N", 1, 1024,                                                                                 \

@@ -74,13 +74,3 @@ void cg_kernel_name(const PgKernel *kernel, uint32_t index, char *out, size_t si
     cg_kernel_words(kernel, out, size);
     append(&(Name){out, size, strlen(out)}, "_%u", index);
 }
-
-bool cg_has_no_blocks(const PgProgram *program, const char *target, SuDiags *diags) {
-    for (uint32_t i = 0; i < program->n_weights; i++) {
-        const PgWeight *w = &program->weights[i];
-        if (ir_is_blocks((IrDtype)w->dtype))
-            return su_error(diags, (SuSpan){0}, "use dtype bf16 or f16", "target '%s' has no kernels for %s weights (tensor '%s')",
-                            target, ir_dtype_word((IrDtype)w->dtype), program->tensors[w->tensor].name);
-    }
-    return true;
-}

@@ -98,9 +98,6 @@ bool cg_llvm_print(const CgTarget *target, const PgProgram *program, bool llvm_i
 /* Frees what LLVM holds for the process; call once at the end (leak checkers like it). */
 void cg_llvm_shutdown(void);
 
-/* Whether all weights are values that this target reads one by one: neither q8 nor q4, of which it has no kernels. */
-bool cg_has_no_blocks(const PgProgram *program, const char *target, SuDiags *diags);
-
 /* What a kernel is, readable: "linear_row_768x1536_f32_norm_conv_silu". Writes at most `size` bytes. */
 void cg_kernel_words(const PgKernel *kernel, char *out, size_t size);
 /* The same with the kernel's index behind it, which makes it unique in its program. */

@@ -6,13 +6,18 @@
 /* The default is room for the kernels of several hundred models, few enough to be listed in no time when one is stored. */
 enum { DEFAULT_MIB = 64, MOST_MIB = 1 << 20 };
 
-const char *dr_cache_directory(SuArena *arena) {
+/* `within`: what follows the directory that $MOSSC_CACHE_DIR names; `shared`: what follows the one for all programs. */
+static const char *directory_of(SuArena *arena, const char *within, const char *shared) {
     const char *own = getenv("MOSSC_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (own && *own) return su_strdup(arena, own);
-    if (xdg && *xdg == '/') return su_printf(arena, "%s/mossc/kernels", xdg); /* a relative one is to be ignored */
-    if (home && *home) return su_printf(arena, "%s/.cache/mossc/kernels", home);
+    if (own && *own) return su_printf(arena, "%s%s", own, within);
+    if (xdg && *xdg == '/') return su_printf(arena, "%s/mossc/%s", xdg, shared); /* a relative one is to be ignored */
+    if (home && *home) return su_printf(arena, "%s/.cache/mossc/%s", home, shared);
     return NULL;
 }
+
+const char *dr_cache_directory(SuArena *arena) { return directory_of(arena, "", "kernels"); }
+
+const char *dr_model_directory(SuArena *arena) { return directory_of(arena, "/models", "models"); }
 
 uint64_t dr_cache_most_bytes(SuDiags *diags) {
     const char *text = getenv("MOSSC_CACHE_SIZE");

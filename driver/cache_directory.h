@@ -9,6 +9,8 @@
 
 /* NULL: the environment names none. */
 const char *dr_cache_directory(SuArena *arena);
+/* Beside it: imported models. NULL: the environment names none. */
+const char *dr_model_directory(SuArena *arena);
 /* The bound on all entries together. Warns of a $MOSSC_CACHE_SIZE that is none. */
 uint64_t dr_cache_most_bytes(SuDiags *diags);
 /* Adds the error that dr_cache_directory gave none; false. */

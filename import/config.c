@@ -223,7 +223,7 @@ static void all_used(const ImConfig *c) {
     for (const cJSON *item = c->map ? c->map->child : NULL; item; item = item->next, i++)
         if (cJSON_GetObjectItemCaseSensitive(c->map, item->string) != item)
             im_config_error(c, item->string, "the key is there twice");
-        else if (!c->seen[i] && (c->place[0] || !is_harmless(item->string)))
+        else if (!c->seen[i] && !cJSON_IsNull(item) && (c->place[0] || !is_harmless(item->string)))
             im_config_error(c, item->string, "the key is not known for this kind of model, and may change what it computes");
 }
 

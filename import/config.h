@@ -63,7 +63,7 @@ void im_expect_bool(const ImConfig *c, const char *key, bool value);
 void im_expect_text(const ImConfig *c, const char *key, const char *value);
 void im_expect_real(const ImConfig *c, const char *key, double value);
 
-/* An error for each key that was neither read nor is harmless in every config (harmless.def), in maps within too. */
+/* An error for each key that was neither read nor is harmless in every config (harmless.def), in maps within too; null says nothing. */
 void im_config_all_used(const ImConfig *c);
 
 #endif

@@ -7,7 +7,7 @@
 #include "runtime/weights.h"
 #include "support/directory.h"
 
-static const char weights_file[] = "model.safetensors", generation_file[] = "generation.yaml";
+static const char generation_file[] = "generation.yaml";
 
 /* One import. */
 typedef struct Job {
@@ -22,7 +22,7 @@ typedef struct Job {
 /* ---- the output */
 
 static bool write_weights(Job *job) {
-    const char *path = su_directory_file(&job->directory, weights_file, job->diags);
+    const char *path = su_directory_file(&job->directory, IM_WEIGHTS_FILE, job->diags);
     RtWorkers *workers = path ? rt_workers_create(job->options->threads, false) : NULL;
     if (path && !workers) return su_out_of_memory(job->diags, "importing");
     SuCleanup cleanup;
@@ -39,7 +39,7 @@ static bool verify(Job *job) {
     FeSpec spec = {0};
     SuArena arena = {0};
     const char *spec_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_SPEC_FILE);
-    const char *weights_path = su_printf(&arena, "%s/%s", job->directory.temporary, weights_file);
+    const char *weights_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_WEIGHTS_FILE);
     SuDiags again = {0}; /* warnings were told */
     bool ok =
         fe_spec_load(spec_path, NULL, 0, &spec, &again) ||

@@ -9,6 +9,7 @@
 
 /* Names in the directory that an import makes. */
 #define IM_SPEC_FILE "spec.yaml"
+#define IM_WEIGHTS_FILE "model.safetensors"
 #define IM_TOKENIZER_FILE "tokenizer.json"
 
 typedef struct ImOptions {

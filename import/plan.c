@@ -90,7 +90,7 @@ const ImTensor *im_take(ImPlan *plan, const char *format, ...) {
     va_start(args, format);
     const char *name = printed(&plan->arena, format, args);
     va_end(args);
-    ImTensor *t = im_source_find(plan->source, name);
+    ImTensor *t = plan->source->invents ? im_source_invent(plan->source, name) : im_source_find(plan->source, name);
     if (!t) im_plan_error(plan, plan->source->path, "tensor '%s' is missing", name);
     if (t && t->taken) im_plan_error(plan, t->file, "tensor '%s' would be used twice", name);
     if (t && t->alien) im_plan_error(plan, t->file, "tensor '%s' has the type %s, which is not read", name, t->alien);
@@ -122,6 +122,7 @@ const ImTensor *im_flat(ImPlan *plan, const ImTensor *tensor) {
 }
 
 bool im_has_rows(ImPlan *plan, const ImTensor *tensor, uint64_t rows) {
+    if (tensor && plan->source->invents) plan->source->invented[tensor->number]->rows = rows;
     if (tensor && tensor->rows != rows)
         im_plan_error(plan, tensor->file, "tensor '%s': expected %" PRIu64 " rows, got %" PRIu64, tensor->name, rows, tensor->rows);
     return tensor && tensor->rows == rows;
@@ -193,7 +194,7 @@ void im_linear(ImBlock *block, const char *to, const char *from, bool bias) {
 /* ---- embedding and head */
 
 static bool same_numbers(const ImTensor *a, const ImTensor *b) {
-    if (a->form != b->form || a->rows != b->rows || a->K != b->K) return false;
+    if (!a->data || a->form != b->form || a->rows != b->rows || a->K != b->K) return false;
     return memcmp(a->data, b->data, a->rows * im_form_row_bytes(a->form, a->K)) == 0;
 }
 
@@ -222,6 +223,7 @@ void im_ends(ImPlan *plan, const ImEnds *ends) {
     const ImTensor *table = im_take(plan, "%s.weight", ends->embed), *last = im_take(plan, "%s.weight", ends->norm);
     const ImTensor *bias = ends->norm_bias ? im_take(plan, "%s.bias", ends->norm) : NULL;
     if (!table || !last || (ends->norm_bias && !bias)) return;
+    if (plan->source->invents) im_has_rows(plan, table, (uint64_t)ends->vocab_size);
     const ImTensor *head = head_of(plan, ends, table);
     check_vocabulary(plan, ends, table);
     put(plan, "embed.weight", table, 0, table->rows);

@@ -64,6 +64,16 @@ ImTensor *im_source_find(const ImSource *source, const char *name) {
     return source->count ? bsearch(&key, source->tensors, source->count, sizeof key, by_name) : NULL;
 }
 
+ImTensor *im_source_invent(ImSource *source, const char *name) {
+    ImTensor *t = SU_NEW(&source->arena, ImTensor);
+    *t = (ImTensor){.name = su_strdup(&source->arena, name), .file = source->path, .form = IM_F32, .rank = 1, .K = 1};
+    t->number = source->n_invented;
+    source->invented =
+        su_grow(&source->arena, source->invented, &source->invented_capacity, source->n_invented + 1, sizeof *source->invented);
+    source->invented[source->n_invented++] = t;
+    return t;
+}
+
 static bool means_nothing(const char *name) {
     for (size_t i = 0; i < sizeof without_meaning / sizeof without_meaning[0]; i++) {
         size_t size = strlen(name), end = strlen(without_meaning[i]);

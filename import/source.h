@@ -29,6 +29,7 @@ typedef struct ImTensor {
     ImOrder order; /* of rows */
     bool minus_exp; /* what is stored is -exp(x) of the numbers x that reading gives */
     bool taken;
+    size_t number; /* of one that was invented */
 } ImTensor;
 
 typedef struct ImSource {
@@ -36,6 +37,10 @@ typedef struct ImSource {
     ImTensor *tensors; /* sorted by name, once settled */
     size_t count, capacity;
     SuArena arena; /* the caller's: of tensors and names */
+    bool
+        invents; /* for exports: there are no tensors; each that is taken is made then, with no data, and rows 0 until they are known */
+    ImTensor **invented; /* [n_invented], in the order in which they were taken */
+    size_t n_invented, invented_capacity;
 } ImSource;
 
 /* Adds a tensor, which the caller may change until im_source_settle; alien: see above. The data are rank numbers' worth of bytes, which
@@ -44,6 +49,8 @@ ImTensor *im_source_add(ImSource *source, const char *name, const char *file, co
                         int rank, const uint8_t *data, SuDiags *diags);
 /* Sorts; a name that is there twice is an error. */
 bool im_source_settle(ImSource *source, SuDiags *diags);
+/* Of a source that invents. */
+ImTensor *im_source_invent(ImSource *source, const char *name);
 /* NULL if there is none. */
 ImTensor *im_source_find(const ImSource *source, const char *name);
 /* An error for each tensor that was not taken and is not known to be without meaning (inverse frequencies of RoPE). */

@@ -10,6 +10,7 @@
 #endif
 
 #include "cli/build.h"
+#include "cli/given.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/run/sampling.h"
@@ -234,10 +235,10 @@ static int run(const CliCommand *command, CliArgs *args) {
     ChatOptions o = {.sampling = CLI_SAMPLING_DEFAULTS(-1)};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
+    if (strcmp(args->positionals[0], "-") == 0)
+        return cli_usage_error(command, "standard input has the messages: the spec must be a file");
     const char *spec = cli_find_model(args, &o.model);
-    if (strcmp(spec, "-") == 0) return cli_usage_error(command, "standard input has the messages: the spec must be a file");
-    if (!o.model.weights.count)
-        return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    if (!spec) return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
     return cli_model_command(spec, &o.model, chat, &o);
 }
@@ -246,11 +247,11 @@ const CliCommand cli_chat = {
     .name = "chat",
     .summary = "talk with a model",
     .synopsis = "MODEL [-w WEIGHTS...] [OPTION]...",
-    .about = "Reads messages, one a line, from standard input and prints the model's answers. MODEL is a spec, or a directory that "
-             "mossc "
-             "import has made. Messages are put into the model's chat template; its state has all that came before, so that a turn "
+    .about = "Reads messages, one a line, from standard input and prints the model's answers. MODEL is a spec, or what "
+             "stands for one (below). Messages are put into the model's chat template; its state has all that came before, so that "
+             "a turn "
              "costs its own tokens only. Ctrl-C ends an answer; the end of input, or /exit, ends the conversation. /help lists the "
-             "commands: /undo, /clear, /system, /save, /load.\n\n" CLI_ABOUT_SAMPLING "\n\n"
+             "commands: /undo, /clear, /system, /save, /load.\n\n" CLI_ABOUT_GIVEN "\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "Special tokens that a message spells, such as <|im_end|>, are those tokens.",
     .examples = "mossc chat smollm2\n"
                 "mossc chat granite --system 'Answer in one sentence.' --temp 0\n"

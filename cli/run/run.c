@@ -7,6 +7,7 @@
 #include "cli/format.h"
 #include "cli/interrupt.h"
 #include "cli/build.h"
+#include "cli/given.h"
 #include "cli/run/sampling.h"
 #include "driver/generate.h"
 #include "driver/text.h"
@@ -252,8 +253,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     const char *spec = cli_find_model(args, &o.model);
-    if (!o.model.weights.count)
-        return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    if (!spec) return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
     if ((o.system || o.template) && !o.chat) return cli_usage_error(command, "--system and --template need --chat");
     if (o.chat && !o.prompt && !o.prompt_file) return cli_usage_error(command, "--chat needs --prompt TEXT or --prompt-file FILE");
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)
@@ -271,11 +271,11 @@ const CliCommand cli_run = {
     .name = "run",
     .summary = "continue a text",
     .synopsis = "MODEL [-w WEIGHTS...] --prompt TEXT [OPTION]...",
-    .about = "MODEL is a spec, or a directory that mossc import has made. Compiles it, loads the weights, feeds the prompt (after "
+    .about = "MODEL is a spec, or what stands for one (below). Compiles it, loads the weights, feeds the prompt (after "
              "the spec's bos, if it has one), prints it, and prints "
              "the tokens that the model generates as they are generated. Speeds go to standard error; the time to the first "
              "token is counted from the moment the model is loaded. The text does not depend on --threads, --chunk or the "
-             "machine.\n\n" CLI_ABOUT_SAMPLING "\n\n"
+             "machine.\n\n" CLI_ABOUT_GIVEN "\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "A state file holds everything that the rest of a sequence depends on, but not its text. --state-in continues it, "
              "with a prompt (no bos is put before it) or without one. A prompt cache stores states of prompts and reuses the "
              "longest common beginning; several processes may share one. Neither changes the text: -n 60 gives the text of -n "

@@ -112,7 +112,6 @@ static bool cuda_compile_unguarded(const CgCudaTarget *target, const PgProgram *
     static const CgCudaOptions none = {0};
     Compiling c = {.target = target, .options = options == NULL ? &none : options, .out = out, .diags = diags};
     *out = (CgCudaCode){0};
-    if (!cg_has_no_blocks(program, "cuda", diags)) return false;
     out->plan = cg_cuda_print(target, program, &out->arena, &c.text);
     c.key = key_of(&c);
     bool cached = c.options->cache != NULL;

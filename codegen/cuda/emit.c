@@ -78,7 +78,13 @@ const char *cg_cuda_type(IrDtype dtype) {
 /* What product.cuh calls a line is a group; product.c and route_rows.c print loops over lines of one and of two k. */
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     _Static_assert((group) <= 2 && (group_bytes) == 64 && (over) == 0, "a line of " #name " is not four quads of one or two k");
-#define IR_BLOCK_DTYPE(...) /* cg_has_no_blocks */
+#define IR_BLOCK_DTYPE(...) /* below */
+#include "ir/dtype.def"
+/* And blocks.cuh knows these sizes. */
+#define IR_DTYPE(...)
+#define IR_BLOCK_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                   \
+    _Static_assert((group) == 32 && ((group_bytes) == 544 || (group_bytes) == 288), "blocks.cuh has no groups of " #name);         \
+    _Static_assert((over) == 0 || ((over) == 8 && (over_bytes) == 64), "blocks.cuh has no scales of " #name);
 #include "ir/dtype.def"
 
 const char *cg_cuda_stride(PgLayout layout) { return layout == PG_POSITIONS ? "ldp" : "ld"; }

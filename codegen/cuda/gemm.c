@@ -8,6 +8,7 @@
 enum {
     SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
     CHUNK = 32, /* k that come at a time */
+    ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
     TYPICAL_ROWS = 2048, /* of a large step: what tiles are dealt out for */
     FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
 };
@@ -24,16 +25,19 @@ typedef struct Tiles {
     const char *type; /* of weights: "BF16" */
 } Tiles;
 
-static bool by_tensor_cores(const CgLinear *m) { return m->c->target->tensor_cores && ir_dtype(m->k->dtype)->mma == IR_MMA_16; }
+static bool by_tensor_cores(const CgLinear *m) {
+    return m->c->target->tensor_cores && (ir_dtype(m->k->dtype)->mma == IR_MMA_16 || m->k->rounds);
+}
 
 bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m->c->form == CG_FEW && by_tensor_cores(m)); }
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
-/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. */
+/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. Rounded rows are at most
+ * 64: the scales of their sums take registers beside them. */
 static int rows_of_tile(const Tiles *t) {
     const PgKernel *k = t->k;
-    int rows = 128;
+    int rows = k->rounds ? 64 : 128;
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
     while (rows > 32) {
         bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
@@ -45,7 +49,7 @@ static int rows_of_tile(const Tiles *t) {
 
 static uint64_t stage_bytes(const Tiles *t) {
     uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
-    return SLOTS * slot + (uint64_t)t->rows * CHUNK * sizeof(float);
+    return SLOTS * slot + (uint64_t)t->rows * (t->k->rounds ? ROUNDED_BYTES : CHUNK * sizeof(float));
 }
 
 static void shape_many(Tiles *t) {
@@ -99,8 +103,7 @@ static void print_place(const Tiles *t) {
         cg_cu(c, "place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     }
     print_expert(t);
-    if (k->x_layout == PG_PLANES)
-        cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+    cg_linear_x_plane(t->m);
 }
 
 /* The weights of the tile. */
@@ -115,14 +118,20 @@ static void print_slots(const Tiles *t) {
 static void print_rows(const Tiles *t) {
     const PgKernel *k = t->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
-    cg_cu(t->c, "const Rows rows = {%s, %s, %s, place.row, place.count};\n", k->x_layout == PG_PLANES ? "x_plane" : "x",
-          cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr");
+    cg_cu(t->c, "const %s rows = {%s, %s, %s, place.row, place.count%s};\n", k->rounds ? "RoundedRows" : "Rows",
+          k->x_layout == PG_PLANES ? "x_plane" : "x", cg_cuda_stride(k->x_layout), gathered ? "groups.row_of" : "nullptr",
+          k->rounds ? ", groups_of(K)" : "");
 }
 
 static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
     const char *fast = c->target->fast ? "true" : "false";
-    if (t->split > 0)
+    if (t->k->rounds && t->split > 0)
+        cg_cu(c, "sum_few_rounded<%s>(slots, rows, K, SPLIT);\n", t->type);
+    else if (t->k->rounds)
+        cg_cu(c, "sum_rounded_tile<%s, ROWS, %s<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->tensor ? "IntegerTile" : "DotTile",
+              t->type, t->stages);
+    else if (t->split > 0)
         cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
     else if (t->tensor)
         cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
@@ -201,5 +210,5 @@ void cg_linear_tiles_ahead(const CgLinear *m) {
              "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     if (m->k->select != PG_SINGLE) cg_cu(c, "const u64 expert = place.expert;\n");
     print_slots(&t);
-    cg_cu(c, "announce_few<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
+    cg_cu(c, "%s<%s>(slots, K, SPLIT);\nreturn tiles;\n", m->k->rounds ? "announce_few_groups" : "announce_few", t.type);
 }

@@ -11,7 +11,8 @@ enum {
     BLOCKS = 2 /* of row_step on a multiprocessor */,
     LEAST_STEPS = 4,
     BATCH = 8,
-    LINE_STEP = 8
+    LINE_STEP = 8,
+    GROUP_STEP = 8 /* groups of blocks that a warp takes at once */
 };
 
 typedef struct Row {
@@ -22,32 +23,41 @@ typedef struct Row {
     uint64_t panels, groups; /* of the linear layer; tiles that have all of them */
     int64_t terms; /* of a sum */
     int64_t rows; /* of x in shared memory */
-    uint64_t padded; /* floats of one */
+    uint64_t padded; /* inputs of one, with the zeros behind them */
 } Row;
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
 static bool is_sum(const PgKernel *k) { return pg_sum(k) != PG_NO_SUM; }
-/* Terms with the same matrix are one term with the sum of their x. */
+/* Terms with the same matrix are one term with the sum of their x, unless each is rounded by itself. */
 static int64_t terms_of(const PgKernel *k) {
-    return !is_sum(k) || k->select == PG_SINGLE ? 1 : pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E;
+    bool one = !is_sum(k) || (k->select == PG_SINGLE && !k->rounds);
+    return one ? 1 : pg_sum(k) == PG_WEIGHTED_SUM ? k->k : k->E;
 }
 static int64_t x_rows(const PgKernel *k) {
     if (is_sum(k)) return terms_of(k);
     return k->x_layout == PG_ROWS ? 1 : k->x_layout == PG_POSITIONS ? k->k : k->E;
 }
 
-/* Warps share a panel until every block of the launch has a tile. */
+/* Warps share a panel until every block of the launch has a tile. Of blocks a step is a batch already. */
 static int split_of(const Row *r) {
     int warps = r->c->target->threads / 32, split = 1;
     uint64_t wanted = (uint64_t)warps * (uint64_t)r->c->target->multiprocessors * BLOCKS;
-    while (split < warps && r->panels * (uint64_t)split < wanted && r->k->K >= 2 * split * LINE_STEP * LEAST_STEPS) split *= 2;
+    for (; split < warps && r->panels * (uint64_t)split < wanted; split *= 2) {
+        bool enough =
+            ir_is_blocks(r->k->dtype) ? r->k->K > split * GROUP_STEP * IR_GROUP : r->k->K >= 2 * split * LINE_STEP * LEAST_STEPS;
+        if (!enough) break;
+    }
     return split;
 }
 
-/* As RowTile::PADDED of product.cuh. */
+/* As RowTile::PADDED of product.cuh, GroupRow::PADDED of rounded.cuh. */
 static uint64_t padded_of(const Row *r) {
     const IrDtypeInfo *dtype = ir_dtype(r->k->dtype);
+    if (ir_is_blocks(r->k->dtype)) {
+        uint64_t of_step = GROUP_STEP * IR_GROUP * (uint64_t)r->split;
+        return ((uint64_t)r->k->K + of_step - 1) / of_step * of_step;
+    }
     uint64_t of_line = dtype->group, lines = ir_groups(dtype, (uint64_t)r->k->K);
     uint64_t step = LINE_STEP * (uint64_t)r->split, steps = (lines + step - 1) / step;
     uint64_t batches = (steps * (pg_does(r->k, PG_STEP_DUAL) ? 2 : 1) + BATCH - 1) / BATCH, loads = (steps + batches - 1) / batches;
@@ -63,12 +73,18 @@ static Row row_of(const CgLinear *m) {
     return r;
 }
 
+/* Of shared memory; rounded rows are bytes and two floats a group, made from one row in float. */
+static uint64_t x_bytes(const Row *r) {
+    uint64_t rows = (uint64_t)r->rows, floats = sizeof(float) * r->padded;
+    return r->k->rounds ? rows * (r->padded / 4 * 5) + floats : rows * floats;
+}
+
 bool cg_linear_of_row(const CgLinear *m) {
     const PgKernel *k = m->k;
     bool linear = !is_sum(k) || pg_step_sums(k->epilogue.steps); /* nothing happens to a term */
     bool norm_of_rows = k->norm == PG_NO_NORM || (k->x_layout == PG_ROWS && !(is_sum(k) && k->select == PG_SINGLE));
     Row r = row_of(m);
-    return k->mode == PG_ROW && linear && norm_of_rows && (uint64_t)r.rows * r.padded * sizeof(float) <= X_BYTES;
+    return k->mode == PG_ROW && linear && norm_of_rows && x_bytes(&r) <= X_BYTES;
 }
 
 /* ---------------------------------------------------------------------------------------------- text */
@@ -76,8 +92,12 @@ bool cg_linear_of_row(const CgLinear *m) {
 static void print_constants(const Row *r) {
     cg_cu(r->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %d, SPLIT = %d };\n", (long long)r->k->K,
           (unsigned long long)r->panels, (unsigned long long)r->groups, r->side, r->split);
-    cg_cu(r->c, "typedef RowTile<%s, K, SPLIT, %d, %lld> Tile;\n", cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? 2 : 1,
-          (long long)r->terms);
+    bool blocks = ir_is_blocks(r->k->dtype);
+    cg_cu(r->c, "typedef %s<%s, K, SPLIT, %d, %lld%s> Tile;\n", blocks ? "GroupRow" : "RowTile", cg_cuda_type(r->k->dtype),
+          pg_does(r->k, PG_STEP_DUAL) ? 2 : 1, (long long)r->terms,
+          !blocks        ? ""
+          : r->k->rounds ? ", true"
+                         : ", false");
 }
 
 /* Which expert's weights term `term` of a tile has, and which row of xs (without a sum). */
@@ -97,22 +117,30 @@ static void print_panel(const Row *r) {
           "const u32 panel = tile %% GROUPS * SIDE + threadIdx.x / 32 / SPLIT;\n"
           "return panel_at<%s>(%s, %s%s%s(panel < PANELS ? panel : PANELS - 1), K);\n"
           "};\n",
-          cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "", expert,
-          expert[0] != '\0' ? " * PANELS + " : "");
+          cg_cuda_type(r->k->dtype), pg_does(r->k, PG_STEP_DUAL) ? "matrix == 1 ? w2 : w" : "w", expert[0] != '\0' ? "(u64)" : "",
+          expert, expert[0] != '\0' ? " * PANELS + " : "");
+}
+
+static const char *scale_of_term(const PgKernel *k) { return pg_sum(k) == PG_WEIGHTED_SUM ? "combine_weights[j]" : "1"; }
+
+/* Row j in float becomes bytes and scales. */
+static void print_round_row(const Row *r) {
+    cg_cu(r->c, "round_row(xs%s, floats_of_row, Tile::PADDED, %s);\n", r->rows > 1 ? " + j * Tile::OF_TERM" : "",
+          scale_of_term(r->k));
 }
 
 /* Row j of x, times its combine weight, to its place in xs; or onto what is there. */
 static void print_stage_row(const Row *r, const char *x) {
     CgCuda *c = r->c;
     const PgKernel *k = r->k;
-    bool own_rows = r->rows > 1, more = terms_of(k) == 1 && is_sum(k), staged = strcmp(x, "xs") == 0;
-    cg_cu(c, "stage_row(xs%s, %s", own_rows ? " + j * Tile::PADDED" : "", x);
+    bool own_rows = r->rows > 1 && !k->rounds, more = terms_of(k) == 1 && is_sum(k) && !k->rounds, staged = strcmp(x, "xs") == 0;
+    cg_cu(c, "stage_row(%s%s, %s", k->rounds ? "floats_of_row" : "xs", own_rows ? " + j * Tile::PADDED" : "", x);
     if (k->x_layout == PG_PLANES)
         cg_cu(c, " + %s * %llu", pg_sum(k) == PG_WEIGHTED_SUM ? "expert_indices[j]" : "j",
               (unsigned long long)pg_panels(k->K) * 16);
     cg_cu(c, ", %s, %s, K, Tile::PADDED, %s, %s);\n", staged ? "1" : cg_cuda_stride(k->x_layout),
-          k->x_layout == PG_POSITIONS ? "j" : "0", pg_sum(k) == PG_WEIGHTED_SUM ? "combine_weights[j]" : "1",
-          more ? "j > 0" : "false");
+          k->x_layout == PG_POSITIONS ? "j" : "0", k->rounds ? "1" : scale_of_term(k), more ? "j > 0" : "false");
+    if (k->rounds) print_round_row(r);
 }
 
 /* The only row of x, through the norm; terms of a sum are made from it, the first one last. */
@@ -120,13 +148,20 @@ static void print_stage_normed(const Row *r) {
     CgCuda *c = r->c;
     const PgKernel *k = r->k;
     char eps[48];
+    const char *xs = k->rounds ? "floats_of_row" : "xs";
     cg_cu(c,
-          "stage_row(xs, x, ld, 0, K, Tile::PADDED, 1, false);\n"
-          "norm_row(xs, K, %s, %s, norm_w, %s, norm_parts);\n",
-          k->norm == PG_LAYER ? "true" : "false", cg_cuda_float(k->eps, eps), k->norm == PG_LAYER ? "norm_b" : "nullptr");
-    if (!is_sum(k)) return;
+          "stage_row(%s, x, ld, 0, K, Tile::PADDED, 1, false);\n"
+          "norm_row(%s, K, %s, %s, norm_w, %s, norm_parts);\n",
+          xs, xs, k->norm == PG_LAYER ? "true" : "false", cg_cuda_float(k->eps, eps), k->norm == PG_LAYER ? "norm_b" : "nullptr");
+    if (!is_sum(k)) {
+        if (k->rounds) print_round_row(r);
+        return;
+    }
     cg_cu(c, "for (u32 j = %lld; j-- > 0;) {\n", (long long)r->rows);
-    print_stage_row(r, "xs");
+    if (k->rounds)
+        print_round_row(r);
+    else
+        print_stage_row(r, "xs");
     cg_cu(c, "}\n");
 }
 
@@ -150,7 +185,9 @@ static void print_sums(const Row *r) {
     int matrices = pg_does(r->k, PG_STEP_DUAL) ? 2 : 1;
     cg_cu(c, "float4 acc[%d] = {};\n", matrices);
     cg_cu(c, "product.sum(acc, panel_of, xs%s, tile, tile + gridDim.x, tiles);\n",
-          !is_sum(r->k) && r->rows > 1 ? " + tile / GROUPS * Tile::PADDED" : "");
+          is_sum(r->k) || r->rows == 1 ? ""
+          : ir_is_blocks(r->k->dtype)  ? " + tile / GROUPS * Tile::OF_TERM"
+                                       : " + tile / GROUPS * Tile::PADDED");
     for (int i = 0; i < matrices; i++) {
         cg_cu(c, "const float4 warp_sum%d = sum_row(acc + %d);\n", i, i);
         cg_cu(c, "if (lane < 4) parts[%sthreadIdx.x / 32 * 4 + lane] = warp_sum%d;\n", i == 0 ? "" : "WARPS * 4 + ", i);
@@ -185,7 +222,12 @@ void cg_linear_row(const CgLinear *m) {
     Row r = row_of(m);
     uint64_t warps = (uint64_t)c->target->threads / 32;
     print_constants(&r);
-    cg_cuda_shared(c, "float", "xs", (uint64_t)r.rows * r.padded * sizeof(float));
+    if (m->k->rounds) {
+        cg_cuda_shared(c, "float", "xs", x_bytes(&r) - r.padded * sizeof(float));
+        cg_cuda_shared(c, "float", "floats_of_row", r.padded * sizeof(float));
+    } else {
+        cg_cuda_shared(c, "float", "xs", x_bytes(&r));
+    }
     cg_cuda_shared(c, "float4", "parts", warps * 4 * 16 * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1));
     if (m->k->norm != PG_NO_NORM) cg_cuda_shared(c, "float", "norm_parts", warps * sizeof(float));
     cg_cu(c, "const u32 lane = threadIdx.x %% 32;\n");

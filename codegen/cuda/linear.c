@@ -10,10 +10,24 @@
 
 /* ---------------------------------------------------------------------------------------------- operands */
 
+bool cg_linear_reads_rounded(const PgKernel *k) { return k->rounds && k->mode == PG_BLOCK; }
+
+void cg_linear_x_plane(const CgLinear *m) {
+    const PgKernel *k = m->k;
+    if (k->x_layout != PG_PLANES) return;
+    if (cg_linear_reads_rounded(k))
+        cg_cu(m->c, "const u8 *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_rounded_bytes(k->K));
+    else
+        cg_cu(m->c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+}
+
 void cg_linear_sources(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
-    cg_cu(c, "const float *x = floats(step, phase, %d);\nconst u8 *w = operand(step, phase, %d);\n", PG_LINEAR_X, PG_LINEAR_W);
+    cg_cu(c,
+          cg_linear_reads_rounded(k) ? "const u8 *x = operand(step, phase, %d);\n" : "const float *x = floats(step, phase, %d);\n",
+          PG_LINEAR_X);
+    cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
     if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
@@ -182,8 +196,7 @@ static void print_block_tile(const CgLinear *m) {
     } else if (k->select == PG_ALL) {
         cg_cu(c, "const u64 expert = plane;\n");
     }
-    if (k->x_layout == PG_PLANES)
-        cg_cu(c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
+    cg_linear_x_plane(m);
     cg_product_sums(&m->product, k->x_layout == PG_PLANES ? "x_plane" : "x", gathered ? "groups.row_of[row0 + r]" : "row0 + r");
     cg_cu(c, "if (%s) {\n", holders(m));
     cg_linear_value(m);

@@ -13,6 +13,10 @@ typedef struct CgLinear {
 
 /* Prints pointers to what is multiplied: x with its norm, the weights, and which rows and experts there are. */
 void cg_linear_sources(const CgLinear *m);
+/* Whether x has been rounded before (PG_ROUND). */
+bool cg_linear_reads_rounded(const PgKernel *k);
+/* PG_BLOCK: prints `x_plane`, the tile's plane of x, where x has several. */
+void cg_linear_x_plane(const CgLinear *m);
 /* Prints pointers to what the epilogue reads and writes: bias, addend, residual, y and so on. */
 void cg_linear_epilogue_pointers(const CgLinear *m);
 /* Prints: sum (and sum2) of quad `q` of panel `panel` (of `expert`) become v: bias, convolution, activation, second linear layer. */

@@ -68,16 +68,18 @@ static void load_row(const CgProduct *p, const char *x, const char *row) {
               c->kernel->norm == PG_LAYER ? " + norm_b[k]" : "");
     }
     cg_cu(c, "xs[i] = v;\n}\n");
+    if (c->kernel->rounds) cg_cu(c, "__syncthreads();\nround_in_place(xs, least(K - k0, CHUNK));\n");
 }
 
 /* A panel of eight rows is 512 bytes in a row. */
 static void load_8_rows(const CgProduct *p, const char *x, const char *row) {
-    cg_cu(p->c,
-          "for (u32 i = threadIdx.x; i < CHUNK * 8; i += THREADS) {\n"
-          "const u32 r = i / 16 %% 8, at = i / 128 * 16 + i %% 16, k = k0 + at;\n"
-          "xs[at * 8 + r] = k < K ? %s[element(%s, %s, k)] : 0;\n"
-          "}\n",
-          x, p->stride, row);
+    cg_cu(p->c, "for (u32 i = threadIdx.x; i < CHUNK * 8; i += THREADS) {\n"
+                "const u32 r = i / 16 %% 8, at = i / 128 * 16 + i %% 16, k = k0 + at;\n");
+    if (p->c->kernel->rounds)
+        cg_cu(p->c, "xs[at * 8 + r] = k < K ? rounded_number(%s, %s, %s, k, K) : 0;\n", x, p->stride, row);
+    else
+        cg_cu(p->c, "xs[at * 8 + r] = k < K ? %s[element(%s, %s, k)] : 0;\n", x, p->stride, row);
+    cg_cu(p->c, "}\n");
 }
 
 void cg_product_hoist(const CgProduct *p, const char *x) {
@@ -91,6 +93,17 @@ static void print_loop(const CgProduct *p, const char *w, const char *acc) {
     CgCuda *c = p->c;
     IrDtype dtype = c->kernel->dtype;
     const char *panel = p->expert ? "(expert * PANELS + panel)" : "panel", *add = p->rows == 1 ? "add_row" : "add_8_rows";
+    if (ir_is_blocks(dtype)) {
+        cg_cu(c,
+              "const uint4 *%s_panel = panel_at<%s>(%s, %s, K);\n"
+              "for (u32 fourth = lane / 4 + 8 * part; 4 * fourth < n; fourth += 8 * SPLIT) { /* four k */\n"
+              "float4 four[4];\n"
+              "four_of_panel<%s>(%s_panel, K, k0 / 4 + fourth, q, four);\n"
+              "for (u32 k = 0; k < 4; k++) %s(%s, four[k], xs + (4 * fourth + k) * %d);\n"
+              "}\n",
+              w, cg_cuda_type(dtype), w, panel, cg_cuda_type(dtype), w, add, acc, p->rows);
+        return;
+    }
     if (ir_dtype(dtype)->group == 1) {
         cg_cu(c,
               "const float4 *%s_at = (const float4 *)%s + (%s * K + k0) * 4 + q;\n"

@@ -52,7 +52,11 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
  * two lines next to each other, meet no bank twice. */
 INLINE u32 swizzled(u32 line, u32 q) { return (4 * line + q) ^ (line & 6); }
 
+template <class W> struct LineFetch;
+template <class W> struct GroupFetch;
+
 struct F32 {
+    typedef LineFetch<F32> WeightFetch;
     enum { K_OF_LINE = 1, CHUNK_QUADS = CHUNK * 4 };
     INLINE u64 panel_quads(u32 K) { return (u64)K * 4; }
     INLINE u32 lines(u32 k) { return k; }
@@ -82,6 +86,7 @@ struct F32 {
     }
 
 struct BF16 {
+    typedef LineFetch<BF16> WeightFetch;
     PAIRS_OF_K(low_bf16, high_bf16)
     INLINE float low(u32 pair) { return bf16_low(pair); }
     INLINE float high(u32 pair) { return bf16_high(pair); }
@@ -94,6 +99,7 @@ struct BF16 {
 };
 
 struct F16 {
+    typedef LineFetch<F16> WeightFetch;
     PAIRS_OF_K(low_f16, high_f16)
     INLINE float low(u32 pair) { return f16_low(pair); }
     INLINE float high(u32 pair) { return f16_high(pair); }
@@ -221,24 +227,58 @@ template <class W, u32 ROWS> struct Stage {
     uint4 x[2][ROWS * 4]; /* two panels; then their words */
 };
 
-/* What a thread fetches of every chunk. */
-template <class W, u32 ROWS> struct Fetch {
-    enum {
-        W_STEP = THREADS / W::CHUNK_QUADS, /* slots that the block fetches at once */
-        W_COUNT = SLOTS / W_STEP,
-        X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS
-    };
-    const uint4 *w[W_COUNT];
-    const float *x[X_COUNT]; /* NULL: past the last row */
-    u64 panel;               /* floats from a panel of x to the next */
+/* What a thread fetches of every chunk's weights: lines, as they lie in a slot. */
+template <class W> struct LineFetch {
+    enum { STEP = THREADS / W::CHUNK_QUADS /* slots that the block fetches at once */, COUNT = SLOTS / STEP };
+    const uint4 *w[COUNT];
     u32 K;
 
     METHOD u32 first_slot() const { return threadIdx.x / W::CHUNK_QUADS; }
+    METHOD LineFetch(const Slots &slots, u32 k) : K(k) {
+#pragma unroll
+        for (u32 i = 0; i < COUNT; i++) w[i] = slots.at<W>(first_slot() + i * STEP, K) + threadIdx.x % W::CHUNK_QUADS;
+    }
+    METHOD void start(uint4 *to, u32 k0) const {
+        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4);
+        const u32 bytes = W::lines(k0) + line < W::lines(K) ? 16 : 0;
+#pragma unroll
+        for (u32 i = 0; i < COUNT; i++) {
+            const uint4 *from = bytes > 0 ? w[i] + W::lines(k0) * 4 : w[i];
+            CP_ASYNC_16(&to[(first_slot() + i * STEP) * W::CHUNK_QUADS + place], from, bytes);
+        }
+    }
+};
+
+/* The same of weights in blocks (blocks.cuh): a chunk is a group with its scales. Panels are found anew each time, which saves registers. */
+template <class W> struct GroupFetch {
+    enum { QUADS = SLOTS * W::CHUNK_QUADS, COUNT = (QUADS + THREADS - 1) / THREADS };
+    const Slots slots;
+    u32 K;
+
+    METHOD GroupFetch(const Slots &of, u32 k) : slots(of), K(k) {}
+    METHOD void start(uint4 *to, u32 k0) const {
+#pragma unroll
+        for (u32 i = 0; i < COUNT; i++) {
+            const u32 at = threadIdx.x + i * THREADS, slot = at / W::CHUNK_QUADS, in = at % W::CHUNK_QUADS;
+            const u32 place = in < W::RUNS * 4 ? swizzled(in / 4, in % 4) : in;
+            if (at < QUADS) CP_ASYNC_16(&to[at - in + place], W::chunk_quad(slots.at<W>(slot, K), k0 / CHUNK, (K + CHUNK - 1) / CHUNK, in), 16);
+        }
+    }
+};
+
+/* And of the rows, in float. */
+template <class W, u32 ROWS> struct Fetch {
+    enum { X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS };
+    typename W::WeightFetch weights;
+    const float *x[X_COUNT]; /* NULL: past the last row */
+    const float *any;        /* something that can be read */
+    u64 panel;               /* floats from a panel of x to the next */
+    u32 K;
+
     METHOD u32 first_row() const { return threadIdx.x / 4; }
 
-    METHOD Fetch(const Slots &slots, const Rows &rows, u32 k) : panel(rows.ld * 16), K(k) {
-#pragma unroll
-        for (u32 i = 0; i < W_COUNT; i++) w[i] = slots.at<W>(first_slot() + i * W_STEP, K) + threadIdx.x % W::CHUNK_QUADS;
+    METHOD Fetch(const Slots &slots, const Rows &rows, u32 k)
+        : weights(slots, k), any((const float *)slots.w), panel(rows.ld * 16), K(k) {
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
@@ -247,13 +287,7 @@ template <class W, u32 ROWS> struct Fetch {
     }
 
     METHOD void start(Stage<W, ROWS> *stage, u32 k0) const {
-        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4);
-        const u32 w_bytes = W::lines(k0) + line < W::lines(K) ? 16 : 0;
-#pragma unroll
-        for (u32 i = 0; i < W_COUNT; i++) {
-            const uint4 *from = w_bytes > 0 ? w[i] + W::lines(k0) * 4 : w[i];
-            CP_ASYNC_16(&stage->w[(first_slot() + i * W_STEP) * W::CHUNK_QUADS + place], from, w_bytes);
-        }
+        weights.start(stage->w, k0);
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             if (X_COUNT == 1 && ROWS * 4 < THREADS && threadIdx.x >= ROWS * 4) break;
@@ -261,7 +295,7 @@ template <class W, u32 ROWS> struct Fetch {
             for (u32 half = 0; half < 2; half++) {
                 const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
                 const u32 bytes = x[i] == nullptr ? 0 : left < 4 ? 4 * left : 16;
-                const float *from = bytes > 0 ? x[i] + (k0 / 16 + half) * panel : (const float *)w[0];
+                const float *from = bytes > 0 ? x[i] + (k0 / 16 + half) * panel : any;
                 CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], from, bytes);
             }
         }
@@ -287,7 +321,7 @@ template <class W, u32 ROWS, bool FAST> struct TensorTile {
     METHOD u32 first_slot() const { return threadIdx.x / 32 % 2 * 4; }
     METHOD u32 first_row() const { return threadIdx.x / 64 * (ROWS / 4); }
 
-    template <class Fetch> METHOD void prepare(const Fetch &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
+    template <class Fetching> METHOD void prepare(const Fetching &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
 
     /* Half of a chunk at a time leaves registers for a second block; FAST has one word a pair of k, and takes both. */
     METHOD void multiply(const Stage<W, ROWS> *stage) {
@@ -329,7 +363,7 @@ template <class W, u32 ROWS> struct FloatTile {
     METHOD u32 first_slot() const { return threadIdx.x / 32 % 4 * 2; }
     METHOD u32 row(u32 i) const { return threadIdx.x / 128 * (ROWS / 2) + threadIdx.x % 32 / 4 + 8 * i; }
 
-    template <class Fetch> METHOD void prepare(const Fetch &, Stage<W, ROWS> *) {}
+    template <class Fetching> METHOD void prepare(const Fetching &, Stage<W, ROWS> *) {}
 
     METHOD void multiply(const Stage<W, ROWS> *stage) {
 #pragma unroll 1
@@ -358,11 +392,10 @@ template <class W, u32 ROWS> struct FloatTile {
 };
 
 /* sums[slot][row][4], lines swizzled, of one tile; they lie where the stages were. */
-template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const Slots &slots, const Rows &rows, u32 K) {
+template <class Places, u32 STAGES, class Tile, class Fetching> INLINE void sum_chunks(const Fetching &fetch, u32 K) {
     SHARED(shared);
     const u32 chunks = (K + CHUNK - 1) / CHUNK;
-    const Fetch<W, ROWS> fetch(slots, rows, K);
-    Stage<W, ROWS> *stages = (Stage<W, ROWS> *)shared;
+    Places *stages = (Places *)shared;
     Tile tile = {};
 #pragma unroll
     for (u32 i = 0; i < STAGES - 1; i++) {
@@ -385,6 +418,9 @@ template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const 
     __syncthreads();
     tile.put((float4 *)shared);
     __syncthreads();
+}
+template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const Slots &slots, const Rows &rows, u32 K) {
+    sum_chunks<Stage<W, ROWS>, STAGES, Tile>(Fetch<W, ROWS>(slots, rows, K), K);
 }
 
 /* ---------------------------------------------------------------------------------------------- one row

@@ -9,17 +9,23 @@
 #include <stdio.h>
 #include <string.h>
 
-/* prelude.cuh, product.cuh and pick.cuh as they lie in the source. */
+/* prelude.cuh, product.cuh, blocks.cuh, rounded.cuh and pick.cuh as they lie in the source. */
 __asm__(".section .rodata\n"
         "cg_cuda_prelude: .incbin \"" CG_CUDA_SOURCE "/prelude.cuh\"\n"
         ".byte 0\n"
         "cg_cuda_product: .incbin \"" CG_CUDA_SOURCE "/product.cuh\"\n"
+        ".byte 0\n"
+        "cg_cuda_blocks: .incbin \"" CG_CUDA_SOURCE "/blocks.cuh\"\n"
+        ".byte 0\n"
+        "cg_cuda_rounded: .incbin \"" CG_CUDA_SOURCE "/rounded.cuh\"\n"
         ".byte 0\n"
         "cg_cuda_pick: .incbin \"" CG_CUDA_SOURCE "/pick.cuh\"\n"
         ".byte 0\n"
         ".previous\n");
 extern const char cg_cuda_prelude[] __attribute__((visibility("hidden")));
 extern const char cg_cuda_product[] __attribute__((visibility("hidden")));
+extern const char cg_cuda_blocks[] __attribute__((visibility("hidden")));
+extern const char cg_cuda_rounded[] __attribute__((visibility("hidden")));
 extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
 
 enum {
@@ -398,7 +404,7 @@ void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n\n",
                 PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl));
     cg_cuda_print_vmath(out);
-    su_text_add(out, "%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_pick);
+    su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
 }
 
 CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {

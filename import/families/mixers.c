@@ -110,7 +110,7 @@ void im_mamba2(ImBlock *block, const ImMamba2 *m) {
     im_linear(block, "out_proj", name_in(block, m->at, "out_proj"), m->bias);
     im_move(block, "A_log", name_in(block, m->at, "A_log"));
     const ImTensor *D = im_flat(block->plan, im_take(block->plan, "%s%sD", block->from, m->at));
-    if (D && D->rows != (uint64_t)m->heads) im_key_flag(block, "d_per_channel", true);
+    if (D && D->rows && D->rows != (uint64_t)m->heads) im_key_flag(block, "d_per_channel", true);
     im_put(block, "D", D);
     if (m->gated_norm) im_move(block, "gated_norm.weight", name_in(block, m->at, "norm.weight"));
 }

@@ -37,24 +37,34 @@ void im_same(ImConfig *c, const char *key, int64_t value) {
     if (im_int_or(c, key, value) != value) im_config_error(c, key, "expected %" PRId64 ", as the other keys say", value);
 }
 
+static const struct {
+    const char *theirs, *plain, *gated;
+} activations[] = {
+    {"silu", "silu", "swiglu"},
+    {"swish", "silu", "swiglu"},
+    {"gelu", "gelu", "geglu"},
+    {"gelu_pytorch_tanh", "gelu_tanh", "geglu_tanh"},
+    {"gelu_new", "gelu_tanh", "geglu_tanh"},
+    {"relu2", "relu2", NULL},
+};
+enum { ACTIVATIONS = sizeof activations / sizeof activations[0] };
+
 const char *im_activation(ImConfig *c, const char *key, bool gated) {
-    static const struct {
-        const char *theirs, *plain, *gated;
-    } words[] = {
-        {"silu", "silu", "swiglu"},
-        {"swish", "silu", "swiglu"},
-        {"gelu", "gelu", "geglu"},
-        {"gelu_pytorch_tanh", "gelu_tanh", "geglu_tanh"},
-        {"gelu_new", "gelu_tanh", "geglu_tanh"},
-        {"relu2", "relu2", NULL},
-    };
     const char *given = im_text_or(c, key, "silu");
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        const char *word = gated ? words[i].gated : words[i].plain;
-        if (word && strcmp(words[i].theirs, given) == 0) return word;
+    for (size_t i = 0; i < ACTIVATIONS; i++) {
+        const char *word = gated ? activations[i].gated : activations[i].plain;
+        if (word && strcmp(activations[i].theirs, given) == 0) return word;
     }
     im_config_error(c, key, "the language has no activation '%s' here", given);
     return "silu";
+}
+
+const char *im_activation_of(const char *ours, bool gated) {
+    for (size_t i = 0; i < ACTIVATIONS; i++) {
+        const char *word = gated ? activations[i].gated : activations[i].plain;
+        if (word && strcmp(word, ours) == 0) return activations[i].theirs;
+    }
+    return NULL;
 }
 
 const char *im_layer_type(ImConfig *c, const char *key, int64_t layer) {

@@ -19,6 +19,8 @@ void im_finish(ImConfig *c, ImPlan *plan, const char *embed, const char *norm);
 void im_same(ImConfig *c, const char *key, int64_t value);
 /* The word of an activation, which the config names as PyTorch does; NULL after an error. */
 const char *im_activation(ImConfig *c, const char *key, bool gated);
+/* What configs call one of ours, or NULL: none does. */
+const char *im_activation_of(const char *ours, bool gated);
 /* Kinds of layers by name: item i of a list of texts. "": after an error, or where the list is missing. */
 const char *im_layer_type(ImConfig *c, const char *key, int64_t layer);
 /* Whether a layer of this kind, in the words of either version of transformers, is attention; another than a mixer is an error. */

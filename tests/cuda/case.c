@@ -13,7 +13,8 @@
 
 const CaseBounds case_exact = {2e-4, 1e-4}, case_fast = {6e-2, 4e-3};
 
-enum { MAX_TRIES = 40 };
+enum { MAX_TRIES = 40, FAR_ROWS = 4 /* of whichever logits */ };
+#define FAR 0.1 /* of the rms */
 
 bool case_fail(Case *c, const char *format, ...) {
     va_list args;
@@ -79,11 +80,20 @@ bool case_near(Case *c, const char *how, int sequence, int64_t row, const float 
     for (int64_t v = 0; v < c->V; v++) {
         double difference = fabs((double)logits[v] - truth[v]) / c->rms;
         if (!(difference <= worst)) worst = difference, at = v;
+        c->near += difference <= c->bounds.tolerance;
+        c->far += !(difference <= FAR);
     }
+    c->seen += c->V;
     c->worst = fmax(c->worst, worst);
-    if (worst <= c->bounds.tolerance) return true;
+    if (worst <= c->bounds.tolerance || (c->rounds && c->far <= FAR_ROWS * c->V + c->seen / 4)) return true;
     return case_fail(c, "%s: token %lld, vocab index %lld is off by %g of the rms (got %.9g, eval64 %.9g)", how, (long long)row,
                      (long long)at, worst, (double)logits[at], truth[at]);
+}
+
+bool case_mostly_near(Case *c) {
+    if (2 * c->near >= c->seen) return true;
+    return case_fail(c, "%lld of %lld logits are within %g of the rms", (long long)c->near, (long long)c->seen,
+                     c->bounds.tolerance);
 }
 
 /* ---------------------------------------------------------------------------------------------- spec to program */
@@ -95,12 +105,17 @@ static PsOptions passes_of(const Case *c) {
     return passes;
 }
 
+static DrawWeights drawn_weights(const CaseWants *wants) {
+    if (wants->weights == CASE_ANY) return draw_weights_of(wants->seed);
+    return wants->weights == CASE_BLOCKS ? DRAW_BLOCKS : DRAW_FLOATS;
+}
+
 bool case_make(Case *c, const CaseWants *wants) {
     *c = (Case){.seed = wants->seed, .T = wants->T, .bounds = wants->bounds.tolerance > 0 ? wants->bounds : case_exact};
     if (wants->yaml != NULL) {
         su_text_add(&c->yaml, "%s", wants->yaml);
     } else {
-        c->T = draw_spec(c->seed, DRAW_FLOATS, &c->yaml);
+        c->T = draw_spec(c->seed, drawn_weights(wants), &c->yaml);
         if (c->T > CASE_MAX_TOKENS) c->T = CASE_MAX_TOKENS;
     }
     if (!fe_spec_parse("case.yaml", c->yaml.text, c->yaml.size, &wants->set, wants->set != NULL, &c->spec, &c->diags))
@@ -111,8 +126,10 @@ bool case_make(Case *c, const CaseWants *wants) {
     PsOptions passes = passes_of(c);
     IrGraph *graph = fe_lower(&c->spec, &c->arena);
     if (!draw_truth(c, graph)) return false;
-    return (ps_fuse(graph, &passes, &c->diags) && sc_program(graph, &passes, &c->arena, &c->program, &c->diags)) ||
-           case_fail(c, "no program");
+    if (!ps_fuse(graph, &passes, &c->diags) || !sc_program(graph, &passes, &c->arena, &c->program, &c->diags))
+        return case_fail(c, "no program");
+    for (uint32_t i = 0; i < c->program->n_kernels; i++) c->rounds = c->rounds || c->program->kernels[i].rounds;
+    return true;
 }
 
 void case_free(Case *c) {

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *image = malloc(sizeof head + size);
     SuDiags diags = {0};
     SuGuard guard;
-    ImCheckpoint checkpoint = {.texts = {.bos = -1}};
+    ImCheckpoint checkpoint = {.source = {.path = "input"}, .texts = {.bos = -1}};
     memcpy(image, head, sizeof head);
     if (size != 0) memcpy(image + sizeof head, data, size);
     if (SU_CAUGHT(&guard, &diags, "importing")) abort(); /* a bug, or memory without end */

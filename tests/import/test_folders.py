@@ -467,5 +467,49 @@ def test_wrong_command_lines(m):
     assert "output" in m.error("import", KEPT / "mistral-a", status=2)
 
 
+# ---------------------------------------------------------------------------------------------- in the place of a spec
+
+
+def logits_of(m, *given):
+    m.file("tokens.txt", "1 2 3 4 5")
+    done = m.run("logits", *given, "--tokens", "tokens.txt", "-o", "logits.npy")
+    return (m.directory / "logits.npy").read_bytes(), done.stderr
+
+
+def test_what_import_made_stands_for_spec_and_weights(m):
+    imported(m, kept(m, "mistral-a"))
+    both, _ = logits_of(m, "out/spec.yaml", "-w", "out/model.safetensors")
+    assert logits_of(m, "out")[0] == both
+    imported(m, "mistral-a", "--dtype", "q8", out="other")
+    assert "tensor" in m.error("logits", "out", "-w", "other/model.safetensors", "--tokens", "tokens.txt", "-o", "x")  # -w still counts
+    assert "(--weights) is needed" in m.error("logits", "out/spec.yaml", "--tokens", "tokens.txt", "-o", "x", status=2)
+
+
+def test_a_checkpoint_is_imported_once(m):
+    m.kernels = m.directory / "cache"
+    imported(m, kept(m, "mistral-a"))
+    both, _ = logits_of(m, "out")
+    first, said = logits_of(m, "mistral-a")
+    assert first == both and "was imported to" in said, said
+    again, said = logits_of(m, "mistral-a/")
+    assert again == both and not said, said
+    change(m.directory / "mistral-a", sliding_window=2)  # another model
+    other, said = logits_of(m, "mistral-a")
+    assert other != both and "was imported to" in said
+    assert len(list((m.kernels / "models").iterdir())) == 2
+    assert "-w: a checkpoint has its own weights" in m.error("logits", "mistral-a", "-w", "out/model.safetensors", "--tokens", "tokens.txt", "-o", "x")
+    change(m.directory / "mistral-a", sliding_window="two")
+    assert "sliding_window: expected an integer" in m.error("logits", "mistral-a", "--tokens", "tokens.txt", "-o", "x")
+    assert len(list((m.kernels / "models").iterdir())) == 2
+
+
+def test_a_gguf_file_is_imported_once(m):
+    m.kernels = m.directory / "cache"
+    shutil.copy(KEPT / "gguf" / "granitemoehybrid-a-attn.gguf", m.directory / "model.gguf")
+    first, said = logits_of(m, "model.gguf")
+    assert "was imported to" in said
+    assert logits_of(m, "model.gguf") == (first, "")
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals(), share_kernels=True))

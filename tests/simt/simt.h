@@ -5,10 +5,10 @@
 //
 // Findings, which end the launch: threads of a block that wait at different barriers, a barrier that some threads never reach, a
 // shuffle that not all named lanes take part in, blocks that wait for each other in vain, lanes of a warp with different products,
-// copies that nobody waits for, or that are not of 16 aligned bytes from outside of shared memory into it. An access that is not aligned
+// copies that nobody waits for, or that are not of 16 or 4 aligned bytes from outside of shared memory into it. An access that is not aligned
 // to its type is a SIGILL (CMakeLists.txt). Shared memory ends at a page that cannot be touched and begins with garbage.
 //
-// What a GPU does later is done as late as it may be: copies (CP_ASYNC_16) at the CP_ASYNC_WAIT that lets them be done, products of a
+// What a GPU does later is done as late as it may be: copies (CP_ASYNC_…) at the CP_ASYNC_WAIT that lets them be done, products of a
 // warp (MMA_…) at MMA_DONE, which is a barrier of all lanes; so a wait that is missing gives wrong values.
 #pragma once
 #include <sys/mman.h>
@@ -82,19 +82,21 @@ inline void prepare(Context &c, char *stack, size_t size, void (*entry)()) {
 
 enum State { READY, SPINNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
-// An asynchronous copy of 16 bytes, the last of them zeros.
+// An asynchronous copy of `size` bytes, the last of them zeros.
 struct Copy {
     void *to;
     const void *from;
-    unsigned bytes, group;
+    unsigned bytes, size, group;
 };
 
-// What a lane gives to a product of 16 x 8 x 16 and where its part of the sums is.
+enum Numbers { BF16_NUMBERS, F16_NUMBERS, S8_NUMBERS };
+
+// What a lane gives to a product of 16 x 8 x 16 (of bytes: 32) and where its part of the sums is.
 struct Product {
-    float *acc; // [4]
+    void *acc; // [4] float, of bytes int32_t
     uint32_t a[4], b[2];
     int line;
-    bool half; // f16
+    Numbers of;
 };
 
 struct Fiber {
@@ -256,20 +258,43 @@ inline float wide(uint32_t bits, bool half) {
 inline float low(uint32_t pair, bool half) { return wide(pair & 0xffffu, half); }
 inline float high(uint32_t pair, bool half) { return wide(pair >> 16, half); }
 
+// Of signed bytes, fragments as mma.m16n8k32 has them.
+inline void multiply_bytes(Product *const (&of)[32]) {
+    int8_t a[16][32], b[8][32];
+    for (unsigned lane = 0; lane < 32; lane++) {
+        const unsigned g = lane / 4, t = lane % 4;
+        for (unsigned r = 0; r < 4; r++) memcpy(&a[g + r % 2 * 8][4 * t + r / 2 * 16], &of[lane]->a[r], 4);
+        for (unsigned r = 0; r < 2; r++) memcpy(&b[g][4 * t + r * 16], &of[lane]->b[r], 4);
+    }
+    for (unsigned lane = 0; lane < 32; lane++) {
+        for (unsigned r = 0; r < 4; r++) {
+            const int8_t *row = a[lane / 4 + r / 2 * 8], *column = b[lane % 4 * 2 + r % 2];
+            int32_t sum = 0;
+            for (unsigned k = 0; k < 32; k++) sum += row[k] * column[k];
+            static_cast<int32_t *>(of[lane]->acc)[r] += sum;
+        }
+    }
+}
+
 // The i-th product of all lanes, fragments as mma.m16n8k16 has them.
 inline void multiply(Fiber *warp, size_t i) {
     float a[16][16];
     Columns b[16], c[16];
     Product *of[32];
     for (unsigned lane = 0; lane < 32; lane++) of[lane] = warp[lane].products.data() + i;
-    const bool half = of[0]->half;
+    const bool half = of[0]->of == F16_NUMBERS;
+    if (of[0]->of == S8_NUMBERS) {
+        multiply_bytes(of);
+        return;
+    }
     for (unsigned lane = 0; lane < 32; lane++) {
         const Product &p = *of[lane];
+        const float *acc = static_cast<const float *>(p.acc);
         const unsigned g = lane / 4, t = lane % 4;
         for (unsigned r = 0; r < 4; r++) {
             const unsigned row = g + r % 2 * 8, k = 2 * t + r / 2 * 8;
             a[row][k] = low(p.a[r], half), a[row][k + 1] = high(p.a[r], half);
-            c[row - r % 2 * 8 + r / 2 * 8][2 * t + r % 2] = p.acc[r];
+            c[row - r % 2 * 8 + r / 2 * 8][2 * t + r % 2] = acc[r];
         }
         for (unsigned r = 0; r < 2; r++) b[2 * t + 8 * r][g] = low(p.b[r], half), b[2 * t + 8 * r + 1][g] = high(p.b[r], half);
     }
@@ -279,7 +304,7 @@ inline void multiply(Fiber *warp, size_t i) {
         c[row] = sum;
     }
     for (unsigned lane = 0; lane < 32; lane++)
-        for (unsigned r = 0; r < 4; r++) of[lane]->acc[r] = c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
+        for (unsigned r = 0; r < 4; r++) static_cast<float *>(of[lane]->acc)[r] = c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];
 }
 
 #pragma GCC pop_options
@@ -440,11 +465,11 @@ inline int vote(int line, int condition) {
 }
 
 // The copy's bytes are read and written when it must be done.
-inline void copy_later(int line, void *to, const void *from, unsigned bytes) {
+inline void copy_later(int line, unsigned size, void *to, const void *from, unsigned bytes) {
     const uintptr_t both = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
-    if (both % 16 != 0 || bytes > 16) finding("line %d of the text copies 16 bytes that are not aligned, or more", line);
+    if (both % size != 0 || bytes > size) finding("line %d of the text copies %u bytes that are not aligned, or more", line, size);
     if (!is_shared(to) || is_shared(from)) finding("line %d of the text copies from shared memory, or not to it", line);
-    machine.running->copies.push_back({to, from, bytes, machine.running->groups});
+    machine.running->copies.push_back({to, from, bytes, size, machine.running->groups});
 }
 inline void commit_copies() { machine.running->groups++; }
 inline void wait_for_copies(unsigned groups_left) {
@@ -454,14 +479,14 @@ inline void wait_for_copies(unsigned groups_left) {
         const Copy &copy = f->copies[done];
         unsigned char bytes[16] = {};
         memcpy(bytes, copy.from, copy.bytes);
-        memcpy(copy.to, bytes, 16);
+        memcpy(copy.to, bytes, copy.size);
     }
     f->copies.erase(f->copies.begin(), f->copies.begin() + static_cast<ptrdiff_t>(done));
 }
 
-inline void multiply_later(int line, void *acc, bool half, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+inline void multiply_later(int line, void *acc, Numbers of, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                            uint32_t b1) {
-    machine.running->products.push_back({static_cast<float *>(acc), {a0, a1, a2, a3}, {b0, b1}, line, half});
+    machine.running->products.push_back({acc, {a0, a1, a2, a3}, {b0, b1}, line, of});
 }
 inline void multiply_now(int line) {
     Fiber *f = machine.running;
@@ -469,6 +494,24 @@ inline void multiply_now(int line) {
     f->partner = f->thread % 32;
     f->multiplies = true;
     give_way(AT_SHUFFLE, line);
+}
+
+inline int32_t dot_of_bytes(uint32_t a, uint32_t b, int32_t c) {
+    for (unsigned shift = 0; shift < 32; shift += 8)
+        c += static_cast<int8_t>(a >> shift & 0xffu) * static_cast<int8_t>(b >> shift & 0xffu);
+    return c;
+}
+// Byte i of the result is the one of both words that half byte i of the selector names.
+inline uint32_t permuted_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+    const uint64_t both = static_cast<uint64_t>(high) << 32 | low;
+    uint32_t result = 0;
+    for (unsigned i = 0; i < 4; i++) result |= static_cast<uint32_t>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
+}
+// Whatever the compiler makes of products that are added.
+inline float rounded_product(float a, float b) {
+    const volatile float product = a * b;
+    return product;
 }
 
 // The special-function unit: denormals are 0, and so is a quotient by 2^126 or more (by infinity: a times 0).
@@ -540,11 +583,16 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define FAST_EXP2(x) simt::flushed(exp2f(simt::flushed(x)))
 #define FAST_DIVIDE(a, b) simt::divided(a, b)
 
-#define CP_ASYNC_16(to, from, bytes) simt::copy_later(__LINE__, to, from, bytes)
+#define CP_ASYNC_16(to, from, bytes) simt::copy_later(__LINE__, 16, to, from, bytes)
+#define CP_ASYNC_4(to, from, bytes) simt::copy_later(__LINE__, 4, to, from, bytes)
 #define CP_ASYNC_COMMIT() simt::commit_copies()
 #define CP_ASYNC_WAIT(n) simt::wait_for_copies(n)
-#define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), false, a0, a1, a2, a3, b0, b1)
-#define MMA_F16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), true, a0, a1, a2, a3, b0, b1)
+#define MMA_BF16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), simt::BF16_NUMBERS, a0, a1, a2, a3, b0, b1)
+#define MMA_F16(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), simt::F16_NUMBERS, a0, a1, a2, a3, b0, b1)
+#define MMA_S8(acc, a0, a1, a2, a3, b0, b1) simt::multiply_later(__LINE__, &(acc), simt::S8_NUMBERS, a0, a1, a2, a3, b0, b1)
+#define DOT4(a, b, c) simt::dot_of_bytes(a, b, c)
+#define BYTE_PERM(low, high, selector) simt::permuted_bytes(low, high, selector)
+#define ROUNDED_PRODUCT(a, b) simt::rounded_product(a, b)
 #define PREFETCH_L2(at) static_cast<void>(*reinterpret_cast<const volatile char *>(at)) /* it lies inside of what there is */
 #define MMA_DONE() simt::multiply_now(__LINE__)
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
@@ -561,6 +609,10 @@ struct alignas(16) uint4 {
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+static inline float half_number(unsigned half) { return simt::wide(half, true); }
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T atomicAdd(T *p, T v) {
     const T old = *p;

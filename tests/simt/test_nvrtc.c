@@ -10,7 +10,7 @@
 #include "frontend/spec.h"
 #include "schedule/schedule.h"
 
-enum { SKIPPED = 77, MAX_REGISTERS = 255 };
+enum { SKIPPED = 77, MAX_REGISTERS = 255, MAX_SETTINGS = 4 };
 
 /* What the assembler says of a program's entries. */
 typedef struct Usage {
@@ -72,17 +72,20 @@ static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, co
     return good;
 }
 
-/* All targets of one spec. */
-static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **targets) {
+/* All targets of one spec; arguments with a '=' are settings of it. */
+static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **arguments) {
+    const char *set[MAX_SETTINGS];
+    size_t n = 0;
+    for (; strchr(*arguments, '=') != NULL && n < MAX_SETTINGS; arguments++) set[n++] = *arguments;
     FeSpec spec = {0};
     SuArena arena = {0};
     SuDiags diags = {0};
     PsOptions passes = {0};
     const PgProgram *program = NULL;
-    bool good = fe_spec_load(path, NULL, 0, &spec, &diags);
+    bool good = fe_spec_load(path, set, n, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
     good = good && ps_fuse(graph, &passes, &diags) && sc_program(graph, &passes, &arena, &program, &diags);
-    for (; good && *targets != NULL; targets++) good = compile(nvrtc, path, *targets, program, &diags);
+    for (; good && *arguments != NULL; arguments++) good = compile(nvrtc, path, *arguments, program, &diags);
     if (!good) su_diags_print(&diags, stdout);
     su_arena_free(&arena);
     fe_spec_free(&spec);
@@ -112,10 +115,10 @@ static bool compile_limits(const CgNvrtc *nvrtc, char **targets) {
     return good;
 }
 
-/* test_nvrtc SPEC TARGET..., or "limits" in place of a spec */
+/* test_nvrtc SPEC [PATH=VALUE...] TARGET..., or "limits" in place of a spec */
 int main(int argc, char **argv) {
     if (argc < 3) {
-        fprintf(stderr, "usage: test_nvrtc SPEC TARGET...\n");
+        fprintf(stderr, "usage: test_nvrtc SPEC [PATH=VALUE...] TARGET...\n");
         return 2;
     }
     CgNvrtc *nvrtc = cg_nvrtc_try();

@@ -1,0 +1,47 @@
+#include "cli/given.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "import/cached.h"
+#include "support/file.h"
+
+bool cli_brings_weights(const char *path) { return im_is_imported(path) || im_is_checkpoint(path); }
+
+const char *cli_find_model(CliArgs *args, CliModelOptions *model) {
+    const char *spec = args->positionals[0];
+    struct stat about;
+    if (cli_brings_weights(spec)) return spec;
+    if (stat(spec, &about) == 0 && S_ISDIR(about.st_mode)) spec = su_printf(&args->arena, "%s/%s", spec, IM_SPEC_FILE);
+    const char **weights = SU_NEW(&args->arena, const char *);
+    *weights = su_beside(&args->arena, spec, IM_WEIGHTS_FILE);
+    if (!model->weights.count && access(*weights, R_OK) == 0) model->weights = (CliTexts){.items = weights, .count = 1};
+    return model->weights.count ? spec : NULL;
+}
+
+static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
+    if (im_is_imported(options->spec)) return options->spec;
+    const ImOptions import = {.input = options->spec, .threads = (int)options->threads, .progress = options->progress};
+    bool made;
+    const char *directory = im_cached(&import, &build->arena, &made, &build->diags);
+    if (directory && made)
+        su_note(&build->diags, su_file_span(&build->diags, options->spec), NULL, "was imported to %s, where later runs find it",
+                directory);
+    return directory;
+}
+
+bool cli_take_given(DrBuild *build, DrBuildOptions *options, CliModelOptions *model) {
+    if (options->spec_text || !cli_brings_weights(options->spec)) return true;
+    if (model->weights.count && im_is_checkpoint(options->spec))
+        return su_error(&build->diags, su_file_span(&build->diags, options->spec), NULL, "-w: a checkpoint has its own weights");
+    su_arena_settle(&build->arena);
+    const char *directory = directory_of(build, options);
+    cli_build_print(build);
+    if (!directory) return false;
+    options->spec = su_printf(&build->arena, "%s/%s", directory, IM_SPEC_FILE);
+    if (model->weights.count) return true;
+    const char **items = SU_NEW_ARRAY(&build->arena, const char *, 1);
+    items[0] = su_printf(&build->arena, "%s/%s", directory, IM_WEIGHTS_FILE);
+    model->weights = (CliTexts){.items = items, .count = 1};
+    return true;
+}

@@ -1,0 +1,81 @@
+/* mossc export: models for other programs. */
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/progress.h"
+#include "cli/show.h"
+#include "import/export/export.h"
+
+static const char *const formats[] = {"hf", NULL};
+
+typedef struct ExportOptions {
+    CliTexts sets, weights;
+    const char *output;
+    int format;
+    bool progress, json;
+} ExportOptions;
+
+static void print(const XpReport *report, const char *output) {
+    char size[CLI_NUMBER];
+    printf("%s: %s, %zu tensors, %s\n", output, report->family, report->tensors, cli_bytes((double)report->bytes, size));
+}
+
+static void print_json(const XpReport *report) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "family", report->family);
+    cJSON_AddNumberToObject(root, "tensors", (double)report->tensors);
+    cJSON_AddNumberToObject(root, "bytes", (double)report->bytes);
+    cli_json_print(root);
+}
+
+static const CliOption table[] = {
+    CLI_OPTION_WEIGHTS(ExportOptions, true, "safetensors checkpoint, which may be given several times"),
+    CLI_ROW_TEXT(ExportOptions, output, "output", 'o', "OUT", true, "directory to make; it appears only when complete"),
+    CLI_ROW_WORD(ExportOptions, format, "format", "hf", formats,
+                 "what to make: hf, a folder as Hugging Face transformers reads it"),
+    CLI_OPTION_SET(ExportOptions),
+    CLI_OPTION_PROGRESS(ExportOptions),
+    CLI_OPTION_JSON(ExportOptions, "print one JSON object"),
+};
+
+static int run(const CliCommand *command, CliArgs *args) {
+    ExportOptions o = {0};
+    const int status = cli_parse(command, args, &o);
+    if (status != CLI_GO) return status;
+    CliReporter reporter = {.asked = o.progress};
+    const XpExport export = {.spec = args->positionals[0],
+                             .sets = &o.sets,
+                             .weights = &o.weights,
+                             .output = o.output,
+                             .progress = cli_reporter_hooks(&reporter)};
+    SuDiags diags = {0};
+    XpReport report;
+    const bool ok = xp_export_folder(&export, &report, &diags);
+    if (ok && o.json)
+        print_json(&report);
+    else if (ok)
+        print(&report, o.output);
+    fflush(stdout);
+    cli_show(&diags);
+    su_diags_free(&diags);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+const CliCommand cli_export = {
+    .name = "export",
+    .summary = "make a checkpoint for other programs",
+    .synopsis = "SPEC -w WEIGHTS... -o OUT [OPTION]...",
+    .about =
+        "Makes the directory OUT with config.json, model.safetensors and, where the spec has one, tokenizer.json, as Hugging Face "
+        "transformers reads them: for specs that the families mamba, mamba2, llama, mistral, mixtral, qwen2 or qwen3 can say. "
+        "Another "
+        "one is refused, with the first key that stands in the way.\n\n"
+        "What is written is what mossc import makes the same spec and the same weights of. Floats are copied bit for bit; q8 and "
+        "q4 become "
+        "float32, exactly.",
+    .examples = "mossc export my/spec.yaml -w my/model.safetensors -o my-hf\n",
+    .options = table,
+    .n_options = sizeof table / sizeof table[0],
+    .least_positionals = 1,
+    .most_positionals = 1,
+    .run = run,
+};

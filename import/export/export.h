@@ -1,0 +1,103 @@
+/* Exporting: a spec and its weights become a checkpoint that other programs read.
+ *
+ * The names and the order of tensors are those of import/families, used the other way round: a config is made of the spec (keys.def), the
+ * family plans an import of it from tensors that it names itself (ImSource.invents), the plan's spec is held against the one that is
+ * exported, and its pieces say of which rows of ours each of those tensors consists. So what is written is what the import reads, and a
+ * spec that the family cannot say is found, with the key that stands in the way. */
+#ifndef MOSSC_IMPORT_EXPORT_EXPORT_H
+#define MOSSC_IMPORT_EXPORT_EXPORT_H
+
+#include <cjson/cJSON.h>
+
+#include "driver/build.h"
+#include "import/plan.h"
+#include "runtime/weights.h"
+#include "support/json.h"
+
+typedef struct XpExport {
+    const char *spec;    /* path */
+    const DrTexts *sets; /* PATH=VALUE */
+    const DrTexts *weights;
+    const char *output; /* the directory to be made; it appears only when it is complete */
+    DrProgress progress;
+} XpExport;
+
+typedef struct XpReport {
+    const char *family; /* constant */
+    size_t tensors;
+    uint64_t bytes;
+} XpReport;
+
+/* Makes OUT/config.json, OUT/model.safetensors and, where the spec has one, OUT/tokenizer.json. q8 and q4 become float32, exactly. false
+ * after errors: then there is no output. */
+bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags);
+
+/* ---- for export/ *.c */
+
+typedef enum XpFamily {
+#define XP_FAMILY(NAME, model_type, architecture) XP_FAMILY_##NAME,
+#include "import/export/keys.def"
+    XP_FAMILIES
+} XpFamily;
+
+const char *xp_family_name(XpFamily family);
+/* The family that could say a spec; XP_FAMILIES after an error: none. `json`: the spec with every value. */
+XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags);
+/* config.json. */
+cJSON *xp_config(XpFamily family, const cJSON *json, IrDtype dtype);
+/* Whether both specs say the same, but for names, weights and tokenizers: the first difference is an error. */
+bool xp_same_spec(const cJSON *ours, const cJSON *made, XpFamily family, SuSpan span, SuDiags *diags);
+
+/* Some rows of one of theirs, from one of ours. */
+typedef struct XpRun {
+    uint64_t first, rows; /* of theirs */
+    size_t tensor; /* of ours; SIZE_MAX: each number is -0, which adds nothing */
+    uint64_t from; /* the first of its rows */
+} XpRun;
+
+/* A tensor of theirs. */
+typedef struct XpTensor {
+    const ImTensor *named; /* by the family */
+    uint64_t rows, K;
+    int rank; /* 1 or 2 */
+    IrDtype dtype; /* IR_F32, IR_F16 or IR_BF16 */
+    XpRun *runs; /* by their first rows, without gaps */
+    size_t n_runs, runs_capacity;
+} XpTensor;
+
+/* What a plan of invented tensors, settled, makes of them: one for each tensor that was named. tensors: of its spec. NULL after an
+ * error. In the arena. */
+XpTensor *xp_invert(const ImPlan *plan, const FeTensor *tensors, size_t n_tensors, SuArena *arena, size_t *out_count,
+                    SuDiags *diags);
+
+/* An export: what is written is `theirs`. */
+typedef struct XpJob {
+    const XpExport *options;
+    SuDiags *diags;
+    SuSpan span;
+    XpFamily family;
+    FeSpec spec, made; /* that of the user; what the family makes of the config */
+    cJSON *config;
+    SuText config_text;
+    SuJson ours, read; /* the spec with every value; the config, read back */
+    bool has_ours, has_read;
+    ImSource source;
+    ImPlan plan;
+    const FeTensor *tensors;
+    PgTensor *expected; /* [n_tensors] the same */
+    size_t n_tensors;
+    XpTensor *theirs;
+    size_t n_theirs;
+    RtCheckpoints checkpoints;
+    bool has_checkpoints;
+    RtRoom room;
+    SuArena arena;
+} XpJob;
+
+/* false after an error. xp_close either way. */
+bool xp_open(XpJob *job, const XpExport *options, SuDiags *diags);
+void xp_close(XpJob *job);
+/* Rows first .. first + rows of one of theirs, as numbers. */
+bool xp_read(XpJob *job, const XpTensor *tensor, uint64_t first, uint64_t rows, float *out);
+
+#endif

@@ -1,0 +1,121 @@
+"""mossc export: what is exported is imported as the same spec and the same tensors, to the byte, and what no family can say is refused.
+
+    python3 tests/import/test_export.py --mossc build/release/mossc [NAME…]
+"""
+import json
+import os
+import pathlib
+import sys
+
+sys.dont_write_bytecode = True
+from folders import KEPT  # noqa: E402
+from harness import TINY, Skipped, run_tests  # noqa: E402
+
+GOLDEN = pathlib.Path(os.environ.get("MOSSC_GOLDEN") or pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden")
+FOLDERS = ["mamba-a", "mamba-a-bias", "mamba2-a", "mamba2-a-dtlimit", "mamba2-a-groups", "llama-a", "llama-a-llama3", "mistral-a", "mixtral-a", "qwen2-a",
+           "qwen3-a"]  # fmt: skip
+TEMPLATES = {
+    "mamba2": "mossc: 1\nname: m\nvocab_size: 64\nd_model: 32\nmax_positions: 100\nstack:\n  - repeat: 2\n    blocks: [{ssm: {kind: mamba2, d_inner: 64, head_dim: 16, d_state: 8, bias: true}}]\n",
+    "llama": "mossc: 1\nname: l\nvocab_size: 64\nd_model: 64\ntie_embeddings: false\nstack:\n  - repeat: 2\n    blocks: [{attention: {n_heads: 4, n_kv_heads: 2, head_dim: 16, bias: true, rope: {theta: 500}}}, {mlp: {d_ff: 96, activation: geglu_tanh, bias: true}}]\n",
+    "mixtral": "mossc: 1\nname: x\nvocab_size: 64\nd_model: 64\nstack:\n  - attention: {n_heads: 4, head_dim: 16, window: 8, rope: {theta: 10000}}\n  - mlp: {d_ff: 32, activation: swiglu, experts: {count: 4}, router: {top_k: 2, normalize: true}}\n",
+}
+
+
+def said(path):
+    """What a spec says, without comments and name."""
+    return [line for line in path.read_text().splitlines() if not line.startswith(("#", "name:"))]
+
+
+def comes_back(m, spec, weights):
+    """Exports, imports; the directory of the import."""
+    m.run("export", spec, "-w", weights, "-o", "exported")
+    m.run("import", "exported", "-o", "back", "--verify")
+    return m.directory / "back"
+
+
+def same(m, folder):
+    m.run("import", folder, "-o", "first")
+    first = m.directory / "first"
+    back = comes_back(m, "first/spec.yaml", "first/model.safetensors")
+    assert said(back / "spec.yaml") == said(first / "spec.yaml"), folder
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (first / name).exists() == (back / name).exists(), (folder, name)
+        assert not (first / name).exists() or (first / name).read_bytes() == (back / name).read_bytes(), (folder, name)
+
+
+def test_a_kept_folder_comes_back(m):
+    same(m, KEPT / "mistral-a")
+
+
+def test_names_and_shapes_are_those_of_the_folder_that_was_imported(m):
+    m.run("import", KEPT / "mistral-a", "-o", "first")
+    m.run("export", "first/spec.yaml", "-w", "first/model.safetensors", "-o", "exported")
+    theirs, ours = (m.json("info", path, "--tensors", "--json")["tensors"] for path in (KEPT / "mistral-a", "exported"))
+    theirs, ours = ([(t["name"], t["shape"]) for t in tensors] for tensors in (theirs, ours))  # norms are float32 here
+    assert sorted(theirs) == sorted(ours), (theirs, ours)
+    assert json.loads((m.directory / "exported" / "config.json").read_text())["architectures"] == ["MistralForCausalLM"]
+
+
+def test_golden_folders_come_back(m):
+    if not GOLDEN.is_dir():
+        raise Skipped(f"no folder {GOLDEN}")
+    for number, name in enumerate(FOLDERS):
+        work = m.directory / str(number)
+        work.mkdir()
+        home, m.directory = m.directory, work
+        same(m, GOLDEN / name)
+        if name.startswith("mamba"):
+            names = {tuple(t["shape"]) for t in m.json("info", "exported", "--tensors", "--json")["tensors"] if t["name"].endswith("conv1d.weight")}
+            assert all(len(shape) == 3 and shape[1] == 1 for shape in names) and names, names
+        m.directory = home
+
+
+def test_specs_of_ours_come_back(m):
+    for family, text in TEMPLATES.items():
+        for dtype in ("f32", "bf16"):
+            spec = m.file("s.yaml", text + f"weights: {{dtype: {dtype}}}\n")
+            for name in ("exported", "back"):
+                for path in sorted((m.directory / name).glob("*")):
+                    path.unlink()
+            m.run("init", spec, "-o", "w", "--seed", "5")
+            back = comes_back(m, spec, "w")
+            assert json.loads((m.directory / "exported" / "config.json").read_text())["model_type"] == family
+            m.file("tokens.txt", "1 5 7 60 3 2 9 11 4")
+            for directory, weights in ((spec, "w"), (back / "spec.yaml", back / "model.safetensors")):
+                m.run("logits", directory, "-w", weights, "--tokens", "tokens.txt", "-o", f"{pathlib.Path(directory).stem}.npy")
+            assert m.npy("s.npy")[1] == m.npy("spec.npy")[1], (family, dtype)
+
+
+def test_q8_becomes_the_floats_that_it_means(m):
+    spec = m.file("s.yaml", TEMPLATES["llama"])
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    m.run("quantize", spec, "-w", "w", "-o", "q", "--dtype", "q8")
+    quantised = m.file("q.yaml", TEMPLATES["llama"] + "weights: {dtype: q8, activations: f32}\n")
+    back = comes_back(m, quantised, "q")
+    m.file("tokens.txt", "1 5 7 60 3 2 9 11 4")
+    m.run("logits", quantised, "-w", "q", "--tokens", "tokens.txt", "-o", "a.npy", "--reference", "64")
+    m.run("logits", back / "spec.yaml", "-w", back / "model.safetensors", "--tokens", "tokens.txt", "-o", "b.npy", "--reference", "64")
+    a, b = (m.npy(name)[0] for name in ("a.npy", "b.npy"))
+    assert max(abs(x - y) for one, two in zip(a, b) for x, y in zip(one, two)) < 1e-5
+
+
+def test_what_no_family_says_is_refused_by_key(m):
+    cases = [
+        (TINY, "stack[1]: mlp: no family that is exported has this"),
+        (TEMPLATES["llama"].replace("bias: true, rope", "bias: true, scale: 0.5, rope"), "stack[0].attention.scale: 0.5"),
+        (TEMPLATES["llama"] + "embedding_scale: 2\n", "embedding_scale: 2"),
+        (TEMPLATES["llama"] + "norm: {kind: layer}\n", 'norm.kind: "layer": the family llama has "rms" there'),
+        (TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, gated_norm: none"), "stack[0].ssm.gated_norm"),
+        (TEMPLATES["mixtral"].replace("top_k: 2", "top_k: 2, score: sigmoid"), "stack[1].mlp.router.score"),
+        (TEMPLATES["llama"].replace("theta: 500", "theta: 500, pairing: interleaved"), "stack[0].attention.rope.pairing"),
+    ]
+    for text, words in cases:
+        spec = m.file("s.yaml", text)
+        m.run("init", spec, "-o", "w", "--seed", "5")
+        error = m.error("export", spec, "-w", "w", "-o", "exported")
+        assert words in error, (words, error)
+        assert "exported" not in m.left()
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals(), share_kernels=True))
