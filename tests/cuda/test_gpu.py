@@ -125,6 +125,21 @@ def test_a_text_ends_at_eos(m):
     assert report["stopped_by"] == "eos" and report["tokens"] == tokens[: tokens.index(tokens[3])], (report, tokens)
 
 
+    ends = sorted({(tokens[3] + 1) % 256, tokens[4], tokens[3]})
+    several = m.json(*common, "--set", f"tokenizer={{eos: {ends}}}")
+    first = min(i for i, token in enumerate(tokens) if token in ends)
+    assert several["stopped_by"] == "eos" and several["tokens"] == tokens[:first], (several, tokens)
+    ignoring = m.json(*common, "--set", f"tokenizer={{eos: {ends}}}", "--ignore-eos")
+    assert len(ignoring["tokens"]) == 12 and not set(ends) & set(ignoring["tokens"]), ignoring
+
+
+def test_what_a_gpu_does_not_pick_by_is_picked_by_here(m):
+    emulate(m)
+    for options in [["--min-p", 0.2], ["--repeat-penalty", 1.3, "--frequency-penalty", 0.2], ["--logit-bias", "101-inf"], ["--stop", "e"]]:
+        common = ["run", *MODEL, "--prompt", "A ship", "-n", 12, *options]
+        assert m.out(*common) == m.out(*common, *GPU), options
+
+
 def test_a_text_ends_at_max_positions(m):
     model = tiny(m)
     bounded = [*GPU, "--set", "stack[2].attention.window=none", "--set", "max_positions=8"]

@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "import/families/families.h"
 #include "import/gguf_view.h"
-#include "import/write.h"
+#include "import/model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,28 +22,13 @@ static void read_pieces(const ImPlan *plan) {
         }
 }
 
-static bool make_spec(ImPlan *plan, SuDiags *diags) {
-    SuText text = {0};
-    FeSpec spec = {0};
-    im_plan_settle(plan);
-    im_plan_print(plan, "Fuzzed.", NULL, &text);
-    bool ok = fe_spec_parse("spec.yaml", text.text, text.size, NULL, 0, &spec, diags) && im_check_shapes(plan, &spec, diags);
-    if (ok) read_pieces(plan);
+static bool make(ImCheckpoint *checkpoint, size_t size, SuDiags *diags) {
+    const ImOptions options = {.input = "input", .exact = size % 2 != 0};
+    ImModel model;
+    const bool ok = im_model_make(checkpoint, &options, &model, diags);
+    if (ok) read_pieces(&model.plan);
     su_diags_keep(diags);
-    fe_spec_free(&spec);
-    su_text_free(&text);
-    return ok;
-}
-
-static bool make(ImCheckpoint *checkpoint, SuDiags *diags) {
-    ImPlan plan = {.source = &checkpoint->source, .diags = diags};
-    const ImFamily *family = im_family_of(checkpoint->config);
-    if (family == NULL) return false;
-    family->plan(checkpoint->config, &plan);
-    im_config_all_used(checkpoint->config);
-    bool ok = !im_config_failed(checkpoint->config) && !plan.failed && im_source_all_taken(&checkpoint->source, diags);
-    ok = ok && make_spec(&plan, diags);
-    im_plan_free(&plan);
+    im_model_free(&model);
     return ok;
 }
 
@@ -58,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size != 0) memcpy(image + sizeof head, data, size);
     if (SU_CAUGHT(&guard, &diags, "importing")) abort(); /* a bug, or memory without end */
     bool ok = im_gguf_view_of(image, sizeof head + size, "input", &checkpoint, &diags);
-    ok = ok && im_source_settle(&checkpoint.source, &diags) && make(&checkpoint, &diags);
+    ok = ok && im_source_settle(&checkpoint.source, &diags) && make(&checkpoint, size, &diags);
     if (!ok && diags.errors == 0) abort(); /* every refusal has a reason */
     if (checkpoint.close != NULL) checkpoint.close(&checkpoint);
     su_arena_free(&checkpoint.source.arena);

@@ -275,8 +275,28 @@ static void test_what_cannot_be_saved_leaves_the_old_file(void **unused) {
     end(&s);
 }
 
+static void test_all_that_was_fed_is_taken_back_however_much(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    toy_feed(model, state, 100, 0);
+    assert_int_equal(moss_state_checkpoint(state).code, MOSS_OK);
+    toy_feed(model, state, 100 + 3 * MOSS_REWIND, 0);
+    expect_refused(moss_state_rewind(state, 3 * MOSS_REWIND - 1), MOSS_BAD_INPUT, "at most");
+    assert_int_equal(moss_state_position(state), 100 + 3 * MOSS_REWIND);
+    assert_int_equal(moss_state_rewind(state, 3 * MOSS_REWIND).code, MOSS_OK);
+    toy_expect(state, 100);
+    toy_feed(model, state, 300, 0);
+    toy_expect(state, 300);
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_that_was_fed_is_taken_back_however_much),
         cmocka_unit_test(test_a_saved_state_continues_as_if_it_had_not_been),
         cmocka_unit_test(test_unused_parts_of_a_cache_take_no_room),
         cmocka_unit_test(test_logits_belong_to_the_last_token),
