@@ -18,7 +18,8 @@ typedef enum CgDotWay {
     CG_DOT_MADD, /* AVX2: pairs in 16 bits, then pairs of these */
     CG_DOT_VNNI, /* AVX-512 VNNI, AVX-VNNI: one instruction, of bytes without a sign and with one */
     CG_DOT_SMLAL, /* NEON: products of 16 bits, neighbours added */
-    CG_DOT_SDOT   /* NEON with dotprod: one instruction */
+    CG_DOT_SDOT,  /* NEON with dotprod: one instruction */
+    CG_DOT_SMMLA  /* with i8mm too: blocks of rows multiply two rows by two outputs in one instruction, eight products each */
 } CgDotWay;
 
 typedef struct CgTarget {
@@ -40,8 +41,12 @@ typedef struct CgTarget {
     int broadcast_lanes; /* inputs loaded at once, of which a multiplication picks one (NEON: 4); 1: each is broadcast from memory */
     CgDotWay dot; /* linear layers of q8 and q4 weights and rounded inputs */
     bool dot_in_ir; /* as plain instructions that mean the same, for tests where the processor lacks it */
+    bool
+        dot_arranges; /* blocks of rows lay out their weights once for all rows of a tile (codegen/llvm/arranged.h); smmla needs it */
+    bool dot_scales_integers; /* one row of q4 multiplies integers by their scales as integers: less to convert */
     int dot_lanes; /* integers of 32 bits that such an instruction adds to */
     int dot_row_panels, dot_block_panels, dot_block_rows; /* like those above */
+    int dot_held_sums; /* panels × rows whose sums of floats stay in registers beside those of integers; more stand in memory */
     int dot_ahead; /* bytes that one row fetches ahead in every stream of such weights; 0: the processor sees to it */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */

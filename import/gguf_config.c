@@ -37,6 +37,14 @@ static const Key keys[] = {
 #include "import/gguf_keys.def"
 };
 
+void im_gguf_each_key(ImArch arch, void (*add)(void *context, const char *key, const char *theirs), void *context, SuArena *arena) {
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        bool first = im_arch_in(arch, keys[i].archs) && (keys[i].way == COPY || keys[i].way == EACH);
+        for (size_t j = 0; first && j < i; j++) first = !im_arch_in(arch, keys[j].archs) || strcmp(keys[j].key, keys[i].key) != 0;
+        if (first) add(context, su_printf(arena, "%s.%s", im_arch(arch)->word, keys[i].key), keys[i].theirs);
+    }
+}
+
 static bool wrong(const ImView *v, const char *key, const char *what) {
     return su_error(v->diags, v->span, NULL, "%s.%s: %s", v->info->word, key, what);
 }

@@ -1,6 +1,7 @@
 #include "import/gguf_view.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "import/folder.h"
@@ -80,6 +81,46 @@ static const Name *row_of(const ImView *v, int64_t layer, const char *name, cons
         if (*out_suffix != NULL) return row;
     }
     return NULL;
+}
+
+/* ---- the other way round */
+
+/* Whether `name` is `theirs`, a number in place of %d; what follows is *out_rest. */
+static bool is_theirs(const char *theirs, const char *name, int64_t *out_number, const char **out_rest) {
+    const char *number = strstr(theirs, "%d");
+    const size_t before = number ? (size_t)(number - theirs) : strlen(theirs);
+    *out_number = -1;
+    if (strncmp(theirs, name, before) != 0) return false;
+    *out_rest = name + before;
+    if (!number) return true;
+    char *end;
+    *out_number = strtol(name + before, &end, 10);
+    *out_rest = end + strlen(number + 2);
+    return end != name + before && strncmp(end, number + 2, strlen(number + 2)) == 0;
+}
+
+bool im_gguf_name_of(ImArch arch, const char *theirs, SuArena *arena, ImGgufName *out) {
+    const char *layers = im_arch_in(arch, IM_SET_BACKBONES) ? "backbone.layers." : "model.layers.", *name = theirs, *rest;
+    long layer = -1;
+    if (strncmp(theirs, layers, strlen(layers)) == 0) {
+        char *end;
+        layer = strtol(theirs + strlen(layers), &end, 10);
+        name = end;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const Name *row = &names[i];
+        if (!im_arch_in(arch, row->archs) || (row->theirs[0] == '.') != (layer >= 0)) continue;
+        if (!is_theirs(row->theirs, name, &out->expert, &rest)) continue;
+        const bool open = !has_suffix(row->name) && !has_suffix(row->theirs);
+        if (*rest && !(open && (strcmp(rest, ".weight") == 0 || strcmp(rest, ".bias") == 0))) continue;
+        out->name =
+            layer < 0 ? su_printf(arena, "%s%s", row->name, rest) : su_printf(arena, "blk.%ld.%s%s", layer, row->name, rest);
+        out->pairs = row->way == PAIRS && archs[arch].pairs;
+        out->log = row->way == LOG || row->way == FLAT_LOG;
+        out->flat = row->way == FLAT || row->way == FLAT_LOG;
+        return true;
+    }
+    return false;
 }
 
 /* ---- tensors */

@@ -49,6 +49,22 @@ typedef struct ImView {
 } ImView;
 
 const ImArchInfo *im_arch(ImArch arch);
+
+/* ---- for exports: the tables the other way round */
+
+typedef struct ImGgufName {
+    const char *name; /* "blk.0.attn_q.weight" */
+    bool pairs, log, flat; /* what is done to it: see gguf_names.def */
+    int64_t expert; /* which of the tensor's experts it is; -1: it is all of it */
+} ImGgufName;
+
+/* What a tensor of Hugging Face's is in GGUF files of an architecture; false: nothing. */
+bool im_gguf_name_of(ImArch arch, const char *theirs, SuArena *arena, ImGgufName *out);
+/* Calls `add` for each key ("llama.block_count") that has one of config.json, which it is given too. */
+void im_gguf_each_key(ImArch arch, void (*add)(void *context, const char *key, const char *theirs), void *context, SuArena *arena);
+
+/* ---- for views */
+
 static inline bool im_arch_in(ImArch arch, unsigned set) { return (set >> arch & 1) != 0; }
 
 /* The value of "ARCHITECTURE.key", or NULL. */

@@ -3,7 +3,8 @@
     python3 bench/neon/neon.py --mossc build/release/mossc [count|loops|size]…
 
 count  instructions of one decoded token and of a prompt, kernel by kernel: per weight, per multiply-add, per state element
-loops  cycles of the large inner loops of linear layers and scans on Cortex-X4, A720 and A520, beside the bound of its FMA pipes
+loops  cycles of the large inner loops of linear layers and scans on Cortex-X4, A720 and A520, beside the bound of the pipes that
+       multiply: all products alone (fmla, sdot, smmla)
 size   bytes of code of an artefact
 
 The models are compiled by `mossc compile`, linked by the cross compiler and run by qemu-aarch64 with one worker. Needs
@@ -22,18 +23,23 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SYSROOT = "/usr/aarch64-linux-gnu"
-LARGE = 90  # instructions of a loop that is worth a line
+LARGE = 70  # instructions of a loop that is worth a line
 CORES = ["cortex-x4", "cortex-a720", "cortex-a520"]
-ELEMENT_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
+ELEMENT_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "q8": 544 / 512, "q4": (8 * 288 + 64) / (8 * 512)}
 # (name, spec, settings, target): the prompt has as many tokens as PROMPT has bytes.
 MODELS = [
     ("mamba-130m f32", "mamba-130m", ["weights.dtype=f32"], "aarch64"),
     ("mamba-130m bf16", "mamba-130m", ["weights.dtype=bf16"], "aarch64"),
     ("mamba-130m f16", "mamba-130m", ["weights.dtype=f16"], "aarch64"),
+    ("mamba-130m q8", "mamba-130m", ["weights.dtype=q8"], "aarch64+dotprod"),
+    ("mamba-130m q4", "mamba-130m", ["weights.dtype=q4"], "aarch64+dotprod"),
+    ("mamba-130m q8", "mamba-130m", ["weights.dtype=q8"], "aarch64+dotprod+i8mm"),
+    ("mamba-130m q4", "mamba-130m", ["weights.dtype=q4"], "aarch64+dotprod+i8mm"),
     ("moss-tiny", "moss-tiny", [], "aarch64"),
     ("two blocks of mamba2-370m f32", "mamba2-370m", ["weights.dtype=f32", "stack[0].repeat=2"], "aarch64"),
 ]
 SCANS = ("scan", "heads")
+PRODUCTS = ("fmla", "sdot", "smmla")
 PROMPT = "It was a dark ev"  # sixteen tokens: two blocks of rows
 
 
@@ -104,7 +110,7 @@ def count_model(mossc, plugin, model):
         prompt, longer = artefact.counts(plugin, 1), artefact.counts(plugin, 2)
         token = {symbol: count - prompt.get(symbol, 0) for symbol, count in longer.items()}
         facts = artefact.explain()
-        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("linear"))).group(1)]
+        elements = ELEMENT_BYTES[re.search(r"_(f32|bf16|f16|q8|q4)_", " ".join(k for k in kernels_of(facts["token"]) if k.startswith("linear"))).group(1)]
         step = kernels_of(facts["token"])
         print(f"\n{name}, {target}: {sum(token.values()) / 1e6:.1f} million instructions a decoded token, "
               f"{sum(prompt.values()) / 1e6 / len(PROMPT):.1f} a token of a prompt of {len(PROMPT)} (start included)\n")
@@ -143,7 +149,7 @@ def loops(assembly):
         elif block:
             label, body = block.group(1), []
         elif kernel and line.startswith("\t") and not line.startswith("\t."):
-            body.append(line.strip().split("//")[0])
+            body += [text for text in [line.split("//")[0].strip()] if text]
             branch = re.match(r"\t(?:b\.\w+|cbn?z|tbn?z|b)\t.*?(\.LBB\w+)", line)
             if branch and branch.group(1) == label:
                 yield kernel, body
@@ -157,7 +163,7 @@ def mca():
 
 def cycles(core, body):
     """Cycles of an iteration, and what its busiest unit needs, by llvm-mca."""
-    text = run(mca(), "-mtriple=aarch64", f"-mcpu={core}", "-iterations=100", input="\n".join(body))
+    text = run(mca(), "-mtriple=aarch64", f"-mcpu={core}", "-mattr=+dotprod,+i8mm", "-iterations=100", input="\n".join(body))
     total = int(re.search(r"Total Cycles:\s+(\d+)", text).group(1)) / 100
     return total, float(re.search(r"Block RThroughput:\s+([\d.]+)", text).group(1))
 
@@ -165,18 +171,18 @@ def cycles(core, body):
 def print_loops(mossc, model):
     name, spec, settings, target = model
     assembly = run(mossc, "asm", ROOT / f"specs/{spec}.yaml", *[w for s in settings for w in ("--set", s)], "--target", target)
-    print(f"\n{name}, {target}: cycles of an iteration / of its FMAs alone / of its busiest unit\n")
-    print(f"| kernel | instructions | FMA | loads | spills | {' | '.join(CORES)} |\n| --- | --- | --- | --- | --- |{' --- |' * len(CORES)}")
+    print(f"\n{name}, {target}: cycles of an iteration / of its products alone / of its busiest unit\n")
+    print(f"| kernel | instructions | products | loads | spills | {' | '.join(CORES)} |\n| --- | --- | --- | --- | --- |{' --- |' * len(CORES)}")
     for kernel, body in loops(assembly):
-        if not kernel.startswith(("linear", *SCANS)) or len(body) < LARGE:
+        products = [line for line in body if line.startswith(PRODUCTS)]
+        if not kernel.startswith(("linear", *SCANS)) or len(body) < LARGE or not products:
             continue
-        fmas = [line for line in body if line.startswith("fmla")]
         spills = sum("[sp" in line for line in body)
         cells = []
         for core in CORES:
             total, busiest = cycles(core, body)
-            cells.append(f"{total:.0f} / {cycles(core, fmas)[1]:.0f} / {busiest:.0f}")
-        print(f"| {kernel} | {len(body)} | {len(fmas)} | {sum(line.startswith('ld') for line in body)} | {spills} | {' | '.join(cells)} |")
+            cells.append(f"{total:.0f} / {cycles(core, products)[1]:.0f} / {busiest:.0f}")
+        print(f"| {kernel} | {len(body)} | {len(products)} | {sum(line.startswith('ld') for line in body)} | {spills} | {' | '.join(cells)} |")
     sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@
 #include "cli/show.h"
 #include "import/export/export.h"
 
-static const char *const formats[] = {"hf", NULL};
+static const char *const formats[] = {"hf", "gguf", NULL};
 
 typedef struct ExportOptions {
     CliTexts sets, weights;
@@ -29,7 +29,7 @@ static void print_json(const XpReport *report) {
 
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(ExportOptions, true, "safetensors checkpoint, which may be given several times"),
-    CLI_ROW_TEXT(ExportOptions, output, "output", 'o', "OUT", true, "directory to make; it appears only when complete"),
+    CLI_ROW_TEXT(ExportOptions, output, "output", 'o', "OUT", true, "directory or file to make; it appears only when complete"),
     CLI_ROW_WORD(ExportOptions, format, "format", "hf", formats,
                  "what to make: hf, a folder as Hugging Face transformers reads it"),
     CLI_OPTION_SET(ExportOptions),
@@ -49,7 +49,7 @@ static int run(const CliCommand *command, CliArgs *args) {
                              .progress = cli_reporter_hooks(&reporter)};
     SuDiags diags = {0};
     XpReport report;
-    const bool ok = xp_export_folder(&export, &report, &diags);
+    const bool ok = (o.format ? xp_export_gguf : xp_export_folder)(&export, &report, &diags);
     if (ok && o.json)
         print_json(&report);
     else if (ok)
@@ -71,7 +71,10 @@ const CliCommand cli_export = {
         "one is refused, with the first key that stands in the way.\n\n"
         "What is written is what mossc import makes the same spec and the same weights of. Floats are copied bit for bit; q8 and "
         "q4 become "
-        "float32, exactly.",
+        "float32, exactly.\n\n"
+        "With --format gguf OUT is a GGUF file for llama.cpp, without a tokenizer; not for mistral's window, Llama 3's RoPE and "
+        "limits of "
+        "delta, which it has no keys for. q8 and q4 stay as Q8_0 and Q4_K where rows are long enough.",
     .examples = "mossc export my/spec.yaml -w my/model.safetensors -o my-hf\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],

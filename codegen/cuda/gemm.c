@@ -181,8 +181,9 @@ void cg_linear_tiles(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
-    /* chosen experts take a few registers more than that leaves, and so does FAST */
-    c->two_blocks = t.split == 0 && t.tensor && m->k->select != PG_CHOSEN && !c->target->fast;
+    /* chosen experts take a few registers more than that leaves, and so do FAST, and two matrices with rounded rows */
+    bool more = m->k->select == PG_CHOSEN || c->target->fast || (m->k->rounds && pg_does(m->k, PG_STEP_DUAL));
+    c->two_blocks = t.split == 0 && t.tensor && !more;
     print_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
     cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);

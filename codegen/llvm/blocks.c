@@ -22,10 +22,12 @@ static CgValue load_halves(CgEmit *e, CgValue address) {
     return LLVMBuildFPExt(e->builder, v, e->vec, "");
 }
 
-static CgValue load_small(CgEmit *e, CgValue address) {
-    CgValue wide = LLVMBuildZExt(e->builder, load_lanes(e, address, e->i8, PG_LANES), e->ivec, "");
-    return LLVMBuildSIToFP(e->builder, wide, e->vec, "");
+static CgValue load_small_integers(CgEmit *e, CgValue address) {
+    return LLVMBuildZExt(e->builder, load_lanes(e, address, e->i8, PG_LANES), e->ivec, "");
 }
+
+static CgValue to_floats(CgEmit *e, CgValue integers) { return LLVMBuildSIToFP(e->builder, integers, e->vec, ""); }
+static CgValue load_small(CgEmit *e, CgValue address) { return to_floats(e, load_small_integers(e, address)); }
 
 CgScales cg_shared_scales(CgEmit *e, IrDtype dtype, CgValue panel, uint64_t groups, CgValue run) {
     CgScales s = {NULL, NULL};
@@ -45,6 +47,14 @@ CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales
     s.d = cg_mul(e, shared->d, load_small(e, cg_at_n(e, group, Q4_S)));
     s.m = cg_mul(e, shared->m, load_small(e, cg_at_n(e, group, Q4_T)));
     return s;
+}
+
+CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum) {
+    LLVMTypeRef types[2] = {e->i32, e->f32};
+    CgValue p = cg_splat(e, cg_intrinsic(e, "llvm.fptosi.sat", types, 2, &p_sum, 1)); /* of NaN something, which nobody sees */
+    CgValue sn = cg_imul(e, n, load_small_integers(e, cg_at_n(e, group, Q4_S)));
+    CgValue tp = cg_imul(e, p, load_small_integers(e, cg_at_n(e, group, Q4_T)));
+    return cg_fma(e, shared->m, to_floats(e, tp), cg_mul(e, shared->d, to_floats(e, sn)));
 }
 
 /* ---------------------------------------------------------------------------------------------- a group of 16 outputs */

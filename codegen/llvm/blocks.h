@@ -13,6 +13,9 @@ typedef struct CgScales {
 CgScales cg_shared_scales(CgEmit *e, IrDtype dtype, CgValue panel, uint64_t groups, CgValue run);
 /* Of the group at `group`. */
 CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales *shared);
+/* (d·s)·n - (m·t)·p of the group of q4 at `group`, each product rounded once, as docs/bits.md has it: s·n and t·p are exact. n: an ivec,
+ * Σ q·p; p_sum: Σ p, an f32 that is an integer. */
+CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum);
 
 /* Writes the weights of group `g` (i64) of a panel of K inputs to `out` as floats [32][16]. */
 void cg_widen_group(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue g, CgValue out);

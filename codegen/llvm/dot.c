@@ -55,6 +55,13 @@ static CgValue sdot(CgEmit *e, CgValue sum, CgValue q, CgValue p) {
     return cg_intrinsic(e, "llvm.aarch64.neon.sdot", types, 2, args, 3);
 }
 
+/* Two outputs' eight k times two rows': a matrix of 2 × 2 sums. */
+static CgValue smmla(CgEmit *e, CgValue sum, CgValue q, CgValue p) {
+    LLVMTypeRef types[2] = {words_of(e), bytes_of(e, 16)};
+    CgValue args[3] = {sum, q, p};
+    return cg_intrinsic(e, "llvm.aarch64.neon.smmla", types, 2, args, 3);
+}
+
 /* u0·p0 + u1·p1 in 16 bits, u without a sign; then pairs of these in 32. */
 static CgValue madd_bytes(CgEmit *e, CgValue u, CgValue p) {
     CgValue args[2] = {u, p};
@@ -125,8 +132,53 @@ CgBytes cg_dot_weights(CgEmit *e, IrDtype dtype, CgValue group, unsigned run) {
 
 unsigned cg_dot_runs(const CgEmit *e) { return e->target->dot == CG_DOT_SMLAL ? 2 : 1; }
 
+unsigned cg_dot_rows(const CgEmit *e) { return e->target->dot == CG_DOT_SMMLA && e->kernel->mode == PG_BLOCK ? 2 : 1; }
+
 unsigned cg_dot_k(IrDtype dtype, unsigned run) {
     return dtype == IR_Q4 ? run / 2 * CG_RUN + run % 2 * (IR_GROUP / 2) : run * CG_RUN;
+}
+
+unsigned cg_dot_run_of(IrDtype dtype, unsigned k) {
+    if (dtype != IR_Q4) return k / CG_RUN;
+    return k % (IR_GROUP / 2) / CG_RUN * 2 + k / (IR_GROUP / 2);
+}
+
+/* Elements first, first + 1 … of `a` and of `b` in turn, words or pairs of words. */
+static CgValue woven(CgEmit *e, CgValue a, CgValue b, unsigned first, unsigned words) {
+    CgValue mask[4];
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned of = words == 1 ? i % 2 : i / 2, at = words == 1 ? first + i / 2 : first + i % 2;
+        mask[i] = cg_i32(e, (int32_t)(4 * of + at));
+    }
+    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, 4), "");
+}
+
+void cg_dot_pair_weights(CgEmit *e, CgBytes w[2]) {
+    CgBytes from[2] = {w[0], w[1]};
+    for (unsigned i = 0; i < 2 * parts(e); i++) { /* outputs 2i, 2i + 1 */
+        CgValue a = cast(e, from[0].part[i / 2], words_of(e)), b = cast(e, from[1].part[i / 2], words_of(e));
+        w[i / parts(e)].part[i % parts(e)] = cast(e, woven(e, a, b, i % 2 * 2, 1), bytes_of(e, 4 * lanes(e)));
+    }
+}
+
+CgBytes cg_dot_pair_input(CgEmit *e, CgValue a, CgValue b, unsigned lane) {
+    CgBytes out = {{NULL}};
+    CgValue both = cast(e, woven(e, a, b, lane, 2), bytes_of(e, 4 * lanes(e)));
+    for (unsigned i = 0; i < parts(e); i++) out.part[i] = both;
+    return out;
+}
+
+void cg_dot_store(CgEmit *e, const CgBytes *bytes, CgValue address) {
+    for (unsigned i = 0; i < parts(e); i++) {
+        CgValue at = cg_at_n(e, address, (uint64_t)i * 4 * lanes(e));
+        LLVMSetAlignment(LLVMBuildStore(e->builder, bytes->part[i], at), 16);
+    }
+}
+
+CgBytes cg_dot_load(CgEmit *e, CgValue address) {
+    CgBytes out = {{NULL}};
+    for (unsigned i = 0; i < parts(e); i++) out.part[i] = load_part(e, cg_at_n(e, address, (uint64_t)i * 4 * lanes(e)));
+    return out;
 }
 
 CgBytes cg_dot_input(CgEmit *e, CgValue four, int lane) {
@@ -149,9 +201,9 @@ static bool in_shorts(const CgEmit *e, IrDtype dtype) {
 
 CgDot cg_dot_start(CgEmit *e, IrDtype dtype, CgValue p_sum) {
     CgDot sum = {{NULL}, {NULL}};
-    CgValue base = base_bits(e);
+    CgValue base = p_sum == NULL ? LLVMConstNull(words_of(e)) : base_bits(e);
     if (in_shorts(e, dtype)) return sum; /* the first product begins it */
-    if (e->target->dot == CG_DOT_VNNI && dtype == IR_Q8) { /* u is 128 more than q */
+    if (e->target->dot == CG_DOT_VNNI && dtype == IR_Q8 && p_sum != NULL) { /* u is 128 more than q */
         CgValue less = cg_fma(e, cg_vec(e, -128.0f), p_sum, cg_vec(e, CG_DOT_BASE));
         base = cast(e, pick(e, less, 0, 1, lanes(e)), words_of(e));
     }
@@ -195,7 +247,9 @@ void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, Cg
             sum->low[i] = (e->target->dot_in_ir ? vnni_in_ir : vnni)(e, sum->low[i], w->part[i], x->part[i]);
         return;
     case CG_DOT_SDOT:
-        for (unsigned i = 0; i < parts(e); i++) sum->low[i] = sdot(e, sum->low[i], w->part[i], x->part[i]);
+    case CG_DOT_SMMLA:
+        for (unsigned i = 0; i < parts(e); i++)
+            sum->low[i] = (cg_dot_rows(e) > 1 ? smmla : sdot)(e, sum->low[i], w->part[i], x->part[i]);
         return;
     }
 }
@@ -221,11 +275,19 @@ static CgValue joined(CgEmit *e, IrDtype dtype, const CgDot *sum, unsigned part)
     return cg_intrinsic(e, "llvm.aarch64.neon.addp", &words, 1, args, 2);
 }
 
+/* Whether a sum is made of products alone, whatever it began with. */
+static bool without_base(const CgEmit *e, IrDtype dtype) { return in_shorts(e, dtype) || e->target->dot == CG_DOT_SMLAL; }
+
+CgValue cg_dot_end_integers(CgEmit *e, IrDtype dtype, const CgDot *sum) {
+    CgValue part[CG_DOT_PARTS];
+    for (unsigned i = 0; i < parts(e); i++) part[i] = without_base(e, dtype) ? joined(e, dtype, sum, i) : sum->low[i];
+    return cg_concat(e, part, parts(e));
+}
+
 CgValue cg_dot_end(CgEmit *e, IrDtype dtype, const CgDot *sum) {
     CgValue part[CG_DOT_PARTS];
-    bool without_base = in_shorts(e, dtype) || e->target->dot == CG_DOT_SMLAL;
     for (unsigned i = 0; i < parts(e); i++) {
-        CgValue v = without_base ? cg_iadd(e, joined(e, dtype, sum, i), base_bits(e)) : sum->low[i];
+        CgValue v = without_base(e, dtype) ? cg_iadd(e, joined(e, dtype, sum, i), base_bits(e)) : sum->low[i];
         part[i] = cast(e, v, LLVMVectorType(e->f32, lanes(e)));
     }
     return cg_concat(e, part, parts(e));

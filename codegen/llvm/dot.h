@@ -28,17 +28,29 @@ typedef struct CgDot {
 
 /* How many runs are multiplied at a time. */
 unsigned cg_dot_runs(const CgEmit *e);
+/* How many rows a product takes: 1, or 2 in blocks of rows where the target has such an instruction. Then a sum has outputs and rows as
+ * codegen/llvm/arranged.h says, and a run has eight k of eight outputs. */
+unsigned cg_dot_rows(const CgEmit *e);
 /* Run `run` of the group at `group`; k of its first input within the group. */
 CgBytes cg_dot_weights(CgEmit *e, IrDtype dtype, CgValue group, unsigned run);
 unsigned cg_dot_k(IrDtype dtype, unsigned run);
+unsigned cg_dot_run_of(IrDtype dtype, unsigned k);
+/* Two runs of 16 outputs and four k to two of 8 outputs and eight k. */
+void cg_dot_pair_weights(CgEmit *e, CgBytes w[2]);
+/* 64 bytes at a 64-aligned address. */
+void cg_dot_store(CgEmit *e, const CgBytes *bytes, CgValue address);
+CgBytes cg_dot_load(CgEmit *e, CgValue address);
 /* Four inputs that lie in the i32 `four`, or in lane `lane` of the vector of i32 `four`. */
 CgBytes cg_dot_input(CgEmit *e, CgValue four, int lane /* -1: `four` is an i32 */);
-/* An empty sum. p_sum: the sum of the group's inputs, a float in every lane. */
+/* Eight inputs of two rows: from lane `lane` on of the vectors of i32 `a` and `b`. */
+CgBytes cg_dot_pair_input(CgEmit *e, CgValue a, CgValue b, unsigned lane);
+/* An empty sum. p_sum: the sum of the group's inputs, a float in every lane; NULL: the sum, of q4, ends as integers. */
 CgDot cg_dot_start(CgEmit *e, IrDtype dtype, CgValue p_sum);
 /* Adds cg_dot_runs of them. */
 void cg_dot_add(CgEmit *e, IrDtype dtype, const CgBytes *w, const CgBytes *x, CgDot *sum);
 /* Leaves the sum where it is (cg_keep_place). */
 void cg_dot_keep_place(CgEmit *e, CgDot *sum);
 CgValue cg_dot_end(CgEmit *e, IrDtype dtype, const CgDot *sum); /* vec: CG_DOT_BASE + Σ q·p */
+CgValue cg_dot_end_integers(CgEmit *e, IrDtype dtype, const CgDot *sum); /* ivec: Σ q·p */
 
 #endif

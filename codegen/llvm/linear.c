@@ -30,6 +30,7 @@ typedef struct Linear {
     CgValue gathered; /* scratch: x of the rows of eight chosen positions, side by side; or NULL */
     CgValue sums, sums2, total;
     CgLinearRoom room; /* PG_BLOCK, or weights that are widened: what the sums of a tile are made in */
+    CgValue arranged; /* PG_BLOCK with rounded inputs: for weights that are arranged, or NULL */
 } Linear;
 
 /* Rows of x: the plane they are of, how many stand side by side there, and the first of them. */
@@ -120,6 +121,8 @@ static Linear begin(CgEmit *e) {
     m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
     if (!k->rounds && (k->mode == PG_BLOCK || cg_widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
     if (cg_widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
+    uint64_t arranged = cg_linear_arranged_bytes(e, &m.shape);
+    if (arranged > 0) m.arranged = cg_scratch(e, arranged);
     m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
 }
@@ -140,7 +143,7 @@ static void rounded_sums_of(const Linear *m, CgValue w, const Rows *x, CgValue p
     if (parts == NULL)
         cg_linear_rounded_row(m->e, &m->shape, w, &rows, sums);
     else
-        cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, sums);
+        cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, m->arranged, sums);
 }
 
 static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {

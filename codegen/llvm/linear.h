@@ -29,9 +29,11 @@ void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, C
                              const CgLinearRoom *room, CgValue sums);
 
 /* The same with rounded inputs, row 0 of which lies at x, and weights of q8 or q4 (linear_rounded.c): of one row; of `parts` tiles of
- * rows. */
+ * rows. arranged: memory that is written over, of cg_linear_arranged_bytes; NULL where these are 0. */
 void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums);
-void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums);
+void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue arranged,
+                             CgValue sums);
+uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape);
 
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */

@@ -3,9 +3,11 @@
  *   q8   c = d · Σ q·p                                       y = fma(scale, c, y)
  *   q4   c = fma(-(m·t), Σ p, (d·s) · Σ q·p)                 y = fma(scale, c, y)
  *
- * groups in rising order from +0, a lane an output. Integers are exact in any order, so this order alone makes the bits. */
-#include "codegen/llvm/blocks.h"
-#include "codegen/llvm/dot.h"
+ * groups in rising order from +0, a lane an output. Integers are exact in any order, so this order alone makes the bits.
+ *
+ * Blocks of rows may arrange their weights first (arranged.h). Where a product takes two rows, the sums of rows 2i and 2i + 1 stand in
+ * their two vectors output by output, until the last group is done. */
+#include "codegen/llvm/arranged.h"
 #include "codegen/llvm/linear.h"
 #include "support/diag.h"
 
@@ -15,7 +17,9 @@ typedef struct Core {
     CgEmit *e;
     IrDtype dtype;
     unsigned panels, rows;
-    uint64_t panel_bytes, group_bytes;
+    bool arranged;
+    unsigned rows_of_sum; /* cg_dot_rows */
+    uint64_t panel_bytes, group_bytes; /* as stored, or as arranged */
 } Core;
 
 /* Where a group lies: its weights in each panel, and its inputs, row 0. */
@@ -31,17 +35,29 @@ typedef struct Held {
     CgValue words[2];
 } Held;
 
+/* The vector of inputs of a row that holds word `word`. */
+static CgValue held_words(const Core *c, const At *at, unsigned row, unsigned word, Held *held) {
+    CgEmit *e = c->e;
+    unsigned few = (unsigned)e->target->broadcast_lanes;
+    CgValue *words = &held->words[word / few];
+    if (*words == NULL) {
+        CgValue from = cg_at_n(e, at->x.p, row * IR_GROUP + (uint64_t)(word / few) * few * 4);
+        *words = LLVMBuildLoad2(e->builder, LLVMVectorType(e->i32, few), from, "");
+        LLVMSetAlignment(*words, 16);
+    }
+    return *words;
+}
+
 static CgBytes input_of(const Core *c, const At *at, unsigned row, unsigned k, Held *held) {
     CgEmit *e = c->e;
     unsigned few = (unsigned)e->target->broadcast_lanes, word = k / CG_RUN;
-    CgValue p = cg_at_n(e, at->x.p, row * IR_GROUP);
-    if (few == 1) return cg_dot_input(e, cg_load_i32(e, cg_at_n(e, p, k)), -1);
-    CgValue *words = &held->words[word / few];
-    if (*words == NULL) {
-        *words = LLVMBuildLoad2(e->builder, LLVMVectorType(e->i32, few), cg_at_n(e, p, (uint64_t)(word / few) * few * 4), "");
-        LLVMSetAlignment(*words, 16);
-    }
-    return cg_dot_input(e, *words, (int)(word % few));
+    if (few == 1) return cg_dot_input(e, cg_load_i32(e, cg_at_n(e, at->x.p, row * IR_GROUP + k)), -1);
+    return cg_dot_input(e, held_words(c, at, row, word, held), (int)(word % few));
+}
+
+static CgBytes weights_of(const Core *c, CgValue group, unsigned run) {
+    if (c->arranged) return cg_dot_load(c->e, cg_at_n(c->e, group, run * CG_VEC_BYTES));
+    return cg_dot_weights(c->e, c->dtype, group, run);
 }
 
 /* The line that lies as far ahead of a run as the schedule says, of one row. */
@@ -58,12 +74,59 @@ static void multiply_runs(const Core *c, const At *at, unsigned first, unsigned 
     for (unsigned p = 0; p < c->panels; p++)
         for (unsigned i = 0; i < n; i++) {
             fetch_ahead(c, at->w[p], first + i);
-            w[p][i] = cg_dot_weights(c->e, c->dtype, at->w[p], first + i);
+            w[p][i] = weights_of(c, at->w[p], first + i);
         }
     for (unsigned r = 0; r < c->rows; r++) {
-        for (unsigned i = 0; i < n; i++) x[i] = input_of(c, at, r, cg_dot_k(c->dtype, first + i), &held[r]);
+        for (unsigned i = 0; i < n; i++) {
+            unsigned k = c->arranged ? (first + i) * CG_RUN : cg_dot_k(c->dtype, first + i);
+            x[i] = input_of(c, at, r, k, &held[r]);
+        }
         for (unsigned p = 0; p < c->panels; p++) cg_dot_add(c->e, c->dtype, w[p], x, &dots[p * c->rows + r]);
     }
+}
+
+/* Runs `first` and the next one, which are eight k of outputs 0 to 7 and of 8 to 15, of two rows at a time. */
+static void multiply_two_rows(const Core *c, const At *at, unsigned first, Held *held, CgDot *dots) {
+    CgBytes w[MAX_SUMS][2];
+    unsigned few = (unsigned)c->e->target->broadcast_lanes;
+    for (unsigned p = 0; p < c->panels; p++)
+        for (unsigned h = 0; h < 2; h++) w[p][h] = weights_of(c, at->w[p], first + h);
+    for (unsigned r = 0; r < c->rows; r += 2) {
+        CgValue a = held_words(c, at, r, first, &held[r]), b = held_words(c, at, r + 1, first, &held[r + 1]);
+        CgBytes x = cg_dot_pair_input(c->e, a, b, first % few);
+        for (unsigned p = 0; p < c->panels; p++)
+            for (unsigned h = 0; h < 2; h++) cg_dot_add(c->e, c->dtype, &w[p][h], &x, &dots[p * c->rows + r + h]);
+    }
+}
+
+static void multiply_group(const Core *c, const At *at, Held *held, CgDot *dots) {
+    CgEmit *e = c->e;
+    unsigned step = c->rows_of_sum > 1 ? c->rows_of_sum : cg_dot_runs(e);
+    for (unsigned run = 0; run < CG_GROUP_RUNS; run += step) {
+        if (c->rows_of_sum > 1)
+            multiply_two_rows(c, at, run, held, dots);
+        else
+            multiply_runs(c, at, run, step, held, dots);
+        if (c->rows == 1) continue;
+        for (unsigned i = 0; i < c->panels * c->rows; i++) cg_dot_keep_place(e, &dots[i]);
+        cg_keep_order(e);
+    }
+}
+
+/* A float of each row, in the vector of sums `r`: that of row r, or of its two rows in turn. */
+static CgValue of_rows(const Core *c, CgValue floats, unsigned r) {
+    CgEmit *e = c->e;
+    if (c->rows_of_sum == 1) return cg_load_splat(e, cg_at_n(e, floats, r * sizeof(float)));
+    CgValue two = cg_load_few(e, cg_at_n(e, floats, r / 2 * 2 * sizeof(float)), 2), mask[PG_LANES];
+    for (int i = 0; i < PG_LANES; i++) mask[i] = cg_i32(e, i % 2);
+    return LLVMBuildShuffleVector(e->builder, two, LLVMGetPoison(LLVMTypeOf(two)), LLVMConstVector(mask, PG_LANES), "");
+}
+
+static CgScales scales_of(const Core *c, CgValue group, const CgScales *shared, unsigned h, CgValue *out_base) {
+    if (c->arranged) return cg_arranged_scales(c->e, group, h, out_base);
+    CgScales s = cg_group_scales(c->e, c->dtype, group, shared);
+    *out_base = cg_mul(c->e, s.d, cg_vec(c->e, -CG_DOT_BASE));
+    return s;
 }
 
 /* y[panel][row] of one group more: in registers (`y`), or in memory at `sums`. */
@@ -73,24 +136,20 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
     Held held[MAX_SUMS] = {{{NULL}}};
     CgValue p_sum[MAX_SUMS], scale[MAX_SUMS];
     for (unsigned r = 0; r < c->rows; r++) {
-        p_sum[r] = cg_load_splat(e, cg_at_n(e, at->x.sum, r * sizeof(float)));
+        p_sum[r] = of_rows(c, at->x.sum, r);
         CgDot start = cg_dot_start(e, c->dtype, p_sum[r]);
         for (unsigned p = 0; p < c->panels; p++) dots[p * c->rows + r] = start;
     }
-    for (unsigned run = 0; run < CG_GROUP_RUNS; run += cg_dot_runs(e)) {
-        multiply_runs(c, at, run, cg_dot_runs(e), held, dots);
-        if (c->rows == 1) continue;
-        for (unsigned i = 0; i < c->panels * c->rows; i++) cg_dot_keep_place(e, &dots[i]);
-        cg_keep_order(e);
-    }
-    for (unsigned r = 0; r < c->rows; r++) scale[r] = cg_load_splat(e, cg_at_n(e, at->x.scale, r * sizeof(float)));
+    multiply_group(c, at, held, dots);
+    for (unsigned r = 0; r < c->rows; r++) scale[r] = of_rows(c, at->x.scale, r);
     for (unsigned p = 0; p < c->panels; p++) {
-        CgScales s = cg_group_scales(e, c->dtype, at->w[p], &shared[p]);
-        CgValue base = cg_mul(e, s.d, cg_vec(e, -CG_DOT_BASE));
+        CgScales s[2];
+        CgValue base[2];
+        for (unsigned h = 0; h < c->rows_of_sum; h++) s[h] = scales_of(c, at->w[p], &shared[p], h, &base[h]);
         for (unsigned r = 0; r < c->rows; r++) {
-            unsigned i = p * c->rows + r;
-            CgValue v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dots[i]), base), to = NULL;
-            if (s.m != NULL) v = cg_fma(e, s.m, p_sum[r], v);
+            unsigned i = p * c->rows + r, h = r % c->rows_of_sum;
+            CgValue v = cg_fma(e, s[h].d, cg_dot_end(e, c->dtype, &dots[i]), base[h]), to = NULL;
+            if (s[h].m != NULL) v = cg_fma(e, s[h].m, p_sum[r], v);
             if (y == NULL) to = cg_at_n(e, sums, i * CG_VEC_BYTES);
             v = cg_fma(e, scale[r], v, y == NULL ? cg_load_vec(e, to) : y[i]);
             if (y == NULL)
@@ -98,6 +157,31 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
             else
                 y[i] = v;
         }
+    }
+}
+
+/* The same of one row, where inputs stand in registers: panel by panel, of which one has its integers there. */
+static void add_group_to_row(const Core *c, const At *at, const CgScales *shared, CgValue *y) {
+    CgEmit *e = c->e;
+    Core one = *c;
+    Held held = {{NULL}};
+    bool integers = c->dtype == IR_Q4 && e->target->dot_scales_integers;
+    CgValue p_sum = cg_load_f32(e, at->x.sum);
+    one.panels = 1;
+    for (unsigned p = 0; p < c->panels; p++) {
+        At here = {.w = {at->w[p]}, .x = at->x};
+        CgDot dot = cg_dot_start(e, c->dtype, integers ? NULL : p_sum);
+        multiply_group(&one, &here, &held, &dot);
+        CgValue v;
+        if (integers) {
+            v = cg_q4_sums(e, here.w[0], &shared[p], cg_dot_end_integers(e, c->dtype, &dot), p_sum);
+        } else {
+            CgValue base;
+            CgScales s = scales_of(c, here.w[0], &shared[p], 0, &base);
+            v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dot), base);
+            if (s.m != NULL) v = cg_fma(e, s.m, cg_splat(e, p_sum), v);
+        }
+        y[p] = cg_fma(e, cg_load_splat(e, at->x.scale), v, y[p]);
     }
 }
 
@@ -120,7 +204,10 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
     at.x.p = cg_opaque(e, p);
     at.x.scale = cg_opaque(e, scale);
     at.x.sum = cg_opaque(e, sum);
-    add_group(c, &at, shared, y, sums);
+    if (c->rows == 1 && e->target->broadcast_lanes > 1)
+        add_group_to_row(c, &at, shared, y);
+    else
+        add_group(c, &at, shared, y, sums);
     for (unsigned i = 0; i < count; i++) cg_next(&loop, carried[i], y[i]);
     for (unsigned s = 0; s < streams; s++) cg_next(&loop, first[s], cg_at_n(e, first[s], c->group_bytes));
     cg_next(&loop, p, cg_at(e, p, x->p_step));
@@ -132,13 +219,20 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
 
 static Core core_of(CgEmit *e, const CgLinearShape *shape) {
     const PgKernel *k = e->kernel;
+    uint64_t group_bytes = ir_dtype(k->dtype)->group_bytes, panel_bytes = ir_panel_bytes(k->dtype, k->K);
+    if (cg_arranges(e)) {
+        group_bytes = cg_arranged_bytes(e);
+        panel_bytes = RUN_GROUPS * group_bytes;
+    }
     if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
     return (Core){.e = e,
                   .dtype = k->dtype,
                   .panels = shape->panels,
                   .rows = shape->rows,
-                  .panel_bytes = ir_panel_bytes(k->dtype, k->K),
-                  .group_bytes = ir_dtype(k->dtype)->group_bytes};
+                  .arranged = cg_arranges(e),
+                  .rows_of_sum = cg_dot_rows(e),
+                  .panel_bytes = panel_bytes,
+                  .group_bytes = group_bytes};
 }
 
 /* A run: its weights and inputs, and how many groups it has. */
@@ -150,16 +244,33 @@ typedef struct Run {
 
 static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
     CgEmit *e = c->e;
-    uint64_t groups = pg_round_groups(e->kernel->K);
+    uint64_t groups = pg_round_groups(e->kernel->K), group_bytes = ir_dtype(c->dtype)->group_bytes;
     CgValue first = cg_imul_n(e, index, RUN_GROUPS), word = cg_imul(e, first, x->scale_step);
-    Run run = {.w = cg_at(e, w, cg_imul_n(e, first, c->group_bytes)), .groups = cg_i64(e, RUN_GROUPS), .x = *x};
+    Run run = {.w = cg_at(e, w, cg_imul_n(e, first, group_bytes)), .groups = cg_i64(e, RUN_GROUPS), .x = *x};
     if (groups % RUN_GROUPS != 0) run.groups = cg_umin(e, cg_isub(e, cg_i64(e, groups), first), run.groups);
     run.x.p = cg_at(e, x->p, cg_imul(e, first, x->p_step));
     run.x.scale = cg_at(e, x->scale, word);
     run.x.sum = cg_at(e, x->sum, word);
     for (unsigned p = 0; p < c->panels; p++)
-        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * c->panel_bytes), groups, index);
+        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * ir_panel_bytes(c->dtype, e->kernel->K)), groups, index);
     return run;
+}
+
+/* Puts the weights of a run to `out`, where they are arranged. */
+static void arrange(const Core *c, Run *run, CgValue out) {
+    CgEmit *e = c->e;
+    for (unsigned p = 0; p < c->panels; p++) {
+        CgValue from = cg_at_n(e, run->w, p * ir_panel_bytes(c->dtype, e->kernel->K)), to = cg_at_n(e, out, p * c->panel_bytes);
+        CgLoop group = cg_for(e, cg_i64(e, 0), run->groups, 1);
+        CgValue here = cg_at(e, from, cg_imul_n(e, group.index, ir_dtype(c->dtype)->group_bytes));
+        cg_arrange_group(e, here, &run->shared[p], cg_at(e, to, cg_imul_n(e, group.index, c->group_bytes)));
+        cg_end_for(e, &group);
+    }
+    run->w = out;
+}
+
+uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape) {
+    return cg_arranges(e) ? shape->panels * RUN_GROUPS * cg_arranged_bytes(e) : 0;
 }
 
 static uint64_t runs_of(const PgKernel *k) { return (pg_round_groups(k->K) + RUN_GROUPS - 1) / RUN_GROUPS; }
@@ -176,7 +287,8 @@ void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, con
     for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * CG_VEC_BYTES), cg_after(&loop, carried[i]));
 }
 
-void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue sums) {
+void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue arranged,
+                             CgValue sums) {
     Core c = core_of(e, shape);
     unsigned count = c.panels * c.rows;
     CgLoop clear = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count), 1);
@@ -184,13 +296,22 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
     cg_end_for(e, &clear);
     CgLoop loop = cg_for_n(e, runs_of(e->kernel));
     Run run = run_of(&c, w, x, loop.index);
+    if (c.arranged) arrange(&c, &run, arranged);
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
     CgRounded here = run.x;
     CgValue word = cg_imul_n(e, part.index, c.rows * sizeof(float));
     here.p = cg_at(e, here.p, cg_imul_n(e, part.index, c.rows * IR_GROUP));
     here.scale = cg_at(e, here.scale, word);
     here.sum = cg_at(e, here.sum, word);
-    add_groups(&c, run.w, &here, run.groups, run.shared, NULL, cg_at(e, sums, cg_imul_n(e, part.index, count * CG_VEC_BYTES)));
+    CgValue at = cg_at(e, sums, cg_imul_n(e, part.index, count * CG_VEC_BYTES)), y[MAX_SUMS];
+    bool held = count <= (unsigned)e->target->dot_held_sums;
+    for (unsigned i = 0; i < count && held; i++) y[i] = cg_load_vec(e, cg_at_n(e, at, i * CG_VEC_BYTES));
+    add_groups(&c, run.w, &here, run.groups, run.shared, held ? y : NULL, at);
+    for (unsigned i = 0; i < count && held; i++) cg_store_vec(e, cg_at_n(e, at, i * CG_VEC_BYTES), y[i]);
     cg_end_for(e, &part);
     cg_end_for(e, &loop);
+    if (c.rows_of_sum == 1) return;
+    CgLoop pair = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count / 2), 1);
+    cg_part_rows(e, cg_at(e, sums, cg_imul_n(e, pair.index, 2 * CG_VEC_BYTES)));
+    cg_end_for(e, &pair);
 }

@@ -67,6 +67,9 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .dot_row_panels = 1,
                               .dot_block_panels = 1,
                               .dot_block_rows = 2,
+                              .dot_arranges = true,
+                              .dot_scales_integers = true,
+                              .dot_held_sums = 2,
                               .ieee_max = true,
                               .abs_greater = "llvm.aarch64.neon.facgt",
                               .tune = {"generic", "cortex-a55"}};
@@ -91,9 +94,8 @@ static void use_vnni(CgTarget *t) {
     t->dot_block_rows = 8;
 }
 
-static void use_sdot(CgTarget *t) {
-    t->dot = CG_DOT_SDOT;
-    t->dot_block_rows = 4;
+static void use_way(CgTarget *t, CgDotWay way) {
+    if (way == CG_DOT_SDOT || way == CG_DOT_SMMLA) t->dot = way;
 }
 
 static const char *const avx512_features[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
@@ -120,17 +122,17 @@ static const char x86_triple[] = "x86_64-unknown-linux-gnu";
     ROW("cortex-a76", "ARMv8.2: Raspberry Pi 5", SDOT)                                                                             \
     ROW("cortex-a78", "ARMv8.2", SDOT)                                                                                             \
     ROW("cortex-x1", "ARMv8.2", SDOT)                                                                                              \
-    ROW("cortex-a510", "in-order, ARMv9.0", SDOT)                                                                                  \
-    ROW("cortex-a710", "ARMv9.0", SDOT)                                                                                            \
-    ROW("cortex-a715", "ARMv9.0", SDOT)                                                                                            \
-    ROW("cortex-x3", "ARMv9.0", SDOT)                                                                                              \
-    ROW("cortex-a520", "in-order, ARMv9.2: small cores of phones from 2023 on", SDOT)                                              \
-    ROW("cortex-a720", "ARMv9.2: middle cores of phones from 2023 on", SDOT)                                                       \
-    ROW("cortex-x4", "ARMv9.2: big core of phones from 2023 on", SDOT)                                                             \
+    ROW("cortex-a510", "in-order, ARMv9.0", SMMLA)                                                                                 \
+    ROW("cortex-a710", "ARMv9.0", SMMLA)                                                                                           \
+    ROW("cortex-a715", "ARMv9.0", SMMLA)                                                                                           \
+    ROW("cortex-x3", "ARMv9.0", SMMLA)                                                                                             \
+    ROW("cortex-a520", "in-order, ARMv9.2: small cores of phones from 2023 on", SMMLA)                                             \
+    ROW("cortex-a720", "ARMv9.2: middle cores of phones from 2023 on", SMMLA)                                                      \
+    ROW("cortex-x4", "ARMv9.2: big core of phones from 2023 on", SMMLA)                                                            \
     ROW("neoverse-n1", "ARMv8.2: Graviton 2, Ampere Altra", SDOT)                                                                  \
-    ROW("neoverse-n2", "ARMv9.0: Cobalt 100", SDOT)                                                                                \
-    ROW("neoverse-v1", "ARMv8.4: Graviton 3", SDOT)                                                                                \
-    ROW("neoverse-v2", "ARMv9.0: Graviton 4, Grace", SDOT)
+    ROW("neoverse-n2", "ARMv9.0: Cobalt 100", SMMLA)                                                                               \
+    ROW("neoverse-v1", "ARMv8.4: Graviton 3", SMMLA)                                                                               \
+    ROW("neoverse-v2", "ARMv9.0: Graviton 4, Grace", SMMLA)
 
 #define NAME_ROW(name, about, way) {name, about},
 #define WAY_ROW(name, about, way) CG_DOT_##way,
@@ -146,9 +148,9 @@ static const CgTargetName extensions[] = {
     {"bf16", "products of matrices of bfloat16 (ARMv8.6)"},
     {"vnni", "sums of products of four bytes, of x86-64-v4 (AVX-512 VNNI) and x86-64-v3 (AVX-VNNI)"},
 };
-enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0, VNNI = 4, N_ARM_EXTENSIONS = VNNI };
+enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0, I8MM = 2, VNNI = 4, N_ARM_EXTENSIONS = VNNI };
 /* LLVM's words for them. */
-static const char *const extension_features[N_ARM_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", "+i8mm", "+bf16"};
+static const char *const extension_features[N_ARM_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", [I8MM] = "+i8mm", "+bf16"};
 
 const CgTargetName *cg_target_names(size_t *out_count) {
     *out_count = N_NAMES;
@@ -256,13 +258,14 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
 
 static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, const char *features, SuDiags *diags) {
     bool plain = isa != NULL && strcmp(isa, "neon") == 0, sdot = !plain && has_feature(features, "dotprod");
+    bool smmla = sdot && has_feature(features, "i8mm");
     if (isa != NULL && !plain) return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa);
     if (plain) copy_text(t->name, sizeof t->name, "host-neon");
     SuText ours = {0};
-    su_text_add(&ours, "%s%s", aarch64_features, sdot ? ",+dotprod" : "");
+    su_text_add(&ours, "%s%s%s", aarch64_features, sdot ? ",+dotprod" : "", smmla ? ",+i8mm" : "");
     bool ok = fill(t, triple, cpu, ours.text, &neon, diags);
     su_text_free(&ours);
-    if (ok && sdot) use_sdot(t);
+    if (ok) use_way(t, smmla ? CG_DOT_SMMLA : sdot ? CG_DOT_SDOT : CG_DOT_SMLAL);
     return ok;
 }
 
@@ -293,8 +296,10 @@ bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
 
 /* ---------------------------------------------------------------------------------------------- any target */
 
-/* Appends LLVM's words for "+dotprod+fp16…" to `features`. */
-static bool add_extensions(const char *list, SuText *features, CgDotWay *out_way, SuDiags *diags) {
+/* Appends LLVM's words for "+dotprod+fp16…" to `features`. way: that of the core, then with the extensions; smmla wants dotprod too,
+ * for one row. */
+static bool add_extensions(const char *list, SuText *features, CgDotWay *way, SuDiags *diags) {
+    bool i8mm = false;
     while (*list == '+') {
         char word[32];
         size_t size = strcspn(list + 1, "+"), i = 0;
@@ -302,9 +307,11 @@ static bool add_extensions(const char *list, SuText *features, CgDotWay *out_way
         while (i < N_ARM_EXTENSIONS && strcmp(word, extensions[i].name) != 0) i++;
         if (i == N_ARM_EXTENSIONS) return unknown("extension", word, extensions, N_ARM_EXTENSIONS, diags);
         su_text_add(features, ",%s", extension_features[i]);
-        if (i == DOTPROD) *out_way = CG_DOT_SDOT;
+        if (i == DOTPROD && *way == CG_DOT_SMLAL) *way = CG_DOT_SDOT;
+        i8mm = i8mm || i == I8MM;
         list += 1 + size;
     }
+    if (i8mm && *way == CG_DOT_SDOT) *way = CG_DOT_SMMLA;
     return true;
 }
 
@@ -350,7 +357,7 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     bool ok = initialise_llvm(diags) && add_extensions(core + size, &features, &way, diags) &&
               fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
     su_text_free(&features);
-    if (ok && way == CG_DOT_SDOT) use_sdot(out_target);
+    if (ok) use_way(out_target, way);
     return ok;
 }
 

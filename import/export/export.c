@@ -38,11 +38,12 @@ static bool plan_of_config(XpJob *job) {
     return !im_config_failed(config) && !job->plan.failed;
 }
 
-static bool is_same_spec(XpJob *job) {
+bool xp_check(XpJob *job, const ImPlan *plan) {
     SuText text = {0};
     SuJson made;
     SuDiags doubts = {0}; /* about a spec that nobody wrote */
-    im_plan_print(&job->plan, "what is exported, read back", NULL, &text);
+    fe_spec_free(&job->made);
+    im_plan_print(plan, "what is exported, read back", NULL, &text);
     if (!fe_spec_parse("exported", text.text, text.size, NULL, 0, &job->made, &doubts))
         SU_BUG("the spec of an export is wrong: %s", doubts.count ? doubts.items[0].message : "");
     bool ok = json_of(&job->made, "exported", &made, job->diags);
@@ -61,7 +62,7 @@ static bool make_plan(XpJob *job) {
     job->family = job->has_ours ? xp_family_of(job->ours.root, job->span, job->diags) : XP_FAMILIES;
     if (job->family == XP_FAMILIES) return false;
     job->config = xp_config(job->family, job->ours.root, dtype);
-    if (!plan_of_config(job) || !is_same_spec(job)) return false;
+    if (!plan_of_config(job) || !xp_check(job, &job->plan)) return false;
     job->theirs = xp_invert(&job->plan, job->tensors, job->n_tensors, &job->arena, &job->n_theirs, job->diags);
     return job->theirs != NULL;
 }

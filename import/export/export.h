@@ -31,6 +31,9 @@ typedef struct XpReport {
 /* Makes OUT/config.json, OUT/model.safetensors and, where the spec has one, OUT/tokenizer.json. q8 and q4 become float32, exactly. false
  * after errors: then there is no output. */
 bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags);
+/* Makes the file OUT, which appears only when it is whole: GGUF of llama.cpp, without a tokenizer. q8 and q4 stay as Q8_0 and Q4_K where rows
+ * are long enough, else they become float32. The logarithms of A become -exp of them, rounded. */
+bool xp_export_gguf(const XpExport *options, XpReport *report, SuDiags *diags);
 
 /* ---- for export/ *.c */
 
@@ -97,6 +100,8 @@ typedef struct XpJob {
 /* false after an error. xp_close either way. */
 bool xp_open(XpJob *job, const XpExport *options, SuDiags *diags);
 void xp_close(XpJob *job);
+/* Whether the spec of a plan, which has a name, is that of the user. */
+bool xp_check(XpJob *job, const ImPlan *plan);
 /* Rows first .. first + rows of one of theirs, as numbers. */
 bool xp_read(XpJob *job, const XpTensor *tensor, uint64_t first, uint64_t rows, float *out);
 

@@ -265,6 +265,17 @@ def test_asm_prints_code_for_other_processors(m):
         assert ("vpdpbusd" in m.out("asm", spec, *blocks, "--target", target)) == has, target
 
 
+def test_weights_of_8_and_4_bits_use_what_an_arm_processor_has(m):
+    spec = m.file("tiny.yaml", TINY)
+    products = {"aarch64": "smull", "aarch64+dotprod": "sdot", "aarch64+dotprod+i8mm": "smmla", "cortex-x4": "smmla", "cortex-a76": "sdot"}
+    for dtype in ("q8", "q4"):
+        for target, wanted in products.items():
+            text = m.out("asm", spec, "--set", f"weights.dtype={dtype}", "--target", target)
+            seen = {word for word in ("smull", "sdot", "smmla") if f"\t{word}\tv" in text}
+            # One row has nothing to share a matrix with: it takes sdot.
+            assert seen == ({"sdot", "smmla"} if wanted == "smmla" else {wanted}), (dtype, target, seen)
+
+
 def test_targets_lists_processors_and_devices(m):
     text = m.out("targets")
     assert "\n  cortex-x4 " in text and "\n  dotprod " in text and "\n  galaxy-s24-ultra " in text and "\n  cuda:sm_90 " in text, text

@@ -5,7 +5,10 @@
 import json
 import os
 import pathlib
+import shutil
 import sys
+
+import numpy as np
 
 sys.dont_write_bytecode = True
 from folders import KEPT  # noqa: E402
@@ -70,6 +73,23 @@ def test_golden_folders_come_back(m):
         m.directory = home
 
 
+def test_folders_are_as_transformers_wrote_them(m):
+    """Names, shapes, and what both configs say: golden folders were saved by transformers, and export must come to the same."""
+    if not GOLDEN.is_dir():
+        raise Skipped(f"no folder {GOLDEN}")
+    said_otherwise = {"architectures", "torch_dtype"}
+    for name in FOLDERS:
+        for folder in ("first", "exported", "back"):
+            shutil.rmtree(m.directory / folder, ignore_errors=True)
+        m.run("import", GOLDEN / name, "-o", "first")
+        m.run("export", "first/spec.yaml", "-w", "first/model.safetensors", "-o", "exported")
+        theirs, ours = ({t["name"]: t["shape"] for t in m.json("info", path, "--tensors", "--json")["tensors"]} for path in (GOLDEN / name, "exported"))
+        assert theirs == ours, (name, {key: (theirs.get(key), ours.get(key)) for key in theirs.keys() ^ ours.keys()})
+        wanted, config = (json.loads((path / "config.json").read_text()) for path in (GOLDEN / name, m.directory / "exported"))
+        for key in config.keys() & wanted.keys() - said_otherwise:
+            assert config[key] == wanted[key] or wanted[key] is None or key == "time_step_limit", (name, key, config[key], wanted[key])
+
+
 def test_specs_of_ours_come_back(m):
     for family, text in TEMPLATES.items():
         for dtype in ("f32", "bf16"):
@@ -97,6 +117,62 @@ def test_q8_becomes_the_floats_that_it_means(m):
     m.run("logits", back / "spec.yaml", "-w", back / "model.safetensors", "--tokens", "tokens.txt", "-o", "b.npy", "--reference", "64")
     a, b = (m.npy(name)[0] for name in ("a.npy", "b.npy"))
     assert max(abs(x - y) for one, two in zip(a, b) for x, y in zip(one, two)) < 1e-5
+
+
+def tensors_of_file(path):
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    return {name: data[8 + size + t["data_offsets"][0] : 8 + size + t["data_offsets"][1]] for name, t in header.items() if name != "__metadata__"}
+
+
+def gguf_comes_back(m, spec, weights):
+    """Exports to GGUF and imports; what the spec says, and the tensors."""
+    for name in ("out.gguf", "again"):
+        shutil.rmtree(m.directory / name, ignore_errors=True)
+    m.run("export", spec, "-w", weights, "--format", "gguf", "-o", "out.gguf")
+    m.run("import", "out.gguf", "-o", "again")
+    return [line for line in said(m.directory / "again" / "spec.yaml") if not line.startswith("tokenizer")], tensors_of_file(m.directory / "again" / "model.safetensors")
+
+
+def test_gguf_comes_back(m):
+    if not GOLDEN.is_dir():
+        raise Skipped(f"no folder {GOLDEN}")
+    for name in ("llama-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba2-a", "mamba2-a-groups"):
+        shutil.rmtree(m.directory / "first", ignore_errors=True)
+        m.run("import", GOLDEN / name, "-o", "first")
+        text, tensors = gguf_comes_back(m, "first/spec.yaml", "first/model.safetensors")
+        assert text == [line for line in said(m.directory / "first" / "spec.yaml") if not line.startswith("tokenizer")], (name, text)
+        before = tensors_of_file(m.directory / "first" / "model.safetensors")
+        assert before.keys() == tensors.keys(), name
+        for key, data in before.items():
+            if key.endswith(".A_log"):  # the file has -exp of it
+                a, b = (np.frombuffer(part, "<f4") for part in (data, tensors[key]))
+                assert np.abs(a - b).max() < 1e-6, (name, key)
+            else:
+                assert data == tensors[key], (name, key)
+
+
+def test_blocks_stay_blocks_in_gguf(m):
+    text = TEMPLATES["llama"].replace("d_model: 64", "d_model: 256").replace("d_ff: 96", "d_ff: 256").replace("head_dim: 16", "head_dim: 64").replace("geglu_tanh", "swiglu")
+    for dtype, form in (("q8", "Q8_0"), ("q4", "Q4_K")):
+        m.run("init", m.file("s.yaml", text), "-o", "w", "--seed", "5")
+        (m.directory / "q").unlink(missing_ok=True)
+        m.run("quantize", "s.yaml", "-w", "w", "-o", "q", "--dtype", dtype)
+        spec = m.file("q.yaml", text + f"weights: {{dtype: {dtype}}}\n")
+        _, tensors = gguf_comes_back(m, spec, "q")
+        forms = {c["name"]: c["dtype"] for c in m.json("info", "out.gguf", "--json")["classes"]}
+        assert forms["blk.*.attn_k.weight"] == forms["blk.*.ffn_down.weight"] == form and forms["blk.*.attn_norm.weight"] == "F32", forms
+        before = tensors_of_file(m.directory / "q")
+        assert before.keys() == tensors.keys() and all(data == tensors[key] for key, data in before.items()), dtype
+
+
+def test_gguf_is_refused_by_key(m):
+    for text, words in ((TEMPLATES["mixtral"].replace("experts: {count: 4}, router: {top_k: 2, normalize: true}", ""), "attention.window"),
+                        (TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, dt_limit: [0.1, 0.5]"), "ssm.dt_limit: GGUF has no key for it")):  # fmt: skip
+        m.run("init", m.file("s.yaml", text.replace(", }", "}")), "-o", "w", "--seed", "5")
+        error = m.error("export", "s.yaml", "-w", "w", "--format", "gguf", "-o", "out.gguf")
+        assert words in error and "out.gguf" not in m.left(), error
 
 
 def test_what_no_family_says_is_refused_by_key(m):

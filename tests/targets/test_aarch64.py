@@ -19,6 +19,7 @@ NEEDED = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 def main():
     parser = argparse.ArgumentParser()
     cases.add_arguments(parser, count=12)
+    parser.add_argument("--targets", nargs="+", default=TARGETS)
     o = parser.parse_args()
     missing = [f"{program} ({package})" for program, package in NEEDED.items() if not shutil.which(program)]
     if missing:
@@ -26,7 +27,7 @@ def main():
         return 77
     with tempfile.TemporaryDirectory() as temporary:
         directory = pathlib.Path(o.keep or temporary)
-        made = cases.make(o, directory, TARGETS, o.count, o.seed)
+        made = cases.make(o, directory, o.targets, o.count, o.seed)
         build = cases.build(directory, f"-DCMAKE_TOOLCHAIN_FILE={cases.HERE / 'aarch64.cmake'}")
         print(cases.run("qemu-aarch64", "-cpu", "max", "-L", "/usr/aarch64-linux-gnu", build / "run_cases", made, timeout=850), end="")
     return 0

@@ -1,0 +1,346 @@
+/* GGUF files of llama.cpp, version 3 (import/gguf.h). */
+#include "import/gguf.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "import/export/export.h"
+#include "import/families/families.h"
+#include "import/gguf_view.h"
+#include "ir/quant_gguf.h"
+#include "runtime/narrow.h"
+
+enum { ALIGN = 32, ENDLESS = 1 << 20 /* the context_length of models that have no bound */ };
+
+/* A tensor of the file: one of theirs, or all experts of a kind. */
+typedef struct Tensor {
+    ImGgufName name;
+    const XpTensor **experts; /* [n_experts], or the one that it is */
+    size_t n_experts;
+    ImForm form;
+    uint64_t shape[3]; /* slowest first */
+    int rank;
+    uint64_t offset, bytes;
+} Tensor;
+
+typedef struct Gguf {
+    XpJob *job;
+    ImArch arch;
+    SuText pairs, infos;
+    uint64_t n_pairs;
+    Tensor *tensors;
+    size_t n_tensors;
+    SuArena *arena;
+} Gguf;
+
+/* ---- numbers and texts, little endian */
+
+static void put(SuText *out, uint64_t value, int bytes) {
+    for (int i = 0; i < bytes; i++) {
+        const char byte = (char)(value >> 8 * i);
+        su_text_append(out, &byte, 1);
+    }
+}
+
+static void put_text(SuText *out, const char *text) {
+    put(out, strlen(text), 8);
+    su_text_append(out, text, strlen(text));
+}
+
+static void put_key(Gguf *g, const char *key, ImGgufType type) {
+    put_text(&g->pairs, key);
+    put(&g->pairs, (uint64_t)type, 4);
+    g->n_pairs++;
+}
+
+static void put_number(Gguf *g, const char *key, uint64_t value) {
+    put_key(g, key, IM_GGUF_U32);
+    put(&g->pairs, value, 4);
+}
+
+static void put_word(Gguf *g, const char *key, const char *word) {
+    put_key(g, key, IM_GGUF_STRING);
+    put_text(&g->pairs, word);
+}
+
+static void put_real(Gguf *g, const char *key, double value) {
+    put_key(g, key, IM_GGUF_F32);
+    put(&g->pairs, ir_bits_of((float)value), 4);
+}
+
+/* ---- pairs */
+
+static const cJSON *config_at(const Gguf *g, const char *key) { return cJSON_GetObjectItemCaseSensitive(g->job->config, key); }
+
+static uint64_t whole_at(const Gguf *g, const char *key) {
+    const cJSON *item = config_at(g, key);
+    return cJSON_IsNumber(item) && item->valuedouble > 0 ? (uint64_t)item->valuedouble : 0;
+}
+
+static void add_key(void *context, const char *key, const char *theirs) {
+    Gguf *g = context;
+    const cJSON *item = config_at(g, theirs);
+    if (im_arch_in(g->arch, IM_SET_RECURRENT) && strstr(key, ".key_length")) return; /* head_dim is that of the mixer */
+    const bool real = strstr(key, "epsilon") || strstr(key, "freq_base");
+    if (cJSON_IsNumber(item) && real)
+        put_real(g, key, item->valuedouble);
+    else if (cJSON_IsNumber(item))
+        put_number(g, key, (uint64_t)item->valuedouble);
+}
+
+static void add_own(Gguf *g, const char *key, uint64_t value) {
+    put_number(g, su_printf(g->arena, "%s.%s", im_arch(g->arch)->word, key), value);
+}
+
+static void add_pairs(Gguf *g) {
+    const bool recurrent = im_arch_in(g->arch, IM_SET_RECURRENT);
+    put_word(g, "general.architecture", im_arch(g->arch)->word);
+    put_word(g, "general.type", "model");
+    put_word(g, "general.name", g->job->spec.name);
+    put_number(g, "general.quantization_version", 2);
+    im_gguf_each_key(g->arch, add_key, g, g->arena);
+    add_own(g, "context_length", recurrent ? ENDLESS : whole_at(g, "max_position_embeddings"));
+    add_own(g, "vocab_size", whole_at(g, "vocab_size"));
+    if (recurrent) {
+        add_own(g, "feed_forward_length", 0);
+        add_own(g, "attention.head_count", 0);
+    } else {
+        add_own(g, "attention.value_length", whole_at(g, "head_dim"));
+        add_own(g, "rope.dimension_count", whole_at(g, "head_dim"));
+    }
+    if (g->arch == IM_ARCH_MAMBA2) add_own(g, "ssm.inner_size", whole_at(g, "num_heads") * whole_at(g, "head_dim"));
+    const cJSON *factor = cJSON_GetObjectItemCaseSensitive(config_at(g, "rope_scaling"), "factor");
+    if (factor) {
+        put_word(g, su_printf(g->arena, "%s.rope.scaling.type", im_arch(g->arch)->word), "linear");
+        put_real(g, su_printf(g->arena, "%s.rope.scaling.factor", im_arch(g->arch)->word), factor->valuedouble);
+    }
+    put_word(g, "tokenizer.ggml.model", "no_vocab");
+}
+
+/* ---- tensors */
+
+/* The form that rows keep: of blocks where all of them are such and the rows are whole ones. */
+static ImForm form_of(const Gguf *g, const XpTensor *t, const ImGgufName *name) {
+    const IrDtype of = t->runs[0].tensor == SIZE_MAX ? IR_F32 : g->job->tensors[t->runs[0].tensor].dtype;
+    bool same = ir_is_blocks(of) && !name->log && t->rank > 1 && ir_gguf_row_bytes(of, t->K) != 0;
+    for (size_t i = 0; same && i < t->n_runs; i++)
+        same = t->runs[i].tensor != SIZE_MAX && g->job->tensors[t->runs[i].tensor].dtype == of;
+    if (same) return of == IR_Q8 ? IM_Q8_0 : IM_Q4_K;
+    return name->log || t->dtype == IR_F32 ? IM_F32 : t->dtype == IR_F16 ? IM_F16 : IM_BF16;
+}
+
+static void set_shape(const Gguf *g, Tensor *t) {
+    const XpTensor *of = t->experts[0];
+    const uint64_t groups = whole_at(g, "n_groups");
+    uint64_t rows = of->rows, K = of->K;
+    if (of->rank == 1) K = rows, rows = 1;
+    if (of->rank == 1 && t->name.flat && g->arch == IM_ARCH_MAMBA2) { /* a number a head; a norm in groups */
+        const bool norm = strstr(t->name.name, "ssm_norm") && groups > 0 && K % groups == 0;
+        rows = norm ? groups : K;
+        K = norm ? K / groups : 1;
+        t->shape[t->rank++] = rows;
+    } else if (t->name.expert >= 0) {
+        t->shape[t->rank++] = t->n_experts;
+        t->shape[t->rank++] = rows;
+    } else if (of->rank > 1) {
+        t->shape[t->rank++] = rows;
+    }
+    t->shape[t->rank++] = K;
+}
+
+static bool add_tensor(Gguf *g, const XpTensor *theirs) {
+    XpJob *job = g->job;
+    ImGgufName name;
+    if (!im_gguf_name_of(g->arch, theirs->named->name, g->arena, &name))
+        return su_error(job->diags, job->span, NULL, "tensor '%s' has no place in GGUF files", theirs->named->name);
+    Tensor *t = NULL;
+    for (size_t i = g->n_tensors; name.expert > 0 && i-- > 0 && !t;)
+        if (strcmp(g->tensors[i].name.name, name.name) == 0) t = &g->tensors[i];
+    if (!t) {
+        t = &g->tensors[g->n_tensors++];
+        *t = (Tensor){
+            .name = name, .experts = SU_NEW_ARRAY(g->arena, const XpTensor *, job->n_theirs), .form = form_of(g, theirs, &name)};
+    }
+    t->experts[t->n_experts++] = theirs;
+    return true;
+}
+
+static void place(Gguf *g) {
+    uint64_t at = 0;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        Tensor *t = &g->tensors[i];
+        set_shape(g, t);
+        uint64_t rows = 1;
+        for (int d = 0; d + 1 < t->rank; d++) rows *= t->shape[d];
+        t->bytes = rows * im_form_row_bytes(t->form, t->shape[t->rank - 1]);
+        t->offset = at;
+        at += (t->bytes + ALIGN - 1) / ALIGN * ALIGN;
+        put_text(&g->infos, t->name.name);
+        put(&g->infos, (uint64_t)t->rank, 4);
+        for (int d = t->rank; d-- > 0;) put(&g->infos, t->shape[d], 8);
+        put(&g->infos, im_form(t->form)->gguf, 4);
+        put(&g->infos, t->offset, 8);
+    }
+}
+
+/* ---- data */
+
+/* A row of theirs in blocks; all runs are of one dtype. */
+static bool block_row(XpJob *job, const XpTensor *t, uint64_t row, uint8_t *out) {
+    size_t i = 0;
+    while (row >= t->runs[i].first + t->runs[i].rows) i++;
+    const size_t tensor = t->runs[i].tensor;
+    const uint64_t from = t->runs[i].from + row - t->runs[i].first;
+    IrBlocks blocks;
+    bool low = false;
+    if (!rt_read_row(&job->expected[tensor], &job->checkpoints.tensors[tensor], from, &job->room, &blocks, &low))
+        return rt_value_error(&job->expected[tensor], &job->checkpoints.tensors[tensor], from * t->K, job->diags);
+    ir_row_to_gguf(&blocks, 0, out);
+    return true;
+}
+
+static bool float_row(XpJob *job, const XpTensor *t, const Tensor *to, uint64_t row, float *values, uint8_t *out) {
+    if (!xp_read(job, t, row, 1, values)) return false;
+    for (uint64_t k = 0; k < t->K; k++) {
+        const float x = to->name.log ? (float)-exp((double)values[k]) : values[k];
+        const uint16_t half = to->form == IM_BF16 ? rt_narrow_bf16(x) : to->form == IM_F16 ? rt_narrow_f16(x) : 0;
+        if (to->form == IM_F32)
+            memcpy(out + k * sizeof x, &x, sizeof x);
+        else
+            memcpy(out + k * sizeof half, &half, sizeof half);
+    }
+    return true;
+}
+
+static bool write_part(Gguf *g, const Tensor *to, const XpTensor *t, FILE *file) {
+    const bool blocks = im_form(to->form)->weights > 1, keys = strstr(to->name.name, ".attn_k.") != NULL;
+    const uint64_t heads = whole_at(g, keys ? "num_key_value_heads" : "num_attention_heads");
+    const ImOrder order = {.kind = to->name.pairs ? IM_TO_PAIRS : IM_IN_ORDER, .run = heads ? t->rows / heads : 1};
+    const uint64_t bytes = im_form_row_bytes(to->form, t->K);
+    SuArena arena = {0};
+    float *values = SU_NEW_ARRAY(&arena, float, t->K);
+    uint8_t *out = su_alloc(&arena, bytes);
+    bool ok = true;
+    for (uint64_t row = 0; ok && row < t->rows; row++) {
+        const uint64_t from = im_order_row(&order, row);
+        ok = blocks ? block_row(g->job, t, from, out) : float_row(g->job, t, to, from, values, out);
+        if (ok) fwrite(out, 1, bytes, file);
+    }
+    su_arena_free(&arena);
+    return ok;
+}
+
+static bool write_data(Gguf *g, FILE *file) {
+    static const char zeros[ALIGN];
+    bool ok = true;
+    for (size_t i = 0; ok && i < g->n_tensors; i++) {
+        const Tensor *t = &g->tensors[i];
+        for (size_t e = 0; ok && e < t->n_experts; e++) ok = write_part(g, t, t->experts[e], file);
+        fwrite(zeros, 1, (ALIGN - t->bytes % ALIGN) % ALIGN, file);
+        dr_progress_update(&g->job->options->progress, i + 1, g->n_tensors);
+    }
+    return ok;
+}
+
+static bool write_file(Gguf *g, FILE *file) {
+    SuText head = {0};
+    su_text_append(&head, "GGUF", 4);
+    put(&head, 3, 4);
+    put(&head, g->n_tensors, 8);
+    put(&head, g->n_pairs, 8);
+    su_text_append(&head, g->pairs.text, g->pairs.size);
+    su_text_append(&head, g->infos.text, g->infos.size);
+    while (head.size % ALIGN) put(&head, 0, 1);
+    fwrite(head.text, 1, head.size, file);
+    su_text_free(&head);
+    dr_progress_begin(&g->job->options->progress, "exporting", "tensors", true);
+    const bool ok = write_data(g, file);
+    dr_progress_end(&g->job->options->progress);
+    return ok;
+}
+
+/* ---- reading back */
+
+/* What an import makes of the file is the spec. */
+static bool check_file(Gguf *g, const char *path) {
+    XpJob *job = g->job;
+    ImCheckpoint checkpoint;
+    SuDiags unsaid = {0}; /* that there is no tokenizer */
+    const bool open = im_checkpoint_open(path, &checkpoint, &unsaid);
+    if (!open)
+        su_error(job->diags, job->span, NULL, "the file does not read back: %s", unsaid.count ? unsaid.items[0].message : "");
+    bool ok = open;
+    if (open) {
+        ImPlan plan = {.source = &checkpoint.source, .diags = job->diags};
+        const ImFamily *family = im_family_of(checkpoint.config);
+        im_top(&plan, "name", "exported");
+        if (family) family->plan(checkpoint.config, &plan);
+        im_config_all_used(checkpoint.config);
+        ok = family && !plan.failed && !im_config_failed(checkpoint.config) &&
+             im_source_all_taken(&checkpoint.source, job->diags) && xp_check(job, &plan);
+        if (!ok && !job->diags->errors)
+            su_error(job->diags, job->span, NULL, "the file does not read back: %s", unsaid.count ? unsaid.items[0].message : "");
+        im_plan_free(&plan);
+        im_checkpoint_close(&checkpoint);
+    }
+    su_diags_free(&unsaid);
+    return ok;
+}
+
+/* ---- all of it */
+
+static bool find_arch(Gguf *g) {
+    XpJob *job = g->job;
+    const char *type = xp_family_name(job->family), *kind = "";
+    const cJSON *scaling = config_at(g, "rope_scaling");
+    for (int i = 0; i < IM_ARCHS; i++) {
+        g->arch = (ImArch)i;
+        if (strcmp(im_arch(g->arch)->model_type, type) == 0) break;
+        if (i + 1 == IM_ARCHS)
+            return su_error(job->diags, job->span, NULL, "attention.window: GGUF has no architecture like the family %s", type);
+    }
+    if (scaling) kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "rope_type"));
+    if (scaling && strcmp(kind, "linear") != 0)
+        return su_error(job->diags, job->span, NULL, "attention.rope.scaling: kind %s is not exported to GGUF", kind);
+    if (config_at(g, "time_step_limit")) return su_error(job->diags, job->span, NULL, "ssm.dt_limit: GGUF has no key for it");
+    return true;
+}
+
+static bool write_gguf(XpJob *job, XpReport *report) {
+    Gguf g = {.job = job, .arena = &job->arena};
+    g.tensors = SU_NEW_ARRAY(g.arena, Tensor, job->n_theirs);
+    bool ok = find_arch(&g);
+    if (ok) add_pairs(&g);
+    for (size_t i = 0; ok && i < job->n_theirs; i++) ok = add_tensor(&g, &job->theirs[i]);
+    if (ok) place(&g);
+    SuOut out;
+    ok = ok && su_out_open(job->options->output, &out, job->diags);
+    if (ok) {
+        ok = write_file(&g, out.file);
+        fflush(out.file);
+        if (ok && out.way == SU_OUT_REPLACE) ok = check_file(&g, out.temporary);
+        if (ok)
+            ok = su_out_commit(&out, job->diags);
+        else
+            su_out_abort(&out);
+    }
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < g.n_tensors; i++) bytes += g.tensors[i].bytes;
+    *report = (XpReport){.family = xp_family_name(job->family), .tensors = g.n_tensors, .bytes = bytes};
+    su_text_free(&g.pairs);
+    su_text_free(&g.infos);
+    return ok;
+}
+
+bool xp_export_gguf(const XpExport *options, XpReport *report, SuDiags *diags) {
+    XpJob job;
+    SuGuard guard;
+    *report = (XpReport){0};
+    if (SU_CAUGHT(&guard, diags, "exporting a model")) return false;
+    const bool ok = xp_open(&job, options, diags) && write_gguf(&job, report);
+    xp_close(&job);
+    su_guard_end(&guard);
+    return ok;
+}
