@@ -24,6 +24,9 @@ static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
     const ImOptions import = {.input = options->spec, .threads = (int)options->threads, .progress = options->progress};
     bool made;
     const char *directory = im_cached(&import, &build->arena, &made, &build->diags);
+    if (!directory)
+        su_note(&build->diags, su_file_span(&build->diags, options->spec), NULL,
+                "to import it with other options: mossc import %s -o DIR [options], then mossc run DIR", options->spec);
     if (directory && made)
         su_note(&build->diags, su_file_span(&build->diags, options->spec), NULL, "was imported to %s, where later runs find it",
                 directory);

@@ -124,12 +124,17 @@ static bool is_there(const ImLook *look, const char *name) {
     return access(su_printf(&look->out->arena, "%s/%s", look->path, name), F_OK) == 0;
 }
 
+static void close_map(void *map) { su_map_close(map); }
+
 /* Looks at a file of the directory. */
 static bool look_within(ImLook *look, const char *name, bool (*about)(ImLook *)) {
     ImLook within = *look;
     within.path = su_printf(&look->out->arena, "%s/%s", look->path, name);
     if (!su_map_open(within.path, &within.map, look->diags)) return false;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, close_map, &within.map);
     const bool ok = about(&within);
+    su_cleanup_done(&cleanup);
     su_map_close(&within.map);
     return ok;
 }
@@ -244,8 +249,6 @@ static bool about_file(ImLook *look) {
 }
 
 /* ---- all of it */
-
-static void close_map(void *map) { su_map_close(map); }
 
 static bool look_at(ImLook *look) {
     struct stat st;

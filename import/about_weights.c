@@ -51,12 +51,17 @@ static bool one_of_each(ImLook *look) {
     return true;
 }
 
+static void close_file(void *file) { rt_safetensors_close(file); }
+
 static bool add_file(ImLook *look, RtWeightFile *file) {
     RtSafetensors open;
     if (!rt_safetensors_take(&file->map, file->path, &open, look->diags)) return false;
+    SuCleanup cleanup;
+    su_cleanup_add(&cleanup, close_file, &open);
     im_about_file(look, file->path, &open.map);
     add_tensors(look, &open);
     const bool ok = add_metadata(look, &open);
+    su_cleanup_done(&cleanup);
     rt_safetensors_close(&open);
     return ok;
 }

@@ -1,6 +1,7 @@
 #include "import/cached.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,8 +9,9 @@
 
 #include "driver/cache_directory.h"
 #include "support/digest.h"
+#include "support/file.h"
 
-enum { FORMAT = 1, MOST_FILES = 4096 }; /* FORMAT: of what an import makes; a change of it makes all anew */
+enum { FORMAT = 2, MOST_FILES = 4096 }; /* FORMAT: of what an import makes; a change of it makes all anew */
 
 static bool ends_with(const char *text, const char *end) {
     size_t size = strlen(text), end_size = strlen(end);
@@ -98,10 +100,11 @@ const char *im_cached(const ImOptions *options, SuArena *arena, bool *out_made, 
     char hex[SU_HEX];
     const char *cache = dr_model_directory(arena);
     char *real = realpath(options->input, NULL);
+    const int error = errno;
     *out_made = false;
     if (!cache || !real) {
         if (!real)
-            su_error(diags, su_file_span(diags, options->input), NULL, "cannot open: no such file or directory");
+            su_error(diags, su_file_span(diags, options->input), NULL, "cannot open: %s", su_file_error(error));
         else
             dr_no_cache_directory(diags);
         free(real);

@@ -5,6 +5,7 @@
 
 #include "import/folder.h"
 #include "import/gguf_view.h"
+#include "import/texts.h"
 
 static void cleanup(void *checkpoint) { im_checkpoint_close(checkpoint); }
 
@@ -19,7 +20,7 @@ bool im_checkpoint_open(const char *path, ImCheckpoint *out, SuDiags *diags) {
         ok = im_folder_open(path, out, diags);
     else
         ok = im_gguf_view(path, out, diags);
-    ok = ok && im_source_settle(&out->source, diags);
+    ok = ok && im_source_settle(&out->source, diags) && im_texts_settle(&out->texts, out->source.path, diags);
     if (!ok) im_checkpoint_close(out);
     return ok;
 }

@@ -13,7 +13,8 @@ typedef struct ImTexts {
     int64_t bos;           /* that a text begins with */
     const int64_t *stops;  /* [n_stops] tokens that end an answer */
     size_t n_stops;
-    const char *chat_template;
+    const char *chat_template; /* any bytes, until im_texts_settle */
+    size_t chat_template_size;
     double temperature, top_p, min_p, repeat_penalty, top_k; /* negative: not said */
 } ImTexts;
 

@@ -54,6 +54,10 @@ bool im_has(const ImConfig *c, const char *key) {
     return item && !cJSON_IsNull(item);
 }
 
+bool im_is_null(const ImConfig *c, const char *key) {
+    return c->map && cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(c->map, key));
+}
+
 void im_config_error(const ImConfig *c, const char *key, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -141,6 +145,12 @@ const char *im_text_or(const ImConfig *c, const char *key, const char *value) {
 bool im_text_is(const ImConfig *c, const char *key, const char *value) {
     const cJSON *item = c->map ? cJSON_GetObjectItemCaseSensitive(c->map, key) : NULL;
     return cJSON_IsString(item) && strcmp(item->valuestring, value) == 0 && find(c, key);
+}
+
+int64_t im_floor(const ImConfig *c, const char *key, double value) {
+    if (value >= 1 && value <= INT32_MAX) return (int64_t)value;
+    im_config_error(c, key, "makes a width that is not between 1 and %d", INT32_MAX);
+    return 1;
 }
 
 ImConfig *im_map(const ImConfig *c, const char *key) {

@@ -31,6 +31,8 @@ bool im_config_failed(const ImConfig *c);
 
 /* Whether the key is there and not null; does not mark it. */
 bool im_has(const ImConfig *c, const char *key);
+/* Whether the key is there, and null: where that is not the same as a key that is missing. */
+bool im_is_null(const ImConfig *c, const char *key);
 /* "config.json: key: message", printf style; the config is failed. */
 void im_config_error(const ImConfig *c, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -45,6 +47,8 @@ bool im_bool_or(const ImConfig *c, const char *key, bool value);
 const char *im_text_or(const ImConfig *c, const char *key, const char *value);
 /* Whether the value is this text; marks the key if it is. */
 bool im_text_is(const ImConfig *c, const char *key, const char *value);
+/* The whole part of a width that was made with the key's value: an error unless it is 1 .. 2^31 - 1. */
+int64_t im_floor(const ImConfig *c, const char *key, double value);
 /* A map within; NULL where it is missing. Its keys must be used too. */
 ImConfig *im_map(const ImConfig *c, const char *key);
 /* The same, of no keys where it is missing. */

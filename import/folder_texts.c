@@ -1,12 +1,14 @@
 #include "import/folder_texts.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "import/folder.h"
 #include "support/file.h"
+#include "tokenizer/bpe.h"
 
-enum { MOST_TOKENIZER = 256 << 20, MOST_TEXT = 16 << 20, TOKENIZER_DEPTH = 64, TOKENIZER_VALUES = 1 << 24 };
+enum { MOST_TEXT = 16 << 20, TOKENIZER_DEPTH = 64, MOST_STOPS = 1024 };
 
 /* A file of the folder; *out_text NULL where it is missing. */
 static bool read_if_there(SuArena *arena, const char *folder, const char *name, size_t most, char **out_text, size_t *out_size,
@@ -28,7 +30,7 @@ static void add_stops(const cJSON *item, SuArena *arena, ImTexts *texts) {
     for (const cJSON *at = cJSON_IsArray(item) ? item->child : item; at; at = cJSON_IsArray(item) ? at->next : NULL) {
         bool known = !cJSON_IsNumber(at) || !(at->valuedouble >= 0 && at->valuedouble <= INT32_MAX);
         for (size_t i = 0; i < n && !known; i++) known = ids[i] == (int64_t)at->valuedouble;
-        if (!known) ids[n++] = (int64_t)at->valuedouble;
+        if (!known && n < MOST_STOPS) ids[n++] = (int64_t)at->valuedouble;
     }
     texts->stops = ids;
     texts->n_stops = n;
@@ -55,18 +57,28 @@ static int64_t first_of(const cJSON *processor) {
                                                                                                   : -1;
 }
 
+/* What is wrong with the file is said by im_texts_settle. */
 static bool read_tokenizer(const char *folder, ImCheckpoint *out, SuDiags *diags) {
-    static const SuJsonRules rules = {.depth = TOKENIZER_DEPTH, .values = TOKENIZER_VALUES};
+    static const SuJsonRules rules = {.depth = TOKENIZER_DEPTH, .values = TK_MAX_VALUES};
+    struct stat st;
     char *text;
-    const char *path;
-    if (!read_if_there(&out->arena, folder, "tokenizer.json", MOST_TOKENIZER, &text, &out->texts.tokenizer_size, &path, diags))
+    const char *path = su_printf(&out->arena, "%s/tokenizer.json", folder);
+    if (stat(path, &st) == 0 && st.st_size > TK_MAX_FILE) {
+        su_warning(diags, su_file_span(diags, path), NULL, "there will be no tokenizer: the file is larger than %d bytes",
+                   TK_MAX_FILE);
+        return true;
+    }
+    if (!read_if_there(&out->arena, folder, "tokenizer.json", TK_MAX_FILE, &text, &out->texts.tokenizer_size, &path, diags))
         return false;
     out->texts.tokenizer = text;
     if (!text) return true;
+    SuDiags unsaid = {0};
     SuJson json;
-    if (!su_json_parse(text, out->texts.tokenizer_size, &rules, su_file_span(diags, path), &json, diags)) return false;
-    out->texts.bos = first_of(cJSON_GetObjectItemCaseSensitive(json.root, "post_processor"));
-    su_json_free(&json);
+    if (su_json_parse(text, out->texts.tokenizer_size, &rules, su_file_span(&unsaid, path), &json, &unsaid)) {
+        out->texts.bos = first_of(cJSON_GetObjectItemCaseSensitive(json.root, "post_processor"));
+        su_json_free(&json);
+    }
+    su_diags_free(&unsaid);
     return true;
 }
 
@@ -80,6 +92,19 @@ static const char *template_of(const cJSON *item, SuArena *arena) {
         if (cJSON_IsString(text) && cJSON_IsString(name) && (!found || strcmp(name->valuestring, "default") == 0)) found = text;
     }
     return found ? su_strdup(arena, found->valuestring) : NULL;
+}
+
+/* add_bos_token false, though the tokenizer.json puts a token in front: of Llama's tokenizers the flag counts, which make that anew. */
+static void drop_bos(const cJSON *config, ImTexts *texts, const char *path, SuDiags *diags) {
+    static const char *const makers[] = {"LlamaTokenizer",         "LlamaTokenizerFast", "CodeLlamaTokenizer",
+                                         "CodeLlamaTokenizerFast", "GemmaTokenizer",     "GemmaTokenizerFast"};
+    const char *class = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(config, "tokenizer_class"));
+    for (size_t i = 0; class && i < sizeof makers / sizeof *makers; i++)
+        if (strcmp(class, makers[i]) == 0) texts->bos = -1;
+    if (texts->bos >= 0)
+        su_warning(diags, su_file_span(diags, path), "remove tokenizer.bos from the spec if the model was trained without",
+                   "add_bos_token is false, but tokenizer.json puts token %d in front of texts, which is what counts here",
+                   (int)texts->bos);
 }
 
 static bool read_tokenizer_config(const char *folder, ImCheckpoint *out, SuDiags *diags) {
@@ -97,9 +122,15 @@ static bool read_tokenizer_config(const char *folder, ImCheckpoint *out, SuDiags
         if (out->texts.bos < 0 && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json.root, "add_bos_token")) &&
             cJSON_IsNumber(bos) && bos->valueint >= 0)
             out->texts.bos = bos->valueint;
+        else if (out->texts.bos >= 0 && cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(json.root, "add_bos_token")))
+            drop_bos(json.root, &out->texts, path, diags);
         su_json_free(&json);
     }
-    if (separate) out->texts.chat_template = separate;
+    if (out->texts.chat_template) out->texts.chat_template_size = strlen(out->texts.chat_template);
+    if (separate) {
+        out->texts.chat_template = separate;
+        out->texts.chat_template_size = separate_size;
+    }
     return true;
 }
 

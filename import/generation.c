@@ -4,16 +4,24 @@
 #include <string.h>
 
 #include "mossc/moss.h"
+#include "support/utf8.h"
 
 static void print_number(const char *key, double value, SuText *out) {
     char text[SU_REAL];
     if (value >= 0) su_text_add(out, "%s: %s\n", key, su_real_text(value, text));
 }
 
-/* A text between double quotes, as YAML and JSON read it. */
+/* What YAML would not take as it stands, or take for the end of a line. */
+static bool is_special(uint32_t c) {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x2028 || c == 0x2029 || c == 0xFEFF || c == 0xFFFE || c == 0xFFFF;
+}
+
+/* A text of UTF-8 between double quotes, as YAML and JSON read it. */
 static void print_quoted(const char *text, SuText *out) {
     su_text_add(out, "\"");
-    for (const char *at = text; *at; at++) {
+    SuUtf8 c;
+    for (const char *at = text, *end = text + strlen(text); *at; at += c.size) {
+        c = su_utf8_at(at, (size_t)(end - at));
         const char *escaped = *at == '"'    ? "\\\""
                               : *at == '\\' ? "\\\\"
                               : *at == '\n' ? "\\n"
@@ -22,10 +30,10 @@ static void print_quoted(const char *text, SuText *out) {
                                             : NULL;
         if (escaped)
             su_text_add(out, "%s", escaped);
-        else if ((unsigned char)*at < 0x20 || *at == 0x7F)
-            su_text_add(out, "\\u%04x", (unsigned)*at);
+        else if (c.whole && is_special(c.code))
+            su_text_add(out, "\\u%04x", (unsigned)c.code);
         else
-            su_text_append(out, at, 1);
+            su_text_append(out, at, c.size);
     }
     su_text_add(out, "\"");
 }

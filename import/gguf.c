@@ -180,6 +180,11 @@ bool im_gguf_next(ImGgufItems *items, ImGgufValue *out) {
     return true;
 }
 
+bool im_gguf_is_word(const ImGgufValue *value, const char *word) {
+    return value != NULL && value->type == IM_GGUF_STRING && value->as.string.size == strlen(word) &&
+           memcmp(value->as.string.text, word, strlen(word)) == 0;
+}
+
 bool im_gguf_whole(const ImGgufValue *value, int64_t *out) {
     switch (value->type) {
     case IM_GGUF_U8:

@@ -95,6 +95,8 @@ const ImGgufTensor *im_gguf_tensor(const ImGguf *gguf, const char *name);
 const char *im_gguf_type_word(ImGgufType type);
 /* The next item of an array; false: there is none. */
 bool im_gguf_next(ImGgufItems *items, ImGgufValue *out);
+/* Whether a value (NULL: none) is this text. */
+bool im_gguf_is_word(const ImGgufValue *value, const char *word);
 /* A whole number of whichever type that int64_t holds; a bool is none. */
 bool im_gguf_whole(const ImGgufValue *value, int64_t *out);
 

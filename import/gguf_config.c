@@ -199,15 +199,13 @@ static bool add_expand(const ImView *v, const char *key, SuText *json) {
 
 /* ---- what is special */
 
-static bool uses_rope(const ImView *v) {
-    const ImGgufValue *value = im_view_value(v, "rope.scaling.finetuned");
-    return value == NULL || value->type != IM_GGUF_BOOL || value->as.natural != 0;
-}
+static bool uses_rope(const ImView *v) { return im_view_flag(v, "rope.scaling.finetuned", true); }
 
 static void add_factors(const ImView *v, SuText *json) {
     const int64_t heads = im_view_each(v, "attention.head_count");
-    const double size = (double)im_view_whole(v, "embedding_length", 1) / (double)(heads > 0 ? heads : 1);
-    add_float(json, "attention_multiplier", im_view_real(v, "attention.scale", 1 / sqrt(size)));
+    const double usual = (double)im_view_whole(v, "embedding_length", 1) / (double)(heads > 0 ? heads : 1);
+    const int64_t given = im_view_whole(v, "attention.key_length", 0);
+    add_float(json, "attention_multiplier", im_view_real(v, "attention.scale", 1 / sqrt(given > 0 ? (double)given : usual)));
     add_float(json, "embedding_multiplier", im_view_real(v, "embedding_scale", 1));
     add_float(json, "residual_multiplier", im_view_real(v, "residual_scale", 1));
     add_float(json, "logits_scaling", im_view_real(v, "logit_scale", 1));
@@ -227,6 +225,16 @@ static bool add_granitehybrid(const ImView *v, SuText *json) {
     return add_head_size(v, "mamba_d_head", json);
 }
 
+/* Files have eps by either name, or by both. */
+static bool add_nemotron(const ImView *v, SuText *json) {
+    static const char name[] = "attention.layer_norm_epsilon", rms_name[] = "attention.layer_norm_rms_epsilon";
+    const double eps = im_view_real(v, name, 0), rms = im_view_real(v, rms_name, eps);
+    if (im_view_value(v, name) && rms != eps) return wrong(v, name, "expected that of attention.layer_norm_rms_epsilon");
+    if (im_view_value(v, name) && !im_view_value(v, rms_name)) add_float(json, "layer_norm_epsilon", eps);
+    add_pattern(v, json);
+    return add_head_size(v, "mamba_head_dim", json);
+}
+
 static bool add_special(const ImView *v, SuText *json) {
     switch (v->arch) {
     case IM_ARCH_MAMBA2: return add_head_size(v, "head_dim", json);
@@ -242,7 +250,7 @@ static bool add_special(const ImView *v, SuText *json) {
         add_flag(json, "mamba_rms_norm", layer_with(v, "ssm_norm.weight") >= 0);
         return add_head_size(v, "mamba_d_head", json);
     case IM_ARCH_NEMOTRON_H:
-    case IM_ARCH_NEMOTRON_H_MOE: add_pattern(v, json); return add_head_size(v, "mamba_head_dim", json);
+    case IM_ARCH_NEMOTRON_H_MOE: return add_nemotron(v, json);
     case IM_ARCH_LFM2: add_layer_types(v, "full_attention", "conv", json); return true;
     case IM_ARCH_LLAMA:
     case IM_ARCH_MIXTRAL:
@@ -273,6 +281,7 @@ bool im_gguf_has_rope(const ImView *v) {
 bool im_gguf_config(const ImView *v, SuText *json) {
     su_text_add(json, "{\"model_type\":\"%s\",\n%s", v->info->model_type, v->info->fixed);
     add_biases(v, json);
+    if (im_gguf_has_rope(v) && !im_view_value(v, "rope.freq_base")) add_float(json, "rope_theta", 10000);
     const bool ok = add_keys(v, json) && add_ends(v, json) && add_special(v, json) && check_value_length(v) &&
                     (!im_gguf_has_rope(v) || im_gguf_rope(v, json));
     su_text_add(json, "}\n");

@@ -5,12 +5,15 @@
 
 #include "import/gguf_tokenizer.h"
 #include "support/utf8.h"
+#include "tokenizer/bpe.h"
 
 typedef struct Merge {
     uint32_t whole, left, right;     /* ids */
     uint32_t left_size, right_size;  /* characters */
     double score;
 } Merge;
+
+static const char too_large[] = "the scores mean more merges than a tokenizer may have";
 
 typedef struct Merges {
     const ImToken *tokens;
@@ -59,11 +62,13 @@ static bool may_merge(const ImToken *token) {
     return token->kind == IM_TOKEN_NORMAL && token->size <= IM_LONGEST_PIECE && memchr(token->text, ' ', token->size) == NULL;
 }
 
-static void add_merges_of(Merges *m, const ImToken *whole) {
+/* false: there are more than a tokenizer.json may have. */
+static bool add_merges_of(Merges *m, const ImToken *whole) {
     for (size_t at = su_utf8_at(whole->text, whole->size).size; at < whole->size;
          at += su_utf8_at(whole->text + at, whole->size - at).size) {
         const ImToken *left = find(m, whole->text, at), *right = left != NULL ? find(m, whole->text + at, whole->size - at) : NULL;
         if (right == NULL) continue;
+        if (m->n_items == TK_MAX_VALUES) return false;
         m->items = su_grow(&m->arena, m->items, &m->capacity, m->n_items + 1, sizeof *m->items);
         m->items[m->n_items++] = (Merge){.whole = (uint32_t)(whole - m->tokens),
                                          .left = (uint32_t)(left - m->tokens),
@@ -72,12 +77,14 @@ static void add_merges_of(Merges *m, const ImToken *whole) {
                                          .right_size = characters(right->text, right->size),
                                          .score = whole->score};
     }
+    return true;
 }
 
-static bool add_as_json(const Merges *m, SuText *json) {
+/* NULL, or what is wrong. */
+static const char *add_as_json(const Merges *m, SuText *json) {
     SuText pair = {0};
     bool ok = true;
-    for (size_t i = 0; ok && i < m->n_items; i++) {
+    for (size_t i = 0; ok && i < m->n_items && json->size <= TK_MAX_FILE; i++) {
         const ImToken *left = &m->tokens[m->items[i].left], *right = &m->tokens[m->items[i].right];
         pair.size = 0;
         su_text_append(&pair, left->text, left->size);
@@ -87,7 +94,7 @@ static bool add_as_json(const Merges *m, SuText *json) {
         ok = im_json_add_text(json, pair.text, pair.size);
     }
     su_text_free(&pair);
-    return ok;
+    return !ok ? "a token is no UTF-8" : json->size > TK_MAX_FILE ? too_large : NULL;
 }
 
 /* Whether no two tokens that merges make have different scores: then the file does not say what comes first. */
@@ -103,10 +110,10 @@ static const char *make(Merges *m, const ImToken *tokens, size_t count, SuText *
         if (may_merge(&tokens[i])) m->by_text[m->count++] = &tokens[i];
     if (m->count != 0) qsort(m->by_text, m->count, sizeof *m->by_text, by_text);
     for (size_t i = 0; i < count; i++)
-        if (may_merge(&tokens[i])) add_merges_of(m, &tokens[i]);
+        if (may_merge(&tokens[i]) && !add_merges_of(m, &tokens[i])) return too_large;
     if (are_alike(m)) return "all scores are the same, so that they do not say what is merged first";
     if (m->n_items != 0) qsort(m->items, m->n_items, sizeof *m->items, by_rank);
-    return add_as_json(m, json) ? NULL : "a token is no UTF-8";
+    return add_as_json(m, json);
 }
 
 const char *im_gguf_merges(const ImToken *tokens, size_t count, SuText *json) {

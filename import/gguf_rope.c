@@ -85,11 +85,15 @@ static void add_real(SuText *json, const char *key, double value) {
     su_text_add(json, ",\"%s\":%s", key, su_real_text(value, text));
 }
 
-static bool add_llama3(const ImView *v, const ImGgufTensor *t, SuText *json) {
+/* Of `turned` components. */
+static bool add_llama3(const ImView *v, const ImGgufTensor *t, int64_t turned, SuText *json) {
     Frequencies f = {.view = v, .theta = im_view_real(v, "rope.freq_base", 10000), .count = (int64_t)t->K};
     Scaling s;
     if (t->rank != 1 || t->form != IM_F32)
         return su_error(v->diags, v->span, NULL, "tensor 'rope_freqs.weight': expected a vector of float32");
+    if (f.count != turned / 2)
+        return su_error(v->diags, v->span, NULL, "tensor 'rope_freqs.weight': expected %" PRId64 " numbers, got %" PRId64,
+                        turned / 2, f.count);
     f.divisors = SU_NEW_ARRAY(v->arena, float, t->K);
     memcpy(f.divisors, t->data, t->bytes);
     bool one = true;
@@ -108,22 +112,20 @@ static bool add_llama3(const ImView *v, const ImGgufTensor *t, SuText *json) {
     return true;
 }
 
-static bool is_word(const ImGgufValue *value, const char *word) {
-    return value != NULL && value->type == IM_GGUF_STRING && value->as.string.size == strlen(word) &&
-           memcmp(value->as.string.text, word, strlen(word)) == 0;
-}
-
-static bool add_scaling(const ImView *v, SuText *json) {
+/* rope.scaling.*: a factor without a type is linear, and 0 and 1 are none. false after an error. */
+static bool find_factor(const ImView *v, double *out) {
     const ImGgufValue *type = im_view_value(v, "rope.scaling.type");
-    if (is_word(type, "linear")) {
-        su_text_add(json, ",\n\"rope_scaling\":{\"rope_type\":\"linear\"");
-        add_real(json, "factor", im_view_real(v, "rope.scaling.factor", 1));
-        su_text_add(json, "}");
-        return true;
-    }
-    return type == NULL || is_word(type, "none") ||
+    const double factor = im_view_real(v, "rope.scaling.factor", 1);
+    *out = factor == 0 || im_gguf_is_word(type, "none") ? 1 : factor;
+    return type == NULL || im_gguf_is_word(type, "none") || im_gguf_is_word(type, "linear") ||
            su_error(v->diags, v->span, NULL, "%s.rope.scaling.type: expected none or linear: the language has nothing else",
                     v->info->word);
+}
+
+static void add_linear(double factor, SuText *json) {
+    su_text_add(json, ",\n\"rope_scaling\":{\"rope_type\":\"linear\"");
+    add_real(json, "factor", factor);
+    su_text_add(json, "}");
 }
 
 bool im_gguf_rope(const ImView *v, SuText *json) {
@@ -136,5 +138,11 @@ bool im_gguf_rope(const ImView *v, SuText *json) {
         return su_error(v->diags, v->span, NULL, "%s.rope.dimension_count: expected 1 to %" PRId64 ", the size of a head",
                         v->info->word, size);
     if (turned != size) su_text_add(json, ",\n\"partial_rotary_factor\":%.17g", (double)turned / (double)size);
-    return divisors != NULL ? add_llama3(v, divisors, json) : add_scaling(v, json);
+    double factor;
+    if (!find_factor(v, &factor)) return false;
+    if (divisors != NULL && factor != 1)
+        return su_error(v->diags, v->span, NULL, "%s.rope.scaling.factor: expected 1 beside the tensor 'rope_freqs.weight'",
+                        v->info->word);
+    if (factor != 1) add_linear(factor, json);
+    return divisors == NULL || add_llama3(v, divisors, turned, json);
 }

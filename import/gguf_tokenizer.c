@@ -39,11 +39,6 @@ static const ImGgufValue *find(Maker *m, const char *key) {
     return im_gguf_find(m->gguf, su_printf(&m->arena, "tokenizer.ggml.%s", key));
 }
 
-static bool is_text(const ImGgufValue *value, const char *text) {
-    return value != NULL && value->type == IM_GGUF_STRING && value->as.string.size == strlen(text) &&
-           memcmp(value->as.string.text, text, strlen(text)) == 0;
-}
-
 static const char *text_of(Maker *m, const char *key) {
     const ImGgufValue *value = find(m, key);
     return value != NULL && value->type == IM_GGUF_STRING ? su_strndup(&m->arena, value->as.string.text, value->as.string.size)
@@ -297,8 +292,8 @@ static void add_ends(Maker *m, int32_t eos) {
 
 static bool make(Maker *m) {
     const ImGgufValue *model = find(m, "model");
-    const bool llama = is_text(model, "llama");
-    if (!llama && !is_text(model, "gpt2"))
+    const bool llama = im_gguf_is_word(model, "llama");
+    if (!llama && !im_gguf_is_word(model, "gpt2"))
         return fail(m, su_printf(&m->arena, "model: '%.100s' is not known here; known: gpt2, llama",
                                  text_of(m, "model") ? text_of(m, "model") : "?"));
     if (flag(m, "add_eos_token", false)) return fail(m, "add_eos_token, an end behind every text, is not understood");
@@ -313,7 +308,7 @@ void im_gguf_tokenizer(const ImGguf *gguf, ImGgufTokenizer *out, SuDiags *diags)
     *out = (ImGgufTokenizer){.bos = -1};
     Maker maker = {.gguf = gguf, .out = out, .json = &out->json};
     const ImGgufValue *model = find(&maker, "model");
-    if (model != NULL && !is_text(model, "no_vocab") && !is_text(model, "none") && !make(&maker)) {
+    if (model != NULL && !im_gguf_is_word(model, "no_vocab") && !im_gguf_is_word(model, "none") && !make(&maker)) {
         su_warning(diags, su_file_span(diags, gguf->path), NULL, "there will be no tokenizer: tokenizer.ggml: %s", maker.wrong);
         im_gguf_tokenizer_free(out);
         *out = (ImGgufTokenizer){.bos = -1};

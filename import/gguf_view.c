@@ -1,6 +1,7 @@
 #include "import/gguf_view.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,15 +252,33 @@ const ImGgufValue *im_view_value(const ImView *v, const char *key) {
     return im_gguf_find(v->gguf, su_printf(v->arena, "%s.%s", v->info->word, key));
 }
 
+/* Said once: several ask for the same value. */
+static void wrong_value(const ImView *v, const char *key, const char *expected) {
+    if (!*v->failed) su_error(v->diags, v->span, NULL, "%s.%s: expected %s", v->info->word, key, expected);
+    *v->failed = true;
+}
+
 int64_t im_view_whole(const ImView *v, const char *key, int64_t otherwise) {
     const ImGgufValue *value = im_view_value(v, key);
-    int64_t whole;
-    return value != NULL && im_gguf_whole(value, &whole) ? whole : otherwise;
+    int64_t whole = otherwise;
+    if (value == NULL || im_gguf_whole(value, &whole)) return whole;
+    wrong_value(v, key, "a whole number");
+    return otherwise;
 }
 
 double im_view_real(const ImView *v, const char *key, double otherwise) {
     const ImGgufValue *value = im_view_value(v, key);
-    return value != NULL && (value->type == IM_GGUF_F32 || value->type == IM_GGUF_F64) ? value->as.real : otherwise;
+    if (value == NULL) return otherwise;
+    if ((value->type == IM_GGUF_F32 || value->type == IM_GGUF_F64) && isfinite(value->as.real)) return value->as.real;
+    wrong_value(v, key, "a finite number");
+    return otherwise;
+}
+
+bool im_view_flag(const ImView *v, const char *key, bool otherwise) {
+    const ImGgufValue *value = im_view_value(v, key);
+    if (value == NULL) return otherwise;
+    if (value->type != IM_GGUF_BOOL) wrong_value(v, key, "true or false");
+    return value->type == IM_GGUF_BOOL ? value->as.natural != 0 : otherwise;
 }
 
 const ImGgufTensor *im_view_tensor(const ImView *v, int64_t layer, const char *name) {
@@ -288,26 +307,19 @@ int64_t im_view_each(const ImView *v, const char *key) {
 
 /* ---- the architecture */
 
-static bool is_word(const ImGgufValue *value, const char *word) {
-    return value != NULL && value->type == IM_GGUF_STRING && value->as.string.size == strlen(word) &&
-           memcmp(value->as.string.text, word, strlen(word)) == 0;
-}
-
 /* llama with experts is mixtral; mamba with norms of dt, B and C is falcon_mamba. */
 static ImArch refined(const ImView *v) {
-    const ImGgufValue *norms = im_view_value(v, "ssm.dt_b_c_rms");
     if (v->arch == IM_ARCH_LLAMA && im_view_whole(v, "expert_count", 0) > 0) return IM_ARCH_MIXTRAL;
-    if (v->arch == IM_ARCH_MAMBA && norms != NULL && norms->type == IM_GGUF_BOOL && norms->as.natural != 0)
-        return IM_ARCH_FALCON_MAMBA;
+    if (v->arch == IM_ARCH_MAMBA && im_view_flag(v, "ssm.dt_b_c_rms", false)) return IM_ARCH_FALCON_MAMBA;
     return v->arch;
 }
 
 static bool find_arch(ImView *v) {
     const ImGgufValue *word = im_gguf_find(v->gguf, "general.architecture"), *type = im_gguf_find(v->gguf, "general.type");
-    if (type != NULL && !is_word(type, "model"))
+    if (type != NULL && !im_gguf_is_word(type, "model"))
         return su_error(v->diags, v->span, NULL, "general.type: expected a model, not an adapter, a projector or something else");
     for (int i = 0; i < IM_ARCHS; i++) {
-        if (!is_word(word, archs[i].word)) continue;
+        if (!im_gguf_is_word(word, archs[i].word)) continue;
         v->arch = (ImArch)i;
         v->info = &archs[i];
         v->arch = refined(v);
@@ -327,6 +339,7 @@ typedef struct Files {
     ImGgufTokenizer tokenizer;
     SuJson config;
     SuText text; /* of the config */
+    bool failed; /* ImView.failed */
 } Files;
 
 static void close_files(ImCheckpoint *checkpoint) {
@@ -339,10 +352,12 @@ static void close_files(ImCheckpoint *checkpoint) {
 
 static bool read_config(ImView *v, Files *f, ImCheckpoint *out) {
     v->layers = im_view_whole(v, "block_count", 0);
+    if (f->failed) return false;
     if (v->layers < 1 || v->layers > MOST_LAYERS)
         return su_error(v->diags, v->span, NULL, "%s.block_count: expected a whole number from 1 to %d", v->info->word,
                         MOST_LAYERS);
-    if (!im_gguf_config(v, &f->text) || !im_json_parse(f->text.text, f->text.size, v->gguf->path, &f->config, v->diags))
+    if (!im_gguf_config(v, &f->text) || f->failed ||
+        !im_json_parse(f->text.text, f->text.size, v->gguf->path, &f->config, v->diags))
         return false;
     out->config = im_config(f->config.root, v->gguf->path, v->arena, v->diags);
     return !im_config_failed(out->config);
@@ -352,8 +367,10 @@ static void read_texts(const ImView *v, Files *f, ImTexts *texts) {
     const ImGgufValue *chat = im_gguf_find(v->gguf, "tokenizer.chat_template");
     im_gguf_tokenizer(v->gguf, &f->tokenizer, v->diags);
     const ImGgufTokenizer *t = &f->tokenizer;
-    if (chat != NULL && chat->type == IM_GGUF_STRING)
+    if (chat != NULL && chat->type == IM_GGUF_STRING) {
         texts->chat_template = su_strndup(v->arena, chat->as.string.text, chat->as.string.size);
+        texts->chat_template_size = chat->as.string.size;
+    }
     if (t->json.size == 0) return;
     texts->tokenizer = t->json.text;
     texts->tokenizer_size = t->json.size;
@@ -368,7 +385,8 @@ static bool show(Files *f, ImCheckpoint *out, SuDiags *diags) {
     out->what = "GGUF file";
     out->files = f;
     out->close = close_files;
-    ImView view = {.gguf = &f->gguf, .arena = &out->arena, .span = su_file_span(diags, f->gguf.path), .diags = diags};
+    ImView view = {
+        .gguf = &f->gguf, .arena = &out->arena, .span = su_file_span(diags, f->gguf.path), .diags = diags, .failed = &f->failed};
     if (!find_arch(&view) || !read_config(&view, f, out) || !add_tensors(&view, &out->source)) return false;
     read_texts(&view, f, &out->texts);
     return true;

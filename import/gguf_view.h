@@ -46,6 +46,7 @@ typedef struct ImView {
     SuArena *arena;
     SuSpan span;
     SuDiags *diags;
+    bool *failed; /* a value was of another type than its key has: reported, and the view is to be given up */
 } ImView;
 
 const ImArchInfo *im_arch(ImArch arch);
@@ -69,9 +70,10 @@ static inline bool im_arch_in(ImArch arch, unsigned set) { return (set >> arch &
 
 /* The value of "ARCHITECTURE.key", or NULL. */
 const ImGgufValue *im_view_value(const ImView *view, const char *key);
-/* A whole number, or `otherwise` where there is none. */
+/* A whole number, or `otherwise` where there is none; one of another type fails the view. So do reals, which are finite, and flags. */
 int64_t im_view_whole(const ImView *view, const char *key, int64_t otherwise);
 double im_view_real(const ImView *view, const char *key, double otherwise);
+bool im_view_flag(const ImView *view, const char *key, bool otherwise);
 /* "blk.LAYER.name"; NULL: there is none. */
 const ImGgufTensor *im_view_tensor(const ImView *view, int64_t layer, const char *name);
 /* The largest of the numbers of an array with one for each layer, or the number itself; -1 after an error: two of them differ and none is 0,

@@ -41,9 +41,9 @@ static bool verify(Job *job) {
     const char *spec_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_SPEC_FILE);
     const char *weights_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_WEIGHTS_FILE);
     SuDiags again = {0}; /* warnings were told */
-    bool ok =
-        fe_spec_load(spec_path, NULL, 0, &spec, &again) ||
-        su_error(job->diags, su_file_span(job->diags, spec_path), NULL, "the spec does not read back: %s", again.items[0].message);
+    bool ok = fe_spec_load(spec_path, NULL, 0, &spec, &again) ||
+              su_error(job->diags, su_file_span(job->diags, spec_path), NULL, "the spec does not read back: %s",
+                       again.count ? again.items[0].message : "");
     su_diags_free(&again);
     size_t count = 0;
     const PgTensor *expected = ok ? dr_expected(&arena, &spec, &count) : NULL;

@@ -28,12 +28,16 @@ enum { MOST_STOPS = 16 }; /* of the language's tokenizer.eos */
 static const char *stops_of(const ImTexts *t, ImPlan *plan) {
     SuArena *arena = &plan->arena;
     const char *list = "";
-    size_t n = 0;
-    for (size_t i = 0; i < t->n_stops && n < MOST_STOPS; i++)
-        if (t->stops[i] < plan->vocab_size)
+    size_t n = 0, alien = 0;
+    int64_t first = 0;
+    for (size_t i = 0; i < t->n_stops; i++)
+        if (t->stops[i] < plan->vocab_size && n < MOST_STOPS)
             list = su_printf(arena, "%s%s%" PRId64, list, n++ ? ", " : "", t->stops[i]);
-        else
-            im_note(plan, "Token %" PRId64 " is said to end a text, but is not in the vocabulary.", t->stops[i]);
+        else if (t->stops[i] >= plan->vocab_size && alien++ == 0)
+            first = t->stops[i];
+    if (alien == 1) im_note(plan, "Token %" PRId64 " is said to end a text, but is not in the vocabulary.", first);
+    if (alien > 1)
+        im_note(plan, "%zu tokens are said to end a text, but are not in the vocabulary; the first is %" PRId64 ".", alien, first);
     return n == 0 ? "" : n == 1 ? su_printf(arena, ", eos: %s", list) : su_printf(arena, ", eos: [%s]", list);
 }
 
@@ -55,7 +59,7 @@ static bool make_plan(ImCheckpoint *checkpoint, const ImOptions *options, ImMode
     if (!family) return false;
     m->family = family->name;
     const char *name = name_of(&m->plan.arena, options->input);
-    im_top(&m->plan, "name", isalpha((unsigned char)*name) ? "%s" : "\"%s\"", name);
+    im_top(&m->plan, "name", "\"%s\"", name); /* null and true are names too */
     family->plan(config, &m->plan);
     im_config_all_used(config);
     if (im_config_failed(config) || m->plan.failed || !im_source_all_taken(&checkpoint->source, diags)) return false;

@@ -7,13 +7,25 @@
 
 static const char *shape_of(const ImTensor *t, SuDiags *diags) { return rt_shape_text(&diags->arena, t->shape, t->rank); }
 
-/* A vector's pieces are rows of one number, and so may be those of floats. */
+/* A vector's pieces are rows of one number, and so may be those of floats. Each piece is whole rows, and whole matrices where there are several:
+ * that is what write.c goes by. */
 static bool check_piece(const FeTensor *tensor, const ImPiece *piece, SuDiags *diags) {
     const ImTensor *from = piece->from;
-    uint64_t inner = tensor->rank > 1 ? (uint64_t)tensor->shape[tensor->rank - 1] : 1;
-    if (!from || from->K == 1 || from->K == inner) return true;
-    return su_error(diags, su_file_span(diags, from->file), NULL, "tensor '%s': expected rows of %" PRIu64 " numbers, got shape %s",
-                    from->name, inner, shape_of(from, diags));
+    const uint64_t inner = tensor->rank > 1 ? (uint64_t)tensor->shape[tensor->rank - 1] : 1;
+    const uint64_t whole = tensor->rank == 3 ? inner * (uint64_t)tensor->shape[1] : inner;
+    if (!from) return true;
+    if (from->K != 1 && from->K != inner)
+        return su_error(diags, su_file_span(diags, from->file), NULL,
+                        "tensor '%s': expected rows of %" PRIu64 " numbers, got shape %s", from->name, inner,
+                        shape_of(from, diags));
+    if (piece->plus && piece->plus->K != 1)
+        return su_error(diags, su_file_span(diags, piece->plus->file), NULL, "tensor '%s': expected a vector, got shape %s",
+                        piece->plus->name, shape_of(piece->plus, diags));
+    if (piece->rows * from->K % whole == 0) return true;
+    return su_error(diags, su_file_span(diags, from->file), NULL,
+                    "tensor '%s' has shape %s: expected a multiple of %" PRIu64 " numbers, as '%s' of shape %s is made of",
+                    from->name, shape_of(from, diags), whole, tensor->name,
+                    rt_shape_text(&diags->arena, tensor->shape, tensor->rank));
 }
 
 static bool check_output(const FeTensor *tensor, const ImOutput *output, SuDiags *diags) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ static void remove_unfinished(void) {
 }
 
 static void forget(SuDirectory *directory) {
+    if (directory->lock >= 0) close(directory->lock);
     su_cleanup_done(&directory->cleanup);
     su_out_also_clean(NULL);
     being_made = NULL;
@@ -40,13 +42,66 @@ static void forget(SuDirectory *directory) {
     *directory = (SuDirectory){0};
 }
 
-static void drop(void *directory) {
+static void drop(void *object) {
+    SuDirectory *directory = object;
+    if (directory->lock >= 0) close(directory->lock);
     su_out_also_clean(NULL);
     being_made = NULL;
     remove_all(directory);
 }
 
+/* ---- what processes left that were killed: a temporary that nobody has locked */
+
+enum { RANDOM_LETTERS = 6, DEPTH = 16 };
+static const char suffix[] = ".mossc-tmp-";
+
+static int open_directory(int parent, const char *name) {
+    return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static void remove_tree(int parent, const char *name, int depth) {
+    if (unlinkat(parent, name, 0) == 0 || depth == 0) return;
+    int fd = open_directory(parent, name);
+    DIR *open = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!open && fd >= 0) close(fd);
+    for (struct dirent *d; open && (d = readdir(open));)
+        if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0) remove_tree(fd, d->d_name, depth - 1);
+    if (open) closedir(open);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+static void remove_if_stale(int parent, const char *name) {
+    int fd = open_directory(parent, name);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) remove_tree(parent, name, DEPTH);
+    if (fd >= 0) close(fd);
+}
+
+static void remove_stale_of(const char *path, SuArena *arena) {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    const size_t size = strlen(base), whole = size + sizeof suffix - 1 + RANDOM_LETTERS;
+    DIR *open = opendir(su_printf(arena, "%.*s.", (int)(base - path), path));
+    for (struct dirent *d; open && (d = readdir(open));)
+        if (strlen(d->d_name) == whole && strncmp(d->d_name, base, size) == 0 &&
+            strncmp(d->d_name + size, suffix, sizeof suffix - 1) == 0)
+            remove_if_stale(dirfd(open), d->d_name);
+    if (open) closedir(open);
+}
+
 /* ---- making */
+
+/* Makes the temporary. Between making and locking it another process may take it for stale and remove it: then there is another. */
+static bool make_temporary(SuDirectory *out) {
+    for (;;) {
+        struct stat st;
+        out->temporary = su_printf(&out->arena, "%s%sXXXXXX", out->path, suffix);
+        if (!mkdtemp(out->temporary)) return false;
+        out->lock = open_directory(AT_FDCWD, out->temporary);
+        /* Where there are no locks, nothing is ever taken for stale. */
+        const bool ours = out->lock < 0 || flock(out->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+        if (ours && lstat(out->temporary, &st) == 0) return true;
+        if (out->lock >= 0) close(out->lock);
+    }
+}
 
 static bool is_free(const char *path, SuDiags *diags) {
     struct stat st;
@@ -64,14 +119,14 @@ static bool is_free(const char *path, SuDiags *diags) {
 bool su_directory_open(const char *path, SuDirectory *out, SuDiags *diags) {
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;
-    *out = (SuDirectory){0};
+    *out = (SuDirectory){.lock = -1};
     out->path = su_strndup(&out->arena, path, size);
     if (!is_free(out->path, diags)) {
         su_arena_free(&out->arena);
         return false;
     }
-    out->temporary = su_printf(&out->arena, "%s.mossc-tmp-XXXXXX", out->path);
-    if (!mkdtemp(out->temporary)) {
+    remove_stale_of(out->path, &out->arena);
+    if (!make_temporary(out)) {
         fail(diags, out->path, "create directory", errno);
         su_arena_free(&out->arena);
         return false;

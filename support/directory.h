@@ -7,11 +7,12 @@
 enum { SU_DIRECTORY_MOST = 256 }; /* files and directories in it */
 
 /* su_directory_commit or su_directory_abort must be called; a signal that ends the process removes what is there by then, and kill -9
- * leaves at most the temporary. One at a time. */
+ * leaves at most the temporary, which whoever writes the same directory next removes. One at a time. */
 typedef struct SuDirectory {
     char *path, *temporary;
     char *made[SU_DIRECTORY_MOST]; /* paths, in the order in which they were made */
     size_t n_made;
+    int lock; /* the temporary itself, which is locked as long as somebody fills it */
     SuArena arena;
     SuCleanup cleanup; /* removes all when a guard is ended (support/alloc.h): a SuDirectory that is open stays where it is */
 } SuDirectory;

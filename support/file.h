@@ -50,7 +50,7 @@ typedef struct SuOut {
     SuCleanup cleanup; /* aborts it when a guard is ended (support/alloc.h): a SuOut that is open stays where it is */
 } SuOut;
 
-/* From now on SIGINT, SIGTERM and SIGHUP, unless they are ignored, remove the temporary being written before they end the process. */
+/* From now on SIGINT, SIGTERM and SIGHUP, and SIGBUS (a mapped file became shorter), unless they are ignored, remove the temporary being written before they end the process. */
 void su_out_clean_on_signals(void);
 /* What they call after that, in a signal handler; NULL: nothing. */
 typedef void (*SuClean)(void);

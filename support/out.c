@@ -122,16 +122,18 @@ static _Atomic(SuClean) also_clean;
 void su_out_also_clean(SuClean clean) { also_clean = clean; }
 
 static void remove_and_die(int signal_number) {
+    static const char shrunk[] = "mossc: error: a file that was being read became shorter, or its device failed (SIGBUS)\n";
     const char *temporary = being_written;
     SuClean clean = also_clean;
     if (temporary) unlink(temporary);
     if (clean) clean();
+    if (signal_number == SIGBUS && write(STDERR_FILENO, shrunk, sizeof shrunk - 1) < 0) errno = 0; /* nobody is left to tell */
     signal(signal_number, SIG_DFL);
     raise(signal_number);
 }
 
 void su_out_clean_on_signals(void) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGBUS};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct sigaction old, clean = {.sa_handler = remove_and_die};
         sigemptyset(&clean.sa_mask);

@@ -160,8 +160,9 @@ static bool add_tensor(Gguf *g, const XpTensor *theirs) {
         if (strcmp(g->tensors[i].name.name, name.name) == 0) t = &g->tensors[i];
     if (!t) {
         t = &g->tensors[g->n_tensors++];
-        *t = (Tensor){
-            .name = name, .experts = SU_NEW_ARRAY(g->arena, const XpTensor *, job->n_theirs), .form = form_of(g, theirs, &name)};
+        *t = (Tensor){.name = name,
+                      .experts = SU_NEW_ARRAY(g->arena, const XpTensor *, name.expert < 0 ? 1 : job->n_theirs),
+                      .form = form_of(g, theirs, &name)};
     }
     t->experts[t->n_experts++] = theirs;
     return true;

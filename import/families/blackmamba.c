@@ -53,6 +53,8 @@ static BlackMamba read_keys(ImConfig *c) {
     return b;
 }
 
+static bool is_count(char letter) { return letter >= '1' && letter <= '9'; }
+
 void im_blackmamba(ImConfig *c, ImPlan *plan) {
     im_top(plan, "d_model", "%" PRId64, im_int(c, "hidden_size"));
     im_top(plan, "norm", "{kind: rms, eps: 1e-05}");
@@ -65,7 +67,8 @@ void im_blackmamba(ImConfig *c, ImPlan *plan) {
                    *type = im_layer_type(c, "mamba_moe_layers", i);
         if (strcmp(type, "r") == 0)
             im_mamba1(im_block(plan, "ssm", from, "norm"), &b.mixer);
-        else if (type[0] >= '1' && type[0] <= '9')  /* of "r4" and the like both parts have norms of their own */
+        else if (is_count(type[0]) &&
+                 is_count(type[strlen(type) - 1])) /* of "r4" and the like both parts have norms of their own */
             add_experts(im_block(plan, "mlp", from, "norm"), &b, type[strlen(type) - 1] - '0');
         else
             im_config_error(c, "mamba_moe_layers", "the language has no layer '%s'", type);

@@ -28,7 +28,7 @@ static FalconH1 falcon_of(ImConfig *c, ImPlan *plan) {
     f.mixer.norm_before_gate = im_bool_or(c, "mamba_norm_before_gate", true);
     if (im_bool_or(c, "projectors_bias", f.mixer.bias) != f.mixer.bias)
         im_config_error(c, "projectors_bias", "expected the value of mamba_proj_bias: the language has one key for both");
-    f.attention.rope = im_rope_of(c, plan, f.attention.head_dim, 0);
+    f.attention.rope = im_rope_of(c, plan, f.attention.head_dim, 0, 10000);
     f.attention.bias = im_bool_or(c, "attention_bias", false);
     f.mlp.bias = im_bool_or(c, "mlp_bias", false);
     double key = im_real_or(c, "key_multiplier", 1); /* a score is linear in its key, turned or not */

@@ -64,7 +64,7 @@ void im_bamba(ImConfig *c, ImPlan *plan) {
     int64_t turned = im_int_or(c, "attn_rotary_emb", attention.head_dim / 2); /* half of each head, and no key needs to say it */
     ImConfig *rope = im_has(c, "rope_parameters") ? im_map(c, "rope_parameters") : c;
     bool said = im_has(rope, "partial_rotary_factor");
-    attention.rope = im_rope_of(c, plan, attention.head_dim, said ? 0 : turned);
+    attention.rope = im_rope_of(c, plan, attention.head_dim, said ? 0 : turned, 10000);
     attention.bias = im_bool_or(c, "attention_bias", false);
     ImMlp mlp = im_gated(c, "feed_forward.", "hidden_act");
     mlp.bias = im_bool_or(c, "mlp_bias", false);
@@ -139,7 +139,7 @@ void im_granite_hybrid(ImConfig *c, ImPlan *plan) {
     ImAttention attention = im_attention_of(c);
     attention.scale = im_real_or(c, "attention_multiplier", 1);
     attention.bias = im_bool_or(c, "attention_bias", false);
-    const char *turned = im_rope_of(c, plan, attention.head_dim, 0);
+    const char *turned = im_rope_of(c, plan, attention.head_dim, 0, 10000);
     if (im_text_is(c, "position_embedding_type", "rope"))
         attention.rope = turned;
     else if (im_has(c, "position_embedding_type"))

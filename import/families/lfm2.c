@@ -27,7 +27,7 @@ static int64_t lfm2_width(ImConfig *c) {
     double factor = im_real_or(c, "block_ffn_dim_multiplier", 1);
     im_ignore(c, "intermediate_size");
     if (!im_bool_or(c, "block_auto_adjust_ff_dim", true)) return width;
-    width = (int64_t)(factor * (double)(2 * width / 3));
+    width = im_floor(c, "block_ffn_dim_multiplier", factor * (double)(2 * width / 3));
     return multiple > 0 ? (width + multiple - 1) / multiple * multiple : width;
 }
 
@@ -36,7 +36,9 @@ void im_lfm2(ImConfig *c, ImPlan *plan) {
     int64_t hidden = im_int(c, "hidden_size"), conv = im_int_or(c, "conv_L_cache", 3), n = im_layers(c, "num_hidden_layers");
     bool bias = im_bool_or(c, "conv_bias", false);
     ImAttention attention = im_attention_of(c);
-    attention.rope = im_rope_of(c, plan, attention.head_dim, 0);
+    /* The key `theta`, of the first configs, counts before rope_theta. */
+    const double theta = im_real_or(c, "theta", im_real_or(c, "rope_theta", 1e6));
+    attention.rope = im_rope_of(c, plan, attention.head_dim, 0, theta);
     attention.out = "out_proj";
     attention.norms = "q_layernorm";
     const ImMlp mlp = {
@@ -47,7 +49,7 @@ void im_lfm2(ImConfig *c, ImPlan *plan) {
     im_same(c, "num_heads", attention.heads);
     im_expect_bool(c, "block_use_swiglu", true);
     im_expect_bool(c, "use_pos_enc", true);
-    im_ignore(c, "block_mlp_init_scale block_norm_eps block_out_init_scale block_use_xavier_init conv_use_xavier_init theta");
+    im_ignore(c, "block_mlp_init_scale block_norm_eps block_out_init_scale block_use_xavier_init conv_use_xavier_init");
     size_t count;
     const cJSON *heads = im_list(c, "full_attn_idxs", &count);
     for (int64_t i = 0; i < n && !plan->failed; i++) {

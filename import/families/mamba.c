@@ -9,8 +9,8 @@ void im_mamba_1(ImConfig *c, ImPlan *plan) {
     im_begin(c, plan, "hidden_size", "layer_norm_epsilon", 1e-5);
     int64_t hidden = im_int(c, "hidden_size"), rank = (hidden + 15) / 16;
     ImMamba1 m = {.at = "mixer.", .state = im_int_or(c, "state_size", 16), .conv = im_int_or(c, "conv_kernel", 4)};
-    m.inner = im_int_or(c, "intermediate_size",
-                        (int64_t)(im_real_or(c, "expand", 2) * (double)hidden)); /* the first is the one to trust */
+    const double expand = im_real_or(c, "expand", 2); /* intermediate_size is the one to trust */
+    m.inner = im_has(c, "intermediate_size") ? im_int(c, "intermediate_size") : im_floor(c, "expand", expand * (double)hidden);
     m.rank = im_text_is(c, "time_step_rank", "auto") ? rank : im_int_or(c, "time_step_rank", rank);
     m.bias = im_bool_or(c, "use_bias", false);
     m.conv_bias = im_bool_or(c, "use_conv_bias", true);

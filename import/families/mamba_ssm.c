@@ -62,6 +62,10 @@ static void read_mamba3(MambaSsm *m, ImConfig *s) {
     m->mamba3 = (ImMamba3){.at = "mixer.", .state = im_int_or(s, "d_state", 128), .groups = im_int_or(s, "ngroups", 1)};
     m->mamba3.heads = heads_of(s, m->inner, &m->mamba3.head_dim);
     m->mamba3.rope_fraction = im_real_or(s, "rope_fraction", 0.5);
+    if (!(m->mamba3.rope_fraction >= 0 && m->mamba3.rope_fraction <= 1)) {
+        im_config_error(s, "rope_fraction", "expected a number from 0 to 1");
+        m->mamba3.rope_fraction = 0.5;
+    }
     m->mamba3.a_floor = im_real_or(s, "A_floor", 1e-4);
     m->mamba3.head_norm = im_bool_or(s, "is_outproj_norm", false);
     m->mamba3.rank = im_int_or(s, "mimo_rank", 4);
@@ -127,9 +131,7 @@ static void read_mixer(MambaSsm *m) {
         void (*read)(MambaSsm *m, ImConfig *s);
     } versions[] = {{"Mamba1", read_mamba1}, {"Mamba2", read_mamba2}, {"Mamba3", read_mamba3}};
     const char *layer = im_text_or(m->ssm, "layer", "Mamba1");
-    double expand = im_real_or(m->ssm, "expand", 2);
-    m->inner = (int64_t)(expand * (double)m->d_model);
-    if (!(expand > 0 && expand < 1e6)) im_config_error(m->ssm, "expand", "expected a number above 0 and below 1e6");
+    m->inner = im_floor(m->ssm, "expand", im_real_or(m->ssm, "expand", 2) * (double)m->d_model);
     while (m->version < 3 && strcmp(versions[m->version].layer, layer) != 0) m->version++;
     if (m->version == 3)
         im_config_error(m->ssm, "layer", "expected Mamba1, Mamba2 or Mamba3, got '%s'", layer);

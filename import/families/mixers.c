@@ -82,7 +82,6 @@ static void mamba2_keys(ImBlock *block, const ImMamba2 *m) {
                m->limit[1] < HUGE_VAL ? su_real_text(m->limit[1], high) : "none");
     if (!m->gated_norm) im_key(block, "gated_norm", "none");
     if (m->gated_norm && m->norm_before_gate) im_key_flag(block, "norm_before_gate", true);
-    if (m->gated_norm && m->plain_norm && m->groups > 1) im_key(block, "norm_groups", "1");
 }
 
 /* The piece of δ, until the next one is put; NULL after an error. */
@@ -118,6 +117,8 @@ void im_mamba2(ImBlock *block, const ImMamba2 *m) {
 ImMamba2 im_mamba2_of(ImConfig *c) {
     int64_t hidden = im_int(c, "hidden_size"), inner = im_int_or(c, "mamba_d_ssm", 0);
     ImMamba2 m = {.at = "mamba.", .gated_norm = true, .heads = im_int_or(c, "mamba_n_heads", 128)};
+    if (!m.heads) im_config_error(c, "mamba_n_heads", "expected at least 1");
+    if (!m.heads) m.heads = 1;
     if (!inner) inner = im_int_or(c, "mamba_expand", 2) * hidden;
     im_ignore(c, "mamba_expand");
     m.head_dim = im_text_is(c, "mamba_d_head", "auto") ? inner / m.heads : im_int_or(c, "mamba_d_head", inner / m.heads);

@@ -67,12 +67,24 @@ static void read_attention(ImConfig *c, Nemotron *n) {
     if (rope) im_ignore(rope, "rope_theta rope_type partial_rotary_factor");
 }
 
-static void read_experts(ImConfig *c, ImPlan *plan, Nemotron *n) {
+/* Of all shared experts together. transformers takes the key alone for it, whatever n_shared_experts says; others count with that: the tensor of
+ * a layer says which it is. */
+static int64_t shared_width(ImConfig *c, const ImPlan *plan, const char *pattern) {
+    SuArena arena = {0};
+    const int64_t width = im_int(c, "moe_shared_expert_intermediate_size"), all = width * im_int_or(c, "n_shared_experts", 1);
+    const ImTensor *up = im_source_find(plan->source, su_printf(&arena, "backbone.layers.%d.mixer.shared_experts.up_proj.weight",
+                                                                (int)(strchr(pattern, 'E') - pattern)));
+    su_arena_free(&arena);
+    return up && up->rows == (uint64_t)all ? all : width;
+}
+
+static void read_experts(ImConfig *c, ImPlan *plan, const char *pattern, Nemotron *n) {
     char scale[SU_REAL];
     int64_t groups = im_int_or(c, "n_group", 1), top = im_int_or(c, "topk_group", 1);
     n->shared = n->mlp;
     n->shared.at = "shared_experts.";
-    n->shared.width = im_int(c, "moe_shared_expert_intermediate_size") * im_int_or(c, "n_shared_experts", 1);
+    n->shared.width = shared_width(c, plan, pattern);
+    if (n->mlp.bias) im_config_error(c, "mlp_bias", "expected false: the language has no experts with biases");
     n->moe =
         (ImMoe){.at = "mixer.", .router = "gate", .experts = "experts", .up = "up_proj", .down = "down_proj", .shared = &n->shared};
     n->moe.activation = n->mlp.activation;
@@ -94,7 +106,7 @@ static void read_keys(ImConfig *c, ImPlan *plan, const char *pattern, Nemotron *
     im_expect_text(c, "mlp_hidden_act", "relu2");
     n->mlp.activation = "relu2";
     n->mlp.bias = im_bool_or(c, "mlp_bias", false);
-    if (strchr(pattern, 'E')) read_experts(c, plan, n);
+    if (strchr(pattern, 'E')) read_experts(c, plan, pattern, n);
     im_ignore(c, "n_group topk_group n_shared_experts n_routed_experts num_experts_per_tok norm_topk_prob routed_scaling_factor "
                  "moe_latent_size "
                  "moe_intermediate_size moe_shared_expert_intermediate_size moe_shared_expert_overlap hybrid_override_pattern "

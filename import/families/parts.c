@@ -118,9 +118,10 @@ static const char *scaling_of(ImConfig *s, SuArena *arena, const char *kind) {
     return "";
 }
 
-const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim) {
+const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim, double theta) {
     ImConfig *now = im_map(c, "rope_parameters"), *scaling = now ? now : im_map(c, "rope_scaling");
-    double theta = im_real_or(now ? now : c, "rope_theta", 10000), part = im_real_or(c, "partial_rotary_factor", 1);
+    double part = im_real_or(c, "partial_rotary_factor", 1);
+    theta = im_real_or(now ? now : c, "rope_theta", theta);
     const char *kind = "default", *scaled = "";
     if (now) part = im_real_or(now, "partial_rotary_factor", part);
     if (scaling) {
@@ -128,8 +129,11 @@ const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim)
         kind = im_text_or(scaling, "rope_type", old);
         scaled = scaling_of(scaling, &plan->arena, kind);
     }
+    if (!(part > 0 && part <= 1)) {
+        im_config_error(c, "partial_rotary_factor", "expected a number above 0 and up to 1");
+        part = 1;
+    }
     if (!dim && part != 1) dim = (int64_t)(part * (double)head_dim);
-    if (!(part > 0 && part <= 1)) im_config_error(c, "partial_rotary_factor", "expected a number above 0 and up to 1");
     char text[SU_REAL];
     const char *turned = dim && dim != head_dim ? su_printf(&plan->arena, ", dim: %" PRId64, dim) : "";
     return su_printf(&plan->arena, "{theta: %s%s%s}", su_real_text(theta, text), turned, scaled);

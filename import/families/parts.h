@@ -45,8 +45,9 @@ typedef struct ImAttention {
 
 /* num_attention_heads, num_key_value_heads and head_dim of a config, under at "self_attn.", out "o_proj". */
 ImAttention im_attention_of(ImConfig *c);
-/* RoPE of a config in either spelling. dim: how many components turn; 0: as partial_rotary_factor says, else all. */
-const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim);
+/* RoPE of a config in either spelling. dim: how many components turn; 0: as partial_rotary_factor says, else all. theta: the family's, where
+ * the config has none. */
+const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim, double theta);
 void im_attention(ImBlock *block, const ImAttention *a);
 
 /* ---- feed-forward parts */
@@ -99,7 +100,7 @@ typedef struct ImMamba2 {
     const char *activation;
     double limit[2]; /* of the time step; 0 and infinity: none */
     const double *multipliers; /* [5] of gate, x, B, C, δ; or NULL */
-    bool gated_norm, norm_before_gate, plain_norm; /* plain: over all channels at once */
+    bool gated_norm, norm_before_gate;
 } ImMamba2;
 
 /* By the keys of bamba, granitemoehybrid and falcon_h1. */

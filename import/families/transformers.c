@@ -7,25 +7,38 @@
 /* In what they differ. */
 typedef struct Traits {
     const char *type;
-    double eps; /* of rms_norm_eps, where it is missing */
+    double eps, theta;   /* of rms_norm_eps and rope_theta, where they are missing */
     bool qkv_bias;       /* of q, k and v, whatever the config says; else attention_bias is that of all four */
     const char *norms;   /* of q and k */
     bool full_norm;
-    enum { NO_WINDOW, WINDOW, SOME_WINDOWS } window; /* sliding_window: none, of all layers, of those that other keys name */
+    bool clip, factors, shared; /* clip_qkv; granite's factors; a shared expert behind a gate */
+    /* sliding_window: none, of all layers, of the last ones (max_window_layers), of those that layer_types names */
+    enum { NO_WINDOW, WINDOW, LAST_WINDOWS, NAMED_WINDOWS } window;
+    int64_t window_size; /* of sliding_window, where it is missing; null is none */
+    bool window_asked;   /* whether use_sliding_window must say that there is one */
     enum { DENSE, BLOCK_SPARSE, SPARSE, SPARSE_ALL } experts; /* mixtral's; qwen's, with dense layers; all layers */
 } Traits;
 
+#define ASKED .window_size = 4096, .window_asked = true
 static const Traits kinds[] = {
-    {.type = "granite", .eps = 1e-6},
-    {.type = "llama", .eps = 1e-6},
-    {.type = "mistral", .eps = 1e-6, .window = WINDOW},
-    {.type = "mixtral", .eps = 1e-5, .window = WINDOW, .experts = BLOCK_SPARSE},
-    {.type = "olmoe", .eps = 1e-5, .norms = "q_norm", .full_norm = true, .experts = SPARSE_ALL},
-    {.type = "qwen2", .eps = 1e-6, .qkv_bias = true, .window = SOME_WINDOWS},
-    {.type = "qwen2_moe", .eps = 1e-6, .qkv_bias = true, .window = SOME_WINDOWS, .experts = SPARSE},
-    {.type = "qwen3", .eps = 1e-6, .norms = "q_norm", .window = SOME_WINDOWS},
-    {.type = "qwen3_moe", .eps = 1e-6, .norms = "q_norm", .window = WINDOW, .experts = SPARSE},
+    {.type = "granite", .eps = 1e-6, .theta = 1e4, .factors = true},
+    {.type = "llama", .eps = 1e-6, .theta = 1e4},
+    {.type = "mistral", .eps = 1e-6, .theta = 1e4, .window = WINDOW, .window_size = 4096},
+    {.type = "mixtral", .eps = 1e-5, .theta = 1e6, .window = WINDOW, .experts = BLOCK_SPARSE},
+    {.type = "olmoe", .eps = 1e-5, .theta = 1e4, .norms = "q_norm", .full_norm = true, .clip = true, .experts = SPARSE_ALL},
+    {.type = "qwen2", .eps = 1e-6, .theta = 1e4, .qkv_bias = true, .window = LAST_WINDOWS, ASKED},
+    {.type = "qwen2_moe",
+     .eps = 1e-6,
+     .theta = 1e4,
+     .qkv_bias = true,
+     .window = NAMED_WINDOWS,
+     ASKED,
+     .experts = SPARSE,
+     .shared = true},
+    {.type = "qwen3", .eps = 1e-6, .theta = 1e4, .norms = "q_norm", .window = LAST_WINDOWS, ASKED},
+    {.type = "qwen3_moe", .eps = 1e-6, .theta = 1e4, .norms = "q_norm", .window = WINDOW, ASKED, .experts = SPARSE},
 };
+#undef ASKED
 
 typedef struct Family {
     ImConfig *c;
@@ -43,23 +56,25 @@ typedef struct Family {
 /* ---- what the config says once */
 
 static void read_window(Family *f) {
-    f->window = im_int_or(f->c, "sliding_window", 0);
-    bool used = im_bool_or(f->c, "use_sliding_window", f->kind->window == WINDOW);
-    f->first_window = im_int_or(f->c, "max_window_layers", f->kind->window == SOME_WINDOWS ? 28 : 0);
-    if (f->kind->window == WINDOW) f->first_window = 0;
-    if (!used || f->kind->window == NO_WINDOW) f->window = 0;
+    const Traits *kind = f->kind;
+    f->window = im_int_or(f->c, "sliding_window", im_is_null(f->c, "sliding_window") ? 0 : kind->window_size);
+    if (!im_bool_or(f->c, "use_sliding_window", !kind->window_asked)) f->window = 0;
+    const int64_t first = im_int_or(f->c, "max_window_layers", 28);
+    f->first_window = kind->window == WINDOW ? 0 : first;
+    if (f->window && kind->window == NAMED_WINDOWS && !im_has(f->c, "layer_types"))
+        im_config_error(f->c, "use_sliding_window", "expected layer_types beside it, which say in which layers");
 }
 
 static void read_attention(Family *f) {
     ImConfig *c = f->c;
     f->attention = im_attention_of(c);
     ImAttention *a = &f->attention;
-    a->rope = im_rope_of(c, f->plan, a->head_dim, 0);
+    a->rope = im_rope_of(c, f->plan, a->head_dim, 0, f->kind->theta);
     a->qkv_bias = f->kind->qkv_bias && im_bool_or(c, "qkv_bias", true);
     a->bias = !f->kind->qkv_bias && im_bool_or(c, "attention_bias", false);
     a->norms = f->kind->norms;
     a->full_norm = f->kind->full_norm;
-    if (strcmp(f->kind->type, "olmoe") == 0) a->clip = im_real_or(c, "clip_qkv", 0);
+    if (f->kind->clip) a->clip = im_real_or(c, "clip_qkv", 0);
     if (f->kind->window != NO_WINDOW) read_window(f);
 }
 
@@ -84,7 +99,7 @@ static void read_experts(Family *f) {
     f->moe.width = some ? im_int(c, "moe_intermediate_size") : f->mlp.width;
     f->moe.normalize = mixtral || im_bool_or(c, "norm_topk_prob", false);
     f->step = some ? im_int_or(c, "decoder_sparse_step", 1) : 1;
-    if (strcmp(f->kind->type, "qwen2_moe") != 0) return;
+    if (!f->kind->shared) return;
     f->shared = f->mlp;
     f->shared.at = "shared_expert.";
     f->shared.width = im_int(c, "shared_expert_intermediate_size");
@@ -148,7 +163,7 @@ void im_transformer(ImConfig *c, ImPlan *plan) {
     read_attention(&f);
     read_mlp(&f);
     if (f.kind->experts != DENSE) read_experts(&f);
-    if (strcmp(f.kind->type, "granite") == 0) read_factors(&f);
+    if (f.kind->factors) read_factors(&f);
     im_expect_bool(c, "rope_interleaved", false); /* this and the next are of SmolLM */
     im_ignore(c, "is_llama_config transformers.js_config");
     int64_t n = im_layers(c, "num_hidden_layers");

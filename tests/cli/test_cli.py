@@ -359,12 +359,14 @@ def test_a_failed_write_leaves_nothing(m):
 def test_an_interrupted_command_leaves_nothing(m):
     spec = m.file("large.yaml", TINY.replace("vocab_size: 256", "vocab_size: 1000000"))
     before = m.left()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.directory, stderr=subprocess.DEVNULL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGBUS):
+        process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.directory, stderr=subprocess.PIPE)
         while m.left() == before and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(number)
-        assert process.wait() in (-number, 0), number
+        said = process.communicate()[1]
+        assert process.returncode in (-number, 0), number
+        assert (b"became shorter" in said) == (process.returncode == -signal.SIGBUS), said
         (m.directory / "w").unlink(missing_ok=True)  # it may have been faster
         assert m.left() == before, (number, m.left())
 

@@ -5,6 +5,7 @@
 
 #include "import/gguf_view.h"
 #include "import/model.h"
+#include "import/texts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -43,6 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (SU_CAUGHT(&guard, &diags, "importing")) abort(); /* a bug, or memory without end */
     bool ok = im_gguf_view_of(image, sizeof head + size, "input", &checkpoint, &diags);
     ok = ok && im_source_settle(&checkpoint.source, &diags) && make(&checkpoint, size, &diags);
+    if (ok) im_texts_settle(&checkpoint.texts, "input", &diags);
     if (!ok && diags.errors == 0) abort(); /* every refusal has a reason */
     if (checkpoint.close != NULL) checkpoint.close(&checkpoint);
     su_arena_free(&checkpoint.source.arena);

@@ -12,7 +12,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { MOST = 1 << 16, LINE = 256 }; /* numbers of a tensor */
 
-static float numbers[MOST]; /* of all tensors */
+enum { MOST_TENSORS = 4096 };
+
+/* Exactly the numbers of each tensor, so that a read beyond them is seen. */
+static float *tensors[MOST_TENSORS];
+static int n_tensors;
+
+static const uint8_t *numbers(long long count) {
+    float *own = n_tensors < MOST_TENSORS ? malloc((size_t)count * sizeof *own) : NULL;
+    if (!own) return NULL;
+    for (long long i = 0; i < count; i++) own[i] = 1 + (float)i * 0x1p-16f;
+    tensors[n_tensors++] = own;
+    return (const uint8_t *)own;
+}
+
+static void free_numbers(void) {
+    while (n_tensors) free(tensors[--n_tensors]);
+}
 
 /* A line of the table; what is none adds nothing. */
 static void add_tensor(ImSource *source, const char *line, SuDiags *diags) {
@@ -26,7 +42,8 @@ static void add_tensor(ImSource *source, const char *line, SuDiags *diags) {
     }
     int64_t out[4];
     for (int i = 0; i < rank; i++) out[i] = shape[i];
-    im_source_add(source, name, "input", NULL, IM_F32, out, rank, (const uint8_t *)numbers, diags);
+    const uint8_t *data = numbers(all);
+    if (data) im_source_add(source, name, "input", NULL, IM_F32, out, rank, data, diags);
 }
 
 static void add_tensors(ImSource *source, const char *text, const char *end, SuDiags *diags) {
@@ -76,7 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ImCheckpoint checkpoint = {.what = "folder", .texts = {.bos = -1}};
     SuDiags diags = {0};
     SuJson json;
-    for (int i = 0; numbers[0] == 0 && i < MOST; i++) numbers[i] = 1 + (float)i * 0x1p-16f;
     checkpoint.source.path = "input";
     char *text = su_strndup(&checkpoint.arena, size ? (const char *)data : "", text_size);
     if (nul) add_tensors(&checkpoint.source, (const char *)nul + 1, (const char *)data + size, &diags);
@@ -96,5 +112,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     su_arena_free(&checkpoint.source.arena);
     su_arena_free(&checkpoint.arena);
     su_diags_free(&diags);
+    free_numbers();
     return 0;
 }

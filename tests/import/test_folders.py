@@ -14,6 +14,10 @@ from folders import KEPT, Drawn, change, kept, make, put, tensors_of  # noqa: E4
 from harness import run_tests  # noqa: E402
 
 
+# A tokenizer.json, as small as one can be.
+TOKENIZER = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}
+
+
 def imported(m, folder, *options, out="out"):
     """The text of the spec."""
     m.run("import", folder, "-o", out, "--verify", *options)
@@ -22,10 +26,10 @@ def imported(m, folder, *options, out="out"):
 
 def refused(m, folder, *words, options=()):
     """An import that must fail, say these words, and leave nothing."""
-    error = m.error("import", folder, "-o", "out", *options)
+    error = m.error("import", folder, "-o", "wrong", *options)
     for word in words:
         assert word in error, f"{word!r} is not in\n{error}"
-    left = [name for name in m.left() if name.startswith("out")]
+    left = [name for name in m.left() if name.startswith("wrong")]
     assert not left, left
     return error
 
@@ -150,6 +154,57 @@ def test_a_missing_or_misshapen_tensor_is_named(m):
     refused(m, folder, f"tensor '{name}': expected rows of 48 numbers, got shape [48, 80]")
     put(folder, {other: values for other, values in tensors.items() if other != name})
     refused(m, folder, f"tensor '{name}' is missing")
+
+
+def mixtral(m, name, **changed):
+    """One layer, two experts of 16 · 32 numbers a map; changed: name of a tensor's end -> shape."""
+    w, hidden, at = Drawn(4), 32, "model.layers.0."
+    config = {"model_type": "mixtral", "hidden_size": hidden, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 16,
+              "num_local_experts": 2, "num_experts_per_tok": 1, "vocab_size": 40, "tie_word_embeddings": True}
+    shapes = {"model.embed_tokens.weight": (40, hidden), "model.norm.weight": (hidden,), at + "input_layernorm.weight": (hidden,), at + "post_attention_layernorm.weight": (hidden,),
+              at + "block_sparse_moe.gate.weight": (2, hidden)}
+    shapes |= {f"{at}self_attn.{part}_proj.weight": (rows, hidden) for part, rows in (("q", 32), ("k", 16), ("v", 16), ("o", 32))}
+    for expert in range(2):
+        shapes |= {f"{at}block_sparse_moe.experts.{expert}.{part}.weight": (hidden, 16) if part == "w2" else (16, hidden) for part in ("w1", "w2", "w3")}
+    for end, shape in changed.items():
+        shapes[next(name for name in shapes if name.endswith(end.replace("_", ".") + ".weight"))] = shape
+    for tensor, shape in shapes.items():
+        w(tensor, *shape)
+    return make(m, name, config, w.tensors)
+
+
+def test_each_expert_has_its_own_size(m):
+    """One that is larger by as much as another is smaller makes no model."""
+    imported(m, mixtral(m, "good"))
+    vectors = mixtral(m, "vectors", **{"0_w1": (16 * 32 + 32,), "1_w1": (16 * 32 - 32,)})
+    refused(m, vectors, "experts.0.w1.weight' has shape [544]: expected a multiple of 512 numbers", "experts.1.w1.weight' has shape [480]", options=["--verify"])
+    refused(m, mixtral(m, "rows", **{"0_w1": (17, 32), "1_w1": (15, 32)}), "experts.0.w1.weight' has shape [17, 32]: expected a multiple of 512 numbers")
+
+
+def test_rope_and_windows_that_no_key_says_are_the_family_s(m):
+    assert "theta: 1000000" in imported(m, mixtral(m, "mixtral"))
+    folder = kept(m, "mistral-a", sliding_window=None)
+    assert "window: 4096" in imported(m, folder, out="mistral")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "sliding_window": None}))
+    assert "window" not in imported(m, folder, out="null")
+    refused(m, kept(m, "falcon_mamba-a-eqeps", intermediate_size=None, expand=1e300), "expand: makes a width that is not between 1 and")
+    change(folder, model_type="qwen2_moe", use_sliding_window=True, sliding_window=64, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8, shared_expert_intermediate_size=8)
+    refused(m, folder, "use_sliding_window: expected layer_types beside it")
+
+
+def test_heads_of_a_mixer_that_are_none_are_refused(m):
+    refused(m, kept(m, "granitemoehybrid-a-attn", mamba_n_heads=0), "mamba_n_heads: expected at least 1")
+
+
+def test_an_entry_of_blackmamba_that_ends_in_no_number_is_refused(m):
+    config = {"hidden_size": 32, "expansion_factor": 2, "state_size": 8, "conv_dimension": 4, "num_layers": 1, "mamba_moe_layers": ["1r"], "vocab_size": 40}
+    refused(m, make(m, "blackmamba", config, {"x": np.zeros(1, np.float32)}), "mamba_moe_layers: the language has no layer '1r'")
+
+
+def test_every_name_is_a_text(m):
+    shutil.copytree(KEPT / "mistral-a", m.directory / "null")
+    assert '\nname: "null"\n' in imported(m, m.directory / "null")
 
 
 def test_a_map_of_several_parts_must_have_their_rows(m):
@@ -319,6 +374,21 @@ def test_nemotron_with_other_numbers_of_layers_or_letters_is_refused(m):
     refused(m, nemotron(m, "letters", hybrid_override_pattern="-X"), "hybrid_override_pattern: expected M, *, - or E for each layer, got 'X'")
 
 
+def test_nemotron_takes_the_width_of_shared_experts_from_their_tensors(m):
+    keys = {"hybrid_override_pattern": "-E", "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "moe_shared_expert_intermediate_size": 12, "n_shared_experts": 2}
+    for width in (12, 24):
+        folder = nemotron(m, f"nemotron{width}", **keys)
+        tensors = {name: values for name, values in tensors_of(folder).items() if "_proj" not in name or ".layers.1." not in name}
+        at, w = "backbone.layers.1.mixer.", Drawn(5)
+        for e in range(4):
+            w(f"{at}experts.{e}.up_proj.weight", 8, 32), w(f"{at}experts.{e}.down_proj.weight", 32, 8)
+        w(at + "shared_experts.up_proj.weight", width, 32), w(at + "shared_experts.down_proj.weight", 32, width), w(at + "gate.weight", 4, 32), w(at + "gate.e_score_correction_bias", 4)
+        put(folder, {**tensors, **w.tensors})
+        assert f"shared_d_ff: {width}" in imported(m, folder, out=f"out{width}")
+    change(folder, mlp_bias=True)
+    refused(m, folder, "mlp_bias: expected false: the language has no experts with biases")
+
+
 def lfm2(m, name, width, **keys):
     """One layer of attention; its MLP is `width` wide."""
     w, hidden = Drawn(3), 32
@@ -339,17 +409,27 @@ def test_lfm2_adjusts_the_width_of_its_mlp(m):
     assert "d_ff: 100" in imported(m, lfm2(m, "plain", 100, **{**given, "block_auto_adjust_ff_dim": False}), out="plain-out")
 
 
+def test_lfm2_has_two_names_for_theta(m):
+    plain = {"block_ff_dim": 32, "block_auto_adjust_ff_dim": False}
+    assert "theta: 50000" in imported(m, lfm2(m, "named", 32, theta=50000, **plain), out="a")
+    folder = lfm2(m, "none", 32, **plain)
+    change(folder, rope_theta=None)
+    assert "theta: 1000000" in imported(m, folder, out="b")
+
+
 # ---------------------------------------------------------------------------------------------- texts
 
 
 def test_tokens_that_end_a_text_come_from_both_configs(m):
     folder = kept(m, "mistral-a", eos_token_id=2)
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 2, 9999], "do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 40}))
     spec = imported(m, folder)
     assert "eos: [7, 2]" in spec and "# Token 9999 is said to end a text, but is not in the vocabulary." in spec, spec
     generation = (m.directory / "out" / "generation.yaml").read_text()
     assert "temperature: 0.6\ntop_k: 40\ntop_p: 0.9\nstop: [7, 2, 9999]\n" in generation, generation
+    change(folder, eos_token_id=list(range(2000, 4000)))
+    assert "# 1022 tokens are said to end a text, but are not in the vocabulary; the first is 9999." in imported(m, folder, out="many")
 
 
 def test_numbers_of_sampling_count_only_where_the_checkpoint_samples(m):
@@ -374,7 +454,7 @@ def test_a_chat_template_is_kept_letter_by_letter(m):
 
 def test_a_text_begins_with_what_the_tokenizer_puts_in_front(m):
     folder = kept(m, "mistral-a")
-    tokenizer = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}, "post_processor": None}
+    tokenizer = {**TOKENIZER, "post_processor": None}
     (folder / "tokenizer_config.json").write_text("{}")
     for processor, words in [(None, "file: tokenizer.json, eos"), ({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}], "special_tokens": {}}, "tokenizer.json, eos"),
                              ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<b>"}}],
@@ -384,6 +464,30 @@ def test_a_text_begins_with_what_the_tokenizer_puts_in_front(m):
         spec = imported(m, folder)
         assert words in spec, spec
     assert json.loads((m.directory / "out" / "tokenizer.json").read_text())["post_processor"] == processor
+
+
+def test_a_flag_against_the_token_in_front(m):
+    """Llama's tokenizers are made anew by their flags; of others the flag means nothing."""
+    folder = kept(m, "mistral-a")
+    processor = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<b>"}}], "special_tokens": {"<b>": {"id": "<b>", "ids": [5]}}}
+    (folder / "tokenizer.json").write_text(json.dumps({**TOKENIZER, "post_processor": processor}))
+    for number, (kind, bos, warns) in enumerate([("LlamaTokenizerFast", False, False), ("PreTrainedTokenizerFast", True, True)]):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": False, "tokenizer_class": kind}))
+        done = m.run("import", folder, "-o", f"out{number}")
+        spec = (m.directory / f"out{number}" / "spec.yaml").read_text()
+        assert ("bos: 5" in spec) == bos and ("add_bos_token is false" in str(done.stderr)) == warns, (kind, spec, done.stderr)
+
+
+def test_texts_that_cannot_be_used_are_left_out(m):
+    folder = kept(m, "mistral-a")
+    for number, (name, content, words) in enumerate([("tokenizer.json", b'{"model": {"type": "Unigram"}}', "there will be no tokenizer: tokenizer.json: "), ("tokenizer.json", b"{", "there will be no tokenizer"),
+                                                     ("chat_template.jinja", b"{{ \xff }}", "the chat template is left out: it is no UTF-8"), ("chat_template.jinja", b"a\0b", "it has the character NUL"),
+                                                     ("chat_template.jinja", b"\n" * (3 << 20), "the chat template is left out: it is larger")]):
+        (folder / name).write_bytes(content)
+        done, out = m.run("import", folder, "-o", f"out{number}", "--verify"), m.directory / f"out{number}"
+        assert words in str(done.stderr), done.stderr
+        assert not (out / "tokenizer.json").exists() and "chat_template" not in (out / "generation.yaml").read_text()
+        (folder / name).unlink()
 
 
 def test_without_a_tokenizer_the_spec_says_so(m):
@@ -456,6 +560,15 @@ def test_what_exists_is_never_overwritten(m):
     assert "directory is not empty" in m.error("import", KEPT / "mistral-a", "-o", "full")
 
 
+def test_what_a_killed_import_left_is_removed(m):
+    for name in ("out.mossc-tmp-abcdef", "out2.mossc-tmp-abcdef"):
+        (m.directory / name / "within").mkdir(parents=True)
+        (m.directory / name / "within" / "spec.yaml").write_text("half")
+    imported(m, KEPT / "mistral-a")
+    assert [name for name in m.left() if "mossc-tmp" in name and name.startswith("out.")] == []
+    assert (m.directory / "out2.mossc-tmp-abcdef" / "within" / "spec.yaml").exists()
+
+
 def test_a_full_disk_leaves_nothing(m):
     for room in (100, 3000, 60000):
         m.run("import", KEPT / "mistral-a", "-o", "out", status=1, largest_file=room)
@@ -499,7 +612,8 @@ def test_a_checkpoint_is_imported_once(m):
     assert len(list((m.kernels / "models").iterdir())) == 2
     assert "-w: a checkpoint has its own weights" in m.error("logits", "mistral-a", "-w", "out/model.safetensors", "--tokens", "tokens.txt", "-o", "x")
     change(m.directory / "mistral-a", sliding_window="two")
-    assert "sliding_window: expected an integer" in m.error("logits", "mistral-a", "--tokens", "tokens.txt", "-o", "x")
+    error = m.error("logits", "mistral-a", "--tokens", "tokens.txt", "-o", "x")
+    assert "sliding_window: expected an integer" in error and "mossc import mistral-a -o DIR" in error, error
     assert len(list((m.kernels / "models").iterdir())) == 2
 
 

@@ -144,6 +144,31 @@ def test_scaling_that_the_language_has_not_is_refused(m):
     refused(m, keys_of("llama", **{"rope.scaling.type": "yarn"}), transformer(w), "llama.rope.scaling.type: expected none or linear")
     spec, _, _ = imported(m, keys_of("llama", **{"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}), transformer(w))
     assert "scaling: {kind: linear, factor: 4}" in spec, spec
+    spec, _, _ = imported(m, keys_of("llama", **{"rope.scaling.factor": 4.0}), transformer(w), out="untyped")
+    assert "scaling: {kind: linear, factor: 4}" in spec, spec
+    freqs = {"rope_freqs.weight": np.array([1, 1, 1, 1.0])}
+    refused(m, keys_of("llama", **{"rope.scaling.factor": 4.0}), transformer(w, **freqs), "llama.rope.scaling.factor: expected 1 beside the tensor 'rope_freqs.weight'")
+    refused(m, keys_of("llama"), transformer(w, **{"rope_freqs.weight": np.array([1, 1, 1.0])}), "'rope_freqs.weight': expected 4 numbers, got 3")
+
+
+def test_attention_of_granite_is_scaled_by_its_own_size_of_heads(m):
+    w = Drawn(12)
+    tensors = transformer(w, **{"blk.0.attn_q.weight": np.ones((64, D)), "blk.0.attn_k.weight": np.ones((32, D)), "blk.0.attn_v.weight": np.ones((32, D)),
+                                "blk.0.attn_output.weight": np.ones((D, 64))})
+    spec, _, _ = imported(m, keys_of("granite", **{"attention.key_length": 16, "attention.value_length": 16}), tensors)
+    assert "scale: 0.25" in spec, spec
+
+
+def test_eps_of_nemotron_by_either_name_or_both(m):
+    tensors = {"token_embd.weight": np.ones((V, D)), "output_norm.weight": np.ones(D), "blk.0.attn_norm.weight": np.ones(D),
+               "blk.0.ffn_up.weight": np.ones((F, D)), "blk.0.ffn_down.weight": np.ones((D, F))}
+    ssm = {f"ssm.{key}": value for key, value in (("inner_size", 32), ("time_step_rank", 4), ("state_size", 8), ("group_count", 2), ("conv_kernel", 4))}
+    names = ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon")
+    for number, values in enumerate([(1e-3, None), (None, 1e-3), (1e-3, 1e-3)]):
+        keys = keys_of("nemotron_h", **ssm, **{"rope.freq_base": None, "attention.key_length": 8}, **dict(zip(names, values, strict=True)))
+        assert "eps: 0.001" in imported(m, keys, tensors, out=f"out{number}")[0]
+    keys = keys_of("nemotron_h", **ssm, **{"rope.freq_base": None, "attention.key_length": 8}, **dict(zip(names, (1e-3, 1e-5), strict=True)))
+    refused(m, keys, tensors, "nemotron_h.attention.layer_norm_epsilon: expected that of")
 
 
 # ---------------------------------------------------------------------------------------------- blocks
@@ -209,6 +234,9 @@ def test_keys_that_do_not_fit_are_refused(m):
     refused(m, keys_of("llama", **{"attention.head_count_kv": [2, 4]}), transformer(w), "llama.attention.head_count_kv: expected a whole number")
     refused(m, keys_of("llama", **{"attention.key_length": 8, "attention.value_length": 16}), transformer(w), "llama.attention.value_length")
     refused(m, keys_of("llama", **{"rope.dimension_count": 16}), transformer(w), "llama.rope.dimension_count: expected 1 to 8")
+    refused(m, keys_of("llama", **{"rope.dimension_count": 4.0}), transformer(w), "llama.rope.dimension_count: expected a whole number")
+    refused(m, keys_of("llama", **{"rope.scaling.factor": 4}), transformer(w), "llama.rope.scaling.factor: expected a finite number")
+    refused(m, keys_of("llama", context_length=float("inf")), transformer(w), "llama.context_length: expected a whole number")
     refused(m, keys_of("llama", block_count=0), transformer(w), "llama.block_count: expected a whole number from 1")
     refused(m, keys_of("llama", **{"attention.layer_norm_rms_epsilon": float("nan")}), transformer(w), "expected a finite number")
     refused(m, keys_of("llama", **{"attention.head_count": 3, "attention.head_count_kv": 3}), transformer(w), "expected rows of 3 heads")
