@@ -36,8 +36,10 @@ void im_lfm2(ImConfig *c, ImPlan *plan) {
     int64_t hidden = im_int(c, "hidden_size"), conv = im_int_or(c, "conv_L_cache", 3), n = im_layers(c, "num_hidden_layers");
     bool bias = im_bool_or(c, "conv_bias", false);
     ImAttention attention = im_attention_of(c);
-    /* The key `theta`, of the first configs, counts before rope_theta. */
-    const double theta = im_real_or(c, "theta", im_real_or(c, "rope_theta", 1e6));
+    const double theta =
+        im_real_or(c, "theta", 1e6); /* of the first configs, which have it in the place of rope_theta, or beside it */
+    if (im_has(c, "theta") && im_real_or(c, "rope_theta", theta) != theta)
+        im_config_error(c, "theta", "expected that of rope_theta");
     attention.rope = im_rope_of(c, plan, attention.head_dim, 0, theta);
     attention.out = "out_proj";
     attention.norms = "q_layernorm";

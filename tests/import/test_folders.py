@@ -15,7 +15,7 @@ from harness import run_tests  # noqa: E402
 
 
 # A tokenizer.json, as small as one can be.
-TOKENIZER = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}
+TOKENIZER = {"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}, "decoder": {"type": "Fuse"}}
 
 
 def imported(m, folder, *options, out="out"):
@@ -182,7 +182,7 @@ def test_each_expert_has_its_own_size(m):
 
 
 def test_rope_and_windows_that_no_key_says_are_the_family_s(m):
-    assert "theta: 1000000" in imported(m, mixtral(m, "mixtral"))
+    assert "theta: 1e+06" in imported(m, mixtral(m, "mixtral"))
     folder = kept(m, "mistral-a", sliding_window=None)
     assert "window: 4096" in imported(m, folder, out="mistral")
     config = json.loads((folder / "config.json").read_text())
@@ -411,10 +411,13 @@ def test_lfm2_adjusts_the_width_of_its_mlp(m):
 
 def test_lfm2_has_two_names_for_theta(m):
     plain = {"block_ff_dim": 32, "block_auto_adjust_ff_dim": False}
-    assert "theta: 50000" in imported(m, lfm2(m, "named", 32, theta=50000, **plain), out="a")
+    folder = lfm2(m, "both", 32, theta=50000, **plain)
+    refused(m, folder, "theta: expected that of rope_theta")
+    change(folder, rope_theta=None)
+    assert "theta: 50000" in imported(m, folder, out="a")
     folder = lfm2(m, "none", 32, **plain)
     change(folder, rope_theta=None)
-    assert "theta: 1000000" in imported(m, folder, out="b")
+    assert "theta: 1e+06" in imported(m, folder, out="b")
 
 
 # ---------------------------------------------------------------------------------------------- texts
