@@ -166,17 +166,30 @@ def test_sigterm_ends_the_conversation_with_its_state(m):
     process.communicate()
 
 
+def processor_seconds(process):
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_an_interrupt_takes_a_message_back_that_is_not_read(m):
     options = common(m)
-    wanted = chat(m, ["Hello"], *options)[0]
+    first, second = chat(m, ["Hello", "And?"], *options)[0].split("\n")[:2]
     process = start(m, options, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdin.write(b"x" * (20 << 20) + b"\n")  # some seconds to read
+    process.stdin.write(b"Hello\n")
     process.stdin.flush()
-    time.sleep(1)
+    shown = b""
+    while not shown.endswith(b"\n"):
+        shown += os.read(process.stdout.fileno(), 4096)
+    begin, end = processor_seconds(process), time.monotonic() + 60
+    process.stdin.write(b"x" * (20 << 20) + b"\n")
+    process.stdin.flush()
+    while processor_seconds(process) < begin + 2 and time.monotonic() < end:  # enough to have begun, and too little to read it
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, said = process.communicate(b"Hello\n", timeout=100)
+    rest, said = process.communicate(b"And?\n", timeout=100)
     assert process.returncode == 0 and b"was not read to its end" in said, (process.returncode, said)
-    assert out.decode("latin-1").split("\n", 1) == ["", wanted], out
+    assert (shown + rest).decode("latin-1") == f"{first}\n\n{second}\n", (shown, rest)
 
 
 # ------------------------------------------------------------------------------------------------ stops
