@@ -11,7 +11,14 @@
 
 static const char *of(const cJSON *message, const char *name) { return cJSON_GetObjectItem(message, name)->valuestring; }
 
-/* Turn by turn, as dr_chat does: each piece is encoded by itself. */
+/* What was shown, as a piece of its own. */
+static bool encode(const RtTokenizer *tokenizer, SuText *text, RtTokens *out, SuDiags *diags) {
+    bool ok = dr_template_encode(tokenizer, text, out->count > 0, out, diags);
+    text->size = 0;
+    return ok;
+}
+
+/* Turn by turn, as dr_chat does: what stands behind an answer is encoded with the next message. What a model makes goes on from the message. */
 static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSON *chat, RtTokens *out, SuDiags *diags) {
     SuText text = {0};
     const char *system = NULL;
@@ -21,19 +28,15 @@ static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSO
     cJSON_ArrayForEach(message, messages) {
         if (strcmp(of(message, "role"), "assistant") == 0) {
             dr_template_answer(t, of(message, "content"), &text);
-            dr_template_behind(t, &text);
+            ok = ok && encode(tokenizer, &text, out, diags);
+            dr_template_behind(t, false, &text);
             continue;
-        }
-        if (!first) {
-            ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
-            text.size = 0;
         }
         dr_template_user(t, of(message, "content"), first ? system : "", &text);
         first = false;
     }
     if (!cJSON_IsTrue(cJSON_GetObjectItem(chat, "add_generation_prompt"))) text.size -= strlen(t->answer_before);
-    text.text[text.size] = '\0';
-    ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
+    ok = ok && encode(tokenizer, &text, out, diags);
     su_text_free(&text);
     return ok;
 }
