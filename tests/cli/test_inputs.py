@@ -39,7 +39,7 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
         "html2": (b"<HTML><body>" + b"x" * 3000, "file is an HTML page", "download the file itself"),
         "pickle": (pickle.dumps({"a": list(range(100))}), "is a pickle", "safetensors.torch.save_file"),
         "zip": ((m.directory / "zip").read_bytes(), "is a zip archive", "safetensors.torch.save_file"),
-        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "file is a GGUF file", ".safetensors checkpoint"),
+        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "file is a GGUF file", "mossc import"),
         "config": (json.dumps({"model_type": "mamba"}).encode(), "is JSON without a weight_map", "index.json"),
     }
     for name, (content, what, hint) in kinds.items():

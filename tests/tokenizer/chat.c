@@ -41,6 +41,28 @@ static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSO
     return ok;
 }
 
+/* Chats of standard input, a JSON object a line, as ids. */
+static bool answer(const DrTemplate *t, RtTokenizer *tokenizer, SuDiags *diags) {
+    char *line = NULL;
+    size_t room = 0;
+    bool ok = true;
+    while (ok && getline(&line, &room, stdin) > 0) {
+        cJSON *chat = cJSON_Parse(line), *root = cJSON_CreateObject();
+        RtTokens ids = {0};
+        ok = render(t, tokenizer, chat, &ids, diags);
+        cJSON_AddStringToObject(root, "template", t->name);
+        cJSON_AddItemToObject(root, "ids", cJSON_CreateIntArray(ids.ids, (int)ids.count));
+        char *shown = cJSON_PrintUnformatted(root);
+        if (ok) puts(shown);
+        cJSON_free(shown);
+        cJSON_Delete(root);
+        cJSON_Delete(chat);
+        rt_tokens_free(&ids);
+    }
+    free(line);
+    return ok;
+}
+
 int main(int argc, char **argv) {
     if (argc != 6) return fputs("usage: chat TOKENIZER.json V BOS EOS JINJA\n", stderr), 2;
     SuDiags diags = {0};
@@ -51,25 +73,9 @@ int main(int argc, char **argv) {
                             .eos_text = *argv[4] ? argv[4] : NULL};
     RtTokenizer *tokenizer = tk_bpe_open(argv[1], &options, &diags);
     const DrTemplate *t = dr_template_choose(NULL, argv[5], &diags);
+    bool ok = tokenizer && t && answer(t, tokenizer, &diags);
     su_diags_print(&diags, stderr);
-    if (!tokenizer || !t) return 1;
-    char *line = NULL;
-    size_t room = 0;
-    while (getline(&line, &room, stdin) > 0) {
-        cJSON *chat = cJSON_Parse(line);
-        RtTokens ids = {0};
-        if (!render(t, tokenizer, chat, &ids, &diags)) return su_diags_print(&diags, stderr), 1;
-        cJSON *root = cJSON_CreateObject();
-        cJSON_AddStringToObject(root, "template", t->name);
-        cJSON_AddItemToObject(root, "ids", cJSON_CreateIntArray(ids.ids, (int)ids.count));
-        char *shown = cJSON_PrintUnformatted(root);
-        puts(shown);
-        cJSON_free(shown);
-        cJSON_Delete(root);
-        cJSON_Delete(chat);
-        rt_tokens_free(&ids);
-    }
-    free(line);
+    su_diags_free(&diags);
     rt_tokenizer_free(tokenizer);
-    return 0;
+    return ok ? 0 : 1;
 }
