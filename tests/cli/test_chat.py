@@ -252,14 +252,16 @@ def test_a_system_beside_a_state_is_warned_of(m):
 
 
 def test_undo_after_the_last_position(m):
-    """With a penalty for every token that came, one that is forgotten would come again."""
+    """Answers of 20 and of 11 tokens, the last without a position, each another one of 30 while there are such: one that were forgotten
+    would come again."""
     spec, weights = tiny(m, text=BOUNDED + "max_positions: 143\n")
     options = [spec, "-w", weights, "--template", "chatml", "--temp", "0", "-n", "20", "--presence-penalty", "1000", "--repeat-last-n", "-1"]
+    for token in range(128, 158):
+        options += ["--logit-bias", f"{token}=500"]
     text, said = chat(m, ["a", "b", "/undo", "b"], *options)
-    answers = text.rstrip("\n").split("\n")
     assert said.count("has reached the model's max_positions") == 2, said
     whole = chat(m, ["a", "b"], *options)[0]
-    assert text.startswith(whole) and text[len(whole):] == whole[len(chat(m, ["a"], *options)[0]):], (answers, whole)
+    assert text.startswith(whole) and text[len(whole):] == whole[len(chat(m, ["a"], *options)[0]):], (text, whole)
 
 
 def test_a_message_that_gives_no_numbers_is_taken_back(m):
