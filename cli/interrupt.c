@@ -6,11 +6,11 @@
 
 #include "support/file.h"
 
-static atomic_bool interrupted;
+static atomic_bool interrupted, terminated;
 
 static void note(int signal_number) {
-    (void)signal_number;
     interrupted = true;
+    if (signal_number == SIGTERM) terminated = true;
     su_out_clean_on_signals(); /* sigaction alone, which a handler may call */
 }
 
@@ -27,3 +27,5 @@ void cli_catch_interrupts(void) {
 void cli_release_interrupts(void) { su_out_clean_on_signals(); }
 
 bool cli_interrupted(void) { return interrupted; }
+
+bool cli_terminated(void) { return terminated; }

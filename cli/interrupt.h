@@ -9,5 +9,6 @@ void cli_catch_interrupts(void);
 /* From now on the first one ends the process. */
 void cli_release_interrupts(void);
 bool cli_interrupted(void); /* since the last cli_catch_interrupts */
+bool cli_terminated(void); /* one that was caught was SIGTERM */
 
 #endif

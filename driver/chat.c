@@ -7,6 +7,7 @@
 #include "driver/sequence.h"
 #include "driver/text.h"
 #include "runtime/complete.h"
+#include "runtime/picker.h"
 #include "support/alloc.h"
 #include "support/clock.h"
 
@@ -19,24 +20,14 @@ static bool make_picker(DrChat *c) {
     return dr_moss_ok(&c->build->diags, moss_picker_create(&c->options->picking, c->build->spec.vocab_size, &c->picker));
 }
 
-/* The template's end ends answers, as a token or as a text. */
-static bool add_end(DrChat *c) {
-    int32_t end = dr_template_end(c->template, c->tokenizer);
-    c->stops = SU_NEW_ARRAY(&c->build->arena, const char *, c->options->n_stops + 1);
-    for (; c->n_stops < c->options->n_stops; c->n_stops++) c->stops[c->n_stops] = c->options->stops[c->n_stops];
-    if (end >= 0) return dr_add_ends(c->tokenizer, &end, 1, c->build->spec.vocab_size, &c->build->diags);
-    if (c->template->end[0] != '{') c->stops[c->n_stops++] = c->template->end; /* a model without eos ends nowhere */
-    return true;
-}
-
 bool dr_chat_begin(DrChat *c, DrBuild *build, const DrTextOptions *options, const DrTemplate *template, const char *system) {
     *c = (DrChat){.build = build, .options = options, .template = template, .system = system, .checkpoint = SIZE_MAX};
     c->sampler = options->sampler;
     c->seed = options->sampler.state;
     c->tokenizer = dr_tokenizer(&build->spec, &build->diags);
-    return c->tokenizer &&
-           dr_add_ends(c->tokenizer, options->stop_ids, options->n_stop_ids, build->spec.vocab_size, &build->diags) && add_end(c) &&
-           make_picker(c) && (options->state_in ? dr_chat_load(c, options->state_in) : dr_state_begin(build, NULL, &c->state));
+    dr_warn_of_system(system, options->state_in, &build->diags);
+    return c->tokenizer && dr_ends(build, c->tokenizer, options, template, &c->ends) && make_picker(c) &&
+           (options->state_in ? dr_chat_load(c, options->state_in) : dr_state_begin(build, NULL, &c->state));
 }
 
 void dr_chat_free(DrChat *c) {
@@ -51,21 +42,18 @@ void dr_chat_free(DrChat *c) {
 /* ---- feeding */
 
 static bool feed(DrChat *c, const int32_t *ids, size_t count) {
+    SuDiags *diags = &c->build->diags;
+    if (c->picker && !rt_picker_reserve(c->picker, count)) return su_out_of_memory(diags, "keeping a conversation");
     MossError error = moss_feed(c->build->model, c->state, ids, count, c->options->chunk);
     if (error.code == MOSS_OK && c->picker) error = moss_picker_feed(c->picker, ids, count);
-    return dr_moss_ok(&c->build->diags, error);
+    return dr_moss_ok(diags, error);
 }
 
 /* A message's text, with what stands between it and what came before. */
 static void print_turn(const DrChat *c, const char *text, SuText *out) {
     bool first = moss_state_position(c->state) == 0;
     if (first) dr_template_begin(c->template, c->system, out);
-    if (!first) dr_template_behind(c->template, out);
-    const char *end = c->template->end;
-    if (!first && c->end_fed && out->size >= strlen(end) && memcmp(out->text, end, strlen(end)) == 0) {
-        memmove(out->text, out->text + strlen(end), out->size - strlen(end) + 1);
-        out->size -= strlen(end);
-    }
+    if (!first) dr_template_behind(c->template, c->end_fed, out);
     dr_template_user(c->template, text, first ? c->system : "", out);
 }
 
@@ -75,7 +63,7 @@ static bool encode_turn(const DrChat *c, const char *text, RtTokens *out) {
     SuDiags *diags = &c->build->diags;
     int64_t position = moss_state_position(c->state), most = c->build->program->max_positions;
     print_turn(c, text, &shown);
-    bool ok = dr_template_encode(c->tokenizer, shown.text, position > 0, out, diags);
+    bool ok = dr_template_encode(c->tokenizer, &shown, position > 0, out, diags);
     su_text_free(&shown);
     if (ok && out->count == 0) ok = su_error(diags, (SuSpan){0}, NULL, "message is empty");
     if (ok && most && (int64_t)out->count >= most - position) {
@@ -101,13 +89,43 @@ static bool note_turn(DrChat *c) {
     return true;
 }
 
+/* What goes with a state that stands before the last turn again. */
+static void forget_turn(DrChat *c) {
+    const DrTurn *turn = &c->turns[c->n_turns - 1];
+    c->fed.count = turn->begin;
+    c->sampler = turn->sampler;
+    c->end_fed = turn->end_fed;
+    c->n_turns--;
+    c->checkpoint = SIZE_MAX;
+}
+
+/* To before the last turn, where the checkpoint stands. `fed` need not have all that the state has: a step that fails counts too. */
+static bool rewind_turn(DrChat *c) {
+    size_t begin = c->turns[c->n_turns - 1].begin;
+    int64_t count = moss_state_position(c->state) - c->loaded - (int64_t)begin;
+    if (!dr_moss_ok(&c->build->diags, moss_state_rewind(c->state, (uint32_t)count))) return false;
+    if (c->picker) moss_picker_rewind(c->picker, (uint32_t)(c->fed.count - begin));
+    forget_turn(c);
+    return true;
+}
+
 /* ---- a turn */
 
 typedef struct Answering {
     DrChat *chat;
     const DrTextHooks *hooks;
     DrTurnReport *report;
+    bool failed; /* why is among the messages */
 } Answering;
+
+static bool stopped(const DrTextHooks *hooks) { return hooks->stop && hooks->stop(hooks->context); }
+
+/* Whether the logits are fit to pick from; else where it went wrong is found by feeding all again. */
+static bool check_logits(const DrChat *c) {
+    const float *logits = moss_state_logits(c->state);
+    return c->options->allow_non_finite || !logits || moss_all_finite(logits, moss_program_vocab_size(c->build->program)) ||
+           dr_non_finite(c->build, c->loaded_from, c->fed.ids, c->fed.count);
+}
 
 static bool told(void *context, int32_t token, const char *text, size_t size) {
     Answering *a = context;
@@ -118,19 +136,23 @@ static bool told(void *context, int32_t token, const char *text, size_t size) {
 }
 
 static bool fed(void *context) {
-    const Answering *a = context;
-    return !(a->hooks->stop && a->hooks->stop(a->hooks->context));
+    Answering *a = context;
+    a->failed = !check_logits(a->chat);
+    return !a->failed && !stopped(a->hooks);
 }
 
-static bool answer(DrChat *c, Answering *a) {
+static bool answer(Answering *a) {
+    DrChat *c = a->chat;
+    size_t text = SIZE_MAX;
     RtCompletion completion = {.model = c->build->model,
                                .state = c->state,
                                .tokenizer = c->tokenizer,
                                .sampler = &c->sampler,
                                .count = c->options->count,
                                .feed_last = true,
-                               .stops = c->stops,
-                               .n_stops = c->n_stops,
+                               .stops = c->ends.texts,
+                               .n_stops = c->ends.count,
+                               .stop_text = &text,
                                .ignore_eos = c->options->ignore_eos,
                                .whole = true,
                                .picker = c->picker,
@@ -139,30 +161,38 @@ static bool answer(DrChat *c, Answering *a) {
                                .context = a};
     double start = su_seconds();
     MossError error = rt_complete(&completion, &a->report->stop);
+    size_t in_state = (size_t)(moss_state_position(c->state) - c->loaded);
     a->report->made_seconds = su_seconds() - start;
-    c->end_fed = a->report->stop == MOSS_STOP_TEXT;
-    return dr_moss_ok(&c->build->diags, error);
+    if (c->fed.count > in_state) c->fed.count = in_state; /* the last token had no position */
+    c->end_fed = a->report->stop == MOSS_STOP_TEXT && text == c->ends.of_template;
+    return dr_moss_ok(&c->build->diags, error) && !a->failed;
+}
+
+/* In pieces, of which no bits depend, until all is read or the hooks stop it. */
+static bool read_turn(Answering *a, const RtTokens *ids) {
+    DrChat *c = a->chat;
+    size_t most = (size_t)c->build->program->max_rows, *read = &a->report->read;
+    double start = su_seconds();
+    for (bool go = true; go && *read < ids->count; go = !stopped(a->hooks)) {
+        size_t n = ids->count - *read < most ? ids->count - *read : most;
+        if (!feed(c, ids->ids + *read, n)) return false;
+        for (size_t i = 0; i < n; i++) rt_tokens_add(&c->fed, ids->ids[*read + i]);
+        *read += n;
+    }
+    a->report->read_seconds = su_seconds() - start;
+    a->report->taken_back = *read < ids->count;
+    return true;
 }
 
 bool dr_chat_turn(DrChat *c, const char *text, const DrTextHooks *hooks, DrTurnReport *out) {
     RtTokens ids = {0};
-    *out = (DrTurnReport){0};
-    if (!encode_turn(c, text, &ids) || !note_turn(c)) {
-        rt_tokens_free(&ids);
-        return false;
-    }
-    double start = su_seconds();
-    bool ok = feed(c, ids.ids, ids.count);
-    out->read_seconds = su_seconds() - start;
-    out->read = ids.count;
-    for (size_t i = 0; ok && i < ids.count; i++) rt_tokens_add(&c->fed, ids.ids[i]);
-    rt_tokens_free(&ids);
-    if (!ok) {
-        c->n_turns--;
-        return false;
-    }
     Answering a = {.chat = c, .hooks = hooks, .report = out};
-    return answer(c, &a);
+    *out = (DrTurnReport){0};
+    bool begun = encode_turn(c, text, &ids) && note_turn(c);
+    bool ok = begun && read_turn(&a, &ids) && (out->taken_back || (check_logits(c) && answer(&a)));
+    rt_tokens_free(&ids);
+    if (begun && (!ok || out->taken_back)) ok = rewind_turn(c) && ok;
+    return ok;
 }
 
 /* ---- back, and anew */
@@ -177,28 +207,18 @@ static bool make_again(DrChat *c, size_t count) {
 bool dr_chat_undo(DrChat *c) {
     SuDiags *diags = &c->build->diags;
     if (c->n_turns == 0) return su_error(diags, (SuSpan){0}, NULL, "no message to take back");
-    const DrTurn *turn = &c->turns[c->n_turns - 1];
-    uint32_t count = (uint32_t)(c->fed.count - turn->begin);
-    bool kept = c->checkpoint == c->n_turns - 1;
-    if (!kept && c->loaded)
+    if (c->checkpoint == c->n_turns - 1) return rewind_turn(c);
+    if (c->loaded)
         return su_error(diags, (SuSpan){0}, NULL, "only the last message can be taken back of a conversation that was loaded");
-    if (kept && c->picker) moss_picker_rewind(c->picker, count);
-    bool ok =
-        kept ? dr_moss_ok(diags,
-                          moss_state_rewind(c->state, (uint32_t)(moss_state_position(c->state) - c->loaded - (int64_t)turn->begin)))
-             : make_again(c, turn->begin);
-    if (!ok) return false;
-    c->fed.count = turn->begin;
-    c->sampler = turn->sampler;
-    c->end_fed = turn->end_fed;
-    c->n_turns--;
-    c->checkpoint = SIZE_MAX;
+    if (!make_again(c, c->turns[c->n_turns - 1].begin)) return false;
+    forget_turn(c);
     return true;
 }
 
 static void forget(DrChat *c) {
     c->fed.count = c->n_turns = 0;
     c->loaded = 0;
+    c->loaded_from = NULL;
     c->checkpoint = SIZE_MAX;
     c->end_fed = false;
 }
@@ -223,6 +243,7 @@ bool dr_chat_load(DrChat *c, const char *path) {
     forget(c);
     c->state = state;
     c->loaded = moss_state_position(state);
+    c->loaded_from = su_strdup(&c->build->arena, path);
     if (moss_state_random(state, &seed, &stands) && !(c->options->seed_given && c->seed != seed)) {
         c->seed = seed;
         c->sampler.state = stands;

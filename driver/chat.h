@@ -1,8 +1,7 @@
 /* A conversation: messages of a user and answers of a model, by a chat template. A turn feeds its own tokens only: the state has all
  * that came before.
  *
- * Functions give false after adding the reason to build->diags; the conversation then stands where it stood, but for a turn whose answer
- * was begun. */
+ * Functions give false after adding the reason to build->diags; the conversation then stands where it stood. */
 #ifndef MOSSC_DRIVER_CHAT_H
 #define MOSSC_DRIVER_CHAT_H
 
@@ -25,18 +24,19 @@ typedef struct DrChat {
     MossPicker *picker; /* or NULL */
     MossSampler sampler;
     uint64_t seed;
-    const char **stops; /* [n_stops] the options', and the template's end where it is not one token */
-    size_t n_stops;
+    DrEnds ends;
     RtTokens fed; /* tokens that the state has seen since it was new or loaded */
     int64_t loaded; /* position of the state that was loaded; 0: none was */
+    const char *loaded_from; /* its file, or NULL */
     DrTurn *turns; /* [n_turns], malloced */
     size_t n_turns, turns_capacity;
     size_t checkpoint; /* the turn before which the state's checkpoint stands; SIZE_MAX: none */
-    bool end_fed; /* the last answer's end is in the state: it was a text */
+    bool end_fed; /* the last answer's end is in the state: it was a text. A state's file does not say so */
 } DrChat;
 
 /* What a turn took. */
 typedef struct DrTurnReport {
+    bool taken_back; /* DrTextHooks.stop ended the reading of the message, and the conversation stands where it stood */
     size_t read, made; /* tokens */
     double read_seconds, made_seconds;
     MossStop stop;

@@ -12,6 +12,7 @@ static const DrTemplate templates[] = {
 };
 
 enum { N_TEMPLATES = sizeof templates / sizeof *templates };
+enum { NAME = 5, MARK = 2 }; /* bytes of {bos} and {eos} in the table; in a text, where they are a NUL and their letter */
 
 /* ---- which one */
 
@@ -76,60 +77,76 @@ static void add(const DrTemplate *t, const char *text, SuText *out) {
     su_text_append(out, text, size);
 }
 
+/* A text of the table. */
+static void add_part(const char *part, size_t size, SuText *out) {
+    for (size_t i = 0; i < size; i++) {
+        bool named = size - i >= NAME && (memcmp(part + i, "{bos}", NAME) == 0 || memcmp(part + i, "{eos}", NAME) == 0);
+        if (named) su_text_append(out, (const char[MARK]){'\0', part[i + 1]}, MARK);
+        if (!named) su_text_append(out, part + i, 1);
+        if (named) i += NAME - 1;
+    }
+}
+
+static void add_whole(const char *part, SuText *out) { add_part(part, strlen(part), out); }
+
 static void add_system(const DrTemplate *t, const char *system, SuText *out) {
     if (!system) system = t->standard ? t->standard : "";
-    if (!*system) return;
-    su_text_add(out, "%s", t->system_before);
+    if (!*system && !(t->flags & DR_ALWAYS_SYSTEM)) return;
+    add_whole(t->system_before, out);
     add(t, system, out);
-    su_text_add(out, "%s", t->system_behind);
+    add_whole(t->system_behind, out);
 }
 
 void dr_template_begin(const DrTemplate *t, const char *system, SuText *out) {
-    su_text_add(out, "%s", t->begin);
+    add_whole(t->begin, out);
     if (!(t->flags & DR_SYSTEM_IN_USER)) add_system(t, system, out);
 }
 
 void dr_template_user(const DrTemplate *t, const char *text, const char *system, SuText *out) {
-    su_text_add(out, "%s", t->user_before);
+    add_whole(t->user_before, out);
     if (t->flags & DR_SYSTEM_IN_USER) add_system(t, system, out);
     add(t, text, out);
-    su_text_add(out, "%s%s", t->user_behind, t->answer_before);
+    add_whole(t->user_behind, out);
+    add_whole(t->answer_before, out);
 }
 
 void dr_template_answer(const DrTemplate *t, const char *text, SuText *out) {
-    su_text_add(out, "%s", t->lead);
+    add_whole(t->lead, out);
     add(t, text, out);
+    add_part(t->behind, (size_t)(strstr(t->behind, t->end) - t->behind), out);
 }
 
-void dr_template_behind(const DrTemplate *t, SuText *out) { su_text_add(out, "%s", t->behind); }
+void dr_template_behind(const DrTemplate *t, bool end_fed, SuText *out) {
+    const char *end = strstr(t->behind, t->end);
+    add_whole(end_fed ? end + strlen(t->end) : end, out);
+}
 
 /* ---- tokens */
 
-/* The next {bos} or {eos} in the text; NULL: none. */
-static const char *next_token(const char *text, const RtTokenizer *tokenizer, int32_t *out_id) {
-    const char *bos = strstr(text, "{bos}"), *eos = strstr(text, "{eos}");
-    bool first = bos && (!eos || bos < eos);
-    *out_id = first ? rt_tokenizer_bos(tokenizer) : rt_tokenizer_eos(tokenizer);
-    return first ? bos : eos;
-}
-
-bool dr_template_encode(const RtTokenizer *tokenizer, const char *text, bool behind, RtTokens *out, SuDiags *diags) {
-    int32_t id;
+bool dr_template_encode(const RtTokenizer *tokenizer, const SuText *text, bool behind, RtTokens *out, SuDiags *diags) {
     size_t begin = out->count;
-    for (const char *token; (token = next_token(text, tokenizer, &id)); text = token + strlen("{bos}")) {
-        if (token > text &&
-            !rt_tokenizer_encode_behind(tokenizer, text, (size_t)(token - text), behind || out->count > begin, out, diags))
-            return false;
-        if (id >= 0) rt_tokens_add(out, id);
+    for (size_t at = 0, size; at < text->size; at += size) {
+        const char *here = text->text + at, *mark = memchr(here, '\0', text->size - at);
+        if (mark == here) {
+            int32_t id = here[1] == 'b' ? rt_tokenizer_bos(tokenizer) : rt_tokenizer_eos(tokenizer);
+            if (id >= 0) rt_tokens_add(out, id);
+            size = MARK;
+            continue;
+        }
+        size = mark ? (size_t)(mark - here) : text->size - at;
+        if (!rt_tokenizer_encode_behind(tokenizer, here, size, behind || out->count > begin, out, diags)) return false;
     }
-    return !*text || rt_tokenizer_encode_behind(tokenizer, text, strlen(text), behind || out->count > begin, out, diags);
+    return true;
 }
 
 int32_t dr_template_end(const DrTemplate *t, const RtTokenizer *tokenizer) {
     RtTokens ids = {0};
     SuDiags diags = {0};
-    bool one = dr_template_encode(tokenizer, t->end, true, &ids, &diags) && ids.count == 1;
+    SuText end = {0};
+    add_whole(t->end, &end);
+    bool one = dr_template_encode(tokenizer, &end, true, &ids, &diags) && ids.count == 1;
     int32_t id = one ? ids.ids[0] : -1;
+    su_text_free(&end);
     rt_tokens_free(&ids);
     su_diags_free(&diags);
     return id;

@@ -23,31 +23,53 @@ bool dr_picks(const MossPicking *p) {
     return p->size && (p->min_p > 0 || penalties || p->n_biases || p->logprobs || p->allow);
 }
 
-bool dr_add_ends(RtTokenizer *tokenizer, const int32_t *ids, size_t count, int64_t vocab_size, SuDiags *diags) {
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= vocab_size) {
-            return su_error(diags, (SuSpan){0}, NULL, "token %d cannot end a text: it is outside the vocabulary (0 to %" PRId64 ")",
-                            ids[i], vocab_size - 1);
-        }
-        if (!rt_tokenizer_add_end(tokenizer, ids[i]))
-            return su_error(diags, (SuSpan){0}, NULL, "more than %d tokens end a text", MOSS_MAX_ENDS);
+static bool add_end(RtTokenizer *tokenizer, int32_t id, int64_t vocab_size, SuDiags *diags) {
+    if (id < 0 || id >= vocab_size) {
+        return su_error(diags, (SuSpan){0}, NULL, "token %d cannot end a text: it is outside the vocabulary (0 to %" PRId64 ")", id,
+                        vocab_size - 1);
     }
+    return rt_tokenizer_add_end(tokenizer, id) ||
+           su_error(diags, (SuSpan){0}, NULL, "more than %d tokens end a text", MOSS_MAX_ENDS);
+}
+
+/* Among the options' texts, or behind them. */
+static void add_end_text(DrEnds *ends, const char *text) {
+    for (ends->of_template = 0; ends->of_template < ends->count; ends->of_template++)
+        if (strcmp(ends->texts[ends->of_template], text) == 0) return;
+    ends->texts[ends->count++] = text;
+}
+
+bool dr_ends(DrBuild *build, RtTokenizer *tokenizer, const DrTextOptions *options, const DrTemplate *template, DrEnds *out) {
+    int64_t vocab_size = build->spec.vocab_size;
+    *out = (DrEnds){.texts = SU_NEW_ARRAY(&build->arena, const char *, options->n_stops + 1), .of_template = SIZE_MAX};
+    for (; out->count < options->n_stops; out->count++) out->texts[out->count] = options->stops[out->count];
+    for (size_t i = 0; i < options->n_stop_ids; i++)
+        if (!add_end(tokenizer, options->stop_ids[i], vocab_size, &build->diags)) return false;
+    if (!template) return true;
+    int32_t end = dr_template_end(template, tokenizer);
+    if (end >= 0) return add_end(tokenizer, end, vocab_size, &build->diags);
+    if (template->end[0] != '{') add_end_text(out, template->end); /* a model without eos ends nowhere */
     return true;
 }
 
-/* As text, or as a user's message, whose answer a token of the template ends. */
+void dr_warn_of_system(const char *system, const char *state_in, SuDiags *diags) {
+    if (system && state_in)
+        su_warning(diags, (SuSpan){0}, NULL,
+                   "--system has no effect here: the state of --state-in has the conversation's beginning");
+}
+
+/* As text, or as a user's message. */
 static bool encode_prompt(DrText *t, const char *prompt, size_t size) {
     SuDiags *diags = &t->build->diags;
     const DrTemplate *template = t->options->template;
     if (!template) return dr_encode(t->tokenizer, prompt, size, &t->prompt, diags);
-    int32_t end = dr_template_end(template, t->tokenizer);
     SuText text = {0};
     bool behind = t->options->state_in != NULL;
+    dr_warn_of_system(t->options->system, t->options->state_in, diags);
     if (!behind) dr_template_begin(template, t->options->system, &text);
-    if (behind) dr_template_behind(template, &text);
+    if (behind) dr_template_behind(template, false, &text);
     dr_template_user(template, su_strndup(&t->build->arena, prompt, size), behind ? "" : t->options->system, &text);
-    bool ok = dr_template_encode(t->tokenizer, text.text, behind, &t->prompt, diags) &&
-              (end < 0 || dr_add_ends(t->tokenizer, &end, 1, t->build->spec.vocab_size, diags));
+    bool ok = dr_template_encode(t->tokenizer, &text, behind, &t->prompt, diags);
     su_text_free(&text);
     return ok;
 }
@@ -55,9 +77,7 @@ static bool encode_prompt(DrText *t, const char *prompt, size_t size) {
 bool dr_text_prompt(DrText *t, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size) {
     *t = (DrText){.build = build, .options = options, .sampler = options->sampler, .seed = options->sampler.state};
     t->tokenizer = dr_tokenizer(&build->spec, &build->diags);
-    if (!t->tokenizer ||
-        !dr_add_ends(t->tokenizer, options->stop_ids, options->n_stop_ids, build->spec.vocab_size, &build->diags) ||
-        !encode_prompt(t, prompt, size))
+    if (!t->tokenizer || !dr_ends(build, t->tokenizer, options, options->template, &t->ends) || !encode_prompt(t, prompt, size))
         return false;
     if (options->state_in && !options->template) drop_bos(&t->prompt, t->tokenizer);
     if (t->prompt.count || options->state_in) return true;
@@ -188,8 +208,8 @@ static bool complete(Making *m) {
                                .sampler = &t->sampler,
                                .count = t->options->count,
                                .feed_last = t->options->state_out != NULL,
-                               .stops = t->options->stops,
-                               .n_stops = t->options->n_stops,
+                               .stops = t->ends.texts,
+                               .n_stops = t->ends.count,
                                .ignore_eos = t->options->ignore_eos,
                                .whole = t->options->template != NULL,
                                .picker = t->picker,

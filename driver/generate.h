@@ -39,11 +39,19 @@ typedef struct DrTextHooks {
     bool (*stop)(void *context);
 } DrTextHooks;
 
+/* Texts that end a text. */
+typedef struct DrEnds {
+    const char **texts; /* [count], the build's arena's */
+    size_t count;
+    size_t of_template; /* the one that is the template's end; SIZE_MAX: none is */
+} DrEnds;
+
 typedef struct DrText {
     DrBuild *build;
     const DrTextOptions *options;
     RtTokenizer *tokenizer;
     RtTokens prompt, tokens; /* tokens: those that follow */
+    DrEnds ends;
     MossState *state;
     MossSampler sampler;
     MossPicker *picker; /* or NULL */
@@ -57,8 +65,11 @@ typedef struct DrText {
 
 /* Whether the picking does anything that a sampler does not. */
 bool dr_picks(const MossPicking *picking);
-/* Makes ids end a text of this tokenizer. false after adding to diags: too many. */
-bool dr_add_ends(RtTokenizer *tokenizer, const int32_t *ids, size_t count, int64_t vocab_size, SuDiags *diags);
+/* Makes the options' ids, and the template's end (NULL: no template), end a text of this tokenizer; lists the texts that do, of which the
+ * template's end is one where it is not one token. false after adding to diags: too many ids, or one outside the vocabulary. */
+bool dr_ends(DrBuild *build, RtTokenizer *tokenizer, const DrTextOptions *options, const DrTemplate *template, DrEnds *out);
+/* A warning where both are given: the state has the conversation's beginning. */
+void dr_warn_of_system(const char *system, const char *state_in, SuDiags *diags);
 
 /* Opens the tokenizer and encodes the prompt. */
 bool dr_text_prompt(DrText *text, DrBuild *build, const DrTextOptions *options, const char *prompt, size_t size);

@@ -28,7 +28,7 @@ typedef struct Step {
 typedef struct Point {
     uint64_t index;
     size_t study;
-    bool held_out;
+    bool held_out, disturbed;
     Step steps[PG_MODES];
     bool has[PG_MODES];
 } Point;
@@ -113,18 +113,26 @@ static bool take_point(void *context, const cJSON *json, SuSpan span) {
     Fit *fit = context;
     const cJSON *steps = cJSON_GetObjectItemCaseSensitive(json, "steps"), *step;
     if (cJSON_HasObjectItem(json, "error") || !steps) return true;
-    if (is_disturbed(steps)) {
-        fit->disturbed++;
-        return true;
-    }
     fit->points = su_grow(&fit->arena, fit->points, &fit->capacity, fit->n + 1, sizeof *fit->points);
     Point *point = &fit->points[fit->n++];
-    *point = (Point){.index = (uint64_t)ex_measured_number(json, "index"), .study = fit->reading};
+    *point = (Point){.index = (uint64_t)ex_measured_number(json, "index"), .study = fit->reading, .disturbed = is_disturbed(steps)};
     cJSON_ArrayForEach(step, steps) {
         if (!take_step(fit, step, point))
             return su_error(fit->diags, span, NULL, "a step of this line lacks a number, or has an impossible one");
     }
     return true;
+}
+
+/* Where enough others are left to calibrate with, which on a machine that never rests they are not. */
+static void leave_out_disturbed(Fit *fit) {
+    size_t good = 0;
+    for (size_t p = 0; p < fit->n; p++) good += !fit->points[p].disturbed;
+    if (good < EX_LEAST_MEASURED) return;
+    fit->disturbed = fit->n - good;
+    size_t n = 0;
+    for (size_t p = 0; p < fit->n; p++)
+        if (!fit->points[p].disturbed) fit->points[n++] = fit->points[p];
+    fit->n = n;
 }
 
 static uint64_t mixed(uint64_t x) {
@@ -513,6 +521,7 @@ static bool read_studies(Fit *fit) {
         if (!find_host(fit, &fit->studies[fit->reading], &host)) return false;
         if (!ex_measured_read(fit->studies[fit->reading].directory, take_point, fit, NULL, fit->diags)) return false;
     }
+    leave_out_disturbed(fit);
     if (fit->n >= EX_LEAST_MEASURED) return true;
     return su_error(fit->diags, su_file_span(fit->diags, fit->studies[0].directory),
                     "measure more with `mossc explore SPACE -o DIR --measure 60 --spread`",

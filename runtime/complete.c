@@ -33,6 +33,7 @@ static MossError tell(Completion *c, int32_t token, bool *out_go) {
     if (!text) return no_text_memory();
     c->left--;
     if (c->of->n_stops && !rt_stops_add(&c->stops, &text, &size, &c->stopped)) return no_text_memory();
+    if (c->stopped && c->of->stop_text) *c->of->stop_text = c->stops.found;
     *out_go = c->of->told(c->of->context, token, text, size) && !c->stopped;
     return fine;
 }
@@ -79,7 +80,8 @@ static MossError add_burst(Completion *c, uint32_t n, bool *out_go, MossStop *ou
     MossError error = moss_generate_picked(c->of->model, &c->vocabulary, &c->sequence, picker ? &picker : NULL, 1, n, &done);
     MossError lost = tell_burst(c, done, out_go);
     *out_stop = c->stopped ? MOSS_STOP_TEXT : MOSS_STOP_CALLER;
-    if (!*out_go || lost.code != MOSS_OK) return lost;
+    if (lost.code != MOSS_OK) return lost;
+    if (!*out_go) return error;
     if (error.code == MOSS_OK && c->of->fed) *out_go = c->of->fed(c->of->context);
     if (c->left == 0) *out_stop = MOSS_STOP_COUNT;
     if (c->sequence.ended) *out_stop = MOSS_STOP_EOS;
@@ -120,7 +122,14 @@ static void ignore_ends(Completion *c, uint32_t *bits) {
     *v = (MossVocabulary){.limit = v->limit, .eos = -1, .gaps = bits};
 }
 
-static MossError check_stops(const RtCompletion *of) {
+static MossError check(const RtCompletion *of) {
+    int64_t limit = rt_tokenizer_limit(of->tokenizer), vocab_size = of->model->program->vocab_size;
+    if (!moss_state_logits(of->state))
+        return rt_error(MOSS_BAD_INPUT, "state has no logits to continue from: feed it a token first");
+    if (limit > vocab_size) {
+        return rt_error(MOSS_BAD_INPUT, "tokenizer has ids up to %lld, but the program's vocab_size is %lld", (long long)limit - 1,
+                        (long long)vocab_size);
+    }
     for (size_t i = 0; i < of->n_stops; i++)
         if (!of->stops[i][0]) return rt_error(MOSS_BAD_INPUT, "a text that ends the text is empty");
     return fine;
@@ -128,9 +137,7 @@ static MossError check_stops(const RtCompletion *of) {
 
 MossError rt_complete(const RtCompletion *of, MossStop *out_stop) {
     *out_stop = MOSS_STOP_COUNT;
-    if (!moss_state_logits(of->state))
-        return rt_error(MOSS_BAD_INPUT, "state has no logits to continue from: feed it a token first");
-    MossError wrong = check_stops(of);
+    MossError wrong = check(of);
     if (wrong.code != MOSS_OK) return wrong;
     Completion c = {.of = of,
                     .stops = {.texts = of->stops, .count = of->n_stops},
@@ -180,6 +187,7 @@ MossError moss_complete_with(MossModel *model, MossState *state, const MossToken
                              const MossCompletion *completion, MossStop *out_stop) {
     MossCompletion c;
     MossStop unasked;
+    if (out_stop) *out_stop = MOSS_STOP_COUNT;
     MossError error = read_completion(completion, &c);
     if (error.code != MOSS_OK) return error;
     RtCompletion of = {.model = model,

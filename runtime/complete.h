@@ -13,6 +13,7 @@ typedef struct RtCompletion {
     bool feed_last;  /* the last of `count` tokens too; without it that costs no step, and the state stands before it */
     const char *const *stops; /* [n_stops] texts that end it, none empty */
     size_t n_stops;
+    size_t *stop_text; /* out: with MOSS_STOP_TEXT the one of `stops` that came; NULL: nobody asks */
     bool ignore_eos, whole; /* as in MossCompletion */
     MossPicker *picker;
     MossText told;   /* false: enough, at once */

@@ -36,12 +36,12 @@ static MossPicker *picker_of(const Generating *g, uint32_t i) { return g->picker
 /* ---- here */
 
 int32_t rt_pick(const MossVocabulary *v, const MossState *state, MossSampler *sampler, MossPicker *picker, float *room) {
-    const float *logits = moss_state_logits(state);
+    const float *own = moss_state_logits(state), *logits = own;
     if (v->gaps) {
-        for (int64_t id = 0; id < v->limit; id++) room[id] = is_gap(v, id) ? (float)__builtin_nan("") : logits[id];
+        for (int64_t id = 0; id < v->limit; id++) room[id] = is_gap(v, id) ? (float)__builtin_nan("") : own[id];
         logits = room;
     }
-    return picker ? moss_pick(picker, sampler, logits, v->limit, v->limit) : moss_sample(sampler, logits, v->limit, v->limit);
+    return picker ? rt_picker_pick(picker, sampler, logits, own, v->limit) : moss_sample(sampler, logits, v->limit, v->limit);
 }
 
 /* Every sequence's next token. *out_go: all of them may be fed; else the samplers are as they were. */

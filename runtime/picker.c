@@ -221,8 +221,7 @@ const MossLogprob *moss_picker_logprobs(const MossPicker *p, uint32_t *out_count
 
 /* ---- picking */
 
-int32_t moss_pick(MossPicker *p, MossSampler *sampler, const float *logits, int64_t n, int64_t limit) {
-    n = limit < n ? limit : n;
+int32_t rt_picker_pick(MossPicker *p, MossSampler *sampler, const float *logits, const float *own, int64_t n) {
     n = p->vocab_size < n ? p->vocab_size : n;
     memcpy(p->room, logits, (size_t)n * sizeof *logits);
     add_biases(p, n);
@@ -230,6 +229,10 @@ int32_t moss_pick(MossPicker *p, MossSampler *sampler, const float *logits, int6
     if (penalises(&p->picking)) penalise(p, n);
     int32_t id = rt_sample(sampler, p->picking.min_p, p->room, n, n);
     p->n_logprobs = 0;
-    if (id >= 0 && p->picking.logprobs) note_logprobs(p, logits, n, id);
+    if (id >= 0 && p->picking.logprobs) note_logprobs(p, own, n, id);
     return id;
+}
+
+int32_t moss_pick(MossPicker *p, MossSampler *sampler, const float *logits, int64_t n, int64_t limit) {
+    return rt_picker_pick(p, sampler, logits, logits, limit < n ? limit : n);
 }

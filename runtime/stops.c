@@ -1,5 +1,6 @@
 #include "runtime/stops.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "support/alloc.h"
@@ -14,25 +15,38 @@ static bool reserve(char **text, size_t *room, size_t need) {
     return true;
 }
 
-/* Whether text[0..size) is the beginning of a stop, or begins with one (*out_whole). */
-static bool begins_stop(const RtStops *s, const char *text, size_t size, bool *out_whole) {
-    bool begins = false;
-    *out_whole = false;
-    for (size_t i = 0; i < s->count; i++) {
-        size_t stop = strlen(s->texts[i]), same = stop < size ? stop : size;
-        if (memcmp(s->texts[i], text, same) != 0) continue;
-        begins = true;
-        *out_whole = *out_whole || same == stop;
+/* Where the stop begins that is whole first, of several that end there the longest; SIZE_MAX: none is. */
+static size_t find_whole(RtStops *s, size_t all) {
+    size_t begin = SIZE_MAX;
+    for (size_t end = s->size + 1; begin == SIZE_MAX && end <= all; end++) { /* in what was held there was none */
+        for (size_t i = 0; i < s->count; i++) {
+            size_t size = strlen(s->texts[i]);
+            if (size > end || end - size >= begin || memcmp(s->held + end - size, s->texts[i], size) != 0) continue;
+            begin = end - size;
+            s->found = i;
+        }
     }
-    return begins;
+    return begin;
+}
+
+/* Whether all of text[0..size) is the beginning of a stop. */
+static bool begins_stop(const RtStops *s, const char *text, size_t size) {
+    for (size_t i = 0; i < s->count; i++)
+        if (strlen(s->texts[i]) > size && memcmp(s->texts[i], text, size) == 0) return true;
+    return false;
 }
 
 bool rt_stops_add(RtStops *s, const char **text, size_t *size, bool *out_found) {
-    size_t all = s->size + *size, given = 0;
+    size_t all = s->size + *size;
     *out_found = false;
     if (!reserve(&s->held, &s->held_room, all + 1) || !reserve(&s->given, &s->given_room, all + 1)) return false;
     memcpy(s->held + s->size, *text, *size);
-    while (given < all && !begins_stop(s, s->held + given, all - given, out_found)) given++;
+    size_t whole = find_whole(s, all), given = 0;
+    *out_found = whole != SIZE_MAX;
+    if (*out_found)
+        given = whole;
+    else
+        while (given < all && !begins_stop(s, s->held + given, all - given)) given++;
     memcpy(s->given, s->held, given);
     s->given[given] = '\0';
     s->size = all - given;

@@ -9,12 +9,13 @@
 typedef struct RtStops {
     const char *const *texts; /* [count], none empty */
     size_t count;
+    size_t found; /* which one it was, once there is one; of equal texts the first */
     char *held, *given; /* malloced */
     size_t size, held_room, given_room;
 } RtStops; /* `RtStops s = {.texts = …, .count = …};` stands before the first piece */
 
-/* A piece comes; *text, *size is then what may be given out, with a NUL behind it, valid until the next call: all before the first stop
- * when there is one (*out_found), else all that is no beginning of one. false: no memory, and the piece is lost. */
+/* A piece comes; *text, *size is then what may be given out, with a NUL behind it, valid until the next call: all before a stop
+ * when one is whole (*out_found), the first that is, else all that is no beginning of one. false: no memory, and the piece is lost. */
 bool rt_stops_add(RtStops *stops, const char **text, size_t *size, bool *out_found);
 /* What is held, when no more comes. */
 const char *rt_stops_rest(const RtStops *stops, size_t *out_size);

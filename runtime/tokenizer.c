@@ -63,8 +63,8 @@ RtTokenizer *rt_tokenizer_make(const RtTokenizerKind *kind, void *self, int64_t 
         kind->free(self);
         return NULL;
     }
-    *tokenizer = (RtTokenizer){.kind = kind, .self = self, .limit = limit, .gaps = gaps, .bos = bos};
-    if (eos >= 0) rt_tokenizer_add_end(tokenizer, eos);
+    *tokenizer =
+        (RtTokenizer){.kind = kind, .self = self, .limit = limit, .gaps = gaps, .bos = bos, .ends = {eos}, .n_ends = eos >= 0};
     return tokenizer;
 }
 
@@ -86,6 +86,7 @@ bool rt_tokenizer_is_end(const RtTokenizer *tokenizer, int32_t id) {
 bool rt_tokenizer_add_end(RtTokenizer *tokenizer, int32_t id) {
     if (rt_tokenizer_is_end(tokenizer, id)) return true;
     if (tokenizer->n_ends == MOSS_MAX_ENDS) return false;
+    if (!tokenizer->kind->is_gap && id >= tokenizer->limit) tokenizer->limit = id + INT64_C(1);
     tokenizer->ends[tokenizer->n_ends++] = id;
     return true;
 }

@@ -23,7 +23,8 @@ void rt_tokenizer_free(RtTokenizer *tokenizer);
 
 int32_t rt_tokenizer_bos(const RtTokenizer *tokenizer); /* -1: none */
 int32_t rt_tokenizer_eos(const RtTokenizer *tokenizer); /* -1: none; of several the first */
-/* Whether an id ends a text; more ids that do, behind eos: false where there are MOSS_MAX_ENDS already. */
+/* Whether an id ends a text; more ids that do, behind eos: false where there are MOSS_MAX_ENDS already. The limit of a
+ * kind that knows no gaps rises to them, as it does to bos and eos. */
 bool rt_tokenizer_is_end(const RtTokenizer *tokenizer, int32_t id);
 bool rt_tokenizer_add_end(RtTokenizer *tokenizer, int32_t id);
 void rt_tokenizer_set_ends(RtTokenizer *tokenizer, const int32_t *ids,

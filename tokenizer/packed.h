@@ -16,7 +16,7 @@ enum { TK_PACKED_FORMAT = 2 };
 /* Bits of TkPackedHeader.flags. */
 enum { TK_FUSE_UNK = 1, TK_BYTE_FALLBACK = 2, TK_IGNORE_MERGES = 4 };
 
-/* The first bytes, little endian. Behind it, in this order and 4-aligned: TkPackedText tokens[n_tokens], added tokens, normalised
+/* The first bytes, little endian. Behind it, in this order and 4-aligned: TkPackedToken tokens[n_tokens], added tokens, normalised
  * added tokens, merges, steps of the normalizer, the pre-tokenizer and the decoder; class runs and order runs (uint32_t),
  * decompositions, those by compatibility (none where no step asks for them), their parts (uint32_t), compositions (tables.h); text. */
 typedef struct TkPackedHeader {

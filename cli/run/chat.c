@@ -22,7 +22,7 @@ typedef struct ChatOptions {
     const char *system, *template, *state_in, *state_out;
     int64_t chunk;
     CliSampling sampling;
-    bool stats;
+    bool stats, allow_non_finite;
 } ChatOptions;
 
 typedef struct Session {
@@ -107,6 +107,7 @@ static bool take_turn(Session *s, const char *text) {
                 report.read, rate(report.read, report.read_seconds), report.made, rate(report.made, report.made_seconds),
                 moss_state_position(s->chat.state));
     }
+    if (ok && report.taken_back) fputs("mossc: the message was not read to its end, and is taken back\n", stderr);
     if (ok && report.stop == MOSS_STOP_POSITIONS) fputs("mossc: the conversation has reached the model's max_positions\n", stderr);
     return ok;
 }
@@ -153,7 +154,7 @@ static bool say_help(Session *s, const char *argument) {
     (void)s, (void)argument;
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(stderr, "/%-6s %-5s %s\n", commands[i].name, commands[i].argument, commands[i].about);
-    fputs("A line that ends in a backslash goes on in the next one; Ctrl-C ends an answer.\n", stderr);
+    fputs("A line that ends in a backslash goes on in the next one; Ctrl-C ends an answer. //TEXT is the message /TEXT.\n", stderr);
     return true;
 }
 
@@ -166,7 +167,9 @@ static bool run_command(Session *s, char *line) {
         if (strlen(commands[i].name) != size || strncmp(line + 1, commands[i].name, size) != 0) continue;
         return commands[i].run ? (commands[i].run(s, argument), true) : false;
     }
-    return su_error(&s->build->diags, (SuSpan){0}, NULL, "unknown command '%s'; /help lists them", line), true;
+    return su_error(&s->build->diags, (SuSpan){0}, "a message that begins with / is written with //",
+                    "unknown command '%s'; /help lists them", line),
+           true;
 }
 
 /* ---------------------------------------------------------------------------------------------- the command */
@@ -174,13 +177,14 @@ static bool run_command(Session *s, char *line) {
 static bool converse(Session *s) {
     SuText line = {0};
     bool good = true;
-    for (bool go = true; go && !ferror(stdout);) {
+    for (bool go = true; go && !ferror(stdout) && !cli_terminated();) {
         if (!read_message(s, &line)) break;
         if (line.size == 0) continue;
-        if (line.text[0] == '/')
+        bool slash = line.text[0] == '/', escaped = slash && line.text[1] == '/';
+        if (slash && !escaped)
             go = run_command(s, line.text);
         else
-            good = take_turn(s, line.text);
+            good = take_turn(s, line.text + escaped);
         cli_build_print(s->build); /* mistakes are said at once */
         if (!good && moss_state_failed(s->chat.state)) break;
     }
@@ -204,7 +208,8 @@ static bool talk(Session *s, const DrBuildOptions *options, const DrTextOptions 
 static bool chat(DrBuild *build, const DrBuildOptions *options, void *context) {
     const ChatOptions *o = context;
     DrGeneration model;
-    DrTextOptions text = {.state_in = o->state_in, .state_out = o->state_out, .chunk = (uint32_t)o->chunk};
+    DrTextOptions text = {
+        .state_in = o->state_in, .state_out = o->state_out, .chunk = (uint32_t)o->chunk, .allow_non_finite = o->allow_non_finite};
     Session s = {.options = o, .build = build, .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     bool ok = dr_generation_read(options->spec, &model, &build->diags) &&
               cli_sampling(&o->sampling, &model, &build->arena, &text, &build->diags) && talk(&s, options, &text, &model);
@@ -218,15 +223,17 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: model.safetensors beside the spec)"),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(ChatOptions, system, "system", 0, "TEXT", false, "the system's text (default: the template's own, if it has one)"),
-    CLI_ROW_TEXT(
-        ChatOptions, template, "template", 0, "NAME", false,
-        "the chat template (default: what the model's generation.yaml has, as far as it is one of these): smollm2, lfm2, chatml, "
-        "llama3, llama2, mistral, gemma, granite, jamba, nemotron, falcon, zephyr"),
+    CLI_ROW_TEXT(ChatOptions, template, "template", 0, "NAME", false,
+                 "the chat template (default: what the model's generation.yaml has, as far as it is one of these): smollm2, lfm2, "
+                 "qwen25, qwen2, "
+                 "chatml, "
+                 "llama3, llama2, mistral, gemma, granite, jamba, nemotron, falcon, zephyr"),
     CLI_ROW_INT(ChatOptions, sampling.max_tokens, "max-tokens", 'n', "N", -1, 2147483647,
                 "end an answer after N tokens (default -1: at its end, or the model's max_positions)"),
     CLI_SAMPLING_ROWS(ChatOptions),
     CLI_OPTION_STATE_IN(ChatOptions),
     CLI_OPTION_STATE_OUT(ChatOptions),
+    CLI_OPTION_NON_FINITE(ChatOptions),
     CLI_ROW_FLAG(ChatOptions, stats, "stats", "say after each answer how many tokens were read and made, and how fast"),
     CLI_OPTION_CHUNK(ChatOptions),
 };
@@ -250,8 +257,10 @@ const CliCommand cli_chat = {
     .about = "Reads messages, one a line, from standard input and prints the model's answers. MODEL is a spec, or what "
              "stands for one (below). Messages are put into the model's chat template; its state has all that came before, so that "
              "a turn "
-             "costs its own tokens only. Ctrl-C ends an answer; the end of input, or /exit, ends the conversation. /help lists the "
-             "commands: /undo, /clear, /system, /save, /load.\n\n" CLI_ABOUT_GIVEN "\n\n" CLI_ABOUT_SAMPLING "\n\n"
+             "costs its own tokens only. Ctrl-C ends an answer, or the reading of a message, which is then taken back; the end of "
+             "input, /exit, or SIGTERM during an answer ends the conversation. /help lists the "
+             "commands: /undo, /clear, /system, /save, /load. A message that begins with / is written with //.\n\n" CLI_ABOUT_GIVEN
+             "\n\n" CLI_ABOUT_SAMPLING "\n\n"
              "Special tokens that a message spells, such as <|im_end|>, are those tokens.",
     .examples = "mossc chat smollm2\n"
                 "mossc chat granite --system 'Answer in one sentence.' --temp 0\n"

@@ -237,7 +237,7 @@ enum { MOSS_MAX_ENDS = 16 }; /* ids that end a text, at most */
 typedef struct MossVocabulary {
     int64_t limit; /* ids from here on are never picked (padding of the vocabulary); at most vocab_size */
     int32_t eos; /* ends a sequence when it is picked; -1: none */
-    const uint32_t *gaps; /* bits, the lowest first, of ids below the limit that are never picked; NULL: none */
+    const uint32_t *gaps; /* [(limit + 31) / 32] bits, the lowest first, of ids that are never picked; NULL: none */
     const int32_t *more_eos; /* [n_more_eos] ids that end a sequence as eos does; at most MOSS_MAX_ENDS - 1 */
     uint32_t n_more_eos;
 } MossVocabulary;
@@ -275,7 +275,9 @@ MOSS_API int32_t moss_sample(MossSampler *sampler, const float *logits, int64_t 
 
 /* ---- pickers: what a sequence's tokens are picked by besides its sampler. The steps, in this order: biases are added to the logits; the
  * mask; the penalties for tokens that came before; and then the sampler's own: temperature, top_k, top_p (of the probabilities at that
- * temperature), min_p. A picker belongs to one sequence. With a device, logits come to this process for every token. */
+ * temperature), min_p. A picker belongs to one sequence. With a device, logits come to this process for every token. Its callbacks are
+ * called in the middle of moss_generate_picked, moss_complete_with and the functions below: they must neither make nor free objects of this
+ * library. */
 
 typedef struct MossPicker MossPicker;
 
@@ -287,14 +289,14 @@ typedef struct MossBias {
 /* All zero but for size and context is right, and does nothing. Later versions may add to the end, as to MossOptions. */
 typedef struct MossPicking {
     size_t size;                                /* sizeof(MossPicking) */
-    float min_p;                                /* tokens less probable than this share of the most probable one are left out; 0: none */
-    float repeat_penalty;                       /* logits of tokens that came before are divided by it, negative ones multiplied; 0 and 1: none */
-    float presence_penalty, frequency_penalty; /* subtracted from those logits: once, and as often as the token came; 0: none */
+    float min_p;                                /* ≥ 0: tokens less probable than this share of the most probable one are left out */
+    float repeat_penalty;                       /* ≥ 0: logits of tokens that came before are divided by it, if negative multiplied; 0, 1: none */
+    float presence_penalty, frequency_penalty; /* subtracted from those logits: once, and as often as the token came; any number */
     int32_t penalty_window;                     /* how many of the last tokens count; 0: 64; -1: all */
     const MossBias *biases;                     /* [n_biases], copied */
     size_t n_biases;
-    uint32_t logprobs; /* how many of the most probable tokens moss_picker_logprobs tells; 0: it tells nothing */
-    /* Which tokens may come next: the mask's bits, the lowest first, all zero before; NULL: any. false: none, the sequence ends here as by
+    uint32_t logprobs; /* how many of the most probable tokens moss_picker_logprobs tells, at most 1000; 0: it tells nothing */
+    /* Which tokens may come next: bits[(limit + 31) / 32], the lowest first, all zero before; NULL: any. false: none, the sequence ends here as by
      * eos. It may be asked more than once before a token is committed. eos is a token like others. */
     bool (*allow)(void *context, uint32_t *bits, int64_t limit);
     void (*commit)(void *context, int32_t token);   /* this one was picked and fed; may be NULL */
@@ -304,25 +306,32 @@ typedef struct MossPicking {
 
 typedef struct MossLogprob {
     int32_t token;
-    float logprob; /* natural, of the model's own probabilities: those of its logits before any step above */
+    float logprob; /* natural, of the model's own probabilities: those of its logits below the limit, before any step above */
 } MossLogprob;
 
-/* For logits of vocab_size. MOSS_BAD_INPUT: a value that is not a number, negative min_p or repeat_penalty, a bias of an id outside. */
+/* For logits of vocab_size, at least 1. MOSS_BAD_INPUT: a value that is not finite, or out of the range above; a bias of an id outside 0 …
+ * vocab_size - 1, or one that is NaN or +INFINITY; size as in MossOptions. MOSS_NO_MEMORY. */
 MOSS_API MossError moss_picker_create(const MossPicking *picking, int64_t vocab_size, MossPicker **out_picker);
 MOSS_API void moss_picker_free(MossPicker *picker); /* NULL is fine */
-/* Tokens that came before, such as a prompt's: penalties see them, the mask's callbacks do not. Ids outside the vocabulary are passed over. */
+/* Tokens that came before, such as a prompt's: penalties see them, the mask's callbacks do not. Ids outside the
+ * vocabulary are passed over. MOSS_NO_MEMORY: the first of them may have been taken. */
 MOSS_API MossError moss_picker_feed(MossPicker *picker, const int32_t *tokens, size_t count);
-/* Tells the picker that a token that moss_pick gave was fed: penalties see it, and so does `commit`. moss_generate_picked does so itself. */
+/* Tells the picker that a token that moss_pick gave was fed: penalties see it, and so does `commit`. moss_generate_picked does so itself.
+ * MOSS_NO_MEMORY: neither does. */
 MOSS_API MossError moss_picker_commit(MossPicker *picker, int32_t token);
-/* Takes back the last tokens that were fed or committed, as moss_state_rewind does; of the committed ones `rollback` is told. */
+/* Takes back the last tokens that were fed or committed, as moss_state_rewind does; of the committed ones `rollback` is told. Of more than
+ * there are, all. */
 MOSS_API void moss_picker_rewind(MossPicker *picker, uint32_t count);
-/* moss_sample by all the steps. MOSS_NO_TOKEN: no logit is a number, or none is allowed; MOSS_NO_MORE: `allow` gave false. */
+/* moss_sample by all the steps, from logits[n]; ids ≥ `limit`, or outside the picker's vocabulary, are never picked. MOSS_NO_TOKEN: no logit is a
+ * number, or none is allowed; MOSS_NO_MORE: `allow` gave false. */
 enum { MOSS_NO_TOKEN = -1, MOSS_NO_MORE = -2 };
 MOSS_API int32_t moss_pick(MossPicker *picker, MossSampler *sampler, const float *logits, int64_t n, int64_t limit);
-/* Of the last token that was picked: the token itself first, then the most probable ones in order. Valid until the next one is picked. */
+/* Of the last token that was picked: the token itself first, then the most probable ones in order, the token among them again if it is one;
+ * *out_count is 1 + `logprobs` at most, and 0 when nothing was picked or asked for. Valid until the next one is picked. */
 MOSS_API const MossLogprob *moss_picker_logprobs(const MossPicker *picker, uint32_t *out_count);
 
-/* moss_generate with a picker for each sequence; NULL: none. */
+/* moss_generate with pickers[n], NULL for a sequence without; NULL: none has. A sequence has ended also where `allow` gives false.
+ * MOSS_BAD_INPUT also when no token of a sequence may be picked; MOSS_NO_MEMORY. Each picker at most once. */
 MOSS_API MossError moss_generate_picked(MossModel *model, const MossVocabulary *vocabulary, MossSequence *sequences,
                                         MossPicker *const *pickers, uint32_t n, uint32_t count, uint32_t *out_count);
 
@@ -343,9 +352,11 @@ MOSS_API MossError moss_tokenizer_open(const char *directory, const char *name, 
 MOSS_API void moss_tokenizer_free(MossTokenizer *tokenizer); /* NULL is fine */
 MOSS_API int32_t moss_tokenizer_bos(const MossTokenizer *tokenizer); /* -1: none */
 MOSS_API int32_t moss_tokenizer_eos(const MossTokenizer *tokenizer); /* -1: none; of several the first */
-/* All ids that end a text, eos first: their number, and *out_ids, which may be NULL, is the tokenizer's. */
+/* All ids that end a text, eos first: their number, and *out_ids (out_ids may be NULL), valid until moss_tokenizer_set_ends or the tokenizer
+ * is freed. */
 MOSS_API uint32_t moss_tokenizer_ends(const MossTokenizer *tokenizer, const int32_t **out_ids);
-/* Puts ids[count], count ≤ MOSS_MAX_ENDS, in place of eos. Not while another thread uses it. MOSS_BAD_INPUT: too many, or a negative one. */
+/* Puts ids[count], count ≤ MOSS_MAX_ENDS, in place of eos. Not while another thread uses it. MOSS_BAD_INPUT: too many, or a negative one. With
+ * moss_tokenizer_bytes the limit of moss_tokenizer_vocabulary rises to them: none may be vocab_size or more. */
 MOSS_API MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32_t *ids, uint32_t count);
 
 /* Appends the ids that a model is fed for text[0..size): bos, if there is one, and the text's. MOSS_BAD_INPUT: an id that the
@@ -353,7 +364,8 @@ MOSS_API MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32
 MOSS_API MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out);
 MOSS_API void moss_tokens_free(MossTokens *tokens);
 
-/* What moss_generate may pick. bits[vocab_size / 32 + 1] must live as long as the result is used. */
+/* What moss_generate may pick. bits[vocab_size / 32 + 1] must live as long as the result is used; so must the tokenizer, whose more_eos is, and
+ * moss_tokenizer_set_ends changes what is there. */
 MOSS_API MossVocabulary moss_tokenizer_vocabulary(const MossTokenizer *tokenizer, uint32_t *bits);
 
 /* The text of ids as they come, in whole UTF-8 characters where tokens are pieces of text (`bytes` gives any bytes): a piece of a
@@ -371,21 +383,25 @@ MOSS_API void moss_stream_free(MossStream *stream); /* NULL is fine */
 
 /* ---- one text, from prompt to end */
 
-/* Called with a token that was picked, and the text that it adds (a NUL follows; may be empty). false ends the text. At the very end token
- * may be -1, with the text U+FFFD for a piece of a character that no token finished. */
+/* Called with a token that was picked, and the text that it adds (a NUL follows; may be empty; valid during the call). What may be the beginning
+ * of a text that ends it comes with a later token. false ends the text. At the very end token may be -1, once or twice: with what was held
+ * so, and with U+FFFD for a piece of a character that no token finished; what it then gives is passed over. It may make objects of this
+ * library. */
 typedef bool (*MossText)(void *context, int32_t token, const char *text, size_t size);
 
 typedef enum MossStop {
     MOSS_STOP_COUNT, /* MossText was called with `count` tokens */
-    MOSS_STOP_EOS, /* eos would be the next token; MossText is not called with it, and it is not fed */
+    MOSS_STOP_EOS, /* what ends a text would be the next token, which is neither told nor fed; or the picker's `allow` gave false */
     MOSS_STOP_POSITIONS, /* max_positions is reached: the last token could not be fed */
     MOSS_STOP_CALLER, /* MossText gave false; on a device up to 31 more tokens may have been fed */
-    MOSS_STOP_TEXT    /* one of the texts that end it came: MossText got what stands before it. Its tokens were fed */
+    MOSS_STOP_TEXT    /* one of the texts that end it came: MossText got what stands before it. Its tokens were fed, but for a last one
+                       * without a position */
 } MossStop;
 
 /* Continues a state that has logits (after moss_feed, or loaded with them): picks tokens, feeds them and calls `told` with them, up to `count`
- * times. The state is then the one after all of these tokens. out_stop may be NULL. Errors: MOSS_BAD_INPUT, the state has no logits or all of
- * them are NaN; those of moss_step. `told` may have been called before an error. */
+ * times. The state is then the one after all of these tokens. out_stop may be NULL; *out_stop is set first, to MOSS_STOP_COUNT, and after an
+ * error means nothing. Errors: MOSS_BAD_INPUT, the state has no logits or all of them are NaN, or an id of the tokenizer is outside
+ * the vocabulary; those of moss_step; MOSS_NO_MEMORY. `told` may have been called before an error. */
 MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                  uint64_t count, MossText told, void *context, MossStop *out_stop);
 
@@ -393,7 +409,7 @@ MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossT
 typedef struct MossCompletion {
     size_t size;    /* sizeof(MossCompletion) */
     uint64_t count; /* tokens at most */
-    const char *const *stops; /* [n_stops] texts that end it; what may be the beginning of one is held until that is known */
+    const char *const *stops; /* [n_stops] texts that end it, at the first that is whole; what may begin one is held until that is known */
     size_t n_stops;
     bool ignore_eos;    /* what ends a text is never picked */
     bool whole;         /* the text stands by itself: moss_stream_whole */
@@ -402,7 +418,8 @@ typedef struct MossCompletion {
     void *context;
 } MossCompletion;
 
-/* moss_complete with all of that. MOSS_BAD_INPUT also for an empty text among `stops`. */
+/* moss_complete with all of that. MOSS_BAD_INPUT also for an empty text among `stops`, for size as in MossOptions, and where the picker leaves
+ * no token. */
 MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                       const MossCompletion *completion, MossStop *out_stop);
 

@@ -98,6 +98,17 @@ class Mossc:
         return sorted(path.name for path in self.directory.iterdir())
 
 
+def read_safetensors(path):
+    data = path.read_bytes()
+    (size,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def write_safetensors(path, header, data):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 def run_tests(names, defaults=None, share_kernels=False):
     """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
     `defaults`: integers that options of the same names may change. share_kernels: kernels that one test has compiled are there for the

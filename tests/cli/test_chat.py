@@ -5,11 +5,14 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import time
 
-from harness import TINY, run_tests
+from harness import TINY, read_safetensors, run_tests, write_safetensors
+
+BOUNDED = TINY.replace("window: 8", "rope: none")
 
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
@@ -122,7 +125,7 @@ def test_a_message_goes_on_behind_a_backslash(m):
 
 
 def test_a_full_conversation_goes_on_after_clear(m):
-    spec, weights = tiny(m, text=TINY.replace("window: 8", "rope: none") + "max_positions: 80\n")
+    spec, weights = tiny(m, text=BOUNDED + "max_positions: 80\n")
     text, said = chat(m, ["Hello", "x" * 60, "/clear", "Hello"], spec, "-w", weights, "--template", "chatml", "--temp", "0", "-n", "4")
     assert "the conversation has room for" in said, said
     assert text.split("\n")[0] == text.split("\n")[1] != "", text
@@ -149,6 +152,132 @@ def test_an_interrupt_ends_the_answer_alone(m):
     process.send_signal(signal.SIGINT)
     rest, said = process.communicate(timeout=60)
     assert process.returncode == 0 and rest.endswith(b"\n"), (process.returncode, said)
+
+
+def test_sigterm_ends_the_conversation_with_its_state(m):
+    options = [option if option != "6" else "1000000" for option in common(m)]
+    process = start(m, [*options, "--state-out", "c.state"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b"Hello\nAnd?\n")
+    process.stdin.flush()
+    assert os.read(process.stdout.fileno(), 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert process.stdout.read().count(b"\n") == 1 and (m.directory / "c.state").stat().st_size > 0
+    process.communicate()
+
+
+def processor_seconds(process):
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_interrupt_takes_a_message_back_that_is_not_read(m):
+    options = common(m)
+    first, second = chat(m, ["Hello", "And?"], *options)[0].split("\n")[:2]
+    process = start(m, options, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b"Hello\n")
+    process.stdin.flush()
+    shown = b""
+    while not shown.endswith(b"\n"):
+        shown += os.read(process.stdout.fileno(), 4096)
+    begin, end = processor_seconds(process), time.monotonic() + 60
+    process.stdin.write(b"x" * (20 << 20) + b"\n")
+    process.stdin.flush()
+    while processor_seconds(process) < begin + 2 and time.monotonic() < end:  # enough to have begun, and too little to read it
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    rest, said = process.communicate(b"And?\n", timeout=100)
+    assert process.returncode == 0 and b"was not read to its end" in said, (process.returncode, said)
+    assert (shown + rest).decode("latin-1") == f"{first}\n\n{second}\n", (shown, rest)
+
+
+# ------------------------------------------------------------------------------------------------ stops
+
+
+def reads(said):
+    return [int(count) for count in re.findall(r"read (\d+) tokens", said)]
+
+
+def test_a_user_s_stop_is_not_the_template_s_end(m):
+    options = common(m, "--stats")
+    answer = chat(m, ["Hello"], *options)[0]
+    at = next(i for i, c in enumerate(answer) if c != "\0")
+    stop = os.fsdecode(answer[at].encode("latin-1"))
+    text, said = chat(m, ["Hello", "And?"], *options, "--stop", stop)
+    assert text.split("\n")[0] == answer[:at] and reads(said)[1] == len("<|im_end|>\n" + CHATML.format("And?")), (text, said)
+
+
+def test_the_template_s_end_in_several_tokens_ends_an_answer(m):
+    """Of the bytes of <SPECIAL_12> each follows from the one before: an answer of one letter, then that."""
+    spec, weights = tiny(m, text="mossc: 1\nname: tiny\nvocab_size: 256\nd_model: 256\ntie_embeddings: false\nstack:\n  - mlp: {d_ff: 8}\n")
+    header, data = read_safetensors(m.directory / weights)
+    data = bytearray(data)
+
+    def fill(name, value):
+        begin, end = header[name]["data_offsets"]
+        rows, columns = header[name]["shape"]
+        data[begin:end] = struct.pack(f"<{rows * columns}f", *(value(i // columns, i % columns) for i in range(rows * columns)))
+
+    follows = dict(zip(b"\nB<SPECIAL_12", b"B<SPECIAL_12>"))
+    for name in header:
+        if name != "__metadata__" and len(header[name]["shape"]) == 2:
+            vocabulary = header[name]["shape"] == [256, 256]
+            head = vocabulary and "head" in name
+            fill(name, lambda row, column, v=vocabulary, h=head: float(v and (follows.get(column) == row if h else row == column)))
+    write_safetensors(m.directory / "told", header, bytes(data))
+    options = [spec, "-w", "told", "--template", "nemotron", "--temp", "0", "-n", "40"]
+    assert out(m, "run", *options, "--chat", "--prompt", "Hello") == "B"
+    text, said = chat(m, ["Hello", "And?"], *options, "--stats")
+    assert text == "B\nB\n" and reads(said)[1] == len("\n<SPECIAL_11>User\nAnd?\n<SPECIAL_11>Assistant\n"), (text, said)
+
+
+def test_a_message_is_what_is_typed(m):
+    options = common(m, "--stats")
+    _, said = chat(m, ["a{bos}{eos}", "//exit", "/nothing", "/exit", "b"], *options)
+    assert reads(said) == [len(CHATML.format("a{bos}{eos}")), len("<|im_end|>\n" + CHATML.format("/exit"))], said
+    assert "unknown command '/nothing'" in said and "is written with //" in said, said
+
+
+def test_a_system_beside_a_state_is_warned_of(m):
+    options = common(m)
+    chat(m, ["Hello"], *options, "--state-out", "c.state")
+    words = "--system has no effect"
+    assert words in chat(m, ["And?"], *options, "--state-in", "c.state", "--system", "S")[1]
+    assert words in m.run("run", *options, "--chat", "--prompt", "And?", "--state-in", "c.state", "--system", "S").stderr
+    assert words not in chat(m, ["And?"], *options, "--system", "S")[1]
+
+
+# ------------------------------------------------------------------------------------------------ what is taken back
+
+
+def test_undo_after_the_last_position(m):
+    """Answers of 20 and of 11 tokens, the last without a position, each another one of 30 while there are such: one that were forgotten
+    would come again."""
+    spec, weights = tiny(m, text=BOUNDED + "max_positions: 143\n")
+    options = [spec, "-w", weights, "--template", "chatml", "--temp", "0", "-n", "20", "--presence-penalty", "1000", "--repeat-last-n", "-1"]
+    for token in range(128, 158):
+        options += ["--logit-bias", f"{token}=500"]
+    text, said = chat(m, ["a", "b", "/undo", "b"], *options)
+    assert said.count("has reached the model's max_positions") == 2, said
+    whole = chat(m, ["a", "b"], *options)[0]
+    assert text.startswith(whole) and text[len(whole):] == whole[len(chat(m, ["a"], *options)[0]):], (text, whole)
+
+
+def test_a_message_that_gives_no_numbers_is_taken_back(m):
+    """The token Z overflows, of which the model makes NaN: a router refuses it; without one the logits are looked at."""
+    plain = "mossc: 1\nname: tiny\nvocab_size: 256\nd_model: 32\nstack:\n  - ssm: {d_state: 4}\n  - mlp: {d_ff: 48}\n"
+    for text, words in ((TINY, "gave a non-finite value"), (plain, "logits are non-finite")):
+        spec, weights = tiny(m, text=text.replace("stack:", "tie_embeddings: false\nembedding_scale: 10.0\nstack:"))
+        header, data = read_safetensors(m.directory / weights)
+        name = next(name for name in header if "embed" in name)
+        row = header[name]["data_offsets"][0] + 4 * 32 * ord("Z")
+        write_safetensors(m.directory / "bad", header, data[:row] + struct.pack("<f", 3e38) * 32 + data[row + 4 * 32:])
+        options = [spec, "-w", "bad", "--template", "chatml", "--temp", "0", "-n", "6", "--repeat-penalty", "1.5"]
+        options += ["--logit-bias", "10-inf", "--logit-bias", f"{ord('Z')}-inf"]
+        wanted = chat(m, ["Hello", "And?"], *options)[0]
+        got, said = chat(m, ["Hello", "xZ", "And?"], *options)
+        assert got == wanted and words in said, (got, wanted, said)
 
 
 def test_lines_are_read_from_a_terminal(m):

@@ -13,7 +13,7 @@ import zipfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, run_tests  # noqa: E402
+from harness import TINY, read_safetensors, run_tests, write_safetensors  # noqa: E402
 
 BOUNDED = TINY.replace("vocab_size: 256", "vocab_size: 256\nmax_positions: 20").replace(", window: 8", "")
 TEXT = "It was a dark evening in November, and the rain fell on the roofs."
@@ -39,7 +39,7 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
         "html2": (b"<HTML><body>" + b"x" * 3000, "file is an HTML page", "download the file itself"),
         "pickle": (pickle.dumps({"a": list(range(100))}), "is a pickle", "safetensors.torch.save_file"),
         "zip": ((m.directory / "zip").read_bytes(), "is a zip archive", "safetensors.torch.save_file"),
-        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "file is a GGUF file", ".safetensors checkpoint"),
+        "gguf": (b"GGUF" + struct.pack("<IQQ", 3, 10, 10) + bytes(100), "file is a GGUF file", "mossc import"),
         "config": (json.dumps({"model_type": "mamba"}).encode(), "is JSON without a weight_map", "index.json"),
     }
     for name, (content, what, hint) in kinds.items():
@@ -51,17 +51,6 @@ def test_other_files_as_weights_are_named_with_what_to_do(m):
     (m.directory / "empty").mkdir()
     assert "directory has neither model.safetensors.index.json nor model.safetensors" in m.error("run", spec, "--prompt", "a", "-w", "empty")
     assert "x" not in m.left() and "p" not in m.left()
-
-
-def read_safetensors(path):
-    data = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", data)
-    return json.loads(data[8 : 8 + size]), data[8 + size :]
-
-
-def write_safetensors(path, header, data):
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def test_metadata_that_is_null_is_absent(m):

@@ -127,6 +127,40 @@ static void test_what_cannot_go_on_is_refused(void **unused) {
     moss_model_free(other);
 }
 
+static bool no_more(void *context, int32_t token, const char *text, size_t size) {
+    (void)token, (void)text, (void)size;
+    ++*(int *)context;
+    return false;
+}
+
+static void test_a_text_s_error_is_told_whoever_ends_it(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    MossTokenizer *tokenizer;
+    MossSampler greedy = {.top_p = 1};
+    MossStop stop = MOSS_STOP_CALLER;
+    int told = 0;
+    toy_feed(model, state, 4, 0);
+    assert_int_equal(moss_tokenizer_bytes(TOY_VOCAB, -1, -1, &tokenizer).code, MOSS_OK);
+    MossCompletion wrong = {.size = 0};
+    assert_int_equal(moss_complete_with(model, state, tokenizer, &greedy, &wrong, &stop).code, MOSS_BAD_INPUT);
+    assert_int_equal(stop, MOSS_STOP_COUNT);
+    MossError error = moss_complete(model, state, tokenizer, &greedy, 5, no_more, &told, NULL); /* the last logit is the largest */
+    assert_int_equal(error.code, MOSS_NON_FINITE);
+    assert_int_equal(told, 1);
+    moss_state_reset(state);
+    toy_feed(model, state, 4, 0);
+    assert_int_equal(moss_tokenizer_set_ends(tokenizer, (const int32_t[]){TOY_VOCAB}, 1).code, MOSS_OK);
+    expect_refused(moss_complete(model, state, tokenizer, &greedy, 5, no_more, &told, NULL), MOSS_BAD_INPUT,
+                   "tokenizer has ids up to 10");
+    moss_tokenizer_free(tokenizer);
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_those_of_picking_and_feeding),
@@ -134,6 +168,7 @@ int main(void) {
         cmocka_unit_test_prestate(test_eos_ends_all_before_it_is_fed, "several"),
         cmocka_unit_test(test_gaps_are_not_picked),
         cmocka_unit_test(test_what_cannot_go_on_is_refused),
+        cmocka_unit_test(test_a_text_s_error_is_told_whoever_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,6 +200,38 @@ static void test_generating_commits_what_was_fed(void **unused) {
     moss_model_free(model);
 }
 
+static void test_logprobs_see_what_is_never_picked(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *state = toy_state(model);
+    toy_feed(model, state, 4, 0);
+    MossPicking picking = {.size = sizeof picking, .logprobs = 2};
+    MossPicker *picker;
+    assert_int_equal(moss_picker_create(&picking, TOY_VOCAB, &picker).code, MOSS_OK);
+    const float *logits = moss_state_logits(state);
+    double sum = 0;
+    for (int i = 0; i < TOY_VOCAB; i++) sum += exp((double)(logits[i] - logits[TOY_VOCAB - 1]));
+    MossSampler sampler = {.top_p = 1};
+    int32_t token;
+    const uint32_t gaps = 1u << (TOY_VOCAB - 1);
+    const MossVocabulary vocabulary = {.limit = TOY_VOCAB, .eos = -1, .gaps = &gaps};
+    MossSequence sequence = {.state = state, .sampler = &sampler, .tokens = &token};
+    uint32_t done, count;
+    assert_int_equal(moss_generate_picked(model, &vocabulary, &sequence, &picker, 1, 1, &done).code, MOSS_OK);
+    assert_int_equal(token, TOY_VOCAB - 2);
+    const MossLogprob *list = moss_picker_logprobs(picker, &count);
+    assert_int_equal(count, 3);
+    assert_int_equal(list[0].token, TOY_VOCAB - 2);
+    assert_int_equal(list[1].token, TOY_VOCAB - 1);
+    assert_true(fabs((double)list[0].logprob - (-1 - log(sum))) < 1e-5); /* logits rise by 1 */
+    assert_true(fabs((double)list[1].logprob - -log(sum)) < 1e-5);
+    moss_picker_free(picker);
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 /* ---- texts that end */
 
 static void expect_stopped(const char *const *stops, size_t n, const char *const *pieces, const char *wanted, bool found) {
@@ -232,6 +264,24 @@ static void test_stops_are_found_across_pieces(void **unused) {
     expect_stopped(stops, 3, (const char *const[]){"", "END", NULL}, "", true);
 }
 
+static void test_the_stop_that_is_whole_first_counts(void **unused) {
+    (void)unused;
+    const char *const stops[] = {"abcd", "bc"};
+    expect_stopped(stops, 2, (const char *const[]){"xabc", NULL}, "xa", true);
+    expect_stopped(stops, 2, (const char *const[]){"xabcd", NULL}, "xa", true); /* whatever the pieces */
+    expect_stopped(stops, 2, (const char *const[]){"ab", "cd", NULL}, "a", true);
+    expect_stopped(stops, 2, (const char *const[]){"ab", "d", "ab", NULL}, "abdab", false);
+    const char *const nested[] = {"c", "abc", "bc", "abc"}; /* of those that end together the longest, of equal ones the first */
+    expect_stopped(nested, 4, (const char *const[]){"xabc", NULL}, "x", true);
+    RtStops s = {.texts = nested, .count = 4};
+    const char *text = "xabc";
+    size_t size = 4;
+    bool found;
+    assert_true(rt_stops_add(&s, &text, &size, &found) && found);
+    assert_int_equal(s.found, 1);
+    rt_stops_free(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_asked_is_moss_sample),
@@ -243,7 +293,9 @@ int main(void) {
         cmocka_unit_test(test_logprobs_are_the_model_s),
         cmocka_unit_test(test_wrong_values_are_refused),
         cmocka_unit_test(test_generating_commits_what_was_fed),
+        cmocka_unit_test(test_logprobs_see_what_is_never_picked),
         cmocka_unit_test(test_stops_are_found_across_pieces),
+        cmocka_unit_test(test_the_stop_that_is_whole_first_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,11 +59,26 @@ static void test_a_byte_past_the_vocabulary_is_an_error(void **unused) {
     rt_tokenizer_free(t);
 }
 
+static void test_the_vocabulary_reaches_as_far_as_what_ends_a_text(void **unused) {
+    (void)unused;
+    RtTokenizer *t = rt_tokenizer_bytes(320, -1, -1);
+    assert_int_equal(moss_tokenizer_set_ends(t, (const int32_t[]){3, 300}, 2).code, MOSS_OK);
+    assert_int_equal(moss_tokenizer_vocabulary(t, NULL).limit, 301);
+    assert_true(rt_tokenizer_add_end(t, 302));
+    assert_int_equal(moss_tokenizer_vocabulary(t, NULL).limit, 303);
+    assert_int_equal(moss_tokenizer_vocabulary(t, NULL).n_more_eos, 2);
+    rt_tokenizer_free(t);
+    t = rt_tokenizer_bytes(128, -1, 200); /* outside the vocabulary: nothing that could be picked */
+    assert_int_equal(rt_tokenizer_limit(t), 128);
+    rt_tokenizer_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_comes_back),
         cmocka_unit_test(test_special_ids_decode_to_nothing),
         cmocka_unit_test(test_a_byte_past_the_vocabulary_is_an_error),
+        cmocka_unit_test(test_the_vocabulary_reaches_as_far_as_what_ends_a_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

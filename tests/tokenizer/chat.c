@@ -11,7 +11,14 @@
 
 static const char *of(const cJSON *message, const char *name) { return cJSON_GetObjectItem(message, name)->valuestring; }
 
-/* Turn by turn, as dr_chat does: each piece is encoded by itself. */
+/* What was shown, as a piece of its own. */
+static bool encode(const RtTokenizer *tokenizer, SuText *text, RtTokens *out, SuDiags *diags) {
+    bool ok = dr_template_encode(tokenizer, text, out->count > 0, out, diags);
+    text->size = 0;
+    return ok;
+}
+
+/* Turn by turn, as dr_chat does: what stands behind an answer is encoded with the next message. What a model makes goes on from the message. */
 static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSON *chat, RtTokens *out, SuDiags *diags) {
     SuText text = {0};
     const char *system = NULL;
@@ -21,20 +28,38 @@ static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSO
     cJSON_ArrayForEach(message, messages) {
         if (strcmp(of(message, "role"), "assistant") == 0) {
             dr_template_answer(t, of(message, "content"), &text);
-            dr_template_behind(t, &text);
+            ok = ok && encode(tokenizer, &text, out, diags);
+            dr_template_behind(t, false, &text);
             continue;
-        }
-        if (!first) {
-            ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
-            text.size = 0;
         }
         dr_template_user(t, of(message, "content"), first ? system : "", &text);
         first = false;
     }
     if (!cJSON_IsTrue(cJSON_GetObjectItem(chat, "add_generation_prompt"))) text.size -= strlen(t->answer_before);
-    text.text[text.size] = '\0';
-    ok = ok && dr_template_encode(tokenizer, text.text, out->count > 0, out, diags);
+    ok = ok && encode(tokenizer, &text, out, diags);
     su_text_free(&text);
+    return ok;
+}
+
+/* Chats of standard input, a JSON object a line, as ids. */
+static bool answer(const DrTemplate *t, RtTokenizer *tokenizer, SuDiags *diags) {
+    char *line = NULL;
+    size_t room = 0;
+    bool ok = true;
+    while (ok && getline(&line, &room, stdin) > 0) {
+        cJSON *chat = cJSON_Parse(line), *root = cJSON_CreateObject();
+        RtTokens ids = {0};
+        ok = render(t, tokenizer, chat, &ids, diags);
+        cJSON_AddStringToObject(root, "template", t->name);
+        cJSON_AddItemToObject(root, "ids", cJSON_CreateIntArray(ids.ids, (int)ids.count));
+        char *shown = cJSON_PrintUnformatted(root);
+        if (ok) puts(shown);
+        cJSON_free(shown);
+        cJSON_Delete(root);
+        cJSON_Delete(chat);
+        rt_tokens_free(&ids);
+    }
+    free(line);
     return ok;
 }
 
@@ -48,25 +73,9 @@ int main(int argc, char **argv) {
                             .eos_text = *argv[4] ? argv[4] : NULL};
     RtTokenizer *tokenizer = tk_bpe_open(argv[1], &options, &diags);
     const DrTemplate *t = dr_template_choose(NULL, argv[5], &diags);
+    bool ok = tokenizer && t && answer(t, tokenizer, &diags);
     su_diags_print(&diags, stderr);
-    if (!tokenizer || !t) return 1;
-    char *line = NULL;
-    size_t room = 0;
-    while (getline(&line, &room, stdin) > 0) {
-        cJSON *chat = cJSON_Parse(line);
-        RtTokens ids = {0};
-        if (!render(t, tokenizer, chat, &ids, &diags)) return su_diags_print(&diags, stderr), 1;
-        cJSON *root = cJSON_CreateObject();
-        cJSON_AddStringToObject(root, "template", t->name);
-        cJSON_AddItemToObject(root, "ids", cJSON_CreateIntArray(ids.ids, (int)ids.count));
-        char *shown = cJSON_PrintUnformatted(root);
-        puts(shown);
-        cJSON_free(shown);
-        cJSON_Delete(root);
-        cJSON_Delete(chat);
-        rt_tokens_free(&ids);
-    }
-    free(line);
+    su_diags_free(&diags);
     rt_tokenizer_free(tokenizer);
-    return 0;
+    return ok ? 0 : 1;
 }

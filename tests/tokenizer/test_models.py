@@ -13,6 +13,12 @@ from ids import encode
 HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "models"
 
+# What Llama 2's template makes of a conversation; a tokenizer whose normalizer puts a blank before every piece shows where a text is cut.
+LLAMA2 = {"marks": "{{ bos_token + '[INST] ' + '<<SYS>>' + ' [/INST]' }}",
+          "chats": [{"messages": [{"role": "user", "content": "a river"}, {"role": "assistant", "content": "ran"}, {"role": "user", "content": "more"}],
+                     "add_generation_prompt": True}],
+          "rendered": "<s>[INST] a river [/INST] ran </s><s>[INST] more [/INST]"}
+
 
 def added_bos(tokenizer):
     """The one special token that a template puts before a text, or None."""
@@ -21,11 +27,11 @@ def added_bos(tokenizer):
     return steps[0]["SpecialToken"]["id"] if steps and "SpecialToken" in steps[0] else None
 
 
-def by_template(program, folder, chats):
-    """The ids of conversations by the template that the model's Jinja is recognised as, message by message."""
+def by_template(program, folder, chats, jinja=None):
+    """The ids of conversations by the template that the model's Jinja, or this one, is recognised as, message by message."""
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     lines = "".join(json.dumps(chat) + "\n" for chat in chats)
-    command = [program, str(folder / "tokenizer.json"), str(1 << 24), config.get("bos_token") or "", config.get("eos_token") or "", config["chat_template"]]
+    command = [program, str(folder / "tokenizer.json"), str(1 << 24), config.get("bos_token") or "", config.get("eos_token") or "", jinja or config["chat_template"]]
     done = subprocess.run(command, input=lines.encode(), capture_output=True, timeout=60)
     if done.returncode:
         return [{"error": done.stderr.decode()}] * len(chats)
@@ -50,6 +56,10 @@ def check(program, chat_program, folder):
     for chat, got in zip(chats, by_template(chat_program, folder, chats)):
         if got.get("ids") != chat["ids"]:
             wrong.append((chat, got))
+    if folder.name == "llama-a":
+        got, whole = by_template(chat_program, folder, LLAMA2["chats"], LLAMA2["marks"])[0], encode(program, folder / "tokenizer.json", [LLAMA2["rendered"]])[0]
+        if got.get("ids") != whole["ids"] or got.get("template") != "llama2":
+            wrong.append((LLAMA2["rendered"], got, whole))
     print(f"{folder.name}: {len(texts)} texts, {len(chats)} chats, {len(wrong)} differ")
     for item in wrong:
         print("  ", *item)

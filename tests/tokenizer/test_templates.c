@@ -5,15 +5,26 @@
 
 const char *golden_directory;
 
+/* As chat_templates.def has it: the NUL of a bos or eos, and its letter, are its name. */
+static void show(const SuText *text, SuText *out) {
+    out->size = 0;
+    for (size_t i = 0; i < text->size; i++) {
+        su_text_add(out, text->text[i] ? "%c" : "{%cos}", text->text[i] ? text->text[i] : text->text[i + 1]);
+        i += text->text[i] == '\0';
+    }
+}
+
 static const char *rendered(const char *name, const char *system, SuText *out) {
     const DrTemplate *t = dr_template_find(name);
     assert_non_null(t);
-    out->size = 0;
-    dr_template_begin(t, system, out);
-    dr_template_user(t, " U ", system, out);
-    dr_template_answer(t, "A", out);
-    dr_template_behind(t, out);
-    dr_template_user(t, "V", "", out);
+    SuText text = {0};
+    dr_template_begin(t, system, &text);
+    dr_template_user(t, " U ", system, &text);
+    dr_template_answer(t, "A", &text);
+    dr_template_behind(t, false, &text);
+    dr_template_user(t, "V", "", &text);
+    show(&text, out);
+    su_text_free(&text);
     return out->text;
 }
 
@@ -52,8 +63,17 @@ static void conversations_are_rendered(void **state) {
         {"jamba", "S",
          "{bos}<|bom|><|system|> S<|eom|><|bom|><|user|>  U <|eom|><|bom|><|assistant|> A<|eom|><|bom|><|user|> "
          "V<|eom|><|bom|><|assistant|>"},
+        {"jamba", NULL,
+         "{bos}<|bom|><|system|> <|eom|><|bom|><|user|>  U <|eom|><|bom|><|assistant|> A<|eom|><|bom|><|user|> "
+         "V<|eom|><|bom|><|assistant|>"},
+        {"qwen2", NULL,
+         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n U "
+         "<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n"},
+        {"nemotron", NULL,
+         "<SPECIAL_10>System\n\n<SPECIAL_11>User\nU\n<SPECIAL_11>Assistant\nA\n<SPECIAL_12>\n<SPECIAL_11>User\nV\n"
+         "<SPECIAL_11>Assistant\n"},
         {"nemotron", "S",
-         "<SPECIAL_10>System\nS\n<SPECIAL_11>User\n U "
+         "<SPECIAL_10>System\nS\n<SPECIAL_11>User\nU"
          "\n<SPECIAL_11>Assistant\nA\n<SPECIAL_12>\n<SPECIAL_11>User\nV\n<SPECIAL_11>Assistant\n"},
         {"falcon", "S", "<|system|>\nS\n<|user|>\n U \n<|assistant|>\nA{eos}\n<|user|>\nV\n<|assistant|>\n"},
         {"zephyr", "S", "<|system|>\nS{eos}\n<|user|>\n U {eos}\n<|assistant|>\nA{eos}\n<|user|>\nV{eos}\n<|assistant|>\n"},
@@ -62,6 +82,46 @@ static void conversations_are_rendered(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_string_equal(rendered(cases[i].name, cases[i].system, &text), cases[i].text);
     su_text_free(&text);
+}
+
+static void an_end_that_was_fed_is_not_there_again(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *behind, *fed;
+    } cases[] = {
+        {"chatml", "<|im_end|>\n", "\n"},
+        {"llama2", "{eos}", ""},
+        {"nemotron", "<SPECIAL_12>\n", "\n"},
+        {"zephyr", "{eos}\n", "\n"},
+    };
+    SuText text = {0}, shown = {0};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        text.size = 0;
+        dr_template_behind(dr_template_find(cases[i / 2].name), i % 2, &text);
+        su_text_append(&text, "", 0);
+        show(&text, &shown);
+        su_text_append(&shown, "", 0);
+        assert_string_equal(shown.text, i % 2 ? cases[i / 2].fed : cases[i / 2].behind);
+    }
+    su_text_free(&text);
+    su_text_free(&shown);
+}
+
+static void a_message_spells_no_bos(void **state) {
+    (void)state;
+    SuDiags diags = {0};
+    RtTokens ids = {0};
+    SuText text = {0};
+    RtTokenizer *tokenizer = rt_tokenizer_bytes(300, 256, 257);
+    dr_template_user(dr_template_find("llama2"), "a{bos}{eos}\xFE\xFF", "", &text);
+    assert_true(dr_template_encode(tokenizer, &text, false, &ids, &diags));
+    static const char rest[] = "[INST] a{bos}{eos}\xFE\xFF [/INST]";
+    assert_int_equal(ids.count, sizeof rest);
+    assert_int_equal(ids.ids[0], 256);
+    for (size_t i = 1; i < ids.count; i++) assert_int_equal(ids.ids[i], (unsigned char)rest[i - 1]);
+    rt_tokens_free(&ids);
+    su_text_free(&text);
+    rt_tokenizer_free(tokenizer);
 }
 
 static void expect_recognised(const char *jinja, const char *name) {
@@ -79,10 +139,17 @@ static void templates_are_recognised_by_their_jinja(void **state) {
     expect_recognised("{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}", "chatml");
     expect_recognised("{% if loop.first %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, …' }}{% endif %}",
                       "smollm2");
+    expect_recognised("{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{{'<|im_start|>' + message['role']}}",
+                      "qwen2");
+    expect_recognised(
+        "{{- '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}", "qwen25");
     expect_recognised("{{- bos_token -}}{%- if x -%}{{- '<|im_start|>system\n' -}}", "lfm2");
     expect_recognised("{{ '<|start_header_id|>' + message['role'] }}{{ bos_token }}", "llama3");
     expect_recognised("{% set content = '<<SYS>>\n' + s %}{{ bos_token + '[INST] ' + content + ' [/INST]' }}", "llama2");
     expect_recognised("{{ bos_token }}{{ '[INST] ' + message['content'] + ' [/INST]' }}", "mistral");
+    expect_recognised("{{- bos_token }}{{- \"Today Date: \" + date_string }}{{ '<|start_header_id|>' }}", NULL);
+    expect_recognised("{{ bos_token }}{{ '[AVAILABLE_TOOLS] ' }}{{ '[INST] ' + content + ' [/INST]' }}", NULL);
+    expect_recognised("{{ bos_token }}{{ '[INST]' + content + '[/INST]' }}", NULL);
     expect_recognised("[SYSTEM_PROMPT]{{ s }}[/SYSTEM_PROMPT][INST]{{ u }}[/INST]", NULL); /* another spacing */
     expect_recognised("{{ bos_token }}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}",
                       "gemma");
@@ -93,6 +160,7 @@ static void templates_are_recognised_by_their_jinja(void **state) {
                       "falcon");
     expect_recognised("{{ '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}", "zephyr");
     expect_recognised("{{ '<|user|>\n' + message['content'] + '<|end|>\n<|assistant|>\n' }}{{ eos_token }}", NULL);
+    expect_recognised("{{ bos_token + '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}", NULL);
     expect_recognised("{{ 'USER: ' + message['content'] }}", NULL);
 }
 
@@ -106,7 +174,7 @@ static void expect_refused(const char *name, const char *jinja, const char *word
 
 static void an_unknown_template_says_how_to_name_one(void **state) {
     (void)state;
-    expect_refused("llama4", NULL, "unknown chat template 'llama4'; known: smollm2, lfm2, chatml");
+    expect_refused("llama4", NULL, "unknown chat template 'llama4'; known: smollm2, lfm2, qwen25, qwen2, chatml");
     expect_refused(NULL, "{{ 'USER: ' }}", "none of those that are known here; name one with --template: smollm2");
     expect_refused(NULL, NULL, "there is no generation.yaml beside the spec");
     SuDiags diags = {0};
@@ -116,6 +184,8 @@ static void an_unknown_template_says_how_to_name_one(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversations_are_rendered),
+        cmocka_unit_test(an_end_that_was_fed_is_not_there_again),
+        cmocka_unit_test(a_message_spells_no_bos),
         cmocka_unit_test(templates_are_recognised_by_their_jinja),
         cmocka_unit_test(an_unknown_template_says_how_to_name_one),
     };
