@@ -133,7 +133,7 @@ const char *im_rope_of(ImConfig *c, ImPlan *plan, int64_t head_dim, int64_t dim,
         im_config_error(c, "partial_rotary_factor", "expected a number above 0 and up to 1");
         part = 1;
     }
-    if (!dim && part != 1) dim = (int64_t)(part * (double)head_dim);
+    if (!dim && part != 1) dim = im_floor(c, "partial_rotary_factor", part * (double)head_dim);
     char text[SU_REAL];
     const char *turned = dim && dim != head_dim ? su_printf(&plan->arena, ", dim: %" PRId64, dim) : "";
     return su_printf(&plan->arena, "{theta: %s%s%s}", su_real_text(theta, text), turned, scaled);
