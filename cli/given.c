@@ -8,7 +8,7 @@
 
 bool cli_brings_weights(const char *path) { return im_is_imported(path) || im_is_checkpoint(path); }
 
-const char *cli_find_model(CliArgs *args, CliModelOptions *model) {
+const char *cli_find_model(const CliCommand *command, CliArgs *args, CliModelOptions *model) {
     const char *spec = args->positionals[0];
     struct stat about;
     if (cli_brings_weights(spec)) return spec;
@@ -16,7 +16,9 @@ const char *cli_find_model(CliArgs *args, CliModelOptions *model) {
     const char **weights = SU_NEW(&args->arena, const char *);
     *weights = su_beside(&args->arena, spec, IM_WEIGHTS_FILE);
     if (!model->weights.count && access(*weights, R_OK) == 0) model->weights = (CliTexts){.items = weights, .count = 1};
-    return model->weights.count ? spec : NULL;
+    if (model->weights.count) return spec;
+    cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    return NULL;
 }
 
 static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {

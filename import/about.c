@@ -11,6 +11,7 @@
 #include "import/families/families.h"
 #include "import/folder.h"
 #include "runtime/state_file.h"
+#include "support/content.h"
 #include "support/digest.h"
 #include "support/utf8.h"
 #include "tokenizer/packed.h"
@@ -224,12 +225,6 @@ static bool about_json(ImLook *look) {
                     "file is JSON that is neither an index nor a tokenizer");
 }
 
-static bool is_json(const SuMap *map) {
-    size_t at = 0;
-    while (at < map->size && memchr(" \t\r\n", map->data[at], 4)) at++;
-    return at < map->size && map->data[at] == '{' && (map->size < 8 || !memchr(map->data, '\0', 8));
-}
-
 static bool has_ending(const char *path, const char *ending) {
     const size_t size = strlen(path), end = strlen(ending);
     return size > end && strcmp(path + size - end, ending) == 0;
@@ -241,7 +236,7 @@ static bool about_file(ImLook *look) {
         const size_t size = strlen(kinds[i].magic);
         if (map->size >= size && memcmp(map->data, kinds[i].magic, size) == 0) return kinds[i].about(look);
     }
-    if (is_json(map) && map->size <= MOST_TEXT) return about_json(look);
+    if (su_begins_as_json(map->data, map->size) && map->size <= MOST_TEXT) return about_json(look);
     if ((map->size > 8 && map->data[8] == '{') || has_ending(look->path, ".safetensors")) return im_about_weights(look);
     if (has_ending(look->path, ".yaml") || has_ending(look->path, ".yml")) return im_about_spec(look);
     return su_error(look->diags, su_file_span(look->diags, look->path), NULL,

@@ -5,6 +5,7 @@
 
 #include "runtime/packed.h"
 #include "runtime/weights.h"
+#include "support/content.h"
 #include "support/file.h"
 #include "support/json.h"
 #include "support/str.h"
@@ -50,13 +51,6 @@ static bool add_shards(RtWeightFiles *files, const char *path, const cJSON *map,
     return files->count > first ? ok : su_error(diags, su_file_span(diags, path), NULL, "weight_map is empty: it names no file");
 }
 
-/* Whether it begins as JSON does; a safetensors file has zeros among its first eight bytes. */
-static bool is_json(const SuMap *map) {
-    size_t at = 0;
-    while (at < map->size && memchr(" \t\r\n", map->data[at], 4)) at++;
-    return at < map->size && map->data[at] == '{' && (map->size < 8 || !memchr(map->data, '\0', 8));
-}
-
 static const SuJsonRules index_rules = {.depth = 16, .values = RT_MAX_VALUES};
 
 static bool add_index(RtWeightFiles *files, const char *path, const SuMap *map, SuDiags *diags) {
@@ -80,7 +74,7 @@ static bool add_file(RtWeightFiles *files, const char *path, SuDiags *diags) {
     SuCleanup cleanup;
     if (!open_map(files, path, &map, diags)) return false;
     su_cleanup_add(&cleanup, close_map, &map);
-    bool index = is_json(&map), ok = !index || add_index(files, path, &map, diags);
+    bool index = su_begins_as_json(map.data, map.size), ok = !index || add_index(files, path, &map, diags);
     if (!index) add(files, path, map);
     su_cleanup_done(&cleanup);
     if (index) su_map_close(&map);

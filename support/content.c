@@ -42,3 +42,10 @@ const char *su_content_of(const void *data, size_t size, const char **out_hint) 
     }
     return NULL;
 }
+
+bool su_begins_as_json(const void *data, size_t size) {
+    const char *text = data;
+    size_t at = 0;
+    while (at < size && memchr(" \t\r\n", text[at], 4)) at++;
+    return at < size && text[at] == '{' && (size < 8 || !memchr(text, '\0', 8));
+}

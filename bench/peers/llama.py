@@ -112,7 +112,7 @@ class Session:
         for _ in range(count):
             self.feed(prompt if fed is None else [fed], BATCH)
             row = self.row(-1)
-            second, fed = (int(i) for i in np.argpartition(row, -2)[-2:][np.argsort(np.partition(row, -2)[-2:])])
+            second, fed = np.argsort(row)[-2:].tolist()
             if llama_cpp.llama_vocab_is_eog(vocab, fed):
                 return {"prompt": prompt, "tokens": tokens, "gaps": gaps, "end": fed}
             tokens.append(fed)

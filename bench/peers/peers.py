@@ -89,12 +89,12 @@ def fresh(target, *sources):
     return target.exists() and all(target.stat().st_mtime > source.stat().st_mtime for source in sources)
 
 
-def made(target, sources, command):
-    """A file that `command`, a function of the file to write, makes of others."""
+def made(target, sources, write):
+    """A file that `write` makes of others, if it is missing or older than they are. write(path) ends with the whole file there."""
     if not fresh(target, *sources):
         say(f"writing {target}")
         temporary = target.with_suffix(".part")
-        run(command(temporary))
+        write(temporary)
         temporary.rename(target)
     return target
 
@@ -105,32 +105,30 @@ class Model:
     def __init__(self, options, name):
         self.options, self.name = options, name
         self.spec = SPECS / f"{name}.yaml"
-        self.checkpoint = options.directory / f"{name}.safetensors"
-        if not fresh(self.checkpoint, self.spec, HERE / "checkpoint.py"):
-            say(f"writing {self.checkpoint}")
-            temporary = self.checkpoint.with_suffix(".part")
-            run([options.mossc, "init", self.spec, "--seed", SEED, "-o", temporary])
-            checkpoint.roughen(temporary, SEED)
-            temporary.rename(self.checkpoint)
+        self.checkpoint = made(options.directory / f"{name}.safetensors", [self.spec, HERE / "checkpoint.py"], self.init)
+
+    def init(self, out):
+        run([self.options.mossc, "init", self.spec, "--seed", SEED, "-o", out])
+        checkpoint.roughen(out, SEED)
 
     def gguf(self, kind):
         target = self.options.directory / f"{self.name}-{kind}.gguf"
         if kind not in ("f32", "bf16", "f16"):
             floats, script = self.gguf("f32"), HERE / "quantise.py"
-            return made(target, [floats, script], lambda out: [self.options.python, script, floats, out, "--type", kind])
+            return made(target, [floats, script], lambda out: run([self.options.python, script, floats, out, "--type", kind]))
         spec = yaml.safe_load(self.spec.read_text())
         block = spec["stack"][0]["blocks"][0]
         groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
         script = HERE / "to_gguf.py"
-        return made(target, [self.checkpoint, script], lambda out: [self.options.python, script, self.checkpoint, out, "--type", kind,
-                                                                         "--eps", spec["norm"]["eps"], "--groups", groups])
+        return made(target, [self.checkpoint, script], lambda out: run([self.options.python, script, self.checkpoint, out, "--type", kind,
+                                                                             "--eps", spec["norm"]["eps"], "--groups", groups]))
 
     def weights(self, dtype):
         """For mossc: floats are converted when they are loaded, blocks are made once."""
         if dtype not in BLOCKS:
             return self.checkpoint
         target, mossc = self.options.directory / f"{self.name}-{dtype}.safetensors", self.options.mossc
-        return made(target, [self.checkpoint], lambda out: [mossc, "quantize", self.spec, "-w", self.checkpoint, "--dtype", dtype, "-o", out])
+        return made(target, [self.checkpoint], lambda out: run([mossc, "quantize", self.spec, "-w", self.checkpoint, "--dtype", dtype, "-o", out]))
 
 
 # ---------------------------------------------------------------------------------------------- logits

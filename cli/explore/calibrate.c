@@ -1,5 +1,6 @@
 /* mossc explore calibrate: a device file from measurements, and how well it predicts. */
 #include "cli/explore/explore.h"
+#include "cli/show.h"
 #include "cli/format.h"
 #include "explore/calibrate.h"
 #include "explore/report.h"
@@ -65,7 +66,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     ExStudy *studies = SU_NEW_ARRAY(&args->arena, ExStudy, args->n_positionals);
     bool ok = calibrate(args, studies, &o, &calibration, &diags);
     if (ok && !cli_is_standard(o.output)) (o.json ? print_json : print_text)(&calibration);
-    status = cli_explore_finish(&diags, ok);
+    status = cli_finish(&diags, ok);
     for (size_t i = 0; i < args->n_positionals; i++) ex_study_close(&studies[i]);
     return status;
 }

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/explore/explore.h"
+#include "cli/show.h"
 #include "explore/measure.h"
 #include "explore/measured.h"
 #include "explore/report.h"
@@ -116,7 +117,7 @@ static int run_explore(const CliCommand *command, CliArgs *args) {
     SuDiags diags = {0};
     ExStudy study;
     bool ok = explore(args->positionals[0], &o, &run, &study, &diags);
-    status = cli_explore_finish(&diags, ok);
+    status = cli_finish(&diags, ok);
     ex_study_close(&study);
     return status;
 }

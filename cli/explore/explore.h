@@ -11,7 +11,4 @@ extern const CliCommand cli_explore_calibrate, cli_explore_merge, cli_explore_sp
 void cli_explore_print(const ExStudy *study, const ExResult *result, bool report);
 void cli_explore_json(const ExStudy *study, const ExResult *result);
 
-/* The end of a command: shows what was found and frees it. The exit status. */
-int cli_explore_finish(SuDiags *diags, bool ok);
-
 #endif

@@ -1,5 +1,6 @@
 /* mossc explore merge: the parts of a space as one study. */
 #include "cli/explore/explore.h"
+#include "cli/show.h"
 #include "explore/merge.h"
 #include "explore/report.h"
 
@@ -19,7 +20,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         ex_merge(args->positionals, args->n_positionals, o.output, &study, &result, &diags) && ex_report_write(o.output, &diags);
     if (ok && o.json) cli_explore_json(&study, &result);
     if (ok && !o.json) cli_explore_print(&study, &result, true);
-    status = cli_explore_finish(&diags, ok);
+    status = cli_finish(&diags, ok);
     ex_result_free(&result);
     ex_study_close(&study);
     return status;

@@ -7,15 +7,7 @@
 
 #include "cli/explore/explore.h"
 #include "cli/format.h"
-#include "cli/show.h"
 #include "explore/csv.h"
-
-int cli_explore_finish(SuDiags *diags, bool ok) {
-    fflush(stdout);
-    cli_show(diags);
-    su_diags_free(diags);
-    return ok ? CLI_OK : cli_saw_bug() ? CLI_BUG : CLI_FAILED;
-}
 
 /* ---------------------------------------------------------------------------------------------- numbers */
 

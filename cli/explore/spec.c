@@ -1,5 +1,6 @@
 /* mossc explore spec: the spec of a point. */
 #include "cli/explore/explore.h"
+#include "cli/show.h"
 #include "explore/study.h"
 
 typedef struct SpecOptions {
@@ -20,7 +21,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         fwrite(text.text, 1, text.size, stdout);
     }
     su_text_free(&text);
-    status = cli_explore_finish(&diags, ok);
+    status = cli_finish(&diags, ok);
     fe_spec_free(&spec);
     ex_study_close(&study);
     return status;

@@ -7,6 +7,7 @@
 
 #include "cli/explore/explore.h"
 #include "cli/format.h"
+#include "cli/show.h"
 #include "explore/compare.h"
 #include "explore/csv.h"
 
@@ -229,7 +230,7 @@ int cli_compare(const char *directory, const uint64_t points[2], const char *dev
     bool ok = ex_study_open(directory, &pair.study, &pair.diags) && find_device(&pair, device) &&
               ex_compare(&pair.study, pair.device, pair.points, &arena, &pair.compared, &pair.diags);
     if (ok) (json ? print_json : print_pair)(&pair);
-    int status = cli_explore_finish(&pair.diags, ok); /* messages may point into the study */
+    int status = cli_finish(&pair.diags, ok); /* messages may point into the study */
     ex_study_close(&pair.study);
     su_arena_free(&arena);
     return status;

@@ -156,11 +156,9 @@ static int run(const CliCommand *command, CliArgs *args) {
     ImAbout about;
     const bool ok = im_about(args->positionals[0], o.digest, &about, &diags);
     if (ok) (o.json ? print_json : print)(&about, args->positionals[0], o.tensors);
-    fflush(stdout);
-    cli_show(&diags);
+    const int end = cli_finish(&diags, ok);
     im_about_free(&about);
-    su_diags_free(&diags);
-    return ok ? CLI_OK : CLI_FAILED;
+    return end;
 }
 
 const CliCommand cli_info = {

@@ -168,9 +168,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     for (int i = 0; i < count && ok; i++) ok = dr_known_device(i, &args->arena, &devices[i], &diags);
     if (ok && o.json) print_json(devices, count);
     if (ok && !o.json) print_tables(devices, count);
-    cli_show(&diags);
-    su_diags_free(&diags);
-    return ok ? CLI_OK : CLI_FAILED;
+    return cli_finish(&diags, ok);
 }
 
 const CliCommand cli_targets = {

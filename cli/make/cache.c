@@ -74,10 +74,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     SuDiags diags = {0};
     bool ok = show(&o, &args->arena, &diags);
-    fflush(stdout);
-    cli_show(&diags);
-    su_diags_free(&diags);
-    return ok ? CLI_OK : CLI_FAILED;
+    return cli_finish(&diags, ok);
 }
 
 const CliCommand cli_cache = {

@@ -54,10 +54,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         print_json(&report);
     else if (ok)
         print(&report, o.output);
-    fflush(stdout);
-    cli_show(&diags);
-    su_diags_free(&diags);
-    return ok ? CLI_OK : CLI_FAILED;
+    return cli_finish(&diags, ok);
 }
 
 const CliCommand cli_export = {

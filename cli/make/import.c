@@ -79,11 +79,9 @@ static int run(const CliCommand *command, CliArgs *args) {
         print_json(&report);
     else if (ok)
         print_report(&report, o.import.output);
-    fflush(stdout);
-    cli_show(&diags);
+    status = cli_finish(&diags, ok);
     im_report_free(&report);
-    su_diags_free(&diags);
-    return ok ? CLI_OK : CLI_FAILED;
+    return status;
 }
 
 const CliCommand cli_import = {

@@ -219,15 +219,18 @@ static bool chat(DrBuild *build, const DrBuildOptions *options, void *context) {
     return ok;
 }
 
+static const char template_help[] =
+    "the chat template (default: what the model's generation.yaml has, as far as it is one of these):"
+#define DR_TEMPLATE(name, ...) " " #name
+#include "driver/chat_templates.def"
+#undef DR_TEMPLATE
+    ;
+
 static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: model.safetensors beside the spec)"),
     CLI_OPTION_VERIFY(CliModelOptions),
     CLI_ROW_TEXT(ChatOptions, system, "system", 0, "TEXT", false, "the system's text (default: the template's own, if it has one)"),
-    CLI_ROW_TEXT(ChatOptions, template, "template", 0, "NAME", false,
-                 "the chat template (default: what the model's generation.yaml has, as far as it is one of these): smollm2, lfm2, "
-                 "qwen25, qwen2, "
-                 "chatml, "
-                 "llama3, llama2, mistral, gemma, granite, jamba, nemotron, falcon, zephyr"),
+    CLI_ROW_TEXT(ChatOptions, template, "template", 0, "NAME", false, template_help),
     CLI_ROW_INT(ChatOptions, sampling.max_tokens, "max-tokens", 'n', "N", -1, 2147483647,
                 "end an answer after N tokens (default -1: at its end, or the model's max_positions)"),
     CLI_SAMPLING_ROWS(ChatOptions),
@@ -244,8 +247,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (status != CLI_GO) return status;
     if (strcmp(args->positionals[0], "-") == 0)
         return cli_usage_error(command, "standard input has the messages: the spec must be a file");
-    const char *spec = cli_find_model(args, &o.model);
-    if (!spec) return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    const char *spec = cli_find_model(command, args, &o.model);
+    if (!spec) return CLI_USAGE;
     if (cli_is_standard(o.state_out)) return cli_usage_error(command, "standard output has the text: --state-out needs a file");
     return cli_model_command(spec, &o.model, chat, &o);
 }

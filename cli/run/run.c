@@ -252,8 +252,8 @@ static int run(const CliCommand *command, CliArgs *args) {
     RunOptions o = {.cache_every = CACHE_EVERY, .cache_mib = CACHE_MIB, .sampling = CLI_SAMPLING_DEFAULTS(256)};
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
-    const char *spec = cli_find_model(args, &o.model);
-    if (!spec) return cli_usage_error(command, "-w FILE (--weights) is needed: there is no model.safetensors beside the spec");
+    const char *spec = cli_find_model(command, args, &o.model);
+    if (!spec) return CLI_USAGE;
     if ((o.system || o.template) && !o.chat) return cli_usage_error(command, "--system and --template need --chat");
     if (o.chat && !o.prompt && !o.prompt_file) return cli_usage_error(command, "--chat needs --prompt TEXT or --prompt-file FILE");
     if (o.prompt ? o.prompt_file != NULL : !o.prompt_file && !o.state_in)

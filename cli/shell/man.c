@@ -200,9 +200,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.output) {
         SuDiags diags = {0};
         const bool ok = write_all(o.output, &diags);
-        cli_show(&diags);
-        su_diags_free(&diags);
-        return ok ? CLI_OK : CLI_FAILED;
+        return cli_finish(&diags, ok);
     }
     const char *name = args->n_positionals == 0   ? NULL
                        : args->n_positionals == 1 ? args->positionals[0]

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "cli"))
 from harness import run_tests  # noqa: E402
+from costs import costs  # noqa: E402
 
 EXAMPLES = ROOT / "examples" / "explore"
 OPTIONS = {"points": 20}  # of the part of s24 that is searched by hand; all of it has 2160
@@ -88,17 +89,8 @@ def settings_of(point):
 def searched_by_hand(m, points):
     """Each point's metrics, as columns of points.csv, by `mossc check` and `mossc explain`."""
     spec = str(ROOT / "specs" / "mossnet-8x200m-outputs.yaml")
-
-    def cost(point):
-        words = settings_of(point)
-        check = m.json("check", spec, "--json", "--position", 576, *words)
-        explain = m.json("explain", spec, "--json", "--position", 576, "--device", "galaxy-s24-ultra", "--threads", 6, *words)
-        times = {f"{name}_ms": round(1e3 * explain[step]["total"]["modelled_seconds"], 6) for name, step in (("decode", "token"), ("prefill", "prompt"))}
-        sizes = {name: check[name] for name in ("parameters", "active_parameters", "weight_bytes", "state_bytes", "peak_bytes")}
-        return {**sizes, **times, "flops": check["flops_per_token"], "active_weight_bytes": explain["token"]["total"]["weight_bytes"]}
-
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(cost, points))
+        return list(pool.map(lambda point: costs(m, spec, 576, "galaxy-s24-ultra", 6, *settings_of(point)), points))
 
 
 def test_part_of_s24_by_hand(m):

@@ -19,6 +19,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
 from harness import run_tests  # noqa: E402
+from costs import costs  # noqa: E402
 
 OPTIONS = {"points": 30, "kills": 2}
 
@@ -87,13 +88,7 @@ def costs_by_hand(m, directory, index):
     if spec.returncode != 0:
         return None
     m.file("point.yaml", spec.stdout)
-    check = json.loads(m.run("check", "point.yaml", "--json", "--position", POSITION).stdout)
-    explain = json.loads(m.run("explain", "point.yaml", "--json", "--position", POSITION, "--device", DEVICE, "--threads", 2).stdout)
-    decode, prefill = (1e3 * explain[step]["total"]["modelled_seconds"] for step in ("token", "prompt"))
-    return {"parameters": check["parameters"], "active_parameters": check["active_parameters"], "weight_bytes": check["weight_bytes"],
-            "state_bytes": check["state_bytes"], "flops": check["flops_per_token"], "peak_bytes": check["peak_bytes"],
-            "active_weight_bytes": explain["token"]["total"]["weight_bytes"], "decode_ms": round(decode, 6),
-            "prefill_ms": round(prefill, 6)}
+    return costs(m, "point.yaml", POSITION, DEVICE, 2)
 
 
 def test_points_cost_what_check_and_explain_say(m):

@@ -7,15 +7,15 @@ for the last column: decoding, mossc beside llama.cpp.
 """
 import argparse
 import json
-import os
 import pathlib
 import re
 import statistics
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = pathlib.Path(os.environ.get("MOSSC_GOLDEN") or HERE.parents[2] / "shared" / "golden")
+from golden import HERE, root_of
+
+ROOT = root_of(kept=False)
 # Models of bench/peers by family.
 SPEEDS = {"mamba": "mamba-130m", "mamba2": "mamba2-130m", "llama": "SmolLM2-135M-Instruct"}
 

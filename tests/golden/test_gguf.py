@@ -9,11 +9,9 @@ MOSSC_GOLDEN says; --kept runs the few that are kept here, in data/.
 """
 import argparse
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -21,26 +19,13 @@ import numpy as np
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tokenizer"))
+from golden import SKIPPED, TOLERANCE, off, root_of, run  # noqa: E402
 from ids import encode  # noqa: E402
 
-HERE = pathlib.Path(__file__).resolve().parent
-SKIPPED = 77
-TOLERANCE = 1e-4  # largest difference over the root mean square, of files without blocks
 EXACT = 5e-5  # with --exact
 # Without, and with inputs of maps as they are: weights in blocks that q8 and q4 do not hold are rounded to q8. Blocks that they hold add nothing.
 WEIGHTS = {"F16": TOLERANCE, "BF16": TOLERANCE, "Q8_0": EXACT, "Q4_0": 0.1, "Q4_K_M": 0.1, "Q5_K_M": 0.1, "Q6_K": 0.1}
 INPUTS = 0.15  # inputs of maps in blocks rounded to q8 besides; llama.cpp, which does that too, is off by up to 0.11
-
-
-def run(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
-
-
-def off(logits, expected):
-    """Largest difference over the root mean square."""
-    assert logits.shape == expected.shape and logits.dtype == np.float32, (logits.shape, logits.dtype, expected.shape)
-    expected = expected.astype(np.float64)
-    return np.abs(logits - expected).max() / np.sqrt(np.mean(expected**2))
 
 
 def imported(mossc, file, scratch, *options):
@@ -91,7 +76,7 @@ def main():
     parser.add_argument("--kept", action="store_true", help="run the files in the repository")
     parser.add_argument("files", nargs="*", help="gguf/NAME.gguf, of the folder of files")
     options = parser.parse_args()
-    root = HERE / "data" if options.kept else pathlib.Path(os.environ.get("MOSSC_GOLDEN") or HERE.parents[2] / "shared" / "golden")
+    root = root_of(options.kept)
     if not root.is_dir():
         print(f"skipped: no folder {root}")
         return SKIPPED

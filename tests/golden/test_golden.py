@@ -6,17 +6,14 @@ Every folder (config.json, model*.safetensors, tokens.txt, logits.npy) is import
 config of transformers 4, where there is one (config-v4.json), it gives the same spec. The folders lie beside the repository, in ../shared/golden or where MOSSC_GOLDEN says; --kept runs the few that are kept here, in data/.
 """
 import argparse
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-HERE = pathlib.Path(__file__).resolve().parent
-SKIPPED = 77
-TOLERANCE = 1e-4  # largest difference over the root mean square; transformers itself is off by up to 1e-5 in float32
+from golden import SKIPPED, TOLERANCE, off, root_of, run
+
 # Of the evaluator in double: the expected logits are rounded to float32, and so are folded multipliers and dt biases.
 TOLERANCE_OF_DOUBLE = 2e-6
 RUNS = {"compiled, prefill": ([], TOLERANCE), "compiled, decode": (["--mode", "decode"], TOLERANCE), "evaluator": (["--reference", 64], TOLERANCE_OF_DOUBLE)}
@@ -64,10 +61,6 @@ REQUIRED = {
 REFUSED = {"zamba2-a": "zamba2 is not in the language"}  # and the words of the refusal
 
 
-def run(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
-
-
 def imported(mossc, folder, out):
     """The spec of a folder, imported to `out`; or the message of a refusal that is expected."""
     done = run(mossc, "import", folder, "-o", out, "--verify")
@@ -89,13 +82,6 @@ def older(folder, scratch):
         if path.name != "config.json":
             (made / ("config.json" if path.name == "config-v4.json" else path.name)).symlink_to(path)
     return made
-
-
-def off(logits, expected):
-    """Largest difference over the root mean square."""
-    assert logits.shape == expected.shape and logits.dtype == np.float32, (logits.shape, logits.dtype, expected.shape)
-    expected = expected.astype(np.float64)
-    return np.abs(logits - expected).max() / np.sqrt(np.mean(expected**2))
 
 
 def compare(mossc, folder, scratch):
@@ -120,7 +106,7 @@ def compare(mossc, folder, scratch):
 
 def folders(options):
     """Those to run; None where the folder beside the repository is missing."""
-    root = HERE / "data" if options.kept else pathlib.Path(os.environ.get("MOSSC_GOLDEN") or HERE.parents[2] / "shared" / "golden")
+    root = root_of(options.kept)
     if not root.is_dir():
         print(f"skipped: no folder {root}")
         return None
