@@ -142,6 +142,49 @@ MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, si
     return fine;
 }
 
+static MossError tensors_unguarded(MosscSpec *spec, size_t *out_count) {
+    fe_tensors(&spec->build.spec, out_count);
+    return fine;
+}
+
+MossError mossc_spec_tensors(MosscSpec *spec, size_t *out_count) {
+    *out_count = 0;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "listing the tensors of a spec")) return rt_failure(&guard.failure);
+    MossError result = tensors_unguarded(spec, out_count);
+    su_guard_end(&guard);
+    return result;
+}
+
+/* The name of a block's tensor without "blocks.3." */
+static const char *part_of(const FeTensor *tensor) {
+    const char *part = strchr(tensor->name, '.');
+    part = part ? strchr(part + 1, '.') : NULL;
+    return tensor->block >= 0 && part ? part + 1 : "";
+}
+
+MossError mossc_spec_tensor(MosscSpec *spec, size_t i, MosscTensor *out, size_t size) {
+    size_t count;
+    MossError error = mossc_spec_tensors(spec, &count);
+    if (error.code != MOSS_OK) return error;
+    if (i >= count) {
+        error.code = MOSS_BAD_INPUT;
+        snprintf(error.text, sizeof error.text, "tensor %zu does not exist: the spec has %zu", i, count);
+        return error;
+    }
+    const FeTensor *tensor = &fe_tensors(&spec->build.spec, &count)[i];
+    MosscTensor told = {.name = tensor->name,
+                        .rank = tensor->rank,
+                        .dtype = ir_dtype_word(tensor->dtype),
+                        .block = tensor->block,
+                        .map = tensor->map ? tensor->map : "",
+                        .own = fe_owned_word(part_of(tensor)),
+                        .per_expert = tensor->per_expert};
+    memcpy(told.shape, tensor->shape, sizeof told.shape);
+    memcpy(out, &told, size < sizeof told ? size : sizeof told);
+    return fine;
+}
+
 /* ---------------------------------------------------------------------------------------------- what it costs */
 
 static MossError find_costs(MosscSpec *spec, int64_t position) {

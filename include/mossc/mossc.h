@@ -92,6 +92,23 @@ MOSSC_API int64_t mossc_spec_n_blocks(const MosscSpec *spec);
 /* Block i of n_blocks. size: sizeof(MosscBlock) of the caller, so that later versions may add to it; so below too. */
 MOSSC_API MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, size_t size);
 
+/* A tensor that a checkpoint of the spec must hold: row-major. */
+typedef struct MosscTensor {
+    const char *name;  /* "blocks.3.in_proj.weight" */
+    int32_t rank;
+    int64_t shape[4];  /* [rank], then zeros */
+    const char *dtype; /* its values are rounded to it: "f32", "bf16", … */
+    int64_t block;     /* of the spec; -1: outside the blocks */
+    const char *map;   /* what weights.overrides, and of a block share.adapters.targets, call it: "in_proj"; "": neither may name it */
+    const char *own;   /* the word of share.own under which a share has one of its own: "conv"; "": none */
+    bool per_expert;   /* the leading dimension counts the block's experts */
+} MosscTensor;
+
+/* *out_count: how many a checkpoint must hold. */
+MOSSC_API MossError mossc_spec_tensors(MosscSpec *spec, size_t *out_count);
+/* Tensor i of them, in the order of a checkpoint; what it points to is the spec's. */
+MOSSC_API MossError mossc_spec_tensor(MosscSpec *spec, size_t i, MosscTensor *out, size_t size);
+
 /* Whole numbers, as doubles since totals may pass 2^63. A multiply-add is two FLOPs. */
 typedef struct MosscCost {
     double parameters; /* elements of a checkpoint */

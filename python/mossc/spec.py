@@ -37,6 +37,18 @@ class Block:
     branches: int  # of a parallel; else 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor that a checkpoint of a spec must hold."""
+
+    shape: tuple[int, ...]
+    dtype: str  # its values are rounded to it: "f32", "bf16", …
+    block: int  # of the spec; -1: outside the blocks
+    map: str  # what weights.overrides, and of a block share.adapters.targets, call it: "in_proj"; "": neither may name it
+    own: str  # the word of share.own under which a share has one of its own: "conv"; "": none
+    per_expert: bool  # the leading dimension counts the block's experts
+
+
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -133,6 +145,20 @@ class Spec:
             with Diags() as diags:
                 diags.check(lib.mossc_spec_block(self._c, i, b, ffi.sizeof("MosscBlock")))
             out.append(Block(text_of(b.kind), text_of(b.name), text_of(b.path), b.line, b.experts, b.top_k, text_of(b.share), b.branches))
+        return out
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that a checkpoint must hold, by name, in its order."""
+        count = ffi.new("size_t *")
+        with Diags() as diags:
+            diags.check(lib.mossc_spec_tensors(self._c, count))
+        out: dict[str, Tensor] = {}
+        for i in range(count[0]):
+            t = ffi.new("MosscTensor *")
+            with Diags() as diags:
+                diags.check(lib.mossc_spec_tensor(self._c, i, t, ffi.sizeof("MosscTensor")))
+            out[text_of(t.name)] = Tensor(tuple(t.shape[0:t.rank]), text_of(t.dtype), t.block, text_of(t.map), text_of(t.own), t.per_expert)
         return out
 
     def _cost(self, ask: typing.Callable[[typing.Any, int], typing.Any]) -> Cost:
