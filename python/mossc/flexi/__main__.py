@@ -8,6 +8,7 @@ import sys
 import typing
 
 from mossc.errors import MosscError
+from mossc.flexi import extend as extending
 from mossc.flexi import prune as pruning
 
 STATUS_ERROR, STATUS_INTERRUPTED, STATUS_TERMINATED = 1, 130, 143
@@ -103,10 +104,43 @@ def _add_prune(commands: typing.Any) -> None:
     p.set_defaults(run=_prune)
 
 
+def _blocks(text: str) -> list[int]:
+    """"2,4-6": 2, 4, 5 and 6."""
+    out = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise argparse.ArgumentTypeError(f"'{text}': expected blocks by number, as in 2,4-6")
+        out += range(int(first), int(last if dash else first) + 1)
+    return out
+
+
+def _extend(a: argparse.Namespace, progress: Progress) -> None:
+    report = extending.extend(extending.Extend(a.spec, a.weights, a.text, a.output, a.blocks, a.times, a.rank, a.start, a.targets, a.seed,
+                                               a.text_bytes, a.score, a.threads, progress))
+    print("stack: " + " ".join(f"{s['block']}" + "'" * s["repetition"] for s in report["stack"]))
+    _numbers(report)
+
+
+def _add_extend(commands: typing.Any) -> None:
+    p = commands.add_parser("extend", help="repeat chosen blocks, with fresh adapters", description=(
+        "Makes a deeper model: chosen blocks are gone through again as shares, which begin with almost no effect (docs/flexi.md)."))
+    _common(p)
+    p.add_argument("--blocks", metavar="LIST", type=_blocks, required=True, help="blocks by number from 0, as in 2,4-6; a run of neighbours is repeated as one")
+    p.add_argument("--times", metavar="N", type=_count(1), default=1, help="how often they are repeated (default: %(default)s)")
+    p.add_argument("--rank", metavar="N", type=_count(0), default=16, help="of the adapters (default: %(default)s; 0: none)")
+    p.add_argument("--start", metavar="S", type=float, default=0.01,
+                   help="how much a repetition adds at first, in shares of what its block adds (default: %(default)s)")
+    p.add_argument("--targets", metavar="MAPS", type=_words, default=("smaller",), help="maps that get adapters, as in prune")
+    p.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of the adapters (default: %(default)s)")
+    p.set_defaults(run=_extend)
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m mossc.flexi", description="Blocks of a model that share weights: pruning, growing, recovering.")
     commands = out.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_prune(commands)
+    _add_extend(commands)
     return out
 
 

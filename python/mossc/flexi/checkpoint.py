@@ -106,8 +106,8 @@ class Checkpoint:
         return found
 
 
-def write(path: str | os.PathLike, tensors: typing.Mapping[str, Stored]) -> None:
-    """A safetensors file, synced."""
+def write(path: str | os.PathLike, tensors: typing.Mapping[str, Stored], sync: bool = True) -> None:
+    """A safetensors file."""
     header, at = {}, 0
     for name, tensor in tensors.items():
         header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, at + len(tensor.data)]}
@@ -119,4 +119,5 @@ def write(path: str | os.PathLike, tensors: typing.Mapping[str, Stored]) -> None
         for tensor in tensors.values():
             file.write(tensor.data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())

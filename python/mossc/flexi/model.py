@@ -1,9 +1,9 @@
 """Models that the commands make: a spec, its tensors, the files that belong to it; and what each is worth."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import typing
@@ -47,21 +47,22 @@ class Worth:
     tokens_per_second: float  # one by one
 
 
-def measure(spec: Spec, weights: typing.Sequence[os.PathLike], scored: bytes, threads: int, what: str, progress: texts.Progress) -> Worth:
-    with Model(spec, weights, threads=threads) as model:
-        text = texts.tokenise(model, scored)
-        bits, prompts = texts.bits_per_byte(model, text, what, progress)
-        return Worth(bits, prompts, texts.decode_speed(model, text.windows[0]))
-
-
-def measure_made(made: Made, room: pathlib.Path, scored: bytes, threads: int, what: str, progress: texts.Progress) -> Worth:
-    """The same of one that is not written: its weights lie in `room` meanwhile."""
+@contextlib.contextmanager
+def opened(made: Made, room: pathlib.Path, threads: int) -> typing.Iterator[Model]:
+    """A model that is not written: its weights lie in `room` meanwhile."""
     path = room / "variant.safetensors"
-    files.write(path, made.tensors)
+    files.write(path, made.tensors, sync=False)
     try:
-        return measure(made.spec, [path], scored, threads, what, progress)
+        with Model(made.spec, path, threads=threads) as model:
+            yield model
     finally:
         path.unlink()
+
+
+def measure(model: Model, scored: bytes, what: str, progress: texts.Progress) -> Worth:
+    text = texts.tokenise(model, scored)
+    bits, prompts = texts.bits_per_byte(model, text, what, progress)
+    return Worth(bits, prompts, texts.decode_speed(model, text.windows[0]))
 
 
 def size(spec: Spec) -> dict[str, int]:

@@ -6,6 +6,8 @@ import pathlib
 import tempfile
 import typing
 
+import numpy as np
+
 from mossc.errors import MosscError
 from mossc.flexi import model as models
 from mossc.flexi import output, share
@@ -89,10 +91,11 @@ class Pruning:
         self.spec, self.paths = find(o.spec, o.weights)
         self.stack = Stack(self.spec)
         check_names(self.stack, o)
+        self.wanted = share.count_of(o.rate, len(self.stack))
         self.weights = share.Weights(self.stack, Checkpoint(self.paths))
-        calibrating, self.scored = read_texts(o.text, o.text_bytes, o.score)
+        self.calibrating, self.scored = read_texts(o.text, o.text_bytes, o.score)
         with Model(self.spec, self.paths, threads=o.threads) as m:
-            self.blocks = texts.look_at_blocks(m, texts.tokenise(m, calibrating), o.progress)
+            self.blocks = texts.look_at_blocks(m, texts.tokenise(m, self.calibrating), o.progress)
         self.pruned = share.choose(self.stack, self.blocks.influence, o.rate, o.drop)
         self.kept = [i for i in range(len(self.stack)) if i not in self.pruned]
         self.replacements: list[share.Replacement] = []
@@ -128,6 +131,18 @@ class Pruning:
             made["out_norm.weight"] = share.constant_norm(self.spec.d_model, float(self.blocks.square[r.block]), body["output_scale"])
         return share.Placed(entry, r.block, made)
 
+    def settle_norms(self, made: models.Made, room: pathlib.Path) -> models.Made:
+        """What the shares add has the mean square of what the pruned blocks added: the norm's eps, and what reaches a share, change it."""
+        if self.o.out_norm == "none":
+            return made
+        with models.opened(made, room, self.o.threads) as m:
+            squares = texts.look_at_blocks(m, texts.tokenise(m, self.calibrating), self.o.progress, "norms of shares").square
+        for r in self.replacements:
+            name = f"blocks.{r.block}.out_norm.weight"
+            if self.stack.body(r.block)["out_norm"] == "none" and squares[r.block] > 0:
+                made.tensors[name] = share.scaled(made.tensors[name], float(np.sqrt(self.blocks.square[r.block] / squares[r.block])))
+        return made
+
     def shared(self, rank: int) -> models.Made:
         """With the replacements in place; rank 0: without adapters."""
         of = {r.block: r for r in self.replacements}
@@ -144,8 +159,8 @@ class Pruning:
 def _about(p: Pruning) -> dict:
     """The report, but for what is measured."""
     notes = []
-    if len(p.pruned) < int(p.o.rate * len(p.stack) + 0.5):
-        notes.append(f"{len(p.pruned)} blocks may go, {int(p.o.rate * len(p.stack) + 0.5)} were asked for: one of every kind stays")
+    if len(p.pruned) < p.wanted:
+        notes.append(f"{len(p.pruned)} blocks may go, {p.wanted} were asked for: one of every kind stays")
     taken = sorted({part for r in p.replacements for part in p.stack.taken(r.block)})
     if taken:
         notes.append(f"taken from the other block as they are, since a share has no word for them: {', '.join(taken)}")
@@ -185,15 +200,17 @@ def prune(o: Prune) -> dict:
         room = pathlib.Path(name)
 
         def look(what: str, made: models.Made) -> models.Made:
-            worth[what] = models.measure_made(made, room, p.scored, o.threads, what, o.progress)
+            with models.opened(made, room, o.threads) as m:
+                worth[what] = models.measure(m, p.scored, what, o.progress)
             return made
 
-        worth["before"] = models.measure(p.spec, p.paths, p.scored, o.threads, "before", o.progress)
+        with Model(p.spec, p.paths, threads=o.threads) as m:
+            worth["before"] = models.measure(m, p.scored, "before", o.progress)
         final, made = "dropped", look("dropped", p.dropped())
         if not o.drop:
             p.find_replacements()
-            look("shared", p.shared(0))
-            final, made = "adapted", look("adapted", p.shared(o.rank))
+            look("shared", p.settle_norms(p.shared(0), room))
+            final, made = "adapted", look("adapted", p.settle_norms(p.shared(o.rank), room))
     report = _about(p) | compare(p.spec, made.spec, worth, final)
     with output.Directory(o.output) as directory:
         made.write(directory, f"Made by mossc.flexi prune of {p.spec.name}.")

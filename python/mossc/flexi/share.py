@@ -17,12 +17,18 @@ from mossc.spec import Spec
 _AT_ONCE = 1 << 25  # numbers of differences that are held at once
 
 
+def count_of(rate: float, blocks: int) -> int:
+    """How many blocks a rate is. MosscError: none."""
+    wanted = int(rate * blocks + 0.5)
+    if wanted == 0:
+        raise MosscError("bad_input", f"rate {rate:g} of {blocks} blocks is less than one")
+    return wanted
+
+
 def choose(stack: Stack, influence: np.ndarray, rate: float, drop: bool) -> list[int]:
     """The blocks that go, rising: of the rate's share of all those of least influence, such that one stays of every kind; where they are
     replaced, one of every kind and shape whose weights may be shared. Blocks that others share stay. MosscError: none may go."""
-    wanted = int(rate * len(stack) + 0.5)
-    if wanted == 0:
-        raise MosscError("bad_input", f"rate {rate:g} of {len(stack)} blocks is less than one")
+    wanted = count_of(rate, len(stack))
     groups = [stack.kind(i) if drop else stack.signature(i) for i in range(len(stack))]
     left = {group: groups.count(group) for group in groups}
     pruned: list[int] = []
@@ -140,8 +146,12 @@ def share_entry(stack: Stack, i: int, by: int, rank: int, targets: typing.Sequen
 
 
 def constant_norm(width: int, square: float, output_scale: float) -> Stored:
-    """out_norm.weight such that what the block adds has that mean square: its input is normed to a mean square of 1."""
+    """out_norm.weight such that what the block adds has that mean square, if what is normed is large beside the norm's eps."""
     return store(np.full(width, np.sqrt(square) / output_scale, np.float32))
+
+
+def scaled(stored: Stored, factor: float) -> Stored:
+    return store(stored.floats() * np.float32(factor), stored.dtype)
 
 
 def in_order(values: np.ndarray, order: typing.Sequence[int] | None) -> np.ndarray:

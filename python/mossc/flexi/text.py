@@ -88,7 +88,7 @@ class Blocks:
     tokens: int
 
 
-def look_at_blocks(model: Model, text: Text, progress: Progress) -> Blocks:
+def look_at_blocks(model: Model, text: Text, progress: Progress, what: str = "block influence") -> Blocks:
     """By the compiled model, on a CPU. MosscError."""
     cosines = squares = 0.0
     done, state = 0, None
@@ -101,5 +101,5 @@ def look_at_blocks(model: Model, text: Text, progress: Progress) -> Blocks:
         cosines = cosines + np.where(lengths > 0, dots / np.where(lengths > 0, lengths, 1), 1.0).sum(1)
         squares = squares + ((stream[1:] - stream[:-1]) ** 2).mean(2).sum(1)
         done += len(piece)
-        progress("block influence", done, text.tokens + len(text.windows))
+        progress(what, done, text.tokens + len(text.windows))
     return Blocks(1 - cosines / done, squares / done, done)
