@@ -1,20 +1,9 @@
 """What a model is made from: the spec, resolved by the C library."""
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from transformers import PretrainedConfig
 
 import mossc
-
-
-class TensorInfo(NamedTuple):
-    """A tensor of the checkpoint."""
-
-    name: str  # "blocks.3.x_proj.weight"
-    shape: tuple[int, ...]
-    dtype: str  # what its values are rounded to: f32, bf16, f16, q8 or q4
-
 
 class MosscConfig(PretrainedConfig):
     """The spec with every value written out (`spec`, as `mossc.Spec.resolved` gives it), and what training adds to it.
@@ -45,6 +34,6 @@ class MosscConfig(PretrainedConfig):
     def as_spec(self) -> mossc.Spec:
         return mossc.Spec(self.spec)
 
-    def tensors(self) -> list[TensorInfo]:
-        """In the order of the language's table of weights."""
-        return [TensorInfo(*tensor) for tensor in self.as_spec().tensors]
+    def tensors(self) -> list[mossc.TensorInfo]:
+        """Those of a checkpoint, in the order of the language's table of weights."""
+        return self.as_spec().tensors

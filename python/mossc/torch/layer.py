@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from .blocks import KINDS, Context, Kind, State
-from .config import TensorInfo
+from mossc import TensorInfo
 from .functions import layer as layer_norm
 from .functions import rms
 from .rounding import Rounding

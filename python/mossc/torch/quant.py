@@ -5,9 +5,13 @@ What is trained are the float32 numbers; the forward pass computes with what `mo
 """
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mossc.rounding import round_weights
 
 from .quant_search import q4_numbers
 
@@ -48,10 +52,18 @@ def _q8(w: Tensor) -> Tensor:
 def _q4(w: Tensor, exact: bool) -> Tensor:
     """exact: in w's own type; otherwise as the float32 number that a weight is."""
     rows = w.float().reshape(-1, w.shape[-1])
-    D, M, q = q4_numbers(rows)  # [rows, G] twice, [rows, G, 32]
+    q, D, M = _q4_on_cpu(rows) if rows.device.type == "cpu" else q4_numbers(rows)
     kind = w.dtype if exact else torch.float32
-    value = D.to(kind)[..., None] * q.to(kind) - M.to(kind)[..., None]
+    value = D.to(kind)[..., None] * grouped(q.to(kind)) - M.to(kind)[..., None]
     return _ungrouped(value, w.shape[-1]).reshape(w.shape).to(w.dtype)
+
+
+def _q4_on_cpu(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q4_numbers by the C library, a thread for each part of the rows."""
+    parts = rows.chunk(max(1, min(torch.get_num_threads(), len(rows) // 16)))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        done = list(pool.map(lambda part: round_weights("q4", part.numpy()), parts))
+    return tuple(torch.cat([torch.from_numpy(found[i]) for found in done]) for i in range(3))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The numbers of q4: the search of ir/quant_search.c in tensors, with the same bits.
+"""The numbers of q4: the search of ir/quant_search.c in tensors, with the same bits, for where weights are not in a CPU's memory.
 
 Every super-block of 256 weights (eight groups of 32) is a row here; the steps and the order of sums are those of the C file, whose head
 explains them. Float32 throughout; multiplications and additions are separate operations, as they are there.
@@ -17,15 +17,7 @@ HUGE = 2.0**127
 
 
 def q4_numbers(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """rows float32 [R, K] -> D = d·s [R, G], M = m·t [R, G], q [R, G, 32] (of padding, any), all float32."""
-    d, m, s, t, q = q4_parts(rows)
-    groups = -(-rows.shape[1] // GROUP)
-    spread = lambda v: v.float().repeat_interleave(OVER, 1)[:, :groups]
-    return spread(d) * s.float(), spread(m) * t.float(), q.float()
-
-
-def q4_parts(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """rows float32 [R, K] -> d, m float16 [R, S]; s, t [R, G]; q [R, G, 32]."""
+    """rows float32 [R, K] -> q [R, K], D = d·s and M = m·t [R, G], all float32: a weight is D·q − M."""
     R, K = rows.shape
     groups = -(-K // GROUP)
     supers = -(-groups // OVER)
@@ -35,9 +27,9 @@ def q4_parts(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     there = there.expand(R, -1, -1, -1).reshape(R * supers, OVER, GROUP)
     search = _Search(x, there)
     d, m, s, t = search.run()
-    q = search.q(d, m, s, t)
-    cut = lambda v: v.reshape(R, supers * OVER, *v.shape[2:])[:, :groups]
-    return d.reshape(R, supers).half(), m.reshape(R, supers).half(), cut(s), cut(t), cut(q)
+    q = search.q(d, m, s, t).reshape(R, size)[:, :K]
+    of_group = lambda v: v.reshape(R, supers * OVER)[:, :groups]
+    return q, of_group(d[:, None] * s), of_group(m[:, None] * t)
 
 
 def _inverse(D: Tensor) -> Tensor:

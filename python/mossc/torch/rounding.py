@@ -1,10 +1,11 @@
 """When weights are rounded: each time they are used in training, once for each change of theirs without gradients."""
 from __future__ import annotations
 
-import weakref
+
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from . import quant
 
@@ -14,7 +15,7 @@ class Rounding:
 
     def __init__(self, active: bool, inputs: bool):
         self.active, self.inputs = active, active and inputs
-        self._kept: weakref.WeakKeyDictionary[Tensor, tuple] = weakref.WeakKeyDictionary()
+        self._kept = WeakIdKeyDictionary()
 
     def __call__(self, weight: Tensor, dtype: str, exact: bool = False) -> Tensor:
         """exact: q4 as the difference of its products, not rounded to float32 (what a map of rounded inputs multiplies with)."""
