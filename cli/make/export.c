@@ -1,6 +1,8 @@
 /* mossc export: models for other programs. */
+#include "cli/build.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/given.h"
 #include "cli/progress.h"
 #include "cli/show.h"
 #include "import/export/export.h"
@@ -42,19 +44,18 @@ static int run(const CliCommand *command, CliArgs *args) {
     const int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     CliReporter reporter = {.asked = o.progress};
-    const XpExport export = {.spec = args->positionals[0],
-                             .sets = &o.sets,
-                             .weights = &o.weights,
-                             .output = o.output,
-                             .progress = cli_reporter_hooks(&reporter)};
-    SuDiags diags = {0};
-    XpReport report;
-    const bool ok = (o.format ? xp_export_gguf : xp_export_folder)(&export, &report, &diags);
+    DrBuild build = {0};
+    DrBuildOptions options = {.spec = args->positionals[0], .progress = cli_reporter_hooks(&reporter)};
+    XpReport report = {0};
+    bool ok = cli_take_given(&build, &options, &o.weights);
+    const XpExport export = {
+        .spec = options.spec, .sets = &o.sets, .weights = &o.weights, .output = o.output, .progress = options.progress};
+    ok = ok && (o.format ? xp_export_gguf : xp_export_folder)(&export, &report, &build.diags);
     if (ok && o.json)
         print_json(&report);
     else if (ok)
         print(&report, o.output);
-    return cli_finish(&diags, ok);
+    return cli_build_finish(&build, ok);
 }
 
 const CliCommand cli_export = {
