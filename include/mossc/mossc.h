@@ -139,6 +139,9 @@ MOSSC_API uint32_t mossc_compiled_found(const MosscCompiled *compiled);
  * options->device is not read: it is that of `compiled`. moss_model_free frees the model. */
 MOSSC_API MossError mossc_model_open(MosscCompiled *compiled, const char *const *paths, size_t n_paths, const MossOptions *options,
                                      MosscDiags *diags, MossModel **out_model);
+/* Of elements in memory: `lookup` gives those of each tensor of the program (moss_model_from_memory), which are read during the call. */
+MOSSC_API MossError mossc_model_from_memory(MosscCompiled *compiled, MossTensorLookup lookup, void *context,
+                                            const MossOptions *options, MosscDiags *diags, MossModel **out_model);
 /* With fresh weights, those that mossc_fresh_write writes for the seed. */
 MOSSC_API MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, const MossOptions *options, MosscDiags *diags,
                                       MossModel **out_model);
