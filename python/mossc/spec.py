@@ -38,13 +38,14 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A tensor that a checkpoint of a spec must hold."""
+class TensorInfo:
+    """A tensor of a checkpoint."""
 
+    name: str  # "blocks.3.x_proj.weight"
     shape: tuple[int, ...]
-    dtype: str  # its values are rounded to it: "f32", "bf16", …
+    dtype: str  # what its values are rounded to when they are loaded: "f32", "bf16", "f16", "q8" or "q4"
     block: int  # of the spec; -1: outside the blocks
-    map: str  # what weights.overrides, and of a block share.adapters.targets, call it: "in_proj"; "": neither may name it
+    map: str  # what weights.overrides, and of a block share.adapters.targets, call it: "x_proj"; "": neither may name it
     own: str  # the word of share.own under which a share has one of its own: "conv"; "": none
     per_expert: bool  # the leading dimension counts the block's experts
 
@@ -148,18 +149,22 @@ class Spec:
         return out
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors that a checkpoint must hold, by name, in its order."""
-        count = ffi.new("size_t *")
+    def tensors(self) -> list[TensorInfo]:
+        """What a checkpoint holds, block by block."""
+        count, tensor = ffi.new("int64_t *"), ffi.new("MosscTensor *")
         with Diags() as diags:
-            diags.check(lib.mossc_spec_tensors(self._c, count))
-        out: dict[str, Tensor] = {}
-        for i in range(count[0]):
-            t = ffi.new("MosscTensor *")
-            with Diags() as diags:
-                diags.check(lib.mossc_spec_tensor(self._c, i, t, ffi.sizeof("MosscTensor")))
-            out[text_of(t.name)] = Tensor(tuple(t.shape[0:t.rank]), text_of(t.dtype), t.block, text_of(t.map), text_of(t.own), t.per_expert)
+            diags.check(lib.mossc_spec_n_tensors(self._c, count))
+            out = []
+            for i in range(count[0]):
+                diags.check(lib.mossc_spec_tensor(self._c, i, tensor, ffi.sizeof("MosscTensor")))
+                out.append(TensorInfo(text_of(tensor.name), tuple(tensor.shape[d] for d in range(tensor.rank)), text_of(tensor.dtype),
+                                      tensor.block, text_of(tensor.map), text_of(tensor.own), tensor.per_expert))
         return out
+
+    def write_fresh(self, path: str | os.PathLike, seed: int = 0) -> None:
+        """Writes a checkpoint of fresh weights, float32 safetensors: the bytes of `mossc init` with this seed."""
+        with Diags() as diags:
+            diags.check(lib.mossc_fresh_write(self._c, seed, path_bytes(path), ffi.NULL, ffi.NULL, diags.pointer))
 
     def _cost(self, ask: typing.Callable[[typing.Any, int], typing.Any]) -> Cost:
         cost = ffi.new("MosscCost *")

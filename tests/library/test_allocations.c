@@ -114,9 +114,9 @@ static MossError cost(void) {
 static MossError tensors(void) {
     MosscSpec *parsed;
     MosscTensor last;
-    size_t count = 0;
+    int64_t count = 0;
     MossError error = mossc_spec_parse("tiny.yaml", tiny, sizeof tiny - 1, NULL, 0, NULL, &parsed);
-    if (error.code == MOSS_OK) error = mossc_spec_tensors(parsed, &count);
+    if (error.code == MOSS_OK) error = mossc_spec_n_tensors(parsed, &count);
     assert_int_equal(count > 0, error.code == MOSS_OK);
     if (error.code == MOSS_OK) error = mossc_spec_tensor(parsed, count - 1, &last, sizeof last);
     mossc_spec_free(parsed);

@@ -182,22 +182,22 @@ def adapters(weights: Weights, r: Replacement, rank: int, targets: typing.Sequen
 
 def adapter_dtype(spec: Spec) -> str:
     """Of the file: what the language rounds adapters to."""
-    dtype = next((tensor.dtype for name, tensor in spec.tensors.items() if ".adapters." in name), "f32")
+    dtype = next((tensor.dtype for tensor in spec.tensors if ".adapters." in tensor.name), "f32")
     return FILE_DTYPES[dtype]
 
 
 def collect(spec: Spec, placed: typing.Sequence[Placed], checkpoint: Checkpoint) -> dict[str, Stored]:
     """All tensors of the new spec: made ones, and those of the old checkpoint as they lie."""
     out: dict[str, Stored] = {}
-    for name, tensor in spec.tensors.items():
+    for tensor in spec.tensors:
         if tensor.block < 0:
-            out |= checkpoint.parts(name)
+            out |= checkpoint.parts(tensor.name)
             continue
-        block, part = placed[tensor.block], name.split(".", 2)[2]
+        block, part = placed[tensor.block], tensor.name.split(".", 2)[2]
         if part in block.made:
-            out[name] = block.made[part]
+            out[tensor.name] = block.made[part]
             continue
         old = f"blocks.{block.of}.{part}"
         for found, stored in checkpoint.parts(old).items():
-            out[name + found[len(old):]] = stored
+            out[tensor.name + found[len(old):]] = stored
     return out

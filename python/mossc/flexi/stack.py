@@ -7,7 +7,7 @@ import pathlib
 import typing
 
 from mossc.errors import MosscError
-from mossc.spec import Spec, Tensor
+from mossc.spec import Spec, TensorInfo
 
 #: What a share never takes from the other block.
 _ITS_OWN = ("input_scale", "output_scale", "out_norm")
@@ -19,13 +19,10 @@ class Stack:
     def __init__(self, spec: Spec) -> None:
         self.spec, self._resolved = spec, spec.resolved
         self.entries: list[dict] = self._resolved["stack"]
-        self.tensors: list[dict[str, Tensor]] = [{} for _ in self.entries]  # of each block, without "blocks.3."
-        self.outside: dict[str, Tensor] = {}
-        for name, tensor in spec.tensors.items():
-            if tensor.block < 0:
-                self.outside[name] = tensor
-            else:
-                self.tensors[tensor.block][name.split(".", 2)[2]] = tensor
+        self.tensors: list[dict[str, TensorInfo]] = [{} for _ in self.entries]  # of each block, without "blocks.3."
+        for tensor in spec.tensors:
+            if tensor.block >= 0:
+                self.tensors[tensor.block][tensor.name.split(".", 2)[2]] = tensor
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -69,7 +66,7 @@ class Stack:
 
     def small(self, i: int) -> list[str]:
         """The words of share.own that fit it."""
-        return sorted({tensor.own for part, tensor in self.tensors[i].items() if tensor.own and not part.startswith(("norm.", "out_norm."))})
+        return sorted({tensor.own for tensor in self.tensors[i].values() if tensor.own})
 
     def taken(self, i: int) -> list[str]:
         """Tensors that a share has to take from the other block as they are: neither adapters nor `own` reach them."""
