@@ -1,12 +1,19 @@
 """mossc.flexi recover: what is trained and what stays, that it helps, and that the compiled model has what was trained."""
 import json
+import pathlib
 import sys
 
-from torch_common import ROOT, raises, run_tests  # noqa: F401 (sets the paths)
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import ROOT, need, raises, run_tests
 
+need("torch", "transformers")
 import numpy as np
+import torch
+
 import mossc
 from mossc.flexi import checkpoint, prune, recover
+
+torch.set_num_threads(2)
 
 SPEC = """\
 mossc: 1
@@ -72,14 +79,14 @@ def test_the_module_is_the_compiled_model(m):
     spec = mossc.Spec(m.directory / "pruned/spec.yaml")
     weights = m.directory / "pruned/model.safetensors"
     tokens = np.frombuffer(TEXT[:100], np.uint8).astype(np.int64)
-    got = recover.module(spec, checkpoint.Checkpoint([weights])).eval()(recover.torch.from_numpy(tokens)[None]).logits[0].detach().numpy()
+    got = recover.module(spec, checkpoint.Checkpoint([weights])).eval()(torch.from_numpy(tokens)[None]).logits[0].detach().numpy()
     assert np.abs(got - mossc.Model(spec, weights).logits(tokens)).max() < 1e-4
 
 
 def test_a_teacher_draws_the_student_to_it(m):
     pruned(m)
     random = np.random.default_rng(1)
-    student, teacher, targets = (recover.torch.from_numpy(a) for a in (random.normal(size=(2, 3, 7)), random.normal(size=(2, 3, 7)),
+    student, teacher, targets = (torch.from_numpy(a) for a in (random.normal(size=(2, 3, 7)), random.normal(size=(2, 3, 7)),
                                                                        random.integers(0, 7, (2, 3))))
     p, q = (np.exp(x.numpy()) / np.exp(x.numpy()).sum(-1, keepdims=True) for x in (teacher, student))
     loss, text = recover.loss_of(student, teacher, targets, 0.75)
