@@ -127,8 +127,8 @@ typedef struct CliOption {
                  "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU (docs/cuda.md)")
 #define CLI_OPTION_FAST(Type)                                                                                                      \
     CLI_ROW_FLAG(Type, fast, "fast",                                                                                               \
-                 "with --device cuda: round what tensor cores multiply to the weights' type, as bf16 training does; about twice "  \
-                 "the speed of long prompts, for an error near 1e-2")
+                 "prompts and batches round what bf16 weights multiply to bf16, as training in bf16 does, for an error near 1e-2: "  \
+                 "about twice the speed of prompts with --device cuda, and on CPUs with AVX-512 BF16 or ARM's bf16")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "verify every byte of packed weights against its digest first")
 #define CLI_OPTION_STATE_IN(Type)                                                                                                  \
     CLI_ROW_TEXT(Type, state_in, "state-in", 0, "FILE", false,                                                                     \
