@@ -120,6 +120,8 @@ static void add_pairs(const Core *c, CgValue w, CgValue x, unsigned pairs, Sums 
             for (unsigned p = 0; p < c->panels; p++)
                 sums->v[p * c->rows + r] = add_pair(e, sums->v[p * c->rows + r], panel[p], two);
         }
+        for (unsigned i = 0; i < c->panels * c->rows && !e->target->bf16_in_ir; i++) sums->v[i] = cg_keep_place(e, sums->v[i]);
+        cg_keep_order(e);
     }
 }
 
