@@ -20,6 +20,15 @@ uint64_t moss_program_weight_bytes(const PgProgram *program) { return program->w
 
 const uint8_t *moss_program_spec_hash(const PgProgram *program) { return program->spec_hash; }
 
+uint32_t moss_program_tensors(const PgProgram *program) { return program->n_tensors; }
+
+MossTensor moss_program_tensor(const PgProgram *program, uint32_t i) {
+    const PgTensor *t = &program->tensors[i];
+    MossTensor told = {.name = t->name, .rank = t->rank};
+    for (int32_t d = 0; d < t->rank; d++) told.shape[d] = t->shape[d];
+    return told;
+}
+
 uint32_t moss_program_phases(const PgProgram *program, int mode) { return program->steps[mode].n_phases; }
 
 const char *moss_program_phase_name(const PgProgram *program, int mode, uint32_t phase) {

@@ -98,6 +98,17 @@ MOSS_API int64_t moss_program_max_rows(const MossProgram *program); /* tokens of
 MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program); /* of one sequence */
 MOSS_API uint64_t moss_program_weight_bytes(const MossProgram *program); /* of the packed weights */
 MOSS_API const uint8_t *moss_program_spec_hash(const MossProgram *program); /* [16] */
+
+/* A tensor that a checkpoint of the program must hold: row-major, the language's shape. */
+typedef struct MossTensor {
+    const char *name; /* "blocks.3.in_proj.weight" */
+    int32_t rank;
+    int64_t shape[4]; /* [rank], then zeros */
+} MossTensor;
+
+MOSS_API uint32_t moss_program_tensors(const MossProgram *program); /* how many */
+MOSS_API MossTensor moss_program_tensor(const MossProgram *program, uint32_t i);
+
 /* Phases of a step of this kind (MOSS_ONE_ROW, MOSS_ROWS), and the name of one, such as "blocks.3.in_proj". */
 MOSS_API uint32_t moss_program_phases(const MossProgram *program, int mode);
 MOSS_API const char *moss_program_phase_name(const MossProgram *program, int mode, uint32_t phase);
