@@ -135,11 +135,11 @@ static void add_blocks(Space *space, const CgTarget *target, const PgKernel *k) 
         add(space, s);
         if (blocks == 1) break;
     }
-    if (space->items[0].tiles) return;
     for (int32_t rows = PG_ROW_BLOCK; rows >= 2; rows /= 2) {
         for (int32_t panels = 1; panels <= 8 && (uint64_t)panels <= pg_panels(k->O); panels++) {
             if (panels * rows > most || 2 * panels * rows < most) continue;
             s = space->items[0];
+            s.tiles = 0;
             s.panels = panels;
             s.rows = rows;
             add(space, s);

@@ -339,9 +339,13 @@ static void every_schedule(void **unused) {
             CgSchedule space[CG_MOST_SCHEDULES];
             unsigned count = cg_schedule_space(rig_target(), &k, space);
             assert_true(count > 1 && count < CG_MOST_SCHEDULES);
-            unsigned step = all_schedules || tiles_alone ? 1 : blocks_alone || bf16_alone ? 8 : 4;
-            for (unsigned i = ((unsigned)d + (unsigned)form) % step; i < count; i += step)
-                run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
+            unsigned step = all_schedules                               ? 1
+                            : blocks_alone || bf16_alone || tiles_alone ? 8
+                                                                        : 4,
+                     first = (unsigned)d + (unsigned)form;
+            for (unsigned i = 0; i < count; i++)
+                if (i % step == first % step || (tiles_alone && space[i].tiles))
+                    run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
         }
     }
 }
