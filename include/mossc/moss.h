@@ -93,6 +93,7 @@ enum { MOSS_ONE_ROW, MOSS_ROWS, MOSS_MODES };
 
 MOSS_API const char *moss_program_name(const MossProgram *program);
 MOSS_API int64_t moss_program_vocab_size(const MossProgram *program); /* logits of a token */
+MOSS_API uint64_t moss_program_logits_stride(const MossProgram *program); /* floats from one row of logits to the next: moss_step_into */
 MOSS_API int64_t moss_program_max_positions(const MossProgram *program); /* tokens of a sequence; 0: no bound */
 MOSS_API int64_t moss_program_max_rows(const MossProgram *program); /* tokens of a step, all segments together */
 MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program); /* of one sequence */
@@ -210,6 +211,10 @@ typedef struct MossSegment {
  * whose router was not finite: moss_state_failed tells which ones failed, and all others have gone on, with the bits and the logits
  * that they would have had without them. A failed state is refused until it is reset or taken back. */
 MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
+/* moss_step whose logits go to memory of the caller's, which nothing keeps: rows[wanted rows][moss_program_logits_stride] floats, 64-aligned,
+ * vocab_size of each row valid. States keep a copy of those after their last token; moss_logits has none. MOSS_BAD_INPUT also where it is
+ * not aligned; MOSS_NO_MEMORY also after the step, for those copies, which then are not there. */
+MOSS_API MossError moss_step_into(MossModel *model, const MossSegment *segments, uint32_t n_segments, float *rows);
 /* Whether its last step failed. */
 MOSS_API bool moss_state_failed(const MossState *state);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
@@ -433,6 +438,24 @@ typedef struct MossCompletion {
  * no token. */
 MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                       const MossCompletion *completion, MossStop *out_stop);
+
+/* The same token by token, for whom a callback does not suit: what is picked, fed and held does not depend on which of the two is used. What the
+ * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. The state may be used in
+ * between, but not fed. */
+typedef struct MossWriting MossWriting;
+
+typedef struct MossPiece {
+    int32_t token; /* -1: text that was held, at the very end */
+    const char *text; /* [size] and a NUL, valid until the next piece; may be empty */
+    size_t size;
+} MossPiece;
+
+MOSS_API MossError moss_writing_begin(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
+                                      const MossCompletion *completion, MossWriting **out_writing);
+/* *out_more is false at the end, and after an error, which comes behind the pieces that were made before it. */
+MOSS_API MossError moss_writing_next(MossWriting *writing, MossPiece *out_piece, bool *out_more);
+MOSS_API MossStop moss_writing_stop(const MossWriting *writing); /* why it ended, once it has */
+MOSS_API void moss_writing_free(MossWriting *writing); /* at any time; NULL is fine */
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 """Models that run."""
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing
 
@@ -8,9 +9,23 @@ import numpy as np
 
 from mossc import weights as _weights
 from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of, tokens_array
+from mossc.generate import Defaults, Generation, Mask, begin, defaults_of
 from mossc.spec import Spec
 from mossc.state import State
 from mossc.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How probable each of T tokens was after those before it."""
+
+    logprobs: np.ndarray  # float64 [T], natural; NaN for the first of a new sequence
+    best: np.ndarray  # int32 [T], the most probable token there; -1 where logprobs is NaN
+
+    @property
+    def total(self) -> float:
+        """The sum of those that are known."""
+        return float(np.nansum(self.logprobs))
 
 
 class Model:
@@ -31,6 +46,8 @@ class Model:
         self._compiled = self._compile(device, isa, fast, cache)
         self._handle = self._load(weights, threads, seed)
         self._tokenizer: Tokenizer | None = None
+        #: How it makes text where `generate` is told nothing: of the generation.yaml beside the spec, else mossc's own.
+        self.defaults: Defaults = defaults_of(self.spec)
 
     def _compile(self, device: str, isa: str | None, fast: bool, cache: bool) -> Handle:
         texts = [ffi.new("char[]", text.encode()) if text else ffi.NULL for text in (device, isa)]
@@ -91,9 +108,11 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """That which the spec names; opened when it is first asked for."""
+        """That which the spec names, with `defaults.stop_ids` among its ends; opened when it is first asked for."""
         if self._tokenizer is None:
             self._tokenizer = Tokenizer(self.spec)
+            if self.defaults.stop_ids:
+                self._tokenizer.set_ends(list(dict.fromkeys((*self._tokenizer.ends, *self.defaults.stop_ids))))
         return self._tokenizer
 
     def state(self) -> State:
@@ -108,38 +127,99 @@ class Model:
         check(lib.moss_state_load(self._c, path_bytes(path), out))
         return State(self, out[0])
 
-    def _step(self, state: State, tokens: np.ndarray, want: int) -> None:
-        """One step of one sequence. tokens: int32 [1 … max_rows]."""
-        segment = ffi.new("MossSegment *", {"state": state._c, "tokens": int32_pointer(tokens), "count": len(tokens), "logits": want})
-        check(lib.moss_step(self._c, segment, 1))
-
     def _tokens(self, text: typing.Any) -> np.ndarray:
         return tokens_array(self.tokenizer.encode(text) if isinstance(text, (str, bytes)) else text)
+
+    def _pieces(self, tokens: np.ndarray) -> typing.Iterator[tuple[int, np.ndarray]]:
+        """(where it begins, int32 [1 … max_rows]): between two of them Python looks for Ctrl-C."""
+        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.vocab_size): # C says it; but before the first piece is fed
+            check(lib.moss_feed(self._c, self.state()._c, int32_pointer(tokens), len(tokens), 0))
+        for first in range(0, len(tokens), self.max_rows):
+            yield first, tokens[first:first + self.max_rows]
 
     def feed(self, state: State, tokens: typing.Any) -> None:
         """Feeds a sequence: ids [n], or a text. The state then has logits. Ctrl-C ends it between steps of `max_rows` tokens, with those before
         it fed."""
-        array = self._tokens(tokens)
-        for first in range(0, len(array), self.max_rows):
-            last = first + self.max_rows >= len(array)
-            self._step(state, array[first:first + self.max_rows], lib.MOSS_LAST_LOGITS if last else lib.MOSS_NO_LOGITS)
+        for _, piece in self._pieces(self._tokens(tokens)):
+            check(lib.moss_feed(self._c, state._c, int32_pointer(piece), len(piece), 0))
+
+    def step(self, segments: typing.Sequence[tuple[State, typing.Any, str | None]]) -> list[np.ndarray | None]:
+        """One step of several sequences at once: a batch. Each segment is (state, ids [n] or a text, wanted), at most `max_rows` tokens in
+        all; wanted: "all", "last" or None. Gives for each the logits, float32 [n, vocab_size] or [1, vocab_size], or None.
+
+        The arrays are views of one that C has written into; it lives as long as they do."""
+        kinds = {"all": lib.MOSS_ALL_LOGITS, "last": lib.MOSS_LAST_LOGITS, None: lib.MOSS_NO_LOGITS}
+        tokens = [self._tokens(ids) for _, ids, _ in segments]
+        counts = [0 if want is None else 1 if want == "last" else len(ids) for ids, (_, _, want) in zip(tokens, segments)]
+        array = ffi.new("MossSegment[]", [{"state": state._c, "tokens": int32_pointer(ids), "count": len(ids), "logits": kinds[want]}
+                                          for (state, _, want), ids in zip(segments, tokens)])
+        rows = self._rows(sum(counts))
+        check(lib.moss_step_into(self._c, array, len(segments), self._address(rows)))
+        ends = np.cumsum([0, *counts])
+        return [None if want is None else rows[ends[i]:ends[i + 1], :self.vocab_size] for i, (_, _, want) in enumerate(segments)]
+
+    def _rows(self, n: int) -> np.ndarray:
+        """float32 [n, moss_program_logits_stride], 64-aligned, for moss_step_into."""
+        stride = lib.moss_program_logits_stride(self._program)
+        memory = np.empty(n * stride + 16, np.float32)
+        first = -memory.ctypes.data % 64 // 4
+        return memory[first:first + n * stride].reshape(n, stride)
+
+    @staticmethod
+    def _address(rows: np.ndarray) -> typing.Any:
+        return ffi.cast("float *", rows.ctypes.data) if len(rows) else ffi.NULL
 
     def logits(self, tokens: typing.Any, state: State | None = None, last_only: bool = False) -> np.ndarray:
         """Feeds ids [T], or a text, and gives the logits after each of them: float32 [T, vocab_size]; with last_only, after the last:
-        float32 [1, vocab_size]. state: the sequence to go on with; None: a new one."""
+        float32 [1, vocab_size]. state: the sequence to go on with; None: a new one.
+
+        C writes them where the array has them: it is the caller's, and nothing changes it later. (Its rows may lie a few floats apart.)"""
         array = self._tokens(tokens)
-        if last_only and len(array):
-            own = state or self.state()
-            self.feed(own, array)
-            return own.logits[None]
-        out = np.empty((0 if last_only else len(array), self.vocab_size), np.float32)
         state = state or self.state()
-        for first in range(0, len(array), self.max_rows):
-            piece = array[first:first + self.max_rows]
-            self._step(state, piece, lib.MOSS_ALL_LOGITS)
-            for i in range(len(piece)):
-                out[first + i] = np.frombuffer(ffi.buffer(lib.moss_logits(self._c, i), 4 * self.vocab_size), np.float32)
+        if last_only and len(array):
+            *_, last = self._pieces(array)
+            self.feed(state, array[:last[0]])
+            return self.step([(state, last[1], "last")])[0]
+        rows = self._rows(0 if last_only else len(array))
+        for first, piece in self._pieces(array):
+            segment = ffi.new("MossSegment *", {"state": state._c, "tokens": int32_pointer(piece), "count": len(piece),
+                                                "logits": lib.MOSS_ALL_LOGITS})
+            check(lib.moss_step_into(self._c, segment, 1, self._address(rows[first:])))
+        return rows[:, :self.vocab_size]
+
+    def score(self, tokens: typing.Any, state: State | None = None) -> Score:
+        """Feeds ids [T], or a text, and says how probable each was. state: the sequence to go on with, whose logits the first is judged by;
+        None: a new one."""
+        array = self._tokens(tokens)
+        state = state or self.state()
+        out = Score(np.empty(len(array)), np.empty(len(array), np.int32))
+        for first, piece in self._pieces(array):
+            logprobs, best = (ffi.cast(kind, part.ctypes.data) for kind, part in (("double *", out.logprobs[first:]), ("int32_t *", out.best[first:])))
+            check(lib.mossc_score(self._c, state._c, int32_pointer(piece), len(piece), logprobs, best))
         return out
+
+    def generate(self, prompt: typing.Any = None, *, state: State | None = None, max_tokens: int | None = 256,
+                 temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+                 repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
+                 logit_bias: typing.Mapping[int, float] | None = None, seed: int = 0, stop: str | typing.Sequence[str] = (),
+                 ignore_eos: bool = False, logprobs: int | None = None, mask: Mask | None = None) -> Generation:
+        """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
+
+        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. max_tokens: None: up to an end.
+        temperature (0: the most probable token), top_k (0: all), top_p, min_p, repeat_penalty: None: those of `defaults`.
+        penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
+        its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
+        ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
+        most probable ones. mask: which tokens may come next; mossc.grammar makes some.
+
+        Ctrl-C ends it between steps, within the prompt too."""
+        before = self._tokens([] if prompt is None else prompt)
+        state = state or self.state()
+        self.feed(state, before)
+        return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                     repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+                     penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
+                     mask=mask)
 
     def close(self) -> None:
         """Frees the model, once its states and the arrays over its memory are gone too. It is also freed when Python drops it."""

@@ -8,6 +8,11 @@ from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, tokens_array
 from mossc.spec import Spec
 
 
+def characters() -> codecs.IncrementalDecoder:
+    """Bytes to characters as they come: ids that are bytes come as such."""
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
 class Tokenizer:
     """The tokenizer that a spec names, with its files. Several threads may use one."""
 
@@ -70,7 +75,7 @@ class Decoder:
         check(lib.moss_stream_create(tokenizer._c, out))
         self._handle = Handle(out[0], lib.moss_stream_free, tokenizer._handle)
         self._size = ffi.new("size_t *")
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace") # ids that are bytes come as such
+        self._characters = characters()
         if whole:
             lib.moss_stream_whole(out[0])
 
