@@ -378,6 +378,11 @@ MOSS_API MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32
 /* Appends the ids that a model is fed for text[0..size): bos, if there is one, and the text's. MOSS_BAD_INPUT: an id that the
  * vocabulary lacks. */
 MOSS_API MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out);
+/* Appends the ids of a part of a text, without bos. behind: it follows another part, and some tokenizers then put no blank before it. */
+MOSS_API MossError moss_encode_part(const MossTokenizer *tokenizer, const char *text, size_t size, bool behind, MossTokens *out);
+/* The bytes of one id, which need not be whole characters; none for bos, what ends a text, and ids that stand for nothing. *out_size is how many
+ * there are, of which at most room_size are written to room. */
+MOSS_API MossError moss_token_bytes(const MossTokenizer *tokenizer, int32_t token, char *room, size_t room_size, size_t *out_size);
 MOSS_API void moss_tokens_free(MossTokens *tokens);
 
 /* What moss_generate may pick. bits[vocab_size / 32 + 1] must live as long as the result is used; so must the tokenizer, whose more_eos is, and

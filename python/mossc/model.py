@@ -9,7 +9,9 @@ import numpy as np
 
 from mossc import weights as _weights
 from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of, tokens_array
+from mossc.chat import Chat
 from mossc.generate import Defaults, Generation, Mask, begin, defaults_of
+from mossc.grammar import mask_of
 from mossc.spec import Spec
 from mossc.state import State
 from mossc.tokenizer import Tokenizer
@@ -32,7 +34,8 @@ class Model:
     """A spec, compiled for this machine or a GPU, with its weights.
 
     spec: a Spec, or what makes one. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
-    a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: fresh ones of `seed`.
+    a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
+    directory of an import, or fresh ones of `seed` where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
     None: the best there is. fast: of a GPU. cache: kernels are taken from and kept in the kernel cache.
 
@@ -41,11 +44,14 @@ class Model:
     """
 
     def __init__(self, spec: typing.Any, weights: typing.Any = None, *, device: str = "cpu", threads: int = 0, isa: str | None = None,
-                 fast: bool = False, seed: int = 0, cache: bool = True) -> None:
+                 fast: bool = False, seed: int | None = None, cache: bool = True) -> None:
         self.spec = spec if isinstance(spec, Spec) else Spec(spec)
+        if weights is None and seed is None:
+            weights = self.spec.weights
         self._compiled = self._compile(device, isa, fast, cache)
-        self._handle = self._load(weights, threads, seed)
+        self._handle = self._load(weights, threads, seed or 0)
         self._tokenizer: Tokenizer | None = None
+        self._grammar_tokenizer: typing.Any = None
         #: How it makes text where `generate` is told nothing: of the generation.yaml beside the spec, else mossc's own.
         self.defaults: Defaults = defaults_of(self.spec)
 
@@ -202,7 +208,8 @@ class Model:
                  temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
                  repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
                  logit_bias: typing.Mapping[int, float] | None = None, seed: int = 0, stop: str | typing.Sequence[str] = (),
-                 ignore_eos: bool = False, logprobs: int | None = None, mask: Mask | None = None) -> Generation:
+                 ignore_eos: bool = False, logprobs: int | None = None, json_schema: typing.Any = None, regex: str | None = None,
+                 grammar: str | None = None, mask: Mask | None = None, whole: bool = False) -> Generation:
         """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
 
         state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. max_tokens: None: up to an end.
@@ -210,16 +217,23 @@ class Model:
         penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
         its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
         ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
-        most probable ones. mask: which tokens may come next; mossc.grammar makes some.
+        most probable ones. json_schema (a dict or its text), regex, grammar (Lark of llguidance): what the text must follow; the extra
+        `grammar` is needed. mask: which tokens may come next, in your own way. whole: the text stands by itself, as an answer does, and some
+        tokenizers then leave out a blank in front.
 
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
+        mask = mask or mask_of(self, json_schema=json_schema, regex=regex, grammar=grammar)
         state = state or self.state()
         self.feed(state, before)
         return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                      repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
                      penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
-                     mask=mask)
+                     mask=mask, whole=whole)
+
+    def chat(self, system: str | None = None, *, template: str | None = None, **variables: typing.Any) -> Chat:
+        """A conversation by the model's chat template, or another one's Jinja. system: the system's text; variables: others of the template."""
+        return Chat(self, system, template, variables)
 
     def close(self) -> None:
         """Frees the model, once its states and the arrays over its memory are gone too. It is also freed when Python drops it."""
