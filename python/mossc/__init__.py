@@ -16,10 +16,10 @@ from mossc.errors import Message, MosscError
 from mossc.generate import Defaults, Generation, Mask, Piece
 from mossc.imports import import_model, pull
 from mossc.model import Model, Score
-from mossc.spec import Block, Cost, Spec
+from mossc.spec import Block, Cost, Spec, TensorInfo
 from mossc.state import State
 from mossc.tokenizer import Decoder, Tokenizer
 
 __version__ = _text_of(_lib.mossc_version())
 __all__ = ["Block", "Chat", "Cost", "Decoder", "Defaults", "Generation", "Mask", "Message", "Model", "MosscError", "Piece", "Score", "Spec", "State",
-           "Tokenizer", "import_model", "pull"]
+           "TensorInfo", "Tokenizer", "import_model", "pull"]

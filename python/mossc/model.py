@@ -235,6 +235,24 @@ class Model:
         """A conversation by the model's chat template, or another one's Jinja. system: the system's text; variables: others of the template."""
         return Chat(self, system, template, variables)
 
+    def hidden(self, tokens: typing.Any, state: State | None = None) -> np.ndarray:
+        """Feeds ids [T], or a text, and gives the residual stream at each of them: float32 [blocks + 1, T, d_model], before each block and
+        after the last, before the final norm. state: the sequence to go on with; None: a new one. MosscError: the model is on a GPU."""
+        array, blocks = self._tokens(tokens), lib.moss_program_blocks(self._program)
+        width = lib.moss_program_width(self._program)
+        out = np.empty((blocks + 1, len(array), width), np.float32)
+        state = state or self.state()
+        check(lib.moss_model_keep_hidden(self._c, True))
+        try:
+            for first, piece in self._pieces(array):
+                self.step([(state, piece, None)])
+                for block in range(blocks + 1):
+                    rows = ffi.buffer(lib.moss_hidden(self._c, block), 4 * len(piece) * width)
+                    out[block, first:first + len(piece)] = np.frombuffer(rows, np.float32).reshape(len(piece), width)
+        finally:
+            check(lib.moss_model_keep_hidden(self._c, False))
+        return out
+
     def close(self) -> None:
         """Frees the model, once its states and the arrays over its memory are gone too. It is also freed when Python drops it."""
         self._handle.release()
