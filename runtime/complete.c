@@ -271,6 +271,61 @@ MossError moss_writing_next(MossWriting *writing, MossPiece *out_piece, bool *ou
     return *out_more ? fine : writing->completion.error;
 }
 
+/* ---- several at once */
+
+/* Whether they pick from the same tokens. */
+static bool pick_alike(const Completion *a, const Completion *b) {
+    return a->of->model == b->of->model && a->of->tokenizer == b->of->tokenizer && a->of->ignore_eos == b->of->ignore_eos;
+}
+
+static bool wants_token(const Completion *c) { return c->at == c->n && !c->over && burst(c) > 0; }
+
+/* Those that want a token and pick alike; how many. */
+static uint32_t gather(MossWriting *const *writings, uint32_t n, Completion **out, MossSequence *sequences, MossPicker **pickers) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        Completion *c = &writings[i]->completion;
+        if (!wants_token(c) || (count && !pick_alike(c, out[0]))) continue;
+        sequences[count] = c->sequence;
+        pickers[count] = c->of->picker;
+        out[count++] = c;
+    }
+    return count;
+}
+
+/* What a common step of one token left to one of them. */
+static void take_token(Completion *c, bool ended, uint32_t done, MossError error) {
+    bool failed = error.code != MOSS_OK && (error.code != MOSS_NON_FINITE || moss_state_failed(c->sequence.state));
+    c->at = 0;
+    c->n = done;
+    c->over = ended || failed || done == c->left;
+    c->stop = ended ? MOSS_STOP_EOS : MOSS_STOP_COUNT;
+    if (failed) c->error = error;
+}
+
+/* Steps until all that want a token have one, but for a last one, which has no company. An error before a step is left to each alone. */
+static void pick_together(MossWriting *const *writings, uint32_t n, Completion **them, MossSequence *sequences,
+                          MossPicker **pickers) {
+    for (uint32_t count; (count = gather(writings, n, them, sequences, pickers)) > 1;) {
+        uint32_t done;
+        MossError error = moss_generate_picked(them[0]->of->model, &them[0]->vocabulary, sequences, pickers, count, 1, &done);
+        if (!done && error.code != MOSS_OK) return;
+        for (uint32_t i = 0; i < count; i++)
+            if (done || sequences[i].ended) take_token(them[i], sequences[i].ended, done, error);
+    }
+}
+
+MossError moss_writings_next(MossWriting *const *writings, uint32_t n, MossPiece *out_pieces, bool *out_more) {
+    size_t each = sizeof(Completion *) + sizeof(MossSequence) + sizeof(MossPicker *);
+    MossSequence *sequences = su_malloc((size_t)n * each + 1);
+    if (!sequences) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for %u texts", n);
+    Completion **them = (Completion **)(void *)(sequences + n);
+    pick_together(writings, n, them, sequences, (MossPicker **)(void *)(them + n));
+    su_free(sequences);
+    for (uint32_t i = 0; i < n; i++) out_more[i] = next_piece(&writings[i]->completion, &out_pieces[i]);
+    return fine;
+}
+
 MossStop moss_writing_stop(const MossWriting *writing) { return writing->completion.stop; }
 
 void moss_writing_free(MossWriting *writing) {

@@ -472,6 +472,10 @@ MOSS_API MossError moss_writing_begin(MossModel *model, MossState *state, const 
                                       const MossCompletion *completion, MossWriting **out_writing);
 /* *out_more is false at the end, and after an error, which comes behind the pieces that were made before it. */
 MOSS_API MossError moss_writing_next(MossWriting *writing, MossPiece *out_piece, bool *out_more);
+/* The next piece of each of n writings, each at most once: out_pieces[n], out_more[n]. Tokens of those that pick from the same (model, tokenizer,
+ * ignore_eos) are fed in one step; each text is the one that it would be alone. Of one without more, moss_writing_next tells its error.
+ * MOSS_NO_MEMORY: nothing has happened. */
+MOSS_API MossError moss_writings_next(MossWriting *const *writings, uint32_t n, MossPiece *out_pieces, bool *out_more);
 MOSS_API MossStop moss_writing_stop(const MossWriting *writing); /* why it ended, once it has */
 MOSS_API void moss_writing_free(MossWriting *writing); /* at any time; NULL is fine */
 

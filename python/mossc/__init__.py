@@ -13,7 +13,7 @@ from mossc._c import lib as _lib
 from mossc._c import text_of as _text_of
 from mossc.chat import Chat
 from mossc.errors import Message, MosscError
-from mossc.generate import Defaults, Generation, Mask, Piece
+from mossc.generate import Batch, Defaults, Generation, Mask, Piece
 from mossc.imports import import_model, pull
 from mossc.model import Model, Score
 from mossc.spec import Block, Cost, Spec, TensorInfo
@@ -21,5 +21,5 @@ from mossc.state import State
 from mossc.tokenizer import Decoder, Tokenizer
 
 __version__ = _text_of(_lib.mossc_version())
-__all__ = ["Block", "Chat", "Cost", "Decoder", "Defaults", "Generation", "Mask", "Message", "Model", "MosscError", "Piece", "Score", "Spec", "State",
-           "TensorInfo", "Tokenizer", "import_model", "pull"]
+__all__ = ["Batch", "Block", "Chat", "Cost", "Decoder", "Defaults", "Generation", "Mask", "Message", "Model", "MosscError", "Piece", "Score", "Spec",
+           "State", "TensorInfo", "Tokenizer", "import_model", "pull"]

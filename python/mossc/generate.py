@@ -143,20 +143,25 @@ class Generation(typing.Iterator[Piece]):
         self.stop: str | None = None
 
     def __next__(self) -> Piece:
-        while True:
-            if self.stop is not None:
-                raise StopIteration
-            error = lib.moss_writing_next(self._handle.pointer, self._piece, self._more)
-            if self._picker:
-                self._picker.raise_error()
-            if self._more[0]:
-                return self._made()
-            self.stop = STOPS[lib.moss_writing_stop(self._handle.pointer)]
-            self._handle.release()
-            check(error)
-            rest = self._characters.decode(b"", True)
-            if rest:
-                return Piece(None, rest)
+        if self.stop is not None:
+            raise StopIteration
+        error = lib.moss_writing_next(self._handle.pointer, self._piece, self._more)
+        piece = self._taken(error)
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def _taken(self, error: typing.Any) -> Piece | None:
+        """What C has put into self._piece and self._more; None: it is over."""
+        if self._picker:
+            self._picker.raise_error()
+        if self._more[0]:
+            return self._made()
+        self.stop = STOPS[lib.moss_writing_stop(self._handle.pointer)]
+        self._handle.release()
+        check(error)
+        rest = self._characters.decode(b"", True)
+        return Piece(None, rest) if rest else None
 
     def _made(self) -> Piece:
         token, text = self._piece.token, bytes(ffi.buffer(self._piece.text, self._piece.size))
@@ -172,6 +177,41 @@ class Generation(typing.Iterator[Piece]):
         if self.stop is None:
             self.stop = "caller"
             self._handle.release()
+
+
+class Batch(typing.Iterator[tuple[int, Piece]]):
+    """Texts that are made together, a step for a token of each: an iterator of (which, piece). Each is the text that it would be alone;
+    `generations` has them, with state and stop. Made by Model.generate_batch."""
+
+    def __init__(self, generations: typing.Sequence[Generation]) -> None:
+        self.generations = list(generations)
+        self._ready: list[tuple[int, Piece]] = []
+
+    def __next__(self) -> tuple[int, Piece]:
+        while not self._ready:
+            going = [(i, g) for i, g in enumerate(self.generations) if g.stop is None]
+            if not going:
+                raise StopIteration
+            self._step(going)
+        return self._ready.pop(0)
+
+    def _step(self, going: list[tuple[int, Generation]]) -> None:
+        writings = ffi.new("MossWriting *[]", [g._handle.pointer for _, g in going])
+        pieces, more = ffi.new("MossPiece[]", len(going)), ffi.new("bool[]", len(going))
+        check(lib.moss_writings_next(writings, len(going), pieces, more))
+        for k, (i, g) in enumerate(going):
+            g._piece[0], g._more[0] = pieces[k], more[k]
+            error = ffi.new("MossError *")[0] if more[k] else lib.moss_writing_next(g._handle.pointer, g._piece, g._more)
+            piece = g._taken(error)
+            if piece is not None:
+                self._ready.append((i, piece))
+
+    def texts(self) -> list[str]:
+        """The whole text of each: of all pieces that are still to come."""
+        out = [""] * len(self.generations)
+        for i, piece in self:
+            out[i] += piece.text
+        return out
 
 
 def begin(model: Model, state: State, before: typing.Any, *, max_tokens: int | None, temperature: float | None, top_k: int | None,

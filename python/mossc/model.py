@@ -10,7 +10,7 @@ import numpy as np
 from mossc import weights as _weights
 from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of, tokens_array
 from mossc.chat import Chat
-from mossc.generate import Defaults, Generation, Mask, begin, defaults_of
+from mossc.generate import Batch, Defaults, Generation, Mask, begin, defaults_of
 from mossc.grammar import mask_of
 from mossc.spec import Spec
 from mossc.state import State
@@ -230,6 +230,12 @@ class Model:
                      repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
                      penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
                      mask=mask, whole=whole)
+
+    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, **options: typing.Any) -> Batch:
+        """`generate` for several prompts, each with these options, whose tokens are made together: an iterator of (which, piece); `.texts()` has
+        the whole texts. seeds: [len(prompts)]; None: 0 for all."""
+        seeds = [0] * len(prompts) if seeds is None else seeds
+        return Batch([self.generate(prompt, seed=seed, **options) for prompt, seed in zip(prompts, seeds, strict=True)])
 
     def chat(self, system: str | None = None, *, template: str | None = None, **variables: typing.Any) -> Chat:
         """A conversation by the model's chat template, or another one's Jinja. system: the system's text; variables: others of the template."""

@@ -113,6 +113,28 @@ def test_batches_give_the_bits_of_one_by_one(m):
     assert np.array_equal(model.logits("!", states[1]), model.logits("He said nothing!")[-1:])
 
 
+def test_texts_made_together_are_those_made_alone(m):
+    model = moss_tiny()
+    prompts, seeds = ["It was", "He said nothing", "x", "The evening"], [3, 1, 4, 1]
+    ends = model.generate("x", seed=4, max_tokens=30).text()[10:12] # one of them ends earlier than the others
+    for options in ({}, {"stop": ends}, {"repeat_penalty": 1.2, "logprobs": 2}, {"logit_bias": {10: 2}, "ignore_eos": True}):
+        batch = model.generate_batch(prompts, seeds=seeds, max_tokens=30, **options)
+        texts = batch.texts()
+        for prompt, seed, text, together in zip(prompts, seeds, texts, batch.generations):
+            alone = model.generate(prompt, seed=seed, max_tokens=30, **options)
+            assert alone.text() == text and alone.stop == together.stop and alone.state.position == together.state.position
+    assert model.generate_batch([]).texts() == [] and model.generate_batch(["x"], max_tokens=0).texts() == [""]
+
+
+def test_texts_that_end_leave_the_others(m):
+    model = mossc.Model(mossc.Spec(SPEC, set={"tokenizer.eos": 32}), WEIGHTS) # a blank
+    prompts = ["It was", "He said noth", "x", "The even"]
+    batch = model.generate_batch(prompts, seeds=range(4), max_tokens=40)
+    texts = batch.texts()
+    assert texts == [model.generate(prompt, seed=seed, max_tokens=40).text() for seed, prompt in enumerate(prompts)]
+    assert {g.stop for g in batch.generations} == {"eos"} and len({len(text) for text in texts}) > 1, texts
+
+
 def test_arrays_outlive_their_model(m):
     model = moss_tiny()
     logits, want = model.logits(PROMPT), model.logits(PROMPT).copy()
