@@ -30,6 +30,7 @@ typedef struct Completion {
     MossStop stop;
     MossError error;
     bool unfed; /* the last token */
+    bool keeps; /* the state keeps its logits: steps of others may come before its next one */
     int rest; /* Rest: of what is held at the end, what is told next */
 } Completion;
 
@@ -59,6 +60,14 @@ static MossError pick_last(Completion *c) {
     return fine;
 }
 
+/* Where others may step in between, the logits of a step become the state's own. */
+static MossError keep_logits(const Completion *c, MossError error) {
+    MossState *state = c->sequence.state;
+    if (error.code != MOSS_OK || !c->keeps || state->has_logits || rt_state_keep_logits(state, moss_state_logits(state)))
+        return error;
+    return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the logits of a state");
+}
+
 /* The next tokens; none, and `over`, where there are none or an error is. */
 static void pick(Completion *c) {
     MossPicker *picker = c->of->picker;
@@ -70,6 +79,7 @@ static void pick(Completion *c) {
         return;
     }
     c->error = moss_generate_picked(c->of->model, &c->vocabulary, &c->sequence, picker ? &picker : NULL, 1, n, &c->n);
+    c->error = keep_logits(c, c->error);
     c->over = c->error.code != MOSS_OK || c->sequence.ended || c->n == c->left;
     c->stop = c->sequence.ended ? MOSS_STOP_EOS : MOSS_STOP_COUNT;
 }
@@ -259,6 +269,8 @@ MossError moss_writing_begin(MossModel *model, MossState *state, const MossToken
     if (!w) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a text");
     MossError error = take_completion(model, state, tokenizer, sampler, completion, &w->of);
     if (error.code == MOSS_OK) error = begin(&w->completion, &w->of);
+    w->completion.keeps = true;
+    if (error.code == MOSS_OK) error = keep_logits(&w->completion, error);
     if (error.code == MOSS_OK)
         *out_writing = w;
     else
@@ -300,7 +312,8 @@ static void take_token(Completion *c, bool ended, uint32_t done, MossError error
     c->n = done;
     c->over = ended || failed || done == c->left;
     c->stop = ended ? MOSS_STOP_EOS : MOSS_STOP_COUNT;
-    if (failed) c->error = error;
+    c->error = failed ? error : keep_logits(c, fine);
+    c->over = c->over || c->error.code != MOSS_OK;
 }
 
 /* Steps until all that want a token have one, but for a last one, which has no company. An error before a step is left to each alone. */

@@ -458,8 +458,8 @@ MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const 
                                       const MossCompletion *completion, MossStop *out_stop);
 
 /* The same token by token, for whom a callback does not suit: what is picked, fed and held does not depend on which of the two is used. What the
- * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. The state may be used in
- * between, but not fed. */
+ * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. In between the
+ * model may step other states, and the state may be cloned and saved, but not fed. */
 typedef struct MossWriting MossWriting;
 
 typedef struct MossPiece {

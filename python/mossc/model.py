@@ -144,10 +144,11 @@ class Model:
             yield first, tokens[first:first + self.max_rows]
 
     def feed(self, state: State, tokens: typing.Any) -> None:
-        """Feeds a sequence: ids [n], or a text. The state then has logits. Ctrl-C ends it between steps of `max_rows` tokens, with those before
-        it fed."""
-        for _, piece in self._pieces(self._tokens(tokens)):
-            check(lib.moss_feed(self._c, state._c, int32_pointer(piece), len(piece), 0))
+        """Feeds a sequence: ids [n], or a text. The state then has logits, which it keeps. Ctrl-C ends it between steps of `max_rows` tokens,
+        with those before it fed."""
+        array = self._tokens(tokens)
+        for first, piece in self._pieces(array):
+            self.step([(state, piece, "last" if first + len(piece) == len(array) else None)])
 
     def step(self, segments: typing.Sequence[tuple[State, typing.Any, str | None]]) -> list[np.ndarray | None]:
         """One step of several sequences at once: a batch. Each segment is (state, ids [n] or a text, wanted), at most `max_rows` tokens in

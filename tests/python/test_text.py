@@ -126,6 +126,13 @@ def test_texts_made_together_are_those_made_alone(m):
     assert model.generate_batch([]).texts() == [] and model.generate_batch(["x"], max_tokens=0).texts() == [""]
 
 
+def test_texts_may_be_made_in_turns(m):
+    model = moss_tiny()
+    a, b = (model.generate(prompt, max_tokens=20, seed=2) for prompt in ("It was", "She said"))
+    texts = ["".join(piece.text for piece in pieces) for pieces in zip(*zip(a, b, strict=True))]
+    assert texts == [model.generate(prompt, max_tokens=20, seed=2).text() for prompt in ("It was", "She said")]
+
+
 def test_texts_that_end_leave_the_others(m):
     model = mossc.Model(mossc.Spec(SPEC, set={"tokenizer.eos": 32}), WEIGHTS) # a blank
     prompts = ["It was", "He said noth", "x", "The even"]
