@@ -85,6 +85,7 @@ static void print_text(const Report *report, const CacheOptions *o) {
     if (report->schedules > 0) printf("schedules of %zu, ", report->schedules);
     printf("%s of at most %s\n", cli_bytes((double)report->bytes, bytes), cli_bytes((double)report->most_bytes, most));
     if (prunes(o)) printf("removed %zu imported models\n", report->removed_models);
+    if (!report->models.count && !o->models) return;
     printf("%s: %zu imported models, %s of at most %s\n", report->models_directory, report->models.count,
            cli_bytes((double)report->models.bytes, bytes), cli_bytes((double)report->most_models_bytes, most));
     for (size_t i = report->models.count; o->models && i-- > 0;) {
