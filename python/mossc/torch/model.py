@@ -1,10 +1,13 @@
 """MosscForCausalLM: the model of a spec as a transformers model. Its parameters have the language's names."""
 from __future__ import annotations
 
+import pathlib
+import tempfile
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -65,11 +68,28 @@ class MosscModel(PreTrainedModel):
                 layer.lend_from(self.blocks[named[entry["share"]["block"]]])
         self.gradient_checkpointing = False
         self.post_init()
+        if not self.embed.weight.is_meta:
+            self.draw_fresh()
 
     # ---- what transformers asks of a model
 
     def _init_weights(self, module: nn.Module) -> None:
         """Fresh weights are drawn by the C library, all at once: draw_fresh."""
+
+    @torch.no_grad()
+    def draw_fresh(self, seed: int = 0) -> None:
+        """The weights of `mossc init` with this seed."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "fresh.safetensors"
+            self.config.as_spec().write_fresh(path, seed)
+            self.load_state_dict(load_file(path))
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """config.json, model.safetensors (the trained numbers; `mossc` rounds them as this module does) and spec.yaml: what
+        `mossc run DIR/spec.yaml -w DIR/model.safetensors` takes."""
+        super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("is_main_process", True):
+            self.config.write_spec(pathlib.Path(save_directory))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed
@@ -183,7 +203,8 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
 
     def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        model_kwargs["cache"] = outputs.cache
+        if outputs.cache is not None:
+            model_kwargs["cache"] = outputs.cache
         return model_kwargs
 
 
