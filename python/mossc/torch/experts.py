@@ -5,21 +5,20 @@ multiplies rows that lie beside each other; no capacity, no token dropped.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass
-class RouterLoss:
+class RouterLoss(NamedTuple):
     """What training needs to know of a router's choices."""
 
-    balance: Tensor  # scalar: E·Σ_e (share of pairs) · (mean share of score), 1 when even
-    z: Tensor  # scalar: mean of logsumexp(r)²
-    load: Tensor  # [E], pairs of each expert
-    at: str = field(default="")  # "blocks.3.router."
+    mean: Tensor  # [E]: the mean over tokens of a score's share of its token's scores
+    z: Tensor  # scalar: the mean of logsumexp(r)²
+    load: Tensor  # [E]: pairs of each expert; no gradient
 
 
 @dataclass
@@ -67,10 +66,11 @@ class Pairs:
         return Pairs(index, self.dense, self.count)
 
     def sort(self, x: Tensor) -> Tensor:
-        """[M, ..] (of tokens) or [M, K, ..] (of pairs) -> [M·K, ..] sorted. M and K tell them apart by `of_pairs`."""
+        """Of tokens [M, ..] -> [M·K, ..] sorted."""
         return x[self.token]
 
     def sort_pairs(self, x: Tensor) -> Tensor:
+        """[M, K, ..] -> [M·K, ..] sorted."""
         return x.flatten(0, 1)[self.order]
 
     def unsort(self, x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from . import quant
 from .blocks import Context
 from .cache import MosscCache
 from .config import MosscConfig
-from .layer import Block, Layer, Lender, Norm, word_of
+from .layer import Block, Lender, Norm
+from .losses import router_losses, text_loss
 from .rounding import Rounding
 from .tree import held, hold
 
@@ -137,7 +138,7 @@ class MosscModel(PreTrainedModel):
         **_,
     ) -> MosscOutput:
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
-        return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses))
+        return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
 
 
 class MosscForCausalLM(MosscModel, GenerationMixin):
@@ -169,7 +170,7 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on."""
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
         logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
-        out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses))
+        out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
         if labels is not None:
             out.text_loss = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
             out.loss = self.add_router_losses(out.text_loss, out)
@@ -183,7 +184,7 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
     @torch.no_grad()
     def balance_experts(self, loads: tuple[Tensor, ...], rate: float) -> None:
         """Balancing without a loss (arXiv 2408.15664): `select_bias` of an expert with fewer pairs than the mean rises by rate, of one
-        with more it falls. loads: router_loads of a step, summed over processes."""
+        with more it falls. loads: router_loads of a step."""
         biases = [bias for layer in self.blocks for bias in layer.router_biases()]
         for bias, load in zip(biases, loads, strict=True):
             if bias is not None:
@@ -212,17 +213,3 @@ def check_mask(mask: Tensor | None) -> None:
     """Padding behind a sequence is harmless, since nothing looks ahead; padding before one would enter the states."""
     if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
         raise ValueError("attention_mask has padding before a sequence: pad on the right (a state takes in every token it is given)")
-
-
-def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None) -> Tensor:
-    """logits [B, T, V] scored on labels [B, T]; the mean over those that are not −100, or their sum over `items`."""
-    loss = F.cross_entropy(logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)), labels.flatten(),
-                           reduction="mean" if items is None else "sum")
-    return loss if items is None else loss / items
-
-
-def router_losses(losses: list[tuple[Tensor, Tensor, Tensor]]) -> dict:
-    if not losses:
-        return {}
-    balance, z, loads = zip(*losses)
-    return {"balance_loss": torch.stack(balance).mean(), "z_loss": torch.stack(z).mean(), "router_loads": loads}
