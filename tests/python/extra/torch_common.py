@@ -13,6 +13,7 @@ from files import write_safetensors  # noqa: E402
 from reference import Spec as Reference  # noqa: E402
 
 import mossc  # noqa: E402, F401
+import mossc.rounding  # noqa: E402, F401
 from mossc.torch import MosscConfig, MosscForCausalLM  # noqa: E402
 
 torch.set_num_threads(2)
