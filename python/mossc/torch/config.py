@@ -27,7 +27,7 @@ class MosscConfig(PretrainedConfig):
     """
 
     model_type = "mossc"
-    keys_to_ignore_at_inference = ["cache"]
+    keys_to_ignore_at_inference = ["cache", "text_loss", "balance_loss", "z_loss", "router_loads"]
 
     def __init__(
         self, spec: dict | None = None, fake_quantise: bool = True, balance_loss: float = 0.01, z_loss: float = 0.0, **kwargs

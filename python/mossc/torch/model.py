@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -187,8 +188,12 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         with more it falls. loads: router_loads of a step."""
         biases = [bias for layer in self.blocks for bias in layer.router_biases()]
         for bias, load in zip(biases, loads, strict=True):
-            if bias is not None:
-                bias += rate * (load.mean() - load).sign().to(bias.dtype)
+            if bias is None:
+                continue
+            change = rate * (load.mean() - load).sign().to(bias.dtype)
+            if isinstance(bias, DTensor):  # sharded by FSDP
+                change = distribute_tensor(change, bias.device_mesh, bias.placements)
+            bias.add_(change)
 
     # ---- generation
 

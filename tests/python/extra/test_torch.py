@@ -157,6 +157,24 @@ def test_checkpointing_changes_no_gradient(m):
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(*found))
 
 
+def test_transformers_trainer_trains_saves_and_goes_on(m):
+    from transformers import Trainer, TrainingArguments
+    rows = [{"input_ids": row, "labels": row} for row in torch.randint(0, 256, (16, 12), generator=torch.Generator().manual_seed(2)).tolist()]
+
+    def trainer(model, steps):
+        arguments = TrainingArguments(str(m.directory / "trained"), max_steps=steps, per_device_train_batch_size=4, save_steps=2, logging_steps=1,
+                                      learning_rate=1e-2, report_to=[], use_cpu=True, eval_strategy="steps", eval_steps=2)
+        return Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:4])
+
+    trainer(model_of(TINY), 2).train()
+    model = model_of(TINY, seed=2)
+    last = trainer(model, 4)
+    last.train(resume_from_checkpoint=True)
+    losses = [entry["loss"] for entry in last.state.log_history if "loss" in entry]
+    assert len(losses) == 4 and losses[-1] < losses[0], losses
+    assert m.run("run", "trained/checkpoint-4/spec.yaml", "-w", "trained/checkpoint-4/model.safetensors", "--prompt", "It", "-n", "3").stdout
+
+
 def test_padding_before_a_sequence_is_refused(m):
     model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (1, 4))
     model(tokens, attention_mask=torch.tensor([[1, 1, 1, 0]]))
