@@ -19,8 +19,6 @@ from .distributed import World, wrap
 from .files import replace
 from .metrics import Metrics
 
-FULL = whole.StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=True)
-
 
 @dataclass
 class Progress:
@@ -62,6 +60,7 @@ class Run:
                 layer.compile()
         self.module = wrap(self.model, world, options.parallel)
         self.optimizers = optimizers.make(self.model, options.optimizer, options.muon_lr, options.lr, options.decay)
+        self._whole = whole.StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=world.size > 1)
         self.caches: list[MosscCache | None] = [None] * options.accumulate
         self.progress = Progress()
         self._load()
@@ -82,8 +81,8 @@ class Run:
 
     def save(self) -> None:
         """RUN/run.pt and what other commands take; each appears as a whole, run.pt last."""
-        weights = whole.get_model_state_dict(self.model, options=FULL)
-        moments = [whole.get_optimizer_state_dict(self.model, o, options=FULL) for o in self.optimizers]
+        weights = whole.get_model_state_dict(self.model, options=self._whole)
+        moments = [whole.get_optimizer_state_dict(self.model, o, options=self._whole) for o in self.optimizers]
         states = self.world.gather([cache and (cache.states, cache.position) for cache in self.caches])
         if self.world.first:
             weights = {name: value.contiguous() for name, value in weights.items()}
@@ -101,9 +100,9 @@ class Run:
         held = torch.load(path, map_location="cpu", weights_only=False)
         if held["hash"] != self.spec.hash:
             raise ValueError(f"{path} is a run of another spec: give another -o, or remove it")
-        whole.set_model_state_dict(self.model, held["weights"], options=FULL)
+        whole.set_model_state_dict(self.model, held["weights"], options=self._whole)
         for o, moments in zip(self.optimizers, held["moments"], strict=True):
-            whole.set_optimizer_state_dict(self.model, o, moments, options=FULL)
+            whole.set_optimizer_state_dict(self.model, o, moments, options=self._whole)
         self.progress = Progress(**held["progress"])
         if len(held["states"]) == self.world.size and len(held["states"][0]) == self.options.accumulate:
             for i, state in enumerate(held["states"][self.world.rank]):
