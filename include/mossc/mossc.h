@@ -133,7 +133,7 @@ typedef struct MosscCompileOptions {
     size_t size; /* sizeof(MosscCompileOptions) */
     const char *device; /* "cpu" (NULL too), "cuda", "cuda:N" */
     const char *isa; /* of a CPU: "avx512", "avx2", "neon"; NULL: the best that this machine has */
-    bool fast; /* of a GPU: see `mossc run --help` */
+    bool fast; /* see `mossc run --help`; an error where the processor cannot do it */
     bool no_cache; /* compile all kernels anew, with the default schedules (`mossc tune`), and keep none */
     const char *cache_directory; /* of the kernel cache; NULL: what the environment names (`mossc cache --help`) */
 } MosscCompileOptions;
