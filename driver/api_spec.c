@@ -142,6 +142,43 @@ MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, si
     return fine;
 }
 
+/* ---------------------------------------------------------------------------------------------- its tensors */
+
+/* The tensors, listed by the first call. */
+static MossError list_tensors(MosscSpec *spec, const FeTensor **out, size_t *out_count) {
+    *out_count = 0;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "listing tensors")) return rt_failure(&guard.failure);
+    *out = fe_tensors(&spec->build.spec, out_count);
+    su_guard_end(&guard);
+    return fine;
+}
+
+MossError mossc_spec_n_tensors(MosscSpec *spec, int64_t *out_count) {
+    const FeTensor *tensors;
+    size_t count;
+    MossError error = list_tensors(spec, &tensors, &count);
+    *out_count = (int64_t)count;
+    return error;
+}
+
+MossError mossc_spec_tensor(MosscSpec *spec, int64_t i, MosscTensor *out, size_t size) {
+    const FeTensor *tensors;
+    size_t count;
+    MossError error = list_tensors(spec, &tensors, &count);
+    if (error.code != MOSS_OK) return error;
+    if (i < 0 || (size_t)i >= count) {
+        error.code = MOSS_BAD_INPUT;
+        snprintf(error.text, sizeof error.text, "tensor %lld does not exist: the spec has %zu", (long long)i, count);
+        return error;
+    }
+    const FeTensor *tensor = &tensors[i];
+    MosscTensor told = {.name = tensor->name, .rank = tensor->rank, .dtype = ir_dtype_word(tensor->dtype)};
+    for (int d = 0; d < tensor->rank; d++) told.shape[d] = tensor->shape[d];
+    memcpy(out, &told, size < sizeof told ? size : sizeof told);
+    return fine;
+}
+
 /* ---------------------------------------------------------------------------------------------- what it costs */
 
 static MossError find_costs(MosscSpec *spec, int64_t position) {

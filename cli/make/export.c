@@ -33,7 +33,7 @@ static const CliOption table[] = {
     CLI_OPTION_WEIGHTS(ExportOptions, true, "safetensors checkpoint, which may be given several times"),
     CLI_ROW_TEXT(ExportOptions, output, "output", 'o', "OUT", true, "directory or file to make; it appears only when complete"),
     CLI_ROW_WORD(ExportOptions, format, "format", "hf", formats,
-                 "what to make: hf, a folder as Hugging Face transformers reads it"),
+                 "what to make: hf, a folder as Hugging Face transformers reads it, or gguf, a file of llama.cpp's"),
     CLI_OPTION_SET(ExportOptions),
     CLI_OPTION_PROGRESS(ExportOptions),
     CLI_OPTION_JSON(ExportOptions, "print one JSON object"),
@@ -70,10 +70,12 @@ const CliCommand cli_export = {
         "What is written is what mossc import makes the same spec and the same weights of. Floats are copied bit for bit; q8 and "
         "q4 become "
         "float32, exactly.\n\n"
-        "With --format gguf OUT is a GGUF file for llama.cpp, without a tokenizer; not for mistral's window, Llama 3's RoPE and "
-        "limits of "
-        "delta, which it has no keys for. q8 and q4 stay as Q8_0 and Q4_K where rows are long enough.",
-    .examples = "mossc export my/spec.yaml -w my/model.safetensors -o my-hf\n",
+        "With --format gguf OUT is a GGUF file for llama.cpp, with the tokenizer and the chat template; a tokenizer that GGUF "
+        "cannot "
+        "say is left out, with a warning. Limits of delta are refused, since there is no key for them. q8 and q4 stay as Q8_0 and "
+        "Q4_K where rows are long enough.\n\n" CLI_ABOUT_GIVEN,
+    .examples = "mossc export my/spec.yaml -w my/model.safetensors -o my-hf\n"
+                "mossc export Llama-3.2-1B-Instruct --format gguf -o llama-3.2-1b.gguf\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

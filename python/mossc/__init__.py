@@ -13,9 +13,9 @@ from mossc._c import lib as _lib
 from mossc._c import text_of as _text_of
 from mossc.errors import Message, MosscError
 from mossc.model import Model
-from mossc.spec import Block, Cost, Spec
+from mossc.spec import Block, Cost, Spec, TensorInfo
 from mossc.state import State
 from mossc.tokenizer import Decoder, Tokenizer
 
 __version__ = _text_of(_lib.mossc_version())
-__all__ = ["Block", "Cost", "Decoder", "Message", "Model", "MosscError", "Spec", "State", "Tokenizer"]
+__all__ = ["Block", "Cost", "Decoder", "Message", "Model", "MosscError", "Spec", "State", "TensorInfo", "Tokenizer"]

@@ -37,6 +37,15 @@ class Block:
     branches: int  # of a parallel; else 0
 
 
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a checkpoint."""
+
+    name: str  # "blocks.3.x_proj.weight"
+    shape: tuple[int, ...]
+    dtype: str  # what its values are rounded to when they are loaded: "f32", "bf16", "f16", "q8" or "q4"
+
+
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -134,6 +143,23 @@ class Spec:
                 diags.check(lib.mossc_spec_block(self._c, i, b, ffi.sizeof("MosscBlock")))
             out.append(Block(text_of(b.kind), text_of(b.name), text_of(b.path), b.line, b.experts, b.top_k, text_of(b.share), b.branches))
         return out
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """What a checkpoint holds, block by block."""
+        count, tensor = ffi.new("int64_t *"), ffi.new("MosscTensor *")
+        with Diags() as diags:
+            diags.check(lib.mossc_spec_n_tensors(self._c, count))
+            out = []
+            for i in range(count[0]):
+                diags.check(lib.mossc_spec_tensor(self._c, i, tensor, ffi.sizeof("MosscTensor")))
+                out.append(TensorInfo(text_of(tensor.name), tuple(tensor.shape[d] for d in range(tensor.rank)), text_of(tensor.dtype)))
+        return out
+
+    def write_fresh(self, path: str | os.PathLike, seed: int = 0) -> None:
+        """Writes a checkpoint of fresh weights, float32 safetensors: the bytes of `mossc init` with this seed."""
+        with Diags() as diags:
+            diags.check(lib.mossc_fresh_write(self._c, seed, path_bytes(path), ffi.NULL, ffi.NULL, diags.pointer))
 
     def _cost(self, ask: typing.Callable[[typing.Any, int], typing.Any]) -> Cost:
         cost = ffi.new("MosscCost *")

@@ -4,7 +4,14 @@ import sys
 
 from common import ROOT, SPEC, TINY, WRONG, raises, run_tests
 
-import mossc
+import numpy as np
+
+sys.path.insert(0, str(ROOT / "tests/reference"))
+from harness import read_safetensors  # noqa: E402
+from quant import quantise_q8  # noqa: E402
+
+import mossc  # noqa: E402
+from mossc.rounding import round_weights  # noqa: E402
 
 
 def test_a_spec_says_what_check_says(m):
@@ -32,6 +39,30 @@ def test_sets_override_values(m):
     assert other.resolved["stack"][1]["mlp"]["d_ff"] == 80 and other.resolved["weights"]["dtype"] == "bf16"
     assert spec.resolved["stack"][1]["mlp"]["d_ff"] == 48
     assert spec.set(d_model=32) == mossc.Spec(TINY)
+
+
+def test_tensors_are_those_of_a_fresh_checkpoint(m):
+    spec = mossc.Spec(TINY, set={"weights.dtype": "bf16"})
+    spec.write_fresh(m.directory / "fresh.safetensors", seed=3)
+    header, data = read_safetensors(m.directory / "fresh.safetensors")
+    header.pop("__metadata__", None)
+    assert {t.name: t.shape for t in spec.tensors} == {name: tuple(entry["shape"]) for name, entry in header.items()}
+    assert {t.name for t in spec.tensors if t.dtype == "bf16"} >= {"embed.weight", "blocks.0.in_proj.weight"}
+    m.run("init", m.file("tiny.yaml", TINY), "--seed", 3, "-o", "again.safetensors", "--set", "weights.dtype=bf16")
+    assert data == read_safetensors(m.directory / "again.safetensors")[1]
+
+
+def test_weights_are_rounded_as_loading_rounds_them(m):
+    w = np.random.default_rng(1).standard_normal((3, 70)).astype(np.float32)
+    q, d, zero = round_weights("q8", w)
+    parts = quantise_q8(w)
+    assert (q == parts["q8"]).all() and (d == parts["d"].astype(np.float32)).all() and not zero.any()
+    q, d, shift = round_weights("q4", w)
+    of_group = lambda v: np.repeat(v, 32, 1)[:, :70]
+    assert q.min() >= 0 and q.max() <= 15 and np.abs(of_group(d) * q - of_group(shift) - w).max() < 0.2
+    w[1, 5] = np.inf
+    assert raises(mossc.MosscError, round_weights, "q4", w).code == "bad_weights"
+    assert raises(mossc.MosscError, round_weights, "f16", w).code == "bad_input"
 
 
 def test_errors_have_line_column_and_hint(m):
