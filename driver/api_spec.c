@@ -162,6 +162,13 @@ MossError mossc_spec_n_tensors(MosscSpec *spec, int64_t *out_count) {
     return error;
 }
 
+/* The name of a block's tensor without "blocks.3."; "" of others. */
+static const char *part_of(const FeTensor *tensor) {
+    const char *part = strchr(tensor->name, '.');
+    part = part ? strchr(part + 1, '.') : NULL;
+    return tensor->block >= 0 && part ? part + 1 : "";
+}
+
 MossError mossc_spec_tensor(MosscSpec *spec, int64_t i, MosscTensor *out, size_t size) {
     const FeTensor *tensors;
     size_t count;
@@ -173,7 +180,13 @@ MossError mossc_spec_tensor(MosscSpec *spec, int64_t i, MosscTensor *out, size_t
         return error;
     }
     const FeTensor *tensor = &tensors[i];
-    MosscTensor told = {.name = tensor->name, .rank = tensor->rank, .dtype = ir_dtype_word(tensor->dtype)};
+    MosscTensor told = {.name = tensor->name,
+                        .rank = tensor->rank,
+                        .dtype = ir_dtype_word(tensor->dtype),
+                        .block = tensor->block,
+                        .map = tensor->map ? tensor->map : "",
+                        .own = fe_owned_word(part_of(tensor)),
+                        .per_expert = tensor->per_expert};
     for (int d = 0; d < tensor->rank; d++) told.shape[d] = tensor->shape[d];
     memcpy(out, &told, size < sizeof told ? size : sizeof told);
     return fine;

@@ -98,6 +98,10 @@ typedef struct MosscTensor {
     int64_t rank;
     int64_t shape[4]; /* [rank], then zeros */
     const char *dtype; /* what its values are rounded to when they are loaded: "f32", "bf16", "f16", "q8" or "q4" */
+    int64_t block;     /* of the spec; -1: outside the blocks */
+    const char *map;   /* what weights.overrides, and of a block share.adapters.targets, call it: "x_proj"; "": neither may name it */
+    const char *own;   /* the word of share.own under which a share has one of its own: "conv"; "": none */
+    bool per_expert;   /* the leading dimension counts the block's experts */
 } MosscTensor;
 
 /* How many there are, in *out_count, in the order of the blocks. */

@@ -141,6 +141,25 @@ class Model:
                 out[first + i] = np.frombuffer(ffi.buffer(lib.moss_logits(self._c, i), 4 * self.vocab_size), np.float32)
         return out
 
+    def hidden(self, tokens: typing.Any, state: State | None = None) -> np.ndarray:
+        """Feeds ids [T], or a text, and gives the residual stream at each of them: float32 [blocks + 1, T, d_model], before each block and
+        after the last, before the final norm. state: the sequence to go on with; None: a new one. MosscError: the model is on a GPU."""
+        array, blocks = self._tokens(tokens), lib.moss_program_blocks(self._program)
+        width = lib.moss_program_width(self._program)
+        out = np.empty((blocks + 1, len(array), width), np.float32)
+        state = state or self.state()
+        check(lib.moss_model_keep_hidden(self._c, True))
+        try:
+            for first in range(0, len(array), self.max_rows):
+                piece = array[first:first + self.max_rows]
+                self._step(state, piece, lib.MOSS_NO_LOGITS)
+                for block in range(blocks + 1):
+                    rows = ffi.buffer(lib.moss_hidden(self._c, block), 4 * len(piece) * width)
+                    out[block, first:first + len(piece)] = np.frombuffer(rows, np.float32).reshape(len(piece), width)
+        finally:
+            check(lib.moss_model_keep_hidden(self._c, False))
+        return out
+
     def close(self) -> None:
         """Frees the model, once its states and the arrays over its memory are gone too. It is also freed when Python drops it."""
         self._handle.release()

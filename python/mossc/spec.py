@@ -44,6 +44,10 @@ class TensorInfo:
     name: str  # "blocks.3.x_proj.weight"
     shape: tuple[int, ...]
     dtype: str  # what its values are rounded to when they are loaded: "f32", "bf16", "f16", "q8" or "q4"
+    block: int  # of the spec; -1: outside the blocks
+    map: str  # what weights.overrides, and of a block share.adapters.targets, call it: "x_proj"; "": neither may name it
+    own: str  # the word of share.own under which a share has one of its own: "conv"; "": none
+    per_expert: bool  # the leading dimension counts the block's experts
 
 
 def _scalar(value: typing.Any) -> str:
@@ -153,7 +157,8 @@ class Spec:
             out = []
             for i in range(count[0]):
                 diags.check(lib.mossc_spec_tensor(self._c, i, tensor, ffi.sizeof("MosscTensor")))
-                out.append(TensorInfo(text_of(tensor.name), tuple(tensor.shape[d] for d in range(tensor.rank)), text_of(tensor.dtype)))
+                out.append(TensorInfo(text_of(tensor.name), tuple(tensor.shape[d] for d in range(tensor.rank)), text_of(tensor.dtype),
+                                      tensor.block, text_of(tensor.map), text_of(tensor.own), tensor.per_expert))
         return out
 
     def write_fresh(self, path: str | os.PathLike, seed: int = 0) -> None:
