@@ -148,19 +148,19 @@ def front_of(study):
     return sorted((trial.user_attrs["index"], *trial.values) for trial in study.best_trials)
 
 
-def kill_at_random(explore, n, seconds, seed, *arguments):
-    """n workers, of whom one is killed every now and then and another one started, for so long; then how often."""
+def kill_at_random(explore, n, seconds, pause, seed, *arguments):
+    """n workers, of whom one is killed every now and then and another one started, for so long; then how often. pause: of a trial."""
     draw, kills = random.Random(seed), 0
-    running = [explore.start(*arguments, PAUSE="0.3") for _ in range(n)]
+    running = [explore.start(*arguments, PAUSE=pause) for _ in range(n)]
     until(lambda: len(list((explore.m.directory / "out/lines").glob("*"))) >= n // 2, 120, explore.log)  # Python has begun
     begin = time.monotonic()
     while time.monotonic() - begin < seconds:
-        time.sleep(draw.uniform(0.2, 3))
+        time.sleep(draw.uniform(0.2, 5))
         victim = draw.randrange(n)
         kills += running[victim].poll() is None
         running[victim].kill()
         running[victim].wait()
-        running[victim] = explore.start(*arguments, PAUSE="0.3")
+        running[victim] = explore.start(*arguments, PAUSE=pause)
     return running, kills
 
 
@@ -168,12 +168,12 @@ def test_workers_on_postgresql_are_killed_at_random(m):
     if optuna is None:
         raise Skipped("there is no Optuna here")
     seconds, n = OPTIONS["seconds"], OPTIONS["workers"]
-    space = SPACE.replace("FF", str(8 * max(2, seconds // 15)))  # 80 points for each 8
+    space = SPACE.replace("FF", str(8 * max(1, seconds // 60)))  # about 70 points for each 8
     with postgres.cluster() as url, exploring(m, url, space) as explore:
         asked = explore.json("create", "space.yaml", "-o", "out")
         kept = [int(row["index"]) for row in rows_of(m.directory / "out" / "points.csv")]
         assert asked["waiting"] == asked["trials"] == len(kept) > 50
-        running, kills = kill_at_random(explore, n, seconds, 3, "-o", "out")
+        running, kills = kill_at_random(explore, n, seconds, f"{seconds * n / len(kept) / 2:.2f}", 3, "-o", "out")
         before = sum(trial.state == TrialState.COMPLETE for trial in explore.study().get_trials())
         for process in running:
             assert process.wait(timeout=900) == 0, explore.log()
