@@ -72,8 +72,8 @@ class FileLock:
 
 
 class DatabaseLock:
-    """An advisory lock of PostgreSQL, held by a transaction: the server frees it when the connection breaks, or after two minutes without
-    a sign of the process."""
+    """An advisory lock of PostgreSQL, held by a transaction: the server frees it when the connection breaks, which it also does when the
+    process's machine no longer answers (keepalives)."""
 
     def __init__(self, url: sqlalchemy.URL, name: str):
         self.engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **{"connect_args": _engine_options(url)["connect_args"]})
@@ -82,7 +82,8 @@ class DatabaseLock:
     @contextlib.contextmanager
     def __call__(self):
         with self.engine.connect() as connection:
-            connection.execute(sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '120s'"))
+            connection.execute(sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            connection.execute(sqlalchemy.text("SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3"))
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:a, :b)"), self.keys)
             yield
             connection.rollback()

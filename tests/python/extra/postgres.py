@@ -39,7 +39,7 @@ def cluster():
 
     def run(name, *arguments):
         done = subprocess.run([programs / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=directory,
-                              timeout=120, env={**os.environ, "HOME": str(directory), "LC_ALL": "C"}, **who)
+                              timeout=600, env={**os.environ, "HOME": str(directory), "LC_ALL": "C"}, **who)
         assert done.returncode == 0, (name, done.stdout.decode(errors="replace")[-2000:])
 
     data, log = directory / "data", directory / "log"

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ try:
 except ImportError:
     optuna = None
 else:
-    import postgres  # of this directory
+    import postgres
+    import slurm
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -155,7 +157,7 @@ def kill_at_random(explore, n, seconds, pause, seed, *arguments):
     until(lambda: len(list((explore.m.directory / "out/lines").glob("*"))) >= n // 2, 120, explore.log)  # Python has begun
     begin = time.monotonic()
     while time.monotonic() - begin < seconds:
-        time.sleep(draw.uniform(0.2, 5))
+        time.sleep(draw.uniform(0.2, seconds ** 0.5 / 3))
         victim = draw.randrange(n)
         kills += running[victim].poll() is None
         running[victim].kill()
@@ -168,7 +170,7 @@ def test_workers_on_postgresql_are_killed_at_random(m):
     if optuna is None:
         raise Skipped("there is no Optuna here")
     seconds, n = OPTIONS["seconds"], OPTIONS["workers"]
-    space = SPACE.replace("FF", str(8 * max(1, seconds // 60)))  # about 70 points for each 8
+    space = SPACE.replace("FF", str(8 * max(1, seconds // 150)))  # about 70 points for each 8
     with postgres.cluster() as url, exploring(m, url, space) as explore:
         asked = explore.json("create", "space.yaml", "-o", "out")
         kept = [int(row["index"]) for row in rows_of(m.directory / "out" / "points.csv")]
@@ -355,6 +357,35 @@ def test_another_machine_is_refused(m):
         study.set_user_attr("machine", {**study.user_attrs["machine"], "cpu": "Another One"})
         text = explore.run("work", "-o", "out", status=1)
         assert "measures on Another One" in text and explore.json("status")["waiting"] + explore.json("status")["complete"] == 0
+
+
+def test_a_slurm_array_of_workers(m):
+    if optuna is None:
+        raise Skipped("there is no Optuna here")
+    with slurm.cluster(4) as reached, exploring(m) as explore:
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 24)
+        command = " ".join(explore.command("work", "-o", m.directory / "out"))
+        environment = {**reached, **explore.environment(PAUSE="0.3")}
+        sent = subprocess.run(["sbatch", "--parsable", "--array=1-4", "--requeue", f"--output={m.directory}/job-%a.log", f"--chdir={m.directory}", "--wrap", command],
+                              env=environment, capture_output=True, text=True)
+        assert sent.returncode == 0, sent.stderr
+        until(lambda: explore.json("status")["complete"] >= 4, 200)
+        # Slurm sends one of them SIGTERM and starts it anew.
+        subprocess.run(["scontrol", "requeue", f"{sent.stdout.strip()}_2"], env=environment, check=True, capture_output=True)
+        until(lambda: explore.json("status")["complete"] == 24, 300, lambda: "".join(path.read_text()[-500:] for path in m.directory.glob("job-*.log")))
+        trials = explore.study().get_trials()
+        assert len(trials) == 24 == len({trial.user_attrs["index"] for trial in trials})
+
+
+def test_workers_that_mpirun_starts(m):
+    if not shutil.which("mpirun"):
+        raise Skipped("there is no mpirun here (Debian: openmpi-bin)")
+    with exploring(m) as explore:
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 8)
+        done = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3", *explore.command("work", "-o", "out")], cwd=m.directory,
+                              env=explore.environment(), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert explore.json("status")["complete"] == 8 and done.stdout.count("done ") == 3
 
 
 def test_mistakes_are_told(m):
