@@ -51,12 +51,16 @@ static int last_operand(const PgPhase *phase) {
     return last;
 }
 
-static void print_operands(const PgPhase *phase, SuText *out) {
-    static const char *const spaces[] = {
+static const char *space_name(uint64_t space) {
+    static const char *const names[] = {
 #define PG_SPACE_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
-    SU_TABLE_FULL(spaces, PG_STATE + 1);
+    SU_TABLE_FULL(names, PG_STATE + 1);
+    return names[space];
+}
+
+static void print_operands(const PgPhase *phase, SuText *out) {
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
         const PgRef *ref = &phase->operands[i];
@@ -64,7 +68,7 @@ static void print_operands(const PgPhase *phase, SuText *out) {
                     i == 0       ? ""
                     : i % 6 == 0 ? ",\n      "
                                  : ", ",
-                    spaces[ref->space], (unsigned long long)ref->per_row, (unsigned long long)ref->fixed);
+                    space_name(ref->space), (unsigned long long)ref->per_row, (unsigned long long)ref->fixed);
     }
 }
 
@@ -93,6 +97,22 @@ static const PgPhase *first_phase(const PgProgram *program, uint32_t kernel) {
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (step->phases[i].kernel == kernel) return &step->phases[i];
     SU_BUG("no phase runs kernel %u", kernel);
+}
+
+/* The type PN of kernel N's phases: where operands lie is the kernel's own. */
+static void print_phase_type(const PgProgram *program, uint32_t kernel, SuText *out) {
+    const PgStep *step = &program->steps[program->kernels[kernel].mode];
+    const PgPhase *first = first_phase(program, kernel);
+    int last = last_operand(first);
+    for (const PgPhase *phase = first; phase < step->phases + step->n_phases; phase++) {
+        if (phase->kernel != kernel) continue;
+        for (int i = 0; i < PG_MAX_OPERANDS; i++)
+            if (phase->operands[i].space != first->operands[i].space)
+                SU_BUG("phases of kernel %u have operand %d in different spaces", kernel, i);
+    }
+    su_text_add(out, "typedef PhaseOf<");
+    for (int i = 0; i <= last; i++) su_text_add(out, "%s%s", i == 0 ? "" : ", ", space_name(first->operands[i].space));
+    su_text_add(out, "> P%u;\n", kernel);
 }
 
 /* Adds a function's lines, indented by the braces around them. Emitters print without. */
@@ -140,9 +160,9 @@ static void print_function(const char *about, uint32_t index, const char *suffix
                            SuText *out) {
     SuText text = {0};
     su_text_add(&text,
-                "/* %s */\n%s u32 k%u%s(const Step *step, const Phase *phase, u32 first) {\n"
+                "/* %s */\n%s u32 k%u%s(const Step *step, const P%u *phase, u32 first) {\n"
                 "%sASSUME_GLOBAL(step);\nASSUME_GLOBAL(phase);\n%s}\n\n",
-                about, apart ? "CALLED" : "DEVICE", index, suffix, printed->made[part].shared > 0 ? "SHARED(shared);\n" : "",
+                about, apart ? "CALLED" : "DEVICE", index, suffix, index, printed->made[part].shared > 0 ? "SHARED(shared);\n" : "",
                 printed->texts[part].text);
     add_indented(text.text, out);
     su_text_free(&text);
@@ -158,9 +178,9 @@ static void part_suffix(int part, char out[8]) {
 static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *made, SuText *out) {
     su_text_add(out,
                 "%s(block_k%u%s)(const Step *step, u32 phase) {\n"
-                "    k%u%s(step, &block_table[phase], blockIdx.x);\n"
+                "    k%u%s(step, (const P%u *)&block_table[phase], blockIdx.x);\n"
                 "}\n\n",
-                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix);
+                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix, index);
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
@@ -204,8 +224,8 @@ static void print_ahead(Printing *p, uint32_t index) {
     CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
     p->ahead[index] = cg_cuda_linear_ahead(&c);
     if (p->ahead[index]) {
-        su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const Phase *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
-                    index, body.text);
+        su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const P%u *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
+                    index, index, body.text);
         add_indented(text.text, p->out);
     }
     su_text_free(&body);
@@ -217,6 +237,7 @@ static void print_kernel(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
     const PgPhase *phase = first_phase(p->program, index);
     RtCudaImage *image = &p->plan.image;
+    print_phase_type(p->program, index, p->out);
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
     print_ahead(p, index);
@@ -249,7 +270,7 @@ static void print_look_ahead(const Printing *p, PgMode mode) {
                 p->program->steps[mode].n_phases);
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
         if (p->program->kernels[i].mode == mode && p->ahead[i])
-            su_text_add(p->out, "        case %u: dealt += k%u_ahead(step, phase, first); break;\n", i, i);
+            su_text_add(p->out, "        case %u: dealt += k%u_ahead(step, (const P%u *)phase, first); break;\n", i, i, i);
     su_text_add(p->out, "        default: return;\n        }\n    }\n}\n\n");
 }
 
@@ -273,7 +294,8 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block", name);
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
         if (p->program->kernels[i].mode == mode)
-            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
+            su_text_add(p->out, "        case %u: dealt += k%u%s(step, (const P%u *)phase, first); break;\n", i, i,
+                        p->own_few[i] ? "_few" : "", i);
     su_text_add(p->out, "        }\n    }\n}\n\n");
 }
 
@@ -342,6 +364,32 @@ static void print_ropes(Printing *p) {
     print_rates(p->program, p->out);
     for (int mode = 0; mode < PG_MODES; mode++) print_fill_ropes(p->program, (PgMode)mode, p->out);
     su_text_add(p->out, "ENTRY(fill_ropes)(const Step *step) { fill_block_ropes(step); }\n\n");
+    p->plan.n_entries++;
+}
+
+/* ---------------------------------------------------------------------------------------------- weights */
+
+/* Entries are for panels of 16 bits alone, which tensor cores read. */
+static void print_arrangement(Printing *p) {
+    uint32_t *n = &p->plan.image.n_arranged;
+    for (uint32_t i = 0; i < p->program->n_weights; i++) {
+        const PgWeight *w = &p->program->weights[i];
+        const IrDtypeInfo *dtype = ir_dtype((IrDtype)w->dtype);
+        uint64_t panel = ir_panel_bytes((IrDtype)w->dtype, w->K);
+        if (w->pack != PG_PANELS || dtype->mma != IR_MMA_16) continue;
+        if (w->bytes % panel != 0) SU_BUG("weight %u is not whole panels", i);
+        su_text_add(p->out, "%s    {%llu, %llu, %llu},\n",
+                    (*n)++ == 0 ? "/* where panels of 16 bits lie: offset, panels, lines of each */\nTABLE Panels arranged[] = {\n"
+                                : "",
+                    (unsigned long long)w->offset, (unsigned long long)(w->bytes / panel),
+                    (unsigned long long)ir_groups(dtype, (uint64_t)w->K));
+    }
+    if (*n == 0) return;
+    su_text_add(p->out,
+                "};\n\nENTRY(arrange_weights)(u8 *weights) {\n"
+                "    for (u32 i = 0; i < %u; i++) arrange(weights, &arranged[i]);\n"
+                "}\n\n",
+                *n);
     p->plan.n_entries++;
 }
 
@@ -422,6 +470,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);
     print_step_entry(&p, PG_BLOCK);
+    print_arrangement(&p);
     print_image(&p, arena);
     for (uint32_t i = 0; i < program->n_kernels; i++) free_printed(&p.many[i]);
     su_arena_free(&scratch);

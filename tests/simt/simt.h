@@ -624,6 +624,9 @@ template <class T> static inline T atomicCAS(T *p, T expected, T v) {
     if (old == expected) *p = v;
     return old;
 }
+static inline void ADD_RELEASE(unsigned *at, unsigned v) { *at += v; }
+static inline unsigned LOAD_RELAXED(const unsigned *at) { return *reinterpret_cast<const volatile unsigned *>(at); }
+static inline unsigned LOAD_ACQUIRE(const unsigned *at) { return LOAD_RELAXED(at); }
 static inline float __uint_as_float(unsigned bits) {
     float x;
     memcpy(&x, &bits, 4);

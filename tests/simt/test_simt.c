@@ -44,6 +44,8 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, bool draw
     for (uint32_t i = 0; i < c->code.plan.image.n_launches; i++)
         su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->code.plan.launches[i].entry, c->code.plan.launches[i].phase);
     if (c->program->n_ropes > 0) su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->code.plan.image.n_launches);
+    if (c->code.plan.image.n_arranged > 0)
+        su_text_add(out, "    case %u: arrange_weights((u8 *)step->weights); break;\n", c->code.plan.image.n_launches + 1);
     su_text_add(out, "    }\n}\n"
                      "static void row(const SimtLaunch *l) { row_step((Step *)l->step, (Control *)l->control); }\n"
                      "static void rows(const SimtLaunch *l) { rows_step((Step *)l->step, (Control *)l->control); }\n}\n");
@@ -69,27 +71,6 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, bool draw
 
 /* ---------------------------------------------------------------------------------------------- launches */
 
-/* The step as the launch sees it: other weights, another arena with nothing in it. */
-static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
-    const PgProgram *program = rig->c->program;
-    const RtCudaImage *image = &rig->c->code.plan.image;
-    RtArgs guarded = *args;
-    if (rig->weights.data == NULL) {
-        rig->weights = guarded_alloc("weights", program->weight_bytes);
-        memcpy(rig->weights.data, args->weights, program->weight_bytes);
-        guarded_read_only(&rig->weights);
-    }
-    guarded_free(&rig->arena);
-    guarded_free(&rig->scratch);
-    rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
-    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld +
-                                                (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed);
-    guarded.weights = rig->weights.data;
-    guarded.arena = rig->arena.data;
-    guarded.scratch = rig->scratch.data;
-    return guarded;
-}
-
 static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     unsigned first_block = 0;
     l->step = args;
@@ -101,6 +82,34 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->first_block = &first_block;
     guarded_say("%s, seed %llu", what, (unsigned long long)rig->c->seed);
     if (rig->finding[0] == '\0') rig->simt->run(l);
+}
+
+/* As the runtime of a GPU does after an upload. */
+static void upload_weights(const uint8_t *weights) {
+    const RtCudaImage *image = &rig->c->code.plan.image;
+    rig->weights = guarded_alloc("weights", rig->c->program->weight_bytes);
+    memcpy(rig->weights.data, weights, rig->c->program->weight_bytes);
+    if (image->n_arranged > 0) {
+        launch(&(SimtLaunch){.run = rig->code->many, .number = image->n_launches + 1}, &(RtArgs){.weights = rig->weights.data},
+               "arrange_weights");
+    }
+    guarded_read_only(&rig->weights);
+}
+
+/* The step as the launch sees it: other weights, another arena with nothing in it. */
+static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
+    const RtCudaImage *image = &rig->c->code.plan.image;
+    RtArgs guarded = *args;
+    if (rig->weights.data == NULL) upload_weights(args->weights);
+    guarded_free(&rig->arena);
+    guarded_free(&rig->scratch);
+    rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
+    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld +
+                                                (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed);
+    guarded.weights = rig->weights.data;
+    guarded.arena = rig->arena.data;
+    guarded.scratch = rig->scratch.data;
+    return guarded;
 }
 
 static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, RtArgs *args, const char *what) {
