@@ -268,6 +268,7 @@ INLINE u32 kth_largest(u32 mine, u32 k, Picking *s) {
  * stay where that would leave too many. */
 CALLED void keep_best(Candidates *c, u32 k, List *list) {
     SHARED(shared);
+    ASSUME_GLOBAL(list);
     Picking *s = (Picking *)shared;
     u32 mine = 0;
 #pragma unroll 4

@@ -21,11 +21,19 @@ typedef long long i64;
 #define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
-#define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
+/* As many bytes as the launch gives, behind what a block holds of the step. */
+#define SHARED(name)                         \
+    extern __shared__ __align__(16) u8 held_and_shared[]; \
+    u8 *const name = held_and_shared + HELD_BYTES
+INLINE void *held_memory() {
+    extern __shared__ __align__(16) u8 held_and_shared[];
+    return held_and_shared;
+}
 #define SPIN() __nanosleep(32)
 #define TRAP() __trap() /* ends the launch; nothing more can be done in this context of the driver */
 #define BARRIER_POLLS (1u << 26) /* of a barrier: tens of seconds, where the slowest stage takes milliseconds */
 #define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
+#define ASSUME_SHARED(pointer) __builtin_assume(__isShared(pointer))
 /* Of a counter that blocks meet at: the addition makes what this block wrote before it (behind its barrier) seen by those that have
  * acquired a value with it. */
 INLINE void ADD_RELEASE(u32 *at, u32 v) { asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory"); }
@@ -89,8 +97,8 @@ struct Ref { /* byte offset per_row * ld + fixed */
     u64 per_row, fixed;
 };
 
-struct Phase {
-    u32 kernel, stage;
+struct alignas(16) Phase {
+    u32 kernel, more; /* more: the next one belongs to the same stage */
     Count count;
     u32 fixed, E, k;
     i32 block; /* of the spec */
@@ -104,6 +112,29 @@ template <Space...> struct SpaceBits {
 template <Space FIRST, Space... REST> struct SpaceBits<FIRST, REST...> {
     enum : u32 { BITS = (u32)FIRST | SpaceBits<REST...>::BITS << 2 };
 };
+
+/* What a block holds of a launch in shared memory, where no barrier of the grid makes it read it again: the step, and the phase it is
+ * in and the next one. */
+struct Held {
+    Step step;
+    Phase phases[2];
+};
+static_assert(sizeof(Held) <= HELD_BYTES && HELD_BYTES % 16 == 0, "as the host gives it");
+INLINE Held *held() { return (Held *)held_memory(); }
+INLINE const Step *held_step() { return &held()->step; }
+
+/* By all threads, before anything else of the launch; a barrier of the block must follow. */
+INLINE void hold_step(const Step *step) {
+    if (threadIdx.x < sizeof *step / 4) ((u32 *)&held()->step)[threadIdx.x] = ((const u32 *)step)[threadIdx.x];
+}
+/* For a launch of one phase. */
+INLINE const Phase *hold_phase(const Step *step, const Phase *phase) {
+    const u32 at = threadIdx.x - 32;
+    hold_step(step);
+    if (at < sizeof *phase / 4) ((u32 *)held()->phases)[at] = ((const u32 *)phase)[at];
+    __syncthreads();
+    return held()->phases;
+}
 
 /* A phase of a kernel, whose operands lie in the same spaces in all its phases. */
 template <Space... SPACES> struct PhaseOf : Phase {

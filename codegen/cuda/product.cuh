@@ -43,6 +43,12 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define PACK_F16(pair, even, odd) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
 #endif
 
+/* Phase i of a table goes to its place of the two, behind CP_ASYNC_WAIT(0) and a barrier of the block. */
+INLINE void fetch_phase(const Phase *table, u32 i) {
+    if (threadIdx.x < sizeof *table / 16) CP_ASYNC_16((uint4 *)&held()->phases[i % 2] + threadIdx.x, (const uint4 *)&table[i] + threadIdx.x, 16);
+    CP_ASYNC_COMMIT();
+}
+
 /* ---------------------------------------------------------------------------------------------- types of weights
  *
  * A panel is lines of four quads: a line is a k in float, a pair of k in 16 bits (K_OF_LINE). load: quad of a line, whose lane has `w`
@@ -201,7 +207,11 @@ struct Rows {
     const i32 *table; /* NULL: none */
     u32 first, count;
     /* Of the first panel. */
-    METHOD const float *at(u32 r) const { return x + (u64)(table ? table[first + r] : first + r) * 16; }
+    METHOD const float *at(u32 r) const {
+        const float *row = x + (u64)(table ? Global<const i32>{table}[first + r] : first + r) * 16;
+        ASSUME_GLOBAL(row);
+        return row;
+    }
 };
 
 /* Two slots with eight rows: quads a0, a1 with the first two of b's words, then a2, a3 with the others. acc[0]: outputs 0 and 1 of four,
@@ -323,13 +333,13 @@ template <class W, u32 ROWS> struct Fetch {
     enum { X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS };
     typename W::WeightFetch weights;
     const float *x[X_COUNT]; /* of the next chunk */
-    u64 panel;               /* floats from a panel of x to the next */
+    u32 panel;               /* floats from a panel of x to the next */
     u32 K;
 
     METHOD u32 first_row() const { return threadIdx.x / 4; }
 
     METHOD Fetch(const Slots &slots, const Rows &rows, u32 k)
-        : weights(slots, k), panel(rows.ld * 16), K(k) {
+        : weights(slots, k), panel((u32)rows.ld * 16), K(k) {
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
@@ -346,7 +356,7 @@ template <class W, u32 ROWS> struct Fetch {
             for (u32 half = 0; half < 2; half++) {
                 const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
                 const u32 bytes = K % CHUNK == 0 || left >= 4 ? 16 : 4 * left;
-                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], bytes > 0 ? x[i] : x[i] - k0 / 16 * panel, bytes);
+                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], bytes > 0 ? x[i] : x[i] - (u64)(k0 / 16) * panel, bytes);
                 x[i] += panel;
             }
         }

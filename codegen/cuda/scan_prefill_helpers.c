@@ -98,6 +98,7 @@ static void print_rows_of_piece(const Walk *w, bool fours, bool ones, bool load)
     if (load) {
         cg_cu(c, "const float *at = piece_from + (u64)%s * 16;\n",
               w->s->runs ? "(piece_of_row ? row_of[from + t * ROWS + r] : t * ROWS + r)" : "(t * ROWS + r)");
+        cg_cu(c, "ASSUME_GLOBAL(at);\n");
     }
     if (fours) cg_cu(c, "%s%s;\n", ones ? "if (piece_of_four) " : "", load ? "held[i] = *quad(at)" : "*quad(to) = held[i]");
     if (ones) cg_cu(c, "%s%s;\n", fours ? "else " : "", load ? "held[i].x = *at" : "*to = held[i].x");

@@ -203,6 +203,10 @@ inline void assume_global(const void *at, int line) {
     if (is_shared(at) || is_on_stack(at)) finding("line %d of the text takes what is no global memory for it", line);
 }
 
+inline void assume_shared(const void *at, int line) {
+    if (!is_shared(at)) finding("line %d of the text takes what is no shared memory for it", line);
+}
+
 // ------------------------------------------------------------------------------------------------ turns
 
 // The i-th of n in the launch's order: rising, falling, or in strides from somewhere (7919 is prime and divides no n here).
@@ -563,8 +567,10 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define METHOD inline
 #define TABLE static const
 #define EXPORTED static const
-#define SHARED(name) unsigned char *name = simt::shared()
+#define SHARED(name) unsigned char *name = simt::shared() + HELD_BYTES
+#define held_memory() simt::shared()
 #define ASSUME_GLOBAL(pointer) simt::assume_global(pointer, __LINE__)
+#define ASSUME_SHARED(pointer) simt::assume_shared(pointer, __LINE__)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define TRAP() simt::trap(__LINE__)
 #define BARRIER_POLLS 4096u /* a thread that spins is asked once a turn of its block */

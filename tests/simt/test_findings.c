@@ -73,7 +73,8 @@ static void print_text(SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
     for (int i = 0; i < COUNT; i++) {
         su_text_add(out,
-                    "static void k%d(const SimtLaunch *launch) {\nSHARED(shared);\nunsigned *x = (unsigned *)shared;\n"
+                    "static void k%d(const SimtLaunch *launch) {\nenum { HELD_BYTES = 0 };\nSHARED(shared);\nunsigned *x = "
+                    "(unsigned *)shared;\n"
                     "unsigned *out = (unsigned *)launch->control;\n%s\n}\n",
                     i, mistakes[i].body);
     }
