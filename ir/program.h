@@ -290,6 +290,8 @@ typedef struct PgPhase {
     uint32_t E, k; /* PG_PER_POSITION_BLOCK */
     int32_t block; /* of the spec; -1 outside: for messages about a row's non-finite value */
     uint32_t line; /* of the spec */
+    uint32_t hidden; /* 1 + i: it writes the residual stream before block i of the spec, or after the last; 0: it does not */
+    uint32_t hidden_slot; /* the operand that is it: rows of d_model */
     const char *name;
     PgRef operands[PG_MAX_OPERANDS];
 } PgPhase;

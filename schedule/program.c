@@ -113,6 +113,13 @@ static void collect_fused(ScBuilder *b) {
     }
 }
 
+/* The values of the residual stream. */
+static void collect_hidden(ScBuilder *b) {
+    int32_t blocks;
+    const IrValueId *residuals = ir_residuals(b->g, &b->scratch, &blocks);
+    for (int32_t i = 0; residuals != NULL && i <= blocks; i++) b->hidden[residuals[i]] = 1 + (uint32_t)i;
+}
+
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
@@ -121,6 +128,8 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.layouts = sc_layouts(graph, &b.scratch);
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
+    b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
+    collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     b.buffer_start = SU_NEW_ARRAY(&b.scratch, uint64_t, graph->n_values);
     b.joined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_regions);

@@ -49,6 +49,7 @@ typedef struct Options {
 typedef struct Truth {
     int32_t *tokens; /* [T] */
     float *logits; /* [T][V], eval32 */
+    float *hidden; /* [T][blocks + 1][width], eval32, of the first sequence */
 } Truth;
 
 typedef struct Case {
@@ -105,9 +106,23 @@ static bool fail(Case *c, const char *format, ...) {
 
 /* ------------------------------------------------------------------------------------------ what the graph means */
 
+static int64_t hidden_size(const Case *c) { return (c->spec.n_blocks + 1) * c->spec.d_model; }
+
+/* The residual stream of the last token: [blocks + 1][width]. */
+static bool take_hidden(Case *c, const IrGraph *graph, const IrEval *eval, float *out) {
+    SuArena arena = {0};
+    int32_t blocks;
+    const IrValueId *values = ir_residuals(graph, &arena, &blocks);
+    bool good = values != NULL && blocks == c->spec.n_blocks;
+    for (int64_t i = 0; good && i <= blocks; i++)
+        for (int64_t d = 0; d < c->spec.d_model; d++) *out++ = (float)ir_eval_value(eval, values[i])[d];
+    su_arena_free(&arena);
+    return good || fail(c, "no residual stream of %lld blocks is found", (long long)c->spec.n_blocks);
+}
+
 /* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
-static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, double *logits64,
-                     double *gap) {
+static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, float *hidden,
+                     double *logits64, double *gap) {
     IrEval *eval32 = ir_eval32_new(graph, weights_stored, &c->weights);
     IrEval *eval64 = logits64 != NULL ? ir_eval64_new(graph, weights_stored, &c->weights) : NULL;
     double *row = malloc((size_t)c->V * sizeof(double));
@@ -116,6 +131,7 @@ static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64
     for (int64_t t = 0; t < T && good; t++) {
         good = ir_eval_token(eval32, tokens[t], row, &c->diags);
         for (int64_t v = 0; v < c->V; v++) logits32[t * c->V + v] = (float)row[v];
+        if (good && hidden != NULL) good = take_hidden(c, graph, eval32, hidden + t * hidden_size(c));
         if (good && eval64 != NULL) {
             int32_t experts32[512], experts64[512];
             good = ir_eval_token(eval64, tokens[t], logits64 + t * c->V, &c->diags);
@@ -189,6 +205,7 @@ static void free_truth(Case *c) {
     for (int i = 0; i < SEQUENCES; i++) {
         free(c->truth[i].tokens);
         free(c->truth[i].logits);
+        free(c->truth[i].hidden);
         c->truth[i] = (Truth){0};
     }
     free(c->logits64);
@@ -217,12 +234,14 @@ static bool draw_truth(Case *c) {
             truth->tokens = malloc((size_t)c->T * sizeof(int32_t));
             truth->logits = malloc((size_t)(c->T * c->V) * sizeof(float));
             if (i == 0) c->logits64 = malloc((size_t)(c->T * c->V) * sizeof(double));
+            if (i == 0) truth->hidden = malloc((size_t)(c->T * hidden_size(c)) * sizeof(float));
             for (int64_t t = 0; t < c->T; t++) truth->tokens[t] = (int32_t)rng_between(&rng, 0, c->V - 1);
         }
-        if (!evaluate(c, c->naive, c->truth[0].tokens, c->T, c->truth[0].logits, c->logits64, &gap)) return false;
+        if (!evaluate(c, c->naive, c->truth[0].tokens, c->T, c->truth[0].logits, c->truth[0].hidden, c->logits64, &gap))
+            return false;
         if (gap < MIN_GAP) continue;
         for (int i = 1; i < SEQUENCES; i++)
-            if (!evaluate(c, c->naive, c->truth[i].tokens, c->T, c->truth[i].logits, NULL, NULL)) return false;
+            if (!evaluate(c, c->naive, c->truth[i].tokens, c->T, c->truth[i].logits, NULL, NULL, NULL)) return false;
         c->rms64 = root_mean_square(c->logits64, c->T * c->V);
         if (!(c->rms64 > 1e-3 && c->rms64 < 1e6))
             return fail(c, "logits have no useful size (rms %g): mend the weights' scales", c->rms64);
@@ -236,7 +255,7 @@ static bool check_fused(Case *c, const IrGraph *fused) {
     int64_t T = c->T < 48 ? c->T : 48;
     float *logits32 = malloc((size_t)(T * c->V) * sizeof(float));
     double *logits64 = malloc((size_t)(T * c->V) * sizeof(double));
-    bool good = evaluate(c, fused, c->truth[0].tokens, T, logits32, logits64, NULL) &&
+    bool good = evaluate(c, fused, c->truth[0].tokens, T, logits32, NULL, logits64, NULL) &&
                 same_bits(c, "eval32 of the fused graph", &c->truth[0], logits32, 0, T);
     for (int64_t i = 0; i < T * c->V && good; i++) {
         double difference = fabs(logits64[i] - c->logits64[i]) / c->rms64;
@@ -320,6 +339,38 @@ static bool run_chunks(Case *c, const char *mode, MossModel *model, MossState *s
         }
     }
     return true;
+}
+
+/* The residual stream of the last step's rows, of which truth[0]'s first is `at`. */
+static bool same_hidden(Case *c, const char *mode, const MossModel *model, int64_t at, int64_t count) {
+    const int64_t width = c->spec.d_model;
+    if (moss_hidden_rows(model) != (uint32_t)count || moss_hidden(model, (uint32_t)c->spec.n_blocks + 1) != NULL)
+        return fail(c, "%s: hidden states of %u rows, %lld fed", mode, moss_hidden_rows(model), (long long)count);
+    for (int64_t i = 0; i <= c->spec.n_blocks; i++)
+        for (int64_t row = 0; row < count; row++) {
+            const float *got = moss_hidden(model, (uint32_t)i) + row * width;
+            const float *want = c->truth[0].hidden + (at + row) * hidden_size(c) + i * width;
+            if (memcmp(got, want, (size_t)width * sizeof(float)) != 0)
+                return fail(c, "%s: token %lld: the hidden state at block %lld is not eval32's", mode, (long long)(at + row),
+                            (long long)i);
+        }
+    return true;
+}
+
+/* With hidden states kept: they, and the logits, have eval32's bits. */
+static bool run_hidden(Case *c, const char *mode, MossModel *model, MossState *state, int64_t chunk) {
+    MossError error = moss_model_keep_hidden(model, true);
+    if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+    bool good = true;
+    for (int64_t at = 0; at < c->T && good; at += chunk) {
+        int64_t count = c->T - at < chunk ? c->T - at : chunk;
+        MossSegment segment = {state, c->truth[0].tokens + at, (uint32_t)count, MOSS_LAST_LOGITS};
+        error = moss_step(model, &segment, 1);
+        if (error.code != MOSS_OK) return moss_failed(c, mode, error);
+        good = same_bits(c, mode, &c->truth[0], moss_logits(model, 0), at + count - 1, 1) && same_hidden(c, mode, model, at, count);
+    }
+    moss_model_keep_hidden(model, false);
+    return good;
 }
 
 /* Half a prompt, then on from a copy; the original must not have moved, and starts over after a reset. */
@@ -444,6 +495,8 @@ static bool run_modes(Case *c, const char *label, const PgProgram *program, cons
         Lane lane = {state, &c->truth[0], 0};
         good = run_lanes(c, MODE("uneven chunks"), model, &lane, 1, c->T > 100 ? 120 : 23, &rng);
         good = good && run_batch(c, MODE("batch of three sequences"), model, &rng);
+        if (threads == 1) good = good && run_hidden(c, MODE("hidden states, token by token"), model, state, 1);
+        if (threads == 2) good = good && run_hidden(c, MODE("hidden states, in chunks"), model, state, c->T < 29 ? c->T : 29);
         if (threads == 1) good = good && run_clone(c, MODE("from a cloned state"), model, state);
         if (threads == 1 && c->T > 1) good = good && run_saved(c, MODE("from a saved state"), model, state);
         if (threads == 1 && c->T > 2) good = good && run_cached(c, MODE("from a prompt cache"), model, &rng);
@@ -466,6 +519,8 @@ static bool run_compiled(Case *c, const char *label, const PsOptions *passes, co
     good = good && (ir_verify(graph, &c->diags) || fail(c, "%s: the fused graph breaks a rule", label));
     if (good && bits && isa == NULL) good = check_fused(c, graph);
     good = good && (sc_program(graph, passes, &arena, &program, &c->diags) || fail(c, "%s: no program", label));
+    if (good && moss_program_blocks(program) != (uint32_t)c->spec.n_blocks)
+        good = fail(c, "%s: the program tells of %u blocks", label, moss_program_blocks(program));
     good = good && (cg_target_host(isa, &target, &c->diags) || fail(c, "%s: no target", label));
     good = good && (cg_llvm_compile(&target, program, &(CgOptions){.cache = c->kernels}, &compiled, &c->diags) ||
                     fail(c, "%s: no code", label));
