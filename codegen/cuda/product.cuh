@@ -524,8 +524,9 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
         aim(panel, tile, 0);
         fetch(0);
     }
-    /* The same for the cache, before the step's values may be read. */
+    /* The same for the cache, before the step's values may be read. Eight lanes have 128 bytes, which come together. */
     template <class Panel> METHOD void announce(Panel panel, u32 tile) {
+        if (threadIdx.x % 8 != 0) return;
         aim(panel, tile, 0);
         for (u32 line = first_line(), i = 0; i < 8 && line < LINES; i++, line += 8 * SPLIT) {
             for (u32 m = 0; m < MATRICES; m++) PREFETCH_L2(w[m] + 4 * line);
@@ -607,14 +608,28 @@ template <class W, bool FAST, bool UNPAIRED> struct FewTile {
         }
     }
 
-    /* Chunks first … first + count of x. */
+    /* Chunks first … first + count of x. What AT_ONCE turns load is on its way before any of it is rounded. */
     METHOD void stage(uint4 *xs, const Rows &rows, u32 K, u32 first, u32 count) const {
-        for (u32 i = threadIdx.x; i < count * rows.count * 4; i += THREADS) {
-            const u32 t = i % 4, c = i / 4 / rows.count, r = i / 4 % rows.count, k = (first + c) * CHUNK + 4 * t;
-            const float *at = rows.at(r) + 4 * t + (first + c) * 2 * rows.ld * 16;
-            const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + rows.ld * 16, k + 16 < K ? K - k - 16 : 0);
-            uint4 *words = xs + (c * HALVES * rows.count + r) * 4 + t;
-            round_quads<W, FAST>(a, b, words, words + rows.count * 4);
+        enum { AT_ONCE = 4 };
+        const u32 bits = rows.count > 32 ? 6 : rows.count > 16 ? 5 : rows.count > 8 ? 4 : 3; /* of a row's number */
+        const u32 t = threadIdx.x % 4, all = count << bits;
+#pragma unroll 1
+        for (u32 turn = threadIdx.x / 4; turn < all; turn += AT_ONCE * THREADS / 4) {
+            float4 a[AT_ONCE], b[AT_ONCE];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                const u32 at = turn + i * (THREADS / 4), c = at >> bits, r = at & ((1 << bits) - 1), k = (first + c) * CHUNK + 4 * t;
+                const bool there = at < all && r < rows.count;
+                const float *from = rows.at(there ? r : 0) + 4 * t + (u64)(first + c) * 2 * rows.ld * 16;
+                a[i] = quad_within(from, there && k < K ? K - k : 0);
+                b[i] = quad_within(from + rows.ld * 16, there && k + 16 < K ? K - k - 16 : 0);
+            }
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                const u32 at = turn + i * (THREADS / 4), c = at >> bits, r = at & ((1 << bits) - 1);
+                uint4 *words = xs + (c * HALVES * rows.count + r) * 4 + t;
+                if (at < all && r < rows.count) round_quads<W, FAST>(a[i], b[i], words, words + rows.count * 4);
+            }
         }
     }
 
@@ -674,11 +689,12 @@ INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u3
     return sum;
 }
 
-/* The first weights of a tile for the cache, before the step's values may be read. */
+/* The first weights of a tile for the cache, before the step's values may be read: of two lines one quad, with which the others come. */
 template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split) {
     const u32 warp = threadIdx.x / 32;
+    if (quad_of_lane() != 0) return;
     const uint4 *w = slots.at<W>(warp / split * 2 + upper_slot(), K) + quad_of_lane();
-    for (u32 i = 0; i < 16; i++) {
+    for (u32 i = 0; i < 16; i += 2) {
         const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
         if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
     }

@@ -23,7 +23,10 @@ INSTRUCTIONS, MOVES = 4.0, 0.15
 
 
 def faults(found):
-    """What is beyond the limits."""
+    """What is beyond the limits. No load may have to look at its address to know its space."""
+    for f in found:
+        if f.count()["generic"]:
+            yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
     tiles = [f for f in found if f.name.startswith("block_k") and f.count()["products"] >= LARGE]
     if not tiles:
         yield f"no kernel has a loop with {LARGE} products"
