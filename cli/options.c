@@ -10,7 +10,7 @@
 #include "cli/given.h"
 #include "support/str.h"
 
-const char *const cli_isa_words[] = {"best", "avx512", "avx2", "neon", NULL};
+const char *const cli_isa_words[] = {"best", "avx512", "avx2", "neon", "bf16-in-ir", NULL};
 const char *const cli_debugger_words[] = {"none", "gdb", "perf", NULL};
 
 /* Behind the rows of every command that runs a model. */

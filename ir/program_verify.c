@@ -223,6 +223,8 @@ static bool check_kernels(const Verify *v) {
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
         if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
             return bad(v, "kernel %u rounds its input, but is no linear layer of q8 or q4", i);
+        if (k->bf16_x && k->kind != PG_ROUND && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->dtype != IR_BF16))
+            return bad(v, "kernel %u takes its input as bf16, but is no linear layer of bf16 and row blocks", i);
         if (k->kind == PG_ROUND && (k->mode != PG_BLOCK || k->x_layout != k->y_layout))
             return bad(v, "kernel %u rounds rows: expected row blocks, and one layout", i);
         if (!check_epilogue(v, i)) return false;

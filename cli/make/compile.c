@@ -77,7 +77,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(
         CompileOptions, cpus, "cpus", 0, "LIST", false,
         "CPUs of the device that run the model unless the program that opens it says otherwise, as in 7,6,5,4 (default: all)"),
-    CLI_ROW_FLAG(CompileOptions, fast, "fast", "for a GPU: the code of `mossc run --fast`"),
+    CLI_ROW_FLAG(CompileOptions, fast, "fast", "the code of `mossc run --fast`; of CPUs for targets with bf16, such as aarch64+bf16"),
     CLI_OPTION_THREADS(CompileOptions),
     CLI_OPTION_SET(CompileOptions),
     CLI_OPTION_PROGRESS(CompileOptions),
@@ -107,7 +107,6 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (kind->write_code && o.emit != EMIT_ALL)
         return cli_usage_error(command, "--emit is for CPUs: `mossc asm --target %s --emit cubin` is for GPUs", o.target);
     if (!(kind->takes & DR_CPUS) && o.cpus) return cli_usage_error(command, "--cpus cannot be combined with a GPU target");
-    if (!(kind->takes & DR_FAST) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
     if (o.cpus && !is_cpu_list(o.cpus))
         return cli_usage_error(command, "--cpus: expected numbers separated by commas, got '%s'", o.cpus);
     CliReporter reporter = {.asked = o.progress};

@@ -136,11 +136,50 @@ def _add_extend(commands: typing.Any) -> None:
     p.set_defaults(run=_extend)
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 0 to 1")
+    return value
+
+
+def _recover(a: argparse.Namespace, progress: Progress) -> None:
+    try:
+        from mossc.flexi import recover as recovering
+    except ImportError as error:
+        raise MosscError("bad_input", f"recover needs PyTorch and transformers (pip install 'mossc[torch]'): {error}") from None
+    report = recovering.recover(recovering.Recover(a.spec, a.weights, a.text, a.output, a.teacher, a.teacher_weights, a.train, a.steps, a.batch,
+                                                   a.length, a.lr, a.teacher_share, a.seed, a.text_bytes, a.score, a.threads, progress))
+    done = report["recovery"]
+    print(f"{done['trained_parameters']} parameters trained with {done['tokens']} tokens in {done['seconds']:.0f} s: "
+          f"text loss {done['first_text_loss']:.4f} to {done['last_text_loss']:.4f}")
+    _numbers(report)
+
+
+def _add_recover(commands: typing.Any) -> None:
+    p = commands.add_parser("recover", help="train back what pruning lost", description=(
+        "Trains adapters and norms, or all, of a model that prune or extend made, with what the unpruned model says of the text "
+        "(docs/flexi.md). Needs PyTorch."))
+    _common(p)
+    p.set_defaults(text_bytes=1 << 20)
+    p.add_argument("--teacher", metavar="SPEC", help="the unpruned model: a spec, or a directory (default: the text alone teaches)")
+    p.add_argument("--teacher-weights", metavar="FILE", action="append", default=[], help="its weights, where --teacher is no directory")
+    p.add_argument("--train", choices=("adapters", "all"), default="adapters", help="what is trained: adapters and norms (the default), or all")
+    p.add_argument("--steps", metavar="N", type=_count(1), default=200, help="of training (default: %(default)s)")
+    p.add_argument("--batch", metavar="N", type=_count(1), default=8, help="sequences of a step (default: %(default)s)")
+    p.add_argument("--length", metavar="N", type=_count(1), default=256, help="tokens of a sequence (default: %(default)s)")
+    p.add_argument("--lr", metavar="R", type=float, default=1e-3, help="learning rate (default: %(default)s)")
+    p.add_argument("--teacher-share", metavar="S", type=_share, default=0.9, help="of the loss; the rest is the text's (default: %(default)s)")
+    p.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of what is drawn (default: %(default)s)")
+    p.set_defaults(run=_recover)
+
+
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m mossc.flexi", description="Blocks of a model that share weights: pruning, growing, recovering.")
     commands = out.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_prune(commands)
     _add_extend(commands)
+    _add_recover(commands)
     return out
 
 
