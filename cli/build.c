@@ -47,7 +47,7 @@ int cli_build_finish(DrBuild *build, bool ok) {
 int cli_model_command(const char *spec, CliModelOptions *model, CliWork work, void *context) {
     DrBuild build = {0};
     DrBuildOptions options = cli_build_options(spec, model);
-    return cli_build_finish(&build, cli_take_given(&build, &options, model) && work(&build, &options, context));
+    return cli_build_finish(&build, cli_take_given(&build, &options, &model->weights) && work(&build, &options, context));
 }
 
 MossOptions cli_moss_options(int64_t threads, CliProgress *progress) {

@@ -35,18 +35,16 @@ static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
     return directory;
 }
 
-bool cli_take_given(DrBuild *build, DrBuildOptions *options, CliModelOptions *model) {
+bool cli_take_given(DrBuild *build, DrBuildOptions *options, CliTexts *weights) {
     if (options->spec_text || !cli_brings_weights(options->spec)) return true;
-    if (model->weights.count && im_is_checkpoint(options->spec))
-        return su_error(&build->diags, su_file_span(&build->diags, options->spec), NULL, "-w: a checkpoint has its own weights");
     su_arena_settle(&build->arena);
     const char *directory = directory_of(build, options);
     cli_build_print(build);
     if (!directory) return false;
     options->spec = su_printf(&build->arena, "%s/%s", directory, IM_SPEC_FILE);
-    if (model->weights.count) return true;
-    const char **items = SU_NEW_ARRAY(&build->arena, const char *, 1);
-    items[0] = su_printf(&build->arena, "%s/%s", directory, IM_WEIGHTS_FILE);
-    model->weights = (CliTexts){.items = items, .count = 1};
+    if (weights->count) return true;
+    const char **items = SU_NEW(&build->arena, const char *);
+    *items = su_printf(&build->arena, "%s/%s", directory, IM_WEIGHTS_FILE);
+    *weights = (CliTexts){.items = items, .count = 1};
     return true;
 }

@@ -10,7 +10,7 @@
 #include "cli/given.h"
 #include "support/str.h"
 
-const char *const cli_isa_words[] = {"best", "avx512", "avx2", "neon", NULL};
+const char *const cli_isa_words[] = {"best", "avx512", "avx2", "neon", "bf16-in-ir", NULL};
 const char *const cli_debugger_words[] = {"none", "gdb", "perf", NULL};
 
 /* Behind the rows of every command that runs a model. */
@@ -265,8 +265,7 @@ static bool wants_help(const CliArgs *args) {
 
 /* What the weights belong to may bring them. */
 static bool is_brought(const Parser *p, const CliOption *option) {
-    return p->command->runs_model && strcmp(option->name, "weights") == 0 && p->args->n_positionals &&
-           cli_brings_weights(p->args->positionals[0]);
+    return strcmp(option->name, "weights") == 0 && p->args->n_positionals && cli_brings_weights(p->args->positionals[0]);
 }
 
 static int check_counts(const Parser *p) {

@@ -108,8 +108,10 @@ typedef struct CliOption {
 #define CLI_OPTION_KEEP_BOM(Type)                                                                                                  \
     CLI_ROW_FLAG(Type, keep_bom, "keep-bom", "keep a byte-order mark at the start of the text, which is skipped otherwise")
 #define CLI_OPTION_ISA(Type)                                                                                                       \
-    CLI_ROW_WORD(Type, isa, "isa", "ISA", cli_isa_words,                                                                           \
-                 "generate code for best (what this machine has, the default), avx512 or avx2")
+    CLI_ROW_WORD(                                                                                                                  \
+        Type, isa, "isa", "ISA", cli_isa_words,                                                                                    \
+        "generate code for best (what this machine has, the default), avx512 or avx2; for tests bf16-in-ir, the kernels for "      \
+        "AVX-512 BF16 in instructions of AVX2")
 #define CLI_OPTION_TARGET(Type)                                                                                                    \
     CLI_ROW_TEXT(Type, target, "target", 0, "TARGET", false,                                                                       \
                  "what the code is for: host (the default), aarch64, aarch64+dotprod+fp16, a core such as cortex-x4, a device "    \
@@ -126,9 +128,10 @@ typedef struct CliOption {
     CLI_ROW_TEXT(Type, device, "device", 0, "DEVICE", false,                                                                       \
                  "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU (docs/cuda.md)")
 #define CLI_OPTION_FAST(Type)                                                                                                      \
-    CLI_ROW_FLAG(Type, fast, "fast",                                                                                               \
-                 "with --device cuda: round what tensor cores multiply to the weights' type, as bf16 training does; about twice "  \
-                 "the speed of long prompts, for an error near 1e-2")
+    CLI_ROW_FLAG(                                                                                                                  \
+        Type, fast, "fast",                                                                                                        \
+        "prompts and batches round what bf16 weights multiply to bf16, as training in bf16 does, for an error near 1e-2: "         \
+        "about twice the speed of prompts with --device cuda, and on CPUs with AVX-512 BF16 or ARM's bf16")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "verify every byte of packed weights against its digest first")
 #define CLI_OPTION_STATE_IN(Type)                                                                                                  \
     CLI_ROW_TEXT(Type, state_in, "state-in", 0, "FILE", false,                                                                     \

@@ -6,31 +6,43 @@ include(CMakePackageConfigHelpers)
 set(moss_rooms mossc_support mossc_quant mossc_device mossc_gpu mossc_runtime mossc_device_tokenizer)
 set(mossc_rooms ${moss_rooms} mossc_ir mossc_frontend mossc_passes mossc_schedule mossc_codegen mossc_cuda mossc_tokenizer mossc_driver)
 
-# mossc_public_library(NAME ROOM…): the library libNAME of the objects of these rooms; the target is NAME_library.
-function(mossc_public_library name)
-  set(objects)
+# mossc_add_objects(TARGET ROOM…): the objects of these rooms become part of it.
+function(mossc_add_objects target)
   foreach(room ${ARGN})
-    list(APPEND objects $<TARGET_OBJECTS:${room}>)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${room}>)
   endforeach()
-  add_library(${name}_library ${objects})
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+endfunction()
+
+# mossc_link_whole(TARGET): all of libmossc becomes part of it, and what that needs is linked.
+function(mossc_link_whole target)
+  mossc_add_objects(${target} ${mossc_rooms})
+  target_link_libraries(${target} PRIVATE PkgConfig::YAML PkgConfig::CJSON PkgConfig::PCRE2 PkgConfig::UTF8PROC Threads::Threads
+    ${CMAKE_DL_LIBS} m)
+  if(MOSSC_LLVM)
+    target_link_libraries(${target} PRIVATE LLVM)
+  endif()
+endfunction()
+
+# mossc_public_library(NAME): the library libNAME; the target is NAME_library, which has no objects yet.
+function(mossc_public_library name)
+  add_library(${name}_library)
   set_target_properties(${name}_library PROPERTIES OUTPUT_NAME ${name} EXPORT_NAME ${name} LINKER_LANGUAGE C VERSION ${PROJECT_VERSION}
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} INSTALL_RPATH_USE_LINK_PATH ON)
   target_include_directories(${name}_library INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_options(${name}_library PRIVATE -Wl,--exclude-libs,ALL)
   if(NOT MOSSC_SANITIZE)
     target_link_options(${name}_library PRIVATE -Wl,--no-undefined)
   endif()
   add_library(Mossc::${name} ALIAS ${name}_library)
 endfunction()
 
-mossc_public_library(moss ${moss_rooms})
+mossc_public_library(moss)
+mossc_add_objects(moss_library ${moss_rooms})
 target_link_libraries(moss_library PRIVATE PkgConfig::CJSON Threads::Threads ${CMAKE_DL_LIBS} m)
-mossc_public_library(mossc ${mossc_rooms})
-target_link_libraries(mossc_library PRIVATE PkgConfig::YAML PkgConfig::CJSON PkgConfig::PCRE2 PkgConfig::UTF8PROC Threads::Threads
-  ${CMAKE_DL_LIBS} m)
+mossc_public_library(mossc)
+mossc_link_whole(mossc_library)
 if(MOSSC_LLVM)
-  target_link_libraries(mossc_library PRIVATE LLVM)
   set(MOSSC_LLVM_LIBS "-L${LLVM_LIBRARY_DIRS} -lLLVM")
 endif()
 

@@ -57,6 +57,7 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->kind == PG_ELEMENTWISE, ews[k->ew]);
     append_if(&n, k->scan != PG_SCAN_PLAIN, scans[k->scan]);
     append_if(&n, k->rounds, "rounds");
+    append_if(&n, k->bf16_x, "bf16x");
     append_if(&n, k->select != PG_SINGLE, selects[k->select]);
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
     append_if(&n, k->gather_out_rows, "output_rows");

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 /* Whoever adds a field to one of these prints it below; then the size here. */
-_Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 424 && sizeof(PgTensor) == 48 &&
+_Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 432 && sizeof(PgTensor) == 48 &&
                    sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 96,
                "every field of a table is printed");
 
@@ -39,8 +39,9 @@ static void end_table(SuText *out) { su_text_add(out, "};\n\n"); }
 
 static void print_phase(const PgPhase *p, SuText *out) {
     su_text_add(out,
-                "    {.kernel = %u, .stage = %u, .count = %u, .fixed = %u, .E = %u, .k = %u, .block = %d, .line = %u, .name = ",
-                p->kernel, p->stage, p->count, p->fixed, p->E, p->k, p->block, p->line);
+                "    {.kernel = %u, .stage = %u, .count = %u, .fixed = %u, .E = %u, .k = %u, .block = %d, .line = %u, "
+                ".hidden = %u, .hidden_slot = %u, .name = ",
+                p->kernel, p->stage, p->count, p->fixed, p->E, p->k, p->block, p->line, p->hidden, p->hidden_slot);
     print_string(p->name, out);
     su_text_add(out, ",\n     .operands = {");
     int printed = 0;

@@ -22,6 +22,13 @@ typedef enum CgDotWay {
     CG_DOT_SMMLA  /* with i8mm too: blocks of rows multiply two rows by two outputs in one instruction, eight products each */
 } CgDotWay;
 
+/* How products of bf16 are added to a float, of linear layers that round their inputs to bf16 (PgKernel.bf16_x). */
+typedef enum CgBf16Way {
+    CG_BF16_NONE, /* not at all: nothing is made for such layers */
+    CG_BF16_PAIRS, /* AVX-512 BF16: two products in every lane */
+    CG_BF16_MMLA /* NEON with bf16: two outputs by two rows, four products each */
+} CgBf16Way;
+
 typedef struct CgTarget {
     char name[64];       /* "host" or what the user asked for */
     char triple[96];     /* LLVM's */
@@ -48,6 +55,9 @@ typedef struct CgTarget {
     int dot_row_panels, dot_block_panels, dot_block_rows; /* like those above */
     int dot_held_sums; /* panels × rows whose sums of floats stay in registers beside those of integers; more stand in memory */
     int dot_ahead; /* bytes that one row fetches ahead in every stream of such weights; 0: the processor sees to it */
+    CgBf16Way bf16;
+    bool bf16_in_ir; /* CG_BF16_PAIRS as plain instructions, for tests where the processor lacks it */
+    int bf16_panels, bf16_rows; /* panels × rows of the microkernel for blocks of rows of such layers */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */
     bool far_offsets; /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
@@ -55,7 +65,8 @@ typedef struct CgTarget {
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
  * `isa` may name a lower one on purpose, NULL takes the best: on x86 "avx2", "avx512" (without VNNI); on ARM "neon" (without
- * dotprod). For tests "vnni-in-ir": the kernels that AVX-512 with VNNI gets, but as code for AVX2, that instruction as plain ones. */
+ * dotprod). For tests "vnni-in-ir" and "bf16-in-ir": the kernels that AVX-512 with VNNI, or with BF16 too, gets, but as code for AVX2,
+ * these instructions as plain ones. */
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
 /* "host", "x86-64-v3" and "x86-64-v4", perhaps with "+vnni", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core
  * ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an error that says which one is near. */

@@ -59,9 +59,11 @@ CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
                          .claim = ROW_CLAIM_BYTES,
                          .blocks = 1};
     } else {
-        unsigned most = (unsigned)(k->rounds ? target->dot_block_panels : target->block_panels);
+        unsigned most = (unsigned)(k->rounds ? target->dot_block_panels : k->bf16_x ? target->bf16_panels : target->block_panels);
         s = (CgSchedule){.panels = (int32_t)fitting_panels(pg_panels(k->O), most),
-                         .rows = k->rounds ? target->dot_block_rows : target->block_rows,
+                         .rows = k->rounds   ? target->dot_block_rows
+                                 : k->bf16_x ? target->bf16_rows
+                                             : target->block_rows,
                          .claim = BLOCK_CLAIM_FMAS,
                          .blocks = k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE};
     }

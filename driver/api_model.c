@@ -83,6 +83,16 @@ MossError mossc_model_open(MosscCompiled *compiled, const char *const *paths, si
     return api_result(build, dr_take_ok(build, error), MOSS_BAD_WEIGHTS, diags);
 }
 
+MossError mossc_model_from_memory(MosscCompiled *compiled, MossTensorLookup lookup, void *context, const MossOptions *options,
+                                  MosscDiags *diags, MossModel **out_model) {
+    DrBuild *build = &compiled->build;
+    MossOptions moss;
+    *out_model = NULL;
+    MossError error = options_on(compiled, options, &moss);
+    if (error.code == MOSS_OK) error = moss_model_from_memory(build->program, dr_codes(build), lookup, context, &moss, out_model);
+    return api_result(build, dr_take_ok(build, error), MOSS_BAD_WEIGHTS, diags);
+}
+
 MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, const MossOptions *options, MosscDiags *diags,
                             MossModel **out_model) {
     DrBuild *build = &compiled->build;

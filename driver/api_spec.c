@@ -142,6 +142,56 @@ MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, si
     return fine;
 }
 
+/* ---------------------------------------------------------------------------------------------- its tensors */
+
+/* The tensors, listed by the first call. */
+static MossError list_tensors(MosscSpec *spec, const FeTensor **out, size_t *out_count) {
+    *out_count = 0;
+    SuGuard guard;
+    if (SU_CAUGHT(&guard, NULL, "listing tensors")) return rt_failure(&guard.failure);
+    *out = fe_tensors(&spec->build.spec, out_count);
+    su_guard_end(&guard);
+    return fine;
+}
+
+MossError mossc_spec_n_tensors(MosscSpec *spec, int64_t *out_count) {
+    const FeTensor *tensors;
+    size_t count;
+    MossError error = list_tensors(spec, &tensors, &count);
+    *out_count = (int64_t)count;
+    return error;
+}
+
+/* The name of a block's tensor without "blocks.3."; "" of others. */
+static const char *part_of(const FeTensor *tensor) {
+    const char *part = strchr(tensor->name, '.');
+    part = part ? strchr(part + 1, '.') : NULL;
+    return tensor->block >= 0 && part ? part + 1 : "";
+}
+
+MossError mossc_spec_tensor(MosscSpec *spec, int64_t i, MosscTensor *out, size_t size) {
+    const FeTensor *tensors;
+    size_t count;
+    MossError error = list_tensors(spec, &tensors, &count);
+    if (error.code != MOSS_OK) return error;
+    if (i < 0 || (size_t)i >= count) {
+        error.code = MOSS_BAD_INPUT;
+        snprintf(error.text, sizeof error.text, "tensor %lld does not exist: the spec has %zu", (long long)i, count);
+        return error;
+    }
+    const FeTensor *tensor = &tensors[i];
+    MosscTensor told = {.name = tensor->name,
+                        .rank = tensor->rank,
+                        .dtype = ir_dtype_word(tensor->dtype),
+                        .block = tensor->block,
+                        .map = tensor->map ? tensor->map : "",
+                        .own = fe_owned_word(part_of(tensor)),
+                        .per_expert = tensor->per_expert};
+    for (int d = 0; d < tensor->rank; d++) told.shape[d] = tensor->shape[d];
+    memcpy(out, &told, size < sizeof told ? size : sizeof told);
+    return fine;
+}
+
 /* ---------------------------------------------------------------------------------------------- what it costs */
 
 static MossError find_costs(MosscSpec *spec, int64_t position) {

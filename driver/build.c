@@ -42,6 +42,7 @@ bool dr_build_program(DrBuild *build, const DrBuildOptions *options) {
     build->passes.check |= DR_DEBUG_BUILD;
     build->passes.max_rows = dr_kind(build)->max_rows;
     build->passes.live = build->live;
+    build->passes.bf16_inputs = options->fast && dr_kind(build)->bf16_inputs;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&
            sc_program(build->graph, &build->passes, &build->arena, &build->program, &build->diags);
 }

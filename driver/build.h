@@ -77,7 +77,7 @@ typedef struct DrBuildOptions {
     const DrTexts *weights; /* paths */
     int64_t threads; /* 0: as many as the process may use CPUs */
     DrProgress progress;
-    bool fast; /* CgCudaTarget.fast */
+    bool fast; /* CgCudaTarget.fast; of a CPU PsOptions.bf16_inputs */
     bool verify; /* packed weights against their digests */
 } DrBuildOptions;
 

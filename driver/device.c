@@ -39,8 +39,7 @@ static bool check_options(DrBuild *build, const DrDeviceKind *kind, const DrBuil
         return su_error(&build->diags, (SuSpan){0}, NULL, "%s is for CPUs and cannot be combined with --device %s", refused,
                         options->device);
     }
-    if (options->fast && !(kind->takes & DR_FAST)) return su_error(&build->diags, (SuSpan){0}, NULL, "%s", kind->fast_needed);
-    return true;
+    return !options->fast || !kind->check_fast || kind->check_fast(build, options, NULL);
 }
 
 const DrDeviceKind *dr_kind_of_device(const char *name) {

@@ -11,9 +11,8 @@ typedef enum DrDeviceOption {
     DR_ISA = 1 << 0,      /* --isa */
     DR_DEBUGGER = 1 << 1, /* --debug-info */
     DR_THREADS = 1 << 2,  /* --threads, where it is not loading that they do */
-    DR_FAST = 1 << 3,     /* --fast */
-    DR_CPUS = 1 << 4,     /* --cpus of an artefact */
-    DR_EXPLAIN = 1 << 5,  /* its workers' time is known phase by phase, and what keeps them waiting */
+    DR_CPUS = 1 << 3,     /* --cpus of an artefact */
+    DR_EXPLAIN = 1 << 4,  /* its workers' time is known phase by phase, and what keeps them waiting */
 } DrDeviceOption;
 
 enum { DR_TITLE = 160, DR_MOST_FACTS = 8 };
@@ -47,12 +46,13 @@ struct DrDeviceKind {
     const char *name;        /* "cpu", "cuda" */
     bool numbered;           /* NAME:N is the N-th, NAME the first */
     unsigned takes;          /* DrDeviceOptions */
-    const char *fast_needed; /* why it does not take `fast`; NULL where it does */
+    /* Whether the device of the options (target NULL), or `target`, can do what `fast` asks for; else an error. */
+    bool (*check_fast)(DrBuild *build, const DrBuildOptions *options, const CgTarget *target);
+    bool bf16_inputs; /* `fast` is of the program: PsOptions.bf16_inputs */
     int64_t max_rows;        /* PsOptions.max_rows */
     /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
     bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
-    /* Whether a target (no device's name) is of this kind, and finding it (build->target, build->gpu). fast: of CgCudaTarget, for kinds
-     * that take it. */
+    /* Whether a target (no device's name) is of this kind, and finding it (build->target, build->gpu). fast: DrBuildOptions.fast. */
     bool (*is_target)(const char *name);
     bool (*find_target)(DrBuild *build, const char *name, bool fast);
     CgTargetName (*target_name)(int index); /* the known ones from 0 on; after the last one the name is NULL */

@@ -10,10 +10,22 @@ static bool is_target(const char *name) {
     return true; /* whatever no other kind knows: its own message says what there is */
 }
 
+/* Without products of bf16 `fast` would change nothing, which is not what is asked for. */
+static bool check_fast(DrBuild *build, const DrBuildOptions *options, const CgTarget *target) {
+    CgTarget host;
+    if (!target && !cg_target_host(options->isa, &host, &build->diags)) return false;
+    const CgTarget *of = target ? target : &host;
+    bool has = of->bf16 != CG_BF16_NONE;
+    if (!has)
+        su_error(&build->diags, (SuSpan){0}, "leave it out: this processor always gives the same bits",
+                 "--fast needs sums of bfloat16 products (AVX-512 BF16, or bf16 of ARM), which %s lacks", of->name);
+    if (!target) cg_target_free(&host);
+    return has;
+}
+
 static bool find_target(DrBuild *build, const char *name, bool fast) {
-    (void)fast; /* a CPU always gives the same bits */
     build->has_target = dr_find_target(name, &build->arena, &build->target, &build->diags);
-    return build->has_target;
+    return build->has_target && (!fast || check_fast(build, NULL, &build->target));
 }
 
 static CgTargetName target_name(int index) {
@@ -54,7 +66,8 @@ static const char *name_of_target(const DrBuild *build) { return build->target.n
 const DrDeviceKind dr_cpu = {
     .name = "cpu",
     .takes = DR_ISA | DR_DEBUGGER | DR_THREADS | DR_CPUS | DR_EXPLAIN,
-    .fast_needed = "--fast is for --device cuda: a CPU always gives the same bits",
+    .check_fast = check_fast,
+    .bf16_inputs = true,
     .is_target = is_target,
     .find_target = find_target,
     .target_name = target_name,

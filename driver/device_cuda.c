@@ -102,7 +102,6 @@ static void describe(const DrBuild *build, DrFacts *out) {
 const DrDeviceKind dr_cuda = {
     .name = "cuda",
     .numbered = true,
-    .takes = DR_FAST,
     .max_rows = CG_CUDA_MAX_ROWS,
     .open = open_gpu,
     .is_target = cg_cuda_is_target,

@@ -457,7 +457,8 @@ static bool check_output(const Job *job) {
     const char *spec = job->options->spec_text ? NULL : job->options->spec;
     bool same = same_file(output, spec) || same_file(output, job->quantize->text) || same_file(output, job->quantize->eval);
     for (size_t i = 0; i < job->checkpoints.n_files; i++) same = same || same_file(output, job->checkpoints.files[i].path);
-    for (size_t i = 0; i < weights->count; i++) same = same || same_file(output, weights->items[i]);
+    for (size_t i = 0; i < weights->count; i++) /* an index is no checkpoint, but is read too */
+        same = same || same_file(output, rt_weight_file_of(&job->build->arena, weights->items[i]));
     if (!same) return true;
     return su_error(diags_of(job), su_file_span(diags_of(job), output), "write another file",
                     "the output is one of the inputs, which are read again to be scored");

@@ -248,8 +248,8 @@ static void add_error(cJSON *line, const SuDiags *diags) {
     cJSON_AddStringToObject(line, "error", text);
 }
 
-/* The line of a point, measured or failed. */
-static cJSON *measure_point(Session *s, uint64_t index) {
+/* The line of a point, measured or failed. times, quality: what is asked for. */
+static cJSON *measure_point(Session *s, uint64_t index, bool times, bool quality) {
     DrBuild build = {.has_spec = true};
     cJSON *line = cJSON_CreateObject();
     cJSON_AddNumberToObject(line, "index", (double)index);
@@ -259,9 +259,11 @@ static cJSON *measure_point(Session *s, uint64_t index) {
         SuDigest digest;
         memcpy(digest.bytes, build.spec.hash, sizeof digest.bytes);
         cJSON_AddStringToObject(line, "spec_hash", su_digest_hex(&digest, hex));
-        cJSON_AddStringToObject(line, "device", s->device->name);
-        cJSON_AddNumberToObject(line, "threads", (double)s->device->model.threads);
-        ok = measure_build(s, &build, line) && judge(s, &build, line);
+        if (times) {
+            cJSON_AddStringToObject(line, "device", s->device->name);
+            cJSON_AddNumberToObject(line, "threads", (double)s->device->model.threads);
+        }
+        ok = (!times || measure_build(s, &build, line)) && (!quality || judge(s, &build, line));
     }
     if (!ok) add_error(line, &build.diags);
     *(ok ? &s->measured : &s->failed) += 1;
@@ -287,7 +289,7 @@ static bool measure_all(Session *s, const char *path, const uint64_t *points, si
         int attempt;
         if (is_done(s, points[i])) continue;
         ok = begin_attempt(s, points[i], &attempt);
-        cJSON *line = !ok ? NULL : attempt > MOST_ATTEMPTS ? gave_up(s, points[i]) : measure_point(s, points[i]);
+        cJSON *line = !ok ? NULL : attempt > MOST_ATTEMPTS ? gave_up(s, points[i]) : measure_point(s, points[i], true, true);
         ok = ok && write_line(s, path, line);
         if (ok) note_done(s, points[i]);
         dr_progress_update(&s->options->progress, ++done, left);
@@ -309,20 +311,48 @@ static bool measure_unguarded(Session *s) {
     return read_lines(s, path) && measure_all(s, path, points, n);
 }
 
+static Session begin_session(ExStudy *study, size_t device, const ExMeasureOptions *options, SuDiags *diags) {
+    return (Session){.study = study,
+                     .device = device < study->n_devices ? &study->devices[device] : NULL,
+                     .options = options,
+                     .diags = diags,
+                     .arena = SU_ARENA_FREE,
+                     .lines = -1,
+                     .lock = -1};
+}
+
+static void end_session(Session *s) {
+    if (s->lines >= 0) close(s->lines);
+    if (s->lock >= 0) close(s->lock);
+    su_arena_free(&s->arena);
+}
+
+bool ex_measure_point(ExStudy *study, size_t device, uint64_t index, bool times, bool quality, const ExMeasureOptions *options,
+                      cJSON **out_line, SuDiags *diags) {
+    Session s = begin_session(study, device, options, diags);
+    SuGuard guard;
+    volatile bool ok = false;
+    *out_line = NULL;
+    if (!SU_CAUGHT(&guard, diags, "measuring")) {
+        ok = !times || take_lock(&s);
+        if (ok) *out_line = measure_point(&s, index, times, quality);
+        su_guard_end(&guard);
+    }
+    end_session(&s);
+    return ok;
+}
+
 bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed,
                 SuDiags *diags) {
-    Session s = {.study = study, .device = &study->devices[device], .options = options, .diags = diags, .arena = SU_ARENA_FREE};
-    s.lines = s.lock = -1;
+    Session s = begin_session(study, device, options, diags);
     SuGuard guard;
     volatile bool ok = false;
     if (!SU_CAUGHT(&guard, diags, "measuring")) {
         ok = measure_unguarded(&s);
         su_guard_end(&guard);
     }
-    if (s.lines >= 0) close(s.lines);
-    if (s.lock >= 0) close(s.lock);
     *out_measured = s.measured;
     *out_failed = s.failed;
-    su_arena_free(&s.arena);
+    end_session(&s);
     return ok;
 }

@@ -29,6 +29,12 @@ typedef struct ExMeasureOptions {
 bool ex_measure(ExStudy *study, size_t device, const ExMeasureOptions *options, size_t *out_measured, size_t *out_failed,
                 SuDiags *diags);
 
+/* One point, whose line becomes *out_line (the caller frees it) and is not written down. times: it is compiled and run on `device`, with the
+ * lock; else `device` is not read. quality: the space's command, where it has one, judges the spec. false: it could not even begin; a point
+ * that fails has a line with "error". */
+bool ex_measure_point(ExStudy *study, size_t device, uint64_t index, bool times, bool quality, const ExMeasureOptions *options,
+                      cJSON **out_line, SuDiags *diags);
+
 /* Points to measure, the most interesting first (candidates.c); in `arena`. Needs points.csv and front.csv. */
 bool ex_candidates(ExStudy *study, size_t device, const ExMeasureOptions *options, SuArena *arena, uint64_t **out_points,
                    size_t *out_count, SuDiags *diags);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "explore/csv.h"
+#include "explore/front.h"
 #include "support/file.h"
 #include "support/json.h"
 
@@ -26,14 +27,13 @@ static bool give_line(const char *text, size_t size, bool (*take)(void *, const 
     return more;
 }
 
-bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
-                      size_t *out_size, SuDiags *diags) {
+bool ex_lines_read(const char *path, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context, size_t *out_size,
+                   SuDiags *diags) {
     SuArena arena = {0};
-    const char *path = su_printf(&arena, "%s/measurements.jsonl", directory);
     char *text;
     size_t size = 0, at = 0;
     uint32_t number = 1;
-    bool ok = access(path, F_OK) != 0 || su_read_file(&arena, path, MOST_LINES, &text, &size, diags);
+    bool ok = su_read_file(&arena, path, MOST_LINES, &text, &size, diags);
     for (const char *end; ok && at < size && (end = memchr(text + at, '\n', size - at)) != NULL; number++) {
         SuSpan span = su_file_span(diags, path);
         span.line = number;
@@ -41,6 +41,17 @@ bool ex_measured_read(const char *directory, bool (*take)(void *context, const c
         at = (size_t)(end - text) + 1;
     }
     if (out_size) *out_size = at;
+    su_arena_free(&arena);
+    return ok;
+}
+
+bool ex_measured_read(const char *directory, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context,
+                      size_t *out_size, SuDiags *diags) {
+    SuArena arena = {0};
+    const char *path = su_printf(&arena, "%s/measurements.jsonl", directory);
+    bool is_there = access(path, F_OK) == 0;
+    if (!is_there && out_size) *out_size = 0;
+    bool ok = !is_there || ex_lines_read(path, take, context, out_size, diags);
     su_arena_free(&arena);
     return ok;
 }
@@ -83,7 +94,15 @@ static void put_times(const ExWorkload *w, const Point *point, double *metrics) 
     metrics[EX_METRIC_PREFILL_TOK_S] = 1e3 * (double)(w->batch * w->prefill) / point->prefill_ms;
 }
 
-static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Point *point, SuText *out, SuDiags *diags) {
+/* Rows of measured.csv, and which of them are on the front. */
+typedef struct Table {
+    SuText rows, front_rows;
+    size_t *ends; /* [n] of each row in `rows` */
+    ExFront front; /* by number of row */
+} Table;
+
+static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Point *point, Table *out, size_t number,
+                    SuDiags *diags) {
     const ExSpace *space = &study->space;
     uint32_t choices[EX_MAX_AXES];
     ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
@@ -98,22 +117,45 @@ static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Poi
                         "measurements.jsonl has a point that the space does not have");
     put_times(&space->workload, point, cost.on_device[device]);
     if (!isnan(point->quality)) cost.shared[EX_METRIC_QUALITY] = point->quality;
-    ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, out);
-    return true;
+    ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, &out->rows);
+    out->ends[number] = out->rows.size;
+    ExRival rival = ex_rival(space, &cost, device, number);
+    return !ex_within(space, &cost, device) || ex_front_add(&out->front, &rival) || su_out_of_memory(diags, "for a front");
+}
+
+static void take_front(Table *table) {
+    ex_front_sort(&table->front);
+    for (size_t i = 0; i < table->front.count; i++) {
+        size_t number = table->front.points[i].index, begin = number ? table->ends[number - 1] : 0;
+        su_text_append(&table->front_rows, table->rows.text + begin, table->ends[number] - begin);
+    }
+}
+
+static bool write_table(ExStudy *study, const char *name, const SuText *rows, SuArena *arena, SuDiags *diags) {
+    SuText text = {0};
+    ex_csv_header(&study->space, &text);
+    if (rows->size) su_text_append(&text, rows->text, rows->size);
+    bool ok = su_out_write(su_printf(arena, "%s/%s", study->directory, name), text.text, text.size, diags);
+    su_text_free(&text);
+    return ok;
 }
 
 bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
     SuArena arena = {0};
     Points points = {.arena = &arena};
-    SuText text = {0};
+    Table table = {.front = {.n_goals = study->space.n_objectives}};
     ExCoster *coster = ex_study_coster(study, diags);
     ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;
     bool ok = scratch && ex_measured_read(study->directory, take_point, &points, NULL, diags);
     if (ok && points.n > 1) qsort(points.items, points.n, sizeof *points.items, by_index);
-    ex_csv_header(&study->space, &text);
-    for (size_t i = 0; i < points.n && ok; i++) ok = add_row(study, device, scratch, &points.items[i], &text, diags);
-    ok = ok && su_out_write(su_printf(&arena, "%s/measured.csv", study->directory), text.text, text.size, diags);
-    su_text_free(&text);
+    table.ends = SU_NEW_ARRAY(&arena, size_t, points.n);
+    for (size_t i = 0; i < points.n && ok; i++) ok = add_row(study, device, scratch, &points.items[i], &table, i, diags);
+    if (ok) take_front(&table);
+    ok = ok && write_table(study, "measured.csv", &table.rows, &arena, diags) &&
+         write_table(study, "measured_front.csv", &table.front_rows, &arena, diags);
+    su_text_free(&table.rows);
+    su_text_free(&table.front_rows);
+    ex_front_free(&table.front);
     ex_scratch_free(scratch);
     ex_coster_free(coster);
     su_arena_free(&arena);

@@ -65,6 +65,19 @@ ExPointState ex_point(const ExSpace *space, const uint32_t *choices, ExValue *va
     return state;
 }
 
+uint64_t ex_twin_of(const ExSpace *space, uint64_t index) {
+    uint32_t choices[EX_MAX_AXES];
+    ExValue values[EX_MAX_AXES];
+    const char *why;
+    ex_choices(space, index, choices);
+    for (size_t i = 0; i < space->n_axes; i++) { /* behind those that its `when` names */
+        const size_t at = space->order[i];
+        take_values(space, choices, values);
+        if (space->axes[at].when && !holds(space->axes[at].when, values, &why)) choices[at] = 0;
+    }
+    return ex_index(space, choices);
+}
+
 /* ---- edits */
 
 /* The template with `value` for $; what has no $ in it is shared with the template. */

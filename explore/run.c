@@ -57,7 +57,7 @@ bool ex_within(const ExSpace *space, const ExCost *cost, size_t device) {
     return true;
 }
 
-static ExRival rival(const ExSpace *space, const ExCost *cost, size_t device, uint64_t index) {
+ExRival ex_rival(const ExSpace *space, const ExCost *cost, size_t device, uint64_t index) {
     ExRival rival = {.index = index};
     for (size_t i = 0; i < space->n_objectives; i++) {
         double value = ex_value(cost, space->objectives[i].metric, device);
@@ -75,17 +75,17 @@ static void add_row(const Run *run, Chunk *chunk, uint64_t index, size_t device,
                &chunk->rows[device]);
 }
 
-static const char *fidelity_of(const ExDevice *device) { return device->model.calibrated ? "calibrated" : "modelled"; }
+const char *ex_fidelity(const ExDevice *device) { return device->model.calibrated ? "calibrated" : "modelled"; }
 
 static void take_cost(const Run *run, Chunk *chunk, uint64_t index, const ExCost *cost) {
     bool kept = false;
     for (size_t d = 0; d < run->n_devices; d++) {
         bool within = ex_within(run->space, cost, d);
         kept |= within;
-        if (within || run->options->all_points) add_row(run, chunk, index, d, fidelity_of(&run->devices[d]), cost);
+        if (within || run->options->all_points) add_row(run, chunk, index, d, ex_fidelity(&run->devices[d]), cost);
         if (!within) continue;
         chunk->tally.kept_on[d]++;
-        ExRival point = rival(run->space, cost, d, index);
+        ExRival point = ex_rival(run->space, cost, d, index);
         if (!ex_front_add(&chunk->fronts[d], &point)) su_no_memory(sizeof point);
     }
     chunk->tally.kept += kept;
@@ -325,7 +325,7 @@ static bool front_rows(Run *run, const ExResult *result, SuText *out) {
             ex_choices(run->space, result->fronts[d][i], chunk.choices);
             ex_point(run->space, chunk.choices, chunk.values, chunk.derived, &why, &where);
             ok = ex_cost(chunk.scratch, chunk.choices, chunk.derived, &cost, &why) == EX_COSTED;
-            if (ok) add_row(run, &chunk, result->fronts[d][i], d, fidelity_of(&run->devices[d]), &cost);
+            if (ok) add_row(run, &chunk, result->fronts[d][i], d, ex_fidelity(&run->devices[d]), &cost);
         }
         su_text_append(out, chunk.rows[d].text ? chunk.rows[d].text : "", chunk.rows[d].size);
     }

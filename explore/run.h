@@ -4,6 +4,7 @@
 
 #include "driver/progress.h"
 #include "explore/cost.h"
+#include "explore/front.h"
 #include "explore/tally.h"
 
 typedef enum ExMethod { EX_ALL, EX_RANDOM, EX_SOBOL } ExMethod;
@@ -30,6 +31,10 @@ bool ex_run(const ExSpace *space, ExCoster *coster, const ExDevice *devices, siz
             const char *directory, ExResult *out, SuDiags *diags);
 void ex_result_free(ExResult *result);
 
+/* A point of a front: its objectives, less is better. NaN where one is not known, which then does not count. */
+ExRival ex_rival(const ExSpace *space, const ExCost *cost, size_t device, uint64_t index);
+/* What times that are computed for a device are: "modelled" or "calibrated". */
+const char *ex_fidelity(const ExDevice *device);
 /* Within the budgets that this fidelity can judge. */
 bool ex_within(const ExSpace *space, const ExCost *cost, size_t device);
 

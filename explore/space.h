@@ -115,6 +115,8 @@ void ex_print_keys(SuText *out);
 /* Choices of the raw index, by axis. */
 void ex_choices(const ExSpace *space, uint64_t index, uint32_t *out_choices /* [n_axes] */);
 uint64_t ex_index(const ExSpace *space, const uint32_t *choices);
+/* The index of the point that `index` is the twin of (EX_TWIN): axes that are off have their first value. Itself where it is no twin. */
+uint64_t ex_twin_of(const ExSpace *space, uint64_t index);
 
 typedef enum ExPointState {
     EX_POINT, /* goes on to the front end */

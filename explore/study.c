@@ -134,13 +134,13 @@ static bool keep_source(ExStudy *study, const char *name, const SuSource *source
     return su_out_write(path, source->text, source->size, diags);
 }
 
-/* Objectives must be known of points that are not measured. */
+/* Objectives must be known of points that are not measured; only of quality may a command speak later, if another objective is known. */
 static bool check_objectives(const ExStudy *study, SuDiags *diags) {
-    bool ok = true;
+    bool ok = true, later = study->space.quality_command && study->space.n_objectives > 1;
     for (size_t i = 0; i < study->space.n_objectives; i++) {
         ExMetric metric = study->space.objectives[i].metric;
-        bool known =
-            metric != EX_METRIC_CODE_BYTES && metric != EX_METRIC_COMPILE_MS && (metric != EX_METRIC_QUALITY || study->quality);
+        bool known = metric != EX_METRIC_CODE_BYTES && metric != EX_METRIC_COMPILE_MS &&
+                     (metric != EX_METRIC_QUALITY || study->quality || later);
         if (!known)
             ok = su_report(diags, SU_CODE_unfit_value, study->space.objectives[i].span,
                            metric == EX_METRIC_QUALITY ? "give quality: {file: …}, by spec hash" : NULL,
@@ -285,6 +285,11 @@ ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags) {
 
 /* ---------------------------------------------------------------------------------------------- points */
 
+bool ex_no_such_point(const ExSpace *space, uint64_t index, SuDiags *diags) {
+    return su_error(diags, (SuSpan){0}, NULL, "the space has no point %" PRIu64 ": indices end at %" PRIu64, index,
+                    space->n_indices - 1);
+}
+
 static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags) {
     const ExSpace *space = &study->space;
     uint32_t choices[EX_MAX_AXES];
@@ -293,9 +298,7 @@ static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags 
     const ExExpr *where;
     size_t n;
     *out = (FeSpec){0};
-    if (index >= space->n_indices)
-        return su_error(diags, (SuSpan){0}, NULL, "the space has no point %" PRIu64 ": indices end at %" PRIu64, index,
-                        space->n_indices - 1);
+    if (index >= space->n_indices) return ex_no_such_point(space, index, diags);
     ex_choices(space, index, choices);
     switch (ex_point(space, choices, values, derived, &why, &where)) {
     case EX_TWIN:

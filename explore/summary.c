@@ -72,7 +72,7 @@ static void add_devices(const ExStudy *study, const ExResult *result, cJSON *roo
         cJSON_AddItemToArray(devices, device);
         cJSON_AddStringToObject(device, "name", study->devices[d].name);
         cJSON_AddStringToObject(device, "about", study->descriptions[d].about);
-        cJSON_AddStringToObject(device, "fidelity", model->calibrated ? "calibrated" : "modelled");
+        cJSON_AddStringToObject(device, "fidelity", ex_fidelity(&study->devices[d]));
         cJSON_AddNumberToObject(device, "threads", (double)model->threads);
         cJSON_AddNumberToObject(device, "read_gb_s", model->read_gb_s);
         cJSON_AddNumberToObject(device, "cache_gb_s", model->cache_gb_s);

@@ -22,6 +22,15 @@ enum { N_OWNED = sizeof owned / sizeof *owned };
 
 static bool is_owned(int i, const char *tensor) { return begins(tensor, owned[i].begin) && ends(tensor, owned[i].end); }
 
+/* Always a block's own: its norms, what a share adds. */
+static bool is_never_shared(const char *tensor) { return begins(tensor, "norm.") || begins(tensor, "out_norm.") || begins(tensor, "adapters."); }
+
+const char *fe_owned_word(const char *tensor) {
+    for (int i = 0; i < N_OWNED; i++)
+        if (is_owned(i, tensor) && !is_never_shared(tensor)) return owned[i].word;
+    return "";
+}
+
 bool fe_share_owns(const FeShare *share, const char *tensor) {
     if (!fe_given(share->map, KEY(share, own))) return false;
     for (int i = 0; i < N_OWNED; i++)

@@ -200,6 +200,9 @@ typedef struct FeTensor {
     int64_t active; /* elements active per token */
 } FeTensor;
 
+/* The word of share.own under which a share has such a tensor of its own, told by its name without "blocks.3."; "": none. */
+const char *fe_owned_word(const char *tensor);
+
 /* All tensors, of a spec that changes no more; the array is allocated in spec->arena, once. Sizes above 2^48 elements were refused by fe_spec_load. */
 const FeTensor *fe_tensors(FeSpec *spec, size_t *out_count);
 

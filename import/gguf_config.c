@@ -18,6 +18,7 @@ typedef struct Key {
 
 #define ALL IM_SET_ALL
 #define LLAMA IM_SET_LLAMA
+#define MISTRAL IM_SET_MISTRAL
 #define MIXTRAL IM_SET_MIXTRAL
 #define QWEN2MOE IM_SET_QWEN2MOE
 #define MAMBA IM_SET_MAMBA
@@ -253,6 +254,7 @@ static bool add_special(const ImView *v, SuText *json) {
     case IM_ARCH_NEMOTRON_H_MOE: return add_nemotron(v, json);
     case IM_ARCH_LFM2: add_layer_types(v, "full_attention", "conv", json); return true;
     case IM_ARCH_LLAMA:
+    case IM_ARCH_MISTRAL:
     case IM_ARCH_MIXTRAL:
     case IM_ARCH_QWEN2:
     case IM_ARCH_QWEN2MOE:

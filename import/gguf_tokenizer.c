@@ -19,6 +19,14 @@ static const Pre pres[] = {
 #include "import/gguf_pre.def"
 };
 
+const char *im_gguf_pre(const char *pattern, bool digits, bool nfc, bool whole) {
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+        const Pre *p = &pres[i];
+        if (strcmp(p->pattern, pattern) == 0 && p->digits == digits && p->nfc == nfc && p->whole == whole) return p->word;
+    }
+    return NULL;
+}
+
 /* Control tokens that end a text, besides those that the file names. */
 static const char *const ends[] = {"<|eot_id|>",    "<|im_end|>",      "<|end|>",      "<|eom_id|>",
                                    "<end_of_turn>", "<|end_of_text|>", "<|endoftext|>"};

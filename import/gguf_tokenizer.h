@@ -18,6 +18,8 @@ typedef struct ImGgufTokenizer {
     size_t n_ends;
 } ImGgufTokenizer;
 
+/* What tokenizer.ggml.pre calls texts that are cut so (gguf_pre.def); NULL: nothing. */
+const char *im_gguf_pre(const char *pattern, bool digits, bool nfc, bool whole);
 /* What is wrong with a tokenizer is a warning: the model can be used without. */
 void im_gguf_tokenizer(const ImGguf *gguf, ImGgufTokenizer *out, SuDiags *diags);
 void im_gguf_tokenizer_free(ImGgufTokenizer *tokenizer);

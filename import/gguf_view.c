@@ -310,6 +310,7 @@ int64_t im_view_each(const ImView *v, const char *key) {
 /* llama with experts is mixtral; mamba with norms of dt, B and C is falcon_mamba. */
 static ImArch refined(const ImView *v) {
     if (v->arch == IM_ARCH_LLAMA && im_view_whole(v, "expert_count", 0) > 0) return IM_ARCH_MIXTRAL;
+    if (v->arch == IM_ARCH_LLAMA && im_view_whole(v, "attention.sliding_window", 0) > 0) return IM_ARCH_MISTRAL;
     if (v->arch == IM_ARCH_MAMBA && im_view_flag(v, "ssm.dt_b_c_rms", false)) return IM_ARCH_FALCON_MAMBA;
     return v->arch;
 }

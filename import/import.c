@@ -2,12 +2,10 @@
 
 #include <string.h>
 
-#include "driver/expected.h"
+#include "import/cached.h"
 #include "import/generation.h"
-#include "runtime/weights.h"
 #include "support/directory.h"
-
-static const char generation_file[] = "generation.yaml";
+#include "support/file.h"
 
 /* One import. */
 typedef struct Job {
@@ -19,53 +17,87 @@ typedef struct Job {
     SuDirectory directory;
 } Job;
 
+/* ---- texts */
+
+enum { MOST_TEXTS = 3, LONGEST_TEXT = 256 << 20 };
+
+/* A file of the output that is made whole; text NULL: there is none. */
+typedef struct Text {
+    const char *name, *text;
+    size_t size;
+} Text;
+
+/* `generation` is the caller's to free, after the texts. */
+static void make_texts(const Job *job, SuText *generation, Text out[MOST_TEXTS]) {
+    const ImTexts *t = &job->checkpoint.texts;
+    im_print_generation(t, generation);
+    out[0] = (Text){IM_SPEC_FILE, job->model.text.text, job->model.text.size};
+    out[1] = (Text){IM_TOKENIZER_FILE, t->tokenizer, t->tokenizer_size};
+    out[2] = (Text){"generation.yaml", generation->size ? generation->text : NULL, generation->size};
+}
+
 /* ---- the output */
 
-static bool write_weights(Job *job) {
-    const char *path = su_directory_file(&job->directory, IM_WEIGHTS_FILE, job->diags);
-    RtWorkers *workers = path ? rt_workers_create(job->options->threads, false) : NULL;
-    if (path && !workers) return su_out_of_memory(job->diags, "importing");
+/* A worker pool for as long as `work` takes. */
+static bool with_workers(Job *job, const char *path, bool (*work)(Job *job, const char *path, RtWorkers *workers)) {
+    RtWorkers *workers = rt_workers_create(job->options->threads, false);
+    if (!workers) return su_out_of_memory(job->diags, "importing");
     SuCleanup cleanup;
     su_cleanup_add(&cleanup, rt_workers_drop, workers);
-    bool ok = path && im_write_weights(&job->model.plan, &job->model.spec, path, workers, &job->options->progress,
-                                       &job->report->classes, job->diags);
+    const bool ok = work(job, path, workers);
     su_cleanup_done(&cleanup);
     rt_workers_free(workers);
     return ok;
 }
 
-/* The spec that was written, and the file held against it. */
-static bool verify(Job *job) {
-    FeSpec spec = {0};
+static bool write_weights(Job *job, const char *path, RtWorkers *workers) {
+    return im_write_weights(&job->model.plan, &job->model.spec, path, workers, &job->options->progress, &job->report->classes,
+                            job->diags);
+}
+
+static bool verify_weights(Job *job, const char *path, RtWorkers *workers) {
+    return im_verify_weights(&job->model.plan, &job->model.spec, path, workers, &job->options->progress, job->diags);
+}
+
+static bool verify_text(Job *job, const char *directory, const Text *t) {
     SuArena arena = {0};
-    const char *spec_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_SPEC_FILE);
-    const char *weights_path = su_printf(&arena, "%s/%s", job->directory.temporary, IM_WEIGHTS_FILE);
-    SuDiags again = {0}; /* warnings were told */
-    bool ok = fe_spec_load(spec_path, NULL, 0, &spec, &again) ||
-              su_error(job->diags, su_file_span(job->diags, spec_path), NULL, "the spec does not read back: %s",
-                       again.count ? again.items[0].message : "");
-    su_diags_free(&again);
-    size_t count = 0;
-    const PgTensor *expected = ok ? dr_expected(&arena, &spec, &count) : NULL;
-    RtCheckpoints checkpoints;
-    ok = ok && rt_checkpoints_open(&weights_path, 1, expected, count, &checkpoints, job->diags);
-    if (ok) rt_checkpoints_close(&checkpoints);
-    fe_spec_free(&spec);
+    const char *path = su_printf(&arena, "%s/%s", directory, t->name);
+    char *text;
+    size_t size;
+    bool ok = !t->text || su_read_file(&arena, path, LONGEST_TEXT, &text, &size, job->diags);
+    if (ok && t->text && (size != t->size || memcmp(text, t->text, size) != 0))
+        ok = su_error(job->diags, su_file_span(job->diags, path), "give the options that it was imported with",
+                      "this is not what the checkpoint makes");
+    su_diags_keep(job->diags);
+    su_arena_free(&arena);
+    return ok;
+}
+
+/* All of it is read back. */
+static bool verify(Job *job, const char *directory) {
+    SuArena arena = {0};
+    SuText generation = {0};
+    Text texts[MOST_TEXTS];
+    make_texts(job, &generation, texts);
+    bool ok = true;
+    for (int i = 0; i < MOST_TEXTS; i++) ok = verify_text(job, directory, &texts[i]) && ok;
+    ok = ok && with_workers(job, su_printf(&arena, "%s/%s", directory, IM_WEIGHTS_FILE), verify_weights);
+    job->report->verified = ok;
+    su_text_free(&generation);
     su_arena_free(&arena);
     return ok;
 }
 
 static bool write_files(Job *job) {
-    const ImTexts *t = &job->checkpoint.texts;
     SuText generation = {0};
-    im_print_generation(t, &generation);
-    bool ok = su_directory_write(&job->directory, IM_SPEC_FILE, job->model.text.text, job->model.text.size, job->diags);
-    ok = ok &&
-         (!t->tokenizer || su_directory_write(&job->directory, IM_TOKENIZER_FILE, t->tokenizer, t->tokenizer_size, job->diags));
-    ok = ok &&
-         (!generation.size || su_directory_write(&job->directory, generation_file, generation.text, generation.size, job->diags));
+    Text texts[MOST_TEXTS];
+    make_texts(job, &generation, texts);
+    bool ok = true;
+    for (int i = 0; ok && i < MOST_TEXTS; i++)
+        ok = !texts[i].text || su_directory_write(&job->directory, texts[i].name, texts[i].text, texts[i].size, job->diags);
     su_text_free(&generation);
-    return ok && write_weights(job) && (!job->options->verify || verify(job));
+    const char *weights = ok ? su_directory_file(&job->directory, IM_WEIGHTS_FILE, job->diags) : NULL;
+    return weights && with_workers(job, weights, write_weights) && (!job->options->verify || verify(job, job->directory.temporary));
 }
 
 static bool make_output(Job *job) {
@@ -79,7 +111,8 @@ static bool work(Job *job) {
     if (!im_checkpoint_open(job->options->input, &job->checkpoint, job->diags)) return false;
     bool ok = im_model_make(&job->checkpoint, job->options, &job->model, job->diags);
     job->report->family = job->model.family;
-    ok = ok && make_output(job);
+    const bool there = job->options->verify && im_is_imported(job->options->output);
+    ok = ok && (there ? verify(job, job->options->output) : make_output(job));
     su_diags_keep(job->diags);
     im_model_free(&job->model);
     im_checkpoint_close(&job->checkpoint);

@@ -17,7 +17,7 @@ typedef struct ImOptions {
     const char *output; /* the directory to be made; it appears only when it is complete */
     ImDtype dtype;
     bool exact; /* nothing is rounded to what the source does not hold */
-    bool verify; /* the output is read back */
+    bool verify; /* the output is read back and held against the input; one that is there already is only read */
     const char *a_activation; /* of mamba3: softplus or heavy_tail; NULL: not said */
     int threads; /* 0: as many as the process may use CPUs */
     DrProgress progress;

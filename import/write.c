@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "driver/expected.h"
+#include "import/pieces.h"
 #include "mossc/moss.h"
 #include "runtime/layout.h"
 #include "runtime/narrow.h"
 #include "runtime/weights.h"
 
-enum { RUN = 1 << 16, CLAIM_ROWS = 8 };
+enum { CLAIM_ROWS = 8 };
 
 typedef struct Job {
     const ImPlan *plan;
@@ -28,39 +29,19 @@ typedef struct Job {
     SuDiags *diags;
 } Job;
 
-/* ---- reading pieces */
-
-/* Numbers first .. first + count of a piece, in its order; whole rows where the source is in blocks. */
-static void read_piece(const ImPiece *piece, uint64_t first, uint64_t count, float *out) {
-    const ImTensor *from = piece->from;
-    for (uint64_t i = 0; !from && i < count; i++) out[i] = 1;
-    if (from && piece->order.kind == IM_IN_ORDER) im_read(from, piece->first * from->K + first, count, out);
-    for (uint64_t done = 0, n; from && piece->order.kind != IM_IN_ORDER && done < count; done += n) {
-        uint64_t row = (first + done) / from->K, at = (first + done) % from->K;
-        n = from->K - at < count - done ? from->K - at : count - done;
-        im_read(from, (piece->first + im_order_row(&piece->order, row)) * from->K + at, n, out + done);
-    }
-    for (uint64_t i = 0; piece->factor != 1 && i < count; i++) out[i] *= piece->factor;
-    for (uint64_t i = 0; piece->plus && i < count; i++) {
-        float more;
-        im_read(piece->plus, piece->plus_first + first + i, 1, &more);
-        out[i] += more;
-    }
-}
-
-static uint64_t numbers_of(const ImPiece *piece) { return piece->rows * (piece->from ? piece->from->K : 1); }
+/* ---- errors */
 
 /* What is wrong with a number that was refused: by itself, or for the dtype. */
 static bool value_error(const Job *job, const ImOutput *output, IrDtype dtype, uint64_t index) {
     const ImPiece *piece = output->pieces;
-    while (index >= numbers_of(piece)) index -= numbers_of(piece++);
+    while (index >= im_piece_numbers(piece)) index -= im_piece_numbers(piece++);
     const char *name = piece->from ? piece->from->name : output->name,
                *file = piece->from ? piece->from->file : job->plan->source->path;
     float *row = su_malloc((piece->from ? piece->from->K : 1) * sizeof *row);
     float value = NAN;
     if (row) {
         uint64_t K = piece->from ? piece->from->K : 1;
-        read_piece(piece, index / K * K, K, row);
+        im_piece_read(piece, index / K * K, K, row);
         value = row[index % K];
         for (uint64_t i = 0; i < K && ir_is_blocks(dtype); i++)
             if (!rt_finite(row[i])) value = row[i];
@@ -134,18 +115,16 @@ static bool write_floats(Job *job, size_t tensor, const ImOutput *output, double
     SuArena arena = {0};
     const IrDtype dtype = job->spec[tensor].dtype;
     const uint64_t size = (uint64_t)ir_dtype(dtype)->bytes;
-    uint64_t room = RUN, at = 0;
-    for (size_t i = 0; i < output->count; i++)
-        if (output->pieces[i].from && output->pieces[i].from->K > room) room = output->pieces[i].from->K;
+    uint64_t room = im_output_run(output), at = 0;
     float *run = SU_NEW_ARRAY(&arena, float, room), *rounded = SU_NEW_ARRAY(&arena, float, room);
     bool ok = true;
     for (size_t i = 0; ok && i < output->count; i++) {
         const ImPiece *piece = &output->pieces[i];
         const uint8_t *bytes = same_bytes(piece, dtype);
-        uint64_t K = piece->from ? piece->from->K : 1, most = room / K * K, all = numbers_of(piece);
+        uint64_t K = piece->from ? piece->from->K : 1, most = room / K * K, all = im_piece_numbers(piece);
         for (uint64_t first = 0, n; ok && first < all; first += n, at += n) {
             n = all - first < most ? all - first : most;
-            read_piece(piece, first, n, run);
+            im_piece_read(piece, first, n, run);
             if (bytes && moss_all_finite(run, (int64_t)n))
                 rt_safetensors_put(&job->out, job->layout.place[tensor][0], at * size, bytes + first * size, n * size);
             else
@@ -160,10 +139,8 @@ static bool write_floats(Job *job, size_t tensor, const ImOutput *output, double
 
 /* One tensor, whose rows workers claim. */
 typedef struct Rows {
-    const ImOutput *output;
-    const uint64_t *ends; /* [pieces] the row behind each */
-    IrDtype dtype;
-    uint64_t rows, K;
+    ImBlockRows made;
+    uint64_t rows;
     uint8_t *parts[IR_PARTS]; /* [rows][ir_part_bytes] */
     double (*sums)[2];        /* [rows] */
     float *room;              /* [workers][2 K] */
@@ -178,92 +155,52 @@ static void note_bad(Rows *rows, uint64_t row) {
     while (row < seen && !atomic_compare_exchange_weak(&rows->bad, &seen, row)) {}
 }
 
-/* The piece that row `row` lies in; its number there. */
-static const ImPiece *piece_of(const Rows *r, uint64_t row, uint64_t *out_row) {
-    size_t low = 0, high = r->output->count - 1;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (row < r->ends[middle])
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    *out_row = row - (low ? r->ends[low - 1] : 0);
-    return &r->output->pieces[low];
-}
-
-/* Whether the bytes of the source become this row as they are. */
-static bool is_kept(const Rows *r, const ImPiece *piece) {
-    IrDtype kept;
-    return piece->from && piece->factor == 1 && !piece->plus && !piece->from->minus_exp &&
-           im_form_is_kept(piece->from->form, &kept) && kept == r->dtype && piece->from->K == r->K;
-}
-
 static void make_row(Rows *r, uint64_t row, float *w, float *back) {
+    const IrDtype dtype = r->made.dtype;
+    const uint64_t K = r->made.K;
     IrRow to = {0};
-    IrBlocks blocks = {.dtype = r->dtype, .rows = 1, .K = r->K};
+    IrBlocks blocks = {.dtype = dtype, .rows = 1, .K = K};
     for (int p = 0; p < IR_PARTS; p++) {
-        if (r->parts[p]) to.part[p] = r->parts[p] + row * ir_part_bytes(r->dtype, (IrPart)p, r->K);
+        if (r->parts[p]) to.part[p] = r->parts[p] + row * ir_part_bytes(dtype, (IrPart)p, K);
         blocks.part[p] = to.part[p];
     }
-    uint64_t in;
-    const ImPiece *piece = piece_of(r, row, &in);
-    if (is_kept(r, piece)) {
-        const uint8_t *bytes = im_row(piece->from, piece->first + im_order_row(&piece->order, in));
-        im_form_to_row(piece->from->form, bytes, r->K, &to);
-        if (ir_blocks_check(&blocks, 0) != IR_ROW_GOOD) note_bad(r, row);
-        if (!im_form_is_low(piece->from->form, bytes, r->K)) return;
-        atomic_fetch_add(&r->low, 1);
-        read_piece(piece, in * r->K, r->K, w);
-        ir_blocks_row(&blocks, 0, back);
-        add_errors(w, back, r->K, r->sums[row]);
-        return;
-    }
-    read_piece(piece, in * r->K, r->K, w);
-    if (!moss_all_finite(w, (int64_t)r->K) || !ir_quantise(r->dtype, w, NULL, r->K, &to)) {
-        note_bad(r, row);
-        return;
-    }
+    const ImRowWay way = im_block_row(&r->made, row, w, &to);
+    if (way == IM_ROW_BAD) note_bad(r, row);
+    if (way == IM_ROW_LOW) atomic_fetch_add(&r->low, 1);
+    if (way == IM_ROW_BAD || way == IM_ROW_KEPT) return;
     ir_blocks_row(&blocks, 0, back);
-    add_errors(w, back, r->K, r->sums[row]);
+    add_errors(w, back, K, r->sums[row]);
 }
 
 static void make_rows(void *context, int worker) {
     Rows *r = context;
-    float *w = r->room + (uint64_t)worker * 2 * r->K;
+    float *w = r->room + (uint64_t)worker * 2 * r->made.K;
     uint32_t first, end, runs = (uint32_t)((r->rows + CLAIM_ROWS - 1) / CLAIM_ROWS);
     while (rt_claim(&r->claims, runs, 1, (uint32_t)rt_workers_count(r->workers), &first, &end))
         for (uint64_t row = (uint64_t)first * CLAIM_ROWS; row < (uint64_t)end * CLAIM_ROWS && row < r->rows; row++)
-            make_row(r, row, w, w + r->K);
+            make_row(r, row, w, w + r->made.K);
 }
 
 static bool write_blocks(Job *job, size_t tensor, const ImOutput *output, double sums[2]) {
     SuArena arena = {0};
     const PgTensor *t = &job->tensors[tensor];
-    Rows r = {.output = output,
-              .dtype = (IrDtype)t->dtype,
-              .rows = rt_layout_rows(t),
-              .K = rt_layout_inner(t),
-              .workers = job->workers,
-              .bad = UINT64_MAX};
-    uint64_t *ends = SU_NEW_ARRAY(&arena, uint64_t, output->count), rows = 0;
-    for (size_t i = 0; i < output->count; i++) ends[i] = rows += numbers_of(&output->pieces[i]) / r.K;
-    r.ends = ends;
+    const IrDtype dtype = (IrDtype)t->dtype;
+    const uint64_t K = rt_layout_inner(t);
+    Rows r = {
+        .made = im_block_rows(output, dtype, K, &arena), .rows = rt_layout_rows(t), .workers = job->workers, .bad = UINT64_MAX};
     for (int p = 0; p < IR_PARTS; p++)
-        if (ir_part(r.dtype, (IrPart)p)->suffix)
-            r.parts[p] = su_alloc_array(&arena, r.rows, ir_part_bytes(r.dtype, (IrPart)p, r.K));
+        if (ir_part(dtype, (IrPart)p)->suffix) r.parts[p] = su_alloc_array(&arena, r.rows, ir_part_bytes(dtype, (IrPart)p, K));
     r.sums = su_alloc_array(&arena, r.rows, sizeof *r.sums);
-    r.room = su_alloc_array(&arena, (size_t)rt_workers_count(job->workers) * 2 * r.K, sizeof *r.room);
+    r.room = su_alloc_array(&arena, (size_t)rt_workers_count(job->workers) * 2 * K, sizeof *r.room);
     rt_workers_run(job->workers, make_rows, &r);
-    bool ok = r.bad == UINT64_MAX || value_error(job, output, r.dtype, r.bad * r.K);
+    bool ok = r.bad == UINT64_MAX || value_error(job, output, dtype, r.bad * K);
     if (r.low != 0)
         su_warning(job->diags, su_file_span(job->diags, output->pieces[0].from->file), "--exact keeps them, as f32",
                    "tensor '%s' has a -128 in %" PRIu64 " of %" PRIu64 " rows, which became -127: q8 has no other",
                    output->pieces[0].from->name, r.low, r.rows);
     for (int p = 0; ok && p < IR_PARTS; p++)
         if (r.parts[p])
-            rt_safetensors_put(&job->out, job->layout.place[tensor][p], 0, r.parts[p],
-                               r.rows * ir_part_bytes(r.dtype, (IrPart)p, r.K));
+            rt_safetensors_put(&job->out, job->layout.place[tensor][p], 0, r.parts[p], r.rows * ir_part_bytes(dtype, (IrPart)p, K));
     for (uint64_t row = 0; ok && row < r.rows; row++)
         for (int i = 0; i < 2; i++) sums[i] += r.sums[row][i];
     su_arena_free(&arena);

@@ -28,5 +28,9 @@ bool im_check_shapes(const ImPlan *plan, FeSpec *spec, SuDiags *diags);
 /* Writes a safetensors file, after im_check_shapes. A weight that is not finite, or beyond its dtype, is an error. */
 bool im_write_weights(const ImPlan *plan, FeSpec *spec, const char *path, RtWorkers *workers, const DrProgress *progress,
                       ImClasses *out, SuDiags *diags);
+/* Reads a safetensors file that im_write_weights made of such a plan and spec: each number and each row of blocks is made of the source once
+ * more and must be, to the bit, what the runtime reads there. The first one that is not is an error. (verify.c) */
+bool im_verify_weights(const ImPlan *plan, FeSpec *spec, const char *path, RtWorkers *workers, const DrProgress *progress,
+                       SuDiags *diags);
 
 #endif

@@ -183,6 +183,9 @@ IrGraph *ir_graph_new(SuArena *arena, const char *name);
 /* Elements of a row of logits, and of the embedded tokens. */
 int64_t ir_vocab_size(const IrGraph *g);
 int64_t ir_model_width(const IrGraph *g);
+/* The residual stream: [*out_blocks + 1] values f32[rows, width], before each block and after the last. NULL: the graph has no blocks that
+ * hand one such value on each, which a graph of text need not. */
+IrValueId *ir_residuals(const IrGraph *g, SuArena *arena, int32_t *out_blocks);
 IrValueId ir_weight(IrGraph *g, const char *tensor, IrType type, IrTransform transform); /* one value per (tensor, transform) */
 /* The weight that a value is, or is a part (take) or the planes of (transpose); IR_NONE for others. *out_first: where the part begins among the channels. */
 IrValueId ir_weight_behind(const IrGraph *g, IrValueId value, int64_t *out_first);

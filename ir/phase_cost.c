@@ -150,7 +150,7 @@ static double padding(const Counter *c, PgLayout layout, double y) {
 /* What rounding takes counts for nothing. */
 static void cost_round(Counter *c) {
     double x = places(c, c->k->x_layout);
-    move(c, x * (double)c->k->K + x * (double)pg_rounded_bytes(c->k->K) / F32_BYTES);
+    move(c, x * (double)c->k->K + x * (double)pg_rounded_row_bytes(c->k) / F32_BYTES);
 }
 
 static void cost_linear(Counter *c) {
@@ -158,7 +158,7 @@ static void cost_linear(Counter *c) {
     PgLayout layout = k->select == PG_SINGLE ? k->x_layout : k->select == PG_ALL ? PG_PLANES : PG_POSITIONS;
     double x = places(c, k->x_layout), y = places(c, layout);
     normalise(c, x * (double)k->K);
-    move(c, k->rounds && k->mode == PG_BLOCK ? x * (double)pg_rounded_bytes(k->K) / F32_BYTES : x * (double)k->K);
+    move(c, pg_reads_rounded(k) ? x * (double)pg_rounded_row_bytes(k) / F32_BYTES : x * (double)k->K);
     work(c, IR_OP_linear, y * (double)k->O * (pg_does(k, PG_STEP_DUAL) ? 2 : 1), (double)k->K);
     finish(c, y);
     c->cost.padded_flops = c->cost.flops * padding(c, layout, y);

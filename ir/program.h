@@ -15,7 +15,8 @@
  *                                                              PG_BLOCK sorted by expert, found through the group table
  *   rounded    rows, planes or positions of K elements for a linear layer that rounds its input (PG_BLOCK): a plane's rows as
  *              i8 [G][LD][32], G = ceil(K/32), elements past K zero; then f32 [G][LD] scales; then f32 [G][LD] sums of the 32.
- *              A plane takes pg_rounded_bytes(K) · LD bytes
+ *              A plane takes pg_rounded_bytes(K) · LD bytes. Where it rounds to bf16 (PgKernel.bf16_x): bf16 [G][LD][32],
+ *              pg_bf16_bytes(K) · LD bytes
  *   channels   value [R,(P),I,N]  f32 [P][I/16][LD][N][16]     only without scan fusion; positions: [I/16][LDP][N][16]
  *   experts    i32 [LD][k] expert indices in rising order; combine weights f32 [LD][k]
  *   group table (PG_BLOCK) i32: start[E+1] (multiples of 8; start[E] = positions in use), expert_of[LDP/8] (of 8 positions),
@@ -127,7 +128,7 @@ enum { PG_EMBED_W, PG_EMBED_Y };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum { PG_ROUND_X, PG_ROUND_Y };
 enum {
-    PG_LINEAR_X, /* in PG_BLOCK, with `rounds`: rounded */
+    PG_LINEAR_X, /* in PG_BLOCK, with `rounds` or `bf16_x`: rounded */
     PG_LINEAR_W, /* in PG_ROW, like all but X and norm: perhaps several, one behind the other (pg_operand_weights) */
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
@@ -290,6 +291,8 @@ typedef struct PgPhase {
     uint32_t E, k; /* PG_PER_POSITION_BLOCK */
     int32_t block; /* of the spec; -1 outside: for messages about a row's non-finite value */
     uint32_t line; /* of the spec */
+    uint32_t hidden; /* 1 + i: it writes the residual stream before block i of the spec, or after the last; 0: it does not */
+    uint32_t hidden_slot; /* the operand that is it: rows of d_model */
     const char *name;
     PgRef operands[PG_MAX_OPERANDS];
 } PgPhase;
@@ -429,6 +432,10 @@ static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) { return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64; }
+static inline uint64_t pg_bf16_bytes(int64_t K) { return pg_round_groups(K) * IR_GROUP * 2; }
+/* Whether a linear layer reads rounded rows; and what a row of them takes, of that layer or of the ROUND before it. */
+static inline bool pg_reads_rounded(const PgKernel *k) { return (k->rounds || k->bf16_x) && k->mode == PG_BLOCK; }
+static inline uint64_t pg_rounded_row_bytes(const PgKernel *k) { return k->bf16_x ? pg_bf16_bytes(k->K) : pg_rounded_bytes(k->K); }
 /* What a PgCount comes to in a step. */
 static inline uint64_t pg_count(const PgPhase *phase, uint32_t rows, uint32_t segments, uint32_t n_out_rows) {
     uint64_t positions = (uint64_t)rows * phase->k;

@@ -44,7 +44,7 @@ static void size_state(PgOperand *o, int64_t channels, int64_t elements) {
 int pg_operands(const PgKernel *k, PgOperand out[PG_OPERAND_ROWS]) {
     int n = 0;
 #define VALUE(layout, width, N) size_value(o, k, (layout), (width), (N))
-#define ROUNDED(layout, K) size_rows(o, k, PG_FORM_ROUNDED, (layout), pg_rounded_bytes(K))
+#define ROUNDED(layout) size_rows(o, k, PG_FORM_ROUNDED, (layout), pg_rounded_row_bytes(k))
 #define INDICES (o->form = PG_FORM_INDICES, o->per_row = times(sizeof(int32_t), count(k->k)))
 #define GROUPS size_groups(o, k)
 #define PER_ROW(bytes) (o->form = PG_FORM_VALUE, o->per_row = count(bytes))

@@ -223,6 +223,8 @@ static bool check_kernels(const Verify *v) {
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
         if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
             return bad(v, "kernel %u rounds its input, but is no linear layer of q8 or q4", i);
+        if (k->bf16_x && k->kind != PG_ROUND && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->dtype != IR_BF16))
+            return bad(v, "kernel %u takes its input as bf16, but is no linear layer of bf16 and row blocks", i);
         if (k->kind == PG_ROUND && (k->mode != PG_BLOCK || k->x_layout != k->y_layout))
             return bad(v, "kernel %u rounds rows: expected row blocks, and one layout", i);
         if (!check_epilogue(v, i)) return false;
@@ -372,6 +374,29 @@ static void bounds_of(const Verify *v, PgMode mode, uint64_t out[2]) {
     out[0] = mode == PG_ROW ? 1 : pg_ld(1);
     out[1] = mode == PG_ROW ? 1 : pg_ld((uint64_t)v->program->max_rows);
 }
+
+/* The residual stream is written before each block and after the last, or is not told of at all. */
+static bool check_hidden(const Verify *v, PgMode mode) {
+    uint32_t n = 0, largest = 0;
+    for (uint32_t i = 0; i < v->program->steps[mode].n_phases; i++) {
+        const PgPhase *p = phase_at(v, mode, i);
+        if (p->hidden == 0) continue;
+        if (p->hidden_slot >= PG_MAX_OPERANDS || p->operands[p->hidden_slot].space != PG_ARENA)
+            return bad_phase(v, mode, p, "the residual stream that it writes is no operand in the arena");
+        if (kernel_of(v, p) != NULL && kernel_of(v, p)->O != v->program->d_model)
+            return bad_phase(v, mode, p, "the residual stream that it writes is %" PRId64 " wide, expected %" PRId64,
+                             kernel_of(v, p)->O, v->program->d_model);
+        for (uint32_t j = 0; j < i; j++)
+            if (phase_at(v, mode, j)->hidden == p->hidden)
+                return bad_phase(v, mode, p, "phase %s writes the same residual stream", phase_at(v, mode, j)->name);
+        n++;
+        if (p->hidden > largest) largest = p->hidden;
+    }
+    if (n != largest) return bad(v, "mode %s writes %u of %u residual streams", MODES[mode], n, largest);
+    return true;
+}
+
+static bool check_residuals(const Verify *v) { return check_hidden(v, PG_ROW) && check_hidden(v, PG_BLOCK); }
 
 static bool check_ref(const Verify *v, PgMode mode, const PgPhase *p, int slot) {
     const PgRef *ref = &p->operands[slot];
@@ -587,8 +612,8 @@ static bool check_sources(const Verify *v) { return v->program->kernels == NULL 
 /* ---------------------------------------------------------------------------------------------- all of them */
 
 static bool (*const RULES[])(const Verify *) = {
-    check_program, check_tensors, check_weights,  check_states,    check_ropes,   check_kernels,
-    check_steps,   check_tiles,   check_operands, check_conflicts, check_sources,
+    check_program, check_tensors, check_weights,  check_states,    check_ropes,     check_kernels,
+    check_steps,   check_tiles,   check_operands, check_residuals, check_conflicts, check_sources,
 };
 
 bool pg_verify(const PgProgram *program, SuDiags *diags) {

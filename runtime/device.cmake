@@ -1,6 +1,6 @@
 # What a device needs to run an artefact, listed once: for the library mossc_device, and for the copies that `mossc compile` puts
 # into every artefact.
-set(MOSSC_DEVICE_RUNTIME artefact.c complete.c error.c generate.c memory.c model.c non_finite.c packed.c picker.c program.c sampler.c state.c state_checkpoint.c state_file.c
+set(MOSSC_DEVICE_RUNTIME artefact.c complete.c error.c generate.c hidden.c memory.c model.c non_finite.c packed.c picker.c program.c sampler.c state.c state_checkpoint.c state_file.c
   state_memory.c step.c stops.c text.c tokenizer.c
   workers.c)
 set(MOSSC_DEVICE_SUPPORT alloc.c arena.c cpus.c diag.c digest.c dmath.c file.c out.c str.c)

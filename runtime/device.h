@@ -33,6 +33,7 @@ typedef struct RtDevicePicks {
 } RtDevicePicks;
 
 typedef struct RtDeviceKind {
+    const char *name; /* as in --device */
     void (*free)(MossDevice *device);
     /* Room for weights and all that a step of one row needs; refused (MOSS_NO_MEMORY) before anything is taken. */
     MossError (*take_model)(MossDevice *device, const PgProgram *program);

@@ -369,6 +369,7 @@ void moss_model_free(MossModel *model) {
     rt_pages_free(&model->arena);
     rt_pages_free(&model->scratch);
     rt_pages_free(&model->logits);
+    rt_pages_free(&model->hidden);
     su_free(model->args);
     su_free(model->claims);
     su_arena_free(&model->memory);

@@ -41,7 +41,10 @@ struct MossModel {
     MossPhaseTime *profile[PG_MODES];
     MossNonFinite *watch;     /* of moss_find_non_finite; else NULL */
     RtAfterPhase *after_phase; /* told of each phase of a step, unless it is NULL; not of a device's */
-    void *after_phase_context;
+    void *after_phase_context; /* one asks at a time: a calibration, or hidden.c */
+    bool keeps_hidden;
+    uint32_t hidden_rows; /* of the last step; 0: none are kept */
+    RtPages hidden;       /* [blocks + 1][hidden_rows][d_model] floats */
     /* of a step, [max_rows] each */
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *nonfinite;
@@ -109,6 +112,9 @@ MossError rt_state_memory_copy(const MossModel *model, const RtStateMemory *to, 
  * rt_state_memory_free as it was. */
 MossError rt_state_memory_here(const MossModel *model, const RtStateMemory *memory, RtStateMemory *out_here);
 MossError rt_state_memory_back(const MossModel *model, const RtStateMemory *memory, RtStateMemory *here);
+
+/* ---- hidden.c: bytes of what a step of so many rows keeps; 0: nothing. */
+uint64_t rt_hidden_bytes(const MossModel *model, uint32_t rows);
 
 /* Looks at what a phase of a watched step left; false: something is not finite, and is noted. */
 bool rt_watch_phase(MossModel *model, const PgPhase *phase, int64_t position);

@@ -18,7 +18,26 @@ uint64_t moss_program_state_bytes(const PgProgram *program) { return program->st
 
 uint64_t moss_program_weight_bytes(const PgProgram *program) { return program->weight_bytes; }
 
+int64_t moss_program_width(const PgProgram *program) { return program->d_model; }
+
+uint32_t moss_program_blocks(const PgProgram *program) {
+    const PgStep *step = &program->steps[PG_ROW];
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < step->n_phases; i++)
+        if (step->phases[i].hidden > last) last = step->phases[i].hidden;
+    return last > 0 ? last - 1 : 0;
+}
+
 const uint8_t *moss_program_spec_hash(const PgProgram *program) { return program->spec_hash; }
+
+uint32_t moss_program_tensors(const PgProgram *program) { return program->n_tensors; }
+
+MossTensor moss_program_tensor(const PgProgram *program, uint32_t i) {
+    const PgTensor *t = &program->tensors[i];
+    MossTensor told = {.name = t->name, .rank = t->rank};
+    for (int32_t d = 0; d < t->rank; d++) told.shape[d] = t->shape[d];
+    return told;
+}
 
 uint32_t moss_program_phases(const PgProgram *program, int mode) { return program->steps[mode].n_phases; }
 

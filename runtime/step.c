@@ -193,9 +193,11 @@ static MossError make_room(const RtRunning *r) {
     MossModel *m = r->model;
     uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
     uint64_t logits = r->n_out_rows * m->program->out_stride * sizeof(float);
-    if (grow(&m->arena, arena) && grow(&m->logits, logits)) return (MossError){.code = MOSS_OK};
-    return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for a step of %u tokens: arena %llu bytes, logits %llu bytes", r->rows,
-                    (unsigned long long)arena, (unsigned long long)logits);
+    uint64_t hidden = rt_hidden_bytes(m, r->rows);
+    if (grow(&m->arena, arena) && grow(&m->logits, logits) && grow(&m->hidden, hidden)) return (MossError){.code = MOSS_OK};
+    return rt_error(MOSS_NO_MEMORY,
+                    "cannot allocate memory for a step of %u tokens: arena %llu bytes, logits %llu bytes, hidden states %llu bytes",
+                    r->rows, (unsigned long long)arena, (unsigned long long)logits, (unsigned long long)hidden);
 }
 
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
@@ -206,6 +208,7 @@ MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t 
     describe(out_running, segments, n_segments);
     model->n_out_rows = 0;
     model->logits_step = 0;
+    model->hidden_rows = 0;
     return make_room(out_running);
 }
 
@@ -224,6 +227,7 @@ static MossError run_here(RtRunning *r) {
     }
     reset_claims(m);
     rt_workers_run(m->workers, m->watch ? work_watched : work, r);
+    m->hidden_rows = m->keeps_hidden && !m->watch ? r->rows : 0;
     return (MossError){.code = MOSS_OK};
 }
 

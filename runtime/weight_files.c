@@ -81,14 +81,14 @@ static bool add_file(RtWeightFiles *files, const char *path, SuDiags *diags) {
     return ok;
 }
 
-static bool add_directory(RtWeightFiles *files, const char *path, SuDiags *diags) {
+const char *rt_weight_file_of(SuArena *arena, const char *path) {
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return path;
     size_t size = strlen(path);
     const char *slash = size && path[size - 1] == '/' ? "" : "/";
-    const char *index = su_printf(&files->arena, "%s%s%s", path, slash, index_name);
-    const char *file = su_printf(&files->arena, "%s%s%s", path, slash, file_name);
-    if (access(index, F_OK) == 0) return add_file(files, index, diags);
-    if (access(file, F_OK) == 0) return add_file(files, file, diags);
-    return su_error(diags, su_file_span(diags, path), NULL, "directory has neither %s nor %s", index_name, file_name);
+    const char *index = su_printf(arena, "%s%s%s", path, slash, index_name);
+    const char *file = su_printf(arena, "%s%s%s", path, slash, file_name);
+    return access(index, F_OK) == 0 ? index : access(file, F_OK) == 0 ? file : NULL;
 }
 
 static void close_files(void *files) { rt_weight_files_close(files); }
@@ -98,9 +98,11 @@ bool rt_weight_files_open(const char *const *paths, size_t n_paths, RtWeightFile
     *out = (RtWeightFiles){0};
     su_cleanup_add(&out->cleanup, close_files, out);
     for (size_t i = 0; i < n_paths; i++) {
-        struct stat st;
-        bool directory = stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode);
-        ok = (directory ? add_directory(out, paths[i], diags) : add_file(out, su_strdup(&out->arena, paths[i]), diags)) && ok;
+        const char *file = rt_weight_file_of(&out->arena, su_strdup(&out->arena, paths[i]));
+        ok = (file ? add_file(out, file, diags)
+                   : su_error(diags, su_file_span(diags, paths[i]), NULL, "directory has neither %s nor %s", index_name,
+                              file_name)) &&
+             ok;
     }
     bool missing = out->missing;
     if (!ok) rt_weight_files_close(out);

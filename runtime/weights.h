@@ -32,13 +32,15 @@ typedef struct RtWeightFiles {
 /* Opens the files behind paths: an index (model.safetensors.index.json) stands for its shards, a directory for the index or the
  * model.safetensors that it holds. false after errors, one for each path: then nothing is open, and only `missing` is set. */
 bool rt_weight_files_open(const char *const *paths, size_t n_paths, RtWeightFiles *out, SuDiags *diags);
+/* The file that is opened for a path: itself, or what a directory holds; NULL: a directory holds neither. It lies in `arena`, or is `path`. */
+const char *rt_weight_file_of(SuArena *arena, const char *path);
 /* Whether it is a packed file, and nothing else. */
 bool rt_weight_files_are_packed(const RtWeightFiles *files);
 void rt_weight_files_close(RtWeightFiles *files);
 
 /* A tensor as files hold it. */
 typedef struct RtStored {
-    const RtTensor *tensor;          /* its elements; NULL: its blocks are there */
+    const RtTensor *tensor; /* its elements; NULL: its blocks are there */
     IrBlocks blocks;
     const RtTensor *parts[IR_PARTS]; /* which hold the blocks */
 } RtStored;
@@ -47,7 +49,7 @@ typedef struct RtCheckpoints {
     RtSafetensors *files;
     size_t n_files;
     RtStored *tensors; /* [n_tensors] in the program's order */
-    SuArena arena;     /* owns both arrays */
+    SuArena arena; /* owns both arrays */
 } RtCheckpoints;
 
 /* Opens all files and holds them against the tensors that must be there: missing, extra, misshapen tensors, dtypes that are none
@@ -101,11 +103,11 @@ IrElements rt_source_lookup(void *source, const char *name);
 typedef struct RtPacking {
     const PgProgram *program;
     const RtStored *tensors; /* [n_tensors] */
-    bool drop;               /* tensors lie in mapped files: give their pages back once they are packed */
+    bool drop; /* tensors lie in mapped files: give their pages back once they are packed */
     RtWorkers *workers;
-    MossProgress progress;   /* told packed bytes, by worker 0; may be NULL */
+    MossProgress progress; /* told packed bytes, by worker 0; may be NULL */
     void *progress_context;
-    uint8_t *blob;                  /* [weight_bytes], zero */
+    uint8_t *blob; /* [weight_bytes], zero */
 } RtPacking;
 
 /* Packs all weights of the program by all workers; q8 and q4 tensors that stand as elements are quantised. Non-finite elements and
@@ -113,7 +115,7 @@ typedef struct RtPacking {
 bool rt_pack(const RtPacking *packing, SuDiags *diags);
 
 /* Packs checkpoints into a packed file (packed.h) that appears under its name only when it is whole. progress may be NULL. */
-bool rt_packed_write(const char *path, const PgProgram *program, const RtStored *tensors, RtWorkers *workers,
-                     MossProgress progress, void *progress_context, SuDiags *diags);
+bool rt_packed_write(const char *path, const PgProgram *program, const RtStored *tensors, RtWorkers *workers, MossProgress progress,
+                     void *progress_context, SuDiags *diags);
 
 #endif

@@ -53,9 +53,10 @@ typedef struct ScBuilder {
     PgMode mode;
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
     uint64_t *buffer_start; /* [values] where it begins in its buffer, in PG_ROW */
+    uint32_t *hidden;       /* [values] PgPhase.hidden of whatever writes it */
     bool *joined;           /* [regions] whose linear layer another one's phase makes; of the mode */
     int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
-    int32_t *rounded_of;    /* [values] buffer of the value's rounded rows, -1 none (PG_BLOCK) */
+    int32_t *rounded_of[2]; /* [bf16][values] buffer of the value's rows rounded to 8 bits, or to bf16; -1 none (PG_BLOCK) */
     ScBuffer *buffers;
     size_t n_buffers, buffers_capacity;
     ScPhase *phases;

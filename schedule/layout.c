@@ -65,7 +65,7 @@ ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode) {
     return bytes;
 }
 
-ScBytes sc_rounded_bytes(const ScLayout *layout) { return rows_bytes(layout, pg_rounded_bytes(layout->width), PG_BLOCK); }
+ScBytes sc_rounded_bytes(const ScLayout *layout, uint64_t of_row) { return rows_bytes(layout, of_row, PG_BLOCK); }
 
 ScBytes sc_group_bytes(int64_t E, int64_t k) {
     uint64_t pad = pg_position_pad(E, k), chosen = (uint64_t)k;

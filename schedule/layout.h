@@ -25,8 +25,8 @@ typedef struct ScBytes {
     uint64_t per_row, fixed;
 } ScBytes;
 ScBytes sc_buffer_bytes(const ScLayout *layout, PgMode mode);
-/* Of its rounded rows (PG_BLOCK). */
-ScBytes sc_rounded_bytes(const ScLayout *layout);
+/* Of its rounded rows (PG_BLOCK), each of so many bytes. */
+ScBytes sc_rounded_bytes(const ScLayout *layout, uint64_t of_row);
 /* Of the group table of expert indices with E experts, k chosen (PG_BLOCK). */
 ScBytes sc_group_bytes(int64_t E, int64_t k);
 

@@ -56,6 +56,8 @@ int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, cons
 void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     ScBytes bytes = sc_buffer_bytes(&b->layouts[value], b->mode);
     b->buffer_of[value] = sc_write_buffer(b, p, slot, bytes, b->g->values[value].name);
+    sc_phase(b, p)->pg.hidden = b->hidden[value];
+    sc_phase(b, p)->pg.hidden_slot = b->hidden[value] > 0 ? (uint32_t)slot : 0;
 }
 
 void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n) {

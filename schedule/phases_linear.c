@@ -45,14 +45,22 @@ static double linear_fraction(const ScBuilder *b, const IrNode *linear) {
 
 static bool rounds(const LinearParts *m) { return m->linear->attrs[IR_LINEAR_rounds].i != 0; }
 
-/* In PG_BLOCK the layer's input is rounded by a phase of its own, once however many layers read it. */
+/* Whether the layer's input is rounded to bf16. */
+static bool takes_bf16(const ScBuilder *b, const LinearParts *m) {
+    bool stored_so = !b->options->off[PS_WEIGHTS] && b->g->values[m->w].type.dtype == IR_BF16;
+    return b->options->bf16_inputs && b->mode == PG_BLOCK && stored_so;
+}
+
+/* In PG_BLOCK the layer's input is rounded by a phase of its own, once however many layers read it so. */
 static void prepare_rounded(ScBuilder *b, const LinearParts *m) {
-    if (!rounds(m) || b->mode != PG_BLOCK || b->rounded_of[m->x] >= 0) return;
+    bool bf16 = takes_bf16(b, m);
+    if (!(rounds(m) || bf16) || b->mode != PG_BLOCK || b->rounded_of[bf16][m->x] >= 0) return;
     const ScLayout *x = &b->layouts[m->x];
     char what[96];
     ps_linear_name(b->g, m->w, what, sizeof what);
     ScPhaseId p = sc_new_phase(b, PG_ROUND, m->linear, sc_phase_name(b, m->linear, su_printf(b->arena, "%s.round", what)));
     PgKernel *k = &sc_phase(b, p)->kernel;
+    k->bf16_x = bf16;
     k->K = k->O = x->width;
     k->x_layout = k->y_layout = x->planes;
     sc_set_experts(k, x);
@@ -62,12 +70,13 @@ static void prepare_rounded(ScBuilder *b, const LinearParts *m) {
         k->gather_out_rows = true;
         sc_phase(b, p)->pg.count = PG_PER_OUT_ROW_BLOCK;
     }
-    b->rounded_of[m->x] = sc_write_buffer(b, p, PG_ROUND_Y, sc_rounded_bytes(x), "rounded");
+    b->rounded_of[bf16][m->x] = sc_write_buffer(b, p, PG_ROUND_Y, sc_rounded_bytes(x, pg_rounded_row_bytes(k)), "rounded");
 }
 
 static void read_input(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
-    if (b->rounded_of[m->x] >= 0 && rounds(m))
-        sc_read_buffer(b, p, PG_LINEAR_X, b->rounded_of[m->x]);
+    bool bf16 = takes_bf16(b, m);
+    if (b->rounded_of[bf16][m->x] >= 0 && (rounds(m) || bf16))
+        sc_read_buffer(b, p, PG_LINEAR_X, b->rounded_of[bf16][m->x]);
     else
         sc_read(b, p, PG_LINEAR_X, m->norm != NULL ? m->norm->operands[0] : m->x);
 }
@@ -81,6 +90,7 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     k->K = ir_dim(w, IR_DIM_INPUT);
     k->O = ir_dim(w, IR_DIM_CHANNEL);
     k->rounds = rounds(m);
+    k->bf16_x = takes_bf16(b, m);
     k->select = m->linear->op == IR_OP_linear ? PG_SINGLE : m->linear->op == IR_OP_linear_all ? PG_ALL : PG_CHOSEN;
     k->x_layout = x_layout->planes;
     k->y_layout = y_layout->planes;
@@ -222,7 +232,8 @@ static bool same_conv(const ScBuilder *b, const IrRegion *one, const IrRegion *o
 /* Whether the same happens to the sums of both, of the same x. */
 static bool is_alike(const ScBuilder *b, const LinearParts *one, const LinearParts *other) {
     return one->x == other->x && one->norm == other->norm && one->act == other->act && has(one->bias) == has(other->bias) &&
-           b->g->values[one->w].type.dtype == b->g->values[other->w].type.dtype && rounds(one) == rounds(other) && same_conv(b, one->conv, other->conv);
+           b->g->values[one->w].type.dtype == b->g->values[other->w].type.dtype && rounds(one) == rounds(other) &&
+           same_conv(b, one->conv, other->conv);
 }
 
 static int64_t outputs(const ScBuilder *b, const LinearParts *m) { return ir_dim(&b->g->values[m->w].type, IR_DIM_CHANNEL); }

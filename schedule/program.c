@@ -45,7 +45,7 @@ static void reset_mode(ScBuilder *b, PgMode mode) {
     b->buffers = NULL;
     b->phases = NULL;
     b->n_buffers = b->buffers_capacity = b->n_phases = b->phases_capacity = 0;
-    for (size_t v = 0; v < b->g->n_values; v++) b->buffer_of[v] = b->groups_of[v] = b->rounded_of[v] = -1;
+    for (size_t v = 0; v < b->g->n_values; v++) b->buffer_of[v] = b->groups_of[v] = b->rounded_of[0][v] = b->rounded_of[1][v] = -1;
     memset(b->buffer_start, 0, b->g->n_values * sizeof *b->buffer_start);
     memset(b->joined, 0, b->g->n_regions * sizeof *b->joined);
     for (size_t i = 0; i < b->n_ropes; i++) b->rope_buffers[i] = -1;
@@ -113,6 +113,13 @@ static void collect_fused(ScBuilder *b) {
     }
 }
 
+/* The values of the residual stream. */
+static void collect_hidden(ScBuilder *b) {
+    int32_t blocks;
+    const IrValueId *residuals = ir_residuals(b->g, &b->scratch, &blocks);
+    for (int32_t i = 0; residuals != NULL && i <= blocks; i++) b->hidden[residuals[i]] = 1 + (uint32_t)i;
+}
+
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
@@ -121,11 +128,13 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.layouts = sc_layouts(graph, &b.scratch);
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
+    b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
+    collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     b.buffer_start = SU_NEW_ARRAY(&b.scratch, uint64_t, graph->n_values);
     b.joined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_regions);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
-    b.rounded_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
+    for (int i = 0; i < 2; i++) b.rounded_of[i] = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     double start = su_seconds();
     sc_collect_tensors(&b);
     bool fits = sc_collect_states(&b, diags);

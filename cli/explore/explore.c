@@ -60,15 +60,15 @@ static bool find_host(const ExStudy *study, size_t *out_device, SuDiags *diags) 
                                                       "--measure runs on this machine, which is no device of the study");
 }
 
-/* What is near the front may be on it, as far as the model errs: twice its error. */
-static double near_front(const ExDevice *device) { return 2 * (device->model.calibrated ? CALIBRATED_ERROR : MODELLED_ERROR); }
+/* Twice the model's error. */
+double cli_explore_near(const ExDevice *device) { return 2 * (device->model.calibrated ? CALIBRATED_ERROR : MODELLED_ERROR); }
 
 static bool measure(ExStudy *study, size_t device, const ExploreOptions *o, DrProgress progress, SuDiags *diags) {
     size_t measured, failed;
     ExMeasureOptions options = {.points = (uint64_t)o->measure,
                                 .rounds = o->rounds ? o->rounds : ROUNDS,
                                 .spread = o->spread,
-                                .near = near_front(&study->devices[device]),
+                                .near = cli_explore_near(&study->devices[device]),
                                 .progress = progress};
     bool ok = ex_measure(study, device, &options, &measured, &failed, diags);
     if (ok && !o->json) printf("\nmeasured: %zu points, %zu failed (measurements.jsonl, measured.csv)\n", measured, failed);
@@ -145,7 +145,8 @@ static const CliOption table[] = {
 
 /* ---------------------------------------------------------------------------------------------- the parts */
 
-static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_merge, &cli_explore_spec, NULL};
+static const CliCommand *const parts[] = {&cli_explore_calibrate, &cli_explore_collect, &cli_explore_merge,
+                                          &cli_explore_point,     &cli_explore_spec,    NULL};
 enum { N_PARTS = sizeof parts / sizeof parts[0] - 1 };
 
 static const char *part_name(size_t i) { return parts[i]->name + strlen("explore "); }
@@ -183,7 +184,9 @@ const CliCommand cli_explore = {
         "space, its base spec and its devices. The limits of `host` are measured when a study begins and kept in DIR, so that "
         "running it again gives the same bytes.\n\n"
         "Further commands: `mossc explore merge` joins the parts of a space, `mossc explore calibrate` fits a device to "
-        "measurements, `mossc explore spec` prints a point's spec, and `mossc explain DIR --point A --point B` compares two "
+        "measurements, `mossc explore spec` prints a point's spec, `mossc explore point` what is known of it, `mossc explore "
+        "collect` takes in "
+        "what was measured elsewhere, and `mossc explain DIR --point A --point B` compares two "
         "points.",
     .examples = "mossc explore examples/explore/s24.yaml -o out\n"
                 "mossc explore examples/explore/s24.yaml -o out --points 10000 --method sobol\n"

@@ -5,7 +5,10 @@
 #include "cli/options.h"
 #include "explore/study.h"
 
-extern const CliCommand cli_explore_calibrate, cli_explore_merge, cli_explore_spec;
+extern const CliCommand cli_explore_calibrate, cli_explore_collect, cli_explore_merge, cli_explore_point, cli_explore_spec;
+
+/* explore.c: what is near the front may be on it, as far as the model of this device errs (ExMeasureOptions.near). */
+double cli_explore_near(const ExDevice *device);
 
 /* print.c: counts and fronts, for people (a table and a plot of characters; and where the report is, if there is one) and for programs. */
 void cli_explore_print(const ExStudy *study, const ExResult *result, bool report);

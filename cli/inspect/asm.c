@@ -8,7 +8,7 @@
 
 typedef struct AsmOptions {
     CliTexts sets;
-    bool llvm;
+    bool llvm, fast;
     const char *target;
     const char *form;
     int isa;
@@ -31,9 +31,9 @@ static int no_such_form(const CliCommand *command, const DrDeviceKind *kind, con
 }
 
 static bool find_target(DrBuild *build, const AsmOptions *o) {
-    if (!o->isa) return dr_build_target(build, o->target, false, NULL);
+    if (!o->isa) return dr_build_target(build, o->target, o->fast, NULL);
     build->has_target = cg_target_host(cli_isa_words[o->isa], &build->target, &build->diags);
-    return build->has_target;
+    return build->has_target && (!o->fast || dr_cpu.check_fast(build, NULL, &build->target));
 }
 
 static bool print_code(DrBuild *build, const DrBuildOptions *options, const AsmOptions *o, int form) {
@@ -48,6 +48,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(AsmOptions, form, "emit", 0, "FORM", false,
                  "asm (the default) or llvm; of a target cuda:sm_XX: cuda (the default), or ptx or cubin, which NVRTC makes of it"),
     CLI_OPTION_ISA(AsmOptions),
+    CLI_OPTION_FAST(AsmOptions),
     CLI_OPTION_NO_PASSES(AsmOptions),
     CLI_OPTION_SET(AsmOptions),
 };
@@ -59,7 +60,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.isa && strcmp(o.target, "host") != 0)
         return cli_usage_error(command, "--isa is for the host and cannot be combined with --target");
     DrBuild build = {0};
-    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off};
+    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets, .off = o.off, .fast = o.fast};
     if (o.llvm) o.form = "llvm";
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     int form = find_form(kind, o.form);

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/build.h"
+#include "cli/given.h"
 #include "driver/artefact/artefact.h"
 #include "driver/device.h"
 
@@ -76,7 +77,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(
         CompileOptions, cpus, "cpus", 0, "LIST", false,
         "CPUs of the device that run the model unless the program that opens it says otherwise, as in 7,6,5,4 (default: all)"),
-    CLI_ROW_FLAG(CompileOptions, fast, "fast", "for a GPU: the code of `mossc run --fast`"),
+    CLI_ROW_FLAG(CompileOptions, fast, "fast", "the code of `mossc run --fast`; of CPUs for targets with bf16, such as aarch64+bf16"),
     CLI_OPTION_THREADS(CompileOptions),
     CLI_OPTION_SET(CompileOptions),
     CLI_OPTION_PROGRESS(CompileOptions),
@@ -100,12 +101,12 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (o.emit == EMIT_ALL && !o.output) return cli_usage_error(command, "-o DIR (--output) is needed");
     if (o.emit == EMIT_ALL && cli_is_standard(o.output))
         return cli_usage_error(command, "-o: expected a directory name, standard output cannot be a directory");
-    if (o.emit == EMIT_ALL && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed");
+    if (o.emit == EMIT_ALL && !o.weights.count && !cli_brings_weights(args->positionals[0]))
+        return cli_usage_error(command, "-w FILE (--weights) is needed");
     const DrDeviceKind *kind = dr_kind_of_target(o.target);
     if (kind->write_code && o.emit != EMIT_ALL)
         return cli_usage_error(command, "--emit is for CPUs: `mossc asm --target %s --emit cubin` is for GPUs", o.target);
     if (!(kind->takes & DR_CPUS) && o.cpus) return cli_usage_error(command, "--cpus cannot be combined with a GPU target");
-    if (!(kind->takes & DR_FAST) && o.fast) return cli_usage_error(command, "--fast is for GPUs, such as --target cuda:sm_90");
     if (o.cpus && !is_cpu_list(o.cpus))
         return cli_usage_error(command, "--cpus: expected numbers separated by commas, got '%s'", o.cpus);
     CliReporter reporter = {.asked = o.progress};
@@ -116,7 +117,7 @@ static int run(const CliCommand *command, CliArgs *args) {
                               .threads = o.threads,
                               .progress = cli_reporter_hooks(&reporter),
                               .fast = o.fast};
-    return cli_build_finish(&build, compile(&build, &options, &o));
+    return cli_build_finish(&build, cli_take_given(&build, &options, &o.weights) && compile(&build, &options, &o));
 }
 
 const CliCommand cli_compile = {
@@ -130,7 +131,7 @@ const CliCommand cli_compile = {
              "Texts and saved states are, bit for bit, those of `mossc run`, whatever the target. DIR must not exist, or must "
              "be empty.\n\n"
              "For a GPU (--target cuda:sm_80) NVRTC compiles the code, for that architecture and as PTX for later ones; "
-             "running it needs only the driver. Texts are those of `mossc run --device cuda`.",
+             "running it needs only the driver. Texts are those of `mossc run --device cuda`.\n\n" CLI_ABOUT_GIVEN,
     .examples = "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target aarch64 -o moss-tiny-arm\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny-here\n"
                 "mossc compile specs/moss-tiny.yaml -w models/moss-tiny.safetensors --target cuda:sm_80 -o moss-tiny-a100\n"

@@ -17,6 +17,10 @@ typedef struct ImportOptions {
 
 static void print_report(const ImReport *report, const char *output) {
     char size[CLI_NUMBER];
+    if (!report->classes.count) {
+        printf("%s: %s, verified: every number and text is what the checkpoint makes\n", output, report->family);
+        return;
+    }
     printf("%s: %s, %s\n\n", output, report->family, cli_bytes((double)report->classes.bytes, size));
     printf("%-18s %-6s %-5s %8s %12s %10s %10s\n", "tensors", "from", "dtype", "count", "weights", "size", "error");
     for (size_t i = 0; i < report->classes.count; i++) {
@@ -24,12 +28,14 @@ static void print_report(const ImReport *report, const char *output) {
         printf("%-18s %-6s %-5s %8llu %12llu %10s %9.4f%%\n", c->map, c->from, ir_dtype_word(c->dtype),
                (unsigned long long)c->tensors, (unsigned long long)c->weights, cli_bytes((double)c->bytes, size), 100 * c->error);
     }
+    if (report->verified) printf("\nverified: every number and text that was written is what the checkpoint makes\n");
 }
 
 static void print_json(const ImReport *report) {
     cJSON *root = cJSON_CreateObject(), *classes = cJSON_AddArrayToObject(root, "classes");
     cJSON_AddStringToObject(root, "family", report->family);
     cJSON_AddNumberToObject(root, "bytes", (double)report->classes.bytes);
+    cJSON_AddBoolToObject(root, "verified", report->verified);
     for (size_t i = 0; i < report->classes.count; i++) {
         const ImClass *c = &report->classes.items[i];
         cJSON *item = cJSON_CreateObject();
@@ -50,8 +56,10 @@ static const CliOption table[] = {
     CLI_ROW_WORD(ImportOptions, dtype, "dtype", "q8|q4|bf16|f32", dtype_words,
                  "how weights are stored; default: as they are in the checkpoint, or what holds them nearly"),
     CLI_ROW_FLAG(ImportOptions, exact, "exact", "f32 for all weights that no other dtype holds exactly"),
-    CLI_ROW_FLAG(ImportOptions, verify, "verify",
-                 "hold names, dtypes and shapes of what was written against the spec before it appears"),
+    CLI_ROW_FLAG(
+        ImportOptions, verify, "verify",
+        "read back every number and text that was written, and hold it against the checkpoint, before OUT appears; where OUT is "
+        "there, from an import with the same options, only that"),
     CLI_ROW_WORD(ImportOptions, a_activation, "mamba3-a", "softplus|heavy_tail", a_words,
                  "what A of Mamba-3 passes, which its config does not say: heavy_tail since 2026-06-02"),
     CLI_ROW_INT(ImportOptions, threads, "threads", 0, "N", 0, 1024, "threads to use (default: as many as there are CPUs)"),
@@ -101,7 +109,8 @@ const CliCommand cli_import = {
         "error is the root mean square of what rounding changed, over that of the weights. With --dtype q8 or q4 weights are "
         "quantised as mossc quantize does it without a text.",
     .examples = "mossc import models/granite-4.0-h-1b -o granite\n"
-                "mossc run granite/spec.yaml -w granite/model.safetensors --prompt 'It was a dark evening'\n",
+                "mossc run granite/spec.yaml -w granite/model.safetensors --prompt 'It was a dark evening'\n"
+                "mossc import models/granite-4.0-h-1b -o granite --verify\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
     .least_positionals = 1,

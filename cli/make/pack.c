@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/build.h"
+#include "cli/given.h"
 #include "cli/progress.h"
 
 typedef struct PackOptions {
@@ -49,13 +50,17 @@ static int run(const CliCommand *command, CliArgs *args) {
     int status = cli_parse(command, args, &o);
     if (status != CLI_GO) return status;
     if (!o.output && !o.verify) return cli_usage_error(command, "-o F.weights (--output) or --verify is needed");
+    if (!o.output && !o.weights.count) return cli_usage_error(command, "-w FILE (--weights) is needed: the packed file to check");
     if (!o.output && o.weights.count > 1) return cli_usage_error(command, "--verify without -o takes one packed file");
     if (o.verify && o.output && cli_is_standard(o.output))
         return cli_usage_error(command, "--verify reads the output file again and cannot be combined with -o -");
     DrBuild build = {0};
-    DrBuildOptions options = {.spec = args->positionals[0], .sets = &o.sets};
-    bool ok = dr_build_spec(&build, &options) && cli_check_output(&build, o.output) && dr_build_graph(&build) &&
-              dr_build_program(&build, &options) && (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
+    CliReporter reporter = {.asked = o.progress};
+    DrBuildOptions options = {
+        .spec = args->positionals[0], .sets = &o.sets, .threads = o.threads, .progress = cli_reporter_hooks(&reporter)};
+    bool ok = cli_take_given(&build, &options, &o.weights) && dr_build_spec(&build, &options) &&
+              cli_check_output(&build, o.output) && dr_build_graph(&build) && dr_build_program(&build, &options) &&
+              (!o.output || pack(&build, &o)) && (!o.verify || verify(&build, &o));
     return cli_build_finish(&build, ok);
 }
 
@@ -66,10 +71,11 @@ const CliCommand cli_pack = {
     .about = "Narrows the weights and writes them in the layout that compiled code reads. Give the file to other commands with "
              "-w in place of the checkpoints: it is mapped and used in place, so loading takes milliseconds and several "
              "processes share its memory. The file is valid for this spec with these --set values, for every CPU, and for the "
-             "version of mossc's numerics that wrote it; with anything else it is refused.\n\n"
+             "version of mossc's numerics that wrote it; with anything else it is refused.\n\n" CLI_ABOUT_GIVEN "\n\n"
              "The descriptions of the tensors are checked by a digest each time; the tensors themselves only with --verify, "
              "here or on the command that loads them.",
     .examples = "mossc pack specs/moss-tiny.yaml -w models/moss-tiny.safetensors -o moss-tiny.weights\n"
+                "mossc pack SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.weights\n"
                 "mossc run specs/moss-tiny.yaml -w moss-tiny.weights --prompt 'It was a dark evening'\n"
                 "mossc pack specs/moss-tiny.yaml -w moss-tiny.weights --verify\n",
     .options = table,

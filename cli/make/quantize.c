@@ -106,6 +106,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     if (cli_is_standard(q->output)) return cli_usage_error(command, "-o: expected a file, which is read again to be scored");
     if (o.model.device && strcmp(o.model.device, "cpu") != 0)
         return cli_usage_error(command, "--device: quantising runs on the CPU, got '%s'", o.model.device);
+    if (o.model.fast) return cli_usage_error(command, "--fast: what is calibrated and scored is not rounded");
     if (q->eval && !q->text) return cli_usage_error(command, "--eval needs --text");
     o.quantize.text_bytes = (uint64_t)o.text_bytes;
     if (o.dtype) {

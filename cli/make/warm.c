@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/build.h"
+#include "cli/given.h"
 #include "support/clock.h"
 
 typedef struct WarmOptions {
@@ -42,10 +43,12 @@ static bool target_is_there(const char *target) {
 static int warm(const char *spec, WarmOptions *o) {
     DrBuild build = {0};
     DrBuildOptions options = cli_build_options(spec, &o->model);
+    CliTexts unused = {0}; /* its weights */
     options.cache = DR_CACHE_NEEDED;
+    bool ok = find_target(&build, o->target) && cli_take_given(&build, &options, &unused);
     double start = su_seconds();
-    bool ok = find_target(&build, o->target) && dr_build_spec(&build, &options) && dr_build_graph(&build) &&
-              dr_build_program(&build, &options) && dr_build_code(&build, &options);
+    ok = ok && dr_build_spec(&build, &options) && dr_build_graph(&build) && dr_build_program(&build, &options) &&
+         dr_build_code(&build, &options);
     if (ok) report(&build, spec, 1e3 * (su_seconds() - start), o->json);
     return cli_build_finish(&build, ok);
 }
@@ -86,7 +89,7 @@ const CliCommand cli_warm = {
         "too: use this one to prepare an image or a machine, so that later commands need not compile. Specs share kernels that are "
         "equal. Prints how many kernels were compiled and how many were found in the cache. Give the options that the later "
         "command will be given.\n\nA GPU's kernels are stored together, for one spec and the usual number of multiprocessors of "
-        "its architecture: a GPU with another number compiles them when it is used.\n\n" CLI_ABOUT_CACHE,
+        "its architecture: a GPU with another number compiles them when it is used.\n\n" CLI_ABOUT_CACHE "\n\n" CLI_ABOUT_GIVEN,
     .examples = "mossc warm specs/moss-tiny.yaml\n"
                 "mossc warm specs/*.yaml --isa avx2 --json\n"
                 "mossc warm specs/moss-tiny.yaml --target cuda:sm_90\n"

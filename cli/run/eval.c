@@ -11,7 +11,11 @@
 #include "driver/text.h"
 #include "support/file.h"
 
-enum { MAX_TEXT = 1 << 30 };
+enum {
+    MAX_TEXT = 1 << 30,
+    COMPARED_TOKENS = 512, /* of --fast, which are fed again one by one */
+    COMPARED_CHUNK = 64
+};
 
 typedef struct EvalOptions {
     CliModelOptions model;
@@ -24,12 +28,16 @@ typedef struct EvalOptions {
 typedef struct Score {
     size_t tokens, bytes, scored_tokens, scored_bytes;
     double nats; /* of all scored tokens */
+    /* With --fast: of the logits of the first `compared` tokens, those of chunks beside those of single tokens, which round nothing; `off`
+     * is a root mean square, `worst` the largest, both as parts of the logits' root mean square; and KL in nats per token. */
+    size_t compared;
+    double off, worst, kl;
 } Score;
 
 /* Tokens [first, end) of a text as a sequence; of those that it predicts, the ones before `from` were scored already. */
 typedef struct Window {
     size_t first, end, from;
-    bool allow;  /* logits that are not finite */
+    bool allow; /* logits that are not finite */
     size_t spoilt; /* tokens up to the first whose logits are not; 0: none */
 } Window;
 
@@ -69,6 +77,61 @@ static MossError score_windows(MossModel *model, MossState *state, const RtToken
         w->from = w->end;
     }
     return error;
+}
+
+/* Adds the distances of n logits. squares: of all logits so far. */
+static void compare_row(const float *fast, const float *exact, int64_t n, Score *score, double *squares) {
+    score->kl += dr_kl_nats(exact, fast, n);
+    for (int64_t v = 0; v < n; v++) {
+        double off = fabs((double)fast[v] - (double)exact[v]);
+        score->off += off * off;
+        score->worst = fmax(score->worst, off);
+        *squares += (double)exact[v] * (double)exact[v];
+    }
+}
+
+/* Feeds the first tokens to both states, to `one` one by one. rows: room for the logits of a chunk. */
+static MossError compare_tokens(MossModel *model, MossState *many, MossState *one, const RtTokens *tokens, size_t end,
+                                uint32_t chunk, float *rows, Score *score) {
+    int64_t V = moss_program_vocab_size(moss_model_program(model));
+    double squares = 0;
+    MossError error = {0};
+    for (size_t at = 0; at < end && error.code == MOSS_OK; at += chunk) {
+        uint32_t count = end - at < chunk ? (uint32_t)(end - at) : chunk;
+        MossSegment segment = {.state = many, .tokens = tokens->ids + at, .count = count, .logits = MOSS_ALL_LOGITS};
+        error = moss_step(model, &segment, 1);
+        for (uint32_t i = 0; i < count && error.code == MOSS_OK; i++)
+            memcpy(rows + (int64_t)i * V, moss_logits(model, i), (size_t)V * sizeof *rows);
+        for (uint32_t i = 0; i < count && error.code == MOSS_OK; i++) {
+            segment = (MossSegment){.state = one, .tokens = tokens->ids + at + i, .count = 1, .logits = MOSS_ALL_LOGITS};
+            error = moss_step(model, &segment, 1);
+            if (error.code == MOSS_OK) compare_row(rows + (int64_t)i * V, moss_logits(model, 0), V, score, &squares);
+        }
+        score->compared += count;
+    }
+    double n = (double)score->compared, rms = sqrt(squares / (n * (double)V));
+    score->off = sqrt(score->off / (n * (double)V)) / rms;
+    score->worst /= rms;
+    score->kl /= n;
+    return error;
+}
+
+/* What --fast is off by. */
+static bool compare_fast(DrBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
+    int64_t chunk = dr_chunk_of_logits(build->program, o->chunk), V = build->program->vocab_size;
+    if (chunk > COMPARED_CHUNK) chunk = COMPARED_CHUNK;
+    if (chunk < 2) return true;
+    size_t end = o->window ? (size_t)o->window - 1 : tokens->count - 1; /* as many as are fed without it */
+    if (end > COMPARED_TOKENS) end = COMPARED_TOKENS;
+    if (end > tokens->count) end = tokens->count;
+    MossState *many = NULL, *one = NULL;
+    float *rows = SU_NEW_ARRAY(&build->arena, float, (size_t)(chunk * V));
+    MossError error = moss_state_create(build->model, &many);
+    if (error.code == MOSS_OK) error = moss_state_create(build->model, &one);
+    if (error.code == MOSS_OK) error = compare_tokens(build->model, many, one, tokens, end, (uint32_t)chunk, rows, score);
+    moss_state_free(many);
+    moss_state_free(one);
+    return dr_moss_ok(&build->diags, error);
 }
 
 static bool score_text(DrBuild *build, const EvalOptions *o, const RtTokens *tokens, Score *score) {
@@ -120,6 +183,9 @@ static void report(const Score *score, bool json) {
         printf("nats per token  %.6f\n", per_token);
         printf("bits per byte   %.6f\n", bits_per_byte);
         printf("perplexity      %.4f\n", exp(per_token));
+        if (score->compared)
+            printf("--fast, first %zu tokens: logits off by %.2g of their rms (at most %.2g), KL %.2g nats per token\n",
+                   score->compared, score->off, score->worst, score->kl);
         return;
     }
     cJSON *root = cJSON_CreateObject();
@@ -130,6 +196,12 @@ static void report(const Score *score, bool json) {
     cJSON_AddNumberToObject(root, "nats_per_token", per_token);
     cJSON_AddNumberToObject(root, "bits_per_byte", bits_per_byte);
     cJSON_AddNumberToObject(root, "perplexity", exp(per_token));
+    if (score->compared) {
+        cJSON_AddNumberToObject(root, "fast_compared_tokens", (double)score->compared);
+        cJSON_AddNumberToObject(root, "fast_off", score->off);
+        cJSON_AddNumberToObject(root, "fast_worst", score->worst);
+        cJSON_AddNumberToObject(root, "fast_kl", score->kl);
+    }
     cli_json_print(root);
 }
 
@@ -153,7 +225,8 @@ static bool evaluate(DrBuild *build, const DrBuildOptions *options, void *contex
     RtTokens tokens = {0};
     Score score;
     bool ok = dr_build_spec(build, options) && read_text(build, o, &tokens, &score) && check_length(build, o, &tokens) &&
-              cli_build_model(build, options) && score_text(build, o, &tokens, &score);
+              cli_build_model(build, options) && score_text(build, o, &tokens, &score) &&
+              (!options->fast || compare_fast(build, o, &tokens, &score));
     if (ok) report(&score, o->json);
     rt_tokens_free(&tokens);
     return ok;
@@ -197,7 +270,12 @@ const CliCommand cli_eval = {
         "nats per token is the mean score; perplexity is its exponential; bits per byte is the sum of the scores divided by "
         "log 2 and by the scored bytes, and does not depend on the tokenizer.\n\n"
         "With --window the text is cut into overlapping windows, each fed from position 0. Tokens that an earlier window scored "
-        "are only context. A smaller stride gives every token more context and takes longer.",
+        "are only context. A smaller stride gives every token more context and takes longer.\n\n"
+        "With --fast the first 512 tokens are then fed again one by one, which rounds nothing, and what --fast is off by is "
+        "printed: "
+        "the root mean square of the difference of all logits, and the largest, as parts of the logits' root mean square, and the "
+        "mean "
+        "KL divergence of a token's distribution.",
     .examples = "mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text book.txt\n"
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,

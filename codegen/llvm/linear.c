@@ -101,13 +101,13 @@ static Linear begin(CgEmit *e) {
     const PgKernel *k = e->kernel;
     Linear m = {.e = e, .k = k, .shape = cg_linear_shape(&e->schedule, k)};
     uint64_t sums = m.shape.panels * m.shape.rows * m.shape.parts;
-    bool rounded = k->rounds && k->mode == PG_BLOCK; /* x is what PG_ROUND has made */
+    bool rounded = pg_reads_rounded(k); /* x is what PG_ROUND has made */
     e->groups = (uint32_t)m.shape.groups;
     e->claim = claim_of(k, &m.shape, (uint64_t)e->schedule.claim);
     m.x = cg_operand(e, PG_LINEAR_X);
     m.x_ld = cg_stride(e, k->x_layout);
     if (k->x_layout == PG_PLANES)
-        m.x_plane = rounded ? cg_imul_n(e, m.x_ld, pg_rounded_bytes(k->K)) : cg_plane_bytes(e, k->K);
+        m.x_plane = rounded ? cg_imul_n(e, m.x_ld, pg_rounded_row_bytes(k)) : cg_plane_bytes(e, k->K);
     else if (k->x_layout == PG_POSITIONS && k->mode == PG_ROW)
         m.x_plane = cg_i64(e, 64);
     if (k->norm != PG_NO_NORM) {
@@ -116,12 +116,12 @@ static Linear begin(CgEmit *e) {
     }
     if (k->rounds && k->mode == PG_ROW) round_prologue(&m);
     if (k->mode == PG_BLOCK && k->select == PG_CHOSEN && k->x_layout == PG_ROWS)
-        m.gathered = cg_scratch(e, PG_ROW_BLOCK * (rounded ? pg_rounded_bytes(k->K) : pg_panels(k->K) * 64));
+        m.gathered = cg_scratch(e, PG_ROW_BLOCK * (rounded ? pg_rounded_row_bytes(k) : pg_panels(k->K) * 64));
     m.sums = cg_var_array(e, e->vec, sums);
     m.sums2 = pg_does(k, PG_STEP_DUAL) ? cg_var_array(e, e->vec, sums) : NULL;
-    if (!k->rounds && (k->mode == PG_BLOCK || cg_widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
+    if (!rounded && (k->mode == PG_BLOCK || cg_widens(k))) m.room.open = cg_var_array(e, e->vec, sums);
     if (cg_widens(k)) m.room.wide = cg_scratch(e, cg_linear_wide_bytes(&m.shape));
-    uint64_t arranged = cg_linear_arranged_bytes(e, &m.shape);
+    uint64_t arranged = k->bf16_x ? cg_linear_bf16_arranged_bytes(e, &m.shape) : cg_linear_arranged_bytes(e, &m.shape);
     if (arranged > 0) m.arranged = cg_scratch(e, arranged);
     m.total = pg_sum(k) != PG_NO_SUM ? cg_var_array(e, e->vec, m.shape.panels) : NULL;
     return m;
@@ -150,6 +150,8 @@ static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, Cg
     CgValue first = cg_at(m->e, x->plane, cg_imul_n(m->e, x->first, 64)), step = cg_imul_n(m->e, x->ld, 64);
     if (m->k->rounds)
         rounded_sums_of(m, w, x, parts, sums);
+    else if (m->k->bf16_x)
+        cg_linear_bf16_parts(m->e, &m->shape, w, first, step, parts, m->arranged, sums);
     else if (parts == NULL && m->room.open == NULL)
         cg_linear_sums(m->e, &m->shape, w, first, step, sums);
     else
@@ -250,6 +252,13 @@ static void gather_rounded(const Linear *m, const CgValue *rows) {
     }
 }
 
+static void gather_bf16(const Linear *m, const CgValue *rows) {
+    CgEmit *e = m->e;
+    for (unsigned i = 0; i < PG_ROW_BLOCK; i++)
+        cg_copy_bf16(e, cg_bf16_row(e, m->x, rows[i]), cg_imul_n(e, m->x_ld, CG_BF16_GROUP),
+                     cg_bf16_row(e, m->gathered, cg_i64(e, i)), cg_i64(e, PG_ROW_BLOCK * CG_BF16_GROUP), m->k->K);
+}
+
 /* Copies the rows of eight positions side by side into scratch: the microkernel then finds them at a constant stride. */
 static void gather_rows(const Linear *m, CgValue row_of, CgValue position0) {
     CgEmit *e = m->e;
@@ -258,6 +267,8 @@ static void gather_rows(const Linear *m, CgValue row_of, CgValue position0) {
         rows[i] = cg_wide(e, cg_load_i32(e, cg_at(e, row_of, cg_imul_n(e, cg_iadd_n(e, position0, i), 4))));
     if (m->k->rounds)
         gather_rounded(m, rows);
+    else if (m->k->bf16_x)
+        gather_bf16(m, rows);
     else
         gather_floats(m, rows);
 }

@@ -35,6 +35,12 @@ void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, c
                              CgValue sums);
 uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape);
 
+/* The same of `parts` tiles of rows with inputs of bf16 and weights of bf16 (linear_bf16.c), in an order of its own: row 0 at x, groups of
+ * 32 inputs x_step bytes apart, row r at + 64·r. arranged: of cg_linear_bf16_arranged_bytes; NULL where these are 0. */
+void cg_linear_bf16_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
+                          CgValue arranged, CgValue sums);
+uint64_t cg_linear_bf16_arranged_bytes(const CgEmit *e, const CgLinearShape *shape);
+
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */
 typedef struct CgLinearTile {

@@ -66,6 +66,8 @@ static void fetch_ahead(const Core *c, CgValue group, unsigned run) {
     uint64_t at = (uint64_t)run * CG_VEC_BYTES;
     if (c->rows > 1 || e->schedule.ahead == 0 || at >= c->group_bytes) return;
     cg_prefetch(e, cg_at_n(e, group, at + (uint64_t)e->schedule.ahead));
+    if (run + 1 == CG_GROUP_RUNS && at + CG_VEC_BYTES < c->group_bytes) /* q8: its scales lie behind the runs */
+        cg_prefetch(e, cg_at_n(e, group, at + CG_VEC_BYTES + (uint64_t)e->schedule.ahead));
 }
 
 /* Runs [first, first + n). */

@@ -1,4 +1,5 @@
-/* PG_ROUND, and the rounding that linear layers of one row begin with: inputs to 8 bits per group of 32, as docs/bits.md says. */
+/* PG_ROUND, and the rounding that linear layers of one row begin with: inputs to 8 bits per group of 32, as docs/bits.md says; and of
+ * blocks of rows to bf16. */
 #include "codegen/llvm/rounded.h"
 
 #include "codegen/llvm/kernels.h"
@@ -84,13 +85,57 @@ void cg_copy_rounded(CgEmit *e, const CgRounded *from, const CgRounded *to, int6
     cg_end_for(e, &group);
 }
 
+/* ---------------------------------------------------------------------------------------------- bf16 */
+
+CgValue cg_bf16_row(CgEmit *e, CgValue plane, CgValue row) { return cg_at(e, plane, cg_imul_n(e, row, CG_BF16_GROUP)); }
+
+/* To the nearest, ties to even; NaN stays NaN. With integers, so that it is the same everywhere: instructions for it take tiny numbers
+ * for zero. */
+static CgValue to_bf16(CgEmit *e, CgValue x) {
+    CgValue bits = LLVMBuildBitCast(e->builder, x, e->ivec, ""), sixteen = cg_ivec(e, 16);
+    CgValue odd = LLVMBuildAnd(e->builder, LLVMBuildLShr(e->builder, bits, sixteen, ""), cg_ivec(e, 1), "");
+    CgValue up = LLVMBuildAdd(e->builder, LLVMBuildAdd(e->builder, bits, odd, ""), cg_ivec(e, 0x7fff), "");
+    CgValue quiet = LLVMBuildOr(e->builder, bits, cg_ivec(e, 0x400000), "");
+    CgValue chosen = cg_select(e, cg_fcmp(e, LLVMRealUNO, x, x), quiet, up);
+    return LLVMBuildTrunc(e->builder, LLVMBuildLShr(e->builder, chosen, sixteen, ""), LLVMVectorType(e->i16, PG_LANES), "");
+}
+
+static void bf16_group(CgEmit *e, const CgValue x[2], CgValue to) {
+    for (unsigned i = 0; i < 2; i++)
+        LLVMSetAlignment(LLVMBuildStore(e->builder, to_bf16(e, x[i]), cg_at_n(e, to, (uint64_t)i * CG_BF16_GROUP / 2)),
+                         CG_BF16_GROUP / 2);
+}
+
+/* Panel i of 16 inputs of the row at x + i·x_step; group g of 32 to `to` + g·to_step. */
+static void bf16_row(CgEmit *e, CgValue x, CgValue x_step, int64_t K, CgValue to, CgValue to_step) {
+    uint64_t full = (uint64_t)K / IR_GROUP;
+    unsigned rest = (unsigned)(K % IR_GROUP);
+    CgLoop groups = cg_for_n(e, full);
+    CgValue first = cg_at(e, x, cg_imul(e, cg_imul_n(e, groups.index, 2), x_step));
+    CgValue pair[2] = {cg_load_vec(e, first), cg_load_vec(e, cg_at(e, first, x_step))};
+    bf16_group(e, pair, cg_at(e, to, cg_imul(e, groups.index, to_step)));
+    cg_end_for(e, &groups);
+    if (rest == 0) return;
+    CgValue last = cg_at(e, x, cg_imul_n(e, x_step, 2 * full));
+    pair[0] = first_lanes(e, cg_load_vec(e, last), rest);
+    pair[1] = rest > HALF ? first_lanes(e, cg_load_vec(e, cg_at(e, last, x_step)), rest - HALF) : cg_zero(e);
+    bf16_group(e, pair, cg_at(e, to, cg_imul_n(e, to_step, full)));
+}
+
+void cg_copy_bf16(CgEmit *e, CgValue from, CgValue from_step, CgValue to, CgValue to_step, int64_t K) {
+    CgLoop group = cg_for_n(e, pg_round_groups(K));
+    CgValue bits = cg_load_vec(e, cg_at(e, from, cg_imul(e, group.index, from_step)));
+    cg_store_vec(e, cg_at(e, to, cg_imul(e, group.index, to_step)), bits);
+    cg_end_for(e, &group);
+}
+
 /* ---------------------------------------------------------------------------------------------- the kernel */
 
 void cg_emit_round(CgEmit *e) {
     const PgKernel *k = e->kernel;
     CgValue x = cg_operand(e, PG_ROUND_X), y = cg_operand(e, PG_ROUND_Y), ld = cg_stride(e, k->x_layout);
     CgValue step = cg_imul_n(e, ld, PG_LANES * sizeof(float)), x_plane = cg_plane_bytes(e, k->K);
-    CgValue y_plane = cg_imul_n(e, ld, pg_rounded_bytes(k->K));
+    CgValue y_plane = cg_imul_n(e, ld, pg_rounded_row_bytes(k));
     CgLoop tiles = cg_for_tiles(e);
     CgValue begin = cg_imul_n(e, tiles.index, PG_ROW_BLOCK), end = cg_iadd_n(e, begin, PG_ROW_BLOCK);
     if (k->x_layout != PG_POSITIONS) /* positions of surplus tiles exist too, and nobody reads them */
@@ -98,8 +143,13 @@ void cg_emit_round(CgEmit *e) {
     CgLoop planes = cg_for_n(e, k->x_layout == PG_PLANES ? (uint64_t)k->E : 1);
     CgLoop rows = cg_for(e, begin, end, 1);
     CgValue from = cg_at(e, x, cg_iadd(e, cg_imul(e, planes.index, x_plane), cg_imul_n(e, rows.index, PG_LANES * sizeof(float))));
-    CgRounded to = cg_rounded_at(e, cg_at(e, y, cg_imul(e, planes.index, y_plane)), ld, rows.index, k->K);
-    cg_round_row(e, from, step, k->K, &to);
+    CgValue plane = cg_at(e, y, cg_imul(e, planes.index, y_plane));
+    if (k->bf16_x) {
+        bf16_row(e, from, step, k->K, cg_bf16_row(e, plane, rows.index), cg_imul_n(e, ld, CG_BF16_GROUP));
+    } else {
+        CgRounded to = cg_rounded_at(e, plane, ld, rows.index, k->K);
+        cg_round_row(e, from, step, k->K, &to);
+    }
     cg_end_for(e, &rows);
     cg_end_for(e, &planes);
     cg_end_for(e, &tiles);

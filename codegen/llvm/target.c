@@ -94,6 +94,14 @@ static void use_vnni(CgTarget *t) {
     t->dot_block_rows = 8;
 }
 
+/* The same for products of bf16: sums alone need registers, as with VNNI. */
+static void use_bf16(CgTarget *t) {
+    bool pairs = t->vector_lanes == 16;
+    t->bf16 = pairs ? CG_BF16_PAIRS : CG_BF16_MMLA;
+    t->bf16_panels = pairs ? 3 : 1;
+    t->bf16_rows = pairs ? 8 : 4;
+}
+
 static void use_way(CgTarget *t, CgDotWay way) {
     if (way == CG_DOT_SDOT || way == CG_DOT_SMMLA) t->dot = way;
 }
@@ -104,7 +112,7 @@ static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL}
 /* For every aarch64: Android keeps x18 for itself. SVE is left out because phones whose cores have it do not offer it to
  * programs; it would change nothing but a few instructions, since all vectors have a fixed length. */
 static const char aarch64_features[] = "+neon,-sve,+reserve-x18";
-static const char VNNI_IN_IR[] = "vnni-in-ir";
+static const char VNNI_IN_IR[] = "vnni-in-ir", BF16_IN_IR[] = "bf16-in-ir";
 static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
 static const char x86_triple[] = "x86_64-unknown-linux-gnu";
 
@@ -145,12 +153,20 @@ static const CgTargetName extensions[] = {
     {"dotprod", "sums of products of four bytes (ARMv8.2)"},
     {"fp16", "arithmetic on half floats (ARMv8.2)"},
     {"i8mm", "products of matrices of bytes (ARMv8.6)"},
-    {"bf16", "products of matrices of bfloat16 (ARMv8.6)"},
+    {"bf16", "sums of products of bfloat16, which `--fast` uses (ARMv8.6; of x86-64-v4, AVX-512 BF16)"},
     {"vnni", "sums of products of four bytes, of x86-64-v4 (AVX-512 VNNI) and x86-64-v3 (AVX-VNNI)"},
 };
-enum { N_EXTENSIONS = sizeof extensions / sizeof extensions[0], DOTPROD = 0, I8MM = 2, VNNI = 4, N_ARM_EXTENSIONS = VNNI };
+enum {
+    N_EXTENSIONS = sizeof extensions / sizeof extensions[0],
+    DOTPROD = 0,
+    I8MM = 2,
+    BF16 = 3,
+    VNNI = 4,
+    N_ARM_EXTENSIONS = VNNI
+};
 /* LLVM's words for them. */
-static const char *const extension_features[N_ARM_EXTENSIONS] = {[DOTPROD] = "+dotprod", "+fullfp16", [I8MM] = "+i8mm", "+bf16"};
+static const char *const extension_features[N_ARM_EXTENSIONS] = {
+    [DOTPROD] = "+dotprod", "+fullfp16", [I8MM] = "+i8mm", [BF16] = "+bf16"};
 
 const CgTargetName *cg_target_names(size_t *out_count) {
     *out_count = N_NAMES;
@@ -224,12 +240,15 @@ static bool has_all(const char *features, const char *const *wanted) {
     return true;
 }
 
-/* Kernels for VNNI that run without it. */
-static bool fill_vnni_in_ir(CgTarget *t, const char *triple, SuDiags *diags) {
-    copy_text(t->name, sizeof t->name, "host-vnni-in-ir");
+/* Kernels for VNNI, and for BF16, that run without them. */
+static bool fill_in_ir(CgTarget *t, const char *isa, const char *triple, SuDiags *diags) {
+    snprintf(t->name, sizeof t->name, "host-%s", isa);
     if (!fill(t, triple, "x86-64-v3", "", &avx512, diags)) return false;
     use_vnni(t);
     t->dot_in_ir = true;
+    if (strcmp(isa, BF16_IN_IR) != 0) return true;
+    use_bf16(t);
+    t->bf16_in_ir = true;
     return true;
 }
 
@@ -242,7 +261,7 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
                         "this processor (%s) is not one that mossc makes code for", cpu);
     }
     if (isa != NULL && strcmp(isa, "neon") == 0) return su_error(diags, nowhere, NULL, "this processor (%s) has no neon", cpu);
-    if (isa != NULL && strcmp(isa, VNNI_IN_IR) == 0) return fill_vnni_in_ir(t, triple, diags);
+    if (isa != NULL && (strcmp(isa, VNNI_IN_IR) == 0 || strcmp(isa, BF16_IN_IR) == 0)) return fill_in_ir(t, isa, triple, diags);
     if (!wide && isa != NULL && wants_wide)
         return su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
     if (wide && !wants_wide) {
@@ -252,25 +271,27 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
     if (isa != NULL) copy_text(t->name, sizeof t->name, wide ? "host-avx512" : "host-avx2");
     if (!fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags)) return false;
     if (vnni) use_vnni(t);
+    if (isa == NULL && wide && has_feature(features, "avx512bf16")) use_bf16(t);
     suit_processor(t, cpu);
     return true;
 }
 
 static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, const char *cpu, const char *features, SuDiags *diags) {
     bool plain = isa != NULL && strcmp(isa, "neon") == 0, sdot = !plain && has_feature(features, "dotprod");
-    bool smmla = sdot && has_feature(features, "i8mm");
+    bool smmla = sdot && has_feature(features, "i8mm"), bf16 = !plain && has_feature(features, "bf16");
     if (isa != NULL && !plain) return su_error(diags, (SuSpan){0}, NULL, "this processor (%s) has no %s", cpu, isa);
     if (plain) copy_text(t->name, sizeof t->name, "host-neon");
     SuText ours = {0};
-    su_text_add(&ours, "%s%s%s", aarch64_features, sdot ? ",+dotprod" : "", smmla ? ",+i8mm" : "");
+    su_text_add(&ours, "%s%s%s%s", aarch64_features, sdot ? ",+dotprod" : "", smmla ? ",+i8mm" : "", bf16 ? ",+bf16" : "");
     bool ok = fill(t, triple, cpu, ours.text, &neon, diags);
     su_text_free(&ours);
     if (ok) use_way(t, smmla ? CG_DOT_SMMLA : sdot ? CG_DOT_SDOT : CG_DOT_SMLAL);
+    if (ok && bf16) use_bf16(t);
     return ok;
 }
 
 static bool is_isa(const char *word) {
-    static const char *const words[] = {"avx2", "avx512", "neon", VNNI_IN_IR};
+    static const char *const words[] = {"avx2", "avx512", "neon", VNNI_IN_IR, BF16_IN_IR};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(words[i], word) == 0) return true;
     return false;
@@ -297,8 +318,8 @@ bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags) {
 /* ---------------------------------------------------------------------------------------------- any target */
 
 /* Appends LLVM's words for "+dotprod+fp16…" to `features`. way: that of the core, then with the extensions; smmla wants dotprod too,
- * for one row. */
-static bool add_extensions(const char *list, SuText *features, CgDotWay *way, SuDiags *diags) {
+ * for one row. out_bf16 becomes true where that is among them. */
+static bool add_extensions(const char *list, SuText *features, CgDotWay *way, bool *out_bf16, SuDiags *diags) {
     bool i8mm = false;
     while (*list == '+') {
         char word[32];
@@ -309,6 +330,7 @@ static bool add_extensions(const char *list, SuText *features, CgDotWay *way, Su
         su_text_add(features, ",%s", extension_features[i]);
         if (i == DOTPROD && *way == CG_DOT_SMLAL) *way = CG_DOT_SDOT;
         i8mm = i8mm || i == I8MM;
+        *out_bf16 = *out_bf16 || i == BF16;
         list += 1 + size;
     }
     if (i8mm && *way == CG_DOT_SDOT) *way = CG_DOT_SMMLA;
@@ -322,15 +344,36 @@ static size_t find_core(const char *name, size_t size) {
     return i;
 }
 
-/* x86-64-v3 or x86-64-v4, and "" or "+vnni". */
+/* LLVM's word for an extension of a PC; NULL: there is none. */
+static const char *pc_feature(size_t extension, bool wide) {
+    if (extension == VNNI) return wide ? "+avx512vnni" : "+avxvnni";
+    return extension == BF16 && wide ? "+avx512bf16" : NULL;
+}
+
+/* x86-64-v3 or x86-64-v4, and extensions: "+vnni", "+vnni+bf16". */
 static bool fill_pc(CgTarget *t, bool wide, const char *list, SuDiags *diags) {
-    bool vnni = *list == '+';
-    if (vnni && strcmp(list + 1, extensions[VNNI].name) != 0) return unknown("extension", list + 1, &extensions[VNNI], 1, diags);
-    const char *features = !vnni ? "" : wide ? "+avx512vnni" : "+avxvnni";
+    bool has[N_EXTENSIONS] = {false};
+    char features[64] = "";
+    size_t used = 0;
+    for (size_t size; *list == '+'; list += 1 + size) {
+        char word[32];
+        size_t i = BF16;
+        size = strcspn(list + 1, "+");
+        copy_text(word, size + 1 < sizeof word ? size + 1 : sizeof word, list + 1);
+        while (i < N_EXTENSIONS && (strcmp(word, extensions[i].name) != 0 || pc_feature(i, wide) == NULL)) i++;
+        if (i == N_EXTENSIONS) {
+            size_t first = wide ? BF16 : VNNI;
+            return unknown("extension", word, &extensions[first], N_EXTENSIONS - first, diags);
+        }
+        if (!has[i])
+            used += (size_t)snprintf(features + used, sizeof features - used, "%s%s", used > 0 ? "," : "", pc_feature(i, wide));
+        has[i] = true;
+    }
     if (!initialise_llvm(diags) ||
         !fill(t, x86_triple, names[wide ? AVX512_PC : AVX2_PC].name, features, wide ? &avx512 : &avx2, diags))
         return false;
-    if (vnni) use_vnni(t);
+    if (has[VNNI]) use_vnni(t);
+    if (has[BF16]) use_bf16(t);
     return true;
 }
 
@@ -353,11 +396,13 @@ bool cg_target_by_name(const char *name, CgTarget *out_target, SuDiags *diags) {
     SuText features = {0};
     su_text_add(&features, "%s", aarch64_features);
     CgDotWay way = ways[found];
+    bool bf16 = way == CG_DOT_SMMLA; /* cores that have i8mm have it */
     const char *cpu = generic ? "generic" : names[found].name;
-    bool ok = initialise_llvm(diags) && add_extensions(core + size, &features, &way, diags) &&
+    bool ok = initialise_llvm(diags) && add_extensions(core + size, &features, &way, &bf16, diags) &&
               fill(out_target, aarch64_triple, cpu, features.text, &neon, diags);
     su_text_free(&features);
     if (ok) use_way(out_target, way);
+    if (ok && bf16) use_bf16(out_target);
     return ok;
 }
 

@@ -50,6 +50,11 @@ function circle(plane, view, row, kind, radius) {
   return `<circle class="${kind}" data-point="${row.index}" cx="${plane.px(x)}" cy="${plane.py(y)}" r="${radius}"${colour}/>`;
 }
 
+/* Objectives that are known of points which were not measured. */
+function modelledGoals(device) {
+  return study.objectives.filter(({ metric }) => device.front.some((row) => row.metrics[metric] !== null));
+}
+
 /* The line through the front, where the figure's axes are the only two objectives: steps would say more than is known. */
 function frontLink(plane, view) {
   const goals = study.objectives.map((objective) => objective.metric);
@@ -62,7 +67,8 @@ function frontLink(plane, view) {
 function diamond(plane, view, row) {
   const [x, y] = [row.metrics[view.x], row.metrics[view.y]], predicted = view.device.byIndex.get(row.index);
   if (x === null || y === null || !plane.x.reaches(x) || !plane.y.reaches(y)) return "";
-  const line = predicted ? `<path class="off" d="M${plane.px(x)} ${plane.py(y)}L${plane.px(predicted.metrics[view.x])} ${plane.py(predicted.metrics[view.y])}"/>` : "";
+  const known = predicted && predicted.metrics[view.x] !== null && predicted.metrics[view.y] !== null;
+  const line = known ? `<path class="off" d="M${plane.px(x)} ${plane.py(y)}L${plane.px(predicted.metrics[view.x])} ${plane.py(predicted.metrics[view.y])}"/>` : "";
   return `${line}<path class="diamond" data-point="${row.index}" data-tip="${escaped(`point ${row.index}, measured: ${study.metrics[view.y].name} ${amount(y, study.metrics[view.y].unit)}`)}" d="M${plane.px(x)} ${plane.py(y)}m0 -6l5 6l-5 6l-5 -6Z"/>`;
 }
 
@@ -105,7 +111,7 @@ function columnsOf(view) {
     name: axis.name, ticks: axis.values.map((value, v) => [v / (axis.values.length - 1), value]), at: (row) => row.choices[i] / (axis.values.length - 1),
     apart: 1 / (axis.values.length - 1), values: axis.values.length,
   })).filter((column) => column.values > 1);
-  const goals = study.objectives.map(({ metric }) => {
+  const goals = modelledGoals(view.device).map(({ metric }) => {
     const scale = makeScale(view.device.points.concat(view.device.front).map((row) => row.metrics[metric]), study.metrics[metric].unit, { count: 9 });
     return { name: titleWithUnit(study.metrics[metric].name, scale), ticks: scale.ticks.map(([value, text]) => [scale.at(value), text]),
       at: (row) => scale.at(row.metrics[metric]), apart: 0 };
@@ -119,14 +125,15 @@ function sparse(ticks, length) {
   return ticks.filter((_, i) => i % every === 0);
 }
 
-function lastObjective() {
-  return study.objectives[study.objectives.length - 1].metric;
+function lastObjective(device) {
+  return modelledGoals(device).at(-1).metric;
 }
 
 /* Rows whose objectives are known, each with its rank by the last objective, from -1 to 1. */
-function ranked(rows) {
-  const known = rows.filter((row) => study.objectives.every(({ metric }) => row.metrics[metric] !== null));
-  known.sort((a, b) => a.metrics[lastObjective()] - b.metrics[lastObjective()] || a.index - b.index);
+function ranked(device, rows) {
+  const goals = modelledGoals(device), last = lastObjective(device);
+  const known = rows.filter((row) => goals.every(({ metric }) => row.metrics[metric] !== null));
+  known.sort((a, b) => a.metrics[last] - b.metrics[last] || a.index - b.index);
   return known.map((row, i) => [row, known.length > 1 ? 2 * i / (known.length - 1) - 1 : 0]);
 }
 
@@ -149,10 +156,10 @@ function parallel(view, width) {
   const plane = { x: (i) => (count > 1 ? side + i * step : width / 2).toFixed(1), y: (part) => (bottom - part * (bottom - top)).toFixed(1), length: bottom - top,
     staggered: 7.2 * longest > step };
   const line = lineThrough(columns, plane.x, plane.y);
-  const paths = ranked(view.device.front).map((pair) => [pair[0].index === view.chosen,
+  const paths = ranked(view.device, view.device.front).map((pair) => [pair[0].index === view.chosen,
     `<path class="path${pair[0].index === view.chosen ? " chosen" : ""}" data-point="${pair[0].index}" style="stroke:${ramp((pair[1] + 1) / 2)}" d="${line(pair)}"/>`]);
   paths.sort((a, b) => a[0] - b[0]);
-  const others = ranked(view.device.points.filter((row) => !view.device.onFront.has(row.index))), every = Math.ceil(others.length / 1000);
+  const others = ranked(view.device, view.device.points.filter((row) => !view.device.onFront.has(row.index))), every = Math.ceil(others.length / 1000);
   return svg(width, height, `Parallel coordinates of the front on ${view.device.name}`,
     `<path class="many" d="${others.filter((_, i) => i % every === 0).map(line).join("")}"/>${paths.map((pair) => pair[1]).join("")}<g class="columns">${columns.map((column, i) => columnAxis(column, i, count, plane)).join("")}</g>`);
 }
@@ -206,7 +213,7 @@ function boxes(axis, groups, scale, metric, width) {
 }
 
 function spread(view) {
-  const rows = view.device.points, goals = study.objectives.map(({ metric }) => metric);
+  const rows = view.device.points, goals = modelledGoals(view.device).map(({ metric }) => metric);
   const scales = goals.map((m) => makeScale(rows.map((row) => row.metrics[m]), study.metrics[m].unit, { count: 5 }));
   const axes = study.summary.axes.map((axis, a) => {
     const groups = goals.map((m) => groupsOf(rows, axis, a, m));

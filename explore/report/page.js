@@ -25,17 +25,17 @@ function badge(fidelity) {
 
 /* The point of a front that is nearest to the best of every objective, each from 0 to 1 over the front. */
 function middleOf(device) {
-  const ends = study.objectives.map(({ metric }) => minmax(device.front.map((row) => row.metrics[metric])));
-  const distance = (row) => sum(study.objectives.map(({ metric, maximise }, i) => {
+  const goals = modelledGoals(device), ends = goals.map(({ metric }) => minmax(device.front.map((row) => row.metrics[metric])));
+  const distance = (row) => sum(goals.map(({ metric, maximise }, i) => {
     const [low, high] = ends[i], part = high > low ? (row.metrics[metric] - low) / (high - low) : 0;
     return (maximise ? 1 - part : part) ** 2;
   }));
   return device.front.reduce((best, row) => (best === null || distance(row) < distance(best) ? row : best), null);
 }
 
-/* What a reader sees of a device. */
+/* What a reader sees of a device. Objectives that only measured points have are shown where there are such points. */
 function makeView(device, number) {
-  const [first, second] = study.objectives, middle = middleOf(device);
+  const [first, second] = device.measured.size || device.front.length === 0 ? study.objectives : modelledGoals(device), middle = middleOf(device);
   return { device, number, x: first.metric, y: (second || { metric: study.numbers.get("weight_bytes") }).metric, colour: -1, chosen: middle ? middle.index : null,
     sort: null, root: null };
 }
@@ -88,9 +88,9 @@ function choicesOf(list, chosen) {
   return list.map(([value, name]) => `<option value="${value}"${value === chosen ? " selected" : ""}>${escaped(name)}</option>`).join("");
 }
 
-/* Metrics that are known of some point. */
+/* Metrics that are known of some point, measured or not. */
 function knownMetrics(device) {
-  return study.metrics.map((metric, i) => [i, metric.name]).filter(([i]) => device.front.some((row) => row.metrics[i] !== null));
+  return study.metrics.map((metric, i) => [i, metric.name]).filter(([i]) => [...device.front, ...device.measured.values()].some((row) => row.metrics[i] !== null));
 }
 
 function controls(view) {
@@ -109,7 +109,7 @@ ${device.front.length === 0 ? "<p>No point is within the budgets here: there is 
 ${controls(view)}<div data-part="scatter"></div><div data-part="legend"></div></figure>
 <div class="card detail" data-part="detail" aria-live="polite"></div></div>
 <div data-part="work"></div>${measuredTable(view)}
-<figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to; from blue to orange by ${study.metrics[lastObjective()].name}, from least to most. Lines through one value are fanned out in that order.
+<figure><h3>Choices along the front ${mark}</h3><figcaption>A line is a point of the front: its value on every axis, and what that comes to; from blue to orange by ${study.metrics[lastObjective(device)].name}, from least to most. Lines through one value are fanned out in that order.
 Grey: kept points that are not on the front. A click chooses.</figcaption><div data-part="parallel"></div></figure>
 <figure class="long"><h3>Which axes matter ${mark}</h3><figcaption>Each objective's spread over the kept points with one value of an axis: least, quartiles, median, most. The bar is the part of the objective's variance between points that lies between the axis's values; axes that matter most come first, and of an axis with many values neighbours share a box.
 Budgets cut points off, and so does <code>when</code>: an axis that does not apply has its first value.</figcaption><div data-part="spread"></div></figure>
@@ -121,7 +121,7 @@ Budgets cut points off, and so does <code>when</code>: an axis that does not app
 /* Metrics that only measurements have, or have otherwise than the model. */
 function measuredMetrics(device) {
   const rows = [...device.measured.values()];
-  return ["decode_ms", "prefill_ms", "code_bytes", "compile_ms"].map((name) => study.numbers.get(name)).filter((i) => rows.some((row) => row.metrics[i] !== null));
+  return ["decode_ms", "prefill_ms", "code_bytes", "compile_ms", "quality"].map((name) => study.numbers.get(name)).filter((i) => rows.some((row) => row.metrics[i] !== null));
 }
 
 /* What was measured; of times also what was predicted, and how far off that is. */

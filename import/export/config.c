@@ -125,7 +125,14 @@ static void add_recurrent(cJSON *config, XpFamily family, const cJSON *json) {
         cJSON_AddItemToArray(pair, cJSON_IsNumber(at) ? cJSON_Duplicate(at, true) : cJSON_CreateRaw("Infinity"));
 }
 
-cJSON *xp_config(XpFamily family, const cJSON *json, IrDtype dtype) {
+static void add_specials(cJSON *config, const TkSpecials *specials) {
+    if (specials->bos >= 0) cJSON_AddNumberToObject(config, "bos_token_id", specials->bos);
+    cJSON *list = specials->n_ends > 1 ? cJSON_AddArrayToObject(config, "eos_token_id") : NULL;
+    for (uint32_t i = 0; list && i < specials->n_ends; i++) cJSON_AddItemToArray(list, cJSON_CreateNumber(specials->ends[i]));
+    if (specials->n_ends == 1) cJSON_AddNumberToObject(config, "eos_token_id", specials->ends[0]);
+}
+
+cJSON *xp_config(XpFamily family, const cJSON *json, const TkSpecials *specials, IrDtype dtype) {
     const unsigned set = 1u << family;
     const bool gated = (set & TRANSFORMERS) != 0;
     const char *activation = cJSON_GetStringValue(value_at(json, gated ? "mlp.activation" : "ssm.activation"));
@@ -139,10 +146,10 @@ cJSON *xp_config(XpFamily family, const cJSON *json, IrDtype dtype) {
     cJSON_AddStringToObject(config, "hidden_act", theirs ? theirs : "silu");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const cJSON *value = keys[i].families & set ? value_at(json, keys[i].place) : NULL;
-        const bool token = strncmp(keys[i].place, "tokenizer.", 10) == 0 && cJSON_IsString(value);
-        if (value && !token)
+        if (value)
             cJSON_AddItemToObject(config, keys[i].key, is_text(value, "none") ? cJSON_CreateNull() : cJSON_Duplicate(value, true));
     }
+    add_specials(config, specials);
     const cJSON *scaling = value_at(json, "attention.rope.scaling");
     if (!gated) add_recurrent(config, family, json);
     if (gated && cJSON_IsObject(scaling)) add_scaling(config, scaling);
@@ -150,12 +157,6 @@ cJSON *xp_config(XpFamily family, const cJSON *json, IrDtype dtype) {
 }
 
 /* ---- comparing */
-
-typedef struct Comparing {
-    XpFamily family;
-    SuSpan span;
-    SuDiags *diags;
-} Comparing;
 
 static const char *shown(const cJSON *item, SuArena *arena) {
     char *text = item ? cJSON_PrintUnformatted(item) : NULL;
@@ -170,7 +171,33 @@ static bool is_aside(XpFamily family, const char *key) {
     return positions || strcmp(key, "weights") == 0 || strcmp(key, "tokenizer") == 0;
 }
 
-static bool compare(const Comparing *c, const char *path, const cJSON *ours, const cJSON *made) {
+double xp_divisor(double turns, double factor, double low, double high) {
+    const double share = (turns - low) / (high - low);
+    return turns > high ? 1 : turns < low ? factor : 1 / ((1 - share) / factor + share);
+}
+
+/* That of a spec, of a wavelength in positions. */
+static double divisor_of(const cJSON *scaling, double wavelength) {
+    static const char *const names[] = {"original_max_positions", "factor", "low_freq_factor", "high_freq_factor"};
+    double numbers[4];
+    for (int i = 0; i < 4; i++) numbers[i] = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(scaling, names[i]));
+    return xp_divisor(numbers[0] / wavelength, numbers[1], numbers[2], numbers[3]);
+}
+
+/* Whether both are Llama 3's scaling and come to the same divisors. */
+static bool same_divisors(const XpJob *job, const cJSON *ours, const cJSON *made) {
+    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(ours, "kind");
+    if (!is_text(kind, "llama3") || !cJSON_Compare(kind, cJSON_GetObjectItemCaseSensitive(made, "kind"), true)) return false;
+    const double pi = 3.14159265358979323846, close = 1e-4;
+    const double size = number_at(job->ours.root, "attention.head_dim"), theta = number_at(job->ours.root, "attention.rope.theta");
+    for (double i = 0; i < size; i += 2) {
+        const double wavelength = 2 * pi * pow(theta, i / size);
+        if (!(fabs(divisor_of(ours, wavelength) / divisor_of(made, wavelength) - 1) < close)) return false;
+    }
+    return true;
+}
+
+static bool compare(const XpJob *c, const char *path, const cJSON *ours, const cJSON *made) {
     SuArena *arena = &c->diags->arena;
     const bool maps = cJSON_IsObject(ours) && cJSON_IsObject(made), lists = cJSON_IsArray(ours) && cJSON_IsArray(made);
     if (!maps && !lists) {
@@ -179,6 +206,7 @@ static bool compare(const Comparing *c, const char *path, const cJSON *ours, con
                         "%s: %s: the family %s has %s there", path, shown(ours, arena), xp_family_name(c->family),
                         shown(made, arena));
     }
+    if (maps && c->divisors && same_divisors(c, ours, made)) return true;
     const cJSON *a = ours->child, *b = made->child;
     for (int i = 0; a || b; i++) {
         const cJSON *named = a ? a : b;
@@ -193,6 +221,4 @@ static bool compare(const Comparing *c, const char *path, const cJSON *ours, con
     return true;
 }
 
-bool xp_same_spec(const cJSON *ours, const cJSON *made, XpFamily family, SuSpan span, SuDiags *diags) {
-    return compare(&(Comparing){family, span, diags}, "", ours, made);
-}
+bool xp_same_spec(const XpJob *job, const cJSON *made) { return compare(job, "", job->ours.root, made); }

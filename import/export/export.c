@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "driver/text.h"
 #include "import/families/families.h"
 #include "import/folder.h"
+#include "support/file.h"
 
 static bool json_of(const FeSpec *spec, const char *path, SuJson *out, SuDiags *diags) {
     static const SuJsonRules rules = {.depth = 64, .values = 1 << 22};
@@ -48,7 +50,7 @@ bool xp_check(XpJob *job, const ImPlan *plan) {
         SU_BUG("the spec of an export is wrong: %s", doubts.count ? doubts.items[0].message : "");
     bool ok = json_of(&job->made, "exported", &made, job->diags);
     if (ok) {
-        ok = xp_same_spec(job->ours.root, made.root, job->family, job->span, job->diags);
+        ok = xp_same_spec(job, made.root);
         su_json_free(&made);
     }
     su_diags_free(&doubts);
@@ -61,10 +63,43 @@ static bool make_plan(XpJob *job) {
     job->has_ours = json_of(&job->spec, job->options->spec, &job->ours, job->diags);
     job->family = job->has_ours ? xp_family_of(job->ours.root, job->span, job->diags) : XP_FAMILIES;
     if (job->family == XP_FAMILIES) return false;
-    job->config = xp_config(job->family, job->ours.root, dtype);
+    job->config = xp_config(job->family, job->ours.root, &job->texts.specials, dtype);
     if (!plan_of_config(job) || !xp_check(job, &job->plan)) return false;
     job->theirs = xp_invert(&job->plan, job->tensors, job->n_tensors, &job->arena, &job->n_theirs, job->diags);
     return job->theirs != NULL;
+}
+
+/* ---- texts */
+
+static const char *text_of(XpJob *job, const TkBpe *bpe, int32_t id) {
+    const TkVocab *from = id >= 0 && (size_t)id < bpe->added.n_ids && bpe->added.texts[id].text ? &bpe->added : &bpe->vocab;
+    if (id < 0 || (size_t)id >= from->n_ids || !from->texts[id].text) return NULL;
+    return su_strndup(&job->arena, from->texts[id].text, from->texts[id].size);
+}
+
+static bool read_tokenizer(XpJob *job) {
+    XpTexts *t = &job->texts;
+    const char *file = job->spec.tokenizer.file;
+    char *text;
+    if (!su_read_file(&job->arena, file, TK_MAX_FILE, &text, &t->size, job->diags)) return false;
+    const TkBpeOptions options = dr_bpe_options(&job->spec, &job->arena);
+    TkBpe *bpe = tk_bpe_read(text, t->size, file, job->spec.vocab_size, job->diags);
+    const bool ok = bpe && tk_bpe_resolve(bpe, file, &options, &t->specials, job->diags);
+    t->tokenizer = text;
+    if (ok) t->bos = text_of(job, bpe, t->specials.bos);
+    if (ok && t->specials.n_ends) t->eos = text_of(job, bpe, t->specials.ends[0]);
+    if (bpe) tk_model_free(bpe);
+    return ok;
+}
+
+static bool read_texts(XpJob *job) {
+    const FeTokenizer *t = &job->spec.tokenizer;
+    job->has_texts = true;
+    job->texts.specials.bos = (int32_t)t->bos.id;
+    for (int64_t i = 0; i < t->n_eos && t->kind == FE_TOKENIZER_BYTES; i++)
+        job->texts.specials.ends[job->texts.specials.n_ends++] = (int32_t)t->eos[i].id;
+    return (t->kind == FE_TOKENIZER_BYTES || read_tokenizer(job)) &&
+           dr_generation_read(job->options->spec, &job->texts.generation, job->diags);
 }
 
 /* ---- all of it */
@@ -80,7 +115,7 @@ bool xp_open(XpJob *job, const XpExport *o, SuDiags *diags) {
         job->expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
         memcpy(job->expected[i].shape, t->shape, sizeof t->shape);
     }
-    if (!make_plan(job)) return false;
+    if (!read_texts(job) || !make_plan(job)) return false;
     job->has_checkpoints =
         rt_checkpoints_open(o->weights->items, o->weights->count, job->expected, job->n_tensors, &job->checkpoints, diags);
     job->room = rt_room_make(&job->arena, job->expected, job->n_tensors);
@@ -89,6 +124,7 @@ bool xp_open(XpJob *job, const XpExport *o, SuDiags *diags) {
 
 void xp_close(XpJob *job) {
     su_diags_keep(job->diags);
+    if (job->has_texts) dr_generation_free(&job->texts.generation);
     if (job->has_checkpoints) rt_checkpoints_close(&job->checkpoints);
     if (job->has_ours) su_json_free(&job->ours);
     if (job->has_read) su_json_free(&job->read);

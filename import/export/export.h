@@ -10,9 +10,11 @@
 #include <cjson/cJSON.h>
 
 #include "driver/build.h"
+#include "driver/generation.h"
 #include "import/plan.h"
 #include "runtime/weights.h"
 #include "support/json.h"
+#include "tokenizer/model.h"
 
 typedef struct XpExport {
     const char *spec;    /* path */
@@ -31,7 +33,7 @@ typedef struct XpReport {
 /* Makes OUT/config.json, OUT/model.safetensors and, where the spec has one, OUT/tokenizer.json. q8 and q4 become float32, exactly. false
  * after errors: then there is no output. */
 bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags);
-/* Makes the file OUT, which appears only when it is whole: GGUF of llama.cpp, without a tokenizer. q8 and q4 stay as Q8_0 and Q4_K where rows
+/* Makes the file OUT, which appears only when it is whole: GGUF of llama.cpp, with the tokenizer and the chat template (tokenizer.c). q8 and q4 stay as Q8_0 and Q4_K where rows
  * are long enough, else they become float32. The logarithms of A become -exp of them, rounded. */
 bool xp_export_gguf(const XpExport *options, XpReport *report, SuDiags *diags);
 
@@ -47,10 +49,9 @@ const char *xp_family_name(XpFamily family);
 /* The family that could say a spec; XP_FAMILIES after an error: none. `json`: the spec with every value. */
 XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags);
 /* config.json. */
-cJSON *xp_config(XpFamily family, const cJSON *json, IrDtype dtype);
-/* Whether both specs say the same, but for names, weights and tokenizers: the first difference is an error. */
-bool xp_same_spec(const cJSON *ours, const cJSON *made, XpFamily family, SuSpan span, SuDiags *diags);
-
+cJSON *xp_config(XpFamily family, const cJSON *json, const TkSpecials *specials, IrDtype dtype);
+/* What Llama 3's scaling of RoPE divides a frequency by that turns so often within the original positions. */
+double xp_divisor(double turns, double factor, double low, double high);
 /* Some rows of one of theirs, from one of ours. */
 typedef struct XpRun {
     uint64_t first, rows; /* of theirs */
@@ -73,6 +74,15 @@ typedef struct XpTensor {
 XpTensor *xp_invert(const ImPlan *plan, const FeTensor *tensors, size_t n_tensors, SuArena *arena, size_t *out_count,
                     SuDiags *diags);
 
+/* What the spec says of texts. */
+typedef struct XpTexts {
+    const char *tokenizer; /* a tokenizer.json; NULL: there is none */
+    size_t size;
+    TkSpecials specials;
+    const char *bos, *eos; /* the texts of these tokens; NULL: there is none */
+    DrGeneration generation; /* the file beside the spec */
+} XpTexts;
+
 /* An export: what is written is `theirs`. */
 typedef struct XpJob {
     const XpExport *options;
@@ -80,10 +90,13 @@ typedef struct XpJob {
     SuSpan span;
     XpFamily family;
     FeSpec spec, made; /* that of the user; what the family makes of the config */
+    XpTexts texts;
+    bool has_texts;
     cJSON *config;
     SuText config_text;
     SuJson ours, read; /* the spec with every value; the config, read back */
     bool has_ours, has_read;
+    bool divisors; /* what is read back has Llama 3's scaling of RoPE from its divisors, which several numbers come to */
     ImSource source;
     ImPlan plan;
     const FeTensor *tensors;
@@ -100,9 +113,16 @@ typedef struct XpJob {
 /* false after an error. xp_close either way. */
 bool xp_open(XpJob *job, const XpExport *options, SuDiags *diags);
 void xp_close(XpJob *job);
+/* Whether the spec `made`, as JSON with every value, says what that of the user says, but for names, weights and tokenizers: the first
+ * difference is an error. */
+bool xp_same_spec(const XpJob *job, const cJSON *made);
 /* Whether the spec of a plan, which has a name, is that of the user. */
 bool xp_check(XpJob *job, const ImPlan *plan);
 /* Rows first .. first + rows of one of theirs, as numbers. */
 bool xp_read(XpJob *job, const XpTensor *tensor, uint64_t first, uint64_t rows, float *out);
+
+struct XpPairs; /* pairs.h */
+/* Adds tokenizer.ggml.* and tokenizer.chat_template. A tokenizer that GGUF cannot say is a warning. false after errors. (tokenizer.c) */
+bool xp_gguf_texts(XpJob *job, struct XpPairs *out);
 
 #endif

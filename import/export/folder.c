@@ -5,7 +5,7 @@
 #include "runtime/narrow.h"
 #include "support/directory.h"
 
-enum { RUN = 1 << 16, MOST_TOKENIZER = 256 << 20 };
+enum { RUN = 1 << 16 };
 
 static bool is_convolution(const char *name) {
     const char *end = strstr(name, ".conv1d.weight");
@@ -74,20 +74,65 @@ static bool write_weights(XpJob *job, const char *path) {
     return false;
 }
 
+/* ---- texts */
+
+static bool write_json(XpJob *job, SuDirectory *directory, const char *name, cJSON *json) {
+    char *text = cJSON_Print(json);
+    cJSON_Delete(json);
+    if (!text) return su_out_of_memory(job->diags, "exporting");
+    SuText line = {0};
+    su_text_add(&line, "%s\n", text);
+    cJSON_free(text);
+    const bool ok = su_directory_write(directory, name, line.text, line.size, job->diags);
+    su_text_free(&line);
+    return ok;
+}
+
 static bool write_tokenizer(XpJob *job, SuDirectory *directory) {
-    const FeTokenizer *tokenizer = &job->spec.tokenizer;
-    char *text;
-    size_t size;
-    if (tokenizer->kind != FE_TOKENIZER_BPE || !tokenizer->file) return true;
-    return su_read_file(&job->arena, tokenizer->file, MOST_TOKENIZER, &text, &size, job->diags) &&
-           su_directory_write(directory, "tokenizer.json", text, size, job->diags);
+    const XpTexts *t = &job->texts;
+    if (t->tokenizer && !su_directory_write(directory, "tokenizer.json", t->tokenizer, t->size, job->diags)) return false;
+    if (!t->tokenizer && !t->generation.chat_template) return true;
+    cJSON *config = cJSON_CreateObject();
+    cJSON_AddStringToObject(config, "tokenizer_class", "PreTrainedTokenizerFast");
+    cJSON_AddBoolToObject(config, "clean_up_tokenization_spaces", false);
+    if (t->specials.bos >= 0) cJSON_AddBoolToObject(config, "add_bos_token", true);
+    if (t->bos) cJSON_AddStringToObject(config, "bos_token", t->bos);
+    if (t->eos) cJSON_AddStringToObject(config, "eos_token", t->eos);
+    if (t->generation.chat_template) cJSON_AddStringToObject(config, "chat_template", t->generation.chat_template);
+    return write_json(job, directory, "tokenizer_config.json", config);
+}
+
+static void add_real(cJSON *map, const char *key, double value) {
+    if (value >= 0) cJSON_AddNumberToObject(map, key, value);
+}
+
+/* How text is sampled, and the tokens that end it, those of generation.yaml too. */
+static bool write_generation(XpJob *job, SuDirectory *directory) {
+    const DrGeneration *g = &job->texts.generation;
+    const TkSpecials *s = &job->texts.specials;
+    const bool samples = g->temperature > 0 || g->top_p >= 0 || g->top_k >= 0 || g->min_p >= 0;
+    if (!samples && !(g->repeat_penalty >= 0) && !g->n_stops) return true;
+    cJSON *map = cJSON_CreateObject(), *ends = cJSON_AddArrayToObject(map, "eos_token_id");
+    for (uint32_t i = 0; i < s->n_ends; i++) cJSON_AddItemToArray(ends, cJSON_CreateNumber(s->ends[i]));
+    for (uint32_t i = 0; i < g->n_stops; i++) {
+        bool there = false;
+        for (uint32_t k = 0; k < s->n_ends; k++) there = there || s->ends[k] == g->stops[i];
+        if (!there) cJSON_AddItemToArray(ends, cJSON_CreateNumber(g->stops[i]));
+    }
+    if (samples) cJSON_AddBoolToObject(map, "do_sample", true);
+    add_real(map, "temperature", g->temperature);
+    add_real(map, "top_p", g->top_p);
+    add_real(map, "top_k", (double)g->top_k);
+    add_real(map, "min_p", g->min_p);
+    add_real(map, "repetition_penalty", g->repeat_penalty);
+    return write_json(job, directory, "generation_config.json", map);
 }
 
 static bool write_folder(XpJob *job) {
     SuDirectory directory;
     if (!su_directory_open(job->options->output, &directory, job->diags)) return false;
     const bool ok = su_directory_write(&directory, "config.json", job->config_text.text, job->config_text.size, job->diags) &&
-                    write_tokenizer(job, &directory) &&
+                    write_tokenizer(job, &directory) && write_generation(job, &directory) &&
                     write_weights(job, su_directory_file(&directory, "model.safetensors", job->diags));
     if (ok) return su_directory_commit(&directory, job->diags);
     su_directory_abort(&directory, job->diags);

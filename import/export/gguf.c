@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "import/export/export.h"
+#include "import/export/pairs.h"
 #include "import/families/families.h"
 #include "import/gguf_view.h"
 #include "ir/quant_gguf.h"
@@ -20,6 +21,7 @@ typedef struct Tensor {
     const XpTensor **experts; /* [n_experts], or the one that it is */
     size_t n_experts;
     ImForm form;
+    const float *values; /* [shape[0]] in place of them, of rope_freqs.weight */
     uint64_t shape[3]; /* slowest first */
     int rank;
     uint64_t offset, bytes;
@@ -28,47 +30,12 @@ typedef struct Tensor {
 typedef struct Gguf {
     XpJob *job;
     ImArch arch;
-    SuText pairs, infos;
-    uint64_t n_pairs;
+    XpPairs pairs;
+    SuText infos;
     Tensor *tensors;
     size_t n_tensors;
     SuArena *arena;
 } Gguf;
-
-/* ---- numbers and texts, little endian */
-
-static void put(SuText *out, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++) {
-        const char byte = (char)(value >> 8 * i);
-        su_text_append(out, &byte, 1);
-    }
-}
-
-static void put_text(SuText *out, const char *text) {
-    put(out, strlen(text), 8);
-    su_text_append(out, text, strlen(text));
-}
-
-static void put_key(Gguf *g, const char *key, ImGgufType type) {
-    put_text(&g->pairs, key);
-    put(&g->pairs, (uint64_t)type, 4);
-    g->n_pairs++;
-}
-
-static void put_number(Gguf *g, const char *key, uint64_t value) {
-    put_key(g, key, IM_GGUF_U32);
-    put(&g->pairs, value, 4);
-}
-
-static void put_word(Gguf *g, const char *key, const char *word) {
-    put_key(g, key, IM_GGUF_STRING);
-    put_text(&g->pairs, word);
-}
-
-static void put_real(Gguf *g, const char *key, double value) {
-    put_key(g, key, IM_GGUF_F32);
-    put(&g->pairs, ir_bits_of((float)value), 4);
-}
 
 /* ---- pairs */
 
@@ -79,27 +46,37 @@ static uint64_t whole_at(const Gguf *g, const char *key) {
     return cJSON_IsNumber(item) && item->valuedouble > 0 ? (uint64_t)item->valuedouble : 0;
 }
 
+static const cJSON *scaling_at(const Gguf *g, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(config_at(g, "rope_scaling"), key);
+}
+
+static bool is_llama3(const Gguf *g) {
+    const char *kind = cJSON_GetStringValue(scaling_at(g, "rope_type"));
+    return kind && strcmp(kind, "llama3") == 0;
+}
+
 static void add_key(void *context, const char *key, const char *theirs) {
     Gguf *g = context;
     const cJSON *item = config_at(g, theirs);
     if (im_arch_in(g->arch, IM_SET_RECURRENT) && strstr(key, ".key_length")) return; /* head_dim is that of the mixer */
     const bool real = strstr(key, "epsilon") || strstr(key, "freq_base");
     if (cJSON_IsNumber(item) && real)
-        put_real(g, key, item->valuedouble);
+        xp_put_real(&g->pairs, key, item->valuedouble);
     else if (cJSON_IsNumber(item))
-        put_number(g, key, (uint64_t)item->valuedouble);
+        xp_put_number(&g->pairs, key, (uint64_t)item->valuedouble);
 }
 
 static void add_own(Gguf *g, const char *key, uint64_t value) {
-    put_number(g, su_printf(g->arena, "%s.%s", im_arch(g->arch)->word, key), value);
+    xp_put_number(&g->pairs, su_printf(g->arena, "%s.%s", im_arch(g->arch)->word, key), value);
 }
 
-static void add_pairs(Gguf *g) {
+/* false after an error. */
+static bool add_pairs(Gguf *g) {
     const bool recurrent = im_arch_in(g->arch, IM_SET_RECURRENT);
-    put_word(g, "general.architecture", im_arch(g->arch)->word);
-    put_word(g, "general.type", "model");
-    put_word(g, "general.name", g->job->spec.name);
-    put_number(g, "general.quantization_version", 2);
+    xp_put_word(&g->pairs, "general.architecture", im_arch(g->arch)->word);
+    xp_put_word(&g->pairs, "general.type", "model");
+    xp_put_word(&g->pairs, "general.name", g->job->spec.name);
+    xp_put_number(&g->pairs, "general.quantization_version", 2);
     im_gguf_each_key(g->arch, add_key, g, g->arena);
     add_own(g, "context_length", recurrent ? ENDLESS : whole_at(g, "max_position_embeddings"));
     add_own(g, "vocab_size", whole_at(g, "vocab_size"));
@@ -111,12 +88,12 @@ static void add_pairs(Gguf *g) {
         add_own(g, "rope.dimension_count", whole_at(g, "head_dim"));
     }
     if (g->arch == IM_ARCH_MAMBA2) add_own(g, "ssm.inner_size", whole_at(g, "num_heads") * whole_at(g, "head_dim"));
-    const cJSON *factor = cJSON_GetObjectItemCaseSensitive(config_at(g, "rope_scaling"), "factor");
-    if (factor) {
-        put_word(g, su_printf(g->arena, "%s.rope.scaling.type", im_arch(g->arch)->word), "linear");
-        put_real(g, su_printf(g->arena, "%s.rope.scaling.factor", im_arch(g->arch)->word), factor->valuedouble);
+    const cJSON *factor = scaling_at(g, "factor");
+    if (factor && !is_llama3(g)) {
+        xp_put_word(&g->pairs, su_printf(g->arena, "%s.rope.scaling.type", im_arch(g->arch)->word), "linear");
+        xp_put_real(&g->pairs, su_printf(g->arena, "%s.rope.scaling.factor", im_arch(g->arch)->word), factor->valuedouble);
     }
-    put_word(g, "tokenizer.ggml.model", "no_vocab");
+    return xp_gguf_texts(g->job, &g->pairs);
 }
 
 /* ---- tensors */
@@ -168,21 +145,36 @@ static bool add_tensor(Gguf *g, const XpTensor *theirs) {
     return true;
 }
 
+/* Llama 3's scaling of RoPE is there as what each frequency is divided by (import/gguf_rope.c). */
+static void add_divisors(Gguf *g) {
+    const uint64_t count = whole_at(g, "head_dim") / 2;
+    const double theta = cJSON_GetNumberValue(config_at(g, "rope_theta")), pi = 3.14159265358979323846;
+    const double factor = cJSON_GetNumberValue(scaling_at(g, "factor")),
+                 low = cJSON_GetNumberValue(scaling_at(g, "low_freq_factor")),
+                 high = cJSON_GetNumberValue(scaling_at(g, "high_freq_factor")),
+                 original = cJSON_GetNumberValue(scaling_at(g, "original_max_position_embeddings"));
+    float *divisors = SU_NEW_ARRAY(g->arena, float, count);
+    for (uint64_t i = 0; i < count; i++)
+        divisors[i] = (float)xp_divisor(original / (2 * pi * pow(theta, (double)i / (double)count)), factor, low, high);
+    g->tensors[g->n_tensors++] = (Tensor){
+        .name = {.name = "rope_freqs.weight", .expert = -1}, .form = IM_F32, .values = divisors, .shape = {count}, .rank = 1};
+}
+
 static void place(Gguf *g) {
     uint64_t at = 0;
     for (size_t i = 0; i < g->n_tensors; i++) {
         Tensor *t = &g->tensors[i];
-        set_shape(g, t);
+        if (!t->values) set_shape(g, t);
         uint64_t rows = 1;
         for (int d = 0; d + 1 < t->rank; d++) rows *= t->shape[d];
         t->bytes = rows * im_form_row_bytes(t->form, t->shape[t->rank - 1]);
         t->offset = at;
         at += (t->bytes + ALIGN - 1) / ALIGN * ALIGN;
-        put_text(&g->infos, t->name.name);
-        put(&g->infos, (uint64_t)t->rank, 4);
-        for (int d = t->rank; d-- > 0;) put(&g->infos, t->shape[d], 8);
-        put(&g->infos, im_form(t->form)->gguf, 4);
-        put(&g->infos, t->offset, 8);
+        xp_put_text(&g->infos, t->name.name, strlen(t->name.name));
+        xp_put(&g->infos, (uint64_t)t->rank, 4);
+        for (int d = t->rank; d-- > 0;) xp_put(&g->infos, t->shape[d], 8);
+        xp_put(&g->infos, im_form(t->form)->gguf, 4);
+        xp_put(&g->infos, t->offset, 8);
     }
 }
 
@@ -238,6 +230,7 @@ static bool write_data(Gguf *g, FILE *file) {
     bool ok = true;
     for (size_t i = 0; ok && i < g->n_tensors; i++) {
         const Tensor *t = &g->tensors[i];
+        if (t->values) fwrite(t->values, 1, t->bytes, file);
         for (size_t e = 0; ok && e < t->n_experts; e++) ok = write_part(g, t, t->experts[e], file);
         fwrite(zeros, 1, (ALIGN - t->bytes % ALIGN) % ALIGN, file);
         dr_progress_update(&g->job->options->progress, i + 1, g->n_tensors);
@@ -247,13 +240,9 @@ static bool write_data(Gguf *g, FILE *file) {
 
 static bool write_file(Gguf *g, FILE *file) {
     SuText head = {0};
-    su_text_append(&head, "GGUF", 4);
-    put(&head, 3, 4);
-    put(&head, g->n_tensors, 8);
-    put(&head, g->n_pairs, 8);
-    su_text_append(&head, g->pairs.text, g->pairs.size);
+    xp_put_head(&head, g->n_tensors, &g->pairs);
     su_text_append(&head, g->infos.text, g->infos.size);
-    while (head.size % ALIGN) put(&head, 0, 1);
+    while (head.size % ALIGN) xp_put(&head, 0, 1);
     fwrite(head.text, 1, head.size, file);
     su_text_free(&head);
     dr_progress_begin(&g->job->options->progress, "exporting", "tensors", true);
@@ -294,27 +283,27 @@ static bool check_file(Gguf *g, const char *path) {
 
 static bool find_arch(Gguf *g) {
     XpJob *job = g->job;
-    const char *type = xp_family_name(job->family), *kind = "";
-    const cJSON *scaling = config_at(g, "rope_scaling");
+    const char *type = xp_family_name(job->family);
+    const uint64_t window = whole_at(g, "sliding_window");
     for (int i = 0; i < IM_ARCHS; i++) {
         g->arch = (ImArch)i;
         if (strcmp(im_arch(g->arch)->model_type, type) == 0) break;
-        if (i + 1 == IM_ARCHS)
-            return su_error(job->diags, job->span, NULL, "attention.window: GGUF has no architecture like the family %s", type);
+        if (i + 1 == IM_ARCHS) SU_BUG("the family '%s' has no architecture", type);
     }
-    if (scaling) kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(scaling, "rope_type"));
-    if (scaling && strcmp(kind, "linear") != 0)
-        return su_error(job->diags, job->span, NULL, "attention.rope.scaling: kind %s is not exported to GGUF", kind);
+    if (window && window < whole_at(g, "max_position_embeddings"))
+        su_warning(job->diags, job->span, NULL,
+                   "attention.window: llama.cpp reads none of this architecture: its texts are others behind %" PRIu64 " tokens",
+                   window);
     if (config_at(g, "time_step_limit")) return su_error(job->diags, job->span, NULL, "ssm.dt_limit: GGUF has no key for it");
     return true;
 }
 
 static bool write_gguf(XpJob *job, XpReport *report) {
     Gguf g = {.job = job, .arena = &job->arena};
-    g.tensors = SU_NEW_ARRAY(g.arena, Tensor, job->n_theirs);
-    bool ok = find_arch(&g);
-    if (ok) add_pairs(&g);
+    g.tensors = SU_NEW_ARRAY(g.arena, Tensor, job->n_theirs + 1);
+    bool ok = find_arch(&g) && add_pairs(&g);
     for (size_t i = 0; ok && i < job->n_theirs; i++) ok = add_tensor(&g, &job->theirs[i]);
+    if (ok && is_llama3(&g)) add_divisors(&g);
     if (ok) place(&g);
     SuOut out;
     ok = ok && su_out_open(job->options->output, &out, job->diags);
@@ -330,7 +319,7 @@ static bool write_gguf(XpJob *job, XpReport *report) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < g.n_tensors; i++) bytes += g.tensors[i].bytes;
     *report = (XpReport){.family = xp_family_name(job->family), .tensors = g.n_tensors, .bytes = bytes};
-    su_text_free(&g.pairs);
+    su_text_free(&g.pairs.bytes);
     su_text_free(&g.infos);
     return ok;
 }
@@ -340,7 +329,9 @@ bool xp_export_gguf(const XpExport *options, XpReport *report, SuDiags *diags) {
     SuGuard guard;
     *report = (XpReport){0};
     if (SU_CAUGHT(&guard, diags, "exporting a model")) return false;
-    const bool ok = xp_open(&job, options, diags) && write_gguf(&job, report);
+    bool ok = xp_open(&job, options, diags);
+    job.divisors = true;
+    ok = ok && write_gguf(&job, report);
     xp_close(&job);
     su_guard_end(&guard);
     return ok;

@@ -93,11 +93,24 @@ enum { MOSS_ONE_ROW, MOSS_ROWS, MOSS_MODES };
 
 MOSS_API const char *moss_program_name(const MossProgram *program);
 MOSS_API int64_t moss_program_vocab_size(const MossProgram *program); /* logits of a token */
+MOSS_API int64_t moss_program_width(const MossProgram *program); /* d_model */
+MOSS_API uint32_t moss_program_blocks(const MossProgram *program); /* of the spec; 0: not known, of a graph that was text */
 MOSS_API int64_t moss_program_max_positions(const MossProgram *program); /* tokens of a sequence; 0: no bound */
 MOSS_API int64_t moss_program_max_rows(const MossProgram *program); /* tokens of a step, all segments together */
 MOSS_API uint64_t moss_program_state_bytes(const MossProgram *program); /* of one sequence */
 MOSS_API uint64_t moss_program_weight_bytes(const MossProgram *program); /* of the packed weights */
 MOSS_API const uint8_t *moss_program_spec_hash(const MossProgram *program); /* [16] */
+
+/* A tensor that a checkpoint of the program must hold: row-major, the language's shape. */
+typedef struct MossTensor {
+    const char *name; /* "blocks.3.in_proj.weight" */
+    int32_t rank;
+    int64_t shape[4]; /* [rank], then zeros */
+} MossTensor;
+
+MOSS_API uint32_t moss_program_tensors(const MossProgram *program); /* how many */
+MOSS_API MossTensor moss_program_tensor(const MossProgram *program, uint32_t i);
+
 /* Phases of a step of this kind (MOSS_ONE_ROW, MOSS_ROWS), and the name of one, such as "blocks.3.in_proj". */
 MOSS_API uint32_t moss_program_phases(const MossProgram *program, int mode);
 MOSS_API const char *moss_program_phase_name(const MossProgram *program, int mode, uint32_t phase);
@@ -204,6 +217,17 @@ MOSS_API bool moss_state_failed(const MossState *state);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
 MOSS_API const float *moss_logits(const MossModel *model, uint32_t i);
 MOSS_API uint32_t moss_logits_count(const MossModel *model);
+
+/* Hidden states: the residual stream, what one block hands to the next. From the next step on the model keeps that of each step's rows, as it
+ * takes them from the kernels' own memory: they and the logits have the same bits with and without. It costs a copy a block, and
+ * (blocks + 1) * rows * d_model floats; false gives them back, and costs nothing. MOSS_DEVICE: the model's steps run on a GPU, whose
+ * hidden states are not kept. MOSS_BAD_INPUT: the program does not tell how many blocks it has. */
+MOSS_API MossError moss_model_keep_hidden(MossModel *model, bool keep);
+/* Of the last step: [moss_hidden_rows][d_model] before block `block` (from 0), and with `block` = moss_program_blocks after the last one,
+ * before the final norm; rows in the order of the segments' tokens. Valid until the next step. NULL: not kept, or no such block. */
+MOSS_API const float *moss_hidden(const MossModel *model, uint32_t block);
+/* Rows of the last step; 0: none were kept, as of moss_find_non_finite and of a step that was refused. */
+MOSS_API uint32_t moss_hidden_rows(const MossModel *model);
 
 /* Whether all of n values are finite: no NaN, no infinity. */
 MOSS_API bool moss_all_finite(const float *values, int64_t n);

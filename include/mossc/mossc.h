@@ -92,6 +92,23 @@ MOSSC_API int64_t mossc_spec_n_blocks(const MosscSpec *spec);
 /* Block i of n_blocks. size: sizeof(MosscBlock) of the caller, so that later versions may add to it; so below too. */
 MOSSC_API MossError mossc_spec_block(const MosscSpec *spec, int64_t i, MosscBlock *out, size_t size);
 
+/* A tensor of a checkpoint. */
+typedef struct MosscTensor {
+    const char *name; /* "blocks.3.x_proj.weight" */
+    int64_t rank;
+    int64_t shape[4]; /* [rank], then zeros */
+    const char *dtype; /* what its values are rounded to when they are loaded: "f32", "bf16", "f16", "q8" or "q4" */
+    int64_t block;     /* of the spec; -1: outside the blocks */
+    const char *map;   /* what weights.overrides, and of a block share.adapters.targets, call it: "x_proj"; "": neither may name it */
+    const char *own;   /* the word of share.own under which a share has one of its own: "conv"; "": none */
+    bool per_expert;   /* the leading dimension counts the block's experts */
+} MosscTensor;
+
+/* How many there are, in *out_count, in the order of the blocks. */
+MOSSC_API MossError mossc_spec_n_tensors(MosscSpec *spec, int64_t *out_count);
+/* Tensor i of them. */
+MOSSC_API MossError mossc_spec_tensor(MosscSpec *spec, int64_t i, MosscTensor *out, size_t size);
+
 /* Whole numbers, as doubles since totals may pass 2^63. A multiply-add is two FLOPs. */
 typedef struct MosscCost {
     double parameters; /* elements of a checkpoint */
@@ -116,7 +133,7 @@ typedef struct MosscCompileOptions {
     size_t size; /* sizeof(MosscCompileOptions) */
     const char *device; /* "cpu" (NULL too), "cuda", "cuda:N" */
     const char *isa; /* of a CPU: "avx512", "avx2", "neon"; NULL: the best that this machine has */
-    bool fast; /* of a GPU: see `mossc run --help` */
+    bool fast; /* see `mossc run --help`; an error where the processor cannot do it */
     bool no_cache; /* compile all kernels anew, with the default schedules (`mossc tune`), and keep none */
     const char *cache_directory; /* of the kernel cache; NULL: what the environment names (`mossc cache --help`) */
 } MosscCompileOptions;
@@ -139,6 +156,9 @@ MOSSC_API uint32_t mossc_compiled_found(const MosscCompiled *compiled);
  * options->device is not read: it is that of `compiled`. moss_model_free frees the model. */
 MOSSC_API MossError mossc_model_open(MosscCompiled *compiled, const char *const *paths, size_t n_paths, const MossOptions *options,
                                      MosscDiags *diags, MossModel **out_model);
+/* Of elements in memory: `lookup` gives those of each tensor of the program (moss_model_from_memory), which are read during the call. */
+MOSSC_API MossError mossc_model_from_memory(MosscCompiled *compiled, MossTensorLookup lookup, void *context,
+                                            const MossOptions *options, MosscDiags *diags, MossModel **out_model);
 /* With fresh weights, those that mossc_fresh_write writes for the seed. */
 MOSSC_API MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, const MossOptions *options, MosscDiags *diags,
                                       MossModel **out_model);
@@ -146,6 +166,11 @@ MOSSC_API MossError mossc_model_fresh(MosscCompiled *compiled, uint64_t seed, co
  * on every machine. progress (of bytes) and diags may be NULL. MOSS_NO_FILE: it cannot be written. */
 MOSSC_API MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char *path, MossProgress progress, void *context,
                                       MosscDiags *diags);
+
+/* Rounds rows of K weights w[rows][K] to dtype "q8" or "q4" as loading does (docs/language.md, "Weights of 8 and 4 bits"): weight k of a
+ * row is d[g]*q[k] - m[g], g = k / 32, where d*q and m are exact. q[rows][K], d and m [rows][(K + 31) / 32] are the caller's. MOSS_BAD_INPUT:
+ * another dtype, no weights. MOSS_BAD_WEIGHTS: a weight is not finite, or too large for the dtype. */
+MOSSC_API MossError mossc_round_weights(const char *dtype, const float *w, int64_t rows, int64_t K, int8_t *q, float *d, float *m);
 
 /* ---- text */
 

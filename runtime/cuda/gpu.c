@@ -218,7 +218,8 @@ static void free_gpu(MossDevice *device) {
     su_free(gpu);
 }
 
-static const RtDeviceKind kind = {.free = free_gpu,
+static const RtDeviceKind kind = {.name = "cuda",
+                                  .free = free_gpu,
                                   .take_model = take_model,
                                   .leave_model = leave_model,
                                   .put_weights = put_weights,

@@ -168,7 +168,7 @@ def test_the_output_is_none_of_the_inputs(m):
     (m.directory / "link").symlink_to("w")
     index = "sharded/model.safetensors.index.json"
     for weights, output in (("w", "w"), ("w", "link"), ("link", "w"), ("directory", "directory/model.safetensors"),
-                            ("sharded", "sharded/shard"), (index, "sharded/shard"), (index, index)):
+                            ("sharded", "sharded/shard"), (index, "sharded/shard"), (index, index), ("sharded", index)):
         for text in ([], ["--text", "text.txt"]):
             message = m.error("quantize", spec, "-w", weights, "-o", output, *text)
             assert "the output is one of the inputs" in message, message

@@ -160,3 +160,48 @@ float ref_rounded_dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, cons
     }
     return y;
 }
+
+/* ---------------------------------------------------------------------------------------------- bf16 */
+
+uint16_t ref_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (isnan(x)) return (uint16_t)(bits >> 16 | 0x40);
+    uint32_t rest = bits & 0xffff, whole = bits >> 16;
+    return (uint16_t)(whole + (rest > 0x8000 || (rest == 0x8000 && whole % 2 == 1)));
+}
+
+static float of_bf16(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+float ref_bf16_dot(const float *w, const float *x, int64_t K) {
+    float sum = 0;
+    for (int64_t k = 0; k < K; k += 2) {
+        if (k + 1 < K) sum = fmaf(w[k + 1], of_bf16(ref_bf16(x[k + 1])), sum);
+        sum = fmaf(w[k], of_bf16(ref_bf16(x[k])), sum);
+    }
+    return sum;
+}
+
+void rig_place_bf16(Rig *rig, unsigned slot, PgLayout layout, int64_t K, float low, float high) {
+    uint64_t ld = layout == PG_POSITIONS ? rig->ldp : rig->ld, planes = layout == PG_PLANES ? (uint64_t)rig->kernel.E : 1;
+    float *x = malloc((size_t)K * sizeof *x);
+    rig_place_values(rig, RIG_FLOATS, layout, K, low, high);
+    rig_reserve(rig, slot, PG_ARENA, planes * ld * pg_bf16_bytes(K));
+    for (uint64_t row = 0; row < rig->rows; row++) {
+        for (uint64_t j = 0; j < rig_parts(rig, layout); j++) {
+            uint64_t plane = rig_plane(layout, j), index = rig_index(rig, layout, row, j);
+            rig_get_all(rig, RIG_FLOATS, layout, K, plane, index, x);
+            for (uint64_t g = 0; g < pg_round_groups(K); g++) {
+                uint16_t halves[IR_GROUP] = {0};
+                for (uint64_t i = 0; i < IR_GROUP && g * IR_GROUP + i < (uint64_t)K; i++) halves[i] = ref_bf16(x[g * IR_GROUP + i]);
+                rig_set_bytes(rig, slot, plane * ld * pg_bf16_bytes(K) + (g * ld + index) * sizeof halves, halves, sizeof halves);
+            }
+        }
+    }
+    free(x);
+}

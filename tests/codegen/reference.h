@@ -16,6 +16,9 @@ typedef struct RefRounded {
     uint64_t p, scale, sum;
 } RefRounded;
 RefRounded ref_rounded_at(int64_t K, uint64_t ld, uint64_t row, uint64_t g);
+/* A float as bf16, to the nearest, ties to even; and one output of K inputs that are rounded so, in pairs as CG_BF16_PAIRS has them. */
+uint16_t ref_bf16(float x);
+float ref_bf16_dot(const float *w, const float *x, int64_t K);
 void ref_norm(PgNormKind kind, const float *x, const float *w, const float *b, int64_t n, double eps, float *out);
 float ref_act(PgActivation act, float x);
 /* r[n] becomes the softmax of r. */

@@ -28,9 +28,10 @@ static const struct {
     const char *name, *asked; /* asked: what cg_target_host calls it */
     bool (*present)(void);
     int lanes;
-} instruction_sets[] = {{"avx512", NULL, has_avx512, 16}, {"avx512-plain", "avx512", has_avx512, 16},
-                        {"avx2", "avx2", has_avx2, 8},    {"vnni-in-ir", "vnni-in-ir", has_avx2, 16},
-                        {"neon", NULL, has_neon, 4},      {"neon-plain", "neon", has_neon, 4}};
+} instruction_sets[] = {
+    {"avx512", NULL, has_avx512, 16},           {"avx512-plain", "avx512", has_avx512, 16}, {"avx2", "avx2", has_avx2, 8},
+    {"vnni-in-ir", "vnni-in-ir", has_avx2, 16}, {"bf16-in-ir", "bf16-in-ir", has_avx2, 16}, {"neon", NULL, has_neon, 4},
+    {"neon-plain", "neon", has_neon, 4}};
 enum { INSTRUCTION_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
 bool rig_begin(int argc, char **argv) {
@@ -38,7 +39,7 @@ bool rig_begin(int argc, char **argv) {
     int i = 0;
     while (argc == 2 && i < INSTRUCTION_SETS && strcmp(instruction_sets[i].name, argv[1]) != 0) i++;
     if (argc != 2 || i == INSTRUCTION_SETS) {
-        fprintf(stderr, "usage: %s avx512|avx512-plain|avx2|vnni-in-ir|neon|neon-plain\n", argv[0]);
+        fprintf(stderr, "usage: %s avx512|avx512-plain|avx2|vnni-in-ir|bf16-in-ir|neon|neon-plain\n", argv[0]);
         exit(2);
     }
     if (!instruction_sets[i].present()) {
@@ -528,12 +529,14 @@ static int slot_at(const Rig *rig, unsigned space, uint64_t where) {
 }
 
 /* Of what a kernel computes one NaN is as good as another; what it must leave alone keeps its bits. */
-static bool good(const RigMemory *memory, uint64_t at) {
+static bool good(const Rig *rig, const RigMemory *memory, uint64_t at) {
     float got, expected;
     memcpy(&got, memory->now + at, 4);
     memcpy(&expected, memory->expected + at, 4);
     if (memcmp(&got, &expected, 4) == 0 || memory->results[at] == ANYTHING) return true;
-    return memory->results[at] == WRITTEN && isnan(got) && isnan(expected);
+    if (memory->results[at] != WRITTEN) return false;
+    if (rig->tolerance > 0 && fabsf(got - expected) <= rig->tolerance * fmaxf(1, fabsf(expected))) return true;
+    return isnan(got) && isnan(expected);
 }
 
 void rig_check(Rig *rig, const char *what) {
@@ -541,7 +544,7 @@ void rig_check(Rig *rig, const char *what) {
         const RigMemory *memory = &rig->memory[space];
         if (memcmp(memory->now, memory->expected, memory->bytes) == 0) continue;
         for (uint64_t i = 0; i < memory->bytes; i += 4) {
-            if (good(memory, i)) continue;
+            if (good(rig, memory, i)) continue;
             float a, b;
             memcpy(&a, memory->now + i, 4);
             memcpy(&b, memory->expected + i, 4);

@@ -47,6 +47,7 @@ typedef struct Rig {
     Rng random;
     PgKernel kernel;
     const CgSchedule *schedule; /* NULL: the default */
+    float tolerance; /* of what is written, of its size or of 1: where the order of sums is the processor's; 0: bits count */
     PgPhase phase;
     RtArgs args;
     RtSegment segments[RIG_MAX_SEGMENTS];
@@ -97,6 +98,8 @@ void rig_place_values(Rig *rig, unsigned slot, PgLayout layout, int64_t O, float
 void rig_place_channels(Rig *rig, unsigned slot, uint64_t planes, int64_t I, int64_t N, float low, float high);
 /* The same as rounded rows of K elements; the floats are operand RIG_FLOATS. */
 void rig_place_rounded(Rig *rig, unsigned slot, PgLayout layout, int64_t K, float low, float high);
+/* The same as rows of bf16. */
+void rig_place_bf16(Rig *rig, unsigned slot, PgLayout layout, int64_t K, float low, float high);
 /* Weight panels [planes][O/16] of K inputs, from values[planes][O][K], which are rounded to the dtype and then the rig's. Lanes past
  * O are random. */
 void rig_place_panels(Rig *rig, unsigned slot, IrDtype dtype, uint64_t planes, int64_t O, int64_t K, float *values);

@@ -2,6 +2,8 @@
 #include "codegen/tuning.h"
 #include "tests/codegen/reference.h"
 
+#define ORDER_TOLERANCE 1e-4f
+
 static uint64_t matrices(const PgKernel *k) { return k->select == PG_SINGLE ? 1 : (uint64_t)k->E; }
 
 /* ---------------------------------------------------------------------------------------------- operands */
@@ -20,6 +22,8 @@ static void place_all(Rig *rig) {
     if (k->k > 0) rig_route(rig, PG_LINEAR_EXPERTS, PG_LINEAR_COMBINE_W, PG_LINEAR_GROUPS);
     if (k->rounds && k->mode == PG_BLOCK)
         rig_place_rounded(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
+    else if (k->bf16_x)
+        rig_place_bf16(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
     else
         rig_place_values(rig, PG_LINEAR_X, k->x_layout, k->K, -1, 1);
     rig_place_weights(rig, PG_LINEAR_W, k->dtype, m, k->O, k->K, 1);
@@ -76,7 +80,8 @@ static float convolved(Rig *rig, int64_t o, float v) {
 }
 
 static float dot(const Rig *rig, unsigned slot, uint64_t m, int64_t o, const float *x) {
-    return rig->kernel.rounds ? ref_rounded_dot(rig, slot, m, o, x) : ref_dot(rig_weights(rig, slot, m, o), x, rig->kernel.K);
+    if (rig->kernel.rounds) return ref_rounded_dot(rig, slot, m, o, x);
+    return (rig->kernel.bf16_x ? ref_bf16_dot : ref_dot)(rig_weights(rig, slot, m, o), x, rig->kernel.K);
 }
 
 /* v of output o with matrix m and input x, up to the second linear layer. */
@@ -96,7 +101,7 @@ static float value(Rig *rig, uint64_t m, const float *x, int64_t o) {
 static void input(const Rig *rig, uint64_t row, uint64_t j, const float *norm, float *out) {
     const PgKernel *k = &rig->kernel;
     uint64_t plane = k->x_layout == PG_PLANES && pg_sum(k) == PG_WEIGHTED_SUM ? ref_expert(rig, row, j) : j;
-    unsigned slot = k->rounds && k->mode == PG_BLOCK ? RIG_FLOATS : PG_LINEAR_X;
+    unsigned slot = pg_reads_rounded(k) ? RIG_FLOATS : PG_LINEAR_X;
     rig_get_all(rig, slot, k->x_layout, k->K, rig_plane(k->x_layout, plane), rig_index(rig, k->x_layout, row, j), out);
     if (k->norm != PG_NO_NORM) ref_norm(k->norm, out, norm, norm + k->K, k->K, k->eps, out);
 }
@@ -153,6 +158,7 @@ static void run_scheduled(Rng random, const PgKernel *k, uint32_t rows, const Cg
     Rig rig;
     rig_open_rows(&rig, k, random, rows, pg_does(k, PG_STEP_LOGITS) ? (uint32_t)rng_between(&random, 0, rows) : 0);
     rig.schedule = schedule;
+    if (k->bf16_x && !rig_target()->bf16_in_ir) rig.tolerance = ORDER_TOLERANCE;
     place_all(&rig);
     set_count(&rig);
     rig_run(&rig);
@@ -187,16 +193,24 @@ static PgEpilogue random_epilogue(Rng *r, const PgKernel *form) {
 }
 
 /* Random sizes and extras around a given form. */
-static bool blocks_alone; /* the instruction set is another way to multiply bytes: other inner products are tested without it */
+/* The instruction set is another way to multiply bytes, or bf16: other inner products are tested without it. */
+static bool blocks_alone, bf16_alone;
+
+static bool may_take_bf16(const PgKernel *k) {
+    return k->mode == PG_BLOCK && k->dtype == IR_BF16 && rig_target()->bf16 != CG_BF16_NONE;
+}
 
 static void try_form(const PgKernel *form, int times) {
     uint64_t seed = 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout;
+    if (bf16_alone && form->mode == PG_ROW) return;
     for (int t = 0; t < (blocks_alone ? 2 : times); t++) {
         Rng random = {seed * 1000 + (uint64_t)t}, *r = &random;
         PgKernel k = *form;
         k.dtype = (IrDtype)rng_between(r, 0, IR_STORED_DTYPES - 1);
         k.rounds = ir_is_blocks(k.dtype) && rng_next(r) % 3 != 0;
         if (blocks_alone) k.dtype = t % 2 ? IR_Q4 : IR_Q8, k.rounds = true;
+        if (bf16_alone) k.dtype = IR_BF16, k.rounds = false;
+        k.bf16_x = may_take_bf16(&k) && (bf16_alone || rng_next(r) % 2);
         k.K = rng_between(r, 1, rng_next(r) % 3 == 0 ? 700 : 90);
         k.O = rng_between(r, 1, 300);
         if (k.mode == PG_ROW && rng_next(r) % 2) {
@@ -301,6 +315,7 @@ static void block_of_many_rows(void **unused) {
     (void)unused;
     PgKernel k = {.kind = PG_LINEAR, .mode = PG_BLOCK, .K = 4099, .O = 70, .dtype = IR_BF16};
     pg_epilogue_add(&k.epilogue, (PgEpilogueStep){.kind = PG_STEP_RESIDUAL});
+    k.bf16_x = may_take_bf16(&k);
     for (uint32_t rows = 130; rows <= 199; rows += 69) run_case((Rng){3000 + rows}, &k, rows);
 }
 
@@ -314,14 +329,16 @@ static void every_schedule(void **unused) {
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
         for (int form = 0; form < 8; form++) {
             bool block = form & 1, experts = form & 2, rounds = form & 4;
-            if ((rounds && !ir_is_blocks(dtypes[d])) || (blocks_alone && !rounds)) continue;
-            PgKernel k = {
-                .kind = PG_LINEAR, .mode = block ? PG_BLOCK : PG_ROW, .K = 597, .O = 203, .dtype = dtypes[d], .rounds = rounds};
+            PgKernel k = {.kind = PG_LINEAR, .mode = block ? PG_BLOCK : PG_ROW, .K = 597, .O = 203, .dtype = dtypes[d]};
+            if (rounds && !ir_is_blocks(k.dtype) && !may_take_bf16(&k)) continue;
+            k.rounds = rounds && ir_is_blocks(k.dtype);
+            k.bf16_x = rounds && !k.rounds;
+            if ((blocks_alone && !k.rounds) || (bf16_alone && !k.bf16_x)) continue;
             if (experts) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
             CgSchedule space[CG_MOST_SCHEDULES];
             unsigned count = cg_schedule_space(rig_target(), &k, space);
             assert_true(count > 1 && count < CG_MOST_SCHEDULES);
-            unsigned step = all_schedules ? 1 : blocks_alone ? 8 : 4;
+            unsigned step = all_schedules ? 1 : blocks_alone || bf16_alone ? 8 : 4;
             for (unsigned i = ((unsigned)d + (unsigned)form) % step; i < count; i += step)
                 run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
         }
@@ -342,7 +359,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_schedule),
     };
     const struct CMUnitTest schedules[] = {cmocka_unit_test(every_schedule)};
-    blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL;
+    bf16_alone = argc >= 2 && strcmp(argv[1], "bf16-in-ir") == 0;
+    blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL && !bf16_alone;
     all_schedules = argc == 3 && strcmp(argv[2], "schedules") == 0;
     if (!rig_begin(all_schedules ? 2 : argc, argv)) return RIG_SKIPPED;
     return rig_end(all_schedules ? cmocka_run_group_tests(schedules, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL));

@@ -19,6 +19,19 @@ static uint64_t number(const Rig *rig, uint64_t ld, uint64_t plane, uint64_t ind
     return ((plane * pg_panels(rig->kernel.K) + (uint64_t)i / PG_LANES) * ld + index) * PG_LANES + (uint64_t)i % PG_LANES;
 }
 
+static void expect_bf16_row(Rig *rig, uint64_t ld, uint64_t plane, uint64_t index) {
+    const PgKernel *k = &rig->kernel;
+    uint64_t base = plane * ld * pg_bf16_bytes(k->K);
+    float *x = malloc((size_t)k->K * sizeof *x);
+    rig_get_all(rig, PG_ROUND_X, k->x_layout, k->K, plane, index, x);
+    for (uint64_t g = 0; g < pg_round_groups(k->K); g++) {
+        uint16_t halves[IR_GROUP] = {0};
+        for (uint64_t i = 0; i < IR_GROUP && g * IR_GROUP + i < (uint64_t)k->K; i++) halves[i] = ref_bf16(x[g * IR_GROUP + i]);
+        rig_expect_bytes(rig, PG_ROUND_Y, base + (g * ld + index) * sizeof halves, halves, sizeof halves);
+    }
+    free(x);
+}
+
 static void expect_row(Rig *rig, uint64_t ld, uint64_t plane, uint64_t index) {
     const PgKernel *k = &rig->kernel;
     uint64_t base = plane * ld * pg_rounded_bytes(k->K);
@@ -39,7 +52,9 @@ static void expect_row(Rig *rig, uint64_t ld, uint64_t plane, uint64_t index) {
 }
 
 static void rows_are_rounded(Rng random, PgLayout layout, bool wanted) {
-    PgKernel k = {.kind = PG_ROUND, .mode = PG_BLOCK, .x_layout = layout, .y_layout = layout, .gather_out_rows = wanted};
+    bool bf16 = rng_next(&random) % 2;
+    PgKernel k = {
+        .bf16_x = bf16, .kind = PG_ROUND, .mode = PG_BLOCK, .x_layout = layout, .y_layout = layout, .gather_out_rows = wanted};
     k.K = k.O = rng_between(&random, 1, 300);
     if (layout != PG_ROWS) k.E = rng_between(&random, 1, 6);
     if (layout == PG_POSITIONS) k.k = rng_between(&random, 1, k.E);
@@ -50,7 +65,7 @@ static void rows_are_rounded(Rng random, PgLayout layout, bool wanted) {
     enum { EXPERTS = 3, GROUPS = 5, WEIGHTS = 7 }; /* not the kernel's: they place positions */
     if (layout == PG_POSITIONS) rig_route(&rig, EXPERTS, WEIGHTS, GROUPS);
     rig_place_values(&rig, PG_ROUND_X, layout, k.K, -1, 1);
-    rig_reserve(&rig, PG_ROUND_Y, PG_ARENA, planes * ld * pg_rounded_bytes(k.K));
+    rig_reserve(&rig, PG_ROUND_Y, PG_ARENA, planes * ld * pg_rounded_row_bytes(&k));
     rig_result(&rig, PG_ROUND_Y);
     uint64_t of_step = wanted ? rig.args.n_out_rows : rig.rows;
     for (uint64_t row = 0; row < of_step; row++)
@@ -62,7 +77,7 @@ static void rows_are_rounded(Rng random, PgLayout layout, bool wanted) {
     rig_run(&rig);
     for (uint64_t row = 0; row < of_step; row++)
         for (uint64_t j = 0; j < rig_parts(&rig, layout); j++)
-            expect_row(&rig, ld, rig_plane(layout, j), rig_index(&rig, layout, row, j));
+            (bf16 ? expect_bf16_row : expect_row)(&rig, ld, rig_plane(layout, j), rig_index(&rig, layout, row, j));
     rig_check(&rig, "rounded");
     rig_close(&rig);
 }

@@ -325,6 +325,19 @@ static void test_code_of_another_spec_is_refused(void **unused) {
     assert_int_equal(moss_cuda_code(device, every.program, "this is no image for any GPU", 28).code, MOSS_DEVICE);
 }
 
+static void test_hidden_states_are_refused(void **unused) {
+    (void)unused;
+    MossModel *model = load(&little);
+    MossState *state = new_state(model);
+    MossError error = moss_model_keep_hidden(model, true);
+    assert_int_equal(error.code, MOSS_DEVICE);
+    assert_non_null(strstr(error.text, "not on device 'cuda'"));
+    feed(&little, model, state, 9, 9);
+    assert_null(moss_hidden(model, 0));
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 int main(void) {
     const char *compiler = getenv("MOSSC_CXX");
     if (compiler != NULL && compiler[0] == '\0') {
@@ -351,6 +364,7 @@ int main(void) {
         cmocka_unit_test(test_models_take_turns_on_one_gpu),
         cmocka_unit_test(test_a_gpu_serves_one_model_at_a_time),
         cmocka_unit_test(test_code_of_another_spec_is_refused),
+        cmocka_unit_test(test_hidden_states_are_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     case_free(&every);

@@ -351,5 +351,73 @@ def test_a_full_disk_loses_nothing(m):
     assert len(lines_of(m)) == 6
 
 
+# ---- single points
+
+
+def points_of(m, *options, directory="out"):
+    return [json.loads(line) for line in m.run("explore", "point", directory, *options).stdout.splitlines()]
+
+
+def test_a_point_says_what_the_tables_say(m):
+    rows = rows_of(begin(m, "--all-points") / "points.csv")
+    asked = rows[::7]
+    for row, point in zip(asked, points_of(m, *(f"--point={row['index']}" for row in asked)), strict=True):
+        assert point["index"] == int(row["index"]) and all(row[axis] == value for axis, value in point["values"].items())
+        if row["fidelity"] == "invalid":
+            assert point["state"] == row["fidelity"] and "devices" not in point and point["why"], point
+            continue
+        (device,) = point["devices"].values()
+        assert point["state"] == "point" and point["spec_hash"] == row["spec_hash"] and device["fidelity"] == row["fidelity"]
+        assert device["metrics"] == {name: float(row[name]) for name in device["metrics"]}, (point, row)
+        assert device["within"] == (float(row["weight_bytes"]) <= 600 * 1024), point
+    assert {row["fidelity"] for row in asked} == {"modelled", "invalid"}
+
+
+def test_twins_name_their_point(m):
+    everything = {int(row["index"]) for row in rows_of(begin(m, "--all-points") / "points.csv")}
+    last = max(everything)
+    twins = [index for index in range(last) if index not in everything]
+    for twin in points_of(m, *(f"--point={index}" for index in twins[::7])):
+        assert twin["state"] == "twin" and twin["twin_of"] in everything, twin
+        (of,) = points_of(m, "--point", twin["twin_of"])
+        assert of["values"] == {**twin["values"], "k": "1"}, (of, twin)
+
+
+def test_what_was_measured_elsewhere_becomes_part_of_a_study(m):
+    judged = TINY_SPACE + """quality: {command: "grep -c d_state {spec}"}\n"""
+    m.run(*begin_tiny(m, space=judged))
+    rows = [int(row["index"]) for row in rows_of(m.directory / "out" / "points.csv")]
+    first, second, third = points_of(m, "--candidates", 3, "--spread")
+    (timed,) = points_of(m, "--point", first["index"], "--measure", "--quality", "--rounds", 1)
+    (asked,) = points_of(m, "--point", second["index"], "--quality")
+    assert asked["measured"] == {"index": second["index"], "spec_hash": second["spec_hash"], "quality": asked["measured"]["quality"]}
+    failed = {"index": third["index"], "error": "by hand"}
+    assert not (m.directory / "out" / "measurements.jsonl").exists() and len(rows) > 3
+    m.file("a.jsonl", json.dumps(failed) + "\n" + json.dumps(timed["measured"]) + "\n")
+    m.file("b.jsonl", json.dumps(asked["measured"]) + "\n" + json.dumps({**timed["measured"], "decode_ms": 1e9}) + "\n{\"ind")
+    assert m.json("explore", "collect", "out", "a.jsonl", "b.jsonl", "--json") == {"measured": 2, "failed": 1}
+    expected = sorted([failed, timed["measured"], asked["measured"]], key=lambda line: line["index"])
+    assert lines_of(m) == expected
+    table = {int(row["index"]): row for row in rows_of(m.directory / "out" / "measured.csv")}
+    assert set(table) == {first["index"], second["index"]} and table[second["index"]]["decode_ms"] == ""
+    assert float(table[first["index"]]["decode_ms"]) == timed["measured"]["decode_ms"]
+    assert {row["index"] for row in rows_of(m.directory / "out" / "measured_front.csv")} <= {row["index"] for row in table.values()}
+    m.file("c.jsonl", json.dumps({**asked["measured"], "index": third["index"]}) + "\n")
+    assert "of another space" in m.run("explore", "collect", "out", "c.jsonl", status=1).stderr
+    good = {"index": third["index"], "spec_hash": third["spec_hash"], "quality": 1}
+    m.file("d.jsonl", json.dumps(good) + "\n")
+    assert m.json("explore", "collect", "out", "d.jsonl", "--json") == {"measured": 3, "failed": 0}
+
+
+def test_quality_by_a_command_may_be_an_objective_beside_another(m):
+    judged = TINY_SPACE + """quality: {command: "echo 3"}\n"""
+    line = next(line for line in judged.splitlines() if line.startswith("objectives"))
+    m.run(*begin_tiny(m, "--rounds", 1, "--measure", 2, space=judged.replace(line, "objectives: [-quality, decode_ms]")))
+    assert {row["quality"] for row in rows_of(m.directory / "out" / "front.csv")} == {""}
+    measured = sorted(rows_of(m.directory / "out" / "measured.csv"), key=lambda row: float(row["decode_ms"]))
+    assert [row["quality"] for row in measured] == ["3", "3"]
+    assert rows_of(m.directory / "out" / "measured_front.csv") == measured[:1], "quality is equal: the faster one beats the other"
+
+
 if __name__ == "__main__":
     sys.exit(run_tests(globals(), OPTIONS, share_kernels=True))

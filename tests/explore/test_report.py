@@ -183,15 +183,19 @@ def test_page_has_the_calibration(m):
     assert data_of(page_of(directory))["calibration"]["points"] == points
 
 
+def write_rows(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def measure(directory):
     """measured.csv as `mossc explore --measure` writes it, of the last device."""
     rows = [row for row in rows_of(directory, "points.csv") if row["device"] == DEVICES[-1]][::3]
     for row in rows:
         row.update(fidelity="measured", decode_ms=str(round(1.1 * float(row["decode_ms"]), 6)), code_bytes="4096", compile_ms="12.5")
-    with open(directory / "measured.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(directory / "measured.csv", rows)
     return rows
 
 
@@ -341,6 +345,22 @@ def test_browser_tells_measured_from_modelled(m):
     assert sorted(int(path["data-point"]) for path in tags.of("path", "diamond", DEVICES[1]) if "data-point" in path) == wanted
     table = [row for row in tags.of("tr", None, DEVICES[1]) if "data-measured" in row]
     assert sorted(int(row["data-measured"]) for row in table) == wanted and all("-9.1 %" in row["text"] for row in table)
+
+
+def test_browser_draws_objectives_that_only_measured_points_have(m):
+    judged = SPACE.replace(next(line for line in SPACE.splitlines() if line.startswith("objectives")), "objectives: [quality, decode_ms]")
+    directory = explore(m, space=judged + 'quality: {command: "false"}\n')
+    tags = dom(m)
+    assert tags.of("path", "path", DEVICES[1]) and not any("NaN" in str(element.get("d", "")) or element["text"] == "NaN" for element in tags.elements)
+    rows = measure(directory)
+    for number, row in enumerate(rows):
+        row["quality"] = str(2 + number / 8)
+    write_rows(directory / "measured.csv", rows)
+    explore(m, space=judged + 'quality: {command: "false"}\n')
+    tags = dom(m)
+    diamonds = [path for path in tags.of("path", "diamond", DEVICES[1]) if "data-point" in path]
+    assert len(diamonds) == len(rows) and len({path["d"] for path in diamonds}) == len(rows), "each at its quality"
+    assert not any("NaN" in str(element.get("d", "")) or element["text"] == "NaN" for element in tags.elements)
 
 
 # What a script at the page's end sees: a copy of the page reports it in its title.

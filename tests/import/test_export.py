@@ -135,22 +135,146 @@ def gguf_comes_back(m, spec, weights):
     return [line for line in said(m.directory / "again" / "spec.yaml") if not line.startswith("tokenizer")], tensors_of_file(m.directory / "again" / "model.safetensors")
 
 
-def test_gguf_comes_back(m):
+GGUF_FOLDERS = ["llama-a", "llama-a-llama3", "mistral-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba-a-bias", "mamba2-a", "mamba2-a-groups"]
+
+
+def llama_tokenizer():
+    """SentencePiece's kind as Hugging Face writes it: for each token all pairs that make it, the token of the highest score first."""
+    vocab = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "b", "c", "ab", "\u2581a", "\u2581ab", "abc"]
+    merges = ["a b", "\u2581 a", "\u2581a b", "\u2581 ab", "ab c"]
+    added = [{"id": i, "content": vocab[i], "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True} for i in range(3)]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "pre_tokenizer": None, "post_processor": None,
+            "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+                                                         {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": True,
+                      "byte_fallback": True, "ignore_merges": False, "vocab": {text: i for i, text in enumerate(vocab)}, "merges": merges}}  # fmt: skip
+
+
+def with_tokenizer(m, tokenizer):
+    """KEPT's model with a tokenizer, imported as `first`."""
+    shutil.copytree(KEPT / "mistral-a", m.directory / "model", dirs_exist_ok=True)
+    m.file("model/tokenizer.json", json.dumps(tokenizer))
+    shutil.rmtree(m.directory / "first", ignore_errors=True)
+    m.run("import", "model", "-o", "first")
+    return m.directory / "first"
+
+
+def meaning(tokenizer):
+    """What a tokenizer.json says, in one spelling."""
+    data = json.loads(tokenizer.read_text(encoding="utf-8"))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in data["model"]["merges"]]
+    added = sorted((t["id"], t["content"], t["special"]) for t in data["added_tokens"])
+    return {**data["model"]["vocab"], **{text: number for number, text, _ in added}}, merges, added  # some files have them in one place alone
+
+
+def same_gguf(m, folder):
+    """Spec, tensors and tokenizer come back, and so do the logits: bits, but for Mamba's A, of which a file has -exp."""
+    shutil.rmtree(m.directory / "first", ignore_errors=True)
+    m.run("import", folder, "-o", "first")
+    first = m.directory / "first"
+    text, tensors = gguf_comes_back(m, "first/spec.yaml", "first/model.safetensors")
+    assert text == [line for line in said(first / "spec.yaml") if not line.startswith("tokenizer")], (folder, text)
+    before = tensors_of_file(first / "model.safetensors")
+    assert before.keys() == tensors.keys(), folder
+    for key, data in before.items():
+        if key.endswith(".A_log"):
+            a, b = (np.frombuffer(part, "<f4") for part in (data, tensors[key]))
+            assert np.abs(a - b).max() < 1e-6, (folder, key)
+        else:
+            assert data == tensors[key], (folder, key)
+    assert meaning(first / "tokenizer.json") == meaning(m.directory / "again" / "tokenizer.json"), folder
+    bos = [line.partition("bos: ")[2].partition(",")[0] for line in said(first / "spec.yaml") + said(m.directory / "again" / "spec.yaml") if line.startswith("tokenizer")]
+    assert bos[0] == bos[1], (folder, bos)
+    m.file("tokens.txt", "1 5 7 60 3 2 9 11 4 17 33 21 8 8 1 90 44 23 12 66")
+    for name in ("first", "again"):
+        m.run("logits", name, "--tokens", "tokens.txt", "-o", f"{name}.npy")
+    if not any(key.endswith(".A_log") for key in before):
+        assert m.npy("first.npy")[1] == m.npy("again.npy")[1], folder
+
+
+def test_a_kept_folder_comes_back_from_gguf(m):
+    with_tokenizer(m, llama_tokenizer())
+    same_gguf(m, m.directory / "model")
+
+
+def test_golden_folders_come_back_from_gguf(m):
     if not GOLDEN.is_dir():
         raise Skipped(f"no folder {GOLDEN}")
-    for name in ("llama-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba2-a", "mamba2-a-groups"):
-        shutil.rmtree(m.directory / "first", ignore_errors=True)
-        m.run("import", GOLDEN / name, "-o", "first")
-        text, tensors = gguf_comes_back(m, "first/spec.yaml", "first/model.safetensors")
-        assert text == [line for line in said(m.directory / "first" / "spec.yaml") if not line.startswith("tokenizer")], (name, text)
-        before = tensors_of_file(m.directory / "first" / "model.safetensors")
-        assert before.keys() == tensors.keys(), name
-        for key, data in before.items():
-            if key.endswith(".A_log"):  # the file has -exp of it
-                a, b = (np.frombuffer(part, "<f4") for part in (data, tensors[key]))
-                assert np.abs(a - b).max() < 1e-6, (name, key)
-            else:
-                assert data == tensors[key], (name, key)
+    for name in GGUF_FOLDERS:
+        same_gguf(m, GOLDEN / name)
+
+
+def test_gguf_says_llama_3_s_rope_whatever_its_low_factor(m):
+    rope = "rope: {theta: 500000, scaling: {kind: llama3, factor: 8, low_freq_factor: 2, high_freq_factor: 6, original_max_positions: 64}}"
+    spec = m.file("s.yaml", TEMPLATES["llama"].replace("bias: true, rope: {theta: 500}", rope).replace(", bias: true", "").replace("geglu_tanh", "swiglu"))
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    gguf_comes_back(m, spec, "w")
+    m.file("tokens.txt", " ".join(str(7 * i % 64) for i in range(200)))
+    m.run("logits", spec, "-w", "w", "--tokens", "tokens.txt", "-o", "a.npy")
+    m.run("logits", "again", "--tokens", "tokens.txt", "-o", "b.npy")
+    a, b = (np.array(m.npy(name)[0]) for name in ("a.npy", "b.npy"))
+    assert np.abs(a - b).max() < 1e-4 * np.sqrt((a * a).mean())
+
+
+def test_gguf_says_windows_and_warns_of_those_who_do_not_read_them(m):
+    spec = m.file("s.yaml", TEMPLATES["mixtral"].replace("experts: {count: 4}, router: {top_k: 2, normalize: true}", "").replace(", }", "}"))
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    text, _ = gguf_comes_back(m, spec, "w")
+    assert any("window: 8" in line for line in text), text
+    done = m.run("export", spec, "-w", "w", "--format", "gguf", "-o", "other.gguf")
+    assert "attention.window: llama.cpp reads none" in done.stderr, done.stderr
+
+
+def test_bytes_are_a_tokenizer_of_gguf(m):
+    spec = m.file("s.yaml", TEMPLATES["llama"].replace(", bias: true", "").replace("geglu_tanh", "swiglu").replace("vocab_size: 64", "vocab_size: 264")
+                  + "tokenizer: {kind: bytes, bos: 256, eos: [257, 258]}\n")  # fmt: skip
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    m.run("export", spec, "-w", "w", "--format", "gguf", "-o", "out.gguf")
+    m.run("import", "out.gguf", "-o", "again")
+    assert any("bos: 256, eos: [257, 258]" in line for line in said(m.directory / "again" / "spec.yaml"))
+    options = ["--prompt", "Grüße\n\t<0x00>", "--temp", "0", "-n", "40"]
+    (ours, theirs) = (m.run("run", *given, *options).stdout for given in ((spec, "-w", "w"), ("again",)))
+    assert ours.decode(errors="replace") == theirs.decode(), (ours, theirs)
+
+
+def test_a_tokenizer_that_gguf_cannot_say_is_left_out(m):
+    path = with_tokenizer(m, llama_tokenizer()) / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+
+    def changed(change):
+        other = json.loads(json.dumps(data))
+        change(other)
+        path.write_text(json.dumps(other), encoding="utf-8")
+        done = m.run("export", "first", "--format", "gguf", "-o", "out.gguf")
+        m.run("import", "out.gguf", "-o", "again")
+        there = (m.directory / "again" / "tokenizer.json").exists()
+        shutil.rmtree(m.directory / "again")
+        (m.directory / "out.gguf").unlink()
+        return done.stderr, there
+
+    cases = {
+        "the added token 1 has lstrip": lambda t: t["added_tokens"][1].update(lstrip=True),
+        "its merges are not those that scores mean": lambda t: t["model"]["merges"].pop(),
+        "normalizer: beside scores": lambda t: t["normalizer"]["normalizers"].insert(0, {"type": "NFC"}),
+        "pre_tokenizer: beside scores": lambda t: t.update(pre_tokenizer={"type": "Digits", "individual_digits": True}),
+    }
+    for words, change in cases.items():
+        said_there, there = changed(change)
+        assert f"the GGUF file has no tokenizer: {words}" in said_there and not there, (words, said_there)
+    assert changed(lambda t: None) == changed(lambda t: t["added_tokens"].reverse()) and changed(lambda t: None)[1]
+
+
+def test_a_chat_template_goes_along(m):
+    m.run("import", KEPT / "mistral-a", "-o", "first")
+    template = "{% for m in messages %}[INST] é \"q\" \\n{{ m }}[/INST]\n{% endfor %}"
+    m.file("first/generation.yaml", "chat_template: " + json.dumps(template) + "\n")
+    m.run("export", "first", "--format", "gguf", "-o", "out.gguf")
+    m.run("import", "out.gguf", "-o", "again")
+    m.run("export", "first", "-o", "folder")
+    m.run("import", "folder", "-o", "other")
+    for name in ("again", "other"):
+        assert json.dumps(template, ensure_ascii=False) in (m.directory / name / "generation.yaml").read_text(encoding="utf-8"), name
 
 
 def test_blocks_stay_blocks_in_gguf(m):
@@ -168,8 +292,7 @@ def test_blocks_stay_blocks_in_gguf(m):
 
 
 def test_gguf_is_refused_by_key(m):
-    for text, words in ((TEMPLATES["mixtral"].replace("experts: {count: 4}, router: {top_k: 2, normalize: true}", ""), "attention.window"),
-                        (TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, dt_limit: [0.1, 0.5]"), "ssm.dt_limit: GGUF has no key for it")):  # fmt: skip
+    for text, words in ((TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, dt_limit: [0.1, 0.5]"), "ssm.dt_limit: GGUF has no key for it"),):  # fmt: skip
         m.run("init", m.file("s.yaml", text.replace(", }", "}")), "-o", "w", "--seed", "5")
         error = m.error("export", "s.yaml", "-w", "w", "--format", "gguf", "-o", "out.gguf")
         assert words in error and "out.gguf" not in m.left(), error

@@ -613,7 +613,8 @@ def test_a_checkpoint_is_imported_once(m):
     other, said = logits_of(m, "mistral-a")
     assert other != both and "was imported to" in said
     assert len(list((m.kernels / "models").iterdir())) == 2
-    assert "-w: a checkpoint has its own weights" in m.error("logits", "mistral-a", "-w", "out/model.safetensors", "--tokens", "tokens.txt", "-o", "x")
+    m.run("logits", "mistral-a", "-w", "out/model.safetensors", "--tokens", "tokens.txt", "-o", "logits.npy")  # other weights for its spec
+    assert (m.directory / "logits.npy").read_bytes() == other
     change(m.directory / "mistral-a", sliding_window="two")
     error = m.error("logits", "mistral-a", "--tokens", "tokens.txt", "-o", "x")
     assert "sliding_window: expected an integer" in error and "mossc import mistral-a -o DIR" in error, error
@@ -626,6 +627,70 @@ def test_a_gguf_file_is_imported_once(m):
     first, said = logits_of(m, "model.gguf")
     assert "was imported to" in said
     assert logits_of(m, "model.gguf") == (first, "")
+
+
+# ---- reading back
+
+
+def damaged(m, path, tensor, change):
+    """Changes a byte of a tensor of out/model.safetensors; gives back what undoes it."""
+    data = (m.directory / path).read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    begin, end = json.loads(data[8 : 8 + size])[tensor]["data_offsets"]
+    at = 8 + size + begin + change % (end - begin)
+    (m.directory / path).write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+    return lambda: (m.directory / path).write_bytes(data)
+
+
+def test_verify_reads_every_number_back(m):
+    kept(m, "mistral-a")
+    for dtype in ("stored", "f32", "bf16", "q8", "q4"):
+        options = () if dtype == "stored" else ("--dtype", dtype)
+        out = f"out-{dtype}"
+        assert "verified: every number" in m.out("import", "mistral-a", "-o", out, "--verify", *options)
+        assert m.json("import", "mistral-a", "-o", out, "--verify", "--json", *options)["verified"] is True
+        names = [t["name"] for t in m.json("info", f"{out}/model.safetensors", "--tensors", "--json")["tensors"]]
+        for i, name in enumerate(names):
+            undo = damaged(m, f"{out}/model.safetensors", name, 7919 * i)
+            error = m.error("import", "mistral-a", "-o", out, "--verify", *options)
+            assert f"tensor '{name.removesuffix('.q8').removesuffix('.q4').rpartition('.')[0]}" in error and ("checkpoint makes" in error or "finite" in error), (name, error)
+            undo()
+        m.run("import", "mistral-a", "-o", out, "--verify", *options)  # it was left as it was
+
+
+def test_verify_holds_texts_and_options_too(m):
+    imported(m, kept(m, "mistral-a"), "--dtype", "q8")
+    assert "spec.yaml: error: this is not what the checkpoint makes" in m.error("import", "mistral-a", "-o", "out", "--verify")
+    spec = (m.directory / "out" / "spec.yaml").read_text()
+    m.file("out/spec.yaml", spec.replace("theta: ", "theta: 1"))
+    assert "spec.yaml: error" in m.error("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
+    m.file("out/spec.yaml", spec)
+    m.run("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
+    change(m.directory / "mistral-a", sliding_window=2)  # another model by now
+    assert "spec.yaml: error" in m.error("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
+
+
+# ---- in the place of a spec
+
+
+def test_commands_that_make_things_take_a_checkpoint(m):
+    m.kernels = m.directory / "cache"
+    imported(m, kept(m, "mistral-a"))
+    both, _ = logits_of(m, "out")
+    for given in ("out", "mistral-a"):
+        m.run("pack", given, "-o", f"{given}.weights")
+        assert logits_of(m, given, "-w", f"{given}.weights")[0] == both
+        m.run("pack", given, "-w", f"{given}.weights", "--verify")
+        assert "kernels" in m.out("warm", given, "out")
+        m.run("compile", given, "-o", f"{given}-compiled")
+        assert list((m.directory / f"{given}-compiled").glob("*.h"))
+        m.run("export", given, "-o", f"{given}-exported")
+    first, second = ((m.directory / f"{given}-exported" / "model.safetensors").read_bytes() for given in ("out", "mistral-a"))
+    assert first == second
+    assert len(list((m.kernels / "models").iterdir())) == 1
+    shutil.copy(KEPT / "gguf" / "granitemoehybrid-a-attn.gguf", m.directory / "model.gguf")
+    m.run("pack", "model.gguf", "-o", "model.weights")
+    assert logits_of(m, "model.gguf", "-w", "model.weights")[0] == logits_of(m, "model.gguf")[0]
 
 
 if __name__ == "__main__":

@@ -111,6 +111,18 @@ static MossError cost(void) {
     return error;
 }
 
+static MossError tensors(void) {
+    MosscSpec *parsed;
+    MosscTensor last;
+    int64_t count = 0;
+    MossError error = mossc_spec_parse("tiny.yaml", tiny, sizeof tiny - 1, NULL, 0, NULL, &parsed);
+    if (error.code == MOSS_OK) error = mossc_spec_n_tensors(parsed, &count);
+    assert_int_equal(count > 0, error.code == MOSS_OK);
+    if (error.code == MOSS_OK) error = mossc_spec_tensor(parsed, count - 1, &last, sizeof last);
+    mossc_spec_free(parsed);
+    return error;
+}
+
 static MossError compile(void) {
     MosscCompiled *made;
     MossError error = mossc_compile(spec, &options, NULL, &made);
@@ -239,6 +251,7 @@ EACH(parse)
 EACH(parse_wrong)
 EACH(print_yaml)
 EACH(print_json)
+EACH(tensors)
 EACH(cost)
 EACH(compile)
 EACH(open_tokenizer)
@@ -345,6 +358,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_parse_wrong),
         cmocka_unit_test(test_print_yaml),
         cmocka_unit_test(test_print_json),
+        cmocka_unit_test(test_tensors),
         cmocka_unit_test(test_cost),
         cmocka_unit_test(test_open_tokenizer),
         cmocka_unit_test(test_stream),

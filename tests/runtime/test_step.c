@@ -539,6 +539,24 @@ static void test_long_errors_are_cut_at_a_line(void **unused) {
     assert_true(size < MOSS_ERROR_TEXT && !strcmp(error.text + size - 5, "]\n..."));
 }
 
+static void test_hidden_states_of_unknown_blocks_are_refused(void **unused) {
+    (void)unused;
+    PgProgram program = toy_program();
+    MossModel *model = toy_model(&program, 2);
+    MossState *state;
+    assert_int_equal(moss_state_create(model, &state).code, MOSS_OK);
+    assert_int_equal(moss_program_blocks(&program), 0);
+    MossError error = moss_model_keep_hidden(model, true);
+    assert_int_equal(error.code, MOSS_BAD_INPUT);
+    assert_non_null(strstr(error.text, "program 'toy' does not tell"));
+    assert_int_equal(moss_model_keep_hidden(model, false).code, MOSS_OK);
+    assert_int_equal(moss_feed(model, state, (int32_t[]){1, 2, 3}, 3, 0).code, MOSS_OK);
+    assert_int_equal(moss_hidden_rows(model), 0);
+    assert_null(moss_hidden(model, 0));
+    moss_state_free(state);
+    moss_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_tile_runs_once_and_stages_in_order),
@@ -554,6 +572,7 @@ int main(void) {
         cmocka_unit_test(test_profile_adds_up_the_phases_of_its_mode),
         cmocka_unit_test(test_models_are_loaded_from_files),
         cmocka_unit_test(test_long_errors_are_cut_at_a_line),
+        cmocka_unit_test(test_hidden_states_of_unknown_blocks_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -240,6 +240,14 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
       phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed =                                                                \
           phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_CONV)->operands[PG_LINEAR_HISTORY].fixed)                                       \
     M(half_a_state, "moss-tiny", "is not a state of the size", phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_STATE].fixed += 64)  \
+    M(residual_of_no_operand, "moss-tiny", "no operand in the arena", phase_of(m, PG_ROW, PG_EMBED)->hidden_slot = PG_EMBED_W)     \
+    M(residual_of_another_width, "moss-tiny", "expected 192", {                                                                    \
+        phase_of(m, PG_ROW, PG_EMBED)->hidden = 0;                                                                                 \
+        phase_of(m, PG_ROW, PG_ROUTE)->hidden = 1;                                                                                 \
+        phase_of(m, PG_ROW, PG_ROUTE)->hidden_slot = PG_ROUTE_EXPERTS;                                                             \
+    })                                                                                                                             \
+    M(residual_twice, "moss-tiny", "writes the same residual", phase_with(m, PG_ROW, PG_LINEAR, PG_STEP_RESIDUAL)->hidden = 1)     \
+    M(residual_left_out, "moss-tiny", "mode block writes 8 of 9 residual", phase_of(m, PG_BLOCK, PG_EMBED)->hidden = 0)            \
     M(neighbours_write_the_same, "moss-tiny", "of the same stage overlap",                                                         \
       neighbour(m, PG_ROW)->operands[PG_LINEAR_Y] = neighbour(m, PG_ROW)[-1].operands[PG_LINEAR_Y])                                \
     M(neighbour_reads_what_is_written, "moss-tiny", "of the same stage overlap",                                                   \

@@ -10,6 +10,7 @@ typedef struct Case {
     const PgProgram *program; /* in NAME.o */
     const PgCode *codes;
     int64_t T, V;
+    float tolerance;          /* of more than one row a step, of the logits' root mean square; 0: bits */
 } Case;
 
 extern const Case cases[];

@@ -5,6 +5,9 @@ Bochs 2.8 or later has the processor: what MOSSC_BOCHS names, or `bochs`, built 
     ./configure --with-nogui --enable-x86-64 --enable-avx --enable-evex --enable-amx --enable-protection-keys \\
         --enable-long-phy-address --enable-all-optimizations --disable-docbook && make && make install
 
+Its vdpbf16ps takes the distance of a whole vector in memory for one of floats: in cpu/decoder/ia_opcodes_evex.def the last operand of
+EVEX_VDPBF16PS must be OP_mVdq, not OP_mVdq32, or a model with --fast may fail whose kernel has spilt a register.
+
 Debian's 2.7 will not do: Linux finds sizes in its CPUID that do not fit together, and then switches AVX off. pc_root.sh fetches the
 kernel, a boot loader and what makes an image of a CD of them.
 """

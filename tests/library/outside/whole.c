@@ -83,6 +83,21 @@ static int write_text(char **arguments) {
 
 /* ---- what a spec says */
 
+/* The tensors make up the parameters; there is none behind the last. */
+static void check_tensors(MosscSpec *spec, double parameters) {
+    int64_t count;
+    MosscTensor tensor;
+    double sum = 0;
+    check(mossc_spec_n_tensors(spec, &count));
+    for (int64_t i = 0; i < count; i++) {
+        check(mossc_spec_tensor(spec, i, &tensor, sizeof tensor));
+        double elements = 1;
+        for (int64_t d = 0; d < tensor.rank; d++) elements *= (double)tensor.shape[d];
+        sum += elements;
+    }
+    if (sum != parameters || mossc_spec_tensor(spec, count, &tensor, sizeof tensor).code != MOSS_BAD_INPUT) exit(9);
+}
+
 static int tell(const char *path) {
     MosscSpec *spec = open_spec(path);
     MosscCost cost, part, sum = {0};
@@ -97,6 +112,7 @@ static int tell(const char *path) {
     if (sum.parameters != cost.parameters || sum.state_bytes != cost.state_bytes || sum.flops != cost.flops) return 5;
     check(mossc_spec_block(spec, 0, &block, sizeof block));
     if (mossc_spec_block(spec, mossc_spec_n_blocks(spec), &block, sizeof block).code != MOSS_BAD_INPUT) return 6;
+    check_tensors(spec, cost.parameters);
     printf("{\"name\": \"%s\", \"vocab_size\": %lld, \"d_model\": %lld, \"n_blocks\": %lld, \"kind\": \"%s\", \"experts\": %lld,",
            mossc_spec_name(spec), (long long)mossc_spec_vocab_size(spec), (long long)mossc_spec_d_model(spec),
            (long long)mossc_spec_n_blocks(spec), block.kind, (long long)block.experts);

@@ -1,0 +1,153 @@
+"""Experts: which are chosen, and linear maps through those that are.
+
+A pair is a token with one of its experts. Pairs stand in the order [M, K] of their tokens, or sorted by expert, so that each expert
+multiplies rows that lie beside each other; no capacity, no token dropped.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class RouterLoss:
+    """What training needs to know of a router's choices."""
+
+    balance: Tensor  # scalar: E·Σ_e (share of pairs) · (mean share of score), 1 when even
+    z: Tensor  # scalar: mean of logsumexp(r)²
+    load: Tensor  # [E], pairs of each expert
+    at: str = field(default="")  # "blocks.3.router."
+
+
+@dataclass
+class Pairs:
+    """The experts of M tokens: index [M, K] and gates [M, K]."""
+
+    index: Tensor
+    gates: Tensor
+    count: int
+
+    @cached_property
+    def order(self) -> Tensor:
+        """[M·K]: the pairs by expert."""
+        return torch.argsort(self.index.flatten(), stable=True)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        out = torch.empty_like(self.order)
+        out[self.order] = torch.arange(out.numel(), device=out.device)
+        return out
+
+    @cached_property
+    def token(self) -> Tensor:
+        """[M·K]: the token of each sorted pair."""
+        return self.order // self.index.shape[1]
+
+    @cached_property
+    def expert(self) -> Tensor:
+        """[M·K]: the expert of each sorted pair."""
+        return self.index.flatten()[self.order]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """[E]: where each expert's sorted pairs end."""
+        return torch.bincount(self.index.flatten(), minlength=self.count).cumsum(0).tolist()
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """[M, E]: gates, zero where an expert is not chosen."""
+        return self.gates.new_zeros(self.index.shape[0], self.count).scatter(1, self.index, self.gates)
+
+    def every(self) -> Pairs:
+        """All experts for every token; those that were not chosen with gate 0."""
+        index = torch.arange(self.count, device=self.index.device).expand(self.index.shape[0], -1)
+        return Pairs(index, self.dense, self.count)
+
+    def sort(self, x: Tensor) -> Tensor:
+        """[M, ..] (of tokens) or [M, K, ..] (of pairs) -> [M·K, ..] sorted. M and K tell them apart by `of_pairs`."""
+        return x[self.token]
+
+    def sort_pairs(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1)[self.order]
+
+    def unsort(self, x: Tensor) -> Tensor:
+        """[M·K, ..] sorted -> [M, K, ..]."""
+        return x[self.inverse].unflatten(0, self.index.shape)
+
+    def combine(self, sorted_x: Tensor) -> Tensor:
+        """Σ_k gate · x of sorted pairs -> [M, ..]."""
+        gates = self.gates.flatten()[self.order].to(sorted_x.dtype)
+        out = sorted_x.new_zeros(self.index.shape[0], *sorted_x.shape[1:])
+        return out.index_add(0, self.token, sorted_x * gates[:, None])
+
+
+class _Grouped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w, ends):
+        ctx.save_for_backward(x, w)
+        ctx.ends = ends
+        y = x.new_empty(x.shape[0], w.shape[1])
+        for e, a, b in _runs(ends):
+            torch.mm(x[a:b], w[e].t(), out=y[a:b])
+        return y
+
+    @staticmethod
+    def backward(ctx, gy):
+        x, w = ctx.saved_tensors
+        gy = gy.contiguous()
+        gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        gw = torch.zeros_like(w) if ctx.needs_input_grad[1] else None
+        for e, a, b in _runs(ctx.ends):
+            if gx is not None:
+                torch.mm(gy[a:b], w[e], out=gx[a:b])
+            if gw is not None:
+                torch.mm(gy[a:b].t(), x[a:b], out=gw[e])
+        return gx, gw, None
+
+
+def _runs(ends: list[int]):
+    begin = 0
+    for e, end in enumerate(ends):
+        if end > begin:
+            yield e, begin, end
+        begin = end
+
+
+def grouped_linear(x: Tensor, w: Tensor, ends: list[int]) -> Tensor:
+    """x [P, in] sorted by expert, w [E, out, in] -> [P, out]."""
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind):
+        x, w = x.to(torch.get_autocast_dtype(kind)), w.to(torch.get_autocast_dtype(kind))
+    return _Grouped.apply(x.contiguous(), w, ends)
+
+
+class Rows:
+    """Pairs as sequences of their own: a row for each (sequence, expert), in which its tokens follow each other.
+
+    index [B, T, K]. Rows are as long as the longest; what lies behind a row's end is zero.
+    """
+
+    def __init__(self, index: Tensor, count: int):
+        batch, _, _ = index.shape
+        self.shape, self.count = index.shape, count
+        row = (torch.arange(batch, device=index.device)[:, None, None] * count + index).flatten()
+        order = torch.argsort(row, stable=True)
+        self.lengths = torch.bincount(row, minlength=batch * count)  # [B·E]
+        self.length = int(self.lengths.max())
+        first = self.lengths.cumsum(0) - self.lengths
+        sorted_row = row[order]
+        at = torch.arange(row.numel(), device=index.device) - first[sorted_row]
+        self.slot = torch.empty_like(row)
+        self.slot[order] = sorted_row * self.length + at
+
+    def spread(self, x: Tensor) -> Tensor:
+        """[B, T, K, ..] -> [B·E, L, ..]."""
+        out = x.new_zeros(len(self.lengths) * self.length, *x.shape[3:])
+        return out.index_copy(0, self.slot, x.flatten(0, 2)).unflatten(0, (-1, self.length))
+
+    def collect(self, rows: Tensor) -> Tensor:
+        """[B·E, L, ..] -> [B, T, K, ..]."""
+        return rows.flatten(0, 1)[self.slot].unflatten(0, self.shape)

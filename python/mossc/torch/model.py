@@ -1,0 +1,207 @@
+"""MosscForCausalLM: the model of a spec as a transformers model. Its parameters have the language's names."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from . import quant
+from .blocks import Context
+from .cache import MosscCache
+from .config import MosscConfig
+from .layer import Block, Layer, Lender, Norm, word_of
+from .rounding import Rounding
+from .tree import held, hold
+
+
+@dataclass
+class MosscOutput(ModelOutput):
+    """loss: with `labels`, the mean of −log p over them (shifted by one), in training with the routers' losses; logits [B, T, V];
+    balance_loss, z_loss: means over the routers; router_loads: pairs of each expert, [E] for each router."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    cache: MosscCache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    last_hidden_state: Tensor | None = None
+    text_loss: Tensor | None = None
+    balance_loss: Tensor | None = None
+    z_loss: Tensor | None = None
+    router_loads: tuple[Tensor, ...] | None = None
+
+
+class MosscModel(PreTrainedModel):
+    """The stack without the head: gives last_hidden_state [B, T, D] behind the final norm."""
+
+    config_class = MosscConfig
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]
+    _supports_sdpa = True
+    main_input_name = "input_ids"
+
+    def __init__(self, config: MosscConfig):
+        super().__init__(config)
+        spec, tensors = config.spec, config.tensors()
+        self._spec = spec
+        self._rounding = Rounding(config.fake_quantise, spec["weights"].get("activations") == "q8")
+        context = Context(spec["d_model"], spec["norm"]["eps"])
+        outer = [t for t in tensors if not t.name.startswith("blocks.")]
+        self._places = hold(self, [(t.name, t.shape) for t in outer])
+        self._dtypes = {t.name: t.dtype for t in outer}
+        norm = Norm(spec["norm"])
+        self._final_norm = Norm(spec["final_norm"])
+        named = {entry["name"]: i for i, entry in enumerate(spec["stack"]) if "name" in entry}
+        lent = {named[entry["share"]["block"]] for entry in spec["stack"] if "share" in entry}
+        self.blocks = nn.ModuleList(
+            (Lender if i in lent else Block)(i, entry, tensors, norm, context, self._rounding) for i, entry in enumerate(spec["stack"])
+        )
+        for layer, entry in zip(self.blocks, spec["stack"]):
+            if "share" in entry:
+                layer.lend_from(self.blocks[named[entry["share"]["block"]]])
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    # ---- what transformers asks of a model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fresh weights are drawn by the C library, all at once: draw_fresh."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embed = value
+
+    # ---- computing
+
+    def _embedding(self, input_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        table = self._rounding(tensors["embed.weight"], self._dtypes["embed.weight"])
+        return self._spec["embedding_scale"] * F.embedding(input_ids, table)
+
+    def _stack(self, input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states):
+        tensors = held(self._places)
+        check_mask(attention_mask)
+        x = self._embedding(input_ids, tensors) if inputs_embeds is None else inputs_embeds
+        cache = cache if cache is not None else MosscCache(len(self.blocks)) if use_cache else None
+        position = 0 if cache is None else cache.position
+        losses, seen = [], []
+        for i, layer in enumerate(self.blocks):
+            if output_hidden_states:
+                seen.append(x)
+            state = None if cache is None else cache.states[i]
+            if self.gradient_checkpointing and self.training:
+                x, states, loss = self._gradient_checkpointing_func(layer.__call__, x, state, position)
+            else:
+                x, states, loss = layer(x, state, position)
+            losses += loss
+            if cache is not None:
+                cache.states[i] = states
+        if cache is not None:
+            cache.position, cache.batch = position + x.shape[1], x.shape[0]
+        x = self._final_norm(x, tensors, "final_norm")
+        return x, cache, losses, tuple(seen) if output_hidden_states else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: MosscCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **_,
+    ) -> MosscOutput:
+        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
+        return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses))
+
+
+class MosscForCausalLM(MosscModel, GenerationMixin):
+    """With the head. See MosscOutput for what it gives."""
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.embed if self._spec["tie_embeddings"] else self.head
+
+    def _logits(self, x: Tensor) -> Tensor:
+        name = "embed.weight" if self._spec["tie_embeddings"] else "head.weight"
+        dtype = self._dtypes[name]
+        rounds = self._rounding.inputs and dtype in quant.BLOCKS
+        weight = self._rounding(held(self._places)[name], dtype, rounds)
+        return self._spec["logit_scale"] * F.linear(quant.round_input(x) if rounds else x, weight)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: MosscCache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        **_,
+    ) -> MosscOutput:
+        """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on."""
+        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
+        logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
+        out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses))
+        if labels is not None:
+            out.text_loss = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
+            out.loss = self.add_router_losses(out.text_loss, out)
+        return out
+
+    def add_router_losses(self, loss: Tensor, out: MosscOutput) -> Tensor:
+        if not self.training or out.balance_loss is None:
+            return loss
+        return loss + self.config.balance_loss * out.balance_loss + self.config.z_loss * out.z_loss
+
+    @torch.no_grad()
+    def balance_experts(self, loads: tuple[Tensor, ...], rate: float) -> None:
+        """Balancing without a loss (arXiv 2408.15664): `select_bias` of an expert with fewer pairs than the mean rises by rate, of one
+        with more it falls. loads: router_loads of a step, summed over processes."""
+        biases = [bias for layer in self.blocks for bias in layer.router_biases()]
+        for bias, load in zip(biases, loads, strict=True):
+            if bias is not None:
+                bias += rate * (load.mean() - load).sign().to(bias.dtype)
+
+    # ---- generation
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # it makes a cache of its own
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, cache: MosscCache | None = None, use_cache: bool = True, **kwargs) -> dict:
+        seen = 0 if cache is None else cache.position
+        return {"input_ids": input_ids[:, seen:], "cache": cache, "use_cache": use_cache, "logits_to_keep": 1} | {
+            key: kwargs[key] for key in ("attention_mask",) if key in kwargs
+        }
+
+    def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+        model_kwargs["cache"] = outputs.cache
+        return model_kwargs
+
+
+def check_mask(mask: Tensor | None) -> None:
+    """Padding behind a sequence is harmless, since nothing looks ahead; padding before one would enter the states."""
+    if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
+        raise ValueError("attention_mask has padding before a sequence: pad on the right (a state takes in every token it is given)")
+
+
+def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None) -> Tensor:
+    """logits [B, T, V] scored on labels [B, T]; the mean over those that are not −100, or their sum over `items`."""
+    loss = F.cross_entropy(logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)), labels.flatten(),
+                           reduction="mean" if items is None else "sum")
+    return loss if items is None else loss / items
+
+
+def router_losses(losses: list[tuple[Tensor, Tensor, Tensor]]) -> dict:
+    if not losses:
+        return {}
+    balance, z, loads = zip(*losses)
+    return {"balance_loss": torch.stack(balance).mean(), "z_loss": torch.stack(z).mean(), "router_loads": loads}

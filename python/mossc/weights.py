@@ -1,0 +1,44 @@
+"""Weights for a model: what of Python's becomes what the C library takes."""
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+
+from mossc._c import ffi, lib, text_of
+from mossc.errors import MosscError
+
+
+def tensors(program: typing.Any) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor that a program's checkpoint must hold."""
+    found = (lib.moss_program_tensor(program, i) for i in range(lib.moss_program_tensors(program)))
+    return {text_of(t.name): tuple(t.shape[0:t.rank]) for t in found}
+
+
+class Elements:
+    """Tensors of a dict, for the duration of mossc_model_from_memory."""
+
+    def __init__(self, program: typing.Any, given: typing.Mapping[str, typing.Any]) -> None:
+        wanted = tensors(program)
+        wrong = [f"tensor '{name}' is missing" for name in wanted if name not in given]
+        wrong += [f"tensor '{name}' has no place in this model" for name in given if name not in wanted]
+        self._given, self._wanted = given, wanted
+        for name in wanted.keys() & given.keys():
+            shape = tuple(np.shape(given[name]))
+            if shape != wanted[name]:
+                wrong.append(f"tensor '{name}' has shape {list(shape)}, expected {list(wanted[name])}")
+        if wrong:
+            raise MosscError("bad_weights", "\n".join(sorted(wrong)))
+        self._arrays: dict[str, np.ndarray] = {}
+        self.context = ffi.new_handle(self)
+
+    def pointer(self, name: str) -> typing.Any:
+        if name not in self._wanted:
+            return ffi.NULL
+        array = self._arrays[name] = np.ascontiguousarray(self._given[name], np.float32)
+        return ffi.cast("const float *", array.ctypes.data)
+
+
+@ffi.def_extern(name="py_MossTensorLookup", error=ffi.NULL)
+def _look_up(context: typing.Any, name: typing.Any) -> typing.Any:
+    return ffi.from_handle(context).pointer(text_of(name))

@@ -1,0 +1,36 @@
+"""mossc, torch with its compiler, triton and llvmlite live in one process, whichever comes first: each brings an LLVM or a compiler."""
+import importlib.util
+import itertools
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import TINY, Skipped, run_tests  # noqa: E402
+
+# What each does so that its compiler has run.
+WORK = {
+    "mossc": f"import mossc; assert mossc.Model({TINY!r}, cache=False).logits([1, 2, 3]).shape == (3, 256)",
+    "torch": "import torch; assert torch.compile(lambda x: (x.sin() * 2).sum())(torch.ones(64)).item() > 100",
+    "triton": "import triton; assert triton.backends",
+    "llvmlite": "from llvmlite import binding as b; b.initialize_native_target(); b.initialize_native_asmprinter(); "
+                "m = b.parse_assembly('define i32 @f() { ret i32 7 }'); "
+                "e = b.create_mcjit_compiler(m, b.Target.from_default_triple().create_target_machine()); e.finalize_object(); "
+                "import ctypes; assert ctypes.CFUNCTYPE(ctypes.c_int)(e.get_function_address('f'))() == 7",
+}
+
+
+def test_every_order_of_imports_works(m):
+    here = [name for name in WORK if importlib.util.find_spec(name)]
+    if len(here) < 2:
+        raise Skipped("none of torch, triton and llvmlite is here")
+    orders = list(itertools.permutations(here))
+    for order in orders:
+        code = "\n".join(WORK[name] for name in order)
+        done = subprocess.run([sys.executable, "-c", code], cwd=m.directory, env=m.environment(), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (order, done.returncode, done.stderr[-2000:])
+    print(f"{len(orders)} orders of {', '.join(here)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))

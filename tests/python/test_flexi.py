@@ -1,0 +1,302 @@
+"""mossc.flexi: distances and matchings held to those of trying everything, identical blocks, growing, reports, commands that are killed."""
+import contextlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+from common import raises, run_tests
+
+import mossc
+from mossc.flexi import __main__ as flexi
+from mossc.flexi import checkpoint, extend, lowrank, matching, prune
+
+# Three blocks of each of two kinds, with experts in both.
+SPEC = """\
+mossc: 1
+name: small
+vocab_size: 256
+d_model: 16
+defaults: {router: {top_k: 2}}
+stack:
+  - repeat: 3
+    blocks:
+      - ssm: {d_inner: 16, d_state: 2, dt_rank: 2, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D]}}
+      - mlp: {d_ff: 16, experts: {count: 3}}
+"""
+TEXT = b"It was a dark evening, and the lamps were lit. " * 12
+
+
+class Small:
+    """The model of SPEC in a scratch directory, whose tensors may be changed."""
+
+    def __init__(self, m, seed=1):
+        self.m = m
+        m.file("small.yaml", SPEC)
+        m.file("text", TEXT)
+        m.run("init", "small.yaml", "-o", "w", "--seed", str(seed))
+        self.tensors = {name: stored.floats() for name, stored in checkpoint.Checkpoint([m.directory / "w"]).tensors.items()}
+
+    def copy(self, of, to, parts=()):
+        """Gives block `to` the tensors of block `of`, or some of them."""
+        for name in [name for name in self.tensors if name.startswith(f"blocks.{of}.")]:
+            part = name.split(".", 2)[2]
+            if not parts or part in parts:
+                self.tensors[f"blocks.{to}.{part}"] = self.tensors[name].copy()
+
+    def asked(self, kind, **options):
+        checkpoint.write(self.m.directory / "w", {name: checkpoint.store(values) for name, values in self.tensors.items()})
+        at = self.m.directory
+        return kind(spec=str(at / "small.yaml"), weights=[str(at / "w")], text=at / "text", **{"output": at / "out", "rank": 2, **options})
+
+    def logits(self, directory="out"):
+        """(of the model itself, of the one that was made)"""
+        at, tokens = self.m.directory, np.arange(40) % 251
+        made = mossc.Model(at / directory / "spec.yaml", at / directory / "model.safetensors").logits(tokens)
+        return mossc.Model(at / "small.yaml", at / "w").logits(tokens), made
+
+
+# ---- the parts
+
+def test_the_matching_is_the_cheapest_of_all(m):
+    random = np.random.default_rng(1)
+    for trial in range(60):
+        n = 1 + trial % 6
+        cost = random.integers(0, 5, (n, n)).astype(float) if trial % 2 else random.normal(size=(n, n))
+        order = matching.assign(cost)
+        least = min(sum(cost[i, p[i]] for i in range(n)) for p in itertools.permutations(range(n)))
+        assert sorted(order) == list(range(n)) and np.isclose(cost[np.arange(n), order].sum(), least), (cost, order, least)
+
+
+def test_a_matching_of_runs_keeps_them_together(m):
+    random = np.random.default_rng(2)
+    for _ in range(10):
+        cost = random.normal(size=(6, 6))
+        order = matching.assign_in_runs(cost, 3)
+        allowed = [p for p in itertools.permutations(range(6)) if all(p[i] // 2 == p[i + 1] // 2 for i in (0, 2, 4))]
+        assert tuple(order) in allowed
+        assert np.isclose(cost[np.arange(6), order].sum(), min(sum(cost[i, p[i]] for i in range(6)) for p in allowed))
+
+
+def test_what_is_left_is_what_the_factors_miss(m):
+    random = np.random.default_rng(3)
+    for shape in ((7, 5), (2, 4, 9), (3, 3)):
+        x = random.normal(size=shape)
+        for rank in (0, 1, 2, 4, 12):
+            left = lowrank.left_over(x, rank)
+            s = np.linalg.svd(x, compute_uv=False)
+            assert left.shape == shape[:-2] and np.allclose(left, (s[..., rank:] ** 2).sum(-1), atol=1e-12)
+            a, b = lowrank.factors(x, max(rank, 1))
+            assert a.shape[-2:] == (max(rank, 1), shape[-1]) and np.allclose(((x - b @ a) ** 2).sum((-2, -1)), lowrank.left_over(x, max(rank, 1)), atol=1e-5)
+
+
+def test_numbers_survive_their_dtypes(m):
+    values = np.float32([[1.0, -2.5, 1 + 2**-8, 1 + 3 * 2**-8], [0.0, 3e-3, 1e4, -7]])
+    for dtype, step in (("F32", 0), ("BF16", 2**-8), ("F16", 2**-11)):
+        got = checkpoint.store(values, dtype).floats()
+        assert np.abs(got - values).max() <= step * 1e4 and np.all(np.abs(got - values) <= step * np.abs(values)), dtype
+    assert np.array_equal(checkpoint.store(values, "BF16").floats()[0, 2:], np.float32([1, 1 + 2**-6]))  # to even
+
+
+# ---- hidden states
+
+def test_hidden_states_lie_between_embedding_and_head(m):
+    small = Small(m)
+    model, tokens = mossc.Model(m.directory / "small.yaml", m.directory / "w"), np.arange(600) % 251
+    hidden, logits = model.hidden(tokens), model.logits(tokens)
+    assert hidden.shape == (7, 600, 16) and hidden.dtype == np.float32
+    assert np.array_equal(hidden[0], small.tensors["embed.weight"][tokens])
+    last = hidden[-1].astype(np.float64)
+    normed = last / np.sqrt((last * last).mean(1, keepdims=True) + 1e-5) * small.tensors["final_norm.weight"]
+    assert np.abs(normed @ small.tensors["embed.weight"].T - logits).max() < 1e-5
+    state = model.state()
+    pieces = [model.hidden([token], state) for token in tokens[:5]]
+    assert np.array_equal(np.concatenate(pieces, 1), hidden[:, :5])
+
+
+# ---- pruning
+
+def every_distance(small, block, other, rank):
+    """By trying all orders of the experts."""
+    parts = ["in_proj", "gate_proj", "out_proj", "x_proj", "dt_proj"] if block % 2 == 0 else ["gate_proj", "up_proj", "down_proj"]
+    shared, orders = 0.0, list(itertools.permutations(range(3)))
+    costs = np.zeros(len(orders))
+    for part in parts:
+        ours, theirs = (small.tensors[f"blocks.{i}.{part}.weight"].astype(np.float64) for i in (block, other))
+        adapts = rank * sum(ours.shape[-2:]) < ours.shape[-1] * ours.shape[-2]
+        left = lambda x: (np.linalg.svd(x, compute_uv=False)[rank if adapts else 0:] ** 2).sum()  # noqa: E731
+        if ours.ndim == 2:
+            shared += left(ours - theirs)
+        else:
+            costs += [sum(left(ours[e] - theirs[f]) for f, e in enumerate(p)) for p in orders]
+    return shared + costs.min(), list(orders[int(costs.argmin())])
+
+
+def test_the_nearest_block_is_the_nearest_of_all(m):
+    small = Small(m)
+    report = prune.prune(small.asked(prune.Prune, rate=0.5))
+    influence = report["block_influence"]
+    assert len(report["pruned"]) == 3 and len(influence) == 6
+    kept = [i for i in range(6) if i not in report["pruned"]]
+    assert {i % 2 for i in kept} == {0, 1} and max(influence[i] for i in report["pruned"]) <= max(influence[i] for i in kept)
+    for i, by, distance, experts in zip(*(report[key] for key in ("pruned", "replaced_by", "distance", "experts"))):
+        found = {j: every_distance(small, i, j, 2) for j in kept if j % 2 == i % 2}
+        assert by == min(found, key=lambda j: found[j][0]) and np.isclose(distance, found[by][0], rtol=1e-9), (i, by, found)
+        assert experts == found[by][1]
+
+
+def test_a_report_tells_what_was_done(m):
+    report = prune.prune(Small(m).asked(prune.Prune, rate=0.3))
+    out = m.directory / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["model.safetensors", "report.json", "spec.yaml"]
+    assert json.loads((out / "report.json").read_text()) == report
+    cost = mossc.Spec(out / "spec.yaml").cost()
+    assert report["parameters"]["after"] == cost.parameters < report["parameters"]["before"]
+    assert report["bytes"]["after"] == cost.weight_bytes < report["bytes"]["before"]
+    assert set(report["bits_per_byte"]) == set(report["speed"]) == {"before", "dropped", "shared", "adapted", "after"}
+    scored = m.file("scored", TEXT[len(TEXT) * 4 // 5:])
+    for spec, weights, when in (("small.yaml", "w", "before"), (out / "spec.yaml", out / "model.safetensors", "after")):
+        bits = json.loads(m.run("eval", spec, "-w", weights, "--text", scored, "--json").stdout)["bits_per_byte"]
+        assert np.isclose(bits, report["bits_per_byte"][when], rtol=1e-6), (when, bits, report["bits_per_byte"])
+
+
+def test_what_is_dropped_leaves_the_rest_as_it_was(m):
+    small = Small(m)
+    report = prune.prune(small.asked(prune.Prune, rate=0.3, drop=True))
+    kept = [i for i in range(6) if i not in report["pruned"]]
+    made = checkpoint.Checkpoint([m.directory / "out/model.safetensors"])
+    assert len(report["pruned"]) == 2 and report["replaced_by"] == [None, None]
+    assert len(mossc.Spec(m.directory / "out/spec.yaml").blocks) == 4
+    for new, old in enumerate(kept):
+        assert np.array_equal(made.floats(f"blocks.{new}.norm.weight"), small.tensors[f"blocks.{old}.norm.weight"])
+    assert set(report["bits_per_byte"]) == {"before", "dropped", "after"}
+
+
+def test_identical_blocks_change_nothing(m):
+    small = Small(m)
+    for i in range(2, 6):
+        small.copy(i % 2, i)
+    report = prune.prune(small.asked(prune.Prune, rate=0.6, out_norm="none"))
+    assert len(report["pruned"]) == 4 and report["distance"] == [0.0] * 4
+    before, after = small.logits()
+    assert np.array_equal(before, after)
+    assert np.isclose(report["bits_per_byte"]["before"], report["bits_per_byte"]["after"])
+
+
+def test_experts_in_another_order_are_found(m):
+    small, order = Small(m), [2, 0, 1]
+    for i in range(2, 6):
+        small.copy(i % 2, i)
+        for name, values in small.tensors.items():
+            if name.startswith(f"blocks.{i}.") and len(values) == 3:  # experts', and the router's rows
+                small.tensors[name] = values[order]
+    small.tensors["blocks.4.A_log"] += 0.5
+    report = prune.prune(small.asked(prune.Prune, rate=0.3, out_norm="none"))
+    assert report["distance"] == [0.0] * 2
+    before, after = small.logits()
+    assert np.allclose(before, after, atol=1e-5) and not all(e == [0, 1, 2] for e in report["experts"])
+
+
+def test_the_norm_of_a_share_begins_with_the_size_of_what_was_there(m):
+    small = Small(m)
+    report = prune.prune(small.asked(prune.Prune, rate=0.2))
+    out, tokens = m.directory / "out", list(TEXT[:len(TEXT) * 4 // 5])
+    (block,) = report["pruned"]
+    sizes = []
+    for spec, weights in ((m.directory / "small.yaml", m.directory / "w"), (out / "spec.yaml", out / "model.safetensors")):
+        hidden = mossc.Model(spec, weights).hidden(tokens).astype(np.float64)
+        sizes.append(((hidden[block + 1] - hidden[block]) ** 2).mean())
+    assert np.isclose(*sizes, rtol=1e-2), sizes
+
+
+def test_words_choose_maps_and_small_tensors(m):
+    small = Small(m)
+    prune.prune(small.asked(prune.Prune, rate=0.5, targets=("in_proj", "up_proj"), own=("router",), rank=3))
+    shares = [entry["share"] for entry in mossc.Spec(m.directory / "out/spec.yaml").resolved["stack"] if "share" in entry]
+    assert all(share["adapters"]["rank"] == 3 and share["adapters"]["targets"] in (["in_proj"], ["up_proj"]) for share in shares)
+    assert all(share["own"] == ["router"] for share in shares)
+    error = raises(mossc.MosscError, prune.prune, small.asked(prune.Prune, rate=0.5, targets=("q_proj",), output=m.directory / "no"))
+    assert "--targets: 'q_proj' is none of" in str(error)
+
+
+# ---- growing
+
+def test_what_is_extended_computes_nearly_the_same(m):
+    small = Small(m)
+    report = extend.extend(small.asked(extend.Extend, blocks=[2, 3], times=2, start=0.001))
+    assert [s["block"] for s in report["stack"]] == [0, 1, 2, 3, 2, 3, 2, 3, 4, 5]
+    before, after = small.logits()
+    assert np.abs(after - before).max() < 0.01 * np.abs(before).max() and not np.array_equal(before, after)
+    assert report["parameters"]["after"] > report["parameters"]["before"]
+    assert abs(report["bits_per_byte"]["after"] - report["bits_per_byte"]["before"]) < 0.01
+    error = raises(mossc.MosscError, extend.extend, small.asked(extend.Extend, blocks=[6], output=m.directory / "no"))
+    assert "block 6 does not exist: the spec has 6" in str(error)
+
+
+# ---- the commands
+
+def command(m, *arguments):
+    """(exit status, standard output, standard error) of the command, in this process."""
+    out, error, here = io.StringIO(), io.StringIO(), os.getcwd()
+    os.chdir(m.directory)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            status = flexi.main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    finally:
+        os.chdir(here)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return status, out.getvalue(), error.getvalue()
+
+
+def test_commands_say_what_is_wrong(m):
+    Small(m)
+    run = ["prune", "small.yaml", "-w", "w", "--text", "text", "-o", "out"]
+    cases = [(1, "rate 0.01 of 6 blocks is less than one", [*run, "--rate", "0.01"]),
+             (2, "expected a number between 0 and 1", [*run, "--rate", "1.5"]),
+             (2, "the following arguments are required: --rate", run),
+             (1, "error: nothing: No such file", [*run[:5], "nothing", *run[6:], "--rate", "0.3"]),
+             (1, "weights are needed", ["prune", "small.yaml", "--text", "text", "-o", "out", "--rate", "0.3"]),
+             (1, "w: it exists already", [*run[:-1], "w", "--rate", "0.3"]),
+             (1, "no directory", [*run[:-1], "none/out", "--rate", "0.3"]),
+             (1, "error: wrong.yaml:5:21: unknown key 'topk'", ["prune", "wrong.yaml", *run[2:], "--rate", "0.3"])]
+    m.file("wrong.yaml", SPEC.replace("top_k", "topk").replace("stack:", "stack:\n  - sms"))
+    for status, words, arguments in cases:
+        done = command(m, *arguments)
+        assert done[0] == status and words in done[2], (arguments, done)
+    assert not (m.directory / "out").exists()
+    done = command(m, *run, "--rate", "0.2")
+    assert done[0] == 0 and "shares block" in done[1] and "bits per byte" in done[1] and not done[2], done
+
+
+def test_killed_half_way_it_leaves_nothing(m):
+    Small(m)
+    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        before = sorted(os.listdir(m.directory))
+        process = subprocess.Popen([sys.executable, "-m", "mossc.flexi", "prune", "small.yaml", "-w", "w", "--text", "text", "-o", "out",
+                                    "--rate", "0.3", "--progress"], cwd=m.directory, env=m.environment(), stderr=subprocess.PIPE)
+        while b"dropped" not in (line := process.stderr.readline()):
+            assert line, "it ended too early"
+        process.send_signal(number)
+        process.stderr.read()
+        assert process.wait() == status, process.returncode
+        assert sorted(os.listdir(m.directory)) == before
+
+
+def test_what_a_killed_one_left_is_removed(m):
+    small = Small(m)
+    left = m.directory / ".out.123.flexi"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    prune.prune(small.asked(prune.Prune, rate=0.2))
+    assert not left.exists() and pathlib.Path(m.directory / "out/report.json").exists()
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals()))
