@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "driver/cache_directory.h"
 #include "import/cached.h"
+#include "support/directory.h"
 #include "support/file.h"
 
 bool cli_brings_weights(const char *path) { return im_is_imported(path) || im_is_checkpoint(path); }
@@ -21,11 +23,17 @@ const char *cli_find_model(const CliCommand *command, CliArgs *args, CliModelOpt
     return NULL;
 }
 
+/* It is used until the process ends: nobody removes it from the cache meanwhile. */
 static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
-    if (im_is_imported(options->spec)) return options->spec;
+    if (im_is_imported(options->spec)) {
+        su_directory_use(options->spec);
+        return options->spec;
+    }
     const ImOptions import = {.input = options->spec, .threads = (int)options->threads, .progress = options->progress};
     bool made;
-    const char *directory = im_cached(&import, &build->arena, &made, &build->diags);
+    int use;
+    const uint64_t most_bytes = dr_models_most_bytes(&build->diags);
+    const char *directory = im_cached(&import, most_bytes, &build->arena, &made, &use, &build->diags);
     if (!directory)
         su_note(&build->diags, su_file_span(&build->diags, options->spec), NULL,
                 "to import it with other options: mossc import %s -o DIR [options], then mossc run DIR", options->spec);

@@ -94,7 +94,8 @@ typedef struct CliOption {
     "In the place of a spec there may be a directory that mossc import made, a folder from Hugging Face or mamba_ssm, or a .gguf " \
     "file. Then -w is "                                                                                                            \
     "not needed. Folders and .gguf files are imported into $MOSSC_CACHE_DIR/models, else $XDG_CACHE_HOME/mossc/models, else "      \
-    "~/.cache/mossc/models, once; nothing is removed there."
+    "~/.cache/mossc/models, once, up to $MOSSC_MODELS_SIZE MiB (default 65536): those that were used least recently are removed "  \
+    "first, and none that is in use (mossc cache)."
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(                                                                                                                   \
         Type, threads, "threads", 0, "N", 1, 1024,                                                                                 \

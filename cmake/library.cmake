@@ -4,7 +4,8 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(moss_rooms mossc_support mossc_quant mossc_device mossc_gpu mossc_runtime mossc_device_tokenizer)
-set(mossc_rooms ${moss_rooms} mossc_ir mossc_frontend mossc_passes mossc_schedule mossc_codegen mossc_cuda mossc_tokenizer mossc_driver)
+set(mossc_rooms ${moss_rooms} mossc_ir mossc_frontend mossc_passes mossc_schedule mossc_codegen mossc_cuda mossc_tokenizer mossc_driver
+  mossc_import)
 
 # mossc_add_objects(TARGET ROOM…): the objects of these rooms become part of it.
 function(mossc_add_objects target)
@@ -20,7 +21,7 @@ function(mossc_link_whole target)
   target_link_libraries(${target} PRIVATE PkgConfig::YAML PkgConfig::CJSON PkgConfig::PCRE2 PkgConfig::UTF8PROC Threads::Threads
     ${CMAKE_DL_LIBS} m)
   if(MOSSC_LLVM)
-    target_link_libraries(${target} PRIVATE LLVM)
+    target_link_libraries(${target} PRIVATE ${MOSSC_LLVM_TARGET})
   endif()
 endfunction()
 

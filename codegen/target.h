@@ -58,6 +58,8 @@ typedef struct CgTarget {
     CgBf16Way bf16;
     bool bf16_in_ir; /* CG_BF16_PAIRS as plain instructions, for tests where the processor lacks it */
     int bf16_panels, bf16_rows; /* panels × rows of the microkernel for blocks of rows of such layers */
+    bool amx_bytes, amx_bf16; /* tiles of bytes, of bf16, which schedules may ask for (CgSchedule.tiles) */
+    bool amx_in_ir; /* tiles in memory and plain instructions, and schedules that ask for them by default: for tests */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */
     bool far_offsets; /* a load reaches any constant distance from a pointer; else 1 KB, and every stream wants a pointer */
@@ -65,8 +67,8 @@ typedef struct CgTarget {
 
 /* The machine mossc runs on. false (with a message that says what is needed) below x86-64-v3, or on an unknown machine.
  * `isa` may name a lower one on purpose, NULL takes the best: on x86 "avx2", "avx512" (without VNNI); on ARM "neon" (without
- * dotprod). For tests "vnni-in-ir" and "bf16-in-ir": the kernels that AVX-512 with VNNI, or with BF16 too, gets, but as code for AVX2,
- * these instructions as plain ones. */
+ * dotprod). For tests "vnni-in-ir", "bf16-in-ir" and "amx-in-ir": the kernels that AVX-512 with VNNI, with BF16 too, with AMX too,
+ * gets, but as code for AVX2, these instructions as plain ones. */
 bool cg_target_host(const char *isa, CgTarget *out_target, SuDiags *diags);
 /* "host", "x86-64-v3" and "x86-64-v4", perhaps with "+vnni", "aarch64" with extensions ("aarch64+dotprod+fp16"), a core
  * ("aarch64:cortex-x4", "cortex-a720+i8mm"). An unknown name is an error that says which one is near. */

@@ -13,6 +13,7 @@ enum {
     BLOCK_CLAIM_FMAS = 1 << 17,
     BLOCKS_OF_TILE = 4,
     RUN_INPUTS = 64, /* of three panels 12 KB of weights */
+    TILE_PANELS = 3,
     MOST_SUMS = 32,
     MOST_ROW_PANELS = 12,
     MOST_BYTES = 1 << 20 /* of all entries, which are some ten thousand */
@@ -45,6 +46,19 @@ static int32_t row_panels(const CgTarget *target, const PgKernel *k) {
     return (int32_t)fitting_panels(panels, most);
 }
 
+static bool has_tiles(const CgTarget *target, const PgKernel *k) {
+    return k->kind == PG_LINEAR && pg_reads_rounded(k) && (k->rounds ? target->amx_bytes : target->amx_bf16);
+}
+
+/* Sums of bf16 stay in tiles for a run, so that it is long. */
+static CgSchedule with_tiles(const PgKernel *k, CgSchedule s) {
+    s.tiles = 1;
+    s.panels = (int32_t)fitting_panels(pg_panels(k->O), TILE_PANELS);
+    s.rows = PG_ROW_BLOCK;
+    if (k->bf16_x) s.run = PG_SEGMENT_K;
+    return s;
+}
+
 CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
     CgSchedule s = {0};
     bool pairs = !ir_is_blocks(k->dtype) && ir_dtype(k->dtype)->group > 1;
@@ -68,7 +82,7 @@ CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
                          .blocks = k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE};
     }
     if (!k->rounds && (k->mode == PG_BLOCK || cg_widens(k))) s.run = RUN_INPUTS;
-    return s;
+    return target->amx_in_ir && has_tiles(target, k) ? with_tiles(k, s) : s;
 }
 
 /* ---------------------------------------------------------------------------------------------- the space */
@@ -115,10 +129,17 @@ static void add_blocks(Space *space, const CgTarget *target, const PgKernel *k) 
     int32_t registers = target->vector_lanes == 8 ? 16 : 32, vectors = registers * target->vector_lanes / PG_LANES;
     int32_t most = vectors * 7 / 8 < MOST_SUMS ? vectors * 7 / 8 : MOST_SUMS;
     CgSchedule s;
+    for (int32_t blocks = space->items[0].blocks; has_tiles(target, k) && blocks <= 2 * BLOCKS_OF_TILE; blocks *= 2) {
+        s = with_tiles(k, space->items[0]);
+        s.blocks = blocks;
+        add(space, s);
+        if (blocks == 1) break;
+    }
     for (int32_t rows = PG_ROW_BLOCK; rows >= 2; rows /= 2) {
         for (int32_t panels = 1; panels <= 8 && (uint64_t)panels <= pg_panels(k->O); panels++) {
             if (panels * rows > most || 2 * panels * rows < most) continue;
             s = space->items[0];
+            s.tiles = 0;
             s.panels = panels;
             s.rows = rows;
             add(space, s);
@@ -154,8 +175,8 @@ void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t
     if (k->mode == PG_ROW)
         snprintf(out + used, size - used, ", %d bytes ahead, claims of %d KiB", (int)s->ahead, (int)s->claim / 1024);
     else
-        snprintf(out + used, size - used, " x %d rows, %d blocks, runs of %d, claims of %d K", (int)s->rows, (int)s->blocks,
-                 (int)s->run, (int)s->claim / 1024);
+        snprintf(out + used, size - used, " x %d rows, %d blocks, runs of %d, claims of %d K%s", (int)s->rows, (int)s->blocks,
+                 (int)s->run, (int)s->claim / 1024, s->tiles ? ", by AMX" : "");
 }
 
 /* ---------------------------------------------------------------------------------------------- entries */

@@ -18,6 +18,8 @@ struct CgSchedule {
     int32_t ahead; /* PG_ROW: bytes that every stream of weights is fetched ahead; 0: the processor sees to it */
     int32_t claim; /* bytes of weights that a claim of tiles reads at least (PG_ROW); else multiply-adds of 16 lanes at most */
     int32_t blocks; /* PG_BLOCK: row blocks of a tile, where they share weights; else 1 */
+    int32_t
+        tiles; /* PG_BLOCK with rounded inputs: 1: products by AMX (codegen/llvm/tiles.h), which wants 8 rows and at most 3 panels */
     int32_t run; /* PG_BLOCK: inputs that all rows of a tile take before the next ones; divides PG_SEGMENT_K */
 };
 

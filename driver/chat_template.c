@@ -1,6 +1,8 @@
 #include "driver/chat_template.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "support/alloc.h"
 
@@ -12,7 +14,10 @@ static const DrTemplate templates[] = {
 };
 
 enum { N_TEMPLATES = sizeof templates / sizeof *templates };
-enum { NAME = 5, MARK = 2 }; /* bytes of {bos} and {eos} in the table; in a text, where they are a NUL and their letter */
+enum { MARK = 2 }; /* bytes of a bos or eos in a text, where it is a NUL and its letter */
+
+static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                     "July",    "August",   "September", "October", "November", "December"};
 
 /* ---- which one */
 
@@ -38,8 +43,10 @@ static bool has_marks(const char *jinja, const char *marks) {
 }
 
 const DrTemplate *dr_template_recognise(const char *jinja) {
+    static const char now[] = "strftime_now";
+    const bool dated = strstr(jinja, now) != NULL;
     for (int i = 0; i < N_TEMPLATES; i++)
-        if (has_marks(jinja, templates[i].marks)) return &templates[i];
+        if ((!dated || strstr(templates[i].marks, now)) && has_marks(jinja, templates[i].marks)) return &templates[i];
     return NULL;
 }
 
@@ -77,23 +84,62 @@ static void add(const DrTemplate *t, const char *text, SuText *out) {
     su_text_append(out, text, size);
 }
 
+/* Today, or the day that $SOURCE_DATE_EPOCH is in. */
+static struct tm today(void) {
+    const char *given = getenv("SOURCE_DATE_EPOCH");
+    const time_t now = given && *given ? (time_t)strtoll(given, NULL, 10) : time(NULL);
+    struct tm day = {0};
+    if (given && *given)
+        gmtime_r(&now, &day);
+    else
+        localtime_r(&now, &day);
+    return day;
+}
+
+static void add_day(SuText *out) {
+    const struct tm day = today();
+    su_text_add(out, "%02d %.3s %d", day.tm_mday, months[day.tm_mon], day.tm_year + 1900);
+}
+
+static void add_date(SuText *out) {
+    const struct tm day = today();
+    su_text_add(out, "%s %02d, %d", months[day.tm_mon], day.tm_mday, day.tm_year + 1900);
+}
+
+static void add_bos(SuText *out) { su_text_append(out, (const char[MARK]){'\0', 'b'}, MARK); }
+
+static void add_eos(SuText *out) { su_text_append(out, (const char[MARK]){'\0', 'e'}, MARK); }
+
+/* What stands in the table in place of something else. */
+static const struct {
+    const char *name;
+    void (*add)(SuText *out);
+} names[] = {{"{bos}", add_bos}, {"{eos}", add_eos}, {"{day}", add_day}, {"{date}", add_date}};
+
 /* A text of the table. */
 static void add_part(const char *part, size_t size, SuText *out) {
-    for (size_t i = 0; i < size; i++) {
-        bool named = size - i >= NAME && (memcmp(part + i, "{bos}", NAME) == 0 || memcmp(part + i, "{eos}", NAME) == 0);
-        if (named) su_text_append(out, (const char[MARK]){'\0', part[i + 1]}, MARK);
+    for (size_t i = 0; i < size;) {
+        size_t named = 0;
+        for (size_t k = 0; k < sizeof names / sizeof *names && !named; k++) {
+            const size_t length = strlen(names[k].name);
+            if (size - i < length || memcmp(part + i, names[k].name, length) != 0) continue;
+            names[k].add(out);
+            named = length;
+        }
         if (!named) su_text_append(out, part + i, 1);
-        if (named) i += NAME - 1;
+        i += named ? named : 1;
     }
 }
 
 static void add_whole(const char *part, SuText *out) { add_part(part, strlen(part), out); }
 
 static void add_system(const DrTemplate *t, const char *system, SuText *out) {
-    if (!system) system = t->standard ? t->standard : "";
-    if (!*system && !(t->flags & DR_ALWAYS_SYSTEM)) return;
+    const char *own = !system && t->standard ? t->standard : "";
+    if (!system) system = "";
+    if (!*system && !*own && !(t->flags & DR_ALWAYS_SYSTEM)) return;
     add_whole(t->system_before, out);
     add(t, system, out);
+    add_whole(own, out);
     add_whole(t->system_behind, out);
 }
 

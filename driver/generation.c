@@ -78,4 +78,16 @@ bool dr_generation_read(const char *spec, DrGeneration *out, SuDiags *diags) {
     return ok;
 }
 
+static void fill(double *value, double otherwise) {
+    if (isnan(*value)) *value = otherwise;
+}
+
+void dr_generation_fill(DrGeneration *g) {
+    fill(&g->temperature, 0.8);
+    fill(&g->top_p, 1);
+    fill(&g->min_p, 0);
+    fill(&g->repeat_penalty, 1);
+    if (g->top_k < 0) g->top_k = 40;
+}
+
 void dr_generation_free(DrGeneration *generation) { fe_base_free(&generation->base); }

@@ -19,6 +19,8 @@ typedef struct DrGeneration {
  * diags: a file that is no YAML, or a value that makes no sense. A key that is not known is a warning. Must be freed either way, once
  * messages were printed, which point into it. */
 bool dr_generation_read(const char *spec, DrGeneration *out, SuDiags *diags);
+/* Puts what mossc does by default in place of what was not said; but for the template and the stops, which stay as they are. */
+void dr_generation_fill(DrGeneration *generation);
 void dr_generation_free(DrGeneration *generation);
 
 #endif

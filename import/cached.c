@@ -9,9 +9,10 @@
 
 #include "driver/cache_directory.h"
 #include "support/digest.h"
+#include "support/directory.h"
 #include "support/file.h"
 
-enum { FORMAT = 2, MOST_FILES = 4096 }; /* FORMAT: of what an import makes; a change of it makes all anew */
+enum { FORMAT = 2, MOST_FILES = 4096, MOST_TRIES = 8 }; /* FORMAT: of what an import makes; a change of it makes all anew */
 
 static bool ends_with(const char *text, const char *end) {
     size_t size = strlen(text), end_size = strlen(end);
@@ -96,36 +97,52 @@ static void make_parents(SuArena *arena, const char *path) {
     mkdir(path, 0700);
 }
 
-const char *im_cached(const ImOptions *options, SuArena *arena, bool *out_made, SuDiags *diags) {
+/* Imports to `output`, unless another process is faster. */
+static bool make(const ImOptions *options, const char *output, bool *out_made, SuDiags *diags) {
+    ImOptions own = *options;
+    ImReport report;
+    const size_t count = diags->count, errors = diags->errors;
+    own.output = output;
+    own.verify = false;
+    *out_made = im_import(&own, &report, diags);
+    im_report_free(&report);
+    if (*out_made) return true;
+    if (!im_is_imported(output)) return false;
+    diags->count = count;
+    diags->errors = errors;
+    return true;
+}
+
+static const char *output_of(const ImOptions *options, const char *cache, SuArena *arena, SuDiags *diags) {
     char hex[SU_HEX];
-    const char *cache = dr_model_directory(arena);
     char *real = realpath(options->input, NULL);
-    const int error = errno;
-    *out_made = false;
-    if (!cache || !real) {
-        if (!real)
-            su_error(diags, su_file_span(diags, options->input), NULL, "cannot open: %s", su_file_error(error));
-        else
-            dr_no_cache_directory(diags);
-        free(real);
+    if (!real) {
+        su_error(diags, su_file_span(diags, options->input), NULL, "cannot open: %s", su_file_error(errno));
         return NULL;
     }
     const SuDigest digest = digest_of(options, real, arena);
     const char *slash = strrchr(real, '/'), *name = slash ? slash + 1 : real;
     const char *output = su_printf(arena, "%s/%.64s-%.16s", cache, name, su_digest_hex(&digest, hex));
     free(real);
-    if (im_is_imported(output)) return output;
-    make_parents(arena, cache);
-    ImOptions own = *options;
-    ImReport report;
-    const size_t count = diags->count, errors = diags->errors;
-    own.output = output;
-    *out_made = im_import(&own, &report, diags);
-    im_report_free(&report);
-    if (!*out_made && im_is_imported(output)) { /* another process was faster */
-        diags->count = count;
-        diags->errors = errors;
-        return output;
+    return output;
+}
+
+const char *im_cached(const ImOptions *options, uint64_t most_bytes, SuArena *arena, bool *out_made, int *out_use, SuDiags *diags) {
+    const char *cache = dr_model_directory(arena);
+    *out_made = false;
+    *out_use = -1;
+    if (!cache) {
+        dr_no_cache_directory(diags);
+        return NULL;
     }
-    return *out_made ? output : NULL;
+    const char *output = output_of(options, cache, arena, diags);
+    if (!output) return NULL;
+    for (int i = 0; i < MOST_TRIES; i++) { /* it may be removed before it is used */
+        if (im_is_imported(output) && (*out_use = su_directory_use(output)) >= 0) break;
+        make_parents(arena, cache);
+        if (!im_is_imported(output) && !make(options, output, out_made, diags)) return NULL;
+    }
+    if (*out_use >= 0) su_directory_touch(*out_use);
+    if (*out_made) im_cached_prune(cache, 0, most_bytes);
+    return output;
 }

@@ -4,6 +4,9 @@
 
 #include "frontend/kinds.h"
 
+const char *const im_dtype_words[] = {
+    [IM_AS_STORED] = "stored", [IM_TO_F32] = "f32", [IM_TO_BF16] = "bf16", [IM_TO_Q8] = "q8", [IM_TO_Q4] = "q4", NULL};
+
 static const char *const weight_words[] = {
 #define FE_WEIGHT(name, q8, q4, help) #name,
 #include "frontend/weights.def"
@@ -69,8 +72,7 @@ static void defaults_of(IrDtype dtype, const SuText *text, IrDtype out[FE_N_WEIG
 }
 
 const char *im_weights_of(const ImPlan *plan, FeSpec *spec, const SuText *text, ImDtype dtype, bool exact, SuArena *arena) {
-    static const char *const words[] = {[IM_TO_F32] = "f32", [IM_TO_BF16] = "bf16", [IM_TO_Q8] = "q8", [IM_TO_Q4] = "q4"};
-    if (dtype != IM_AS_STORED) return su_printf(arena, "{dtype: %s}", words[dtype]);
+    if (dtype != IM_AS_STORED) return su_printf(arena, "{dtype: %s}", im_dtype_words[dtype]);
     Choice choice = {0};
     IrDtype most = IR_F32, by_default[FE_N_WEIGHTS];
     const char *overrides = "";

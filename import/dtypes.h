@@ -6,6 +6,8 @@
 #include "import/plan.h"
 
 typedef enum ImDtype { IM_AS_STORED, IM_TO_F32, IM_TO_BF16, IM_TO_Q8, IM_TO_Q4 } ImDtype;
+/* Their words, NULL behind the last. */
+extern const char *const im_dtype_words[];
 
 /* The value of the spec's key `weights`, in the arena. `spec` is of `text`, which has no such key. Of each kind of weight the dtype is the one
  * that holds all of its tensors as they are stored, or nearly; exact: without a difference, and inputs of maps in blocks are not rounded either. */

@@ -26,6 +26,7 @@ typedef struct Key {
 #define MAMBA2 IM_SET_MAMBA2
 #define JAMBA IM_SET_JAMBA
 #define GRANITE IM_SET_GRANITE
+#define GRANITEMOE IM_SET_GRANITEMOE
 #define GRANITEHYBRID IM_SET_GRANITEHYBRID
 #define FALCON_H1 IM_SET_FALCON_H1
 #define LFM2 IM_SET_LFM2
@@ -245,7 +246,8 @@ static bool add_special(const ImView *v, SuText *json) {
     case IM_ARCH_FALCON_MAMBA:
         add_float(json, "mixer_rms_eps", im_view_real(v, "attention.layer_norm_rms_epsilon", 0));
         return true;
-    case IM_ARCH_GRANITE: return add_granite(v, json);
+    case IM_ARCH_GRANITE:
+    case IM_ARCH_GRANITEMOE: return add_granite(v, json);
     case IM_ARCH_GRANITEHYBRID: return add_granitehybrid(v, json);
     case IM_ARCH_FALCON_H1:
         add_flag(json, "mamba_rms_norm", layer_with(v, "ssm_norm.weight") >= 0);

@@ -8,6 +8,8 @@
 #include "import/families/families.h"
 #include "import/write.h"
 
+const char *const im_a_words[] = {"unknown", "softplus", "heavy_tail", NULL};
+
 /* ---- the plan */
 
 /* The last part of a path as a name of the language: [a-z0-9._-]+. */

@@ -12,6 +12,9 @@
 #define IM_WEIGHTS_FILE "model.safetensors"
 #define IM_TOKENIZER_FILE "tokenizer.json"
 
+/* Words for ImOptions.a_activation, the first for one that was not said, NULL behind the last. */
+extern const char *const im_a_words[];
+
 typedef struct ImOptions {
     const char *input; /* a folder or file */
     const char *output; /* the directory to be made; it appears only when it is complete */

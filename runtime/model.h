@@ -30,6 +30,7 @@ struct MossModel {
     RtPages arena;            /* of a step: for one row from the start, grown by the first larger step */
     RtPages scratch;          /* [workers][scratch_stride] */
     RtPages logits;           /* [n_out_rows][out_stride]: for one row from the start, grown likewise */
+    float *into;              /* during moss_step_into: where logits go; else NULL */
     uint64_t scratch_stride;
     RtWorkerArgs *args;       /* [workers] */
     RtClaims *claims;         /* [most phases of a stage] */

@@ -10,6 +10,8 @@ const char *moss_program_name(const PgProgram *program) { return program->name; 
 
 int64_t moss_program_vocab_size(const PgProgram *program) { return program->vocab_size; }
 
+uint64_t moss_program_logits_stride(const PgProgram *program) { return program->out_stride; }
+
 int64_t moss_program_max_positions(const PgProgram *program) { return program->max_positions; }
 
 int64_t moss_program_max_rows(const PgProgram *program) { return program->max_rows; }

@@ -192,7 +192,7 @@ static bool grow(RtPages *pages, uint64_t bytes) {
 static MossError make_room(const RtRunning *r) {
     MossModel *m = r->model;
     uint64_t arena = m->device ? 0 : rt_arena_bytes(m->program, r->mode, r->rows);
-    uint64_t logits = r->n_out_rows * m->program->out_stride * sizeof(float);
+    uint64_t logits = m->into ? 0 : r->n_out_rows * m->program->out_stride * sizeof(float);
     uint64_t hidden = rt_hidden_bytes(m, r->rows);
     if (grow(&m->arena, arena) && grow(&m->logits, logits) && grow(&m->hidden, hidden)) return (MossError){.code = MOSS_OK};
     return rt_error(MOSS_NO_MEMORY,
@@ -214,12 +214,14 @@ MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t 
 
 /* ---- the step itself */
 
+static float *rows_of_logits(const MossModel *m) { return m->into ? m->into : (float *)m->logits.data; }
+
 static MossError run_here(RtRunning *r) {
     MossModel *m = r->model;
     for (int i = 0; i < rt_workers_count(m->workers); i++) {
         RtArgs *args = &m->args[i].args;
         args->arena = m->arena.data;
-        args->logits = (float *)m->logits.data;
+        args->logits = rows_of_logits(m);
         args->ld = r->ld;
         args->rows = r->rows;
         args->n_segments = r->n_segments;
@@ -244,7 +246,7 @@ RtDeviceStep rt_step_of_device(const RtRunning *r) {
                           .out_rows = m->out_rows,
                           .row_position = m->row_position,
                           .nonfinite = m->nonfinite,
-                          .logits = (float *)m->logits.data,
+                          .logits = rows_of_logits(m),
                           .times = r->times};
 }
 
@@ -318,6 +320,32 @@ MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_se
     error = model->device ? run_there(&r) : run_here(&r);
     if (error.code == MOSS_NO_MEMORY) { return error; } /* a device asks for memory before it starts */
     return rt_step_end(&r, segments, error);
+}
+
+/* States keep their rows; the model knows of none. */
+static MossError let_go(MossModel *m, const MossSegment *segments, uint32_t n_segments, const float *rows) {
+    bool kept = true;
+    for (uint32_t i = 0; i < n_segments; i++) {
+        MossState *state = segments[i].state;
+        if (state->logits_step && state->logits_step == m->logits_step)
+            kept = rt_state_keep_logits(state, rows + state->logits_row * m->program->out_stride) && kept;
+    }
+    m->n_out_rows = 0;
+    m->logits_step = 0;
+    return kept ? (MossError){.code = MOSS_OK} : rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the logits of a state");
+}
+
+MossError moss_step_into(MossModel *model, const MossSegment *segments, uint32_t n_segments, float *rows) {
+    bool wanted = false;
+    for (uint32_t i = 0; i < n_segments; i++) wanted = wanted || segments[i].logits != MOSS_NO_LOGITS;
+    if ((wanted && !rows) || (uintptr_t)rows % RT_CACHE_LINE)
+        return rt_error(MOSS_BAD_INPUT, "memory for logits must be there, and be aligned to %d bytes", RT_CACHE_LINE);
+    model->into = rows;
+    MossError error = moss_step(model, segments, n_segments);
+    model->into = NULL;
+    if (model->n_out_rows == 0) return error; /* no step, or all failed */
+    MossError lost = let_go(model, segments, n_segments, rows);
+    return error.code == MOSS_OK ? lost : error;
 }
 
 const float *moss_logits(const MossModel *model, uint32_t i) {

@@ -1,4 +1,6 @@
 /* Tokenizers and texts as the public header has them. */
+#include <string.h>
+
 #include "runtime/device.h"
 #include "runtime/tokenizer.h"
 #include "support/alloc.h"
@@ -24,21 +26,43 @@ MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32_t *ids, 
     return fine;
 }
 
-static MossError encode_unguarded(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
+static MossError encode_unguarded(const MossTokenizer *tokenizer, const char *text, size_t size, bool bos, bool behind,
+                                  MossTokens *out) {
     SuDiags diags = {0};
-    if (rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
-    bool ok = rt_tokenizer_encode(tokenizer, text, size, out, &diags);
+    if (bos && rt_tokenizer_bos(tokenizer) >= 0) rt_tokens_add(out, rt_tokenizer_bos(tokenizer));
+    bool ok = rt_tokenizer_encode_behind(tokenizer, text, size, behind, out, &diags);
     MossError error = ok ? fine : rt_error_from(MOSS_BAD_INPUT, &diags);
     su_diags_free(&diags);
     return error;
 }
 
-MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
+static MossError encode(const MossTokenizer *tokenizer, const char *text, size_t size, bool bos, bool behind, MossTokens *out) {
     SuGuard guard;
     if (SU_CAUGHT(&guard, NULL, "encoding a text")) return rt_failure(&guard.failure);
-    MossError result = encode_unguarded(tokenizer, text, size, out);
+    MossError result = encode_unguarded(tokenizer, text, size, bos, behind, out);
     su_guard_end(&guard);
     return result;
+}
+
+MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out) {
+    return encode(tokenizer, text, size, true, false, out);
+}
+
+MossError moss_encode_part(const MossTokenizer *tokenizer, const char *text, size_t size, bool behind, MossTokens *out) {
+    return encode(tokenizer, text, size, false, behind, out);
+}
+
+MossError moss_token_bytes(const MossTokenizer *tokenizer, int32_t token, char *room, size_t room_size, size_t *out_size) {
+    *out_size = 0;
+    SuGuard guard;
+    SuText text = {0};
+    if (SU_CAUGHT(&guard, NULL, "reading a token")) return rt_failure(&guard.failure);
+    rt_tokenizer_decode(tokenizer, token, &text);
+    su_guard_end(&guard);
+    memcpy(room, text.size ? text.text : "", text.size < room_size ? text.size : room_size);
+    *out_size = text.size;
+    su_text_free(&text);
+    return (MossError){.code = MOSS_OK};
 }
 
 void moss_tokens_free(MossTokens *tokens) { rt_tokens_free(tokens); }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "support/cpus.h"
@@ -95,4 +96,13 @@ int su_allowed_cpus(void) {
 int su_default_threads(void) {
     int allowed = su_allowed_cpus(), quota = su_cpu_quota("");
     return quota && quota < allowed ? quota : allowed;
+}
+
+bool su_may_use_tiles(void) {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+    enum { REQUEST = 0x1023 /* ARCH_REQ_XCOMP_PERM */, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }

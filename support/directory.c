@@ -87,6 +87,51 @@ static void remove_stale_of(const char *path, SuArena *arena) {
     if (open) closedir(open);
 }
 
+void su_directory_remove_stale(const char *parent) {
+    const size_t end = sizeof suffix - 1 + RANDOM_LETTERS;
+    DIR *open = opendir(parent);
+    for (struct dirent *d; open && (d = readdir(open));) {
+        const size_t size = strlen(d->d_name);
+        if (size > end && strncmp(d->d_name + size - end, suffix, sizeof suffix - 1) == 0) remove_if_stale(dirfd(open), d->d_name);
+    }
+    if (open) closedir(open);
+}
+
+/* ---- shared ones */
+
+/* Whether an open directory is still the one of this path. */
+static bool is_there(int fd, const char *path) {
+    struct stat ours, there;
+    return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+int su_directory_use(const char *path) {
+    const int fd = open_directory(AT_FDCWD, path);
+    if (fd < 0) return -1;
+    while (flock(fd, LOCK_SH) != 0 && errno == EINTR) {}
+    if (is_there(fd, path)) return fd;
+    close(fd);
+    return -1;
+}
+
+void su_directory_touch(int use) { futimens(use, NULL); }
+
+bool su_directory_remove(const char *path) {
+    SuArena arena = {0};
+    const int fd = open_directory(AT_FDCWD, path);
+    char *aside = su_printf(&arena, "%s%sXXXXXX", path, suffix);
+    const bool ours = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_there(fd, path);
+    bool ok = ours && mkdtemp(aside);
+    if (ok && rename(path, aside) != 0) {
+        rmdir(aside);
+        ok = false;
+    }
+    if (ok) remove_tree(AT_FDCWD, aside, DEPTH);
+    if (fd >= 0) close(fd);
+    su_arena_free(&arena);
+    return ok;
+}
+
 /* ---- making */
 
 /* Makes the temporary. Between making and locking it another process may take it for stale and remove it: then there is another. */

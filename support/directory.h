@@ -29,4 +29,16 @@ bool su_directory_commit(SuDirectory *directory, SuDiags *diags);
 /* Messages that name the temporary are made to name the directory. */
 void su_directory_abort(SuDirectory *directory, SuDiags *diags);
 
+/* ---- directories that processes share: made whole, then only read or removed, never while somebody uses them */
+
+/* Says that a directory is used, until what is returned is closed or the process ends; waits for whoever removes it. -1: it is not there, or
+ * not any more. Where the file system has no locks, nothing is ever removed either. */
+int su_directory_use(const char *path);
+/* Marks one as used now, by its modification time. */
+void su_directory_touch(int use);
+/* Removes one with all that is in it, unless somebody uses it: then false. */
+bool su_directory_remove(const char *path);
+/* Removes what processes that were killed left in a directory of such directories. */
+void su_directory_remove_stale(const char *parent);
+
 #endif

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mossc beside llama.cpp on the same random weights of Mamba and Mamba-2: do they mean the same, and which is faster?
+"""mossc beside llama.cpp on the same random weights of Mamba, Mamba-2 and other shapes (specs/): do they mean the same, and which is faster?
 
   logits   the largest difference between both sides' logits of one sequence, in f32; more than the bound ends with status 1
   speed    a prompt, then single tokens; the sides take turns (A B A B …), since a shared host drifts by a third within minutes
@@ -27,7 +27,7 @@ import checkpoint
 import install
 
 HERE = pathlib.Path(__file__).parent
-SPECS = HERE.parent.parent / "specs"
+SPECS, SHAPES = HERE.parent.parent / "specs", HERE / "specs"  # Mamba's, and shapes of other families
 SEED = 1
 LOGIT_TOKENS = 64
 # Of the root mean square of a row. Both sides compute in float32 and add in different orders, through 24 or 48 blocks.
@@ -104,7 +104,8 @@ class Model:
 
     def __init__(self, options, name):
         self.options, self.name = options, name
-        self.spec = SPECS / f"{name}.yaml"
+        self.exported = (SHAPES / f"{name}.yaml").exists()
+        self.spec = (SHAPES if self.exported else SPECS) / f"{name}.yaml"
         self.checkpoint = made(options.directory / f"{name}.safetensors", [self.spec, HERE / "checkpoint.py"], self.init)
 
     def init(self, out):
@@ -116,6 +117,9 @@ class Model:
         if kind not in ("f32", "bf16", "f16"):
             floats, script = self.gguf("f32"), HERE / "quantise.py"
             return made(target, [floats, script], lambda out: run([self.options.python, script, floats, out, "--type", kind]))
+        if self.exported:
+            command = [self.options.mossc, "export", self.spec, "-w", self.checkpoint, "--set", f"weights.dtype={kind}", "--format", "gguf", "-o"]
+            return made(target, [self.checkpoint], lambda out: run([*command, out]))
         spec = yaml.safe_load(self.spec.read_text())
         block = spec["stack"][0]["blocks"][0]
         groups = block["ssm"].get("n_groups", 1) if isinstance(block, dict) else 1
@@ -298,7 +302,7 @@ def parse():
     parser.add_argument("--mossc", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path("build/peers"), help="for llama.cpp and the weights, 12 GB")
     parser.add_argument("--specs", type=words, default=["mamba-130m", "mamba-370m", "mamba2-130m", "mamba2-370m"],
-                        help="specs of Mamba or Mamba-2, separated by commas (default: four of them)")
+                        help="specs of Mamba or Mamba-2, or of bench/peers/specs, separated by commas (default: four of the first)")
     parser.add_argument("--dtypes", type=words, default=["f32", "bf16"], help=f"of {', '.join(PEERS)}, separated by commas (default: the first two)")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

@@ -5,9 +5,6 @@
 #include "cli/show.h"
 #include "import/import.h"
 
-static const char *const a_words[] = {"unknown", "softplus", "heavy_tail", NULL};
-static const char *const dtype_words[] = {"stored", "f32", "bf16", "q8", "q4", NULL}; /* by ImDtype */
-
 typedef struct ImportOptions {
     ImOptions import;
     int dtype, a_activation;
@@ -53,14 +50,14 @@ static void print_json(const ImReport *report) {
 
 static const CliOption table[] = {
     CLI_ROW_TEXT(ImportOptions, import.output, "output", 'o', "OUT", true, "directory to make; it appears only when complete"),
-    CLI_ROW_WORD(ImportOptions, dtype, "dtype", "q8|q4|bf16|f32", dtype_words,
+    CLI_ROW_WORD(ImportOptions, dtype, "dtype", "q8|q4|bf16|f32", im_dtype_words,
                  "how weights are stored; default: as they are in the checkpoint, or what holds them nearly"),
     CLI_ROW_FLAG(ImportOptions, exact, "exact", "f32 for all weights that no other dtype holds exactly"),
     CLI_ROW_FLAG(
         ImportOptions, verify, "verify",
         "read back every number and text that was written, and hold it against the checkpoint, before OUT appears; where OUT is "
         "there, from an import with the same options, only that"),
-    CLI_ROW_WORD(ImportOptions, a_activation, "mamba3-a", "softplus|heavy_tail", a_words,
+    CLI_ROW_WORD(ImportOptions, a_activation, "mamba3-a", "softplus|heavy_tail", im_a_words,
                  "what A of Mamba-3 passes, which its config does not say: heavy_tail since 2026-06-02"),
     CLI_ROW_INT(ImportOptions, threads, "threads", 0, "N", 0, 1024, "threads to use (default: as many as there are CPUs)"),
     CLI_ROW_FLAG(ImportOptions, progress, "progress", "show progress even where standard error is no terminal"),
@@ -75,7 +72,7 @@ static int run(const CliCommand *command, CliArgs *args) {
     CliReporter reporter = {.asked = o.progress};
     o.import.input = args->positionals[0];
     o.import.dtype = (ImDtype)o.dtype;
-    o.import.a_activation = o.a_activation ? a_words[o.a_activation] : NULL;
+    o.import.a_activation = o.a_activation ? im_a_words[o.a_activation] : NULL;
     o.import.exact = o.exact;
     o.import.verify = o.verify;
     o.import.threads = (int)o.threads;

@@ -45,6 +45,7 @@ static cJSON *kernel_json(const DrBuild *build, const MsTunedKernel *kernel) {
     cJSON_AddNumberToObject(schedule, "claim", s->claim);
     cJSON_AddNumberToObject(schedule, "blocks", s->blocks);
     cJSON_AddNumberToObject(schedule, "run", s->run);
+    cJSON_AddBoolToObject(schedule, "amx", s->tiles);
     cJSON_AddItemToObject(item, "schedule", schedule);
     return item;
 }

@@ -45,22 +45,21 @@ static bool read_stop_ids(const CliSampling *o, const DrGeneration *model, SuAre
     return true;
 }
 
-static double first_of(double given, double model, double otherwise) {
-    return !isnan(given) ? given : !isnan(model) ? model : otherwise;
-}
+static double first_of(double given, double model) { return isnan(given) ? model : given; }
 
 bool cli_sampling(const CliSampling *o, const DrGeneration *model, SuArena *arena, DrTextOptions *out, SuDiags *diags) {
-    int64_t top_k = o->top_k >= 0 ? o->top_k : model->top_k >= 0 ? model->top_k : 40;
+    DrGeneration m = *model;
+    dr_generation_fill(&m);
     out->count = o->max_tokens < 0 ? UINT64_MAX : (uint64_t)o->max_tokens;
-    out->sampler = (MossSampler){.temperature = (float)first_of(o->temperature, model->temperature, 0.8),
-                                 .top_k = (int32_t)top_k,
-                                 .top_p = (float)first_of(o->top_p, model->top_p, 1),
+    out->sampler = (MossSampler){.temperature = (float)first_of(o->temperature, m.temperature),
+                                 .top_k = (int32_t)(o->top_k >= 0 ? o->top_k : m.top_k),
+                                 .top_p = (float)first_of(o->top_p, m.top_p),
                                  .state = o->seed.value};
     out->seed_given = o->seed.given;
     bool none_before = o->repeat_last == 0;
     out->picking = (MossPicking){.size = sizeof out->picking,
-                                 .min_p = (float)first_of(o->min_p, model->min_p, 0),
-                                 .repeat_penalty = none_before ? 1 : (float)first_of(o->repeat_penalty, model->repeat_penalty, 1),
+                                 .min_p = (float)first_of(o->min_p, m.min_p),
+                                 .repeat_penalty = none_before ? 1 : (float)first_of(o->repeat_penalty, m.repeat_penalty),
                                  .presence_penalty = none_before ? 0 : (float)o->presence_penalty,
                                  .frequency_penalty = none_before ? 0 : (float)o->frequency_penalty,
                                  .penalty_window = (int32_t)o->repeat_last,

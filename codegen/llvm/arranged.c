@@ -2,7 +2,9 @@
 
 enum { WEIGHTS_BYTES = CG_GROUP_RUNS * CG_VEC_BYTES, KINDS = 3 /* d, its base, m */ };
 
-bool cg_arranges(const CgEmit *e) { return e->target->dot_arranges && e->kernel->rounds && e->kernel->mode == PG_BLOCK; }
+bool cg_arranges(const CgEmit *e) {
+    return (e->target->dot_arranges || e->schedule.tiles) && e->kernel->rounds && e->kernel->mode == PG_BLOCK;
+}
 
 uint64_t cg_arranged_bytes(const CgEmit *e) { return WEIGHTS_BYTES + KINDS * cg_dot_rows(e) * CG_VEC_BYTES; }
 

@@ -49,6 +49,7 @@ typedef struct CgEmit {
     LLVMBasicBlockRef entry;     /* ends in a branch to the body; grows as operands and fields are first used */
     CgValue operand[PG_MAX_OPERANDS];
     CgValue arg[CG_ARG_SLOTS];   /* fields of RtArgs already read, by offset / 4 */
+    CgValue tiles;               /* what stands for registers of AMX (codegen/llvm/tiles.h), or NULL */
     uint64_t scratch;            /* bytes of worker scratch taken so far */
     uint32_t groups, claim;      /* for PgCode; 1 unless the emitter says otherwise */
 } CgEmit;

@@ -5,6 +5,7 @@
  */
 #include "codegen/llvm/kernels.h"
 #include "codegen/llvm/linear.h"
+#include "codegen/llvm/tiles.h"
 #include "support/diag.h"
 
 enum {
@@ -360,9 +361,11 @@ static void block_tiles(const Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = m->k->y_layout == PG_PLANES ? (uint64_t)m->k->E : 1;
     Order o = order_of(m);
+    if (e->schedule.tiles) cg_tiles_begin(e);
     CgLoop tiles = cg_for(e, e->tile0, cg_umin(e, e->tile1, cg_imul_n(e, o.tiles, planes * m->shape.groups)), 1);
     block_tile(m, &o, tiles.index);
     cg_end_for(e, &tiles);
+    if (e->schedule.tiles) cg_tiles_end(e);
 }
 
 void cg_emit_linear(CgEmit *e) {

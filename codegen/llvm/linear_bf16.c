@@ -5,9 +5,12 @@
  *
  *     bf16 [2 h][8 outputs][4 k]                   h: outputs 0 to 7, 8 to 15
  *
- * and the sums of rows 2i and 2i + 1 stand in their two vectors output by output, until the last group is done (cg_part_rows). */
+ * and the sums of rows 2i and 2i + 1 stand in their two vectors output by output, until the last group is done (cg_part_rows).
+ *
+ * With tiles (codegen/llvm/tiles.h) a product takes a whole group; one in which K ends is copied first, with zeros behind it. */
 #include "codegen/llvm/arranged.h"
 #include "codegen/llvm/linear.h"
+#include "codegen/llvm/tiles.h"
 #include "support/diag.h"
 
 enum {
@@ -22,7 +25,7 @@ enum {
 typedef struct Core {
     CgEmit *e;
     unsigned panels, rows;
-    bool two_rows;
+    bool two_rows, tiles;
     uint64_t panel_bytes; /* as stored, or of an arranged run */
     uint64_t run_groups; /* groups of 32 inputs that all rows take before the next ones */
 } Core;
@@ -33,8 +36,10 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
               .panels = shape->panels,
               .rows = shape->rows,
               .two_rows = e->target->bf16 == CG_BF16_MMLA,
+              .tiles = e->schedule.tiles,
               .panel_bytes = ir_panel_bytes(IR_BF16, e->kernel->K),
               .run_groups = (uint64_t)e->schedule.run / IR_GROUP};
+    if (c.tiles && shape->rows != CG_TILE_ROWS) SU_BUG("tiles of %u rows", shape->rows);
     if (c.two_rows) c.panel_bytes = c.run_groups * GROUP_BYTES;
     return c;
 }
@@ -200,6 +205,41 @@ static void add_run(const Core *c, CgValue w, CgValue x, CgValue x_step, CgValue
     cg_end_if(e, &last);
 }
 
+/* The same by tiles; `last`: the group in which K ends, [panel], or NULL. */
+static void add_tiles(const Core *c, CgValue w, CgValue x, CgValue x_step, CgValue groups, CgValue last, CgValue has_tail,
+                      CgValue at) {
+    CgEmit *e = c->e;
+    for (unsigned p = 0; p < c->panels; p++) cg_tile_load(e, p, cg_at_n(e, at, (uint64_t)p * c->rows * CG_VEC_BYTES));
+    CgLoop loop = cg_for(e, cg_i64(e, 0), groups, 1);
+    CgValue a = cg_at(e, x, cg_imul(e, loop.index, x_step)), b = cg_at(e, w, cg_imul_n(e, loop.index, GROUP_BYTES));
+    for (unsigned p = 0; p < c->panels; p++)
+        cg_tile_multiply(e, p, &(CgTilePair){a, cg_at_n(e, b, p * c->panel_bytes), CG_BF16_GROUP}, p > 0);
+    cg_end_for(e, &loop);
+    if (last != NULL) {
+        CgIf here = cg_if(e, has_tail);
+        a = cg_at(e, x, cg_imul(e, groups, x_step));
+        for (unsigned p = 0; p < c->panels; p++)
+            cg_tile_multiply(e, p, &(CgTilePair){a, cg_at_n(e, last, (uint64_t)p * GROUP_BYTES), CG_BF16_GROUP}, p > 0);
+        cg_end_if(e, &here);
+    }
+    for (unsigned p = 0; p < c->panels; p++) cg_tile_store(e, p, cg_at_n(e, at, (uint64_t)p * c->rows * CG_VEC_BYTES));
+}
+
+/* The group of `tail` pairs in which K ends, of every panel from `w` on, with zeros behind it. */
+static CgValue copy_last(const Core *c, CgValue w, unsigned tail) {
+    CgEmit *e = c->e;
+    CgValue out = cg_var_array(e, e->vec, (uint64_t)c->panels * GROUP_PAIRS);
+    uint64_t first = (uint64_t)e->kernel->K / IR_GROUP * GROUP_BYTES;
+    for (unsigned p = 0; p < c->panels; p++) {
+        for (unsigned i = 0; i < GROUP_PAIRS; i++) {
+            CgValue from = cg_at_n(e, w, p * c->panel_bytes + first + (uint64_t)i * CG_VEC_BYTES);
+            cg_store_vec(e, cg_at_n(e, out, ((uint64_t)p * GROUP_PAIRS + i) * CG_VEC_BYTES),
+                         i < tail ? cg_load_vec(e, from) : cg_zero(e));
+        }
+    }
+    return out;
+}
+
 /* Puts the weights of a run to `out`. */
 static void arrange_run(const Core *c, CgValue w, CgValue groups, unsigned tail, CgValue has_tail, CgValue out) {
     CgEmit *e = c->e;
@@ -230,6 +270,7 @@ void cg_linear_bf16_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgVa
     CgLoop clear = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count), 1);
     cg_store_vec(e, cg_at(e, sums, cg_imul_n(e, clear.index, CG_VEC_BYTES)), cg_zero(e));
     cg_end_for(e, &clear);
+    CgValue copied = c.tiles && tail > 0 ? copy_last(&c, w, tail) : NULL;
     CgLoop run = cg_for_n(e, runs);
     CgValue first = cg_imul_n(e, run.index, c.run_groups), is_last = cg_icmp(e, LLVMIntEQ, run.index, cg_i64(e, runs - 1));
     CgValue groups = cg_umin(e, cg_isub(e, cg_i64(e, K / IR_GROUP), first), cg_i64(e, c.run_groups));
@@ -239,8 +280,12 @@ void cg_linear_bf16_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgVa
         here = arranged;
     }
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
-    add_run(&c, here, cg_at(e, inputs, cg_imul_n(e, part.index, (uint64_t)c.rows * CG_BF16_GROUP)), x_step, groups, tail, is_last,
-            cg_at(e, sums, cg_imul_n(e, part.index, (uint64_t)count * CG_VEC_BYTES)));
+    CgValue rows = cg_at(e, inputs, cg_imul_n(e, part.index, (uint64_t)c.rows * CG_BF16_GROUP));
+    CgValue at = cg_at(e, sums, cg_imul_n(e, part.index, (uint64_t)count * CG_VEC_BYTES));
+    if (c.tiles)
+        add_tiles(&c, here, rows, x_step, groups, copied, is_last, at);
+    else
+        add_run(&c, here, rows, x_step, groups, tail, is_last, at);
     cg_end_for(e, &part);
     cg_end_for(e, &run);
     if (!c.two_rows) return;

@@ -6,9 +6,10 @@
  * groups in rising order from +0, a lane an output. Integers are exact in any order, so this order alone makes the bits.
  *
  * Blocks of rows may arrange their weights first (arranged.h). Where a product takes two rows, the sums of rows 2i and 2i + 1 stand in
- * their two vectors output by output, until the last group is done. */
+ * their two vectors output by output, until the last group is done. With tiles the integers of a group come from there. */
 #include "codegen/llvm/arranged.h"
 #include "codegen/llvm/linear.h"
+#include "codegen/llvm/tiles.h"
 #include "support/diag.h"
 
 enum { MAX_SUMS = 32, RUN_GROUPS = IR_OVER /* of which q4 shares d and m */ };
@@ -20,6 +21,7 @@ typedef struct Core {
     bool arranged;
     unsigned rows_of_sum; /* cg_dot_rows */
     uint64_t panel_bytes, group_bytes; /* as stored, or as arranged */
+    CgValue integers; /* of a group, from tiles: i32 [panel][8 rows][16]; or NULL */
 } Core;
 
 /* Where a group lies: its weights in each panel, and its inputs, row 0. */
@@ -115,6 +117,19 @@ static void multiply_group(const Core *c, const At *at, Held *held, CgDot *dots)
     }
 }
 
+/* The same by tiles, for all panels and rows. */
+static void multiply_tiles(const Core *c, const At *at, CgDot *dots) {
+    CgEmit *e = c->e;
+    enum { TILE_BYTES = CG_TILE_ROWS * CG_VEC_BYTES };
+    for (unsigned p = 0; p < c->panels; p++) {
+        cg_tile_zero(e, p);
+        cg_tile_multiply(e, p, &(CgTilePair){at->x.p, at->w[p], IR_GROUP}, p > 0);
+    }
+    for (unsigned p = 0; p < c->panels; p++) cg_tile_store(e, p, cg_at_n(e, c->integers, (uint64_t)p * TILE_BYTES));
+    for (unsigned i = 0; i < c->panels * c->rows; i++)
+        dots[i].low[0] = cg_iadd(e, dots[i].low[0], cg_load_ivec(e, cg_at_n(e, c->integers, (uint64_t)i * CG_VEC_BYTES)));
+}
+
 /* A float of each row, in the vector of sums `r`: that of row r, or of its two rows in turn. */
 static CgValue of_rows(const Core *c, CgValue floats, unsigned r) {
     CgEmit *e = c->e;
@@ -142,7 +157,10 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
         CgDot start = cg_dot_start(e, c->dtype, p_sum[r]);
         for (unsigned p = 0; p < c->panels; p++) dots[p * c->rows + r] = start;
     }
-    multiply_group(c, at, held, dots);
+    if (c->integers != NULL)
+        multiply_tiles(c, at, dots);
+    else
+        multiply_group(c, at, held, dots);
     for (unsigned r = 0; r < c->rows; r++) scale[r] = of_rows(c, at->x.scale, r);
     for (unsigned p = 0; p < c->panels; p++) {
         CgScales s[2];
@@ -227,6 +245,8 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
         panel_bytes = RUN_GROUPS * group_bytes;
     }
     if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
+    bool tiles = e->schedule.tiles && k->mode == PG_BLOCK;
+    if (tiles && (shape->rows != CG_TILE_ROWS || e->target->dot_lanes != PG_LANES)) SU_BUG("tiles of %u rows", shape->rows);
     return (Core){.e = e,
                   .dtype = k->dtype,
                   .panels = shape->panels,
@@ -234,7 +254,8 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
                   .arranged = cg_arranges(e),
                   .rows_of_sum = cg_dot_rows(e),
                   .panel_bytes = panel_bytes,
-                  .group_bytes = group_bytes};
+                  .group_bytes = group_bytes,
+                  .integers = tiles ? cg_var_array(e, e->vec, (uint64_t)shape->panels * shape->rows) : NULL};
 }
 
 /* A run: its weights and inputs, and how many groups it has. */

@@ -8,6 +8,7 @@
 #include "codegen/llvm/module.h"
 #include "codegen/target.h"
 #include "support/alloc.h"
+#include "support/cpus.h"
 #include "support/str.h"
 
 /* ---------------------------------------------------------------------------------------------- families */
@@ -112,7 +113,7 @@ static const char *const avx2_features[] = {"avx2", "fma", "f16c", "bmi2", NULL}
 /* For every aarch64: Android keeps x18 for itself. SVE is left out because phones whose cores have it do not offer it to
  * programs; it would change nothing but a few instructions, since all vectors have a fixed length. */
 static const char aarch64_features[] = "+neon,-sve,+reserve-x18";
-static const char VNNI_IN_IR[] = "vnni-in-ir", BF16_IN_IR[] = "bf16-in-ir";
+static const char VNNI_IN_IR[] = "vnni-in-ir", BF16_IN_IR[] = "bf16-in-ir", AMX_IN_IR[] = "amx-in-ir";
 static const char aarch64_triple[] = "aarch64-unknown-linux-gnu";
 static const char x86_triple[] = "x86_64-unknown-linux-gnu";
 
@@ -246,9 +247,10 @@ static bool fill_in_ir(CgTarget *t, const char *isa, const char *triple, SuDiags
     if (!fill(t, triple, "x86-64-v3", "", &avx512, diags)) return false;
     use_vnni(t);
     t->dot_in_ir = true;
-    if (strcmp(isa, BF16_IN_IR) != 0) return true;
+    if (strcmp(isa, VNNI_IN_IR) == 0) return true;
     use_bf16(t);
     t->bf16_in_ir = true;
+    t->amx_in_ir = t->amx_bytes = t->amx_bf16 = strcmp(isa, AMX_IN_IR) == 0;
     return true;
 }
 
@@ -261,7 +263,7 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
                         "this processor (%s) is not one that mossc makes code for", cpu);
     }
     if (isa != NULL && strcmp(isa, "neon") == 0) return su_error(diags, nowhere, NULL, "this processor (%s) has no neon", cpu);
-    if (isa != NULL && (strcmp(isa, VNNI_IN_IR) == 0 || strcmp(isa, BF16_IN_IR) == 0)) return fill_in_ir(t, isa, triple, diags);
+    if (isa != NULL && strstr(isa, "-in-ir") != NULL) return fill_in_ir(t, isa, triple, diags);
     if (!wide && isa != NULL && wants_wide)
         return su_error(diags, nowhere, "it needs AVX-512 F, BW, DQ and VL", "this processor (%s) has no AVX-512", cpu);
     if (wide && !wants_wide) {
@@ -272,6 +274,10 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
     if (!fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags)) return false;
     if (vnni) use_vnni(t);
     if (isa == NULL && wide && has_feature(features, "avx512bf16")) use_bf16(t);
+    if (vnni && wide && has_feature(features, "amx-tile") && su_may_use_tiles()) {
+        t->amx_bytes = has_feature(features, "amx-int8");
+        t->amx_bf16 = t->bf16 != CG_BF16_NONE && has_feature(features, "amx-bf16");
+    }
     suit_processor(t, cpu);
     return true;
 }
@@ -291,7 +297,7 @@ static bool fill_arm_host(CgTarget *t, const char *isa, const char *triple, cons
 }
 
 static bool is_isa(const char *word) {
-    static const char *const words[] = {"avx2", "avx512", "neon", VNNI_IN_IR, BF16_IN_IR};
+    static const char *const words[] = {"avx2", "avx512", "neon", VNNI_IN_IR, BF16_IN_IR, AMX_IN_IR};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(words[i], word) == 0) return true;
     return false;

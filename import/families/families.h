@@ -18,6 +18,7 @@ void im_bamba(ImConfig *c, ImPlan *plan);
 void im_blackmamba(ImConfig *c, ImPlan *plan);
 void im_falcon_h1(ImConfig *c, ImPlan *plan);
 void im_granite_hybrid(ImConfig *c, ImPlan *plan);
+void im_granite_moe(ImConfig *c, ImPlan *plan);
 void im_jamba(ImConfig *c, ImPlan *plan);
 void im_lfm2(ImConfig *c, ImPlan *plan);
 void im_mamba_1(ImConfig *c, ImPlan *plan);

@@ -1,4 +1,5 @@
-/* Mixers of two kinds, each layer with a feed-forward part behind its mixer: jamba, bamba, granitemoehybrid. */
+/* Mixers of two kinds, each layer with a feed-forward part behind its mixer: jamba, bamba, granitemoehybrid; and granitemoe,
+ * which is that without mixers. */
 #include <string.h>
 
 #include "import/families/families.h"
@@ -105,7 +106,8 @@ static void halves(ImBlock *block, const char *to, const char *at, int64_t exper
 
 static void granite_mlp(ImConfig *c, ImBlock *block) {
     int64_t count = im_int_or(c, "num_local_experts", 0), width = im_int_or(c, "intermediate_size", 0),
-            shared = im_int(c, "shared_intermediate_size");
+            shared = im_int_or(c, "shared_intermediate_size", 0);
+    if (count == 0 && shared == 0) im_config_error(c, "shared_intermediate_size", "expected a width, where there are no experts");
     int64_t top_k = im_int_or(c, "num_experts_per_tok", 0);
     const ImMlp beside = {.width = shared};
     const char *activation = im_activation(c, "hidden_act", true);
@@ -117,48 +119,75 @@ static void granite_mlp(ImConfig *c, ImBlock *block) {
                            .top_k = top_k,
                            .width = width,
                            .normalize = true,
-                           .shared = &beside};
+                           .shared = shared > 0 ? &beside : NULL};
         im_moe(block, &moe);
         halves(block, "", "block_sparse_moe.input_linear", count, width);
         im_move(block, "down_proj.weight", "block_sparse_moe.output_linear.weight");
     } else {
         im_mlp(block, &(ImMlp){.activation = activation, .width = shared});
     }
+    if (shared == 0) return;
     const char *to = count > 0 ? "shared." : "";
     halves(block, to, "shared_mlp.input_linear", 1, shared);
     im_move(block, su_printf(&block->plan->arena, "%sdown_proj.weight", to), "shared_mlp.output_linear.weight");
 }
 
-void im_granite_hybrid(ImConfig *c, ImPlan *plan) {
+/* What granite's families have in common. */
+typedef struct Granite {
+    double scale; /* of what a block adds */
+    ImAttention attention;
+    const char *turned; /* RoPE, where heads are turned */
+} Granite;
+
+static Granite granite_of(ImConfig *c, ImPlan *plan) {
     char text[SU_REAL];
-    im_begin(c, plan, "hidden_size", "rms_norm_eps", 1e-6);
+    Granite g = {.attention = im_attention_of(c)};
     im_top(plan, "embedding_scale", "%s", su_real_text(im_real_or(c, "embedding_multiplier", 1), text));
     im_top(plan, "logit_scale", "%s", su_real_text(1 / im_real_or(c, "logits_scaling", 1), text));
-    double scale = im_real_or(c, "residual_multiplier", 1);
-    ImMamba2 mixer = im_mamba2_of(c);
-    ImAttention attention = im_attention_of(c);
-    attention.scale = im_real_or(c, "attention_multiplier", 1);
-    attention.bias = im_bool_or(c, "attention_bias", false);
-    const char *turned = im_rope_of(c, plan, attention.head_dim, 0, 10000);
+    g.scale = im_real_or(c, "residual_multiplier", 1);
+    g.attention.scale = im_real_or(c, "attention_multiplier", 1);
+    g.attention.bias = im_bool_or(c, "attention_bias", false);
+    g.turned = im_rope_of(c, plan, g.attention.head_dim, 0, 10000);
+    return g;
+}
+
+/* mixer NULL: attention. */
+static void granite_layer(ImConfig *c, ImPlan *plan, int64_t layer, const Granite *g, const ImMamba2 *mixer) {
+    ImBlock *block = im_block(plan, mixer ? "ssm" : "attention", im_layer_name(plan, layer), "input_layernorm");
+    if (mixer)
+        im_mamba2(block, mixer);
+    else
+        im_attention(block, &g->attention);
+    im_key_unless(block, "output_scale", g->scale, 1);
+    ImBlock *feed = im_block(plan, "mlp", im_layer_name(plan, layer), "post_attention_layernorm");
+    granite_mlp(c, feed);
+    im_key_unless(feed, "output_scale", g->scale, 1);
+}
+
+/* granitemoe and granitemoeshared, whose experts have one beside them. */
+void im_granite_moe(ImConfig *c, ImPlan *plan) {
+    im_begin(c, plan, "hidden_size", "rms_norm_eps", 1e-6);
+    Granite g = granite_of(c, plan);
+    g.attention.rope = g.turned;
+    const int64_t n = im_layers(c, "num_hidden_layers");
+    for (int64_t i = 0; i < n && !plan->failed; i++) granite_layer(c, plan, i, &g, NULL);
+    im_finish(c, plan, "model.embed_tokens", "model.norm");
+}
+
+void im_granite_hybrid(ImConfig *c, ImPlan *plan) {
+    im_begin(c, plan, "hidden_size", "rms_norm_eps", 1e-6);
+    const ImMamba2 mixer = im_mamba2_of(c);
+    Granite g = granite_of(c, plan);
     if (im_text_is(c, "position_embedding_type", "rope"))
-        attention.rope = turned;
+        g.attention.rope = g.turned;
     else if (im_has(c, "position_embedding_type"))
         im_expect_text(c, "position_embedding_type", "nope");
     im_expect_text(c, "normalization_function", "rmsnorm");
     im_ignore(c, "init_method");
-    int64_t n = im_layers(c, "num_hidden_layers");
+    const int64_t n = im_layers(c, "num_hidden_layers");
     for (int64_t i = 0; i < n && !plan->failed; i++) {
-        const char *type = im_layer_type(c, "layer_types", i);
-        bool looks = im_is_attention(c, "layer_types", type);
-        ImBlock *block = im_block(plan, looks ? "attention" : "ssm", im_layer_name(plan, i), "input_layernorm");
-        if (looks)
-            im_attention(block, &attention);
-        else
-            im_mamba2(block, &mixer);
-        im_key_unless(block, "output_scale", scale, 1);
-        ImBlock *feed = im_block(plan, "mlp", im_layer_name(plan, i), "post_attention_layernorm");
-        granite_mlp(c, feed);
-        im_key_unless(feed, "output_scale", scale, 1);
+        const bool looks = im_is_attention(c, "layer_types", im_layer_type(c, "layer_types", i));
+        granite_layer(c, plan, i, &g, looks ? NULL : &mixer);
     }
     im_finish(c, plan, "model.embed_tokens", "model.norm");
 }

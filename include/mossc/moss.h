@@ -93,6 +93,7 @@ enum { MOSS_ONE_ROW, MOSS_ROWS, MOSS_MODES };
 
 MOSS_API const char *moss_program_name(const MossProgram *program);
 MOSS_API int64_t moss_program_vocab_size(const MossProgram *program); /* logits of a token */
+MOSS_API uint64_t moss_program_logits_stride(const MossProgram *program); /* floats from one row of logits to the next: moss_step_into */
 MOSS_API int64_t moss_program_width(const MossProgram *program); /* d_model */
 MOSS_API uint32_t moss_program_blocks(const MossProgram *program); /* of the spec; 0: not known, of a graph that was text */
 MOSS_API int64_t moss_program_max_positions(const MossProgram *program); /* tokens of a sequence; 0: no bound */
@@ -212,6 +213,10 @@ typedef struct MossSegment {
  * whose router was not finite: moss_state_failed tells which ones failed, and all others have gone on, with the bits and the logits
  * that they would have had without them. A failed state is refused until it is reset or taken back. */
 MOSS_API MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments);
+/* moss_step whose logits go to memory of the caller's, which nothing keeps: rows[wanted rows][moss_program_logits_stride] floats, 64-aligned,
+ * vocab_size of each row valid. States keep a copy of those after their last token; moss_logits has none. MOSS_BAD_INPUT also where it is
+ * not aligned; MOSS_NO_MEMORY also after the step, for those copies, which then are not there. */
+MOSS_API MossError moss_step_into(MossModel *model, const MossSegment *segments, uint32_t n_segments, float *rows);
 /* Whether its last step failed. */
 MOSS_API bool moss_state_failed(const MossState *state);
 /* Logits of the last step: row i of the wanted ones in order of segments, vocab_size floats. Valid until the next step. */
@@ -386,6 +391,11 @@ MOSS_API MossError moss_tokenizer_set_ends(MossTokenizer *tokenizer, const int32
 /* Appends the ids that a model is fed for text[0..size): bos, if there is one, and the text's. MOSS_BAD_INPUT: an id that the
  * vocabulary lacks. */
 MOSS_API MossError moss_encode(const MossTokenizer *tokenizer, const char *text, size_t size, MossTokens *out);
+/* Appends the ids of a part of a text, without bos. behind: it follows another part, and some tokenizers then put no blank before it. */
+MOSS_API MossError moss_encode_part(const MossTokenizer *tokenizer, const char *text, size_t size, bool behind, MossTokens *out);
+/* The bytes of one id, which need not be whole characters; none for bos, what ends a text, and ids that stand for nothing. *out_size is how many
+ * there are, of which at most room_size are written to room. */
+MOSS_API MossError moss_token_bytes(const MossTokenizer *tokenizer, int32_t token, char *room, size_t room_size, size_t *out_size);
 MOSS_API void moss_tokens_free(MossTokens *tokens);
 
 /* What moss_generate may pick. bits[vocab_size / 32 + 1] must live as long as the result is used; so must the tokenizer, whose more_eos is, and
@@ -446,6 +456,28 @@ typedef struct MossCompletion {
  * no token. */
 MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                       const MossCompletion *completion, MossStop *out_stop);
+
+/* The same token by token, for whom a callback does not suit: what is picked, fed and held does not depend on which of the two is used. What the
+ * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. In between the
+ * model may step other states, and the state may be cloned and saved, but not fed. */
+typedef struct MossWriting MossWriting;
+
+typedef struct MossPiece {
+    int32_t token; /* -1: text that was held, at the very end */
+    const char *text; /* [size] and a NUL, valid until the next piece; may be empty */
+    size_t size;
+} MossPiece;
+
+MOSS_API MossError moss_writing_begin(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
+                                      const MossCompletion *completion, MossWriting **out_writing);
+/* *out_more is false at the end, and after an error, which comes behind the pieces that were made before it. */
+MOSS_API MossError moss_writing_next(MossWriting *writing, MossPiece *out_piece, bool *out_more);
+/* The next piece of each of n writings, each at most once: out_pieces[n], out_more[n]. Tokens of those that pick from the same (model, tokenizer,
+ * ignore_eos) are fed in one step; each text is the one that it would be alone. Of one without more, moss_writing_next tells its error.
+ * MOSS_NO_MEMORY: nothing has happened. */
+MOSS_API MossError moss_writings_next(MossWriting *const *writings, uint32_t n, MossPiece *out_pieces, bool *out_more);
+MOSS_API MossStop moss_writing_stop(const MossWriting *writing); /* why it ended, once it has */
+MOSS_API void moss_writing_free(MossWriting *writing); /* at any time; NULL is fine */
 
 #ifdef __cplusplus
 }

@@ -172,7 +172,51 @@ MOSSC_API MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char
  * another dtype, no weights. MOSS_BAD_WEIGHTS: a weight is not finite, or too large for the dtype. */
 MOSSC_API MossError mossc_round_weights(const char *dtype, const float *w, int64_t rows, int64_t K, int8_t *q, float *d, float *m);
 
+/* ---- models of others (docs/import.md) */
+
+/* All zero but for size is right, as NULL is. size is checked as MossOptions.size is. */
+typedef struct MosscImportOptions {
+    size_t size; /* sizeof(MosscImportOptions) */
+    const char *dtype; /* of the weights: "f32", "bf16", "q8", "q4"; NULL: as they are stored */
+    const char *mamba3_a; /* "softplus", "heavy_tail"; NULL: not said */
+    bool exact; /* f32 for all weights that no other dtype holds exactly */
+    bool verify; /* what was written is read back and held against the checkpoint */
+    int threads; /* 0: as many as the process may use CPUs */
+    MossProgress progress; /* may be NULL */
+    void *progress_context;
+} MosscImportOptions;
+
+/* Whether a path names a checkpoint of others, by what is there: a folder with config.json and no spec.yaml, or a file that ends in ".gguf". */
+MOSSC_API bool mossc_is_checkpoint(const char *path);
+/* Makes the directory `output` of a checkpoint, with spec.yaml, model.safetensors, and where there are such tokenizer.json and
+ * generation.yaml; it appears only when it is complete. output NULL: a directory of the cache, where it is found again. Which one it is
+ * stands in *out_directory, which may be NULL; mossc_text_free frees it. options and diags may be NULL. MOSS_BAD_WEIGHTS: the
+ * checkpoint, or an option. MOSS_BAD_INPUT: options->size. */
+MOSSC_API MossError mossc_import(const char *input, const char *output, const MosscImportOptions *options, MosscDiags *diags,
+                                 char **out_directory);
+
 /* ---- text */
+
+/* What the generation.yaml beside a spec says of making text, and where it says nothing what mossc does by default (docs/chat.md). */
+typedef struct MosscGeneration {
+    double temperature, top_p, min_p, repeat_penalty;
+    int64_t top_k;
+    const int32_t *stops; /* [n_stops] ids that end a text, besides the spec's eos */
+    size_t n_stops;
+    const char *chat_template; /* Jinja; NULL: none */
+} MosscGeneration;
+
+/* Reads DIRECTORY/generation.yaml for a spec DIRECTORY/…; one that is not there says nothing; spec_path may be NULL. diags may be NULL. MOSS_BAD_INPUT: the file is
+ * wrong. mossc_generation_free frees it. */
+MOSSC_API MossError mossc_generation_open(const char *spec_path, MosscDiags *diags, const MosscGeneration **out_generation);
+MOSSC_API void mossc_generation_free(const MosscGeneration *generation); /* NULL is fine */
+
+/* Feeds tokens to a state and says how probable each was after those before it: out_logprobs[count], natural logarithms of the model's
+ * probabilities, in double; and out_best[count], the most probable token there (of equals the first). NaN and -1 for the first where the state
+ * had no logits before, and where logits are not finite. Each may be NULL. The state then has logits. Errors: those of moss_step; out_…
+ * of the steps before it are there. */
+MOSSC_API MossError mossc_score(MossModel *model, MossState *state, const int32_t *tokens, size_t count, double *out_logprobs,
+                                int32_t *out_best);
 
 /* The tokenizer that the spec names, with its files. diags may be NULL. MOSS_BAD_INPUT: a file is missing or wrong.
  * moss_tokenizer_free frees it. */

@@ -11,11 +11,15 @@ A Spec is read, checked and priced; a Model runs it; a State is one sequence. Er
 """
 from mossc._c import lib as _lib
 from mossc._c import text_of as _text_of
+from mossc.chat import Chat
 from mossc.errors import Message, MosscError
-from mossc.model import Model
+from mossc.generate import Batch, Defaults, Generation, Mask, Piece
+from mossc.imports import import_model, pull
+from mossc.model import Model, Score
 from mossc.spec import Block, Cost, Spec, TensorInfo
 from mossc.state import State
 from mossc.tokenizer import Decoder, Tokenizer
 
 __version__ = _text_of(_lib.mossc_version())
-__all__ = ["Block", "Cost", "Decoder", "Message", "Model", "MosscError", "Spec", "State", "TensorInfo", "Tokenizer"]
+__all__ = ["Batch", "Block", "Chat", "Cost", "Decoder", "Defaults", "Generation", "Mask", "Message", "Model", "MosscError", "Piece", "Score", "Spec",
+           "State", "TensorInfo", "Tokenizer", "import_model", "pull"]

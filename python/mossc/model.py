@@ -1,6 +1,7 @@
 """Models that run."""
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing
 
@@ -8,16 +9,33 @@ import numpy as np
 
 from mossc import weights as _weights
 from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of, tokens_array
+from mossc.chat import Chat
+from mossc.generate import Batch, Defaults, Generation, Mask, begin, defaults_of
+from mossc.grammar import mask_of
 from mossc.spec import Spec
 from mossc.state import State
 from mossc.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How probable each of T tokens was after those before it."""
+
+    logprobs: np.ndarray  # float64 [T], natural; NaN for the first of a new sequence
+    best: np.ndarray  # int32 [T], the most probable token there; -1 where logprobs is NaN
+
+    @property
+    def total(self) -> float:
+        """The sum of those that are known."""
+        return float(np.nansum(self.logprobs))
 
 
 class Model:
     """A spec, compiled for this machine or a GPU, with its weights.
 
     spec: a Spec, or what makes one. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
-    a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: fresh ones of `seed`.
+    a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
+    directory of an import, or fresh ones of `seed` where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
     None: the best there is. fast: of a GPU. cache: kernels are taken from and kept in the kernel cache.
 
@@ -26,11 +44,16 @@ class Model:
     """
 
     def __init__(self, spec: typing.Any, weights: typing.Any = None, *, device: str = "cpu", threads: int = 0, isa: str | None = None,
-                 fast: bool = False, seed: int = 0, cache: bool = True) -> None:
+                 fast: bool = False, seed: int | None = None, cache: bool = True) -> None:
         self.spec = spec if isinstance(spec, Spec) else Spec(spec)
+        if weights is None and seed is None:
+            weights = self.spec.weights
         self._compiled = self._compile(device, isa, fast, cache)
-        self._handle = self._load(weights, threads, seed)
+        self._handle = self._load(weights, threads, seed or 0)
         self._tokenizer: Tokenizer | None = None
+        self._grammar_tokenizer: typing.Any = None
+        #: How it makes text where `generate` is told nothing: of the generation.yaml beside the spec, else mossc's own.
+        self.defaults: Defaults = defaults_of(self.spec)
 
     def _compile(self, device: str, isa: str | None, fast: bool, cache: bool) -> Handle:
         texts = [ffi.new("char[]", text.encode()) if text else ffi.NULL for text in (device, isa)]
@@ -91,9 +114,11 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """That which the spec names; opened when it is first asked for."""
+        """That which the spec names, with `defaults.stop_ids` among its ends; opened when it is first asked for."""
         if self._tokenizer is None:
             self._tokenizer = Tokenizer(self.spec)
+            if self.defaults.stop_ids:
+                self._tokenizer.set_ends(list(dict.fromkeys((*self._tokenizer.ends, *self.defaults.stop_ids))))
         return self._tokenizer
 
     def state(self) -> State:
@@ -108,38 +133,114 @@ class Model:
         check(lib.moss_state_load(self._c, path_bytes(path), out))
         return State(self, out[0])
 
-    def _step(self, state: State, tokens: np.ndarray, want: int) -> None:
-        """One step of one sequence. tokens: int32 [1 … max_rows]."""
-        segment = ffi.new("MossSegment *", {"state": state._c, "tokens": int32_pointer(tokens), "count": len(tokens), "logits": want})
-        check(lib.moss_step(self._c, segment, 1))
-
     def _tokens(self, text: typing.Any) -> np.ndarray:
         return tokens_array(self.tokenizer.encode(text) if isinstance(text, (str, bytes)) else text)
 
+    def _pieces(self, tokens: np.ndarray) -> typing.Iterator[tuple[int, np.ndarray]]:
+        """(where it begins, int32 [1 … max_rows]): between two of them Python looks for Ctrl-C."""
+        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.vocab_size): # C says it; but before the first piece is fed
+            check(lib.moss_feed(self._c, self.state()._c, int32_pointer(tokens), len(tokens), 0))
+        for first in range(0, len(tokens), self.max_rows):
+            yield first, tokens[first:first + self.max_rows]
+
     def feed(self, state: State, tokens: typing.Any) -> None:
-        """Feeds a sequence: ids [n], or a text. The state then has logits. Ctrl-C ends it between steps of `max_rows` tokens, with those before
-        it fed."""
+        """Feeds a sequence: ids [n], or a text. The state then has logits, which it keeps. Ctrl-C ends it between steps of `max_rows` tokens,
+        with those before it fed."""
         array = self._tokens(tokens)
-        for first in range(0, len(array), self.max_rows):
-            last = first + self.max_rows >= len(array)
-            self._step(state, array[first:first + self.max_rows], lib.MOSS_LAST_LOGITS if last else lib.MOSS_NO_LOGITS)
+        for first, piece in self._pieces(array):
+            self.step([(state, piece, "last" if first + len(piece) == len(array) else None)])
+
+    def step(self, segments: typing.Sequence[tuple[State, typing.Any, str | None]]) -> list[np.ndarray | None]:
+        """One step of several sequences at once: a batch. Each segment is (state, ids [n] or a text, wanted), at most `max_rows` tokens in
+        all; wanted: "all", "last" or None. Gives for each the logits, float32 [n, vocab_size] or [1, vocab_size], or None.
+
+        The arrays are views of one that C has written into; it lives as long as they do."""
+        kinds = {"all": lib.MOSS_ALL_LOGITS, "last": lib.MOSS_LAST_LOGITS, None: lib.MOSS_NO_LOGITS}
+        tokens = [self._tokens(ids) for _, ids, _ in segments]
+        counts = [0 if want is None else 1 if want == "last" else len(ids) for ids, (_, _, want) in zip(tokens, segments)]
+        array = ffi.new("MossSegment[]", [{"state": state._c, "tokens": int32_pointer(ids), "count": len(ids), "logits": kinds[want]}
+                                          for (state, _, want), ids in zip(segments, tokens)])
+        rows = self._rows(sum(counts))
+        check(lib.moss_step_into(self._c, array, len(segments), self._address(rows)))
+        ends = np.cumsum([0, *counts])
+        return [None if want is None else rows[ends[i]:ends[i + 1], :self.vocab_size] for i, (_, _, want) in enumerate(segments)]
+
+    def _rows(self, n: int) -> np.ndarray:
+        """float32 [n, moss_program_logits_stride], 64-aligned, for moss_step_into."""
+        stride = lib.moss_program_logits_stride(self._program)
+        memory = np.empty(n * stride + 16, np.float32)
+        first = -memory.ctypes.data % 64 // 4
+        return memory[first:first + n * stride].reshape(n, stride)
+
+    @staticmethod
+    def _address(rows: np.ndarray) -> typing.Any:
+        return ffi.cast("float *", rows.ctypes.data) if len(rows) else ffi.NULL
 
     def logits(self, tokens: typing.Any, state: State | None = None, last_only: bool = False) -> np.ndarray:
         """Feeds ids [T], or a text, and gives the logits after each of them: float32 [T, vocab_size]; with last_only, after the last:
-        float32 [1, vocab_size]. state: the sequence to go on with; None: a new one."""
+        float32 [1, vocab_size]. state: the sequence to go on with; None: a new one.
+
+        C writes them where the array has them: it is the caller's, and nothing changes it later. (Its rows may lie a few floats apart.)"""
         array = self._tokens(tokens)
-        if last_only and len(array):
-            own = state or self.state()
-            self.feed(own, array)
-            return own.logits[None]
-        out = np.empty((0 if last_only else len(array), self.vocab_size), np.float32)
         state = state or self.state()
-        for first in range(0, len(array), self.max_rows):
-            piece = array[first:first + self.max_rows]
-            self._step(state, piece, lib.MOSS_ALL_LOGITS)
-            for i in range(len(piece)):
-                out[first + i] = np.frombuffer(ffi.buffer(lib.moss_logits(self._c, i), 4 * self.vocab_size), np.float32)
+        if last_only and len(array):
+            *_, last = self._pieces(array)
+            self.feed(state, array[:last[0]])
+            return self.step([(state, last[1], "last")])[0]
+        rows = self._rows(0 if last_only else len(array))
+        for first, piece in self._pieces(array):
+            segment = ffi.new("MossSegment *", {"state": state._c, "tokens": int32_pointer(piece), "count": len(piece),
+                                                "logits": lib.MOSS_ALL_LOGITS})
+            check(lib.moss_step_into(self._c, segment, 1, self._address(rows[first:])))
+        return rows[:, :self.vocab_size]
+
+    def score(self, tokens: typing.Any, state: State | None = None) -> Score:
+        """Feeds ids [T], or a text, and says how probable each was. state: the sequence to go on with, whose logits the first is judged by;
+        None: a new one."""
+        array = self._tokens(tokens)
+        state = state or self.state()
+        out = Score(np.empty(len(array)), np.empty(len(array), np.int32))
+        for first, piece in self._pieces(array):
+            logprobs, best = (ffi.cast(kind, part.ctypes.data) for kind, part in (("double *", out.logprobs[first:]), ("int32_t *", out.best[first:])))
+            check(lib.mossc_score(self._c, state._c, int32_pointer(piece), len(piece), logprobs, best))
         return out
+
+    def generate(self, prompt: typing.Any = None, *, state: State | None = None, max_tokens: int | None = 256,
+                 temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+                 repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
+                 logit_bias: typing.Mapping[int, float] | None = None, seed: int = 0, stop: str | typing.Sequence[str] = (),
+                 ignore_eos: bool = False, logprobs: int | None = None, json_schema: typing.Any = None, regex: str | None = None,
+                 grammar: str | None = None, mask: Mask | None = None, whole: bool = False) -> Generation:
+        """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
+
+        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. max_tokens: None: up to an end.
+        temperature (0: the most probable token), top_k (0: all), top_p, min_p, repeat_penalty: None: those of `defaults`.
+        penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
+        its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
+        ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
+        most probable ones. json_schema (a dict or its text), regex, grammar (Lark of llguidance): what the text must follow; the extra
+        `grammar` is needed. mask: which tokens may come next, in your own way. whole: the text stands by itself, as an answer does, and some
+        tokenizers then leave out a blank in front.
+
+        Ctrl-C ends it between steps, within the prompt too."""
+        before = self._tokens([] if prompt is None else prompt)
+        mask = mask or mask_of(self, json_schema=json_schema, regex=regex, grammar=grammar)
+        state = state or self.state()
+        self.feed(state, before)
+        return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                     repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
+                     penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
+                     mask=mask, whole=whole)
+
+    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, **options: typing.Any) -> Batch:
+        """`generate` for several prompts, each with these options, whose tokens are made together: an iterator of (which, piece); `.texts()` has
+        the whole texts. seeds: [len(prompts)]; None: 0 for all."""
+        seeds = [0] * len(prompts) if seeds is None else seeds
+        return Batch([self.generate(prompt, seed=seed, **options) for prompt, seed in zip(prompts, seeds, strict=True)])
+
+    def chat(self, system: str | None = None, *, template: str | None = None, **variables: typing.Any) -> Chat:
+        """A conversation by the model's chat template, or another one's Jinja. system: the system's text; variables: others of the template."""
+        return Chat(self, system, template, variables)
 
     def hidden(self, tokens: typing.Any, state: State | None = None) -> np.ndarray:
         """Feeds ids [T], or a text, and gives the residual stream at each of them: float32 [blocks + 1, T, d_model], before each block and
@@ -150,9 +251,8 @@ class Model:
         state = state or self.state()
         check(lib.moss_model_keep_hidden(self._c, True))
         try:
-            for first in range(0, len(array), self.max_rows):
-                piece = array[first:first + self.max_rows]
-                self._step(state, piece, lib.MOSS_NO_LOGITS)
+            for first, piece in self._pieces(array):
+                self.step([(state, piece, None)])
                 for block in range(blocks + 1):
                     rows = ffi.buffer(lib.moss_hidden(self._c, block), 4 * len(piece) * width)
                     out[block, first:first + len(piece)] = np.frombuffer(rows, np.float32).reshape(len(piece), width)

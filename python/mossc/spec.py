@@ -7,6 +7,7 @@ import os
 import pathlib
 import typing
 
+from mossc import imports
 from mossc._c import Diags, Handle, ffi, lib, path_bytes, strings, struct, text_of
 from mossc.errors import Message
 
@@ -57,7 +58,8 @@ def _scalar(value: typing.Any) -> str:
 class Spec:
     """A checked spec.
 
-    source: a path; a dict (as `resolved` gives one, or any that means YAML of the language); or the text of a spec, which has more than one
+    source: a path of a spec, of a directory that `mossc import` made, or of a checkpoint of others (a Hugging Face folder, a GGUF file),
+    which is imported into the cache; a dict (as `resolved` gives one, or any that means YAML of the language); or the text of a spec, which has more than one
     line. `set` overrides values: {"weights.dtype": "bf16", "stack[0].repeat": 2}. name: stands for the path of a dict or a text in messages.
 
     MosscError: it is wrong, with line, column and hint.
@@ -73,7 +75,7 @@ class Spec:
         elif isinstance(source, str) and "\n" in source:
             self._path, self._text = name, source.encode()
         else:
-            self._path, self._text = os.fspath(source), None
+            self._path, self._text = imports.spec_of(os.fspath(source)), None
         self._open()
 
     def _open(self) -> None:
@@ -97,6 +99,12 @@ class Spec:
     def path(self) -> pathlib.Path | None:
         """The file that it was read from; None: it was not read from one."""
         return pathlib.Path(self._path) if self._text is None else None
+
+    @property
+    def weights(self) -> pathlib.Path | None:
+        """The model.safetensors beside the spec, where it lies in a directory of an import; else None."""
+        beside = self.path and self.path.name == imports.SPEC and self.path.with_name(imports.WEIGHTS)
+        return beside if beside and beside.exists() else None
 
     @property
     def name(self) -> str:

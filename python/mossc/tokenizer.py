@@ -8,6 +8,11 @@ from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, tokens_array
 from mossc.spec import Spec
 
 
+def characters() -> codecs.IncrementalDecoder:
+    """Bytes to characters as they come: ids that are bytes come as such."""
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
 class Tokenizer:
     """The tokenizer that a spec names, with its files. Several threads may use one."""
 
@@ -46,15 +51,28 @@ class Tokenizer:
         array = tokens_array(ids)
         check(lib.moss_tokenizer_set_ends(self._c, int32_pointer(array), len(array)))
 
-    def encode(self, text: str | bytes) -> list[int]:
-        """The ids that a model is fed for a text: bos, if there is one, and the text's."""
+    def encode(self, text: str | bytes, *, part: bool = False, behind: bool = False) -> list[int]:
+        """The ids that a model is fed for a text: bos, if there is one, and the text's. part: without bos; behind: it follows other text, and
+        some tokenizers then put no blank before it."""
         data = text.encode() if isinstance(text, str) else bytes(text)
         tokens = ffi.new("MossTokens *")
         try:
-            check(lib.moss_encode(self._c, data, len(data), tokens))
+            if part or behind:
+                check(lib.moss_encode_part(self._c, data, len(data), behind, tokens))
+            else:
+                check(lib.moss_encode(self._c, data, len(data), tokens))
             return list(ffi.unpack(tokens.ids, tokens.count)) if tokens.count else []
         finally:
             lib.moss_tokens_free(tokens)
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes of one id, which need not be whole characters; none for bos, what ends a text, and ids that stand for nothing."""
+        size, room = ffi.new("size_t *"), ffi.new("char[64]")
+        check(lib.moss_token_bytes(self._c, token, room, len(room), size))
+        if size[0] > len(room):
+            room = ffi.new("char[]", size[0])
+            check(lib.moss_token_bytes(self._c, token, room, len(room), size))
+        return ffi.unpack(room, size[0])
 
     def decode(self, tokens: typing.Iterable[int], *, whole: bool = False) -> str:
         """The text of ids. whole: it stands by itself, and some tokenizers then take a blank away in front. What is not UTF-8 becomes U+FFFD."""
@@ -70,7 +88,7 @@ class Decoder:
         check(lib.moss_stream_create(tokenizer._c, out))
         self._handle = Handle(out[0], lib.moss_stream_free, tokenizer._handle)
         self._size = ffi.new("size_t *")
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace") # ids that are bytes come as such
+        self._characters = characters()
         if whole:
             lib.moss_stream_whole(out[0])
 

@@ -107,7 +107,8 @@ def test_warm_goes_on_after_a_wrong_spec(m):
 def test_cache_shows_and_clears(m):
     spec = make(m)
     empty = m.json("cache", "--json")
-    assert empty == {"directory": str(m.kernels), "entries": 0, "schedules": 0, "bytes": 0, "most_bytes": 64 << 20}, empty
+    assert empty == {"directory": str(m.kernels), "entries": 0, "schedules": 0, "bytes": 0, "most_bytes": 64 << 20, "models": [],
+                     "models_directory": str(m.kernels / "models"), "models_bytes": 0, "most_models_bytes": 64 << 30}, empty  # fmt: skip
     made, _ = warm(m, spec)
     (m.kernels / "notes.txt").write_text("mine")
     entries(m)[0].write_bytes(b"")  # as a crash of the machine leaves what was not synced

@@ -28,10 +28,14 @@ static const struct {
     const char *name, *asked; /* asked: what cg_target_host calls it */
     bool (*present)(void);
     int lanes;
-} instruction_sets[] = {
-    {"avx512", NULL, has_avx512, 16},           {"avx512-plain", "avx512", has_avx512, 16}, {"avx2", "avx2", has_avx2, 8},
-    {"vnni-in-ir", "vnni-in-ir", has_avx2, 16}, {"bf16-in-ir", "bf16-in-ir", has_avx2, 16}, {"neon", NULL, has_neon, 4},
-    {"neon-plain", "neon", has_neon, 4}};
+} instruction_sets[] = {{"avx512", NULL, has_avx512, 16},
+                        {"avx512-plain", "avx512", has_avx512, 16},
+                        {"avx2", "avx2", has_avx2, 8},
+                        {"vnni-in-ir", "vnni-in-ir", has_avx2, 16},
+                        {"bf16-in-ir", "bf16-in-ir", has_avx2, 16},
+                        {"amx-in-ir", "amx-in-ir", has_avx2, 16},
+                        {"neon", NULL, has_neon, 4},
+                        {"neon-plain", "neon", has_neon, 4}};
 enum { INSTRUCTION_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
 bool rig_begin(int argc, char **argv) {
@@ -39,7 +43,7 @@ bool rig_begin(int argc, char **argv) {
     int i = 0;
     while (argc == 2 && i < INSTRUCTION_SETS && strcmp(instruction_sets[i].name, argv[1]) != 0) i++;
     if (argc != 2 || i == INSTRUCTION_SETS) {
-        fprintf(stderr, "usage: %s avx512|avx512-plain|avx2|vnni-in-ir|bf16-in-ir|neon|neon-plain\n", argv[0]);
+        fprintf(stderr, "usage: %s avx512|avx512-plain|avx2|vnni-in-ir|bf16-in-ir|amx-in-ir|neon|neon-plain\n", argv[0]);
         exit(2);
     }
     if (!instruction_sets[i].present()) {

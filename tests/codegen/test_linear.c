@@ -158,7 +158,7 @@ static void run_scheduled(Rng random, const PgKernel *k, uint32_t rows, const Cg
     Rig rig;
     rig_open_rows(&rig, k, random, rows, pg_does(k, PG_STEP_LOGITS) ? (uint32_t)rng_between(&random, 0, rows) : 0);
     rig.schedule = schedule;
-    if (k->bf16_x && !rig_target()->bf16_in_ir) rig.tolerance = ORDER_TOLERANCE;
+    if (k->bf16_x && (!rig_target()->bf16_in_ir || rig_target()->amx_in_ir)) rig.tolerance = ORDER_TOLERANCE;
     place_all(&rig);
     set_count(&rig);
     rig_run(&rig);
@@ -194,7 +194,7 @@ static PgEpilogue random_epilogue(Rng *r, const PgKernel *form) {
 
 /* Random sizes and extras around a given form. */
 /* The instruction set is another way to multiply bytes, or bf16: other inner products are tested without it. */
-static bool blocks_alone, bf16_alone;
+static bool blocks_alone, bf16_alone, tiles_alone;
 
 static bool may_take_bf16(const PgKernel *k) {
     return k->mode == PG_BLOCK && k->dtype == IR_BF16 && rig_target()->bf16 != CG_BF16_NONE;
@@ -202,15 +202,16 @@ static bool may_take_bf16(const PgKernel *k) {
 
 static void try_form(const PgKernel *form, int times) {
     uint64_t seed = 7 + (uint64_t)form->select * 100 + (uint64_t)pg_sum(form) * 10 + (uint64_t)form->x_layout;
-    if (bf16_alone && form->mode == PG_ROW) return;
+    if ((bf16_alone || tiles_alone) && form->mode == PG_ROW) return;
     for (int t = 0; t < (blocks_alone ? 2 : times); t++) {
         Rng random = {seed * 1000 + (uint64_t)t}, *r = &random;
         PgKernel k = *form;
         k.dtype = (IrDtype)rng_between(r, 0, IR_STORED_DTYPES - 1);
         k.rounds = ir_is_blocks(k.dtype) && rng_next(r) % 3 != 0;
         if (blocks_alone) k.dtype = t % 2 ? IR_Q4 : IR_Q8, k.rounds = true;
-        if (bf16_alone) k.dtype = IR_BF16, k.rounds = false;
-        k.bf16_x = may_take_bf16(&k) && (bf16_alone || rng_next(r) % 2);
+        if (bf16_alone || (tiles_alone && t % 3 == 2)) k.dtype = IR_BF16, k.rounds = false;
+        if (tiles_alone && t % 3 < 2) k.dtype = t % 3 ? IR_Q4 : IR_Q8, k.rounds = true;
+        k.bf16_x = may_take_bf16(&k) && (bf16_alone || tiles_alone || rng_next(r) % 2);
         k.K = rng_between(r, 1, rng_next(r) % 3 == 0 ? 700 : 90);
         k.O = rng_between(r, 1, 300);
         if (k.mode == PG_ROW && rng_next(r) % 2) {
@@ -333,14 +334,18 @@ static void every_schedule(void **unused) {
             if (rounds && !ir_is_blocks(k.dtype) && !may_take_bf16(&k)) continue;
             k.rounds = rounds && ir_is_blocks(k.dtype);
             k.bf16_x = rounds && !k.rounds;
-            if ((blocks_alone && !k.rounds) || (bf16_alone && !k.bf16_x)) continue;
+            if ((blocks_alone && !k.rounds) || (bf16_alone && !k.bf16_x) || (tiles_alone && !pg_reads_rounded(&k))) continue;
             if (experts) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
             CgSchedule space[CG_MOST_SCHEDULES];
             unsigned count = cg_schedule_space(rig_target(), &k, space);
             assert_true(count > 1 && count < CG_MOST_SCHEDULES);
-            unsigned step = all_schedules ? 1 : blocks_alone || bf16_alone ? 8 : 4;
-            for (unsigned i = ((unsigned)d + (unsigned)form) % step; i < count; i += step)
-                run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
+            unsigned step = all_schedules                               ? 1
+                            : blocks_alone || bf16_alone || tiles_alone ? 8
+                                                                        : 4,
+                     first = (unsigned)d + (unsigned)form;
+            for (unsigned i = 0; i < count; i++)
+                if (i % step == first % step || (tiles_alone && space[i].tiles))
+                    run_scheduled((Rng){5000 + d}, &k, block ? 21 : 1, &space[i]);
         }
     }
 }
@@ -360,7 +365,8 @@ int main(int argc, char **argv) {
     };
     const struct CMUnitTest schedules[] = {cmocka_unit_test(every_schedule)};
     bf16_alone = argc >= 2 && strcmp(argv[1], "bf16-in-ir") == 0;
-    blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL && !bf16_alone;
+    tiles_alone = argc >= 2 && strcmp(argv[1], "amx-in-ir") == 0;
+    blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL && !bf16_alone && !tiles_alone;
     all_schedules = argc == 3 && strcmp(argv[2], "schedules") == 0;
     if (!rig_begin(all_schedules ? 2 : argc, argv)) return RIG_SKIPPED;
     return rig_end(all_schedules ? cmocka_run_group_tests(schedules, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL));

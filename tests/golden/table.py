@@ -17,7 +17,8 @@ from golden import HERE, root_of
 
 ROOT = root_of(kept=False)
 # Models of bench/peers by family.
-SPEEDS = {"mamba": "mamba-130m", "mamba2": "mamba2-130m", "llama": "SmolLM2-135M-Instruct"}
+SPEEDS = {"mamba": "mamba-130m", "mamba2": "mamba2-130m", "llama": "SmolLM2-135M-Instruct", "mixtral": "mixtral-8x128m", "qwen2": "qwen2.5-0.5b",
+          "qwen3": "qwen3-0.6b"}  # fmt: skip
 
 
 def lines(script, *arguments):

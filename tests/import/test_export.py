@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 sys.dont_write_bytecode = True
-from folders import KEPT  # noqa: E402
+from folders import KEPT, llama_tokenizer  # noqa: E402
 from harness import TINY, Skipped, run_tests  # noqa: E402
 
 GOLDEN = pathlib.Path(os.environ.get("MOSSC_GOLDEN") or pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden")
@@ -136,19 +136,6 @@ def gguf_comes_back(m, spec, weights):
 
 
 GGUF_FOLDERS = ["llama-a", "llama-a-llama3", "mistral-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba-a-bias", "mamba2-a", "mamba2-a-groups"]
-
-
-def llama_tokenizer():
-    """SentencePiece's kind as Hugging Face writes it: for each token all pairs that make it, the token of the highest score first."""
-    vocab = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "b", "c", "ab", "\u2581a", "\u2581ab", "abc"]
-    merges = ["a b", "\u2581 a", "\u2581a b", "\u2581 ab", "ab c"]
-    added = [{"id": i, "content": vocab[i], "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True} for i in range(3)]
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "pre_tokenizer": None, "post_processor": None,
-            "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
-            "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-                                                         {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": True,
-                      "byte_fallback": True, "ignore_merges": False, "vocab": {text: i for i, text in enumerate(vocab)}, "merges": merges}}  # fmt: skip
 
 
 def with_tokenizer(m, tokenizer):

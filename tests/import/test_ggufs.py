@@ -2,6 +2,7 @@
 
     python3 tests/import/test_ggufs.py --mossc build/release/mossc [NAME…]
 """
+import shutil
 import sys
 
 import numpy as np
@@ -103,6 +104,65 @@ def test_qwen2moe(m):
     keys = keys_of("qwen2moe", expert_count=6, expert_used_count=2, expert_feed_forward_length=16, expert_shared_feed_forward_length=24)
     spec = same_as_folder(m, config, w, keys, tensors)
     assert "normalize: false" in spec and "shared_gate: true" in spec, spec
+
+
+def test_granitemoe(m):
+    """Gate and up of the experts apart, and of a shared one where a key says so."""
+    for shared in (False, True):
+        w, E, inner = Drawn(8), 3, 12
+        at = "model.layers.0."
+        tensors = {name: values for name, values in transformer(w).items() if "ffn_" not in name or "norm" in name}
+        for name in ("gate", "up", "down"):
+            del w.tensors[f"{at}mlp.{name}_proj.weight"]
+        both = w(at + "block_sparse_moe.input_linear.weight", E, 2 * inner, D)
+        tensors |= {"blk.0.ffn_gate_inp.weight": w(at + "block_sparse_moe.router.layer.weight", E, D), "blk.0.ffn_gate_exps.weight": both[:, :inner],
+                    "blk.0.ffn_up_exps.weight": both[:, inner:], "blk.0.ffn_down_exps.weight": w(at + "block_sparse_moe.output_linear.weight", E, D, inner)}  # fmt: skip
+        config = {**CONFIG, "model_type": "granitemoe", "num_local_experts": E, "num_experts_per_tok": 2, "intermediate_size": inner, "attention_multiplier": 0.25,
+                  "embedding_multiplier": 2.0, "residual_multiplier": 0.5, "logits_scaling": 4.0}  # fmt: skip
+        keys = keys_of("granitemoe", **{"expert_count": E, "expert_used_count": 2, "feed_forward_length": inner, "attention.scale": 0.25, "embedding_scale": 2.0,
+                                        "residual_scale": 0.5, "logit_scale": 4.0})  # fmt: skip
+        if shared:
+            both = w(at + "shared_mlp.input_linear.weight", 20, D)
+            tensors |= {"blk.0.ffn_gate_shexp.weight": both[:10], "blk.0.ffn_up_shexp.weight": both[10:], "blk.0.ffn_down_shexp.weight": w(at + "shared_mlp.output_linear.weight", D, 10)}
+            config |= {"model_type": "granitemoeshared", "shared_intermediate_size": 10}
+            keys["granitemoe.expert_shared_feed_forward_length"] = 10
+        for name in ("folder", "theirs", "out"):
+            shutil.rmtree(m.directory / name, ignore_errors=True)
+        spec = same_as_folder(m, config, w, keys, tensors)
+        assert ("shared" in spec) == shared, spec
+
+
+def test_rope_turns_by_10000_where_no_key_says_how(m):
+    """llama.cpp's default, whatever the family's own is."""
+    w = Drawn(9)
+    for arch, model_type in (("llama", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")):
+        tensors = transformer(w)
+        for name, heads in (("q", HEADS), ("k", KV)) if arch != "llama" else ():
+            tensors[f"blk.0.attn_{name}.weight"] = w(f"model.layers.0.self_attn.{name}_proj.weight", heads * HD, D)  # not in pairs
+        if arch == "qwen2":
+            tensors |= {f"blk.0.attn_{n}.bias": w(f"b{n}", h * HD) for n, h in (("q", HEADS), ("k", KV), ("v", KV))}
+        if arch == "qwen3":
+            tensors |= {f"blk.0.attn_{n}_norm.weight": w(f"n{n}", HD, near=1) for n in "qk"}
+        for given, theta in ((None, "10000"), (500.0, "500")):
+            shutil.rmtree(m.directory / "out", ignore_errors=True)
+            spec, _, _ = imported(m, keys_of(arch, **{"rope.freq_base": given}), tensors)
+            assert f"theta: {theta}" in spec, (model_type, given, spec)
+
+
+def test_qwen3moe_normalises_its_experts(m):
+    """norm_topk_prob, which a GGUF file does not say; qwen2moe and olmoe have it off."""
+    for arch, normal in (("qwen3moe", "true"), ("olmoe", "false")):
+        w, E, inner, at = Drawn(10), 3, 12, "model.layers.0."
+        tensors = {name: values for name, values in transformer(w).items() if "ffn_" not in name or "norm" in name}
+        tensors["blk.0.attn_q.weight"], tensors["blk.0.attn_k.weight"] = (w(f"{at}self_attn.{n}_proj.weight", h * HD, D) for n, h in (("q", HEADS), ("k", KV)))
+        width = (lambda heads: HD) if arch == "qwen3moe" else (lambda heads: heads * HD)
+        tensors |= {f"blk.0.attn_{n}_norm.weight": w(f"n{n}{arch}", width(h), near=1) for n, h in (("q", HEADS), ("k", KV))}
+        tensors |= {"blk.0.ffn_gate_inp.weight": w("r", E, D), "blk.0.ffn_gate_exps.weight": w("g", E, inner, D), "blk.0.ffn_up_exps.weight": w("u", E, inner, D),
+                    "blk.0.ffn_down_exps.weight": w("d", E, D, inner)}  # fmt: skip
+        more = {"expert_feed_forward_length": inner} if arch == "qwen3moe" else {"feed_forward_length": inner}
+        shutil.rmtree(m.directory / "out", ignore_errors=True)
+        spec, _, _ = imported(m, keys_of(arch, **{"expert_count": E, "expert_used_count": 2, **more}), tensors)
+        assert f"normalize: {normal}" in spec and "d_ff: 12" in spec, (arch, spec)
 
 
 def test_a_part_of_a_head_turns(m):

@@ -113,6 +113,46 @@ def test_granite(m):
     check(m, "granite", config, w, logits, said=["repeat: 2"])
 
 
+def granite_experts(w, at, x, count, top_k, width):
+    """Gate and up are halves of one matrix an expert; a softmax of the chosen ones' logits."""
+    both, down = w(at + "input_linear.weight", count, 2 * width, D), w(at + "output_linear.weight", count, D, width)
+    logits, out = x @ w(at + "router.layer.weight", count, D, scale=0.5).T, np.zeros_like(x)
+    for t in range(T):
+        chosen = np.argsort(-logits[t])[:top_k]
+        for e, p in zip(chosen, softmax(logits[t][chosen]), strict=True):
+            y = both[e] @ x[t]
+            out[t] += p * (down[e] @ (silu(y[:width]) * y[width:]))
+    return out
+
+
+def check_granite_moe(m, name, shared):
+    w = Drawn(7)
+    config = {**TRANSFORMER, "model_type": name, "num_hidden_layers": 2, "rms_norm_eps": 1e-5, "embedding_multiplier": 3.0, "attention_multiplier": 0.2,
+              "residual_multiplier": 0.6, "logits_scaling": 2.5, "rope_theta": 500.0, "rope_scaling": None, "num_local_experts": 6, "num_experts_per_tok": 2,
+              "intermediate_size": 16, "output_router_logits": False, "router_aux_loss_coef": 0.001, **({"shared_intermediate_size": 24} if shared else {})}
+    h = 3.0 * w("model.embed_tokens.weight", V, D)[TOKENS]
+    for i in range(2):
+        at = f"model.layers.{i}."
+        q, k, v = qkv(w, at + "self_attn.", rms(h, w(at + "input_layernorm.weight", D, near=1)), 4, 2, 8, False)
+        h = h + 0.6 * attend(rope(q, 500), rope(k, 500), v, 0.2) @ w(at + "self_attn.o_proj.weight", D, D).T
+        x = rms(h, w(at + "post_attention_layernorm.weight", D, near=1))
+        y = granite_experts(w, at + "block_sparse_moe.", x, 6, 2, 16)
+        if shared:
+            both = x @ w(at + "shared_mlp.input_linear.weight", 48, D).T
+            y = y + (silu(both[:, :24]) * both[:, 24:]) @ w(at + "shared_mlp.output_linear.weight", D, 24).T
+        h = h + 0.6 * y
+    logits = rms(h, w("model.norm.weight", D, near=1)) @ w("lm_head.weight", V, D).T / 2.5
+    check(m, name, config, w, logits, said=["repeat: 2", "experts: {count: 6"])
+
+
+def test_granite_moe(m):
+    check_granite_moe(m, "granitemoe", False)
+
+
+def test_granite_moe_with_a_shared_expert(m):
+    check_granite_moe(m, "granitemoeshared", True)
+
+
 def qwen2_moe_layer(w, at, x):
     """Six experts, two chosen of a softmax over all that is not normalised, and a shared one behind a gate."""
     p = softmax(x @ w(at + "gate.weight", 6, D, scale=0.5).T)

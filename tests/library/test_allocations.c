@@ -1,6 +1,7 @@
 /* No public function of moss.h and mossc.h traps or leaks when memory runs out, for one allocation or from one on: each returns
  * MOSS_NO_MEMORY, and the files that it writes are whole or not there.
  * test_allocations RUNS: at most RUNS values of n a scenario, evenly spread; 0: all. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,7 @@ static const char tiny[] = "mossc: 1\n"
                            "  - mlp: {d_ff: 48, experts: {count: 4}}\n"
                            "  - attention: {n_heads: 2, window: 8}\n";
 static char directory[] = "/tmp/mossc-test-allocations-XXXXXX";
-static char weights_path[64], written_path[64], state_path[64];
+static char weights_path[64], written_path[64], state_path[64], generation_path[64];
 static const char prompt[] = "It was a dark evening";
 
 static const MosscCompileOptions options = {.size = sizeof options, .no_cache = true};
@@ -213,6 +214,85 @@ static MossError text(void) {
     return error;
 }
 
+/* The same token by token, with a text that ends it, and the logits in memory of this test's. */
+static MossError writing(void) {
+    static _Alignas(64) float rows[sizeof prompt][256];
+    static int32_t ids[sizeof prompt];
+    MossState *state = NULL;
+    MossWriting *made = NULL;
+    MossPiece piece;
+    MossSampler sampler = {.temperature = 1, .top_p = 1, .state = 1};
+    const char *stops[] = {"no such text"};
+    MossCompletion completion = {.size = sizeof completion, .count = 6, .stops = stops, .n_stops = 1};
+    bool more = true;
+    for (size_t i = 0; i < sizeof prompt - 1; i++) ids[i] = prompt[i];
+    MossError error = moss_state_create(model, &state);
+    MossSegment segment = {.state = state, .tokens = ids, .count = sizeof prompt - 1, .logits = MOSS_ALL_LOGITS};
+    if (error.code == MOSS_OK) error = moss_step_into(model, &segment, 1, rows[0]);
+    if (error.code == MOSS_OK) error = moss_writing_begin(model, state, tokenizer, &sampler, &completion, &made);
+    while (error.code == MOSS_OK && more) error = moss_writing_next(made, &piece, &more);
+    moss_writing_free(made);
+    moss_state_free(state);
+    return error;
+}
+
+static MossError score(void) {
+    static const int32_t tokens[] = {72, 101, 108, 108, 111};
+    double logprobs[5];
+    int32_t best[5];
+    MossState *state;
+    MossError error = moss_state_create(model, &state);
+    if (error.code == MOSS_OK) error = mossc_score(model, state, tokens, 5, logprobs, best);
+    if (error.code == MOSS_OK) assert_true(isnan(logprobs[0]) && best[0] == -1 && logprobs[4] < 0 && best[4] >= 0);
+    moss_state_free(state);
+    return error;
+}
+
+static MossError token_texts(void) {
+    MossTokens ids = {0};
+    char room[2];
+    size_t size;
+    MossError error = moss_encode_part(tokenizer, prompt, sizeof prompt - 1, true, &ids);
+    if (error.code == MOSS_OK) error = moss_token_bytes(tokenizer, 'x', room, sizeof room, &size);
+    if (error.code == MOSS_OK) assert_true(size == 1 && room[0] == 'x' && ids.count == sizeof prompt - 1);
+    moss_tokens_free(&ids);
+    return error;
+}
+
+static const float *look_up(void *context, const char *name) {
+    (void)name;
+    return context;
+}
+
+static MossError model_from_memory(void) {
+    static float elements[256 * 64]; /* all zero; more than any tensor has */
+    MossModel *made;
+    const MossProgram *program = mossc_compiled_program(compiled);
+    for (uint32_t i = 0; i < moss_program_tensors(program); i++) {
+        MossTensor t = moss_program_tensor(program, i);
+        int64_t size = 1;
+        for (int32_t d = 0; d < t.rank; d++) size *= t.shape[d];
+        assert_true(size <= 256 * 64);
+    }
+    MossError error = mossc_model_from_memory(compiled, look_up, elements, &one_thread, NULL, &made);
+    moss_model_free(made);
+    return error;
+}
+
+static MossError generation(void) {
+    const MosscGeneration *made;
+    char spec_path[64];
+    MosscDiags *diags = mossc_diags_create();
+    if (!diags) return (MossError){.code = MOSS_NO_MEMORY};
+    MossError error = mossc_generation_open(path_in(spec_path, "spec.yaml"), diags, &made);
+    if (error.code == MOSS_OK)
+        assert_true(made->top_k == 7 && made->temperature == 0.8 && made->n_stops == 2 && made->stops[1] == 6 &&
+                    made->chat_template);
+    mossc_generation_free(made);
+    mossc_diags_free(diags);
+    return error;
+}
+
 static MossError stream(void) {
     MossStream *made;
     MossError error = moss_stream_create(tokenizer, &made);
@@ -260,6 +340,11 @@ EACH(model_fresh)
 EACH(model_open)
 EACH(pack)
 EACH(text)
+EACH(writing)
+EACH(score)
+EACH(token_texts)
+EACH(model_from_memory)
+EACH(generation)
 EACH(stream)
 EACH(save_state)
 EACH(load_state)
@@ -324,6 +409,9 @@ static int prepare(void **state) {
     path_in(weights_path, "w");
     path_in(written_path, "written");
     path_in(state_path, "state");
+    path_in(generation_path, "generation.yaml");
+    FILE *file = fopen(generation_path, "w");
+    if (!file || fputs("top_k: 7\nstop: [5, 6]\nchat_template: \"{{ messages }}\"\n", file) < 0 || fclose(file) != 0) return -1;
     const char *path = weights_path;
     static const int32_t tokens[] = {72, 101, 108, 108, 111};
     return mossc_spec_parse("tiny.yaml", tiny, sizeof tiny - 1, NULL, 0, NULL, &spec).code == MOSS_OK &&
@@ -346,6 +434,7 @@ static int finish(void **state) {
     mossc_spec_free(spec);
     unlink(weights_path);
     unlink(state_path);
+    unlink(generation_path);
     mossc_shutdown();
     return rmdir(directory) != 0 || live != 0; /* no file of a failed write is left */
 }
@@ -363,6 +452,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_open_tokenizer),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_text),
+        cmocka_unit_test(test_writing),
+        cmocka_unit_test(test_score),
+        cmocka_unit_test(test_token_texts),
+        cmocka_unit_test(test_model_from_memory),
+        cmocka_unit_test(test_generation),
         cmocka_unit_test(test_save_state),
         cmocka_unit_test(test_load_state),
         cmocka_unit_test(test_write_fresh),

@@ -161,6 +161,113 @@ static void test_a_text_s_error_is_told_whoever_ends_it(void **unused) {
     moss_model_free(model);
 }
 
+typedef struct Told {
+    char text[256];
+    int32_t tokens[64];
+    size_t size, count;
+} Told;
+
+static bool remember(void *context, int32_t token, const char *text, size_t size) {
+    Told *told = context;
+    memcpy(told->text + told->size, text, size + 1);
+    told->size += size;
+    told->tokens[told->count++] = token;
+    return true;
+}
+
+/* A text of `count` tokens by one of the two ways. */
+static MossStop write_text(MossModel *model, const MossTokenizer *tokenizer, const char *const *stops, uint64_t count,
+                           bool by_token, Told *told) {
+    MossState *state = toy_state(model);
+    MossSampler sampler = sampler_of(3);
+    MossCompletion completion = {
+        .size = sizeof completion, .count = count, .stops = stops, .n_stops = stops ? 1 : 0, .told = remember, .context = told};
+    MossStop stop;
+    toy_feed(model, state, 4, 0);
+    *told = (Told){.count = 0};
+    if (by_token) {
+        MossWriting *writing;
+        MossPiece piece;
+        bool more = true;
+        assert_int_equal(moss_writing_begin(model, state, tokenizer, &sampler, &completion, &writing).code, MOSS_OK);
+        while (moss_writing_next(writing, &piece, &more).code == MOSS_OK && more)
+            remember(told, piece.token, piece.text, piece.size);
+        stop = moss_writing_stop(writing);
+        assert_int_equal(moss_writing_next(writing, &piece, &more).code, MOSS_OK); /* the end stays the end */
+        assert_false(more);
+        moss_writing_free(writing);
+    } else {
+        assert_int_equal(moss_complete_with(model, state, tokenizer, &sampler, &completion, &stop).code, MOSS_OK);
+    }
+    moss_state_free(state);
+    return stop;
+}
+
+static void test_a_text_token_by_token_is_the_same(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossTokenizer *tokenizer;
+    assert_int_equal(moss_tokenizer_bytes(TOY_VOCAB, -1, -1, &tokenizer).code, MOSS_OK);
+    static const int32_t never[] = {TOY_NONFINITE};
+    assert_int_equal(moss_tokenizer_set_ends(tokenizer, never, 1).code, MOSS_OK);
+    Told whole, pieces;
+    for (uint64_t count = 0; count < 20; count += 5) {
+        MossStop stop = write_text(model, tokenizer, NULL, count, false, &whole);
+        assert_int_equal(write_text(model, tokenizer, NULL, count, true, &pieces), stop);
+        assert_int_equal(pieces.count, whole.count);
+        assert_memory_equal(pieces.tokens, whole.tokens, sizeof whole.tokens);
+    }
+    char last[3] = {(char)whole.tokens[1], (char)whole.tokens[2]};
+    const char *stops[] = {last};
+    if (!last[0] || !last[1]) stops[0] = "\1"; /* a text has no NUL */
+    MossStop stop = write_text(model, tokenizer, stops, 15, false, &whole);
+    assert_int_equal(write_text(model, tokenizer, stops, 15, true, &pieces), stop);
+    assert_int_equal(pieces.size, whole.size);
+    assert_memory_equal(&pieces, &whole, sizeof whole);
+    MossWriting *writing;
+    MossState *empty = toy_state(model);
+    MossSampler greedy = {.top_p = 1};
+    expect_refused(
+        moss_writing_begin(model, empty, tokenizer, &greedy, &(MossCompletion){.size = sizeof(MossCompletion)}, &writing),
+        MOSS_BAD_INPUT, "no logits");
+    assert_null(writing);
+    moss_state_free(empty);
+    moss_tokenizer_free(tokenizer);
+    moss_model_free(model);
+}
+
+/* Logits in memory of the caller's are those of moss_step, and the states keep theirs. */
+static void test_logits_go_where_the_caller_says(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL);
+    MossState *states[] = {toy_state(model), toy_state(model), toy_state(model)};
+    static const int32_t tokens[] = {1, 2, 3};
+    uint64_t stride = moss_program_logits_stride(moss_model_program(model));
+    _Alignas(64) float rows[4 * 16];
+    assert_int_equal(stride, 16);
+    MossSegment segments[] = {{.state = states[0], .tokens = tokens, .count = 3, .logits = MOSS_ALL_LOGITS},
+                              {.state = states[1], .tokens = tokens, .count = 2, .logits = MOSS_LAST_LOGITS}};
+    assert_int_equal(moss_step_into(model, segments, 2, rows + 1).code, MOSS_BAD_INPUT);
+    assert_int_equal(moss_step_into(model, segments, 2, NULL).code, MOSS_BAD_INPUT);
+    assert_int_equal(moss_state_position(states[0]), 0);
+    assert_int_equal(moss_step_into(model, segments, 2, rows).code, MOSS_OK);
+    assert_int_equal(moss_logits_count(model), 0);
+    MossSegment again = {.state = states[2], .tokens = tokens, .count = 3, .logits = MOSS_ALL_LOGITS};
+    assert_int_equal(moss_step(model, &again, 1).code, MOSS_OK);
+    for (uint32_t i = 0; i < 3; i++) assert_memory_equal(rows + i * stride, moss_logits(model, i), TOY_VOCAB * sizeof *rows);
+    assert_memory_equal(rows + 3 * stride, moss_logits(model, 1), TOY_VOCAB * sizeof *rows);
+    assert_memory_equal(moss_state_logits(states[0]), rows + 2 * stride, TOY_VOCAB * sizeof *rows);
+    assert_memory_equal(moss_state_logits(states[1]), rows + 3 * stride, TOY_VOCAB * sizeof *rows);
+    again.logits = MOSS_NO_LOGITS;
+    assert_int_equal(moss_step_into(model, &again, 1, NULL).code, MOSS_OK);
+    for (int i = 0; i < 3; i++) moss_state_free(states[i]);
+    moss_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_those_of_picking_and_feeding),
@@ -169,6 +276,8 @@ int main(void) {
         cmocka_unit_test(test_gaps_are_not_picked),
         cmocka_unit_test(test_what_cannot_go_on_is_refused),
         cmocka_unit_test(test_a_text_s_error_is_told_whoever_ends_it),
+        cmocka_unit_test(test_a_text_token_by_token_is_the_same),
+        cmocka_unit_test(test_logits_go_where_the_caller_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,8 @@ A fenced block with the info string `yaml example` is a spec that `mossc check` 
 with a message that holds TEXT. In `console example` every line that begins with `$ ` is run by a shell at the root of the
 repository with mossc on PATH and must end with 0; the lines below it are its whole output, where a line `...` stands for any
 number of lines. A command whose line ends with a backslash goes on in the next. Standard output and standard error are shown as one.
-`--update` writes the present output into the documents. The `c example` of docs/library.md is run by tests/library.
+`--update` writes the present output into the documents. The `c example` of docs/library.md is run by tests/library,
+and each `python example` by tests/python.
 """
 import argparse
 import os
@@ -98,7 +99,7 @@ def main():
             text = FENCE.sub(lambda m: m[0].replace(m[4], updated(mossc, m[4])) if m[1] == "console" else m[0], text)
             path.write_text(text)
         for match in FENCE.finditer(text):
-            if match[1] == "c" and path.name == "library.md":
+            if match[1] == "python" or (match[1] == "c" and path.name == "library.md"):
                 continue
             count += 1
             try:

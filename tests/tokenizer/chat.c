@@ -1,5 +1,5 @@
 /* chat TOKENIZER.json V BOS EOS JINJA: a conversation as JSON on standard input ({"messages": [...], "add_generation_prompt": …}), a line each;
- * for each its ids by the template that the Jinja is, or an error. BOS and EOS: a token's text, or empty. */
+ * for each its ids by the template that the Jinja is, or an error. BOS and EOS: a token's text, or empty. JINJA may be a template's name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +21,12 @@ static bool encode(const RtTokenizer *tokenizer, SuText *text, RtTokens *out, Su
 /* Turn by turn, as dr_chat does: what stands behind an answer is encoded with the next message. What a model makes goes on from the message. */
 static bool render(const DrTemplate *t, const RtTokenizer *tokenizer, const cJSON *chat, RtTokens *out, SuDiags *diags) {
     SuText text = {0};
-    const char *system = NULL;
     bool ok = true, first = true;
     const cJSON *message, *messages = cJSON_GetObjectItem(chat, "messages");
-    dr_template_begin(t, NULL, &text);
+    const char *system = strcmp(of(messages->child, "role"), "system") == 0 ? of(messages->child, "content") : NULL;
+    dr_template_begin(t, system, &text);
     cJSON_ArrayForEach(message, messages) {
+        if (strcmp(of(message, "role"), "system") == 0) continue;
         if (strcmp(of(message, "role"), "assistant") == 0) {
             dr_template_answer(t, of(message, "content"), &text);
             ok = ok && encode(tokenizer, &text, out, diags);
@@ -72,7 +73,7 @@ int main(int argc, char **argv) {
                             .bos_text = *argv[3] ? argv[3] : NULL,
                             .eos_text = *argv[4] ? argv[4] : NULL};
     RtTokenizer *tokenizer = tk_bpe_open(argv[1], &options, &diags);
-    const DrTemplate *t = dr_template_choose(NULL, argv[5], &diags);
+    const DrTemplate *t = dr_template_find(argv[5]) ? dr_template_find(argv[5]) : dr_template_choose(NULL, argv[5], &diags);
     bool ok = tokenizer && t && answer(t, tokenizer, &diags);
     su_diags_print(&diags, stderr);
     su_diags_free(&diags);

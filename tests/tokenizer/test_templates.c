@@ -162,6 +162,36 @@ static void templates_are_recognised_by_their_jinja(void **state) {
     expect_recognised("{{ '<|user|>\n' + message['content'] + '<|end|>\n<|assistant|>\n' }}{{ eos_token }}", NULL);
     expect_recognised("{{ bos_token + '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}", NULL);
     expect_recognised("{{ 'USER: ' + message['content'] }}", NULL);
+    static const char llama31[] = "{% set date_string = \"26 Jul 2024\" %}{{ \"<|start_header_id|>system<|end_header_id|>\n\n\" }}"
+                                  "{{ \"Cutting Knowledge Date: December 2023\nToday Date: \" + date_string }}";
+    static const char llama32[] =
+        "{% set date_string = strftime_now(\"%d %b %Y\") %}{{ \"<|start_header_id|>system<|end_header_id|>\" }}"
+        "{{ \"Cutting Knowledge Date: December 2023\nToday Date: \" + date_string }}";
+    expect_recognised(llama31, "llama31");
+    expect_recognised(llama32, "llama32");
+    expect_recognised("{{ bos_token }}{{ ' [INST] ' + system_message + ' [/INST]' }}", "mistral_v1");
+    expect_recognised("{{ \"[AVAILABLE_TOOLS] [\" }}{{ \"[INST] \" + message[\"content\"] + \"[/INST]\" }}", "mistral_v3");
+    expect_recognised("{{ \"[AVAILABLE_TOOLS][\" }}{{ \"[INST]\" + message[\"content\"] + \"[/INST]\" }}", "mistral_tekken");
+    expect_recognised("{{ '[INST] ' + u + '[/INST]' }}{{ '[SYSTEM_PROMPT] ' + s + '[/SYSTEM_PROMPT]' }}", "mistral_v7");
+    expect_recognised("{{ '[INST]' + u + '[/INST]' }}{{ '[SYSTEM_PROMPT]' + s + '[/SYSTEM_PROMPT]' }}", "mistral_v7_tekken");
+    expect_recognised("{{ '<|start_of_role|>system' + \"Knowledge Cutoff Date: April 2024.\" + strftime_now('%B %d, %Y') }}",
+                      "granite31");
+    expect_recognised("{% set g4_default_system_message = 'x' %}{{ '<|start_of_role|>' + message['role'] }}", "granite4");
+}
+
+/* Those that resemble one of ours. */
+static void others_are_not_taken_for_ours(void **state) {
+    (void)state;
+    static const char *const others[] = {
+        "{{'<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|><|im_start|>assistant<|im_sep|>'}}", /* phi-4 */
+        "{{ '<|im_start|>' }}{{ strftime_now('%Y') }}",
+        "{{ '<SPECIAL_11>Assistant\n<think>\n' }}",
+        "{{ bos_token + '[INST] ' + messages[idx]['content'] + ' [/INST]' }}{{ '[INST] <<SYS>>\n' }}",
+        "{% set s = default_system_message %}{{ '[SYSTEM_PROMPT]' + s + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + u + '[/INST]' }}",
+        "{{ '<|start_of_role|>system' + system_message }}", /* one that brings a text of its own */
+        "[gMASK]<sop><|user|>\n{{ x }}<|assistant|>\n{{ eos_token }}",
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) expect_recognised(others[i], NULL);
 }
 
 static void expect_refused(const char *name, const char *jinja, const char *words) {
@@ -183,11 +213,9 @@ static void an_unknown_template_says_how_to_name_one(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conversations_are_rendered),
-        cmocka_unit_test(an_end_that_was_fed_is_not_there_again),
-        cmocka_unit_test(a_message_spells_no_bos),
-        cmocka_unit_test(templates_are_recognised_by_their_jinja),
-        cmocka_unit_test(an_unknown_template_says_how_to_name_one),
+        cmocka_unit_test(conversations_are_rendered),    cmocka_unit_test(an_end_that_was_fed_is_not_there_again),
+        cmocka_unit_test(a_message_spells_no_bos),       cmocka_unit_test(templates_are_recognised_by_their_jinja),
+        cmocka_unit_test(others_are_not_taken_for_ours), cmocka_unit_test(an_unknown_template_says_how_to_name_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

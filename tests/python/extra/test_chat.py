@@ -1,0 +1,127 @@
+"""Chats, grammars and the hub: what needs jinja2, llguidance and huggingface_hub, on a model whose tokens are bytes."""
+import json
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import SPEC, WEIGHTS, need, raises, run_tests  # noqa: E402
+
+need("jinja2", "llguidance")
+import mossc  # noqa: E402
+
+TEMPLATE = """\
+{{ bos_token }}{% for message in messages %}
+<{{ message['role'] }}>{{ message['content'] }}</>
+{% endfor %}
+{% if add_generation_prompt %}<assistant>{% endif %}"""
+
+
+def moss_tiny():
+    return mossc.Model(mossc.Spec(SPEC, set={"tokenizer.eos": 10}), WEIGHTS)
+
+
+def test_a_turn_feeds_only_what_is_new(m):
+    model = moss_tiny()
+    chat = model.chat("Be kind.", template=TEMPLATE)
+    first = chat.ask("Hello", max_tokens=20, temperature=0)
+    position = chat.state.position
+    assert [message["role"] for message in chat.messages] == ["system", "user", "assistant"] and chat.messages[2]["content"] == first
+    before = "<system>Be kind.</>\n<user>Hello</>\n<assistant>"
+    assert position == len(before) + len(first.encode())
+    assert first == model.generate(before, max_tokens=20, temperature=0).text()
+    second = chat.ask("And now?", max_tokens=20, temperature=0)
+    whole = before + first + "</>\n<user>And now?</>\n<assistant>"
+    assert chat.state.position == len((whole + second).encode())
+    assert second == model.generate(whole, max_tokens=20, temperature=0).text()
+    chat.messages[1]["content"] = "Good evening" # what came before has changed: it is read anew
+    assert chat.ask("Well?", max_tokens=5, temperature=0) == model.generate(
+        whole.replace("Hello", "Good evening") + second + "</>\n<user>Well?</>\n<assistant>", max_tokens=5, temperature=0).text()
+
+
+def test_an_answer_that_is_broken_off_is_a_message(m):
+    chat = moss_tiny().chat(template=TEMPLATE)
+    answer = chat.send("Hello", max_tokens=50, temperature=0)
+    said = next(answer).text + next(answer).text
+    answer.close()
+    assert chat.messages[-1] == {"role": "assistant", "content": said}
+    assert chat.ask("On", max_tokens=3) is not None
+
+
+def test_templates_run_in_a_sandbox(m):
+    import jinja2
+    model = moss_tiny()
+    raises(jinja2.exceptions.SecurityError, model.chat(template="{{ messages.__class__.__mro__[1].__subclasses__() }}").ask, "x")
+    error = raises(jinja2.TemplateError, model.chat(template="{{ raise_exception('no system') }}").ask, "x")
+    assert "no system" in str(error)
+    chat = model.chat(template="{{ messages | tojson }}{{ strftime_now('%Y') }}{% for x in [1, 2] %}{% if x == 2 %}{% break %}{% endif %}{% endfor %}")
+    chat.ask("a\0b", max_tokens=1)
+    assert chat.state.position == len('[{"role": "user", "content": "ab"}]2026') + 1
+    assert "chat template" in str(raises(ValueError, model.chat))
+
+
+def test_texts_follow_a_schema(m):
+    model = moss_tiny()
+    schema = {"type": "object", "properties": {"name": {"enum": ["Anna", "Otto"]}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+              "required": ["name", "age"], "additionalProperties": False, "x-guidance": {"whitespace_flexible": False}}
+    for seed in range(5):
+        generation = model.generate("A person: ", json_schema=schema, seed=seed, max_tokens=200)
+        person = json.loads(generation.text())
+        assert person["name"] in ("Anna", "Otto") and 0 <= person["age"] <= 99 and len(person) == 2 and generation.stop == "eos"
+
+
+def test_texts_follow_a_regex_and_a_grammar(m):
+    for model in (moss_tiny(), mossc.Model(SPEC, WEIGHTS)): # the second has no token that ends a text
+        generation = model.generate("Call ", regex=r"[0-9]{3}-[0-9]{4}", seed=2)
+        assert re.fullmatch(r"\d{3}-\d{4}", generation.text()) and generation.stop == "eos"
+        text = model.generate("He said ", grammar='start: ("yes" | "no") (", " ("yes" | "no")){2}', seed=1).text()
+        assert re.fullmatch(r"(yes|no)(, (yes|no)){2}", text), text
+    raises(ValueError, model.generate, "x", regex="[", max_tokens=3)
+    raises(ValueError, model.generate, "x", regex="a", grammar="start: x")
+
+
+def test_a_mask_goes_back_with_the_state(m):
+    from mossc.grammar import mask_of
+    model = moss_tiny()
+    mask = mask_of(model, regex="abcd")
+    import numpy as np
+    bits = np.zeros(8, np.uint32)
+    for letter in b"abc":
+        bits[:] = 0
+        assert mask.allow(bits, 256) and [i for i in range(256) if bits[i // 32] >> i % 32 & 1] == [letter]
+        mask.commit(letter)
+    mask.rollback(2)
+    bits[:] = 0
+    assert mask.allow(bits, 256) and bits[ord("b") // 32] >> ord("b") % 32 & 1
+
+
+def test_pull_imports_what_the_hub_gives(m):
+    need("huggingface_hub")
+    import huggingface_hub
+    folder = make_folder(m)
+    asked = []
+
+    def snapshot_download(repo_id, revision=None, allow_patterns=None):
+        asked.append((repo_id, revision, sorted(allow_patterns)))
+        return str(folder)
+
+    original, huggingface_hub.snapshot_download = huggingface_hub.snapshot_download, snapshot_download
+    try:
+        made = mossc.pull("org/name", m.directory / "out", revision="main")
+    finally:
+        huggingface_hub.snapshot_download = original
+    assert asked == [("org/name", "main", ["*.jinja", "*.json", "*.safetensors"])]
+    assert made == m.directory / "out" and (made / "spec.yaml").exists()
+    assert mossc.Model(made).logits([1, 2, 3]).tolist() == mossc.Model(folder).logits([1, 2, 3]).tolist()
+
+
+def make_folder(m):
+    """A Hugging Face folder, by mossc export."""
+    m.file("llama.yaml", "mossc: 1\nname: tiny\nvocab_size: 64\nd_model: 32\nstack:\n  - attention: {n_heads: 2, rope: {theta: 10000}}\n  - mlp: {d_ff: 64}\n")
+    m.run("init", "llama.yaml", "-o", "w", "--seed", "3")
+    m.run("export", "llama.yaml", "-w", "w", "-o", "folder")
+    return m.directory / "folder"
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(globals(), share_kernels=True))
