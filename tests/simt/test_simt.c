@@ -337,13 +337,17 @@ static SuText read_spec(const char *path) {
     return text;
 }
 
-static bool make_case(Case *c, uint64_t seed, const char *yaml, const Options *o) {
-    CaseWants wants = {.seed = seed,
+static CaseWants wants_of(uint64_t seed, const char *yaml, const Options *o) {
+    return (CaseWants){.seed = seed,
                        .yaml = yaml,
                        .set = o->set,
                        .weights = o->weights,
                        .T = o->tokens,
                        .bounds = o->fast ? case_fast : case_exact};
+}
+
+static bool make_case(Case *c, uint64_t seed, const char *yaml, const Options *o) {
+    CaseWants wants = wants_of(seed, yaml, o);
     return case_make(c, &wants);
 }
 
@@ -374,11 +378,11 @@ static bool add_kinds(Case *cases, int *n, const Options *o) {
     uint64_t seen[PG_MODES] = {0}, seed = o->seed + (uint64_t)*n;
     for (int i = 0; i < *n; i++) see_kinds(&cases[i], seen);
     for (; seed < o->seed + SEEDS && *n < MAX_CASES; seed++) {
-        if (!make_case(&cases[*n], seed, NULL, o)) return false;
-        if (see_kinds(&cases[*n], seen))
-            ++*n;
-        else
-            case_free(&cases[*n]);
+        CaseWants wants = wants_of(seed, NULL, o);
+        Case drawn;
+        bool good = case_make_program(&drawn, &wants), fresh = good && see_kinds(&drawn, seen);
+        case_free(&drawn);
+        if (!good || (fresh && !make_case(&cases[(*n)++], seed, NULL, o))) return false;
     }
     return true;
 }
