@@ -24,6 +24,13 @@ static void add_bound(cJSON *object, const char *name, double value) {
     if (isfinite(value)) cJSON_AddNumberToObject(object, name, value);
 }
 
+/* Metrics that depend on the device: of a point they are measured. */
+static void add_on_device(cJSON *root) {
+    cJSON *names = cJSON_AddArrayToObject(root, "on_device");
+    for (int m = 0; m < EX_METRIC_COUNT; m++)
+        if (ex_metric((ExMetric)m)->on_device) cJSON_AddItemToArray(names, cJSON_CreateString(ex_metric((ExMetric)m)->name));
+}
+
 static void add_asked(const ExSpace *space, const ExRunOptions *o, cJSON *root) {
     static const char *const methods[] = {[EX_ALL] = "all", [EX_RANDOM] = "random", [EX_SOBOL] = "sobol"};
     cJSON_AddStringToObject(root, "name", space->name);
@@ -50,6 +57,9 @@ static void add_asked(const ExSpace *space, const ExRunOptions *o, cJSON *root) 
         add_bound(budget, "low", space->budgets[i].low);
         add_bound(budget, "high", space->budgets[i].high);
     }
+    add_on_device(root);
+    cJSON_AddNumberToObject(root, "seed", (double)space->seed);
+    if (space->quality_command) cJSON_AddStringToObject(root, "quality_command", space->quality_command);
     add_axes(space, root);
 }
 
@@ -71,6 +81,7 @@ static void add_devices(const ExStudy *study, const ExResult *result, cJSON *roo
         cJSON *device = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(front, study->devices[d].name);
         cJSON_AddItemToArray(devices, device);
         cJSON_AddStringToObject(device, "name", study->devices[d].name);
+        cJSON_AddBoolToObject(device, "host", d == ex_study_host(study));
         cJSON_AddStringToObject(device, "about", study->descriptions[d].about);
         cJSON_AddStringToObject(device, "fidelity", ex_fidelity(&study->devices[d]));
         cJSON_AddNumberToObject(device, "threads", (double)model->threads);

@@ -47,7 +47,7 @@ def values_of(summary, name):
 
 
 def test_every_example_is_tested_here(m):
-    assert sorted(path.stem for path in EXAMPLES.glob("*.yaml")) == ["a100", "experts-or-state", "s24"]
+    assert sorted(path.stem for path in EXAMPLES.glob("*.yaml")) == ["a100", "experts-or-state", "novels", "s24"]
 
 
 def test_s24(m):
@@ -136,6 +136,13 @@ def test_a100(m):
     for row in front:  # a step decodes a token of each sequence
         assert abs(float(row["decode_tok_s"]) * float(row["decode_ms"]) / 1e3 - 64) < 0.1, row
         assert float(row["peak_bytes"]) <= 36 * 2**30, row
+
+
+def test_novels(m):
+    m.file("host.yaml", HOST)
+    summary, front = explore(m, "novels", "--device", "host.yaml")
+    assert summary["kept"] == 18 and summary["quality_command"].endswith("judge.sh {spec}") and (EXAMPLES / "judge.sh").exists()
+    assert {row["quality"] for row in front} == {""}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""A study of `mossc explore` within Optuna's storage, so that a worker needs nothing but its URL."""
+import base64
+import json
+import os
+import pathlib
+import tempfile
+import zlib
+
+from mossc.explore.errors import ExploreError
+
+NEEDED = ("summary.json", "space.yaml", "spec.yaml")
+TABLES = ("points.csv", "front.csv")  # for the report; left out where they are large
+MOST_TABLE = 16 << 20  # bytes, packed
+
+
+def _pack(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text, 9)).decode()
+
+
+def pack(directory: pathlib.Path) -> dict[str, str]:
+    """The files of a study by name, packed as text."""
+    names = [*NEEDED, *(f"devices/{path.name}" for path in sorted((directory / "devices").glob("*.yaml")))]
+    if (directory / "quality.csv").exists():
+        names.append("quality.csv")
+    files = {name: _pack((directory / name).read_bytes()) for name in names}
+    tables = {name: _pack((directory / name).read_bytes()) for name in TABLES}
+    return files | {name: text for name, text in tables.items() if len(text) <= MOST_TABLE}
+
+
+def write_whole(path: pathlib.Path, content: bytes) -> None:
+    """The file appears under its name when all of it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def unpack(files: dict[str, str], directory: pathlib.Path) -> None:
+    """Writes the files that are not there. ExploreError: the directory has a study of another space."""
+    contents = {name: zlib.decompress(base64.b64decode(text)) for name, text in files.items()}
+    for name in ("space.yaml", "spec.yaml"):
+        path = directory / name
+        if path.exists() and path.read_bytes() != contents[name]:
+            raise ExploreError(f"{directory} has a study of another space or spec ({name} differs): give another -o DIR")
+    for name, content in contents.items():  # summary.json last: a directory with one is a study
+        if name != "summary.json" and not (directory / name).exists():
+            write_whole(directory / name, content)
+    if not (directory / "summary.json").exists():
+        write_whole(directory / "summary.json", contents["summary.json"])
+
+
+def summary(files: dict[str, str]) -> dict:
+    return json.loads(zlib.decompress(base64.b64decode(files["summary.json"])))

@@ -1,0 +1,69 @@
+"""A space becomes a study of Optuna: modelled by `mossc explore`, its files put into the storage, its first trials queued."""
+import csv
+import json
+import pathlib
+
+import optuna
+
+from mossc.explore import bundle
+from mossc.explore.errors import ExploreError
+from mossc.explore.program import Program
+from mossc.explore.propose import make_sampler
+from mossc.explore.queue import Queue
+from mossc.explore.space import Space
+from mossc.explore.store import Store
+from mossc.explore.work import machine
+
+MOST_TRIALS = 10_000  # Optuna slows down beyond
+
+
+def _kept(directory: pathlib.Path, device: str) -> list[int]:
+    with open(directory / "points.csv", newline="") as file:
+        return [int(row["index"]) for row in csv.DictReader(file) if row["device"] == device]
+
+
+def _study(store: Store, name: str, space: Space) -> optuna.Study:
+    study = optuna.create_study(study_name=name, storage=store.storage, directions=space.directions, load_if_exists=True)
+    study.set_metric_names([goal if direction == "minimize" else f"-{goal}" for goal, direction in zip(space.objectives, space.directions)])
+    return study
+
+
+def _first_points(program: Program, directory: pathlib.Path, space: Space, wanted: int | None, front: int) -> tuple[int, list[int]]:
+    """How many trials the study has, and the points that are queued first."""
+    kept = _kept(directory, space.device)
+    if wanted is None or wanted >= len(kept) and json.loads((directory / "summary.json").read_text())["method"] == "all":
+        wanted, queued = len(kept), kept
+    else:
+        candidates = program.points(directory, "--candidates", min(front, wanted)) if front else []
+        queued = [about["index"] for about in candidates]
+    if wanted > MOST_TRIALS:
+        raise ExploreError(f"{wanted} trials: a study of Optuna has at most {MOST_TRIALS}; give --trials N, or use mossc explore --shard")
+    return wanted, queued
+
+
+def create(storage: str, name: str, space_path: str, directory: pathlib.Path, options) -> Queue:
+    """Makes the study, or goes on with one that was not made to its end; with a larger --trials it grows."""
+    make_sampler(options.sampler, 0)
+    program = Program()
+    more = [argument for device in options.device for argument in ("--device", device)]
+    more += ["--points", options.points] if options.points else []
+    program.run("explore", space_path, "-o", directory, "--json", *more)
+    space = Space(json.loads((directory / "summary.json").read_text()))
+    wanted, queued = _first_points(program, directory, space, options.trials, options.front)
+    store = Store(storage, name, options.heartbeat)
+    files = bundle.pack(directory)
+    with store.lock():
+        study = _study(store, name, space)
+        there = study.user_attrs.get("files")
+        if there and any(there[part] != files[part] for part in ("space.yaml", "spec.yaml")):
+            raise ExploreError(f"the storage has a study {name} of another space: give another --study")
+        study.set_user_attr("machine", study.user_attrs.get("machine") or machine())
+        study.set_user_attr("asked", {"sampler": options.sampler, "rounds": options.rounds, "heartbeat": options.heartbeat})
+        study.set_user_attr("trials", max(wanted, study.user_attrs.get("trials", 0)))
+        if not there:
+            study.set_user_attr("files", files)  # last: a study with it is whole but for its queue
+    queue = Queue(store, name)
+    with store.lock():
+        taken = {trial.user_attrs["index"] for trial in queue.trials()}
+        queue.add([index for index in queued if index not in taken])
+    return queue

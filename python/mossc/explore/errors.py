@@ -1,0 +1,5 @@
+"""What ends a command with a message, without a traceback."""
+
+
+class ExploreError(Exception):
+    """The text is for people: one line, what is wrong and what to do."""

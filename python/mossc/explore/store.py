@@ -1,0 +1,113 @@
+"""Optuna's storage by its URL: SQLite on one machine, PostgreSQL for many; and a lock that one process of a study holds at a time."""
+import contextlib
+import fcntl
+import os
+import pathlib
+import zlib
+
+import optuna
+import sqlalchemy
+
+from mossc.explore.errors import ExploreError
+
+WAIT_SECONDS = 60  # of SQLite, for another process that writes
+# File systems on which SQLite loses data or locks: NFS, SMB, Lustre, FUSE (man 2 statfs).
+SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "fuse", "9p", "gpfs", "beegfs"}
+
+
+def _url(text: str) -> sqlalchemy.URL:
+    try:
+        url = sqlalchemy.make_url(text)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise ExploreError(f"--storage: {error}") from None
+    kind = url.get_backend_name()
+    if kind == "postgresql" and url.drivername == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if kind == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ExploreError("--storage: a database in memory is of one process; give sqlite:///FILE.db")
+    if kind not in ("postgresql", "sqlite"):
+        raise ExploreError(f"--storage: expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got {kind}")
+    return url
+
+
+def _file_system(path: pathlib.Path) -> str:
+    """The type of the file system that holds the path."""
+    best, kind = "", ""
+    for line in pathlib.Path("/proc/mounts").read_text().splitlines():
+        _, mount, what, *_ = line.split(" ")
+        inside = mount == "/" or path == pathlib.Path(mount) or str(path).startswith(mount + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, what
+    return kind
+
+
+def _engine_options(url: sqlalchemy.URL) -> dict:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": WAIT_SECONDS}}
+    alive = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    return {"pool_pre_ping": True, "pool_size": 2, "connect_args": alive}
+
+
+def _tune_sqlite(connection, _record) -> None:
+    """A trial takes a sixth of the time. A process that is killed loses nothing; a machine without power may lose the last commits, whose
+    lines are on the disk."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+class FileLock:
+    """Beside an SQLite database. The system frees it when its process ends."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    @contextlib.contextmanager
+    def __call__(self):
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(file)
+
+
+class DatabaseLock:
+    """An advisory lock of PostgreSQL, held by a transaction: the server frees it when the connection breaks, which it also does when the
+    process's machine no longer answers (keepalives)."""
+
+    def __init__(self, url: sqlalchemy.URL, name: str):
+        self.engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **{"connect_args": _engine_options(url)["connect_args"]})
+        self.keys = {"a": zlib.crc32(b"mossc.explore") - (1 << 31), "b": zlib.crc32(name.encode()) - (1 << 31)}
+
+    @contextlib.contextmanager
+    def __call__(self):
+        with self.engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            connection.execute(sqlalchemy.text("SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 3"))
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:a, :b)"), self.keys)
+            yield
+            connection.rollback()
+
+
+class Store:
+    """storage: an RDBStorage; lock(): what a study changes that more than one process may change, changes within it."""
+
+    def __init__(self, text: str, study: str, heartbeat: int):
+        url = _url(text)
+        sqlite = url.get_backend_name() == "sqlite"
+        if sqlite:
+            path = pathlib.Path(url.database).absolute()
+            if not path.parent.is_dir():
+                raise ExploreError(f"--storage: there is no directory {path.parent}")
+            if _file_system(path.parent.resolve()).split(".")[0] in SHARED:
+                raise ExploreError(f"--storage: {path} is on a network's file system, where SQLite loses data: use PostgreSQL")
+        self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)
+        try:
+            with self.lock() if sqlite else DatabaseLock(url, "")():  # tables are made by one
+                self.storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url),
+                                                          heartbeat_interval=heartbeat, grace_period=5 * heartbeat)
+        except sqlalchemy.exc.OperationalError as error:
+            raise ExploreError(f"--storage: {str(error.orig).strip()}") from None
+        if sqlite:
+            sqlalchemy.event.listen(self.storage.engine, "connect", _tune_sqlite)
+            self.storage.engine.dispose()

@@ -1,0 +1,243 @@
+"""Models of mossc in lm-evaluation-harness, as the model `mossc`.
+
+    python -m mossc.lm_eval run --model mossc --model_args spec=model.yaml,weights=model.safetensors --tasks lambada_openai
+
+It is `lm_eval` with this model registered; a harness that reads the entry points of `lm_eval.models` finds it by itself (0.4.13 does not).
+
+A request's context is fed once. What several contexts have in common at their beginning (few-shot examples, the question of a choice) is fed
+once for all of them, and each goes on from a clone of that state: with the same bits as if it were fed alone.
+
+    --model_args spec=    a spec, or a directory that `mossc import` made         weights=  checkpoint; several with + between
+                 device=  cpu, cuda, cuda:N; threads=N; isa=; fast=true            max_length=  tokens of a context (default: the model's)
+                 max_gen_toks=  tokens that are generated at most, unless the task says it (256)
+"""
+from __future__ import annotations
+
+import pathlib
+import sys
+import typing
+
+import numpy as np
+from lm_eval import utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from tqdm import tqdm
+
+import mossc
+
+PIECE = 256  # tokens whose logits are held at once
+LEAST_SHARED = 8  # tokens that contexts must have in common beyond what is kept already, for a state of its own
+NEVER = 1 << 30  # tokens of a context, of a model without a bound
+
+
+def log_likelihood(logits: np.ndarray, targets: typing.Sequence[int]) -> tuple[float, bool]:
+    """logits float32 [n, vocab_size], one row before each of targets [n]: the sum of natural logarithms of their probabilities, in float64,
+    and whether each is the most probable."""
+    rows, ids = logits.astype(np.float64), np.asarray(targets)
+    most = rows.max(axis=1)
+    chosen = rows[np.arange(len(ids)), ids]
+    total = chosen - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
+    return float(total.sum()), bool((logits.argmax(axis=1) == ids).all())
+
+
+def common(a: typing.Sequence[int], b: typing.Sequence[int]) -> int:
+    """How many ids both begin with."""
+    n = min(len(a), len(b))
+    return next((i for i in range(n) if a[i] != b[i]), n)
+
+
+def places_to_keep(shared: typing.Sequence[int], at: int, length: int) -> list[int]:
+    """Where contexts that come later part from context `at`, beyond `length`, rising. shared: tokens that each has in common with the next."""
+    places, least = [], NEVER
+    for common_with_next in shared[at:]:
+        if common_with_next < least:
+            least = common_with_next
+            if least < length + LEAST_SHARED:
+                break
+            places.append(least)
+    places.reverse()
+    return [place for i, place in enumerate(places) if i == 0 or place >= places[i - 1] + LEAST_SHARED]
+
+
+def states_after(model: mossc.Model, contexts: typing.Sequence[tuple[int, ...]]) -> typing.Iterator[tuple[int, mossc.State]]:
+    """For each of contexts (ids, at least one each) its number and a state that was fed it, which has logits and lasts until the next one
+    is asked for. In the order of the ids, so that beginnings are shared; states at places where contexts part are kept meanwhile."""
+    order = sorted(range(len(contexts)), key=lambda i: contexts[i])
+    shared = [common(contexts[a], contexts[b]) for a, b in zip(order, order[1:])] + [0]  # with the next one
+    kept: list[tuple[int, mossc.State]] = []  # (length, state), rising
+    for at, number in enumerate(order):
+        context = contexts[number]
+        while kept and kept[-1][0] > shared[at - 1]:
+            kept.pop()[1].close()
+        length, state = (kept[-1][0], kept[-1][1].clone()) if kept else (0, model.state())
+        for place in places_to_keep(shared, at, length):
+            model.feed(state, context[length:place])
+            length = place
+            kept.append((length, state.clone()))
+        if length < len(context):
+            model.feed(state, context[length:])
+        yield number, state
+        state.close()
+    for _, state in kept:
+        state.close()
+
+
+class Scorer:
+    """Log-likelihoods by a model. Bits do not depend on what is shared."""
+
+    def __init__(self, model: mossc.Model) -> None:
+        self.model = model
+
+    def go_on(self, state: mossc.State, logits: np.ndarray, targets: typing.Sequence[int]) -> tuple[float, bool]:
+        """Of targets [n] after a state with these logits [vocab_size]; feeds all but the last of them to it."""
+        total, greedy = log_likelihood(logits[None], targets[:1])
+        for first in range(0, len(targets) - 1, PIECE):
+            rows = self.model.logits(targets[first : min(first + PIECE, len(targets) - 1)], state=state)
+            piece, best = log_likelihood(rows, targets[first + 1 : first + 1 + len(rows)])
+            total, greedy = total + piece, greedy and best
+        return total, greedy
+
+    def pairs(self, pairs: typing.Sequence[tuple[tuple[int, ...], tuple[int, ...]]], progress: tqdm) -> list[tuple[float, bool]]:
+        """Of each (context, continuation), ids, at least one of both."""
+        out: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
+        contexts = sorted({context for context, _ in pairs})
+        asked: dict[tuple[int, ...], list[int]] = {context: [] for context in contexts}
+        for number, (context, _) in enumerate(pairs):
+            asked[context].append(number)
+        for at, state in states_after(self.model, contexts):
+            logits = state.logits
+            for number in asked[contexts[at]]:
+                with state.clone() as own:
+                    out[number] = self.go_on(own, logits, pairs[number][1])
+                progress.update()
+        return out
+
+
+def _places(spec: str, weights: str | None) -> tuple[str, list[str]]:
+    """A spec and its checkpoints; of a directory that `mossc import` made, what lies in it."""
+    path = pathlib.Path(spec)
+    if not path.is_dir():
+        if not weights:
+            raise ValueError("model_args: give weights=FILE")
+        return spec, weights.split("+")
+    files = weights.split("+") if weights else sorted(map(str, path.glob("*.safetensors")))
+    if not files:
+        raise ValueError(f"model_args: {spec} has no .safetensors: give weights=FILE")
+    return str(path / "spec.yaml"), files
+
+
+@register_model("mossc")
+class MosscLM(TemplateLM):
+    """The harness's model."""
+
+    def __init__(self, spec: str, weights: str | None = None, device: str | None = None, threads: int = 0, isa: str | None = None,
+                 fast: bool = False, max_length: int | None = None, max_gen_toks: int = 256, batch_size: typing.Any = 1,
+                 max_batch_size: typing.Any = None) -> None:
+        """batch_size, max_batch_size: of the harness; a step's rows are the model's."""
+        super().__init__()
+        path, files = _places(spec, weights)
+        self.model = mossc.Model(path, files, device=device or "cpu", threads=int(threads), isa=isa, fast=bool(fast))
+        self._tokens = self.model.tokenizer
+        self.max_length = min(int(max_length or NEVER), self.model.max_positions or NEVER)
+        self.max_gen_toks = int(max_gen_toks)
+        self.scorer = Scorer(self.model)
+
+    # ---- text
+
+    @property
+    def eot_token_id(self) -> int:
+        token = self._tokens.eos if self._tokens.eos is not None else self._tokens.bos
+        return 0 if token is None else token
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text that has no context."""
+        return self._tokens.bos if self._tokens.bos is not None else self.eot_token_id
+
+    @property
+    def tokenizer_name(self) -> str:
+        """For the harness's cache of requests."""
+        return f"mossc-{self.model.spec.hash}"
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: typing.Any) -> list[int]:
+        ids = self._tokens.encode(string)
+        without = add_special_tokens is False and ids and ids[0] == self._tokens.bos
+        return ids[1:] if without else ids
+
+    # ---- what is asked
+
+    def _loglikelihood_tokens(self, requests: typing.Sequence[tuple[typing.Any, list[int], list[int]]], disable_tqdm: bool = False,
+                              **_: typing.Any) -> list[tuple[float, bool]]:
+        pairs = []
+        for _, context, continuation in requests:
+            together = (context + continuation)[-(self.max_length + 1) :]  # the last one is not fed
+            split = len(together) - len(continuation)
+            if split < 1:
+                raise ValueError(f"a continuation of {len(continuation)} tokens is longer than the model's {self.max_length} positions")
+            pairs.append((tuple(together[:split]), tuple(together[split:])))
+        with tqdm(total=len(pairs), disable=disable_tqdm, desc="Running loglikelihood requests") as progress:
+            return self.scorer.pairs(pairs, progress)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Each text once, in windows of max_length where the model has a bound; the harness's windows."""
+        out = []
+        for text, in tqdm([request.args for request in requests], disable=disable_tqdm, desc="Running loglikelihood_rolling requests"):
+            ids = self.tok_encode(text, add_special_tokens=False)
+            windows = utils.get_rolling_token_windows(ids, self.prefix_token_id, min(self.max_length, max(1, len(ids))), 1)
+            total = 0.0
+            for context, continuation in map(utils.make_disjoint_window, windows):
+                with self.model.state() as state:
+                    self.model.feed(state, context)
+                    total += self.scorer.go_on(state, state.logits, continuation)[0]
+            out.append(total)
+        return out
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        asked = [request.args for request in requests]
+        ends = [self.max_length - self._most(options) for _, options in asked]
+        contexts = [tuple(self.tok_encode(text)[-max(1, end) :]) or (self.prefix_token_id,) for (text, _), end in zip(asked, ends)]
+        out = [""] * len(asked)
+        with tqdm(total=len(asked), disable=disable_tqdm, desc="Running generate_until requests") as progress:
+            for number, state in states_after(self.model, contexts):
+                out[number] = self._generate(state, asked[number][1])
+                progress.update()
+        return out
+
+    def _most(self, options: dict) -> int:
+        return int(options.get("max_gen_toks", options.get("max_tokens", self.max_gen_toks)))
+
+    def _generate(self, state: mossc.State, options: dict) -> str:
+        """The most probable token each time, until a text of `until`, the end of text, or as many as there may be."""
+        if options.get("do_sample") and float(options.get("temperature") or 0) > 0:
+            raise ValueError("generate_until: sampling is not offered here; set do_sample=false or temperature=0")
+        until = options.get("until") or []
+        stops = [text for text in ([until] if isinstance(until, str) else until) if text]
+        ends, text, longest = set(self._tokens.ends), "", max((len(stop) for stop in stops), default=0)
+        with mossc.Decoder(self._tokens) as decoder:
+            for _ in range(self._most(options)):
+                token = int(state.logits.argmax())
+                if token in ends:
+                    break
+                begin = max(0, len(text) - longest)
+                text += decoder.add(token)
+                found = [at for stop in stops if (at := text.find(stop, begin)) >= 0]
+                if found:
+                    return text[: min(found)]
+                if self.model.max_positions and state.position >= self.model.max_positions:
+                    break
+                self.model.feed(state, [token])
+            text += decoder.end()
+        found = [at for stop in stops if (at := text.find(stop)) >= 0]
+        return text[: min(found)] if found else text
+
+
+def main() -> None:
+    """The harness's command line."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
