@@ -67,25 +67,47 @@ static uint64_t size_of_group(uint64_t K, uint64_t group) {
     return K - group * IR_GROUP < IR_GROUP ? K - group * IR_GROUP : IR_GROUP;
 }
 
-void ir_blocks_group(const IrBlocks *b, uint64_t row, uint64_t group, IrGroup *out) {
-    const uint8_t *q = row_of(b, IR_PART_Q, row), *d = row_of(b, IR_PART_D, row);
-    uint64_t n = size_of_group(b->K, group);
-    *out = (IrGroup){.m = 0};
+/* d and m of a group. */
+static void read_scales(const IrBlocks *b, uint64_t row, uint64_t group, IrGroup *out) {
+    const uint8_t *d = row_of(b, IR_PART_D, row);
     if (b->dtype == IR_Q8) {
-        memcpy(out->q, q + group * IR_GROUP, n);
-        for (uint64_t i = 0; i < n; i++) out->q[i] = out->q[i] < -IR_Q8_MOST ? -IR_Q8_MOST : out->q[i];
         out->d = ir_widen_f16(half_at(d, group));
+        out->m = 0;
         return;
     }
-    const uint8_t *pairs = q + group * (IR_GROUP / 2), *m = row_of(b, IR_PART_M, row);
-    for (uint64_t i = 0; i < n; i++) out->q[i] = (int8_t)(pairs[i / 2] >> (i % 2 * 4) & 15);
     out->d = ir_widen_f16(half_at(d, group / IR_OVER)) * (float)row_of(b, IR_PART_S, row)[group];
-    out->m = ir_widen_f16(half_at(m, group / IR_OVER)) * (float)row_of(b, IR_PART_T, row)[group];
+    out->m = ir_widen_f16(half_at(row_of(b, IR_PART_M, row), group / IR_OVER)) * (float)row_of(b, IR_PART_T, row)[group];
+}
+
+void ir_blocks_group(const IrBlocks *b, uint64_t row, uint64_t group, IrGroup *out) {
+    const uint8_t *q = row_of(b, IR_PART_Q, row);
+    uint64_t n = size_of_group(b->K, group);
+    read_scales(b, row, group, out);
+    if (b->dtype == IR_Q8) {
+        memcpy(out->q, q + group * IR_GROUP, n);
+        memset(out->q + n, 0, IR_GROUP - n);
+        for (uint64_t i = 0; i < IR_GROUP; i++) out->q[i] = out->q[i] < -IR_Q8_MOST ? -IR_Q8_MOST : out->q[i];
+        return;
+    }
+    const uint8_t *pairs = q + group * (IR_GROUP / 2);
+    for (uint64_t i = 0; i < IR_GROUP / 2; i++) {
+        out->q[2 * i] = (int8_t)(pairs[i] & 15);
+        out->q[2 * i + 1] = (int8_t)(pairs[i] >> 4);
+    }
+    memset(out->q + n, 0, IR_GROUP - n);
 }
 
 static float value_in(IrDtype dtype, const IrGroup *g, uint64_t i) {
     float product = g->d * (float)g->q[i];
     return dtype == IR_Q8 ? product : product - g->m;
+}
+
+void ir_blocks_values(const IrBlocks *b, uint64_t row, uint64_t first, uint64_t n, float *out) {
+    for (uint64_t k = first; k < first + n; k += IR_GROUP) {
+        IrGroup g;
+        ir_blocks_group(b, row, k / IR_GROUP, &g);
+        for (uint64_t i = 0; i < IR_GROUP && k + i < first + n; i++) out[k - first + i] = value_in(b->dtype, &g, i);
+    }
 }
 
 float ir_blocks_value(const IrBlocks *b, uint64_t row, uint64_t k) {
@@ -94,13 +116,7 @@ float ir_blocks_value(const IrBlocks *b, uint64_t row, uint64_t k) {
     return value_in(b->dtype, &g, k % IR_GROUP);
 }
 
-void ir_blocks_row(const IrBlocks *b, uint64_t row, float *out) {
-    for (uint64_t group = 0; group < groups_of(b->K); group++) {
-        IrGroup g;
-        ir_blocks_group(b, row, group, &g);
-        for (uint64_t i = 0; i < size_of_group(b->K, group); i++) out[group * IR_GROUP + i] = value_in(b->dtype, &g, i);
-    }
-}
+void ir_blocks_row(const IrBlocks *b, uint64_t row, float *out) { ir_blocks_values(b, row, 0, b->K, out); }
 
 static bool are_finite(const IrBlocks *b, IrPart part, uint64_t row) {
     const uint8_t *halves = row_of(b, part, row);

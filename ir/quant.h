@@ -56,6 +56,8 @@ typedef struct IrGroup {
 void ir_blocks_group(const IrBlocks *blocks, uint64_t row, uint64_t group, IrGroup *out);
 /* Weight k of a row as the float32 number that it is. */
 float ir_blocks_value(const IrBlocks *blocks, uint64_t row, uint64_t k);
+/* Weights first … first + n of a row; first is a multiple of IR_GROUP. */
+void ir_blocks_values(const IrBlocks *blocks, uint64_t row, uint64_t first, uint64_t n, float *out);
 /* All K of a row. */
 void ir_blocks_row(const IrBlocks *blocks, uint64_t row, float *out);
 

@@ -109,6 +109,11 @@ def write_safetensors(path, header, data):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
+def processor_seconds():
+    """Of this process and all that it has waited for."""
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
 def run_tests(names, defaults=None, share_kernels=False):
     """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
     `defaults`: integers that options of the same names may change. share_kernels: kernels that one test has compiled are there for the
@@ -127,10 +132,11 @@ def run_tests(names, defaults=None, share_kernels=False):
     failed = skipped = 0
     cache = tempfile.TemporaryDirectory()
     for name, test in tests:
+        begin = processor_seconds()
         with tempfile.TemporaryDirectory() as directory:
             try:
                 test(Mossc(options["mossc"], directory, os.environ.get("MOSSC_CACHE_DIR", cache.name) if share_kernels else None))
-                print(f"ok      {name}", flush=True)
+                print(f"ok      {name} ({processor_seconds() - begin:.1f} s of processor time)", flush=True)
             except Skipped as reason:
                 skipped += 1
                 print(f"skipped {name}: {reason}", flush=True)

@@ -22,6 +22,12 @@ from harness import TINY, WRONG, run_tests  # noqa: E402
 
 COMMANDS = ["check", "info", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
+ONE_MLP = """mossc: 1
+name: one
+vocab_size: 256
+d_model: 32
+stack: [mlp: {d_ff: 48}]
+"""  # for what shows in the code of linear layers
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
 
@@ -255,7 +261,7 @@ def test_asm_prints_code(m):
 
 
 def test_asm_prints_code_for_other_processors(m):
-    spec = m.file("tiny.yaml", TINY)
+    spec = m.file("one.yaml", ONE_MLP)
     assert "fmla\tv" in m.out("asm", spec, "--target", "aarch64+dotprod+fp16")
     assert "fmla\tv" in m.out("asm", spec, "--target", "cortex-x4")
     assert 'target triple = "aarch64' in m.out("asm", spec, "--llvm", "--target", "aarch64:cortex-a720")
@@ -266,7 +272,7 @@ def test_asm_prints_code_for_other_processors(m):
 
 
 def test_weights_of_8_and_4_bits_use_what_an_arm_processor_has(m):
-    spec = m.file("tiny.yaml", TINY)
+    spec = m.file("one.yaml", ONE_MLP)
     products = {"aarch64": "smull", "aarch64+dotprod": "sdot", "aarch64+dotprod+i8mm": "smmla", "cortex-x4": "smmla", "cortex-a76": "sdot"}
     for dtype in ("q8", "q4"):
         for target, wanted in products.items():
@@ -637,14 +643,14 @@ def test_run_needs_a_prompt_or_bos(m):
 def test_bench_reports_json_and_a_table(m):
     spec, weights = tiny(m)
     small = ["--prefill", "16", "--decode", "4", "--repeat", "2"]
-    for options in ([], ["-w", weights], ["--no-scan-fusion", "--threads", "1", "--set", "weights.dtype=bf16"]):
+    for options in (["-w", weights], ["--no-scan-fusion", "--threads", "1", "--set", "weights.dtype=bf16"]):
         report = m.json("bench", spec, *small, "--json", *options)
         for key in ("compile_ms", "load_ms", "prefill_tok_s", "decode_tok_s"):
             assert 0 < report[key]["min"] <= report[key]["median"] <= report[key]["max"], (key, report)
         for key in ("weight_bytes", "active_weight_bytes", "state_bytes", "peak_rss_bytes"):
             assert report[key] > 0, key
         assert report["active_weight_bytes"] < report["weight_bytes"]
-    text = m.out("bench", spec, *small)
+    text = m.out("bench", m.file("one.yaml", ONE_MLP), *small)
     assert "decode, tokens/s" in text and "median" in text, text
 
 
@@ -655,7 +661,7 @@ def test_bench_holds_a_batch_against_the_limits(m):
     assert report["batch"] == 3
     for key in ("read_gb_s", "panel_gflop_s", "prefill_of_bound", "decode_of_bound"):
         assert report[key]["min"] > 0, (key, report)
-    assert "3 sequences, each prompt of 8 tokens" in m.out("bench", spec, *small, "--batch", 3)
+    assert "3 sequences, each prompt of 8 tokens" in m.out("bench", m.file("one.yaml", ONE_MLP), *small, "--batch", 3)
 
 
 def test_bench_refuses_more_tokens_than_the_model_takes(m):

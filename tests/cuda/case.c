@@ -36,12 +36,14 @@ bool case_ok(Case *c, const char *what, MossError error) {
 
 /* ---------------------------------------------------------------------------------------------- what it means */
 
+/* Ends early where *gap, the closest routing decision, is too close. */
 static bool evaluate(Case *c, const IrGraph *graph, int sequence, double *gap) {
     IrEval *eval = ir_eval64_new(graph, weights_stored, &c->weights);
     bool good = true;
-    for (int64_t t = 0; t < c->T && good; t++)
+    for (int64_t t = 0; t < c->T && good && *gap >= c->bounds.min_gap; t++) {
         good = ir_eval_token(eval, c->tokens[sequence][t], c->truth[sequence] + t * c->V, &c->diags);
-    *gap = fmin(*gap, ir_eval_min_gap(eval));
+        *gap = fmin(*gap, ir_eval_min_gap(eval));
+    }
     ir_eval_free(eval);
     return good || case_fail(c, "the evaluator failed");
 }
@@ -110,7 +112,8 @@ static DrawWeights drawn_weights(const CaseWants *wants) {
     return wants->weights == CASE_BLOCKS ? DRAW_BLOCKS : DRAW_FLOATS;
 }
 
-bool case_make(Case *c, const CaseWants *wants) {
+/* The text of the spec, read. */
+static bool take_spec(Case *c, const CaseWants *wants) {
     *c = (Case){.seed = wants->seed, .T = wants->T, .bounds = wants->bounds.tolerance > 0 ? wants->bounds : case_exact};
     if (wants->yaml != NULL) {
         su_text_add(&c->yaml, "%s", wants->yaml);
@@ -123,13 +126,25 @@ bool case_make(Case *c, const CaseWants *wants) {
     su_diags_free(&c->diags); /* warnings are fine */
     c->diags = (SuDiags){0};
     c->V = c->spec.vocab_size;
+    return true;
+}
+
+static bool make_program(Case *c, IrGraph *graph) {
     PsOptions passes = passes_of(c);
-    IrGraph *graph = fe_lower(&c->spec, &c->arena);
-    if (!draw_truth(c, graph)) return false;
     if (!ps_fuse(graph, &passes, &c->diags) || !sc_program(graph, &passes, &c->arena, &c->program, &c->diags))
         return case_fail(c, "no program");
     for (uint32_t i = 0; i < c->program->n_kernels; i++) c->rounds = c->rounds || c->program->kernels[i].rounds;
     return true;
+}
+
+bool case_make(Case *c, const CaseWants *wants) {
+    if (!take_spec(c, wants)) return false;
+    IrGraph *graph = fe_lower(&c->spec, &c->arena);
+    return draw_truth(c, graph) && make_program(c, graph);
+}
+
+bool case_make_program(Case *c, const CaseWants *wants) {
+    return take_spec(c, wants) && make_program(c, fe_lower(&c->spec, &c->arena));
 }
 
 void case_free(Case *c) {

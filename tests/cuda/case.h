@@ -52,6 +52,8 @@ typedef struct Case {
 
 /* Every fourth seed has passes off, in turn, so that all kinds of kernels come up. false after a message. */
 bool case_make(Case *c, const CaseWants *wants);
+/* Only the program: no weights, tokens and truth. */
+bool case_make_program(Case *c, const CaseWants *wants);
 void case_free(Case *c); /* {0} is fine */
 /* The program's model on the GPU, for which it is compiled the first time. */
 bool case_load(Case *c, MossDevice *device, MossModel **out_model);

@@ -127,7 +127,8 @@ static bool take_hidden(Case *c, const IrGraph *graph, const IrEval *eval, float
     return good || fail(c, "no residual stream of %lld blocks is found", (long long)c->spec.n_blocks);
 }
 
-/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. */
+/* eval32 of a graph over a sequence, with eval64 beside it where logits64 is given: same expert indices at every token. Where *gap, the
+ * closest routing decision, is wanted, it ends with one that is too close. */
 static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64_t T, float *logits32, float *hidden,
                      double *logits64, double *gap) {
     IrEval *eval32 = ir_eval32_new(graph, weights_stored, &c->weights);
@@ -144,6 +145,7 @@ static bool evaluate(Case *c, const IrGraph *graph, const int32_t *tokens, int64
             good = ir_eval_token(eval64, tokens[t], logits64 + t * c->V, &c->diags);
             size_t n32 = ir_eval_experts(eval32, experts32, 512), n64 = ir_eval_experts(eval64, experts64, 512);
             if (n32 != n64 || memcmp(experts32, experts64, n32 * sizeof(int32_t)) != 0) experts_differ = true;
+            if (gap != NULL && ir_eval_min_gap(eval64) < MIN_GAP) break;
         }
     }
     if (gap != NULL) *gap = eval64 != NULL ? ir_eval_min_gap(eval64) : INFINITY;

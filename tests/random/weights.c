@@ -17,21 +17,32 @@ static bool ends(const char *name, const char *tail) {
     return n >= m && strcmp(name + n - m, tail) == 0;
 }
 
-/* One element of the tensor of that name; `in` is its last dimension. */
-static double draw_element(Rng *rng, const char *name, int64_t in) {
+/* How elements are drawn: base + factor·n, or base + factor·u; n is normal, u uniform in [0, 1). */
+typedef struct Drawn {
+    bool uniform;
+    double base, factor;
+} Drawn;
+
+/* Of the tensor of that name; `in` is its last dimension. */
+static Drawn drawn_as(const char *name, int64_t in) {
+    double of_inputs = 1 / sqrt((double)in);
+    if (ends(name, "norm.weight")) return (Drawn){.base = 1, .factor = 0.2};
+    if (ends(name, "norm.bias")) return (Drawn){.factor = 0.2};
+    if (strcmp(name, "embed.weight") == 0) return (Drawn){.factor = 1};
+    if (ends(name, "router.weight")) return (Drawn){.factor = 1.5 * of_inputs};
+    if (ends(name, "router.bias")) return (Drawn){.factor = 0.5};
+    if (ends(name, "select_bias")) return (Drawn){.factor = 0.2};
+    if (ends(name, "A_log")) return (Drawn){.uniform = true, .base = -1.5, .factor = 3.5};
+    if (ends(name, ".D")) return (Drawn){.factor = 1};
+    if (ends(name, "dt_proj.bias")) return (Drawn){.uniform = true, .base = -4, .factor = 4.5};
+    if (ends(name, "dt_proj.weight")) return (Drawn){.factor = 0.5 * of_inputs};
+    if (ends(name, "bias")) return (Drawn){.factor = 0.3};
+    return (Drawn){.factor = 0.8 * of_inputs};
+}
+
+static double draw_element(Rng *rng, const Drawn *as) {
     double n = rng_normal(rng);
-    if (ends(name, "norm.weight")) return 1 + 0.2 * n;
-    if (ends(name, "norm.bias")) return 0.2 * n;
-    if (strcmp(name, "embed.weight") == 0) return n;
-    if (ends(name, "router.weight")) return 1.5 * n / sqrt((double)in);
-    if (ends(name, "router.bias")) return 0.5 * n;
-    if (ends(name, "select_bias")) return 0.2 * n;
-    if (ends(name, "A_log")) return 3.5 * rng_unit(rng) - 1.5;
-    if (ends(name, ".D")) return n;
-    if (ends(name, "dt_proj.bias")) return 4.5 * rng_unit(rng) - 4;
-    if (ends(name, "dt_proj.weight")) return 0.5 * n / sqrt((double)in);
-    if (ends(name, "bias")) return 0.3 * n;
-    return 0.8 * n / sqrt((double)in);
+    return as->base + as->factor * (as->uniform ? rng_unit(rng) : n);
 }
 
 static float to_f32(float x) { return x; }
@@ -91,10 +102,11 @@ void weights_draw(FeSpec *spec, uint64_t seed, Weights *out) {
         Rng rng = {seed ^ (0x51ed270b0929ba3du * (i + 1))};
         int64_t count = elements(tensor), in = tensor->shape[tensor->rank - 1];
         bool blocks = ir_is_blocks(tensor->dtype);
+        Drawn as = drawn_as(tensor->name, in);
         out->drawn[i] = malloc((size_t)count * sizeof(float));
         if (!blocks) out->narrowed[i] = malloc((size_t)count * sizeof(float));
         for (int64_t j = 0; j < count; j++) {
-            float x = (float)draw_element(&rng, tensor->name, in);
+            float x = (float)draw_element(&rng, &as);
             out->drawn[i][j] = x;
             if (!blocks) out->narrowed[i][j] = narrow(tensor->dtype, x);
         }

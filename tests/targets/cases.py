@@ -20,6 +20,7 @@ def add_arguments(parser, count):
     parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--all", action="store_true", help="each spec for every target, not for the targets in turn")
+    parser.add_argument("--blocks", action="store_true", help="specs with q8 and q4 weights alone")
     parser.add_argument("--fast", action="store_true", help="specs of bf16 weights whose prompts round inputs to bf16")
     parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")
 
@@ -29,7 +30,8 @@ def make(o, directory, targets, count, seed, given=True):
     cases = directory / "cases"
     cases.mkdir(parents=True, exist_ok=True)
     spec = ["--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors"] if given and not o.fast else []
-    print(run(o.make_cases, "--out", cases, "--count", count, "--seed", seed, *["--all"] * o.all, *["--fast"] * o.fast, *spec, *targets), end="", flush=True)
+    options = [*["--all"] * o.all, *["--blocks"] * o.blocks, *["--fast"] * o.fast]
+    print(run(o.make_cases, "--out", cases, "--count", count, "--seed", seed, *options, *spec, *targets), end="", flush=True)
     return cases
 
 

@@ -1,11 +1,11 @@
 /* Models compiled on this machine for another one, with what they must answer.
  *
- *     make_cases --out DIRECTORY --count N [--seed S] [--all] [--fast] [--spec FILE -w CHECKPOINT] TARGET…
+ *     make_cases --out DIRECTORY --count N [--seed S] [--all] [--blocks | --fast] [--spec FILE -w CHECKPOINT] TARGET…
  *
  * writes, for N random specs (each for one of the targets in turn, or for all of them with --all) and for the spec given (for all
  * targets), an object, packed weights, tokens and logits; and cases.c, which lists them. The logits of random specs are those of
- * eval32, which defines the bits; a given spec's come from the code for this machine. With --fast random specs have bf16 weights, and
- * their steps of several rows round inputs to bf16. */
+ * eval32, which defines the bits; a given spec's come from the code for this machine. Every other random spec has q8 and q4 weights, with
+ * --blocks all; with --fast they have bf16 weights, and their steps of several rows round inputs to bf16. */
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ typedef struct Options {
     uint64_t seed;
     int64_t count;
     const char *out, *spec, *weights;
-    bool all, fast;
+    bool all, blocks, fast;
     char **targets;
     int n_targets;
 } Options;
@@ -188,9 +188,10 @@ static bool random_case(Maker *maker, int64_t index) {
     Weights weights = {0};
     SuText yaml = {0};
     snprintf(m.name, sizeof m.name, "random_%lld", (long long)index);
-    snprintf(m.what, sizeof m.what, "the spec of test_random --seed %llu", (unsigned long long)seed);
+    snprintf(m.what, sizeof m.what, "the spec of test_random %s--seed %llu", o->blocks ? "--blocks " : "",
+             (unsigned long long)seed);
     const char *set = "weights.dtype=bf16";
-    int64_t T = draw_spec(seed, o->fast ? DRAW_FLOATS : draw_weights_of(seed), &yaml);
+    int64_t T = draw_spec(seed, o->fast ? DRAW_FLOATS : o->blocks ? DRAW_BLOCKS : draw_weights_of(seed), &yaml);
     m.T = T > MOST_TOKENS && index % LONG_EVERY != LONG_EVERY - 1 ? MOST_TOKENS : T;
     bool ok = fe_spec_parse("random.yaml", yaml.text, yaml.size, &set, o->fast, &m.spec, &maker->diags) && compile(&m);
     if (ok) {
@@ -271,8 +272,8 @@ static bool make(const Options *o) {
 
 int main(int argc, char **argv) {
     static const struct option names[] = {{"out", 1, NULL, 'o'},  {"count", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},
-                                          {"spec", 1, NULL, 'f'}, {"all", 0, NULL, 'a'},   {"fast", 0, NULL, 'F'},
-                                          {NULL, 0, NULL, 0}};
+                                          {"spec", 1, NULL, 'f'}, {"all", 0, NULL, 'a'},   {"blocks", 0, NULL, 'b'},
+                                          {"fast", 0, NULL, 'F'}, {NULL, 0, NULL, 0}};
     Options o = {.seed = 1};
     for (int c; (c = getopt_long(argc, argv, "w:", names, NULL)) != -1;) {
         switch (c) {
@@ -282,6 +283,7 @@ int main(int argc, char **argv) {
         case 'f': o.spec = optarg; break;
         case 'w': o.weights = optarg; break;
         case 'a': o.all = true; break;
+        case 'b': o.blocks = true; break;
         case 'F': o.fast = true; break;
         default: return 2;
         }
@@ -289,7 +291,8 @@ int main(int argc, char **argv) {
     o.targets = argv + optind;
     o.n_targets = argc - optind;
     if (o.out == NULL || o.n_targets == 0 || (o.spec == NULL) != (o.weights == NULL)) {
-        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] [--fast] TARGET...\n",
+        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] [--blocks | --fast] "
+              "TARGET...\n",
               stderr);
         return 2;
     }
